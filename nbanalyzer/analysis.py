@@ -1,0 +1,258 @@
+"""What one forward pass costs: the numbers, and the way back from each number to its formula."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .cost import METRICS, Cost, Node, Tree, metric_formula
+from .errors import InputError, UnknownNameError
+from .explanation import Explanation, explain_metric, explain_node
+from .formula import Formula, Number, parse
+from .run import Run
+from .templates import ModelTemplate, write_whole
+from .variables import ModelParams
+
+if TYPE_CHECKING:
+    import pandas
+    import sympy
+
+    from .notebook.plots import Plot
+
+__all__ = ["FORMULA_METRICS", "UNITS", "Analysis"]
+
+UNITS: Mapping[str, str] = {
+    "flops": "FLOP",
+    "matmul_flops": "FLOP",
+    "vector_flops": "FLOP",
+    "bytes": "B",
+    "read_bytes": "B",
+    "write_bytes": "B",
+    "weight_bytes_read": "B",
+    "activation_bytes": "B",
+    "kv_bytes_read": "B",
+    "kv_bytes_written": "B",
+    "parameters": "elements",
+    "weight_bytes": "B",
+    "kv_cache_bytes": "B",
+    "arithmetic_intensity": "FLOP/B",
+}
+"""Metric → its unit, in the order of `Analysis.totals`."""
+
+FORMULA_METRICS = (*METRICS, "activation_bytes", "parameters", "weight_bytes", "kv_cache_bytes", "arithmetic_intensity")
+"""The metrics that `Analysis.formula` knows."""
+
+COLUMNS = ("count", "parameters", "flops", "matmul_flops", "vector_flops", "read_bytes", "write_bytes",
+           "weight_bytes_read", "kv_bytes_read", "activation_bytes", "arithmetic_intensity")  # fmt: skip
+SAVED_AS = (".json", ".csv", ".md", ".html")
+
+
+class Analysis:
+    """A model template with values put in.
+
+    Attributes:
+        template: the model template, in the variants that the run chose.
+        params: the model's sizes, from its config and what was set.
+        run: the runtime values and conventions.
+        warnings: what to know before believing the numbers, one line each.
+
+    """
+
+    def __init__(self, tree: Tree, params: ModelParams, run: Run, warnings: tuple[str, ...] = ()) -> None:
+        self.template: ModelTemplate = tree.template
+        self.params = params
+        self.run = run
+        self.warnings = warnings
+        self._tree = tree
+        self.values: dict[str, Number] = {**params, **run.values()}
+        self._costs = tree.costs(self.values)
+        self._state = tree.state(self.values)
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The kernels in reading order."""
+        return self._tree.nodes
+
+    def cost(self, node: Node) -> Cost:
+        """Return what a kernel costs in the whole pass."""
+        return self._costs[node]
+
+    @cached_property
+    def cost_of_all(self) -> Cost:
+        """What the whole pass costs."""
+        whole = Cost(count=1)
+        for root in self._tree.roots:
+            whole.include(self._costs[root])
+        return whole
+
+    @cached_property
+    def totals(self) -> dict[str, int | float]:
+        """Metric → number for the whole pass, in `UNITS`; whole numbers are ``int``."""
+        whole = self.cost_of_all
+        found = {name: getattr(whole, name) for name in UNITS if hasattr(whole, name)}
+        found["weight_bytes"] = whole.parameters * self.values["w_bytes"]
+        found["kv_cache_bytes"] = self._state.get("kv_cache", 0)
+        others = {f"{name}_bytes": value for name, value in self._state.items() if name != "kv_cache"}
+        return {name: plain(value) for name, value in {**{name: found[name] for name in UNITS}, **others}.items()}
+
+    @cached_property
+    def tree(self) -> dict[str, Any]:
+        """The template's tree as plain data, with numbers in place of formulas, and the totals.
+
+        A formula's number is for one execution, as in the template; ``total`` includes every repeat.
+        """
+        return {
+            "model_id": self.template.model_id,
+            "architecture": self.template.architecture,
+            "values": {name: plain(value) for name, value in self.values.items()},
+            "conventions": self.run.switches,
+            "warnings": list(self.warnings),
+            "totals": self.totals,
+            "state": {name: plain(value) for name, value in self._state.items()},
+            "kernels": [self._plain_node(root) for root in self._tree.roots],
+        }
+
+    def _plain_node(self, node: Node) -> dict[str, Any]:
+        kernel, cost = node.kernel, self._costs[node]
+        if node.is_basic:
+            flops, read, write = node.values(self.values, "flops", "memory_access.read", "memory_access.write")
+            return {
+                "kernel_type": "basic",
+                "operation": kernel.operation,  # type: ignore[union-attr]
+                "unit": kernel.unit,  # type: ignore[union-attr]
+                "flops": plain(flops),
+                "memory_access": {"read": plain(read), "write": plain(write)},
+            }
+        repeat, parameters = node.values(self.values, "repeat", "parameters")
+        module: str = kernel.module  # type: ignore[union-attr]
+        return {
+            "kernel_type": "composite",
+            "name": kernel.name,
+            **({"module": module} if module else {}),
+            **({"repeat": plain(repeat)} if repeat != 1 else {}),
+            **({"parameters": plain(parameters)} if parameters else {}),
+            "total": {name: plain(getattr(cost, name)) for name in ("parameters", "flops", "read_bytes", "write_bytes")},
+            "sub_kernels": [self._plain_node(child) for child in node.children],
+        }
+
+    def table(self, depth: int | None = None) -> pandas.DataFrame:
+        """Return one row per kernel, repeats included, indexed by path; units are in ``attrs["units"]``.
+
+        A composite kernel's row is the sum of the rows below it, so sum over ``kernel_type == "basic"``
+        (and over all rows for parameters of their own). `depth` keeps the outermost levels only.
+        """
+        import pandas
+
+        if depth is not None and (isinstance(depth, bool) or not isinstance(depth, int) or depth < 1):
+            raise InputError(f"depth is a whole number from 1, or None for all levels, not {depth!r}")
+        nodes = [node for node in self.nodes if depth is None or node.depth < depth]
+        rows = {
+            "kernel_type": ["basic" if node.is_basic else "composite" for node in nodes],
+            "module": ["" if node.is_basic else node.kernel.module for node in nodes],  # type: ignore[union-attr]
+            "unit": [node.kernel.unit if node.is_basic else "" for node in nodes],  # type: ignore[union-attr]
+            **{name: [plain(getattr(self._costs[node], name)) for node in nodes] for name in COLUMNS},
+        }
+        frame = pandas.DataFrame(rows, index=pandas.Index([node.path for node in nodes], name="kernel"))
+        frame.attrs["units"] = {name: UNITS.get(name, "") for name in COLUMNS}
+        return frame
+
+    def find(self, path: str) -> Node:
+        """Return the kernel at `path`: whole, its end (``h.attn.c_attn``), or as PyTorch counts (``h.0.attn``).
+
+        Raises:
+            UnknownNameError: there is none, or more than one with that end.
+
+        """
+        wanted = re.sub(r"\.\d+(?=\.|$)", "", path.strip())
+        exact = [node for node in self.nodes if node.path == wanted]
+        ends = exact or [node for node in self.nodes if f".{node.path}".endswith(f".{wanted}")]
+        if len(ends) == 1:
+            return ends[0]
+        hint = f"It is the end of {len(ends)} paths: {', '.join(node.path for node in ends[:4])}." if ends else ""
+        raise UnknownNameError("kernel", path, () if ends else [node.path for node in self.nodes], hint)
+
+    def formula_text(self, metric: str = "flops", path: str | None = None) -> Formula:
+        """Return the formula of a metric, of the whole pass or of one kernel, in this package's own language.
+
+        Conventions are put in (``num_logits``, and the branches that this run takes); sizes stay symbols.
+        """
+        if metric not in FORMULA_METRICS:
+            raise UnknownNameError("metric", metric, FORMULA_METRICS)
+        nodes = [self.find(path)] if path is not None else self._tree.roots
+        if metric == "kv_cache_bytes":
+            if path is not None:
+                raise InputError("kv_cache_bytes belongs to the whole model: leave the path out")
+            found = parse(self.template.state.get("kv_cache", "0"))
+        elif metric == "arithmetic_intensity":
+            found = Formula("/", None, (metric_formula(nodes, "flops"), metric_formula(nodes, "bytes")))
+        else:
+            found = metric_formula(nodes, metric)
+        logits = parse("{seq_len}" if self.run.logits == "all" else "1")
+        return found.resolve(self.values).substitute({"num_logits": logits})
+
+    def formula(self, metric: str = "flops", path: str | None = None) -> sympy.Expr:
+        """Return the formula of a metric as an expanded SymPy expression; symbols are named like the variables.
+
+        Raises:
+            UnknownNameError: no such metric, or no such kernel.
+
+        """
+        import sympy
+
+        expression = self.formula_text(metric, path).sympy()
+        return expression if metric == "arithmetic_intensity" else sympy.expand(expression)
+
+    def explain(self, what: str) -> Explanation:
+        """Return how a number came about: number ← values put in ← formula ← module template and bindings.
+
+        Args:
+            what: a kernel's path, as for `find`, or a metric of the whole pass such as ``"parameters"``.
+
+        """
+        if what in FORMULA_METRICS:
+            return explain_metric(what, UNITS[what], self.formula_text(what), self.values, self.totals[what])
+        return explain_node(self.find(what), self._costs[self.find(what)], self.values)
+
+    def plot(self) -> Plot:
+        """Return a picture of where FLOPs and bytes go, by module."""
+        # The one way from the core to the notebook layer: taken only when someone wants to look.
+        from .notebook.plots import cost_plot
+
+        return cost_plot(self)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the analysis, whole or not at all, in the format of the suffix: .json, .csv, .md or .html.
+
+        Raises:
+            InputError: another suffix, or a place that cannot be written to.
+
+        """
+        from . import report
+
+        suffix = Path(path).suffix.lower()
+        if suffix not in SAVED_AS:
+            raise InputError(f"save as {', '.join(SAVED_AS)}: {str(path)!r} has another suffix")
+        text = getattr(report, f"as_{suffix[1:]}")(self)
+        try:
+            write_whole(path, text.encode())
+        except OSError as error:
+            raise InputError(f"{str(path)!r} cannot be written: {error.strerror}") from None
+
+    def __repr__(self) -> str:
+        from .report import as_text
+
+        return as_text(self)
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        from .report import as_fragment, as_text
+
+        return {"text/plain": as_text(self), "text/html": as_fragment(self)}
+
+
+def plain(value: Number | float) -> int | float:
+    """Return the number as an ``int`` if it is whole, else as a ``float``."""
+    return value if isinstance(value, int) else int(value) if value == int(value) else float(value)

@@ -1,0 +1,167 @@
+"""Name → model template and config: shipped, a file, or a config in the Hugging Face cache.
+
+Everything here works offline. A name is only ever looked up among the shipped ones or asked of the
+Hugging Face cache; it never becomes part of a path unchecked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from .config import ModelParams, read_config
+from .errors import ConfigError, TemplateError, UnknownNameError, near
+from .shipped import folder
+from .templates import ModelTemplate, load_model_template, malformed, read_file
+
+__all__ = ["aliases", "completed", "model", "names"]
+
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Return the ids of the shipped models, ``"org/name"``, sorted."""
+    found = [
+        f"{org.name}/{file.name.removesuffix('.json')}"
+        for org in folder("models").iterdir()
+        if org.is_dir()
+        for file in org.iterdir()
+        if file.name.endswith(".json")
+    ]
+    return tuple(sorted(found, key=str.casefold))
+
+
+@cache
+def aliases() -> Mapping[str, str]:
+    """Return every accepted spelling in lower case → id: with or without org, ``meta-`` and ``-hf``."""
+    spellings: dict[str, set[str]] = {}
+    for name in names():
+        last = name.rpartition("/")[2].casefold()
+        for spelling in {name.casefold(), last, last.removeprefix("meta-"), last.removesuffix("-hf")}:
+            spellings.setdefault(spelling, set()).add(name)
+    return {spelling: min(ids) for spelling, ids in spellings.items() if len(ids) == 1}
+
+
+def short_names() -> tuple[str, ...]:
+    """Return the shortest spelling of every shipped model, for lists and completion."""
+    shortest: dict[str, str] = {}
+    for spelling, name in aliases().items():
+        if name not in shortest or len(spelling) < len(shortest[name]):
+            shortest[name] = spelling
+    return tuple(shortest[name] for name in names())
+
+
+def model(name: str | os.PathLike[str]) -> ModelTemplate:
+    """Return the model template of that name, or in that file; its kernels are complete.
+
+    Args:
+        name: a shipped model (``"gpt2"``, ``"openai-community/gpt2"``, any case), the path of a model template
+            or of a config.json, or a model whose config is in the Hugging Face cache.
+
+    Raises:
+        UnknownNameError: no such model; near names are suggested. Nothing is ever downloaded.
+        TemplateError, ConfigError: the file is not a model template or a config that a shipped template fits.
+
+    """
+    text = os.fspath(name)
+    if text.casefold() in aliases():
+        return _shipped(aliases()[text.casefold()])
+    path = Path(text).expanduser()
+    if path.suffix == ".json" or path.is_dir():
+        return _from_file(path / "config.json" if path.is_dir() else path)
+    if HUB_NAME.fullmatch(text) and ".." not in text:
+        if cached := _hub_cache(text):
+            return _for_config(read_config(cached), text)
+        hint = (
+            "It is neither in the catalogue (%populate --list) nor in the Hugging Face cache; "
+            f"`hf download {text} config.json` puts its config there, if it exists."
+        )
+        raise UnknownNameError("model", text, {*names(), *short_names()}, hint)
+    raise UnknownNameError("model", text, (), "A model is a catalogue name (%populate --list), org/name, or the path of a .json file.")
+
+
+def completed(template: ModelTemplate) -> ModelTemplate:
+    """Return the template with the kernels and the state of the one that it extends, if it does.
+
+    Raises:
+        TemplateError: it extends a model that is not shipped, or has kernels of its own as well.
+
+    """
+    if not template.extends:
+        return template
+    where = template.model_id
+    if template.kernels:
+        raise TemplateError(f"a template has kernels of its own or extends {template.extends!r}, not both", where)
+    if template.extends not in names():
+        close = near(template.extends, names())
+        hint = f", did you mean {close[0]!r}?" if close else ""
+        raise TemplateError(f"extends {template.extends!r}, which is not in the catalogue{hint}", where)
+    if template.extends == template.model_id:
+        raise TemplateError("extends itself", where)
+    base = _shipped(template.extends)
+    return msgspec.structs.replace(
+        template,
+        architecture=template.architecture or base.architecture,
+        module=base.module,
+        bindings=base.bindings,
+        state=base.state,
+        kernels=base.kernels,
+        extends="",
+    )
+
+
+@cache
+def _shipped(name: str) -> ModelTemplate:
+    org, _, last = name.partition("/")
+    file = folder("models") / org / f"{last}.json"
+    return completed(load_model_template(file.read_bytes(), f"models/{name}.json"))
+
+
+def _from_file(path: Path) -> ModelTemplate:
+    content = read_file(path)
+    try:
+        data = msgspec.json.decode(content)
+    except msgspec.DecodeError as error:
+        raise malformed(error, content, str(path)) from None
+    if isinstance(data, dict) and "model_type" in data and "kernels" not in data and "extends" not in data:
+        return _for_config(read_config(path), str(path))
+    return completed(load_model_template(content, str(path)))
+
+
+def _hub_cache(name: str) -> Path | None:
+    """Return the path of a config.json that the Hugging Face cache holds, without any network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, "config.json")
+    return Path(found) if isinstance(found, str) else None
+
+
+def _for_config(config: Mapping[str, Any], where: str) -> ModelTemplate:
+    """Return the shipped template of the config's architecture, with this config.
+
+    A template fits if the model type is the same and every switch of the architecture that it was built
+    with (activation, biases, …: the fields of its config that are not sizes) has the same value.
+    """
+    model_type = config.get("model_type")
+    fitting = [base for name in names() if (base := _shipped(name)).config.get("model_type") == model_type]
+    differing: dict[str, Any] = {}
+    for base in fitting:
+        differing = {key: value for key, value in _structure(base.config).items() if config.get(key, value) != value}
+        if not differing:
+            return msgspec.structs.replace(base, model_id=where, config=dict(config), provenance={"kernels of": base.model_id})
+    if differing:
+        key, value = next(iter(differing.items()))
+        raise ConfigError(f"no shipped template has {key} = {config[key]!r}: those of model_type {model_type!r} have {value!r}", where)
+    types = sorted({str(_shipped(name).config.get("model_type")) for name in names()})
+    raise ConfigError(f"no shipped template is of model_type {model_type!r}: there are {', '.join(types)}", where)
+
+
+def _structure(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if not isinstance(value, int) or isinstance(value, bool) and key != "tie_word_embeddings"}

@@ -1,0 +1,266 @@
+"""From a kernel tree and values to numbers: what every kernel costs, and the formulas behind them.
+
+A `Tree` is a model template made ready once: its formulas compiled, its kernels in a list in reading
+order. `Tree.costs` then evaluates it for one set of values. Work grows with the kernels in the
+template, not with the layers of the model: a repeated block is evaluated once and multiplied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+from .errors import FormulaError, TemplateError
+from .evaluation import Program, compiled, run
+from .formula import Formula, Number, build, constant, normalize, parse, variable
+from .templates import Basic, Kernel, ModelTemplate
+
+__all__ = ["METRICS", "Cost", "Node", "Tree"]
+
+
+@dataclass(slots=True)
+class Cost:
+    """What a kernel costs in the whole pass, all its repeats included.
+
+    FLOPs are floating-point operations, 2 per multiply-add. Bytes are the traffic of each executed
+    operation, unfused: what is read of weights, of the cache, and everything that is read and written.
+    """
+
+    count: Number = 0  # how often it runs
+    parameters: Number = 0
+    matmul_flops: Number = 0
+    vector_flops: Number = 0
+    read_bytes: Number = 0
+    write_bytes: Number = 0
+    weight_bytes_read: Number = 0
+    kv_bytes_read: Number = 0
+    kv_bytes_written: Number = 0
+
+    @property
+    def flops(self) -> Number:
+        """All floating-point operations."""
+        return self.matmul_flops + self.vector_flops
+
+    @property
+    def bytes(self) -> Number:
+        """All traffic, read and written."""
+        return normalize(self.read_bytes + self.write_bytes)
+
+    @property
+    def activation_bytes(self) -> Number:
+        """All traffic that is neither weights nor cache."""
+        return normalize(self.bytes - self.weight_bytes_read - self.kv_bytes_read - self.kv_bytes_written)
+
+    @property
+    def arithmetic_intensity(self) -> float:
+        """FLOPs per byte of traffic; 0 where nothing moves."""
+        return float(self.flops / self.bytes) if self.bytes else 0.0
+
+    def include(self, other: Cost) -> None:
+        """Add what `other` costs; the count stays."""
+        for name in SUMS:
+            setattr(self, name, normalize(getattr(self, name) + getattr(other, name)))
+
+
+SUMS = tuple(field.name for field in fields(Cost) if field.name != "count")
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A kernel with its place in the tree and its compiled formulas."""
+
+    kernel: Kernel
+    path: str
+    depth: int
+    parent: Node | None
+    children: list[Node]
+
+    @property
+    def is_basic(self) -> bool:
+        """Whether it carries formulas itself."""
+        return isinstance(self.kernel, Basic)
+
+    @cached_property
+    def repeat(self) -> Formula:
+        """How often it runs where its parent runs once."""
+        return constant(1) if isinstance(self.kernel, Basic) else self.formula_of(self.kernel.repeat, "repeat")
+
+    @cached_property
+    def times(self) -> Formula:
+        """How often it runs in the whole pass."""
+        return build("*", self.parent.times, self.repeat) if self.parent else self.repeat
+
+    @cached_property
+    def own_parameters(self) -> Formula:
+        """Parameters of one copy, without its children's."""
+        text = "" if isinstance(self.kernel, Basic) else self.kernel.parameters
+        return self.formula_of(text, "parameters") if text else constant(0)
+
+    @cached_property
+    def parts(self) -> tuple[Formula, Formula, Formula]:
+        """FLOPs, bytes read and bytes written of one execution of a basic kernel."""
+        assert isinstance(self.kernel, Basic)
+        access = self.kernel.memory_access
+        return (
+            self.formula_of(self.kernel.flops, "flops"),
+            self.formula_of(access.read, "memory_access.read"),
+            self.formula_of(access.write, "memory_access.write"),
+        )
+
+    @cached_property
+    def programs(self) -> tuple[Program, ...]:
+        """The compiled `repeat` and `own_parameters`, or `parts`."""
+        formulas = self.parts if self.is_basic else (self.repeat, self.own_parameters)
+        return tuple(compiled(formula) for formula in formulas)
+
+    def formula_of(self, text: str, field: str) -> Formula:
+        """Return the parsed text; an error names this kernel and the field."""
+        try:
+            return parse(text)
+        except FormulaError as error:
+            raise TemplateError(str(error), f"{self.path}, {field}") from None
+
+    def values(self, values: Mapping[str, Number], *fields: str) -> list[Number]:
+        """Return the exact values of the formulas in `programs`, none negative; errors name this kernel."""
+        formulas = self.parts if self.is_basic else (self.repeat, self.own_parameters)
+        found = []
+        for program, formula, field in zip(self.programs, formulas, fields, strict=True):
+            try:
+                value = run(program, formula, values)
+            except FormulaError as error:
+                raise TemplateError(str(error), f"{self.path}, {field}") from None
+            if value < 0:
+                raise TemplateError(f"negative: '{formula}' is {value}", f"{self.path}, {field}")
+            found.append(value)
+        return found
+
+
+class Tree:
+    """A model template ready to be evaluated: `nodes` lists its kernels in reading order."""
+
+    def __init__(self, template: ModelTemplate) -> None:
+        self.template = template
+        self.nodes: list[Node] = []
+        self.roots = self._add(template.kernels, None)
+
+    def _add(self, kernels: tuple[Kernel, ...], parent: Node | None) -> list[Node]:
+        added = []
+        for kernel in kernels:
+            path = f"{parent.path}.{kernel.name}" if parent else kernel.name
+            node = Node(kernel, path, parent.depth + 1 if parent else 0, parent, [])
+            self.nodes.append(node)
+            added.append(node)
+            if not isinstance(kernel, Basic):
+                node.children.extend(self._add(kernel.sub_kernels, node))
+        return added
+
+    @cached_property
+    def variables(self) -> tuple[str, ...]:
+        """The variables that its costs and its state depend on, in the order met."""
+        formulas = [parse(text) for text in self.template.state.values()]
+        for node in self.nodes:
+            formulas += node.parts if node.is_basic else (node.repeat, node.own_parameters)
+        return tuple(dict.fromkeys(name for formula in formulas for name in formula.variables))
+
+    def costs(self, values: Mapping[str, Number]) -> dict[Node, Cost]:
+        """Return what every kernel costs with these values; a composite kernel is the sum of its parts.
+
+        Raises:
+            TemplateError: a formula that has no value, or a negative one, with the kernel's path.
+
+        """
+        # What a byte count owes to the weights is what it loses when a weight takes no bytes.
+        without = [{**values, "w_bytes": 0}, {**values, "kv_bytes": 0}]
+        costs: dict[Node, Cost] = {}
+        for node in self.nodes:
+            times = costs[node.parent].count if node.parent else 1
+            costs[node] = _basic(node, times, values, *without) if node.is_basic else _composite(node, times, values)
+        for node in reversed(self.nodes):
+            if node.parent:
+                costs[node.parent].include(costs[node])
+        return costs
+
+    def state(self, values: Mapping[str, Number]) -> dict[str, Number]:
+        """Return what is kept between steps, in bytes, by name."""
+        found = {}
+        for name, text in self.template.state.items():
+            try:
+                found[name] = parse(text).evaluate(values)
+            except FormulaError as error:
+                raise TemplateError(str(error), f"state.{name}") from None
+        return found
+
+
+def _composite(node: Node, times: Number, values: Mapping[str, Number]) -> Cost:
+    repeat, parameters = node.values(values, "repeat", "parameters")
+    if not isinstance(repeat, int):
+        raise TemplateError(f"a kernel repeats a whole number of times, not {repeat}", f"{node.path}, repeat")
+    count = times * repeat
+    return Cost(count=count, parameters=normalize(count * parameters))
+
+
+def _basic(
+    node: Node,
+    times: Number,
+    values: Mapping[str, Number],
+    without_weights: Mapping[str, Number],
+    without_cache: Mapping[str, Number],
+) -> Cost:
+    flops, read, write = node.values(values, "flops", "memory_access.read", "memory_access.write")
+    _, read_program, write_program = node.programs
+    _, read_formula, write_formula = node.parts
+    cost = Cost(count=times, read_bytes=normalize(times * read), write_bytes=normalize(times * write))
+    assert isinstance(node.kernel, Basic)
+    setattr(cost, f"{node.kernel.unit}_flops", normalize(times * flops))
+    for name, total, program, formula, values_without in (
+        ("weight_bytes_read", read, read_program, read_formula, without_weights),
+        ("kv_bytes_read", read, read_program, read_formula, without_cache),
+        ("kv_bytes_written", write, write_program, write_formula, without_cache),
+    ):
+        if ("w_bytes" if name == "weight_bytes_read" else "kv_bytes") in formula.variables:
+            setattr(cost, name, normalize(times * (total - run(program, formula, values_without))))
+    return cost
+
+
+def _share(formula: Formula, name: str) -> Formula:
+    """Return the part of a byte formula that is due to the variable `name`."""
+    if name not in formula.variables:
+        return constant(0)
+    return build("-", formula, formula.substitute({name: constant(0)}))
+
+
+def _flops(node: Node, unit: str | None) -> Formula:
+    assert isinstance(node.kernel, Basic)
+    return node.parts[0] if unit in {None, node.kernel.unit} else constant(0)
+
+
+METRICS: dict[str, Callable[[Node], Formula]] = {
+    "flops": lambda node: _flops(node, None),
+    "matmul_flops": lambda node: _flops(node, "matmul"),
+    "vector_flops": lambda node: _flops(node, "vector"),
+    "bytes": lambda node: build("+", node.parts[1], node.parts[2]),
+    "read_bytes": lambda node: node.parts[1],
+    "write_bytes": lambda node: node.parts[2],
+    "weight_bytes_read": lambda node: _share(node.parts[1], "w_bytes"),
+    "kv_bytes_read": lambda node: _share(node.parts[1], "kv_bytes"),
+    "kv_bytes_written": lambda node: _share(node.parts[2], "kv_bytes"),
+}
+"""Metric → its formula for one execution of a basic kernel."""
+
+
+def metric_formula(nodes: list[Node], metric: str) -> Formula:
+    """Return the formula of a metric summed over the basic kernels among `nodes` and below, repeats included."""
+    if metric in {"parameters", "weight_bytes"}:
+        total = build("+", *(build("*", node.times, node.own_parameters) for node in _below(nodes)))
+        return build("*", total, variable("w_bytes")) if metric == "weight_bytes" else total
+    if metric == "activation_bytes":
+        owned = ("weight_bytes_read", "kv_bytes_read", "kv_bytes_written")
+        others = build("+", *(metric_formula(nodes, name) for name in owned))
+        return build("-", metric_formula(nodes, "bytes"), others)
+    one = METRICS[metric]
+    return build("+", *(build("*", node.times, one(node)) for node in _below(nodes) if node.is_basic))
+
+
+def _below(nodes: list[Node]) -> list[Node]:
+    return [found for node in nodes for found in (node, *_below(node.children))]

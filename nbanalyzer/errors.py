@@ -1,0 +1,139 @@
+"""The errors a user can meet: one base, few kinds, one line each.
+
+The low layer says *what* is wrong; one outer layer adds *where* (file, JSON path). In a notebook
+each is shown as its one line, and is still an error to nbval, nbclient and CI.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["ConfigError", "FormulaError", "InputError", "NBAnalyzerError", "TemplateError", "UnknownNameError", "UnresolvedVariablesError"]
+
+
+class NBAnalyzerError(Exception):
+    """Base of every error that nbanalyzer raises on purpose. ``str(error)`` is one line."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows instead of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+class InputError(NBAnalyzerError, ValueError):
+    """An option or a size that cannot be: the message quotes it and says what can."""
+
+
+class FormulaError(NBAnalyzerError, ValueError):
+    """A formula that cannot be read or evaluated.
+
+    Attributes:
+        problem: what is wrong, in words.
+        formula: the text of the whole formula.
+        position: index into `formula` where it goes wrong, or None if no one place is to blame.
+
+    """
+
+    def __init__(self, problem: str, formula: str, position: int | None = None) -> None:
+        super().__init__(problem, formula, position)
+        self.problem, self.formula, self.position = problem, formula, position
+
+    def __str__(self) -> str:
+        if self.position is None:
+            return f"{self.problem}: '{_window(self.formula, 0)}'"
+        at = min(self.position, len(self.formula))
+        marked = f"{_window(self.formula[:at], at)} ▸ {_window(self.formula[at:], 0)}".strip()
+        return f"{self.problem}, at column {at + 1} of '{marked}'"
+
+
+class TemplateError(NBAnalyzerError, ValueError):
+    """A template that is malformed or cannot be expanded or populated.
+
+    Attributes:
+        problem: what is wrong.
+        where: file and path inside it, e.g. ``models/x.json, transformer.h.attn.c_attn, flops``; may be empty.
+
+    """
+
+    def __init__(self, problem: str, where: str = "") -> None:
+        super().__init__(problem, where)
+        self.problem, self.where = problem, where
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.problem}" if self.where else self.problem
+
+
+class UnresolvedVariablesError(TemplateError):
+    """A model template that uses variables which nothing binds.
+
+    Attributes:
+        variables: the names, in the order found, one per place of use.
+
+    """
+
+    def __init__(self, problem: str, where: str = "", variables: tuple[str, ...] = ()) -> None:
+        super().__init__(problem, where)
+        self.args = (problem, where, variables)
+        self.variables = variables
+
+
+class ConfigError(NBAnalyzerError, ValueError):
+    """A model config that lacks a value, or contradicts itself.
+
+    Attributes:
+        problem: what is wrong.
+        where: the config's file or model, may be empty.
+
+    """
+
+    def __init__(self, problem: str, where: str = "") -> None:
+        super().__init__(problem, where)
+        self.problem, self.where = problem, where
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.problem}" if self.where else self.problem
+
+
+class UnknownNameError(NBAnalyzerError, LookupError):
+    """A name that is not known: the message suggests the near ones.
+
+    Attributes:
+        what: the kind of thing, e.g. ``"model"``.
+        name: what was asked for.
+        choices: what there is.
+        hint: a last sentence for the message, may be empty.
+
+    """
+
+    def __init__(self, what: str, name: str, choices: Iterable[str] = (), hint: str = "") -> None:
+        known = tuple(choices)
+        super().__init__(what, name, known, hint)
+        self.what, self.name, self.choices, self.hint = what, name, known, hint
+
+    def __str__(self) -> str:
+        text = f"no {self.what} named {shorten(self.name)!r}."
+        if close := near(self.name, self.choices):
+            text += f" Did you mean {' or '.join(repr(name) for name in close)}?"
+        elif 0 < len(self.choices) <= 12:
+            text += f" There are: {', '.join(self.choices)}."
+        return f"{text} {self.hint}".rstrip()
+
+
+def near(name: str, choices: Iterable[str], count: int = 3) -> list[str]:
+    """Return up to `count` of `choices` that resemble `name`, the nearest first; case does not matter."""
+    by_fold = {choice.casefold(): choice for choice in choices}
+    found = difflib.get_close_matches(name.casefold()[:200], by_fold, n=count, cutoff=0.6)
+    return [by_fold[fold] for fold in found]
+
+
+def shorten(text: str, limit: int = 60) -> str:
+    """Return `text`, or its beginning and ``…`` where it is longer than `limit` characters."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _window(text: str, at: int, size: int = 60) -> str:
+    """Return about `size` characters of `text`: the last ones if `at` is its end, else the first ones."""
+    text = text.replace("\n", " ")
+    if len(text) <= size:
+        return text
+    return "…" + text[-size:] if at else text[:size] + "…"

@@ -1,0 +1,167 @@
+"""Model template + config + runtime values → numbers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from . import catalog
+from .analysis import Analysis
+from .cost import Tree
+from .errors import ConfigError, InputError
+from .expand import with_variants
+from .run import SWITCHES, Run
+from .templates import ModelTemplate, convert, require_valid
+from .variables import VARIABLES, ModelParams, extract_model_params
+
+__all__ = ["populate", "populate_template"]
+
+Source = str | os.PathLike[str] | Mapping[str, Any] | ModelTemplate
+
+
+def populate_template(
+    model_json: Source,
+    config: object = None,
+    batch_size: int = 1,
+    seq_len: int = 1024,
+    cache_len: int = 0,
+    w_bit: int = 16,
+    a_bit: int = 16,
+    kv_bit: int | None = None,
+    **switches: Any,  # noqa: ANN401 - checked by Run
+) -> dict[str, Any]:
+    """Return a model template's tree with numbers in place of formulas, and the totals.
+
+    Args:
+        model_json: a model template: a file, plain data, or a catalogue name.
+        config: a transformers config object, plain data or a config.json; the template's own if None.
+        batch_size, seq_len, cache_len: sequences, new tokens and cached tokens per sequence.
+        w_bit, a_bit, kv_bit: bits per weight, activation and element of the cache.
+        switches: ``attn``, ``logits``, ``causal`` (see `nbanalyzer.run.SWITCHES`), and ``set``.
+
+    Returns:
+        Plain data that can be written as JSON, see `Analysis.tree`.
+
+    Raises:
+        NBAnalyzerError: bad input, one line that quotes it.
+
+    """
+    sizes = {"batch_size": batch_size, "seq_len": seq_len, "cache_len": cache_len}
+    bits = {"w_bit": w_bit, "a_bit": a_bit, "kv_bit": kv_bit}
+    return populate(model_json, config=config, **sizes, **bits, **switches).tree
+
+
+def populate(
+    model: Source,
+    *,
+    config: object = None,
+    set: Mapping[str, int] | None = None,  # noqa: A002 - the users' word: --set
+    **run: Any,  # noqa: ANN401 - checked by Run
+) -> Analysis:
+    """Return what one forward pass of a model costs.
+
+    Args:
+        model: a catalogue name such as ``"gpt2"``, the path of a model template or of a config.json, a model
+            template, or one as plain data.
+        config: values from elsewhere: a transformers config object, plain data or the path of a config.json.
+        set: config values to change, e.g. ``{"num_kv_heads": 4}``.
+        run: batch_size, seq_len, cache_len, w_bit, a_bit, kv_bit, attn, logits, causal; see `Run`.
+
+    Raises:
+        NBAnalyzerError: bad input, one line that quotes it.
+
+    """
+    this_run = Run.of(**run)
+    template = _template(model)
+    params = _params(template, config, set or {})
+    tree = _tree(template, this_run)
+    _require_values(tree, params, this_run)
+    if set:
+        _require_effect(tree, set, params, _params(template, config, {}))
+    return Analysis(tree, params, this_run, _warnings(tree, params, this_run))
+
+
+def _template(model: Source) -> ModelTemplate:
+    if isinstance(model, str | os.PathLike):
+        return catalog.model(model)
+    if isinstance(model, ModelTemplate):
+        return catalog.completed(require_valid(model))
+    if not isinstance(model, Mapping):
+        raise InputError(f"a model is a name, a path, a template or its plain data, not a {type(model).__name__}")
+    return catalog.completed(require_valid(convert(model, ModelTemplate, "template")))
+
+
+def _params(template: ModelTemplate, config: object, changes: Mapping[str, int]) -> ModelParams:
+    if config is None:
+        return extract_model_params(template.config, changes)
+    params = extract_model_params(config, changes)
+    wanted = template.config.get("model_type")
+    if wanted and params.model_type and params.model_type != wanted:
+        raise ConfigError(f"this config is a {params.model_type!r}, the template of {template.model_id!r} is a {wanted!r}")
+    return params
+
+
+def _tree(template: ModelTemplate, run: Run) -> Tree:
+    """Return the template in the variants that the run chooses, ready to be evaluated."""
+    return _prepared(msgspec.json.encode(template), run.attn)
+
+
+@lru_cache(maxsize=64)
+def _prepared(content: bytes, attn: str) -> Tree:
+    template = msgspec.json.decode(content, type=ModelTemplate)
+    varied, variants = with_variants(template, frozenset({attn}))
+    if attn != SWITCHES["attn"].choices[0] and attn not in variants:
+        raise InputError(f"{template.model_id or 'this template'} has no attention variant {attn!r}")
+    return Tree(varied)
+
+
+def _require_values(tree: Tree, params: ModelParams, run: Run) -> None:
+    """Raise if the template uses a variable that neither config nor run gives."""
+    known = params.keys() | run.values().keys()
+    for name in tree.variables:
+        if name not in known:
+            sources = VARIABLES[name].sources if name in VARIABLES else (name,)
+            looked = f" (looked for {', '.join(sources)})" if sources else ""
+            raise ConfigError(
+                f"the config has no {{{name}}}{looked}, and {_user(tree, name)} needs it; give it with set={{{name!r}: …}}",
+                tree.template.model_id,
+            )
+
+
+def _user(tree: Tree, name: str) -> str:
+    """Return the path of the first kernel whose formulas use a variable, or what else does."""
+    for node in tree.nodes:
+        formulas = node.parts if node.is_basic else (node.repeat, node.own_parameters)
+        if any(name in formula.variables for formula in formulas):
+            return node.path
+    return "its state"
+
+
+def _require_effect(tree: Tree, changes: Mapping[str, int], params: ModelParams, before: ModelParams) -> None:
+    """Raise if a changed value changes nothing that the template's formulas use: the numbers would mislead."""
+    if changes and all(params.get(name) == before.get(name) for name in tree.variables):
+        for name, value in changes.items():
+            canonical = canonical_name(name)
+            if canonical in tree.variables:
+                continue  # set to what it was
+            usable = ", ".join(sorted(variable for variable in tree.variables if variable in params))
+            raise InputError(f"set {name}={value} changes nothing: no formula of this template uses it, they use {usable}")
+
+
+def _warnings(tree: Tree, params: ModelParams, run: Run) -> tuple[str, ...]:
+    """Return what to know before believing the numbers."""
+    found = []
+    limit, length = params.get("max_position_embeddings"), run.cache_len + run.seq_len
+    if limit is not None and length > limit:
+        found.append(
+            f"cache_len + seq_len = {length:,} tokens exceed the model's {limit:,} positions "
+            "(max_position_embeddings): the numbers are computed, the model would not run"
+        )
+    used = set(tree.variables)
+    if unused := [name for name in params.unknown if name not in used]:
+        found.append(f"config keys that look like cost and that no formula uses: {', '.join(unused)}")
+    return tuple(found)

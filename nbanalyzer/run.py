@@ -1,0 +1,107 @@
+"""One run of a model: how many tokens, at which precision, under which counting conventions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from fractions import Fraction
+
+from .errors import InputError, UnknownNameError, near
+from .formula import Number, normalize
+
+__all__ = ["MAX_SIZE", "SWITCHES", "Run", "Switch"]
+
+MAX_SIZE = 2**40  # tokens or sequences: beyond what any machine holds
+MAX_BITS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A counting convention with its choices, the default first."""
+
+    choices: tuple[str, ...]
+    meaning: str
+
+
+SWITCHES: Mapping[str, Switch] = {
+    "attn": Switch(("sdpa", "eager"), "attention as one kernel without S x S traffic, or op by op"),
+    "logits": Switch(("all", "last"), "the LM head runs on all positions, or on the last one, as generate() does"),
+    "causal": Switch(("off", "on"), "attention counts the full rectangle, or only the visible triangle"),
+}
+"""The switches; the defaults equal PyTorch's own count."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The runtime values of one forward pass.
+
+    Args:
+        batch_size: sequences, at least 1.
+        seq_len: new tokens per sequence in this pass, at least 1.
+        cache_len: tokens per sequence that are in the cache already; 0 is a prefill.
+        w_bit, a_bit: bits of a weight and of an activation, 1 to 64.
+        kv_bit: bits of an element of the cache; as activations if None.
+        attn, logits, causal: see `SWITCHES`; `causal` also takes a bool.
+
+    Raises:
+        InputError: a value that cannot be; the message quotes it.
+
+    """
+
+    batch_size: int = 1
+    seq_len: int = 1024
+    cache_len: int = 0
+    w_bit: int = 16
+    a_bit: int = 16
+    kv_bit: int | None = None
+    attn: str = "sdpa"
+    logits: str = "all"
+    causal: bool | str = False
+
+    def __post_init__(self) -> None:
+        _whole("batch_size", self.batch_size, 1, MAX_SIZE)
+        _whole("seq_len", self.seq_len, 1, MAX_SIZE)
+        _whole("cache_len", self.cache_len, 0, MAX_SIZE)
+        _whole("w_bit", self.w_bit, 1, MAX_BITS)
+        _whole("a_bit", self.a_bit, 1, MAX_BITS)
+        object.__setattr__(self, "kv_bit", self.a_bit if self.kv_bit is None else self.kv_bit)
+        _whole("kv_bit", self.kv_bit, 1, MAX_BITS)
+        object.__setattr__(self, "causal", {True: "on", False: "off"}.get(self.causal, self.causal))
+        for name, switch in SWITCHES.items():
+            if getattr(self, name) not in switch.choices:
+                raise InputError(f"{name} is {' or '.join(switch.choices)}, not {getattr(self, name)!r}")
+
+    @classmethod
+    def of(cls, **options: object) -> Run:
+        """Return the run with these options; an option that does not exist is an `UnknownNameError`."""
+        known = [field.name for field in fields(cls)]
+        for name in options:
+            if name not in known:
+                hint = "" if near(name, known) else f"There are: {', '.join(known)}."
+                raise UnknownNameError("option", name, known, hint)
+        return cls(**options)  # type: ignore[arg-type]
+
+    @property
+    def switches(self) -> dict[str, str]:
+        """The conventions in force, by name."""
+        return {name: str(getattr(self, name)) for name in SWITCHES}
+
+    def values(self) -> dict[str, Number]:
+        """Return the values of the global variables that belong to the run and its conventions."""
+        assert self.kv_bit is not None
+        return {
+            "batch_size": self.batch_size,
+            "seq_len": self.seq_len,
+            "cache_len": self.cache_len,
+            "w_bytes": normalize(Fraction(self.w_bit, 8)),
+            "a_bytes": normalize(Fraction(self.a_bit, 8)),
+            "kv_bytes": normalize(Fraction(self.kv_bit, 8)),
+            "causal": int(self.causal == "on"),
+            "num_logits": self.seq_len if self.logits == "all" else 1,
+        }
+
+
+def _whole(name: str, value: object, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        shown = repr(value) if len(repr(value)) <= 40 else f"{repr(value)[:40]}…"
+        raise InputError(f"{name} is a whole number from {least} to {most:,}, not {shown}")

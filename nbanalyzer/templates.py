@@ -1,0 +1,386 @@
+"""Module and model templates: their types, how they are read and written, and which variables they may use.
+
+A kernel is one node of cost. A `Basic` kernel carries formulas. A `Composite` kernel holds
+`sub_kernels`, or names the module template they come from, or (once expanded) both.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import msgspec
+
+from .errors import FormulaError, TemplateError, UnresolvedVariablesError, shorten
+from .formula import Formula, parse
+from .variables import ALLOWED_VARIABLES
+
+__all__ = [
+    "Basic",
+    "Composite",
+    "DisallowedVariable",
+    "Kernel",
+    "MemoryAccess",
+    "ModelTemplate",
+    "ModuleTemplate",
+    "load_model_template",
+    "load_module_template",
+    "save_template",
+    "validate_template",
+]
+
+MAX_FILE_BYTES = 32 * 2**20  # the largest shipped template is a thousandth of this
+NAME = re.compile(r"[A-Za-z_][\w-]{0,99}", re.ASCII)
+
+
+class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What all parts of a template share: immutable, strict about fields, silent about defaults."""
+
+
+class MemoryAccess(_Struct, frozen=True):
+    """Traffic of one execution, in bytes: two formulas."""
+
+    read: str
+    write: str
+
+
+class Basic(_Struct, tag_field="kernel_type", tag="basic", frozen=True, kw_only=True):
+    """A kernel with formulas; all of them count one execution.
+
+    Attributes:
+        operation: what is computed, in a few words, e.g. ``"matmul"``.
+        unit: the hardware that does it: ``"matmul"`` (what FlopCounterMode counts) or ``"vector"``.
+        flops: floating-point operations, 2 per multiply-add.
+        memory_access: bytes read and written.
+
+    """
+
+    operation: str
+    unit: Literal["matmul", "vector"]
+    flops: str
+    memory_access: MemoryAccess
+
+    @property
+    def name(self) -> str:
+        """The last part of the kernel's path."""
+        return self.operation
+
+
+class Composite(_Struct, tag_field="kernel_type", tag="composite", frozen=True, kw_only=True):
+    """A kernel made of others.
+
+    Attributes:
+        name: the attribute's name in PyTorch, e.g. ``"c_attn"``.
+        description: why it is here, where the name does not say.
+        module: class name of the module template that it is expanded from.
+        bindings: context variable of that template → formula at this place of use.
+        variants: name of a variant, e.g. ``"eager"`` → class name of the module template to use instead;
+            it takes the same bindings.
+        repeat: how often it runs, one after the other, with parameters of its own each time.
+        parameters: parameters of one copy, without those of `sub_kernels`.
+        sub_kernels: what it is made of.
+
+    """
+
+    name: str
+    description: str = ""
+    module: str = ""
+    bindings: dict[str, str] = {}
+    variants: dict[str, str] = {}
+    repeat: str = "1"
+    parameters: str = ""
+    sub_kernels: tuple[Basic | Composite, ...] = ()
+
+
+Kernel = Basic | Composite
+
+
+class ModuleTemplate(_Struct, frozen=True, kw_only=True):
+    """What a module or function costs, in context variables.
+
+    Attributes:
+        class_name: qualified name, e.g. ``"torch.nn.modules.linear.Linear"``.
+        description: what it computes, and where a cost rule comes from.
+        variables: context variable → what to bind it to.
+        parameters: its own parameters, without those of the modules it refers to.
+        state: name → formula in bytes of what it keeps between steps, e.g. ``"kv_cache"``.
+        kernels: what it is made of; a composite kernel may refer to another module template.
+
+    """
+
+    class_name: str
+    description: str
+    variables: dict[str, str]
+    parameters: str = "0"
+    state: dict[str, str] = {}
+    kernels: tuple[Kernel, ...]
+
+
+class ModelTemplate(_Struct, frozen=True, kw_only=True):
+    """The kernel tree of one model, in global variables only, with its config values beside it.
+
+    Attributes:
+        model_id: ``"org/name"`` on the Hugging Face hub, or any name of one's own.
+        architecture: the transformers class, e.g. ``"GPT2LMHeadModel"``.
+        module: class name of the module template that the kernels are expanded from; may be empty.
+        bindings: what was bound there.
+        config: the architecture fields under Hugging Face's names.
+        state: name → formula in bytes of what is kept between steps.
+        extends: id of a shipped model whose kernels and state are this one's too; then `kernels` is empty.
+        kernels: the tree.
+        provenance: where it comes from, what was checked, with which result.
+
+    """
+
+    model_id: str = ""
+    architecture: str = ""
+    module: str = ""
+    bindings: dict[str, str] = {}
+    config: dict[str, Any] = {}
+    extends: str = ""
+    state: dict[str, str] = {}
+    kernels: tuple[Kernel, ...] = ()
+    provenance: dict[str, Any] = {}
+
+
+Template = TypeVar("Template", bound=msgspec.Struct)
+
+
+class DisallowedVariable(NamedTuple):
+    """A variable that a model template must not use, and where it does."""
+
+    variable: str
+    path: str  # of the kernel, e.g. "transformer.h.attn.c_attn.matmul"; "" for the model itself
+    field: str  # e.g. "flops", "memory_access.read", "bindings.output_size", "state.kv_cache"
+    formula: str
+
+
+class Field(NamedTuple):
+    """A formula in a template, with its place."""
+
+    path: str
+    field: str
+    text: str
+
+    def parse(self) -> Formula:
+        """Return the formula; what is wrong with it is reported with its place."""
+        try:
+            return parse(self.text)
+        except FormulaError as error:
+            raise TemplateError(str(error), f"{self.path}, {self.field}" if self.path else self.field) from None
+
+
+def fields(kernels: tuple[Kernel, ...], path: str = "") -> Iterator[Field]:
+    """Yield every formula of a kernel tree, outermost first."""
+    for kernel in kernels:
+        here = f"{path}.{kernel.name}" if path else kernel.name
+        if isinstance(kernel, Basic):
+            yield Field(here, "flops", kernel.flops)
+            yield Field(here, "memory_access.read", kernel.memory_access.read)
+            yield Field(here, "memory_access.write", kernel.memory_access.write)
+            continue
+        for variable, text in kernel.bindings.items():
+            yield Field(here, f"bindings.{variable}", text)
+        yield Field(here, "repeat", kernel.repeat)
+        if kernel.parameters:
+            yield Field(here, "parameters", kernel.parameters)
+        yield from fields(kernel.sub_kernels, here)
+
+
+def validate_template(template: ModelTemplate | Mapping[str, Any]) -> list[DisallowedVariable]:
+    """Return every use of a variable that is not global, with kernel path and field; ``[]`` is a valid template.
+
+    Allowed are `ALLOWED_VARIABLES` and the integer fields of the template's own config.
+
+    Raises:
+        TemplateError: a formula that cannot be read, or a name that cannot be.
+
+    """
+    if not isinstance(template, ModelTemplate):
+        template = convert(template, ModelTemplate, "template")
+    _check_names(template.kernels)
+    allowed = ALLOWED_VARIABLES | _integer_fields(template.config)
+    places = [Field("", f"state.{name}", text) for name, text in template.state.items()]
+    return [
+        DisallowedVariable(variable, place.path, place.field, place.text)
+        for place in (*places, *fields(template.kernels))
+        for variable in place.parse().variables
+        if variable not in allowed
+    ]
+
+
+def require_valid(template: ModelTemplate, where: str = "") -> ModelTemplate:
+    """Return the template if it uses global variables only.
+
+    Raises:
+        UnresolvedVariablesError: it does not; the message names the first ones with their places.
+
+    """
+    try:
+        found = validate_template(template)
+    except TemplateError as error:
+        raise TemplateError(error.problem, ", ".join(filter(None, (where, error.where)))) from None
+    if not found:
+        return template
+    places = [f"{{{use.variable}}} in {use.path or 'the model'}, {use.field}" for use in found[:3]]
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    raise UnresolvedVariablesError(
+        f"unresolved template variables: {'; '.join(places)}{more}. A model template uses global variables only: "
+        "bind these where the module is used, with \"bindings\"",
+        where or template.model_id,
+        tuple(use.variable for use in found),
+    )
+
+
+def _integer_fields(config: Mapping[str, Any]) -> frozenset[str]:
+    names = {name for name, value in config.items() if isinstance(value, int)}
+    nested = (value for value in config.values() if isinstance(value, Mapping))
+    return frozenset(names.union(*map(_integer_fields, nested)))
+
+
+def _check_names(kernels: tuple[Kernel, ...], path: str = "") -> None:
+    for kernel in kernels:
+        here = f"{path}.{kernel.name}" if path else kernel.name
+        if isinstance(kernel, Basic):
+            if not kernel.operation.isprintable() or not 0 < len(kernel.operation) <= 100:
+                raise TemplateError(f"an operation is 1 to 100 printable characters, not {shorten(kernel.operation)!r}", path)
+            continue
+        if not NAME.fullmatch(kernel.name):
+            raise TemplateError(f"a kernel's name is letters, digits, '_' and '-', not {shorten(kernel.name)!r}", path)
+        _check_names(kernel.sub_kernels, here)
+
+
+def load_model_template(source: str | os.PathLike[str] | bytes, where: str = "") -> ModelTemplate:
+    """Return the model template in a file, or in the bytes of one; it is always validated.
+
+    Raises:
+        TemplateError: not readable, malformed JSON (with line and column), a wrong or unknown field (with its
+            path in the file), a formula that cannot be read.
+        UnresolvedVariablesError: it uses variables that are not global.
+
+    """
+    where = where or _label(source)
+    return require_valid(_decode(source, ModelTemplate, where), where)
+
+
+def load_module_template(source: str | os.PathLike[str] | bytes, where: str = "") -> ModuleTemplate:
+    """Return the module template in a file, or in the bytes of one; its formulas and variables are checked.
+
+    Raises:
+        TemplateError: as for `load_model_template`, or a variable that is neither declared nor global, or one
+            that is declared and never used.
+
+    """
+    where = where or _label(source)
+    return check_module(_decode(source, ModuleTemplate, where), where)
+
+
+def check_module(template: ModuleTemplate, where: str = "") -> ModuleTemplate:
+    """Return the module template if its formulas use just the variables that it declares, and global ones."""
+    where = where or template.class_name
+    _check_names(template.kernels)
+    places = [Field("", "parameters", template.parameters)]
+    places += [Field("", f"state.{name}", text) for name, text in template.state.items()]
+    used = set()
+    for place in (*places, *fields(template.kernels)):
+        try:
+            found = place.parse().variables
+        except TemplateError as error:
+            raise TemplateError(error.problem, f"{where}, {error.where}") from None
+        for variable in found:
+            if variable not in template.variables and variable not in ALLOWED_VARIABLES:
+                spot = f"{where}, {place.path}, {place.field}" if place.path else f"{where}, {place.field}"
+                raise TemplateError(f"{{{variable}}} is neither declared in \"variables\" nor a global variable", spot)
+        used.update(found)
+    # One that costs nothing keeps the variables of those it can be exchanged with.
+    unused = [variable for variable in template.variables if variable not in used] if template.kernels else []
+    if unused:
+        raise TemplateError(f"{{{unused[0]}}} is declared in \"variables\" and never used", where)
+    return template
+
+
+def save_template(template: ModelTemplate | ModuleTemplate, path: str | os.PathLike[str]) -> None:
+    """Write the template as readable JSON, whole or not at all; missing folders are made.
+
+    Raises:
+        OSError: the file cannot be written.
+
+    """
+    write_whole(path, encode(template))
+
+
+def encode(template: msgspec.Struct) -> bytes:
+    """Return the template as the JSON text of its file."""
+    return msgspec.json.format(msgspec.json.encode(template), indent=1) + b"\n"
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file whole or not at all: a temporary file beside it, then a rename."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(temporary).chmod(0o666 & ~mask)  # mkstemp makes it private
+        Path(temporary).replace(target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def convert(data: object, kind: type[Template], where: str) -> Template:
+    """Return plain data as a template; what does not fit is reported with its path."""
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        raise _misfit(error, where) from None
+    except RecursionError:
+        raise TemplateError("nested too deep", where) from None
+
+
+def _decode(source: str | os.PathLike[str] | bytes, kind: type[Template], where: str) -> Template:
+    content = source if isinstance(source, bytes) else read_file(source)
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.ValidationError as error:
+        raise _misfit(error, where) from None
+    except msgspec.DecodeError as error:
+        raise malformed(error, content, where) from None
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise TemplateError("nested too deep" if isinstance(error, RecursionError) else "not UTF-8 text", where) from None
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """Return the bytes of a template file; a file that cannot be one is a `TemplateError`."""
+    try:
+        if Path(path).stat().st_size > MAX_FILE_BYTES:
+            raise TemplateError(f"larger than {MAX_FILE_BYTES // 2**20} MiB, this is no template", str(path))
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise TemplateError(error.strerror or "cannot be read", str(path)) from None
+
+
+def malformed(error: msgspec.DecodeError, content: bytes, where: str) -> TemplateError:
+    """Return the error for text that is no JSON, with line and column where the reader stopped."""
+    found = re.search(r"\(byte (\d+)\)", str(error))
+    at = int(found[1]) if found else len(content)
+    line = content.count(b"\n", 0, at) + 1
+    column = at - (content.rfind(b"\n", 0, at) + 1) + 1
+    problem = str(error).split(" (byte")[0].removeprefix("JSON is malformed: ")
+    return TemplateError(f"malformed JSON: {problem}", f"{where}, line {line}, column {column}")
+
+
+def _misfit(error: msgspec.ValidationError, where: str) -> TemplateError:
+    problem, _, path = str(error).partition(" - at ")
+    return TemplateError(problem.replace("`", "'"), f"{where}, {path.strip('`')}" if path else where)
+
+
+def _label(source: str | os.PathLike[str] | bytes) -> str:
+    return "template" if isinstance(source, bytes) else str(source)
