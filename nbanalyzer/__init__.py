@@ -1,0 +1,70 @@
+"""What does one forward pass of this language model cost, module by module, and why?
+
+>>> import nbanalyzer
+>>> analysis = nbanalyzer.populate("gpt2", seq_len=2048)
+>>> analysis.totals["matmul_flops"]
+660606025728
+
+In a notebook: ``%load_ext nbanalyzer``, then ``%populate gpt2 --seq_len 2048``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .analysis import Analysis
+from .catalog import names as models
+from .config import extract_model_params
+from .errors import NBAnalyzerError
+from .expand import expand
+from .formula import Formula
+from .formula import parse as parse_formula
+from .populate import populate, populate_template
+from .templates import (
+    ModelTemplate,
+    ModuleTemplate,
+    load_model_template,
+    load_module_template,
+    save_template,
+    validate_template,
+)
+from .variables import ALLOWED_VARIABLES
+
+__all__ = (
+    "ALLOWED_VARIABLES",
+    "Analysis",
+    "Formula",
+    "ModelTemplate",
+    "ModuleTemplate",
+    "NBAnalyzerError",
+    "expand",
+    "extract_model_params",
+    "load_ipython_extension",
+    "load_model_template",
+    "load_module_template",
+    "models",
+    "parse_formula",
+    "populate",
+    "populate_template",
+    "save_template",
+    "unload_ipython_extension",
+    "validate_template",
+)
+
+
+def __dir__() -> tuple[str, ...]:
+    return __all__
+
+
+def load_ipython_extension(shell: Any) -> None:  # noqa: ANN401 - IPython's shell
+    """Register the magics and their completion: what ``%load_ext nbanalyzer`` calls."""
+    from .notebook import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:  # noqa: ANN401 - IPython's shell
+    """Take the magics and their completion away again."""
+    from .notebook import unload
+
+    unload(shell)

@@ -15,7 +15,7 @@ from .explanation import Explanation, explain_metric, explain_node
 from .formula import Formula, Number, parse
 from .run import Run
 from .templates import ModelTemplate, write_whole
-from .variables import ModelParams
+from .config import ModelParams
 
 if TYPE_CHECKING:
     import pandas
@@ -135,7 +135,9 @@ class Analysis:
             **({"module": module} if module else {}),
             **({"repeat": plain(repeat)} if repeat != 1 else {}),
             **({"parameters": plain(parameters)} if parameters else {}),
-            "total": {name: plain(getattr(cost, name)) for name in ("parameters", "flops", "read_bytes", "write_bytes")},
+            "total": {
+                name: plain(getattr(cost, name)) for name in ("parameters", "flops", "read_bytes", "write_bytes")
+            },
             "sub_kernels": [self._plain_node(child) for child in node.children],
         }
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from .config import ModelParams, read_config
+from .config import read_config
 from .errors import ConfigError, TemplateError, UnknownNameError, near
 from .shipped import folder
 from .templates import ModelTemplate, load_model_template, malformed, read_file
@@ -84,7 +84,9 @@ def model(name: str | os.PathLike[str]) -> ModelTemplate:
             f"`hf download {text} config.json` puts its config there, if it exists."
         )
         raise UnknownNameError("model", text, {*names(), *short_names()}, hint)
-    raise UnknownNameError("model", text, (), "A model is a catalogue name (%populate --list), org/name, or the path of a .json file.")
+    raise UnknownNameError(
+        "model", text, (), "A model is a catalogue name (%populate --list), org/name, or the path of a .json file."
+    )
 
 
 def completed(template: ModelTemplate) -> ModelTemplate:
@@ -155,13 +157,21 @@ def _for_config(config: Mapping[str, Any], where: str) -> ModelTemplate:
     for base in fitting:
         differing = {key: value for key, value in _structure(base.config).items() if config.get(key, value) != value}
         if not differing:
-            return msgspec.structs.replace(base, model_id=where, config=dict(config), provenance={"kernels of": base.model_id})
+            return msgspec.structs.replace(
+                base, model_id=where, config=dict(config), provenance={"kernels of": base.model_id}
+            )
     if differing:
         key, value = next(iter(differing.items()))
-        raise ConfigError(f"no shipped template has {key} = {config[key]!r}: those of model_type {model_type!r} have {value!r}", where)
+        raise ConfigError(
+            f"no shipped template has {key} = {config[key]!r}: those of model_type {model_type!r} have {value!r}", where
+        )
     types = sorted({str(_shipped(name).config.get("model_type")) for name in names()})
     raise ConfigError(f"no shipped template is of model_type {model_type!r}: there are {', '.join(types)}", where)
 
 
 def _structure(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if not isinstance(value, int) or isinstance(value, bool) and key != "tie_word_embeddings"}
+    return {
+        key: value
+        for key, value in config.items()
+        if not isinstance(value, int) or isinstance(value, bool) and key != "tie_word_embeddings"
+    }

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +61,9 @@ class ModelParams(dict[str, int]):
         self.unknown = unknown
 
 
-def extract_model_params(config: object, overrides: Mapping[str, int] | None = None) -> ModelParams:
+def extract_model_params(
+    config: object, overrides: Mapping[str, int] | None = None, required: Collection[str] | None = None
+) -> ModelParams:
     """Read a model's global variables from its config.
 
     `config` is a transformers config object, a mapping, or the path of a ``config.json`` or of its folder.
@@ -76,6 +78,9 @@ def extract_model_params(config: object, overrides: Mapping[str, int] | None = N
     `overrides` are values under canonical or Hugging Face names. They replace the config's before anything is
     derived: another hidden_size of GPT-2 is another intermediate_size too.
 
+    `required` are the variables that must be found, instead of those that every model has: a template of one's
+    own may need few.
+
     Raises:
         ConfigError: the config cannot be read, lacks a value, or contradicts itself.
         UnknownNameError: an override names nothing that this model has.
@@ -83,6 +88,7 @@ def extract_model_params(config: object, overrides: Mapping[str, int] | None = N
 
     """
     reader = _Reader.open(config)
+    reader.required = required
     if overrides:
         reader.override(overrides)
     return reader.read()
@@ -99,6 +105,7 @@ class _Reader:
         source: the text part's transformers object: given, or built for its defaults; else None.
         asked: whether `source` has been looked for, so that only habit is left.
         overridden: variables whose values the user gave.
+        required: variables that must be found; None for those that every model of its kind has.
 
     """
 
@@ -108,6 +115,7 @@ class _Reader:
     source: object = None
     asked: bool = False
     overridden: frozenset[str] = frozenset()
+    required: Collection[str] | None = None
 
     @classmethod
     def open(cls, config: object) -> _Reader:
@@ -115,7 +123,7 @@ class _Reader:
         if isinstance(config, str | os.PathLike):
             path = Path(config)
             path = path / "config.json" if path.is_dir() else path
-            return cls.of(_load(path), str(path))
+            return cls.of(read_config(path), str(path))
         if isinstance(config, Mapping):
             return cls.of(config)
         if isinstance(config, type) or not callable(to_dict := getattr(config, "to_dict", None)):
@@ -164,6 +172,8 @@ class _Reader:
 
     def missing(self, values: Mapping[str, int]) -> list[str]:
         """Return what a model like this cannot do without and `values` lacks."""
+        if self.required is not None:
+            return [name for name in VARIABLES if name in self.required and name not in values]
         heads = _HEADS if self.family.attention else ()
         feed_forward = () if "num_experts" in values else ("intermediate_size",)
         return [name for name in (*_ALWAYS, *heads, *feed_forward) if name not in values]
@@ -352,8 +362,13 @@ _RULES: Mapping[str, Callable[[_Reader, Mapping[str, int]], int | None]] = {
 }
 
 
-def _load(path: Path) -> Mapping[str, Any]:
-    """Return the JSON object in the file `path`."""
+def canonical_name(name: str) -> str:
+    """Return the variable that a config attribute is read into (``n_embd`` → ``hidden_size``), else the name."""
+    return _CANONICAL.get(name, name)
+
+
+def read_config(path: Path) -> Mapping[str, Any]:
+    """Return the JSON object in the file `path`; a file that holds none is a `ConfigError`."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -416,7 +431,7 @@ def _says_no_size(key: str) -> bool:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep transformers from advising people on stderr while it builds a config for us."""
-    names = {"TRANSFORMERS_VERBOSITY": "error", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1", "HF_HUB_OFFLINE": "1"}
+    names = {"TRANSFORMERS_VERBOSITY": "error", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(names)
     try:

@@ -9,7 +9,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["ConfigError", "FormulaError", "InputError", "NBAnalyzerError", "TemplateError", "UnknownNameError", "UnresolvedVariablesError"]
+__all__ = [
+    "ConfigError",
+    "FormulaError",
+    "InputError",
+    "NBAnalyzerError",
+    "TemplateError",
+    "UnknownNameError",
+    "UnresolvedVariablesError",
+]
 
 
 class NBAnalyzerError(Exception):

@@ -120,7 +120,9 @@ def _power(formula: Formula, base: Program, exponent: Program) -> Program:
         if not isinstance(high, int):
             raise _Problem(f"an exponent has to be whole, not {high}", formula)
         if abs(high) > MAX_EXPONENT:
-            raise _Problem(f"an exponent is at most {MAX_EXPONENT}, not {high if abs(high) < 10**20 else 'this'}", formula)
+            raise _Problem(
+                f"an exponent is at most {MAX_EXPONENT}, not {high if abs(high) < 10**20 else 'this'}", formula
+            )
         if max(low.numerator.bit_length(), low.denominator.bit_length()) * abs(high) > MAX_BITS:
             raise _Problem(f"the power has more than {MAX_BITS} bits", formula)
         if low == 0 and high < 0:

@@ -15,7 +15,17 @@ import msgspec
 from .errors import FormulaError, TemplateError, UnresolvedVariablesError, near
 from .formula import Formula, build, constant, parse
 from .shipped import MODULES
-from .templates import Basic, Composite, Kernel, MemoryAccess, ModelTemplate, ModuleTemplate, check_module, convert, require_valid
+from .templates import (
+    Basic,
+    Composite,
+    Kernel,
+    MemoryAccess,
+    ModelTemplate,
+    ModuleTemplate,
+    check_module,
+    convert,
+    require_valid,
+)
 
 __all__ = ["expand", "with_variants"]
 
@@ -49,14 +59,18 @@ def expand(
         template = _module(template, modules, "")
     elif isinstance(template, Mapping):
         is_module = "class_name" in template
-        template = convert(template, ModuleTemplate, "template") if is_module else convert(template, ModelTemplate, "template")
+        template = (
+            convert(template, ModuleTemplate, "template") if is_module else convert(template, ModelTemplate, "template")
+        )
     if isinstance(template, ModelTemplate):
         return _complete(template, modules)
 
     root = check_module(template)
     given = _parsed({name: str(value) for name, value in (bindings or {}).items()}, root.class_name)
     work = _Expansion(modules)
-    whole = work.module_node(Composite(name=_snake(root.class_name), module=root.class_name), root, given, constant(1), ())
+    whole = work.module_node(
+        Composite(name=_snake(root.class_name), module=root.class_name), root, given, constant(1), ()
+    )
     # A container's children stand at the top, under their PyTorch paths; a lone layer keeps a node of its own.
     container = not whole.parameters and all(isinstance(kernel, Composite) for kernel in whole.sub_kernels)
     result = ModelTemplate(
@@ -101,7 +115,9 @@ def _complete(template: ModelTemplate, modules: Mapping[str, ModuleTemplate]) ->
     work = _Expansion(modules)
     kernels = work.kernels(template.kernels, {}, constant(1), ())
     state = template.state or {name: str(formula) for name, formula in work.state.items()}
-    return require_valid(msgspec.structs.replace(template, kernels=kernels, state=state), template.model_id or "template")
+    return require_valid(
+        msgspec.structs.replace(template, kernels=kernels, state=state), template.model_id or "template"
+    )
 
 
 @dataclass
@@ -128,10 +144,15 @@ class _Expansion:
             return None  # e.g. the q/k norms of a model without them
         node = msgspec.structs.replace(kernel, repeat="1" if repeat == constant(1) else str(repeat))
         if kernel.parameters:
-            node = msgspec.structs.replace(node, parameters=str(_substituted(kernel.parameters, bindings, f"{here}, parameters")))
+            node = msgspec.structs.replace(
+                node, parameters=str(_substituted(kernel.parameters, bindings, f"{here}, parameters"))
+            )
         if kernel.sub_kernels or not kernel.module:
             subs = self.kernels(kernel.sub_kernels, bindings, build("*", repeat, times), (*path, kernel.name))
-            own = {name: str(_substituted(text, bindings, f"{here}, bindings.{name}")) for name, text in kernel.bindings.items()}
+            own = {
+                name: str(_substituted(text, bindings, f"{here}, bindings.{name}"))
+                for name, text in kernel.bindings.items()
+            }
             return msgspec.structs.replace(node, sub_kernels=subs, bindings=own)
         own_bindings = {
             name: _substituted(text, bindings, f"{here}, bindings.{name}") for name, text in kernel.bindings.items()
@@ -202,7 +223,9 @@ def _checked(module: ModuleTemplate, bindings: Bindings, where: str) -> None:
     if missing := [name for name in module.variables if name not in bindings]:
         meanings = "; ".join(f"{{{name}}} is {module.variables[name]}" for name in missing)
         raise UnresolvedVariablesError(
-            f"unresolved template variables: {missing}. {short} needs a binding for each: {meanings}", where, tuple(missing)
+            f"unresolved template variables: {missing}. {short} needs a binding for each: {meanings}",
+            where,
+            tuple(missing),
         )
     if unused := [name for name in bindings if name not in module.variables]:
         close = near(unused[0], module.variables)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 from .cost import Cost, Node
-from .formula import Formula, Number, normalize, parse
+from .formula import Formula, Number, constant, normalize, parse
 from .shipped import MODULES
 from .templates import Basic, ModuleTemplate
 
@@ -76,7 +76,9 @@ class Explanation:
         return {"text/plain": repr(self), "text/html": html}
 
 
-def explain_metric(metric: str, unit: str, formula: Formula, values: Mapping[str, Number], number: Number | float) -> Explanation:
+def explain_metric(
+    metric: str, unit: str, formula: Formula, values: Mapping[str, Number], number: Number | float
+) -> Explanation:
     """Return how a total came about, from the formula of the whole pass."""
     exact = number if isinstance(number, int) else formula.evaluate(values)
     derivation = Derivation(f"{metric} [{unit}]", "", str(formula), with_values(formula, values), exact, 1)
@@ -88,7 +90,11 @@ def explain_node(node: Node, cost: Cost, values: Mapping[str, Number]) -> Explan
     kernel = node.kernel
     owner = node.parent if isinstance(kernel, Basic) else node
     module_name = "" if owner is None or isinstance(owner.kernel, Basic) else owner.kernel.module
-    title = node.path + (f"  × {show(cost.count)}" if cost.count != 1 else "") + (f"  ({module_name})" if module_name else "")
+    title = (
+        node.path
+        + (f"  × {show(cost.count)}" if cost.count != 1 else "")
+        + (f"  ({module_name})" if module_name else "")
+    )
     bindings: tuple[str, ...] = ()
     if owner is not None and not isinstance(owner.kernel, Basic):
         bindings = tuple(_binding(name, parse(text), values) for name, text in owner.kernel.bindings.items())
@@ -113,11 +119,10 @@ def _basic_derivations(
     operation = node.kernel.operation
     originals = [kernel for kernel in module.kernels if kernel.name == operation] if module else []
     original = originals[0] if len(originals) == 1 and isinstance(originals[0], Basic) else None
-    texts = (
-        (original.flops, original.memory_access.read, original.memory_access.write) if original else ("", "", "")
-    )
+    texts = (original.flops, original.memory_access.read, original.memory_access.write) if original else ("", "", "")
     names = (f"{operation}, flops ({node.kernel.unit})", f"{operation}, bytes read", f"{operation}, bytes written")
-    return [_derive(*parts, values, count) for parts in zip(names, texts, node.parts, strict=True)]
+    steps = zip(names, texts, node.parts, strict=True)
+    return [_derive(*step, values, count) for step in steps if step[2] != constant(0)]
 
 
 def _derive(what: str, in_module: str, formula: Formula, values: Mapping[str, Number], count: Number) -> Derivation:

@@ -44,7 +44,18 @@ Number = int | Fraction
 FUNCTIONS = {"min": (2, None), "max": (2, None), "ceil": (1, 1), "floor": (1, 1)}  # name: fewest, most arguments
 COMPARISONS = ("<=", ">=", "==", "!=", "<", ">")
 # How tightly an operation binds, loosest first; what is not here is an atom.
-PRECEDENCE = {"if": 1, **dict.fromkeys(COMPARISONS, 2), "+": 3, "-": 3, "*": 4, "/": 4, "//": 4, "%": 4, "neg": 5, "**": 6}
+PRECEDENCE = {
+    "if": 1,
+    **dict.fromkeys(COMPARISONS, 2),
+    "+": 3,
+    "-": 3,
+    "*": 4,
+    "/": 4,
+    "//": 4,
+    "%": 4,
+    "neg": 5,
+    "**": 6,
+}
 ATOM = 7
 
 TOKEN = re.compile(
@@ -234,7 +245,9 @@ class _Parser:
     def expect(self, wanted: str) -> None:
         kind, text, position = self.next()
         if text != wanted or kind not in {"operator", "name"}:
-            self.fail(f"expected {wanted!r}, found {text!r}" if text else f"expected {wanted!r}, the formula ends", position)
+            self.fail(
+                f"expected {wanted!r}, found {text!r}" if text else f"expected {wanted!r}, the formula ends", position
+            )
 
     def formula(self) -> Formula:
         result = self.ternary()
@@ -323,12 +336,16 @@ class _Parser:
             return inside
         if kind == "name":
             return self._call(text, position)
-        self.fail("expected a number, {name} or '('" + (f", found {text!r}" if text else ", the formula ends"), position)
+        self.fail(
+            "expected a number, {name} or '('" + (f", found {text!r}" if text else ", the formula ends"), position
+        )
 
     def _call(self, name: str, position: int) -> Formula:
         if name not in FUNCTIONS:
             known = near(name, FUNCTIONS)
-            hint = f"did you mean {known[0]}(…)?" if known and self.peek() == "(" else f"a variable is written {{{name}}}"
+            hint = (
+                f"did you mean {known[0]}(…)?" if known and self.peek() == "(" else f"a variable is written {{{name}}}"
+            )
             self.fail(f"unknown name {name!r}, {hint}", position)
         self.expect("(")
         arguments = [self.ternary()]

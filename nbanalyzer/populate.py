@@ -11,12 +11,13 @@ import msgspec
 
 from . import catalog
 from .analysis import Analysis
+from .config import ModelParams, canonical_name, extract_model_params
 from .cost import Tree
 from .errors import ConfigError, InputError
 from .expand import with_variants
 from .run import SWITCHES, Run
 from .templates import ModelTemplate, convert, require_valid
-from .variables import VARIABLES, ModelParams, extract_model_params
+from .variables import VARIABLES
 
 __all__ = ["populate", "populate_template"]
 
@@ -77,11 +78,11 @@ def populate(
     """
     this_run = Run.of(**run)
     template = _template(model)
-    params = _params(template, config, set or {})
     tree = _tree(template, this_run)
+    params = _params(tree, config, set or {})
     _require_values(tree, params, this_run)
     if set:
-        _require_effect(tree, set, params, _params(template, config, {}))
+        _require_effect(tree, set, params, _params(tree, config, {}))
     return Analysis(tree, params, this_run, _warnings(tree, params, this_run))
 
 
@@ -95,13 +96,15 @@ def _template(model: Source) -> ModelTemplate:
     return catalog.completed(require_valid(convert(model, ModelTemplate, "template")))
 
 
-def _params(template: ModelTemplate, config: object, changes: Mapping[str, int]) -> ModelParams:
-    if config is None:
-        return extract_model_params(template.config, changes)
-    params = extract_model_params(config, changes)
+def _params(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelParams:
+    template = tree.template
+    required = [name for name in tree.variables if name in VARIABLES and VARIABLES[name].sources]
+    params = extract_model_params(template.config if config is None else config, changes, required)
     wanted = template.config.get("model_type")
-    if wanted and params.model_type and params.model_type != wanted:
-        raise ConfigError(f"this config is a {params.model_type!r}, the template of {template.model_id!r} is a {wanted!r}")
+    if config is not None and wanted and params.model_type and params.model_type != wanted:
+        raise ConfigError(
+            f"this config is a {params.model_type!r}, the template of {template.model_id!r} is a {wanted!r}"
+        )
     return params
 
 
@@ -149,7 +152,9 @@ def _require_effect(tree: Tree, changes: Mapping[str, int], params: ModelParams,
             if canonical in tree.variables:
                 continue  # set to what it was
             usable = ", ".join(sorted(variable for variable in tree.variables if variable in params))
-            raise InputError(f"set {name}={value} changes nothing: no formula of this template uses it, they use {usable}")
+            raise InputError(
+                f"set {name}={value} changes nothing: no formula of this template uses it, they use {usable}"
+            )
 
 
 def _warnings(tree: Tree, params: ModelParams, run: Run) -> tuple[str, ...]:

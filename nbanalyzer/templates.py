@@ -126,11 +126,11 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True):
     Attributes:
         model_id: ``"org/name"`` on the Hugging Face hub, or any name of one's own.
         architecture: the transformers class, e.g. ``"GPT2LMHeadModel"``.
+        extends: id of a shipped model whose kernels and state are this one's too; then `kernels` is empty.
         module: class name of the module template that the kernels are expanded from; may be empty.
         bindings: what was bound there.
         config: the architecture fields under Hugging Face's names.
         state: name → formula in bytes of what is kept between steps.
-        extends: id of a shipped model whose kernels and state are this one's too; then `kernels` is empty.
         kernels: the tree.
         provenance: where it comes from, what was checked, with which result.
 
@@ -138,10 +138,10 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True):
 
     model_id: str = ""
     architecture: str = ""
+    extends: str = ""
     module: str = ""
     bindings: dict[str, str] = {}
     config: dict[str, Any] = {}
-    extends: str = ""
     state: dict[str, str] = {}
     kernels: tuple[Kernel, ...] = ()
     provenance: dict[str, Any] = {}
@@ -230,7 +230,7 @@ def require_valid(template: ModelTemplate, where: str = "") -> ModelTemplate:
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
     raise UnresolvedVariablesError(
         f"unresolved template variables: {'; '.join(places)}{more}. A model template uses global variables only: "
-        "bind these where the module is used, with \"bindings\"",
+        'bind these where the module is used, with "bindings"',
         where or template.model_id,
         tuple(use.variable for use in found),
     )
@@ -247,7 +247,9 @@ def _check_names(kernels: tuple[Kernel, ...], path: str = "") -> None:
         here = f"{path}.{kernel.name}" if path else kernel.name
         if isinstance(kernel, Basic):
             if not kernel.operation.isprintable() or not 0 < len(kernel.operation) <= 100:
-                raise TemplateError(f"an operation is 1 to 100 printable characters, not {shorten(kernel.operation)!r}", path)
+                raise TemplateError(
+                    f"an operation is 1 to 100 printable characters, not {shorten(kernel.operation)!r}", path
+                )
             continue
         if not NAME.fullmatch(kernel.name):
             raise TemplateError(f"a kernel's name is letters, digits, '_' and '-', not {shorten(kernel.name)!r}", path)
@@ -294,12 +296,12 @@ def check_module(template: ModuleTemplate, where: str = "") -> ModuleTemplate:
         for variable in found:
             if variable not in template.variables and variable not in ALLOWED_VARIABLES:
                 spot = f"{where}, {place.path}, {place.field}" if place.path else f"{where}, {place.field}"
-                raise TemplateError(f"{{{variable}}} is neither declared in \"variables\" nor a global variable", spot)
+                raise TemplateError(f'{{{variable}}} is neither declared in "variables" nor a global variable', spot)
         used.update(found)
     # One that costs nothing keeps the variables of those it can be exchanged with.
     unused = [variable for variable in template.variables if variable not in used] if template.kernels else []
     if unused:
-        raise TemplateError(f"{{{unused[0]}}} is declared in \"variables\" and never used", where)
+        raise TemplateError(f'{{{unused[0]}}} is declared in "variables" and never used', where)
     return template
 
 
@@ -354,7 +356,9 @@ def _decode(source: str | os.PathLike[str] | bytes, kind: type[Template], where:
     except msgspec.DecodeError as error:
         raise malformed(error, content, where) from None
     except (UnicodeDecodeError, RecursionError) as error:
-        raise TemplateError("nested too deep" if isinstance(error, RecursionError) else "not UTF-8 text", where) from None
+        raise TemplateError(
+            "nested too deep" if isinstance(error, RecursionError) else "not UTF-8 text", where
+        ) from None
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:

@@ -112,7 +112,9 @@ class _Operations(TorchDispatchMode):
         kwargs = kwargs or {}
         result = _answer(func, args, kwargs)
         name = func._schema.name.removeprefix("aten::")  # noqa: SLF001 - the one way to an op's schema
-        is_view = any(output.alias_info is not None and not output.alias_info.is_write for output in func._schema.returns)  # noqa: SLF001
+        is_view = any(
+            output.alias_info is not None and not output.alias_info.is_write for output in func._schema.returns
+        )  # noqa: SLF001
         if is_view or name in FREE:
             return result
         inputs, outputs = _tensors((args, kwargs)), _tensors(result)
@@ -141,7 +143,9 @@ class _FusedAttention(TorchFunctionMode):
         query, key, value = [*args, *(kwargs[name] for name in ("query", "key", "value") if name in kwargs)][:3]
         batch, heads, length, _ = query.shape
         # Flash kernels write (batch, length, heads, head_dim): transposing it back is free.
-        output = torch.empty(batch, length, heads, value.shape[-1], dtype=query.dtype, device=query.device).transpose(1, 2)
+        output = torch.empty(batch, length, heads, value.shape[-1], dtype=query.dtype, device=query.device).transpose(
+            1, 2
+        )
         self.seen.read += _size(query) + _size(key) + _size(value)
         self.seen.write += _size(output)
         self.seen.operations += 1

@@ -1,0 +1,262 @@
+"""An analysis as text, HTML, Markdown, CSV and JSON: plain strings, the same every time.
+
+The HTML is nested ``<details>`` with inline styles and neither ids, scripts nor style sheets, so that it
+folds, and survives an untrusted notebook, nbconvert and both themes. Everything in it is escaped.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from html import escape
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from .cost import Cost, Node
+from .explanation import explain_node, show
+from .formula import Number
+
+if TYPE_CHECKING:
+    from .analysis import Analysis
+
+__all__ = ["as_csv", "as_fragment", "as_html", "as_json", "as_md", "as_text", "si"]
+
+PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
+HEADINGS = ("count", "parameters", "FLOPs", "%", "bytes", "%", "FLOP/B")
+
+
+def si(number: Number | float) -> str:
+    """Return a number with four digits and a decimal prefix: 124439808 → ``124.4 M``."""
+    value, index = float(number), 0
+    while abs(value) >= 999.95 and index < len(PREFIXES) - 1:
+        value, index = value / 1000, index + 1
+    if index == 0:
+        return f"{value:,.0f}" if value == int(value) else f"{value:.4g}"
+    digits = 3 if value < 9.9995 else 2 if value < 99.995 else 1
+    return f"{value:.{digits}f} {PREFIXES[index]}"
+
+
+def headline(analysis: Analysis) -> list[tuple[str, str]]:
+    """Return the totals as (name, exact number in words) pairs."""
+    totals, cost = analysis.totals, analysis.cost_of_all
+    kv_bytes = cost.kv_bytes_read + cost.kv_bytes_written
+    lines = [
+        ("FLOPs", f"{show(cost.flops)} = {show(cost.matmul_flops)} matmul + {show(cost.vector_flops)} vector"),
+        (
+            "bytes",
+            f"{show(cost.bytes)} = {show(cost.weight_bytes_read)} weights + {show(kv_bytes)} cache "
+            f"+ {show(cost.activation_bytes)} activations",
+        ),
+        ("FLOPs per byte", f"{cost.arithmetic_intensity:.4g}"),
+        ("parameters", f"{show(cost.parameters)} in {totals['weight_bytes']:,} bytes"),
+    ]
+    states = [(name, totals[f"{name}_bytes"]) for name in analysis.template.state]
+    return lines + [("KV cache" if name == "kv_cache" else name, f"{value:,} bytes") for name, value in states]
+
+
+def title(analysis: Analysis) -> str:
+    """Return what was analysed, e.g. ``openai-community/gpt2 (GPT2LMHeadModel)``."""
+    template = analysis.template
+    name = template.model_id or template.architecture or "template"
+    return f"{name} ({template.architecture})" if template.architecture and template.model_id else name
+
+
+def conditions(analysis: Analysis) -> str:
+    """Return the runtime values and conventions in one line."""
+    run = analysis.run
+    sizes = (
+        f"{name} {getattr(run, name)}" for name in ("batch_size", "seq_len", "cache_len", "w_bit", "a_bit", "kv_bit")
+    )
+    switches = (f"{name} {value}" for name, value in run.switches.items())
+    return f"{', '.join(sizes)}; {', '.join(switches)}"
+
+
+def modules(analysis: Analysis, depth: int | None = None) -> list[Node]:
+    """Return the kernels worth a row: modules, and basic kernels that stand beside modules; no empty ones."""
+    return [
+        node
+        for node in analysis.nodes
+        if (depth is None or node.depth < depth)
+        and not (node.is_basic and node.parent and all(child.is_basic for child in node.parent.children))
+        and not _is_empty(analysis.cost(node))
+    ]
+
+
+def as_text(analysis: Analysis, depth: int | None = None) -> str:
+    """Return the analysis as aligned text: totals, then one line per module, down to `depth` levels."""
+    lines = [title(analysis), conditions(analysis), *(f"warning: {text}" for text in analysis.warnings), ""]
+    heads = headline(analysis)
+    width = max(len(name) for name, _ in heads)
+    lines += [f"  {name:<{width}}  {text}" for name, text in heads]
+    rows = [("kernel", *HEADINGS)]
+    rows += [("  " * node.depth + _name(node), *_cells(analysis, node)) for node in modules(analysis, depth)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines.append("")
+    for first, *others in rows:
+        cells = (f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True))
+        lines.append(f"  {first:<{widths[0]}}  {'  '.join(cells)}".rstrip())
+    return "\n".join(lines)
+
+
+def as_md(analysis: Analysis, depth: int | None = None) -> str:
+    """Return the analysis as Markdown: totals, then a table with one row per module."""
+    lines = [f"# {_md(title(analysis))}", "", _md(conditions(analysis)), ""]
+    lines += [f"> warning: {_md(text)}\n" for text in analysis.warnings]
+    lines += [f"- {name}: {text}" for name, text in headline(analysis)]
+    lines += ["", f"| kernel | {' | '.join(HEADINGS)} |", f"|---|{'---:|' * len(HEADINGS)}"]
+    for node in modules(analysis, depth):
+        cells = " | ".join(cell.strip() for cell in _cells(analysis, node))
+        lines.append(f"| {'&nbsp;&nbsp;' * node.depth}{_md(_name(node))} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+def as_csv(analysis: Analysis) -> str:
+    """Return `Analysis.table` as CSV, exact numbers."""
+    frame = analysis.table()
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([frame.index.name, *frame.columns])
+    writer.writerows([index, *row] for index, row in zip(frame.index, frame.itertuples(index=False), strict=True))
+    return out.getvalue()
+
+
+def as_json(analysis: Analysis) -> str:
+    """Return `Analysis.tree` as JSON."""
+    return msgspec.json.format(msgspec.json.encode(analysis.tree), indent=1).decode() + "\n"
+
+
+def as_html(analysis: Analysis) -> str:
+    """Return the analysis as an HTML page of its own."""
+    return (
+        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width">\n<meta name="color-scheme" content="light dark">\n'
+        f"<title>{escape(title(analysis))}</title>\n"
+        f'<body style="font-family:sans-serif;margin:1em">\n{as_fragment(analysis)}\n</body>\n</html>\n'
+    )
+
+
+# ---- HTML, from the outside in
+
+TABULAR = "font-variant-numeric:tabular-nums"
+NUMBER = f"flex:0 0 5.4em;text-align:right;white-space:nowrap;{TABULAR}"
+BAR = "flex:0 0 6em;height:0.7em;margin-left:0.5em;background-color:rgba(128,128,128,0.18)"
+FLOPS_COLOR, BYTES_COLOR = "rgba(56,132,255,0.75)", "rgba(245,140,20,0.8)"
+
+
+def as_fragment(analysis: Analysis, depth: int | None = None) -> str:
+    """Return the analysis as HTML to stand in a page; the outermost `depth` levels (1 if None) are unfolded."""
+    heads = "".join(
+        f'<div><span style="display:inline-block;min-width:8.5em">{escape(name)}</span>'
+        f'<span style="{TABULAR}">{escape(text)}</span></div>'
+        for name, text in headline(analysis)
+    )
+    warnings = "".join(
+        '<div style="margin:0.4em 0;padding:0.2em 0.6em;border-left:4px solid rgba(245,140,20,0.9)">'
+        f"warning: {escape(text)}</div>"
+        for text in analysis.warnings
+    )
+    labels = _columns("kernel", "parameters", "FLOPs", "", "bytes", "", "FLOP/B")
+    rows = "".join(_html_rows(analysis, None, 1 if depth is None else depth))
+    return (
+        '<div style="font-size:0.92em;line-height:1.45">'
+        f"<div><b>{escape(title(analysis))}</b></div><div>{escape(conditions(analysis))}</div>{warnings}"
+        f'<div style="margin:0.5em 0">{heads}</div>'
+        '<div style="overflow-x:auto"><div style="min-width:46em;max-width:76em">'
+        f'<div style="display:flex;padding-left:1.1em;opacity:0.75;border-bottom:1px solid rgba(128,128,128,0.5)">{labels}</div>'
+        f"{rows}</div></div></div>"
+    )
+
+
+def _html_rows(analysis: Analysis, parent: Node | None, unfolded: int) -> Iterator[str]:
+    """Yield a foldable row per child of `parent`; a module's last level unfolds to its derivation."""
+    nodes = parent.children if parent else [node for node in analysis.nodes if node.parent is None]
+    for node in nodes:
+        cost = analysis.cost(node)
+        if _is_empty(cost):
+            continue
+        state = " open" if node.depth < unfolded and not _is_last(node) else ""
+        inside = (
+            f'<div style="margin-left:1.2em;padding:0.2em 0 0.4em 0">{explain_node(node, cost, analysis.values).as_html()}</div>'
+            if _is_last(node)
+            else f'<div style="margin-left:1.2em">{"".join(_html_rows(analysis, node, unfolded))}</div>'
+        )
+        yield f'<details{state}><summary style="cursor:pointer">{_html_row(analysis, node)}</summary>{inside}</details>'
+
+
+def _html_row(analysis: Analysis, node: Node) -> str:
+    _, parameters, flops, _, moved, _, intensity = _cells(analysis, node)
+    cost, whole = analysis.cost(node), analysis.cost_of_all
+    columns = _columns(
+        escape(_name(node)),
+        parameters,
+        flops,
+        _bar(cost.flops, whole.flops, FLOPS_COLOR),
+        moved,
+        _bar(cost.bytes, whole.bytes, BYTES_COLOR),
+        intensity,
+    )
+    # The triangle of the summary stays: the columns stand beside it in a box of their own.
+    return f'<span style="display:inline-flex;width:calc(100% - 1.1em);vertical-align:top">{columns}</span>'
+
+
+def _columns(name: str, parameters: str, flops: str, flops_bar: str, moved: str, bytes_bar: str, intensity: str) -> str:
+    return (
+        f'<span style="flex:1 1 auto;overflow:hidden;white-space:nowrap">{name}</span>'
+        f'<span style="{NUMBER}">{parameters}</span>'
+        f'<span style="{NUMBER}">{flops}</span>{flops_bar or _gap()}'
+        f'<span style="{NUMBER}">{moved}</span>{bytes_bar or _gap()}'
+        f'<span style="{NUMBER}">{intensity}</span>'
+    )
+
+
+def _gap() -> str:
+    return '<span style="flex:0 0 6em;margin-left:0.5em"></span>'
+
+
+def _bar(part: Number, whole: Number, color: str) -> str:
+    share = 100 * float(part) / float(whole) if whole else 0.0
+    return (
+        f'<span style="{BAR};align-self:center" title="{share:.1f} %">'
+        f'<span style="display:block;height:100%;width:{share:.1f}%;background-color:{color}"></span></span>'
+    )
+
+
+# ---- what a row says
+
+
+def _cells(analysis: Analysis, node: Node) -> tuple[str, ...]:
+    cost, whole = analysis.cost(node), analysis.cost_of_all
+    return (
+        show(cost.count),
+        si(cost.parameters) if cost.parameters else "",
+        si(cost.flops) if cost.flops else "",
+        _percent(cost.flops, whole.flops),
+        si(cost.bytes) if cost.bytes else "",
+        _percent(cost.bytes, whole.bytes),
+        f"{cost.arithmetic_intensity:.4g}" if cost.flops and cost.bytes else "",
+    )
+
+
+def _percent(part: Number, whole: Number) -> str:
+    return f"{100 * float(part) / float(whole):.1f}" if part and whole else ""
+
+
+def _name(node: Node) -> str:
+    """Return the kernel's name, with the formula of its repeat: ``h × num_layers``."""
+    repeat = str(node.repeat)
+    return node.kernel.name if repeat == "1" else f"{node.kernel.name} × {repeat.replace('{', '').replace('}', '')}"
+
+
+def _is_last(node: Node) -> bool:
+    """Whether nothing but basic kernels stands below."""
+    return all(child.is_basic for child in node.children)
+
+
+def _is_empty(cost: Cost) -> bool:
+    return not (cost.parameters or cost.flops or cost.bytes)
+
+
+def _md(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_")
