@@ -1,4 +1,4 @@
-"""What does one forward pass of this language model cost, module by module, and why?
+"""What one forward pass of a language model costs, module by module, and why.
 
 >>> import nbanalyzer
 >>> analysis = nbanalyzer.populate("gpt2", seq_len=2048)
@@ -56,14 +56,14 @@ def __dir__() -> tuple[str, ...]:
     return __all__
 
 
-def load_ipython_extension(shell: Any) -> None:  # noqa: ANN401 - IPython's shell
+def load_ipython_extension(shell: Any) -> None:
     """Register the magics and their completion: what ``%load_ext nbanalyzer`` calls."""
     from .notebook import load
 
     load(shell)
 
 
-def unload_ipython_extension(shell: Any) -> None:  # noqa: ANN401 - IPython's shell
+def unload_ipython_extension(shell: Any) -> None:
     """Take the magics and their completion away again."""
     from .notebook import unload
 

@@ -9,13 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .config import ModelParams
 from .cost import METRICS, Cost, Node, Tree, metric_formula
 from .errors import InputError, UnknownNameError
 from .explanation import Explanation, explain_metric, explain_node
 from .formula import Formula, Number, parse
 from .run import Run
 from .templates import ModelTemplate, write_whole
-from .config import ModelParams
 
 if TYPE_CHECKING:
     import pandas
@@ -67,6 +67,7 @@ class Analysis:
         self.params = params
         self.run = run
         self.warnings = warnings
+        self.depth: int | None = None  # levels that its text shows and its HTML unfolds; None: their defaults
         self._tree = tree
         self.values: dict[str, Number] = {**params, **run.values()}
         self._costs = tree.costs(self.values)
@@ -76,6 +77,11 @@ class Analysis:
     def nodes(self) -> list[Node]:
         """The kernels in reading order."""
         return self._tree.nodes
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The global variables that the template's formulas use."""
+        return self._tree.variables
 
     def cost(self, node: Node) -> Cost:
         """Return what a kernel costs in the whole pass."""
@@ -247,12 +253,12 @@ class Analysis:
     def __repr__(self) -> str:
         from .report import as_text
 
-        return as_text(self)
+        return as_text(self, self.depth)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         from .report import as_fragment, as_text
 
-        return {"text/plain": as_text(self), "text/html": as_fragment(self)}
+        return {"text/plain": as_text(self, self.depth), "text/html": as_fragment(self, self.depth)}
 
 
 def plain(value: Number | float) -> int | float:

@@ -20,7 +20,7 @@ from .errors import ConfigError, TemplateError, UnknownNameError, near
 from .shipped import folder
 from .templates import ModelTemplate, load_model_template, malformed, read_file
 
-__all__ = ["aliases", "completed", "model", "names"]
+__all__ = ["aliases", "completed", "config_for", "model", "names", "short_names"]
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
 
@@ -87,6 +87,19 @@ def model(name: str | os.PathLike[str]) -> ModelTemplate:
     raise UnknownNameError(
         "model", text, (), "A model is a catalogue name (%populate --list), org/name, or the path of a .json file."
     )
+
+
+def config_for(name: str, template: str | os.PathLike[str]) -> Mapping[str, Any] | None:
+    """Return the config of the model `name`, to be used with a template from elsewhere.
+
+    None stands for the template's own: if `name` is not known and the template has one.
+    """
+    try:
+        return model(name).config
+    except UnknownNameError:
+        if model(template).config:
+            return None
+        raise
 
 
 def completed(template: ModelTemplate) -> ModelTemplate:
@@ -170,8 +183,6 @@ def _for_config(config: Mapping[str, Any], where: str) -> ModelTemplate:
 
 
 def _structure(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: value
-        for key, value in config.items()
-        if not isinstance(value, int) or isinstance(value, bool) and key != "tie_word_embeddings"
-    }
+    """Return the fields that say how the model is built, not how large it is."""
+    sizes = {key for key, value in config.items() if isinstance(value, int) and not isinstance(value, bool)}
+    return {key: value for key, value in config.items() if key not in sizes | {"tie_word_embeddings"}}

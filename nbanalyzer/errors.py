@@ -24,7 +24,7 @@ class NBAnalyzerError(Exception):
     """Base of every error that nbanalyzer raises on purpose. ``str(error)`` is one line."""
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows instead of a traceback."""
+        """Return the one line that IPython shows instead of a traceback."""
         return [f"{type(self).__name__}: {self}"]
 
 

@@ -31,7 +31,10 @@ BINARY: dict[str, Callable[[Any, Any], Any]] = {
 }  # fmt: skip
 
 
-class _Problem(Exception):
+UNARY: dict[str, Callable[[Any], Any]] = {"neg": operator.neg, "ceil": math.ceil, "floor": math.floor}
+
+
+class _ProblemError(Exception):
     """What went wrong, and in which part of the formula; `evaluate` says in which formula."""
 
 
@@ -48,7 +51,7 @@ def run(program: Program, formula: Formula, values: Mapping[str, Number]) -> Num
     """Return what `program`, compiled from `formula`, gives; its problems become a `FormulaError`."""
     try:
         return normalize(program(values))
-    except _Problem as problem:
+    except _ProblemError as problem:
         message, part = problem.args
         text = str(formula)
         raise FormulaError(message, text, max(text.find(str(part)), 0)) from None
@@ -79,7 +82,7 @@ def compiled(formula: Formula) -> Program:
         apply = BINARY[operation]
         return lambda values: apply(left(values), right(values)) + 0  # + 0: a comparison gives 1 or 0
     (only,) = parts
-    unary: Callable[[Any], Number] = {"neg": operator.neg, "ceil": math.ceil, "floor": math.floor}[operation]
+    unary = UNARY[operation]
     return lambda values: unary(only(values))
 
 
@@ -90,7 +93,7 @@ def _lookup(formula: Formula) -> Program:
         try:
             return values[name]
         except KeyError:
-            raise _Problem(f"{{{name}}} has no value", formula) from None
+            raise _ProblemError(f"{{{name}}} has no value", formula) from None
 
     return lookup
 
@@ -98,7 +101,7 @@ def _lookup(formula: Formula) -> Program:
 def _folded(apply: Callable[[Any, Any], Any], parts: list[Program]) -> Program:
     if len(parts) == 2:
         left, right = parts
-        return lambda values: apply(left(values), right(values))  # type: ignore[no-any-return]
+        return lambda values: apply(left(values), right(values))
     return lambda values: reduce(apply, [part(values) for part in parts])
 
 
@@ -108,7 +111,7 @@ def _division(formula: Formula, left: Program, right: Program) -> Program:
     def divide(values: Mapping[str, Number]) -> Number:
         divisor = right(values)
         if divisor == 0:
-            raise _Problem("division by zero", formula)
+            raise _ProblemError("division by zero", formula)
         return apply(left(values), divisor)  # type: ignore[no-any-return]
 
     return divide
@@ -118,15 +121,15 @@ def _power(formula: Formula, base: Program, exponent: Program) -> Program:
     def power(values: Mapping[str, Number]) -> Number:
         low, high = normalize(base(values)), normalize(exponent(values))
         if not isinstance(high, int):
-            raise _Problem(f"an exponent has to be whole, not {high}", formula)
+            raise _ProblemError(f"an exponent has to be whole, not {high}", formula)
         if abs(high) > MAX_EXPONENT:
-            raise _Problem(
+            raise _ProblemError(
                 f"an exponent is at most {MAX_EXPONENT}, not {high if abs(high) < 10**20 else 'this'}", formula
             )
         if max(low.numerator.bit_length(), low.denominator.bit_length()) * abs(high) > MAX_BITS:
-            raise _Problem(f"the power has more than {MAX_BITS} bits", formula)
+            raise _ProblemError(f"the power has more than {MAX_BITS} bits", formula)
         if low == 0 and high < 0:
-            raise _Problem("division by zero", formula)
+            raise _ProblemError("division by zero", formula)
         return low**high if high >= 0 else Fraction(1) / Fraction(low) ** -high
 
     return power
@@ -145,11 +148,13 @@ def vectorize(formula: Formula, values: Mapping[str, npt.ArrayLike]) -> npt.NDAr
             raise FormulaError(f"{{{name}}} has no value", str(formula), max(str(formula).find(f"{{{name}}}"), 0))
         value = values[name]
         arrays[name] = np.asarray(float(value) if isinstance(value, Fraction) else value, dtype=np.float64)
-    binary = {**BINARY, "/": np.divide, "//": np.floor_divide, "%": np.mod, "**": np.power,
-              "+": np.add, "*": np.multiply, "min": np.minimum, "max": np.maximum}  # fmt: skip
+    binary: dict[str, Callable[..., Any]] = {
+        **BINARY, "+": np.add, "*": np.multiply, "/": np.divide, "//": np.floor_divide, "%": np.mod,
+        "**": np.power, "min": np.minimum, "max": np.maximum,
+    }  # fmt: skip
     unary = {"neg": np.negative, "ceil": np.ceil, "floor": np.floor}
 
-    def over(node: Formula) -> Any:  # noqa: ANN401 - an array of whatever shape
+    def over(node: Formula) -> Any:  # an array of whatever shape
         if node.operation == "number":
             assert isinstance(node.value, int | Fraction)
             return np.float64(node.value)

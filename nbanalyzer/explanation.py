@@ -98,7 +98,7 @@ def explain_node(node: Node, cost: Cost, values: Mapping[str, Number]) -> Explan
     bindings: tuple[str, ...] = ()
     if owner is not None and not isinstance(owner.kernel, Basic):
         bindings = tuple(_binding(name, parse(text), values) for name, text in owner.kernel.bindings.items())
-    module = MODULES[module_name] if module_name in MODULES else None
+    module = MODULES.get(module_name)
 
     derivations = []
     if not isinstance(kernel, Basic) and kernel.parameters:

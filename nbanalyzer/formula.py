@@ -142,7 +142,7 @@ class Formula:
         return to_sympy(self)
 
     def latex(self) -> str:
-        """Return the formula as LaTeX, with the field's symbols (``d_{\\mathrm{model}}``, ``S``, …)."""
+        r"""Return the formula as LaTeX, with the field's symbols (``d_{\mathrm{model}}``, ``S``, …)."""
         from .notation import to_latex
 
         return to_latex(self)
@@ -336,9 +336,8 @@ class _Parser:
             return inside
         if kind == "name":
             return self._call(text, position)
-        self.fail(
-            "expected a number, {name} or '('" + (f", found {text!r}" if text else ", the formula ends"), position
-        )
+        found = f"found {text!r}" if text else "the formula ends"
+        return self.fail(f"expected a number, {{name}} or '(', {found}", position)
 
     def _call(self, name: str, position: int) -> Formula:
         if name not in FUNCTIONS:

@@ -6,12 +6,12 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from .formula import ATOM, COMPARISONS, PRECEDENCE, Formula
-from .variables import latex_symbol
+from .variables import VARIABLES, latex_symbol
 
 if TYPE_CHECKING:
     import sympy
 
-__all__ = ["to_latex", "to_sympy"]
+__all__ = ["sympy_latex", "to_latex", "to_sympy"]
 
 RELATION_LATEX = {"<": "<", "<=": r"\le", ">": ">", ">=": r"\ge", "==": "=", "!=": r"\ne"}
 RELATION_SYMPY = {"<": "Lt", "<=": "Le", ">": "Gt", ">=": "Ge", "==": "Eq", "!=": "Ne"}
@@ -61,6 +61,15 @@ def to_sympy(formula: Formula) -> sympy.Expr:
             return sympy.ceiling(first)
         case _:
             return sympy.floor(first)
+
+
+def sympy_latex(expression: sympy.Basic) -> str:
+    """Return a SymPy expression as LaTeX, with the registry's symbols for the variables in it."""
+    import sympy
+
+    names = {symbol: latex_symbol(symbol.name) for symbol in expression.free_symbols if symbol.name in VARIABLES}
+    text: str = sympy.latex(expression, symbol_names=names)
+    return text
 
 
 def _condition(formula: Formula) -> sympy.Basic:

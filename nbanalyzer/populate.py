@@ -33,15 +33,19 @@ def populate_template(
     w_bit: int = 16,
     a_bit: int = 16,
     kv_bit: int | None = None,
-    **switches: Any,  # noqa: ANN401 - checked by Run
+    **switches: Any,
 ) -> dict[str, Any]:
     """Return a model template's tree with numbers in place of formulas, and the totals.
 
     Args:
         model_json: a model template: a file, plain data, or a catalogue name.
         config: a transformers config object, plain data or a config.json; the template's own if None.
-        batch_size, seq_len, cache_len: sequences, new tokens and cached tokens per sequence.
-        w_bit, a_bit, kv_bit: bits per weight, activation and element of the cache.
+        batch_size: sequences.
+        seq_len: new tokens per sequence.
+        cache_len: tokens per sequence that are in the cache already.
+        w_bit: bits per weight.
+        a_bit: bits per element of an activation.
+        kv_bit: bits per element of the cache; as activations if None.
         switches: ``attn``, ``logits``, ``causal`` (see `nbanalyzer.run.SWITCHES`), and ``set``.
 
     Returns:
@@ -51,9 +55,17 @@ def populate_template(
         NBAnalyzerError: bad input, one line that quotes it.
 
     """
-    sizes = {"batch_size": batch_size, "seq_len": seq_len, "cache_len": cache_len}
-    bits = {"w_bit": w_bit, "a_bit": a_bit, "kv_bit": kv_bit}
-    return populate(model_json, config=config, **sizes, **bits, **switches).tree
+    return populate(
+        model_json,
+        config=config,
+        batch_size=batch_size,
+        seq_len=seq_len,
+        cache_len=cache_len,
+        w_bit=w_bit,
+        a_bit=a_bit,
+        kv_bit=kv_bit,
+        **switches,
+    ).tree
 
 
 def populate(
@@ -61,7 +73,7 @@ def populate(
     *,
     config: object = None,
     set: Mapping[str, int] | None = None,  # noqa: A002 - the users' word: --set
-    **run: Any,  # noqa: ANN401 - checked by Run
+    **run: Any,
 ) -> Analysis:
     """Return what one forward pass of a model costs.
 
@@ -130,7 +142,7 @@ def _require_values(tree: Tree, params: ModelParams, run: Run) -> None:
             sources = VARIABLES[name].sources if name in VARIABLES else (name,)
             looked = f" (looked for {', '.join(sources)})" if sources else ""
             raise ConfigError(
-                f"the config has no {{{name}}}{looked}, and {_user(tree, name)} needs it; give it with set={{{name!r}: …}}",
+                f"the config has no {{{name}}}{looked}, and {_user(tree, name)} needs it",
                 tree.template.model_id,
             )
 

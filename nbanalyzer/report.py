@@ -27,28 +27,29 @@ PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 HEADINGS = ("count", "parameters", "FLOPs", "%", "bytes", "%", "FLOP/B")
 
 
-def si(number: Number | float) -> str:
-    """Return a number with four digits and a decimal prefix: 124439808 → ``124.4 M``."""
+def si(number: Number | float, unit: str = "") -> str:
+    """Return a number with four digits and a decimal prefix: 124439808 → ``124.4 M``; 2048, "B" → ``2.048 kB``."""
     value, index = float(number), 0
     while abs(value) >= 999.95 and index < len(PREFIXES) - 1:
         value, index = value / 1000, index + 1
     if index == 0:
-        return f"{value:,.0f}" if value == int(value) else f"{value:.4g}"
+        return f"{value:.0f} {unit}".rstrip() if value == int(value) else f"{value:.4g} {unit}".rstrip()
     digits = 3 if value < 9.9995 else 2 if value < 99.995 else 1
-    return f"{value:.{digits}f} {PREFIXES[index]}"
+    return f"{value:.{digits}f} {PREFIXES[index]}{unit}"
 
 
 def headline(analysis: Analysis) -> list[tuple[str, str]]:
     """Return the totals as (name, exact number in words) pairs."""
     totals, cost = analysis.totals, analysis.cost_of_all
     kv_bytes = cost.kv_bytes_read + cost.kv_bytes_written
+    parts = (
+        f"{show(cost.weight_bytes_read)} weights",
+        f"{show(kv_bytes)} cache",
+        f"{show(cost.activation_bytes)} activations",
+    )
     lines = [
         ("FLOPs", f"{show(cost.flops)} = {show(cost.matmul_flops)} matmul + {show(cost.vector_flops)} vector"),
-        (
-            "bytes",
-            f"{show(cost.bytes)} = {show(cost.weight_bytes_read)} weights + {show(kv_bytes)} cache "
-            f"+ {show(cost.activation_bytes)} activations",
-        ),
+        ("bytes", f"{show(cost.bytes)} = {' + '.join(parts)}"),
         ("FLOPs per byte", f"{cost.arithmetic_intensity:.4g}"),
         ("parameters", f"{show(cost.parameters)} in {totals['weight_bytes']:,} bytes"),
     ]
@@ -90,7 +91,7 @@ def as_text(analysis: Analysis, depth: int | None = None) -> str:
     heads = headline(analysis)
     width = max(len(name) for name, _ in heads)
     lines += [f"  {name:<{width}}  {text}" for name, text in heads]
-    rows = [("kernel", *HEADINGS)]
+    rows: list[tuple[str, ...]] = [("kernel", *HEADINGS)]
     rows += [("  " * node.depth + _name(node), *_cells(analysis, node)) for node in modules(analysis, depth)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines.append("")
@@ -133,7 +134,7 @@ def as_html(analysis: Analysis) -> str:
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width">\n<meta name="color-scheme" content="light dark">\n'
         f"<title>{escape(title(analysis))}</title>\n"
-        f'<body style="font-family:sans-serif;margin:1em">\n{as_fragment(analysis)}\n</body>\n</html>\n'
+        f'<body style="font-family:sans-serif;margin:1em">\n{as_fragment(analysis, analysis.depth)}\n</body>\n</html>\n'
     )
 
 
@@ -164,7 +165,8 @@ def as_fragment(analysis: Analysis, depth: int | None = None) -> str:
         f"<div><b>{escape(title(analysis))}</b></div><div>{escape(conditions(analysis))}</div>{warnings}"
         f'<div style="margin:0.5em 0">{heads}</div>'
         '<div style="overflow-x:auto"><div style="min-width:46em;max-width:76em">'
-        f'<div style="display:flex;padding-left:1.1em;opacity:0.75;border-bottom:1px solid rgba(128,128,128,0.5)">{labels}</div>'
+        '<div style="display:flex;padding-left:1.1em;opacity:0.75;border-bottom:1px solid rgba(128,128,128,0.5)">'
+        f"{labels}</div>"
         f"{rows}</div></div></div>"
     )
 
@@ -177,11 +179,11 @@ def _html_rows(analysis: Analysis, parent: Node | None, unfolded: int) -> Iterat
         if _is_empty(cost):
             continue
         state = " open" if node.depth < unfolded and not _is_last(node) else ""
-        inside = (
-            f'<div style="margin-left:1.2em;padding:0.2em 0 0.4em 0">{explain_node(node, cost, analysis.values).as_html()}</div>'
-            if _is_last(node)
-            else f'<div style="margin-left:1.2em">{"".join(_html_rows(analysis, node, unfolded))}</div>'
-        )
+        if _is_last(node):
+            style, inside = "padding:0.2em 0 0.4em 0;", explain_node(node, cost, analysis.values).as_html()
+        else:
+            style, inside = "", "".join(_html_rows(analysis, node, unfolded))
+        inside = f'<div style="{style}margin-left:1.2em">{inside}</div>'
         yield f'<details{state}><summary style="cursor:pointer">{_html_row(analysis, node)}</summary>{inside}</details>'
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from fractions import Fraction
 
-from .errors import InputError, UnknownNameError, near
-from .formula import Number, normalize
+from .errors import FormulaError, InputError, UnknownNameError, near
+from .formula import Number, normalize, parse
 
-__all__ = ["MAX_SIZE", "SWITCHES", "Run", "Switch"]
+__all__ = ["MAX_SIZE", "SWITCHES", "Run", "Switch", "read_whole"]
 
 MAX_SIZE = 2**40  # tokens or sequences: beyond what any machine holds
 MAX_BITS = 64
@@ -66,7 +66,8 @@ class Run:
         _whole("a_bit", self.a_bit, 1, MAX_BITS)
         object.__setattr__(self, "kv_bit", self.a_bit if self.kv_bit is None else self.kv_bit)
         _whole("kv_bit", self.kv_bit, 1, MAX_BITS)
-        object.__setattr__(self, "causal", {True: "on", False: "off"}.get(self.causal, self.causal))
+        if isinstance(self.causal, bool):
+            object.__setattr__(self, "causal", "on" if self.causal else "off")
         for name, switch in SWITCHES.items():
             if getattr(self, name) not in switch.choices:
                 raise InputError(f"{name} is {' or '.join(switch.choices)}, not {getattr(self, name)!r}")
@@ -99,6 +100,22 @@ class Run:
             "causal": int(self.causal == "on"),
             "num_logits": self.seq_len if self.logits == "all" else 1,
         }
+
+
+def read_whole(what: str, text: str) -> int:
+    """Return the whole number that an option's text is: digits, or arithmetic such as ``4 * 1024``.
+
+    Raises:
+        InputError: it is none; the message begins with `what`.
+
+    """
+    try:
+        value = parse(text).evaluate({})
+    except FormulaError as error:
+        raise InputError(f"{what} is no number: {error}") from None
+    if not isinstance(value, int):
+        raise InputError(f"{what} is a whole number, not {text!r}")
+    return value
 
 
 def _whole(name: str, value: object, least: int, most: int) -> None:

@@ -20,7 +20,7 @@ def folder(kind: str) -> Traversable:
     """Return the folder of shipped ``"modules"`` or ``"models"``."""
     package = files("nbanalyzer")
     packed = package / "_data" / kind
-    return packed if packed.is_dir() else package.parent / kind  # type: ignore[attr-defined, no-any-return]
+    return packed if packed.is_dir() else package.parent / kind  # type: ignore[attr-defined]
 
 
 class _Modules(Mapping[str, ModuleTemplate]):

@@ -29,6 +29,7 @@ __all__ = [
     "ModuleTemplate",
     "load_model_template",
     "load_module_template",
+    "load_template",
     "save_template",
     "validate_template",
 ]
@@ -269,6 +270,19 @@ def load_model_template(source: str | os.PathLike[str] | bytes, where: str = "")
     return require_valid(_decode(source, ModelTemplate, where), where)
 
 
+def load_template(source: str | os.PathLike[str] | bytes, where: str = "") -> ModuleTemplate | ModelTemplate:
+    """Return the template of either kind in a file, or in the bytes of one, as the two functions beside this do."""
+    where = where or _label(source)
+    content = source if isinstance(source, bytes) else read_file(source)
+    try:
+        data = msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        data = None  # what is wrong with it is said below
+    if isinstance(data, dict) and "class_name" in data:
+        return load_module_template(content, where)
+    return load_model_template(content, where)
+
+
 def load_module_template(source: str | os.PathLike[str] | bytes, where: str = "") -> ModuleTemplate:
     """Return the module template in a file, or in the bytes of one; its formulas and variables are checked.
 
@@ -287,7 +301,7 @@ def check_module(template: ModuleTemplate, where: str = "") -> ModuleTemplate:
     _check_names(template.kernels)
     places = [Field("", "parameters", template.parameters)]
     places += [Field("", f"state.{name}", text) for name, text in template.state.items()]
-    used = set()
+    used: set[str] = set()
     for place in (*places, *fields(template.kernels)):
         try:
             found = place.parse().variables

@@ -1,12 +1,15 @@
 """What a real transformers model costs, counted by PyTorch on the meta device.
 
 Templates are checked against these counts: parameters as ``sum(p.numel())``, matmul FLOPs by PyTorch's
-own `FlopCounterMode`, and bytes by watching every operation that PyTorch executes.
+own `FlopCounterMode`, bytes by watching every operation that PyTorch executes, and the elements of the
+cache that transformers returns. The meta device looks nothing up, so a sequence may be longer than the
+model's table of positions.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,13 +22,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..errors import ConfigError
+from nbanalyzer.errors import ConfigError, shorten
 
-__all__ = ["Traffic", "build", "matmul_flops", "parameters", "traffic", "watch"]
+__all__ = ["Traffic", "build", "cache_elements", "matmul_flops", "parameters", "traffic", "watch"]
 
-# What allocates or reinterprets memory without moving any; what fills memory without reading its argument.
-FREE = {"_unsafe_view", "empty", "empty_like", "new_empty", "empty_strided", "_local_scalar_dense", "lift_fresh"}
-FILLS = {"new_ones", "new_zeros", "new_full", "ones_like", "zeros_like", "full_like"}
+FREE = frozenset(
+    {"_local_scalar_dense", "_unsafe_view", "empty", "empty_like", "empty_strided", "lift_fresh", "new_empty"}
+)
+"""Operations that allocate or reinterpret memory without moving any; so do all whose schema says view."""
+
+FILLS = frozenset({"full_like", "new_full", "new_ones", "new_zeros", "ones_like", "zeros_like"})
+"""Operations that write a tensor like their argument without reading it."""
 
 
 def build(config: Mapping[str, Any], attn: str = "eager", dtype: torch.dtype = torch.bfloat16) -> torch.nn.Module:
@@ -33,7 +40,7 @@ def build(config: Mapping[str, Any], attn: str = "eager", dtype: torch.dtype = t
 
     Args:
         config: architecture fields under Hugging Face's names, with ``model_type``.
-        attn: ``"eager"`` or ``"sdpa"``. FlopCounterMode counts nothing for sdpa on this device.
+        attn: ``"eager"`` or ``"sdpa"``. FlopCounterMode counts nothing for sdpa on a CPU.
         dtype: of weights and activations.
 
     Raises:
@@ -43,16 +50,18 @@ def build(config: Mapping[str, Any], attn: str = "eager", dtype: torch.dtype = t
     from transformers import AutoModelForCausalLM
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    model_type = config.get("model_type")
+    fields = dict(config)
+    model_type = fields.pop("model_type", None)
     if model_type not in CONFIG_MAPPING:
         raise ConfigError(f"transformers knows no model_type {model_type!r}")
-    fields = {name: value for name, value in config.items() if name != "model_type"}
-    try:
-        hf_config = CONFIG_MAPPING[model_type](**fields)
-    except Exception as error:  # a strict dataclass raises its own kinds
-        raise ConfigError(f"transformers refuses this config: {str(error).splitlines()[0]}") from None
-    with torch.device("meta"):
-        model: torch.nn.Module = AutoModelForCausalLM.from_config(hf_config, attn_implementation=attn, dtype=dtype)
+    with _quiet():
+        try:
+            hf_config = CONFIG_MAPPING[model_type](**fields)
+        except Exception as error:  # noqa: BLE001 - whatever a class's own checks raise
+            problem = shorten(" ".join(str(error).split()), 200)
+            raise ConfigError(f"transformers refuses this config: {problem}") from None
+        with torch.device("meta"):
+            model: torch.nn.Module = AutoModelForCausalLM.from_config(hf_config, attn_implementation=attn, dtype=dtype)
     return model.eval()
 
 
@@ -61,13 +70,26 @@ def parameters(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def matmul_flops(model: torch.nn.Module, batch_size: int, seq_len: int, cache_len: int = 0, **options: Any) -> int:
-    """Return FlopCounterMode's count of one forward pass; the model has to be built with eager attention."""
+def matmul_flops(
+    model: torch.nn.Module, batch_size: int, seq_len: int, cache_len: int = 0, *, logits: str = "all"
+) -> int:
+    """Return FlopCounterMode's count of one forward pass; the model has to be built with eager attention.
+
+    `logits` is ``"all"``, or ``"last"`` for one position per sequence.
+    """
     cache = _cache(model, batch_size, cache_len)
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), _answering(), counter:
-        model(input_ids=_ids(batch_size, seq_len), past_key_values=cache, use_cache=True, **options)
-    return counter.get_total_flops()
+    with torch.no_grad(), _Answers(), FlopCounterMode(display=False) as counter:
+        _forward(model, batch_size, seq_len, cache, logits)
+    total: int = counter.get_total_flops()
+    return total
+
+
+def cache_elements(model: torch.nn.Module, batch_size: int, seq_len: int, cache_len: int = 0) -> int:
+    """Return the elements of all keys and values that the cache holds after one forward pass."""
+    cache = _cache(model, batch_size, cache_len)
+    with torch.no_grad(), _Answers():
+        after = _forward(model, batch_size, seq_len, cache, "last").past_key_values
+    return sum(layer.keys.numel() + layer.values.numel() for layer in after.layers)
 
 
 @dataclass
@@ -78,13 +100,18 @@ class Traffic:
     write: int = 0
     operations: int = 0
 
+    def add(self, read: int, write: int) -> None:
+        """Count one more operation."""
+        self.read += read
+        self.write += write
+        self.operations += 1
+
 
 def traffic(model: torch.nn.Module, batch_size: int, seq_len: int, cache_len: int = 0) -> Traffic:
     """Return the traffic of one forward pass, counted as `watch` does, with the cache written in place."""
     cache = _cache(model, batch_size, cache_len)
-    ids = _ids(batch_size, seq_len)
     with watch() as seen:
-        model(input_ids=ids, past_key_values=cache, use_cache=True)
+        _forward(model, batch_size, seq_len, cache, "all")
     return seen
 
 
@@ -101,9 +128,11 @@ def watch() -> Iterator[Traffic]:
         yield seen
 
 
-class _Operations(TorchDispatchMode):
+class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch's __init_subclass__
+    """Counts every operation, after autograd and decompositions: what a device would be asked to run."""
+
     def __init__(self, seen: Traffic) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seen = seen
 
     def __torch_dispatch__(
@@ -111,19 +140,17 @@ class _Operations(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = _answer(func, args, kwargs)
-        name = func._schema.name.removeprefix("aten::")  # noqa: SLF001 - the one way to an op's schema
-        is_view = any(
-            output.alias_info is not None and not output.alias_info.is_write for output in func._schema.returns
-        )  # noqa: SLF001
-        if is_view or name in FREE:
+        schema = func._schema  # noqa: SLF001 - the one way to it
+        name = schema.name.removeprefix("aten::")
+        aliases = [output.alias_info for output in schema.returns if output.alias_info is not None]
+        if name in FREE or any(not alias.is_write for alias in aliases):
             return result
         inputs, outputs = _tensors((args, kwargs)), _tensors(result)
-        if name == "embedding":
-            self.seen.read += _size(outputs[0]) + _size(inputs[1])
-        elif name not in FILLS:
-            self.seen.read += sum(map(_size, inputs))
-        self.seen.write += sum(map(_size, outputs))
-        self.seen.operations += 1
+        if name == "embedding":  # of the table and the indices
+            inputs = [outputs[0], inputs[1]]
+        elif name in FILLS:
+            inputs = []
+        self.seen.add(sum(map(_size, inputs)), sum(map(_size, outputs)))
         return result
 
 
@@ -143,13 +170,9 @@ class _FusedAttention(TorchFunctionMode):
         query, key, value = [*args, *(kwargs[name] for name in ("query", "key", "value") if name in kwargs)][:3]
         batch, heads, length, _ = query.shape
         # Flash kernels write (batch, length, heads, head_dim): transposing it back is free.
-        output = torch.empty(batch, length, heads, value.shape[-1], dtype=query.dtype, device=query.device).transpose(
-            1, 2
-        )
-        self.seen.read += _size(query) + _size(key) + _size(value)
-        self.seen.write += _size(output)
-        self.seen.operations += 1
-        return output
+        written = torch.empty(batch, length, heads, value.shape[-1], dtype=query.dtype, device=query.device)
+        self.seen.add(_size(query) + _size(key) + _size(value), _size(written))
+        return written.transpose(1, 2)
 
 
 @contextmanager
@@ -162,8 +185,9 @@ def _appending(seen: Traffic) -> Iterator[None]:
     def counted(self: Any, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         before = Traffic(seen.read, seen.write, seen.operations)
         result = update(self, key_states, value_states, *args, **kwargs)
+        seen.read, seen.write, seen.operations = before.read, before.write, before.operations
         new = _size(key_states) + _size(value_states)
-        seen.read, seen.write, seen.operations = before.read + new, before.write + new, before.operations + 1
+        seen.add(new, new)
         return result
 
     Cache.update = counted
@@ -173,14 +197,11 @@ def _appending(seen: Traffic) -> Iterator[None]:
         Cache.update = update
 
 
-@contextmanager
-def _answering() -> Iterator[None]:
-    with _Answers():
-        yield
-
-
-class _Answers(TorchDispatchMode):
+class _Answers(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch's __init_subclass__
     """Answers questions about values, which the meta device does not have: masks are full, flags are set."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -189,7 +210,7 @@ class _Answers(TorchDispatchMode):
 
 
 def _answer(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if func._schema.name == "aten::_local_scalar_dense" and args[0].is_meta:  # noqa: SLF001
+    if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:  # noqa: SLF001 - tensor.item()
         return True if args[0].dtype == torch.bool else 1
     return func(*args, **kwargs)
 
@@ -204,13 +225,30 @@ def _size(tensor: torch.Tensor) -> int:
     return math.prod(sizes) * tensor.element_size()
 
 
-def _ids(batch_size: int, seq_len: int) -> torch.Tensor:
-    return torch.empty((batch_size, seq_len), dtype=torch.long, device="meta")
-
-
 def _cache(model: torch.nn.Module, batch_size: int, cache_len: int) -> Any:
     """Return the cache after `cache_len` tokens, or None for none."""
     if not cache_len:
         return None
     with torch.no_grad(), _Answers():
-        return model(input_ids=_ids(batch_size, cache_len), use_cache=True, logits_to_keep=1).past_key_values
+        return _forward(model, batch_size, cache_len, None, "last").past_key_values
+
+
+def _forward(model: torch.nn.Module, batch_size: int, seq_len: int, cache: Any, logits: str) -> Any:
+    ids = torch.empty((batch_size, seq_len), dtype=torch.long, device="meta")
+    with _quiet():
+        return model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=int(logits == "last"))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep advice from stderr: on token ids outside a small vocabulary, on positions beyond the model's limit."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(before)

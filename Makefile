@@ -1,0 +1,72 @@
+# Everything a person does with a checkout. Needs Python 3.11+, git and make; the rest it installs into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+
+# What reads the text of notebooks and of errors should see the same on every machine.
+export TRANSFORMERS_VERBOSITY := error
+export TRANSFORMERS_NO_ADVISORY_WARNINGS := 1
+export HF_HUB_OFFLINE := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo lab test unit notebooks lint types catalog catalog-check bench clean chromium
+
+help:
+	@echo "make demo     install, run the quickstart notebook, show the table and where its page lies"
+	@echo "make lab      open JupyterLab on the notebooks"
+	@echo "make test     install what the tests need, then unit tests, notebooks, lint and types"
+	@echo "make catalog  expand and check every shipped model template again (needs PyTorch, which it installs)"
+	@echo "make bench    measure speed"
+
+demo: .venv/lab
+	@mkdir -p build
+	@$(BIN)/jupyter nbconvert --to html --execute --ExecutePreprocessor.kernel_name=python3 \
+	  --output-dir build --log-level WARN notebooks/quickstart.ipynb
+	@$(BIN)/python -m nbanalyzer --populate --model_id gpt2 --seq_len 2048 --format table
+	@echo
+	@echo "The notebook, run and rendered: $(CURDIR)/build/quickstart.html"
+
+lab: .venv/lab
+	$(BIN)/jupyter lab notebooks
+
+test: unit notebooks lint types
+
+unit: .venv/test chromium
+	$(BIN)/python -m pytest
+
+# Plain nbval: every cell is run again and its output compared with what is stored.
+notebooks: .venv/test
+	$(BIN)/python -m pytest --nbval --nbval-sanitize-with notebooks/sanitize.cfg $(NOTEBOOKS)
+
+lint: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/test
+	$(BIN)/mypy
+
+catalog: .venv/test
+	$(BIN)/python -m nbanalyzer.generate.catalog
+
+catalog-check: .venv/test
+	$(BIN)/python -m nbanalyzer.generate.catalog --check
+
+bench: .venv/test
+	$(BIN)/python benchmarks/notebook.py
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# The browser that the rendering tests look through; they are skipped, with the reason, where there is none.
+chromium:
+	@command -v chromium >/dev/null 2>&1 || \
+	  if command -v apt-get >/dev/null 2>&1 && [ "$$(id -u)" = 0 ]; then \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium fonts-dejavu-core; } >/dev/null 2>&1 \
+	    || echo "chromium could not be installed: the browser tests will be skipped"; \
+	  else echo "no chromium, and no apt-get as root to install it: the browser tests will be skipped"; fi
+
+.venv/lab .venv/test: .venv/%: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing nbanalyzer with the extra '$*' into .venv"
+	@$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@touch $@

@@ -1,0 +1,93 @@
+"""``python -m nbanalyzer``: the same analysis without a notebook."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from .catalog import config_for
+from .errors import InputError, NBAnalyzerError
+from .listing import Listing
+from .populate import populate
+from .report import as_csv, as_json, as_md, as_text
+from .run import SWITCHES, read_whole
+from .templates import write_whole
+
+__all__ = ["main"]
+
+FORMATS = {"json": as_json, "table": lambda analysis: as_text(analysis) + "\n", "csv": as_csv, "md": as_md}
+SIZES = {
+    "batch_size": "sequences (1)",
+    "seq_len": "new tokens per sequence in this pass (1024)",
+    "cache_len": "tokens per sequence that are in the cache already (0: prefill)",
+    "w_bit": "bits per weight (16)",
+    "a_bit": "bits per element of an activation (16)",
+    "kv_bit": "bits per element of the cache (as activations)",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command line; return 0, or 2 after one line on stderr."""
+    try:
+        return _run(_parser().parse_args(words))
+    except NBAnalyzerError as error:
+        print(f"nbanalyzer: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m nbanalyzer", description=__doc__, allow_abbrev=False)
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument("--populate", action="store_true", help="print what one forward pass of a model costs")
+    action.add_argument("--list", action="store_true", help="list the catalogue")
+    parser.add_argument("--model_id", help="catalogue name, org/name, or the path of a template or config.json")
+    parser.add_argument("--model_json", metavar="FILE", help="the model template to use instead of the shipped one")
+    parser.add_argument("--config", metavar="FILE", help="a config.json to take the sizes from")
+    for name, meaning in SIZES.items():
+        parser.add_argument(f"--{name}", metavar="N", help=meaning)
+    for name, switch in SWITCHES.items():
+        parser.add_argument(f"--{name}", choices=switch.choices, help=switch.meaning)
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=N", help="change config values")
+    parser.add_argument("--format", choices=FORMATS, default="json", help="of what is printed or written (json)")
+    parser.add_argument("--output", metavar="FILE", help="write there, whole or not at all, instead of printing")
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.list:
+        print(Listing())
+        return 0
+    if not (arguments.model_id or arguments.model_json):
+        raise InputError("--populate needs --model_id NAME or --model_json FILE")
+    config = arguments.config
+    if arguments.model_json and arguments.model_id and not config:
+        config = config_for(arguments.model_id, arguments.model_json)
+    sizes = {name: read_whole(f"--{name}", text) for name in SIZES if (text := getattr(arguments, name)) is not None}
+    switches = {name: choice for name in SWITCHES if (choice := getattr(arguments, name)) is not None}
+    changes = dict(map(_change, arguments.set))
+    analysis = populate(arguments.model_json or arguments.model_id, config=config, set=changes, **sizes, **switches)
+    for warning in analysis.warnings:
+        print(f"nbanalyzer: warning: {warning}", file=sys.stderr)
+    text = FORMATS[arguments.format](analysis)
+    if arguments.output is None:
+        sys.stdout.write(text)
+        return 0
+    try:
+        write_whole(arguments.output, text.encode())
+    except OSError as error:
+        raise InputError(f"--output {arguments.output!r} cannot be written: {error.strerror}") from None
+    return 0
+
+
+def _change(text: str) -> tuple[str, int]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"--set takes NAME=NUMBER, not {text!r}")
+    return name, read_whole(f"--set {name}", value)

@@ -1,0 +1,153 @@
+"""Pictures of an analysis, with matplotlib's object API: no pyplot, no global state."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import TYPE_CHECKING
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from nbanalyzer.explanation import show
+from nbanalyzer.report import si
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from nbanalyzer.analysis import Analysis
+    from nbanalyzer.cost import Cost, Node
+
+__all__ = ["Plot", "cost_plot"]
+
+Row = tuple[str, dict[str, float]]  # a label, and the numbers that its bars are made of
+SMALLEST_SHARE = 0.01  # of the FLOPs or of the bytes: a module below both is part of "other"
+# Okabe and Ito's palette: told apart by colour-blind readers, on white.
+FLOPS_PARTS = {"matmul": ("matmul_flops", "#0072B2"), "vector": ("vector_flops", "#56B4E9")}
+BYTES_PARTS = {
+    "weights": ("weight_bytes_read", "#D55E00"),
+    "cache": ("kv_bytes", "#009E73"),
+    "activations": ("activation_bytes", "#E69F00"),
+}
+
+
+class Plot:
+    """A figure that shows itself in a notebook; its text form says what is to be seen.
+
+    Attributes:
+        figure: the matplotlib figure, to be changed or saved at will.
+
+    """
+
+    def __init__(self, figure: Figure, text: str) -> None:
+        self.figure = figure
+        self.text = text
+        FigureCanvasAgg(figure)
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_png_(self) -> bytes:
+        out = io.BytesIO()
+        self.figure.savefig(out, format="png")
+        return out.getvalue()
+
+
+def cost_plot(analysis: Analysis, what: str = "both") -> Plot:
+    """Return bars of FLOPs and bytes by module, all repeats included, in the order of the pass.
+
+    Args:
+        analysis: what to show.
+        what: ``"flops"``, ``"bytes"`` or ``"both"``.
+
+    """
+    rows = _rows(analysis)
+    panels = [panel for panel in ("flops", "bytes") if what in {panel, "both"}]
+    figure = Figure(figsize=(1.9 + 4.2 * len(panels), 1.1 + 0.27 * len(rows)), dpi=100, layout="constrained")
+    name = analysis.template.model_id or analysis.template.architecture or "template"
+    run = analysis.run
+    figure.suptitle(
+        f"{name}: batch {run.batch_size}, {run.seq_len} tokens after {run.cache_len} cached", fontsize="medium"
+    )
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for panel, ax in zip(panels, axes, strict=True):
+        parts = FLOPS_PARTS if panel == "flops" else BYTES_PARTS
+        _bars(ax, rows, parts, "FLOP" if panel == "flops" else "B")
+    axes[0].invert_yaxis()
+    return Plot(figure, _text(name, rows, panels))
+
+
+def _rows(analysis: Analysis) -> list[Row]:
+    """Return (label, numbers) for every module worth a bar, and one for the others."""
+    whole = analysis.cost_of_all
+    shown: list[Row] = []
+    others: list[Row] = []
+    for node in analysis.nodes:
+        if any(not child.is_basic for child in node.children) or (node.is_basic and _leaf_parent(node)):
+            continue  # a container, or a part of a module that has a bar
+        cost = analysis.cost(node)
+        large = cost.flops >= SMALLEST_SHARE * whole.flops and cost.flops
+        large = large or (cost.bytes >= SMALLEST_SHARE * whole.bytes and cost.bytes)
+        (shown if large else others).append((_label(node, cost), _numbers(cost)))
+    if others:
+        sums = {key: math.fsum(numbers[key] for _, numbers in others) for key in others[0][1]}
+        shown.append((f"{len(others)} others", sums))
+    return shown
+
+
+def _leaf_parent(node: Node) -> bool:
+    return node.parent is not None and all(child.is_basic for child in node.parent.children)
+
+
+def _label(node: Node, cost: Cost) -> str:
+    """Return the last two parts of the path, and how often the module runs."""
+    name = ".".join(node.path.split(".")[-2:])
+    return name if cost.count == 1 else f"{name} × {show(cost.count)}"
+
+
+def _numbers(cost: Cost) -> dict[str, float]:
+    return {
+        "matmul_flops": float(cost.matmul_flops),
+        "vector_flops": float(cost.vector_flops),
+        "weight_bytes_read": float(cost.weight_bytes_read),
+        "kv_bytes": float(cost.kv_bytes_read + cost.kv_bytes_written),
+        "activation_bytes": float(cost.activation_bytes),
+    }
+
+
+def _bars(ax: Axes, rows: list[Row], parts: dict[str, tuple[str, str]], unit: str) -> None:
+    labels = [label for label, _ in rows]
+    places = range(len(rows))
+    left = [0.0] * len(rows)
+    for part, (key, color) in parts.items():
+        widths = [numbers[key] for _, numbers in rows]
+        if any(widths):
+            ax.barh(places, widths, left=left, height=0.72, color=color, label=part)
+        left = [start + width for start, width in zip(left, widths, strict=True)]
+    for place, total in zip(places, left, strict=True):
+        if total:
+            ax.annotate(f" {si(total, unit)}", (total, place), va="center", fontsize="x-small")
+    ax.set_yticks(list(places), labels, fontsize="small")
+    ax.xaxis.set_major_formatter(EngFormatter(unit))
+    ax.locator_params(axis="x", nbins=5)
+    ax.tick_params(axis="x", labelsize="small")
+    ax.margins(x=0.16)
+    ax.set_xlabel("floating-point operations" if unit == "FLOP" else "bytes moved", fontsize="small")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(fontsize="x-small", loc="lower right")
+
+
+def _text(name: str, rows: list[Row], panels: list[str]) -> str:
+    """Return what the picture shows, as text."""
+    lines = [f"{' and '.join('FLOPs' if panel == 'flops' else panel for panel in panels)} by module: {name}"]
+    width = max(len(label) for label, _ in rows)
+    for label, numbers in rows:
+        cells = []
+        if "flops" in panels:
+            cells.append(f"{si(numbers['matmul_flops'] + numbers['vector_flops'], 'FLOP'):>12}")
+        if "bytes" in panels:
+            moved = sum(numbers[key] for key, _ in BYTES_PARTS.values())
+            cells.append(f"{si(moved, 'B'):>9}")
+        lines.append(f"  {label:<{width}}  {'  '.join(cells)}")
+    return "\n".join(lines)
