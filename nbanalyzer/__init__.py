@@ -20,6 +20,7 @@ from .expand import expand
 from .formula import Formula
 from .formula import parse as parse_formula
 from .populate import populate, populate_template
+from .shipped import MODULES as modules  # noqa: N811 - read like models()
 from .templates import (
     ModelTemplate,
     ModuleTemplate,
@@ -43,6 +44,7 @@ __all__ = (
     "load_model_template",
     "load_module_template",
     "models",
+    "modules",
     "parse_formula",
     "populate",
     "populate_template",

@@ -181,7 +181,10 @@ class Analysis:
         if len(ends) == 1:
             return ends[0]
         hint = f"It is the end of {len(ends)} paths: {', '.join(node.path for node in ends[:4])}." if ends else ""
-        raise UnknownNameError("kernel", path, () if ends else [node.path for node in self.nodes], hint)
+        same = [node.path for node in self.nodes if node.kernel.name == wanted.rpartition(".")[2]]
+        if same and not ends:
+            hint = f"Did you mean {' or '.join(map(repr, same[:4]))}?"
+        raise UnknownNameError("kernel", path, () if ends or same else [node.path for node in self.nodes], hint)
 
     def formula_text(self, metric: str = "flops", path: str | None = None) -> Formula:
         """Return the formula of a metric, of the whole pass or of one kernel, in this package's own language.

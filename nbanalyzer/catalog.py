@@ -17,6 +17,7 @@ import msgspec
 
 from .config import read_config
 from .errors import ConfigError, TemplateError, UnknownNameError, near
+from .expand import expand
 from .shipped import folder
 from .templates import ModelTemplate, load_model_template, malformed, read_file
 
@@ -103,14 +104,17 @@ def config_for(name: str, template: str | os.PathLike[str]) -> Mapping[str, Any]
 
 
 def completed(template: ModelTemplate) -> ModelTemplate:
-    """Return the template with the kernels and the state of the one that it extends, if it does.
+    """Return the template with everything that its numbers need.
+
+    References to modules are expanded; a template that extends another gets its kernels and state.
 
     Raises:
-        TemplateError: it extends a model that is not shipped, or has kernels of its own as well.
+        TemplateError: it extends a model that is not shipped, or has kernels of its own as well, or it refers
+            to a module that there is not, or without the bindings that it needs.
 
     """
     if not template.extends:
-        return template
+        return expand(template)
     where = template.model_id
     if template.kernels:
         raise TemplateError(f"a template has kernels of its own or extends {template.extends!r}, not both", where)
@@ -118,9 +122,10 @@ def completed(template: ModelTemplate) -> ModelTemplate:
         close = near(template.extends, names())
         hint = f", did you mean {close[0]!r}?" if close else ""
         raise TemplateError(f"extends {template.extends!r}, which is not in the catalogue{hint}", where)
-    if template.extends == template.model_id:
-        raise TemplateError("extends itself", where)
-    base = _shipped(template.extends)
+    return _extended(template, _shipped(template.extends))
+
+
+def _extended(template: ModelTemplate, base: ModelTemplate) -> ModelTemplate:
     return msgspec.structs.replace(
         template,
         architecture=template.architecture or base.architecture,
@@ -136,7 +141,8 @@ def completed(template: ModelTemplate) -> ModelTemplate:
 def _shipped(name: str) -> ModelTemplate:
     org, _, last = name.partition("/")
     file = folder("models") / org / f"{last}.json"
-    return completed(load_model_template(file.read_bytes(), f"models/{name}.json"))
+    template = load_model_template(file.read_bytes(), f"models/{name}.json")
+    return _extended(template, _shipped(template.extends)) if template.extends else template
 
 
 def _from_file(path: Path) -> ModelTemplate:

@@ -16,7 +16,7 @@ from .cost import Tree
 from .errors import ConfigError, InputError
 from .expand import with_variants
 from .run import SWITCHES, Run
-from .templates import ModelTemplate, convert, require_valid
+from .templates import ModelTemplate, convert
 from .variables import VARIABLES
 
 __all__ = ["populate", "populate_template"]
@@ -102,10 +102,10 @@ def _template(model: Source) -> ModelTemplate:
     if isinstance(model, str | os.PathLike):
         return catalog.model(model)
     if isinstance(model, ModelTemplate):
-        return catalog.completed(require_valid(model))
+        return catalog.completed(model)
     if not isinstance(model, Mapping):
         raise InputError(f"a model is a name, a path, a template or its plain data, not a {type(model).__name__}")
-    return catalog.completed(require_valid(convert(model, ModelTemplate, "template")))
+    return catalog.completed(convert(model, ModelTemplate, "template"))
 
 
 def _params(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelParams:

@@ -149,7 +149,7 @@ FLOPS_COLOR, BYTES_COLOR = "rgba(56,132,255,0.75)", "rgba(245,140,20,0.8)"
 def as_fragment(analysis: Analysis, depth: int | None = None) -> str:
     """Return the analysis as HTML to stand in a page; the outermost `depth` levels (1 if None) are unfolded."""
     heads = "".join(
-        f'<div><span style="display:inline-block;min-width:8.5em">{escape(name)}</span>'
+        f'<div style="display:flex"><span style="flex:0 0 8.5em">{escape(name)}</span>'
         f'<span style="{TABULAR}">{escape(text)}</span></div>'
         for name, text in headline(analysis)
     )

@@ -80,10 +80,17 @@ class Populate(Magics):
             if name.startswith("--") and name not in options:
                 raise UnknownNameError("option of %populate", name, options)
         try:
-            arguments: Namespace = PARSER.parse_args([unquote(word) for word in words])
+            arguments: Namespace = PARSER.parse_args([self._filled(unquote(word)) for word in words])
             return arguments
         except UsageError as error:  # it would print to stderr only, and nbval would pass the cell
             raise InputError(f"%populate: {error}") from None
+
+    def _filled(self, word: str) -> str:
+        """Return the word with a text or number in place of its ``$name``; objects are fetched where they are used."""
+        option, equals, text = word.partition("=") if word.startswith("--") else ("", "", word)
+        value = self._value(text)
+        simple = isinstance(value, str | int) and not isinstance(value, bool)
+        return f"{option}{equals}{value}" if simple else word
 
     def _model(self, arguments: Namespace, cell: str | None) -> Any:
         given = [name for name in (arguments.model, arguments.model_json, cell) if name is not None]

@@ -67,9 +67,9 @@ def cost_plot(analysis: Analysis, what: str = "both") -> Plot:
     figure = Figure(figsize=(1.9 + 4.2 * len(panels), 1.1 + 0.27 * len(rows)), dpi=100, layout="constrained")
     name = analysis.template.model_id or analysis.template.architecture or "template"
     run = analysis.run
-    figure.suptitle(
-        f"{name}: batch {run.batch_size}, {run.seq_len} tokens after {run.cache_len} cached", fontsize="medium"
-    )
+    tokens = f"{run.seq_len:,} token{'s' if run.seq_len > 1 else ''}"
+    cached = f" after {run.cache_len:,} cached" if run.cache_len else ""
+    figure.suptitle(f"{name}: batch {run.batch_size:,}, {tokens}{cached}", fontsize="medium")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for panel, ax in zip(panels, axes, strict=True):
         parts = FLOPS_PARTS if panel == "flops" else BYTES_PARTS
