@@ -183,8 +183,8 @@ def test_a_number_can_be_bound_too() -> None:
 
 def test_a_module_is_found_by_its_last_name_too() -> None:
     bindings = {"rows": "1", "input_size": "2", "output_size": "3"}
-    template = expand({"kernels": [{"kernel_type": "composite", "name": "fc", "module": "Linear", "bindings": bindings}]},
-                      modules=library(LINEAR))  # fmt: skip
+    fc = {"kernel_type": "composite", "name": "fc", "module": "Linear", "bindings": bindings}
+    template = expand({"kernels": [fc]}, modules=library(LINEAR))
     assert composite(template, "fc").module == "my.Linear"
     assert populate(template).totals["flops"] == 2 * 1 * 2 * 3
 
@@ -367,7 +367,7 @@ def test_a_long_name_makes_a_short_message() -> None:
 def test_a_bad_formula_in_a_binding_is_placed() -> None:
     model = module("my.Model", "", use("my.Linear", {"rows": "1 +", "input_size": "1", "output_size": "1"}, "fc"))
     assert "fc, bindings.rows: expected a number" in error_of(lambda: expand(model, modules=library(LINEAR, model)))
-    bad = {"rows": "seq_len", "input_size": 1, "output_size": 1}
+    bad: dict[str, str | int] = {"rows": "seq_len", "input_size": 1, "output_size": 1}
     assert "bindings.rows: unknown name 'seq_len', a variable is written {seq_len}" in error_of(
         lambda: expand(LINEAR, bad)
     )

@@ -94,6 +94,8 @@ def _process(path: Path, folder: Path, write: bool) -> Outcome:
             save_template(template, path)
     except (NBAnalyzerError, OSError) as error:
         result = str(error)
+    except Exception as error:  # noqa: BLE001 - whatever a model's code raises must not stop the others
+        result = f"{type(error).__name__}: {' '.join(str(error).split())}"
     return Outcome(model_id, time.perf_counter() - start, result)
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -54,14 +54,13 @@ def build(config: Mapping[str, Any], attn: str = "eager", dtype: torch.dtype = t
     model_type = fields.pop("model_type", None)
     if model_type not in CONFIG_MAPPING:
         raise ConfigError(f"transformers knows no model_type {model_type!r}")
-    with _quiet():
-        try:
+    try:
+        with _quiet(), torch.device("meta"):
             hf_config = CONFIG_MAPPING[model_type](**fields)
-        except Exception as error:  # noqa: BLE001 - whatever a class's own checks raise
-            problem = shorten(" ".join(str(error).split()), 200)
-            raise ConfigError(f"transformers refuses this config: {problem}") from None
-        with torch.device("meta"):
             model: torch.nn.Module = AutoModelForCausalLM.from_config(hf_config, attn_implementation=attn, dtype=dtype)
+    except Exception as error:  # noqa: BLE001 - whatever the checks of a config or a layer raise
+        problem = shorten(" ".join(str(error).split()), 200)
+        raise ConfigError(f"transformers refuses this config: {problem}") from None
     return model.eval()
 
 
@@ -94,46 +93,78 @@ def cache_elements(model: torch.nn.Module, batch_size: int, seq_len: int, cache_
 
 @dataclass
 class Traffic:
-    """Bytes that the executed operations read and wrote, and how many operations moved any."""
+    """Bytes that the executed operations read and wrote, those of weights and of the cache among them.
+
+    Attributes:
+        read, write: all bytes.
+        weights_read: of `read`, those of the model's parameters.
+        kv_read, kv_written: of `read` and `write`, those of keys and values in the cache.
+        operations: how many operations moved any.
+
+    """
 
     read: int = 0
     write: int = 0
+    weights_read: int = 0
+    kv_read: int = 0
+    kv_written: int = 0
     operations: int = 0
-
-    def add(self, read: int, write: int) -> None:
-        """Count one more operation."""
-        self.read += read
-        self.write += write
-        self.operations += 1
 
 
 def traffic(model: torch.nn.Module, batch_size: int, seq_len: int, cache_len: int = 0) -> Traffic:
     """Return the traffic of one forward pass, counted as `watch` does, with the cache written in place."""
     cache = _cache(model, batch_size, cache_len)
-    with watch() as seen:
+    with watch(model.parameters()) as seen:
         _forward(model, batch_size, seq_len, cache, "all")
     return seen
 
 
 @contextmanager
-def watch() -> Iterator[Traffic]:
+def watch(weights: Iterable[torch.Tensor] = (), kept: Iterable[torch.Tensor] = ()) -> Iterator[Traffic]:
     """Count the traffic of every operation that PyTorch executes inside the ``with``.
 
     Views cost nothing. A lookup reads the rows it takes, not the table. An expanded input is read once.
     scaled_dot_product_attention is one operation. Appending to the cache reads and writes what is new only
     (transformers' DynamicCache concatenates and so rewrites all of it; a cache of fixed size does not).
+
+    Args:
+        weights: the tensors that count as weights; views of them do too.
+        kept: those that count as the cache, besides what a cache returns inside the ``with``.
+
     """
-    seen = Traffic()
-    with torch.no_grad(), _Operations(seen), _FusedAttention(seen), _appending(seen):
-        yield seen
+    ledger = _Ledger(list(weights), list(kept))
+    with torch.no_grad(), _Operations(ledger), _FusedAttention(ledger), _appending(ledger):
+        yield ledger.seen
+
+
+class _Ledger:
+    """Books what operations read and write to whom it belongs."""
+
+    def __init__(self, weights: list[torch.Tensor], kept: list[torch.Tensor]) -> None:
+        self.seen = Traffic()
+        self.weights, self.kept = weights, kept  # held on to: a freed address would be given out again
+        self.weight_places, self.kept_places = set(map(_place, weights)), set(map(_place, kept))
+
+    def keep(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Count these as the cache from now on."""
+        for tensor in tensors:
+            self.kept.append(tensor)
+            self.kept_places.add(_place(tensor))
+
+    def read(self, tensor: torch.Tensor, size: int | None = None) -> None:
+        """Book a tensor's bytes, or `size` of them, as read."""
+        size = _size(tensor) if size is None else size
+        self.seen.read += size
+        self.seen.weights_read += size * (_place(tensor) in self.weight_places)
+        self.seen.kv_read += size * (_place(tensor) in self.kept_places)
 
 
 class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch's __init_subclass__
     """Counts every operation, after autograd and decompositions: what a device would be asked to run."""
 
-    def __init__(self, seen: Traffic) -> None:
+    def __init__(self, ledger: _Ledger) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.seen = seen
+        self.ledger = ledger
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -146,20 +177,24 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of tor
         if name in FREE or any(not alias.is_write for alias in aliases):
             return result
         inputs, outputs = _tensors((args, kwargs)), _tensors(result)
-        if name == "embedding":  # of the table and the indices
-            inputs = [outputs[0], inputs[1]]
-        elif name in FILLS:
-            inputs = []
-        self.seen.add(sum(map(_size, inputs)), sum(map(_size, outputs)))
+        if name == "embedding":
+            table, indices = inputs
+            self.ledger.read(table, _size(outputs[0]))
+            self.ledger.read(indices)
+        elif name not in FILLS:
+            for tensor in inputs:
+                self.ledger.read(tensor)
+        self.ledger.seen.write += sum(map(_size, outputs))
+        self.ledger.seen.operations += 1
         return result
 
 
 class _FusedAttention(TorchFunctionMode):
     """Stands in for a fused attention kernel, which the meta device does not have."""
 
-    def __init__(self, seen: Traffic) -> None:
+    def __init__(self, ledger: _Ledger) -> None:
         super().__init__()
-        self.seen = seen
+        self.ledger = ledger
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -168,26 +203,34 @@ class _FusedAttention(TorchFunctionMode):
         if func is not F.scaled_dot_product_attention:
             return func(*args, **kwargs)
         query, key, value = [*args, *(kwargs[name] for name in ("query", "key", "value") if name in kwargs)][:3]
+        for tensor in (query, key, value):
+            self.ledger.read(tensor)
         batch, heads, length, _ = query.shape
         # Flash kernels write (batch, length, heads, head_dim): transposing it back is free.
         written = torch.empty(batch, length, heads, value.shape[-1], dtype=query.dtype, device=query.device)
-        self.seen.add(_size(query) + _size(key) + _size(value), _size(written))
+        self.ledger.seen.write += _size(written)
+        self.ledger.seen.operations += 1
         return written.transpose(1, 2)
 
 
 @contextmanager
-def _appending(seen: Traffic) -> Iterator[None]:
+def _appending(ledger: _Ledger) -> Iterator[None]:
     """Count a cache update as reading and writing the new keys and values, whatever the cache does inside."""
     from transformers.cache_utils import Cache
 
-    update = Cache.update
+    update, seen = Cache.update, ledger.seen
 
     def counted(self: Any, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        before = Traffic(seen.read, seen.write, seen.operations)
+        before = replace(seen)
         result = update(self, key_states, value_states, *args, **kwargs)
-        seen.read, seen.write, seen.operations = before.read, before.write, before.operations
+        vars(seen).update(vars(before))
+        ledger.read(key_states)
+        ledger.read(value_states)
         new = _size(key_states) + _size(value_states)
-        seen.add(new, new)
+        seen.write += new
+        seen.kv_written += new
+        seen.operations += 1
+        ledger.keep(result)
         return result
 
     Cache.update = counted
@@ -223,6 +266,11 @@ def _size(tensor: torch.Tensor) -> int:
     """Return the bytes of a tensor's elements; one that repeats along an expanded dimension is stored once."""
     sizes = (size for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride or size <= 1)
     return math.prod(sizes) * tensor.element_size()
+
+
+def _place(tensor: torch.Tensor) -> int:
+    """Return what a tensor has in common with its views, and with nothing else that lives."""
+    return tensor.untyped_storage()._cdata  # noqa: SLF001 - data_ptr is 0 on the meta device
 
 
 def _cache(model: torch.nn.Module, batch_size: int, cache_len: int) -> Any:

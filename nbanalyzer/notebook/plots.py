@@ -135,7 +135,10 @@ def _bars(ax: Axes, rows: list[Row], parts: dict[str, tuple[str, str]], unit: st
     ax.margins(x=0.16)
     ax.set_xlabel("floating-point operations" if unit == "FLOP" else "bytes moved", fontsize="small")
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(fontsize="x-small", loc="lower right")
+    # Above the bars, where it hides none of them.
+    ax.legend(
+        fontsize="x-small", loc="lower left", bbox_to_anchor=(-0.01, 0.99), ncols=3, frameon=False, borderaxespad=0
+    )
 
 
 def _text(name: str, rows: list[Row], panels: list[str]) -> str:

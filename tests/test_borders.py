@@ -1,0 +1,209 @@
+"""The house: the public names, what an import costs, and who may import whom."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import nbanalyzer
+
+PACKAGE = Path(nbanalyzer.__file__).parent
+ROOT = PACKAGE.parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+CORE = [path for path in FILES if path.parent == PACKAGE and path.name not in {"cli.py", "__main__.py"}]
+HEAVY = ("numpy", "pandas", "sympy", "matplotlib", "IPython", "ipywidgets", "transformers", "torch")
+
+PUBLIC = {
+    "ALLOWED_VARIABLES", "Analysis", "Formula", "ModelTemplate", "ModuleTemplate", "NBAnalyzerError", "expand",
+    "extract_model_params", "load_ipython_extension", "load_model_template", "load_module_template", "models",
+    "modules", "parse_formula", "populate", "populate_template", "save_template", "unload_ipython_extension", "validate_template",
+}  # fmt: skip
+
+
+def module_name(path: Path) -> str:
+    parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def statements(node: ast.AST, *, lazy: bool, inside: str = "") -> Iterator[tuple[ast.Import | ast.ImportFrom, str]]:
+    """Yield the imports and the functions they stand in; those for type checkers only do not run, so do not count."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            yield child, inside
+        elif isinstance(child, ast.If) and is_type_checking(child):
+            for other in child.orelse:
+                yield from statements(other, lazy=lazy, inside=inside)
+        elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            if lazy:
+                yield from statements(child, lazy=lazy, inside=f"{inside}.{child.name}".lstrip("."))
+        elif isinstance(child, ast.ClassDef):
+            yield from statements(child, lazy=lazy, inside=f"{inside}.{child.name}".lstrip("."))
+        else:
+            yield from statements(child, lazy=lazy, inside=inside)
+
+
+def imports(path: Path, *, lazy: bool = True) -> Iterator[tuple[str, str]]:
+    """Yield the full name of everything imported, and the function that does it."""
+    own = module_name(path)
+    package = own if path.name == "__init__.py" else own.rpartition(".")[0]
+    for node, inside in statements(tree_of(path), lazy=lazy):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, inside) for alias in node.names)
+            continue
+        base = package.rsplit(".", node.level - 1)[0] if node.level else ""
+        start = ".".join(filter(None, (base, node.module)))
+        yield from ((f"{start}.{alias.name}", inside) for alias in node.names)
+
+
+def uses(path: Path, top: str) -> bool:
+    return any(name.split(".")[0] == top for name, _ in imports(path))
+
+
+# ---- the public names
+
+
+def test_the_public_names() -> None:
+    assert set(nbanalyzer.__all__) == PUBLIC
+    assert list(nbanalyzer.__all__) == sorted(nbanalyzer.__all__)
+    assert dir(nbanalyzer) == sorted(PUBLIC)
+    assert all(hasattr(nbanalyzer, name) for name in PUBLIC)
+
+
+def test_every_public_name_is_documented() -> None:
+    for name in PUBLIC - {"ALLOWED_VARIABLES"}:
+        assert getattr(nbanalyzer, name).__doc__
+
+
+def loaded_after(program: str) -> set[str]:
+    code = f"import sys, json\n{program}\nprint(json.dumps(sorted({{n.split('.')[0] for n in sys.modules}})))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+    )
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    found = loaded_after("import nbanalyzer")
+    assert "nbanalyzer" in found
+    assert not found.intersection(HEAVY)
+
+
+def test_a_shipped_model_needs_none_of_transformers_sympy_torch() -> None:
+    program = "import nbanalyzer; a = nbanalyzer.populate('gpt2', seq_len=8); repr(a); a._repr_mimebundle_(); a.tree"
+    assert not loaded_after(program).intersection({"transformers", "sympy", "torch", "matplotlib", "IPython"})
+
+
+# ---- who may import whom
+
+
+def test_there_is_something_to_check() -> None:
+    assert {path.name for path in CORE} >= {"formula.py", "templates.py", "expand.py", "populate.py", "report.py"}
+    assert ("nbanalyzer.formula.parse", "") in set(imports(PACKAGE / "templates.py"))
+    assert ("nbanalyzer.notebook.plots.cost_plot", "Analysis.plot") in set(imports(PACKAGE / "analysis.py"))
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: path.stem)
+def test_the_core_imports_neither_the_notebook_layer_nor_the_generator(path: Path) -> None:
+    found = {
+        (name, inside)
+        for name, inside in imports(path)
+        if name.startswith(("nbanalyzer.notebook", "nbanalyzer.generate"))
+    }
+    allowed = {
+        "analysis.py": {("nbanalyzer.notebook.plots.cost_plot", "Analysis.plot")},
+        "__init__.py": {
+            ("nbanalyzer.notebook.load", "load_ipython_extension"),
+            ("nbanalyzer.notebook.unload", "unload_ipython_extension"),
+        },
+    }
+    assert found <= allowed.get(path.name, set())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: module_name(path))
+def test_torch_and_notebooks_have_one_place_each(path: Path) -> None:
+    if path.parent != PACKAGE / "generate":
+        assert not uses(path, "torch")
+    if path.parent != PACKAGE / "notebook":
+        assert not any(uses(path, name) for name in ("IPython", "ipywidgets", "matplotlib"))
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: path.stem)
+def test_the_core_imports_nothing_heavy_at_the_top(path: Path) -> None:
+    tops = {name.split(".")[0] for name, _ in imports(path, lazy=False)}
+    assert not tops.intersection(HEAVY)
+
+
+FORBIDDEN = {
+    "eval",
+    "exec",
+    "compile",
+    "__import__",
+    "sympify",
+    "parse_expr",
+    "execfile",
+    "breakpoint",
+    "lambdify",
+    "S",
+}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: module_name(path))
+def test_no_text_is_ever_run_as_code(path: Path) -> None:
+    for node in ast.walk(tree_of(path)):
+        if not isinstance(node, ast.Call):
+            continue
+        called = node.func
+        if isinstance(called, ast.Name):
+            assert called.id not in FORBIDDEN, node.lineno
+        if isinstance(called, ast.Attribute):
+            is_pattern = called.attr == "compile" and isinstance(called.value, ast.Name) and called.value.id == "re"
+            is_module = called.attr == "eval" and path.parent == PACKAGE / "generate"  # torch.nn.Module.eval()
+            assert called.attr not in FORBIDDEN or is_pattern or is_module, node.lineno
+    assert not any(
+        uses(path, name) for name in ("pickle", "marshal", "shelve", "dill", "cloudpickle", "importlib.util")
+    )
+
+
+def graph(*, lazy: bool) -> dict[str, set[str]]:
+    known = {module_name(path) for path in FILES}
+    found: dict[str, set[str]] = {}
+    for path in FILES:
+        targets = {name if name in known else name.rpartition(".")[0] for name, _ in imports(path, lazy=lazy)} & known
+        found[module_name(path)] = targets - {module_name(path)}
+    return found
+
+
+def test_the_imports_of_the_package_have_no_cycle() -> None:
+    order = list(TopologicalSorter(graph(lazy=False)).static_order())
+    assert order.index("nbanalyzer.errors") < order.index("nbanalyzer.formula") < order.index("nbanalyzer.templates")
+    assert order.index("nbanalyzer.templates") < order.index("nbanalyzer.expand") < order.index("nbanalyzer.populate")
+
+
+def test_lazy_imports_go_to_the_leaves_only() -> None:
+    """Imports inside functions may lead back, but only from where a comment or the design says so."""
+    back = {
+        (source, target)
+        for source, targets in graph(lazy=True).items()
+        for target in targets - graph(lazy=False)[source]
+        if source.count(".") == 1 and "notebook" not in source + target
+    }
+    assert back <= {
+        ("nbanalyzer.formula", "nbanalyzer.evaluation"),
+        ("nbanalyzer.formula", "nbanalyzer.notation"),
+        ("nbanalyzer.analysis", "nbanalyzer.report"),
+    } | {pair for pair in back if pair[0] in {"nbanalyzer.cli", "nbanalyzer.__main__"}}

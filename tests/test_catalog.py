@@ -1,0 +1,284 @@
+"""The catalogue: names, near names, files and the Hugging Face cache; offline, and never a path by accident."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nbanalyzer
+from nbanalyzer import populate
+from nbanalyzer.catalog import aliases, completed, model, names, short_names
+from nbanalyzer.errors import ConfigError, NBAnalyzerError, TemplateError, UnknownNameError
+from nbanalyzer.templates import ModelTemplate, load_model_template
+
+ROOT = Path(__file__).parents[1]
+# A Llama that is not shipped; the sizes are made up.
+LLAMA = {
+    "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "vocab_size": 1000,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_act": "silu", "tie_word_embeddings": False,
+    "max_position_embeddings": 512, "rms_norm_eps": 1e-6, "torch_dtype": "bfloat16",
+    "architectures": ["LlamaForCausalLM"],
+}  # fmt: skip
+LAYER = 64 * 64 + 2 * 64 * 32 + 64 * 64 + 3 * 64 * 96 + 2 * 64  # q, k and v, o, the MLP, two norms
+LLAMA_PARAMETERS = 2 * 1000 * 64 + 3 * LAYER + 64
+
+
+def written(folder: Path, data: object, name: str = "config.json") -> Path:
+    path = folder / name
+    path.write_text(json.dumps(data), encoding="utf-8")
+    return path
+
+
+def error_of(call: Callable[[], object], kind: type[NBAnalyzerError] = NBAnalyzerError) -> str:
+    with pytest.raises(kind) as caught:
+        call()
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    assert len(message) < 400
+    return message
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    class RefusedSocket(socket.socket):
+        def __init__(self, *_: object, **__: object) -> None:
+            raise AssertionError("nothing here may open a socket")
+
+    monkeypatch.setattr("socket.socket", RefusedSocket)
+    monkeypatch.setattr("socket.getaddrinfo", RefusedSocket)
+
+
+# ---- names
+
+
+def test_the_names_are_the_shipped_files() -> None:
+    files = {f"{path.parent.name}/{path.stem}" for path in (ROOT / "models").glob("*/*.json")}
+    assert set(names()) == files
+    assert nbanalyzer.models() == names()
+    assert list(names()) == sorted(files, key=str.casefold)
+    assert len(names()) == len(set(names())) >= 29
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_shipped_model_is_found_under_its_names(name: str) -> None:
+    template = model(name)
+    assert template.model_id == name
+    assert template.kernels
+    assert not template.extends
+    assert model(name.upper()) == template
+    short = short_names()[names().index(name)]
+    assert model(short) == template
+    assert "/" not in short
+
+
+@pytest.mark.parametrize(
+    ("alias", "name"),
+    [
+        ("gpt2", "openai-community/gpt2"),
+        ("GPT2", "openai-community/gpt2"),
+        ("Gpt2-XL", "openai-community/gpt2-xl"),
+        ("openai-community/gpt2", "openai-community/gpt2"),
+        ("llama-2-7b", "meta-llama/Llama-2-7b-hf"),
+        ("Llama-2-7b-hf", "meta-llama/Llama-2-7b-hf"),
+        ("meta-llama-3-8b", "meta-llama/Meta-Llama-3-8B"),
+        ("llama-3-8b", "meta-llama/Meta-Llama-3-8B"),
+        ("llama-3.1-8b", "meta-llama/Llama-3.1-8B"),
+        ("llama-3.1-405b", "meta-llama/Meta-Llama-3.1-405B"),
+        ("qwen3-8b", "Qwen/Qwen3-8B"),
+        ("tinyllama-1.1b-chat-v1.0", "TinyLlama/TinyLlama-1.1B-Chat-v1.0"),
+        ("mistral-7b-v0.1", "mistralai/Mistral-7B-v0.1"),
+    ],
+)
+def test_aliases(alias: str, name: str) -> None:
+    assert model(alias).model_id == name
+
+
+def test_a_spelling_means_one_model_only() -> None:
+    assert all(name in names() for name in aliases().values())
+    assert all(spelling == spelling.casefold() for spelling in aliases())
+    assert len(set(short_names())) == len(names())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "near"),
+    [("gpt-2", "gpt2"), ("gpt3", "gpt2"), ("llama-2-7", "llama-2-7b"), ("Qwen/Qwen3-8", "Qwen/Qwen3-8B"),
+     ("mistral-7b", "mistral-7b-v0.1"), ("openai/gpt2", "gpt2")],
+)  # fmt: skip
+def test_an_unknown_name_suggests_the_near_one_and_how_to_get_it(wanted: str, near: str) -> None:
+    message = error_of(lambda: model(wanted), UnknownNameError)
+    assert message.startswith(f"no model named {wanted!r}.")
+    assert "Did you mean" in message
+    assert near in message
+    assert f"hf download {wanted} config.json" in message
+
+
+NOT_NAMES = {
+    "up and out": "../../etc/passwd", "absolute": "/etc/passwd", "up inside": "models/../x", "up": "..",
+    "up file": "../x.json", "nul": "a\0b", "nul file": "a\0.json", "newline": "gpt2\nx", "newline file": "a\nb.json",
+    "three parts": "a/b/c", "backslash": "..\\x", "long": "a" * 300, "longer": "a" * 5_000, "long path": "a/" * 3_000,
+    "long file": "a" * 5_000 + ".json", "home of nobody": "~no-such-user-here/x", "nobody": "~no-such-user-here",
+    "double hyphen": "foo--bar", "git": "foo/bar.git", "hyphen at the end": "foo-", "dot at the end": "foo.",
+    "dots": "a..b", "empty": "", "space": " ", "option": "--seq_len", "markup": "<script>alert(1)</script>",
+    "percent": "%s%n", "unicode": "gpt２", "url": "https://huggingface.co/gpt2", "org and name": "a/b",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NOT_NAMES)
+def test_what_is_no_model_gives_one_line(kind: str) -> None:
+    error_of(lambda: populate(NOT_NAMES[kind]))
+
+
+def test_a_name_is_not_joined_to_the_folder_of_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT / "models")
+    for wanted in ("../models/openai-community/gpt2", "openai-community/../openai-community/gpt2", "./gpt2"):
+        error_of(lambda wanted=wanted: model(wanted), UnknownNameError)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("wanted", [None, 5, b"gpt2", ["gpt2"], object()])
+def test_what_names_nothing_is_an_input_error(wanted: object) -> None:
+    error_of(lambda: populate(wanted))  # type: ignore[arg-type]
+
+
+# ---- extends
+
+
+def test_a_model_that_extends_has_the_kernels_and_its_own_config() -> None:
+    small, large = model("gpt2"), model("gpt2-large")
+    assert load_model_template(ROOT / "models" / "openai-community" / "gpt2-large.json").kernels == ()
+    assert large.kernels == small.kernels
+    assert large.state == small.state
+    assert large.config["n_embd"] == 1280
+    hidden, layers = 1280, 36
+    layer = 12 * hidden * hidden + 13 * hidden  # 3 + 1 + 4 + 4 squares; 9 biases, 4 for the norms
+    assert populate("gpt2-large").totals["parameters"] == (50_257 + 1024) * hidden + layers * layer + 2 * hidden
+
+
+def test_ones_own_model_may_extend_a_shipped_one(tmp_path: Path) -> None:
+    own = {"model_id": "me/tiny", "extends": "openai-community/gpt2", "config": {**model("gpt2").config, "n_layer": 2}}
+    expected = populate("gpt2", set={"num_layers": 2}, seq_len=8).totals
+    assert populate(own, seq_len=8).totals == expected
+    assert populate(written(tmp_path, own, "own.json"), seq_len=8).totals == expected
+
+
+def test_an_extends_that_leads_nowhere_is_an_error() -> None:
+    message = error_of(lambda: populate({"model_id": "me", "extends": "openai-community/gpt3"}), TemplateError)
+    assert message.startswith("me: extends 'openai-community/gpt3', which is not in the catalogue")
+    assert "did you mean 'openai-community/gpt2'" in message
+    error_of(lambda: populate({"extends": "../../etc/passwd"}), TemplateError)
+    error_of(lambda: populate({"extends": "x" * 9_000}), TemplateError)
+
+
+def test_kernels_of_its_own_and_extends_do_not_go_together() -> None:
+    template = ModelTemplate(model_id="me", extends="openai-community/gpt2", kernels=model("gpt2").kernels)
+    message = error_of(lambda: completed(template), TemplateError)
+    assert message == "me: a template has kernels of its own or extends 'openai-community/gpt2', not both"
+
+
+def test_a_template_that_extends_nothing_is_complete() -> None:
+    template = model("gpt2")
+    assert completed(template) == template
+
+
+# ---- configs
+
+
+def test_a_config_of_a_model_that_is_not_shipped(tmp_path: Path) -> None:
+    path = written(tmp_path, LLAMA)
+    for source in (path, str(path), tmp_path):
+        totals = populate(source, seq_len=10).totals
+        assert totals["parameters"] == LLAMA_PARAMETERS
+        assert totals["kv_cache_bytes"] == 2 * 3 * 10 * 32 * 2
+    assert model(path).model_id == str(path)
+
+
+def test_sizes_of_a_config_may_all_differ(tmp_path: Path) -> None:
+    gpt2: dict[str, Any] = {**model("gpt2").config, "n_embd": 64, "n_head": 4, "n_layer": 2}
+    layer = 4 * 64 * 64 + 2 * 64 * 100 + (3 * 64 + 64 + 100 + 64) + 4 * 64
+    path = written(tmp_path, {**gpt2, "n_inner": 100})
+    assert populate(path).totals["parameters"] == (50_257 + 1024) * 64 + 2 * layer + 2 * 64
+    assert populate(written(tmp_path, {**LLAMA, "tie_word_embeddings": True})).totals["parameters"] == (
+        LLAMA_PARAMETERS - 1000 * 64
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "quoted"),
+    [
+        ({"attention_bias": True}, "attention_bias = True"),
+        ({"mlp_bias": True}, "mlp_bias = True"),
+        ({"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
+        ({"model_type": "bloom"}, "'bloom'"),
+        ({"model_type": "x" * 9_000}, "xxx"),
+        ({"hidden_act": "x" * 9_000}, "xxx"),
+        ({"model_type": None}, "None"),
+        ({"model_type": ["llama"]}, "llama"),
+        ({"hidden_size": None}, "hidden_size"),
+        ({"hidden_size": "64"}, "'64'"),
+        ({"hidden_size": -64}, "-64"),
+        ({"num_attention_heads": 5}, "5"),
+    ],
+)
+def test_a_config_that_no_template_fits_is_one_clear_line(changes: dict[str, Any], quoted: str, tmp_path: Path) -> None:
+    path = written(tmp_path, {**LLAMA, **changes})
+    message = error_of(lambda: populate(path), ConfigError)
+    assert quoted in message
+
+
+def test_a_mistral_without_a_window_is_computed_or_refused_in_one_line(tmp_path: Path) -> None:
+    path = written(tmp_path, {**model("mistral-7b-v0.1").config, "sliding_window": None})
+    assert "sliding_window" in error_of(lambda: populate(path), ConfigError)
+
+
+def test_a_folder_without_a_config_is_an_error(tmp_path: Path) -> None:
+    assert str(tmp_path) in error_of(lambda: populate(tmp_path))
+
+
+# ---- the Hugging Face cache
+
+
+def cached(hub: Path, name: str, config: object) -> None:
+    folder = hub / f"models--{name.replace('/', '--')}"
+    snapshot = folder / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("a" * 40)
+    written(snapshot, config)
+
+
+PROGRAM = """
+import socket, sys
+class Refused(socket.socket):
+    def __init__(self, *_, **__): raise AssertionError("no network")
+socket.socket = socket.getaddrinfo = Refused
+import nbanalyzer
+for name in sys.argv[1:]:
+    try:
+        print(nbanalyzer.populate(name, seq_len=10).totals["parameters"])
+    except nbanalyzer.NBAnalyzerError as error:
+        print(type(error).__name__, error)
+"""
+
+
+def test_a_config_in_the_hugging_face_cache_is_found_without_network(tmp_path: Path) -> None:
+    hub = tmp_path / "hub"
+    cached(hub, "someone/TinyLlama-Own", LLAMA)
+    cached(hub, "someone/odd", {**LLAMA, "model_type": "bloom"})
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "someone/TinyLlama-Own", "someone/odd", "someone/else"],
+        env={**environment, "HF_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    first, second, third, *rest = [*done.stdout.splitlines(), done.stderr]
+    assert first == str(LLAMA_PARAMETERS)
+    assert second.startswith("ConfigError someone/odd: no shipped template is of model_type 'bloom'")
+    assert third.startswith("UnknownNameError no model named 'someone/else'.")
+    assert rest == [""]
