@@ -93,8 +93,6 @@ def populate(
     tree = _tree(template, this_run)
     params = _params(tree, config, set or {})
     _require_values(tree, params, this_run)
-    if set:
-        _require_effect(tree, set, params, _params(tree, config, {}))
     return Analysis(tree, params, this_run, _warnings(tree, params, this_run))
 
 
@@ -110,13 +108,16 @@ def _template(model: Source) -> ModelTemplate:
 
 def _params(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelParams:
     template = tree.template
+    source = template.config if config is None else config
     required = [name for name in tree.variables if name in VARIABLES and VARIABLES[name].sources]
-    params = extract_model_params(template.config if config is None else config, changes, required)
+    params = extract_model_params(source, changes, required)
     wanted = template.config.get("model_type")
     if config is not None and wanted and params.model_type and params.model_type != wanted:
         raise ConfigError(
             f"this config is a {params.model_type!r}, the template of {template.model_id!r} is a {wanted!r}"
         )
+    if changes:
+        _require_effect(tree, changes, params, extract_model_params(source, {}, ()))
     return params
 
 

@@ -19,7 +19,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from nbanalyzer import shipped
+from nbanalyzer import catalog, shipped
 from nbanalyzer.config import extract_model_params
 from nbanalyzer.cost import Cost, Tree
 from nbanalyzer.expand import expand, with_variants
@@ -67,9 +67,8 @@ class VectorFlops(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of tor
         if name == "native_layer_norm":
             x, shape, weight, bias, _ = args
             # Of an element: sum, subtract, square, sum, scale, and weight and bias; of a row: / n, / n, + eps, rsqrt.
-            elements: int = x.numel()
             each = 5 + (weight is not None) + (bias is not None)
-            return each * elements + 4 * (elements // math.prod(shape))
+            return each * int(x.numel()) + 4 * (int(x.numel()) // math.prod(map(int, shape)))
         if not isinstance(result, torch.Tensor) or not result.is_floating_point() or name in NO_ARITHMETIC:
             return 0
         if name == "addmm":  # the product is a matmul; the bias is a vector operation
@@ -257,6 +256,9 @@ ATTENTION_SIZES = (  # sequences, queries, keys, heads, kv heads, head_dim
     (3, 1, 6, 4, 1, 16),
     (2, 3, 8, 6, 2, 10),
     (2, 3, 8, 1, 1, 8),
+    (2, 2, 9, 2, 1, 8),
+    (2, 7, 7, 2, 2, 10),
+    (3, 5, 9, 4, 4, 16),
 )
 
 
@@ -429,17 +431,8 @@ def test_other_rms_norms_are_the_same(name: str) -> None:
 
 # ---- whole models: composites, and what the leaves are bound to
 
-WINDOWED = {
-    "past_len": "min({cache_len}, {sliding_window} - 1)",
-    "kept_len": "min({cache_len} + {seq_len}, {sliding_window} - 1)",
-    "has_window": "1",
-}
-PLAIN = {
-    **dict.fromkeys(("has_qkv_bias", "has_o_bias", "has_mlp_bias", "has_qk_norm", "has_window"), "0"),
-    "past_len": "{cache_len}",
-    "kept_len": "{cache_len} + {seq_len}",
-    "visible_scores": "0",  # for the switch `causal` alone
-}
+WINDOWED = dict(catalog.model("mistralai/Mistral-7B-v0.1").bindings)
+PLAIN = dict(catalog.model("meta-llama/Llama-2-7b-hf").bindings)
 SIZES = {
     "hidden_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 3, "vocab_size": 100,
     "intermediate_size": 80, "max_position_embeddings": 512, "tie_word_embeddings": False,
@@ -458,7 +451,7 @@ MODELS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     ),
     "qwen2": ({"model_type": "qwen2", **SIZES}, {**PLAIN, "has_qkv_bias": "1"}),
     "qwen3": ({"model_type": "qwen3", **SIZES, "head_dim": 16}, {**PLAIN, "has_qk_norm": "1"}),
-    "mistral": ({"model_type": "mistral", **SIZES, "sliding_window": 8}, {**PLAIN, **WINDOWED}),
+    "mistral": ({"model_type": "mistral", **SIZES, "sliding_window": 8}, WINDOWED),
 }
 PREFILLS = ((1, 7, 0), (2, 7, 0), (1, 1, 0))  # sequences, new tokens, cached tokens
 DECODES = ((1, 1, 5), (3, 1, 5))
@@ -540,6 +533,25 @@ def test_sdpa_differs_from_eager_in_attention_and_mask_only(name: str) -> None:
             total = whole(tree, values)
             found[-1]["matmul"] = Cost(count=1, matmul_flops=total.matmul_flops)
         assert found[0] == found[1], run
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "mistral"])
+def test_the_causal_switch_counts_what_the_mask_lets_through(name: str) -> None:
+    """The one count that PyTorch's counter does not make: here the ones in transformers' own mask are counted."""
+    from transformers import masking_utils
+
+    tree = Tree(template_of(name))
+    window = MODELS[name][0].get("sliding_window")
+    rule = masking_utils.sliding_window_causal_mask_function(window) if window else masking_utils.causal_mask_function
+    for batch, tokens, cached in (*PREFILLS, *DECODES, *OTHERS, (1, 8, 0), (1, 9, 0), (2, 5, 6), (1, 20, 7)):
+        mask = masking_utils.sdpa_mask(
+            1, tokens, cached + tokens, q_offset=cached, mask_function=rule, allow_is_causal_skip=False
+        )
+        values = {**values_of(name, (batch, tokens, cached), 2), "causal": 1}
+        costs = tree.costs(values)
+        attention = sum(costs[node].matmul_flops for node in tree.nodes if node.path.endswith(".attention"))
+        per_score = 4 * values["head_dim"] * values["num_heads"] * values["num_layers"] * batch
+        assert attention == int(mask.sum()) * per_score, (batch, tokens, cached)
 
 
 def test_every_module_template_is_compared() -> None:

@@ -270,7 +270,7 @@ def _size(tensor: torch.Tensor) -> int:
 
 def _place(tensor: torch.Tensor) -> int:
     """Return what a tensor has in common with its views, and with nothing else that lives."""
-    return tensor.untyped_storage()._cdata  # noqa: SLF001 - data_ptr is 0 on the meta device
+    return int(tensor.untyped_storage()._cdata)  # noqa: SLF001 - data_ptr is 0 on the meta device
 
 
 def _cache(model: torch.nn.Module, batch_size: int, cache_len: int) -> Any:

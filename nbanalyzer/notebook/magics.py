@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from argparse import Namespace
 from typing import Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments
-from IPython.utils.process import arg_split
 
 from nbanalyzer.analysis import Analysis
 from nbanalyzer.catalog import config_for
-from nbanalyzer.errors import InputError, UnknownNameError
+from nbanalyzer.errors import InputError, UnknownNameError, shorten
 from nbanalyzer.expand import expand
 from nbanalyzer.listing import Listing
 from nbanalyzer.populate import populate
@@ -72,15 +72,17 @@ class Populate(Magics):
         return analysis
 
     def _parse(self, line: str) -> Namespace:
-        words = arg_split(line, posix=False)
-        words = words[: words.index("#")] if "#" in words else words
+        try:
+            words = shlex.split(line, comments=True)
+        except ValueError as error:
+            raise InputError(f"%populate: {error} in {shorten(line)!r}") from None
         options = [option for action in PARSER._actions for option in action.option_strings]  # noqa: SLF001
         for word in words:
             name = word.partition("=")[0]
             if name.startswith("--") and name not in options:
                 raise UnknownNameError("option of %populate", name, options)
         try:
-            arguments: Namespace = PARSER.parse_args([self._filled(unquote(word)) for word in words])
+            arguments: Namespace = PARSER.parse_args([self._filled(word) for word in words])
             return arguments
         except UsageError as error:  # it would print to stderr only, and nbval would pass the cell
             raise InputError(f"%populate: {error}") from None
@@ -148,11 +150,3 @@ class Populate(Magics):
 
 PARSER = Populate.populate.parser
 PARSER.allow_abbrev = False  # else --seq is taken for --seq_len
-
-
-def unquote(text: str) -> str:
-    """Undo what IPython's arg_split leaves: the quotes of ``'a b'``, and of ``--seq_len='2 * 8'``."""
-    name, equals, value = text.partition("=")
-    if equals and name.startswith("--"):
-        return f"{name}={unquote(value)}"
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text

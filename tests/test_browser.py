@@ -1,0 +1,76 @@
+"""The saved page, seen through a real browser."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import nbanalyzer
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: install it to run the browser tests")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+
+
+@pytest.fixture(params=["light", "dark"])
+def page(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Page]:
+    """Open the saved page of Llama 3.1 8B, four levels unfolded; nothing may be requested beside the file."""
+    from playwright.sync_api import sync_playwright
+
+    analysis = nbanalyzer.populate("llama-3.1-8b", seq_len=512)
+    analysis.depth = 4
+    analysis.save(tmp_path / "page.html")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1200, "height": 900}, color_scheme=request.param)
+        requests: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto((tmp_path / "page.html").as_uri())
+        yield page
+        assert requests == [(tmp_path / "page.html").as_uri()]
+        browser.close()
+
+
+def test_columns_stay_aligned_at_every_level(page: Page) -> None:
+    rows = page.locator("summary:visible > span")
+    assert rows.count() > 20
+    edges = rows.evaluate_all(
+        "rows => rows.map(row => [...row.children].slice(1).map(cell => Math.round(cell.getBoundingClientRect().right)))"
+    )
+    assert all(row == edges[0] for row in edges)
+
+
+def test_a_row_unfolds_to_its_derivation(page: Page) -> None:
+    derivation = page.locator("text=2 * {batch_size} * {seq_len} * {hidden_size} * {num_heads} * {head_dim}").first
+    assert not derivation.is_visible()
+    page.locator("summary:visible", has_text="q_proj").click()
+    assert derivation.is_visible()
+    # 2 * 512 tokens * 4096 * 4096, written out above, 32 times
+    assert page.locator(f"text={2 * 512 * 4096 * 4096:,}").first.is_visible()
+    assert page.locator(f"text={2 * 512 * 4096 * 4096 * 32:,}").first.is_visible()
+
+
+def test_a_folder_folds(page: Page) -> None:
+    row = page.locator("summary:visible", has_text="input_layernorm")
+    assert row.count() == 1
+    page.locator("summary:visible", has_text="layers × num_layers").click()
+    assert row.count() == 0
+
+
+def test_text_stands_out_from_its_background(page: Page) -> None:
+    text, background = page.evaluate(
+        "() => { const lum = c => { const [r, g, b] = c.match(/\\d+/g).map(Number);"
+        " return (0.2126 * r + 0.7152 * g + 0.0722 * b) / 255 };"
+        " const canvas = document.createElement('div'); canvas.style.backgroundColor = 'Canvas';"
+        " document.body.append(canvas);"
+        " return [lum(getComputedStyle(document.querySelector('summary')).color),"
+        " lum(getComputedStyle(canvas).backgroundColor)] }"
+    )
+    assert abs(text - background) > 0.6

@@ -1,0 +1,258 @@
+"""What a person types in a notebook, and what they see."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from IPython.core.completer import provisionalcompleter
+from IPython.core.interactiveshell import InteractiveShell
+
+import nbanalyzer
+from nbanalyzer.analysis import Analysis
+from nbanalyzer.errors import InputError, NBAnalyzerError, TemplateError, UnknownNameError, UnresolvedVariablesError
+from nbanalyzer.listing import Listing
+from nbanalyzer.notebook.plots import Plot
+
+
+@pytest.fixture(scope="module")
+def shell() -> Iterator[InteractiveShell]:
+    shell = InteractiveShell.instance()
+    shell.run_line_magic("load_ext", "nbanalyzer")
+    yield shell
+    shell.run_line_magic("unload_ext", "nbanalyzer")
+    InteractiveShell.clear_instance()
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Collect what is displayed beside the result."""
+    found: list[Any] = []
+    monkeypatch.setattr("IPython.display.display", found.append)
+    return found
+
+
+def populate(shell: InteractiveShell, line: str) -> Any:
+    return shell.run_line_magic("populate", line)
+
+
+def test_the_main_job(shell: InteractiveShell, shown: list[Any]) -> None:
+    result = populate(shell, "gpt2 --seq_len 2048")
+    assert isinstance(result, Analysis)
+    assert result.totals["matmul_flops"] == 660_606_025_728  # DESIGN section 6
+    (plot,) = shown
+    assert isinstance(plot, Plot)
+    assert plot._repr_png_().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("line", "option", "value"),
+    [
+        ("gpt2 --batch_size 3", "batch_size", 3),
+        ("gpt2 --seq_len=7", "seq_len", 7),
+        ("gpt2 --seq_len '4 * 16'", "seq_len", 64),
+        ('gpt2 --seq_len="2 ** 5"', "seq_len", 32),
+        ("gpt2 --cache_len 5 # a remark", "cache_len", 5),
+        ("gpt2 --w_bit 4", "w_bit", 4),
+        ("gpt2 --a_bit 32", "kv_bit", 32),
+        ("gpt2 --kv_bit 8", "kv_bit", 8),
+        ("gpt2 --attn eager", "attn", "eager"),
+        ("gpt2 --logits last", "logits", "last"),
+        ("gpt2 --causal", "causal", "on"),
+        ("--causal off gpt2", "causal", "off"),
+        ("gpt2", "causal", "off"),
+    ],
+)
+def test_options_reach_the_run(shell: InteractiveShell, line: str, option: str, value: object) -> None:
+    assert getattr(populate(shell, f"--plot none {line}").run, option) == value
+
+
+def test_dollar_reads_the_notebook(shell: InteractiveShell, tmp_path: Path) -> None:
+    template = nbanalyzer.expand(
+        "Linear", {"num_tokens": "{seq_len}", "input_size": 4, "output_size": 5, "has_bias": 0}
+    )
+    shell.user_ns |= {
+        "n": 17, "kind": "eager", "name": "gpt2-xl", "mine": template, "place": tmp_path / "a.json", "flag": True,
+        "config": {"model_type": "gpt2", "n_embd": 64, "n_head": 4, "n_layer": 2, "vocab_size": 10, "n_positions": 32},
+    }  # fmt: skip
+    result = populate(shell, "$name --plot none --seq_len $n --attn $kind --set num_layers=$n --save $place")
+    assert (result.template.model_id, result.run.seq_len, result.run.attn) == ("openai-community/gpt2-xl", 17, "eager")
+    assert result.params["num_layers"] == 17
+    assert json.loads((tmp_path / "a.json").read_text())["totals"] == result.totals
+    assert populate(shell, "$mine --plot none --seq_len 3").totals["matmul_flops"] == 2 * 3 * 4 * 5
+    assert populate(shell, "gpt2 --plot none --config $config").params["hidden_size"] == 64
+    with pytest.raises(InputError, match="--seq_len is a whole number, not True"):
+        populate(shell, "gpt2 --plot none --seq_len $flag")
+    with pytest.raises(UnknownNameError, match=r"no notebook variable named '\$nn'"):
+        populate(shell, "gpt2 --seq_len $nn")
+
+
+def test_braces_belong_to_the_template(shell: InteractiveShell) -> None:
+    shell.user_ns["hidden_size"] = 5
+    with pytest.raises(UnknownNameError, match="'{hidden_size}'"):
+        populate(shell, "{hidden_size}")
+
+
+def test_set_and_depth(shell: InteractiveShell) -> None:
+    result = populate(shell, "gpt2 --plot none --depth 1 --set num_layers=3 vocab_size=100 --set n_head=6")
+    assert (result.params["num_layers"], result.params["vocab_size"], result.params["num_heads"]) == (3, 100, 6)
+    lines = repr(result).splitlines()
+    assert [line.split()[0] for line in lines[-2:]] == ["transformer", "lm_head"]
+    assert "h × num_layers" in repr(populate(shell, "gpt2 --plot none --depth 2"))
+
+
+@pytest.mark.parametrize("plot", ["flops", "bytes", "both", "none"])
+def test_plots(shell: InteractiveShell, shown: list[Any], plot: str) -> None:
+    populate(shell, f"llama-3.2-1b --plot {plot}")
+    assert len(shown) == (plot != "none")
+    if shown:
+        panels = {"flops": ["FLOPs"], "bytes": ["bytes"], "both": ["FLOPs", "bytes"]}[plot]
+        assert repr(shown[0]).startswith(" and ".join(panels) + " by module: meta-llama/Llama-3.2-1B")
+        assert len(shown[0].figure.axes) == len(panels)
+
+
+def test_a_plot_adds_up(shell: InteractiveShell) -> None:
+    result = populate(shell, "qwen3-8b --plot none --seq_len 100 --cache_len 50")
+    left, right = result.plot().figure.axes
+    assert sum(bar.get_width() for bar in left.patches) == pytest.approx(result.totals["flops"], rel=1e-12)
+    assert sum(bar.get_width() for bar in right.patches) == pytest.approx(result.totals["bytes"], rel=1e-12)
+
+
+def test_list(shell: InteractiveShell) -> None:
+    result = populate(shell, "--list")
+    assert isinstance(result, Listing)
+    assert "openai-community/gpt2 " in repr(result)
+    assert "124.4 M" in repr(result)
+    assert len(repr(result).splitlines()) == len(nbanalyzer.models()) + 1
+
+
+CELL = {
+    "config": {"hidden_size": 8},
+    "kernels": [
+        {
+            "kernel_type": "composite",
+            "name": "up",
+            "module": "Linear",
+            "bindings": {
+                "num_tokens": "{batch_size} * {seq_len}",
+                "input_size": "{hidden_size}",
+                "output_size": "3",
+                "has_bias": "1",
+            },
+        }
+    ],
+}
+
+
+def test_a_cell_is_a_template(shell: InteractiveShell) -> None:
+    result = shell.run_cell_magic("populate", "--plot none --batch_size 2 --seq_len 5", json.dumps(CELL))
+    assert result.totals["matmul_flops"] == 2 * (2 * 5) * 8 * 3
+    assert result.totals["vector_flops"] == 2 * 5 * 3
+    assert result.totals["parameters"] == 8 * 3 + 3
+
+
+def test_a_cell_may_be_a_module_template(shell: InteractiveShell) -> None:
+    cell = {"class_name": "mine.Layer", "description": "", "variables": {}, "kernels": CELL["kernels"]}
+    result = shell.run_cell_magic("populate", "--plot none --seq_len 5 --set hidden_size=8", json.dumps(cell))
+    assert result.totals["matmul_flops"] == 2 * 5 * 8 * 3
+
+
+@pytest.mark.parametrize(
+    ("line", "cell", "kind", "message"),
+    [
+        ("gpt3", None, UnknownNameError, "no model named 'gpt3'. Did you mean 'gpt2'"),
+        ("no-such-org/no-such-model", None, UnknownNameError, "`hf download no-such-org/no-such-model config.json`"),
+        ("../../etc/passwd", None, UnknownNameError, "no model named '../../etc/passwd'."),
+        ("gpt2 --seqlen 5", None, UnknownNameError, "no option of %populate named '--seqlen'. Did you mean '--seq_len'"),
+        ("gpt2 --seq 5", None, UnknownNameError, "no option of %populate named '--seq'."),
+        ("gpt2 --seq_len", None, InputError, "argument --seq_len: expected one argument"),
+        ("gpt2 --seq_len -5", None, InputError, "seq_len is a whole number from 1 to 1,099,511,627,776, not -5"),
+        ("gpt2 --seq_len 0", None, InputError, "seq_len is a whole number from 1"),
+        ("gpt2 --seq_len 1.5", None, InputError, "--seq_len is a whole number, not '1.5'"),
+        ("gpt2 --seq_len 10**30", None, InputError, "seq_len is a whole number from 1"),
+        ("gpt2 --seq_len 9**9**9", None, InputError, "--seq_len is no number: an exponent is at most 64"),
+        ("gpt2 --seq_len many", None, InputError, "--seq_len is no number: unknown name 'many'"),
+        ("gpt2 --w_bit 0", None, InputError, "w_bit is a whole number from 1 to 64, not 0"),
+        ("gpt2 --attn flash", None, InputError, "invalid choice: 'flash'"),
+        ("gpt2 --depth 0", None, InputError, "--depth is a whole number from 1"),
+        ("gpt2 --set layers", None, InputError, "--set takes name=number, not 'layers'"),
+        ("gpt2 --set num_kv_heads=4", None, InputError, "set num_kv_heads=4 changes nothing"),
+        ("gpt2 --set num_head=4", None, UnknownNameError, "Did you mean 'num_heads'"),
+        ("gpt2 --set hidden_size=1000", None, NBAnalyzerError, "1000"),
+        ("gpt2 --save a.xlsx", None, InputError, "save as .json, .csv, .md, .html: 'a.xlsx'"),
+        ("gpt2 --save /proc/no/a.csv", None, InputError, "'/proc/no/a.csv' cannot be written"),
+        ("", None, InputError, "%populate takes one model"),
+        ("gpt2", json.dumps(CELL), InputError, "the cell is the template"),
+        ("", '{"kernels": [\n  {]}', TemplateError, "cell, line 2, column 4: malformed JSON"),
+        ("", '{"kernels": [{"kernel_type": "basic"}]}', TemplateError, "cell, $.kernels[0]: Object missing required field"),
+        ("", json.dumps(CELL).replace(', "has_bias": "1"', ""), UnresolvedVariablesError, "unresolved template variables: ['has_bias']"),
+        ("", json.dumps(CELL).replace("{hidden_size}", "{hidden}"), UnresolvedVariablesError, "{hidden} in up"),
+        ("", json.dumps(CELL).replace('"3"', '"' + "(" * 10_000 + '"'), TemplateError, "up, bindings.output_size"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line(
+    shell: InteractiveShell, line: str, cell: str | None, kind: type[NBAnalyzerError], message: str
+) -> None:
+    with pytest.raises(kind) as caught:
+        if cell is None:
+            populate(shell, f"{line} --plot none")
+        else:
+            shell.run_cell_magic("populate", f"{line} --plot none", cell)
+    text = str(caught.value)
+    assert message in text
+    assert "\n" not in text
+    assert len(text) < 500
+    assert caught.value._render_traceback_() == [f"{type(caught.value).__name__}: {text}"]
+
+
+def test_an_error_shows_as_one_line_and_fails_the_cell(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = shell.run_cell("%populate gpt3 --plot none")
+    assert isinstance(result.error_in_exec, UnknownNameError)
+    said = capsys.readouterr().out.strip().splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("UnknownNameError: no model named 'gpt3'")
+
+
+def completions(shell: InteractiveShell, text: str) -> list[str]:
+    with provisionalcompleter():
+        return [found.text for found in shell.Completer.completions(text, len(text)) if found.text]
+
+
+def test_completion_of_models_options_and_choices(shell: InteractiveShell) -> None:
+    assert completions(shell, "%populate gpt2-x") == ["gpt2-xl"]
+    assert completions(shell, "x = %populate openai-community/gpt2-m") == ["openai-community/gpt2-medium"]
+    assert completions(shell, "%populate Llama-3.1-8") == ["llama-3.1-8b"]
+    assert completions(shell, "%populate gpt2 --seq") == ["--seq_len"]
+    assert completions(shell, "%%populate --attn ") == ["sdpa", "eager"]
+    assert completions(shell, "%populate gpt2 --attn e") == ["eager"]
+    assert completions(shell, "%populate gpt2 --set num_") == ["num_heads=", "num_layers="]
+    assert "num_kv_heads=" in completions(shell, "%populate llama-3.1-8b --set num_")
+    assert "--seq_len" not in completions(shell, "%populate gpt2 --seq_len 5 --")
+    assert "gpt2-xl" not in completions(shell, "gpt2-x")
+
+
+def test_sympy_shows_the_fields_symbols(shell: InteractiveShell) -> None:
+    formula = nbanalyzer.populate("gpt2").formula("parameters")
+    data, _ = shell.display_formatter.format(formula)
+    assert "d_{\\mathrm{model}}" in data["text/latex"]
+    assert "hidden_{size}" not in data["text/latex"]
+
+
+def test_reload_and_unload() -> None:
+    shell = InteractiveShell()
+    for _ in range(3):
+        shell.run_line_magic("reload_ext", "nbanalyzer")
+    assert sum(matcher.__name__ == "complete" for matcher in shell.Completer.custom_matchers) == 1
+    shell.run_line_magic("unload_ext", "nbanalyzer")
+    assert shell.find_line_magic("populate") is None
+    assert shell.find_cell_magic("populate") is None
+    assert not shell.Completer.custom_matchers
+    import sympy
+
+    data, _ = shell.display_formatter.format(sympy.Symbol("hidden_size"))
+    assert "mathrm" not in data["text/latex"]

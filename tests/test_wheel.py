@@ -1,0 +1,46 @@
+"""The wheel carries the templates, and works where there is neither a checkout nor a heavy library."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PROGRAM = """
+import nbanalyzer, sys, pathlib
+assert "site-packages" in nbanalyzer.__file__, nbanalyzer.__file__
+print(nbanalyzer.populate("gpt2", seq_len=2048).totals["matmul_flops"], len(nbanalyzer.models()))
+"""
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel and install it, with nothing but msgspec, in an environment of its own."""
+    folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT)
+    (wheel,) = folder.glob("*.whl")
+    run(sys.executable, "-m", "venv", folder / "env")
+    python = folder / "env" / "bin" / "python"
+    run(python, "-m", "pip", "install", "--quiet", "--no-deps", "msgspec", wheel)
+    return python
+
+
+def run(*words: object, cwd: Path = ROOT) -> str:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False, cwd=cwd, env=env)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_populate_from_the_wheel(python: Path) -> None:
+    models = len(list((ROOT / "models").glob("*/*.json")))
+    assert run(python, "-c", PROGRAM, cwd=Path("/")).split() == ["660606025728", str(models)]
+
+
+def test_the_command_from_the_wheel(python: Path) -> None:
+    said = run(python, "-m", "nbanalyzer", "--populate", "--model_id", "gpt2", "--format", "table", cwd=Path("/"))
+    assert "c_attn" in said
