@@ -23,7 +23,8 @@ HEAVY = ("numpy", "pandas", "sympy", "matplotlib", "IPython", "ipywidgets", "tra
 PUBLIC = {
     "ALLOWED_VARIABLES", "Analysis", "Formula", "ModelTemplate", "ModuleTemplate", "NBAnalyzerError", "expand",
     "extract_model_params", "load_ipython_extension", "load_model_template", "load_module_template", "models",
-    "modules", "parse_formula", "populate", "populate_template", "save_template", "unload_ipython_extension", "validate_template",
+    "modules", "parse_formula", "populate", "populate_template", "save_template", "unload_ipython_extension",
+    "validate_template",
 }  # fmt: skip
 
 

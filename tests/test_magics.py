@@ -92,7 +92,7 @@ def test_dollar_reads_the_notebook(shell: InteractiveShell, tmp_path: Path) -> N
 
 def test_braces_belong_to_the_template(shell: InteractiveShell) -> None:
     shell.user_ns["hidden_size"] = 5
-    with pytest.raises(UnknownNameError, match="'{hidden_size}'"):
+    with pytest.raises(UnknownNameError, match=r"'\{hidden_size\}'"):
         populate(shell, "{hidden_size}")
 
 

@@ -382,6 +382,13 @@ def bytes_of(cost: Cost) -> tuple[Any, ...]:
     return cost.read_bytes, cost.write_bytes, cost.weight_bytes_read, cost.kv_bytes_read, cost.kv_bytes_written
 
 
+def assert_weights_are_only_read(tree: Tree, values: Mapping[str, Any]) -> None:
+    """Check what cannot be seen where all precisions are equal: results are activations, state is of the cache."""
+    weightless = {**values, "w_bytes": 0}
+    assert whole(tree, weightless).write_bytes == whole(tree, values).write_bytes
+    assert tree.state({**weightless, "a_bytes": 0}) == tree.state(values)
+
+
 def seen_in(seen: oracle.Traffic) -> tuple[Any, ...]:
     """Return the same of what PyTorch executed."""
     return seen.read, seen.write, seen.weights_read, seen.kv_read, seen.kv_written
@@ -403,6 +410,7 @@ def test_leaf_equals_pytorch(class_name: str, dtype: torch.dtype) -> None:
         assert cost.parameters == oracle.parameters(case.layer), case.bindings
         by_hand = vector.total if case.vector_flops is None else case.vector_flops
         assert cost.vector_flops == by_hand, case.bindings
+        assert_weights_are_only_read(tree, values)
         if case.cache is not None:
             layer = case.cache.layers[0]
             held = sum(tensor.numel() * tensor.element_size() for tensor in (layer.keys, layer.values))
@@ -490,6 +498,7 @@ def test_whole_eager_model_equals_pytorch(name: str, dtype: torch.dtype) -> None
         assert cost.vector_flops == vector.total, run
         assert cost.matmul_flops == oracle.matmul_flops(model, *run), run
         assert cost.parameters == oracle.parameters(model), run
+        assert_weights_are_only_read(tree, values)
         kept = oracle.cache_elements(model, *run)
         assert tree.state(values) == {"kv_cache": kept * dtype.itemsize}, run
 

@@ -1,0 +1,311 @@
+"""Reports: the same every time, aligned, balanced, escaped, and equal to the numbers that they show."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from fractions import Fraction
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from nbanalyzer import Analysis, populate
+from nbanalyzer.errors import InputError
+from nbanalyzer.report import as_csv, as_fragment, as_html, as_json, as_md, as_text, modules, si
+
+RUNS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("gpt2", {"seq_len": 2048}),
+    ("llama-2-7b", {"seq_len": 1, "cache_len": 100, "w_bit": 4}),
+    ("qwen3-0.6b", {"seq_len": 7, "batch_size": 3, "attn": "eager", "logits": "last", "w_bit": 5, "a_bit": 3}),
+)
+VOID = {"meta", "br", "hr", "img", "input", "link"}
+
+
+@pytest.fixture(params=RUNS, ids=lambda run: str(run[0]))
+def analysis(request: pytest.FixtureRequest) -> Analysis:
+    name, run = request.param
+    return populate(name, **run)
+
+
+class Page(HTMLParser):
+    """Reads HTML and insists that what opens closes, in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag == "summary":
+            assert self.open[-1] == "details"
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+# ---- text
+
+
+@pytest.mark.parametrize(("name", "run"), RUNS, ids=lambda value: value if isinstance(value, str) else "")
+def test_two_analyses_of_the_same_look_the_same(name: str, run: dict[str, Any]) -> None:
+    first, second = populate(name, **run), populate(name, **run)
+    for show in (repr, as_text, as_md, as_csv, as_json, as_html, as_fragment):
+        assert show(first) == show(second)
+    assert "0x" not in repr(first)
+
+
+def table_lines(text: str) -> list[str]:
+    lines = text.splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith("  kernel "))
+    return lines[start:]
+
+
+def test_the_columns_of_the_text_are_right_aligned(analysis: Analysis) -> None:
+    heading, *rows = table_lines(as_text(analysis))
+    # "%" and others stand under no heading of their own width: the right edge is what is shared.
+    edges = [match.end() for match in re.finditer(r"\S+", heading)][1:]
+    assert len(edges) == 7
+    first_column = len(heading) - len(heading[len("  kernel") :].lstrip())
+    for node, row in zip(modules(analysis), rows, strict=True):
+        assert row == row.rstrip()
+        assert row.startswith("  " + "  " * node.depth + node.kernel.name)
+        label = "  " + "  " * node.depth + node.kernel.name
+        rest = row[len(label) :]
+        if " × " in rest[:4]:
+            label += rest[: re.match(r" × \w+", rest).end()]  # type: ignore[union-attr]
+        assert len(label) <= first_column
+        for cell in re.finditer(r"\S+(?: [kMGTPEZY](?= |$))?", row[len(label) :]):
+            assert cell.end() + len(label) in edges
+
+
+def test_the_text_has_a_row_per_module_and_the_exact_totals(analysis: Analysis) -> None:
+    text = as_text(analysis)
+    assert len(table_lines(text)) == 1 + len(modules(analysis))
+    for metric in ("flops", "matmul_flops", "parameters", "kv_cache_bytes"):
+        assert f"{analysis.totals[metric]:,}" in text
+    assert analysis.template.model_id in text
+    assert f"seq_len {analysis.run.seq_len}" in text
+    for name, value in analysis.run.switches.items():
+        assert f"{name} {value}" in text
+    assert all(f"warning: {warning}" in text for warning in analysis.warnings)
+    assert text.isprintable() or all(line.isprintable() for line in text.splitlines())
+
+
+def test_the_text_can_be_cut_at_a_depth() -> None:
+    analysis = populate("gpt2", seq_len=16)
+    rows = table_lines(as_text(analysis, depth=1))
+    assert [row.split()[0] for row in rows] == ["kernel", "transformer", "lm_head"]
+
+
+def test_percentages_are_shares_of_the_whole() -> None:
+    kernels = [
+        {"kernel_type": "basic", "operation": name, "unit": "vector", "flops": flops,
+         "memory_access": {"read": read, "write": "0"}}
+        for name, flops, read in (("three", "3", "1"), ("five", "5", "7"))
+    ]  # fmt: skip
+    rows = table_lines(as_text(populate({"model_id": "own", "kernels": kernels})))
+    # of 8 FLOPs and 8 bytes
+    assert rows[1].split() == ["three", "1", "3", "37.5", "1", "12.5", "3"]
+    assert rows[2].split() == ["five", "1", "5", "62.5", "7", "87.5", "0.7143"]
+
+
+# ---- HTML
+
+
+def test_the_html_is_balanced_and_passive(analysis: Analysis) -> None:
+    for html in (as_fragment(analysis), as_html(analysis), as_fragment(analysis, depth=3)):
+        page = Page(html)
+        assert not {"script", "style", "link", "iframe", "img", "form"} & set(page.tags)
+        names = {name for name, _ in page.attributes}
+        assert not {name for name in names if name.startswith("on")} | {"id", "href", "src", "class"} & names
+        assert "&lt;script" not in html
+        assert all("url(" not in (value or "") for name, value in page.attributes if name == "style")
+
+
+def test_the_html_has_a_foldable_row_per_kernel_with_its_derivation() -> None:
+    analysis = populate("gpt2", seq_len=2048)
+    page = Page(as_fragment(analysis))
+    assert page.tags.count("details") == page.tags.count("summary") == len(modules(analysis))
+    text = "".join(page.text)
+    assert "h × num_layers" in text
+    assert "2 * {num_tokens} * {input_size} * {output_size}" in text
+    assert "2 * 1 * 2048 * 768 * 3 * 768" in text
+    assert f"{2 * 2048 * 768 * 3 * 768:,}" in text
+    assert "warning: cache_len + seq_len = 2,048 tokens" in text
+
+
+def test_more_depth_unfolds_more() -> None:
+    analysis = populate("gpt2", seq_len=16)
+    opened = [
+        sum(name == "open" for name, _ in Page(as_fragment(analysis, depth)).attributes) for depth in (0, 1, 2, 3)
+    ]
+    assert opened[0] == 0
+    assert opened == sorted(opened)
+    assert len(set(opened)) == 4
+
+
+def test_the_page_stands_alone() -> None:
+    html = as_html(populate("gpt2", seq_len=16))
+    assert html.startswith("<!doctype html>")
+    assert '<meta charset="utf-8">' in html
+    assert Page(html).tags.count("title") == 1
+
+
+def test_what_a_notebook_gets() -> None:
+    analysis = populate("gpt2", seq_len=16)
+    bundle = analysis._repr_mimebundle_()
+    assert list(bundle) == ["text/plain", "text/html"]
+    assert bundle["text/plain"] == repr(analysis) == as_text(analysis)
+    Page(bundle["text/html"])
+    explained = analysis.explain("h.attn.c_attn")._repr_mimebundle_()
+    assert list(explained) == ["text/plain", "text/html"]
+    Page(explained["text/html"])
+
+
+NASTY = "<b>&\"'|*_`\\"
+
+
+def test_everything_is_escaped() -> None:
+    access = {"read": "1", "write": "0"}
+    kernel = {"kernel_type": "basic", "operation": NASTY, "unit": "matmul", "flops": "1", "memory_access": access}
+    analysis = populate({"model_id": NASTY, "architecture": NASTY, "state": {NASTY: "1"}, "kernels": [kernel]})
+    for html in (as_fragment(analysis), as_html(analysis)):
+        page = Page(html)
+        assert "b" not in [tag for tag in page.tags if tag not in {"b"}]
+        assert page.tags.count("b") == 1  # the title's own
+        assert NASTY in "".join(page.text)
+    rows = [line for line in as_md(analysis).splitlines() if line.startswith("| ") and "---" not in line]
+    assert all(len(re.findall(r"(?<!\\)\|", row)) == 9 for row in rows)
+    assert "<b>" not in as_md(analysis)
+    (row,) = list(csv.DictReader(io.StringIO(as_csv(analysis))))
+    assert row["kernel"] == NASTY
+
+
+# ---- Markdown, CSV, JSON
+
+
+def test_the_markdown_has_a_row_per_module_of_as_many_cells(analysis: Analysis) -> None:
+    lines = as_md(analysis).splitlines()
+    rows = [line for line in lines if line.startswith("|")]
+    assert len(rows) == 2 + len(modules(analysis))
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {9}
+    assert lines[0].startswith("# ")
+
+
+def test_the_csv_is_the_table(analysis: Analysis) -> None:
+    frame = analysis.table()
+    rows = list(csv.DictReader(io.StringIO(as_csv(analysis))))
+    assert [row["kernel"] for row in rows] == list(frame.index)
+    assert list(rows[0]) == ["kernel", *frame.columns]
+    for name in frame.columns:
+        numeric = name not in {"kernel_type", "module", "unit"}
+        found = [float(row[name]) if numeric else row[name] for row in rows]
+        assert found == list(frame[name])
+    for row in rows:
+        assert re.fullmatch(r"\d+(\.\d+)?", row["flops"])
+
+
+def test_the_json_is_the_tree(analysis: Analysis) -> None:
+    assert json.loads(as_json(analysis)) == analysis.tree
+    assert as_json(analysis).endswith("}\n")
+    flops = [kernel["total"]["flops"] for kernel in analysis.tree["kernels"]]
+    assert sum(flops) == analysis.tree["totals"]["flops"] == analysis.totals["flops"]
+
+
+# ---- saving
+
+
+@pytest.mark.parametrize(
+    ("suffix", "show"), [(".json", as_json), (".csv", as_csv), (".md", as_md), (".html", as_html), (".HTML", as_html)]
+)
+def test_an_analysis_is_saved_as_its_suffix_says(suffix: str, show: Any, tmp_path: Path) -> None:
+    analysis = populate("gpt2", seq_len=16)
+    path = tmp_path / "new" / f"x{suffix}"
+    analysis.save(path)
+    analysis.save(str(path))
+    assert path.read_text(encoding="utf-8") == show(analysis)
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x", ".json.bak", "x.", "", "x.jsonl"])
+def test_another_suffix_is_an_input_error(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"save as \.json, \.csv, \.md, \.html"):
+        populate("gpt2").save(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.json").mkdir()
+    analysis = populate("gpt2")
+    for path in (tmp_path / "file" / "x.json", tmp_path / "folder.json", tmp_path / ("x" * 300 + ".json")):
+        with pytest.raises(InputError, match="cannot be written") as caught:
+            analysis.save(path)
+        assert len(str(caught.value).splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.json"]
+
+
+def test_saving_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> NoReturn:
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "x.json"
+    path.write_text("before")
+    analysis = populate("gpt2")
+    monkeypatch.setattr("pathlib.Path.replace", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        analysis.save(path)
+    assert path.read_text() == "before"
+    assert [each.name for each in tmp_path.iterdir()] == ["x.json"]
+
+
+# ---- numbers in words
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0"),
+        (7, "7"),
+        (999, "999"),
+        (1000, "1.000 k"),
+        (1001, "1.001 k"),
+        (1536, "1.536 k"),
+        (12_345, "12.35 k"),
+        (99_994, "99.99 k"),
+        (123_456, "123.5 k"),
+        (999_949, "999.9 k"),
+        (999_951, "1.000 M"),
+        (124_439_808, "124.4 M"),
+        (9_999_400, "9.999 M"),
+        (9_999_600, "10.00 M"),
+        (660_606_025_728, "660.6 G"),
+        (10**12, "1.000 T"),
+        (10**15, "1.000 P"),
+        (10**18, "1.000 E"),
+        (10**21, "1.000 Z"),
+        (10**24, "1.000 Y"),
+        (0.5, "0.5"),
+        (2.5, "2.5"),
+        (Fraction(1, 3), "0.3333"),
+        (Fraction(3_000, 2), "1.500 k"),
+    ],
+)
+def test_si(number: int | float | Fraction, text: str) -> None:
+    assert si(number) == text
