@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import report
 from .config import ModelParams
 from .cost import METRICS, Cost, Node, Tree, metric_formula
 from .errors import InputError, UnknownNameError
@@ -242,8 +243,6 @@ class Analysis:
             InputError: another suffix, or a place that cannot be written to.
 
         """
-        from . import report
-
         suffix = Path(path).suffix.lower()
         if suffix not in SAVED_AS:
             raise InputError(f"save as {', '.join(SAVED_AS)}: {str(path)!r} has another suffix")
@@ -254,14 +253,13 @@ class Analysis:
             raise InputError(f"{str(path)!r} cannot be written: {error.strerror}") from None
 
     def __repr__(self) -> str:
-        from .report import as_text
-
-        return as_text(self, self.depth)
+        return report.as_text(self, self.depth)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        from .report import as_fragment, as_text
-
-        return {"text/plain": as_text(self, self.depth), "text/html": as_fragment(self, self.depth)}
+        return {
+            "text/plain": report.as_text(self, self.depth),
+            "text/html": report.as_fragment(self, self.depth),
+        }
 
 
 def plain(value: Number | float) -> int | float:

@@ -14,11 +14,13 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from .errors import FormulaError
-from .formula import MAX_BITS, MAX_EXPONENT, Formula, Number, normalize
+from .grammar import MAX_BITS, MAX_EXPONENT, Number, normalize
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from .formula import Formula
 
 __all__ = ["Program", "compiled", "evaluate", "vectorize"]
 

@@ -23,40 +23,27 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, NoReturn
 
+from . import evaluation, notation
 from .errors import FormulaError, near
+from .grammar import (
+    ATOM,
+    COMPARISONS,
+    FUNCTIONS,
+    MAX_DEPTH,
+    MAX_DIGITS,
+    MAX_EXPONENT,
+    MAX_LENGTH,
+    PRECEDENCE,
+    Number,
+    normalize,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import sympy
 
-__all__ = ["MAX_DEPTH", "MAX_EXPONENT", "MAX_LENGTH", "Formula", "Number", "parse"]
-
-MAX_LENGTH = 10_000  # characters of one formula
-MAX_DEPTH = 60  # nested operations
-MAX_EXPONENT = 64  # absolute value; also what an exponent may evaluate to
-MAX_DIGITS = 40  # of one number
-MAX_BITS = 4096  # of any integer inside an evaluation
-
-Number = int | Fraction
-"""An exact number: an ``int`` wherever the value is whole."""
-
-FUNCTIONS = {"min": (2, None), "max": (2, None), "ceil": (1, 1), "floor": (1, 1)}  # name: fewest, most arguments
-COMPARISONS = ("<=", ">=", "==", "!=", "<", ">")
-# How tightly an operation binds, loosest first; what is not here is an atom.
-PRECEDENCE = {
-    "if": 1,
-    **dict.fromkeys(COMPARISONS, 2),
-    "+": 3,
-    "-": 3,
-    "*": 4,
-    "/": 4,
-    "//": 4,
-    "%": 4,
-    "neg": 5,
-    "**": 6,
-}
-ATOM = 7
+__all__ = ["Formula", "Number", "build", "constant", "normalize", "parse", "variable"]
 
 TOKEN = re.compile(
     r"\s*(?:\{(?P<variable>[A-Za-z_]\w{0,99})\}|(?P<number>\d+(?:\.\d+)?)|(?P<name>[A-Za-z_]\w*)"
@@ -125,27 +112,19 @@ class Formula:
             FormulaError: a variable has no value, a division by zero, an exponent or a number too large.
 
         """
-        from .evaluation import evaluate
-
-        return evaluate(self, values)
+        return evaluation.evaluate(self, values)
 
     def vectorize(self, values: Mapping[str, npt.ArrayLike]) -> npt.NDArray[np.float64]:
         """Return the value over NumPy arrays that broadcast together, in float64 (so nothing overflows)."""
-        from .evaluation import vectorize
-
-        return vectorize(self, values)
+        return evaluation.vectorize(self, values)
 
     def sympy(self) -> sympy.Expr:
         """Return the formula as a SymPy expression over plain symbols named like the variables."""
-        from .notation import to_sympy
-
-        return to_sympy(self)
+        return notation.to_sympy(self)
 
     def latex(self) -> str:
         r"""Return the formula as LaTeX, with the field's symbols (``d_{\mathrm{model}}``, ``S``, …)."""
-        from .notation import to_latex
-
-        return to_latex(self)
+        return notation.to_latex(self)
 
 
 def constant(value: Number) -> Formula:
@@ -185,11 +164,6 @@ def build(operation: str, *arguments: Formula) -> Formula:
     if operation in {"/", "**"} and _is(arguments[1], 1):
         return arguments[0]
     return Formula(operation, None, arguments)
-
-
-def normalize(value: Number) -> Number:
-    """Return the value as an ``int`` if it is whole."""
-    return value.numerator if isinstance(value, Fraction) and value.denominator == 1 else value
 
 
 @lru_cache(maxsize=8192)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from .formula import ATOM, COMPARISONS, PRECEDENCE, Formula
+from .grammar import ATOM, COMPARISONS, PRECEDENCE
 from .variables import VARIABLES, latex_symbol
 
 if TYPE_CHECKING:
     import sympy
+
+    from .formula import Formula
 
 __all__ = ["sympy_latex", "to_latex", "to_sympy"]
 

@@ -1,0 +1,30 @@
+"""What the formula language consists of: its operations, how tightly they bind, its bounds, its numbers."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+__all__ = ["ATOM", "COMPARISONS", "FUNCTIONS", "PRECEDENCE", "Number", "normalize"]
+
+# Formulas come from strangers, so everything is bounded.
+MAX_LENGTH = 10_000  # characters of one formula
+MAX_DEPTH = 60  # nested operations
+MAX_EXPONENT = 64  # absolute value; also what an exponent may evaluate to
+MAX_DIGITS = 40  # of one number
+MAX_BITS = 4096  # of any power
+
+FUNCTIONS = {"min": (2, None), "max": (2, None), "ceil": (1, 1), "floor": (1, 1)}  # name: fewest, most arguments
+COMPARISONS = ("<=", ">=", "==", "!=", "<", ">")
+# How tightly an operation binds, loosest first; what is not here is an atom.
+PRECEDENCE = {
+    "if": 1, **dict.fromkeys(COMPARISONS, 2), "+": 3, "-": 3, "*": 4, "/": 4, "//": 4, "%": 4, "neg": 5, "**": 6,
+}  # fmt: skip
+ATOM = 7
+
+Number = int | Fraction
+"""An exact number: an ``int`` wherever the value is whole."""
+
+
+def normalize(value: Number) -> Number:
+    """Return the value as an ``int`` if it is whole."""
+    return value.numerator if isinstance(value, Fraction) and value.denominator == 1 else value
