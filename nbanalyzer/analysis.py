@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from . import report
 from .config import ModelParams
 from .cost import METRICS, Cost, Node, Tree, metric_formula
-from .errors import InputError, UnknownNameError
+from .errors import InputError, UnknownNameError, near, quote
 from .explanation import Explanation, explain_metric, explain_node
 from .formula import Formula, Number, parse
 from .run import Run
@@ -103,8 +103,13 @@ class Analysis:
         found = {name: getattr(whole, name) for name in UNITS if hasattr(whole, name)}
         found["weight_bytes"] = whole.parameters * self.values["w_bytes"]
         found["kv_cache_bytes"] = self._state.get("kv_cache", 0)
-        others = {f"{name}_bytes": value for name, value in self._state.items() if name != "kv_cache"}
-        return {name: plain(value) for name, value in {**{name: found[name] for name in UNITS}, **others}.items()}
+        others = {f"{name}_bytes": value for name, value in self._state.items() if f"{name}_bytes" not in UNITS}
+        return {name: plain(value) for name, value in ({name: found[name] for name in UNITS} | others).items()}
+
+    @cached_property
+    def state(self) -> dict[str, int | float]:
+        """What is kept between steps, in bytes, by name; ``kv_cache`` for most models."""
+        return {name: plain(value) for name, value in self._state.items()}
 
     @cached_property
     def tree(self) -> dict[str, Any]:
@@ -119,7 +124,7 @@ class Analysis:
             "conventions": self.run.switches,
             "warnings": list(self.warnings),
             "totals": self.totals,
-            "state": {name: plain(value) for name, value in self._state.items()},
+            "state": self.state,
             "kernels": [self._plain_node(root) for root in self._tree.roots],
         }
 
@@ -157,7 +162,7 @@ class Analysis:
         import pandas
 
         if depth is not None and (isinstance(depth, bool) or not isinstance(depth, int) or depth < 1):
-            raise InputError(f"depth is a whole number from 1, or None for all levels, not {depth!r}")
+            raise InputError(f"depth is a whole number from 1, or None for all levels, not {quote(depth)}")
         nodes = [node for node in self.nodes if depth is None or node.depth < depth]
         rows = {
             "kernel_type": ["basic" if node.is_basic else "composite" for node in nodes],
@@ -176,23 +181,30 @@ class Analysis:
             UnknownNameError: there is none, or more than one with that end.
 
         """
-        wanted = re.sub(r"\.\d+(?=\.|$)", "", path.strip())
+        wanted = re.sub(r"\.\d+(?=\.|$)", "", str(path).strip())
         exact = [node for node in self.nodes if node.path == wanted]
         ends = exact or [node for node in self.nodes if f".{node.path}".endswith(f".{wanted}")]
         if len(ends) == 1:
             return ends[0]
         hint = f"It is the end of {len(ends)} paths: {', '.join(node.path for node in ends[:4])}." if ends else ""
-        same = [node.path for node in self.nodes if node.kernel.name == wanted.rpartition(".")[2]]
-        if same and not ends:
-            hint = f"Did you mean {' or '.join(map(repr, same[:4]))}?"
-        raise UnknownNameError("kernel", path, () if ends or same else [node.path for node in self.nodes], hint)
+        if not ends:
+            close = self._resembling(wanted)
+            hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else ""
+        raise UnknownNameError("kernel", path, (), hint)
+
+    def _resembling(self, wanted: str) -> list[str]:
+        """Return a few paths of kernels that end like `wanted`, or nearly."""
+        last = wanted.rpartition(".")[2]
+        same = [node.path for node in self.nodes if node.kernel.name == last]
+        names = near(last, {node.kernel.name for node in self.nodes}, 1)
+        return (same or [node.path for node in self.nodes if node.kernel.name in names])[:3]
 
     def formula_text(self, metric: str = "flops", path: str | None = None) -> Formula:
         """Return the formula of a metric, of the whole pass or of one kernel, in this package's own language.
 
         Conventions are put in (``num_logits``, and the branches that this run takes); sizes stay symbols.
         """
-        if metric not in FORMULA_METRICS:
+        if not isinstance(metric, str) or metric not in FORMULA_METRICS:
             raise UnknownNameError("metric", metric, FORMULA_METRICS)
         nodes = [self.find(path)] if path is not None else self._tree.roots
         if metric == "kv_cache_bytes":
@@ -245,12 +257,12 @@ class Analysis:
         """
         suffix = Path(path).suffix.lower()
         if suffix not in SAVED_AS:
-            raise InputError(f"save as {', '.join(SAVED_AS)}: {str(path)!r} has another suffix")
+            raise InputError(f"save as {', '.join(SAVED_AS)}: {quote(str(path))} has another suffix")
         text = getattr(report, f"as_{suffix[1:]}")(self)
         try:
             write_whole(path, text.encode())
-        except OSError as error:
-            raise InputError(f"{str(path)!r} cannot be written: {error.strerror}") from None
+        except (OSError, ValueError) as error:  # ValueError: a path that holds a null character
+            raise InputError(f"{quote(str(path))} cannot be written: {getattr(error, 'strerror', error)}") from None
 
     def __repr__(self) -> str:
         return report.as_text(self, self.depth)

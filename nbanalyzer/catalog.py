@@ -19,7 +19,7 @@ from .config import read_config
 from .errors import ConfigError, TemplateError, UnknownNameError, near
 from .expand import expand
 from .shipped import folder
-from .templates import ModelTemplate, load_model_template, malformed, read_file
+from .templates import ModelTemplate, decode, load_model_template, read_file
 
 __all__ = ["aliases", "completed", "config_for", "model", "names", "short_names"]
 
@@ -74,9 +74,8 @@ def model(name: str | os.PathLike[str]) -> ModelTemplate:
     text = os.fspath(name)
     if text.casefold() in aliases():
         return _shipped(aliases()[text.casefold()])
-    path = Path(text).expanduser()
-    if path.suffix == ".json" or path.is_dir():
-        return _from_file(path / "config.json" if path.is_dir() else path)
+    if path := _path(text):
+        return _from_file(path)
     if HUB_NAME.fullmatch(text) and ".." not in text:
         if cached := _hub_cache(text):
             return _for_config(read_config(cached), text)
@@ -88,6 +87,17 @@ def model(name: str | os.PathLike[str]) -> ModelTemplate:
     raise UnknownNameError(
         "model", text, (), "A model is a catalogue name (%populate --list), org/name, or the path of a .json file."
     )
+
+
+def _path(text: str) -> Path | None:
+    """Return the path of a .json file, or of the config.json in a folder, if the text is one; it may not exist."""
+    try:
+        path = Path(text).expanduser()
+        if path.is_dir():
+            return path / "config.json"
+    except (OSError, ValueError, RuntimeError):  # too long, a null character, nobody's home
+        return None
+    return path if path.suffix == ".json" else None
 
 
 def config_for(name: str, template: str | os.PathLike[str]) -> Mapping[str, Any] | None:
@@ -147,10 +157,7 @@ def _shipped(name: str) -> ModelTemplate:
 
 def _from_file(path: Path) -> ModelTemplate:
     content = read_file(path)
-    try:
-        data = msgspec.json.decode(content)
-    except msgspec.DecodeError as error:
-        raise malformed(error, content, str(path)) from None
+    data = decode(content, Any, str(path))
     if isinstance(data, dict) and "model_type" in data and "kernels" not in data and "extends" not in data:
         return _for_config(read_config(path), str(path))
     return completed(load_model_template(content, str(path)))
@@ -160,7 +167,10 @@ def _hub_cache(name: str) -> Path | None:
     """Return the path of a config.json that the Hugging Face cache holds, without any network."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(name, "config.json")
+    try:
+        found = try_to_load_from_cache(name, "config.json")
+    except ValueError:  # it is stricter about names than HUB_NAME
+        return None
     return Path(found) if isinstance(found, str) else None
 
 
@@ -191,4 +201,8 @@ def _for_config(config: Mapping[str, Any], where: str) -> ModelTemplate:
 def _structure(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that say how the model is built, not how large it is."""
     sizes = {key for key, value in config.items() if isinstance(value, int) and not isinstance(value, bool)}
-    return {key: value for key, value in config.items() if key not in sizes | {"tie_word_embeddings"}}
+    return {
+        key: value
+        for key, value in config.items()
+        if key not in sizes and key != "tie_word_embeddings" and value is not None  # n_inner: null is a size too
+    }

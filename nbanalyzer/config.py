@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError, InputError, UnknownNameError, shorten
+from .errors import ConfigError, InputError, UnknownNameError, quote, shorten
 from .variables import (
     COST_WORDS,
     FAMILIES,
@@ -122,7 +122,8 @@ class _Reader:
         """Take `config` in any of its three forms."""
         if isinstance(config, str | os.PathLike):
             path = Path(config)
-            path = path / "config.json" if path.is_dir() else path
+            with suppress(OSError, ValueError):  # a name too long, or with a null: reading it will say so
+                path = path / "config.json" if path.is_dir() else path
             return cls.of(read_config(path), str(path))
         if isinstance(config, Mapping):
             return cls.of(config)
@@ -203,7 +204,7 @@ class _Reader:
         if isinstance(value, list) and value and value.count(value[0]) == len(value):
             value = value[0]  # one entry per layer, all the same
         if problem := _problem(value, variable):
-            raise self.error(f"{key} is {_quote(value)}: {problem}")
+            raise self.error(f"{key} is {quote(value)}: {problem}")
         assert isinstance(value, int)
         return value
 
@@ -283,7 +284,7 @@ class _Reader:
             if given.setdefault(target, name) != name:
                 raise InputError(f"{given[target]} and {name} are the same variable: give one of them")
             if problem := _problem(value, VARIABLES.get(target, _PLAIN)):
-                raise InputError(f"{name} = {_quote(value)}: {problem}")
+                raise InputError(f"{name} = {quote(value)}: {problem}")
             sources = self.sources(target) if target in VARIABLES else (target,)
             for key in [key for key in sources if _look(self.text, key) is not None] or sources[:1]:
                 _put(self.text, key, value)
@@ -412,12 +413,6 @@ def _problem(value: object, variable: Variable) -> str:
         return "" if value in {0, 1} else "0 or 1 is needed"
     least = int(variable.name in _POSITIVE)
     return "" if least <= value <= LARGEST else f"at least {least} and at most 2**40 is needed"
-
-
-def _quote(value: object) -> str:
-    """Return `value` as an error message shows it; Python refuses to print the longest integers."""
-    huge = isinstance(value, int) and value.bit_length() > 200
-    return "an integer of hundreds of bits" if huge else shorten(repr(value))
 
 
 def _is_other_integer(key: str, value: object) -> bool:

@@ -11,12 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 
-from .errors import FormulaError, TemplateError
+from .errors import FormulaError, TemplateError, quote
 from .evaluation import Program, compiled, run
 from .formula import Formula, Number, build, constant, normalize, parse, variable
 from .templates import Basic, Kernel, ModelTemplate
 
 __all__ = ["METRICS", "Cost", "Node", "Tree"]
+
+
+LARGEST = 10**60  # of a cost or a count; a product of two is still a float
 
 
 @dataclass(slots=True)
@@ -130,8 +133,9 @@ class Node:
                 value = run(program, formula, values)
             except FormulaError as error:
                 raise TemplateError(str(error), f"{self.path}, {field}") from None
-            if value < 0:
-                raise TemplateError(f"negative: '{formula}' is {value}", f"{self.path}, {field}")
+            if not 0 <= value < LARGEST:
+                problem = "negative" if value < 0 else "larger than anything that is"
+                raise TemplateError(f"{problem}: '{formula}' is {quote(value)}", f"{self.path}, {field}")
             found.append(value)
         return found
 
@@ -170,12 +174,12 @@ class Tree:
             TemplateError: a formula that has no value, or a negative one, with the kernel's path.
 
         """
-        # What a byte count owes to the weights is what it loses when a weight takes no bytes.
-        without = [{**values, "w_bytes": 0}, {**values, "kv_bytes": 0}]
+        # What a byte count owes to the weights is what it gains when they take twice as many bytes.
+        doubled = [{**values, name: 2 * values[name]} for name in ("w_bytes", "kv_bytes")]
         costs: dict[Node, Cost] = {}
         for node in self.nodes:
             times = costs[node.parent].count if node.parent else 1
-            costs[node] = _basic(node, times, values, *without) if node.is_basic else _composite(node, times, values)
+            costs[node] = _basic(node, times, values, *doubled) if node.is_basic else _composite(node, times, values)
         for node in reversed(self.nodes):
             if node.parent:
                 costs[node.parent].include(costs[node])
@@ -189,6 +193,8 @@ class Tree:
                 found[name] = parse(text).evaluate(values)
             except FormulaError as error:
                 raise TemplateError(str(error), f"state.{name}") from None
+            if not 0 <= found[name] < LARGEST:
+                raise TemplateError(f"no number of bytes: '{text}' is {quote(found[name])}", f"state.{name}")
         return found
 
 
@@ -197,6 +203,8 @@ def _composite(node: Node, times: Number, values: Mapping[str, Number]) -> Cost:
     if not isinstance(repeat, int):
         raise TemplateError(f"a kernel repeats a whole number of times, not {repeat}", f"{node.path}, repeat")
     count = times * repeat
+    if count >= LARGEST:
+        raise TemplateError("runs more often than anything does", f"{node.path}, repeat")
     return Cost(count=count, parameters=normalize(count * parameters))
 
 
@@ -204,8 +212,8 @@ def _basic(
     node: Node,
     times: Number,
     values: Mapping[str, Number],
-    without_weights: Mapping[str, Number],
-    without_cache: Mapping[str, Number],
+    weights_doubled: Mapping[str, Number],
+    cache_doubled: Mapping[str, Number],
 ) -> Cost:
     flops, read, write = node.values(values, "flops", "memory_access.read", "memory_access.write")
     _, read_program, write_program = node.programs
@@ -213,13 +221,13 @@ def _basic(
     cost = Cost(count=times, read_bytes=normalize(times * read), write_bytes=normalize(times * write))
     assert isinstance(node.kernel, Basic)
     setattr(cost, f"{node.kernel.unit}_flops", normalize(times * flops))
-    for name, total, program, formula, values_without in (
-        ("weight_bytes_read", read, read_program, read_formula, without_weights),
-        ("kv_bytes_read", read, read_program, read_formula, without_cache),
-        ("kv_bytes_written", write, write_program, write_formula, without_cache),
+    for name, once, program, formula, doubled in (
+        ("weight_bytes_read", read, read_program, read_formula, weights_doubled),
+        ("kv_bytes_read", read, read_program, read_formula, cache_doubled),
+        ("kv_bytes_written", write, write_program, write_formula, cache_doubled),
     ):
         if ("w_bytes" if name == "weight_bytes_read" else "kv_bytes") in formula.variables:
-            setattr(cost, name, normalize(times * (total - run(program, formula, values_without))))
+            setattr(cost, name, normalize(times * (run(program, formula, doubled) - once)))
     return cost
 
 
@@ -227,7 +235,7 @@ def _share(formula: Formula, name: str) -> Formula:
     """Return the part of a byte formula that is due to the variable `name`."""
     if name not in formula.variables:
         return constant(0)
-    return build("-", formula, formula.substitute({name: constant(0)}))
+    return build("-", formula.substitute({name: build("*", constant(2), variable(name))}), formula)
 
 
 def _flops(node: Node, unit: str | None) -> Formula:

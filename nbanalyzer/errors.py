@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from fractions import Fraction
 
 __all__ = [
     "ConfigError",
@@ -20,8 +21,21 @@ __all__ = [
 ]
 
 
+MAX_MESSAGE = 380  # characters; what is longer loses its middle
+
+
 class NBAnalyzerError(Exception):
-    """Base of every error that nbanalyzer raises on purpose. ``str(error)`` is one line."""
+    """Base of every error that nbanalyzer raises on purpose. ``str(error)`` is one line of printable text."""
+
+    def __str__(self) -> str:
+        # What is quoted comes from strangers: it may hold anything, and any amount of it.
+        text = " ".join(self.message().split())
+        text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+        return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE // 2]} … {text[3 - MAX_MESSAGE // 2 :]}"
+
+    def message(self) -> str:
+        """Return what went wrong, in words."""
+        return str(self.args[0]) if self.args else type(self).__name__
 
     def _render_traceback_(self) -> list[str]:
         """Return the one line that IPython shows instead of a traceback."""
@@ -46,7 +60,8 @@ class FormulaError(NBAnalyzerError, ValueError):
         super().__init__(problem, formula, position)
         self.problem, self.formula, self.position = problem, formula, position
 
-    def __str__(self) -> str:
+    def message(self) -> str:
+        """Return what went wrong, and where."""
         if self.position is None:
             return f"{self.problem}: '{_window(self.formula, 0)}'"
         at = min(self.position, len(self.formula))
@@ -67,7 +82,8 @@ class TemplateError(NBAnalyzerError, ValueError):
         super().__init__(problem, where)
         self.problem, self.where = problem, where
 
-    def __str__(self) -> str:
+    def message(self) -> str:
+        """Return what went wrong, and where."""
         return f"{self.where}: {self.problem}" if self.where else self.problem
 
 
@@ -98,11 +114,12 @@ class ConfigError(NBAnalyzerError, ValueError):
         super().__init__(problem, where)
         self.problem, self.where = problem, where
 
-    def __str__(self) -> str:
+    def message(self) -> str:
+        """Return what went wrong, and where."""
         return f"{self.where}: {self.problem}" if self.where else self.problem
 
 
-class UnknownNameError(NBAnalyzerError, LookupError):
+class UnknownNameError(NBAnalyzerError, KeyError):
     """A name that is not known: the message suggests the near ones.
 
     Attributes:
@@ -118,9 +135,10 @@ class UnknownNameError(NBAnalyzerError, LookupError):
         super().__init__(what, name, known, hint)
         self.what, self.name, self.choices, self.hint = what, name, known, hint
 
-    def __str__(self) -> str:
-        text = f"no {self.what} named {shorten(self.name)!r}."
-        if close := near(self.name, self.choices):
+    def message(self) -> str:
+        """Return what went wrong, and where."""
+        text = f"no {self.what} named {quote(self.name)}."
+        if close := near(str(self.name), self.choices):
             text += f" Did you mean {' or '.join(repr(name) for name in close)}?"
         elif 0 < len(self.choices) <= 12:
             text += f" There are: {', '.join(self.choices)}."
@@ -132,6 +150,16 @@ def near(name: str, choices: Iterable[str], count: int = 3) -> list[str]:
     by_fold = {choice.casefold(): choice for choice in choices}
     found = difflib.get_close_matches(name.casefold()[:200], by_fold, n=count, cutoff=0.6)
     return [by_fold[fold] for fold in found]
+
+
+def quote(value: object, limit: int = 60) -> str:
+    """Return `value` as a message shows it: its repr, in one line, or the beginning of it."""
+    if isinstance(value, int | Fraction):
+        if max(value.numerator.bit_length(), value.denominator.bit_length()) > 10_000:
+            return "a number of thousands of digits"  # Python refuses to print it
+        return shorten(str(value), limit)
+    text = repr(shorten(value, limit)) if isinstance(value, str) else shorten(repr(value), limit)
+    return " ".join(text.split())
 
 
 def shorten(text: str, limit: int = 60) -> str:

@@ -13,7 +13,7 @@ from fractions import Fraction
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from .errors import FormulaError
+from .errors import FormulaError, quote
 from .grammar import MAX_BITS, MAX_EXPONENT, Number, normalize
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def evaluate(formula: Formula, values: Mapping[str, Number]) -> Number:
     for name in formula.variables:
         value = values.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | Fraction)):
-            raise FormulaError(f"{{{name}}} = {value!r} is not exact, give an int or a Fraction", str(formula))
+            raise FormulaError(f"{{{name}}} = {quote(value)} is not exact, give an int or a Fraction", str(formula))
     return run(compiled(formula), formula, values)
 
 
@@ -123,11 +123,9 @@ def _power(formula: Formula, base: Program, exponent: Program) -> Program:
     def power(values: Mapping[str, Number]) -> Number:
         low, high = normalize(base(values)), normalize(exponent(values))
         if not isinstance(high, int):
-            raise _ProblemError(f"an exponent has to be whole, not {high}", formula)
+            raise _ProblemError(f"an exponent has to be whole, not {quote(high)}", formula)
         if abs(high) > MAX_EXPONENT:
-            raise _ProblemError(
-                f"an exponent is at most {MAX_EXPONENT}, not {high if abs(high) < 10**20 else 'this'}", formula
-            )
+            raise _ProblemError(f"an exponent is at most {MAX_EXPONENT}, not {quote(high)}", formula)
         if max(low.numerator.bit_length(), low.denominator.bit_length()) * abs(high) > MAX_BITS:
             raise _ProblemError(f"the power has more than {MAX_BITS} bits", formula)
         if low == 0 and high < 0:

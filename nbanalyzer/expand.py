@@ -16,6 +16,7 @@ from .errors import FormulaError, TemplateError, UnresolvedVariablesError, near
 from .formula import Formula, build, constant, parse
 from .shipped import MODULES
 from .templates import (
+    MAX_LEVELS,
     Basic,
     Composite,
     Kernel,
@@ -23,6 +24,7 @@ from .templates import (
     ModelTemplate,
     ModuleTemplate,
     check_module,
+    check_names,
     convert,
     require_valid,
 )
@@ -112,6 +114,7 @@ def with_variants(
 
 def _complete(template: ModelTemplate, modules: Mapping[str, ModuleTemplate]) -> ModelTemplate:
     """Return a model template whose references to modules are expanded, its own state kept if it states one."""
+    check_names(template)
     work = _Expansion(modules)
     kernels = work.kernels(template.kernels, {}, constant(1), ())
     state = template.state or {name: str(formula) for name, formula in work.state.items()}
@@ -172,6 +175,8 @@ class _Expansion:
         if module.class_name in self.open:
             cycle = " → ".join((*self.open[self.open.index(module.class_name) :], module.class_name))
             raise TemplateError(f"modules refer to each other in a cycle: {cycle}", here)
+        if len(self.open) >= MAX_LEVELS:
+            raise TemplateError(f"modules refer to each other more than {MAX_LEVELS} deep", here)
         _checked(module, bindings, here)
         for name, text in module.state.items():
             more = build("*", times, _substituted(text, bindings, f"{here}, state.{name}"))

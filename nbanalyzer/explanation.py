@@ -148,7 +148,8 @@ def with_values(formula: Formula, values: Mapping[str, Number]) -> str:
     """Return the text of the formula with numbers in place of its variables, nothing computed."""
     text = str(formula)
     for name in formula.variables:
-        text = text.replace(f"{{{name}}}", str(values[name]))
+        number = str(constant(values[name]))
+        text = text.replace(f"{{{name}}}", number if number.replace(".", "").isdigit() else f"({number})")
     return text
 
 

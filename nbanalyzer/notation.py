@@ -106,7 +106,7 @@ def to_latex(formula: Formula) -> str:
             return f"-{_inside(arguments[0], 4)}"
         case "+" | "-":
             first, *rest = arguments
-            return f" {formula.operation} ".join([to_latex(first), *(_inside(argument, 4) for argument in rest)])
+            return f" {formula.operation} ".join([_inside(first, 3), *(_inside(argument, 4) for argument in rest)])
         case "if":
             yes, condition, no = arguments
             return (
@@ -132,7 +132,9 @@ def _product(factors: tuple[Formula, ...]) -> str:
 
 def _inside(formula: Formula, loosest: int) -> str:
     text = to_latex(formula)
-    binds = ATOM if formula.operation in {"/", "//"} else PRECEDENCE.get(formula.operation, ATOM)
+    # A fraction holds itself together; a bmod is read together with all that stands beside it.
+    own = {"/": PRECEDENCE["neg"], "//": ATOM, "%": PRECEDENCE["if"]}
+    binds = own.get(formula.operation, PRECEDENCE.get(formula.operation, ATOM))
     return text if binds >= loosest else rf"\left({text}\right)"
 
 

@@ -13,7 +13,7 @@ from . import catalog
 from .analysis import Analysis
 from .config import ModelParams, canonical_name, extract_model_params
 from .cost import Tree
-from .errors import ConfigError, InputError
+from .errors import ConfigError, InputError, TemplateError, quote
 from .expand import with_variants
 from .run import SWITCHES, Run
 from .templates import ModelTemplate, convert
@@ -88,6 +88,8 @@ def populate(
         NBAnalyzerError: bad input, one line that quotes it.
 
     """
+    if set is not None and not isinstance(set, Mapping):
+        raise InputError(f"set is a mapping of names to whole numbers, not {quote(set)}")
     this_run = Run.of(**run)
     template = _template(model)
     tree = _tree(template, this_run)
@@ -123,7 +125,11 @@ def _params(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelPara
 
 def _tree(template: ModelTemplate, run: Run) -> Tree:
     """Return the template in the variants that the run chooses, ready to be evaluated."""
-    return _prepared(msgspec.json.encode(template), run.attn)
+    try:
+        content = msgspec.json.encode(template)
+    except (TypeError, ValueError) as error:  # a config may be any object of Python's
+        raise TemplateError(f"cannot be written as JSON: {error}", template.model_id) from None
+    return _prepared(content, run.attn)
 
 
 @lru_cache(maxsize=64)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from html import escape
 from typing import TYPE_CHECKING
@@ -53,7 +54,7 @@ def headline(analysis: Analysis) -> list[tuple[str, str]]:
         ("FLOPs per byte", f"{cost.arithmetic_intensity:.4g}"),
         ("parameters", f"{show(cost.parameters)} in {totals['weight_bytes']:,} bytes"),
     ]
-    states = [(name, totals[f"{name}_bytes"]) for name in analysis.template.state]
+    states = analysis.state.items()
     return lines + [("KV cache" if name == "kv_cache" else name, f"{value:,} bytes") for name, value in states]
 
 
@@ -105,7 +106,7 @@ def as_md(analysis: Analysis, depth: int | None = None) -> str:
     """Return the analysis as Markdown: totals, then a table with one row per module."""
     lines = [f"# {_md(title(analysis))}", "", _md(conditions(analysis)), ""]
     lines += [f"> warning: {_md(text)}\n" for text in analysis.warnings]
-    lines += [f"- {name}: {text}" for name, text in headline(analysis)]
+    lines += [f"- {_md(name)}: {text}" for name, text in headline(analysis)]
     lines += ["", f"| kernel | {' | '.join(HEADINGS)} |", f"|---|{'---:|' * len(HEADINGS)}"]
     for node in modules(analysis, depth):
         cells = " | ".join(cell.strip() for cell in _cells(analysis, node))
@@ -261,4 +262,5 @@ def _is_empty(cost: Cost) -> bool:
 
 
 def _md(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_")
+    text = text.replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\|*_`\[\]])", r"\\\1", text)

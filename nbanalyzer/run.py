@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from fractions import Fraction
 
-from .errors import FormulaError, InputError, UnknownNameError, near
+from .errors import FormulaError, InputError, UnknownNameError, quote
 from .formula import Number, normalize, parse
 
 __all__ = ["MAX_SIZE", "SWITCHES", "Run", "Switch", "read_whole"]
@@ -69,8 +69,9 @@ class Run:
         if isinstance(self.causal, bool):
             object.__setattr__(self, "causal", "on" if self.causal else "off")
         for name, switch in SWITCHES.items():
-            if getattr(self, name) not in switch.choices:
-                raise InputError(f"{name} is {' or '.join(switch.choices)}, not {getattr(self, name)!r}")
+            choice = getattr(self, name)
+            if not isinstance(choice, str) or choice not in switch.choices:
+                raise InputError(f"{name} is {' or '.join(switch.choices)}, not {quote(choice)}")
 
     @classmethod
     def of(cls, **options: object) -> Run:
@@ -78,8 +79,7 @@ class Run:
         known = [field.name for field in fields(cls)]
         for name in options:
             if name not in known:
-                hint = "" if near(name, known) else f"There are: {', '.join(known)}."
-                raise UnknownNameError("option", name, known, hint)
+                raise UnknownNameError("option", name, known)
         return cls(**options)  # type: ignore[arg-type]
 
     @property
@@ -114,11 +114,10 @@ def read_whole(what: str, text: str) -> int:
     except FormulaError as error:
         raise InputError(f"{what} is no number: {error}") from None
     if not isinstance(value, int):
-        raise InputError(f"{what} is a whole number, not {text!r}")
+        raise InputError(f"{what} is a whole number, not {quote(text)}")
     return value
 
 
 def _whole(name: str, value: object, least: int, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        shown = repr(value) if len(repr(value)) <= 40 else f"{repr(value)[:40]}…"
-        raise InputError(f"{name} is a whole number from {least} to {most:,}, not {shown}")
+        raise InputError(f"{name} is a whole number from {least} to {most:,}, not {quote(value)}")

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from .errors import FormulaError, TemplateError, UnresolvedVariablesError, shorten
+from .errors import FormulaError, TemplateError, UnresolvedVariablesError, quote, shorten
 from .formula import Formula, parse
 from .variables import ALLOWED_VARIABLES
 
@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 MAX_FILE_BYTES = 32 * 2**20  # the largest shipped template is a thousandth of this
+MAX_LEVELS = 30  # of kernels inside kernels
 NAME = re.compile(r"[A-Za-z_][\w-]{0,99}", re.ASCII)
 
 
@@ -203,7 +204,7 @@ def validate_template(template: ModelTemplate | Mapping[str, Any]) -> list[Disal
     """
     if not isinstance(template, ModelTemplate):
         template = convert(template, ModelTemplate, "template")
-    _check_names(template.kernels)
+    check_names(template)
     allowed = ALLOWED_VARIABLES | _integer_fields(template.config)
     places = [Field("", f"state.{name}", text) for name, text in template.state.items()]
     return [
@@ -243,7 +244,17 @@ def _integer_fields(config: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(names.union(*map(_integer_fields, nested)))
 
 
-def _check_names(kernels: tuple[Kernel, ...], path: str = "") -> None:
+def check_names(template: ModelTemplate) -> None:
+    """Raise if a name cannot be shown or be part of a path, or if kernels are nested too deep."""
+    for label in (template.model_id, template.architecture):
+        if len(label) > 200 or not label.isprintable():
+            raise TemplateError(f"a model's name is at most 200 printable characters, not {quote(label)}")
+    _check_names(template.kernels)
+
+
+def _check_names(kernels: tuple[Kernel, ...], path: str = "", level: int = 1) -> None:
+    if level > MAX_LEVELS:
+        raise TemplateError(f"kernels are nested more than {MAX_LEVELS} deep", path)
     for kernel in kernels:
         here = f"{path}.{kernel.name}" if path else kernel.name
         if isinstance(kernel, Basic):
@@ -254,7 +265,7 @@ def _check_names(kernels: tuple[Kernel, ...], path: str = "") -> None:
             continue
         if not NAME.fullmatch(kernel.name):
             raise TemplateError(f"a kernel's name is letters, digits, '_' and '-', not {shorten(kernel.name)!r}", path)
-        _check_names(kernel.sub_kernels, here)
+        _check_names(kernel.sub_kernels, here, level + 1)
 
 
 def load_model_template(source: str | os.PathLike[str] | bytes, where: str = "") -> ModelTemplate:
@@ -267,17 +278,15 @@ def load_model_template(source: str | os.PathLike[str] | bytes, where: str = "")
 
     """
     where = where or _label(source)
-    return require_valid(_decode(source, ModelTemplate, where), where)
+    content = source if isinstance(source, bytes) else read_file(source)
+    return require_valid(decode(content, ModelTemplate, where), where)
 
 
 def load_template(source: str | os.PathLike[str] | bytes, where: str = "") -> ModuleTemplate | ModelTemplate:
     """Return the template of either kind in a file, or in the bytes of one, as the two functions beside this do."""
     where = where or _label(source)
     content = source if isinstance(source, bytes) else read_file(source)
-    try:
-        data = msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        data = None  # what is wrong with it is said below
+    data = decode(content, Any, where)
     if isinstance(data, dict) and "class_name" in data:
         return load_module_template(content, where)
     return load_model_template(content, where)
@@ -292,7 +301,8 @@ def load_module_template(source: str | os.PathLike[str] | bytes, where: str = ""
 
     """
     where = where or _label(source)
-    return check_module(_decode(source, ModuleTemplate, where), where)
+    content = source if isinstance(source, bytes) else read_file(source)
+    return check_module(decode(content, ModuleTemplate, where), where)
 
 
 def check_module(template: ModuleTemplate, where: str = "") -> ModuleTemplate:
@@ -331,7 +341,7 @@ def save_template(template: ModelTemplate | ModuleTemplate, path: str | os.PathL
 
 def encode(template: msgspec.Struct) -> bytes:
     """Return the template as the JSON text of its file."""
-    return msgspec.json.format(msgspec.json.encode(template), indent=1) + b"\n"
+    return msgspec.json.format(msgspec.json.encode(template), indent=2) + b"\n"
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
@@ -361,14 +371,14 @@ def convert(data: object, kind: type[Template], where: str) -> Template:
         raise TemplateError("nested too deep", where) from None
 
 
-def _decode(source: str | os.PathLike[str] | bytes, kind: type[Template], where: str) -> Template:
-    content = source if isinstance(source, bytes) else read_file(source)
+def decode(content: bytes, kind: Any, where: str) -> Any:
+    """Return JSON text as `kind`, e.g. `ModelTemplate`; what is wrong with it is reported with its place."""
     try:
         return msgspec.json.decode(content, type=kind)
     except msgspec.ValidationError as error:
         raise _misfit(error, where) from None
     except msgspec.DecodeError as error:
-        raise malformed(error, content, where) from None
+        raise _malformed(error, content, where) from None
     except (UnicodeDecodeError, RecursionError) as error:
         raise TemplateError(
             "nested too deep" if isinstance(error, RecursionError) else "not UTF-8 text", where
@@ -378,14 +388,16 @@ def _decode(source: str | os.PathLike[str] | bytes, kind: type[Template], where:
 def read_file(path: str | os.PathLike[str]) -> bytes:
     """Return the bytes of a template file; a file that cannot be one is a `TemplateError`."""
     try:
-        if Path(path).stat().st_size > MAX_FILE_BYTES:
-            raise TemplateError(f"larger than {MAX_FILE_BYTES // 2**20} MiB, this is no template", str(path))
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise TemplateError(error.strerror or "cannot be read", str(path)) from None
+        with Path(path).open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a path that holds a null character
+        raise TemplateError(getattr(error, "strerror", None) or "cannot be read", str(path)) from None
+    if len(content) > MAX_FILE_BYTES:
+        raise TemplateError(f"larger than {MAX_FILE_BYTES // 2**20} MiB, this is no template", str(path))
+    return content
 
 
-def malformed(error: msgspec.DecodeError, content: bytes, where: str) -> TemplateError:
+def _malformed(error: msgspec.DecodeError, content: bytes, where: str) -> TemplateError:
     """Return the error for text that is no JSON, with line and column where the reader stopped."""
     found = re.search(r"\(byte (\d+)\)", str(error))
     at = int(found[1]) if found else len(content)

@@ -345,7 +345,7 @@ def test_a_formula_that_cannot_be_read_is_named_with_its_place(tmp_path: Path) -
     file = written(tmp_path, changed(MODEL, "kernels.0.sub_kernels.0.memory_access.write", "1 + x"))
     assert error_of(lambda: load_model_template(file)) == (
         f"{file}, h.matmul, memory_access.write: "
-        "unknown name 'x', a variable is written {x}, at column 5 of '1 +  ▸ x'"
+        "unknown name 'x', a variable is written {x}, at column 5 of '1 + ▸ x'"
     )
 
 
@@ -407,7 +407,7 @@ class Tags(HTMLParser):
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>&amp;\"'"
 
 
-def test_html_in_a_template_is_text() -> None:
+def evil() -> dict[str, Any]:
     own: dict[str, Any] = {
         "model_id": EVIL,
         "architecture": EVIL,
@@ -421,17 +421,32 @@ def test_html_in_a_template_is_text() -> None:
                 "description": EVIL,
                 "module": EVIL,
                 "bindings": {EVIL: "1"},
-                "sub_kernels": [{**BASIC, "operation": EVIL, "flops": "1"}],
+                "sub_kernels": [
+                    {**BASIC, "operation": EVIL, "flops": "1"},
+                    {"kernel_type": "composite", "name": "inner", "sub_kernels": [{**BASIC, "flops": "1 < 2"}]},
+                ],
             },
         ],
     }
-    own["kernels"][1]["sub_kernels"][0]["memory_access"] = {"read": "2", "write": "0"}
-    analysis = populate(own)
+    part = own["kernels"][1]
+    for kernel in (part["sub_kernels"][0], part["sub_kernels"][1]["sub_kernels"][0]):
+        kernel["memory_access"] = {"read": "2", "write": "0"}
+    return own
+
+
+def test_html_in_a_template_is_text() -> None:
+    analysis = populate(evil())
     for html in (as_fragment(analysis), as_html(analysis), analysis.explain("part")._repr_mimebundle_()["text/html"]):
         seen = Tags(html)
         assert not {"script", "img"} & set(seen.elements)
         assert "onerror" not in seen.attributes
         assert EVIL in seen.text
+    explained = Tags(analysis.explain("part")._repr_mimebundle_()["text/html"])
+    assert explained.text.count(f"{EVIL} + inner") == 3
+
+
+def test_html_in_a_template_is_text_in_markdown_too() -> None:
+    analysis = populate(evil())
     assert "<script" not in as_md(analysis)
     assert "<img" not in as_md(analysis)
 

@@ -363,7 +363,7 @@ def test_overrides_of_an_object_are_those_of_its_constructor(
         ({"my_size": -1}, "my_size = -1: at least 0 and at most 2**40 is needed"),
         ({"num_layers": LARGEST + 1}, "num_layers = 1099511627777: at least 1 and at most 2**40 is needed"),
         ({"num_layers": 10**5000},
-         "num_layers = an integer of hundreds of bits: at least 1 and at most 2**40 is needed"),
+         "num_layers = a number of thousands of digits: at least 1 and at most 2**40 is needed"),
         ({"num_layers": True}, "num_layers = True: a whole number is needed"),
         ({"num_layers": 2.0}, "num_layers = 2.0: a whole number is needed"),
         ({"num_layers": "2"}, "num_layers = '2': a whole number is needed"),
