@@ -14,9 +14,10 @@ from .config import ModelParams
 from .cost import METRICS, Cost, Node, Tree, metric_formula
 from .errors import InputError, UnknownNameError, near, quote
 from .explanation import Explanation, explain_metric, explain_node
+from .files import write_whole
 from .formula import Formula, Number, parse
 from .run import Run
-from .templates import ModelTemplate, write_whole
+from .templates import ModelTemplate
 
 if TYPE_CHECKING:
     import pandas

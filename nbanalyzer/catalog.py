@@ -18,8 +18,9 @@ import msgspec
 from .config import read_config
 from .errors import ConfigError, TemplateError, UnknownNameError, near
 from .expand import expand
+from .files import decode, read_file
 from .shipped import folder
-from .templates import ModelTemplate, decode, load_model_template, read_file
+from .templates import ModelTemplate, load_model_template
 
 __all__ = ["aliases", "completed", "config_for", "model", "names", "short_names"]
 

@@ -9,11 +9,11 @@ from typing import NoReturn
 
 from .catalog import config_for
 from .errors import InputError, NBAnalyzerError
+from .files import write_whole
 from .listing import Listing
 from .populate import populate
 from .report import as_csv, as_json, as_md, as_text
 from .run import SWITCHES, read_whole
-from .templates import write_whole
 
 __all__ = ["main"]
 

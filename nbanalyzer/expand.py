@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from .errors import FormulaError, TemplateError, UnresolvedVariablesError, near
+from .files import convert
 from .formula import Formula, build, constant, parse
 from .shipped import MODULES
 from .templates import (
@@ -25,7 +26,6 @@ from .templates import (
     ModuleTemplate,
     check_module,
     check_names,
-    convert,
     require_valid,
 )
 

@@ -15,8 +15,9 @@ from .config import ModelParams, canonical_name, extract_model_params
 from .cost import Tree
 from .errors import ConfigError, InputError, TemplateError, quote
 from .expand import with_variants
+from .files import convert
 from .run import SWITCHES, Run
-from .templates import ModelTemplate, convert
+from .templates import ModelTemplate
 from .variables import VARIABLES
 
 __all__ = ["populate", "populate_template"]

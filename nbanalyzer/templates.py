@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from .errors import FormulaError, TemplateError, UnresolvedVariablesError, quote, shorten
+from .files import convert, decode, read_file, write_whole
 from .formula import Formula, parse
 from .variables import ALLOWED_VARIABLES
 
@@ -34,7 +33,6 @@ __all__ = [
     "validate_template",
 ]
 
-MAX_FILE_BYTES = 32 * 2**20  # the largest shipped template is a thousandth of this
 MAX_LEVELS = 30  # of kernels inside kernels
 NAME = re.compile(r"[A-Za-z_][\w-]{0,99}", re.ASCII)
 
@@ -147,9 +145,6 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True):
     state: dict[str, str] = {}
     kernels: tuple[Kernel, ...] = ()
     provenance: dict[str, Any] = {}
-
-
-Template = TypeVar("Template", bound=msgspec.Struct)
 
 
 class DisallowedVariable(NamedTuple):
@@ -342,74 +337,6 @@ def save_template(template: ModelTemplate | ModuleTemplate, path: str | os.PathL
 def encode(template: msgspec.Struct) -> bytes:
     """Return the template as the JSON text of its file."""
     return msgspec.json.format(msgspec.json.encode(template), indent=2) + b"\n"
-
-
-def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file whole or not at all: a temporary file beside it, then a rename."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)  # mkstemp makes it private
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def convert(data: object, kind: type[Template], where: str) -> Template:
-    """Return plain data as a template; what does not fit is reported with its path."""
-    try:
-        return msgspec.convert(data, kind)
-    except msgspec.ValidationError as error:
-        raise _misfit(error, where) from None
-    except RecursionError:
-        raise TemplateError("nested too deep", where) from None
-
-
-def decode(content: bytes, kind: Any, where: str) -> Any:
-    """Return JSON text as `kind`, e.g. `ModelTemplate`; what is wrong with it is reported with its place."""
-    try:
-        return msgspec.json.decode(content, type=kind)
-    except msgspec.ValidationError as error:
-        raise _misfit(error, where) from None
-    except msgspec.DecodeError as error:
-        raise _malformed(error, content, where) from None
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise TemplateError(
-            "nested too deep" if isinstance(error, RecursionError) else "not UTF-8 text", where
-        ) from None
-
-
-def read_file(path: str | os.PathLike[str]) -> bytes:
-    """Return the bytes of a template file; a file that cannot be one is a `TemplateError`."""
-    try:
-        with Path(path).open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a path that holds a null character
-        raise TemplateError(getattr(error, "strerror", None) or "cannot be read", str(path)) from None
-    if len(content) > MAX_FILE_BYTES:
-        raise TemplateError(f"larger than {MAX_FILE_BYTES // 2**20} MiB, this is no template", str(path))
-    return content
-
-
-def _malformed(error: msgspec.DecodeError, content: bytes, where: str) -> TemplateError:
-    """Return the error for text that is no JSON, with line and column where the reader stopped."""
-    found = re.search(r"\(byte (\d+)\)", str(error))
-    at = int(found[1]) if found else len(content)
-    line = content.count(b"\n", 0, at) + 1
-    column = at - (content.rfind(b"\n", 0, at) + 1) + 1
-    problem = str(error).split(" (byte")[0].removeprefix("JSON is malformed: ")
-    return TemplateError(f"malformed JSON: {problem}", f"{where}, line {line}, column {column}")
-
-
-def _misfit(error: msgspec.ValidationError, where: str) -> TemplateError:
-    problem, _, path = str(error).partition(" - at ")
-    return TemplateError(problem.replace("`", "'"), f"{where}, {path.strip('`')}" if path else where)
 
 
 def _label(source: str | os.PathLike[str] | bytes) -> str:

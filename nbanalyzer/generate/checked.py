@@ -38,7 +38,8 @@ class MismatchError(NBAnalyzerError):
         super().__init__(model_id, what, template, pytorch)
         self.model_id, self.what, self.template, self.pytorch = model_id, what, template, pytorch
 
-    def __str__(self) -> str:
+    def message(self) -> str:
+        """Return both numbers, and by how much they differ."""
         return (
             f"{self.model_id}: {self.what} is {self.template:,} by the template and {self.pytorch:,} by PyTorch, "
             f"a difference of {self.template - self.pytorch:+,}"
