@@ -36,7 +36,7 @@ unit: .venv/test chromium
 
 # Plain nbval: every cell is run again and its output compared with what is stored.
 notebooks: .venv/test
-	$(BIN)/python -m pytest --nbval --nbval-sanitize-with notebooks/sanitize.cfg $(NOTEBOOKS)
+	$(BIN)/python -m pytest --nbval $(NOTEBOOKS)
 
 lint: .venv/test
 	$(BIN)/ruff check .

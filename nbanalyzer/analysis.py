@@ -13,7 +13,7 @@ from . import report
 from .config import ModelParams
 from .cost import METRICS, Cost, Node, Tree, metric_formula
 from .errors import InputError, UnknownNameError, near, quote
-from .explanation import Explanation, explain_metric, explain_node
+from .explanation import Explanation, explain_formula, explain_node, explain_sum
 from .files import write_whole
 from .formula import Formula, Number, parse
 from .run import Run
@@ -61,6 +61,8 @@ class Analysis:
         params: the model's sizes, from its config and what was set.
         run: the runtime values and conventions.
         warnings: what to know before believing the numbers, one line each.
+        values: every global variable's value.
+        costs: kernel → what it costs in the whole pass.
 
     """
 
@@ -72,7 +74,7 @@ class Analysis:
         self.depth: int | None = None  # levels that its text shows and its HTML unfolds; None: their defaults
         self._tree = tree
         self.values: dict[str, Number] = {**params, **run.values()}
-        self._costs = tree.costs(self.values)
+        self.costs: Mapping[Node, Cost] = tree.costs(self.values)
         self._state = tree.state(self.values)
 
     @property
@@ -87,14 +89,14 @@ class Analysis:
 
     def cost(self, node: Node) -> Cost:
         """Return what a kernel costs in the whole pass."""
-        return self._costs[node]
+        return self.costs[node]
 
     @cached_property
     def cost_of_all(self) -> Cost:
         """What the whole pass costs."""
         whole = Cost(count=1)
         for root in self._tree.roots:
-            whole.include(self._costs[root])
+            whole.include(self.costs[root])
         return whole
 
     @cached_property
@@ -130,7 +132,7 @@ class Analysis:
         }
 
     def _plain_node(self, node: Node) -> dict[str, Any]:
-        kernel, cost = node.kernel, self._costs[node]
+        kernel, cost = node.kernel, self.costs[node]
         if node.is_basic:
             flops, read, write = node.values(self.values, "flops", "memory_access.read", "memory_access.write")
             return {
@@ -169,7 +171,7 @@ class Analysis:
             "kernel_type": ["basic" if node.is_basic else "composite" for node in nodes],
             "module": ["" if node.is_basic else node.kernel.module for node in nodes],  # type: ignore[union-attr]
             "unit": [node.kernel.unit if node.is_basic else "" for node in nodes],  # type: ignore[union-attr]
-            **{name: [plain(getattr(self._costs[node], name)) for node in nodes] for name in COLUMNS},
+            **{name: [plain(getattr(self.costs[node], name)) for node in nodes] for name in COLUMNS},
         }
         frame = pandas.DataFrame(rows, index=pandas.Index([node.path for node in nodes], name="kernel"))
         frame.attrs["units"] = {name: UNITS.get(name, "") for name in COLUMNS}
@@ -238,9 +240,11 @@ class Analysis:
             what: a kernel's path, as for `find`, or a metric of the whole pass such as ``"parameters"``.
 
         """
+        if what in METRICS or what == "activation_bytes":
+            return explain_sum(what, self._tree.roots, self.costs)
         if what in FORMULA_METRICS:
-            return explain_metric(what, UNITS[what], self.formula_text(what), self.values, self.totals[what])
-        return explain_node(self.find(what), self._costs[self.find(what)], self.values)
+            return explain_formula(what, self.formula_text(what), self.values)
+        return explain_node(self.find(what), self.costs, self.values)
 
     def plot(self) -> Plot:
         """Return a picture of where FLOPs and bytes go, by module."""

@@ -6,6 +6,7 @@ Hugging Face cache; it never becomes part of a path unchecked.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -15,12 +16,12 @@ from typing import Any
 
 import msgspec
 
-from .config import read_config
-from .errors import ConfigError, TemplateError, UnknownNameError, near
+from .config import canonical_name, read_config
+from .errors import ConfigError, TemplateError, UnknownNameError, near, quote
 from .expand import expand
 from .files import decode, read_file
 from .shipped import folder
-from .templates import ModelTemplate, load_model_template
+from .templates import ModelTemplate, load_model_template, used_variables
 
 __all__ = ["aliases", "completed", "config_for", "model", "names", "short_names"]
 
@@ -92,6 +93,8 @@ def model(name: str | os.PathLike[str]) -> ModelTemplate:
 
 def _path(text: str) -> Path | None:
     """Return the path of a .json file, or of the config.json in a folder, if the text is one; it may not exist."""
+    if not text:
+        return None
     try:
         path = Path(text).expanduser()
         if path.is_dir():
@@ -176,34 +179,43 @@ def _hub_cache(name: str) -> Path | None:
 
 
 def _for_config(config: Mapping[str, Any], where: str) -> ModelTemplate:
-    """Return the shipped template of the config's architecture, with this config.
-
-    A template fits if the model type is the same and every switch of the architecture that it was built
-    with (activation, biases, …: the fields of its config that are not sizes) has the same value.
-    """
+    """Return the shipped template that is built like the config's model, with this config."""
     model_type = config.get("model_type")
-    fitting = [base for name in names() if (base := _shipped(name)).config.get("model_type") == model_type]
+    bases = [base for name in names() if (base := _shipped(name)).config.get("model_type") == model_type]
     differing: dict[str, Any] = {}
-    for base in fitting:
-        differing = {key: value for key, value in _structure(base.config).items() if config.get(key, value) != value}
+    for base in bases:
+        differing = _differences(base, config)
         if not differing:
             return msgspec.structs.replace(
                 base, model_id=where, config=dict(config), provenance={"kernels of": base.model_id}
             )
     if differing:
         key, value = next(iter(differing.items()))
+        there = f"{key} = {json.dumps(value)}"
         raise ConfigError(
-            f"no shipped template has {key} = {config[key]!r}: those of model_type {model_type!r} have {value!r}", where
+            f"no shipped template has {key} = {quote(config[key])}: {bases[-1].model_id} has {there}", where
         )
     types = sorted({str(_shipped(name).config.get("model_type")) for name in names()})
-    raise ConfigError(f"no shipped template is of model_type {model_type!r}: there are {', '.join(types)}", where)
+    raise ConfigError(f"no shipped template is of model_type {quote(model_type)}: there are {', '.join(types)}", where)
 
 
-def _structure(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that say how the model is built, not how large it is."""
-    sizes = {key for key, value in config.items() if isinstance(value, int) and not isinstance(value, bool)}
-    return {
-        key: value
-        for key, value in config.items()
-        if key not in sizes and key != "tie_word_embeddings" and value is not None  # n_inner: null is a size too
-    }
+def _differences(base: ModelTemplate, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of the base's config that say how it is built, and that `config` states otherwise.
+
+    Sizes may differ, and a size may be null (``n_inner``: it follows from another). A field that is null
+    without being a size of this template says that there is no such part (``sliding_window``).
+    """
+    sizes = used_variables(base)
+    found = {}
+    for key, value in config.items():
+        if key not in base.config or canonical_name(key) == "tie_word_embeddings":
+            continue
+        own = base.config[key]
+        is_size = canonical_name(key) in sizes and not (value is None and own is not None)
+        if not is_size and value != own and not (_is_number(value) and _is_number(own)):
+            found[key] = own
+    return found
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -138,7 +138,7 @@ def _power(formula: Formula, base: Program, exponent: Program) -> Program:
 def vectorize(formula: Formula, values: Mapping[str, npt.ArrayLike]) -> npt.NDArray[np.float64]:
     """Return the formula over arrays that broadcast together, in float64.
 
-    Both branches of an ``if`` are computed; what divides by zero is inf or nan, as NumPy has it.
+    Both branches of an ``if`` are computed; what divides by zero or is too large is inf or nan, as NumPy has it.
     """
     import numpy as np
 
@@ -167,5 +167,5 @@ def vectorize(formula: Formula, values: Mapping[str, npt.ArrayLike]) -> npt.NDAr
             return unary[node.operation](parts[0])
         return np.asarray(reduce(binary[node.operation], parts), dtype=np.float64)
 
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         return np.asarray(over(formula), dtype=np.float64)

@@ -14,7 +14,8 @@ import msgspec
 
 from .errors import FormulaError, TemplateError, UnresolvedVariablesError, near
 from .files import convert
-from .formula import Formula, build, constant, parse
+from .formula import Formula, build, constant, extent, parse
+from .grammar import MAX_DEPTH, MAX_OPERATIONS
 from .shipped import MODULES
 from .templates import (
     MAX_LEVELS,
@@ -213,9 +214,14 @@ def _basic(kernel: Basic, bindings: Bindings, path: tuple[str, ...]) -> Basic | 
 
 def _substituted(text: str, bindings: Bindings, where: str) -> Formula:
     try:
-        return parse(text).substitute(bindings)
+        formula = parse(text).substitute(bindings)
     except FormulaError as error:
         raise TemplateError(str(error), where) from None
+    # Bindings that use a variable twice, level after level, would double a formula each time.
+    operations, depth = extent(formula)
+    if operations > MAX_OPERATIONS or depth > MAX_DEPTH:
+        raise TemplateError(f"the bindings make '{text}' a formula of {operations:,} operations, {depth} deep", where)
+    return formula
 
 
 def _parsed(bindings: Mapping[str, str], where: str) -> dict[str, Formula]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from .cost import Cost, Node
 from .formula import Formula, Number, constant, normalize, parse
 from .shipped import MODULES
-from .templates import Basic, ModuleTemplate
+from .templates import Basic, Composite, ModuleTemplate
 
-__all__ = ["Derivation", "Explanation", "explain_metric", "explain_node"]
+__all__ = ["Derivation", "Explanation", "explain_formula", "explain_node", "explain_sum", "show"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Derivation:
         lines = [f"{self.in_module}   (module template)"] if self.in_module and self.in_module != self.in_model else []
         if self.in_model not in {self.with_values, show(self.number)}:
             lines.append(self.in_model)
-        if self.with_values != show(self.number).replace(",", ""):
+        if self.with_values.replace(",", "") != show(self.number).replace(",", ""):
             lines.append(self.with_values)
         total = f"  × {show(self.count)} = {show(normalize(self.number * self.count))}" if self.count != 1 else ""
         return [*lines, f"{show(self.number)}{total}"]
@@ -51,11 +51,12 @@ class Explanation:
     """The derivations of one kernel, or of one total."""
 
     title: str
+    description: str
     bindings: tuple[str, ...]
     derivations: tuple[Derivation, ...]
 
     def __repr__(self) -> str:
-        lines = [self.title]
+        lines = [self.title, *([f"  {self.description}"] if self.description else [])]
         lines += [f"  {line}" for line in self.bindings]
         for derivation in self.derivations:
             lines.append(f"{derivation.what}")
@@ -65,7 +66,8 @@ class Explanation:
     def as_html(self) -> str:
         """Return the explanation as HTML with inline styles, everything escaped."""
         code = "font-family:monospace;white-space:pre-wrap;margin:0 0 0 1.2em"
-        parts = [f'<div style="{code}">{escape(line)}</div>' for line in self.bindings]
+        parts = [f'<div style="margin-left:1.2em">{escape(self.description)}</div>'] if self.description else []
+        parts += [f'<div style="{code}">{escape(line)}</div>' for line in self.bindings]
         for derivation in self.derivations:
             steps = "\n".join(("= " if index else "  ") + step for index, step in enumerate(derivation.steps()))
             parts.append(f'<div>{escape(derivation.what)}</div><div style="{code}">{escape(steps)}</div>')
@@ -76,67 +78,69 @@ class Explanation:
         return {"text/plain": repr(self), "text/html": html}
 
 
-def explain_metric(
-    metric: str, unit: str, formula: Formula, values: Mapping[str, Number], number: Number | float
-) -> Explanation:
-    """Return how a total came about, from the formula of the whole pass."""
-    exact = number if isinstance(number, int) else formula.evaluate(values)
-    derivation = Derivation(f"{metric} [{unit}]", "", str(formula), with_values(formula, values), exact, 1)
-    return Explanation(f"{metric} of the whole pass", (), (derivation,))
+def explain_formula(what: str, formula: Formula, values: Mapping[str, Number]) -> Explanation:
+    """Return how a number of the whole model came about, from its formula."""
+    derivation = Derivation(what, "", str(formula), with_values(formula, values), formula.evaluate(values), 1)
+    return Explanation(f"{what} of the whole pass", "", (), (derivation,))
 
 
-def explain_node(node: Node, cost: Cost, values: Mapping[str, Number]) -> Explanation:
-    """Return how the numbers of a kernel came about: its own parameters, and its basic kernels' costs."""
-    kernel = node.kernel
-    owner = node.parent if isinstance(kernel, Basic) else node
-    module_name = "" if owner is None or isinstance(owner.kernel, Basic) else owner.kernel.module
-    title = (
-        node.path
-        + (f"  × {show(cost.count)}" if cost.count != 1 else "")
-        + (f"  ({module_name})" if module_name else "")
-    )
-    bindings: tuple[str, ...] = ()
-    if owner is not None and not isinstance(owner.kernel, Basic):
-        bindings = tuple(_binding(name, parse(text), values) for name, text in owner.kernel.bindings.items())
-    module = MODULES.get(module_name)
+def explain_sum(what: str, nodes: Sequence[Node], costs: Mapping[Node, Cost]) -> Explanation:
+    """Return how a total came about, as the sum over the outermost kernels."""
+    return Explanation(f"{what} of the whole pass", "", (), (_sum(what, what, nodes, costs),))
+
+
+def explain_node(node: Node, costs: Mapping[Node, Cost], values: Mapping[str, Number]) -> Explanation:
+    """Return how the numbers of a kernel came about: its own parameters, and what its basic kernels cost."""
+    count = costs[node].count
+    owner = node.parent if node.is_basic else node
+    place = owner.kernel if owner and isinstance(owner.kernel, Composite) else Composite(name=node.kernel.name)
+    bindings = {name: parse(text) for name, text in place.bindings.items()}
+    module = MODULES.get(place.module)
+    title = node.path + (f"  × {show(count)}" if count != 1 else "") + (f"  ({place.module})" if place.module else "")
+
+    def derive(what: str, in_module: str, formula: Formula) -> Derivation:
+        # The module template's formula is the origin only if the bindings lead from it to this one.
+        follows = in_module and parse(in_module).substitute(bindings) == formula
+        number = formula.evaluate(values)
+        return Derivation(what, in_module if follows else "", str(formula), with_values(formula, values), number, count)
 
     derivations = []
-    if not isinstance(kernel, Basic) and kernel.parameters:
-        own = module.parameters if module else ""
-        derivations.append(_derive("parameters", own, node.own_parameters, values, cost.count))
+    if node.own_parameters != constant(0):
+        derivations.append(derive("parameters", module.parameters if module else "", node.own_parameters))
     basics = [node] if node.is_basic else [child for child in node.children if child.is_basic]
     for basic in basics:
-        derivations += _basic_derivations(basic, module, values, cost.count)
-    if not derivations or len(basics) < len(node.children):
-        derivations += _sums(node, cost)
-    return Explanation(title, bindings, tuple(derivations))
+        for what, in_module, formula in _parts(basic, module):
+            if formula != constant(0):
+                derivations.append(derive(what, in_module, formula))
+    if not node.is_basic and len(basics) < len(node.children):
+        sums = (("flops", "flops"), ("bytes", "bytes"), ("parameters", "parameters"))
+        derivations += [
+            _sum(f"{what}, all repeats", metric, node.children, costs)
+            for what, metric in sums
+            if getattr(costs[node], metric)
+        ]
+    lines = tuple(_binding(name, formula, values) for name, formula in bindings.items())
+    return Explanation(title, "" if node.is_basic else place.description, lines, tuple(derivations))
 
 
-def _basic_derivations(
-    node: Node, module: ModuleTemplate | None, values: Mapping[str, Number], count: Number
-) -> list[Derivation]:
+def _parts(node: Node, module: ModuleTemplate | None) -> Iterator[tuple[str, str, Formula]]:
+    """Yield (what, the formula in the module template or "", the formula here) of a basic kernel's three costs."""
     assert isinstance(node.kernel, Basic)
-    operation = node.kernel.operation
+    operation, unit = node.kernel.operation, node.kernel.unit
+    names = (f"{operation}, flops ({unit})", f"{operation}, bytes read", f"{operation}, bytes written")
     originals = [kernel for kernel in module.kernels if kernel.name == operation] if module else []
-    original = originals[0] if len(originals) == 1 and isinstance(originals[0], Basic) else None
-    texts = (original.flops, original.memory_access.read, original.memory_access.write) if original else ("", "", "")
-    names = (f"{operation}, flops ({node.kernel.unit})", f"{operation}, bytes read", f"{operation}, bytes written")
-    steps = zip(names, texts, node.parts, strict=True)
-    return [_derive(*step, values, count) for step in steps if step[2] != constant(0)]
+    texts = ("", "", "")
+    if len(originals) == 1 and isinstance(original := originals[0], Basic):
+        texts = (original.flops, original.memory_access.read, original.memory_access.write)
+    yield from zip(names, texts, node.parts, strict=True)
 
 
-def _derive(what: str, in_module: str, formula: Formula, values: Mapping[str, Number], count: Number) -> Derivation:
-    number = formula.evaluate(values)
-    return Derivation(what, in_module, str(formula), with_values(formula, values), number, count)
-
-
-def _sums(node: Node, cost: Cost) -> list[Derivation]:
-    """Return the totals of a kernel that is made of others, as sums over its children."""
-    names = " + ".join(child.kernel.name for child in node.children)
-    return [
-        Derivation(f"{what}, all repeats", "", names, names, getattr(cost, metric), 1)
-        for what, metric in (("flops", "flops"), ("bytes", "bytes"), ("parameters", "parameters"))
-    ]
+def _sum(what: str, metric: str, nodes: Sequence[Node], costs: Mapping[Node, Cost]) -> Derivation:
+    """Return the derivation of a sum over kernels; those that add nothing are left out."""
+    parts = [(node.kernel.name, getattr(costs[node], metric)) for node in nodes if getattr(costs[node], metric)]
+    total = normalize(sum(number for _, number in parts))
+    names = " + ".join(name for name, _ in parts) or "nothing"
+    return Derivation(what, "", names, " + ".join(show(number) for _, number in parts) or "0", total, 1)
 
 
 def _binding(name: str, formula: Formula, values: Mapping[str, Number]) -> str:

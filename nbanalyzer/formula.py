@@ -33,6 +33,7 @@ from .grammar import (
     MAX_DIGITS,
     MAX_EXPONENT,
     MAX_LENGTH,
+    MAX_OPERATIONS,
     PRECEDENCE,
     Number,
     normalize,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import sympy
 
-__all__ = ["Formula", "Number", "build", "constant", "normalize", "parse", "variable"]
+__all__ = ["Formula", "Number", "build", "constant", "extent", "normalize", "parse", "variable"]
 
 TOKEN = re.compile(
     r"\s*(?:\{(?P<variable>[A-Za-z_]\w{0,99})\}|(?P<number>\d+(?:\.\d+)?)|(?P<name>[A-Za-z_]\w*)"
@@ -120,7 +121,10 @@ class Formula:
 
     def sympy(self) -> sympy.Expr:
         """Return the formula as a SymPy expression over plain symbols named like the variables."""
-        return notation.to_sympy(self)
+        try:
+            return notation.to_sympy(self)
+        except (TypeError, ValueError) as error:  # e.g. a comparison with 1 / 0
+            raise FormulaError(f"SymPy cannot say this ({error})", str(self)) from None
 
     def latex(self) -> str:
         r"""Return the formula as LaTeX, with the field's symbols (``d_{\mathrm{model}}``, ``S``, …)."""
@@ -228,7 +232,7 @@ class _Parser:
         kind, text, position = self.next()
         if kind != "end":
             self.fail(f"expected an operator or the end, found {text!r}", position)
-        if (depth := _depth(result)) > MAX_DEPTH:
+        if (depth := extent(result)[1]) > MAX_DEPTH:
             self.fail(f"nested {depth} deep, at most {MAX_DEPTH} are allowed", 0)
         return result
 
@@ -391,12 +395,15 @@ def _constant_condition(condition: Formula) -> bool | None:
     return bool(condition.evaluate({}))
 
 
-def _depth(formula: Formula) -> int:
-    """Return how deep the operations nest, found without recursion (the tree may be deep)."""
-    deepest = 0
+def extent(formula: Formula) -> tuple[int, int]:
+    """Return how many operations, numbers and variables there are, and how deep they nest.
+
+    Found without recursion, as the formula may be deep; counting stops soon after `MAX_OPERATIONS`.
+    """
+    count = deepest = 0
     stack = [(formula, 1)]
-    while stack:
+    while stack and count <= MAX_OPERATIONS:
         node, depth = stack.pop()
-        deepest = max(deepest, depth)
+        count, deepest = count + 1, max(deepest, depth)
         stack.extend((argument, depth + 1) for argument in node.arguments)
-    return deepest
+    return count, deepest

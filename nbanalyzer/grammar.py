@@ -9,6 +9,7 @@ __all__ = ["ATOM", "COMPARISONS", "FUNCTIONS", "PRECEDENCE", "Number", "normaliz
 # Formulas come from strangers, so everything is bounded.
 MAX_LENGTH = 10_000  # characters of one formula
 MAX_DEPTH = 60  # nested operations
+MAX_OPERATIONS = 5_000  # of one formula, after bindings were put in
 MAX_EXPONENT = 64  # absolute value; also what an exponent may evaluate to
 MAX_DIGITS = 40  # of one number
 MAX_BITS = 4096  # of any power

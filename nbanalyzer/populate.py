@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import lru_cache
+from numbers import Integral
 from typing import Any
 
 import msgspec
@@ -91,12 +92,18 @@ def populate(
     """
     if set is not None and not isinstance(set, Mapping):
         raise InputError(f"set is a mapping of names to whole numbers, not {quote(set)}")
-    this_run = Run.of(**run)
+    this_run = Run.of(**{name: _plain(value) for name, value in run.items()})
+    changes = {name: _plain(value) for name, value in (set or {}).items()}
     template = _template(model)
     tree = _tree(template, this_run)
-    params = _params(tree, config, set or {})
+    params = _params(tree, config, changes)
     _require_values(tree, params, this_run)
     return Analysis(tree, params, this_run, _warnings(tree, params, this_run))
+
+
+def _plain(value: Any) -> Any:
+    """Return NumPy's integers, which a notebook is full of, as Python's."""
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
 
 
 def _template(model: Source) -> ModelTemplate:
@@ -119,8 +126,9 @@ def _params(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelPara
         raise ConfigError(
             f"this config is a {params.model_type!r}, the template of {template.model_id!r} is a {wanted!r}"
         )
-    if changes:
-        _require_effect(tree, changes, params, extract_model_params(source, {}, ()))
+    for name in changes:
+        others = {other: value for other, value in changes.items() if other != name}
+        _require_effect(tree, name, changes[name], params, extract_model_params(source, others, ()))
     return params
 
 
@@ -164,17 +172,13 @@ def _user(tree: Tree, name: str) -> str:
     return "its state"
 
 
-def _require_effect(tree: Tree, changes: Mapping[str, int], params: ModelParams, before: ModelParams) -> None:
-    """Raise if a changed value changes nothing that the template's formulas use: the numbers would mislead."""
-    if changes and all(params.get(name) == before.get(name) for name in tree.variables):
-        for name, value in changes.items():
-            canonical = canonical_name(name)
-            if canonical in tree.variables:
-                continue  # set to what it was
-            usable = ", ".join(sorted(variable for variable in tree.variables if variable in params))
-            raise InputError(
-                f"set {name}={value} changes nothing: no formula of this template uses it, they use {usable}"
-            )
+def _require_effect(tree: Tree, name: str, value: int, params: ModelParams, without: ModelParams) -> None:
+    """Raise if setting `name` makes no difference to the template's formulas: the numbers would mislead."""
+    if canonical_name(name) in tree.variables:
+        return
+    if all(params.get(variable) == without.get(variable) for variable in tree.variables):
+        usable = ", ".join(sorted(variable for variable in tree.variables if variable in params))
+        raise InputError(f"set {name}={value} changes nothing: no formula of this template uses it, they use {usable}")
 
 
 def _warnings(tree: Tree, params: ModelParams, run: Run) -> tuple[str, ...]:

@@ -181,7 +181,7 @@ def _html_rows(analysis: Analysis, parent: Node | None, unfolded: int) -> Iterat
             continue
         state = " open" if node.depth < unfolded and not _is_last(node) else ""
         if _is_last(node):
-            style, inside = "padding:0.2em 0 0.4em 0;", explain_node(node, cost, analysis.values).as_html()
+            style, inside = "padding:0.2em 0 0.4em 0;", explain_node(node, analysis.costs, analysis.values).as_html()
         else:
             style, inside = "", "".join(_html_rows(analysis, node, unfolded))
         inside = f'<div style="{style}margin-left:1.2em">{inside}</div>'

@@ -188,6 +188,12 @@ def fields(kernels: tuple[Kernel, ...], path: str = "") -> Iterator[Field]:
         yield from fields(kernel.sub_kernels, here)
 
 
+def used_variables(template: ModelTemplate) -> frozenset[str]:
+    """Return the variables that the formulas of a template use."""
+    places = [Field("", f"state.{name}", text) for name, text in template.state.items()]
+    return frozenset(name for place in (*places, *fields(template.kernels)) for name in place.parse().variables)
+
+
 def validate_template(template: ModelTemplate | Mapping[str, Any]) -> list[DisallowedVariable]:
     """Return every use of a variable that is not global, with kernel path and field; ``[]`` is a valid template.
 

@@ -232,9 +232,15 @@ def test_a_config_that_no_template_fits_is_one_clear_line(changes: dict[str, Any
     assert quoted in message
 
 
-def test_a_mistral_without_a_window_is_computed_or_refused_in_one_line(tmp_path: Path) -> None:
-    path = written(tmp_path, {**model("mistral-7b-v0.1").config, "sliding_window": None})
-    assert "sliding_window" in error_of(lambda: populate(path), ConfigError)
+@pytest.mark.parametrize(("window", "kept"), [(None, 8193), (4096, 4095), ("absent", 4095)])
+def test_a_window_that_is_null_is_none_and_one_that_is_absent_is_the_default(
+    tmp_path: Path, window: object, kept: int
+) -> None:
+    config = {name: value for name, value in model("mistral-7b-v0.1").config.items() if name != "sliding_window"}
+    path = written(tmp_path, config if window == "absent" else {**config, "sliding_window": window})
+    # after 8,192 cached tokens and one new: 32 layers, keys and values, 8 heads of 128, 2 bytes; MistralConfig's window
+    # is 4,096, of which transformers keeps 4,095
+    assert populate(path, cache_len=8192, seq_len=1).totals["kv_cache_bytes"] == 32 * 2 * kept * 8 * 128 * 2
 
 
 def test_a_folder_without_a_config_is_an_error(tmp_path: Path) -> None:
