@@ -9,19 +9,20 @@ export TRANSFORMERS_NO_ADVISORY_WARNINGS := 1
 export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo lab test unit notebooks lint types catalog catalog-check bench clean chromium
+.PHONY: help demo lab test unit notebooks execute lint types catalog catalog-check bench clean chromium
 
 help:
 	@echo "make demo     install, run the quickstart notebook, show the table and where its page lies"
 	@echo "make lab      open JupyterLab on the notebooks"
 	@echo "make test     install what the tests need, then unit tests, notebooks, lint and types"
+	@echo "make execute  run the notebooks and store what they show"
 	@echo "make catalog  expand and check every shipped model template again (needs PyTorch, which it installs)"
 	@echo "make bench    measure speed"
 
 demo: .venv/lab
 	@mkdir -p build
 	@$(BIN)/jupyter nbconvert --to html --execute --ExecutePreprocessor.kernel_name=python3 \
-	  --output-dir build --log-level WARN notebooks/quickstart.ipynb
+	  --output-dir build --log-level ERROR notebooks/quickstart.ipynb 2>build/demo.log || { cat build/demo.log; exit 1; }
 	@$(BIN)/python -m nbanalyzer --populate --model_id gpt2 --seq_len 2048 --format table
 	@echo
 	@echo "The notebook, run and rendered: $(CURDIR)/build/quickstart.html"
@@ -37,6 +38,11 @@ unit: .venv/test chromium
 # Plain nbval: every cell is run again and its output compared with what is stored.
 notebooks: .venv/test
 	$(BIN)/python -m pytest --nbval $(NOTEBOOKS)
+
+# For developers: run the notebooks and store what they show, without times.
+execute: .venv/test
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level ERROR \
+	  --ExecutePreprocessor.kernel_name=python3 --ExecutePreprocessor.record_timing=False $(NOTEBOOKS) 2>/dev/null
 
 lint: .venv/test
 	$(BIN)/ruff check .
