@@ -144,6 +144,8 @@ class _Reader:
         reader = cls(dict(text), name, where or f"{name} config".lstrip())
         if whole.get("tie_word_embeddings") is not None:  # the whole model ties; its text part may say otherwise
             reader.text["tie_word_embeddings"] = whole["tie_word_embeddings"]
+        if text.get("use_sliding_window") is False:  # then transformers takes the window's size for nothing
+            reader.text |= dict.fromkeys({"sliding_window", "max_window_layers"} & text.keys())
         return reader
 
     @property
@@ -220,7 +222,7 @@ class _Reader:
             for key, value in self.text.items()
             if isinstance(value, int | list | tuple | Mapping)
             and not isinstance(value, bool)
-            and not COST_WORDS.isdisjoint(key.lower().split("_"))
+            and speaks_of_cost(key)
             and not (key in _CANONICAL or key in STRUCTURE or key in own or _says_no_size(key))
         )
 
@@ -361,6 +363,11 @@ _RULES: Mapping[str, Callable[[_Reader, Mapping[str, int]], int | None]] = {
     "time_step_rank": lambda reader, values: reader.step_rank("time_step_rank", values),
     "mamba_dt_rank": lambda reader, values: reader.step_rank("mamba_dt_rank", values),
 }
+
+
+def speaks_of_cost(name: str) -> bool:
+    """Return whether a config field's name says that it may change what the model costs (experts, windows, …)."""
+    return not COST_WORDS.isdisjoint(name.lower().split("_"))
 
 
 def canonical_name(name: str) -> str:

@@ -12,7 +12,7 @@ import msgspec
 
 from . import catalog
 from .analysis import Analysis
-from .config import ModelParams, canonical_name, extract_model_params
+from .config import ModelParams, canonical_name, extract_model_params, speaks_of_cost
 from .cost import Tree
 from .errors import ConfigError, InputError, TemplateError, quote
 from .expand import with_variants
@@ -22,6 +22,9 @@ from .templates import ModelTemplate
 from .variables import VARIABLES
 
 __all__ = ["populate", "populate_template"]
+
+# Every config has these, or they follow from it: a template that does not use one of them is not incomplete.
+COMMON = frozenset({"hidden_size", "num_heads", "num_kv_heads", "head_dim", "intermediate_size", "num_layers"})
 
 Source = str | os.PathLike[str] | Mapping[str, Any] | ModelTemplate
 
@@ -190,7 +193,7 @@ def _warnings(tree: Tree, params: ModelParams, run: Run) -> tuple[str, ...]:
             f"cache_len + seq_len = {length:,} tokens exceed the model's {limit:,} positions "
             "(max_position_embeddings): the numbers are computed, the model would not run"
         )
-    used = set(tree.variables)
-    if unused := [name for name in params.unknown if name not in used]:
-        found.append(f"config keys that look like cost and that no formula uses: {', '.join(unused)}")
+    stated = [name for name in params if speaks_of_cost(name) and name not in COMMON]
+    if unused := [name for name in (*stated, *params.unknown) if name not in tree.variables]:
+        found.append(f"the config says what looks like cost, and no formula uses it: {', '.join(unused)}")
     return tuple(found)

@@ -708,3 +708,15 @@ def test_a_division_by_the_size_of_a_weight_is_no_division_by_zero() -> None:
     """What the bytes owe to the weights is asked with weights of no size; the formula itself is fine."""
     totals = populate(own(part("h", basic("1", "64 / {w_bytes}"))), w_bit=16).totals
     assert totals["read_bytes"] == 32
+
+
+def test_a_known_size_that_no_formula_uses_is_reported() -> None:
+    config = {**populate("llama-3.1-8b").template.config, "num_local_experts": 8, "num_experts_per_tok": 2}
+    (warning,) = populate("llama-3.1-8b", config=config).warnings
+    assert warning.endswith("no formula uses it: num_experts, experts_per_token")
+
+
+def test_a_window_that_is_switched_off_is_no_window() -> None:
+    config = {**populate("qwen2-7b-instruct").template.config, "sliding_window": 4096, "max_window_layers": 28}
+    assert populate("qwen2-7b-instruct", config=config).warnings == ()
+    assert populate("qwen2-7b-instruct", config={**config, "use_sliding_window": True}).warnings
