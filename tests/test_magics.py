@@ -20,11 +20,13 @@ from nbanalyzer.notebook.plots import Plot
 
 @pytest.fixture(scope="module")
 def shell() -> Iterator[InteractiveShell]:
-    shell = InteractiveShell.instance()
-    shell.run_line_magic("load_ext", "nbanalyzer")
-    yield shell
-    shell.run_line_magic("unload_ext", "nbanalyzer")
-    InteractiveShell.clear_instance()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("VIRTUAL_ENV", raising=False)  # another one may be active where the tests are started
+        shell = InteractiveShell.instance()
+        shell.run_line_magic("load_ext", "nbanalyzer")
+        yield shell
+        shell.run_line_magic("unload_ext", "nbanalyzer")
+        InteractiveShell.clear_instance()
 
 
 @pytest.fixture
@@ -243,7 +245,8 @@ def test_sympy_shows_the_fields_symbols(shell: InteractiveShell) -> None:
     assert "hidden_{size}" not in data["text/latex"]
 
 
-def test_reload_and_unload() -> None:
+def test_reload_and_unload(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
     shell = InteractiveShell()
     for _ in range(3):
         shell.run_line_magic("reload_ext", "nbanalyzer")
