@@ -241,7 +241,7 @@ def test_deep_plain_data_is_an_error() -> None:
         kernel = {"kernel_type": "composite", "name": "a", "sub_kernels": [kernel]}
     data = {"kernels": [kernel]}
     assert "nested" in error_of(lambda: validate_template(data))  # how deep Python itself goes differs
-    assert "nested too deep" in error_of(lambda: populate(data))
+    assert "nested" in error_of(lambda: populate(data))
 
 
 def test_what_is_no_readable_file_is_an_error(tmp_path: Path) -> None:
