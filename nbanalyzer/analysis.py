@@ -171,7 +171,7 @@ class Analysis:
             "kernel_type": ["basic" if node.is_basic else "composite" for node in nodes],
             "module": ["" if node.is_basic else node.kernel.module for node in nodes],  # type: ignore[union-attr]
             "unit": [node.kernel.unit if node.is_basic else "" for node in nodes],  # type: ignore[union-attr]
-            **{name: [plain(getattr(self.costs[node], name)) for node in nodes] for name in COLUMNS},
+            **{name: _column([plain(getattr(self.costs[node], name)) for node in nodes]) for name in COLUMNS},
         }
         frame = pandas.DataFrame(rows, index=pandas.Index([node.path for node in nodes], name="kernel"))
         frame.attrs["units"] = {name: UNITS.get(name, "") for name in COLUMNS}
@@ -277,6 +277,12 @@ class Analysis:
             "text/plain": report.as_text(self, self.depth),
             "text/html": report.as_fragment(self, self.depth),
         }
+
+
+def _column(numbers: list[int | float]) -> list[int] | list[float]:
+    """Return the numbers as one type that pandas has: ``float`` where some are fractions, or beyond 64 bits."""
+    whole = [number for number in numbers if isinstance(number, int) and number < 2**63]
+    return whole if len(whole) == len(numbers) else [float(number) for number in numbers]
 
 
 def plain(value: Number | float) -> int | float:

@@ -720,3 +720,12 @@ def test_a_window_that_is_switched_off_is_no_window() -> None:
     config = {**populate("qwen2-7b-instruct").template.config, "sliding_window": 4096, "max_window_layers": 28}
     assert populate("qwen2-7b-instruct", config=config).warnings == ()
     assert populate("qwen2-7b-instruct", config={**config, "use_sliding_window": True}).warnings
+
+
+def test_the_table_stays_numeric_beyond_64_bits() -> None:
+    analysis = populate("llama-3.1-405b", batch_size=10**9, seq_len=131_072)
+    table = analysis.table()
+    assert analysis.totals["flops"] > 2**63
+    assert table["flops"].dtype == "float64"
+    assert table.loc["lm_head", "matmul_flops"] == 2 * 10**9 * 131_072 * 16_384 * 128_256
+    assert populate("gpt2").table()["flops"].dtype == "int64"
