@@ -48,8 +48,10 @@ UNITS: Mapping[str, str] = {
 FORMULA_METRICS = (*METRICS, "activation_bytes", "parameters", "weight_bytes", "kv_cache_bytes", "arithmetic_intensity")
 """The metrics that `Analysis.formula` knows."""
 
-COLUMNS = ("count", "parameters", "flops", "matmul_flops", "vector_flops", "read_bytes", "write_bytes",
-           "weight_bytes_read", "kv_bytes_read", "activation_bytes", "arithmetic_intensity")  # fmt: skip
+COLUMNS = (
+    "count", "parameters", "flops", "matmul_flops", "vector_flops", "bytes", "read_bytes", "write_bytes",
+    "weight_bytes_read", "kv_bytes_read", "kv_bytes_written", "activation_bytes", "arithmetic_intensity",
+)  # fmt: skip
 SAVED_AS = (".json", ".csv", ".md", ".html")
 
 
@@ -60,16 +62,20 @@ class Analysis:
         template: the model template, in the variants that the run chose.
         params: the model's sizes, from its config and what was set.
         run: the runtime values and conventions.
+        notes: how the model differs from the one that the template is named after, e.g. ``"set num_layers=24"``.
         warnings: what to know before believing the numbers, one line each.
         values: every global variable's value.
         costs: kernel → what it costs in the whole pass.
 
     """
 
-    def __init__(self, tree: Tree, params: ModelParams, run: Run, warnings: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, tree: Tree, params: ModelParams, run: Run, notes: tuple[str, ...] = (), warnings: tuple[str, ...] = ()
+    ) -> None:
         self.template: ModelTemplate = tree.template
         self.params = params
         self.run = run
+        self.notes = notes
         self.warnings = warnings
         self.depth: int | None = None  # levels that its text shows and its HTML unfolds; None: their defaults
         self._tree = tree
@@ -125,6 +131,7 @@ class Analysis:
             "architecture": self.template.architecture,
             "values": {name: plain(value) for name, value in self.values.items()},
             "conventions": self.run.switches,
+            "notes": list(self.notes),
             "warnings": list(self.warnings),
             "totals": self.totals,
             "state": self.state,
@@ -159,8 +166,9 @@ class Analysis:
     def table(self, depth: int | None = None) -> pandas.DataFrame:
         """Return one row per kernel, repeats included, indexed by path; units are in ``attrs["units"]``.
 
-        A composite kernel's row is the sum of the rows below it, so sum over ``kernel_type == "basic"``
-        (and over all rows for parameters of their own). `depth` keeps the outermost levels only.
+        A composite kernel's row is the sum of what is below it: sum FLOPs and bytes over the rows whose
+        ``kernel_type`` is ``"basic"``, and parameters, which belong to modules, over ``table(depth=1)``.
+        `depth` keeps the outermost levels only.
         """
         import pandas
 
@@ -193,7 +201,7 @@ class Analysis:
         if not ends:
             close = self._resembling(wanted)
             hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else ""
-        raise UnknownNameError("kernel", path, (), hint)
+        raise UnknownNameError("single kernel" if ends else "kernel", path, (), hint)
 
     def _resembling(self, wanted: str) -> list[str]:
         """Return a few paths of kernels that end like `wanted`, or nearly."""
@@ -246,12 +254,14 @@ class Analysis:
             return explain_formula(what, self.formula_text(what), self.values)
         return explain_node(self.find(what), self.costs, self.values)
 
-    def plot(self) -> Plot:
-        """Return a picture of where FLOPs and bytes go, by module."""
+    def plot(self, what: str = "both") -> Plot:
+        """Return a picture of where ``"flops"``, ``"bytes"`` or ``"both"`` go, by module."""
+        if what not in {"flops", "bytes", "both"}:
+            raise InputError(f"a plot is of flops, bytes or both, not {quote(what)}")
         # The one way from the core to the notebook layer: taken only when someone wants to look.
         from .notebook.plots import cost_plot
 
-        return cost_plot(self)
+        return cost_plot(self, what)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the analysis, whole or not at all, in the format of the suffix: .json, .csv, .md or .html.

@@ -23,7 +23,7 @@ from .files import decode, read_file
 from .shipped import folder
 from .templates import ModelTemplate, load_model_template, used_variables
 
-__all__ = ["aliases", "completed", "config_for", "model", "names", "short_names"]
+__all__ = ["aliases", "completed", "config_for", "for_config", "model", "names", "require_fit", "short_names"]
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
 
@@ -80,14 +80,14 @@ def model(name: str | os.PathLike[str]) -> ModelTemplate:
         return _from_file(path)
     if HUB_NAME.fullmatch(text) and ".." not in text:
         if cached := _hub_cache(text):
-            return _for_config(read_config(cached), text)
+            return for_config(read_config(cached), text)
         hint = (
-            "It is neither in the catalogue (%populate --list) nor in the Hugging Face cache; "
+            "It is neither in the catalogue (--list) nor in the Hugging Face cache; "
             f"`hf download {text} config.json` puts its config there, if it exists."
         )
         raise UnknownNameError("model", text, {*names(), *short_names()}, hint)
     raise UnknownNameError(
-        "model", text, (), "A model is a catalogue name (%populate --list), org/name, or the path of a .json file."
+        "model", text, (), "A model is a catalogue name (--list), org/name, or the path of a .json file."
     )
 
 
@@ -107,14 +107,16 @@ def _path(text: str) -> Path | None:
 def config_for(name: str, template: str | os.PathLike[str]) -> Mapping[str, Any] | None:
     """Return the config of the model `name`, to be used with a template from elsewhere.
 
-    None stands for the template's own: if `name` is not known and the template has one.
+    None stands for the template's own: if it is the same, or if `name` is not known and the template has one.
     """
+    own = model(template).config
     try:
-        return model(name).config
+        found = model(name).config
     except UnknownNameError:
-        if model(template).config:
+        if own:
             return None
         raise
+    return None if found == own else found
 
 
 def completed(template: ModelTemplate) -> ModelTemplate:
@@ -163,7 +165,7 @@ def _from_file(path: Path) -> ModelTemplate:
     content = read_file(path)
     data = decode(content, Any, str(path))
     if isinstance(data, dict) and "model_type" in data and "kernels" not in data and "extends" not in data:
-        return _for_config(read_config(path), str(path))
+        return for_config(read_config(path), str(path))
     return completed(load_model_template(content, str(path)))
 
 
@@ -178,25 +180,38 @@ def _hub_cache(name: str) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-def _for_config(config: Mapping[str, Any], where: str) -> ModelTemplate:
-    """Return the shipped template that is built like the config's model, with this config."""
+def for_config(config: Mapping[str, Any], where: str = "config") -> ModelTemplate:
+    """Return the shipped template that is built like the config's model, with this config.
+
+    Raises:
+        ConfigError: none is; the message says what differs.
+
+    """
     model_type = config.get("model_type")
     bases = [base for name in names() if (base := _shipped(name)).config.get("model_type") == model_type]
-    differing: dict[str, Any] = {}
     for base in bases:
-        differing = _differences(base, config)
-        if not differing:
+        if not _differences(base, config):
             return msgspec.structs.replace(
                 base, model_id=where, config=dict(config), provenance={"kernels of": base.model_id}
             )
-    if differing:
-        key, value = next(iter(differing.items()))
-        there = f"{key} = {json.dumps(value)}"
-        raise ConfigError(
-            f"no shipped template has {key} = {quote(config[key])}: {bases[-1].model_id} has {there}", where
-        )
+    if bases:
+        require_fit(bases[-1], config, where)
     types = sorted({str(_shipped(name).config.get("model_type")) for name in names()})
     raise ConfigError(f"no shipped template is of model_type {quote(model_type)}: there are {', '.join(types)}", where)
+
+
+def require_fit(base: ModelTemplate, config: Mapping[str, Any], where: str) -> None:
+    """Raise unless the config's model is built like the one that the template was made for.
+
+    Raises:
+        ConfigError: it is not; the message names the first field that says so.
+
+    """
+    for key, value in _differences(base, config).items():
+        name = base.model_id or "the template"
+        raise ConfigError(
+            f"the config says {key} = {quote(config[key])}, {name} was made for {json.dumps(value)}", where
+        )
 
 
 def _differences(base: ModelTemplate, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -206,7 +221,10 @@ def _differences(base: ModelTemplate, config: Mapping[str, Any]) -> dict[str, An
     without being a size of this template says that there is no such part (``sliding_window``).
     """
     sizes = used_variables(base)
-    found = {}
+    found: dict[str, Any] = {}
+    stated = config.get("architectures")
+    if isinstance(stated, list) and stated and base.architecture and base.architecture not in stated:
+        found["architectures"] = [base.architecture]
     for key, value in config.items():
         if key not in base.config or canonical_name(key) == "tie_word_embeddings":
             continue

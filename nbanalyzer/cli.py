@@ -12,19 +12,17 @@ from .errors import InputError, NBAnalyzerError
 from .files import write_whole
 from .listing import Listing
 from .populate import populate
-from .report import as_csv, as_json, as_md, as_text
-from .run import SWITCHES, read_whole
+from .report import as_csv, as_html, as_json, as_md, as_text
+from .run import SIZES, SWITCHES, read_whole
 
 __all__ = ["main"]
 
-FORMATS = {"json": as_json, "table": lambda analysis: as_text(analysis) + "\n", "csv": as_csv, "md": as_md}
-SIZES = {
-    "batch_size": "sequences (1)",
-    "seq_len": "new tokens per sequence in this pass (1024)",
-    "cache_len": "tokens per sequence that are in the cache already (0: prefill)",
-    "w_bit": "bits per weight (16)",
-    "a_bit": "bits per element of an activation (16)",
-    "kv_bit": "bits per element of the cache (as activations)",
+FORMATS = {
+    "json": as_json,
+    "table": lambda analysis: as_text(analysis) + "\n",
+    "csv": as_csv,
+    "md": as_md,
+    "html": as_html,
 }
 
 
@@ -53,9 +51,12 @@ def _parser() -> argparse.ArgumentParser:
     for name, meaning in SIZES.items():
         parser.add_argument(f"--{name}", metavar="N", help=meaning)
     for name, switch in SWITCHES.items():
-        parser.add_argument(f"--{name}", choices=switch.choices, help=switch.meaning)
+        on = "on" if "on" in switch.choices else None  # what --causal alone means
+        parser.add_argument(
+            f"--{name}", nargs="?" if on else None, const=on, choices=switch.choices, help=switch.meaning
+        )
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=N", help="change config values")
-    parser.add_argument("--format", choices=FORMATS, default="json", help="of what is printed or written (json)")
+    parser.add_argument("--format", choices=FORMATS, help="of the output (json, or as --output ends)")
     parser.add_argument("--output", metavar="FILE", help="write there, whole or not at all, instead of printing")
     return parser
 
@@ -73,9 +74,12 @@ def _run(arguments: argparse.Namespace) -> int:
     switches = {name: choice for name in SWITCHES if (choice := getattr(arguments, name)) is not None}
     changes = dict(map(_change, arguments.set))
     analysis = populate(arguments.model_json or arguments.model_id, config=config, set=changes, **sizes, **switches)
-    for warning in analysis.warnings:
-        print(f"nbanalyzer: warning: {warning}", file=sys.stderr)
-    text = FORMATS[arguments.format](analysis)
+    suffix = str(arguments.output or "").rpartition(".")[2]
+    wanted = arguments.format or (suffix if suffix in FORMATS else "json")
+    if wanted in {"json", "csv"}:  # the others show their warnings
+        for warning in analysis.warnings:
+            print(f"nbanalyzer: warning: {warning}", file=sys.stderr)
+    text = FORMATS[wanted](analysis)
     if arguments.output is None:
         sys.stdout.write(text)
         return 0

@@ -365,6 +365,20 @@ _RULES: Mapping[str, Callable[[_Reader, Mapping[str, int]], int | None]] = {
 }
 
 
+def as_mapping(config: object) -> Mapping[str, Any]:
+    """Return the fields of a config in any of the forms that `extract_model_params` takes."""
+    if isinstance(config, str | os.PathLike):
+        path = Path(config)
+        return read_config(path / "config.json" if path.is_dir() else path)
+    fields: Mapping[str, Any] = config if isinstance(config, Mapping) else getattr(config, "to_dict", dict)()
+    return fields
+
+
+def integer_fields(config: Mapping[str, Any]) -> frozenset[str]:
+    """Return the fields that are variables under their own names: the integers that no variable is read from."""
+    return frozenset(_Reader.of(config).other_integers())
+
+
 def speaks_of_cost(name: str) -> bool:
     """Return whether a config field's name says that it may change what the model costs (experts, windows, …)."""
     return not COST_WORDS.isdisjoint(name.lower().split("_"))

@@ -51,6 +51,11 @@ class Cost:
         return normalize(self.read_bytes + self.write_bytes)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether it costs nothing at all."""
+        return not (self.parameters or self.flops or self.bytes)
+
+    @property
     def activation_bytes(self) -> Number:
         """All traffic that is neither weights nor cache."""
         return normalize(self.bytes - self.weight_bytes_read - self.kv_bytes_read - self.kv_bytes_written)
@@ -69,7 +74,7 @@ class Cost:
 SUMS = tuple(field.name for field in fields(Cost) if field.name != "count")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Node:
     """A kernel with its place in the tree and its compiled formulas."""
 
@@ -83,6 +88,19 @@ class Node:
     def is_basic(self) -> bool:
         """Whether it carries formulas itself."""
         return isinstance(self.kernel, Basic)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing but basic kernels stands below: a module without modules."""
+        return all(child.is_basic for child in self.children)
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it is a basic kernel of a module without modules."""
+        return self.is_basic and self.parent is not None and self.parent.is_last
+
+    def __repr__(self) -> str:
+        return f"Node({self.path!r})"
 
     @cached_property
     def repeat(self) -> Formula:
@@ -221,13 +239,18 @@ def _basic(
     cost = Cost(count=times, read_bytes=normalize(times * read), write_bytes=normalize(times * write))
     assert isinstance(node.kernel, Basic)
     setattr(cost, f"{node.kernel.unit}_flops", normalize(times * flops))
-    for name, once, program, formula, doubled in (
-        ("weight_bytes_read", read, read_program, read_formula, weights_doubled),
-        ("kv_bytes_read", read, read_program, read_formula, cache_doubled),
-        ("kv_bytes_written", write, write_program, write_formula, cache_doubled),
+    for name, variable_name, once, program, formula, doubled in (
+        ("weight_bytes_read", "w_bytes", read, read_program, read_formula, weights_doubled),
+        ("kv_bytes_read", "kv_bytes", read, read_program, read_formula, cache_doubled),
+        ("kv_bytes_written", "kv_bytes", write, write_program, write_formula, cache_doubled),
     ):
-        if ("w_bytes" if name == "weight_bytes_read" else "kv_bytes") in formula.variables:
-            setattr(cost, name, normalize(times * (run(program, formula, doubled) - once)))
+        if variable_name in formula.variables:
+            share = run(program, formula, doubled) - once
+            if not 0 <= share <= once:
+                raise TemplateError(
+                    f"'{formula}' is not proportional to {{{variable_name}}}", f"{node.path}, memory_access"
+                )
+            setattr(cost, name, normalize(times * share))
     return cost
 
 

@@ -140,7 +140,7 @@ class UnknownNameError(NBAnalyzerError, KeyError):
         text = f"no {self.what} named {quote(self.name)}."
         if close := near(str(self.name), self.choices):
             text += f" Did you mean {' or '.join(repr(name) for name in close)}?"
-        elif 0 < len(self.choices) <= 12:
+        elif 0 < len(self.choices) <= 16:
             text += f" There are: {', '.join(self.choices)}."
         return f"{text} {self.hint}".rstrip()
 

@@ -102,10 +102,11 @@ def with_variants(
         if isinstance(kernel, Basic):
             return kernel
         found.update(kernel.variants)
-        for variant in kernel.variants.keys() & chosen:
-            bindings = _parsed(kernel.bindings, ".".join((*path, kernel.name)))
-            module = _module(kernel.variants[variant], modules, ".".join((*path, kernel.name)))
-            return work.module_node(kernel, module, bindings, constant(1), path)
+        if mine := [name for variant, name in kernel.variants.items() if variant in chosen]:
+            here = ".".join((*path, kernel.name))
+            return work.module_node(
+                kernel, _module(mine[0], modules, here), _parsed(kernel.bindings, here), constant(1), path
+            )
         subs = tuple(changed(sub, (*path, kernel.name)) for sub in kernel.sub_kernels)
         return msgspec.structs.replace(kernel, sub_kernels=subs)
 

@@ -102,7 +102,8 @@ def explain_node(node: Node, costs: Mapping[Node, Cost], values: Mapping[str, Nu
         # The module template's formula is the origin only if the bindings lead from it to this one.
         follows = in_module and parse(in_module).substitute(bindings) == formula
         number = formula.evaluate(values)
-        return Derivation(what, in_module if follows else "", str(formula), with_values(formula, values), number, count)
+        shown = with_values(formula.resolve(values), values)  # the branch that is taken
+        return Derivation(what, in_module if follows else "", str(formula), shown, number, count)
 
     derivations = []
     if node.own_parameters != constant(0):
@@ -145,7 +146,7 @@ def _sum(what: str, metric: str, nodes: Sequence[Node], costs: Mapping[Node, Cos
 
 def _binding(name: str, formula: Formula, values: Mapping[str, Number]) -> str:
     number = show(formula.evaluate(values))
-    return f"{{{name}}} = {formula}" + ("" if str(formula) == number else f" = {number}")
+    return f"{{{name}}} = {number}" if str(formula) in {number, f"{{{name}}}"} else f"{{{name}}} = {formula} = {number}"
 
 
 def with_values(formula: Formula, values: Mapping[str, Number]) -> str:

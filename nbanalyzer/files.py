@@ -22,7 +22,6 @@ Struct = TypeVar("Struct", bound=msgspec.Struct)
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file whole or not at all: a temporary file beside it, then a rename."""
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

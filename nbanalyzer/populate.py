@@ -12,7 +12,7 @@ import msgspec
 
 from . import catalog
 from .analysis import Analysis
-from .config import ModelParams, canonical_name, extract_model_params, speaks_of_cost
+from .config import ModelParams, as_mapping, canonical_name, extract_model_params, speaks_of_cost
 from .cost import Tree
 from .errors import ConfigError, InputError, TemplateError, quote
 from .expand import with_variants
@@ -101,7 +101,10 @@ def populate(
     tree = _tree(template, this_run)
     params = _params(tree, config, changes)
     _require_values(tree, params, this_run)
-    return Analysis(tree, params, this_run, _warnings(tree, params, this_run))
+    notes = [f"set {', '.join(f'{name}={value}' for name, value in changes.items())}"] if changes else []
+    if config is not None:
+        notes.insert(0, f"sizes from {config if isinstance(config, str | os.PathLike) else 'another config'}")
+    return Analysis(tree, params, this_run, tuple(notes), _warnings(tree, params, this_run))
 
 
 def _plain(value: Any) -> Any:
@@ -115,7 +118,9 @@ def _template(model: Source) -> ModelTemplate:
     if isinstance(model, ModelTemplate):
         return catalog.completed(model)
     if not isinstance(model, Mapping):
-        raise InputError(f"a model is a name, a path, a template or its plain data, not a {type(model).__name__}")
+        raise InputError(f"a model is a name, a path, a template or plain data, not of type {type(model).__name__}")
+    if "kernels" not in model and "extends" not in model:
+        return catalog.for_config(model)
     return catalog.completed(convert(model, ModelTemplate, "template"))
 
 
@@ -129,6 +134,8 @@ def _params(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelPara
         raise ConfigError(
             f"this config is a {params.model_type!r}, the template of {template.model_id!r} is a {wanted!r}"
         )
+    if config is not None and template.config:
+        catalog.require_fit(template, as_mapping(config), template.model_id)
     for name in changes:
         others = {other: value for other, value in changes.items() if other != name}
         _require_effect(tree, name, changes[name], params, extract_model_params(source, others, ()))
@@ -189,9 +196,10 @@ def _warnings(tree: Tree, params: ModelParams, run: Run) -> tuple[str, ...]:
     found = []
     limit, length = params.get("max_position_embeddings"), run.cache_len + run.seq_len
     if limit is not None and length > limit:
+        learned = "max_position_embeddings" in tree.variables  # a table with a row for each
         found.append(
             f"cache_len + seq_len = {length:,} tokens exceed the model's {limit:,} positions "
-            "(max_position_embeddings): the numbers are computed, the model would not run"
+            f"(max_position_embeddings): {'it has no more and would not run' if learned else 'it was made for no more'}"
         )
     stated = [name for name in params if speaks_of_cost(name) and name not in COMMON]
     if unused := [name for name in (*stated, *params.unknown) if name not in tree.variables]:

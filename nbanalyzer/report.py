@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from .cost import Cost, Node
+from .cost import Node
 from .explanation import explain_node, show
 from .formula import Number
 
@@ -72,17 +72,15 @@ def conditions(analysis: Analysis) -> str:
         f"{name} {getattr(run, name)}" for name in ("batch_size", "seq_len", "cache_len", "w_bit", "a_bit", "kv_bit")
     )
     switches = (f"{name} {value}" for name, value in run.switches.items())
-    return f"{', '.join(sizes)}; {', '.join(switches)}"
+    return "; ".join((", ".join(sizes), ", ".join(switches), *analysis.notes))
 
 
-def modules(analysis: Analysis, depth: int | None = None) -> list[Node]:
+def rows(analysis: Analysis, depth: int | None = None) -> list[Node]:
     """Return the kernels worth a row: modules, and basic kernels that stand beside modules; no empty ones."""
     return [
         node
         for node in analysis.nodes
-        if (depth is None or node.depth < depth)
-        and not (node.is_basic and node.parent and all(child.is_basic for child in node.parent.children))
-        and not _is_empty(analysis.cost(node))
+        if (depth is None or node.depth < depth) and not node.is_part and not analysis.cost(node).is_empty
     ]
 
 
@@ -92,11 +90,11 @@ def as_text(analysis: Analysis, depth: int | None = None) -> str:
     heads = headline(analysis)
     width = max(len(name) for name, _ in heads)
     lines += [f"  {name:<{width}}  {text}" for name, text in heads]
-    rows: list[tuple[str, ...]] = [("kernel", *HEADINGS)]
-    rows += [("  " * node.depth + _name(node), *_cells(analysis, node)) for node in modules(analysis, depth)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    table: list[tuple[str, ...]] = [("kernel", *HEADINGS)]
+    table += [("  " * node.depth + _name(node), *_cells(analysis, node)) for node in rows(analysis, depth)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     lines.append("")
-    for first, *others in rows:
+    for first, *others in table:
         cells = (f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True))
         lines.append(f"  {first:<{widths[0]}}  {'  '.join(cells)}".rstrip())
     return "\n".join(lines)
@@ -108,7 +106,7 @@ def as_md(analysis: Analysis, depth: int | None = None) -> str:
     lines += [f"> warning: {_md(text)}\n" for text in analysis.warnings]
     lines += [f"- {_md(name)}: {text}" for name, text in headline(analysis)]
     lines += ["", f"| kernel | {' | '.join(HEADINGS)} |", f"|---|{'---:|' * len(HEADINGS)}"]
-    for node in modules(analysis, depth):
+    for node in rows(analysis, depth):
         cells = " | ".join(cell.strip() for cell in _cells(analysis, node))
         lines.append(f"| {'&nbsp;&nbsp;' * node.depth}{_md(_name(node))} | {cells} |")
     return "\n".join(lines) + "\n"
@@ -177,10 +175,10 @@ def _html_rows(analysis: Analysis, parent: Node | None, unfolded: int) -> Iterat
     nodes = parent.children if parent else [node for node in analysis.nodes if node.parent is None]
     for node in nodes:
         cost = analysis.cost(node)
-        if _is_empty(cost):
+        if cost.is_empty:
             continue
-        state = " open" if node.depth < unfolded and not _is_last(node) else ""
-        if _is_last(node):
+        state = " open" if node.depth < unfolded and not node.is_last else ""
+        if node.is_last:
             style, inside = "padding:0.2em 0 0.4em 0;", explain_node(node, analysis.costs, analysis.values).as_html()
         else:
             style, inside = "", "".join(_html_rows(analysis, node, unfolded))
@@ -250,15 +248,6 @@ def _name(node: Node) -> str:
     """Return the kernel's name, with the formula of its repeat: ``h × num_layers``."""
     repeat = str(node.repeat)
     return node.kernel.name if repeat == "1" else f"{node.kernel.name} × {repeat.replace('{', '').replace('}', '')}"
-
-
-def _is_last(node: Node) -> bool:
-    """Whether nothing but basic kernels stands below."""
-    return all(child.is_basic for child in node.children)
-
-
-def _is_empty(cost: Cost) -> bool:
-    return not (cost.parameters or cost.flops or cost.bytes)
 
 
 def _md(text: str) -> str:

@@ -9,7 +9,7 @@ from fractions import Fraction
 from .errors import FormulaError, InputError, UnknownNameError, quote
 from .formula import Number, normalize, parse
 
-__all__ = ["MAX_SIZE", "SWITCHES", "Run", "Switch", "read_whole"]
+__all__ = ["MAX_SIZE", "SIZES", "SWITCHES", "Run", "Switch", "read_whole"]
 
 MAX_SIZE = 2**40  # tokens or sequences: beyond what any machine holds
 MAX_BITS = 64
@@ -100,6 +100,17 @@ class Run:
             "causal": int(self.causal == "on"),
             "num_logits": self.seq_len if self.logits == "all" else 1,
         }
+
+
+SIZES: Mapping[str, str] = {
+    "batch_size": "sequences (1)",
+    "seq_len": "new tokens per sequence in this pass (1024)",
+    "cache_len": "tokens per sequence that are in the cache already (0: prefill)",
+    "w_bit": "bits per weight (16)",
+    "a_bit": "bits per element of an activation (16)",
+    "kv_bit": "bits per element of the cache (as activations)",
+}
+"""The whole numbers of a run, as options: name → meaning and default."""
 
 
 def read_whole(what: str, text: str) -> int:

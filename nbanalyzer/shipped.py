@@ -35,6 +35,9 @@ class _Modules(Mapping[str, ModuleTemplate]):
     def __len__(self) -> int:
         return len(_names())
 
+    def __repr__(self) -> str:
+        return f"{len(self)} module templates: {', '.join(self)}"
+
     def __contains__(self, class_name: object) -> bool:
         return class_name in _names()
 

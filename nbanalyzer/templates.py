@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from .config import integer_fields
 from .errors import FormulaError, TemplateError, UnresolvedVariablesError, quote, shorten
 from .files import convert, decode, read_file, write_whole
 from .formula import Formula, parse
@@ -206,7 +208,7 @@ def validate_template(template: ModelTemplate | Mapping[str, Any]) -> list[Disal
     if not isinstance(template, ModelTemplate):
         template = convert(template, ModelTemplate, "template")
     check_names(template)
-    allowed = ALLOWED_VARIABLES | _integer_fields(template.config)
+    allowed = ALLOWED_VARIABLES | integer_fields(template.config)
     places = [Field("", f"state.{name}", text) for name, text in template.state.items()]
     return [
         DisallowedVariable(variable, place.path, place.field, place.text)
@@ -239,12 +241,6 @@ def require_valid(template: ModelTemplate, where: str = "") -> ModelTemplate:
     )
 
 
-def _integer_fields(config: Mapping[str, Any]) -> frozenset[str]:
-    names = {name for name, value in config.items() if isinstance(value, int)}
-    nested = (value for value in config.values() if isinstance(value, Mapping))
-    return frozenset(names.union(*map(_integer_fields, nested)))
-
-
 def check_names(template: ModelTemplate) -> None:
     """Raise if a name cannot be shown or be part of a path, or if kernels are nested too deep."""
     for label in (template.model_id, template.architecture):
@@ -256,6 +252,9 @@ def check_names(template: ModelTemplate) -> None:
 def _check_names(kernels: tuple[Kernel, ...], path: str = "", level: int = 1) -> None:
     if level > MAX_LEVELS:
         raise TemplateError(f"kernels are nested more than {MAX_LEVELS} deep", path)
+    names = [kernel.name for kernel in kernels if isinstance(kernel, Composite)]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise TemplateError(f"two kernels are called {quote(twice[0])}: nobody could tell which is meant", path)
     for kernel in kernels:
         here = f"{path}.{kernel.name}" if path else kernel.name
         if isinstance(kernel, Basic):
@@ -337,6 +336,7 @@ def save_template(template: ModelTemplate | ModuleTemplate, path: str | os.PathL
         OSError: the file cannot be written.
 
     """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, encode(template))
 
 

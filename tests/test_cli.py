@@ -63,7 +63,10 @@ def test_formats(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_output_is_written_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    target = tmp_path / "deep" / "gpt2.json"
+    target = tmp_path / "folder" / "gpt2.json"
+    assert main(["--populate", "--model_id", "gpt2", "--output", str(target)]) == 2  # no such folder: a slip, likely
+    assert "cannot be written: No such file or directory" in capsys.readouterr().err
+    target.parent.mkdir()
     assert main(["--populate", "--model_id", "gpt2", "--output", str(target)]) == 0
     assert capsys.readouterr().out == ""
     assert json.loads(target.read_text())["totals"] == nbanalyzer.populate("gpt2").totals

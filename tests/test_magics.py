@@ -176,7 +176,7 @@ def test_a_cell_may_be_a_module_template(shell: InteractiveShell) -> None:
         ("gpt2 --seq_len 1.5", None, InputError, "--seq_len is a whole number, not '1.5'"),
         ("gpt2 --seq_len 10**30", None, InputError, "seq_len is a whole number from 1"),
         ("gpt2 --seq_len 9**9**9", None, InputError, "--seq_len is no number: an exponent is at most 64"),
-        ("gpt2 --seq_len many", None, InputError, "--seq_len is no number: unknown name 'many'"),
+        ("gpt2 --seq_len many", None, InputError, "--seq_len is a whole number, not 'many'; a notebook variable is $many"),
         ("gpt2 --w_bit 0", None, InputError, "w_bit is a whole number from 1 to 64, not 0"),
         ("gpt2 --attn flash", None, InputError, "invalid choice: 'flash'"),
         ("gpt2 --depth 0", None, InputError, "--depth is a whole number from 1"),

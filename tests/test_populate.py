@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import json
+import re
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +21,7 @@ from transformers import GPT2Config, LlamaConfig
 from nbanalyzer import Analysis, expand, populate, populate_template
 from nbanalyzer.analysis import FORMULA_METRICS, UNITS
 from nbanalyzer.catalog import model, names
-from nbanalyzer.errors import ConfigError, InputError, UnknownNameError
+from nbanalyzer.errors import ConfigError, InputError, TemplateError, UnknownNameError
 from nbanalyzer.formula import parse
 from nbanalyzer.templates import Basic
 
@@ -704,10 +705,52 @@ def test_a_repeat_that_is_not_whole_is_an_error_with_its_place() -> None:
         populate(own(part("h", basic("1"), repeat="1 / 2")))
 
 
-def test_a_division_by_the_size_of_a_weight_is_no_division_by_zero() -> None:
-    """What the bytes owe to the weights is asked with weights of no size; the formula itself is fine."""
-    totals = populate(own(part("h", basic("1", "64 / {w_bytes}"))), w_bit=16).totals
-    assert totals["read_bytes"] == 32
+@pytest.mark.parametrize("read", ["64 / {w_bytes}", "8 * {w_bytes} ** 2", "64 * {w_bytes} if {w_bytes} < 3 else 0"])
+def test_bytes_that_are_not_proportional_to_a_weight_are_refused(read: str) -> None:
+    """How many of them are weights could not be said."""
+    with pytest.raises(TemplateError, match=r"is not proportional to \{w_bytes\}"):
+        populate(own(part("h", basic("1", read))), w_bit=16)
+
+
+def test_what_changes_the_model_is_said_beside_its_name() -> None:
+    config = {**populate("gpt2").template.config, "n_layer": 3}
+    analysis = populate("gpt2", config=config, set={"num_heads": 6})
+    assert analysis.notes == ("sizes from another config", "set num_heads=6")
+    assert "sizes from another config; set num_heads=6" in repr(analysis).splitlines()[1]
+    assert analysis.tree["notes"] == list(analysis.notes)
+    assert "set num_heads=6" in analysis.plot().figure.get_suptitle()
+    assert populate("gpt2").notes == ()
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "said"),
+    [
+        ("llama-3.1-8b", {"attention_bias": True}, "attention_bias = True"),
+        ("llama-3.1-8b", {"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
+        ("qwen3-8b", {"attention_bias": True}, "attention_bias = True"),
+        ("llama-3.1-8b", {"architectures": ["LlamaForSequenceClassification"]}, "architectures"),
+    ],
+)
+def test_a_config_of_a_model_built_otherwise_is_refused(model: str, changes: dict[str, Any], said: str) -> None:
+    config = {**populate(model).template.config, **changes}
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        populate(model, config=config)
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        populate(config)
+
+
+def test_a_config_as_plain_data_is_a_model() -> None:
+    config = {**populate("llama-3.1-8b").template.config, "num_hidden_layers": 2}
+    assert populate(config).totals == populate("llama-3.1-8b", set={"num_layers": 2}).totals
+    with pytest.raises(ConfigError, match="no shipped template is of model_type None"):
+        populate({"hidden_size": 8})
+
+
+def test_a_model_with_rotary_positions_would_run_beyond_them() -> None:
+    (learned,) = populate("gpt2", seq_len=2048).warnings
+    (rotary,) = populate("tinyllama-1.1b-chat-v1.0", seq_len=4096).warnings
+    assert learned.endswith("it has no more and would not run")
+    assert rotary.endswith("it was made for no more")
 
 
 def test_a_known_size_that_no_formula_uses_is_reported() -> None:
@@ -719,7 +762,8 @@ def test_a_known_size_that_no_formula_uses_is_reported() -> None:
 def test_a_window_that_is_switched_off_is_no_window() -> None:
     config = {**populate("qwen2-7b-instruct").template.config, "sliding_window": 4096, "max_window_layers": 28}
     assert populate("qwen2-7b-instruct", config=config).warnings == ()
-    assert populate("qwen2-7b-instruct", config={**config, "use_sliding_window": True}).warnings
+    with pytest.raises(ConfigError, match="use_sliding_window = True, Qwen/Qwen2-7B-Instruct was made for false"):
+        populate("qwen2-7b-instruct", config={**config, "use_sliding_window": True})
 
 
 def test_the_table_stays_numeric_beyond_64_bits() -> None:

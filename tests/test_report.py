@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 
 import pytest
 
-from nbanalyzer import Analysis, populate
+from nbanalyzer import Analysis, populate, report
 from nbanalyzer.errors import InputError
-from nbanalyzer.report import as_csv, as_fragment, as_html, as_json, as_md, as_text, modules, si
+from nbanalyzer.report import as_csv, as_fragment, as_html, as_json, as_md, as_text, si
 
 RUNS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("gpt2", {"seq_len": 2048}),
@@ -82,7 +82,7 @@ def test_the_columns_of_the_text_are_right_aligned(analysis: Analysis) -> None:
     edges = [match.end() for match in re.finditer(r"\S+", heading)][1:]
     assert len(edges) == 7
     first_column = len(heading) - len(heading[len("  kernel") :].lstrip())
-    for node, row in zip(modules(analysis), rows, strict=True):
+    for node, row in zip(report.rows(analysis), rows, strict=True):
         assert row == row.rstrip()
         assert row.startswith("  " + "  " * node.depth + node.kernel.name)
         label = "  " + "  " * node.depth + node.kernel.name
@@ -96,7 +96,7 @@ def test_the_columns_of_the_text_are_right_aligned(analysis: Analysis) -> None:
 
 def test_the_text_has_a_row_per_module_and_the_exact_totals(analysis: Analysis) -> None:
     text = as_text(analysis)
-    assert len(table_lines(text)) == 1 + len(modules(analysis))
+    assert len(table_lines(text)) == 1 + len(report.rows(analysis))
     for metric in ("flops", "matmul_flops", "parameters", "kv_cache_bytes"):
         assert f"{analysis.totals[metric]:,}" in text
     assert analysis.template.model_id in text
@@ -141,7 +141,7 @@ def test_the_html_is_balanced_and_passive(analysis: Analysis) -> None:
 def test_the_html_has_a_foldable_row_per_kernel_with_its_derivation() -> None:
     analysis = populate("gpt2", seq_len=2048)
     page = Page(as_fragment(analysis))
-    assert page.tags.count("details") == page.tags.count("summary") == len(modules(analysis))
+    assert page.tags.count("details") == page.tags.count("summary") == len(report.rows(analysis))
     text = "".join(page.text)
     assert "h × num_layers" in text
     assert "2 * {num_tokens} * {input_size} * {output_size}" in text
@@ -212,7 +212,7 @@ def test_everything_is_quoted_in_csv(nasty: Analysis) -> None:
 def test_the_markdown_has_a_row_per_module_of_as_many_cells(analysis: Analysis) -> None:
     lines = as_md(analysis).splitlines()
     rows = [line for line in lines if line.startswith("|")]
-    assert len(rows) == 2 + len(modules(analysis))
+    assert len(rows) == 2 + len(report.rows(analysis))
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {9}
     assert lines[0].startswith("# ")
 
@@ -246,6 +246,9 @@ def test_the_json_is_the_tree(analysis: Analysis) -> None:
 def test_an_analysis_is_saved_as_its_suffix_says(suffix: str, show: Any, tmp_path: Path) -> None:
     analysis = populate("gpt2", seq_len=16)
     path = tmp_path / "new" / f"x{suffix}"
+    with pytest.raises(InputError, match="cannot be written: No such file or directory"):
+        analysis.save(path)  # a folder that is not there is a slip, likely
+    path.parent.mkdir()
     analysis.save(path)
     analysis.save(str(path))
     assert path.read_text(encoding="utf-8") == show(analysis)

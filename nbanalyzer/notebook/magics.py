@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from argparse import Namespace
+from numbers import Integral
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -12,17 +13,16 @@ from IPython.core.magic_arguments import argument, magic_arguments
 
 from nbanalyzer.analysis import Analysis
 from nbanalyzer.catalog import config_for
-from nbanalyzer.errors import InputError, UnknownNameError, shorten
+from nbanalyzer.errors import InputError, UnknownNameError, quote, shorten
 from nbanalyzer.expand import expand
 from nbanalyzer.listing import Listing
 from nbanalyzer.populate import populate
-from nbanalyzer.run import SWITCHES, read_whole
+from nbanalyzer.run import SIZES, SWITCHES, read_whole
 from nbanalyzer.templates import load_template
 
 __all__ = ["PLOTS", "Populate"]
 
 PLOTS = ("both", "flops", "bytes", "none")
-SIZES = ("batch_size", "seq_len", "cache_len", "w_bit", "a_bit", "kv_bit", "depth")
 
 
 @magics_class
@@ -32,12 +32,12 @@ class Populate(Magics):
     @no_var_expand
     @magic_arguments()
     @argument("model", nargs="?", help="catalogue name, path of a template or of a config.json, or $template")
-    @argument("--batch_size", metavar="N", help="sequences (1)")
-    @argument("--seq_len", metavar="N", help="new tokens per sequence in this pass (1024); also 4 * 1024")
-    @argument("--cache_len", metavar="N", help="tokens per sequence that are in the cache already (0: prefill)")
-    @argument("--w_bit", metavar="N", help="bits per weight (16)")
-    @argument("--a_bit", metavar="N", help="bits per element of an activation (16)")
-    @argument("--kv_bit", metavar="N", help="bits per element of the cache (as activations)")
+    @argument("--batch_size", metavar="N", help=SIZES["batch_size"])
+    @argument("--seq_len", metavar="N", help=SIZES["seq_len"])
+    @argument("--cache_len", metavar="N", help=SIZES["cache_len"])
+    @argument("--w_bit", metavar="N", help=SIZES["w_bit"])
+    @argument("--a_bit", metavar="N", help=SIZES["a_bit"])
+    @argument("--kv_bit", metavar="N", help=SIZES["kv_bit"])
     @argument("--attn", choices=SWITCHES["attn"].choices, help=SWITCHES["attn"].meaning)
     @argument("--logits", choices=SWITCHES["logits"].choices, help=SWITCHES["logits"].meaning)
     @argument("--causal", nargs="?", const="on", choices=SWITCHES["causal"].choices, help=SWITCHES["causal"].meaning)
@@ -73,25 +73,28 @@ class Populate(Magics):
 
     def _parse(self, line: str) -> Namespace:
         try:
-            words = shlex.split(line, comments=True)
+            words = shlex.split(line.rstrip().removesuffix(";"), comments=True)  # a ; only keeps IPython quiet
         except ValueError as error:
             raise InputError(f"%populate: {error} in {shorten(line)!r}") from None
         options = [option for action in PARSER._actions for option in action.option_strings]  # noqa: SLF001
         for word in words:
             name = word.partition("=")[0]
+            if name in {"-h", "--help"}:
+                raise InputError("%populate? shows the options")
             if name.startswith("--") and name not in options:
                 raise UnknownNameError("option of %populate", name, options)
         try:
             arguments: Namespace = PARSER.parse_args([self._filled(word) for word in words])
             return arguments
         except UsageError as error:  # it would print to stderr only, and nbval would pass the cell
-            raise InputError(f"%populate: {error}") from None
+            hint = "; arithmetic goes in quotes, '4 * 1024'" if "unrecognized" in str(error) else ""
+            raise InputError(f"%populate: {error}{hint}") from None
 
     def _filled(self, word: str) -> str:
         """Return the word with a text or number in place of its ``$name``; objects are fetched where they are used."""
         option, equals, text = word.partition("=") if word.startswith("--") else ("", "", word)
         value = self._value(text)
-        simple = isinstance(value, str | int) and not isinstance(value, bool)
+        simple = isinstance(value, str | Integral) and not isinstance(value, bool)
         return f"{option}{equals}{value}" if simple else word
 
     def _model(self, arguments: Namespace, cell: str | None) -> Any:
@@ -107,7 +110,7 @@ class Populate(Magics):
         options: dict[str, Any] = {
             name: self._number(f"--{name}", getattr(arguments, name))
             for name in SIZES
-            if name != "depth" and getattr(arguments, name) is not None
+            if getattr(arguments, name) is not None
         }
         options |= {name: choice for name in SWITCHES if (choice := getattr(arguments, name)) is not None}
         changes = dict(self._change(text) for text in arguments.set)
@@ -126,10 +129,12 @@ class Populate(Magics):
         """Return the whole number that an option's text is: digits, ``$name`` or arithmetic such as ``4 * 1024``."""
         value = self._value(text)
         if isinstance(value, str):
+            if value.isidentifier():
+                raise InputError(f"{what} is a whole number, not {quote(value)}; a notebook variable is ${value}")
             return read_whole(what, value)
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise InputError(f"{what} is a whole number, not {value!r}")
-        return value
+        if isinstance(value, Integral) and not isinstance(value, bool):
+            return int(value)
+        raise InputError(f"{what} is a whole number, not {value!r}")
 
     def _text(self, text: str) -> Any:
         value = self._value(text)
@@ -143,7 +148,8 @@ class Populate(Magics):
             return text
         namespace = self.shell.user_ns if self.shell else {}
         if text[1:] not in namespace:
-            names = [f"${name}" for name in namespace if not name.startswith("_")]
+            hidden = self.shell.user_ns_hidden if self.shell else {}
+            names = [f"${name}" for name in namespace if not name.startswith("_") and name not in hidden]
             raise UnknownNameError("notebook variable", text, names)
         return namespace[text[1:]]
 

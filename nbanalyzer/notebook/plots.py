@@ -69,7 +69,8 @@ def cost_plot(analysis: Analysis, what: str = "both") -> Plot:
     run = analysis.run
     tokens = f"{run.seq_len:,} token{'s' if run.seq_len > 1 else ''}"
     cached = f" after {run.cache_len:,} cached" if run.cache_len else ""
-    figure.suptitle(f"{name}: batch {run.batch_size:,}, {tokens}{cached}", fontsize="medium")
+    title = "; ".join((f"{name}: batch {run.batch_size:,}, {tokens}{cached}", *analysis.notes))
+    figure.suptitle(title, fontsize="medium", parse_math=False, wrap=True)  # a name may hold a $
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for panel, ax in zip(panels, axes, strict=True):
         parts = FLOPS_PARTS if panel == "flops" else BYTES_PARTS
@@ -84,9 +85,9 @@ def _rows(analysis: Analysis) -> list[Row]:
     shown: list[Row] = []
     others: list[Row] = []
     for node in analysis.nodes:
-        if any(not child.is_basic for child in node.children) or (node.is_basic and _leaf_parent(node)):
-            continue  # a container, or a part of a module that has a bar
         cost = analysis.cost(node)
+        if not node.is_last or node.is_part or cost.is_empty:
+            continue  # a container, a part of a module that has a bar, or nothing
         large = cost.flops >= SMALLEST_SHARE * whole.flops and cost.flops
         large = large or (cost.bytes >= SMALLEST_SHARE * whole.bytes and cost.bytes)
         (shown if large else others).append((_label(node, cost), _numbers(cost)))
@@ -94,10 +95,6 @@ def _rows(analysis: Analysis) -> list[Row]:
         sums = {key: math.fsum(numbers[key] for _, numbers in others) for key in others[0][1]}
         shown.append((f"{len(others)} others", sums))
     return shown
-
-
-def _leaf_parent(node: Node) -> bool:
-    return node.parent is not None and all(child.is_basic for child in node.parent.children)
 
 
 def _label(node: Node, cost: Cost) -> str:
@@ -128,7 +125,7 @@ def _bars(ax: Axes, rows: list[Row], parts: dict[str, tuple[str, str]], unit: st
     for place, total in zip(places, left, strict=True):
         if total:
             ax.annotate(f" {si(total, unit)}", (total, place), va="center", fontsize="x-small")
-    ax.set_yticks(list(places), labels, fontsize="small")
+    ax.set_yticks(list(places), labels, fontsize="small", parse_math=False)
     ax.xaxis.set_major_formatter(EngFormatter(unit))
     ax.locator_params(axis="x", nbins=5)
     ax.tick_params(axis="x", labelsize="small")
