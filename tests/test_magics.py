@@ -123,6 +123,13 @@ def test_a_plot_adds_up(shell: InteractiveShell) -> None:
     assert sum(bar.get_width() for bar in right.patches) == pytest.approx(result.totals["bytes"], rel=1e-12)
 
 
+def test_a_dollar_in_a_name_is_no_mathematics(shell: InteractiveShell) -> None:
+    cell = json.dumps({**CELL, "model_id": "x$\\frac$y, a name as long as names can be " * 3})
+    plot = shell.run_cell_magic("populate", "--plot none", cell).plot()
+    assert plot._repr_png_().startswith(b"\x89PNG")
+    assert plot.figure.get_suptitle().startswith("x$\\frac$y")
+
+
 def test_list(shell: InteractiveShell) -> None:
     result = populate(shell, "--list")
     assert isinstance(result, Listing)

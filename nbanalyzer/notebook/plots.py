@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from typing import TYPE_CHECKING
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -70,7 +71,8 @@ def cost_plot(analysis: Analysis, what: str = "both") -> Plot:
     tokens = f"{run.seq_len:,} token{'s' if run.seq_len > 1 else ''}"
     cached = f" after {run.cache_len:,} cached" if run.cache_len else ""
     title = "; ".join((f"{name}: batch {run.batch_size:,}, {tokens}{cached}", *analysis.notes))
-    figure.suptitle(title, fontsize="medium", parse_math=False, wrap=True)  # a name may hold a $
+    # A name may hold a $, which is no mathematics.
+    figure.suptitle(textwrap.fill(title, 55 * len(panels)), fontsize="medium", parse_math=False)
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for panel, ax in zip(panels, axes, strict=True):
         parts = FLOPS_PARTS if panel == "flops" else BYTES_PARTS
