@@ -21,6 +21,7 @@ help:
 
 demo: .venv/lab
 	@mkdir -p build
+	@echo "running notebooks/quickstart.ipynb"
 	@$(BIN)/jupyter nbconvert --to html --execute --ExecutePreprocessor.kernel_name=python3 \
 	  --output-dir build --log-level ERROR notebooks/quickstart.ipynb 2>build/demo.log || { cat build/demo.log; exit 1; }
 	@$(BIN)/python -m nbanalyzer --populate --model_id gpt2 --seq_len 2048 --format table
