@@ -16,11 +16,12 @@ from typing import Any
 
 import msgspec
 
-from .config import canonical_name, read_config
+from .config import canonical_name
 from .errors import ConfigError, TemplateError, UnknownNameError, near, quote
 from .expand import expand
 from .files import decode, read_file
 from .shipped import folder
+from .source import read_config
 from .templates import ModelTemplate, load_model_template, used_variables
 
 __all__ = ["aliases", "completed", "config_for", "for_config", "model", "names", "require_fit", "short_names"]

@@ -11,16 +11,15 @@ are tables in `nbanalyzer.variables`; this module reads a config by them.
 
 from __future__ import annotations
 
-import json
 import os
-import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError, InputError, UnknownNameError, quote, shorten
+from .source import TEXT_PARTS, look, put, quiet, read_config, text_object
 from .variables import (
     COST_WORDS,
     FAMILIES,
@@ -36,7 +35,6 @@ __all__ = ["LARGEST", "ModelParams", "extract_model_params"]
 
 LARGEST = 2**40  # of any size; what is larger is a slip of the keyboard
 
-_TEXT_PARTS = ("thinker_config", "text_config", "llm_config", "language_config")
 _ALWAYS = ("hidden_size", "num_layers", "vocab_size")
 _HEADS = ("num_heads", "num_kv_heads", "head_dim")
 _POSITIVE = frozenset({*_ALWAYS, *_HEADS, "intermediate_size"})
@@ -130,7 +128,7 @@ class _Reader:
         if isinstance(config, type) or not callable(to_dict := getattr(config, "to_dict", None)):
             raise InputError(f"a config is a transformers config, a mapping or a path, not {shorten(repr(config))}")
         reader = cls.of(to_dict())
-        reader.source, reader.asked = _text_object(config), True
+        reader.source, reader.asked = text_object(config), True
         reader.fill(name for name in (*_ALWAYS, "num_heads", "num_kv_heads") if reader.stated(name) is None)
         return reader
 
@@ -138,7 +136,7 @@ class _Reader:
     def of(cls, whole: Mapping[str, Any], where: str = "") -> _Reader:
         """Find the text part of `whole`."""
         text = whole
-        while part := next((text[key] for key in _TEXT_PARTS if isinstance(text.get(key), Mapping)), None):
+        while part := next((text[key] for key in TEXT_PARTS if isinstance(text.get(key), Mapping)), None):
             text = part
         name = str(whole.get("model_type") or text.get("model_type") or "")
         reader = cls(dict(text), name, where or f"{name} config".lstrip())
@@ -164,7 +162,7 @@ class _Reader:
         """Return everything, derived values included."""
         values = self.variables()
         if missing := self.missing(values):
-            self.source, self.asked = self.source or _text_object(self.build()), True
+            self.source, self.asked = self.source or text_object(self.build()), True
             self.fill(missing)
             values = self.variables()
         if missing := self.missing(values):
@@ -193,7 +191,7 @@ class _Reader:
         """Return what the config says of the variable `name`, None if nothing."""
         found: dict[str, int] = {}
         for key in self.sources(name):
-            if (value := _look(self.text, key)) not in _SILENT:
+            if (value := look(self.text, key)) not in _SILENT:
                 found[key] = self.size(key, value, VARIABLES[name])
         if len(set(found.values())) > 1:
             raise self.error(f"contradicts itself: {', '.join(f'{key} is {value}' for key, value in found.items())}")
@@ -288,8 +286,8 @@ class _Reader:
             if problem := _problem(value, VARIABLES.get(target, _PLAIN)):
                 raise InputError(f"{name} = {quote(value)}: {problem}")
             sources = self.sources(target) if target in VARIABLES else (target,)
-            for key in [key for key in sources if _look(self.text, key) is not None] or sources[:1]:
-                _put(self.text, key, value)
+            for key in [key for key in sources if look(self.text, key) is not None] or sources[:1]:
+                put(self.text, key, value)
         self.overridden = frozenset(given)
 
     def target(self, name: str) -> str:
@@ -326,7 +324,7 @@ class _Reader:
     def build(self) -> object:
         """Return transformers' config object for these fields, None if it knows no such model."""
         name = self.text.get("model_type")
-        with _quiet():
+        with quiet():
             try:
                 from transformers import CONFIG_MAPPING
             except ImportError:
@@ -344,11 +342,11 @@ class _Reader:
         for name in missing:
             keys = self.sources(name)
             # Attributes come second: some are computed, and some refuse to be read where layers differ.
-            value = next((found for key in keys if (found := _look(fields, key)) is not None), None)
+            value = next((found for key in keys if (found := look(fields, key)) is not None), None)
             if value is None:
                 value = next((found for key in keys if (found := getattr(self.source, key, None)) is not None), None)
             if value is not None:
-                _put(self.text, keys[0], value)
+                put(self.text, keys[0], value)
 
     def error(self, problem: str) -> ConfigError:
         """Return the error that says where `problem` is."""
@@ -365,15 +363,6 @@ _RULES: Mapping[str, Callable[[_Reader, Mapping[str, int]], int | None]] = {
 }
 
 
-def as_mapping(config: object) -> Mapping[str, Any]:
-    """Return the fields of a config in any of the forms that `extract_model_params` takes."""
-    if isinstance(config, str | os.PathLike):
-        path = Path(config)
-        return read_config(path / "config.json" if path.is_dir() else path)
-    fields: Mapping[str, Any] = config if isinstance(config, Mapping) else getattr(config, "to_dict", dict)()
-    return fields
-
-
 def integer_fields(config: Mapping[str, Any]) -> frozenset[str]:
     """Return the fields that are variables under their own names: the integers that no variable is read from."""
     return frozenset(_Reader.of(config).other_integers())
@@ -387,43 +376,6 @@ def speaks_of_cost(name: str) -> bool:
 def canonical_name(name: str) -> str:
     """Return the variable that a config attribute is read into (``n_embd`` → ``hidden_size``), else the name."""
     return _CANONICAL.get(name, name)
-
-
-def read_config(path: Path) -> Mapping[str, Any]:
-    """Return the JSON object in the file `path`; a file that holds none is a `ConfigError`."""
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"not JSON: {error.msg}, line {error.lineno}, column {error.colno}", str(path)) from None
-    except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror or error}", str(path)) from None
-    except (ValueError, RecursionError) as error:  # not UTF-8, an endless number, endless brackets
-        raise ConfigError(f"not JSON: {shorten(str(error), 100)}", str(path)) from None
-    if not isinstance(config, dict):
-        raise ConfigError(f"a config is a JSON object, not {shorten(json.dumps(config))}", str(path))
-    return config
-
-
-def _text_object(config: object) -> object:
-    """Return the text part of a transformers config object."""
-    while part := next((found for key in _TEXT_PARTS if (found := getattr(config, key, None)) is not None), None):
-        config = part
-    return config
-
-
-def _look(config: Mapping[str, Any], key: str) -> object:
-    """Return the field `key`, in which a dot leads into a nested object; None if there is none."""
-    if "." not in key:
-        return config.get(key)
-    outer, inner = key.split(".")
-    nested = config.get(outer)
-    return nested.get(inner) if isinstance(nested, Mapping) else None
-
-
-def _put(config: dict[str, Any], key: str, value: object) -> None:
-    """Set the field `key`; a nested object is copied, not changed."""
-    outer, _, inner = key.partition(".")
-    config[outer] = {**config.get(outer, {}), inner: value} if inner else value
 
 
 def _problem(value: object, variable: Variable) -> str:
@@ -442,20 +394,3 @@ def _is_other_integer(key: str, value: object) -> bool:
 
 def _says_no_size(key: str) -> bool:
     return key in NOT_SIZES or key.endswith(NOT_SIZES_ENDS)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers from advising people on stderr while it builds a config for us."""
-    names = {"TRANSFORMERS_VERBOSITY": "error", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(names)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value

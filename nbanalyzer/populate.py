@@ -12,12 +12,13 @@ import msgspec
 
 from . import catalog
 from .analysis import Analysis
-from .config import ModelParams, as_mapping, canonical_name, extract_model_params, speaks_of_cost
+from .config import ModelParams, canonical_name, extract_model_params, speaks_of_cost
 from .cost import Tree
 from .errors import ConfigError, InputError, TemplateError, quote
 from .expand import with_variants
 from .files import convert
 from .run import SWITCHES, Run
+from .source import as_mapping
 from .templates import ModelTemplate
 from .variables import VARIABLES
 

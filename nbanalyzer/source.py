@@ -1,0 +1,81 @@
+"""A model's config, in any form that one has: a config.json, plain data, or a transformers object."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError, shorten
+
+__all__ = ["as_mapping", "look", "put", "quiet", "read_config", "text_object"]
+
+# Where a multimodal config keeps its language model.
+TEXT_PARTS = ("thinker_config", "text_config", "llm_config", "language_config")
+
+
+def read_config(path: Path) -> Mapping[str, Any]:
+    """Return the JSON object in the file `path`; a file that holds none is a `ConfigError`."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"not JSON: {error.msg}, line {error.lineno}, column {error.colno}", str(path)) from None
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror or error}", str(path)) from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, an endless number, endless brackets
+        raise ConfigError(f"not JSON: {shorten(str(error), 100)}", str(path)) from None
+    if not isinstance(config, dict):
+        raise ConfigError(f"a config is a JSON object, not {shorten(json.dumps(config))}", str(path))
+    return config
+
+
+def as_mapping(config: object) -> Mapping[str, Any]:
+    """Return the fields of a config in any of the forms that `extract_model_params` takes."""
+    if isinstance(config, str | os.PathLike):
+        path = Path(config)
+        return read_config(path / "config.json" if path.is_dir() else path)
+    fields: Mapping[str, Any] = config if isinstance(config, Mapping) else getattr(config, "to_dict", dict)()
+    return fields
+
+
+def text_object(config: object) -> object:
+    """Return the text part of a transformers config object."""
+    while part := next((found for key in TEXT_PARTS if (found := getattr(config, key, None)) is not None), None):
+        config = part
+    return config
+
+
+def look(config: Mapping[str, Any], key: str) -> object:
+    """Return the field `key`, in which a dot leads into a nested object; None if there is none."""
+    if "." not in key:
+        return config.get(key)
+    outer, inner = key.split(".")
+    nested = config.get(outer)
+    return nested.get(inner) if isinstance(nested, Mapping) else None
+
+
+def put(config: dict[str, Any], key: str, value: object) -> None:
+    """Set the field `key`; a nested object is copied, not changed."""
+    outer, _, inner = key.partition(".")
+    config[outer] = {**config.get(outer, {}), inner: value} if inner else value
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from advising people on stderr while it builds a config for us."""
+    names = {"TRANSFORMERS_VERBOSITY": "error", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(names)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
