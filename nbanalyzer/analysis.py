@@ -252,7 +252,12 @@ class Analysis:
             return explain_sum(what, self._tree.roots, self.costs)
         if what in FORMULA_METRICS:
             return explain_formula(what, self.formula_text(what), self.values)
-        return explain_node(self.find(what), self.costs, self.values)
+        try:
+            node = self.find(what)
+        except UnknownNameError as error:
+            choices = () if error.hint else FORMULA_METRICS
+            raise UnknownNameError(f"{error.what} or metric", what, choices, error.hint) from None
+        return explain_node(node, self.costs, self.values)
 
     def plot(self, what: str = "both") -> Plot:
         """Return a picture of where ``"flops"``, ``"bytes"`` or ``"both"`` go, by module."""

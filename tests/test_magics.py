@@ -130,6 +130,11 @@ def test_a_dollar_in_a_name_is_no_mathematics(shell: InteractiveShell) -> None:
     assert plot.figure.get_suptitle().startswith("x$\\frac$y")
 
 
+def test_what_cannot_be_explained_lists_what_can(shell: InteractiveShell) -> None:
+    with pytest.raises(UnknownNameError, match=r"no kernel or metric named 'nope'\. There are: flops, matmul_flops"):
+        populate(shell, "gpt2 --plot none").explain("nope")
+
+
 def test_list(shell: InteractiveShell) -> None:
     result = populate(shell, "--list")
     assert isinstance(result, Listing)
@@ -250,6 +255,17 @@ def test_sympy_shows_the_fields_symbols(shell: InteractiveShell) -> None:
     data, _ = shell.display_formatter.format(formula)
     assert "d_{\\mathrm{model}}" in data["text/latex"]
     assert "hidden_{size}" not in data["text/latex"]
+
+
+def test_how_somebody_chose_to_show_sympy_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sympy
+
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+    shell = InteractiveShell()
+    shell.display_formatter.formatters["text/latex"].for_type(sympy.Basic, lambda _: "$chosen$")
+    for extension in ("load_ext", "unload_ext"):
+        shell.run_line_magic(extension, "nbanalyzer")
+        assert shell.display_formatter.format(sympy.Symbol("hidden_size"))[0]["text/latex"] == "$chosen$"
 
 
 def test_reload_and_unload(monkeypatch: pytest.MonkeyPatch) -> None:
