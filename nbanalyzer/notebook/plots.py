@@ -72,7 +72,7 @@ def cost_plot(analysis: Analysis, what: str = "both") -> Plot:
     cached = f" after {run.cache_len:,} cached" if run.cache_len else ""
     title = "; ".join((f"{name}: batch {run.batch_size:,}, {tokens}{cached}", *analysis.notes))
     # A name may hold a $, which is no mathematics.
-    figure.suptitle(textwrap.fill(title, 55 * len(panels)), fontsize="medium", parse_math=False)
+    figure.suptitle(textwrap.fill(title, 62 * len(panels)), fontsize="medium", parse_math=False)
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for panel, ax in zip(panels, axes, strict=True):
         parts = FLOPS_PARTS if panel == "flops" else BYTES_PARTS
