@@ -149,13 +149,14 @@ class Analysis:
                 "flops": plain(flops),
                 "memory_access": {"read": plain(read), "write": plain(write)},
             }
-        repeat, parameters = node.values(self.values, "repeat", "parameters")
+        repeat, calls, parameters = node.values(self.values, "repeat", "calls", "parameters")
         module: str = kernel.module  # type: ignore[union-attr]
         return {
             "kernel_type": "composite",
             "name": kernel.name,
             **({"module": module} if module else {}),
             **({"repeat": plain(repeat)} if repeat != 1 else {}),
+            **({"calls": plain(calls)} if calls != 1 else {}),
             **({"parameters": plain(parameters)} if parameters else {}),
             "total": {
                 name: plain(getattr(cost, name)) for name in ("parameters", "flops", "read_bytes", "write_bytes")

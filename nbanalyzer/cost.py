@@ -31,6 +31,7 @@ class Cost:
     """
 
     count: Number = 0  # how often it runs
+    copies: Number = 0  # how often it is there, with parameters of its own
     parameters: Number = 0
     matmul_flops: Number = 0
     vector_flops: Number = 0
@@ -71,7 +72,7 @@ class Cost:
             setattr(self, name, normalize(getattr(self, name) + getattr(other, name)))
 
 
-SUMS = tuple(field.name for field in fields(Cost) if field.name != "count")
+SUMS = tuple(field.name for field in fields(Cost) if field.name not in {"count", "copies"})
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -108,9 +109,20 @@ class Node:
         return constant(1) if isinstance(self.kernel, Basic) else self.formula_of(self.kernel.repeat, "repeat")
 
     @cached_property
+    def calls(self) -> Formula:
+        """How often each copy runs where its parent runs once."""
+        return constant(1) if isinstance(self.kernel, Basic) else self.formula_of(self.kernel.calls, "calls")
+
+    @cached_property
+    def copies(self) -> Formula:
+        """How many copies there are in the whole model."""
+        return build("*", self.parent.copies, self.repeat) if self.parent else self.repeat
+
+    @cached_property
     def times(self) -> Formula:
         """How often it runs in the whole pass."""
-        return build("*", self.parent.times, self.repeat) if self.parent else self.repeat
+        own = build("*", self.repeat, self.calls)
+        return build("*", self.parent.times, own) if self.parent else own
 
     @cached_property
     def own_parameters(self) -> Formula:
@@ -130,10 +142,14 @@ class Node:
         )
 
     @cached_property
+    def formulas(self) -> tuple[Formula, ...]:
+        """All its formulas: `parts`, or `repeat`, `calls` and `own_parameters`."""
+        return self.parts if self.is_basic else (self.repeat, self.calls, self.own_parameters)
+
+    @cached_property
     def programs(self) -> tuple[Program, ...]:
-        """The compiled `repeat` and `own_parameters`, or `parts`."""
-        formulas = self.parts if self.is_basic else (self.repeat, self.own_parameters)
-        return tuple(compiled(formula) for formula in formulas)
+        """The compiled `formulas`."""
+        return tuple(compiled(formula) for formula in self.formulas)
 
     def formula_of(self, text: str, field: str) -> Formula:
         """Return the parsed text; an error names this kernel and the field."""
@@ -143,10 +159,9 @@ class Node:
             raise TemplateError(str(error), f"{self.path}, {field}") from None
 
     def values(self, values: Mapping[str, Number], *fields: str) -> list[Number]:
-        """Return the exact values of the formulas in `programs`, none negative; errors name this kernel."""
-        formulas = self.parts if self.is_basic else (self.repeat, self.own_parameters)
+        """Return the exact values of `formulas`, none negative; errors name this kernel and the field."""
         found = []
-        for program, formula, field in zip(self.programs, formulas, fields, strict=True):
+        for program, formula, field in zip(self.programs, self.formulas, fields, strict=True):
             try:
                 value = run(program, formula, values)
             except FormulaError as error:
@@ -182,7 +197,7 @@ class Tree:
         """The variables that its costs and its state depend on, in the order met."""
         formulas = [parse(text) for text in self.template.state.values()]
         for node in self.nodes:
-            formulas += node.parts if node.is_basic else (node.repeat, node.own_parameters)
+            formulas += node.formulas
         return tuple(dict.fromkeys(name for formula in formulas for name in formula.variables))
 
     def costs(self, values: Mapping[str, Number]) -> dict[Node, Cost]:
@@ -196,8 +211,8 @@ class Tree:
         doubled = [{**values, name: 2 * values[name]} for name in ("w_bytes", "kv_bytes")]
         costs: dict[Node, Cost] = {}
         for node in self.nodes:
-            times = costs[node.parent].count if node.parent else 1
-            costs[node] = _basic(node, times, values, *doubled) if node.is_basic else _composite(node, times, values)
+            parent = costs[node.parent] if node.parent else Cost(count=1, copies=1)
+            costs[node] = _basic(node, parent, values, *doubled) if node.is_basic else _composite(node, parent, values)
         for node in reversed(self.nodes):
             if node.parent:
                 costs[node.parent].include(costs[node])
@@ -216,19 +231,20 @@ class Tree:
         return found
 
 
-def _composite(node: Node, times: Number, values: Mapping[str, Number]) -> Cost:
-    repeat, parameters = node.values(values, "repeat", "parameters")
-    if not isinstance(repeat, int):
-        raise TemplateError(f"a kernel repeats a whole number of times, not {repeat}", f"{node.path}, repeat")
-    count = times * repeat
-    if count >= LARGEST:
+def _composite(node: Node, parent: Cost, values: Mapping[str, Number]) -> Cost:
+    repeat, calls, parameters = node.values(values, "repeat", "calls", "parameters")
+    for number, field in ((repeat, "repeat"), (calls, "calls")):
+        if not isinstance(number, int):
+            raise TemplateError(f"a kernel repeats a whole number of times, not {number}", f"{node.path}, {field}")
+    count, copies = parent.count * repeat * calls, parent.copies * repeat
+    if max(count, copies) >= LARGEST:
         raise TemplateError("runs more often than anything does", f"{node.path}, repeat")
-    return Cost(count=count, parameters=normalize(count * parameters))
+    return Cost(count=count, copies=copies, parameters=normalize(copies * parameters))
 
 
 def _basic(
     node: Node,
-    times: Number,
+    parent: Cost,
     values: Mapping[str, Number],
     weights_doubled: Mapping[str, Number],
     cache_doubled: Mapping[str, Number],
@@ -236,7 +252,10 @@ def _basic(
     flops, read, write = node.values(values, "flops", "memory_access.read", "memory_access.write")
     _, read_program, write_program = node.programs
     _, read_formula, write_formula = node.parts
-    cost = Cost(count=times, read_bytes=normalize(times * read), write_bytes=normalize(times * write))
+    times = parent.count
+    cost = Cost(
+        count=times, copies=parent.copies, read_bytes=normalize(times * read), write_bytes=normalize(times * write)
+    )
     assert isinstance(node.kernel, Basic)
     setattr(cost, f"{node.kernel.unit}_flops", normalize(times * flops))
     for name, variable_name, once, program, formula, doubled in (
@@ -283,7 +302,7 @@ METRICS: dict[str, Callable[[Node], Formula]] = {
 def metric_formula(nodes: list[Node], metric: str) -> Formula:
     """Return the formula of a metric summed over the basic kernels among `nodes` and below, repeats included."""
     if metric in {"parameters", "weight_bytes"}:
-        total = build("+", *(build("*", node.times, node.own_parameters) for node in _below(nodes)))
+        total = build("+", *(build("*", node.copies, node.own_parameters) for node in _below(nodes)))
         return build("*", total, variable("w_bytes")) if metric == "weight_bytes" else total
     if metric == "activation_bytes":
         owned = ("weight_bytes_read", "kv_bytes_read", "kv_bytes_written")

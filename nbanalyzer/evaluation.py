@@ -124,6 +124,8 @@ def _power(formula: Formula, base: Program, exponent: Program) -> Program:
         low, high = normalize(base(values)), normalize(exponent(values))
         if not isinstance(high, int):
             raise _ProblemError(f"an exponent has to be whole, not {quote(high)}", formula)
+        if high > MAX_EXPONENT and 0 <= low <= 1:
+            return _probability(low, high)
         if abs(high) > MAX_EXPONENT:
             raise _ProblemError(f"an exponent is at most {MAX_EXPONENT}, not {quote(high)}", formula)
         if max(low.numerator.bit_length(), low.denominator.bit_length()) * abs(high) > MAX_BITS:
@@ -133,6 +135,20 @@ def _power(formula: Formula, base: Program, exponent: Program) -> Program:
         return low**high if high >= 0 else Fraction(1) / Fraction(low) ** -high
 
     return power
+
+
+def _probability(base: Number, exponent: int) -> Number:
+    """Return a power of a number between 0 and 1, to 128 binary places: exactly it would fill the memory.
+
+    That none of a million tokens visits an expert, for example.
+    """
+    one = 1 << 128
+    square, result = (base.numerator << 128) // base.denominator, one
+    while exponent and result:
+        if exponent & 1:
+            result = result * square >> 128
+        square, exponent = square * square >> 128, exponent >> 1
+    return normalize(Fraction(result, one))
 
 
 def vectorize(formula: Formula, values: Mapping[str, npt.ArrayLike]) -> npt.NDArray[np.float64]:

@@ -147,7 +147,10 @@ class _Expansion:
         repeat = _substituted(kernel.repeat, bindings, f"{here}, repeat")
         if repeat == constant(0):
             return None  # e.g. the q/k norms of a model without them
-        node = msgspec.structs.replace(kernel, repeat="1" if repeat == constant(1) else str(repeat))
+        calls = _substituted(kernel.calls, bindings, f"{here}, calls")
+        if calls == constant(0) and not kernel.parameters and not kernel.module:
+            return None
+        node = msgspec.structs.replace(kernel, repeat=str(repeat), calls=str(calls))
         if kernel.parameters:
             node = msgspec.structs.replace(
                 node, parameters=str(_substituted(kernel.parameters, bindings, f"{here}, parameters"))

@@ -177,8 +177,7 @@ def _require_values(tree: Tree, params: ModelParams, run: Run) -> None:
 def _user(tree: Tree, name: str) -> str:
     """Return the path of the first kernel whose formulas use a variable, or what else does."""
     for node in tree.nodes:
-        formulas = node.parts if node.is_basic else (node.repeat, node.own_parameters)
-        if any(name in formula.variables for formula in formulas):
+        if any(name in formula.variables for formula in node.formulas):
             return node.path
     return "its state"
 

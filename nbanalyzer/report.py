@@ -17,7 +17,8 @@ import msgspec
 
 from .cost import Node
 from .explanation import explain_node, show
-from .formula import Number
+from .formula import Formula, Number
+from .grammar import COMPARISONS
 
 if TYPE_CHECKING:
     from .analysis import Analysis
@@ -245,9 +246,18 @@ def _percent(part: Number, whole: Number) -> str:
 
 
 def _name(node: Node) -> str:
-    """Return the kernel's name, with the formula of its repeat: ``h × num_layers``."""
-    repeat = str(node.repeat)
-    return node.kernel.name if repeat == "1" else f"{node.kernel.name} × {repeat.replace('{', '').replace('}', '')}"
+    """Return the kernel's name, with how often it is there or runs: ``h × num_layers``, ``encoder if …``."""
+    label = node.kernel.name
+    for formula in (node.repeat, node.calls):
+        if formula.operation in COMPARISONS or formula.operation == "if":
+            label += f" if {_plain(formula)}"
+        elif str(formula) != "1":
+            label += f" × {_plain(formula)}"
+    return label
+
+
+def _plain(formula: Formula) -> str:
+    return str(formula).replace("{", "").replace("}", "")
 
 
 def _md(text: str) -> str:

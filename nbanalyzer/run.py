@@ -39,6 +39,8 @@ class Run:
         batch_size: sequences, at least 1.
         seq_len: new tokens per sequence in this pass, at least 1.
         cache_len: tokens per sequence that are in the cache already; 0 is a prefill.
+        encoder_len: tokens per sequence that the encoder of an encoder-decoder model reads; as many as the
+            decoder has seen before this pass, in a prefill as many as it sees now, if None.
         w_bit, a_bit: bits of a weight and of an activation, 1 to 64.
         kv_bit: bits of an element of the cache; as activations if None.
         attn, logits, causal: see `SWITCHES`; `causal` also takes a bool.
@@ -51,6 +53,7 @@ class Run:
     batch_size: int = 1
     seq_len: int = 1024
     cache_len: int = 0
+    encoder_len: int | None = None
     w_bit: int = 16
     a_bit: int = 16
     kv_bit: int | None = None
@@ -62,6 +65,9 @@ class Run:
         _whole("batch_size", self.batch_size, 1, MAX_SIZE)
         _whole("seq_len", self.seq_len, 1, MAX_SIZE)
         _whole("cache_len", self.cache_len, 0, MAX_SIZE)
+        if self.encoder_len is None:
+            object.__setattr__(self, "encoder_len", self.cache_len or self.seq_len)
+        _whole("encoder_len", self.encoder_len, 1, MAX_SIZE)
         _whole("w_bit", self.w_bit, 1, MAX_BITS)
         _whole("a_bit", self.a_bit, 1, MAX_BITS)
         object.__setattr__(self, "kv_bit", self.a_bit if self.kv_bit is None else self.kv_bit)
@@ -90,10 +96,12 @@ class Run:
     def values(self) -> dict[str, Number]:
         """Return the values of the global variables that belong to the run and its conventions."""
         assert self.kv_bit is not None
+        assert self.encoder_len is not None
         return {
             "batch_size": self.batch_size,
             "seq_len": self.seq_len,
             "cache_len": self.cache_len,
+            "encoder_len": self.encoder_len,
             "w_bytes": normalize(Fraction(self.w_bit, 8)),
             "a_bytes": normalize(Fraction(self.a_bit, 8)),
             "kv_bytes": normalize(Fraction(self.kv_bit, 8)),
@@ -106,6 +114,7 @@ SIZES: Mapping[str, str] = {
     "batch_size": "sequences (1)",
     "seq_len": "new tokens per sequence in this pass (1024)",
     "cache_len": "tokens per sequence that are in the cache already (0: prefill)",
+    "encoder_len": "tokens per sequence that an encoder reads (as many as the decoder)",
     "w_bit": "bits per weight (16)",
     "a_bit": "bits per element of an activation (16)",
     "kv_bit": "bits per element of the cache (as activations)",

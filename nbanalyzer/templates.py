@@ -82,7 +82,9 @@ class Composite(_Struct, tag_field="kernel_type", tag="composite", frozen=True, 
         bindings: context variable of that template → formula at this place of use.
         variants: name of a variant, e.g. ``"eager"`` → class name of the module template to use instead;
             it takes the same bindings.
-        repeat: how often it runs, one after the other, with parameters of its own each time.
+        repeat: how many copies there are, one after the other, each with parameters of its own.
+        calls: how often each copy runs in this pass: 0 where a step leaves it out, such as an encoder after the
+            first one, more where one module is called again and again. Its parameters are there all the same.
         parameters: parameters of one copy, without those of `sub_kernels`.
         sub_kernels: what it is made of.
 
@@ -94,6 +96,7 @@ class Composite(_Struct, tag_field="kernel_type", tag="composite", frozen=True, 
     bindings: dict[str, str] = {}
     variants: dict[str, str] = {}
     repeat: str = "1"
+    calls: str = "1"
     parameters: str = ""
     sub_kernels: tuple[Basic | Composite, ...] = ()
 
@@ -185,6 +188,7 @@ def fields(kernels: tuple[Kernel, ...], path: str = "") -> Iterator[Field]:
         for variable, text in kernel.bindings.items():
             yield Field(here, f"bindings.{variable}", text)
         yield Field(here, "repeat", kernel.repeat)
+        yield Field(here, "calls", kernel.calls)
         if kernel.parameters:
             yield Field(here, "parameters", kernel.parameters)
         yield from fields(kernel.sub_kernels, here)

@@ -60,6 +60,7 @@ _RUNTIME = (
     Variable("batch_size", "runtime", "sequences", "sequences processed together", "B"),
     Variable("seq_len", "runtime", "tokens", "new tokens per sequence in this forward pass", "S"),
     Variable("cache_len", "runtime", "tokens", "tokens per sequence already in the cache", "C"),
+    Variable("encoder_len", "runtime", "tokens", "tokens per sequence that the encoder reads", r"S_{\mathrm{enc}}"),
     Variable("w_bytes", "runtime", "bytes/element", "size of a weight", "b_{w}"),
     Variable("a_bytes", "runtime", "bytes/element", "size of an activation", "b_{a}"),
     Variable("kv_bytes", "runtime", "bytes/element", "size of what the cache keeps", "b_{kv}"),

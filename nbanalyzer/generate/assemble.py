@@ -1,0 +1,618 @@
+"""From the merged traces to kernels: module templates where one is right, traced operations where none is.
+
+Sizes become formulas here. What is run only sometimes (a copy that one token does not need, a scan that a step
+after a cache replaces) gets a condition on batch_size, seq_len and cache_len.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import msgspec
+
+from nbanalyzer.errors import NBAnalyzerError
+from nbanalyzer.formula import Formula, build, constant, parse, variable
+from nbanalyzer.templates import Basic, Composite, Kernel, MemoryAccess, ModuleTemplate
+
+from . import bind
+from .fit import Fitter, atoms_of
+from .probe import Observation, derived
+from .rules import Amount, UnknownOperation, Work, work
+from .trace import APPEND, ATTENTION, MASKS
+from .tree import Node, Slot, merged
+
+__all__ = ["Assembly", "Gap"]
+
+_LITERALS = (
+    "{seq_len} > 1", "{cache_len} > 0", "{batch_size} > 1", "{seq_len} == 1", "{cache_len} == 0", "{batch_size} == 1",
+)  # fmt: skip
+_OPERATIONS = {
+    "_to_copy": "convert", "clone": "copy", "copy_": "copy", "mm": "matmul", "bmm": "matmul", "addmm": "matmul",
+    "baddbmm": "matmul", "_softmax": "softmax", "_grouped_mm": "matmul of experts", "cat": "join", "index": "look up",
+    "embedding": "look up", "index_select": "look up", "gather": "look up", "where": "select", "masked_fill": "select",
+    "constant_pad_nd": "pad", "_safe_softmax": "softmax", "native_layer_norm": "layer norm",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A size that no formula was found for.
+
+    Attributes:
+        path: of the kernel.
+        what: the operation and the size.
+        values: what was observed.
+
+    """
+
+    path: str
+    what: str
+    values: tuple[int, ...]
+
+    def __str__(self) -> str:
+        shown = ", ".join(map(str, self.values[:6]))
+        return f"{self.path}: no formula found for {self.what}, observed as {shown}, …"
+
+
+class _Unfitted(Exception):  # noqa: N818 - becomes a Gap where the path is known
+    def __init__(self, what: str, values: Iterable[int]) -> None:
+        super().__init__(what)
+        self.what, self.values = what, tuple(values)
+
+
+@dataclass
+class Assembly:
+    """The kernels of a model, being put together from what was observed.
+
+    Attributes:
+        observations: of the model itself first, then of probes.
+        gaps: what could not be said.
+
+    """
+
+    observations: Sequence[Observation]
+    tied_head: str = ""
+    gaps: list[Gap] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        values = [one.values for one in self.observations]
+        self.fitter = Fitter(atoms_of(values, derived(values)))
+        self.real = [index for index, one in enumerate(self.observations) if one.real]
+        self.tree = merged({index: one.root for index, one in enumerate(self.observations)}, self.real)
+        self.names = list(dict.fromkeys(name for index in self.real for name in self.observations[index].parameters))
+        self.taken: set[str] = set()
+
+    # ---- the tree
+
+    def kernels(self) -> tuple[Kernel, ...]:
+        """Return the kernels of the whole model, its layers one by one."""
+        everywhere = frozenset(self.real)
+        owned = self._owners()
+        children = self._children(self.tree, "", everywhere, owned)
+        left = [name for name in self.names if name not in self.taken]
+        if left:
+            formula = self._parameters(left)
+            children.append(
+                Composite(
+                    name="other_parameters",
+                    description="Parameters that belong to no module that is called.",
+                    parameters=str(formula),
+                )
+            )
+        return tuple(children)
+
+    def _owners(self) -> frozenset[str]:
+        """Return the paths of modules that are called in one place only: parameters can stand there."""
+        count: dict[str, int] = {}
+
+        def look(node: Node, path: str) -> None:
+            for child in node.children:
+                if isinstance(child, Node) and not self._unreal(child):
+                    here = self._path(child, path)
+                    if self._is_module(child):
+                        count[here] = count.get(here, 0) + 1
+                    look(child, here)
+
+        look(self.tree, "")
+        return frozenset(path for path, times in count.items() if times == 1)
+
+    def _unreal(self, node: Node) -> bool:
+        """Return whether only other configs make this call."""
+        return not any(index in node.seen for index in self.real)
+
+    @staticmethod
+    def _is_module(node: Node) -> bool:
+        return next(iter(node.seen.values())).module is not None
+
+    def _path(self, node: Node, above: str) -> str:
+        """Return the path of the module that a node is a call of; of a function, where it was called."""
+        if not self._is_module(node):
+            return above
+        if node.name in self._modules:
+            return node.name
+        return f"{above}.{node.name}" if above else node.name
+
+    @cached_property
+    def _modules(self) -> frozenset[str]:
+        root = self.observations[self.real[0]].root.module
+        return frozenset(name for name, _ in root.named_modules()) if root is not None else frozenset()
+
+    def _children(self, node: Node, path: str, where: frozenset[int], owned: frozenset[str]) -> list[Kernel]:
+        """Return what is inside a node, in order; `where` are the real observations in which it runs."""
+        result: list[Kernel] = []
+        names: dict[str, int] = {}
+        previous = ""
+        for child in node.children:
+            seen = frozenset(child.seen) & where
+            if not seen:
+                continue  # only other configs do this
+            if isinstance(child, Slot):
+                result += self._slot(child, path, where, previous)
+                continue
+            inner = self._path(child, path)
+            kernel = self._node(child, inner, seen, owned)
+            if kernel is None:
+                continue
+            if seen != where:
+                kernel = self._conditional(kernel, seen, where, inner)
+            kernel = self._turned(kernel, child, inner)
+            previous = kernel.name
+            names[kernel.name] = times = names.get(kernel.name, 0) + 1
+            if times > 1:
+                kernel = msgspec.structs.replace(kernel, name=f"{kernel.name}_{times}")
+            result.append(kernel)
+        return _distinct(result)
+
+    def _node(self, node: Node, path: str, where: frozenset[int], owned: frozenset[str]) -> Composite | None:
+        """Return one call as a kernel, None if it costs nothing."""
+        if bound := self._bound(node, path, owned):
+            return bound
+        if node.target.rpartition(".")[0] == MASKS and not self._eager:
+            return None  # a fused kernel needs no mask
+        mine = [name for name in self._under(path) if name not in self.taken] if path in owned else []
+        children = self._children(node, path, where, owned)
+        mine = [name for name in mine if name not in self.taken] if self._is_module(node) else []
+        if not children and not mine:
+            return None
+        self.taken.update(mine)
+        return Composite(
+            name=node.name,
+            module=node.target,
+            parameters=str(self._parameters(mine)) if mine else "",
+            sub_kernels=tuple(children),
+        )
+
+    def _under(self, path: str) -> list[str]:
+        return [name for name in self.names if name.startswith(f"{path}.")]
+
+    @cached_property
+    def _eager(self) -> bool:
+        """Whether the model was traced with eager attention, whose masks are part of it."""
+        return not any(_has_attention(self.observations[index].root) for index in self.real)
+
+    def _conditional(self, kernel: Composite, seen: frozenset[int], where: frozenset[int], path: str) -> Composite:
+        condition = self._condition(seen, where)
+        if condition is None:
+            self.gaps.append(Gap(path, "when it runs", ()))
+            return kernel
+        return msgspec.structs.replace(kernel, calls=str(condition))
+
+    def _turned(self, kernel: Composite, node: Node, path: str) -> Composite:
+        if set(node.turns.values()) == {1}:
+            return kernel
+        turns = self.fitter.fit(node.turns)
+        if turns is None:
+            self.gaps.append(Gap(path, "how often it runs", tuple(node.turns.values())))
+            return kernel
+        return msgspec.structs.replace(kernel, calls=str(build("*", parse(kernel.calls), turns)))
+
+    def _condition(self, seen: frozenset[int], where: frozenset[int]) -> Formula | None:
+        """Return the condition that holds for the observations in `seen` and for no other in `where`."""
+        for condition in _conditions():
+            holds = frozenset(index for index in where if condition.evaluate(self.observations[index].values))
+            if holds == seen:
+                return condition
+        return None
+
+    # ---- module templates
+
+    def _bound(self, node: Node, path: str, owned: frozenset[str]) -> Composite | None:
+        """Return the call as a module template with bindings, None if none is right for it."""
+        if set(node.turns.values()) != {1}:
+            return None
+        for template in bind.candidates(node.target):
+            contexts = {index: bind.context(template, scope) for index, scope in node.seen.items()}
+            if any(found is None for found in contexts.values()):
+                continue
+            known = {index: found for index, found in contexts.items() if found is not None}
+            if not self._right(template, node, known):
+                continue
+            own = [name for name in self._under(path) if name not in self.taken] if self._is_module(node) else []
+            if own and path not in owned:
+                continue  # a module that is called from several places: its parameters stand above them
+            parameters = self._template_parameters(template, known, own, path)
+            if parameters is None:
+                continue
+            try:
+                bindings = self._bindings(template, known, node, path)
+                if path == self.tied_head:
+                    own_size = parse(template.parameters).substitute(
+                        {name: parse(text) for name, text in bindings.items()}
+                    )
+                    untied = build("-", constant(1), variable("tie_word_embeddings"))
+                    parameters = str(build("*", untied, own_size))
+            except _Unfitted as problem:
+                self.gaps.append(Gap(path, problem.what, problem.values))
+                return None
+            self.taken.update(own)
+            return Composite(
+                name=_name(node),
+                module=template.class_name,
+                bindings=bindings,
+                parameters=parameters,
+            )
+        return None
+
+    def _right(self, template: ModuleTemplate, node: Node, contexts: Mapping[int, bind.Context]) -> bool:
+        """Return whether the template says exactly what was seen, at every observation."""
+        if node.target == APPEND:
+            return True  # by definition: what is new is read and written
+        for index, bound in contexts.items():
+            try:
+                seen = bind.counted(node.seen[index].operations(), self.observations[index].tokens)
+                if bind.promised(template, bound) != seen:
+                    return False
+            except (UnknownOperation, NBAnalyzerError):
+                return False
+        return True
+
+    def _template_parameters(
+        self, template: ModuleTemplate, contexts: Mapping[int, bind.Context], own: Sequence[str], path: str
+    ) -> str | None:
+        """Return the parameters to state at the node: "" for the template's own, None if they do not agree."""
+        index = self.real[0] if self.real[0] in contexts else next(iter(contexts))
+        shapes = self.observations[index].parameters
+        seen = sum(prod(shapes[name]) for name in own)
+        said = bind.parameters(template, contexts[index])
+        if seen == said or path == self.tied_head:
+            return ""
+        return "0" if seen == 0 else None  # tied: counted elsewhere
+
+    def _bindings(
+        self, template: ModuleTemplate, contexts: Mapping[int, bind.Context], node: Node, path: str
+    ) -> dict[str, str]:
+        fitted: dict[str, Formula] = {}
+        for name in template.variables:
+            sizes = {index: found[name] for index, found in contexts.items()}
+            fitted[name] = self.fit(sizes, f"{{{name}}}", product=True)
+        if template.class_name == ATTENTION or template.class_name in bind.EAGER:
+            fitted["num_scores"] = self._scores(node, fitted)
+        if template.class_name == APPEND:
+            fitted["kept_len"] = self._kept_len(path)
+        return {name: str(formula) for name, formula in fitted.items()}
+
+    def _scores(self, node: Node, bound: Mapping[str, Formula]) -> Formula:
+        """Return the query-key pairs that are counted: all, or what a causal mask lets through."""
+        queries, keys = bound["num_queries"], bound["num_keys"]
+        causal = any(
+            one.detail == "causal" for index, scope in node.seen.items() for one in scope.operations()
+            if self.observations[index].values["seq_len"] > 1
+        )  # fmt: skip
+        everything = build("*", queries, keys)
+        visible = _visible(keys) if causal else None
+        return build("if", visible, variable("causal"), everything) if visible else everything
+
+    def _kept_len(self, path: str) -> Formula:
+        """Return how many tokens the cache of the layer around `path` holds after a step."""
+        layer = re.search(r"\.(\d+)(\.|$)", path)
+        number = int(layer.group(1)) if layer else 0
+        sizes = {
+            index: one.operand.shape[-2]
+            for index, observation in enumerate(self.observations)
+            for one in observation.kept
+            if one.layer == number and one.name == "keys" and len(one.operand.shape) == 4
+        }
+        if len(sizes) < len(self.observations):
+            raise _Unfitted("what the cache keeps", ())
+        return self.fit(sizes, "what the cache keeps")
+
+    # ---- traced operations
+
+    def _slot(self, slot: Slot, path: str, where: frozenset[int], previous: str) -> list[Kernel]:
+        """Return one operation as kernels: one for each way it is run in."""
+        ways: dict[object, dict[int, list[Work]]] = {}
+        try:
+            for index, operations in slot.seen.items():
+                costs = [work(one) for one in operations]
+                ways.setdefault(_structure(costs), {})[index] = costs
+        except UnknownOperation as problem:
+            self.gaps.append(Gap(path, f"{problem}: no rule says what it costs", ()))
+            return []
+        result: list[Kernel] = []
+        for costs_of in ways.values():
+            seen = frozenset(costs_of) & where
+            if not seen:
+                continue
+            try:
+                kernels = self._basics(slot, costs_of)
+            except _Unfitted as problem:
+                self.gaps.append(Gap(path, f"{slot.name} ({slot.line}), {problem.what}", problem.values))
+                continue
+            if seen != where:
+                condition = self._condition(seen, where)
+                if condition is None:
+                    self.gaps.append(Gap(path, f"when {slot.name} ({slot.line}) runs", ()))
+                    continue
+                kernels = [_when(kernel, condition) for kernel in kernels]
+            if bind.conversion(slot.seen[next(iter(seen))][0]):
+                kernels = [_when(kernel, parse("{a_bytes} != 4")) for kernel in kernels]
+            result += [kernel for kernel in kernels if not _empty(kernel)]
+        if slot.name in {"add", "mul"} and len(result) == 1 and len(ways) == 1:
+            return [self._elementwise(slot, result[0], previous)]
+        return result
+
+    def _elementwise(self, slot: Slot, kernel: Kernel, previous: str) -> Kernel:
+        """Return an addition or product of two activations as a kernel of its own template."""
+        sizes = {index: seen[0].outputs[0] for index, seen in slot.seen.items()}
+        plain = all(len(seen) == 1 and _is_plain(seen[0]) for seen in slot.seen.values())
+        if not plain:
+            return kernel
+        try:
+            dims = [self.fit({index: one.shape[place] for index, one in sizes.items()}, "a size")
+                    for place in range(len(next(iter(sizes.values())).shape))]  # fmt: skip
+        except _Unfitted:
+            return kernel
+        verb = {"add": "add", "mul": "times"}[slot.name]
+        return Composite(
+            name=f"{previous}_{verb}" if previous else verb,
+            module=f"torch.{slot.name}",
+            bindings={"num_elements": str(_product(1, dims))},
+        )
+
+    def _basics(self, slot: Slot, costs: Mapping[int, list[Work]]) -> list[Kernel]:
+        """Return the operation as one kernel, two if it also does vector work."""
+        one = next(iter(costs.values()))[0]
+        label = _OPERATIONS.get(slot.name, slot.name.strip("_").replace("_", " "))
+        main = Basic(
+            operation=label,
+            unit=one.kind,
+            flops=str(self._sum(costs, lambda cost: cost.flops)),
+            memory_access=MemoryAccess(
+                str(self._sum(costs, lambda cost: cost.read)), str(self._sum(costs, lambda cost: cost.write))
+            ),
+        )
+        if not one.extra:
+            return [main]
+        extra = str(self._sum(costs, lambda cost: cost.extra))
+        more = Basic(
+            operation=f"{label}: rest (fused)", unit="vector", flops=extra, memory_access=MemoryAccess("0", "0")
+        )
+        return [main, more]
+
+    def _sum(self, costs: Mapping[int, list[Work]], part: Callable[[Work], tuple[Amount, ...]]) -> Formula:
+        """Return the sum of an operation's amounts of one sort as a formula."""
+        terms: dict[str, tuple[Fraction, Formula]] = {}
+        amounts = {index: [part(cost) for cost in turns] for index, turns in costs.items()}
+        for place in range(len(next(iter(amounts.values()))[0])):
+            formula, times = self._amount({index: [turn[place] for turn in turns] for index, turns in amounts.items()})
+            text = str(formula)
+            terms[text] = (terms.get(text, (Fraction(0), formula))[0] + times, formula)
+        parts = [_scaled(times, formula) for times, formula in terms.values()]
+        return build("+", *parts) if len(parts) > 1 else parts[0] if parts else constant(0)
+
+    def _amount(self, turns: Mapping[int, list[Amount]]) -> tuple[Formula, Fraction]:
+        """Return one amount as a product of sizes, and the number before it."""
+        one = next(iter(turns.values()))[0]
+        factors: list[Formula] = []
+        looping: list[int] = []
+        for place in range(len(one.sizes)):
+            if all(len({turn.sizes[place] for turn in found}) == 1 for found in turns.values()):
+                factors.append(self.fit({index: found[0].sizes[place] for index, found in turns.items()}, "a size"))
+            else:
+                looping.append(place)
+        if any(len(found) > 1 for found in turns.values()):
+            total = {
+                index: sum(prod(turn.sizes[place] for place in looping) for turn in found)
+                for index, found in turns.items()
+            }
+            factors.insert(0, self.fit(total, "the turns of a loop", product=True))
+        if one.experts:
+            factors.append(self._visited({index: found[0] for index, found in turns.items()}))
+        if one.unit.endswith("bytes"):
+            factors.append(variable(one.unit))
+        number = Fraction(one.times) * (int(one.unit) if one.unit.isdigit() else 1)
+        rest = []
+        for factor in factors:
+            if factor.operation == "number":
+                assert isinstance(factor.value, int | Fraction)
+                number *= factor.value
+            else:
+                rest.append(factor)
+        return _product(1, rest), number
+
+    def _visited(self, amounts: Mapping[int, Amount]) -> Formula:
+        """Return how many experts are visited, as expected under uniform routing."""
+        tokens = {index: self.observations[index].tokens for index in amounts}
+        each = self.fit({index: one.routed // tokens[index] for index, one in amounts.items()}, "experts per token")
+        count = self.fit({index: one.experts for index, one in amounts.items()}, "experts")
+        batch = build("*", variable("batch_size"), variable("seq_len"))
+        missed = build("**", build("-", constant(1), build("/", each, count)), batch)
+        return build("*", count, build("-", constant(1), missed))
+
+    def _parameters(self, names: Iterable[str]) -> Formula:
+        """Return how many parameters the tensors of these names are."""
+        terms: list[Formula] = []
+        for name in names:
+            shapes = {
+                index: one.parameters[name] for index, one in enumerate(self.observations) if name in one.parameters
+            }
+            try:
+                dims = [
+                    self.fit({index: shape[place] for index, shape in shapes.items()}, f"a size of {name}")
+                    for place in range(len(next(iter(shapes.values()))))
+                ]
+            except _Unfitted as problem:
+                self.gaps.append(Gap(name, problem.what, problem.values))
+                continue
+            terms.append(_product(1, dims))
+        return _collected(terms)
+
+    # ---- fitting
+
+    def fit(self, values: Mapping[int, int], what: str, *, product: bool = False) -> Formula:
+        """Return a formula for a size that was seen at some observations, by cases if there is none for all."""
+        attempt = self.fitter.fit_product if product else self.fitter.fit
+        if found := self._by_cases(values, attempt, 2):
+            return found
+        raise _Unfitted(what, values.values())
+
+    def _by_cases(
+        self, values: Mapping[int, int], attempt: Callable[[Mapping[int, int]], Formula | None], depth: int
+    ) -> Formula | None:
+        """Return a formula, with at most so many conditions on the step inside each other."""
+        if (found := attempt(values)) or not depth:
+            return found
+        for condition in map(parse, _LITERALS[:3]):
+            yes = {index: size for index, size in values.items() if condition.evaluate(self.observations[index].values)}
+            no = {index: size for index, size in values.items() if index not in yes}
+            left = self._by_cases(yes, attempt, depth - 1) if yes and no else None
+            right = self._by_cases(no, attempt, depth - 1) if left else None
+            if left and right:
+                return build("if", left, condition, right)
+        return None
+
+
+def _conditions() -> Iterable[Formula]:
+    """Yield conditions on a step, the simplest first."""
+    yield from map(parse, _LITERALS)
+    for left in range(len(_LITERALS)):
+        for right in range(left + 1, len(_LITERALS)):
+            yield parse(f"({_LITERALS[left]}) * ({_LITERALS[right]})")
+            yield parse(f"max({_LITERALS[left]}, {_LITERALS[right]})")
+    for left in range(len(_LITERALS)):
+        for middle in range(left + 1, len(_LITERALS)):
+            for right in range(middle + 1, len(_LITERALS)):
+                one, two, three = _LITERALS[left], _LITERALS[middle], _LITERALS[right]
+                yield parse(f"({one}) * ({two}) * ({three})")
+                yield parse(f"max({one}, {two}, {three})")
+    for one in _LITERALS:
+        for left in range(len(_LITERALS)):
+            for right in range(left + 1, len(_LITERALS)):
+                yield parse(f"({one}) * max({_LITERALS[left]}, {_LITERALS[right]})")
+                yield parse(f"max({one}, ({_LITERALS[left]}) * ({_LITERALS[right]}))")
+
+
+def _structure(costs: Sequence[Work]) -> object:
+    """Return what two runs of an operation must have in common to share a formula."""
+
+    def shape(amounts: tuple[Amount, ...]) -> object:
+        return tuple((len(one.sizes), one.times, one.unit, bool(one.experts)) for one in amounts)
+
+    kinds = {(one.kind, shape(one.flops), shape(one.read), shape(one.write), shape(one.extra)) for one in costs}
+    return kinds.pop() if len(kinds) == 1 else (id(costs),)
+
+
+def _is_plain(operation: Operation) -> bool:
+    """Return whether two activations of the same sizes become a third."""
+    tensors = (*operation.inputs, *operation.outputs)
+    whole = operation.outputs[0].shape
+    return len(tensors) == 3 and all(one.size == "a_bytes" and one.stored == whole for one in tensors)
+
+
+def _visible(keys: Formula) -> Formula | None:
+    """Return the query-key pairs that a causal mask lets through, by what the keys are."""
+    text = str(keys)
+    if text in {"{cache_len} + {seq_len}", "{seq_len} + {cache_len}"}:
+        return parse("{seq_len} * {cache_len} + {seq_len} * ({seq_len} + 1) / 2")
+    if text == "{seq_len}":
+        return parse("{seq_len} * ({seq_len} + 1) / 2")
+    if found := re.search(r"min\(\{cache_len\}, \{(\w+)\} - 1\)", text):
+        window = f"{{{found.group(1)}}}"
+        if found.group(1) == "attention_chunk_size":  # each token sees its chunk
+
+            def before(length: str) -> str:
+                rest = f"({length}) % {window}"
+                return f"({length}) // {window} * {window} * ({window} + 1) / 2 + {rest} * ({rest} + 1) / 2"
+
+            return parse(f"{before('{cache_len} + {seq_len}')} - ({before('{cache_len}')})")
+        after = f"min({{cache_len}} + {{seq_len}}, {window})"
+        ahead = f"min({{cache_len}}, {window})"
+        return parse(
+            f"{after} * ({after} + 1) / 2 - {ahead} * ({ahead} + 1) / 2 + {window} * "
+            f"(max({{cache_len}} + {{seq_len}} - {window}, 0) - max({{cache_len}} - {window}, 0))"
+        )
+    return None
+
+
+def _has_attention(scope: Any) -> bool:
+    return any(one.name == "scaled_dot_product_attention" for one in scope.operations())
+
+
+def _name(node: Node) -> str:
+    return {"apply_rotary_pos_emb": "rotary", "create_causal_mask": "causal_mask"}.get(node.name, node.name)
+
+
+def _product(times: int | Fraction, factors: Iterable[Formula]) -> Formula:
+    """Return a product, numbers first and together."""
+    number = Fraction(times)
+    rest = []
+    for factor in factors:
+        for part in factor.arguments if factor.operation == "*" else (factor,):
+            if part.operation == "number" and isinstance(part.value, int | Fraction):
+                number *= part.value
+            else:
+                rest.append(part)
+    return _scaled(number, build("*", *rest) if len(rest) > 1 else rest[0] if rest else constant(1))
+
+
+def _scaled(times: Fraction, formula: Formula) -> Formula:
+    if formula.operation == "number" and isinstance(formula.value, int | Fraction):
+        return constant(times * formula.value)
+    result = formula if times.numerator == 1 else build("*", constant(times.numerator), formula)
+    return build("/", result, constant(times.denominator)) if times.denominator != 1 else result
+
+
+def _collected(terms: Iterable[Formula]) -> Formula:
+    """Return a sum with equal terms counted together."""
+    count: dict[str, tuple[int, Formula]] = {}
+    for term in terms:
+        count[str(term)] = (count.get(str(term), (0, term))[0] + 1, term)
+    parts = [_product(times, [term]) for times, term in count.values()]
+    return build("+", *parts) if len(parts) > 1 else parts[0] if parts else constant(0)
+
+
+def _when(kernel: Kernel, condition: Formula) -> Kernel:
+    """Return the kernel so that it costs something only under the condition."""
+    if isinstance(kernel, Composite):
+        return msgspec.structs.replace(kernel, calls=str(condition))
+
+    def only(text: str) -> str:
+        return text if text == "0" else str(build("if", parse(text), condition, constant(0)))
+
+    access = MemoryAccess(only(kernel.memory_access.read), only(kernel.memory_access.write))
+    return msgspec.structs.replace(kernel, flops=only(kernel.flops), memory_access=access)
+
+
+def _empty(kernel: Kernel) -> bool:
+    if isinstance(kernel, Composite):
+        return False
+    return kernel.flops == kernel.memory_access.read == kernel.memory_access.write == "0"
+
+
+def _distinct(kernels: list[Kernel]) -> list[Kernel]:
+    """Return the kernels with different names, numbered where two have the same."""
+    count: dict[str, int] = {}
+    result: list[Kernel] = []
+    for kernel in kernels:
+        if isinstance(kernel, Composite):
+            count[kernel.name] = times = count.get(kernel.name, 0) + 1
+            if times > 1:
+                kernel = msgspec.structs.replace(kernel, name=f"{kernel.name}_{times}")
+        result.append(kernel)
+    return result

@@ -1,0 +1,303 @@
+"""Probes: the same model with other sizes, run and traced, so that one sees which size follows from which.
+
+Every integer field of the config that changes a size without changing what is run is varied, all at once and
+independently, as far as the config's own rules allow.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from nbanalyzer.config import extract_model_params
+from nbanalyzer.errors import NBAnalyzerError
+from nbanalyzer.formula import Formula, parse
+from nbanalyzer.variables import NOT_SIZES, NOT_SIZES_ENDS, VARIABLES
+
+from .layers import Depth
+from .subject import Step, Subject
+from .trace import MASKS, Kept, Scope, kept, trace
+
+__all__ = ["Observation", "base_runs", "derived", "observe", "probes", "values_of", "varied"]
+
+FEW = 3
+"""A field counts as varied if it took so many values."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One traced step of a model at one config.
+
+    Attributes:
+        values: of the global variables, batch_size, seq_len and cache_len among them.
+        root: what was seen.
+        kept: what the cache holds after it.
+        parameters: name → shape, tied ones once.
+        real: whether the config is the model's own, but for its depth.
+
+    """
+
+    values: Mapping[str, int]
+    root: Scope
+    kept: tuple[Kept, ...]
+    parameters: Mapping[str, tuple[int, ...]]
+    real: bool
+
+    @property
+    def tokens(self) -> int:
+        """New tokens of all sequences."""
+        return self.values["batch_size"] * self.values["seq_len"]
+
+
+def values_of(subject: Subject) -> dict[str, int]:
+    """Return the global variables that a config gives."""
+    return dict(extract_model_params(subject.hf_config(), required=()))
+
+
+def observe(
+    subject: Subject,
+    depth: Depth,
+    batch_size: int,
+    lengths: Sequence[int],
+    encoder_len: int,
+    *,
+    real: bool,
+    attn: str = "sdpa",
+    keep: Sequence[int] = (),
+) -> list[Observation]:
+    """Return one observation for each step of a run; `keep` is how many positions' logits to compute in each.
+
+    Raises:
+        NBAnalyzerError: it cannot be built or run.
+
+    """
+    model = depth.shorten(subject.build(attn))
+    values = values_of(subject)
+    parameters = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    found = []
+    for step, logits in zip(subject.steps(model, batch_size, lengths, encoder_len), keep or lengths, strict=False):
+        root = trace(step, logits if logits < step.seq_len else 0)
+        runtime = _runtime(step) | {"num_logits": logits if step.picks_logits else step.seq_len}
+        found.append(Observation(runtime | values, root, tuple(kept(step.after)), parameters, real))
+        if step.after is None:
+            break  # nothing is kept: there is no next step
+    return found
+
+
+def _runtime(step: Step) -> dict[str, int]:
+    values = {"batch_size": step.batch_size, "seq_len": step.seq_len, "cache_len": step.cache_len}
+    return values | ({"encoder_len": step.encoder_len} if step.subject.kind == "seq2seq" else {})
+
+
+def base_runs(subject: Subject, depth: Depth, attn: str = "sdpa") -> list[Observation]:
+    """Return what the model does at its own config, in every situation.
+
+    With one sequence or more, one token or more, after a cache or not; and once over several of the chunks that
+    a linear attention works in.
+    """
+    chunks = (value for name, value in _candidates(subject).items() if name.endswith("chunk_size") and value <= 512)
+    longest = 2 * max(64, *chunks, 0) + 5
+    runs = ((3, (longest, 5, 1), 13), (1, (7, 4, 1), 9), (2, (1, 1), 6), (1, (1, 1), 3))
+    return [
+        one
+        for batch, lengths, read in runs
+        for one in observe(subject, depth, batch, lengths, read, real=True, attn=attn)
+    ]
+
+
+def varied(subject: Subject, depth: Depth, run: Observation) -> dict[str, list[int]]:
+    """Return the fields that sizes depend on → the values to try."""
+    free: dict[str, list[int]] = {}
+    failed: dict[str, int] = {}
+    before, usual = _footprint(run), structure(run)
+    for name, base in _candidates(subject).items():
+        tried = [
+            value
+            for value in (base * 2, base * 3, base + base // 2, base * 5, base // 2, base + 8)
+            if 0 < value != base
+        ]
+        fine: list[int] = []
+        errors = 0
+        for value in tried:
+            if (seen := _tried(subject, depth, {name: value}, run, usual)) is None:
+                errors += 1
+                if errors == len(tried) or (errors == 3 and not fine):
+                    failed[name] = base
+                    break
+            elif seen == before:
+                break  # no size depends on it, as it seems
+            else:
+                fine.append(value)
+                if len(fine) == 1:  # one is seen to work; the others of the same kind will
+                    fine += [one for one in tried if one % value == 0 or value % base == 0 == one % base]
+                    break
+        if fine:
+            free[name] = sorted(set(fine))
+    return free | {
+        f"{left}={right}": list(pair) for left, right, pair in _together(subject, depth, failed, run, before, usual)
+    }
+
+
+def _together(
+    subject: Subject, depth: Depth, failed: Mapping[str, int], run: Observation, before: object, usual: object
+) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+    """Yield pairs of fields that can only be changed together, with the factors that work."""
+    for left, right in combinations(list(failed)[:8], 2):
+        factors = tuple(
+            factor
+            for factor in (2, 3)
+            if _tried(subject, depth, {left: failed[left] * factor, right: failed[right] * factor}, run, usual)
+            not in (None, before)
+        )
+        if factors:
+            yield left, right, factors
+
+
+def _tried(subject: Subject, depth: Depth, change: Mapping[str, int], run: Observation, usual: object) -> object:
+    """Return the sizes that are seen with other values of some fields, None if that is impossible.
+
+    It is if the model then runs other operations than it `usual`ly does.
+    """
+    batch, length = run.values["batch_size"], run.values["seq_len"]
+    try:
+        seen = observe(
+            subject.with_fields(change), depth, batch, (length,), run.values.get("encoder_len", 0), real=False
+        )
+    except NBAnalyzerError:
+        return None
+    return _footprint(seen[0]) if structure(seen[0]) == usual else None
+
+
+def structure(run: Observation) -> object:
+    """Return which operations are run where, apart from masks and from how often a loop turns."""
+    found: dict[object, None] = {}
+
+    def look(scope: Scope, path: str) -> None:
+        for child in scope.children:
+            if not isinstance(child, Scope):
+                found[path, child.line, child.name] = None
+            elif not child.target.startswith(MASKS):
+                look(child, f"{path}.{child.name}")
+
+    look(run.root, "")
+    return tuple(found)
+
+
+def _footprint(run: Observation) -> object:
+    sizes = tuple(
+        (one.name, tuple(operand.shape for operand in (*one.inputs, *one.outputs))) for one in run.root.operations()
+    )
+    return sizes, tuple(run.parameters.items())
+
+
+def _candidates(subject: Subject) -> dict[str, int]:
+    """Return the integer fields that may be sizes, with their values."""
+    config = subject.hf_config().to_dict()
+    found = dict(_integers(config))
+    # What is null follows from others; stated, it can be told from them.
+    values = values_of(subject)
+    for name in ("intermediate_size", "head_dim"):
+        if name in values:
+            for source in VARIABLES[name].sources:
+                if source in config and config[source] is None:
+                    found.setdefault(source, values[name])
+    return found
+
+
+def _integers(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int]]:
+    for name, value in config.items():
+        if isinstance(value, Mapping) and name.endswith("_config") and not prefix:
+            yield from _integers(value, f"{name}.")
+        elif isinstance(value, int) and not isinstance(value, bool) and value > 0 and _may_be_size(name):
+            yield prefix + name, value
+
+
+_NO_SIZE = re.compile(r"layers?$|^_|pattern|interval|period|offset|freq|sparse_step|dense_replace|iters$")
+"""Fields that say which layer is what, or how often something is repeated."""
+
+
+def _may_be_size(name: str) -> bool:
+    return not (name in NOT_SIZES or name.endswith(NOT_SIZES_ENDS) or _NO_SIZE.search(name))
+
+
+def probes(
+    subject: Subject,
+    depth: Depth,
+    free: Mapping[str, list[int]],
+    count: int,
+    usual: Observation,
+    *,
+    deepen: bool,
+    seed: int = 1,
+) -> Iterator[list[Observation]]:
+    """Yield the observations of `count` models with other sizes that do what the `usual` one does.
+
+    Fewer are found where the config's rules leave little room.
+    """
+    wanted = structure(usual)
+    chance = random.Random(seed)  # noqa: S311 - the same probes every time
+    base = _candidates(subject)
+    pairs = [name.split("=") for name in free if "=" in name]
+    windows = [name for name in base if "window" in name or name == "attention_chunk_size"]
+    found = tries = 0
+    while found < count and tries < 30 * count:
+        tries += 1
+        change: dict[str, Any] = {
+            name: chance.choice([*values, base[name]])
+            for name, values in free.items()
+            if "=" not in name and name in base
+        }
+        if tries % 3:
+            _keep_ratios(change, base, chance)
+        for left, right in pairs:
+            factor = chance.choice([1, *free[f"{left}={right}"]])
+            change |= {name: change.get(name, base[name]) * factor for name in (left, right)}
+        for name in windows:
+            change[name] = chance.choice((6, 9, 14, 21, 33, 60, 90))
+        more = chance.randint(0, 2) if deepen else 0
+        other = subject.with_fields(depth.config(more) | change)
+        lengths = (chance.randint(5, 150), chance.randint(2, 40), 1)
+        keep = (lengths[0], chance.randint(1, lengths[1]), 1)
+        try:
+            seen = observe(other, depth, chance.randint(2, 6), lengths, chance.randint(3, 50), real=False, keep=keep)
+        except NBAnalyzerError:
+            continue
+        if deepen or structure(seen[0]) == wanted:
+            found += 1
+            yield seen
+
+
+def _keep_ratios(change: dict[str, Any], base: Mapping[str, int], chance: random.Random) -> None:
+    """Change values until what divided another still does, small ones first: heads a hidden size, groups heads."""
+    names = sorted(
+        (name for name in change if base[name] <= 1024 or "hidden" in name or "embd" in name),
+        key=lambda name: base[name],
+    )
+    for place, name in enumerate(names):
+        below = [other for other in names[:place] if base[name] % base[other] == 0 and base[other] > 1]
+        for _ in range(20):
+            if all(change[name] % change[other] == 0 for other in below):
+                break
+            change[name] = base[name] * chance.choice((1, 2, 3, 4, 5, 6, 10, 12, 15, 30))
+
+
+def derived(values: Iterable[Mapping[str, int]]) -> dict[str, Formula]:
+    """Return expressions that sizes are often made of, besides the variables themselves."""
+    names = list(dict.fromkeys(name for one in values for name in one))
+    texts = []
+    for name in names:
+        if "window" in name or name == "attention_chunk_size":
+            texts += [f"min({{cache_len}}, {{{name}}} - 1)", f"min({{cache_len}} + {{seq_len}}, {{{name}}} - 1)"]
+        if name.endswith("chunk_size") and name != "attention_chunk_size":
+            texts.append(f"ceil({{seq_len}} / {{{name}}})")
+        if "conv" in name or "kernel" in name:
+            texts.append(f"max({{seq_len}}, {{{name}}})")
+    texts += ["ceil({seq_len} / 64)"]
+    pairs = (("num_heads", "num_kv_heads"), ("num_experts", "n_group"), ("num_heads", "n_groups"),
+             ("mamba_num_heads", "n_groups"), ("linear_num_value_heads", "linear_num_key_heads"))  # fmt: skip
+    texts += [f"{{{left}}} // {{{right}}}" for left, right in pairs if left in names and right in names]
+    return {text: parse(text) for text in texts}

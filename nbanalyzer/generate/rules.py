@@ -1,0 +1,219 @@
+"""What one operation costs: floating-point operations and traffic, by PyTorch's name for it.
+
+The rules are those of docs/counting.md. FLOPs of matrix products are what `FlopCounterMode` counts; vector work
+is 1 per element of every arithmetic operation and function, and a textbook formula for what is one kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+from .trace import Operand, Operation
+
+__all__ = ["Amount", "UnknownOperation", "Work", "work"]
+
+Shape = tuple[int, ...]
+
+
+class UnknownOperation(Exception):  # noqa: N818 - caught where the module's path is known
+    """An operation that no rule here says the cost of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """So many times the product of these sizes.
+
+    Attributes:
+        times: a factor that is the same for every model.
+        sizes: sizes of tensors.
+        unit: for traffic, the size of an element: a variable's name or a number of bytes; else empty.
+        experts: how many experts the rows of `routed` are spread over, if only the visited ones are read.
+        routed: rows sent to experts.
+
+    """
+
+    times: int | Fraction
+    sizes: Shape
+    unit: str = ""
+    experts: int = 0
+    routed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What an operation costs."""
+
+    kind: Literal["matmul", "vector"]
+    flops: tuple[Amount, ...]
+    read: tuple[Amount, ...]
+    write: tuple[Amount, ...]
+    extra: tuple[Amount, ...] = ()
+    """Vector work of a kernel whose `flops` are matrix products."""
+
+
+def work(operation: Operation) -> Work:
+    """Return what `operation` costs.
+
+    Raises:
+        UnknownOperation: no rule says.
+
+    """
+    name, inputs, outputs = operation.name, operation.inputs, operation.outputs
+    read, write = _traffic(name, inputs, outputs)
+    if name in _PRODUCTS:
+        flops, extra = _PRODUCTS[name](operation)
+        return Work("matmul", flops, read, write, extra)
+    return Work("vector", _vector(operation), read, write)
+
+
+# ---- matrix products
+
+
+def _mm(operation: Operation) -> tuple[tuple[Amount, ...], tuple[Amount, ...]]:
+    left, right = operation.inputs[-2:]
+    return (Amount(2, (*left.shape, right.shape[-1])),), ()
+
+
+def _addmm(operation: Operation) -> tuple[tuple[Amount, ...], tuple[Amount, ...]]:
+    left, right = operation.inputs[1:3]
+    return (Amount(2, (*left.shape, right.shape[-1])),), (Amount(1, operation.outputs[0].shape),)
+
+
+def _grouped(operation: Operation) -> tuple[tuple[Amount, ...], tuple[Amount, ...]]:
+    rows, weight = operation.inputs[:2]
+    return (Amount(2, (*rows.shape, weight.shape[-1])),), ()
+
+
+def _convolution(operation: Operation) -> tuple[tuple[Amount, ...], tuple[Amount, ...]]:
+    image, weight = operation.inputs[:2]
+    seen = image if operation.detail == "transposed" else operation.outputs[0]
+    flops = Amount(2, (image.shape[0], *seen.shape[2:], *weight.shape))
+    return (flops,), (Amount(1, operation.outputs[0].shape),) if len(operation.inputs) > 2 else ()
+
+
+def _attention(operation: Operation) -> tuple[tuple[Amount, ...], tuple[Amount, ...]]:
+    query, key, value = operation.inputs[:3]
+    scores = (*query.shape[:-1], key.shape[-2])
+    flops = (Amount(2, (*scores, query.shape[-1])), Amount(2, (*scores, value.shape[-1])))
+    return flops, (Amount(6 + (len(operation.inputs) > 3), scores),)
+
+
+_PRODUCTS = {
+    "mm": _mm,
+    "bmm": _mm,
+    "addmm": _addmm,
+    "baddbmm": _addmm,
+    "_grouped_mm": _grouped,
+    "grouped_mm_fallback": _grouped,
+    "convolution": _convolution,
+    "scaled_dot_product_attention": _attention,
+}
+
+
+# ---- vector work
+
+
+def _vector(operation: Operation) -> tuple[Amount, ...]:
+    """Return the floating-point operations of what is not a matrix product."""
+    name = operation.name.removesuffix("_") if operation.name not in _NO_ARITHMETIC else operation.name
+    if name in _NO_ARITHMETIC:
+        return ()
+    if not operation.outputs or not any(one.floating for one in operation.outputs):
+        return ()  # integers and booleans
+    first, out = (operation.inputs or operation.outputs)[0], operation.outputs[0]
+    if name == "gelu":
+        return (Amount(8 if operation.detail == "tanh" else 5, out.shape),)
+    if name in _PER_ELEMENT:
+        return (Amount(_PER_ELEMENT[name], out.shape),)
+    if name in _REDUCTIONS:
+        per_row = (Amount(_REDUCTIONS[name], out.shape),) if _REDUCTIONS[name] else ()
+        return (Amount(1, first.shape), *per_row)
+    if name == "linalg_solve_triangular":  # one multiply-add for each entry of the triangle and column
+        return (Amount(1, (*first.shape, operation.inputs[1].shape[-1])),)
+    if name in _NORMS:
+        element, row = _NORMS[name]
+        affine = sum(one.floating for one in operation.inputs[1:])
+        rows = _rows(operation)
+        return (Amount(element + affine, out.shape), Amount(row, rows))
+    if operation.pointwise:
+        return (Amount(1, out.shape),)
+    raise UnknownOperation(operation.name)
+
+
+def _rows(operation: Operation) -> Shape:
+    """Return the sizes of a norm's statistics: one row of each is normalized."""
+    return operation.outputs[1].shape if len(operation.outputs) > 1 else operation.outputs[0].shape[:-1]
+
+
+_PER_ELEMENT: Mapping[str, int] = {
+    "silu": 4, "_softmax": 5, "_log_softmax": 5, "_safe_softmax": 5, "addcmul": 2, "addcdiv": 2, "lerp": 3,
+    "cumsum": 1, "cumprod": 1, "logcumsumexp": 3, "glu": 5, "mish": 4, "hardswish": 4, "softplus": 1,
+    "_native_batch_norm_legit_no_training": 4, "logsumexp": 1,
+}  # fmt: skip
+"""Operations → what each element of the output counts, by the textbook formula."""
+
+_REDUCTIONS: Mapping[str, int] = {
+    "sum": 0, "mean": 1, "amax": 0, "amin": 0, "max": 0, "min": 0, "prod": 0, "linalg_vector_norm": 1, "var": 2,
+    "var_mean": 2, "std": 3, "norm": 1, "aminmax": 0, "avg_pool1d": 1, "histc": 0,
+}  # fmt: skip
+"""Reductions → what is added for each element of the output, to 1 for each element of the input."""
+
+_NORMS: Mapping[str, tuple[int, int]] = {
+    "native_layer_norm": (5, 4), "native_group_norm": (5, 4), "_fused_rms_norm": (3, 3),
+}  # fmt: skip
+"""Norms → operations per element, without weight and bias, and per row."""
+
+
+def _words(*lines: str) -> frozenset[str]:
+    return frozenset(word for line in lines for word in line.split())
+
+
+_COPIES = _words(
+    "_to_copy append as_strided_scatter cat clone constant_pad_nd contiguous copy copy_ flip reflection_pad1d",
+    "repeat repeat_interleave roll select_scatter slice_scatter stack unfold_copy",
+)
+_SELECTIONS = _words(
+    "_index_put_impl_ argmax argmin argsort bincount bucketize diagonal_scatter embedding gather histc index",
+    "index_copy index_copy_ index_put index_put_ index_select masked_fill masked_fill_ masked_scatter nonzero",
+    "one_hot scatter scatter_ searchsorted sort take_along_dim topk tril tril_ tril_indices triu triu_",
+    "triu_indices unique_dim where",
+)
+_FILLS = _words(
+    "arange bernoulli bernoulli_ eye fill fill_ full full_like linspace new_full new_ones new_zeros normal_",
+    "ones ones_like rand rand_like randn randn_like scalar_tensor uniform_ zero_ zeros zeros_like",
+)
+_NO_ARITHMETIC = _COPIES | _SELECTIONS | _FILLS
+
+
+# ---- traffic
+
+
+def _traffic(
+    name: str, inputs: tuple[Operand, ...], outputs: tuple[Operand, ...]
+) -> tuple[tuple[Amount, ...], tuple[Amount, ...]]:
+    """Return what is read and written: every operand once, and of a table only what is looked up."""
+    write = tuple(_whole(one) for one in outputs)
+    if name in _FILLS:
+        return (), write
+    if name in {"copy_", "copy"}:
+        return (_whole(inputs[-1]),), write
+    if name in {"embedding", "index", "index_select", "gather", "take_along_dim"}:
+        looked_up = Amount(1, outputs[0].shape, inputs[0].size)
+        return (looked_up, *map(_whole, inputs[1:])), write
+    if name in {"index_put_", "index_put", "_index_put_impl_", "index_copy_", "scatter_"} and len(inputs) > 1:
+        # Only the rows that are put are touched; what is put comes last.
+        put = inputs[-1]
+        return tuple(map(_whole, inputs[1:])), (Amount(1, put.shape, outputs[0].size),)
+    if name in {"_grouped_mm", "grouped_mm_fallback"}:
+        rows, weight, *rest = inputs
+        count, *matrix = weight.stored
+        visited = Amount(1, tuple(matrix), weight.size, experts=count, routed=rows.shape[0])
+        return (_whole(rows), visited, *map(_whole, rest)), write
+    return tuple(map(_whole, inputs)), write
+
+
+def _whole(operand: Operand) -> Amount:
+    return Amount(1, operand.stored, operand.size)

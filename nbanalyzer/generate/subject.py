@@ -1,0 +1,323 @@
+"""The model under study: how transformers builds it on the meta device, and how it is run step after step.
+
+The meta device looks nothing up and allocates nothing, so that a model of any size fits, and a sequence may be
+longer than the model's table of positions.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from nbanalyzer.errors import ConfigError, NBAnalyzerError, near, shorten
+from nbanalyzer.source import TEXT_PARTS
+
+__all__ = ["KINDS", "Kind", "Subject", "UnrunnableError", "answer"]
+
+Kind = Literal["causal", "seq2seq", "masked"]
+
+KINDS: Mapping[Kind, tuple[str, str]] = {
+    "seq2seq": ("AutoModelForSeq2SeqLM", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES"),
+    "causal": ("AutoModelForCausalLM", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"),
+    "masked": ("AutoModelForMaskedLM", "MODEL_FOR_MASKED_LM_MAPPING_NAMES"),
+}
+"""Kind of model → transformers' class for it, and its mapping of the model types that have one."""
+
+CACHES = ("past_key_values", "cache_params", "state", "mems")
+"""The attributes of a model's output that hold what is kept for the next step."""
+
+
+class UnrunnableError(NBAnalyzerError):
+    """A model that transformers builds, but that does not run on the meta device.
+
+    Attributes:
+        step: what was tried.
+        problem: what PyTorch or transformers said.
+
+    """
+
+    def __init__(self, step: str, problem: str) -> None:
+        super().__init__(step, problem)
+        self.step, self.problem = step, problem
+
+    def message(self) -> str:
+        """Return the step and the problem."""
+        return f"{self.step} does not run on the meta device: {self.problem}"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model type with a config, and the kind of model that is made of it.
+
+    Attributes:
+        config: fields under Hugging Face's names, with ``model_type``.
+        kind: causal, encoder-decoder or masked language model.
+        model_class: the class to build, if it is not transformers' own for this kind.
+        config_class: the class of its config, if it is not transformers' own for the model type.
+
+    """
+
+    config: Mapping[str, Any]
+    kind: Kind
+    model_class: type[Any] | None = None
+    config_class: type[Any] | None = None
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], kind: Kind | None = None) -> Subject:
+        """Return the subject of a config: of its text part, if the whole is a multimodal model.
+
+        Raises:
+            ConfigError: transformers does not know the model type, or has no language model for it.
+
+        """
+        from transformers.models.auto import modeling_auto
+        from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+        named = {kind: getattr(modeling_auto, mapping) for kind, (_, mapping) in KINDS.items()}
+        model_type, whole = config.get("model_type"), config
+        if model_type not in CONFIG_MAPPING:
+            # The code of some repositories is transformers' under another name: the architecture says so.
+            stated = [name for name in config.get("architectures") or () if isinstance(name, str)]
+            known = {architecture: type_ for names in named.values() for type_, architecture in names.items()}
+            model_type = next((known[name] for name in stated if name in known), None)
+            if model_type is None:
+                raise _unknown(config, CONFIG_MAPPING)
+            whole = {**config, "model_type": model_type}
+        part = next((whole[key] for key in TEXT_PARTS if isinstance(whole.get(key), Mapping)), None)
+        if part is not None and kind is None:
+            inner = str(part.get("model_type") or _text_type(CONFIG_MAPPING[model_type]))
+            if inner in named["causal"]:
+                shared = {key: whole[key] for key in ("tie_word_embeddings",) if key in whole}
+                return cls({**part, **shared, "model_type": inner}, "causal")
+        for choice in (kind,) if kind else _order(whole, CONFIG_MAPPING[model_type], named):
+            if model_type in named[choice]:
+                return cls(whole, choice)
+        raise ConfigError(f"transformers has no language model for model_type {model_type!r}")
+
+    def with_fields(self, fields: Mapping[str, Any]) -> Subject:
+        """Return the subject with other config fields; a dot in a name leads into a nested part."""
+        config = copy.deepcopy(dict(self.config))
+        for name, value in fields.items():
+            *parents, last = name.split(".")
+            place = config
+            for parent in parents:
+                place = place.setdefault(parent, {})
+            place[last] = value
+        return replace(self, config=config)
+
+    def hf_config(self) -> Any:
+        """Return transformers' config object.
+
+        Raises:
+            ConfigError: transformers refuses the values.
+
+        """
+        from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+        fields = dict(copy.deepcopy(dict(self.config)))
+        config_class = self.config_class or CONFIG_MAPPING[fields["model_type"]]
+        if not self.config_class:
+            fields.pop("model_type")
+        try:
+            with quiet():
+                return config_class(**fields)
+        except Exception as error:  # noqa: BLE001 - whatever the checks of a config raise
+            raise _refused(error) from None
+
+    def build(self, attn: str = "sdpa", experts: str = "") -> torch.nn.Module:
+        """Return the model in bf16 on the meta device; eager attention where it has no other.
+
+        Args:
+            attn: ``"sdpa"`` or ``"eager"``.
+            experts: how a mixture of experts is computed; FlopCounterMode counts nothing for ``"grouped_mm"``, which is
+                the default.
+
+        Raises:
+            ConfigError: transformers refuses the values.
+
+        """
+        import transformers
+
+        config = self.hf_config()
+        builder = self.model_class or getattr(transformers, KINDS[self.kind][0])
+        build = getattr(builder, "from_config", None) or builder._from_config  # noqa: SLF001 - no public name
+        options = {"attn_implementation": attn, "dtype": torch.bfloat16}
+        if experts:
+            options["experts_implementation"] = experts
+        try:
+            with quiet(), torch.device("meta"):
+                model: torch.nn.Module = build(config, **options)
+        except Exception as error:  # noqa: BLE001 - whatever a layer's checks raise
+            if attn == "sdpa" and "scaled_dot_product_attention" in str(error):
+                return self.build("eager", experts)
+            if experts and "experts implementation" in str(error):
+                return self.build(attn, "")
+            raise _refused(error) from None
+        return model.eval()
+
+    def steps(
+        self, model: torch.nn.Module, batch_size: int, lengths: Iterable[int], encoder_len: int = 0
+    ) -> Iterator[Step]:
+        """Yield one step after another, each on the cache that those before have left, to be run by the caller.
+
+        `encoder_len` are the tokens that the encoder reads, if there is one, before the first step.
+        """
+        step = Step(self, model, batch_size, 0, 0, encoder_len)
+        for length in lengths:
+            before = step.cache_len + step.seq_len
+            step = Step(self, model, batch_size, length, before, encoder_len, step.after, step.encoded)
+            yield step
+
+
+@dataclass
+class Step:
+    """One forward pass over `seq_len` new tokens per sequence, after `cache_len`.
+
+    Attributes:
+        cache: what the steps before have left, None for the first one.
+        encoded: the encoder's output, once it is there.
+        after: what this step leaves, once it has run.
+
+    """
+
+    subject: Subject
+    model: torch.nn.Module
+    batch_size: int
+    seq_len: int
+    cache_len: int
+    encoder_len: int = 0
+    cache: Any = None
+    encoded: Any = None
+    after: Any = None
+
+    @property
+    def picks_logits(self) -> bool:
+        """Whether the model can be asked for the logits of its last tokens only."""
+        return "logits_to_keep" in _parameters(type(self.model))
+
+    def run(self, logits: int = 0) -> None:
+        """Run it, with the logits of the last tokens only, so many, if the model can do that; 0 means of all.
+
+        Raises:
+            UnrunnableError: the model's code does not run on the meta device.
+
+        """
+        try:
+            with torch.no_grad(), quiet():
+                output = self.model(**self._inputs(logits))
+        except Exception as error:
+            where = f"{self.seq_len} tokens after {self.cache_len}" if self.cache_len else f"{self.seq_len} tokens"
+            problem = f"{type(error).__name__}: {shorten(' '.join(str(error).split()), 160)}"
+            raise UnrunnableError(where, problem) from error
+        self.after = next((found for name in CACHES if (found := _part(output, name)) is not None), None)
+        if self.subject.kind == "seq2seq":
+            self.encoded = _part(output, "encoder_last_hidden_state")
+
+    def _inputs(self, logits: int) -> dict[str, Any]:
+        takes = _parameters(type(self.model))
+        ids = torch.empty((self.batch_size, self.seq_len), dtype=torch.long, device="meta")
+        inputs: dict[str, Any] = {"input_ids": ids}
+        if self.subject.kind == "masked":
+            return inputs
+        if self.subject.kind == "seq2seq":
+            inputs = {"decoder_input_ids": ids}
+            if self.encoded is None:
+                inputs["input_ids"] = ids.new_empty((self.batch_size, self.encoder_len))
+            else:
+                inputs["encoder_outputs"] = (self.encoded,)
+        inputs["use_cache"] = True
+        if self.cache is not None:
+            inputs[next(name for name in CACHES if name in takes)] = self.cache
+        if logits and self.picks_logits:
+            inputs["logits_to_keep"] = logits
+        return inputs
+
+
+class Answers(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch's __init_subclass__
+    """Answers questions about values, which the meta device does not have: masks are full, flags are set."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return answer(func, args, kwargs or {})
+
+
+def answer(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return what an operation gives, and for ``tensor.item()`` on the meta device: true, or 1."""
+    if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:  # noqa: SLF001 - tensor.item()
+        return True if args[0].dtype == torch.bool else 1
+    return func(*args, **kwargs)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep advice from stderr: on token ids outside a small vocabulary, on positions beyond the model's limit."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _order(config: Mapping[str, Any], config_class: Any, named: Mapping[Kind, Any]) -> tuple[Kind, ...]:
+    """Return which kind of model a config means, the likeliest first."""
+    stated = [str(name) for name in config.get("architectures") or ()]
+    by_name = tuple(kind for kind, names in named.items() if any(name in names.values() for name in stated))
+
+    def says(field: str) -> bool:
+        return bool(config.get(field, getattr(config_class, field, False)))
+
+    if says("is_encoder_decoder"):
+        return (*by_name, "seq2seq", "causal", "masked")
+    # A BERT is in both mappings: it is a decoder if it says so.
+    if config.get("model_type") in named["masked"] and not says("is_decoder"):
+        return (*by_name, "masked", "causal", "seq2seq")
+    return (*by_name, "causal", "seq2seq", "masked")
+
+
+def _text_type(config_class: Any) -> str:
+    parts = getattr(config_class, "sub_configs", {})
+    return next((getattr(parts[key], "model_type", "") for key in TEXT_PARTS if key in parts), "")
+
+
+def _unknown(config: Mapping[str, Any], known: Any) -> ConfigError:
+    model_type = config.get("model_type")
+    if model_type is None:
+        return ConfigError("the config has no model_type, which says which model it is")
+    if config.get("auto_map"):
+        return ConfigError(
+            f"model_type {model_type!r} needs code from its repository, which is never run here; transformers "
+            "itself has no such model"
+        )
+    close = near(str(model_type), list(known))
+    hint = f", did you mean {close[0]!r}?" if close else ""
+    return ConfigError(f"transformers knows no model_type {model_type!r}{hint}")
+
+
+def _refused(error: Exception) -> ConfigError:
+    problem = shorten(" ".join(str(error).split()) or type(error).__name__, 200)
+    return ConfigError(f"transformers refuses this config: {problem}")
+
+
+def _parameters(model_class: type[Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(model_class.forward).parameters)
+
+
+def _part(output: Any, name: str) -> Any:
+    return output.get(name) if isinstance(output, dict) else getattr(output, name, None)

@@ -1,0 +1,259 @@
+"""A model template from a config, by tracing the real model: the whole way from probes to a checked tree."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+import torch
+
+from nbanalyzer.config import extract_model_params
+from nbanalyzer.errors import NBAnalyzerError
+from nbanalyzer.expand import expand
+from nbanalyzer.formula import Formula, build, constant, parse, variable
+from nbanalyzer.templates import Composite, Kernel, ModelTemplate, used_variables
+from nbanalyzer.variables import VARIABLES
+
+from .assemble import Assembly, Gap
+from .layers import Stack, counts, depth_of, stacks
+from .probe import Observation, base_runs, probes, values_of, varied
+from .subject import Subject
+from .trace import recording
+
+__all__ = ["GapError", "build_template"]
+
+PROBES = 7
+Progress = Callable[[str, float], None]
+
+
+class GapError(NBAnalyzerError):
+    """Sizes that no formula was found for: there is no template without them.
+
+    Attributes:
+        model_id: the model's name.
+        gaps: path, what, and observed values.
+
+    """
+
+    def __init__(self, model_id: str, gaps: tuple[Gap, ...]) -> None:
+        super().__init__(model_id, gaps)
+        self.model_id, self.gaps = model_id, gaps
+
+    def message(self) -> str:
+        """Return the first gap, and how many more there are."""
+        more = f" ({len(self.gaps) - 1} more)" if len(self.gaps) > 1 else ""
+        return f"{self.model_id}: {self.gaps[0]}{more}"
+
+
+def build_template(subject: Subject, model_id: str, progress: Progress = lambda _what, _part: None) -> ModelTemplate:
+    """Return the model template of a subject, not yet checked.
+
+    Raises:
+        ConfigError: transformers refuses the config.
+        UnrunnableError: the model does not run on the meta device.
+        GapError: a size that no formula was found for.
+
+    """
+    progress("building", 0)
+    model = subject.build()
+    fields = subject.hf_config().to_dict()
+    found = stacks(model, fields)
+    depth = depth_of(subject, found, fields)
+    with recording(model):
+        progress("tracing", 0.1)
+        shallow = subject.with_fields(depth.config())
+        observations = base_runs(shallow, depth)
+        progress("probing", 0.3)
+        free = varied(shallow, depth, observations[0])
+        deepen = _depth_matters(model, observations[0], found)
+        for number, seen in enumerate(probes(shallow, depth, free, PROBES, observations[0], deepen=deepen)):
+            observations += seen
+            progress("probing", 0.5 + 0.4 * number / PROBES)
+    progress("fitting", 0.9)
+    assembly = Assembly(observations, _head(model, subject))
+    layered = assembly.kernels()
+    kernels, state = _collapsed(layered, _layer_state(assembly), subject, found, fields)
+    if assembly.gaps:
+        raise GapError(model_id, tuple(assembly.gaps))
+    template = ModelTemplate(
+        model_id=model_id,
+        architecture=type(model).__name__,
+        config=dict(subject.config),
+        kernels=kernels,
+        state={name: str(formula) for name, formula in state.items()},
+    )
+    template = _stated(template, subject)
+    return expand(template)
+
+
+def _head(model: torch.nn.Module, subject: Subject) -> str:
+    """Return the path of the output embedding if its weight can be that of the input's, by the config's choice."""
+    output = getattr(model, "get_output_embeddings", lambda: None)()
+    tied = getattr(model, "_tied_weights_keys", None) or ()
+    name = next((name for name, module in model.named_modules() if module is output), "")
+    states = "tie_word_embeddings" in values_of(subject)
+    plain = output is not None and getattr(output, "bias", None) is None
+    return name if name and plain and states and f"{name}.weight" in tied else ""
+
+
+def _depth_matters(model: torch.nn.Module, run: Observation, found: list[Stack]) -> bool:
+    """Return whether a size outside the layers depends on how many there are."""
+    outside = {
+        name: tuple(parameter.shape)
+        for name, parameter in model.named_parameters()
+        if not any(name.startswith(f"{stack.path}.") for stack in found)
+    }
+    return any(run.parameters.get(name) != shape for name, shape in outside.items())
+
+
+# ---- state
+
+
+def _layer_state(assembly: Assembly) -> dict[tuple[str, int], Formula]:
+    """Return (name, layer) → bytes of what is kept there after a step."""
+    found: dict[tuple[str, int], list[Formula]] = {}
+    slots: dict[tuple[str, int, int], dict[int, Any]] = {}
+    for index, observation in enumerate(assembly.observations):
+        count: dict[tuple[str, int], int] = {}
+        for one in observation.kept:
+            key = (one.name, one.layer)
+            count[key] = count.get(key, 0) + 1
+            slots.setdefault((*key, count[key]), {})[index] = one.operand
+    for (name, layer, _), operands in slots.items():
+        if not any(index in operands for index in assembly.real):
+            continue
+        try:
+            dims = [
+                assembly.fit({index: one.shape[place] for index, one in operands.items()}, "a size of the state")
+                for place in range(len(next(iter(operands.values())).shape))
+            ]
+        except Exception as problem:  # noqa: BLE001
+            assembly.gaps.append(Gap(f"layer {layer}", f"state {name}: {problem}", ()))
+            continue
+        unit = next(iter(operands.values())).size
+        size = variable(unit) if unit.endswith("bytes") else constant(int(unit))
+        found.setdefault((_STATES.get(name, f"{name.strip('_')}"), layer), []).append(build("*", *dims, size))
+    return {key: _sum(parts) for key, parts in found.items()}
+
+
+_STATES = {
+    "keys": "kv_cache", "values": "kv_cache", "conv_states": "conv_state", "recurrent_states": "recurrent_state",
+    "indexer_keys": "indexer_cache",
+}  # fmt: skip
+
+
+def _sum(parts: list[Formula]) -> Formula:
+    texts = [str(part) for part in parts]
+    if len(parts) > 1 and len(set(texts)) == 1:
+        return build("*", constant(len(parts)), parts[0])
+    return build("+", *parts) if len(parts) > 1 else parts[0]
+
+
+# ---- layers that are alike
+
+
+_LAYER = re.compile(r"(.+)\.(\d+)$")
+
+
+def _collapsed(
+    kernels: tuple[Kernel, ...],
+    state: Mapping[tuple[str, int], Formula],
+    subject: Subject,
+    found: list[Stack],
+    fields: Mapping[str, Any],
+) -> tuple[tuple[Kernel, ...], dict[str, Formula]]:
+    """Return the kernels with layers that are alike as one node, and the state of the whole model."""
+    shapes: dict[str, dict[int, Kernel]] = {}
+
+    def look(kernel: Kernel, path: str) -> None:
+        if isinstance(kernel, Composite):
+            if match := _LAYER.match(kernel.name):
+                shapes.setdefault(_join(path, match.group(1)), {})[int(match.group(2))] = msgspec.structs.replace(
+                    kernel, name="layer"
+                )
+            for sub in kernel.sub_kernels:
+                look(sub, _join(path, kernel.name))
+
+    for kernel in kernels:
+        look(kernel, "")
+    kinds: dict[str, Callable[[int], int]] = {}
+    for stack in found:
+        same = shapes.get(stack.path, {})
+        decoder = _keeps_state(stack, found)
+        first: dict[bytes, int] = {}
+        kind = {}
+        for number, shape in same.items():
+            states = (
+                [f"{name}={formula}" for (name, layer), formula in state.items() if layer == number] if decoder else []
+            )
+            kind[number] = first.setdefault(msgspec.json.encode((shape, states)), number)
+        kinds[stack.path] = lambda number, kind=kind: kind.get(number, number)  # type: ignore[misc]
+    times = counts(subject, found, kinds, fields, values_of)
+
+    total: dict[str, list[Formula]] = {}
+    for (name, layer), formula in state.items():
+        keeper = next((one for one in found if _keeps_state(one, found)), None)
+        if keeper is None:
+            total.setdefault(name, []).append(formula)
+        elif layer in keeper.alike and kinds[keeper.path](layer) == layer:
+            total.setdefault(name, []).append(build("*", times[keeper.path, layer], formula))
+    by_path = {stack.path: stack for stack in found}
+
+    def collapse(kernels: tuple[Kernel, ...], path: str) -> tuple[Kernel, ...]:
+        result: list[Kernel] = []
+        for kernel in kernels:
+            if not isinstance(kernel, Composite):
+                result.append(kernel)
+                continue
+            here = _join(path, kernel.name)
+            subs = collapse(kernel.sub_kernels, here)
+            kernel = msgspec.structs.replace(kernel, sub_kernels=subs)
+            match = _LAYER.match(kernel.name)
+            stack = by_path.get(_join(path, match.group(1))) if match else None
+            if match is None or stack is None:
+                result.append(msgspec.structs.replace(kernel, name=kernel.name.replace(".", "_")))
+                continue
+            number = int(match.group(2))
+            kind = kinds[stack.path]
+            if kind(number) != number or number not in stack.alike:
+                continue
+            several = len({kind(one) for one in stack.alike}) > 1
+            name = match.group(1).replace(".", "_") + (f"_{number}" if several else "")
+            repeat = build("*", times[stack.path, number], parse(kernel.repeat))
+            result.append(msgspec.structs.replace(kernel, name=name, repeat=str(repeat)))
+        return tuple(result)
+
+    return collapse(kernels, ""), {name: _sum(parts) for name, parts in total.items()}
+
+
+def _keeps_state(stack: Stack, found: list[Stack]) -> bool:
+    """Return whether a stack's layers are those that the cache counts."""
+    return (
+        len(found) == 1
+        or "encoder" not in stack.path.split(".")
+        or all("encoder" in one.path.split(".") for one in found)
+    )
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+# ---- the config beside it
+
+
+def _stated(template: ModelTemplate, subject: Subject) -> ModelTemplate:
+    """Return the template with a config that states every variable it uses, so that populating needs nothing else."""
+    known = extract_model_params(template.config, required=())
+    fields = subject.hf_config().to_dict()
+    config = dict(template.config)
+    for name in sorted(used_variables(template)):
+        if name in known or (name in VARIABLES and VARIABLES[name].kind in {"runtime", "convention"}):
+            continue
+        for source in (*(VARIABLES[name].sources if name in VARIABLES else ()), name):
+            if fields.get(source) is not None and config.get(source) is None:
+                config[source] = fields[source]
+                break
+    return msgspec.structs.replace(template, config=config)
