@@ -24,7 +24,7 @@ from . import bind
 from .fit import Fitter, atoms_of
 from .probe import Observation, derived
 from .rules import Amount, UnknownOperation, Work, work
-from .trace import APPEND, ATTENTION, MASKS
+from .trace import APPEND, ATTENTION, MASKS, Operation
 from .tree import Node, Slot, merged
 
 __all__ = ["Assembly", "Gap"]
