@@ -19,6 +19,7 @@ from .errors import NBAnalyzerError
 from .expand import expand
 from .formula import Formula
 from .formula import parse as parse_formula
+from .generate import generate, verify
 from .populate import populate, populate_template
 from .shipped import MODULES as modules  # noqa: N811 - read like models()
 from .templates import (
@@ -40,6 +41,7 @@ __all__ = (
     "NBAnalyzerError",
     "expand",
     "extract_model_params",
+    "generate",
     "load_ipython_extension",
     "load_model_template",
     "load_module_template",
@@ -51,6 +53,7 @@ __all__ = (
     "save_template",
     "unload_ipython_extension",
     "validate_template",
+    "verify",
 )
 
 

@@ -17,7 +17,7 @@ from .explanation import Explanation, explain_formula, explain_node, explain_sum
 from .files import write_whole
 from .formula import Formula, Number, parse
 from .run import Run
-from .templates import ModelTemplate
+from .templates import Composite, ModelTemplate
 
 if TYPE_CHECKING:
     import pandas
@@ -84,6 +84,20 @@ class Analysis:
         self._state = tree.state(self.values)
 
     @property
+    def conventions(self) -> dict[str, str]:
+        """The switches in force that make a difference to this model."""
+        found = self.run.switches
+        if not self.is_latent:
+            del found["mla"]
+        # Some models have eager attention only, whatever is asked for.
+        return found | ({"attn": "eager"} if self.template.provenance.get("attention") == "eager" else {})
+
+    @property
+    def is_latent(self) -> bool:
+        """Whether the model caches a latent that it can also attend to as it is: see ``mla`` in `Run`."""
+        return any("absorbed" in node.kernel.variants for node in self.nodes if isinstance(node.kernel, Composite))
+
+    @property
     def nodes(self) -> list[Node]:
         """The kernels in reading order."""
         return self._tree.nodes
@@ -129,8 +143,12 @@ class Analysis:
         return {
             "model_id": self.template.model_id,
             "architecture": self.template.architecture,
-            "values": {name: plain(value) for name, value in self.values.items()},
-            "conventions": self.run.switches,
+            "values": {
+                name: plain(value)
+                for name, value in self.values.items()
+                if name != "encoder_len" or name in self.variables
+            },
+            "conventions": self.conventions,
             "notes": list(self.notes),
             "warnings": list(self.warnings),
             "totals": self.totals,

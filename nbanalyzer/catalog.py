@@ -1,5 +1,7 @@
 """Name → model template and config: shipped, a file, or a config in the Hugging Face cache.
 
+A config that no shipped template fits gets one of its own, see `nbanalyzer.fresh`.
+
 Everything here works offline. A name is only ever looked up among the shipped ones or asked of the
 Hugging Face cache; it never becomes part of a path unchecked.
 """
@@ -16,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from . import fresh
 from .config import canonical_name
 from .errors import ConfigError, TemplateError, UnknownNameError, near, quote
 from .expand import expand
@@ -24,8 +27,20 @@ from .shipped import folder
 from .source import read_config
 from .templates import ModelTemplate, load_model_template, used_variables
 
-__all__ = ["aliases", "completed", "config_for", "for_config", "model", "names", "require_fit", "short_names"]
+__all__ = [
+    "aliases",
+    "built_for",
+    "completed",
+    "config_for",
+    "config_of",
+    "for_config",
+    "model",
+    "names",
+    "require_fit",
+    "short_names",
+]
 
+TEMPLATE_FIELDS = {*ModelTemplate.__struct_fields__} - {"architecture"}  # no config has any of them
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
 
 
@@ -71,17 +86,37 @@ def model(name: str | os.PathLike[str]) -> ModelTemplate:
 
     Raises:
         UnknownNameError: no such model; near names are suggested. Nothing is ever downloaded.
-        TemplateError, ConfigError: the file is not a model template or a config that a shipped template fits.
+        TemplateError: the file is not a model template.
+        ConfigError: the file is not a config, or one that there is no template for.
 
     """
+    found, where = _found(name)
+    return found if isinstance(found, ModelTemplate) else built_for(found, where)
+
+
+def config_of(name: str | os.PathLike[str]) -> tuple[Mapping[str, Any], str]:
+    """Return the config of a model and its id, or the path of its file; no template is made for it.
+
+    Raises:
+        NBAnalyzerError: as for `model`.
+
+    """
+    found, where = _found(name)
+    return (found.config if isinstance(found, ModelTemplate) else found), where
+
+
+def _found(name: str | os.PathLike[str]) -> tuple[ModelTemplate | Mapping[str, Any], str]:
+    """Return the template or the config of that name, and what to call it."""
     text = os.fspath(name)
     if text.casefold() in aliases():
-        return _shipped(aliases()[text.casefold()])
+        template = _shipped(aliases()[text.casefold()])
+        return template, template.model_id
     if path := _path(text):
-        return _from_file(path)
+        found = _from_file(path)
+        return found, (found.model_id if isinstance(found, ModelTemplate) else "") or str(path)
     if HUB_NAME.fullmatch(text) and ".." not in text:
         if cached := _hub_cache(text):
-            return for_config(read_config(cached), text)
+            return read_config(cached), text
         hint = (
             "It is neither in the catalogue (--list) nor in the Hugging Face cache; "
             f"`hf download {text} config.json` puts its config there, if it exists."
@@ -110,9 +145,9 @@ def config_for(name: str, template: str | os.PathLike[str]) -> Mapping[str, Any]
 
     None stands for the template's own: if it is the same, or if `name` is not known and the template has one.
     """
-    own = model(template).config
+    own, _ = config_of(template)
     try:
-        found = model(name).config
+        found, _ = config_of(name)
     except UnknownNameError:
         if own:
             return None
@@ -162,11 +197,11 @@ def _shipped(name: str) -> ModelTemplate:
     return _extended(template, _shipped(template.extends)) if template.extends else template
 
 
-def _from_file(path: Path) -> ModelTemplate:
+def _from_file(path: Path) -> ModelTemplate | Mapping[str, Any]:
     content = read_file(path)
     data = decode(content, Any, str(path))
-    if isinstance(data, dict) and "model_type" in data and "kernels" not in data and "extends" not in data:
-        return for_config(read_config(path), str(path))
+    if isinstance(data, dict) and data and not data.keys() & TEMPLATE_FIELDS:
+        return read_config(path)
     return completed(load_model_template(content, str(path)))
 
 
@@ -179,6 +214,19 @@ def _hub_cache(name: str) -> Path | None:
     except ValueError:  # it is stricter about names than HUB_NAME
         return None
     return Path(found) if isinstance(found, str) else None
+
+
+def built_for(config: Mapping[str, Any], where: str = "config") -> ModelTemplate:
+    """Return the shipped template that is built like the config's model, with this config; else one made for it.
+
+    Raises:
+        ConfigError: none is, and none can be made; the message says why.
+
+    """
+    try:
+        return for_config(config, where)
+    except ConfigError as error:
+        return fresh.template_for(config, where, error)
 
 
 def for_config(config: Mapping[str, Any], where: str = "config") -> ModelTemplate:

@@ -10,10 +10,13 @@ from typing import NoReturn
 from .catalog import config_for
 from .errors import InputError, NBAnalyzerError
 from .files import write_whole
+from .generate import generate, run_coverage, verify
 from .listing import Listing
 from .populate import populate
+from .progress import on_terminal
 from .report import as_csv, as_html, as_json, as_md, as_text
 from .run import SIZES, SWITCHES, read_whole
+from .templates import encode, save_template
 
 __all__ = ["main"]
 
@@ -24,6 +27,7 @@ FORMATS = {
     "md": as_md,
     "html": as_html,
 }
+INTERRUPTED = 130  # 128 and the number of the signal, as shells have it
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,22 +36,34 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0, or 2 after one line on stderr."""
+    """Run the command line; return 0, 1 if ``--verify`` finds a difference, or 2 after one line on stderr."""
+    words = sys.argv[1:] if words is None else words
     try:
-        return _run(_parser().parse_args(words))
+        with on_terminal():
+            if "--coverage" in words:
+                return run_coverage([word for word in words if word != "--coverage"])
+            return _run(_parser().parse_args(words))
     except NBAnalyzerError as error:
         print(f"nbanalyzer: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("nbanalyzer: interrupted, no file is left half-written", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m nbanalyzer", description=__doc__, allow_abbrev=False)
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--populate", action="store_true", help="print what one forward pass of a model costs")
+    action.add_argument("--generate", action="store_true", help="trace a model and write its template (needs torch)")
+    action.add_argument("--verify", action="store_true", help="compare a template with PyTorch (needs torch)")
+    action.add_argument("--coverage", action="store_true", help="try every model type; has options of its own, see -h")
     action.add_argument("--list", action="store_true", help="list the catalogue")
     parser.add_argument("--model_id", help="catalogue name, org/name, or the path of a template or config.json")
     parser.add_argument("--model_json", metavar="FILE", help="the model template to use instead of the shipped one")
-    parser.add_argument("--config", metavar="FILE", help="a config.json to take the sizes from")
+    parser.add_argument(
+        "--config", metavar="FILE", help="a config.json to take the sizes from, or to generate a template for"
+    )
     for name, meaning in SIZES.items():
         parser.add_argument(f"--{name}", metavar="N", help=meaning)
     for name, switch in SWITCHES.items():
@@ -65,6 +81,23 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.list:
         print(Listing())
         return 0
+    if arguments.generate:
+        _refuse(arguments, "--generate", ("model_id", "config", "output"))
+        return _generate(arguments)
+    if arguments.verify:
+        _refuse(arguments, "--verify", ("model_id", "model_json", "output"))
+        return _verify(arguments)
+    return _populate(arguments)
+
+
+def _refuse(arguments: argparse.Namespace, action: str, taken: tuple[str, ...]) -> None:
+    """Raise if an option was given that the action has no use for."""
+    for name, value in vars(arguments).items():
+        if value not in (None, False, True, []) and name not in taken:
+            raise InputError(f"{action} takes no --{name}: it takes {', '.join(f'--{option}' for option in taken)}")
+
+
+def _populate(arguments: argparse.Namespace) -> int:
     if not (arguments.model_id or arguments.model_json):
         raise InputError("--populate needs --model_id NAME or --model_json FILE")
     config = arguments.config
@@ -79,15 +112,48 @@ def _run(arguments: argparse.Namespace) -> int:
     if wanted in {"json", "csv"}:  # the others show their warnings
         for warning in analysis.warnings:
             print(f"nbanalyzer: warning: {warning}", file=sys.stderr)
-    text = FORMATS[wanted](analysis)
-    if arguments.output is None:
-        sys.stdout.write(text)
-        return 0
-    try:
-        write_whole(arguments.output, text.encode())
-    except OSError as error:
-        raise InputError(f"--output {arguments.output!r} cannot be written: {error.strerror}") from None
+    _write(FORMATS[wanted](analysis), arguments.output)
     return 0
+
+
+def _generate(arguments: argparse.Namespace) -> int:
+    if not (arguments.model_id or arguments.config):
+        raise InputError("--generate needs --model_id NAME, --config FILE, or both")
+    model_id = arguments.model_id or ""
+    template = generate(arguments.config, model_id=model_id) if arguments.config else generate(model_id)
+    if arguments.output is None:
+        sys.stdout.write(encode(template).decode())
+        return 0
+    from .generate.summary import summary
+
+    try:
+        save_template(template, arguments.output)
+    except (OSError, ValueError) as error:  # ValueError: a path that holds a null character
+        raise _unwritable(arguments.output, error) from None
+    print(summary(template))
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    if bool(arguments.model_id) == bool(arguments.model_json):
+        raise InputError("--verify needs --model_id NAME or --model_json FILE")
+    found = verify(arguments.model_id or arguments.model_json)
+    _write(f"{found}\n", arguments.output)
+    return 0 if found.ok else 1
+
+
+def _write(text: str, output: str | None) -> None:
+    if output is None:
+        sys.stdout.write(text)
+        return
+    try:
+        write_whole(output, text.encode())
+    except (OSError, ValueError) as error:
+        raise _unwritable(output, error) from None
+
+
+def _unwritable(output: str, error: Exception) -> InputError:
+    return InputError(f"--output {output!r} cannot be written: {getattr(error, 'strerror', None) or error}")
 
 
 def _change(text: str) -> tuple[str, int]:

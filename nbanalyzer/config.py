@@ -258,6 +258,8 @@ class _Reader:
         if "head_dim" in values or not even or not {"hidden_size", "num_heads"} <= values.keys():
             return None
         size, rest = divmod(values["hidden_size"], values["num_heads"])
+        if rest and self.required is not None and "head_dim" not in self.required:
+            return None
         if rest:
             sizes = f"hidden_size {values['hidden_size']} is not a multiple of num_heads {values['num_heads']}"
             raise self.error(f"{sizes}, and no head_dim is given")

@@ -14,6 +14,7 @@ __all__ = [
     "ConfigError",
     "FormulaError",
     "InputError",
+    "MissingPackageError",
     "NBAnalyzerError",
     "TemplateError",
     "UnknownNameError",
@@ -117,6 +118,24 @@ class ConfigError(NBAnalyzerError, ValueError):
     def message(self) -> str:
         """Return what went wrong, and where."""
         return f"{self.where}: {self.problem}" if self.where else self.problem
+
+
+class MissingPackageError(NBAnalyzerError, ImportError):
+    """A package that only some of the work needs, and that is not installed.
+
+    Attributes:
+        package: its name, as pip knows it.
+        what: what needs it, e.g. ``"to generate a template"``.
+
+    """
+
+    def __init__(self, package: str, what: str) -> None:
+        super().__init__(package, what)
+        self.package, self.what = package, what
+
+    def message(self) -> str:
+        """Return what needs it, and how to get it."""
+        return f"{self.what} {self.package} is needed, which is not installed: `pip install {self.package}`"
 
 
 class UnknownNameError(NBAnalyzerError, KeyError):

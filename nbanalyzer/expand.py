@@ -150,7 +150,12 @@ class _Expansion:
         calls = _substituted(kernel.calls, bindings, f"{here}, calls")
         if calls == constant(0) and not kernel.parameters and not kernel.module:
             return None
-        node = msgspec.structs.replace(kernel, repeat=str(repeat), calls=str(calls))
+        once = constant(1)
+        node = msgspec.structs.replace(
+            kernel,
+            repeat="1" if repeat == once else str(repeat),  # the very default is not written to files
+            calls="1" if calls == once else str(calls),
+        )
         if kernel.parameters:
             node = msgspec.structs.replace(
                 node, parameters=str(_substituted(kernel.parameters, bindings, f"{here}, parameters"))

@@ -24,7 +24,7 @@ class Derivation:
         in_model: the same in global variables.
         with_values: the same with the values put in.
         number: the result for one execution.
-        count: how often it runs.
+        count: how often it runs; of parameters, how many copies there are.
 
     """
 
@@ -98,16 +98,18 @@ def explain_node(node: Node, costs: Mapping[Node, Cost], values: Mapping[str, Nu
     module = MODULES.get(place.module)
     title = node.path + (f"  × {show(count)}" if count != 1 else "") + (f"  ({place.module})" if place.module else "")
 
-    def derive(what: str, in_module: str, formula: Formula) -> Derivation:
+    def derive(what: str, in_module: str, formula: Formula, times: Number = count) -> Derivation:
         # The module template's formula is the origin only if the bindings lead from it to this one.
         follows = in_module and parse(in_module).substitute(bindings) == formula
         number = formula.evaluate(values)
         shown = with_values(formula.resolve(values), values)  # the branch that is taken
-        return Derivation(what, in_module if follows else "", str(formula), shown, number, count)
+        return Derivation(what, in_module if follows else "", str(formula), shown, number, times)
 
     derivations = []
     if node.own_parameters != constant(0):
-        derivations.append(derive("parameters", module.parameters if module else "", node.own_parameters))
+        # They are there once a copy, however often a pass runs it.
+        origin = module.parameters if module else ""
+        derivations.append(derive("parameters", origin, node.own_parameters, costs[node].copies))
     basics = [node] if node.is_basic else [child for child in node.children if child.is_basic]
     for basic in basics:
         for what, in_module, formula in _parts(basic, module):

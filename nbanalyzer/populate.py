@@ -14,9 +14,10 @@ from . import catalog
 from .analysis import Analysis
 from .config import ModelParams, canonical_name, extract_model_params, speaks_of_cost
 from .cost import Tree
-from .errors import ConfigError, InputError, TemplateError, quote
+from .errors import ConfigError, InputError, TemplateError, quote, shorten
 from .expand import with_variants
 from .files import convert
+from .fresh import MADE
 from .run import SWITCHES, Run
 from .source import as_mapping
 from .templates import ModelTemplate
@@ -52,7 +53,7 @@ def populate_template(
         w_bit: bits per weight.
         a_bit: bits per element of an activation.
         kv_bit: bits per element of the cache; as activations if None.
-        switches: ``attn``, ``logits``, ``causal`` (see `nbanalyzer.run.SWITCHES`), and ``set``.
+        switches: ``encoder_len``, ``attn``, ``logits``, ``causal`` (see `nbanalyzer.run.SWITCHES`), and ``set``.
 
     Returns:
         Plain data that can be written as JSON, see `Analysis.tree`.
@@ -85,10 +86,11 @@ def populate(
 
     Args:
         model: a catalogue name such as ``"gpt2"``, the path of a model template or of a config.json, a model
-            template, or one as plain data.
+            template, or one as plain data; or a config, as plain data or a transformers object. A config that no
+            shipped template fits gets a template of its own, which needs torch, see `nbanalyzer.fresh`.
         config: values from elsewhere: a transformers config object, plain data or the path of a config.json.
         set: config values to change, e.g. ``{"num_kv_heads": 4}``.
-        run: batch_size, seq_len, cache_len, w_bit, a_bit, kv_bit, attn, logits, causal; see `Run`.
+        run: batch_size, seq_len, cache_len, encoder_len, w_bit, a_bit, kv_bit, attn, logits, causal; see `Run`.
 
     Raises:
         NBAnalyzerError: bad input, one line that quotes it.
@@ -102,9 +104,13 @@ def populate(
     tree = _tree(template, this_run)
     params = _params(tree, config, changes)
     _require_values(tree, params, this_run)
+    if run.get("encoder_len") is not None and "encoder_len" not in tree.variables:
+        raise InputError(f"encoder_len={this_run.encoder_len} changes nothing: this model has no encoder of its own")
     notes = [f"set {', '.join(f'{name}={value}' for name, value in changes.items())}"] if changes else []
     if config is not None:
         notes.insert(0, f"sizes from {config if isinstance(config, str | os.PathLike) else 'another config'}")
+    if MADE in template.provenance:
+        notes.insert(0, "template made for this config, equal to PyTorch")
     return Analysis(tree, params, this_run, tuple(notes), _warnings(tree, params, this_run))
 
 
@@ -119,9 +125,11 @@ def _template(model: Source) -> ModelTemplate:
     if isinstance(model, ModelTemplate):
         return catalog.completed(model)
     if not isinstance(model, Mapping):
-        raise InputError(f"a model is a name, a path, a template or plain data, not of type {type(model).__name__}")
+        if isinstance(model, type) or not callable(getattr(model, "to_dict", None)):
+            raise InputError(f"a model is a name, a path, a template or a config, not of type {type(model).__name__}")
+        return catalog.built_for(as_mapping(model))
     if "kernels" not in model and "extends" not in model:
-        return catalog.for_config(model)
+        return catalog.built_for(model)
     return catalog.completed(convert(model, ModelTemplate, "template"))
 
 
@@ -149,15 +157,17 @@ def _tree(template: ModelTemplate, run: Run) -> Tree:
         content = msgspec.json.encode(template)
     except (TypeError, ValueError) as error:  # a config may be any object of Python's
         raise TemplateError(f"cannot be written as JSON: {error}", template.model_id) from None
-    return _prepared(content, run.attn)
+    return _prepared(content, run.variants)
 
 
 @lru_cache(maxsize=64)
-def _prepared(content: bytes, attn: str) -> Tree:
+def _prepared(content: bytes, chosen: frozenset[str]) -> Tree:
     template = msgspec.json.decode(content, type=ModelTemplate)
-    varied, variants = with_variants(template, frozenset({attn}))
-    if attn != SWITCHES["attn"].choices[0] and attn not in variants:
-        raise InputError(f"{template.model_id or 'this template'} has no attention variant {attn!r}")
+    varied, variants = with_variants(template, chosen)
+    usual = {switch.choices[0] for switch in SWITCHES.values()}
+    only = {template.provenance.get("attention")}  # what transformers has no other implementation of
+    for choice in sorted(chosen - usual - variants - only):
+        raise InputError(f"{template.model_id or 'this template'} has no attention variant {choice!r}")
     return Tree(varied)
 
 
@@ -194,6 +204,12 @@ def _require_effect(tree: Tree, name: str, value: int, params: ModelParams, with
 def _warnings(tree: Tree, params: ModelParams, run: Run) -> tuple[str, ...]:
     """Return what to know before believing the numbers."""
     found = []
+    stated = tree.template.config.get("architectures")
+    if isinstance(stated, list) and stated and tree.template.architecture not in stated:
+        says = ", ".join(map(str, stated))
+        found.append(f"the config says {shorten(says)}, and this is what a {tree.template.architecture} costs")
+    if run.cache_len and "cache_len" not in tree.variables:
+        found.append("cache_len makes no difference: this model keeps nothing from one pass to the next")
     limit, length = params.get("max_position_embeddings"), run.cache_len + run.seq_len
     if limit is not None and length > limit:
         learned = "max_position_embeddings" in tree.variables  # a table with a row for each
@@ -201,7 +217,7 @@ def _warnings(tree: Tree, params: ModelParams, run: Run) -> tuple[str, ...]:
             f"cache_len + seq_len = {length:,} tokens exceed the model's {limit:,} positions "
             f"(max_position_embeddings): {'it has no more and would not run' if learned else 'it was made for no more'}"
         )
-    stated = [name for name in params if speaks_of_cost(name) and name not in COMMON]
-    if unused := [name for name in (*stated, *params.unknown) if name not in tree.variables]:
+    costly = [name for name in params if speaks_of_cost(name) and name not in COMMON]
+    if unused := [name for name in (*costly, *params.unknown) if name not in tree.variables]:
         found.append(f"the config says what looks like cost, and no formula uses it: {', '.join(unused)}")
     return tuple(found)

@@ -19,6 +19,7 @@ from .cost import Node
 from .explanation import explain_node, show
 from .formula import Formula, Number
 from .grammar import COMPARISONS
+from .run import SIZES
 
 if TYPE_CHECKING:
     from .analysis import Analysis
@@ -69,10 +70,9 @@ def title(analysis: Analysis) -> str:
 def conditions(analysis: Analysis) -> str:
     """Return the runtime values and conventions in one line."""
     run = analysis.run
-    sizes = (
-        f"{name} {getattr(run, name)}" for name in ("batch_size", "seq_len", "cache_len", "w_bit", "a_bit", "kv_bit")
-    )
-    switches = (f"{name} {value}" for name, value in run.switches.items())
+    names = (name for name in SIZES if name != "encoder_len" or name in analysis.variables)
+    sizes = (f"{name} {getattr(run, name)}" for name in names)
+    switches = (f"{name} {value}" for name, value in analysis.conventions.items())
     return "; ".join((", ".join(sizes), ", ".join(switches), *analysis.notes))
 
 

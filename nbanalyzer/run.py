@@ -26,6 +26,7 @@ class Switch:
 SWITCHES: Mapping[str, Switch] = {
     "attn": Switch(("sdpa", "eager"), "attention as one kernel without S x S traffic, or op by op"),
     "logits": Switch(("all", "last"), "the LM head runs on all positions, or on the last one, as generate() does"),
+    "mla": Switch(("expanded", "absorbed"), "latent attention expands what is cached, or works on it as it is"),
     "causal": Switch(("off", "on"), "attention counts the full rectangle, or only the visible triangle"),
 }
 """The switches; the defaults equal PyTorch's own count."""
@@ -43,7 +44,7 @@ class Run:
             decoder has seen before this pass, in a prefill as many as it sees now, if None.
         w_bit, a_bit: bits of a weight and of an activation, 1 to 64.
         kv_bit: bits of an element of the cache; as activations if None.
-        attn, logits, causal: see `SWITCHES`; `causal` also takes a bool.
+        attn, logits, mla, causal: see `SWITCHES`; `causal` also takes a bool.
 
     Raises:
         InputError: a value that cannot be; the message quotes it.
@@ -59,6 +60,7 @@ class Run:
     kv_bit: int | None = None
     attn: str = "sdpa"
     logits: str = "all"
+    mla: str = "expanded"
     causal: bool | str = False
 
     def __post_init__(self) -> None:
@@ -87,6 +89,11 @@ class Run:
             if name not in known:
                 raise UnknownNameError("option", name, known)
         return cls(**options)  # type: ignore[arg-type]
+
+    @property
+    def variants(self) -> frozenset[str]:
+        """The choices that are made of kernels, not of numbers."""
+        return frozenset({self.attn, self.mla})
 
     @property
     def switches(self) -> dict[str, str]:

@@ -10,12 +10,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from .errors import ConfigError, shorten
 
-__all__ = ["as_mapping", "look", "put", "quiet", "read_config", "text_object"]
+__all__ = ["as_mapping", "essential", "look", "put", "quiet", "read_config", "text_object"]
 
 # Where a multimodal config keeps its language model.
 TEXT_PARTS = ("thinker_config", "text_config", "llm_config", "language_config")
+
+# Fields about how a model is loaded, run and labelled.
+NOISE = frozenset(
+    {"_name_or_path", "_commit_hash", "transformers_version", "dtype", "torch_dtype", "auto_map", "quantization_config",
+     "use_cache", "id2label", "label2id", "problem_type", "task_specific_params", "return_dict", "output_attentions",
+     "output_hidden_states", "torchscript", "_attn_implementation", "attn_implementation", "_experts_implementation",
+     "experts_implementation"}
+)  # fmt: skip
 
 
 def read_config(path: Path) -> Mapping[str, Any]:
@@ -40,6 +50,24 @@ def as_mapping(config: object) -> Mapping[str, Any]:
         return read_config(path / "config.json" if path.is_dir() else path)
     fields: Mapping[str, Any] = config if isinstance(config, Mapping) else getattr(config, "to_dict", dict)()
     return fields
+
+
+def essential(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config as plain data, without what says nothing about what the model is made of.
+
+    Without ``auto_map``, transformers has nowhere to take foreign code from.
+    """
+    try:
+        plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(_without_noise(config)))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"a config is plain data: {shorten(str(error), 100)}") from None
+    return plain
+
+
+def _without_noise(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_noise(part) for key, part in value.items() if key not in NOISE}
+    return value
 
 
 def text_object(config: object) -> object:

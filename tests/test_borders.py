@@ -22,9 +22,9 @@ HEAVY = ("numpy", "pandas", "sympy", "matplotlib", "IPython", "ipywidgets", "tra
 
 PUBLIC = {
     "ALLOWED_VARIABLES", "Analysis", "Formula", "ModelTemplate", "ModuleTemplate", "NBAnalyzerError", "expand",
-    "extract_model_params", "load_ipython_extension", "load_model_template", "load_module_template", "models",
+    "extract_model_params", "generate", "load_ipython_extension", "load_model_template", "load_module_template", "models",
     "modules", "parse_formula", "populate", "populate_template", "save_template", "unload_ipython_extension",
-    "validate_template",
+    "validate_template", "verify",
 }  # fmt: skip
 
 
@@ -104,6 +104,32 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert not found.intersection(HEAVY)
 
 
+def test_generate_is_a_function_and_a_package() -> None:
+    program = """
+import nbanalyzer
+assert callable(nbanalyzer.generate) and callable(nbanalyzer.verify)
+from nbanalyzer.generate import generate, verify
+assert nbanalyzer.generate is generate and nbanalyzer.verify is verify
+assert not {"torch", "transformers"} & {*sys.modules}
+from nbanalyzer.generate import fit
+import nbanalyzer.generate.subject
+assert nbanalyzer.generate is generate
+assert fit.__name__ == "nbanalyzer.generate.fit"
+"""
+    assert "torch" in loaded_after(program)
+
+
+def test_loading_the_extension_loads_neither_torch_nor_widgets() -> None:
+    program = """
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+shell.run_line_magic("load_ext", "nbanalyzer")
+assert shell.find_line_magic("generate") and shell.find_line_magic("verify")
+"""
+    light = {"torch", "transformers", "ipywidgets", "sympy", "pandas", "numpy"}
+    assert not loaded_after(program).intersection(light)
+
+
 def test_a_shipped_model_needs_none_of_transformers_sympy_torch() -> None:
     program = "import nbanalyzer; a = nbanalyzer.populate('gpt2', seq_len=8); repr(a); a._repr_mimebundle_(); a.tree"
     assert not loaded_after(program).intersection({"transformers", "sympy", "torch", "matplotlib", "IPython"})
@@ -127,7 +153,12 @@ def test_the_core_imports_neither_the_notebook_layer_nor_the_generator(path: Pat
     }
     allowed = {
         "analysis.py": {("nbanalyzer.notebook.plots.cost_plot", "Analysis.plot")},
+        # It makes a template where no shipped one fits.
+        "fresh.py": {("nbanalyzer.generate.generate", "template_for")},
         "__init__.py": {
+            # Two functions that import nothing before they are called.
+            ("nbanalyzer.generate.generate", ""),
+            ("nbanalyzer.generate.verify", ""),
             ("nbanalyzer.notebook.load", "load_ipython_extension"),
             ("nbanalyzer.notebook.unload", "unload_ipython_extension"),
         },
@@ -207,4 +238,7 @@ def test_lazy_imports_go_to_the_leaves_only() -> None:
         ("nbanalyzer.formula", "nbanalyzer.evaluation"),
         ("nbanalyzer.formula", "nbanalyzer.notation"),
         ("nbanalyzer.analysis", "nbanalyzer.report"),
+        ("nbanalyzer.fresh", "nbanalyzer.generate"),
+        ("nbanalyzer.generate", "nbanalyzer.generate.public"),
+        ("nbanalyzer.generate", "nbanalyzer.generate.coverage"),
     } | {pair for pair in back if pair[0] in {"nbanalyzer.cli", "nbanalyzer.__main__"}}

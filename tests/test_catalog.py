@@ -15,7 +15,7 @@ import pytest
 
 import nbanalyzer
 from nbanalyzer import populate
-from nbanalyzer.catalog import aliases, completed, model, names, short_names
+from nbanalyzer.catalog import aliases, completed, for_config, model, names, short_names
 from nbanalyzer.errors import ConfigError, NBAnalyzerError, TemplateError, UnknownNameError
 from nbanalyzer.templates import ModelTemplate, load_model_template
 
@@ -212,24 +212,38 @@ def test_sizes_of_a_config_may_all_differ(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "quoted"),
     [
-        ({"attention_bias": True}, "attention_bias = True"),
-        ({"mlp_bias": True}, "mlp_bias = True"),
-        ({"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
-        ({"model_type": "bloom"}, "'bloom'"),
-        ({"model_type": "x" * 9_000}, "xxx"),
+        ({"model_type": "bloom"}, "model_type is 'bloom', architectures are LlamaForCausalLM"),
+        ({"model_type": "lama", "architectures": None}, "did you mean 'llama'"),
+        ({"model_type": "x" * 9_000, "architectures": None}, "xxx"),
         ({"hidden_act": "x" * 9_000}, "xxx"),
-        ({"model_type": None}, "None"),
+        ({"model_type": None, "architectures": None}, "None"),
         ({"model_type": ["llama"]}, "llama"),
+        ({"attention_bias": True, "num_attention_heads": 5}, "5"),
         ({"hidden_size": None}, "hidden_size"),
         ({"hidden_size": "64"}, "'64'"),
         ({"hidden_size": -64}, "-64"),
         ({"num_attention_heads": 5}, "5"),
     ],
 )
-def test_a_config_that_no_template_fits_is_one_clear_line(changes: dict[str, Any], quoted: str, tmp_path: Path) -> None:
+def test_a_config_that_makes_no_sense_is_one_clear_line(changes: dict[str, Any], quoted: str, tmp_path: Path) -> None:
     path = written(tmp_path, {**LLAMA, **changes})
     message = error_of(lambda: populate(path), ConfigError)
     assert quoted in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "quoted"),
+    [
+        ({"attention_bias": True}, "attention_bias = True"),
+        ({"mlp_bias": True}, "mlp_bias = True"),
+        ({"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
+        ({"model_type": "bloom"}, "'bloom'"),
+        ({"model_type": "x" * 9_000}, "xxx"),
+        ({"model_type": None}, "None"),
+    ],
+)
+def test_a_config_that_no_shipped_template_fits_says_why(changes: dict[str, Any], quoted: str) -> None:
+    assert quoted in error_of(lambda: for_config({**LLAMA, **changes}), ConfigError)
 
 
 @pytest.mark.parametrize(("window", "kept"), [(None, 8193), (4096, 4095), ("absent", 4095)])
@@ -276,7 +290,7 @@ for name in sys.argv[1:]:
 def test_a_config_in_the_hugging_face_cache_is_found_without_network(tmp_path: Path) -> None:
     hub = tmp_path / "hub"
     cached(hub, "someone/TinyLlama-Own", LLAMA)
-    cached(hub, "someone/odd", {**LLAMA, "model_type": "bloom"})
+    cached(hub, "someone/odd", {**LLAMA, "model_type": "lama", "architectures": []})
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, "someone/TinyLlama-Own", "someone/odd", "someone/else"],
@@ -285,6 +299,6 @@ def test_a_config_in_the_hugging_face_cache_is_found_without_network(tmp_path: P
     )  # fmt: skip
     first, second, third, *rest = [*done.stdout.splitlines(), done.stderr]
     assert first == str(LLAMA_PARAMETERS)
-    assert second.startswith("ConfigError someone/odd: no shipped template is of model_type 'bloom'")
+    assert second.startswith("ConfigError someone/odd: transformers knows no model_type 'lama', did you mean 'llama'?")
     assert third.startswith("UnknownNameError no model named 'someone/else'.")
     assert rest == [""]

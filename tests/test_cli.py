@@ -5,16 +5,27 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import pty
+import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import nbanalyzer
 from nbanalyzer.cli import main
+from nbanalyzer.generate import public
 
-MODELS = Path(__file__).parent.parent / "models"
+ROOT = Path(__file__).parent.parent
+MODELS = ROOT / "models"
+TINY = {
+    "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 100,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "attention_bias": True,
+}  # fmt: skip
 DOCUMENTED = [
     "--populate", "--model_id", "openai-community/gpt2", "--model_json", str(MODELS / "openai-community/gpt2.json"),
     "--batch_size", "1", "--seq_len", "2048", "--w_bit", "16", "--a_bit", "16",
@@ -81,6 +92,11 @@ def test_switches_and_set(capsys: pytest.CaptureFixture[str]) -> None:
     assert (printed["values"]["num_kv_heads"], printed["values"]["num_layers"]) == (4, 2)
 
 
+def test_the_length_of_what_an_encoder_reads(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--populate", "--model_id", "gpt2", "--encoder_len", "5"]) == 2
+    assert "encoder_len=5 changes nothing" in capsys.readouterr().err
+
+
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(nbanalyzer.models()) + 1
@@ -89,7 +105,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "one of the arguments --populate --list is required"),
+        ([], "one of the arguments --populate --generate --verify --coverage --list is required"),
         (["--populate"], "--populate needs --model_id NAME or --model_json FILE"),
         (["--populate", "--model_id", "gpt3"], "no model named 'gpt3'. Did you mean 'gpt2'"),
         (["--populate", "--model_id", "gpt2", "--seqlen", "4"], "unrecognized arguments: --seqlen 4"),
@@ -99,6 +115,17 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
         (["--populate", "--model_json", "no/such.json"], "no/such.json: No such file or directory"),
         (["--populate", "--model_id", "gpt2", "--output", "/proc/no/a.json"], "--output '/proc/no/a.json' cannot be written"),
         (["--populate", "--model_id", "gpt2", "--format", "xml"], "invalid choice: 'xml'"),
+        (["--generate"], "--generate needs --model_id NAME, --config FILE, or both"),
+        (["--generate", "--model_id", "gpt3"], "no model named 'gpt3'. Did you mean 'gpt2'"),
+        (["--generate", "--model_id", "gpt2", "--seq_len", "5"], "--generate takes no --seq_len: it takes --model_id, --config, --output"),
+        (["--generate", "--model_id", "gpt2", "--set", "n_layer=2"], "--generate takes no --set"),
+        (["--generate", "--config", "no/config.json"], "no/config.json: No such file or directory"),
+        (["--generate", "--model_id", "x" * 201, "--config", "c.json"], "at most 200 printable characters"),
+        (["--verify"], "--verify needs --model_id NAME or --model_json FILE"),
+        (["--verify", "--model_id", "gpt2", "--model_json", "x.json"], "--verify needs --model_id NAME or --model_json FILE"),
+        (["--verify", "--model_id", "gpt2", "--config", "x.json"], "--verify takes no --config"),
+        (["--verify", "--model_json", "no/such.json"], "no/such.json: No such file or directory"),
+        (["--generate", "--verify", "--model_id", "gpt2"], "argument --verify: not allowed with argument --generate"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_on_stderr_and_2(
@@ -110,3 +137,120 @@ def test_bad_input_is_one_line_on_stderr_and_2(
     assert message in said.err
     assert said.err.startswith("nbanalyzer: ")
     assert said.err.count("\n") == 1
+
+
+# ---- generate and verify
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(TINY))
+    return path
+
+
+def test_generate_writes_a_template_and_says_what_it_is(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "models" / "me" / "tiny.json"
+    assert main(["--generate", "--model_id", "me/tiny", "--config", str(config), "--output", str(target)]) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert said.out.startswith("me/tiny: LlamaForCausalLM, ")
+    assert len(said.out.splitlines()) == 2
+    template = nbanalyzer.load_model_template(target)
+    assert template.model_id == "me/tiny"
+    assert template.provenance["result"] == "equal"
+    assert [*target.parent.iterdir()] == [target]
+    assert main(["--populate", "--model_json", str(target), "--seq_len", "9"]) == 0
+    assert json.loads(capsys.readouterr().out)["totals"] == nbanalyzer.populate(template, seq_len=9).totals
+    assert main(["--verify", "--model_json", str(target), "--output", str(tmp_path / "table.txt")]) == 0
+    assert capsys.readouterr().out == ""
+    assert "me/tiny" in (tmp_path / "table.txt").read_text()
+
+
+def test_without_output_the_template_is_printed(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    template = nbanalyzer.populate("gpt2").template
+    asked: list[tuple[Any, ...]] = []
+
+    def generate(*words: object) -> nbanalyzer.ModelTemplate:
+        asked.append(words[:3])
+        return template
+
+    monkeypatch.setattr(public, "generate", generate)
+    assert main(["--generate", "--config", str(config)]) == 0
+    assert json.loads(capsys.readouterr().out)["model_id"] == "openai-community/gpt2"
+    assert main(["--generate", "--model_id", "gpt2"]) == 0
+    assert main(["--generate", "--model_id", "gpt2", "--output", "/proc/no/a.json"]) == 2
+    assert "--output '/proc/no/a.json' cannot be written: " in capsys.readouterr().err
+    assert asked == [(str(config), None, ""), ("gpt2", None, ""), ("gpt2", None, "")]
+
+
+def test_verify_tells_a_difference_by_its_status(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Found:
+        ok = False
+
+        def __str__(self) -> str:
+            return "a table"
+
+    monkeypatch.setattr(public, "verify", lambda *_: Found())
+    assert main(["--verify", "--model_id", "gpt2"]) == 1
+    assert capsys.readouterr().out == "a table\n"
+    Found.ok = True
+    assert main(["--verify", "--model_id", "gpt2"]) == 0
+
+
+def test_coverage_has_options_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nbanalyzer.generate import coverage
+
+    asked: list[Sequence[str]] = []
+
+    def run(words: Sequence[str]) -> int:
+        asked.append(words)
+        return 0
+
+    monkeypatch.setattr(coverage, "main", run)
+    assert main(["--coverage", "llama", "--kind", "causal"]) == 0
+    assert asked == [["llama", "--kind", "causal"]]
+
+
+def test_an_interrupt_is_one_line_and_leaves_nothing(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(public, "check", interrupt)
+    target = tmp_path / "models" / "tiny.json"
+    assert main(["--generate", "--config", str(config), "--output", str(target)]) == 130
+    assert capsys.readouterr().err == "nbanalyzer: interrupted, no file is left half-written\n"
+    assert not target.parent.exists()
+
+
+def test_a_terminal_sees_how_far_it_is_until_somebody_interrupts(config: Path, tmp_path: Path) -> None:
+    target = tmp_path / "tiny.json"
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "nbanalyzer", "--generate", "--config", str(config), "--output", str(target)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=theirs) as process:
+        os.close(theirs)
+        said = b""
+        while b"probing" not in said:
+            said += os.read(ours, 1000)
+        process.send_signal(signal.SIGINT)
+        try:
+            while more := os.read(ours, 1000):
+                said += more
+        except OSError:  # nobody writes to it any more
+            pass
+        assert process.stdout is not None
+        assert process.stdout.read() == b""
+        assert process.wait() == 130
+    os.close(ours)
+    shown = said.decode().split("\r\x1b[K")
+    assert shown[1].startswith("building ")
+    assert shown[-1] == "nbanalyzer: interrupted, no file is left half-written\r\n"
+    assert [*tmp_path.iterdir()] == [config]

@@ -191,6 +191,8 @@ def test_a_cell_may_be_a_module_template(shell: InteractiveShell) -> None:
         ("gpt2 --seq_len many", None, InputError, "--seq_len is a whole number, not 'many'; a notebook variable is $many"),
         ("gpt2 --w_bit 0", None, InputError, "w_bit is a whole number from 1 to 64, not 0"),
         ("gpt2 --attn flash", None, InputError, "invalid choice: 'flash'"),
+        ("gpt2 --mla absorbed", None, InputError, "openai-community/gpt2 has no attention variant 'absorbed'"),
+        ("gpt2 --encoder_len 5", None, InputError, "encoder_len=5 changes nothing"),
         ("gpt2 --depth 0", None, InputError, "--depth is a whole number from 1"),
         ("gpt2 --set layers", None, InputError, "--set takes name=number, not 'layers'"),
         ("gpt2 --set num_kv_heads=4", None, InputError, "set num_kv_heads=4 changes nothing"),
@@ -248,6 +250,18 @@ def test_completion_of_models_options_and_choices(shell: InteractiveShell) -> No
     assert "num_kv_heads=" in completions(shell, "%populate llama-3.1-8b --set num_")
     assert "--seq_len" not in completions(shell, "%populate gpt2 --seq_len 5 --")
     assert "gpt2-xl" not in completions(shell, "gpt2-x")
+    assert completions(shell, "%populate gpt2 --enc") == ["--encoder_len"]
+    assert completions(shell, "%populate gpt2 --mla ") == ["expanded", "absorbed"]
+
+
+def test_completion_of_generate_and_verify(shell: InteractiveShell, tmp_path: Path) -> None:
+    assert completions(shell, "%verify gpt2-x") == ["gpt2-xl"]
+    assert completions(shell, "t = %generate openai-community/gpt2-m") == ["openai-community/gpt2-medium"]
+    assert completions(shell, "%generate gpt2 --") == ["--config", "--model_id", "--output"]
+    assert completions(shell, "%generate gpt2 --output x --m") == ["--model_id"]
+    assert completions(shell, "%verify gpt2 --") == ["--model_class"]
+    (tmp_path / "config.json").write_text("{}")
+    assert any("config.json" in text for text in completions(shell, f"%generate {tmp_path}/conf"))
 
 
 def test_sympy_shows_the_fields_symbols(shell: InteractiveShell) -> None:
@@ -276,6 +290,8 @@ def test_reload_and_unload(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(matcher.__name__ == "complete" for matcher in shell.Completer.custom_matchers) == 1
     shell.run_line_magic("unload_ext", "nbanalyzer")
     assert shell.find_line_magic("populate") is None
+    assert shell.find_line_magic("generate") is None
+    assert shell.find_line_magic("verify") is None
     assert shell.find_cell_magic("populate") is None
     assert not shell.Completer.custom_matchers
     import sympy

@@ -20,7 +20,7 @@ from transformers import GPT2Config, LlamaConfig
 
 from nbanalyzer import Analysis, expand, populate, populate_template
 from nbanalyzer.analysis import FORMULA_METRICS, UNITS
-from nbanalyzer.catalog import model, names
+from nbanalyzer.catalog import for_config, model, names
 from nbanalyzer.errors import ConfigError, InputError, TemplateError, UnknownNameError
 from nbanalyzer.formula import parse
 from nbanalyzer.templates import Basic
@@ -736,7 +736,7 @@ def test_a_config_of_a_model_built_otherwise_is_refused(model: str, changes: dic
     with pytest.raises(ConfigError, match=re.escape(said)):
         populate(model, config=config)
     with pytest.raises(ConfigError, match=re.escape(said)):
-        populate(config)
+        for_config(config)
 
 
 def test_a_config_as_plain_data_is_a_model() -> None:

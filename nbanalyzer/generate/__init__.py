@@ -1,4 +1,99 @@
 """What needs PyTorch: the real transformers models on the meta device, and what they are seen to cost.
 
-Nothing else in the package imports torch, and nothing here allocates a weight.
+Nothing else in the package imports torch, and nothing here allocates a weight. This module itself imports
+none of it before it is asked to work.
 """
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from nbanalyzer.errors import MissingPackageError
+from nbanalyzer.progress import Progress, tell
+from nbanalyzer.templates import ModelTemplate
+
+if TYPE_CHECKING:
+    from .verification import Verification
+
+__all__ = ["generate", "run_coverage", "verify"]
+
+
+def generate(
+    model: object, config: object = None, *, model_id: str = "", progress: Progress | None = None
+) -> ModelTemplate:
+    """Return the model template of any transformers model, traced from the model itself and checked against PyTorch.
+
+    No weights are allocated and nothing is downloaded; code that comes with a config is never run.
+
+    Args:
+        model: a shipped model's name, the path of a config.json (or of its folder), ``"org/name"`` whose config is
+            in the Hugging Face cache, a config as plain data or as a transformers object; or a class or an instance
+            of one's own, derived from transformers' ``PreTrainedModel``.
+        config: the config of `model`, if that is a class.
+        model_id: the name of the result; by default as the model is named, or as the folder of its config.
+        progress: called with what is being done, and the part that is done, 0 to 1.
+
+    Returns:
+        A template in global variables only. Its parameters and matmul FLOPs equal PyTorch's own counts exactly;
+        ``provenance`` says which were compared.
+
+    Raises:
+        MissingPackageError: torch is not installed.
+        UnknownNameError: no such model.
+        ConfigError: transformers does not know the model, or refuses its config.
+        NBAnalyzerError: a model that does not run on the meta device, has a size that no formula was found for, or
+            differs from PyTorch: there is no template then.
+
+    """
+    with _torch("to generate a template"):
+        from . import public
+    return public.generate(model, config, model_id, progress or tell)
+
+
+def verify(
+    model: str | os.PathLike[str] | Mapping[str, Any] | ModelTemplate,
+    model_class: type[Any] | None = None,
+    *,
+    random_configs: int = 2,
+    progress: Progress | None = None,
+) -> Verification:
+    """Return a template's numbers beside PyTorch's, per module and in total.
+
+    Args:
+        model: a shipped model's name, the path of a template, a template, or one as plain data.
+        model_class: the class that it was generated from, if that is not transformers' own.
+        random_configs: how many random configs are compared beside the model's own.
+        progress: called with what is being done, and the part that is done, 0 to 1.
+
+    Returns:
+        A `Verification`: ``ok`` says whether all is equal, ``rows`` what was compared; it shows itself as a table.
+
+    Raises:
+        MissingPackageError: torch is not installed.
+        NBAnalyzerError: no such model, or one that cannot be built.
+
+    """
+    with _torch("to verify a template"):
+        from . import public
+    return public.verify(model, model_class, random_configs, progress or tell)
+
+
+def run_coverage(words: Sequence[str]) -> int:
+    """Run ``python -m nbanalyzer --coverage`` with its own options, and return the exit status."""
+    with _torch("to try every model type"):
+        from . import coverage
+    return coverage.main(words)
+
+
+@contextmanager
+def _torch(what: str) -> Iterator[None]:
+    """Say in one line that torch is missing, if the imports inside find that it is."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingPackageError("torch", what) from None

@@ -21,17 +21,15 @@ from nbanalyzer.formula import Formula, build, constant, parse, variable
 from nbanalyzer.templates import Basic, Composite, Kernel, MemoryAccess, ModuleTemplate
 
 from . import bind
+from .cases import SITUATIONS, conditions
 from .fit import Fitter, atoms_of
-from .probe import Observation, derived
+from .probe import FEW, Observation, derived
 from .rules import Amount, UnknownOperation, Work, work
 from .trace import APPEND, ATTENTION, MASKS, Operation
 from .tree import Node, Slot, merged
 
 __all__ = ["Assembly", "Gap"]
 
-_LITERALS = (
-    "{seq_len} > 1", "{cache_len} > 0", "{batch_size} > 1", "{seq_len} == 1", "{cache_len} == 0", "{batch_size} == 1",
-)  # fmt: skip
 _OPERATIONS = {
     "_to_copy": "convert", "clone": "copy", "copy_": "copy", "mm": "matmul", "bmm": "matmul", "addmm": "matmul",
     "baddbmm": "matmul", "_softmax": "softmax", "_grouped_mm": "matmul of experts", "cat": "join", "index": "look up",
@@ -72,12 +70,15 @@ class Assembly:
 
     Attributes:
         observations: of the model itself first, then of probes.
+        tied_head: path of the output embedding, if its weight may be the input's.
+        chunk: what a linear attention divides a sequence by: a number or a variable; "" if nothing does.
         gaps: what could not be said.
 
     """
 
     observations: Sequence[Observation]
     tied_head: str = ""
+    chunk: str = ""
     gaps: list[Gap] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -182,7 +183,7 @@ class Assembly:
             return None
         self.taken.update(mine)
         return Composite(
-            name=node.name,
+            name=_name(node) if node.name.isdigit() else node.name,
             module=node.target,
             parameters=str(self._parameters(mine)) if mine else "",
             sub_kernels=tuple(children),
@@ -195,6 +196,12 @@ class Assembly:
     def _eager(self) -> bool:
         """Whether the model was traced with eager attention, whose masks are part of it."""
         return not any(_has_attention(self.observations[index].root) for index in self.real)
+
+    @property
+    def has_eager_attention(self) -> bool:
+        """Whether the model attends, and transformers has no fused kernel for it."""
+        softmax = any(one.name == "_softmax" for one in self.observations[self.real[0]].root.operations())
+        return self._eager and softmax
 
     def _conditional(self, kernel: Composite, seen: frozenset[int], where: frozenset[int], path: str) -> Composite:
         condition = self._condition(seen, where)
@@ -214,7 +221,7 @@ class Assembly:
 
     def _condition(self, seen: frozenset[int], where: frozenset[int]) -> Formula | None:
         """Return the condition that holds for the observations in `seen` and for no other in `where`."""
-        for condition in _conditions():
+        for condition in conditions(self.chunk):
             holds = frozenset(index for index in where if condition.evaluate(self.observations[index].values))
             if holds == seen:
                 return condition
@@ -264,6 +271,9 @@ class Assembly:
         if node.target == APPEND:
             return True  # by definition: what is new is read and written
         for index, bound in contexts.items():
+            values = self.observations[index].values
+            if values["num_logits"] < values["seq_len"]:
+                continue  # picking the last positions of several sequences copies them: that is not the head's cost
             try:
                 seen = bind.counted(node.seen[index].operations(), self.observations[index].tokens)
                 if bind.promised(template, bound) != seen:
@@ -294,7 +304,7 @@ class Assembly:
         if template.class_name == ATTENTION or template.class_name in bind.EAGER:
             fitted["num_scores"] = self._scores(node, fitted)
         if template.class_name == APPEND:
-            fitted["kept_len"] = self._kept_len(path)
+            fitted["kept_len"] = self._kept_len(path) or fitted["num_new"]
         return {name: str(formula) for name, formula in fitted.items()}
 
     def _scores(self, node: Node, bound: Mapping[str, Formula]) -> Formula:
@@ -308,8 +318,8 @@ class Assembly:
         visible = _visible(keys) if causal else None
         return build("if", visible, variable("causal"), everything) if visible else everything
 
-    def _kept_len(self, path: str) -> Formula:
-        """Return how many tokens the cache of the layer around `path` holds after a step."""
+    def _kept_len(self, path: str) -> Formula | None:
+        """Return how many tokens the cache of the layer around `path` holds after a step, None if nothing is kept."""
         layer = re.search(r"\.(\d+)(\.|$)", path)
         number = int(layer.group(1)) if layer else 0
         sizes = {
@@ -318,6 +328,8 @@ class Assembly:
             for one in observation.kept
             if one.layer == number and one.name == "keys" and len(one.operand.shape) == 4
         }
+        if not any(observation.kept for observation in self.observations):
+            return None
         if len(sizes) < len(self.observations):
             raise _Unfitted("what the cache keeps", ())
         return self.fit(sizes, "what the cache keeps")
@@ -329,8 +341,8 @@ class Assembly:
         ways: dict[object, dict[int, list[Work]]] = {}
         try:
             for index, operations in slot.seen.items():
-                costs = [work(one) for one in operations]
-                ways.setdefault(_structure(costs), {})[index] = costs
+                for cost in map(work, operations):
+                    ways.setdefault(_structure(cost), {}).setdefault(index, []).append(cost)
         except UnknownOperation as problem:
             self.gaps.append(Gap(path, f"{problem}: no rule says what it costs", ()))
             return []
@@ -476,9 +488,11 @@ class Assembly:
         self, values: Mapping[int, int], attempt: Callable[[Mapping[int, int]], Formula | None], depth: int
     ) -> Formula | None:
         """Return a formula, with at most so many conditions on the step inside each other."""
+        if sum(not self.observations[index].real for index in values) < FEW:
+            return None  # a number that only the model's own config was seen to give explains nothing
         if (found := attempt(values)) or not depth:
             return found
-        for condition in map(parse, _LITERALS[:3]):
+        for condition in map(parse, SITUATIONS):
             yes = {index: size for index, size in values.items() if condition.evaluate(self.observations[index].values)}
             no = {index: size for index, size in values.items() if index not in yes}
             left = self._by_cases(yes, attempt, depth - 1) if yes and no else None
@@ -488,34 +502,13 @@ class Assembly:
         return None
 
 
-def _conditions() -> Iterable[Formula]:
-    """Yield conditions on a step, the simplest first."""
-    yield from map(parse, _LITERALS)
-    for left in range(len(_LITERALS)):
-        for right in range(left + 1, len(_LITERALS)):
-            yield parse(f"({_LITERALS[left]}) * ({_LITERALS[right]})")
-            yield parse(f"max({_LITERALS[left]}, {_LITERALS[right]})")
-    for left in range(len(_LITERALS)):
-        for middle in range(left + 1, len(_LITERALS)):
-            for right in range(middle + 1, len(_LITERALS)):
-                one, two, three = _LITERALS[left], _LITERALS[middle], _LITERALS[right]
-                yield parse(f"({one}) * ({two}) * ({three})")
-                yield parse(f"max({one}, {two}, {three})")
-    for one in _LITERALS:
-        for left in range(len(_LITERALS)):
-            for right in range(left + 1, len(_LITERALS)):
-                yield parse(f"({one}) * max({_LITERALS[left]}, {_LITERALS[right]})")
-                yield parse(f"max({one}, ({_LITERALS[left]}) * ({_LITERALS[right]}))")
-
-
-def _structure(costs: Sequence[Work]) -> object:
+def _structure(cost: Work) -> object:
     """Return what two runs of an operation must have in common to share a formula."""
 
     def shape(amounts: tuple[Amount, ...]) -> object:
         return tuple((len(one.sizes), one.times, one.unit, bool(one.experts)) for one in amounts)
 
-    kinds = {(one.kind, shape(one.flops), shape(one.read), shape(one.write), shape(one.extra)) for one in costs}
-    return kinds.pop() if len(kinds) == 1 else (id(costs),)
+    return cost.kind, shape(cost.flops), shape(cost.read), shape(cost.write), shape(cost.extra)
 
 
 def _is_plain(operation: Operation) -> bool:
@@ -555,6 +548,8 @@ def _has_attention(scope: Any) -> bool:
 
 
 def _name(node: Node) -> str:
+    if node.name.isdigit():  # in a Sequential
+        return f"{node.target.rpartition('.')[2]}_{node.name}"
     return {"apply_rotary_pos_emb": "rotary", "create_causal_mask": "causal_mask"}.get(node.name, node.name)
 
 

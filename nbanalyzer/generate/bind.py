@@ -209,6 +209,7 @@ def _attention(scope: Scope) -> Context:
         "num_kv_heads": key.shape[1],
         "head_dim": size,
         "v_head_dim": value_.shape[-1],
+        "from_cache": int(key.size == value_.size == "kv_bytes"),
     }
 
 

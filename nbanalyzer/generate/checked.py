@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+import torch
+
+from nbanalyzer import catalog
+from nbanalyzer.analysis import Analysis, plain
 from nbanalyzer.errors import NBAnalyzerError
+from nbanalyzer.formula import Number, normalize, parse
 from nbanalyzer.populate import populate
-from nbanalyzer.templates import ModelTemplate
+from nbanalyzer.templates import Composite, Kernel, ModelTemplate
 
 from . import oracle
+from .compare import Position, culprits, parameters_of, positions
+from .measured import RUNS, Run, measured, runs_of
+from .subject import Subject
+from .trace import ATTENTION
 
-__all__ = ["RUNS", "MismatchError", "check"]
+__all__ = ["RUNS", "Comparison", "MismatchError", "check", "comparisons", "has_eager"]
 
-RUNS: Mapping[str, Mapping[str, Any]] = {
-    "prefill": {"batch_size": 1, "seq_len": 2048},
-    "prefill_last_logits": {"batch_size": 1, "seq_len": 2048, "logits": "last"},
-    "decode": {"batch_size": 1, "seq_len": 1, "cache_len": 2048},
-    "continuation": {"batch_size": 2, "seq_len": 16, "cache_len": 100},
-}
-"""Name → the run whose matmul FLOPs are compared, as ``<name>_matmul_flops``."""
+
+RECORDED = ("parameters", "matmul_flops", "_read_bytes", "_write_bytes", "prefill_state_bytes")
+"""Endings of what the provenance says; the rest is compared as well."""
+
+Numbers = Callable[[Position], tuple[Number, Number]]
+"""From a place to a number by the template, and by PyTorch."""
 
 
 class MismatchError(NBAnalyzerError):
@@ -31,61 +40,147 @@ class MismatchError(NBAnalyzerError):
         what: the number's name in the provenance, e.g. ``"decode_matmul_flops"``.
         template: the template's number.
         pytorch: PyTorch's.
+        path: of the innermost kernel where they differ, "" if it cannot be told.
 
     """
 
-    def __init__(self, model_id: str, what: str, template: float, pytorch: int) -> None:
-        super().__init__(model_id, what, template, pytorch)
+    def __init__(self, model_id: str, what: str, template: float, pytorch: float, path: str = "") -> None:
+        super().__init__(model_id, what, template, pytorch, path)
         self.model_id, self.what, self.template, self.pytorch = model_id, what, template, pytorch
+        self.path = path
 
     def message(self) -> str:
-        """Return both numbers, and by how much they differ."""
+        """Return both numbers, by how much they differ, and where."""
+        place = f", first in {self.path}" if self.path else ""
         return (
             f"{self.model_id}: {self.what} is {self.template:,} by the template and {self.pytorch:,} by PyTorch, "
-            f"a difference of {self.template - self.pytorch:+,}"
+            f"a difference of {self.template - self.pytorch:+,}{place}"
         )
 
 
-def check(template: ModelTemplate) -> dict[str, Any]:
+def check(template: ModelTemplate, subject: Subject | None = None) -> dict[str, Any]:
     """Return the provenance record of a template that equals PyTorch, exactly, at its own config.
 
-    Compared are the parameters, the matmul FLOPs of `RUNS` (and of a run beyond the sliding window where there
-    is one) by FlopCounterMode, and the elements of the key and value cache after the prefill.
+    Compared are the parameters; the matmul FLOPs of `RUNS` (and of a run beyond each sliding window or chunk) by
+    FlopCounterMode; vector FLOPs and bytes, those of weights and of the cache among them, of prefill, decode and
+    continuation by tracing every operation, with fused attention, and with eager attention too if the template
+    has that variant throughout; and the bytes of all that is kept, after each run.
 
     Args:
         template: complete, or extending a shipped one.
+        subject: the model to compare with; that of the template's config if None.
 
     Returns:
-        ``{"transformers": version, "torch": version, "checked": {name: number, …}, "result": "equal"}``
+        ``{"transformers": version, "torch": version, "checked": {name: number, …}, "result": "equal"}``, and
+        ``"runs"`` with the sizes of those that are not as in `RUNS`.
 
     Raises:
         MismatchError: the first number that differs.
-        NBAnalyzerError: the template cannot be populated, or transformers refuses its config.
+        NBAnalyzerError: the template cannot be populated, or transformers cannot build or run its config.
 
     """
-    model = oracle.build(template.config)
-    runs = dict(RUNS)
-    # transformers ignores the field where the config also says use_sliding_window false.
-    if (window := template.config.get("sliding_window")) and template.config.get("use_sliding_window", True):
-        runs["beyond_window"] = {"batch_size": 1, "seq_len": 16, "cache_len": window + 100}
-    prefill = populate(template, **RUNS["prefill"], kv_bit=8).totals  # one byte an element
-
-    checked: dict[str, int] = {}
-
-    def compare(what: str, by_template: float, by_pytorch: int) -> None:
-        if by_template != by_pytorch:
-            raise MismatchError(template.model_id, what, by_template, by_pytorch)
-        checked[what] = by_pytorch
-
-    compare("parameters", prefill["parameters"], oracle.parameters(model))
-    for name, run in runs.items():
-        by_template = populate(template, **run).totals["matmul_flops"]
-        compare(f"{name}_matmul_flops", by_template, oracle.matmul_flops(model, **run))
-    if "kv_cache" in template.state:
-        compare("kv_cache_elements", prefill["kv_cache_bytes"], oracle.cache_elements(model, **RUNS["prefill"]))
+    template = catalog.completed(template)
+    subject = subject or Subject.of(template.config)
+    model = subject.build("eager", "batched_mm")
+    runs = runs_of(subject, model)
+    checked: dict[str, int | float] = {}
+    for one in comparisons(subject, model, runs, lambda run: populate(template, **run), has_eager(template.kernels)):
+        ours, theirs = one.numbers(one.whole)
+        if ours != theirs:
+            path = next((place.path for place in culprits(one.whole, one.numbers)), "")
+            raise MismatchError(template.model_id, one.what, plain(ours), plain(theirs), path)
+        if one.what.endswith(RECORDED):
+            checked[one.what] = plain(theirs)
+    other = {name: dict(run) for name, run in runs.items() if run != RUNS.get(name)}
     return {
         "transformers": version("transformers"),
         "torch": version("torch").partition("+")[0],  # the build, +cpu or +cu…, makes no difference here
         "checked": checked,
+        **({"runs": other} if other else {}),
         "result": "equal",
     }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One number, in total and at each place that it can be told of.
+
+    Attributes:
+        what: its name in the provenance, e.g. ``"decode_matmul_flops"``.
+        run: the run's name, "" for what belongs to none.
+        metric: what is counted.
+        whole: the model.
+        numbers: from a place to the number by the template, and by PyTorch.
+
+    """
+
+    what: str
+    run: str
+    metric: str
+    whole: Position
+    numbers: Numbers
+
+
+def comparisons(
+    subject: Subject,
+    model: torch.nn.Module,
+    runs: Mapping[str, Run],
+    analysed: Callable[[Run], Analysis],
+    eager: bool,
+) -> Iterator[Comparison]:
+    """Yield everything that is compared in some runs: parameters, then each run by each oracle.
+
+    Args:
+        subject: the real model.
+        model: as FlopCounterMode counts it.
+        runs: name → options.
+        analysed: what the template says of a run.
+        eager: whether eager attention is compared too.
+
+    """
+    layers = oracle.layers_of(subject, model)
+    first = True
+    for one in measured(subject, model, runs, eager=eager):
+        analysis = analysed(one.run)
+        whole = positions([node for node in analysis.nodes if node.parent is None], one.seen, layers)
+        if first:
+            places = parameters_of(whole, model)
+            yield Comparison("parameters", "", "parameters", whole, _parameters(analysis, places))
+            first = False
+        for metric in one.metrics:
+            yield Comparison(f"{one.name}_{metric}", one.name, metric, whole, _costs(analysis, metric))
+        for size in (2, 1):  # so that it is seen what of it is kept in the model's precision
+            pair = (_state(analysis, size), one.kept[0] * size + one.kept[1])
+            metric = "state_bytes" if size == 2 else "state_bytes_at_8_bit"
+            yield Comparison(f"{one.name}_{metric}", one.name, metric, Position(""), _always(pair))
+
+
+def _parameters(analysis: Analysis, places: Mapping[Position, int]) -> Numbers:
+    return lambda place: (place.by_template(analysis.costs, "parameters"), places[place])
+
+
+def _costs(analysis: Analysis, metric: str) -> Numbers:
+    return lambda place: (place.by_template(analysis.costs, metric), place.by_pytorch(metric))
+
+
+def _always(pair: tuple[Number, Number]) -> Numbers:
+    return lambda _place: pair
+
+
+def _state(analysis: Analysis, size: int) -> Number:
+    """Return the bytes of all that is kept, with elements of the cache of `size` bytes."""
+    values = {**analysis.values, "kv_bytes": size}
+    return normalize(sum((parse(text).evaluate(values) for text in analysis.template.state.values()), start=0))
+
+
+def has_eager(kernels: Iterable[Kernel]) -> bool:
+    """Return whether all attention in a template has an eager variant, and there is some."""
+    found = [kernel for kernel in _composites(kernels) if kernel.module == ATTENTION]
+    return bool(found) and all("eager" in kernel.variants for kernel in found)
+
+
+def _composites(kernels: Iterable[Kernel]) -> Iterator[Composite]:
+    for kernel in kernels:
+        if isinstance(kernel, Composite):
+            yield kernel
+            yield from _composites(kernel.sub_kernels)

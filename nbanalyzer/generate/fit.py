@@ -7,23 +7,32 @@ every observed value exactly.
 
 from __future__ import annotations
 
+import functools
 import itertools
+import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import gcd
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nbanalyzer.formula import Formula, build, constant, variable
 
 __all__ = ["Atom", "Fitter", "Vector"]
 
 Vector = tuple[int, ...]
+_Array = NDArray[Any]
 _Monomial = tuple[int, ...]  # indices of atoms, ascending
 _Term = tuple[Fraction, _Monomial]
 
 _SUM_FACTORS = (*map(Fraction, (1, 2, -1, -2, 3, 4, -3)), Fraction(1, 2), Fraction(-1, 2))
 _DENOMINATORS = frozenset({1, 2, 3, 4, 8, 16})
+_NUMBERS = (*_SUM_FACTORS, *map(Fraction, (-4, 8, -8, 16, 32, 64)))
 _LARGEST_FACTOR = 1 << 16
+_PRIME_BITS = 30
+_PRIME = (1 << _PRIME_BITS) + 3  # so that a product of two residues fits in 64 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,29 +95,56 @@ class Fitter:
 
 
 class _Table:
-    """The products of atoms by direction, over one set of observations."""
+    """The products of atoms by direction, over one set of observations.
+
+    A direction is recognized by the ratio of two random sums over it, modulo a prime: what is a multiple of it has the
+    same. The ratio of a difference of vectors follows from their sums, so that thousands of them are looked up at once;
+    whatever is found is checked on the numbers themselves.
+    """
 
     def __init__(self, atoms: Sequence[Atom], where: Vector) -> None:
         picked = [(atom, tuple(atom.values[index] for index in where)) for atom in atoms]
         picked = [(atom, values) for atom, values in picked if any(values)]
         self.atoms = [atom for atom, _ in picked]
         self.values = [values for _, values in picked]
-        self.length = len(where)
-        self.directions: dict[Vector, tuple[_Monomial, Fraction, int]] = {}
-        self.small: list[tuple[_Monomial, Vector]] = [((), (1,) * self.length)]
-        self.ones = (1,) * self.length
-        count = len(self.atoms)
-        for degree in (1, 2, 3):
-            for monomial in itertools.combinations_with_replacement(range(count), degree):
-                if sum(not self.atoms[index].plain for index in monomial) > 1:
-                    continue
-                values = self.product(monomial)
-                if degree <= 2:
-                    self.small.append((monomial, values))
-                direction, first = _direction(values)
-                if direction:
-                    self.directions.setdefault(direction, (monomial, Fraction(values[first]), first))
+        self.ones = (1,) * len(where)
         self.unrelated = {index for index, values in enumerate(self.values) if 0 not in values}
+        chance = random.Random(3)  # noqa: S311 - the same every time
+        self.weights = np.array([[chance.randrange(1, _PRIME) for _ in where] for _ in range(2)])
+        monomials = _monomials(tuple(atom.plain for atom in self.atoms))
+        residues = [_residues(values) for values in (self.ones, *self.values)]
+        sums = self._sums_of(np.array(residues), monomials)
+        # By direction: the first one, which is the simplest, and a number last.
+        self.monomials = np.concatenate((monomials[1:], monomials[:1]))
+        ratios = _ratios(*np.concatenate((sums[:, 1:], sums[:, :1]), axis=1))
+        self.ratios, self.places = np.unique(ratios, return_index=True)
+        # What a pair is made of: a small product, and a factor.
+        self.small = [_indices(row) for row in monomials[monomials[:, 0] == 0]]
+        self.parts: list[tuple[_Monomial, Fraction]] = [
+            (monomial, factor) for monomial in self.small for factor in (_SUM_FACTORS if monomial else _NUMBERS)
+        ]
+        places = {monomial: place for place, monomial in enumerate(self.small)}
+        numbers = {factor: _residue(factor) for factor in _NUMBERS}
+        taken = sums[:, [places[monomial] for monomial, _ in self.parts]]
+        self.taken = taken * np.array([numbers[factor] for _, factor in self.parts]) % _PRIME
+        self.simple = sum(len(monomial) < 2 for monomial, _ in self.parts)
+        self.first = sums[:, : len(self.atoms) + 1]  # of 1, and of each atom
+
+    def _sums_of(self, residues: _Array, monomials: _Array) -> _Array:
+        """Return the two sums of each product; the first residues are those of 1."""
+        left, middle, right = (residues[monomials[:, place]] for place in range(3))
+        products = left * middle % _PRIME * right % _PRIME
+        return np.stack([(products * weight % _PRIME).sum(axis=1) % _PRIME for weight in self.weights])
+
+    def _sums(self, vector: Vector) -> _Array:
+        return (_residues(vector) * self.weights % _PRIME).sum(axis=1) % _PRIME
+
+    def _known(self, sums: _Array) -> _Array:
+        """Return for each pair of sums whether a direction has their ratio."""
+        ratios = _ratios(*sums)
+        places = np.minimum(np.searchsorted(self.ratios, ratios), len(self.ratios) - 1)
+        found: _Array = (self.ratios[places] == ratios) & (ratios >= 0)
+        return found
 
     def product(self, monomial: _Monomial) -> Vector:
         """Return a monomial's values."""
@@ -127,62 +163,65 @@ class _Table:
             return self.formula(pair)
         for index in sorted(self.unrelated):  # (a + b) * c
             quotient = self.divided(vector, index)
-            if quotient and (terms := self.pair(quotient, 1)):
+            if quotient and (terms := self.pair(quotient, simple=True)):
                 return _times(self.formula(terms), self.atoms[index].formula)
         if triple := self.triple(vector):
             return self.formula(triple)
         return None
 
-    def single(self, vector: Sequence[int]) -> _Term | None:
+    def single(self, vector: Vector) -> _Term | None:
         """Return the one product, with a factor, that gives the vector."""
-        direction, _ = _direction(vector)
-        if not direction:
+        place = next((place for place, value in enumerate(vector) if value), -1)
+        if place < 0:
             return None
-        if direction in self.directions:
-            monomial, value, place = self.directions[direction]
-        elif len(set(vector)) == 1:
-            monomial, value, place = (), Fraction(1), 0
-        else:
+        ratio = int(_ratios(*self._sums(vector)[:, None])[0])
+        where = int(np.searchsorted(self.ratios, ratio))
+        if where == len(self.ratios) or self.ratios[where] != ratio:
             return None
-        factor = Fraction(vector[place]) / value
+        monomial = _indices(self.monomials[self.places[where]])
+        values = self.product(monomial)
+        if not values[place]:
+            return None
+        factor = Fraction(vector[place], values[place])
         if factor.denominator not in _DENOMINATORS or abs(factor.numerator) > _LARGEST_FACTOR:
             return None
-        exact = all(factor * own == seen for own, seen in zip(self.product(monomial), vector, strict=True))
+        exact = all(factor * own == seen for own, seen in zip(values, vector, strict=True))
         return (factor, monomial) if exact else None
 
-    def pair(self, vector: Vector, degree: int = 2) -> list[_Term] | None:
-        """Return the simplest sum of two products, one of them of at most so many variables."""
+    def pair(self, vector: Vector, *, simple: bool = False) -> list[_Term] | None:
+        """Return the simplest sum of two products; `simple`: one of them a number or a variable."""
+        count = self.simple if simple else len(self.parts)
         best: list[_Term] | None = None
         cheapest = float("inf")
-        for monomial, values in self.small:
-            if len(monomial) > degree or len(monomial) + 1 >= cheapest:
+        for place in np.flatnonzero(self._known((self._sums(vector)[:, None] - self.taken[:, :count]) % _PRIME)):
+            monomial, factor = self.parts[place]
+            if len(monomial) + 1 >= cheapest:
                 break  # those that follow are not smaller
-            for factor in _SUM_FACTORS if monomial else (*_SUM_FACTORS, *map(Fraction, (-4, 8, -8, 16, 32, 64))):
-                if factor.denominator == 1:
-                    whole = factor.numerator
-                    rest = [seen - whole * own for seen, own in zip(vector, values, strict=True)]
-                else:
-                    if any(own % factor.denominator for own in values):
-                        continue
-                    rest = [seen - int(factor * own) for seen, own in zip(vector, values, strict=True)]
-                other = self.single(rest)
-                if other is None:
-                    continue
-                terms = [other, (factor, monomial)] if other[0] > 0 and factor < 0 else [(factor, monomial), other]
-                price = sum(len(own) + _price(number) for number, own in terms)
-                if price < cheapest:
-                    best, cheapest = terms, price
+            own = self.product(monomial)
+            if any(value % factor.denominator for value in own):
+                continue
+            rest = tuple(seen - int(factor * value) for seen, value in zip(vector, own, strict=True))
+            other = self.single(rest)
+            if other is None:
+                continue
+            terms = [other, (factor, monomial)] if other[0] > 0 and factor < 0 else [(factor, monomial), other]
+            price = sum(len(part) + _price(number) for number, part in terms)
+            if price < cheapest:
+                best, cheapest = terms, price
         return best
 
     def triple(self, vector: Vector) -> list[_Term] | None:
         """Return a sum of three products, one of them a number or a variable."""
-        for index in (-1, *range(len(self.atoms))):
-            monomial = (index,) if index >= 0 else ()
+        numbers = (1, -1, 2, -2)
+        thirds = (self.first[:, :, None] * np.array(numbers)).reshape(2, -1)
+        rests = (self._sums(vector)[:, None] - thirds) % _PRIME
+        known = self._known((rests[:, :, None] - self.taken[:, None, : self.simple]) % _PRIME)
+        for place in np.flatnonzero(known.any(axis=1)):
+            index, number = int(place) // len(numbers) - 1, numbers[int(place) % len(numbers)]
             values = self.values[index] if index >= 0 else self.ones
-            for number in (1, -1, 2, -2):
-                rest = tuple(seen - number * own for seen, own in zip(vector, values, strict=True))
-                if any(rest) and (terms := self.pair(rest, 1)):
-                    return [*terms, (Fraction(number), monomial)]
+            rest = tuple(seen - number * own for seen, own in zip(vector, values, strict=True))
+            if any(rest) and (terms := self.pair(rest, simple=True)):
+                return [*terms, (Fraction(number), (index,) if index >= 0 else ())]
         return None
 
     def divided(self, vector: Vector, index: int) -> Vector | None:
@@ -210,14 +249,40 @@ class _Table:
         return build("/", result, constant(factor.denominator)) if factor.denominator > 1 else result
 
 
-def _direction(vector: Sequence[int]) -> tuple[Vector, int]:
-    """Return a vector up to a factor, and its first entry that is not 0; () for nothing but zeros."""
-    first = next((index for index, value in enumerate(vector) if value), -1)
-    if first < 0:
-        return (), first
-    common = gcd(*vector)
-    sign = 1 if vector[first] > 0 else -1
-    return tuple(value // common * sign for value in vector), first
+@functools.lru_cache(maxsize=16)
+def _monomials(plain: tuple[bool, ...]) -> _Array:
+    """Return the products of up to three of these atoms, the short ones first, as rows of their numbers plus 1.
+
+    A row is filled up with zeros in front; at most one atom of a product is not plain.
+    """
+    rows = [
+        (0,) * (3 - degree) + tuple(index + 1 for index in monomial)
+        for degree in range(4)
+        for monomial in itertools.combinations_with_replacement(range(len(plain)), degree)
+        if sum(not plain[index] for index in monomial) <= 1
+    ]
+    return np.array(rows)
+
+
+def _indices(row: _Array) -> _Monomial:
+    return tuple(int(number) - 1 for number in row if number)
+
+
+def _residues(vector: Vector) -> _Array:
+    return np.array([value % _PRIME for value in vector])
+
+
+def _residue(factor: Fraction) -> int:
+    return factor.numerator * pow(factor.denominator, -1, _PRIME) % _PRIME
+
+
+def _ratios(left: _Array, right: _Array) -> _Array:
+    """Return left / right modulo the prime, -1 where right is 0."""
+    power = right
+    for _ in range(_PRIME_BITS):  # right ** (prime - 2), and prime - 2 is 2 ** 30 + 1
+        power = power * power % _PRIME
+    found: _Array = np.where(right == 0, -1, left * (power * right % _PRIME) % _PRIME)
+    return found
 
 
 def _price(factor: Fraction) -> float:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.formula import Formula, build, constant, variable
 
 from .subject import Subject
+from .trace import Scope, modules_of
 
 __all__ = ["Depth", "Stack", "counts", "depth_of", "stacks"]
 
@@ -29,11 +32,13 @@ class Stack:
     Attributes:
         path: of the list, e.g. ``"model.layers"``.
         alike: for each layer, the first one that is like it.
+        built_alike: for each layer, the first one with the same modules, which may be run otherwise.
 
     """
 
     path: str
     alike: tuple[int, ...]
+    built_alike: tuple[int, ...] = ()
 
     @property
     def needed(self) -> int:
@@ -51,8 +56,30 @@ def stacks(model: torch.nn.Module, config: Mapping[str, Any]) -> list[Stack]:
     return [Stack(name, _alike(list(module), config)) for name, module in lists.items()]
 
 
+def seen_alike(found: Sequence[Stack], root: Scope) -> list[Stack]:
+    """Return the stacks with only those layers alike that also do the same in a trace of the whole model.
+
+    A first layer may convert what the others are given converted, for example.
+    """
+    calls = dict(modules_of(root))
+    result = []
+    for stack in found:
+        first: dict[Hashable, int] = {}
+        alike = []
+        for index, before in enumerate(stack.alike):
+            scope = calls.get(f"{stack.path}.{index}")
+            done = tuple((one.line, one.name, one.inputs, one.outputs) for one in scope.operations()) if scope else ()
+            alike.append(first.setdefault((before, done), index))
+        result.append(Stack(stack.path, tuple(alike), stack.alike))
+    return result
+
+
 def _alike(layers: Sequence[torch.nn.Module], config: Mapping[str, Any]) -> tuple[int, ...]:
-    listed = [value for value in config.values() if isinstance(value, list | tuple) and len(value) == len(layers)]
+    listed = [
+        value
+        for value in config.values()
+        if isinstance(value, list | tuple) and len(value) == len(layers) and not _ascends(value)  # layers' numbers
+    ]
     first: dict[Hashable, int] = {}
     signatures = _signatures(layers)
     alike = []
@@ -65,7 +92,7 @@ def _alike(layers: Sequence[torch.nn.Module], config: Mapping[str, Any]) -> tupl
 def _signatures(layers: Sequence[torch.nn.Module]) -> list[Hashable]:
     """Return for each layer what tells it from others: classes, parameters, and plain attributes.
 
-    An attribute that is just the layer's own number says nothing.
+    An attribute that is just the layer's own number says nothing, nor does another one that grows from layer to layer.
     """
     seen: list[dict[Hashable, Hashable]] = []
     for layer in layers:
@@ -78,13 +105,16 @@ def _signatures(layers: Sequence[torch.nn.Module]) -> list[Hashable]:
         for name, parameter in layer.named_parameters():
             facts[name, "shape"] = tuple(parameter.shape)
         seen.append(facts)
-    others: set[Hashable] = set()
-    numbers: set[Hashable] = set()
+    found: dict[Hashable, list[tuple[int, Hashable]]] = {}
     for index, facts in enumerate(seen):
         for key, value in facts.items():
-            own = isinstance(value, int) and not isinstance(value, bool) and value == index
-            (numbers if own else others).add(key)
-    numbers -= others
+            found.setdefault(key, []).append((index, value))
+    numbers = {
+        key
+        for key, values in found.items()
+        if all(type(value) is int and value == index for index, value in values)
+        or (len(values) > 2 and _ascends([value for _, value in values]))
+    }
     return [tuple((key, value) for key, value in facts.items() if key not in numbers) for facts in seen]
 
 
@@ -153,9 +183,11 @@ def depth_of(subject: Subject, found: Sequence[Stack], fields: Mapping[str, Any]
         if isinstance(value, list | tuple) and len(value) in lengths and name in subject.config
     }
     depth = Depth(counted, lists)
-    if _same(subject, depth, found, wanted):
+    if counted and _same(subject, depth, found, wanted):
         return depth
-    return Depth(cut=wanted)
+    # Lists that no field counts may be something else than layers: then the model counts on all of them.
+    own = {stack.path for stack in named.values()} or set(wanted)
+    return Depth(cut={path: count for path, count in wanted.items() if path in own})
 
 
 def _same(subject: Subject, depth: Depth, found: Sequence[Stack], wanted: Mapping[str, int]) -> bool:
@@ -199,14 +231,32 @@ def counts(
         values: a subject's variables.
 
     """
-    seen = _variations(subject, found, kinds, fields, values)
+    # Layers that are built alike are counted together; those few that are run otherwise are then taken off.
+    usual = {stack.path: _usual(stack, kinds[stack.path]) for stack in found}
+    built = [Stack(stack.path, stack.built_alike or stack.alike) for stack in found]
+    whole = {path: table.__getitem__ for path, table in usual.items()}
+    seen = _variations(subject, built, whole, fields, values)
     result: dict[tuple[str, int], Formula] = {}
-    for stack in found:
-        real = [kinds[stack.path](one) for one in stack.alike]
+    for stack, alike in zip(found, built, strict=True):
+        real = [usual[stack.path][one] for one in alike.alike]
         for kind in dict.fromkeys(real):
             wanted = [counted[stack.path, kind] for _, counted in seen]
             result[stack.path, kind] = _count(wanted, [one for one, _ in seen], real, kind)
+        own = [kinds[stack.path](one) for one in stack.alike]
+        for kind in dict.fromkeys(own):
+            others = Counter(most for most, mine in zip(real, own, strict=True) if mine == kind != most)
+            for most, count in others.items():
+                result[stack.path, most] = build("-", result[stack.path, most], constant(count))
+                result[stack.path, kind] = build("+", result.get((stack.path, kind), constant(0)), constant(count))
     return result
+
+
+def _usual(stack: Stack, kind: Callable[[int], int]) -> dict[int, int]:
+    """Return for each first layer of those that are built alike, the kind that most of them are of."""
+    members: dict[int, Counter[int]] = {}
+    for built, one in zip(stack.built_alike or stack.alike, stack.alike, strict=True):
+        members.setdefault(built, Counter())[kind(one)] += 1
+    return {built: count.most_common(1)[0][0] for built, count in members.items()}
 
 
 def _variations(
@@ -280,6 +330,11 @@ def _variations(
         except (NBAnalyzerError, ValueError, AttributeError):
             continue
     return seen
+
+
+def _ascends(values: Sequence[Any]) -> bool:
+    """Return whether every value is an integer, and more than the one before."""
+    return all(type(value) is int for value in values) and all(left < right for left, right in pairwise(values))
 
 
 def _identity(class_: type[Any]) -> str:

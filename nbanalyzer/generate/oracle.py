@@ -1,67 +1,66 @@
-"""What a real transformers model costs, counted by PyTorch on the meta device.
+"""What a real transformers model costs, counted on the meta device: the truth that templates are held against.
 
-Templates are checked against these counts: parameters as ``sum(p.numel())``, matmul FLOPs by PyTorch's
-own `FlopCounterMode`, bytes by watching every operation that PyTorch executes, and the elements of the
-cache that transformers returns. The meta device looks nothing up, so a sequence may be longer than the
-model's table of positions.
+Two oracles look at the same forward pass. Matmul FLOPs are those of PyTorch's own `FlopCounterMode`, with eager
+attention and experts by batched products, since it counts nothing for fused ones. Bytes and vector FLOPs are those
+of every operation that was traced, by the one table of rules. Both say which module they belong to.
 """
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import prod
+from typing import Any, TypeVar
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - its usual name
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from nbanalyzer.errors import ConfigError, shorten
+from nbanalyzer.cost import Cost
+from nbanalyzer.formula import Number, normalize, parse
 
-__all__ = ["Traffic", "build", "cache_elements", "matmul_flops", "parameters", "traffic", "watch"]
+from .layers import Depth, Stack, stacks
+from .rules import Amount, work
+from .subject import Answers, Step, Subject, UnrunnableError
+from .trace import MASKS, Operation, Scope, kept, recording, trace
 
-FREE = frozenset(
-    {"_local_scalar_dense", "_unsafe_view", "empty", "empty_like", "empty_strided", "lift_fresh", "new_empty"}
-)
-"""Operations that allocate or reinterpret memory without moving any; so do all whose schema says view."""
+__all__ = [
+    "Seen",
+    "affordable",
+    "flops",
+    "flops_and_trace",
+    "kept_sizes",
+    "layers_of",
+    "parameters",
+    "price",
+    "traffic",
+    "watch",
+]
 
-FILLS = frozenset({"full_like", "new_full", "new_ones", "new_zeros", "ones_like", "zeros_like"})
-"""Operations that write a tensor like their argument without reading it."""
+LONGEST, SHORTEST = 2048, 8
+"""Tokens of a prefill that is compared: where nothing speaks against it, and in any case."""
 
 
-def build(config: Mapping[str, Any], attn: str = "eager", dtype: torch.dtype = torch.bfloat16) -> torch.nn.Module:
-    """Return the transformers causal language model of a config, on the meta device: no weight is allocated.
+Result = TypeVar("Result")
 
-    Args:
-        config: architecture fields under Hugging Face's names, with ``model_type``.
-        attn: ``"eager"`` or ``"sdpa"``. FlopCounterMode counts nothing for sdpa on a CPU.
-        dtype: of weights and activations.
 
-    Raises:
-        ConfigError: transformers does not know the model type, or refuses the values.
+@dataclass(slots=True)
+class Seen:
+    """A module that was called, with what that cost.
+
+    Attributes:
+        name: of the module, relative to the one that called it.
+        path: of the module in the model.
+        cost: all that was run in the call.
+        children: the modules called inside, in order.
 
     """
-    from transformers import AutoModelForCausalLM
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    fields = dict(config)
-    model_type = fields.pop("model_type", None)
-    if model_type not in CONFIG_MAPPING:
-        raise ConfigError(f"transformers knows no model_type {model_type!r}")
-    try:
-        with _quiet(), torch.device("meta"):
-            hf_config = CONFIG_MAPPING[model_type](**fields)
-            model: torch.nn.Module = AutoModelForCausalLM.from_config(hf_config, attn_implementation=attn, dtype=dtype)
-    except Exception as error:  # noqa: BLE001 - whatever the checks of a config or a layer raise
-        problem = shorten(" ".join(str(error).split()), 200)
-        raise ConfigError(f"transformers refuses this config: {problem}") from None
-    return model.eval()
+    name: str
+    path: str = ""
+    cost: Cost = field(default_factory=Cost)
+    children: list[Seen] = field(default_factory=list)
 
 
 def parameters(model: torch.nn.Module) -> int:
@@ -69,234 +68,276 @@ def parameters(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def matmul_flops(
-    model: torch.nn.Module, batch_size: int, seq_len: int, cache_len: int = 0, *, logits: str = "all"
-) -> int:
-    """Return FlopCounterMode's count of one forward pass; the model has to be built with eager attention.
+def layers_of(subject: Subject, model: torch.nn.Module) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """Return path of a list of layers → what the kind of each may be called, see `nbanalyzer.generate.template`.
 
-    `logits` is ``"all"``, or ``"last"`` for one position per sequence.
+    That is the number of the first layer like it, and what the config's lists say of it.
     """
-    cache = _cache(model, batch_size, cache_len)
-    with torch.no_grad(), _Answers(), FlopCounterMode(display=False) as counter:
-        _forward(model, batch_size, seq_len, cache, logits)
-    total: int = counter.get_total_flops()
-    return total
+    fields = subject.hf_config().to_dict()
+    found = {}
+    for stack in stacks(model, fields):
+        lists = [value for value in fields.values() if isinstance(value, list) and len(value) == len(stack.alike)]
+        words = [value for value in lists if all(isinstance(one, str) for one in value)]
+        found[stack.path] = tuple(
+            (str(first), *(value[number] for value in words)) for number, first in enumerate(stack.alike)
+        )
+    return found
 
 
-def cache_elements(model: torch.nn.Module, batch_size: int, seq_len: int, cache_len: int = 0) -> int:
-    """Return the elements of all keys and values that the cache holds after one forward pass."""
-    cache = _cache(model, batch_size, cache_len)
-    with torch.no_grad(), _Answers():
-        after = _forward(model, batch_size, seq_len, cache, "last").past_key_values
-    return sum(layer.keys.numel() + layer.values.numel() for layer in after.layers)
+def kept_sizes(cache: object) -> tuple[int, int]:
+    """Return what a cache holds: the elements in the model's precision, and the bytes of all others."""
+    elements = others = 0
+    for one in kept(cache):
+        if one.operand.size == "kv_bytes":
+            elements += prod(one.operand.shape)
+        else:
+            others += prod(one.operand.shape) * int(one.operand.size)
+    return elements, others
+
+
+# ---- matmul FLOPs
+
+
+def flops(step: Step, logits: int = 0) -> Seen:
+    """Run a step of a model with eager attention; return FlopCounterMode's count, as each cost's ``matmul_flops``."""
+    with Answers():
+        return _counted(step, lambda counting: counting.run(logits))[0]
+
+
+def flops_and_trace(step: Step, logits: int = 0) -> tuple[Seen, Scope]:
+    """Return the same, and the trace of the same pass."""
+    return _counted(step, lambda counting: trace(counting, logits))
+
+
+def _counted(step: Step, run: Callable[[Step], Result]) -> tuple[Seen, Result]:
+    counting = _Counting(**vars(step))
+    result = run(counting)
+    step.after, step.encoded = counting.after, counting.encoded
+    return counting.seen, result
 
 
 @dataclass
-class Traffic:
-    """Bytes that the executed operations read and wrote, those of weights and of the cache among them.
+class _Counting(Step):
+    """A step that is counted; the counter has to be the first to see an operation, before any answer is known."""
 
-    Attributes:
-        read, write: all bytes.
-        weights_read: of `read`, those of the model's parameters.
-        kv_read, kv_written: of `read` and `write`, those of keys and values in the cache.
-        operations: how many operations moved any.
+    seen: Seen = field(default_factory=lambda: Seen(""))
 
-    """
-
-    read: int = 0
-    write: int = 0
-    weights_read: int = 0
-    kv_read: int = 0
-    kv_written: int = 0
-    operations: int = 0
-
-
-def traffic(model: torch.nn.Module, batch_size: int, seq_len: int, cache_len: int = 0) -> Traffic:
-    """Return the traffic of one forward pass, counted as `watch` does, with the cache written in place."""
-    cache = _cache(model, batch_size, cache_len)
-    with watch(model.parameters()) as seen:
-        _forward(model, batch_size, seq_len, cache, "all")
-    return seen
+    def run(self, logits: int = 0) -> None:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter, _calls(self.model, counter, self.seen):
+            super().run(logits)
+        self.seen.cost.matmul_flops = counter.get_total_flops()
 
 
 @contextmanager
-def watch(weights: Iterable[torch.Tensor] = (), kept: Iterable[torch.Tensor] = ()) -> Iterator[Traffic]:
-    """Count the traffic of every operation that PyTorch executes inside the ``with``.
+def _calls(model: torch.nn.Module, counter: FlopCounterMode, root: Seen) -> Iterator[None]:
+    """Note which modules are called, and what the counter counts meanwhile.
 
-    Views cost nothing. A lookup reads the rows it takes, not the table. An expanded input is read once.
-    scaled_dot_product_attention is one operation. Appending to the cache reads and writes what is new only
-    (transformers' DynamicCache concatenates and so rewrites all of it; a cache of fixed size does not).
-
-    Args:
-        weights: the tensors that count as weights; views of them do too.
-        kept: those that count as the cache, besides what a cache returns inside the ``with``.
-
+    FlopCounterMode knows modules too, but books what a shared module does to one place only.
     """
-    ledger = _Ledger(list(weights), list(kept))
-    with torch.no_grad(), _Operations(ledger), _FusedAttention(ledger), _appending(ledger):
-        yield ledger.seen
+    names = {id(module): name for name, module in model.named_modules()}
+    stack = [(root, 0)]
 
+    def enter(module: torch.nn.Module, _args: Any) -> None:
+        outer, path = stack[-1][0], names.get(id(module), "")
+        seen = outer
+        if path:
+            above = f"{outer.path}." if outer.path else ""
+            seen = Seen(path.removeprefix(above), path)
+            outer.children.append(seen)
+        stack.append((seen, counter.get_total_flops()))
 
-class _Ledger:
-    """Books what operations read and write to whom it belongs."""
+    def leave(_module: torch.nn.Module, _args: Any, _output: Any) -> None:
+        seen, before = stack.pop()
+        seen.cost.matmul_flops = counter.get_total_flops() - before
 
-    def __init__(self, weights: list[torch.Tensor], kept: list[torch.Tensor]) -> None:
-        self.seen = Traffic()
-        self.weights, self.kept = weights, kept  # held on to: a freed address would be given out again
-        self.weight_places, self.kept_places = set(map(_place, weights)), set(map(_place, kept))
-
-    def keep(self, tensors: Iterable[torch.Tensor]) -> None:
-        """Count these as the cache from now on."""
-        for tensor in tensors:
-            self.kept.append(tensor)
-            self.kept_places.add(_place(tensor))
-
-    def read(self, tensor: torch.Tensor, size: int | None = None) -> None:
-        """Book a tensor's bytes, or `size` of them, as read."""
-        size = _size(tensor) if size is None else size
-        self.seen.read += size
-        self.seen.weights_read += size * (_place(tensor) in self.weight_places)
-        self.seen.kv_read += size * (_place(tensor) in self.kept_places)
-
-
-class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch's __init_subclass__
-    """Counts every operation, after autograd and decompositions: what a device would be asked to run."""
-
-    def __init__(self, ledger: _Ledger) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.ledger = ledger
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        result = _answer(func, args, kwargs)
-        schema = func._schema  # noqa: SLF001 - the one way to it
-        name = schema.name.removeprefix("aten::")
-        aliases = [output.alias_info for output in schema.returns if output.alias_info is not None]
-        if name in FREE or any(not alias.is_write for alias in aliases):
-            return result
-        inputs, outputs = _tensors((args, kwargs)), _tensors(result)
-        if name == "embedding":
-            table, indices = inputs
-            self.ledger.read(table, _size(outputs[0]))
-            self.ledger.read(indices)
-        elif name not in FILLS:
-            for tensor in inputs:
-                self.ledger.read(tensor)
-        self.ledger.seen.write += sum(map(_size, outputs))
-        self.ledger.seen.operations += 1
-        return result
-
-
-class _FusedAttention(TorchFunctionMode):
-    """Stands in for a fused attention kernel, which the meta device does not have."""
-
-    def __init__(self, ledger: _Ledger) -> None:
-        super().__init__()
-        self.ledger = ledger
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is not F.scaled_dot_product_attention:
-            return func(*args, **kwargs)
-        query, key, value = [*args, *(kwargs[name] for name in ("query", "key", "value") if name in kwargs)][:3]
-        for tensor in (query, key, value):
-            self.ledger.read(tensor)
-        batch, heads, length, _ = query.shape
-        # Flash kernels write (batch, length, heads, head_dim): transposing it back is free.
-        written = torch.empty(batch, length, heads, value.shape[-1], dtype=query.dtype, device=query.device)
-        self.ledger.seen.write += _size(written)
-        self.ledger.seen.operations += 1
-        return written.transpose(1, 2)
-
-
-@contextmanager
-def _appending(ledger: _Ledger) -> Iterator[None]:
-    """Count a cache update as reading and writing the new keys and values, whatever the cache does inside."""
-    from transformers.cache_utils import Cache
-
-    update, seen = Cache.update, ledger.seen
-
-    def counted(self: Any, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        before = replace(seen)
-        result = update(self, key_states, value_states, *args, **kwargs)
-        vars(seen).update(vars(before))
-        ledger.read(key_states)
-        ledger.read(value_states)
-        new = _size(key_states) + _size(value_states)
-        seen.write += new
-        seen.kv_written += new
-        seen.operations += 1
-        ledger.keep(result)
-        return result
-
-    Cache.update = counted
+    register = torch.nn.modules.module
+    hooks = (
+        register.register_module_forward_pre_hook(enter),
+        register.register_module_forward_hook(leave, always_call=True),
+    )
     try:
         yield
     finally:
-        Cache.update = update
+        for hook in hooks:
+            hook.remove()
 
 
-class _Answers(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch's __init_subclass__
-    """Answers questions about values, which the meta device does not have: masks are full, flags are set."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        return _answer(func, args, kwargs or {})
+# ---- traffic and vector FLOPs
 
 
-def _answer(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:  # noqa: SLF001 - tensor.item()
-        return True if args[0].dtype == torch.bool else 1
-    return func(*args, **kwargs)
+def traffic(root: Scope, tokens: int, size: int = 2) -> Seen:
+    """Return what the operations of a traced step cost together, module by module.
+
+    Where attention is fused, the masks that transformers makes for it are not counted: no kernel needs them.
+
+    Args:
+        root: the trace.
+        tokens: new tokens of all sequences, which a router spreads over the experts.
+        size: bytes of an element of weights, activations and cache.
+
+    Raises:
+        UnknownOperation: one that no rule says the cost of.
+
+    """
+    fused = any(one.name == "scaled_dot_product_attention" for one in root.operations())
+    model = root.module
+    names = {id(module): name for name, module in model.named_modules()} if model is not None else {}
+    known: dict[object, Cost] = {}  # layers repeat themselves
+
+    def look(scope: Scope, seen: Seen) -> None:
+        for child in scope.children:
+            if isinstance(child, Operation):
+                key = (child.name, child.detail, child.pointwise, child.inputs, child.outputs)
+                if key not in known:
+                    known[key] = price(child, tokens, size)
+                _add(seen.cost, known[key])
+            elif child.module is not None:
+                inner = Seen(child.name, names.get(id(child.module), ""))
+                seen.children.append(inner)
+                look(child, inner)
+                _add(seen.cost, inner.cost)
+            elif not (fused and child.target.startswith(MASKS)):
+                look(child, seen)
+
+    result = Seen("")
+    look(root, result)
+    return result
 
 
-def _tensors(tree: object) -> list[torch.Tensor]:
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+def price(operation: Operation, tokens: int, size: int = 2) -> Cost:
+    """Return what an operation costs, with elements of weights, activations and cache of `size` bytes.
+
+    Raises:
+        UnknownOperation: no rule says.
+
+    """
+    needed = work(operation)
+    cost = Cost(vector_flops=_sum(needed.extra, tokens, size))
+    if needed.kind == "matmul":
+        cost.matmul_flops = _sum(needed.flops, tokens, size)
+    else:
+        cost.vector_flops = normalize(cost.vector_flops + _sum(needed.flops, tokens, size))
+    cost.read_bytes, cost.write_bytes = (_sum(part, tokens, size) for part in (needed.read, needed.write))
+    cost.weight_bytes_read = _sum(_of(needed.read, "w_bytes"), tokens, size)
+    cost.kv_bytes_read = _sum(_of(needed.read, "kv_bytes"), tokens, size)
+    cost.kv_bytes_written = _sum(_of(needed.write, "kv_bytes"), tokens, size)
+    return cost
 
 
-def _size(tensor: torch.Tensor) -> int:
-    """Return the bytes of a tensor's elements; one that repeats along an expanded dimension is stored once."""
-    sizes = (size for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride or size <= 1)
-    return math.prod(sizes) * tensor.element_size()
+def _of(amounts: Iterable[Amount], unit: str) -> tuple[Amount, ...]:
+    return tuple(one for one in amounts if one.unit == unit)
 
 
-def _place(tensor: torch.Tensor) -> int:
-    """Return what a tensor has in common with its views, and with nothing else that lives."""
-    return int(tensor.untyped_storage()._cdata)  # noqa: SLF001 - data_ptr is 0 on the meta device
+def _sum(amounts: Iterable[Amount], tokens: int, size: int) -> Number:
+    total: Number = 0
+    for one in amounts:
+        unit = size if one.unit.endswith("bytes") else int(one.unit or 1)
+        number = one.times * prod(one.sizes) * unit
+        total += number * _visited(one.experts, one.routed, tokens) if one.experts else number
+    return normalize(total)
 
 
-def _cache(model: torch.nn.Module, batch_size: int, cache_len: int) -> Any:
-    """Return the cache after `cache_len` tokens, or None for none."""
-    if not cache_len:
-        return None
-    with torch.no_grad(), _Answers():
-        return _forward(model, batch_size, cache_len, None, "last").past_key_values
+_VISITED = parse("{experts} * (1 - (1 - {each} / {experts}) ** {tokens})")
 
 
-def _forward(model: torch.nn.Module, batch_size: int, seq_len: int, cache: Any, logits: str) -> Any:
-    ids = torch.empty((batch_size, seq_len), dtype=torch.long, device="meta")
-    with _quiet():
-        return model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=int(logits == "last"))
+def _visited(experts: int, routed: int, tokens: int) -> Number:
+    """Return how many experts are visited, as expected, rounded as a template's formula is."""
+    return _VISITED.evaluate({"experts": experts, "each": Fraction(routed, tokens), "tokens": tokens})
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep advice from stderr: on token ids outside a small vocabulary, on positions beyond the model's limit."""
-    from transformers.utils import logging
+_SUMS = (
+    "matmul_flops", "vector_flops", "read_bytes", "write_bytes", "weight_bytes_read", "kv_bytes_read",
+    "kv_bytes_written",
+)  # fmt: skip
 
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
+
+def _add(cost: Cost, other: Cost) -> None:
+    for name in _SUMS:
+        if more := getattr(other, name):
+            setattr(cost, name, normalize(getattr(cost, name) + more))
+
+
+def watch(
+    call: Callable[[], object],
+    weights: Iterable[torch.Tensor] = (),
+    cache: object = None,
+    dtype: torch.dtype = torch.bfloat16,
+) -> Cost:
+    """Return what a call of any layer or function costs, counted as `traffic` does.
+
+    Args:
+        call: what to run.
+        weights: the tensors that count as weights; views of them do too.
+        cache: what holds those that count as the cache, besides what a cache returns.
+        dtype: the precision of weights, activations and cache; others count with the bytes they have.
+
+    """
+    holder = torch.nn.Module()
+    for number, weight in enumerate((torch.empty(0, dtype=dtype, device="meta"), *weights)):
+        holder.register_parameter(str(number), torch.nn.Parameter(weight, requires_grad=False))
+    with recording(holder):
+        root = trace(_Call(Subject({}, "causal"), holder, 1, 1, 0, cache=cache, call=call))
+    return traffic(root, 1, dtype.itemsize).cost
+
+
+@dataclass
+class _Call(Step):
+    """Something else than a model's step, to be traced like one."""
+
+    call: Callable[[], object] = lambda: None
+
+    def run(self, _logits: int = 0) -> None:
+        with torch.no_grad():
+            self.call()
+
+
+# ---- how long
+
+
+def affordable(subject: Subject, model: torch.nn.Module) -> int:
+    """Return how many tokens a prefill that is compared may have, a power of 2.
+
+    Not more than the model takes, and where it works token by token, or chunk by chunk, not so many that it runs
+    more than about twice as many operations as for one. This is read off the model with few of its layers.
+
+    Raises:
+        UnrunnableError: the model does not run at any length.
+
+    """
+    few = {stack.path: stack.needed for stack in _stacks(subject, model)}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(before)
+        return _affordable(subject, Depth(cut=few).shorten(subject.build()))
+    except UnrunnableError:
+        return _affordable(subject, model)  # its code counts its layers
+
+
+def _affordable(subject: Subject, model: torch.nn.Module) -> int:
+    def operations(*lengths: int) -> int:
+        """Return how many operations the first step has; the others have to run too."""
+        counts = []
+        for step in subject.steps(model, 1, lengths, lengths[0]):
+            counts.append(sum(1 for _ in trace(step).operations()))
+            if step.after is None:
+                break
+        return counts[0]
+
+    with recording(model):
+        length = LONGEST
+        with suppress(UnrunnableError):  # it takes even fewer
+            short, long = operations(16), operations(144)
+            each = Fraction(long - short, 128)
+            while length > SHORTEST and each * length > short:
+                length //= 2
+        while True:
+            try:
+                operations(length, 1)
+            except UnrunnableError:
+                if length <= SHORTEST:
+                    raise
+                length //= 2
+            else:
+                return length
+
+
+def _stacks(subject: Subject, model: torch.nn.Module) -> list[Stack]:
+    return stacks(model, subject.hf_config().to_dict())

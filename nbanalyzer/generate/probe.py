@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -22,10 +22,10 @@ from .layers import Depth
 from .subject import Step, Subject
 from .trace import MASKS, Kept, Scope, kept, trace
 
-__all__ = ["Observation", "base_runs", "derived", "observe", "probes", "values_of", "varied"]
+__all__ = ["Observation", "base_runs", "chunk_of", "derived", "observe", "probes", "values_of", "varied"]
 
 FEW = 3
-"""A field counts as varied if it took so many values."""
+"""So many observations at other sizes, at least, support a formula."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,11 @@ def observe(
     real: bool,
     attn: str = "sdpa",
     keep: Sequence[int] = (),
+    like: object = None,
 ) -> list[Observation]:
-    """Return one observation for each step of a run; `keep` is how many positions' logits to compute in each.
+    """Return one observation for each step of a run, none if it does something else than what it should be `like`.
+
+    `keep` is how many positions' logits to compute in each step.
 
     Raises:
         NBAnalyzerError: it cannot be built or run.
@@ -83,6 +86,8 @@ def observe(
         root = trace(step, logits if logits < step.seq_len else 0)
         runtime = _runtime(step) | {"num_logits": logits if step.picks_logits else step.seq_len}
         found.append(Observation(runtime | values, root, tuple(kept(step.after)), parameters, real))
+        if like is not None and len(found) == 1 and structure(found[0]) != like:
+            return []
         if step.after is None:
             break  # nothing is kept: there is no next step
     return found
@@ -93,15 +98,17 @@ def _runtime(step: Step) -> dict[str, int]:
     return values | ({"encoder_len": step.encoder_len} if step.subject.kind == "seq2seq" else {})
 
 
-def base_runs(subject: Subject, depth: Depth, attn: str = "sdpa") -> list[Observation]:
+def base_runs(subject: Subject, depth: Depth, chunk: int = 0, attn: str = "sdpa") -> list[Observation]:
     """Return what the model does at its own config, in every situation.
 
-    With one sequence or more, one token or more, after a cache or not; and once over several of the chunks that
-    a linear attention works in.
+    With one sequence or more, one token or more, after a cache or not; and over several of the chunks that a
+    linear attention works in, and of whole ones, if `chunk` is their size.
     """
-    chunks = (value for name, value in _candidates(subject).items() if name.endswith("chunk_size") and value <= 512)
-    longest = 2 * max(64, *chunks, 0) + 5
-    runs = ((3, (longest, 5, 1), 13), (1, (7, 4, 1), 9), (2, (1, 1), 6), (1, (1, 1), 3))
+    runs = [(3, (133, 5, 1), 13), (1, (7, 4, 1), 9), (2, (1, 1), 6), (1, (1, 1), 3)]
+    if chunk:
+        runs[0] = (3, (2 * chunk + 5, 5, 1), 13)
+        runs += [(3, (2 * chunk, 2 * chunk), 13), (1, (2 * chunk,), 9), (1, (2 * chunk + 5, 2 * chunk + 5), 9)]
+        runs += [(3, (7, chunk, 2 * chunk + 5), 13), (1, (chunk, chunk, 2 * chunk), 9), (3, (chunk,), 9)]
     return [
         one
         for batch, lengths, read in runs
@@ -109,15 +116,31 @@ def base_runs(subject: Subject, depth: Depth, attn: str = "sdpa") -> list[Observ
     ]
 
 
+def chunk_of(subject: Subject, depth: Depth) -> str:
+    """Return what a linear attention divides a sequence by, as a number or a variable: "" if nothing does.
+
+    It is seen by what several chunks need and one does not, or whole ones and parts.
+    """
+    fields = {name: value for name, value in _candidates(subject).items() if name.endswith("chunk_size")}
+    for text, size in [*((f"{{{name}}}", value) for name, value in fields.items() if 8 <= value <= 512), ("64", 64)]:
+        lengths = (7, 2 * size, 2 * size + 5)
+        seen = {structure(observe(subject, depth, 1, (length,), 7, real=True)[0]) for length in lengths}
+        if len(seen) > 1:
+            return text
+    return ""
+
+
 def varied(subject: Subject, depth: Depth, run: Observation) -> dict[str, list[int]]:
     """Return the fields that sizes depend on → the values to try."""
     free: dict[str, list[int]] = {}
     failed: dict[str, int] = {}
+    # A few tokens show it too, where the model's code loops over them.
+    run = observe(subject, depth, 2, (9,), run.values.get("encoder_len", 0), real=True)[0]
     before, usual = _footprint(run), structure(run)
     for name, base in _candidates(subject).items():
         tried = [
             value
-            for value in (base * 2, base * 3, base + base // 2, base * 5, base // 2, base + 8)
+            for value in (base * 2, base // 2, base * 3, base + base // 2, base * 5, base + 8)
             if 0 < value != base
         ]
         fine: list[int] = []
@@ -172,7 +195,7 @@ def _tried(subject: Subject, depth: Depth, change: Mapping[str, int], run: Obser
     return _footprint(seen[0]) if structure(seen[0]) == usual else None
 
 
-def structure(run: Observation) -> object:
+def structure(run: Observation) -> Hashable:
     """Return which operations are run where, apart from masks and from how often a loop turns."""
     found: dict[object, None] = {}
 
@@ -229,16 +252,18 @@ def probes(
     depth: Depth,
     free: Mapping[str, list[int]],
     count: int,
-    usual: Observation,
+    usual: Sequence[Observation],
     *,
+    chunk: int = 0,
     deepen: bool,
     seed: int = 1,
 ) -> Iterator[list[Observation]]:
-    """Yield the observations of `count` models with other sizes that do what the `usual` one does.
+    """Yield the observations of `count` models with other sizes that do what the model itself `usual`ly does.
 
-    Fewer are found where the config's rules leave little room.
+    Every second one runs one sequence instead of several; each also starts with a single token. Fewer are found
+    where the config's rules leave little room.
     """
-    wanted = structure(usual)
+    wanted = {_situation(run, chunk): structure(run) for run in usual if run.values["cache_len"] == 0}
     chance = random.Random(seed)  # noqa: S311 - the same probes every time
     base = _candidates(subject)
     pairs = [name.split("=") for name in free if "=" in name]
@@ -261,14 +286,26 @@ def probes(
         more = chance.randint(0, 2) if deepen else 0
         other = subject.with_fields(depth.config(more) | change)
         lengths = (chance.randint(5, 150), chance.randint(2, 40), 1)
+        if chunk and found % 4 > 1:
+            lengths = (chunk * chance.randint(1, 4), chunk * chance.randint(1, 3), 1)
         keep = (lengths[0], chance.randint(1, lengths[1]), 1)
+        batch, read = (chance.randint(2, 6) if found % 2 == 0 else 1), chance.randint(3, 50)
         try:
-            seen = observe(other, depth, chance.randint(2, 6), lengths, chance.randint(3, 50), real=False, keep=keep)
+            seen = observe(other, depth, batch, lengths, read, real=False, keep=keep)
+            if not deepen and structure(seen[0]) != wanted[_situation(seen[0], chunk)]:
+                continue
+            seen += observe(other, depth, batch, (1,), read, real=False)
         except NBAnalyzerError:
             continue
-        if deepen or structure(seen[0]) == wanted:
-            found += 1
-            yield seen
+        found += 1
+        yield seen
+
+
+def _situation(run: Observation, chunk: int) -> tuple[bool, ...]:
+    """Return what a model's operations may depend on in a first step."""
+    length = run.values["seq_len"]
+    several, whole = (length > chunk, length % chunk == 0) if chunk else (False, False)
+    return run.values["batch_size"] > 1, length > 1, several, whole
 
 
 def _keep_ratios(change: dict[str, Any], base: Mapping[str, int], chance: random.Random) -> None:
@@ -294,6 +331,8 @@ def derived(values: Iterable[Mapping[str, int]]) -> dict[str, Formula]:
             texts += [f"min({{cache_len}}, {{{name}}} - 1)", f"min({{cache_len}} + {{seq_len}}, {{{name}}} - 1)"]
         if name.endswith("chunk_size") and name != "attention_chunk_size":
             texts.append(f"ceil({{seq_len}} / {{{name}}})")
+        if name.endswith("heads") and name != "num_kv_heads" and "hidden_size" in names:
+            texts.append(f"{{hidden_size}} // {{{name}}}")
         if "conv" in name or "kernel" in name:
             texts.append(f"max({{seq_len}}, {{{name}}})")
     texts += ["ceil({seq_len} / 64)"]

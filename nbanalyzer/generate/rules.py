@@ -6,6 +6,7 @@ is 1 per element of every arithmetic operation and function, and a textbook form
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -133,6 +134,8 @@ def _vector(operation: Operation) -> tuple[Amount, ...]:
         return (Amount(1, first.shape), *per_row)
     if name == "linalg_solve_triangular":  # one multiply-add for each entry of the triangle and column
         return (Amount(1, (*first.shape, operation.inputs[1].shape[-1])),)
+    if name in _SCATTERED:
+        return (Amount(1, operation.inputs[-1].shape),)
     if name in _NORMS:
         element, row = _NORMS[name]
         affine = sum(one.floating for one in operation.inputs[1:])
@@ -160,6 +163,9 @@ _REDUCTIONS: Mapping[str, int] = {
     "var_mean": 2, "std": 3, "norm": 1, "aminmax": 0, "avg_pool1d": 1, "histc": 0,
 }  # fmt: skip
 """Reductions → what is added for each element of the output, to 1 for each element of the input."""
+
+_SCATTERED = frozenset({"index_add", "scatter_add", "scatter_reduce"})
+"""Operations that add each element of the last operand to some place of the first."""
 
 _NORMS: Mapping[str, tuple[int, int]] = {
     "native_layer_norm": (5, 4), "native_group_norm": (5, 4), "_fused_rms_norm": (3, 3),
@@ -212,6 +218,9 @@ def _traffic(
         count, *matrix = weight.stored
         visited = Amount(1, tuple(matrix), weight.size, experts=count, routed=rows.shape[0])
         return (_whole(rows), visited, *map(_whole, rest)), write
+    if name == "stack" or len(inputs) > 4:  # the turns of a loop, joined: as many as there were
+        count = Counter(inputs)
+        return tuple(Amount(1, (times, *one.stored), one.size) for one, times in count.items()), write
     return tuple(map(_whole, inputs)), write
 
 

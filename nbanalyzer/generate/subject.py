@@ -7,6 +7,7 @@ longer than the model's table of positions.
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -62,6 +63,7 @@ class Subject:
         kind: causal, encoder-decoder or masked language model.
         model_class: the class to build, if it is not transformers' own for this kind.
         config_class: the class of its config, if it is not transformers' own for the model type.
+        given: the config as it was given: of a multimodal model, all of it.
 
     """
 
@@ -69,6 +71,7 @@ class Subject:
     kind: Kind
     model_class: type[Any] | None = None
     config_class: type[Any] | None = None
+    given: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, config: Mapping[str, Any], kind: Kind | None = None) -> Subject:
@@ -81,7 +84,8 @@ class Subject:
         from transformers.models.auto import modeling_auto
         from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-        named = {kind: getattr(modeling_auto, mapping) for kind, (_, mapping) in KINDS.items()}
+        named: dict[Kind, Any] = {kind: getattr(modeling_auto, mapping) for kind, (_, mapping) in KINDS.items()}
+        language: tuple[Kind, ...] = ("causal", "masked")
         model_type, whole = config.get("model_type"), config
         if model_type not in CONFIG_MAPPING:
             # The code of some repositories is transformers' under another name: the architecture says so.
@@ -94,12 +98,13 @@ class Subject:
         part = next((whole[key] for key in TEXT_PARTS if isinstance(whole.get(key), Mapping)), None)
         if part is not None and kind is None:
             inner = str(part.get("model_type") or _text_type(CONFIG_MAPPING[model_type]))
-            if inner in named["causal"]:
+            of_part = next((choice for choice in language if inner in named[choice]), None)
+            if of_part:
                 shared = {key: whole[key] for key in ("tie_word_embeddings",) if key in whole}
-                return cls({**part, **shared, "model_type": inner}, "causal")
+                return cls({**part, **shared, "model_type": inner}, of_part, given=config)
         for choice in (kind,) if kind else _order(whole, CONFIG_MAPPING[model_type], named):
             if model_type in named[choice]:
-                return cls(whole, choice)
+                return cls(whole, choice, given=config)
         raise ConfigError(f"transformers has no language model for model_type {model_type!r}")
 
     def with_fields(self, fields: Mapping[str, Any]) -> Subject:
@@ -111,7 +116,7 @@ class Subject:
             for parent in parents:
                 place = place.setdefault(parent, {})
             place[last] = value
-        return replace(self, config=config)
+        return replace(self, config=config, given=None)
 
     def hf_config(self) -> Any:
         """Return transformers' config object.
@@ -254,10 +259,46 @@ class Answers(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch's
 
 
 def answer(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Return what an operation gives, and for ``tensor.item()`` on the meta device: true, or 1."""
+    """Return what an operation gives, and for ``tensor.item()`` on the meta device: true, or 1.
+
+    Without data a result is just sizes, the same each time for the same sizes: they are remembered, because PyTorch
+    works them out in Python.
+    """
     if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:  # noqa: SLF001 - tensor.item()
         return True if args[0].dtype == torch.bool else 1
-    return func(*args, **kwargs)
+    key = (func, _described(args), _described(tuple(kwargs.items()))) if _makes_new(func) else None
+    try:
+        known = _RESULTS.get(key)
+    except TypeError:  # an argument that cannot be a key
+        key = known = None
+    if known is not None:
+        return torch.empty_strided(*known[:2], dtype=known[2], device="meta")
+    result = func(*args, **kwargs)
+    if key and type(result) is torch.Tensor and result.is_meta and result.layout is torch.strided:
+        if len(_RESULTS) >= _MOST_RESULTS:
+            _RESULTS.clear()
+        _RESULTS[key] = (result.shape, result.stride(), result.dtype)
+    return result
+
+
+_RESULTS: dict[Any, tuple[Any, ...]] = {}
+_MOST_RESULTS = 20_000
+
+
+@functools.cache
+def _makes_new(func: Any) -> bool:
+    """Return whether an operation's result is new memory, and its arguments stay as they are."""
+    schema = func._schema  # noqa: SLF001 - the one way to it
+    return not schema.is_mutable and len(schema.returns) == 1 and schema.returns[0].alias_info is None
+
+
+def _described(value: Any) -> Any:
+    """Return what of an argument a result's sizes depend on."""
+    if isinstance(value, torch.Tensor):
+        return (value.shape, value.stride(), value.dtype, value.device)
+    if isinstance(value, list | tuple):
+        return tuple(map(_described, value))
+    return (type(value), value)
 
 
 @contextmanager

@@ -17,14 +17,15 @@ from nbanalyzer.templates import Composite, Kernel, ModelTemplate, used_variable
 from nbanalyzer.variables import VARIABLES
 
 from .assemble import Assembly, Gap
-from .layers import Stack, counts, depth_of, stacks
-from .probe import Observation, base_runs, probes, values_of, varied
+from .layers import Depth, Stack, counts, depth_of, seen_alike, stacks
+from .probe import Observation, base_runs, chunk_of, probes, values_of, varied
 from .subject import Subject
-from .trace import recording
+from .trace import recording, trace
+from .variants import Eager, eager_of, with_absorbed, with_eager
 
-__all__ = ["GapError", "build_template"]
+__all__ = ["GapError", "build_template", "stated"]
 
-PROBES = 7
+PROBES = 8
 Progress = Callable[[str, float], None]
 
 
@@ -59,33 +60,53 @@ def build_template(subject: Subject, model_id: str, progress: Progress = lambda 
     progress("building", 0)
     model = subject.build()
     fields = subject.hf_config().to_dict()
-    found = stacks(model, fields)
-    depth = depth_of(subject, found, fields)
     with recording(model):
         progress("tracing", 0.1)
+        found = seen_alike(stacks(model, fields), trace(next(subject.steps(model, 2, (5,), 7))))
+        depth = depth_of(subject, found, fields)
         shallow = subject.with_fields(depth.config())
-        observations = base_runs(shallow, depth)
+        chunk = chunk_of(shallow, depth)
+        size = int(parse(chunk).evaluate(values_of(shallow))) if chunk else 0
+        observations = base_runs(shallow, depth, size)
         progress("probing", 0.3)
         free = varied(shallow, depth, observations[0])
         deepen = _depth_matters(model, observations[0], found)
-        for number, seen in enumerate(probes(shallow, depth, free, PROBES, observations[0], deepen=deepen)):
+        for number, seen in enumerate(
+            probes(shallow, depth, free, PROBES, tuple(observations), chunk=size, deepen=deepen)
+        ):
             observations += seen
             progress("probing", 0.5 + 0.4 * number / PROBES)
     progress("fitting", 0.9)
-    assembly = Assembly(observations, _head(model, subject))
+    assembly = Assembly(observations, _head(model, subject), chunk)
     layered = assembly.kernels()
+    with recording(model):
+        if eager := _eager(shallow, depth, size, observations):
+            layered = with_eager(layered, eager)
+    layered = with_absorbed(layered)
     kernels, state = _collapsed(layered, _layer_state(assembly), subject, found, fields)
     if assembly.gaps:
         raise GapError(model_id, tuple(assembly.gaps))
     template = ModelTemplate(
         model_id=model_id,
         architecture=type(model).__name__,
-        config=dict(subject.config),
+        config=dict(subject.given or subject.config),
         kernels=kernels,
         state={name: str(formula) for name, formula in state.items()},
+        provenance={"attention": "eager"} if assembly.has_eager_attention else {},
     )
-    template = _stated(template, subject)
+    template = stated(template, subject)
     return expand(template)
+
+
+def _eager(subject: Subject, depth: Depth, chunk: int, observations: list[Observation]) -> Eager | None:
+    """Return the eager variant of a model that was traced with fused attention, None if it has none."""
+    fused = [one for one in observations if one.real]
+    if not any(operation.name == "scaled_dot_product_attention" for operation in fused[0].root.operations()):
+        return None
+    try:
+        return eager_of(fused, base_runs(subject, depth, chunk, attn="eager"))
+    except NBAnalyzerError:
+        return None
 
 
 def _head(model: torch.nn.Module, subject: Subject) -> str:
@@ -219,13 +240,25 @@ def _collapsed(
             kind = kinds[stack.path]
             if kind(number) != number or number not in stack.alike:
                 continue
-            several = len({kind(one) for one in stack.alike}) > 1
-            name = match.group(1).replace(".", "_") + (f"_{number}" if several else "")
+            name = match.group(1).replace(".", "_") + _label(stack, kind, number, fields)
             repeat = build("*", times[stack.path, number], parse(kernel.repeat))
             result.append(msgspec.structs.replace(kernel, name=name, repeat=str(repeat)))
         return tuple(result)
 
     return collapse(kernels, ""), {name: _sum(parts) for name, parts in total.items()}
+
+
+def _label(stack: Stack, kind: Callable[[int], int], number: int, fields: Mapping[str, Any]) -> str:
+    """Return what tells a kind of layer from the others: what the config calls it, or its first layer's number."""
+    kinds = [kind(one) for one in stack.alike]
+    if len(set(kinds)) == 1:
+        return ""
+    for value in fields.values():
+        if isinstance(value, list | tuple) and len(value) == len(kinds) and all(isinstance(one, str) for one in value):
+            named = set(zip(kinds, value, strict=True))
+            if len(named) == len(set(kinds)) == len(set(value)):
+                return f"_{value[number]}"
+    return f"_{number}"
 
 
 def _keeps_state(stack: Stack, found: list[Stack]) -> bool:
@@ -244,7 +277,7 @@ def _join(path: str, name: str) -> str:
 # ---- the config beside it
 
 
-def _stated(template: ModelTemplate, subject: Subject) -> ModelTemplate:
+def stated(template: ModelTemplate, subject: Subject) -> ModelTemplate:
     """Return the template with a config that states every variable it uses, so that populating needs nothing else."""
     known = extract_model_params(template.config, required=())
     fields = subject.hf_config().to_dict()

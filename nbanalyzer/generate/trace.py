@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 
 from .subject import Step, answer
 
-__all__ = ["APPEND", "ATTENTION", "Kept", "Operand", "Operation", "Scope", "kept", "recording", "trace"]
+__all__ = ["APPEND", "ATTENTION", "Kept", "Operand", "Operation", "Scope", "kept", "modules_of", "recording", "trace"]
 
 ATTENTION = "torch.nn.functional.scaled_dot_product_attention"
 APPEND = "transformers.cache_utils.Cache.update"
@@ -116,6 +116,14 @@ class Kept:
     layer: int
     name: str
     operand: Operand
+
+
+def modules_of(scope: Scope, path: str = "") -> Iterator[tuple[str, Scope]]:
+    """Yield path and scope of every module that is called in a scope, itself first."""
+    yield path, scope
+    for child in scope.children:
+        if isinstance(child, Scope) and child.module is not None:
+            yield from modules_of(child, f"{path}.{child.name}" if path else child.name)
 
 
 def trace(step: Step, logits: int = 0) -> Scope:

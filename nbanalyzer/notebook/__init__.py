@@ -6,18 +6,28 @@ from typing import Any
 
 __all__ = ["load", "unload"]
 
+MAGICS = (("line", "populate"), ("cell", "populate"), ("line", "generate"), ("line", "verify"))
+
+TEMPLATE = ("nbanalyzer.templates", "ModelTemplate")
+VERIFICATION = ("nbanalyzer.generate.verification", "Verification")
+
 
 def load(shell: Any) -> None:
-    """Register ``%populate`` and its completion with IPython's `shell`, and the symbols of our formulas."""
+    """Register the magics and their completion with IPython's `shell`, and how our formulas and templates look."""
     from .completion import complete
+    from .generating import Generate
     from .magics import Populate
 
-    shell.register_magics(Populate)
+    shell.register_magics(Populate, Generate)
     if complete not in shell.Completer.custom_matchers:
         shell.Completer.custom_matchers.append(complete)
     # SymPy would show hidden_size as hidden with an index: our names get the field's symbols instead.
     latex = shell.display_formatter.formatters["text/latex"]
     latex.for_type_by_name("sympy.core.basic", "Basic", _latex)
+    # A template is a megabyte of formulas: a cell that ends in one says which it is.
+    text = shell.display_formatter.formatters["text/plain"]
+    text.for_type_by_name(*TEMPLATE, _template)
+    text.for_type_by_name(*VERIFICATION, _verification)
 
 
 def unload(shell: Any) -> None:
@@ -26,12 +36,24 @@ def unload(shell: Any) -> None:
 
     if complete in shell.Completer.custom_matchers:
         shell.Completer.custom_matchers.remove(complete)
-    for kind in ("line", "cell"):
-        shell.magics_manager.magics[kind].pop("populate", None)
-    shell.display_formatter.formatters["text/latex"].pop("sympy.core.basic.Basic", None)
+    for kind, name in MAGICS:
+        shell.magics_manager.magics[kind].pop(name, None)
+    formatters = shell.display_formatter.formatters
+    formatters["text/latex"].pop("sympy.core.basic.Basic", None)
+    for kind_of in (TEMPLATE, VERIFICATION):
+        formatters["text/plain"].pop(".".join(kind_of), None)
 
 
 def _latex(expression: Any) -> str:
     from nbanalyzer.notation import sympy_latex
 
     return rf"$\displaystyle {sympy_latex(expression)}$"
+
+
+def _template(template: Any, printer: Any, _cycle: bool) -> None:
+    parts = (template.model_id, template.architecture, f"kernels of {template.extends}" if template.extends else "")
+    printer.text(f"<ModelTemplate {', '.join(filter(None, parts))}>")
+
+
+def _verification(found: Any, printer: Any, _cycle: bool) -> None:
+    printer.text(str(found))

@@ -70,7 +70,8 @@ def cost_plot(analysis: Analysis, what: str = "both") -> Plot:
     run = analysis.run
     tokens = f"{run.seq_len:,} token{'s' if run.seq_len > 1 else ''}"
     cached = f" after {run.cache_len:,} cached" if run.cache_len else ""
-    title = "; ".join((f"{name}: batch {run.batch_size:,}, {tokens}{cached}", *analysis.notes))
+    encoded = f", {run.encoder_len:,} encoded" if "encoder_len" in analysis.variables else ""
+    title = "; ".join((f"{name}: batch {run.batch_size:,}, {tokens}{cached}{encoded}", *analysis.notes))
     # A name may hold a $, which is no mathematics.
     figure.suptitle(textwrap.fill(title, 62 * len(panels)), fontsize="medium", parse_math=False)
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
@@ -84,24 +85,40 @@ def cost_plot(analysis: Analysis, what: str = "both") -> Plot:
 def _rows(analysis: Analysis) -> list[Row]:
     """Return (label, numbers) for every module worth a bar, and one for the others."""
     whole = analysis.cost_of_all
-    shown: list[Row] = []
-    others: list[Row] = []
+    shown: list[tuple[Node, Cost]] = []
+    others: list[dict[str, float]] = []
     for node in analysis.nodes:
         cost = analysis.cost(node)
         if not node.is_last or node.is_part or cost.is_empty:
             continue  # a container, a part of a module that has a bar, or nothing
         large = cost.flops >= SMALLEST_SHARE * whole.flops and cost.flops
         large = large or (cost.bytes >= SMALLEST_SHARE * whole.bytes and cost.bytes)
-        (shown if large else others).append((_label(node, cost), _numbers(cost)))
+        if large:
+            shown.append((node, cost))
+        else:
+            others.append(_numbers(cost))
+    names = _names([node.path for node, _ in shown])
+    rows = [(_label(name, cost), _numbers(cost)) for name, (_, cost) in zip(names, shown, strict=True)]
     if others:
-        sums = {key: math.fsum(numbers[key] for _, numbers in others) for key in others[0][1]}
-        shown.append((f"{len(others)} others", sums))
-    return shown
+        rows.append((f"{len(others)} others", {key: math.fsum(one[key] for one in others) for key in others[0]}))
+    return rows
 
 
-def _label(node: Node, cost: Cost) -> str:
-    """Return the last two parts of the path, and how often the module runs."""
-    name = ".".join(node.path.split(".")[-2:])
+def _names(paths: list[str]) -> list[str]:
+    """Return the last two parts of every path, and as many of its first ones as tell it from the others."""
+    parts = [path.split(".") for path in paths]
+    names = [".".join(part[-2:]) for part in parts]
+    for first in range(1, max(map(len, parts), default=0)):
+        twice = {name for name in names if names.count(name) > 1}
+        for index, part in enumerate(parts):
+            if names[index] in twice:
+                short = f"{'.'.join(part[:first])} … {'.'.join(part[-2:])}"
+                names[index] = short if first + 2 < len(part) else ".".join(part)
+    return names
+
+
+def _label(name: str, cost: Cost) -> str:
+    """Return the name, and how often the module runs."""
     return name if cost.count == 1 else f"{name} × {show(cost.count)}"
 
 

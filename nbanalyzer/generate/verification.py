@@ -1,0 +1,301 @@
+"""A template beside PyTorch, module by module: at the model's real config, and at others that nobody chose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from html import escape
+from itertools import takewhile
+from typing import Any, NamedTuple
+
+from nbanalyzer import catalog
+from nbanalyzer.analysis import Analysis, plain
+from nbanalyzer.config import extract_model_params
+from nbanalyzer.cost import Tree
+from nbanalyzer.errors import NBAnalyzerError
+from nbanalyzer.expand import with_variants
+from nbanalyzer.populate import populate
+from nbanalyzer.progress import Progress
+from nbanalyzer.run import Run as Options
+from nbanalyzer.templates import ModelTemplate
+
+from .checked import Comparison, comparisons, has_eager
+from .compare import Position, culprits
+from .layers import Depth, depth_of, stacks
+from .measured import RUNS, Run, runs_of
+from .probe import base_runs, probes, varied
+from .subject import Answers, Subject
+from .trace import recording
+
+__all__ = ["Row", "Verification", "verify"]
+
+DRAWN_RUNS: Mapping[str, Mapping[str, Any]] = {
+    "prefill": {"batch_size": 1, "seq_len": 37},
+    "decode": {"batch_size": 1, "seq_len": 1, "cache_len": 37},
+    "prefill_last_logits": {"batch_size": 3, "seq_len": 21, "logits": "last"},
+    "continuation": {"batch_size": 3, "seq_len": 5, "cache_len": 21},
+}
+SEED = 29  # other sizes than those that the template was fitted to
+SHOWN = 3  # levels of modules, where they are equal
+SHOWN_RUNS = ("", "prefill", "decode")
+SHOWN_METRICS = ("parameters", "matmul_flops", "read_bytes", "write_bytes")
+MOST = 40  # differences in the text
+WHOLE = "whole model"
+
+METRICS: Mapping[str, str] = {
+    "matmul_flops": "matmul FLOPs", "vector_flops": "vector FLOPs", "read_bytes": "bytes read",
+    "write_bytes": "bytes written", "weight_bytes_read": "bytes of weights read",
+    "kv_bytes_read": "bytes of the cache read", "kv_bytes_written": "bytes of the cache written",
+}  # fmt: skip
+
+
+class Row(NamedTuple):
+    """One number that was compared.
+
+    Attributes:
+        path: of the kernel; ``"whole model"`` for a total.
+        what: the run, the number, and the config if it is not the model's own.
+        template: by the template.
+        pytorch: by PyTorch.
+
+    """
+
+    path: str
+    what: str
+    template: int | float
+    pytorch: int | float
+
+    @property
+    def equal(self) -> bool:
+        """Whether the two are the same."""
+        return self.template == self.pytorch
+
+
+@dataclass(frozen=True)
+class Verification:
+    """A template's numbers beside PyTorch's.
+
+    Attributes:
+        model_id: the template's.
+        rows: what was compared: every difference, in the innermost kernel that has it; then the totals; then the
+            outer modules, which are equal.
+        compared: how many numbers were compared altogether.
+        configs: the configs: what was changed in the model's own, "" for nothing.
+
+    """
+
+    model_id: str
+    rows: tuple[Row, ...]
+    compared: int
+    configs: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether all is equal."""
+        return all(row.equal for row in self.rows)
+
+    @property
+    def differences(self) -> tuple[Row, ...]:
+        """The rows that are not equal."""
+        return tuple(row for row in self.rows if not row.equal)
+
+    def table(self) -> list[tuple[str, str, str, str, str]]:
+        """Return the rows as text: kernel, what, template, PyTorch, difference."""
+        return [
+            (row.path, row.what, _number(row.template), _number(row.pytorch), _signed(row.template - row.pytorch))
+            for row in self.rows
+        ]
+
+    def __str__(self) -> str:
+        others = len(self.configs) - 1
+        where = f"its real config and {others} others" if others > 1 else "its real config and one other"
+        where = where if others else "its real config"
+        if self.ok:
+            return f"{self.model_id}: equal to PyTorch, exactly, in all {self.compared:,} numbers compared at {where}"
+        wrong = len(self.differences)
+        totals = len([*takewhile(lambda row: row.path == WHOLE, self.rows[wrong:])])
+        text = self.table()
+        lines = [f"{self.model_id}: not equal to PyTorch, of {self.compared:,} numbers compared at {where}:"]
+        lines += _aligned([HEADER, *text[: min(wrong, MOST)], *text[wrong : wrong + totals]])
+        if wrong > MOST:
+            lines.append(f"… and {wrong - MOST} more differences")
+        lines += [f"config {number}: {change}" for number, change in enumerate(self.configs) if number]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        lines = [f"<p>{escape(str(self).splitlines()[0])}</p>"]
+        cell = '<td style="text-align: left">{}</td>'
+        for index, row in enumerate([HEADER, *self.table()]):
+            cells = "".join(
+                (cell if place < 2 else "<td>{}</td>").format(escape(text)) for place, text in enumerate(row)
+            )
+            lines.append(f"<tr>{cells}</tr>" if index else f"<table><tr>{cells}</tr>")
+        return "\n".join([*lines, "</table>"])
+
+
+HEADER = ("kernel", "what", "template", "PyTorch", "difference")
+
+
+def verify(
+    template: ModelTemplate,
+    subject: Subject | None = None,
+    *,
+    random_configs: int = 2,
+    progress: Progress | None = None,
+) -> Verification:
+    """Return a template's numbers beside PyTorch's, per module and in total.
+
+    At the real config, and at random ones with few layers: other sizes, another number of layers.
+
+    Args:
+        template: complete, or extending a shipped one.
+        subject: the model to compare with; that of the template's config if None.
+        random_configs: how many; fewer are found where the config's rules leave little room.
+        progress: called with what is being done, and the part of it that is done.
+
+    Raises:
+        NBAnalyzerError: the template cannot be populated, or transformers cannot build or run its config.
+
+    """
+    tell = progress or (lambda _what, _part: None)
+    template = catalog.completed(template)
+    subject = subject or Subject.of(template.config)
+    tell("comparing at the real config", 0)
+    found = _Found(template)
+    found.compare(subject, RUNS, lambda run: populate(template, **run))
+    configs = [""]
+    tell("drawing other configs", 0.5)
+    for other in _drawn(subject, random_configs) if random_configs else ():
+        change = _change(template, subject, other)
+        tell(f"comparing with {change}", 0.6 + 0.4 * (len(configs) - 1) / random_configs)
+        found.compare(other, DRAWN_RUNS, partial(_analysed, template, other), f", config {len(configs)}")
+        configs.append(change)
+    tell("done", 1)
+    return Verification(template.model_id, found.rows(), found.compared, tuple(configs))
+
+
+class _Found:
+    """The rows, being collected."""
+
+    def __init__(self, template: ModelTemplate) -> None:
+        self.eager = has_eager(template.kernels)
+        self.compared = 0
+        self.differences: dict[Row, None] = {}
+        self.totals: dict[Row, None] = {}
+        self.modules: dict[Row, None] = {}
+        self.others: dict[Row, None] = {}
+
+    def compare(
+        self, subject: Subject, runs: Mapping[str, Run], analysed: Callable[[Run], Analysis], where: str = ""
+    ) -> None:
+        """Add what is compared at one config."""
+        model = subject.build("eager", "batched_mm")
+        for one in comparisons(subject, model, runs_of(subject, model, runs), analysed, self.eager):
+            what = METRICS.get(one.metric, one.metric.replace("_", " "))
+            what = f"{what} of {one.run.replace('_', ' ')}{where}" if one.run else f"{what}{where}"
+            for place in culprits(one.whole, one.numbers):
+                self.differences[_row(one, place, what)] = None
+            main = not where and one.metric in SHOWN_METRICS and one.run in SHOWN_RUNS
+            (self.totals if main else self.others)[_row(one, one.whole, what)] = None
+            for place in one.whole.walk():
+                self.compared += 1
+                if main and place.path and place.path.count(".") < SHOWN and any(one.numbers(place)):
+                    self.modules[_row(one, place, what)] = None
+
+    def rows(self) -> tuple[Row, ...]:
+        """Return them, the differences first, each once."""
+        return tuple(self.differences | self.totals | self.modules | self.others)
+
+
+def _row(one: Comparison, place: Position, what: str) -> Row:
+    ours, theirs = one.numbers(place)
+    return Row(place.path or WHOLE, what, plain(ours), plain(theirs))
+
+
+# ---- other configs
+
+
+def _drawn(subject: Subject, count: int) -> Iterator[Subject]:
+    """Yield the model at other sizes, as they are drawn to fit templates to, and with other numbers of layers."""
+    model = subject.build()
+    fields = subject.hf_config().to_dict()
+    depth = depth_of(subject, stacks(model, fields), fields)
+    shallow = subject.with_fields(depth.config())
+    found = 0
+    with recording(model):
+        observations = tuple(base_runs(shallow, depth))
+        free = varied(shallow, depth, observations[0])
+        for seen in probes(shallow, depth, free, 4 * count, observations, deepen=False, seed=SEED):
+            root = seen[0].root.module
+            assert root is not None
+            config: Any = root.config
+            other = _deeper(replace(subject, config=_fields(config), given=None), depth, 1 + found)
+            if found < count and _runs(other):
+                found += 1
+                yield other
+
+
+def _runs(subject: Subject) -> bool:
+    """Return whether a model runs with eager attention too, which asks more of its sizes."""
+    try:
+        for step in subject.steps(subject.build("eager", "batched_mm"), 1, (4, 1), 5):
+            with Answers():
+                step.run()
+            if step.after is None:
+                break
+    except NBAnalyzerError:
+        return False
+    return True
+
+
+def _deeper(subject: Subject, depth: Depth, more: int) -> Subject:
+    """Return the model with `more` layers, where its config can say so."""
+    for layers in (more, 0):
+        deeper = subject.with_fields(depth.config(layers))
+        with suppress(NBAnalyzerError):
+            deeper.build()
+            return deeper
+    return subject
+
+
+def _fields(config: Any) -> dict[str, Any]:
+    """Return a config's fields without those that say how it is computed."""
+    return {name: value for name, value in config.to_dict().items() if "dtype" not in name and name[0] != "_"}
+
+
+def _analysed(template: ModelTemplate, subject: Subject, run: Run) -> Analysis:
+    options = Options.of(**run)
+    tree = Tree(with_variants(template, frozenset({options.attn}))[0])
+    return Analysis(tree, extract_model_params(subject.hf_config(), required=()), options)
+
+
+def _change(template: ModelTemplate, real: Subject, other: Subject) -> str:
+    """Return what of the sizes that the template uses is another."""
+    before, after = (extract_model_params(one.hf_config(), required=()) for one in (real, other))
+    names = (name for name in Tree(template).variables if name in after and after[name] != before.get(name))
+    return ", ".join(f"{name}={after[name]}" for name in sorted(names))
+
+
+# ---- text
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"
+
+
+def _signed(value: float) -> str:
+    return f"{'+' if value > 0 else ''}{_number(value)}" if value else ""
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return rows as lines: words to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place < 2 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

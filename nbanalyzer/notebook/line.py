@@ -1,0 +1,81 @@
+"""What a person writes after a magic's name: words, options, ``$name`` for a notebook variable."""
+
+from __future__ import annotations
+
+import shlex
+from argparse import ArgumentParser, Namespace
+from numbers import Integral
+from typing import Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics
+
+from nbanalyzer.errors import InputError, UnknownNameError, quote, shorten
+from nbanalyzer.run import read_whole
+
+__all__ = ["LineMagics"]
+
+
+class LineMagics(Magics):
+    """Magics whose line is read here. Braces on it belong to templates, not to Python."""
+
+    def parsed(self, parser: ArgumentParser, name: str, line: str) -> Namespace:
+        """Return the options of the magic called `name`.
+
+        Raises:
+            InputError, UnknownNameError: a line that the parser has no use for.
+
+        """
+        try:
+            words = shlex.split(line.rstrip().removesuffix(";"), comments=True)  # a ; only keeps IPython quiet
+        except ValueError as error:
+            raise InputError(f"{name}: {error} in {shorten(line)!r}") from None
+        options = [option for action in parser._actions for option in action.option_strings]  # noqa: SLF001
+        for word in words:
+            option = word.partition("=")[0]
+            if option in {"-h", "--help"}:
+                raise InputError(f"{name}? shows the options")
+            if option.startswith("--") and option not in options:
+                raise UnknownNameError(f"option of {name}", option, options)
+        try:
+            return parser.parse_args([self._filled(word) for word in words])
+        except UsageError as error:  # it would print to stderr only, and nbval would pass the cell
+            arithmetic = "unrecognized" in str(error) and "--seq_len" in options
+            hint = "; arithmetic goes in quotes, '4 * 1024'" if arithmetic else ""
+            raise InputError(f"{name}: {error}{hint}") from None
+
+    def _filled(self, word: str) -> str:
+        """Return the word with a text or number in place of its ``$name``; objects are fetched where they are used."""
+        option, equals, text = word.partition("=") if word.startswith("--") else ("", "", word)
+        value = self.value(text)
+        simple = isinstance(value, str | Integral) and not isinstance(value, bool)
+        return f"{option}{equals}{value}" if simple else word
+
+    def number(self, what: str, text: str) -> int:
+        """Return the whole number that an option's text is: digits, ``$name`` or arithmetic such as ``4 * 1024``."""
+        value = self.value(text)
+        if isinstance(value, str):
+            if value.isidentifier():
+                raise InputError(f"{what} is a whole number, not {quote(value)}; a notebook variable is ${value}")
+            return read_whole(what, value)
+        if isinstance(value, Integral) and not isinstance(value, bool):
+            return int(value)
+        raise InputError(f"{what} is a whole number, not {value!r}")
+
+    def path(self, text: str) -> Any:
+        """Return the path that an option's text is, or names."""
+        value = self.value(text)
+        if not isinstance(value, str) and not hasattr(value, "__fspath__"):
+            raise InputError(f"{text} is no path: {value!r}")
+        return value
+
+    def value(self, text: str) -> Any:
+        """Return the notebook variable that ``$name`` means, or the text itself."""
+        if not text.startswith("$"):
+            return text
+        namespace = self.shell.user_ns if self.shell else {}
+        if text[1:] not in namespace:
+            hidden = self.shell.user_ns_hidden if self.shell else {}
+            names = [f"${name}" for name in namespace if not name.startswith("_") and name not in hidden]
+            raise UnknownNameError("notebook variable", text, names)
+        return namespace[text[1:]]

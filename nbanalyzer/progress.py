@@ -1,0 +1,57 @@
+"""How far a long job is: told by who does it, shown by who asked for it.
+
+>>> with watched_by(lambda what, part: print(f"{what} {part:.0%}")):
+...     tell("tracing", 0.5)
+tracing 50%
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+__all__ = ["Progress", "on_terminal", "tell", "watched_by"]
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done and which part of the whole job is done, 0 to 1."""
+
+CLEAR = "\r\x1b[K"  # back to the beginning of the line, and everything behind it away
+
+_watcher: ContextVar[Progress | None] = ContextVar("watcher", default=None)
+
+
+@contextmanager
+def watched_by(progress: Progress) -> Iterator[None]:
+    """Show the jobs inside, however deep, with `progress`."""
+    before = _watcher.set(progress)
+    try:
+        yield
+    finally:
+        _watcher.reset(before)
+
+
+def tell(what: str, part: float) -> None:
+    """Say how far the job is to whoever watches it."""
+    if watcher := _watcher.get():
+        watcher(what, part)
+
+
+@contextmanager
+def on_terminal() -> Iterator[None]:
+    """Keep a line on stderr that says how far the jobs inside are, and clear it in the end; silent in a pipe."""
+    if not sys.stderr.isatty():
+        yield
+        return
+
+    def show(what: str, part: float) -> None:
+        sys.stderr.write(f"{CLEAR}{what} {part:.0%}")
+        sys.stderr.flush()
+
+    try:
+        with watched_by(show):
+            yield
+    finally:
+        sys.stderr.write(CLEAR)
+        sys.stderr.flush()
