@@ -58,6 +58,14 @@ catalog: .venv/test
 catalog-check: .venv/test
 	$(BIN)/python -m nbanalyzer.generate.catalog --check
 
+# Every shipped template as it is against PyTorch: parameters, FLOPs, bytes, state.
+verify: .venv/test
+	$(BIN)/python -m nbanalyzer.generate.catalog --verify
+
+# Every model type of transformers; takes about an hour, and goes on where it was stopped.
+coverage: .venv/test
+	$(BIN)/python -m nbanalyzer --coverage
+
 bench: .venv/test
 	$(BIN)/python benchmarks/notebook.py
 

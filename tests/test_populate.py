@@ -198,7 +198,7 @@ def test_attention_by_hand() -> None:
     found = totals_of(
         "scaled_dot_product_attention",
         {"num_sequences": batch, "num_queries": queries, "num_keys": keys, "num_scores": queries * keys,
-         "num_heads": heads, "num_kv_heads": groups, "head_dim": size, "v_head_dim": size},
+         "num_heads": heads, "num_kv_heads": groups, "head_dim": size, "v_head_dim": size, "from_cache": 1},
         kv_bit=8,
     )  # fmt: skip
     assert found["matmul_flops"] == 2 * (2 * batch * heads * queries * keys * size)

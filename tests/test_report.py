@@ -101,7 +101,7 @@ def test_the_text_has_a_row_per_module_and_the_exact_totals(analysis: Analysis) 
         assert f"{analysis.totals[metric]:,}" in text
     assert analysis.template.model_id in text
     assert f"seq_len {analysis.run.seq_len}" in text
-    for name, value in analysis.run.switches.items():
+    for name, value in analysis.conventions.items():
         assert f"{name} {value}" in text
     assert all(f"warning: {warning}" in text for warning in analysis.warnings)
     assert text.isprintable() or all(line.isprintable() for line in text.splitlines())

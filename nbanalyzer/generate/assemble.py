@@ -7,9 +7,8 @@ after a cache replaces) gets a condition on batch_size, seq_len and cache_len.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from fractions import Fraction
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -21,14 +20,15 @@ from nbanalyzer.formula import Formula, build, constant, parse, variable
 from nbanalyzer.templates import Basic, Composite, Kernel, MemoryAccess, ModuleTemplate
 
 from . import bind
-from .cases import SITUATIONS, conditions
-from .fit import Fitter, atoms_of
-from .probe import FEW, Observation, derived
+from .cases import conditions, visible
+from .kernels import distinct, empty, when
 from .rules import Amount, UnknownOperation, Work, work
-from .trace import APPEND, ATTENTION, MASKS, Operation
+from .scope import Operation
+from .sizes import Gap, Sizes, Unfitted, product
+from .trace import APPEND, ATTENTION, MASKS
 from .tree import Node, Slot, merged
 
-__all__ = ["Assembly", "Gap"]
+__all__ = ["Assembly"]
 
 _OPERATIONS = {
     "_to_copy": "convert", "clone": "copy", "copy_": "copy", "mm": "matmul", "bmm": "matmul", "addmm": "matmul",
@@ -38,52 +38,22 @@ _OPERATIONS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Gap:
-    """A size that no formula was found for.
-
-    Attributes:
-        path: of the kernel.
-        what: the operation and the size.
-        values: what was observed.
-
-    """
-
-    path: str
-    what: str
-    values: tuple[int, ...]
-
-    def __str__(self) -> str:
-        shown = ", ".join(map(str, self.values[:6]))
-        return f"{self.path}: no formula found for {self.what}, observed as {shown}, …"
-
-
-class _Unfitted(Exception):  # noqa: N818 - becomes a Gap where the path is known
-    def __init__(self, what: str, values: Iterable[int]) -> None:
-        super().__init__(what)
-        self.what, self.values = what, tuple(values)
+MOST_TURNS = 4  # of a loop that may be none
 
 
 @dataclass
-class Assembly:
+class Assembly(Sizes):
     """The kernels of a model, being put together from what was observed.
 
     Attributes:
-        observations: of the model itself first, then of probes.
         tied_head: path of the output embedding, if its weight may be the input's.
-        chunk: what a linear attention divides a sequence by: a number or a variable; "" if nothing does.
-        gaps: what could not be said.
 
     """
 
-    observations: Sequence[Observation]
     tied_head: str = ""
-    chunk: str = ""
-    gaps: list[Gap] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        values = [one.values for one in self.observations]
-        self.fitter = Fitter(atoms_of(values, derived(values)))
+        super().__post_init__()
         self.real = [index for index, one in enumerate(self.observations) if one.real]
         self.tree = merged({index: one.root for index, one in enumerate(self.observations)}, self.real)
         self.names = list(dict.fromkeys(name for index in self.real for name in self.observations[index].parameters))
@@ -98,7 +68,7 @@ class Assembly:
         children = self._children(self.tree, "", everywhere, owned)
         left = [name for name in self.names if name not in self.taken]
         if left:
-            formula = self._parameters(left)
+            formula = self.parameters(left)
             children.append(
                 Composite(
                     name="other_parameters",
@@ -135,9 +105,8 @@ class Assembly:
         """Return the path of the module that a node is a call of; of a function, where it was called."""
         if not self._is_module(node):
             return above
-        if node.name in self._modules:
-            return node.name
-        return f"{above}.{node.name}" if above else node.name
+        inside = f"{above}.{node.name}" if above else node.name
+        return node.name if node.name in self._modules and inside not in self._modules else inside
 
     @cached_property
     def _modules(self) -> frozenset[str]:
@@ -168,7 +137,7 @@ class Assembly:
             if times > 1:
                 kernel = msgspec.structs.replace(kernel, name=f"{kernel.name}_{times}")
             result.append(kernel)
-        return _distinct(result)
+        return distinct(result)
 
     def _node(self, node: Node, path: str, where: frozenset[int], owned: frozenset[str]) -> Composite | None:
         """Return one call as a kernel, None if it costs nothing."""
@@ -185,7 +154,7 @@ class Assembly:
         return Composite(
             name=_name(node) if node.name.isdigit() else node.name,
             module=node.target,
-            parameters=str(self._parameters(mine)) if mine else "",
+            parameters=str(self.parameters(mine)) if mine else "",
             sub_kernels=tuple(children),
         )
 
@@ -213,8 +182,9 @@ class Assembly:
     def _turned(self, kernel: Composite, node: Node, path: str) -> Composite:
         if set(node.turns.values()) == {1}:
             return kernel
-        turns = self.fitter.fit(node.turns)
-        if turns is None:
+        try:
+            turns = self.fit(node.turns, "how often it runs")
+        except Unfitted:
             self.gaps.append(Gap(path, "how often it runs", tuple(node.turns.values())))
             return kernel
         return msgspec.structs.replace(kernel, calls=str(build("*", parse(kernel.calls), turns)))
@@ -254,7 +224,7 @@ class Assembly:
                     )
                     untied = build("-", constant(1), variable("tie_word_embeddings"))
                     parameters = str(build("*", untied, own_size))
-            except _Unfitted as problem:
+            except Unfitted as problem:
                 self.gaps.append(Gap(path, problem.what, problem.values))
                 return None
             self.taken.update(own)
@@ -315,8 +285,8 @@ class Assembly:
             if self.observations[index].values["seq_len"] > 1
         )  # fmt: skip
         everything = build("*", queries, keys)
-        visible = _visible(keys) if causal else None
-        return build("if", visible, variable("causal"), everything) if visible else everything
+        shown = visible(keys) if causal else None
+        return build("if", shown, variable("causal"), everything) if shown else everything
 
     def _kept_len(self, path: str) -> Formula | None:
         """Return how many tokens the cache of the layer around `path` holds after a step, None if nothing is kept."""
@@ -331,7 +301,7 @@ class Assembly:
         if not any(observation.kept for observation in self.observations):
             return None
         if len(sizes) < len(self.observations):
-            raise _Unfitted("what the cache keeps", ())
+            raise Unfitted("what the cache keeps", ())
         return self.fit(sizes, "what the cache keeps")
 
     # ---- traced operations
@@ -348,26 +318,36 @@ class Assembly:
             return []
         result: list[Kernel] = []
         for costs_of in ways.values():
-            seen = frozenset(costs_of) & where
-            if not seen:
-                continue
-            try:
-                kernels = self._basics(slot, costs_of)
-            except _Unfitted as problem:
-                self.gaps.append(Gap(path, f"{slot.name} ({slot.line}), {problem.what}", problem.values))
-                continue
-            if seen != where:
-                condition = self._condition(seen, where)
-                if condition is None:
-                    self.gaps.append(Gap(path, f"when {slot.name} ({slot.line}) runs", ()))
-                    continue
-                kernels = [_when(kernel, condition) for kernel in kernels]
-            if bind.conversion(slot.seen[next(iter(seen))][0]):
-                kernels = [_when(kernel, parse("{a_bytes} != 4")) for kernel in kernels]
-            result += [kernel for kernel in kernels if not _empty(kernel)]
+            problems: list[Unfitted] = []
+            for parts in _alignments(costs_of):
+                try:
+                    found = [kernel for part in parts for kernel in self._way(slot, part, where)]
+                except Unfitted as problem:
+                    problems.append(problem)
+                else:
+                    result += found
+                    break
+            else:
+                what, values = problems[0].what, problems[0].values
+                self.gaps.append(Gap(path, f"{slot.name} ({slot.line}), {what}", values))
         if slot.name in {"add", "mul"} and len(result) == 1 and len(ways) == 1:
             return [self._elementwise(slot, result[0], previous)]
         return result
+
+    def _way(self, slot: Slot, costs: Mapping[int, list[Work]], where: frozenset[int]) -> list[Kernel]:
+        """Return an operation as kernels that cost something only where it is run in this way."""
+        seen = frozenset(costs) & where
+        if not seen:
+            return []
+        kernels = self._basics(slot, costs)
+        if seen != where:
+            condition = self._condition(seen, where)
+            if condition is None:
+                raise Unfitted("when it runs", ())
+            kernels = [when(kernel, condition) for kernel in kernels]
+        if bind.conversion(slot.seen[next(iter(seen))][0]):
+            kernels = [when(kernel, parse("{a_bytes} != 4")) for kernel in kernels]
+        return [kernel for kernel in kernels if not empty(kernel)]
 
     def _elementwise(self, slot: Slot, kernel: Kernel, previous: str) -> Kernel:
         """Return an addition or product of two activations as a kernel of its own template."""
@@ -378,13 +358,13 @@ class Assembly:
         try:
             dims = [self.fit({index: one.shape[place] for index, one in sizes.items()}, "a size")
                     for place in range(len(next(iter(sizes.values())).shape))]  # fmt: skip
-        except _Unfitted:
+        except Unfitted:
             return kernel
         verb = {"add": "add", "mul": "times"}[slot.name]
         return Composite(
             name=f"{previous}_{verb}" if previous else verb,
             module=f"torch.{slot.name}",
-            bindings={"num_elements": str(_product(1, dims))},
+            bindings={"num_elements": str(product(1, dims))},
         )
 
     def _basics(self, slot: Slot, costs: Mapping[int, list[Work]]) -> list[Kernel]:
@@ -394,112 +374,33 @@ class Assembly:
         main = Basic(
             operation=label,
             unit=one.kind,
-            flops=str(self._sum(costs, lambda cost: cost.flops)),
+            flops=str(self.summed(costs, lambda cost: cost.flops)),
             memory_access=MemoryAccess(
-                str(self._sum(costs, lambda cost: cost.read)), str(self._sum(costs, lambda cost: cost.write))
+                str(self.summed(costs, lambda cost: cost.read)), str(self.summed(costs, lambda cost: cost.write))
             ),
         )
         if not one.extra:
             return [main]
-        extra = str(self._sum(costs, lambda cost: cost.extra))
+        extra = str(self.summed(costs, lambda cost: cost.extra))
         more = Basic(
             operation=f"{label}: rest (fused)", unit="vector", flops=extra, memory_access=MemoryAccess("0", "0")
         )
         return [main, more]
 
-    def _sum(self, costs: Mapping[int, list[Work]], part: Callable[[Work], tuple[Amount, ...]]) -> Formula:
-        """Return the sum of an operation's amounts of one sort as a formula."""
-        terms: dict[str, tuple[Fraction, Formula]] = {}
-        amounts = {index: [part(cost) for cost in turns] for index, turns in costs.items()}
-        for place in range(len(next(iter(amounts.values()))[0])):
-            formula, times = self._amount({index: [turn[place] for turn in turns] for index, turns in amounts.items()})
-            text = str(formula)
-            terms[text] = (terms.get(text, (Fraction(0), formula))[0] + times, formula)
-        parts = [_scaled(times, formula) for times, formula in terms.values()]
-        return build("+", *parts) if len(parts) > 1 else parts[0] if parts else constant(0)
 
-    def _amount(self, turns: Mapping[int, list[Amount]]) -> tuple[Formula, Fraction]:
-        """Return one amount as a product of sizes, and the number before it."""
-        one = next(iter(turns.values()))[0]
-        factors: list[Formula] = []
-        looping: list[int] = []
-        for place in range(len(one.sizes)):
-            if all(len({turn.sizes[place] for turn in found}) == 1 for found in turns.values()):
-                factors.append(self.fit({index: found[0].sizes[place] for index, found in turns.items()}, "a size"))
-            else:
-                looping.append(place)
-        if any(len(found) > 1 for found in turns.values()):
-            total = {
-                index: sum(prod(turn.sizes[place] for place in looping) for turn in found)
-                for index, found in turns.items()
-            }
-            factors.insert(0, self.fit(total, "the turns of a loop", product=True))
-        if one.experts:
-            factors.append(self._visited({index: found[0] for index, found in turns.items()}))
-        if one.unit.endswith("bytes"):
-            factors.append(variable(one.unit))
-        number = Fraction(one.times) * (int(one.unit) if one.unit.isdigit() else 1)
-        rest = []
-        for factor in factors:
-            if factor.operation == "number":
-                assert isinstance(factor.value, int | Fraction)
-                number *= factor.value
-            else:
-                rest.append(factor)
-        return _product(1, rest), number
+def _alignments(costs: Mapping[int, list[Work]]) -> Iterator[Sequence[Mapping[int, list[Work]]]]:
+    """Yield what the turns of a loop may be: one sum; or, if they are few, different things that some steps leave out.
 
-    def _visited(self, amounts: Mapping[int, Amount]) -> Formula:
-        """Return how many experts are visited, as expected under uniform routing."""
-        tokens = {index: self.observations[index].tokens for index in amounts}
-        each = self.fit({index: one.routed // tokens[index] for index, one in amounts.items()}, "experts per token")
-        count = self.fit({index: one.experts for index, one in amounts.items()}, "experts")
-        batch = build("*", variable("batch_size"), variable("seq_len"))
-        missed = build("**", build("-", constant(1), build("/", each, count)), batch)
-        return build("*", count, build("-", constant(1), missed))
-
-    def _parameters(self, names: Iterable[str]) -> Formula:
-        """Return how many parameters the tensors of these names are."""
-        terms: list[Formula] = []
-        for name in names:
-            shapes = {
-                index: one.parameters[name] for index, one in enumerate(self.observations) if name in one.parameters
-            }
-            try:
-                dims = [
-                    self.fit({index: shape[place] for index, shape in shapes.items()}, f"a size of {name}")
-                    for place in range(len(next(iter(shapes.values()))))
-                ]
-            except _Unfitted as problem:
-                self.gaps.append(Gap(name, problem.what, problem.values))
-                continue
-            terms.append(_product(1, dims))
-        return _collected(terms)
-
-    # ---- fitting
-
-    def fit(self, values: Mapping[int, int], what: str, *, product: bool = False) -> Formula:
-        """Return a formula for a size that was seen at some observations, by cases if there is none for all."""
-        attempt = self.fitter.fit_product if product else self.fitter.fit
-        if found := self._by_cases(values, attempt, 2):
-            return found
-        raise _Unfitted(what, values.values())
-
-    def _by_cases(
-        self, values: Mapping[int, int], attempt: Callable[[Mapping[int, int]], Formula | None], depth: int
-    ) -> Formula | None:
-        """Return a formula, with at most so many conditions on the step inside each other."""
-        if sum(not self.observations[index].real for index in values) < FEW:
-            return None  # a number that only the model's own config was seen to give explains nothing
-        if (found := attempt(values)) or not depth:
-            return found
-        for condition in map(parse, SITUATIONS):
-            yes = {index: size for index, size in values.items() if condition.evaluate(self.observations[index].values)}
-            no = {index: size for index, size in values.items() if index not in yes}
-            left = self._by_cases(yes, attempt, depth - 1) if yes and no else None
-            right = self._by_cases(no, attempt, depth - 1) if left else None
-            if left and right:
-                return build("if", left, condition, right)
-        return None
+    Then they are told apart by their number from the end, or from the beginning.
+    """
+    yield [costs]
+    most = max(map(len, costs.values()))
+    if 1 < most <= MOST_TURNS:
+        for order in (-1, 1):
+            yield [
+                {index: [turns[::order][place]] for index, turns in costs.items() if len(turns) > place}
+                for place in range(most)
+            ][::order]
 
 
 def _structure(cost: Work) -> object:
@@ -518,31 +419,6 @@ def _is_plain(operation: Operation) -> bool:
     return len(tensors) == 3 and all(one.size == "a_bytes" and one.stored == whole for one in tensors)
 
 
-def _visible(keys: Formula) -> Formula | None:
-    """Return the query-key pairs that a causal mask lets through, by what the keys are."""
-    text = str(keys)
-    if text in {"{cache_len} + {seq_len}", "{seq_len} + {cache_len}"}:
-        return parse("{seq_len} * {cache_len} + {seq_len} * ({seq_len} + 1) / 2")
-    if text == "{seq_len}":
-        return parse("{seq_len} * ({seq_len} + 1) / 2")
-    if found := re.search(r"min\(\{cache_len\}, \{(\w+)\} - 1\)", text):
-        window = f"{{{found.group(1)}}}"
-        if found.group(1) == "attention_chunk_size":  # each token sees its chunk
-
-            def before(length: str) -> str:
-                rest = f"({length}) % {window}"
-                return f"({length}) // {window} * {window} * ({window} + 1) / 2 + {rest} * ({rest} + 1) / 2"
-
-            return parse(f"{before('{cache_len} + {seq_len}')} - ({before('{cache_len}')})")
-        after = f"min({{cache_len}} + {{seq_len}}, {window})"
-        ahead = f"min({{cache_len}}, {window})"
-        return parse(
-            f"{after} * ({after} + 1) / 2 - {ahead} * ({ahead} + 1) / 2 + {window} * "
-            f"(max({{cache_len}} + {{seq_len}} - {window}, 0) - max({{cache_len}} - {window}, 0))"
-        )
-    return None
-
-
 def _has_attention(scope: Any) -> bool:
     return any(one.name == "scaled_dot_product_attention" for one in scope.operations())
 
@@ -551,63 +427,3 @@ def _name(node: Node) -> str:
     if node.name.isdigit():  # in a Sequential
         return f"{node.target.rpartition('.')[2]}_{node.name}"
     return {"apply_rotary_pos_emb": "rotary", "create_causal_mask": "causal_mask"}.get(node.name, node.name)
-
-
-def _product(times: int | Fraction, factors: Iterable[Formula]) -> Formula:
-    """Return a product, numbers first and together."""
-    number = Fraction(times)
-    rest = []
-    for factor in factors:
-        for part in factor.arguments if factor.operation == "*" else (factor,):
-            if part.operation == "number" and isinstance(part.value, int | Fraction):
-                number *= part.value
-            else:
-                rest.append(part)
-    return _scaled(number, build("*", *rest) if len(rest) > 1 else rest[0] if rest else constant(1))
-
-
-def _scaled(times: Fraction, formula: Formula) -> Formula:
-    if formula.operation == "number" and isinstance(formula.value, int | Fraction):
-        return constant(times * formula.value)
-    result = formula if times.numerator == 1 else build("*", constant(times.numerator), formula)
-    return build("/", result, constant(times.denominator)) if times.denominator != 1 else result
-
-
-def _collected(terms: Iterable[Formula]) -> Formula:
-    """Return a sum with equal terms counted together."""
-    count: dict[str, tuple[int, Formula]] = {}
-    for term in terms:
-        count[str(term)] = (count.get(str(term), (0, term))[0] + 1, term)
-    parts = [_product(times, [term]) for times, term in count.values()]
-    return build("+", *parts) if len(parts) > 1 else parts[0] if parts else constant(0)
-
-
-def _when(kernel: Kernel, condition: Formula) -> Kernel:
-    """Return the kernel so that it costs something only under the condition."""
-    if isinstance(kernel, Composite):
-        return msgspec.structs.replace(kernel, calls=str(condition))
-
-    def only(text: str) -> str:
-        return text if text == "0" else str(build("if", parse(text), condition, constant(0)))
-
-    access = MemoryAccess(only(kernel.memory_access.read), only(kernel.memory_access.write))
-    return msgspec.structs.replace(kernel, flops=only(kernel.flops), memory_access=access)
-
-
-def _empty(kernel: Kernel) -> bool:
-    if isinstance(kernel, Composite):
-        return False
-    return kernel.flops == kernel.memory_access.read == kernel.memory_access.write == "0"
-
-
-def _distinct(kernels: list[Kernel]) -> list[Kernel]:
-    """Return the kernels with different names, numbered where two have the same."""
-    count: dict[str, int] = {}
-    result: list[Kernel] = []
-    for kernel in kernels:
-        if isinstance(kernel, Composite):
-            count[kernel.name] = times = count.get(kernel.name, 0) + 1
-            if times > 1:
-                kernel = msgspec.structs.replace(kernel, name=f"{kernel.name}_{times}")
-        result.append(kernel)
-    return result

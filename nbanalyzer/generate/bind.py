@@ -19,7 +19,8 @@ from nbanalyzer.shipped import MODULES
 from nbanalyzer.templates import Basic, ModuleTemplate
 
 from .rules import Amount, work
-from .trace import APPEND, ATTENTION, Operand, Operation, Scope
+from .scope import Operand, Operation, Scope
+from .trace import APPEND, ATTENTION
 
 __all__ = ["BYTES", "Counted", "candidates", "context", "counted", "own_parameters", "promised"]
 

@@ -17,7 +17,7 @@ from nbanalyzer.populate import populate
 from nbanalyzer.templates import Composite, Kernel, ModelTemplate
 
 from . import oracle
-from .compare import Position, culprits, parameters_of, positions
+from .compare import Layers, Position, culprits, parameters_of, positions
 from .measured import RUNS, Run, measured, runs_of
 from .subject import Subject
 from .trace import ATTENTION
@@ -138,15 +138,17 @@ def comparisons(
         eager: whether eager attention is compared too.
 
     """
-    layers = oracle.layers_of(subject, model)
-    first = True
+    layers: Layers | None = None
     for one in measured(subject, model, runs, eager=eager):
         analysis = analysed(one.run)
+        first = layers is None
+        if layers is None:
+            assert one.root is not None  # a prefill is traced first
+            layers = oracle.layers_of(subject, model, one.root)
         whole = positions([node for node in analysis.nodes if node.parent is None], one.seen, layers)
         if first:
             places = parameters_of(whole, model)
             yield Comparison("parameters", "", "parameters", whole, _parameters(analysis, places))
-            first = False
         for metric in one.metrics:
             yield Comparison(f"{one.name}_{metric}", one.name, metric, whole, _costs(analysis, metric))
         for size in (2, 1):  # so that it is seen what of it is kept in the model's precision

@@ -18,13 +18,14 @@ from nbanalyzer.templates import Composite
 
 from .oracle import Seen
 
-__all__ = ["Position", "culprits", "parameters_of", "positions"]
+__all__ = ["Layers", "Position", "culprits", "parameters_of", "positions"]
 
 _LAYER = re.compile(r"(.+)\.(\d+)$")
 _NUMBERED = re.compile(r"(.+)_(\d+)$")
 
 
 Layers = Mapping[str, Sequence[Sequence[str]]]
+"""Path of a list of layers → what the kind of each may be called."""
 
 
 @dataclass(eq=False)

@@ -99,10 +99,8 @@ def try_case(case: Case) -> Result:
         subject = shallow(case)
     except Exception as error:  # noqa: BLE001 - the defaults of some configs are no model at all
         return result("not traceable", f"its default config cannot be built: {_said(error)}")
-    problem = _runs(subject)
-    if problem:
-        return result("not traceable", problem)
     try:
+        subject = subject.runnable()
         template = build_template(subject, f"default/{case.model_type}")
     except GapError as error:
         more = f" ({len(error.gaps) - 1} more)" if len(error.gaps) > 1 else ""
@@ -116,7 +114,7 @@ def try_case(case: Case) -> Result:
     if different:
         return result("wrong", "; ".join(different))
     alone = case.kind != "masked" and steps == 1
-    return result("exact", "keeps no cache: only the prefill is compared" if alone else "")
+    return result("exact", "keeps no cache that a step could go on from: only the prefill is compared" if alone else "")
 
 
 def shallow(case: Case) -> Subject:
@@ -139,20 +137,6 @@ def shallow(case: Case) -> Subject:
     return subject.with_fields(depth_of(subject, stacks(model, fields), fields, least=2).config())
 
 
-def _runs(subject: Subject) -> str:
-    """Return why the model does not run at its default config, "" if it does."""
-    try:
-        model = subject.build()
-        for step in subject.steps(model, _BATCH, _LENGTHS[:1], _READ):
-            from .subject import Answers
-
-            with Answers():
-                step.run()
-    except NBAnalyzerError as error:
-        return str(error)
-    return ""
-
-
 def _differences(subject: Subject, template: Any) -> tuple[list[str], int]:
     """Return the numbers of a template that are not PyTorch's, and how many steps were compared."""
     import torch
@@ -160,7 +144,7 @@ def _differences(subject: Subject, template: Any) -> tuple[list[str], int]:
 
     from nbanalyzer.populate import populate
 
-    from .subject import Answers
+    from .subject import Answers, UnrunnableError
 
     model = subject.build("eager", "batched_mm")
     found: list[str] = []
@@ -173,10 +157,15 @@ def _differences(subject: Subject, template: Any) -> tuple[list[str], int]:
     compare("parameters", populate(template, seq_len=_LENGTHS[0]).totals["parameters"], count)
     steps = 0
     for step in subject.steps(model, _BATCH, _LENGTHS, _READ):
-        with torch.no_grad(), Answers(), FlopCounterMode(display=False) as counter:
-            step.run()
+        try:
+            with torch.no_grad(), Answers(), FlopCounterMode(display=False) as counter:
+                step.run()
+        except UnrunnableError:
+            if not steps:
+                raise
+            break  # transformers cannot do it either
         lengths: dict[str, Any] = {"seq_len": step.seq_len, "cache_len": step.cache_len}
-        lengths |= {"encoder_len": _READ} if subject.kind == "seq2seq" else {}
+        lengths |= {"encoder_len": _READ} if step.has_encoder else {}
         totals = populate(template, batch_size=_BATCH, **lengths).totals
         what = f"{step.seq_len} tokens after {step.cache_len}"
         compare(what, totals["matmul_flops"], counter.get_total_flops())

@@ -81,15 +81,16 @@ class Fitter:
             self._found[key] = self._tables[where].fit(vector)
         return self._found[key]
 
-    def fit_product(self, values: Mapping[int, int]) -> Formula | None:
-        """Return a formula like `fit`, also for a product of more than three variables."""
-        if found := self.fit(values):
+    def fit_product(self, values: Mapping[int, int], most: int = 4) -> Formula | None:
+        """Return a formula like `fit`, also for a product of more than three variables: of `most` more."""
+        if (found := self.fit(values)) or not most:
             return found
         for atom in self.atoms:
             own = {index: atom.values[index] for index in values}
-            if atom.plain and all(own.values()) and not any(values[index] % own[index] for index in values):
+            divides = all(own.values()) and not any(values[index] % own[index] for index in values)
+            if atom.plain and divides and set(own.values()) != {1}:
                 rest = {index: values[index] // own[index] for index in values}
-                if inner := self.fit_product(rest):
+                if inner := self.fit_product(rest, most - 1):
                     return build("*", atom.formula, inner)
         return None
 
@@ -137,7 +138,8 @@ class _Table:
         return np.stack([(products * weight % _PRIME).sum(axis=1) % _PRIME for weight in self.weights])
 
     def _sums(self, vector: Vector) -> _Array:
-        return (_residues(vector) * self.weights % _PRIME).sum(axis=1) % _PRIME
+        sums: _Array = (_residues(vector) * self.weights % _PRIME).sum(axis=1) % _PRIME
+        return sums
 
     def _known(self, sums: _Array) -> _Array:
         """Return for each pair of sums whether a direction has their ratio."""

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import re
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -14,15 +11,13 @@ from typing import Any
 import torch
 
 from nbanalyzer.errors import NBAnalyzerError
-from nbanalyzer.formula import Formula, build, constant, variable
 
+from .scope import Scope, modules_of
 from .subject import Subject
-from .trace import Scope, modules_of
 
-__all__ = ["Depth", "Stack", "counts", "depth_of", "stacks"]
+__all__ = ["COUNTS", "Depth", "Stack", "ascends", "count_fields", "depth_of", "seen_alike", "signatures", "stacks"]
 
-_COUNTS = re.compile(r"(^|_)layers?$")  # num_hidden_layers, n_layer, decoder_layers, …
-_STRUCTURE = re.compile(r"layer|block|dense|freq|step|interval|period|offset|pattern|sparse|hash|window|skip")
+COUNTS = re.compile(r"(^|_)layers?$")  # num_hidden_layers, n_layer, decoder_layers, …
 
 
 @dataclass(frozen=True)
@@ -59,11 +54,13 @@ def stacks(model: torch.nn.Module, config: Mapping[str, Any]) -> list[Stack]:
 def seen_alike(found: Sequence[Stack], root: Scope) -> list[Stack]:
     """Return the stacks with only those layers alike that also do the same in a trace of the whole model.
 
-    A first layer may convert what the others are given converted, for example.
+    A first layer may convert what the others are given converted, for example. Stacks that are not run are left out.
     """
     calls = dict(modules_of(root))
     result = []
     for stack in found:
+        if not any(path.startswith(f"{stack.path}.") for path in calls):
+            continue  # a tower that reads no text
         first: dict[Hashable, int] = {}
         alike = []
         for index, before in enumerate(stack.alike):
@@ -78,18 +75,17 @@ def _alike(layers: Sequence[torch.nn.Module], config: Mapping[str, Any]) -> tupl
     listed = [
         value
         for value in config.values()
-        if isinstance(value, list | tuple) and len(value) == len(layers) and not _ascends(value)  # layers' numbers
+        if isinstance(value, list | tuple) and len(value) == len(layers) and not ascends(value)  # layers' numbers
     ]
     first: dict[Hashable, int] = {}
-    signatures = _signatures(layers)
     alike = []
-    for index, signature in enumerate(signatures):
+    for index, signature in enumerate(signatures(layers)):
         whole = (signature, *(repr(value[index]) for value in listed))
         alike.append(first.setdefault(whole, index))
     return tuple(alike)
 
 
-def _signatures(layers: Sequence[torch.nn.Module]) -> list[Hashable]:
+def signatures(layers: Sequence[torch.nn.Module]) -> list[Hashable]:
     """Return for each layer what tells it from others: classes, parameters, and plain attributes.
 
     An attribute that is just the layer's own number says nothing, nor does another one that grows from layer to layer.
@@ -113,7 +109,7 @@ def _signatures(layers: Sequence[torch.nn.Module]) -> list[Hashable]:
         key
         for key, values in found.items()
         if all(type(value) is int and value == index for index, value in values)
-        or (len(values) > 2 and _ascends([value for _, value in values]))
+        or (len(values) > 2 and ascends([value for _, value in values]))
     }
     return [tuple((key, value) for key, value in facts.items() if key not in numbers) for facts in seen]
 
@@ -155,7 +151,7 @@ def count_fields(config: Mapping[str, Any], found: Sequence[Stack]) -> dict[str,
     lengths = {len(stack.alike): stack for stack in found}
     own: dict[str, Stack] = {}
     for name, value in config.items():
-        if isinstance(value, int) and not isinstance(value, bool) and _COUNTS.search(name) and value in lengths:
+        if isinstance(value, int) and not isinstance(value, bool) and COUNTS.search(name) and value in lengths:
             half = next((part for part in ("encoder", "decoder") if name.startswith(part) or f"_{part}_" in name), "")
             fitting = [one for one in found if len(one.alike) == value and (half in one.path.split(".") or not half)]
             own[name] = (fitting or [lengths[value]])[0]
@@ -203,213 +199,15 @@ def _same(subject: Subject, depth: Depth, found: Sequence[Stack], wanted: Mappin
         except AttributeError:
             return False
         first = list(whole.get_submodule(stack.path).children())[: len(layers)]
-        if len(layers) < wanted[stack.path] or _signatures([*layers, *layers]) != _signatures([*first, *first]):
+        if len(layers) < wanted[stack.path] or signatures([*layers, *layers]) != signatures([*first, *first]):
             return False
     return True
-
-
-# ---- how many layers of each kind, in the config's own terms
-
-
-def counts(
-    subject: Subject,
-    found: Sequence[Stack],
-    kinds: Mapping[str, Callable[[int], int]],
-    fields: Mapping[str, Any],
-    values: Callable[[Subject], Mapping[str, int]],
-) -> dict[tuple[str, int], Formula]:
-    """Return (stack, kind) → how many layers of the stack are of that kind, as a formula.
-
-    It is read off models of other depths and patterns: whatever integer field of the config changes which layers
-    there are, is varied. Where the pattern is a list in the config, another depth goes on with its period.
-
-    Args:
-        subject: the model.
-        found: its stacks.
-        kinds: stack → from a layer's first alike to its kind.
-        fields: all fields of the config.
-        values: a subject's variables.
-
-    """
-    # Layers that are built alike are counted together; those few that are run otherwise are then taken off.
-    usual = {stack.path: _usual(stack, kinds[stack.path]) for stack in found}
-    built = [Stack(stack.path, stack.built_alike or stack.alike) for stack in found]
-    whole = {path: table.__getitem__ for path, table in usual.items()}
-    seen = _variations(subject, built, whole, fields, values)
-    result: dict[tuple[str, int], Formula] = {}
-    for stack, alike in zip(found, built, strict=True):
-        real = [usual[stack.path][one] for one in alike.alike]
-        for kind in dict.fromkeys(real):
-            wanted = [counted[stack.path, kind] for _, counted in seen]
-            result[stack.path, kind] = _count(wanted, [one for one, _ in seen], real, kind)
-        own = [kinds[stack.path](one) for one in stack.alike]
-        for kind in dict.fromkeys(own):
-            others = Counter(most for most, mine in zip(real, own, strict=True) if mine == kind != most)
-            for most, count in others.items():
-                result[stack.path, most] = build("-", result[stack.path, most], constant(count))
-                result[stack.path, kind] = build("+", result.get((stack.path, kind), constant(0)), constant(count))
-    return result
-
-
-def _usual(stack: Stack, kind: Callable[[int], int]) -> dict[int, int]:
-    """Return for each first layer of those that are built alike, the kind that most of them are of."""
-    members: dict[int, Counter[int]] = {}
-    for built, one in zip(stack.built_alike or stack.alike, stack.alike, strict=True):
-        members.setdefault(built, Counter())[kind(one)] += 1
-    return {built: count.most_common(1)[0][0] for built, count in members.items()}
-
-
-def _variations(
-    subject: Subject,
-    found: Sequence[Stack],
-    kinds: Mapping[str, Callable[[int], int]],
-    fields: Mapping[str, Any],
-    values: Callable[[Subject], Mapping[str, int]],
-) -> list[tuple[Mapping[str, int], Mapping[tuple[str, int], int]]]:
-    """Return models of other depths: their variables, and how many layers of each kind they have."""
-    named = count_fields(fields, found)
-    whole = subject.build()
-    known: dict[str, dict[Hashable, int]] = {}
-    for stack in found:
-        layers = list(whole.get_submodule(stack.path).children())
-        known[stack.path] = {
-            _bare(signature): kinds[stack.path](first)
-            for signature, first in zip(_signatures(layers), stack.alike, strict=True)
-        }
-    real = {(stack.path, kind): 0 for stack in found for kind in set(map(kinds[stack.path], stack.alike))}
-    for stack in found:
-        for first in stack.alike:
-            real[stack.path, kinds[stack.path](first)] += 1
-    seen: list[tuple[Mapping[str, int], Mapping[tuple[str, int], int]]] = [(values(subject), real)]
-    several = {stack.path for stack in found if len(set(map(kinds[stack.path], stack.alike))) > 1}
-    structural = [
-        name
-        for name, value in fields.items()
-        if several
-        and isinstance(value, int)
-        and not isinstance(value, bool)
-        and value >= 0
-        and name not in named
-        and _STRUCTURE.search(name)
-    ]
-    listed = {
-        name: list(value)
-        for name, value in subject.config.items()
-        if isinstance(value, list | tuple) and len(value) in {len(stack.alike) for stack in found}
-    }
-    chance = random.Random(7)  # noqa: S311 - the same models every time
-    for turn in range(24 if several else 4):
-        if len(seen) > (9 if several else 3):
-            break
-        change: dict[str, Any] = {}
-        for name, stack in named.items():
-            change[name] = chance.randint(2, 4 + len(set(stack.alike)) * 6) if turn else len(stack.alike) + 1
-        if turn > 1:
-            for name in structural:
-                if chance.random() < 0.6:
-                    change[name] = max(1, fields[name] + chance.choice((-2, -1, 1, 2, 3)))
-        length = next(iter(change.values()), 0)
-        for name, entries in listed.items():
-            change[name] = [entries[index % _period(entries)] for index in range(length)]
-        try:
-            other = subject.with_fields(change)
-            model = other.build()
-            counted = dict.fromkeys(real, 0)
-            for stack in found:
-                layers = list(model.get_submodule(stack.path).children())
-                if len(layers) < 1:
-                    raise ValueError(stack.path)
-                for index, signature in enumerate(_signatures(layers)):
-                    kind = known[stack.path].get(_bare(signature))
-                    if kind is None and stack.path not in several:
-                        kind = kinds[stack.path](stack.alike[0])
-                    if kind is None:
-                        raise ValueError(f"a layer of another kind: {index}")
-                    counted[stack.path, kind] += 1
-            seen.append((values(other), counted))
-        except (NBAnalyzerError, ValueError, AttributeError):
-            continue
-    return seen
-
-
-def _ascends(values: Sequence[Any]) -> bool:
-    """Return whether every value is an integer, and more than the one before."""
-    return all(type(value) is int for value in values) and all(left < right for left, right in pairwise(values))
 
 
 def _identity(class_: type[Any]) -> str:
     return f"{class_.__module__}.{class_.__qualname__}"
 
 
-def _bare(signature: Hashable) -> Hashable:
-    """Return a signature without what depends on the model's depth or a layer's number."""
-    return tuple(fact for fact in signature if not _is_number(fact)) if isinstance(signature, tuple) else signature
-
-
-def _is_number(fact: Any) -> bool:
-    key, value = fact
-    return (
-        isinstance(key, tuple)
-        and key[1] != "shape"
-        and isinstance(value, int)
-        and not isinstance(value, bool)
-        and ("layer" in str(key[1]) or "idx" in str(key[1]) or "index" in str(key[1]))
-    )
-
-
-def _period(entries: Sequence[Any]) -> int:
-    """Return after how many entries a list repeats itself, its length if it does not."""
-    return next(
-        (period for period in range(1, len(entries))
-         if all(entries[index] == entries[index % period] for index in range(len(entries)))),
-        len(entries),
-    )  # fmt: skip
-
-
-def _count(wanted: list[int], seen: list[Mapping[str, int]], real: list[int], kind: int) -> Formula:
-    """Return the first simple formula that gives every count; the number itself if none does."""
-    if len(seen) > 1:
-        for formula in _simple(seen[0], real, kind):
-            with suppress(NBAnalyzerError):  # a division by zero, for one
-                if all(formula.evaluate(one) == count for one, count in zip(seen, wanted, strict=True)):
-                    return formula
-    return constant(wanted[0])
-
-
-def _simple(values: Mapping[str, int], real: list[int], kind: int) -> Iterable[Formula]:
-    """Yield the formulas that a count may be, the simplest first."""
-    layers = [variable(name) for name in values if name in {"num_layers", "num_decoder_layers"} or _COUNTS.search(name)]
-    others = [variable(name) for name in values if _STRUCTURE.search(name) and variable(name) not in layers]
-    yield from layers
-    yield from others
-    for total in layers:
-        for other in others:
-            yield build("min", total, other)
-            yield build("-", total, other)
-            yield build("-", total, build("min", total, other))
-    periods = [*others, *(constant(number) for number in range(2, 13))]
-    for total in layers:
-        for period in periods:
-            whole = build("//", total, period)
-            rounded = build("//", build("-", build("+", total, period), constant(1)), period)
-            for start in (whole, rounded):
-                yield start
-                yield build("-", total, start)
-                for other in others:
-                    rest = build("-", start, build("//", other, period))
-                    yield rest
-                    yield build("-", total, rest)
-        for period in periods:
-            for offset in (*others, *(constant(number) for number in range(12))):
-                # layers offset, offset + period, …
-                found = build("//", build("-", build("+", total, build("-", period, offset)), constant(1)), period)
-                yield found
-                yield build("-", total, found)
-    turn = _period(real)
-    if turn < len(real) and layers:
-        parts = [
-            build("//", build("+", layers[0], constant(turn - 1 - offset)), constant(turn))
-            for offset in range(turn)
-            if real[offset] == kind
-        ]
-        yield build("+", *parts) if len(parts) > 1 else parts[0]
+def ascends(values: Sequence[Any]) -> bool:
+    """Return whether every value is an integer, and more than the one before."""
+    return all(type(value) is int for value in values) and all(left < right for left, right in pairwise(values))

@@ -13,8 +13,9 @@ from nbanalyzer.config import extract_model_params
 
 from . import oracle
 from .oracle import Seen
+from .scope import Scope
 from .subject import Answers, Step, Subject
-from .trace import Scope, recording, trace
+from .trace import recording, trace
 
 __all__ = ["MATMUL", "RUNS", "TRAFFIC", "Measured", "Run", "measured", "runs_of"]
 
@@ -47,6 +48,7 @@ class Measured:
         metrics: what was counted.
         seen: module by module.
         kept: what the cache holds afterwards: elements in the model's precision, and bytes of all others.
+        root: the trace, None where FlopCounterMode counted.
 
     """
 
@@ -55,6 +57,7 @@ class Measured:
     metrics: tuple[str, ...]
     seen: Seen
     kept: tuple[int, int]
+    root: Scope | None = None
 
 
 def runs_of(subject: Subject, model: torch.nn.Module, runs: Mapping[str, Run] = RUNS) -> dict[str, Run]:
@@ -86,14 +89,14 @@ def _within(run: Run, longest: int, subject: Subject) -> dict[str, Any]:
 
 def _windows(subject: Subject) -> list[int]:
     values = extract_model_params(subject.hf_config(), required=())
-    names = (name for name in values if ("window" in name and "layers" not in name) or name == "attention_chunk_size")
+    names = (name for name in values if name.endswith(("window", "window_size", "attention_chunk_size")))
     return sorted({values[name] for name in names if values[name] > 1})
 
 
 def measured(
     subject: Subject, counted: torch.nn.Module, runs: Mapping[str, Run], *, eager: bool = False
 ) -> Iterator[Measured]:
-    """Yield what the oracles see in the runs: FlopCounterMode in all, the trace in some.
+    """Yield what the oracles see in the runs: FlopCounterMode in all, the trace in some; first the trace of a prefill.
 
     Args:
         subject: the model.
@@ -112,7 +115,7 @@ def measured(
                 again = replace(step, model=fused, cache=cached[0])
                 root = trace(again, logits)
                 routed = routed or _is_routed(root)
-                yield Measured(name, run, TRAFFIC, _traffic(root, again), oracle.kept_sizes(again.after))
+                yield Measured(name, run, TRAFFIC, _traffic(root, again), oracle.kept_sizes(again.after), root)
             if name == UNTRACED or not eager:
                 yield Measured(name, run, MATMUL, oracle.flops(step, logits), oracle.kept_sizes(step.after))
                 continue
@@ -121,7 +124,7 @@ def measured(
             yield Measured(name, run, MATMUL, seen, kept)
             if routed:  # by batched products, as FlopCounterMode wants them, experts are read once a token
                 root = trace(replace(step, model=subject.build("eager"), cache=cached[1], after=None), logits)
-            yield Measured(f"eager_{name}", {**run, "attn": "eager"}, TRAFFIC, _traffic(root, step), kept)
+            yield Measured(f"eager_{name}", {**run, "attn": "eager"}, TRAFFIC, _traffic(root, step), kept, root)
 
 
 def _steps(subject: Subject, model: torch.nn.Module, runs: Mapping[str, Run]) -> Iterator[tuple[str, Step]]:

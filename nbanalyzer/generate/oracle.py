@@ -20,10 +20,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from nbanalyzer.cost import Cost
 from nbanalyzer.formula import Number, normalize, parse
 
-from .layers import Depth, Stack, stacks
+from .layers import Depth, Stack, seen_alike, stacks
 from .rules import Amount, work
+from .scope import Operation, Scope
 from .subject import Answers, Step, Subject, UnrunnableError
-from .trace import MASKS, Operation, Scope, kept, recording, trace
+from .trace import MASKS, kept, recording, trace
 
 __all__ = [
     "Seen",
@@ -68,14 +69,15 @@ def parameters(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def layers_of(subject: Subject, model: torch.nn.Module) -> dict[str, tuple[tuple[str, ...], ...]]:
+def layers_of(subject: Subject, model: torch.nn.Module, root: Scope) -> dict[str, tuple[tuple[str, ...], ...]]:
     """Return path of a list of layers → what the kind of each may be called, see `nbanalyzer.generate.template`.
 
-    That is the number of the first layer like it, and what the config's lists say of it.
+    That is the number of the first layer that is like it, and does the same in the trace `root` of a first step;
+    and what the config's lists say of it.
     """
     fields = subject.hf_config().to_dict()
     found = {}
-    for stack in stacks(model, fields):
+    for stack in seen_alike(stacks(model, fields), root):
         lists = [value for value in fields.values() if isinstance(value, list) and len(value) == len(stack.alike)]
         words = [value for value in lists if all(isinstance(one, str) for one in value)]
         found[stack.path] = tuple(

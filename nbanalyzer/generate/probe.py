@@ -9,18 +9,22 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import combinations
 from typing import Any
 
 from nbanalyzer.config import extract_model_params
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.formula import Formula, parse
+from nbanalyzer.source import TEXT_PARTS
 from nbanalyzer.variables import NOT_SIZES, NOT_SIZES_ENDS, VARIABLES
 
 from .layers import Depth
-from .subject import Step, Subject
-from .trace import MASKS, Kept, Scope, kept, trace
+from .scope import Kept, Scope
+from .subject import Step, Subject, UnrunnableError
+from .trace import MASKS, kept, trace
 
 __all__ = ["Observation", "base_runs", "chunk_of", "derived", "observe", "probes", "values_of", "varied"]
 
@@ -38,6 +42,7 @@ class Observation:
         kept: what the cache holds after it.
         parameters: name → shape, tied ones once.
         real: whether the config is the model's own, but for its depth.
+        shares: the numbers between 0 and 1 in the config, such as the part of a head that is rotated.
 
     """
 
@@ -46,6 +51,7 @@ class Observation:
     kept: tuple[Kept, ...]
     parameters: Mapping[str, tuple[int, ...]]
     real: bool
+    shares: frozenset[float] = frozenset()
 
     @property
     def tokens(self) -> int:
@@ -79,13 +85,20 @@ def observe(
 
     """
     model = depth.shorten(subject.build(attn))
-    values = values_of(subject)
+    values, shares = values_of(subject), frozenset(_shares(subject.hf_config().to_dict()))
     parameters = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    found = []
+    found: list[Observation] = []
     for step, logits in zip(subject.steps(model, batch_size, lengths, encoder_len), keep or lengths, strict=False):
-        root = trace(step, logits if logits < step.seq_len else 0)
+        try:
+            root = trace(step, logits if logits < step.seq_len else 0)
+        except UnrunnableError:
+            if found:
+                break  # a first step is possible, if not one like this after it
+            raise
         runtime = _runtime(step) | {"num_logits": logits if step.picks_logits else step.seq_len}
-        found.append(Observation(runtime | values, root, tuple(kept(step.after)), parameters, real))
+        found.append(
+            Observation(runtime | values, root, tuple(kept(step.after, subject.dtype)), parameters, real, shares)
+        )
         if like is not None and len(found) == 1 and structure(found[0]) != like:
             return []
         if step.after is None:
@@ -95,7 +108,7 @@ def observe(
 
 def _runtime(step: Step) -> dict[str, int]:
     values = {"batch_size": step.batch_size, "seq_len": step.seq_len, "cache_len": step.cache_len}
-    return values | ({"encoder_len": step.encoder_len} if step.subject.kind == "seq2seq" else {})
+    return values | ({"encoder_len": step.encoder_len} if step.has_encoder else {})
 
 
 def base_runs(subject: Subject, depth: Depth, chunk: int = 0, attn: str = "sdpa") -> list[Observation]:
@@ -124,7 +137,9 @@ def chunk_of(subject: Subject, depth: Depth) -> str:
     fields = {name: value for name, value in _candidates(subject).items() if name.endswith("chunk_size")}
     for text, size in [*((f"{{{name}}}", value) for name, value in fields.items() if 8 <= value <= 512), ("64", 64)]:
         lengths = (7, 2 * size, 2 * size + 5)
-        seen = {structure(observe(subject, depth, 1, (length,), 7, real=True)[0]) for length in lengths}
+        seen: set[Hashable] = set()
+        with suppress(UnrunnableError):  # a table of positions may be shorter
+            seen.update(structure(observe(subject, depth, 1, (length,), 7, real=True)[0]) for length in lengths)
         if len(seen) > 1:
             return text
     return ""
@@ -232,12 +247,18 @@ def _candidates(subject: Subject) -> dict[str, int]:
 
 
 def _integers(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int]]:
+    text = next((part for part in TEXT_PARTS if isinstance(config.get(part), Mapping)), "")
+    if text:  # of what stands beside it, such as a vision tower, no variable tells the sizes
+        yield from _integers(config[text], f"{prefix}{text}.")
+        return
     for name, value in config.items():
         if isinstance(value, Mapping) and name.endswith("_config") and not prefix:
-            yield from _integers(value, f"{name}.")
+            yield from (found for found in _integers(value, f"{name}.") if found[0] in _NAMED)
         elif isinstance(value, int) and not isinstance(value, bool) and value > 0 and _may_be_size(name):
             yield prefix + name, value
 
+
+_NAMED = frozenset(source for variable in VARIABLES.values() for source in variable.sources)
 
 _NO_SIZE = re.compile(r"layers?$|^_|pattern|interval|period|offset|freq|sparse_step|dense_replace|iters$")
 """Fields that say which layer is what, or how often something is repeated."""
@@ -254,7 +275,7 @@ def probes(
     count: int,
     usual: Sequence[Observation],
     *,
-    chunk: int = 0,
+    chunk: str = "",
     deepen: bool,
     seed: int = 1,
 ) -> Iterator[list[Observation]]:
@@ -263,11 +284,16 @@ def probes(
     Every second one runs one sequence instead of several; each also starts with a single token. Fewer are found
     where the config's rules leave little room.
     """
-    wanted = {_situation(run, chunk): structure(run) for run in usual if run.values["cache_len"] == 0}
+    divisor = parse(chunk or "0")
+    wanted = {
+        _situation(values["batch_size"], values["seq_len"], int(divisor.evaluate(values))): structure(run)
+        for run in usual
+        if (values := run.values)["cache_len"] == 0
+    }
     chance = random.Random(seed)  # noqa: S311 - the same probes every time
-    base = _candidates(subject)
+    base, known = _candidates(subject), values_of(subject).keys()
     pairs = [name.split("=") for name in free if "=" in name]
-    windows = [name for name in base if "window" in name or name == "attention_chunk_size"]
+    windows = [name for name in base if "window" in name or name in {"attention_chunk_size", "index_topk"}]
     found = tries = 0
     while found < count and tries < 30 * count:
         tries += 1
@@ -283,16 +309,24 @@ def probes(
             change |= {name: change.get(name, base[name]) * factor for name in (left, right)}
         for name in windows:
             change[name] = chance.choice((6, 9, 14, 21, 33, 60, 90))
+        for name in divisor.variables:
+            change[name] = chance.choice((base[name], 16, 32, 48, 64))
         more = chance.randint(0, 2) if deepen else 0
         other = subject.with_fields(depth.config(more) | change)
-        lengths = (chance.randint(5, 150), chance.randint(2, 40), 1)
-        if chunk and found % 4 > 1:
-            lengths = (chunk * chance.randint(1, 4), chunk * chance.randint(1, 3), 1)
-        keep = (lengths[0], chance.randint(1, lengths[1]), 1)
-        batch, read = (chance.randint(2, 6) if found % 2 == 0 else 1), chance.randint(3, 50)
+        turn = found + tries // 40  # not for ever the situation that this model does not come into
+        batch, read = (chance.randint(2, 6) if turn % 2 == 0 else 1), chance.randint(3, 50)
         try:
-            seen = observe(other, depth, batch, lengths, read, real=False, keep=keep)
-            if not deepen and structure(seen[0]) != wanted[_situation(seen[0], chunk)]:
+            values = values_of(other)
+            if not known <= values.keys():
+                continue  # of sizes that do not divide, some follow no rule
+            size = int(divisor.evaluate(values)) if chunk else 0
+            lengths = (chance.randint(5, 150), chance.randint(2, 40), 1)
+            if chunk and turn % 4 > 1:
+                lengths = (size * chance.randint(1, 4), size * chance.randint(1, 3), 1)
+            keep = (lengths[0], chance.randint(1, lengths[1]), 1)
+            like = None if deepen else wanted.get(_situation(batch, lengths[0], size))
+            seen = observe(other, depth, batch, lengths, read, real=False, keep=keep, like=like)
+            if not seen:
                 continue
             seen += observe(other, depth, batch, (1,), read, real=False)
         except NBAnalyzerError:
@@ -301,11 +335,10 @@ def probes(
         yield seen
 
 
-def _situation(run: Observation, chunk: int) -> tuple[bool, ...]:
+def _situation(batch: int, length: int, chunk: int) -> tuple[bool, ...]:
     """Return what a model's operations may depend on in a first step."""
-    length = run.values["seq_len"]
     several, whole = (length > chunk, length % chunk == 0) if chunk else (False, False)
-    return run.values["batch_size"] > 1, length > 1, several, whole
+    return batch > 1, length > 1, several, whole
 
 
 def _keep_ratios(change: dict[str, Any], base: Mapping[str, int], chance: random.Random) -> None:
@@ -322,20 +355,47 @@ def _keep_ratios(change: dict[str, Any], base: Mapping[str, int], chance: random
             change[name] = base[name] * chance.choice((1, 2, 3, 4, 5, 6, 10, 12, 15, 30))
 
 
-def derived(values: Iterable[Mapping[str, int]]) -> dict[str, Formula]:
-    """Return expressions that sizes are often made of, besides the variables themselves."""
+def _shares(config: Mapping[str, Any]) -> Iterator[float]:
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _shares(value)
+        elif isinstance(value, float) and 0 < value < 1 and re.search("partial|rotary|factor|ratio|percent|pct", name):
+            yield value
+
+
+_DIVIDES = re.compile(r"_(rate|ratio|groups)$")
+
+
+def _always_divides(values: Sequence[Mapping[str, int]], divisor: str, name: str) -> bool:
+    return all(0 < one.get(divisor, 0) < one.get(name, 0) and one[name] % one[divisor] == 0 for one in values)
+
+
+def derived(values: Sequence[Mapping[str, int]], shares: Iterable[float] = ()) -> dict[str, Formula]:
+    """Return expressions that sizes are often made of, besides the variables themselves; `shares` of heads, too."""
     names = list(dict.fromkeys(name for one in values for name in one))
     texts = []
     for name in names:
         if "window" in name or name == "attention_chunk_size":
             texts += [f"min({{cache_len}}, {{{name}}} - 1)", f"min({{cache_len}} + {{seq_len}}, {{{name}}} - 1)"]
+        if name == "index_topk":
+            texts.append(f"min({{cache_len}} + {{seq_len}}, {{{name}}})")
         if name.endswith("chunk_size") and name != "attention_chunk_size":
             texts.append(f"ceil({{seq_len}} / {{{name}}})")
-        if name.endswith("heads") and name != "num_kv_heads" and "hidden_size" in names:
-            texts.append(f"{{hidden_size}} // {{{name}}}")
+        if name.endswith("heads") and name != "num_kv_heads":
+            wide = (one for one in names if one.endswith(("hidden_size", "bottleneck_size", "latents")))
+            texts += [f"{{{one}}} // {{{name}}}" for one in wide]
+        if _DIVIDES.search(name):
+            texts += [f"{{{one}}} // {{{name}}}" for one in names if _always_divides(values, name, one)]
         if "conv" in name or "kernel" in name:
             texts.append(f"max({{seq_len}}, {{{name}}})")
     texts += ["ceil({seq_len} / 64)"]
+    heads = ["({hidden_size} // {num_heads})", *(f"{{{name}}}" for name in names if name.endswith("head_dim"))]
+    for share in sorted(shares):
+        part = Fraction(str(share))
+        # What is rotated is whole, and even: its tables are made of pairs.
+        texts += [f"2 * (({head} * {part.numerator} // {part.denominator} + 1) // 2)" for head in heads]
+    if "num_heads" in names:  # the largest power of 2 up to the heads, which ALiBi's slopes are made from
+        texts.append(" + ".join(["1", *(f"{2**power} * ({{num_heads}} >= {2 ** (power + 1)})" for power in range(9))]))
     pairs = (("num_heads", "num_kv_heads"), ("num_experts", "n_group"), ("num_heads", "n_groups"),
              ("mamba_num_heads", "n_groups"), ("linear_num_value_heads", "linear_num_key_heads"))  # fmt: skip
     texts += [f"{{{left}}} // {{{right}}}" for left, right in pairs if left in names and right in names]

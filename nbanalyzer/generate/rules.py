@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from .trace import Operand, Operation
+from .scope import Operand, Operation
 
 __all__ = ["Amount", "UnknownOperation", "Work", "work"]
 
@@ -152,9 +152,10 @@ def _rows(operation: Operation) -> Shape:
 
 
 _PER_ELEMENT: Mapping[str, int] = {
-    "silu": 4, "_softmax": 5, "_log_softmax": 5, "_safe_softmax": 5, "addcmul": 2, "addcdiv": 2, "lerp": 3,
+    "silu": 4, "sigmoid": 4,
+    "_softmax": 5, "_log_softmax": 5, "_safe_softmax": 5, "addcmul": 2, "addcdiv": 2, "lerp": 3,
     "cumsum": 1, "cumprod": 1, "logcumsumexp": 3, "glu": 5, "mish": 4, "hardswish": 4, "softplus": 1,
-    "_native_batch_norm_legit_no_training": 4, "logsumexp": 1,
+    "_native_batch_norm_legit_no_training": 4, "logsumexp": 1, "log_sigmoid_forward": 4,
 }  # fmt: skip
 """Operations → what each element of the output counts, by the textbook formula."""
 
@@ -178,7 +179,7 @@ def _words(*lines: str) -> frozenset[str]:
 
 
 _COPIES = _words(
-    "_to_copy append as_strided_scatter cat clone constant_pad_nd contiguous copy copy_ flip reflection_pad1d",
+    "_to_copy append as_strided_scatter cat clone constant_pad_nd contiguous copy copy_ flip im2col reflection_pad1d",
     "repeat repeat_interleave roll select_scatter slice_scatter stack unfold_copy",
 )
 _SELECTIONS = _words(
@@ -218,9 +219,9 @@ def _traffic(
         count, *matrix = weight.stored
         visited = Amount(1, tuple(matrix), weight.size, experts=count, routed=rows.shape[0])
         return (_whole(rows), visited, *map(_whole, rest)), write
-    if name == "stack" or len(inputs) > 4:  # the turns of a loop, joined: as many as there were
-        count = Counter(inputs)
-        return tuple(Amount(1, (times, *one.stored), one.size) for one, times in count.items()), write
+    if name == "stack" or len(inputs) > 2:  # the turns of a loop, joined: as many as there were
+        alike = Counter(inputs)
+        return tuple(Amount(1, (times, *one.stored), one.size) for one, times in alike.items()), write
     return tuple(map(_whole, inputs)), write
 
 

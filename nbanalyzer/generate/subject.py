@@ -64,6 +64,7 @@ class Subject:
         model_class: the class to build, if it is not transformers' own for this kind.
         config_class: the class of its config, if it is not transformers' own for the model type.
         given: the config as it was given: of a multimodal model, all of it.
+        dtype: of weights and activations.
 
     """
 
@@ -72,6 +73,7 @@ class Subject:
     model_class: type[Any] | None = None
     config_class: type[Any] | None = None
     given: Mapping[str, Any] | None = None
+    dtype: torch.dtype = torch.bfloat16
 
     @classmethod
     def of(cls, config: Mapping[str, Any], kind: Kind | None = None) -> Subject:
@@ -138,7 +140,7 @@ class Subject:
             raise _refused(error) from None
 
     def build(self, attn: str = "sdpa", experts: str = "") -> torch.nn.Module:
-        """Return the model in bf16 on the meta device; eager attention where it has no other.
+        """Return the model on the meta device, in bf16 or what `dtype` says; eager attention where it has no other.
 
         Args:
             attn: ``"sdpa"`` or ``"eager"``.
@@ -154,7 +156,7 @@ class Subject:
         config = self.hf_config()
         builder = self.model_class or getattr(transformers, KINDS[self.kind][0])
         build = getattr(builder, "from_config", None) or builder._from_config  # noqa: SLF001 - no public name
-        options = {"attn_implementation": attn, "dtype": torch.bfloat16}
+        options = {"attn_implementation": attn, "dtype": self.dtype}
         if experts:
             options["experts_implementation"] = experts
         try:
@@ -167,6 +169,25 @@ class Subject:
                 return self.build(attn, "")
             raise _refused(error) from None
         return model.eval()
+
+    def runnable(self) -> Subject:
+        """Return the subject, in fp32 if the model's code runs in that only.
+
+        Raises:
+            UnrunnableError: it runs in neither; the problem is that in bf16.
+
+        """
+        problem: UnrunnableError | None = None
+        for subject in (self, replace(self, dtype=torch.float32)):
+            try:
+                with Answers():
+                    next(iter(subject.steps(subject.build(), 1, (2,), 2))).run()
+            except UnrunnableError as error:
+                problem = problem or error
+            else:
+                return subject
+        assert problem is not None
+        raise problem
 
     def steps(
         self, model: torch.nn.Module, batch_size: int, lengths: Iterable[int], encoder_len: int = 0
@@ -204,6 +225,11 @@ class Step:
     after: Any = None
 
     @property
+    def has_encoder(self) -> bool:
+        """Whether it reads a text of its own first; speech models of one half are in the same mapping."""
+        return self.subject.kind == "seq2seq" and "decoder_input_ids" in _parameters(type(self.model))
+
+    @property
     def picks_logits(self) -> bool:
         """Whether the model can be asked for the logits of its last tokens only."""
         return "logits_to_keep" in _parameters(type(self.model))
@@ -223,22 +249,25 @@ class Step:
             problem = f"{type(error).__name__}: {shorten(' '.join(str(error).split()), 160)}"
             raise UnrunnableError(where, problem) from error
         self.after = next((found for name in CACHES if (found := _part(output, name)) is not None), None)
-        if self.subject.kind == "seq2seq":
+        if self.has_encoder:
             self.encoded = _part(output, "encoder_last_hidden_state")
 
     def _inputs(self, logits: int) -> dict[str, Any]:
+        from transformers.modeling_outputs import BaseModelOutput
+
         takes = _parameters(type(self.model))
         ids = torch.empty((self.batch_size, self.seq_len), dtype=torch.long, device="meta")
         inputs: dict[str, Any] = {"input_ids": ids}
         if self.subject.kind == "masked":
             return inputs
-        if self.subject.kind == "seq2seq":
+        if self.has_encoder:
             inputs = {"decoder_input_ids": ids}
             if self.encoded is None:
                 inputs["input_ids"] = ids.new_empty((self.batch_size, self.encoder_len))
             else:
-                inputs["encoder_outputs"] = (self.encoded,)
-        inputs["use_cache"] = True
+                inputs["encoder_outputs"] = BaseModelOutput(last_hidden_state=self.encoded)
+        if not getattr(self.model.config, "use_cache", False):  # where it is so anyway, some encoders refuse to be told
+            inputs["use_cache"] = True
         if self.cache is not None:
             inputs[next(name for name in CACHES if name in takes)] = self.cache
         if logits and self.picks_logits:

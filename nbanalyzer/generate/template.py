@@ -16,9 +16,11 @@ from nbanalyzer.formula import Formula, build, constant, parse, variable
 from nbanalyzer.templates import Composite, Kernel, ModelTemplate, used_variables
 from nbanalyzer.variables import VARIABLES
 
-from .assemble import Assembly, Gap
-from .layers import Depth, Stack, counts, depth_of, seen_alike, stacks
+from .assemble import Assembly
+from .counts import counts
+from .layers import Depth, Stack, depth_of, seen_alike, stacks
 from .probe import Observation, base_runs, chunk_of, probes, values_of, varied
+from .sizes import Gap
 from .subject import Subject
 from .trace import recording, trace
 from .variants import Eager, eager_of, with_absorbed, with_eager
@@ -72,12 +74,12 @@ def build_template(subject: Subject, model_id: str, progress: Progress = lambda 
         free = varied(shallow, depth, observations[0])
         deepen = _depth_matters(model, observations[0], found)
         for number, seen in enumerate(
-            probes(shallow, depth, free, PROBES, tuple(observations), chunk=size, deepen=deepen)
+            probes(shallow, depth, free, PROBES, tuple(observations), chunk=chunk, deepen=deepen)
         ):
             observations += seen
             progress("probing", 0.5 + 0.4 * number / PROBES)
     progress("fitting", 0.9)
-    assembly = Assembly(observations, _head(model, subject), chunk)
+    assembly = Assembly(observations, tied_head=_head(model, subject), chunk=chunk)
     layered = assembly.kernels()
     with recording(model):
         if eager := _eager(shallow, depth, size, observations):

@@ -8,10 +8,10 @@ attention is one operation, a cache's update is an append, and both leave out th
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -21,9 +21,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from .scope import Kept, Operand, Operation, Scope
 from .subject import Step, answer
 
-__all__ = ["APPEND", "ATTENTION", "Kept", "Operand", "Operation", "Scope", "kept", "modules_of", "recording", "trace"]
+__all__ = ["APPEND", "ATTENTION", "MASKS", "kept", "recording", "trace"]
 
 ATTENTION = "torch.nn.functional.scaled_dot_product_attention"
 APPEND = "transformers.cache_utils.Cache.update"
@@ -39,98 +40,12 @@ _MOVES_NOTHING = frozenset(
 """Operations that allocate or reinterpret memory without moving any; so do all whose schema says view."""
 
 
-@dataclass(frozen=True, slots=True)
-class Operand:
-    """A tensor that an operation reads or writes.
-
-    Attributes:
-        size: of an element: ``"w_bytes"`` for a weight, ``"kv_bytes"`` for what a cache keeps, ``"a_bytes"`` for
-            an activation in the model's precision; else the bytes, such as ``"4"`` for what is always fp32.
-        shape: its sizes.
-        stored: its sizes in memory, 1 along a dimension that it was expanded along.
-        floating: whether its elements are floating-point numbers.
-
-    """
-
-    size: str
-    shape: tuple[int, ...]
-    stored: tuple[int, ...]
-    floating: bool
-
-
-@dataclass(slots=True)
-class Operation:
-    """One operation that PyTorch ran.
-
-    Attributes:
-        name: PyTorch's, without overload, e.g. ``"addmm"``.
-        line: where the model's code asked for it, ``file:number``.
-        inputs, outputs: its tensors.
-        pointwise: whether PyTorch calls it that.
-        detail: what else its cost depends on: ``"tanh"`` for that kind of GELU, ``"transposed"`` for a convolution,
-            ``"causal"`` for attention that sees no later token.
-
-    """
-
-    name: str
-    line: str
-    inputs: tuple[Operand, ...]
-    outputs: tuple[Operand, ...]
-    pointwise: bool = False
-    detail: str = ""
-
-
-@dataclass(slots=True)
-class Scope:
-    """A call of a module or a function, with what was called and run inside, in order.
-
-    Attributes:
-        name: of the attribute that holds the module, relative to the scope it was called in; or the function's.
-        target: qualified name of the class or function.
-        module: the module, None for a function.
-        inputs, outputs: the tensors that went in and came out.
-        children: calls and operations inside.
-
-    """
-
-    name: str
-    target: str
-    module: torch.nn.Module | None = None
-    inputs: tuple[Operand, ...] = ()
-    outputs: tuple[Operand, ...] = ()
-    children: list[Scope | Operation] = field(default_factory=list)
-
-    def operations(self) -> Iterator[Operation]:
-        """Yield all operations inside, in order."""
-        for child in self.children:
-            if isinstance(child, Scope):
-                yield from child.operations()
-            else:
-                yield child
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A tensor that a cache holds after a step: where, and which."""
-
-    layer: int
-    name: str
-    operand: Operand
-
-
-def modules_of(scope: Scope, path: str = "") -> Iterator[tuple[str, Scope]]:
-    """Yield path and scope of every module that is called in a scope, itself first."""
-    yield path, scope
-    for child in scope.children:
-        if isinstance(child, Scope) and child.module is not None:
-            yield from modules_of(child, f"{path}.{child.name}" if path else child.name)
-
-
 def trace(step: Step, logits: int = 0) -> Scope:
     """Run a step of a model and return what it did; `recording` must be open for the model."""
     recorder = _Recorder(step.model, step.cache)
     with recorder.open(), _Operations(recorder), _FusedAttention(recorder):
         step.run(logits)
+    _group(recorder.root, "", dict(step.model.named_modules()))
     return recorder.root
 
 
@@ -183,6 +98,40 @@ def kept(cache: object, dtype: torch.dtype = torch.bfloat16) -> list[Kept]:
 
     look(cache, -1, "")
     return found
+
+
+_LAYER = re.compile(r"(.*?\b\d+)\..+")
+
+
+def _group(scope: Scope, path: str, modules: Mapping[str, torch.nn.Module]) -> None:
+    """Give a layer whose parts are called, but not the layer itself, a scope of its own."""
+    children, scope.children = scope.children, []
+    last: dict[str, int] = {}
+    for place, child in enumerate(children):
+        found = _LAYER.fullmatch(child.name) if isinstance(child, Scope) and child.module is not None else None
+        if found and _join(path, found.group(1)) in modules:
+            last[found.group(1)] = place
+    inside: Scope | None = None
+    for place, child in enumerate(children):
+        name = next((name for name in last if isinstance(child, Scope) and child.name.startswith(f"{name}.")), "")
+        if name and (inside is None or inside.name != name):
+            module = modules[_join(path, name)]
+            inside = Scope(name, _target(type(module)), module)
+            scope.children.append(inside)
+        if inside is not None and place <= last[inside.name]:
+            if name:
+                child.name = child.name.removeprefix(f"{name}.")
+            inside.children.append(child)
+        else:
+            scope.children.append(child)
+    for child in scope.children:
+        if isinstance(child, Scope) and child.module is not None:
+            inner = _join(path, child.name)
+            _group(child, inner if inner in modules else child.name, modules)
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
 
 
 # ---- catching

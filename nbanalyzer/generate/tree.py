@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .trace import Operation, Scope
+from .scope import Operation, Scope
 
 __all__ = ["Node", "Slot", "merged"]
 

@@ -18,7 +18,8 @@ from nbanalyzer.templates import Composite, Kernel
 from . import bind
 from .probe import Observation
 from .rules import UnknownOperation
-from .trace import ATTENTION, MASKS, Scope, modules_of
+from .scope import Scope, modules_of
+from .trace import ATTENTION, MASKS
 
 __all__ = ["Eager", "eager_of", "with_absorbed", "with_eager"]
 

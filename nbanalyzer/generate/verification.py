@@ -79,48 +79,48 @@ class Verification:
 
     Attributes:
         model_id: the template's.
-        rows: what was compared: every difference, in the innermost kernel that has it; then the totals; then the
-            outer modules, which are equal.
+        differences: what is not equal, in the innermost kernel that it can be told of.
+        others: the totals of prefill and decode, the outer modules in them, and all other totals.
         compared: how many numbers were compared altogether.
         configs: the configs: what was changed in the model's own, "" for nothing.
 
     """
 
     model_id: str
-    rows: tuple[Row, ...]
+    differences: tuple[Row, ...]
+    others: tuple[Row, ...]
     compared: int
     configs: tuple[str, ...]
 
     @property
     def ok(self) -> bool:
         """Whether all is equal."""
-        return all(row.equal for row in self.rows)
+        return not self.differences
 
     @property
-    def differences(self) -> tuple[Row, ...]:
-        """The rows that are not equal."""
-        return tuple(row for row in self.rows if not row.equal)
+    def rows(self) -> tuple[Row, ...]:
+        """All rows, the differences first."""
+        return self.differences + self.others
 
     def table(self) -> list[tuple[str, str, str, str, str]]:
         """Return the rows as text: kernel, what, template, PyTorch, difference."""
-        return [
-            (row.path, row.what, _number(row.template), _number(row.pytorch), _signed(row.template - row.pytorch))
-            for row in self.rows
-        ]
+        return [*map(_cells, self.rows)]
 
     def __str__(self) -> str:
-        others = len(self.configs) - 1
-        where = f"its real config and {others} others" if others > 1 else "its real config and one other"
-        where = where if others else "its real config"
+        number = len(self.configs) - 1
+        others = {0: "", 1: " and one other"}.get(number, f" and {number} others")
+        where = f"{self.compared:,} numbers compared at its real config{others}"
         if self.ok:
-            return f"{self.model_id}: equal to PyTorch, exactly, in all {self.compared:,} numbers compared at {where}"
-        wrong = len(self.differences)
-        totals = len([*takewhile(lambda row: row.path == WHOLE, self.rows[wrong:])])
-        text = self.table()
-        lines = [f"{self.model_id}: not equal to PyTorch, of {self.compared:,} numbers compared at {where}:"]
-        lines += _aligned([HEADER, *text[: min(wrong, MOST)], *text[wrong : wrong + totals]])
-        if wrong > MOST:
-            lines.append(f"… and {wrong - MOST} more differences")
+            return f"{self.model_id}: equal to PyTorch, exactly, in all {where}"
+        first: dict[tuple[str, str], Row] = {}  # of each kernel and metric
+        for row in self.differences:
+            first.setdefault((row.path, row.what.partition(", ")[0].rpartition(" of ")[0]), row)
+        shown = [*first.values()][:MOST]
+        totals = takewhile(lambda row: row.path == WHOLE, self.others)
+        lines = [f"{self.model_id}: not equal to PyTorch, of {where}:"]
+        lines += _aligned([HEADER, *map(_cells, shown), *map(_cells, totals)])
+        if more := len(self.differences) - len(shown):
+            lines.append(f"… and {more} more differences, of other runs or in other kernels")
         lines += [f"config {number}: {change}" for number, change in enumerate(self.configs) if number]
         return "\n".join(lines)
 
@@ -173,7 +173,7 @@ def verify(
         found.compare(other, DRAWN_RUNS, partial(_analysed, template, other), f", config {len(configs)}")
         configs.append(change)
     tell("done", 1)
-    return Verification(template.model_id, found.rows(), found.compared, tuple(configs))
+    return Verification(template.model_id, tuple(found.differences), found.others(), found.compared, tuple(configs))
 
 
 class _Found:
@@ -185,7 +185,7 @@ class _Found:
         self.differences: dict[Row, None] = {}
         self.totals: dict[Row, None] = {}
         self.modules: dict[Row, None] = {}
-        self.others: dict[Row, None] = {}
+        self.rest: dict[Row, None] = {}
 
     def compare(
         self, subject: Subject, runs: Mapping[str, Run], analysed: Callable[[Run], Analysis], where: str = ""
@@ -198,15 +198,15 @@ class _Found:
             for place in culprits(one.whole, one.numbers):
                 self.differences[_row(one, place, what)] = None
             main = not where and one.metric in SHOWN_METRICS and one.run in SHOWN_RUNS
-            (self.totals if main else self.others)[_row(one, one.whole, what)] = None
+            (self.totals if main else self.rest)[_row(one, one.whole, what)] = None
             for place in one.whole.walk():
                 self.compared += 1
                 if main and place.path and place.path.count(".") < SHOWN and any(one.numbers(place)):
                     self.modules[_row(one, place, what)] = None
 
-    def rows(self) -> tuple[Row, ...]:
-        """Return them, the differences first, each once."""
-        return tuple(self.differences | self.totals | self.modules | self.others)
+    def others(self) -> tuple[Row, ...]:
+        """Return the rows that are no differences by themselves, each once."""
+        return tuple(self.totals | self.modules | self.rest)
 
 
 def _row(one: Comparison, place: Position, what: str) -> Row:
@@ -231,7 +231,7 @@ def _drawn(subject: Subject, count: int) -> Iterator[Subject]:
             root = seen[0].root.module
             assert root is not None
             config: Any = root.config
-            other = _deeper(replace(subject, config=_fields(config), given=None), depth, 1 + found)
+            other = _deeper(replace(subject, config=_fields(config), given=None), depth, 1 + found, fields)
             if found < count and _runs(other):
                 found += 1
                 yield other
@@ -250,8 +250,10 @@ def _runs(subject: Subject) -> bool:
     return True
 
 
-def _deeper(subject: Subject, depth: Depth, more: int) -> Subject:
-    """Return the model with `more` layers, where its config can say so."""
+def _deeper(subject: Subject, depth: Depth, more: int, real: Mapping[str, Any]) -> Subject:
+    """Return the model with `more` layers, or one more if the `real` one has so many, where its config can say so."""
+    if any(real.get(name) == count for name, count in depth.config(more).items()):
+        more += 1
     for layers in (more, 0):
         deeper = subject.with_fields(depth.config(layers))
         with suppress(NBAnalyzerError):
@@ -279,6 +281,11 @@ def _change(template: ModelTemplate, real: Subject, other: Subject) -> str:
 
 
 # ---- text
+
+
+def _cells(row: Row) -> tuple[str, str, str, str, str]:
+    difference = _signed(row.template - row.pytorch)
+    return row.path, row.what, _number(row.template), _number(row.pytorch), difference
 
 
 def _number(value: float) -> str:
