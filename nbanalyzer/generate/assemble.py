@@ -153,7 +153,7 @@ class Assembly(Sizes):
         self.taken.update(mine)
         return Composite(
             name=_name(node) if node.name.isdigit() else node.name,
-            module=node.target,
+            module=node.target if children else "",
             parameters=str(self.parameters(mine)) if mine else "",
             sub_kernels=tuple(children),
         )

@@ -100,7 +100,6 @@ def try_case(case: Case) -> Result:
     except Exception as error:  # noqa: BLE001 - the defaults of some configs are no model at all
         return result("not traceable", f"its default config cannot be built: {_said(error)}")
     try:
-        subject = subject.runnable()
         template = build_template(subject, f"default/{case.model_type}")
     except GapError as error:
         more = f" ({len(error.gaps) - 1} more)" if len(error.gaps) > 1 else ""
@@ -146,7 +145,7 @@ def _differences(subject: Subject, template: Any) -> tuple[list[str], int]:
 
     from .subject import Answers, UnrunnableError
 
-    model = subject.build("eager", "batched_mm")
+    model = subject.build("eager", "batched_mm").requires_grad_(False)  # the counter would ask for its gradients
     found: list[str] = []
 
     def compare(what: str, mine: float, pytorch: int) -> None:

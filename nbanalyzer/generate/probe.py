@@ -96,9 +96,7 @@ def observe(
                 break  # a first step is possible, if not one like this after it
             raise
         runtime = _runtime(step) | {"num_logits": logits if step.picks_logits else step.seq_len}
-        found.append(
-            Observation(runtime | values, root, tuple(kept(step.after, subject.dtype)), parameters, real, shares)
-        )
+        found.append(Observation(runtime | values, root, tuple(kept(step.after)), parameters, real, shares))
         if like is not None and len(found) == 1 and structure(found[0]) != like:
             return []
         if step.after is None:

@@ -64,7 +64,6 @@ class Subject:
         model_class: the class to build, if it is not transformers' own for this kind.
         config_class: the class of its config, if it is not transformers' own for the model type.
         given: the config as it was given: of a multimodal model, all of it.
-        dtype: of weights and activations.
 
     """
 
@@ -73,7 +72,6 @@ class Subject:
     model_class: type[Any] | None = None
     config_class: type[Any] | None = None
     given: Mapping[str, Any] | None = None
-    dtype: torch.dtype = torch.bfloat16
 
     @classmethod
     def of(cls, config: Mapping[str, Any], kind: Kind | None = None) -> Subject:
@@ -140,7 +138,7 @@ class Subject:
             raise _refused(error) from None
 
     def build(self, attn: str = "sdpa", experts: str = "") -> torch.nn.Module:
-        """Return the model on the meta device, in bf16 or what `dtype` says; eager attention where it has no other.
+        """Return the model in bf16 on the meta device; eager attention where it has no other.
 
         Args:
             attn: ``"sdpa"`` or ``"eager"``.
@@ -156,11 +154,11 @@ class Subject:
         config = self.hf_config()
         builder = self.model_class or getattr(transformers, KINDS[self.kind][0])
         build = getattr(builder, "from_config", None) or builder._from_config  # noqa: SLF001 - no public name
-        options = {"attn_implementation": attn, "dtype": self.dtype}
+        options = {"attn_implementation": attn, "dtype": torch.bfloat16}
         if experts:
             options["experts_implementation"] = experts
         try:
-            with quiet(), torch.device("meta"):
+            with quiet(), _unscripted(), torch.device("meta"):
                 model: torch.nn.Module = build(config, **options)
         except Exception as error:  # noqa: BLE001 - whatever a layer's checks raise
             if attn == "sdpa" and "scaled_dot_product_attention" in str(error):
@@ -169,25 +167,6 @@ class Subject:
                 return self.build(attn, "")
             raise _refused(error) from None
         return model.eval()
-
-    def runnable(self) -> Subject:
-        """Return the subject, in fp32 if the model's code runs in that only.
-
-        Raises:
-            UnrunnableError: it runs in neither; the problem is that in bf16.
-
-        """
-        problem: UnrunnableError | None = None
-        for subject in (self, replace(self, dtype=torch.float32)):
-            try:
-                with Answers():
-                    next(iter(subject.steps(subject.build(), 1, (2,), 2))).run()
-            except UnrunnableError as error:
-                problem = problem or error
-            else:
-                return subject
-        assert problem is not None
-        raise problem
 
     def steps(
         self, model: torch.nn.Module, batch_size: int, lengths: Iterable[int], encoder_len: int = 0
@@ -328,6 +307,19 @@ def _described(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return tuple(map(_described, value))
     return (type(value), value)
+
+
+@contextmanager
+def _unscripted() -> Iterator[None]:
+    """Leave functions of a model's code in Python: TorchScript, a compiler, does not know the meta device's answers."""
+    state = torch.jit._state  # noqa: SLF001 - the one way to it but for an environment variable
+    before = state._enabled.enabled  # noqa: SLF001
+    state.disable()
+    try:
+        yield
+    finally:
+        if before:
+            state.enable()
 
 
 @contextmanager
