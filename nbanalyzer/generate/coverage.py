@@ -145,7 +145,9 @@ def _differences(subject: Subject, template: Any) -> tuple[list[str], int]:
 
     from .subject import Answers, UnrunnableError
 
-    model = subject.build("eager", "batched_mm").requires_grad_(False)  # the counter would ask for its gradients
+    model = subject.build("eager", "batched_mm").requires_grad_(
+        requires_grad=False
+    )  # the counter would ask for its gradients
     found: list[str] = []
 
     def compare(what: str, mine: float, pytorch: int) -> None:
