@@ -19,7 +19,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from nbanalyzer import catalog, shipped
+from nbanalyzer import shipped
 from nbanalyzer.config import extract_model_params
 from nbanalyzer.cost import Cost, Tree
 from nbanalyzer.expand import expand, with_variants
@@ -477,8 +477,18 @@ def test_other_rms_norms_are_the_same(name: str) -> None:
 
 # ---- whole models: composites, and what the leaves are bound to
 
-WINDOWED = dict(catalog.model("mistralai/Mistral-7B-v0.1").bindings)
-PLAIN = dict(catalog.model("meta-llama/Llama-2-7b-hf").bindings)
+PLAIN = {
+    "has_qkv_bias": "0", "has_o_bias": "0", "has_mlp_bias": "0", "has_qk_norm": "0", "has_window": "0",
+    "past_len": "{cache_len}", "kept_len": "{cache_len} + {seq_len}",
+    "visible_scores": "{seq_len} * {cache_len} + {seq_len} * ({seq_len} + 1) / 2",
+}  # fmt: skip
+AFTER, AHEAD = "min({cache_len} + {seq_len}, {sliding_window})", "min({cache_len}, {sliding_window})"
+WINDOWED = {
+    **PLAIN, "has_window": "1", "past_len": "min({cache_len}, {sliding_window} - 1)",
+    "kept_len": "min({cache_len} + {seq_len}, {sliding_window} - 1)",
+    "visible_scores": f"{AFTER} * ({AFTER} + 1) / 2 - {AHEAD} * ({AHEAD} + 1) / 2 + {{sliding_window}} * "
+    "(max({cache_len} + {seq_len} - {sliding_window}, 0) - max({cache_len} - {sliding_window}, 0))",
+}  # fmt: skip
 SIZES = {
     "hidden_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 3, "vocab_size": 100,
     "intermediate_size": 80, "max_position_embeddings": 512, "tie_word_embeddings": False,
