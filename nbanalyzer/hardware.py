@@ -1,0 +1,303 @@
+"""Accelerators: what the hardware can do at best, as far as it is known.
+
+Figures are peaks of dense arithmetic, in SI units. A precision that the hardware has no unit for is in
+`Accelerator.lacks`; one that is neither there nor in `Accelerator.peaks` is unknown, and stays so.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, partial
+from html import escape
+from importlib.resources import files
+from numbers import Real
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from .errors import InputError, TemplateError, UnknownNameError, quote
+from .files import decode, read_file
+from .formula import Number
+from .report import si
+
+__all__ = ["PRECISIONS", "Accelerator", "HardwareListing", "accelerators", "describe", "hardware"]
+
+PRECISIONS = ("fp4", "fp8", "int8", "bf16", "fp16", "tf32", "fp32")
+# What operands of up to so many bits are computed in, the best first. Either of a pair does: they run at one rate.
+CHAIN = ((4.0, ("fp4",)), (8.0, ("fp8", "int8")), (16.0, ("bf16", "fp16")), (math.inf, ("fp32",)))
+UNITS = {"bandwidth": "bytes/s", "link_bandwidth": "bytes/s", "pcie_bandwidth": "bytes/s", "power": "W"}
+LARGEST = 1e27  # of any figure: far above all hardware, far below what overflows
+LONGEST = 1000  # of any text, in characters
+
+
+class Accelerator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one accelerator can do at best.
+
+    >>> card = Accelerator(name="my-card", memory_bytes=24 * 10**9, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
+    >>> card.ridge(16)
+    100.0
+
+    Attributes:
+        name: what it is called, e.g. ``"h100-sxm"``.
+        memory_bytes: bytes of its memory, None if unknown.
+        bandwidth: of that memory, bytes/s.
+        peaks: precision → dense FLOP/s (int8: operations/s), of those that are known. ``"fp32"`` is the rate of
+            the ordinary units, hence also of vector work; the others are rates of the matrix units.
+        lacks: the precisions that its matrix units do not have. What is in neither is unknown.
+        title: its full name, with `vendor`, who makes it.
+        link: what connects it to its like, with `link_bandwidth`, of all links together, bytes/s in one direction.
+        pcie_bandwidth: to the host, bytes/s in one direction.
+        power: W.
+        source: where the figures come from, with `doubts`: where sources disagree, and what is missing.
+
+    Raises:
+        InputError: a value that cannot be.
+
+    """
+
+    name: str
+    memory_bytes: int | None = None
+    bandwidth: float
+    peaks: Mapping[str, float] = {}
+    lacks: tuple[str, ...] = ()
+    title: str = ""
+    vendor: str = ""
+    link: str = ""
+    link_bandwidth: float | None = None
+    pcie_bandwidth: float | None = None
+    power: float | None = None
+    source: str = ""
+    doubts: str = ""
+
+    def __post_init__(self) -> None:
+        put = msgspec.structs.force_setattr
+        for field in ("name", "title", "vendor", "link", "source", "doubts"):
+            text, least = getattr(self, field), int(field == "name")
+            if not isinstance(text, str) or not text.isprintable() or not least <= len(text) <= LONGEST:
+                raise InputError(f"{field} is {least} to {LONGEST} printable characters, not {quote(text)}")
+        for field, unit in UNITS.items():
+            if (value := getattr(self, field)) is not None or field == "bandwidth":
+                put(self, field, _figure(field, value, unit))
+        if (size := self.memory_bytes) is not None:
+            if not _figure("memory_bytes", size, "bytes").is_integer():
+                raise InputError(f"memory_bytes is a whole number of bytes, not {quote(size)}")
+            put(self, "memory_bytes", int(size))
+        if not isinstance(self.peaks, Mapping):
+            raise InputError(f"peaks is a dict of precision → FLOP/s, not {quote(self.peaks)}")
+        if isinstance(self.lacks, str) or not isinstance(self.lacks, Iterable):
+            raise InputError(f"lacks is a list of precisions, not {quote(self.lacks)}")
+        peaks = {_known(key): _figure(f"the {key} peak", value, "FLOP/s") for key, value in self.peaks.items()}
+        lacks = {_known(key, PRECISIONS[:-1]) for key in self.lacks}  # everything computes fp32 somewhere
+        if both := sorted(lacks & peaks.keys()):
+            raise InputError(f"{quote(both[0])} is in both peaks and lacks: hardware has it or lacks it")
+        put(self, "peaks", MappingProxyType({key: peaks[key] for key in PRECISIONS if key in peaks}))
+        put(self, "lacks", tuple(key for key in PRECISIONS if key in lacks))
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.memory_bytes, self.bandwidth))
+
+    def __reduce__(self) -> tuple[Any, ...]:  # a mapping proxy has no pickle of its own
+        return partial(type(self), **msgspec.structs.asdict(self) | {"peaks": dict(self.peaks)}), ()
+
+    def precision_for(self, bits: Number) -> str:
+        """Return the precision that a product of operands of `bits` bits is computed in.
+
+        It is the narrowest that holds them and that the hardware does not lack: fp4, then fp8 or int8, then bf16
+        or fp16, then fp32. More than 16 bits are fp32: PyTorch leaves TF32 off unless told otherwise.
+
+        Raises:
+            InputError: the peak of that precision is not known; or `bits` is not positive.
+
+        """
+        if isinstance(bits, bool) or not isinstance(bits, Real) or not bits > 0:
+            raise InputError(f"bits is a positive number, not {quote(bits)}")
+        fitting = ([name for name in names if name not in self.lacks] for width, names in CHAIN if bits <= width)
+        left = next(filter(None, fitting))  # fp32 is never lacking
+        if known := [name for name in left if name in self.peaks]:
+            return known[0]
+        raise self._unknown(left)
+
+    def peak(self, precision: str) -> float:
+        """Return the dense peak at a precision, FLOP/s (int8: operations/s).
+
+        Raises:
+            InputError: there is no such precision, or the hardware lacks it, or its peak is not known.
+
+        """
+        if _known(precision) in self.lacks:
+            has = ", ".join(self.peaks) or "none"
+            raise InputError(f"{quote(self.name)} has no {precision} in its matrix units (known peaks: {has})")
+        if precision not in self.peaks:
+            raise self._unknown([precision])
+        return self.peaks[precision]
+
+    @property
+    def vector_peak(self) -> float | None:
+        """The peak of vector work, FLOP/s: that of the ordinary units at fp32. None if unknown."""
+        return self.peaks.get("fp32")
+
+    def ridge(self, bits: Number) -> float:
+        """Return the ridge point of the roofline for operands of `bits` bits, FLOP/B.
+
+        With fewer operations per byte moved, memory is the limit; with more, arithmetic is. Williams, Waterman
+        and Patterson, "Roofline", CACM 52 (4), 2009.
+
+        Raises:
+            InputError: as for `precision_for`.
+
+        """
+        return self.peaks[self.precision_for(bits)] / self.bandwidth
+
+    def _unknown(self, names: Sequence[str]) -> InputError:
+        return InputError(
+            f"the {' or '.join(names)} peak of {quote(self.name)} is not known (known peaks: "
+            f"{', '.join(self.peaks) or 'none'}): give an Accelerator with it, peaks={{{names[0]!r}: …}}"
+        )
+
+    def __repr__(self) -> str:
+        _, memory, bandwidth, peak, *_ = _row(self)
+        return f"<Accelerator {self.name}: memory {memory}, bandwidth {bandwidth}, 16-bit peak {peak}>"
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        html = f"<div><b>{escape(self.title or self.name)}</b>{_html(_facts(self))}</div>"
+        return {"text/plain": describe(self), "text/html": html}
+
+
+class HardwareListing:
+    """Accelerators as a table: the shipped ones, or those given."""
+
+    def __init__(self, cards: Iterable[Accelerator] | None = None) -> None:
+        self.rows = [HEADINGS, *(_row(card) for card in (_shipped().values() if cards is None else cards))]
+
+    def __repr__(self) -> str:
+        widths = [max(map(len, column)) for column in zip(*self.rows, strict=True)]
+        form = "  ".join([f"{{:<{widths[0]}}}", *(f"{{:>{width}}}" for width in widths[1:])])
+        return "\n".join(form.format(*row) for row in self.rows)
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return {"text/plain": repr(self), "text/html": _html(self.rows, "right;white-space:nowrap")}
+
+
+def accelerators() -> list[str]:
+    """Return the names of the shipped accelerators, in the order of the catalogue."""
+    return list(_shipped())
+
+
+def hardware(which: str | os.PathLike[str] | Accelerator) -> Accelerator:
+    """Return an accelerator.
+
+    Args:
+        which: the name of a shipped one, e.g. ``"h100-sxm"`` (any case; ``_`` and spaces are as good as ``-``);
+            the path of a JSON file that holds one, with the fields of `Accelerator`; or an accelerator.
+
+    Raises:
+        UnknownNameError: no such accelerator; near names are suggested.
+        InputError: the file cannot be read, or holds no accelerator, or several.
+
+    """
+    if isinstance(which, Accelerator):
+        return which
+    if not isinstance(which, str | os.PathLike):
+        raise InputError(f"an accelerator is a name, the path of a .json file or an Accelerator, not {quote(which)}")
+    text = os.fspath(which)
+    if not isinstance(which, str) or text.casefold().endswith(".json") or {"/", os.sep} & {*text}:
+        return _from_file(text)
+    name = "-".join(text.casefold().replace("_", " ").replace("-", " ").split())
+    if name in _shipped():
+        return _shipped()[name]
+    close = [known for known in _shipped() if name and (known.startswith(name) or name.startswith(f"{known}-"))]
+    raise UnknownNameError("accelerator", text, close or _shipped(), "The path of a file ends in .json.")
+
+
+def describe(accelerator: Accelerator) -> str:
+    """Return all that is known of an accelerator, with its sources and doubts, as aligned text."""
+    facts = _facts(accelerator)
+    width = max(len(label) for label, _ in facts)
+    lines = [accelerator.title or accelerator.name]
+    for label, text in facts:
+        first, other = f"  {label:<{width}}  ", " " * (width + 4)
+        lines.append(textwrap.fill(text, 100, initial_indent=first, subsequent_indent=other))
+    return "\n".join(lines)
+
+
+@cache
+def _shipped() -> Mapping[str, Accelerator]:
+    content = (files("nbanalyzer") / "hardware.json").read_bytes()
+    return {card.name: card for card in decode(content, list[Accelerator], "hardware.json")}
+
+
+def _from_file(path: str) -> Accelerator:
+    try:
+        found = decode(read_file(Path(path).expanduser()), Accelerator | list[Accelerator], path)
+    except (TemplateError, RuntimeError) as error:  # RuntimeError: nobody's home
+        raise InputError(str(error)) from None
+    cards: list[Accelerator] = found if isinstance(found, list) else [found]
+    if len(cards) == 1:
+        return cards[0]
+    raise InputError(f"{path}: holds {len(cards)} accelerators, give a file with one")
+
+
+def _figure(what: str, value: object, unit: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real) or value < 1 or not value <= LARGEST:
+        raise InputError(f"{what} is a number from 1 to {LARGEST:.0e}, in {unit}, not {quote(value)}")
+    return float(value)
+
+
+def _known(precision: object, choices: Sequence[str] = PRECISIONS) -> str:
+    if not isinstance(precision, str) or precision not in choices:
+        raise InputError(f"a precision is one of {', '.join(choices)} here, not {quote(precision)}")
+    return precision
+
+
+# ---- how it is shown
+
+HEADINGS = ("name", "memory", "bandwidth", "16-bit peak", "8-bit peak", "ridge at 16 bits")
+CELL = "padding:0.15em 0.8em 0.15em 0;vertical-align:top;border-bottom:1px solid rgba(128,128,128,0.25)"
+
+
+def _row(card: Accelerator) -> tuple[str, ...]:
+    cells = []
+    for bits in (16, 8):
+        try:
+            cells.append((_rate(card, card.precision_for(bits)), f"{card.ridge(bits):.1f} FLOP/B"))
+        except InputError:
+            cells.append(("unknown", "unknown"))
+    (peak, ridge), (narrow, _) = cells
+    memory = si(card.memory_bytes, "B") if card.memory_bytes else "unknown"
+    return (card.name, memory, si(card.bandwidth, "B/s"), peak, narrow, ridge)
+
+
+def _facts(card: Accelerator) -> list[tuple[str, str]]:
+    memory = f"{si(card.memory_bytes, 'B')} = {card.memory_bytes:,} bytes" if card.memory_bytes else "unknown"
+    facts = [("name", card.name), ("vendor", card.vendor), ("memory", memory), ("bandwidth", si(card.bandwidth, "B/s"))]
+    for name in PRECISIONS:
+        text = "none in hardware" if name in card.lacks else "unknown"
+        if name in card.peaks:
+            text = f"{_rate(card, name)}, ridge at {card.peaks[name] / card.bandwidth:.1f} per byte"
+        facts.append((f"{name} and vector" if name == "fp32" else name, text))
+    one_way = ((card.link or "link", card.link_bandwidth), ("to the host", card.pcie_bandwidth))
+    facts += [(label, f"{si(rate, 'B/s')} in one direction") for label, rate in one_way if rate]
+    facts += [("power", si(card.power, "W") if card.power else ""), ("source", card.source), ("doubts", card.doubts)]
+    return [(label, text) for label, text in facts if text.strip()]
+
+
+def _rate(card: Accelerator, precision: str) -> str:
+    return si(card.peaks[precision], "OP/s" if precision == "int8" else "FLOP/s")
+
+
+def _html(rows: Iterable[Sequence[str]], side: str = "left") -> str:
+    """Return rows as an HTML table, for light and dark pages alike; `side` aligns all but the first column."""
+    lines = ""
+    for row in rows:
+        tag = "th" if row is HEADINGS else "td"
+        sides = ["left;white-space:nowrap", *[side] * (len(row) - 1)]
+        pairs = zip(row, sides, strict=True)
+        cells = (f'<{tag} style="{CELL};text-align:{where}">{escape(text)}</{tag}>' for text, where in pairs)
+        lines += f"<tr>{''.join(cells)}</tr>"
+    style = "color:inherit;border-collapse:collapse;font-variant-numeric:tabular-nums"
+    return f'<div style="overflow-x:auto"><table style="{style}">{lines}</table></div>'
