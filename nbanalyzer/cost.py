@@ -7,6 +7,7 @@ template, not with the layers of the model: a repeated block is evaluated once a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -69,7 +70,8 @@ class Cost:
     def include(self, other: Cost) -> None:
         """Add what `other` costs; the count stays."""
         for name in SUMS:
-            setattr(self, name, normalize(getattr(self, name) + getattr(other, name)))
+            if more := getattr(other, name):
+                setattr(self, name, normalize(getattr(self, name) + more))
 
 
 SUMS = tuple(field.name for field in fields(Cost) if field.name not in {"count", "copies"})
@@ -102,6 +104,12 @@ class Node:
 
     def __repr__(self) -> str:
         return f"Node({self.path!r})"
+
+    @cached_property
+    def steps(self) -> int:
+        """How many operations, one after the other, a basic kernel's name says it is: ``gelu_new (8 steps)``."""
+        said = re.search(r"\((\d{1,3}) steps\)$", self.kernel.name)
+        return max(1, int(said[1])) if said else 1
 
     @cached_property
     def repeat(self) -> Formula:
@@ -140,6 +148,11 @@ class Node:
             self.formula_of(access.read, "memory_access.read"),
             self.formula_of(access.write, "memory_access.write"),
         )
+
+    @cached_property
+    def uses(self) -> tuple[frozenset[str], ...]:
+        """The variables of each of `parts`."""
+        return tuple(frozenset(formula.variables) for formula in self.parts)
 
     @cached_property
     def formulas(self) -> tuple[Formula, ...]:
@@ -200,6 +213,20 @@ class Tree:
             formulas += node.formulas
         return tuple(dict.fromkeys(name for formula in formulas for name in formula.variables))
 
+    @cached_property
+    def launches(self) -> list[tuple[Node, ...]]:
+        """The basic kernels, those together that run as one: what is ``(fused)`` runs with what stands before it."""
+        found: list[tuple[Node, ...]] = []
+        for node in self.nodes:
+            if not node.is_basic:
+                continue
+            before = found[-1][-1] if found else None
+            if before and node.kernel.name.endswith("(fused)") and before.parent is node.parent:
+                found[-1] += (node,)
+            else:
+                found.append((node,))
+        return found
+
     def costs(self, values: Mapping[str, Number]) -> dict[Node, Cost]:
         """Return what every kernel costs with these values; a composite kernel is the sum of its parts.
 
@@ -252,18 +279,19 @@ def _basic(
     flops, read, write = node.values(values, "flops", "memory_access.read", "memory_access.write")
     _, read_program, write_program = node.programs
     _, read_formula, write_formula = node.parts
+    _, reads, writes = node.uses
     times = parent.count
     cost = Cost(
         count=times, copies=parent.copies, read_bytes=normalize(times * read), write_bytes=normalize(times * write)
     )
     assert isinstance(node.kernel, Basic)
     setattr(cost, f"{node.kernel.unit}_flops", normalize(times * flops))
-    for name, variable_name, once, program, formula, doubled in (
-        ("weight_bytes_read", "w_bytes", read, read_program, read_formula, weights_doubled),
-        ("kv_bytes_read", "kv_bytes", read, read_program, read_formula, cache_doubled),
-        ("kv_bytes_written", "kv_bytes", write, write_program, write_formula, cache_doubled),
+    for name, variable_name, used, once, program, formula, doubled in (
+        ("weight_bytes_read", "w_bytes", reads, read, read_program, read_formula, weights_doubled),
+        ("kv_bytes_read", "kv_bytes", reads, read, read_program, read_formula, cache_doubled),
+        ("kv_bytes_written", "kv_bytes", writes, write, write_program, write_formula, cache_doubled),
     ):
-        if variable_name in formula.variables:
+        if variable_name in used:
             share = run(program, formula, doubled) - once
             if not 0 <= share <= once:
                 raise TemplateError(

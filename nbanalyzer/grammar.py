@@ -28,4 +28,6 @@ Number = int | Fraction
 
 def normalize(value: Number) -> Number:
     """Return the value as an ``int`` if it is whole."""
+    if type(value) is int:  # nearly always; asking whether it is a Fraction takes longer
+        return value
     return value.numerator if isinstance(value, Fraction) and value.denominator == 1 else value

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
 
 from .errors import FormulaError, InputError, UnknownNameError, quote
 from .formula import Number, normalize, parse
 
-__all__ = ["MAX_SIZE", "SIZES", "SWITCHES", "Run", "Switch", "read_whole"]
+__all__ = ["MAX_SIZE", "SIZES", "SWITCHES", "Run", "Switch", "read_size", "read_whole"]
 
 MAX_SIZE = 2**40  # tokens or sequences: beyond what any machine holds
 MAX_BITS = 64
@@ -62,12 +62,14 @@ class Run:
     logits: str = "all"
     mla: str = "expanded"
     causal: bool | str = False
+    encoder_len_follows: bool = field(default=False, init=False, repr=False, compare=False)  # nobody gave it
 
     def __post_init__(self) -> None:
         _whole("batch_size", self.batch_size, 1, MAX_SIZE)
         _whole("seq_len", self.seq_len, 1, MAX_SIZE)
         _whole("cache_len", self.cache_len, 0, MAX_SIZE)
         if self.encoder_len is None:
+            object.__setattr__(self, "encoder_len_follows", True)
             object.__setattr__(self, "encoder_len", self.cache_len or self.seq_len)
         _whole("encoder_len", self.encoder_len, 1, MAX_SIZE)
         _whole("w_bit", self.w_bit, 1, MAX_BITS)
@@ -84,7 +86,7 @@ class Run:
     @classmethod
     def of(cls, **options: object) -> Run:
         """Return the run with these options; an option that does not exist is an `UnknownNameError`."""
-        known = [field.name for field in fields(cls)]
+        known = [one.name for one in fields(cls) if one.init]
         for name in options:
             if name not in known:
                 raise UnknownNameError("option", name, known)
@@ -143,6 +145,11 @@ def read_whole(what: str, text: str) -> int:
     if not isinstance(value, int):
         raise InputError(f"{what} is a whole number, not {quote(text)}")
     return value
+
+
+def read_size(name: str, value: object, least: int) -> None:
+    """Raise an `InputError` if a number of tokens or sequences cannot be."""
+    _whole(name, value, least, MAX_SIZE)
 
 
 def _whole(name: str, value: object, least: int, most: int) -> None:

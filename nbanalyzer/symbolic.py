@@ -1,0 +1,172 @@
+"""A template's costs as polynomials: in the variables that stay free, everything else put in.
+
+What `Analysis` says for one set of values, this says for all of them at once. Sums over steps, inverse questions
+and sweeps start here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+
+from .cost import METRICS, Node, Tree
+from .errors import FormulaError, TemplateError
+from .formula import Formula, Number, parse
+from .plan import Expression
+from .polynomial import Atom, Polynomial, expanded
+from .run import Run
+
+__all__ = ["Launch", "Symbolic", "free_values"]
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What one kernel on the device costs each time it runs, and how often it runs in the pass.
+
+    Attributes:
+        times: runs in the whole pass.
+        matmul_flops, vector_flops, read, write: of one run, FLOPs and bytes.
+        activations: bytes of activations that one run reads and writes, on average over its steps.
+        sizes: of ``"w_bytes"``, ``"a_bytes"`` and ``"kv_bytes"`` those that its traffic depends on.
+        steps: operations, one after the other, that one run is; each is started of its own.
+
+    """
+
+    times: Polynomial
+    matmul_flops: Polynomial
+    vector_flops: Polynomial
+    bytes: Polynomial
+    activations: Polynomial
+    sizes: frozenset[str]
+    steps: int
+
+
+def free_values(run: Run, free: frozenset[str]) -> dict[str, Number | Polynomial]:
+    """Return the run's values but for the `free` variables; what follows from one of those follows still."""
+    found: dict[str, Number | Polynomial] = {**run.values()}
+    for name in free:
+        found.pop(name, None)
+    if "seq_len" in free and run.logits == "all":
+        found["num_logits"] = expanded(parse("{seq_len}"), {})
+    if run.encoder_len_follows and free & {"cache_len", "seq_len"}:
+        found["encoder_len"] = expanded(parse("{cache_len} if {cache_len} else {seq_len}"), found)
+    return found
+
+
+class Symbolic:
+    """A template's costs, multiplied out.
+
+    Args:
+        tree: the template.
+        values: variable → number, or what it follows from; a variable without stays free.
+
+    """
+
+    def __init__(self, tree: Tree, values: Mapping[str, Number | Polynomial]) -> None:
+        self._tree = tree
+        self._values = values
+        self._times: dict[Node, Polynomial] = {}
+        self._copies: dict[Node, Polynomial] = {}
+        for node in tree.nodes:
+            repeat, calls = self._of(node, node.repeat), self._of(node, node.calls)
+            times, copies = (self._times[node.parent], self._copies[node.parent]) if node.parent else (_ONE, _ONE)
+            self._times[node], self._copies[node] = times * repeat * calls, copies * repeat
+
+    def _of(self, node: Node, formula: Formula) -> Polynomial:
+        try:
+            return expanded(formula, self._values)
+        except FormulaError as error:
+            raise TemplateError(str(error), node.path) from None
+
+    def metric(self, name: str) -> Polynomial:
+        """Return a metric of the whole pass: one of `METRICS`, activation_bytes, parameters, weight_bytes."""
+        if name == "activation_bytes":
+            owned = ("weight_bytes_read", "kv_bytes_read", "kv_bytes_written")
+            return self.metric("bytes") - Polynomial.sum(self.metric(one) for one in owned)
+        if name == "weight_bytes":
+            return self.metric("parameters") * expanded(parse("{w_bytes}"), self._values)
+        if name == "parameters":
+            return Polynomial.sum(self._copies[node] * self._of(node, node.own_parameters) for node in self._tree.nodes)
+        one = METRICS[name]
+        basics = (node for node in self._tree.nodes if node.is_basic)
+        return Polynomial.sum(self._times[node] * self._of(node, one(node)) for node in basics)
+
+    @cached_property
+    def state(self) -> dict[str, Polynomial]:
+        """What is kept between steps, in bytes, by name."""
+        found = {}
+        for name, text in self._tree.template.state.items():
+            try:
+                found[name] = expanded(parse(text), self._values)
+            except FormulaError as error:
+                raise TemplateError(str(error), f"state.{name}") from None
+        return found
+
+    @property
+    def tokens(self) -> Polynomial:
+        """New tokens of all sequences in this pass."""
+        return expanded(parse("{batch_size} * {seq_len}"), self._values)
+
+    @cached_property
+    def memory(self) -> Expression:
+        """What has to be in memory, in bytes: weights, state, and the largest activations, see `memory.Memory`."""
+        kept = Polynomial.sum([self.metric("weight_bytes"), *self.state.values()])
+        return Expression("sum", (kept, Expression("max", tuple(self.working_sets))))
+
+    @cached_property
+    def working_sets(self) -> list[Polynomial]:
+        """Bytes of activations of one run of each kernel, without those that are never the largest."""
+        found: list[Polynomial] = []
+        for launch in self.launches:
+            one = launch.activations
+            if not launch.times.is_constant:  # an encoder, for example, that this pass does not run
+                one = one * Polynomial.of(Atom("!=", (launch.times, Polynomial({}))))
+            if launch.times.terms and not any((other - one).never_negative for other in found):
+                found = [other for other in found if not (one - other).never_negative] + [one]
+        return found or [Polynomial({})]
+
+    @cached_property
+    def launches(self) -> list[Launch]:
+        """The kernels that run on the device, equal ones together."""
+        found: dict[tuple[object, ...], Launch] = {}
+        for nodes in self._tree.launches:
+            launch = self._launch(nodes)
+            key = (
+                launch.matmul_flops,
+                launch.vector_flops,
+                launch.bytes,
+                launch.activations,
+                launch.sizes,
+                launch.steps,
+            )
+            if key in found:
+                launch = Launch(found[key].times + launch.times, *key)
+            found[key] = launch
+        return list(found.values())
+
+    def _launch(self, nodes: tuple[Node, ...]) -> Launch:
+        def summed(metric: str) -> Polynomial:
+            return Polynomial.sum(self._of(node, METRICS[metric](node)) for node in nodes)
+
+        moved = summed("bytes")
+        owned = (summed(name) for name in ("weight_bytes_read", "kv_bytes_read", "kv_bytes_written"))
+        return Launch(
+            self._times[nodes[0]],
+            summed("matmul_flops"),
+            summed("vector_flops"),
+            moved,
+            (moved - Polynomial.sum(owned)) * Fraction(1, nodes[0].steps),
+            sizes_of(nodes),
+            nodes[0].steps,
+        )
+
+
+def sizes_of(nodes: tuple[Node, ...]) -> frozenset[str]:
+    """Return those of ``"w_bytes"``, ``"a_bytes"`` and ``"kv_bytes"`` that the kernels' traffic depends on."""
+    used = frozenset().union(*(names for node in nodes for names in node.uses[1:]))
+    return used & {"w_bytes", "a_bytes", "kv_bytes"}
+
+
+_ONE = Polynomial.constant(1)
