@@ -14,14 +14,21 @@ from typing import Any
 
 from .analysis import Analysis
 from .catalog import names as models
+from .compare import Comparison, compare
 from .config import extract_model_params
 from .errors import NBAnalyzerError
 from .expand import expand
 from .formula import Formula
 from .formula import parse as parse_formula
 from .generate import generate, verify
+from .hardware import Accelerator, accelerators
 from .populate import populate, populate_template
+from .request import Request, request
+from .roofline import Roofline
+from .sensitivity import sensitivity
 from .shipped import MODULES as modules  # noqa: N811 - read like models()
+from .solve import Solution, solve
+from .sweep import Sweep, sweep
 from .templates import (
     ModelTemplate,
     ModuleTemplate,
@@ -34,11 +41,19 @@ from .variables import ALLOWED_VARIABLES
 
 __all__ = (
     "ALLOWED_VARIABLES",
+    "Accelerator",
     "Analysis",
+    "Comparison",
     "Formula",
     "ModelTemplate",
     "ModuleTemplate",
     "NBAnalyzerError",
+    "Request",
+    "Roofline",
+    "Solution",
+    "Sweep",
+    "accelerators",
+    "compare",
     "expand",
     "extract_model_params",
     "generate",
@@ -50,15 +65,33 @@ __all__ = (
     "parse_formula",
     "populate",
     "populate_template",
+    "request",
     "save_template",
+    "sensitivity",
+    "solve",
+    "sweep",
     "unload_ipython_extension",
     "validate_template",
     "verify",
+    "whatif",
 )
 
 
 def __dir__() -> tuple[str, ...]:
     return __all__
+
+
+def whatif(model: str = "gpt2", **options: Any) -> Any:
+    """Return a form that answers *what if*: model, hardware, phase and sizes on the left, figures and plots beside.
+
+    Args:
+        model: what the form begins with, as for `populate`.
+        options: values that it begins with: hardware, phase, and those of a run, see `nbanalyzer.notebook.forms`.
+
+    """
+    from .notebook.forms import WhatIf
+
+    return WhatIf(model, **options)
 
 
 def load_ipython_extension(shell: Any) -> None:

@@ -15,8 +15,14 @@ from .cost import METRICS, Cost, Node, Tree, metric_formula
 from .errors import InputError, UnknownNameError, near, quote
 from .explanation import Explanation, explain_formula, explain_node, explain_sum
 from .files import write_whole
-from .formula import Formula, Number, parse
+from .formula import Formula, Number, normalize, parse
+from .hardware import Accelerator
+from .hardware import hardware as find_hardware
+from .memory import Fit, Memory, working_sets
+from .polynomial import Polynomial
+from .roofline import Efficiency, Roofline
 from .run import Run
+from .symbolic import Symbolic
 from .templates import Composite, ModelTemplate
 
 if TYPE_CHECKING:
@@ -111,6 +117,11 @@ class Analysis:
         """Return what a kernel costs in the whole pass."""
         return self.costs[node]
 
+    @property
+    def launches(self) -> list[tuple[Node, ...]]:
+        """The basic kernels, those together that run as one on the device."""
+        return self._tree.launches
+
     @cached_property
     def cost_of_all(self) -> Cost:
         """What the whole pass costs."""
@@ -133,6 +144,56 @@ class Analysis:
     def state(self) -> dict[str, int | float]:
         """What is kept between steps, in bytes, by name; ``kv_cache`` for most models."""
         return {name: plain(value) for name, value in self._state.items()}
+
+    def symbolic(self, values: Mapping[str, Number | Polynomial]) -> Symbolic:
+        """Return the template's costs multiplied out; variables without a value stay free."""
+        return Symbolic(self._tree, values)
+
+    @cached_property
+    def memory(self) -> Memory:
+        """What has to be in memory during the pass: weights, state after it, and the largest activations."""
+        sets = working_sets(self.launches, self.costs)
+        largest = max(sets, key=lambda node: sets[node], default=None)
+        weights = normalize(self.cost_of_all.parameters * self.values["w_bytes"])
+        state = normalize(sum(self._state.values()))
+        return Memory(weights, state, sets[largest] if largest else 0, largest.path if largest else "")
+
+    def fits(self, hardware: str | os.PathLike[str] | Accelerator) -> Fit:
+        """Return whether the pass fits into an accelerator's memory: a `Fit`, true if it does.
+
+        Args:
+            hardware: a name of the hardware catalogue, the path of an accelerator's JSON, or an `Accelerator`.
+
+        Raises:
+            NBAnalyzerError: no such accelerator, or its memory is not known.
+
+        """
+        return Fit(self.memory, find_hardware(hardware))
+
+    def on(
+        self,
+        hardware: str | os.PathLike[str] | Accelerator,
+        *,
+        compute_efficiency: float = 1.0,
+        bandwidth_efficiency: float = 1.0,
+        launch_overhead: float = 0.0,
+    ) -> Roofline:
+        """Return how long the pass takes at least on an accelerator, kernel by kernel.
+
+        Args:
+            hardware: a name of the hardware catalogue, the path of an accelerator's JSON, or an `Accelerator`.
+            compute_efficiency: share of the peak FLOP/s that is reached, above 0 and at most 1.
+            bandwidth_efficiency: share of the peak bandwidth that is reached, above 0 and at most 1.
+            launch_overhead: seconds that each kernel takes beside its work.
+
+        Raises:
+            NBAnalyzerError: no such accelerator, or a peak that is needed is not known.
+
+        """
+        efficiency = Efficiency(
+            compute=compute_efficiency, bandwidth=bandwidth_efficiency, launch_overhead=launch_overhead
+        )
+        return Roofline(self, find_hardware(hardware), efficiency)
 
     @cached_property
     def tree(self) -> dict[str, Any]:
@@ -287,8 +348,10 @@ class Analysis:
 
         return cost_plot(self, what)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], roofline: Roofline | None = None) -> None:
         """Write the analysis, whole or not at all, in the format of the suffix: .json, .csv, .md or .html.
+
+        With a `roofline`, its times are part of it.
 
         Raises:
             InputError: another suffix, or a place that cannot be written to.
@@ -297,7 +360,7 @@ class Analysis:
         suffix = Path(path).suffix.lower()
         if suffix not in SAVED_AS:
             raise InputError(f"save as {', '.join(SAVED_AS)}: {quote(str(path))} has another suffix")
-        text = getattr(report, f"as_{suffix[1:]}")(self)
+        text = getattr(report, f"as_{suffix[1:]}")(self, roofline=roofline)
         try:
             write_whole(path, text.encode())
         except (OSError, ValueError) as error:  # ValueError: a path that holds a null character

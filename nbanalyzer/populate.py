@@ -98,11 +98,11 @@ def populate(
     """
     if set is not None and not isinstance(set, Mapping):
         raise InputError(f"set is a mapping of names to whole numbers, not {quote(set)}")
-    this_run = Run.of(**{name: _plain(value) for name, value in run.items()})
+    this_run = as_run(run)
     changes = {name: _plain(value) for name, value in (set or {}).items()}
-    template = _template(model)
-    tree = _tree(template, this_run)
-    params = _params(tree, config, changes)
+    template = template_of(model)
+    tree = tree_of(template, this_run)
+    params = params_of(tree, config, changes)
     _require_values(tree, params, this_run)
     if run.get("encoder_len") is not None and "encoder_len" not in tree.variables:
         raise InputError(f"encoder_len={this_run.encoder_len} changes nothing: this model has no encoder of its own")
@@ -114,12 +114,18 @@ def populate(
     return Analysis(tree, params, this_run, tuple(notes), _warnings(tree, params, this_run))
 
 
+def as_run(options: Mapping[str, Any]) -> Run:
+    """Return the run with these options, NumPy's integers being taken for Python's."""
+    return Run.of(**{name: _plain(value) for name, value in options.items()})
+
+
 def _plain(value: Any) -> Any:
     """Return NumPy's integers, which a notebook is full of, as Python's."""
     return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
 
 
-def _template(model: Source) -> ModelTemplate:
+def template_of(model: Source) -> ModelTemplate:
+    """Return the template that a user means, see `populate`."""
     if isinstance(model, str | os.PathLike):
         return catalog.model(model)
     if isinstance(model, ModelTemplate):
@@ -133,7 +139,8 @@ def _template(model: Source) -> ModelTemplate:
     return catalog.completed(convert(model, ModelTemplate, "template"))
 
 
-def _params(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelParams:
+def params_of(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelParams:
+    """Return the sizes that a template's formulas are evaluated with; changes without effect are refused."""
     template = tree.template
     source = template.config if config is None else config
     required = [name for name in tree.variables if name in VARIABLES and VARIABLES[name].sources]
@@ -151,7 +158,7 @@ def _params(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelPara
     return params
 
 
-def _tree(template: ModelTemplate, run: Run) -> Tree:
+def tree_of(template: ModelTemplate, run: Run) -> Tree:
     """Return the template in the variants that the run chooses, ready to be evaluated."""
     try:
         content = msgspec.json.encode(template)
