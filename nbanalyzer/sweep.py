@@ -1,0 +1,535 @@
+"""Many what-ifs at once: a grid of values, and the metrics at every point of it.
+
+>>> found = sweep("gpt2", seq_len=[1, 2, 3], batch_size=[1, 8], metrics=["parameters", "kv_cache_bytes"])
+>>> found.table().tail(2)
+   seq_len  batch_size   parameters  kv_cache_bytes
+4        3           1  124439808.0        110592.0
+5        3           8  124439808.0        884736.0
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from .cost import Tree
+from .errors import FormulaError, InputError, MissingPackageError, UnknownNameError, quote
+from .formula import parse
+from .grid import CHOICES, REQUEST, TOKENS, Grid, available_memory
+from .hardware import Accelerator
+from .hardware import hardware as find_hardware
+from .populate import as_run, params_of, populate, template_of, tree_of
+from .report import seconds, si
+from .roofline import Efficiency
+from .run import Run
+from .surface import SWEEP_UNITS, Surface
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas
+    import xarray
+
+    Array = npt.NDArray[np.float64]
+
+__all__ = ["Cell", "Job", "Sweep", "shown", "sweep"]
+
+METRICS = ("flops", "bytes", "parameters", "kv_cache_bytes")
+SHOWN_ROWS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """The part of a grid that one set of compiled formulas covers.
+
+    Attributes:
+        at: outer axis → the place of this cell's value.
+        surface: the formulas.
+
+    """
+
+    at: Mapping[str, int]
+    surface: Surface
+
+
+class Sweep:
+    """The metrics over a grid.
+
+    Attributes:
+        model: what was swept, in words.
+        axes: name → its values, in the user's order; the order of the arrays' dimensions.
+        metrics: the names of what was computed.
+        fixed: what was given and is no axis.
+        arrays: metric → float64 array, lazy where the sweep was made with `chunks`; ``fits`` is of booleans.
+
+    """
+
+    def __init__(
+        self,
+        model: str,
+        axes: Mapping[str, tuple[Any, ...]],
+        metrics: tuple[str, ...],
+        fixed: Mapping[str, Any],
+        arrays: Mapping[str, Any],
+    ) -> None:
+        self.model = model
+        self.axes = dict(axes)
+        self.metrics = metrics
+        self.fixed = dict(fixed)
+        self.arrays = dict(arrays)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """How many values each axis has."""
+        return tuple(len(values) for values in self.axes.values())
+
+    @property
+    def size(self) -> int:
+        """How many points there are."""
+        size = 1
+        for length in self.shape:
+            size *= length
+        return size
+
+    @property
+    def is_lazy(self) -> bool:
+        """Whether the arrays are Dask's, to be computed chunk by chunk."""
+        return any(hasattr(array, "dask") for array in self.arrays.values())
+
+    def sel(self, **values: Any) -> Sweep:
+        """Return the sweep with some axes held at one of their values, which then are axes no more."""
+        index: list[Any] = [slice(None)] * len(self.axes)
+        for name, value in values.items():
+            self._require_axis(name)
+            if value not in self.axes[name]:
+                raise InputError(f"the axis {name} has no {quote(value)}: {_listed(self.axes[name])}")
+            index[list(self.axes).index(name)] = self.axes[name].index(value)
+        axes = {name: values_of for name, values_of in self.axes.items() if name not in values}
+        arrays = {name: array[tuple(index)] for name, array in self.arrays.items()}
+        return Sweep(self.model, axes, self.metrics, {**self.fixed, **values}, arrays)
+
+    def _require_axis(self, name: str) -> None:
+        if name not in self.axes:
+            raise UnknownNameError("axis", name, tuple(self.axes))
+
+    def _require_metric(self, name: str) -> None:
+        if name not in self.metrics:
+            raise UnknownNameError("metric of this sweep", name, self.metrics)
+
+    def _values(self, metric: str) -> Any:
+        import numpy as np
+
+        self._require_metric(metric)
+        return np.asarray(self.arrays[metric])  # computes it, if it is lazy
+
+    # ---- as data
+
+    def table(self) -> pandas.DataFrame:
+        """Return one row per point, the last axis running fastest: axes, then metrics; units in ``attrs["units"]``."""
+        import numpy as np
+        import pandas
+
+        self._require_room(len(self.axes) + len(self.metrics))
+        places = np.unravel_index(np.arange(self.size), self.shape) if self.axes else ()
+        columns: dict[str, Any] = {
+            name: _labels(values)[place] for (name, values), place in zip(self.axes.items(), places, strict=True)
+        }
+        columns |= {name: self._values(name).reshape(-1) for name in self.metrics}
+        frame = pandas.DataFrame(columns)
+        frame.attrs["units"] = {name: SWEEP_UNITS.get(name, "B") for name in self.metrics}
+        return frame
+
+    def to_xarray(self) -> xarray.Dataset:
+        """Return a labelled grid, a variable per metric, with its unit in ``attrs``; lazy if the sweep is.
+
+        Raises:
+            MissingPackageError: xarray is not installed.
+
+        """
+        try:
+            import xarray
+        except ImportError:
+            raise MissingPackageError("xarray", "for a labelled grid") from None
+        data = {
+            name: (tuple(self.axes), array, {"units": SWEEP_UNITS.get(name, "B")})
+            for name, array in self.arrays.items()
+        }
+        fixed = {name: _label(value) for name, value in self.fixed.items()}
+        coords = {name: _labels(values) for name, values in self.axes.items()}
+        return xarray.Dataset(data, coords=coords, attrs={"model": self.model, **fixed})
+
+    # ---- questions
+
+    def best(
+        self, *, minimize: str | None = None, maximize: str | None = None, where: str | Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Return the best point: axis → value and metric → number.
+
+        Args:
+            minimize: the metric to make small, or
+            maximize: the metric to make large; one of the two.
+            where: conditions that have to hold, formulas over axes and metrics: ``"{time} <= 0.05"``, ``"{fits}"``.
+
+        Raises:
+            InputError: no point fulfils the conditions.
+
+        """
+        from .reduction import best_of
+
+        asked = [name for name in (minimize, maximize) if name is not None]
+        if len(asked) != 1:
+            raise InputError("best takes minimize=… or maximize=…, a metric of the sweep")
+        self._require_metric(asked[0])
+        return best_of(self, asked[0], -1 if maximize else 1, self.conditions(where))
+
+    def frontier(self, *metrics: str, where: str | Sequence[str] = ()) -> pandas.DataFrame:
+        """Return the points that no other one beats in every of two or more metrics: the Pareto frontier.
+
+        More is better of tokens_per_s, arithmetic_intensity and fits, less of everything else.
+
+        Args:
+            metrics: two or more of the sweep's.
+            where: conditions, see `best`.
+
+        """
+        from .reduction import frontier_of
+
+        for name in metrics:
+            self._require_metric(name)
+        if len(set(metrics)) < 2:
+            raise InputError("a frontier is of two or more different metrics")
+        return frontier_of(self, metrics, self.conditions(where))
+
+    def histogram(self, metric: str, bins: int = 50) -> tuple[Array, Array]:
+        """Return (counts, edges) of a metric over all points; chunk by chunk if the sweep is lazy."""
+        from .reduction import histogram_of
+
+        self._require_metric(metric)
+        return histogram_of(self, metric, bins)
+
+    def quantiles(self, metric: str, shares: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> dict[float, float]:
+        """Return share → the value of a metric that this share of the points does not exceed.
+
+        Of a lazy sweep, to a 2**32nd of the metric's range: it is gone through three times, in bounded memory.
+        """
+        from .reduction import quantiles_of
+
+        self._require_metric(metric)
+        return quantiles_of(self, metric, shares)
+
+    def conditions(self, where: str | Sequence[str]) -> tuple[Any, ...]:
+        """Return formulas over axes and metrics as parsed ones, their names checked."""
+        found = []
+        for text in [where] if isinstance(where, str) else where:
+            if not isinstance(text, str):
+                raise InputError(f"a condition is a formula such as '{{time}} <= 0.05', not {quote(text)}")
+            formula = parse(text)
+            for name in formula.variables:
+                numeric = name in self.axes and all(isinstance(value, int | float) for value in self.axes[name])
+                if name not in self.metrics and not numeric:
+                    choices = (*self.axes, *self.metrics)
+                    raise FormulaError(f"{{{name}}} is no axis or metric of numbers: {', '.join(choices)}", text)
+            found.append(formula)
+        return tuple(found)
+
+    # ---- how it is shown
+
+    def plot(self, metric: str | None = None, *, x: str | None = None, hue: str | None = None) -> Any:
+        """Return lines of a metric along an axis, a line for each value of another axis.
+
+        Args:
+            metric: what to draw; the first one if None.
+            x: axis of numbers; the longest one if None.
+            hue: another axis; none if there is none.
+
+        Raises:
+            InputError: a further axis is left, which `sel` has to hold at one value.
+
+        """
+        # The one way from the core to the notebook layer, as in `Analysis.plot`.
+        from .notebook.charts import line_chart
+
+        return line_chart(self, metric, x, hue)
+
+    def heatmap(self, metric: str | None = None, *, x: str | None = None, y: str | None = None) -> Any:
+        """Return a picture of a metric over two axes, coloured by value; other axes have to be held by `sel`."""
+        from .notebook.charts import heatmap
+
+        return heatmap(self, metric, x, y)
+
+    def __repr__(self) -> str:
+        lines = [f"{self.model}: {self.size:,} points{', lazy' if self.is_lazy else ''}"]
+        lines += [f"  {name}: {_listed(values)}" for name, values in self.axes.items()]
+        if self.fixed:
+            lines.append(f"  {', '.join(f'{name} {_label(value)}' for name, value in self.fixed.items())}")
+        if self.is_lazy:
+            return "\n".join([*lines, f"  metrics: {', '.join(self.metrics)}"])
+        for name in self.metrics:
+            values = self._values(name)
+            if name == "fits":
+                lines.append(f"  fits: {int(values.sum()):,} points")
+            else:
+                low, high = (shown(name, float(end)) for end in (values.min(), values.max()))
+                lines.append(f"  {name}: {low}" + (f" to {high}" if low != high else ""))
+        return "\n".join(lines)
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        from .notebook.charts import first_picture
+
+        return {"text/plain": repr(self), **first_picture(self)}
+
+    def _require_room(self, columns: int) -> None:
+        need, there = self.size * columns * 8, available_memory()
+        if need > there // 2:
+            raise InputError(
+                f"{self.size:,} points in {columns} columns are {si(need, 'B')}, and there are {si(there, 'B')} of "
+                "memory: sel() a part, or ask best(), frontier(), histogram(), quantiles()"
+            )
+
+
+def sweep(
+    model: Any,
+    *,
+    metrics: Sequence[str] | str = METRICS,
+    config: object = None,
+    set: Mapping[str, int] | None = None,  # noqa: A002 - the users' word: --set
+    chunks: int | str | None = None,
+    compute_efficiency: float = 1.0,
+    bandwidth_efficiency: float = 1.0,
+    launch_overhead: float = 0.0,
+    **options: Any,
+) -> Sweep:
+    """Return metrics over a grid of values.
+
+    Args:
+        model: as for `populate`; a list of several is an axis.
+        metrics: names, see `nbanalyzer.surface.SWEEP_UNITS`; times need hardware.
+        config: as for `populate`.
+        set: config values that are the same everywhere, as for `populate`.
+        chunks: points that are computed at a time, or ``"auto"``: the arrays are then Dask's, computed when they are
+            asked for, on a ``dask.distributed`` cluster if there is a client.
+        compute_efficiency: as for `Analysis.on`.
+        bandwidth_efficiency: as for `Analysis.on`.
+        launch_overhead: as for `Analysis.on`.
+        options: axes and fixed values: batch_size, seq_len, cache_len, encoder_len, w_bit, a_bit, kv_bit, attn,
+            logits, mla, causal, hardware, any config value (``num_kv_heads=[1, 8]``); or prompt_len and output_len,
+            for whole requests instead of one pass. What has several values is an axis.
+
+    Raises:
+        NBAnalyzerError: bad input; a grid that does not fit into memory, without `chunks`.
+
+    """
+    asked = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
+    if not asked:
+        raise InputError("a sweep needs a metric")
+    fixed_sizes = dict(set or {})
+    grid = Grid.of({"model": model, **fixed_sizes, **options})
+    efficiency = Efficiency(compute=compute_efficiency, bandwidth=bandwidth_efficiency, launch_overhead=launch_overhead)
+    cells = tuple(_cells(grid, asked, config, efficiency))
+    name = cells[0].surface.tree.template.model_id or cells[0].surface.tree.template.architecture or "template"
+    words = name if "model" not in grid.axes else f"{len(grid.axes['model'])} models"
+    fixed = {one: value for one, value in grid.fixed.items() if one != "model"}
+    job = Job(grid, cells, asked)
+    if chunks is None:
+        arrays = job.everything()
+    else:
+        from .lazy import arrays_of
+
+        arrays = arrays_of(job, chunks)
+    return Sweep(words, grid.axes, asked, fixed, arrays)
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A sweep's work: the grid and the compiled cells that cover it."""
+
+    grid: Grid
+    cells: tuple[Cell, ...]
+    metrics: tuple[str, ...]
+
+    @cached_property
+    def values(self) -> dict[str, Array]:
+        """Inner axis → its values, of one dimension."""
+        import numpy as np
+
+        inner = self.cells[0].surface.inner
+        return {name: np.asarray(self.grid.axes[name], dtype=np.float64) for name in inner}
+
+    def everything(self) -> dict[str, Any]:
+        """Return metric → array over the whole grid.
+
+        Raises:
+            InputError: it does not fit into memory.
+
+        """
+        import numpy as np
+
+        need, there = 8 * self.grid.size * len(self.metrics), available_memory()
+        if need > there // 2:
+            raise InputError(
+                f"{self.grid.size:,} points in {len(self.metrics)} metrics are {si(need, 'B')}, and there are "
+                f"{si(there, 'B')} of memory: give chunks='auto', which computes them when they are asked for"
+            )
+        found: dict[str, Any] = {
+            name: np.empty(self.grid.shape, dtype=bool if name == "fits" else np.float64) for name in self.metrics
+        }
+        self.part(tuple(slice(0, size) for size in self.grid.shape), found)
+        return found
+
+    def part(self, window: tuple[slice, ...], out: Mapping[str, Any]) -> None:
+        """Compute a part of the grid, a slice with start and stop per axis, into arrays of its shape."""
+        names = list(self.grid.axes)
+        shape = tuple(one.stop - one.start for one in window)
+        for cell in self.cells:
+            place: list[Any] = []
+            for name, one in zip(names, window, strict=True):
+                at = cell.at.get(name)
+                place.append(slice(None) if at is None else at - one.start)
+            if any(not isinstance(at, slice) and not 0 <= at < size for at, size in zip(place, shape, strict=True)):
+                continue
+            inner = [window[names.index(name)] for name in cell.surface.inner]
+            cell.surface.evaluate(self.values, inner, {name: array[tuple(place)] for name, array in out.items()})
+
+
+def _cells(grid: Grid, metrics: tuple[str, ...], config: object, efficiency: Efficiency) -> Iterator[Cell]:
+    """Yield the cells of a grid: one for each combination of what has formulas of its own."""
+    outer = [name for name in grid.axes if name in CHOICES]
+    inner = tuple(name for name in grid.axes if name not in CHOICES)
+    is_request = any(name in {*grid.axes, *grid.fixed} for name in REQUEST)
+    _require_lengths(grid, is_request)
+    for places in product(*(range(len(grid.axes[name])) for name in outer)):
+        at = dict(zip(outer, places, strict=True))
+        chosen = {**grid.fixed, **{name: grid.axes[name][place] for name, place in at.items()}}
+        yield Cell(at, _surface(grid, inner, chosen, metrics, config, efficiency, is_request))
+
+
+def _require_lengths(grid: Grid, is_request: bool) -> None:
+    given = {*grid.axes, *grid.fixed}
+    if not is_request:
+        return
+    for name in REQUEST:
+        if name not in given:
+            raise InputError(f"a request has both prompt_len and output_len: {name} is missing")
+    for name in ("seq_len", "cache_len", "encoder_len"):
+        if name in given:
+            raise InputError(f"a request takes prompt_len and output_len, not {name}")
+
+
+def _surface(
+    grid: Grid,
+    inner: tuple[str, ...],
+    chosen: Mapping[str, Any],
+    metrics: tuple[str, ...],
+    config: object,
+    efficiency: Efficiency,
+    is_request: bool,
+) -> Surface:
+    tokens = {
+        name: chosen[name] for name in (*TOKENS, *CHOICES) if name in chosen and name not in {"model", "hardware"}
+    }
+    if is_request:
+        tokens = {"logits": "last", **tokens}
+    sizes = {name: value for name, value in chosen.items() if name not in {*TOKENS, *CHOICES, *REQUEST}}
+    changing = [name for name in inner if name not in {*TOKENS, *REQUEST}]
+    # The first point goes the way of a single analysis, which checks everything that can be wrong.
+    lengths = {name: grid.axes[name][0] for name in inner if name in TOKENS}
+    first = {name: grid.axes[name][0] for name in changing}
+    populate(chosen["model"], config=config, set={**sizes, **first}, **{**tokens, **lengths})
+    run = as_run({**lengths, **tokens})
+    tree = tree_of(template_of(chosen["model"]), run)
+    for name in inner:
+        if name in {"cache_len", "encoder_len"} and name not in tree.variables:
+            raise InputError(f"{name} changes nothing: no formula of this model uses it")
+    card = find_hardware(chosen["hardware"]) if chosen.get("hardware") is not None else None
+    params = _params(tree, config, sizes, {name: grid.axes[name] for name in changing}, inner)
+    of_request = tuple((name, chosen[name]) for name in REQUEST if name in chosen) if is_request else None
+    if changing:
+        return Surface(
+            tree, run, params, inner, metrics, card, efficiency, None if of_request is None else dict(of_request)
+        )
+    return _compiled(tree, run, tuple(params.items()), inner, metrics, card, efficiency, of_request)
+
+
+@lru_cache(maxsize=256)
+def _compiled(
+    tree: Tree,
+    run: Run,
+    params: tuple[tuple[str, int], ...],
+    inner: tuple[str, ...],
+    metrics: tuple[str, ...],
+    card: Accelerator | None,
+    efficiency: Efficiency,
+    lengths: tuple[tuple[str, int], ...] | None,
+) -> Surface:
+    """Return a surface that has been asked for before with what it has compiled since."""
+    return Surface(
+        tree, run, dict(params), inner, metrics, card, efficiency, None if lengths is None else dict(lengths)
+    )
+
+
+def _params(
+    tree: Tree, config: object, sizes: Mapping[str, int], changing: Mapping[str, Sequence[int]], inner: Sequence[str]
+) -> dict[str, Any]:
+    """Return the model's sizes; those that config axes change as arrays, with one dimension per inner axis."""
+    import numpy as np
+
+    if not changing:
+        return dict(params_of(tree, config, sizes))
+    shape = tuple(len(changing[name]) if name in changing else 1 for name in inner)
+    found = [
+        params_of(tree, config, {**sizes, **dict(zip(changing, values, strict=True))})
+        for values in product(*changing.values())
+    ]
+    params: dict[str, Any] = {}
+    for name in tree.variables:
+        if name not in found[0]:
+            continue
+        values = [one[name] for one in found]
+        if len(set(values)) == 1:
+            params[name] = values[0]
+            continue
+        array = np.asarray(values, dtype=np.float64).reshape(shape)
+        for axis in range(len(shape)):  # along an axis that does not change it, one value is enough
+            first = array.take([0], axis=axis)
+            if shape[axis] > 1 and np.array_equal(array, np.broadcast_to(first, array.shape)):
+                array = first
+        params[name] = array
+    return params
+
+
+def shown(metric: str, value: float) -> str:
+    """Return a metric's value with its unit: ``1.230 ms``, ``47.33 k tokens/s``, ``16.06 GB``."""
+    unit = SWEEP_UNITS.get(metric, "B")
+    if unit == "s":
+        return seconds(value)
+    if unit in {"elements", ""}:
+        return si(value)
+    return f"{si(value)} {unit}" if "/" in unit else si(value, unit)
+
+
+def _label(value: Any) -> Any:
+    """Return what a value is called: numbers and words as they are, objects by their name."""
+    if isinstance(value, int | float | str):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return getattr(value, "name", "") or getattr(value, "model_id", "") or type(value).__name__
+
+
+def _labels(values: Sequence[Any]) -> Any:
+    import numpy as np
+
+    named = [_label(value) for value in values]
+    return np.asarray(named, dtype=object if any(isinstance(one, str) for one in named) else None)
+
+
+def _listed(values: Sequence[Any]) -> str:
+    """Return an axis in words, its middle left out if it is long."""
+    texts = [str(_label(value)) for value in values]
+    if len(texts) <= SHOWN_ROWS:
+        return ", ".join(texts)
+    return f"{', '.join(texts[:3])} … {texts[-1]} ({len(texts):,} values)"
