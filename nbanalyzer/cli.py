@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
+from .analysis import Analysis
 from .catalog import config_for
 from .errors import InputError, NBAnalyzerError
 from .files import write_whole
 from .generate import generate, run_coverage, verify
+from .hardware import HardwareListing
 from .listing import Listing
 from .populate import populate
 from .progress import on_terminal
 from .report import as_csv, as_html, as_json, as_md, as_text
+from .roofline import EFFICIENCIES, Roofline, read_real
 from .run import SIZES, SWITCHES, read_whole
 from .templates import encode, save_template
 
 __all__ = ["main"]
 
-FORMATS = {
+FORMATS: Mapping[str, Callable[[Analysis, Roofline | None], str]] = {
     "json": as_json,
-    "table": lambda analysis: as_text(analysis) + "\n",
+    "table": lambda analysis, roofline: as_text(analysis, roofline=roofline) + "\n",
     "csv": as_csv,
-    "md": as_md,
+    "md": lambda analysis, roofline: as_md(analysis, roofline=roofline),
     "html": as_html,
 }
 INTERRUPTED = 130  # 128 and the number of the signal, as shells have it
@@ -59,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     action.add_argument("--verify", action="store_true", help="compare a template with PyTorch (needs torch)")
     action.add_argument("--coverage", action="store_true", help="try every model type; has options of its own, see -h")
     action.add_argument("--list", action="store_true", help="list the catalogue")
+    action.add_argument("--list_hardware", action="store_true", help="list the accelerators")
     parser.add_argument("--model_id", help="catalogue name, org/name, or the path of a template or config.json")
     parser.add_argument("--model_json", metavar="FILE", help="the model template to use instead of the shipped one")
     parser.add_argument(
@@ -72,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
             f"--{name}", nargs="?" if on else None, const=on, choices=switch.choices, help=switch.meaning
         )
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=N", help="change config values")
+    parser.add_argument("--hardware", metavar="NAME", help="an accelerator to run on, or the path of its .json file")
+    for name, meaning in EFFICIENCIES.items():
+        parser.add_argument(f"--{name}", metavar="X", help=meaning)
     parser.add_argument("--format", choices=FORMATS, help="of the output (json, or as --output ends)")
     parser.add_argument("--output", metavar="FILE", help="write there, whole or not at all, instead of printing")
     return parser
@@ -80,6 +87,9 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.list:
         print(Listing())
+        return 0
+    if arguments.list_hardware:
+        print(HardwareListing())
         return 0
     if arguments.generate:
         _refuse(arguments, "--generate", ("model_id", "config", "output"))
@@ -107,13 +117,23 @@ def _populate(arguments: argparse.Namespace) -> int:
     switches = {name: choice for name in SWITCHES if (choice := getattr(arguments, name)) is not None}
     changes = dict(map(_change, arguments.set))
     analysis = populate(arguments.model_json or arguments.model_id, config=config, set=changes, **sizes, **switches)
+    roofline = _roofline(analysis, arguments)
     suffix = str(arguments.output or "").rpartition(".")[2]
     wanted = arguments.format or (suffix if suffix in FORMATS else "json")
     if wanted in {"json", "csv"}:  # the others show their warnings
-        for warning in analysis.warnings:
+        for warning in (*analysis.warnings, *(roofline.notes if roofline else ())):
             print(f"nbanalyzer: warning: {warning}", file=sys.stderr)
-    _write(FORMATS[wanted](analysis), arguments.output)
+    _write(FORMATS[wanted](analysis, roofline), arguments.output)
     return 0
+
+
+def _roofline(analysis: Analysis, arguments: argparse.Namespace) -> Roofline | None:
+    given = {name: text for name in EFFICIENCIES if (text := getattr(arguments, name)) is not None}
+    if arguments.hardware is None:
+        if given:
+            raise InputError(f"--{next(iter(given))} needs --hardware NAME: --list_hardware lists the names")
+        return None
+    return analysis.on(arguments.hardware, **{name: read_real(f"--{name}", text) for name, text in given.items()})
 
 
 def _generate(arguments: argparse.Namespace) -> int:

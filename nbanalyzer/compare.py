@@ -10,7 +10,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from .analysis import UNITS, Analysis
-from .errors import InputError, UnknownNameError, quote
+from .errors import InputError, UnknownNameError, quote, shorten
 from .hardware import hardware as find_hardware
 from .populate import populate
 from .report import seconds, si, title
@@ -186,10 +186,10 @@ class Comparison:
         for name in self.metrics:
             first, *others = (one.metric(name) for one in self.variants)
             cells = (_shown(name, first), *(f"{_shown(name, one)}  {ratio(first, one)}" for one in others))
-            rows.append((self._called(name), *cells))
+            rows.append((self.called(name), *cells))
         return rows
 
-    def _called(self, metric: str) -> str:
+    def called(self, metric: str) -> str:
         """Return a metric's name; memory and times are at least what is said, unless they are estimates."""
         perfect = all(one.roofline.efficiency.is_perfect for one in self.variants if one.roofline)
         return f"{metric}, at least" if metric == "memory" or (metric == "time" and perfect) else metric
@@ -199,7 +199,7 @@ class Comparison:
         """The modules that differ most, as text, by time if there is one, else by bytes."""
         metric = "time" if "time" in self.metrics else "bytes"
         ranked = {path: cells for path, cells in self.by_module(metric).items() if min(cells) < max(cells)}
-        rows = [(self._called(metric), *(one.label for one in self.variants))] if ranked else []
+        rows = [(self.called(metric), *(one.label for one in self.variants))] if ranked else []
         for path, cells in [*ranked.items()][:MOST_ROWS]:
             others = (f"{_shown(metric, cell)}  {ratio(cells[0], cell)}" for cell in cells[1:])
             rows.append((path, _shown(metric, cells[0]), *others))
@@ -264,7 +264,9 @@ def compare(
         options = dict(zip(listed, values, strict=True))
         if isinstance(model, Analysis):
             if run or config is not None or set:
-                raise InputError(f"an Analysis is compared as it is: {quote(sorted(run) or 'config')} would change it")
+                raise InputError(
+                    f"an Analysis is compared as it is: {shorten(', '.join(sorted(run)) or 'config')} would change it"
+                )
             analysis = model
         else:
             analysis = populate(model, config=config, set=set, **{**run, **options})

@@ -26,6 +26,7 @@ CHOICES = ("model", "hardware", "w_bit", "a_bit", "kv_bit", "attn", "logits", "m
 
 FOLDED = 1 << 16  # values of an axis that a message or a repr would still list
 MOST_AXES = 12
+MOST_VALUES = 10**7  # of one axis
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,12 @@ class Grid:
         """
         axes: dict[str, tuple[Any, ...]] = {}
         fixed: dict[str, Any] = {}
+        names: dict[str, str] = {}
         for given, value in options.items():
             name = given if given in {*CHOICES, *TOKENS, *REQUEST} else canonical_name(given)
-            if name in axes or name in fixed:
-                raise InputError(f"{given} and {name} are the same variable: give it once")
+            if name in names:
+                raise InputError(f"{names[name]} and {given} are the same variable: give it once")
+            names[name] = given
             if name in VARIABLES and VARIABLES[name].kind in {"runtime", "convention"} and name not in TOKENS:
                 hint = {"w_bytes": "w_bit", "a_bytes": "a_bit", "kv_bytes": "kv_bit"}.get(name)
                 if name not in CHOICES:
@@ -94,10 +97,18 @@ def is_several(value: Any) -> bool:
 
 
 def _values(name: str, value: Any) -> tuple[Any, ...]:
+    if not _at_most(value, MOST_VALUES):
+        raise InputError(f"the axis {name} has more than {MOST_VALUES:,} values")
+    if hasattr(value, "tolist"):
+        value = value.tolist()  # NumPy's
     values = tuple(sorted(value) if isinstance(value, set | frozenset) else value)
     if not values:
         raise InputError(f"the axis {name} has no values")
-    found = tuple(_one(name, one) for one in values)
+    if set(map(type, values)) == {int}:  # then only the ends can be too small or too large
+        _one(name, min(values)), _one(name, max(values))
+        found = values
+    else:
+        found = tuple(_one(name, one) for one in values)
     try:
         twice = len(set(found)) < len(found)
     except TypeError:  # a template as plain data, which has no hash
@@ -106,6 +117,13 @@ def _values(name: str, value: Any) -> tuple[Any, ...]:
         again = next(one for index, one in enumerate(found) if one in found[:index])
         raise InputError(f"the axis {name} has {quote(again)} twice")
     return found
+
+
+def _at_most(values: Any, most: int) -> bool:
+    try:
+        return len(values) <= most
+    except OverflowError:  # a range of more than Python counts
+        return False
 
 
 def _one(name: str, value: Any) -> Any:

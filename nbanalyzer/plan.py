@@ -27,6 +27,8 @@ __all__ = ["Expression", "Plan", "block_sizes", "windows"]
 
 BLOCK = 16_384  # points: 128 KiB an array, a few of which stay in a core's own cache
 
+SHORT = 256  # values of an axis that NumPy would go along in many short loops
+
 Axes = frozenset[int]
 
 
@@ -47,6 +49,16 @@ class _Step:
     axes: Axes
 
 
+@dataclass(frozen=True, slots=True)
+class _Schedule:
+    """The steps that some outputs need: before all else, block by block; what those take of the former; buffers."""
+
+    early: list[int]
+    full: list[int]
+    taken: list[int]
+    registers: dict[int, int]
+
+
 class Plan:
     """Expressions made ready to be evaluated over arrays.
 
@@ -63,10 +75,14 @@ class Plan:
         self._names: list[str] = []
         self._places: dict[object, int] = {}
         self._whole: Axes = frozenset().union(*axes.values()) if axes else frozenset()
+        self._schedules: dict[tuple[str, ...], _Schedule] = {}
         self._outputs = {name: self._expression(output) for name, output in outputs.items()}
 
     def __len__(self) -> int:
         return len(self._steps)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_places": {}}  # evaluating needs no way back from what a place was made of
 
     # ---- building: every place in `_steps` is a constant, a variable or a call, each there once
 
@@ -211,7 +227,8 @@ class Plan:
             values: free variable → its values, with as many dimensions as `shape` and size 1 along all others than
                 its axes; for a point by point evaluation arrays of one dimension.
             shape: of the grid.
-            out: output name → array of `shape` that it is written to, of floats or booleans; new ones if None.
+            out: output name → array of `shape` that it is written to, of floats or booleans; only these are computed.
+                New ones for all if None.
 
         Returns:
             Arrays of `shape`.
@@ -219,46 +236,79 @@ class Plan:
         """
         import numpy as np
 
-        arrays = [np.asarray(values[name], dtype=np.float64) for name in self._names]
+        schedule = self._schedule(tuple(self._outputs if out is None else out))
+        results = {name: np.empty(tuple(shape)) for name in self._outputs} if out is None else dict(out)
+        arrays = {name: np.asarray(values[name], dtype=np.float64) for name in self._names if name in values}
+        views = dict(results)
+        if len(shape) > 1 and shape[-1] < min(SHORT, max(shape)):
+            # NumPy's inner loop goes along the last axis: the longest one takes its place.
+            order = sorted(range(len(shape)), key=lambda axis: shape[axis])
+            if all(array.ndim in {0, len(shape)} for array in arrays.values()):
+                arrays = {name: array.transpose(order) if array.ndim else array for name, array in arrays.items()}
+                views = {name: array.transpose(order) for name, array in views.items()}
+                shape = [shape[axis] for axis in order]
         found: list[Any] = [None] * len(self._steps)
-        full = [index for index, step in enumerate(self._steps) if self._is_full(step)]
         with np.errstate(all="ignore"):
-            for index, step in enumerate(self._steps):
+            for index in schedule.early:
+                step = self._steps[index]
                 if step.operation == "constant":
                     found[index] = self._constants[step.inputs[0]]
                 elif step.operation == "variable":
-                    found[index] = arrays[step.inputs[0]]
-                elif not self._is_full(step):
-                    found[index] = _called(step.operation)(*(found[place] for place in step.inputs))
-            results = {name: np.empty(tuple(shape)) if out is None else out[name] for name in self._outputs}
-            late = {name: place for name, place in self._outputs.items() if self._is_full(self._steps[place])}
-            for name in self._outputs.keys() - late.keys():
-                results[name][...] = found[self._outputs[name]]
-            if late:
-                self._in_blocks(full, found, {name: results[name] for name in late}, shape)
+                    found[index] = arrays[self._names[step.inputs[0]]]
+                else:
+                    value = _called(step.operation)(*(found[place] for place in step.inputs))
+                    # NumPy adds and negates what is true or false in its own way.
+                    found[index] = np.asarray(value, dtype=np.float64) if step.operation in COMPARISONS else value
+            for name in views:
+                if not self._is_full(self._steps[self._outputs[name]]):
+                    views[name][...] = found[self._outputs[name]]
+            if schedule.full:
+                self._in_blocks(schedule, found, views, shape)
         return results
 
     def _is_full(self, step: _Step) -> bool:
         return step.operation not in {"constant", "variable"} and step.axes == self._whole and bool(self._whole)
 
-    def _in_blocks(self, full: list[int], found: list[Any], results: Mapping[str, Array], shape: Sequence[int]) -> None:
+    def _schedule(self, names: tuple[str, ...]) -> _Schedule:
+        """Return the steps that some outputs need, in order."""
+        if names not in self._schedules:
+            needed: set[int] = set()
+            waiting = [self._outputs[name] for name in names]
+            while waiting:
+                place = waiting.pop()
+                if place not in needed:
+                    needed.add(place)
+                    step = self._steps[place]
+                    waiting += () if step.operation in {"constant", "variable"} else step.inputs
+            early = [place for place in sorted(needed) if not self._is_full(self._steps[place])]
+            full = [place for place in sorted(needed) if self._is_full(self._steps[place])]
+            taken = {place for index in full for place in self._steps[index].inputs} - set(full)
+            registers = self._registers(full, [self._outputs[name] for name in names])
+            self._schedules[names] = _Schedule(early, full, sorted(taken), registers)
+        return self._schedules[names]
+
+    def _in_blocks(
+        self, schedule: _Schedule, found: list[Any], results: Mapping[str, Array], shape: Sequence[int]
+    ) -> None:
         """Compute the steps that extend along all axes, block by block, into `results`."""
         import numpy as np
 
-        registers = self._registers(full, [self._outputs[name] for name in results])
         dims = len(shape)
         sizes = block_sizes(shape)
-        buffers = [np.empty(prod(sizes)) for _ in range(max(registers.values(), default=-1) + 1)]
-        taken = sorted({place for index in full for place in self._steps[index].inputs} - set(full))
+        buffers = [np.empty(prod(sizes)) for _ in range(max(schedule.registers.values(), default=-1) + 1)]
         calls = [
             (index, _called(self._steps[index].operation), self._steps[index].operation, self._steps[index].inputs)
-            for index in full
+            for index in schedule.full
         ]
+        late = {name: self._outputs[name] for name in results if self._outputs[name] in schedule.registers}
+        # A result of floats is written where it belongs, any other one (or the same once more) is copied there.
+        direct = {place: name for name, place in late.items() if results[name].dtype == np.float64}
+        copied = {name: place for name, place in late.items() if direct.get(place) != name}
         for window in windows(shape, sizes):
             inside = tuple(part.stop - part.start for part in window)
             size = prod(inside)
             block: dict[int, Any] = {}
-            for place in taken:
+            for place in schedule.taken:
                 array = found[place]
                 if not isinstance(array, float) and array.ndim == dims:
                     array = array[
@@ -269,7 +319,10 @@ class Plan:
                     ]
                 block[place] = array
             for index, call, operation, inputs in calls:
-                out = buffers[registers[index]][:size].reshape(inside)
+                if index in direct:
+                    out = results[direct[index]][window]
+                else:
+                    out = buffers[schedule.registers[index]][:size].reshape(inside)
                 if operation == "where":
                     out[...] = call(*(block[place] for place in inputs))
                 elif operation in COMPARISONS:
@@ -277,8 +330,8 @@ class Plan:
                 else:
                     call(*(block[place] for place in inputs), out=out)
                 block[index] = out
-            for name, result in results.items():
-                result[window] = block[self._outputs[name]]
+            for name, place in copied.items():
+                results[name][window] = block[place]
 
     def _registers(self, full: list[int], kept: Sequence[int]) -> dict[int, int]:
         """Return step → the buffer its result goes to; a buffer is free again after the last use of what is in it."""

@@ -470,6 +470,11 @@ def expanded(formula: Formula, values: Mapping[str, Number | Polynomial]) -> Pol
 def _atom_put(atom: Atom, values: Mapping[str, Number]) -> Polynomial:
     if atom.operation == "variable":
         return Polynomial.constant(values[atom.name]) if atom.name in values else Polynomial.of(atom)
+    if atom.operation == "if":  # the branch that is not taken may divide by zero
+        yes, condition, no = atom.arguments
+        decided = condition.put(values)
+        if decided.is_constant:
+            return (yes if decided.number else no).put(values)
     return _applied(atom.operation, tuple(argument.put(values) for argument in atom.arguments))
 
 

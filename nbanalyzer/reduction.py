@@ -1,18 +1,26 @@
-"""What is asked of a whole sweep: its best point, its frontier, how its values are spread. Chunk by chunk if lazy."""
+"""What is asked of a whole sweep: its best point, its frontier, how its values are spread.
+
+Every question is a `Reduction`: answered for a part of the grid, then joined. A lazy sweep's parts are answered where
+they are computed, see `nbanalyzer.lazy`; those of one in memory block by block too, so that nothing of its size is
+made a second time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
 from .formula import Formula
+from .plan import block_sizes, windows
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import pandas
 
+    from .lazy import Reduction
     from .sweep import Sweep
 
     Array = npt.NDArray[np.float64]
@@ -21,46 +29,71 @@ __all__ = ["best_of", "frontier_of", "histogram_of", "quantiles_of"]
 
 HIGHER_IS_BETTER = frozenset({"tokens_per_s", "arithmetic_intensity", "fits"})
 FINE = 1 << 16  # bins of one pass for a quantile
-AT_ONCE = 1 << 12  # points that a frontier compares with all that are on it
+LOOKS = 3  # passes with that many bins, each into one bin of the one before
+FEW = 1 << 20  # values that are collected and sorted
+AT_ONCE = 1 << 12  # points that are compared with a frontier at a time,
+FRONT = 1 << 6  # and how many of those on it
+BLOCK = 1 << 16  # points of a sweep in memory that are looked at together
 
 
-def over_chunks(found: Sweep, function: Callable[..., Any], *more: Any) -> list[Any]:
-    """Return what a function gives for every chunk: of (metric → array, where the chunk begins, more …)."""
-    if not found.is_lazy:
-        return [function(dict(found.arrays), (0,) * len(found.shape), *more)]
-    import numpy as np
-    from dask.delayed import delayed
+def answer(found: Sweep, reduction: Reduction) -> Any:
+    """Return a reduction's answer for a whole sweep."""
+    if found.is_lazy:
+        from .lazy import reduced
 
-    from .lazy import computed
-
-    names = list(found.arrays)
-    blocks = [found.arrays[name].to_delayed() for name in names]
-    chunks = found.arrays[names[0]].chunks
-    task = delayed(function, pure=False)
-    tasks = []
-    for place in np.ndindex(blocks[0].shape):
-        start = tuple(sum(sizes[:at]) for sizes, at in zip(chunks, place, strict=True))
-        tasks.append(task({name: block[place] for name, block in zip(names, blocks, strict=True)}, start, *more))
-    return list(computed(tasks))
+        return reduced(found, reduction)
+    parts = []
+    for window in windows(found.shape, block_sizes(found.shape, BLOCK)):
+        arrays = {name: found.arrays[name][window] for name in reduction.metrics}
+        parts.append(reduction.of(arrays, [part.start for part in window]))
+    return reduction.joined(parts)
 
 
-def _holds(axes: Mapping[str, Any], arrays: Mapping[str, Any], start: Sequence[int], where: Sequence[Formula]) -> Any:
-    """Return where all conditions hold: an array of booleans over a chunk."""
-    import numpy as np
+@dataclass(frozen=True, eq=False)
+class Conditions:
+    """What has to hold at a point.
 
-    shape = next(iter(arrays.values())).shape
-    mask = np.ones(shape, dtype=bool)
-    for formula in where:
-        values: dict[str, Any] = {}
-        for name in formula.variables:
-            if name in arrays:
-                values[name] = arrays[name]
-                continue
-            axis = list(axes).index(name)
-            part = np.asarray(axes[name][start[axis] : start[axis] + shape[axis]], dtype=np.float64)
-            values[name] = part.reshape([-1 if place == axis else 1 for place in range(len(shape))])
-        mask &= formula.vectorize(values) != 0
-    return mask
+    Attributes:
+        formulas: over axes and metrics.
+        axes: axis → its place among the sweep's axes, and its values; those that the formulas name.
+        metrics: those that the formulas name.
+
+    """
+
+    formulas: tuple[Formula, ...]
+    axes: Mapping[str, tuple[int, Array]]
+    metrics: tuple[str, ...]
+
+    @classmethod
+    def of(cls, found: Sweep, formulas: Sequence[Formula]) -> Conditions:
+        """Return a sweep's conditions."""
+        import numpy as np
+
+        names = dict.fromkeys(name for formula in formulas for name in formula.variables)
+        axes = {
+            name: (place, np.asarray(values, dtype=np.float64))
+            for place, (name, values) in enumerate(found.axes.items())
+            if name in names and name not in found.metrics
+        }
+        return cls(tuple(formulas), axes, tuple(name for name in names if name in found.metrics))
+
+    def hold(self, arrays: Mapping[str, Any], start: Sequence[int]) -> Any:
+        """Return where all of them hold: an array of booleans over a part of the grid."""
+        import numpy as np
+
+        shape = next(iter(arrays.values())).shape
+        mask = np.ones(shape, dtype=bool)
+        for formula in self.formulas:
+            values: dict[str, Any] = {}
+            for name in formula.variables:
+                if name in arrays:
+                    values[name] = arrays[name]
+                    continue
+                axis, line = self.axes[name]
+                part = line[start[axis] : start[axis] + shape[axis]]
+                values[name] = part.reshape([-1 if place == axis else 1 for place in range(len(shape))])
+            mask &= formula.vectorize(values) != 0
+        return mask
 
 
 # ---- the best point
@@ -68,34 +101,50 @@ def _holds(axes: Mapping[str, Any], arrays: Mapping[str, Any], start: Sequence[i
 
 def best_of(found: Sweep, metric: str, sign: int, where: Sequence[Formula]) -> dict[str, Any]:
     """Return the point with the smallest `sign` times the metric: axis → value, metric → number."""
-    points = [
-        point for point in over_chunks(found, _best, dict(found.axes), metric, sign, tuple(where)) if point is not None
-    ]
-    if not points:
+    conditions = Conditions.of(found, where)
+    best = answer(found, Best(tuple(dict.fromkeys([metric, *conditions.metrics])), metric, sign, conditions))
+    if best is None:
         raise InputError(f"no point fulfils {' and '.join(map(str, where)) or 'having a number'}")
-    _, place, numbers = min(points, key=lambda point: point[0])
-    return _point(found, place, numbers)
+    _, place = best
+    if found.is_lazy:
+        from .lazy import numbers_at
 
-
-def _point(found: Sweep, place: Sequence[int], numbers: Mapping[str, Any]) -> dict[str, Any]:
+        numbers = numbers_at(found, place)
+    else:
+        numbers = {name: array[place] for name, array in found.arrays.items()}
     at = {name: values[index] for (name, values), index in zip(found.axes.items(), place, strict=True)}
-    return {**at, **{name: value.item() for name, value in numbers.items()}}
+    return {**at, **{name: numbers[name].item() for name in found.metrics}}
 
 
-def _best(
-    arrays: Mapping[str, Any], start: Sequence[int], axes: Mapping[str, Any], metric: str, sign: int, where: Any
-) -> Any:
-    import numpy as np
+@dataclass(frozen=True, eq=False)
+class Best:
+    """The smallest `sign` times `metric` where the conditions hold, and its place in the grid; None if nowhere."""
 
-    key = sign * np.asarray(arrays[metric], dtype=np.float64)
-    if where:
-        key = np.where(_holds(axes, arrays, start, where), key, np.inf)
-    key = np.where(np.isnan(key), np.inf, key)
-    index = np.unravel_index(int(np.argmin(key)), key.shape) if key.shape else ()
-    if not np.isfinite(key[index]):
-        return None
-    place = tuple(int(at) + first for at, first in zip(index, start, strict=True))
-    return float(key[index]), place, {name: array[index] for name, array in arrays.items()}
+    metrics: tuple[str, ...]
+    metric: str
+    sign: int
+    conditions: Conditions
+
+    def of(self, arrays: Mapping[str, Any], start: Sequence[int]) -> tuple[float, tuple[int, ...]] | None:
+        """Return it for a part of the grid."""
+        import numpy as np
+
+        key = np.asarray(arrays[self.metric], dtype=np.float64)
+        key = key if self.sign > 0 else -key
+        if self.conditions.formulas:
+            key = np.where(self.conditions.hold(arrays, start), key, np.inf)
+        place = int(np.argmin(key))  # of something that is no number, if there is any
+        if np.isnan(key.reshape(-1)[place]):
+            key = np.where(np.isnan(key), np.inf, key)
+            place = int(np.argmin(key))
+        index = np.unravel_index(place, key.shape) if key.shape else ()
+        if not np.isfinite(key[index]):
+            return None
+        return float(key[index]), tuple(int(at) + first for at, first in zip(index, start, strict=True))
+
+    def joined(self, parts: Sequence[Any]) -> Any:
+        """Return the best of several, of equal ones the first."""
+        return min((part for part in parts if part is not None), key=lambda part: part[0], default=None)
 
 
 # ---- the frontier
@@ -106,66 +155,103 @@ def frontier_of(found: Sweep, metrics: Sequence[str], where: Sequence[Formula]) 
     import numpy as np
     import pandas
 
-    names = [*found.metrics]
-    parts = over_chunks(found, _frontier, dict(found.axes), tuple(metrics), tuple(where))
-    places = np.concatenate([part[0] for part in parts])
-    numbers = {name: np.concatenate([part[1][name] for part in parts]) for name in names}
-    kept = _unbeaten(_keys(numbers, metrics))
-    kept = kept[np.lexsort([_keys(numbers, metrics)[kept, column] for column in reversed(range(len(metrics)))])]
+    places, numbers = answer(found, Frontier(found.metrics, tuple(metrics), Conditions.of(found, where)))
+    order = np.lexsort(_keys(numbers, metrics)[::-1])
     columns: dict[str, Any] = {}
     for axis, (name, values) in enumerate(found.axes.items()):
-        columns[name] = [values[index] for index in places[kept, axis]]
-    return pandas.DataFrame(columns | {name: numbers[name][kept] for name in names})
+        columns[name] = [values[index] for index in places[order, axis]]
+    return pandas.DataFrame(columns | {name: numbers[name][order] for name in found.metrics})
 
 
 def _keys(numbers: Mapping[str, Any], metrics: Sequence[str]) -> Array:
-    """Return the metrics as columns, so that less is better."""
+    """Return the metrics as rows, so that less is better."""
     import numpy as np
 
     signs = [-1.0 if name in HIGHER_IS_BETTER else 1.0 for name in metrics]
-    columns = [sign * np.asarray(numbers[name], dtype=np.float64) for sign, name in zip(signs, metrics, strict=True)]
-    return np.stack(columns, axis=1)
+    return np.stack(
+        [sign * np.asarray(numbers[name], dtype=np.float64) for sign, name in zip(signs, metrics, strict=True)]
+    )
 
 
-def _frontier(
-    arrays: Mapping[str, Any], start: Sequence[int], axes: Mapping[str, Any], metrics: Sequence[str], where: Any
-) -> Any:
+@dataclass(frozen=True, eq=False)
+class Frontier:
+    """The places of the points that none beats in what is `asked`, and metric → its numbers there."""
+
+    metrics: tuple[str, ...]
+    asked: tuple[str, ...]
+    conditions: Conditions
+
+    def of(self, arrays: Mapping[str, Any], start: Sequence[int]) -> tuple[Any, dict[str, Any]]:
+        """Return them for a part of the grid."""
+        import numpy as np
+
+        shape = next(iter(arrays.values())).shape
+        flat = {name: np.asarray(array).reshape(-1) for name, array in arrays.items()}
+        if self.conditions.formulas:
+            inside = np.flatnonzero(self.conditions.hold(arrays, start).reshape(-1))
+            kept = inside[_unbeaten(_keys({name: flat[name][inside] for name in self.asked}, self.asked))]
+        else:
+            kept = _unbeaten(_keys(flat, self.asked))
+        places = np.stack(np.unravel_index(kept, shape), axis=1) if shape else np.zeros((len(kept), 0), dtype=int)
+        return places + np.asarray(start, dtype=int), {name: array[kept] for name, array in flat.items()}
+
+    def joined(self, parts: Sequence[Any]) -> Any:
+        """Return those of several parts that no other part's beats."""
+        import numpy as np
+
+        places = np.concatenate([places for places, _ in parts])
+        numbers = {name: np.concatenate([numbers[name] for _, numbers in parts]) for name in self.metrics}
+        kept = np.sort(_unbeaten(_keys(numbers, self.asked)))  # equal ones stay in the grid's order
+        return places[kept], {name: array[kept] for name, array in numbers.items()}
+
+
+def _pruned(keys: Array) -> Any:
+    """Return the points with numbers, without most of those that another one beats."""
     import numpy as np
 
-    shape = next(iter(arrays.values())).shape
-    flat = {name: np.asarray(array).reshape(-1) for name, array in arrays.items()}
-    inside = (
-        np.flatnonzero(_holds(axes, arrays, start, where).reshape(-1)) if where else np.arange(len(flat[metrics[0]]))
-    )
-    kept = inside[_unbeaten(_keys({name: flat[name][inside] for name in metrics}, metrics))]
-    places = np.stack(np.unravel_index(kept, shape), axis=1) if shape else np.zeros((len(kept), 0), dtype=int)
-    return places + np.asarray(start, dtype=int), {name: array[kept] for name, array in flat.items()}
+    valid = ~np.isnan(keys).any(axis=0)
+    places = np.arange(keys.shape[1]) if valid.all() else np.flatnonzero(valid)
+    for _ in range(3):
+        if len(places) < AT_ONCE:
+            break
+        part = keys[:, places] if len(places) < keys.shape[1] else keys
+        low, high = part.min(axis=1), part.max(axis=1)
+        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+            break
+        width = np.where(high > low, high - low, 1.0)
+        one = part[:, np.argmin(((part - low[:, None]) / width[:, None]).sum(axis=0))][:, None]
+        kept = (part < one).any(axis=0) | (part == one).all(axis=0)
+        if kept.all():
+            break
+        places = places[kept]
+    return places
 
 
 def _unbeaten(keys: Array) -> Any:
-    """Return the rows that no other row equals or beats in every column, and beats in one; of equal ones the first."""
+    """Return the points that none other equals or beats in every row, and beats in one; of equal ones the first."""
     import numpy as np
 
-    valid = np.flatnonzero(~np.isnan(keys).any(axis=1))
-    order = valid[np.lexsort([keys[valid, column] for column in reversed(range(keys.shape[1]))])]
-    if keys.shape[1] == 2:
-        # Sorted by the first column, a row is unbeaten where the second one falls below all before.
-        second = keys[order, 1]
+    valid = _pruned(keys)
+    order = valid[np.lexsort(keys[::-1, valid])]
+    if len(keys) == 2:
+        # Sorted by the first metric, a point is unbeaten where the second one falls below all before.
+        second = keys[1, order]
         lowest = np.minimum.accumulate(second)
         first = np.ones(len(order), dtype=bool)
         first[1:] = second[1:] < lowest[:-1]
         return order[first]
-    front = np.empty((0, keys.shape[1]))
+    rows = np.ascontiguousarray(keys.T)
+    front = np.empty((0, len(keys)))
     best: list[int] = []
     for begin in range(0, len(order), AT_ONCE):
         # What is on the frontier already beats most of the rest at one blow.
         part = order[begin : begin + AT_ONCE]
         for row in front:
-            part = part[~(row <= keys[part]).all(axis=1)]
+            part = part[~(row <= rows[part]).all(axis=1)]
         for index in part:
-            if not (front <= keys[index]).all(axis=1).any():
+            if not (front <= rows[index]).all(axis=1).any():
                 best.append(int(index))
-                front = np.concatenate((front, keys[index : index + 1]))
+                front = np.concatenate((front, rows[index : index + 1]))
     return np.asarray(best, dtype=int)
 
 
@@ -179,8 +265,10 @@ def histogram_of(found: Sweep, metric: str, bins: int) -> tuple[Array, Array]:
     if isinstance(bins, bool) or not isinstance(bins, int) or not 1 <= bins <= FINE:
         raise InputError(f"a histogram has 1 to {FINE} bins, not {bins}")
     low, high = _range(found, metric)
-    edges = np.linspace(low, high if high > low else low + 1.0, bins + 1)
-    return sum(over_chunks(found, _counts, metric, edges)), edges
+    if not high > low:
+        high = low + max(1.0, bins * float(np.spacing(abs(low))))
+    edges = np.linspace(low, high, bins + 1)
+    return answer(found, Counts((metric,), edges)), edges
 
 
 def quantiles_of(found: Sweep, metric: str, shares: Sequence[float]) -> dict[float, float]:
@@ -194,50 +282,145 @@ def quantiles_of(found: Sweep, metric: str, shares: Sequence[float]) -> dict[flo
         values = np.asarray(found.arrays[metric], dtype=np.float64)
         return {share: float(np.quantile(values, share, method="inverted_cdf")) for share in shares}
     low, high = _range(found, metric)
-    bounds = dict.fromkeys(shares, (low, high, 0))
-    for _ in range(2):  # each pass looks FINE times closer
-        edges = {share: np.linspace(start, end, FINE + 1) for share, (start, end, _below) in bounds.items()}
-        unique = {(start, end): edges[share] for share, (start, end, _below) in bounds.items()}
-        parts = over_chunks(found, _many_counts, metric, list(unique.values()))
-        counts = {key: sum(part[index] for part in parts) for index, key in enumerate(unique)}
-        for share, (start, end, _below) in bounds.items():
-            own, line = counts[start, end], edges[share]
-            rank = max(int(np.ceil(share * found.size)), 1)
-            place = min(int(np.searchsorted(np.cumsum(own), rank)), FINE + 1)
+    ranks = {share: max(int(np.ceil(share * found.size)), 1) for share in shares}
+    bounds = dict.fromkeys(shares, (low, high))
+    wide = set(shares) if high > low and found.size > FEW else set()
+    for _ in range(LOOKS):
+        if not wide:
+            break
+        lines = {bounds[share]: np.linspace(*bounds[share], FINE + 1) for share in wide}
+        counts = dict(zip(lines, answer(found, FineCounts((metric,), tuple(lines.values()))), strict=True))
+        for share in sorted(wide):
+            line, own = lines[bounds[share]], counts[bounds[share]]
             # The first count is of what lies below the line, the last of what lies above.
-            place = min(max(place, 1), FINE)
-            bounds[share] = (float(line[place - 1]), float(line[place]), 0)
-    return {share: bounds[share][1] for share in shares}
+            place = min(max(int(np.searchsorted(np.cumsum(own), ranks[share])), 1), FINE)
+            first, last = max(place - 2, 0), min(place + 1, FINE)  # a neighbour each side, as places are rounded
+            bounds[share] = float(line[first]), float(line[last])
+            if own[first : last + 2].sum() <= FEW:
+                wide.remove(share)
+    kept = answer(found, Collected((metric,), tuple(bounds.values())))
+    found_at = {}
+    for share, (below, values, counts_of) in zip(bounds, kept, strict=True):
+        place = int(np.searchsorted(below + np.cumsum(counts_of), ranks[share]))
+        found_at[share] = float(values[min(place, len(values) - 1)])
+    return found_at
 
 
 def _range(found: Sweep, metric: str) -> tuple[float, float]:
-    ends = over_chunks(found, _ends, metric)
-    return min(low for low, _ in ends), max(high for _, high in ends)
+    """Return the least and the largest of a metric's numbers."""
+    low, high = answer(found, Ends((metric,)))
+    if low > high:
+        raise InputError(f"{metric} has no finite value at any point")
+    return low, high
 
 
-def _ends(arrays: Mapping[str, Any], _start: Sequence[int], metric: str) -> tuple[float, float]:
-    values = arrays[metric]
-    return float(values.min()), float(values.max())
+@dataclass(frozen=True, eq=False)
+class Ends:
+    """The least and the largest value; what is infinite or no number does not count."""
+
+    metrics: tuple[str]
+
+    def of(self, arrays: Mapping[str, Any], _start: Sequence[int]) -> tuple[float, float]:
+        """Return them for a part of the grid."""
+        import numpy as np
+
+        values = arrays[self.metrics[0]]
+        low, high = float(values.min()), float(values.max())
+        if not (np.isfinite(low) and np.isfinite(high)):
+            values = values[np.isfinite(values)]
+            low, high = float(values.min(initial=np.inf)), float(values.max(initial=-np.inf))
+        return low, high
+
+    def joined(self, parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
+        """Return them for several parts."""
+        return min(low for low, _ in parts), max(high for _, high in parts)
 
 
-def _counts(arrays: Mapping[str, Any], _start: Sequence[int], metric: str, edges: Array) -> Any:
-    import numpy as np
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """How many values lie between edges that are equally far apart, as NumPy's histogram counts them."""
 
-    return np.histogram(arrays[metric], bins=edges)[0]
+    metrics: tuple[str]
+    edges: Array
+
+    def of(self, arrays: Mapping[str, Any], _start: Sequence[int]) -> Any:
+        """Return them for a part of the grid."""
+        import numpy as np
+
+        values, edges = np.asarray(arrays[self.metrics[0]], dtype=np.float64).reshape(-1), self.edges
+        bins = len(edges) - 1
+        low, high = edges[0], edges[-1]
+        if (high - low) / bins < 4 * np.spacing(max(abs(low), abs(high))):  # edges hardly apart
+            return np.histogram(values, bins=edges)[0]
+        if not (values.min() >= low and values.max() <= high):  # something infinite, or no number
+            values = values[(values >= low) & (values <= high)]
+        places = values - low
+        places *= bins / (high - low)
+        index = places.astype(np.int32)
+        np.minimum(index, bins - 1, out=index)
+        # A value beside an edge may have been rounded to the wrong side of it.
+        index -= values < edges.take(index)
+        index += (values >= edges.take(index + 1)) & (index < bins - 1)
+        return np.bincount(index, minlength=bins)
+
+    def joined(self, parts: Sequence[Any]) -> Any:
+        """Return them for several parts."""
+        return sum(parts)
 
 
-def _many_counts(arrays: Mapping[str, Any], _start: Sequence[int], metric: str, lines: Sequence[Array]) -> Any:
-    """Return for each line of edges how many values lie below it, in each of its bins, and above it."""
-    import numpy as np
+@dataclass(frozen=True, eq=False)
+class FineCounts:
+    """For each line of edges how many values lie below it, in each of its bins, above it; edges may be rounded."""
 
-    values = np.asarray(arrays[metric], dtype=np.float64).reshape(-1)
-    found = []
-    for line in lines:
-        width = (line[-1] - line[0]) / (len(line) - 1)
-        if width <= 0:
-            places = np.where(values <= line[0], 1, len(line))
-        else:
-            places = np.clip(np.ceil((values - line[0]) / width), 0, len(line)).astype(np.int64)
-            places[values == line[0]] = 1
-        found.append(np.bincount(places, minlength=len(line) + 1))
-    return found
+    metrics: tuple[str]
+    lines: tuple[Array, ...]
+
+    def of(self, arrays: Mapping[str, Any], _start: Sequence[int]) -> list[Any]:
+        """Return them for a part of the grid."""
+        import numpy as np
+
+        values = np.asarray(arrays[self.metrics[0]], dtype=np.float64).reshape(-1)
+        found = []
+        for line in self.lines:
+            bins = len(line) - 1
+            width = (line[-1] - line[0]) / bins
+            places = np.floor((values - line[0]) / width)
+            places = np.clip(np.where(values == line[-1], bins - 1, places), -1, bins)
+            places = np.where(np.isnan(places), bins, places)
+            found.append(np.bincount((places + 1).astype(np.int32), minlength=bins + 2))
+        return found
+
+    def joined(self, parts: Sequence[list[Any]]) -> list[Any]:
+        """Return them for several parts."""
+        return [sum(counts) for counts in zip(*parts, strict=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class Collected:
+    """For each pair of bounds how many values lie below, which ones between them, and how often each of those."""
+
+    metrics: tuple[str]
+    bounds: tuple[tuple[float, float], ...]
+
+    def of(self, arrays: Mapping[str, Any], _start: Sequence[int]) -> list[tuple[int, Any, Any]]:
+        """Return them for a part of the grid."""
+        import numpy as np
+
+        values = np.asarray(arrays[self.metrics[0]], dtype=np.float64).reshape(-1)
+        found = []
+        for low, high in self.bounds:
+            below = int(np.count_nonzero(values < low))
+            found.append((below, *np.unique(values[(values >= low) & (values <= high)], return_counts=True)))
+        return found
+
+    def joined(self, parts: Sequence[list[tuple[int, Any, Any]]]) -> list[tuple[int, Any, Any]]:
+        """Return them for several parts."""
+        import numpy as np
+
+        found = []
+        for several in zip(*parts, strict=True):
+            values, index = np.unique(np.concatenate([values for _, values, _ in several]), return_inverse=True)
+            counts = np.zeros(len(values), dtype=np.int64)
+            np.add.at(counts, index, np.concatenate([counts for _, _, counts in several]))
+            found.append((sum(below for below, _, _ in several), values, counts))
+        return found

@@ -189,7 +189,10 @@ class RequestTiming:
         steps = self.request.steps
         rates = Rates(self.accelerator, self.request.last.run, self.efficiency)
         plan = Plan({"time": time_of(self.request.symbolic, rates)}, {"cache_len": frozenset({0})})
-        return plan.evaluate({"cache_len": np.arange(steps.start, steps.stop)}, (len(steps),))["time"]
+        times: npt.NDArray[np.float64] = plan.evaluate(
+            {"cache_len": np.arange(steps.start, steps.stop)}, (len(steps),)
+        )["time"]
+        return times
 
     @property
     def time_to_first_token(self) -> float:

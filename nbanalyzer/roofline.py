@@ -21,10 +21,10 @@ from .cost import Cost, Node
 from .errors import InputError, quote
 from .hardware import Accelerator
 from .plan import Expression
-from .polynomial import Polynomial
+from .polynomial import Atom, Polynomial
 from .report import as_fragment, as_text, seconds
 from .run import Run
-from .symbolic import Symbolic, sizes_of
+from .symbolic import Launch, Symbolic, sizes_of
 
 if TYPE_CHECKING:
     import pandas
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["EFFICIENCIES", "Bound", "Efficiency", "Rates", "Roofline", "Timing", "bits_of", "read_real", "time_of"]
 
 Bound = Literal["compute", "memory", "overhead"]
+LATEST = 1_000_000  # seconds that a kernel takes to start
+NEVER_ZERO = frozenset({"batch_size", "seq_len", "encoder_len", "w_bytes", "a_bytes", "kv_bytes"})
 EFFICIENCIES: Mapping[str, str] = {
     "compute_efficiency": "share of the peak FLOP/s that is reached, above 0 and at most 1 (1)",
     "bandwidth_efficiency": "share of the peak bandwidth that is reached, above 0 and at most 1 (1)",
@@ -80,8 +82,8 @@ class Efficiency:
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
                 raise InputError(f"the {name} efficiency is a share above 0 and at most 1, not {quote(value)}")
         value = self.launch_overhead
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-            raise InputError(f"the launch overhead is a number of seconds from 0, not {quote(value)}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LATEST:
+            raise InputError(f"the launch overhead is a number of seconds from 0 to {LATEST:,}, not {quote(value)}")
 
     @property
     def is_perfect(self) -> bool:
@@ -209,9 +211,20 @@ def time_of(symbolic: Symbolic, rates: Rates) -> Expression:
         if len(longest) > 1:
             undecided.append(Expression("max", tuple(longest)))
         decided += longest if len(longest) == 1 else []
-        if rates.efficiency.launch_overhead and times:
-            decided.append(launch.times * (launch.steps * Fraction(rates.efficiency.launch_overhead)))
+        if rates.efficiency.launch_overhead:
+            decided.append(
+                launch.times * _any_work(launch) * (launch.steps * Fraction(rates.efficiency.launch_overhead))
+            )
     return Expression("sum", (Polynomial.sum(decided), *undecided))
+
+
+def _any_work(launch: Launch) -> Polynomial:
+    """Return 1 where a kernel has anything to do, 0 where it has not and is not started."""
+    work = launch.bytes + launch.matmul_flops + launch.vector_flops
+    certain = (all(atom.name in NEVER_ZERO for atom, _ in monomial) for monomial in work.terms)
+    if not work.terms or (work.never_negative and any(certain)):
+        return Polynomial.constant(int(bool(work.terms)))
+    return Polynomial.of(Atom("!=", (work, Polynomial({}))))
 
 
 def _per(rate: float) -> Fraction:

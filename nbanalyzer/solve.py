@@ -86,7 +86,7 @@ def solve(
 
     """
     asked = [name for name in (maximize, balance) if name is not None]
-    if len(asked) != 1 or asked[0] not in SOLVABLE:
+    if len(asked) != 1 or not isinstance(asked[0], str) or asked[0] not in SOLVABLE:
         raise InputError(f"solve takes maximize=… or balance=… of {', '.join(SOLVABLE)}, not {quote(asked)}")
     (name,) = asked
     if name in run:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .analysis import UNITS
 from .cost import METRICS
-from .errors import InputError, UnknownNameError
+from .errors import InputError, UnknownNameError, near
 from .formula import Number, parse
 from .grid import REQUEST, TOKENS
 from .hardware import Accelerator
@@ -84,7 +84,8 @@ class Surface:
         known = sweep_metrics([*self.tree.template.state])
         for metric in self.metrics:
             if metric not in known:
-                raise UnknownNameError("metric", metric, known)
+                hint = "" if near(str(metric), known) else f"There are: {', '.join(known)}."
+                raise UnknownNameError("metric", metric, known if not hint else (), hint)
             if metric in HARDWARE_METRICS and self.accelerator is None:
                 raise InputError(f"{metric} needs hardware: give hardware=…, such as 'h100-sxm'")
             if metric in REQUEST_METRICS and self.lengths is None:

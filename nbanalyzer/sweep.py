@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.float64]
 
-__all__ = ["Cell", "Job", "Sweep", "shown", "sweep"]
+__all__ = ["Cell", "Job", "Sweep", "label_of", "listed", "shown", "sweep"]
 
 METRICS = ("flops", "bytes", "parameters", "kv_cache_bytes")
 SHOWN_ROWS = 8
@@ -106,7 +106,7 @@ class Sweep:
         for name, value in values.items():
             self._require_axis(name)
             if value not in self.axes[name]:
-                raise InputError(f"the axis {name} has no {quote(value)}: {_listed(self.axes[name])}")
+                raise InputError(f"the axis {name} has no {quote(value)}: {listed(self.axes[name])}")
             index[list(self.axes).index(name)] = self.axes[name].index(value)
         axes = {name: values_of for name, values_of in self.axes.items() if name not in values}
         arrays = {name: array[tuple(index)] for name, array in self.arrays.items()}
@@ -158,7 +158,7 @@ class Sweep:
             name: (tuple(self.axes), array, {"units": SWEEP_UNITS.get(name, "B")})
             for name, array in self.arrays.items()
         }
-        fixed = {name: _label(value) for name, value in self.fixed.items()}
+        fixed = {name: label_of(value) for name, value in self.fixed.items()}
         coords = {name: _labels(values) for name, values in self.axes.items()}
         return xarray.Dataset(data, coords=coords, attrs={"model": self.model, **fixed})
 
@@ -262,16 +262,17 @@ class Sweep:
         return heatmap(self, metric, x, y)
 
     def __repr__(self) -> str:
-        lines = [f"{self.model}: {self.size:,} points{', lazy' if self.is_lazy else ''}"]
-        lines += [f"  {name}: {_listed(values)}" for name, values in self.axes.items()]
+        points = "1 point" if self.size == 1 else f"{self.size:,} points"
+        lines = [f"{self.model}: {points}{', lazy' if self.is_lazy else ''}"]
+        lines += [f"  {name}: {listed(values)}" for name, values in self.axes.items()]
         if self.fixed:
-            lines.append(f"  {', '.join(f'{name} {_label(value)}' for name, value in self.fixed.items())}")
+            lines.append(f"  {', '.join(f'{name} {label_of(value)}' for name, value in self.fixed.items())}")
         if self.is_lazy:
             return "\n".join([*lines, f"  metrics: {', '.join(self.metrics)}"])
         for name in self.metrics:
             values = self._values(name)
             if name == "fits":
-                lines.append(f"  fits: {int(values.sum()):,} points")
+                lines.append(f"  fits: {int(values.sum()):,} of {self.size:,}")
             else:
                 low, high = (shown(name, float(end)) for end in (values.min(), values.max()))
                 lines.append(f"  {name}: {low}" + (f" to {high}" if low != high else ""))
@@ -326,13 +327,26 @@ def sweep(
     asked = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
     if not asked:
         raise InputError("a sweep needs a metric")
-    fixed_sizes = dict(set or {})
-    grid = Grid.of({"model": model, **fixed_sizes, **options})
+    sizes = dict(set or {})
+    for name in sizes:
+        if name in {*CHOICES, *TOKENS, *REQUEST}:
+            raise InputError(f"{name} is not part of a model: give it as an option of its own")
+        if name in options:
+            raise InputError(f"{name} is given twice: in set, and as an option")
+    grid = Grid.of({"model": model, **sizes, **options})
     efficiency = Efficiency(compute=compute_efficiency, bandwidth=bandwidth_efficiency, launch_overhead=launch_overhead)
+    if chunks is None:
+        _require_memory(grid, asked)
     cells = tuple(_cells(grid, asked, config, efficiency))
     name = cells[0].surface.tree.template.model_id or cells[0].surface.tree.template.architecture or "template"
     words = name if "model" not in grid.axes else f"{len(grid.axes['model'])} models"
     fixed = {one: value for one, value in grid.fixed.items() if one != "model"}
+    if not efficiency.is_perfect:
+        fixed |= {
+            "compute_efficiency": compute_efficiency,
+            "bandwidth_efficiency": bandwidth_efficiency,
+            "launch_overhead": launch_overhead,
+        }
     job = Job(grid, cells, asked)
     if chunks is None:
         arrays = job.everything()
@@ -360,20 +374,9 @@ class Job:
         return {name: np.asarray(self.grid.axes[name], dtype=np.float64) for name in inner}
 
     def everything(self) -> dict[str, Any]:
-        """Return metric → array over the whole grid.
-
-        Raises:
-            InputError: it does not fit into memory.
-
-        """
+        """Return metric → array over the whole grid, which has to fit into memory."""
         import numpy as np
 
-        need, there = 8 * self.grid.size * len(self.metrics), available_memory()
-        if need > there // 2:
-            raise InputError(
-                f"{self.grid.size:,} points in {len(self.metrics)} metrics are {si(need, 'B')}, and there are "
-                f"{si(there, 'B')} of memory: give chunks='auto', which computes them when they are asked for"
-            )
         found: dict[str, Any] = {
             name: np.empty(self.grid.shape, dtype=bool if name == "fits" else np.float64) for name in self.metrics
         }
@@ -392,7 +395,18 @@ class Job:
             if any(not isinstance(at, slice) and not 0 <= at < size for at, size in zip(place, shape, strict=True)):
                 continue
             inner = [window[names.index(name)] for name in cell.surface.inner]
-            cell.surface.evaluate(self.values, inner, {name: array[tuple(place)] for name, array in out.items()})
+            # The dots: where nothing but places is left, it is still a view, not a number.
+            cell.surface.evaluate(self.values, inner, {name: array[(*place, ...)] for name, array in out.items()})
+
+
+def _require_memory(grid: Grid, metrics: tuple[str, ...]) -> None:
+    """Raise an `InputError` if a grid's numbers do not fit into memory."""
+    need, there = 8 * grid.size * len(metrics), available_memory()
+    if need > there // 2:
+        raise InputError(
+            f"{grid.size:,} points in {len(metrics)} metrics are {si(need, 'B')}, and there are {si(there, 'B')} of "
+            "memory: give chunks='auto', which computes them when they are asked for"
+        )
 
 
 def _cells(grid: Grid, metrics: tuple[str, ...], config: object, efficiency: Efficiency) -> Iterator[Cell]:
@@ -511,7 +525,7 @@ def shown(metric: str, value: float) -> str:
     return f"{si(value)} {unit}" if "/" in unit else si(value, unit)
 
 
-def _label(value: Any) -> Any:
+def label_of(value: Any) -> Any:
     """Return what a value is called: numbers and words as they are, objects by their name."""
     if isinstance(value, int | float | str):
         return value
@@ -523,13 +537,14 @@ def _label(value: Any) -> Any:
 def _labels(values: Sequence[Any]) -> Any:
     import numpy as np
 
-    named = [_label(value) for value in values]
+    named = [label_of(value) for value in values]
     return np.asarray(named, dtype=object if any(isinstance(one, str) for one in named) else None)
 
 
-def _listed(values: Sequence[Any]) -> str:
+def listed(values: Sequence[Any]) -> str:
     """Return an axis in words, its middle left out if it is long."""
-    texts = [str(_label(value)) for value in values]
-    if len(texts) <= SHOWN_ROWS:
+    few = values if len(values) <= SHOWN_ROWS else [*values[:3], values[-1]]
+    texts = [str(label_of(value)) for value in few]
+    if len(values) <= SHOWN_ROWS:
         return ", ".join(texts)
-    return f"{', '.join(texts[:3])} … {texts[-1]} ({len(texts):,} values)"
+    return f"{', '.join(texts[:3])} … {texts[-1]} ({len(values):,} values)"

@@ -11,7 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nbanalyzer import expand, extract_model_params, parse_formula, populate, validate_template
+from nbanalyzer import (
+    Accelerator,
+    compare,
+    expand,
+    extract_model_params,
+    parse_formula,
+    populate,
+    request,
+    solve,
+    validate_template,
+)
 from nbanalyzer.errors import (
     ConfigError,
     FormulaError,
@@ -78,6 +88,10 @@ def gpt2(**options: Any) -> Callable[[], object]:
 
 def template(data: Any, **run: Any) -> Callable[[], object]:
     return lambda: show(data, **run)
+
+
+CARD = Accelerator(name="card", memory_bytes=10**9, bandwidth=1e12, peaks={"bf16": 1e14})
+NAMELESS = Accelerator(name="x" * 900, bandwidth=1e12)
 
 
 # name → what is done, the kind of error, what the message quotes
@@ -190,6 +204,37 @@ BAD: dict[str, tuple[Callable[[], object], type[NBAnalyzerError], str]] = {
     "long file type": (lambda: populate("gpt2").save(LONG), InputError, "xxx"),
     "file with a nul": (lambda: populate("gpt2").save("a\0b.json"), InputError, "a\\x00b.json"),
     "file under a file": (lambda: populate("gpt2").save("/etc/passwd/x.json"), InputError, "/etc/passwd/x.json"),
+    "unknown accelerator": (lambda: populate("gpt2").on("h1000"), UnknownNameError, "'h1000'"),
+    "long accelerator": (lambda: populate("gpt2").on(LONG), UnknownNameError, "xxx"),
+    "accelerator with a newline": (lambda: populate("gpt2").fits("a\nb"), UnknownNameError, "a\\nb"),
+    "accelerator with a nul": (lambda: populate("gpt2").on("a\0b.json"), InputError, "a\ufffdb.json"),
+    "accelerator of another type": (lambda: populate("gpt2").on(GRID), InputError, "array"),  # type: ignore[arg-type]
+    "no accelerator": (lambda: populate("gpt2").on(None), InputError, "None"),  # type: ignore[arg-type]
+    "accelerator of no peak": (lambda: populate("gpt2").on("apple-m2-ultra"), InputError, "known peaks: none"),
+    "peak that is not known": (lambda: populate("gpt2", w_bit=8, a_bit=8).on(CARD), InputError, "the fp8 or int8 peak"),
+    "peak that is not known, long": (lambda: populate("gpt2").on(NAMELESS), InputError, "xxx"),
+    "memory that is not known": (lambda: populate("gpt2").fits("core-i9-13900k"), InputError, "core-i9-13900k"),
+    "memory that is not known, long": (lambda: populate("gpt2").fits(NAMELESS), InputError, "xxx"),
+    "no efficiency": (lambda: populate("gpt2").on(CARD, compute_efficiency=0), InputError, "not 0"),
+    "efficiency of an array": (lambda: populate("gpt2").on(CARD, compute_efficiency=GRID), InputError, "array"),  # type: ignore[arg-type]
+    "efficiency of text": (lambda: populate("gpt2").on(CARD, bandwidth_efficiency=LONG), InputError, "xxx"),  # type: ignore[arg-type]
+    "negative overhead": (lambda: populate("gpt2").on(CARD, launch_overhead=-1), InputError, "-1"),
+    "huge overhead": (lambda: populate("gpt2").on(CARD, launch_overhead=HUGE), InputError, "thousands of digits"),
+    "comparison of one": (lambda: compare("gpt2"), InputError, "not 1"),
+    "comparison of an unknown model": (lambda: compare("gpt2", "gpt9"), UnknownNameError, "'gpt9'"),
+    "comparison of too many": (lambda: compare("gpt2", seq_len=range(1, 10**6)), InputError, "not 999999"),
+    "comparison by an unknown metric": (lambda: compare("gpt2", "gpt2").modules(LONG), UnknownNameError, "xxx"),
+    "comparison on an unknown accelerator": (lambda: compare("gpt2", hardware=["t4", "t5"]), UnknownNameError, "'t5'"),
+    "prompt of nothing": (lambda: request("gpt2", prompt_len=0, output_len=1), InputError, "prompt_len"),
+    "output of nothing": (lambda: request("gpt2", prompt_len=1, output_len=0), InputError, "output_len"),
+    "output of an array": (lambda: request("gpt2", prompt_len=1, output_len=GRID), InputError, "array"),  # type: ignore[arg-type]
+    "huge output": (lambda: request("gpt2", prompt_len=1, output_len=HUGE), InputError, "output_len"),
+    "request of an encoder": (lambda: request("bert-base-uncased", prompt_len=4, output_len=4), InputError, "keeps nothing"),
+    "nothing to solve": (lambda: solve("gpt2", CARD), InputError, "maximize=…"),
+    "solving for text": (lambda: solve("gpt2", CARD, maximize=LONG), InputError, "xxx"),  # type: ignore[arg-type]
+    "solving for an array": (lambda: solve("gpt2", CARD, balance=GRID), InputError, "array"),  # type: ignore[arg-type]
+    "solving what is given": (lambda: solve("gpt2", CARD, maximize="seq_len", seq_len=5), InputError, "seq_len"),
+    "solving without memory": (lambda: solve("gpt2", NAMELESS, maximize="seq_len"), InputError, "xxx"),
     "formula": (lambda: parse_formula("2 * x"), FormulaError, "2 * ▸ x"),
     "config path": (lambda: extract_model_params("/no/such/file"), ConfigError, "/no/such/file"),
 }  # fmt: skip

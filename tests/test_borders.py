@@ -21,10 +21,11 @@ CORE = [path for path in FILES if path.parent == PACKAGE and path.name not in {"
 HEAVY = ("numpy", "pandas", "sympy", "matplotlib", "IPython", "ipywidgets", "transformers", "torch")
 
 PUBLIC = {
-    "ALLOWED_VARIABLES", "Analysis", "Formula", "ModelTemplate", "ModuleTemplate", "NBAnalyzerError", "expand",
+    "ALLOWED_VARIABLES", "Accelerator", "Analysis", "Comparison", "Formula", "ModelTemplate", "ModuleTemplate",
+    "NBAnalyzerError", "Request", "Roofline", "Solution", "Sweep", "accelerators", "compare", "expand",
     "extract_model_params", "generate", "load_ipython_extension", "load_model_template", "load_module_template", "models",
-    "modules", "parse_formula", "populate", "populate_template", "save_template", "unload_ipython_extension",
-    "validate_template", "verify",
+    "modules", "parse_formula", "populate", "populate_template", "request", "save_template", "sensitivity", "solve",
+    "sweep", "unload_ipython_extension", "validate_template", "verify", "whatif",
 }  # fmt: skip
 
 
@@ -124,10 +125,25 @@ def test_loading_the_extension_loads_neither_torch_nor_widgets() -> None:
 from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
 shell.run_line_magic("load_ext", "nbanalyzer")
-assert shell.find_line_magic("generate") and shell.find_line_magic("verify")
+for name in ("populate", "compare", "hardware", "whatif", "sweep", "generate", "verify"):
+    assert shell.find_line_magic(name), name
+assert not {name for name in sys.modules if name.startswith("nbanalyzer.notebook.form")}
 """
-    light = {"torch", "transformers", "ipywidgets", "sympy", "pandas", "numpy"}
-    assert not loaded_after(program).intersection(light)
+    heavy = {"torch", "transformers", "ipywidgets", "sympy", "pandas", "numpy", "matplotlib", "dask"}
+    assert not loaded_after(program).intersection(heavy)
+
+
+def test_times_on_hardware_load_nothing_heavy() -> None:
+    program = """
+import nbanalyzer
+roofline = nbanalyzer.populate("gpt2", seq_len=8).on("h100-sxm")
+repr(roofline); roofline._repr_mimebundle_(); roofline.summary
+repr(nbanalyzer.request("gpt2", prompt_len=4, output_len=4))
+repr(nbanalyzer.compare("gpt2", w_bit=[16, 4], hardware="h100-sxm"))
+repr(nbanalyzer.solve("gpt2", "h100-sxm", maximize="batch_size"))
+"""
+    heavy = {"torch", "transformers", "ipywidgets", "sympy", "pandas", "numpy", "matplotlib", "IPython"}
+    assert not loaded_after(program).intersection(heavy)
 
 
 def test_a_shipped_model_needs_none_of_transformers_sympy_torch() -> None:
@@ -152,13 +168,25 @@ def test_the_core_imports_neither_the_notebook_layer_nor_the_generator(path: Pat
         if name.startswith(("nbanalyzer.notebook", "nbanalyzer.generate"))
     }
     allowed = {
+        # What is shown only when someone wants to look.
         "analysis.py": {("nbanalyzer.notebook.plots.cost_plot", "Analysis.plot")},
+        "compare.py": {("nbanalyzer.notebook.plots.comparison_plot", "Comparison.plot")},
+        # A long sweep says how far it is, where its cell is.
+        "lazy.py": {("nbanalyzer.notebook.bar.bar", "_shown")},
+        "roofline.py": {("nbanalyzer.notebook.roofline_plot.roofline_plot", "Roofline.plot")},
+        "sensitivity.py": {("nbanalyzer.notebook.charts.elasticity_chart", "Sensitivity.plot")},
+        "sweep.py": {
+            ("nbanalyzer.notebook.charts.line_chart", "Sweep.plot"),
+            ("nbanalyzer.notebook.charts.heatmap", "Sweep.heatmap"),
+            ("nbanalyzer.notebook.charts.first_picture", "Sweep._repr_mimebundle_"),
+        },
         # It makes a template where no shipped one fits.
         "fresh.py": {("nbanalyzer.generate.generate", "template_for")},
         "__init__.py": {
             # Two functions that import nothing before they are called.
             ("nbanalyzer.generate.generate", ""),
             ("nbanalyzer.generate.verify", ""),
+            ("nbanalyzer.notebook.forms.WhatIf", "whatif"),
             ("nbanalyzer.notebook.load", "load_ipython_extension"),
             ("nbanalyzer.notebook.unload", "unload_ipython_extension"),
         },
@@ -239,6 +267,10 @@ def test_lazy_imports_go_to_the_leaves_only() -> None:
         ("nbanalyzer.formula", "nbanalyzer.notation"),
         ("nbanalyzer.analysis", "nbanalyzer.report"),
         ("nbanalyzer.fresh", "nbanalyzer.generate"),
+        # Sweeps beyond the memory need Dask, and what is asked of a whole sweep only who asks it.
+        ("nbanalyzer.sweep", "nbanalyzer.lazy"),
+        ("nbanalyzer.sweep", "nbanalyzer.reduction"),
+        ("nbanalyzer.reduction", "nbanalyzer.lazy"),
         ("nbanalyzer.generate", "nbanalyzer.generate.public"),
         ("nbanalyzer.generate", "nbanalyzer.generate.coverage"),
     } | {pair for pair in back if pair[0] in {"nbanalyzer.cli", "nbanalyzer.__main__"}}

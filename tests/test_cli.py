@@ -102,10 +102,46 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(capsys.readouterr().out.splitlines()) == len(nbanalyzer.models()) + 1
 
 
+def test_list_hardware(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list_hardware"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == nbanalyzer.accelerators()
+
+
+def test_times_on_hardware(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--populate", "--model_id", "gpt2", "--seq_len", "8", "--hardware", "h100-sxm"]
+    roofline = nbanalyzer.populate("gpt2", seq_len=8).on("h100-sxm")
+    assert main(words) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["roofline"]["time"] == roofline.time
+    assert printed["roofline"]["accelerator"] == "h100-sxm"
+    assert main([*words, "--format", "table"]) == 0
+    assert capsys.readouterr().out == f"{roofline}\n"
+    assert main([*words, "--format", "csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert sum(float(row["time"]) for row in rows if row["kernel_type"] == "basic") == pytest.approx(roofline.time)
+    for suffix in ("md", "html"):
+        target = tmp_path / f"gpt2.{suffix}"
+        assert main([*words, "--output", str(target)]) == 0
+        assert "lower bound: every kernel at its roofline" in target.read_text()
+    assert main([*words, "--launch_overhead", "1e-6", "--compute_efficiency", "0.5"]) == 0
+    found = json.loads(capsys.readouterr().out)["roofline"]
+    assert found["efficiency"] == {"compute": 0.5, "bandwidth": 1.0, "launch_overhead": 1e-6}
+    assert found["time"] > roofline.time
+    assert not found["is_lower_bound"]
+
+
+def test_an_unknown_vector_peak_is_said_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    card = tmp_path / "card.json"
+    card.write_text('{"name": "mine", "bandwidth": 1e12, "peaks": {"bf16": 1e14}}')
+    assert main(["--populate", "--model_id", "gpt2", "--seq_len", "8", "--hardware", str(card)]) == 0
+    assert "nbanalyzer: warning: mine's vector peak is not known" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "one of the arguments --populate --generate --verify --coverage --list is required"),
+        ([], "one of the arguments --populate --generate --verify --coverage --list --list_hardware is required"),
         (["--populate"], "--populate needs --model_id NAME or --model_json FILE"),
         (["--populate", "--model_id", "gpt3"], "no model named 'gpt3'. Did you mean 'gpt2'"),
         (["--populate", "--model_id", "gpt2", "--seqlen", "4"], "unrecognized arguments: --seqlen 4"),
@@ -115,6 +151,13 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
         (["--populate", "--model_json", "no/such.json"], "no/such.json: No such file or directory"),
         (["--populate", "--model_id", "gpt2", "--output", "/proc/no/a.json"], "--output '/proc/no/a.json' cannot be written"),
         (["--populate", "--model_id", "gpt2", "--format", "xml"], "invalid choice: 'xml'"),
+        (["--populate", "--model_id", "gpt2", "--hardware", "h100-sxn"], "no accelerator named 'h100-sxn'. Did you mean 'h100-sxm'"),
+        (["--populate", "--model_id", "gpt2", "--hardware", "apple-m2-ultra"], "peak of 'apple-m2-ultra' is not known"),
+        (["--populate", "--model_id", "gpt2", "--hardware", "no/such.json"], "no/such.json: No such file or directory"),
+        (["--populate", "--model_id", "gpt2", "--launch_overhead", "1"], "--launch_overhead needs --hardware NAME: --list_hardware"),
+        (["--populate", "--model_id", "gpt2", "--hardware", "t4", "--compute_efficiency", "x"], "--compute_efficiency is a number, not 'x'"),
+        (["--populate", "--model_id", "gpt2", "--hardware", "t4", "--compute_efficiency", "2"], "at most 1, not 2.0"),
+        (["--generate", "--model_id", "gpt2", "--hardware", "t4"], "--generate takes no --hardware"),
         (["--generate"], "--generate needs --model_id NAME, --config FILE, or both"),
         (["--generate", "--model_id", "gpt3"], "no model named 'gpt3'. Did you mean 'gpt2'"),
         (["--generate", "--model_id", "gpt2", "--seq_len", "5"], "--generate takes no --seq_len: it takes --model_id, --config, --output"),

@@ -12,8 +12,10 @@ from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
 
 import nbanalyzer
+from nbanalyzer import Accelerator, Comparison, Roofline
 from nbanalyzer.analysis import Analysis
 from nbanalyzer.errors import InputError, NBAnalyzerError, TemplateError, UnknownNameError, UnresolvedVariablesError
+from nbanalyzer.hardware import HardwareListing
 from nbanalyzer.listing import Listing
 from nbanalyzer.notebook.plots import Plot
 
@@ -128,6 +130,143 @@ def test_a_dollar_in_a_name_is_no_mathematics(shell: InteractiveShell) -> None:
     plot = shell.run_cell_magic("populate", "--plot none", cell).plot()
     assert plot._repr_png_().startswith(b"\x89PNG")
     assert plot.figure.get_suptitle().startswith("x$\\frac$y")
+
+
+# ---- on hardware
+
+
+def test_hardware_gives_times_and_the_roofline(shell: InteractiveShell, shown: list[Any], tmp_path: Path) -> None:
+    result = populate(shell, f"gpt2 --seq_len 64 --hardware h100-sxm --save {tmp_path / 'a.json'}")
+    assert isinstance(result, Roofline)
+    assert result.time == nbanalyzer.populate("gpt2", seq_len=64).on("h100-sxm").time
+    assert repr(shown[0]).startswith("roofline and time by module: openai-community/gpt2 on h100-sxm")
+    assert json.loads((tmp_path / "a.json").read_text())["roofline"]["time"] == result.time
+    assert "bound" in next(line for line in repr(result).splitlines() if line.startswith("  kernel "))
+
+
+@pytest.mark.parametrize(
+    ("plot", "begins"),
+    [("roofline", "roofline and time"), ("flops", "FLOPs by module"), ("both", "FLOPs and bytes"), ("none", None)],
+)
+def test_plots_on_hardware(shell: InteractiveShell, shown: list[Any], plot: str, begins: str | None) -> None:
+    result = populate(shell, f"gpt2 --hardware a100-sxm-80gb --plot {plot}")
+    assert isinstance(result, Roofline)
+    assert [repr(one).startswith(begins or "") for one in shown] == ([] if begins is None else [True])
+
+
+def test_estimates(shell: InteractiveShell) -> None:
+    shell.user_ns["late"] = 4e-6
+    line = "gpt2 --plot none --depth 1 --hardware h100-sxm --launch_overhead $late --compute_efficiency .5"
+    result = populate(shell, f"{line} --bandwidth_efficiency=1")
+    assert (result.efficiency.compute, result.efficiency.bandwidth, result.efficiency.launch_overhead) == (0.5, 1, 4e-6)
+    assert "estimate: 50 % of the peak FLOP/s, 100 % of the bandwidth, 4.000 µs a kernel" in repr(result)
+    assert [line.split()[0] for line in repr(result).splitlines()[-2:]] == ["transformer", "lm_head"]
+
+
+def test_a_card_of_ones_own(shell: InteractiveShell, tmp_path: Path) -> None:
+    shell.user_ns["card"] = Accelerator(name="mine", bandwidth=1e12, peaks={"bf16": 1e14})
+    assert populate(shell, "gpt2 --plot none --hardware $card").accelerator.name == "mine"
+    (tmp_path / "card.json").write_text('{"name": "filed", "bandwidth": 1e12, "peaks": {"bf16": 1e14}}')
+    found = populate(shell, f"gpt2 --plot none --hardware {tmp_path / 'card.json'}")
+    assert found.accelerator.name == "filed"
+    assert "warning: filed's vector peak is not known" in repr(found)
+    described = shell.run_line_magic("hardware", "$card")
+    assert described is shell.user_ns["card"]
+
+
+def test_hardware_lists_and_describes(shell: InteractiveShell) -> None:
+    listing = shell.run_line_magic("hardware", "")
+    assert isinstance(listing, HardwareListing)
+    assert len(repr(listing).splitlines()) == len(nbanalyzer.accelerators()) + 1
+    card = shell.run_line_magic("hardware", "H100_SXM")
+    assert isinstance(card, Accelerator)
+    text = shell.display_formatter.format(card)[0]["text/plain"]
+    assert "3.350 TB/s" in text
+    assert "source" in text
+
+
+def test_compare(shell: InteractiveShell, shown: list[Any]) -> None:
+    result = shell.run_line_magic("compare", "gpt2 gpt2-xl --seq_len 2048")
+    assert isinstance(result, Comparison)
+    assert [one.label for one in result.variants] == ["gpt2", "gpt2-xl"]
+    assert result.variants[0].analysis.totals["matmul_flops"] == 660_606_025_728  # DESIGN section 6
+    assert repr(shown[0]).startswith("bytes, by module")
+
+
+@pytest.mark.parametrize(
+    ("line", "labels", "plot"),
+    [
+        ("llama-3.1-8b --w_bit 16 8 4 --hardware h100-sxm", ["w_bit 16", "w_bit 8", "w_bit 4"], "time, at least"),
+        ("gpt2 --hardware h100-sxm rtx-4090 --plot bytes", ["h100-sxm", "rtx-4090"], "bytes"),
+        ("gpt2 --attn sdpa eager --logits last --plot flops", ["attn sdpa", "attn eager"], "flops"),
+        ("gpt2 --causal off on --plot parameters", ["causal off", "causal on"], "parameters"),
+        ("gpt2 gpt2-xl --set num_layers=2 --plot none", ["gpt2", "gpt2-xl"], None),
+        ("gpt2 --seq_len '2 * 4' $n --plot none", ["seq_len 8", "seq_len 5"], None),
+        ("$small gpt2 --plot none", ["gpt2 (1)", "gpt2 (2)"], None),
+    ],
+)
+def test_variants(shell: InteractiveShell, shown: list[Any], line: str, labels: list[str], plot: str | None) -> None:
+    shell.user_ns |= {"n": 5, "small": nbanalyzer.populate("gpt2", seq_len=2)}
+    result = shell.run_line_magic("compare", line)
+    assert [one.label for one in result.variants] == labels
+    assert [repr(one).split(", by module")[0] for one in shown] == ([] if plot is None else [plot])
+    if "num_layers" in line:
+        assert {one.analysis.params["num_layers"] for one in result.variants} == {2}
+    if "--logits last" in line:
+        assert {one.analysis.run.logits for one in result.variants} == {"last"}
+
+
+@pytest.mark.parametrize(
+    ("magic", "line", "kind", "message"),
+    [
+        ("hardware", "h1000", UnknownNameError, "no accelerator named 'h1000'"),
+        ("hardware", "h100-sxn", UnknownNameError, "Did you mean 'h100-sxm'"),
+        ("hardware", "h100-sxm a100-sxm-80gb", InputError, "unrecognized arguments: a100-sxm-80gb"),
+        ("hardware", "$nothing", UnknownNameError, "no notebook variable named '$nothing'"),
+        ("hardware", "$number", UnknownNameError, "no accelerator named '5'"),
+        ("hardware", "no/such.json", InputError, "no/such.json: No such file or directory"),
+        ("hardware", "--all", UnknownNameError, "no option of %hardware named '--all'"),
+        ("compare", "", InputError, "%compare takes one or more models, before the options"),
+        ("compare", "--seq_len 4 8", InputError, "%compare takes one or more models, before the options"),
+        ("compare", "gpt2", InputError, "a comparison is of 2 to 6 variants, not 1: name models"),
+        ("compare", "gpt2 --seq_len 1 2 3 4 5 6 7", InputError, "a comparison is of 2 to 6 variants, not 7"),
+        ("compare", "gpt2 gpt3", UnknownNameError, "no model named 'gpt3'. Did you mean 'gpt2'"),
+        ("compare", "gpt2 --seq_len 4 0", InputError, "seq_len is a whole number from 1 to 1,099,511,627,776, not 0"),
+        ("compare", "gpt2 --seq_len 4 -8", InputError, "-8"),
+        ("compare", "gpt2 --seq_len 4 x", InputError, "--seq_len is a whole number, not 'x'; a notebook variable is $x"),
+        ("compare", "gpt2 --attn sdpa flash", InputError, "invalid choice: 'flash'"),
+        ("compare", "gpt2 --hardware h100-sxm foo", UnknownNameError, "no accelerator named 'foo'"),
+        ("compare", "gpt2 gpt2-xl --hardware apple-m2-ultra", InputError, "peak of 'apple-m2-ultra' is not known"),
+        ("compare", "gpt2 gpt2-xl --plot time", InputError, "--plot time needs --hardware NAME"),
+        ("compare", "gpt2 gpt2-xl --plot roofline", InputError, "invalid choice: 'roofline'"),
+        ("compare", "gpt2 gpt2-xl --set layers", InputError, "--set takes name=number, not 'layers'"),
+        ("compare", "gpt2 gpt2-xl --seq 4", UnknownNameError, "no option of %compare named '--seq'"),
+        ("populate", "gpt2 --hardware", InputError, "argument --hardware: expected one argument"),
+        ("populate", "gpt2 --hardware h100-sxn", UnknownNameError, "Did you mean 'h100-sxm'"),
+        ("populate", "gpt2 --hardware apple-m2-ultra", InputError, "(known peaks: none): give an Accelerator with it"),
+        ("populate", "gpt2 --plot roofline", InputError, "--plot roofline needs --hardware NAME: %hardware lists the names"),
+        ("populate", "gpt2 --launch_overhead 1e-6", InputError, "--launch_overhead needs --hardware NAME"),
+        ("populate", "gpt2 --hardware t4 --launch_overhead soon", InputError, "--launch_overhead is a number, not 'soon'"),
+        ("populate", "gpt2 --hardware t4 --launch_overhead $flag", InputError, "--launch_overhead is a number, not True"),
+        ("populate", "gpt2 --hardware t4 --launch_overhead=-1", InputError, "the launch overhead is a number of seconds from 0"),
+        ("populate", "gpt2 --hardware t4 --compute_efficiency 0", InputError, "a share above 0 and at most 1, not 0.0"),
+        ("populate", "gpt2 --hardware t4 --compute_efficiency nan", InputError, "a share above 0 and at most 1, not nan"),
+        ("populate", "gpt2 --hardware t4 --bandwidth_efficiency 80", InputError, "at most 1, not 80.0"),
+    ],
+)  # fmt: skip
+def test_bad_input_on_hardware_is_one_line(
+    shell: InteractiveShell, shown: list[Any], magic: str, line: str, kind: type[NBAnalyzerError], message: str
+) -> None:
+    shell.user_ns |= {"number": 5, "flag": True}
+    shell.user_ns.pop("nothing", None)
+    with pytest.raises(kind) as caught:
+        shell.run_line_magic(magic, line)
+    text = str(caught.value)
+    assert message in text
+    assert text.isprintable()
+    assert len(text) < 400
+    assert shown == []
+    assert caught.value._render_traceback_() == [f"{type(caught.value).__name__}: {text}"]
 
 
 def test_what_cannot_be_explained_lists_what_can(shell: InteractiveShell) -> None:
@@ -254,6 +393,25 @@ def test_completion_of_models_options_and_choices(shell: InteractiveShell) -> No
     assert completions(shell, "%populate gpt2 --mla ") == ["expanded", "absorbed"]
 
 
+def test_completion_of_hardware_and_comparisons(shell: InteractiveShell) -> None:
+    assert completions(shell, "%populate gpt2 --hardware h100-s") == ["h100-sxm"]
+    assert completions(shell, "%populate gpt2 --hard") == ["--hardware"]
+    assert completions(shell, "%populate gpt2 --plot ") == ["roofline", "both", "flops", "bytes", "none"]
+    assert "--seq_len" in completions(shell, "%populate gpt2 --hardware h100-sxm ")
+    assert "h100-sxm" in completions(shell, "%hardware ")
+    assert "--seq_len" not in completions(shell, "%hardware ")
+    assert completions(shell, "%hardware apple-m2-u") == ["apple-m2-ultra"]
+    assert completions(shell, "%compare gpt2-x") == ["gpt2-xl"]
+    assert completions(shell, "c = %compare gpt2 gpt2-x") == ["gpt2-xl"]
+    assert "gpt2" not in completions(shell, "%compare gpt2 gpt")
+    assert completions(shell, "%compare gpt2 --attn sdpa ") == ["eager"]
+    assert completions(shell, "%compare gpt2 --hardware h100-sxm h100-sx") == []
+    assert completions(shell, "%compare gpt2 --hardware rtx-4090 h100-s") == ["h100-sxm"]
+    assert completions(shell, "%compare gpt2 --set num_h") == ["num_heads="]
+    assert completions(shell, "%compare gpt2 --w_bit 4 8 --seq") == ["--seq_len"]
+    assert completions(shell, "%populate --seq_len 5 gpt2-x") == ["gpt2-xl"]
+
+
 def test_completion_of_generate_and_verify(shell: InteractiveShell, tmp_path: Path) -> None:
     assert completions(shell, "%verify gpt2-x") == ["gpt2-xl"]
     assert completions(shell, "t = %generate openai-community/gpt2-m") == ["openai-community/gpt2-medium"]
@@ -262,6 +420,22 @@ def test_completion_of_generate_and_verify(shell: InteractiveShell, tmp_path: Pa
     assert completions(shell, "%verify gpt2 --") == ["--model_class"]
     (tmp_path / "config.json").write_text("{}")
     assert any("config.json" in text for text in completions(shell, f"%generate {tmp_path}/conf"))
+
+
+@pytest.mark.parametrize("name", ["generate", "verify", "compare", "hardware", "whatif", "sweep"])
+def test_a_late_magic_is_documented_as_itself(shell: InteractiveShell, name: str) -> None:
+    found = shell.object_inspect(f"%{name}")
+    assert found["found"]
+    assert f"%{name} " in found["docstring"]  # its usage
+    assert completions(shell, f"%{name} --x") == []
+
+
+def test_completion_of_forms_and_sweeps(shell: InteractiveShell) -> None:
+    assert completions(shell, "%whatif gpt2-x") == ["gpt2-xl"]
+    assert completions(shell, "%whatif gpt2 --hardware h100-s") == ["h100-sxm"]
+    assert completions(shell, "%whatif gpt2 --phase ") == ["prefill", "decode", "request"]
+    assert completions(shell, "%sweep gpt2 gpt2-x") == ["gpt2-xl"]
+    assert completions(shell, "%sweep gpt2 --batch") == ["--batch_size"]
 
 
 def test_sympy_shows_the_fields_symbols(shell: InteractiveShell) -> None:
@@ -292,6 +466,10 @@ def test_reload_and_unload(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shell.find_line_magic("populate") is None
     assert shell.find_line_magic("generate") is None
     assert shell.find_line_magic("verify") is None
+    assert shell.find_line_magic("compare") is None
+    assert shell.find_line_magic("hardware") is None
+    assert shell.find_line_magic("whatif") is None
+    assert shell.find_line_magic("sweep") is None
     assert shell.find_cell_magic("populate") is None
     assert not shell.Completer.custom_matchers
     import sympy

@@ -237,6 +237,39 @@ def test_the_json_is_the_tree(analysis: Analysis) -> None:
     assert sum(flops) == analysis.tree["totals"]["flops"] == analysis.totals["flops"]
 
 
+# ---- with times
+
+
+def test_times_are_three_columns_more(analysis: Analysis) -> None:
+    roofline = analysis.on("b200-sxm")
+    rows = [line for line in as_md(analysis, None, roofline).splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + len(report.rows(analysis))
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {9 + 3}
+    heading = table_lines(as_text(analysis, None, roofline))[0]
+    assert heading.split()[-3:] == ["time", "%", "bound"]
+    edges = {
+        len(row) for row in table_lines(as_text(analysis, None, roofline)) if row.split()[-1] in {"memory", "compute"}
+    }
+    assert edges == {len(heading)}
+    reader = csv.DictReader(io.StringIO(as_csv(analysis, roofline)))
+    assert (reader.fieldnames or [])[-3:] == ["time", "bound", "share"]
+
+
+def test_the_html_with_times_is_balanced_and_passive(analysis: Analysis) -> None:
+    roofline = analysis.on("b200-sxm")
+    for html in (as_fragment(analysis, None, roofline), as_html(analysis, roofline)):
+        page = Page(html)
+        assert not {"script", "style", "link", "iframe", "img", "form"} & set(page.tags)
+        assert "lower bound: every kernel at its roofline" in "".join(page.text)
+        assert page.tags.count("summary") == len(report.rows(analysis))
+        assert "NVIDIA B200" in "".join(page.text)
+
+
+def test_without_hardware_nothing_is_said_of_time(analysis: Analysis) -> None:
+    for show in (as_text, as_md, as_fragment, as_json, as_csv):
+        assert "bound" not in show(analysis)
+
+
 # ---- saving
 
 

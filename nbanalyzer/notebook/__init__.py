@@ -6,8 +6,6 @@ from typing import Any
 
 __all__ = ["load", "unload"]
 
-MAGICS = (("line", "populate"), ("cell", "populate"), ("line", "generate"), ("line", "verify"))
-
 TEMPLATE = ("nbanalyzer.templates", "ModelTemplate")
 VERIFICATION = ("nbanalyzer.generate.verification", "Verification")
 
@@ -15,10 +13,12 @@ VERIFICATION = ("nbanalyzer.generate.verification", "Verification")
 def load(shell: Any) -> None:
     """Register the magics and their completion with IPython's `shell`, and how our formulas and templates look."""
     from .completion import complete
-    from .generating import Generate
+    from .late import LATE, Late
     from .magics import Populate
 
-    shell.register_magics(Populate, Generate)
+    shell.register_magics(Populate)
+    for name in LATE:
+        shell.register_magic_function(Late(shell, name), "line", name)
     if complete not in shell.Completer.custom_matchers:
         shell.Completer.custom_matchers.append(complete)
     # SymPy would show hidden_size as hidden with an index: our names get the field's symbols instead.
@@ -33,10 +33,11 @@ def load(shell: Any) -> None:
 def unload(shell: Any) -> None:
     """Take everything away that `load` registered."""
     from .completion import complete
+    from .late import LATE
 
     if complete in shell.Completer.custom_matchers:
         shell.Completer.custom_matchers.remove(complete)
-    for kind, name in MAGICS:
+    for kind, name in (("cell", "populate"), ("line", "populate"), *(("line", name) for name in LATE)):
         shell.magics_manager.magics[kind].pop(name, None)
     formatters = shell.display_formatter.formatters
     formatters["text/latex"].pop("sympy.core.basic.Basic", None)

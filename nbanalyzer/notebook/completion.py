@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentParser
-from collections.abc import Mapping
+from itertools import takewhile
 from typing import Any
 
 from IPython.core.completer import SimpleCompletion, context_matcher
 
 from nbanalyzer import catalog
+from nbanalyzer.hardware import accelerators
 
-from .generating import GENERATE, VERIFY
+from .late import LATE, parser_of
 from .magics import PARSER
 
 __all__ = ["complete"]
 
-PARSERS: Mapping[str, ArgumentParser] = {"populate": PARSER, "generate": GENERATE, "verify": VERIFY}
-CALL = re.compile(r"^\s*(?:[\w, ]+=\s*)?%{1,2}(?P<magic>populate|generate|verify)\s+(?P<words>[^\n]*)$")
+SEVERAL = frozenset({"compare", "sweep"})  # the magics that take more than one model
+CALL = re.compile(rf"^\s*(?:[\w, ]+=\s*)?%{{1,2}}(?P<magic>{'|'.join(('populate', *LATE))})\s+(?P<words>[^\n]*)$")
 
 
 @context_matcher(identifier="nbanalyzer.populate", priority=100)  # type: ignore[untyped-decorator, unused-ignore]
@@ -27,28 +28,37 @@ def complete(context: Any) -> dict[str, Any]:
     if call is None:
         return {"completions": []}
     *before, word = call["words"].split(" ")
-    pool, kind = _pool(PARSERS[call["magic"]], [text for text in before if text], word)
+    magic = call["magic"]
+    parser = parser_of(magic) if magic in LATE else PARSER
+    pool, kind = _pool(magic, parser, [text for text in before if text], word)
     found = [SimpleCompletion(text=text, type=kind) for text in pool if text.casefold().startswith(word.casefold())]
     # Where nothing of ours fits, a path or a $name is being written, which others know.
     suppress = bool(found) or word.startswith("-")
     return {"completions": found, "matched_fragment": word, "suppress": suppress, "ordered": True}
 
 
-def _pool(parser: ArgumentParser, before: list[str], word: str) -> tuple[list[str], str]:
+def _pool(magic: str, parser: ArgumentParser, before: list[str], word: str) -> tuple[list[str], str]:
     options = {option: action for action in parser._actions for option in action.option_strings}  # noqa: SLF001
-    previous = before[-1] if before else ""
+    leading = list(takewhile(lambda text: not text.startswith("-"), before))
+    taking = next((text for text in reversed(before) if text in options), "")  # the last option on the line
+    taken = before[len(before) - before[::-1].index(taking) :] if taking else []
     if word.startswith("-"):
         given = {text for text in before if text.startswith("--") and text != "--set"}
         return [option for option in options if option not in given], "option"
-    if previous in options and (choices := options[previous].choices):
-        return list(choices), "value"
-    if previous == "--set":
-        return [f"{name}=" for name in _settable(before)], "variable"
-    if previous in options and options[previous].nargs != 0:
-        return [], "value"
-    if any(not text.startswith("-") for text in before[:1]):
+    if taking and (not taken or options[taking].nargs == "+"):
+        if taking == "--set":
+            return [f"{name}=" for name in _settable(before)], "variable"
+        if taking == "--hardware":
+            return [name for name in accelerators() if name not in taken], "accelerator"
+        if choices := options[taking].choices:
+            return [choice for choice in choices if choice not in taken], "value"
+        if options[taking].nargs != 0:
+            return [], "value"
+    if leading and (taking or magic not in SEVERAL):
         return [option for option in options if option not in before], "option"
-    return [*catalog.short_names(), *catalog.names()], "model"
+    if magic == "hardware":
+        return accelerators(), "accelerator"
+    return [name for name in (*catalog.short_names(), *catalog.names()) if name not in leading], "model"
 
 
 def _settable(before: list[str]) -> list[str]:

@@ -4,16 +4,50 @@ from __future__ import annotations
 
 import shlex
 from argparse import ArgumentParser, Namespace
-from numbers import Integral
+from collections.abc import Callable
+from numbers import Integral, Real
 from typing import Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics
+from IPython.core.magic_arguments import argument
 
 from nbanalyzer.errors import InputError, UnknownNameError, quote, shorten
-from nbanalyzer.run import read_whole
+from nbanalyzer.roofline import EFFICIENCIES, read_real
+from nbanalyzer.run import SIZES, SWITCHES, read_whole
 
-__all__ = ["LineMagics"]
+__all__ = ["LineMagics", "hardware_options", "run_options"]
+
+
+def run_options(several: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a magic an option for every size and switch of a run; with `several`, of one or more values."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for name, switch in reversed([*SWITCHES.items()]):  # decorators work from the last to the first
+            on = {"nargs": "?", "const": "on"} if "on" in switch.choices else {}  # --causal alone means on
+            nargs = {"nargs": "+"} if several else on
+            function = argument(f"--{name}", choices=switch.choices, help=switch.meaning, **nargs)(function)
+        for name, meaning in reversed([*SIZES.items()]):
+            nargs = {"nargs": "+"} if several else {}
+            function = argument(f"--{name}", metavar="N", help=meaning, **nargs)(function)
+        return function
+
+    return decorate
+
+
+def hardware_options(several: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a magic ``--hardware``, and, for one accelerator, what of it is reached."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        one = "a name, see %%hardware, the path of a .json file or $card"
+        meaning = f"accelerators to run on, each {one}" if several else f"an accelerator to run on: {one}"
+        nargs = {"nargs": "+"} if several else {}
+        for name, text in [] if several else reversed([*EFFICIENCIES.items()]):
+            function = argument(f"--{name}", metavar="X", help=text)(function)
+        decorated: Callable[..., Any] = argument("--hardware", metavar="NAME", help=meaning, **nargs)(function)
+        return decorated
+
+    return decorate
 
 
 class LineMagics(Magics):
@@ -61,6 +95,22 @@ class LineMagics(Magics):
         if isinstance(value, Integral) and not isinstance(value, bool):
             return int(value)
         raise InputError(f"{what} is a whole number, not {value!r}")
+
+    def real(self, what: str, text: str) -> float:
+        """Return the number that an option's text is: ``0.7``, ``5e-6`` or ``$name``."""
+        value = self.value(text)
+        if isinstance(value, str):
+            return read_real(what, value)
+        if isinstance(value, Real) and not isinstance(value, bool):
+            return float(value)
+        raise InputError(f"{what} is a number, not {quote(value)}")
+
+    def change(self, text: str) -> tuple[str, int]:
+        """Return the name and the number that ``--set`` was given."""
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--set takes name=number, not {text!r}; put the model first")
+        return name, self.number(f"--set {name}", value)
 
     def path(self, text: str) -> Any:
         """Return the path that an option's text is, or names."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable
 from typing import Any
 
 from IPython.core.magic import line_cell_magic, magics_class, no_var_expand
@@ -15,25 +14,16 @@ from nbanalyzer.errors import InputError
 from nbanalyzer.expand import expand
 from nbanalyzer.listing import Listing
 from nbanalyzer.populate import populate
+from nbanalyzer.roofline import EFFICIENCIES, Roofline
 from nbanalyzer.run import SIZES, SWITCHES
 from nbanalyzer.templates import load_template
 
 from .bar import bar
-from .line import LineMagics
+from .line import LineMagics, hardware_options, run_options
 
 __all__ = ["PLOTS", "Populate"]
 
-PLOTS = ("both", "flops", "bytes", "none")
-
-
-def _run_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a magic an option for every size and switch of a run."""
-    for name, switch in reversed([*SWITCHES.items()]):  # decorators work from the last to the first
-        on = {"nargs": "?", "const": "on"} if "on" in switch.choices else {}  # --causal alone means on
-        function = argument(f"--{name}", choices=switch.choices, help=switch.meaning, **on)(function)
-    for name, meaning in reversed([*SIZES.items()]):
-        function = argument(f"--{name}", metavar="N", help=meaning)(function)
-    return function
+PLOTS = ("roofline", "both", "flops", "bytes", "none")
 
 
 @magics_class
@@ -43,17 +33,18 @@ class Populate(LineMagics):
     @no_var_expand
     @magic_arguments()
     @argument("model", nargs="?", help="catalogue name, path of a template or of a config.json, $template or $config")
-    @_run_options
+    @run_options()
     @argument("--set", nargs="+", action="extend", default=[], metavar="NAME=N", help="change config values")
     @argument("--model_json", metavar="FILE", help="the model template to use")
     @argument("--config", metavar="FILE", help="a config.json to take the sizes from, or $config")
     @argument("--depth", metavar="N", help="levels of the table to show unfolded")
-    @argument("--plot", choices=PLOTS, default="both", help="where FLOPs and bytes go, by module")
+    @hardware_options()
+    @argument("--plot", choices=PLOTS, help="where FLOPs and bytes go, by module (both), with hardware the roofline")
     @argument("--save", metavar="FILE", help="write the result: .json, .csv, .md or .html")
     @argument("--list", action="store_true", help="list the catalogue")
     @line_cell_magic
-    def populate(self, line: str, cell: str | None = None) -> Analysis | Listing:
-        """Show what one forward pass of a model costs, module by module.
+    def populate(self, line: str, cell: str | None = None) -> Analysis | Roofline | Listing:
+        """Show what one forward pass of a model costs, module by module; on hardware, how long it takes at least.
 
         As a cell magic, the cell is a template in JSON, which is expanded, populated and shown.
         """
@@ -65,15 +56,26 @@ class Populate(LineMagics):
         analysis.depth = self.number("--depth", arguments.depth) if arguments.depth else None
         if analysis.depth is not None and analysis.depth < 1:
             raise InputError(f"--depth is a whole number from 1, not {arguments.depth}")
+        roofline = self._roofline(analysis, arguments)
         if arguments.save:
-            analysis.save(self.path(arguments.save))
-        if arguments.plot != "none":
+            analysis.save(self.path(arguments.save), roofline)
+        plot = arguments.plot or ("roofline" if roofline else "both")
+        if plot != "none":
             from IPython.display import display
 
-            from .plots import cost_plot
+            display(roofline.plot() if roofline and plot == "roofline" else analysis.plot(plot))
+        return roofline or analysis
 
-            display(cost_plot(analysis, arguments.plot))
-        return analysis
+    def _roofline(self, analysis: Analysis, arguments: Namespace) -> Roofline | None:
+        """Return the analysis on the hardware that was asked for."""
+        given = [name for name in EFFICIENCIES if getattr(arguments, name) is not None]
+        if arguments.hardware is None:
+            without = [*given, *(["plot roofline"] if arguments.plot == "roofline" else [])]
+            if without:
+                raise InputError(f"--{without[0]} needs --hardware NAME: %hardware lists the names")
+            return None
+        efficiency = {name: self.real(f"--{name}", getattr(arguments, name)) for name in given}
+        return analysis.on(self.value(arguments.hardware), **efficiency)
 
     def _model(self, arguments: Namespace, cell: str | None) -> Any:
         given = [name for name in (arguments.model, arguments.model_json, cell) if name is not None]
@@ -91,17 +93,11 @@ class Populate(LineMagics):
             if getattr(arguments, name) is not None
         }
         options |= {name: choice for name in SWITCHES if (choice := getattr(arguments, name)) is not None}
-        changes = dict(self._change(text) for text in arguments.set)
+        changes = dict(self.change(text) for text in arguments.set)
         config = self.value(arguments.config) if arguments.config else None
         if config is None and arguments.model_json and arguments.model:
             config = config_for(self.path(arguments.model), self.path(arguments.model_json))
         return options | {"set": changes, "config": config}
-
-    def _change(self, text: str) -> tuple[str, int]:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise InputError(f"--set takes name=number, not {text!r}; put the model first")
-        return name, self.number(f"--set {name}", value)
 
 
 PARSER = Populate.populate.parser

@@ -1,4 +1,4 @@
-"""Pictures of an analysis, with matplotlib's object API: no pyplot, no global state."""
+"""Pictures of an analysis and of a comparison, with matplotlib's object API: no pyplot, no global state."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from nbanalyzer.explanation import show
-from nbanalyzer.report import si
+from nbanalyzer.report import seconds, si
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from nbanalyzer.analysis import Analysis
+    from nbanalyzer.compare import Comparison
     from nbanalyzer.cost import Cost, Node
 
-__all__ = ["Plot", "cost_plot"]
+__all__ = ["Plot", "comparison_plot", "cost_plot", "dress", "heading", "modules", "name_of", "names_of"]
 
 Row = tuple[str, dict[str, float]]  # a label, and the numbers that its bars are made of
 SMALLEST_SHARE = 0.01  # of the FLOPs or of the bytes: a module below both is part of "other"
@@ -66,20 +67,33 @@ def cost_plot(analysis: Analysis, what: str = "both") -> Plot:
     rows = _rows(analysis)
     panels = [panel for panel in ("flops", "bytes") if what in {panel, "both"}]
     figure = Figure(figsize=(1.9 + 4.2 * len(panels), 1.1 + 0.27 * len(rows)), dpi=100, layout="constrained")
-    name = analysis.template.model_id or analysis.template.architecture or "template"
-    run = analysis.run
-    tokens = f"{run.seq_len:,} token{'s' if run.seq_len > 1 else ''}"
-    cached = f" after {run.cache_len:,} cached" if run.cache_len else ""
-    encoded = f", {run.encoder_len:,} encoded" if "encoder_len" in analysis.variables else ""
-    title = "; ".join((f"{name}: batch {run.batch_size:,}, {tokens}{cached}{encoded}", *analysis.notes))
     # A name may hold a $, which is no mathematics.
-    figure.suptitle(textwrap.fill(title, 62 * len(panels)), fontsize="medium", parse_math=False)
+    figure.suptitle(textwrap.fill(heading(analysis), 62 * len(panels)), fontsize="medium", parse_math=False)
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for panel, ax in zip(panels, axes, strict=True):
         parts = FLOPS_PARTS if panel == "flops" else BYTES_PARTS
         _bars(ax, rows, parts, "FLOP" if panel == "flops" else "B")
     axes[0].invert_yaxis()
-    return Plot(figure, _text(name, rows, panels))
+    return Plot(figure, _text(name_of(analysis), rows, panels))
+
+
+def name_of(analysis: Analysis) -> str:
+    """Return what the model is called in a picture."""
+    return analysis.template.model_id or analysis.template.architecture or "template"
+
+
+def heading(analysis: Analysis) -> str:
+    """Return the model and its run in a few words: what a picture of it is called."""
+    run = analysis.run
+    tokens = f"{run.seq_len:,} token{'s' if run.seq_len > 1 else ''}"
+    cached = f" after {run.cache_len:,} cached" if run.cache_len else ""
+    encoded = f", {run.encoder_len:,} encoded" if "encoder_len" in analysis.variables else ""
+    return "; ".join((f"{name_of(analysis)}: batch {run.batch_size:,}, {tokens}{cached}{encoded}", *analysis.notes))
+
+
+def modules(analysis: Analysis) -> list[Node]:
+    """Return the modules without modules below them, and the kernels beside modules, that cost anything."""
+    return [node for node in analysis.nodes if node.is_last and not node.is_part and not analysis.cost(node).is_empty]
 
 
 def _rows(analysis: Analysis) -> list[Row]:
@@ -87,21 +101,25 @@ def _rows(analysis: Analysis) -> list[Row]:
     whole = analysis.cost_of_all
     shown: list[tuple[Node, Cost]] = []
     others: list[dict[str, float]] = []
-    for node in analysis.nodes:
+    for node in modules(analysis):
         cost = analysis.cost(node)
-        if not node.is_last or node.is_part or cost.is_empty:
-            continue  # a container, a part of a module that has a bar, or nothing
         large = cost.flops >= SMALLEST_SHARE * whole.flops and cost.flops
         large = large or (cost.bytes >= SMALLEST_SHARE * whole.bytes and cost.bytes)
         if large:
             shown.append((node, cost))
         else:
             others.append(_numbers(cost))
-    names = _names([node.path for node, _ in shown])
-    rows = [(_label(name, cost), _numbers(cost)) for name, (_, cost) in zip(names, shown, strict=True)]
+    labels = names_of(analysis, [node for node, _ in shown])
+    rows = [(label, _numbers(cost)) for label, (_, cost) in zip(labels, shown, strict=True)]
     if others:
         rows.append((f"{len(others)} others", {key: math.fsum(one[key] for one in others) for key in others[0]}))
     return rows
+
+
+def names_of(analysis: Analysis, nodes: list[Node]) -> list[str]:
+    """Return a short label for every kernel, all of them different, with how often it runs."""
+    names = _names([node.path for node in nodes])
+    return [_label(name, analysis.cost(node)) for name, node in zip(names, nodes, strict=True)]
 
 
 def _names(paths: list[str]) -> list[str]:
@@ -144,17 +162,25 @@ def _bars(ax: Axes, rows: list[Row], parts: dict[str, tuple[str, str]], unit: st
     for place, total in zip(places, left, strict=True):
         if total:
             ax.annotate(f" {si(total, unit)}", (total, place), va="center", fontsize="x-small")
-    ax.set_yticks(list(places), labels, fontsize="small", parse_math=False)
+    dress(ax, labels, unit, "floating-point operations" if unit == "FLOP" else "bytes moved")
+
+
+def dress(ax: Axes, labels: list[str], unit: str, meaning: str, legend: str = "left") -> None:
+    """Give horizontal bars their labels, an axis in a unit and a legend on the left or the right."""
+    ax.set_yticks(range(len(labels)), labels, fontsize="small", parse_math=False)
     ax.xaxis.set_major_formatter(EngFormatter(unit))
     ax.locator_params(axis="x", nbins=5)
     ax.tick_params(axis="x", labelsize="small")
     ax.margins(x=0.16)
-    ax.set_xlabel("floating-point operations" if unit == "FLOP" else "bytes moved", fontsize="small")
+    ax.set_xlabel(meaning, fontsize="small")
     ax.spines[["top", "right"]].set_visible(False)
     # Above the bars, where it hides none of them.
-    ax.legend(
-        fontsize="x-small", loc="lower left", bbox_to_anchor=(-0.01, 0.99), ncols=3, frameon=False, borderaxespad=0
-    )
+    x = 1.01 if legend == "right" else -0.01
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(
+            fontsize="x-small", loc="lower right" if legend == "right" else "lower left", bbox_to_anchor=(x, 0.99),
+            ncols=3, frameon=False, borderaxespad=0,
+        )  # fmt: skip
 
 
 def _text(name: str, rows: list[Row], panels: list[str]) -> str:
@@ -169,4 +195,65 @@ def _text(name: str, rows: list[Row], panels: list[str]) -> str:
             moved = sum(numbers[key] for key, _ in BYTES_PARTS.values())
             cells.append(f"{si(moved, 'B'):>9}")
         lines.append(f"  {label:<{width}}  {'  '.join(cells)}")
+    return "\n".join(lines)
+
+
+# ---- a comparison
+
+# A colour per variant, as many as there can be: Okabe and Ito's again.
+VARIANTS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")
+MOST_MODULES = 12
+
+
+def comparison_plot(comparison: Comparison, metric: str = "") -> Plot:
+    """Return bars by module, one of each colour per variant; the modules that cost most, in the order of the pass.
+
+    Args:
+        comparison: what to show.
+        metric: ``"flops"``, ``"bytes"``, ``"parameters"`` or ``"time"``; the time if there is one, else bytes.
+
+    """
+    metric = metric or ("time" if "time" in comparison.metrics else "bytes")
+    unit = {"flops": "FLOP", "bytes": "B", "parameters": "", "time": "s"}[metric]
+    found = comparison.by_module(metric)
+    wholes = [math.fsum(numbers) for numbers in zip(*found.values(), strict=True)]
+    shown = {
+        path for path, numbers in found.items()
+        if any(number > SMALLEST_SHARE * whole for number, whole in zip(numbers, wholes, strict=True))
+    }  # fmt: skip
+    shown = set(sorted(shown, key=lambda path: -max(found[path]))[:MOST_MODULES])
+    order = dict.fromkeys(path for one in comparison.variants for path in one.modules(metric))
+    paths = [path for path in order if path in shown]
+    others = [path for path in order if path not in shown and any(found[path])]
+    rows = [found[path] for path in paths]
+    rows += [[math.fsum(numbers) for numbers in zip(*(found[path] for path in others), strict=True)]] if others else []
+    labels = _names(paths) + ([f"{len(others)} others"] if others else [])
+    bars = {one.label: [row[index] for row in rows] for index, one in enumerate(comparison.variants)}
+    figure = Figure(figsize=(7.4, 1.3 + len(labels) * (0.16 + 0.13 * len(bars))), dpi=100, layout="constrained")
+    ax = figure.subplots()
+    thick = 0.82 / len(bars)
+    for index, (label, widths) in enumerate(bars.items()):
+        at = [place - 0.41 + thick * (index + 0.5) for place in range(len(labels))]
+        whole = _amount(math.fsum(widths), metric, unit)
+        ax.barh(at, widths, height=thick, color=VARIANTS[index], label=f"{label}: {whole}")
+        for place, width in zip(at, widths, strict=True):
+            if width:
+                ax.annotate(f" {_amount(width, metric, unit)}", (width, place), va="center", fontsize="xx-small")
+    dress(ax, labels, unit, comparison.called(metric))
+    ax.set_ylim(len(labels) - 0.4, -0.6)
+    cells = {label: [_amount(width, metric, unit) for width in widths] for label, widths in bars.items()}
+    return Plot(figure, _comparison_text(comparison.called(metric), labels, cells))
+
+
+def _amount(value: float, metric: str, unit: str) -> str:
+    return seconds(value) if metric == "time" else si(value, unit)
+
+
+def _comparison_text(what: str, labels: list[str], cells: dict[str, list[str]]) -> str:
+    rows = [("", *cells), *zip(labels, *cells.values(), strict=True)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [f"{what}, by module"]
+    for first, *others in rows:
+        right = (f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True))
+        lines.append(f"  {first:<{widths[0]}}  {'  '.join(right)}".rstrip())
     return "\n".join(lines)

@@ -1,0 +1,224 @@
+"""Variants side by side: against the analyses that they are made of."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from nbanalyzer import Accelerator, Comparison, compare, populate
+from nbanalyzer.compare import BY_MODULE, MOST_ROWS, Variant, ratio
+from nbanalyzer.errors import InputError, UnknownNameError
+
+CARD = Accelerator(name="card", memory_bytes=24 * 10**9, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
+
+
+def labels(comparison: Comparison) -> list[str]:
+    return [one.label for one in comparison.variants]
+
+
+# ---- which variants
+
+
+def test_models_and_lists_make_variants_in_their_order() -> None:
+    assert labels(compare("gpt2", "gpt2-xl", seq_len=8)) == ["gpt2", "gpt2-xl"]
+    assert labels(compare("gpt2", w_bit=[16, 8, 4], seq_len=8)) == ["w_bit 16", "w_bit 8", "w_bit 4"]
+    crossed = compare("gpt2", "opt-125m", seq_len=(4, 5), attn=["sdpa"])
+    assert labels(crossed) == [
+        f"{name}, seq_len {length}, attn sdpa" for name in ("gpt2", "opt-125m") for length in (4, 5)
+    ]
+    for one, (name, length) in zip(crossed.variants, itertools.product(("gpt2", "opt-125m"), (4, 5)), strict=True):
+        assert one.analysis.totals == populate(name, seq_len=length).totals
+    assert labels(compare("gpt2", hardware=["h100-sxm", CARD], seq_len=8)) == ["h100-sxm", "card"]
+    assert labels(compare("gpt2", "gpt2", seq_len=8)) == ["gpt2 (1)", "gpt2 (2)"]
+    assert labels(compare("gpt2", seq_len=range(1, 7))) == [f"seq_len {length}" for length in range(1, 7)]
+
+
+def test_an_analysis_is_taken_as_it_is() -> None:
+    eager = populate("gpt2", seq_len=32, attn="eager")
+    found = compare(eager, populate("gpt2", seq_len=32), hardware=CARD)
+    assert found.variants[0].analysis is eager
+    assert found.variants[0].roofline is not None
+    assert found.variants[0].roofline.time == eager.on(CARD).time
+    with pytest.raises(InputError, match="an Analysis is compared as it is: seq_len would change it"):
+        compare(eager, eager, seq_len=4)
+
+
+@pytest.mark.parametrize(
+    ("models", "options", "count"),
+    [
+        (("gpt2",), {}, 1),
+        ((), {}, 0),
+        (("gpt2",), {"w_bit": [16]}, 1),
+        (("gpt2",), {"w_bit": []}, 0),
+        (("gpt2",), {"seq_len": range(1, 8)}, 7),
+        (("gpt2", "gpt2-xl"), {"w_bit": [4, 8], "attn": ["sdpa", "eager"]}, 8),
+        (("gpt2",), {"hardware": ["h100-sxm"] * 7}, 7),
+    ],
+)
+def test_it_takes_two_to_six(models: tuple[str, ...], options: dict[str, Any], count: int) -> None:
+    with pytest.raises(InputError, match=f"a comparison is of 2 to 6 variants, not {count}: name models"):
+        compare(*models, **options)
+
+
+def test_a_comparison_is_of_two_to_six_however_it_is_made() -> None:
+    one = Variant("a", populate("gpt2", seq_len=2))
+    for count in (0, 1, 7):
+        with pytest.raises(InputError, match=f"a comparison is of 2 to 6 variants, not {count}"):
+            Comparison([one] * count)
+
+
+# ---- its numbers
+
+
+def test_the_table_holds_the_totals() -> None:
+    frame = compare("llama-3.1-8b", w_bit=[16, 8, 4], seq_len=1, cache_len=100, hardware=CARD).table()
+    for bits in (16, 8, 4):
+        analysis = populate("llama-3.1-8b", seq_len=1, cache_len=100, w_bit=bits)
+        column = frame[f"w_bit {bits}"]
+        for metric in ("flops", "bytes", "parameters", "weight_bytes", "kv_cache_bytes"):
+            assert column[metric] == analysis.totals[metric]
+        assert column["memory"] == analysis.memory.total
+        assert column["time"] == analysis.on(CARD).time
+    assert frame.attrs["units"]["time"] == "s"
+    assert "time" not in compare("gpt2", "gpt2-xl", seq_len=4).table().index
+
+
+@pytest.mark.parametrize("metric", BY_MODULE)
+def test_modules_are_ranked_by_how_much_they_differ(metric: str) -> None:
+    found = compare("gpt2", "mamba-2.8b-hf", "gpt2-medium", seq_len=64, hardware=CARD)
+    frame = found.modules(metric)
+    cells: dict[str, dict[str, float]] = {}
+    for one in found.variants:
+        roofline = one.analysis.on(CARD)
+        for node in one.analysis.nodes:
+            if node.is_last and not node.is_part:
+                value = roofline.timings[node].time if metric == "time" else getattr(one.analysis.cost(node), metric)
+                cells.setdefault(node.path, {})[one.label] = float(value)
+    # Every module of any variant is there, of the one in the middle too.
+    assert {path: {label: value for label, value in row.items() if value} for path, row in frame.iterrows()} == {
+        path: {label: value for label, value in row.items() if value} for path, row in cells.items()
+    }
+    spans = [row.max() - row.min() for _, row in frame.iterrows()]
+    assert spans == sorted(spans, reverse=True)
+
+
+def test_changes_between_the_first_and_another() -> None:
+    found = compare("gpt2", seq_len=[16, 32, 8])
+    for of in (1, 2):
+        changes = found.changes("flops", of)
+        assert [abs(one.difference) for one in changes] == sorted(
+            (abs(one.difference) for one in changes), reverse=True
+        )
+        before, after = found.variants[0].analysis, found.variants[of].analysis
+        for change in changes:
+            assert change.before == float(before.cost(before.find(change.path)).flops)
+            assert change.after == float(after.cost(after.find(change.path)).flops)
+    assert sum(one.difference for one in found.changes("bytes")) == pytest.approx(
+        found.variants[1].analysis.totals["bytes"] - found.variants[0].analysis.totals["bytes"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "text"),
+    [(2, 2, "="), (0, 0, "="), (2, 4, "×2"), (4, 1, "×0.25"), (3, 1, "×0.333"), (0, 5, "new"), (5, 0, "×0")],
+)
+def test_ratios(before: float, after: float, text: str) -> None:
+    assert ratio(before, after) == text
+
+
+def test_questions_that_cannot_be() -> None:
+    found = compare("gpt2", "gpt2-xl", seq_len=4)
+    with pytest.raises(UnknownNameError, match=r"no metric by module named 'flop'. Did you mean 'flops'"):
+        found.modules("flop")
+    with pytest.raises(InputError, match="a time needs hardware"):
+        found.changes("time")
+    with pytest.raises(InputError, match="a time needs hardware"):
+        found.plot("time")
+    for of in (0, 2, -1, True, "1"):
+        with pytest.raises(InputError, match="of is a variant's number from 1 to 1"):
+            found.changes("bytes", of)  # type: ignore[arg-type]
+
+
+# ---- how it is shown
+
+
+def test_the_text_says_what_is_the_same_and_what_differs() -> None:
+    found = compare("llama-3.1-8b", w_bit=[16, 4], seq_len=1, cache_len=2048, hardware=CARD)
+    lines = repr(found).splitlines()
+    assert lines[0] == "meta-llama/Llama-3.1-8B (LlamaForCausalLM)"
+    assert lines[1].startswith("batch_size 1, seq_len 1, cache_len 2048, a_bit 16, kv_bit 16, attn sdpa")
+    assert "w_bit" not in lines[1]
+    assert lines[2] == "on card; lower bound: every kernel at its roofline, nothing between them"
+    rows = {line.split("  ")[0]: line.split() for line in lines[3:] if line}
+    assert rows["flops"][-1] == "="
+    assert rows["weight_bytes"][-1] == "×0.25"
+    assert rows["weight_bytes"][1:3] == ["16.06", "GB"]
+    assert any(line.startswith("time, at least") for line in lines)
+    assert any(line.startswith("memory, at least") for line in lines)
+    assert sum(line.startswith("model.layers.mlp.") for line in lines) == 3
+
+
+def test_what_differs_is_in_no_head() -> None:
+    found = compare("gpt2", "mamba-2.8b-hf", hardware=["h100-sxm", "rtx-4090"], seq_len=2000)
+    heads = repr(found).split("\n\n")[0]
+    assert "batch_size 1, seq_len 2000" in heads
+    assert "openai-community" not in heads
+    assert "state-spaces" not in heads
+    assert "on NVIDIA" not in heads
+    assert "lower bound" in heads
+    # of gpt2 alone, on both
+    assert heads.count("tokens exceed the model's 1,024 positions") == 2
+    assert "warning: gpt2, h100-sxm: " in heads
+    assert found._repr_mimebundle_()["text/plain"] == repr(found)
+    assert "lower bound" in found._repr_mimebundle_()["text/html"]
+
+
+def test_an_unknown_vector_peak_is_said() -> None:
+    card = Accelerator(name="tensor-only", bandwidth=1e12, peaks={"bf16": 1e14})
+    assert "warning: card: " not in repr(compare("gpt2", seq_len=8, hardware=[CARD, card]))
+    assert "warning: tensor-only: tensor-only's vector peak" in repr(compare("gpt2", seq_len=8, hardware=[CARD, card]))
+
+
+def test_estimates_are_not_called_bounds() -> None:
+    analysis = populate("gpt2", seq_len=8)
+    slow = analysis.on(CARD, compute_efficiency=0.5)
+    text = repr(Comparison([Variant("peak", analysis, analysis.on(CARD)), Variant("half", analysis, slow)]))
+    assert "time, at least" not in text
+    assert "lower bound" not in text
+    text = repr(Comparison([Variant("half", analysis, slow), Variant("again", analysis, slow)]))
+    assert "estimate: 50 % of the peak FLOP/s" in text
+
+
+def test_long_lists_are_cut_and_say_so() -> None:
+    found = compare("gpt2", "gpt2-xl", seq_len=64)
+    rows = found.module_rows
+    differing = [change for change in found.changes("bytes") if change.difference]
+    assert len(rows) == 1 + MOST_ROWS + 1
+    assert rows[-1][0] == f"and {len(differing) - MOST_ROWS} more that differ"
+    # Nothing differs: no table of differences.
+    assert compare("gpt2", "gpt2", seq_len=64).module_rows == []
+    assert repr(compare("gpt2", "gpt2", seq_len=64))
+
+
+def test_everything_is_escaped() -> None:
+    kernel = {"kernel_type": "basic", "operation": "a<b>", "unit": "matmul", "flops": "{seq_len}",
+              "memory_access": {"read": "1", "write": "0"}}  # fmt: skip
+    nasty = {"model_id": "<b>&\"'", "architecture": "", "kernels": [kernel]}
+    html = compare(nasty, seq_len=[1, 2])._repr_mimebundle_()["text/html"]
+    assert "<b>" not in html
+
+
+@pytest.mark.parametrize("metric", ["", *BY_MODULE])
+def test_bars_add_up(metric: str) -> None:
+    found = compare("gpt2", "t5-small", "mamba-2.8b-hf", seq_len=64, hardware=CARD)
+    plot = found.plot(metric)
+    shown = metric or "time"
+    (ax,) = plot.figure.axes
+    for one, bars in zip(found.variants, ax.containers, strict=True):
+        assert sum(bar.get_width() for bar in bars) == pytest.approx(sum(one.modules(shown).values()), rel=1e-9)
+    assert repr(plot).startswith("time, at least, by module" if shown == "time" else f"{shown}, by module")
+    assert repr(plot) == repr(found.plot(metric))
+    assert plot._repr_png_().startswith(b"\x89PNG")
+    assert compare("gpt2", "t5-small", seq_len=4).plot().figure.axes[0].get_xlabel() == "bytes"

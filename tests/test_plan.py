@@ -1,0 +1,173 @@
+"""Polynomials over arrays, against their exact values point by point."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nbanalyzer import models, populate
+from nbanalyzer.formula import parse
+from nbanalyzer.plan import BLOCK, Expression, Plan
+from nbanalyzer.polynomial import Polynomial, expanded
+from nbanalyzer.symbolic import free_values
+
+FEW = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+NAMES = ("a", "b", "c")
+AXES = {name: frozenset({axis}) for axis, name in enumerate(NAMES)}
+
+
+@st.composite
+def texts(draw: st.DrawFn, depth: int = 3) -> str:
+    """Build a formula of whole numbers, none negative, all of which a float64 holds exactly."""
+    if depth == 0 or draw(st.integers(0, 5)) == 0:
+        return draw(st.one_of(st.integers(0, 12).map(str), st.sampled_from(NAMES).map(lambda name: f"{{{name}}}")))
+
+    def part() -> str:
+        return draw(texts(depth - 1))
+
+    kind = draw(
+        st.sampled_from(
+            ["+", "*", "+", "*", "//", "%", "<", "<=", "==", "!=", ">", ">=", "min", "max", "if", "ceil", "floor"]
+        )
+    )
+    if kind in {"min", "max"}:
+        return f"{kind}({part()}, {part()})"
+    if kind == "if":
+        return f"({part()} if {part()} else {part()})"
+    if kind in {"ceil", "floor"}:
+        return f"{kind}(({part()}) / {draw(st.integers(1, 9))})"
+    if kind in {"//", "%"}:
+        return f"(({part()}) {kind} {draw(st.integers(1, 9))})"
+    return f"(({part()}) {kind} ({part()}))"
+
+
+def exact(output: Polynomial | Expression, values: Mapping[str, int]) -> Fraction:
+    if isinstance(output, Polynomial):
+        return Fraction(output.evaluate(values))
+    parts = [exact(part, values) for part in output.parts]
+    return max(parts) if output.operation == "max" else sum(parts, Fraction(0))
+
+
+def check(outputs: Mapping[str, Polynomial | Expression], values: Mapping[str, list[int]]) -> None:
+    """Compare on the grid of all values, and point by point along its diagonal."""
+    shape = tuple(len(values[name]) for name in NAMES)
+    grids = {name: np.array(values[name]).reshape([-1 if axis == own else 1 for axis in range(3)])
+             for own, name in enumerate(NAMES)}  # fmt: skip
+    found = Plan(outputs, AXES).evaluate(grids, shape)
+    for name, output in outputs.items():
+        assert found[name].shape == shape
+        for place in itertools.product(*map(range, shape)):
+            point = {key: values[key][index] for key, index in zip(NAMES, place, strict=True)}
+            assert float(found[name][place]) == pytest.approx(float(exact(output, point)), rel=1e-12, abs=0), point
+    count = min(shape)
+    lists = {name: np.array(values[name][:count]) for name in NAMES}
+    found = Plan(outputs, dict.fromkeys(NAMES, frozenset({0}))).evaluate(lists, (count,))
+    for name, output in outputs.items():
+        for index in range(count):
+            point = {key: values[key][index] for key in NAMES}
+            assert float(found[name][index]) == pytest.approx(float(exact(output, point)), rel=1e-12, abs=0), point
+
+
+VALUES = st.fixed_dictionaries({name: st.lists(st.integers(0, 30), min_size=1, max_size=4) for name in NAMES})
+
+
+@FEW
+@given(st.lists(texts(), min_size=1, max_size=3), VALUES)
+def test_a_plan_is_worth_what_its_polynomials_are(formulas: list[str], values: dict[str, list[int]]) -> None:
+    polynomials = [expanded(parse(text), {}) for text in formulas]
+    outputs: dict[str, Polynomial | Expression] = {str(index): one for index, one in enumerate(polynomials)}
+    outputs["max"] = Expression("max", tuple(polynomials))
+    outputs["sum"] = Expression("sum", (Expression("max", tuple(polynomials)), *polynomials))
+    check(outputs, values)
+
+
+@FEW
+@given(texts(2), texts(2), VALUES)
+def test_powers_of_a_probability(left: str, right: str, values: dict[str, list[int]]) -> None:
+    check({"it": expanded(parse(f"{left} + {right} * (1 - (31 / 32) ** ({{a}} * {{b}}))"), {})}, values)
+    check({"it": expanded(parse(f"({left}) * 0.25 ** min({{b}}, 3) + ({right}) * (1 - {{a}} / 31) ** 2"), {})}, values)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "7", "{a}", "{a} * {b} * {c}", "{c} ** 5 + {a} ** 2 * {b}", "{a} * ({b} + {c}) ** 3 * {b}",
+        "0 if {a} == 0 else {b} // {a}", "1 / ({a} + 1)", "{b} / ({a} + {c} + 1) * 3", "ceil({a} * {b} / ({c} + 1))",
+        "{a} if {b} > {c} else {b} if {a} else 5", "min({a}, {b}, {c}, 9) + max({a} * {b}, {c})", "({a} + {b}) % ({c} + 1)",
+        "(1 - {a} / 40) ** {b}", "{a} // 3 * 3 + {a} % 3", "ceil(({a} + 1) / 49)",
+    ],
+)  # fmt: skip
+def test_operations(text: str) -> None:
+    check({"it": expanded(parse(text), {})}, {"a": [0, 1, 2, 48, 97], "b": [0, 3, 10], "c": [0, 1, 7, 64]})
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (3, BLOCK + 5, 1), (2, 5, BLOCK // 4 + 3), (BLOCK + 1, 1, 2), (7, 50, 101)]
+)
+def test_grids_of_many_blocks(shape: tuple[int, int, int]) -> None:
+    a, b, c = (np.arange(1, size + 1, dtype=np.float64) for size in shape)
+    grids = {"a": a[:, None, None], "b": b[None, :, None], "c": c[None, None, :]}
+    outputs = {
+        "all": expanded(parse("3 * {a} * {b} + {b} * {c} + min({a} * {c}, {b}) + ({a} > {c}) * {b}"), {}),
+        "two": expanded(parse("{a} * {b} ** 2 + {a}"), {}),
+        "none": expanded(parse("5"), {}),
+    }
+    found = Plan(outputs, AXES).evaluate(grids, shape)
+    x, y, z = np.broadcast_arrays(*grids.values())
+    np.testing.assert_array_equal(found["all"], 3 * x * y + y * z + np.minimum(x * z, y) + (x > z) * y)
+    np.testing.assert_array_equal(found["two"], x * y**2 + x)
+    np.testing.assert_array_equal(found["none"], np.full(shape, 5.0))
+
+
+def test_the_same_is_computed_once() -> None:
+    one = expanded(parse("({a} + {b}) ** 3"), {})
+    assert len(Plan({"x": one, "y": one, "z": Expression("max", (one, one))}, AXES)) <= len(Plan({"x": one}, AXES)) + 1
+
+
+def test_values_of_no_dimension_and_no_outputs() -> None:
+    found = Plan({"it": expanded(parse("{a} + 1"), {})}, {"a": frozenset()}).evaluate({"a": 4}, ())
+    assert found["it"].shape == ()
+    assert float(found["it"]) == 5
+    assert Plan({}, {}).evaluate({}, ()) == {}
+
+
+# ---- the formulas that we ship
+
+
+@pytest.mark.parametrize("name", models())
+def test_every_shipped_model_over_arrays(name: str) -> None:
+    analysis = populate(name, logits="all")
+    free = frozenset({"batch_size", "seq_len", "cache_len"})
+    symbolic = analysis.symbolic({**analysis.params, **free_values(analysis.run, free)})
+    metrics = (
+        "flops",
+        "bytes",
+        "matmul_flops",
+        "weight_bytes_read",
+        "kv_bytes_read",
+        "activation_bytes",
+        "weight_bytes",
+    )
+    outputs: dict[str, Any] = {metric: symbolic.metric(metric) for metric in metrics}
+    outputs |= {f"{key}_bytes": value for key, value in symbolic.state.items()}
+    axes = {key: frozenset({axis}) for axis, key in enumerate(("batch_size", "seq_len", "cache_len"))}
+    values = {"batch_size": [1, 6], "seq_len": [1, 65], "cache_len": [0, 127, 9_000]}
+    grids = {key: np.array(numbers).reshape([-1 if axis == own else 1 for axis in range(3)])
+             for own, (key, numbers) in enumerate(values.items())}  # fmt: skip
+    found = Plan(outputs, axes).evaluate(grids, (2, 2, 3))
+    for (i, batch), (j, seq), (k, cache) in itertools.product(*(enumerate(numbers) for numbers in values.values())):
+        totals = populate(name, batch_size=batch, seq_len=seq, cache_len=cache).totals
+        for metric in outputs:
+            assert float(found[metric][i, j, k]) == pytest.approx(float(totals[metric]), rel=1e-12), (
+                metric,
+                batch,
+                seq,
+                cache,
+            )

@@ -1,0 +1,153 @@
+"""A request in closed form, against the loop over its steps."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from nbanalyzer import Accelerator, populate, request
+from nbanalyzer.errors import InputError, UnknownNameError
+from nbanalyzer.request import SUMS
+
+CARD = Accelerator(name="card", memory_bytes=24 * 10**9, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
+
+# model, prompt, output, run; each crosses what its model has of windows, chunks and choices among its steps
+ASKED: list[tuple[str, int, int, dict[str, Any]]] = [
+    ("gpt2", 5, 9, {"batch_size": 3, "attn": "eager"}),
+    ("llama-3.1-8b", 100, 33, {"batch_size": 2, "w_bit": 5, "kv_bit": 7}),
+    ("mistral-7b-v0.1", 4_085, 20, {}),  # a window of 4,096
+    ("gemma-3-1b-it", 500, 24, {"batch_size": 4}),  # of 512, in most layers
+    ("gpt-oss-20b", 120, 17, {"w_bit": 4}),  # of 128, in every other layer
+    ("llama-4-scout-17b-16e-instruct", 8_185, 14, {}),  # chunks of 8,192
+    ("deepseek-v3", 30, 8, {"mla": "absorbed", "batch_size": 5}),
+    ("deepseek-v3.2", 2_040, 16, {}),  # an indexer that chooses 2,048
+    ("qwen3-next-80b-a3b-instruct", 60, 9, {}),
+    ("mamba-2.8b-hf", 12, 6, {"batch_size": 2}),
+    ("jamba-v0.1", 12, 6, {}),
+    ("t5-small", 40, 11, {"batch_size": 2}),
+]
+
+
+def passes(name: str, prompt: int, output: int, run: dict[str, Any]) -> tuple[Any, list[Any]]:
+    """Return the prompt's pass and every decode step's, each populated for itself."""
+    run = {"logits": "last", **run}
+    start = prompt
+    if name == "t5-small":  # the encoder reads the prompt; the decoder begins with one token
+        run["encoder_len"], start = prompt, 1
+    first = populate(name, seq_len=start, **run)
+    return first, [populate(name, seq_len=1, cache_len=start + step, **run) for step in range(output - 1)]
+
+
+@pytest.mark.parametrize(("name", "prompt", "output", "run"), ASKED, ids=[one[0] for one in ASKED])
+def test_the_closed_form_is_the_loop(name: str, prompt: int, output: int, run: dict[str, Any]) -> None:
+    found = request(name, prompt_len=prompt, output_len=output, **run)
+    first, steps = passes(name, prompt, output, run)
+    assert len(steps) == len(found.steps) == output - 1
+    assert found.prefill.totals == first.totals
+    for metric in SUMS:  # the cache's 7 bits make fractions of bytes, all of them exact
+        loop = sum(step.totals[metric] for step in steps)
+        assert found.decode[metric] == loop, metric
+        assert found.totals[metric] == first.totals[metric] + loop, metric
+    assert found.memory.state == steps[-1].memory.state
+    assert found.memory.activations == max(first.memory.activations, steps[-1].memory.activations)
+    assert found.memory.weights == first.memory.weights
+
+
+@pytest.mark.parametrize("overhead", [0.0, 3e-6])
+@pytest.mark.parametrize(("name", "prompt", "output", "run"), ASKED, ids=[one[0] for one in ASKED])
+def test_every_step_takes_its_own_roofline(
+    name: str, prompt: int, output: int, run: dict[str, Any], overhead: float
+) -> None:
+    options = {"compute_efficiency": 0.5, "bandwidth_efficiency": 0.75, "launch_overhead": overhead}
+    found = request(name, prompt_len=prompt, output_len=output, **run).on(CARD, **options)
+    first, steps = passes(name, prompt, output, run)
+    each = [step.on(CARD, **options).time for step in steps]
+    assert found.step_times.shape == (output - 1,)
+    assert found.step_times.tolist() == pytest.approx(each, rel=1e-11)
+    assert found.time_to_first_token == pytest.approx(first.on(CARD, **options).time, rel=1e-11)
+    assert found.time_per_output_token == pytest.approx(sum(each) / len(each), rel=1e-11)
+    assert found.time == pytest.approx(found.time_to_first_token + sum(each), rel=1e-11)
+    assert found.tokens_per_second == pytest.approx(run.get("batch_size", 1) * output / found.time, rel=1e-11)
+
+
+def test_a_bound_may_turn_while_a_request_runs() -> None:
+    """On a card of slow units, attention over a long enough cache takes longer than reading it."""
+    card = Accelerator(name="slow", memory_bytes=10**12, bandwidth=1e12, peaks={"bf16": 2e12, "fp32": 1e11})
+    found = request("gpt2", prompt_len=4, output_len=40, batch_size=4).on(card)
+    each = [populate("gpt2", seq_len=1, cache_len=4 + step, batch_size=4, logits="last").on(card) for step in range(39)]
+    assert found.step_times.tolist() == pytest.approx([one.time for one in each], rel=1e-11)
+    assert {one.bound for one in each} == {"compute"}
+
+
+def test_one_token_is_the_prompt_alone() -> None:
+    found = request("gpt2", prompt_len=10, output_len=1)
+    timed = found.on(CARD)
+    assert found.totals == {name: found.prefill.totals[name] for name in SUMS}
+    assert set(found.decode.values()) == {0}
+    assert timed.time_per_output_token == 0
+    assert timed.time == timed.time_to_first_token == populate("gpt2", seq_len=10, logits="last").on(CARD).time
+    assert found.memory.state == found.prefill.memory.state
+    assert "0 decode steps" in repr(found)
+    assert repr(timed)
+
+
+def test_two_tokens_are_the_prompt_and_one_step() -> None:
+    found = request("gpt2", prompt_len=10, output_len=2)
+    assert [*found.steps] == [10]
+    step = populate("gpt2", seq_len=1, cache_len=10, logits="last")
+    assert found.decode == {name: step.totals[name] for name in SUMS}
+
+
+def test_a_hundred_thousand_steps_take_no_loop() -> None:
+    found = request("llama-3.1-8b", prompt_len=1000, output_len=100_001)
+    begin = time.perf_counter()
+    # Σ (1 + c) tokens read and written of 131,072 bytes, c from 1,000 on
+    cached = sum(1000 + step for step in range(100_000))
+    assert found.decode["kv_bytes_read"] == 131_072 * (cached + 100_000)
+    assert len(found.on(CARD).step_times) == 100_000
+    assert time.perf_counter() - begin < 5
+
+
+def test_what_writes_nothing_is_refused() -> None:
+    with pytest.raises(InputError, match=r"bert-base-uncased .* keeps nothing from one pass to the next: it writes no"):
+        request("bert-base-uncased", prompt_len=4, output_len=4)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "said"),
+    [
+        ({"prompt_len": 0, "output_len": 4}, InputError, "prompt_len is a whole number from 1"),
+        ({"prompt_len": 4, "output_len": 0}, InputError, "output_len is a whole number from 1"),
+        ({"prompt_len": 4, "output_len": -3}, InputError, "not -3"),
+        ({"prompt_len": "4", "output_len": 4}, InputError, "not '4'"),
+        ({"prompt_len": 4, "output_len": 4, "seq_len": 4}, InputError, "prompt_len and output_len, not seq_len"),
+        ({"prompt_len": 4, "output_len": 4, "cache_len": 4}, InputError, "not cache_len"),
+        ({"prompt_len": 4, "output_len": 4, "batch": 4}, UnknownNameError, "batch"),
+        ({"prompt_len": 4, "output_len": 4, "batch_size": 0}, InputError, "batch_size is a whole number from 1"),
+    ],
+)
+def test_requests_that_cannot_be(options: dict[str, Any], kind: type[Exception], said: str) -> None:
+    with pytest.raises(kind, match=said):
+        request("gpt2", **options)
+
+
+def test_too_many_steps_to_time_are_refused() -> None:
+    found = request("llama-3.1-8b", prompt_len=4, output_len=10**8)
+    assert found.decode["kv_bytes_written"] == 131_072 * (10**8 - 1)
+    with pytest.raises(InputError, match="steps are timed up to an output of 10,000,000 tokens"):
+        found.on(CARD)
+
+
+def test_the_text_says_the_numbers() -> None:
+    found = request("gpt2", prompt_len=1000, output_len=3, batch_size=2)
+    lines = repr(found.on(CARD)).splitlines()
+    assert lines[1] == "batch_size 2, prompt 1,000, output 3; w_bit 16, a_bit 16, kv_bit 16"
+    assert lines[3].startswith("  2 decode steps ")
+    assert any(line.startswith("  time to first token   at least ") for line in lines)
+    assert any(line.startswith("  tokens/s per GPU      at most ") for line in lines)
+    # K and V of 12 layers of 768: 36,864 bytes a token, of 1,002 tokens in 2 sequences
+    assert f"of it cache {36_864 * 1002 * 2 / 1e6:.2f} MB" in repr(found)
+    assert found.fits(CARD)
+    assert repr(found) == repr(request("gpt2", prompt_len=1000, output_len=3, batch_size=2))

@@ -1,0 +1,367 @@
+"""The roofline, against times worked out here: by hand, and kernel by kernel."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from matplotlib.text import Text
+
+from nbanalyzer import Accelerator, Roofline, populate, request
+from nbanalyzer.errors import InputError, UnknownNameError
+from nbanalyzer.report import as_csv, as_fragment, as_html, as_json, as_md, as_text, rate, seconds
+from nbanalyzer.roofline import Efficiency
+
+# 100 FLOP/B at 16 bits, 20 at fp32.
+CARD = Accelerator(name="card", memory_bytes=24 * 10**9, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
+
+
+def kernel(name: str, unit: str, flops: str, read: str, write: str = "0") -> dict[str, Any]:
+    access = {"read": read, "write": write}
+    return {"kernel_type": "basic", "operation": name, "unit": unit, "flops": flops, "memory_access": access}
+
+
+def own(*kernels: dict[str, Any], repeat: str = "1", **run: Any) -> Any:
+    part = {"kernel_type": "composite", "name": "part", "repeat": repeat, "sub_kernels": list(kernels)}
+    return populate({"model_id": "own", "kernels": [part]}, **run)
+
+
+# ---- one kernel
+
+
+@pytest.mark.parametrize(
+    ("unit", "flops", "read", "write", "time", "bound"),
+    [
+        ("matmul", "6 * 10**13", "3 * {a_bytes}", "0", 0.6, "compute"),
+        ("vector", "6 * 10**12", "10**9", "0", 0.3, "compute"),
+        ("matmul", "6 * 10**12", "10**11 * {a_bytes}", "5 * 10**11", 0.7, "memory"),  # 60 ms of products meanwhile
+        ("matmul", "0", "10**12", "0", 1.0, "memory"),
+        ("vector", "2 * 10**12", "10**11", "0", 0.1, "memory"),  # on the ridge: what is no longer waits for memory
+    ],
+)
+def test_a_kernel_takes_the_longest_of_its_times(
+    unit: str, flops: str, read: str, write: str, time: float, bound: str
+) -> None:
+    found = own(kernel("work", unit, flops, read, write)).on(CARD)
+    assert found.time == pytest.approx(time, rel=1e-12)
+    assert found.bound == bound
+
+
+def test_a_pass_is_the_sum_of_its_kernels_and_repeats() -> None:
+    found = own(
+        kernel("one", "matmul", "10**13", "10**9"),  # 100 ms against 1
+        kernel("two", "vector", "10**12", "2 * 10**11"),  # 50 ms against 200
+        kernel("three", "matmul", "10**12", "10**9"),  # 10 ms against 1
+        repeat="3",
+    ).on(CARD)
+    assert found.time == pytest.approx(3 * (0.1 + 0.2 + 0.01), rel=1e-12)
+    assert found.total.compute == pytest.approx(3 * 0.11, rel=1e-12)
+    assert found.total.memory == pytest.approx(3 * 0.2, rel=1e-12)
+    assert found.bound == "memory"
+    assert [found.timings[node].time for node in found.analysis.nodes[1:]] == pytest.approx([0.3, 0.6, 0.03])
+
+
+@pytest.mark.parametrize(("name", "each", "launches"), [("bias add (fused)", 0.1, 1), ("bias add", 0.04 + 0.1, 2)])
+def test_fused_kernels_are_one_launch(name: str, each: float, launches: int) -> None:
+    parts = (kernel("matmul", "matmul", "4 * 10**12", "10**9"), kernel(name, "vector", "2 * 10**12", "5 * 10**9"))
+    analysis = own(*parts, repeat="3")
+    assert analysis.on(CARD).time == pytest.approx(3 * each, rel=1e-12)
+    late = analysis.on(CARD, launch_overhead=0.01)
+    assert late.time == pytest.approx(3 * (each + 0.01 * launches), rel=1e-12)
+    assert late.total.overhead == pytest.approx(0.03 * launches, rel=1e-12)
+
+
+def test_a_kernel_of_several_steps_is_started_as_often() -> None:
+    analysis = own(kernel("gelu_new (8 steps)", "vector", "0", "10**9"), kernel("nothing", "vector", "0", "0"))
+    assert analysis.on(CARD, launch_overhead=0.25).total.overhead == 2.0  # what does no work is not started
+
+
+# ---- real models
+
+
+def test_decode_of_llama_takes_as_long_as_its_weights_and_cache_take_to_be_read() -> None:
+    cached = 8192
+    found = populate("llama-3.1-8b", seq_len=1, cache_len=cached).on(CARD)
+    # Every weight but the table of embeddings, of which one row is read; K and V of 8 heads of 128 in 32 layers.
+    weights = (8_030_261_248 - 128_256 * 4096) * 2
+    cache = cached * 2 * 8 * 128 * 32 * 2
+    assert found.time == pytest.approx((weights + cache) / 1e12, rel=0.01)
+    assert found.bound == "memory"
+    assert found.tokens_per_second == pytest.approx(1 / found.time)
+    several = populate("llama-3.1-8b", seq_len=3, batch_size=4).on(CARD)
+    assert several.tokens_per_second == pytest.approx(3 * 4 / several.time)
+
+
+def test_the_batch_at_which_a_projection_turns_compute_bound() -> None:
+    """It does where 2 B n² / 1e14 exceeds 2 (n² + 2 B n) / 1e12, n = 4096: from B = 100 n / (n - 200) = 105.1 on."""
+
+    def bound(batch_size: int) -> str:
+        found = populate("llama-3.1-8b", seq_len=1, cache_len=64, batch_size=batch_size).on(CARD)
+        return found.timings[found.analysis.find("q_proj")].bound
+
+    assert (bound(105), bound(106)) == ("memory", "compute")
+
+
+def test_a_prefill_computes_in_the_projections_and_waits_in_the_norms() -> None:
+    found = populate("llama-3.1-8b", seq_len=2048).on(CARD)
+    bound = {node.path.rpartition(".")[2]: found.timings[node].bound for node in found.analysis.nodes}
+    assert {bound[name] for name in ("q_proj", "k_proj", "o_proj", "gate_proj", "down_proj", "lm_head")} == {"compute"}
+    assert {bound[name] for name in ("input_layernorm", "post_attention_layernorm", "norm", "mlp_add")} == {"memory"}
+    assert found.bound == "compute"
+
+
+@pytest.mark.parametrize(
+    ("name", "run"),
+    [
+        ("gpt2", {"seq_len": 512, "attn": "eager"}),
+        ("deepseek-v3", {"seq_len": 1, "cache_len": 500, "mla": "absorbed", "batch_size": 4}),
+        ("mamba-2.8b-hf", {"seq_len": 33}),
+        ("t5-small", {"seq_len": 7, "cache_len": 3, "encoder_len": 90}),
+        ("gpt-oss-20b", {"seq_len": 300, "w_bit": 4}),
+    ],
+)
+def test_the_time_is_the_sum_over_what_runs(name: str, run: dict[str, Any]) -> None:
+    found = populate(name, **run).on(CARD, launch_overhead=1e-6)
+    launches: list[list[Any]] = []
+    for node in found.analysis.nodes:
+        if node.is_basic:
+            if node.kernel.name.endswith("(fused)"):
+                launches[-1].append(node)
+            else:
+                launches.append([node])
+    time = 0.0
+    for nodes in launches:
+        costs = [found.analysis.cost(node) for node in nodes]
+        units = [sum(float(getattr(cost, f"{unit}_flops")) for cost in costs) for unit in ("matmul", "vector")]
+        moved = sum(float(cost.read_bytes + cost.write_bytes) for cost in costs)
+        if any(units) or moved:
+            steps = 8 if "(8 steps)" in nodes[0].kernel.name else 1
+            time += max(units[0] / 1e14, units[1] / 2e13, moved / 1e12) + 1e-6 * float(costs[0].count) * steps
+    assert found.time == pytest.approx(time, rel=1e-9)
+    table = found.table()
+    assert table[table["kernel_type"] == "basic"]["time"].sum() == pytest.approx(time, rel=1e-9)
+    assert found.table(depth=1)["share"].sum() == pytest.approx(1, rel=1e-9)
+    assert table.attrs["units"]["time"] == "s"
+
+
+# ---- precision
+
+NAMED = [
+    # card, bits of weights, activations and cache; the precisions of projections and of attention
+    ("h100-sxm", (16, 16, 16), "bf16", "bf16"),
+    ("h100-sxm", (4, 16, 16), "bf16", "bf16"),  # w4a16: widened before it is multiplied
+    ("h100-sxm", (8, 16, 16), "bf16", "bf16"),
+    ("h100-sxm", (8, 8, 8), "fp8", "fp8"),
+    ("h100-sxm", (8, 8, 16), "fp8", "bf16"),
+    ("h100-sxm", (4, 8, 8), "fp8", "fp8"),
+    ("h100-sxm", (4, 4, 4), "fp8", "fp8"),  # Hopper has no fp4
+    ("h100-sxm", (32, 16, 16), "fp32", "bf16"),
+    ("h100-sxm", (32, 32, 32), "fp32", "fp32"),
+    ("a100-sxm-80gb", (8, 8, 8), "int8", "int8"),
+    ("a100-sxm-80gb", (4, 16, 16), "bf16", "bf16"),
+    ("v100-sxm2-32gb", (8, 8, 8), "fp16", "fp16"),  # neither fp8 nor int8 nor bf16
+    ("b200-sxm", (4, 4, 4), "fp4", "fp4"),
+]
+
+
+@pytest.mark.parametrize(("card", "bits", "projection", "attention"), NAMED)
+def test_a_product_runs_at_the_precision_of_its_widest_operand(
+    card: str, bits: tuple[int, int, int], projection: str, attention: str
+) -> None:
+    w_bit, a_bit, kv_bit = bits
+    found = populate("llama-3.1-8b", seq_len=4096, cache_len=4096, w_bit=w_bit, a_bit=a_bit, kv_bit=kv_bit).on(card)
+    for path, precision in (("q_proj", projection), ("self_attn.attention", attention)):
+        node = found.analysis.find(path)
+        cost = found.analysis.cost(node)
+        peak = found.accelerator.peaks[precision]
+        vector = float(cost.vector_flops) / found.accelerator.peaks["fp32"]
+        expected = max(float(cost.matmul_flops) / peak, vector, float(cost.bytes) / found.accelerator.bandwidth)
+        assert found.timings[node].time == pytest.approx(expected, rel=1e-9)
+    assert set(found.precisions) == {projection, attention}
+
+
+# ---- what is not known
+
+
+def test_an_unknown_peak_is_an_error_that_lists_the_known_ones() -> None:
+    card = Accelerator(name="half-known", bandwidth=1e12, peaks={"bf16": 1e14})
+    with pytest.raises(InputError, match=r"the fp8 or int8 peak of 'half-known' is not known \(known peaks: bf16\)"):
+        populate("llama-3.1-8b", w_bit=8, a_bit=8).on(card)
+    with pytest.raises(InputError, match=r"known peaks: none"):
+        populate("gpt2").on("apple-m2-ultra")
+
+
+def test_an_unknown_vector_peak_is_said_and_costs_no_time() -> None:
+    card = Accelerator(name="tensor-only", bandwidth=1e12, peaks={"bf16": 1e14})
+    found = own(kernel("heavy", "vector", "10**15", "10**9")).on(card)
+    assert found.time == pytest.approx(1e-3)
+    (note,) = found.notes
+    assert note == "tensor-only's vector peak is not known: vector FLOPs take no time here, bytes do"
+    for text in (repr(found), as_md(found.analysis, None, found)):
+        assert f"warning: {note}" in text
+    assert "tensor-only&#x27;s vector peak is not known" in as_fragment(found.analysis, None, found)
+    assert note in json.loads(as_json(found.analysis, found))["roofline"]["notes"]
+    assert CARD.name in repr(own(kernel("light", "vector", "1", "1")).on(CARD))
+    assert own(kernel("light", "vector", "1", "1")).on(CARD).notes == ()
+
+
+def test_an_unknown_accelerator_is_an_error_that_suggests() -> None:
+    with pytest.raises(UnknownNameError, match=r"no accelerator named 'h100-sxn'. Did you mean 'h100-sxm'"):
+        populate("gpt2").on("h100-sxn")
+
+
+# ---- estimates
+
+
+def test_shares_of_the_peaks_lengthen_what_they_bound() -> None:
+    analysis = own(kernel("products", "matmul", "10**13", "1"), kernel("copy", "vector", "0", "3 * 10**11"))
+    assert analysis.on(CARD).time == pytest.approx(0.1 + 0.3)
+    assert analysis.on(CARD, compute_efficiency=0.5).time == pytest.approx(0.2 + 0.3)
+    assert analysis.on(CARD, bandwidth_efficiency=0.75).time == pytest.approx(0.1 + 0.4)
+    both = analysis.on(CARD, compute_efficiency=0.5, bandwidth_efficiency=0.75, launch_overhead=0.05)
+    assert both.time == pytest.approx(0.2 + 0.4 + 2 * 0.05)
+    assert not both.efficiency.is_perfect
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"compute_efficiency": 0}, "the compute efficiency is a share above 0 and at most 1, not 0"),
+        ({"compute_efficiency": 1.01}, "not 1.01"),
+        ({"bandwidth_efficiency": -0.5}, "the bandwidth efficiency is a share above 0"),
+        ({"bandwidth_efficiency": math.nan}, "not nan"),
+        ({"bandwidth_efficiency": "0.5"}, "not '0.5'"),
+        ({"compute_efficiency": True}, "not True"),
+        ({"launch_overhead": -1e-6}, "the launch overhead is a number of seconds from 0 to 1,000,000, not -1e-06"),
+        ({"launch_overhead": math.inf}, "not inf"),
+    ],
+)
+def test_efficiencies_that_cannot_be(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        populate("gpt2", seq_len=4).on(CARD, **options)
+    assert said in str(caught.value)
+
+
+# ---- what is shown
+
+
+def shown(found: Roofline) -> dict[str, str]:
+    plot = found.plot()
+    return {
+        "text": repr(found),
+        "HTML": found._repr_mimebundle_()["text/html"],
+        "page": as_html(found.analysis, found),
+        "Markdown": as_md(found.analysis, None, found),
+        "plot": repr(plot),
+        "picture": plot.figure.get_suptitle(),
+    }
+
+
+def test_it_is_called_a_lower_bound_wherever_it_is_shown() -> None:
+    analysis = populate("gpt2", seq_len=64)
+    for where, text in shown(analysis.on(CARD)).items():
+        assert "lower bound: every kernel at its roofline" in text, where
+        assert "estimate" not in text, where
+    for where, text in shown(analysis.on(CARD, compute_efficiency=0.4)).items():
+        assert "estimate: 40 % of the peak FLOP/s, 100 % of the bandwidth, 0 s a kernel" in text, where
+        assert "lower bound" not in text, where
+        assert "at least" not in text.replace("memory, at least", ""), where
+    asked = request("gpt2", prompt_len=8, output_len=4)
+    assert "lower bound" in repr(asked.on(CARD))
+    assert "at least" in repr(asked.on(CARD))
+    assert "lower bound" not in repr(asked.on(CARD, launch_overhead=1e-6))
+    assert json.loads(as_json(analysis, analysis.on(CARD)))["roofline"]["is_lower_bound"] is True
+    assert json.loads(as_json(analysis, analysis.on(CARD, launch_overhead=1)))["roofline"]["is_lower_bound"] is False
+
+
+def test_the_same_looks_the_same() -> None:
+    first, second = (populate("qwen3-0.6b", seq_len=16).on("h100-sxm") for _ in range(2))
+    assert shown(first) == shown(second)
+    assert as_csv(first.analysis, first) == as_csv(second.analysis, second)
+    assert first.plot()._repr_png_() == second.plot()._repr_png_()
+
+
+def test_the_text_says_the_numbers() -> None:
+    found = own(kernel("products", "matmul", "10**13", "1"), kernel("copy", "vector", "0", "3 * 10**11")).on(CARD)
+    text = as_text(found.analysis, None, found)
+    # The operand sizes of a product that names none are those of activations.
+    assert "hardware        card: bf16 100.0 TFLOP/s, 1.000 TB/s" in text
+    assert "time            at least 400.0 ms = 100.0 ms compute-bound + 300.0 ms memory-bound" in text
+    assert "tokens/s        at most 2,560" in text  # 1024 in 0.4 s
+    assert "memory          " in text
+    part = next(line for line in text.splitlines() if line.startswith("  part"))
+    assert part.split()[-4:] == ["400.0", "ms", "100.0", "memory"]
+
+
+def test_the_times_are_saved(tmp_path: Any) -> None:
+    found = populate("gpt2", seq_len=8).on(CARD)
+    for suffix, text in ((".json", as_json(found.analysis, found)), (".csv", as_csv(found.analysis, found))):
+        found.save(tmp_path / f"a{suffix}")
+        assert (tmp_path / f"a{suffix}").read_text() == text
+    assert json.loads((tmp_path / "a.json").read_text())["roofline"]["time"] == found.time
+
+
+def test_a_pass_that_does_nothing_takes_no_time() -> None:
+    found = own(kernel("nothing", "vector", "0", "0")).on(CARD)
+    assert found.time == 0
+    assert repr(found)
+    assert found._repr_mimebundle_()["text/html"]
+    assert found.plot()._repr_png_()
+    assert found.table()["share"].sum() == 0
+    assert Efficiency().is_perfect
+
+
+# ---- the picture
+
+
+def as_any(thing: Any) -> Any:
+    return thing
+
+
+@pytest.mark.parametrize(
+    ("name", "run"),
+    [("gpt2", {"seq_len": 1024}), ("llama-3.1-8b", {"seq_len": 1, "cache_len": 2048}), ("deepseek-v3", {})],
+)
+def test_bars_add_up_and_labels_hide_nothing(name: str, run: dict[str, Any]) -> None:
+    found = populate(name, **run).on("h100-sxm")
+    plot = found.plot()
+    plot.figure.draw_without_rendering()
+    left, right = (as_any(ax) for ax in plot.figure.axes)
+    assert sum(bar.get_width() for bar in right.patches) == pytest.approx(found.time, rel=1e-9)
+    # A dot is where FLOPs over bytes and FLOPs over time are.
+    dots = [point for group in left.collections for point in group.get_offsets().tolist()]
+    worth = [node for node in found.analysis.nodes if node.is_last and not node.is_part and found.timings[node].time]
+    costs = [(found.analysis.cost(node), found.timings[node].time) for node in worth]
+    places = [(float(cost.flops / cost.bytes), float(cost.flops) / time) for cost, time in costs if cost.flops]
+    for axis in (0, 1):
+        assert sorted(dot[axis] for dot in dots) == pytest.approx(sorted(place[axis] for place in places))
+    labels = [text for text in left.texts if getattr(text, "arrow_patch", None) is not None]
+    largest = max(worth, key=lambda node: found.timings[node].time)
+    assert any(largest.kernel.name in text.get_text() for text in labels)
+    boxes = [Text.get_window_extent(text) for text in labels]  # without their lines to the dots
+    frame = left.get_window_extent()
+    for index, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:index])
+        assert frame.x0 <= box.x0
+        assert box.x1 <= frame.x1
+
+
+# ---- numbers in words
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0 s"), (1, "1.000 s"), (1.23e-3, "1.230 ms"), (45.678e-6, "45.68 µs"), (2e-9, "2.000 ns"),
+        (999.96e-6, "1.000 ms"), (999.94e-6, "999.9 µs"), (0.99996, "1.000 s"), (75.5, "75.50 s"), (12345.6, "12,346 s"),
+    ],
+)  # fmt: skip
+def test_seconds(value: float, text: str) -> None:
+    assert seconds(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(218.94, "218.9"), (1.5, "1.5"), (999.9, "999.9"), (589200.4, "589,200")])
+def test_rates(value: float, text: str) -> None:
+    assert rate(value) == text

@@ -1,0 +1,155 @@
+"""Inverse questions, against trying: the value that is found fits, the next one does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nbanalyzer import Accelerator, Analysis, Solution, populate, solve
+from nbanalyzer.errors import InputError, UnknownNameError
+from nbanalyzer.run import MAX_SIZE
+
+CARD = Accelerator(name="card", memory_bytes=24 * 10**9, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
+LARGE = Accelerator(name="large", memory_bytes=2 * 10**12, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
+
+FITS: list[tuple[str, str, Accelerator, dict[str, Any]]] = [
+    ("llama-3.1-8b", "batch_size", CARD, {"seq_len": 1, "cache_len": 4096}),  # linear
+    ("llama-3.1-8b", "cache_len", CARD, {"seq_len": 1, "batch_size": 3}),
+    ("llama-3.1-8b", "cache_len", CARD, {"seq_len": 1, "w_bit": 4, "kv_bit": 4}),
+    ("llama-3.1-8b", "seq_len", CARD, {"attn": "eager"}),  # quadratic: the scores
+    ("gpt2", "seq_len", CARD, {"attn": "eager", "batch_size": 2}),
+    ("gpt2", "batch_size", CARD, {"seq_len": 1024}),
+    ("gemma-3-1b-it", "cache_len", CARD, {"seq_len": 1}),  # sliding and full layers
+    ("gpt-oss-20b", "cache_len", CARD, {"seq_len": 1, "w_bit": 4}),
+    ("mixtral-8x7b-v0.1", "batch_size", LARGE, {"seq_len": 1, "cache_len": 100}),  # experts
+    ("mixtral-8x7b-v0.1", "seq_len", LARGE, {}),
+    ("deepseek-v3", "cache_len", LARGE, {"seq_len": 1}),
+    ("qwen3-next-80b-a3b-instruct", "seq_len", LARGE, {}),  # chunks of 64 tokens
+    ("mamba-2.8b-hf", "batch_size", CARD, {"seq_len": 1, "cache_len": 5}),
+    ("bert-base-uncased", "seq_len", CARD, {}),
+]
+
+
+def at(found: Solution, model: str, value: int, run: dict[str, Any]) -> Analysis:
+    options: dict[str, Any] = {**run, found.variable: value}
+    return populate(model, **options)
+
+
+@pytest.mark.parametrize(("model", "name", "card", "run"), FITS)
+def test_the_largest_fits_and_the_next_does_not(model: str, name: Any, card: Accelerator, run: dict[str, Any]) -> None:
+    found = solve(model, card, maximize=name, **run)
+    assert found.variable == name
+    assert found.value is not None
+    assert found.value > 1
+    assert at(found, model, found.value, run).fits(card)
+    assert not at(found, model, found.value + 1, run).fits(card)
+    assert getattr(found.analysis.run, name) == found.value
+    assert f"{name} = {found.value:,}" in repr(found)
+
+
+def test_the_cache_that_fits_by_hand() -> None:
+    """Weights 16,060,522,496 bytes; 131,072 a token; the widest working set is the LM head's, hidden and logits."""
+    head = (4096 + 128_256) * 2
+    tokens = (24 * 10**9 - 16_060_522_496 - head) // 131_072
+    found = solve("llama-3.1-8b", CARD, maximize="cache_len", seq_len=1)
+    assert found.value == tokens - 1  # one of them is new
+    assert found.formula == f"{16_060_522_496 + 131_072 + head:,} + 131,072 * cache_len <= 24,000,000,000"
+
+
+def test_the_answer_does_not_shrink_with_the_memory() -> None:
+    values = []
+    for size in (17, 18, 20, 40, 400):
+        card = Accelerator(name="some", memory_bytes=size * 10**9, bandwidth=1e12)
+        values.append(solve("llama-3.1-8b", card, maximize="batch_size", seq_len=128).value or 0)
+    assert values == sorted(values)
+    assert len(set(values)) == 5
+
+
+def test_what_does_not_fit_at_all_says_by_how_much() -> None:
+    found = solve("llama-3.1-70b", CARD, maximize="batch_size", seq_len=1)
+    assert found.value is None
+    need = populate("llama-3.1-70b", seq_len=1, batch_size=1).memory.total
+    assert found.reason == f"does not fit even at batch_size = 1, by {float(need - 24 * 10**9) / 1e9:.1f} GB"
+    assert found.reason in repr(found)
+
+
+def test_any_length_fits_where_all_is_bounded() -> None:
+    """Every layer of Mistral 7B v0.1 sees 4,096 tokens."""
+    found = solve("mistral-7b-v0.1", CARD, maximize="cache_len", seq_len=1)
+    assert found.value is None
+    assert found.reason == "any cache_len fits: what it needs is bounded, as by a window"
+    assert populate("mistral-7b-v0.1", seq_len=1, cache_len=MAX_SIZE).fits(CARD)
+    with pytest.raises(InputError, match="cache_len makes no difference to this model's memory"):
+        solve("bert-base-uncased", CARD, maximize="cache_len", seq_len=1)
+
+
+# ---- where the bound turns
+
+
+def times(analysis: Analysis, card: Accelerator) -> tuple[float, float]:
+    """Return how long all matrix products take at their peak, and all traffic at the bandwidth."""
+    whole = analysis.cost_of_all
+    return float(whole.matmul_flops) / card.peaks["bf16"], float(whole.bytes) / card.bandwidth
+
+
+BALANCES: list[tuple[str, str, dict[str, Any]]] = [
+    ("llama-3.1-8b", "batch_size", {"seq_len": 1, "cache_len": 0}),
+    ("llama-3.1-8b", "batch_size", {"seq_len": 1, "cache_len": 128}),
+    ("llama-3.1-8b", "seq_len", {}),
+    ("llama-3.1-8b", "seq_len", {"batch_size": 8, "logits": "last"}),
+    ("gemma-3-1b-it", "seq_len", {}),
+    ("deepseek-v3", "batch_size", {"seq_len": 4, "mla": "absorbed"}),  # experts: a power of the tokens
+]
+
+
+@pytest.mark.parametrize(("model", "name", "run"), BALANCES)
+def test_the_bound_turns_there_and_not_before(model: str, name: Any, run: dict[str, Any]) -> None:
+    found = solve(model, CARD, balance=name, **run)
+    assert found.value is not None
+    assert found.value > 1
+    compute, memory = times(at(found, model, found.value, run), CARD)
+    assert compute >= memory
+    compute, memory = times(at(found, model, found.value - 1, run), CARD)
+    assert compute < memory
+
+
+def test_a_bound_that_never_turns() -> None:
+    """Each sequence of a decode step reads its own cache: at a long one, no batch makes it compute-bound."""
+    found = solve("llama-2-7b", CARD, balance="batch_size", seq_len=1, cache_len=4096)
+    assert found.value is None
+    assert found.reason == "none: it waits for its memory at every size"
+    compute, memory = times(populate("llama-2-7b", seq_len=1, cache_len=4096, batch_size=10**9), CARD)
+    assert compute < memory
+
+
+def test_a_bound_that_is_turned_already() -> None:
+    slow = Accelerator(name="slow", bandwidth=1e12, peaks={"bf16": 1e10})
+    found = solve("gpt2", slow, balance="seq_len")
+    assert found.value == 1
+    compute, memory = times(populate("gpt2", seq_len=1), slow)
+    assert compute > memory
+
+
+# ---- bad input
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "said"),
+    [
+        ({}, InputError, "solve takes maximize=… or balance=… of batch_size, seq_len, cache_len, not []"),
+        ({"maximize": "batch_size", "balance": "batch_size"}, InputError, "not ['batch_size', 'batch_size']"),
+        ({"maximize": "num_layers"}, InputError, "not ['num_layers']"),
+        ({"maximize": "seq_len", "seq_len": 4}, InputError, "seq_len is what is solved for: it takes no value"),
+        ({"maximize": "seq_len", "batch_size": 0}, InputError, "batch_size is a whole number from 1"),
+        ({"maximize": "seq_len", "hardware": "h1000"}, UnknownNameError, "no accelerator named 'h1000'"),
+        ({"maximize": "seq_len", "model": "gpt3"}, UnknownNameError, "no model named 'gpt3'"),
+        ({"maximize": "seq_len", "hardware": Accelerator(name="x", bandwidth=1e12)}, InputError, "the memory of x is not known"),
+        ({"balance": "seq_len", "hardware": "apple-m2-ultra"}, InputError, "known peaks: none"),
+    ],
+)  # fmt: skip
+def test_questions_that_cannot_be(options: dict[str, Any], kind: type[Exception], said: str) -> None:
+    with pytest.raises(kind) as caught:
+        solve(options.pop("model", "gpt2"), options.pop("hardware", CARD), **options)
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 400

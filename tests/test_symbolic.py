@@ -1,0 +1,94 @@
+"""A template's costs with sizes left free, against populating at every size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nbanalyzer import populate
+from nbanalyzer.analysis import plain
+from nbanalyzer.cost import METRICS
+from nbanalyzer.errors import TemplateError
+from nbanalyzer.formula import Number
+from nbanalyzer.symbolic import Symbolic, free_values
+
+FREE = ("batch_size", "seq_len", "cache_len")
+POINTS = ((1, 1, 0), (3, 40, 0), (2, 1, 700), (1, 9, 5_000))
+MODELS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("gpt2", {"attn": "eager", "logits": "last"}),
+    ("llama-3.1-8b", {"w_bit": 5, "kv_bit": 3}),
+    ("mixtral-8x7b-v0.1", {}),
+    ("deepseek-v3.2", {}),
+    ("qwen3-next-80b-a3b-instruct", {}),
+    ("gemma-3-1b-it", {"causal": "on"}),
+    ("mamba-2.8b-hf", {}),
+    ("t5-small", {}),
+    ("t5-small", {"encoder_len": 33}),
+)
+
+
+def free(name: str, run: dict[str, Any], *names: str) -> Symbolic:
+    analysis = populate(name, **run)
+    return analysis.symbolic({**analysis.params, **free_values(analysis.run, frozenset(names))})
+
+
+@pytest.mark.parametrize(("name", "run"), MODELS)
+def test_every_metric_at_every_size(name: str, run: dict[str, Any]) -> None:
+    symbolic = free(name, run, *FREE)
+    for point in POINTS:
+        values: dict[str, Any] = dict(zip(FREE, point, strict=True))
+        analysis = populate(name, **run, **values)
+        for metric in (*METRICS, "activation_bytes", "parameters", "weight_bytes"):
+            assert plain(symbolic.metric(metric).evaluate(values)) == analysis.totals[metric], (metric, point)
+        assert {key: plain(one.evaluate(values)) for key, one in symbolic.state.items()} == analysis.state
+        assert symbolic.tokens.evaluate(values) == point[0] * point[1]
+
+
+@pytest.mark.parametrize(("name", "run"), MODELS)
+def test_launches_add_up_and_the_largest_working_set_is_the_memorys(name: str, run: dict[str, Any]) -> None:
+    symbolic = free(name, run, *FREE)
+    for point in POINTS:
+        values: dict[str, Any] = dict(zip(FREE, point, strict=True))
+        analysis = populate(name, **run, **values)
+        for metric in ("matmul_flops", "vector_flops", "bytes"):
+            parts = (one.times.evaluate(values) * getattr(one, metric).evaluate(values) for one in symbolic.launches)
+            assert plain(sum(parts)) == analysis.totals[metric]
+        assert max(one.evaluate(values) for one in symbolic.working_sets) == analysis.memory.activations
+        found: Number = 0
+        for nodes in analysis.launches:
+            if any(analysis.cost(node).flops or analysis.cost(node).bytes for node in nodes):
+                found += analysis.cost(nodes[0]).count * nodes[0].steps
+        idle = (
+            one.times.evaluate(values) * one.steps
+            for one in symbolic.launches
+            if not (one.bytes + one.matmul_flops + one.vector_flops).evaluate(values)
+        )
+        assert sum(one.times.evaluate(values) * one.steps for one in symbolic.launches) - sum(idle) == found
+
+
+def test_sizes_of_the_architecture_may_be_free() -> None:
+    analysis = populate("llama-3.1-8b", seq_len=7)
+    values = {name: value for name, value in analysis.values.items() if name not in {"num_layers", "vocab_size"}}
+    symbolic = analysis.symbolic(values)
+    for layers, words in ((1, 10), (32, 128_256), (80, 1000)):
+        changed = populate("llama-3.1-8b", seq_len=7, set={"num_layers": layers, "vocab_size": words})
+        for metric in ("flops", "bytes", "parameters"):
+            found = symbolic.metric(metric).evaluate({"num_layers": layers, "vocab_size": words})
+            assert found == changed.totals[metric]
+
+
+def test_logits_follow_the_length_unless_only_the_last_are_wanted() -> None:
+    every, last = (free("gpt2", {"logits": logits}, "seq_len").metric("matmul_flops") for logits in ("all", "last"))
+    head = 2 * 768 * 50_257
+    assert every.evaluate({"seq_len": 100}) - last.evaluate({"seq_len": 100}) == 99 * head
+    assert every.evaluate({"seq_len": 1}) == last.evaluate({"seq_len": 1})
+
+
+def test_an_error_names_the_kernel() -> None:
+    kernel = {"kernel_type": "basic", "operation": "op", "unit": "vector", "flops": "1 / {cache_len}",
+              "memory_access": {"read": "1", "write": "0"}}  # fmt: skip
+    part = {"kernel_type": "composite", "name": "part", "sub_kernels": [kernel]}
+    analysis = populate({"model_id": "own", "kernels": [part]}, cache_len=3)
+    with pytest.raises(TemplateError, match=r"part\.op"):
+        analysis.symbolic({**analysis.values, "cache_len": 0}).metric("flops")
