@@ -1,0 +1,1 @@
+"""What the what-if form is made of, see `nbanalyzer.notebook.forms`."""

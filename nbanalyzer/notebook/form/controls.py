@@ -1,0 +1,149 @@
+"""The controls of a form: a size that is dragged, stepped or typed, and how a widget goes away for good."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+from weakref import WeakMethod
+
+from ipywidgets import HBox, Layout, SelectionSlider, Text, Widget
+
+from nbanalyzer.errors import InputError
+from nbanalyzer.run import read_whole
+
+__all__ = ["Size", "close", "everything", "stops", "weakly"]
+
+LABEL = "6.2em"
+
+
+def stops(least: int, most: int, *also: int) -> list[int]:
+    """Return where a slider stops: powers of two and what lies halfway, 1, 2, 3, 4, 6, 8, …, and the ends."""
+    found = {value for value in (least, *also) if value >= 0}
+    power = 1
+    while power <= most:
+        found |= {value for value in (power, power * 3 // 2) if least <= value <= most}
+        power *= 2
+    return sorted(found)
+
+
+class Size:
+    """A whole number: a labelled entry that takes any, or arithmetic, and a slider over `stops`.
+
+    Args:
+        name: of the option or variable.
+        label: what stands before it.
+        value: what it begins with; None, if `optional`, for an empty entry.
+        places: where the slider stops.
+        tip: a sentence on what it is.
+        changed: called without arguments when a person has changed it.
+        optional: whether the entry may be empty.
+
+    """
+
+    def __init__(
+        self, name: str, label: str, value: int | None, places: Sequence[int], tip: str, changed: Callable[[], None],
+        *, optional: str = "", label_width: str = LABEL,
+    ) -> None:  # fmt: skip
+        self.name = name
+        self._places = list(places)
+        self._changed = changed
+        self._optional = optional
+        self._is_following = False
+        self.entry = Text(
+            value=_text(value), description=label, continuous_update=False, placeholder=optional,
+            tooltip=tip, layout=Layout(flex="0 0 auto", width=f"calc({label_width} + 5.5em)"),
+            style={"description_width": label_width},
+        )  # fmt: skip
+        self.slider = SelectionSlider(
+            options=[(f"{place:,}", place) for place in self._places], index=self._nearest(value), readout=False,
+            tooltip=f"{label}: arrow keys step through {self._places[0]:,} to {self._places[-1]:,}",
+            layout=Layout(flex="1 1 5em", width="auto", min_width="4em"),
+        )  # fmt: skip
+        self.box = HBox([self.entry, self.slider], layout=Layout(width="100%", align_items="center"))
+        for widget, part in ((self.box, "nb-size"), (self.entry, "nb-entry"), (self.slider, "nb-slider")):
+            widget.add_class(part)
+        self.box.add_class(f"nb-{name}")
+        self.entry.observe(self._typed, "value")
+        self.slider.observe(self._dragged, "value")
+
+    @property
+    def value(self) -> int | None:
+        """The number.
+
+        Raises:
+            InputError: what was typed is no whole number.
+
+        """
+        text = self.entry.value.replace(",", "").replace("_", "").strip()
+        if not text and self._optional:
+            return None
+        if not text:
+            raise InputError(f"{self.name} is a whole number, and the entry is empty")
+        return read_whole(self.name, text)
+
+    def show(self, value: int | None) -> None:
+        """Show a number, without a call of `changed`."""
+        self._is_following = True
+        try:
+            self.entry.value = _text(value)
+            self.slider.index = self._nearest(value)
+        finally:
+            self._is_following = False
+
+    def _nearest(self, value: int | None) -> int:
+        if value is None:
+            return 0
+        index = bisect_left(self._places, value)
+        if index == len(self._places):
+            return index - 1
+        is_below = index > 0 and value - self._places[index - 1] < self._places[index] - value
+        return index - 1 if is_below else index
+
+    def _typed(self, _: object) -> None:
+        if self._is_following:
+            return
+        with suppress(InputError):  # whoever is told says so
+            self.show(self.value)
+        self._changed()
+
+    def _dragged(self, change: Any) -> None:
+        if not self._is_following:
+            self._is_following = True
+            try:
+                self.entry.value = _text(change["new"])
+            finally:
+                self._is_following = False
+            self._changed()
+
+
+def _text(value: int | None) -> str:
+    return "" if value is None else f"{value}"
+
+
+def weakly(method: Callable[..., None]) -> Callable[..., None]:
+    """Return a function that calls a method for as long as its object lives, and keeps it alive no longer."""
+    reference = WeakMethod(method)
+
+    def call(*arguments: Any, **options: Any) -> None:
+        if (target := reference()) is not None:
+            target(*arguments, **options)
+
+    return call
+
+
+def everything(widget: Widget) -> Iterator[Widget]:
+    """Yield a widget, all inside it, and their layouts and styles, which are widgets of their own."""
+    for child in getattr(widget, "children", ()):
+        yield from everything(child)
+    for part in ("layout", "style"):
+        if isinstance(owned := getattr(widget, part, None), Widget):
+            yield owned
+    yield widget
+
+
+def close(widget: Widget) -> None:
+    """Close a widget and all that belongs to it."""
+    for one in [*everything(widget)]:
+        one.close()

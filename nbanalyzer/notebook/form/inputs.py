@@ -1,0 +1,268 @@
+"""The left side of a form: everything that can be chosen, and what cannot be chosen together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from ipywidgets import (
+    Button,
+    Checkbox,
+    Combobox,
+    Dropdown,
+    HBox,
+    Label,
+    Layout,
+    ToggleButton,
+    ToggleButtons,
+    VBox,
+    Widget,
+)
+
+from nbanalyzer import catalog
+from nbanalyzer.analysis import Analysis
+from nbanalyzer.hardware import Accelerator, accelerators
+from nbanalyzer.run import SIZES, SWITCHES
+from nbanalyzer.variables import VARIABLES
+
+from .controls import LABEL, Size, close, stops
+from .state import PHASES, State, capabilities, known_model
+
+__all__ = ["Inputs"]
+
+NONE = "none"
+AS_ACTIVATIONS = 0  # bits of the cache, where nobody gave any; a chooser cannot hold None
+FOLDED, UNFOLDED = "▸ architecture", "▾ architecture"
+BITS = (32, 16, 8, 6, 5, 4, 3, 2, 1)
+LONGEST, LONGEST_OUTPUT = 2**20, 2**17  # where the sliders of lengths end; the entries take more
+SIZE_CONTROLS = (
+    # name, label, phases, the slider's first and last stop
+    ("batch_size", "batch", PHASES, 1, 4096),
+    ("seq_len", "sequence", ("prefill",), 1, LONGEST),
+    ("cache_len", "cache", ("prefill", "decode"), 0, LONGEST),
+    ("encoder_len", "encoder", ("prefill", "decode"), 1, LONGEST),
+    ("prompt_len", "prompt", ("request",), 1, LONGEST),
+    ("output_len", "output", ("request",), 1, LONGEST_OUTPUT),
+)
+TIPS = {
+    **SIZES,
+    "prompt_len": "tokens per sequence that are read",
+    "output_len": "tokens per sequence that are written",
+}
+BIT_CONTROLS = (("w_bit", "weight bits"), ("a_bit", "act. bits"), ("kv_bit", "KV bits"))
+VARIABLE_LABEL = "12em"
+
+
+class Inputs:
+    """The controls, and the options that they stand for.
+
+    Args:
+        state: what they show first.
+        analysis: the pass, for the values of the architecture.
+        changed: called without arguments when a person has changed something.
+
+    """
+
+    def __init__(self, state: State, analysis: Analysis, changed: Callable[[], None]) -> None:
+        self._changed = changed
+        self._state = state
+        self._analysis = analysis
+        self._is_showing = False
+        self._variables: dict[str, Size] = {}
+        self._own: dict[str, int] = {}
+        self.model = Combobox(
+            description="model", options=catalog.short_names(), continuous_update=False, ensure_option=False,
+            tooltip="a name of the catalogue: type to search it", **_labelled(),
+        )  # fmt: skip
+        self.hardware = Dropdown(
+            description="hardware", options=[NONE], tooltip="accelerator; its figures are peaks", **_labelled()
+        )
+        self.phase = ToggleButtons(
+            options=PHASES[:1], style={"button_width": "5.4em"}, layout=Layout(width="auto"),
+            tooltips=["the prompt is read", "one token more", "a prompt, and the tokens written after it"],
+        )  # fmt: skip
+        label = Label("phase", layout=Layout(width=LABEL, display="flex", justify_content="flex-end"))
+        phase = HBox([label, self.phase], layout=Layout(width="100%", flex_flow="row wrap", align_items="center"))
+        self.sizes = {
+            name: Size(
+                name, label, None if name == "encoder_len" else first, stops(first, last), TIPS[name], self._told,
+                optional="as decoder" if name == "encoder_len" else "",
+            )
+            for name, label, _, first, last in SIZE_CONTROLS
+        }  # fmt: skip
+        self.bits = {
+            name: Dropdown(description=label, tooltip=SIZES[name], **_labelled()) for name, label in BIT_CONTROLS
+        }
+        self.switches: dict[str, Any] = {
+            name: Dropdown(description=label, tooltip=SWITCHES[name].meaning, **_labelled())
+            for name, label in (("attn", "attention"), ("logits", "logits"), ("mla", "mla"))
+        }  # fmt: skip
+        self.switches["causal"] = Checkbox(
+            description="causal: only the visible triangle", indent=False, tooltip=SWITCHES["causal"].meaning,
+            layout=Layout(width="auto", margin="2px 2px 2px 6.7em"),
+        )  # fmt: skip
+        self.reset = Button(description="reset", tooltip="the model's own architecture", layout=Layout(width="8em"))
+        # A button, not an accordion: those cannot be reached by keyboard.
+        self.architecture = ToggleButton(
+            description=FOLDED,
+            tooltip="show the sizes that this template's formulas use",
+            layout=Layout(width="calc(100% - 4px)"),
+        )
+        self.body = VBox([], layout=Layout(width="100%", display="none"))
+        self.widget = VBox(
+            [self.model, self.hardware, phase, *(size.box for size in self.sizes.values()), *self.bits.values(),
+             *self.switches.values(), self.architecture, self.body],
+            layout=Layout(width="100%", flex="0 0 auto", overflow="hidden"),
+        )  # fmt: skip
+        for name, widget in (
+            ("inputs", self.widget), ("model", self.model), ("hardware", self.hardware), ("phase", self.phase),
+            ("architecture", self.architecture), ("variables", self.body), ("reset", self.reset),
+            *self.bits.items(), *self.switches.items(),
+        ):  # fmt: skip
+            widget.add_class(f"nb-{name}")
+        self.show(state, analysis)
+        for widget in (self.model, self.hardware, self.phase, *self.bits.values(), *self.switches.values()):
+            widget.observe(self._told, "value")
+        self.reset.on_click(self._reset)
+        self.architecture.observe(self._unfolded, "value")
+
+    def _told(self, _: object = None) -> None:
+        if not self._is_showing:
+            self._changed()
+
+    # ---- from the controls
+
+    def read(self) -> dict[str, Any]:
+        """Return the options that differ from the shown state's, or may; see `changed` in `state`.
+
+        Raises:
+            NBAnalyzerError: something typed cannot be read.
+
+        """
+        state = self._state
+        found: dict[str, Any] = {"hardware": self._hardware()}
+        if self.model.value.strip() != _model_text(state, self._analysis):
+            return found | {"model": known_model(self.model.value)}
+        if self.phase.value != state.phase:
+            return found | {"phase": self.phase.value}
+        for name, size in self.sizes.items():
+            if name in state.run and not (name == "seq_len" and state.phase == "decode"):
+                found[name] = size.value
+        found |= {name: widget.value or None for name, widget in self.bits.items()}
+        found |= {name: self.switches[name].value for name in ("attn", "logits", "mla")}
+        found["causal"] = "on" if self.switches["causal"].value else "off"
+        edited = {name: size.value for name, size in self._variables.items() if size.value != self._own[name]}
+        return found | {"set": {**state.changes, **edited}}
+
+    def _hardware(self) -> Any:
+        if self.hardware.value == NONE:
+            return None
+        own = self._state.hardware
+        return own if isinstance(own, Accelerator) and self.hardware.value == own.name else self.hardware.value
+
+    # ---- to the controls
+
+    def show(self, state: State, analysis: Analysis) -> None:
+        """Show a state, and offer what goes with it."""
+        is_new = state.model is not self._state.model and state.model != self._state.model
+        self._state, self._analysis = state, analysis
+        can = capabilities(state.model)
+        self._is_showing = True
+        try:
+            self.model.value = _model_text(state, analysis)
+            hardware = state.hardware.name if isinstance(state.hardware, Accelerator) else state.hardware or NONE
+            _offer(self.hardware, list(dict.fromkeys((NONE, *accelerators(), hardware))), hardware)
+            _offer(self.phase, can.phases, state.phase)
+            for name, _, phases, *_ in SIZE_CONTROLS:
+                self.sizes[name].box.layout.display = "" if state.phase in phases and name in state.run else "none"
+                if name in state.run:
+                    self.sizes[name].show(state.run[name])
+            for name, widget in self.bits.items():
+                value = state.run[name] or AS_ACTIVATIONS
+                bits = sorted({*BITS, value} - {AS_ACTIVATIONS}, reverse=True)
+                choices = [(f"{bit}", bit) for bit in bits]
+                _offer(widget, [("as activations", AS_ACTIVATIONS), *choices] if name == "kv_bit" else choices, value)
+            _offer(self.switches["attn"], [(label, name) for name, label in can.attentions.items()], state.run["attn"])
+            for name in ("logits", "mla"):
+                _offer(self.switches[name], SWITCHES[name].choices, state.run[name])
+            self.switches["mla"].layout.display = "" if can.is_latent else "none"
+            self.switches["causal"].value = state.run["causal"] == "on"
+            if is_new:
+                self._forget()
+            if self.architecture.value:
+                self._build()
+            self._show_variables()
+        finally:
+            self._is_showing = False
+
+    def _show_variables(self) -> None:
+        params = self._analysis.params
+        self._own = {name: int(params[name]) for name in self._variables}
+        for name, value in self._own.items():
+            self._variables[name].show(value)
+        changes = self._state.changes
+        said = f": {', '.join(f'{name}={value}' for name, value in changes.items())}" if changes else ""
+        self.architecture.description = f"{UNFOLDED if self.architecture.value else FOLDED}{said}"
+        self.reset.disabled = not changes
+
+    # ---- the architecture: built when somebody looks
+
+    def _unfolded(self, _: object) -> None:
+        self._is_showing = True
+        try:
+            if self.architecture.value:
+                self._build()
+            self._show_variables()
+        finally:
+            self._is_showing = False
+        self.body.layout.display = "" if self.architecture.value else "none"
+
+    def _build(self) -> None:
+        if self._variables:
+            return
+        for name, own in capabilities(self._state.model).sizes.items():
+            places = [0, 1] if VARIABLES[name].unit == "0 or 1" else stops(max(own // 16, 1), max(16 * own, 16), own)
+            tip = f"{VARIABLES[name].meaning}; the model's own: {own:,}"
+            self._variables[name] = Size(name, name, own, places, tip, self._told, label_width=VARIABLE_LABEL)
+        self.body.children = [*(size.box for size in self._variables.values()), self.reset]
+
+    def _forget(self) -> None:
+        self.body.children = []
+        for size in self._variables.values():
+            close(size.box)
+        self._variables = {}
+
+    def _reset(self, _: object) -> None:
+        own = capabilities(self._state.model).sizes
+        self._is_showing = True
+        try:
+            for name, size in self._variables.items():
+                size.show(own[name])
+        finally:
+            self._is_showing = False
+        self._own = {name: int(own[name]) for name in self._variables}
+        self._state = State(self._state.model, self._state.hardware, self._state.phase, self._state.run)
+        self._changed()
+
+    def widgets(self) -> list[Widget]:
+        """Return the widgets that are not always inside `widget`."""
+        return [self.reset]
+
+
+def _labelled() -> dict[str, Any]:
+    return {"style": {"description_width": LABEL}, "layout": Layout(width="calc(100% - 4px)")}
+
+
+def _offer(widget: Any, options: Any, value: Any) -> None:
+    """Give a chooser its options and its value, touching nothing that is so already."""
+    if tuple(options) != tuple(widget.options):
+        widget.options = options
+    if widget.value != value:
+        widget.value = value
+
+
+def _model_text(state: State, analysis: Analysis) -> str:
+    if isinstance(state.model, str | os.PathLike):
+        return os.fspath(state.model)
+    return analysis.template.model_id or analysis.template.architecture or "template"

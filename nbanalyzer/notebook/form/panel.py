@@ -1,0 +1,158 @@
+"""The form's widgets: inputs on one side, answers on the other; on a narrow page one below the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ipywidgets import HTML, Button, HBox, Image, Layout, Text, VBox
+
+from nbanalyzer.errors import NBAnalyzerError
+
+from . import view
+from .answer import Answer
+from .controls import LABEL, close
+from .inputs import Inputs
+
+if TYPE_CHECKING:
+    from nbanalyzer.roofline import Roofline
+
+    from .picture import RooflinePicture
+
+__all__ = ["Panel"]
+
+
+class Panel:
+    """Everything of a form that the browser sees.
+
+    Args:
+        answer: what it shows first.
+        asked: called when somebody has changed an input.
+        pin: called with ``is_pinned`` when somebody pins or unpins.
+        saved: called with a file name when somebody saves.
+
+    """
+
+    def __init__(
+        self, answer: Answer, *, asked: Callable[[], None], pin: Callable[..., None], saved: Callable[[str], None]
+    ) -> None:
+        self._picture: RooflinePicture | None = None  # without hardware there is none, and no matplotlib either
+        self._shows_line = False
+        self.inputs = Inputs(answer.state, answer.analysis, asked)
+        self.error, self.heading, self.headline = _html(), _html(), _html()
+        self.bars, self.memory, self.changes = _html(), _html(), _html()
+        self.roofline = Image(format="png", layout=Layout(width="100%", max_width="640px", height="auto"))
+        self.pin = Button(description="Pin", tooltip="keep this state, and show changes since", layout=_narrow())
+        self.unpin = Button(description="Unpin", tooltip="show no changes any more", layout=_narrow())
+        self.copy = Button(
+            description="Copy as magic", tooltip="the line that gives the same numbers", layout=_narrow()
+        )
+        self.line = Text(description="magic", **_wide())
+        self.copied = _html()
+        self.file = Text(value="whatif.html", description="file", tooltip=".csv, .json, .html or .png", **_wide("17em"))
+        self.save = Button(description="Save", tooltip="write the present state to the file", layout=_narrow())
+        self.saved = _html()
+        actions = HBox([self.pin, self.unpin, self.copy], layout=_row())
+        saving = HBox([self.file, self.save], layout=_row())
+        left = VBox(
+            [self.inputs.widget, actions, self.line, self.copied, saving, self.saved],
+            layout=Layout(flex="1 1 20em", min_width="0", max_width="30em"),
+        )
+        right = VBox(
+            [self.heading, self.headline, self.changes, self.memory, self.roofline, self.bars],
+            layout=Layout(flex="3 1 22em", min_width="0", overflow="hidden"),
+        )
+        columns = HBox([left, right], layout=Layout(flex_flow="row wrap", width="100%", grid_gap="0.5em 1.5em"))
+        self.widget = VBox([self.error, columns], layout=Layout(width="100%"))
+        for name, widget in (
+            ("whatif", self.widget), ("answers", right), ("error", self.error), ("heading", self.heading),
+            ("headline", self.headline), ("changes", self.changes), ("memory", self.memory), ("bars", self.bars),
+            ("roofline", self.roofline), ("pin", self.pin), ("unpin", self.unpin), ("copy", self.copy),
+            ("magic", self.line), ("copied", self.copied), ("file", self.file), ("save", self.save),
+            ("saved", self.saved),
+        ):  # fmt: skip
+            widget.add_class(f"nb-{name}")
+        self.pin.on_click(lambda _: pin(is_pinned=True))
+        self.unpin.on_click(lambda _: pin(is_pinned=False))
+        self.save.on_click(lambda _: saved(self.file.value))
+        self.copy.on_click(self._copied)
+        self._answer = answer
+        self.show(answer, None)
+
+    def read(self) -> dict[str, Any]:
+        """Return what the inputs say."""
+        return self.inputs.read()
+
+    def show(self, answer: Answer, pinned: Answer | None) -> None:
+        """Show an answer; what is not to be seen is not drawn."""
+        self._answer = answer
+        self.inputs.show(answer.state, answer.analysis)
+        self.error.value = ""
+        self.heading.value = view.heading(answer)
+        self.headline.value = view.figures(answer, pinned)
+        self.changes.value = view.changes(answer.since(pinned)) if pinned else ""
+        self.memory.value = view.memory(answer)
+        if answer.roofline:
+            self.roofline.value = self._drawn(answer.roofline, answer.name)
+        _visible(self.roofline, answer.roofline is not None)
+        self.bars.value = view.bars(answer)
+        _visible(self.unpin, pinned is not None)
+        self._show_line()
+
+    def _drawn(self, roofline: Roofline, name: str) -> bytes:
+        if self._picture is None:
+            from .picture import RooflinePicture
+
+            self._picture = RooflinePicture()
+        return self._picture.png(roofline, f"{name} on {roofline.accelerator.name}")
+
+    def say(self, error: str) -> None:
+        """Show an error above what is still the last good state."""
+        self.error.value = view.error_line(error)
+
+    def said(self, text: str, *, is_error: bool) -> None:
+        """Say what became of saving."""
+        self.saved.value = view.error_line(text, is_first=True) if is_error else view.remark(text)
+
+    def _copied(self, _: object) -> None:
+        self._shows_line = True
+        self._show_line()
+
+    def _show_line(self) -> None:
+        _visible(self.line, self._shows_line)
+        _visible(self.copied, self._shows_line)
+        if not self._shows_line:
+            return
+        try:
+            self.line.value = self._answer.state.magic
+            self.copied.value = view.remark("It follows the form. To take it along: click into it, Ctrl+A, Ctrl+C.")
+        except NBAnalyzerError as error:
+            self.line.value = ""
+            self.copied.value = view.error_line(str(error), is_first=True)
+
+    def close(self) -> None:
+        """Close all widgets, and let the figure go."""
+        self._picture = None
+        close(self.widget)
+        for widget in self.inputs.widgets():
+            close(widget)
+
+
+def _wide(width: str = "100%") -> dict[str, Any]:
+    return {"style": {"description_width": LABEL}, "layout": Layout(width=width)}
+
+
+def _html() -> HTML:
+    return HTML(layout=Layout(width="100%", margin="0.15em 0"))
+
+
+def _narrow() -> Layout:
+    return Layout(width="auto")
+
+
+def _row() -> Layout:
+    return Layout(flex_flow="row wrap", width="100%")
+
+
+def _visible(widget: Any, shown: object) -> None:
+    widget.layout.display = "" if shown else "none"

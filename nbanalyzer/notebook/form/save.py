@@ -1,0 +1,74 @@
+"""A form's state as a file: the numbers, the page, or the picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nbanalyzer.errors import InputError, quote
+from nbanalyzer.files import write_whole
+
+from .answer import Answer
+
+__all__ = ["SAVED_AS", "save"]
+
+SAVED_AS = (".csv", ".json", ".html", ".png")
+
+
+def save(answer: Answer, path: str | os.PathLike[str]) -> None:
+    """Write a state, whole or not at all, in the format of the suffix.
+
+    A pass is written as `Analysis.save` writes it; of a request, the figures.
+
+    Raises:
+        InputError: another suffix, or a place that cannot be written to.
+
+    """
+    text = os.fspath(path)
+    suffix = Path(text).suffix.lower()
+    if suffix not in SAVED_AS:
+        raise InputError(f"save as {', '.join(SAVED_AS)}: {quote(text)} has another suffix")
+    if suffix != ".png" and answer.request is None:
+        (answer.roofline or answer.analysis).save(path)
+        return
+    content = _png(answer) if suffix == ".png" else _of_request(answer, suffix).encode()
+    try:
+        write_whole(path, content)
+    except (OSError, ValueError) as error:  # ValueError: a path that holds a null character
+        raise InputError(f"{quote(text)} cannot be written: {getattr(error, 'strerror', error)}") from None
+
+
+def _png(answer: Answer) -> bytes:
+    if answer.roofline is None:
+        picture: bytes = answer.analysis.plot()._repr_png_()
+        return picture
+    from .picture import RooflinePicture
+
+    return RooflinePicture().png(answer.roofline, f"{answer.name}: {answer.shown}")
+
+
+def _of_request(answer: Answer, suffix: str) -> str:
+    rows = [("figure", "value", "unit"), *((one.name, one.value, one.unit) for one in answer.figures.values())]
+    if suffix == ".csv":
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows(rows)
+        return out.getvalue()
+    if suffix == ".json":
+        figures = {name: value for name, value, _ in rows[1:]}
+        found: dict[str, Any] = {"model": answer.title, "conditions": answer.conditions, "figures": figures}
+        found |= {"units": {name: unit for name, _, unit in rows[1:]}}
+        found |= {"hardware": answer.accelerator.name if answer.accelerator else None}
+        return msgspec.json.format(msgspec.json.encode(found), indent=1).decode() + "\n"
+    from .static import static
+
+    return (
+        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<meta name="color-scheme" content="light dark">\n'
+        f"<title>{escape(answer.title)}</title>\n"
+        f'<body style="font-family:sans-serif;margin:1em">\n{static(answer)["text/html"]}\n</body>\n</html>\n'
+    )

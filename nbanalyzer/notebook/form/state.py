@@ -1,0 +1,262 @@
+"""What a form is set to: the model, where and how it runs, and the line that says so again."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+from nbanalyzer import catalog
+from nbanalyzer.errors import InputError, UnknownNameError, quote
+from nbanalyzer.hardware import Accelerator
+from nbanalyzer.hardware import hardware as find_hardware
+from nbanalyzer.populate import Source, populate
+from nbanalyzer.run import MAX_SIZE, SWITCHES
+from nbanalyzer.templates import Composite
+from nbanalyzer.variables import VARIABLES
+
+__all__ = ["DEFAULTS", "PHASES", "Capabilities", "State", "begin", "capabilities", "changed", "known_model"]
+
+PHASES = ("prefill", "decode", "request")
+DEFAULTS: Mapping[str, int | None] = {
+    "batch_size": 1, "seq_len": 1024, "cache_len": 0, "encoder_len": None, "prompt_len": 1024, "output_len": 256,
+    "w_bit": 16, "a_bit": 16, "kv_bit": None,
+}  # fmt: skip
+CACHED = 2048  # tokens in the cache of a decode step that follows on nothing
+PASS = ("seq_len", "cache_len", "encoder_len")
+REQUEST = ("prompt_len", "output_len")
+LIKE_GENERATE = "last"  # the logits of a request
+
+
+@dataclass(frozen=True)
+class State:
+    """What a form is set to. Equal ones give equal answers.
+
+    Attributes:
+        model: as for `populate`.
+        hardware: the name of an accelerator, or one, or None.
+        phase: one of `PHASES`.
+        run: the values of the pass or of the request, all that it has.
+        changes: config values that differ from the model's own.
+
+    """
+
+    model: Any
+    hardware: str | Accelerator | None = None
+    phase: str = "prefill"
+    run: Mapping[str, Any] = field(default_factory=dict)
+    changes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keywords of `populate`, or of `request`, beside the model."""
+        return {**self.run, "set": dict(self.changes)}
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What tells it from others, for caches."""
+        model = self.model if isinstance(self.model, str) else id(self.model)
+        return (model, self.phase, tuple(sorted(self.run.items(), key=str)), tuple(self.changes.items()))
+
+    @property
+    def magic(self) -> str:
+        """The line that gives the same numbers: ``%populate …``, of a request ``%whatif …``.
+
+        Raises:
+            InputError: the model or the accelerator is an object of the notebook, which no line can name.
+
+        """
+        if not isinstance(self.model, str | os.PathLike):
+            raise InputError("no line reproduces this: the model is an object of the notebook, not a name")
+        words = ["%whatif" if self.phase == "request" else "%populate", shlex.quote(os.fspath(self.model))]
+        if isinstance(self.hardware, Accelerator):
+            raise InputError(f"no line reproduces this: {quote(self.hardware.name)} is an object of the notebook")
+        if self.hardware:
+            words += ["--hardware", shlex.quote(self.hardware)]
+        if self.phase == "request":
+            words += ["--phase", "request"]
+        for name, value in self.run.items():
+            if value != self._usual(name) or name in {"seq_len", "prompt_len", "output_len"}:
+                words += [f"--{name}", str(value)]
+        if self.changes:
+            words += ["--set", *(f"{name}={value}" for name, value in self.changes.items())]
+        return " ".join(words)
+
+    def _usual(self, name: str) -> object:
+        if name == "logits" and self.phase == "request":
+            return LIKE_GENERATE
+        return SWITCHES[name].choices[0] if name in SWITCHES else DEFAULTS[name]
+
+    def __repr__(self) -> str:
+        model = self.model if isinstance(self.model, str | os.PathLike) else type(self.model).__name__
+        where = self.hardware.name if isinstance(self.hardware, Accelerator) else self.hardware
+        return f"{model}, {self.phase}{f', on {where}' if where else ''}"
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What can be chosen for a model.
+
+    Attributes:
+        phases: those of `PHASES` that it has.
+        attentions: choice of the switch ``attn`` → what it is called here.
+        is_latent: whether ``mla`` makes a difference.
+        has_encoder: whether ``encoder_len`` does.
+        sizes: config variable that its formulas use → the model's own value, in the registry's order.
+
+    """
+
+    phases: tuple[str, ...]
+    attentions: Mapping[str, str]
+    is_latent: bool
+    has_encoder: bool
+    sizes: Mapping[str, int]
+
+
+def capabilities(model: Source) -> Capabilities:
+    """Return what can be chosen for a model.
+
+    Raises:
+        NBAnalyzerError: no such model.
+
+    """
+    return _capabilities(model) if isinstance(model, str) else _found_capabilities(model)
+
+
+@lru_cache(maxsize=32)
+def _capabilities(model: str) -> Capabilities:
+    return _found_capabilities(model)
+
+
+def _found_capabilities(model: Source) -> Capabilities:
+    analysis = populate(model, seq_len=1)
+    variants = {name for node in analysis.nodes if isinstance(node.kernel, Composite) for name in node.kernel.variants}
+    first, *others = SWITCHES["attn"].choices
+    attentions = {first: first} | {name: name for name in others if name in variants}
+    if analysis.conventions["attn"] != first:
+        attentions = {first: f"{analysis.conventions['attn']}, all it has"}
+    elif len(attentions) == 1:
+        attentions = {first: f"{first}, all it has"}
+    own = {name: value for name, value in analysis.params.items() if name in analysis.variables}
+    sizes = {name: own[name] for name in sorted(own, key=lambda name: [*VARIABLES, name].index(name))}
+    return Capabilities(
+        PHASES if analysis.template.state else PHASES[:1],
+        attentions,
+        analysis.is_latent,
+        "encoder_len" in analysis.variables,
+        sizes,
+    )
+
+
+def known_model(text: str) -> str:
+    """Return the name that a person typed, if it is one of the catalogue's, or a file's.
+
+    Raises:
+        UnknownNameError: it is neither; near names are suggested.
+
+    """
+    name = text.strip()
+    if name.casefold() in catalog.aliases() or name.endswith(".json"):
+        return name
+    raise UnknownNameError(
+        "model", name, (*catalog.short_names(), *catalog.names()), "The path of a file ends in .json."
+    )
+
+
+def begin(model: Source, **options: Any) -> State:
+    """Return what a form begins with.
+
+    Args:
+        model: as for `populate`.
+        options: ``hardware``, ``phase`` (else it follows from the sizes), ``set``, the values of a run or a request.
+
+    Raises:
+        NBAnalyzerError: an option that does not exist, or that the phase does not have.
+
+    """
+    phase = options.pop("phase", None)
+    if phase is None and options.keys() & {*REQUEST}:
+        phase = "request"
+    elif phase is None:
+        is_step = options.get("cache_len") and options.get("seq_len") in {None, 1}
+        phase = "decode" if is_step else "prefill"
+    return changed(State(model), phase=phase, **options)
+
+
+def changed(state: State, **options: Any) -> State:
+    """Return the state with other values; a new phase goes on where the old one was, a new model has its own sizes.
+
+    Raises:
+        NBAnalyzerError: an option that does not exist, or that the phase or the model does not have.
+
+    """
+    known = ("model", "hardware", "phase", "set", *DEFAULTS, *SWITCHES)
+    for name in options:
+        if name not in known:
+            raise UnknownNameError("option", name, known)
+    model = options.pop("model", state.model)
+    phase = options.pop("phase", state.phase)
+    can = capabilities(model)
+    if phase not in PHASES:
+        raise InputError(f"phase is {', '.join(PHASES[:-1])} or {PHASES[-1]}, not {quote(phase)}")
+    if phase not in can.phases:
+        if model is state.model and state.run:
+            raise InputError("this model keeps nothing from one pass to the next: there is only a prefill")
+        phase = can.phases[0]
+    hardware = options.pop("hardware", state.hardware) or None
+    if hardware is not None and not isinstance(hardware, Accelerator):
+        found = find_hardware(hardware)
+        hardware = str(hardware) if str(hardware).casefold().endswith(".json") else found.name
+    changes = options.pop("set", None)
+    if changes is None:
+        changes = state.changes if model is state.model or model == state.model else {}
+    run = _run(state, phase, can, options)
+    return replace(state, model=model, hardware=hardware, phase=phase, run=run, changes=dict(changes))
+
+
+def _run(state: State, phase: str, can: Capabilities, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all values of a run in `phase`: those given, those that it had, the usual ones."""
+    own = (*REQUEST,) if phase == "request" else PASS
+    for name in options:
+        if name in {*PASS, *REQUEST} - {*own}:
+            raise InputError(f"a {phase if phase == 'request' else 'pass'} takes {' and '.join(own[:2])}, not {name}")
+    if phase == "decode" and options.get("seq_len", 1) != 1:
+        raise InputError(f"decode is one new token after the cache: seq_len is 1, not {quote(options['seq_len'])}")
+    before: dict[str, Any] = {**state.run}
+    if before and phase != state.phase:
+        before |= _continued(state, phase)
+    if phase == "decode":
+        before["seq_len"] = 1
+        before.setdefault("cache_len", CACHED)
+    usual: dict[str, Any] = {name: DEFAULTS[name] for name in ("batch_size", *own, "w_bit", "a_bit", "kv_bit")}
+    usual |= {name: switch.choices[0] for name, switch in SWITCHES.items()}
+    usual |= {"logits": LIKE_GENERATE} if phase == "request" else {}
+    found = {name: options.get(name, before.get(name, value)) for name, value in usual.items()}
+    found["causal"] = {True: "on", False: "off"}.get(found["causal"], found["causal"])
+    if not can.is_latent and "mla" not in options:
+        found["mla"] = usual["mla"]
+    if found["attn"] not in can.attentions and "attn" not in options:
+        found["attn"] = usual["attn"]
+    if not can.has_encoder and found.get("encoder_len") is None:
+        found.pop("encoder_len", None)
+    return found
+
+
+def _continued(state: State, phase: str) -> dict[str, Any]:
+    """Return the sizes of a phase that follows on the state's own: what was read is what is cached."""
+    run = state.run
+    if state.phase == "request":
+        length = run["prompt_len"]
+    else:
+        length = run["cache_len"] + (run["seq_len"] if state.phase == "prefill" else 0)
+    length = min(max(length, 1), MAX_SIZE)
+    sizes = {
+        "prefill": {"seq_len": length, "cache_len": 0},
+        "decode": {"cache_len": length},
+        "request": {"prompt_len": length},
+    }
+    logits = {"logits": LIKE_GENERATE} if phase == "request" else {"logits": SWITCHES["logits"].choices[0]}
+    return sizes[phase] | (logits if "request" in {phase, state.phase} else {})

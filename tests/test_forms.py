@@ -1,0 +1,709 @@
+"""The what-if form, from the kernel's side: what a person moves, and what is then shown."""
+
+from __future__ import annotations
+
+import csv
+import gc
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from ipywidgets.widgets.widget import _instances
+from matplotlib.figure import Figure
+
+import nbanalyzer
+from nbanalyzer.compare import ratio
+from nbanalyzer.errors import InputError, NBAnalyzerError, UnknownNameError
+from nbanalyzer.hardware import Accelerator
+from nbanalyzer.notebook.form import cells
+from nbanalyzer.notebook.form.controls import Size, stops
+from nbanalyzer.notebook.form.inputs import Inputs
+from nbanalyzer.notebook.form.panel import Panel
+from nbanalyzer.notebook.form.picture import RooflinePicture, dots
+from nbanalyzer.notebook.form.state import begin, changed
+from nbanalyzer.notebook.forms import WIDGET, WhatIf
+from nbanalyzer.notebook.whatif import WhatIfMagic
+
+Make = Callable[..., WhatIf]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    """Return a function that makes forms; they are closed afterwards."""
+    made: list[WhatIf] = []
+
+    def form(model: Any = "gpt2", **options: Any) -> WhatIf:
+        made.append(WhatIf(model, **options))
+        _ = made[-1].widget
+        return made[-1]
+
+    yield form
+    for one in made:
+        one.close()
+
+
+@pytest.fixture(scope="module")
+def shell() -> Iterator[InteractiveShell]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("VIRTUAL_ENV", raising=False)  # another one may be active where the tests are started
+        shell = InteractiveShell.instance()
+        shell.run_line_magic("load_ext", "nbanalyzer")
+        shell.register_magics(WhatIfMagic)
+        yield shell
+        shell.run_line_magic("unload_ext", "nbanalyzer")
+        InteractiveShell.clear_instance()
+
+
+def panel_of(form: WhatIf) -> Panel:
+    _ = form.widget
+    assert form._panel is not None
+    return form._panel
+
+
+def inputs_of(form: WhatIf) -> Inputs:
+    return panel_of(form).inputs
+
+
+def drag(size: Size, value: int) -> None:
+    size.slider.index = [place for _, place in size.slider.options].index(value)
+
+
+def type_in(size: Size, text: str) -> None:
+    size.entry.value = text
+
+
+def png_size(content: bytes | memoryview) -> tuple[int, int]:
+    content = bytes(content)
+    assert content.startswith(b"\x89PNG")
+    return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
+
+
+# ---- what follows what
+
+
+def test_a_slider_gives_the_numbers_of_populate(make: Make) -> None:
+    form = make("llama-3.1-8b", hardware="h100-sxm", phase="decode", cache_len=2048)
+    drag(inputs_of(form).sizes["batch_size"], 16)
+    drag(inputs_of(form).sizes["cache_len"], 6144)
+    expected = nbanalyzer.populate("llama-3.1-8b", seq_len=1, cache_len=6144, batch_size=16)
+    assert form.analysis.totals == expected.totals
+    assert form.roofline is not None
+    assert form.roofline.time == expected.on("h100-sxm").time
+    html = panel_of(form).headline.value
+    assert f"{expected.totals['flops']:,}" in html
+    assert f"{expected.totals['kv_cache_bytes']:,}" in html
+    assert "at least " in html
+    assert "at most " in html
+    assert "fits h100-sxm" in html
+
+
+def test_a_number_is_typed_exactly_or_as_arithmetic(make: Make) -> None:
+    form = make("gpt2")
+    size = inputs_of(form).sizes["seq_len"]
+    for text, value in (("1000", 1000), ("4 * 250 + 1", 1001), ("1,002", 1002), ("2**21", 2**21)):
+        type_in(size, text)
+        assert form.analysis.run.seq_len == value
+        assert form.error == ""
+        assert size.entry.value == str(value)
+    assert size.slider.value == 2**20  # its end
+
+
+def test_the_slider_stops_at_every_power_of_two() -> None:
+    places = stops(0, 2**20)
+    assert {0, *(2**power for power in range(21))} <= {*places}
+    assert {3, 6, 12, 1536} <= {*places}
+    assert places == sorted(places)
+    assert len(places) > 40
+    assert stops(1, 8, 5) == [1, 2, 3, 4, 5, 6, 8]
+
+
+def test_a_slider_moves_from_what_was_typed(make: Make) -> None:
+    size = inputs_of(make("gpt2")).sizes["seq_len"]
+    type_in(size, "1000")
+    assert size.slider.value == 1024
+    size.slider.index += 1
+    assert size.entry.value == "1536"
+
+
+def test_every_choice_reaches_the_run(make: Make) -> None:
+    form = make("llama-3.1-8b")
+    inputs = inputs_of(form)
+    inputs.bits["w_bit"].value = 4
+    inputs.bits["a_bit"].value = 8
+    assert form.analysis.run.kv_bit == 8  # as activations
+    inputs.bits["kv_bit"].value = 16
+    inputs.switches["attn"].value = "eager"
+    inputs.switches["logits"].value = "last"
+    inputs.switches["causal"].value = True
+    run = form.analysis.run
+    assert (run.w_bit, run.a_bit, run.kv_bit, run.attn, run.logits, run.causal) == (4, 8, 16, "eager", "last", "on")
+    options: dict[str, Any] = {"w_bit": 4, "a_bit": 8, "kv_bit": 16, "attn": "eager", "logits": "last", "causal": True}
+    assert form.analysis.totals == nbanalyzer.populate("llama-3.1-8b", **options).totals
+
+
+def test_hardware_comes_and_goes(make: Make) -> None:
+    form = make("gpt2")
+    panel = panel_of(form)
+    assert panel.roofline.layout.display == "none"
+    assert form.roofline is None
+    assert "FLOPs by module" in panel.bars.value
+    inputs_of(form).hardware.value = "rtx-4090"
+    assert panel.roofline.layout.display == ""
+    assert png_size(panel.roofline.value) == (640, 420)
+    assert "time by module" in panel.bars.value
+    assert "of 25.77 GB on rtx-4090" in panel.memory.value
+    inputs_of(form).hardware.value = "none"
+    assert form.state.hardware is None
+    assert "time" not in form.figures
+
+
+def test_phases_go_on_where_the_last_one_was(make: Make) -> None:
+    form = make("llama-3.1-8b", seq_len=4096)
+    inputs = inputs_of(form)
+
+    def shown() -> set[str]:
+        return {name for name, size in inputs.sizes.items() if size.box.layout.display != "none"}
+
+    assert shown() == {"batch_size", "seq_len", "cache_len"}
+    inputs.phase.value = "decode"
+    assert shown() == {"batch_size", "cache_len"}
+    assert (form.analysis.run.seq_len, form.analysis.run.cache_len) == (1, 4096)
+    inputs.phase.value = "request"
+    assert shown() == {"batch_size", "prompt_len", "output_len"}
+    assert form.state.run["logits"] == "last"
+    assert form.request is not None
+    assert (form.request.prompt_len, form.request.output_len) == (4096, 256)
+    inputs.phase.value = "prefill"
+    assert (form.analysis.run.seq_len, form.analysis.run.cache_len, form.analysis.run.logits) == (4096, 0, "all")
+
+
+@pytest.mark.parametrize("model", ["llama-3.1-8b", "deepseek-v3", "gemma-3-4b-it", "t5-small", "mamba-2.8b"])
+def test_a_request_has_the_numbers_of_request(make: Make, model: str) -> None:
+    form = make(model, hardware="h200-sxm", prompt_len=100, output_len=20)
+    drag(inputs_of(form).sizes["batch_size"], 3)
+    drag(inputs_of(form).sizes["prompt_len"], 192)
+    expected = nbanalyzer.request(model, prompt_len=192, output_len=20, batch_size=3)
+    timing = expected.on("h200-sxm")
+    assert form.request is not None
+    assert form.request.totals == expected.totals
+    assert form.request.decode == expected.decode
+    values = form._answer.figures
+    assert values["time"].value == pytest.approx(timing.time, rel=1e-12)
+    assert values["first"].value == timing.time_to_first_token
+    assert values["token"].value == pytest.approx(timing.time_per_output_token, rel=1e-12)
+    assert values["memory"].value == expected.memory.total
+
+
+def test_another_model_brings_its_own_architecture(make: Make) -> None:
+    form = make("llama-3.1-8b", phase="decode", set={"num_layers": 8}, batch_size=4)
+    inputs = inputs_of(form)
+    inputs.model.value = "deepseek-v3"
+    assert form.error == ""
+    assert (form.state.changes, form.state.phase, form.analysis.run.batch_size) == ({}, "decode", 4)
+    assert inputs.switches["mla"].layout.display == ""
+    inputs.switches["mla"].value = "absorbed"
+    absorbed = nbanalyzer.populate("deepseek-v3", seq_len=1, cache_len=2048, batch_size=4, mla="absorbed")
+    assert form.analysis.totals == absorbed.totals
+    inputs.model.value = "gpt2"  # has no latent attention: the choice goes
+    assert form.error == ""
+    assert inputs.switches["mla"].layout.display == "none"
+    assert form.analysis.run.mla == "expanded"
+
+
+def test_the_architecture_follows_too(make: Make) -> None:
+    form = make("gpt2")
+    inputs = inputs_of(form)
+    assert not inputs._variables  # made when somebody looks
+    inputs.architecture.value = True
+    assert {*inputs._variables} == {name for name in form.analysis.variables if name in form.analysis.params}
+    drag(inputs._variables["num_layers"], 24)
+    assert form.analysis.totals == nbanalyzer.populate("gpt2", set={"num_layers": 24}).totals
+    type_in(inputs._variables["hidden_size"], "1536")
+    assert form.state.changes == {"num_layers": 24, "hidden_size": 1536}
+    assert inputs._variables["intermediate_size"].value == 4 * 1536  # what follows is shown
+    assert inputs.architecture.description.startswith("▾ architecture: num_layers=24")
+    inputs.reset.click()
+    assert form.state.changes == {}
+    assert form.analysis.totals == nbanalyzer.populate("gpt2").totals
+    assert inputs._variables["num_layers"].value == 12
+
+
+# ---- what cannot be
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0", "batch_size is a whole number from 1"),
+        ("-3", "batch_size is a whole number from 1"),
+        ("1.5", "whole number"),
+        ("many", "batch_size is no number"),
+        ("", "the entry is empty"),
+        ("9**9**9", "batch_size is no number"),
+    ],
+)
+def test_an_error_is_one_line_and_the_last_good_state_stays(make: Make, text: str, message: str) -> None:
+    form = make("llama-3.1-8b", hardware="h100-sxm")
+    panel, before = panel_of(form), form.analysis
+    picture, headline = panel.roofline.value, panel.headline.value
+    type_in(inputs_of(form).sizes["batch_size"], text)
+    assert message in form.error
+    assert "\n" not in form.error
+    assert form.error.split("'")[0].replace("<", "") in re.sub("<[^>]*>", "", panel.error.value).replace("&#x27;", "'")
+    assert form.analysis is before
+    assert (panel.roofline.value, panel.headline.value) == (picture, headline)
+    inputs_of(form).bits["w_bit"].value = 8  # the entry is still wrong
+    assert message in form.error
+    type_in(inputs_of(form).sizes["batch_size"], "2")
+    assert (form.error, panel.error.value) == ("", "")
+    assert (form.analysis.run.batch_size, form.analysis.run.w_bit) == (2, 8)
+
+
+def test_a_model_that_is_not_known(make: Make) -> None:
+    form = make("gpt2")
+    inputs_of(form).model.value = "lama-3.1-8b"
+    assert "no model named 'lama-3.1-8b'. Did you mean" in form.error
+    assert "llama-3.1-8b" in form.error
+    assert form.analysis.template.model_id == "openai-community/gpt2"
+    inputs_of(form).model.value = "<img src=x onerror=alert(1)>"
+    assert "<img" not in panel_of(form).error.value
+    inputs_of(form).model.value = "gpt2-xl"
+    assert form.error == ""
+    with pytest.raises(UnknownNameError, match="gpt2"):
+        WhatIf("gtp2")
+
+
+def test_a_peak_that_is_not_known(make: Make) -> None:
+    form = make("gpt2", hardware="h100-sxm")
+    inputs_of(form).hardware.value = "rtx-5080"
+    assert "peak of 'rtx-5080' is not known" in form.error
+    assert form.state.hardware == "h100-sxm"
+    inputs_of(form).hardware.value = "a100-sxm-80gb"
+    assert form.error == ""
+
+
+def test_sizes_that_contradict_each_other_are_explained(make: Make) -> None:
+    form = make("llama-3.1-8b")
+    inputs_of(form).architecture.value = True
+    type_in(inputs_of(form)._variables["num_kv_heads"], "7")
+    assert "num_heads 32 is not a multiple of num_kv_heads 7" in form.error
+    assert form.state.changes == {}
+    type_in(inputs_of(form)._variables["num_kv_heads"], "4")
+    assert form.state.changes == {"num_kv_heads": 4}
+
+
+def test_what_does_not_fit_says_by_how_much(make: Make) -> None:
+    form = make("llama-3.1-8b", hardware="rtx-4090", phase="decode", cache_len=8192)
+    type_in(inputs_of(form).sizes["batch_size"], "64")
+    fit = form.analysis.fits("rtx-4090")
+    assert not fit
+    assert form._answer.figures["fits"].value == float(fit.free)
+    assert form._answer.figures["fits"].value < 24 * 2**30 - 64 * 8193 * 131_072 - 2 * 8_030_261_248  # less activations
+    assert form.figures["fits"] == "✗ 59.04 GB short"
+    assert "does not fit rtx-4090" in panel_of(form).headline.value
+    assert "short" in panel_of(form).memory.value
+    assert form.error == ""  # it is an answer
+
+
+def test_memory_that_is_not_known_is_said(make: Make) -> None:
+    card = Accelerator(name="mine", bandwidth=1e12, peaks={"bf16": 1e14})
+    form = make("gpt2", hardware=card)
+    assert "fits" not in form.figures
+    assert "the memory of mine is not known" in panel_of(form).heading.value
+    assert "vector peak is not known" in panel_of(form).heading.value
+    assert inputs_of(form).hardware.value == "mine"
+    drag(inputs_of(form).sizes["batch_size"], 2)
+    assert form.state.hardware is card
+    with pytest.raises(InputError, match="no line reproduces this: 'mine' is an object"):
+        _ = form.magic
+    panel_of(form).copy.click()
+    assert "no line reproduces this" in panel_of(form).copied.value
+
+
+def test_wrong_combinations_cannot_be_chosen(make: Make) -> None:
+    assert [value for _, value in inputs_of(make("mamba-2.8b")).switches["attn"].options] == ["sdpa"]
+    assert inputs_of(make("gpt2")).switches["attn"].options == (("sdpa", "sdpa"), ("eager", "eager"))
+    assert inputs_of(make("gpt2")).switches["mla"].layout.display == "none"
+    bert = make("bert-base-uncased")
+    assert tuple(inputs_of(bert).phase.options) == ("prefill",)
+    with pytest.raises(InputError, match="keeps nothing"):
+        bert.change(phase="decode")
+    assert inputs_of(make("t5-small")).sizes["encoder_len"].box.layout.display == ""
+    assert inputs_of(make("gpt2")).sizes["encoder_len"].box.layout.display == "none"
+
+
+def test_the_encoder_follows_until_somebody_says_otherwise(make: Make) -> None:
+    form = make("t5-small", seq_len=64)
+    assert form.analysis.run.encoder_len == 64
+    type_in(inputs_of(form).sizes["encoder_len"], "500")
+    assert form.analysis.run.encoder_len == 500
+    type_in(inputs_of(form).sizes["encoder_len"], "")
+    assert (form.error, form.analysis.run.encoder_len) == ("", 64)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"phase": "train"}, "phase is prefill, decode or request, not 'train'"),
+        ({"phase": "decode", "seq_len": 4}, "decode is one new token after the cache: seq_len is 1, not 4"),
+        ({"phase": "request", "seq_len": 4}, "a request takes prompt_len and output_len, not seq_len"),
+        ({"phase": "prefill", "prompt_len": 4}, "a pass takes seq_len and cache_len, not prompt_len"),
+        ({"batch": 4}, "no option named 'batch'. Did you mean 'batch_size'"),
+        ({"hardware": "h1000"}, "no accelerator named 'h1000'"),
+        ({"mla": "absorbed"}, "absorbed"),
+        ({"batch_size": 0}, "batch_size is a whole number from 1"),
+        ({"prompt_len": 0}, "prompt_len is a whole number from 1"),
+        ({"set": {"hidden_sise": 3}}, "hidden_sise"),
+    ],
+)
+def test_what_a_form_cannot_begin_with(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(NBAnalyzerError) as caught:
+        WhatIf("gpt2", **options)
+    assert message in str(caught.value)
+
+
+def test_the_phase_follows_from_the_sizes() -> None:
+    assert begin("gpt2").phase == "prefill"
+    assert begin("gpt2", seq_len=512, cache_len=512).phase == "prefill"
+    assert begin("gpt2", cache_len=512).run["seq_len"] == 1
+    assert begin("gpt2", prompt_len=3).phase == "request"
+    assert begin("gpt2", phase="decode").run["cache_len"] == 2048
+    assert changed(begin("gpt2", seq_len=100, cache_len=50), phase="decode").run["cache_len"] == 150
+
+
+# ---- pin, copy, save
+
+
+def test_pin_shows_the_numbers_of_compare(make: Make) -> None:
+    form = make("llama-3.1-8b", hardware="h100-sxm", phase="decode", cache_len=2048)
+    panel = panel_of(form)
+    assert "nb-change" not in panel.headline.value
+    panel.pin.click()
+    assert "No module differs" in panel.changes.value
+    inputs_of(form).bits["w_bit"].value = 8
+    comparison = form.comparison
+    assert comparison is not None
+    expected = nbanalyzer.compare("llama-3.1-8b", hardware="h100-sxm", seq_len=1, cache_len=2048, w_bit=[16, 8])
+    for name in expected.metrics:
+        pair = [one.metric(name) for one in expected.variants]
+        assert [one.metric(name) for one in comparison.variants] == pair
+        card = panel.headline.value.split(f"nb-figure-{name}")
+        if len(card) > 1:
+            assert ratio(*pair) in card[1].split("nb-figure-")[0]
+    ranked = [change for change in expected.changes("time") if change.difference]
+    assert comparison.changes("time")[: len(ranked)] == ranked
+    places = [panel.changes.value.index(change.path.rpartition(".")[2]) for change in ranked[:8]]
+    assert places == sorted(places)
+    assert panel.unpin.layout.display == ""
+    panel.unpin.click()
+    assert form.comparison is None
+    assert panel.changes.value == ""
+    assert "nb-change" not in panel.headline.value
+
+
+def test_a_pin_holds_across_models_and_phases(make: Make) -> None:
+    form = make("llama-3.1-8b", hardware="h100-sxm")
+    form.pin()
+    for options in ({"model": "gpt2"}, {"phase": "request"}, {"hardware": None}, {"phase": "decode"}):
+        form.change(**options)
+        assert panel_of(form).changes.value
+        assert "nb-change" in panel_of(form).headline.value
+
+
+def test_a_form_that_was_pinned_before_it_was_shown() -> None:
+    form = WhatIf("gpt2")
+    form.pin()
+    form.change(batch_size=2)
+    assert "×2" in panel_of(form).headline.value
+    form.close()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"model": "gpt2"},
+        {"model": "llama-3.1-8b", "phase": "decode", "cache_len": 3000, "batch_size": 7, "w_bit": 4, "kv_bit": 8},
+        {"model": "deepseek-v3", "phase": "decode", "mla": "absorbed", "logits": "last", "causal": True},
+        {"model": "gpt2", "set": {"num_layers": 3, "hidden_size": 96}, "attn": "eager", "a_bit": 32},
+        {"model": "t5-small", "seq_len": 5, "encoder_len": 77},
+    ],
+)
+def test_the_magic_gives_the_same_numbers(make: Make, shell: InteractiveShell, options: dict[str, Any]) -> None:
+    form = make(**options)
+    panel_of(form).copy.click()
+    line = panel_of(form).line.value
+    assert line == form.magic
+    name, _, rest = line.removeprefix("%").partition(" ")
+    again = shell.run_line_magic(name, f"{rest} --plot none")
+    assert again.totals == form.analysis.totals
+    drag(inputs_of(form).sizes["batch_size"], 32)
+    assert "--batch_size 32" in panel_of(form).line.value  # it follows
+
+
+def test_the_magic_names_the_hardware(make: Make, shell: InteractiveShell) -> None:
+    form = make("llama-3.1-8b", hardware="h100-sxm", phase="decode", cache_len=512)
+    assert form.magic == "%populate llama-3.1-8b --hardware h100-sxm --seq_len 1 --cache_len 512"
+    again = shell.run_line_magic("populate", form.magic.removeprefix("%populate ") + " --plot none")
+    assert form.roofline is not None
+    assert again.time == form.roofline.time
+
+
+def test_the_magic_of_a_request_makes_the_form_again(make: Make, shell: InteractiveShell) -> None:
+    form = make("llama-3.1-8b", hardware="h100-sxm", prompt_len=300, output_len=40, set={"num_kv_heads": 4}, w_bit=8)
+    assert form.magic.startswith("%whatif llama-3.1-8b --hardware h100-sxm --phase request --prompt_len 300")
+    again = shell.run_line_magic("whatif", form.magic.removeprefix("%whatif "))
+    assert again.state == form.state
+    assert again.figures == form.figures
+
+
+def test_the_whatif_magic(shell: InteractiveShell) -> None:
+    shell.user_ns |= {"n": 17, "card": "rtx-4090"}
+    form = shell.run_line_magic(
+        "whatif", "llama-3.1-8b --hardware $card --phase decode --cache_len '4 * 1024' --batch_size $n"
+    )
+    assert repr(form) == "WhatIf(llama-3.1-8b, decode, on rtx-4090)"
+    assert (form.analysis.run.cache_len, form.analysis.run.batch_size) == (4096, 17)
+    for line, message in (
+        ("gpt2 --phase never", "invalid choice"),
+        ("gpt2 --seq 3", "no option of %whatif named '--seq'"),
+        ("gpt2 --hardware h1000", "no accelerator named 'h1000'"),
+        ("gpt2 --set num_layers", "--set takes name=number"),
+        ("gpt22", "no model named 'gpt22'"),
+    ):
+        with pytest.raises(NBAnalyzerError) as caught:
+            shell.run_line_magic("whatif", line)
+        assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{}, {"hardware": "h100-sxm"}, {"prompt_len": 64, "hardware": "h100-sxm"}])
+def test_saving_every_format(make: Make, tmp_path: Path, options: dict[str, Any]) -> None:
+    form = make("gpt2", **options)
+    panel = panel_of(form)
+    for suffix in ("csv", "json", "html", "png"):
+        path = tmp_path / f"a.{suffix}"
+        panel.file.value = str(path)
+        panel.save.click()
+        assert f"saved {path} ({path.stat().st_size:,} bytes)" in panel.saved.value
+    rows = [*csv.reader((tmp_path / "a.csv").read_text().splitlines())]
+    assert len(rows) > 8
+    found = json.loads((tmp_path / "a.json").read_text())
+    if form.request:
+        assert found["figures"]["flops"] == form.request.totals["flops"]
+        assert found["units"]["time"] == "s"
+    else:
+        assert found["totals"] == form.analysis.totals
+    assert "openai-community/gpt2" in (tmp_path / "a.html").read_text()
+    assert png_size((tmp_path / "a.png").read_bytes())[0] >= 640
+
+
+def test_saving_what_cannot_be_saved(make: Make, tmp_path: Path) -> None:
+    panel = panel_of(make("gpt2"))
+    for name, message in (
+        ("", "has another suffix"),
+        ("a.txt", "save as .csv, .json, .html, .png: &#x27;a.txt&#x27; has another suffix"),
+        (str(tmp_path / "none" / "a.png"), "cannot be written: No such file"),
+        (str(tmp_path / "none" / "a.csv"), "cannot be written: No such file"),
+    ):
+        panel.file.value = name
+        panel.save.click()
+        assert message in panel.saved.value
+        assert 'role="alert"' in panel.saved.value
+
+
+# ---- the pictures
+
+
+def test_the_axes_stay_while_a_slider_moves(make: Make) -> None:
+    form = make("deepseek-v3", hardware="h200-sxm", phase="decode", cache_len=2048)
+    picture = panel_of(form)._picture
+    assert picture is not None
+    shots = set()
+    size = inputs_of(form).sizes["batch_size"]
+    for batch in (1, 2, 4, 8, 64, 512, 4096):
+        drag(size, batch)
+        shots.add(bytes(panel_of(form).roofline.value))
+    assert picture.full_draws == 1
+    assert len(shots) == 7
+    inputs_of(form).bits["w_bit"].value = 8
+    inputs_of(form).bits["a_bit"].value = 8  # another peak, other lines
+    assert picture.full_draws == 2
+    inputs_of(form).hardware.value = "none"
+    drag(size, 2)
+    assert picture.full_draws == 2  # what is not seen is not drawn
+
+
+def test_dots_lie_on_or_below_the_roof() -> None:
+    for seq_len, cache_len in ((2048, 0), (1, 2048)):
+        roofline = nbanalyzer.populate("llama-3.1-8b", seq_len=seq_len, cache_len=cache_len).on("h100-sxm")
+        found = dots(roofline)
+        assert len(found) > 5
+        card = roofline.accelerator
+        for dot in found:
+            # A fused kernel's matrix and vector units work at the same time.
+            assert dot.rate <= 1.000001 * (card.peak("bf16") + (card.vector_peak or 0))
+            assert dot.rate <= 1.000001 * dot.intensity * card.bandwidth
+        assert [dot.time for dot in found] == sorted((dot.time for dot in found), reverse=True)
+
+
+def test_a_picture_of_dots_far_out_has_wider_axes() -> None:
+    card = Accelerator(name="odd", bandwidth=1e15, peaks={"bf16": 1e13, "fp32": 1e12})
+    picture = RooflinePicture()
+    roofline = nbanalyzer.populate("gpt2", seq_len=1, cache_len=1).on(card)
+    picture.png(roofline, "odd")
+    low, high = picture._axes.get_ylim()
+    left, right = picture._axes.get_xlim()
+    for dot in dots(roofline):
+        assert left < dot.intensity < right
+        assert low < dot.rate < high
+
+
+def test_going_back_costs_nothing(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    form = make("gpt2", hardware="h100-sxm")
+    drag(inputs_of(form).sizes["batch_size"], 2)
+    monkeypatch.setattr("nbanalyzer.notebook.form.answer.populate", lambda *_, **__: pytest.fail("worked out again"))
+    drag(inputs_of(form).sizes["batch_size"], 1)
+    inputs_of(form).hardware.value = "rtx-4090"  # the same pass, other times
+    assert form.error == ""
+
+
+# ---- how it is shown, and how it goes
+
+
+def test_what_a_notebook_keeps(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[dict[str, Any]] = []
+    monkeypatch.setattr("IPython.display.display", lambda data, **_: shown.append(data))
+    form = make("llama-3.1-8b", hardware="h100-sxm", phase="decode", cache_len=2048)
+    form._ipython_display_()
+    view, table = shown
+    assert view[WIDGET]["model_id"] == form.widget.model_id
+    assert view["text/plain"] == "WhatIf(llama-3.1-8b, decode, on h100-sxm)"
+    assert "while a kernel runs" in view["text/html"]
+    assert WIDGET not in table
+    assert table["text/plain"] == repr(form.roofline)
+    for text in ("at least 4.568 ms", "at most 218.9", "8,030,261,248", "q_proj"):
+        assert text in table["text/html"]
+    for part in ("<style", "<script", " id=", "onclick"):
+        assert part not in table["text/html"]
+    other = WhatIf("llama-3.1-8b", hardware="h100-sxm", phase="decode", cache_len=2048)
+    other._ipython_display_()
+    assert shown[3] == table
+    other.close()
+    monkeypatch.setenv("SERVER_SOFTWARE", "voila/0.5.13")
+    shown.clear()
+    form._ipython_display_()
+    assert len(shown) == 1  # a page keeps no notebook
+
+
+def test_two_forms_do_not_disturb_one_another(make: Make) -> None:
+    one, other = make("gpt2", hardware="h100-sxm"), make("gpt2", hardware="h100-sxm")
+    before = panel_of(other).roofline.value, other.figures
+    drag(inputs_of(one).sizes["batch_size"], 64)
+    inputs_of(one).model.value = "llama-3.1-8b"
+    one.pin()
+    assert (panel_of(other).roofline.value, other.figures) == before
+    assert inputs_of(other).sizes["batch_size"].value == 1
+    one.close()
+    drag(inputs_of(other).sizes["batch_size"], 2)
+    assert other.analysis.run.batch_size == 2
+
+
+def counted() -> tuple[int, int]:
+    """Return how many widgets and figures there are."""
+    gc.collect()
+    return len(_instances), sum(isinstance(one, Figure) for one in gc.get_objects())
+
+
+@pytest.fixture
+def cell(shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Return a function that makes the shell say that this cell runs now, as a front end does."""
+    runs = itertools.count()
+    said: dict[str, Any] = {}
+    monkeypatch.setattr(shell, "get_parent", lambda: said, raising=False)
+    monkeypatch.setattr("IPython.display.display", lambda *_, **__: None)
+
+    def begins(name: str) -> None:
+        said.update({"metadata": {"cellId": name}, "header": {"msg_id": f"run {next(runs)}"}})
+
+    return begins
+
+
+def test_running_a_cell_again_leaks_nothing(cell: Callable[[str], None]) -> None:
+    def run(*, everything: bool) -> None:
+        cell("a")
+        form = WhatIf("gpt2", hardware="h100-sxm")
+        form._ipython_display_()
+        drag(inputs_of(form).sizes["batch_size"], 4)
+        if everything:
+            inputs_of(form).architecture.value = True
+            form.pin()
+            form.change(model="opt-125m")
+            form.change(hardware=None, phase="request")
+
+    run(everything=False)  # what is made once is made
+    for _, (old,) in [*cells.SHOWN.values()]:
+        old.close()
+    start = counted()
+    run(everything=False)
+    once = counted()
+    assert once[0] > start[0]
+    assert once[1] == start[1] + 1
+    for index in range(100):
+        run(everything=index % 20 == 0)
+    assert counted() == once
+    for _, forms in [*cells.SHOWN.values()]:
+        for form in [*forms]:
+            form.close()
+    assert counted() == start
+    assert not cells.SHOWN
+
+
+def test_cells_keep_their_own_forms(cell: Callable[[str], None]) -> None:
+    cell("a")
+    first, second = WhatIf("gpt2"), WhatIf("gpt2")
+    first._ipython_display_()
+    second._ipython_display_()  # two in one cell
+    cell("b")
+    third = WhatIf("gpt2")
+    third._ipython_display_()
+    second._ipython_display_()  # shown here as well
+    cell("a")
+    fourth = WhatIf("gpt2")
+    fourth._ipython_display_()
+    assert [form._panel is not None for form in (first, second, third, fourth)] == [False, True, True, True]
+    for form in (first, second, third, fourth):
+        form.close()
+    assert not cells.SHOWN
+
+
+def test_a_form_that_nobody_holds_goes() -> None:
+    start = counted()
+    for _ in range(5):
+        form = WhatIf("gpt2", hardware="h100-sxm")
+        _ = form.widget
+        drag(inputs_of(form).sizes["batch_size"], 4)
+    del form
+    assert counted() == start
+
+
+def test_every_control_says_what_it_is(make: Make) -> None:
+    from nbanalyzer.notebook.form.controls import everything
+
+    form = make("llama-3.1-8b", hardware="h100-sxm")
+    inputs_of(form).architecture.value = True
+    for widget in everything(form.widget):
+        kind = type(widget).__name__
+        if kind in {"Text", "Dropdown", "Combobox", "Checkbox", "Button"}:
+            assert widget.description, kind
+            assert widget.tooltip or kind == "Text", kind
+        if kind == "SelectionSlider":
+            assert widget.tooltip
+    classes = {name for widget in everything(form.widget) for name in getattr(widget, "_dom_classes", ())}
+    assert classes >= {
+        "nb-whatif", "nb-error", "nb-headline", "nb-roofline", "nb-bars", "nb-memory", "nb-changes", "nb-pin", "nb-unpin",
+        "nb-copy", "nb-magic", "nb-save", "nb-file", "nb-saved", "nb-model", "nb-hardware", "nb-phase", "nb-batch_size",
+    }  # fmt: skip
