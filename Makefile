@@ -9,15 +9,18 @@ export TRANSFORMERS_NO_ADVISORY_WARNINGS := 1
 export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo lab test unit notebooks execute lint types catalog catalog-check bench clean chromium
+.PHONY: help demo lab app test unit notebooks execute lint types catalog catalog-check verify coverage bench clean chromium
 
 help:
 	@echo "make demo     install, run the quickstart notebook, show the table and where its page lies"
 	@echo "make lab      open JupyterLab on the notebooks"
+	@echo "make app      serve the what-if form as a page, with Voila"
 	@echo "make test     install what the tests need, then unit tests, notebooks, lint and types"
 	@echo "make execute  run the notebooks and store what they show"
 	@echo "make catalog  expand and check every shipped model template again (needs PyTorch, which it installs)"
-	@echo "make bench    measure speed"
+	@echo "make verify   compare every shipped template with PyTorch, as it is"
+	@echo "make coverage try every model type of transformers, and write docs/coverage.md"
+	@echo "make bench    measure speed, and write docs/performance.md"
 
 demo: .venv/lab
 	@mkdir -p build
@@ -30,6 +33,9 @@ demo: .venv/lab
 
 lab: .venv/lab
 	$(BIN)/jupyter lab notebooks
+
+app: .venv/app
+	$(BIN)/voila notebooks/whatif.ipynb
 
 test: unit notebooks lint types
 
@@ -62,7 +68,7 @@ catalog-check: .venv/test
 verify: .venv/test
 	$(BIN)/python -m nbanalyzer.generate.catalog --verify
 
-# Every model type of transformers; takes about an hour, and goes on where it was stopped.
+# Every model type of transformers; takes about a quarter of an hour.
 coverage: .venv/test
 	$(BIN)/python -m nbanalyzer --coverage
 
@@ -80,7 +86,7 @@ chromium:
 	    || echo "chromium could not be installed: the browser tests will be skipped"; \
 	  else echo "no chromium, and no apt-get as root to install it: the browser tests will be skipped"; fi
 
-.venv/lab .venv/test: .venv/%: pyproject.toml
+.venv/lab .venv/app .venv/test .venv/bench: .venv/%: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing nbanalyzer with the extra '$*' into .venv"
 	@$(BIN)/python -m pip install --quiet --editable '.[$*]'

@@ -1,0 +1,360 @@
+"""The what-if form in a real browser: in JupyterLab, and served by Voila. Nothing may leave the machine.
+
+Pictures of every state are kept in build/screens, and the latencies are printed; neither decides whether a test passes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import nbanalyzer
+from nbanalyzer.report import si
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator, Page
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOK = ROOT / "notebooks" / "whatif.ipynb"
+SCREENS = ROOT / "build" / "screens"
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: install it to run the browser tests")
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+    "--disable-dev-shm-usage",
+]  # fmt: skip
+PATIENCE = 30_000  # ms: a test machine may be slow
+THEME = "theme => jupyterapp.commands.execute('apputils:change-theme', {theme})"
+READY = """async () => {
+  const context = jupyterapp.shell.currentWidget.context;
+  await context.ready; await context.sessionContext.ready; await context.sessionContext.session.kernel.info;
+}"""
+CONTRAST = """element => {
+  const light = color => { const [r, g, b] = color.match(/[\\d.]+/g).map(Number); return (0.2126*r + 0.7152*g + 0.0722*b) / 255; };
+  let behind = element, color = '';
+  while (behind && (!color || /, 0\\)$/.test(color))) { color = getComputedStyle(behind).backgroundColor; behind = behind.parentElement; }
+  return Math.abs(light(getComputedStyle(element).color) - light(color));
+}"""
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+@contextmanager
+def served(words: list[str], url: str, folder: Path) -> Iterator[None]:
+    """Run a server until the block is left; its settings are its own, so that nobody's are changed."""
+    names = ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR")
+    env = {**os.environ, **{f"JUPYTER_{name}": str(folder / name.lower()) for name in names}}
+    env |= {f"JUPYTERLAB_{name}_DIR": str(folder / name.lower()) for name in ("SETTINGS", "WORKSPACES")}
+    env["IPYTHONDIR"] = str(folder / "ipython")
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen([sys.executable, "-m", *words], env=env, cwd=folder, stdout=log, stderr=log)
+        try:
+            for _ in range(600):
+                try:
+                    urllib.request.urlopen(url, timeout=5).close()
+                    break
+                except OSError:
+                    assert server.poll() is None, (folder / "log").read_text()
+                    time.sleep(0.1)
+            yield
+        finally:
+            server.terminate()
+            server.wait(20)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+def open_page(browser: Browser) -> tuple[Page, list[str]]:
+    """Open a page, and the list of the addresses beyond this machine that it asks for, in vain."""
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.set_default_timeout(PATIENCE)
+    outside: list[str] = []
+
+    def see(route: Any) -> None:
+        if re.match(r"(https?|wss?)://(127\.0\.0\.1|localhost)[:/]|data:|blob:", route.request.url):
+            route.continue_()
+        else:
+            outside.append(route.request.url)
+            route.abort()
+
+    page.route("**/*", see)
+    return page, outside
+
+
+class Form:
+    """A what-if form on a page, as a person sees it."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.box = page.locator(".nb-whatif:visible").first
+
+    def figure(self, name: str) -> str:
+        return self.box.locator(f".nb-figure-{name} .nb-value").inner_text()
+
+    def wait_for(self, name: str, text: str) -> None:
+        from playwright.sync_api import expect
+
+        expect(self.box.locator(f".nb-figure-{name} .nb-value")).to_have_text(text, timeout=PATIENCE)
+
+    def entry(self, name: str) -> Locator:
+        return self.box.locator(f".nb-{name} .nb-entry input")
+
+    def handle(self, name: str) -> Locator:
+        return self.box.locator(f".nb-{name} .noUi-handle")
+
+    def type(self, name: str, text: str) -> None:
+        self.entry(name).fill(text)
+        self.entry(name).press("Enter")
+
+    def choose(self, name: str, label: str) -> None:
+        self.box.locator(f".nb-{name} select").select_option(label=label)
+
+    def keep(self, name: str) -> None:
+        SCREENS.mkdir(parents=True, exist_ok=True)
+        self.box.scroll_into_view_if_needed()
+        self.page.screenshot(path=SCREENS / f"{name}.png")
+
+
+@pytest.fixture(scope="module")
+def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Page, list[str]]]:
+    """Open JupyterLab on a copy of the notebook and run all its cells."""
+    folder = tmp_path_factory.mktemp("lab")
+    shutil.copy(NOTEBOOK, folder)
+    port = free_port()
+    words = [
+        "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
+        "--IdentityProvider.token=", f"--ServerApp.root_dir={folder}", "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--expose-app-in-browser",
+    ]  # fmt: skip
+    with served(words, f"http://127.0.0.1:{port}/api", folder):
+        page, outside = open_page(browser)
+        page.goto(f"http://127.0.0.1:{port}/lab/workspaces/test/tree/{NOTEBOOK.name}?reset")
+        page.locator(".jp-Notebook .jp-Cell").first.wait_for()
+        page.evaluate(READY)
+        page.evaluate("() => jupyterapp.commands.execute('notebook:run-all-cells')")
+        page.locator(".nb-whatif").first.wait_for()
+        yield page, outside
+        page.close()
+
+
+@pytest.fixture
+def form(lab: tuple[Page, list[str]]) -> Form:
+    """Give the notebook's first form, set to a state that the tests know."""
+    form = Form(lab[0])
+    form.box.locator(".nb-model input").fill("llama-3.1-8b")
+    form.box.locator(".nb-model input").press("Enter")
+    form.choose("hardware", "h100-sxm")
+    form.box.locator(".nb-phase button", has_text="decode").click()
+    form.type("batch_size", "1")
+    form.type("cache_len", "2048")
+    form.choose("w_bit", "16")
+    form.wait_for("kv_cache_bytes", si(131_072 * 2049, "B"))  # Llama-3.1-8B keeps 131,072 bytes per token
+    return form
+
+
+def test_a_slider_by_keyboard(form: Form) -> None:
+    times = []
+    for tokens in (3072, 4096, 6144, 8192, 12288, 16384):
+        start = time.perf_counter()
+        form.handle("cache_len").press("ArrowRight")
+        form.wait_for("kv_cache_bytes", si(131_072 * (tokens + 1), "B"))
+        times.append(1000 * (time.perf_counter() - start))
+        assert form.entry("cache_len").input_value() == str(tokens)
+    print(f"\nkey to new figures in the browser: median {statistics.median(times):.0f} ms, at most {max(times):.0f} ms")
+    form.keep("keyboard")
+
+
+def test_a_slider_by_mouse(form: Form) -> None:
+    handle = form.handle("batch_size")
+    handle.scroll_into_view_if_needed()
+    picture = form.box.locator(".nb-roofline").get_attribute("src")
+    box = handle.bounding_box()
+    assert box
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    form.page.mouse.move(x, y)
+    form.page.mouse.down()
+    for step in range(1, 41):
+        form.page.mouse.move(x + step, y)
+    form.page.mouse.up()
+    start = time.perf_counter()
+    batch = int(form.entry("batch_size").input_value())
+    while True:
+        form.wait_for("kv_cache_bytes", si(131_072 * 2049 * batch, "B"))
+        if (now := int(form.entry("batch_size").input_value())) == batch:
+            break
+        batch = now
+    print(f"\na drag of 40 steps settled {1000 * (time.perf_counter() - start):.0f} ms after it was let go")
+    assert batch > 1
+    assert form.box.locator(".nb-roofline").get_attribute("src") != picture
+    form.keep("mouse")
+
+
+def test_another_model_and_other_hardware(form: Form) -> None:
+    form.box.locator(".nb-model input").fill("deepseek-v3")
+    form.box.locator(".nb-model input").press("Enter")
+    form.wait_for("kv_cache_bytes", si(70_272 * 2049, "B"))  # 61 layers of (512 + 64) elements in bf16
+    form.keep("deepseek")
+    form.choose("hardware", "mi300x")
+    from playwright.sync_api import expect
+
+    expect(form.box.locator(".nb-memory")).to_contain_text("192.0 GB", timeout=PATIENCE)
+    time_on = nbanalyzer.populate("deepseek-v3", seq_len=1, cache_len=2048).on("mi300x").time
+    assert f"{1000 * time_on:.4g}"[:4] in form.figure("time")
+
+
+def test_pin_shows_what_changed(form: Form) -> None:
+    from playwright.sync_api import expect
+
+    form.box.locator("button.nb-pin").click()
+    form.choose("w_bit", "4")
+    change = form.box.locator(".nb-figure-memory .nb-change, .nb-figure-time .nb-change")
+    expect(change.first).to_contain_text("×0.2", timeout=PATIENCE)
+    expect(form.box.locator(".nb-changes")).to_contain_text("down_proj")
+    form.keep("pinned")
+    form.box.locator("button.nb-unpin").click()
+    expect(form.box.locator(".nb-change")).to_have_count(0, timeout=PATIENCE)
+
+
+def test_copy_as_magic(form: Form) -> None:
+    form.box.locator("button.nb-copy").click()
+    line = form.box.locator(".nb-magic input")
+    line.wait_for()
+    assert line.input_value() == "%populate llama-3.1-8b --hardware h100-sxm --seq_len 1 --cache_len 2048"
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "html", "png"])
+def test_save(form: Form, tmp_path: Path, suffix: str) -> None:
+    from playwright.sync_api import expect
+
+    target = tmp_path / f"state.{suffix}"
+    form.box.locator(".nb-file input").fill(str(target))
+    form.box.locator(".nb-file input").press("Enter")
+    form.box.locator("button.nb-save").click()
+    expect(form.box.locator(".nb-saved")).to_contain_text(target.name, timeout=PATIENCE)
+    assert target.stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [("batch_size", "0", "from 1"), ("cache_len", "-1", "-1"), ("batch_size", "many", "many")],
+)
+def test_a_mistake_is_one_line_and_the_last_state_stays(form: Form, name: str, text: str, says: str) -> None:
+    from playwright.sync_api import expect
+
+    before = form.figure("kv_cache_bytes")
+    form.type(name, text)
+    expect(form.box.locator(".nb-error")).to_contain_text(says, timeout=PATIENCE)
+    assert form.figure("kv_cache_bytes") == before
+    form.keep("mistake")
+    form.type(name, {"batch_size": "2", "cache_len": "1024"}[name])
+    expect(form.box.locator(".nb-error")).to_have_text("", timeout=PATIENCE)
+
+
+def test_a_model_that_does_not_exist(form: Form) -> None:
+    from playwright.sync_api import expect
+
+    form.box.locator(".nb-model input").fill("llama-3.1-9b")
+    form.box.locator(".nb-model input").press("Enter")
+    expect(form.box.locator(".nb-error")).to_contain_text("Did you mean", timeout=PATIENCE)
+
+
+def test_a_batch_that_cannot_fit_says_by_how_much(form: Form) -> None:
+    from playwright.sync_api import expect
+
+    form.type("batch_size", "1024")
+    expect(form.box.locator(".nb-memory")).to_contain_text("short", timeout=PATIENCE)
+    form.keep("too-large")
+
+
+def test_the_dark_theme(form: Form) -> None:
+    form.page.evaluate(THEME, "JupyterLab Dark")
+    form.page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
+    for part in (".nb-figure-time .nb-value", ".nb-heading b", ".nb-bars div", ".nb-memory div"):
+        assert form.box.locator(part).first.evaluate(CONTRAST) > 0.5, part
+    form.keep("dark")
+    form.page.evaluate(THEME, "JupyterLab Light")
+    form.page.wait_for_function("() => document.body.dataset.jpThemeLight === 'true'")
+    assert form.box.locator(".nb-figure-time .nb-value").evaluate(CONTRAST) > 0.5
+
+
+def test_on_a_narrow_page_nothing_sticks_out(form: Form) -> None:
+    form.page.set_viewport_size({"width": 700, "height": 1000})  # of which Lab's side bar leaves about 400
+    try:
+        form.page.wait_for_timeout(500)
+        inside = "box => [...box.querySelectorAll('*')].every(one => one.getBoundingClientRect().right <= box.getBoundingClientRect().right + 2 || !one.offsetParent)"
+        assert form.box.evaluate(inside)
+        form.keep("narrow")
+    finally:
+        form.page.set_viewport_size({"width": 1280, "height": 1000})
+
+
+def test_every_control_has_a_label(form: Form) -> None:
+    unlabelled = form.box.evaluate(
+        """box => [...box.querySelectorAll('input, select, button')].filter(one => one.offsetParent !== null
+        && !(one.labels && one.labels.length) && !one.textContent.trim() && !one.title && !one.getAttribute('aria-label')
+        && !one.closest('[title]') && one.type !== 'checkbox').map(one => one.outerHTML.slice(0, 120))"""
+    )
+    assert unlabelled == []
+
+
+def test_after_a_reload_the_form_is_there_again(form: Form) -> None:
+    page = form.page
+    page.evaluate("() => jupyterapp.commands.execute('docmanager:save')")
+    page.reload()
+    page.locator(".jp-Notebook .jp-Cell").first.wait_for()
+    page.evaluate(READY)
+    again = Form(page)
+    again.box.wait_for()
+    again.type("cache_len", "4096")
+    again.wait_for("kv_cache_bytes", si(131_072 * 4097, "B"))
+
+
+def test_nothing_left_the_machine(lab: tuple[Page, list[str]]) -> None:
+    assert lab[1] == []
+
+
+def test_voila(browser: Browser, tmp_path: Path) -> None:
+    shutil.copy(NOTEBOOK, tmp_path)
+    port = free_port()
+    words = ["voila", str(tmp_path / NOTEBOOK.name), "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1"]
+    with served(words, f"http://127.0.0.1:{port}/voila/static/voila.js", tmp_path):
+        page, outside = open_page(browser)
+        page.goto(f"http://127.0.0.1:{port}/")
+        form = Form(page)
+        form.box.wait_for()
+        form.box.locator(".nb-phase button", has_text="decode").click()
+        form.type("cache_len", "2048")
+        form.box.locator(".nb-model input").fill("llama-3.1-8b")
+        form.box.locator(".nb-model input").press("Enter")
+        form.wait_for("kv_cache_bytes", si(131_072 * 2049, "B"))
+        form.handle("cache_len").press("ArrowRight")
+        form.wait_for("kv_cache_bytes", si(131_072 * 3073, "B"))
+        form.keep("voila")
+        # Voila's page asks for the icons of Font Awesome; without them nothing of the form is missing.
+        assert [url for url in outside if "font-awesome" not in url and "fontawesome" not in url] == []
