@@ -22,7 +22,7 @@ from nbanalyzer.templates import Basic, Composite, Kernel, MemoryAccess, ModuleT
 from . import bind
 from .cases import conditions, visible
 from .kernels import distinct, empty, when
-from .rules import Amount, UnknownOperation, Work, work
+from .rules import Amount, UnknownOperation, Work, flat, work
 from .scope import Operation
 from .sizes import Gap, Sizes, Unfitted, product
 from .trace import APPEND, ATTENTION, MASKS
@@ -47,10 +47,14 @@ class Assembly(Sizes):
 
     Attributes:
         tied_head: path of the output embedding, if its weight may be the input's.
+        stacks: paths of the lists of layers.
+        shared: parameters that several layers hold together.
 
     """
 
     tied_head: str = ""
+    stacks: Sequence[str] = ()
+    shared: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,17 +70,40 @@ class Assembly(Sizes):
         everywhere = frozenset(self.real)
         owned = self._owners()
         children = self._children(self.tree, "", everywhere, owned)
-        left = [name for name in self.names if name not in self.taken]
+        left, layers = self._outside([name for name in self.names if name not in self.taken], "")
         if left:
-            formula = self.parameters(left)
             children.append(
                 Composite(
                     name="other_parameters",
                     description="Parameters that belong to no module that is called.",
-                    parameters=str(formula),
+                    parameters=str(self.parameters(left)),
                 )
             )
-        return tuple(children)
+        return (*children, *layers)
+
+    def _outside(self, names: Sequence[str], path: str) -> tuple[list[str], list[Composite]]:
+        """Return what of these parameters is the module's own at `path`, and a node for those of each layer below.
+
+        A layer's parameters stand there if it is called from several places, or not at all.
+        """
+        own: list[str] = []
+        inside: dict[str, list[str]] = {}
+        for name in names:
+            stack = next((one for one in self.stacks if name.startswith(f"{one}.") and _is_above(path, one)), "")
+            number = name.removeprefix(f"{stack}.").partition(".")[0]
+            if stack and number.isdigit() and name not in self.shared:
+                inside.setdefault(f"{stack}.{number}".removeprefix(f"{path}." if path else ""), []).append(name)
+            else:
+                own.append(name)
+        nodes = [
+            Composite(
+                name=name,
+                description="Parameters of a layer that is called from several places, or not at all.",
+                parameters=str(self.parameters(layer)),
+            )
+            for name, layer in inside.items()
+        ]
+        return own, nodes
 
     def _owners(self) -> frozenset[str]:
         """Return the paths of modules that are called in one place only: parameters can stand there."""
@@ -151,15 +178,18 @@ class Assembly(Sizes):
         if not children and not mine:
             return None
         self.taken.update(mine)
+        mine, layers = self._outside(mine, path)
         return Composite(
             name=_name(node) if node.name.isdigit() else node.name,
             module=node.target if children else "",
             parameters=str(self.parameters(mine)) if mine else "",
-            sub_kernels=tuple(children),
+            sub_kernels=(*children, *layers),
         )
 
     def _under(self, path: str) -> list[str]:
-        return [name for name in self.names if name.startswith(f"{path}.")]
+        """Return the parameters of a module; in a layer, only those that no other layer has too."""
+        inside = any(path.startswith(f"{stack}.") for stack in self.stacks)
+        return [name for name in self.names if name.startswith(f"{path}.") and not (inside and name in self.shared)]
 
     @cached_property
     def _eager(self) -> bool:
@@ -181,6 +211,9 @@ class Assembly(Sizes):
 
     def _turned(self, kernel: Composite, node: Node, path: str) -> Composite:
         if set(node.turns.values()) == {1}:
+            return kernel
+        if not node.alike:
+            self.gaps.append(Gap(path, "what it does each time", tuple(node.turns.values())))
             return kernel
         try:
             turns = self.fit(node.turns, "how often it runs")
@@ -308,31 +341,34 @@ class Assembly(Sizes):
 
     def _slot(self, slot: Slot, path: str, where: frozenset[int], previous: str) -> list[Kernel]:
         """Return one operation as kernels: one for each way it is run in."""
-        ways: dict[object, dict[int, list[Work]]] = {}
         try:
-            for index, operations in slot.seen.items():
-                for cost in map(work, operations):
-                    ways.setdefault(_structure(cost), {}).setdefault(index, []).append(cost)
+            costs = {index: list(map(work, operations)) for index, operations in slot.seen.items()}
         except UnknownOperation as problem:
             self.gaps.append(Gap(path, f"{problem}: no rule says what it costs", ()))
             return []
-        result: list[Kernel] = []
-        for costs_of in ways.values():
-            problems: list[Unfitted] = []
-            for parts in _alignments(costs_of):
-                try:
-                    found = [kernel for part in parts for kernel in self._way(slot, part, where)]
-                except Unfitted as problem:
-                    problems.append(problem)
-                else:
-                    result += found
-                    break
-            else:
-                what, values = problems[0].what, problems[0].values
-                self.gaps.append(Gap(path, f"{slot.name} ({slot.line}), {what}", values))
-        if slot.name in {"add", "mul"} and len(result) == 1 and len(ways) == 1:
-            return [self._elementwise(slot, result[0], previous)]
-        return result
+        problems: list[Unfitted] = []
+        # Where a size is 1, the dimension may be missing: then only the number of elements has a formula.
+        for shaped in (costs, {index: list(map(flat, turns)) for index, turns in costs.items()}):
+            ways = _ways(shaped)
+            try:
+                result = [kernel for way in ways for kernel in self._aligned(slot, way, where)]
+            except Unfitted as problem:
+                problems.append(problem)
+                continue
+            if slot.name in {"add", "mul"} and len(result) == 1 and len(ways) == 1:
+                return [self._elementwise(slot, result[0], previous)]
+            return result
+        self.gaps.append(Gap(path, f"{slot.name} ({slot.line}), {problems[0].what}", problems[0].values))
+        return []
+
+    def _aligned(self, slot: Slot, costs: Mapping[int, list[Work]], where: frozenset[int]) -> list[Kernel]:
+        problems: list[Unfitted] = []
+        for parts in _alignments(costs):
+            try:
+                return [kernel for part in parts for kernel in self._way(slot, part, where)]
+            except Unfitted as problem:
+                problems.append(problem)
+        raise problems[0]
 
     def _way(self, slot: Slot, costs: Mapping[int, list[Work]], where: frozenset[int]) -> list[Kernel]:
         """Return an operation as kernels that cost something only where it is run in this way."""
@@ -403,6 +439,15 @@ def _alignments(costs: Mapping[int, list[Work]]) -> Iterator[Sequence[Mapping[in
             ][::order]
 
 
+def _ways(costs: Mapping[int, list[Work]]) -> list[dict[int, list[Work]]]:
+    """Return the turns that may share a formula together."""
+    ways: dict[object, dict[int, list[Work]]] = {}
+    for index, turns in costs.items():
+        for cost in turns:
+            ways.setdefault(_structure(cost), {}).setdefault(index, []).append(cost)
+    return list(ways.values())
+
+
 def _structure(cost: Work) -> object:
     """Return what two runs of an operation must have in common to share a formula."""
 
@@ -410,6 +455,11 @@ def _structure(cost: Work) -> object:
         return tuple((len(one.sizes), one.times, one.unit, bool(one.experts)) for one in amounts)
 
     return cost.kind, shape(cost.flops), shape(cost.read), shape(cost.write), shape(cost.extra)
+
+
+def _is_above(path: str, stack: str) -> bool:
+    """Return whether a module holds a list of layers, directly or not."""
+    return not path or stack.startswith(f"{path}.")
 
 
 def _is_plain(operation: Operation) -> bool:

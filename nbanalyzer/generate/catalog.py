@@ -243,6 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(str(UnknownNameError("model", name, paths)))
     chosen = [paths[name] for name in options.models or paths]
     start = time.perf_counter()
+    os.environ["PYTHONHASHSEED"] = "0"  # some models go through a set: its order becomes that of the kernels
     spawn = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     with ProcessPoolExecutor(max(1, min(options.jobs, len(chosen))), mp_context=spawn) as pool:
         if options.verify:

@@ -30,7 +30,9 @@ _Term = tuple[Fraction, _Monomial]
 _SUM_FACTORS = (*map(Fraction, (1, 2, -1, -2, 3, 4, -3)), Fraction(1, 2), Fraction(-1, 2))
 _DENOMINATORS = frozenset({1, 2, 3, 4, 8, 16})
 _NUMBERS = (*_SUM_FACTORS, *map(Fraction, (-4, 8, -8, 16, 32, 64)))
+_LENGTHS = frozenset(map(variable, ("seq_len", "encoder_len")))
 _LARGEST_FACTOR = 1 << 16
+_MOST_PRODUCTS = 500  # that are tried for one size
 _PRIME_BITS = 30
 _PRIME = (1 << _PRIME_BITS) + 3  # so that a product of two residues fits in 64 bits
 
@@ -67,6 +69,7 @@ class Fitter:
             if len(set(atom.values)) > 1 and atom.values not in seen:
                 seen.add(atom.values)
                 self.atoms.append(atom)
+        self._derived = {atom.formula for atom in self.atoms if not atom.plain}
         self._tables: dict[Vector, _Table] = {}
         self._found: dict[tuple[Vector, Vector], Formula | None] = {}
 
@@ -78,21 +81,47 @@ class Fitter:
         if key not in self._found:
             if where not in self._tables:
                 self._tables[where] = _Table(self.atoms, where)
-            self._found[key] = self._tables[where].fit(vector)
+            found = self._tables[where].fit(vector)
+            self._found[key] = found if found and self._is_believable(found, vector) else None
         return self._found[key]
 
     def fit_product(self, values: Mapping[int, int], most: int = 4) -> Formula | None:
         """Return a formula like `fit`, also for a product of more than three variables: of `most` more."""
-        if (found := self.fit(values)) or not most:
-            return found
-        for atom in self.atoms:
+        tries = (pair for count in range(most + 1) for pair in self._divided(values, 0, count))  # the fewest first
+        for factors, rest in itertools.islice(tries, _MOST_PRODUCTS):
+            inner = self.fit(rest)
+            found = build("*", *factors, inner) if inner and factors else inner
+            if found and self._is_believable(found, values.values()):
+                return found
+        return None
+
+    def _divided(
+        self, values: Mapping[int, int], start: int, count: int
+    ) -> Iterator[tuple[tuple[Formula, ...], Mapping[int, int]]]:
+        """Yield so many variables that divide all values, in every combination, and the quotients."""
+        if not count:
+            yield (), values
+            return
+        for place in range(start, len(self.atoms)):
+            atom = self.atoms[place]
             own = {index: atom.values[index] for index in values}
             divides = all(own.values()) and not any(values[index] % own[index] for index in values)
             if atom.plain and divides and set(own.values()) != {1}:
                 rest = {index: values[index] // own[index] for index in values}
-                if inner := self.fit_product(rest, most - 1):
-                    return build("*", atom.formula, inner)
-        return None
+                for factors, quotients in self._divided(rest, place, count - 1):
+                    yield (atom.formula, *factors), quotients
+
+    def _is_believable(self, formula: Formula, values: Iterable[int]) -> bool:
+        """Return whether enough different values speak for a formula: by chance, a long one gives any few numbers."""
+        return formula.operation == "number" or self._choices(formula) <= 2 * (len(set(values)) - 1)
+
+    def _choices(self, formula: Formula) -> int:
+        """Return how many variables, and numbers beside 1 and 2, a formula was put together from."""
+        if formula in self._derived:
+            return len(formula.variables)
+        if formula.operation == "number":
+            return int(formula.value not in {0, 1, 2})
+        return int(formula.operation == "variable") + sum(map(self._choices, formula.arguments))
 
 
 class _Table:
@@ -169,6 +198,12 @@ class _Table:
                 return _times(self.formula(terms), self.atoms[index].formula)
         if triple := self.triple(vector):
             return self.formula(triple)
+        # A length, and what a window or a convolution adds to it.
+        for index, atom in enumerate(self.atoms):
+            if atom.formula in _LENGTHS:
+                rest = tuple(seen - own for seen, own in zip(vector, self.values[index], strict=True))
+                if terms := self.triple(rest):
+                    return self.formula([(Fraction(1), (index,)), *terms])
         return None
 
     def single(self, vector: Vector) -> _Term | None:

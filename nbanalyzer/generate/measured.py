@@ -14,7 +14,7 @@ from nbanalyzer.config import extract_model_params
 from . import oracle
 from .oracle import Seen
 from .scope import Scope
-from .subject import Answers, Step, Subject
+from .subject import Answers, Step, Subject, UnrunnableError
 from .trace import recording, trace
 
 __all__ = ["MATMUL", "RUNS", "TRAFFIC", "Measured", "Run", "measured", "runs_of"]
@@ -98,6 +98,8 @@ def measured(
 ) -> Iterator[Measured]:
     """Yield what the oracles see in the runs: FlopCounterMode in all, the trace in some; first the trace of a prefill.
 
+    A run of several tokens after others is left out where the model takes them one by one.
+
     Args:
         subject: the model.
         counted: built with eager attention, and experts by batched products.
@@ -113,7 +115,12 @@ def measured(
             cached = [copy.deepcopy(step.cache) for _ in range(2)]
             if name != UNTRACED:
                 again = replace(step, model=fused, cache=cached[0])
-                root = trace(again, logits)
+                try:
+                    root = trace(again, logits)
+                except UnrunnableError:
+                    if again.untouched and step.seq_len > 1:
+                        continue  # some go on one token at a time only
+                    raise
                 routed = routed or _is_routed(root)
                 yield Measured(name, run, TRAFFIC, _traffic(root, again), oracle.kept_sizes(again.after), root)
             if name == UNTRACED or not eager:

@@ -92,9 +92,11 @@ def observe(
         try:
             root = trace(step, logits if logits < step.seq_len else 0)
         except UnrunnableError:
-            if found:
-                break  # a first step is possible, if not one like this after it
-            raise
+            if not found:
+                raise
+            if step.untouched:
+                continue  # some go on one token at a time only
+            break
         runtime = _runtime(step) | {"num_logits": logits if step.picks_logits else step.seq_len}
         found.append(Observation(runtime | values, root, tuple(kept(step.after)), parameters, real, shares))
         if like is not None and len(found) == 1 and structure(found[0]) != like:
@@ -132,7 +134,9 @@ def chunk_of(subject: Subject, depth: Depth) -> str:
 
     It is seen by what several chunks need and one does not, or whole ones and parts.
     """
-    fields = {name: value for name, value in _candidates(subject).items() if name.endswith("chunk_size")}
+    known = values_of(subject)
+    fields = {_last(name): value for name, value in _candidates(subject).items() if name.endswith("chunk_size")}
+    fields = {name: value for name, value in fields.items() if known.get(name) == value}
     for text, size in [*((f"{{{name}}}", value) for name, value in fields.items() if 8 <= value <= 512), ("64", 64)]:
         lengths = (7, 2 * size, 2 * size + 5)
         seen: set[Hashable] = set()
@@ -256,6 +260,11 @@ def _integers(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield prefix + name, value
 
 
+def _last(name: str) -> str:
+    """Return a field's name without the parts of the config that it is in."""
+    return name.rpartition(".")[2]
+
+
 _NAMED = frozenset(source for variable in VARIABLES.values() for source in variable.sources)
 
 _NO_SIZE = re.compile(r"layers?$|^_|pattern|interval|period|offset|freq|sparse_step|dense_replace|iters$")
@@ -291,7 +300,7 @@ def probes(
     chance = random.Random(seed)  # noqa: S311 - the same probes every time
     base, known = _candidates(subject), values_of(subject).keys()
     pairs = [name.split("=") for name in free if "=" in name]
-    windows = [name for name in base if "window" in name or name in {"attention_chunk_size", "index_topk"}]
+    windows = [name for name in base if "window" in name or _last(name) in {"attention_chunk_size", "index_topk"}]
     found = tries = 0
     while found < count and tries < 30 * count:
         tries += 1
@@ -307,8 +316,9 @@ def probes(
             change |= {name: change.get(name, base[name]) * factor for name in (left, right)}
         for name in windows:
             change[name] = chance.choice((6, 9, 14, 21, 33, 60, 90))
-        for name in divisor.variables:
-            change[name] = chance.choice((base[name], 16, 32, 48, 64))
+        for name in base:
+            if _last(name) in divisor.variables:
+                change[name] = chance.choice((base[name], 16, 32, 48, 64))
         more = chance.randint(0, 2) if deepen else 0
         other = subject.with_fields(depth.config(more) | change)
         turn = found + tries // 40  # not for ever the situation that this model does not come into
@@ -361,10 +371,13 @@ def _shares(config: Mapping[str, Any]) -> Iterator[float]:
             yield value
 
 
-_DIVIDES = re.compile(r"_(rate|ratio|groups)$")
+_DIVIDES = re.compile(r"(_rate|_ratio|(?<!topk_)groups?|(kv|key|key_value)_heads)$")
 
 
 def _always_divides(values: Sequence[Mapping[str, int]], divisor: str, name: str) -> bool:
+    """Return whether a size may be divided by another: heads by fewer heads, anything by groups."""
+    if divisor.endswith("heads") and not name.endswith("heads"):
+        return False
     return all(0 < one.get(divisor, 0) < one.get(name, 0) and one[name] % one[divisor] == 0 for one in values)
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import prod
 from typing import Literal
 
 from .scope import Operand, Operation
@@ -68,6 +69,15 @@ def work(operation: Operation) -> Work:
         flops, extra = _PRODUCTS[name](operation)
         return Work("matmul", flops, read, write, extra)
     return Work("vector", _vector(operation), read, write)
+
+
+def flat(cost: Work) -> Work:
+    """Return the same with one size for each amount, the number of elements."""
+
+    def one(amounts: tuple[Amount, ...]) -> tuple[Amount, ...]:
+        return tuple(replace(amount, sizes=(prod(amount.sizes),)) for amount in amounts)
+
+    return Work(cost.kind, one(cost.flops), one(cost.read), one(cost.write), one(cost.extra))
 
 
 # ---- matrix products

@@ -82,7 +82,8 @@ class Sizes:
         looping: list[int] = []
         for place in range(len(one.sizes)):
             if all(len({turn.sizes[place] for turn in found}) == 1 for found in turns.values()):
-                factors.append(self.fit({index: found[0].sizes[place] for index, found in turns.items()}, "a size"))
+                sizes = {index: found[0].sizes[place] for index, found in turns.items()}
+                factors.append(self.fit(sizes, "a size", product=len(one.sizes) == 1))
             else:
                 looping.append(place)
         if any(len(found) > 1 for found in turns.values()):

@@ -19,7 +19,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nbanalyzer.errors import ConfigError, NBAnalyzerError, near, shorten
-from nbanalyzer.source import TEXT_PARTS
+from nbanalyzer.source import TEXT_PARTS, essential
 
 __all__ = ["KINDS", "Kind", "Subject", "UnrunnableError", "answer"]
 
@@ -95,8 +95,8 @@ class Subject:
             if model_type is None:
                 raise _unknown(config, CONFIG_MAPPING)
             whole = {**config, "model_type": model_type}
-        part = next((whole[key] for key in TEXT_PARTS if isinstance(whole.get(key), Mapping)), None)
-        if part is not None and kind is None:
+        part = None if kind else _text_part(whole, CONFIG_MAPPING[model_type])
+        if part is not None:
             inner = str(part.get("model_type") or _text_type(CONFIG_MAPPING[model_type]))
             of_part = next((choice for choice in language if inner in named[choice]), None)
             if of_part:
@@ -166,6 +166,11 @@ class Subject:
             if experts and "experts implementation" in str(error):
                 return self.build(attn, "")
             raise _refused(error) from None
+        kept = [*(getattr(model, "_keep_in_fp32_modules", None) or ())]
+        kept += getattr(model, "_keep_in_fp32_modules_strict", None) or ()
+        for name, parameter in model.named_parameters():
+            if parameter.dtype == torch.float32 and not any(part in name for part in kept):
+                parameter.data = parameter.data.to(torch.bfloat16)  # as a checkpoint is loaded
         return model.eval()
 
     def steps(
@@ -173,13 +178,16 @@ class Subject:
     ) -> Iterator[Step]:
         """Yield one step after another, each on the cache that those before have left, to be run by the caller.
 
-        `encoder_len` are the tokens that the encoder reads, if there is one, before the first step.
+        `encoder_len` are the tokens that the encoder reads, if there is one, before the first step. After a step that
+        could not be run and left the cache `untouched`, the next one goes on from where that one should have.
         """
-        step = Step(self, model, batch_size, 0, 0, encoder_len)
+        last = Step(self, model, batch_size, 0, 0, encoder_len)
         for length in lengths:
-            before = step.cache_len + step.seq_len
-            step = Step(self, model, batch_size, length, before, encoder_len, step.after, step.encoded)
+            before = last.cache_len + last.seq_len
+            step = Step(self, model, batch_size, length, before, encoder_len, last.after, last.encoded)
             yield step
+            if not step.untouched:
+                last = step
 
 
 @dataclass
@@ -190,6 +198,7 @@ class Step:
         cache: what the steps before have left, None for the first one.
         encoded: the encoder's output, once it is there.
         after: what this step leaves, once it has run.
+        untouched: whether it failed, and left the cache as it was.
 
     """
 
@@ -202,6 +211,7 @@ class Step:
     cache: Any = None
     encoded: Any = None
     after: Any = None
+    untouched: bool = False
 
     @property
     def has_encoder(self) -> bool:
@@ -220,12 +230,14 @@ class Step:
             UnrunnableError: the model's code does not run on the meta device.
 
         """
+        before = _sizes(self.cache)
         try:
             with torch.no_grad(), quiet():
                 output = self.model(**self._inputs(logits))
         except Exception as error:
             where = f"{self.seq_len} tokens after {self.cache_len}" if self.cache_len else f"{self.seq_len} tokens"
             problem = f"{type(error).__name__}: {shorten(' '.join(str(error).split()), 160)}"
+            self.untouched = self.cache is not None and _sizes(self.cache) == before
             raise UnrunnableError(where, problem) from error
         self.after = next((found for name in CACHES if (found := _part(output, name)) is not None), None)
         if self.has_encoder:
@@ -353,6 +365,22 @@ def _order(config: Mapping[str, Any], config_class: Any, named: Mapping[Kind, An
     return (*by_name, "causal", "seq2seq", "masked")
 
 
+def _text_part(config: Mapping[str, Any], config_class: Any) -> Mapping[str, Any] | None:
+    """Return the text part of a multimodal model's config, None if it is none; the default one if it is not stated."""
+    for key in TEXT_PARTS:
+        if isinstance(stated := config.get(key), Mapping):
+            return stated
+    if not _text_type(config_class):
+        return None
+    try:
+        with quiet():
+            whole = config_class(**{key: value for key, value in config.items() if key != "model_type"})
+    except Exception:  # noqa: BLE001 - whatever the checks of a config raise; building the model will say what
+        return None
+    part = next((found for key in TEXT_PARTS if (found := getattr(whole, key, None)) is not None), None)
+    return essential(part.to_dict()) if part is not None else None
+
+
 def _text_type(config_class: Any) -> str:
     parts = getattr(config_class, "sub_configs", {})
     return next((getattr(parts[key], "model_type", "") for key in TEXT_PARTS if key in parts), "")
@@ -379,6 +407,17 @@ def _refused(error: Exception) -> ConfigError:
 
 def _parameters(model_class: type[Any]) -> frozenset[str]:
     return frozenset(inspect.signature(model_class.forward).parameters)
+
+
+def _sizes(cache: Any, depth: int = 6) -> object:
+    """Return the sizes of all tensors of a cache."""
+    if isinstance(cache, torch.Tensor):
+        return cache.shape
+    if isinstance(cache, Mapping):
+        cache = list(cache.values())
+    if isinstance(cache, list | tuple):
+        return [_sizes(part, depth - 1) for part in cache] if depth else None
+    return _sizes(vars(cache), depth - 1) if depth and hasattr(cache, "__dict__") and type(cache) is not type else None
 
 
 def _part(output: Any, name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +13,8 @@ import torch
 from nbanalyzer.config import extract_model_params
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.expand import expand
-from nbanalyzer.formula import Formula, build, constant, parse, variable
+from nbanalyzer.formula import Formula, build, parse
+from nbanalyzer.source import TEXT_PARTS, essential
 from nbanalyzer.templates import Composite, Kernel, ModelTemplate, used_variables
 from nbanalyzer.variables import VARIABLES
 
@@ -21,6 +23,7 @@ from .counts import counts
 from .layers import Depth, Stack, depth_of, seen_alike, stacks
 from .probe import Observation, base_runs, chunk_of, probes, values_of, varied
 from .sizes import Gap
+from .state import added, by_layer, gap_of
 from .subject import Subject
 from .trace import recording, trace
 from .variants import Eager, eager_of, with_absorbed, with_eager
@@ -64,7 +67,8 @@ def build_template(subject: Subject, model_id: str, progress: Progress = lambda 
     fields = subject.hf_config().to_dict()
     with recording(model):
         progress("tracing", 0.1)
-        found = seen_alike(stacks(model, fields), trace(next(subject.steps(model, 2, (5,), 7))))
+        first = next(subject.steps(model, 2, (5,), 7))
+        found = seen_alike(stacks(model, fields), trace(first))
         depth = depth_of(subject, found, fields)
         shallow = subject.with_fields(depth.config())
         chunk = chunk_of(shallow, depth)
@@ -79,13 +83,21 @@ def build_template(subject: Subject, model_id: str, progress: Progress = lambda 
             observations += seen
             progress("probing", 0.5 + 0.4 * number / PROBES)
     progress("fitting", 0.9)
-    assembly = Assembly(observations, tied_head=_head(model, subject), chunk=chunk)
+    assembly = Assembly(
+        observations,
+        tied_head=_head(model, subject),
+        chunk=chunk,
+        stacks=tuple(stack.path for stack in found),
+        shared=_shared(model, found),
+    )
     layered = assembly.kernels()
     with recording(model):
         if eager := _eager(shallow, depth, size, observations):
             layered = with_eager(layered, eager)
     layered = with_absorbed(layered)
-    kernels, state = _collapsed(layered, _layer_state(assembly), subject, found, fields)
+    kernels, state = _collapsed(layered, by_layer(assembly), subject, found, fields)
+    if gap := gap_of(first, state, values_of(subject)):
+        assembly.gaps.append(gap)
     if assembly.gaps:
         raise GapError(model_id, tuple(assembly.gaps))
     template = ModelTemplate(
@@ -121,6 +133,23 @@ def _head(model: torch.nn.Module, subject: Subject) -> str:
     return name if name and plain and states and f"{name}.weight" in tied else ""
 
 
+def _shared(model: torch.nn.Module, found: list[Stack]) -> frozenset[str]:
+    """Return the parameters that several layers of a model hold together, under their first names."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+
+    def layers(held: list[str]) -> set[tuple[str, str]]:
+        return {
+            (stack.path, name.removeprefix(f"{stack.path}.").partition(".")[0])
+            for stack in found
+            for name in held
+            if name.startswith(f"{stack.path}.")
+        }
+
+    return frozenset(held[0] for held in names.values() if len(held) > 1 and len(layers(held)) > 1)
+
+
 def _depth_matters(model: torch.nn.Module, run: Observation, found: list[Stack]) -> bool:
     """Return whether a size outside the layers depends on how many there are."""
     outside = {
@@ -131,53 +160,11 @@ def _depth_matters(model: torch.nn.Module, run: Observation, found: list[Stack])
     return any(run.parameters.get(name) != shape for name, shape in outside.items())
 
 
-# ---- state
-
-
-def _layer_state(assembly: Assembly) -> dict[tuple[str, int], Formula]:
-    """Return (name, layer) → bytes of what is kept there after a step."""
-    found: dict[tuple[str, int], list[Formula]] = {}
-    slots: dict[tuple[str, int, int], dict[int, Any]] = {}
-    for index, observation in enumerate(assembly.observations):
-        count: dict[tuple[str, int], int] = {}
-        for one in observation.kept:
-            key = (one.name, one.layer)
-            count[key] = count.get(key, 0) + 1
-            slots.setdefault((*key, count[key]), {})[index] = one.operand
-    for (name, layer, _), operands in slots.items():
-        if not any(index in operands for index in assembly.real):
-            continue
-        try:
-            dims = [
-                assembly.fit({index: one.shape[place] for index, one in operands.items()}, "a size of the state")
-                for place in range(len(next(iter(operands.values())).shape))
-            ]
-        except Exception as problem:  # noqa: BLE001
-            assembly.gaps.append(Gap(f"layer {layer}", f"state {name}: {problem}", ()))
-            continue
-        unit = next(iter(operands.values())).size
-        size = variable(unit) if unit.endswith("bytes") else constant(int(unit))
-        found.setdefault((_STATES.get(name, f"{name.strip('_')}"), layer), []).append(build("*", *dims, size))
-    return {key: _sum(parts) for key, parts in found.items()}
-
-
-_STATES = {
-    "keys": "kv_cache", "values": "kv_cache", "conv_states": "conv_state", "recurrent_states": "recurrent_state",
-    "indexer_keys": "indexer_cache",
-}  # fmt: skip
-
-
-def _sum(parts: list[Formula]) -> Formula:
-    texts = [str(part) for part in parts]
-    if len(parts) > 1 and len(set(texts)) == 1:
-        return build("*", constant(len(parts)), parts[0])
-    return build("+", *parts) if len(parts) > 1 else parts[0]
-
-
 # ---- layers that are alike
 
 
 _LAYER = re.compile(r"(.+)\.(\d+)$")
+_AGAIN = re.compile(r"(.+)_\d+$")
 
 
 def _collapsed(
@@ -188,16 +175,22 @@ def _collapsed(
     fields: Mapping[str, Any],
 ) -> tuple[tuple[Kernel, ...], dict[str, Formula]]:
     """Return the kernels with layers that are alike as one node, and the state of the whole model."""
-    shapes: dict[str, dict[int, Kernel]] = {}
+    shapes: dict[str, dict[int, list[Kernel]]] = {}
+    by_path = {stack.path: stack for stack in found}
+
+    def module(path: str, name: str) -> str:
+        """Return the path of a kernel's module, which may be called several times."""
+        again = _AGAIN.match(name)
+        plain = again is not None and any(one.startswith(f"{_join(path, again.group(1))}.") for one in by_path)
+        return _join(path, again.group(1) if again and plain else name)
 
     def look(kernel: Kernel, path: str) -> None:
         if isinstance(kernel, Composite):
             if match := _LAYER.match(kernel.name):
-                shapes.setdefault(_join(path, match.group(1)), {})[int(match.group(2))] = msgspec.structs.replace(
-                    kernel, name="layer"
-                )
+                layers = shapes.setdefault(_join(path, match.group(1)), {})
+                layers.setdefault(int(match.group(2)), []).append(msgspec.structs.replace(kernel, name="layer"))
             for sub in kernel.sub_kernels:
-                look(sub, _join(path, kernel.name))
+                look(sub, module(path, kernel.name))
 
     for kernel in kernels:
         look(kernel, "")
@@ -222,7 +215,6 @@ def _collapsed(
             total.setdefault(name, []).append(formula)
         elif layer in keeper.alike and kinds[keeper.path](layer) == layer:
             total.setdefault(name, []).append(build("*", times[keeper.path, layer], formula))
-    by_path = {stack.path: stack for stack in found}
 
     def collapse(kernels: tuple[Kernel, ...], path: str) -> tuple[Kernel, ...]:
         result: list[Kernel] = []
@@ -230,8 +222,7 @@ def _collapsed(
             if not isinstance(kernel, Composite):
                 result.append(kernel)
                 continue
-            here = _join(path, kernel.name)
-            subs = collapse(kernel.sub_kernels, here)
+            subs = collapse(kernel.sub_kernels, module(path, kernel.name))
             kernel = msgspec.structs.replace(kernel, sub_kernels=subs)
             match = _LAYER.match(kernel.name)
             stack = by_path.get(_join(path, match.group(1))) if match else None
@@ -247,7 +238,7 @@ def _collapsed(
             result.append(msgspec.structs.replace(kernel, name=name, repeat=str(repeat)))
         return tuple(result)
 
-    return collapse(kernels, ""), {name: _sum(parts) for name, parts in total.items()}
+    return collapse(kernels, ""), {name: added(parts) for name, parts in total.items()}
 
 
 def _label(stack: Stack, kind: Callable[[int], int], number: int, fields: Mapping[str, Any]) -> str:
@@ -281,14 +272,25 @@ def _join(path: str, name: str) -> str:
 
 def stated(template: ModelTemplate, subject: Subject) -> ModelTemplate:
     """Return the template with a config that states every variable it uses, so that populating needs nothing else."""
-    known = extract_model_params(template.config, required=())
-    fields = subject.hf_config().to_dict()
-    config = dict(template.config)
+    known, wanted = extract_model_params(template.config, required=()), values_of(subject)
+    config = copy.deepcopy(dict(template.config))
+    part, fields = config, subject.hf_config().to_dict()
+    ties = fields.get("tie_word_embeddings")  # of the whole model; its text part may say otherwise
+    while name := next((key for key in TEXT_PARTS if isinstance(fields.get(key), Mapping)), ""):
+        fields = fields[name]
+        if not isinstance(part.get(name), Mapping):
+            part[name] = essential(fields)
+            if ties is not None:
+                config.setdefault("tie_word_embeddings", ties)
+        part = part[name]
+    while name := next((key for key in TEXT_PARTS if isinstance(part.get(key), Mapping)), ""):
+        part = part[name]
     for name in sorted(used_variables(template)):
         if name in known or (name in VARIABLES and VARIABLES[name].kind in {"runtime", "convention"}):
             continue
         for source in (*(VARIABLES[name].sources if name in VARIABLES else ()), name):
-            if fields.get(source) is not None and config.get(source) is None:
-                config[source] = fields[source]
+            # Several fields may be about the same thing, of different parts of the model.
+            if fields.get(source) is not None and fields[source] == wanted.get(name) and part.get(source) is None:
+                part[source] = fields[source]
                 break
     return msgspec.structs.replace(template, config=config)

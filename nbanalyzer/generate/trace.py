@@ -231,14 +231,14 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of tor
         kwargs = kwargs or {}
         result = answer(func, args, kwargs)
         recorder = self.recorder
-        outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+        outputs = _leaves((result,))
         recorder.alive.extend(outputs)
         if recorder.silent:
             return result
         name, moves = _schema(func)
         if not moves:
             return result
-        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        inputs = _leaves(args) + _leaves(kwargs.values())
         operation = Operation(
             name,
             _line(),
@@ -396,7 +396,20 @@ def _target(class_: type[Any]) -> str:
     return f"{class_.__module__}.{class_.__qualname__}"
 
 
+def _leaves(values: Iterable[Any]) -> list[torch.Tensor]:
+    """Return the tensors among an operation's arguments or results, and in lists of them."""
+    found: list[torch.Tensor] = []
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            found += _leaves(value)
+    return found
+
+
 def _stored(tensor: torch.Tensor) -> tuple[int, ...]:
+    if 0 not in tensor.stride():
+        return tuple(tensor.shape)
     return tuple(size if stride or size <= 1 else 1 for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
 
 

@@ -16,6 +16,7 @@ from .scope import Operation, Scope
 __all__ = ["Node", "Slot", "merged"]
 
 MOST_REPEATS = 24  # of one operation on one line; more are a loop, whose turns are added up
+FEW_CALLS = 4  # of one module; if what they do differs, they are different calls, of which a step may leave some out
 
 
 @dataclass(slots=True)
@@ -42,6 +43,7 @@ class Node:
         name, target: as in its scopes.
         seen: observation → its scope.
         turns: observation → how often a loop calls it.
+        alike: whether all turns do the same.
         children: what is inside, in order.
 
     """
@@ -50,6 +52,7 @@ class Node:
     target: str
     seen: dict[int, Scope] = field(default_factory=dict)
     turns: dict[int, int] = field(default_factory=dict)
+    alike: bool = True
     children: list[Node | Slot] = field(default_factory=list)
 
     def slots(self) -> Iterator[Slot]:
@@ -79,6 +82,7 @@ def merged(scopes: Mapping[int, Scope], real: Collection[int]) -> Node:
         else:
             child = merged({index: turns[0] for index, turns in found.items() if isinstance(turns[0], Scope)}, real)
             child.turns = {index: len(turns) for index, turns in found.items()}
+            child.alike = all(map(_alike, found.values()))
             node.children.append(child)
     return node
 
@@ -95,7 +99,22 @@ def _loops(scopes: Sequence[Scope]) -> set[Hashable]:
         times = {count[identity] for count in counts if identity in count}
         if len(times) > 1 or max(times) > MOST_REPEATS:
             found.add(identity)
+    for identity in list(found):
+        turns = [[child for child in scope.children if _identity(child) == identity] for scope in scopes]
+        if max(map(len, turns)) <= FEW_CALLS and not all(map(_alike, turns)):
+            found.remove(identity)
     return found
+
+
+def _alike(turns: Sequence[Scope | Operation]) -> bool:
+    """Return whether calls of the same module or function do the same; operations have their own sums."""
+    if len(turns) < 2 or isinstance(turns[0], Operation):
+        return True
+    return len({_done(turn) for turn in turns if isinstance(turn, Scope)}) == 1
+
+
+def _done(call: Scope) -> Hashable:
+    return tuple((one.line, one.name, one.detail, one.inputs, one.outputs) for one in call.operations())
 
 
 def _keyed(scope: Scope, loops: set[Hashable]) -> dict[Hashable, list[Scope | Operation]]:
