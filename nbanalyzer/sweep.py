@@ -279,7 +279,7 @@ class Sweep:
         return "\n".join(lines)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
-        from .notebook.charts import first_picture
+        from .notebook.preview import first_picture
 
         return {"text/plain": repr(self), **first_picture(self)}
 
