@@ -49,7 +49,8 @@ notebooks: .venv/test
 # For developers: run the notebooks and store what they show, without times.
 execute: .venv/test
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level ERROR \
-	  --ExecutePreprocessor.kernel_name=python3 --ExecutePreprocessor.record_timing=False $(NOTEBOOKS) 2>/dev/null
+	  --ExecutePreprocessor.kernel_name=python3 --ExecutePreprocessor.record_timing=False \
+	  --ExecutePreprocessor.store_widget_state=False $(NOTEBOOKS) 2>/dev/null
 
 lint: .venv/test
 	$(BIN)/ruff check .
@@ -74,6 +75,8 @@ coverage: .venv/test
 
 bench: .venv/test
 	$(BIN)/python benchmarks/notebook.py
+	$(BIN)/python benchmarks/form.py
+	$(BIN)/python benchmarks/sweeps.py
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -22,6 +22,7 @@ from .formula import Formula
 from .formula import parse as parse_formula
 from .generate import generate, verify
 from .hardware import Accelerator, accelerators
+from .hardware import hardware as accelerator
 from .populate import populate, populate_template
 from .request import Request, request
 from .roofline import Roofline
@@ -52,6 +53,7 @@ __all__ = (
     "Roofline",
     "Solution",
     "Sweep",
+    "accelerator",
     "accelerators",
     "compare",
     "expand",

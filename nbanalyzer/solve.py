@@ -40,6 +40,7 @@ class Solution:
         formula: the inequality that was solved, in numbers and the variable; empty where it is not one formula.
         analysis: the pass at `value`; the one at the smallest size, if there is no answer.
         reason: why there is no answer, e.g. ``"does not fit even at batch_size = 1"``.
+        is_unbounded: whether there is none because every size fits.
 
     """
 
@@ -49,6 +50,7 @@ class Solution:
     formula: str
     analysis: Analysis
     reason: str = ""
+    is_unbounded: bool = False
 
     def __repr__(self) -> str:
         found = f"{self.variable} = {self.value:,}" if self.value is not None else self.reason
@@ -108,8 +110,8 @@ def _largest(name: str, start: Analysis, at: Callable[[int], Analysis], symbolic
     question = f"largest {name} that fits into {si(fit.capacity, 'B')} of {fit.accelerator.name}"
     kept = Polynomial.sum([symbolic.metric("weight_bytes"), *symbolic.state.values()])
     needs = [kept + activations for activations in symbolic.working_sets]
-    if not any(name in need.variables for need in needs):
-        raise InputError(f"{name} makes no difference to this model's memory")
+    if name not in start.variables:
+        raise InputError(f"{name} makes no difference to this model")
     best: tuple[int, Polynomial] | None = None
     for need in needs:
         most = _most(need, name, fit.capacity, LEAST[name])
@@ -120,8 +122,9 @@ def _largest(name: str, start: Analysis, at: Callable[[int], Analysis], symbolic
             best = (most, need)
     assert best is not None
     value, need = best
-    if value == MAX_SIZE:
-        return Solution(name, None, question, "", start, f"any {name} fits: what it needs is bounded, as by a window")
+    if value == MAX_SIZE:  # a sliding window, a state of one size
+        reason = f"any {name} fits: beyond some size it needs no more memory"
+        return Solution(name, None, question, "", start, reason, is_unbounded=True)
     return Solution(name, value, question, _inequality(need, name, fit.capacity), at(value))
 
 
@@ -176,7 +179,7 @@ def _bisected(holds: Callable[[int], bool], least: int) -> int | None:
 
 def _balance(name: str, start: Analysis, at: Callable[[int], Analysis], symbolic: Symbolic, rates: Rates) -> Solution:
     card = rates.accelerator
-    question = f"smallest {name} at which {card.name} computes as long as its memory moves"
+    question = f"smallest {name} at which all matrix products take {card.name} as long as all traffic"
     compute = Polynomial.sum(
         launch.times * launch.matmul_flops * (1 / Fraction(rates.matmul(launch.sizes)))
         for launch in symbolic.launches
@@ -194,7 +197,8 @@ def _balance(name: str, start: Analysis, at: Callable[[int], Analysis], symbolic
     formula = ""
     if powers is not None and powers.keys() <= {0, 1} and 1 in powers:
         gain, cost = powers[1].number, -powers.get(0, Polynomial({})).number
-        formula = f"{name} >= {float(cost):.4g} s / {float(gain):.4g} s" if gain > 0 else ""
+        each = f"{float(gain):.4g} s more of products than of traffic for each {name}"
+        formula = f"{each}, against {float(cost):.4g} s of traffic whatever it is" if gain > 0 else ""
     if value is None:
         return Solution(name, None, question, formula, start, "none: it waits for its memory at every size")
     return Solution(name, value, question, formula, at(value))

@@ -78,9 +78,11 @@ def test_any_length_fits_where_all_is_bounded() -> None:
     """Every layer of Mistral 7B v0.1 sees 4,096 tokens."""
     found = solve("mistral-7b-v0.1", CARD, maximize="cache_len", seq_len=1)
     assert found.value is None
-    assert found.reason == "any cache_len fits: what it needs is bounded, as by a window"
+    assert found.reason == "any cache_len fits: beyond some size it needs no more memory"
     assert populate("mistral-7b-v0.1", seq_len=1, cache_len=MAX_SIZE).fits(CARD)
-    with pytest.raises(InputError, match="cache_len makes no difference to this model's memory"):
+    assert found.is_unbounded
+    assert solve("mamba-2.8b-hf", CARD, maximize="cache_len", seq_len=1).is_unbounded  # a state of one size
+    with pytest.raises(InputError, match="cache_len makes no difference to this model"):
         solve("bert-base-uncased", CARD, maximize="cache_len", seq_len=1)
 
 
