@@ -73,9 +73,12 @@ verify: .venv/test
 coverage: .venv/test
 	$(BIN)/python -m nbanalyzer --coverage
 
+# What it is compared with is installed beside, not into, .venv: llm-analysis wants an older transformers.
 bench: .venv/test
 	$(BIN)/python benchmarks/notebook.py
 	$(BIN)/python benchmarks/form.py
+	@$(BIN)/python -m pip install --quiet --no-deps --upgrade --target build/peers \
+	  llm-analysis calflops accelerate fire termcolor || echo "the other tools could not be installed: not measured"
 	$(BIN)/python benchmarks/sweeps.py
 
 clean:
@@ -89,7 +92,7 @@ chromium:
 	    || echo "chromium could not be installed: the browser tests will be skipped"; \
 	  else echo "no chromium, and no apt-get as root to install it: the browser tests will be skipped"; fi
 
-.venv/lab .venv/app .venv/test .venv/bench: .venv/%: pyproject.toml
+.venv/lab .venv/app .venv/test: .venv/%: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing nbanalyzer with the extra '$*' into .venv"
 	@$(BIN)/python -m pip install --quiet --editable '.[$*]'

@@ -17,8 +17,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import InputError, MissingPackageError, quote
-from .plan import block_sizes, windows
-from .progress import on_terminal, tell
+from .plan import balanced_sizes, block_sizes, scratch, windows
+from .progress import is_watched, on_terminal, tell
 
 if TYPE_CHECKING:
     from .sweep import Job, Sweep
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["CHUNK", "Reduction", "arrays_of", "computed", "numbers_at", "reduced"]
 
 CHUNK = 1 << 22  # points of a task, by default: 32 MiB a metric where it is stored
-BLOCK = 1 << 16  # points that are evaluated and reduced at a time: 512 KiB a metric, which stays in the caches
+BLOCK = 1 << 17  # points that are evaluated and reduced at a time: 1 MiB a metric, which stays in the caches
 PATIENCE = 0.5  # seconds until a bar is shown
 WORK = "nbanalyzer-sweep-"
 
@@ -39,10 +39,13 @@ class Reduction(Protocol):
         """The metrics that it looks at."""
 
     def of(self, arrays: Mapping[str, Any], start: Sequence[int]) -> Any:
-        """Return the answer for a part: metric → its numbers there, and where the part begins."""
+        """Return the answer for a part: metric → its numbers there, and where the part begins.
+
+        The arrays are written to again afterwards: the answer has none of them.
+        """
 
     def joined(self, parts: Sequence[Any]) -> Any:
-        """Return the answer for several parts, in the order of the grid, from the answer for each."""
+        """Return the answer for several parts, in whatever order, from the answer for each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,22 +124,15 @@ def _chunk(work: Work, block_info: Any = None) -> Any:
     return found
 
 
-def _evaluated(
-    job: Job, window: tuple[slice, ...], metrics: Sequence[str], buffers: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """Return metric → its numbers over a part of the grid; views of `buffers`, if they are given, where they fit."""
-    import numpy as np
-
+def _evaluated(job: Job, window: tuple[slice, ...], metrics: Sequence[str]) -> dict[str, Any]:
+    """Return metric → its numbers over a part of the grid, there until this thread evaluates another one."""
     if any(cell.surface.lengths is not None for cell in job.cells):
         metrics = job.metrics  # a request's numbers come all together
     shape = tuple(one.stop - one.start for one in window)
-    size = prod(shape)
-    buffers = {} if buffers is None else buffers
-    found: dict[str, Any] = {}
-    for name in metrics:
-        if name not in buffers or buffers[name].size < size:
-            buffers[name] = np.empty(size, dtype=bool if name == "fits" else np.float64)
-        found[name] = buffers[name][:size].reshape(shape)
+    found = {
+        name: scratch(f"metric {name}", prod(shape), "bool" if name == "fits" else "float64").reshape(shape)
+        for name in metrics
+    }
     job.part(window, found)
     return found
 
@@ -157,7 +153,7 @@ def reduced(found: Sweep, reduction: Reduction) -> Any:
     asked = delayed(reduction, traverse=False)
     task = delayed(_reduced, pure=False, traverse=False)
     tasks = []
-    for window in windows(shape, block_sizes(shape, work.points)):
+    for window in windows(shape, balanced_sizes(shape, work.points)):
         bounds = tuple((part.start + at, part.stop + at) for part, at in zip(window, corner, strict=True))
         tasks.append(task(shared, asked, bounds, tuple(held)))
     # The answers for some chunks are joined where they are: many large ones do not meet in one place.
@@ -199,12 +195,11 @@ def _reduced(work: Work, reduction: Reduction, bounds: Sequence[tuple[int, int]]
     shape = [stop - start for start, stop in bounds]
     dropped = tuple(axis for axis, name in enumerate(names) if name in held)
     parts: list[Any] = []
-    buffers: dict[str, Any] = {}  # memory is used again: new pages cost more than the arithmetic
-    for window in windows(shape, block_sizes(shape, BLOCK)):
+    for window in windows(shape, balanced_sizes(shape, BLOCK)):
         inside = tuple(
             slice(start + part.start, start + part.stop) for part, (start, _) in zip(window, bounds, strict=True)
         )
-        arrays = _evaluated(work.job, inside, reduction.metrics, buffers)
+        arrays = _evaluated(work.job, inside, reduction.metrics)
         start = [part.start for axis, part in enumerate(inside) if axis not in dropped]
         parts.append(reduction.of({name: array.squeeze(dropped) for name, array in arrays.items()}, start))
         if len(parts) == 64:
@@ -275,9 +270,7 @@ def _told(number: int) -> Iterator[Callable[[], None]]:
 
 def _shown() -> AbstractContextManager[None]:
     """Return the bar of a sweep that nobody watches yet: a widget in a notebook, a line in a terminal."""
-    from .progress import _watcher
-
-    if _watcher.get():
+    if is_watched():
         return nullcontext()
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if getattr(shell, "kernel", None) is None:

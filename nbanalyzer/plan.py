@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
 from math import prod
+from threading import local
 from typing import TYPE_CHECKING, Any
 
 from .polynomial import Atom, Monomial, Polynomial
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.float64]
 
-__all__ = ["Expression", "Plan", "block_sizes", "windows"]
+__all__ = ["Expression", "Plan", "balanced_sizes", "block_sizes", "scratch", "windows"]
 
-BLOCK = 16_384  # points: 128 KiB an array, a few of which stay in a core's own cache
+BLOCK = 32_768  # points: 256 KiB an array, a few of which stay in a core's own cache
 
+INNER = 1024  # points along the last axis that make NumPy's inner loop long enough
 SHORT = 256  # values of an axis that NumPy would go along in many short loops
 
 Axes = frozenset[int]
@@ -295,7 +297,8 @@ class Plan:
 
         dims = len(shape)
         sizes = block_sizes(shape)
-        buffers = [np.empty(prod(sizes)) for _ in range(max(schedule.registers.values(), default=-1) + 1)]
+        size = prod(sizes)
+        buffers = [scratch(f"plan {one}", size) for one in range(max(schedule.registers.values(), default=-1) + 1)]
         calls = [
             (index, _called(self._steps[index].operation), self._steps[index].operation, self._steps[index].inputs)
             for index in schedule.full
@@ -361,6 +364,42 @@ def _called(operation: str) -> Callable[..., Any]:
     import numpy as np
 
     return getattr(np, operation)  # type: ignore[no-any-return]
+
+
+_kept = local()
+
+
+def scratch(name: str, size: int, dtype: str = "float64") -> Any:
+    """Return an array of one dimension to write intermediate numbers to: for one name, one thread has one array.
+
+    Memory that is given back and taken again costs more than the arithmetic, above all on Dask's workers, whose
+    allocator gives back at once.
+    """
+    import numpy as np
+
+    arrays: dict[str, Any] = _kept.__dict__
+    if name not in arrays or arrays[name].size < size:
+        arrays[name] = np.empty(size, dtype=dtype)
+    return arrays[name][:size]
+
+
+def balanced_sizes(shape: Sequence[int], points: int) -> list[int]:
+    """Return the sizes of a block of at most so many points that is long along the last axis, and even else.
+
+    What depends on some of the axes has few points in such a block, and is cheap.
+    """
+    if not shape:
+        return []
+    sizes = [1] * len(shape)
+    sizes[-1] = max(1, min(shape[-1], INNER, points))
+    left = max(1, points // sizes[-1])
+    others = sorted(range(len(shape) - 1), key=lambda axis: shape[axis])
+    for done, axis in enumerate(others):
+        share = int(left ** (1 / (len(others) - done)) + 1e-9)
+        sizes[axis] = max(1, min(shape[axis], share))
+        left //= sizes[axis]
+    sizes[-1] = min(shape[-1], sizes[-1] * left)
+    return sizes
 
 
 def block_sizes(shape: Sequence[int], points: int = BLOCK) -> list[int]:

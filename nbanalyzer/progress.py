@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["Progress", "on_terminal", "tell", "watched_by"]
+__all__ = ["Progress", "is_watched", "on_terminal", "tell", "watched_by"]
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and which part of the whole job is done, 0 to 1."""
@@ -30,6 +30,11 @@ def watched_by(progress: Progress) -> Iterator[None]:
         yield
     finally:
         _watcher.reset(before)
+
+
+def is_watched() -> bool:
+    """Return whether somebody wants to hear of progress."""
+    return _watcher.get() is not None
 
 
 def tell(what: str, part: float) -> None:

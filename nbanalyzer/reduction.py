@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
 from .formula import Formula
-from .plan import block_sizes, windows
+from .plan import block_sizes, scratch, windows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,22 +129,23 @@ class Best:
         """Return it for a part of the grid."""
         import numpy as np
 
-        key = np.asarray(arrays[self.metric], dtype=np.float64)
-        key = key if self.sign > 0 else -key
+        key = np.asarray(arrays[self.metric])
+        worst = self.sign * np.inf
         if self.conditions.formulas:
-            key = np.where(self.conditions.hold(arrays, start), key, np.inf)
-        place = int(np.argmin(key))  # of something that is no number, if there is any
+            key = np.where(self.conditions.hold(arrays, start), key, worst)
+        find = np.argmin if self.sign > 0 else np.argmax
+        place = int(find(key))  # of something that is no number, if there is any
         if np.isnan(key.reshape(-1)[place]):
-            key = np.where(np.isnan(key), np.inf, key)
-            place = int(np.argmin(key))
+            key = np.where(np.isnan(key), worst, key)
+            place = int(find(key))
         index = np.unravel_index(place, key.shape) if key.shape else ()
         if not np.isfinite(key[index]):
             return None
-        return float(key[index]), tuple(int(at) + first for at, first in zip(index, start, strict=True))
+        return self.sign * float(key[index]), tuple(int(at) + first for at, first in zip(index, start, strict=True))
 
     def joined(self, parts: Sequence[Any]) -> Any:
-        """Return the best of several, of equal ones the first."""
-        return min((part for part in parts if part is not None), key=lambda part: part[0], default=None)
+        """Return the best of several, of equal ones the first of the grid."""
+        return min((part for part in parts if part is not None), default=None)
 
 
 # ---- the frontier
@@ -201,7 +202,8 @@ class Frontier:
 
         places = np.concatenate([places for places, _ in parts])
         numbers = {name: np.concatenate([numbers[name] for _, numbers in parts]) for name in self.metrics}
-        kept = np.sort(_unbeaten(_keys(numbers, self.asked)))  # equal ones stay in the grid's order
+        order = np.lexsort(places.T[::-1]) if places.shape[1] else np.arange(len(places))  # the grid's
+        kept = order[_unbeaten(_keys({name: numbers[name][order] for name in self.asked}, self.asked))]
         return places[kept], {name: array[kept] for name, array in numbers.items()}
 
 
@@ -354,13 +356,18 @@ class Counts:
             return np.histogram(values, bins=edges)[0]
         if not (values.min() >= low and values.max() <= high):  # something infinite, or no number
             values = values[(values >= low) & (values <= high)]
-        places = values - low
-        places *= bins / (high - low)
-        index = places.astype(np.int32)
+        upper = np.append(edges[1:-1], np.inf)  # the last bin has its upper edge in it
+        size = len(values)
+        numbers, index = scratch("places", size), scratch("bins", size, "int64")
+        np.subtract(values, low, out=numbers)
+        np.multiply(numbers, bins / (high - low), out=index, casting="unsafe")
         np.minimum(index, bins - 1, out=index)
         # A value beside an edge may have been rounded to the wrong side of it.
-        index -= values < edges.take(index)
-        index += (values >= edges.take(index + 1)) & (index < bins - 1)
+        wrong = scratch("wrong", size, "bool")
+        np.take(edges, index, out=numbers, mode="clip")
+        np.subtract(index, np.less(values, numbers, out=wrong), out=index)
+        np.take(upper, index, out=numbers, mode="clip")
+        np.add(index, np.greater_equal(values, numbers, out=wrong), out=index)
         return np.bincount(index, minlength=bins)
 
     def joined(self, parts: Sequence[Any]) -> Any:

@@ -22,7 +22,7 @@ from .formula import parse
 from .grid import CHOICES, REQUEST, TOKENS, Grid, available_memory
 from .hardware import Accelerator
 from .hardware import hardware as find_hardware
-from .populate import as_run, params_of, populate, template_of, tree_of
+from .populate import params_of, populate, template_of, tree_of
 from .report import seconds, si
 from .roofline import Efficiency
 from .run import Run
@@ -124,7 +124,12 @@ class Sweep:
         import numpy as np
 
         self._require_metric(metric)
-        return np.asarray(self.arrays[metric])  # computes it, if it is lazy
+        array = self.arrays[metric]
+        if hasattr(array, "dask"):
+            from .lazy import computed
+
+            (array,) = computed([array], array.npartitions)
+        return np.asarray(array)
 
     # ---- as data
 
@@ -214,7 +219,7 @@ class Sweep:
     def quantiles(self, metric: str, shares: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> dict[float, float]:
         """Return share → the value of a metric that this share of the points does not exceed.
 
-        Of a lazy sweep, to a 2**32nd of the metric's range: it is gone through three times, in bounded memory.
+        A lazy sweep is gone through two times or more, each time looking closer, in bounded memory.
         """
         from .reduction import quantiles_of
 
@@ -452,14 +457,16 @@ def _surface(
     # The first point goes the way of a single analysis, which checks everything that can be wrong.
     lengths = {name: grid.axes[name][0] for name in inner if name in TOKENS}
     first = {name: grid.axes[name][0] for name in changing}
-    populate(chosen["model"], config=config, set={**sizes, **first}, **{**tokens, **lengths})
-    run = as_run({**lengths, **tokens})
+    analysis = populate(chosen["model"], config=config, set={**sizes, **first}, **{**tokens, **lengths})
+    run = analysis.run
     tree = tree_of(template_of(chosen["model"]), run)
     for name in inner:
         if name in {"cache_len", "encoder_len"} and name not in tree.variables:
             raise InputError(f"{name} changes nothing: no formula of this model uses it")
     card = find_hardware(chosen["hardware"]) if chosen.get("hardware") is not None else None
-    params = _params(tree, config, sizes, {name: grid.axes[name] for name in changing}, inner)
+    params: Mapping[str, Any] = analysis.params
+    if changing:
+        params = _params(tree, config, sizes, {name: grid.axes[name] for name in changing}, inner)
     of_request = tuple((name, chosen[name]) for name in REQUEST if name in chosen) if is_request else None
     if changing:
         return Surface(
@@ -491,8 +498,6 @@ def _params(
     """Return the model's sizes; those that config axes change as arrays, with one dimension per inner axis."""
     import numpy as np
 
-    if not changing:
-        return dict(params_of(tree, config, sizes))
     shape = tuple(len(changing[name]) if name in changing else 1 for name in inner)
     found = [
         params_of(tree, config, {**sizes, **dict(zip(changing, values, strict=True))})

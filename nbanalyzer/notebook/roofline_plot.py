@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 
 from nbanalyzer.explanation import show
@@ -111,7 +111,7 @@ def _limits(ax: Axes, places: Sequence[tuple[float, float]], moving: float, tops
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(LogLocator(numticks=12))
         axis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: si(value) if value >= 1 else f"{value:g}"))
     ax.yaxis.set_major_formatter(EngFormatter("FLOP/s"))
     ax.tick_params(labelsize="small")
     ax.grid(visible=True, which="major", color="#dddddd", linewidth=0.6)
