@@ -21,7 +21,8 @@ from .plan import balanced_sizes, block_sizes, scratch, windows
 from .progress import is_watched, on_terminal, tell
 
 if TYPE_CHECKING:
-    from .sweep import Job, Sweep
+    from .job import Job
+    from .sweep import Sweep
 
 __all__ = ["CHUNK", "Reduction", "arrays_of", "computed", "numbers_at", "reduced"]
 

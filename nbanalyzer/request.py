@@ -24,6 +24,7 @@ from .populate import Source, populate
 from .report import rate, seconds, si, title
 from .roofline import Efficiency, Rates, Roofline, time_of
 from .run import read_size
+from .summation import total
 from .symbolic import Symbolic, free_values
 
 if TYPE_CHECKING:
@@ -111,8 +112,8 @@ class Request:
         """Metric → its sum over all decode steps, exactly what a loop over the steps would give."""
         found: dict[str, int | float] = {}
         for name in SUMS:
-            total = self.symbolic.metric(name).total("cache_len", self.steps.start, self.steps.stop)
-            found[name] = plain(total.number)
+            summed = total(self.symbolic.metric(name), "cache_len", self.steps.start, self.steps.stop)
+            found[name] = plain(summed.number)
         return found
 
     @cached_property

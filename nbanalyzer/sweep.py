@@ -10,23 +10,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from itertools import product
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .cost import Tree
 from .errors import FormulaError, InputError, MissingPackageError, UnknownNameError, quote
 from .formula import parse
 from .grid import CHOICES, REQUEST, TOKENS, Grid, available_memory
-from .hardware import Accelerator
-from .hardware import hardware as find_hardware
-from .populate import params_of, populate, template_of, tree_of
+from .job import Job, cells_of, require_memory
 from .report import seconds, si
 from .roofline import Efficiency
-from .run import Run
-from .surface import SWEEP_UNITS, Surface
+from .surface import SWEEP_UNITS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,24 +29,10 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.float64]
 
-__all__ = ["Cell", "Job", "Sweep", "label_of", "listed", "shown", "sweep"]
+__all__ = ["Sweep", "label_of", "listed", "shown", "sweep"]
 
 METRICS = ("flops", "bytes", "parameters", "kv_cache_bytes")
 SHOWN_ROWS = 8
-
-
-@dataclass(frozen=True, eq=False)
-class Cell:
-    """The part of a grid that one set of compiled formulas covers.
-
-    Attributes:
-        at: outer axis → the place of this cell's value.
-        surface: the formulas.
-
-    """
-
-    at: Mapping[str, int]
-    surface: Surface
 
 
 class Sweep:
@@ -341,8 +320,8 @@ def sweep(
     grid = Grid.of({"model": model, **sizes, **options})
     efficiency = Efficiency(compute=compute_efficiency, bandwidth=bandwidth_efficiency, launch_overhead=launch_overhead)
     if chunks is None:
-        _require_memory(grid, asked)
-    cells = tuple(_cells(grid, asked, config, efficiency))
+        require_memory(grid, asked)
+    cells = tuple(cells_of(grid, asked, config, efficiency))
     name = cells[0].surface.tree.template.model_id or cells[0].surface.tree.template.architecture or "template"
     words = name if "model" not in grid.axes else f"{len(grid.axes['model'])} models"
     fixed = {one: value for one, value in grid.fixed.items() if one != "model"}
@@ -360,164 +339,6 @@ def sweep(
 
         arrays = arrays_of(job, chunks)
     return Sweep(words, grid.axes, asked, fixed, arrays)
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """A sweep's work: the grid and the compiled cells that cover it."""
-
-    grid: Grid
-    cells: tuple[Cell, ...]
-    metrics: tuple[str, ...]
-
-    @cached_property
-    def values(self) -> dict[str, Array]:
-        """Inner axis → its values, of one dimension."""
-        import numpy as np
-
-        inner = self.cells[0].surface.inner
-        return {name: np.asarray(self.grid.axes[name], dtype=np.float64) for name in inner}
-
-    def everything(self) -> dict[str, Any]:
-        """Return metric → array over the whole grid, which has to fit into memory."""
-        import numpy as np
-
-        found: dict[str, Any] = {
-            name: np.empty(self.grid.shape, dtype=bool if name == "fits" else np.float64) for name in self.metrics
-        }
-        self.part(tuple(slice(0, size) for size in self.grid.shape), found)
-        return found
-
-    def part(self, window: tuple[slice, ...], out: Mapping[str, Any]) -> None:
-        """Compute a part of the grid, a slice with start and stop per axis, into arrays of its shape."""
-        names = list(self.grid.axes)
-        shape = tuple(one.stop - one.start for one in window)
-        for cell in self.cells:
-            place: list[Any] = []
-            for name, one in zip(names, window, strict=True):
-                at = cell.at.get(name)
-                place.append(slice(None) if at is None else at - one.start)
-            if any(not isinstance(at, slice) and not 0 <= at < size for at, size in zip(place, shape, strict=True)):
-                continue
-            inner = [window[names.index(name)] for name in cell.surface.inner]
-            # The dots: where nothing but places is left, it is still a view, not a number.
-            cell.surface.evaluate(self.values, inner, {name: array[(*place, ...)] for name, array in out.items()})
-
-
-def _require_memory(grid: Grid, metrics: tuple[str, ...]) -> None:
-    """Raise an `InputError` if a grid's numbers do not fit into memory."""
-    need, there = 8 * grid.size * len(metrics), available_memory()
-    if need > there // 2:
-        raise InputError(
-            f"{grid.size:,} points in {len(metrics)} metrics are {si(need, 'B')}, and there are {si(there, 'B')} of "
-            "memory: give chunks='auto', which computes them when they are asked for"
-        )
-
-
-def _cells(grid: Grid, metrics: tuple[str, ...], config: object, efficiency: Efficiency) -> Iterator[Cell]:
-    """Yield the cells of a grid: one for each combination of what has formulas of its own."""
-    outer = [name for name in grid.axes if name in CHOICES]
-    inner = tuple(name for name in grid.axes if name not in CHOICES)
-    is_request = any(name in {*grid.axes, *grid.fixed} for name in REQUEST)
-    _require_lengths(grid, is_request)
-    for places in product(*(range(len(grid.axes[name])) for name in outer)):
-        at = dict(zip(outer, places, strict=True))
-        chosen = {**grid.fixed, **{name: grid.axes[name][place] for name, place in at.items()}}
-        yield Cell(at, _surface(grid, inner, chosen, metrics, config, efficiency, is_request))
-
-
-def _require_lengths(grid: Grid, is_request: bool) -> None:
-    given = {*grid.axes, *grid.fixed}
-    if not is_request:
-        return
-    for name in REQUEST:
-        if name not in given:
-            raise InputError(f"a request has both prompt_len and output_len: {name} is missing")
-    for name in ("seq_len", "cache_len", "encoder_len"):
-        if name in given:
-            raise InputError(f"a request takes prompt_len and output_len, not {name}")
-
-
-def _surface(
-    grid: Grid,
-    inner: tuple[str, ...],
-    chosen: Mapping[str, Any],
-    metrics: tuple[str, ...],
-    config: object,
-    efficiency: Efficiency,
-    is_request: bool,
-) -> Surface:
-    tokens = {
-        name: chosen[name] for name in (*TOKENS, *CHOICES) if name in chosen and name not in {"model", "hardware"}
-    }
-    if is_request:
-        tokens = {"logits": "last", **tokens}
-    sizes = {name: value for name, value in chosen.items() if name not in {*TOKENS, *CHOICES, *REQUEST}}
-    changing = [name for name in inner if name not in {*TOKENS, *REQUEST}]
-    # The first point goes the way of a single analysis, which checks everything that can be wrong.
-    lengths = {name: grid.axes[name][0] for name in inner if name in TOKENS}
-    first = {name: grid.axes[name][0] for name in changing}
-    analysis = populate(chosen["model"], config=config, set={**sizes, **first}, **{**tokens, **lengths})
-    run = analysis.run
-    tree = tree_of(template_of(chosen["model"]), run)
-    for name in inner:
-        if name in {"cache_len", "encoder_len"} and name not in tree.variables:
-            raise InputError(f"{name} changes nothing: no formula of this model uses it")
-    card = find_hardware(chosen["hardware"]) if chosen.get("hardware") is not None else None
-    params: Mapping[str, Any] = analysis.params
-    if changing:
-        params = _params(tree, config, sizes, {name: grid.axes[name] for name in changing}, inner)
-    of_request = tuple((name, chosen[name]) for name in REQUEST if name in chosen) if is_request else None
-    if changing:
-        return Surface(
-            tree, run, params, inner, metrics, card, efficiency, None if of_request is None else dict(of_request)
-        )
-    return _compiled(tree, run, tuple(params.items()), inner, metrics, card, efficiency, of_request)
-
-
-@lru_cache(maxsize=256)
-def _compiled(
-    tree: Tree,
-    run: Run,
-    params: tuple[tuple[str, int], ...],
-    inner: tuple[str, ...],
-    metrics: tuple[str, ...],
-    card: Accelerator | None,
-    efficiency: Efficiency,
-    lengths: tuple[tuple[str, int], ...] | None,
-) -> Surface:
-    """Return a surface that has been asked for before with what it has compiled since."""
-    return Surface(
-        tree, run, dict(params), inner, metrics, card, efficiency, None if lengths is None else dict(lengths)
-    )
-
-
-def _params(
-    tree: Tree, config: object, sizes: Mapping[str, int], changing: Mapping[str, Sequence[int]], inner: Sequence[str]
-) -> dict[str, Any]:
-    """Return the model's sizes; those that config axes change as arrays, with one dimension per inner axis."""
-    import numpy as np
-
-    shape = tuple(len(changing[name]) if name in changing else 1 for name in inner)
-    found = [
-        params_of(tree, config, {**sizes, **dict(zip(changing, values, strict=True))})
-        for values in product(*changing.values())
-    ]
-    params: dict[str, Any] = {}
-    for name in tree.variables:
-        if name not in found[0]:
-            continue
-        values = [one[name] for one in found]
-        if len(set(values)) == 1:
-            params[name] = values[0]
-            continue
-        array = np.asarray(values, dtype=np.float64).reshape(shape)
-        for axis in range(len(shape)):  # along an axis that does not change it, one value is enough
-            first = array.take([0], axis=axis)
-            if shape[axis] > 1 and np.array_equal(array, np.broadcast_to(first, array.shape)):
-                array = first
-        params[name] = array
-    return params
 
 
 def shown(metric: str, value: float) -> str:

@@ -12,6 +12,7 @@ from nbanalyzer.plan import Plan
 from nbanalyzer.polynomial import Polynomial
 from nbanalyzer.request import SUMS, Request, RequestTiming, request
 from nbanalyzer.roofline import Efficiency, Rates, time_of
+from nbanalyzer.summation import total
 from nbanalyzer.symbolic import Symbolic, free_values
 
 from .state import State
@@ -69,8 +70,8 @@ class FormRequest(Request):
         batch = {"batch_size": self.last.run.batch_size}
         found: dict[str, int | float] = {}
         for name in SUMS:
-            total = self.steps_of.metric(name).total("cache_len", self.steps.start, self.steps.stop)
-            found[name] = plain(total.evaluate(batch))
+            summed = total(self.steps_of.metric(name), "cache_len", self.steps.start, self.steps.stop)
+            found[name] = plain(summed.evaluate(batch))
         return found
 
     def on(self, hardware: Any, **efficiency: float) -> RequestTiming:
