@@ -18,6 +18,7 @@ from nbanalyzer.templates import Composite, Kernel, ModelTemplate
 
 from . import oracle
 from .compare import Layers, Position, culprits, parameters_of, positions
+from .garbage import seldom_collected
 from .measured import RUNS, Run, measured, runs_of
 from .subject import Subject
 from .trace import ATTENTION
@@ -58,6 +59,7 @@ class MismatchError(NBAnalyzerError):
         )
 
 
+@seldom_collected()
 def check(template: ModelTemplate, subject: Subject | None = None) -> dict[str, Any]:
     """Return the provenance record of a template that equals PyTorch, exactly, at its own config.
 

@@ -20,6 +20,7 @@ from nbanalyzer.variables import VARIABLES
 
 from .assemble import Assembly
 from .counts import counts
+from .garbage import seldom_collected
 from .layers import Depth, Stack, depth_of, seen_alike, stacks
 from .probe import Observation, base_runs, chunk_of, probes, values_of, varied
 from .sizes import Gap
@@ -53,6 +54,7 @@ class GapError(NBAnalyzerError):
         return f"{self.model_id}: {self.gaps[0]}{more}"
 
 
+@seldom_collected()
 def build_template(subject: Subject, model_id: str, progress: Progress = lambda _what, _part: None) -> ModelTemplate:
     """Return the model template of a subject, not yet checked.
 
