@@ -24,7 +24,6 @@ REQUEST = ("prompt_len", "output_len")
 CHOICES = ("model", "hardware", "w_bit", "a_bit", "kv_bit", "attn", "logits", "mla", "causal")
 """What is gone through value by value: each has formulas of its own."""
 
-FOLDED = 1 << 16  # values of an axis that a message or a repr would still list
 MOST_AXES = 12
 MOST_VALUES = 10**7  # of one axis
 
