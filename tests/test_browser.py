@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from playwright.sync_api import expect, sync_playwright
 
 import nbanalyzer
 
@@ -22,8 +23,6 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
 @pytest.fixture(params=["light", "dark"])
 def page(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Page]:
     """Open the saved page of Llama 3.1 8B, four levels unfolded; nothing may be requested beside the file."""
-    from playwright.sync_api import sync_playwright
-
     analysis = nbanalyzer.populate("llama-3.1-8b", seq_len=512)
     analysis.depth = 4
     analysis.save(tmp_path / "page.html")
@@ -51,17 +50,17 @@ def test_a_row_unfolds_to_its_derivation(page: Page) -> None:
     derivation = page.locator("text=2 * {batch_size} * {seq_len} * {hidden_size} * {num_heads} * {head_dim}").first
     assert not derivation.is_visible()
     page.locator("summary:visible", has_text="q_proj").click()
-    assert derivation.is_visible()
+    expect(derivation).to_be_visible()
     # 2 * 512 tokens * 4096 * 4096, written out above, 32 times
-    assert page.locator(f"text={2 * 512 * 4096 * 4096:,}").first.is_visible()
-    assert page.locator(f"text={2 * 512 * 4096 * 4096 * 32:,}").first.is_visible()
+    expect(page.locator(f"text={2 * 512 * 4096 * 4096:,}").first).to_be_visible()
+    expect(page.locator(f"text={2 * 512 * 4096 * 4096 * 32:,}").first).to_be_visible()
 
 
 def test_a_folder_folds(page: Page) -> None:
     row = page.locator("summary:visible", has_text="input_layernorm")
-    assert row.count() == 1
+    expect(row).to_have_count(1)
     page.locator("summary:visible", has_text="layers × num_layers").click()
-    assert row.count() == 0
+    expect(row).to_have_count(0)
 
 
 def test_text_stands_out_from_its_background(page: Page) -> None:
