@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.functional import scaled_dot_product_attention as attention_by_another_name
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedConfig, PreTrainedModel
 
@@ -27,7 +28,7 @@ from nbanalyzer.generate.sizes import Unfitted
 from nbanalyzer.generate.state import by_layer, gap_of
 from nbanalyzer.generate.subject import Answers, Step, Subject, UnrunnableError
 from nbanalyzer.generate.template import GapError, build_template, stated
-from nbanalyzer.generate.trace import recording
+from nbanalyzer.generate.trace import recording, trace
 from nbanalyzer.generate.tree import Node, merged
 from nbanalyzer.templates import Basic, MemoryAccess, ModelTemplate
 
@@ -212,6 +213,22 @@ def test_a_step_that_is_refused_is_left_out() -> None:
     assert [(one.values["seq_len"], one.values["cache_len"]) for one in seen] == [(9, 0), (1, 9), (1, 10)]
     template = build_template(subject, "x/y")
     assert list(differences(subject, template, (9, 4, 1, 1), 7)) == []
+
+
+class Renamed(torch.nn.Module):
+    """Attention under a name of its own, as ``from torch.nn.functional import …`` leaves it."""
+
+    def forward(self, **_: Any) -> dict[str, Any]:
+        heads = torch.empty(1, 2, 3, 4, device="meta")
+        return {"logits": attention_by_another_name(heads, heads, heads)}
+
+
+def test_fused_attention_is_seen_under_any_name() -> None:
+    model = Renamed()
+    model.config = SimpleNamespace()  # type: ignore[assignment]
+    with recording(model):
+        root = trace(Step(Subject({}, "masked"), model, 1, 3, 0))
+    assert [one.name for one in root.operations()] == ["scaled_dot_product_attention"]
 
 
 def test_a_step_that_has_changed_the_cache_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -277,7 +277,11 @@ def _attention_bindings(
 
 
 @leaf("torch.nn.functional.scaled_dot_product_attention")
-def _sdpa(subject: Any, dtype: torch.dtype) -> Iterator[Case]:
+def _sdpa(_subject: Any, dtype: torch.dtype) -> Iterator[Case]:
+    def call(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> object:
+        # A trace takes the place of the function where models look it up, when they call it.
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+
     for batch, queries, keys, count, kv_count, size in ATTENTION_SIZES:
         for v_size in (size, 2 * size):
             q = heads(batch, queries, count, size, dtype)
@@ -287,7 +291,7 @@ def _sdpa(subject: Any, dtype: torch.dtype) -> Iterator[Case]:
             for cached in (1, 0):
                 bindings = _attention_bindings(batch, queries, keys, count, kv_count, size, v_size, cached)
                 kept = (k, v) if cached else ()
-                yield Case(bindings, partial(subject, q, k, v, enable_gqa=True), vector_flops=6 * scores, kept=kept)
+                yield Case(bindings, partial(call, q, k, v), vector_flops=6 * scores, kept=kept)
 
 
 @leaf(f"{LLAMA}.eager_attention_forward")

@@ -20,7 +20,7 @@ from . import oracle
 from .compare import Layers, Position, culprits, parameters_of, positions
 from .garbage import seldom_collected
 from .measured import RUNS, Run, measured, runs_of
-from .subject import Subject
+from .subject import Subject, quiet
 from .trace import ATTENTION
 
 __all__ = ["RUNS", "Comparison", "MismatchError", "check", "comparisons", "has_eager"]
@@ -59,6 +59,7 @@ class MismatchError(NBAnalyzerError):
         )
 
 
+@quiet()
 @seldom_collected()
 def check(template: ModelTemplate, subject: Subject | None = None) -> dict[str, Any]:
     """Return the provenance record of a template that equals PyTorch, exactly, at its own config.

@@ -7,7 +7,6 @@ longer than the model's table of positions.
 from __future__ import annotations
 
 import copy
-import functools
 import inspect
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nbanalyzer.errors import ConfigError, NBAnalyzerError, near, shorten
 from nbanalyzer.source import TEXT_PARTS, essential
 
-__all__ = ["KINDS", "Kind", "Subject", "UnrunnableError", "answer"]
+__all__ = ["KINDS", "Kind", "Subject", "UnrunnableError", "answer", "quiet"]
 
 Kind = Literal["causal", "seq2seq", "masked"]
 
@@ -286,7 +285,7 @@ def answer(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """
     if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:  # noqa: SLF001 - tensor.item()
         return True if args[0].dtype == torch.bool else 1
-    key = (func, _described(args), _described(tuple(kwargs.items()))) if _makes_new(func) else None
+    key = (id(func), _described(args), _described(tuple(kwargs.items()))) if _makes_new(func) else None
     try:
         known = _RESULTS.get(key)
     except TypeError:  # an argument that cannot be a key
@@ -304,12 +303,17 @@ def answer(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 _RESULTS: dict[Any, tuple[Any, ...]] = {}
 _MOST_RESULTS = 20_000
 
+_NEW: dict[int, bool] = {}
 
-@functools.cache
+
 def _makes_new(func: Any) -> bool:
     """Return whether an operation's result is new memory, and its arguments stay as they are."""
-    schema = func._schema  # noqa: SLF001 - the one way to it
-    return not schema.is_mutable and len(schema.returns) == 1 and schema.returns[0].alias_info is None
+    known = _NEW.get(id(func))  # PyTorch's operations live for ever, and hashing them takes long
+    if known is None:
+        schema = func._schema  # noqa: SLF001 - the one way to it
+        known = not schema.is_mutable and len(schema.returns) == 1 and schema.returns[0].alias_info is None
+        _NEW[id(func)] = known
+    return known
 
 
 def _described(value: Any) -> Any:
@@ -340,13 +344,15 @@ def quiet() -> Iterator[None]:
     from transformers.utils import logging
 
     before = logging.get_verbosity()
-    logging.set_verbosity(logging.CRITICAL)
+    if before != logging.CRITICAL:  # each change clears the caches of all loggers
+        logging.set_verbosity(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.set_verbosity(before)
+        if before != logging.CRITICAL:
+            logging.set_verbosity(before)
 
 
 def _order(config: Mapping[str, Any], config_class: Any, named: Mapping[Kind, Any]) -> tuple[Kind, ...]:

@@ -25,7 +25,7 @@ from .layers import Depth, Stack, depth_of, seen_alike, stacks
 from .probe import Observation, base_runs, chunk_of, probes, values_of, varied
 from .sizes import Gap
 from .state import added, by_layer, gap_of
-from .subject import Subject
+from .subject import Subject, quiet
 from .trace import recording, trace
 from .variants import Eager, eager_of, with_absorbed, with_eager
 
@@ -54,6 +54,7 @@ class GapError(NBAnalyzerError):
         return f"{self.model_id}: {self.gaps[0]}{more}"
 
 
+@quiet()
 @seldom_collected()
 def build_template(subject: Subject, model_id: str, progress: Progress = lambda _what, _part: None) -> ModelTemplate:
     """Return the model template of a subject, not yet checked.

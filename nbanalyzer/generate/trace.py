@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -43,7 +42,7 @@ _MOVES_NOTHING = frozenset(
 def trace(step: Step, logits: int = 0) -> Scope:
     """Run a step of a model and return what it did; `recording` must be open for the model."""
     recorder = _Recorder(step.model, step.cache)
-    with recorder.open(), _Operations(recorder), _FusedAttention(recorder):
+    with recorder.open(), _Operations(recorder):
         step.run(logits)
     _group(recorder.root, "", dict(step.model.named_modules()))
     return recorder.root
@@ -60,10 +59,14 @@ def recording(model: torch.nn.Module) -> Iterator[None]:
     from transformers.integrations import sdpa_attention
 
     with ExitStack() as stack:
+        attention = F.scaled_dot_product_attention
+        stack.enter_context(_replaced(F, "scaled_dot_product_attention", _fused(attention)))
         for name in sorted({type(module).__module__ for module in model.modules()}):
             if not name.startswith("torch.") and name in sys.modules:
                 for attribute, function in _functions(sys.modules[name]):
                     stack.enter_context(_replaced(sys.modules[name], attribute, _scoped(function)))
+                for attribute in [key for key, value in vars(sys.modules[name]).items() if value is attention]:
+                    stack.enter_context(_replaced(sys.modules[name], attribute, F.scaled_dot_product_attention))
         for method in APPENDS:
             if inner := getattr(cache_utils.Cache, method, None):
                 stack.enter_context(_replaced(cache_utils.Cache, method, _appending(inner)))
@@ -151,7 +154,6 @@ class _Recorder:
         self.alive: list[object] = []  # a freed address would be given out again
         self.owner: dict[int, str] = {}
         self.silent = 0
-        self.masking = 0
         for tensor in (*model.parameters(), *model.buffers()):
             self.owner[_place(tensor)] = "w_bytes"
         self.keep(_tensors_of(cache))
@@ -235,7 +237,7 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of tor
         recorder.alive.extend(outputs)
         if recorder.silent:
             return result
-        name, moves = _schema(func)
+        name, moves, pointwise = _schema(func)
         if not moves:
             return result
         inputs = _leaves(args) + _leaves(kwargs.values())
@@ -244,7 +246,7 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of tor
             _line(),
             tuple(map(recorder.operand, inputs)),
             tuple(map(recorder.operand, outputs)),
-            torch.Tag.pointwise in func.tags,
+            pointwise,
         )
         if name == "convolution" and args[6]:
             operation.detail = "transposed"
@@ -254,26 +256,20 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of tor
         return result
 
 
-class _FusedAttention(TorchFunctionMode):
-    """Stands in for a fused attention kernel, which the meta device does not have."""
+def _fused(attention: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Return what stands in for a fused attention kernel, which the meta device does not have, while a trace runs."""
 
-    def __init__(self, recorder: _Recorder) -> None:
-        super().__init__()
-        self.recorder = recorder
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is not F.scaled_dot_product_attention:
-            return func(*args, **kwargs)
+    @functools.wraps(attention)
+    def call(*args: Any, **kwargs: Any) -> torch.Tensor:
+        recorder = _Recorder.current
+        if recorder is None:
+            return attention(*args, **kwargs)
         names = ("query", "key", "value", "attn_mask")
         given = dict(zip(names, args, strict=False)) | {name: kwargs[name] for name in names if name in kwargs}
         query, mask = given["query"], given.get("attn_mask")
         batch, heads, length, _ = query.shape
         # Flash kernels write (batch, length, heads, head_dim): transposing it back is free.
-        written = query.new_empty(batch, length, heads, given["value"].shape[-1])
-        recorder = self.recorder
+        written: torch.Tensor = query.new_empty(batch, length, heads, given["value"].shape[-1])
         recorder.alive.append(written)
         inputs = [given[name] for name in names[:3]]
         # A mask that only says what is visible is not read; a bias of the model's own is.
@@ -287,6 +283,8 @@ class _FusedAttention(TorchFunctionMode):
         scope.children.append(operation)
         recorder.stack[-1].children.append(scope)
         return written.transpose(1, 2)
+
+    return call
 
 
 def _scoped(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -368,13 +366,19 @@ def _replaced(owner: Any, name: str, value: object) -> Iterator[None]:
         setattr(owner, name, before)
 
 
-@functools.cache
-def _schema(func: Any) -> tuple[str, bool]:
-    """Return an operation's name, and whether it moves data."""
-    schema = func._schema  # noqa: SLF001 - the one way to it
-    name = schema.name.rpartition("::")[2]
-    aliases = [output.alias_info for output in schema.returns if output.alias_info is not None]
-    return name, name not in _MOVES_NOTHING and all(alias.is_write for alias in aliases)
+_SCHEMAS: dict[int, tuple[str, bool, bool]] = {}
+
+
+def _schema(func: Any) -> tuple[str, bool, bool]:
+    """Return an operation's name, whether it moves data, and whether PyTorch calls it pointwise."""
+    known = _SCHEMAS.get(id(func))  # PyTorch's operations live for ever, and hashing them takes long
+    if known is None:
+        schema = func._schema  # noqa: SLF001 - the one way to it
+        name = schema.name.rpartition("::")[2]
+        aliases = [output.alias_info for output in schema.returns if output.alias_info is not None]
+        moves = name not in _MOVES_NOTHING and all(alias.is_write for alias in aliases)
+        known = _SCHEMAS[id(func)] = name, moves, torch.Tag.pointwise in func.tags
+    return known
 
 
 def _line() -> str:
