@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from .experts import group_experts
 from .scope import Kept, Operand, Operation, Scope
 from .subject import Step, answer
 
@@ -43,9 +44,12 @@ _MOVES_NOTHING = frozenset(
 def trace(step: Step, logits: int = 0) -> Scope:
     """Run a step of a model and return what it did; `recording` must be open for the model."""
     recorder = _Recorder(step.model, step.cache)
-    with recorder.open(), _Operations(recorder), _FusedAttention(recorder):
+    has_data = step.subject.device != "meta"
+    with recorder.open(), _Operations(recorder, keeps=not has_data), _FusedAttention(recorder):
         step.run(logits)
     _group(recorder.root, "", dict(step.model.named_modules()))
+    if has_data:
+        group_experts(recorder.root)
     return recorder.root
 
 
@@ -201,6 +205,13 @@ class _Recorder:
             self.alive.append(tensor)
             self.owner[_place(tensor)] = "kv_bytes"
 
+    def forget(self, outputs: Iterable[torch.Tensor], inputs: Iterable[torch.Tensor]) -> None:
+        """Forget whose memory it was that results are in, unless it is still that of an input."""
+        places = {_place(tensor) for tensor in inputs}
+        for tensor in outputs:
+            if (place := _place(tensor)) not in places:
+                self.owner.pop(place, None)
+
     def operands(self, tree: object) -> tuple[Operand, ...]:
         """Return the tensors of a tree as operands."""
         return tuple(self.operand(leaf) for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor))
@@ -219,11 +230,11 @@ class _Recorder:
 
 
 class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch's __init_subclass__
-    """Notes every operation that moves data."""
+    """Notes every operation that moves data; it `keeps` all tensors unless they take memory."""
 
-    def __init__(self, recorder: _Recorder) -> None:
+    def __init__(self, recorder: _Recorder, *, keeps: bool = True) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.recorder = recorder
+        self.recorder, self.keeps = recorder, keeps
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -232,7 +243,10 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of tor
         result = answer(func, args, kwargs)
         recorder = self.recorder
         outputs = _leaves((result,))
-        recorder.alive.extend(outputs)
+        if self.keeps:
+            recorder.alive.extend(outputs)
+        else:
+            recorder.forget(outputs, _leaves(args))
         if recorder.silent:
             return result
         name, moves = _schema(func)
@@ -271,9 +285,13 @@ class _FusedAttention(TorchFunctionMode):
         given = dict(zip(names, args, strict=False)) | {name: kwargs[name] for name in names if name in kwargs}
         query, mask = given["query"], given.get("attn_mask")
         batch, heads, length, _ = query.shape
+        recorder = self.recorder
         # Flash kernels write (batch, length, heads, head_dim): transposing it back is free.
         written = query.new_empty(batch, length, heads, given["value"].shape[-1])
-        recorder = self.recorder
+        if not query.is_meta:
+            recorder.silent += 1
+            written.copy_(func(*args, **kwargs).transpose(1, 2))
+            recorder.silent -= 1
         recorder.alive.append(written)
         inputs = [given[name] for name in names[:3]]
         # A mask that only says what is visible is not read; a bias of the model's own is.
