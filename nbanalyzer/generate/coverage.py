@@ -89,6 +89,7 @@ def try_case(case: Case) -> Result:
     """Generate the template of a case and compare it with PyTorch."""
     import torch
 
+    from .drawn import UnvariedError
     from .template import GapError, build_template
 
     torch.set_num_threads(1)
@@ -110,6 +111,8 @@ def try_case(case: Case) -> Result:
         return result("not traceable", _said(error))
     try:
         different, steps, where = _differences(subject, template)
+    except UnvariedError as error:  # nothing is known to be wrong, nor to be right
+        return result("not traceable", _said(error))
     except Exception as error:  # noqa: BLE001
         return result("wrong", _said(error))
     if different:
@@ -330,11 +333,12 @@ def report(results: Sequence[Result]) -> str:
         f"transformers {version('transformers')}, torch {version('torch').partition('+')[0]}.",
         "`python -m nbanalyzer.generate.coverage` writes this page.",
         "",
-        "- **exact**: all equal.",
+        "- **exact**: all equal. Where the code of a model needs data, it is run on the CPU: where it says tiny sizes,",
+        "  the parameters are equal at the default sizes too, FLOPs were not compared there.",
         "- **gaps**: sizes that no formula was found for, the first of them named; there is no template then.",
         "- **wrong**: a number that differs; a template like this is never written.",
-        "- **not traceable**: transformers itself cannot build or run the default config on the meta device, or it",
-        "  took too long.",
+        "- **not traceable**: transformers itself cannot build or run the default config, what it costs depends on the",
+        "  data, or it took too long.",
         "",
         f"| mapping | types | {' | '.join(OUTCOMES)} |",
         f"|---|{'---|' * (len(OUTCOMES) + 1)}",

@@ -61,10 +61,13 @@ class Unfilled(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        return args[0] if func in _DRAWS else func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in _DRAWS:
+            return next(iter((*args, *kwargs.values())))
+        return func(*args, **kwargs)
 
 
-_DRAWS = frozenset({torch.Tensor.normal_, torch.Tensor.uniform_})
+_DRAWS = frozenset({"kaiming_uniform_", "normal_", "uniform_"})  # of tensors, of torch.nn.init, and transformers' own
 
 
 def fill(model: torch.nn.Module, seed: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from nbanalyzer.analysis import Analysis
@@ -37,7 +38,9 @@ SEED = 29  # other sizes than those that the template was fitted to
 
 
 class UnvariedError(NBAnalyzerError):
-    """A model that only runs where a size is not its own, and that was not seen to run at other such sizes.
+    """A model that is only run where a size is not its own, and not in every step at any other such size.
+
+    A number in a formula could be that size, and nothing would have shown it.
 
     Attributes:
         names: the sizes.
@@ -50,7 +53,8 @@ class UnvariedError(NBAnalyzerError):
 
     def message(self) -> str:
         """Return the sizes."""
-        return f"made small to be run on the CPU, the model runs with one value only of {', '.join(self.names)}"
+        names = ", ".join(self.names)
+        return f"made small to be run on the CPU, the model could not be compared at other values of {names}"
 
 
 def runnable(subject: Subject, problem: NeedsDataError, count: int) -> Iterator[Subject]:
@@ -75,7 +79,7 @@ def runnable(subject: Subject, problem: NeedsDataError, count: int) -> Iterator[
     small = tiny(subject, problem)
     base, real = values_of(small), values_of(subject)
     left = {name for name, value in base.items() if value != real[name]}
-    for other in (*filter(_runs, restored(subject, small)), *drawn(small, count)):
+    for other in chain(filter(_runs, restored(subject, small)), drawn(small, count) if count else ()):
         left -= {name for name, value in values_of(other).items() if value != base.get(name)}
         yield other
     if left:

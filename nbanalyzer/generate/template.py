@@ -33,7 +33,7 @@ from .variants import Eager, eager_of, with_absorbed, with_eager
 __all__ = ["GapError", "build_template", "stated"]
 
 PROBES = 8
-PROBES_OF_TINY = 16  # models, which are quick to run, and whose code is likely to ask more questions
+PROBES_OF_TINY = 12  # models, which are quick to run, and whose code is likely to ask more questions
 Progress = Callable[[str, float], None]
 
 
