@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,8 +17,8 @@ __all__ = ["ALIKE", "LARGEST", "TooLargeError", "Unfilled", "fill", "require_sma
 ALIKE = 0
 """The seed with which all tokens are the same one, so that a router sends them all to the same expert."""
 
-LARGEST = 1 << 28
-"""Parameters that are allocated at most; in bf16 they are half a GiB."""
+LARGEST = 200_000_000
+"""Parameters that are allocated at most: 400 MB in bf16, and to compare a template, three models are held at once."""
 
 NOISE = 65_537
 """So many weights are random, and then the same again; it is prime, so that rows of a matrix differ."""
@@ -44,7 +45,7 @@ class TooLargeError(NBAnalyzerError):
 
 
 def require_small(model: torch.nn.Module) -> None:
-    """Raise if a model that is on the meta device is too large to be allocated.
+    """Make room for a model that is on the meta device; raise if it is too large to be allocated.
 
     Raises:
         TooLargeError: it has more than `LARGEST` parameters.
@@ -53,6 +54,8 @@ def require_small(model: torch.nn.Module) -> None:
     count = sum(parameter.numel() for parameter in model.parameters())
     if count > LARGEST:
         raise TooLargeError(count)
+    if count > LARGEST // 16:
+        gc.collect()  # the weights of models before it, which may wait for that
 
 
 class Unfilled(TorchFunctionMode):

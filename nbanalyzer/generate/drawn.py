@@ -79,11 +79,18 @@ def runnable(subject: Subject, problem: NeedsDataError, count: int) -> Iterator[
     small = tiny(subject, problem)
     base, real = values_of(small), values_of(subject)
     left = {name for name, value in base.items() if value != real[name]}
-    for other in chain(filter(_runs, restored(subject, small)), drawn(small, count) if count else ()):
+    for other in chain(filter(_runs, map(_shallow, restored(subject, small))), drawn(small, count) if count else ()):
         left -= {name for name, value in values_of(other).items() if value != base.get(name)}
         yield other
     if left:
         raise UnvariedError(tuple(sorted(left)))
+
+
+def _shallow(subject: Subject) -> Subject:
+    """Return the model with two layers, or as many as it needs to show all kinds, so that wide ones are not too large."""
+    fields = subject.hf_config().to_dict()
+    found = stacks(replace(subject, device="meta").build(), fields)
+    return subject.with_fields(depth_of(replace(subject, device="meta"), found, fields, least=2).config())
 
 
 def drawn(subject: Subject, count: int) -> Iterator[Subject]:

@@ -92,21 +92,27 @@ def observe(
     values, shares = values_of(subject), frozenset(_shares(subject.hf_config().to_dict()))
     parameters = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     found: list[Observation] = []
-    for step, logits in zip(subject.steps(model, batch_size, lengths, encoder_len), keep or lengths, strict=False):
-        try:
-            root = trace(step, logits if logits < step.seq_len else 0)
-        except UnrunnableError:
-            if not found:
-                raise
-            if step.untouched:
-                continue  # some go on one token at a time only
-            break
-        runtime = _runtime(step) | {"num_logits": logits if step.picks_logits else step.seq_len}
-        found.append(Observation(runtime | values, root, tuple(kept(step.after)), parameters, subject, real, shares))
-        if like is not None and len(found) == 1 and structure(found[0]) != like:
-            return []
-        if step.after is None:
-            break  # nothing is kept: there is no next step
+    try:
+        for step, logits in zip(subject.steps(model, batch_size, lengths, encoder_len), keep or lengths, strict=False):
+            try:
+                root = trace(step, logits if logits < step.seq_len else 0)
+            except UnrunnableError:
+                if not found:
+                    raise
+                if step.untouched:
+                    continue  # some go on one token at a time only
+                break
+            runtime = _runtime(step) | {"num_logits": logits if step.picks_logits else step.seq_len}
+            found.append(
+                Observation(runtime | values, root, tuple(kept(step.after)), parameters, subject, real, shares)
+            )
+            if like is not None and len(found) == 1 and structure(found[0]) != like:
+                return []
+            if step.after is None:
+                break  # nothing is kept: there is no next step
+    finally:
+        if subject.device != "meta":
+            model.to("meta")  # what was seen holds on to the modules, which need no memory any more
     return found
 
 
