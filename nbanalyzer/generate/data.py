@@ -32,28 +32,29 @@ class TooLargeError(NBAnalyzerError):
 
     Attributes:
         parameters: how many it has.
+        largest: how many it may have.
 
     """
 
-    def __init__(self, parameters: int) -> None:
-        super().__init__(parameters)
-        self.parameters = parameters
+    def __init__(self, parameters: int, largest: int) -> None:
+        super().__init__(parameters, largest)
+        self.parameters, self.largest = parameters, largest
 
     def message(self) -> str:
         """Return how many it has, and how many it may have."""
-        return f"{self.parameters:,} parameters are more than the {LARGEST:,} that are allocated to run a model"
+        return f"{self.parameters:,} parameters are more than the {self.largest:,} that are allocated to run a model"
 
 
-def require_small(model: torch.nn.Module) -> None:
+def require_small(model: torch.nn.Module, largest: int = LARGEST) -> None:
     """Make room for a model that is on the meta device; raise if it is too large to be allocated.
 
     Raises:
-        TooLargeError: it has more than `LARGEST` parameters.
+        TooLargeError: it has more than `largest` parameters.
 
     """
     count = sum(parameter.numel() for parameter in model.parameters())
-    if count > LARGEST:
-        raise TooLargeError(count)
+    if count > largest:
+        raise TooLargeError(count, largest)
     if count > LARGEST // 16:
         gc.collect()  # the weights of models before it, which may wait for that
 

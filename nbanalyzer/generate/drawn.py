@@ -87,7 +87,7 @@ def runnable(subject: Subject, problem: NeedsDataError, count: int) -> Iterator[
 
 
 def _shallow(subject: Subject) -> Subject:
-    """Return the model with two layers, or as many as it needs to show all kinds, so that wide ones are not too large."""
+    """Return the model with two layers, or as many as show all kinds, so that a wide one is not too large."""
     fields = subject.hf_config().to_dict()
     found = stacks(replace(subject, device="meta").build(), fields)
     return subject.with_fields(depth_of(replace(subject, device="meta"), found, fields, least=2).config())

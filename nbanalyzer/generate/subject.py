@@ -79,6 +79,7 @@ class Subject:
         given: the config as it was given: of a multimodal model, all of it.
         device: where it is built and run; anywhere else than on the meta device its weights are allocated.
         seed: of weights and tokens where there are any, see `nbanalyzer.generate.data`.
+        largest: parameters that are allocated at most.
 
     """
 
@@ -89,6 +90,7 @@ class Subject:
     given: Mapping[str, Any] | None = None
     device: str = "meta"
     seed: int = 1
+    largest: int = data.LARGEST
 
     @classmethod
     def of(cls, config: Mapping[str, Any], kind: Kind | None = None) -> Subject:
@@ -170,7 +172,7 @@ class Subject:
         import transformers
 
         if self.device != "meta":
-            data.require_small(replace(self, device="meta").build(attn, experts))
+            data.require_small(replace(self, device="meta").build(attn, experts), self.largest)
 
         config = self.hf_config()
         builder = self.model_class or getattr(transformers, KINDS[self.kind][0])

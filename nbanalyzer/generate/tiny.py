@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from nbanalyzer.errors import NBAnalyzerError
 
-from .data import ALIKE
+from .data import ALIKE, LARGEST
 from .layers import Depth, depth_of, stacks
 from .probe import Observation, base_runs, candidates, observe, values_of
 from .subject import NeedsDataError, Subject
@@ -30,7 +30,7 @@ LEAST = 4
 POSITIONS = "position"  # a table of them is long, but as narrow as the model
 LONGEST = (192, 1)  # at least as many tokens as any probe has
 _CHOICE = re.compile(r"expert|top_?k")
-FACTORS = (64, 32, 16, 8, 4, 2, 1)
+FACTORS = (64, 32, 16, 8, 4, 2)
 
 
 class DataDependentError(NBAnalyzerError):
@@ -67,7 +67,7 @@ def tiny(subject: Subject, problem: NeedsDataError) -> Subject:
     shallow = subject.with_fields(depth.config())
     for change in _changes(candidates(subject)):
         if _runs(replace(shallow.with_fields(change), device="cpu"), depth, values_of(shallow)):
-            return replace(subject.with_fields(change), device="cpu")
+            return replace(subject.with_fields(change), device="cpu", largest=LARGEST // 4)
     raise problem
 
 
@@ -76,7 +76,7 @@ def restored(subject: Subject, small: Subject) -> Iterator[Subject]:
     real = candidates(subject.with_fields(_said_once(subject)))
     for name, size in candidates(small).items():
         if size != real.get(name, size):
-            yield small.with_fields({name: real[name]})
+            yield replace(small.with_fields({name: real[name]}), largest=LARGEST)
 
 
 def _said_once(subject: Subject) -> dict[str, int]:
@@ -94,13 +94,12 @@ def _said_once(subject: Subject) -> dict[str, int]:
 
 
 def _changes(sizes: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    """Yield what may be made how narrow, the narrowest first."""
+    """Yield what may be made how narrow, the narrowest first: all that is wide, or all but one."""
     wide = [name for name, size in sizes.items() if size > NARROW and POSITIONS not in name]
-    for factor in FACTORS:
-        every = {name: max(sizes[name] // factor, 2) for name in wide}
-        for change in (every, *({**every, name: sizes[name]} for name in wide if factor > 1)):
-            if _keeps_choices(sizes, {**sizes, **change}):
-                yield change
+    every = [{name: max(sizes[name] // factor, 2) for name in wide} for factor in FACTORS]
+    but_one = [{**change, name: sizes[name]} for change in every for name in wide]
+    tried = (*every[:-2], *but_one, *every[-2:], {})  # to leave one as it is makes a smaller model than to halve all
+    yield from (change for change in tried if _keeps_choices(sizes, {**sizes, **change}))
 
 
 def _keeps_choices(sizes: Mapping[str, int], others: Mapping[str, int]) -> bool:
