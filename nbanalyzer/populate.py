@@ -110,7 +110,8 @@ def populate(
     if config is not None:
         notes.insert(0, f"sizes from {config if isinstance(config, str | os.PathLike) else 'another config'}")
     if MADE in template.provenance:
-        notes.insert(0, "template made for this config, equal to PyTorch")
+        only = template.provenance.get("result", "equal") != "equal"
+        notes.insert(0, f"template made for this config, equal to PyTorch{' at tiny sizes' if only else ''}")
     return Analysis(tree, params, this_run, tuple(notes), _warnings(tree, params, this_run))
 
 

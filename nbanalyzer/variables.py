@@ -144,6 +144,7 @@ _ATTENTION = (
     _field("sliding_window", "tokens", "tokens a windowed layer looks back, itself included"),
     _field("sliding_window_pattern", "layers", "one layer in so many attends to everything, the others to the window"),
     _field("max_window_layers", "layers", "leading layers without a window"),
+    _field("attention_window", "tokens", "tokens that attention around each token sees, both sides together"),
     _field("attention_chunk_size", "tokens", "chunk within which a chunked layer attends"),
     _field("attn_layer_period", "layers", "one layer in so many is attention"),
     _field("attn_layer_offset", "layers", "the first attention layer"),

@@ -338,8 +338,8 @@ def test_a_chunk_is_a_variable_wherever_the_config_has_it(monkeypatch: pytest.Mo
         "num_hidden_layers": 1, "vocab_size": 100, "chunk_size": 16,
     }  # fmt: skip
     subject = Subject(config, "causal")
-    fields = probe._candidates(subject)
-    monkeypatch.setattr(probe, "_candidates", lambda _: {f"text_config.{name}": size for name, size in fields.items()})
+    fields = probe.candidates(subject)
+    monkeypatch.setattr(probe, "candidates", lambda _: {f"text_config.{name}": size for name, size in fields.items()})
     with recording(subject.build()):
         assert probe.chunk_of(subject, Depth()) == "{chunk_size}"
 

@@ -1,7 +1,7 @@
 """What needs PyTorch: the real transformers models on the meta device, and what they are seen to cost.
 
-Nothing else in the package imports torch, and nothing here allocates a weight. This module itself imports
-none of it before it is asked to work.
+Nothing else in the package imports torch, and nothing here allocates a weight, but for models whose code needs data:
+they are made tiny, and run on the CPU. This module itself imports none of it before it is asked to work.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def generate(
 ) -> ModelTemplate:
     """Return the model template of any transformers model, traced from the model itself and checked against PyTorch.
 
-    No weights are allocated and nothing is downloaded; code that comes with a config is never run.
+    Nothing is downloaded, and code that comes with a config is never run. No weights are allocated either, unless
+    the model's code asks for data: then it is traced with tiny sizes on the CPU.
 
     Args:
         model: a shipped model's name, the path of a config.json (or of its folder), ``"org/name"`` whose config is
@@ -38,14 +39,14 @@ def generate(
 
     Returns:
         A template in global variables only. Its parameters and matmul FLOPs equal PyTorch's own counts exactly;
-        ``provenance`` says which were compared.
+        ``provenance`` says which were compared; ``result`` is not ``"equal"`` if that was at tiny sizes only.
 
     Raises:
         MissingPackageError: torch is not installed.
         UnknownNameError: no such model.
         ConfigError: transformers does not know the model, or refuses its config.
-        NBAnalyzerError: a model that does not run on the meta device, has a size that no formula was found for, or
-            differs from PyTorch: there is no template then.
+        NBAnalyzerError: a model that does not run, costs more with some data than with other, has a size that no
+            formula was found for, or differs from PyTorch: there is no template then.
 
     """
     with _torch("to generate a template"):

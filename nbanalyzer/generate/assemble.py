@@ -224,7 +224,7 @@ class Assembly(Sizes):
 
     def _condition(self, seen: frozenset[int], where: frozenset[int]) -> Formula | None:
         """Return the condition that holds for the observations in `seen` and for no other in `where`."""
-        for condition in conditions(self.chunk):
+        for condition in conditions(self.chunk, self.chunked):
             holds = frozenset(index for index in where if condition.evaluate(self.observations[index].values))
             if holds == seen:
                 return condition

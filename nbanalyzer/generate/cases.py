@@ -18,19 +18,19 @@ OPPOSITES = ("{seq_len} == 1", "{cache_len} == 0", "{batch_size} == 1")
 
 
 @cache
-def conditions(chunk: str = "") -> tuple[Formula, ...]:
-    """Return conditions, the simplest first; `chunk` is what a linear attention divides a sequence by, if any.
+def conditions(chunk: str = "", length: str = "seq_len") -> tuple[Formula, ...]:
+    """Return conditions, the simplest first; `chunk` is what attention divides a `length` by, if any.
 
     >>> [str(condition) for condition in conditions()[:2]]
     ['{seq_len} > 1', '{cache_len} > 0']
     """
-    return tuple(map(parse, _texts((*SITUATIONS, *OPPOSITES, *_chunks(chunk)))))
+    return tuple(map(parse, _texts((*SITUATIONS, *OPPOSITES, *_chunks(chunk, length)))))
 
 
-def _chunks(chunk: str) -> tuple[str, ...]:
+def _chunks(chunk: str, length: str) -> tuple[str, ...]:
     """Return conditions on a sequence: several chunks, or whole ones."""
     return (
-        tuple(f"{{seq_len}} {rest}" for rest in (f"> {chunk}", f"<= {chunk}", f"% {chunk} == 0", f"% {chunk} != 0"))
+        tuple(f"{{{length}}} {rest}" for rest in (f"> {chunk}", f"<= {chunk}", f"% {chunk} == 0", f"% {chunk} != 0"))
         if chunk
         else ()
     )

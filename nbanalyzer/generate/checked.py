@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -16,11 +17,11 @@ from nbanalyzer.formula import Number, normalize, parse
 from nbanalyzer.populate import populate
 from nbanalyzer.templates import Composite, Kernel, ModelTemplate
 
-from . import oracle
+from . import drawn, oracle
 from .compare import Layers, Position, culprits, parameters_of, positions
 from .garbage import seldom_collected
 from .measured import RUNS, Run, measured, runs_of
-from .subject import Subject, quiet
+from .subject import NeedsDataError, Subject, quiet
 from .trace import ATTENTION
 
 __all__ = ["RUNS", "Comparison", "MismatchError", "check", "comparisons", "has_eager"]
@@ -28,6 +29,12 @@ __all__ = ["RUNS", "Comparison", "MismatchError", "check", "comparisons", "has_e
 
 RECORDED = ("parameters", "matmul_flops", "_read_bytes", "_write_bytes", "prefill_state_bytes")
 """Endings of what the provenance says; the rest is compared as well."""
+
+OTHERS = 4
+"""So many random sizes are compared where the model's own cannot be."""
+
+TINY = "equal at tiny sizes on the CPU; at its own, only the parameters were compared"
+"""The result of a model that needs data and is too large to be run with some."""
 
 Numbers = Callable[[Position], tuple[Number, Number]]
 """From a place to a number by the template, and by PyTorch."""
@@ -64,6 +71,8 @@ class MismatchError(NBAnalyzerError):
 def check(template: ModelTemplate, subject: Subject | None = None) -> dict[str, Any]:
     """Return the provenance record of a template that equals PyTorch, exactly, at its own config.
 
+    A model whose code needs data is compared on the CPU, at sizes that can be run there: then the record says which.
+
     Compared are the parameters; the matmul FLOPs of `RUNS` (and of a run beyond each sliding window or chunk) by
     FlopCounterMode; vector FLOPs and bytes, those of weights and of the cache among them, of prefill, decode and
     continuation by tracing every operation, with fused attention, and with eager attention too if the template
@@ -75,7 +84,9 @@ def check(template: ModelTemplate, subject: Subject | None = None) -> dict[str, 
 
     Returns:
         ``{"transformers": version, "torch": version, "checked": {name: number, …}, "result": "equal"}``, and
-        ``"runs"`` with the sizes of those that are not as in `RUNS`.
+        ``"runs"`` with the sizes of those that are not as in `RUNS`. Of a model that was run on the CPU, ``"device"``
+        and ``"sizes"``, which of them were not its own in each comparison, "" for none; ``"checked"`` is what was
+        compared at its own ones.
 
     Raises:
         MismatchError: the first number that differs.
@@ -85,23 +96,62 @@ def check(template: ModelTemplate, subject: Subject | None = None) -> dict[str, 
     template = catalog.completed(template)
     subject = subject or Subject.of(template.config)
     model = subject.build("eager", "batched_mm")
-    runs = runs_of(subject, model)
-    checked: dict[str, int | float] = {}
-    for one in comparisons(subject, model, runs, lambda run: populate(template, **run), has_eager(template.kernels)):
+    versions = {
+        "transformers": version("transformers"),
+        "torch": version("torch").partition("+")[0],  # the build, +cpu or +cu…, makes no difference here
+    }
+    try:
+        runs = runs_of(subject, model)
+    except NeedsDataError as problem:
+        return versions | _checked_with_data(template, subject, problem)
+    eager = has_eager(template.kernels)
+    checked = _equal(template, comparisons(subject, model, runs, lambda run: populate(template, **run), eager))
+    other = {name: dict(run) for name, run in runs.items() if run != RUNS.get(name)}
+    return {**versions, "checked": checked, **({"runs": other} if other else {}), "result": "equal"}
+
+
+def _checked_with_data(template: ModelTemplate, subject: Subject, problem: NeedsDataError) -> dict[str, Any]:
+    """Return the record of a template that equals PyTorch at all sizes that its model is run at on the CPU."""
+    ours, theirs = populate(template, **drawn.RUNS["prefill"]).totals["parameters"], oracle.parameters(subject.build())
+    if ours != theirs:
+        raise MismatchError(template.model_id, "parameters", ours, theirs)
+    checked: dict[str, int | float] = {"parameters": theirs}
+    sizes: list[str] = []
+    for other in drawn.runnable(subject, problem, OTHERS):
+        model = other.build("eager", "batched_mm")
+        runs = runs_of(other, model, drawn.RUNS)
+        change = drawn.named(template, subject, other)
+        analysed = partial(drawn.analysed, template, other)
+        found = _equal(template, comparisons(other, model, runs, analysed, has_eager(template.kernels)), change)
+        checked |= {} if change else found
+        sizes.append(change)
+    own = "" in sizes
+    return {
+        "checked": checked,
+        "device": "cpu",
+        "sizes": sizes,
+        **({"runs": {name: dict(run) for name, run in runs.items()}} if own else {}),
+        "result": "equal" if own else TINY,
+    }
+
+
+def _equal(template: ModelTemplate, compared: Iterable[Comparison], change: str = "") -> dict[str, int | float]:
+    """Return what of the numbers is recorded, if all are equal.
+
+    Raises:
+        MismatchError: the first that is not; `change` says at which other sizes.
+
+    """
+    found: dict[str, int | float] = {}
+    for one in compared:
         ours, theirs = one.numbers(one.whole)
         if ours != theirs:
             path = next((place.path for place in culprits(one.whole, one.numbers)), "")
-            raise MismatchError(template.model_id, one.what, plain(ours), plain(theirs), path)
+            what = f"{one.what} with {change}" if change else one.what
+            raise MismatchError(template.model_id, what, plain(ours), plain(theirs), path)
         if one.what.endswith(RECORDED):
-            checked[one.what] = plain(theirs)
-    other = {name: dict(run) for name, run in runs.items() if run != RUNS.get(name)}
-    return {
-        "transformers": version("transformers"),
-        "torch": version("torch").partition("+")[0],  # the build, +cpu or +cu…, makes no difference here
-        "checked": checked,
-        **({"runs": other} if other else {}),
-        "result": "equal",
-    }
+            found[one.what] = plain(theirs)
+    return found
 
 
 @dataclass(frozen=True)

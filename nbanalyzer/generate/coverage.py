@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import redirect_stderr, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -37,6 +38,7 @@ OUTCOMES: tuple[Outcome, ...] = ("exact", "gaps", "wrong", "not traceable")
 
 Progress = Callable[["Result", int, int], None]
 
+_OTHERS = 3  # random sizes, of what is too large to be run with data
 _BATCH, _LENGTHS, _READ = 2, (70, 16, 1), 50
 """Of the runs compared: sequences, new tokens in each step, tokens that an encoder reads."""
 
@@ -87,6 +89,7 @@ def try_case(case: Case) -> Result:
     """Generate the template of a case and compare it with PyTorch."""
     import torch
 
+    from .drawn import UnvariedError
     from .template import GapError, build_template
 
     torch.set_num_threads(1)
@@ -107,13 +110,16 @@ def try_case(case: Case) -> Result:
     except Exception as error:  # noqa: BLE001 - a report has a line for whatever happens
         return result("not traceable", _said(error))
     try:
-        different, steps = _differences(subject, template)
+        different, steps, where = _differences(subject, template)
+    except UnvariedError as error:  # nothing is known to be wrong, nor to be right
+        return result("not traceable", _said(error))
     except Exception as error:  # noqa: BLE001
         return result("wrong", _said(error))
     if different:
         return result("wrong", "; ".join(different))
     alone = case.kind != "masked" and steps == 1
-    return result("exact", "keeps no cache that a step could go on from: only the prefill is compared" if alone else "")
+    only = "keeps no cache that a step could go on from: only the prefill is compared" if alone else ""
+    return result("exact", "; ".join(filter(None, (where, only))))
 
 
 def shallow(case: Case) -> Subject:
@@ -136,24 +142,41 @@ def shallow(case: Case) -> Subject:
     return subject.with_fields(depth_of(subject, stacks(model, fields), fields, least=2).config())
 
 
-def _differences(subject: Subject, template: Any) -> tuple[list[str], int]:
-    """Return the numbers of a template that are not PyTorch's, and how many steps were compared."""
+def _differences(subject: Subject, template: Any) -> tuple[list[str], int, str]:
+    """Return the numbers of a template that are not PyTorch's, how many steps were compared, and where.
+
+    A model whose code needs data is compared on the CPU, at its own sizes if they are small.
+    """
+    from nbanalyzer.populate import populate
+
+    from .drawn import analysed, runnable
+    from .oracle import parameters
+    from .subject import NeedsDataError
+
+    mine, pytorch = populate(template, seq_len=_LENGTHS[0]).totals["parameters"], parameters(subject.build())
+    found = [] if mine == pytorch else [_different("parameters", mine, pytorch)]
+    try:
+        more, steps = _different_steps(subject, lambda run: populate(template, **run))
+        return found + more, steps, ""
+    except NeedsDataError as problem:
+        others = runnable(subject, problem, _OTHERS)
+    steps, where = 0, "at its own sizes"
+    for other in others:
+        more, steps = _different_steps(other, partial(analysed, template, other))
+        found += more
+        where = where if other.config == subject.config else "at tiny sizes"
+    return found, steps, f"traced with tiny sizes on the CPU, and compared there {where}"
+
+
+def _different_steps(subject: Subject, analysed: Callable[[dict[str, Any]], Any]) -> tuple[list[str], int]:
+    """Return the steps of a model whose FLOPs are not PyTorch's, and how many were compared."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
-
-    from nbanalyzer.populate import populate
 
     from .subject import Answers, UnrunnableError
 
     model = subject.build("eager", "batched_mm").requires_grad_(requires_grad=False)
     found: list[str] = []
-
-    def compare(what: str, mine: float, pytorch: int) -> None:
-        if mine != pytorch:
-            found.append(f"{what}: {mine:,} in the template, {pytorch:,} by PyTorch")
-
-    count = sum(parameter.numel() for parameter in model.parameters())
-    compare("parameters", populate(template, seq_len=_LENGTHS[0]).totals["parameters"], count)
     steps = 0
     for step in subject.steps(model, _BATCH, _LENGTHS, _READ):
         try:
@@ -167,13 +190,18 @@ def _differences(subject: Subject, template: Any) -> tuple[list[str], int]:
             break  # transformers cannot do it either
         lengths: dict[str, Any] = {"seq_len": step.seq_len, "cache_len": step.cache_len}
         lengths |= {"encoder_len": _READ} if step.has_encoder else {}
-        totals = populate(template, batch_size=_BATCH, **lengths).totals
-        what = f"{step.seq_len} tokens after {step.cache_len}"
-        compare(what, totals["matmul_flops"], counter.get_total_flops())
+        mine = analysed({"batch_size": _BATCH, **lengths}).totals["matmul_flops"]
+        if mine != counter.get_total_flops():
+            what = f"{step.seq_len} tokens after {step.cache_len}"
+            found.append(_different(what, mine, counter.get_total_flops()))
         steps += 1
         if step.after is None:
             break
     return found, steps
+
+
+def _different(what: str, mine: float, pytorch: int) -> str:
+    return f"{what}: {mine:,} in the template, {pytorch:,} by PyTorch"
 
 
 def _said(error: Exception) -> str:
@@ -305,11 +333,12 @@ def report(results: Sequence[Result]) -> str:
         f"transformers {version('transformers')}, torch {version('torch').partition('+')[0]}.",
         "`python -m nbanalyzer.generate.coverage` writes this page.",
         "",
-        "- **exact**: all equal.",
+        "- **exact**: all equal. Where the code of a model needs data, it is run on the CPU: where it says tiny sizes,",
+        "  the parameters are equal at the default sizes too, FLOPs were not compared there.",
         "- **gaps**: sizes that no formula was found for, the first of them named; there is no template then.",
         "- **wrong**: a number that differs; a template like this is never written.",
-        "- **not traceable**: transformers itself cannot build or run the default config on the meta device, or it",
-        "  took too long.",
+        "- **not traceable**: transformers itself cannot build or run the default config, what it costs depends on the",
+        "  data, or it took too long.",
         "",
         f"| mapping | types | {' | '.join(OUTCOMES)} |",
         f"|---|{'---|' * (len(OUTCOMES) + 1)}",

@@ -70,20 +70,21 @@ def runs_of(subject: Subject, model: torch.nn.Module, runs: Mapping[str, Run] = 
     for name, run in runs.items():
         if subject.kind == "masked" and (run.get("cache_len") or "logits" in run):
             continue
-        found[name] = _within(run, longest, subject)
+        found[name] = _within(run, longest, subject, longest)
     if subject.kind != "masked":
         for number, window in enumerate(_windows(subject)):
-            if window < 8 * longest:  # else it would take too many steps
+            # Else it would take too many steps; where there is data, a table of positions may be shorter.
+            if window < 8 * longest if subject.device == "meta" else window + 116 < longest:
                 name = f"beyond_window_{number + 1}" if number else "beyond_window"
                 after = max(window + 100, longest + 1 + 16 * number)
-                found[name] = _within({"batch_size": 1, "seq_len": 16, "cache_len": after}, after, subject)
+                found[name] = _within({"batch_size": 1, "seq_len": 16, "cache_len": after}, after, subject, longest)
     return found
 
 
-def _within(run: Run, longest: int, subject: Subject) -> dict[str, Any]:
+def _within(run: Run, longest: int, subject: Subject, reads: int) -> dict[str, Any]:
     sizes = {name: min(run[name], longest) for name in ("seq_len", "cache_len") if name in run}
     if subject.kind == "seq2seq":
-        sizes["encoder_len"] = min(longest, 2048 if run["batch_size"] == 1 else 60)
+        sizes["encoder_len"] = min(reads, 2048 if run["batch_size"] == 1 else 60)
     return {**run, **sizes}
 
 

@@ -42,6 +42,9 @@ __all__ = [
 LONGEST, SHORTEST = 2048, 8
 """Tokens of a prefill that is compared: where nothing speaks against it, and in any case."""
 
+LONGEST_WITH_DATA = 256
+"""The same where tensors take memory, and time."""
+
 
 Result = TypeVar("Result")
 
@@ -324,7 +327,7 @@ def _affordable(subject: Subject, model: torch.nn.Module) -> int:
         return counts[0]
 
     with recording(model):
-        length = LONGEST
+        length = LONGEST if subject.device == "meta" else LONGEST_WITH_DATA
         with suppress(UnrunnableError):  # it takes even fewer
             short, long = operations(16), operations(144)
             each = Fraction(long - short, 128)

@@ -26,8 +26,10 @@ from .scope import Kept, Scope
 from .subject import Step, Subject, UnrunnableError
 from .trace import MASKS, kept, trace
 
-__all__ = ["Observation", "base_runs", "chunk_of", "derived", "observe", "probes", "values_of", "varied"]
+__all__ = ["Observation", "base_runs", "candidates", "chunk_of", "derived", "observe", "probes", "values_of", "varied"]
 
+_WINDOW = "attention_window"  # that a text is padded to a multiple of
+_MOST_SEEN = frozenset({"attention_chunk_size", "index_topk", "mem_len"})  # tokens that are attended to
 FEW = 3
 """So many observations at other sizes, at least, support a formula."""
 
@@ -41,6 +43,7 @@ class Observation:
         root: what was seen.
         kept: what the cache holds after it.
         parameters: name → shape, tied ones once.
+        subject: the model that was run.
         real: whether the config is the model's own, but for its depth.
         shares: the numbers between 0 and 1 in the config, such as the part of a head that is rotated.
 
@@ -50,6 +53,7 @@ class Observation:
     root: Scope
     kept: tuple[Kept, ...]
     parameters: Mapping[str, tuple[int, ...]]
+    subject: Subject
     real: bool
     shares: frozenset[float] = frozenset()
 
@@ -88,21 +92,27 @@ def observe(
     values, shares = values_of(subject), frozenset(_shares(subject.hf_config().to_dict()))
     parameters = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     found: list[Observation] = []
-    for step, logits in zip(subject.steps(model, batch_size, lengths, encoder_len), keep or lengths, strict=False):
-        try:
-            root = trace(step, logits if logits < step.seq_len else 0)
-        except UnrunnableError:
-            if not found:
-                raise
-            if step.untouched:
-                continue  # some go on one token at a time only
-            break
-        runtime = _runtime(step) | {"num_logits": logits if step.picks_logits else step.seq_len}
-        found.append(Observation(runtime | values, root, tuple(kept(step.after)), parameters, real, shares))
-        if like is not None and len(found) == 1 and structure(found[0]) != like:
-            return []
-        if step.after is None:
-            break  # nothing is kept: there is no next step
+    try:
+        for step, logits in zip(subject.steps(model, batch_size, lengths, encoder_len), keep or lengths, strict=False):
+            try:
+                root = trace(step, logits if logits < step.seq_len else 0)
+            except UnrunnableError:
+                if not found:
+                    raise
+                if step.untouched:
+                    continue  # some go on one token at a time only
+                break
+            runtime = _runtime(step) | {"num_logits": logits if step.picks_logits else step.seq_len}
+            found.append(
+                Observation(runtime | values, root, tuple(kept(step.after)), parameters, subject, real, shares)
+            )
+            if like is not None and len(found) == 1 and structure(found[0]) != like:
+                return []
+            if step.after is None:
+                break  # nothing is kept: there is no next step
+    finally:
+        if subject.device != "meta":
+            model.to("meta")  # what was seen holds on to the modules, which need no memory any more
     return found
 
 
@@ -111,14 +121,20 @@ def _runtime(step: Step) -> dict[str, int]:
     return values | ({"encoder_len": step.encoder_len} if step.has_encoder else {})
 
 
-def base_runs(subject: Subject, depth: Depth, chunk: int = 0, attn: str = "sdpa") -> list[Observation]:
+def base_runs(
+    subject: Subject, depth: Depth, chunk: int = 0, attn: str = "sdpa", *, chunked: str = "seq_len"
+) -> list[Observation]:
     """Return what the model does at its own config, in every situation.
 
-    With one sequence or more, one token or more, after a cache or not; and over several of the chunks that a
-    linear attention works in, and of whole ones, if `chunk` is their size.
+    With one sequence or more, one token or more, after a cache or not; and over several of the chunks that
+    attention works in, and of whole ones, if `chunk` is their size and the length `chunked` is divided so.
     """
+    runs: list[tuple[int, tuple[int, ...], int]]
     runs = [(3, (133, 5, 1), 13), (1, (7, 4, 1), 9), (2, (1, 1), 6), (1, (1, 1), 3)]
-    if chunk:
+    if chunk and chunked == "encoder_len":
+        runs += [(batch, lengths, read) for batch, lengths, _ in tuple(runs) for read in (2 * chunk, 2 * chunk + 5)]
+        runs += [(batch, (7, 1), chunk) for batch in (1, 3)]
+    elif chunk:
         runs[0] = (3, (2 * chunk + 5, 5, 1), 13)
         runs += [(3, (2 * chunk, 2 * chunk), 13), (1, (2 * chunk,), 9), (1, (2 * chunk + 5, 2 * chunk + 5), 9)]
         runs += [(3, (7, chunk, 2 * chunk + 5), 13), (1, (chunk, chunk, 2 * chunk), 9), (3, (chunk,), 9)]
@@ -129,19 +145,26 @@ def base_runs(subject: Subject, depth: Depth, chunk: int = 0, attn: str = "sdpa"
     ]
 
 
-def chunk_of(subject: Subject, depth: Depth) -> str:
-    """Return what a linear attention divides a sequence by, as a number or a variable: "" if nothing does.
+def chunk_of(subject: Subject, depth: Depth, chunked: str = "seq_len") -> str:
+    """Return what attention divides a sequence by, as a number or a variable: "" if nothing does.
 
-    It is seen by what several chunks need and one does not, or whole ones and parts.
+    It is seen by what several chunks need and one does not, or whole ones and parts. The length `chunked` is tried:
+    that of new tokens, by what a linear attention works in, or that of the encoder's text.
     """
     known = values_of(subject)
-    fields = {_last(name): value for name, value in _candidates(subject).items() if name.endswith("chunk_size")}
+    reads = chunked == "encoder_len"
+    ends = (_WINDOW,) if reads else ("chunk_size", _WINDOW)
+    fields = {_last(name): value for name, value in candidates(subject).items() if name.endswith(ends)}
     fields = {name: value for name, value in fields.items() if known.get(name) == value}
-    for text, size in [*((f"{{{name}}}", value) for name, value in fields.items() if 8 <= value <= 512), ("64", 64)]:
+    sizes = [(f"{{{name}}}", value) for name, value in fields.items() if 8 <= value <= 512]
+    for text, size in sizes if reads else [*sizes, ("64", 64)]:
         lengths = (7, 2 * size, 2 * size + 5)
         seen: set[Hashable] = set()
         with suppress(UnrunnableError):  # a table of positions may be shorter
-            seen.update(structure(observe(subject, depth, 1, (length,), 7, real=True)[0]) for length in lengths)
+            seen.update(
+                structure(observe(subject, depth, 1, (7 if reads else one,), one if reads else 7, real=True)[0])
+                for one in lengths
+            )
         if len(seen) > 1:
             return text
     return ""
@@ -154,7 +177,7 @@ def varied(subject: Subject, depth: Depth, run: Observation) -> dict[str, list[i
     # A few tokens show it too, where the model's code loops over them.
     run = observe(subject, depth, 2, (9,), run.values.get("encoder_len", 0), real=True)[0]
     before, usual = _footprint(run), structure(run)
-    for name, base in _candidates(subject).items():
+    for name, base in candidates(subject).items():
         tried = [
             value
             for value in (base * 2, base // 2, base * 3, base + base // 2, base * 5, base + 8)
@@ -234,7 +257,7 @@ def _footprint(run: Observation) -> object:
     return sizes, tuple(run.parameters.items())
 
 
-def _candidates(subject: Subject) -> dict[str, int]:
+def candidates(subject: Subject) -> dict[str, int]:
     """Return the integer fields that may be sizes, with their values."""
     config = subject.hf_config().to_dict()
     found = dict(_integers(config))
@@ -283,6 +306,7 @@ def probes(
     usual: Sequence[Observation],
     *,
     chunk: str = "",
+    chunked: str = "seq_len",
     deepen: bool,
     seed: int = 1,
 ) -> Iterator[list[Observation]]:
@@ -293,14 +317,14 @@ def probes(
     """
     divisor = parse(chunk or "0")
     wanted = {
-        _situation(values["batch_size"], values["seq_len"], int(divisor.evaluate(values))): structure(run)
+        _situation(values, int(divisor.evaluate(values)), chunked): structure(run)
         for run in usual
         if (values := run.values)["cache_len"] == 0
     }
     chance = random.Random(seed)  # noqa: S311 - the same probes every time
-    base, known = _candidates(subject), values_of(subject).keys()
+    base, known = candidates(subject), values_of(subject).keys()
     pairs = [name.split("=") for name in free if "=" in name]
-    windows = [name for name in base if "window" in name or _last(name) in {"attention_chunk_size", "index_topk"}]
+    windows = [name for name in base if "window" in name or _last(name) in _MOST_SEEN]
     found = tries = 0
     while found < count and tries < 30 * count:
         tries += 1
@@ -329,10 +353,13 @@ def probes(
                 continue  # of sizes that do not divide, some follow no rule
             size = int(divisor.evaluate(values)) if chunk else 0
             lengths = (chance.randint(5, 150), chance.randint(2, 40), 1)
-            if chunk and turn % 4 > 1:
+            if chunk and turn % 4 > 1 and chunked == "encoder_len":
+                read = size * chance.randint(1, 4)
+            elif chunk and turn % 4 > 1:
                 lengths = (size * chance.randint(1, 4), size * chance.randint(1, 3), 1)
             keep = (lengths[0], chance.randint(1, lengths[1]), 1)
-            like = None if deepen else wanted.get(_situation(batch, lengths[0], size))
+            first = {"batch_size": batch, "seq_len": lengths[0], "encoder_len": read}
+            like = None if deepen else wanted.get(_situation(first, size, chunked))
             seen = observe(other, depth, batch, lengths, read, real=False, keep=keep, like=like)
             if not seen:
                 continue
@@ -343,10 +370,10 @@ def probes(
         yield seen
 
 
-def _situation(batch: int, length: int, chunk: int) -> tuple[bool, ...]:
+def _situation(values: Mapping[str, int], chunk: int, chunked: str) -> tuple[bool, ...]:
     """Return what a model's operations may depend on in a first step."""
-    several, whole = (length > chunk, length % chunk == 0) if chunk else (False, False)
-    return batch > 1, length > 1, several, whole
+    several, whole = (values[chunked] > chunk, values[chunked] % chunk == 0) if chunk else (False, False)
+    return values["batch_size"] > 1, values["seq_len"] > 1, several, whole
 
 
 def _keep_ratios(change: dict[str, Any], base: Mapping[str, int], chance: random.Random) -> None:
@@ -388,6 +415,10 @@ def derived(values: Sequence[Mapping[str, int]], shares: Iterable[float] = ()) -
     for name in names:
         if "window" in name or name == "attention_chunk_size":
             texts += [f"min({{cache_len}}, {{{name}}} - 1)", f"min({{cache_len}} + {{seq_len}}, {{{name}}} - 1)"]
+        if name == _WINDOW:
+            texts += [f"ceil({{{length}}} / {{{name}}})" for length in ("seq_len", "encoder_len")]
+        if name == "mem_len":
+            texts += [f"min({{cache_len}}, {{{name}}})", f"min({{cache_len}} + {{seq_len}}, {{{name}}})"]
         if name == "index_topk":
             texts.append(f"min({{cache_len}} + {{seq_len}}, {{{name}}})")
         if name.endswith("chunk_size") and name != "attention_chunk_size":

@@ -51,13 +51,15 @@ class Sizes:
 
     Attributes:
         observations: of the model itself first, then of probes.
-        chunk: what a linear attention divides a sequence by: a number or a variable; "" if nothing does.
+        chunk: what attention divides a sequence by: a number or a variable; "" if nothing does.
+        chunked: which length it divides.
         gaps: what could not be said.
 
     """
 
     observations: Sequence[Observation]
     chunk: str = ""
+    chunked: str = "seq_len"
     gaps: list[Gap] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -150,7 +152,7 @@ class Sizes:
             return None  # a number that only the model's own config was seen to give explains nothing
         if (found := attempt(values)) or not depth:
             return found
-        for condition in map(parse, (*SITUATIONS, f"{{seq_len}} > {self.chunk}") if self.chunk else SITUATIONS):
+        for condition in map(parse, (*SITUATIONS, f"{{{self.chunked}}} > {self.chunk}") if self.chunk else SITUATIONS):
             yes = {index: size for index, size in values.items() if condition.evaluate(self.observations[index].values)}
             no = {index: size for index, size in values.items() if index not in yes}
             left = self._by_cases(yes, attempt, depth - 1) if yes and no else None

@@ -1,16 +1,17 @@
 """The model under study: how transformers builds it on the meta device, and how it is run step after step.
 
 The meta device looks nothing up and allocates nothing, so that a model of any size fits, and a sequence may be
-longer than the model's table of positions.
+longer than the model's table of positions. Only a model whose code asks for data is made small, and run on the CPU.
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -20,7 +21,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nbanalyzer.errors import ConfigError, NBAnalyzerError, near, shorten
 from nbanalyzer.source import TEXT_PARTS, essential
 
-__all__ = ["KINDS", "Kind", "Subject", "UnrunnableError", "answer", "quiet"]
+from . import data
+
+__all__ = ["KINDS", "Kind", "NeedsDataError", "Subject", "UnrunnableError", "answer", "quiet"]
 
 Kind = Literal["causal", "seq2seq", "masked"]
 
@@ -36,21 +39,31 @@ CACHES = ("past_key_values", "cache_params", "state", "mems")
 
 
 class UnrunnableError(NBAnalyzerError):
-    """A model that transformers builds, but that does not run on the meta device.
+    """A model that transformers builds, but that does not run.
 
     Attributes:
         step: what was tried.
         problem: what PyTorch or transformers said.
+        device: where it was run.
 
     """
 
-    def __init__(self, step: str, problem: str) -> None:
-        super().__init__(step, problem)
-        self.step, self.problem = step, problem
+    def __init__(self, step: str, problem: str, device: str = "meta") -> None:
+        super().__init__(step, problem, device)
+        self.step, self.problem, self.device = step, problem, device
 
     def message(self) -> str:
         """Return the step and the problem."""
-        return f"{self.step} does not run on the meta device: {self.problem}"
+        place = "the meta device" if self.device == "meta" else f"the {self.device.upper()}"
+        return f"{self.step} does not run on {place}: {self.problem}"
+
+
+class NeedsDataError(UnrunnableError):
+    """A model that does not run on the meta device because its code needs the values of tensors, or their device."""
+
+
+_WANTS_DATA = re.compile(r"\bmeta\b|\bregister_meta\b")
+"""What PyTorch says where the meta device is why something does not work."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,9 @@ class Subject:
         model_class: the class to build, if it is not transformers' own for this kind.
         config_class: the class of its config, if it is not transformers' own for the model type.
         given: the config as it was given: of a multimodal model, all of it.
+        device: where it is built and run; anywhere else than on the meta device its weights are allocated.
+        seed: of weights and tokens where there are any, see `nbanalyzer.generate.data`.
+        largest: parameters that are allocated at most.
 
     """
 
@@ -71,6 +87,9 @@ class Subject:
     model_class: type[Any] | None = None
     config_class: type[Any] | None = None
     given: Mapping[str, Any] | None = None
+    device: str = "meta"
+    seed: int = 1
+    largest: int = data.LARGEST
 
     @classmethod
     def of(cls, config: Mapping[str, Any], kind: Kind | None = None) -> Subject:
@@ -137,7 +156,7 @@ class Subject:
             raise _refused(error) from None
 
     def build(self, attn: str = "sdpa", experts: str = "") -> torch.nn.Module:
-        """Return the model in bf16 on the meta device; eager attention where it has no other.
+        """Return the model in bf16 on its device; eager attention where it has no other.
 
         Args:
             attn: ``"sdpa"`` or ``"eager"``.
@@ -146,9 +165,13 @@ class Subject:
 
         Raises:
             ConfigError: transformers refuses the values.
+            TooLargeError: its weights are not allocated, they are too many.
 
         """
         import transformers
+
+        if self.device != "meta":
+            data.require_small(replace(self, device="meta").build(attn, experts), self.largest)
 
         config = self.hf_config()
         builder = self.model_class or getattr(transformers, KINDS[self.kind][0])
@@ -157,7 +180,7 @@ class Subject:
         if experts:
             options["experts_implementation"] = experts
         try:
-            with quiet(), _unscripted(), torch.device("meta"):
+            with quiet(), _unscripted(), torch.device(self.device), self._unfilled():
                 model: torch.nn.Module = build(config, **options)
         except Exception as error:  # noqa: BLE001 - whatever a layer's checks raise
             if attn == "sdpa" and "scaled_dot_product_attention" in str(error):
@@ -170,7 +193,12 @@ class Subject:
         for name, parameter in model.named_parameters():
             if parameter.dtype == torch.float32 and not any(part in name for part in kept):
                 parameter.data = parameter.data.to(torch.bfloat16)  # as a checkpoint is loaded
+        if self.device != "meta":
+            data.fill(model, self.seed)
         return model.eval()
+
+    def _unfilled(self) -> AbstractContextManager[object]:
+        return nullcontext() if self.device == "meta" else data.Unfilled()
 
     def steps(
         self, model: torch.nn.Module, batch_size: int, lengths: Iterable[int], encoder_len: int = 0
@@ -226,7 +254,8 @@ class Step:
         """Run it, with the logits of the last tokens only, so many, if the model can do that; 0 means of all.
 
         Raises:
-            UnrunnableError: the model's code does not run on the meta device.
+            NeedsDataError: the model's code does not run on the meta device, but may where there is data.
+            UnrunnableError: it does not run.
 
         """
         before = _sizes(self.cache)
@@ -237,7 +266,9 @@ class Step:
             where = f"{self.seq_len} tokens after {self.cache_len}" if self.cache_len else f"{self.seq_len} tokens"
             problem = f"{type(error).__name__}: {shorten(' '.join(str(error).split()), 160)}"
             self.untouched = self.cache is not None and _sizes(self.cache) == before
-            raise UnrunnableError(where, problem) from error
+            device = self.subject.device
+            wants = device == "meta" and isinstance(error, RuntimeError) and _WANTS_DATA.search(str(error))
+            raise (NeedsDataError if wants else UnrunnableError)(where, problem, device) from error
         self.after = next((found for name in CACHES if (found := _part(output, name)) is not None), None)
         if self.has_encoder:
             self.encoded = _part(output, "encoder_last_hidden_state")
@@ -246,14 +277,14 @@ class Step:
         from transformers.modeling_outputs import BaseModelOutput
 
         takes = _parameters(type(self.model))
-        ids = torch.empty((self.batch_size, self.seq_len), dtype=torch.long, device="meta")
+        ids = self._tokens(self.seq_len)
         inputs: dict[str, Any] = {"input_ids": ids}
         if self.subject.kind == "masked":
             return inputs
         if self.has_encoder:
             inputs = {"decoder_input_ids": ids}
             if self.encoded is None:
-                inputs["input_ids"] = ids.new_empty((self.batch_size, self.encoder_len))
+                inputs["input_ids"] = self._tokens(self.encoder_len)
             else:
                 inputs["encoder_outputs"] = BaseModelOutput(last_hidden_state=self.encoded)
         if not getattr(self.model.config, "use_cache", False):  # where it is so anyway, some encoders refuse to be told
@@ -263,6 +294,13 @@ class Step:
         if logits and self.picks_logits:
             inputs["logits_to_keep"] = logits
         return inputs
+
+    def _tokens(self, length: int) -> torch.Tensor:
+        shape = (self.batch_size, length)
+        if self.subject.device == "meta":
+            return torch.empty(shape, dtype=torch.long, device="meta")
+        config: Any = self.model.config
+        return data.tokens(config.to_dict(), config.get_text_config().vocab_size, shape, self.subject.seed)
 
 
 class Answers(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch's __init_subclass__

@@ -30,6 +30,11 @@ def summary(template: ModelTemplate) -> str:
     checked = template.provenance.get("checked")
     if isinstance(checked, Mapping) and checked:
         lines.append(f"Equal to PyTorch's own counts, exactly: {'; '.join(_compared(checked))}.")
+    if template.provenance.get("result", "equal") != "equal":
+        sizes = template.provenance.get("sizes") or ()
+        lines.append(
+            f"Its code needs data, so that all else was compared at tiny sizes on the CPU only: {len(sizes)} configs."
+        )
     return "\n".join(lines)
 
 

@@ -21,17 +21,19 @@ from nbanalyzer.variables import VARIABLES
 from .assemble import Assembly
 from .counts import counts
 from .garbage import seldom_collected
-from .layers import Depth, Stack, depth_of, seen_alike, stacks
+from .layers import Stack, depth_of, seen_alike, stacks
 from .probe import Observation, base_runs, chunk_of, probes, values_of, varied
 from .sizes import Gap
 from .state import added, by_layer, gap_of
-from .subject import Subject, quiet
+from .subject import NeedsDataError, Subject, quiet
+from .tiny import require_determined, tiny
 from .trace import recording, trace
 from .variants import Eager, eager_of, with_absorbed, with_eager
 
 __all__ = ["GapError", "build_template", "stated"]
 
 PROBES = 8
+PROBES_OF_TINY = 12  # models, which are quick to run, and whose code is likely to ask more questions
 Progress = Callable[[str, float], None]
 
 
@@ -59,12 +61,24 @@ class GapError(NBAnalyzerError):
 def build_template(subject: Subject, model_id: str, progress: Progress = lambda _what, _part: None) -> ModelTemplate:
     """Return the model template of a subject, not yet checked.
 
+    A model whose code needs data is traced with tiny sizes on the CPU instead: the formulas are those of any size.
+
     Raises:
         ConfigError: transformers refuses the config.
-        UnrunnableError: the model does not run on the meta device.
+        UnrunnableError: the model does not run.
+        DataDependentError: what it costs depends on the data.
         GapError: a size that no formula was found for.
 
     """
+    try:
+        return _built(subject, model_id, progress)
+    except NeedsDataError as problem:
+        template = _built(tiny(subject, problem), model_id, progress)
+    return stated(msgspec.structs.replace(template, config=dict(subject.given or subject.config)), subject)
+
+
+def _built(subject: Subject, model_id: str, progress: Progress) -> ModelTemplate:
+    """Return the template of a model, traced where its subject says."""
     progress("building", 0)
     model = subject.build()
     fields = subject.hf_config().to_dict()
@@ -74,28 +88,34 @@ def build_template(subject: Subject, model_id: str, progress: Progress = lambda 
         found = seen_alike(stacks(model, fields), trace(first))
         depth = depth_of(subject, found, fields)
         shallow = subject.with_fields(depth.config())
-        chunk = chunk_of(shallow, depth)
+        if subject.device != "meta":
+            require_determined(shallow, depth)
+        chunked = "seq_len"
+        if not (chunk := chunk_of(shallow, depth)) and first.has_encoder:
+            chunked = "encoder_len" if (chunk := chunk_of(shallow, depth, "encoder_len")) else chunked
         size = int(parse(chunk).evaluate(values_of(shallow))) if chunk else 0
-        observations = base_runs(shallow, depth, size)
+        observations = base_runs(shallow, depth, size, chunked=chunked)
         progress("probing", 0.3)
         free = varied(shallow, depth, observations[0])
         deepen = _depth_matters(model, observations[0], found)
+        count = PROBES if subject.device == "meta" else PROBES_OF_TINY
         for number, seen in enumerate(
-            probes(shallow, depth, free, PROBES, tuple(observations), chunk=chunk, deepen=deepen)
+            probes(shallow, depth, free, count, tuple(observations), chunk=chunk, chunked=chunked, deepen=deepen)
         ):
             observations += seen
-            progress("probing", 0.5 + 0.4 * number / PROBES)
+            progress("probing", 0.5 + 0.4 * number / count)
     progress("fitting", 0.9)
     assembly = Assembly(
         observations,
         tied_head=_head(model, subject),
         chunk=chunk,
+        chunked=chunked,
         stacks=tuple(stack.path for stack in found),
         shared=_shared(model, found),
     )
     layered = assembly.kernels()
     with recording(model):
-        if eager := _eager(shallow, depth, size, observations):
+        if eager := _eager(observations, lambda: base_runs(shallow, depth, size, "eager", chunked=chunked)):
             layered = with_eager(layered, eager)
     layered = with_absorbed(layered)
     kernels, state = _collapsed(layered, by_layer(assembly), subject, found, fields)
@@ -115,13 +135,13 @@ def build_template(subject: Subject, model_id: str, progress: Progress = lambda 
     return expand(template)
 
 
-def _eager(subject: Subject, depth: Depth, chunk: int, observations: list[Observation]) -> Eager | None:
+def _eager(observations: list[Observation], again: Callable[[], list[Observation]]) -> Eager | None:
     """Return the eager variant of a model that was traced with fused attention, None if it has none."""
     fused = [one for one in observations if one.real]
     if not any(operation.name == "scaled_dot_product_attention" for operation in fused[0].root.operations()):
         return None
     try:
-        return eager_of(fused, base_runs(subject, depth, chunk, attn="eager"))
+        return eager_of(fused, again())
     except NBAnalyzerError:
         return None
 

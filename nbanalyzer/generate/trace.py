@@ -20,6 +20,7 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from .experts import group_experts
 from .scope import Kept, Operand, Operation, Scope
 from .subject import Step, answer
 
@@ -42,9 +43,12 @@ _MOVES_NOTHING = frozenset(
 def trace(step: Step, logits: int = 0) -> Scope:
     """Run a step of a model and return what it did; `recording` must be open for the model."""
     recorder = _Recorder(step.model, step.cache)
-    with recorder.open(), _Operations(recorder):
+    has_data = step.subject.device != "meta"
+    with recorder.open(), _Operations(recorder, keeps=not has_data):
         step.run(logits)
     _group(recorder.root, "", dict(step.model.named_modules()))
+    if has_data:
+        group_experts(recorder.root)
     return recorder.root
 
 
@@ -203,6 +207,13 @@ class _Recorder:
             self.alive.append(tensor)
             self.owner[_place(tensor)] = "kv_bytes"
 
+    def forget(self, outputs: Iterable[torch.Tensor], inputs: Iterable[torch.Tensor]) -> None:
+        """Forget whose memory it was that results are in, unless it is still that of an input."""
+        places = {_place(tensor) for tensor in inputs}
+        for tensor in outputs:
+            if (place := _place(tensor)) not in places:
+                self.owner.pop(place, None)
+
     def operands(self, tree: object) -> tuple[Operand, ...]:
         """Return the tensors of a tree as operands."""
         return tuple(self.operand(leaf) for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor))
@@ -221,11 +232,11 @@ class _Recorder:
 
 
 class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch's __init_subclass__
-    """Notes every operation that moves data."""
+    """Notes every operation that moves data; it `keeps` all tensors unless they take memory."""
 
-    def __init__(self, recorder: _Recorder) -> None:
+    def __init__(self, recorder: _Recorder, *, keeps: bool = True) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.recorder = recorder
+        self.recorder, self.keeps = recorder, keeps
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -234,7 +245,10 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of tor
         result = answer(func, args, kwargs)
         recorder = self.recorder
         outputs = _leaves((result,))
-        recorder.alive.extend(outputs)
+        if self.keeps:
+            recorder.alive.extend(outputs)
+        else:
+            recorder.forget(outputs, _leaves(args))
         if recorder.silent:
             return result
         name, moves, pointwise = _schema(func)
@@ -270,6 +284,10 @@ def _fused(attention: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor
         batch, heads, length, _ = query.shape
         # Flash kernels write (batch, length, heads, head_dim): transposing it back is free.
         written: torch.Tensor = query.new_empty(batch, length, heads, given["value"].shape[-1])
+        if not query.is_meta:
+            recorder.silent += 1
+            written.copy_(attention(*args, **kwargs).transpose(1, 2))
+            recorder.silent -= 1
         recorder.alive.append(written)
         inputs = [given[name] for name in names[:3]]
         # A mask that only says what is visible is not read; a bias of the model's own is.

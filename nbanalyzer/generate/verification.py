@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from html import escape
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from nbanalyzer import catalog
 from nbanalyzer.analysis import Analysis, plain
-from nbanalyzer.config import extract_model_params
-from nbanalyzer.cost import Tree
-from nbanalyzer.errors import NBAnalyzerError
-from nbanalyzer.expand import with_variants
 from nbanalyzer.populate import populate
 from nbanalyzer.progress import Progress
-from nbanalyzer.run import Run as Options
 from nbanalyzer.templates import ModelTemplate
 
 from .checked import Comparison, comparisons, has_eager
 from .compare import Position, culprits
-from .layers import Depth, depth_of, stacks
+from .drawn import RUNS as OTHER_RUNS
+from .drawn import analysed, drawn, named, runnable
 from .measured import RUNS, Run, runs_of
-from .probe import base_runs, probes, varied
-from .subject import Answers, Subject
-from .trace import recording
+from .oracle import parameters
+from .subject import NeedsDataError, Subject
 
 __all__ = ["Row", "Verification", "verify"]
 
-DRAWN_RUNS: Mapping[str, Mapping[str, Any]] = {
-    "prefill": {"batch_size": 1, "seq_len": 37},
-    "decode": {"batch_size": 1, "seq_len": 1, "cache_len": 37},
-    "prefill_last_logits": {"batch_size": 3, "seq_len": 21, "logits": "last"},
-    "continuation": {"batch_size": 3, "seq_len": 5, "cache_len": 21},
-}
-SEED = 29  # other sizes than those that the template was fitted to
 SHOWN = 3  # levels of modules, where they are equal
 SHOWN_RUNS = ("", "prefill", "decode")
 SHOWN_METRICS = ("parameters", "matmul_flops", "read_bytes", "write_bytes")
@@ -83,6 +70,8 @@ class Verification:
         others: the totals of prefill and decode, the outer modules in them, and all other totals.
         compared: how many numbers were compared altogether.
         configs: the configs: what was changed in the model's own, "" for nothing.
+        tiny: whether the model's own sizes are too large to be run where its code has the data that it needs; of them
+            only the parameters were compared.
 
     """
 
@@ -91,6 +80,7 @@ class Verification:
     others: tuple[Row, ...]
     compared: int
     configs: tuple[str, ...]
+    tiny: bool = False
 
     @property
     def ok(self) -> bool:
@@ -110,6 +100,8 @@ class Verification:
         number = len(self.configs) - 1
         others = {0: "", 1: " and one other"}.get(number, f" and {number} others")
         where = f"{self.compared:,} numbers compared at its real config{others}"
+        if self.tiny:
+            where = f"{self.compared:,} numbers compared at {number} tiny configs on the CPU, and its real parameters"
         if self.ok:
             return f"{self.model_id}: equal to PyTorch, exactly, in all {where}"
         first: dict[tuple[str, str], Row] = {}  # of each kernel and metric
@@ -164,23 +156,33 @@ def verify(
     subject = subject or Subject.of(template.config)
     tell("comparing at the real config", 0)
     found = _Found(template)
-    found.compare(subject, RUNS, lambda run: populate(template, **run))
-    configs = [""]
+    configs, others = [""], drawn(subject, random_configs) if random_configs else iter(())
+    try:
+        found.compare(subject, RUNS, lambda run: populate(template, **run))
+    except NeedsDataError as problem:
+        found.compare_parameters(subject)
+        others = runnable(subject, problem, random_configs)
     tell("drawing other configs", 0.5)
-    for other in _drawn(subject, random_configs) if random_configs else ():
-        change = _change(template, subject, other)
-        tell(f"comparing with {change}", 0.6 + 0.4 * (len(configs) - 1) / random_configs)
-        found.compare(other, DRAWN_RUNS, partial(_analysed, template, other), f", config {len(configs)}")
-        configs.append(change)
+    tiny = False
+    for other in others:
+        change = named(template, subject, other)
+        part = min((len(configs) - 1) / max(random_configs, 1), 1)  # what is run on the CPU may be more
+        tell(f"comparing with {change or 'its real sizes'}", 0.6 + 0.4 * part)
+        where = f", config {len(configs)}" if change else ""
+        found.compare(other, OTHER_RUNS, partial(analysed, template, other), where)
+        configs += [change] if change else []
+        tiny = tiny or (other.device != "meta" and bool(change))
     tell("done", 1)
-    return Verification(template.model_id, tuple(found.differences), found.others(), found.compared, tuple(configs))
+    return Verification(
+        template.model_id, tuple(found.differences), found.others(), found.compared, tuple(configs), tiny
+    )
 
 
 class _Found:
     """The rows, being collected."""
 
     def __init__(self, template: ModelTemplate) -> None:
-        self.eager = has_eager(template.kernels)
+        self.template, self.eager = template, has_eager(template.kernels)
         self.compared = 0
         self.differences: dict[Row, None] = {}
         self.totals: dict[Row, None] = {}
@@ -204,6 +206,13 @@ class _Found:
                 if main and place.path and place.path.count(".") < SHOWN and any(one.numbers(place)):
                     self.modules[_row(one, place, what)] = None
 
+    def compare_parameters(self, subject: Subject) -> None:
+        """Add the parameters of a model that does not run."""
+        ours = populate(self.template, seq_len=1).totals["parameters"]
+        row = Row(WHOLE, "parameters", ours, parameters(subject.build()))
+        (self.totals if row.equal else self.differences)[row] = None
+        self.compared += 1
+
     def others(self) -> tuple[Row, ...]:
         """Return the rows that are no differences by themselves, each once."""
         return tuple(self.totals | self.modules | self.rest)
@@ -212,72 +221,6 @@ class _Found:
 def _row(one: Comparison, place: Position, what: str) -> Row:
     ours, theirs = one.numbers(place)
     return Row(place.path or WHOLE, what, plain(ours), plain(theirs))
-
-
-# ---- other configs
-
-
-def _drawn(subject: Subject, count: int) -> Iterator[Subject]:
-    """Yield the model at other sizes, as they are drawn to fit templates to, and with other numbers of layers."""
-    model = subject.build()
-    fields = subject.hf_config().to_dict()
-    depth = depth_of(subject, stacks(model, fields), fields)
-    shallow = subject.with_fields(depth.config())
-    found = 0
-    with recording(model):
-        observations = tuple(base_runs(shallow, depth))
-        free = varied(shallow, depth, observations[0])
-        for seen in probes(shallow, depth, free, 4 * count, observations, deepen=False, seed=SEED):
-            root = seen[0].root.module
-            assert root is not None
-            config: Any = root.config
-            other = _deeper(replace(subject, config=_fields(config), given=None), depth, 1 + found, fields)
-            if found < count and _runs(other):
-                found += 1
-                yield other
-
-
-def _runs(subject: Subject) -> bool:
-    """Return whether a model runs with eager attention too, which asks more of its sizes."""
-    try:
-        for step in subject.steps(subject.build("eager", "batched_mm"), 1, (4, 1), 5):
-            with Answers():
-                step.run()
-            if step.after is None:
-                break
-    except NBAnalyzerError:
-        return False
-    return True
-
-
-def _deeper(subject: Subject, depth: Depth, more: int, real: Mapping[str, Any]) -> Subject:
-    """Return the model with `more` layers, or one more if the `real` one has so many, where its config can say so."""
-    if any(real.get(name) == count for name, count in depth.config(more).items()):
-        more += 1
-    for layers in (more, 0):
-        deeper = subject.with_fields(depth.config(layers))
-        with suppress(NBAnalyzerError):
-            deeper.build()
-            return deeper
-    return subject
-
-
-def _fields(config: Any) -> dict[str, Any]:
-    """Return a config's fields without those that say how it is computed."""
-    return {name: value for name, value in config.to_dict().items() if "dtype" not in name and name[0] != "_"}
-
-
-def _analysed(template: ModelTemplate, subject: Subject, run: Run) -> Analysis:
-    options = Options.of(**run)
-    tree = Tree(with_variants(template, frozenset({options.attn}))[0])
-    return Analysis(tree, extract_model_params(subject.hf_config(), required=()), options)
-
-
-def _change(template: ModelTemplate, real: Subject, other: Subject) -> str:
-    """Return what of the sizes that the template uses is another."""
-    before, after = (extract_model_params(one.hf_config(), required=()) for one in (real, other))
-    names = (name for name in Tree(template).variables if name in after and after[name] != before.get(name))
-    return ", ".join(f"{name}={after[name]}" for name in sorted(names))
 
 
 # ---- text

@@ -1,0 +1,108 @@
+"""Weights and tokens, for a model that is run where there is data: any will do, the same each time."""
+
+from __future__ import annotations
+
+import gc
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from nbanalyzer.errors import NBAnalyzerError
+
+__all__ = ["ALIKE", "LARGEST", "TooLargeError", "Unfilled", "fill", "require_small", "tokens"]
+
+ALIKE = 0
+"""The seed with which all tokens are the same one, so that a router sends them all to the same expert."""
+
+LARGEST = 200_000_000
+"""Parameters that are allocated at most: 400 MB in bf16, and to compare a template, three models are held at once."""
+
+NOISE = 65_537
+"""So many weights are random, and then the same again; it is prime, so that rows of a matrix differ."""
+
+ENOUGH = 1000
+"""Tokens to choose from, the vocabulary's first ones."""
+
+
+class TooLargeError(NBAnalyzerError):
+    """A model with more parameters than are allocated here.
+
+    Attributes:
+        parameters: how many it has.
+        largest: how many it may have.
+
+    """
+
+    def __init__(self, parameters: int, largest: int) -> None:
+        super().__init__(parameters, largest)
+        self.parameters, self.largest = parameters, largest
+
+    def message(self) -> str:
+        """Return how many it has, and how many it may have."""
+        return f"{self.parameters:,} parameters are more than the {self.largest:,} that are allocated to run a model"
+
+
+def require_small(model: torch.nn.Module, largest: int = LARGEST) -> None:
+    """Make room for a model that is on the meta device; raise if it is too large to be allocated.
+
+    Raises:
+        TooLargeError: it has more than `largest` parameters.
+
+    """
+    count = sum(parameter.numel() for parameter in model.parameters())
+    if count > largest:
+        raise TooLargeError(count, largest)
+    if count > LARGEST // 16:
+        gc.collect()  # the weights of models before it, which may wait for that
+
+
+class Unfilled(TorchFunctionMode):
+    """Leaves memory as it was allocated where a model's code draws its first weights: they are filled afterwards."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in _DRAWS:
+            return next(iter((*args, *kwargs.values())))
+        return func(*args, **kwargs)
+
+
+_DRAWS = frozenset({"kaiming_uniform_", "normal_", "uniform_"})  # of tensors, of torch.nn.init, and transformers' own
+
+
+def fill(model: torch.nn.Module, seed: int) -> None:
+    """Give all weights small random values; what a model's code leaves as it was allocated could be anything."""
+    noise = torch.randn(NOISE, generator=torch.Generator().manual_seed(seed)) / 10
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.is_floating_point():
+                times = -(-parameter.numel() // NOISE)
+                values = noise.to(parameter.dtype).repeat(times)[: parameter.numel()]
+                parameter.copy_(values.view(parameter.shape))
+
+
+def tokens(config: Mapping[str, Any], vocabulary: int, shape: tuple[int, int], seed: int) -> torch.Tensor:
+    """Return token ids inside the vocabulary that have no special meaning: nothing is padded, and no text ends.
+
+    They are drawn in Python, so that a trace sees nothing of it.
+
+    Args:
+        config: the fields of the model's config, ``…_token_id`` among them.
+        vocabulary: how many token ids there are.
+        shape: sequences, and tokens of each.
+        seed: of the choice; `ALIKE` for the same token everywhere.
+
+    """
+    special: set[Any] = set()
+    for name, value in config.items():
+        if name.endswith("_token_id"):
+            special.update(value if isinstance(value, list) else [value])
+    plain = [one for one in range(min(vocabulary, ENOUGH)) if one not in special] or [0]
+    chance = random.Random(seed)  # noqa: S311 - the same tokens every time
+    sequences, length = shape
+    drawn = [chance.choices(plain[:1] if seed == ALIKE else plain, k=length) for _ in range(sequences)]
+    return torch.tensor(drawn, dtype=torch.long)

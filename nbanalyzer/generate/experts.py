@@ -1,0 +1,66 @@
+"""Loops over experts, as what they are for: one product of all rows, each with the weight of its expert.
+
+Where there is data, a router sends so many rows to each expert, which says nothing about any other data. Together
+they are as many as the router sent out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from .scope import Operand, Operation, Scope
+
+__all__ = ["group_experts"]
+
+
+def group_experts(scope: Scope) -> None:
+    """Make one operation of products with slices of a module's own stacked weight, there and in all calls inside.
+
+    It is what PyTorch calls ``_grouped_mm``. What joins the results reads all of them.
+    """
+    for child in scope.children:
+        if isinstance(child, Scope):
+            group_experts(child)
+    for stack in _stacked(scope):
+        turns = [
+            one for one in scope.children if isinstance(one, Operation) and one.name == "mm" and _is_slice(one, stack)
+        ]
+        for line in dict.fromkeys(one.line for one in turns):
+            _group(scope, [one for one in turns if one.line == line], stack[0])
+
+
+def _stacked(scope: Scope) -> Iterator[tuple[int, ...]]:
+    """Yield the shapes of a module's own stacks of matrices."""
+    if scope.module is not None:
+        shapes = {tuple(one.shape): None for one in scope.module.parameters(recurse=False)}
+        yield from (shape for shape in shapes if len(shape) == 3)
+
+
+def _is_slice(product: Operation, stack: Sequence[int]) -> bool:
+    weight = product.inputs[1]
+    return weight.size == "w_bytes" and sorted(weight.shape) == sorted(stack[1:])
+
+
+def _group(scope: Scope, turns: Sequence[Operation], experts: int) -> None:
+    rows, weight = turns[0].inputs
+    out = turns[0].outputs[0]
+    total = sum(one.inputs[0].shape[0] for one in turns)
+
+    def of_all(one: Operand, first: int) -> Operand:
+        shape = (first, *one.shape[-2:]) if one is weight else (first, *one.shape[1:])
+        return one._replace(shape=shape, stored=shape)
+
+    together = Operation(
+        "_grouped_mm", turns[0].line, (of_all(rows, total), of_all(weight, experts)), (of_all(out, total),)
+    )
+    done = {id(one) for one in turns}
+    children: list[Scope | Operation] = []
+    for child in scope.children:
+        if child is turns[0]:
+            children.append(together)
+        elif isinstance(child, Operation) and child.name == "cat" and len(child.inputs) == len(turns):
+            children.append(replace(child, inputs=child.outputs))
+        elif id(child) not in done:
+            children.append(child)
+    scope.children = children
