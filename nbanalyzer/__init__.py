@@ -10,11 +10,13 @@ In a notebook: ``%load_ext nbanalyzer``, then ``%populate gpt2 --seq_len 2048``.
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from .analysis import Analysis
 from .catalog import names as models
-from .compare import Comparison, compare
 from .config import extract_model_params
 from .errors import NBAnalyzerError
 from .expand import expand
@@ -24,12 +26,8 @@ from .generate import generate, verify
 from .hardware import Accelerator, accelerators
 from .hardware import hardware as accelerator
 from .populate import populate, populate_template
-from .request import Request, request
 from .roofline import Roofline
-from .sensitivity import sensitivity
 from .shipped import MODULES as modules  # noqa: N811 - read like models()
-from .solve import Solution, solve
-from .sweep import Sweep, sweep
 from .templates import (
     ModelTemplate,
     ModuleTemplate,
@@ -39,6 +37,13 @@ from .templates import (
     validate_template,
 )
 from .variables import ALLOWED_VARIABLES
+
+if TYPE_CHECKING:
+    from .compare import Comparison, compare
+    from .request import Request, request
+    from .sensitivity import sensitivity
+    from .solve import Solution, solve
+    from .sweep import Sweep, sweep
 
 __all__ = (
     "ALLOWED_VARIABLES",
@@ -77,6 +82,40 @@ __all__ = (
     "verify",
     "whatif",
 )
+
+
+# Public names that ``%load_ext`` and ``%populate`` do without → the modules that are imported when they are asked for.
+_LATER = {
+    "Comparison": "compare",
+    "Request": "request",
+    "Solution": "solve",
+    "Sweep": "sweep",
+    "compare": "compare",
+    "request": "request",
+    "sensitivity": "sensitivity",
+    "solve": "solve",
+    "sweep": "sweep",
+}
+
+if not TYPE_CHECKING:  # for a type checker, which would believe any name then
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = getattr(import_module(f".{_LATER[name]}", __name__), name)
+        setattr(sys.modules[__name__], name, found)
+        return found
+
+
+class _Package(ModuleType):
+    """The package: where a function has the name of its module, it is the function, also once that is imported."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        is_module = isinstance(value, ModuleType) and value.__name__ == f"{__name__}.{name}"
+        super().__setattr__(name, getattr(value, name) if is_module and name in __all__ else value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __dir__() -> tuple[str, ...]:

@@ -19,10 +19,8 @@ from .formula import Formula, Number, normalize, parse
 from .hardware import Accelerator
 from .hardware import hardware as find_hardware
 from .memory import Fit, Memory, working_sets
-from .polynomial import Polynomial
 from .roofline import Efficiency, Roofline
 from .run import Run
-from .symbolic import Symbolic
 from .templates import Composite, ModelTemplate
 
 if TYPE_CHECKING:
@@ -30,6 +28,8 @@ if TYPE_CHECKING:
     import sympy
 
     from .notebook.plots import Plot
+    from .polynomial import Polynomial
+    from .symbolic import Symbolic
 
 __all__ = ["FORMULA_METRICS", "UNITS", "Analysis"]
 
@@ -147,6 +147,8 @@ class Analysis:
 
     def symbolic(self, values: Mapping[str, Number | Polynomial]) -> Symbolic:
         """Return the template's costs multiplied out; variables without a value stay free."""
+        from .symbolic import Symbolic  # numbers for one set of values do without
+
         return Symbolic(self._tree, values)
 
     @cached_property

@@ -100,6 +100,7 @@ class _Reader:
         text: the fields of the text part; a copy, which overrides and defaults are written into.
         model_type: of the whole config.
         where: what errors call the config.
+        family: what is known of the model's code.
         source: the text part's transformers object: given, or built for its defaults; else None.
         asked: whether `source` has been looked for, so that only habit is left.
         overridden: variables whose values the user gave.
@@ -110,6 +111,7 @@ class _Reader:
     text: dict[str, Any]
     model_type: str
     where: str
+    family: Family
     source: object = None
     asked: bool = False
     overridden: frozenset[str] = frozenset()
@@ -139,18 +141,14 @@ class _Reader:
         while part := next((text[key] for key in TEXT_PARTS if isinstance(text.get(key), Mapping)), None):
             text = part
         name = str(whole.get("model_type") or text.get("model_type") or "")
-        reader = cls(dict(text), name, where or f"{name} config".lstrip())
+        part_type = str(text.get("model_type") or name).removesuffix("_text")
+        family = FAMILIES.get(part_type, Family(even_heads=False))
+        reader = cls(dict(text), name, where or f"{name} config".lstrip(), family)
         if whole.get("tie_word_embeddings") is not None:  # the whole model ties; its text part may say otherwise
             reader.text["tie_word_embeddings"] = whole["tie_word_embeddings"]
         if text.get("use_sliding_window") is False:  # then transformers takes the window's size for nothing
             reader.text |= dict.fromkeys({"sliding_window", "max_window_layers"} & text.keys())
         return reader
-
-    @property
-    def family(self) -> Family:
-        """What is known of the model's code."""
-        name = str(self.text.get("model_type") or self.model_type)
-        return FAMILIES.get(name.removesuffix("_text"), Family(even_heads=False))
 
     def sources(self, name: str) -> tuple[str, ...]:
         """Return the config fields that the variable `name` is read from in this family."""

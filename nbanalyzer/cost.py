@@ -17,7 +17,7 @@ from .evaluation import Program, compiled, run
 from .formula import Formula, Number, build, constant, normalize, parse, variable
 from .templates import Basic, Kernel, ModelTemplate
 
-__all__ = ["METRICS", "Cost", "Node", "Tree"]
+__all__ = ["METRICS", "Cost", "Node", "Tree", "sizes_of"]
 
 
 LARGEST = 10**60  # of a cost or a count; a product of two is still a float
@@ -256,6 +256,12 @@ class Tree:
             if not 0 <= found[name] < LARGEST:
                 raise TemplateError(f"no number of bytes: '{text}' is {quote(found[name])}", f"state.{name}")
         return found
+
+
+def sizes_of(nodes: tuple[Node, ...]) -> frozenset[str]:
+    """Return those of ``"w_bytes"``, ``"a_bytes"`` and ``"kv_bytes"`` that the kernels' traffic depends on."""
+    used = frozenset().union(*(names for node in nodes for names in node.uses[1:]))
+    return used & {"w_bytes", "a_bytes", "kv_bytes"}
 
 
 def _composite(node: Node, parent: Cost, values: Mapping[str, Number]) -> Cost:

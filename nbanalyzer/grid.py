@@ -98,6 +98,10 @@ def is_several(value: Any) -> bool:
 def _values(name: str, value: Any) -> tuple[Any, ...]:
     if not _at_most(value, MOST_VALUES):
         raise InputError(f"the axis {name} has more than {MOST_VALUES:,} values")
+    if isinstance(value, range) and value:  # whole numbers, none of them twice
+        for end in sorted((value[0], value[-1])):
+            _one(name, end)
+        return tuple(value)
     if hasattr(value, "tolist"):
         value = value.tolist()  # NumPy's
     values = tuple(sorted(value) if isinstance(value, set | frozenset) else value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
@@ -30,6 +31,7 @@ BLOCK = 32_768  # points: 256 KiB an array, a few of which stay in a core's own 
 
 INNER = 1024  # points along the last axis that make NumPy's inner loop long enough
 SHORT = 256  # values of an axis that NumPy would go along in many short loops
+BUFFER = 512  # elements: where more than one row of a block fits, NumPy copies what it broadcasts before it computes
 
 Axes = frozenset[int]
 
@@ -250,7 +252,7 @@ class Plan:
                 views = {name: array.transpose(order) for name, array in views.items()}
                 shape = [shape[axis] for axis in order]
         found: list[Any] = [None] * len(self._steps)
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), _buffers_of(BUFFER):
             for index in schedule.early:
                 step = self._steps[index]
                 if step.operation == "constant":
@@ -364,6 +366,18 @@ def _called(operation: str) -> Callable[..., Any]:
     import numpy as np
 
     return getattr(np, operation)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _buffers_of(size: int) -> Iterator[None]:
+    """Let NumPy's functions take buffers of so many elements inside; the user's own choice is back afterwards."""
+    import numpy as np
+
+    before = np.setbufsize(size)
+    try:
+        yield
+    finally:
+        np.setbufsize(before)
 
 
 _kept = local()

@@ -22,7 +22,7 @@ from .memory import Fit, Memory
 from .plan import Plan
 from .populate import Source, populate
 from .report import rate, seconds, si, title
-from .roofline import Efficiency, Rates, Roofline, time_of
+from .roofline import Efficiency, Rates, Roofline
 from .run import read_size
 from .summation import total
 from .symbolic import Symbolic, free_values
@@ -189,7 +189,7 @@ class RequestTiming:
 
         steps = self.request.steps
         rates = Rates(self.accelerator, self.request.last.run, self.efficiency)
-        plan = Plan({"time": time_of(self.request.symbolic, rates)}, {"cache_len": frozenset({0})})
+        plan = Plan({"time": self.request.symbolic.time(rates)}, {"cache_len": frozenset({0})})
         times: npt.NDArray[np.float64] = plan.evaluate(
             {"cache_len": np.arange(steps.start, steps.stop)}, (len(steps),)
         )["time"]

@@ -13,18 +13,14 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from .cost import Cost, Node
+from .cost import Cost, Node, sizes_of
 from .errors import InputError, quote
 from .hardware import Accelerator
-from .plan import Expression
-from .polynomial import Atom, Polynomial
 from .report import as_fragment, as_text, seconds
 from .run import Run
-from .symbolic import Launch, Symbolic, sizes_of
 
 if TYPE_CHECKING:
     import pandas
@@ -32,11 +28,10 @@ if TYPE_CHECKING:
     from .analysis import Analysis
     from .notebook.plots import Plot
 
-__all__ = ["EFFICIENCIES", "Bound", "Efficiency", "Rates", "Roofline", "Timing", "bits_of", "read_real", "time_of"]
+__all__ = ["EFFICIENCIES", "Bound", "Efficiency", "Rates", "Roofline", "Timing", "bits_of", "read_real"]
 
 Bound = Literal["compute", "memory", "overhead"]
 LATEST = 1_000_000  # seconds that a kernel takes to start
-NEVER_ZERO = frozenset({"batch_size", "seq_len", "encoder_len", "w_bytes", "a_bytes", "kv_bytes"})
 EFFICIENCIES: Mapping[str, str] = {
     "compute_efficiency": "share of the peak FLOP/s that is reached, above 0 and at most 1 (1)",
     "bandwidth_efficiency": "share of the peak bandwidth that is reached, above 0 and at most 1 (1)",
@@ -191,44 +186,6 @@ class Timing:
         self.compute += other.compute
         self.memory += other.memory
         self.overhead += other.overhead
-
-
-def time_of(symbolic: Symbolic, rates: Rates) -> Expression:
-    """Return the time of a pass as an expression: a sum of the longest of each kernel's times.
-
-    What is slower in every case, as most kernels' traffic is, needs no comparison.
-    """
-    decided: list[Polynomial] = []
-    undecided: list[Expression] = []
-    for launch in symbolic.launches:
-        times = [launch.bytes * _per(rates.bandwidth)]
-        if launch.matmul_flops.terms:
-            times.append(launch.matmul_flops * _per(rates.matmul(launch.sizes)))
-        if launch.vector_flops.terms and rates.vector is not None:
-            times.append(launch.vector_flops * _per(rates.vector))
-        times = [launch.times * one for one in dict.fromkeys(times) if one.terms]
-        longest = [one for one in times if not any((other - one).never_negative for other in times if other is not one)]
-        if len(longest) > 1:
-            undecided.append(Expression("max", tuple(longest)))
-        decided += longest if len(longest) == 1 else []
-        if rates.efficiency.launch_overhead:
-            decided.append(
-                launch.times * _any_work(launch) * (launch.steps * Fraction(rates.efficiency.launch_overhead))
-            )
-    return Expression("sum", (Polynomial.sum(decided), *undecided))
-
-
-def _any_work(launch: Launch) -> Polynomial:
-    """Return 1 where a kernel has anything to do, 0 where it has not and is not started."""
-    work = launch.bytes + launch.matmul_flops + launch.vector_flops
-    certain = (all(atom.name in NEVER_ZERO for atom, _ in monomial) for monomial in work.terms)
-    if not work.terms or (work.never_negative and any(certain)):
-        return Polynomial.constant(int(bool(work.terms)))
-    return Polynomial.of(Atom("!=", (work, Polynomial({}))))
-
-
-def _per(rate: float) -> Fraction:
-    return 1 / Fraction(rate)
 
 
 class Roofline:

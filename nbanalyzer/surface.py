@@ -15,7 +15,7 @@ from .grid import REQUEST, TOKENS
 from .hardware import Accelerator
 from .plan import Expression, Plan, block_sizes, windows
 from .polynomial import Polynomial, expanded
-from .roofline import Efficiency, Rates, time_of
+from .roofline import Efficiency, Rates
 from .run import Run
 from .symbolic import Symbolic, free_values
 
@@ -114,7 +114,7 @@ class Surface:
 
     def _expression(self, symbolic: Symbolic, name: str) -> Polynomial | Expression:
         if name in {"time", "tokens_per_s"}:
-            time = time_of(symbolic, Rates(self._card, self.run, self.efficiency))
+            time = symbolic.time(Rates(self._card, self.run, self.efficiency))
             return time if name == "time" else Expression("/", (symbolic.tokens, time))
         if name == "memory_bytes":
             return symbolic.memory

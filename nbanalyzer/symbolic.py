@@ -10,15 +10,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from .cost import METRICS, Node, Tree
+from .cost import METRICS, Node, Tree, sizes_of
 from .errors import FormulaError, TemplateError
 from .formula import Formula, Number, parse
 from .plan import Expression
 from .polynomial import Atom, Polynomial, expanded
 from .run import Run
 
+if TYPE_CHECKING:
+    from .roofline import Rates
+
 __all__ = ["Launch", "Symbolic", "free_values"]
+
+NEVER_ZERO = frozenset({"batch_size", "seq_len", "encoder_len", "w_bytes", "a_bytes", "kv_bytes"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +121,32 @@ class Symbolic:
         kept = Polynomial.sum([self.metric("weight_bytes"), *self.state.values()])
         return Expression("sum", (kept, Expression("max", tuple(self.working_sets))))
 
+    def time(self, rates: Rates) -> Expression:
+        """Return the time of the pass, see `nbanalyzer.roofline`: a sum of the longest of each kernel's times.
+
+        What is slower in every case, as most kernels' traffic is, needs no comparison.
+        """
+        decided: list[Polynomial] = []
+        undecided: list[Expression] = []
+        for launch in self.launches:
+            times = [launch.bytes * _per(rates.bandwidth)]
+            if launch.matmul_flops.terms:
+                times.append(launch.matmul_flops * _per(rates.matmul(launch.sizes)))
+            if launch.vector_flops.terms and rates.vector is not None:
+                times.append(launch.vector_flops * _per(rates.vector))
+            times = [launch.times * one for one in dict.fromkeys(times) if one.terms]
+            longest = [
+                one for one in times if not any((other - one).never_negative for other in times if other is not one)
+            ]
+            if len(longest) > 1:
+                undecided.append(Expression("max", tuple(longest)))
+            decided += longest if len(longest) == 1 else []
+            if rates.efficiency.launch_overhead:
+                decided.append(
+                    launch.times * _any_work(launch) * (launch.steps * Fraction(rates.efficiency.launch_overhead))
+                )
+        return Expression("sum", (Polynomial.sum(decided), *undecided))
+
     @cached_property
     def working_sets(self) -> list[Polynomial]:
         """Bytes of activations of one run of each kernel, without those that are never the largest."""
@@ -163,10 +195,17 @@ class Symbolic:
         )
 
 
-def sizes_of(nodes: tuple[Node, ...]) -> frozenset[str]:
-    """Return those of ``"w_bytes"``, ``"a_bytes"`` and ``"kv_bytes"`` that the kernels' traffic depends on."""
-    used = frozenset().union(*(names for node in nodes for names in node.uses[1:]))
-    return used & {"w_bytes", "a_bytes", "kv_bytes"}
+def _any_work(launch: Launch) -> Polynomial:
+    """Return 1 where a kernel has anything to do, 0 where it has not and is not started."""
+    work = launch.bytes + launch.matmul_flops + launch.vector_flops
+    certain = (all(atom.name in NEVER_ZERO for atom, _ in monomial) for monomial in work.terms)
+    if not work.terms or (work.never_negative and any(certain)):
+        return Polynomial.constant(int(bool(work.terms)))
+    return Polynomial.of(Atom("!=", (work, Polynomial({}))))
+
+
+def _per(rate: float) -> Fraction:
+    return 1 / Fraction(rate)
 
 
 _ONE = Polynomial.constant(1)

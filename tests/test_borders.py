@@ -105,6 +105,40 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert not found.intersection(HEAVY)
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        "import nbanalyzer.{0}",
+        "import nbanalyzer.{0} as module",
+        "from nbanalyzer.{0} import {0}",
+        "import nbanalyzer; nbanalyzer.{0}; import nbanalyzer.{0}",
+        "import nbanalyzer.surface, nbanalyzer.notebook.form.answer",
+    ],
+)
+def test_a_function_is_never_the_module_of_its_name(before: str) -> None:
+    names = ("compare", "expand", "generate", "populate", "request", "sensitivity", "solve", "sweep")
+    first = "\n".join(before.format(name) for name in names)
+    program = f"""
+{first}
+import importlib, sys, types
+import nbanalyzer
+for name in {names!r}:
+    function = getattr(nbanalyzer, name)
+    assert isinstance(function, types.FunctionType) and function.__name__ == name
+    assert importlib.import_module(f"nbanalyzer.{{name}}") is sys.modules[f"nbanalyzer.{{name}}"]
+    assert getattr(nbanalyzer, name) is function is getattr(sys.modules[f"nbanalyzer.{{name}}"], name)
+from nbanalyzer import compare, request, sensitivity, solve, sweep
+assert sweep is nbanalyzer.sweep and compare is nbanalyzer.compare
+from nbanalyzer import lazy
+assert lazy is sys.modules["nbanalyzer.lazy"] is nbanalyzer.lazy
+try:
+    nbanalyzer.swoop
+except AttributeError as error:
+    assert "swoop" in str(error)
+"""
+    loaded_after(program)
+
+
 def test_generate_is_a_function_and_a_package() -> None:
     program = """
 import nbanalyzer
@@ -127,7 +161,9 @@ shell = InteractiveShell.instance()
 shell.run_line_magic("load_ext", "nbanalyzer")
 for name in ("populate", "compare", "hardware", "whatif", "sweep", "generate", "verify"):
     assert shell.find_line_magic(name), name
-assert not {name for name in sys.modules if name.startswith("nbanalyzer.notebook.form")}
+shell.run_line_magic("populate", "gpt2 --plot none")
+later = ("compare", "request", "sensitivity", "solve", "sweep", "symbolic", "plan", "notebook.form", "notebook.plots")
+assert not {name for name in sys.modules if name.startswith(tuple(f"nbanalyzer.{one}" for one in later))}
 """
     heavy = {"torch", "transformers", "ipywidgets", "sympy", "pandas", "numpy", "matplotlib", "dask"}
     assert not loaded_after(program).intersection(heavy)
@@ -267,6 +303,8 @@ def test_lazy_imports_go_to_the_leaves_only() -> None:
         ("nbanalyzer.formula", "nbanalyzer.evaluation"),
         ("nbanalyzer.formula", "nbanalyzer.notation"),
         ("nbanalyzer.analysis", "nbanalyzer.report"),
+        # Formulas multiplied out, which the numbers of one pass do without.
+        ("nbanalyzer.analysis", "nbanalyzer.symbolic"),
         ("nbanalyzer.fresh", "nbanalyzer.generate"),
         # Sweeps beyond the memory need Dask, and what is asked of a whole sweep only who asks it.
         ("nbanalyzer.sweep", "nbanalyzer.lazy"),

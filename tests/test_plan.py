@@ -171,3 +171,14 @@ def test_every_shipped_model_over_arrays(name: str) -> None:
                 seq,
                 cache,
             )
+
+
+def test_the_buffers_of_numpy_are_as_the_user_had_them() -> None:
+    plan = Plan({"product": expanded(parse("{a} * {b}"), {})}, AXES)
+    values = {name: np.ones([3 if axis == place else 1 for place in range(3)]) for axis, name in enumerate(NAMES)}
+    before = np.setbufsize(4096)
+    try:
+        plan.evaluate(values, (3, 3, 3))
+        assert np.getbufsize() == 4096
+    finally:
+        np.setbufsize(before)

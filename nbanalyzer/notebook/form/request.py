@@ -11,7 +11,7 @@ from nbanalyzer.hardware import hardware as find_hardware
 from nbanalyzer.plan import Plan
 from nbanalyzer.polynomial import Polynomial
 from nbanalyzer.request import SUMS, Request, RequestTiming, request
-from nbanalyzer.roofline import Efficiency, Rates, time_of
+from nbanalyzer.roofline import Efficiency, Rates
 from nbanalyzer.summation import total
 from nbanalyzer.symbolic import Symbolic, free_values
 
@@ -47,7 +47,7 @@ class Steps:
         key = rates.accelerator
         if key not in self._plans:
             axes = {name: frozenset({0}) for name in FREE}
-            self._plans[key] = Plan({"time": time_of(self.symbolic, rates)}, axes)
+            self._plans[key] = Plan({"time": self.symbolic.time(rates)}, axes)
         return self._plans[key]
 
 
