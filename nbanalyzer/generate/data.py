@@ -17,8 +17,8 @@ __all__ = ["ALIKE", "LARGEST", "TooLargeError", "Unfilled", "fill", "require_sma
 ALIKE = 0
 """The seed with which all tokens are the same one, so that a router sends them all to the same expert."""
 
-LARGEST = 200_000_000
-"""Parameters that are allocated at most: 400 MB in bf16, and to compare a template, three models are held at once."""
+LARGEST = 150_000_000
+"""Parameters that are allocated at most: 300 MB in bf16, and to compare a template, three models are held at once."""
 
 NOISE = 65_537
 """So many weights are random, and then the same again; it is prime, so that rows of a matrix differ."""
@@ -76,13 +76,18 @@ _DRAWS = frozenset({"kaiming_uniform_", "normal_", "uniform_"})  # of tensors, o
 
 def fill(model: torch.nn.Module, seed: int) -> None:
     """Give all weights small random values; what a model's code leaves as it was allocated could be anything."""
-    noise = torch.randn(NOISE, generator=torch.Generator().manual_seed(seed)) / 10
+    drawn = torch.randn(NOISE, generator=torch.Generator().manual_seed(seed)) / 10
+    noise = {torch.float32: drawn}
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.is_floating_point():
-                times = -(-parameter.numel() // NOISE)
-                values = noise.to(parameter.dtype).repeat(times)[: parameter.numel()]
-                parameter.copy_(values.view(parameter.shape))
+                if parameter.dtype not in noise:
+                    noise[parameter.dtype] = drawn.to(parameter.dtype)
+                values = noise[parameter.dtype]
+                weights = parameter.view(-1)
+                whole = weights.numel() // NOISE * NOISE
+                weights[:whole].view(-1, NOISE).copy_(values)  # in place: a copy of all would be as large again
+                weights[whole:].copy_(values[: weights.numel() - whole])
 
 
 def tokens(config: Mapping[str, Any], vocabulary: int, shape: tuple[int, int], seed: int) -> torch.Tensor:

@@ -276,7 +276,7 @@ def _fused(attention: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor
     @functools.wraps(attention)
     def call(*args: Any, **kwargs: Any) -> torch.Tensor:
         recorder = _Recorder.current
-        if recorder is None:
+        if recorder is None or recorder.silent:  # it is silent inside another one's stand-in
             return attention(*args, **kwargs)
         names = ("query", "key", "value", "attn_mask")
         given = dict(zip(names, args, strict=False)) | {name: kwargs[name] for name in names if name in kwargs}
