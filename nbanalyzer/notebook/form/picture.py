@@ -217,16 +217,16 @@ def _stamp(label: str) -> tuple[Any, float]:
     import numpy as np
 
     backing = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.5}
-    figure = Figure(dpi=DPI, facecolor="none")
+    figure = Figure((SIZE[0], HEIGHT / DPI), DPI, facecolor="none")
     canvas: Any = FigureCanvasAgg(figure)
     text = figure.text(
         MARGIN, HEIGHT // 2, label, transform=IdentityTransform(), bbox=backing, fontsize=10, parse_math=False,
         va="center",
     )  # fmt: skip
-    width = text.get_window_extent().width
-    figure.set_size_inches((math.ceil(width) + 2 * MARGIN) / DPI, HEIGHT / DPI)
     canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[::-1], width  # the lowest row first, as `draw_image` takes it
+    width = text.get_window_extent().width
+    pixels = np.asarray(canvas.buffer_rgba())[::-1, : math.ceil(width) + 2 * MARGIN]
+    return pixels.copy(), width  # the lowest row first, as `draw_image` takes it
 
 
 Box = tuple[float, float, float, float]  # left, middle, width and height, in pixels
