@@ -87,17 +87,17 @@ class Node:
     parent: Node | None
     children: list[Node]
 
-    @property
+    @cached_property
     def is_basic(self) -> bool:
         """Whether it carries formulas itself."""
         return isinstance(self.kernel, Basic)
 
-    @property
+    @cached_property
     def is_last(self) -> bool:
         """Whether nothing but basic kernels stands below: a module without modules."""
         return all(child.is_basic for child in self.children)
 
-    @property
+    @cached_property
     def is_part(self) -> bool:
         """Whether it is a basic kernel of a module without modules."""
         return self.is_basic and self.parent is not None and self.parent.is_last

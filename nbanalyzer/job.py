@@ -8,12 +8,14 @@ from functools import cached_property, lru_cache
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+from .analysis import Analysis
+from .config import ModelParams
 from .cost import Tree
 from .errors import InputError
 from .grid import CHOICES, REQUEST, TOKENS, Grid, available_memory
 from .hardware import Accelerator
 from .hardware import hardware as find_hardware
-from .populate import params_of, populate, template_of, tree_of
+from .populate import params_of, prepared
 from .report import si
 from .roofline import Efficiency
 from .run import Run
@@ -134,23 +136,19 @@ def _surface(
         tokens = {"logits": "last", **tokens}
     sizes = {name: value for name, value in chosen.items() if name not in {*TOKENS, *CHOICES, *REQUEST}}
     changing = [name for name in inner if name not in {*TOKENS, *REQUEST}]
-    # The first point goes the way of a single analysis, which checks everything that can be wrong.
     lengths = {name: grid.axes[name][0] for name in inner if name in TOKENS}
     first = {name: grid.axes[name][0] for name in changing}
-    analysis = populate(chosen["model"], config=config, set={**sizes, **first}, **{**tokens, **lengths})
-    run = analysis.run
-    tree = tree_of(template_of(chosen["model"]), run)
+    tree, params, run, _ = prepared(chosen["model"], config, {**sizes, **first}, {**tokens, **lengths})
     for name in inner:
         if name in {"cache_len", "encoder_len"} and name not in tree.variables:
             raise InputError(f"{name} changes nothing: no formula of this model uses it")
     card = find_hardware(chosen["hardware"]) if chosen.get("hardware") is not None else None
-    params: Mapping[str, Any] = analysis.params
-    if changing:
-        params = _params(tree, config, sizes, {name: grid.axes[name] for name in changing}, inner)
     of_request = tuple((name, chosen[name]) for name in REQUEST if name in chosen) if is_request else None
     if changing:
+        Analysis(tree, params, run)  # as in `_compiled`
+        arrays = _params(tree, config, sizes, {name: grid.axes[name] for name in changing}, inner)
         return Surface(
-            tree, run, params, inner, metrics, card, efficiency, None if of_request is None else dict(of_request)
+            tree, run, arrays, inner, metrics, card, efficiency, None if of_request is None else dict(of_request)
         )
     return _compiled(tree, run, tuple(params.items()), inner, metrics, card, efficiency, of_request)
 
@@ -167,6 +165,8 @@ def _compiled(
     lengths: tuple[tuple[str, int], ...] | None,
 ) -> Surface:
     """Return a surface that has been asked for before with what it has compiled since."""
+    # The first point goes the way of a single analysis, which checks everything that can be wrong with the numbers.
+    Analysis(tree, ModelParams(dict(params)), run)
     return Surface(
         tree, run, dict(params), inner, metrics, card, efficiency, None if lengths is None else dict(lengths)
     )

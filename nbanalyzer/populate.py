@@ -23,7 +23,7 @@ from .source import as_mapping
 from .templates import ModelTemplate
 from .variables import VARIABLES
 
-__all__ = ["populate", "populate_template"]
+__all__ = ["populate", "populate_template", "prepared"]
 
 # Every config has these, or they follow from it: a template that does not use one of them is not incomplete.
 COMMON = frozenset({"hidden_size", "num_heads", "num_kv_heads", "head_dim", "intermediate_size", "num_layers"})
@@ -96,6 +96,17 @@ def populate(
         NBAnalyzerError: bad input, one line that quotes it.
 
     """
+    tree, params, this_run, notes = prepared(model, config, set, run)
+    return Analysis(tree, params, this_run, notes, _warnings(tree, params, this_run))
+
+
+def prepared(
+    model: Source,
+    config: object,
+    set: Mapping[str, int] | None,  # noqa: A002 - as `populate`
+    run: Mapping[str, Any],
+) -> tuple[Tree, ModelParams, Run, tuple[str, ...]]:
+    """Return what an analysis is made of, all checked but its numbers: kernels, sizes, run, notes; see `populate`."""
     if set is not None and not isinstance(set, Mapping):
         raise InputError(f"set is a mapping of names to whole numbers, not {quote(set)}")
     this_run = as_run(run)
@@ -112,7 +123,7 @@ def populate(
     if MADE in template.provenance:
         only = template.provenance.get("result", "equal") != "equal"
         notes.insert(0, f"template made for this config, equal to PyTorch{' at tiny sizes' if only else ''}")
-    return Analysis(tree, params, this_run, tuple(notes), _warnings(tree, params, this_run))
+    return tree, params, this_run, tuple(notes)
 
 
 def as_run(options: Mapping[str, Any]) -> Run:

@@ -62,7 +62,7 @@ class Run:
     logits: str = "all"
     mla: str = "expanded"
     causal: bool | str = False
-    encoder_len_follows: bool = field(default=False, init=False, repr=False, compare=False)  # nobody gave it
+    encoder_len_follows: bool = field(default=False, init=False, repr=False)  # nobody gave it
 
     def __post_init__(self) -> None:
         _whole("batch_size", self.batch_size, 1, MAX_SIZE)

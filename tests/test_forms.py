@@ -11,10 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from ipywidgets.widgets.widget import _instances
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.transforms import IdentityTransform
 
 import nbanalyzer
 from nbanalyzer.compare import ratio
@@ -24,7 +27,7 @@ from nbanalyzer.notebook.form import cells
 from nbanalyzer.notebook.form.controls import Size, stops
 from nbanalyzer.notebook.form.inputs import Inputs
 from nbanalyzer.notebook.form.panel import Panel
-from nbanalyzer.notebook.form.picture import RooflinePicture, dots
+from nbanalyzer.notebook.form.picture import HEIGHT, MARGIN, RooflinePicture, _stamp, dots
 from nbanalyzer.notebook.form.state import begin, changed
 from nbanalyzer.notebook.forms import WIDGET, WhatIf
 from nbanalyzer.notebook.whatif import WhatIfMagic
@@ -548,6 +551,21 @@ def test_dots_lie_on_or_below_the_roof() -> None:
             assert dot.rate <= 1.000001 * (card.peak("bf16") + (card.vector_peak or 0))
             assert dot.rate <= 1.000001 * dot.intensity * card.bandwidth
         assert [dot.time for dot in found] == sorted((dot.time for dot in found), reverse=True)
+
+
+def test_a_label_is_what_matplotlib_would_write_there() -> None:
+    stamped, written = (Figure(figsize=(3, 1), dpi=100) for _ in range(2))
+    written.text(50, 40, "q_a_proj, gate +1", transform=IdentityTransform(), fontsize=10, va="center")
+    canvases: list[Any] = [FigureCanvasAgg(figure) for figure in (stamped, written)]
+    for canvas in canvases:
+        canvas.draw()
+    pixels, width = _stamp("q_a_proj, gate +1")
+    renderer = canvases[0].get_renderer()
+    renderer.draw_image(renderer.new_gc(), 50 - MARGIN, 40 - HEIGHT // 2, pixels)
+    one, other = (np.asarray(canvas.buffer_rgba()).astype(int) for canvas in canvases)
+    assert one.min() < 64
+    assert abs(one - other).max() <= 4
+    assert abs(width - np.ptp(np.nonzero(other[:, :, 0] < 128)[1])) < 4
 
 
 def test_a_picture_of_dots_far_out_has_wider_axes() -> None:

@@ -184,7 +184,7 @@ def test_what_runs_nowhere_is_an_error_about_the_meta_device() -> None:
 
 def test_a_large_model_is_never_allocated() -> None:
     config = {"model_type": "llama", "hidden_size": 65_536, "num_hidden_layers": 2}
-    with pytest.raises(TooLargeError, match=r"parameters are more than the 200,000,000"):
+    with pytest.raises(TooLargeError, match=r"parameters are more than the 150,000,000"):
         replace(Subject.of(config), device="cpu").build()
 
 

@@ -133,6 +133,12 @@ def test_an_encoder_reads_what_it_is_given_or_what_the_decoder_has_seen(
     agrees(found, lambda model, metric, **run: of_pass(model, metric, CARD, **run), "t5-small")
 
 
+@pytest.mark.parametrize("given", [{}, {"encoder_len": 16}])
+def test_an_encoder_that_follows_is_not_one_that_happens_to_read_as_much(given: dict[str, Any]) -> None:
+    found = sweep("t5-small", seq_len=[16, 32], metrics="flops", **given).arrays["flops"]
+    assert found.tolist() == [populate("t5-small", seq_len=length, **given).totals["flops"] for length in (16, 32)]
+
+
 @FEW
 @given(
     model=st.sampled_from([*PLAIN, "t5-small"]), batch_size=values(), prompt_len=LENGTHS.map(lambda length: min(length, 2**39)),

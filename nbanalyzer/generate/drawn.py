@@ -99,15 +99,17 @@ def drawn(subject: Subject, count: int) -> Iterator[Subject]:
     fields = subject.hf_config().to_dict()
     depth = depth_of(subject, stacks(model, fields), fields)
     shallow = subject.with_fields(depth.config())
-    found = 0
-    with recording(model):
+    found: list[Subject] = []
+    with recording(model):  # never left open by a generator that nobody finishes
         observations = tuple(base_runs(shallow, depth))
         free = varied(shallow, depth, observations[0])
         for seen in probes(shallow, depth, free, 4 * count, observations, deepen=False, seed=SEED):
-            other = _deeper(seen[0].subject, depth, 1 + found, fields)
-            if found < count and _runs(other):
-                found += 1
-                yield other
+            other = _deeper(seen[0].subject, depth, 1 + len(found), fields)
+            if _runs(other):
+                found.append(other)
+            if len(found) >= count:
+                break
+    yield from found
 
 
 def _runs(subject: Subject) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.transforms import IdentityTransform
 
 from nbanalyzer.report import si
 
@@ -24,6 +26,7 @@ __all__ = ["COLORS", "Dot", "RooflinePicture", "dots", "short"]
 COLORS = {"compute": "#0072B2", "memory": "#D55E00", "overhead": "#666666"}
 SIZE, DPI = (6.4, 4.2), 100
 LABELS = 6
+HEIGHT, MARGIN = 20, 2  # of a label, pixels
 SMALLEST = 0.02  # of the longest module's time, below which a dot has no label
 X_LIMITS, Y_DECADES = (0.05, 2e4), 5.0  # what nearly every pass stays inside of: there the axes never change
 
@@ -140,11 +143,6 @@ class RooflinePicture:
         ax.legend(handles=handles, loc="lower right", fontsize=10, framealpha=1, edgecolor="#dddddd")
         self._points = ax.scatter([], [], s=[], alpha=0.75, edgecolors="white", linewidths=0.8, animated=True, zorder=3)
         ax.set_title(title, fontsize=11, parse_math=False, y=1.02)
-        backing = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.5}
-        text: dict[str, Any] = {"bbox": backing, "fontsize": 10, "animated": True, "parse_math": False, "va": "center"}
-        self._texts = [
-            ax.annotate("", (1, 1), xytext=(0, 0), textcoords="offset points", **text) for _ in range(LABELS)
-        ]
         self.canvas.draw()
         self._background = self.canvas.copy_from_bbox(self.figure.bbox)
 
@@ -193,7 +191,8 @@ class RooflinePicture:
                 spots.append((x, y, [dot]))
         width = self.figure.bbox.width
         taken = [*self._roof_labels]
-        for text, (x, y, those) in zip(self._texts, spots, strict=False):
+        renderer = self.canvas.get_renderer()
+        for x, y, those in spots[:LABELS]:
             names = list(dict.fromkeys(dot.path.rpartition(".")[2] for dot in those))
             label = ", ".join(names[:2]) + (f" +{len(names) - 2}" if len(names) > 2 else "")
             length = 6.6 * len(label)
@@ -204,11 +203,30 @@ class RooflinePicture:
             if shift is None:
                 continue
             taken.append((start, y + shift, length, 15))
-            text.set_text(label)
-            text.xy = (those[0].intensity, those[0].rate)
-            text.set_position(((13 if on_right else -13) * 72 / DPI, shift * 72 / DPI))
-            text.set_horizontalalignment("left" if on_right else "right")
-            self._axes.draw_artist(text)
+            stamp, own = _stamp(label)
+            left = x + 13 if on_right else x - 13 - own
+            renderer.draw_image(renderer.new_gc(), round(left) - MARGIN, round(y + shift) - HEIGHT // 2, stamp)
+
+
+@lru_cache(maxsize=256)
+def _stamp(label: str) -> tuple[Any, float]:
+    """Return a label as pixels, drawn once for every place that it moves to, and how wide its letters are.
+
+    Drawing letters takes longer than everything else that moves. Around them is a margin.
+    """
+    import numpy as np
+
+    backing = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.5}
+    figure = Figure((SIZE[0], HEIGHT / DPI), DPI, facecolor="none")
+    canvas: Any = FigureCanvasAgg(figure)
+    text = figure.text(
+        MARGIN, HEIGHT // 2, label, transform=IdentityTransform(), bbox=backing, fontsize=10, parse_math=False,
+        va="center",
+    )  # fmt: skip
+    canvas.draw()
+    width = text.get_window_extent().width
+    pixels = np.asarray(canvas.buffer_rgba())[::-1, : math.ceil(width) + 2 * MARGIN]
+    return pixels.copy(), width  # the lowest row first, as `draw_image` takes it
 
 
 Box = tuple[float, float, float, float]  # left, middle, width and height, in pixels
