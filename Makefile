@@ -39,8 +39,9 @@ app: .venv/app
 
 test: unit notebooks lint types
 
+# A file of tests stays in one process: what it starts, such as a browser, is started once.
 unit: .venv/test chromium
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # Plain nbval: every cell is run again and its output compared with what is stored.
 notebooks: .venv/test

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -135,7 +136,9 @@ def _checked_with_data(template: ModelTemplate, subject: Subject, problem: Needs
     }
 
 
-def _equal(template: ModelTemplate, compared: Iterable[Comparison], change: str = "") -> dict[str, int | float]:
+def _equal(
+    template: ModelTemplate, compared: Generator[Comparison, None, None], change: str = ""
+) -> dict[str, int | float]:
     """Return what of the numbers is recorded, if all are equal.
 
     Raises:
@@ -143,14 +146,15 @@ def _equal(template: ModelTemplate, compared: Iterable[Comparison], change: str 
 
     """
     found: dict[str, int | float] = {}
-    for one in compared:
-        ours, theirs = one.numbers(one.whole)
-        if ours != theirs:
-            path = next((place.path for place in culprits(one.whole, one.numbers)), "")
-            what = f"{one.what} with {change}" if change else one.what
-            raise MismatchError(template.model_id, what, plain(ours), plain(theirs), path)
-        if one.what.endswith(RECORDED):
-            found[one.what] = plain(theirs)
+    with closing(compared):  # a traceback would keep it open, and the model's functions replaced
+        for one in compared:
+            ours, theirs = one.numbers(one.whole)
+            if ours != theirs:
+                path = next((place.path for place in culprits(one.whole, one.numbers)), "")
+                what = f"{one.what} with {change}" if change else one.what
+                raise MismatchError(template.model_id, what, plain(ours), plain(theirs), path)
+            if one.what.endswith(RECORDED):
+                found[one.what] = plain(theirs)
     return found
 
 
@@ -180,7 +184,7 @@ def comparisons(
     runs: Mapping[str, Run],
     analysed: Callable[[Run], Analysis],
     eager: bool,
-) -> Iterator[Comparison]:
+) -> Generator[Comparison, None, None]:
     """Yield everything that is compared in some runs: parameters, then each run by each oracle.
 
     Args:

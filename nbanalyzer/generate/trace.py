@@ -8,6 +8,7 @@ attention is one operation, a cache's update is an append, and both leave out th
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -64,12 +65,13 @@ def recording(model: torch.nn.Module) -> Iterator[None]:
 
     with ExitStack() as stack:
         attention = F.scaled_dot_product_attention
+        own = inspect.unwrap(attention)
         stack.enter_context(_replaced(F, "scaled_dot_product_attention", _fused(attention)))
         for name in sorted({type(module).__module__ for module in model.modules()}):
             if not name.startswith("torch.") and name in sys.modules:
                 for attribute, function in _functions(sys.modules[name]):
                     stack.enter_context(_replaced(sys.modules[name], attribute, _scoped(function)))
-                for attribute in [key for key, value in vars(sys.modules[name]).items() if value is attention]:
+                for attribute in [key for key, value in vars(sys.modules[name]).items() if value is own]:
                     stack.enter_context(_replaced(sys.modules[name], attribute, F.scaled_dot_product_attention))
         for method in APPENDS:
             if inner := getattr(cache_utils.Cache, method, None):
