@@ -103,6 +103,7 @@ class _Key:
 
     def __init__(self, state: State, last: Analysis) -> None:
         self.last = last
+        self.model = state.model  # kept, so that nothing else ever has its id
         follows = last.run.encoder_len_follows
         free = FREE | ({"encoder_len"} if follows else frozenset())
         fixed = {name: value for name, value in last.run.values().items() if name not in free}
