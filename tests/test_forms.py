@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -725,3 +726,33 @@ def test_every_control_says_what_it_is(make: Make) -> None:
         "nb-whatif", "nb-error", "nb-headline", "nb-roofline", "nb-bars", "nb-memory", "nb-changes", "nb-pin", "nb-unpin",
         "nb-copy", "nb-magic", "nb-save", "nb-file", "nb-saved", "nb-model", "nb-hardware", "nb-phase", "nb-batch_size",
     }  # fmt: skip
+
+
+def test_messages_of_two_threads_are_followed_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    form = WhatIf("gpt2", hardware="h100-sxm")
+    chooser = inputs_of(form).bits["w_bit"]
+    hear = chooser.comm._msg_callback
+    inside = Event()
+    gate = Event()
+    show = Panel.show
+
+    def slow(self: Panel, *args: Any) -> None:
+        inside.set()
+        gate.wait(20)
+        show(self, *args)
+
+    monkeypatch.setattr(Panel, "show", slow)
+    first = Thread(target=form.change, kwargs={"batch_size": 4})
+    first.start()
+    assert inside.wait(20)
+    data = {"method": "update", "state": {"index": [bits for _, bits in chooser.options].index(4)}, "buffer_paths": []}
+    message = {"content": {"data": data}, "buffers": [], "parent_header": {}, "header": {}, "metadata": {}}
+    second = Thread(target=hear, args=(message,))
+    second.start()
+    second.join(0.2)
+    assert second.is_alive()  # it waits for its turn
+    gate.set()
+    first.join(20)
+    second.join(20)
+    assert form.state.run["batch_size"] == 4
+    assert form.state.run["w_bit"] == 4

@@ -19,6 +19,7 @@ from .form.answer import Answer
 from .form.save import save
 from .form.state import State, begin, changed
 from .form.static import static
+from .form.turn import in_turn
 
 if TYPE_CHECKING:
     from nbanalyzer.request import Request
@@ -104,6 +105,7 @@ class WhatIf:
 
     # ---- what it does
 
+    @in_turn
     def change(self, **options: Any) -> None:
         """Set values, as if somebody had moved the controls.
 
@@ -113,11 +115,13 @@ class WhatIf:
         """
         self._accept(self._answered(changed(self.state, **options)))
 
+    @in_turn
     def pin(self) -> None:
         """Keep the present state; from now on every figure shows its change."""
         self._pinned = self._answer
         self._show()
 
+    @in_turn
     def unpin(self) -> None:
         """Show no changes any more."""
         self._pinned = None
@@ -144,6 +148,7 @@ class WhatIf:
         """The form as a widget, to be put into another one; it is made when it is first asked for."""
         return self._made().widget
 
+    @in_turn
     def _made(self) -> Panel:
         if self._panel is None:
             from .form.controls import weakly

@@ -13,7 +13,9 @@ from ipywidgets import HBox, Layout, SelectionSlider, Text, Widget
 from nbanalyzer.errors import InputError
 from nbanalyzer.run import read_whole
 
-__all__ = ["Size", "close", "everything", "stops", "weakly"]
+from .turn import in_turn
+
+__all__ = ["Size", "close", "everything", "listen_in_turn", "stops", "weakly"]
 
 LABEL = "6.2em"
 
@@ -141,6 +143,13 @@ def everything(widget: Widget) -> Iterator[Widget]:
         if isinstance(owned := getattr(widget, part, None), Widget):
             yield owned
     yield widget
+
+
+def listen_in_turn(widget: Widget) -> None:
+    """Let a widget, and all inside it, take in the browser's messages only when nothing else is going on."""
+    for one in everything(widget):
+        if one.comm is not None:
+            one.comm.on_msg(in_turn(one._handle_msg))  # noqa: SLF001 - what ipywidgets gives the comm itself
 
 
 def close(widget: Widget) -> None:

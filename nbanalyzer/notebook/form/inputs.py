@@ -26,7 +26,7 @@ from nbanalyzer.hardware import Accelerator, accelerators
 from nbanalyzer.run import SIZES, SWITCHES
 from nbanalyzer.variables import VARIABLES
 
-from .controls import LABEL, Size, close, stops
+from .controls import LABEL, Size, close, listen_in_turn, stops
 from .state import PHASES, State, capabilities, known_model
 
 __all__ = ["Inputs"]
@@ -226,6 +226,7 @@ class Inputs:
             tip = f"{VARIABLES[name].meaning}; the model's own: {own:,}"
             self._variables[name] = Size(name, name, own, places, tip, self._told, label_width=VARIABLE_LABEL)
         self.body.children = [*(size.box for size in self._variables.values()), self.reset]
+        listen_in_turn(self.body)
 
     def _forget(self) -> None:
         self.body.children = []

@@ -11,7 +11,7 @@ from nbanalyzer.errors import NBAnalyzerError
 
 from . import view
 from .answer import Answer
-from .controls import LABEL, close
+from .controls import LABEL, close, listen_in_turn
 from .inputs import Inputs
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class Panel:
         self.save.on_click(lambda _: saved(self.file.value))
         self.copy.on_click(self._copied)
         self._answer = answer
+        listen_in_turn(self.widget)
         self.show(answer, None)
 
     def read(self) -> dict[str, Any]:
