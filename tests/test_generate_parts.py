@@ -18,6 +18,7 @@ from nbanalyzer import populate
 from nbanalyzer.config import extract_model_params
 from nbanalyzer.formula import parse, variable
 from nbanalyzer.generate import probe
+from nbanalyzer.generate.answers import Answers
 from nbanalyzer.generate.coverage import Case, shallow
 from nbanalyzer.generate.fit import Atom, Fitter
 from nbanalyzer.generate.layers import Depth
@@ -26,7 +27,7 @@ from nbanalyzer.generate.rules import flat, work
 from nbanalyzer.generate.scope import Operand, Operation, Scope
 from nbanalyzer.generate.sizes import Unfitted
 from nbanalyzer.generate.state import by_layer, gap_of
-from nbanalyzer.generate.subject import Answers, Step, Subject, UnrunnableError
+from nbanalyzer.generate.subject import Step, Subject, UnrunnableError
 from nbanalyzer.generate.template import GapError, build_template, stated
 from nbanalyzer.generate.trace import recording, trace
 from nbanalyzer.generate.tree import Node, merged

@@ -24,7 +24,8 @@ from nbanalyzer.config import extract_model_params
 from nbanalyzer.cost import Cost, Tree
 from nbanalyzer.expand import expand, with_variants
 from nbanalyzer.generate import oracle
-from nbanalyzer.generate.subject import Answers, Step, Subject
+from nbanalyzer.generate.answers import Answers
+from nbanalyzer.generate.subject import Step, Subject
 from nbanalyzer.generate.trace import recording, trace
 from nbanalyzer.templates import ModelTemplate
 

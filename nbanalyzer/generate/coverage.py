@@ -173,7 +173,8 @@ def _different_steps(subject: Subject, analysed: Callable[[dict[str, Any]], Any]
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from .subject import Answers, UnrunnableError
+    from .answers import Answers
+    from .subject import UnrunnableError
 
     model = subject.build("eager", "batched_mm").requires_grad_(requires_grad=False)
     found: list[str] = []

@@ -16,11 +16,12 @@ from nbanalyzer.expand import with_variants
 from nbanalyzer.run import Run as Options
 from nbanalyzer.templates import ModelTemplate
 
+from .answers import Answers
 from .data import LARGEST
 from .layers import Depth, depth_of, stacks
 from .oracle import parameters
 from .probe import base_runs, probes, values_of, varied
-from .subject import Answers, NeedsDataError, Subject
+from .subject import NeedsDataError, Subject
 from .tiny import restored, tiny
 from .trace import recording
 

@@ -12,9 +12,10 @@ import torch
 from nbanalyzer.config import extract_model_params
 
 from . import oracle
+from .answers import Answers
 from .oracle import Seen
 from .scope import Scope
-from .subject import Answers, Step, Subject, UnrunnableError
+from .subject import Step, Subject, UnrunnableError
 from .trace import recording, trace
 
 __all__ = ["MATMUL", "RUNS", "TRAFFIC", "Measured", "Run", "measured", "runs_of"]

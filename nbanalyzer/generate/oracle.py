@@ -20,10 +20,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from nbanalyzer.cost import Cost
 from nbanalyzer.formula import Number, normalize, parse
 
+from .answers import Answers
 from .layers import Depth, Stack, seen_alike, stacks
 from .rules import Amount, work
 from .scope import Operation, Scope
-from .subject import Answers, Step, Subject, UnrunnableError
+from .subject import Step, Subject, UnrunnableError
 from .trace import MASKS, kept, recording, trace
 
 __all__ = [

@@ -21,9 +21,10 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from .answers import answer
 from .experts import group_experts
 from .scope import Kept, Operand, Operation, Scope
-from .subject import Step, answer
+from .subject import Step
 
 __all__ = ["APPEND", "ATTENTION", "MASKS", "kept", "recording", "trace"]
 
