@@ -51,6 +51,8 @@ CONTRAST = """element => {
   return Math.abs(light(getComputedStyle(element).color) - light(color));
 }"""
 
+IDLE = "() => jupyterapp.shell.currentWidget.context.sessionContext.session.kernel.status === 'idle'"
+
 INSIDE = """box => [...box.querySelectorAll('*')].every(one =>
   one.getBoundingClientRect().right <= box.getBoundingClientRect().right + 2 || !one.offsetParent)"""
 
@@ -173,6 +175,8 @@ def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def form(lab: tuple[Page, list[str]]) -> Form:
     """Give the notebook's first form, set to a state that the tests know."""
     form = Form(lab[0])
+    if (unpin := form.box.locator("button.nb-unpin")).is_visible():
+        unpin.click()
     form.box.locator(".nb-model input").fill("llama-3.1-8b")
     form.box.locator(".nb-model input").press("Enter")
     form.choose("hardware", "h100-sxm")
@@ -180,7 +184,11 @@ def form(lab: tuple[Page, list[str]]) -> Form:
     form.type("batch_size", "1")
     form.type("cache_len", "2048")
     form.choose("w_bit", "16")
+    expect(form.box.locator(".nb-heading")).to_contain_text("Llama-3.1-8B")
+    expect(form.box.locator(".nb-heading")).to_contain_text("batch_size 1, seq_len 1, cache_len 2048, w_bit 16,")
+    expect(form.box.locator(".nb-memory")).to_contain_text("h100-sxm")
     form.wait_for("kv_cache_bytes", si(131_072 * 2049, "B"))  # Llama-3.1-8B keeps 131,072 bytes per token
+    form.page.wait_for_function(IDLE)
     return form
 
 

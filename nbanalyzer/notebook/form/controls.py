@@ -150,6 +150,9 @@ def listen_in_turn(widget: Widget) -> None:
     for one in everything(widget):
         if one.comm is not None:
             one.comm.on_msg(in_turn(one._handle_msg))  # noqa: SLF001 - what ipywidgets gives the comm itself
+            # ipykernel 7.4 takes a widget's message to the thread in which that widget last spoke, whichever that was:
+            # a click could overtake the choice before it. Without this all go where the browser sends them, in order.
+            one.comm._reply_subshell_for = None  # noqa: SLF001 - there is no public way
 
 
 def close(widget: Widget) -> None:
