@@ -9,6 +9,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+import torch
+
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.formula import Formula, build, constant, variable
 
@@ -18,6 +20,7 @@ from .subject import Subject
 __all__ = ["counts"]
 
 FEW = 3  # so many models of other depths, at least, support a formula
+DEPTHS, ENOUGH, MOST = 12, 24, 40  # of several kinds: models of other depths only, models that are enough, models tried
 _STRUCTURE = re.compile(r"layer|block|dense|freq|step|interval|period|offset|pattern|sparse|hash|window|skip")
 
 Variations = list[tuple[Mapping[str, int], Mapping[tuple[str, int], int]]]
@@ -52,7 +55,8 @@ def counts(
     result: dict[tuple[str, int], Formula] = {}
     for stack, alike in zip(found, built, strict=True):
         real = [usual[stack.path][one] for one in alike.alike]
-        for formulas in (_counted(stack.path, seen, real), _counted(stack.path, _deeper(seen), real)):
+        for models in (seen, _deeper(seen)):
+            formulas = _counted(stack.path, models, real)
             if _adds_up(formulas, seen[0][0]):
                 break  # by the pattern's own fields, or at least at other depths
         # Where the pattern has no formula, the numbers stand: then another depth is refused, for nothing uses it.
@@ -83,7 +87,11 @@ def _variations(
     fields: Mapping[str, Any],
     values: Callable[[Subject], Mapping[str, int]],
 ) -> Variations:
-    """Return models of other depths: their variables, and how many layers of each kind they have."""
+    """Return models of other depths: their variables, and how many layers of each kind they have.
+
+    Fields of a pattern are varied too, one alone and several, but for those that make layers of a kind that this
+    model has not.
+    """
     named = count_fields(fields, found)
     whole = subject.build()
     known: dict[str, dict[Hashable, int]] = {}
@@ -97,7 +105,8 @@ def _variations(
     for stack in found:
         for first in stack.alike:
             real[stack.path, kinds[stack.path](first)] += 1
-    seen: Variations = [(values(subject), real)]
+    seen: list[tuple[frozenset[str], Mapping[str, int], Mapping[tuple[str, int], int]]]
+    seen = [(frozenset(), values(subject), real)]
     several = {stack.path for stack in found if len(set(map(kinds[stack.path], stack.alike))) > 1}
     structural = [
         name
@@ -114,44 +123,73 @@ def _variations(
         for name, value in subject.config.items()
         if isinstance(value, list | tuple) and len(value) in {len(stack.alike) for stack in found}
     }
+    barred: set[str] = set()  # by these, layers of a kind come that this model has no cost for
     chance = random.Random(7)  # noqa: S311 - the same models every time
-    for turn in range(24 if several else 4):
-        if len(seen) > (16 if several else FEW):
+    for turn in range(MOST if several else FEW + 1):
+        if len(seen) > (ENOUGH if several else FEW):
             break
         change: dict[str, Any] = {}
-        for name, stack in named.items():
-            change[name] = chance.randint(2, 4 + len(set(stack.alike)) * 6) if turn else len(stack.alike) + 1
-        if turn > 8:
-            for name in structural:
-                if chance.random() < 0.6:
-                    change[name] = max(1, fields[name] + chance.choice((-2, -1, 1, 2, 3)))
+        drawn = {
+            stack.path: chance.randint(2, 4 + len(set(stack.alike)) * 6) if turn else len(stack.alike) + 1
+            for stack in named.values()
+        }
+        change |= {name: drawn[stack.path] for name, stack in named.items()}  # a config may say it twice
         length = next(iter(change.values()), 0)
+        alone = structural[turn - DEPTHS :][:1] if turn >= DEPTHS else []
+        varied = alone or [name for name in structural if turn >= DEPTHS and chance.random() < 0.6]
+        varied = [name for name in varied if name not in barred]
+        change |= {
+            name: min(max(0, fields[name] + chance.choice((-2, -1, 1, 2, 3))), max(length, 1)) for name in varied
+        }
         for name, entries in listed.items():
             change[name] = [entries[index % _period(entries)] for index in range(length)]
         try:
             other = subject.with_fields(change)
-            model = other.build()
-            counted = dict.fromkeys(real, 0)
-            for stack in found:
-                layers = list(model.get_submodule(stack.path).children())
-                if len(layers) < 1:
-                    raise ValueError(stack.path)
-                for index, signature in enumerate(signatures(layers)):
-                    kind = known[stack.path].get(_bare(signature))
-                    if kind is None and stack.path not in several:
-                        kind = kinds[stack.path](stack.alike[0])
-                    if kind is None:
-                        raise ValueError(f"a layer of another kind: {index}")
-                    counted[stack.path, kind] += 1
-            seen.append((values(other), counted))
+            found_kinds = _kinds(other.build(), found, known)
+            if found_kinds is None:
+                barred.update(varied)
+            else:
+                seen.append((frozenset(varied), values(other), {**dict.fromkeys(real, 0), **found_kinds}))
         except (NBAnalyzerError, ValueError, AttributeError):
             continue
-    return seen
+    return [(one, counted) for changed, one, counted in seen if not changed & barred]
+
+
+def _kinds(
+    model: torch.nn.Module, found: Sequence[Stack], known: Mapping[str, Mapping[Hashable, int]]
+) -> dict[tuple[str, int], int] | None:
+    """Return how many layers of each kind a model has, None if some are made of other modules than any known one.
+
+    Raises:
+        ValueError: a stack has no layer, or one that is like a known one but for some attribute.
+
+    """
+    counted: Counter[tuple[str, int]] = Counter()
+    for stack in found:
+        layers = list(model.get_submodule(stack.path).children())
+        if not layers:
+            raise ValueError(stack.path)
+        kinds = known[stack.path]
+        for index, signature in enumerate(signatures(layers)):
+            kind = kinds.get(_bare(signature))
+            if kind is None and len(set(kinds.values())) == 1:
+                kind = next(iter(kinds.values()))
+            if kind is None and _skeleton(signature) not in map(_skeleton, kinds):
+                return None
+            if kind is None:
+                raise ValueError(f"a layer of another kind: {index}")
+            counted[stack.path, kind] += 1
+    return dict(counted)
 
 
 def _bare(signature: Hashable) -> Hashable:
     """Return a signature without what depends on the model's depth or a layer's number."""
     return tuple(fact for fact in signature if not _is_number(fact)) if isinstance(signature, tuple) else signature
+
+
+def _skeleton(signature: Hashable) -> Hashable:
+    """Return which modules a layer is made of."""
+    return tuple(fact for fact in signature if isinstance(fact[0], str)) if isinstance(signature, tuple) else signature
 
 
 def _is_number(fact: Any) -> bool:
@@ -176,7 +214,8 @@ def _period(entries: Sequence[Any]) -> int:
 
 def _counted(path: str, seen: Variations, real: list[int]) -> dict[int, Formula | None]:
     """Return the formulas of a stack's counts, None where there is none."""
-    values = [one for one, _ in seen]
+    varying = [name for name in seen[0][0] if len({one.get(name) for one, _ in seen}) > 1]
+    values = [{name: one[name] for name in varying if name in one} for one, _ in seen]
     return {kind: _count([found[path, kind] for _, found in seen], values, real, kind) for kind in dict.fromkeys(real)}
 
 
@@ -202,7 +241,7 @@ def _deeper(seen: Variations) -> Variations:
     ]
 
 
-def _count(wanted: list[int], seen: list[Mapping[str, int]], real: list[int], kind: int) -> Formula | None:
+def _count(wanted: list[int], seen: Sequence[Mapping[str, int]], real: list[int], kind: int) -> Formula | None:
     """Return the first simple formula that gives every count, None if none does."""
     if len(seen) <= FEW:
         return None
@@ -231,6 +270,14 @@ def _simple(values: Mapping[str, int], real: list[int], kind: int) -> Iterable[F
             yield build("min", total, other)
             yield build("-", total, other)
             yield build("-", total, build("min", total, other))
+    turn = _period(real)
+    parts = [
+        build("//", build("+", total, constant(turn - 1 - offset)), constant(turn))
+        for total in layers[:1]
+        for offset in range(turn)
+        if turn < len(real) and real[offset] == kind
+    ]
+    yield from parts[: len(parts) == 1]
     periods = [*others, *(constant(number) for number in range(2, 13))]
     for total in layers:
         for period in periods:
@@ -249,11 +296,5 @@ def _simple(values: Mapping[str, int], real: list[int], kind: int) -> Iterable[F
                 found = build("//", build("-", build("+", total, build("-", period, offset)), constant(1)), period)
                 yield found
                 yield build("-", total, found)
-    turn = _period(real)
-    if turn < len(real) and layers:
-        parts = [
-            build("//", build("+", layers[0], constant(turn - 1 - offset)), constant(turn))
-            for offset in range(turn)
-            if real[offset] == kind
-        ]
-        yield build("+", *parts) if len(parts) > 1 else parts[0]
+    if len(parts) > 1:
+        yield build("+", *parts)

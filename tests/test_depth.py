@@ -1,0 +1,53 @@
+"""A what-if with other layers: every shipped template at other depths has the parameters of the model built so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nbanalyzer import catalog
+from nbanalyzer.config import extract_model_params
+from nbanalyzer.errors import InputError
+from nbanalyzer.generate.layers import count_fields, stacks
+from nbanalyzer.generate.oracle import parameters
+from nbanalyzer.generate.subject import Subject
+from nbanalyzer.populate import populate
+
+WITHOUT_RULE = {
+    # its 52 layers are spelled out in the config, one letter each, and follow no period
+    "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16",
+}
+
+
+def of_depth(config: dict[str, Any], depth: int) -> Subject:
+    """Return the model with so many layers, its lists of layers cut, or gone on with as they repeat themselves."""
+    subject = Subject.of(config)
+    fields = subject.hf_config().to_dict()
+    found = stacks(subject.build(), fields)
+    change: dict[str, Any] = dict.fromkeys(count_fields(fields, found), depth)
+    lengths = {len(stack.alike) for stack in found}
+    for name, value in subject.config.items():
+        if isinstance(value, list) and len(value) in lengths:
+            period = next(
+                (size for size in range(1, len(value)) if all(value[i] == value[i % size] for i in range(len(value)))),
+                len(value),
+            )
+            change[name] = [value[index % period] for index in range(depth)]
+    return subject.with_fields(change)
+
+
+@pytest.mark.parametrize("name", [name for name in catalog.names() if name not in WITHOUT_RULE])
+@pytest.mark.parametrize("depth", [7, 20])
+def test_at_another_depth(name: str, depth: int) -> None:
+    config = dict(catalog.model(name).config)
+    model = of_depth(config, depth).build()
+    own = extract_model_params(config)
+    change = {name: depth for name in ("num_layers", "num_decoder_layers") if name in own}
+    assert populate(name, set=change, seq_len=1).totals["parameters"] == parameters(model)
+
+
+@pytest.mark.parametrize("name", sorted(WITHOUT_RULE))
+def test_where_no_rule_says_which_layers_there_would_be(name: str) -> None:
+    with pytest.raises(InputError, match="changes nothing"):
+        populate(name, set={"num_layers": 20})
