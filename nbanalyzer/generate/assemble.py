@@ -20,7 +20,7 @@ from nbanalyzer.formula import Formula, build, constant, parse, variable
 from nbanalyzer.templates import Basic, Composite, Kernel, MemoryAccess, ModuleTemplate
 
 from . import bind
-from .cases import conditions, visible
+from .cases import visible
 from .kernels import distinct, empty, when
 from .rules import Amount, UnknownOperation, Work, flat, work
 from .scope import Operation
@@ -224,7 +224,7 @@ class Assembly(Sizes):
 
     def _condition(self, seen: frozenset[int], where: frozenset[int]) -> Formula | None:
         """Return the condition that holds for the observations in `seen` and for no other in `where`."""
-        for condition in conditions(self.chunk, self.chunked):
+        for condition in self.cases.conditions:
             holds = frozenset(index for index in where if condition.evaluate(self.observations[index].values))
             if holds == seen:
                 return condition

@@ -1,15 +1,16 @@
-"""Conditions on a step: when an operation is run that another step leaves out."""
+"""Cases of a step: when an operation is run that another step leaves out, or a size is another one."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
 
 from nbanalyzer.formula import Formula, parse
 
-__all__ = ["SITUATIONS", "conditions", "visible"]
+__all__ = ["PLAIN", "Cases", "conditions", "kernels_of", "visible"]
 
 SITUATIONS = ("{seq_len} > 1", "{cache_len} > 0", "{batch_size} > 1")
 """What a step's operations often depend on."""
@@ -17,23 +18,70 @@ SITUATIONS = ("{seq_len} > 1", "{cache_len} > 0", "{batch_size} > 1")
 OPPOSITES = ("{seq_len} == 1", "{cache_len} == 0", "{batch_size} == 1")
 
 
+@dataclass(frozen=True)
+class Cases:
+    """What lengths of a step decide on its operations and sizes, beside one or several, after a cache or not.
+
+    Attributes:
+        chunk: what attention divides a sequence by: a number or a variable; "" if nothing does.
+        chunked: which length it divides.
+        kernels: variables: how many tokens a convolution sees. With fewer, what it keeps is filled up.
+
+    """
+
+    chunk: str = ""
+    chunked: str = "seq_len"
+    kernels: tuple[str, ...] = ()
+
+    def size(self, values: Mapping[str, int]) -> int:
+        """Return how large a chunk is, 0 if there are none."""
+        return int(parse(self.chunk).evaluate(values)) if self.chunk else 0
+
+    def widest(self, values: Mapping[str, int]) -> int:
+        """Return how many tokens the widest convolution sees, 0 if there is none."""
+        return max((values.get(name, 0) for name in self.kernels), default=0)
+
+    def situation(self, values: Mapping[str, int]) -> tuple[bool, ...]:
+        """Return what a model's operations may depend on in a first step."""
+        chunk, length = self.size(values), values[self.chunked]
+        several, whole = (length > chunk, length % chunk == 0) if chunk else (False, False)
+        short = tuple(values["seq_len"] < values.get(name, 0) for name in self.kernels)
+        return values["batch_size"] > 1, values["seq_len"] > 1, several, whole, *short
+
+    @property
+    def splits(self) -> tuple[Formula, ...]:
+        """The conditions that divide observations where one formula does not give all."""
+        own = (f"{{{self.chunked}}} > {self.chunk}",) if self.chunk else ()
+        return tuple(map(parse, (*SITUATIONS, *own, *(f"{{seq_len}} < {{{name}}}" for name in self.kernels))))
+
+    @property
+    def conditions(self) -> tuple[Formula, ...]:
+        """When something may be run, the simplest first."""
+        ends = (f"> {self.chunk}", f"<= {self.chunk}", f"% {self.chunk} == 0", f"% {self.chunk} != 0")
+        chunks = tuple(f"{{{self.chunked}}} {rest}" for rest in ends) if self.chunk else ()
+        short = tuple(f"{{seq_len}} {sign} {{{name}}}" for name in self.kernels for sign in ("<", ">="))
+        return conditions(*chunks, *short)
+
+
+PLAIN = Cases()
+_WIDEST = 64  # tokens that a convolution sees, at most
+
+
+def kernels_of(values: Mapping[str, int]) -> tuple[str, ...]:
+    """Return the variables that say how many tokens a convolution sees, if those are more than two."""
+    return tuple(
+        name for name, value in values.items() if ("conv" in name or "kernel" in name) and 2 < value <= _WIDEST
+    )
+
+
 @cache
-def conditions(chunk: str = "", length: str = "seq_len") -> tuple[Formula, ...]:
-    """Return conditions, the simplest first; `chunk` is what attention divides a `length` by, if any.
+def conditions(*more: str) -> tuple[Formula, ...]:
+    """Return conditions on a step, the simplest first, `more` simple ones among them.
 
     >>> [str(condition) for condition in conditions()[:2]]
     ['{seq_len} > 1', '{cache_len} > 0']
     """
-    return tuple(map(parse, _texts((*SITUATIONS, *OPPOSITES, *_chunks(chunk, length)))))
-
-
-def _chunks(chunk: str, length: str) -> tuple[str, ...]:
-    """Return conditions on a sequence: several chunks, or whole ones."""
-    return (
-        tuple(f"{{{length}}} {rest}" for rest in (f"> {chunk}", f"<= {chunk}", f"% {chunk} == 0", f"% {chunk} != 0"))
-        if chunk
-        else ()
-    )
+    return tuple(map(parse, _texts((*SITUATIONS, *OPPOSITES, *more))))
 
 
 def _texts(simple: tuple[str, ...]) -> Iterator[str]:

@@ -74,10 +74,10 @@ def check(template: ModelTemplate, subject: Subject | None = None) -> dict[str, 
 
     A model whose code needs data is compared on the CPU, at sizes that can be run there: then the record says which.
 
-    Compared are the parameters; the matmul FLOPs of `RUNS` (and of a run beyond each sliding window or chunk) by
-    FlopCounterMode; vector FLOPs and bytes, those of weights and of the cache among them, of prefill, decode and
-    continuation by tracing every operation, with fused attention, and with eager attention too if the template
-    has that variant throughout; and the bytes of all that is kept, after each run.
+    Compared are the parameters; the matmul FLOPs of `RUNS` (and of a run beyond each sliding window or chunk, and of
+    one shorter than a convolution) by FlopCounterMode; vector FLOPs and bytes, those of weights and of the cache among
+    them, of all but the last logits by tracing every operation, with fused attention, and with eager attention too if
+    the template has that variant throughout; and the bytes of all that is kept, after each run.
 
     Args:
         template: complete, or extending a shipped one.

@@ -13,6 +13,7 @@ from nbanalyzer.config import extract_model_params
 
 from . import oracle
 from .answers import Answers
+from .cases import kernels_of
 from .oracle import Seen
 from .scope import Scope
 from .subject import Step, Subject, UnrunnableError
@@ -35,6 +36,8 @@ TRAFFIC = (
     "vector_flops", "read_bytes", "write_bytes", "weight_bytes_read", "kv_bytes_read", "kv_bytes_written",
 )  # fmt: skip
 """What each of the two oracles counts."""
+
+SHORT_BATCH = 4  # as no other run has: it begins anew
 
 UNTRACED = "prefill_last_logits"  # the continuation is traced, and a prefill with all logits
 
@@ -62,7 +65,7 @@ class Measured:
 
 
 def runs_of(subject: Subject, model: torch.nn.Module, runs: Mapping[str, Run] = RUNS) -> dict[str, Run]:
-    """Return the runs that a model can do, and one beyond each sliding window or chunk.
+    """Return the runs that a model can do, one beyond each sliding window or chunk, and one below a convolution's size.
 
     A masked model has no cache, and of the others some take fewer tokens, or work token by token.
     """
@@ -72,8 +75,11 @@ def runs_of(subject: Subject, model: torch.nn.Module, runs: Mapping[str, Run] = 
         if subject.kind == "masked" and (run.get("cache_len") or "logits" in run):
             continue
         found[name] = _within(run, longest, subject, longest)
+    values = extract_model_params(subject.hf_config(), required=())
+    if widest := max((values[name] for name in kernels_of(values)), default=0):
+        found["short"] = _within({"batch_size": SHORT_BATCH, "seq_len": widest - 1}, longest, subject, longest)
     if subject.kind != "masked":
-        for number, window in enumerate(_windows(subject)):
+        for number, window in enumerate(_windows(values)):
             # Else it would take too many steps; where there is data, a table of positions may be shorter.
             if window < 8 * longest if subject.device == "meta" else window + 116 < longest:
                 name = f"beyond_window_{number + 1}" if number else "beyond_window"
@@ -89,8 +95,7 @@ def _within(run: Run, longest: int, subject: Subject, reads: int) -> dict[str, A
     return {**run, **sizes}
 
 
-def _windows(subject: Subject) -> list[int]:
-    values = extract_model_params(subject.hf_config(), required=())
+def _windows(values: Mapping[str, int]) -> list[int]:
     names = (name for name in values if name.endswith(("window", "window_size", "attention_chunk_size")))
     return sorted({values[name] for name in names if values[name] > 1})
 

@@ -21,12 +21,24 @@ from nbanalyzer.formula import Formula, parse
 from nbanalyzer.source import TEXT_PARTS
 from nbanalyzer.variables import NOT_SIZES, NOT_SIZES_ENDS, VARIABLES
 
+from .cases import PLAIN, Cases, kernels_of
 from .layers import Depth
 from .scope import Kept, Scope
 from .subject import Step, Subject, UnrunnableError
 from .trace import MASKS, kept, trace
 
-__all__ = ["Observation", "base_runs", "candidates", "chunk_of", "derived", "observe", "probes", "values_of", "varied"]
+__all__ = [
+    "Observation",
+    "base_runs",
+    "candidates",
+    "cases_of",
+    "chunk_of",
+    "derived",
+    "observe",
+    "probes",
+    "values_of",
+    "varied",
+]
 
 _WINDOW = "attention_window"  # that a text is padded to a multiple of
 _MOST_SEEN = frozenset({"attention_chunk_size", "index_topk", "mem_len"})  # tokens that are attended to
@@ -121,28 +133,40 @@ def _runtime(step: Step) -> dict[str, int]:
     return values | ({"encoder_len": step.encoder_len} if step.has_encoder else {})
 
 
-def base_runs(
-    subject: Subject, depth: Depth, chunk: int = 0, attn: str = "sdpa", *, chunked: str = "seq_len"
-) -> list[Observation]:
+def base_runs(subject: Subject, depth: Depth, cases: Cases = PLAIN, attn: str = "sdpa") -> list[Observation]:
     """Return what the model does at its own config, in every situation.
 
-    With one sequence or more, one token or more, after a cache or not; and over several of the chunks that
-    attention works in, and of whole ones, if `chunk` is their size and the length `chunked` is divided so.
+    With one sequence or more, one token or more, after a cache or not; over several of the chunks that attention
+    works in, and of whole ones; and with fewer tokens than a convolution sees.
     """
+    values = values_of(subject)
+    chunk, widest = cases.size(values), cases.widest(values)
     runs: list[tuple[int, tuple[int, ...], int]]
     runs = [(3, (133, 5, 1), 13), (1, (7, 4, 1), 9), (2, (1, 1), 6), (1, (1, 1), 3)]
-    if chunk and chunked == "encoder_len":
+    if chunk and cases.chunked == "encoder_len":
         runs += [(batch, lengths, read) for batch, lengths, _ in tuple(runs) for read in (2 * chunk, 2 * chunk + 5)]
         runs += [(batch, (7, 1), chunk) for batch in (1, 3)]
     elif chunk:
         runs[0] = (3, (2 * chunk + 5, 5, 1), 13)
         runs += [(3, (2 * chunk, 2 * chunk), 13), (1, (2 * chunk,), 9), (1, (2 * chunk + 5, 2 * chunk + 5), 9)]
         runs += [(3, (7, chunk, 2 * chunk + 5), 13), (1, (chunk, chunk, 2 * chunk), 9), (3, (chunk,), 9)]
+    if widest:
+        runs += [(batch, (length, length, 1), 9) for batch in (1, 3) for length in {2, widest - 1}]
     return [
         one
         for batch, lengths, read in runs
         for one in observe(subject, depth, batch, lengths, read, real=True, attn=attn)
     ]
+
+
+def cases_of(subject: Subject, depth: Depth, *, has_encoder: bool) -> Cases:
+    """Return what lengths of a step decide on in a model."""
+    kernels = kernels_of(values_of(subject))
+    if chunk := chunk_of(subject, depth):
+        return Cases(chunk, kernels=kernels)
+    if has_encoder and (chunk := chunk_of(subject, depth, "encoder_len")):
+        return Cases(chunk, "encoder_len", kernels)
+    return Cases(kernels=kernels)
 
 
 def chunk_of(subject: Subject, depth: Depth, chunked: str = "seq_len") -> str:
@@ -305,8 +329,7 @@ def probes(
     count: int,
     usual: Sequence[Observation],
     *,
-    chunk: str = "",
-    chunked: str = "seq_len",
+    cases: Cases = PLAIN,
     deepen: bool,
     seed: int = 1,
 ) -> Iterator[list[Observation]]:
@@ -315,12 +338,8 @@ def probes(
     Every second one runs one sequence instead of several; each also starts with a single token. Fewer are found
     where the config's rules leave little room.
     """
-    divisor = parse(chunk or "0")
-    wanted = {
-        _situation(values, int(divisor.evaluate(values)), chunked): structure(run)
-        for run in usual
-        if (values := run.values)["cache_len"] == 0
-    }
+    wanted = {cases.situation(run.values): structure(run) for run in usual if run.values["cache_len"] == 0}
+    chunks = parse(cases.chunk or "0").variables
     chance = random.Random(seed)  # noqa: S311 - the same probes every time
     base, known = candidates(subject), values_of(subject).keys()
     pairs = [name.split("=") for name in free if "=" in name]
@@ -333,15 +352,15 @@ def probes(
             for name, values in free.items()
             if "=" not in name and name in base
         }
-        if tries % 3:
-            _keep_ratios(change, base, chance)
+        if tries % 3:  # some rules are of the one sort, some of the other, and some sizes need none
+            _keep_ratios(change, base, chance, _PARTS if tries % 3 == 2 else _ANYTHING)
         for left, right in pairs:
             factor = chance.choice([1, *free[f"{left}={right}"]])
             change |= {name: change.get(name, base[name]) * factor for name in (left, right)}
         for name in windows:
             change[name] = chance.choice((6, 9, 14, 21, 33, 60, 90))
         for name in base:
-            if _last(name) in divisor.variables:
+            if _last(name) in chunks:
                 change[name] = chance.choice((base[name], 16, 32, 48, 64))
         more = chance.randint(0, 2) if deepen else 0
         other = subject.with_fields(depth.config(more) | change)
@@ -351,15 +370,17 @@ def probes(
             values = values_of(other)
             if not known <= values.keys():
                 continue  # of sizes that do not divide, some follow no rule
-            size = int(divisor.evaluate(values)) if chunk else 0
+            chunk, widest = cases.size(values), cases.widest(values)
             lengths = (chance.randint(5, 150), chance.randint(2, 40), 1)
-            if chunk and turn % 4 > 1 and chunked == "encoder_len":
-                read = size * chance.randint(1, 4)
+            if chunk and turn % 4 > 1 and cases.chunked == "encoder_len":
+                read = chunk * chance.randint(1, 4)
             elif chunk and turn % 4 > 1:
-                lengths = (size * chance.randint(1, 4), size * chance.randint(1, 3), 1)
+                lengths = (chunk * chance.randint(1, 4), chunk * chance.randint(1, 3), 1)
+            elif widest > 2 and turn % 4 < 2:
+                lengths = (chance.randint(2, widest - 1), chance.randint(2, 40), 1)
             keep = (lengths[0], chance.randint(1, lengths[1]), 1)
             first = {"batch_size": batch, "seq_len": lengths[0], "encoder_len": read}
-            like = None if deepen else wanted.get(_situation(first, size, chunked))
+            like = None if deepen else wanted.get(cases.situation(values | first))
             seen = observe(other, depth, batch, lengths, read, real=False, keep=keep, like=like)
             if not seen:
                 continue
@@ -370,20 +391,27 @@ def probes(
         yield seen
 
 
-def _situation(values: Mapping[str, int], chunk: int, chunked: str) -> tuple[bool, ...]:
-    """Return what a model's operations may depend on in a first step."""
-    several, whole = (values[chunked] > chunk, values[chunked] % chunk == 0) if chunk else (False, False)
-    return values["batch_size"] > 1, values["seq_len"] > 1, several, whole
+_ANYTHING, _PARTS = re.compile(""), re.compile(r"heads?$|groups?$")
 
 
-def _keep_ratios(change: dict[str, Any], base: Mapping[str, int], chance: random.Random) -> None:
-    """Change values until what divided another still does, small ones first: heads a hidden size, groups heads."""
+def _keep_ratios(
+    change: dict[str, Any], base: Mapping[str, int], chance: random.Random, divisors: re.Pattern[str]
+) -> None:
+    """Change values until what divided another still does, small ones first: heads a hidden size, groups heads.
+
+    Of all, many sizes become equal. So only these `divisors` are looked at.
+    """
     names = sorted(
         (name for name in change if base[name] <= 1024 or "hidden" in name or "embd" in name),
-        key=lambda name: base[name],
+        key=lambda name: (base[name], not re.search("kv|key_value|group", name)),  # of equal ones, what divides
     )
     for place, name in enumerate(names):
-        below = [other for other in names[:place] if base[name] % base[other] == 0 and base[other] > 1]
+        below = [
+            other
+            for other in names[:place]
+            if base[name] % base[other] == 0 and base[other] > 1 and divisors.search(other)
+            if base[name] > base[other] or (_PARTS.search(name) and _PARTS.search(other))
+        ]
         for _ in range(20):
             if all(change[name] % change[other] == 0 for other in below):
                 break
@@ -405,7 +433,10 @@ def _always_divides(values: Sequence[Mapping[str, int]], divisor: str, name: str
     """Return whether a size may be divided by another: heads by fewer heads, anything by groups."""
     if divisor.endswith("heads") and not name.endswith("heads"):
         return False
-    return all(0 < one.get(divisor, 0) < one.get(name, 0) and one[name] % one[divisor] == 0 for one in values)
+    whole = values if not divisor.endswith(("_ratio", "_rate")) else values[:1]  # of a ratio, the rest is dropped
+    return all(0 < one.get(divisor, 0) <= one.get(name, 0) for one in values) and all(
+        one[divisor] < one[name] and one[name] % one[divisor] == 0 for one in whole
+    )
 
 
 def derived(values: Sequence[Mapping[str, int]], shares: Iterable[float] = ()) -> dict[str, Formula]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from math import prod
 
-from nbanalyzer.formula import Formula, build, constant, parse, variable
+from nbanalyzer.formula import Formula, build, constant, variable
 
-from .cases import SITUATIONS
+from .cases import PLAIN, Cases
 from .fit import Fitter, atoms_of
 from .probe import FEW, Observation, derived
 from .rules import Amount, Work
@@ -51,15 +51,13 @@ class Sizes:
 
     Attributes:
         observations: of the model itself first, then of probes.
-        chunk: what attention divides a sequence by: a number or a variable; "" if nothing does.
-        chunked: which length it divides.
+        cases: what lengths of a step decide on.
         gaps: what could not be said.
 
     """
 
     observations: Sequence[Observation]
-    chunk: str = ""
-    chunked: str = "seq_len"
+    cases: Cases = PLAIN
     gaps: list[Gap] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -152,7 +150,7 @@ class Sizes:
             return None  # a number that only the model's own config was seen to give explains nothing
         if (found := attempt(values)) or not depth:
             return found
-        for condition in map(parse, (*SITUATIONS, f"{{{self.chunked}}} > {self.chunk}") if self.chunk else SITUATIONS):
+        for condition in self.cases.splits:
             yes = {index: size for index, size in values.items() if condition.evaluate(self.observations[index].values)}
             no = {index: size for index, size in values.items() if index not in yes}
             left = self._by_cases(yes, attempt, depth - 1) if yes and no else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -22,7 +23,7 @@ from .assemble import Assembly
 from .counts import counts
 from .garbage import seldom_collected
 from .layers import Stack, depth_of, seen_alike, stacks
-from .probe import Observation, base_runs, chunk_of, probes, values_of, varied
+from .probe import Observation, base_runs, cases_of, probes, values_of, varied
 from .sizes import Gap
 from .state import added, by_layer, gap_of
 from .subject import NeedsDataError, Subject, quiet
@@ -90,32 +91,31 @@ def _built(subject: Subject, model_id: str, progress: Progress) -> ModelTemplate
         shallow = subject.with_fields(depth.config())
         if subject.device != "meta":
             require_determined(shallow, depth)
-        chunked = "seq_len"
-        if not (chunk := chunk_of(shallow, depth)) and first.has_encoder:
-            chunked = "encoder_len" if (chunk := chunk_of(shallow, depth, "encoder_len")) else chunked
-        size = int(parse(chunk).evaluate(values_of(shallow))) if chunk else 0
-        observations = base_runs(shallow, depth, size, chunked=chunked)
+        cases = cases_of(shallow, depth, has_encoder=first.has_encoder)
+        observations = base_runs(shallow, depth, cases)
         progress("probing", 0.3)
         free = varied(shallow, depth, observations[0])
         deepen = _depth_matters(model, observations[0], found)
         count = PROBES if subject.device == "meta" else PROBES_OF_TINY
-        for number, seen in enumerate(
-            probes(shallow, depth, free, count, tuple(observations), chunk=chunk, chunked=chunked, deepen=deepen)
-        ):
-            observations += seen
-            progress("probing", 0.5 + 0.4 * number / count)
-    progress("fitting", 0.9)
-    assembly = Assembly(
-        observations,
-        tied_head=_head(model, subject),
-        chunk=chunk,
-        chunked=chunked,
-        stacks=tuple(stack.path for stack in found),
-        shared=_shared(model, found),
-    )
-    layered = assembly.kernels()
+        count *= 1 + bool(cases.chunk) + bool(cases.kernels)  # every case has to be seen at several sizes
+        drawn = probes(shallow, depth, free, 2 * count, tuple(observations), cases=cases, deepen=deepen)
+        for _ in range(2):  # the second time only for what the first left open
+            for number, seen in enumerate(islice(drawn, count)):
+                observations += seen
+                progress("probing", 0.5 + 0.4 * number / count)
+            progress("fitting", 0.9)
+            assembly = Assembly(
+                observations,
+                tied_head=_head(model, subject),
+                cases=cases,
+                stacks=tuple(stack.path for stack in found),
+                shared=_shared(model, found),
+            )
+            layered = assembly.kernels()
+            if not assembly.gaps:
+                break
     with recording(model):
-        if eager := _eager(observations, lambda: base_runs(shallow, depth, size, "eager", chunked=chunked)):
+        if eager := _eager(observations, lambda: base_runs(shallow, depth, cases, "eager")):
             layered = with_eager(layered, eager)
     layered = with_absorbed(layered)
     kernels, state = _collapsed(layered, by_layer(assembly), subject, found, fields)

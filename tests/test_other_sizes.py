@@ -1,4 +1,4 @@
-"""A what-if with other layers: every shipped template at other depths has the parameters of the model built so."""
+"""What if the model had other layers, or other sizes: every shipped template has the parameters of the model built so."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import pytest
 
 from nbanalyzer import catalog
 from nbanalyzer.config import extract_model_params
-from nbanalyzer.errors import InputError
+from nbanalyzer.errors import InputError, NBAnalyzerError
 from nbanalyzer.generate.layers import count_fields, stacks
 from nbanalyzer.generate.oracle import parameters
+from nbanalyzer.generate.probe import candidates
 from nbanalyzer.generate.subject import Subject
 from nbanalyzer.populate import populate
 
@@ -18,6 +19,8 @@ WITHOUT_RULE = {
     # its 52 layers are spelled out in the config, one letter each, and follow no period
     "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16",
 }
+STRUCTURE = ("hidden_size", "word_embed_proj_dim")
+"""Of OPT: where they differ there is a projection, and where they are equal there is none."""
 
 
 def of_depth(config: dict[str, Any], depth: int) -> Subject:
@@ -51,3 +54,22 @@ def test_at_another_depth(name: str, depth: int) -> None:
 def test_where_no_rule_says_which_layers_there_would_be(name: str) -> None:
     with pytest.raises(InputError, match="changes nothing"):
         populate(name, set={"num_layers": 20})
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_one_size_doubled_or_halved(name: str) -> None:
+    subject = Subject.of(dict(catalog.model(name).config))
+    compared = 0
+    for path, value in candidates(subject).items():
+        field = path.rpartition(".")[2]
+        if "/opt-" in name and field in STRUCTURE:
+            continue
+        for other in (2 * value, value // 2):
+            try:
+                model = subject.with_fields({path: other}).build()
+                found = populate(name, set={field: other}, seq_len=1).totals["parameters"]
+            except NBAnalyzerError:
+                continue  # transformers refuses the size, or no formula uses it, which is said
+            assert found == parameters(model), (field, other)
+            compared += 1
+    assert compared >= 6
