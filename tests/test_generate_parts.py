@@ -20,9 +20,10 @@ from nbanalyzer.formula import parse, variable
 from nbanalyzer.generate import probe
 from nbanalyzer.generate.answers import Answers
 from nbanalyzer.generate.coverage import Case, shallow
+from nbanalyzer.generate.derived import derived
 from nbanalyzer.generate.fit import Atom, Fitter
 from nbanalyzer.generate.layers import Depth
-from nbanalyzer.generate.probe import derived, observe
+from nbanalyzer.generate.observation import observe, values_of
 from nbanalyzer.generate.rules import flat, work
 from nbanalyzer.generate.scope import Operand, Operation, Scope
 from nbanalyzer.generate.sizes import Unfitted
@@ -263,7 +264,7 @@ def first_step(subject: Subject) -> Step:
 
 def test_the_state_of_the_whole_model_is_compared_with_its_cache() -> None:
     subject = Subject(TINY, "causal")
-    step, values = first_step(subject), probe.values_of(subject)
+    step, values = first_step(subject), values_of(subject)
     right = "{num_layers} * 2 * {batch_size} * {num_kv_heads} * ({seq_len} + {cache_len}) * {head_dim} * {kv_bytes}"
     assert gap_of(step, {"kv_cache": parse(right)}, values) is None
     kept = 2 * 2 * 2 * 2 * 5 * 16 * 2  # layers, keys and values, sequences, heads, tokens, sizes, bytes
@@ -361,7 +362,7 @@ def stating(subject: Subject) -> dict[str, Any]:
 def test_the_config_states_the_models_own_values(kind: Any, model_type: str) -> None:
     """Of Zamba 2, another field says what its name does not mean; of a multimodal model, a part of it."""
     subject = Subject.of({"model_type": model_type}, kind)
-    known, wanted = extract_model_params(stating(subject)), probe.values_of(subject)
+    known, wanted = extract_model_params(stating(subject)), values_of(subject)
     for name in ("head_dim", "hidden_size", "num_layers"):
         assert known[name] == wanted[name]
 

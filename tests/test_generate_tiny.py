@@ -20,8 +20,8 @@ from nbanalyzer.generate import checked, data, drawn, verification
 from nbanalyzer.generate.checked import MismatchError, check
 from nbanalyzer.generate.data import ALIKE, TooLargeError, fill, tokens
 from nbanalyzer.generate.drawn import UnvariedError, runnable
+from nbanalyzer.generate.observation import values_of
 from nbanalyzer.generate.oracle import flops, traffic
-from nbanalyzer.generate.probe import values_of
 from nbanalyzer.generate.scope import Operand, Operation, Scope
 from nbanalyzer.generate.subject import NeedsDataError, Subject, UnrunnableError
 from nbanalyzer.generate.summary import summary

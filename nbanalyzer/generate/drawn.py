@@ -19,8 +19,9 @@ from nbanalyzer.templates import ModelTemplate
 from .answers import Answers
 from .data import LARGEST
 from .layers import Depth, depth_of, stacks
+from .observation import values_of
 from .oracle import parameters
-from .probe import base_runs, probes, values_of, varied
+from .probe import base_runs, probes, varied
 from .subject import NeedsDataError, Subject
 from .tiny import restored, tiny
 from .trace import recording

@@ -8,129 +8,25 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from fractions import Fraction
 from itertools import combinations
 from typing import Any
 
-from nbanalyzer.config import extract_model_params
 from nbanalyzer.errors import NBAnalyzerError
-from nbanalyzer.formula import Formula, parse
+from nbanalyzer.formula import parse
 from nbanalyzer.source import TEXT_PARTS
 from nbanalyzer.variables import NOT_SIZES, NOT_SIZES_ENDS, VARIABLES
 
 from .cases import PLAIN, Cases, kernels_of
+from .derived import PADDED_TO
 from .layers import Depth
-from .scope import Kept, Scope
-from .subject import Step, Subject, UnrunnableError
-from .trace import MASKS, kept, trace
+from .observation import Observation, observe, structure, values_of
+from .subject import Subject, UnrunnableError
 
-__all__ = [
-    "Observation",
-    "base_runs",
-    "candidates",
-    "cases_of",
-    "chunk_of",
-    "derived",
-    "observe",
-    "probes",
-    "values_of",
-    "varied",
-]
+__all__ = ["base_runs", "candidates", "cases_of", "chunk_of", "probes", "varied"]
 
-_WINDOW = "attention_window"  # that a text is padded to a multiple of
 _MOST_SEEN = frozenset({"attention_chunk_size", "index_topk", "mem_len"})  # tokens that are attended to
-FEW = 3
-"""So many observations at other sizes, at least, support a formula."""
-
-
-@dataclass(frozen=True)
-class Observation:
-    """One traced step of a model at one config.
-
-    Attributes:
-        values: of the global variables, batch_size, seq_len and cache_len among them.
-        root: what was seen.
-        kept: what the cache holds after it.
-        parameters: name → shape, tied ones once.
-        subject: the model that was run.
-        real: whether the config is the model's own, but for its depth.
-        shares: the numbers between 0 and 1 in the config, such as the part of a head that is rotated.
-
-    """
-
-    values: Mapping[str, int]
-    root: Scope
-    kept: tuple[Kept, ...]
-    parameters: Mapping[str, tuple[int, ...]]
-    subject: Subject
-    real: bool
-    shares: frozenset[float] = frozenset()
-
-    @property
-    def tokens(self) -> int:
-        """New tokens of all sequences."""
-        return self.values["batch_size"] * self.values["seq_len"]
-
-
-def values_of(subject: Subject) -> dict[str, int]:
-    """Return the global variables that a config gives."""
-    return dict(extract_model_params(subject.hf_config(), required=()))
-
-
-def observe(
-    subject: Subject,
-    depth: Depth,
-    batch_size: int,
-    lengths: Sequence[int],
-    encoder_len: int,
-    *,
-    real: bool,
-    attn: str = "sdpa",
-    keep: Sequence[int] = (),
-    like: object = None,
-) -> list[Observation]:
-    """Return one observation for each step of a run, none if it does something else than what it should be `like`.
-
-    `keep` is how many positions' logits to compute in each step.
-
-    Raises:
-        NBAnalyzerError: it cannot be built or run.
-
-    """
-    model = depth.shorten(subject.build(attn))
-    values, shares = values_of(subject), frozenset(_shares(subject.hf_config().to_dict()))
-    parameters = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    found: list[Observation] = []
-    try:
-        for step, logits in zip(subject.steps(model, batch_size, lengths, encoder_len), keep or lengths, strict=False):
-            try:
-                root = trace(step, logits if logits < step.seq_len else 0)
-            except UnrunnableError:
-                if not found:
-                    raise
-                if step.untouched:
-                    continue  # some go on one token at a time only
-                break
-            runtime = _runtime(step) | {"num_logits": logits if step.picks_logits else step.seq_len}
-            found.append(
-                Observation(runtime | values, root, tuple(kept(step.after)), parameters, subject, real, shares)
-            )
-            if like is not None and len(found) == 1 and structure(found[0]) != like:
-                return []
-            if step.after is None:
-                break  # nothing is kept: there is no next step
-    finally:
-        if subject.device != "meta":
-            model.to("meta")  # what was seen holds on to the modules, which need no memory any more
-    return found
-
-
-def _runtime(step: Step) -> dict[str, int]:
-    values = {"batch_size": step.batch_size, "seq_len": step.seq_len, "cache_len": step.cache_len}
-    return values | ({"encoder_len": step.encoder_len} if step.has_encoder else {})
 
 
 def base_runs(subject: Subject, depth: Depth, cases: Cases = PLAIN, attn: str = "sdpa") -> list[Observation]:
@@ -177,7 +73,7 @@ def chunk_of(subject: Subject, depth: Depth, chunked: str = "seq_len") -> str:
     """
     known = values_of(subject)
     reads = chunked == "encoder_len"
-    ends = (_WINDOW,) if reads else ("chunk_size", _WINDOW)
+    ends = (PADDED_TO,) if reads else ("chunk_size", PADDED_TO)
     fields = {_last(name): value for name, value in candidates(subject).items() if name.endswith(ends)}
     fields = {name: value for name, value in fields.items() if known.get(name) == value}
     sizes = [(f"{{{name}}}", value) for name, value in fields.items() if 8 <= value <= 512]
@@ -257,21 +153,6 @@ def _tried(subject: Subject, depth: Depth, change: Mapping[str, int], run: Obser
     except NBAnalyzerError:
         return None
     return _footprint(seen[0]) if structure(seen[0]) == usual else None
-
-
-def structure(run: Observation) -> Hashable:
-    """Return which operations are run where, apart from masks and from how often a loop turns."""
-    found: dict[object, None] = {}
-
-    def look(scope: Scope, path: str) -> None:
-        for child in scope.children:
-            if not isinstance(child, Scope):
-                found[path, child.line, child.name] = None
-            elif not child.target.startswith(MASKS):
-                look(child, f"{path}.{child.name}")
-
-    look(run.root, "")
-    return tuple(found)
 
 
 def _footprint(run: Observation) -> object:
@@ -416,60 +297,3 @@ def _keep_ratios(
             if all(change[name] % change[other] == 0 for other in below):
                 break
             change[name] = base[name] * chance.choice((1, 2, 3, 4, 5, 6, 10, 12, 15, 30))
-
-
-def _shares(config: Mapping[str, Any]) -> Iterator[float]:
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _shares(value)
-        elif isinstance(value, float) and 0 < value < 1 and re.search("partial|rotary|factor|ratio|percent|pct", name):
-            yield value
-
-
-_DIVIDES = re.compile(r"(_rate|_ratio|(?<!topk_)groups?|(kv|key|key_value)_heads)$")
-
-
-def _always_divides(values: Sequence[Mapping[str, int]], divisor: str, name: str) -> bool:
-    """Return whether a size may be divided by another: heads by fewer heads, anything by groups."""
-    if divisor.endswith("heads") and not name.endswith("heads"):
-        return False
-    whole = values if not divisor.endswith(("_ratio", "_rate")) else values[:1]  # of a ratio, the rest is dropped
-    return all(0 < one.get(divisor, 0) <= one.get(name, 0) for one in values) and all(
-        one[divisor] < one[name] and one[name] % one[divisor] == 0 for one in whole
-    )
-
-
-def derived(values: Sequence[Mapping[str, int]], shares: Iterable[float] = ()) -> dict[str, Formula]:
-    """Return expressions that sizes are often made of, besides the variables themselves; `shares` of heads, too."""
-    names = list(dict.fromkeys(name for one in values for name in one))
-    texts = []
-    for name in names:
-        if "window" in name or name == "attention_chunk_size":
-            texts += [f"min({{cache_len}}, {{{name}}} - 1)", f"min({{cache_len}} + {{seq_len}}, {{{name}}} - 1)"]
-        if name == _WINDOW:
-            texts += [f"ceil({{{length}}} / {{{name}}})" for length in ("seq_len", "encoder_len")]
-        if name == "mem_len":
-            texts += [f"min({{cache_len}}, {{{name}}})", f"min({{cache_len}} + {{seq_len}}, {{{name}}})"]
-        if name == "index_topk":
-            texts.append(f"min({{cache_len}} + {{seq_len}}, {{{name}}})")
-        if name.endswith("chunk_size") and name != "attention_chunk_size":
-            texts.append(f"ceil({{seq_len}} / {{{name}}})")
-        if name.endswith("heads") and name != "num_kv_heads":
-            wide = (one for one in names if one.endswith(("hidden_size", "bottleneck_size", "latents")))
-            texts += [f"{{{one}}} // {{{name}}}" for one in wide]
-        if _DIVIDES.search(name):
-            texts += [f"{{{one}}} // {{{name}}}" for one in names if _always_divides(values, name, one)]
-        if "conv" in name or "kernel" in name:
-            texts.append(f"max({{seq_len}}, {{{name}}})")
-    texts += ["ceil({seq_len} / 64)"]
-    heads = ["({hidden_size} // {num_heads})", *(f"{{{name}}}" for name in names if name.endswith("head_dim"))]
-    for share in sorted(shares):
-        part = Fraction(str(share))
-        # What is rotated is whole, and even: its tables are made of pairs.
-        texts += [f"2 * (({head} * {part.numerator} // {part.denominator} + 1) // 2)" for head in heads]
-    if "num_heads" in names:  # the largest power of 2 up to the heads, which ALiBi's slopes are made from
-        texts.append(" + ".join(["1", *(f"{2**power} * ({{num_heads}} >= {2 ** (power + 1)})" for power in range(9))]))
-    pairs = (("num_heads", "num_kv_heads"), ("num_experts", "n_group"), ("num_heads", "n_groups"),
-             ("mamba_num_heads", "n_groups"), ("linear_num_value_heads", "linear_num_key_heads"))  # fmt: skip
-    texts += [f"{{{left}}} // {{{right}}}" for left, right in pairs if left in names and right in names]
-    return {text: parse(text) for text in texts}

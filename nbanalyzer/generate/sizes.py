@@ -10,8 +10,9 @@ from math import prod
 from nbanalyzer.formula import Formula, build, constant, variable
 
 from .cases import PLAIN, Cases
+from .derived import derived
 from .fit import Fitter, atoms_of
-from .probe import FEW, Observation, derived
+from .observation import FEW, Observation
 from .rules import Amount, Work
 
 __all__ = ["Gap", "Sizes", "Unfitted", "collected", "product", "scaled"]

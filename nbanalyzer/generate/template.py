@@ -23,7 +23,8 @@ from .assemble import Assembly
 from .counts import counts
 from .garbage import seldom_collected
 from .layers import Stack, depth_of, seen_alike, stacks
-from .probe import Observation, base_runs, cases_of, probes, values_of, varied
+from .observation import Observation, values_of
+from .probe import base_runs, cases_of, probes, varied
 from .sizes import Gap
 from .state import added, by_layer, gap_of
 from .subject import NeedsDataError, Subject, quiet

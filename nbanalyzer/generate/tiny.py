@@ -15,7 +15,8 @@ from nbanalyzer.errors import NBAnalyzerError
 
 from .data import ALIKE, LARGEST
 from .layers import Depth, depth_of, stacks
-from .probe import Observation, base_runs, candidates, observe, values_of
+from .observation import Observation, observe, values_of
+from .probe import base_runs, candidates
 from .subject import NeedsDataError, Subject
 from .trace import recording
 

@@ -16,7 +16,7 @@ from nbanalyzer.shipped import MODULES
 from nbanalyzer.templates import Composite, Kernel
 
 from . import bind
-from .probe import Observation
+from .observation import Observation
 from .rules import UnknownOperation
 from .scope import Scope, modules_of
 from .trace import ATTENTION, MASKS
