@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError, InputError, UnknownNameError, quote, shorten
-from .source import TEXT_PARTS, look, put, quiet, read_config, text_object
+from .source import TEXT_PARTS, look, put, quiet, read_config, text_object, with_labels
 from .variables import (
     COST_WORDS,
     FAMILIES,
@@ -143,7 +143,7 @@ class _Reader:
         name = str(whole.get("model_type") or text.get("model_type") or "")
         part_type = str(text.get("model_type") or name).removesuffix("_text")
         family = FAMILIES.get(part_type, Family(even_heads=False))
-        reader = cls(dict(text), name, where or f"{name} config".lstrip(), family)
+        reader = cls(dict(with_labels(text)), name, where or f"{name} config".lstrip(), family)
         if whole.get("tie_word_embeddings") is not None:  # the whole model ties; its text part may say otherwise
             reader.text["tie_word_embeddings"] = whole["tie_word_embeddings"]
         if text.get("use_sliding_window") is False:  # then transformers takes the window's size for nothing

@@ -14,7 +14,7 @@ from . import catalog
 from .analysis import Analysis
 from .config import ModelParams, canonical_name, extract_model_params, speaks_of_cost
 from .cost import Tree
-from .errors import ConfigError, InputError, TemplateError, quote, shorten
+from .errors import ConfigError, InputError, TemplateError, quote
 from .expand import with_variants
 from .files import convert
 from .fresh import MADE
@@ -223,10 +223,6 @@ def _require_effect(tree: Tree, name: str, value: int, params: ModelParams, with
 def _warnings(tree: Tree, params: ModelParams, run: Run) -> tuple[str, ...]:
     """Return what to know before believing the numbers."""
     found = []
-    stated = tree.template.config.get("architectures")
-    if isinstance(stated, list) and stated and tree.template.architecture not in stated:
-        says = ", ".join(map(str, stated))
-        found.append(f"the config says {shorten(says)}, and this is what a {tree.template.architecture} costs")
     if run.cache_len and "cache_len" not in tree.variables:
         found.append("cache_len makes no difference: this model keeps nothing from one pass to the next")
     limit, length = params.get("max_position_embeddings"), run.cache_len + run.seq_len

@@ -14,7 +14,7 @@ import msgspec
 
 from .errors import ConfigError, shorten
 
-__all__ = ["as_mapping", "essential", "look", "put", "quiet", "read_config", "text_object"]
+__all__ = ["as_mapping", "essential", "look", "put", "quiet", "read_config", "text_object", "with_labels"]
 
 # Where a multimodal config keeps its language model.
 TEXT_PARTS = ("thinker_config", "text_config", "llm_config", "language_config")
@@ -58,10 +58,18 @@ def essential(config: Mapping[str, Any]) -> dict[str, Any]:
     Without ``auto_map``, transformers has nowhere to take foreign code from.
     """
     try:
-        plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(_without_noise(config)))
+        plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(_without_noise(with_labels(config))))
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"a config is plain data: {shorten(str(error), 100)}") from None
     return plain
+
+
+def with_labels(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the config with its labels' number, which a classifier's size is, where it states their names."""
+    names = config.get("id2label")
+    if not isinstance(names, Mapping) or not names or "num_labels" in config:
+        return config
+    return {**config, "num_labels": len(names)}
 
 
 def _without_noise(value: Any) -> Any:

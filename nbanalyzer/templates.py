@@ -18,6 +18,7 @@ from .config import integer_fields
 from .errors import FormulaError, TemplateError, UnresolvedVariablesError, quote, shorten
 from .files import convert, decode, read_file, write_whole
 from .formula import Formula, parse
+from .source import TEXT_PARTS
 from .variables import ALLOWED_VARIABLES
 
 __all__ = [
@@ -150,6 +151,21 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True):
     state: dict[str, str] = {}
     kernels: tuple[Kernel, ...] = ()
     provenance: dict[str, Any] = {}
+
+    @property
+    def part(self) -> str:
+        """What the kernels are of the model that the config names, in a few words; empty for the whole of it."""
+        stated = self.config.get("architectures")
+        names = [shorten(str(name)) for name in stated] if isinstance(stated, list | tuple) else []
+        whole = " or ".join(names) or shorten(str(self.config.get("model_type", "a multimodal model")))
+        if not self.architecture or self.architecture in names:
+            return ""
+        if any(isinstance(self.config.get(key), Mapping) for key in TEXT_PARTS):
+            return f"the text part of {whole}"
+        if not names:
+            return ""
+        half = self.config.get("is_encoder_decoder") is True and self.architecture.endswith("ForCausalLM")
+        return f"the decoder of {whole}" if half else f"in place of {whole}"
 
 
 class DisallowedVariable(NamedTuple):

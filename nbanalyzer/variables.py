@@ -199,6 +199,7 @@ _REST = (
     _field("hidden_size_per_layer_input", "elements", "width of the per-layer embedding, 0 if none"),
     _field("vocab_size_per_layer_input", "tokens", "rows of the per-layer embedding"),
     _field("type_vocab_size", "tokens", "rows of the token type embedding"),
+    _field("num_labels", "labels", "labels that a classifier tells apart"),
     _field("hc_mult", "", "parallel residual streams"),
 )
 
@@ -312,7 +313,7 @@ def _words(*lines: str) -> frozenset[str]:
 # What the names of other config fields say.
 NOT_SIZES = _words(  # integers about generation, training or labels, and what only scales values or repeats others
     "max_length min_length num_beams num_beam_groups num_return_sequences top_k no_repeat_ngram_size n_special seed",
-    "encoder_no_repeat_ngram_size num_logits_to_keep pretraining_tp ep_size verbose num_labels chunk_size_feed_forward",
+    "encoder_no_repeat_ngram_size num_logits_to_keep pretraining_tp ep_size verbose chunk_size_feed_forward",
     "rope_theta compress_rope_theta rope_local_base_freq original_max_position_embeddings initial_context_length",
     "default_output_length initializer_factor n_ctx qk_head_dim",
 )

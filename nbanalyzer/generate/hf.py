@@ -7,6 +7,7 @@ error that names the class, its parameters and the release, never a guess.
 from __future__ import annotations
 
 import inspect
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,15 +32,19 @@ __all__ = [
     "cache_in",
     "config_classes",
     "encoded_inputs",
+    "exported",
     "fused_attention_switch",
     "kept_in_fp32",
     "model_class",
     "parameters_of_forward",
     "quiet",
+    "reads_text",
     "release",
     "takes_cache",
     "tied_weights",
     "vocabulary",
+    "wants_choices",
+    "wants_padding",
 ]
 
 Kind = Literal["causal", "seq2seq", "masked"]
@@ -113,6 +118,40 @@ def model_class(kind: Kind) -> Any:
     import transformers
 
     return getattr(transformers, KINDS[kind][0])
+
+
+@cache
+def exported(name: str) -> type[Any] | None:
+    """Return the class of models that transformers exports under a name, None if there is none."""
+    import transformers
+
+    if not re.fullmatch(r"[A-Z]\w*", name, re.ASCII):  # no module of it, such as what runs pipelines
+        return None
+    try:
+        with quiet():
+            found = getattr(transformers, name, None)
+    except Exception:  # noqa: BLE001 - what the class needs besides transformers may be missing
+        return None
+    is_model = isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)
+    return found if is_model and getattr(found, "config_class", None) is not None else None
+
+
+def reads_text(model_class: type[Any]) -> bool:
+    """Return whether token ids are all that a model needs."""
+    takes = parameters_of_forward(model_class)
+    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needs = {name for name, one in takes.items() if one.default is one.empty and one.kind not in open_ended}
+    return "input_ids" in takes and needs <= {"self", "input_ids"}
+
+
+def wants_choices(model_class: type[Any]) -> bool:
+    """Return whether a model takes questions, each with several texts to choose among."""
+    return model_class.__name__.endswith("ForMultipleChoice")
+
+
+def wants_padding(model_class: type[Any]) -> bool:
+    """Return whether a model looks for the last token of each text, and so needs one that fills short ones up."""
+    return model_class.__name__.endswith("ForSequenceClassification")
 
 
 # ---- building

@@ -15,7 +15,7 @@ from nbanalyzer.config import extract_model_params
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.expand import expand
 from nbanalyzer.formula import Formula, build, parse
-from nbanalyzer.source import TEXT_PARTS, essential
+from nbanalyzer.source import TEXT_PARTS, essential, with_labels
 from nbanalyzer.templates import Composite, Kernel, ModelTemplate, used_variables
 from nbanalyzer.variables import VARIABLES
 
@@ -135,7 +135,7 @@ def _built(subject: Subject, model_id: str, progress: Progress) -> ModelTemplate
         provenance={"attention": "eager"} if assembly.has_eager_attention else {},
     )
     template = stated(template, subject)
-    return expand(template)
+    return msgspec.structs.replace(expand(template), state=template.state)  # a cache may be thrown away
 
 
 def _eager(observations: list[Observation], again: Callable[[], list[Observation]]) -> Eager | None:
@@ -300,7 +300,7 @@ def stated(template: ModelTemplate, subject: Subject) -> ModelTemplate:
     """Return the template with a config that states every variable it uses, so that populating needs nothing else."""
     known, wanted = extract_model_params(template.config, required=()), values_of(subject)
     config = copy.deepcopy(dict(template.config))
-    part, fields = config, subject.hf_config().to_dict()
+    part, fields = config, dict(with_labels(subject.hf_config().to_dict()))
     ties = fields.get("tie_word_embeddings")  # of the whole model; its text part may say otherwise
     while name := next((key for key in TEXT_PARTS if isinstance(fields.get(key), Mapping)), ""):
         fields = fields[name]
