@@ -15,11 +15,12 @@ from nbanalyzer.errors import ConfigError
 from nbanalyzer.generate import hf
 from nbanalyzer.generate.choice import choose
 from nbanalyzer.report import as_html, as_md, as_text
+from nbanalyzer.templates import used_variables
 
 SIZES = {"hidden_size": 48, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 80}
 BERT = {"model_type": "bert", **SIZES, "vocab_size": 90, "max_position_embeddings": 2100, "type_vocab_size": 2}
 LLAMA = {"model_type": "llama", **SIZES, "num_key_value_heads": 2, "vocab_size": 90, "max_position_embeddings": 4096}
-T5 = {"model_type": "t5", "d_model": 48, "num_heads": 4, "num_layers": 2, "d_ff": 80, "d_kv": 12, "vocab_size": 90}
+T5 = {"model_type": "t5", "d_model": 48, "num_heads": 4, "num_layers": 2, "d_ff": 80, "d_kv": 20, "vocab_size": 90}
 BART = {
     "model_type": "bart", "d_model": 48, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
     "encoder_layers": 2, "decoder_layers": 3, "encoder_ffn_dim": 80, "decoder_ffn_dim": 64, "vocab_size": 90,
@@ -147,3 +148,19 @@ def test_only_models_are_found_under_a_name() -> None:
     assert hf.exported("BertModel") is transformers.BertModel
     for name in ("AutoModel", "Trainer", "BertConfig", "models", "pipeline", "__version__", "Nobody", "Bert Model", ""):
         assert hf.exported(name) is None
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_t5_shares_its_embedding_whatever_its_config_says(stated: bool) -> None:
+    """transformers takes `tie_word_embeddings: false` of T5 v1.1 for "do not scale": the head is tied all the same."""
+    config = named(T5, "T5ForConditionalGeneration", tie_word_embeddings=stated)
+    template = nbanalyzer.generate(config)
+    assert populate(template).totals["parameters"] == parameters(config)
+    assert "tie_word_embeddings" not in used_variables(template)
+
+
+def test_a_head_that_is_tied_as_the_config_says_is_a_choice() -> None:
+    tied, free = (named(LLAMA, "LlamaForCausalLM", tie_word_embeddings=one) for one in (True, False))
+    template = nbanalyzer.generate(tied)
+    assert populate(template).totals["parameters"] == parameters(tied)
+    assert populate(template, set={"tie_word_embeddings": 0}).totals["parameters"] == parameters(free)

@@ -102,6 +102,7 @@ def _built(subject: Subject, model_id: str, progress: Progress) -> ModelTemplate
         count = PROBES if subject.device == "meta" else PROBES_OF_TINY
         count *= 1 + bool(cases.chunk) + bool(cases.kernels)  # every case has to be seen at several sizes
         drawn = probes(shallow, depth, free, 2 * count, tuple(observations), cases=cases, deepen=deepen)
+        head = _head(model, shallow)
         for _ in range(2):  # the second time only for what the first left open
             for number, seen in enumerate(islice(drawn, count)):
                 observations += seen
@@ -109,7 +110,7 @@ def _built(subject: Subject, model_id: str, progress: Progress) -> ModelTemplate
             progress("fitting", 0.9)
             assembly = Assembly(
                 observations,
-                tied_head=_head(model, subject),
+                tied_head=head,
                 cases=cases,
                 stacks=tuple(stack.path for stack in found),
                 shared=_shared(model, found),
@@ -150,13 +151,26 @@ def _eager(observations: list[Observation], again: Callable[[], list[Observation
 
 
 def _head(model: torch.nn.Module, subject: Subject) -> str:
-    """Return the path of the output embedding if its weight can be that of the input's, by the config's choice."""
+    """Return the path of the output embedding if its weight can be that of the input's, by the config's choice.
+
+    The `subject` may have fewer layers than the model.
+    """
     output = getattr(model, "get_output_embeddings", lambda: None)()
     tied = hf.tied_weights(model)
     name = next((name for name, module in model.named_modules() if module is output), "")
     states = "tie_word_embeddings" in values_of(subject)
     plain = output is not None and getattr(output, "bias", None) is None
-    return name if name and plain and states and f"{name}.weight" in tied else ""
+    chosen = name and plain and states and f"{name}.weight" in tied
+    return name if chosen and _ties_as_stated(subject) else ""
+
+
+def _ties_as_stated(subject: Subject) -> bool:
+    """Return whether a model shares its embedding with its head exactly if the config says so: some always do."""
+    for stated in (False, True):
+        model: Any = subject.with_fields({"tie_word_embeddings": stated}).build()
+        if (model.get_output_embeddings().weight is model.get_input_embeddings().weight) != stated:
+            return False
+    return True
 
 
 def _shared(model: torch.nn.Module, found: list[Stack]) -> frozenset[str]:
