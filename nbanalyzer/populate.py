@@ -12,7 +12,7 @@ import msgspec
 
 from . import catalog
 from .analysis import Analysis
-from .config import ModelParams, canonical_name, extract_model_params, speaks_of_cost
+from .config import ModelParams, canonical_name, extract_model_params
 from .cost import Tree
 from .errors import ConfigError, InputError, TemplateError, quote
 from .expand import with_variants
@@ -21,7 +21,7 @@ from .fresh import MADE
 from .run import SWITCHES, Run
 from .source import as_mapping
 from .templates import ModelTemplate
-from .variables import VARIABLES
+from .variables import VARIABLES, speaks_of_cost
 
 __all__ = ["populate", "populate_template", "prepared"]
 

@@ -17,7 +17,17 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-__all__ = ["ALLOWED_VARIABLES", "FAMILIES", "VARIABLES", "Family", "Kind", "Variable", "latex_symbol"]
+__all__ = [
+    "ALLOWED_VARIABLES",
+    "FAMILIES",
+    "VARIABLES",
+    "Family",
+    "Kind",
+    "Variable",
+    "latex_symbol",
+    "says_no_size",
+    "speaks_of_cost",
+]
 
 Kind = Literal["runtime", "config", "derived", "convention"]
 
@@ -327,3 +337,13 @@ COST_WORDS = _words(  # a field that has one of these in its name, and is in no 
     "expert experts moe topk window rank lora ssm state states conv mamba head heads layer layers dim latent",
     "index indexer compress mtp nextn",
 )
+
+
+def speaks_of_cost(name: str) -> bool:
+    """Return whether a config field's name says that it may change what the model costs (experts, windows, …)."""
+    return not COST_WORDS.isdisjoint(name.lower().split("_"))
+
+
+def says_no_size(name: str) -> bool:
+    """Return whether a config field's name says that its number is no size."""
+    return name in NOT_SIZES or name.endswith(NOT_SIZES_ENDS)
