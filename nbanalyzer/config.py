@@ -23,7 +23,7 @@ from .source import TEXT_PARTS, look, put, quiet, read_config, text_object, with
 from .taken import not_taken
 from .variables import FAMILIES, STRUCTURE, VARIABLES, Family, Variable, says_no_size, speaks_of_cost
 
-__all__ = ["LARGEST", "ModelParams", "extract_model_params"]
+__all__ = ["LARGEST", "ModelParams", "extract_model_params", "with_overrides"]
 
 LARGEST = 2**40  # of any size; what is larger is a slip of the keyboard
 
@@ -88,6 +88,13 @@ def extract_model_params(
     if overrides:
         reader.override(overrides)
     return reader.read()
+
+
+def with_overrides(config: object, overrides: Mapping[str, int]) -> Mapping[str, Any]:
+    """Return the fields of a config's text part with `overrides` in their places, see `extract_model_params`."""
+    reader = _Reader.open(config)
+    reader.override(overrides)
+    return reader.text
 
 
 @dataclass(slots=True)
