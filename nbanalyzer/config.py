@@ -163,7 +163,8 @@ class _Reader:
 
     def read(self) -> ModelParams:
         """Return everything, derived values included."""
-        values, filled = self.variables(), ()
+        values = self.variables()
+        filled: tuple[str, ...] = ()
         if missing := self.missing(values):
             self.source, self.asked = self.source or text_object(self.build()), True
             if problem := not_taken(self.text, self.source):

@@ -24,7 +24,7 @@ from .errors import ConfigError, MissingPackageError, NBAnalyzerError
 from .files import decode, read_file, write_whole
 from .progress import tell
 from .shipped import folder
-from .source import essential
+from .source import essential, untyped
 from .templates import ModelTemplate, encode, load_model_template
 
 __all__ = ["MADE", "cache_folder", "parameters_of", "template_for"]
@@ -62,7 +62,7 @@ def template_for(config: Mapping[str, Any], where: str, unfit: ConfigError) -> M
 
     """
     if not isinstance(config.get("model_type") or config.get("architectures"), str | list):
-        raise unfit
+        raise ConfigError(untyped(config), where) if config.get("model_type") is None else unfit
     tell("looking in the cache", 0)
     key = _key(config)
     path = cache_folder() / f"{key[:40]}.json"

@@ -14,13 +14,14 @@ from . import catalog, fresh
 from .analysis import Analysis
 from .config import ModelParams, canonical_name, extract_model_params, with_overrides
 from .cost import Tree
-from .errors import ConfigError, InputError, TemplateError, quote
+from .errors import ConfigError, InputError, TemplateError, quote, shorten
 from .expand import with_variants
 from .files import convert
 from .fresh import MADE
 from .run import SWITCHES, Run
 from .source import as_mapping
 from .templates import ModelTemplate
+from .validity import DEFAULTS
 from .variables import VARIABLES, speaks_of_cost
 
 __all__ = ["populate", "populate_template", "prepared"]
@@ -117,6 +118,7 @@ def prepared(
     _require_values(tree, params, this_run)
     if run.get("encoder_len") is not None and "encoder_len" not in tree.variables:
         raise InputError(f"encoder_len={this_run.encoder_len} changes nothing: this model has no encoder of its own")
+    changed = {canonical_name(name) for name in changes}
     notes = [f"set {', '.join(f'{name}={value}' for name, value in changes.items())}"] if changes else []
     if config is not None:
         notes.insert(0, f"sizes from {config if isinstance(config, str | os.PathLike) else 'another config'}")
@@ -125,6 +127,12 @@ def prepared(
         notes.insert(0, f"template made for this config, equal to PyTorch{' at tiny sizes' if only else ''}")
     elif bound:
         notes.insert(0, bound)
+    stated_nowhere = template.provenance.get(DEFAULTS)
+    defaults = dict(stated_nowhere) if isinstance(stated_nowhere, Mapping) and config is None else {}
+    defaults |= {name: params[name] for name in params.defaults if name in tree.variables}
+    sizes = {name: value for name, value in defaults.items() if not isinstance(value, bool)}
+    if left := [f"{name}={value}" for name, value in sizes.items() if canonical_name(name) not in changed]:
+        notes.append(shorten(f"not in the config, transformers' defaults: {', '.join(left)}", 300))
     return tree, params, this_run, tuple(notes)
 
 

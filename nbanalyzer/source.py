@@ -14,7 +14,7 @@ import msgspec
 
 from .errors import ConfigError, shorten
 
-__all__ = ["as_mapping", "essential", "look", "put", "quiet", "read_config", "text_object", "with_labels"]
+__all__ = ["as_mapping", "essential", "look", "put", "quiet", "read_config", "text_object", "untyped", "with_labels"]
 
 # Where a multimodal config keeps its language model.
 TEXT_PARTS = ("thinker_config", "text_config", "llm_config", "language_config")
@@ -76,6 +76,13 @@ def _without_noise(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _without_noise(part) for key, part in value.items() if key not in NOISE}
     return value
+
+
+def untyped(config: Mapping[str, Any]) -> str:
+    """Return what to add to a config that says neither its model type nor its class."""
+    marks = {"type_vocab_size": "bert", "n_embd": "gpt2", "d_kv": "t5"}
+    likely = next((model_type for key, model_type in marks.items() if key in config), "llama")
+    return f'the config does not say which model it is: add "model_type", such as "model_type": "{likely}"'
 
 
 def text_object(config: object) -> object:

@@ -50,7 +50,7 @@ def _known(config_class: Any) -> frozenset[str]:
         return frozenset()
     renamed: Mapping[str, str] = getattr(config_class, "attribute_map", {})
     parts = tuple(getattr(config_class, "sub_configs", {}))
-    taken = inspect.signature(config_class.__init__).parameters
+    taken = inspect.signature(config_class).parameters
     return frozenset((*(field.name for field in fields(config_class)), *renamed, *renamed.values(), *parts, *taken))
 
 

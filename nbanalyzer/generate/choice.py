@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbanalyzer.errors import ConfigError, near
-from nbanalyzer.source import TEXT_PARTS, essential
+from nbanalyzer.source import TEXT_PARTS, essential, untyped
 
 from . import hf
 from .hf import KINDS, Kind, quiet
+from .older import renamed
 
 __all__ = ["Choice", "choose", "kind_of"]
 
@@ -44,7 +45,7 @@ def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
         ConfigError: transformers does not know the model type, or has nothing for it that reads text.
 
     """
-    known_types = hf.config_classes()
+    known_types, config = hf.config_classes(), renamed(config)
     filed: dict[Kind, Mapping[str, str]] = {kind: hf.architectures(kind) for kind in KINDS}
     stated = [name for name in config.get("architectures") or () if isinstance(name, str)]
     model_type, whole = config.get("model_type"), config
@@ -171,7 +172,7 @@ def _text_type(config_class: Any) -> str:
 def _unknown(config: Mapping[str, Any], known: Any) -> ConfigError:
     model_type = config.get("model_type")
     if model_type is None:
-        return ConfigError("the config has no model_type, which says which model it is")
+        return ConfigError(untyped(config))
     if config.get("auto_map"):
         return ConfigError(
             f"model_type {model_type!r} needs code from its repository, which is never run here; transformers "

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import torch
 
 from nbanalyzer.errors import NBAnalyzerError
+from nbanalyzer.source import with_labels
 
 __all__ = [
     "KINDS",
@@ -31,6 +32,7 @@ __all__ = [
     "cache_argument",
     "cache_in",
     "config_classes",
+    "default_of",
     "encoded_inputs",
     "exported",
     "fused_attention_switch",
@@ -98,6 +100,16 @@ def config_classes() -> Mapping[object, Any]:
 
     mapping: Mapping[object, Any] = CONFIG_MAPPING  # any value may be asked for
     return mapping
+
+
+def default_of(config: Any, field: str) -> Any:
+    """Return what a config's class says in a field by default, None if nothing, or if that follows from others."""
+    try:
+        with quiet():
+            found = with_labels(type(config)().to_dict()).get(field)
+    except Exception:  # noqa: BLE001 - a class may need some fields
+        return None
+    return found
 
 
 @cache

@@ -16,6 +16,7 @@ from nbanalyzer.errors import ConfigError, InputError, NBAnalyzerError, quote, s
 from nbanalyzer.files import convert
 from nbanalyzer.progress import Progress
 from nbanalyzer.source import as_mapping, essential
+from nbanalyzer.taken import not_taken
 from nbanalyzer.templates import ModelTemplate, check_names
 
 from . import hf, verification
@@ -133,6 +134,8 @@ def subject_of(model: object, config: object = None, model_id: str = "") -> tupl
     try:
         _require_sense(fields)
         subject = Subject.of(fields)
+        if problem := not_taken(essential(subject.config), subject.hf_config()):
+            raise ConfigError(problem)
     except ConfigError as error:
         raise ConfigError(error.problem, error.where or name) from None
     # Without auto_map, transformers has nowhere to take foreign code from.

@@ -17,6 +17,7 @@ from nbanalyzer.expand import expand
 from nbanalyzer.formula import Formula, build, parse
 from nbanalyzer.source import TEXT_PARTS, essential, with_labels
 from nbanalyzer.templates import Composite, Kernel, ModelTemplate, used_variables
+from nbanalyzer.validity import DEFAULTS
 from nbanalyzer.variables import VARIABLES
 
 from . import hf
@@ -315,22 +316,28 @@ def stated(template: ModelTemplate, subject: Subject) -> ModelTemplate:
     known, wanted = extract_model_params(template.config, required=()), values_of(subject)
     config = copy.deepcopy(dict(template.config))
     part, fields = config, dict(with_labels(subject.hf_config().to_dict()))
+    silent = False  # of its text part altogether
     ties = fields.get("tie_word_embeddings")  # of the whole model; its text part may say otherwise
     while name := next((key for key in TEXT_PARTS if isinstance(fields.get(key), Mapping)), ""):
         fields = fields[name]
         if not isinstance(part.get(name), Mapping):
-            part[name] = essential(fields)
+            part[name], silent = essential(fields), True
             if ties is not None:
                 config.setdefault("tie_word_embeddings", ties)
         part = part[name]
     while name := next((key for key in TEXT_PARTS if isinstance(part.get(key), Mapping)), ""):
         part = part[name]
+    own, defaults = subject.hf_config(), dict[str, Any]()
     for name in sorted(used_variables(template)):
         if name in known or (name in VARIABLES and VARIABLES[name].kind in {"runtime", "convention"}):
             continue
         for source in (*(VARIABLES[name].sources if name in VARIABLES else ()), name):
             # Several fields may be about the same thing, of different parts of the model.
-            if fields.get(source) is not None and fields[source] == wanted.get(name) and part.get(source) is None:
-                part[source] = fields[source]
+            value = fields.get(source)
+            if value is not None and value == wanted.get(name) and (silent or part.get(source) is None):
+                part[source] = value
+                if silent or value == hf.default_of(own, source):
+                    defaults[source] = value
                 break
-    return msgspec.structs.replace(template, config=config)
+    record = {**template.provenance, DEFAULTS: defaults} if defaults else template.provenance
+    return msgspec.structs.replace(template, config=config, provenance=record)
