@@ -170,8 +170,8 @@ class _Reader:
             if problem := not_taken(self.text, self.source):
                 raise self.error(problem)
             self.fill(missing)
-            before, values = values, self.variables()
-            filled = tuple(name for name in missing if name in values.keys() - before.keys())
+            values = self.variables()
+            filled = tuple(name for name in missing if self.stated(name) is not None)
         if missing := self.missing(values):
             looked = (f"{name} (looked for {', '.join(self.sources(name))})" for name in missing)
             raise self.error(f"no value for {'; '.join(looked)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from typing import Any
 
 from .errors import quote, shorten
@@ -46,7 +46,7 @@ def not_taken(stated: Mapping[str, Any], built: object) -> str:
 
 def _known(config_class: Any) -> frozenset[str]:
     """Return the fields of a config class of transformers, none of a class that does not say."""
-    if not is_dataclass(config_class):
+    if not hasattr(config_class, "__dataclass_fields__"):
         return frozenset()
     renamed: Mapping[str, str] = getattr(config_class, "attribute_map", {})
     parts = tuple(getattr(config_class, "sub_configs", {}))

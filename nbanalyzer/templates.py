@@ -186,7 +186,9 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True):
         whole = " or ".join(names) or shorten(str(self.config.get("model_type", "a multimodal model")))
         if not self.architecture or self.architecture in names:
             return ""
-        if any(isinstance(self.config.get(key), Mapping) for key in TEXT_PARTS):
+        if self.provenance.get("part") == "text" or any(
+            isinstance(self.config.get(key), Mapping) for key in TEXT_PARTS
+        ):
             return f"the text part of {whole}"
         if not names:
             return ""

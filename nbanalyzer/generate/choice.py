@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -57,20 +58,17 @@ def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
         whole = {**config, "model_type": model_type}
     config_class = known_types[model_type]
     part = None if kind else _text_part(whole, config_class)
-    inner = "" if part is None else str(part.get("model_type") or _text_type(config_class))
     named = None if kind else _named(stated, filed)
-    if named is not None and part is not None and _reads(named) == inner:
-        return _of_class(named, _standing_alone(part, whole, inner), config)
+    if named is not None and part is not None and _reads(named) == part.model_type:
+        return _of_class(named, part.config, config)
     if named is not None and _reads(named) != model_type:
         raise ConfigError(
             f"contradicts itself: model_type is {model_type!r}, architectures are {', '.join(stated)}, "
             f"and {named.__name__} is of {_reads(named)!r}"
         )
-    if part is not None:
-        language: tuple[Kind, ...] = ("causal", "masked")
-        if of_part := next((choice for choice in language if inner in filed[choice]), None):
-            return Choice(_standing_alone(part, whole, inner), of_part, given=config)
-    elif named is not None and hf.reads_text(named):
+    if part is not None and (of_part := _part_of(part, named, filed, config)):
+        return of_part
+    if part is None and named is not None and hf.reads_text(named):
         return _of_class(named, whole)
     for choice in (kind,) if kind else _order(whole, config_class, filed):
         if model_type in filed[choice]:
@@ -125,12 +123,6 @@ def _type_of(name: str, filed: Mapping[Kind, Mapping[str, str]]) -> str:
     return _reads(found) if found is not None else of_filed
 
 
-def _standing_alone(part: Mapping[str, Any], whole: Mapping[str, Any], model_type: str) -> Mapping[str, Any]:
-    """Return the config of a text part as that of a model."""
-    shared = {key: whole[key] for key in ("tie_word_embeddings",) if key in whole}
-    return {**part, **shared, "model_type": model_type}
-
-
 def _says(config: Mapping[str, Any], config_class: Any, field: str) -> Any:
     """Return what a config says in a field, by its class's default if it is silent; None if there is no such field."""
     return config.get(field, getattr(config_class, field, None))
@@ -148,25 +140,70 @@ def _order(config: Mapping[str, Any], config_class: Any, filed: Mapping[Kind, An
     return (*by_name, "causal", "seq2seq", "masked")
 
 
-def _text_part(config: Mapping[str, Any], config_class: Any) -> Mapping[str, Any] | None:
-    """Return the text part of a multimodal model's config, None if it is none; the default one if it is not stated."""
-    for key in TEXT_PARTS:
-        if isinstance(stated := config.get(key), Mapping):
-            return stated
-    if not _text_type(config_class):
-        return None
-    try:
-        with quiet():
-            whole = config_class(**{key: value for key, value in config.items() if key != "model_type"})
-    except Exception:  # noqa: BLE001 - whatever the checks of a config raise; building the model will say what
-        return None
-    part = next((found for key in TEXT_PARTS if (found := getattr(whole, key, None)) is not None), None)
-    return essential(part.to_dict()) if part is not None else None
+@dataclass(frozen=True)
+class _Part:
+    """The text part of a multimodal model.
+
+    Attributes:
+        config: its own, as that of a model.
+        model_type: its own.
+        around: the model type of what it is directly a part of.
+
+    """
+
+    config: Mapping[str, Any]
+    model_type: str
+    around: str
 
 
-def _text_type(config_class: Any) -> str:
-    parts = getattr(config_class, "sub_configs", {})
-    return next((getattr(parts[key], "model_type", "") for key in TEXT_PARTS if key in parts), "")
+def _text_part(config: Mapping[str, Any], config_class: Any) -> _Part | None:
+    """Return the text part of a multimodal model, None if it is none; the default one if it is not stated."""
+    found, known = None, hf.config_classes()
+    while any(isinstance(config.get(key), Mapping) or key in _parts(config_class) for key in TEXT_PARTS):
+        stated = next((config[key] for key in TEXT_PARTS if isinstance(config.get(key), Mapping)), None)
+        try:
+            with quiet():
+                built = config_class(**copy.deepcopy({key: one for key, one in config.items() if key != "model_type"}))
+        except Exception:  # noqa: BLE001 - whatever the checks of a config raise; building the model will say what
+            built = None
+        part = next((one for key in TEXT_PARTS if (one := getattr(built, key, None)) is not None), None)
+        if stated is None:
+            if part is None:
+                return found
+            stated = essential(part.to_dict())
+        model_type = stated.get("model_type", "")
+        if part is not None and model_type not in known:
+            model_type = part.model_type  # it may be called otherwise, or follow from the whole
+        if model_type not in known:
+            return found
+        # The whole ties its head to the text part's embedding, whatever that says.
+        ties = config.get("tie_word_embeddings", getattr(built, "tie_word_embeddings", None))
+        shared = {} if ties is None else {"tie_word_embeddings": ties}
+        found = _Part({**stated, **shared, "model_type": model_type}, model_type, str(config.get("model_type")))
+        config, config_class = {**stated, "model_type": model_type}, known[model_type]
+    return found
+
+
+def _parts(config_class: Any) -> Mapping[str, Any]:
+    parts: Mapping[str, Any] = getattr(config_class, "sub_configs", None) or {}
+    return parts
+
+
+def _part_of(
+    part: _Part, named: type[Any] | None, filed: Mapping[Kind, Mapping[str, str]], given: Mapping[str, Any]
+) -> Choice | None:
+    """Return how a text part is counted: as a model of its own, or with the head that the whole puts on it."""
+    language: tuple[Kind, ...] = ("causal", "masked")
+    if _says(part.config, hf.config_classes()[part.model_type], "is_encoder_decoder"):
+        language = ("seq2seq", *language)
+    bare = named is not None and named.__name__.endswith("Model")  # without any head
+    if not bare and (kind := next((one for one in language if part.model_type in filed[one]), None)):
+        return Choice(part.config, kind, given=given)
+    whole = named if named is not None and _reads(named) == part.around else hf.multimodal(part.around)
+    text: Any = hf.text_class(part.model_type, whole)
+    if text is None or whole is None or not (bare or hf.has_plain_head(whole)):
+        return None
+    return _of_class(text if bare else hf.headed(text), part.config, given)
 
 
 def _unknown(config: Mapping[str, Any], known: Any) -> ConfigError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -36,13 +37,17 @@ __all__ = [
     "encoded_inputs",
     "exported",
     "fused_attention_switch",
+    "has_plain_head",
+    "headed",
     "kept_in_fp32",
     "model_class",
+    "multimodal",
     "parameters_of_forward",
     "quiet",
     "reads_text",
     "release",
     "takes_cache",
+    "text_class",
     "tied_weights",
     "vocabulary",
     "wants_choices",
@@ -154,6 +159,72 @@ def reads_text(model_class: type[Any]) -> bool:
     open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     needs = {name for name, one in takes.items() if one.default is one.empty and one.kind not in open_ended}
     return "input_ids" in takes and needs <= {"self", "input_ids"}
+
+
+def multimodal(model_type: str) -> type[Any] | None:
+    """Return the class of the models of a type that read images and text, None if transformers has none."""
+    from transformers.models.auto import modeling_auto
+
+    name = "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES"
+    found = getattr(modeling_auto, name, {}).get(model_type)
+    return exported(found if isinstance(found, str) else next(iter(found))) if found else None
+
+
+def text_class(model_type: str, whole: type[Any] | None) -> type[Any] | None:
+    """Return the class of models without a head for a text part's type, found in the code of the `whole` if need be."""
+    from transformers.models.auto import modeling_auto
+
+    name = modeling_auto.MODEL_MAPPING_NAMES.get(model_type)
+    if found := exported(name if isinstance(name, str) else ""):
+        return found
+    near = vars(sys.modules[whole.__module__]).values() if whole is not None else ()
+    models = (one for one in near if isinstance(one, type) and issubclass(one, torch.nn.Module))
+    own = (one for one in models if getattr(getattr(one, "config_class", None), "model_type", "") == model_type)
+    return next((one for one in own if one.__name__.endswith("TextModel") and reads_text(one)), None)
+
+
+def has_plain_head(model_class: type[Any]) -> bool:
+    """Return whether a multimodal model puts a linear head on its text model, which may be its embedding."""
+    embeds = (getattr(model_class, "_tied_weights_keys", None) or {}).get("lm_head.weight", "")
+    return str(embeds).startswith("model.language_model.")
+
+
+@cache
+def headed(text: Any) -> type[Any]:
+    """Return the class of a text model with a head of hidden_size × vocab_size, as multimodal models put it on."""
+    from transformers import PreTrainedModel
+
+    base: Any = next(one for one in text.__mro__[1:] if issubclass(one, PreTrainedModel))
+
+    class Headed(base):  # type: ignore[misc]
+        config_class = text.config_class
+
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            self.model = text(config)
+            self.lm_head = torch.nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+            embedding = self.model.get_input_embeddings()
+            name = next(name for name, module in self.named_modules() if module is embedding)
+            self._tied_weights_keys = {"lm_head.weight": f"{name}.weight"}
+            self.post_init()
+
+        def get_input_embeddings(self) -> Any:
+            return self.model.get_input_embeddings()
+
+        def get_output_embeddings(self) -> Any:
+            return self.lm_head
+
+        def forward(self, *args: Any, logits_to_keep: int = 0, **inputs: Any) -> dict[str, Any]:
+            output = self.model(*args, **inputs)
+            return {**output, "logits": self.lm_head(output.last_hidden_state[:, -logits_to_keep:, :])}
+
+    takes = inspect.signature(text.forward)
+    keep = inspect.Parameter("logits_to_keep", inspect.Parameter.KEYWORD_ONLY, default=0)
+    named = [one for one in takes.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    Headed.forward.__signature__ = takes.replace(parameters=[*named, keep])  # type: ignore[attr-defined]
+    Headed.__module__ = text.__module__
+    Headed.__name__ = Headed.__qualname__ = f"{text.__name__} + lm_head"
+    return Headed
 
 
 def wants_choices(model_class: type[Any]) -> bool:

@@ -134,7 +134,10 @@ def _built(subject: Subject, model_id: str, progress: Progress) -> ModelTemplate
         config=dict(subject.given or subject.config),
         kernels=kernels,
         state={name: str(formula) for name, formula in state.items()},
-        provenance={"attention": "eager"} if assembly.has_eager_attention else {},
+        provenance={
+            **({"attention": "eager"} if assembly.has_eager_attention else {}),
+            **({"part": "text"} if subject.given is not None else {}),
+        },
     )
     template = stated(template, subject)
     return msgspec.structs.replace(expand(template), state=template.state)  # a cache may be thrown away
