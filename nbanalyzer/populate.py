@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from numbers import Integral
 from typing import Any
@@ -21,8 +21,8 @@ from .fresh import MADE
 from .run import SWITCHES, Run
 from .source import as_mapping
 from .templates import ModelTemplate
-from .validity import DEFAULTS
-from .variables import VARIABLES, speaks_of_cost
+from .validity import DEFAULTS, ever_read, flat
+from .variables import NOT_RUN, VARIABLES, speaks_of_cost
 
 __all__ = ["populate", "populate_template", "prepared"]
 
@@ -133,6 +133,8 @@ def prepared(
     sizes = {name: value for name, value in defaults.items() if not isinstance(value, bool)}
     if left := [f"{name}={value}" for name, value in sizes.items() if canonical_name(name) not in changed]:
         notes.append(shorten(f"not in the config, transformers' defaults: {', '.join(left)}", 300))
+    if ahead := [f"{name}={params[name]}" for name in NOT_RUN if params.get(name)]:
+        notes.append(f"not counted: {', '.join(ahead)}, which predict further tokens and are not run in a pass")
     return tree, params, this_run, tuple(notes)
 
 
@@ -186,12 +188,10 @@ def params_of(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelPa
     template = tree.template
     source = template.config if config is None else config
     required = [name for name in tree.variables if name in VARIABLES and VARIABLES[name].sources]
+    wanted, given = template.config.get("model_type"), None if config is None else as_mapping(config).get("model_type")
+    if wanted and given and given != wanted:
+        raise ConfigError(f"this config is a {quote(given)}, the template of {template.model_id!r} is a {wanted!r}")
     params = extract_model_params(source, changes, required)
-    wanted = template.config.get("model_type")
-    if config is not None and wanted and params.model_type and params.model_type != wanted:
-        raise ConfigError(
-            f"this config is a {params.model_type!r}, the template of {template.model_id!r} is a {wanted!r}"
-        )
     if config is not None and template.config:
         catalog.require_fit(template, as_mapping(config), template.model_id)
     for name in changes:
@@ -272,7 +272,25 @@ def _warnings(tree: Tree, params: ModelParams, run: Run) -> tuple[str, ...]:
             f"cache_len + seq_len = {length:,} tokens exceed the model's {limit:,} positions "
             f"(max_position_embeddings): {'it has no more and would not run' if learned else 'it was made for no more'}"
         )
-    costly = [name for name in params if speaks_of_cost(name) and name not in COMMON]
-    if unused := [name for name in (*costly, *params.unknown) if name not in tree.variables]:
+    costly = [name for name in params if speaks_of_cost(name) and name not in {*COMMON, *NOT_RUN}]
+    unused = [name for name in dict.fromkeys((*costly, *params.unknown)) if name not in tree.variables]
+    if unused and (unused := _unsettled(tree.template, unused)):
         found.append(f"the config says what looks like cost, and no formula uses it: {', '.join(unused)}")
     return tuple(found)
+
+
+def _unsettled(template: ModelTemplate, names: Iterable[str]) -> list[str]:
+    """Return which of the config's fields that no formula uses may cost something all the same.
+
+    What a shipped template's own config says was there when it was compared with PyTorch; of a template that was made
+    for a config, so was everything that transformers' code speaks of at all.
+    """
+    if MADE in template.provenance:
+        spoken = {canonical_name(key) for key in flat(template.config) if ever_read(template, key)}
+        return [name for name in names if name not in spoken]
+    base = template.provenance.get(catalog.KERNELS_OF)
+    if not isinstance(base, str) and "checked" not in template.provenance:
+        return list(names)
+    own = catalog.model(base).config if isinstance(base, str) else template.config
+    settled = {canonical_name(key) for key in flat(own)}
+    return [name for name in names if name not in settled]

@@ -17,7 +17,7 @@ from .config import canonical_name
 from .source import NOISE, TEXT_PARTS
 from .templates import Composite, Kernel, ModelTemplate, used_variables
 
-__all__ = ["DEFAULTS", "Difference", "differences", "filled", "flat", "is_noise", "unstated"]
+__all__ = ["DEFAULTS", "Difference", "differences", "ever_read", "filled", "flat", "is_noise", "unstated"]
 
 DEFAULTS = "defaults"
 """Key in a template's provenance: the sizes that its config did not state, with transformers' defaults."""
@@ -69,7 +69,7 @@ def differences(template: ModelTemplate, config: Mapping[str, Any]) -> list[Diff
         else:
             missing = key not in validity.defaults
             if missing and key not in own:
-                if _ever_read(template, key):
+                if ever_read(template, key):
                     found.append(Difference(key, other[key], None, known=False))
                 continue
             left, right = other.get(key, validity.defaults.get(key)), own.get(key, validity.defaults.get(key))
@@ -205,7 +205,7 @@ def _is_number(value: object) -> bool:
 # ---- fields that transformers' class does not declare
 
 
-def _ever_read(template: ModelTemplate, key: str) -> bool:
+def ever_read(template: ModelTemplate, key: str) -> bool:
     """Return whether the code of a template's model may read a config field that its class does not declare.
 
     It may if the name occurs in it at all. The files are read as text; nothing is imported.

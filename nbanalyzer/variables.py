@@ -20,6 +20,7 @@ from typing import Literal
 __all__ = [
     "ALLOWED_VARIABLES",
     "FAMILIES",
+    "NOT_RUN",
     "VARIABLES",
     "Family",
     "Kind",
@@ -327,6 +328,8 @@ NOT_SIZES = _words(  # integers about generation, training or labels, and what o
     "rope_theta compress_rope_theta rope_local_base_freq original_max_position_embeddings initial_context_length",
     "default_output_length initializer_factor n_ctx qk_head_dim",
 )
+NOT_RUN = ("num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers")
+"""What a checkpoint has and a pass does not run: layers that predict further tokens."""
 NOT_SIZES_ENDS = ("_token_id", "_token_index", "_token_ids", "_id")
 STRUCTURE = _words(  # which layer is what: read elsewhere
     "layer_types layers_block_type mlp_only_layers mlp_layer_types no_rope_layers moe_layers compress_ratios",

@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 
-from nbanalyzer import populate
+from nbanalyzer import ModelTemplate, catalog, populate
 from nbanalyzer.config import extract_model_params
 from nbanalyzer.errors import ConfigError
 from nbanalyzer.generate.choice import choose
@@ -151,3 +151,33 @@ def test_every_family_is_taken_under_its_own_names(config: Any) -> None:
 def test_a_silent_text_part_is_no_other_tools_format() -> None:
     """Some multimodal models leave all of it to the defaults of Llama."""
     assert not_taken({"model_type": "llama", "vocab_size": 32064}, transformers.LlamaConfig(vocab_size=32064)) == ""
+
+
+# ---- what no formula uses
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_shipped_models_give_no_warning(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NBANALYZER_COMPARE", "off")
+    assert populate(name, seq_len=128).warnings == ()
+
+
+def test_layers_that_predict_further_tokens_are_said_not_to_be_counted() -> None:
+    notes = populate("DeepSeek-V3", seq_len=4).notes
+    assert any(
+        note.startswith("not counted: num_nextn_predict_layers=1, which predict further tokens") for note in notes
+    )
+    assert not any("not counted" in note for note in populate("gpt2", seq_len=4).notes)
+
+
+def test_a_template_that_nobody_checked_is_still_doubted() -> None:
+    config = {"model_type": "mine", "hidden_size": 8, "num_hidden_layers": 1, "vocab_size": 9, "num_experts": 4}
+    template = ModelTemplate(model_id="some/model", config=config)
+    (warning,) = populate(template, seq_len=4).warnings
+    assert warning.endswith("no formula uses it: num_experts")
+
+
+def test_what_transformers_reads_nothing_of_is_a_warning() -> None:
+    config = {"model_type": "llama", **SIZES, "vocab_size": 90, "attention_bias": True, "num_secret_experts": 8}
+    (warning,) = populate(config, seq_len=4).warnings
+    assert warning.endswith("no formula uses it: num_secret_experts")
