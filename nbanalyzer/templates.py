@@ -18,6 +18,7 @@ from .config import integer_fields
 from .errors import FormulaError, TemplateError, UnresolvedVariablesError, quote, shorten
 from .files import convert, decode, read_file, write_whole
 from .formula import Formula, parse
+from .source import with_floats, without_floats
 from .variables import ALLOWED_VARIABLES
 
 __all__ = [
@@ -150,6 +151,10 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True):
     state: dict[str, str] = {}
     kernels: tuple[Kernel, ...] = ()
     provenance: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        # In a file they are written as transformers writes them: JSON has no infinity.
+        msgspec.structs.force_setattr(self, "config", with_floats(self.config))
 
 
 class DisallowedVariable(NamedTuple):
@@ -346,7 +351,16 @@ def save_template(template: ModelTemplate | ModuleTemplate, path: str | os.PathL
 
 def encode(template: msgspec.Struct) -> bytes:
     """Return the template as the JSON text of its file."""
-    return msgspec.json.format(msgspec.json.encode(template), indent=2) + b"\n"
+    return msgspec.json.format(as_json(template), indent=2) + b"\n"
+
+
+def as_json(template: msgspec.Struct) -> bytes:
+    """Return the template as JSON text in one line."""
+    if isinstance(template, ModelTemplate):
+        written = msgspec.structs.replace(template)
+        msgspec.structs.force_setattr(written, "config", without_floats(template.config))
+        return msgspec.json.encode(written)
+    return msgspec.json.encode(template)
 
 
 def _label(source: str | os.PathLike[str] | bytes) -> str:
