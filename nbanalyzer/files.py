@@ -60,7 +60,8 @@ def write_whole(path: str | os.PathLike[str], content: bytes, *, private: bool =
         os.set_blocking(handle, True)
         _write_into(handle, content)
     else:
-        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR) if stat.S_ISDIR(before.st_mode) else "is no file")
+        problem = os.strerror(errno.EISDIR) if stat.S_ISDIR(before.st_mode) else "is neither a file nor a pipe"
+        raise OSError(errno.EISDIR, problem, os.fspath(path))
 
 
 def _own_descriptor(path: str | os.PathLike[str]) -> int | None:
@@ -88,7 +89,7 @@ def _write_into(handle: int, content: bytes) -> None:
 
 def _replace(target: Path, content: bytes, before: os.stat_result | None, *, private: bool) -> None:
     if before is not None and not os.access(target, os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
     _sweep(target.parent)
     temporary = target.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -145,9 +146,9 @@ def read_file(path: str | os.PathLike[str], most: int = MAX_FILE_BYTES, *, priva
         finally:
             os.close(handle)
     except (OSError, ValueError) as error:  # ValueError: a path that holds a null character
-        raise TemplateError(getattr(error, "strerror", None) or "cannot be read", str(path)) from None
+        raise TemplateError(getattr(error, "strerror", None) or str(error), str(path)) from None
     if len(content) > most:
-        raise TemplateError(f"larger than {most // 2**20} MiB, this is none of ours", str(path))
+        raise TemplateError(f"larger than {most // 2**20} MiB, which no template or config is", str(path))
     return content
 
 

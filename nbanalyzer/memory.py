@@ -13,6 +13,7 @@ from .explanation import show
 from .formula import Number, normalize
 from .hardware import Accelerator
 from .report import si
+from .text import as_lines, printable
 
 __all__ = ["Fit", "Memory", "working_sets"]
 
@@ -50,7 +51,7 @@ class Memory:
             ("total", self.total, "at least"),
         )
         width = max(len(show(number)) for _, number, _ in rows)
-        return "\n".join(f"{name:<12}{show(number):>{width}} B  {note}".rstrip() for name, number, note in rows)
+        return as_lines(f"{name:<12}{show(number):>{width}} B  {note}".rstrip() for name, number, note in rows)
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Fit:
         return self.free >= 0
 
     def __repr__(self) -> str:
-        need = f"{si(self.memory.total, 'B')} of {si(self.capacity, 'B')} on {self.accelerator.name}"
+        need = f"{si(self.memory.total, 'B')} of {si(self.capacity, 'B')} on {printable(self.accelerator.name)}"
         return (
             f"fits: {need}, {si(self.free, 'B')} left" if self else f"does not fit: {need}, {si(-self.free, 'B')} short"
         )

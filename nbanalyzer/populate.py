@@ -120,7 +120,8 @@ def prepared(
         raise InputError(f"encoder_len={this_run.encoder_len} changes nothing: this model has no encoder of its own")
     notes = [f"set {', '.join(f'{name}={value}' for name, value in changes.items())}"] if changes else []
     if config is not None:
-        notes.insert(0, f"sizes from {printable(str(config)) if isinstance(config, str | os.PathLike) else 'another config'}")
+        source = printable(os.fspath(config)) if isinstance(config, str | os.PathLike) else "another config"
+        notes.insert(0, f"sizes from {source}")
     if MADE in template.provenance:
         only = template.provenance.get("result", "equal") != "equal"
         notes.insert(0, f"template made for this config, equal to PyTorch{' at tiny sizes' if only else ''}")

@@ -135,9 +135,10 @@ def essential(config: Mapping[str, Any]) -> dict[str, Any]:
     Without ``auto_map``, transformers has nowhere to take foreign code from.
     """
     try:
-        plain: dict[str, Any] = with_floats(msgspec.json.decode(msgspec.json.encode(without_floats(_without_noise(config)))))
+        content = msgspec.json.encode(without_floats(_without_noise(config)))
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"a config is plain data: {shorten(str(error), 100)}") from None
+    plain: dict[str, Any] = with_floats(msgspec.json.decode(content))
     return plain
 
 

@@ -20,9 +20,7 @@ def printable(text: str) -> str:
     """Return the text with nothing in it that steers a terminal, turns its direction or begins another line."""
     if text.isprintable():
         return text
-    return "".join(
-        one if one.isprintable() else " " if one.isspace() else "\N{REPLACEMENT CHARACTER}" for one in text
-    )
+    return "".join(one if one.isprintable() else " " if one.isspace() else "\N{REPLACEMENT CHARACTER}" for one in text)
 
 
 def as_lines(lines: Iterable[str]) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nbanalyzer.sweep import label_of
+from nbanalyzer.text import escape, untypeset
 
 from .charts import line_chart
 from .drawn import (
@@ -89,7 +89,7 @@ def _html(sweep: Sweep, part: Sweep, metric: str, x: str, hue: str | None) -> st
     style = "margin:0.3em 0;border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:inherit;color:inherit"
     found.append(f'<div style="margin-top:0.6em">{escape(caption)}</div>')
     found.append(f'<table style="{style}"><tbody>{"".join(rows)}</tbody></table></div>')
-    return "".join(found)
+    return untypeset("".join(found))
 
 
 def _shares(values: Any) -> Any:

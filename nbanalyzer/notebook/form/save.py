@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import msgspec
 
 from nbanalyzer.errors import InputError, quote
 from nbanalyzer.files import write_whole
+from nbanalyzer.text import as_cell, escape
 
 from .answer import Answer
 
@@ -57,7 +57,7 @@ def _of_request(answer: Answer, suffix: str) -> str:
     rows = [("figure", "value", "unit"), *((one.name, one.value, one.unit) for one in answer.figures.values())]
     if suffix == ".csv":
         out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows(rows)
+        csv.writer(out, lineterminator="\n").writerows([*map(as_cell, row)] for row in rows)
         return out.getvalue()
     if suffix == ".json":
         figures = {name: value for name, value, _ in rows[1:]}

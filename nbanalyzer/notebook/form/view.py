@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
-from html import escape
 from typing import TYPE_CHECKING
 
 from nbanalyzer.cost import Node
 from nbanalyzer.explanation import show
 from nbanalyzer.report import seconds, si
+from nbanalyzer.text import escape
 
 from .answer import Answer, Figure, change
 
@@ -76,11 +77,16 @@ def _card(figure: Figure, pinned: Answer | None) -> str:
         if text
     )
     return (
-        f'<div class="nb-figure nb-figure-{escape(figure.name)}" style="flex:1 1 11.5em;min-width:10em;max-width:17em">'
+        f'<div class="nb-figure nb-figure-{_class(figure.name)}" style="flex:1 1 11.5em;min-width:10em;max-width:17em">'
         f'<div style="opacity:0.8;font-size:0.85em">{escape(figure.label)}</div>'
         f'<div class="nb-value" style="font-size:1.15em;font-weight:600;white-space:nowrap;{TABULAR}">'
         f"{escape(figure.text)}</div>{changed}{small}</div>"
     )
+
+
+def _class(name: str) -> str:
+    """Return a name as one class of CSS: a state's name may be anything."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", name)
 
 
 def exact(figure: Figure) -> str:
