@@ -44,7 +44,10 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(message)
 
     def print_help(self, file: Any = None) -> None:
-        _show(self.format_help())
+        if file is None:
+            _show(self.format_help())
+        else:
+            super().print_help(file)
 
 
 def main(words: Sequence[str] | None = None) -> int:

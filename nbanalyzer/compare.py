@@ -15,7 +15,7 @@ from .populate import populate
 from .report import seconds, si, title
 from .roofline import Roofline
 from .run import SIZES
-from .text import as_lines, escape, untypeset
+from .text import as_lines, escape
 
 if TYPE_CHECKING:
     import pandas
@@ -224,7 +224,7 @@ class Comparison:
         lines = [*self.heads, *(f"warning: {text}" for text in self.warnings)]
         heads = "".join(f"<div>{escape(line)}</div>" for line in lines)
         tables = [_table(rows) for rows in (self.rows, self.module_rows) if rows]
-        return {"text/plain": repr(self), "text/html": untypeset(heads + "<br>".join(tables))}
+        return {"text/plain": repr(self), "text/html": heads + "<br>".join(tables)}
 
 
 def compare(

@@ -9,7 +9,7 @@ from .cost import Cost, Node
 from .formula import Formula, Number, constant, normalize, parse
 from .shipped import MODULES
 from .templates import Basic, Composite, ModuleTemplate
-from .text import as_lines, escape, untypeset
+from .text import as_lines, escape
 
 __all__ = ["Derivation", "Explanation", "explain_formula", "explain_node", "explain_sum", "show"]
 
@@ -75,7 +75,7 @@ class Explanation:
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         html = f'<div style="font-size:0.9em"><div><b>{escape(self.title)}</b></div>{self.as_html()}</div>'
-        return {"text/plain": repr(self), "text/html": untypeset(html)}
+        return {"text/plain": repr(self), "text/html": html}
 
 
 def explain_formula(what: str, formula: Formula, values: Mapping[str, Number]) -> Explanation:

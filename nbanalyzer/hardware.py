@@ -23,7 +23,7 @@ from .errors import InputError, TemplateError, UnknownNameError, quote
 from .files import decode, read_file
 from .formula import Number
 from .report import si
-from .text import as_lines, escape, printable, untypeset
+from .text import as_lines, escape, printable
 
 __all__ = ["PRECISIONS", "Accelerator", "HardwareListing", "accelerators", "describe", "hardware"]
 
@@ -164,7 +164,7 @@ class Accelerator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return f"<Accelerator {printable(self.name)}: memory {memory}, bandwidth {bandwidth}, 16-bit peak {peak}>"
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        html = untypeset(f"<b>{escape(self.title or self.name)}</b>{_html(_facts(self))}")
+        html = f"<div><b>{escape(self.title or self.name)}</b>{_html(_facts(self))}</div>"
         return {"text/plain": describe(self), "text/html": html}
 
 
@@ -180,7 +180,7 @@ class HardwareListing:
         return as_lines(form.format(*row) for row in self.rows)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        return {"text/plain": repr(self), "text/html": untypeset(_html(self.rows, "right;white-space:nowrap"))}
+        return {"text/plain": repr(self), "text/html": _html(self.rows, "right;white-space:nowrap")}
 
 
 def accelerators() -> list[str]:

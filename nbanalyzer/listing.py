@@ -5,7 +5,7 @@ from __future__ import annotations
 from . import catalog
 from .populate import populate
 from .report import si
-from .text import escape, untypeset
+from .text import escape
 
 __all__ = ["Listing"]
 
@@ -33,7 +33,7 @@ class Listing:
             "<tr>" + "".join(f'<td style="{cell}:left">{escape(text)}</td>' for text in row) + "</tr>"
             for row in self.rows
         )
-        return {"text/plain": repr(self), "text/html": untypeset(f"<table><tr>{head}</tr>{body}</table>")}
+        return {"text/plain": repr(self), "text/html": f"<table><tr>{head}</tr>{body}</table>"}
 
 
 HEADINGS = ("name", "model", "parameters", "layers", "hidden_size", "vocab_size")

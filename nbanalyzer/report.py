@@ -18,7 +18,7 @@ from .explanation import explain_node, show
 from .formula import Formula, Number
 from .grammar import COMPARISONS
 from .run import SIZES
-from .text import as_cell, as_lines, as_markdown, escape, untypeset
+from .text import as_attribute, as_cell, as_lines, as_markdown, escape
 
 if TYPE_CHECKING:
     from .analysis import Analysis
@@ -181,7 +181,7 @@ def as_html(analysis: Analysis, roofline: Roofline | None = None) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width">\n<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title(analysis))}</title>\n"
+        f"<title>{as_attribute(title(analysis))}</title>\n"
         f'<body style="font-family:sans-serif;margin:1em">\n{body}\n</body>\n</html>\n'
     )
 
@@ -210,7 +210,7 @@ def as_fragment(analysis: Analysis, depth: int | None = None, roofline: Roofline
     times, (least, most) = (("time", "", "bound"), (62, 92)) if roofline else ((), (46, 76))
     labels = _columns("kernel", "parameters", "FLOPs", "", "bytes", "", "FLOP/B", *times)
     rows = "".join(_html_rows(analysis, None, 1 if depth is None else depth, roofline))
-    return untypeset(
+    return (
         '<div style="font-size:0.92em;line-height:1.45">'
         f"<div><b>{escape(title(analysis))}</b></div><div>{escape(conditions(analysis))}</div>{warnings}"
         f'<div style="margin:0.5em 0">{heads}</div>'

@@ -10,9 +10,9 @@ import html
 import re
 from collections.abc import Iterable
 
-__all__ = ["as_cell", "as_lines", "as_markdown", "escape", "printable", "untypeset"]
+__all__ = ["as_attribute", "as_cell", "as_lines", "as_markdown", "escape", "printable"]
 
-# What MathJax 2, 3 and 4 leave alone. It looks for a class inside of what it is given, so a wrapper has to say it.
+# What MathJax leaves alone, whichever its version.
 UNTYPESET = "tex2jax_ignore mathjax_ignore"
 
 
@@ -29,13 +29,14 @@ def as_lines(lines: Iterable[str]) -> str:
 
 
 def escape(text: str) -> str:
-    """Return the text for HTML, where nothing of it is markup."""
+    """Return the text for the content of an HTML element, where nothing of it is markup or mathematics."""
+    # Front ends look for $…$ and \(…\) in what they show. Alone in an element, neither finds its other half.
+    return re.sub(r"[$\\]", rf'<span class="{UNTYPESET}">\g<0></span>', as_attribute(text))
+
+
+def as_attribute(text: str) -> str:
+    """Return the text for the value of an HTML attribute, or for a title, neither of which has elements in it."""
     return html.escape(printable(text))
-
-
-def untypeset(fragment: str) -> str:
-    """Return HTML that stays as it is where a front end sets ``$…$`` as mathematics: a ``$`` of a stranger is none."""
-    return f'<div class="{UNTYPESET}">{fragment}</div>'
 
 
 def as_markdown(text: str) -> str:

@@ -13,7 +13,7 @@ from nbanalyzer.analysis import Analysis, plain
 from nbanalyzer.populate import populate
 from nbanalyzer.progress import Progress
 from nbanalyzer.templates import ModelTemplate
-from nbanalyzer.text import as_lines, escape, untypeset
+from nbanalyzer.text import as_lines, escape
 
 from .checked import Comparison, comparisons, has_eager
 from .compare import Position, culprits
@@ -127,7 +127,7 @@ class Verification:
                 (cell if place < 2 else "<td>{}</td>").format(escape(text)) for place, text in enumerate(row)
             )
             lines.append(f"<tr>{cells}</tr>" if index else f"<table><tr>{cells}</tr>")
-        return untypeset("\n".join([*lines, "</table>"]))
+        return "\n".join([*lines, "</table>"])
 
 
 HEADER = ("kernel", "what", "template", "PyTorch", "difference")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbanalyzer.sweep import label_of
-from nbanalyzer.text import escape, untypeset
+from nbanalyzer.text import escape
 
 from .charts import line_chart
 from .drawn import (
@@ -76,8 +76,8 @@ def _html(sweep: Sweep, part: Sweep, metric: str, x: str, hue: str | None) -> st
     caption = ", ".join([f"{metric} ({kind})" if kind else metric, *rest])
     across = [tick_of(label_of(part.axes[x][place])) for place in places[x]]
     cell = 'style="padding:0.15em 0.6em;text-align:right;font-weight:normal'
-    corner = rf"{hue} \ {x}" if hue else x
-    rows = [f'<tr><td {cell}">{escape(corner)}</td>']
+    corner = rf"{escape(hue)} \ {escape(x)}" if hue else escape(x)
+    rows = [f'<tr><td {cell}">{corner}</td>']
     rows[0] += "".join(f'<td {cell}">{escape(text)}</td>' for text in across) + "</tr>"
     labels = [tick_of(label_of(part.axes[hue][place])) for place in places[hue]] if hue else [""]
     for label, line, row in zip(labels, values, shares, strict=True):
@@ -89,7 +89,7 @@ def _html(sweep: Sweep, part: Sweep, metric: str, x: str, hue: str | None) -> st
     style = "margin:0.3em 0;border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:inherit;color:inherit"
     found.append(f'<div style="margin-top:0.6em">{escape(caption)}</div>')
     found.append(f'<table style="{style}"><tbody>{"".join(rows)}</tbody></table></div>')
-    return untypeset("".join(found))
+    return "".join(found)
 
 
 def _shares(values: Any) -> Any:

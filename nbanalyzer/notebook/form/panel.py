@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from ipywidgets import HTML, Button, HBox, Image, Layout, Text, VBox
 
 from nbanalyzer.errors import NBAnalyzerError
-from nbanalyzer.text import untypeset
 
 from . import view
 from .answer import Answer
@@ -90,14 +89,14 @@ class Panel:
         self._answer = answer
         self.inputs.show(answer.state, answer.analysis)
         self.error.value = ""
-        _say(self.heading, view.heading(answer))
-        _say(self.headline, view.figures(answer, pinned))
-        _say(self.changes, view.changes(answer.since(pinned)) if pinned else "")
-        _say(self.memory, view.memory(answer))
+        self.heading.value = view.heading(answer)
+        self.headline.value = view.figures(answer, pinned)
+        self.changes.value = view.changes(answer.since(pinned)) if pinned else ""
+        self.memory.value = view.memory(answer)
         if answer.roofline:
             self.roofline.value = self._drawn(answer.roofline, answer.name)
         _visible(self.roofline, answer.roofline is not None)
-        _say(self.bars, view.bars(answer))
+        self.bars.value = view.bars(answer)
         _visible(self.unpin, pinned is not None)
         self._show_line()
 
@@ -110,11 +109,11 @@ class Panel:
 
     def say(self, error: str) -> None:
         """Show an error above what is still the last good state."""
-        _say(self.error, view.error_line(error))
+        self.error.value = view.error_line(error)
 
     def said(self, text: str, *, is_error: bool) -> None:
         """Say what became of saving."""
-        _say(self.saved, view.error_line(text, is_first=True) if is_error else view.remark(text))
+        self.saved.value = view.error_line(text, is_first=True) if is_error else view.remark(text)
 
     def _copied(self, _: object) -> None:
         self._shows_line = True
@@ -130,7 +129,7 @@ class Panel:
             self.copied.value = view.remark("It follows the form. To take it along: click into it, Ctrl+A, Ctrl+C.")
         except NBAnalyzerError as error:
             self.line.value = ""
-            _say(self.copied, view.error_line(str(error), is_first=True))
+            self.copied.value = view.error_line(str(error), is_first=True)
 
     def close(self) -> None:
         """Close all widgets, and let the figure go."""
@@ -146,10 +145,6 @@ def _wide(width: str = "100%") -> dict[str, Any]:
 
 def _html() -> HTML:
     return HTML(layout=Layout(width="100%", margin="0.15em 0"))
-
-
-def _say(widget: HTML, html: str) -> None:
-    widget.value = untypeset(html) if html else ""
 
 
 def _narrow() -> Layout:

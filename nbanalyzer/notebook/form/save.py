@@ -12,7 +12,7 @@ import msgspec
 
 from nbanalyzer.errors import InputError, quote
 from nbanalyzer.files import write_whole
-from nbanalyzer.text import as_cell, escape
+from nbanalyzer.text import as_attribute, as_cell
 
 from .answer import Answer
 
@@ -69,6 +69,6 @@ def _of_request(answer: Answer, suffix: str) -> str:
 
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(answer.title)}</title>\n"
+        f"<title>{as_attribute(answer.title)}</title>\n"
         f'<body style="font-family:sans-serif;margin:1em">\n{static(answer)["text/html"]}\n</body>\n</html>\n'
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nbanalyzer.report import rows, seconds, si
-from nbanalyzer.text import escape, untypeset
+from nbanalyzer.text import escape
 
 from .answer import Answer
 from .view import as_table, exact, heading
@@ -20,7 +20,7 @@ def _html(answer: Answer) -> str:
     figures = [(figure.label, figure.text, exact(figure), figure.note) for figure in answer.figures.values()]
     words = "What the form began with; the form itself needs a kernel, run its cell:"
     began = f'<div style="opacity:0.75;font-size:0.85em">{words}</div>'
-    return untypeset(
+    return (
         f"{began}{heading(answer)}{as_table(figures, has_head=False, words=(0, 3))}"
         f'<details><summary style="cursor:pointer">{escape(answer.shown)}, by module</summary>'
         f"{as_table(_modules(answer))}</details>"

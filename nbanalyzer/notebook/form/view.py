@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nbanalyzer.cost import Node
 from nbanalyzer.explanation import show
 from nbanalyzer.report import seconds, si
-from nbanalyzer.text import escape
+from nbanalyzer.text import as_attribute, escape
 
 from .answer import Answer, Figure, change
 
@@ -198,14 +198,14 @@ def _row(name: str, path: str, bar: str) -> str:
     clipped = "overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
     return (
         '<div style="display:flex;gap:0.5em;margin:0.12em 0;align-items:center">'
-        f'<span title="{escape(path)}" style="flex:0 0 13em;max-width:45%;{clipped}">{escape(name)}</span>'
+        f'<span title="{as_attribute(path)}" style="flex:0 0 13em;max-width:45%;{clipped}">{escape(name)}</span>'
         f'<span style="flex:1 1 0;min-width:0">{bar}</span></div>'
     )
 
 
 def _bar(parts: Sequence[tuple[str, float, str]], most: float, text: str) -> str:
     filled = "".join(
-        f'<span title="{escape(name)}" style="flex:0 0 {100 * value / most:.2f}%;background:{color}"></span>'
+        f'<span title="{as_attribute(name)}" style="flex:0 0 {100 * value / most:.2f}%;background:{color}"></span>'
         for name, value, color in parts
         if value and most
     )
