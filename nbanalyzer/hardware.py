@@ -23,7 +23,7 @@ from .errors import InputError, TemplateError, UnknownNameError, quote
 from .files import decode, read_file
 from .formula import Number
 from .report import si
-from .text import as_lines, escape, printable
+from .text import escape
 
 __all__ = ["PRECISIONS", "Accelerator", "HardwareListing", "accelerators", "describe", "hardware"]
 
@@ -161,7 +161,7 @@ class Accelerator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def __repr__(self) -> str:
         _, memory, bandwidth, peak, *_ = _row(self)
-        return f"<Accelerator {printable(self.name)}: memory {memory}, bandwidth {bandwidth}, 16-bit peak {peak}>"
+        return f"<Accelerator {self.name}: memory {memory}, bandwidth {bandwidth}, 16-bit peak {peak}>"
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         html = f"<div><b>{escape(self.title or self.name)}</b>{_html(_facts(self))}</div>"
@@ -177,7 +177,7 @@ class HardwareListing:
     def __repr__(self) -> str:
         widths = [max(map(len, column)) for column in zip(*self.rows, strict=True)]
         form = "  ".join([f"{{:<{widths[0]}}}", *(f"{{:>{width}}}" for width in widths[1:])])
-        return as_lines(form.format(*row) for row in self.rows)
+        return "\n".join(form.format(*row) for row in self.rows)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         return {"text/plain": repr(self), "text/html": _html(self.rows, "right;white-space:nowrap")}
@@ -218,10 +218,10 @@ def describe(accelerator: Accelerator) -> str:
     """Return all that is known of an accelerator, with its sources and doubts, as aligned text."""
     facts = _facts(accelerator)
     width = max(len(label) for label, _ in facts)
-    lines = [printable(accelerator.title or accelerator.name)]
+    lines = [accelerator.title or accelerator.name]
     for label, text in facts:
         first, other = f"  {label:<{width}}  ", " " * (width + 4)
-        lines.append(textwrap.fill(printable(text), 100, initial_indent=first, subsequent_indent=other))
+        lines.append(textwrap.fill(text, 100, initial_indent=first, subsequent_indent=other))
     return "\n".join(lines)
 
 

@@ -13,7 +13,7 @@ from .explanation import show
 from .formula import Number, normalize
 from .hardware import Accelerator
 from .report import si
-from .text import as_lines, printable
+from .text import as_lines
 
 __all__ = ["Fit", "Memory", "working_sets"]
 
@@ -91,7 +91,7 @@ class Fit:
         return self.free >= 0
 
     def __repr__(self) -> str:
-        need = f"{si(self.memory.total, 'B')} of {si(self.capacity, 'B')} on {printable(self.accelerator.name)}"
+        need = f"{si(self.memory.total, 'B')} of {si(self.capacity, 'B')} on {self.accelerator.name}"
         return (
             f"fits: {need}, {si(self.free, 'B')} left" if self else f"does not fit: {need}, {si(-self.free, 'B')} short"
         )
