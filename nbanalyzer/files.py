@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import re
-import secrets
 import stat
 import time
 from contextlib import suppress
@@ -91,7 +90,7 @@ def _replace(target: Path, content: bytes, before: os.stat_result | None, *, pri
     if before is not None and not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
     _sweep(target.parent)
-    temporary = target.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
+    temporary = target.parent / f"{TEMPORARY}{os.urandom(8).hex()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     handle = os.open(temporary, flags, 0o600 if private else 0o666)  # the system takes the umask off
     try:
