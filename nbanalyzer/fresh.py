@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from functools import cache
+from contextlib import suppress
+from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,11 @@ from .errors import ConfigError, InputError, MissingPackageError, NBAnalyzerErro
 from .files import decode, read_file, write_whole
 from .progress import tell
 from .shipped import folder
-from .source import essential, without_floats
+from .source import essential, with_floats, without_floats
 from .templates import ModelTemplate, encode, load_model_template
 from .text import printable
 
-__all__ = ["MADE", "cache_folder", "template_for"]
+__all__ = ["MADE", "cache_folder", "parameters_of", "template_for"]
 
 MADE = "made"
 """Key in the provenance of a template that was made when asked for."""
@@ -66,8 +68,7 @@ def template_for(config: Mapping[str, Any], where: str, unfit: ConfigError) -> M
         raise unfit
     tell("looking in the cache", 0)
     key = _key(config)
-    folder = cache_folder()
-    path = folder / f"{key[:40]}.json" if folder else None
+    path = _path(key, ".json")
     template = _read(path, key) if path else None
     if template is None:
         from .generate import generate  # needs torch: only now, and only here
@@ -80,6 +81,50 @@ def template_for(config: Mapping[str, Any], where: str, unfit: ConfigError) -> M
         if path:
             _write(path, key, template)
     return msgspec.structs.replace(template, model_id=label)
+
+
+class _Counted(msgspec.Struct, forbid_unknown_fields=True):
+    """A file in the cache: the parameters of the model that transformers builds from a config.
+
+    Attributes:
+        key: hash of what they follow from, as in the file's name.
+        parameters: tied ones once.
+
+    """
+
+    key: str
+    parameters: int
+
+
+def parameters_of(config: Mapping[str, Any]) -> int | None:
+    """Return how many parameters PyTorch counts in a config's model, from the cache if it is there.
+
+    None if nobody can say: torch is not installed, `NBANALYZER_COMPARE` is ``"off"``, or transformers cannot build it.
+    """
+    if os.environ.get("NBANALYZER_COMPARE", "") == "off" or find_spec("torch") is None:
+        return None
+    return _parameters(_text(config))
+
+
+@lru_cache(maxsize=256)
+def _parameters(content: bytes) -> int | None:
+    config = with_floats(msgspec.json.decode(content))
+    key = _key(config)
+    path = _path(key, ".parameters.json")
+    with suppress(NBAnalyzerError):
+        kept: _Counted | None = decode(read_file(path, private=True), _Counted, str(path)) if path else None
+        if kept and kept.key == key:
+            return kept.parameters
+    from .generate import count_parameters  # needs torch: only now, and only here
+
+    tell("comparing its parameters with PyTorch's", 0)
+    try:
+        count = count_parameters(config)
+    except NBAnalyzerError:
+        return None
+    if path:
+        _keep(path, _Counted(key, count))
+    return count
 
 
 def cache_folder() -> Path | None:
@@ -103,8 +148,16 @@ def cache_folder() -> Path | None:
 
 def _key(config: Mapping[str, Any]) -> str:
     """Return a hash of all that a template follows from: the config, the packages, the module templates."""
-    text = msgspec.json.encode(without_floats(essential(config)), order="sorted")
-    return hashlib.sha256(b"\0".join((text, _tools()))).hexdigest()
+    return hashlib.sha256(b"\0".join((_text(config), _tools()))).hexdigest()
+
+
+def _text(config: Mapping[str, Any]) -> bytes:
+    return msgspec.json.encode(without_floats(essential(config)), order="sorted")
+
+
+def _path(key: str, suffix: str) -> Path | None:
+    kept_in = cache_folder()
+    return kept_in / f"{key[:40]}{suffix}" if kept_in else None
 
 
 @cache
@@ -141,9 +194,10 @@ def _read(path: Path, key: str) -> ModelTemplate | None:
 def _write(path: Path, key: str, template: ModelTemplate) -> None:
     """Keep a template; where that cannot be, it is made again the next time."""
     content = encode(template).strip()
-    kept = _Kept(key, hashlib.sha256(content).hexdigest(), msgspec.Raw(content))
-    try:
+    _keep(path, _Kept(key, hashlib.sha256(content).hexdigest(), msgspec.Raw(content)))
+
+
+def _keep(path: Path, kept: msgspec.Struct) -> None:
+    with suppress(OSError, ValueError):  # ValueError: a folder with a null character
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_whole(path, msgspec.json.encode(kept) + b"\n", private=True)
-    except (OSError, ValueError):  # ValueError: a folder with a null character
-        pass

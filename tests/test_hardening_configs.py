@@ -18,7 +18,7 @@ from nbanalyzer.errors import ConfigError, NBAnalyzerError
 from nbanalyzer.generate import public
 from nbanalyzer.generate.template import build_template
 from nbanalyzer.source import essential, with_floats, without_floats
-from nbanalyzer.templates import encode
+from nbanalyzer.templates import Validity, encode
 
 TINY: dict[str, Any] = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 100,
@@ -117,9 +117,10 @@ def test_there_and_back() -> None:
 
 
 def test_a_template_keeps_them_in_strict_json() -> None:
-    template = ModelTemplate(model_id="own", config=INFINITE)
+    template = ModelTemplate(model_id="own", config=INFINITE, valid_for=Validity(defaults={"limit": [-math.inf]}))
     content = encode(template)
     written = json.loads(content, parse_constant=pytest.fail)
+    assert written["valid_for"]["defaults"] == {"limit": [{"__float__": "-Infinity"}]}
     assert written["config"]["time_step_limit"] == [0.0, {"__float__": "Infinity"}]  # as transformers writes it
     assert load_model_template(content) == template
     assert populate({"kernels": [], "config": INFINITE}).template.config == INFINITE

@@ -19,7 +19,7 @@ from nbanalyzer.templates import ModelTemplate
 if TYPE_CHECKING:
     from .verification import Verification
 
-__all__ = ["generate", "run_coverage", "verify"]
+__all__ = ["count_parameters", "generate", "run_coverage", "verify"]
 
 _TURN = RLock()  # a progress callback may ask for another model
 
@@ -85,6 +85,20 @@ def verify(
         from . import public
     with _in_turn(progress or tell):
         return public.verify(model, model_class, random_configs, progress or tell)
+
+
+def count_parameters(config: Mapping[str, Any]) -> int:
+    """Return how many parameters the model has that transformers builds from a config, tied ones once.
+
+    Raises:
+        MissingPackageError: torch is not installed.
+        ConfigError: transformers does not know the model, or refuses its config.
+
+    """
+    with _torch("to count parameters"):
+        from . import public
+    with _in_turn(tell):
+        return public.count_parameters(config)
 
 
 def run_coverage(words: Sequence[str]) -> int:
