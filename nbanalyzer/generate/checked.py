@@ -21,8 +21,9 @@ from nbanalyzer.templates import Composite, Kernel, ModelTemplate
 from . import drawn, oracle
 from .compare import Layers, Position, culprits, parameters_of, positions
 from .garbage import seldom_collected
+from .hf import quiet
 from .measured import RUNS, Run, measured, runs_of
-from .subject import NeedsDataError, Subject, quiet
+from .subject import NeedsDataError, Subject
 from .trace import ATTENTION
 
 __all__ = ["RUNS", "Comparison", "MismatchError", "check", "comparisons", "has_eager"]
