@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -39,6 +39,9 @@ LIMIT = 300
 
 SILENCE = 60
 """Seconds of one answer beyond which a person gives up."""
+
+NOT_UNDERSTOOD = "this program fails"
+"""How the problem of a truth begins that is no fact about the config."""
 
 
 # ---- one case after another
@@ -67,7 +70,7 @@ def cases(folders: Iterable[Path], number: int, seed: int, work: Path) -> Iterat
     for folder in folders:
         for path in sorted(folder.rglob("*.json") if folder.is_dir() else [folder]):
             name = str(path.relative_to(folder).with_suffix("")) if folder.is_dir() else path.stem
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = _content(path)
             is_template = "kernels" in content or "extends" in content
             config = content["config"] if is_template else content
             if is_template and content.get("architecture"):
@@ -80,6 +83,15 @@ def cases(folders: Iterable[Path], number: int, seed: int, work: Path) -> Iterat
                 changes = changed(config, defaults, types, Random(f"{seed} {name} {turn}"))  # noqa: S311 - no secret
                 if changes:
                     yield _written(f"{name}~{turn}", with_changes(config, changes), work, json.dumps(changes))
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """Return the object in a file, empty if there is none: people have other things under that name."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _written(name: str, config: Mapping[str, Any], work: Path, changes: str = "") -> Case:
@@ -117,7 +129,7 @@ def truth_for(path: str, named: str = "") -> Truth:
     """Return what PyTorch counts for the class that a config file names."""
     from truth import truth  # it needs torch
 
-    return truth(json.loads(Path(path).read_text(encoding="utf-8")), SEQ_LEN, named)
+    return truth(_content(Path(path)), SEQ_LEN, named)
 
 
 def _work(connection: Any, templates: str) -> None:
@@ -125,6 +137,7 @@ def _work(connection: Any, templates: str) -> None:
         "NBANALYZER_CACHE": templates, "HF_HUB_OFFLINE": "1", "PYTORCH_JIT": "0", "TRANSFORMERS_VERBOSITY": "critical",
         "TOKENIZERS_PARALLELISM": "false",
     }  # fmt: skip
+    tasks: dict[str, Callable[..., Answer | Truth]] = {"answer": answer_for, "truth": truth_for}
     with (
         Path(os.devnull).open("w") as nothing,
         contextlib.redirect_stdout(nothing),
@@ -138,9 +151,9 @@ def _work(connection: Any, templates: str) -> None:
         while job := connection.recv():
             what, *rest = job
             try:
-                connection.send({"answer": answer_for, "truth": truth_for}[what](*rest))
+                connection.send(tasks[what](*rest))
             except Exception as error:  # noqa: BLE001 - a config that this program does not understand
-                connection.send(Truth(problem=f"{type(error).__name__}: {error}"))
+                connection.send(Truth(problem=f"{NOT_UNDERSTOOD}: {type(error).__name__}: {error}"))
 
 
 class Worker:
@@ -198,8 +211,9 @@ def _truth(case: Case, worker: Worker, work: Path, named: str) -> Truth:
         counts = {name: stored[name] and Count(**stored[name]) for name in ("whole", "text")}
         return Truth(**{**stored, **counts})
     found: Truth = worker.ask("truth", str(case.path), named) or Truth(problem=f"no truth within {LIMIT} s")
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(asdict(found)), encoding="utf-8")
+    if not found.problem.startswith(NOT_UNDERSTOOD):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(asdict(found)), encoding="utf-8")
     return found
 
 
@@ -267,6 +281,7 @@ def main() -> int:
         for case in cases(options.folders, options.changed, options.seed, options.work)
         if re.search(options.only, case.name)
     ]
+    Random(options.seed).shuffle(work)  # noqa: S311 - so that what comes first is of all kinds
     rows: list[dict[str, object]] = []
     path = options.work / "field.tsv"
     lock = threading.Lock()

@@ -142,7 +142,7 @@ def reason_of(text: str, name: str = "") -> str:
     """Return a reason without what is this one config's alone, so that reasons can be counted."""
     text = re.sub(r"^\S*\.json: ", "", text)
     if name:
-        text = text.replace(name, "…")
+        text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "…", text)
     text = re.sub(r"\d[\d,._]*", "#", text)
     return text[:160]
 

@@ -177,6 +177,9 @@ def _text_part(model: Any, flops: int | None, seq_len: int) -> Count | None:
 class Answers(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch's __init_subclass__
     """Says true, or 1, where a model's code asks for a value, which the meta device does not have."""
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Answer ``tensor.item()``; leave all else to PyTorch."""
         if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:  # noqa: SLF001 - tensor.item()
