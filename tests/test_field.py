@@ -163,7 +163,7 @@ def test_the_truth_is_what_can_be_counted_by_hand() -> None:
     [
         ({}, "knows neither"),
         ({"model_type": "llama", "dim": 64, "n_layers": 2}, "no width"),
-        ({"model_type": "chatglm", "architectures": ["ChatGLMModel"], "auto_map": {"x": "y"}}, "no class ChatGLMModel"),
+        ({"model_type": "chatglm", "architectures": ["ChatGLMModel"], "auto_map": {"x": "y"}}, "knows neither"),
         ({**GPT2, "n_embd": 65}, "does not build it"),
     ],
 )
@@ -173,6 +173,32 @@ def test_where_there_is_no_truth_it_says_why(config: dict[str, Any], problem: st
     found = truth(config, 16)
     assert found.whole is None
     assert problem in found.problem
+
+
+def test_the_text_part_of_what_transformers_does_not_know_is_counted_alone() -> None:
+    from truth import truth
+
+    text = {**GPT2, "architectures": ["GPT2LMHeadModel"]}
+    found = truth({"model_type": "unheard", "architectures": ["UnheardForAnything"], "text_config": text}, 16)
+    assert (found.architecture, found.whole) == ("UnheardForAnything", None)
+    assert found.text == truth(GPT2, 16).whole
+
+
+@pytest.mark.parametrize(
+    ("config", "architecture"),
+    [
+        ({"model_type": "bert"}, "BertForMaskedLM"),
+        ({"model_type": "bert", "is_decoder": True}, "BertLMHeadModel"),
+        ({"model_type": "t5"}, "T5ForConditionalGeneration"),
+        ({"model_type": "gpt2", "architectures": ["GPT2LMHead"]}, "GPT2LMHeadModel"),
+        ({"model_type": "gpt2", "architectures": ["GPT2ForTokenClassification"]}, "GPT2ForTokenClassification"),
+    ],
+)
+def test_the_class_is_the_named_one_or_else_the_usual_one(config: dict[str, Any], architecture: str) -> None:
+    from truth import truth
+
+    sizes = {"hidden_size": 64, "num_attention_heads": 4, "d_model": 64}
+    assert truth({**GPT2, "architectures": None, **sizes, **config}, 4).architecture == architecture
 
 
 def test_files_that_hold_no_config_are_cases_too(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ USUAL = (1, 2, 4, 64, 128, 512)
 def changed(
     config: Mapping[str, Any], defaults: Mapping[str, Any], types: Mapping[str, str], random: Random
 ) -> dict[str, Any]:
-    """Return one to three fields with new values, a dot leading into a nested part.
+    """Return one to three fields with new values, a dot leading into a nested part; each kind of field as often.
 
     Args:
         config: as it was found.
@@ -38,13 +38,16 @@ def changed(
     for part in ("text_config",):
         if isinstance(config.get(part), Mapping):
             flat = {f"{part}.{name}": value for name, value in config[part].items() if not isinstance(value, dict)}
-    choices = {
-        name: found
-        for name, value in flat.items()
-        if not SILENT.search(name.rpartition(".")[2]) and (found := _others(name, value, types.get(name, "")))
-    }
-    names = random.sample(sorted(choices), min(len(choices), random.randint(1, 3)))
-    return {name: random.choice(choices[name]) for name in names}
+    choices: dict[str, dict[str, list[Any]]] = {}
+    for name, value in sorted(flat.items()):
+        if not SILENT.search(name.rpartition(".")[2]) and (found := _others(name, value, types.get(name, ""))):
+            choices.setdefault(type(value).__name__, {})[name] = found  # sizes are many, flags and lists decide more
+    changes: dict[str, Any] = {}
+    for _ in range(random.randint(1, 3) if choices else 0):
+        some = choices[random.choice(sorted(choices))]
+        name = random.choice(sorted(some))
+        changes[name] = random.choice(some[name])
+    return changes
 
 
 def _others(name: str, value: object, type_: str) -> list[Any]:

@@ -100,15 +100,15 @@ def classified(answer: Answer, truth: Truth, other: Truth | None = None) -> Outc
         return Outcome("over time", answer.error)
     if answer.count is None:
         bug = f"{answer.kind}: " if answer.kind == BUG else ""
-        return Outcome("refused" if truth.whole else "no model", bug + answer.error)
-    if truth.whole is None:
-        return Outcome("unproven", truth.problem)
-    if _same(answer.count, truth.whole):
+        return Outcome("refused" if truth.whole or truth.text else "no model", bug + answer.error)
+    if truth.whole and _same(answer.count, truth.whole):
         return Outcome("exact", "" if truth.whole.flops is not None else "parameters only")
     if _same(answer.count, truth.text) or (other and _same(answer.count, other.whole) and truth.text):
         if re.search(r"\btext\b", answer.first_line):
             return Outcome("exact, text part")
         return Outcome("wrong", f"the text part of {truth.architecture}, and the first line does not say so")
+    if truth.whole is None:
+        return Outcome("unproven", truth.problem)
     if other and _same(answer.count, other.whole):
         instead = f"{answer.architecture} instead of {truth.architecture}"
         if truth.architecture in answer.first_line:
@@ -140,7 +140,8 @@ def _difference(answer: Answer, named: str, true: Count) -> str:
 
 def reason_of(text: str, name: str = "") -> str:
     """Return a reason without what is this one config's alone, so that reasons can be counted."""
-    text = re.sub(r"^\S*\.json: ", "", text)
+    text = re.sub(r"^\S*\.json[:,] ", "", text)
+    text = re.sub(r": there are .*", "", text)
     if name:
         text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "…", text)
     text = re.sub(r"\d[\d,._]*", "#", text)

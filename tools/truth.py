@@ -23,10 +23,10 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 __all__ = ["NoModelError", "truth"]
 
 DEFAULTS = (
-    "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
-    "MODEL_FOR_MASKED_LM_MAPPING_NAMES", "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES", "MODEL_MAPPING_NAMES",
+    "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES", "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
+    "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES", "MODEL_MAPPING_NAMES",
 )  # fmt: skip
-"""Where the class is found that is meant if a config names none."""
+"""Where the class is found that is meant if a config names none; many encoders are in the third one too."""
 
 WIDTHS = ("hidden_size", "d_model", "n_embd", "embed_dim", "hidden_sizes", "embedding_size", "dim_model")
 
@@ -48,7 +48,10 @@ def truth(config: Mapping[str, Any], seq_len: int, named: str = "") -> Truth:
         model_class = _class_of(config, named)
         model = _built(model_class, _config_for(model_class, config))
     except NoModelError as error:
-        return Truth(problem=str(error))
+        part = config.get("text_config")
+        is_whole = isinstance(part, Mapping) and not named
+        text = truth({**part, "architectures": None}, seq_len).whole if is_whole else None
+        return Truth(named or next(iter(_stated(config)), ""), text=text, problem=str(error))
     parameters, flops, problem = _parameters([model]), None, ""
     try:
         flops = _flops(model, seq_len)
@@ -58,20 +61,25 @@ def truth(config: Mapping[str, Any], seq_len: int, named: str = "") -> Truth:
     return Truth(model_class.__name__, Count(parameters, flops), text, problem)
 
 
+def _stated(config: Mapping[str, Any]) -> list[str]:
+    return [name for name in config.get("architectures") or () if isinstance(name, str)]
+
+
 def _class_of(config: Mapping[str, Any], named: str) -> Any:
-    stated = [name for name in config.get("architectures") or () if isinstance(name, str)]
-    for name in [named] if named else stated:
+    """Return the class that a config names; transformers' own for its model type if it names none that there is."""
+    for name in [named] if named else _stated(config):
         found = getattr(transformers, name, None)
         if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
             return found
+    if named:
+        raise NoModelError(f"transformers has no class {named}")
     model_type = config.get("model_type")
-    if named or (stated and config.get("auto_map")):
-        raise NoModelError(f"transformers has no class {named or stated[0]}")
-    for mapping in DEFAULTS:
-        name = getattr(modeling_auto, mapping).get(model_type)
-        if name:
-            return getattr(transformers, name if isinstance(name, str) else name[0])
-    raise NoModelError(f"transformers knows neither model_type {model_type!r} nor architectures {stated}")
+    names = [getattr(modeling_auto, mapping).get(model_type) for mapping in DEFAULTS]
+    if config.get("is_decoder"):
+        names.insert(0, modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(model_type))
+    for name in filter(None, names):
+        return getattr(transformers, name if isinstance(name, str) else name[0])
+    raise NoModelError(f"transformers knows neither model_type {model_type!r} nor architectures {_stated(config)}")
 
 
 def _config_for(model_class: Any, config: Mapping[str, Any]) -> Any:
