@@ -49,8 +49,9 @@ def truth(config: Mapping[str, Any], seq_len: int, named: str = "") -> Truth:
         model = _built(model_class, _config_for(model_class, config))
     except NoModelError as error:
         part = config.get("text_config")
-        is_whole = isinstance(part, Mapping) and not named
-        text = truth({**part, "architectures": None}, seq_len).whole if is_whole else None
+        text = None
+        if isinstance(part, Mapping) and not named:
+            text = truth({**part, "architectures": None}, seq_len).whole
         return Truth(named or next(iter(_stated(config)), ""), text=text, problem=str(error))
     parameters, flops, problem = _parameters([model]), None, ""
     try:
