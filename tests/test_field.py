@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
-TOOLS = Path(__file__).parent.parent / "tools"
-
 GPT2 = {
     "model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "n_embd": 64, "n_layer": 2, "n_head": 4,
     "n_positions": 256, "n_inner": None, "vocab_size": 1000, "bos_token_id": 3, "resid_pdrop": 0.1,
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _tools(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the programs for maintainers import each other, as they do when they are run."""
-    monkeypatch.syspath_prepend(str(TOOLS))
-    yield
-    for name in ("outcomes", "changes", "truth", "field"):
-        sys.modules.pop(name, None)
 
 
 def outcome(
@@ -40,7 +27,7 @@ def outcome(
     kind: str = "",
     says: str = "",
 ) -> tuple[str, str]:
-    from outcomes import Answer, Count, Truth, classified
+    from tools.outcomes import Answer, Count, Truth, classified
 
     answer = Answer(numbers and Count(*numbers), counted, first_line, says, error, kind)
     truth = Truth("BertModel", whole and Count(*whole), text and Count(*text), "" if whole else "refused")
@@ -92,7 +79,7 @@ def test_a_text_part_is_right_only_if_the_first_line_says_so() -> None:
 
 
 def test_reasons_are_ranked_without_what_is_one_configs_alone() -> None:
-    from outcomes import Outcome, ranked
+    from tools.outcomes import Outcome, ranked
 
     rows = [
         ("a", Outcome("refused", "/x/a.json: 3 heads of a do not divide 1,024")),
@@ -106,7 +93,7 @@ def test_reasons_are_ranked_without_what_is_one_configs_alone() -> None:
 
 
 def test_changes_are_drawn_from_fields_that_say_what_a_model_is_made_of() -> None:
-    from changes import changed, with_changes
+    from tools.changes import changed, with_changes
 
     defaults = {**GPT2, "add_cross_attention": False, "attn_pdrop": 0.1, "scale_attn_weights": True}
     seen: dict[str, set[Any]] = {}
@@ -126,7 +113,7 @@ def test_changes_are_drawn_from_fields_that_say_what_a_model_is_made_of() -> Non
 
 
 def test_changes_reach_into_a_text_part_and_turn_lists() -> None:
-    from changes import changed, with_changes
+    from tools.changes import changed, with_changes
 
     config = {"model_type": "x", "text_config": {"layer_types": ["a", "b"], "hidden_size": 8}, "hidden_size": 3}
     drawn = [changed(config, {}, {}, Random(seed)) for seed in range(40)]
@@ -139,7 +126,7 @@ def test_changes_reach_into_a_text_part_and_turn_lists() -> None:
 
 
 def test_the_truth_is_what_can_be_counted_by_hand() -> None:
-    from truth import truth
+    from tools.truth import truth
 
     config = {**GPT2, "n_positions": 32}
     found = truth(config, 16)
@@ -168,7 +155,7 @@ def test_the_truth_is_what_can_be_counted_by_hand() -> None:
     ],
 )
 def test_where_there_is_no_truth_it_says_why(config: dict[str, Any], problem: str) -> None:
-    from truth import truth
+    from tools.truth import truth
 
     found = truth(config, 16)
     assert found.whole is None
@@ -176,7 +163,7 @@ def test_where_there_is_no_truth_it_says_why(config: dict[str, Any], problem: st
 
 
 def test_the_text_part_of_what_transformers_does_not_know_is_counted_alone() -> None:
-    from truth import truth
+    from tools.truth import truth
 
     text = {**GPT2, "architectures": ["GPT2LMHeadModel"]}
     found = truth({"model_type": "unheard", "architectures": ["UnheardForAnything"], "text_config": text}, 16)
@@ -195,14 +182,14 @@ def test_the_text_part_of_what_transformers_does_not_know_is_counted_alone() -> 
     ],
 )
 def test_the_class_is_the_named_one_or_else_the_usual_one(config: dict[str, Any], architecture: str) -> None:
-    from truth import truth
+    from tools.truth import truth
 
     sizes = {"hidden_size": 64, "num_attention_heads": 4, "d_model": 64}
     assert truth({**GPT2, "architectures": None, **sizes, **config}, 4).architecture == architecture
 
 
 def test_files_that_hold_no_config_are_cases_too(tmp_path: Path) -> None:
-    from field import cases
+    from tools.field import cases
 
     (tmp_path / "in").mkdir()
     for name, text in {"pointer": "version https://…", "list": "[1]", "good": json.dumps(GPT2)}.items():

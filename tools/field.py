@@ -1,7 +1,7 @@
 """What real configs meet: nbanalyzer's numbers beside those of the class that each config names, built by PyTorch.
 
-    python tools/field.py FOLDER... --work build/field
-    python tools/field.py models --changed 2 --work build/field
+    python -m tools.field FOLDER... --work build/field
+    python -m tools.field models --changed 2 --work build/field
 
 The folders hold config files, or templates, whose configs are taken. Nothing of nbanalyzer is used for the truth:
 transformers builds the model on the meta device, PyTorch counts it. Every answer has a time limit, and lands in
@@ -28,8 +28,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, TextIO
 
-from changes import changed, class_fields, with_changes
-from outcomes import BUG, OVER_TIME, Answer, Count, Outcome, Truth, classified, ranked
+from tools.changes import changed, class_fields, with_changes
+from tools.outcomes import BUG, OVER_TIME, Answer, Count, Outcome, Truth, classified, ranked
 
 SEQ_LEN = 128
 """Tokens of the prefill that is compared; an encoder reads as many."""
@@ -127,7 +127,7 @@ def answer_for(path: str) -> Answer:
 
 def truth_for(path: str, named: str = "") -> Truth:
     """Return what PyTorch counts for the class that a config file names."""
-    from truth import truth  # it needs torch
+    from tools.truth import truth  # it needs torch
 
     return truth(_content(Path(path)), SEQ_LEN, named)
 

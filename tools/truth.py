@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 import transformers
-from outcomes import Count, Truth
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from tools.outcomes import Count, Truth
 
 __all__ = ["NoModelError", "truth"]
 
