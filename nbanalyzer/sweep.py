@@ -20,6 +20,7 @@ from .job import Job, cells_of, require_memory
 from .report import seconds, si
 from .roofline import Efficiency
 from .surface import SWEEP_UNITS
+from .text import as_lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -252,7 +253,7 @@ class Sweep:
         if self.fixed:
             lines.append(f"  {', '.join(f'{name} {label_of(value)}' for name, value in self.fixed.items())}")
         if self.is_lazy:
-            return "\n".join([*lines, f"  metrics: {', '.join(self.metrics)}"])
+            return as_lines([*lines, f"  metrics: {', '.join(self.metrics)}"])
         for name in self.metrics:
             values = self._values(name)
             if name == "fits":
@@ -260,7 +261,7 @@ class Sweep:
             else:
                 low, high = (shown(name, float(end)) for end in (values.min(), values.max()))
                 lines.append(f"  {name}: {low}" + (f" to {high}" if low != high else ""))
-        return "\n".join(lines)
+        return as_lines(lines)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
         from .notebook.preview import first_picture

@@ -18,6 +18,7 @@ from .config import integer_fields
 from .errors import FormulaError, TemplateError, UnresolvedVariablesError, quote, shorten
 from .files import convert, decode, read_file, write_whole
 from .formula import Formula, parse
+from .source import with_floats, without_floats
 from .variables import ALLOWED_VARIABLES
 
 __all__ = [
@@ -148,6 +149,9 @@ class Validity(_Struct, frozen=True, kw_only=True):
     defaults: dict[str, Any] = {}
     aliases: dict[str, str] = {}
 
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "defaults", with_floats(self.defaults))
+
 
 class ModelTemplate(_Struct, frozen=True, kw_only=True):
     """The kernel tree of one model, in global variables only, with its config values beside it.
@@ -176,6 +180,10 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True):
     state: dict[str, str] = {}
     kernels: tuple[Kernel, ...] = ()
     provenance: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        # Infinite numbers, which JSON does not have, are written in files as transformers writes them.
+        msgspec.structs.force_setattr(self, "config", with_floats(self.config))
 
 
 class DisallowedVariable(NamedTuple):
@@ -372,7 +380,20 @@ def save_template(template: ModelTemplate | ModuleTemplate, path: str | os.PathL
 
 def encode(template: msgspec.Struct) -> bytes:
     """Return the template as the JSON text of its file."""
-    return msgspec.json.format(msgspec.json.encode(template), indent=2) + b"\n"
+    return msgspec.json.format(as_json(template), indent=2) + b"\n"
+
+
+def as_json(template: msgspec.Struct) -> bytes:
+    """Return the template as JSON text in one line."""
+    if isinstance(template, ModelTemplate):
+        written = msgspec.structs.replace(template)
+        msgspec.structs.force_setattr(written, "config", without_floats(template.config))
+        if template.valid_for:
+            validity = msgspec.structs.replace(template.valid_for)
+            msgspec.structs.force_setattr(validity, "defaults", without_floats(validity.defaults))
+            msgspec.structs.force_setattr(written, "valid_for", validity)
+        return msgspec.json.encode(written)
+    return msgspec.json.encode(template)
 
 
 def _label(source: str | os.PathLike[str] | bytes) -> str:
