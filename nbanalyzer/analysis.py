@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import report
+from .algebra import expanded_sympy
 from .config import ModelParams
 from .cost import METRICS, Cost, Node, Tree, metric_formula
 from .errors import InputError, UnknownNameError, near, quote
@@ -58,6 +59,7 @@ COLUMNS = (
     "count", "parameters", "flops", "matmul_flops", "vector_flops", "bytes", "read_bytes", "write_bytes",
     "weight_bytes_read", "kv_bytes_read", "kv_bytes_written", "activation_bytes", "arithmetic_intensity",
 )  # fmt: skip
+WHOLE = 2**53  # floats are all whole from here on
 SAVED_AS = (".json", ".csv", ".md", ".html")
 
 
@@ -316,12 +318,11 @@ class Analysis:
 
         Raises:
             UnknownNameError: no such metric, or no such kernel.
+            FormulaError: more than SymPy can do in a moment; `formula_text` has no such limit.
 
         """
-        import sympy
-
-        expression = self.formula_text(metric, path).sympy()
-        return expression if metric == "arithmetic_intensity" else sympy.expand(expression)
+        found = self.formula_text(metric, path)
+        return found.sympy() if metric == "arithmetic_intensity" else expanded_sympy(found)
 
     def explain(self, what: str) -> Explanation:
         """Return how a number came about: number ← values put in ← formula ← module template and bindings.
@@ -385,5 +386,8 @@ def _column(numbers: list[int | float]) -> list[int] | list[float]:
 
 
 def plain(value: Number | float) -> int | float:
-    """Return the number as an ``int`` if it is whole, else as a ``float``."""
-    return value if isinstance(value, int) else int(value) if value == int(value) else float(value)
+    """Return the number as an ``int`` if it is whole, as far as a float can tell, else as a ``float``."""
+    if isinstance(value, int):
+        return value
+    found = float(value)
+    return int(found) if found.is_integer() and abs(found) < WHOLE else int(value) if value == int(value) else found
