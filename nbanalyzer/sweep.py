@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -258,8 +259,7 @@ class Sweep:
             if name == "fits":
                 lines.append(f"  fits: {int(values.sum()):,} of {self.size:,}")
             else:
-                low, high = (shown(name, float(end)) for end in (values.min(), values.max()))
-                lines.append(f"  {name}: {low}" + (f" to {high}" if low != high else ""))
+                lines.append(f"  {name}: {_range(name, values)}")
         return "\n".join(lines)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
@@ -341,9 +341,21 @@ def sweep(
     return Sweep(words, grid.axes, asked, fixed, arrays)
 
 
+def _range(metric: str, values: Any) -> str:
+    """Return the least and the largest of a metric's values, and at how many points there is none."""
+    import numpy as np
+
+    known = values[~np.isnan(values)]
+    low, high = (shown(metric, float(end)) for end in (known.min(), known.max())) if known.size else ("no number",) * 2
+    missing = f", no number at {values.size - known.size:,}" if known.size < values.size else ""
+    return f"{low} to {high}{missing}" if low != high else f"{low}{missing}"
+
+
 def shown(metric: str, value: float) -> str:
     """Return a metric's value with its unit: ``1.230 ms``, ``47.33 k tokens/s``, ``16.06 GB``."""
     unit = SWEEP_UNITS.get(metric, "B")
+    if not math.isfinite(value):
+        return "no number" if math.isnan(value) else f"{value} {unit}".rstrip()
     if unit == "s":
         return seconds(value)
     if unit in {"elements", ""}:
