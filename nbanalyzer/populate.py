@@ -165,8 +165,9 @@ def params_of(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelPa
     if config is not None and template.config:
         catalog.require_fit(template, as_mapping(config), template.model_id)
     for name in changes:
-        others = {other: value for other, value in changes.items() if other != name}
-        _require_effect(tree, name, changes[name], params, extract_model_params(source, others, ()))
+        if canonical_name(name) not in tree.variables:
+            others = {other: value for other, value in changes.items() if other != name}
+            _require_effect(tree, name, changes[name], params, extract_model_params(source, others, ()))
     return params
 
 
@@ -212,9 +213,7 @@ def _user(tree: Tree, name: str) -> str:
 
 
 def _require_effect(tree: Tree, name: str, value: int, params: ModelParams, without: ModelParams) -> None:
-    """Raise if setting `name` makes no difference to the template's formulas: the numbers would mislead."""
-    if canonical_name(name) in tree.variables:
-        return
+    """Raise if setting `name`, which no formula uses, makes no difference to what one uses: numbers would mislead."""
     if all(params.get(variable) == without.get(variable) for variable in tree.variables):
         usable = ", ".join(sorted(variable for variable in tree.variables if variable in params))
         raise InputError(f"set {name}={value} changes nothing: no formula of this template uses it, they use {usable}")

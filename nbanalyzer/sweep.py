@@ -317,10 +317,8 @@ def sweep(
             raise InputError(f"{name} is not part of a model: give it as an option of its own")
         if name in options:
             raise InputError(f"{name} is given twice: in set, and as an option")
-    grid = Grid.of({"model": model, **sizes, **options})
+    grid = Grid.of({"model": model, **sizes, **options}, lambda shape: _require_possible(shape, asked, chunks))
     efficiency = Efficiency(compute=compute_efficiency, bandwidth=bandwidth_efficiency, launch_overhead=launch_overhead)
-    if chunks is None:
-        require_memory(grid, asked)
     cells = tuple(cells_of(grid, asked, config, efficiency))
     name = cells[0].surface.tree.template.model_id or cells[0].surface.tree.template.architecture or "template"
     words = name if "model" not in grid.axes else f"{len(grid.axes['model'])} models"
@@ -339,6 +337,16 @@ def sweep(
 
         arrays = arrays_of(job, chunks)
     return Sweep(words, grid.axes, asked, fixed, arrays)
+
+
+def _require_possible(shape: tuple[int, ...], metrics: tuple[str, ...], chunks: int | str | None) -> None:
+    """Raise if a grid's numbers fit neither into memory nor into chunks."""
+    if chunks is None:
+        require_memory(shape, metrics)
+    else:
+        from .lazy import require_chunks
+
+        require_chunks(shape, chunks)
 
 
 def _range(metric: str, values: Any) -> str:
