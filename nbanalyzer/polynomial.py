@@ -192,9 +192,10 @@ class Polynomial:
     @cached_property
     def never_negative(self) -> bool:
         """Whether it cannot be negative where no variable is; False means only that one cannot see it."""
-        return self._never_negative(MOST_SHARES)
+        return self.is_never_negative(MOST_SHARES)
 
-    def _never_negative(self, shares: int) -> bool:
+    def is_never_negative(self, shares: int) -> bool:
+        """Return the same, looking at both ends of at most so many atoms between 0 and 1."""
         if all(
             factor > 0 and all(power % 2 == 0 or atom.never_negative for atom, power in monomial)
             for monomial, factor in self.terms.items()
@@ -204,7 +205,7 @@ class Polynomial:
             if atom.is_share and all(power == 1 for one in self.terms for other, power in one if other == atom):
                 # Linear in what lies between 0 and 1: it is enough to look at both ends.
                 ends = (self._with(atom, Polynomial.constant(end)) for end in (0, 1))
-                return all(end._never_negative(shares - 1) for end in ends)
+                return all(end.is_never_negative(shares - 1) for end in ends)
         return False
 
     def _with(self, atom: Atom, value: Polynomial) -> Polynomial:
