@@ -9,7 +9,7 @@ export TRANSFORMERS_NO_ADVISORY_WARNINGS := 1
 export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo lab app test unit notebooks execute lint types catalog catalog-check verify coverage bench clean chromium
+.PHONY: help demo lab app test unit notebooks execute lint types fuzz catalog catalog-check verify coverage bench clean chromium
 
 help:
 	@echo "make demo     install, run the quickstart notebook, show the table and where its page lies"
@@ -17,6 +17,7 @@ help:
 	@echo "make app      serve the what-if form as a page, with Voila"
 	@echo "make test     install what the tests need, then unit tests, notebooks, lint and types"
 	@echo "make execute  run the notebooks and store what they show"
+	@echo "make fuzz     hand in made-up formulas, templates and configs, and report what is not refused in one line"
 	@echo "make catalog  expand and check every shipped model template again (needs PyTorch, which it installs)"
 	@echo "make verify   compare every shipped template with PyTorch, as it is"
 	@echo "make coverage try every model type of transformers, and write docs/coverage.md"
@@ -59,6 +60,10 @@ lint: .venv/test
 
 types: .venv/test
 	$(BIN)/mypy
+
+# What strangers may hand in, made up: minutes. make fuzz FUZZ="--formulas 1000000 --seed 7" looks at others.
+fuzz: .venv/test
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(FUZZ)
 
 catalog: .venv/test
 	$(BIN)/python -m nbanalyzer.generate.catalog
