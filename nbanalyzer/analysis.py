@@ -74,6 +74,7 @@ class Analysis:
         warnings: what to know before believing the numbers, one line each.
         values: every global variable's value.
         costs: kernel → what it costs in the whole pass.
+        cost_of_all: what the whole pass costs.
 
     """
 
@@ -90,6 +91,9 @@ class Analysis:
         self.values: dict[str, Number] = {**params, **run.values()}
         self.costs: Mapping[Node, Cost] = tree.costs(self.values)
         self._state = tree.state(self.values)
+        self.cost_of_all = Cost(count=1)
+        for root in tree.roots:
+            self.cost_of_all.include(self.costs[root])
 
     @property
     def conventions(self) -> dict[str, str]:
@@ -123,14 +127,6 @@ class Analysis:
     def launches(self) -> list[tuple[Node, ...]]:
         """The basic kernels, those together that run as one on the device."""
         return self._tree.launches
-
-    @cached_property
-    def cost_of_all(self) -> Cost:
-        """What the whole pass costs."""
-        whole = Cost(count=1)
-        for root in self._tree.roots:
-            whole.include(self.costs[root])
-        return whole
 
     @cached_property
     def totals(self) -> dict[str, int | float]:

@@ -74,14 +74,14 @@ class Cost:
         """Add what `other` costs; the count stays.
 
         Raises:
-            FormulaError: fractions that have a sum of more bits than any number may have.
+            TemplateError: fractions that have a sum of more bits than any number may have.
 
         """
         for name in SUMS:
             if more := getattr(other, name):
                 total = getattr(self, name) + more
                 if type(total) is not int and not is_bounded(total):
-                    raise FormulaError(f"the kernels' {name} add up to a number of more than {MAX_BITS:,} bits", name)
+                    raise TemplateError(f"the kernels' {name} add up to a number of more than {MAX_BITS:,} bits")
                 setattr(self, name, normalize(total))
 
 
@@ -255,7 +255,7 @@ class Tree:
             if node.parent:
                 try:
                     costs[node.parent].include(costs[node])
-                except FormulaError as error:
+                except TemplateError as error:
                     raise TemplateError(error.problem, node.parent.path) from None
         return costs
 

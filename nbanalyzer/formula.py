@@ -322,7 +322,7 @@ class _Parser:
         if kind == "number":
             if len(text) > MAX_DIGITS:
                 self.fail(f"a number has at most {MAX_DIGITS} digits", position)
-            return constant(Fraction(text) if "." in text else int(text))
+            return constant(Fraction(text)) if "." in text else Formula("number", int(text))
         if text == "(":
             inside = self.ternary()
             self.expect(")")

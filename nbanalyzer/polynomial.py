@@ -169,7 +169,7 @@ class Polynomial:
             return self * other.number
         if self.is_constant:
             return other * self.number
-        if len(self.terms) * len(other.terms) > MAX_TERMS * 10:
+        if len(self.terms) * len(other.terms) > 2 * MAX_TERMS:
             raise FormulaError("multiplied out, this has too many terms", shorten(f"({self}) * ({other})", 200))
         terms: dict[Monomial, Number] = {}
         for left, factor in self.terms.items():

@@ -16,7 +16,7 @@ from .cost import METRICS, Node, Tree, sizes_of
 from .errors import FormulaError, TemplateError
 from .formula import Formula, Number, parse
 from .plan import Expression
-from .polynomial import Atom, Polynomial, applied, expanded
+from .polynomial import MAX_TERMS, Atom, Polynomial, applied, expanded
 from .run import Run
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ class Symbolic:
         self._copies: dict[Node, Polynomial] = {}
         self._parts: dict[tuple[Node, int], Polynomial] = {}
         self._doubts: dict[Polynomial, None] = {}
+        self._terms = 0  # of all formulas so far
         for node in tree.nodes:
             repeat, calls = (
                 (_ONE, _ONE) if node.is_basic else (self._sure(node, node.repeat), self._sure(node, node.calls))
@@ -96,6 +97,9 @@ class Symbolic:
     def _sure(self, node: Node, formula: Formula) -> Polynomial:
         """Return a formula of which a negative value is an error, multiplied out."""
         found = self._of(node, formula)
+        self._terms += len(found.terms)
+        if self._terms > MAX_TERMS:
+            raise TemplateError(f"multiplied out, all formulas have more than {MAX_TERMS:,} terms", node.path)
         if not (found.never_negative or found.replace(_from_one).never_negative):
             self._doubts[found] = None
         return found

@@ -36,8 +36,8 @@ __all__ = [
 ]
 
 MAX_LEVELS = 30  # of kernels inside kernels
-MAX_KERNELS = 4_000  # of one template; the largest shipped one has a tenth
-MAX_CHARACTERS = 400_000  # of all its formulas; the largest shipped ones have a sixth
+MAX_KERNELS = 3_000  # of one template; the largest shipped one has 404
+MAX_CHARACTERS = 200_000  # of all its formulas; the largest shipped template has 63 thousand
 NAME = re.compile(r"[A-Za-z_][\w-]{0,99}", re.ASCII)
 
 

@@ -20,7 +20,7 @@ from nbanalyzer.formula import Formula, Number
 
 @pytest.mark.parametrize(
     ("campaign", "count"),
-    [(FORMULAS, 1_500), (TEMPLATES, 150), (CONFIGS, 20)],
+    [(FORMULAS, 1_500), (TEMPLATES, 150), (CONFIGS, 12)],
     ids=lambda one: getattr(one, "name", ""),
 )
 def test_a_short_round_finds_nothing(campaign: Campaign, count: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,7 +120,7 @@ def check(text: str, watch: Watch, rng: random.Random) -> None:
             "vectorize", formula.vectorize, {name: np.array([float(one)] * 2) for name, one in at.items()}
         )
         assert array is None or array.dtype == np.float64
-    elif chance < 0.46:
+    elif chance < 0.453:
         watch.call("sympy", formula.sympy)
         watch.call("sympy expanded", expanded_sympy, formula)
 
