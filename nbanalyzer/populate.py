@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from . import catalog
+from . import catalog, fresh
 from .analysis import Analysis
-from .config import ModelParams, canonical_name, extract_model_params, speaks_of_cost
+from .config import ModelParams, canonical_name, extract_model_params, speaks_of_cost, with_overrides
 from .cost import Tree
 from .errors import ConfigError, InputError, TemplateError, quote, shorten
 from .expand import with_variants
@@ -20,7 +20,8 @@ from .files import convert
 from .fresh import MADE
 from .run import SWITCHES, Run
 from .source import as_mapping
-from .templates import ModelTemplate
+from .templates import ModelTemplate, as_json
+from .text import printable
 from .variables import VARIABLES
 
 __all__ = ["populate", "populate_template", "prepared"]
@@ -111,7 +112,7 @@ def prepared(
         raise InputError(f"set is a mapping of names to whole numbers, not {quote(set)}")
     this_run = as_run(run)
     changes = {name: _plain(value) for name, value in (set or {}).items()}
-    template = template_of(model)
+    template, bound = compared(template_of(model))
     tree = tree_of(template, this_run)
     params = params_of(tree, config, changes)
     _require_values(tree, params, this_run)
@@ -119,10 +120,13 @@ def prepared(
         raise InputError(f"encoder_len={this_run.encoder_len} changes nothing: this model has no encoder of its own")
     notes = [f"set {', '.join(f'{name}={value}' for name, value in changes.items())}"] if changes else []
     if config is not None:
-        notes.insert(0, f"sizes from {config if isinstance(config, str | os.PathLike) else 'another config'}")
+        source = printable(os.fspath(config)) if isinstance(config, str | os.PathLike) else "another config"
+        notes.insert(0, f"sizes from {source}")
     if MADE in template.provenance:
         only = template.provenance.get("result", "equal") != "equal"
         notes.insert(0, f"template made for this config, equal to PyTorch{' at tiny sizes' if only else ''}")
+    elif bound:
+        notes.insert(0, bound)
     return tree, params, this_run, tuple(notes)
 
 
@@ -139,7 +143,9 @@ def _plain(value: Any) -> Any:
 def template_of(model: Source) -> ModelTemplate:
     """Return the template that a user means, see `populate`."""
     if isinstance(model, str | os.PathLike):
-        return catalog.model(model)
+        template = catalog.model(model)
+        # A file may be called what is no text.
+        return msgspec.structs.replace(template, model_id=printable(template.model_id))
     if isinstance(model, ModelTemplate):
         return catalog.completed(model)
     if not isinstance(model, Mapping):
@@ -149,6 +155,26 @@ def template_of(model: Source) -> ModelTemplate:
     if "kernels" not in model and "extends" not in model:
         return catalog.built_for(model)
     return catalog.completed(convert(model, ModelTemplate, "template"))
+
+
+def compared(template: ModelTemplate) -> tuple[ModelTemplate, str]:
+    """Return a template, and what is known of the kernels if they are another model's.
+
+    Where torch is installed, the parameters are compared once with those of the config's own model; if they differ,
+    the template is not right for it, whatever the rules say, and one is made that is.
+    """
+    base = template.provenance.get(catalog.KERNELS_OF)
+    if not isinstance(base, str) or not template.valid_for:
+        return template, ""
+    theirs = fresh.parameters_of(template.config)
+    if theirs is None:
+        return template, f"kernels of {base}, by rule: its parameters were not compared with PyTorch's"
+    tree = tree_of(template, Run())
+    ours = Analysis(tree, params_of(tree, None, {}), Run(), ()).totals["parameters"]
+    if ours == theirs:
+        return template, f"kernels of {base}, its parameters compared with PyTorch's: equal"
+    problem = f"by {base} it has {ours:,} parameters, by PyTorch {theirs:,}"
+    return fresh.template_for(template.config, template.model_id, ConfigError(problem, template.model_id)), ""
 
 
 def params_of(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelParams:
@@ -165,17 +191,17 @@ def params_of(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelPa
     if config is not None and template.config:
         catalog.require_fit(template, as_mapping(config), template.model_id)
     for name in changes:
-        if canonical_name(name) not in tree.variables:
-            others = {other: value for other, value in changes.items() if other != name}
-            _require_effect(tree, name, changes[name], params, extract_model_params(source, others, ()))
+        _require_effect(tree, name, changes, params, source)
+    if changes and template.valid_for:
+        catalog.require_fit(template, with_overrides(source, changes), template.model_id)
     return params
 
 
 def tree_of(template: ModelTemplate, run: Run) -> Tree:
     """Return the template in the variants that the run chooses, ready to be evaluated."""
     try:
-        content = msgspec.json.encode(template)
-    except (TypeError, ValueError) as error:  # a config may be any object of Python's
+        content = as_json(template)
+    except (TypeError, ValueError, RecursionError) as error:  # a config may be any object of Python's
         raise TemplateError(f"cannot be written as JSON: {error}", template.model_id) from None
     return _prepared(content, run.variants)
 
@@ -185,8 +211,8 @@ def _prepared(content: bytes, chosen: frozenset[str]) -> Tree:
     template = msgspec.json.decode(content, type=ModelTemplate)
     varied, variants = with_variants(template, chosen)
     usual = {switch.choices[0] for switch in SWITCHES.values()}
-    only = {template.provenance.get("attention")}  # what transformers has no other implementation of
-    for choice in sorted(chosen - usual - variants - only):
+    only = [template.provenance.get("attention")]  # what transformers has no other implementation of
+    for choice in sorted(one for one in chosen - usual - variants if one not in only):
         raise InputError(f"{template.model_id or 'this template'} has no attention variant {choice!r}")
     return Tree(varied)
 
@@ -212,11 +238,22 @@ def _user(tree: Tree, name: str) -> str:
     return "its state"
 
 
-def _require_effect(tree: Tree, name: str, value: int, params: ModelParams, without: ModelParams) -> None:
-    """Raise if setting `name`, which no formula uses, makes no difference to what one uses: numbers would mislead."""
+def _require_effect(tree: Tree, name: str, changes: Mapping[str, int], params: ModelParams, source: object) -> None:
+    """Raise if setting `name` makes no difference to the template's formulas: the numbers would mislead."""
+    validity = tree.template.valid_for
+    if canonical_name(name) in tree.variables or (
+        validity and any(name in pair.split("=") for pair in validity.together)
+    ):
+        return
+    try:
+        without = extract_model_params(source, {other: value for other, value in changes.items() if other != name}, ())
+    except ConfigError:
+        return  # the others cannot do without it
     if all(params.get(variable) == without.get(variable) for variable in tree.variables):
         usable = ", ".join(sorted(variable for variable in tree.variables if variable in params))
-        raise InputError(f"set {name}={value} changes nothing: no formula of this template uses it, they use {usable}")
+        raise InputError(
+            f"set {name}={changes[name]} changes nothing: no formula of this template uses it, they use {usable}"
+        )
 
 
 def _warnings(tree: Tree, params: ModelParams, run: Run) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ def tell(what: str, part: float) -> None:
 @contextmanager
 def on_terminal() -> Iterator[None]:
     """Keep a line on stderr that says how far the jobs inside are, and clear it in the end; silent in a pipe."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield
         return
 

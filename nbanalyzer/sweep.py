@@ -21,6 +21,7 @@ from .job import Job, cells_of, require_memory
 from .report import seconds, si
 from .roofline import Efficiency
 from .surface import SWEEP_UNITS
+from .text import as_lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -253,14 +254,14 @@ class Sweep:
         if self.fixed:
             lines.append(f"  {', '.join(f'{name} {label_of(value)}' for name, value in self.fixed.items())}")
         if self.is_lazy:
-            return "\n".join([*lines, f"  metrics: {', '.join(self.metrics)}"])
+            return as_lines([*lines, f"  metrics: {', '.join(self.metrics)}"])
         for name in self.metrics:
             values = self._values(name)
             if name == "fits":
                 lines.append(f"  fits: {int(values.sum()):,} of {self.size:,}")
             else:
                 lines.append(f"  {name}: {_range(name, values)}")
-        return "\n".join(lines)
+        return as_lines(lines)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
         from .notebook.preview import first_picture

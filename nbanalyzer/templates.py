@@ -18,6 +18,7 @@ from .config import integer_fields
 from .errors import FormulaError, TemplateError, UnresolvedVariablesError, quote, shorten
 from .files import convert, decode, read_file, write_whole
 from .formula import Formula, parse
+from .source import with_floats, without_floats
 from .variables import ALLOWED_VARIABLES
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "MemoryAccess",
     "ModelTemplate",
     "ModuleTemplate",
+    "Validity",
     "load_model_template",
     "load_module_template",
     "load_template",
@@ -127,6 +129,32 @@ class ModuleTemplate(_Struct, frozen=True, kw_only=True):
     kernels: tuple[Kernel, ...]
 
 
+class Validity(_Struct, frozen=True, kw_only=True):
+    """For which other configs a template's kernels are right, see `nbanalyzer.validity`; all fields of the text part.
+
+    Attributes:
+        varied: config fields that the probes varied: any other number will do.
+        indifferent: numbers that were varied too, and that nothing follows from.
+        together: pairs of sizes ``"a=b"`` that may only be varied by the same factor.
+        apart: pairs of sizes ``"a=b"`` that differ here; with equal ones, other operations are run.
+        derived: fields that follow from others where a config does not state them.
+        defaults: what transformers takes for every other field that a config does not state.
+        aliases: other names of fields that the config's class knows.
+
+    """
+
+    varied: tuple[str, ...] = ()
+    indifferent: tuple[str, ...] = ()
+    together: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
+    derived: tuple[str, ...] = ()
+    defaults: dict[str, Any] = {}
+    aliases: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "defaults", with_floats(self.defaults))
+
+
 class ModelTemplate(_Struct, frozen=True, kw_only=True):
     """The kernel tree of one model, in global variables only, with its config values beside it.
 
@@ -137,6 +165,7 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True):
         module: class name of the module template that the kernels are expanded from; may be empty.
         bindings: what was bound there.
         config: the architecture fields under Hugging Face's names.
+        valid_for: which other configs the kernels are right for; None if nothing is known of that.
         state: name → formula in bytes of what is kept between steps.
         kernels: the tree.
         provenance: where it comes from, what was checked, with which result.
@@ -149,9 +178,14 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True):
     module: str = ""
     bindings: dict[str, str] = {}
     config: dict[str, Any] = {}
+    valid_for: Validity | None = None
     state: dict[str, str] = {}
     kernels: tuple[Kernel, ...] = ()
     provenance: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        # Infinite numbers, which JSON does not have, are written in files as transformers writes them.
+        msgspec.structs.force_setattr(self, "config", with_floats(self.config))
 
 
 class DisallowedVariable(NamedTuple):
@@ -378,7 +412,20 @@ def save_template(template: ModelTemplate | ModuleTemplate, path: str | os.PathL
 
 def encode(template: msgspec.Struct) -> bytes:
     """Return the template as the JSON text of its file."""
-    return msgspec.json.format(msgspec.json.encode(template), indent=2) + b"\n"
+    return msgspec.json.format(as_json(template), indent=2) + b"\n"
+
+
+def as_json(template: msgspec.Struct) -> bytes:
+    """Return the template as JSON text in one line."""
+    if isinstance(template, ModelTemplate):
+        written = msgspec.structs.replace(template)
+        msgspec.structs.force_setattr(written, "config", without_floats(template.config))
+        if template.valid_for:
+            validity = msgspec.structs.replace(template.valid_for)
+            msgspec.structs.force_setattr(validity, "defaults", without_floats(validity.defaults))
+            msgspec.structs.force_setattr(written, "valid_for", validity)
+        return msgspec.json.encode(written)
+    return msgspec.json.encode(template)
 
 
 def _label(source: str | os.PathLike[str] | bytes) -> str:

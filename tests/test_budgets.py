@@ -130,7 +130,7 @@ def test_a_power_that_is_not_exact_has_128_significant_bits(base: Fraction, powe
 
 
 def test_a_power_that_is_taken_as_nothing_says_so() -> None:
-    values = {"x": Fraction(1, 3), "n": 10**6}
+    values: dict[str, int | Fraction] = {"x": Fraction(1, 3), "n": 10**6}
     assert parse("8 * (1 - (1 - {x}) ** {n})").evaluate(values) == 8
     refused(lambda: parse("1 / {x} ** {n}").evaluate(values), "division by a power below 2 ** -3,968", FormulaError)
     refused(lambda: parse("1 / (0 * {x} ** 2)").evaluate(values), "division by zero", FormulaError)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from nbanalyzer.errors import MissingPackageError
@@ -18,7 +19,9 @@ from nbanalyzer.templates import ModelTemplate
 if TYPE_CHECKING:
     from .verification import Verification
 
-__all__ = ["generate", "run_coverage", "verify"]
+__all__ = ["count_parameters", "generate", "run_coverage", "verify"]
+
+_TURN = RLock()  # a progress callback may ask for another model
 
 
 def generate(
@@ -51,7 +54,8 @@ def generate(
     """
     with _torch("to generate a template"):
         from . import public
-    return public.generate(model, config, model_id, progress or tell)
+    with _in_turn(progress or tell):
+        return public.generate(model, config, model_id, progress or tell)
 
 
 def verify(
@@ -79,7 +83,22 @@ def verify(
     """
     with _torch("to verify a template"):
         from . import public
-    return public.verify(model, model_class, random_configs, progress or tell)
+    with _in_turn(progress or tell):
+        return public.verify(model, model_class, random_configs, progress or tell)
+
+
+def count_parameters(config: Mapping[str, Any]) -> int:
+    """Return how many parameters the model has that transformers builds from a config, tied ones once.
+
+    Raises:
+        MissingPackageError: torch is not installed.
+        ConfigError: transformers does not know the model, or refuses its config.
+
+    """
+    with _torch("to count parameters"):
+        from . import public
+    with _in_turn(tell):
+        return public.count_parameters(config)
 
 
 def run_coverage(words: Sequence[str]) -> int:
@@ -87,6 +106,18 @@ def run_coverage(words: Sequence[str]) -> int:
     with _torch("to try every model type"):
         from . import coverage
     return coverage.main(words)
+
+
+@contextmanager
+def _in_turn(progress: Progress) -> Iterator[None]:
+    """Trace one model after the other: what records its calls takes the place of functions that all threads share."""
+    if not _TURN.acquire(blocking=False):
+        progress("waiting for another thread, which traces a model", 0)
+        _TURN.acquire()
+    try:
+        yield
+    finally:
+        _TURN.release()
 
 
 @contextmanager

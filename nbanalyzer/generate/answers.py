@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from .dispatch import schema
+
 __all__ = ["Answers", "answer"]
 
 
@@ -55,9 +57,7 @@ def _makes_new(func: Any) -> bool:
     """Return whether an operation's result is new memory, and its arguments stay as they are."""
     known = _NEW.get(id(func))  # PyTorch's operations live for ever, and hashing them takes long
     if known is None:
-        schema = func._schema  # noqa: SLF001 - the one way to it
-        known = not schema.is_mutable and len(schema.returns) == 1 and schema.returns[0].alias_info is None
-        _NEW[id(func)] = known
+        known = _NEW[id(func)] = schema(func).makes_new
     return known
 
 

@@ -21,11 +21,12 @@ from nbanalyzer.templates import Basic, Composite, Kernel, MemoryAccess, ModuleT
 
 from . import bind
 from .cases import visible
+from .hf import MASKS
 from .kernels import distinct, empty, when
 from .rules import Amount, UnknownOperation, Work, flat, work
 from .scope import Operation
 from .sizes import Gap, Sizes, Unfitted, product
-from .trace import APPEND, ATTENTION, MASKS
+from .trace import APPEND, ATTENTION
 from .tree import Node, Slot, merged
 
 __all__ = ["Assembly"]

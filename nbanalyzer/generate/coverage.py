@@ -28,7 +28,9 @@ from typing import Any, Literal
 from nbanalyzer.errors import NBAnalyzerError, shorten
 from nbanalyzer.source import TEXT_PARTS
 
-from .subject import KINDS, Kind, Subject
+from . import hf
+from .hf import KINDS, Kind
+from .subject import Subject
 
 __all__ = ["OUTCOMES", "Case", "Result", "cases", "coverage", "report", "try_case"]
 
@@ -72,12 +74,10 @@ class Result:
 
 def cases(kinds: Iterable[Kind] = ("causal", "seq2seq", "masked"), types: Sequence[str] = ()) -> list[Case]:
     """Return a case for every type of transformers' mappings, or for those named."""
-    from transformers.models.auto import modeling_auto
-
     return [
         Case(kind, model_type)
         for kind in kinds
-        for model_type in sorted(getattr(modeling_auto, KINDS[kind][1]))
+        for model_type in sorted(hf.architectures(kind))
         if not types or model_type in types
     ]
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from nbanalyzer.config import extract_model_params
 
+from .hf import MASKS
 from .layers import Depth
 from .scope import Kept, Scope
 from .subject import Step, Subject, UnrunnableError
-from .trace import MASKS, kept, trace
+from .trace import kept, trace
 
 __all__ = ["FEW", "Observation", "observe", "structure", "values_of"]
 

@@ -21,11 +21,12 @@ from nbanalyzer.cost import Cost
 from nbanalyzer.formula import Number, normalize, parse
 
 from .answers import Answers
+from .hf import MASKS
 from .layers import Depth, Stack, seen_alike, stacks
 from .rules import Amount, work
 from .scope import Operation, Scope
 from .subject import Step, Subject, UnrunnableError
-from .trace import MASKS, kept, recording, trace
+from .trace import kept, recording, trace
 
 __all__ = [
     "Seen",

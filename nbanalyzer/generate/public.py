@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,12 +18,14 @@ from nbanalyzer.progress import Progress
 from nbanalyzer.source import as_mapping, essential
 from nbanalyzer.templates import ModelTemplate, check_names
 
-from . import verification
+from . import hf, verification
 from .checked import check
-from .subject import KINDS, Kind, Subject
+from .hf import KINDS, Kind
+from .oracle import parameters
+from .subject import Subject
 from .template import build_template
 
-__all__ = ["MAX_LAYERS", "GenerationError", "generate", "subject_of", "verify"]
+__all__ = ["MAX_LAYERS", "GenerationError", "count_parameters", "generate", "subject_of", "verify"]
 
 MAX_LAYERS = 1000  # that a model may have to be traced: all of them are built once, and run to be checked
 
@@ -75,6 +76,13 @@ def generate(model: object, config: object, model_id: str, progress: Progress) -
         raise _failure(model_id, stage, error) from error
     progress("done", 1)
     return msgspec.structs.replace(template, provenance={**template.provenance, **record})
+
+
+def count_parameters(config: Mapping[str, Any]) -> int:
+    """Return the parameters of a config's model; see `nbanalyzer.generate`."""
+    subject, _ = subject_of(config)
+    _require_depth(subject)
+    return parameters(subject.build())
 
 
 def verify(
@@ -148,15 +156,13 @@ def _fields(model: object) -> tuple[Mapping[str, Any], str]:
 
 def _require_sense(config: Mapping[str, Any]) -> None:
     """Raise if what a config says of its model is no name, or names two models."""
-    from transformers.models.auto import modeling_auto
-
     model_type, stated = config.get("model_type"), config.get("architectures") or []
     if not isinstance(model_type, str | None):
         raise ConfigError(f"model_type is {quote(model_type)}: a name is needed")
     if not isinstance(stated, list | tuple):
         raise ConfigError(f"architectures is {quote(stated)}: a list of names is needed")
-    mappings = [getattr(modeling_auto, mapping) for _, mapping in KINDS.values()]
-    own = {mapping[model_type] for mapping in mappings if model_type in mapping}
+    mappings = [hf.architectures(kind) for kind in KINDS]
+    own = {mapping[model_type] for mapping in mappings if model_type and model_type in mapping}
     others = [name for name in stated if any(name in mapping.values() for mapping in mappings)]
     if own and others and own.isdisjoint(others):
         raise ConfigError(f"contradicts itself: model_type is {model_type!r}, architectures are {', '.join(others)}")
@@ -181,15 +187,13 @@ def _own(model_class: type[Any], config: object) -> Subject:
 
 def _kind(model_class: type[Any], config: Mapping[str, Any]) -> Kind:
     """Return what kind of model a class is: as transformers files it, else by what it takes."""
-    from transformers.models.auto import modeling_auto
-
-    for kind, (_, mapping) in KINDS.items():
-        if model_class.__name__ in getattr(modeling_auto, mapping).values():
+    for kind in KINDS:
+        if model_class.__name__ in hf.architectures(kind).values():
             return kind
     if config.get("is_encoder_decoder"):
         return "seq2seq"
-    takes = inspect.signature(model_class.forward).parameters
-    keeps = {"past_key_values", "cache_params", "state", "use_cache"}.intersection(takes)
+    takes = hf.parameters_of_forward(model_class)
+    keeps = hf.takes_cache(model_class) or "use_cache" in takes
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
     return "causal" if keeps or open_ended else "masked"
 

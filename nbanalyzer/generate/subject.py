@@ -7,34 +7,22 @@ longer than the model's table of positions. Only a model whose code asks for dat
 from __future__ import annotations
 
 import copy
-import inspect
 import re
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from nbanalyzer.errors import ConfigError, NBAnalyzerError, near, shorten
 from nbanalyzer.source import TEXT_PARTS, essential
 
-from . import data
+from . import data, hf
+from .dispatch import unscripted
+from .hf import KINDS, Kind, quiet
 
-__all__ = ["KINDS", "Kind", "NeedsDataError", "Subject", "UnrunnableError", "quiet"]
-
-Kind = Literal["causal", "seq2seq", "masked"]
-
-KINDS: Mapping[Kind, tuple[str, str]] = {
-    "seq2seq": ("AutoModelForSeq2SeqLM", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES"),
-    "causal": ("AutoModelForCausalLM", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"),
-    "masked": ("AutoModelForMaskedLM", "MODEL_FOR_MASKED_LM_MAPPING_NAMES"),
-}
-"""Kind of model → transformers' class for it, and its mapping of the model types that have one."""
-
-CACHES = ("past_key_values", "cache_params", "state", "mems")
-"""The attributes of a model's output that hold what is kept for the next step."""
+__all__ = ["NeedsDataError", "Step", "Subject", "UnrunnableError"]
 
 
 class UnrunnableError(NBAnalyzerError):
@@ -98,28 +86,26 @@ class Subject:
             ConfigError: transformers does not know the model type, or has no language model for it.
 
         """
-        from transformers.models.auto import modeling_auto
-        from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-
-        named: dict[Kind, Any] = {kind: getattr(modeling_auto, mapping) for kind, (_, mapping) in KINDS.items()}
+        known_types = hf.config_classes()
+        named: dict[Kind, Mapping[str, str]] = {kind: hf.architectures(kind) for kind in KINDS}
         language: tuple[Kind, ...] = ("causal", "masked")
         model_type, whole = config.get("model_type"), config
-        if model_type not in CONFIG_MAPPING:
+        if model_type not in known_types:
             # The code of some repositories is transformers' under another name: the architecture says so.
             stated = [name for name in config.get("architectures") or () if isinstance(name, str)]
             known = {architecture: type_ for names in named.values() for type_, architecture in names.items()}
             model_type = next((known[name] for name in stated if name in known), None)
             if model_type is None:
-                raise _unknown(config, CONFIG_MAPPING)
+                raise _unknown(config, known_types)
             whole = {**config, "model_type": model_type}
-        part = None if kind else _text_part(whole, CONFIG_MAPPING[model_type])
+        part = None if kind else _text_part(whole, known_types[model_type])
         if part is not None:
-            inner = str(part.get("model_type") or _text_type(CONFIG_MAPPING[model_type]))
+            inner = str(part.get("model_type") or _text_type(known_types[model_type]))
             of_part = next((choice for choice in language if inner in named[choice]), None)
             if of_part:
                 shared = {key: whole[key] for key in ("tie_word_embeddings",) if key in whole}
                 return cls({**part, **shared, "model_type": inner}, of_part, given=config)
-        for choice in (kind,) if kind else _order(whole, CONFIG_MAPPING[model_type], named):
+        for choice in (kind,) if kind else _order(whole, known_types[model_type], named):
             if model_type in named[choice]:
                 return cls(whole, choice, given=config)
         raise ConfigError(f"transformers has no language model for model_type {model_type!r}")
@@ -142,10 +128,8 @@ class Subject:
             ConfigError: transformers refuses the values.
 
         """
-        from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-
         fields = dict(copy.deepcopy(dict(self.config)))
-        config_class = self.config_class or CONFIG_MAPPING[fields["model_type"]]
+        config_class = self.config_class or hf.config_classes()[fields["model_type"]]
         if not self.config_class:
             fields.pop("model_type")
         try:
@@ -167,28 +151,22 @@ class Subject:
             TooLargeError: its weights are not allocated, they are too many.
 
         """
-        import transformers
-
         if self.device != "meta":
             data.require_small(replace(self, device="meta").build(attn, experts), self.largest)
 
         config = self.hf_config()
-        builder = self.model_class or getattr(transformers, KINDS[self.kind][0])
-        build = getattr(builder, "from_config", None) or builder._from_config  # noqa: SLF001 - no public name
-        options = {"attn_implementation": attn, "dtype": torch.bfloat16}
-        if experts:
-            options["experts_implementation"] = experts
         try:
-            with quiet(), _unscripted(), torch.device(self.device), self._unfilled():
-                model: torch.nn.Module = build(config, **options)
+            with unscripted(), torch.device(self.device), self._unfilled():
+                model = hf.build(self.model_class or hf.model_class(self.kind), config, attn, experts)
+        except hf.UnknownConventionError:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever a layer's checks raise
             if attn == "sdpa" and "scaled_dot_product_attention" in str(error):
                 return self.build("eager", experts)
             if experts and "experts implementation" in str(error):
                 return self.build(attn, "")
             raise _refused(error) from None
-        kept = [*(getattr(model, "_keep_in_fp32_modules", None) or ())]
-        kept += getattr(model, "_keep_in_fp32_modules_strict", None) or ()
+        kept = hf.kept_in_fp32(model)
         for name, parameter in model.named_parameters():
             if parameter.dtype == torch.float32 and not any(part in name for part in kept):
                 parameter.data = parameter.data.to(torch.bfloat16)  # as a checkpoint is loaded
@@ -242,12 +220,12 @@ class Step:
     @property
     def has_encoder(self) -> bool:
         """Whether it reads a text of its own first; speech models of one half are in the same mapping."""
-        return self.subject.kind == "seq2seq" and "decoder_input_ids" in _parameters(type(self.model))
+        return self.subject.kind == "seq2seq" and "decoder_input_ids" in hf.parameters_of_forward(type(self.model))
 
     @property
     def picks_logits(self) -> bool:
         """Whether the model can be asked for the logits of its last tokens only."""
-        return "logits_to_keep" in _parameters(type(self.model))
+        return "logits_to_keep" in hf.parameters_of_forward(type(self.model))
 
     def run(self, logits: int = 0) -> None:
         """Run it, with the logits of the last tokens only, so many, if the model can do that; 0 means of all.
@@ -258,9 +236,10 @@ class Step:
 
         """
         before = _sizes(self.cache)
+        inputs = self._inputs(logits)
         try:
             with torch.no_grad(), quiet():
-                output = self.model(**self._inputs(logits))
+                output = self.model(**inputs)
         except Exception as error:
             where = f"{self.seq_len} tokens after {self.cache_len}" if self.cache_len else f"{self.seq_len} tokens"
             problem = f"{type(error).__name__}: {shorten(' '.join(str(error).split()), 160)}"
@@ -268,14 +247,11 @@ class Step:
             device = self.subject.device
             wants = device == "meta" and isinstance(error, RuntimeError) and _WANTS_DATA.search(str(error))
             raise (NeedsDataError if wants else UnrunnableError)(where, problem, device) from error
-        self.after = next((found for name in CACHES if (found := _part(output, name)) is not None), None)
+        self.after = hf.cache_in(output)
         if self.has_encoder:
-            self.encoded = _part(output, "encoder_last_hidden_state")
+            self.encoded = getattr(output, "encoder_last_hidden_state", None)
 
     def _inputs(self, logits: int) -> dict[str, Any]:
-        from transformers.modeling_outputs import BaseModelOutput
-
-        takes = _parameters(type(self.model))
         ids = self._tokens(self.seq_len)
         inputs: dict[str, Any] = {"input_ids": ids}
         if self.subject.kind == "masked":
@@ -285,11 +261,11 @@ class Step:
             if self.encoded is None:
                 inputs["input_ids"] = self._tokens(self.encoder_len)
             else:
-                inputs["encoder_outputs"] = BaseModelOutput(last_hidden_state=self.encoded)
+                inputs["encoder_outputs"] = hf.encoded_inputs(self.encoded)
         if not getattr(self.model.config, "use_cache", False):  # where it is so anyway, some encoders refuse to be told
             inputs["use_cache"] = True
         if self.cache is not None:
-            inputs[next(name for name in CACHES if name in takes)] = self.cache
+            inputs[hf.cache_argument(type(self.model))] = self.cache
         if logits and self.picks_logits:
             inputs["logits_to_keep"] = logits
         return inputs
@@ -299,37 +275,7 @@ class Step:
         if self.subject.device == "meta":
             return torch.empty(shape, dtype=torch.long, device="meta")
         config: Any = self.model.config
-        return data.tokens(config.to_dict(), config.get_text_config().vocab_size, shape, self.subject.seed)
-
-
-@contextmanager
-def _unscripted() -> Iterator[None]:
-    """Leave functions of a model's code in Python: TorchScript, a compiler, does not know the meta device's answers."""
-    state = torch.jit._state  # noqa: SLF001 - the one way to it but for an environment variable
-    before = state._enabled.enabled  # noqa: SLF001
-    state.disable()
-    try:
-        yield
-    finally:
-        if before:
-            state.enable()
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep advice from stderr: on token ids outside a small vocabulary, on positions beyond the model's limit."""
-    from transformers.utils import logging
-
-    before = logging.get_verbosity()
-    if before != logging.CRITICAL:  # each change clears the caches of all loggers
-        logging.set_verbosity(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        if before != logging.CRITICAL:
-            logging.set_verbosity(before)
+        return data.tokens(config.to_dict(), hf.vocabulary(self.model), shape, self.subject.seed)
 
 
 def _order(config: Mapping[str, Any], config_class: Any, named: Mapping[Kind, Any]) -> tuple[Kind, ...]:
@@ -388,10 +334,6 @@ def _refused(error: Exception) -> ConfigError:
     return ConfigError(f"transformers refuses this config: {problem}")
 
 
-def _parameters(model_class: type[Any]) -> frozenset[str]:
-    return frozenset(inspect.signature(model_class.forward).parameters)
-
-
 def _sizes(cache: Any, depth: int = 6) -> object:
     """Return the sizes of all tensors of a cache."""
     if isinstance(cache, torch.Tensor):
@@ -401,7 +343,3 @@ def _sizes(cache: Any, depth: int = 6) -> object:
     if isinstance(cache, list | tuple):
         return [_sizes(part, depth - 1) for part in cache] if depth else None
     return _sizes(vars(cache), depth - 1) if depth and hasattr(cache, "__dict__") and type(cache) is not type else None
-
-
-def _part(output: Any, name: str) -> Any:
-    return output.get(name) if isinstance(output, dict) else getattr(output, name, None)

@@ -19,15 +19,17 @@ from nbanalyzer.source import TEXT_PARTS, essential
 from nbanalyzer.templates import Composite, Kernel, ModelTemplate, used_variables
 from nbanalyzer.variables import VARIABLES
 
+from . import hf
 from .assemble import Assembly
 from .counts import counts
 from .garbage import seldom_collected
+from .hf import quiet
 from .layers import Stack, depth_of, seen_alike, stacks
 from .observation import Observation, values_of
 from .probe import base_runs, cases_of, probes, varied
 from .sizes import Gap
 from .state import added, by_layer, gap_of
-from .subject import NeedsDataError, Subject, quiet
+from .subject import NeedsDataError, Subject
 from .tiny import require_determined, tiny
 from .trace import recording, trace
 from .variants import Eager, eager_of, with_absorbed, with_eager
@@ -150,7 +152,7 @@ def _eager(observations: list[Observation], again: Callable[[], list[Observation
 def _head(model: torch.nn.Module, subject: Subject) -> str:
     """Return the path of the output embedding if its weight can be that of the input's, by the config's choice."""
     output = getattr(model, "get_output_embeddings", lambda: None)()
-    tied = getattr(model, "_tied_weights_keys", None) or ()
+    tied = hf.tied_weights(model)
     name = next((name for name, module in model.named_modules() if module is output), "")
     states = "tie_word_embeddings" in values_of(subject)
     plain = output is not None and getattr(output, "bias", None) is None

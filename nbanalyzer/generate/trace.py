@@ -21,18 +21,18 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from . import hf
 from .answers import answer
+from .dispatch import schema, storage
 from .experts import group_experts
+from .hf import MASKS
 from .scope import Kept, Operand, Operation, Scope
 from .subject import Step
 
-__all__ = ["APPEND", "ATTENTION", "MASKS", "kept", "recording", "trace"]
+__all__ = ["APPEND", "ATTENTION", "kept", "recording", "trace"]
 
 ATTENTION = "torch.nn.functional.scaled_dot_product_attention"
 APPEND = "transformers.cache_utils.Cache.update"
-MASKS = "transformers.masking_utils"
-APPENDS = ("update", "update_indexer")
-"""The methods of transformers' cache that append new tokens."""
 
 _TORCH = torch.__file__.rpartition("/")[0]
 _HERE = __file__
@@ -61,9 +61,6 @@ def recording(model: torch.nn.Module) -> Iterator[None]:
     Functions that stand beside a model's classes, such as ``apply_rotary_pos_emb``, become scopes. Models of
     the same classes share one opening.
     """
-    from transformers import cache_utils
-    from transformers.integrations import sdpa_attention
-
     with ExitStack() as stack:
         attention = F.scaled_dot_product_attention
         own = inspect.unwrap(attention)
@@ -74,11 +71,10 @@ def recording(model: torch.nn.Module) -> Iterator[None]:
                     stack.enter_context(_replaced(sys.modules[name], attribute, _scoped(function)))
                 for attribute in [key for key, value in vars(sys.modules[name]).items() if value is own]:
                     stack.enter_context(_replaced(sys.modules[name], attribute, F.scaled_dot_product_attention))
-        for method in APPENDS:
-            if inner := getattr(cache_utils.Cache, method, None):
-                stack.enter_context(_replaced(cache_utils.Cache, method, _appending(inner)))
+        for owner, method in hf.appends():
+            stack.enter_context(_replaced(owner, method, _appending(getattr(owner, method))))
         # A fused kernel shares grouped keys and values by itself, with a mask or without.
-        stack.enter_context(_replaced(sdpa_attention, "use_gqa_in_sdpa", _always))
+        stack.enter_context(_replaced(*hf.fused_attention_switch(), _always))
         yield
 
 
@@ -162,7 +158,7 @@ class _Recorder:
         self.owner: dict[int, str] = {}
         self.silent = 0
         for tensor in (*model.parameters(), *model.buffers()):
-            self.owner[_place(tensor)] = "w_bytes"
+            self.owner[storage(tensor)] = "w_bytes"
         self.keep(_tensors_of(cache))
 
     @contextmanager
@@ -208,13 +204,13 @@ class _Recorder:
         """Count these as the cache from now on."""
         for tensor in tensors:
             self.alive.append(tensor)
-            self.owner[_place(tensor)] = "kv_bytes"
+            self.owner[storage(tensor)] = "kv_bytes"
 
     def forget(self, outputs: Iterable[torch.Tensor], inputs: Iterable[torch.Tensor]) -> None:
         """Forget whose memory it was that results are in, unless it is still that of an input."""
-        places = {_place(tensor) for tensor in inputs}
+        places = {storage(tensor) for tensor in inputs}
         for tensor in outputs:
-            if (place := _place(tensor)) not in places:
+            if (place := storage(tensor)) not in places:
                 self.owner.pop(place, None)
 
     def operands(self, tree: object) -> tuple[Operand, ...]:
@@ -225,7 +221,7 @@ class _Recorder:
         """Return a tensor as operand."""
         size = str(tensor.element_size())
         if tensor.dtype == self.dtype:
-            owner = self.owner.get(_place(tensor), "a_bytes")
+            owner = self.owner.get(storage(tensor), "a_bytes")
             size = owner if owner.endswith("bytes") else "a_bytes"
         return Operand(size, tuple(tensor.shape), _stored(tensor), tensor.is_floating_point())
 
@@ -294,11 +290,11 @@ def _fused(attention: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor
         recorder.alive.append(written)
         inputs = [given[name] for name in names[:3]]
         # A mask that only says what is visible is not read; a bias of the model's own is.
-        if mask is not None and mask.is_floating_point() and not recorder.owner.get(_place(mask), "").endswith("mask"):
+        if mask is not None and mask.is_floating_point() and not recorder.owner.get(storage(mask), "").endswith("mask"):
             inputs.append(mask)
         scope = Scope("attention", ATTENTION)
         scope.inputs, scope.outputs = recorder.operands(inputs), recorder.operands(written)
-        causal = kwargs.get("is_causal") or (mask is not None and recorder.owner.get(_place(mask)) == "causal mask")
+        causal = kwargs.get("is_causal") or (mask is not None and recorder.owner.get(storage(mask)) == "causal mask")
         operation = Operation(ATTENTION.rpartition(".")[2], _line(), scope.inputs, scope.outputs)
         operation.detail = "causal" if causal else ""
         scope.children.append(operation)
@@ -328,7 +324,7 @@ def _scoped(function: Callable[..., Any]) -> Callable[..., Any]:
             recorder.paths.pop()
         if masks:
             for tensor in _tensors_of(result):
-                recorder.owner[_place(tensor)] = "causal mask" if "bidirectional" not in function.__name__ else "mask"
+                recorder.owner[storage(tensor)] = "causal mask" if "bidirectional" not in function.__name__ else "mask"
         scope.inputs, scope.outputs = recorder.operands((args, kwargs)), recorder.operands(result)
         if scope.children:
             above.children.append(scope)
@@ -394,11 +390,9 @@ def _schema(func: Any) -> tuple[str, bool, bool]:
     """Return an operation's name, whether it moves data, and whether PyTorch calls it pointwise."""
     known = _SCHEMAS.get(id(func))  # PyTorch's operations live for ever, and hashing them takes long
     if known is None:
-        schema = func._schema  # noqa: SLF001 - the one way to it
-        name = schema.name.rpartition("::")[2]
-        aliases = [output.alias_info for output in schema.returns if output.alias_info is not None]
-        moves = name not in _MOVES_NOTHING and all(alias.is_write for alias in aliases)
-        known = _SCHEMAS[id(func)] = name, moves, torch.Tag.pointwise in func.tags
+        found = schema(func)
+        moves = found.name not in _MOVES_NOTHING and found.writes_aliases
+        known = _SCHEMAS[id(func)] = found.name, moves, torch.Tag.pointwise in func.tags
     return known
 
 
@@ -436,11 +430,6 @@ def _stored(tensor: torch.Tensor) -> tuple[int, ...]:
     if 0 not in tensor.stride():
         return tuple(tensor.shape)
     return tuple(size if stride or size <= 1 else 1 for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-
-
-def _place(tensor: torch.Tensor) -> int:
-    """Return what a tensor has in common with its views, and with nothing else that lives."""
-    return int(tensor.untyped_storage()._cdata)  # noqa: SLF001 - data_ptr is 0 on the meta device
 
 
 def _tensors_of(value: object, depth: int = 6) -> list[torch.Tensor]:

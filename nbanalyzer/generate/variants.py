@@ -16,10 +16,11 @@ from nbanalyzer.shipped import MODULES
 from nbanalyzer.templates import Composite, Kernel
 
 from . import bind
+from .hf import MASKS
 from .observation import Observation
 from .rules import UnknownOperation
 from .scope import Scope, modules_of
-from .trace import ATTENTION, MASKS
+from .trace import ATTENTION
 
 __all__ = ["Eager", "eager_of", "with_absorbed", "with_eager"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from html import escape
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -14,8 +13,10 @@ from nbanalyzer.analysis import Analysis, plain
 from nbanalyzer.populate import populate
 from nbanalyzer.progress import Progress
 from nbanalyzer.templates import ModelTemplate
+from nbanalyzer.text import as_lines, escape
 
-from .checked import Comparison, comparisons, has_eager
+from . import hf
+from .checked import Comparison, checked_under, comparisons, has_eager
 from .compare import Position, culprits
 from .drawn import RUNS as OTHER_RUNS
 from .drawn import analysed, drawn, named, runnable
@@ -72,6 +73,8 @@ class Verification:
         configs: the configs: what was changed in the model's own, "" for nothing.
         tiny: whether the model's own sizes are too large to be run where its code has the data that it needs; of them
             only the parameters were compared.
+        changed_since: the release of transformers that the template was right for, and still is, if differences come
+            from another one that is installed; "" if it is the template that is wrong.
 
     """
 
@@ -81,6 +84,7 @@ class Verification:
     compared: int
     configs: tuple[str, ...]
     tiny: bool = False
+    changed_since: str = ""
 
     @property
     def ok(self) -> bool:
@@ -97,24 +101,30 @@ class Verification:
         return [*map(_cells, self.rows)]
 
     def __str__(self) -> str:
+        return as_lines(self._lines())
+
+    def _lines(self) -> list[str]:
         number = len(self.configs) - 1
         others = {0: "", 1: " and one other"}.get(number, f" and {number} others")
         where = f"{self.compared:,} numbers compared at its real config{others}"
         if self.tiny:
             where = f"{self.compared:,} numbers compared at {number} tiny configs on the CPU, and its real parameters"
         if self.ok:
-            return f"{self.model_id}: equal to PyTorch, exactly, in all {where}"
+            return [f"{self.model_id}: equal to PyTorch, exactly, in all {where}"]
         first: dict[tuple[str, str], Row] = {}  # of each kernel and metric
         for row in self.differences:
             first.setdefault((row.path, row.what.partition(", ")[0].rpartition(" of ")[0]), row)
         shown = [*first.values()][:MOST]
         totals = takewhile(lambda row: row.path == WHOLE, self.others)
         lines = [f"{self.model_id}: not equal to PyTorch, of {where}:"]
+        if self.changed_since:
+            since = f"transformers changed this model since {self.changed_since}, which the template is right for"
+            lines = [f"{self.model_id}: {since}; {hf.release()} is installed, and of {where} differ:"]
         lines += _aligned([HEADER, *map(_cells, shown), *map(_cells, totals)])
         if more := len(self.differences) - len(shown):
             lines.append(f"… and {more} more differences, of other runs or in other kernels")
         lines += [f"config {number}: {change}" for number, change in enumerate(self.configs) if number]
-        return "\n".join(lines)
+        return lines
 
     def _repr_html_(self) -> str:
         lines = [f"<p>{escape(str(self).splitlines()[0])}</p>"]
@@ -174,7 +184,13 @@ def verify(
         tiny = tiny or (other.device != "meta" and bool(change))
     tell("done", 1)
     return Verification(
-        template.model_id, tuple(found.differences), found.others(), found.compared, tuple(configs), tiny
+        template.model_id,
+        tuple(found.differences),
+        found.others(),
+        found.compared,
+        tuple(configs),
+        tiny,
+        checked_under(template, found.own) if found.differences else "",
     )
 
 
@@ -184,6 +200,7 @@ class _Found:
     def __init__(self, template: ModelTemplate) -> None:
         self.template, self.eager = template, has_eager(template.kernels)
         self.compared = 0
+        self.own: dict[str, float] = {}  # by the template at its real config
         self.differences: dict[Row, None] = {}
         self.totals: dict[Row, None] = {}
         self.modules: dict[Row, None] = {}
@@ -199,6 +216,8 @@ class _Found:
             what = f"{what} of {one.run.replace('_', ' ')}{where}" if one.run else f"{what}{where}"
             for place in culprits(one.whole, one.numbers):
                 self.differences[_row(one, place, what)] = None
+            if not where:
+                self.own[one.what] = plain(one.numbers(one.whole)[0])
             main = not where and one.metric in SHOWN_METRICS and one.run in SHOWN_RUNS
             (self.totals if main else self.rest)[_row(one, one.whole, what)] = None
             for place in one.whole.walk():

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nbanalyzer.sweep import label_of
+from nbanalyzer.text import escape
 
 from .charts import line_chart
 from .drawn import (
@@ -77,8 +77,8 @@ def _html(sweep: Sweep, part: Sweep, metric: str, x: str, hue: str | None) -> st
     caption = ", ".join([f"{metric} ({kind})" if kind else metric, *rest])
     across = [tick_of(label_of(part.axes[x][place])) for place in places[x]]
     cell = 'style="padding:0.15em 0.6em;text-align:right;font-weight:normal'
-    corner = rf"{hue} \ {x}" if hue else x
-    rows = [f'<tr><td {cell}">{escape(corner)}</td>']
+    corner = rf"{escape(hue)} \ {escape(x)}" if hue else escape(x)
+    rows = [f'<tr><td {cell}">{corner}</td>']
     rows[0] += "".join(f'<td {cell}">{escape(text)}</td>' for text in across) + "</tr>"
     labels = [tick_of(label_of(part.axes[hue][place])) for place in places[hue]] if hue else [""]
     for label, line, row in zip(labels, values, shares, strict=True):

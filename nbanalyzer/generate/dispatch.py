@@ -1,0 +1,57 @@
+"""The parts of PyTorch without a public name that a trace leans on, one function each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+
+__all__ = ["Schema", "schema", "storage", "unscripted"]
+
+
+class Schema(NamedTuple):
+    """What PyTorch declares of an operation.
+
+    Attributes:
+        name: without its namespace, such as ``"mm"``.
+        makes_new: whether its one result is new memory, and its arguments stay as they are.
+        writes_aliases: whether each result that shares memory with an argument is written to: no view.
+
+    """
+
+    name: str
+    makes_new: bool
+    writes_aliases: bool
+
+
+def schema(func: Any) -> Schema:
+    """Return the schema of an operation that a dispatch mode was handed."""
+    found = func._schema  # noqa: SLF001 - the one way to it
+    aliases = [output.alias_info for output in found.returns]
+    return Schema(
+        found.name.rpartition("::")[2],
+        not found.is_mutable and len(aliases) == 1 and aliases[0] is None,
+        all(alias.is_write for alias in aliases if alias is not None),
+    )
+
+
+def storage(tensor: torch.Tensor) -> int:
+    """Return what a tensor has in common with its views, and with nothing else that lives."""
+    return int(tensor.untyped_storage()._cdata)  # noqa: SLF001 - data_ptr is 0 on the meta device
+
+
+@contextmanager
+def unscripted() -> Iterator[None]:
+    """Leave functions of a model's code in Python: TorchScript, a compiler, does not know the meta device's answers."""
+    state = getattr(torch.jit, "_state", None)  # the one way to it but for an environment variable
+    enabled = getattr(getattr(state, "_enabled", None), "enabled", False)
+    if state is None or not enabled:  # off already, or a PyTorch that has no TorchScript any more
+        yield
+        return
+    state.disable()
+    try:
+        yield
+    finally:
+        state.enable()

@@ -1,0 +1,251 @@
+"""The one file that knows transformers: its registries, how a model is built and called, and what it keeps.
+
+What moves from release to release is found by what is there: values, annotations, signatures. What is not found is an
+error that names the class, its parameters and the release, never a guess.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import version
+from types import MappingProxyType
+from typing import Any, Literal
+
+import torch
+
+from nbanalyzer.errors import NBAnalyzerError
+
+__all__ = [
+    "KINDS",
+    "MASKS",
+    "Kind",
+    "UnknownConventionError",
+    "appends",
+    "architectures",
+    "build",
+    "cache_argument",
+    "cache_in",
+    "config_classes",
+    "encoded_inputs",
+    "fused_attention_switch",
+    "kept_in_fp32",
+    "model_class",
+    "parameters_of_forward",
+    "quiet",
+    "release",
+    "takes_cache",
+    "tied_weights",
+    "vocabulary",
+]
+
+Kind = Literal["causal", "seq2seq", "masked"]
+
+KINDS: Mapping[Kind, tuple[str, str]] = {
+    "seq2seq": ("AutoModelForSeq2SeqLM", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES"),
+    "causal": ("AutoModelForCausalLM", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"),
+    "masked": ("AutoModelForMaskedLM", "MODEL_FOR_MASKED_LM_MAPPING_NAMES"),
+}
+"""Kind of model → transformers' class for it, and its mapping of the model types that have one."""
+
+MASKS = "transformers.masking_utils"
+"""The module whose functions make masks."""
+
+_OLD_CACHES = ("state", "mems")
+"""Names of what models keep from step to step without transformers' `Cache`: RWKV and XLNet."""
+
+_OVERWRITES = frozenset({"update_conv_state", "update_recurrent_state"})
+"""Methods of a cache that replace a state instead of appending tokens; models compute it themselves."""
+
+
+class UnknownConventionError(NBAnalyzerError):
+    """Something that this release of transformers does in a way that is not known here.
+
+    Attributes:
+        what: what was looked for.
+        found: what is there instead.
+
+    """
+
+    def __init__(self, what: str, found: str) -> None:
+        super().__init__(what, found)
+        self.what, self.found = what, found
+
+    def message(self) -> str:
+        """Return what was looked for, where, and in which release."""
+        return f"transformers {release()} has no {self.what} that nbanalyzer knows: {self.found}"
+
+
+def release() -> str:
+    """Return the version of transformers."""
+    return version("transformers")
+
+
+# ---- registries
+
+
+def config_classes() -> Mapping[object, Any]:
+    """Return model type → class of its config; a class is imported when it is looked up."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    mapping: Mapping[object, Any] = CONFIG_MAPPING  # any value may be asked for
+    return mapping
+
+
+@cache
+def architectures(kind: Kind) -> Mapping[str, str]:
+    """Return model type → name of its class, of all types that have a model of this kind."""
+    from transformers.models.auto import modeling_auto
+
+    name = KINDS[kind][1]
+    found = getattr(modeling_auto, name, None)
+    if found is None:
+        raise UnknownConventionError(f"mapping {name}", modeling_auto.__name__)
+    # Of a type with several classes, the first is what the automatic class builds.
+    return MappingProxyType({key: one if isinstance(one, str) else one[0] for key, one in found.items()})
+
+
+def model_class(kind: Kind) -> Any:
+    """Return transformers' automatic class for a kind of model."""
+    import transformers
+
+    return getattr(transformers, KINDS[kind][0])
+
+
+# ---- building
+
+
+def build(builder: Any, config: Any, attn: str, experts: str = "") -> torch.nn.Module:
+    """Return the model of a config, in bf16; `experts` is how a mixture of experts is computed, "" as by default."""
+    make = getattr(builder, "from_config", None) or getattr(builder, "_from_config", None)
+    if make is None:
+        raise UnknownConventionError("way to build a model from its config", f"class {builder.__name__}")
+    options: dict[str, Any] = {"attn_implementation": attn, "dtype": torch.bfloat16}
+    if experts:
+        options["experts_implementation"] = experts
+    with quiet():
+        model: torch.nn.Module = make(config, **options)
+    return model
+
+
+def kept_in_fp32(model: torch.nn.Module) -> tuple[str, ...]:
+    """Return parts of the names of the parameters that stay in fp32 whatever the model's precision is."""
+    names = ("_keep_in_fp32_modules", "_keep_in_fp32_modules_strict")
+    return tuple(part for name in names for part in getattr(model, name, None) or ())
+
+
+def tied_weights(model: torch.nn.Module) -> tuple[str, ...]:
+    """Return the names of the parameters that are another one's, if the config says so."""
+    return tuple(getattr(model, "_tied_weights_keys", None) or ())
+
+
+# ---- calling
+
+
+def parameters_of_forward(model_class: type[Any]) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a model's forward pass by name."""
+    return inspect.signature(model_class.forward).parameters
+
+
+def cache_argument(model_class: type[Any]) -> str:
+    """Return the parameter of a model's forward pass that takes what the pass before has kept.
+
+    It is called as transformers' own lists say, or annotated as a `Cache`; older models keep lists of tensors.
+
+    Raises:
+        UnknownConventionError: there is none.
+
+    """
+    takes = parameters_of_forward(model_class)
+    annotated = tuple(name for name, one in takes.items() if "Cache" in str(one.annotation))
+    for name in (*_listed(), *annotated, *_OLD_CACHES):
+        if name in takes:
+            return name
+    names = ", ".join(name for name in takes if name != "self")
+    raise UnknownConventionError("parameter for the cache", f"the forward pass of {model_class.__name__} takes {names}")
+
+
+def takes_cache(model_class: type[Any]) -> bool:
+    """Return whether a model's forward pass takes what the pass before has kept."""
+    try:
+        return bool(cache_argument(model_class))
+    except UnknownConventionError:
+        return False
+
+
+def cache_in(output: Any) -> Any:
+    """Return what a forward pass keeps for the next one: the field that holds a `Cache`, else lists of states; or None.
+
+    The cache of an encoder-decoder is a `Cache` too, whatever the field is called.
+    """
+    from transformers.cache_utils import Cache
+
+    fields: Mapping[str, Any] = output if isinstance(output, Mapping) else getattr(output, "__dict__", {})
+    found = next((value for value in fields.values() if isinstance(value, Cache)), None)
+    if found is not None:
+        return found
+    # Models with a cache of their own give it back under a name that they take it by.
+    return next((fields[name] for name in (*_listed(), *_OLD_CACHES) if fields.get(name) is not None), None)
+
+
+def _listed() -> tuple[str, ...]:
+    """Return the names that transformers itself looks for, the newest first."""
+    from transformers.generation import utils
+
+    return ("cache", *getattr(utils, "ALL_CACHE_NAMES", ()), "past_key_values", "cache_params")
+
+
+def encoded_inputs(hidden: torch.Tensor) -> Any:
+    """Return an encoder's output as a decoder takes it."""
+    from transformers.modeling_outputs import BaseModelOutput
+
+    return BaseModelOutput(last_hidden_state=hidden)
+
+
+def vocabulary(model: torch.nn.Module) -> int:
+    """Return how many token ids a model's text part has."""
+    config: Any = model.config
+    return int(config.get_text_config().vocab_size)
+
+
+# ---- what is looked at while a model runs
+
+
+def appends() -> tuple[tuple[Any, str], ...]:
+    """Return the methods that append new tokens to a cache, as class and name."""
+    from transformers.cache_utils import Cache
+
+    found = [name for name in vars(Cache) if name.startswith("update") and name not in _OVERWRITES]
+    if "update" not in found:
+        raise UnknownConventionError("method that appends to a cache", f"Cache has {', '.join(sorted(vars(Cache)))}")
+    return tuple((Cache, name) for name in found)
+
+
+def fused_attention_switch() -> tuple[Any, str]:
+    """Return the function, as module and name, that says whether fused attention shares grouped keys by itself."""
+    from transformers.integrations import sdpa_attention
+
+    name = "use_gqa_in_sdpa"
+    if not isinstance(getattr(sdpa_attention, name, None), Callable):  # type: ignore[arg-type]
+        raise UnknownConventionError(f"function {name}", sdpa_attention.__name__)
+    return sdpa_attention, name
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep advice from stderr: on token ids outside a small vocabulary, on positions beyond the model's limit."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    if before != logging.CRITICAL:  # each change clears the caches of all loggers
+        logging.set_verbosity(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        if before != logging.CRITICAL:
+            logging.set_verbosity(before)
