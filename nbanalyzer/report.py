@@ -281,7 +281,7 @@ def _gap() -> str:
 
 
 def _bar(part: Number | float, whole: Number | float, color: str) -> str:
-    share = 100 * float(part) / float(whole) if whole else 0.0
+    share = 100 * float(part / whole) if whole else 0.0
     return (
         f'<span style="{BAR};align-self:center" title="{share:.1f} %">'
         f'<span style="display:block;height:100%;width:{share:.1f}%;background-color:{color}"></span></span>'
@@ -313,7 +313,7 @@ def _time_cells(roofline: Roofline, node: Node) -> tuple[str, str, str]:
 
 
 def _percent(part: Number, whole: Number) -> str:
-    return f"{100 * float(part) / float(whole):.1f}" if part and whole else ""
+    return f"{100 * float(part / whole):.1f}" if part and whole else ""
 
 
 def _name(node: Node) -> str:
