@@ -12,7 +12,7 @@ from nbanalyzer import catalog
 from nbanalyzer.analysis import Analysis, plain
 from nbanalyzer.populate import populate
 from nbanalyzer.progress import Progress
-from nbanalyzer.templates import ModelTemplate
+from nbanalyzer.templates import ModelTemplate, used_variables
 from nbanalyzer.text import as_lines, escape
 
 from . import hf
@@ -166,7 +166,8 @@ def verify(
     subject = subject or Subject.of(template.config)
     tell("comparing at the real config", 0)
     found = _Found(template)
-    configs, others = [""], drawn(subject, random_configs) if random_configs else iter(())
+    deepen = not {"num_layers", "num_decoder_layers"}.isdisjoint(used_variables(template))
+    configs, others = [""], drawn(subject, random_configs, deepen=deepen) if random_configs else iter(())
     try:
         found.compare(subject, RUNS, lambda run: populate(template, **run))
     except NeedsDataError as problem:
