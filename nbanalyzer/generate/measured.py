@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from nbanalyzer.config import extract_model_params
+from nbanalyzer.progress import tell
 
 from . import oracle
 from .answers import Answers
@@ -117,7 +118,8 @@ def measured(
     fused = subject.build()
     with recording(fused):
         routed = False
-        for name, step in _steps(subject, counted, runs):
+        for number, (name, step) in enumerate(_steps(subject, counted, runs)):
+            tell(f"checking {name.replace('_', ' ')}", number / len(runs))
             run, logits = runs[name], int(runs[name].get("logits") == "last")
             cached = [copy.deepcopy(step.cache) for _ in range(2)]
             if name != UNTRACED:

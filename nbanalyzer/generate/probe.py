@@ -15,6 +15,7 @@ from typing import Any
 
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.formula import parse
+from nbanalyzer.progress import tell
 from nbanalyzer.source import TEXT_PARTS
 from nbanalyzer.variables import NOT_SIZES, NOT_SIZES_ENDS, VARIABLES
 
@@ -48,11 +49,11 @@ def base_runs(subject: Subject, depth: Depth, cases: Cases = PLAIN, attn: str = 
         runs += [(3, (7, chunk, 2 * chunk + 5), 13), (1, (chunk, chunk, 2 * chunk), 9), (3, (chunk,), 9)]
     if widest:
         runs += [(batch, (length, length, 1), 9) for batch in (1, 3) for length in {2, widest - 1}]
-    return [
-        one
-        for batch, lengths, read in runs
-        for one in observe(subject, depth, batch, lengths, read, real=True, attn=attn)
-    ]
+    found: list[Observation] = []
+    for number, (batch, lengths, read) in enumerate(runs):
+        tell("running it in every situation", number / len(runs))
+        found += observe(subject, depth, batch, lengths, read, real=True, attn=attn)
+    return found
 
 
 def cases_of(subject: Subject, depth: Depth, *, has_encoder: bool) -> Cases:
@@ -97,7 +98,9 @@ def varied(subject: Subject, depth: Depth, run: Observation) -> dict[str, list[i
     # A few tokens show it too, where the model's code loops over them.
     run = observe(subject, depth, 2, (9,), run.values.get("encoder_len", 0), real=True)[0]
     before, usual = _footprint(run), structure(run)
-    for name, base in candidates(subject).items():
+    names = candidates(subject)
+    for number, (name, base) in enumerate(names.items()):
+        tell(f"trying what {_last(name)} changes", number / len(names))
         tried = [
             value
             for value in (base * 2, base // 2, base * 3, base + base // 2, base * 5, base + 8)
