@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from shutil import get_terminal_size
 
 __all__ = ["Progress", "is_watched", "on_terminal", "part_of", "tell", "watched_by", "watcher"]
 
@@ -71,7 +72,8 @@ def on_terminal() -> Iterator[None]:
         return
 
     def show(what: str, part: float) -> None:
-        sys.stderr.write(f"{CLEAR}{what} {part:.0%}")
+        room = get_terminal_size().columns - len(" 100%") - 1  # of two lines, only one would be cleared
+        sys.stderr.write(f"{CLEAR}{what[:room]} {part:.0%}")
         sys.stderr.flush()
 
     try:

@@ -49,7 +49,9 @@ class Reversed(PreTrainedModel):  # type: ignore[misc, unused-ignore]
         wide = int(str(config.hidden_size)[::-1])
         self.embed = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(
-            nn.Sequential(nn.Linear(config.hidden_size, wide), nn.Linear(wide, wide), nn.Linear(wide, config.hidden_size))
+            nn.Sequential(
+                nn.Linear(config.hidden_size, wide), nn.Linear(wide, wide), nn.Linear(wide, config.hidden_size)
+            )
             for _ in range(config.num_hidden_layers)
         )
         self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
@@ -98,7 +100,7 @@ def test_when_time_is_over_one_line_says_so_and_nothing_stays_replaced(
     seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nbanalyzer.generate(LLAMA)  # imports take longer than that
-    before, hooks = replaceable(), len(torch.nn.modules.module._global_forward_hooks)  # noqa: SLF001
+    before, hooks = replaceable(), len(torch.nn.modules.module._global_forward_hooks)
     monkeypatch.setenv(VARIABLE, str(seconds))
     start = time.thread_time()
     text = failed(lambda: nbanalyzer.generate(LLAMA, model_id="some/llama"), TimeLimitError)
@@ -106,8 +108,8 @@ def test_when_time_is_over_one_line_says_so_and_nothing_stays_replaced(
     assert text.startswith(f"some/llama: no template after {seconds} s of work, the last of it ")
     assert text.endswith("; the environment variable NBANALYZER_SECONDS allows more seconds")
     assert replaceable() == before
-    assert len(torch.nn.modules.module._global_forward_hooks) == hooks  # noqa: SLF001
-    assert torch.utils._python_dispatch._get_current_dispatch_mode() is None  # noqa: SLF001
+    assert len(torch.nn.modules.module._global_forward_hooks) == hooks
+    assert torch.utils._python_dispatch._get_current_dispatch_mode() is None
     monkeypatch.delenv(VARIABLE)
     assert nbanalyzer.generate(LLAMA).provenance["result"] == "equal"
 

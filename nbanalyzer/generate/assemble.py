@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import prod
 from typing import Any
 
@@ -348,11 +348,11 @@ class Assembly(Sizes):
         try:
             costs = {index: list(map(work, operations)) for index, operations in slot.seen.items()}
         except UnknownOperation as problem:
-            raise Gap(path, f"{problem}: no rule says what it costs", ()) from None
+            raise Gap(path, f"{problem}: no rule says what it costs", (), final=True) from None
         problems: list[Unfitted] = []
         # Where a size is 1, the dimension may be missing: then only the number of elements has a formula.
-        for shaped in (costs, {index: list(map(flat, turns)) for index, turns in costs.items()}):
-            ways = _ways(shaped)
+        for shape in (list, partial(map, flat)):
+            ways = _ways({index: list(shape(turns)) for index, turns in costs.items()})
             try:
                 result = [kernel for way in ways for kernel in self._aligned(slot, way, where)]
             except Unfitted as problem:

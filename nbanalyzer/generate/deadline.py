@@ -49,7 +49,7 @@ class TimeLimitError(NBAnalyzerError):
         )
 
 
-class Expired(BaseException):  # noqa: N818 - as KeyboardInterrupt: what tries sizes must not take it for one that fails
+class Expired(BaseException):
     """The time is over."""
 
 

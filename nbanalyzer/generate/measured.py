@@ -116,6 +116,7 @@ def measured(
 
     """
     fused = subject.build()
+    unbatched: torch.nn.Module | None = None  # with eager attention, and experts as they are
     with recording(fused):
         routed = False
         for number, (name, step) in enumerate(_steps(subject, counted, runs)):
@@ -139,7 +140,8 @@ def measured(
             kept = oracle.kept_sizes(step.after)
             yield Measured(name, run, MATMUL, seen, kept)
             if routed:  # by batched products, as FlopCounterMode wants them, experts are read once a token
-                root = trace(replace(step, model=subject.build("eager"), cache=cached[1], after=None), logits)
+                unbatched = unbatched or subject.build("eager")
+                root = trace(replace(step, model=unbatched, cache=cached[1], after=None), logits)
             yield Measured(f"eager_{name}", {**run, "attn": "eager"}, TRAFFIC, _traffic(root, step), kept, root)
 
 

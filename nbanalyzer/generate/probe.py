@@ -25,16 +25,21 @@ from .layers import Depth
 from .observation import Observation, observe, structure, values_of
 from .subject import Subject, UnrunnableError
 
-__all__ = ["base_runs", "candidates", "cases_of", "chunk_of", "probes", "varied"]
+__all__ = ["PLAIN_RUNS", "base_runs", "candidates", "cases_of", "chunk_of", "probes", "varied"]
+
+PLAIN_RUNS = 4
+"""So many of the runs at the model's own config differ in nothing but sequences, tokens, and a cache."""
 
 _MOST_SEEN = frozenset({"attention_chunk_size", "index_topk", "mem_len"})  # tokens that are attended to
 
 
-def base_runs(subject: Subject, depth: Depth, cases: Cases = PLAIN, attn: str = "sdpa") -> list[Observation]:
-    """Return what the model does at its own config, in every situation.
+def base_runs(
+    subject: Subject, depth: Depth, cases: Cases = PLAIN, attn: str = "sdpa", most: int | None = None
+) -> list[Observation]:
+    """Return what the model does at its own config, in every situation, or in the first `most` runs of them.
 
-    With one sequence or more, one token or more, after a cache or not; over several of the chunks that attention
-    works in, and of whole ones; and with fewer tokens than a convolution sees.
+    With one sequence or more, one token or more, after a cache or not: `PLAIN_RUNS`. Then over several of the chunks
+    that attention works in, and of whole ones; and with fewer tokens than a convolution sees.
     """
     values = values_of(subject)
     chunk, widest = cases.size(values), cases.widest(values)
@@ -50,6 +55,7 @@ def base_runs(subject: Subject, depth: Depth, cases: Cases = PLAIN, attn: str = 
     if widest:
         runs += [(batch, (length, length, 1), 9) for batch in (1, 3) for length in {2, widest - 1}]
     found: list[Observation] = []
+    runs = runs[:most]
     for number, (batch, lengths, read) in enumerate(runs):
         tell("running it in every situation", number / len(runs))
         found += observe(subject, depth, batch, lengths, read, real=True, attn=attn)

@@ -25,12 +25,13 @@ class Gap(Exception):  # noqa: N818 - becomes a GapError, unless more probes clo
         path: of the kernel.
         what: the operation and the size.
         values: what was observed.
+        final: whether more probes cannot close it.
 
     """
 
-    def __init__(self, path: str, what: str, values: Iterable[int]) -> None:
+    def __init__(self, path: str, what: str, values: Iterable[int], *, final: bool = False) -> None:
         super().__init__(path, what)
-        self.path, self.what, self.values = path, what, tuple(values)
+        self.path, self.what, self.values, self.final = path, what, tuple(values), final
 
     def __str__(self) -> str:
         shown = ", ".join(map(str, self.values[:6]))
@@ -43,6 +44,10 @@ class Unfitted(Exception):  # noqa: N818 - becomes a Gap where the path is known
     def __init__(self, what: str, values: Iterable[int]) -> None:
         super().__init__(what)
         self.what, self.values = what, tuple(values)
+
+
+ENOUGH = 8
+"""With so many different values of a size, every formula that the search can find is believable."""
 
 
 @dataclass
@@ -131,7 +136,9 @@ class Sizes:
                     for place in range(len(next(iter(shapes.values()))))
                 ]
             except Unfitted as problem:
-                raise Gap(name, problem.what, problem.values) from None
+                # A formula for more configs would be one for these; and so many values leave no doubt about any.
+                final = len(set(problem.values)) >= ENOUGH
+                raise Gap(name, problem.what, problem.values, final=final) from None
             terms.append(product(1, dims))
         return collected(terms)
 

@@ -27,7 +27,7 @@ from .garbage import seldom_collected
 from .hf import quiet
 from .layers import Stack, depth_of, seen_alike, stacks
 from .observation import Observation, values_of
-from .probe import base_runs, cases_of, probes, varied
+from .probe import PLAIN_RUNS, base_runs, cases_of, probes, varied
 from .sizes import Gap
 from .state import added, by_layer, gap_of
 from .subject import NeedsDataError, Subject
@@ -118,10 +118,10 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
                     layered, states = assembly.kernels(), by_layer(assembly)
                 break
             except Gap as gap:
-                if last:
+                if last or gap.final:
                     raise GapError(model_id, gap) from None
     with recording(model):
-        if eager := _eager(observations, lambda: base_runs(shallow, depth, cases, "eager")):
+        if eager := _eager(observations, lambda: base_runs(shallow, depth, cases, "eager", most=PLAIN_RUNS)):
             layered = with_eager(layered, eager)
     layered = with_absorbed(layered)
     with part_of(0.9, 1):
@@ -146,7 +146,8 @@ def _eager(observations: list[Observation], again: Callable[[], list[Observation
     if not any(operation.name == "scaled_dot_product_attention" for operation in fused[0].root.operations()):
         return None
     try:
-        return eager_of(fused, again())
+        usual = again()
+        return eager_of(fused[: len(usual)], usual)
     except NBAnalyzerError:
         return None
 
