@@ -1,6 +1,9 @@
-# Everything a person does with a checkout. Needs Python 3.11+, git and make; the rest it installs into .venv.
+# Everything a person does with a checkout. Needs Python 3.11+, git and make; the rest it installs into .venv,
+# in the versions of constraints.txt.
 PYTHON ?= python3
-BIN := .venv/bin
+VENV := .venv
+BIN := $(VENV)/bin
+CONSTRAINTS := constraints.txt
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
 # What reads the text of notebooks and of errors should see the same on every machine.
@@ -8,21 +11,24 @@ export TRANSFORMERS_VERBOSITY := error
 export TRANSFORMERS_NO_ADVISORY_WARNINGS := 1
 export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
 
-.PHONY: help demo lab app test unit notebooks execute lint types catalog catalog-check verify coverage bench clean chromium
+.PHONY: help demo lab app test unit notebooks execute lint types newest lock catalog catalog-check verify coverage bench clean chromium
 
 help:
 	@echo "make demo     install, run the quickstart notebook, show the table and where its page lies"
 	@echo "make lab      open JupyterLab on the notebooks"
 	@echo "make app      serve the what-if form as a page, with Voila"
 	@echo "make test     install what the tests need, then unit tests, notebooks, lint and types"
+	@echo "make newest   run unit tests and notebooks with the newest allowed versions, in .venv-newest: before a release"
+	@echo "make lock     write constraints.txt anew, with the newest allowed versions"
 	@echo "make execute  run the notebooks and store what they show"
 	@echo "make catalog  expand and check every shipped model template again (needs PyTorch, which it installs)"
 	@echo "make verify   compare every shipped template with PyTorch, as it is"
 	@echo "make coverage try every model type of transformers, and write docs/coverage.md"
 	@echo "make bench    measure speed, and write docs/performance.md"
 
-demo: .venv/lab
+demo: $(VENV)/lab
 	@mkdir -p build
 	@echo "running notebooks/quickstart.ipynb"
 	@$(BIN)/jupyter nbconvert --to html --execute --ExecutePreprocessor.kernel_name=python3 \
@@ -31,51 +37,66 @@ demo: .venv/lab
 	@echo
 	@echo "The notebook, run and rendered: $(CURDIR)/build/quickstart.html"
 
-lab: .venv/lab
+lab: $(VENV)/lab
 	$(BIN)/jupyter lab notebooks
 
-app: .venv/app
+app: $(VENV)/app
 	$(BIN)/voila notebooks/whatif.ipynb
 
 test: unit notebooks lint types
 
 # A file of tests stays in one process: what it starts, such as a browser, is started once.
-unit: .venv/test chromium
+unit: $(VENV)/test chromium
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # Plain nbval: every cell is run again and its output compared with what is stored.
-notebooks: .venv/test
+notebooks: $(VENV)/test
 	$(BIN)/python -m pytest --nbval $(NOTEBOOKS)
 
 # For developers: run the notebooks and store what they show, without times.
-execute: .venv/test
+execute: $(VENV)/test
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level ERROR \
 	  --ExecutePreprocessor.kernel_name=python3 --ExecutePreprocessor.record_timing=False \
 	  --ExecutePreprocessor.store_widget_state=False $(NOTEBOOKS) 2>/dev/null
 
-lint: .venv/test
+lint: $(VENV)/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: .venv/test
+types: $(VENV)/test
 	$(BIN)/mypy
 
-catalog: .venv/test
+# A gate before a release, not a part of `make test`: ruff and mypy are left out, whose new rules are no matter of users.
+newest:
+	rm -rf .venv-newest
+	@$(MAKE) --no-print-directory VENV=.venv-newest CONSTRAINTS= .venv-newest/test
+	@echo "other versions than those of constraints.txt:"
+	@.venv-newest/bin/python tools/constraints.py differences
+	@$(MAKE) --no-print-directory VENV=.venv-newest CONSTRAINTS= unit notebooks
+	@echo "green with the newest versions; other than those of constraints.txt are:"
+	@.venv-newest/bin/python tools/constraints.py differences
+
+# After `make newest`; `make test` then tests what is written.
+lock: $(VENV)/lab
+	$(BIN)/python tools/constraints.py lock
+	@git --no-pager diff --stat -- constraints.txt README.md
+
+catalog: $(VENV)/test
 	$(BIN)/python -m nbanalyzer.generate.catalog
 
-catalog-check: .venv/test
+catalog-check: $(VENV)/test
 	$(BIN)/python -m nbanalyzer.generate.catalog --check
 
 # Every shipped template as it is against PyTorch: parameters, FLOPs, bytes, state.
-verify: .venv/test
+verify: $(VENV)/test
 	$(BIN)/python -m nbanalyzer.generate.catalog --verify
 
 # Every model type of transformers; takes about a quarter of an hour.
-coverage: .venv/test
+coverage: $(VENV)/test
 	$(BIN)/python -m nbanalyzer --coverage
 
 # What it is compared with is installed beside, not into, .venv: llm-analysis wants an older transformers.
-bench: .venv/test
+bench: $(VENV)/test
 	$(BIN)/python benchmarks/notebook.py
 	$(BIN)/python benchmarks/form.py
 	@$(BIN)/python -m pip install --quiet --no-deps --upgrade --target build/peers \
@@ -83,7 +104,7 @@ bench: .venv/test
 	$(BIN)/python benchmarks/sweeps.py
 
 clean:
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-newest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # The browser that the rendering tests look through; they are skipped, with the reason, where there is none.
 chromium:
@@ -93,8 +114,9 @@ chromium:
 	    || echo "chromium could not be installed: the browser tests will be skipped"; \
 	  else echo "no chromium, and no apt-get as root to install it: the browser tests will be skipped"; fi
 
-.venv/lab .venv/app .venv/test: .venv/%: pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "installing nbanalyzer with the extra '$*' into .venv"
-	@$(BIN)/python -m pip install --quiet --editable '.[$*]'
+# What builds the package comes in these versions too: older pips build with PIP_CONSTRAINT, newer ones with the other.
+$(VENV)/lab $(VENV)/app $(VENV)/test: $(VENV)/%: pyproject.toml $(CONSTRAINTS)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing nbanalyzer with the extra '$*' into $(VENV)"
+	@$(addprefix PIP_CONSTRAINT=,$(CONSTRAINTS)) $(addprefix PIP_BUILD_CONSTRAINT=,$(CONSTRAINTS)) $(BIN)/python -m pip install --quiet --editable '.[$*]'
 	@touch $@

@@ -19,15 +19,16 @@ from typing import Any
 import msgspec
 
 from . import fresh
-from .config import canonical_name
-from .errors import ConfigError, TemplateError, UnknownNameError, near, quote
+from .errors import ConfigError, TemplateError, UnknownNameError, near, quote, shorten
 from .expand import expand
 from .files import decode, read_file
 from .shipped import folder
 from .source import read_config
-from .templates import ModelTemplate, load_model_template, used_variables
+from .templates import ModelTemplate, load_model_template
+from .validity import Difference, differences, filled
 
 __all__ = [
+    "KERNELS_OF",
     "aliases",
     "built_for",
     "completed",
@@ -39,6 +40,9 @@ __all__ = [
     "require_fit",
     "short_names",
 ]
+
+KERNELS_OF = "kernels of"
+"""Key in the provenance of a template that has the kernels of a shipped one, whose id it gives."""
 
 TEMPLATE_FIELDS = {*ModelTemplate.__struct_fields__} - {"architecture"}  # no config has any of them
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
@@ -183,6 +187,7 @@ def _extended(template: ModelTemplate, base: ModelTemplate) -> ModelTemplate:
         architecture=template.architecture or base.architecture,
         module=base.module,
         bindings=base.bindings,
+        valid_for=template.valid_for or base.valid_for,
         state=base.state,
         kernels=base.kernels,
         extends="",
@@ -191,10 +196,15 @@ def _extended(template: ModelTemplate, base: ModelTemplate) -> ModelTemplate:
 
 @cache
 def _shipped(name: str) -> ModelTemplate:
+    template = _file(name)
+    return _extended(template, _shipped(template.extends)) if template.extends else template
+
+
+@cache
+def _file(name: str) -> ModelTemplate:
     org, _, last = name.partition("/")
     file = folder("models") / org / f"{last}.json"
-    template = load_model_template(file.read_bytes(), f"models/{name}.json")
-    return _extended(template, _shipped(template.extends)) if template.extends else template
+    return load_model_template(file.read_bytes(), f"models/{name}.json")
 
 
 def _from_file(path: Path) -> ModelTemplate | Mapping[str, Any]:
@@ -230,59 +240,53 @@ def built_for(config: Mapping[str, Any], where: str = "config") -> ModelTemplate
 
 
 def for_config(config: Mapping[str, Any], where: str = "config") -> ModelTemplate:
-    """Return the shipped template that is built like the config's model, with this config.
+    """Return the shipped template that answers for the config's model, with this config.
 
     Raises:
-        ConfigError: none is; the message says what differs.
+        ConfigError: none does; the message says which field differs from the nearest one's.
 
     """
     model_type = config.get("model_type")
-    bases = [base for name in names() if (base := _shipped(name)).config.get("model_type") == model_type]
-    for base in bases:
-        if not _differences(base, config):
+    alike = [name for name in names() if _file(name).config.get("model_type") == model_type]
+    # First those with kernels of their own: what extends one has just a config more that they are right for.
+    bases = [_shipped(name) for name in sorted(alike, key=lambda name: bool(_file(name).extends))]
+    found = [(base, _unfit(base, config)) for base in bases if base.valid_for]
+    for base, unfit in found:
+        if not unfit:
             return msgspec.structs.replace(
-                base, model_id=where, config=dict(config), provenance={"kernels of": base.model_id}
+                base, model_id=where, config=filled(base, config), provenance={KERNELS_OF: base.model_id}
             )
-    if bases:
-        require_fit(bases[-1], config, where)
-    types = sorted({str(_shipped(name).config.get("model_type")) for name in names()})
+    if found:
+        base, unfit = min(found, key=lambda pair: len(pair[1]))
+        raise ConfigError(_said(base, unfit[0]), where)
+    types = sorted({str(_file(name).config.get("model_type")) for name in names()})
     raise ConfigError(f"no shipped template is of model_type {quote(model_type)}: there are {', '.join(types)}", where)
 
 
 def require_fit(base: ModelTemplate, config: Mapping[str, Any], where: str) -> None:
-    """Raise unless the config's model is built like the one that the template was made for.
+    """Raise unless a template answers for a config.
 
     Raises:
-        ConfigError: it is not; the message names the first field that says so.
+        ConfigError: it does not; the message names the first field that says so.
 
     """
-    for key, value in _differences(base, config).items():
-        name = base.model_id or "the template"
-        raise ConfigError(
-            f"the config says {key} = {quote(config[key])}, {name} was made for {json.dumps(value)}", where
-        )
+    for unfit in _unfit(base, config)[:1]:
+        raise ConfigError(_said(base, unfit), where)
 
 
-def _differences(base: ModelTemplate, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of the base's config that say how it is built, and that `config` states otherwise.
-
-    Sizes may differ, and a size may be null (``n_inner``: it follows from another). A field that is null
-    without being a size of this template says that there is no such part (``sliding_window``).
-    """
-    sizes = used_variables(base)
-    found: dict[str, Any] = {}
+def _unfit(base: ModelTemplate, config: Mapping[str, Any]) -> list[Difference]:
+    """Return what keeps a template from answering for a config, another architecture among it."""
     stated = config.get("architectures")
     if isinstance(stated, list) and stated and base.architecture and base.architecture not in stated:
-        found["architectures"] = [base.architecture]
-    for key, value in config.items():
-        if key not in base.config or canonical_name(key) == "tie_word_embeddings":
-            continue
-        own = base.config[key]
-        is_size = canonical_name(key) in sizes and not (value is None and own is not None)
-        if not is_size and value != own and not (_is_number(value) and _is_number(own)):
-            found[key] = own
-    return found
+        return [Difference("architectures", stated, [base.architecture])]
+    return differences(base, config)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _said(base: ModelTemplate, unfit: Difference) -> str:
+    name = base.model_id or "the template"
+    if not unfit.known:
+        return f"the config says {unfit.field} = {quote(unfit.stated)}, and nothing is known of that for {name}"
+    return (
+        f"the config says {unfit.field} = {quote(unfit.stated)}, {name} was made for "
+        f"{shorten(json.dumps(unfit.made_for), 60)}"
+    )

@@ -31,7 +31,7 @@ from .variables import (
     Variable,
 )
 
-__all__ = ["LARGEST", "ModelParams", "extract_model_params"]
+__all__ = ["LARGEST", "ModelParams", "extract_model_params", "with_overrides"]
 
 LARGEST = 2**40  # of any size; what is larger is a slip of the keyboard
 
@@ -90,6 +90,13 @@ def extract_model_params(
     if overrides:
         reader.override(overrides)
     return reader.read()
+
+
+def with_overrides(config: object, overrides: Mapping[str, int]) -> Mapping[str, Any]:
+    """Return the fields of a config's text part with `overrides` in their places, see `extract_model_params`."""
+    reader = _Reader.open(config)
+    reader.override(overrides)
+    return reader.text
 
 
 @dataclass(slots=True)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from .shipped import folder
 from .source import essential
 from .templates import ModelTemplate, encode, load_model_template
 
-__all__ = ["MADE", "cache_folder", "template_for"]
+__all__ = ["MADE", "cache_folder", "parameters_of", "template_for"]
 
 MADE = "made"
 """Key in the provenance of a template that was made when asked for."""
@@ -78,6 +79,51 @@ def template_for(config: Mapping[str, Any], where: str, unfit: ConfigError) -> M
     return msgspec.structs.replace(template, model_id=where)
 
 
+class _Counted(msgspec.Struct, forbid_unknown_fields=True):
+    """A file in the cache: the parameters of the model that transformers builds from a config.
+
+    Attributes:
+        key: hash of what they follow from, as in the file's name.
+        parameters: tied ones once.
+
+    """
+
+    key: str
+    parameters: int
+
+
+def parameters_of(config: Mapping[str, Any]) -> int | None:
+    """Return how many parameters PyTorch counts in a config's model, from the cache if it is there.
+
+    None if nobody can say: torch is not installed, `NBANALYZER_COMPARE` is ``"off"``, or transformers cannot build it.
+    """
+    if os.environ.get("NBANALYZER_COMPARE", "") == "off" or find_spec("torch") is None:
+        return None
+    return _parameters(msgspec.json.encode(essential(config), order="sorted"))
+
+
+@lru_cache(maxsize=256)
+def _parameters(content: bytes) -> int | None:
+    config = msgspec.json.decode(content)
+    key = _key(config)
+    path = cache_folder() / f"{key[:40]}.parameters.json"
+    try:
+        kept: _Counted = decode(read_file(path), _Counted, str(path))
+        if kept.key == key:
+            return kept.parameters
+    except NBAnalyzerError:
+        pass
+    from .generate import count_parameters  # needs torch: only now, and only here
+
+    tell("comparing its parameters with PyTorch's", 0)
+    try:
+        count = count_parameters(config)
+    except NBAnalyzerError:
+        return None
+    _keep(path, _Counted(key, count))
+    return count
+
+
 def cache_folder() -> Path:
     """Return where templates are kept; it may not exist."""
     if own := os.environ.get("NBANALYZER_CACHE"):
@@ -126,7 +172,10 @@ def _read(path: Path, key: str) -> ModelTemplate | None:
 def _write(path: Path, key: str, template: ModelTemplate) -> None:
     """Keep a template; where that cannot be, it is made again the next time."""
     content = encode(template).strip()
-    kept = _Kept(key, hashlib.sha256(content).hexdigest(), msgspec.Raw(content))
+    _keep(path, _Kept(key, hashlib.sha256(content).hexdigest(), msgspec.Raw(content)))
+
+
+def _keep(path: Path, kept: msgspec.Struct) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, msgspec.json.encode(kept) + b"\n")

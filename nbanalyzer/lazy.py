@@ -184,10 +184,12 @@ def _held(found: Sweep, work: Work) -> dict[str, int]:
 
 def _work_of(found: Sweep) -> tuple[str, Work]:
     """Return what a lazy sweep's arrays are made by, with its key in their graph."""
-    layers = next(iter(found.arrays.values())).dask.layers
+    from dask.local import get_sync
+
+    layers = next(iter(found.arrays.values())).__dask_graph__().layers
     key = next(name for name in layers if name.startswith(WORK))
-    value = layers[key][key]
-    return key, value if isinstance(value, Work) else value.value  # Dask wraps what is no task
+    work: Work = get_sync(layers[key], key)  # the public way: how a graph holds a value is Dask's own affair
+    return key, work
 
 
 def _reduced(work: Work, reduction: Reduction, bounds: Sequence[tuple[int, int]], held: Sequence[str]) -> Any:

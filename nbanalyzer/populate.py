@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from . import catalog
+from . import catalog, fresh
 from .analysis import Analysis
-from .config import ModelParams, canonical_name, extract_model_params, speaks_of_cost
+from .config import ModelParams, canonical_name, extract_model_params, speaks_of_cost, with_overrides
 from .cost import Tree
 from .errors import ConfigError, InputError, TemplateError, quote, shorten
 from .expand import with_variants
@@ -111,7 +111,7 @@ def prepared(
         raise InputError(f"set is a mapping of names to whole numbers, not {quote(set)}")
     this_run = as_run(run)
     changes = {name: _plain(value) for name, value in (set or {}).items()}
-    template = template_of(model)
+    template, bound = compared(template_of(model))
     tree = tree_of(template, this_run)
     params = params_of(tree, config, changes)
     _require_values(tree, params, this_run)
@@ -123,6 +123,8 @@ def prepared(
     if MADE in template.provenance:
         only = template.provenance.get("result", "equal") != "equal"
         notes.insert(0, f"template made for this config, equal to PyTorch{' at tiny sizes' if only else ''}")
+    elif bound:
+        notes.insert(0, bound)
     return tree, params, this_run, tuple(notes)
 
 
@@ -151,6 +153,26 @@ def template_of(model: Source) -> ModelTemplate:
     return catalog.completed(convert(model, ModelTemplate, "template"))
 
 
+def compared(template: ModelTemplate) -> tuple[ModelTemplate, str]:
+    """Return a template, and what is known of the kernels if they are another model's.
+
+    Where torch is installed, the parameters are compared once with those of the config's own model; if they differ,
+    the template is not right for it, whatever the rules say, and one is made that is.
+    """
+    base = template.provenance.get(catalog.KERNELS_OF)
+    if not isinstance(base, str) or not template.valid_for:
+        return template, ""
+    theirs = fresh.parameters_of(template.config)
+    if theirs is None:
+        return template, f"kernels of {base}, by rule: its parameters were not compared with PyTorch's"
+    tree = tree_of(template, Run())
+    ours = Analysis(tree, params_of(tree, None, {}), Run(), ()).totals["parameters"]
+    if ours == theirs:
+        return template, f"kernels of {base}, its parameters compared with PyTorch's: equal"
+    problem = f"by {base} it has {ours:,} parameters, by PyTorch {theirs:,}"
+    return fresh.template_for(template.config, template.model_id, ConfigError(problem, template.model_id)), ""
+
+
 def params_of(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelParams:
     """Return the sizes that a template's formulas are evaluated with; changes without effect are refused."""
     template = tree.template
@@ -165,8 +187,9 @@ def params_of(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelPa
     if config is not None and template.config:
         catalog.require_fit(template, as_mapping(config), template.model_id)
     for name in changes:
-        others = {other: value for other, value in changes.items() if other != name}
-        _require_effect(tree, name, changes[name], params, extract_model_params(source, others, ()))
+        _require_effect(tree, name, changes, params, source)
+    if changes and template.valid_for:
+        catalog.require_fit(template, with_overrides(source, changes), template.model_id)
     return params
 
 
@@ -211,13 +234,22 @@ def _user(tree: Tree, name: str) -> str:
     return "its state"
 
 
-def _require_effect(tree: Tree, name: str, value: int, params: ModelParams, without: ModelParams) -> None:
+def _require_effect(tree: Tree, name: str, changes: Mapping[str, int], params: ModelParams, source: object) -> None:
     """Raise if setting `name` makes no difference to the template's formulas: the numbers would mislead."""
-    if canonical_name(name) in tree.variables:
+    validity = tree.template.valid_for
+    if canonical_name(name) in tree.variables or (
+        validity and any(name in pair.split("=") for pair in validity.together)
+    ):
         return
+    try:
+        without = extract_model_params(source, {other: value for other, value in changes.items() if other != name}, ())
+    except ConfigError:
+        return  # the others cannot do without it
     if all(params.get(variable) == without.get(variable) for variable in tree.variables):
         usable = ", ".join(sorted(variable for variable in tree.variables if variable in params))
-        raise InputError(f"set {name}={value} changes nothing: no formula of this template uses it, they use {usable}")
+        raise InputError(
+            f"set {name}={changes[name]} changes nothing: no formula of this template uses it, they use {usable}"
+        )
 
 
 def _warnings(tree: Tree, params: ModelParams, run: Run) -> tuple[str, ...]:

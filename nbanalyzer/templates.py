@@ -28,6 +28,7 @@ __all__ = [
     "MemoryAccess",
     "ModelTemplate",
     "ModuleTemplate",
+    "Validity",
     "load_model_template",
     "load_module_template",
     "load_template",
@@ -125,6 +126,29 @@ class ModuleTemplate(_Struct, frozen=True, kw_only=True):
     kernels: tuple[Kernel, ...]
 
 
+class Validity(_Struct, frozen=True, kw_only=True):
+    """For which other configs a template's kernels are right, see `nbanalyzer.validity`; all fields of the text part.
+
+    Attributes:
+        varied: config fields that the probes varied: any other number will do.
+        indifferent: numbers that were varied too, and that nothing follows from.
+        together: pairs of sizes ``"a=b"`` that may only be varied by the same factor.
+        apart: pairs of sizes ``"a=b"`` that differ here; with equal ones, other operations are run.
+        derived: fields that follow from others where a config does not state them.
+        defaults: what transformers takes for every other field that a config does not state.
+        aliases: other names of fields that the config's class knows.
+
+    """
+
+    varied: tuple[str, ...] = ()
+    indifferent: tuple[str, ...] = ()
+    together: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
+    derived: tuple[str, ...] = ()
+    defaults: dict[str, Any] = {}
+    aliases: dict[str, str] = {}
+
+
 class ModelTemplate(_Struct, frozen=True, kw_only=True):
     """The kernel tree of one model, in global variables only, with its config values beside it.
 
@@ -135,6 +159,7 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True):
         module: class name of the module template that the kernels are expanded from; may be empty.
         bindings: what was bound there.
         config: the architecture fields under Hugging Face's names.
+        valid_for: which other configs the kernels are right for; None if nothing is known of that.
         state: name → formula in bytes of what is kept between steps.
         kernels: the tree.
         provenance: where it comes from, what was checked, with which result.
@@ -147,6 +172,7 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True):
     module: str = ""
     bindings: dict[str, str] = {}
     config: dict[str, Any] = {}
+    valid_for: Validity | None = None
     state: dict[str, str] = {}
     kernels: tuple[Kernel, ...] = ()
     provenance: dict[str, Any] = {}

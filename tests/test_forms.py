@@ -731,7 +731,7 @@ def test_every_control_says_what_it_is(make: Make) -> None:
 def test_messages_of_two_threads_are_followed_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     form = WhatIf("gpt2", hardware="h100-sxm")
     chooser = inputs_of(form).bits["w_bit"]
-    hear = chooser.comm._msg_callback
+    hear = chooser.comm.handle_msg
     inside = Event()
     gate = Event()
     show = Panel.show

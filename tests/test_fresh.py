@@ -90,9 +90,10 @@ def test_a_config_object_is_a_model() -> None:
 def test_other_sizes_keep_the_shipped_template(cache: Path, no_tracing: None) -> None:
     shipped = populate("llama-3.1-8b").template.config
     analysis = populate({**shipped, "num_hidden_layers": 3, "hidden_size": 512, "num_attention_heads": 8})
-    assert analysis.notes == ()
-    assert analysis.template.provenance == {"kernels of": analysis.template.provenance["kernels of"]}
-    assert not cache.exists()
+    assert analysis.template.provenance == {"kernels of": "meta-llama/Llama-2-7b-hf"}
+    assert analysis.notes == ("kernels of meta-llama/Llama-2-7b-hf, its parameters compared with PyTorch's: equal",)
+    (kept,) = cache.iterdir()  # what PyTorch counted, and no template
+    assert kept.name.endswith(".parameters.json")
 
 
 def test_the_key_follows_from_the_config_and_the_tools(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (wheel,) = folder.glob("*.whl")
     run(sys.executable, "-m", "venv", folder / "env")
     python = folder / "env" / "bin" / "python"
-    run(python, "-m", "pip", "install", "--quiet", "--no-deps", "msgspec", wheel)
+    run(python, "-m", "pip", "install", "--quiet", "--no-deps", f"msgspec=={version('msgspec')}", wheel)
     return python
 
 
@@ -42,5 +43,31 @@ def test_populate_from_the_wheel(python: Path) -> None:
 
 
 def test_the_command_from_the_wheel(python: Path) -> None:
-    said = run(python, "-m", "nbanalyzer", "--populate", "--model_id", "gpt2", "--format", "table", cwd=Path("/"))
+    words = ("--populate", "--model_id", "gpt2", "--format", "table")
+    said = run(python, "-m", "nbanalyzer", *words, cwd=Path("/"))
     assert "c_attn" in said
+    assert run(python.parent / "nbanalyzer", *words, cwd=Path("/")) == said
+
+
+def test_the_console_command_says_by_its_status_that_something_is_wrong(python: Path) -> None:
+    command = [str(python.parent / "nbanalyzer"), "--populate", "--model_id", "gpt2", "--seq_len", "ten"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "'ten'" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_what_the_wheel_says_of_itself(python: Path) -> None:
+    program = """
+from importlib.metadata import metadata
+said = metadata("nbanalyzer")
+print(said["Author"], "|", said["License-Expression"], "|", *sorted(said.get_all("Project-URL")))
+"""
+    author, license_, urls = run(python, "-c", program, cwd=Path("/")).split(" | ")
+    assert (author, license_) == ("The nbanalyzer developers", "MIT")
+    assert [line.partition(",")[0] for line in urls.split(" ") if "," in line] == [
+        "Changelog",
+        "Homepage",
+        "Issues",
+        "Source",
+    ]

@@ -20,7 +20,7 @@ from .deadline import allowed, working
 if TYPE_CHECKING:
     from .verification import Verification
 
-__all__ = ["generate", "run_coverage", "verify"]
+__all__ = ["count_parameters", "generate", "run_coverage", "verify"]
 
 
 def generate(
@@ -84,6 +84,19 @@ def verify(
     with _torch("to verify a template"):
         from . import public
     return public.verify(model, model_class, random_configs, progress)
+
+
+def count_parameters(config: Mapping[str, Any]) -> int:
+    """Return how many parameters the model has that transformers builds from a config, tied ones once.
+
+    Raises:
+        MissingPackageError: torch is not installed.
+        ConfigError: transformers does not know the model, or refuses its config.
+
+    """
+    with _torch("to count parameters"):
+        from . import public
+    return public.count_parameters(config)
 
 
 def run_coverage(words: Sequence[str]) -> int:

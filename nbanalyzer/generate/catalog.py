@@ -79,6 +79,7 @@ def regenerate(template: ModelTemplate, bases: Templates) -> ModelTemplate:
     from .checked import check
     from .subject import Subject
     from .template import build_template
+    from .validity import validity_of
 
     subject = Subject.of(template.config)
     notes = {name: value for name, value in template.provenance.items() if name == "config"}
@@ -90,7 +91,10 @@ def regenerate(template: ModelTemplate, bases: Templates) -> ModelTemplate:
                 with suppress(NBAnalyzerError):
                     return _extending(template, base, subject, notes)
     fresh = build_template(subject, template.model_id)
-    return msgspec.structs.replace(fresh, provenance={**notes, **fresh.provenance, **check(fresh, subject)})
+    record = check(fresh, subject)
+    return msgspec.structs.replace(
+        fresh, valid_for=validity_of(fresh, subject), provenance={**notes, **fresh.provenance, **record}
+    )
 
 
 def _extending(template: ModelTemplate, base: ModelTemplate, subject: Any, notes: Mapping[str, Any]) -> ModelTemplate:
@@ -157,14 +161,18 @@ def _verify(path: Path) -> Outcome:
 
     from nbanalyzer.catalog import completed
 
-    from .checked import check
+    from .checked import MismatchError, check, checked_under
 
     torch.set_num_threads(1)
     start = time.perf_counter()
     model_id = f"{path.parent.name}/{path.stem}"
     try:
-        check(completed(load_model_template(path)))
+        template = completed(load_model_template(path))
+        check(template)
         result = "unchanged"
+    except MismatchError as error:
+        release = checked_under(template, {error.what: error.template})
+        result = f"transformers changed this model since {release}: {error}" if release else str(error)
     except (NBAnalyzerError, OSError) as error:
         result = str(error)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -27,7 +27,7 @@ from .measured import RUNS, Run, measured, runs_of
 from .subject import NeedsDataError, Subject
 from .trace import ATTENTION
 
-__all__ = ["RUNS", "Comparison", "MismatchError", "check", "comparisons", "has_eager"]
+__all__ = ["RUNS", "Comparison", "MismatchError", "check", "checked_under", "comparisons", "has_eager"]
 
 
 RECORDED = ("parameters", "matmul_flops", "_read_bytes", "_write_bytes", "prefill_state_bytes")
@@ -111,6 +111,23 @@ def check(template: ModelTemplate, subject: Subject | None = None) -> dict[str, 
     checked = _equal(template, comparisons(subject, model, runs, lambda run: populate(template, **run), eager))
     other = {name: dict(run) for name, run in runs.items() if run != RUNS.get(name)}
     return {**versions, "checked": checked, **({"runs": other} if other else {}), "result": "equal"}
+
+
+def checked_under(template: ModelTemplate, own: Mapping[str, float]) -> str:
+    """Return the release of transformers that a template was right for, if that explains why it is not right now.
+
+    It does if another one is installed, and the template still says what PyTorch said when it was checked.
+
+    Args:
+        template: with its provenance.
+        own: numbers by the template, by their names in the provenance.
+
+    """
+    release, checked = template.provenance.get("transformers"), template.provenance.get("checked")
+    if not isinstance(release, str) or not isinstance(checked, Mapping) or release == version("transformers"):
+        return ""
+    recorded = {name: checked[name] for name in own if name in checked}
+    return release if recorded and all(own[name] == number for name, number in recorded.items()) else ""
 
 
 def _checked_with_data(template: ModelTemplate, subject: Subject, problem: NeedsDataError) -> dict[str, Any]:

@@ -25,7 +25,17 @@ from .layers import Depth
 from .observation import Observation, observe, structure, values_of
 from .subject import Subject, UnrunnableError
 
-__all__ = ["PLAIN_RUNS", "base_runs", "candidates", "cases_of", "chunk_of", "probes", "varied"]
+__all__ = [
+    "PLAIN_RUNS",
+    "base_runs",
+    "candidates",
+    "cases_of",
+    "chunk_of",
+    "probes",
+    "says_which_layer",
+    "sizes_seen",
+    "varied",
+]
 
 PLAIN_RUNS = 4
 """So many of the runs at the model's own config differ in nothing but sequences, tokens, and a cache."""
@@ -103,7 +113,7 @@ def varied(subject: Subject, depth: Depth, run: Observation) -> dict[str, list[i
     failed: dict[str, int] = {}
     # A few tokens show it too, where the model's code loops over them.
     run = observe(subject, depth, 2, (9,), run.values.get("encoder_len", 0), real=True)[0]
-    before, usual = _footprint(run), structure(run)
+    before, usual = sizes_seen(run), structure(run)
     names = candidates(subject)
     for number, (name, base) in enumerate(names.items()):
         tell(f"trying what {_last(name)} changes", number / len(names))
@@ -161,10 +171,11 @@ def _tried(subject: Subject, depth: Depth, change: Mapping[str, int], run: Obser
         )
     except NBAnalyzerError:
         return None
-    return _footprint(seen[0]) if structure(seen[0]) == usual else None
+    return sizes_seen(seen[0]) if structure(seen[0]) == usual else None
 
 
-def _footprint(run: Observation) -> object:
+def sizes_seen(run: Observation) -> object:
+    """Return the sizes of all that is run, and of the parameters."""
     sizes = tuple(
         (one.name, tuple(operand.shape for operand in (*one.inputs, *one.outputs))) for one in run.root.operations()
     )
@@ -208,8 +219,13 @@ _NO_SIZE = re.compile(r"layers?$|^_|pattern|interval|period|offset|freq|sparse_s
 """Fields that say which layer is what, or how often something is repeated."""
 
 
+def says_which_layer(name: str) -> bool:
+    """Return whether a field may say which layer is what, or how often something is repeated."""
+    return bool(_NO_SIZE.search(name))
+
+
 def _may_be_size(name: str) -> bool:
-    return not (name in NOT_SIZES or name.endswith(NOT_SIZES_ENDS) or _NO_SIZE.search(name))
+    return not (name in NOT_SIZES or name.endswith(NOT_SIZES_ENDS) or says_which_layer(name))
 
 
 def probes(

@@ -22,10 +22,11 @@ from . import hf, verification
 from .checked import check
 from .deadline import Expired, Job, TimeLimitError
 from .hf import KINDS, Kind
+from .oracle import parameters
 from .subject import Subject
 from .template import build_template
 
-__all__ = ["MAX_LAYERS", "GenerationError", "generate", "subject_of", "verify"]
+__all__ = ["MAX_LAYERS", "GenerationError", "count_parameters", "generate", "subject_of", "verify"]
 
 MAX_LAYERS = 1000  # that a model may have to be traced: all of them are built once, and run to be checked
 
@@ -73,6 +74,13 @@ def generate(model: object, config: object, model_id: str, job: Job) -> ModelTem
         raise _failure(model_id, job.stage, error) from error
     job.tell("done", 1)
     return msgspec.structs.replace(template, provenance={**template.provenance, **record})
+
+
+def count_parameters(config: Mapping[str, Any]) -> int:
+    """Return the parameters of a config's model; see `nbanalyzer.generate`."""
+    subject, _ = subject_of(config)
+    _require_depth(subject)
+    return parameters(subject.build())
 
 
 def verify(

@@ -15,7 +15,8 @@ from nbanalyzer.populate import populate
 from nbanalyzer.progress import Progress, part_of
 from nbanalyzer.templates import ModelTemplate
 
-from .checked import Comparison, comparisons, has_eager
+from . import hf
+from .checked import Comparison, checked_under, comparisons, has_eager
 from .compare import Position, culprits
 from .deadline import working
 from .drawn import RUNS as OTHER_RUNS
@@ -73,6 +74,8 @@ class Verification:
         configs: the configs: what was changed in the model's own, "" for nothing.
         tiny: whether the model's own sizes are too large to be run where its code has the data that it needs; of them
             only the parameters were compared.
+        changed_since: the release of transformers that the template was right for, and still is, if differences come
+            from another one that is installed; "" if it is the template that is wrong.
 
     """
 
@@ -82,6 +85,7 @@ class Verification:
     compared: int
     configs: tuple[str, ...]
     tiny: bool = False
+    changed_since: str = ""
 
     @property
     def ok(self) -> bool:
@@ -111,6 +115,9 @@ class Verification:
         shown = [*first.values()][:MOST]
         totals = takewhile(lambda row: row.path == WHOLE, self.others)
         lines = [f"{self.model_id}: not equal to PyTorch, of {where}:"]
+        if self.changed_since:
+            since = f"transformers changed this model since {self.changed_since}, which the template is right for"
+            lines = [f"{self.model_id}: {since}; {hf.release()} is installed, and of {where} differ:"]
         lines += _aligned([HEADER, *map(_cells, shown), *map(_cells, totals)])
         if more := len(self.differences) - len(shown):
             lines.append(f"… and {more} more differences, of other runs or in other kernels")
@@ -178,7 +185,13 @@ def verify(
             tiny = tiny or (other.device != "meta" and bool(change))
         job.tell("done", 1)
     return Verification(
-        template.model_id, tuple(found.differences), found.others(), found.compared, tuple(configs), tiny
+        template.model_id,
+        tuple(found.differences),
+        found.others(),
+        found.compared,
+        tuple(configs),
+        tiny,
+        checked_under(template, found.own) if found.differences else "",
     )
 
 
@@ -188,6 +201,7 @@ class _Found:
     def __init__(self, template: ModelTemplate) -> None:
         self.template, self.eager = template, has_eager(template.kernels)
         self.compared = 0
+        self.own: dict[str, float] = {}  # by the template at its real config
         self.differences: dict[Row, None] = {}
         self.totals: dict[Row, None] = {}
         self.modules: dict[Row, None] = {}
@@ -203,6 +217,8 @@ class _Found:
             what = f"{what} of {one.run.replace('_', ' ')}{where}" if one.run else f"{what}{where}"
             for place in culprits(one.whole, one.numbers):
                 self.differences[_row(one, place, what)] = None
+            if not where:
+                self.own[one.what] = plain(one.numbers(one.whole)[0])
             main = not where and one.metric in SHOWN_METRICS and one.run in SHOWN_RUNS
             (self.totals if main else self.rest)[_row(one, one.whole, what)] = None
             for place in one.whole.walk():

@@ -41,7 +41,6 @@ from .plots import Plot, heading
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
 
     from nbanalyzer.sensitivity import Sensitivity
     from nbanalyzer.sweep import Sweep
@@ -107,7 +106,7 @@ def line_chart(sweep: Sweep, metric: str | None = None, x: str | None = None, hu
     markers = "o" if len(xs) <= 24 else ""
     for line, color in zip(lines, colors, strict=True):
         ax.plot(xs, line, color=color, marker=markers, markersize=4, linewidth=1.8)
-    _scale(ax.xaxis, xs)
+    _scale(ax, xs)
     ax.set_xlabel(x, fontsize="small")
     if name == "fits":
         ax.set_yticks([0, 1], ["no", "yes"], fontsize="small")
@@ -135,11 +134,12 @@ def _line_colors(sweep: Sweep, hue: str | None, count: int) -> list[Any]:
     return [colormaps["viridis"](0.86 * (1 - index / (count - 1))) for index in range(count)]
 
 
-def _scale(axis: Axis, values: Sequence[Any]) -> None:
-    """Scale an axis for values, with ticks at the values where they are few."""
+def _scale(ax: Axes, values: Sequence[Any]) -> None:
+    """Scale the horizontal axis for values, with ticks at the values where they are few."""
+    axis = ax.xaxis
     is_log = spans_decades(values)
     if is_log:
-        axis._set_axes_scale("log")  # type: ignore[attr-defined]  # noqa: SLF001
+        ax.set_xscale("log")
     places = [math.log10(value) if is_log else float(value) for value in values]
     span = places[-1] - places[0]
     gaps = [right - left for left, right in pairwise(places)]

@@ -6,7 +6,7 @@ from argparse import Namespace
 from typing import Any
 
 from IPython.core.magic import line_magic, magics_class, no_var_expand
-from IPython.core.magic_arguments import argument, magic_arguments
+from IPython.core.magic_arguments import magic_arguments
 
 from nbanalyzer.compare import BY_MODULE, Comparison, compare
 from nbanalyzer.errors import InputError
@@ -15,6 +15,7 @@ from nbanalyzer.run import SIZES, SWITCHES
 
 from .bar import bar
 from .line import LineMagics, hardware_options, run_options
+from .options import argument
 
 __all__ = ["COMPARE", "HARDWARE", "Compare"]
 

@@ -14,6 +14,7 @@ from nbanalyzer.hardware import accelerators
 
 from .late import LATE, parser_of
 from .magics import PARSER
+from .options import options_of
 
 __all__ = ["complete"]
 
@@ -38,7 +39,7 @@ def complete(context: Any) -> dict[str, Any]:
 
 
 def _pool(magic: str, parser: ArgumentParser, before: list[str], word: str) -> tuple[list[str], str]:
-    options = {option: action for action in parser._actions for option in action.option_strings}  # noqa: SLF001
+    options = options_of(parser)
     leading = list(takewhile(lambda text: not text.startswith("-"), before))
     taking = next((text for text in reversed(before) if text in options), "")  # the last option on the line
     taken = before[len(before) - before[::-1].index(taking) :] if taking else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from IPython.core.magic import line_magic, magics_class, no_var_expand
-from IPython.core.magic_arguments import argument, magic_arguments
+from IPython.core.magic_arguments import magic_arguments
 
 from nbanalyzer.errors import InputError
 from nbanalyzer.generate import generate, verify
@@ -13,6 +13,7 @@ from nbanalyzer.templates import ModelTemplate, save_template
 
 from .bar import bar
 from .line import LineMagics
+from .options import argument
 
 __all__ = ["Generate"]
 

@@ -10,11 +10,12 @@ from typing import Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics
-from IPython.core.magic_arguments import argument
 
 from nbanalyzer.errors import InputError, UnknownNameError, quote, shorten
 from nbanalyzer.roofline import EFFICIENCIES, read_real
 from nbanalyzer.run import SIZES, SWITCHES, read_whole
+
+from .options import argument, options_of
 
 __all__ = ["LineMagics", "hardware_options", "run_options"]
 
@@ -64,7 +65,7 @@ class LineMagics(Magics):
             words = shlex.split(line.rstrip().removesuffix(";"), comments=True)  # a ; only keeps IPython quiet
         except ValueError as error:
             raise InputError(f"{name}: {error} in {shorten(line)!r}") from None
-        options = [option for action in parser._actions for option in action.option_strings]  # noqa: SLF001
+        options = options_of(parser)
         for word in words:
             option = word.partition("=")[0]
             if option in {"-h", "--help"}:

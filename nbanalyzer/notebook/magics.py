@@ -6,7 +6,7 @@ from argparse import Namespace
 from typing import Any
 
 from IPython.core.magic import line_cell_magic, magics_class, no_var_expand
-from IPython.core.magic_arguments import argument, magic_arguments
+from IPython.core.magic_arguments import magic_arguments
 
 from nbanalyzer.analysis import Analysis
 from nbanalyzer.catalog import config_for
@@ -20,6 +20,7 @@ from nbanalyzer.templates import load_template
 
 from .bar import bar
 from .line import LineMagics, hardware_options, run_options
+from .options import argument
 
 __all__ = ["PLOTS", "Populate"]
 

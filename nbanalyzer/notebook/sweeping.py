@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from IPython.core.magic import line_magic, magics_class, no_var_expand
-from IPython.core.magic_arguments import argument, magic_arguments
+from IPython.core.magic_arguments import magic_arguments
 
 from nbanalyzer.config import canonical_name
 from nbanalyzer.errors import InputError, quote
@@ -19,6 +19,7 @@ from nbanalyzer.sweep import METRICS, Sweep, sweep
 
 from .bar import bar
 from .line import LineMagics
+from .options import argument
 
 __all__ = ["SWEEP", "SweepMagic"]
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import line_magic, magics_class, no_var_expand
-from IPython.core.magic_arguments import argument, magic_arguments
+from IPython.core.magic_arguments import magic_arguments
 
 from nbanalyzer.run import SIZES, SWITCHES
 
 from .bar import bar
 from .form.state import PHASES
 from .line import LineMagics, run_options
+from .options import argument
 
 if TYPE_CHECKING:
     from .forms import WhatIf

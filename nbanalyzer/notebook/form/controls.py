@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from weakref import WeakMethod
 
@@ -15,9 +16,10 @@ from nbanalyzer.run import read_whole
 
 from .turn import in_turn
 
-__all__ = ["Size", "close", "everything", "listen_in_turn", "stops", "weakly"]
+__all__ = ["Size", "close", "everything", "keep_order", "listen_in_turn", "stops", "weakly"]
 
 LABEL = "6.2em"
+ROUTE = "_reply_subshell_for"  # of ipykernel: what it asks a comm which thread takes in a message
 
 
 def stops(least: int, most: int, *also: int) -> list[int]:
@@ -149,10 +151,18 @@ def listen_in_turn(widget: Widget) -> None:
     """Let a widget, and all inside it, take in the browser's messages only when nothing else is going on."""
     for one in everything(widget):
         if one.comm is not None:
-            one.comm.on_msg(in_turn(one._handle_msg))  # noqa: SLF001 - what ipywidgets gives the comm itself
-            # ipykernel 7.4 takes a widget's message to the thread in which that widget last spoke, whichever that was:
-            # a click could overtake the choice before it. Without this all go where the browser sends them, in order.
-            one.comm._reply_subshell_for = None  # noqa: SLF001 - there is no public way
+            one.comm.handle_msg = in_turn(partial(type(one.comm).handle_msg, one.comm))  # the same if it listens again
+            keep_order(one.comm)
+
+
+def keep_order(comm: Any) -> None:
+    """Let a widget's messages go to the thread that the browser names, in the order in which it sends them.
+
+    ipykernel 7.4 takes them to the thread in which that widget last spoke, whichever that was: a click could overtake
+    the choice before it. There is no public way to say otherwise. An ipykernel that does not do this is left alone.
+    """
+    if hasattr(comm, ROUTE):
+        setattr(comm, ROUTE, None)
 
 
 def close(widget: Widget) -> None:

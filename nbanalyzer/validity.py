@@ -1,0 +1,240 @@
+"""For which configs a template's kernels are right: those that differ only in what its probes varied.
+
+Each shipped template says so itself (``valid_for``), with transformers' defaults beside, so that nothing has to be
+imported to decide. The rule is strict: a field that nothing is known of makes a model of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .config import canonical_name
+from .source import NOISE, TEXT_PARTS
+from .templates import Composite, Kernel, ModelTemplate, used_variables
+
+__all__ = ["Difference", "differences", "filled", "flat", "is_noise"]
+
+NO_COST = re.compile(
+    r"_token_ids?$|_token_index$|dropout|_pdrop$|initializer|_eps$|epsilon$|^rope_theta$|"
+    r"^(max|min)_length$|^num_beams$|^(label|id)2(id|label)$|^summary_|^gradient_checkpointing$|aux_loss"
+)
+"""Fields about training, labels and generation, and what only scales values."""
+
+
+class Difference(NamedTuple):
+    """A field in which a config and the one that a template was made for differ, and which nothing is known of.
+
+    Attributes:
+        field: its name in the config.
+        stated: the config's value; transformers' default where it states none.
+        made_for: the value that the template was made for; None where it has no such field.
+        known: whether transformers' class has such a field.
+
+    """
+
+    field: str
+    stated: object
+    made_for: object
+    known: bool = True
+
+
+def differences(template: ModelTemplate, config: Mapping[str, Any]) -> list[Difference]:
+    """Return what keeps a template from answering for a config; nothing if it does.
+
+    Transformers' defaults are filled in on both sides. A size may differ if the template's probes varied it, and if
+    it is stated, or follows from others by the family's rules, on both sides. What a template without ``valid_for``
+    was made for is only known of the fields that its config states.
+    """
+    validity, own, other = template.valid_for, flat(template.config), flat(config)
+    aliases = validity.aliases if validity else {}
+    own, other = _renamed(own, aliases), _renamed(other, aliases)
+    sizes = used_variables(template)
+    pairs = {part for pair in (validity.together if validity else ()) for part in pair.split("=")}
+    found: list[Difference] = []
+    for key in dict.fromkeys((*other, *own)):
+        if is_noise(key) or canonical_name(key) == "tie_word_embeddings":
+            continue
+        if validity is None:
+            if key not in other or key not in own:
+                continue
+            left, right = other[key], own[key]
+        else:
+            missing = key not in validity.defaults
+            if missing and key not in own:
+                if _ever_read(template, key):
+                    found.append(Difference(key, other[key], None, known=False))
+                continue
+            left, right = other.get(key, validity.defaults.get(key)), own.get(key, validity.defaults.get(key))
+            if key in validity.derived and key not in own and key not in other:
+                continue
+        if left == right or _both_uniform(left, right):
+            continue
+        if key in (validity.indifferent if validity else ()) and _is_number(left) and _is_number(right):
+            continue
+        varied = canonical_name(key) in sizes or (validity is not None and (key in validity.varied or key in pairs))
+        follows = left is None and validity is not None and key in validity.derived
+        if varied and (follows or _may_vary(left, right)):
+            continue
+        found.append(Difference(key, left, right))
+    if validity is not None:
+        found += _unequal(validity.together, validity.apart, other, own, validity.defaults)
+    return found
+
+
+def _may_vary(left: object, right: object) -> bool:
+    """Return whether a size that was varied may be `left` where the template was made for `right`.
+
+    Null says that it follows from others, which a template that was made for null knows as well as one for a number;
+    but where a number is null in a template that has one, there is no such part (``sliding_window``).
+    """
+    if right is None:
+        return _is_number(left) and left != 0
+    return _is_number(left) and _is_number(right) and (left == 0) == (right == 0)
+
+
+def filled(template: ModelTemplate, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config with transformers' defaults for the sizes of a template that it does not state."""
+    validity = template.valid_for
+    if validity is None:
+        return dict(config)
+    sizes, known = used_variables(template), _renamed(flat(config), validity.aliases)
+    missing = {
+        key: value
+        for key, value in validity.defaults.items()
+        if key not in known and key not in validity.derived and value is not None and canonical_name(key) in sizes
+    }
+    return _put(dict(config), missing)
+
+
+def _put(config: dict[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    for part in TEXT_PARTS:
+        if isinstance(config.get(part), Mapping):
+            return {**config, part: _put(dict(config[part]), fields)}
+    return {**fields, **config}
+
+
+def flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a config's text part; those of a nested part, such as ``attn_config``, with a dot."""
+    while part := next((config[key] for key in TEXT_PARTS if isinstance(config.get(key), Mapping)), None):
+        config = part
+    return dict(_flattened(config))
+
+
+def _flattened(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping) and key.endswith("_config"):
+            yield from ((f"{key}.{inner}", one) for inner, one in value.items() if inner != "model_type")
+        elif key in _ROPES and (value is None or isinstance(value, Mapping)):
+            yield from ((f"rope.{inner}", one) for inner, one in _rope(value or {}))
+        elif key not in {"model_type", "architectures"}:
+            yield key, value
+
+
+_ROPES = ("rope_parameters", "rope_scaling")
+"""What a config says of rotary positions, by its new name and its old one."""
+
+
+def _rope(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield what of rotary positions decides on what is run: their kind, and the part of a head that is rotated."""
+    parts = {key: one for key, one in value.items() if isinstance(one, Mapping)}
+    for key, part in parts.items():  # one kind for each kind of layer
+        yield from ((f"{key}.{inner}", one) for inner, one in _rope(part))
+    if not parts:
+        kind = value.get("rope_type") or value.get("type") or "default"
+        yield "type", "default" if kind in _PLAIN_ROPES else kind
+        if value.get("partial_rotary_factor") is not None:
+            yield "partial_rotary_factor", value["partial_rotary_factor"]
+
+
+_PLAIN_ROPES = frozenset({"default", "linear", "llama3", "yarn", "mrope"})
+"""Kinds of rotary positions whose tables are made once, with the same operations afterwards."""
+
+
+def _renamed(fields: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
+    return {aliases.get(key, key): value for key, value in fields.items()}
+
+
+def _unequal(
+    together: Iterable[str], apart: Iterable[str], other: Mapping[str, Any], own: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+) -> Iterator[Difference]:  # fmt: skip
+    """Yield pairs of sizes that have to change by the same factor, and pairs that may not become equal."""
+
+    def values(fields: Mapping[str, Any], pair: str) -> tuple[Any, ...]:
+        return tuple(fields.get(key, defaults.get(key)) for key in pair.split("="))
+
+    for pair in together:
+        (a, b), (c, d) = values(other, pair), values(own, pair)
+        if all(map(_is_number, (a, b, c, d))) and a * d != b * c:
+            left, right = pair.split("=")
+            yield Difference(left, a, c) if a != c else Difference(right, b, d)
+    for pair in apart:
+        (a, b), (c, d) = values(other, pair), values(own, pair)
+        if a == b and c != d:
+            yield Difference(pair.split("=")[0], a, c)
+
+
+def is_noise(key: str) -> bool:
+    """Return whether a field says nothing about what a model costs."""
+    return key in NOISE or bool(NO_COST.search(key.rpartition(".")[2]))
+
+
+def _both_uniform(left: object, right: object) -> bool:
+    """Return whether two lists of layers, of any lengths, say the same of every layer."""
+    if not isinstance(left, list) or not isinstance(right, list) or not left or not right:
+        return False
+    return isinstance(left[0], str) and all(one == left[0] for one in (*left, *right))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+# ---- fields that transformers' class does not declare
+
+
+def _ever_read(template: ModelTemplate, key: str) -> bool:
+    """Return whether the code of a template's model may read a config field that its class does not declare.
+
+    It may if the name occurs in it at all. The files are read as text; nothing is imported.
+    """
+    words = _words(_folder_of(template.kernels))
+    return not words or any(part in words for part in key.split("."))
+
+
+def _folder_of(kernels: Iterable[Kernel]) -> str:
+    """Return the model type whose code the kernels were traced in, ``""`` if there is none."""
+    for kernel in kernels:
+        if isinstance(kernel, Composite):
+            found = re.fullmatch(r"transformers\.models\.(\w+)\..*", kernel.module)
+            if inner := (found[1] if found else _folder_of(kernel.sub_kernels)):
+                return inner
+    return ""
+
+
+_SHARED = ("cache_utils.py", "configuration_utils.py", "masking_utils.py", "modeling_layers.py",
+           "modeling_rope_utils.py", "modeling_utils.py", "integrations/sdpa_attention.py")  # fmt: skip
+"""The code that all models share, of what reads their configs."""
+
+
+@lru_cache(maxsize=64)
+def _words(folder: str) -> frozenset[str]:
+    """Return all words in transformers' code of a model, and in what all models share; none where it is not found."""
+    spec = find_spec("transformers")
+    if not folder or spec is None or not spec.submodule_search_locations:
+        return frozenset()
+    root = Path(next(iter(spec.submodule_search_locations)))
+    own = root / "models" / folder
+    files = [*own.glob("configuration_*.py"), *own.glob("modeling_*.py"), *(root / name for name in _SHARED)]
+    words: set[str] = set()
+    try:
+        for file in files:
+            words.update(re.findall(r"\w+", file.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return frozenset()
+    return frozenset(words)

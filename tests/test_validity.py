@@ -1,0 +1,306 @@
+"""A template answers only for what it was made for: one field of every shipped config is changed, and PyTorch asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from nbanalyzer import catalog, fresh, populate
+from nbanalyzer.catalog import KERNELS_OF, for_config, model, names
+from nbanalyzer.errors import ConfigError, InputError, NBAnalyzerError
+from nbanalyzer.generate import public
+from nbanalyzer.generate.answers import Answers
+from nbanalyzer.generate.hf import quiet
+from nbanalyzer.generate.subject import Subject
+from nbanalyzer.source import TEXT_PARTS
+from nbanalyzer.templates import ModelTemplate, Validity
+from nbanalyzer.validity import differences, filled, flat
+
+THOROUGH = bool(os.environ.get("THOROUGH"))  # `make fields`: every change, and FLOPs too
+SAMPLE = 4
+TOKENS = 16
+
+
+@pytest.fixture(autouse=True)
+def by_rule_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave it to the rules: no comparison behind them makes good what they let pass."""
+    monkeypatch.setenv("NBANALYZER_COMPARE", "off")
+
+
+def changed(config: dict[str, Any], field: str, value: object) -> dict[str, Any]:
+    """Return the config with a field of its text part set, or left out if the value is `...`."""
+    for part in TEXT_PARTS:
+        if isinstance(config.get(part), dict):
+            return {**config, part: changed(config[part], field, value)}
+    rest = {name: one for name, one in config.items() if name != field}
+    return rest if value is ... else {**rest, field: value}
+
+
+def changes(config: dict[str, Any]) -> Iterator[tuple[str, object]]:
+    """Yield a field and another value for it, of all that transformers' class has, `...` for one left out."""
+    whole = flat(Subject.of(config).hf_config().to_dict())
+    for field in sorted(whole):
+        value = whole[field]
+        if "." in field:
+            continue
+        if isinstance(value, bool):
+            yield field, not value
+        elif isinstance(value, int):
+            yield from ((field, one) for one in (2 * value, value // 2, value + 1, 0) if one != value)
+        elif isinstance(value, float):
+            yield from ((field, one) for one in (0.0, 0.5 * value, 1.0) if one != value)
+        elif value is None:
+            yield from ((field, one) for one in (2, 64, True))
+        elif isinstance(value, list):
+            yield from ((field, one) for one in ([], value[::-1], value[:1] * len(value)) if one != value)
+        if field in flat(config):
+            yield field, ...
+            yield field, None
+
+
+def pytorch(config: dict[str, Any]) -> tuple[int, int]:
+    """Return the parameters of the model that transformers builds, and the matmul FLOPs of a prefill."""
+    subject = Subject.of(config)
+    whole = subject.build("eager", "batched_mm")
+    count = sum(one.numel() for one in whole.parameters())
+    if not THOROUGH:
+        return count, 0
+    step = next(subject.steps(whole, 1, (TOKENS,), TOKENS))
+    with quiet(), torch.no_grad(), Answers(), FlopCounterMode(display=False) as counter:
+        step.run()
+    return count, counter.get_total_flops()
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_config_with_one_field_changed_is_right_or_refused(name: str) -> None:
+    config = dict(model(name).config)
+    asked = [*changes(config)]
+    random.Random(name).shuffle(asked)
+    compared = refused = 0
+    for field, value in asked:
+        other = changed(config, field, value)
+        try:
+            found = populate(for_config(other), seq_len=TOKENS).totals
+        except NBAnalyzerError:
+            refused += 1
+            continue
+        if not THOROUGH and compared == SAMPLE:
+            continue
+        try:
+            count, flops = pytorch(other)
+        except NBAnalyzerError:
+            continue  # transformers refuses the value
+        assert found["parameters"] == count, (field, value)
+        assert not THOROUGH or found["matmul_flops"] == flops, (field, value)
+        compared += 1
+    assert compared >= SAMPLE
+    assert refused >= 5
+
+
+# ---- what was wrong before, found in the field: parameters by PyTorch
+
+FIELD: dict[str, tuple[str, dict[str, Any], str]] = {
+    "a projection around the embedding": ("opt-1.3b", {"word_embed_proj_dim": 512}, "word_embed_proj_dim"),
+    "norms after": ("opt-1.3b", {"do_layer_norm_before": False}, "do_layer_norm_before"),
+    "no biases": ("opt-1.3b", {"enable_bias": False}, "enable_bias"),
+    "norms without weights": ("opt-1.3b", {"layer_norm_elementwise_affine": False}, "layer_norm_elementwise_affine"),
+    "every second layer dense": ("qwen3-30b-a3b", {"decoder_sparse_step": 2}, "decoder_sparse_step"),
+    "dense here": ("qwen1.5-moe-a2.7b", {"mlp_only_layers": [0]}, "mlp_only_layers"),
+    "experts without biases": ("qwen1.5-moe-a2.7b", {"qkv_bias": False}, "qkv_bias"),
+    "another pattern": ("qwen3-next-80b-a3b-instruct", {"full_attention_interval": 3}, "full_attention_interval"),
+    "a key for every head": ("falcon-7b", {"multi_query": False}, "multi_query|new_decoder_architecture"),
+    "attention without biases": ("pythia-160m", {"attention_bias": False}, "attention_bias"),
+    "linears with biases": ("mamba-2.8b", {"use_bias": True}, "use_bias"),
+    "cross attention": ("gpt2", {"add_cross_attention": True}, "add_cross_attention"),
+    "attention at other layers": ("jamba-v0.1", {"attn_layer_period": 4, "attn_layer_offset": 2}, "attn_layer_"),
+}
+
+
+@pytest.mark.parametrize("case", FIELD)
+def test_fields_that_say_how_a_model_is_built(case: str) -> None:
+    name, change, field = FIELD[case]
+    config = {**model(name).config, **change}
+    with pytest.raises(ConfigError, match=field):
+        for_config(config)
+
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None
+import nbanalyzer
+config = dict(nbanalyzer.populate("gpt2").template.config)
+print(nbanalyzer.populate({**config, "n_layer": 3}).notes)
+try:
+    nbanalyzer.populate({**config, "add_cross_attention": True})
+except nbanalyzer.NBAnalyzerError as error:
+    print(error)
+"""
+
+
+def test_the_field_that_is_new_is_named_where_there_is_no_torch() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, check=True)
+    notes, refused = done.stdout.splitlines()
+    assert "kernels of openai-community/gpt2, by rule" in notes
+    assert re.search(r"add_cross_attention = True, .* made for false; .*pip install torch", refused)
+
+
+def test_a_model_of_its_own_is_made_where_torch_is(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NBANALYZER_CACHE", str(tmp_path))
+    tiny = {"n_embd": 32, "n_head": 2, "n_layer": 2, "vocab_size": 100}
+    config = {**model("gpt2").config, **tiny, "scale_attn_by_inverse_layer_idx": True}
+    analysis = populate(config, seq_len=4)
+    assert analysis.totals["parameters"] == pytorch(config)[0]
+    assert analysis.notes == ("template made for this config, equal to PyTorch",)
+
+
+# ---- the comparison behind the rules
+
+
+def test_what_is_bound_is_compared_once_and_said(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NBANALYZER_CACHE", str(tmp_path))
+    monkeypatch.delenv("NBANALYZER_COMPARE")
+    fresh._parameters.cache_clear()
+    config = {**model("gpt2").config, "n_layer": 2}
+    said = "kernels of openai-community/gpt2, its parameters compared with PyTorch's: equal"
+    assert populate(config).notes == (said,)
+    assert len([*tmp_path.iterdir()]) == 1
+    fresh._parameters.cache_clear()
+    monkeypatch.setattr(public, "count_parameters", None)  # nobody is asked a second time
+    assert populate(config).notes == (said,)
+    monkeypatch.setenv("NBANALYZER_COMPARE", "off")
+    assert "by rule" in populate(config).notes[0]
+    assert populate("gpt2").notes == ()
+
+
+def test_where_the_rules_are_wrong_pytorch_decides(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NBANALYZER_CACHE", str(tmp_path))
+    monkeypatch.delenv("NBANALYZER_COMPARE")
+    fresh._parameters.cache_clear()
+    monkeypatch.setattr(catalog, "differences", lambda *_: [])
+    config = {**model("gpt2").config, "n_embd": 32, "n_head": 2, "n_layer": 2, "add_cross_attention": True}
+    with pytest.raises(NBAnalyzerError) as caught:  # a decoder that attends to an encoder that is not there
+        assert populate(config).totals["parameters"] == pytorch(config)[0]
+        raise ConfigError("equal")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+# ---- rules, one by one
+
+MADE_FOR = {"model_type": "gpt2", "n_embd": 64, "n_head": 4, "n_inner": None, "bias": True, "n_layer": 2}
+
+
+def template(**validity: Any) -> ModelTemplate:
+    known = {"defaults": {**MADE_FOR, "window": 8, "kind": "a", "experts": 0}, **validity}
+    kernel = {"kernel_type": "composite", "name": "h", "parameters": "{hidden_size} * {num_layers}",
+              "module": "transformers.models.gpt2.modeling_gpt2.GPT2Model"}  # fmt: skip
+    return ModelTemplate(
+        model_id="own", config=MADE_FOR, valid_for=Validity(**known),
+        kernels=catalog.load_model_template(json.dumps({"kernels": [kernel]}).encode()).kernels,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("validity", "change", "unfit"),
+    [
+        ({}, {"n_embd": 32}, ()),  # a formula uses it
+        ({}, {"n_head": 2}, ("n_head",)),
+        ({"varied": ("n_head",)}, {"n_head": 2}, ()),
+        ({"varied": ("n_head",)}, {"n_head": 0}, ("n_head",)),
+        ({"varied": ("n_head",)}, {"n_head": None}, ("n_head",)),
+        ({"varied": ("n_head",), "derived": ("n_head",)}, {"n_head": None}, ()),
+        ({"varied": ("n_inner",)}, {"n_inner": 100}, ()),  # null follows from others; so it was a size of its own
+        ({"varied": ("experts",)}, {"experts": 4}, ("experts",)),  # 0 is another model
+        ({"indifferent": ("window",)}, {"window": 99}, ()),
+        ({"indifferent": ("window",)}, {"window": None}, ("window",)),
+        ({}, {"kind": "b"}, ("kind",)),
+        ({}, {"kind": "a"}, ()),  # transformers' default, stated
+        ({}, {"bias": False}, ("bias",)),
+        ({}, {"attn_pdrop": 0.3, "eos_token_id": 5, "id2label": {"0": "x"}}, ()),
+        ({}, {"n_positions_of_the_year": 3}, ()),  # no code of transformers reads it
+        ({}, {"resid_pdrop_x": 1, "add_cross_attention": True}, ("add_cross_attention",)),
+        ({"varied": ("n_head",), "aliases": {"num_attention_heads": "n_head"}}, {"num_attention_heads": 2}, ()),
+        ({"together": ("n_embd=n_head",)}, {"n_head": 8}, ("n_head",)),
+        ({"together": ("n_embd=n_head",), "varied": ("n_head",)}, {"n_embd": 128, "n_head": 8}, ()),
+        ({"together": ("n_embd=n_head",), "varied": ("n_head",)}, {"n_embd": 128}, ("n_embd",)),
+        ({"apart": ("n_embd=n_head",), "varied": ("n_head",)}, {"n_embd": 8, "n_head": 8}, ("n_embd",)),
+    ],
+)
+def test_which_difference_matters(validity: dict[str, Any], change: dict[str, Any], unfit: tuple[str, ...]) -> None:
+    config = {**MADE_FOR, **change}
+    if "num_attention_heads" in change:
+        del config["n_head"]
+    assert tuple(one.field for one in differences(template(**validity), config)) == unfit
+
+
+def test_layers_of_one_kind_are_alike_at_any_depth() -> None:
+    whole = template(defaults={**MADE_FOR, "layer_types": ["full"] * 2})
+    assert differences(whole, {**MADE_FOR, "n_layer": 3, "layer_types": ["full"] * 3}) == []
+    assert [one.field for one in differences(whole, {**MADE_FOR, "layer_types": ["full", "linear"]})] == ["layer_types"]
+
+
+@pytest.mark.parametrize(
+    ("rope", "same"),
+    [
+        ({"rope_type": "llama3", "factor": 8.0}, True),
+        ({"type": "linear", "factor": 2.0}, True),
+        ({"rope_type": "dynamic", "factor": 2.0}, False),
+        ({"rope_type": "default", "partial_rotary_factor": 0.5}, False),
+        (None, True),
+    ],
+)
+@pytest.mark.parametrize("key", ["rope_scaling", "rope_parameters"])
+def test_rotary_positions_matter_by_their_kind_and_share(key: str, rope: object, same: bool) -> None:
+    whole = template(defaults={**MADE_FOR, "rope.type": "default"})
+    assert (differences(whole, {**MADE_FOR, key: rope}) == []) is same
+
+
+def test_defaults_are_filled_in_for_sizes_that_a_config_leaves_out() -> None:
+    whole = template(defaults={**MADE_FOR, "n_embd": 48}, derived=("n_layer",))
+    config = {"model_type": "gpt2", "n_head": 4}
+    assert filled(whole, config) == {**config, "n_embd": 48}  # of n_layer it is known that it follows from others
+
+
+def test_a_template_of_ones_own_knows_what_it_states() -> None:
+    own = ModelTemplate(config=MADE_FOR, kernels=template().kernels)
+    assert differences(own, {**MADE_FOR, "n_embd": 8, "unheard": 3}) == []
+    assert [one.field for one in differences(own, {**MADE_FOR, "n_head": 8})] == ["n_head"]
+
+
+# ---- values that are set
+
+
+def test_values_are_set_together() -> None:
+    few = populate("llama-3.1-8b", set={"num_heads": 4, "num_kv_heads": 2}, seq_len=3)
+    assert few.values["num_kv_heads"] == 2
+    with pytest.raises(ConfigError, match="num_heads 4 is not a multiple of num_kv_heads 8"):
+        populate("llama-3.1-8b", set={"num_heads": 4})
+    with pytest.raises(InputError, match="max_position_embeddings=2 changes nothing"):
+        populate("llama-3.1-8b", set={"num_heads": 4, "num_kv_heads": 2, "max_position_embeddings": 2})
+
+
+def test_a_value_that_changes_how_the_model_is_built_is_refused() -> None:
+    with pytest.raises(NBAnalyzerError, match="word_embed_proj_dim"):
+        populate("opt-1.3b", set={"word_embed_proj_dim": 512})
+    both = populate("opt-1.3b", set={"word_embed_proj_dim": 512, "hidden_size": 512}, seq_len=3)
+    assert (
+        both.totals["parameters"]
+        == pytorch({**model("opt-1.3b").config, "word_embed_proj_dim": 512, "hidden_size": 512})[0]
+    )
+
+
+def test_every_shipped_template_says_what_it_is_valid_for() -> None:
+    for name in names():
+        whole = model(name)
+        assert whole.valid_for is not None, name
+        assert differences(whole, whole.config) == [], name
+        assert KERNELS_OF not in whole.provenance
