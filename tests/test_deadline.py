@@ -23,7 +23,7 @@ import nbanalyzer
 from nbanalyzer.errors import InputError, NBAnalyzerError
 from nbanalyzer.generate.deadline import SECONDS, VARIABLE, Expired, Job, TimeLimitError, allowed, look, working
 from nbanalyzer.generate.template import GapError
-from nbanalyzer.progress import watched_by
+from nbanalyzer.progress import part_of, tell, watched_by
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -64,6 +64,14 @@ class Reversed(PreTrainedModel):  # type: ignore[misc, unused-ignore]
         return CausalLMOutput(logits=self.head(hidden))  # type: ignore[arg-type, unused-ignore]
 
 
+@pytest.fixture(scope="module")
+def told() -> list[tuple[str, float]]:
+    """What is said while a template is generated."""
+    said: list[tuple[str, float]] = []
+    assert nbanalyzer.generate(LLAMA, progress=lambda *step: said.append(step)).provenance["result"] == "equal"
+    return said
+
+
 def replaceable() -> dict[str, object]:
     """Return what a trace replaces while it runs, as it is now."""
     owners: tuple[ModuleType | type, ...] = (F, Cache, DynamicCache, sdpa_attention, modeling_llama)
@@ -96,10 +104,10 @@ def test_the_first_size_without_a_formula_ends_the_search() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.001, 0.3, 0.9])
+@pytest.mark.usefixtures("told")  # imports take longer than that
 def test_when_time_is_over_one_line_says_so_and_nothing_stays_replaced(
     seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nbanalyzer.generate(LLAMA)  # imports take longer than that
     before, hooks = replaceable(), len(torch.nn.modules.module._global_forward_hooks)
     monkeypatch.setenv(VARIABLE, str(seconds))
     start = time.thread_time()
@@ -110,8 +118,6 @@ def test_when_time_is_over_one_line_says_so_and_nothing_stays_replaced(
     assert replaceable() == before
     assert len(torch.nn.modules.module._global_forward_hooks) == hooks
     assert torch.utils._python_dispatch._get_current_dispatch_mode() is None
-    monkeypatch.delenv(VARIABLE)
-    assert nbanalyzer.generate(LLAMA).provenance["result"] == "equal"
 
 
 def test_time_that_is_over_is_no_failure_of_what_was_tried() -> None:
@@ -166,9 +172,7 @@ STAGES = (
 )  # fmt: skip
 
 
-def test_every_stage_is_told_in_order() -> None:
-    told: list[tuple[str, float]] = []
-    nbanalyzer.generate(LLAMA, progress=lambda what, part: told.append((what, part)))
+def test_every_stage_is_told_in_order(told: list[tuple[str, float]]) -> None:
     parts = [part for _, part in told]
     assert parts == sorted(parts)
     assert (parts[0], parts[-1]) == (0, 1)
@@ -179,11 +183,22 @@ def test_every_stage_is_told_in_order() -> None:
     assert said[-1] == "done"
 
 
-def test_whoever_watches_hears_the_same() -> None:
-    told: list[str] = []
-    with watched_by(lambda what, _part: told.append(what)):
-        nbanalyzer.generate(LLAMA)
-    assert set(STAGES) <= set(told)
+def test_whoever_watches_is_told_unless_somebody_else_is_named() -> None:
+    heard: list[tuple[str, float]] = []
+    named: list[tuple[str, float]] = []
+    with watched_by(lambda *step: heard.append(step)):
+        with working() as job, part_of(0.5, 1):
+            tell("half", 0.5)
+            job.tell("whole", 1)
+        with working(lambda *step: named.append(step)):
+            tell("elsewhere", 0)
+    assert (heard, named) == ([("half", 0.75), ("whole", 1)], [("elsewhere", 0)])
+
+
+def test_without_anybody_who_watches_nothing_happens() -> None:
+    with working() as job, part_of(0, 1):
+        tell("alone", 1)
+    assert (job.stage, job.part) == ("alone", 1)
 
 
 def test_what_takes_long_is_said_again() -> None:

@@ -37,6 +37,9 @@ __all__ = [
     "varied",
 ]
 
+SHORTER = 4
+"""So many times fewer tokens show the same where a model's code loops over them."""
+
 PLAIN_RUNS = 4
 """So many of the runs at the model's own config differ in nothing but sequences, tokens, and a cache."""
 
@@ -246,6 +249,7 @@ def probes(
     """
     wanted = {cases.situation(run.values): structure(run) for run in usual if run.values["cache_len"] == 0}
     chunks = parse(cases.chunk or "0").variables
+    shorter = SHORTER if not cases.chunk and _turns_by_token(usual) else 1
     chance = random.Random(seed)  # noqa: S311 - the same probes every time
     base, known = candidates(subject), values_of(subject).keys()
     pairs = [name.split("=") for name in free if "=" in name]
@@ -277,7 +281,7 @@ def probes(
             if not known <= values.keys():
                 continue  # of sizes that do not divide, some follow no rule
             chunk, widest = cases.size(values), cases.widest(values)
-            lengths = (chance.randint(5, 150), chance.randint(2, 40), 1)
+            lengths = (5 + (chance.randint(5, 150) - 5) // shorter, chance.randint(2, 40), 1)
             if chunk and turn % 4 > 1 and cases.chunked == "encoder_len":
                 read = chunk * chance.randint(1, 4)
             elif chunk and turn % 4 > 1:
@@ -295,6 +299,13 @@ def probes(
             continue
         found += 1
         yield seen
+
+
+def _turns_by_token(usual: Sequence[Observation]) -> bool:
+    """Return whether most of what a model runs are the turns of a loop over the tokens of a step."""
+    steps = [run for run in usual if run.real and run.values["cache_len"] == 0]
+    short, long = (pick(steps, key=lambda run: run.values["seq_len"]) for pick in (min, max))
+    return sum(1 for _ in long.root.operations()) > 3 * sum(1 for _ in short.root.operations())
 
 
 _ANYTHING, _PARTS = re.compile(""), re.compile(r"heads?$|groups?$")
