@@ -67,7 +67,7 @@ def part_of(begin: float, end: float) -> Iterator[None]:
 @contextmanager
 def on_terminal() -> Iterator[None]:
     """Keep a line on stderr that says how far the jobs inside are, and clear it in the end; silent in a pipe."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield
         return
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from nbanalyzer.errors import MissingPackageError
-from nbanalyzer.progress import Progress
+from nbanalyzer.progress import Progress, tell
 from nbanalyzer.templates import ModelTemplate
 
 from .deadline import allowed, working
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from .verification import Verification
 
 __all__ = ["count_parameters", "generate", "run_coverage", "verify"]
+
+_TURN = RLock()  # a progress callback may ask for another model
 
 
 def generate(
@@ -55,7 +58,8 @@ def generate(
     with working(progress, allowed()) as job:
         with _torch("to generate a template"):
             from . import public
-        return public.generate(model, config, model_id, job)
+        with _in_turn(job.tell):
+            return public.generate(model, config, model_id, job)
 
 
 def verify(
@@ -83,7 +87,8 @@ def verify(
     """
     with _torch("to verify a template"):
         from . import public
-    return public.verify(model, model_class, random_configs, progress)
+    with _in_turn(progress or tell):
+        return public.verify(model, model_class, random_configs, progress)
 
 
 def count_parameters(config: Mapping[str, Any]) -> int:
@@ -96,7 +101,8 @@ def count_parameters(config: Mapping[str, Any]) -> int:
     """
     with _torch("to count parameters"):
         from . import public
-    return public.count_parameters(config)
+    with _in_turn(tell):
+        return public.count_parameters(config)
 
 
 def run_coverage(words: Sequence[str]) -> int:
@@ -104,6 +110,18 @@ def run_coverage(words: Sequence[str]) -> int:
     with _torch("to try every model type"):
         from . import coverage
     return coverage.main(words)
+
+
+@contextmanager
+def _in_turn(progress: Progress) -> Iterator[None]:
+    """Trace one model after the other: what records its calls takes the place of functions that all threads share."""
+    if not _TURN.acquire(blocking=False):
+        progress("waiting for another thread, which traces a model", 0)
+        _TURN.acquire()
+    try:
+        yield
+    finally:
+        _TURN.release()
 
 
 @contextmanager

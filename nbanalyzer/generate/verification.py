@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from html import escape
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from nbanalyzer.analysis import Analysis, plain
 from nbanalyzer.populate import populate
 from nbanalyzer.progress import Progress, part_of
 from nbanalyzer.templates import ModelTemplate
+from nbanalyzer.text import as_lines, escape
 
 from . import hf
 from .checked import Comparison, checked_under, comparisons, has_eager
@@ -102,13 +102,16 @@ class Verification:
         return [*map(_cells, self.rows)]
 
     def __str__(self) -> str:
+        return as_lines(self._lines())
+
+    def _lines(self) -> list[str]:
         number = len(self.configs) - 1
         others = {0: "", 1: " and one other"}.get(number, f" and {number} others")
         where = f"{self.compared:,} numbers compared at its real config{others}"
         if self.tiny:
             where = f"{self.compared:,} numbers compared at {number} tiny configs on the CPU, and its real parameters"
         if self.ok:
-            return f"{self.model_id}: equal to PyTorch, exactly, in all {where}"
+            return [f"{self.model_id}: equal to PyTorch, exactly, in all {where}"]
         first: dict[tuple[str, str], Row] = {}  # of each kernel and metric
         for row in self.differences:
             first.setdefault((row.path, row.what.partition(", ")[0].rpartition(" of ")[0]), row)
@@ -122,7 +125,7 @@ class Verification:
         if more := len(self.differences) - len(shown):
             lines.append(f"… and {more} more differences, of other runs or in other kernels")
         lines += [f"config {number}: {change}" for number, change in enumerate(self.configs) if number]
-        return "\n".join(lines)
+        return lines
 
     def _repr_html_(self) -> str:
         lines = [f"<p>{escape(str(self).splitlines()[0])}</p>"]
