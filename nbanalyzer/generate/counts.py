@@ -13,6 +13,7 @@ import torch
 
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.formula import Formula, build, constant, variable
+from nbanalyzer.progress import tell
 
 from .layers import COUNTS, Stack, count_fields, signatures
 from .subject import Subject
@@ -131,6 +132,7 @@ def _variations(
     for turn in range(MOST if several else FEW + 1):
         if len(seen) > (ENOUGH if several else FEW):
             break
+        tell("counting layers of other depths", turn / MOST)
         change: dict[str, Any] = {}
         drawn = {
             stack.path: chance.randint(2, 4 + len(set(stack.alike)) * 6) if turn else len(stack.alike) + 1
