@@ -164,7 +164,7 @@ def _path(key: str, suffix: str) -> Path | None:
 def _tools() -> bytes:
     """Return what a template owes to the installation: versions, module templates, the generator's own code."""
     digest = hashlib.sha256()
-    for package in ("nbanalyzer", "transformers"):
+    for package in ("nbanalyzer", "transformers", "torch"):
         try:
             digest.update(f"{package} {version(package)}\0".encode())
         except PackageNotFoundError:  # a checkout that was never installed

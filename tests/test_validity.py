@@ -23,7 +23,7 @@ from nbanalyzer.generate.answers import Answers
 from nbanalyzer.generate.hf import quiet
 from nbanalyzer.generate.subject import Subject
 from nbanalyzer.source import TEXT_PARTS
-from nbanalyzer.templates import ModelTemplate, Validity
+from nbanalyzer.templates import ModelTemplate, Validity, load_model_template
 from nbanalyzer.validity import differences, filled, flat
 
 THOROUGH = bool(os.environ.get("THOROUGH"))  # `make fields`: every change, and FLOPs too
@@ -205,7 +205,7 @@ def template(**validity: Any) -> ModelTemplate:
               "module": "transformers.models.gpt2.modeling_gpt2.GPT2Model"}  # fmt: skip
     return ModelTemplate(
         model_id="own", config=MADE_FOR, valid_for=Validity(**known),
-        kernels=catalog.load_model_template(json.dumps({"kernels": [kernel]}).encode()).kernels,
+        kernels=load_model_template(json.dumps({"kernels": [kernel]}).encode()).kernels,
     )  # fmt: skip
 
 
