@@ -13,7 +13,7 @@ export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: help demo lab app test unit notebooks execute lint types newest lock catalog catalog-check verify coverage bench clean chromium
+.PHONY: help demo lab app test unit notebooks execute lint types fuzz newest lock catalog catalog-check verify fields coverage bench clean chromium
 
 help:
 	@echo "make demo     install, run the quickstart notebook, show the table and where its page lies"
@@ -23,8 +23,10 @@ help:
 	@echo "make newest   run unit tests and notebooks with the newest allowed versions, in .venv-newest: before a release"
 	@echo "make lock     write constraints.txt anew, with the newest allowed versions"
 	@echo "make execute  run the notebooks and store what they show"
+	@echo "make fuzz     hand in made-up formulas, templates and configs, and report what is not refused in one line"
 	@echo "make catalog  expand and check every shipped model template again (needs PyTorch, which it installs)"
 	@echo "make verify   compare every shipped template with PyTorch, as it is"
+	@echo "make fields   change every field of every shipped config, one at a time, and compare with PyTorch"
 	@echo "make coverage try every model type of transformers, and write docs/coverage.md"
 	@echo "make bench    measure speed, and write docs/performance.md"
 
@@ -66,6 +68,10 @@ lint: $(VENV)/test
 types: $(VENV)/test
 	$(BIN)/mypy
 
+# What strangers may hand in, made up: minutes. make fuzz FUZZ="--formulas 1000000 --seed 7" looks at others.
+fuzz: $(VENV)/test
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(FUZZ)
+
 # A gate before a release, not a part of `make test`: ruff and mypy are left out, whose new rules are no matter of users.
 newest:
 	rm -rf .venv-newest
@@ -90,6 +96,10 @@ catalog-check: $(VENV)/test
 # Every shipped template as it is against PyTorch: parameters, FLOPs, bytes, state.
 verify: $(VENV)/test
 	$(BIN)/python -m nbanalyzer.generate.catalog --verify
+
+# Every field of every shipped config changed, one at a time, against PyTorch: parameters and FLOPs; takes half an hour.
+fields: $(VENV)/test
+	THOROUGH=1 $(BIN)/python -m pytest tests/test_validity.py --numprocesses 2
 
 # Every model type of transformers; takes about a quarter of an hour.
 coverage: $(VENV)/test

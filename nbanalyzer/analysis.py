@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import report
+from .algebra import expanded_sympy
 from .config import ModelParams
 from .cost import METRICS, Cost, Node, Tree, metric_formula
 from .errors import InputError, UnknownNameError, near, quote
@@ -58,6 +59,7 @@ COLUMNS = (
     "count", "parameters", "flops", "matmul_flops", "vector_flops", "bytes", "read_bytes", "write_bytes",
     "weight_bytes_read", "kv_bytes_read", "kv_bytes_written", "activation_bytes", "arithmetic_intensity",
 )  # fmt: skip
+WHOLE = 2**53  # floats are all whole from here on
 SAVED_AS = (".json", ".csv", ".md", ".html")
 
 
@@ -72,6 +74,7 @@ class Analysis:
         warnings: what to know before believing the numbers, one line each.
         values: every global variable's value.
         costs: kernel → what it costs in the whole pass.
+        cost_of_all: what the whole pass costs.
 
     """
 
@@ -88,6 +91,9 @@ class Analysis:
         self.values: dict[str, Number] = {**params, **run.values()}
         self.costs: Mapping[Node, Cost] = tree.costs(self.values)
         self._state = tree.state(self.values)
+        self.cost_of_all = Cost(count=1)
+        for root in tree.roots:
+            self.cost_of_all.include(self.costs[root])
 
     @property
     def conventions(self) -> dict[str, str]:
@@ -121,14 +127,6 @@ class Analysis:
     def launches(self) -> list[tuple[Node, ...]]:
         """The basic kernels, those together that run as one on the device."""
         return self._tree.launches
-
-    @cached_property
-    def cost_of_all(self) -> Cost:
-        """What the whole pass costs."""
-        whole = Cost(count=1)
-        for root in self._tree.roots:
-            whole.include(self.costs[root])
-        return whole
 
     @cached_property
     def totals(self) -> dict[str, int | float]:
@@ -317,12 +315,11 @@ class Analysis:
 
         Raises:
             UnknownNameError: no such metric, or no such kernel.
+            FormulaError: more than SymPy can do in a moment; `formula_text` has no such limit.
 
         """
-        import sympy
-
-        expression = self.formula_text(metric, path).sympy()
-        return expression if metric == "arithmetic_intensity" else sympy.expand(expression)
+        found = self.formula_text(metric, path)
+        return found.sympy() if metric == "arithmetic_intensity" else expanded_sympy(found)
 
     def explain(self, what: str) -> Explanation:
         """Return how a number came about: number ← values put in ← formula ← module template and bindings.
@@ -386,5 +383,8 @@ def _column(numbers: list[int | float]) -> list[int] | list[float]:
 
 
 def plain(value: Number | float) -> int | float:
-    """Return the number as an ``int`` if it is whole, else as a ``float``."""
-    return value if isinstance(value, int) else int(value) if value == int(value) else float(value)
+    """Return the number as an ``int`` if it is whole, as far as a float can tell, else as a ``float``."""
+    if isinstance(value, int):
+        return value
+    found = float(value)
+    return int(found) if found.is_integer() and abs(found) < WHOLE else int(value) if value == int(value) else found

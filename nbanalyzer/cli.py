@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import io
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import NoReturn
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
 
 from .analysis import Analysis
 from .catalog import config_for
@@ -20,6 +25,7 @@ from .report import as_csv, as_html, as_json, as_md, as_text
 from .roofline import EFFICIENCIES, Roofline, read_real
 from .run import SIZES, SWITCHES, read_whole
 from .templates import encode, save_template
+from .text import printable
 
 __all__ = ["main"]
 
@@ -37,21 +43,56 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise InputError(message)
 
+    def print_help(self, file: Any = None) -> None:
+        if file is None:
+            _show(self.format_help())
+        else:
+            super().print_help(file)
+
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line; return 0, 1 if ``--verify`` finds a difference, or 2 after one line on stderr."""
     words = sys.argv[1:] if words is None else words
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no × shows something else, no traceback
+            stream.reconfigure(errors="replace")
     try:
         with on_terminal():
             if "--coverage" in words:
                 return run_coverage([word for word in words if word != "--coverage"])
             return _run(_parser().parse_args(words))
     except NBAnalyzerError as error:
-        print(f"nbanalyzer: {error}", file=sys.stderr)
+        _remark(str(error))
         return 2
     except KeyboardInterrupt:
-        print("nbanalyzer: interrupted, no file is left half-written", file=sys.stderr)
+        _remark("interrupted, no file is left half-written")
         return INTERRUPTED
+
+
+def _show(text: str) -> None:
+    """Print what was asked for.
+
+    Raises:
+        InputError: there is nowhere to print to: stdout is closed, full, or a pipe that nobody reads any more.
+
+    """
+    try:
+        if sys.stdout is None:  # ``>&-``
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        if sys.stdout is not None:  # what is left in it would fail once more when Python ends
+            with suppress(OSError), Path(os.devnull).open("wb") as nowhere:
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        raise InputError(f"the output cannot be written: {error.strerror or error}") from None
+
+
+def _remark(text: str) -> None:
+    """Say something beside the output, if there is anybody to hear it."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            print(f"nbanalyzer: {printable(text)}", file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,10 +127,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.list:
-        print(Listing())
+        _show(f"{Listing()}\n")
         return 0
     if arguments.list_hardware:
-        print(HardwareListing())
+        _show(f"{HardwareListing()}\n")
         return 0
     if arguments.generate:
         _refuse(arguments, "--generate", ("model_id", "config", "output"))
@@ -122,7 +163,7 @@ def _populate(arguments: argparse.Namespace) -> int:
     wanted = arguments.format or (suffix if suffix in FORMATS else "json")
     if wanted in {"json", "csv"}:  # the others show their warnings
         for warning in (*analysis.warnings, *(roofline.notes if roofline else ())):
-            print(f"nbanalyzer: warning: {warning}", file=sys.stderr)
+            _remark(f"warning: {warning}")
     _write(FORMATS[wanted](analysis, roofline), arguments.output)
     return 0
 
@@ -142,7 +183,7 @@ def _generate(arguments: argparse.Namespace) -> int:
     model_id = arguments.model_id or ""
     template = generate(arguments.config, model_id=model_id) if arguments.config else generate(model_id)
     if arguments.output is None:
-        sys.stdout.write(encode(template).decode())
+        _show(encode(template).decode())
         return 0
     from .generate.summary import summary
 
@@ -150,7 +191,7 @@ def _generate(arguments: argparse.Namespace) -> int:
         save_template(template, arguments.output)
     except (OSError, ValueError) as error:  # ValueError: a path that holds a null character
         raise _unwritable(arguments.output, error) from None
-    print(summary(template))
+    _show(f"{summary(template)}\n")
     return 0
 
 
@@ -164,7 +205,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _write(text: str, output: str | None) -> None:
     if output is None:
-        sys.stdout.write(text)
+        _show(text)
         return
     try:
         write_whole(output, text.encode())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from .populate import populate
 from .report import seconds, si, title
 from .roofline import Roofline
 from .run import SIZES
+from .text import as_lines, escape
 
 if TYPE_CHECKING:
     import pandas
@@ -218,7 +218,7 @@ class Comparison:
 
     def __repr__(self) -> str:
         lines = [*self.heads, *(f"warning: {text}" for text in self.warnings), "", *_aligned(self.rows)]
-        return "\n".join(lines + (["", *_aligned(self.module_rows)] if self.module_rows else []))
+        return as_lines(lines + (["", *_aligned(self.module_rows)] if self.module_rows else []))
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         lines = [*self.heads, *(f"warning: {text}" for text in self.warnings)]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError, InputError, UnknownNameError, quote, shorten
-from .source import TEXT_PARTS, look, put, quiet, read_config, text_object, with_labels
+from .source import TEXT_PARTS, fields_of, look, object_of, put, read_config, text_object, with_labels
 from .taken import not_taken
 from .variables import FAMILIES, STRUCTURE, VARIABLES, Family, Variable, says_no_size, speaks_of_cost
 
@@ -132,9 +132,9 @@ class _Reader:
             return cls.of(read_config(path), str(path))
         if isinstance(config, Mapping):
             return cls.of(config)
-        if isinstance(config, type) or not callable(to_dict := getattr(config, "to_dict", None)):
+        if isinstance(config, type) or not callable(getattr(config, "to_dict", None)):
             raise InputError(f"a config is a transformers config, a mapping or a path, not {shorten(repr(config))}")
-        reader = cls.of(to_dict())
+        reader = cls.of(fields_of(config))
         reader.source, reader.asked = text_object(config), True
         reader.fill(name for name in (*_ALWAYS, "num_heads", "num_kv_heads") if reader.stated(name) is None)
         return reader
@@ -145,6 +145,9 @@ class _Reader:
         text = whole
         while part := next((text[key] for key in TEXT_PARTS if isinstance(text.get(key), Mapping)), None):
             text = part
+        for stated in (whole.get("model_type"), text.get("model_type")):
+            if not isinstance(stated, str | None):
+                raise ConfigError(f"model_type is {quote(stated)}: a name is needed", where)
         name = str(whole.get("model_type") or text.get("model_type") or "")
         part_type = str(text.get("model_type") or name).removesuffix("_text")
         family = FAMILIES.get(part_type, Family(even_heads=False))
@@ -332,22 +335,14 @@ class _Reader:
 
     def build(self) -> object:
         """Return transformers' config object for these fields, None if it knows no such model."""
-        name = self.text.get("model_type")
-        with quiet():
-            try:
-                from transformers import CONFIG_MAPPING
-            except ImportError:
-                return None
-            if name not in CONFIG_MAPPING:
-                return None
-            try:
-                return CONFIG_MAPPING[name](**{key: value for key, value in self.text.items() if key != "model_type"})
-            except Exception as error:  # noqa: BLE001  whatever a class's own checks raise
-                raise self.error(f"transformers cannot read it: {shorten(' '.join(str(error).split()), 200)}") from None
+        try:
+            return object_of(self.text)
+        except ConfigError as error:
+            raise self.error(error.problem) from None
 
     def fill(self, missing: Iterable[str]) -> None:
         """Take the `missing` variables from the transformers object, as far as it has them."""
-        fields: Mapping[str, Any] = getattr(self.source, "to_dict", dict)()
+        fields = fields_of(self.source)
         for name in missing:
             keys = self.sources(name)
             # Attributes come second: some are computed, and some refuse to be read where layers differ.

@@ -10,17 +10,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from fractions import Fraction
 from functools import cached_property
 
 from .errors import FormulaError, TemplateError, quote
-from .evaluation import Program, compiled, run
+from .evaluation import Program, compiled, is_bounded, run
 from .formula import Formula, Number, build, constant, normalize, parse, variable
+from .grammar import MAX_BITS
 from .templates import Basic, Kernel, ModelTemplate
 
 __all__ = ["METRICS", "Cost", "Node", "Tree", "sizes_of"]
 
 
 LARGEST = 10**60  # of a cost or a count; a product of two is still a float
+SMALLEST = Fraction(1, LARGEST)  # but 0
 
 
 @dataclass(slots=True)
@@ -68,10 +71,18 @@ class Cost:
         return float(self.flops / self.bytes) if self.bytes else 0.0
 
     def include(self, other: Cost) -> None:
-        """Add what `other` costs; the count stays."""
+        """Add what `other` costs; the count stays.
+
+        Raises:
+            TemplateError: fractions that have a sum of more bits than any number may have.
+
+        """
         for name in SUMS:
             if more := getattr(other, name):
-                setattr(self, name, normalize(getattr(self, name) + more))
+                total = getattr(self, name) + more
+                if type(total) is not int and not is_bounded(total):
+                    raise TemplateError(f"the kernels' {name} add up to a number of more than {MAX_BITS:,} bits")
+                setattr(self, name, normalize(total))
 
 
 SUMS = tuple(field.name for field in fields(Cost) if field.name not in {"count", "copies"})
@@ -179,8 +190,8 @@ class Node:
                 value = run(program, formula, values)
             except FormulaError as error:
                 raise TemplateError(str(error), f"{self.path}, {field}") from None
-            if not 0 <= value < LARGEST:
-                problem = "negative" if value < 0 else "larger than anything that is"
+            if not (0 <= value < LARGEST and (type(value) is int or value > SMALLEST)):
+                problem = "negative" if value < 0 else f"{'smaller' if value < 1 else 'larger'} than anything that is"
                 raise TemplateError(f"{problem}: '{formula}' is {quote(value)}", f"{self.path}, {field}")
             found.append(value)
         return found
@@ -242,7 +253,10 @@ class Tree:
             costs[node] = _basic(node, parent, values, *doubled) if node.is_basic else _composite(node, parent, values)
         for node in reversed(self.nodes):
             if node.parent:
-                costs[node.parent].include(costs[node])
+                try:
+                    costs[node.parent].include(costs[node])
+                except TemplateError as error:
+                    raise TemplateError(error.problem, node.parent.path) from None
         return costs
 
     def state(self, values: Mapping[str, Number]) -> dict[str, Number]:
@@ -253,7 +267,7 @@ class Tree:
                 found[name] = parse(text).evaluate(values)
             except FormulaError as error:
                 raise TemplateError(str(error), f"state.{name}") from None
-            if not 0 <= found[name] < LARGEST:
+            if not (found[name] == 0 or SMALLEST < found[name] < LARGEST):
                 raise TemplateError(f"no number of bytes: '{text}' is {quote(found[name])}", f"state.{name}")
         return found
 
@@ -268,7 +282,8 @@ def _composite(node: Node, parent: Cost, values: Mapping[str, Number]) -> Cost:
     repeat, calls, parameters = node.values(values, "repeat", "calls", "parameters")
     for number, field in ((repeat, "repeat"), (calls, "calls")):
         if not isinstance(number, int):
-            raise TemplateError(f"a kernel repeats a whole number of times, not {number}", f"{node.path}, {field}")
+            problem = f"a kernel repeats a whole number of times, not {quote(number)}"
+            raise TemplateError(problem, f"{node.path}, {field}")
     count, copies = parent.count * repeat * calls, parent.copies * repeat
     if max(count, copies) >= LARGEST:
         raise TemplateError("runs more often than anything does", f"{node.path}, repeat")

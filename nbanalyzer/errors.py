@@ -10,6 +10,8 @@ import difflib
 from collections.abc import Iterable
 from fractions import Fraction
 
+from .text import printable
+
 __all__ = [
     "ConfigError",
     "FormulaError",
@@ -30,8 +32,7 @@ class NBAnalyzerError(Exception):
 
     def __str__(self) -> str:
         # What is quoted comes from strangers: it may hold anything, and any amount of it.
-        text = " ".join(self.message().split())
-        text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+        text = printable(" ".join(self.message().split()))
         return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE // 2]} … {text[3 - MAX_MESSAGE // 2 :]}"
 
     def message(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -22,10 +22,14 @@ if TYPE_CHECKING:
 
     from .formula import Formula
 
-__all__ = ["Program", "compiled", "evaluate", "vectorize"]
+__all__ = ["Program", "applied", "compiled", "evaluate", "is_bounded", "vectorize"]
 
 Program = Callable[[Mapping[str, Number]], Number]
 """A compiled formula: from the variables' values to an exact number (whole ones may still be a Fraction)."""
+
+LIMIT = 1 << MAX_BITS
+PLACES = 128  # significant bits of a power that is not exact
+SMALLEST = MAX_BITS - PLACES  # such a power below 2 ** -SMALLEST is 0
 
 BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "-": operator.sub, "//": operator.floordiv, "%": operator.mod,
@@ -44,8 +48,12 @@ def evaluate(formula: Formula, values: Mapping[str, Number]) -> Number:
     """Return the exact value of `formula`, an ``int`` wherever it is whole; see `Formula.evaluate`."""
     for name in formula.variables:
         value = values.get(name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | Fraction)):
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | Fraction):
             raise FormulaError(f"{{{name}}} = {quote(value)} is not exact, give an int or a Fraction", str(formula))
+        if not is_bounded(value):
+            raise FormulaError(f"{{{name}}} has more than {MAX_BITS:,} bits", str(formula))
     return run(compiled(formula), formula, values)
 
 
@@ -61,14 +69,28 @@ def run(program: Program, formula: Formula, values: Mapping[str, Number]) -> Num
 
 def compiled(formula: Formula) -> Program:
     """Return the formula as a function of its variables' values, of the type that `run` takes."""
-    operation, parts = formula.operation, [compiled(argument) for argument in formula.arguments]
-    if operation == "number":
-        value = formula.value
-        return lambda _values: value  # type: ignore[return-value]
-    if operation == "variable":
+    if formula.operation == "number":
+        return _given(formula.value)  # type: ignore[arg-type]
+    if formula.operation == "variable":
         return _lookup(formula)
+    return _operation(formula, [compiled(argument) for argument in formula.arguments])
+
+
+def applied(formula: Formula, numbers: Sequence[Number]) -> Number:
+    """Return what the formula's operation comes to where these numbers take the place of its arguments."""
+    return run(_operation(formula, [_given(number) for number in numbers]), formula, {})
+
+
+def _given(value: Number) -> Program:
+    return lambda _values: value
+
+
+def _operation(formula: Formula, parts: list[Program]) -> Program:
+    operation = formula.operation
     if operation in {"+", "*"}:
-        return _folded(operator.add if operation == "+" else operator.mul, parts)
+        return _folded(formula, operator.add if operation == "+" else operator.mul, parts)
+    if operation == "-":
+        return _folded(formula, operator.sub, parts)
     if operation == "if":
         yes, condition, no = parts
         return lambda values: yes(values) if condition(values) else no(values)
@@ -100,11 +122,38 @@ def _lookup(formula: Formula) -> Program:
     return lookup
 
 
-def _folded(apply: Callable[[Any, Any], Any], parts: list[Program]) -> Program:
-    if len(parts) == 2:
-        left, right = parts
-        return lambda values: apply(left(values), right(values))
-    return lambda values: reduce(apply, [part(values) for part in parts])
+def _folded(formula: Formula, apply: Callable[[Any, Any], Any], parts: list[Program]) -> Program:
+    first, *others = parts
+    if len(others) == 1:
+        (last,) = others
+
+        def both(values: Mapping[str, Number]) -> Number:
+            value = apply(first(values), last(values))
+            return value if type(value) is int and -LIMIT < value < LIMIT else _bounded(value, formula)
+
+        return both
+
+    def all_of_them(values: Mapping[str, Number]) -> Number:
+        value = first(values)
+        for part in others:
+            value = apply(value, part(values))
+            if type(value) is not int or not -LIMIT < value < LIMIT:
+                _bounded(value, formula)
+        return value
+
+    return all_of_them
+
+
+def is_bounded(value: Number) -> bool:
+    """Return whether a number has at most `MAX_BITS` bits, a fraction above and below the line."""
+    return max(value.numerator.bit_length(), value.denominator.bit_length()) <= MAX_BITS
+
+
+def _bounded(value: Number, formula: Formula) -> Number:
+    """Return a number on the way to a formula's value: without a bound, a short formula could fill the memory."""
+    if not is_bounded(value):
+        raise _ProblemError(f"this comes to a number of more than {MAX_BITS:,} bits", formula)
+    return value
 
 
 def _division(formula: Formula, left: Program, right: Program) -> Program:
@@ -113,10 +162,21 @@ def _division(formula: Formula, left: Program, right: Program) -> Program:
     def divide(values: Mapping[str, Number]) -> Number:
         divisor = right(values)
         if divisor == 0:
-            raise _ProblemError("division by zero", formula)
-        return apply(left(values), divisor)  # type: ignore[no-any-return]
+            raise _ProblemError(_nothing(formula.arguments[1], values), formula)
+        value = apply(left(values), divisor)
+        return value if type(value) is int and -LIMIT < value < LIMIT else _bounded(value, formula)
 
     return divide
+
+
+def _nothing(divisor: Formula, values: Mapping[str, Number]) -> str:
+    """Return what is wrong with dividing by what comes to 0."""
+    for node in divisor.walk():
+        if node.operation != "**" or any(name not in values for name in node.variables):
+            continue
+        if compiled(node)(values) == 0 != compiled(node.arguments[0])(values):
+            return f"division by a power below 2 ** -{SMALLEST:,}, which is taken as 0"
+    return "division by zero"
 
 
 def _power(formula: Formula, base: Program, exponent: Program) -> Program:
@@ -125,11 +185,11 @@ def _power(formula: Formula, base: Program, exponent: Program) -> Program:
         if not isinstance(high, int):
             raise _ProblemError(f"an exponent has to be whole, not {quote(high)}", formula)
         if high > MAX_EXPONENT and 0 <= low <= 1:
-            return _probability(low, high)
+            return _share(low, high)
         if abs(high) > MAX_EXPONENT:
             raise _ProblemError(f"an exponent is at most {MAX_EXPONENT}, not {quote(high)}", formula)
         if max(low.numerator.bit_length(), low.denominator.bit_length()) * abs(high) > MAX_BITS:
-            raise _ProblemError(f"the power has more than {MAX_BITS} bits", formula)
+            raise _ProblemError(f"the power has more than {MAX_BITS:,} bits", formula)
         if low == 0 and high < 0:
             raise _ProblemError("division by zero", formula)
         return low**high if high >= 0 else Fraction(1) / Fraction(low) ** -high
@@ -137,18 +197,33 @@ def _power(formula: Formula, base: Program, exponent: Program) -> Program:
     return power
 
 
-def _probability(base: Number, exponent: int) -> Number:
-    """Return a power of a number between 0 and 1, to 128 binary places: exactly it would fill the memory.
+def _share(base: Number, exponent: int) -> Number:
+    """Return a large power of a number from 0 to 1: that none of a million tokens visits an expert, for example.
 
-    That none of a million tokens visits an expert, for example.
+    Exactly if that takes at most `MAX_BITS` bits, else to `PLACES` significant ones, and as 0 if it is below
+    ``2 ** -SMALLEST``.
     """
-    one = 1 << 128
-    square, result = (base.numerator << 128) // base.denominator, one
-    while exponent and result:
+    if isinstance(base, int):
+        return base  # 0 or 1
+    if base.denominator.bit_length() * exponent <= MAX_BITS:
+        return base**exponent
+    # A step rounds by one unit in the last place, and what is squared doubles its error: in all `exponent` units.
+    bits = PLACES + 4 + exponent.bit_length()
+    places = bits + base.denominator.bit_length() - base.numerator.bit_length()
+    result, square = (1, 0), ((base.numerator << places) // base.denominator, places)
+    while exponent:
         if exponent & 1:
-            result = result * square >> 128
-        square, exponent = square * square >> 128, exponent >> 1
-    return normalize(Fraction(result, one))
+            result = _product(result, square, bits)
+        square, exponent = _product(square, square, bits), exponent >> 1
+    number, places = _product(result, (1, 0), PLACES)
+    return 0 if places - number.bit_length() >= SMALLEST else Fraction(number, 1 << places)
+
+
+def _product(left: tuple[int, int], right: tuple[int, int], bits: int) -> tuple[int, int]:
+    """Return the product of two numbers n / 2 ** places, given as (n, places), to so many significant bits."""
+    number, places = left[0] * right[0], left[1] + right[1]
+    excess = max(number.bit_length() - bits, 0)
+    return number >> excess, places - excess
 
 
 def vectorize(formula: Formula, values: Mapping[str, npt.ArrayLike]) -> npt.NDArray[np.float64]:
@@ -163,7 +238,7 @@ def vectorize(formula: Formula, values: Mapping[str, npt.ArrayLike]) -> npt.NDAr
         if name not in values:
             raise FormulaError(f"{{{name}}} has no value", str(formula), max(str(formula).find(f"{{{name}}}"), 0))
         value = values[name]
-        arrays[name] = np.asarray(float(value) if isinstance(value, Fraction) else value, dtype=np.float64)
+        arrays[name] = np.asarray(_real(value) if isinstance(value, int | Fraction) else value, dtype=np.float64)
     binary: dict[str, Callable[..., Any]] = {
         **BINARY, "+": np.add, "*": np.multiply, "/": np.divide, "//": np.floor_divide, "%": np.mod,
         "**": np.power, "min": np.minimum, "max": np.maximum,
@@ -173,7 +248,7 @@ def vectorize(formula: Formula, values: Mapping[str, npt.ArrayLike]) -> npt.NDAr
     def over(node: Formula) -> Any:  # an array of whatever shape
         if node.operation == "number":
             assert isinstance(node.value, int | Fraction)
-            return np.float64(node.value)
+            return np.float64(_real(node.value))
         if node.operation == "variable":
             return arrays[str(node.value)]
         parts = [over(argument) for argument in node.arguments]
@@ -185,3 +260,11 @@ def vectorize(formula: Formula, values: Mapping[str, npt.ArrayLike]) -> npt.NDAr
 
     with np.errstate(all="ignore"):
         return np.asarray(over(formula), dtype=np.float64)
+
+
+def _real(value: Number) -> float:
+    """Return an exact number as a float; one that is too large is infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf

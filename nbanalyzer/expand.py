@@ -6,6 +6,7 @@ and binds ``output_size → 3 * {hidden_size}``. Expanding puts the one into the
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,10 +28,13 @@ from .templates import (
     ModuleTemplate,
     check_module,
     check_names,
+    require_size,
     require_valid,
 )
 
 __all__ = ["expand", "with_variants"]
+
+MOST_PUT_IN = 10 * MAX_OPERATIONS  # before what comes to nothing is left out
 
 Bindings = Mapping[str, Formula]
 
@@ -69,8 +73,8 @@ def expand(
         return _complete(template, modules)
 
     root = check_module(template)
-    given = _parsed({name: str(value) for name, value in (bindings or {}).items()}, root.class_name)
     work = _Expansion(modules)
+    given = work.parsed({name: str(value) for name, value in (bindings or {}).items()}, root.class_name)
     whole = work.module_node(
         Composite(name=_snake(root.class_name), module=root.class_name), root, given, constant(1), ()
     )
@@ -105,7 +109,7 @@ def with_variants(
         if mine := [name for variant, name in kernel.variants.items() if variant in chosen]:
             here = ".".join((*path, kernel.name))
             return work.module_node(
-                kernel, _module(mine[0], modules, here), _parsed(kernel.bindings, here), constant(1), path
+                kernel, _module(mine[0], modules, here), work.parsed(kernel.bindings, here), constant(1), path
             )
         subs = tuple(changed(sub, (*path, kernel.name)) for sub in kernel.sub_kernels)
         return msgspec.structs.replace(kernel, sub_kernels=subs)
@@ -127,9 +131,11 @@ def _complete(template: ModelTemplate, modules: Mapping[str, ModuleTemplate]) ->
 
 @dataclass
 class _Expansion:
-    """One run of expand: where modules come from, which are being expanded, the state found so far."""
+    """One run of expand: where modules come from, which are being expanded, what has been made so far."""
 
     modules: Mapping[str, ModuleTemplate]
+    made: int = 0  # kernels
+    operations: int = 0  # of formulas
     open: list[str] = field(default_factory=list)
     state: dict[str, Formula] = field(default_factory=dict)
 
@@ -141,13 +147,15 @@ class _Expansion:
         return tuple(kernel for kernel in expanded if kernel is not None)
 
     def _kernel(self, kernel: Kernel, bindings: Bindings, times: Formula, path: tuple[str, ...]) -> Kernel | None:
+        self.made += 1
+        require_size(self.made, 0)
         if isinstance(kernel, Basic):
-            return _basic(kernel, bindings, path)
+            return self._basic(kernel, bindings, path)
         here = ".".join((*path, kernel.name))
-        repeat = _substituted(kernel.repeat, bindings, f"{here}, repeat")
+        repeat = self.substituted(kernel.repeat, bindings, f"{here}, repeat")
         if repeat == constant(0):
             return None  # e.g. the q/k norms of a model without them
-        calls = _substituted(kernel.calls, bindings, f"{here}, calls")
+        calls = self.substituted(kernel.calls, bindings, f"{here}, calls")
         if calls == constant(0) and not kernel.parameters and not kernel.module:
             return None
         once = constant(1)
@@ -158,17 +166,17 @@ class _Expansion:
         )
         if kernel.parameters:
             node = msgspec.structs.replace(
-                node, parameters=str(_substituted(kernel.parameters, bindings, f"{here}, parameters"))
+                node, parameters=str(self.substituted(kernel.parameters, bindings, f"{here}, parameters"))
             )
         if kernel.sub_kernels or not kernel.module:
             subs = self.kernels(kernel.sub_kernels, bindings, build("*", repeat, times), (*path, kernel.name))
             own = {
-                name: str(_substituted(text, bindings, f"{here}, bindings.{name}"))
+                name: str(self.substituted(text, bindings, f"{here}, bindings.{name}"))
                 for name, text in kernel.bindings.items()
             }
             return msgspec.structs.replace(node, sub_kernels=subs, bindings=own)
         own_bindings = {
-            name: _substituted(text, bindings, f"{here}, bindings.{name}") for name, text in kernel.bindings.items()
+            name: self.substituted(text, bindings, f"{here}, bindings.{name}") for name, text in kernel.bindings.items()
         }
         for variant in kernel.variants.values():  # they must take the same bindings: say so now, not when chosen
             _checked(_module(variant, self.modules, here), own_bindings, here)
@@ -176,6 +184,45 @@ class _Expansion:
         expanded = self.module_node(node, module, own_bindings, build("*", repeat, times), path)
         empty = not (expanded.sub_kernels or expanded.parameters or expanded.variants)
         return None if empty else expanded
+
+    def _basic(self, kernel: Basic, bindings: Bindings, path: tuple[str, ...]) -> Basic | None:
+        here = ".".join((*path, kernel.operation))
+        flops, read, write = (
+            str(self.substituted(text, bindings, f"{here}, {name}"))
+            for text, name in (
+                (kernel.flops, "flops"),
+                (kernel.memory_access.read, "memory_access.read"),
+                (kernel.memory_access.write, "memory_access.write"),
+            )
+        )
+        if flops == read == write == "0":
+            return None  # e.g. the bias of a layer without one
+        return msgspec.structs.replace(kernel, flops=flops, memory_access=MemoryAccess(read, write))
+
+    def parsed(self, bindings: Mapping[str, str], where: str) -> dict[str, Formula]:
+        """Return bindings as formulas."""
+        return {name: self.substituted(text, {}, f"{where}, bindings.{name}") for name, text in bindings.items()}
+
+    def substituted(self, text: str, bindings: Bindings, where: str) -> Formula:
+        """Return a formula with `bindings` put in, if that is one that could have been written."""
+        try:
+            formula = parse(text)
+            names = Counter(str(node.value) for node in formula.walk() if node.operation == "variable")
+            # Bindings that use a variable twice, level after level, would double a formula each time.
+            put_in = sum(count * extent(bindings[name])[0] for name, count in names.items() if name in bindings)
+            if put_in > MOST_PUT_IN:
+                raise FormulaError(f"the bindings put {put_in:,} operations into this formula", text)
+            formula = formula.substitute(bindings)
+        except FormulaError as error:
+            raise TemplateError(str(error), where) from None
+        operations, depth = extent(formula)
+        if operations > MAX_OPERATIONS or depth > MAX_DEPTH:
+            raise TemplateError(
+                f"the bindings make '{text}' a formula of {operations:,} operations, {depth} deep", where
+            )
+        self.operations += operations
+        require_size(self.made, self.operations)  # an operation is a character at least
+        return formula
 
     def module_node(
         self, node: Composite, module: ModuleTemplate, bindings: Bindings, times: Formula, path: tuple[str, ...]
@@ -189,14 +236,14 @@ class _Expansion:
             raise TemplateError(f"modules refer to each other more than {MAX_LEVELS} deep", here)
         _checked(module, bindings, here)
         for name, text in module.state.items():
-            more = build("*", times, _substituted(text, bindings, f"{here}, state.{name}"))
+            more = build("*", times, self.substituted(text, bindings, f"{here}, state.{name}"))
             self.state[name] = build("+", self.state[name], more) if name in self.state else more
         self.open.append(module.class_name)
         # The root of an expansion is a container: its name is not part of its children's paths.
         inside = (*path, node.name) if len(self.open) > 1 or path else path
         subs = self.kernels(module.kernels, bindings, times, inside)
         self.open.pop()
-        parameters = node.parameters or str(_substituted(module.parameters, bindings, f"{here}, parameters"))
+        parameters = node.parameters or str(self.substituted(module.parameters, bindings, f"{here}, parameters"))
         return msgspec.structs.replace(
             node,
             module=module.class_name,
@@ -204,37 +251,6 @@ class _Expansion:
             parameters="" if parameters == "0" and not node.parameters else parameters,
             sub_kernels=subs,
         )
-
-
-def _basic(kernel: Basic, bindings: Bindings, path: tuple[str, ...]) -> Basic | None:
-    here = ".".join((*path, kernel.operation))
-    flops, read, write = (
-        str(_substituted(text, bindings, f"{here}, {name}"))
-        for text, name in (
-            (kernel.flops, "flops"),
-            (kernel.memory_access.read, "memory_access.read"),
-            (kernel.memory_access.write, "memory_access.write"),
-        )
-    )
-    if flops == read == write == "0":
-        return None  # e.g. the bias of a layer without one
-    return msgspec.structs.replace(kernel, flops=flops, memory_access=MemoryAccess(read, write))
-
-
-def _substituted(text: str, bindings: Bindings, where: str) -> Formula:
-    try:
-        formula = parse(text).substitute(bindings)
-    except FormulaError as error:
-        raise TemplateError(str(error), where) from None
-    # Bindings that use a variable twice, level after level, would double a formula each time.
-    operations, depth = extent(formula)
-    if operations > MAX_OPERATIONS or depth > MAX_DEPTH:
-        raise TemplateError(f"the bindings make '{text}' a formula of {operations:,} operations, {depth} deep", where)
-    return formula
-
-
-def _parsed(bindings: Mapping[str, str], where: str) -> dict[str, Formula]:
-    return {name: _substituted(text, {}, f"{where}, bindings.{name}") for name, text in bindings.items()}
 
 
 def _checked(module: ModuleTemplate, bindings: Bindings, where: str) -> None:

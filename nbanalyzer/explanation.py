@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
 from .cost import Cost, Node
 from .formula import Formula, Number, constant, normalize, parse
 from .shipped import MODULES
 from .templates import Basic, Composite, ModuleTemplate
+from .text import as_lines, escape
 
 __all__ = ["Derivation", "Explanation", "explain_formula", "explain_node", "explain_sum", "show"]
 
@@ -61,7 +61,7 @@ class Explanation:
         for derivation in self.derivations:
             lines.append(f"{derivation.what}")
             lines += [f"  {'= ' if index else '  '}{step}" for index, step in enumerate(derivation.steps())]
-        return "\n".join(lines)
+        return as_lines(lines)
 
     def as_html(self) -> str:
         """Return the explanation as HTML with inline styles, everything escaped."""
@@ -69,8 +69,8 @@ class Explanation:
         parts = [f'<div style="margin-left:1.2em">{escape(self.description)}</div>'] if self.description else []
         parts += [f'<div style="{code}">{escape(line)}</div>' for line in self.bindings]
         for derivation in self.derivations:
-            steps = "\n".join(("= " if index else "  ") + step for index, step in enumerate(derivation.steps()))
-            parts.append(f'<div>{escape(derivation.what)}</div><div style="{code}">{escape(steps)}</div>')
+            steps = "\n".join(("= " if index else "  ") + escape(step) for index, step in enumerate(derivation.steps()))
+            parts.append(f'<div>{escape(derivation.what)}</div><div style="{code}">{steps}</div>')
         return "".join(parts)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:

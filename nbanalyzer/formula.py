@@ -23,18 +23,17 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, NoReturn
 
-from . import evaluation, notation
-from .errors import FormulaError, near
+from . import algebra, evaluation, notation
+from .errors import FormulaError, near, quote
 from .grammar import (
-    ATOM,
     COMPARISONS,
     FUNCTIONS,
+    MAX_BITS,
     MAX_DEPTH,
     MAX_DIGITS,
     MAX_EXPONENT,
     MAX_LENGTH,
     MAX_OPERATIONS,
-    PRECEDENCE,
     Number,
     normalize,
 )
@@ -71,7 +70,7 @@ class Formula:
 
     def __str__(self) -> str:
         """Return the formula as text that parses to the same formula."""
-        return _text(self)
+        return notation.to_text(self)
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -120,11 +119,15 @@ class Formula:
         return evaluation.vectorize(self, values)
 
     def sympy(self) -> sympy.Expr:
-        """Return the formula as a SymPy expression over plain symbols named like the variables."""
-        try:
-            return notation.to_sympy(self)
-        except (TypeError, ValueError) as error:  # e.g. a comparison with 1 / 0
-            raise FormulaError(f"SymPy cannot say this ({error})", str(self)) from None
+        """Return the formula as a SymPy expression over plain symbols named like the variables.
+
+        What holds no variable is worked out here, exactly.
+
+        Raises:
+            FormulaError: a part without a value, or more than SymPy can do in a moment.
+
+        """
+        return algebra.to_sympy(self)
 
     def latex(self) -> str:
         r"""Return the formula as LaTeX, with the field's symbols (``d_{\mathrm{model}}``, ``S``, …)."""
@@ -132,10 +135,17 @@ class Formula:
 
 
 def constant(value: Number) -> Formula:
-    """Return the formula that is just this number (a sign or a fraction without a decimal form is an operation)."""
+    """Return the formula that is just this number (a sign or a fraction without a decimal form is an operation).
+
+    Raises:
+        FormulaError: a number of more than `MAX_BITS` bits.
+
+    """
+    if not evaluation.is_bounded(value):
+        raise FormulaError(f"a number has at most {MAX_BITS:,} bits", quote(value))
     if value < 0:
         return Formula("neg", None, (constant(-value),))
-    if isinstance(value, Fraction) and not _decimal(value):
+    if isinstance(value, Fraction) and not notation.decimal(value):
         return Formula("/", None, (constant(value.numerator), constant(value.denominator)))
     return Formula("number", normalize(value))
 
@@ -232,7 +242,7 @@ class _Parser:
         kind, text, position = self.next()
         if kind != "end":
             self.fail(f"expected an operator or the end, found {text!r}", position)
-        if (depth := extent(result)[1]) > MAX_DEPTH:
+        if (depth := extent(result, MAX_LENGTH)[1]) > MAX_DEPTH:  # fewer operations than characters
             self.fail(f"nested {depth} deep, at most {MAX_DEPTH} are allowed", 0)
         return result
 
@@ -269,10 +279,15 @@ class _Parser:
         while self.peek() in operators:
             operation = self.next()[1]
             right = operand()
-            # a + b + c is one sum of three; parentheses on the right stay as written only where they matter.
-            spread = _flat(operation, left) if operation in {"+", "*"} else [left]
-            tail = _flat(operation, right) if operation in {"+", "*"} else [right]
-            left = Formula(operation, None, (*spread, *tail))
+            if operation in {"+", "*"}:
+                # a + b + c is one sum of three; parentheses on the right stay as written only where they matter.
+                parts = [*_flat(operation, left), *_flat(operation, right)]
+                while self.peek() == operation:
+                    self.next()
+                    parts += _flat(operation, operand())
+                left = Formula(operation, None, tuple(parts))
+            else:
+                left = Formula(operation, None, (left, right))
         return left
 
     def unary(self) -> Formula:
@@ -307,7 +322,7 @@ class _Parser:
         if kind == "number":
             if len(text) > MAX_DIGITS:
                 self.fail(f"a number has at most {MAX_DIGITS} digits", position)
-            return constant(Fraction(text))
+            return constant(Fraction(text)) if "." in text else Formula("number", int(text))
         if text == "(":
             inside = self.ternary()
             self.expect(")")
@@ -337,43 +352,6 @@ class _Parser:
         return Formula(name, None, tuple(arguments))
 
 
-def _text(formula: Formula) -> str:
-    operation, arguments = formula.operation, formula.arguments
-    if operation == "variable":
-        return f"{{{formula.value}}}"
-    if operation == "number":
-        return _decimal(formula.value) if isinstance(formula.value, Fraction) else str(formula.value)
-    if operation in FUNCTIONS:
-        return f"{operation}({', '.join(map(_text, arguments))})"
-    own = PRECEDENCE[operation]
-    if operation == "neg":
-        return f"-{_inside(arguments[0], own + 1)}"
-    if operation == "if":
-        yes, condition, no = arguments
-        return f"{_inside(yes, 2)} if {_inside(condition, 2)} else {_inside(no, 1)}"
-    if operation == "**":
-        return f"{_inside(arguments[0], ATOM)} ** {_inside(arguments[1], own)}"
-    first, *rest = arguments
-    # Left-associative: what stands on the right needs parentheses already at the same precedence.
-    loosest = own + 1 if operation in COMPARISONS else own
-    return f" {operation} ".join([_inside(first, loosest), *(_inside(argument, own + 1) for argument in rest)])
-
-
-def _inside(formula: Formula, loosest: int) -> str:
-    """Return the text, in parentheses if it binds more loosely than its place allows."""
-    text = _text(formula)
-    return text if PRECEDENCE.get(formula.operation, ATOM) >= loosest else f"({text})"
-
-
-def _decimal(value: Fraction) -> str:
-    """Return the exact decimal such as 0.5, or '' if the value has none (of at most 40 digits)."""
-    digits = max(value.denominator.bit_length() - 1, 1)  # enough, as 10**n holds 2**n
-    if digits > 40 or 10**digits % value.denominator:
-        return ""
-    scaled = (value * 10**digits).numerator
-    return f"{scaled // 10**digits}.{scaled % 10**digits:0{digits}d}".rstrip("0").rstrip(".")
-
-
 def _flat(operation: str, formula: Formula) -> tuple[Formula, ...]:
     return formula.arguments if formula.operation == operation else (formula,)
 
@@ -389,20 +367,24 @@ def _is(formula: Formula, value: int) -> bool:
 
 
 def _constant_condition(condition: Formula) -> bool | None:
-    """Return what the condition says if it holds no variable, else None."""
+    """Return what the condition says if it holds no variable, and says anything; else None."""
     if any(node.operation == "variable" for node in condition.walk()):
         return None
-    return bool(condition.evaluate({}))
+    try:
+        return bool(condition.evaluate({}))
+    except FormulaError:  # such as 1 / 0: in a branch that is not taken, it does not matter
+        return None
 
 
-def extent(formula: Formula) -> tuple[int, int]:
+def extent(formula: Formula, most: int = MAX_OPERATIONS) -> tuple[int, int]:
     """Return how many operations, numbers and variables there are, and how deep they nest.
 
-    Found without recursion, as the formula may be deep; counting stops soon after `MAX_OPERATIONS`.
+    Found without recursion, as the formula may be deep. Counting stops soon after `most`: what lies beyond may be
+    deeper.
     """
     count = deepest = 0
     stack = [(formula, 1)]
-    while stack and count <= MAX_OPERATIONS:
+    while stack and count <= most:
         node, depth = stack.pop()
         count, deepest = count + 1, max(deepest, depth)
         stack.extend((argument, depth + 1) for argument in node.arguments)

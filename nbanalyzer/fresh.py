@@ -2,7 +2,7 @@
 
 They are kept as JSON in ``$NBANALYZER_CACHE``, by default ``$XDG_CACHE_HOME/nbanalyzer`` or
 ``~/.cache/nbanalyzer``, under a hash of everything that they follow from. What is found there is read like
-any stranger's file; if it is not what was written, it is made again.
+any stranger's file; if it is not what was written, or if anybody else may have written it, it is made again.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
@@ -20,12 +21,13 @@ from typing import Any
 
 import msgspec
 
-from .errors import ConfigError, MissingPackageError, NBAnalyzerError
+from .errors import ConfigError, InputError, MissingPackageError, NBAnalyzerError, quote
 from .files import decode, read_file, write_whole
 from .progress import tell
 from .shipped import folder
-from .source import essential, untyped
+from .source import essential, untyped, with_floats, without_floats
 from .templates import ModelTemplate, encode, load_model_template
+from .text import printable
 
 __all__ = ["MADE", "cache_folder", "parameters_of", "template_for"]
 
@@ -61,22 +63,24 @@ def template_for(config: Mapping[str, Any], where: str, unfit: ConfigError) -> M
         NBAnalyzerError: a model that cannot be traced, or differs from PyTorch.
 
     """
+    label = printable(where) if len(where) <= 200 else f"…{printable(where)[-199:]}"
     if not isinstance(config.get("model_type") or config.get("architectures"), str | list):
         raise ConfigError(untyped(config), where) if config.get("model_type") is None else unfit
     tell("looking in the cache", 0)
     key = _key(config)
-    path = cache_folder() / f"{key[:40]}.json"
-    template = _read(path, key)
+    path = _path(key, ".json")
+    template = _read(path, key) if path else None
     if template is None:
         from .generate import generate  # needs torch: only now, and only here
 
         try:
-            template = generate(dict(config), model_id=where)
+            template = generate(dict(config), model_id=label)
         except MissingPackageError as missing:
             raise ConfigError(f"{unfit.problem}; {missing}", unfit.where) from None
         template = msgspec.structs.replace(template, provenance={MADE: "for this config", **template.provenance})
-        _write(path, key, template)
-    return msgspec.structs.replace(template, model_id=where)
+        if path:
+            _write(path, key, template)
+    return msgspec.structs.replace(template, model_id=label)
 
 
 class _Counted(msgspec.Struct, forbid_unknown_fields=True):
@@ -99,20 +103,18 @@ def parameters_of(config: Mapping[str, Any]) -> int | None:
     """
     if os.environ.get("NBANALYZER_COMPARE", "") == "off" or find_spec("torch") is None:
         return None
-    return _parameters(msgspec.json.encode(essential(config), order="sorted"))
+    return _parameters(_text(config))
 
 
 @lru_cache(maxsize=256)
 def _parameters(content: bytes) -> int | None:
-    config = msgspec.json.decode(content)
+    config = with_floats(msgspec.json.decode(content))
     key = _key(config)
-    path = cache_folder() / f"{key[:40]}.parameters.json"
-    try:
-        kept: _Counted = decode(read_file(path), _Counted, str(path))
-        if kept.key == key:
+    path = _path(key, ".parameters.json")
+    with suppress(NBAnalyzerError):
+        kept: _Counted | None = decode(read_file(path, private=True), _Counted, str(path)) if path else None
+        if kept and kept.key == key:
             return kept.parameters
-    except NBAnalyzerError:
-        pass
     from .generate import count_parameters  # needs torch: only now, and only here
 
     tell("comparing its parameters with PyTorch's", 0)
@@ -120,29 +122,49 @@ def _parameters(content: bytes) -> int | None:
         count = count_parameters(config)
     except NBAnalyzerError:
         return None
-    _keep(path, _Counted(key, count))
+    if path:
+        _keep(path, _Counted(key, count))
     return count
 
 
-def cache_folder() -> Path:
-    """Return where templates are kept; it may not exist."""
+def cache_folder() -> Path | None:
+    """Return where templates are kept; it may not exist. None is nowhere: the user has no home.
+
+    Raises:
+        InputError: the folder that was asked for is in nobody's home.
+
+    """
     if own := os.environ.get("NBANALYZER_CACHE"):
-        return Path(own).expanduser()
+        try:
+            return Path(own).expanduser()
+        except RuntimeError:
+            raise InputError(f"NBANALYZER_CACHE is {quote(own)}: there is no such home") from None
     base = os.environ.get("XDG_CACHE_HOME", "")  # which is to be ignored unless absolute, says its specification
-    return (Path(base) if Path(base).is_absolute() else Path("~/.cache").expanduser()) / "nbanalyzer"
+    try:
+        return (Path(base) if Path(base).is_absolute() else Path("~/.cache").expanduser()) / "nbanalyzer"
+    except RuntimeError:
+        return None
 
 
 def _key(config: Mapping[str, Any]) -> str:
     """Return a hash of all that a template follows from: the config, the packages, the module templates."""
-    text = msgspec.json.encode(essential(config), order="sorted")
-    return hashlib.sha256(b"\0".join((text, _tools()))).hexdigest()
+    return hashlib.sha256(b"\0".join((_text(config), _tools()))).hexdigest()
+
+
+def _text(config: Mapping[str, Any]) -> bytes:
+    return msgspec.json.encode(without_floats(essential(config)), order="sorted")
+
+
+def _path(key: str, suffix: str) -> Path | None:
+    kept_in = cache_folder()
+    return kept_in / f"{key[:40]}{suffix}" if kept_in else None
 
 
 @cache
 def _tools() -> bytes:
     """Return what a template owes to the installation: versions, module templates, the generator's own code."""
     digest = hashlib.sha256()
-    for package in ("nbanalyzer", "transformers"):
+    for package in ("nbanalyzer", "transformers", "torch"):
         try:
             digest.update(f"{package} {version(package)}\0".encode())
         except PackageNotFoundError:  # a checkout that was never installed
@@ -160,7 +182,7 @@ def _sources() -> Iterator[Traversable]:
 def _read(path: Path, key: str) -> ModelTemplate | None:
     """Return the template in a file of the cache; None if there is none, or it is not what was written."""
     try:
-        kept: _Kept = decode(read_file(path), _Kept, str(path))
+        kept: _Kept = decode(read_file(path, private=True), _Kept, str(path))
         content = bytes(kept.template)
         if kept.key != key or kept.sha256 != hashlib.sha256(content).hexdigest():
             return None
@@ -176,8 +198,6 @@ def _write(path: Path, key: str, template: ModelTemplate) -> None:
 
 
 def _keep(path: Path, kept: msgspec.Struct) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, msgspec.json.encode(kept) + b"\n")
-    except OSError:
-        pass
+    with suppress(OSError, ValueError):  # ValueError: a folder with a null character
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_whole(path, msgspec.json.encode(kept) + b"\n", private=True)

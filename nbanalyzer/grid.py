@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral
@@ -26,6 +26,8 @@ CHOICES = ("model", "hardware", "w_bit", "a_bit", "kv_bit", "attn", "logits", "m
 
 MOST_AXES = 12
 MOST_VALUES = 10**7  # of one axis
+MOST_CHOICES = 1_000  # combinations of what has formulas of its own: some milliseconds each
+MOST_CONFIGS = 5_000  # combinations of config values: a config is read for each
 
 
 @dataclass(frozen=True)
@@ -42,14 +44,19 @@ class Grid:
     fixed: Mapping[str, Any]
 
     @classmethod
-    def of(cls, options: Mapping[str, Any]) -> Grid:
+    def of(cls, options: Mapping[str, Any], require: Callable[[tuple[int, ...]], None]) -> Grid:
         """Return the grid of options, of which those with several values are axes.
 
+        Args:
+            options: name → value, or several.
+            require: asked with the shape before any axis is gone through; raises if it is too much.
+
         Raises:
-            InputError: an axis without values, with a value twice or with one that cannot be.
+            InputError: an axis without values, with a value twice or with one that cannot be; more combinations of
+                what has formulas, or sizes, of its own than can be gone through.
 
         """
-        axes: dict[str, tuple[Any, ...]] = {}
+        several: dict[str, Any] = {}
         fixed: dict[str, Any] = {}
         names: dict[str, str] = {}
         for given, value in options.items():
@@ -64,10 +71,13 @@ class Grid:
             if not is_several(value):
                 fixed[name] = _one(name, value)
                 continue
-            axes[name] = _values(name, value)
-        if len(axes) > MOST_AXES:
-            raise InputError(f"a sweep has at most {MOST_AXES} axes, not {len(axes)}")
-        return cls(axes, fixed)
+            several[name] = value
+        if len(several) > MOST_AXES:
+            raise InputError(f"a sweep has at most {MOST_AXES} axes, not {len(several)}")
+        sizes = {name: _count(name, value) for name, value in several.items()}
+        require(tuple(sizes.values()))
+        _require_few(sizes)
+        return cls({name: _values(name, value) for name, value in several.items()}, fixed)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -95,9 +105,36 @@ def is_several(value: Any) -> bool:
     return isinstance(value, list | tuple | range | set | frozenset) or bool(getattr(value, "ndim", 0))
 
 
-def _values(name: str, value: Any) -> tuple[Any, ...]:
-    if not _at_most(value, MOST_VALUES):
+def _count(name: str, values: Any) -> int:
+    """Return how many values an axis has; a range of more than Python counts is too many in any case."""
+    try:
+        count = len(values)
+    except OverflowError:
+        count = MOST_VALUES + 1
+    if count > MOST_VALUES:
         raise InputError(f"the axis {name} has more than {MOST_VALUES:,} values")
+    return count
+
+
+def _require_few(sizes: Mapping[str, int]) -> None:
+    """Raise unless what is gone through value by value is done in a few seconds."""
+    choices = [name for name in sizes if name in CHOICES]
+    configs = [name for name in sizes if name not in {*CHOICES, *TOKENS, *REQUEST}]
+    compiled = math.prod(sizes[name] for name in choices)
+    if compiled > MOST_CHOICES:
+        raise InputError(
+            f"{' × '.join(choices)} are {compiled:,} combinations, each with formulas of its own: "
+            f"a sweep goes through at most {MOST_CHOICES:,}"
+        )
+    read = compiled * math.prod(sizes[name] for name in configs)
+    if configs and read > MOST_CONFIGS:
+        raise InputError(
+            f"{' × '.join((*choices, *configs))} are {read:,} models, each with sizes of its own: "
+            f"a sweep goes through at most {MOST_CONFIGS:,}"
+        )
+
+
+def _values(name: str, value: Any) -> tuple[Any, ...]:
     if isinstance(value, range) and value:  # whole numbers, none of them twice
         for end in sorted((value[0], value[-1])):
             _one(name, end)
@@ -120,13 +157,6 @@ def _values(name: str, value: Any) -> tuple[Any, ...]:
         again = next(one for index, one in enumerate(found) if one in found[:index])
         raise InputError(f"the axis {name} has {quote(again)} twice")
     return found
-
-
-def _at_most(values: Any, most: int) -> bool:
-    try:
-        return len(values) <= most
-    except OverflowError:  # a range of more than Python counts
-        return False
 
 
 def _one(name: str, value: Any) -> Any:

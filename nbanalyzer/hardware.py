@@ -11,7 +11,6 @@ import os
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, partial
-from html import escape
 from importlib.resources import files
 from numbers import Real
 from pathlib import Path
@@ -24,6 +23,7 @@ from .errors import InputError, TemplateError, UnknownNameError, quote
 from .files import decode, read_file
 from .formula import Number
 from .report import si
+from .text import escape
 
 __all__ = ["PRECISIONS", "Accelerator", "HardwareListing", "accelerators", "describe", "hardware"]
 

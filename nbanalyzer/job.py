@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import product
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from .analysis import Analysis
@@ -86,12 +87,13 @@ class Job:
             cell.surface.evaluate(self.values, inner, {name: array[(*place, ...)] for name, array in out.items()})
 
 
-def require_memory(grid: Grid, metrics: tuple[str, ...]) -> None:
+def require_memory(shape: Sequence[int], metrics: tuple[str, ...]) -> None:
     """Raise an `InputError` if a grid's numbers do not fit into memory."""
-    need, there = 8 * grid.size * len(metrics), available_memory()
+    size = prod(shape)
+    need, there = 8 * size * len(metrics), available_memory()
     if need > there // 2:
         raise InputError(
-            f"{grid.size:,} points in {len(metrics)} metrics are {si(need, 'B')}, and there are {si(there, 'B')} of "
+            f"{size:,} points in {len(metrics)} metrics are {si(need, 'B')}, and there are {si(there, 'B')} of "
             "memory: give chunks='auto', which computes them when they are asked for"
         )
 

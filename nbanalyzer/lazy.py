@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from .job import Job
     from .sweep import Sweep
 
-__all__ = ["CHUNK", "Reduction", "arrays_of", "computed", "numbers_at", "reduced"]
+__all__ = ["CHUNK", "Reduction", "arrays_of", "computed", "numbers_at", "reduced", "require_chunks"]
 
 CHUNK = 1 << 22  # points of a task, by default: 32 MiB a metric where it is stored
 BLOCK = 1 << 17  # points that are evaluated and reduced at a time: 1 MiB a metric, which stays in the caches
+MOST_TASKS = 10_000  # of one sweep; Dask needs about 2 kB and 30 µs to have one
 PATIENCE = 0.5  # seconds until a bar is shown
 WORK = "nbanalyzer-sweep-"
 
@@ -68,11 +69,31 @@ class Work:
         return block_sizes(self.job.grid.shape, self.points)
 
 
+def require_chunks(shape: Sequence[int], chunks: int | str) -> int:
+    """Return how many points of a grid are computed at a time.
+
+    Raises:
+        InputError: `chunks` is neither ``"auto"`` nor a number of points, or makes more tasks than Dask can take.
+
+    """
+    points = CHUNK if chunks == "auto" else chunks
+    if isinstance(points, bool) or not isinstance(points, int) or points < 1:
+        raise InputError(f"chunks is a number of points, or 'auto', not {quote(chunks)}")
+    tasks = prod(-(-size // step) for size, step in zip(shape, block_sizes(shape, points), strict=True))
+    if tasks > MOST_TASKS:
+        least = -(-prod(shape) // MOST_TASKS)
+        raise InputError(
+            f"{prod(shape):,} points in chunks of {points:,} are {tasks:,} tasks, and Dask takes {MOST_TASKS:,} at "
+            f"once: give chunks={max(least, 2 * points)} or more, or fewer points"
+        )
+    return points
+
+
 def arrays_of(job: Job, chunks: int | str) -> dict[str, Any]:
     """Return metric → Dask array over a job's grid, in chunks of at most so many points, whole along the last axes.
 
     Raises:
-        InputError: `chunks` is neither ``"auto"`` nor a number of points.
+        InputError: as `require_chunks`.
         MissingPackageError: Dask is not installed.
 
     """
@@ -84,10 +105,7 @@ def arrays_of(job: Job, chunks: int | str) -> dict[str, Any]:
         raise MissingPackageError("dask", "for a sweep in chunks") from None
     import numpy as np
 
-    points = CHUNK if chunks == "auto" else chunks
-    if isinstance(points, bool) or not isinstance(points, int) or points < 1:
-        raise InputError(f"chunks is a number of points, or 'auto', not {quote(chunks)}")
-    work = Work(job, points)
+    work = Work(job, require_chunks(job.grid.shape, chunks))
     _compile(job)
     pieces = (_pieces(size, step) for size, step in zip(job.grid.shape, work.sizes, strict=True))
     stacked = dask.array.map_blocks(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from html import escape
-
 from . import catalog
 from .populate import populate
 from .report import si
+from .text import escape
 
 __all__ = ["Listing"]
 

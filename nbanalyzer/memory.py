@@ -13,6 +13,7 @@ from .explanation import show
 from .formula import Number, normalize
 from .hardware import Accelerator
 from .report import si
+from .text import as_lines
 
 __all__ = ["Fit", "Memory", "working_sets"]
 
@@ -50,7 +51,7 @@ class Memory:
             ("total", self.total, "at least"),
         )
         width = max(len(show(number)) for _, number, _ in rows)
-        return "\n".join(f"{name:<12}{show(number):>{width}} B  {note}".rstrip() for name, number, note in rows)
+        return as_lines(f"{name:<12}{show(number):>{width}} B  {note}".rstrip() for name, number, note in rows)
 
 
 @dataclass(frozen=True)

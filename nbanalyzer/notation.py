@@ -1,87 +1,19 @@
-"""How a formula is written for people: LaTeX with the field's symbols, and SymPy for algebra."""
+"""How a formula is written: LaTeX with the field's symbols, and as text that can be read back."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from .grammar import ATOM, COMPARISONS, PRECEDENCE
-from .variables import VARIABLES, latex_symbol
+from .grammar import ATOM, COMPARISONS, FUNCTIONS, PRECEDENCE
+from .variables import latex_symbol
 
 if TYPE_CHECKING:
-    import sympy
-
     from .formula import Formula
 
-__all__ = ["sympy_latex", "to_latex", "to_sympy"]
+__all__ = ["decimal", "to_latex", "to_text"]
 
 RELATION_LATEX = {"<": "<", "<=": r"\le", ">": ">", ">=": r"\ge", "==": "=", "!=": r"\ne"}
-RELATION_SYMPY = {"<": "Lt", "<=": "Le", ">": "Gt", ">=": "Ge", "==": "Eq", "!=": "Ne"}
-
-
-def to_sympy(formula: Formula) -> sympy.Expr:
-    """Return the formula as a SymPy expression, built node by node (no text is ever sympified).
-
-    A variable becomes a plain ``Symbol`` of the same name, so that ``expr.subs("seq_len", 1)`` works.
-    """
-    import sympy
-
-    if formula.operation == "number":
-        assert isinstance(formula.value, int | Fraction)
-        return sympy.Rational(formula.value.numerator, formula.value.denominator)
-    if formula.operation == "variable":
-        return sympy.Symbol(str(formula.value))
-    if formula.operation == "if":
-        yes, condition, no = formula.arguments
-        return sympy.Piecewise((to_sympy(yes), _condition(condition)), (to_sympy(no), True))
-    if formula.operation in COMPARISONS:
-        return sympy.Piecewise((sympy.Integer(1), _condition(formula)), (sympy.Integer(0), True))
-    arguments = [to_sympy(argument) for argument in formula.arguments]
-    first, last = arguments[0], arguments[-1]
-    match formula.operation:
-        case "+":
-            return sympy.Add(*arguments)
-        case "*":
-            return sympy.Mul(*arguments)
-        case "-":
-            return first - last
-        case "neg":
-            return -first
-        case "/":
-            return first / last
-        case "//":
-            return sympy.floor(first / last)
-        case "%":
-            return sympy.Mod(first, last)
-        case "**":
-            return first**last
-        case "min":
-            return sympy.Min(*arguments)
-        case "max":
-            return sympy.Max(*arguments)
-        case "ceil":
-            return sympy.ceiling(first)
-        case _:
-            return sympy.floor(first)
-
-
-def sympy_latex(expression: sympy.Basic) -> str:
-    """Return a SymPy expression as LaTeX, with the registry's symbols for the variables in it."""
-    import sympy
-
-    names = {symbol: latex_symbol(symbol.name) for symbol in expression.free_symbols if symbol.name in VARIABLES}
-    text: str = sympy.latex(expression, symbol_names=names)
-    return text
-
-
-def _condition(formula: Formula) -> sympy.Basic:
-    """Return the formula as a SymPy truth value: a relation, or "is not zero"."""
-    import sympy
-
-    if formula.operation in COMPARISONS:
-        left, right = map(to_sympy, formula.arguments)
-        return getattr(sympy, RELATION_SYMPY[formula.operation])(left, right)
-    return sympy.Ne(to_sympy(formula), 0)
 
 
 def to_latex(formula: Formula) -> str:
@@ -140,3 +72,44 @@ def _inside(formula: Formula, loosest: int) -> str:
 
 def _condition_latex(condition: Formula) -> str:
     return to_latex(condition) if condition.operation in COMPARISONS else rf"{_inside(condition, 3)} \ne 0"
+
+
+# ---- as text
+
+
+def to_text(formula: Formula) -> str:
+    """Return the formula as text that parses to the same formula."""
+    operation, arguments = formula.operation, formula.arguments
+    if operation == "variable":
+        return f"{{{formula.value}}}"
+    if operation == "number":
+        return decimal(formula.value) if isinstance(formula.value, Fraction) else str(formula.value)
+    if operation in FUNCTIONS:
+        return f"{operation}({', '.join(map(to_text, arguments))})"
+    own = PRECEDENCE[operation]
+    if operation == "neg":
+        return f"-{_within(arguments[0], own + 1)}"
+    if operation == "if":
+        yes, condition, no = arguments
+        return f"{_within(yes, 2)} if {_within(condition, 2)} else {_within(no, 1)}"
+    if operation == "**":
+        return f"{_within(arguments[0], ATOM)} ** {_within(arguments[1], own)}"
+    first, *rest = arguments
+    # Left-associative: what stands on the right needs parentheses already at the same precedence.
+    loosest = own + 1 if operation in COMPARISONS else own
+    return f" {operation} ".join([_within(first, loosest), *(_within(argument, own + 1) for argument in rest)])
+
+
+def _within(formula: Formula, loosest: int) -> str:
+    """Return the text, in parentheses if it binds more loosely than its place allows."""
+    text = to_text(formula)
+    return text if PRECEDENCE.get(formula.operation, ATOM) >= loosest else f"({text})"
+
+
+def decimal(value: Fraction) -> str:
+    """Return the exact decimal such as 0.5, or '' if the value has none (of at most 40 digits)."""
+    digits = max(value.denominator.bit_length() - 1, 1)  # enough, as 10**n holds 2**n
+    if digits > 40 or 10**digits % value.denominator:
+        return ""
+    scaled = (value * 10**digits).numerator
+    return f"{scaled // 10**digits}.{scaled % 10**digits:0{digits}d}".rstrip("0").rstrip(".")

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
-from math import prod
+from math import nan, prod
 from threading import local
 from typing import TYPE_CHECKING, Any
 
+from .errors import FormulaError, quote
 from .polynomial import Atom, Monomial, Polynomial
 
 if TYPE_CHECKING:
@@ -38,7 +39,11 @@ Axes = frozenset[int]
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """What no polynomial says: ``"max"``, ``"sum"``, or ``"/"`` and ``"<="`` of two polynomials or expressions."""
+    """What no polynomial says, of polynomials and expressions.
+
+    ``"max"``, ``"sum"``; ``"/"`` and ``"<="`` of two; ``"unless negative"``, the first one where none of the others
+    is negative, else no number.
+    """
 
     operation: str
     parts: tuple[Polynomial | Expression, ...]
@@ -99,11 +104,15 @@ class Plan:
         return self._places[key]
 
     def _constant(self, value: Fraction | int | float) -> int:
-        key = ("constant", float(value))
+        try:
+            number = float(value)
+        except OverflowError:
+            raise FormulaError("larger than any float, as a sweep computes with", quote(value)) from None
+        key = ("constant", number)
         if key not in self._places:
             self._places[key] = len(self._steps)
             self._steps.append(_Step("constant", (len(self._constants),), frozenset()))
-            self._constants.append(float(value))
+            self._constants.append(number)
         return self._places[key]
 
     def _variable(self, name: str) -> int:
@@ -121,7 +130,11 @@ class Plan:
             place = self._polynomial(output)
         else:
             parts = [self._expression(part) for part in output.parts]
-            if output.operation in {"sum", "max"}:
+            if output.operation == "unless negative":
+                value, *others = parts
+                wrong = self._add("less", self._folded("minimum", others), self._constant(0))
+                place = self._add("where", wrong, self._constant(nan), value)
+            elif output.operation in {"sum", "max"}:
                 place = self._folded("add" if output.operation == "sum" else "maximum", parts)
             else:
                 place = self._add("divide" if output.operation == "/" else "less_equal", *parts)

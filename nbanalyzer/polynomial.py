@@ -16,13 +16,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 from functools import cached_property, reduce
 
-from .errors import FormulaError, shorten
-from .evaluation import BINARY
+from .errors import FormulaError, quote, shorten
+from .evaluation import BINARY, LIMIT, is_bounded
 from .formula import Formula, Number, constant, normalize
+from .grammar import MAX_BITS
 
 __all__ = ["OPPOSITES", "Atom", "Polynomial", "applied", "expanded"]
 
 MAX_TERMS = 20_000  # of one polynomial: beyond this, nobody wrote the formula to be read
+MAX_TEXT = 100_000  # characters of an atom
+MOST_SHARES = 6  # atoms between 0 and 1 of which both ends are looked at, together with the others'
 MULTIPLIED_OUT = 8  # the largest exponent of a sum that is written as a product
 OPPOSITES = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", "<=": ">", ">": "<="}
 
@@ -44,6 +47,8 @@ class Atom:
     def __init__(self, operation: str, arguments: tuple[Polynomial, ...] = (), name: str = "") -> None:
         self.operation, self.arguments, self.name = operation, arguments, name
         self.text = name or f"{operation}({', '.join(map(str, arguments))})"
+        if len(self.text) > MAX_TEXT:  # a power multiplied out says what is in it many times, level after level
+            raise FormulaError("multiplied out, this is too long to be read", shorten(self.text, 200))
         self._hash = hash(self.text)
 
     def __hash__(self) -> int:
@@ -108,7 +113,7 @@ class Polynomial:
     @classmethod
     def constant(cls, value: Number) -> Polynomial:
         """Return the polynomial that is just this number."""
-        return cls({(): value})
+        return cls({(): _bounded(value)})
 
     @classmethod
     def of(cls, atom: Atom) -> Polynomial:
@@ -121,7 +126,11 @@ class Polynomial:
         terms: dict[Monomial, Number] = {}
         for polynomial in polynomials:
             for monomial, factor in polynomial.terms.items():
-                terms[monomial] = terms.get(monomial, 0) + factor
+                if monomial in terms:
+                    factor = terms[monomial] + factor
+                    if type(factor) is not int:  # many fractions must not grow beyond the bound before they are added
+                        _bounded(factor)
+                terms[monomial] = factor
         return cls(terms)
 
     @cached_property
@@ -156,18 +165,18 @@ class Polynomial:
 
     def __mul__(self, other: Polynomial | Number) -> Polynomial:
         if not isinstance(other, Polynomial):
-            return Polynomial({monomial: factor * other for monomial, factor in self.terms.items()})
+            return Polynomial({monomial: _bounded(factor * other) for monomial, factor in self.terms.items()})
         if other.is_constant:
             return self * other.number
         if self.is_constant:
             return other * self.number
-        if len(self.terms) * len(other.terms) > MAX_TERMS * 10:
+        if len(self.terms) * len(other.terms) > 2 * MAX_TERMS:
             raise FormulaError("multiplied out, this has too many terms", shorten(f"({self}) * ({other})", 200))
         terms: dict[Monomial, Number] = {}
         for left, factor in self.terms.items():
             for right, times in other.terms.items():
                 monomial = _product(left, right)
-                terms[monomial] = terms.get(monomial, 0) + factor * times
+                terms[monomial] = _bounded(terms.get(monomial, 0) + factor * times)
         return Polynomial(terms)
 
     @property
@@ -183,16 +192,20 @@ class Polynomial:
     @cached_property
     def never_negative(self) -> bool:
         """Whether it cannot be negative where no variable is; False means only that one cannot see it."""
+        return self.is_never_negative(MOST_SHARES)
+
+    def is_never_negative(self, shares: int) -> bool:
+        """Return the same, looking at both ends of at most so many atoms between 0 and 1."""
         if all(
             factor > 0 and all(power % 2 == 0 or atom.never_negative for atom, power in monomial)
             for monomial, factor in self.terms.items()
         ):
             return True
-        for atom in sorted(self.atoms):
+        for atom in sorted(self.atoms) if shares else ():
             if atom.is_share and all(power == 1 for one in self.terms for other, power in one if other == atom):
                 # Linear in what lies between 0 and 1: it is enough to look at both ends.
                 ends = (self._with(atom, Polynomial.constant(end)) for end in (0, 1))
-                return all(end.never_negative for end in ends)
+                return all(end.is_never_negative(shares - 1) for end in ends)
         return False
 
     def _with(self, atom: Atom, value: Polynomial) -> Polynomial:
@@ -273,6 +286,13 @@ class Polynomial:
         """Whether it is a straight line in a variable, of whatever slope."""
         powers = self.by_power(name)
         return powers is not None and powers.keys() <= {0, 1}
+
+
+def _bounded(factor: Number) -> Number:
+    """Return a coefficient that may be; one of too many bits is a `FormulaError`."""
+    if not (type(factor) is int and -LIMIT < factor < LIMIT) and not is_bounded(factor):
+        raise FormulaError(f"multiplied out, a number of more than {MAX_BITS:,} bits", quote(factor))
+    return factor
 
 
 def _tangent(atom: Atom, name: str, at: Number) -> tuple[Number, Number | float]:

@@ -20,7 +20,8 @@ from .files import convert
 from .fresh import MADE
 from .run import SWITCHES, Run
 from .source import as_mapping
-from .templates import ModelTemplate
+from .templates import ModelTemplate, as_json
+from .text import printable
 from .validity import DEFAULTS, ever_read, flat
 from .variables import NOT_RUN, VARIABLES, speaks_of_cost
 
@@ -121,7 +122,8 @@ def prepared(
     changed = {canonical_name(name) for name in changes}
     notes = [f"set {', '.join(f'{name}={value}' for name, value in changes.items())}"] if changes else []
     if config is not None:
-        notes.insert(0, f"sizes from {config if isinstance(config, str | os.PathLike) else 'another config'}")
+        source = printable(os.fspath(config)) if isinstance(config, str | os.PathLike) else "another config"
+        notes.insert(0, f"sizes from {source}")
     if MADE in template.provenance:
         only = template.provenance.get("result", "equal") != "equal"
         notes.insert(0, f"template made for this config, equal to PyTorch{' at tiny sizes' if only else ''}")
@@ -151,7 +153,9 @@ def _plain(value: Any) -> Any:
 def template_of(model: Source) -> ModelTemplate:
     """Return the template that a user means, see `populate`."""
     if isinstance(model, str | os.PathLike):
-        return catalog.model(model)
+        template = catalog.model(model)
+        # A file may be called what is no text.
+        return msgspec.structs.replace(template, model_id=printable(template.model_id))
     if isinstance(model, ModelTemplate):
         return catalog.completed(model)
     if not isinstance(model, Mapping):
@@ -204,8 +208,8 @@ def params_of(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelPa
 def tree_of(template: ModelTemplate, run: Run) -> Tree:
     """Return the template in the variants that the run chooses, ready to be evaluated."""
     try:
-        content = msgspec.json.encode(template)
-    except (TypeError, ValueError) as error:  # a config may be any object of Python's
+        content = as_json(template)
+    except (TypeError, ValueError, RecursionError) as error:  # a config may be any object of Python's
         raise TemplateError(f"cannot be written as JSON: {error}", template.model_id) from None
     return _prepared(content, run.variants)
 
@@ -215,8 +219,8 @@ def _prepared(content: bytes, chosen: frozenset[str]) -> Tree:
     template = msgspec.json.decode(content, type=ModelTemplate)
     varied, variants = with_variants(template, chosen)
     usual = {switch.choices[0] for switch in SWITCHES.values()}
-    only = {template.provenance.get("attention")}  # what transformers has no other implementation of
-    for choice in sorted(chosen - usual - variants - only):
+    only = [template.provenance.get("attention")]  # what transformers has no other implementation of
+    for choice in sorted(one for one in chosen - usual - variants if one not in only):
         raise InputError(f"{template.model_id or 'this template'} has no attention variant {choice!r}")
     return Tree(varied)
 

@@ -7,9 +7,10 @@ made a second time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import InputError
 from .formula import Formula
@@ -135,8 +136,8 @@ class Best:
             key = np.where(self.conditions.hold(arrays, start), key, worst)
         find = np.argmin if self.sign > 0 else np.argmax
         place = int(find(key))  # of something that is no number, if there is any
-        if np.isnan(key.reshape(-1)[place]):
-            key = np.where(np.isnan(key), worst, key)
+        if not np.isfinite(key.reshape(-1)[place]):
+            key = np.where(np.isfinite(key), key, worst)
             place = int(find(key))
         index = np.unravel_index(place, key.shape) if key.shape else ()
         if not np.isfinite(key[index]):
@@ -266,7 +267,9 @@ def histogram_of(found: Sweep, metric: str, bins: int) -> tuple[Array, Array]:
 
     if isinstance(bins, bool) or not isinstance(bins, int) or not 1 <= bins <= FINE:
         raise InputError(f"a histogram has 1 to {FINE} bins, not {bins}")
-    low, high = _range(found, metric)
+    low, high, *_ = answer(found, Ends((metric,)))
+    if low > high:
+        raise InputError(f"{metric} has no finite value at any point")
     if not high > low:
         high = low + max(1.0, bins * float(np.spacing(abs(low))))
     edges = np.linspace(low, high, bins + 1)
@@ -281,12 +284,22 @@ def quantiles_of(found: Sweep, metric: str, shares: Sequence[float]) -> dict[flo
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
             raise InputError(f"a share is a number from 0 to 1, not {share!r}")
     if not found.is_lazy:
-        values = np.asarray(found.arrays[metric], dtype=np.float64)
-        return {share: float(np.quantile(values, share, method="inverted_cdf")) for share in shares}
-    low, high = _range(found, metric)
-    ranks = {share: max(int(np.ceil(share * found.size)), 1) for share in shares}
-    bounds = dict.fromkeys(shares, (low, high))
-    wide = set(shares) if high > low and found.size > FEW else set()
+        values = np.asarray(found.arrays[metric], dtype=np.float64).reshape(-1)
+        values = values[~np.isnan(values)]
+        if not values.size:
+            raise _no_number(metric)
+        places = {share: _rank(share, values.size) - 1 for share in shares}
+        values = np.partition(values, sorted(set(places.values())))
+        return {share: float(values[place]) for share, place in places.items()}
+    ends = answer(found, Ends((metric,)))
+    if not ends.numbers:
+        raise _no_number(metric)
+    ranks = {share: _rank(share, ends.numbers) for share in shares}
+    # What is infinite has its place, before or behind all that is finite.
+    found_at = {share: -np.inf if rank <= ends.below else np.inf for share, rank in ranks.items()}
+    finite = [share for share, rank in ranks.items() if ends.below < rank <= ends.numbers - ends.above]
+    bounds = dict.fromkeys(finite, (ends.low, ends.high))
+    wide = set(finite) if ends.high > ends.low and found.size > FEW else set()
     for _ in range(LOOKS):
         if not wide:
             break
@@ -300,42 +313,55 @@ def quantiles_of(found: Sweep, metric: str, shares: Sequence[float]) -> dict[flo
             bounds[share] = float(line[first]), float(line[last])
             if own[first : last + 2].sum() <= FEW:
                 wide.remove(share)
-    kept = answer(found, Collected((metric,), tuple(bounds.values())))
-    found_at = {}
+    kept = answer(found, Collected((metric,), tuple(bounds.values()))) if bounds else []
     for share, (below, values, counts_of) in zip(bounds, kept, strict=True):
         place = int(np.searchsorted(below + np.cumsum(counts_of), ranks[share]))
         found_at[share] = float(values[min(place, len(values) - 1)])
     return found_at
 
 
-def _range(found: Sweep, metric: str) -> tuple[float, float]:
-    """Return the least and the largest of a metric's numbers."""
-    low, high = answer(found, Ends((metric,)))
-    if low > high:
-        raise InputError(f"{metric} has no finite value at any point")
-    return low, high
+def _rank(share: float, numbers: int) -> int:
+    """Return the place, from 1, of the value that a share of so many does not exceed."""
+    return max(math.ceil(share * numbers), 1)
+
+
+def _no_number(metric: str) -> InputError:
+    return InputError(f"{metric} has no value at any point")
+
+
+class Spread(NamedTuple):
+    """The least and the largest finite value, how many are -inf, how many inf, and how many are numbers at all."""
+
+    low: float
+    high: float
+    below: int
+    above: int
+    numbers: int
 
 
 @dataclass(frozen=True, eq=False)
 class Ends:
-    """The least and the largest value; what is infinite or no number does not count."""
+    """What a histogram and quantiles begin with; what is no number does not count."""
 
     metrics: tuple[str]
 
-    def of(self, arrays: Mapping[str, Any], _start: Sequence[int]) -> tuple[float, float]:
-        """Return them for a part of the grid."""
+    def of(self, arrays: Mapping[str, Any], _start: Sequence[int]) -> Spread:
+        """Return it for a part of the grid."""
         import numpy as np
 
         values = arrays[self.metrics[0]]
         low, high = float(values.min()), float(values.max())
-        if not (np.isfinite(low) and np.isfinite(high)):
-            values = values[np.isfinite(values)]
-            low, high = float(values.min(initial=np.inf)), float(values.max(initial=-np.inf))
-        return low, high
+        if np.isfinite(low) and np.isfinite(high):
+            return Spread(low, high, 0, 0, values.size)
+        finite = values[np.isfinite(values)]
+        below, above = int(np.count_nonzero(values == -np.inf)), int(np.count_nonzero(values == np.inf))
+        low, high = float(finite.min(initial=np.inf)), float(finite.max(initial=-np.inf))
+        return Spread(low, high, below, above, finite.size + below + above)
 
-    def joined(self, parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
-        """Return them for several parts."""
-        return min(low for low, _ in parts), max(high for _, high in parts)
+    def joined(self, parts: Sequence[Spread]) -> Spread:
+        """Return it for several parts."""
+        lows, highs, *counts = zip(*parts, strict=True)
+        return Spread(min(lows), max(highs), *map(sum, counts))
 
 
 @dataclass(frozen=True, eq=False)

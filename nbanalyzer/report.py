@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterator
-from html import escape
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,6 +18,7 @@ from .explanation import explain_node, show
 from .formula import Formula, Number
 from .grammar import COMPARISONS
 from .run import SIZES
+from .text import as_attribute, as_cell, as_lines, as_markdown, escape
 
 if TYPE_CHECKING:
     from .analysis import Analysis
@@ -136,7 +135,7 @@ def as_text(analysis: Analysis, depth: int | None = None, roofline: Roofline | N
     for first, *others in table:
         cells = (f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True))
         lines.append(f"  {first:<{widths[0]}}  {'  '.join(cells)}".rstrip())
-    return "\n".join(lines)
+    return as_lines(lines)
 
 
 def _headings(roofline: Roofline | None) -> tuple[str, ...]:
@@ -149,14 +148,15 @@ def _warnings(analysis: Analysis, roofline: Roofline | None) -> tuple[str, ...]:
 
 def as_md(analysis: Analysis, depth: int | None = None, roofline: Roofline | None = None) -> str:
     """Return the analysis as Markdown: totals, then a table with one row per module."""
-    lines = [f"# {_md(title(analysis))}", "", _md(conditions(analysis)), ""]
-    lines += [f"> warning: {_md(text)}\n" for text in _warnings(analysis, roofline)]
-    lines += [f"- {_md(name)}{': ' if name else ''}{_md(text)}" for name, text in headline(analysis, roofline)]
+    lines = [f"# {as_markdown(title(analysis))}", "", as_markdown(conditions(analysis)), ""]
+    lines += [f"> warning: {as_markdown(text)}\n" for text in _warnings(analysis, roofline)]
+    heads = headline(analysis, roofline)
+    lines += [f"- {as_markdown(name)}{': ' if name else ''}{as_markdown(text)}" for name, text in heads]
     headings = _headings(roofline)
     lines += ["", f"| kernel | {' | '.join(headings)} |", f"|---|{'---:|' * len(headings)}"]
     for node in rows(analysis, depth):
         cells = " | ".join(cell.strip() for cell in _cells(analysis, node, roofline))
-        lines.append(f"| {'&nbsp;&nbsp;' * node.depth}{_md(_name(node))} | {cells} |")
+        lines.append(f"| {'&nbsp;&nbsp;' * node.depth}{as_markdown(_name(node))} | {cells} |")
     return "\n".join(lines) + "\n"
 
 
@@ -166,7 +166,8 @@ def as_csv(analysis: Analysis, roofline: Roofline | None = None) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([frame.index.name, *frame.columns])
-    writer.writerows([index, *row] for index, row in zip(frame.index, frame.itertuples(index=False), strict=True))
+    rows = zip(frame.index, frame.itertuples(index=False), strict=True)
+    writer.writerows([as_cell(index), *map(as_cell, row)] for index, row in rows)
     return out.getvalue()
 
 
@@ -182,7 +183,7 @@ def as_html(analysis: Analysis, roofline: Roofline | None = None) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width">\n<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title(analysis))}</title>\n"
+        f"<title>{as_attribute(title(analysis))}</title>\n"
         f'<body style="font-family:sans-serif;margin:1em">\n{body}\n</body>\n</html>\n'
     )
 
@@ -282,7 +283,7 @@ def _gap() -> str:
 
 
 def _bar(part: Number | float, whole: Number | float, color: str) -> str:
-    share = 100 * float(part) / float(whole) if whole else 0.0
+    share = 100 * float(part / whole) if whole else 0.0
     return (
         f'<span style="{BAR};align-self:center" title="{share:.1f} %">'
         f'<span style="display:block;height:100%;width:{share:.1f}%;background-color:{color}"></span></span>'
@@ -314,7 +315,7 @@ def _time_cells(roofline: Roofline, node: Node) -> tuple[str, str, str]:
 
 
 def _percent(part: Number, whole: Number) -> str:
-    return f"{100 * float(part) / float(whole):.1f}" if part and whole else ""
+    return f"{100 * float(part / whole):.1f}" if part and whole else ""
 
 
 def _name(node: Node) -> str:
@@ -330,8 +331,3 @@ def _name(node: Node) -> str:
 
 def _plain(formula: Formula) -> str:
     return str(formula).replace("{", "").replace("}", "")
-
-
-def _md(text: str) -> str:
-    text = text.replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"([\\|*_`\[\]])", r"\\\1", text)

@@ -26,6 +26,7 @@ from .roofline import Efficiency, Rates, Roofline
 from .run import read_size
 from .summation import total
 from .symbolic import Symbolic, free_values
+from .text import as_lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -155,7 +156,7 @@ class Request:
             lines.append(f"  {name:<22}{si(numbers['flops'], 'FLOP'):>14}  {moved:>10} moved, of it weights {weights}")
         memory = self.memory
         lines.append(f"  {'memory at the end':<22}{si(memory.total, 'B'):>14}  of it cache {si(memory.state, 'B')}")
-        return "\n".join(lines)
+        return as_lines(lines)
 
     def _conditions(self) -> str:
         run = self.prefill.run
@@ -224,7 +225,8 @@ class RequestTiming:
             ("whole request", f"{bound}{seconds(self.time)}"),
             ("tokens/s per GPU", f"{'at most ' if bound else ''}{rate(self.tokens_per_second)}"),
         )
-        lines = [repr(self.request), f"  on {self.accelerator.title or self.accelerator.name}; {self.efficiency}"]
+        lines = repr(self.request).splitlines()
+        lines.append(f"  on {self.accelerator.title or self.accelerator.name}; {self.efficiency}")
         if self.accelerator.memory_bytes is not None:
             lines.append(f"  {self.request.fits(self.accelerator)!r}")
-        return "\n".join([*lines, *(f"  {name:<22}{text}" for name, text in rows)])
+        return as_lines([*lines, *(f"  {name:<22}{text}" for name, text in rows)])

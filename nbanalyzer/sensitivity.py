@@ -13,6 +13,7 @@ from .polynomial import Polynomial
 from .populate import Source, populate
 from .report import conditions, si, title
 from .symbolic import free_values
+from .text import as_lines
 
 if TYPE_CHECKING:
     import pandas
@@ -58,7 +59,7 @@ class Sensitivity:
         width = max((len(name) for name in self.elasticities), default=0)
         for name, value in self.elasticities.items():
             lines.append(f"  {name:<{width}}  {value:7.4f}   at {si(self.analysis.values[name])}")
-        return "\n".join(lines)
+        return as_lines(lines)
 
 
 def sensitivity(

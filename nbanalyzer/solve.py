@@ -20,6 +20,7 @@ from .report import conditions, si, title
 from .roofline import Rates
 from .run import MAX_SIZE
 from .symbolic import Symbolic, free_values
+from .text import as_lines
 
 __all__ = ["SOLVABLE", "Solution", "solve"]
 
@@ -55,7 +56,7 @@ class Solution:
     def __repr__(self) -> str:
         found = f"{self.variable} = {self.value:,}" if self.value is not None else self.reason
         lines = [title(self.analysis), conditions(self.analysis), f"{self.question}: {found}"]
-        return "\n".join([*lines, *([f"  from {self.formula}"] if self.formula else [])])
+        return as_lines([*lines, *([f"  from {self.formula}"] if self.formula else [])])
 
 
 def solve(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,9 +14,30 @@ from typing import Any
 
 import msgspec
 
-from .errors import ConfigError, shorten
+from .errors import ConfigError, TemplateError, shorten
+from .files import read_file
 
-__all__ = ["as_mapping", "essential", "look", "put", "quiet", "read_config", "text_object", "untyped", "with_labels"]
+__all__ = [
+    "as_mapping",
+    "essential",
+    "fields_of",
+    "look",
+    "object_of",
+    "put",
+    "quiet",
+    "read_config",
+    "text_object",
+    "untyped",
+    "with_floats",
+    "with_labels",
+    "without_floats",
+]
+
+MAX_CONFIG_BYTES = 8 * 2**20  # the largest known is a quarter of this, most of it names of classes
+
+# How transformers writes what JSON has no numbers for.
+FLOAT = "__float__"
+FLOATS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
 
 # Where a multimodal config keeps its language model.
 TEXT_PARTS = ("thinker_config", "text_config", "llm_config", "language_config")
@@ -29,18 +52,43 @@ NOISE = frozenset(
 
 
 def read_config(path: Path) -> Mapping[str, Any]:
-    """Return the JSON object in the file `path`; a file that holds none is a `ConfigError`."""
+    """Return the JSON object in the file `path`; a file that holds none is a `ConfigError`.
+
+    ``Infinity``, ``-Infinity`` and ``NaN`` are taken as Python writes them, and as transformers does.
+    """
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        content = read_file(path, MAX_CONFIG_BYTES)
+        config = json.loads(content.decode())
+        if re.search(rb"\\u[dD]", content):  # half a character is no text, and fails where it is written
+            json.dumps(config, ensure_ascii=False).encode()
+        found = with_floats(config)
+    except TemplateError as error:
+        raise ConfigError(f"cannot be read: {error.problem}", error.where) from None
     except json.JSONDecodeError as error:
         raise ConfigError(f"not JSON: {error.msg}, line {error.lineno}, column {error.colno}", str(path)) from None
-    except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror or error}", str(path)) from None
     except (ValueError, RecursionError) as error:  # not UTF-8, an endless number, endless brackets
         raise ConfigError(f"not JSON: {shorten(str(error), 100)}", str(path)) from None
-    if not isinstance(config, dict):
+    if not isinstance(found, dict):
         raise ConfigError(f"a config is a JSON object, not {shorten(json.dumps(config))}", str(path))
-    return config
+    return found
+
+
+def with_floats(value: Any) -> Any:
+    """Return plain data with a float in place of ``{"__float__": "Infinity"}``, which is how transformers writes it."""
+    if isinstance(value, dict):
+        if value.keys() == {FLOAT} and isinstance(name := value[FLOAT], str) and name in FLOATS:
+            return FLOATS[name]
+        return {key: with_floats(part) for key, part in value.items()}
+    return [with_floats(part) for part in value] if isinstance(value, list) else value
+
+
+def without_floats(value: Any) -> Any:
+    """Return plain data that JSON can hold: the other way round."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return {FLOAT: "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
+    if isinstance(value, Mapping):
+        return {key: without_floats(part) for key, part in value.items()}
+    return [without_floats(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def as_mapping(config: object) -> Mapping[str, Any]:
@@ -48,8 +96,39 @@ def as_mapping(config: object) -> Mapping[str, Any]:
     if isinstance(config, str | os.PathLike):
         path = Path(config)
         return read_config(path / "config.json" if path.is_dir() else path)
-    fields: Mapping[str, Any] = config if isinstance(config, Mapping) else getattr(config, "to_dict", dict)()
-    return fields
+    return config if isinstance(config, Mapping) else fields_of(config)
+
+
+def fields_of(config: object) -> dict[str, Any]:
+    """Return the fields of a transformers config object; none of what is no such object."""
+    if not callable(to_dict := getattr(config, "to_dict", None)):
+        return {}
+    try:
+        return dict(to_dict())
+    except Exception as error:  # noqa: BLE001 - its code chokes on what somebody has put into it
+        problem = shorten(f"{type(error).__name__}: {' '.join(str(error).split())}", 100)
+        raise ConfigError(f"transformers cannot write down its own {type(config).__name__}: {problem}") from None
+
+
+def object_of(fields: Mapping[str, Any]) -> object:
+    """Return transformers' config object of these fields, None if it knows no such model, or is not there."""
+    name = fields.get("model_type")
+    with quiet():
+        try:
+            from transformers import CONFIG_MAPPING
+        except ImportError:
+            return None
+        if name not in CONFIG_MAPPING:
+            return None
+        kind = CONFIG_MAPPING[name]
+        # A field that is called like a method would take the method's place.
+        taken = {"model_type", *NOISE, *(key for key in fields if callable(getattr(kind, key, None)))}
+        try:
+            built: object = kind(**{key: value for key, value in fields.items() if key not in taken})
+        except Exception as error:  # noqa: BLE001 - whatever a class's own checks raise
+            problem = shorten(" ".join(str(error).split()), 200)
+            raise ConfigError(f"transformers cannot read it: {problem}") from None
+        return built
 
 
 def essential(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,9 +137,10 @@ def essential(config: Mapping[str, Any]) -> dict[str, Any]:
     Without ``auto_map``, transformers has nowhere to take foreign code from.
     """
     try:
-        plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(_without_noise(with_labels(config))))
+        content = msgspec.json.encode(without_floats(_without_noise(with_labels(config))))
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"a config is plain data: {shorten(str(error), 100)}") from None
+    plain: dict[str, Any] = with_floats(msgspec.json.decode(content))
     return plain
 
 

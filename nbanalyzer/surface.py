@@ -135,7 +135,8 @@ class Surface:
     @cached_property
     def _plan(self) -> Plan:
         symbolic = self._symbolic()
-        return Plan({name: self._expression(symbolic, name) for name in self.metrics}, self._axes())
+        found = {name: self._expression(symbolic, name) for name in self.metrics}
+        return Plan(_certain(found, symbolic.doubts), self._axes())
 
     def _axes(self) -> dict[str, frozenset[int]]:
         """Return the variables that are arrays, and the axes that they extend along."""
@@ -195,7 +196,7 @@ class Surface:
         for name in self.metrics:
             if name not in found and name not in {*HARDWARE_METRICS, "arithmetic_intensity"}:
                 found[name] = self._expression(last, name)  # sizes of weights and state
-        return Plan(found, self._axes())
+        return Plan(_certain(found, (*first.doubts, *last.doubts)), self._axes())
 
     @cached_property
     def _step_plan(self) -> Plan:
@@ -203,7 +204,8 @@ class Surface:
         encoder = {"encoder_len": "{prompt_len}"} if self._reads_apart else {}
         step = self._symbolic({"seq_len": "1", "cache_len": "{cache_len}", **encoder})
         axes = {**self._axes(), "cache_len": frozenset({len(self.inner)})}
-        return Plan({name: self._expression(step, name) for name in self._summed}, axes)
+        found = {name: self._expression(step, name) for name in self._summed}
+        return Plan(_certain(found, step.doubts), axes)
 
     def _requests(self, arrays: Mapping[str, Any], shape: tuple[int, ...], out: Mapping[str, Any]) -> None:
         import numpy as np
@@ -269,6 +271,22 @@ class Surface:
                 first, last = (running[(*at, end)] for end in ends)
                 sums[name][whole] = last - first
         return sums
+
+
+def _certain(
+    outputs: Mapping[str, Polynomial | Expression], doubts: Sequence[Polynomial]
+) -> dict[str, Polynomial | Expression]:
+    """Return what has no number at a point where a kernel's own cost is negative, which `populate` refuses."""
+    if not doubts:
+        return dict(outputs)
+    found: dict[str, Polynomial | Expression] = {}
+    for name, output in outputs.items():
+        if name == "fits" and isinstance(output, Expression):  # which is true or false everywhere
+            need, there = output.parts
+            found[name] = Expression("<=", (Expression("unless negative", (need, *doubts)), there))
+        else:
+            found[name] = Expression("unless negative", (output, *doubts))
+    return found
 
 
 def part_of(array: Any, window: Sequence[slice]) -> Any:

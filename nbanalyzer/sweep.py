@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from .job import Job, cells_of, require_memory
 from .report import seconds, si
 from .roofline import Efficiency
 from .surface import SWEEP_UNITS
+from .text import as_lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -252,15 +254,14 @@ class Sweep:
         if self.fixed:
             lines.append(f"  {', '.join(f'{name} {label_of(value)}' for name, value in self.fixed.items())}")
         if self.is_lazy:
-            return "\n".join([*lines, f"  metrics: {', '.join(self.metrics)}"])
+            return as_lines([*lines, f"  metrics: {', '.join(self.metrics)}"])
         for name in self.metrics:
             values = self._values(name)
             if name == "fits":
                 lines.append(f"  fits: {int(values.sum()):,} of {self.size:,}")
             else:
-                low, high = (shown(name, float(end)) for end in (values.min(), values.max()))
-                lines.append(f"  {name}: {low}" + (f" to {high}" if low != high else ""))
-        return "\n".join(lines)
+                lines.append(f"  {name}: {_range(name, values)}")
+        return as_lines(lines)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
         from .notebook.preview import first_picture
@@ -317,10 +318,8 @@ def sweep(
             raise InputError(f"{name} is not part of a model: give it as an option of its own")
         if name in options:
             raise InputError(f"{name} is given twice: in set, and as an option")
-    grid = Grid.of({"model": model, **sizes, **options})
+    grid = Grid.of({"model": model, **sizes, **options}, lambda shape: _require_possible(shape, asked, chunks))
     efficiency = Efficiency(compute=compute_efficiency, bandwidth=bandwidth_efficiency, launch_overhead=launch_overhead)
-    if chunks is None:
-        require_memory(grid, asked)
     cells = tuple(cells_of(grid, asked, config, efficiency))
     name = cells[0].surface.tree.template.model_id or cells[0].surface.tree.template.architecture or "template"
     words = name if "model" not in grid.axes else f"{len(grid.axes['model'])} models"
@@ -341,9 +340,31 @@ def sweep(
     return Sweep(words, grid.axes, asked, fixed, arrays)
 
 
+def _require_possible(shape: tuple[int, ...], metrics: tuple[str, ...], chunks: int | str | None) -> None:
+    """Raise if a grid's numbers fit neither into memory nor into chunks."""
+    if chunks is None:
+        require_memory(shape, metrics)
+    else:
+        from .lazy import require_chunks
+
+        require_chunks(shape, chunks)
+
+
+def _range(metric: str, values: Any) -> str:
+    """Return the least and the largest of a metric's values, and at how many points there is none."""
+    import numpy as np
+
+    known = values[~np.isnan(values)]
+    low, high = (shown(metric, float(end)) for end in (known.min(), known.max())) if known.size else ("no number",) * 2
+    missing = f", no number at {values.size - known.size:,}" if known.size < values.size else ""
+    return f"{low} to {high}{missing}" if low != high else f"{low}{missing}"
+
+
 def shown(metric: str, value: float) -> str:
     """Return a metric's value with its unit: ``1.230 ms``, ``47.33 k tokens/s``, ``16.06 GB``."""
     unit = SWEEP_UNITS.get(metric, "B")
+    if not math.isfinite(value):
+        return "no number" if math.isnan(value) else f"{value} {unit}".rstrip()
     if unit == "s":
         return seconds(value)
     if unit in {"elements", ""}:

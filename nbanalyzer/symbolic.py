@@ -16,7 +16,7 @@ from .cost import METRICS, Node, Tree, sizes_of
 from .errors import FormulaError, TemplateError
 from .formula import Formula, Number, parse
 from .plan import Expression
-from .polynomial import Atom, Polynomial, expanded
+from .polynomial import MAX_TERMS, Atom, Polynomial, applied, expanded
 from .run import Run
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Launch", "Symbolic", "free_values"]
 
+MOST_COMPARED = 64  # working sets that are compared with each other: more hide nothing worth the time
+PARTS = {"flops": 0, "read_bytes": 1, "write_bytes": 2}  # places in `Node.parts`
+FROM_ONE = frozenset({"batch_size", "seq_len", "encoder_len"})
 NEVER_ZERO = frozenset({"batch_size", "seq_len", "encoder_len", "w_bytes", "a_bytes", "kv_bytes"})
 
 
@@ -75,8 +78,13 @@ class Symbolic:
         self._values = values
         self._times: dict[Node, Polynomial] = {}
         self._copies: dict[Node, Polynomial] = {}
+        self._parts: dict[tuple[Node, int], Polynomial] = {}
+        self._doubts: dict[Polynomial, None] = {}
+        self._terms = 0  # of all formulas so far
         for node in tree.nodes:
-            repeat, calls = self._of(node, node.repeat), self._of(node, node.calls)
+            repeat, calls = (
+                (_ONE, _ONE) if node.is_basic else (self._sure(node, node.repeat), self._sure(node, node.calls))
+            )
             times, copies = (self._times[node.parent], self._copies[node.parent]) if node.parent else (_ONE, _ONE)
             self._times[node], self._copies[node] = times * repeat * calls, copies * repeat
 
@@ -86,6 +94,37 @@ class Symbolic:
         except FormulaError as error:
             raise TemplateError(str(error), node.path) from None
 
+    def _sure(self, node: Node, formula: Formula) -> Polynomial:
+        """Return a formula of which a negative value is an error, multiplied out."""
+        found = self._of(node, formula)
+        self._terms += len(found.terms)
+        if self._terms > MAX_TERMS:
+            raise TemplateError(f"multiplied out, all formulas have more than {MAX_TERMS:,} terms", node.path)
+        if not (found.never_negative or found.replace(_from_one).never_negative):
+            self._doubts[found] = None
+        return found
+
+    def _part(self, node: Node, index: int) -> Polynomial:
+        """Return the FLOPs, the bytes read or the bytes written of one execution of a basic kernel."""
+        if (node, index) not in self._parts:
+            self._parts[node, index] = self._sure(node, node.parts[index])
+        return self._parts[node, index]
+
+    def _one(self, node: Node, metric: str) -> Polynomial:
+        """Return a metric of one execution of a basic kernel."""
+        if metric in {"matmul_flops", "vector_flops"}:
+            return self._part(node, 0) if METRICS[metric](node) is node.parts[0] else _NOTHING
+        if metric == "bytes":
+            return self._part(node, 1) + self._part(node, 2)
+        if metric in PARTS:
+            return self._part(node, PARTS[metric])
+        return self._of(node, METRICS[metric](node))
+
+    @property
+    def doubts(self) -> tuple[Polynomial, ...]:
+        """What must not be negative and might be, of what has been asked for so far."""
+        return tuple(self._doubts)
+
     def metric(self, name: str) -> Polynomial:
         """Return a metric of the whole pass: one of `METRICS`, activation_bytes, parameters, weight_bytes."""
         if name == "activation_bytes":
@@ -94,10 +133,10 @@ class Symbolic:
         if name == "weight_bytes":
             return self.metric("parameters") * expanded(parse("{w_bytes}"), self._values)
         if name == "parameters":
-            return Polynomial.sum(self._copies[node] * self._of(node, node.own_parameters) for node in self._tree.nodes)
-        one = METRICS[name]
+            modules = (node for node in self._tree.nodes if not node.is_basic)
+            return Polynomial.sum(self._copies[node] * self._sure(node, node.own_parameters) for node in modules)
         basics = (node for node in self._tree.nodes if node.is_basic)
-        return Polynomial.sum(self._times[node] * self._of(node, one(node)) for node in basics)
+        return Polynomial.sum(self._times[node] * self._one(node, name) for node in basics)
 
     @cached_property
     def state(self) -> dict[str, Polynomial]:
@@ -155,7 +194,9 @@ class Symbolic:
             one = launch.activations
             if not launch.times.is_constant:  # an encoder, for example, that this pass does not run
                 one = one * Polynomial.of(Atom("!=", (launch.times, Polynomial({}))))
-            if launch.times.terms and not any((other - one).never_negative for other in found):
+            if len(found) >= MOST_COMPARED:
+                found.append(one)
+            elif launch.times.terms and not any((other - one).never_negative for other in found):
                 found = [other for other in found if not (one - other).never_negative] + [one]
         return found or [Polynomial({})]
 
@@ -180,7 +221,7 @@ class Symbolic:
 
     def _launch(self, nodes: tuple[Node, ...]) -> Launch:
         def summed(metric: str) -> Polynomial:
-            return Polynomial.sum(self._of(node, METRICS[metric](node)) for node in nodes)
+            return Polynomial.sum(self._one(node, metric) for node in nodes)
 
         moved = summed("bytes")
         owned = (summed(name) for name in ("weight_bytes_read", "kv_bytes_read", "kv_bytes_written"))
@@ -204,8 +245,16 @@ def _any_work(launch: Launch) -> Polynomial:
     return Polynomial.of(Atom("!=", (work, Polynomial({}))))
 
 
+def _from_one(atom: Atom) -> Polynomial:
+    """Return an atom with the variables that are at least 1 counted from there."""
+    if atom.operation == "variable":
+        return Polynomial.of(atom) + _ONE if atom.name in FROM_ONE else Polynomial.of(atom)
+    return applied(atom.operation, tuple(argument.replace(_from_one) for argument in atom.arguments))
+
+
 def _per(rate: float) -> Fraction:
     return 1 / Fraction(rate)
 
 
 _ONE = Polynomial.constant(1)
+_NOTHING = Polynomial({})

@@ -18,7 +18,7 @@ from .config import integer_fields
 from .errors import FormulaError, TemplateError, UnresolvedVariablesError, quote, shorten
 from .files import convert, decode, read_file, write_whole
 from .formula import Formula, parse
-from .source import TEXT_PARTS
+from .source import TEXT_PARTS, with_floats, without_floats
 from .variables import ALLOWED_VARIABLES
 
 __all__ = [
@@ -38,6 +38,8 @@ __all__ = [
 ]
 
 MAX_LEVELS = 30  # of kernels inside kernels
+MAX_KERNELS = 3_000  # of one template; the largest shipped one has 404
+MAX_CHARACTERS = 200_000  # of all its formulas; the largest shipped template has 63 thousand
 NAME = re.compile(r"[A-Za-z_][\w-]{0,99}", re.ASCII)
 
 
@@ -132,7 +134,7 @@ class Validity(_Struct, frozen=True, kw_only=True):
 
     Attributes:
         varied: config fields that the probes varied: any other number will do.
-        indifferent: numbers that were varied too, and that nothing follows from.
+        indifferent: numbers, or null, that were varied too, and that nothing follows from.
         together: pairs of sizes ``"a=b"`` that may only be varied by the same factor.
         apart: pairs of sizes ``"a=b"`` that differ here; with equal ones, other operations are run.
         derived: fields that follow from others where a config does not state them.
@@ -148,6 +150,9 @@ class Validity(_Struct, frozen=True, kw_only=True):
     derived: tuple[str, ...] = ()
     defaults: dict[str, Any] = {}
     aliases: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "defaults", with_floats(self.defaults))
 
 
 class ModelTemplate(_Struct, frozen=True, kw_only=True):
@@ -177,6 +182,10 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True):
     state: dict[str, str] = {}
     kernels: tuple[Kernel, ...] = ()
     provenance: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        # Infinite numbers, which JSON does not have, are written in files as transformers writes them.
+        msgspec.structs.force_setattr(self, "config", with_floats(self.config))
 
     @property
     def part(self) -> str:
@@ -289,8 +298,33 @@ def require_valid(template: ModelTemplate, where: str = "") -> ModelTemplate:
     )
 
 
+def check_size(template: ModelTemplate | ModuleTemplate) -> None:
+    """Raise if there are more kernels, or more of formulas, than can be gone through in a moment."""
+    kernels, characters = 0, sum(map(len, template.state.values()))
+    waiting: list[Kernel] = [*template.kernels]
+    while waiting:
+        kernel = waiting.pop()
+        kernels += 1
+        if isinstance(kernel, Basic):
+            characters += len(kernel.flops) + len(kernel.memory_access.read) + len(kernel.memory_access.write)
+            continue
+        characters += len(kernel.repeat) + len(kernel.calls) + len(kernel.parameters)
+        characters += sum(map(len, kernel.bindings.values()))
+        waiting += kernel.sub_kernels
+    require_size(kernels, characters)
+
+
+def require_size(kernels: int, characters: int) -> None:
+    """Raise if so many kernels with formulas of so many characters are too much for one template."""
+    if kernels > MAX_KERNELS:
+        raise TemplateError(f"more than {MAX_KERNELS:,} kernels: what repeats is one kernel with a repeat")
+    if characters > MAX_CHARACTERS:
+        raise TemplateError(f"more than {MAX_CHARACTERS:,} characters of formulas: what repeats is one kernel")
+
+
 def check_names(template: ModelTemplate) -> None:
-    """Raise if a name cannot be shown or be part of a path, or if kernels are nested too deep."""
+    """Raise if a name cannot be shown or be part of a path, or if kernels are too many or nested too deep."""
+    check_size(template)
     for label in (template.model_id, template.architecture):
         if len(label) > 200 or not label.isprintable():
             raise TemplateError(f"a model's name is at most 200 printable characters, not {quote(label)}")
@@ -300,10 +334,14 @@ def check_names(template: ModelTemplate) -> None:
 def _check_names(kernels: tuple[Kernel, ...], path: str = "", level: int = 1) -> None:
     if level > MAX_LEVELS:
         raise TemplateError(f"kernels are nested more than {MAX_LEVELS} deep", path)
-    names = [kernel.name for kernel in kernels if isinstance(kernel, Composite)]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise TemplateError(f"two kernels are called {quote(twice[0])}: nobody could tell which is meant", path)
+    names: set[str] = set()
     for kernel in kernels:
+        if isinstance(kernel, Composite):
+            if kernel.name in names:
+                raise TemplateError(
+                    f"two kernels are called {quote(kernel.name)}: nobody could tell which is meant", path
+                )
+            names.add(kernel.name)
         here = f"{path}.{kernel.name}" if path else kernel.name
         if isinstance(kernel, Basic):
             if not kernel.operation.isprintable() or not 0 < len(kernel.operation) <= 100:
@@ -356,6 +394,7 @@ def load_module_template(source: str | os.PathLike[str] | bytes, where: str = ""
 def check_module(template: ModuleTemplate, where: str = "") -> ModuleTemplate:
     """Return the module template if its formulas use just the variables that it declares, and global ones."""
     where = where or template.class_name
+    check_size(template)
     _check_names(template.kernels)
     places = [Field("", "parameters", template.parameters)]
     places += [Field("", f"state.{name}", text) for name, text in template.state.items()]
@@ -390,7 +429,20 @@ def save_template(template: ModelTemplate | ModuleTemplate, path: str | os.PathL
 
 def encode(template: msgspec.Struct) -> bytes:
     """Return the template as the JSON text of its file."""
-    return msgspec.json.format(msgspec.json.encode(template), indent=2) + b"\n"
+    return msgspec.json.format(as_json(template), indent=2) + b"\n"
+
+
+def as_json(template: msgspec.Struct) -> bytes:
+    """Return the template as JSON text in one line."""
+    if isinstance(template, ModelTemplate):
+        written = msgspec.structs.replace(template)
+        msgspec.structs.force_setattr(written, "config", without_floats(template.config))
+        if template.valid_for:
+            validity = msgspec.structs.replace(template.valid_for)
+            msgspec.structs.force_setattr(validity, "defaults", without_floats(validity.defaults))
+            msgspec.structs.force_setattr(written, "valid_for", validity)
+        return msgspec.json.encode(written)
+    return msgspec.json.encode(template)
 
 
 def _label(source: str | os.PathLike[str] | bytes) -> str:

@@ -216,8 +216,11 @@ def test_the_core_imports_neither_the_notebook_layer_nor_the_generator(path: Pat
             ("nbanalyzer.notebook.charts.heatmap", "Sweep.heatmap"),
             ("nbanalyzer.notebook.preview.first_picture", "Sweep._repr_mimebundle_"),
         },
-        # It makes a template where no shipped one fits.
-        "fresh.py": {("nbanalyzer.generate.generate", "template_for")},
+        # It makes a template where no shipped one fits, and counts parameters where one does.
+        "fresh.py": {
+            ("nbanalyzer.generate.generate", "template_for"),
+            ("nbanalyzer.generate.count_parameters", "_parameters"),
+        },
         "__init__.py": {
             # Two functions that import nothing before they are called.
             ("nbanalyzer.generate.generate", ""),

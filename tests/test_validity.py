@@ -23,7 +23,7 @@ from nbanalyzer.generate.answers import Answers
 from nbanalyzer.generate.hf import quiet
 from nbanalyzer.generate.subject import Subject
 from nbanalyzer.source import TEXT_PARTS
-from nbanalyzer.templates import ModelTemplate, Validity
+from nbanalyzer.templates import ModelTemplate, Validity, load_model_template
 from nbanalyzer.validity import differences, filled, flat
 
 THOROUGH = bool(os.environ.get("THOROUGH"))  # `make fields`: every change, and FLOPs too
@@ -205,7 +205,7 @@ def template(**validity: Any) -> ModelTemplate:
               "module": "transformers.models.gpt2.modeling_gpt2.GPT2Model"}  # fmt: skip
     return ModelTemplate(
         model_id="own", config=MADE_FOR, valid_for=Validity(**known),
-        kernels=catalog.load_model_template(json.dumps({"kernels": [kernel]}).encode()).kernels,
+        kernels=load_model_template(json.dumps({"kernels": [kernel]}).encode()).kernels,
     )  # fmt: skip
 
 
@@ -221,7 +221,8 @@ def template(**validity: Any) -> ModelTemplate:
         ({"varied": ("n_inner",)}, {"n_inner": 100}, ()),  # null follows from others; so it was a size of its own
         ({"varied": ("experts",)}, {"experts": 4}, ("experts",)),  # 0 is another model
         ({"indifferent": ("window",)}, {"window": 99}, ()),
-        ({"indifferent": ("window",)}, {"window": None}, ("window",)),
+        ({"indifferent": ("window",)}, {"window": None}, ()),
+        ({"indifferent": ("window",)}, {"window": "8"}, ("window",)),
         ({}, {"kind": "b"}, ("kind",)),
         ({}, {"kind": "a"}, ()),  # transformers' default, stated
         ({}, {"bias": False}, ("bias",)),

@@ -19,6 +19,7 @@ from nbanalyzer.errors import ConfigError, NBAnalyzerError, shorten
 
 from . import data, hf
 from .choice import choose
+from .deadline import look
 from .dispatch import unscripted
 from .hf import Kind, quiet
 
@@ -132,6 +133,7 @@ class Subject:
             TooLargeError: its weights are not allocated, they are too many.
 
         """
+        look()
         if self.device != "meta":
             data.require_small(replace(self, device="meta").build(attn, experts), self.largest)
 

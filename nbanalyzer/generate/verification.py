@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from html import escape
 from itertools import takewhile
 from typing import NamedTuple
 
 from nbanalyzer import catalog
 from nbanalyzer.analysis import Analysis, plain
 from nbanalyzer.populate import populate
-from nbanalyzer.progress import Progress
-from nbanalyzer.templates import ModelTemplate
+from nbanalyzer.progress import Progress, part_of
+from nbanalyzer.templates import ModelTemplate, used_variables
+from nbanalyzer.text import as_lines, escape
 
 from . import hf
 from .checked import Comparison, checked_under, comparisons, has_eager
 from .compare import Position, culprits
+from .deadline import working
 from .drawn import RUNS as OTHER_RUNS
 from .drawn import analysed, drawn, named, runnable
 from .measured import RUNS, Run, runs_of
@@ -101,13 +102,16 @@ class Verification:
         return [*map(_cells, self.rows)]
 
     def __str__(self) -> str:
+        return as_lines(self._lines())
+
+    def _lines(self) -> list[str]:
         number = len(self.configs) - 1
         others = {0: "", 1: " and one other"}.get(number, f" and {number} others")
         where = f"{self.compared:,} numbers compared at its real config{others}"
         if self.tiny:
             where = f"{self.compared:,} numbers compared at {number} tiny configs on the CPU, and its real parameters"
         if self.ok:
-            return f"{self.model_id}: equal to PyTorch, exactly, in all {where}"
+            return [f"{self.model_id}: equal to PyTorch, exactly, in all {where}"]
         first: dict[tuple[str, str], Row] = {}  # of each kernel and metric
         for row in self.differences:
             first.setdefault((row.path, row.what.partition(", ")[0].rpartition(" of ")[0]), row)
@@ -121,7 +125,7 @@ class Verification:
         if more := len(self.differences) - len(shown):
             lines.append(f"… and {more} more differences, of other runs or in other kernels")
         lines += [f"config {number}: {change}" for number, change in enumerate(self.configs) if number]
-        return "\n".join(lines)
+        return lines
 
     def _repr_html_(self) -> str:
         lines = [f"<p>{escape(str(self).splitlines()[0])}</p>"]
@@ -158,28 +162,32 @@ def verify(
         NBAnalyzerError: the template cannot be populated, or transformers cannot build or run its config.
 
     """
-    tell = progress or (lambda _what, _part: None)
     template = catalog.completed(template)
     subject = subject or Subject.of(template.config)
-    tell("comparing at the real config", 0)
     found = _Found(template)
-    configs, others = [""], drawn(subject, random_configs) if random_configs else iter(())
-    try:
-        found.compare(subject, RUNS, lambda run: populate(template, **run))
-    except NeedsDataError as problem:
-        found.compare_parameters(subject)
-        others = runnable(subject, problem, random_configs)
-    tell("drawing other configs", 0.5)
-    tiny = False
-    for other in others:
-        change = named(template, subject, other)
-        part = min((len(configs) - 1) / max(random_configs, 1), 1)  # what is run on the CPU may be more
-        tell(f"comparing with {change or 'its real sizes'}", 0.6 + 0.4 * part)
-        where = f", config {len(configs)}" if change else ""
-        found.compare(other, OTHER_RUNS, partial(analysed, template, other), where)
-        configs += [change] if change else []
-        tiny = tiny or (other.device != "meta" and bool(change))
-    tell("done", 1)
+    deepen = not {"num_layers", "num_decoder_layers"}.isdisjoint(used_variables(template))
+    configs, tiny = [""], False
+    with working(progress) as job:
+        job.tell("comparing at the real config", 0)
+        others = drawn(subject, random_configs, deepen=deepen) if random_configs else iter(())
+        try:
+            with part_of(0, 0.5):
+                found.compare(subject, RUNS, lambda run: populate(template, **run))
+        except NeedsDataError as problem:
+            found.compare_parameters(subject)
+            others = runnable(subject, problem, random_configs)
+        job.tell("drawing other configs", 0.5)
+        with part_of(0.5, 0.6):
+            chosen = list(others)
+        for number, other in enumerate(chosen):
+            change = named(template, subject, other)
+            job.tell(f"comparing with {change or 'its real sizes'}", 0.6 + 0.4 * number / len(chosen))
+            where = f", config {len(configs)}" if change else ""
+            with part_of(0.6 + 0.4 * number / len(chosen), 0.6 + 0.4 * (number + 1) / len(chosen)):
+                found.compare(other, OTHER_RUNS, partial(analysed, template, other), where)
+            configs += [change] if change else []
+            tiny = tiny or (other.device != "meta" and bool(change))
+        job.tell("done", 1)
     return Verification(
         template.model_id,
         tuple(found.differences),

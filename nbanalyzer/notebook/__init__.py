@@ -46,7 +46,7 @@ def unload(shell: Any) -> None:
 
 
 def _latex(expression: Any) -> str:
-    from nbanalyzer.notation import sympy_latex
+    from nbanalyzer.algebra import sympy_latex
 
     return rf"$\displaystyle {sympy_latex(expression)}$"
 

@@ -36,6 +36,7 @@ from .drawn import (
     title_of,
     unit_of,
     values_of,
+    within,
 )
 from .plots import Plot, heading
 
@@ -264,6 +265,7 @@ def _map(ax: Axes, values: Any, metric: str, is_written: bool) -> None:
 
     figure = ax.get_figure()
     assert figure is not None
+    scaled = within(values)
     if metric == "fits":
         colors = ListedColormap([NO, YES])
         image = ax.imshow(values, origin="lower", aspect="auto", cmap=colors, vmin=0, vmax=1, interpolation="nearest")
@@ -273,9 +275,10 @@ def _map(ax: Axes, values: Any, metric: str, is_written: bool) -> None:
             borderaxespad=0,
         )  # fmt: skip
     else:
-        low, high = float(values.min()), float(values.max())
+        known = scaled[~np.isnan(scaled)]
+        low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
         norm = LogNorm(low, high) if spans_decades(values) else Normalize(low, high)
-        image = ax.imshow(values, origin="lower", aspect="auto", cmap="viridis", norm=norm, interpolation="nearest")
+        image = ax.imshow(scaled, origin="lower", aspect="auto", cmap="viridis", norm=norm, interpolation="nearest")
         if not is_written:  # else the numbers themselves stand there
             unit = unit_of(metric)
             short = unit if unit in {"s", "B", "FLOP"} else ""
@@ -287,7 +290,7 @@ def _map(ax: Axes, values: Any, metric: str, is_written: bool) -> None:
         return
     for row, line in enumerate(values):
         for column, value in enumerate(line):
-            red, green, blue, _ = image.cmap(image.norm(value))
+            red, green, blue, _ = image.cmap(image.norm(scaled[row, column]))
             is_dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
             ax.text(
                 column, row, cell_of(metric, float(value)), ha="center", va="center", fontsize="x-small",

@@ -142,7 +142,14 @@ def spans_decades(values: Any) -> bool:
     array = array[np.isfinite(array)]
     if not array.size or array.min() <= 0:
         return False
-    return bool(array.max() / array.min() > 10**DECADES)
+    return float(array.max()) > float(array.min()) * 10**DECADES
+
+
+def within(values: Any) -> Any:
+    """Return values for a scale of colours: what is infinite at the ends of what is finite."""
+    array = np.asarray(values, dtype=np.float64)
+    finite = array[np.isfinite(array)]
+    return np.clip(array, finite.min(), finite.max()) if finite.size else np.where(np.isnan(array), array, 0.0)
 
 
 def tick_of(value: Any) -> str:

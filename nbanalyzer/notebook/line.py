@@ -12,6 +12,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics
 
 from nbanalyzer.errors import InputError, UnknownNameError, quote, shorten
+from nbanalyzer.grammar import MAX_BITS
 from nbanalyzer.roofline import EFFICIENCIES, read_real
 from nbanalyzer.run import SIZES, SWITCHES, read_whole
 
@@ -84,6 +85,8 @@ class LineMagics(Magics):
         option, equals, text = word.partition("=") if word.startswith("--") else ("", "", word)
         value = self.value(text)
         simple = isinstance(value, str | Integral) and not isinstance(value, bool)
+        if simple and isinstance(value, Integral) and int(value).bit_length() > MAX_BITS:  # more than Python prints
+            raise InputError(f"{text} is too large: {quote(int(value))}")
         return f"{option}{equals}{value}" if simple else word
 
     def number(self, what: str, text: str) -> int:

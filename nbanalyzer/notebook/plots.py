@@ -13,6 +13,7 @@ from matplotlib.ticker import EngFormatter
 
 from nbanalyzer.explanation import show
 from nbanalyzer.report import seconds, si
+from nbanalyzer.text import as_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +45,7 @@ class Plot:
 
     def __init__(self, figure: Figure, text: str) -> None:
         self.figure = figure
-        self.text = text
+        self.text = as_lines(text.split("\n"))
         FigureCanvasAgg(figure)
 
     def __repr__(self) -> str:
@@ -186,7 +187,7 @@ def dress(ax: Axes, labels: list[str], unit: str, meaning: str, legend: str = "l
 def _text(name: str, rows: list[Row], panels: list[str]) -> str:
     """Return what the picture shows, as text."""
     lines = [f"{' and '.join('FLOPs' if panel == 'flops' else panel for panel in panels)} by module: {name}"]
-    width = max(len(label) for label, _ in rows)
+    width = max((len(label) for label, _ in rows), default=0)
     for label, numbers in rows:
         cells = []
         if "flops" in panels:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nbanalyzer.sweep import label_of
+from nbanalyzer.text import escape
 
 from .charts import line_chart
 from .drawn import (
@@ -23,6 +23,7 @@ from .drawn import (
     thinned,
     tick_of,
     values_of,
+    within,
 )
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ def first_picture(sweep: Sweep) -> dict[str, bytes | str]:
     """
     if sweep.is_lazy or not sweep.axes:
         return {}
-    metric = next((name for name in sweep.metrics if np.ptp(np.asarray(sweep.arrays[name], dtype=np.float64))), "")
-    metric = metric or sweep.metrics[0]
+    varying = (name for name in sweep.metrics if np.min(sweep.arrays[name]) != np.max(sweep.arrays[name]))
+    metric = next(varying, sweep.metrics[0])
     numeric = [name for name, values in sweep.axes.items() if is_numeric(values)]
     x = longest(sweep, numeric) or longest(sweep, sweep.axes)
     assert x is not None  # there are axes
@@ -76,8 +77,8 @@ def _html(sweep: Sweep, part: Sweep, metric: str, x: str, hue: str | None) -> st
     caption = ", ".join([f"{metric} ({kind})" if kind else metric, *rest])
     across = [tick_of(label_of(part.axes[x][place])) for place in places[x]]
     cell = 'style="padding:0.15em 0.6em;text-align:right;font-weight:normal'
-    corner = rf"{hue} \ {x}" if hue else x
-    rows = [f'<tr><td {cell}">{escape(corner)}</td>']
+    corner = rf"{escape(hue)} \ {escape(x)}" if hue else escape(x)
+    rows = [f'<tr><td {cell}">{corner}</td>']
     rows[0] += "".join(f'<td {cell}">{escape(text)}</td>' for text in across) + "</tr>"
     labels = [tick_of(label_of(part.axes[hue][place])) for place in places[hue]] if hue else [""]
     for label, line, row in zip(labels, values, shares, strict=True):
@@ -93,7 +94,9 @@ def _html(sweep: Sweep, part: Sweep, metric: str, x: str, hue: str | None) -> st
 
 
 def _shares(values: Any) -> Any:
-    """Return how deep each cell's colour is: 0 for the least value, 0.5 for the greatest."""
-    numbers = np.log(values) if spans_decades(values) else np.asarray(values, dtype=np.float64)
-    low, high = float(numbers.min()), float(numbers.max())
-    return 0.5 * (numbers - low) / (high - low) if high > low else np.zeros(numbers.shape)
+    """Return how deep each cell's colour is: 0 for the least finite value and no number, 0.5 for the greatest."""
+    numbers = np.log(within(values)) if spans_decades(values) else within(values)
+    if np.isnan(numbers).all():
+        return np.zeros(numbers.shape)
+    low, high = float(np.nanmin(numbers)) / 2, float(np.nanmax(numbers)) / 2  # halves: so far apart as no float is
+    return np.nan_to_num(0.5 * (numbers / 2 - low) / (high - low)) if high > low else np.zeros(numbers.shape)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import msgspec
 
 from nbanalyzer.errors import InputError, quote
 from nbanalyzer.files import write_whole
+from nbanalyzer.text import as_attribute, as_cell
 
 from .answer import Answer
 
@@ -57,7 +57,7 @@ def _of_request(answer: Answer, suffix: str) -> str:
     rows = [("figure", "value", "unit"), *((one.name, one.value, one.unit) for one in answer.figures.values())]
     if suffix == ".csv":
         out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows(rows)
+        csv.writer(out, lineterminator="\n").writerows([*map(as_cell, row)] for row in rows)
         return out.getvalue()
     if suffix == ".json":
         figures = {name: value for name, value, _ in rows[1:]}
@@ -69,6 +69,6 @@ def _of_request(answer: Answer, suffix: str) -> str:
 
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(answer.title)}</title>\n"
+        f"<title>{as_attribute(answer.title)}</title>\n"
         f'<body style="font-family:sans-serif;margin:1em">\n{static(answer)["text/html"]}\n</body>\n</html>\n'
     )

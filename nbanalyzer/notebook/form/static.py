@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from html import escape
-
 from nbanalyzer.report import rows, seconds, si
+from nbanalyzer.text import escape
 
 from .answer import Answer
 from .view import as_table, exact, heading

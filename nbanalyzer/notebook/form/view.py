@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
-from html import escape
 from typing import TYPE_CHECKING
 
 from nbanalyzer.cost import Node
 from nbanalyzer.explanation import show
 from nbanalyzer.report import seconds, si
+from nbanalyzer.text import as_attribute, escape
 
 from .answer import Answer, Figure, change
 
@@ -76,11 +77,16 @@ def _card(figure: Figure, pinned: Answer | None) -> str:
         if text
     )
     return (
-        f'<div class="nb-figure nb-figure-{escape(figure.name)}" style="flex:1 1 11.5em;min-width:10em;max-width:17em">'
+        f'<div class="nb-figure nb-figure-{_class(figure.name)}" style="flex:1 1 11.5em;min-width:10em;max-width:17em">'
         f'<div style="opacity:0.8;font-size:0.85em">{escape(figure.label)}</div>'
         f'<div class="nb-value" style="font-size:1.15em;font-weight:600;white-space:nowrap;{TABULAR}">'
         f"{escape(figure.text)}</div>{changed}{small}</div>"
     )
+
+
+def _class(name: str) -> str:
+    """Return a name as one class of CSS: a state's name may be anything."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", name)
 
 
 def exact(figure: Figure) -> str:
@@ -192,14 +198,14 @@ def _row(name: str, path: str, bar: str) -> str:
     clipped = "overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
     return (
         '<div style="display:flex;gap:0.5em;margin:0.12em 0;align-items:center">'
-        f'<span title="{escape(path)}" style="flex:0 0 13em;max-width:45%;{clipped}">{escape(name)}</span>'
+        f'<span title="{as_attribute(path)}" style="flex:0 0 13em;max-width:45%;{clipped}">{escape(name)}</span>'
         f'<span style="flex:1 1 0;min-width:0">{bar}</span></div>'
     )
 
 
 def _bar(parts: Sequence[tuple[str, float, str]], most: float, text: str) -> str:
     filled = "".join(
-        f'<span title="{escape(name)}" style="flex:0 0 {100 * value / most:.2f}%;background:{color}"></span>'
+        f'<span title="{as_attribute(name)}" style="flex:0 0 {100 * value / most:.2f}%;background:{color}"></span>'
         for name, value, color in parts
         if value and most
     )

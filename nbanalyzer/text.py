@@ -1,0 +1,61 @@
+"""Text of strangers, as it may be shown: on a terminal, in HTML, in Markdown, in a spreadsheet.
+
+Names, descriptions and fields come from files that anybody may have written. Here, once for all that shows them,
+stands what of it would be read as something else than text.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable
+
+__all__ = ["as_attribute", "as_cell", "as_lines", "as_markdown", "escape", "printable"]
+
+# What MathJax leaves alone, whichever its version.
+UNTYPESET = "tex2jax_ignore mathjax_ignore"
+
+
+def printable(text: str) -> str:
+    """Return the text with nothing in it that steers a terminal, turns its direction or begins another line."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else " " if one.isspace() else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
+def as_lines(lines: Iterable[str]) -> str:
+    """Return the lines as one text, in which each of them is a line."""
+    return "\n".join(map(printable, lines))
+
+
+def escape(text: str) -> str:
+    """Return the text for the content of an HTML element, where nothing of it is markup or mathematics."""
+    # Front ends look for $…$ and \(…\) in what they show. Alone in an element, neither finds its other half.
+    return re.sub(r"[$\\]", rf'<span class="{UNTYPESET}">\g<0></span>', as_attribute(text))
+
+
+def as_attribute(text: str) -> str:
+    """Return the text for the value of an HTML attribute, or for a title, neither of which has elements in it."""
+    return html.escape(printable(text))
+
+
+def as_markdown(text: str) -> str:
+    """Return the text for Markdown, in one line, where nothing of it is markup or mathematics."""
+    return re.sub(r"[&<>$\\|*_`~#\[\]]", _in_markdown, printable(text))
+
+
+def _in_markdown(found: re.Match[str]) -> str:
+    one = found[0]
+    if one in "&<>":
+        return html.escape(one)
+    # A backslash before these is not enough: front ends look for mathematics before and after Markdown is read.
+    # Alone in an element they never find their second one; GitHub's own advice for a $ is the same.
+    return f"<span>&#{ord(one)};</span>" if one in "$\\" else f"\\{one}"
+
+
+def as_cell(value: object) -> object:
+    """Return a value for a cell of a CSV file: text that a spreadsheet would take for a formula begins with ``'``."""
+    if not isinstance(value, str):
+        return value
+    begins = value[:1] in {"=", "+", "-", "@", "\t", "\r", "\n"}
+    return f"'{printable(value)}" if begins else printable(value)
