@@ -21,7 +21,7 @@ from typing import Any
 from .errors import ConfigError, InputError, UnknownNameError, quote, shorten
 from .source import TEXT_PARTS, fields_of, look, object_of, put, read_config, text_object, with_labels
 from .taken import not_taken
-from .variables import FAMILIES, STRUCTURE, VARIABLES, Family, Variable, says_no_size, speaks_of_cost
+from .variables import FAMILIES, STRUCTURE, VARIABLES, WHICH_LAYERS, Family, Variable, says_no_size, speaks_of_cost
 
 __all__ = ["LARGEST", "ModelParams", "extract_model_params", "with_overrides"]
 
@@ -201,7 +201,8 @@ class _Reader:
         """Return what the config says of the variable `name`, None if nothing."""
         found: dict[str, int] = {}
         for key in self.sources(name):
-            if (value := look(self.text, key)) not in _SILENT:
+            value = look(self.text, key)
+            if value not in _SILENT and not (name in WHICH_LAYERS and isinstance(value, str | list | tuple)):
                 found[key] = self.size(key, value, VARIABLES[name])
         if len(set(found.values())) > 1:
             raise self.error(f"contradicts itself: {', '.join(f'{key} is {value}' for key, value in found.items())}")

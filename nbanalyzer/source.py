@@ -162,7 +162,7 @@ def untyped(config: Mapping[str, Any]) -> str:
     """Return what to add to a config that says neither its model type nor its class."""
     marks = {"type_vocab_size": "bert", "n_embd": "gpt2", "d_kv": "t5"}
     likely = next((model_type for key, model_type in marks.items() if key in config), "llama")
-    return f'the config does not say which model it is: add "model_type", such as "model_type": "{likely}"'
+    return f'the config has no model_type, which says which model it is: add it, such as "model_type": "{likely}"'
 
 
 def text_object(config: object) -> object:

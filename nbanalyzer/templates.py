@@ -193,7 +193,7 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True):
         stated = self.config.get("architectures")
         names = [shorten(str(name)) for name in stated] if isinstance(stated, list | tuple) else []
         whole = " or ".join(names) or shorten(str(self.config.get("model_type", "a multimodal model")))
-        if not self.architecture or self.architecture in names:
+        if not self.architecture or self.architecture.casefold() in map(str.casefold, names):
             return ""
         if self.provenance.get("part") == "text" or any(
             isinstance(self.config.get(key), Mapping) for key in TEXT_PARTS

@@ -22,6 +22,7 @@ __all__ = [
     "FAMILIES",
     "NOT_RUN",
     "VARIABLES",
+    "WHICH_LAYERS",
     "Family",
     "Kind",
     "Variable",
@@ -327,6 +328,10 @@ NOT_SIZES = _words(  # integers about generation, training or labels, and what o
     "encoder_no_repeat_ngram_size num_logits_to_keep pretraining_tp ep_size verbose chunk_size_feed_forward",
     "rope_theta compress_rope_theta rope_local_base_freq original_max_position_embeddings initial_context_length",
     "default_output_length initializer_factor n_ctx qk_head_dim",
+)
+WHICH_LAYERS = _words(  # a number says every how many layers; a list or a pattern says it layer by layer
+    "moe_layer_freq sliding_window_pattern decoder_sparse_step interleave_moe_layer_step expert_layer_period",
+    "attn_layer_period full_attention_interval no_rope_layer_interval",
 )
 NOT_RUN = ("num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers")
 """What a checkpoint has and a pass does not run: layers that predict further tokens."""

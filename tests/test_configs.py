@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 import torch
 import transformers
 
+import nbanalyzer
 from nbanalyzer import ModelTemplate, catalog, populate
 from nbanalyzer.config import extract_model_params
-from nbanalyzer.errors import ConfigError
+from nbanalyzer.errors import ConfigError, InputError
+from nbanalyzer.generate.checked import MismatchError, check, checked, has_eager
 from nbanalyzer.generate.choice import choose
 from nbanalyzer.generate.subject import Subject
 from nbanalyzer.taken import not_taken
@@ -53,8 +56,10 @@ def test_a_class_is_enough_to_know_the_model() -> None:
     [({**SIZES, "type_vocab_size": 2}, "bert"), ({"n_embd": 48, "n_layer": 2}, "gpt2"), (OTHER_TOOL, "llama")],
 )
 def test_without_either_a_line_says_what_to_add(config: dict[str, Any], likely: str) -> None:
-    assert f'add "model_type", such as "model_type": "{likely}"' in error_of(config)
-    with pytest.raises(ConfigError, match='add "model_type"'):
+    assert f'the config has no model_type, which says which model it is: add it, such as "model_type": "{likely}"' in (
+        error_of(config)
+    )
+    with pytest.raises(ConfigError, match="the config has no model_type"):
         choose(config)
 
 
@@ -181,3 +186,69 @@ def test_what_transformers_reads_nothing_of_is_a_warning() -> None:
     config = {"model_type": "llama", **SIZES, "vocab_size": 90, "attention_bias": True, "num_secret_experts": 8}
     (warning,) = populate(config, seq_len=4).warnings
     assert warning.endswith("no formula uses it: num_secret_experts")
+
+
+# ---- lists, patterns and numbers in the same place
+
+
+def test_which_layer_is_what_may_be_a_list_or_a_pattern() -> None:
+    sizes = {**SIZES, "num_key_value_heads": 4, "vocab_size": 90}
+    config = {"model_type": "deepseek_v3", **sizes, "moe_layer_freq": [0, 1]}
+    assert "moe_layer_freq" not in extract_model_params(config)
+    assert extract_model_params({**config, "moe_layer_freq": 1})["moe_layer_freq"] == 1
+    config = {"model_type": "exaone4", **SIZES, "num_hidden_layers": 5, "sliding_window": 16}
+    layers = Subject.of({**config, "sliding_window_pattern": "LLG"}).hf_config().layer_types
+    assert layers == ["sliding_attention", "sliding_attention", "full_attention"] * 1 + ["sliding_attention"] * 2
+    for pattern in ("", "LLX", None, 3):
+        assert "layer_types" not in Subject.of({**config, "sliding_window_pattern": pattern}).config
+
+
+def test_null_lists_and_unknown_fields_are_taken_as_they_come() -> None:
+    sizes = {**SIZES, "vocab_size": 90, "attention_bias": True}
+    odd = {"head_dim": None, "rope_scaling": None, "moe_layer_freq": [0, 1], "notes": {"a": [1, {"b": None}]}}
+    analysis = populate({"model_type": "llama", **sizes, **odd}, seq_len=4)
+    assert analysis.totals["parameters"] == parameters(transformers.LlamaForCausalLM, **sizes)
+
+
+# ---- what is right but for a part
+
+
+def test_a_refusal_of_transformers_is_no_tree_of_modules() -> None:
+    config = {"model_type": "bert", **SIZES, "vocab_size": 90, "add_cross_attention": True}
+    message = error_of(config)
+    assert message.endswith(
+        "transformers refuses this config: BertLayer should be used as a decoder model if cross attention is added"
+    )
+
+
+def test_a_model_that_makes_its_table_of_positions_longer_is_compared_within_it() -> None:
+    """M2M100 computes its sinusoids anew for what is longer than it was made for; the first comparison is."""
+    config = {
+        "model_type": "m2m_100", "d_model": 48, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4, "encoder_ffn_dim": 80, "decoder_ffn_dim": 80, "vocab_size": 90,
+        "max_position_embeddings": 300,
+    }  # fmt: skip
+    record = nbanalyzer.generate(config).provenance
+    assert record["result"] == "equal"
+    assert all(run["seq_len"] + run.get("cache_len", 0) <= 300 for run in record["runs"].values())
+    assert record["runs"]["prefill"]["seq_len"] == 150
+
+
+def test_an_eager_variant_that_is_wrong_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = {"model_type": "llama", **SIZES, "vocab_size": 90, "attention_bias": True}
+    template = nbanalyzer.generate(config)
+    assert has_eager(template.kernels)
+    wrong = iter([MismatchError("llama", "eager_prefill_vector_flops", 320, 0)])
+
+    def once(template: ModelTemplate, subject: Subject) -> dict[str, Any]:
+        for problem in wrong:
+            raise problem
+        return check(template, subject)
+
+    monkeypatch.setattr(sys.modules[checked.__module__], "check", once)
+    found, record = checked(template, Subject.of(config))
+    assert record["result"] == "equal"
+    assert not has_eager(found.kernels)
+    assert populate(found, seq_len=9).totals == populate(template, seq_len=9).totals
+    with pytest.raises(InputError, match="no attention variant 'eager'"):
+        populate(found, seq_len=9, attn="eager")

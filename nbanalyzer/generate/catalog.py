@@ -76,7 +76,7 @@ def regenerate(template: ModelTemplate, bases: Templates) -> ModelTemplate:
         NBAnalyzerError: its config cannot be built, or what was generated differs from PyTorch.
 
     """
-    from .checked import check
+    from .checked import checked
     from .subject import Subject
     from .template import build_template
     from .validity import validity_of
@@ -91,7 +91,7 @@ def regenerate(template: ModelTemplate, bases: Templates) -> ModelTemplate:
                 with suppress(NBAnalyzerError):
                     return _extending(template, base, subject, notes)
     fresh = build_template(subject, template.model_id)
-    record = check(fresh, subject)
+    fresh, record = checked(fresh, subject)
     return msgspec.structs.replace(
         fresh, valid_for=validity_of(fresh, subject), provenance={**notes, **fresh.provenance, **record}
     )

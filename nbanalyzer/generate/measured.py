@@ -65,12 +65,16 @@ class Measured:
     root: Scope | None = None
 
 
-def runs_of(subject: Subject, model: torch.nn.Module, runs: Mapping[str, Run] = RUNS) -> dict[str, Run]:
+def runs_of(
+    subject: Subject, model: torch.nn.Module, runs: Mapping[str, Run] = RUNS, most: int | None = None
+) -> dict[str, Run]:
     """Return the runs that a model can do, one beyond each sliding window or chunk, and one below a convolution's size.
 
-    A masked model has no cache, and of the others some take fewer tokens, or work token by token.
+    A masked model has no cache, and of the others some take fewer tokens, or work token by token. No run is beyond
+    `most` tokens, those in the cache included.
     """
     longest = oracle.affordable(subject, model)
+    longest = longest if most is None else min(longest, most // 2)
     found: dict[str, Run] = {}
     for name, run in runs.items():
         if subject.kind == "masked" and (run.get("cache_len") or "logits" in run):
@@ -82,6 +86,8 @@ def runs_of(subject: Subject, model: torch.nn.Module, runs: Mapping[str, Run] = 
     if subject.kind != "masked":
         for number, window in enumerate(_windows(values)):
             # Else it would take too many steps; where there is data, a table of positions may be shorter.
+            if most is not None:
+                break
             if window < 8 * longest if subject.device == "meta" else window + 116 < longest:
                 name = f"beyond_window_{number + 1}" if number else "beyond_window"
                 after = max(window + 100, longest + 1 + 16 * number)

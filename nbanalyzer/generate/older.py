@@ -30,7 +30,7 @@ def renamed(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a config under the names that transformers has for what it says; any other one as it is."""
     old = config.get("model_type")
     if not isinstance(old, str) or old not in _TYPES:
-        return config
+        return _spelled_out(config)
     model_type, names = _TYPES[old]
     found = {names.get(key, key): value for key, value in config.items() if value is not None or key not in names}
     found["model_type"] = model_type
@@ -39,6 +39,23 @@ def renamed(config: Mapping[str, Any]) -> Mapping[str, Any]:
     if model_type == "phi":
         return _phi(found)
     return found
+
+
+_KINDS = {"L": "sliding_attention", "G": "full_attention"}
+
+
+def _spelled_out(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a config that says layer by layer what a pattern such as ``"LLLG"`` repeats."""
+    pattern, layers = config.get("sliding_window_pattern"), config.get("num_hidden_layers")
+    if not isinstance(pattern, str) or not pattern or not _KINDS.keys() >= set(pattern):
+        return config
+    if config.get("layer_types") is not None or not isinstance(layers, int) or not 0 < layers <= _MOST_LAYERS:
+        return config
+    kinds = [_KINDS[pattern[layer % len(pattern)]] for layer in range(layers)]
+    return {**config, "layer_types": kinds}
+
+
+_MOST_LAYERS = 100_000
 
 
 def _phi(config: dict[str, Any]) -> Mapping[str, Any]:

@@ -20,7 +20,7 @@ from nbanalyzer.taken import not_taken
 from nbanalyzer.templates import ModelTemplate, check_names
 
 from . import hf, verification
-from .checked import check
+from .checked import checked
 from .choice import kind_of
 from .deadline import Expired, Job, TimeLimitError
 from .hf import KINDS
@@ -61,11 +61,12 @@ def generate(model: object, config: object, model_id: str, job: Job) -> ModelTem
     try:
         subject, model_id = subject_of(model, config, model_id)
         _require_depth(subject)
+        _require_taken(subject)
         with part_of(0, BUILDING):
             template = build_template(subject, model_id)
         job.tell("checking", BUILDING)
         with part_of(BUILDING, 1):
-            record = check(template, subject)
+            template, record = checked(template, subject)
     except Expired:
         raise TimeLimitError(model_id or "model", job.stage, job.seconds) from None
     except ConfigError as error:
@@ -82,6 +83,7 @@ def count_parameters(config: Mapping[str, Any]) -> int:
     """Return the parameters of a config's model; see `nbanalyzer.generate`."""
     subject, _ = subject_of(config)
     _require_depth(subject)
+    _require_taken(subject)
     return parameters(subject.build())
 
 
@@ -132,13 +134,12 @@ def subject_of(model: object, config: object = None, model_id: str = "") -> tupl
     try:
         _require_sense(fields)
         subject = Subject.of(fields)
-        if problem := not_taken(essential(subject.config), subject.hf_config()):
-            raise ConfigError(problem)
+        # Without auto_map, transformers has nowhere to take foreign code from.
+        given = None if subject.given is None else essential(subject.given)
+        subject = replace(subject, config=essential(subject.config), given=given)
     except ConfigError as error:
         raise ConfigError(error.problem, error.where or name) from None
-    # Without auto_map, transformers has nowhere to take foreign code from.
-    given = None if subject.given is None else essential(subject.given)
-    return replace(subject, config=essential(subject.config), given=given), name
+    return subject, name
 
 
 def _fields(model: object) -> tuple[Mapping[str, Any], str]:
@@ -199,3 +200,9 @@ def _require_depth(subject: Subject) -> None:
                 f"{key} says {layers:,} layers, and a model is traced with at most {MAX_LAYERS:,}: generate its "
                 "template with fewer, and set num_layers when you populate it"
             )
+
+
+def _require_taken(subject: Subject) -> None:
+    """Raise if transformers' class does not take the sizes that the config states."""
+    if subject.config_class is None and (problem := not_taken(subject.config, subject.hf_config())):
+        raise ConfigError(problem)

@@ -266,8 +266,13 @@ class Step:
         return found
 
 
+_TREE = re.compile(r"\b(\w+)\(\n.*\n\)", re.DOTALL)
+"""A module as PyTorch shows it, with all that is in it."""
+
+
 def _refused(error: Exception) -> ConfigError:
-    problem = shorten(" ".join(str(error).split()) or type(error).__name__, 200)
+    said = _TREE.sub(r"\1", str(error))
+    problem = shorten(" ".join(said.split()) or type(error).__name__, 200)
     return ConfigError(f"transformers refuses this config: {problem}")
 
 

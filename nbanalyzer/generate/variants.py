@@ -22,7 +22,7 @@ from .rules import UnknownOperation
 from .scope import Scope, modules_of
 from .trace import ATTENTION
 
-__all__ = ["Eager", "eager_of", "with_absorbed", "with_eager"]
+__all__ = ["Eager", "eager_of", "with_absorbed", "with_eager", "without_eager"]
 
 SDPA_MASK = f"{MASKS}.sdpa_mask"
 EAGER_MASK = f"{MASKS}.eager_mask"
@@ -116,6 +116,19 @@ def with_eager(kernels: tuple[Kernel, ...], eager: Eager, path: str = "") -> tup
             if kernel.module == ATTENTION and path in eager.attention:
                 kernel = msgspec.structs.replace(kernel, variants={"eager": eager.attention[path]})
             kernel = msgspec.structs.replace(kernel, sub_kernels=with_eager(kernel.sub_kernels, eager, here))
+        result.append(kernel)
+    return tuple(result)
+
+
+def without_eager(kernels: tuple[Kernel, ...]) -> tuple[Kernel, ...]:
+    """Return the kernels without the variant, and without the masks that only it reads."""
+    result: list[Kernel] = []
+    for kernel in kernels:
+        if isinstance(kernel, Composite):
+            if kernel.module == SDPA_MASK:
+                continue
+            variants = {name: module for name, module in kernel.variants.items() if name != "eager"}
+            kernel = msgspec.structs.replace(kernel, variants=variants, sub_kernels=without_eager(kernel.sub_kernels))
         result.append(kernel)
     return tuple(result)
 
