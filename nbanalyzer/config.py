@@ -231,6 +231,7 @@ class _Reader:
             for key, value in self.text.items()
             if isinstance(value, int | list | tuple | Mapping)
             and not isinstance(value, bool)
+            and value not in ([], (), {})
             and speaks_of_cost(key)
             and not (key in _CANONICAL or key in STRUCTURE or key in own or says_no_size(key))
         )

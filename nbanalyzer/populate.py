@@ -23,7 +23,7 @@ from .source import as_mapping
 from .templates import ModelTemplate, as_json
 from .text import printable
 from .validity import DEFAULTS, ever_read, flat
-from .variables import NOT_RUN, VARIABLES, speaks_of_cost
+from .variables import NOT_RUN, VARIABLES, WHICH_LAYERS, speaks_of_cost
 
 __all__ = ["populate", "populate_template", "prepared"]
 
@@ -276,7 +276,8 @@ def _warnings(tree: Tree, params: ModelParams, run: Run) -> tuple[str, ...]:
             f"cache_len + seq_len = {length:,} tokens exceed the model's {limit:,} positions "
             f"(max_position_embeddings): {'it has no more and would not run' if learned else 'it was made for no more'}"
         )
-    costly = [name for name in params if speaks_of_cost(name) and name not in {*COMMON, *NOT_RUN}]
+    every = {name for name in WHICH_LAYERS if params.get(name) == 1}  # one layer in one
+    costly = [name for name in params if speaks_of_cost(name) and name not in {*COMMON, *NOT_RUN, *every}]
     unused = [name for name in dict.fromkeys((*costly, *params.unknown)) if name not in tree.variables]
     if unused and (unused := _unsettled(tree.template, unused)):
         found.append(f"the config says what looks like cost, and no formula uses it: {', '.join(unused)}")
