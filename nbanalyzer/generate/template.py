@@ -23,6 +23,7 @@ from nbanalyzer.variables import VARIABLES
 from . import hf
 from .assemble import Assembly
 from .counts import counts
+from .data import on_one_thread
 from .garbage import seldom_collected
 from .hf import quiet
 from .layers import Stack, depth_of, seen_alike, stacks
@@ -61,6 +62,7 @@ class GapError(NBAnalyzerError):
 
 @quiet()
 @seldom_collected()
+@on_one_thread()
 def build_template(subject: Subject, model_id: str) -> ModelTemplate:
     """Return the model template of a subject, not yet checked.
 
