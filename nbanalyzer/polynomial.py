@@ -109,14 +109,11 @@ class Polynomial:
         self.terms = {monomial: factor for monomial, factor in terms.items() if factor}
         if len(self.terms) > MAX_TERMS:
             raise FormulaError(f"multiplied out, this has more than {MAX_TERMS:,} terms", shorten(str(self), 200))
-        for factor in self.terms.values():
-            if type(factor) is not int or not -LIMIT < factor < LIMIT:
-                _bounded(factor)
 
     @classmethod
     def constant(cls, value: Number) -> Polynomial:
         """Return the polynomial that is just this number."""
-        return cls({(): value})
+        return cls({(): _bounded(value)})
 
     @classmethod
     def of(cls, atom: Atom) -> Polynomial:
@@ -129,7 +126,11 @@ class Polynomial:
         terms: dict[Monomial, Number] = {}
         for polynomial in polynomials:
             for monomial, factor in polynomial.terms.items():
-                terms[monomial] = _plus(terms[monomial], factor) if monomial in terms else factor
+                if monomial in terms:
+                    factor = terms[monomial] + factor
+                    if type(factor) is not int:  # many fractions must not grow beyond the bound before they are added
+                        _bounded(factor)
+                terms[monomial] = factor
         return cls(terms)
 
     @cached_property
@@ -164,7 +165,7 @@ class Polynomial:
 
     def __mul__(self, other: Polynomial | Number) -> Polynomial:
         if not isinstance(other, Polynomial):
-            return Polynomial({monomial: factor * other for monomial, factor in self.terms.items()})
+            return Polynomial({monomial: _bounded(factor * other) for monomial, factor in self.terms.items()})
         if other.is_constant:
             return self * other.number
         if self.is_constant:
@@ -175,8 +176,7 @@ class Polynomial:
         for left, factor in self.terms.items():
             for right, times in other.terms.items():
                 monomial = _product(left, right)
-                more = factor * times
-                terms[monomial] = _plus(terms[monomial], more) if monomial in terms else more
+                terms[monomial] = _bounded(terms.get(monomial, 0) + factor * times)
         return Polynomial(terms)
 
     @property
@@ -288,15 +288,9 @@ class Polynomial:
         return powers is not None and powers.keys() <= {0, 1}
 
 
-def _plus(left: Number, right: Number) -> Number:
-    """Return a sum of coefficients; many fractions must not grow beyond the bounds before it is complete."""
-    total = left + right
-    return total if type(total) is int else _bounded(total)
-
-
 def _bounded(factor: Number) -> Number:
     """Return a coefficient that may be; one of too many bits is a `FormulaError`."""
-    if not is_bounded(factor):
+    if not (type(factor) is int and -LIMIT < factor < LIMIT) and not is_bounded(factor):
         raise FormulaError(f"multiplied out, a number of more than {MAX_BITS:,} bits", quote(factor))
     return factor
 

@@ -326,7 +326,9 @@ def test_a_coefficient_that_no_float_is_is_one_line(count: int) -> None:
 def test_a_sweep_of_many_conditions_is_its_points(flops: str) -> None:
     data = template(basic(flops))
     with quickly():
-        found = sweep(data, seq_len=[1, 20], batch_size=[2, 30], metrics=["flops"]).arrays["flops"]
+        found = sweep(data, seq_len=[1, 20], batch_size=[2, 30], metrics=["flops", "time"], hardware="h100-sxm").arrays[
+            "flops"
+        ]
     for place, run in {(0, 0): (1, 2), (0, 1): (1, 30), (1, 0): (20, 2), (1, 1): (20, 30)}.items():
         assert found[place] == populate(data, seq_len=run[0], batch_size=run[1]).totals["flops"]
 

@@ -74,11 +74,14 @@ def counts(
 
 
 def _usual(stack: Stack, kind: Callable[[int], int]) -> dict[int, int]:
-    """Return for each first layer of those that are built alike, the kind that most of them are of."""
+    """Return for each first layer of those that are built alike, the kind that most of them are of, the last of equals.
+
+    It is the first layer of two that does something else than more of them would do.
+    """
     members: dict[int, Counter[int]] = {}
     for built, one in zip(stack.built_alike or stack.alike, stack.alike, strict=True):
         members.setdefault(built, Counter())[kind(one)] += 1
-    return {built: count.most_common(1)[0][0] for built, count in members.items()}
+    return {built: max(count, key=lambda one: (count[one], one)) for built, count in members.items()}
 
 
 def _variations(

@@ -192,6 +192,8 @@ def candidates(subject: Subject) -> dict[str, int]:
     found = dict(_integers(config))
     # What is null follows from others; stated, it can be told from them.
     values = values_of(subject)
+    if subject.model_class is not None:  # it may have a head of its own
+        found |= {name: values[name] for name in ("num_labels",) if name in values}
     for name in ("intermediate_size", "head_dim"):
         if name in values:
             for source in VARIABLES[name].sources:

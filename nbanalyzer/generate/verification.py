@@ -12,7 +12,7 @@ from nbanalyzer import catalog
 from nbanalyzer.analysis import Analysis, plain
 from nbanalyzer.populate import populate
 from nbanalyzer.progress import Progress, part_of
-from nbanalyzer.templates import ModelTemplate
+from nbanalyzer.templates import ModelTemplate, used_variables
 from nbanalyzer.text import as_lines, escape
 
 from . import hf
@@ -165,10 +165,11 @@ def verify(
     template = catalog.completed(template)
     subject = subject or Subject.of(template.config)
     found = _Found(template)
+    deepen = not {"num_layers", "num_decoder_layers"}.isdisjoint(used_variables(template))
     configs, tiny = [""], False
     with working(progress) as job:
         job.tell("comparing at the real config", 0)
-        others = drawn(subject, random_configs) if random_configs else iter(())
+        others = drawn(subject, random_configs, deepen=deepen) if random_configs else iter(())
         try:
             with part_of(0, 0.5):
                 found.compare(subject, RUNS, lambda run: populate(template, **run))
