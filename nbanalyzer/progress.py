@@ -11,8 +11,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from shutil import get_terminal_size
 
-__all__ = ["Progress", "is_watched", "on_terminal", "tell", "watched_by"]
+__all__ = ["Progress", "is_watched", "on_terminal", "part_of", "tell", "watched_by", "watcher"]
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and which part of the whole job is done, 0 to 1."""
@@ -37,10 +38,30 @@ def is_watched() -> bool:
     return _watcher.get() is not None
 
 
+def watcher() -> Progress:
+    """Return whoever watches the job, or nobody, who may be told as well."""
+    return _watcher.get() or (lambda _what, _part: None)
+
+
 def tell(what: str, part: float) -> None:
     """Say how far the job is to whoever watches it."""
-    if watcher := _watcher.get():
-        watcher(what, part)
+    watcher()(what, part)
+
+
+@contextmanager
+def part_of(begin: float, end: float) -> Iterator[None]:
+    """Take the whole of each job inside for the part of this one from `begin` to `end`.
+
+    >>> with watched_by(lambda what, part: print(f"{what} {part:.0%}")), part_of(0.5, 0.7):
+    ...     tell("probing", 0.5)
+    probing 60%
+    """
+    outer = _watcher.get()
+    if outer is None:
+        yield
+        return
+    with watched_by(lambda what, part: outer(what, begin + (end - begin) * part)):
+        yield
 
 
 @contextmanager
@@ -51,7 +72,8 @@ def on_terminal() -> Iterator[None]:
         return
 
     def show(what: str, part: float) -> None:
-        sys.stderr.write(f"{CLEAR}{what} {part:.0%}")
+        room = get_terminal_size().columns - len(" 100%") - 1  # of two lines, only one would be cleared
+        sys.stderr.write(f"{CLEAR}{what[:room]} {part:.0%}")
         sys.stderr.flush()
 
     try:

@@ -134,7 +134,7 @@ class Validity(_Struct, frozen=True, kw_only=True):
 
     Attributes:
         varied: config fields that the probes varied: any other number will do.
-        indifferent: numbers that were varied too, and that nothing follows from.
+        indifferent: numbers, or null, that were varied too, and that nothing follows from.
         together: pairs of sizes ``"a=b"`` that may only be varied by the same factor.
         apart: pairs of sizes ``"a=b"`` that differ here; with equal ones, other operations are run.
         derived: fields that follow from others where a config does not state them.

@@ -74,7 +74,7 @@ def differences(template: ModelTemplate, config: Mapping[str, Any]) -> list[Diff
                 continue
         if left == right or _both_uniform(left, right):
             continue
-        if key in (validity.indifferent if validity else ()) and _is_number(left) and _is_number(right):
+        if validity and key in validity.indifferent and all(one is None or _is_number(one) for one in (left, right)):
             continue
         varied = canonical_name(key) in sizes or (validity is not None and (key in validity.varied or key in pairs))
         follows = left is None and validity is not None and key in validity.derived

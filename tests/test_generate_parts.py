@@ -286,12 +286,11 @@ def test_a_cache_with_more_layers_than_the_model_is_a_gap() -> None:
 
 
 def test_only_a_missing_formula_is_a_gap_of_the_state() -> None:
-    broken: Any = SimpleNamespace(observations=(), real=(), gaps=[])
+    broken: Any = SimpleNamespace(observations=(), real=())
     assert by_layer(broken) == {}
     broken.observations = (SimpleNamespace(),)  # which cannot even be asked what it keeps
     with pytest.raises(AttributeError):
         by_layer(broken)
-    assert broken.gaps == []
 
 
 # ---- sizes

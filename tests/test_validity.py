@@ -221,7 +221,8 @@ def template(**validity: Any) -> ModelTemplate:
         ({"varied": ("n_inner",)}, {"n_inner": 100}, ()),  # null follows from others; so it was a size of its own
         ({"varied": ("experts",)}, {"experts": 4}, ("experts",)),  # 0 is another model
         ({"indifferent": ("window",)}, {"window": 99}, ()),
-        ({"indifferent": ("window",)}, {"window": None}, ("window",)),
+        ({"indifferent": ("window",)}, {"window": None}, ()),
+        ({"indifferent": ("window",)}, {"window": "8"}, ("window",)),
         ({}, {"kind": "b"}, ("kind",)),
         ({}, {"kind": "a"}, ()),  # transformers' default, stated
         ({}, {"bias": False}, ("bias",)),

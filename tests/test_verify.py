@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from nbanalyzer import catalog
 from nbanalyzer.cost import Tree
+from nbanalyzer.errors import InputError
 from nbanalyzer.expand import expand
 from nbanalyzer.generate import oracle
 from nbanalyzer.generate.checked import MismatchError, check
@@ -299,3 +301,26 @@ def test_a_wrong_module_template_is_caught(
     found = next(node for node in Tree(generated("bert")).nodes if node.path == path).kernel
     assert isinstance(found, Composite)
     assert found.module == module
+
+
+def test_a_template_for_one_depth_is_compared_at_that_depth() -> None:
+    """The first of two layers converts what the second is given: how many more there would be of each is not known."""
+    sizes = {"hidden_size": 64, "num_heads": 8, "head_dim": 16, "state_size": 16, "n_groups": 1, "vocab_size": 100}
+    template = build_template(Subject.of({"model_type": "mamba2", "num_hidden_layers": 2, **sizes}), "mamba2")
+    assert verify(template).ok
+    with pytest.raises(InputError, match="num_layers=3 changes nothing"):
+        populate(template, set={"num_layers": 3})
+
+
+def test_another_release_that_changed_a_model_is_told_from_a_wrong_template() -> None:
+    """GPT-2 as an older release of transformers might have run it: the numbers recorded are those of the template."""
+    older = changed(generated("gpt2"), "transformer.h.mlp.c_fc", binding("output_size", "3 * {hidden_size}"))
+    numbers = populate(older, seq_len=2048).totals
+    record = {"transformers": "5.0.0", "checked": {"parameters": numbers["parameters"]}}
+    moved = msgspec.structs.replace(older, provenance=record)
+    first = str(verify(moved, random_configs=0)).splitlines()[0]
+    assert first.startswith("gpt2: transformers changed this model since 5.0.0, which the template is right for")
+    wrong = msgspec.structs.replace(older, provenance={**record, "checked": {"parameters": 1}})
+    assert str(verify(wrong, random_configs=0)).startswith("gpt2: not equal to PyTorch")
+    same = msgspec.structs.replace(older, provenance={**record, "transformers": version("transformers")})
+    assert str(verify(same, random_configs=0)).startswith("gpt2: not equal to PyTorch")

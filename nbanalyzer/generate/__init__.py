@@ -16,6 +16,8 @@ from nbanalyzer.errors import MissingPackageError
 from nbanalyzer.progress import Progress, tell
 from nbanalyzer.templates import ModelTemplate
 
+from .deadline import allowed, working
+
 if TYPE_CHECKING:
     from .verification import Verification
 
@@ -30,7 +32,8 @@ def generate(
     """Return the model template of any transformers model, traced from the model itself and checked against PyTorch.
 
     Nothing is downloaded, and code that comes with a config is never run. No weights are allocated either, unless
-    the model's code asks for data: then it is traced with tiny sizes on the CPU.
+    the model's code asks for data: then it is traced with tiny sizes on the CPU. All that ends within a minute, on the
+    clock of the processor; ``$NBANALYZER_SECONDS`` allows more or less.
 
     Args:
         model: a shipped model's name, the path of a config.json (or of its folder), ``"org/name"`` whose config is
@@ -49,13 +52,14 @@ def generate(
         UnknownNameError: no such model.
         ConfigError: transformers does not know the model, or refuses its config.
         NBAnalyzerError: a model that does not run, costs more with some data than with other, has a size that no
-            formula was found for, or differs from PyTorch: there is no template then.
+            formula was found for, differs from PyTorch, or takes too long: there is no template then.
 
     """
-    with _torch("to generate a template"):
-        from . import public
-    with _in_turn(progress or tell):
-        return public.generate(model, config, model_id, progress or tell)
+    with working(progress, allowed()) as job:
+        with _torch("to generate a template"):
+            from . import public
+        with _in_turn(job.tell):
+            return public.generate(model, config, model_id, job)
 
 
 def verify(
@@ -84,7 +88,7 @@ def verify(
     with _torch("to verify a template"):
         from . import public
     with _in_turn(progress or tell):
-        return public.verify(model, model_class, random_configs, progress or tell)
+        return public.verify(model, model_class, random_configs, progress)
 
 
 def count_parameters(config: Mapping[str, Any]) -> int:

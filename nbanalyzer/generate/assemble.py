@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import prod
 from typing import Any
 
@@ -17,6 +17,7 @@ import msgspec
 
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.formula import Formula, build, constant, parse, variable
+from nbanalyzer.progress import tell
 from nbanalyzer.templates import Basic, Composite, Kernel, MemoryAccess, ModuleTemplate
 
 from . import bind
@@ -67,7 +68,12 @@ class Assembly(Sizes):
     # ---- the tree
 
     def kernels(self) -> tuple[Kernel, ...]:
-        """Return the kernels of the whole model, its layers one by one."""
+        """Return the kernels of the whole model, its layers one by one.
+
+        Raises:
+            Gap: the first size that no formula was found for; without it there is no template.
+
+        """
         everywhere = frozenset(self.real)
         owned = self._owners()
         children = self._children(self.tree, "", everywhere, owned)
@@ -169,6 +175,7 @@ class Assembly(Sizes):
 
     def _node(self, node: Node, path: str, where: frozenset[int], owned: frozenset[str]) -> Composite | None:
         """Return one call as a kernel, None if it costs nothing."""
+        tell(f"finding formulas of {path}", len(self.taken) / max(len(self.names), 1))
         if bound := self._bound(node, path, owned):
             return bound
         if node.target.rpartition(".")[0] == MASKS and not self._eager:
@@ -206,21 +213,18 @@ class Assembly(Sizes):
     def _conditional(self, kernel: Composite, seen: frozenset[int], where: frozenset[int], path: str) -> Composite:
         condition = self._condition(seen, where)
         if condition is None:
-            self.gaps.append(Gap(path, "when it runs", ()))
-            return kernel
+            raise Gap(path, "when it runs", ())
         return msgspec.structs.replace(kernel, calls=str(condition))
 
     def _turned(self, kernel: Composite, node: Node, path: str) -> Composite:
         if set(node.turns.values()) == {1}:
             return kernel
         if not node.alike:
-            self.gaps.append(Gap(path, "what it does each time", tuple(node.turns.values())))
-            return kernel
+            raise Gap(path, "what it does each time", node.turns.values())
         try:
             turns = self.fit(node.turns, "how often it runs")
-        except Unfitted:
-            self.gaps.append(Gap(path, "how often it runs", tuple(node.turns.values())))
-            return kernel
+        except Unfitted as problem:
+            raise Gap(path, problem.what, problem.values) from None
         return msgspec.structs.replace(kernel, calls=str(build("*", parse(kernel.calls), turns)))
 
     def _condition(self, seen: frozenset[int], where: frozenset[int]) -> Formula | None:
@@ -259,8 +263,7 @@ class Assembly(Sizes):
                     untied = build("-", constant(1), variable("tie_word_embeddings"))
                     parameters = str(build("*", untied, own_size))
             except Unfitted as problem:
-                self.gaps.append(Gap(path, problem.what, problem.values))
-                return None
+                raise Gap(path, problem.what, problem.values) from None
             self.taken.update(own)
             return Composite(
                 name=_name(node),
@@ -345,12 +348,11 @@ class Assembly(Sizes):
         try:
             costs = {index: list(map(work, operations)) for index, operations in slot.seen.items()}
         except UnknownOperation as problem:
-            self.gaps.append(Gap(path, f"{problem}: no rule says what it costs", ()))
-            return []
+            raise Gap(path, f"{problem}: no rule says what it costs", (), final=True) from None
         problems: list[Unfitted] = []
         # Where a size is 1, the dimension may be missing: then only the number of elements has a formula.
-        for shaped in (costs, {index: list(map(flat, turns)) for index, turns in costs.items()}):
-            ways = _ways(shaped)
+        for shape in (list, partial(map, flat)):
+            ways = _ways({index: list(shape(turns)) for index, turns in costs.items()})
             try:
                 result = [kernel for way in ways for kernel in self._aligned(slot, way, where)]
             except Unfitted as problem:
@@ -359,8 +361,7 @@ class Assembly(Sizes):
             if slot.name in {"add", "mul"} and len(result) == 1 and len(ways) == 1:
                 return [self._elementwise(slot, result[0], previous)]
             return result
-        self.gaps.append(Gap(path, f"{slot.name} ({slot.line}), {problems[0].what}", problems[0].values))
-        return []
+        raise Gap(path, f"{slot.name} ({slot.line}), {problems[0].what}", problems[0].values)
 
     def _aligned(self, slot: Slot, costs: Mapping[int, list[Work]], where: frozenset[int]) -> list[Kernel]:
         problems: list[Unfitted] = []

@@ -20,6 +20,7 @@ from nbanalyzer.templates import Composite, Kernel, ModelTemplate
 
 from . import drawn, oracle
 from .compare import Layers, Position, culprits, parameters_of, positions
+from .deadline import look
 from .garbage import seldom_collected
 from .hf import quiet
 from .measured import RUNS, Run, measured, runs_of
@@ -166,6 +167,7 @@ def _equal(
     found: dict[str, int | float] = {}
     with closing(compared):  # a traceback would keep it open, and the model's functions replaced
         for one in compared:
+            look()
             ours, theirs = one.numbers(one.whole)
             if ours != theirs:
                 path = next((place.path for place in culprits(one.whole, one.numbers)), "")

@@ -13,6 +13,7 @@ import torch
 
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.formula import Formula, build, constant, variable
+from nbanalyzer.progress import tell
 
 from .layers import COUNTS, Stack, count_fields, signatures
 from .subject import Subject
@@ -73,11 +74,14 @@ def counts(
 
 
 def _usual(stack: Stack, kind: Callable[[int], int]) -> dict[int, int]:
-    """Return for each first layer of those that are built alike, the kind that most of them are of."""
+    """Return for each first layer of those that are built alike, the kind that most of them are of, the last of equals.
+
+    It is the first layer of two that does something else than more of them would do.
+    """
     members: dict[int, Counter[int]] = {}
     for built, one in zip(stack.built_alike or stack.alike, stack.alike, strict=True):
         members.setdefault(built, Counter())[kind(one)] += 1
-    return {built: count.most_common(1)[0][0] for built, count in members.items()}
+    return {built: max(count, key=lambda one: (count[one], one)) for built, count in members.items()}
 
 
 def _variations(
@@ -128,6 +132,7 @@ def _variations(
     for turn in range(MOST if several else FEW + 1):
         if len(seen) > (ENOUGH if several else FEW):
             break
+        tell("counting layers of other depths", turn / MOST)
         change: dict[str, Any] = {}
         drawn = {
             stack.path: chance.randint(2, 4 + len(set(stack.alike)) * 6) if turn else len(stack.alike) + 1

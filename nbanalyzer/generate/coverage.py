@@ -105,8 +105,7 @@ def try_case(case: Case) -> Result:
     try:
         template = build_template(subject, f"default/{case.model_type}")
     except GapError as error:
-        more = f" ({len(error.gaps) - 1} more)" if len(error.gaps) > 1 else ""
-        return result("gaps", f"{error.gaps[0]}{more}")
+        return result("gaps", str(error.gap))
     except Exception as error:  # noqa: BLE001 - a report has a line for whatever happens
         return result("not traceable", _said(error))
     try:
@@ -336,7 +335,7 @@ def report(results: Sequence[Result]) -> str:
         "",
         "- **exact**: all equal. Where the code of a model needs data, it is run on the CPU: where it says tiny sizes,",
         "  the parameters are equal at the default sizes too, FLOPs were not compared there.",
-        "- **gaps**: sizes that no formula was found for, the first of them named; there is no template then.",
+        "- **gaps**: a size that no formula was found for, the first one met; there is no template then.",
         "- **wrong**: a number that differs; a template like this is never written.",
         "- **not traceable**: transformers itself cannot build or run the default config, what it costs depends on the",
         "  data, or it took too long.",

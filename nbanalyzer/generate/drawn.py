@@ -95,8 +95,11 @@ def _shallow(subject: Subject) -> Subject:
     return subject.with_fields(depth_of(replace(subject, device="meta"), found, fields, least=2).config())
 
 
-def drawn(subject: Subject, count: int) -> Iterator[Subject]:
-    """Yield the model at other sizes, as they are drawn to fit templates to, and with other numbers of layers."""
+def drawn(subject: Subject, count: int, *, deepen: bool = True) -> Iterator[Subject]:
+    """Yield the model at other sizes, as they are drawn to fit templates to, and with other numbers of layers.
+
+    Without `deepen` it has as many layers as it really has, for templates that only answer for those.
+    """
     model = subject.build()
     fields = subject.hf_config().to_dict()
     depth = depth_of(subject, stacks(model, fields), fields)
@@ -106,7 +109,11 @@ def drawn(subject: Subject, count: int) -> Iterator[Subject]:
         observations = tuple(base_runs(shallow, depth))
         free = varied(shallow, depth, observations[0])
         for seen in probes(shallow, depth, free, 4 * count, observations, deepen=False, seed=SEED):
-            other = _deeper(seen[0].subject, depth, 1 + len(found), fields)
+            other = seen[0].subject
+            if deepen:
+                other = _deeper(other, depth, 1 + len(found), fields)
+            else:
+                other = other.with_fields({name: fields[name] for name in depth.config()})
             if _runs(other):
                 found.append(other)
             if len(found) >= count:

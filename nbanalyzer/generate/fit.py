@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from nbanalyzer.formula import Formula, build, constant, variable
 
+from .deadline import look
+
 __all__ = ["Atom", "Fitter", "Vector"]
 
 Vector = tuple[int, ...]
@@ -75,6 +77,7 @@ class Fitter:
 
     def fit(self, values: Mapping[int, int]) -> Formula | None:
         """Return the simplest formula that gives `values` (observation → size), None if there is none."""
+        look()
         where = tuple(sorted(values))
         vector = tuple(values[index] for index in where)
         key = (where, vector)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from nbanalyzer.config import extract_model_params
+from nbanalyzer.progress import tell
 
 from . import oracle
 from .answers import Answers
@@ -115,9 +116,11 @@ def measured(
 
     """
     fused = subject.build()
+    unbatched: torch.nn.Module | None = None  # with eager attention, and experts as they are
     with recording(fused):
         routed = False
-        for name, step in _steps(subject, counted, runs):
+        for number, (name, step) in enumerate(_steps(subject, counted, runs)):
+            tell(f"checking {name.replace('_', ' ')}", number / len(runs))
             run, logits = runs[name], int(runs[name].get("logits") == "last")
             cached = [copy.deepcopy(step.cache) for _ in range(2)]
             if name != UNTRACED:
@@ -137,7 +140,8 @@ def measured(
             kept = oracle.kept_sizes(step.after)
             yield Measured(name, run, MATMUL, seen, kept)
             if routed:  # by batched products, as FlopCounterMode wants them, experts are read once a token
-                root = trace(replace(step, model=subject.build("eager"), cache=cached[1], after=None), logits)
+                unbatched = unbatched or subject.build("eager")
+                root = trace(replace(step, model=unbatched, cache=cached[1], after=None), logits)
             yield Measured(f"eager_{name}", {**run, "attn": "eager"}, TRAFFIC, _traffic(root, step), kept, root)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.formula import parse
+from nbanalyzer.progress import tell
 from nbanalyzer.source import TEXT_PARTS
 from nbanalyzer.variables import NOT_SIZES, NOT_SIZES_ENDS, VARIABLES
 
@@ -24,16 +25,34 @@ from .layers import Depth
 from .observation import Observation, observe, structure, values_of
 from .subject import Subject, UnrunnableError
 
-__all__ = ["base_runs", "candidates", "cases_of", "chunk_of", "probes", "says_which_layer", "sizes_seen", "varied"]
+__all__ = [
+    "PLAIN_RUNS",
+    "base_runs",
+    "candidates",
+    "cases_of",
+    "chunk_of",
+    "probes",
+    "says_which_layer",
+    "sizes_seen",
+    "varied",
+]
+
+SHORTER = 4
+"""So many times fewer tokens show the same where a model's code loops over them."""
+
+PLAIN_RUNS = 4
+"""So many of the runs at the model's own config differ in nothing but sequences, tokens, and a cache."""
 
 _MOST_SEEN = frozenset({"attention_chunk_size", "index_topk", "mem_len"})  # tokens that are attended to
 
 
-def base_runs(subject: Subject, depth: Depth, cases: Cases = PLAIN, attn: str = "sdpa") -> list[Observation]:
-    """Return what the model does at its own config, in every situation.
+def base_runs(
+    subject: Subject, depth: Depth, cases: Cases = PLAIN, attn: str = "sdpa", most: int | None = None
+) -> list[Observation]:
+    """Return what the model does at its own config, in every situation, or in the first `most` runs of them.
 
-    With one sequence or more, one token or more, after a cache or not; over several of the chunks that attention
-    works in, and of whole ones; and with fewer tokens than a convolution sees.
+    With one sequence or more, one token or more, after a cache or not: `PLAIN_RUNS`. Then over several of the chunks
+    that attention works in, and of whole ones; and with fewer tokens than a convolution sees.
     """
     values = values_of(subject)
     chunk, widest = cases.size(values), cases.widest(values)
@@ -48,11 +67,12 @@ def base_runs(subject: Subject, depth: Depth, cases: Cases = PLAIN, attn: str = 
         runs += [(3, (7, chunk, 2 * chunk + 5), 13), (1, (chunk, chunk, 2 * chunk), 9), (3, (chunk,), 9)]
     if widest:
         runs += [(batch, (length, length, 1), 9) for batch in (1, 3) for length in {2, widest - 1}]
-    return [
-        one
-        for batch, lengths, read in runs
-        for one in observe(subject, depth, batch, lengths, read, real=True, attn=attn)
-    ]
+    found: list[Observation] = []
+    runs = runs[:most]
+    for number, (batch, lengths, read) in enumerate(runs):
+        tell("running it in every situation", number / len(runs))
+        found += observe(subject, depth, batch, lengths, read, real=True, attn=attn)
+    return found
 
 
 def cases_of(subject: Subject, depth: Depth, *, has_encoder: bool) -> Cases:
@@ -97,7 +117,9 @@ def varied(subject: Subject, depth: Depth, run: Observation) -> dict[str, list[i
     # A few tokens show it too, where the model's code loops over them.
     run = observe(subject, depth, 2, (9,), run.values.get("encoder_len", 0), real=True)[0]
     before, usual = sizes_seen(run), structure(run)
-    for name, base in candidates(subject).items():
+    names = candidates(subject)
+    for number, (name, base) in enumerate(names.items()):
+        tell(f"trying what {_last(name)} changes", number / len(names))
         tried = [
             value
             for value in (base * 2, base // 2, base * 3, base + base // 2, base * 5, base + 8)
@@ -227,6 +249,7 @@ def probes(
     """
     wanted = {cases.situation(run.values): structure(run) for run in usual if run.values["cache_len"] == 0}
     chunks = parse(cases.chunk or "0").variables
+    shorter = SHORTER if not cases.chunk and _turns_by_token(usual) else 1
     chance = random.Random(seed)  # noqa: S311 - the same probes every time
     base, known = candidates(subject), values_of(subject).keys()
     pairs = [name.split("=") for name in free if "=" in name]
@@ -258,7 +281,7 @@ def probes(
             if not known <= values.keys():
                 continue  # of sizes that do not divide, some follow no rule
             chunk, widest = cases.size(values), cases.widest(values)
-            lengths = (chance.randint(5, 150), chance.randint(2, 40), 1)
+            lengths = (5 + (chance.randint(5, 150) - 5) // shorter, chance.randint(2, 40), 1)
             if chunk and turn % 4 > 1 and cases.chunked == "encoder_len":
                 read = chunk * chance.randint(1, 4)
             elif chunk and turn % 4 > 1:
@@ -276,6 +299,13 @@ def probes(
             continue
         found += 1
         yield seen
+
+
+def _turns_by_token(usual: Sequence[Observation]) -> bool:
+    """Return whether most of what a model runs are the turns of a loop over the tokens of a step."""
+    steps = [run for run in usual if run.real and run.values["cache_len"] == 0]
+    short, long = (pick(steps, key=lambda run: run.values["seq_len"]) for pick in (min, max))
+    return sum(1 for _ in long.root.operations()) > 3 * sum(1 for _ in short.root.operations())
 
 
 _ANYTHING, _PARTS = re.compile(""), re.compile(r"heads?$|groups?$")

@@ -14,12 +14,13 @@ from nbanalyzer import catalog
 from nbanalyzer.config import canonical_name
 from nbanalyzer.errors import ConfigError, InputError, NBAnalyzerError, quote, shorten
 from nbanalyzer.files import convert
-from nbanalyzer.progress import Progress
+from nbanalyzer.progress import Progress, part_of
 from nbanalyzer.source import as_mapping, essential
 from nbanalyzer.templates import ModelTemplate, check_names
 
 from . import hf, verification
 from .checked import check
+from .deadline import Expired, Job, TimeLimitError
 from .hf import KINDS, Kind
 from .oracle import parameters
 from .subject import Subject
@@ -51,30 +52,27 @@ class GenerationError(NBAnalyzerError):
         return f"{self.model_id}: {self.stage} failed with {self.problem}"
 
 
-def generate(model: object, config: object, model_id: str, progress: Progress) -> ModelTemplate:
+def generate(model: object, config: object, model_id: str, job: Job) -> ModelTemplate:
     """Return a model's template, traced and checked; see `nbanalyzer.generate`."""
     check_names(ModelTemplate(model_id=model_id))
-    stage = "reading the config"
-
-    def built(what: str, part: float) -> None:
-        nonlocal stage
-        stage = what
-        progress(what, BUILDING * part)
-
+    job.tell("reading the config", 0)
     try:
         subject, model_id = subject_of(model, config, model_id)
         _require_depth(subject)
-        template = build_template(subject, model_id, built)
-        stage = "checking"
-        progress(stage, BUILDING)
-        record = check(template, subject)
+        with part_of(0, BUILDING):
+            template = build_template(subject, model_id)
+        job.tell("checking", BUILDING)
+        with part_of(BUILDING, 1):
+            record = check(template, subject)
+    except Expired:
+        raise TimeLimitError(model_id or "model", job.stage, job.seconds) from None
     except ConfigError as error:
         raise ConfigError(error.problem, error.where or model_id) from None
     except NBAnalyzerError:
         raise
     except Exception as error:
-        raise _failure(model_id, stage, error) from error
-    progress("done", 1)
+        raise _failure(model_id, job.stage, error) from error
+    job.tell("done", 1)
     return msgspec.structs.replace(template, provenance={**template.provenance, **record})
 
 
@@ -86,7 +84,7 @@ def count_parameters(config: Mapping[str, Any]) -> int:
 
 
 def verify(
-    model: object, model_class: type[Any] | None, random_configs: int, progress: Progress
+    model: object, model_class: type[Any] | None, random_configs: int, progress: Progress | None
 ) -> verification.Verification:
     """Return the comparison of a template with PyTorch; see `nbanalyzer.verify`."""
     if isinstance(model, str | os.PathLike):

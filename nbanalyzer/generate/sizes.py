@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
 
@@ -18,20 +18,20 @@ from .rules import Amount, Work
 __all__ = ["Gap", "Sizes", "Unfitted", "collected", "product", "scaled"]
 
 
-@dataclass(frozen=True)
-class Gap:
+class Gap(Exception):  # noqa: N818 - becomes a GapError, unless more probes close it
     """A size that no formula was found for.
 
     Attributes:
         path: of the kernel.
         what: the operation and the size.
         values: what was observed.
+        final: whether more probes cannot close it.
 
     """
 
-    path: str
-    what: str
-    values: tuple[int, ...]
+    def __init__(self, path: str, what: str, values: Iterable[int], *, final: bool = False) -> None:
+        super().__init__(path, what)
+        self.path, self.what, self.values, self.final = path, what, tuple(values), final
 
     def __str__(self) -> str:
         shown = ", ".join(map(str, self.values[:6]))
@@ -46,6 +46,10 @@ class Unfitted(Exception):  # noqa: N818 - becomes a Gap where the path is known
         self.what, self.values = what, tuple(values)
 
 
+ENOUGH = 8
+"""With so many different values of a size, every formula that the search can find is believable."""
+
+
 @dataclass
 class Sizes:
     """What was observed, and the formulas that give it.
@@ -53,13 +57,11 @@ class Sizes:
     Attributes:
         observations: of the model itself first, then of probes.
         cases: what lengths of a step decide on.
-        gaps: what could not be said.
 
     """
 
     observations: Sequence[Observation]
     cases: Cases = PLAIN
-    gaps: list[Gap] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         values = [one.values for one in self.observations]
@@ -117,7 +119,12 @@ class Sizes:
         return build("*", count, build("-", constant(1), missed))
 
     def parameters(self, names: Iterable[str]) -> Formula:
-        """Return how many parameters the tensors of these names are."""
+        """Return how many parameters the tensors of these names are.
+
+        Raises:
+            Gap: a size of one has no formula.
+
+        """
         terms: list[Formula] = []
         for name in names:
             shapes = {
@@ -129,8 +136,9 @@ class Sizes:
                     for place in range(len(next(iter(shapes.values()))))
                 ]
             except Unfitted as problem:
-                self.gaps.append(Gap(name, problem.what, problem.values))
-                continue
+                # A formula for more configs would be one for these; and so many values leave no doubt about any.
+                final = len(set(problem.values)) >= ENOUGH
+                raise Gap(name, problem.what, problem.values, final=final) from None
             terms.append(product(1, dims))
         return collected(terms)
 

@@ -17,7 +17,12 @@ __all__ = ["added", "by_layer", "gap_of"]
 
 
 def by_layer(assembly: Assembly) -> dict[tuple[str, int], Formula]:
-    """Return (name, layer) → bytes of what is kept there after a step."""
+    """Return (name, layer) → bytes of what is kept there after a step.
+
+    Raises:
+        Gap: a size of it has no formula.
+
+    """
     found: dict[tuple[str, int], list[Formula]] = {}
     slots: dict[tuple[str, int, int], dict[int, Any]] = {}
     for index, observation in enumerate(assembly.observations):
@@ -32,8 +37,7 @@ def by_layer(assembly: Assembly) -> dict[tuple[str, int], Formula]:
         try:
             dims = _fitted(assembly, list(operands), [one.shape for one in operands.values()])
         except Unfitted as problem:
-            assembly.gaps.append(Gap(f"layer {layer}", f"{problem.what} {name}", problem.values))
-            continue
+            raise Gap(f"layer {layer}", f"{problem.what} {name}", problem.values) from None
         unit = next(iter(operands.values())).size
         size = variable(unit) if unit.endswith("bytes") else constant(int(unit))
         found.setdefault((_STATES.get(name, f"{name.strip('_')}"), layer), []).append(build("*", *dims, size))

@@ -19,6 +19,7 @@ from nbanalyzer.errors import ConfigError, NBAnalyzerError, near, shorten
 from nbanalyzer.source import TEXT_PARTS, essential
 
 from . import data, hf
+from .deadline import look
 from .dispatch import unscripted
 from .hf import KINDS, Kind, quiet
 
@@ -151,6 +152,7 @@ class Subject:
             TooLargeError: its weights are not allocated, they are too many.
 
         """
+        look()
         if self.device != "meta":
             data.require_small(replace(self, device="meta").build(attn, experts), self.largest)
 

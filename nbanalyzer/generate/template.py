@@ -15,6 +15,7 @@ from nbanalyzer.config import extract_model_params
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.expand import expand
 from nbanalyzer.formula import Formula, build, parse
+from nbanalyzer.progress import part_of, tell
 from nbanalyzer.source import TEXT_PARTS, essential
 from nbanalyzer.templates import Composite, Kernel, ModelTemplate, used_variables
 from nbanalyzer.variables import VARIABLES
@@ -26,7 +27,7 @@ from .garbage import seldom_collected
 from .hf import quiet
 from .layers import Stack, depth_of, seen_alike, stacks
 from .observation import Observation, values_of
-from .probe import base_runs, cases_of, probes, varied
+from .probe import PLAIN_RUNS, base_runs, cases_of, probes, varied
 from .sizes import Gap
 from .state import added, by_layer, gap_of
 from .subject import NeedsDataError, Subject
@@ -38,31 +39,29 @@ __all__ = ["GapError", "build_template", "stated"]
 
 PROBES = 8
 PROBES_OF_TINY = 12  # models, which are quick to run, and whose code is likely to ask more questions
-Progress = Callable[[str, float], None]
 
 
 class GapError(NBAnalyzerError):
-    """Sizes that no formula was found for: there is no template without them.
+    """A size that no formula was found for: there is no template without it, and the others are not looked for.
 
     Attributes:
         model_id: the model's name.
-        gaps: path, what, and observed values.
+        gap: path, what, and observed values.
 
     """
 
-    def __init__(self, model_id: str, gaps: tuple[Gap, ...]) -> None:
-        super().__init__(model_id, gaps)
-        self.model_id, self.gaps = model_id, gaps
+    def __init__(self, model_id: str, gap: Gap) -> None:
+        super().__init__(model_id, gap)
+        self.model_id, self.gap = model_id, gap
 
     def message(self) -> str:
-        """Return the first gap, and how many more there are."""
-        more = f" ({len(self.gaps) - 1} more)" if len(self.gaps) > 1 else ""
-        return f"{self.model_id}: {self.gaps[0]}{more}"
+        """Return the gap."""
+        return f"{self.model_id}: {self.gap}"
 
 
 @quiet()
 @seldom_collected()
-def build_template(subject: Subject, model_id: str, progress: Progress = lambda _what, _part: None) -> ModelTemplate:
+def build_template(subject: Subject, model_id: str) -> ModelTemplate:
     """Return the model template of a subject, not yet checked.
 
     A model whose code needs data is traced with tiny sizes on the CPU instead: the formulas are those of any size.
@@ -75,19 +74,19 @@ def build_template(subject: Subject, model_id: str, progress: Progress = lambda 
 
     """
     try:
-        return _built(subject, model_id, progress)
+        return _built(subject, model_id)
     except NeedsDataError as problem:
-        template = _built(tiny(subject, problem), model_id, progress)
+        template = _built(tiny(subject, problem), model_id)
     return stated(msgspec.structs.replace(template, config=dict(subject.given or subject.config)), subject)
 
 
-def _built(subject: Subject, model_id: str, progress: Progress) -> ModelTemplate:
+def _built(subject: Subject, model_id: str) -> ModelTemplate:
     """Return the template of a model, traced where its subject says."""
-    progress("building", 0)
+    tell("building the model", 0)
     model = subject.build()
     fields = subject.hf_config().to_dict()
     with recording(model):
-        progress("tracing", 0.1)
+        tell("tracing all its layers", 0.05)
         first = next(subject.steps(model, 2, (5,), 7))
         found = seen_alike(stacks(model, fields), trace(first))
         depth = depth_of(subject, found, fields)
@@ -95,37 +94,40 @@ def _built(subject: Subject, model_id: str, progress: Progress) -> ModelTemplate
         if subject.device != "meta":
             require_determined(shallow, depth)
         cases = cases_of(shallow, depth, has_encoder=first.has_encoder)
-        observations = base_runs(shallow, depth, cases)
-        progress("probing", 0.3)
-        free = varied(shallow, depth, observations[0])
+        with part_of(0.1, 0.2):
+            observations = base_runs(shallow, depth, cases)
+        with part_of(0.2, 0.4):
+            free = varied(shallow, depth, observations[0])
         deepen = _depth_matters(model, observations[0], found)
         count = PROBES if subject.device == "meta" else PROBES_OF_TINY
         count *= 1 + bool(cases.chunk) + bool(cases.kernels)  # every case has to be seen at several sizes
         drawn = probes(shallow, depth, free, 2 * count, tuple(observations), cases=cases, deepen=deepen)
-        for _ in range(2):  # the second time only for what the first left open
-            for number, seen in enumerate(islice(drawn, count)):
+        for last in (False, True):  # the second time only for what the first left open
+            for number, seen in enumerate(islice(drawn, count), 1):
                 observations += seen
-                progress("probing", 0.5 + 0.4 * number / count)
-            progress("fitting", 0.9)
-            assembly = Assembly(
-                observations,
-                tied_head=_head(model, subject),
-                cases=cases,
-                stacks=tuple(stack.path for stack in found),
-                shared=_shared(model, found),
-            )
-            layered = assembly.kernels()
-            if not assembly.gaps:
+                tell(f"probing other sizes, {number} of {count}", 0.4 + 0.3 * number / count)
+            try:
+                with part_of(0.7, 0.9):
+                    assembly = Assembly(
+                        observations,
+                        tied_head=_head(model, subject),
+                        cases=cases,
+                        stacks=tuple(stack.path for stack in found),
+                        shared=_shared(model, found),
+                    )
+                    layered, states = assembly.kernels(), by_layer(assembly)
                 break
+            except Gap as gap:
+                if last or gap.final:
+                    raise GapError(model_id, gap) from None
     with recording(model):
-        if eager := _eager(observations, lambda: base_runs(shallow, depth, cases, "eager")):
+        if eager := _eager(observations, lambda: base_runs(shallow, depth, cases, "eager", most=PLAIN_RUNS)):
             layered = with_eager(layered, eager)
     layered = with_absorbed(layered)
-    kernels, state = _collapsed(layered, by_layer(assembly), subject, found, fields)
-    if gap := gap_of(first, state, values_of(subject)):
-        assembly.gaps.append(gap)
-    if assembly.gaps:
-        raise GapError(model_id, tuple(assembly.gaps))
+    with part_of(0.9, 1):
+        kernels, state = _collapsed(layered, states, subject, found, fields)
+    if missing := gap_of(first, state, values_of(subject)):
+        raise GapError(model_id, missing)
     template = ModelTemplate(
         model_id=model_id,
         architecture=type(model).__name__,
@@ -144,7 +146,8 @@ def _eager(observations: list[Observation], again: Callable[[], list[Observation
     if not any(operation.name == "scaled_dot_product_attention" for operation in fused[0].root.operations()):
         return None
     try:
-        return eager_of(fused, again())
+        usual = again()
+        return eager_of(fused[: len(usual)], usual)
     except NBAnalyzerError:
         return None
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from nbanalyzer.errors import NBAnalyzerError
+from nbanalyzer.progress import tell
 
 from .data import ALIKE, LARGEST
 from .layers import Depth, depth_of, stacks
@@ -66,7 +67,8 @@ def tiny(subject: Subject, problem: NeedsDataError) -> Subject:
     fields = subject.hf_config().to_dict()
     depth = depth_of(subject, stacks(subject.build(), fields), fields)
     shallow = subject.with_fields(depth.config())
-    for change in _changes(candidates(subject)):
+    for number, change in enumerate(_changes(candidates(subject))):
+        tell(f"looking for tiny sizes that it runs with, try {number + 1}", 0)
         if _runs(replace(shallow.with_fields(change), device="cpu"), depth, values_of(shallow)):
             return replace(subject.with_fields(change), device="cpu", largest=LARGEST // 4)
     raise problem

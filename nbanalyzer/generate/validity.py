@@ -92,19 +92,24 @@ class _Trials:
         self.usual = self.seen({})
         self.layers = self.built({})
 
-    def numbers(self) -> Iterator[tuple[str, int | float]]:
-        """Yield the numbers of the config with their values; a dot leads into a nested part."""
-        yield from _numbers(self.config)
+    def numbers(self) -> Iterator[tuple[str, Any]]:
+        """Yield the numbers of the config with their values, and what is null; a dot leads into a nested part."""
+        yield from _numbers(self.config, nulls=True)
 
-    def changes_nothing(self, name: str, value: float) -> bool:
-        """Return whether nothing that is run, no size, and no layer follows from a number: of any of several tried."""
-        others = (
-            {0.0 if value else 0.5, value / 2, value * 2}
-            if isinstance(value, float)
-            else {1, 3, value // 2 or 5, 2 * value}
-        )
+    def changes_nothing(self, name: str, value: float | None) -> bool:
+        """Return whether nothing that is run, no size, and no layer follows from a number: of any of several tried.
+
+        Null is tried where there is a number, and small numbers where there is null, as where a window is switched off.
+        """
+        others: list[float | None] = [4, 64]
+        if isinstance(value, float):
+            others = [0.0 if value else 0.5, value / 2, value * 2, None]
+        elif value is not None:
+            others = [1, 3, value // 2 or 5, 2 * value, None]
         ran = False
-        for other in sorted(others - {value}):
+        for other in others:
+            if other == value:
+                continue
             if says_which_layer(name):
                 built = self.built({name: other})
                 if built is not None and built != self.layers:
@@ -156,13 +161,14 @@ def _list_of(model: torch.nn.Module, path: str) -> Iterator[torch.nn.Module]:
     yield from model.get_submodule(path).children()
 
 
-def _numbers(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int | float]]:
+def _numbers(config: Mapping[str, Any], prefix: str = "", *, nulls: bool = False) -> Iterator[tuple[str, Any]]:
     text = next((part for part in TEXT_PARTS if isinstance(config.get(part), Mapping)), "")
     if text:
-        yield from _numbers(config[text], f"{prefix}{text}.")
+        yield from _numbers(config[text], f"{prefix}{text}.", nulls=nulls)
         return
     for name, value in config.items():
-        if isinstance(value, int | float) and not isinstance(value, bool) and not is_noise(name):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if (number or (nulls and value is None)) and name != "architectures" and not is_noise(name):
             yield prefix + name, value
 
 

@@ -11,13 +11,14 @@ from typing import NamedTuple
 from nbanalyzer import catalog
 from nbanalyzer.analysis import Analysis, plain
 from nbanalyzer.populate import populate
-from nbanalyzer.progress import Progress
-from nbanalyzer.templates import ModelTemplate
+from nbanalyzer.progress import Progress, part_of
+from nbanalyzer.templates import ModelTemplate, used_variables
 from nbanalyzer.text import as_lines, escape
 
 from . import hf
 from .checked import Comparison, checked_under, comparisons, has_eager
 from .compare import Position, culprits
+from .deadline import working
 from .drawn import RUNS as OTHER_RUNS
 from .drawn import analysed, drawn, named, runnable
 from .measured import RUNS, Run, runs_of
@@ -161,28 +162,32 @@ def verify(
         NBAnalyzerError: the template cannot be populated, or transformers cannot build or run its config.
 
     """
-    tell = progress or (lambda _what, _part: None)
     template = catalog.completed(template)
     subject = subject or Subject.of(template.config)
-    tell("comparing at the real config", 0)
     found = _Found(template)
-    configs, others = [""], drawn(subject, random_configs) if random_configs else iter(())
-    try:
-        found.compare(subject, RUNS, lambda run: populate(template, **run))
-    except NeedsDataError as problem:
-        found.compare_parameters(subject)
-        others = runnable(subject, problem, random_configs)
-    tell("drawing other configs", 0.5)
-    tiny = False
-    for other in others:
-        change = named(template, subject, other)
-        part = min((len(configs) - 1) / max(random_configs, 1), 1)  # what is run on the CPU may be more
-        tell(f"comparing with {change or 'its real sizes'}", 0.6 + 0.4 * part)
-        where = f", config {len(configs)}" if change else ""
-        found.compare(other, OTHER_RUNS, partial(analysed, template, other), where)
-        configs += [change] if change else []
-        tiny = tiny or (other.device != "meta" and bool(change))
-    tell("done", 1)
+    deepen = not {"num_layers", "num_decoder_layers"}.isdisjoint(used_variables(template))
+    configs, tiny = [""], False
+    with working(progress) as job:
+        job.tell("comparing at the real config", 0)
+        others = drawn(subject, random_configs, deepen=deepen) if random_configs else iter(())
+        try:
+            with part_of(0, 0.5):
+                found.compare(subject, RUNS, lambda run: populate(template, **run))
+        except NeedsDataError as problem:
+            found.compare_parameters(subject)
+            others = runnable(subject, problem, random_configs)
+        job.tell("drawing other configs", 0.5)
+        with part_of(0.5, 0.6):
+            chosen = list(others)
+        for number, other in enumerate(chosen):
+            change = named(template, subject, other)
+            job.tell(f"comparing with {change or 'its real sizes'}", 0.6 + 0.4 * number / len(chosen))
+            where = f", config {len(configs)}" if change else ""
+            with part_of(0.6 + 0.4 * number / len(chosen), 0.6 + 0.4 * (number + 1) / len(chosen)):
+                found.compare(other, OTHER_RUNS, partial(analysed, template, other), where)
+            configs += [change] if change else []
+            tiny = tiny or (other.device != "meta" and bool(change))
+        job.tell("done", 1)
     return Verification(
         template.model_id,
         tuple(found.differences),

@@ -62,7 +62,7 @@ def _displayed() -> tuple[Any, Any]:
     from IPython.display import display
     from ipywidgets import IntProgress, Layout
 
-    widget = IntProgress(0, 0, 100, style={"description_width": "12em"}, layout=Layout(width="40em"))
+    widget = IntProgress(0, 0, 100, style={"description_width": "24em"}, layout=Layout(width="52em"))
     # Shown raw: the widget's own text would be compared by nbval, and would tell how far it was.
     view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
     return widget, display({WIDGET: view, **NOTHING}, raw=True, display_id=True)
