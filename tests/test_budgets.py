@@ -340,6 +340,21 @@ def test_powers_in_minima_in_powers_are_too_long_to_be_read() -> None:
     refused(lambda: sweep(template(basic(text)), seq_len=[1, 2], batch_size=[1, 2]), "too long to be read")
 
 
+@pytest.mark.parametrize(
+    "flops", [times("{batch_size}**8", 150), "+".join(f"max({{seq_len}},{i})" for i in range(2, 402))]
+)
+def test_more_than_can_be_arranged_is_one_line(flops: str) -> None:
+    refused(
+        lambda: sweep(
+            template(basic(flops), basic(flops.replace("},", "},9"))),
+            batch_size=[1, 2],
+            seq_len=[1, 2],
+            metrics="flops",
+        ),
+        "than a sweep can arrange",
+    )
+
+
 def test_formulas_that_multiply_out_are_refused_together() -> None:
     one = "({batch_size} + 2*{seq_len} + 3*{cache_len} + %d)**4 * ({seq_len} + {cache_len} + {batch_size})**4"
     data = template(*(basic(one % i) for i in range(500)))
