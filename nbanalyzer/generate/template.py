@@ -17,7 +17,7 @@ from nbanalyzer.expand import expand
 from nbanalyzer.formula import Formula, build, parse
 from nbanalyzer.progress import part_of, tell
 from nbanalyzer.source import TEXT_PARTS, essential, with_labels
-from nbanalyzer.templates import Composite, Kernel, ModelTemplate, used_variables
+from nbanalyzer.templates import Composite, Kernel, ModelTemplate
 from nbanalyzer.validity import DEFAULTS
 from nbanalyzer.variables import VARIABLES
 
@@ -336,7 +336,7 @@ def stated(template: ModelTemplate, subject: Subject) -> ModelTemplate:
     while name := next((key for key in TEXT_PARTS if isinstance(part.get(key), Mapping)), ""):
         part = part[name]
     own, defaults = subject.hf_config(), dict[str, Any]()
-    for name in sorted(used_variables(template)):
+    for name in sorted(template.variables):
         if name in known or (name in VARIABLES and VARIABLES[name].kind in {"runtime", "convention"}):
             continue
         for source in (*(VARIABLES[name].sources if name in VARIABLES else ()), name):
