@@ -204,6 +204,7 @@ class Analysis:
         return {
             "model_id": self.template.model_id,
             "architecture": self.template.architecture,
+            "part": self.template.part,
             "values": {
                 name: plain(value)
                 for name, value in self.values.items()

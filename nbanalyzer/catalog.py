@@ -25,7 +25,7 @@ from .files import decode, read_file
 from .shipped import folder
 from .source import read_config
 from .templates import ModelTemplate, load_model_template
-from .validity import Difference, differences, filled
+from .validity import DEFAULTS, Difference, differences, filled, unstated
 
 __all__ = [
     "KERNELS_OF",
@@ -253,9 +253,9 @@ def for_config(config: Mapping[str, Any], where: str = "config") -> ModelTemplat
     found = [(base, _unfit(base, config)) for base in bases if base.valid_for]
     for base, unfit in found:
         if not unfit:
-            return msgspec.structs.replace(
-                base, model_id=where, config=filled(base, config), provenance={KERNELS_OF: base.model_id}
-            )
+            defaults = unstated(base, config)
+            record = {KERNELS_OF: base.model_id} | ({DEFAULTS: defaults} if defaults else {})
+            return msgspec.structs.replace(base, model_id=where, config=filled(base, config), provenance=record)
     if found:
         base, unfit = min(found, key=lambda pair: len(pair[1]))
         raise ConfigError(_said(base, unfit[0]), where)

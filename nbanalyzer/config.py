@@ -19,17 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError, InputError, UnknownNameError, quote, shorten
-from .source import TEXT_PARTS, fields_of, look, object_of, put, read_config, text_object
-from .variables import (
-    COST_WORDS,
-    FAMILIES,
-    NOT_SIZES,
-    NOT_SIZES_ENDS,
-    STRUCTURE,
-    VARIABLES,
-    Family,
-    Variable,
-)
+from .source import TEXT_PARTS, fields_of, look, object_of, put, read_config, text_object, with_labels
+from .taken import not_taken
+from .variables import FAMILIES, STRUCTURE, VARIABLES, Family, Variable, says_no_size, speaks_of_cost
 
 __all__ = ["LARGEST", "ModelParams", "extract_model_params", "with_overrides"]
 
@@ -51,13 +43,19 @@ class ModelParams(dict[str, int]):
     Attributes:
         model_type: as the config states it, ``""`` if it does not.
         unknown: config keys whose names speak of cost and that nbanalyzer does not know.
+        defaults: variables that the config says nothing of: transformers' class did.
 
     """
 
-    def __init__(self, values: Mapping[str, int], model_type: str = "", unknown: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        values: Mapping[str, int],
+        model_type: str = "",
+        unknown: tuple[str, ...] = (),
+        defaults: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(values)
-        self.model_type = model_type
-        self.unknown = unknown
+        self.model_type, self.unknown, self.defaults = model_type, unknown, defaults
 
 
 def extract_model_params(
@@ -154,7 +152,7 @@ class _Reader:
         name = str(whole.get("model_type") or text.get("model_type") or "")
         part_type = str(text.get("model_type") or name).removesuffix("_text")
         family = FAMILIES.get(part_type, Family(even_heads=False))
-        reader = cls(dict(text), name, where or f"{name} config".lstrip(), family)
+        reader = cls(dict(with_labels(text)), name, where or f"{name} config".lstrip(), family)
         if whole.get("tie_word_embeddings") is not None:  # the whole model ties; its text part may say otherwise
             reader.text["tie_word_embeddings"] = whole["tie_word_embeddings"]
         if text.get("use_sliding_window") is False:  # then transformers takes the window's size for nothing
@@ -170,15 +168,19 @@ class _Reader:
     def read(self) -> ModelParams:
         """Return everything, derived values included."""
         values = self.variables()
+        filled: tuple[str, ...] = ()
         if missing := self.missing(values):
             self.source, self.asked = self.source or text_object(self.build()), True
+            if problem := not_taken(self.text, self.source):
+                raise self.error(problem)
             self.fill(missing)
             values = self.variables()
+            filled = tuple(name for name in missing if self.stated(name) is not None)
         if missing := self.missing(values):
             looked = (f"{name} (looked for {', '.join(self.sources(name))})" for name in missing)
             raise self.error(f"no value for {'; '.join(looked)}")
         self.check_groups(values)
-        return ModelParams(values | self.other_integers(), self.model_type, self.unknown())
+        return ModelParams(values | self.other_integers(), self.model_type, self.unknown(), filled)
 
     def missing(self, values: Mapping[str, int]) -> list[str]:
         """Return what a model like this cannot do without and `values` lacks."""
@@ -230,7 +232,7 @@ class _Reader:
             if isinstance(value, int | list | tuple | Mapping)
             and not isinstance(value, bool)
             and speaks_of_cost(key)
-            and not (key in _CANONICAL or key in STRUCTURE or key in own or _says_no_size(key))
+            and not (key in _CANONICAL or key in STRUCTURE or key in own or says_no_size(key))
         )
 
     def check_groups(self, values: Mapping[str, int]) -> None:
@@ -376,11 +378,6 @@ def integer_fields(config: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(_Reader.of(config).other_integers())
 
 
-def speaks_of_cost(name: str) -> bool:
-    """Return whether a config field's name says that it may change what the model costs (experts, windows, …)."""
-    return not COST_WORDS.isdisjoint(name.lower().split("_"))
-
-
 def canonical_name(name: str) -> str:
     """Return the variable that a config attribute is read into (``n_embd`` → ``hidden_size``), else the name."""
     return _CANONICAL.get(name, name)
@@ -397,8 +394,4 @@ def _problem(value: object, variable: Variable) -> str:
 
 
 def _is_other_integer(key: str, value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and key not in _CANONICAL and not _says_no_size(key)
-
-
-def _says_no_size(key: str) -> bool:
-    return key in NOT_SIZES or key.endswith(NOT_SIZES_ENDS)
+    return isinstance(value, int) and not isinstance(value, bool) and key not in _CANONICAL and not says_no_size(key)

@@ -25,7 +25,7 @@ from .errors import ConfigError, InputError, MissingPackageError, NBAnalyzerErro
 from .files import decode, read_file, write_whole
 from .progress import tell
 from .shipped import folder
-from .source import essential, with_floats, without_floats
+from .source import essential, untyped, with_floats, without_floats
 from .templates import ModelTemplate, encode, load_model_template
 from .text import printable
 
@@ -65,7 +65,7 @@ def template_for(config: Mapping[str, Any], where: str, unfit: ConfigError) -> M
     """
     label = printable(where) if len(where) <= 200 else f"…{printable(where)[-199:]}"
     if not isinstance(config.get("model_type") or config.get("architectures"), str | list):
-        raise unfit
+        raise ConfigError(untyped(config), where) if config.get("model_type") is None else unfit
     tell("looking in the cache", 0)
     key = _key(config)
     path = _path(key, ".json")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from numbers import Integral
 from typing import Any
@@ -12,7 +12,7 @@ import msgspec
 
 from . import catalog, fresh
 from .analysis import Analysis
-from .config import ModelParams, canonical_name, extract_model_params, speaks_of_cost, with_overrides
+from .config import ModelParams, canonical_name, extract_model_params, with_overrides
 from .cost import Tree
 from .errors import ConfigError, InputError, TemplateError, quote, shorten
 from .expand import with_variants
@@ -22,7 +22,8 @@ from .run import SWITCHES, Run
 from .source import as_mapping
 from .templates import ModelTemplate, as_json
 from .text import printable
-from .variables import VARIABLES
+from .validity import DEFAULTS, ever_read, flat
+from .variables import NOT_RUN, VARIABLES, speaks_of_cost
 
 __all__ = ["populate", "populate_template", "prepared"]
 
@@ -118,6 +119,7 @@ def prepared(
     _require_values(tree, params, this_run)
     if run.get("encoder_len") is not None and "encoder_len" not in tree.variables:
         raise InputError(f"encoder_len={this_run.encoder_len} changes nothing: this model has no encoder of its own")
+    changed = {canonical_name(name) for name in changes}
     notes = [f"set {', '.join(f'{name}={value}' for name, value in changes.items())}"] if changes else []
     if config is not None:
         source = printable(os.fspath(config)) if isinstance(config, str | os.PathLike) else "another config"
@@ -127,6 +129,14 @@ def prepared(
         notes.insert(0, f"template made for this config, equal to PyTorch{' at tiny sizes' if only else ''}")
     elif bound:
         notes.insert(0, bound)
+    stated_nowhere = template.provenance.get(DEFAULTS)
+    defaults = dict(stated_nowhere) if isinstance(stated_nowhere, Mapping) and config is None else {}
+    defaults |= {name: params[name] for name in params.defaults if name in tree.variables}
+    sizes = {name: value for name, value in defaults.items() if not isinstance(value, bool)}
+    if left := [f"{name}={value}" for name, value in sizes.items() if canonical_name(name) not in changed]:
+        notes.append(shorten(f"not in the config, transformers' defaults: {', '.join(left)}", 300))
+    if ahead := [f"{name}={params[name]}" for name in NOT_RUN if params.get(name)]:
+        notes.append(f"not counted: {', '.join(ahead)}, which predict further tokens and are not run in a pass")
     return tree, params, this_run, tuple(notes)
 
 
@@ -182,12 +192,10 @@ def params_of(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelPa
     template = tree.template
     source = template.config if config is None else config
     required = [name for name in tree.variables if name in VARIABLES and VARIABLES[name].sources]
+    wanted, given = template.config.get("model_type"), None if config is None else as_mapping(config).get("model_type")
+    if wanted and given and given != wanted:
+        raise ConfigError(f"this config is a {quote(given)}, the template of {template.model_id!r} is a {wanted!r}")
     params = extract_model_params(source, changes, required)
-    wanted = template.config.get("model_type")
-    if config is not None and wanted and params.model_type and params.model_type != wanted:
-        raise ConfigError(
-            f"this config is a {params.model_type!r}, the template of {template.model_id!r} is a {wanted!r}"
-        )
     if config is not None and template.config:
         catalog.require_fit(template, as_mapping(config), template.model_id)
     for name in changes:
@@ -259,10 +267,6 @@ def _require_effect(tree: Tree, name: str, changes: Mapping[str, int], params: M
 def _warnings(tree: Tree, params: ModelParams, run: Run) -> tuple[str, ...]:
     """Return what to know before believing the numbers."""
     found = []
-    stated = tree.template.config.get("architectures")
-    if isinstance(stated, list) and stated and tree.template.architecture not in stated:
-        says = ", ".join(map(str, stated))
-        found.append(f"the config says {shorten(says)}, and this is what a {tree.template.architecture} costs")
     if run.cache_len and "cache_len" not in tree.variables:
         found.append("cache_len makes no difference: this model keeps nothing from one pass to the next")
     limit, length = params.get("max_position_embeddings"), run.cache_len + run.seq_len
@@ -272,7 +276,25 @@ def _warnings(tree: Tree, params: ModelParams, run: Run) -> tuple[str, ...]:
             f"cache_len + seq_len = {length:,} tokens exceed the model's {limit:,} positions "
             f"(max_position_embeddings): {'it has no more and would not run' if learned else 'it was made for no more'}"
         )
-    costly = [name for name in params if speaks_of_cost(name) and name not in COMMON]
-    if unused := [name for name in (*costly, *params.unknown) if name not in tree.variables]:
+    costly = [name for name in params if speaks_of_cost(name) and name not in {*COMMON, *NOT_RUN}]
+    unused = [name for name in dict.fromkeys((*costly, *params.unknown)) if name not in tree.variables]
+    if unused and (unused := _unsettled(tree.template, unused)):
         found.append(f"the config says what looks like cost, and no formula uses it: {', '.join(unused)}")
     return tuple(found)
+
+
+def _unsettled(template: ModelTemplate, names: Iterable[str]) -> list[str]:
+    """Return which of the config's fields that no formula uses may cost something all the same.
+
+    What a shipped template's own config says was there when it was compared with PyTorch; of a template that was made
+    for a config, so was everything that transformers' code speaks of at all.
+    """
+    if MADE in template.provenance:
+        spoken = {canonical_name(key) for key in flat(template.config) if ever_read(template, key)}
+        return [name for name in names if name not in spoken]
+    base = template.provenance.get(catalog.KERNELS_OF)
+    if not isinstance(base, str) and "checked" not in template.provenance:
+        return list(names)
+    own = catalog.model(base).config if isinstance(base, str) else template.config
+    settled = {canonical_name(key) for key in flat(own)}
+    return [name for name in names if name not in settled]

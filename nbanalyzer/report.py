@@ -96,10 +96,12 @@ def _four_digits(value: float) -> str:
 
 
 def title(analysis: Analysis) -> str:
-    """Return what was analysed, e.g. ``openai-community/gpt2 (GPT2LMHeadModel)``."""
+    """Return what was analysed, e.g. ``openai-community/gpt2 (GPT2LMHeadModel)``, and if it is a part only, of what."""
     template = analysis.template
-    name = template.model_id or template.architecture or "template"
-    return f"{name} ({template.architecture})" if template.architecture and template.model_id else name
+    counted = ": ".join(filter(None, (template.architecture, template.part)))
+    if counted and template.model_id:
+        return f"{template.model_id} ({counted})"
+    return template.model_id or counted or "template"
 
 
 def conditions(analysis: Analysis) -> str:

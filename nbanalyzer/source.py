@@ -27,7 +27,9 @@ __all__ = [
     "quiet",
     "read_config",
     "text_object",
+    "untyped",
     "with_floats",
+    "with_labels",
     "without_floats",
 ]
 
@@ -135,17 +137,32 @@ def essential(config: Mapping[str, Any]) -> dict[str, Any]:
     Without ``auto_map``, transformers has nowhere to take foreign code from.
     """
     try:
-        content = msgspec.json.encode(without_floats(_without_noise(config)))
+        content = msgspec.json.encode(without_floats(_without_noise(with_labels(config))))
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"a config is plain data: {shorten(str(error), 100)}") from None
     plain: dict[str, Any] = with_floats(msgspec.json.decode(content))
     return plain
 
 
+def with_labels(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the config with its labels' number, which a classifier's size is, where it states their names."""
+    names = config.get("id2label")
+    if not isinstance(names, Mapping) or not names or "num_labels" in config:
+        return config
+    return {**config, "num_labels": len(names)}
+
+
 def _without_noise(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _without_noise(part) for key, part in value.items() if key not in NOISE}
     return value
+
+
+def untyped(config: Mapping[str, Any]) -> str:
+    """Return what to add to a config that says neither its model type nor its class."""
+    marks = {"type_vocab_size": "bert", "n_embd": "gpt2", "d_kv": "t5"}
+    likely = next((model_type for key, model_type in marks.items() if key in config), "llama")
+    return f'the config does not say which model it is: add "model_type", such as "model_type": "{likely}"'
 
 
 def text_object(config: object) -> object:

@@ -17,7 +17,10 @@ from .config import canonical_name
 from .source import NOISE, TEXT_PARTS
 from .templates import Composite, Kernel, ModelTemplate, used_variables
 
-__all__ = ["Difference", "differences", "filled", "flat", "is_noise"]
+__all__ = ["DEFAULTS", "Difference", "differences", "ever_read", "filled", "flat", "is_noise", "unstated"]
+
+DEFAULTS = "defaults"
+"""Key in a template's provenance: the sizes that its config did not state, with transformers' defaults."""
 
 NO_COST = re.compile(
     r"_token_ids?$|_token_index$|dropout|_pdrop$|initializer|_eps$|epsilon$|^rope_theta$|"
@@ -57,7 +60,7 @@ def differences(template: ModelTemplate, config: Mapping[str, Any]) -> list[Diff
     pairs = {part for pair in (validity.together if validity else ()) for part in pair.split("=")}
     found: list[Difference] = []
     for key in dict.fromkeys((*other, *own)):
-        if is_noise(key) or canonical_name(key) == "tie_word_embeddings":
+        if is_noise(key) or (canonical_name(key) == "tie_word_embeddings" and "tie_word_embeddings" in sizes):
             continue
         if validity is None:
             if key not in other or key not in own:
@@ -66,7 +69,7 @@ def differences(template: ModelTemplate, config: Mapping[str, Any]) -> list[Diff
         else:
             missing = key not in validity.defaults
             if missing and key not in own:
-                if _ever_read(template, key):
+                if ever_read(template, key):
                     found.append(Difference(key, other[key], None, known=False))
                 continue
             left, right = other.get(key, validity.defaults.get(key)), own.get(key, validity.defaults.get(key))
@@ -99,16 +102,20 @@ def _may_vary(left: object, right: object) -> bool:
 
 def filled(template: ModelTemplate, config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a config with transformers' defaults for the sizes of a template that it does not state."""
+    return _put(dict(config), unstated(template, config))
+
+
+def unstated(template: ModelTemplate, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return transformers' defaults for the sizes of a template that a config does not state."""
     validity = template.valid_for
     if validity is None:
-        return dict(config)
+        return {}
     sizes, known = used_variables(template), _renamed(flat(config), validity.aliases)
-    missing = {
+    return {
         key: value
         for key, value in validity.defaults.items()
         if key not in known and key not in validity.derived and value is not None and canonical_name(key) in sizes
     }
-    return _put(dict(config), missing)
 
 
 def _put(config: dict[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,7 +205,7 @@ def _is_number(value: object) -> bool:
 # ---- fields that transformers' class does not declare
 
 
-def _ever_read(template: ModelTemplate, key: str) -> bool:
+def ever_read(template: ModelTemplate, key: str) -> bool:
     """Return whether the code of a template's model may read a config field that its class does not declare.
 
     It may if the name occurs in it at all. The files are read as text; nothing is imported.

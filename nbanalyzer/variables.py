@@ -17,7 +17,18 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-__all__ = ["ALLOWED_VARIABLES", "FAMILIES", "VARIABLES", "Family", "Kind", "Variable", "latex_symbol"]
+__all__ = [
+    "ALLOWED_VARIABLES",
+    "FAMILIES",
+    "NOT_RUN",
+    "VARIABLES",
+    "Family",
+    "Kind",
+    "Variable",
+    "latex_symbol",
+    "says_no_size",
+    "speaks_of_cost",
+]
 
 Kind = Literal["runtime", "config", "derived", "convention"]
 
@@ -199,6 +210,7 @@ _REST = (
     _field("hidden_size_per_layer_input", "elements", "width of the per-layer embedding, 0 if none"),
     _field("vocab_size_per_layer_input", "tokens", "rows of the per-layer embedding"),
     _field("type_vocab_size", "tokens", "rows of the token type embedding"),
+    _field("num_labels", "labels", "labels that a classifier tells apart"),
     _field("hc_mult", "", "parallel residual streams"),
 )
 
@@ -312,10 +324,12 @@ def _words(*lines: str) -> frozenset[str]:
 # What the names of other config fields say.
 NOT_SIZES = _words(  # integers about generation, training or labels, and what only scales values or repeats others
     "max_length min_length num_beams num_beam_groups num_return_sequences top_k no_repeat_ngram_size n_special seed",
-    "encoder_no_repeat_ngram_size num_logits_to_keep pretraining_tp ep_size verbose num_labels chunk_size_feed_forward",
+    "encoder_no_repeat_ngram_size num_logits_to_keep pretraining_tp ep_size verbose chunk_size_feed_forward",
     "rope_theta compress_rope_theta rope_local_base_freq original_max_position_embeddings initial_context_length",
     "default_output_length initializer_factor n_ctx qk_head_dim",
 )
+NOT_RUN = ("num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers")
+"""What a checkpoint has and a pass does not run: layers that predict further tokens."""
 NOT_SIZES_ENDS = ("_token_id", "_token_index", "_token_ids", "_id")
 STRUCTURE = _words(  # which layer is what: read elsewhere
     "layer_types layers_block_type mlp_only_layers mlp_layer_types no_rope_layers moe_layers compress_ratios",
@@ -326,3 +340,13 @@ COST_WORDS = _words(  # a field that has one of these in its name, and is in no 
     "expert experts moe topk window rank lora ssm state states conv mamba head heads layer layers dim latent",
     "index indexer compress mtp nextn",
 )
+
+
+def speaks_of_cost(name: str) -> bool:
+    """Return whether a config field's name says that it may change what the model costs (experts, windows, …)."""
+    return not COST_WORDS.isdisjoint(name.lower().split("_"))
+
+
+def says_no_size(name: str) -> bool:
+    """Return whether a config field's name says that its number is no size."""
+    return name in NOT_SIZES or name.endswith(NOT_SIZES_ENDS)

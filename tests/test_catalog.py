@@ -216,7 +216,7 @@ def test_sizes_of_a_config_may_all_differ(tmp_path: Path) -> None:
         ({"model_type": "lama", "architectures": None}, "did you mean 'llama'"),
         ({"model_type": "x" * 9_000, "architectures": None}, "xxx"),
         ({"hidden_act": "x" * 9_000}, "xxx"),
-        ({"model_type": None, "architectures": None}, "None"),
+        ({"model_type": None, "architectures": None}, 'add "model_type"'),
         ({"model_type": ["llama"]}, "llama"),
         ({"attention_bias": True, "num_attention_heads": 5}, "5"),
         ({"hidden_size": None}, "hidden_size"),

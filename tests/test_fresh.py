@@ -166,7 +166,7 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 def test_an_interrupted_generation_keeps_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(what: str, _: float) -> None:
-        if what == "fitting":
+        if what.startswith("finding formulas"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), watched_by(interrupt):
@@ -214,7 +214,9 @@ def test_a_masked_model_keeps_nothing(cache: Path) -> None:
     assert any("cache_len makes no difference" in warning for warning in analysis.warnings)
 
 
-def test_another_head_than_a_language_models_is_said(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_tell_two_classifiers_apart(cache: Path) -> None:
+    """What the labels are called is noise; how many there are is a size, and so part of the cache's key."""
     config = {**TINY, "architectures": ["LlamaForSequenceClassification"]}
-    (warning,) = populate(config).warnings
-    assert warning == "the config says LlamaForSequenceClassification, and this is what a LlamaForCausalLM costs"
+    found = [populate({**config, "id2label": dict.fromkeys("abcdefg"[:labels], "x")}) for labels in (2, 7)]
+    two, seven = (analysis.totals["parameters"] for analysis in found)
+    assert seven - two == 5 * 64

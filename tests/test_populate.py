@@ -758,7 +758,7 @@ def test_a_config_of_a_model_built_otherwise_is_refused(model: str, changes: dic
 def test_a_config_as_plain_data_is_a_model() -> None:
     config = {**populate("llama-3.1-8b").template.config, "num_hidden_layers": 2}
     assert populate(config).totals == populate("llama-3.1-8b", set={"num_layers": 2}).totals
-    with pytest.raises(ConfigError, match="no shipped template is of model_type None"):
+    with pytest.raises(ConfigError, match='add "model_type"'):
         populate({"hidden_size": 8})
 
 

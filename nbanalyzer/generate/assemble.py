@@ -311,7 +311,7 @@ class Assembly(Sizes):
         if template.class_name == ATTENTION or template.class_name in bind.EAGER:
             fitted["num_scores"] = self._scores(node, fitted)
         if template.class_name == APPEND:
-            fitted["kept_len"] = self._kept_len(path) or fitted["num_new"]
+            fitted["kept_len"] = self._kept_len(path)
         return {name: str(formula) for name, formula in fitted.items()}
 
     def _scores(self, node: Node, bound: Mapping[str, Formula]) -> Formula:
@@ -325,8 +325,8 @@ class Assembly(Sizes):
         shown = visible(keys) if causal else None
         return build("if", shown, variable("causal"), everything) if shown else everything
 
-    def _kept_len(self, path: str) -> Formula | None:
-        """Return how many tokens the cache of the layer around `path` holds after a step, None if nothing is kept."""
+    def _kept_len(self, path: str) -> Formula:
+        """Return how many tokens of the layer around `path` are kept for the next step, none if there is no next."""
         layer = re.search(r"\.(\d+)(\.|$)", path)
         number = int(layer.group(1)) if layer else 0
         sizes = {
@@ -336,7 +336,7 @@ class Assembly(Sizes):
             if one.layer == number and one.name == "keys" and len(one.operand.shape) == 4
         }
         if not any(observation.kept for observation in self.observations):
-            return None
+            return constant(0)
         if len(sizes) < len(self.observations):
             raise Unfitted("what the cache keeps", ())
         return self.fit(sizes, "what the cache keeps")

@@ -7,6 +7,8 @@ error that names the class, its parameters and the release, never a guess.
 from __future__ import annotations
 
 import inspect
+import re
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ from typing import Any, Literal
 import torch
 
 from nbanalyzer.errors import NBAnalyzerError
+from nbanalyzer.source import with_labels
 
 __all__ = [
     "KINDS",
@@ -30,16 +33,25 @@ __all__ = [
     "cache_argument",
     "cache_in",
     "config_classes",
+    "default_of",
     "encoded_inputs",
+    "exported",
     "fused_attention_switch",
+    "has_plain_head",
+    "headed",
     "kept_in_fp32",
     "model_class",
+    "multimodal",
     "parameters_of_forward",
     "quiet",
+    "reads_text",
     "release",
     "takes_cache",
+    "text_class",
     "tied_weights",
     "vocabulary",
+    "wants_choices",
+    "wants_padding",
 ]
 
 Kind = Literal["causal", "seq2seq", "masked"]
@@ -95,6 +107,16 @@ def config_classes() -> Mapping[object, Any]:
     return mapping
 
 
+def default_of(config: Any, field: str) -> Any:
+    """Return what a config's class says in a field by default, None if nothing, or if that follows from others."""
+    try:
+        with quiet():
+            found = with_labels(type(config)().to_dict()).get(field)
+    except Exception:  # noqa: BLE001 - a class may need some fields
+        return None
+    return found
+
+
 @cache
 def architectures(kind: Kind) -> Mapping[str, str]:
     """Return model type → name of its class, of all types that have a model of this kind."""
@@ -113,6 +135,106 @@ def model_class(kind: Kind) -> Any:
     import transformers
 
     return getattr(transformers, KINDS[kind][0])
+
+
+@cache
+def exported(name: str) -> type[Any] | None:
+    """Return the class of models that transformers exports under a name, None if there is none."""
+    import transformers
+
+    if not re.fullmatch(r"[A-Z]\w*", name, re.ASCII):  # no module of it, such as what runs pipelines
+        return None
+    try:
+        with quiet():
+            found = getattr(transformers, name, None)
+    except Exception:  # noqa: BLE001 - what the class needs besides transformers may be missing
+        return None
+    is_model = isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)
+    return found if is_model and getattr(found, "config_class", None) is not None else None
+
+
+def reads_text(model_class: type[Any]) -> bool:
+    """Return whether token ids are all that a model needs."""
+    takes = parameters_of_forward(model_class)
+    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needs = {name for name, one in takes.items() if one.default is one.empty and one.kind not in open_ended}
+    return "input_ids" in takes and needs <= {"self", "input_ids"}
+
+
+def multimodal(model_type: str) -> type[Any] | None:
+    """Return the class of the models of a type that read images and text, None if transformers has none."""
+    from transformers.models.auto import modeling_auto
+
+    name = "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES"
+    found = getattr(modeling_auto, name, {}).get(model_type)
+    return exported(found if isinstance(found, str) else next(iter(found))) if found else None
+
+
+def text_class(model_type: str, whole: type[Any] | None) -> type[Any] | None:
+    """Return the class of models without a head for a text part's type, found in the code of the `whole` if need be."""
+    from transformers.models.auto import modeling_auto
+
+    name = modeling_auto.MODEL_MAPPING_NAMES.get(model_type)
+    if found := exported(name if isinstance(name, str) else ""):
+        return found
+    near = vars(sys.modules[whole.__module__]).values() if whole is not None else ()
+    models = (one for one in near if isinstance(one, type) and issubclass(one, torch.nn.Module))
+    own = (one for one in models if getattr(getattr(one, "config_class", None), "model_type", "") == model_type)
+    return next((one for one in own if one.__name__.endswith("TextModel") and reads_text(one)), None)
+
+
+def has_plain_head(model_class: type[Any]) -> bool:
+    """Return whether a multimodal model puts a linear head on its text model, which may be its embedding."""
+    embeds = (getattr(model_class, "_tied_weights_keys", None) or {}).get("lm_head.weight", "")
+    return str(embeds).startswith("model.language_model.")
+
+
+@cache
+def headed(text: Any) -> type[Any]:
+    """Return the class of a text model with a head of hidden_size × vocab_size, as multimodal models put it on."""
+    from transformers import PreTrainedModel
+
+    base: Any = next(one for one in text.__mro__[1:] if issubclass(one, PreTrainedModel))
+
+    class Headed(base):  # type: ignore[misc]
+        config_class = text.config_class
+
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            self.model = text(config)
+            self.lm_head = torch.nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+            embedding = self.model.get_input_embeddings()
+            name = next(name for name, module in self.named_modules() if module is embedding)
+            self._tied_weights_keys = {"lm_head.weight": f"{name}.weight"}
+            self.post_init()
+
+        def get_input_embeddings(self) -> Any:
+            return self.model.get_input_embeddings()
+
+        def get_output_embeddings(self) -> Any:
+            return self.lm_head
+
+        def forward(self, *args: Any, logits_to_keep: int = 0, **inputs: Any) -> dict[str, Any]:
+            output = self.model(*args, **inputs)
+            return {**output, "logits": self.lm_head(output.last_hidden_state[:, -logits_to_keep:, :])}
+
+    takes = inspect.signature(text.forward)
+    keep = inspect.Parameter("logits_to_keep", inspect.Parameter.KEYWORD_ONLY, default=0)
+    named = [one for one in takes.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    Headed.forward.__signature__ = takes.replace(parameters=[*named, keep])  # type: ignore[attr-defined]
+    Headed.__module__ = text.__module__
+    Headed.__name__ = Headed.__qualname__ = f"{text.__name__} + lm_head"
+    return Headed
+
+
+def wants_choices(model_class: type[Any]) -> bool:
+    """Return whether a model takes questions, each with several texts to choose among."""
+    return model_class.__name__.endswith("ForMultipleChoice")
+
+
+def wants_padding(model_class: type[Any]) -> bool:
+    """Return whether a model looks for the last token of each text, and so needs one that fills short ones up."""
+    return model_class.__name__.endswith("ForSequenceClassification")
 
 
 # ---- building

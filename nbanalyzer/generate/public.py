@@ -16,12 +16,14 @@ from nbanalyzer.errors import ConfigError, InputError, NBAnalyzerError, quote, s
 from nbanalyzer.files import convert
 from nbanalyzer.progress import Progress, part_of
 from nbanalyzer.source import as_mapping, essential
+from nbanalyzer.taken import not_taken
 from nbanalyzer.templates import ModelTemplate, check_names
 
 from . import hf, verification
 from .checked import check
+from .choice import kind_of
 from .deadline import Expired, Job, TimeLimitError
-from .hf import KINDS, Kind
+from .hf import KINDS
 from .oracle import parameters
 from .subject import Subject
 from .template import build_template
@@ -55,7 +57,7 @@ class GenerationError(NBAnalyzerError):
 def generate(model: object, config: object, model_id: str, job: Job) -> ModelTemplate:
     """Return a model's template, traced and checked; see `nbanalyzer.generate`."""
     check_names(ModelTemplate(model_id=model_id))
-    job.tell("reading the config", 0)
+    job.stage = "reading the config"  # too short to be told: no bar for a name that nobody knows
     try:
         subject, model_id = subject_of(model, config, model_id)
         _require_depth(subject)
@@ -130,6 +132,8 @@ def subject_of(model: object, config: object = None, model_id: str = "") -> tupl
     try:
         _require_sense(fields)
         subject = Subject.of(fields)
+        if problem := not_taken(essential(subject.config), subject.hf_config()):
+            raise ConfigError(problem)
     except ConfigError as error:
         raise ConfigError(error.problem, error.where or name) from None
     # Without auto_map, transformers has nowhere to take foreign code from.
@@ -178,22 +182,11 @@ def _own(model_class: type[Any], config: object) -> Subject:
     if isinstance(config, type) or not hasattr(config_class, "to_dict"):
         raise InputError(f"the config of {model_class.__name__} is a transformers config, not {quote(config)}")
     fields = essential(as_mapping(config))
+    if hf.exported(model_class.__name__) is model_class:  # its name is enough to find it again
+        fields["architectures"] = [model_class.__name__]
     return Subject(
-        {"model_type": str(config_class.model_type), **fields}, _kind(model_class, fields), model_class, config_class
+        {"model_type": str(config_class.model_type), **fields}, kind_of(model_class, fields), model_class, config_class
     )
-
-
-def _kind(model_class: type[Any], config: Mapping[str, Any]) -> Kind:
-    """Return what kind of model a class is: as transformers files it, else by what it takes."""
-    for kind in KINDS:
-        if model_class.__name__ in hf.architectures(kind).values():
-            return kind
-    if config.get("is_encoder_decoder"):
-        return "seq2seq"
-    takes = hf.parameters_of_forward(model_class)
-    keeps = hf.takes_cache(model_class) or "use_cache" in takes
-    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
-    return "causal" if keeps or open_ended else "masked"
 
 
 def _require_depth(subject: Subject) -> None:

@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 
-from nbanalyzer.errors import ConfigError, NBAnalyzerError, near, shorten
-from nbanalyzer.source import TEXT_PARTS, essential
+from nbanalyzer.errors import ConfigError, NBAnalyzerError, shorten
 
 from . import data, hf
+from .choice import choose
 from .deadline import look
 from .dispatch import unscripted
-from .hf import KINDS, Kind, quiet
+from .hf import Kind, quiet
 
 __all__ = ["NeedsDataError", "Step", "Subject", "UnrunnableError"]
 
@@ -50,7 +50,7 @@ class NeedsDataError(UnrunnableError):
     """A model that does not run on the meta device because its code needs the values of tensors, or their device."""
 
 
-_WANTS_DATA = re.compile(r"\bmeta\b|\bregister_meta\b")
+_WANTS_DATA = re.compile(r"\b[Mm]eta\b|\bregister_meta\b")
 """What PyTorch says where the meta device is why something does not work."""
 
 
@@ -81,35 +81,14 @@ class Subject:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], kind: Kind | None = None) -> Subject:
-        """Return the subject of a config: of its text part, if the whole is a multimodal model.
+        """Return the subject of a config: of the class that it names, or of its text part; see `choice.choose`.
 
         Raises:
-            ConfigError: transformers does not know the model type, or has no language model for it.
+            ConfigError: transformers does not know the model type, or has nothing for it that reads text.
 
         """
-        known_types = hf.config_classes()
-        named: dict[Kind, Mapping[str, str]] = {kind: hf.architectures(kind) for kind in KINDS}
-        language: tuple[Kind, ...] = ("causal", "masked")
-        model_type, whole = config.get("model_type"), config
-        if model_type not in known_types:
-            # The code of some repositories is transformers' under another name: the architecture says so.
-            stated = [name for name in config.get("architectures") or () if isinstance(name, str)]
-            known = {architecture: type_ for names in named.values() for type_, architecture in names.items()}
-            model_type = next((known[name] for name in stated if name in known), None)
-            if model_type is None:
-                raise _unknown(config, known_types)
-            whole = {**config, "model_type": model_type}
-        part = None if kind else _text_part(whole, known_types[model_type])
-        if part is not None:
-            inner = str(part.get("model_type") or _text_type(known_types[model_type]))
-            of_part = next((choice for choice in language if inner in named[choice]), None)
-            if of_part:
-                shared = {key: whole[key] for key in ("tie_word_embeddings",) if key in whole}
-                return cls({**part, **shared, "model_type": inner}, of_part, given=config)
-        for choice in (kind,) if kind else _order(whole, known_types[model_type], named):
-            if model_type in named[choice]:
-                return cls(whole, choice, given=config)
-        raise ConfigError(f"transformers has no language model for model_type {model_type!r}")
+        found = choose(config, kind)
+        return cls(found.config, found.kind, found.model_class, given=found.given)
 
     def with_fields(self, fields: Mapping[str, Any]) -> Subject:
         """Return the subject with other config fields; a dot in a name leads into a nested part."""
@@ -133,6 +112,8 @@ class Subject:
         config_class = self.config_class or hf.config_classes()[fields["model_type"]]
         if not self.config_class:
             fields.pop("model_type")
+        if self.model_class is not None and hf.wants_padding(self.model_class) and fields.get("pad_token_id") is None:
+            fields["pad_token_id"] = 0  # any: what it is makes no difference, and without one there are no batches
         try:
             with quiet():
                 return config_class(**fields)
@@ -249,12 +230,14 @@ class Step:
             device = self.subject.device
             wants = device == "meta" and isinstance(error, RuntimeError) and _WANTS_DATA.search(str(error))
             raise (NeedsDataError if wants else UnrunnableError)(where, problem, device) from error
-        self.after = hf.cache_in(output)
+        self.after = None if self.subject.kind == "masked" else hf.cache_in(output)
         if self.has_encoder:
             self.encoded = getattr(output, "encoder_last_hidden_state", None)
 
     def _inputs(self, logits: int) -> dict[str, Any]:
         ids = self._tokens(self.seq_len)
+        if hf.wants_choices(type(self.model)):
+            return {"input_ids": ids.unsqueeze(0)}  # one question; the sequences are what it may choose
         inputs: dict[str, Any] = {"input_ids": ids}
         if self.subject.kind == "masked":
             return inputs
@@ -277,58 +260,10 @@ class Step:
         if self.subject.device == "meta":
             return torch.empty(shape, dtype=torch.long, device="meta")
         config: Any = self.model.config
-        return data.tokens(config.to_dict(), hf.vocabulary(self.model), shape, self.subject.seed)
-
-
-def _order(config: Mapping[str, Any], config_class: Any, named: Mapping[Kind, Any]) -> tuple[Kind, ...]:
-    """Return which kind of model a config means, the likeliest first."""
-    stated = [str(name) for name in config.get("architectures") or ()]
-    by_name = tuple(kind for kind, names in named.items() if any(name in names.values() for name in stated))
-
-    def says(field: str) -> bool:
-        return bool(config.get(field, getattr(config_class, field, False)))
-
-    if says("is_encoder_decoder"):
-        return (*by_name, "seq2seq", "causal", "masked")
-    # A BERT is in both mappings: it is a decoder if it says so.
-    if config.get("model_type") in named["masked"] and not says("is_decoder"):
-        return (*by_name, "masked", "causal", "seq2seq")
-    return (*by_name, "causal", "seq2seq", "masked")
-
-
-def _text_part(config: Mapping[str, Any], config_class: Any) -> Mapping[str, Any] | None:
-    """Return the text part of a multimodal model's config, None if it is none; the default one if it is not stated."""
-    for key in TEXT_PARTS:
-        if isinstance(stated := config.get(key), Mapping):
-            return stated
-    if not _text_type(config_class):
-        return None
-    try:
-        with quiet():
-            whole = config_class(**{key: value for key, value in config.items() if key != "model_type"})
-    except Exception:  # noqa: BLE001 - whatever the checks of a config raise; building the model will say what
-        return None
-    part = next((found for key in TEXT_PARTS if (found := getattr(whole, key, None)) is not None), None)
-    return essential(part.to_dict()) if part is not None else None
-
-
-def _text_type(config_class: Any) -> str:
-    parts = getattr(config_class, "sub_configs", {})
-    return next((getattr(parts[key], "model_type", "") for key in TEXT_PARTS if key in parts), "")
-
-
-def _unknown(config: Mapping[str, Any], known: Any) -> ConfigError:
-    model_type = config.get("model_type")
-    if model_type is None:
-        return ConfigError("the config has no model_type, which says which model it is")
-    if config.get("auto_map"):
-        return ConfigError(
-            f"model_type {model_type!r} needs code from its repository, which is never run here; transformers "
-            "itself has no such model"
-        )
-    close = near(str(model_type), list(known))
-    hint = f", did you mean {close[0]!r}?" if close else ""
-    return ConfigError(f"transformers knows no model_type {model_type!r}{hint}")
+        found = data.tokens(config.to_dict(), hf.vocabulary(self.model), shape, self.subject.seed)
+        if hf.wants_padding(type(self.model)) and getattr(config, "eos_token_id", None) is not None:
+            found[:, -1] = config.eos_token_id  # some look for the end of each text
+        return found
 
 
 def _refused(error: Exception) -> ConfigError:

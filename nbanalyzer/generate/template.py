@@ -16,13 +16,15 @@ from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.expand import expand
 from nbanalyzer.formula import Formula, build, parse
 from nbanalyzer.progress import part_of, tell
-from nbanalyzer.source import TEXT_PARTS, essential
+from nbanalyzer.source import TEXT_PARTS, essential, with_labels
 from nbanalyzer.templates import Composite, Kernel, ModelTemplate, used_variables
+from nbanalyzer.validity import DEFAULTS
 from nbanalyzer.variables import VARIABLES
 
 from . import hf
 from .assemble import Assembly
 from .counts import counts
+from .data import on_one_thread
 from .garbage import seldom_collected
 from .hf import quiet
 from .layers import Stack, depth_of, seen_alike, stacks
@@ -61,6 +63,7 @@ class GapError(NBAnalyzerError):
 
 @quiet()
 @seldom_collected()
+@on_one_thread()
 def build_template(subject: Subject, model_id: str) -> ModelTemplate:
     """Return the model template of a subject, not yet checked.
 
@@ -102,6 +105,7 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
         count = PROBES if subject.device == "meta" else PROBES_OF_TINY
         count *= 1 + bool(cases.chunk) + bool(cases.kernels)  # every case has to be seen at several sizes
         drawn = probes(shallow, depth, free, 2 * count, tuple(observations), cases=cases, deepen=deepen)
+        head = _head(model, shallow)
         for last in (False, True):  # the second time only for what the first left open
             for number, seen in enumerate(islice(drawn, count), 1):
                 observations += seen
@@ -110,7 +114,7 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
                 with part_of(0.7, 0.9):
                     assembly = Assembly(
                         observations,
-                        tied_head=_head(model, subject),
+                        tied_head=head,
                         cases=cases,
                         stacks=tuple(stack.path for stack in found),
                         shared=_shared(model, found),
@@ -134,10 +138,13 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
         config=dict(subject.given or subject.config),
         kernels=kernels,
         state={name: str(formula) for name, formula in state.items()},
-        provenance={"attention": "eager"} if assembly.has_eager_attention else {},
+        provenance={
+            **({"attention": "eager"} if assembly.has_eager_attention else {}),
+            **({"part": "text"} if subject.given is not None else {}),
+        },
     )
     template = stated(template, subject)
-    return expand(template)
+    return msgspec.structs.replace(expand(template), state=template.state)  # a cache may be thrown away
 
 
 def _eager(observations: list[Observation], again: Callable[[], list[Observation]]) -> Eager | None:
@@ -153,13 +160,26 @@ def _eager(observations: list[Observation], again: Callable[[], list[Observation
 
 
 def _head(model: torch.nn.Module, subject: Subject) -> str:
-    """Return the path of the output embedding if its weight can be that of the input's, by the config's choice."""
+    """Return the path of the output embedding if its weight can be that of the input's, by the config's choice.
+
+    The `subject` may have fewer layers than the model.
+    """
     output = getattr(model, "get_output_embeddings", lambda: None)()
     tied = hf.tied_weights(model)
     name = next((name for name, module in model.named_modules() if module is output), "")
     states = "tie_word_embeddings" in values_of(subject)
     plain = output is not None and getattr(output, "bias", None) is None
-    return name if name and plain and states and f"{name}.weight" in tied else ""
+    chosen = name and plain and states and f"{name}.weight" in tied
+    return name if chosen and _ties_as_stated(subject) else ""
+
+
+def _ties_as_stated(subject: Subject) -> bool:
+    """Return whether a model shares its embedding with its head exactly if the config says so: some always do."""
+    for stated in (False, True):
+        model: Any = subject.with_fields({"tie_word_embeddings": stated}).build()
+        if (model.get_output_embeddings().weight is model.get_input_embeddings().weight) != stated:
+            return False
+    return True
 
 
 def _shared(model: torch.nn.Module, found: list[Stack]) -> frozenset[str]:
@@ -303,23 +323,29 @@ def stated(template: ModelTemplate, subject: Subject) -> ModelTemplate:
     """Return the template with a config that states every variable it uses, so that populating needs nothing else."""
     known, wanted = extract_model_params(template.config, required=()), values_of(subject)
     config = copy.deepcopy(dict(template.config))
-    part, fields = config, subject.hf_config().to_dict()
+    part, fields = config, dict(with_labels(subject.hf_config().to_dict()))
+    silent = False  # of its text part altogether
     ties = fields.get("tie_word_embeddings")  # of the whole model; its text part may say otherwise
     while name := next((key for key in TEXT_PARTS if isinstance(fields.get(key), Mapping)), ""):
         fields = fields[name]
         if not isinstance(part.get(name), Mapping):
-            part[name] = essential(fields)
+            part[name], silent = essential(fields), True
             if ties is not None:
                 config.setdefault("tie_word_embeddings", ties)
         part = part[name]
     while name := next((key for key in TEXT_PARTS if isinstance(part.get(key), Mapping)), ""):
         part = part[name]
+    own, defaults = subject.hf_config(), dict[str, Any]()
     for name in sorted(used_variables(template)):
         if name in known or (name in VARIABLES and VARIABLES[name].kind in {"runtime", "convention"}):
             continue
         for source in (*(VARIABLES[name].sources if name in VARIABLES else ()), name):
             # Several fields may be about the same thing, of different parts of the model.
-            if fields.get(source) is not None and fields[source] == wanted.get(name) and part.get(source) is None:
-                part[source] = fields[source]
+            value = fields.get(source)
+            if value is not None and value == wanted.get(name) and (silent or part.get(source) is None):
+                part[source] = value
+                if silent or value == hf.default_of(own, source):
+                    defaults[source] = value
                 break
-    return msgspec.structs.replace(template, config=config)
+    record = {**template.provenance, DEFAULTS: defaults} if defaults else template.provenance
+    return msgspec.structs.replace(template, config=config, provenance=record)

@@ -1,0 +1,51 @@
+"""Older names: of model types that transformers has taken up under another one, and of their configs' fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["renamed"]
+
+_PHI = {
+    "n_embd": "hidden_size", "n_head": "num_attention_heads", "n_head_kv": "num_key_value_heads",
+    "n_layer": "num_hidden_layers", "n_inner": "intermediate_size", "n_positions": "max_position_embeddings",
+    "layer_norm_epsilon": "layer_norm_eps",
+}  # fmt: skip
+_FALCON = {"n_head": "num_attention_heads", "n_head_kv": "num_kv_heads", "n_layer": "num_hidden_layers"}
+
+_TYPES: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "RefinedWeb": ("falcon", _FALCON),
+    "RefinedWebModel": ("falcon", _FALCON),
+    "phi-msft": ("phi", _PHI),
+    "mixformer-sequential": ("phi", _PHI),
+    "stablelm_epoch": ("stablelm", {"norm_eps": "layer_norm_eps", "rope_pct": "partial_rotary_factor"}),
+    "Yi": ("llama", {}),
+    "aquila": ("llama", {}),
+}
+"""Model type before transformers had the model → its name there, and the fields that are called otherwise."""
+
+
+def renamed(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a config under the names that transformers has for what it says; any other one as it is."""
+    old = config.get("model_type")
+    if not isinstance(old, str) or old not in _TYPES:
+        return config
+    model_type, names = _TYPES[old]
+    found = {names.get(key, key): value for key, value in config.items() if value is not None or key not in names}
+    found["model_type"] = model_type
+    if model_type == "falcon":  # what the code did where keys are grouped
+        found.setdefault("new_decoder_architecture", config.get("n_head_kv") is not None)
+    if model_type == "phi":
+        return _phi(found)
+    return found
+
+
+def _phi(config: dict[str, Any]) -> Mapping[str, Any]:
+    """Return a config of Phi with what its first code derived."""
+    width, heads, rotated = (config.get(key) for key in ("hidden_size", "num_attention_heads", "rotary_dim"))
+    if isinstance(width, int) and isinstance(heads, int) and heads > 0:
+        config.setdefault("intermediate_size", 4 * width)
+        if isinstance(rotated, int):
+            config["partial_rotary_factor"] = config.pop("rotary_dim") * heads / width
+    return config

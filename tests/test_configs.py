@@ -1,0 +1,183 @@
+"""Configs as people have them: under older names, without a model type, silent, or in another tool's format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from nbanalyzer import ModelTemplate, catalog, populate
+from nbanalyzer.config import extract_model_params
+from nbanalyzer.errors import ConfigError
+from nbanalyzer.generate.choice import choose
+from nbanalyzer.generate.subject import Subject
+from nbanalyzer.taken import not_taken
+
+SIZES = {"hidden_size": 48, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 80}
+OTHER_TOOL = {"dim": 48, "n_layers": 2, "n_heads": 4, "hidden_dim": 80, "vocab_size": 90}
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NBANALYZER_CACHE", str(tmp_path / "cache"))
+
+
+def parameters(model_class: Any, **fields: Any) -> int:
+    with torch.device("meta"):
+        model = model_class(model_class.config_class(**fields))
+    return sum(one.numel() for one in model.parameters())
+
+
+def error_of(config: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        populate(config)
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+# ---- which model it is
+
+
+def test_a_class_is_enough_to_know_the_model() -> None:
+    sizes = {**SIZES, "vocab_size": 90, "max_position_embeddings": 512, "type_vocab_size": 2}
+    analysis = populate({"architectures": ["BertModel"], **sizes}, seq_len=8)
+    assert analysis.template.architecture == "BertModel"
+    assert analysis.totals["parameters"] == parameters(transformers.BertModel, **sizes)
+
+
+@pytest.mark.parametrize(
+    ("config", "likely"),
+    [({**SIZES, "type_vocab_size": 2}, "bert"), ({"n_embd": 48, "n_layer": 2}, "gpt2"), (OTHER_TOOL, "llama")],
+)
+def test_without_either_a_line_says_what_to_add(config: dict[str, Any], likely: str) -> None:
+    assert f'add "model_type", such as "model_type": "{likely}"' in error_of(config)
+    with pytest.raises(ConfigError, match='add "model_type"'):
+        choose(config)
+
+
+@pytest.mark.parametrize(
+    ("old", "model_class", "new"),
+    [
+        (
+            {"model_type": "RefinedWebModel", "n_head": 4, "n_layer": 2, "multi_query": True, "bias": False},
+            transformers.FalconForCausalLM,
+            {"num_attention_heads": 4, "num_hidden_layers": 2, "multi_query": True, "bias": False},
+        ),
+        (
+            {"model_type": "RefinedWeb", "n_head": 4, "n_head_kv": 2, "n_layer": 2, "bias": False},
+            transformers.FalconForCausalLM,
+            {"num_attention_heads": 4, "num_kv_heads": 2, "num_hidden_layers": 2, "bias": False,
+             "new_decoder_architecture": True},
+        ),
+        (
+            {"model_type": "phi-msft", "n_embd": 48, "n_head": 4, "n_head_kv": None, "n_layer": 2, "n_inner": None,
+             "rotary_dim": 6},
+            transformers.PhiForCausalLM,
+            {"num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 192, "partial_rotary_factor": 0.5},
+        ),
+    ],
+    ids=lambda value: value.get("model_type") if isinstance(value, dict) else None,
+)  # fmt: skip
+def test_older_names_of_what_transformers_has(old: dict[str, Any], model_class: Any, new: dict[str, Any]) -> None:
+    shared = {"hidden_size": 48, "vocab_size": 90} if "n_embd" not in old else {"vocab_size": 90}
+    subject = Subject.of({**old, **shared})
+    found = sum(one.numel() for one in subject.build().parameters())
+    assert found == parameters(model_class, **{"hidden_size": 48, "vocab_size": 90, **new})
+    if "partial_rotary_factor" in new:
+        assert subject.hf_config().rope_parameters["partial_rotary_factor"] == new["partial_rotary_factor"]
+
+
+# ---- what it leaves out
+
+
+@pytest.mark.parametrize("biased", [False, True], ids=["bound", "generated"])
+def test_sizes_that_are_left_out_are_transformers_and_a_note_lists_them(biased: bool) -> None:
+    stated = {"hidden_size": 48, "num_attention_heads": 4, "num_hidden_layers": 2, "attention_bias": biased}
+    analysis = populate({"model_type": "llama", **stated}, seq_len=8)
+    assert analysis.totals["parameters"] == parameters(transformers.LlamaForCausalLM, **stated)
+    (note,) = (note for note in analysis.notes if "defaults" in note)
+    own = transformers.LlamaConfig()
+    assert note.startswith("not in the config, transformers' defaults: ")
+    for field in ("intermediate_size", "vocab_size"):
+        assert f"{field}={getattr(own, field)}" in note
+    assert "hidden_size" not in note
+    assert "num_key_value_heads" not in note  # as many as query heads: that follows, it is no default
+
+
+def test_a_config_that_says_it_all_has_no_such_note() -> None:
+    analysis = populate({"model_type": "llama", **SIZES, "num_key_value_heads": 2, "vocab_size": 90}, seq_len=8)
+    assert not [note for note in analysis.notes if "defaults" in note]
+
+
+# ---- what is not taken
+
+
+def test_another_tools_format_is_refused() -> None:
+    assert "LlamaConfig does not take n_layers = 2, which it knows as num_hidden_layers" in error_of(
+        {"model_type": "llama", **OTHER_TOOL}
+    )
+    llama = transformers.LlamaConfig()
+    assert "it states no hidden_size, and LlamaConfig does not know dim, hidden_dim" in not_taken(
+        {"dim": 48, "hidden_dim": 80, "vocab_size": 32000}, llama
+    )
+    with pytest.raises(ConfigError, match="it states no hidden_size"):
+        extract_model_params({"model_type": "llama", "dim": 48, "hidden_dim": 80, "num_hidden_layers": 2})
+
+
+def test_a_composite_class_that_ignores_the_sizes_is_refused() -> None:
+    config = {"model_type": "mine", "architectures": ["EncoderDecoderModel"], **SIZES, "vocab_size": 90}
+    assert "EncoderDecoderConfig does not take hidden_size = 48" in error_of(config)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        transformers.GPT2Config(n_embd=48, n_layer=2, n_head=4),
+        transformers.DistilBertConfig(dim=48, n_heads=4, n_layers=2, hidden_dim=80),
+        transformers.T5Config(d_model=48, num_layers=2),
+        transformers.BloomConfig(hidden_size=48, n_layer=2),
+        transformers.MambaConfig(hidden_size=48, d_inner=96),
+        transformers.XLMConfig(emb_dim=48, n_layers=2),
+    ],
+    ids=lambda config: type(config).__name__,
+)
+def test_every_family_is_taken_under_its_own_names(config: Any) -> None:
+    assert not_taken(config.to_dict(), config) == ""
+
+
+def test_a_silent_text_part_is_no_other_tools_format() -> None:
+    """Some multimodal models leave all of it to the defaults of Llama."""
+    assert not_taken({"model_type": "llama", "vocab_size": 32064}, transformers.LlamaConfig(vocab_size=32064)) == ""
+
+
+# ---- what no formula uses
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_shipped_models_give_no_warning(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NBANALYZER_COMPARE", "off")
+    assert populate(name, seq_len=128).warnings == ()
+
+
+def test_layers_that_predict_further_tokens_are_said_not_to_be_counted() -> None:
+    notes = populate("DeepSeek-V3", seq_len=4).notes
+    assert any(
+        note.startswith("not counted: num_nextn_predict_layers=1, which predict further tokens") for note in notes
+    )
+    assert not any("not counted" in note for note in populate("gpt2", seq_len=4).notes)
+
+
+def test_a_template_that_nobody_checked_is_still_doubted() -> None:
+    config = {"model_type": "mine", "hidden_size": 8, "num_hidden_layers": 1, "vocab_size": 9, "num_experts": 4}
+    template = ModelTemplate(model_id="some/model", config=config)
+    (warning,) = populate(template, seq_len=4).warnings
+    assert warning.endswith("no formula uses it: num_experts")
+
+
+def test_what_transformers_reads_nothing_of_is_a_warning() -> None:
+    config = {"model_type": "llama", **SIZES, "vocab_size": 90, "attention_bias": True, "num_secret_experts": 8}
+    (warning,) = populate(config, seq_len=4).warnings
+    assert warning.endswith("no formula uses it: num_secret_experts")
