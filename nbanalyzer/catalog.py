@@ -250,12 +250,15 @@ def for_config(config: Mapping[str, Any], where: str = "config") -> ModelTemplat
     alike = [name for name in names() if _file(name).config.get("model_type") == model_type]
     # First those with kernels of their own: what extends one has just a config more that they are right for.
     bases = [_shipped(name) for name in sorted(alike, key=lambda name: bool(_file(name).extends))]
-    found = [(base, _unfit(base, config)) for base in bases if base.valid_for]
-    for base, unfit in found:
-        if not unfit:
+    found: list[tuple[ModelTemplate, list[Difference]]] = []
+    for base in bases:
+        if not base.valid_for:
+            continue
+        if not (unfit := _unfit(base, config)):
             defaults = unstated(base, config)
             record = {KERNELS_OF: base.model_id} | ({DEFAULTS: defaults} if defaults else {})
             return msgspec.structs.replace(base, model_id=where, config=filled(base, config), provenance=record)
+        found.append((base, unfit))
     if found:
         base, unfit = min(found, key=lambda pair: len(pair[1]))
         raise ConfigError(_said(base, unfit[0]), where)

@@ -26,6 +26,7 @@ from .variables import FAMILIES, STRUCTURE, VARIABLES, WHICH_LAYERS, Family, Var
 __all__ = ["LARGEST", "ModelParams", "extract_model_params", "with_overrides"]
 
 LARGEST = 2**40  # of any size; what is larger is a slip of the keyboard
+MOST_LISTED = 10_000  # layers or labels of a config that transformers makes lists of
 
 _ALWAYS = ("hidden_size", "num_layers", "vocab_size")
 _HEADS = ("num_heads", "num_kv_heads", "head_dim")
@@ -337,6 +338,11 @@ class _Reader:
 
     def build(self) -> object:
         """Return transformers' config object for these fields, None if it knows no such model."""
+        for key, value in self.text.items():
+            if ("layers" in key or key == "num_labels") and isinstance(value, int) and value > MOST_LISTED:
+                raise self.error(
+                    f"{key} is {quote(value)}: transformers, asked for a size that is missing, lists them all"
+                )
         try:
             return object_of(self.text)
         except ConfigError as error:

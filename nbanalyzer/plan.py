@@ -85,7 +85,10 @@ class Plan:
         self._places: dict[object, int] = {}
         self._whole: Axes = frozenset().union(*axes.values()) if axes else frozenset()
         self._schedules: dict[tuple[str, ...], _Schedule] = {}
-        self._outputs = {name: self._expression(output) for name, output in outputs.items()}
+        try:
+            self._outputs = {name: self._expression(output) for name, output in outputs.items()}
+        except RecursionError:  # Horner's rule goes as deep as there are terms and powers
+            raise FormulaError("more terms, or higher powers, than a sweep can arrange", ", ".join(outputs)) from None
 
     def __len__(self) -> int:
         return len(self._steps)

@@ -78,7 +78,7 @@ class Symbolic:
         self._values = values
         self._times: dict[Node, Polynomial] = {}
         self._copies: dict[Node, Polynomial] = {}
-        self._parts: dict[tuple[Node, int], Polynomial] = {}
+        self._known: dict[int, Polynomial] = {}  # by the formula's id: many kernels share one, and the tree keeps them
         self._doubts: dict[Polynomial, None] = {}
         self._terms = 0  # of all formulas so far
         for node in tree.nodes:
@@ -95,8 +95,10 @@ class Symbolic:
             raise TemplateError(str(error), node.path) from None
 
     def _sure(self, node: Node, formula: Formula) -> Polynomial:
-        """Return a formula of which a negative value is an error, multiplied out."""
-        found = self._of(node, formula)
+        """Return one of a node's own formulas, of which a negative value is an error, multiplied out."""
+        if id(formula) in self._known:
+            return self._known[id(formula)]
+        found = self._known[id(formula)] = self._of(node, formula)
         self._terms += len(found.terms)
         if self._terms > MAX_TERMS:
             raise TemplateError(f"multiplied out, all formulas have more than {MAX_TERMS:,} terms", node.path)
@@ -104,20 +106,14 @@ class Symbolic:
             self._doubts[found] = None
         return found
 
-    def _part(self, node: Node, index: int) -> Polynomial:
-        """Return the FLOPs, the bytes read or the bytes written of one execution of a basic kernel."""
-        if (node, index) not in self._parts:
-            self._parts[node, index] = self._sure(node, node.parts[index])
-        return self._parts[node, index]
-
     def _one(self, node: Node, metric: str) -> Polynomial:
         """Return a metric of one execution of a basic kernel."""
         if metric in {"matmul_flops", "vector_flops"}:
-            return self._part(node, 0) if METRICS[metric](node) is node.parts[0] else _NOTHING
+            return self._sure(node, node.parts[0]) if METRICS[metric](node) is node.parts[0] else _NOTHING
         if metric == "bytes":
-            return self._part(node, 1) + self._part(node, 2)
+            return self._sure(node, node.parts[1]) + self._sure(node, node.parts[2])
         if metric in PARTS:
-            return self._part(node, PARTS[metric])
+            return self._sure(node, node.parts[PARTS[metric]])
         return self._of(node, METRICS[metric](node))
 
     @property

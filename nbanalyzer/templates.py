@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -155,7 +156,7 @@ class Validity(_Struct, frozen=True, kw_only=True):
         msgspec.structs.force_setattr(self, "defaults", with_floats(self.defaults))
 
 
-class ModelTemplate(_Struct, frozen=True, kw_only=True):
+class ModelTemplate(_Struct, frozen=True, kw_only=True, dict=True):
     """The kernel tree of one model, in global variables only, with its config values beside it.
 
     Attributes:
@@ -186,6 +187,12 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         # Infinite numbers, which JSON does not have, are written in files as transformers writes them.
         msgspec.structs.force_setattr(self, "config", with_floats(self.config))
+
+    @cached_property
+    def variables(self) -> frozenset[str]:
+        """The variables that the formulas use."""
+        places = [Field("", f"state.{name}", text) for name, text in self.state.items()]
+        return frozenset(name for place in (*places, *fields(self.kernels)) for name in place.parse().variables)
 
     @property
     def part(self) -> str:
@@ -245,12 +252,6 @@ def fields(kernels: tuple[Kernel, ...], path: str = "") -> Iterator[Field]:
         if kernel.parameters:
             yield Field(here, "parameters", kernel.parameters)
         yield from fields(kernel.sub_kernels, here)
-
-
-def used_variables(template: ModelTemplate) -> frozenset[str]:
-    """Return the variables that the formulas of a template use."""
-    places = [Field("", f"state.{name}", text) for name, text in template.state.items()]
-    return frozenset(name for place in (*places, *fields(template.kernels)) for name in place.parse().variables)
 
 
 def validate_template(template: ModelTemplate | Mapping[str, Any]) -> list[DisallowedVariable]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from .config import canonical_name
 from .source import NOISE, TEXT_PARTS
-from .templates import Composite, Kernel, ModelTemplate, used_variables
+from .templates import Composite, Kernel, ModelTemplate
 
 __all__ = ["DEFAULTS", "Difference", "differences", "ever_read", "filled", "flat", "is_noise", "unstated"]
 
@@ -56,7 +56,7 @@ def differences(template: ModelTemplate, config: Mapping[str, Any]) -> list[Diff
     validity, own, other = template.valid_for, flat(template.config), flat(config)
     aliases = validity.aliases if validity else {}
     own, other = _renamed(own, aliases), _renamed(other, aliases)
-    sizes = used_variables(template)
+    sizes = template.variables
     pairs = {part for pair in (validity.together if validity else ()) for part in pair.split("=")}
     found: list[Difference] = []
     for key in dict.fromkeys((*other, *own)):
@@ -110,7 +110,7 @@ def unstated(template: ModelTemplate, config: Mapping[str, Any]) -> dict[str, An
     validity = template.valid_for
     if validity is None:
         return {}
-    sizes, known = used_variables(template), _renamed(flat(config), validity.aliases)
+    sizes, known = template.variables, _renamed(flat(config), validity.aliases)
     return {
         key: value
         for key, value in validity.defaults.items()

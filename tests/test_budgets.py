@@ -15,9 +15,9 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 import nbanalyzer
-from nbanalyzer import expand, populate, sweep
+from nbanalyzer import expand, extract_model_params, populate, sweep
 from nbanalyzer.algebra import expanded_sympy
-from nbanalyzer.errors import FormulaError, InputError, NBAnalyzerError, TemplateError
+from nbanalyzer.errors import ConfigError, FormulaError, InputError, NBAnalyzerError, TemplateError
 from nbanalyzer.formula import constant, parse
 from nbanalyzer.polynomial import expanded
 from nbanalyzer.sweep import Sweep
@@ -340,6 +340,21 @@ def test_powers_in_minima_in_powers_are_too_long_to_be_read() -> None:
     refused(lambda: sweep(template(basic(text)), seq_len=[1, 2], batch_size=[1, 2]), "too long to be read")
 
 
+@pytest.mark.parametrize(
+    "flops", [times("{batch_size}**8", 150), "+".join(f"max({{seq_len}},{i})" for i in range(2, 402))]
+)
+def test_more_than_can_be_arranged_is_one_line(flops: str) -> None:
+    refused(
+        lambda: sweep(
+            template(basic(flops), basic(flops.replace("},", "},9"))),
+            batch_size=[1, 2],
+            seq_len=[1, 2],
+            metrics="flops",
+        ),
+        "than a sweep can arrange",
+    )
+
+
 def test_formulas_that_multiply_out_are_refused_together() -> None:
     one = "({batch_size} + 2*{seq_len} + 3*{cache_len} + %d)**4 * ({seq_len} + {cache_len} + {batch_size})**4"
     data = template(*(basic(one % i) for i in range(500)))
@@ -441,3 +456,18 @@ def test_a_variable_of_thousands_of_digits_is_one_line() -> None:
         refused(lambda line=line: shell.run_line_magic("populate", line), "too large", InputError)  # type: ignore[misc]
     shell.user_ns["l"] = 10**50
     refused(lambda: shell.run_line_magic("populate", "gpt2 --seq_len $l"), "at most 40 digits", InputError)
+
+
+# ---- configs
+
+
+@pytest.mark.parametrize("field", ["num_hidden_layers", "num_labels"])
+def test_what_transformers_lists_one_by_one_is_bounded(field: str) -> None:
+    config = {"model_type": "qwen3", "num_hidden_layers": 2, field: 240_034_652}  # hidden_size is missing
+    extract_model_params({"model_type": "qwen3"})  # its class is imported
+    refused(lambda: extract_model_params(config), f"{field} is 240034652: transformers, asked for a size", ConfigError)
+    whole = {"hidden_size": 64, "vocab_size": 9, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
+    assert (
+        extract_model_params({**config, **whole, "intermediate_size": 5, "tie_word_embeddings": False})["vocab_size"]
+        == 9
+    )

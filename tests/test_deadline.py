@@ -109,6 +109,7 @@ def test_when_time_is_over_one_line_says_so_and_nothing_stays_replaced(
     seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, hooks = replaceable(), len(torch.nn.modules.module._global_forward_hooks)
+    threads = torch.get_num_threads()
     monkeypatch.setenv(VARIABLE, str(seconds))
     start = time.thread_time()
     text = failed(lambda: nbanalyzer.generate(LLAMA, model_id="some/llama"), TimeLimitError)
@@ -118,6 +119,7 @@ def test_when_time_is_over_one_line_says_so_and_nothing_stays_replaced(
     assert replaceable() == before
     assert len(torch.nn.modules.module._global_forward_hooks) == hooks
     assert torch.utils._python_dispatch._get_current_dispatch_mode() is None
+    assert torch.get_num_threads() == threads
 
 
 def test_time_that_is_over_is_no_failure_of_what_was_tried() -> None:
@@ -165,7 +167,7 @@ def test_no_template_is_kept_when_time_is_over(tmp_path: Path, monkeypatch: pyte
 # ---- what is said meanwhile
 
 STAGES = (
-    "reading the config", "building the model", "tracing all its layers", "running it in every situation",
+    "building the model", "tracing all its layers", "running it in every situation",
     "trying what hidden_size changes", "probing other sizes, 1 of 8", "probing other sizes, 8 of 8",
     "finding formulas of model.layers.0.self_attn", "counting layers of other depths", "checking",
     "checking prefill", "checking decode", "checking continuation", "done",

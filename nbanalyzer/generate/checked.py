@@ -21,6 +21,7 @@ from nbanalyzer.templates import Composite, Kernel, ModelTemplate
 
 from . import drawn, oracle
 from .compare import Layers, Position, culprits, parameters_of, positions
+from .data import on_one_thread
 from .deadline import look
 from .garbage import seldom_collected
 from .hf import quiet
@@ -88,6 +89,7 @@ def checked(template: ModelTemplate, subject: Subject) -> tuple[ModelTemplate, d
 
 @quiet()
 @seldom_collected()
+@on_one_thread()
 def check(template: ModelTemplate, subject: Subject | None = None) -> dict[str, Any]:
     """Return the provenance record of a template that equals PyTorch, exactly, at its own config.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from nbanalyzer.errors import NBAnalyzerError
 
-__all__ = ["ALIKE", "LARGEST", "TooLargeError", "Unfilled", "fill", "require_small", "tokens"]
+__all__ = ["ALIKE", "LARGEST", "TooLargeError", "Unfilled", "fill", "on_one_thread", "require_small", "tokens"]
 
 ALIKE = 0
 """The seed with which all tokens are the same one, so that a router sends them all to the same expert."""
@@ -55,8 +56,25 @@ def require_small(model: torch.nn.Module, largest: int = LARGEST) -> None:
     count = sum(parameter.numel() for parameter in model.parameters())
     if count > largest:
         raise TooLargeError(count, largest)
-    if count > LARGEST // 16:
+    global _allocated
+    _allocated += count
+    if _allocated > LARGEST // 2:
         gc.collect()  # the weights of models before it, which may wait for that
+        _allocated = count
+
+
+_allocated = 0  # parameters, since the collector looked
+
+
+@contextmanager
+def on_one_thread() -> Iterator[None]:
+    """Let PyTorch compute on the thread that asks: tiny products take twice as long where threads wait for others."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Unfilled(TorchFunctionMode):

@@ -96,7 +96,8 @@ def chunk_of(subject: Subject, depth: Depth, chunked: str = "seq_len") -> str:
     ends = (PADDED_TO,) if reads else ("chunk_size", PADDED_TO)
     fields = {_last(name): value for name, value in candidates(subject).items() if name.endswith(ends)}
     fields = {name: value for name, value in fields.items() if known.get(name) == value}
-    sizes = [(f"{{{name}}}", value) for name, value in fields.items() if 8 <= value <= 512]
+    # What a text is padded to is made narrow where there is data, and is no chunk of some other size then.
+    sizes = [(f"{{{name}}}", size) for name, size in fields.items() if (2 if name == PADDED_TO else 8) <= size <= 512]
     for text, size in sizes if reads else [*sizes, ("64", 64)]:
         lengths = (7, 2 * size, 2 * size + 5)
         seen: set[Hashable] = set()

@@ -57,7 +57,7 @@ class GenerationError(NBAnalyzerError):
 def generate(model: object, config: object, model_id: str, job: Job) -> ModelTemplate:
     """Return a model's template, traced and checked; see `nbanalyzer.generate`."""
     check_names(ModelTemplate(model_id=model_id))
-    job.tell("reading the config", 0)
+    job.stage = "reading the config"  # too short to be told: no bar for a name that nobody knows
     try:
         subject, model_id = subject_of(model, config, model_id)
         _require_depth(subject)

@@ -17,13 +17,14 @@ from nbanalyzer.expand import expand
 from nbanalyzer.formula import Formula, build, parse
 from nbanalyzer.progress import part_of, tell
 from nbanalyzer.source import TEXT_PARTS, essential, with_labels
-from nbanalyzer.templates import Composite, Kernel, ModelTemplate, used_variables
+from nbanalyzer.templates import Composite, Kernel, ModelTemplate
 from nbanalyzer.validity import DEFAULTS
 from nbanalyzer.variables import VARIABLES
 
 from . import hf
 from .assemble import Assembly
 from .counts import counts
+from .data import on_one_thread
 from .garbage import seldom_collected
 from .hf import quiet
 from .layers import Stack, depth_of, seen_alike, stacks
@@ -62,6 +63,7 @@ class GapError(NBAnalyzerError):
 
 @quiet()
 @seldom_collected()
+@on_one_thread()
 def build_template(subject: Subject, model_id: str) -> ModelTemplate:
     """Return the model template of a subject, not yet checked.
 
@@ -334,7 +336,7 @@ def stated(template: ModelTemplate, subject: Subject) -> ModelTemplate:
     while name := next((key for key in TEXT_PARTS if isinstance(part.get(key), Mapping)), ""):
         part = part[name]
     own, defaults = subject.hf_config(), dict[str, Any]()
-    for name in sorted(used_variables(template)):
+    for name in sorted(template.variables):
         if name in known or (name in VARIABLES and VARIABLES[name].kind in {"runtime", "convention"}):
             continue
         for source in (*(VARIABLES[name].sources if name in VARIABLES else ()), name):

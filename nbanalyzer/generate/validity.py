@@ -16,7 +16,7 @@ import torch
 from nbanalyzer.config import canonical_name, extract_model_params
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.source import TEXT_PARTS
-from nbanalyzer.templates import ModelTemplate, Validity, used_variables
+from nbanalyzer.templates import ModelTemplate, Validity
 from nbanalyzer.validity import flat, is_noise
 
 from .garbage import seldom_collected
@@ -61,7 +61,7 @@ def validity_of(template: ModelTemplate, subject: Subject) -> Validity:
         run = observe(trials.shallow, depth, 2, _LENGTHS[:1], _READ, real=True)[0]
         free = varied(trials.shallow, depth, run)
         single = {name for name in free if "=" not in name}
-        used = used_variables(template)
+        used = template.variables
         counted = count_fields(fields, found)
         indifferent = [
             name

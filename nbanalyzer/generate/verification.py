@@ -12,7 +12,7 @@ from nbanalyzer import catalog
 from nbanalyzer.analysis import Analysis, plain
 from nbanalyzer.populate import populate
 from nbanalyzer.progress import Progress, part_of
-from nbanalyzer.templates import ModelTemplate, used_variables
+from nbanalyzer.templates import ModelTemplate
 from nbanalyzer.text import as_lines, escape
 
 from . import hf
@@ -165,7 +165,7 @@ def verify(
     template = catalog.completed(template)
     subject = subject or Subject.of(template.config)
     found = _Found(template)
-    deepen = not {"num_layers", "num_decoder_layers"}.isdisjoint(used_variables(template))
+    deepen = not {"num_layers", "num_decoder_layers"}.isdisjoint(template.variables)
     configs, tiny = [""], False
     with working(progress) as job:
         job.tell("comparing at the real config", 0)
