@@ -15,11 +15,10 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError, InputError, UnknownNameError, quote, shorten
-from .source import TEXT_PARTS, fields_of, look, object_of, put, read_config, text_object, with_labels
+from .source import TEXT_PARTS, config_file, fields_of, look, object_of, put, read_config, text_object, with_labels
 from .taken import not_taken
 from .variables import FAMILIES, STRUCTURE, VARIABLES, WHICH_LAYERS, Family, Variable, says_no_size, speaks_of_cost
 
@@ -127,9 +126,7 @@ class _Reader:
     def open(cls, config: object) -> _Reader:
         """Take `config` in any of its three forms."""
         if isinstance(config, str | os.PathLike):
-            path = Path(config)
-            with suppress(OSError, ValueError):  # a name too long, or with a null: reading it will say so
-                path = path / "config.json" if path.is_dir() else path
+            path = config_file(config)
             return cls.of(read_config(path), str(path))
         if isinstance(config, Mapping):
             return cls.of(config)

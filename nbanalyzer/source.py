@@ -8,7 +8,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from .files import read_file
 
 __all__ = [
     "as_mapping",
+    "config_file",
     "essential",
     "fields_of",
     "look",
@@ -91,11 +92,18 @@ def without_floats(value: Any) -> Any:
     return [without_floats(part) for part in value] if isinstance(value, list | tuple) else value
 
 
+def config_file(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a config, which may be given as that of its folder."""
+    found = Path(path)
+    with suppress(OSError, ValueError):  # a name too long, or with a null: reading it will say so
+        found = found / "config.json" if found.is_dir() else found
+    return found
+
+
 def as_mapping(config: object) -> Mapping[str, Any]:
     """Return the fields of a config in any of the forms that `extract_model_params` takes."""
     if isinstance(config, str | os.PathLike):
-        path = Path(config)
-        return read_config(path / "config.json" if path.is_dir() else path)
+        return read_config(config_file(config))
     return config if isinstance(config, Mapping) else fields_of(config)
 
 

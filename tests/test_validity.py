@@ -27,7 +27,7 @@ from nbanalyzer.templates import ModelTemplate, Validity, load_model_template
 from nbanalyzer.validity import differences, filled, flat
 
 THOROUGH = bool(os.environ.get("THOROUGH"))  # `make fields`: every change, and FLOPs too
-SAMPLE = 4
+SAMPLE, REFUSED = 2, 5  # of each template with kernels of its own
 TOKENS = 16
 
 
@@ -81,20 +81,22 @@ def pytorch(config: dict[str, Any]) -> tuple[int, int]:
     return count, counter.get_total_flops()
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", [name for name in names() if THOROUGH or catalog._file(name).kernels])
 def test_a_config_with_one_field_changed_is_right_or_refused(name: str) -> None:
     config = dict(model(name).config)
     asked = [*changes(config)]
     random.Random(name).shuffle(asked)
     compared = refused = 0
     for field, value in asked:
+        if not THOROUGH and compared >= SAMPLE and refused >= REFUSED:
+            break
         other = changed(config, field, value)
         try:
             found = populate(for_config(other), seq_len=TOKENS).totals
         except NBAnalyzerError:
             refused += 1
             continue
-        if not THOROUGH and compared == SAMPLE:
+        if not THOROUGH and compared >= SAMPLE:
             continue
         try:
             count, flops = pytorch(other)
@@ -104,7 +106,7 @@ def test_a_config_with_one_field_changed_is_right_or_refused(name: str) -> None:
         assert not THOROUGH or found["matmul_flops"] == flops, (field, value)
         compared += 1
     assert compared >= SAMPLE
-    assert refused >= 5
+    assert refused >= REFUSED
 
 
 # ---- what was wrong before, found in the field: parameters by PyTorch
