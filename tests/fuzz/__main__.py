@@ -12,7 +12,7 @@ from .configs import CONFIGS, prepare
 from .formulas import FORMULAS
 from .templates import TEMPLATES
 
-STEP = 5_000  # cases between two lines that say how far it is
+STEP = 1_000  # cases between two lines that say how far it is
 
 
 def main() -> int:
@@ -26,8 +26,6 @@ def main() -> int:
     prepare()
     warnings.simplefilter("error")
     found = [one for campaign in sizes for one in _run(campaign, options.seed, getattr(options, campaign.name))]
-    for one in found:
-        print(one)
     print(f"{len(found)} findings")
     return 1 if found else 0
 
@@ -37,8 +35,10 @@ def _run(campaign: Campaign, first: int, count: int) -> list[Finding]:
     found: dict[str, Finding] = {}
     for at in range(first, first + count, STEP):
         for one in run(campaign, at, min(STEP, first + count - at), watch):
-            found.setdefault(one.problem, one)
-        print(f"  {campaign.name}: {at - first + STEP:,} of {count:,}", file=sys.stderr, flush=True)
+            if found.setdefault(one.problem, one) is one:
+                print(one, flush=True)  # at once: what stops the run takes nothing away
+        done = min(at - first + STEP, count)
+        print(f"  {campaign.name}: {done:,} of {count:,}, {len(found)} findings", file=sys.stderr, flush=True)
     print(
         f"{campaign.name}: {count:,} cases in {process_time() - begin:.0f} s of processor time, {len(found)} findings"
     )
