@@ -93,7 +93,10 @@ class _Conversion:
     def expression(self, formula: Formula) -> sympy.Expr:
         """Return a part as an expression."""
         if formula not in self.made:
-            self.made[formula] = self._made(formula)
+            try:
+                self.made[formula] = self._made(formula)
+            except TypeError as error:  # a comparison with what is infinite in one of its cases
+                raise FormulaError(f"SymPy cannot say this ({error})", shorten(str(formula), 200)) from None
         return self.made[formula]
 
     def _made(self, formula: Formula) -> sympy.Expr:
