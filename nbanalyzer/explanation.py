@@ -161,5 +161,5 @@ def with_values(formula: Formula, values: Mapping[str, Number]) -> str:
 
 
 def show(number: Number) -> str:
-    """Return an exact number with thousands separated."""
-    return f"{number:,}" if isinstance(number, int) else f"{float(number):,}"
+    """Return an exact number with thousands separated; what is whole as far as a float can tell is shown so."""
+    return f"{number:,}" if isinstance(number, int) else f"{float(number):,}".removesuffix(".0")

@@ -193,7 +193,7 @@ def params_of(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelPa
     source = template.config if config is None else config
     required = [name for name in tree.variables if name in VARIABLES and VARIABLES[name].sources]
     wanted, given = template.config.get("model_type"), None if config is None else as_mapping(config).get("model_type")
-    if wanted and given and given != wanted:
+    if wanted and isinstance(given, str) and given and given != wanted:
         raise ConfigError(f"this config is a {quote(given)}, the template of {template.model_id!r} is a {wanted!r}")
     params = extract_model_params(source, changes, required)
     if config is not None and template.config:

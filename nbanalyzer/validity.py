@@ -175,15 +175,19 @@ def _unequal(
     def values(fields: Mapping[str, Any], pair: str) -> tuple[Any, ...]:
         return tuple(fields.get(key, defaults.get(key)) for key in pair.split("="))
 
-    for pair in together:
+    for pair, is_apart in (*((one, False) for one in together), *((one, True) for one in apart)):
+        left, right = pair.split("=")
         (a, b), (c, d) = values(other, pair), values(own, pair)
-        if all(map(_is_number, (a, b, c, d))) and a * d != b * c:
-            left, right = pair.split("=")
+        # What is null follows from others, in a way that is only known where both say so.
+        same = [(x is None) == (y is None) for x, y in ((a, c), (b, d))]
+        if not all(same):
+            yield Difference(right, b, d) if same[0] else Difference(left, a, c)
+        elif None in {a, b, c, d}:
+            continue
+        elif is_apart and a == b and c != d:
+            yield Difference(left, a, c)
+        elif not is_apart and a * d != b * c:
             yield Difference(left, a, c) if a != c else Difference(right, b, d)
-    for pair in apart:
-        (a, b), (c, d) = values(other, pair), values(own, pair)
-        if a == b and c != d:
-            yield Difference(pair.split("=")[0], a, c)
 
 
 def is_noise(key: str) -> bool:

@@ -36,9 +36,9 @@ def template(*kernels: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"kernels": [*kernels], **more}
 
 
-# Each takes less than a second on a machine that has nothing else to do; without the bounds, minutes.
+# Each takes a second or so of processor time on a machine that has nothing else to do; without the bounds, minutes.
 @contextmanager
-def quickly(seconds: float = 3.0) -> Iterator[None]:
+def quickly(seconds: float = 20.0) -> Iterator[None]:
     begin = process_time()
     yield
     assert process_time() - begin < seconds
@@ -358,7 +358,7 @@ def test_more_than_can_be_arranged_is_one_line(flops: str) -> None:
 def test_formulas_that_multiply_out_are_refused_together() -> None:
     one = "({batch_size} + 2*{seq_len} + 3*{cache_len} + %d)**4 * ({seq_len} + {cache_len} + {batch_size})**4"
     data = template(*(basic(one % i) for i in range(500)))
-    with quickly(10), pytest.raises(TemplateError, match="terms"):
+    with quickly(40), pytest.raises(TemplateError, match="terms"):
         sweep(data, seq_len=[1, 2], batch_size=[1, 2], cache_len=[0, 1], metrics=["flops"])
 
 

@@ -267,7 +267,7 @@ def test_an_interrupt_is_one_line_and_leaves_nothing(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(public, "check", interrupt)
+    monkeypatch.setattr(public, "checked", interrupt)
     target = tmp_path / "models" / "tiny.json"
     assert main(["--generate", "--config", str(config), "--output", str(target)]) == 130
     assert capsys.readouterr().err == "nbanalyzer: interrupted, no file is left half-written\n"

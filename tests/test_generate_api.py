@@ -286,7 +286,7 @@ def test_what_differs_from_pytorch_is_no_template(
     def differs(template: ModelTemplate, _: object) -> None:
         raise MismatchError(template.model_id, "parameters", 1, 2)
 
-    monkeypatch.setattr(public, "check", differs)
+    monkeypatch.setattr(public, "checked", differs)
     for call in (nbanalyzer.generate, populate):
         assert "parameters is 1 by the template and 2 by PyTorch" in error_of(
             lambda call=call: call(TINY),  # type: ignore[misc]

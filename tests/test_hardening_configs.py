@@ -201,7 +201,7 @@ def test_who_waits_is_told_and_can_be_interrupted(monkeypatch: pytest.MonkeyPatc
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         nbanalyzer.generate(TINY, progress=lambda what, _: heard.append(what))
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 60
     goes_on.set()
     first.join()
     assert heard == ["waiting for another thread, which traces a model"]

@@ -383,8 +383,8 @@ def run(line: str, folder: Path, **environment: str) -> subprocess.CompletedProc
 LINES: dict[str, tuple[dict[str, str], int, str]] = {
     f"nba {POPULATE} >&-": ({}, 2, "the output cannot be written: Bad file descriptor"),
     f"nba {POPULATE} > /dev/full": ({}, 2, "the output cannot be written: No space left on device"),
-    f"nba {POPULATE} | true": ({}, 2, "the output cannot be written: Broken pipe"),
-    "nba --list | true": ({}, 2, "the output cannot be written: Broken pipe"),
+    f"(sleep 1; nba {POPULATE}) | true": ({}, 2, "the output cannot be written: Broken pipe"),
+    "(sleep 1; nba --list) | true": ({}, 2, "the output cannot be written: Broken pipe"),
     "nba --list_hardware >&-": ({}, 2, "the output cannot be written: Bad file descriptor"),
     "nba --help > /dev/full": ({}, 2, "the output cannot be written: No space left on device"),
     f"nba {POPULATE} --output done.json >&-": ({}, 0, ""),

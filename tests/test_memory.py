@@ -160,14 +160,17 @@ def test_activations_are_a_lower_bound_and_not_a_poor_one(
     import torch
     import transformers
 
+    from nbanalyzer.generate import hf
+
     config = tiny(name)
     config._attn_implementation = attn
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
     with torch.inference_mode():
-        past = model(torch.zeros(batch_size, cache_len, dtype=torch.long)).past_key_values if cache_len else None
+        past = hf.cache_in(model(torch.zeros(batch_size, cache_len, dtype=torch.long))) if cache_len else None
+        given = {hf.cache_argument(type(model)): past}
         ids = torch.zeros(batch_size, seq_len, dtype=torch.long)
         held = [*model.parameters(), *model.buffers()]
-        most = peak(lambda: model(ids, past_key_values=past, use_cache=True), [one.untyped_storage() for one in held])
+        most = peak(lambda: model(ids, **given, use_cache=True), [one.untyped_storage() for one in held])
     memory = populate(config.to_dict(), batch_size=batch_size, seq_len=seq_len, cache_len=cache_len, attn=attn).memory
     # A step concatenates what is cached with what is new: the cache is made once more in either phase.
     beside = most - float(memory.state)

@@ -133,13 +133,16 @@ def check(template: ModelTemplate, subject: Subject | None = None) -> dict[str, 
 
     try:
         found = equal(runs)
-    except MismatchError:
+    except MismatchError as mismatch:
         # Some make a longer table of positions for what is longer than they were made for.
         most = values_of(subject).get("max_position_embeddings", 0)
         if not 0 < most < max(run["seq_len"] + run.get("cache_len", 0) for run in runs.values()):
             raise
         runs = runs_of(subject, model, most=most)
-        found = equal(runs)
+        try:
+            found = equal(runs)
+        except MismatchError:
+            raise mismatch from None
     other = {name: dict(run) for name, run in runs.items() if run != RUNS.get(name)}
     return {**versions, "checked": found, **({"runs": other} if other else {}), "result": "equal"}
 
