@@ -7,6 +7,7 @@ they are made tiny, and run on the CPU. This module itself imports none of it be
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import RLock
@@ -126,7 +127,9 @@ def _in_turn(progress: Progress) -> Iterator[None]:
 
 @contextmanager
 def _torch(what: str) -> Iterator[None]:
-    """Say in one line that torch is missing, if the imports inside find that it is."""
+    """Say in one line that torch is missing, if the imports inside find that it is; and that they take seconds."""
+    if "torch" not in sys.modules:
+        tell("loading PyTorch", 0)
     try:
         yield
     except ModuleNotFoundError as error:
