@@ -28,6 +28,7 @@ STEPS = frozenset({"min", "max", "if", "//", "%", "ceil", "floor", *COMPARISONS}
 
 MOST_TERMS = 20_000  # of a formula multiplied out
 MOST_INSIDE = 6  # steps inside steps
+MOST_CASES = 3  # conditions inside a condition, which SymPy multiplies out
 MOST_WORK = 4_000  # arguments times terms of all steps: a quarter of a millisecond each
 
 
@@ -95,7 +96,9 @@ class _Conversion:
         if formula not in self.made:
             try:
                 self.made[formula] = self._made(formula)
-            except TypeError as error:  # a comparison with what is infinite in one of its cases
+            except FormulaError:
+                raise
+            except (TypeError, ValueError) as error:  # SymPy met what is infinite in one of its cases
                 raise FormulaError(f"SymPy cannot say this ({error})", shorten(str(formula), 200)) from None
         return self.made[formula]
 
@@ -199,7 +202,11 @@ class _Conversion:
 
         if formula.operation in COMPARISONS:
             left, right = (self.expression(argument) for argument in formula.arguments)
-            return getattr(sympy, RELATIONS[formula.operation])(left, right)
+            if len(left.atoms(sympy.Piecewise) | right.atoms(sympy.Piecewise)) > MOST_CASES:
+                raise self.too_much("too many conditions in a condition for SymPy")
+            plain = all(not self.inside[argument] for argument in formula.arguments)
+            # SymPy takes seconds to find out whether one max is always below another.
+            return getattr(sympy, RELATIONS[formula.operation])(left, right, evaluate=plain)
         return sympy.Ne(self.expression(formula), 0)
 
 

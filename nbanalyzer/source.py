@@ -48,7 +48,7 @@ NOISE = frozenset(
     {"_name_or_path", "_commit_hash", "transformers_version", "dtype", "torch_dtype", "auto_map", "quantization_config",
      "use_cache", "id2label", "label2id", "problem_type", "task_specific_params", "return_dict", "output_attentions",
      "output_hidden_states", "torchscript", "_attn_implementation", "attn_implementation", "_experts_implementation",
-     "experts_implementation"}
+     "experts_implementation", "transformers.js_config", "init_config"}
 )  # fmt: skip
 
 

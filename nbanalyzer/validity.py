@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .config import canonical_name
+from .config import canonical_name, extract_model_params
 from .source import NOISE, TEXT_PARTS
 from .templates import Composite, Kernel, ModelTemplate
 
@@ -23,10 +23,15 @@ DEFAULTS = "defaults"
 """Key in a template's provenance: the sizes that its config did not state, with transformers' defaults."""
 
 NO_COST = re.compile(
-    r"_token_ids?$|_token_index$|dropout|_pdrop$|initializer|_eps$|epsilon$|^rope_theta$|"
+    r"_token_ids?$|_token_index$|dropout|_pdrop$|initializer|_eps$|epsilon$|"
+    r"^prefix$|^(local_|global_)?rope_theta$|^rope_local_base_freq$|^rotary_emb_base$|"
     r"^(max|min)_length$|^num_beams$|^(label|id)2(id|label)$|^summary_|^gradient_checkpointing$|aux_loss"
 )
 """Fields about training, labels and generation, and what only scales values."""
+
+
+SAID_ANYWAY = {"rope.partial_rotary_factor": 1, "rope.type": "default"}
+"""What a config may say of a model whose class does not know the field: it is so where nothing is said."""
 
 
 class Difference(NamedTuple):
@@ -69,7 +74,7 @@ def differences(template: ModelTemplate, config: Mapping[str, Any]) -> list[Diff
         else:
             missing = key not in validity.defaults
             if missing and key not in own:
-                if ever_read(template, key):
+                if ever_read(template, key) and SAID_ANYWAY.get(key) != other[key]:
                     found.append(Difference(key, other[key], None, known=False))
                 continue
             left, right = other.get(key, validity.defaults.get(key)), own.get(key, validity.defaults.get(key))
@@ -86,7 +91,24 @@ def differences(template: ModelTemplate, config: Mapping[str, Any]) -> list[Diff
         found.append(Difference(key, left, right))
     if validity is not None:
         found += _unequal(validity.together, validity.apart, other, own, validity.defaults)
-    return found
+        found += _unrotated(validity.defaults, config)
+    return found + _untied(config)
+
+
+def _unrotated(defaults: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Difference]:
+    """Yield a head size whose rotated part is odd: rotary positions turn pairs."""
+    if "rope.type" not in defaults:
+        return
+    part = flat(config).get("rope.partial_rotary_factor", defaults.get("rope.partial_rotary_factor"))
+    sizes = extract_model_params(config, required=())
+    if (size := sizes.get("head_dim")) and int(size * (part if _is_number(part) else 1)) % 2:
+        yield Difference("head_dim", size, "pairs that are rotated")
+
+
+def _untied(config: Mapping[str, Any]) -> list[Difference]:
+    """Return whether the embedding is tied, if a multimodal config and its text part say it differently."""
+    whole, part = config.get("tie_word_embeddings"), flat(config).get("tie_word_embeddings")
+    return [] if None in {whole, part} or whole == part else [Difference("tie_word_embeddings", part, whole)]
 
 
 def _may_vary(left: object, right: object) -> bool:
@@ -138,12 +160,17 @@ def _flattened(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield from ((f"{key}.{inner}", one) for inner, one in value.items() if inner != "model_type")
         elif key in _ROPES and (value is None or isinstance(value, Mapping)):
             yield from ((f"rope.{inner}", one) for inner, one in _rope(value or {}))
+        elif key in _ROTATED_PARTS:
+            yield "rope.partial_rotary_factor", value
         elif key not in {"model_type", "architectures"}:
             yield key, value
 
 
 _ROPES = ("rope_parameters", "rope_scaling")
 """What a config says of rotary positions, by its new name and its old one."""
+
+_ROTATED_PARTS = ("partial_rotary_factor", "rotary_pct")
+"""Where older configs say which part of a head is rotated."""
 
 
 def _rope(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -192,7 +219,8 @@ def _unequal(
 
 def is_noise(key: str) -> bool:
     """Return whether a field says nothing about what a model costs."""
-    return key in NOISE or bool(NO_COST.search(key.rpartition(".")[2]))
+    part, _, _ = key.rpartition(".")
+    return key in NOISE or part in NOISE or bool(NO_COST.search(key.rpartition(".")[2]))
 
 
 def _both_uniform(left: object, right: object) -> bool:

@@ -170,6 +170,8 @@ def test_a_branch_that_is_not_taken_may_be_put_into() -> None:
         ("{x} // ({y} - {y})", "division by zero"),
         ("1 / 0 < {x}", "division by zero"),
         ("1 / (max({x}, 9) < 1) < 1", "SymPy cannot say this"),
+        (f"{' + '.join(f'({{x}} < {{v{i}}})' for i in range(4))} < {{y}}", "too many conditions in a condition"),
+        ("max({x}, 0) < (2 > min({y} ** -2, 1 < min({z}, {w})))", "SymPy cannot say this"),
         ("{x} ** (10 * 10)", "at most 64"),
         ("{x} ** 0.5", "a whole number"),
         ("2 ** ({x} * 0 + 10**9)", "an exponent is at most 64"),

@@ -171,7 +171,9 @@ def test_a_killed_worker_loses_nothing(client: Any, eager: Sweep) -> None:
     found = sweep("mixtral-8x7b-v0.1", **GRID, chunks=500)
     before = pids(client)
     thread = later(running(client), lambda: os.kill(before[0], signal.SIGKILL))
-    assert lazy.reduced(found, Slowly("time", 0.1)) == (eager.arrays["time"].min(), eager.arrays["time"].max())
+    spread = lazy.reduced(found, Slowly("time", 0.1))
+    assert (spread.low, spread.high) == (eager.arrays["time"].min(), eager.arrays["time"].max())
+    assert spread.numbers == eager.arrays["time"].size
     thread.join()
     client.wait_for_workers(2)
     assert before[0] not in pids(client)

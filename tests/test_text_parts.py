@@ -99,3 +99,13 @@ def test_populating_a_file_says_it_too(tmp_path: Path, monkeypatch: pytest.Monke
     analysis = populate({**QWEN2_5, "num_hidden_layers": 1}, seq_len=4)
     assert "the text part of Qwen2_5_VLForConditionalGeneration" in as_text(analysis).splitlines()[0]
     assert analysis.warnings == ()
+
+
+def test_the_class_of_the_text_part_is_counted_where_a_multimodal_config_names_it() -> None:
+    text = {**TEXT, "head_dim": 16, "model_type": "gemma3_text", "sliding_window": 8, "attention_bias": True}
+    config = {"model_type": "gemma3", "architectures": ["Gemma3ForCausalLM"], "text_config": text}
+    template = nbanalyzer.generate(config)
+    own = {key: value for key, value in text.items() if key != "model_type"}
+    with torch.device("meta"):
+        model = transformers.Gemma3ForCausalLM(transformers.Gemma3TextConfig(**own))
+    assert populate(template, seq_len=TOKENS).totals["parameters"] == sum(one.numel() for one in model.parameters())

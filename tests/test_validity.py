@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from nbanalyzer import catalog, fresh, populate
+from nbanalyzer import catalog, fresh, generate, populate
 from nbanalyzer.catalog import KERNELS_OF, for_config, model, names
 from nbanalyzer.errors import ConfigError, InputError, NBAnalyzerError
 from nbanalyzer.generate import public
@@ -265,6 +265,47 @@ def test_layers_of_one_kind_are_alike_at_any_depth() -> None:
 def test_rotary_positions_matter_by_their_kind_and_share(key: str, rope: object, same: bool) -> None:
     whole = template(defaults={**MADE_FOR, "rope.type": "default"})
     assert (differences(whole, {**MADE_FOR, key: rope}) == []) is same
+
+
+@pytest.mark.parametrize(
+    ("name", "hub"),
+    [
+        ("Qwen/Qwen3-30B-A3B", {"norm_topk_prob": True, "rope_scaling": None, "router_aux_loss_coef": 0.001}),
+        ("deepseek-ai/DeepSeek-V3", {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}),
+        ("openai/gpt-oss-20b", {"quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]}}),
+        ("HuggingFaceTB/SmolLM2-135M", {"transformers.js_config": {"dtype": "q4", "kv_cache_dtype": {"q4f16": "float16"}}}),
+        ("EleutherAI/pythia-160m", {"rotary_pct": 0.25, "rotary_emb_base": 10000}),
+        ("google/gemma-3-1b-it", {"rope_local_base_freq": 10000}),
+        ("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", {"partial_rotary_factor": 1.0}),
+        ("facebook/opt-6.7b", {"prefix": "</s>"}),
+        ("microsoft/Phi-3-mini-4k-instruct", {"sliding_window": 2047}),
+    ],
+)  # fmt: skip
+def test_a_shipped_template_answers_for_the_config_that_the_hub_has(name: str, hub: dict[str, Any]) -> None:
+    assert for_config({**model(name).config, **hub}).config.items() >= hub.items()
+
+
+def test_the_part_of_a_head_that_is_rotated_matters_by_its_older_names_too() -> None:
+    for name in ("rotary_pct", "partial_rotary_factor"):
+        with pytest.raises(ConfigError, match=r"says rope\.partial_rotary_factor = 0\.5, .* was made for 0\.25"):
+            for_config({**model("EleutherAI/pythia-160m").config, name: 0.5})
+
+
+@pytest.mark.parametrize("head_dim", [1, 7])
+def test_a_head_of_which_an_odd_part_is_rotated_is_another_model(head_dim: int) -> None:
+    with pytest.raises(ConfigError, match=f"head_dim = {head_dim}, .* made for .*pairs"):
+        for_config({**model("llama-2-70b-hf").config, "head_dim": head_dim})
+
+
+def test_an_embedding_that_is_tied_by_the_whole_and_not_by_its_part() -> None:
+    config = dict(model("google/gemma-4-26B-A4B").config)
+    other = {**config, "text_config": {**config["text_config"], "tie_word_embeddings": False}}
+    with pytest.raises(ConfigError, match=r"tie_word_embeddings = False, .* made for true"):
+        for_config(other)
+    with pytest.raises(
+        ConfigError, match="contradicts itself: tie_word_embeddings is True, that of its text part False"
+    ):
+        generate({**other, "architectures": ["Gemma4ForCausalLM"]})
 
 
 def test_defaults_are_filled_in_for_sizes_that_a_config_leaves_out() -> None:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nbanalyzer.errors import ConfigError, near
+from nbanalyzer.errors import ConfigError, near, quote
 from nbanalyzer.source import TEXT_PARTS, essential, untyped
+from nbanalyzer.validity import flat
 
 from . import hf
 from .hf import KINDS, Kind, quiet
@@ -59,6 +60,8 @@ def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
     config_class = known_types[model_type]
     part = None if kind else _text_part(whole, config_class)
     named = None if kind else _named(stated, filed)
+    if part is not None and any(_type_of(name, filed) == part.model_type for name in stated):
+        _require_one_answer(config)
     if named is not None and part is not None and _reads(named) == part.model_type:
         return _of_class(named, part.config, config)
     if named is not None and _reads(named) != model_type:
@@ -76,6 +79,15 @@ def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
     if named is not None:
         raise ConfigError(f"{named.__name__} does not read text alone, and transformers has no text model of its type")
     raise ConfigError(f"transformers has no language model for model_type {model_type!r}")
+
+
+def _require_one_answer(config: Mapping[str, Any]) -> None:
+    """Raise if the whole ties its embedding and the text part does not: the class of the part alone was meant."""
+    whole, part = config.get("tie_word_embeddings"), flat(config).get("tie_word_embeddings")
+    if None not in {whole, part} and whole != part:
+        raise ConfigError(
+            f"contradicts itself: tie_word_embeddings is {quote(whole)}, that of its text part {quote(part)}"
+        )
 
 
 def kind_of(model_class: type[Any], config: Mapping[str, Any]) -> Kind:

@@ -15,7 +15,7 @@ from nbanalyzer.config import canonical_name
 from nbanalyzer.errors import ConfigError, InputError, NBAnalyzerError, quote, shorten
 from nbanalyzer.files import convert
 from nbanalyzer.progress import Progress, part_of
-from nbanalyzer.source import as_mapping, essential
+from nbanalyzer.source import TEXT_PARTS, as_mapping, essential
 from nbanalyzer.taken import not_taken
 from nbanalyzer.templates import ModelTemplate, check_names
 
@@ -165,7 +165,11 @@ def _require_sense(config: Mapping[str, Any]) -> None:
     if not isinstance(stated, list | tuple):
         raise ConfigError(f"architectures is {quote(stated)}: a list of names is needed")
     mappings = [hf.architectures(kind) for kind in KINDS]
-    own = {mapping[model_type] for mapping in mappings if model_type and model_type in mapping}
+    types = [
+        model_type,
+        *(part.get("model_type") for key in TEXT_PARTS if isinstance(part := config.get(key), Mapping)),
+    ]
+    own = {mapping[one] for mapping in mappings for one in types if isinstance(one, str) and one in mapping}
     others = [name for name in stated if any(name in mapping.values() for mapping in mappings)]
     if own and others and own.isdisjoint(others):
         raise ConfigError(f"contradicts itself: model_type is {model_type!r}, architectures are {', '.join(others)}")

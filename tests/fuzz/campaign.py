@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from time import process_time, time
 from typing import Any
 
+from sympy.core.cache import clear_cache
+
 from nbanalyzer.errors import NBAnalyzerError
 
 __all__ = ["MOST_SECONDS", "Campaign", "Finding", "Watch", "run"]
@@ -86,12 +88,18 @@ def run(campaign: Campaign, first: int, count: int, watch: Watch) -> list[Findin
         watch.seed = seed
         case = campaign.make(random.Random(f"{campaign.name} {seed}"))
         problem = _problem(campaign, case, seed, watch)
-        if problem.startswith("TooSlow") and _problem(campaign, case, seed, Watch()) != problem:
+        if problem.startswith("TooSlow") and _again(campaign, case, seed) != problem:
             watch.counts["slow once, not again"] += 1  # an import, or Python cleaning up: no cost of this case
             problem = ""
         if problem and problem not in found:
             found[problem] = Finding(campaign.name, seed, problem, _minimal(campaign, case, seed, problem))
     return [*found.values()]
+
+
+def _again(campaign: Campaign, case: Any, seed: int) -> str:
+    """Return what goes wrong with a case when nothing is left of having tried it before."""
+    clear_cache()
+    return _problem(campaign, case, seed, Watch())
 
 
 def _problem(campaign: Campaign, case: Any, seed: int, watch: Watch) -> str:
@@ -133,7 +141,7 @@ def _minimal(campaign: Campaign, case: Any, seed: int, problem: str) -> Any:
         for smaller in campaign.smaller(case):
             if time() > end:
                 break
-            if _problem(campaign, smaller, seed, Watch()) == problem:
+            if _again(campaign, smaller, seed) == problem:
                 case, again = smaller, True
                 break
     return case
