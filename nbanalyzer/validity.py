@@ -99,9 +99,9 @@ def _unrotated(defaults: Mapping[str, Any], config: Mapping[str, Any]) -> Iterat
     """Yield a head size whose rotated part is odd: rotary positions turn pairs."""
     if "rope.type" not in defaults:
         return
-    part = flat(config).get("rope.partial_rotary_factor", defaults.get("rope.partial_rotary_factor"))
-    sizes = extract_model_params(config, required=())
-    if (size := sizes.get("head_dim")) and int(size * (part if _is_number(part) else 1)) % 2:
+    share: Any = flat(config).get("rope.partial_rotary_factor", defaults.get("rope.partial_rotary_factor"))
+    size = extract_model_params(config, required=()).get("head_dim")
+    if size and int(size * (share if _is_number(share) else 1)) % 2:
         yield Difference("head_dim", size, "pairs that are rotated")
 
 
