@@ -89,9 +89,11 @@ def _config_for(model_class: Any, config: Mapping[str, Any]) -> Any:
     fields = {key: value for key, value in config.items() if key not in {"auto_map", "quantization_config"}}
     wanted = model_class.config_class
     config_class = CONFIG_MAPPING[fields["model_type"]] if fields.get("model_type") in CONFIG_MAPPING else wanted
-    alias = (getattr(config_class, "attribute_map", {}) or {}).get("hidden_size", "hidden_size")
-    parts = [fields, *(value for value in fields.values() if isinstance(value, Mapping))]
-    if not any(name in part for part in parts for name in (*WIDTHS, alias)):
+    aliases: Mapping[str, str] = getattr(config_class, "attribute_map", None) or {}
+    known = {*vars(config_class()), *aliases, *aliases.values()}
+    parts = [value for value in fields.values() if isinstance(value, Mapping)]
+    widths = [name for name in (*WIDTHS, aliases.get("hidden_size", "hidden_size")) if name in known]
+    if not any(name in fields for name in widths) and not any(name in part for part in parts for name in WIDTHS):
         raise NoModelError("no width is stated under a name that transformers knows")
     try:
         with _quiet():
