@@ -217,8 +217,10 @@ def _from_file(path: Path) -> ModelTemplate | Mapping[str, Any]:
 
 def _hub_cache(name: str) -> Path | None:
     """Return the path of a config.json that the Hugging Face cache holds, without any network."""
-    from huggingface_hub import try_to_load_from_cache
-
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:  # then nothing has put a config there
+        return None
     try:
         found = try_to_load_from_cache(name, "config.json")
     except ValueError:  # it is stricter about names than HUB_NAME
