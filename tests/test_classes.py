@@ -25,6 +25,8 @@ BART = {
     "encoder_layers": 2, "decoder_layers": 3, "encoder_ffn_dim": 80, "decoder_ffn_dim": 64, "vocab_size": 90,
     "max_position_embeddings": 2100, "is_encoder_decoder": True,
 }  # fmt: skip
+CLIP = {"model_type": "clip_text_model", **SIZES, "vocab_size": 90, "max_position_embeddings": 77}
+GPT = {"model_type": "openai-gpt", "n_embd": 48, "n_head": 4, "n_layer": 2, "vocab_size": 90, "n_positions": 2100}
 LABELS = {"id2label": {str(number): f"label {number}" for number in range(7)}}
 TOKENS = 19
 
@@ -66,6 +68,8 @@ def flops(config: dict[str, Any], **inputs: tuple[int, ...]) -> int:
         (named(LLAMA, "LlamaModel"), {"input_ids": (3, TOKENS)}),
         (named(LLAMA, "LlamaForSequenceClassification", pad_token_id=1, **LABELS), {"input_ids": (3, TOKENS)}),
         (named(LLAMA, "LlamaForTokenClassification", **LABELS), {"input_ids": (3, TOKENS)}),
+        (named(CLIP, "CLIPTextModel"), {"input_ids": (3, TOKENS)}),
+        (named(GPT, "OpenAIGPTLMHeadModel"), {"input_ids": (3, TOKENS)}),
     ],
     ids=lambda value: value["architectures"][0] if "architectures" in value else "",
 )
@@ -79,6 +83,12 @@ def test_the_class_that_is_named_is_counted(config: dict[str, Any], shapes: dict
     assert analysis.totals["matmul_flops"] == flops(config, **shapes)
     assert analysis.warnings == ()
     assert as_text(analysis).splitlines()[0].endswith(f"({template.architecture})")
+
+
+def test_the_last_logits_alone_of_a_model_that_keeps_nothing() -> None:
+    template = nbanalyzer.generate(named(GPT, "OpenAIGPTLMHeadModel"))
+    runs = [populate(template, batch_size=3, seq_len=TOKENS, logits=logits).totals for logits in ("all", "last")]
+    assert runs[0]["matmul_flops"] - runs[1]["matmul_flops"] == 2 * 3 * (TOKENS - 1) * 48 * 90
 
 
 @pytest.fixture(scope="module")

@@ -57,7 +57,9 @@ def base_runs(
     values = values_of(subject)
     chunk, widest = cases.size(values), cases.widest(values)
     runs: list[tuple[int, tuple[int, ...], int]]
-    runs = [(3, (133, 5, 1), 13), (1, (7, 4, 1), 9), (2, (1, 1), 6), (1, (1, 1), 3)]
+    positions = values.get("max_position_embeddings", 0)
+    long = max(2, min(133, positions - 6)) if positions > 0 else 133  # some read no more than 77 tokens
+    runs = [(3, (long, 5, 1), 13), (1, (7, 4, 1), 9), (2, (1, 1), 6), (1, (1, 1), 3)]
     if chunk and cases.chunked == "encoder_len":
         runs += [(batch, lengths, read) for batch, lengths, _ in tuple(runs) for read in (2 * chunk, 2 * chunk + 5)]
         runs += [(batch, (7, 1), chunk) for batch in (1, 3)]
@@ -251,6 +253,7 @@ def probes(
     where the config's rules leave little room.
     """
     wanted = {cases.situation(run.values): structure(run) for run in usual if run.values["cache_len"] == 0}
+    goes_on = any(run.values["cache_len"] for run in usual)  # otherwise a first step is all there is
     chunks = parse(cases.chunk or "0").variables
     shorter = SHORTER if not cases.chunk and _turns_by_token(usual) else 1
     chance = random.Random(seed)  # noqa: S311 - the same probes every time
@@ -291,7 +294,7 @@ def probes(
                 lengths = (chunk * chance.randint(1, 4), chunk * chance.randint(1, 3), 1)
             elif widest > 2 and turn % 4 < 2:
                 lengths = (chance.randint(2, widest - 1), chance.randint(2, 40), 1)
-            keep = (lengths[0], chance.randint(1, lengths[1]), 1)
+            keep = (lengths[0] if goes_on else chance.randint(1, lengths[0]), chance.randint(1, lengths[1]), 1)
             first = {"batch_size": batch, "seq_len": lengths[0], "encoder_len": read}
             like = None if deepen else wanted.get(cases.situation(values | first))
             seen = observe(other, depth, batch, lengths, read, real=False, keep=keep, like=like)
