@@ -132,7 +132,8 @@ def test_unscripted_turns_the_compiler_off_and_on_again() -> None:
         return x + x
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript as a whole
+        for category in (DeprecationWarning, FutureWarning):  # of TorchScript as a whole
+            warnings.simplefilter("ignore", category)
         with dispatch.unscripted():
             assert torch.jit.script(double) is double
         assert torch.jit.script(double) is not double
