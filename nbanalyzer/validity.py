@@ -92,7 +92,7 @@ def differences(template: ModelTemplate, config: Mapping[str, Any]) -> list[Diff
     if validity is not None:
         found += _unequal(validity.together, validity.apart, other, own, validity.defaults)
         found += _unrotated(validity.defaults, config)
-    return found + _untied(config)
+    return found + _untied(template, config)
 
 
 def _unrotated(defaults: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Difference]:
@@ -105,9 +105,19 @@ def _unrotated(defaults: Mapping[str, Any], config: Mapping[str, Any]) -> Iterat
         yield Difference("head_dim", size, "pairs that are rotated")
 
 
-def _untied(config: Mapping[str, Any]) -> list[Difference]:
-    """Return whether the embedding is tied, if a multimodal config and its text part say it differently."""
-    whole, part = config.get("tie_word_embeddings"), flat(config).get("tie_word_embeddings")
+def _untied(template: ModelTemplate, config: Mapping[str, Any]) -> list[Difference]:
+    """Return whether the text part of a multimodal config says something else about tying than the whole.
+
+    Which of them decides depends on where the head is. A whole that is silent is as the template's.
+    """
+    if not any(isinstance(config.get(part), Mapping) for part in TEXT_PARTS):
+        return []
+    part, whole = flat(config).get("tie_word_embeddings"), config.get("tie_word_embeddings")
+    if whole is None:
+        own, validity = template.config, template.valid_for
+        whole = own.get("tie_word_embeddings", flat(own).get("tie_word_embeddings"))
+        if whole is None and validity is not None:
+            whole = validity.defaults.get("tie_word_embeddings")
     return [] if None in {whole, part} or whole == part else [Difference("tie_word_embeddings", part, whole)]
 
 

@@ -297,6 +297,26 @@ def test_a_head_of_which_an_odd_part_is_rotated_is_another_model(head_dim: int) 
         for_config({**model("llama-2-70b-hf").config, "head_dim": head_dim})
 
 
+@pytest.mark.parametrize(
+    ("name", "tied", "named", "count"),  # parameters by transformers' classes, 5.24
+    [
+        ("google/gemma-3-4b-it", False, "Gemma3ForConditionalGeneration", 3880263168),  # the whole ties, by default
+        ("google/gemma-3-4b-it", False, "Gemma3ForCausalLM", 3880263168 + 262208 * 2560),
+        ("meta-llama/Llama-4-Scout-17B-16E-Instruct", True, "Llama4ForConditionalGeneration", 0),
+    ],
+)
+def test_who_ties_an_embedding_depends_on_where_the_head_is(name: str, tied: bool, named: str, count: int) -> None:
+    config = dict(model(name).config)
+    other = {**config, "text_config": {**config["text_config"], "tie_word_embeddings": tied}}
+    with pytest.raises(ConfigError, match="tie_word_embeddings"):
+        for_config(other)
+    if not count:  # its head is in the text part, which ties it
+        text = config["text_config"]
+        count = populate(name).totals["parameters"] - text["vocab_size"] * text["hidden_size"]
+    subject = Subject.of({**other, "architectures": [named]})
+    assert sum(one.numel() for one in subject.build().parameters()) == count
+
+
 def test_an_embedding_that_is_tied_by_the_whole_and_not_by_its_part() -> None:
     config = dict(model("google/gemma-4-26B-A4B").config)
     other = {**config, "text_config": {**config["text_config"], "tie_word_embeddings": False}}

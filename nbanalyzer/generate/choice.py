@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,9 +58,10 @@ def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
             raise _unknown(config, known_types)
         whole = {**config, "model_type": model_type}
     config_class = known_types[model_type]
-    part = None if kind else _text_part(whole, config_class)
+    types = {_type_of(name, filed) for name in stated}
+    part = None if kind else _text_part(whole, config_class, types)
     named = None if kind else _named(stated, filed)
-    if part is not None and any(_type_of(name, filed) == part.model_type for name in stated):
+    if part is not None and part.model_type in types:
         _require_one_answer(config)
     if named is not None and part is not None and _reads(named) == part.model_type:
         return _of_class(named, part.config, config)
@@ -168,8 +169,11 @@ class _Part:
     around: str
 
 
-def _text_part(config: Mapping[str, Any], config_class: Any) -> _Part | None:
-    """Return the text part of a multimodal model, None if it is none; the default one if it is not stated."""
+def _text_part(config: Mapping[str, Any], config_class: Any, types: Collection[str]) -> _Part | None:
+    """Return the text part of a multimodal model, None if it is none; the default one if it is not stated.
+
+    If its type is one of those whose classes the config names, the whole has no say in it.
+    """
     found, known = None, hf.config_classes()
     while any(isinstance(config.get(key), Mapping) or key in _parts(config_class) for key in TEXT_PARTS):
         stated = next((config[key] for key in TEXT_PARTS if isinstance(config.get(key), Mapping)), None)
@@ -188,9 +192,12 @@ def _text_part(config: Mapping[str, Any], config_class: Any) -> _Part | None:
             model_type = part.model_type  # it may be called otherwise, or follow from the whole
         if model_type not in known:
             return found
-        # The whole ties its head to the text part's embedding, whatever that says.
+        # The whole ties its head to the text part's embedding, whatever that says; unless the text part has the head.
         ties = config.get("tie_word_embeddings", getattr(built, "tie_word_embeddings", None))
-        shared = {} if ties is None else {"tie_word_embeddings": ties}
+        around = hf.multimodal(str(config.get("model_type")))
+        if around is not None and not hf.has_plain_head(around):
+            ties = stated.get("tie_word_embeddings", ties)
+        shared = {} if ties is None or model_type in types else {"tie_word_embeddings": ties}
         found = _Part({**stated, **shared, "model_type": model_type}, model_type, str(config.get("model_type")))
         config, config_class = {**stated, "model_type": model_type}, known[model_type]
     return found
