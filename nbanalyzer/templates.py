@@ -191,8 +191,17 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def variables(self) -> frozenset[str]:
         """The variables that the formulas use."""
+        return frozenset(name for formula in self._formulas() for name in formula.variables)
+
+    @cached_property
+    def divisions(self) -> frozenset[Formula]:
+        """The floor divisions in the formulas."""
+        found = (part for formula in self._formulas() for part in formula.walk())
+        return frozenset(part for part in found if part.operation == "//")
+
+    def _formulas(self) -> Iterator[Formula]:
         places = [Field("", f"state.{name}", text) for name, text in self.state.items()]
-        return frozenset(name for place in (*places, *fields(self.kernels)) for name in place.parse().variables)
+        return (place.parse() for place in (*places, *fields(self.kernels)))
 
     @property
     def part(self) -> str:

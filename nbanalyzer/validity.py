@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .config import canonical_name, extract_model_params
+from .errors import FormulaError
+from .formula import Formula
 from .source import NOISE, TEXT_PARTS
 from .templates import Composite, Kernel, ModelTemplate
 
@@ -91,7 +93,7 @@ def differences(template: ModelTemplate, config: Mapping[str, Any]) -> list[Diff
         found.append(Difference(key, left, right))
     if validity is not None:
         found += _unequal(validity.together, validity.apart, other, own, validity.defaults)
-        found += _unrotated(validity.defaults, config)
+        found += [*_unrotated(validity.defaults, config), *_uneven(template, config)]
     return found + _untied(template, config)
 
 
@@ -103,6 +105,28 @@ def _unrotated(defaults: Mapping[str, Any], config: Mapping[str, Any]) -> Iterat
     size = extract_model_params(config, required=()).get("head_dim")
     if size and int(size * (share if _is_number(share) else 1)) % 2:
         yield Difference("head_dim", size, "pairs that are rotated")
+
+
+def _uneven(template: ModelTemplate, config: Mapping[str, Any]) -> Iterator[Difference]:
+    """Yield sizes that do not divide others evenly, where the template's own do.
+
+    A formula with a floor division was fitted to even ones: groups of heads, say, which may share a remainder
+    in another way, or not run at all.
+    """
+    if not template.divisions:
+        return
+    own, other = (extract_model_params(one, required=()) for one in (template.config, config))
+    for division in sorted(template.divisions, key=str):
+        names = [name for name in division.variables if own.get(name) != other.get(name)]
+        if not names or not all(name in own and name in other for name in division.variables):
+            continue
+        rest = Formula("%", arguments=division.arguments)
+        try:
+            uneven = not rest.evaluate(own) and bool(rest.evaluate(other))
+        except FormulaError:
+            uneven = True
+        if uneven:
+            yield Difference(names[-1], other[names[-1]], own[names[-1]])
 
 
 def _untied(template: ModelTemplate, config: Mapping[str, Any]) -> list[Difference]:

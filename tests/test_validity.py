@@ -29,6 +29,7 @@ from nbanalyzer.validity import differences, filled, flat
 THOROUGH = bool(os.environ.get("THOROUGH"))  # `make fields`: every change, and FLOPs too
 SAMPLE, REFUSED = 2, 5  # of each template with kernels of its own
 TOKENS = 16
+NEMOTRON = "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16"
 
 
 @pytest.fixture(autouse=True)
@@ -289,6 +290,19 @@ def test_the_part_of_a_head_that_is_rotated_matters_by_its_older_names_too() -> 
     for name in ("rotary_pct", "partial_rotary_factor"):
         with pytest.raises(ConfigError, match=r"says rope\.partial_rotary_factor = 0\.5, .* was made for 0\.25"):
             for_config({**model("EleutherAI/pythia-160m").config, name: 0.5})
+
+
+@pytest.mark.parametrize("change", [{"n_groups": 9}, {"n_groups": 3, "mamba_num_heads": 48}])
+def test_groups_that_do_not_divide_what_they_divided(change: dict[str, int]) -> None:
+    """64 of a head by 8 groups is even, by 3 it is not: the formulas were fitted to even ones."""
+    config = model(NEMOTRON).config
+    with pytest.raises(ConfigError, match=f"n_groups = {change['n_groups']}, .* made for 8"):
+        for_config({**config, **change})
+    four = for_config({**config, "n_groups": 4})
+    width = 2 * 4 * 128  # of what the groups share, read and written
+    per_layer = width * 2688 + width * (4 + 1)  # of the projection in; of the convolution, with its bias
+    less = config["hybrid_override_pattern"].count("M") * per_layer
+    assert populate(four).totals["parameters"] == populate(NEMOTRON).totals["parameters"] - less
 
 
 @pytest.mark.parametrize("head_dim", [1, 7])

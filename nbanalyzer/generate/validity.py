@@ -101,20 +101,20 @@ class _Trials:
 
         Null is tried where there is a number, and small numbers where there is null, as where a window is switched off.
         """
-        others: list[float | None] = [4, 64]
+        others: list[float | None] = [1, 2, 4, 64]
         if isinstance(value, float):
             others = [0.0 if value else 0.5, value / 2, value * 2, None]
         elif value is not None:
-            others = [1, 3, value // 2 or 5, 2 * value, None]
+            others = [1, 2, 3, value // 2 or 5, 2 * value, None]
         ran = False
         for other in others:
             if other == value:
                 continue
-            if says_which_layer(name):
+            seen = self.seen({name: other})
+            if seen is None or says_which_layer(name):  # some are built, and do not run
                 built = self.built({name: other})
                 if built is not None and built != self.layers:
                     return False
-            seen = self.seen({name: other})
             if seen is None:
                 continue  # transformers refuses it
             if seen != self.usual:
