@@ -97,7 +97,7 @@ catalog-check: $(VENV)/test
 verify: $(VENV)/test
 	$(BIN)/python -m nbanalyzer.generate.catalog --verify
 
-# Every field of every shipped config changed, one at a time, against PyTorch: parameters and FLOPs; takes half an hour.
+# Every field of every shipped config changed, one at a time, against PyTorch: parameters and FLOPs; takes hours.
 fields: $(VENV)/test
 	THOROUGH=1 $(BIN)/python -m pytest tests/test_validity.py --numprocesses 2
 

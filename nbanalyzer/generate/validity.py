@@ -90,7 +90,7 @@ class _Trials:
         self.whole, self.shallow, self.depth = whole, shallow, depth
         self.config = shallow.hf_config().to_dict()
         self.usual = self.seen({})
-        self.layers = self.built({})
+        self.layers, self.weights = self.built({}) or (None, None)
 
     def numbers(self) -> Iterator[tuple[str, Any]]:
         """Yield the numbers of the config with their values, and what is null; a dot leads into a nested part."""
@@ -111,12 +111,12 @@ class _Trials:
             if other == value:
                 continue
             seen = self.seen({name: other})
-            if seen is None or says_which_layer(name):  # some are built, and do not run
-                built = self.built({name: other})
-                if built is not None and built != self.layers:
+            if seen is None or says_which_layer(name):
+                layers, weights = self.built({name: other}) or (self.layers, self.weights)
+                if weights != self.weights or (seen is not None and layers != self.layers):
                     return False
             if seen is None:
-                continue  # transformers refuses it
+                continue  # transformers refuses it, or it does not run
             if seen != self.usual:
                 return False
             ran = True
@@ -144,8 +144,8 @@ class _Trials:
             return None
         return [(structure(one), sizes_seen(one)) for one in runs]
 
-    def built(self, change: Mapping[str, Any]) -> object:
-        """Return which layers the whole model has with other values; None if it cannot be built."""
+    def built(self, change: Mapping[str, Any]) -> tuple[object, object] | None:
+        """Return which layers and which weights the whole model has with other values; None if it cannot be built."""
         try:
             subject = self.whole.with_fields(change)
             model = subject.build()
@@ -154,7 +154,7 @@ class _Trials:
         fields = subject.hf_config().to_dict()
         lists = {name: value for name, value in flat(fields).items() if isinstance(value, list)}
         stacked = [signatures(list(_list_of(model, stack.path))) for stack in stacks(model, fields)]
-        return stacked, lists, {name: tuple(one.shape) for name, one in model.named_parameters()}
+        return (stacked, lists), {name: tuple(one.shape) for name, one in model.named_parameters()}
 
 
 def _list_of(model: torch.nn.Module, path: str) -> Iterator[torch.nn.Module]:
