@@ -16,6 +16,7 @@ from nbanalyzer import catalog
 from nbanalyzer.cost import Tree
 from nbanalyzer.errors import InputError
 from nbanalyzer.expand import expand
+from nbanalyzer.generate import catalog as shipping
 from nbanalyzer.generate import oracle
 from nbanalyzer.generate.checked import MismatchError, check
 from nbanalyzer.generate.subject import Subject
@@ -23,7 +24,7 @@ from nbanalyzer.generate.template import build_template
 from nbanalyzer.generate.verification import Row, Verification, verify
 from nbanalyzer.populate import populate
 from nbanalyzer.shipped import MODULES
-from nbanalyzer.templates import Basic, Composite, Kernel, MemoryAccess, ModelTemplate
+from nbanalyzer.templates import Basic, Composite, Kernel, MemoryAccess, ModelTemplate, save_template
 
 CONFIGS: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "architectures.json").read_text())
 GPT2 = "openai-community/gpt2"
@@ -324,3 +325,13 @@ def test_another_release_that_changed_a_model_is_told_from_a_wrong_template() ->
     assert str(verify(wrong, random_configs=0)).startswith("gpt2: not equal to PyTorch")
     same = msgspec.structs.replace(older, provenance={**record, "transformers": version("transformers")})
     assert str(verify(same, random_configs=0)).startswith("gpt2: not equal to PyTorch")
+
+
+def test_the_catalogue_tells_so_too_where_the_number_that_differs_was_not_recorded(tmp_path: Path) -> None:
+    """Vector FLOPs are compared, and no record holds them: then the others decide."""
+    more = changed(catalog.model(GPT2), "transformer.h.ln_1.layer norm", field("flops", "{was} + 1"))
+    path = tmp_path / "openai-community" / "gpt2.json"
+    path.parent.mkdir()
+    for release, told in (("5.0.0", "transformers changed this model since 5.0.0: "), (version("transformers"), "")):
+        save_template(msgspec.structs.replace(more, provenance={**more.provenance, "transformers": release}), path)
+        assert shipping._verify(path).result.startswith(f"{told}openai-community/gpt2: prefill_vector_flops is ")

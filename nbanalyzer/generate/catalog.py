@@ -161,7 +161,7 @@ def _verify(path: Path) -> Outcome:
 
     from nbanalyzer.catalog import completed
 
-    from .checked import MismatchError, check, checked_under
+    from .checked import MismatchError, check, checked_under, prefill_of
 
     torch.set_num_threads(1)
     start = time.perf_counter()
@@ -171,7 +171,7 @@ def _verify(path: Path) -> Outcome:
         check(template)
         result = "unchanged"
     except MismatchError as error:
-        release = checked_under(template, {error.what: error.template})
+        release = checked_under(template, prefill_of(template) | {error.what: error.template})
         result = f"transformers changed this model since {release}: {error}" if release else str(error)
     except (NBAnalyzerError, OSError) as error:
         result = str(error)

@@ -31,7 +31,17 @@ from .subject import NeedsDataError, Subject
 from .trace import ATTENTION
 from .variants import without_eager
 
-__all__ = ["RUNS", "Comparison", "MismatchError", "check", "checked", "checked_under", "comparisons", "has_eager"]
+__all__ = [
+    "RUNS",
+    "Comparison",
+    "MismatchError",
+    "check",
+    "checked",
+    "checked_under",
+    "comparisons",
+    "has_eager",
+    "prefill_of",
+]
 
 
 RECORDED = ("parameters", "matmul_flops", "_read_bytes", "_write_bytes", "prefill_state_bytes")
@@ -162,6 +172,14 @@ def checked_under(template: ModelTemplate, own: Mapping[str, float]) -> str:
         return ""
     recorded = {name: checked[name] for name in own if name in checked}
     return release if recorded and all(own[name] == number for name, number in recorded.items()) else ""
+
+
+def prefill_of(template: ModelTemplate) -> dict[str, float]:
+    """Return a prefill's numbers by a template, by their names in the provenance."""
+    runs = template.provenance.get("runs")
+    run = runs.get("prefill", RUNS["prefill"]) if isinstance(runs, Mapping) else RUNS["prefill"]
+    totals = populate(template, **run).totals
+    return {"parameters": totals["parameters"]} | {f"prefill_{name}": value for name, value in totals.items()}
 
 
 def _checked_with_data(template: ModelTemplate, subject: Subject, problem: NeedsDataError) -> dict[str, Any]:
