@@ -195,9 +195,9 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def divisions(self) -> frozenset[Formula]:
-        """The floor divisions in the formulas."""
+        """The floor divisions of one size by another in the formulas."""
         found = (part for formula in self._formulas() for part in formula.walk())
-        return frozenset(part for part in found if part.operation == "//")
+        return frozenset(part for part in found if part.operation == "//" and part.arguments[1].variables)
 
     def _formulas(self) -> Iterator[Formula]:
         places = [Field("", f"state.{name}", text) for name, text in self.state.items()]

@@ -111,13 +111,14 @@ def _uneven(template: ModelTemplate, config: Mapping[str, Any]) -> Iterator[Diff
     """Yield sizes that do not divide others evenly, where the template's own do.
 
     A formula with a floor division was fitted to even ones: groups of heads, say, which may share a remainder
-    in another way, or not run at all.
+    in another way, or not run at all. How many layers there are of each kind was seen at other depths.
     """
     if not template.divisions:
         return
     own, other = (extract_model_params(one, required=()) for one in (template.config, config))
     for division in sorted(template.divisions, key=str):
-        names = [name for name in division.variables if own.get(name) != other.get(name)]
+        changed = (name for name in division.variables if own.get(name) != other.get(name))
+        names = [name for name in changed if not name.endswith("layers")]
         if not names or not all(name in own and name in other for name in division.variables):
             continue
         rest = Formula("%", arguments=division.arguments)
