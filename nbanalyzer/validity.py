@@ -143,7 +143,7 @@ def _untied(template: ModelTemplate, config: Mapping[str, Any]) -> list[Differen
         whole = own.get("tie_word_embeddings", flat(own).get("tie_word_embeddings"))
         if whole is None and validity is not None:
             whole = validity.defaults.get("tie_word_embeddings")
-    return [] if None in {whole, part} or whole == part else [Difference("tie_word_embeddings", part, whole)]
+    return [] if None in (whole, part) or whole == part else [Difference("tie_word_embeddings", part, whole)]
 
 
 def _may_vary(left: object, right: object) -> bool:

@@ -342,6 +342,17 @@ def test_an_embedding_that_is_tied_by_the_whole_and_not_by_its_part() -> None:
         generate({**other, "architectures": ["Gemma4ForCausalLM"]})
 
 
+@pytest.mark.parametrize("value", [[], {}, "yes"])
+def test_tying_is_no_list(value: object) -> None:
+    config = dict(model("google/gemma-4-26B-A4B").config)
+    for other in (
+        {**config, "tie_word_embeddings": value},
+        {**config, "text_config": {**config["text_config"], "tie_word_embeddings": value}},
+    ):
+        with pytest.raises(ConfigError, match="tie_word_embeddings"):
+            for_config(other)
+
+
 def test_defaults_are_filled_in_for_sizes_that_a_config_leaves_out() -> None:
     whole = template(defaults={**MADE_FOR, "n_embd": 48}, derived=("n_layer",))
     config = {"model_type": "gpt2", "n_head": 4}

@@ -85,7 +85,7 @@ def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
 def _require_one_answer(config: Mapping[str, Any]) -> None:
     """Raise if the whole ties its embedding and the text part does not: the class of the part alone was meant."""
     whole, part = config.get("tie_word_embeddings"), flat(config).get("tie_word_embeddings")
-    if None not in {whole, part} and whole != part:
+    if None not in (whole, part) and whole != part:
         raise ConfigError(
             f"contradicts itself: tie_word_embeddings is {quote(whole)}, that of its text part {quote(part)}"
         )
