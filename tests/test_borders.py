@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -17,7 +18,6 @@ import nbanalyzer
 PACKAGE = Path(nbanalyzer.__file__).parent
 ROOT = PACKAGE.parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-CORE = [path for path in FILES if path.parent == PACKAGE and path.name not in {"cli.py", "__main__.py"}]
 HEAVY = ("numpy", "pandas", "sympy", "matplotlib", "IPython", "ipywidgets", "transformers", "torch")
 
 PUBLIC = {
@@ -43,13 +43,13 @@ def is_type_checking(node: ast.AST) -> bool:
 
 
 def statements(node: ast.AST, *, lazy: bool, inside: str = "") -> Iterator[tuple[ast.Import | ast.ImportFrom, str]]:
-    """Yield the imports and the functions they stand in; those for type checkers only do not run, so do not count."""
+    """Yield the imports and the functions they stand in; without `lazy` only those that run as the file is loaded."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Import | ast.ImportFrom):
             yield child, inside
         elif isinstance(child, ast.If) and is_type_checking(child):
-            for other in child.orelse:
-                yield from statements(other, lazy=lazy, inside=inside)
+            for other in (*(child.body if lazy else ()), *child.orelse):
+                yield from statements(ast.Module([other], []), lazy=lazy, inside=inside)
         elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
             if lazy:
                 yield from statements(child, lazy=lazy, inside=f"{inside}.{child.name}".lstrip("."))
@@ -188,63 +188,139 @@ def test_a_shipped_model_needs_none_of_transformers_sympy_torch() -> None:
 
 
 # ---- who may import whom
+#
+# A room is a file that lies directly in the package, or a folder of it; a floor is what may use all floors before it.
+# Every import counts: those for type checkers and those inside functions too, for what one has to know to read a file
+# does not depend on when it is loaded.
+
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("text", "progress", "quantities", "display"),
+    ("errors",),
+    ("files", "formulas"),
+    ("hardware", "templates"),
+    ("costs",),
+    ("generate",),
+    ("analysis",),
+    ("sweeps",),
+    ("report", "plots"),
+    ("notebook", "cli"),
+    ("__init__", "__main__"),
+)
+GENERATE: tuple[tuple[str, ...], ...] = (
+    ("hf", "dispatch", "deadline"),
+    ("model",),
+    ("trace",),
+    ("probe",),
+    ("fit",),
+    ("write",),
+    ("check",),
+    ("pipeline",),
+    ("api",),
+    ("__init__",),
+    ("cache",),
+)
+LAZY = ("display", "import_module")
+"""The one place that imports what lies above it: how a result is shown, once somebody looks."""
+LONGEST, MEDIAN = 400, 200  # lines of a file
+
+
+def room_of(path: Path, folder: Path) -> str:
+    parts = path.relative_to(folder).with_suffix("").parts
+    return parts[0]
+
+
+def graph() -> dict[Path, set[Path]]:
+    """Return file → the files that it imports, wherever in it."""
+    known = {module_name(path): path for path in FILES}
+    found: dict[Path, set[Path]] = {}
+    for path in FILES:
+        targets = {known.get(name) or known.get(name.rpartition(".")[0]) for name, _ in imports(path)}
+        found[path] = {target for target in targets if target and target != path}
+    return found
+
+
+def arrows(floors: tuple[tuple[str, ...], ...], folder: Path) -> set[tuple[str, str]]:
+    """Return the pairs of rooms of a folder of which the first imports the second."""
+    return {
+        (room_of(source, folder), room_of(target, folder))
+        for source, targets in graph().items()
+        for target in targets
+        if source.is_relative_to(folder) and target.is_relative_to(folder)
+        if room_of(source, folder) != room_of(target, folder)
+    }
 
 
 def test_there_is_something_to_check() -> None:
-    assert {path.name for path in CORE} >= {"formula.py", "templates.py", "expand.py", "populate.py", "report.py"}
-    assert ("nbanalyzer.formula.parse", "") in set(imports(PACKAGE / "templates.py"))
-    assert ("nbanalyzer.notebook.plots.cost_plot", "Analysis.plot") in set(imports(PACKAGE / "analysis.py"))
+    assert len(FILES) > 80
+    assert sum(map(len, graph().values())) > 300
+    assert ("templates", "formulas") in arrows(FLOORS, PACKAGE)
+    assert ("notebook", "plots") in arrows(FLOORS, PACKAGE)
+    assert ("trace", "model") in arrows(GENERATE, PACKAGE / "generate")
+    # An import for type checkers only, and one inside a function.
+    assert ("nbanalyzer.analysis.solve.Solution", "") in set(imports(PACKAGE / "__init__.py"))
+    assert ("nbanalyzer.notebook.load", "load_ipython_extension") in set(imports(PACKAGE / "__init__.py"))
 
 
-@pytest.mark.parametrize("path", CORE, ids=lambda path: path.stem)
-def test_the_core_imports_neither_the_notebook_layer_nor_the_generator(path: Path) -> None:
+@pytest.mark.parametrize(
+    ("floors", "folder"), [(FLOORS, PACKAGE), (GENERATE, PACKAGE / "generate")], ids=["nbanalyzer", "generate"]
+)
+def test_imports_lead_down(floors: tuple[tuple[str, ...], ...], folder: Path) -> None:
+    floor_of = {room: number for number, rooms in enumerate(floors) for room in rooms}
+    assert {room_of(path, folder) for path in FILES if path.is_relative_to(folder)} == {*floor_of}
+    upward = {(source, target) for source, target in arrows(floors, folder) if floor_of[source] <= floor_of[target]}
+    assert not upward
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    order = list(TopologicalSorter(graph()).static_order())
+    assert order.index(PACKAGE / "errors.py") < order.index(PACKAGE / "formulas" / "formula.py")
+
+
+def test_the_house_stays_small() -> None:
+    assert sum(map(len, FLOORS)) <= 22
+    assert len(FLOORS) <= 11
+    assert len(GENERATE) <= 11
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
+    assert {module_name(path): number for path, number in lines.items() if number > LONGEST} == {}
+    assert median(lines.values()) < MEDIAN
+
+
+def test_only_display_imports_by_name() -> None:
+    """What is imported by a text is seen by no table: there is one place, and the lazy public names."""
     found = {
-        (name, inside)
-        for name, inside in imports(path)
-        if name.startswith(("nbanalyzer.notebook", "nbanalyzer.generate"))
+        (room_of(path, PACKAGE), name.rpartition(".")[2])
+        for path in FILES
+        for name, _ in imports(path)
+        if name.startswith("importlib.import_module")
     }
-    allowed = {
-        # What is shown only when someone wants to look.
-        "analysis.py": {("nbanalyzer.notebook.plots.cost_plot", "Analysis.plot")},
-        "compare.py": {("nbanalyzer.notebook.plots.comparison_plot", "Comparison.plot")},
-        # A long sweep says how far it is, where its cell is.
-        "lazy.py": {("nbanalyzer.notebook.bar.bar", "_shown")},
-        "roofline.py": {("nbanalyzer.notebook.roofline_plot.roofline_plot", "Roofline.plot")},
-        "sensitivity.py": {("nbanalyzer.notebook.charts.elasticity_chart", "Sensitivity.plot")},
-        "sweep.py": {
-            ("nbanalyzer.notebook.charts.line_chart", "Sweep.plot"),
-            ("nbanalyzer.notebook.charts.heatmap", "Sweep.heatmap"),
-            ("nbanalyzer.notebook.preview.first_picture", "Sweep._repr_mimebundle_"),
-        },
-        # It makes a template where no shipped one fits, and counts parameters where one does.
-        "fresh.py": {
-            ("nbanalyzer.generate.generate", "template_for"),
-            ("nbanalyzer.generate.count_parameters", "_parameters"),
-        },
-        "__init__.py": {
-            # Two functions that import nothing before they are called.
-            ("nbanalyzer.generate.generate", ""),
-            ("nbanalyzer.generate.verify", ""),
-            ("nbanalyzer.notebook.forms.WhatIf", "whatif"),
-            ("nbanalyzer.notebook.load", "load_ipython_extension"),
-            ("nbanalyzer.notebook.unload", "unload_ipython_extension"),
-        },
-    }
-    assert found <= allowed.get(path.name, set())
+    assert found == {LAZY, ("__init__", "import_module")}
+
+
+def test_every_room_says_what_it_is() -> None:
+    for path in FILES:
+        if path.name == "__init__.py" and path.parent not in {PACKAGE, PACKAGE / "generate", PACKAGE / "notebook"}:
+            (docstring,) = tree_of(path).body
+            assert isinstance(docstring, ast.Expr), path
+            assert "\n" not in str(ast.literal_eval(docstring.value)), path
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: module_name(path))
 def test_torch_and_notebooks_have_one_place_each(path: Path) -> None:
-    if path.parent != PACKAGE / "generate":
+    room = room_of(path, PACKAGE)
+    if room != "generate":
         assert not uses(path, "torch")
-    if not path.is_relative_to(PACKAGE / "notebook"):
-        assert not any(uses(path, name) for name in ("IPython", "ipywidgets", "matplotlib"))
+    if room != "notebook":
+        assert not any(uses(path, name) for name in ("IPython", "ipywidgets"))
+    if room not in {"notebook", "plots"}:
+        assert not uses(path, "matplotlib")
 
 
-@pytest.mark.parametrize("path", CORE, ids=lambda path: path.stem)
-def test_the_core_imports_nothing_heavy_at_the_top(path: Path) -> None:
+@pytest.mark.parametrize("path", FILES, ids=lambda path: module_name(path))
+def test_nothing_heavy_is_imported_at_the_top(path: Path) -> None:
+    room = room_of(path, PACKAGE)
+    allowed = {"plots": {"matplotlib", "numpy"}, "notebook": {"IPython", "ipywidgets"}, "generate": {*HEAVY}}
     tops = {name.split(".")[0] for name, _ in imports(path, lazy=False)}
-    assert not tops.intersection(HEAVY)
+    assert not tops.intersection(HEAVY) - allowed.get(room, set())
 
 
 FORBIDDEN = {
@@ -271,48 +347,8 @@ def test_no_text_is_ever_run_as_code(path: Path) -> None:
             assert called.id not in FORBIDDEN, node.lineno
         if isinstance(called, ast.Attribute):
             is_pattern = called.attr == "compile" and isinstance(called.value, ast.Name) and called.value.id == "re"
-            is_module = called.attr == "eval" and path.parent == PACKAGE / "generate"  # torch.nn.Module.eval()
+            is_module = called.attr == "eval" and room_of(path, PACKAGE) == "generate"  # torch.nn.Module.eval()
             assert called.attr not in FORBIDDEN or is_pattern or is_module, node.lineno
     assert not any(
         uses(path, name) for name in ("pickle", "marshal", "shelve", "dill", "cloudpickle", "importlib.util")
     )
-
-
-def graph(*, lazy: bool) -> dict[str, set[str]]:
-    known = {module_name(path) for path in FILES}
-    found: dict[str, set[str]] = {}
-    for path in FILES:
-        targets = {name if name in known else name.rpartition(".")[0] for name, _ in imports(path, lazy=lazy)} & known
-        found[module_name(path)] = targets - {module_name(path)}
-    return found
-
-
-def test_the_imports_of_the_package_have_no_cycle() -> None:
-    order = list(TopologicalSorter(graph(lazy=False)).static_order())
-    assert order.index("nbanalyzer.errors") < order.index("nbanalyzer.formula") < order.index("nbanalyzer.templates")
-    assert order.index("nbanalyzer.templates") < order.index("nbanalyzer.expand") < order.index("nbanalyzer.populate")
-
-
-def test_lazy_imports_go_to_the_leaves_only() -> None:
-    """Imports inside functions may lead back, but only from where a comment or the design says so."""
-    eager = graph(lazy=False)
-    back = {
-        (source, target)
-        for source, targets in graph(lazy=True).items()
-        for target in targets - eager[source]
-        if source.count(".") == 1 and "notebook" not in source + target
-    }
-    assert back <= {
-        ("nbanalyzer.formula", "nbanalyzer.evaluation"),
-        ("nbanalyzer.formula", "nbanalyzer.notation"),
-        ("nbanalyzer.analysis", "nbanalyzer.report"),
-        # Formulas multiplied out, which the numbers of one pass do without.
-        ("nbanalyzer.analysis", "nbanalyzer.symbolic"),
-        ("nbanalyzer.fresh", "nbanalyzer.generate"),
-        # Sweeps beyond the memory need Dask, and what is asked of a whole sweep only who asks it.
-        ("nbanalyzer.sweep", "nbanalyzer.lazy"),
-        ("nbanalyzer.sweep", "nbanalyzer.reduction"),
-        ("nbanalyzer.reduction", "nbanalyzer.lazy"),
-        ("nbanalyzer.generate", "nbanalyzer.generate.public"),
-        ("nbanalyzer.generate", "nbanalyzer.generate.coverage"),
-    } | {pair for pair in back if pair[0] in {"nbanalyzer.cli", "nbanalyzer.__main__"}}
