@@ -88,14 +88,14 @@ lock: $(VENV)/lab
 	@git --no-pager diff --stat -- constraints.txt README.md
 
 catalog: $(VENV)/test
-	$(BIN)/python -m nbanalyzer.generate.catalog
+	$(BIN)/python -m tools.catalog
 
 catalog-check: $(VENV)/test
-	$(BIN)/python -m nbanalyzer.generate.catalog --check
+	$(BIN)/python -m tools.catalog --check
 
 # Every shipped template as it is against PyTorch: parameters, FLOPs, bytes, state.
 verify: $(VENV)/test
-	$(BIN)/python -m nbanalyzer.generate.catalog --verify
+	$(BIN)/python -m tools.catalog --verify
 
 # Every field of every shipped config changed, one at a time, against PyTorch: parameters and FLOPs; takes hours.
 fields: $(VENV)/test

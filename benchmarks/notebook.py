@@ -15,8 +15,8 @@ import time
 
 from jupyter_client.manager import start_new_kernel
 
-from nbanalyzer.cost import Tree
-from nbanalyzer.populate import populate
+from nbanalyzer.analysis.populate import populate
+from nbanalyzer.costs.tree import Tree
 
 KERNELS = 7
 TIMED = """

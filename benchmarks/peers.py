@@ -64,7 +64,7 @@ def _gpt2() -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from nbanalyzer.populate import template_of
+    from nbanalyzer.analysis.populate import template_of
 
     config = dict(template_of("gpt2").config)
     with torch.device("meta"):

@@ -15,20 +15,21 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from .analysis import Analysis
-from .catalog import names as models
-from .config import extract_model_params
+from .analysis.analysis import Analysis
+from .analysis.populate import populate, populate_template
+from .analysis.roofline import Roofline
 from .errors import NBAnalyzerError
-from .expand import expand
-from .formula import Formula
-from .formula import parse as parse_formula
+from .formulas.formula import Formula
+from .formulas.formula import parse as parse_formula
+from .formulas.variables import ALLOWED_VARIABLES
 from .generate import generate, verify
 from .hardware import Accelerator, accelerators
 from .hardware import hardware as accelerator
-from .populate import populate, populate_template
-from .roofline import Roofline
-from .shipped import MODULES as modules  # noqa: N811 - read like models()
-from .templates import (
+from .templates.catalog import names as models
+from .templates.config import extract_model_params
+from .templates.expansion import expand
+from .templates.library import MODULES as modules  # noqa: N811 - read like models()
+from .templates.template import (
     ModelTemplate,
     ModuleTemplate,
     load_model_template,
@@ -36,14 +37,13 @@ from .templates import (
     save_template,
     validate_template,
 )
-from .variables import ALLOWED_VARIABLES
 
 if TYPE_CHECKING:
-    from .compare import Comparison, compare
-    from .request import Request, request
-    from .sensitivity import sensitivity
-    from .solve import Solution, solve
-    from .sweep import Sweep, sweep
+    from .analysis.comparison import Comparison, compare
+    from .analysis.request import Request, request
+    from .analysis.sensitivity import sensitivity
+    from .analysis.solve import Solution, solve
+    from .sweeps.sweep import Sweep, sweep
 
 __all__ = (
     "ALLOWED_VARIABLES",
@@ -127,10 +127,10 @@ def whatif(model: str = "gpt2", **options: Any) -> Any:
 
     Args:
         model: what the form begins with, as for `populate`.
-        options: values that it begins with: hardware, phase, and those of a run, see `nbanalyzer.notebook.forms`.
+        options: values that it begins with: hardware, phase, and those of a run, see `nbanalyzer.notebook.form.whatif`.
 
     """
-    from .notebook.forms import WhatIf
+    from .notebook.form.whatif import WhatIf
 
     return WhatIf(model, **options)
 

@@ -12,19 +12,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .analysis import Analysis
-from .catalog import config_for
+from .analysis.analysis import Analysis
+from .analysis.populate import populate
+from .analysis.roofline import EFFICIENCIES, Roofline, read_real
+from .costs.run import SIZES, SWITCHES, read_whole
 from .errors import InputError, NBAnalyzerError
 from .files import write_whole
 from .generate import generate, run_coverage, verify
 from .hardware import HardwareListing
-from .listing import Listing
-from .populate import populate
 from .progress import on_terminal
-from .report import as_csv, as_html, as_json, as_md, as_text
-from .roofline import EFFICIENCIES, Roofline, read_real
-from .run import SIZES, SWITCHES, read_whole
-from .templates import encode, save_template
+from .report.analysis import as_csv, as_html, as_json, as_md, as_text
+from .report.catalogue import Listing
+from .templates.catalog import config_for
+from .templates.template import encode, save_template
 from .text import printable
 
 __all__ = ["main"]
@@ -185,7 +185,7 @@ def _generate(arguments: argparse.Namespace) -> int:
     if arguments.output is None:
         _show(encode(template).decode())
         return 0
-    from .generate.summary import summary
+    from .report.template import summary
 
     try:
         save_template(template, arguments.output)

@@ -21,8 +21,8 @@ import msgspec
 
 from .errors import InputError, TemplateError, UnknownNameError, quote
 from .files import decode, read_file
-from .formula import Number
-from .report import si
+from .formulas.formula import Number
+from .report.analysis import si
 from .text import escape
 
 __all__ = ["PRECISIONS", "Accelerator", "HardwareListing", "accelerators", "describe", "hardware"]

@@ -16,12 +16,12 @@ from IPython.core.interactiveshell import InteractiveShell
 
 import nbanalyzer
 from nbanalyzer import expand, extract_model_params, populate, sweep
-from nbanalyzer.algebra import expanded_sympy
 from nbanalyzer.errors import ConfigError, FormulaError, InputError, NBAnalyzerError, TemplateError
-from nbanalyzer.formula import constant, parse
-from nbanalyzer.polynomial import expanded
-from nbanalyzer.sweep import Sweep
-from nbanalyzer.templates import Basic, Composite, MemoryAccess, ModuleTemplate, load_model_template
+from nbanalyzer.formulas.algebra import expanded_sympy
+from nbanalyzer.formulas.formula import constant, parse
+from nbanalyzer.formulas.polynomial import expanded
+from nbanalyzer.sweeps.sweep import Sweep
+from nbanalyzer.templates.template import Basic, Composite, MemoryAccess, ModuleTemplate, load_model_template
 
 LARGE = 2**40 - 1
 TINY = "1 / (10**64 * 10**64 * 10**64 * 10**64 * 10**64 * 10**64)"
@@ -383,7 +383,7 @@ def test_formulas_that_multiply_out_are_refused_together() -> None:
 def test_too_much_is_refused_before_any_axis_is_gone_through(
     options: dict[str, Any], problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nbanalyzer.grid._values", None)
+    monkeypatch.setattr("nbanalyzer.sweeps.grid._values", None)
     refused(lambda: sweep("gpt2", metrics="flops", **options), problem, InputError)
 
 

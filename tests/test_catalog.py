@@ -15,9 +15,9 @@ import pytest
 
 import nbanalyzer
 from nbanalyzer import populate
-from nbanalyzer.catalog import aliases, completed, for_config, model, names, short_names
 from nbanalyzer.errors import ConfigError, NBAnalyzerError, TemplateError, UnknownNameError
-from nbanalyzer.templates import ModelTemplate, load_model_template
+from nbanalyzer.templates.catalog import aliases, completed, for_config, model, names, short_names
+from nbanalyzer.templates.template import ModelTemplate, load_model_template
 
 ROOT = Path(__file__).parents[1]
 # A Llama that is not shipped; the sizes are made up.

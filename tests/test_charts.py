@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 
 from nbanalyzer import populate, sensitivity, sweep
 from nbanalyzer.errors import InputError, NBAnalyzerError, UnknownNameError
-from nbanalyzer.notebook.charts import MOST_LINES, MOST_POINTS, elasticity_chart, heatmap, line_chart
-from nbanalyzer.notebook.preview import first_picture
-from nbanalyzer.sweep import Sweep
+from nbanalyzer.plots.sweeps import MOST_LINES, MOST_POINTS, elasticity_chart, heatmap, line_chart
+from nbanalyzer.report.sweep import first_picture
+from nbanalyzer.sweeps.sweep import Sweep
 
 PNG = b"\x89PNG\r\n"
 

@@ -13,8 +13,8 @@ import nbanalyzer
 from nbanalyzer import ModelTemplate, populate
 from nbanalyzer.errors import ConfigError
 from nbanalyzer.generate import hf
-from nbanalyzer.generate.choice import choose
-from nbanalyzer.report import as_html, as_md, as_text
+from nbanalyzer.generate.model.choice import choose
+from nbanalyzer.report.analysis import as_html, as_md, as_text
 
 SIZES = {"hidden_size": 48, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 80}
 BERT = {"model_type": "bert", **SIZES, "vocab_size": 90, "max_position_embeddings": 2100, "type_vocab_size": 2}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nbanalyzer import Accelerator, Comparison, compare, populate
-from nbanalyzer.compare import BY_MODULE, MOST_ROWS, Variant, ratio
+from nbanalyzer.analysis.comparison import BY_MODULE, MOST_ROWS, Variant, ratio
 from nbanalyzer.errors import InputError, UnknownNameError
 
 CARD = Accelerator(name="card", memory_bytes=24 * 10**9, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})

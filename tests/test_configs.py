@@ -11,13 +11,14 @@ import torch
 import transformers
 
 import nbanalyzer
-from nbanalyzer import ModelTemplate, catalog, populate
-from nbanalyzer.config import extract_model_params
+from nbanalyzer import ModelTemplate, populate
 from nbanalyzer.errors import ConfigError, InputError
-from nbanalyzer.generate.checked import MismatchError, check, checked, has_eager
-from nbanalyzer.generate.choice import choose
-from nbanalyzer.generate.subject import Subject
-from nbanalyzer.taken import not_taken
+from nbanalyzer.generate.check.equality import MismatchError, check, checked, has_eager
+from nbanalyzer.generate.model.choice import choose
+from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.templates import catalog
+from nbanalyzer.templates.config import extract_model_params
+from nbanalyzer.templates.foreign import not_taken
 
 SIZES = {"hidden_size": 48, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 80}
 OTHER_TOOL = {"dim": 48, "n_layers": 2, "n_heads": 4, "hidden_dim": 80, "vocab_size": 90}

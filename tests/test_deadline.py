@@ -22,7 +22,7 @@ from transformers.models.llama import modeling_llama
 import nbanalyzer
 from nbanalyzer.errors import InputError, NBAnalyzerError
 from nbanalyzer.generate.deadline import SECONDS, VARIABLE, Expired, Job, TimeLimitError, allowed, look, working
-from nbanalyzer.generate.template import GapError
+from nbanalyzer.generate.write.template import GapError
 from nbanalyzer.progress import part_of, tell, watched_by
 
 LLAMA: dict[str, Any] = {

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from nbanalyzer import expand, populate
 from nbanalyzer.errors import NBAnalyzerError, TemplateError, UnresolvedVariablesError
-from nbanalyzer.expand import with_variants
-from nbanalyzer.formula import parse
-from nbanalyzer.templates import (
+from nbanalyzer.formulas.formula import parse
+from nbanalyzer.formulas.variables import ALLOWED_VARIABLES
+from nbanalyzer.templates.expansion import with_variants
+from nbanalyzer.templates.template import (
     Basic,
     Composite,
     Kernel,
@@ -24,7 +25,6 @@ from nbanalyzer.templates import (
     load_model_template,
     validate_template,
 )
-from nbanalyzer.variables import ALLOWED_VARIABLES
 
 GPT2 = "transformers.models.gpt2.modeling_gpt2.GPT2LMHeadModel"
 TOKENS = "{batch_size} * {seq_len}"
@@ -125,8 +125,8 @@ def test_only_global_variables_are_left() -> None:
 
 def test_the_nodes_of_shipped_templates_are_what_their_bindings_expand_to() -> None:
     from nbanalyzer import modules
-    from nbanalyzer.catalog import model, names
-    from nbanalyzer.templates import Basic, Composite
+    from nbanalyzer.templates.catalog import model, names
+    from nbanalyzer.templates.template import Basic, Composite
 
     def basics(kernels: tuple[Kernel, ...]) -> list[Basic]:
         found: list[Basic] = []
@@ -246,7 +246,7 @@ def test_own_parameters_replace_the_modules() -> None:
 
 
 def test_expanding_a_complete_template_changes_nothing() -> None:
-    from nbanalyzer.catalog import model
+    from nbanalyzer.templates.catalog import model
 
     for name in ("gpt2", "qwen2-7b-instruct", "mistral-7b-v0.1"):
         assert expand(model(name)) == model(name)
@@ -295,7 +295,7 @@ def test_a_missing_binding_is_named_with_its_meaning_and_path() -> None:
     bindings = {"num_tokens": TOKENS, "input_size": "{hidden_size}", "has_bias": "1"}
     attention = module("my.Attention", "", use("transformers.pytorch_utils.Conv1D", bindings, "c_attn"))
     block = module("my.Block", "", use("my.Attention", as_="attn"))
-    from nbanalyzer.shipped import MODULES
+    from nbanalyzer.templates.library import MODULES
 
     modules = {
         **library(attention, block),
@@ -448,7 +448,7 @@ def test_expanding_then_evaluating_is_evaluating_the_bindings_first(data: st.Dat
 
 
 def test_an_expanded_template_survives_the_file() -> None:
-    from nbanalyzer.templates import encode
+    from nbanalyzer.templates.template import encode
 
     template = expand(GPT2, model_id="me/copy", config={"n_embd": 4, "model_type": "gpt2"})
     assert load_model_template(encode(template)) == template

@@ -21,16 +21,16 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import IdentityTransform
 
 import nbanalyzer
-from nbanalyzer.compare import ratio
+from nbanalyzer.analysis.comparison import ratio
 from nbanalyzer.errors import InputError, NBAnalyzerError, UnknownNameError
 from nbanalyzer.hardware import Accelerator
-from nbanalyzer.notebook.form import cells
+from nbanalyzer.notebook.form import lifecycle
 from nbanalyzer.notebook.form.controls import Size, stops
 from nbanalyzer.notebook.form.inputs import Inputs
 from nbanalyzer.notebook.form.panel import Panel
 from nbanalyzer.notebook.form.picture import HEIGHT, MARGIN, RooflinePicture, _stamp, dots
 from nbanalyzer.notebook.form.state import begin, changed
-from nbanalyzer.notebook.forms import WIDGET, WhatIf
+from nbanalyzer.notebook.form.whatif import WIDGET, WhatIf
 from nbanalyzer.notebook.whatif import WhatIfMagic
 
 Make = Callable[..., WhatIf]
@@ -584,7 +584,7 @@ def test_a_picture_of_dots_far_out_has_wider_axes() -> None:
 def test_going_back_costs_nothing(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     form = make("gpt2", hardware="h100-sxm")
     drag(inputs_of(form).sizes["batch_size"], 2)
-    monkeypatch.setattr("nbanalyzer.notebook.form.answer.populate", lambda *_, **__: pytest.fail("worked out again"))
+    monkeypatch.setattr("nbanalyzer.notebook.form.result.populate", lambda *_, **__: pytest.fail("worked out again"))
     drag(inputs_of(form).sizes["batch_size"], 1)
     inputs_of(form).hardware.value = "rtx-4090"  # the same pass, other times
     assert form.error == ""
@@ -664,7 +664,7 @@ def test_running_a_cell_again_leaks_nothing(cell: Callable[[str], None]) -> None
             form.change(hardware=None, phase="request")
 
     run(everything=False)  # what is made once is made
-    for _, (old,) in [*cells.SHOWN.values()]:
+    for _, (old,) in [*lifecycle.SHOWN.values()]:
         old.close()
     start = counted()
     run(everything=False)
@@ -674,11 +674,11 @@ def test_running_a_cell_again_leaks_nothing(cell: Callable[[str], None]) -> None
     for index in range(100):
         run(everything=index % 20 == 0)
     assert counted() == once
-    for _, forms in [*cells.SHOWN.values()]:
+    for _, forms in [*lifecycle.SHOWN.values()]:
         for form in [*forms]:
             form.close()
     assert counted() == start
-    assert not cells.SHOWN
+    assert not lifecycle.SHOWN
 
 
 def test_cells_keep_their_own_forms(cell: Callable[[str], None]) -> None:
@@ -696,7 +696,7 @@ def test_cells_keep_their_own_forms(cell: Callable[[str], None]) -> None:
     assert [form._panel is not None for form in (first, second, third, fourth)] == [False, True, True, True]
     for form in (first, second, third, fourth):
         form.close()
-    assert not cells.SHOWN
+    assert not lifecycle.SHOWN
 
 
 def test_a_form_that_nobody_holds_goes() -> None:

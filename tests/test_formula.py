@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nbanalyzer.errors import FormulaError
-from nbanalyzer.formula import Formula, parse
+from nbanalyzer.formulas.formula import Formula, parse
 
 NAMES = ("hidden_size", "seq_len", "x_1")
 # Python's precedence, loosest first; calls, names and numbers are atoms.

@@ -10,10 +10,10 @@ import pytest
 from transformers import LlamaConfig
 
 import nbanalyzer
-from nbanalyzer import ModelTemplate, fresh, populate
+from nbanalyzer import ModelTemplate, populate
 from nbanalyzer.errors import InputError, NBAnalyzerError
-from nbanalyzer.fresh import cache_folder
-from nbanalyzer.generate import public
+from nbanalyzer.generate import cache, pipeline
+from nbanalyzer.generate.cache import cache_folder
 from nbanalyzer.progress import watched_by
 
 TINY = {
@@ -56,7 +56,7 @@ def no_tracing(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("nothing was to be traced")
 
-    monkeypatch.setattr(public, "build_template", refuse)
+    monkeypatch.setattr(pipeline, "build_template", refuse)
 
 
 # ---- a template of its own for a config that no shipped one fits
@@ -97,11 +97,11 @@ def test_other_sizes_keep_the_shipped_template(cache: Path, no_tracing: None) ->
 
 
 def test_the_key_follows_from_the_config_and_the_tools(monkeypatch: pytest.MonkeyPatch) -> None:
-    key = fresh._key(TINY)
-    assert fresh._key(dict(reversed(TINY.items()))) == key
-    assert fresh._key({**TINY, "hidden_size": 128}) != key
-    monkeypatch.setattr(fresh, "_tools", lambda: b"another version")
-    assert fresh._key(TINY) != key
+    key = cache._key(TINY)
+    assert cache._key(dict(reversed(TINY.items()))) == key
+    assert cache._key({**TINY, "hidden_size": 128}) != key
+    monkeypatch.setattr(cache, "_tools", lambda: b"another version")
+    assert cache._key(TINY) != key
 
 
 def flipped(content: bytes) -> bytes:
@@ -131,7 +131,7 @@ def test_a_damaged_file_in_the_cache_is_not_believed(
         made.append(config)
         return tiny
 
-    monkeypatch.setattr(public, "generate", generate)
+    monkeypatch.setattr(pipeline, "generate", generate)
     expected = populate(TINY).totals
     (kept,) = cache.iterdir()
     content = kept.read_bytes()
@@ -149,7 +149,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("NBANALYZER_CACHE", str(tmp_path / "file" / "cache"))
-    monkeypatch.setattr(public, "generate", lambda *_: tiny)
+    monkeypatch.setattr(pipeline, "generate", lambda *_: tiny)
     assert populate(TINY).totals["parameters"] == PARAMETERS
 
 

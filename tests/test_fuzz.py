@@ -13,9 +13,9 @@ from fuzz.formulas import FORMULAS
 from fuzz.independent import NoValueError, value_of
 from fuzz.templates import TEMPLATES
 
-from nbanalyzer import evaluation
 from nbanalyzer.errors import FormulaError
-from nbanalyzer.formula import Formula, Number
+from nbanalyzer.formulas import evaluation
+from nbanalyzer.formulas.formula import Formula, Number
 
 
 @pytest.mark.parametrize(

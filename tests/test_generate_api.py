@@ -18,11 +18,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedConfig, PreTra
 import nbanalyzer
 from nbanalyzer import ModelTemplate, populate
 from nbanalyzer.errors import ConfigError, InputError, MissingPackageError, NBAnalyzerError, UnknownNameError
-from nbanalyzer.generate import public
-from nbanalyzer.generate.checked import MismatchError
-from nbanalyzer.generate.public import GenerationError
-from nbanalyzer.generate.summary import summary
-from nbanalyzer.templates import load_model_template, save_template
+from nbanalyzer.generate import pipeline
+from nbanalyzer.generate.check.equality import MismatchError
+from nbanalyzer.generate.pipeline import GenerationError
+from nbanalyzer.report.template import summary
+from nbanalyzer.templates.template import load_model_template, save_template
 
 ROOT = Path(__file__).parents[1]
 TINY = {
@@ -65,7 +65,7 @@ def no_tracing(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("nothing was to be traced")
 
-    monkeypatch.setattr(public, "build_template", refuse)
+    monkeypatch.setattr(pipeline, "build_template", refuse)
 
 
 # ---- from a config
@@ -94,12 +94,12 @@ def test_a_what_if_holds_as_in_the_real_model(tiny: ModelTemplate) -> None:
 def test_a_config_may_come_in_any_form(tiny: ModelTemplate, tmp_path: Path) -> None:
     path = written(tmp_path / "my-model")
     for source in (path, str(path), path.parent, str(path.parent)):
-        subject, name = public.subject_of(source)
+        subject, name = pipeline.subject_of(source)
         assert (subject.config, subject.kind, name) == (TINY, "causal", "my-model")
-    assert public.subject_of(written(tmp_path, TINY, "other.json"))[1] == "other"
-    assert public.subject_of(TINY)[1] == "llama"
-    assert public.subject_of({**TINY, "_name_or_path": "me/tiny"})[1] == "me/tiny"
-    assert public.subject_of(path, None, "me/tiny")[1] == "me/tiny"
+    assert pipeline.subject_of(written(tmp_path, TINY, "other.json"))[1] == "other"
+    assert pipeline.subject_of(TINY)[1] == "llama"
+    assert pipeline.subject_of({**TINY, "_name_or_path": "me/tiny"})[1] == "me/tiny"
+    assert pipeline.subject_of(path, None, "me/tiny")[1] == "me/tiny"
     template = nbanalyzer.generate(LlamaConfig(**TINY), model_id="me/tiny")
     assert template.model_id == "me/tiny"
     assert populate(template, seq_len=7).totals == populate(tiny, seq_len=7).totals
@@ -107,7 +107,7 @@ def test_a_config_may_come_in_any_form(tiny: ModelTemplate, tmp_path: Path) -> N
 
 def test_the_config_beside_it_has_no_noise_and_builds_the_model_again() -> None:
     given = LlamaConfig(**TINY, dtype="float32", use_cache=False, id2label={0: "a"}, _attn_implementation="eager")
-    config = public.subject_of(given)[0].config
+    config = pipeline.subject_of(given)[0].config
     assert not config.keys() & {"dtype", "torch_dtype", "use_cache", "id2label", "transformers_version", "auto_map"}
     json.dumps(config)
     assert LlamaConfig(**config).num_key_value_heads == 2
@@ -124,15 +124,15 @@ def test_a_shipped_model_can_be_generated_again() -> None:
 
 def test_a_config_in_the_hugging_face_cache_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path)
-    monkeypatch.setattr("nbanalyzer.catalog._hub_cache", lambda name: path if name == "some/one" else None)
-    assert public.subject_of("some/one")[1] == "some/one"
+    monkeypatch.setattr("nbanalyzer.templates.catalog._hub_cache", lambda name: path if name == "some/one" else None)
+    assert pipeline.subject_of("some/one")[1] == "some/one"
     assert "`hf download some/other config.json`" in error_of(lambda: nbanalyzer.generate("some/other"))
 
 
 def test_the_template_of_a_file_is_generated_from_its_config(tiny: ModelTemplate, tmp_path: Path) -> None:
     save_template(tiny, tmp_path / "tiny.json")
     assert load_model_template(tmp_path / "tiny.json") == tiny
-    subject, name = public.subject_of(tmp_path / "tiny.json")
+    subject, name = pipeline.subject_of(tmp_path / "tiny.json")
     assert (subject.config, name) == (TINY, "llama")
 
 
@@ -190,17 +190,17 @@ def test_a_class_of_ones_own(tmp_path: Path) -> None:
     totals = populate(template, seq_len=5).totals
     assert totals["parameters"] == 2 * 70 * 48 + 3 * 48 * 49
     assert totals["matmul_flops"] == 2 * 5 * (3 * 48 * 48 + 48 * 70)
-    subject, _ = public.subject_of(OwnModel, config)
+    subject, _ = pipeline.subject_of(OwnModel, config)
     assert subject.kind == "masked"  # it takes no cache
     for other in (config.to_dict(), written(tmp_path, config.to_dict())):
-        assert public.subject_of(OwnModel, other)[0] == subject
+        assert pipeline.subject_of(OwnModel, other)[0] == subject
     with torch.device("meta"):
-        assert public.subject_of(OwnModel(config))[0] == subject
+        assert pipeline.subject_of(OwnModel(config))[0] == subject
     assert nbanalyzer.verify(template, OwnModel).ok
 
 
 def test_transformers_own_class_with_a_config() -> None:
-    subject, name = public.subject_of(LlamaForCausalLM, LlamaConfig(**TINY))
+    subject, name = pipeline.subject_of(LlamaForCausalLM, LlamaConfig(**TINY))
     assert (subject.kind, name) == ("causal", "LlamaForCausalLM")
     assert isinstance(subject.build(), LlamaForCausalLM)
 
@@ -286,7 +286,7 @@ def test_what_differs_from_pytorch_is_no_template(
     def differs(template: ModelTemplate, _: object) -> None:
         raise MismatchError(template.model_id, "parameters", 1, 2)
 
-    monkeypatch.setattr(public, "checked", differs)
+    monkeypatch.setattr(pipeline, "checked", differs)
     for call in (nbanalyzer.generate, populate):
         assert "parameters is 1 by the template and 2 by PyTorch" in error_of(
             lambda call=call: call(TINY),  # type: ignore[misc]
@@ -299,7 +299,7 @@ def test_a_failure_of_the_generator_is_one_line_with_its_cause(monkeypatch: pyte
     def fail(*_: object) -> None:
         raise RuntimeError("a\nb" * 500)
 
-    monkeypatch.setattr(public, "build_template", fail)
+    monkeypatch.setattr(pipeline, "build_template", fail)
     with pytest.raises(GenerationError) as caught:
         nbanalyzer.generate(TINY, model_id="mine")
     message = str(caught.value)

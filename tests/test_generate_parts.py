@@ -15,24 +15,24 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 import nbanalyzer
 from nbanalyzer import populate
-from nbanalyzer.config import extract_model_params
-from nbanalyzer.formula import parse, variable
-from nbanalyzer.generate import probe
-from nbanalyzer.generate.answers import Answers
-from nbanalyzer.generate.coverage import Case, shallow
-from nbanalyzer.generate.derived import derived
-from nbanalyzer.generate.fit import Atom, Fitter
-from nbanalyzer.generate.layers import Depth
-from nbanalyzer.generate.observation import observe, values_of
-from nbanalyzer.generate.rules import flat, work
-from nbanalyzer.generate.scope import Operand, Operation, Scope
-from nbanalyzer.generate.sizes import Unfitted
-from nbanalyzer.generate.state import by_layer, gap_of
-from nbanalyzer.generate.subject import Step, Subject, UnrunnableError
-from nbanalyzer.generate.template import GapError, build_template, stated
-from nbanalyzer.generate.trace import recording, trace
-from nbanalyzer.generate.tree import Node, merged
-from nbanalyzer.templates import Basic, MemoryAccess, ModelTemplate
+from nbanalyzer.formulas.formula import parse, variable
+from nbanalyzer.generate.fit.atoms import derived
+from nbanalyzer.generate.fit.search import Atom, Fitter
+from nbanalyzer.generate.fit.sizes import Unfitted
+from nbanalyzer.generate.model.meta import Answers
+from nbanalyzer.generate.model.subject import Step, Subject, UnrunnableError
+from nbanalyzer.generate.probe import sampling
+from nbanalyzer.generate.probe.observation import observe, values_of
+from nbanalyzer.generate.trace.layers import Depth
+from nbanalyzer.generate.trace.pricing import flat, work
+from nbanalyzer.generate.trace.recorder import recording, trace
+from nbanalyzer.generate.trace.scope import Operand, Operation, Scope
+from nbanalyzer.generate.write.cache_state import by_layer, gap_of
+from nbanalyzer.generate.write.merge import Node, merged
+from nbanalyzer.generate.write.template import GapError, build_template, stated
+from nbanalyzer.templates.config import extract_model_params
+from nbanalyzer.templates.template import Basic, MemoryAccess, ModelTemplate
+from tools.coverage import Case, shallow
 
 TINY = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 100,
@@ -339,10 +339,10 @@ def test_a_chunk_is_a_variable_wherever_the_config_has_it(monkeypatch: pytest.Mo
         "num_hidden_layers": 1, "vocab_size": 100, "chunk_size": 16,
     }  # fmt: skip
     subject = Subject(config, "causal")
-    fields = probe.candidates(subject)
-    monkeypatch.setattr(probe, "candidates", lambda _: {f"text_config.{name}": size for name, size in fields.items()})
+    fields = sampling.candidates(subject)
+    monkeypatch.setattr(sampling, "candidates", lambda _: {f"text_config.{name}": size for name, size in fields.items()})
     with recording(subject.build()):
-        assert probe.chunk_of(subject, Depth()) == "{chunk_size}"
+        assert sampling.chunk_of(subject, Depth()) == "{chunk_size}"
 
 
 # ---- the config beside it

@@ -16,18 +16,19 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 import nbanalyzer
 from nbanalyzer import ModelTemplate, populate
-from nbanalyzer.generate import checked, data, drawn, verification
-from nbanalyzer.generate.checked import MismatchError, check
-from nbanalyzer.generate.data import ALIKE, TooLargeError, fill, tokens
-from nbanalyzer.generate.drawn import UnvariedError, runnable
-from nbanalyzer.generate.observation import values_of
-from nbanalyzer.generate.oracle import flops, traffic
-from nbanalyzer.generate.scope import Operand, Operation, Scope
-from nbanalyzer.generate.subject import NeedsDataError, Subject, UnrunnableError
-from nbanalyzer.generate.summary import summary
-from nbanalyzer.generate.template import build_template
-from nbanalyzer.generate.tiny import DataDependentError, tiny
-from nbanalyzer.generate.trace import recording, trace
+from nbanalyzer.generate.check import equality, samples, verification
+from nbanalyzer.generate.check.equality import MismatchError, check
+from nbanalyzer.generate.check.oracle import flops, traffic
+from nbanalyzer.generate.check.samples import UnvariedError, runnable
+from nbanalyzer.generate.model import data
+from nbanalyzer.generate.model.data import ALIKE, TooLargeError, fill, tokens
+from nbanalyzer.generate.model.subject import NeedsDataError, Subject, UnrunnableError
+from nbanalyzer.generate.probe.observation import values_of
+from nbanalyzer.generate.probe.tiny import DataDependentError, tiny
+from nbanalyzer.generate.trace.recorder import recording, trace
+from nbanalyzer.generate.trace.scope import Operand, Operation, Scope
+from nbanalyzer.generate.write.template import build_template
+from nbanalyzer.report.template import summary
 
 LONGFORMER = {
     "model_type": "longformer", "hidden_size": 80, "intermediate_size": 112, "num_hidden_layers": 3, "vocab_size": 100,
@@ -44,7 +45,7 @@ PROBLEM = NeedsDataError("5 tokens", "no data")
 @pytest.fixture(scope="module")
 def jetmoe() -> ModelTemplate:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(importlib.import_module("nbanalyzer.generate.template"), "PROBES_OF_TINY", 6)  # quicker
+        patch.setattr(importlib.import_module("nbanalyzer.generate.write.template"), "PROBES_OF_TINY", 6)  # quicker
         return build_template(Subject.of(JETMOE), "x/jetmoe")
 
 
@@ -90,8 +91,8 @@ def test_a_loop_over_experts_is_one_product_of_all_rows(jetmoe: ModelTemplate) -
 def test_what_is_too_large_is_compared_at_tiny_sizes_and_says_so(
     jetmoe: ModelTemplate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drawn, "LARGEST", 10_000)
-    monkeypatch.setattr(checked, "OTHERS", 0)
+    monkeypatch.setattr(samples, "LARGEST", 10_000)
+    monkeypatch.setattr(equality, "OTHERS", 0)
     subject = Subject.of(JETMOE)
     record = check(jetmoe, subject)
     assert record["result"] == "equal at tiny sizes on the CPU; at its own, only the parameters were compared"
@@ -119,16 +120,16 @@ def test_a_number_that_is_a_tiny_size_does_not_pass(jetmoe: ModelTemplate, monke
     )
     with pytest.raises(MismatchError, match="parameters"):
         check(wrong, subject)
-    monkeypatch.setattr(drawn, "LARGEST", 10_000)
-    monkeypatch.setattr(checked, "populate", lambda *_a, **_k: populate(jetmoe, seq_len=1))  # parameters are right
+    monkeypatch.setattr(samples, "LARGEST", 10_000)
+    monkeypatch.setattr(equality, "populate", lambda *_a, **_k: populate(jetmoe, seq_len=1))  # parameters are right
     with pytest.raises(MismatchError, match=r"with .*hidden_size="):
         check(wrong, subject)
 
 
 def test_a_size_that_was_never_another_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawn, "LARGEST", 10_000)
-    monkeypatch.setattr(drawn, "drawn", lambda _small, _count: iter(()))
-    monkeypatch.setattr(drawn, "restored", lambda _subject, small: iter([small.with_fields({"hidden_size": 96})]))
+    monkeypatch.setattr(samples, "LARGEST", 10_000)
+    monkeypatch.setattr(samples, "drawn", lambda _small, _count: iter(()))
+    monkeypatch.setattr(samples, "restored", lambda _subject, small: iter([small.with_fields({"hidden_size": 96})]))
     with pytest.raises(UnvariedError, match=r"other values of .*vocab_size") as caught:
         list(runnable(Subject.of(JETMOE), PROBLEM, 0))
     assert "hidden_size" not in caught.value.names
@@ -228,7 +229,7 @@ def test_the_same_trace_with_data_and_without() -> None:
 def test_tokens_are_inside_the_vocabulary_and_plain() -> None:
     config = {"pad_token_id": 0, "eos_token_id": [1, 2], "bos_token_id": None, "num_layers": 3}
     drawn = tokens(config, 6, (40, 50), 1)
-    assert set(drawn.flatten().tolist()) == {3, 4, 5}
+    assert set(samples.flatten().tolist()) == {3, 4, 5}
     assert torch.equal(drawn, tokens(config, 6, (40, 50), 1))
     assert not torch.equal(drawn, tokens(config, 6, (40, 50), 2))
     assert set(tokens(config, 6, (4, 5), ALIKE).flatten().tolist()) == {3}
@@ -246,7 +247,7 @@ def test_weights_are_the_same_each_time() -> None:
 
 def test_a_layer_of_experts_in_a_scope() -> None:
     """Three experts of a stack of four were visited, with 5, 0 and 2 rows; another product of the module stays."""
-    from nbanalyzer.generate.experts import group_experts
+    from nbanalyzer.generate.trace.experts import group_experts
 
     def operand(size: str, *shape: int) -> Operand:
         return Operand(size, shape, shape, floating=True)

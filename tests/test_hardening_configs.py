@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 import nbanalyzer
-from nbanalyzer import ModelTemplate, extract_model_params, fresh, load_model_template, populate
+from nbanalyzer import ModelTemplate, extract_model_params, load_model_template, populate
 from nbanalyzer.errors import ConfigError, NBAnalyzerError
-from nbanalyzer.generate import public
-from nbanalyzer.generate.template import build_template
-from nbanalyzer.source import essential, with_floats, without_floats
-from nbanalyzer.templates import Validity, encode
+from nbanalyzer.generate import cache, pipeline
+from nbanalyzer.generate.write.template import build_template
+from nbanalyzer.templates.config_files import essential, with_floats, without_floats
+from nbanalyzer.templates.template import Validity, encode
 
 TINY: dict[str, Any] = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 100,
@@ -106,8 +106,8 @@ def test_essential_keeps_them() -> None:
 
 def test_they_are_told_apart_in_the_key() -> None:
     values = (0.0, math.inf, -math.inf, math.nan, None, "Infinity")
-    assert len({fresh._key({**TINY, "limit": value}) for value in values}) == len(values)
-    assert fresh._key({**TINY, "limit": math.nan}) == fresh._key({**TINY, "limit": math.nan})
+    assert len({cache._key({**TINY, "limit": value}) for value in values}) == len(values)
+    assert cache._key({**TINY, "limit": math.nan}) == cache._key({**TINY, "limit": math.nan})
 
 
 def test_there_and_back() -> None:
@@ -142,7 +142,7 @@ def test_a_config_with_infinity_becomes_a_template(tmp_path: Path, monkeypatch: 
     found = populate(path, seq_len=3)
     assert found.totals["parameters"] == 2 * 100 * 64 + 2 * layer(64, 96, 32) + 64
     assert found.template.config["time_step_limit"] == [0.0, math.inf]
-    monkeypatch.setattr(public, "build_template", lambda *_: pytest.fail("it is in the cache"))
+    monkeypatch.setattr(pipeline, "build_template", lambda *_: pytest.fail("it is in the cache"))
     again = populate(path, seq_len=3)
     assert again.totals == found.totals
     assert again.template.config == found.template.config
@@ -172,7 +172,7 @@ def test_threads_get_templates_of_their_own(tmp_path: Path, monkeypatch: pytest.
         except Exception as error:  # noqa: BLE001 - to be shown by the assertion
             found[size] = error
 
-    monkeypatch.setattr(public, "build_template", watched)
+    monkeypatch.setattr(pipeline, "build_template", watched)
     threads = [threading.Thread(target=ask, args=(size,)) for size in hidden]
     for thread in threads:
         thread.start()
@@ -191,7 +191,7 @@ def test_who_waits_is_told_and_can_be_interrupted(monkeypatch: pytest.MonkeyPatc
         assert goes_on.wait(20)
         return ModelTemplate(model_id="slow")
 
-    monkeypatch.setattr(public, "generate", slow)
+    monkeypatch.setattr(pipeline, "generate", slow)
     first = threading.Thread(target=nbanalyzer.generate, args=(TINY,))
     first.start()
     assert begun.wait(20)
@@ -215,5 +215,5 @@ def test_a_callback_may_ask_for_another_model(monkeypatch: pytest.MonkeyPatch) -
         depth.append(1)
         return ModelTemplate(model_id="inner") if len(depth) > 1 else nbanalyzer.generate(TINY)
 
-    monkeypatch.setattr(public, "generate", nested)
+    monkeypatch.setattr(pipeline, "generate", nested)
     assert nbanalyzer.generate(TINY).model_id == "inner"

@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
-from nbanalyzer import accelerator, extract_model_params, files, fresh, load_model_template, populate
+from nbanalyzer import accelerator, extract_model_params, files, load_model_template, populate
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.files import read_file, write_whole
-from nbanalyzer.source import read_config
-from nbanalyzer.templates import load_module_template
+from nbanalyzer.generate import cache
+from nbanalyzer.templates.config_files import read_config
+from nbanalyzer.templates.template import load_module_template
 
 CONTENT = b"0123456789" * 20_000  # more than a pipe holds
 
@@ -291,7 +292,7 @@ def test_a_large_file_is_read_up_to_a_bound(tmp_path: Path) -> None:
 @pytest.mark.parametrize("make", [pipe, zeros, large, folder], ids=lambda make: make.__name__)
 def test_what_is_no_file_in_the_cache_is_no_template(make: Callable[[Path], None], tmp_path: Path) -> None:
     make(tmp_path / "x.json")
-    assert fresh._read(tmp_path / "x.json", "key") is None
+    assert cache._read(tmp_path / "x.json", "key") is None
 
 
 # ---- the cache: what others may have written is not believed
@@ -302,13 +303,13 @@ def kept(tmp_path: Path) -> Path:
     """Return a file as the cache keeps it, of a template that says nonsense."""
     template = load_model_template(json.dumps({"model_id": "poison", "kernels": []}).encode())
     path = tmp_path / "cache" / "x.json"
-    fresh._write(path, "key", template)
+    cache._write(path, "key", template)
     return path
 
 
 def test_the_cache_is_its_owners(kept: Path) -> None:
     assert (mode(kept.parent), mode(kept)) == (0o700, 0o600)
-    found = fresh._read(kept, "key")
+    found = cache._read(kept, "key")
     assert found is not None
     assert found.model_id == "poison"
 
@@ -316,22 +317,22 @@ def test_the_cache_is_its_owners(kept: Path) -> None:
 @pytest.mark.parametrize("loose", [0o666, 0o622, 0o602, 0o620, 0o660])
 def test_what_others_may_write_is_not_believed(kept: Path, loose: int) -> None:
     kept.chmod(loose)
-    assert fresh._read(kept, "key") is None
+    assert cache._read(kept, "key") is None
     found = load_model_template(b'{"model_id": "good", "kernels": []}')
-    fresh._write(kept, "key", found)
+    cache._write(kept, "key", found)
     assert mode(kept) == 0o600
-    assert fresh._read(kept, "key") == found
+    assert cache._read(kept, "key") == found
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
 def test_what_another_user_has_written_is_not_believed(kept: Path) -> None:
     os.chown(kept, 4321, 4321)
-    assert fresh._read(kept, "key") is None
+    assert cache._read(kept, "key") is None
 
 
 def test_what_is_another_users_is_not_believed(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 4321)
-    assert fresh._read(kept, "key") is None
+    assert cache._read(kept, "key") is None
 
 
 def test_without_a_home_there_is_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,10 +341,10 @@ def test_without_a_home_there_is_no_cache(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(Path, "expanduser", nobody)
     monkeypatch.setenv("NBANALYZER_CACHE", "~nobodyx/c")
-    assert error_of(fresh.cache_folder) == "NBANALYZER_CACHE is '~nobodyx/c': there is no such home"
+    assert error_of(cache.cache_folder) == "NBANALYZER_CACHE is '~nobodyx/c': there is no such home"
     monkeypatch.delenv("NBANALYZER_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert fresh.cache_folder() is None
+    assert cache.cache_folder() is None
 
 
 # ---- names of files

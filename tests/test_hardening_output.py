@@ -16,9 +16,9 @@ from ipywidgets.widgets.widget import _instances
 
 from nbanalyzer import Accelerator, Analysis, compare, load_model_template, populate, request, sensitivity, solve, sweep
 from nbanalyzer.errors import TemplateError
-from nbanalyzer.generate.verification import HEADER, Row, Verification
-from nbanalyzer.notebook.form import cells
-from nbanalyzer.notebook.forms import WhatIf
+from nbanalyzer.generate.check.verification import HEADER, Row, Verification
+from nbanalyzer.notebook.form import lifecycle
+from nbanalyzer.notebook.form.whatif import WhatIf
 from nbanalyzer.text import as_attribute, as_cell, as_lines, as_markdown, escape, printable
 
 STEERS = ("\x1b]0;pwn\x07", "\x9b31m", "\u202e", "\u2066", "\u200b", "\r", "\x08", "\x00", "\u2028", "a\n\n# HEAD")
@@ -219,7 +219,7 @@ def test_a_states_name_is_one_class_of_the_form(name: str) -> None:
 def test_no_spreadsheet_takes_a_strangers_text_for_a_formula(text: str) -> None:
     operation = printable(text)
     analysis = analysis_of(text, operation)
-    from nbanalyzer.report import as_csv
+    from nbanalyzer.report.analysis import as_csv
 
     for roofline in (None, analysis.on("h100-sxm")):
         rows = list(csv.reader(io.StringIO(as_csv(analysis, roofline))))
@@ -286,14 +286,14 @@ def test_a_terminal_keeps_one_form_at_most(monkeypatch: pytest.MonkeyPatch) -> N
     shell = InteractiveShell.instance()
     monkeypatch.setattr("IPython.display.display", lambda *_, **__: None)
     monkeypatch.delattr(shell, "get_parent", raising=False)
-    before, shown_before = len(_instances), {*cells.SHOWN}
+    before, shown_before = len(_instances), {*lifecycle.SHOWN}
     counts = []
     for _ in range(4):
         WhatIf("gpt2")._ipython_display_()
         counts.append(len(_instances) - before)
     assert counts[0] > 0
     assert len({*counts}) == 1
-    for cell in {*cells.SHOWN} - shown_before:
-        for form in [*cells.SHOWN[cell][1]]:
+    for cell in {*lifecycle.SHOWN} - shown_before:
+        for form in [*lifecycle.SHOWN[cell][1]]:
             form.close()
     assert len(_instances) == before

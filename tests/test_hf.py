@@ -13,9 +13,9 @@ from transformers import AutoConfig, GPT2LMHeadModel, MambaForCausalLM, T5ForCon
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 
 from nbanalyzer.generate import dispatch, hf
-from nbanalyzer.generate.answers import Answers
-from nbanalyzer.generate.subject import Subject
-from nbanalyzer.shipped import MODULES
+from nbanalyzer.generate.model.meta import Answers
+from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.templates.library import MODULES
 
 TINY: dict[str, dict[str, Any]] = {
     "gpt2": {"n_embd": 32, "n_head": 2, "n_layer": 2},

@@ -13,11 +13,11 @@ from IPython.core.interactiveshell import InteractiveShell
 
 import nbanalyzer
 from nbanalyzer import Accelerator, Comparison, Roofline
-from nbanalyzer.analysis import Analysis
+from nbanalyzer.analysis.analysis import Analysis
 from nbanalyzer.errors import InputError, NBAnalyzerError, TemplateError, UnknownNameError, UnresolvedVariablesError
 from nbanalyzer.hardware import HardwareListing
-from nbanalyzer.listing import Listing
-from nbanalyzer.notebook.plots import Plot
+from nbanalyzer.plots.modules import Plot
+from nbanalyzer.report.catalogue import Listing
 
 
 @pytest.fixture(scope="module")

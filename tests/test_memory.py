@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from nbanalyzer import Accelerator, populate
+from nbanalyzer.analysis.memory import Fit, Memory
 from nbanalyzer.errors import InputError
-from nbanalyzer.memory import Fit, Memory
 
 CARD = Accelerator(name="card", memory_bytes=24 * 10**9, bandwidth=1e12, peaks={"bf16": 1e14})
 

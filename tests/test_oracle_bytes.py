@@ -19,15 +19,15 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from nbanalyzer import shipped
-from nbanalyzer.config import extract_model_params
-from nbanalyzer.cost import Cost, Tree
-from nbanalyzer.expand import expand, with_variants
-from nbanalyzer.generate import oracle
-from nbanalyzer.generate.answers import Answers
-from nbanalyzer.generate.subject import Step, Subject
-from nbanalyzer.generate.trace import recording, trace
-from nbanalyzer.templates import ModelTemplate
+from nbanalyzer.costs.tree import Cost, Tree
+from nbanalyzer.generate.check import oracle
+from nbanalyzer.generate.model.meta import Answers
+from nbanalyzer.generate.model.subject import Step, Subject
+from nbanalyzer.generate.trace.recorder import recording, trace
+from nbanalyzer.templates import library
+from nbanalyzer.templates.config import extract_model_params
+from nbanalyzer.templates.expansion import expand, with_variants
+from nbanalyzer.templates.template import ModelTemplate
 
 LLAMA = "transformers.models.llama.modeling_llama"
 GPT2 = "transformers.models.gpt2.modeling_gpt2"
@@ -644,10 +644,10 @@ def test_every_module_template_is_compared() -> None:
             used |= {kernel.module}
             kernels.extend(kernel.sub_kernels)
     used |= {template_of(name).module for name in MODELS}
-    composites = {name for name in shipped.MODULES if not _is_leaf(name)}
+    composites = {name for name in library.MODULES if not _is_leaf(name)}
     assert composites - used == set(), "a composite template that no whole model here uses"
-    assert set(shipped.MODULES) - composites == {*LEAVES, ABSORBED}, "a leaf template without a case, or the reverse"
+    assert set(library.MODULES) - composites == {*LEAVES, ABSORBED}, "a leaf template without a case, or the reverse"
 
 
 def _is_leaf(name: str) -> bool:
-    return all(not hasattr(kernel, "sub_kernels") for kernel in shipped.MODULES[name].kernels)
+    return all(not hasattr(kernel, "sub_kernels") for kernel in library.MODULES[name].kernels)

@@ -13,15 +13,23 @@ import pytest
 import torch
 import transformers
 
-from nbanalyzer import catalog, shipped
-from nbanalyzer.generate import catalog as generated
-from nbanalyzer.generate import checked, oracle
-from nbanalyzer.generate.measured import RUNS
-from nbanalyzer.generate.subject import Subject
-from nbanalyzer.populate import populate
-from nbanalyzer.templates import Basic, Composite, Kernel, ModelTemplate, encode, load_model_template, save_template
+from nbanalyzer.analysis.populate import populate
+from nbanalyzer.generate.check import equality, oracle
+from nbanalyzer.generate.check.runs import RUNS
+from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.templates import catalog, library
+from nbanalyzer.templates.template import (
+    Basic,
+    Composite,
+    Kernel,
+    ModelTemplate,
+    encode,
+    load_model_template,
+    save_template,
+)
+from tools import catalog as generated
 
-MODELS = Path(str(shipped.folder("models")))
+MODELS = Path(str(library.folder("models")))
 GPT2 = "openai-community/gpt2"
 CHECKED_AGAIN = (GPT2, "meta-llama/Llama-2-7b-hf", "mistralai/Mistral-7B-v0.1", "Qwen/Qwen3-0.6B")
 
@@ -75,7 +83,7 @@ def _metric(what: str, prefix: str) -> str:
 
 @pytest.mark.parametrize("name", CHECKED_AGAIN)
 def test_check_gives_the_provenance(name: str) -> None:
-    record = checked.check(own_file(name))
+    record = equality.check(own_file(name))
     provenance = own_file(name).provenance
     installed = {name: record.pop(name) for name in ("torch", "transformers")}  # a newer one counts the same
     assert installed == {"torch": torch.__version__.partition("+")[0], "transformers": transformers.__version__}
@@ -112,8 +120,8 @@ def changed(template: ModelTemplate, field: str, more: str) -> ModelTemplate:
 )
 def test_a_difference_of_one_is_an_error(field: str, what: str, ours: int, theirs: int) -> None:
     wrong = changed(own_file(GPT2), field, "1")
-    with pytest.raises(checked.MismatchError) as caught:
-        checked.check(wrong)
+    with pytest.raises(equality.MismatchError) as caught:
+        equality.check(wrong)
     error = caught.value
     assert (error.model_id, error.what, error.template, error.pytorch) == (GPT2, what, ours, theirs)
     assert error.path == "lm_head"
@@ -127,8 +135,8 @@ def test_a_wrong_state_is_an_error(wrong: str) -> None:
     right = own_file(GPT2)
     (name, text) = next(iter(right.state.items()))
     state = {name: wrong.replace("{kept}", f"({text})")}
-    with pytest.raises(checked.MismatchError, match="prefill_state_bytes"):
-        checked.check(msgspec.structs.replace(right, state=state))
+    with pytest.raises(equality.MismatchError, match="prefill_state_bytes"):
+        equality.check(msgspec.structs.replace(right, state=state))
 
 
 # ---- the command

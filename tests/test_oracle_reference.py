@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from nbanalyzer.config import extract_model_params
-from nbanalyzer.cost import Tree
-from nbanalyzer.expand import expand, with_variants
-from nbanalyzer.generate.subject import Subject
-from nbanalyzer.generate.template import build_template
-from nbanalyzer.populate import populate
-from nbanalyzer.templates import ModelTemplate
+from nbanalyzer.analysis.populate import populate
+from nbanalyzer.costs.tree import Tree
+from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.generate.write.template import build_template
+from nbanalyzer.templates.config import extract_model_params
+from nbanalyzer.templates.expansion import expand, with_variants
+from nbanalyzer.templates.template import ModelTemplate
 
 CONFIGS: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "architectures.json").read_text())
 GPT2 = "openai-community/gpt2"

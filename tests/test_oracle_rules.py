@@ -9,11 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 
-from nbanalyzer.formula import parse
-from nbanalyzer.generate import oracle
-from nbanalyzer.generate.rules import UnknownOperation
-from nbanalyzer.generate.scope import Operand, Operation
-from nbanalyzer.generate.subject import Subject
+from nbanalyzer.formulas.formula import parse
+from nbanalyzer.generate.check import oracle
+from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.generate.trace.pricing import UnknownOperation
+from nbanalyzer.generate.trace.scope import Operand, Operation
 
 
 def tensor(*shape: int, size: str = "a_bytes", stored: tuple[int, ...] = (), floating: bool = True) -> Operand:

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from nbanalyzer import catalog
-from nbanalyzer.config import extract_model_params
+from nbanalyzer.analysis.populate import populate
 from nbanalyzer.errors import InputError, NBAnalyzerError
-from nbanalyzer.generate.layers import count_fields, stacks
-from nbanalyzer.generate.oracle import parameters
-from nbanalyzer.generate.probe import candidates
-from nbanalyzer.generate.subject import Subject
-from nbanalyzer.populate import populate
+from nbanalyzer.generate.check.oracle import parameters
+from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.generate.probe.sampling import candidates
+from nbanalyzer.generate.trace.layers import count_fields, stacks
+from nbanalyzer.templates import catalog
+from nbanalyzer.templates.config import extract_model_params
 
 WITHOUT_RULE = {
     # its 52 layers are spelled out in the config, one letter each, and follow no period

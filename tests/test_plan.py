@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nbanalyzer import models, populate
-from nbanalyzer.formula import parse
-from nbanalyzer.plan import BLOCK, Expression, Plan
-from nbanalyzer.polynomial import Polynomial, expanded
-from nbanalyzer.symbolic import free_values
+from nbanalyzer.costs.symbolic import free_values
+from nbanalyzer.formulas.formula import parse
+from nbanalyzer.formulas.polynomial import Polynomial, expanded
+from nbanalyzer.formulas.program import BLOCK, Expression, Plan
 
 FEW = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
 NAMES = ("a", "b", "c")

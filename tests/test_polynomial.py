@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, assume, given, reject, settings
 from hypothesis import strategies as st
 from test_formula import NAMES, atom, expressions, infix
 
-from nbanalyzer import models, populate, summation
+from nbanalyzer import models, populate
 from nbanalyzer.errors import FormulaError
-from nbanalyzer.formula import Number, parse
-from nbanalyzer.polynomial import MAX_TERMS, Atom, Polynomial, expanded
+from nbanalyzer.formulas import summation
+from nbanalyzer.formulas.formula import Number, parse
+from nbanalyzer.formulas.polynomial import MAX_TERMS, Atom, Polynomial, expanded
 
 FEW = settings(deadline=None, max_examples=80, suppress_health_check=list(HealthCheck))
 # A size is never negative, which is what a polynomial may rely on.

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from transformers import GPT2Config, LlamaConfig
 
 from nbanalyzer import Analysis, expand, populate, populate_template
-from nbanalyzer.analysis import FORMULA_METRICS, UNITS
-from nbanalyzer.catalog import for_config, model, names
-from nbanalyzer.cost import Tree
+from nbanalyzer.analysis.analysis import FORMULA_METRICS, UNITS
+from nbanalyzer.costs.tree import Tree
 from nbanalyzer.errors import ConfigError, InputError, TemplateError, UnknownNameError
-from nbanalyzer.formula import parse
-from nbanalyzer.templates import Basic
+from nbanalyzer.formulas.formula import parse
+from nbanalyzer.templates.catalog import for_config, model, names
+from nbanalyzer.templates.template import Basic
 
 GPT2 = Path(__file__).parents[1] / "models" / "openai-community" / "gpt2.json"
 SUMMED = ("parameters", "flops", "matmul_flops", "vector_flops", "read_bytes", "write_bytes", "weight_bytes_read",

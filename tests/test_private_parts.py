@@ -18,11 +18,12 @@ from IPython.core.interactiveshell import InteractiveShell
 from ipywidgets import HBox, IntSlider
 
 import nbanalyzer
-from nbanalyzer import lazy, sweep
+from nbanalyzer import sweep
 from nbanalyzer.notebook.form import controls
 from nbanalyzer.notebook.late import LATE, parser_of
 from nbanalyzer.notebook.magics import PARSER
 from nbanalyzer.notebook.options import argument, options_of
+from nbanalyzer.sweeps import chunks
 
 PACKAGE = Path(nbanalyzer.__file__).parent
 FILES = [path for path in PACKAGE.rglob("*.py") if not path.is_relative_to(PACKAGE / "generate")]
@@ -107,8 +108,8 @@ def test_unloading_leaves_neither_magics_nor_formatters() -> None:
     kinds = ("text/latex", "text/plain")
     types = [
         "sympy.core.basic.Basic",
-        "nbanalyzer.templates.ModelTemplate",
-        "nbanalyzer.generate.verification.Verification",
+        "nbanalyzer.templates.template.ModelTemplate",
+        "nbanalyzer.generate.check.verification.Verification",
     ]
 
     def registered() -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
@@ -131,9 +132,9 @@ def test_unloading_leaves_neither_magics_nor_formatters() -> None:
 def test_a_lazy_sweep_finds_the_work_that_its_tasks_share() -> None:
     pytest.importorskip("dask")
     found = sweep("gpt2", batch_size=[1, 2, 3], seq_len=range(1, 9), metrics=["flops"], chunks=4)
-    key, work = lazy._work_of(found)
-    assert isinstance(work, lazy.Work)
+    key, work = chunks._work_of(found)
+    assert isinstance(work, chunks.Work)
     assert [*work.job.grid.axes] == ["batch_size", "seq_len"]
-    chosen_key, chosen = lazy._work_of(found.sel(batch_size=2))
+    chosen_key, chosen = chunks._work_of(found.sel(batch_size=2))
     assert chosen is work  # not a copy of it
     assert chosen_key == key

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from nbanalyzer import Accelerator, populate, request
+from nbanalyzer.analysis.request import SUMS
 from nbanalyzer.errors import InputError, UnknownNameError
-from nbanalyzer.request import SUMS
 
 CARD = Accelerator(name="card", memory_bytes=24 * 10**9, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from nbanalyzer import expand, populate, sensitivity
-from nbanalyzer.analysis import FORMULA_METRICS
+from nbanalyzer.analysis.analysis import FORMULA_METRICS
 from nbanalyzer.errors import InputError, NBAnalyzerError, UnknownNameError
-from nbanalyzer.notebook.plots import Plot
-from nbanalyzer.templates import ModuleTemplate, load_template
+from nbanalyzer.plots.modules import Plot
+from nbanalyzer.templates.template import ModuleTemplate, load_template
 
 # Models of whose formulas SymPy has the derivative: without roundings, and without experts of which some are chosen.
 SMOOTH = ("gpt2", "llama-3.1-8b", "falcon-7b", "bert-base-uncased")

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from nbanalyzer import Accelerator, Analysis, Solution, populate, solve
+from nbanalyzer.costs.run import MAX_SIZE
 from nbanalyzer.errors import InputError, UnknownNameError
-from nbanalyzer.run import MAX_SIZE
 
 CARD = Accelerator(name="card", memory_bytes=24 * 10**9, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
 LARGE = Accelerator(name="large", memory_bytes=2 * 10**12, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})

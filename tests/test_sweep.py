@@ -19,10 +19,10 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbanalyzer import Accelerator, populate, request, sweep
 from nbanalyzer.errors import ConfigError, FormulaError, InputError, NBAnalyzerError, UnknownNameError
-from nbanalyzer.notebook.plots import Plot
-from nbanalyzer.notebook.sweeping import SweepMagic
-from nbanalyzer.surface import HARDWARE_METRICS, REQUEST_METRICS, SWEEP_UNITS, sweep_metrics
-from nbanalyzer.sweep import Sweep
+from nbanalyzer.notebook.axes import SweepMagic
+from nbanalyzer.plots.modules import Plot
+from nbanalyzer.sweeps.compiled import HARDWARE_METRICS, REQUEST_METRICS, SWEEP_UNITS, sweep_metrics
+from nbanalyzer.sweeps.sweep import Sweep
 
 # A failure names its point: making the example smaller would take minutes.
 FEW = settings(deadline=None, max_examples=12, phases=[Phase.generate], suppress_health_check=list(HealthCheck))

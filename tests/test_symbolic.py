@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from nbanalyzer import populate
-from nbanalyzer.analysis import plain
-from nbanalyzer.cost import METRICS
+from nbanalyzer.analysis.analysis import plain
+from nbanalyzer.costs.symbolic import Symbolic, free_values
+from nbanalyzer.costs.tree import METRICS
 from nbanalyzer.errors import TemplateError
-from nbanalyzer.formula import Number
-from nbanalyzer.symbolic import Symbolic, free_values
+from nbanalyzer.formulas.formula import Number
 
 FREE = ("batch_size", "seq_len", "cache_len")
 POINTS = ((1, 1, 0), (3, 40, 0), (2, 1, 700), (1, 9, 5_000))

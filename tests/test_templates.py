@@ -17,8 +17,8 @@ import pytest
 
 from nbanalyzer import populate
 from nbanalyzer.errors import NBAnalyzerError, TemplateError, UnresolvedVariablesError
-from nbanalyzer.report import as_fragment, as_html, as_md
-from nbanalyzer.templates import (
+from nbanalyzer.report.analysis import as_fragment, as_html, as_md
+from nbanalyzer.templates.template import (
     DisallowedVariable,
     ModelTemplate,
     ModuleTemplate,
@@ -471,7 +471,9 @@ def stop(*_: object, **__: object) -> NoReturn:
     raise StoppedError
 
 
-@pytest.mark.parametrize("broken", ["nbanalyzer.templates.os.fdopen", "pathlib.Path.replace", "pathlib.Path.chmod"])
+@pytest.mark.parametrize(
+    "broken", ["nbanalyzer.templates.template.os.fdopen", "pathlib.Path.replace", "pathlib.Path.chmod"]
+)
 def test_a_file_is_written_whole_or_not_at_all(broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = written(tmp_path, b"what was there")
     template = load_model_template(MODELS[0])
@@ -494,7 +496,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: p
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("nbanalyzer.templates.os.fdopen", half)
+        patch.setattr("nbanalyzer.templates.template.os.fdopen", half)
         with pytest.raises(KeyboardInterrupt):
             save_template(template, file)
     assert file.read_bytes() == b"what was there"

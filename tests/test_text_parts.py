@@ -12,9 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import nbanalyzer
 from nbanalyzer import populate
-from nbanalyzer.generate.choice import choose
-from nbanalyzer.generate.subject import Subject
-from nbanalyzer.report import as_text
+from nbanalyzer.generate.model.choice import choose
+from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.report.analysis import as_text
 
 TEXT = {
     "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,

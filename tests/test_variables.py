@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from transformers import CONFIG_MAPPING
 
-from nbanalyzer.config import LARGEST, ModelParams, extract_model_params
 from nbanalyzer.errors import ConfigError, InputError, UnknownNameError
-from nbanalyzer.variables import ALLOWED_VARIABLES, FAMILIES, VARIABLES, latex_symbol
+from nbanalyzer.formulas.variables import ALLOWED_VARIABLES, FAMILIES, VARIABLES, latex_symbol
+from nbanalyzer.templates.config import LARGEST, ModelParams, extract_model_params
 
 # `expected` was read off the weights of transformers' own models, built on the meta device from these configs:
 # rows of the projections and the embedding, number of blocks. Null where a model has no such thing.
@@ -433,7 +433,7 @@ def test_a_missing_value_is_taken_from_the_class_and_others_are_not() -> None:
 
 def test_no_shipped_config_imports_anything_heavy() -> None:
     program = (
-        "import sys, json; from nbanalyzer.config import extract_model_params; "
+        "import sys, json; from nbanalyzer.templates.config import extract_model_params; "
         f"models = json.load(open({str(DATA)!r})).values(); "
         "[extract_model_params(model['config']) for model in models]; "
         "print(*{'numpy', 'transformers', 'torch', 'pandas', 'sympy', 'IPython'} & sys.modules.keys())"

@@ -12,19 +12,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from nbanalyzer import catalog
-from nbanalyzer.cost import Tree
+from nbanalyzer.analysis.populate import populate
+from nbanalyzer.costs.tree import Tree
 from nbanalyzer.errors import InputError
-from nbanalyzer.expand import expand
-from nbanalyzer.generate import catalog as shipping
-from nbanalyzer.generate import oracle
-from nbanalyzer.generate.checked import MismatchError, check
-from nbanalyzer.generate.subject import Subject
-from nbanalyzer.generate.template import build_template
-from nbanalyzer.generate.verification import Row, Verification, verify
-from nbanalyzer.populate import populate
-from nbanalyzer.shipped import MODULES
-from nbanalyzer.templates import Basic, Composite, Kernel, MemoryAccess, ModelTemplate, save_template
+from nbanalyzer.generate.check import oracle
+from nbanalyzer.generate.check.equality import MismatchError, check
+from nbanalyzer.generate.check.verification import Row, Verification, verify
+from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.generate.write.template import build_template
+from nbanalyzer.templates import catalog
+from nbanalyzer.templates.expansion import expand
+from nbanalyzer.templates.library import MODULES
+from nbanalyzer.templates.template import Basic, Composite, Kernel, MemoryAccess, ModelTemplate, save_template
+from tools import catalog as shipping
 
 CONFIGS: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "architectures.json").read_text())
 GPT2 = "openai-community/gpt2"

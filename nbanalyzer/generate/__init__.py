@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from nbanalyzer.errors import MissingPackageError
 from nbanalyzer.progress import Progress, tell
-from nbanalyzer.templates import ModelTemplate
+from nbanalyzer.templates.template import ModelTemplate
 
 from .deadline import allowed, working
 
 if TYPE_CHECKING:
-    from .verification import Verification
+    from nbanalyzer.generate.check.verification import Verification
 
 __all__ = ["count_parameters", "generate", "run_coverage", "verify"]
 
@@ -58,9 +58,9 @@ def generate(
     """
     with working(progress, allowed()) as job:
         with _torch("to generate a template"):
-            from . import public
+            from . import pipeline
         with _in_turn(job.tell):
-            return public.generate(model, config, model_id, job)
+            return pipeline.generate(model, config, model_id, job)
 
 
 def verify(
@@ -87,9 +87,9 @@ def verify(
 
     """
     with _torch("to verify a template"):
-        from . import public
+        from . import pipeline
     with _in_turn(progress or tell):
-        return public.verify(model, model_class, random_configs, progress)
+        return pipeline.verify(model, model_class, random_configs, progress)
 
 
 def count_parameters(config: Mapping[str, Any]) -> int:
@@ -101,15 +101,15 @@ def count_parameters(config: Mapping[str, Any]) -> int:
 
     """
     with _torch("to count parameters"):
-        from . import public
+        from . import pipeline
     with _in_turn(tell):
-        return public.count_parameters(config)
+        return pipeline.count_parameters(config)
 
 
 def run_coverage(words: Sequence[str]) -> int:
     """Run ``python -m nbanalyzer --coverage`` with its own options, and return the exit status."""
     with _torch("to try every model type"):
-        from . import coverage
+        from tools import coverage
     return coverage.main(words)
 
 

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 
 from nbanalyzer.errors import NBAnalyzerError
-from nbanalyzer.source import with_labels
+from nbanalyzer.templates.config_files import with_labels
 
 __all__ = [
     "KINDS",

@@ -6,8 +6,8 @@ from typing import Any
 
 __all__ = ["load", "unload"]
 
-TEMPLATE = ("nbanalyzer.templates", "ModelTemplate")
-VERIFICATION = ("nbanalyzer.generate.verification", "Verification")
+TEMPLATE = ("nbanalyzer.templates.template", "ModelTemplate")
+VERIFICATION = ("nbanalyzer.generate.check.verification", "Verification")
 
 
 def load(shell: Any) -> None:
@@ -46,7 +46,7 @@ def unload(shell: Any) -> None:
 
 
 def _latex(expression: Any) -> str:
-    from nbanalyzer.algebra import sympy_latex
+    from nbanalyzer.formulas.algebra import sympy_latex
 
     return rf"$\displaystyle {sympy_latex(expression)}$"
 

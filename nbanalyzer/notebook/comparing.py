@@ -8,14 +8,14 @@ from typing import Any
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 from IPython.core.magic_arguments import magic_arguments
 
-from nbanalyzer.compare import BY_MODULE, Comparison, compare
+from nbanalyzer.analysis.comparison import BY_MODULE, Comparison, compare
+from nbanalyzer.costs.run import SIZES, SWITCHES
 from nbanalyzer.errors import InputError
 from nbanalyzer.hardware import Accelerator, HardwareListing, hardware
-from nbanalyzer.run import SIZES, SWITCHES
 
-from .bar import bar
 from .line import LineMagics, hardware_options, run_options
 from .options import argument
+from .progress import bar
 
 __all__ = ["COMPARE", "HARDWARE", "Compare"]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from IPython.core.completer import SimpleCompletion, context_matcher
 
-from nbanalyzer import catalog
 from nbanalyzer.hardware import accelerators
+from nbanalyzer.templates import catalog
 
 from .late import LATE, parser_of
 from .magics import PARSER
@@ -67,7 +67,7 @@ def _settable(before: list[str]) -> list[str]:
     name = catalog.aliases().get(before[0].casefold(), "")
     if not name:
         return []
-    from nbanalyzer.populate import populate
+    from nbanalyzer.analysis.populate import populate
 
     analysis = populate(name, seq_len=1)
     return sorted(variable for variable in analysis.variables if variable in analysis.params)

@@ -9,11 +9,11 @@ from IPython.core.magic_arguments import magic_arguments
 
 from nbanalyzer.errors import InputError
 from nbanalyzer.generate import generate, verify
-from nbanalyzer.templates import ModelTemplate, save_template
+from nbanalyzer.templates.template import ModelTemplate, save_template
 
-from .bar import bar
 from .line import LineMagics
 from .options import argument
+from .progress import bar
 
 __all__ = ["Generate"]
 
@@ -44,7 +44,7 @@ class Generate(LineMagics):
                 self._save(template, self.path(arguments.output))
         from IPython.display import display
 
-        from nbanalyzer.generate.summary import Summary
+        from nbanalyzer.report.template import Summary
 
         display(Summary(template))
         return template

@@ -11,10 +11,10 @@ from typing import Any
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics
 
+from nbanalyzer.analysis.roofline import EFFICIENCIES, read_real
+from nbanalyzer.costs.run import SIZES, SWITCHES, read_whole
 from nbanalyzer.errors import InputError, UnknownNameError, quote, shorten
-from nbanalyzer.grammar import MAX_BITS
-from nbanalyzer.roofline import EFFICIENCIES, read_real
-from nbanalyzer.run import SIZES, SWITCHES, read_whole
+from nbanalyzer.formulas.grammar import MAX_BITS
 
 from .options import argument, options_of
 

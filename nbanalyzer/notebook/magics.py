@@ -8,19 +8,19 @@ from typing import Any
 from IPython.core.magic import line_cell_magic, magics_class, no_var_expand
 from IPython.core.magic_arguments import magic_arguments
 
-from nbanalyzer.analysis import Analysis
-from nbanalyzer.catalog import config_for
+from nbanalyzer.analysis.analysis import Analysis
+from nbanalyzer.analysis.populate import populate
+from nbanalyzer.analysis.roofline import EFFICIENCIES, Roofline
+from nbanalyzer.costs.run import SIZES, SWITCHES
 from nbanalyzer.errors import InputError
-from nbanalyzer.expand import expand
-from nbanalyzer.listing import Listing
-from nbanalyzer.populate import populate
-from nbanalyzer.roofline import EFFICIENCIES, Roofline
-from nbanalyzer.run import SIZES, SWITCHES
-from nbanalyzer.templates import load_template
+from nbanalyzer.report.catalogue import Listing
+from nbanalyzer.templates.catalog import config_for
+from nbanalyzer.templates.expansion import expand
+from nbanalyzer.templates.template import load_template
 
-from .bar import bar
 from .line import LineMagics, hardware_options, run_options
 from .options import argument
+from .progress import bar
 
 __all__ = ["PLOTS", "Populate"]
 

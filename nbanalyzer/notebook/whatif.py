@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 from IPython.core.magic_arguments import magic_arguments
 
-from nbanalyzer.run import SIZES, SWITCHES
+from nbanalyzer.costs.run import SIZES, SWITCHES
+from nbanalyzer.notebook.form.state import PHASES
 
-from .bar import bar
-from .form.state import PHASES
 from .line import LineMagics, run_options
 from .options import argument
+from .progress import bar
 
 if TYPE_CHECKING:
-    from .forms import WhatIf
+    from nbanalyzer.notebook.form.whatif import WhatIf
 
 __all__ = ["WHATIF", "WhatIfMagic"]
 
@@ -40,7 +40,7 @@ class WhatIfMagic(LineMagics):
     @line_magic
     def whatif(self, line: str) -> WhatIf:
         """Show a form: model, hardware, phase and sizes to move; time, memory and a roofline that follow."""
-        from .forms import WhatIf
+        from nbanalyzer.notebook.form.whatif import WhatIf
 
         arguments = self.parsed(WHATIF, "%whatif", line)
         options: dict[str, Any] = {

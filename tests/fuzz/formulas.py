@@ -9,11 +9,11 @@ from fractions import Fraction
 
 import numpy as np
 
-from nbanalyzer.algebra import expanded_sympy
-from nbanalyzer.formula import Formula, Number, parse
-from nbanalyzer.grammar import MAX_LENGTH
-from nbanalyzer.plan import Plan
-from nbanalyzer.polynomial import expanded
+from nbanalyzer.formulas.algebra import expanded_sympy
+from nbanalyzer.formulas.formula import Formula, Number, parse
+from nbanalyzer.formulas.grammar import MAX_LENGTH
+from nbanalyzer.formulas.polynomial import expanded
+from nbanalyzer.formulas.program import Plan
 
 from .campaign import Campaign, Watch
 from .independent import NoValueError, RoundedError, TooLongError, value_of

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nbanalyzer import expand, populate, sweep
-from nbanalyzer.analysis import Analysis
-from nbanalyzer.templates import load_template
+from nbanalyzer.analysis.analysis import Analysis
+from nbanalyzer.templates.template import load_template
 
 from .campaign import Campaign, Watch
 from .damage import damaged, smaller

@@ -1,1 +1,1 @@
-"""What the what-if form is made of, see `nbanalyzer.notebook.forms`."""
+"""What the what-if form is made of, see `nbanalyzer.notebook.form.whatif`."""

@@ -11,8 +11,8 @@ from weakref import WeakMethod
 
 from ipywidgets import HBox, Layout, SelectionSlider, Text, Widget
 
+from nbanalyzer.costs.run import read_whole
 from nbanalyzer.errors import InputError
-from nbanalyzer.run import read_whole
 
 from .turn import in_turn
 

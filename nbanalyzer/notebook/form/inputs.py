@@ -20,11 +20,11 @@ from ipywidgets import (
     Widget,
 )
 
-from nbanalyzer import catalog
-from nbanalyzer.analysis import Analysis
+from nbanalyzer.analysis.analysis import Analysis
+from nbanalyzer.costs.run import SIZES, SWITCHES
+from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.hardware import Accelerator, accelerators
-from nbanalyzer.run import SIZES, SWITCHES
-from nbanalyzer.variables import VARIABLES
+from nbanalyzer.templates import catalog
 
 from .controls import LABEL, Size, close, listen_in_turn, stops
 from .state import PHASES, State, capabilities, known_model

@@ -10,12 +10,12 @@ from ipywidgets import HTML, Button, HBox, Image, Layout, Text, VBox
 from nbanalyzer.errors import NBAnalyzerError
 
 from . import view
-from .answer import Answer
 from .controls import LABEL, close, listen_in_turn
 from .inputs import Inputs
+from .result import Answer
 
 if TYPE_CHECKING:
-    from nbanalyzer.roofline import Roofline
+    from nbanalyzer.analysis.roofline import Roofline
 
     from .picture import RooflinePicture
 

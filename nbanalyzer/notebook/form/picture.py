@@ -14,11 +14,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import IdentityTransform
 
-from nbanalyzer.report import si
+from nbanalyzer.report.analysis import si
 
 if TYPE_CHECKING:
-    from nbanalyzer.cost import Node
-    from nbanalyzer.roofline import Roofline
+    from nbanalyzer.analysis.roofline import Roofline
+    from nbanalyzer.costs.tree import Node
 
 __all__ = ["COLORS", "Dot", "RooflinePicture", "dots", "short"]
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from nbanalyzer.analysis import plain
+from nbanalyzer.analysis.analysis import plain
+from nbanalyzer.analysis.request import SUMS, Request, RequestTiming, request
+from nbanalyzer.analysis.roofline import Efficiency, Rates
+from nbanalyzer.costs.symbolic import Symbolic, free_values
+from nbanalyzer.formulas.polynomial import Polynomial
+from nbanalyzer.formulas.program import Plan
+from nbanalyzer.formulas.summation import total
 from nbanalyzer.hardware import Accelerator
 from nbanalyzer.hardware import hardware as find_hardware
-from nbanalyzer.plan import Plan
-from nbanalyzer.polynomial import Polynomial
-from nbanalyzer.request import SUMS, Request, RequestTiming, request
-from nbanalyzer.roofline import Efficiency, Rates
-from nbanalyzer.summation import total
-from nbanalyzer.symbolic import Symbolic, free_values
 
 from .state import State
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from nbanalyzer.analysis import Analysis
+    from nbanalyzer.analysis.analysis import Analysis
 
 __all__ = ["FormRequest"]
 

@@ -14,7 +14,7 @@ from nbanalyzer.errors import InputError, quote
 from nbanalyzer.files import write_whole
 from nbanalyzer.text import as_attribute, as_cell
 
-from .answer import Answer
+from .result import Answer
 
 __all__ = ["SAVED_AS", "save"]
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from nbanalyzer import catalog
+from nbanalyzer.analysis.populate import Source, populate
+from nbanalyzer.costs.run import MAX_SIZE, SWITCHES
 from nbanalyzer.errors import InputError, UnknownNameError, quote
+from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.hardware import Accelerator
 from nbanalyzer.hardware import hardware as find_hardware
-from nbanalyzer.populate import Source, populate
-from nbanalyzer.run import MAX_SIZE, SWITCHES
-from nbanalyzer.templates import Composite
-from nbanalyzer.variables import VARIABLES
+from nbanalyzer.templates import catalog
+from nbanalyzer.templates.template import Composite
 
 __all__ = ["DEFAULTS", "PHASES", "Capabilities", "State", "begin", "capabilities", "changed", "known_model"]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from nbanalyzer.report import rows, seconds, si
+from nbanalyzer.report.analysis import rows, seconds, si
 from nbanalyzer.text import escape
 
-from .answer import Answer
+from .result import Answer
 from .view import as_table, exact, heading
 
 __all__ = ["static"]

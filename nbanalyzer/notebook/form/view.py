@@ -6,15 +6,15 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from nbanalyzer.cost import Node
-from nbanalyzer.explanation import show
-from nbanalyzer.report import seconds, si
+from nbanalyzer.costs.explanation import show
+from nbanalyzer.costs.tree import Node
+from nbanalyzer.report.analysis import seconds, si
 from nbanalyzer.text import as_attribute, escape
 
-from .answer import Answer, Figure, change
+from .result import Answer, Figure, change
 
 if TYPE_CHECKING:
-    from nbanalyzer.compare import Comparison
+    from nbanalyzer.analysis.comparison import Comparison
 
 __all__ = ["as_table", "bars", "changes", "distinct", "error_line", "exact", "figures", "heading", "memory", "remark"]
 

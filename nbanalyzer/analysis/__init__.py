@@ -1,0 +1,1 @@
+"""What people ask of one pass or request: numbers, times, memory, comparisons, inverse questions."""

@@ -1,0 +1,344 @@
+"""Several variants side by side: models, precisions, accelerators; what changed, and in which modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from nbanalyzer.costs.run import SIZES
+from nbanalyzer.errors import InputError, UnknownNameError, quote, shorten
+from nbanalyzer.hardware import hardware as find_hardware
+from nbanalyzer.report.analysis import seconds, si, title
+from nbanalyzer.text import as_lines, escape
+
+from .analysis import UNITS, Analysis
+from .populate import populate
+from .roofline import Roofline
+
+if TYPE_CHECKING:
+    import pandas
+
+    from nbanalyzer.plots.modules import Plot
+
+__all__ = ["MOST", "Change", "Comparison", "Variant", "compare"]
+
+MOST = 6  # variants side by side: more is a sweep
+METRICS = ("flops", "bytes", "parameters", "weight_bytes", "kv_cache_bytes", "memory", "time")
+BY_MODULE = ("flops", "bytes", "parameters", "time")
+MOST_ROWS = 12  # modules in the text; `Comparison.modules` has all
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of several passes that are compared.
+
+    Attributes:
+        label: what it is called among the others.
+        analysis: its numbers.
+        roofline: its times, if there is an accelerator.
+
+    """
+
+    label: str
+    analysis: Analysis
+    roofline: Roofline | None = None
+
+    def metric(self, name: str) -> float | int | None:
+        """Return one of `METRICS`; None for a time without an accelerator."""
+        if name == "time":
+            return self.roofline.time if self.roofline else None
+        return _plain(self.analysis.memory.total) if name == "memory" else self.analysis.totals[name]
+
+    def modules(self, metric: str) -> dict[str, float]:
+        """Return path → a metric of every module without modules below it, and of kernels that stand beside modules."""
+        nodes = [node for node in self.analysis.nodes if node.is_last and not node.is_part]
+        if metric == "time":
+            timings = self.roofline.timings if self.roofline else {}
+            return {node.path: timings[node].time for node in nodes if node in timings}
+        return {node.path: float(getattr(self.analysis.cost(node), metric)) for node in nodes}
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a module costs in two variants.
+
+    Attributes:
+        path: of the module; it is there in one of them at least.
+        before, after: the numbers, 0 where it is not there.
+
+    """
+
+    path: str
+    before: float
+    after: float
+
+    @property
+    def difference(self) -> float:
+        """How much it grew."""
+        return self.after - self.before
+
+
+class Comparison:
+    """Variants side by side, the first one being what the others are compared with.
+
+    Attributes:
+        variants: two to `MOST` of them.
+
+    """
+
+    def __init__(self, variants: Sequence[Variant]) -> None:
+        if not 2 <= len(variants) <= MOST:
+            raise InputError(f"a comparison is of 2 to {MOST} variants, not {len(variants)}")
+        self.variants = tuple(variants)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that all variants have."""
+        return tuple(name for name in METRICS if all(one.metric(name) is not None for one in self.variants))
+
+    def table(self) -> pandas.DataFrame:
+        """Return the totals: a row per metric, a column per variant; units in ``attrs["units"]``."""
+        import pandas
+
+        columns = {one.label: [one.metric(name) for name in self.metrics] for one in self.variants}
+        frame = pandas.DataFrame(columns, index=pandas.Index(self.metrics, name="metric"))
+        frame.attrs["units"] = {name: _unit(name) for name in self.metrics}
+        return frame
+
+    def modules(self, metric: str = "bytes") -> pandas.DataFrame:
+        """Return a metric by module: a row per module, a column per variant; those that differ most first.
+
+        Args:
+            metric: ``"flops"``, ``"bytes"``, ``"parameters"`` or ``"time"``.
+
+        """
+        import pandas
+
+        found = self.by_module(metric)
+        columns = {one.label: [numbers[index] for numbers in found.values()] for index, one in enumerate(self.variants)}
+        frame = pandas.DataFrame(columns, index=pandas.Index(list(found), name="module"))
+        frame.attrs["units"] = {one.label: _unit(metric) for one in self.variants}
+        return frame
+
+    def by_module(self, metric: str = "bytes") -> dict[str, list[float]]:
+        """Return path → a metric in every variant, 0 where it has no such module; what differs most first."""
+        self._require(metric)
+        numbers = [one.modules(metric) for one in self.variants]
+        paths = dict.fromkeys(path for found in numbers for path in found)
+        cells = {path: [found.get(path, 0.0) for found in numbers] for path in paths}
+        # What differs by as much stays in the order of the pass.
+        return dict(sorted(cells.items(), key=lambda item: min(item[1]) - max(item[1])))
+
+    def _require(self, metric: str) -> None:
+        if metric not in BY_MODULE:
+            raise UnknownNameError("metric by module", metric, BY_MODULE)
+        if metric == "time" and "time" not in self.metrics:
+            raise InputError("a time needs hardware: compare(…, hardware=…)")
+
+    def changes(self, metric: str = "bytes", of: int = 1) -> list[Change]:
+        """Return what became of every module from the first variant to number `of`, the largest change first."""
+        self._require(metric)
+        if isinstance(of, bool) or not isinstance(of, int) or not 1 <= of < len(self.variants):
+            raise InputError(f"of is a variant's number from 1 to {len(self.variants) - 1}, not {quote(of)}")
+        before, after = self.variants[0].modules(metric), self.variants[of].modules(metric)
+        found = [Change(path, before.get(path, 0.0), after.get(path, 0.0)) for path in {**before, **after}]
+        # What differs by as much stays in the order of the pass.
+        return sorted(found, key=lambda change: -abs(change.difference))
+
+    @cached_property
+    def heads(self) -> list[str]:
+        """What is the same for all variants, in lines: model, run, accelerator, and what the times are."""
+        analyses = [one.analysis for one in self.variants]
+        rooflines = [one.roofline for one in self.variants if one.roofline]
+        shared = [_only(title(one) for one in analyses)]
+        used = {name for one in analyses for name in one.variables}
+        runs = [
+            {name: getattr(one.run, name) for name in SIZES if name != "encoder_len" or name in used} | one.conventions
+            for one in analyses
+        ]
+        same = [name for name in runs[0] if all(run.get(name) == runs[0][name] for run in runs)]
+        shared.append(", ".join(f"{name} {runs[0][name]}" for name in same))
+        if rooflines:
+            card = _only(one.accelerator.title or one.accelerator.name for one in rooflines)
+            shared.append("; ".join(filter(None, (f"on {card}" if card else "", self._bound))))
+        return [line for line in shared if line]
+
+    @property
+    def _bound(self) -> str:
+        """What the times are, if that is the same for all variants."""
+        return _only(str(one.roofline.efficiency) for one in self.variants if one.roofline)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to know before believing the numbers, each with the variant that it is about."""
+        found = []
+        for one in self.variants:
+            notes = one.roofline.notes if one.roofline else ()
+            found += [f"{one.label}: {text}" for text in (*one.analysis.warnings, *notes)]
+        return tuple(found)
+
+    @cached_property
+    def rows(self) -> list[tuple[str, ...]]:
+        """The totals as text: metric, the first variant's number, the others' with how often as much."""
+        rows = [("", *(one.label for one in self.variants))]
+        for name in self.metrics:
+            first, *others = (one.metric(name) for one in self.variants)
+            cells = (_shown(name, first), *(f"{_shown(name, one)}  {ratio(first, one)}" for one in others))
+            rows.append((self.called(name), *cells))
+        return rows
+
+    def called(self, metric: str) -> str:
+        """Return a metric's name; memory and times are at least what is said, unless they are estimates."""
+        perfect = all(one.roofline.efficiency.is_perfect for one in self.variants if one.roofline)
+        return f"{metric}, at least" if metric == "memory" or (metric == "time" and perfect) else metric
+
+    @cached_property
+    def module_rows(self) -> list[tuple[str, ...]]:
+        """The modules that differ most, as text, by time if there is one, else by bytes."""
+        metric = "time" if "time" in self.metrics else "bytes"
+        ranked = {path: cells for path, cells in self.by_module(metric).items() if min(cells) < max(cells)}
+        rows = [(self.called(metric), *(one.label for one in self.variants))] if ranked else []
+        for path, cells in [*ranked.items()][:MOST_ROWS]:
+            others = (f"{_shown(metric, cell)}  {ratio(cells[0], cell)}" for cell in cells[1:])
+            rows.append((path, _shown(metric, cells[0]), *others))
+        if len(ranked) > MOST_ROWS:
+            more = len(ranked) - MOST_ROWS
+            rows.append((f"and {more} more that differ{'s' if more == 1 else ''}", *[""] * len(self.variants)))
+        return rows
+
+    def plot(self, metric: str = "") -> Plot:
+        """Return bars of a metric by module, one per variant: of the time if there is one, else of bytes."""
+        self._require(metric or "bytes")
+        # The one way from the core to the notebook layer, as in `Analysis.plot`.
+        from nbanalyzer.plots.modules import comparison_plot
+
+        return comparison_plot(self, metric)
+
+    def __repr__(self) -> str:
+        lines = [*self.heads, *(f"warning: {text}" for text in self.warnings), "", *_aligned(self.rows)]
+        return as_lines(lines + (["", *_aligned(self.module_rows)] if self.module_rows else []))
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        lines = [*self.heads, *(f"warning: {text}" for text in self.warnings)]
+        heads = "".join(f"<div>{escape(line)}</div>" for line in lines)
+        tables = [_table(rows) for rows in (self.rows, self.module_rows) if rows]
+        return {"text/plain": repr(self), "text/html": heads + "<br>".join(tables)}
+
+
+def compare(
+    *models: Any,
+    hardware: Any = None,
+    config: object = None,
+    set: Mapping[str, int] | None = None,  # noqa: A002 - the users' word: --set
+    **run: Any,
+) -> Comparison:
+    """Return two to six variants side by side.
+
+    Args:
+        models: as for `populate`; an `Analysis` is taken as it is.
+        hardware: an accelerator, or a list of them.
+        config: as for `populate`, for all models.
+        set: as for `populate`, for all models.
+        run: the values of a run; a list of values makes a variant for each: ``w_bit=[16, 8, 4]``.
+
+    >>> print(compare("gpt2", "gpt2-xl", seq_len=16).table().loc["parameters", "gpt2-xl"])
+    1557611200.0
+
+    Raises:
+        NBAnalyzerError: bad input; fewer variants than two, or more than six.
+
+    """
+    cards = list(hardware) if isinstance(hardware, list | tuple) else [hardware]
+    listed = {name: list(value) for name, value in run.items() if isinstance(value, list | tuple | range)}
+    count = len(models) * len(cards)
+    for values in listed.values():
+        count *= len(values)
+    if not 2 <= count <= MOST:
+        raise InputError(
+            f"a comparison is of 2 to {MOST} variants, not {count}: name models, or give an option several values"
+        )
+    variants = []
+    for model, *values, card in product(models, *listed.values(), cards):
+        options = dict(zip(listed, values, strict=True))
+        if isinstance(model, Analysis):
+            if run or config is not None or set:
+                raise InputError(
+                    f"an Analysis is compared as it is: {shorten(', '.join(sorted(run)) or 'config')} would change it"
+                )
+            analysis = model
+        else:
+            analysis = populate(model, config=config, set=set, **{**run, **options})
+        parts = (
+            [analysis.template.model_id.rpartition("/")[2] or analysis.template.architecture] if len(models) > 1 else []
+        )
+        parts += [f"{name} {value}" for name, value in options.items()]
+        accelerator = find_hardware(card) if card is not None else None
+        parts += [accelerator.name] if accelerator and len(cards) > 1 else []
+        variants.append(Variant(", ".join(parts), analysis, analysis.on(accelerator) if accelerator else None))
+    return Comparison(_told_apart(variants))
+
+
+def _told_apart(variants: list[Variant]) -> list[Variant]:
+    """Return the variants with a number behind labels that are there twice."""
+    labels = [one.label for one in variants]
+    return [
+        Variant(f"{one.label} ({index + 1})", one.analysis, one.roofline) if labels.count(one.label) > 1 else one
+        for index, one in enumerate(variants)
+    ]
+
+
+def _only(texts: Iterable[str]) -> str:
+    """Return what all texts are, or nothing."""
+    found = {*texts}
+    return found.pop() if len(found) == 1 else ""
+
+
+def ratio(before: float | None, after: float | None) -> str:
+    """Return how often as much: ``×2``, ``×0.25``, ``=``; nothing where there was nothing."""
+    if before == after:
+        return "="
+    return f"×{after / before:.3g}" if before and after is not None else "new"
+
+
+def _plain(value: Any) -> int | float:
+    return int(value) if value == int(value) else float(value)
+
+
+def _unit(metric: str) -> str:
+    return {"time": "s", "memory": "B"}.get(metric) or UNITS[metric]
+
+
+def _shown(metric: str, value: float | None) -> str:
+    if metric == "time":
+        return seconds(float(value or 0))
+    unit = _unit(metric)
+    return si(value or 0, "" if unit == "elements" else unit)
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            [f"{row[0]:<{widths[0]}}", *(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))]
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
+    style = "padding:0.1em 0.9em 0.1em 0;font-variant-numeric:tabular-nums;text-align"
+    head = "".join(
+        f'<th style="{style}:{"right" if index else "left"}">{escape(cell)}</th>' for index, cell in enumerate(rows[0])
+    )
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f'<td style="{style}:{"right" if index else "left"}">{escape(cell)}</td>' for index, cell in enumerate(row)
+        )
+        + "</tr>"
+        for row in rows[1:]
+    )
+    return f"<table><tr>{head}</tr>{body}</table>"

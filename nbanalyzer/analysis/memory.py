@@ -1,0 +1,108 @@
+"""What has to be in an accelerator's memory during a pass, and whether it is enough."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+
+from nbanalyzer.costs.explanation import show
+from nbanalyzer.costs.tree import Cost, Node
+from nbanalyzer.errors import InputError
+from nbanalyzer.formulas.formula import Number, normalize
+from nbanalyzer.hardware import Accelerator
+from nbanalyzer.report.analysis import si
+from nbanalyzer.text import as_lines
+
+__all__ = ["Fit", "Memory", "working_sets"]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a pass needs, in bytes.
+
+    Attributes:
+        weights: every parameter once, at its precision.
+        state: what is kept between steps, as it is after the pass: KV cache, latent, state-space state.
+        activations: what the kernel with the largest working set reads and writes of activations. A real pass also
+            keeps what lies beside that kernel (the residual stream, allocator's gaps), so this is a lower bound: 30 to
+            90 % of what PyTorch was seen to hold. One exception: where a kernel stands for a loop
+            over the tokens, as in Mamba's scan, it counts the loop's traffic, which may be slightly more than is held.
+        largest: path of that kernel.
+
+    """
+
+    weights: Number
+    state: Number
+    activations: Number
+    largest: str
+
+    @property
+    def total(self) -> Number:
+        """All of it."""
+        return normalize(self.weights + self.state + self.activations)
+
+    def __repr__(self) -> str:
+        rows = (
+            ("weights", self.weights, ""),
+            ("state", self.state, "kept between steps"),
+            ("activations", self.activations, f"largest working set: {self.largest}"),
+            ("total", self.total, "at least"),
+        )
+        width = max(len(show(number)) for _, number, _ in rows)
+        return as_lines(f"{name:<12}{show(number):>{width}} B  {note}".rstrip() for name, number, note in rows)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whether a pass fits into an accelerator's memory: true in a condition if it does.
+
+    Attributes:
+        memory: what is needed, at least.
+        accelerator: where.
+
+    Raises:
+        InputError: the accelerator's memory size is not known.
+
+    """
+
+    memory: Memory
+    accelerator: Accelerator
+
+    def __post_init__(self) -> None:
+        _ = self.capacity
+
+    @cached_property
+    def capacity(self) -> int:
+        """The accelerator's memory in bytes."""
+        if self.accelerator.memory_bytes is None:
+            raise InputError(
+                f"the memory of {self.accelerator.name} is not known: give an Accelerator with memory_bytes"
+            )
+        return self.accelerator.memory_bytes
+
+    @property
+    def free(self) -> Number:
+        """Bytes left; negative if it does not fit."""
+        return normalize(self.capacity - self.memory.total)
+
+    def __bool__(self) -> bool:
+        return self.free >= 0
+
+    def __repr__(self) -> str:
+        need = f"{si(self.memory.total, 'B')} of {si(self.capacity, 'B')} on {self.accelerator.name}"
+        return (
+            f"fits: {need}, {si(self.free, 'B')} left" if self else f"does not fit: {need}, {si(-self.free, 'B')} short"
+        )
+
+
+def working_sets(launches: Iterable[tuple[Node, ...]], costs: Mapping[Node, Cost]) -> dict[Node, Number]:
+    """Return kernel → bytes of activations that one run of it reads and writes, on average over its steps."""
+    found: dict[Node, Number] = {}
+    for nodes in launches:
+        count = costs[nodes[0]].count
+        if count:
+            moved = Fraction(sum(costs[node].activation_bytes for node in nodes))
+            found[nodes[0]] = normalize(moved / (count * nodes[0].steps))
+    return found

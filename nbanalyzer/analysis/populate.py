@@ -1,0 +1,303 @@
+"""Model template + config + runtime values → numbers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from numbers import Integral
+from typing import Any
+
+import msgspec
+
+from nbanalyzer.costs.run import SWITCHES, Run
+from nbanalyzer.costs.tree import Tree
+from nbanalyzer.errors import ConfigError, InputError, TemplateError, quote, shorten
+from nbanalyzer.files import convert
+from nbanalyzer.formulas.variables import NOT_RUN, VARIABLES, WHICH_LAYERS, speaks_of_cost
+from nbanalyzer.generate import cache
+from nbanalyzer.generate.cache import MADE
+from nbanalyzer.templates import catalog
+from nbanalyzer.templates.config import ModelParams, canonical_name, extract_model_params, with_overrides
+from nbanalyzer.templates.config_files import as_mapping
+from nbanalyzer.templates.expansion import with_variants
+from nbanalyzer.templates.template import ModelTemplate, as_json
+from nbanalyzer.templates.validity import DEFAULTS, ever_read, flat
+from nbanalyzer.text import printable
+
+from .analysis import Analysis
+
+__all__ = ["populate", "populate_template", "prepared"]
+
+# Every config has these, or they follow from it: a template that does not use one of them is not incomplete.
+COMMON = frozenset({"hidden_size", "num_heads", "num_kv_heads", "head_dim", "intermediate_size", "num_layers"})
+
+Source = str | os.PathLike[str] | Mapping[str, Any] | ModelTemplate
+
+
+def populate_template(
+    model_json: Source,
+    config: object = None,
+    batch_size: int = 1,
+    seq_len: int = 1024,
+    cache_len: int = 0,
+    w_bit: int = 16,
+    a_bit: int = 16,
+    kv_bit: int | None = None,
+    **switches: Any,
+) -> dict[str, Any]:
+    """Return a model template's tree with numbers in place of formulas, and the totals.
+
+    Args:
+        model_json: a model template: a file, plain data, or a catalogue name.
+        config: a transformers config object, plain data or a config.json; the template's own if None.
+        batch_size: sequences.
+        seq_len: new tokens per sequence.
+        cache_len: tokens per sequence that are in the cache already.
+        w_bit: bits per weight.
+        a_bit: bits per element of an activation.
+        kv_bit: bits per element of the cache; as activations if None.
+        switches: ``encoder_len``, ``attn``, ``logits``, ``causal`` (see `nbanalyzer.costs.run.SWITCHES`), and ``set``.
+
+    Returns:
+        Plain data that can be written as JSON, see `Analysis.tree`.
+
+    Raises:
+        NBAnalyzerError: bad input, one line that quotes it.
+
+    """
+    return populate(
+        model_json,
+        config=config,
+        batch_size=batch_size,
+        seq_len=seq_len,
+        cache_len=cache_len,
+        w_bit=w_bit,
+        a_bit=a_bit,
+        kv_bit=kv_bit,
+        **switches,
+    ).tree
+
+
+def populate(
+    model: Source,
+    *,
+    config: object = None,
+    set: Mapping[str, int] | None = None,  # noqa: A002 - the users' word: --set
+    **run: Any,
+) -> Analysis:
+    """Return what one forward pass of a model costs.
+
+    Args:
+        model: a catalogue name such as ``"gpt2"``, the path of a model template or of a config.json, a model
+            template, or one as plain data; or a config, as plain data or a transformers object. A config that no
+            shipped template fits gets a template of its own, which needs torch, see `nbanalyzer.generate.cache`.
+        config: values from elsewhere: a transformers config object, plain data or the path of a config.json.
+        set: config values to change, e.g. ``{"num_kv_heads": 4}``.
+        run: batch_size, seq_len, cache_len, encoder_len, w_bit, a_bit, kv_bit, attn, logits, causal; see `Run`.
+
+    Raises:
+        NBAnalyzerError: bad input, one line that quotes it.
+
+    """
+    tree, params, this_run, notes = prepared(model, config, set, run)
+    return Analysis(tree, params, this_run, notes, _warnings(tree, params, this_run))
+
+
+def prepared(
+    model: Source,
+    config: object,
+    set: Mapping[str, int] | None,  # noqa: A002 - as `populate`
+    run: Mapping[str, Any],
+) -> tuple[Tree, ModelParams, Run, tuple[str, ...]]:
+    """Return what an analysis is made of, all checked but its numbers: kernels, sizes, run, notes; see `populate`."""
+    if set is not None and not isinstance(set, Mapping):
+        raise InputError(f"set is a mapping of names to whole numbers, not {quote(set)}")
+    this_run = as_run(run)
+    changes = {name: _plain(value) for name, value in (set or {}).items()}
+    template, bound = compared(template_of(model))
+    tree = tree_of(template, this_run)
+    params = params_of(tree, config, changes)
+    _require_values(tree, params, this_run)
+    if run.get("encoder_len") is not None and "encoder_len" not in tree.variables:
+        raise InputError(f"encoder_len={this_run.encoder_len} changes nothing: this model has no encoder of its own")
+    changed = {canonical_name(name) for name in changes}
+    notes = [f"set {', '.join(f'{name}={value}' for name, value in changes.items())}"] if changes else []
+    if config is not None:
+        source = printable(os.fspath(config)) if isinstance(config, str | os.PathLike) else "another config"
+        notes.insert(0, f"sizes from {source}")
+    if MADE in template.provenance:
+        only = template.provenance.get("result", "equal") != "equal"
+        notes.insert(0, f"template made for this config, equal to PyTorch{' at tiny sizes' if only else ''}")
+    elif bound:
+        notes.insert(0, bound)
+    stated_nowhere = template.provenance.get(DEFAULTS)
+    defaults = dict(stated_nowhere) if isinstance(stated_nowhere, Mapping) and config is None else {}
+    defaults |= {name: params[name] for name in params.defaults if name in tree.variables}
+    sizes = {name: value for name, value in defaults.items() if not isinstance(value, bool)}
+    if left := [f"{name}={value}" for name, value in sizes.items() if canonical_name(name) not in changed]:
+        notes.append(shorten(f"not in the config, transformers' defaults: {', '.join(left)}", 300))
+    if ahead := [f"{name}={params[name]}" for name in NOT_RUN if params.get(name)]:
+        notes.append(f"not counted: {', '.join(ahead)}, which predict further tokens and are not run in a pass")
+    return tree, params, this_run, tuple(notes)
+
+
+def as_run(options: Mapping[str, Any]) -> Run:
+    """Return the run with these options, NumPy's integers being taken for Python's."""
+    return Run.of(**{name: _plain(value) for name, value in options.items()})
+
+
+def _plain(value: Any) -> Any:
+    """Return NumPy's integers, which a notebook is full of, as Python's."""
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
+
+
+def template_of(model: Source) -> ModelTemplate:
+    """Return the template that a user means, see `populate`."""
+    if isinstance(model, str | os.PathLike):
+        template = catalog.model(model)
+        # A file may be called what is no text.
+        return msgspec.structs.replace(template, model_id=printable(template.model_id))
+    if isinstance(model, ModelTemplate):
+        return catalog.completed(model)
+    if not isinstance(model, Mapping):
+        if isinstance(model, type) or not callable(getattr(model, "to_dict", None)):
+            raise InputError(f"a model is a name, a path, a template or a config, not of type {type(model).__name__}")
+        return catalog.built_for(as_mapping(model))
+    if "kernels" not in model and "extends" not in model:
+        return catalog.built_for(model)
+    return catalog.completed(convert(model, ModelTemplate, "template"))
+
+
+def compared(template: ModelTemplate) -> tuple[ModelTemplate, str]:
+    """Return a template, and what is known of the kernels if they are another model's.
+
+    Where torch is installed, the parameters are compared once with those of the config's own model; if they differ,
+    the template is not right for it, whatever the rules say, and one is made that is.
+    """
+    base = template.provenance.get(catalog.KERNELS_OF)
+    if not isinstance(base, str) or not template.valid_for:
+        return template, ""
+    theirs = cache.parameters_of(template.config)
+    if theirs is None:
+        return template, f"kernels of {base}, by rule: its parameters were not compared with PyTorch's"
+    tree = tree_of(template, Run())
+    ours = Analysis(tree, params_of(tree, None, {}), Run(), ()).totals["parameters"]
+    if ours == theirs:
+        return template, f"kernels of {base}, its parameters compared with PyTorch's: equal"
+    problem = f"by {base} it has {ours:,} parameters, by PyTorch {theirs:,}"
+    return cache.template_for(template.config, template.model_id, ConfigError(problem, template.model_id)), ""
+
+
+def params_of(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelParams:
+    """Return the sizes that a template's formulas are evaluated with; changes without effect are refused."""
+    template = tree.template
+    source = template.config if config is None else config
+    required = [name for name in tree.variables if name in VARIABLES and VARIABLES[name].sources]
+    wanted, given = template.config.get("model_type"), None if config is None else as_mapping(config).get("model_type")
+    if wanted and isinstance(given, str) and given and given != wanted:
+        raise ConfigError(f"this config is a {quote(given)}, the template of {template.model_id!r} is a {wanted!r}")
+    params = extract_model_params(source, changes, required)
+    if config is not None and template.config:
+        catalog.require_fit(template, as_mapping(config), template.model_id)
+    for name in changes:
+        _require_effect(tree, name, changes, params, source)
+    if changes and template.valid_for:
+        catalog.require_fit(template, with_overrides(source, changes), template.model_id)
+    return params
+
+
+def tree_of(template: ModelTemplate, run: Run) -> Tree:
+    """Return the template in the variants that the run chooses, ready to be evaluated."""
+    try:
+        content = as_json(template)
+    except (TypeError, ValueError, RecursionError) as error:  # a config may be any object of Python's
+        raise TemplateError(f"cannot be written as JSON: {error}", template.model_id) from None
+    return _prepared(content, run.variants)
+
+
+@lru_cache(maxsize=64)
+def _prepared(content: bytes, chosen: frozenset[str]) -> Tree:
+    template = msgspec.json.decode(content, type=ModelTemplate)
+    varied, variants = with_variants(template, chosen)
+    usual = {switch.choices[0] for switch in SWITCHES.values()}
+    only = [template.provenance.get("attention")]  # what transformers has no other implementation of
+    for choice in sorted(one for one in chosen - usual - variants if one not in only):
+        raise InputError(f"{template.model_id or 'this template'} has no attention variant {choice!r}")
+    return Tree(varied)
+
+
+def _require_values(tree: Tree, params: ModelParams, run: Run) -> None:
+    """Raise if the template uses a variable that neither config nor run gives."""
+    known = params.keys() | run.values().keys()
+    for name in tree.variables:
+        if name not in known:
+            sources = VARIABLES[name].sources if name in VARIABLES else (name,)
+            looked = f" (looked for {', '.join(sources)})" if sources else ""
+            raise ConfigError(
+                f"the config has no {{{name}}}{looked}, and {_user(tree, name)} needs it",
+                tree.template.model_id,
+            )
+
+
+def _user(tree: Tree, name: str) -> str:
+    """Return the path of the first kernel whose formulas use a variable, or what else does."""
+    for node in tree.nodes:
+        if any(name in formula.variables for formula in node.formulas):
+            return node.path
+    return "its state"
+
+
+def _require_effect(tree: Tree, name: str, changes: Mapping[str, int], params: ModelParams, source: object) -> None:
+    """Raise if setting `name` makes no difference to the template's formulas: the numbers would mislead."""
+    validity = tree.template.valid_for
+    if canonical_name(name) in tree.variables or (
+        validity and any(name in pair.split("=") for pair in validity.together)
+    ):
+        return
+    try:
+        without = extract_model_params(source, {other: value for other, value in changes.items() if other != name}, ())
+    except ConfigError:
+        return  # the others cannot do without it
+    if all(params.get(variable) == without.get(variable) for variable in tree.variables):
+        usable = ", ".join(sorted(variable for variable in tree.variables if variable in params))
+        raise InputError(
+            f"set {name}={changes[name]} changes nothing: no formula of this template uses it, they use {usable}"
+        )
+
+
+def _warnings(tree: Tree, params: ModelParams, run: Run) -> tuple[str, ...]:
+    """Return what to know before believing the numbers."""
+    found = []
+    if run.cache_len and "cache_len" not in tree.variables:
+        found.append("cache_len makes no difference: this model keeps nothing from one pass to the next")
+    limit, length = params.get("max_position_embeddings"), run.cache_len + run.seq_len
+    if limit is not None and length > limit:
+        learned = "max_position_embeddings" in tree.variables  # a table with a row for each
+        found.append(
+            f"cache_len + seq_len = {length:,} tokens exceed the model's {limit:,} positions "
+            f"(max_position_embeddings): {'it has no more and would not run' if learned else 'it was made for no more'}"
+        )
+    every = {name for name in WHICH_LAYERS if params.get(name) == 1}  # one layer in one
+    costly = [name for name in params if speaks_of_cost(name) and name not in {*COMMON, *NOT_RUN, *every}]
+    unused = [name for name in dict.fromkeys((*costly, *params.unknown)) if name not in tree.variables]
+    if unused and (unused := _unsettled(tree.template, unused)):
+        found.append(f"the config says what looks like cost, and no formula uses it: {', '.join(unused)}")
+    return tuple(found)
+
+
+def _unsettled(template: ModelTemplate, names: Iterable[str]) -> list[str]:
+    """Return which of the config's fields that no formula uses may cost something all the same.
+
+    What a shipped template's own config says was there when it was compared with PyTorch; of a template that was made
+    for a config, so was everything that transformers' code speaks of at all.
+    """
+    if MADE in template.provenance:
+        spoken = {canonical_name(key) for key in flat(template.config) if ever_read(template, key)}
+        return [name for name in names if name not in spoken]
+    base = template.provenance.get(catalog.KERNELS_OF)
+    if not isinstance(base, str) and "checked" not in template.provenance:
+        return list(names)
+    own = catalog.model(base).config if isinstance(base, str) else template.config
+    settled = {canonical_name(key) for key in flat(own)}
+    return [name for name in names if name not in settled]

@@ -1,0 +1,233 @@
+"""A whole request: a prompt is read, then token after token is written. Its cost in closed form, its least time.
+
+Every decode step has one token more in the cache than the step before, so what the steps cost together is a sum over
+`cache_len`, which a polynomial knows without going through them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from nbanalyzer.costs.run import read_size
+from nbanalyzer.costs.symbolic import Symbolic, free_values
+from nbanalyzer.costs.tree import METRICS
+from nbanalyzer.errors import InputError
+from nbanalyzer.formulas.formula import Number
+from nbanalyzer.formulas.program import Plan
+from nbanalyzer.formulas.summation import total
+from nbanalyzer.hardware import Accelerator
+from nbanalyzer.hardware import hardware as find_hardware
+from nbanalyzer.report.analysis import rate, seconds, si, title
+from nbanalyzer.text import as_lines
+
+from .analysis import Analysis, plain
+from .memory import Fit, Memory
+from .populate import Source, populate
+from .roofline import Efficiency, Rates, Roofline
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["Request", "RequestTiming", "request"]
+
+SUMS = (*METRICS, "activation_bytes")
+LONGEST_OUTPUT = 10**7  # tokens whose steps are timed one by one
+
+
+def request(
+    model: Source,
+    *,
+    prompt_len: int,
+    output_len: int,
+    config: object = None,
+    set: Mapping[str, int] | None = None,  # noqa: A002 - the users' word: --set
+    **run: Any,
+) -> Request:
+    """Return what a request costs: a prompt of `prompt_len` tokens read, `output_len` tokens written.
+
+    The prompt's pass gives the first token, each decode step another one, so there are ``output_len - 1`` steps. An
+    encoder-decoder model reads the prompt with its encoder and begins to write after one start token.
+
+    Args:
+        model: as for `populate`.
+        prompt_len: tokens per sequence, at least 1.
+        output_len: tokens per sequence, at least 1.
+        config: as for `populate`.
+        set: as for `populate`.
+        run: batch_size, w_bit, a_bit, kv_bit, attn, logits (here ``"last"``, as generate() does), mla, causal.
+
+    Raises:
+        NBAnalyzerError: bad input, or a model that writes nothing.
+
+    """
+    for name in ("seq_len", "cache_len", "encoder_len"):
+        if name in run:
+            raise InputError(f"a request takes prompt_len and output_len, not {name}")
+    read_size("prompt_len", prompt_len, 1)
+    read_size("output_len", output_len, 1)
+    common: dict[str, Any] = {"config": config, "set": set, "logits": "last", **run}
+    first = populate(model, seq_len=prompt_len, **common)
+    if not first.template.state:
+        raise InputError(f"{title(first)} keeps nothing from one pass to the next: it writes no text, token by token")
+    if "encoder_len" in first.variables:
+        common["encoder_len"] = prompt_len
+        first = populate(model, seq_len=1, **common)
+    last = populate(model, seq_len=1, cache_len=first.run.seq_len + max(output_len - 2, 0), **common)
+    return Request(first, last, prompt_len, output_len)
+
+
+class Request:
+    """What a request costs.
+
+    Attributes:
+        prefill: the pass that reads the prompt and gives the first token.
+        last: the last decode step, with the most in the cache.
+        prompt_len, output_len: tokens per sequence.
+
+    """
+
+    def __init__(self, prefill: Analysis, last: Analysis, prompt_len: int, output_len: int) -> None:
+        self.prefill = prefill
+        self.last = last
+        self.prompt_len = prompt_len
+        self.output_len = output_len
+
+    @property
+    def steps(self) -> range:
+        """The `cache_len` of every decode step."""
+        start = self.prefill.run.seq_len
+        return range(start, start + self.output_len - 1)
+
+    @cached_property
+    def symbolic(self) -> Symbolic:
+        """A decode step's costs, with `cache_len` free."""
+        values = free_values(self.last.run, frozenset({"cache_len"}))
+        return self.last.symbolic({**self.last.params, **values})
+
+    @cached_property
+    def decode(self) -> dict[str, int | float]:
+        """Metric → its sum over all decode steps, exactly what a loop over the steps would give."""
+        found: dict[str, int | float] = {}
+        for name in SUMS:
+            summed = total(self.symbolic.metric(name), "cache_len", self.steps.start, self.steps.stop)
+            found[name] = plain(summed.number)
+        return found
+
+    @cached_property
+    def totals(self) -> dict[str, int | float]:
+        """Metric → prompt and all decode steps together."""
+        return {name: self.prefill.totals[name] + value for name, value in self.decode.items()}
+
+    @property
+    def memory(self) -> Memory:
+        """What has to be in memory at the worst moment: the state as it is at the end, the larger activations."""
+        passes = (self.prefill, self.last) if self.steps else (self.prefill,)
+        most = max((one.memory for one in passes), key=lambda memory: memory.activations)
+        state: Number = passes[-1].memory.state
+        return Memory(most.weights, state, most.activations, most.largest)
+
+    def fits(self, hardware: str | os.PathLike[str] | Accelerator) -> Fit:
+        """Return whether the request fits into an accelerator's memory, see `Analysis.fits`."""
+        return Fit(self.memory, find_hardware(hardware))
+
+    def on(
+        self,
+        hardware: str | os.PathLike[str] | Accelerator,
+        *,
+        compute_efficiency: float = 1.0,
+        bandwidth_efficiency: float = 1.0,
+        launch_overhead: float = 0.0,
+    ) -> RequestTiming:
+        """Return how long the request takes at least on an accelerator, see `Analysis.on`."""
+        efficiency = Efficiency(
+            compute=compute_efficiency, bandwidth=bandwidth_efficiency, launch_overhead=launch_overhead
+        )
+        return RequestTiming(self, find_hardware(hardware), efficiency)
+
+    def __repr__(self) -> str:
+        lines = [title(self.prefill), f"{self._conditions()}"]
+        columns = (("prompt", self.prefill.totals), (f"{len(self.steps):,} decode steps", self.decode))
+        for name, numbers in (*columns, ("together", self.totals)):
+            weights, moved = si(numbers["weight_bytes_read"], "B"), si(numbers["bytes"], "B")
+            lines.append(f"  {name:<22}{si(numbers['flops'], 'FLOP'):>14}  {moved:>10} moved, of it weights {weights}")
+        memory = self.memory
+        lines.append(f"  {'memory at the end':<22}{si(memory.total, 'B'):>14}  of it cache {si(memory.state, 'B')}")
+        return as_lines(lines)
+
+    def _conditions(self) -> str:
+        run = self.prefill.run
+        bits = f"w_bit {run.w_bit}, a_bit {run.a_bit}, kv_bit {run.kv_bit}"
+        return f"batch_size {run.batch_size}, prompt {self.prompt_len:,}, output {self.output_len:,}; {bits}"
+
+
+class RequestTiming:
+    """How long a request takes at least on an accelerator.
+
+    Attributes:
+        request: the request.
+        prefill: the prompt's `Roofline`.
+        accelerator: where.
+        efficiency: of what the accelerator could; the default makes every time a lower bound.
+
+    """
+
+    def __init__(self, request: Request, accelerator: Accelerator, efficiency: Efficiency) -> None:
+        self.request = request
+        self.accelerator = accelerator
+        self.efficiency = efficiency
+        self.prefill = Roofline(request.prefill, accelerator, efficiency)
+        if request.output_len > LONGEST_OUTPUT:
+            raise InputError(f"steps are timed up to an output of {LONGEST_OUTPUT:,} tokens, not {request.output_len}")
+
+    @cached_property
+    def step_times(self) -> npt.NDArray[np.float64]:
+        """Seconds of every decode step, float64, of shape (output_len - 1,)."""
+        import numpy as np
+
+        steps = self.request.steps
+        rates = Rates(self.accelerator, self.request.last.run, self.efficiency)
+        plan = Plan({"time": self.request.symbolic.time(rates)}, {"cache_len": frozenset({0})})
+        times: npt.NDArray[np.float64] = plan.evaluate(
+            {"cache_len": np.arange(steps.start, steps.stop)}, (len(steps),)
+        )["time"]
+        return times
+
+    @property
+    def time_to_first_token(self) -> float:
+        """Seconds until the prompt is read, which gives the first token."""
+        return self.prefill.time
+
+    @property
+    def time_per_output_token(self) -> float:
+        """Seconds between two tokens of a sequence, on average over the steps; 0 without steps."""
+        return float(self.step_times.mean()) if len(self.step_times) else 0.0
+
+    @property
+    def time(self) -> float:
+        """Seconds of the whole request."""
+        return self.prefill.time + float(self.step_times.sum())
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens written a second, of all sequences, over the whole request; of one accelerator."""
+        written = self.request.prefill.run.batch_size * self.request.output_len
+        return written / self.time if self.time else math.inf
+
+    def __repr__(self) -> str:
+        bound = "at least " if self.efficiency.is_perfect else ""
+        rows = (
+            ("time to first token", f"{bound}{seconds(self.time_to_first_token)}"),
+            ("time per output token", f"{bound}{seconds(self.time_per_output_token)}"),
+            ("whole request", f"{bound}{seconds(self.time)}"),
+            ("tokens/s per GPU", f"{'at most ' if bound else ''}{rate(self.tokens_per_second)}"),
+        )
+        lines = repr(self.request).splitlines()
+        lines.append(f"  on {self.accelerator.title or self.accelerator.name}; {self.efficiency}")
+        if self.accelerator.memory_bytes is not None:
+            lines.append(f"  {self.request.fits(self.accelerator)!r}")
+        return as_lines([*lines, *(f"  {name:<22}{text}" for name, text in rows)])

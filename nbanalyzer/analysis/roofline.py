@@ -1,0 +1,327 @@
+"""The least time that a pass can take on an accelerator, kernel by kernel: the roofline.
+
+Williams, Waterman and Patterson: *Roofline: an insightful visual performance model for multicore architectures*,
+Communications of the ACM 52 (2009), doi:10.1145/1498765.1498785.
+A kernel takes at least the longest of three times: its matrix products at the peak of the matrix units, its other
+FLOPs at the peak of the vector units, its traffic at the memory's bandwidth. A pass runs kernel after kernel, so its
+time is their sum. Real kernels take longer; nothing here says by how much, unless a factor is given.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from nbanalyzer.costs.run import Run
+from nbanalyzer.costs.tree import Cost, Node, sizes_of
+from nbanalyzer.errors import InputError, quote
+from nbanalyzer.hardware import Accelerator
+from nbanalyzer.report.analysis import as_fragment, as_text, seconds
+
+if TYPE_CHECKING:
+    import pandas
+
+    from nbanalyzer.plots.modules import Plot
+
+    from .analysis import Analysis
+
+__all__ = ["EFFICIENCIES", "Bound", "Efficiency", "Rates", "Roofline", "Timing", "bits_of", "read_real"]
+
+Bound = Literal["compute", "memory", "overhead"]
+LATEST = 1_000_000  # seconds that a kernel takes to start
+EFFICIENCIES: Mapping[str, str] = {
+    "compute_efficiency": "share of the peak FLOP/s that is reached, above 0 and at most 1 (1)",
+    "bandwidth_efficiency": "share of the peak bandwidth that is reached, above 0 and at most 1 (1)",
+    "launch_overhead": "seconds that each kernel takes beside its work (0), e.g. 5e-6",
+}
+"""What `Analysis.on` takes beside the hardware, as options: name → meaning and default."""
+
+
+def read_real(what: str, text: str) -> float:
+    """Return the number that an option's text is.
+
+    Raises:
+        InputError: it is none; the message begins with `what`.
+
+    """
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"{what} is a number, not {quote(text)}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Efficiency:
+    """What a real machine reaches, as somebody measured it; by default everything, which makes times lower bounds.
+
+    Attributes:
+        compute: share of the peak FLOP/s, above 0 and at most 1.
+        bandwidth: share of the peak bandwidth, above 0 and at most 1.
+        launch_overhead: seconds that each kernel takes beside its work.
+
+    Raises:
+        InputError: a value that cannot be; the message quotes it.
+
+    """
+
+    compute: float = 1.0
+    bandwidth: float = 1.0
+    launch_overhead: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("compute", "bandwidth"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+                raise InputError(f"the {name} efficiency is a share above 0 and at most 1, not {quote(value)}")
+        value = self.launch_overhead
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LATEST:
+            raise InputError(f"the launch overhead is a number of seconds from 0 to {LATEST:,}, not {quote(value)}")
+
+    @property
+    def is_perfect(self) -> bool:
+        """Whether times are lower bounds."""
+        return self == Efficiency()
+
+    def __str__(self) -> str:
+        if self.is_perfect:
+            return "lower bound: every kernel at its roofline, nothing between them"
+        parts = (
+            f"{100 * self.compute:.3g} % of the peak FLOP/s",
+            f"{100 * self.bandwidth:.3g} % of the bandwidth",
+            f"{seconds(self.launch_overhead)} a kernel",
+        )
+        return f"estimate: {', '.join(parts)}"
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What an accelerator reaches at most, for a run's precisions.
+
+    Args:
+        accelerator: which.
+        run: its bits decide which of the accelerator's peaks counts.
+        efficiency: shares of the peaks.
+
+    """
+
+    accelerator: Accelerator
+    run: Run
+    efficiency: Efficiency = Efficiency()
+
+    def precision(self, sizes: frozenset[str]) -> str:
+        """Return the precision that matrix products over operands of these sizes run in, see `bits_of`."""
+        return self.accelerator.precision_for(bits_of(self.run, sizes))
+
+    def matmul(self, sizes: frozenset[str]) -> float:
+        """Return the FLOP/s of matrix products over operands of these sizes.
+
+        Raises:
+            InputError: the accelerator's peak at that precision is not known.
+
+        """
+        return self.accelerator.peak(self.precision(sizes)) * self.efficiency.compute
+
+    @property
+    def vector(self) -> float | None:
+        """FLOP/s of everything else, in fp32 as the vector units compute; None if not known."""
+        peak = self.accelerator.vector_peak
+        return None if peak is None else peak * self.efficiency.compute
+
+    @property
+    def bandwidth(self) -> float:
+        """Bytes a second to and from the memory."""
+        return self.accelerator.bandwidth * self.efficiency.bandwidth
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know before believing the times."""
+        if self.vector is None:
+            return (f"{self.accelerator.name}'s vector peak is not known: vector FLOPs take no time here, bytes do",)
+        return ()
+
+
+def bits_of(run: Run, sizes: frozenset[str]) -> int:
+    """Return the bits that a kernel computes in: the widest of what it reads and writes.
+
+    4-bit weights beside 16-bit activations are widened before they are multiplied (w4a16), so only what is narrow
+    on both sides runs at the narrow peak.
+    """
+    assert run.kv_bit is not None
+    bits = {"w_bytes": run.w_bit, "a_bytes": run.a_bit, "kv_bytes": run.kv_bit}
+    return max((bits[name] for name in sizes), default=run.a_bit)
+
+
+@dataclass(slots=True)
+class Timing:
+    """How long a kernel, or all below a module, takes in the whole pass, repeats included; seconds.
+
+    Attributes:
+        time: at the roofline.
+        compute: of that, in kernels that wait for the matrix or vector units.
+        memory: of that, in kernels that wait for the memory.
+        overhead: of that, the launches'.
+
+    """
+
+    compute: float = 0.0
+    memory: float = 0.0
+    overhead: float = 0.0
+
+    @property
+    def time(self) -> float:
+        """All of it."""
+        return self.compute + self.memory + self.overhead
+
+    @property
+    def bound(self) -> Bound:
+        """What most of the time is spent on."""
+        parts: dict[Bound, float] = {"memory": self.memory, "compute": self.compute, "overhead": self.overhead}
+        return max(parts, key=lambda part: parts[part])
+
+    def include(self, other: Timing) -> None:
+        """Add another's times."""
+        self.compute += other.compute
+        self.memory += other.memory
+        self.overhead += other.overhead
+
+
+class Roofline:
+    """An analysis on an accelerator: the time of every kernel.
+
+    Attributes:
+        analysis: what is run.
+        accelerator: on what.
+        efficiency: of what the accelerator could; the default makes every time a lower bound.
+        notes: what to know before believing the numbers.
+        timings: kernel → its `Timing`; a module's is the sum of what is below it.
+
+    Raises:
+        InputError: a peak that is needed is not known.
+
+    """
+
+    def __init__(self, analysis: Analysis, accelerator: Accelerator, efficiency: Efficiency | None = None) -> None:
+        self.analysis = analysis
+        self.accelerator = accelerator
+        self.efficiency = efficiency or Efficiency()
+        self._rates = Rates(accelerator, analysis.run, self.efficiency)
+        self.notes = self._rates.notes
+        self.timings: Mapping[Node, Timing] = self._timings()
+
+    def _timings(self) -> dict[Node, Timing]:
+        found = {node: Timing() for node in self.analysis.nodes}
+        for nodes in self.analysis.launches:
+            # Kernels that run as one wait for the slowest of all their work; the first of them stands for all.
+            cost = Cost(count=self.analysis.cost(nodes[0]).count)
+            for node in nodes:
+                cost.include(self.analysis.cost(node))
+            if not (cost.flops or cost.bytes):
+                continue
+            compute, memory = self._times(cost, nodes)
+            timing = found[nodes[0]]
+            timing.compute, timing.memory = (compute, 0.0) if compute > memory else (0.0, memory)
+            timing.overhead = float(cost.count) * nodes[0].steps * self.efficiency.launch_overhead
+        for node in reversed(self.analysis.nodes):
+            if node.parent:
+                found[node.parent].include(found[node])
+        return found
+
+    def _times(self, cost: Cost, nodes: tuple[Node, ...]) -> tuple[float, float]:
+        """Return how long the units and the memory take."""
+        matmul = float(cost.matmul_flops) / self._rates.matmul(sizes_of(nodes)) if cost.matmul_flops else 0.0
+        vector = float(cost.vector_flops) / self._rates.vector if self._rates.vector else 0.0
+        return max(matmul, vector), float(cost.bytes) / self._rates.bandwidth
+
+    @cached_property
+    def total(self) -> Timing:
+        """The whole pass."""
+        whole = Timing()
+        for node in self.analysis.nodes:
+            if node.parent is None:
+                whole.include(self.timings[node])
+        return whole
+
+    @property
+    def time(self) -> float:
+        """Seconds that the whole pass takes at least, see `Efficiency` for estimates."""
+        return self.total.time
+
+    @property
+    def bound(self) -> Bound:
+        """What most of the pass's time is spent on: ``"memory"`` or ``"compute"``."""
+        return self.total.bound
+
+    @property
+    def tokens_per_second(self) -> float:
+        """New tokens of all sequences a second: of a decode step what is generated, of a prefill what is read."""
+        run = self.analysis.run
+        return run.batch_size * run.seq_len / self.time if self.time else math.inf
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """The precisions that the pass's matrix products run in."""
+        used = [
+            self._rates.precision(sizes_of(nodes))
+            for nodes in self.analysis.launches
+            if any(self.analysis.cost(node).matmul_flops for node in nodes)
+        ]
+        return tuple(dict.fromkeys(used))
+
+    def table(self, depth: int | None = None) -> pandas.DataFrame:
+        """Return one row per kernel: seconds, share of the pass, bound, and FLOP/s reached; indexed by path.
+
+        As in `Analysis.table`, a module's row is the sum of what is below it.
+        """
+        frame = self.analysis.table(depth)
+        nodes = [node for node in self.analysis.nodes if depth is None or node.depth < depth]
+        timings = [self.timings[node] for node in nodes]
+        frame["time"] = [timing.time for timing in timings]
+        frame["bound"] = [timing.bound if timing.time else "" for timing in timings]
+        frame["share"] = [timing.time / self.time if self.time else 0.0 for timing in timings]
+        frame.attrs["units"] |= {"time": "s"}
+        return frame
+
+    @cached_property
+    def summary(self) -> dict[str, object]:
+        """The hardware, what it is taken to reach, and the times in seconds, as plain data."""
+        total = self.total
+        return {
+            "accelerator": self.accelerator.name,
+            "precisions": list(self.precisions),
+            "efficiency": {
+                "compute": self.efficiency.compute,
+                "bandwidth": self.efficiency.bandwidth,
+                "launch_overhead": self.efficiency.launch_overhead,
+            },
+            "is_lower_bound": self.efficiency.is_perfect,
+            "time": self.time,
+            "compute": total.compute,
+            "memory": total.memory,
+            "overhead": total.overhead,
+            "notes": list(self.notes),
+            "kernels": {node.path: timing.time for node, timing in self.timings.items() if timing.time},
+        }
+
+    def plot(self) -> Plot:
+        """Return the roofline with one dot per module, beside the time that each takes."""
+        # The one way from the core to the notebook layer, as in `Analysis.plot`.
+        from nbanalyzer.plots.roofline import roofline_plot
+
+        return roofline_plot(self)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the analysis with its times, see `Analysis.save`."""
+        self.analysis.save(path, self)
+
+    def __repr__(self) -> str:
+        return as_text(self.analysis, self.analysis.depth, self)
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return {
+            "text/plain": repr(self),
+            "text/html": as_fragment(self.analysis, self.analysis.depth, self),
+        }

@@ -1,0 +1,113 @@
+"""Which variable moves a metric most: elasticities, from the symbolic derivative."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from nbanalyzer.costs.symbolic import free_values
+from nbanalyzer.errors import InputError, UnknownNameError, quote
+from nbanalyzer.formulas.formula import Number
+from nbanalyzer.formulas.polynomial import Polynomial
+from nbanalyzer.report.analysis import conditions, si, title
+from nbanalyzer.sweeps.grid import CHOICES, TOKENS
+from nbanalyzer.text import as_lines
+
+from .analysis import FORMULA_METRICS, Analysis
+from .populate import Source, populate
+
+if TYPE_CHECKING:
+    import pandas
+
+__all__ = ["Sensitivity", "sensitivity"]
+
+BYTES = ("w_bytes", "a_bytes", "kv_bytes")
+
+
+class Sensitivity:
+    """The elasticities of one metric at one point.
+
+    Attributes:
+        analysis: the point.
+        metric: of what.
+        elasticities: variable → by how many percent the metric grows where the variable grows by one percent, the
+            largest in size first. 1: proportional; 2: quadratic; 0: it makes no difference here.
+
+    """
+
+    def __init__(self, analysis: Analysis, metric: str, elasticities: Mapping[str, float]) -> None:
+        self.analysis = analysis
+        self.metric = metric
+        self.elasticities = dict(sorted(elasticities.items(), key=lambda item: (-abs(item[1]), item[0])))
+
+    def table(self) -> pandas.DataFrame:
+        """Return one row per variable: its value, and the elasticity."""
+        import pandas
+
+        values = [float(self.analysis.values[name]) for name in self.elasticities]
+        columns = {"value": values, "elasticity": list(self.elasticities.values())}
+        return pandas.DataFrame(columns, index=pandas.Index(list(self.elasticities), name="variable"))
+
+    def plot(self) -> Any:
+        """Return the elasticities as bars."""
+        # The one way from the core to the notebook layer, as in `Analysis.plot`.
+        from nbanalyzer.plots.sweeps import elasticity_chart
+
+        return elasticity_chart(self)
+
+    def __repr__(self) -> str:
+        lines = [title(self.analysis), conditions(self.analysis), f"elasticity of {self.metric}:"]
+        width = max((len(name) for name in self.elasticities), default=0)
+        for name, value in self.elasticities.items():
+            lines.append(f"  {name:<{width}}  {value:7.4f}   at {si(self.analysis.values[name])}")
+        return as_lines(lines)
+
+
+def sensitivity(
+    model: Source, metric: str = "flops", at: Mapping[str, Any] | None = None, *, config: object = None
+) -> Sensitivity:
+    """Return how much each variable moves a metric: d log(metric) / d log(variable), exact at the point `at`.
+
+    Args:
+        model: as for `populate`.
+        metric: one of `nbanalyzer.analysis.analysis.FORMULA_METRICS`, such as ``"flops"`` or ``"bytes"``.
+        at: the point: values of a run and of the config, ``{"seq_len": 2048, "num_kv_heads": 8}``.
+        config: as for `populate`.
+
+    Raises:
+        NBAnalyzerError: bad input, or a metric that is 0 at the point.
+
+    """
+    if metric not in FORMULA_METRICS:
+        raise UnknownNameError("metric", metric, FORMULA_METRICS)
+    given = dict(at or {})
+    run = {name: given.pop(name) for name in (*TOKENS, *CHOICES) if name in given}
+    for name in ("model", "hardware"):
+        if name in run:
+            raise InputError(f"at takes sizes and conventions, not {quote(name)}")
+    analysis = populate(model, config=config, set=given, **run)
+    found: dict[str, float] = {}
+    for name in analysis.variables:
+        value = analysis.values[name]
+        if (name in TOKENS or name in BYTES or name in analysis.params) and value:
+            found[name] = _elasticity(analysis, metric, name, value)
+    return Sensitivity(analysis, metric, found)
+
+
+def _elasticity(analysis: Analysis, metric: str, name: str, value: Number) -> float:
+    """Return d log(metric) / d log(variable), everything else held; what follows from the variable still follows."""
+    values = {**analysis.params, **free_values(analysis.run, frozenset({name}))}
+    values.pop(name, None)
+    symbolic = analysis.symbolic(values)
+    if metric == "arithmetic_intensity":  # a quotient
+        above, below = (_logarithmic(symbolic.metric(one), metric, name, value) for one in ("flops", "bytes"))
+        return above - below
+    cost = symbolic.state.get("kv_cache", Polynomial({})) if metric == "kv_cache_bytes" else symbolic.metric(metric)
+    return _logarithmic(cost, metric, name, value)
+
+
+def _logarithmic(cost: Polynomial, metric: str, name: str, value: Number) -> float:
+    here, slope = cost.tangent(name, value)
+    if here == 0:
+        raise InputError(f"{metric} is 0 here: it has no elasticity")
+    return float(slope * value / here)

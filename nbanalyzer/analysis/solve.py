@@ -1,0 +1,206 @@
+"""Inverse questions: what is the most that fits, and where does the bound turn, answered from the formulas."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+from nbanalyzer.costs.run import MAX_SIZE
+from nbanalyzer.costs.symbolic import Symbolic, free_values
+from nbanalyzer.errors import InputError, quote
+from nbanalyzer.formulas.polynomial import Polynomial
+from nbanalyzer.hardware import Accelerator
+from nbanalyzer.hardware import hardware as find_hardware
+from nbanalyzer.report.analysis import conditions, si, title
+from nbanalyzer.text import as_lines
+
+from .analysis import Analysis
+from .memory import Fit
+from .populate import Source, populate
+from .roofline import Rates
+
+__all__ = ["SOLVABLE", "Solution", "solve"]
+
+SOLVABLE = ("batch_size", "seq_len", "cache_len")
+LEAST: Mapping[str, int] = {"batch_size": 1, "seq_len": 1, "cache_len": 0}
+
+Size = Literal["batch_size", "seq_len", "cache_len"]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The answer to an inverse question.
+
+    Attributes:
+        variable: what was solved for.
+        value: the whole number that answers, or None if there is none; `reason` then says why.
+        question: what was asked, in words.
+        formula: the inequality that was solved, in numbers and the variable; empty where it is not one formula.
+        analysis: the pass at `value`; the one at the smallest size, if there is no answer.
+        reason: why there is no answer, e.g. ``"does not fit even at batch_size = 1"``.
+        is_unbounded: whether there is none because every size fits.
+
+    """
+
+    variable: str
+    value: int | None
+    question: str
+    formula: str
+    analysis: Analysis
+    reason: str = ""
+    is_unbounded: bool = False
+
+    def __repr__(self) -> str:
+        found = f"{self.variable} = {self.value:,}" if self.value is not None else self.reason
+        lines = [title(self.analysis), conditions(self.analysis), f"{self.question}: {found}"]
+        return as_lines([*lines, *([f"  from {self.formula}"] if self.formula else [])])
+
+
+def solve(
+    model: Source,
+    hardware: str | os.PathLike[str] | Accelerator,
+    *,
+    maximize: Size | None = None,
+    balance: Size | None = None,
+    config: object = None,
+    set: Mapping[str, int] | None = None,  # noqa: A002 - the users' word: --set
+    **run: Any,
+) -> Solution:
+    """Return the largest size that fits into memory, or the smallest at which the pass is compute-bound.
+
+    Both follow from the formulas: the root of a polynomial where the formula is one of degree 1 or 2 in the variable;
+    else, as with a sliding window or experts, by bisection of the exact formula, which never shrinks with the size.
+
+    Args:
+        model: as for `populate`.
+        hardware: a name of the hardware catalogue, the path of an accelerator's JSON, or an `Accelerator`.
+        maximize: of what to find the largest that fits: ``"batch_size"``, ``"seq_len"`` or ``"cache_len"``.
+        balance: of what to find the smallest at which all matrix products at their peak take as long as all traffic
+            at the bandwidth: where a pass turns from memory- to compute-bound.
+        config: as for `populate`.
+        set: as for `populate`.
+        run: the other values, as for `populate`.
+
+    Raises:
+        NBAnalyzerError: bad input, or figures of the accelerator that are not known.
+
+    """
+    asked = [name for name in (maximize, balance) if name is not None]
+    if len(asked) != 1 or not isinstance(asked[0], str) or asked[0] not in SOLVABLE:
+        raise InputError(f"solve takes maximize=… or balance=… of {', '.join(SOLVABLE)}, not {quote(asked)}")
+    (name,) = asked
+    if name in run:
+        raise InputError(f"{name} is what is solved for: it takes no value")
+    card = find_hardware(hardware)
+
+    def at(value: int) -> Analysis:
+        return populate(model, config=config, set=set, **run, **{name: value})
+
+    start = at(LEAST[name])
+    values = {**start.params, **free_values(start.run, frozenset({name}))}
+    symbolic = start.symbolic(values)
+    if maximize:
+        return _largest(name, start, at, symbolic, Fit(start.memory, card))
+    return _balance(name, start, at, symbolic, Rates(card, start.run))
+
+
+def _largest(name: str, start: Analysis, at: Callable[[int], Analysis], symbolic: Symbolic, fit: Fit) -> Solution:
+    question = f"largest {name} that fits into {si(fit.capacity, 'B')} of {fit.accelerator.name}"
+    kept = Polynomial.sum([symbolic.metric("weight_bytes"), *symbolic.state.values()])
+    needs = [kept + activations for activations in symbolic.working_sets]
+    if name not in start.variables:
+        raise InputError(f"{name} makes no difference to this model")
+    best: tuple[int, Polynomial] | None = None
+    for need in needs:
+        most = _most(need, name, fit.capacity, LEAST[name])
+        if most is None:
+            reason = f"does not fit even at {name} = {LEAST[name]}, by {si(-fit.free, 'B')}"
+            return Solution(name, None, question, _inequality(need, name, fit.capacity), start, reason)
+        if best is None or most < best[0]:
+            best = (most, need)
+    assert best is not None
+    value, need = best
+    if value == MAX_SIZE:  # a sliding window, a state of one size
+        reason = f"any {name} fits: beyond some size it needs no more memory"
+        return Solution(name, None, question, "", start, reason, is_unbounded=True)
+    return Solution(name, value, question, _inequality(need, name, fit.capacity), at(value))
+
+
+def _inequality(need: Polynomial, name: str, capacity: int) -> str:
+    powers = need.by_power(name)
+    if powers is None or not all(rest.is_constant for rest in powers.values()):
+        return ""
+    terms = []
+    for power, rest in sorted(powers.items()):
+        number = f"{float(rest.number):,.10g}" if isinstance(rest.number, Fraction) else f"{rest.number:,}"
+        terms.append(number if power == 0 else f"{number} * {name}" + (f"**{power}" if power > 1 else ""))
+    return f"{' + '.join(terms)} <= {capacity:,}"
+
+
+def _most(need: Polynomial, name: str, capacity: int, least: int) -> int | None:
+    """Return the largest whole value at which a polynomial that never shrinks is at most `capacity`."""
+    powers = need.by_power(name)
+    if powers is not None and powers.keys() <= {0, 1, 2} and all(rest.is_constant for rest in powers.values()):
+        free, slope, bend = (Fraction(powers[power].number) if power in powers else Fraction(0) for power in (0, 1, 2))
+        left = capacity - free
+        if left < 0:
+            return None
+        if bend == 0 and slope == 0:
+            return MAX_SIZE
+        # The root of bend x² + slope x = left, rounded down: in integers, so that nothing is lost.
+        value = math.floor(left / slope) if bend == 0 else _root(bend, slope, left)
+        return None if value < least else min(value, MAX_SIZE)
+    return _bisected(lambda value: need.evaluate({name: value}) <= capacity, least)
+
+
+def _root(bend: Fraction, slope: Fraction, left: Fraction) -> int:
+    common = math.lcm(bend.denominator, slope.denominator, left.denominator)
+    a, b, c = int(bend * common), int(slope * common), int(left * common)
+    return (math.isqrt(b * b + 4 * a * c) - b) // (2 * a)
+
+
+def _bisected(holds: Callable[[int], bool], least: int) -> int | None:
+    """Return the largest whole value up to `MAX_SIZE` for which `holds`, which stops holding somewhere for good."""
+    if not holds(least):
+        return None
+    low, high = least, max(1, 2 * least)
+    while high < MAX_SIZE and holds(high):
+        low, high = high, 2 * high
+    high = min(high, MAX_SIZE)
+    if holds(high):
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def _balance(name: str, start: Analysis, at: Callable[[int], Analysis], symbolic: Symbolic, rates: Rates) -> Solution:
+    card = rates.accelerator
+    question = f"smallest {name} at which all matrix products take {card.name} as long as all traffic"
+    compute = Polynomial.sum(
+        launch.times * launch.matmul_flops * (1 / Fraction(rates.matmul(launch.sizes)))
+        for launch in symbolic.launches
+        if launch.matmul_flops.terms
+    )
+    memory = symbolic.metric("bytes") * (1 / Fraction(rates.bandwidth))
+
+    def is_memory_bound(value: int) -> bool:
+        return compute.evaluate({name: value}) < memory.evaluate({name: value})
+
+    least = LEAST[name]
+    last = _bisected(is_memory_bound, least)
+    value = least if last is None else last + 1 if last < MAX_SIZE else None
+    powers = (compute - memory).by_power(name)
+    formula = ""
+    if powers is not None and powers.keys() <= {0, 1} and 1 in powers:
+        gain, cost = powers[1].number, -powers.get(0, Polynomial({})).number
+        each = f"{float(gain):.4g} s more of products than of traffic for each {name}"
+        formula = f"{each}, against {float(cost):.4g} s of traffic whatever it is" if gain > 0 else ""
+    if value is None:
+        return Solution(name, None, question, formula, start, "none: it waits for its memory at every size")
+    return Solution(name, value, question, formula, at(value))

@@ -1,0 +1,1 @@
+"""A template and a run become exact numbers, and formulas again."""

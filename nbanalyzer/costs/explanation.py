@@ -1,0 +1,166 @@
+"""How a number came about: number ← values put in ← formula ← module template and bindings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from nbanalyzer.formulas.formula import Formula, Number, constant, normalize, parse
+from nbanalyzer.templates.library import MODULES
+from nbanalyzer.templates.template import Basic, Composite, ModuleTemplate
+from nbanalyzer.text import as_lines, escape
+
+from .tree import Cost, Node
+
+__all__ = ["Derivation", "Explanation", "explain_formula", "explain_node", "explain_sum", "show"]
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """One number, step by step; each step is text, outermost last.
+
+    Attributes:
+        what: e.g. ``"matmul, flops"``.
+        in_module: the formula in the module template, in context variables; empty if it comes from none.
+        in_model: the same in global variables.
+        with_values: the same with the values put in.
+        number: the result for one execution.
+        count: how often it runs; of parameters, how many copies there are.
+
+    """
+
+    what: str
+    in_module: str
+    in_model: str
+    with_values: str
+    number: Number
+    count: Number
+
+    def steps(self) -> list[str]:
+        """Return the lines from the formula to the number."""
+        lines = [f"{self.in_module}   (module template)"] if self.in_module and self.in_module != self.in_model else []
+        if self.in_model not in {self.with_values, show(self.number)}:
+            lines.append(self.in_model)
+        if self.with_values.replace(",", "") != show(self.number).replace(",", ""):
+            lines.append(self.with_values)
+        total = f"  × {show(self.count)} = {show(normalize(self.number * self.count))}" if self.count != 1 else ""
+        return [*lines, f"{show(self.number)}{total}"]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The derivations of one kernel, or of one total."""
+
+    title: str
+    description: str
+    bindings: tuple[str, ...]
+    derivations: tuple[Derivation, ...]
+
+    def __repr__(self) -> str:
+        lines = [self.title, *([f"  {self.description}"] if self.description else [])]
+        lines += [f"  {line}" for line in self.bindings]
+        for derivation in self.derivations:
+            lines.append(f"{derivation.what}")
+            lines += [f"  {'= ' if index else '  '}{step}" for index, step in enumerate(derivation.steps())]
+        return as_lines(lines)
+
+    def as_html(self) -> str:
+        """Return the explanation as HTML with inline styles, everything escaped."""
+        code = "font-family:monospace;white-space:pre-wrap;margin:0 0 0 1.2em"
+        parts = [f'<div style="margin-left:1.2em">{escape(self.description)}</div>'] if self.description else []
+        parts += [f'<div style="{code}">{escape(line)}</div>' for line in self.bindings]
+        for derivation in self.derivations:
+            steps = "\n".join(("= " if index else "  ") + escape(step) for index, step in enumerate(derivation.steps()))
+            parts.append(f'<div>{escape(derivation.what)}</div><div style="{code}">{steps}</div>')
+        return "".join(parts)
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        html = f'<div style="font-size:0.9em"><div><b>{escape(self.title)}</b></div>{self.as_html()}</div>'
+        return {"text/plain": repr(self), "text/html": html}
+
+
+def explain_formula(what: str, formula: Formula, values: Mapping[str, Number]) -> Explanation:
+    """Return how a number of the whole model came about, from its formula."""
+    derivation = Derivation(what, "", str(formula), with_values(formula, values), formula.evaluate(values), 1)
+    return Explanation(f"{what} of the whole pass", "", (), (derivation,))
+
+
+def explain_sum(what: str, nodes: Sequence[Node], costs: Mapping[Node, Cost]) -> Explanation:
+    """Return how a total came about, as the sum over the outermost kernels."""
+    return Explanation(f"{what} of the whole pass", "", (), (_sum(what, what, nodes, costs),))
+
+
+def explain_node(node: Node, costs: Mapping[Node, Cost], values: Mapping[str, Number]) -> Explanation:
+    """Return how the numbers of a kernel came about: its own parameters, and what its basic kernels cost."""
+    count = costs[node].count
+    owner = node.parent if node.is_basic else node
+    place = owner.kernel if owner and isinstance(owner.kernel, Composite) else Composite(name=node.kernel.name)
+    bindings = {name: parse(text) for name, text in place.bindings.items()}
+    module = MODULES.get(place.module)
+    title = node.path + (f"  × {show(count)}" if count != 1 else "") + (f"  ({place.module})" if place.module else "")
+
+    def derive(what: str, in_module: str, formula: Formula, times: Number = count) -> Derivation:
+        # The module template's formula is the origin only if the bindings lead from it to this one.
+        follows = in_module and parse(in_module).substitute(bindings) == formula
+        number = formula.evaluate(values)
+        shown = with_values(formula.resolve(values), values)  # the branch that is taken
+        return Derivation(what, in_module if follows else "", str(formula), shown, number, times)
+
+    derivations = []
+    if node.own_parameters != constant(0):
+        # They are there once a copy, however often a pass runs it.
+        origin = module.parameters if module else ""
+        derivations.append(derive("parameters", origin, node.own_parameters, costs[node].copies))
+    basics = [node] if node.is_basic else [child for child in node.children if child.is_basic]
+    for basic in basics:
+        for what, in_module, formula in _parts(basic, module):
+            if formula != constant(0):
+                derivations.append(derive(what, in_module, formula))
+    if not node.is_basic and len(basics) < len(node.children):
+        sums = (("flops", "flops"), ("bytes", "bytes"), ("parameters", "parameters"))
+        derivations += [
+            _sum(f"{what}, all repeats", metric, node.children, costs)
+            for what, metric in sums
+            if getattr(costs[node], metric)
+        ]
+    lines = tuple(_binding(name, formula, values) for name, formula in bindings.items())
+    return Explanation(title, "" if node.is_basic else place.description, lines, tuple(derivations))
+
+
+def _parts(node: Node, module: ModuleTemplate | None) -> Iterator[tuple[str, str, Formula]]:
+    """Yield (what, the formula in the module template or "", the formula here) of a basic kernel's three costs."""
+    assert isinstance(node.kernel, Basic)
+    operation, unit = node.kernel.operation, node.kernel.unit
+    names = (f"{operation}, flops ({unit})", f"{operation}, bytes read", f"{operation}, bytes written")
+    originals = [kernel for kernel in module.kernels if kernel.name == operation] if module else []
+    texts = ("", "", "")
+    if len(originals) == 1 and isinstance(original := originals[0], Basic):
+        texts = (original.flops, original.memory_access.read, original.memory_access.write)
+    yield from zip(names, texts, node.parts, strict=True)
+
+
+def _sum(what: str, metric: str, nodes: Sequence[Node], costs: Mapping[Node, Cost]) -> Derivation:
+    """Return the derivation of a sum over kernels; those that add nothing are left out."""
+    parts = [(node.kernel.name, getattr(costs[node], metric)) for node in nodes if getattr(costs[node], metric)]
+    total = normalize(sum(number for _, number in parts))
+    names = " + ".join(name for name, _ in parts) or "nothing"
+    return Derivation(what, "", names, " + ".join(show(number) for _, number in parts) or "0", total, 1)
+
+
+def _binding(name: str, formula: Formula, values: Mapping[str, Number]) -> str:
+    number = show(formula.evaluate(values))
+    return f"{{{name}}} = {number}" if str(formula) in {number, f"{{{name}}}"} else f"{{{name}}} = {formula} = {number}"
+
+
+def with_values(formula: Formula, values: Mapping[str, Number]) -> str:
+    """Return the text of the formula with numbers in place of its variables, nothing computed."""
+    text = str(formula)
+    for name in formula.variables:
+        number = str(constant(values[name]))
+        text = text.replace(f"{{{name}}}", number if number.replace(".", "").isdigit() else f"({number})")
+    return text
+
+
+def show(number: Number) -> str:
+    """Return an exact number with thousands separated; what is whole as far as a float can tell is shown so."""
+    return f"{number:,}" if isinstance(number, int) else f"{float(number):,}".removesuffix(".0")

@@ -1,0 +1,157 @@
+"""One run of a model: how many tokens, at which precision, under which counting conventions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from fractions import Fraction
+
+from nbanalyzer.errors import FormulaError, InputError, UnknownNameError, quote
+from nbanalyzer.formulas.formula import Number, normalize, parse
+
+__all__ = ["MAX_SIZE", "SIZES", "SWITCHES", "Run", "Switch", "read_size", "read_whole"]
+
+MAX_SIZE = 2**40  # tokens or sequences: beyond what any machine holds
+MAX_BITS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A counting convention with its choices, the default first."""
+
+    choices: tuple[str, ...]
+    meaning: str
+
+
+SWITCHES: Mapping[str, Switch] = {
+    "attn": Switch(("sdpa", "eager"), "attention as one kernel without S x S traffic, or op by op"),
+    "logits": Switch(("all", "last"), "the LM head runs on all positions, or on the last one, as generate() does"),
+    "mla": Switch(("expanded", "absorbed"), "latent attention expands what is cached, or works on it as it is"),
+    "causal": Switch(("off", "on"), "attention counts the full rectangle, or only the visible triangle"),
+}
+"""The switches; the defaults equal PyTorch's own count."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The runtime values of one forward pass.
+
+    Args:
+        batch_size: sequences, at least 1.
+        seq_len: new tokens per sequence in this pass, at least 1.
+        cache_len: tokens per sequence that are in the cache already; 0 is a prefill.
+        encoder_len: tokens per sequence that the encoder of an encoder-decoder model reads; as many as the
+            decoder has seen before this pass, in a prefill as many as it sees now, if None.
+        w_bit, a_bit: bits of a weight and of an activation, 1 to 64.
+        kv_bit: bits of an element of the cache; as activations if None.
+        attn, logits, mla, causal: see `SWITCHES`; `causal` also takes a bool.
+
+    Raises:
+        InputError: a value that cannot be; the message quotes it.
+
+    """
+
+    batch_size: int = 1
+    seq_len: int = 1024
+    cache_len: int = 0
+    encoder_len: int | None = None
+    w_bit: int = 16
+    a_bit: int = 16
+    kv_bit: int | None = None
+    attn: str = "sdpa"
+    logits: str = "all"
+    mla: str = "expanded"
+    causal: bool | str = False
+    encoder_len_follows: bool = field(default=False, init=False, repr=False)  # nobody gave it
+
+    def __post_init__(self) -> None:
+        _whole("batch_size", self.batch_size, 1, MAX_SIZE)
+        _whole("seq_len", self.seq_len, 1, MAX_SIZE)
+        _whole("cache_len", self.cache_len, 0, MAX_SIZE)
+        if self.encoder_len is None:
+            object.__setattr__(self, "encoder_len_follows", True)
+            object.__setattr__(self, "encoder_len", self.cache_len or self.seq_len)
+        _whole("encoder_len", self.encoder_len, 1, MAX_SIZE)
+        _whole("w_bit", self.w_bit, 1, MAX_BITS)
+        _whole("a_bit", self.a_bit, 1, MAX_BITS)
+        object.__setattr__(self, "kv_bit", self.a_bit if self.kv_bit is None else self.kv_bit)
+        _whole("kv_bit", self.kv_bit, 1, MAX_BITS)
+        if isinstance(self.causal, bool):
+            object.__setattr__(self, "causal", "on" if self.causal else "off")
+        for name, switch in SWITCHES.items():
+            choice = getattr(self, name)
+            if not isinstance(choice, str) or choice not in switch.choices:
+                raise InputError(f"{name} is {' or '.join(switch.choices)}, not {quote(choice)}")
+
+    @classmethod
+    def of(cls, **options: object) -> Run:
+        """Return the run with these options; an option that does not exist is an `UnknownNameError`."""
+        known = [one.name for one in fields(cls) if one.init]
+        for name in options:
+            if name not in known:
+                raise UnknownNameError("option", name, known)
+        return cls(**options)  # type: ignore[arg-type]
+
+    @property
+    def variants(self) -> frozenset[str]:
+        """The choices that are made of kernels, not of numbers."""
+        return frozenset({self.attn, self.mla})
+
+    @property
+    def switches(self) -> dict[str, str]:
+        """The conventions in force, by name."""
+        return {name: str(getattr(self, name)) for name in SWITCHES}
+
+    def values(self) -> dict[str, Number]:
+        """Return the values of the global variables that belong to the run and its conventions."""
+        assert self.kv_bit is not None
+        assert self.encoder_len is not None
+        return {
+            "batch_size": self.batch_size,
+            "seq_len": self.seq_len,
+            "cache_len": self.cache_len,
+            "encoder_len": self.encoder_len,
+            "w_bytes": normalize(Fraction(self.w_bit, 8)),
+            "a_bytes": normalize(Fraction(self.a_bit, 8)),
+            "kv_bytes": normalize(Fraction(self.kv_bit, 8)),
+            "causal": int(self.causal == "on"),
+            "num_logits": self.seq_len if self.logits == "all" else 1,
+        }
+
+
+SIZES: Mapping[str, str] = {
+    "batch_size": "sequences (1)",
+    "seq_len": "new tokens per sequence in this pass (1024)",
+    "cache_len": "tokens per sequence that are in the cache already (0: prefill)",
+    "encoder_len": "tokens per sequence that an encoder reads (as many as the decoder)",
+    "w_bit": "bits per weight (16)",
+    "a_bit": "bits per element of an activation (16)",
+    "kv_bit": "bits per element of the cache (as activations)",
+}
+"""The whole numbers of a run, as options: name → meaning and default."""
+
+
+def read_whole(what: str, text: str) -> int:
+    """Return the whole number that an option's text is: digits, or arithmetic such as ``4 * 1024``.
+
+    Raises:
+        InputError: it is none; the message begins with `what`.
+
+    """
+    try:
+        value = parse(text).evaluate({})
+    except FormulaError as error:
+        raise InputError(f"{what} is no number: {error}") from None
+    if not isinstance(value, int):
+        raise InputError(f"{what} is a whole number, not {quote(text)}")
+    return value
+
+
+def read_size(name: str, value: object, least: int) -> None:
+    """Raise an `InputError` if a number of tokens or sequences cannot be."""
+    _whole(name, value, least, MAX_SIZE)
+
+
+def _whole(name: str, value: object, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InputError(f"{name} is a whole number from {least} to {most:,}, not {quote(value)}")

@@ -1,0 +1,1 @@
+"""The formula language: read, computed with, multiplied out, shown."""

@@ -1,0 +1,219 @@
+"""Formulas as SymPy expressions: built node by node, of a size that SymPy can handle.
+
+SymPy compares the arguments of a ``max`` pairwise, takes conditions inside conditions apart, and computes powers
+of numbers whatever their size. So what holds no variable is worked out by this package's own rules, and what would
+take SymPy longer than a moment is refused.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from nbanalyzer.errors import FormulaError, shorten
+
+from .evaluation import applied
+from .grammar import COMPARISONS, MAX_EXPONENT
+from .variables import VARIABLES, latex_symbol
+
+if TYPE_CHECKING:
+    import sympy
+
+    from .formula import Formula
+
+__all__ = ["expanded_sympy", "sympy_latex", "to_sympy"]
+
+RELATIONS = {"<": "Lt", "<=": "Le", ">": "Gt", ">=": "Ge", "==": "Eq", "!=": "Ne"}
+STEPS = frozenset({"min", "max", "if", "//", "%", "ceil", "floor", *COMPARISONS})
+"""What no product or sum says."""
+
+MOST_TERMS = 20_000  # of a formula multiplied out
+MOST_INSIDE = 6  # steps inside steps
+MOST_CASES = 3  # conditions inside a condition, which SymPy multiplies out
+MOST_WORK = 4_000  # arguments times terms of all steps: a quarter of a millisecond each
+
+
+def to_sympy(formula: Formula) -> sympy.Expr:
+    """Return the formula as a SymPy expression; no text is ever sympified.
+
+    A variable becomes a plain ``Symbol`` of the same name, so that ``expr.subs("seq_len", 1)`` works.
+
+    Raises:
+        FormulaError: a part without a value, or more than SymPy can do in a moment.
+
+    """
+    return _Conversion(formula).expression(formula)
+
+
+def expanded_sympy(formula: Formula) -> sympy.Expr:
+    """Return the formula as a SymPy expression, multiplied out.
+
+    Raises:
+        FormulaError: as `to_sympy`, or too many terms.
+
+    """
+    import sympy
+
+    conversion = _Conversion(formula)
+    expression = conversion.expression(formula)
+    if conversion.terms[formula] > MOST_TERMS:
+        raise conversion.too_much("multiplied out, this has too many terms")
+    return sympy.expand(expression)
+
+
+def sympy_latex(expression: sympy.Basic) -> str:
+    """Return a SymPy expression as LaTeX, with the registry's symbols for the variables in it."""
+    import sympy
+
+    names = {symbol: latex_symbol(symbol.name) for symbol in expression.free_symbols if symbol.name in VARIABLES}
+    text: str = sympy.latex(expression, symbol_names=names)
+    return text
+
+
+class _Conversion:
+    """One formula on its way to SymPy; equal parts of it are converted once.
+
+    Attributes:
+        whole: the formula.
+        made: part → expression.
+        terms: part → at most how many terms it has when multiplied out.
+        inside: part → how many steps deep it is.
+        work: what the steps so far cost SymPy.
+
+    """
+
+    def __init__(self, formula: Formula) -> None:
+        self.whole = formula
+        self.made: dict[Formula, sympy.Expr] = {}
+        self.terms: dict[Formula, int] = {}
+        self.inside: dict[Formula, int] = {}
+        self.work = 0
+
+    def too_much(self, problem: str) -> FormulaError:
+        return FormulaError(problem, shorten(str(self.whole), 200))
+
+    def expression(self, formula: Formula) -> sympy.Expr:
+        """Return a part as an expression."""
+        if formula not in self.made:
+            try:
+                self.made[formula] = self._made(formula)
+            except FormulaError:
+                raise
+            except (TypeError, ValueError) as error:  # SymPy met what is infinite in one of its cases
+                raise FormulaError(f"SymPy cannot say this ({error})", shorten(str(formula), 200)) from None
+        return self.made[formula]
+
+    def _made(self, formula: Formula) -> sympy.Expr:
+        import sympy
+
+        operation, arguments = formula.operation, formula.arguments
+        self.terms[formula], self.inside[formula] = 1, 0
+        if operation == "variable":
+            return sympy.Symbol(str(formula.value))
+        if operation == "number":
+            return _rational(formula.value)
+        if operation == "if":
+            condition = self.expression(arguments[1])
+            if condition.is_Number:  # what is not taken need not have a value
+                taken = arguments[0] if condition else arguments[2]
+                found = self.expression(taken)
+                self.terms[formula], self.inside[formula] = self.terms[taken], self.inside[taken]
+                return found
+        parts = [self.expression(argument) for argument in arguments]
+        if all(part.is_Number for part in parts):
+            return _rational(applied(formula, [Fraction(part.p, part.q) for part in parts]))
+        if operation in {"min", "max"}:
+            parts = self._without_numbers(operation, parts)
+        self._weigh(formula, parts)
+        return self._applied(formula, parts)
+
+    def _without_numbers(self, operation: str, parts: list[sympy.Expr]) -> list[sympy.Expr]:
+        """Return the arguments of a ``min`` or ``max``, of the numbers among them the one that counts."""
+        numbers = [part for part in parts if part.is_Number]
+        others = list(dict.fromkeys(part for part in parts if not part.is_Number))
+        return [*others, (min if operation == "min" else max)(numbers)] if numbers else others
+
+    def _weigh(self, formula: Formula, parts: list[sympy.Expr]) -> None:
+        """Note how large a part is; raise if SymPy would take too long."""
+        operation = formula.operation
+        terms = [self.terms[argument] for argument in formula.arguments]
+        inside = [self.inside[argument] for argument in formula.arguments]
+        if operation == "if":
+            inside[0], inside[2] = inside[0] - 1, inside[2] - 1  # case after case is no condition inside another
+        self.inside[formula] = max(inside) + (operation in STEPS)
+        if operation in STEPS:
+            self.work += len(parts) * sum(terms)
+            if self.work > MOST_WORK or self.inside[formula] > MOST_INSIDE:
+                raise self.too_much("too many conditions, roundings, min and max for SymPy")
+            return
+        if operation in {"+", "-", "neg"}:
+            self.terms[formula] = sum(terms)
+        elif operation in {"*", "/"}:
+            for one in terms:
+                self.terms[formula] *= one
+        elif parts[1].is_Number:  # every product of so many of the terms
+            for one in range(abs(int(parts[1]))):
+                self.terms[formula] = self.terms[formula] * (terms[0] + one) // (one + 1)
+        self.terms[formula] = min(self.terms[formula], MOST_TERMS**2)  # too many is too many
+
+    def _applied(self, formula: Formula, parts: list[sympy.Expr]) -> sympy.Expr:
+        """Return an operation on expressions, one of which holds a variable."""
+        import sympy
+
+        operation, first, last = formula.operation, parts[0], parts[-1]
+        if operation in {"/", "//", "%"} and last.is_zero:
+            raise FormulaError("division by zero", shorten(str(formula), 200))
+        if operation == "**" and last.is_Number and (not last.is_Integer or abs(last) > MAX_EXPONENT):
+            raise FormulaError(f"an exponent is a whole number of at most {MAX_EXPONENT}", shorten(str(formula), 200))
+        match operation:
+            case "if":
+                return sympy.Piecewise((first, self._condition(formula.arguments[1])), (last, True))
+            case "+":
+                return sympy.Add(*parts)
+            case "*":
+                return sympy.Mul(*parts)
+            case "-":
+                return first - last
+            case "neg":
+                return -first
+            case "/":
+                return first / last
+            case "//":
+                return sympy.floor(first / last)
+            case "%":
+                if first.is_Atom and last.is_Atom:
+                    return sympy.Mod(first, last)
+                return first - last * sympy.floor(first / last)  # Mod looks for common factors
+            case "**":
+                return first**last
+            case "min":
+                return sympy.Min(*parts)
+            case "max":
+                return sympy.Max(*parts)
+            case "ceil":
+                return sympy.ceiling(first)
+            case "floor":
+                return sympy.floor(first)
+            case _:
+                return sympy.Piecewise((sympy.Integer(1), self._condition(formula)), (sympy.Integer(0), True))
+
+    def _condition(self, formula: Formula) -> sympy.Basic:
+        """Return a part as a SymPy truth value: a relation, or "is not zero"."""
+        import sympy
+
+        if formula.operation in COMPARISONS:
+            left, right = (self.expression(argument) for argument in formula.arguments)
+            if len(left.atoms(sympy.Piecewise) | right.atoms(sympy.Piecewise)) > MOST_CASES:
+                raise self.too_much("too many conditions in a condition for SymPy")
+            plain = all(not self.inside[argument] for argument in formula.arguments)
+            # SymPy takes seconds to find out whether one max is always below another.
+            return getattr(sympy, RELATIONS[formula.operation])(left, right, evaluate=plain)
+        return sympy.Ne(self.expression(formula), 0)
+
+
+def _rational(value: object) -> sympy.Expr:
+    """Return an exact number as SymPy's."""
+    import sympy
+
+    assert isinstance(value, int | Fraction)
+    return sympy.Rational(value.numerator, value.denominator)

@@ -1,0 +1,271 @@
+"""What a formula is worth: exactly, or over NumPy arrays.
+
+The exact way compiles the tree into nested Python functions once, because a template's formulas are
+evaluated again for every run of a what-if.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+from nbanalyzer.errors import FormulaError, quote
+
+from .grammar import MAX_BITS, MAX_EXPONENT, Number, normalize
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from .formula import Formula
+
+__all__ = ["Program", "applied", "compiled", "evaluate", "is_bounded", "vectorize"]
+
+Program = Callable[[Mapping[str, Number]], Number]
+"""A compiled formula: from the variables' values to an exact number (whole ones may still be a Fraction)."""
+
+LIMIT = 1 << MAX_BITS
+PLACES = 128  # significant bits of a power that is not exact
+SMALLEST = MAX_BITS - PLACES  # such a power below 2 ** -SMALLEST is 0
+
+BINARY: dict[str, Callable[[Any, Any], Any]] = {
+    "-": operator.sub, "//": operator.floordiv, "%": operator.mod,
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne,
+}  # fmt: skip
+
+
+UNARY: dict[str, Callable[[Any], Any]] = {"neg": operator.neg, "ceil": math.ceil, "floor": math.floor}
+
+
+class _ProblemError(Exception):
+    """What went wrong, and in which part of the formula; `evaluate` says in which formula."""
+
+
+def evaluate(formula: Formula, values: Mapping[str, Number]) -> Number:
+    """Return the exact value of `formula`, an ``int`` wherever it is whole; see `Formula.evaluate`."""
+    for name in formula.variables:
+        value = values.get(name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | Fraction):
+            raise FormulaError(f"{{{name}}} = {quote(value)} is not exact, give an int or a Fraction", str(formula))
+        if not is_bounded(value):
+            raise FormulaError(f"{{{name}}} has more than {MAX_BITS:,} bits", str(formula))
+    return run(compiled(formula), formula, values)
+
+
+def run(program: Program, formula: Formula, values: Mapping[str, Number]) -> Number:
+    """Return what `program`, compiled from `formula`, gives; its problems become a `FormulaError`."""
+    try:
+        return normalize(program(values))
+    except _ProblemError as problem:
+        message, part = problem.args
+        text = str(formula)
+        raise FormulaError(message, text, max(text.find(str(part)), 0)) from None
+
+
+def compiled(formula: Formula) -> Program:
+    """Return the formula as a function of its variables' values, of the type that `run` takes."""
+    if formula.operation == "number":
+        return _given(formula.value)  # type: ignore[arg-type]
+    if formula.operation == "variable":
+        return _lookup(formula)
+    return _operation(formula, [compiled(argument) for argument in formula.arguments])
+
+
+def applied(formula: Formula, numbers: Sequence[Number]) -> Number:
+    """Return what the formula's operation comes to where these numbers take the place of its arguments."""
+    return run(_operation(formula, [_given(number) for number in numbers]), formula, {})
+
+
+def _given(value: Number) -> Program:
+    return lambda _values: value
+
+
+def _operation(formula: Formula, parts: list[Program]) -> Program:
+    operation = formula.operation
+    if operation in {"+", "*"}:
+        return _folded(formula, operator.add if operation == "+" else operator.mul, parts)
+    if operation == "-":
+        return _folded(formula, operator.sub, parts)
+    if operation == "if":
+        yes, condition, no = parts
+        return lambda values: yes(values) if condition(values) else no(values)
+    if operation in {"min", "max"}:
+        pick: Callable[..., Number] = min if operation == "min" else max
+        return lambda values: pick(part(values) for part in parts)
+    if operation == "**":
+        return _power(formula, *parts)
+    if operation in {"/", "//", "%"}:
+        return _division(formula, *parts)
+    if operation in BINARY:
+        left, right = parts
+        apply = BINARY[operation]
+        return lambda values: apply(left(values), right(values)) + 0  # + 0: a comparison gives 1 or 0
+    (only,) = parts
+    unary = UNARY[operation]
+    return lambda values: unary(only(values))
+
+
+def _lookup(formula: Formula) -> Program:
+    name = str(formula.value)
+
+    def lookup(values: Mapping[str, Number]) -> Number:
+        try:
+            return values[name]
+        except KeyError:
+            raise _ProblemError(f"{{{name}}} has no value", formula) from None
+
+    return lookup
+
+
+def _folded(formula: Formula, apply: Callable[[Any, Any], Any], parts: list[Program]) -> Program:
+    first, *others = parts
+    if len(others) == 1:
+        (last,) = others
+
+        def both(values: Mapping[str, Number]) -> Number:
+            value = apply(first(values), last(values))
+            return value if type(value) is int and -LIMIT < value < LIMIT else _bounded(value, formula)
+
+        return both
+
+    def all_of_them(values: Mapping[str, Number]) -> Number:
+        value = first(values)
+        for part in others:
+            value = apply(value, part(values))
+            if type(value) is not int or not -LIMIT < value < LIMIT:
+                _bounded(value, formula)
+        return value
+
+    return all_of_them
+
+
+def is_bounded(value: Number) -> bool:
+    """Return whether a number has at most `MAX_BITS` bits, a fraction above and below the line."""
+    return max(value.numerator.bit_length(), value.denominator.bit_length()) <= MAX_BITS
+
+
+def _bounded(value: Number, formula: Formula) -> Number:
+    """Return a number on the way to a formula's value: without a bound, a short formula could fill the memory."""
+    if not is_bounded(value):
+        raise _ProblemError(f"this comes to a number of more than {MAX_BITS:,} bits", formula)
+    return value
+
+
+def _division(formula: Formula, left: Program, right: Program) -> Program:
+    apply = BINARY.get(formula.operation, Fraction)
+
+    def divide(values: Mapping[str, Number]) -> Number:
+        divisor = right(values)
+        if divisor == 0:
+            raise _ProblemError(_nothing(formula.arguments[1], values), formula)
+        value = apply(left(values), divisor)
+        return value if type(value) is int and -LIMIT < value < LIMIT else _bounded(value, formula)
+
+    return divide
+
+
+def _nothing(divisor: Formula, values: Mapping[str, Number]) -> str:
+    """Return what is wrong with dividing by what comes to 0."""
+    for node in divisor.walk():
+        if node.operation != "**" or any(name not in values for name in node.variables):
+            continue
+        if compiled(node)(values) == 0 != compiled(node.arguments[0])(values):
+            return f"division by a power below 2 ** -{SMALLEST:,}, which is taken as 0"
+    return "division by zero"
+
+
+def _power(formula: Formula, base: Program, exponent: Program) -> Program:
+    def power(values: Mapping[str, Number]) -> Number:
+        low, high = normalize(base(values)), normalize(exponent(values))
+        if not isinstance(high, int):
+            raise _ProblemError(f"an exponent has to be whole, not {quote(high)}", formula)
+        if high > MAX_EXPONENT and 0 <= low <= 1:
+            return _share(low, high)
+        if abs(high) > MAX_EXPONENT:
+            raise _ProblemError(f"an exponent is at most {MAX_EXPONENT}, not {quote(high)}", formula)
+        if max(low.numerator.bit_length(), low.denominator.bit_length()) * abs(high) > MAX_BITS:
+            raise _ProblemError(f"the power has more than {MAX_BITS:,} bits", formula)
+        if low == 0 and high < 0:
+            raise _ProblemError("division by zero", formula)
+        return low**high if high >= 0 else Fraction(1) / Fraction(low) ** -high
+
+    return power
+
+
+def _share(base: Number, exponent: int) -> Number:
+    """Return a large power of a number from 0 to 1: that none of a million tokens visits an expert, for example.
+
+    Exactly if that takes at most `MAX_BITS` bits, else to `PLACES` significant ones, and as 0 if it is below
+    ``2 ** -SMALLEST``.
+    """
+    if isinstance(base, int):
+        return base  # 0 or 1
+    if base.denominator.bit_length() * exponent <= MAX_BITS:
+        return base**exponent
+    # A step rounds by one unit in the last place, and what is squared doubles its error: in all `exponent` units.
+    bits = PLACES + 4 + exponent.bit_length()
+    places = bits + base.denominator.bit_length() - base.numerator.bit_length()
+    result, square = (1, 0), ((base.numerator << places) // base.denominator, places)
+    while exponent:
+        if exponent & 1:
+            result = _product(result, square, bits)
+        square, exponent = _product(square, square, bits), exponent >> 1
+    number, places = _product(result, (1, 0), PLACES)
+    return 0 if places - number.bit_length() >= SMALLEST else Fraction(number, 1 << places)
+
+
+def _product(left: tuple[int, int], right: tuple[int, int], bits: int) -> tuple[int, int]:
+    """Return the product of two numbers n / 2 ** places, given as (n, places), to so many significant bits."""
+    number, places = left[0] * right[0], left[1] + right[1]
+    excess = max(number.bit_length() - bits, 0)
+    return number >> excess, places - excess
+
+
+def vectorize(formula: Formula, values: Mapping[str, npt.ArrayLike]) -> npt.NDArray[np.float64]:
+    """Return the formula over arrays that broadcast together, in float64.
+
+    Both branches of an ``if`` are computed; what divides by zero or is too large is inf or nan, as NumPy has it.
+    """
+    import numpy as np
+
+    arrays: dict[str, npt.NDArray[np.float64]] = {}
+    for name in formula.variables:
+        if name not in values:
+            raise FormulaError(f"{{{name}}} has no value", str(formula), max(str(formula).find(f"{{{name}}}"), 0))
+        value = values[name]
+        arrays[name] = np.asarray(_real(value) if isinstance(value, int | Fraction) else value, dtype=np.float64)
+    binary: dict[str, Callable[..., Any]] = {
+        **BINARY, "+": np.add, "*": np.multiply, "/": np.divide, "//": np.floor_divide, "%": np.mod,
+        "**": np.power, "min": np.minimum, "max": np.maximum,
+    }  # fmt: skip
+    unary = {"neg": np.negative, "ceil": np.ceil, "floor": np.floor}
+
+    def over(node: Formula) -> Any:  # an array of whatever shape
+        if node.operation == "number":
+            assert isinstance(node.value, int | Fraction)
+            return np.float64(_real(node.value))
+        if node.operation == "variable":
+            return arrays[str(node.value)]
+        parts = [over(argument) for argument in node.arguments]
+        if node.operation == "if":
+            return np.where(parts[1] != 0, parts[0], parts[2])
+        if node.operation in unary:
+            return unary[node.operation](parts[0])
+        return np.asarray(reduce(binary[node.operation], parts), dtype=np.float64)
+
+    with np.errstate(all="ignore"):
+        return np.asarray(over(formula), dtype=np.float64)
+
+
+def _real(value: Number) -> float:
+    """Return an exact number as a float; one that is too large is infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf

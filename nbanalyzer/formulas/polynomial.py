@@ -1,0 +1,477 @@
+"""Formulas multiplied out: sums of products, over which one can sum, solve and find what decides.
+
+A cost is a polynomial in batch, tokens and cache, but for a few places: a sliding window's ``min``, the experts'
+power, a branch. Such a place is an *atom*: it stands in the polynomial like a variable, and knows what it is made of.
+
+>>> from nbanalyzer.formulas.formula import parse
+>>> polynomial = expanded(parse("2 * {batch_size} * ({cache_len} + {seq_len}) * {hidden_size}"), {"hidden_size": 8})
+>>> str(polynomial)
+'16 * batch_size * cache_len + 16 * batch_size * seq_len'
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from fractions import Fraction
+from functools import cached_property, reduce
+
+from nbanalyzer.errors import FormulaError, quote, shorten
+
+from .evaluation import BINARY, LIMIT, is_bounded
+from .formula import Formula, Number, constant, normalize
+from .grammar import MAX_BITS
+
+__all__ = ["OPPOSITES", "Atom", "Polynomial", "applied", "expanded"]
+
+MAX_TERMS = 20_000  # of one polynomial: beyond this, nobody wrote the formula to be read
+MAX_TEXT = 100_000  # characters of an atom
+MOST_SHARES = 6  # atoms between 0 and 1 of which both ends are looked at, together with the others'
+MULTIPLIED_OUT = 8  # the largest exponent of a sum that is written as a product
+OPPOSITES = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", "<=": ">", ">": "<="}
+
+
+class Atom:
+    """A variable, or an operation that a polynomial cannot say, over polynomials. Equal ones are interchangeable.
+
+    Attributes:
+        operation: ``"variable"``, ``"**"``, a comparison (1 or 0), ``"min"`` or ``"max"``; ``"//"`` and ``"ceil"``
+            are a quotient of two arguments rounded down and up, so that floats round as integers do; ``"/"`` is one
+            divided by its only argument; ``"if"`` is (value if true, condition, value if false).
+        name: the name of a variable, else "".
+        arguments: what the operation applies to.
+
+    """
+
+    __slots__ = ("_hash", "arguments", "name", "operation", "text")
+
+    def __init__(self, operation: str, arguments: tuple[Polynomial, ...] = (), name: str = "") -> None:
+        self.operation, self.arguments, self.name = operation, arguments, name
+        self.text = name or f"{operation}({', '.join(map(str, arguments))})"
+        if len(self.text) > MAX_TEXT:  # a power multiplied out says what is in it many times, level after level
+            raise FormulaError("multiplied out, this is too long to be read", shorten(self.text, 200))
+        self._hash = hash(self.text)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Atom) and self.text == other.text
+
+    def __lt__(self, other: Atom) -> bool:
+        return self.text < other.text
+
+    def __repr__(self) -> str:
+        return self.text
+
+    @property
+    def variables(self) -> Iterator[str]:
+        """The variables it depends on, some more than once."""
+        if self.operation == "variable":
+            yield self.name
+        for argument in self.arguments:
+            yield from argument.variables
+
+    @property
+    def never_negative(self) -> bool:
+        """Whether it cannot be negative where no variable is; False means only that one cannot see it."""
+        if self.operation in {"variable", *OPPOSITES}:
+            return True
+        if self.operation == "max":
+            return any(argument.never_negative for argument in self.arguments)
+        if self.operation == "if":
+            return self.arguments[0].never_negative and self.arguments[2].never_negative
+        return self.operation != "neg" and all(argument.never_negative for argument in self.arguments)
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it lies between 0 and 1 where no variable is negative: a condition, or a probability's power."""
+        if self.operation == "**":
+            base, exponent = self.arguments
+            return base.is_constant and 0 <= base.number <= 1 and exponent.never_negative
+        return self.operation in OPPOSITES
+
+
+Monomial = tuple[tuple[Atom, int], ...]
+"""Atoms and their powers, in the order of their texts; () is the constant."""
+
+
+class Polynomial:
+    """A sum of products of atoms with exact coefficients. Immutable; equal ones have equal terms.
+
+    Attributes:
+        terms: monomial → its coefficient, none of them 0.
+
+    """
+
+    __slots__ = ("__dict__", "terms")
+
+    def __init__(self, terms: Mapping[Monomial, Number]) -> None:
+        self.terms = {monomial: factor for monomial, factor in terms.items() if factor}
+        if len(self.terms) > MAX_TERMS:
+            raise FormulaError(f"multiplied out, this has more than {MAX_TERMS:,} terms", shorten(str(self), 200))
+
+    @classmethod
+    def constant(cls, value: Number) -> Polynomial:
+        """Return the polynomial that is just this number."""
+        return cls({(): _bounded(value)})
+
+    @classmethod
+    def of(cls, atom: Atom) -> Polynomial:
+        """Return the polynomial that is just this atom."""
+        return cls({((atom, 1),): 1})
+
+    @classmethod
+    def sum(cls, polynomials: Iterable[Polynomial]) -> Polynomial:
+        """Return the sum of all of them."""
+        terms: dict[Monomial, Number] = {}
+        for polynomial in polynomials:
+            for monomial, factor in polynomial.terms.items():
+                if monomial in terms:
+                    factor = terms[monomial] + factor
+                    if type(factor) is not int:  # many fractions must not grow beyond the bound before they are added
+                        _bounded(factor)
+                terms[monomial] = factor
+        return cls(terms)
+
+    @cached_property
+    def _text(self) -> str:
+        def term(monomial: Monomial, factor: Number) -> str:
+            parts = [f"{atom}**{power}" if power > 1 else str(atom) for atom, power in monomial]
+            return " * ".join([str(factor)] * (factor != 1 or not parts) + parts)
+
+        return " + ".join(sorted(term(*item) for item in self.terms.items())) or "0"
+
+    def __str__(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"<Polynomial {shorten(self._text, 200)}>"
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(frozenset(self.terms.items()))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Polynomial) and self.terms == other.terms
+
+    def __add__(self, other: Polynomial) -> Polynomial:
+        return Polynomial.sum((self, other))
+
+    def __sub__(self, other: Polynomial) -> Polynomial:
+        return self + other * -1
+
+    def __mul__(self, other: Polynomial | Number) -> Polynomial:
+        if not isinstance(other, Polynomial):
+            return Polynomial({monomial: _bounded(factor * other) for monomial, factor in self.terms.items()})
+        if other.is_constant:
+            return self * other.number
+        if self.is_constant:
+            return other * self.number
+        if len(self.terms) * len(other.terms) > 2 * MAX_TERMS:
+            raise FormulaError("multiplied out, this has too many terms", shorten(f"({self}) * ({other})", 200))
+        terms: dict[Monomial, Number] = {}
+        for left, factor in self.terms.items():
+            for right, times in other.terms.items():
+                monomial = _product(left, right)
+                terms[monomial] = _bounded(terms.get(monomial, 0) + factor * times)
+        return Polynomial(terms)
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether no atom is left."""
+        return not self.terms or (len(self.terms) == 1 and () in self.terms)
+
+    @property
+    def number(self) -> Number:
+        """The coefficient of no atom: the value, if the polynomial is constant."""
+        return normalize(self.terms.get((), 0))
+
+    @cached_property
+    def never_negative(self) -> bool:
+        """Whether it cannot be negative where no variable is; False means only that one cannot see it."""
+        return self.is_never_negative(MOST_SHARES)
+
+    def is_never_negative(self, shares: int) -> bool:
+        """Return the same, looking at both ends of at most so many atoms between 0 and 1."""
+        if all(
+            factor > 0 and all(power % 2 == 0 or atom.never_negative for atom, power in monomial)
+            for monomial, factor in self.terms.items()
+        ):
+            return True
+        for atom in sorted(self.atoms) if shares else ():
+            if atom.is_share and all(power == 1 for one in self.terms for other, power in one if other == atom):
+                # Linear in what lies between 0 and 1: it is enough to look at both ends.
+                ends = (self._with(atom, Polynomial.constant(end)) for end in (0, 1))
+                return all(end.is_never_negative(shares - 1) for end in ends)
+        return False
+
+    def _with(self, atom: Atom, value: Polynomial) -> Polynomial:
+        return self.replace(lambda one: value if one == atom else Polynomial.of(one))
+
+    @property
+    def atoms(self) -> set[Atom]:
+        """The atoms of its terms."""
+        return {atom for monomial in self.terms for atom, _ in monomial}
+
+    @property
+    def variables(self) -> Iterator[str]:
+        """The variables it depends on, some more than once."""
+        for atom in self.atoms:
+            yield from atom.variables
+
+    def evaluate(self, values: Mapping[str, Number]) -> Number:
+        """Return the exact value, an ``int`` wherever it is whole.
+
+        Raises:
+            FormulaError: a variable without a value, a division by zero, an exponent that is no whole number.
+
+        """
+        found = self.put(values)
+        if not found.is_constant:
+            raise FormulaError(f"{{{min(found.variables)}}} has no value", shorten(str(self), 200))
+        return found.number
+
+    def put(self, values: Mapping[str, Number]) -> Polynomial:
+        """Return the polynomial with these variables' values put in."""
+        return self.replace(lambda atom: _atom_put(atom, values))
+
+    def replace(self, new: Callable[[Atom], Polynomial]) -> Polynomial:
+        """Return the polynomial with every atom replaced."""
+        replaced = {atom: new(atom) for atom in self.atoms}
+        return Polynomial.sum(
+            reduce(
+                lambda product, one: product * _power(replaced[one[0]], one[1]), monomial, Polynomial.constant(factor)
+            )
+            for monomial, factor in self.terms.items()
+        )
+
+    def by_power(self, name: str) -> dict[int, Polynomial] | None:
+        """Return power of the variable → what it is multiplied with; None where an atom depends on it otherwise."""
+        collected: dict[int, dict[Monomial, Number]] = {}
+        for monomial, factor in self.terms.items():
+            power, others = 0, []
+            for atom, times in monomial:
+                if atom.operation == "variable" and atom.name == name:
+                    power = times
+                elif name in atom.variables:
+                    return None
+                else:
+                    others.append((atom, times))
+            collected.setdefault(power, {})[tuple(others)] = factor
+        return {power: Polynomial(terms) for power, terms in collected.items()}
+
+    def tangent(self, name: str, at: Number) -> tuple[Number, Number | float]:
+        """Return the value and the derivative by a variable at one of its values, no other variable being left.
+
+        Both are exact, but for the derivative of a power whose exponent varies. At a corner of a ``min``
+        or ``max`` it is that of the first branch that holds; what rounds or compares is flat.
+        """
+        value: Number = 0
+        slope: Number | float = 0
+        tangents = {atom: _tangent(atom, name, at) for atom in self.atoms}
+        for monomial, factor in self.terms.items():
+            product: Number = factor
+            steepness: Number | float = 0
+            for atom, power in monomial:
+                own, rise = tangents[atom]
+                steepness = steepness * own**power + product * power * own ** (power - 1) * rise
+                product = product * own**power
+            value, slope = value + product, slope + steepness
+        return normalize(value), slope
+
+    def is_linear(self, name: str) -> bool:
+        """Whether it is a straight line in a variable, of whatever slope."""
+        powers = self.by_power(name)
+        return powers is not None and powers.keys() <= {0, 1}
+
+
+def _bounded(factor: Number) -> Number:
+    """Return a coefficient that may be; one of too many bits is a `FormulaError`."""
+    if not (type(factor) is int and -LIMIT < factor < LIMIT) and not is_bounded(factor):
+        raise FormulaError(f"multiplied out, a number of more than {MAX_BITS:,} bits", quote(factor))
+    return factor
+
+
+def _tangent(atom: Atom, name: str, at: Number) -> tuple[Number, Number | float]:
+    """Return an atom's value and derivative."""
+    value = Polynomial.of(atom).evaluate({name: at})
+    if atom.operation == "variable":
+        return value, 1
+    parts = [argument.tangent(name, at) for argument in atom.arguments]
+    if atom.operation in {"min", "max"}:
+        return value, next(slope for own, slope in parts if own == value)
+    if atom.operation == "if":
+        yes, condition, no = parts
+        return value, yes[1] if condition[0] else no[1]
+    if atom.operation == "/":
+        ((own, slope),) = parts
+        return value, -slope / Fraction(own) ** 2 if isinstance(slope, int | Fraction) else -slope / float(own) ** 2
+    if atom.operation == "**":
+        (base, rise), (exponent, growth) = parts
+        found: Number | float = exponent * base ** (exponent - 1) * rise if rise else 0
+        return value, found + math.log(base) * float(value) * growth if growth and base else found
+    return value, 0
+
+
+def _product(left: Monomial, right: Monomial) -> Monomial:
+    powers = dict(left)
+    for atom, power in right:
+        powers[atom] = 1 if atom.operation in OPPOSITES else powers.get(atom, 0) + power  # 1 * 1 and 0 * 0
+    return tuple(sorted(powers.items()))
+
+
+def _power(base: Polynomial, exponent: int) -> Polynomial:
+    result = Polynomial.constant(1)
+    for _ in range(exponent):
+        result = result * base
+    return result
+
+
+# ---- from formulas
+
+
+def expanded(formula: Formula, values: Mapping[str, Number | Polynomial]) -> Polynomial:
+    """Return a formula multiplied out, with numbers or polynomials put in; what has none stays a variable.
+
+    Raises:
+        FormulaError: a division by zero, or more terms than anyone could read.
+
+    """
+    operation = formula.operation
+    if operation == "number":
+        assert isinstance(formula.value, int | Fraction)
+        return Polynomial.constant(formula.value)
+    if operation == "variable":
+        name = str(formula.value)
+        value = values.get(name)
+        if value is None:
+            return Polynomial.of(Atom("variable", name=name))
+        return value if isinstance(value, Polynomial) else Polynomial.constant(value)
+    if operation == "if":  # the branch that is not taken may divide by zero
+        yes, condition, no = formula.arguments
+        decided = expanded(condition, values)
+        if decided.is_constant:
+            return expanded(yes if decided.number else no, values)
+    arguments = formula.arguments
+    if operation in {"ceil", "floor"} and arguments[0].operation == "/":  # rounded as a quotient of whole numbers
+        operation, arguments = "//" if operation == "floor" else operation, arguments[0].arguments
+    return applied(operation, tuple(expanded(argument, values) for argument in arguments))
+
+
+def _atom_put(atom: Atom, values: Mapping[str, Number]) -> Polynomial:
+    if atom.operation == "variable":
+        return Polynomial.constant(values[atom.name]) if atom.name in values else Polynomial.of(atom)
+    if atom.operation == "if":  # the branch that is not taken may divide by zero
+        yes, condition, no = atom.arguments
+        decided = condition.put(values)
+        if decided.is_constant:
+            return (yes if decided.number else no).put(values)
+    return applied(atom.operation, tuple(argument.put(values) for argument in atom.arguments))
+
+
+def applied(operation: str, parts: tuple[Polynomial, ...]) -> Polynomial:
+    """Return an operation on polynomials: worked out, or as an atom."""
+    if operation == "+":
+        return Polynomial.sum(parts)
+    if operation == "*":
+        return reduce(lambda left, right: left * right, parts)
+    if operation == "-":
+        return parts[0] - parts[1]
+    if operation == "neg":
+        return parts[0] * -1
+    if operation == "/":
+        return _quotient(*parts) if len(parts) == 2 else _quotient(Polynomial.constant(1), *parts)
+    if operation == "%":
+        return parts[0] - parts[1] * applied("//", parts)
+    if operation in {"//", "ceil", "floor"}:
+        return _rounded(operation, *parts)
+    if operation == "**" and parts[1].is_constant:
+        exponent = parts[1].number
+        if isinstance(exponent, int) and 0 <= exponent <= MULTIPLIED_OUT and not parts[0].is_constant:
+            return _power(parts[0], exponent)
+    if all(part.is_constant for part in parts):
+        return Polynomial.constant(_number(operation, [part.number for part in parts]))
+    if operation == "if":
+        return _choice(*parts)
+    if operation in {"min", "max"}:
+        return _extreme(operation, parts)
+    return Polynomial.of(Atom(operation, parts))
+
+
+def _quotient(left: Polynomial, right: Polynomial) -> Polynomial:
+    if right.is_constant:
+        if right.number == 0:
+            raise FormulaError("division by zero", shorten(f"({left}) / 0", 200))
+        return left * (Fraction(1) / Fraction(right.number))
+    return left * Polynomial.of(Atom("/", (right,)))
+
+
+def _rounded(operation: str, dividend: Polynomial, divisor: Polynomial | None = None) -> Polynomial:
+    """Return a quotient rounded down, or up for ``"ceil"``, with whole coefficients in it if they are constant."""
+    if divisor is None or divisor.is_constant:
+        number = Fraction(1) if divisor is None else Fraction(divisor.number)
+        if number == 0:
+            raise FormulaError("division by zero", shorten(f"({dividend}) // 0", 200))
+        dividend = dividend * (1 / number)
+        common = math.lcm(*(Fraction(factor).denominator for factor in dividend.terms.values()))
+        dividend, divisor = dividend * common, Polynomial.constant(common)
+    if dividend.is_constant and divisor.is_constant:
+        quotient = Fraction(dividend.number) / divisor.number
+        return Polynomial.constant(math.ceil(quotient) if operation == "ceil" else math.floor(quotient))
+    return Polynomial.of(Atom("ceil" if operation == "ceil" else "//", (dividend, divisor)))
+
+
+def _choice(yes: Polynomial, condition: Polynomial, no: Polynomial) -> Polynomial:
+    """Return ``yes if condition else no`` as a sum, of which one part is 0."""
+    if condition.is_constant:
+        return yes if condition.number else no
+    if yes == no:
+        return yes
+    if any(atom.operation in {"/", "//", "%", "**"} for branch in (yes, no) for atom in _all_atoms(branch)):
+        return Polynomial.of(Atom("if", (yes, condition, no)))  # what is not taken need not be a number
+    only = next(iter(condition.atoms))
+    if condition == Polynomial.of(only) and only.operation in OPPOSITES:
+        test, arguments = only.operation, only.arguments
+    else:
+        test, arguments = "!=", (condition, Polynomial({}))
+    first, second = Polynomial.of(Atom(test, arguments)), Polynomial.of(Atom(OPPOSITES[test], arguments))
+    return first * yes + second * no
+
+
+def _all_atoms(polynomial: Polynomial) -> Iterator[Atom]:
+    for atom in polynomial.atoms:
+        yield atom
+        for argument in atom.arguments:
+            yield from _all_atoms(argument)
+
+
+def _extreme(operation: str, parts: tuple[Polynomial, ...]) -> Polynomial:
+    """Return the least or greatest of polynomials, without those that cannot be it."""
+    numbers = [part.number for part in parts if part.is_constant]
+    others = list(dict.fromkeys(part for part in parts if not part.is_constant))
+    pick: Callable[[list[Number]], Number] = min if operation == "min" else max
+    if numbers:
+        limit = pick(numbers)
+        if operation == "max" and limit <= 0 and all(other.never_negative for other in others):
+            numbers = []
+        else:
+            others.append(Polynomial.constant(limit))
+    return others[0] if len(others) == 1 else Polynomial.of(Atom(operation, tuple(others)))
+
+
+def _number(operation: str, numbers: list[Number]) -> Number:
+    if operation == "if":
+        return numbers[0] if numbers[1] else numbers[2]
+    if operation in {"min", "max"}:
+        return (min if operation == "min" else max)(numbers)
+    if operation == "**":
+        return _number_power(*numbers)
+    return normalize(BINARY[operation](*numbers) + 0)
+
+
+def _number_power(base: Number, exponent: Number) -> Number:
+    return Formula("**", None, (constant(base), constant(exponent))).evaluate({})

@@ -1,0 +1,357 @@
+r"""The global variables: what a model template's formulas may speak of, one row each.
+
+A variable of kind ``runtime`` or ``convention`` is an option of an analysis; ``config`` and ``derived``
+ones belong to the model and are read from its config by `nbanalyzer.templates.config.extract_model_params`.
+Any other integer field of a config can be used too, under its Hugging Face name.
+
+>>> VARIABLES["hidden_size"].sources[:2]
+('hidden_size', 'n_embd')
+>>> latex_symbol("num_kv_heads"), latex_symbol("rotary_dim")
+('n_{kv}', '\\mathrm{rotary\\_dim}')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+__all__ = [
+    "ALLOWED_VARIABLES",
+    "FAMILIES",
+    "NOT_RUN",
+    "VARIABLES",
+    "WHICH_LAYERS",
+    "Family",
+    "Kind",
+    "Variable",
+    "latex_symbol",
+    "says_no_size",
+    "speaks_of_cost",
+]
+
+Kind = Literal["runtime", "config", "derived", "convention"]
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One global variable.
+
+    Attributes:
+        name: how formulas call it.
+        kind: where its value comes from; ``derived`` is stated by some configs and follows from others.
+        unit: of its value, e.g. ``"tokens"``; empty for a plain number.
+        meaning: one line.
+        latex: its symbol in math mode.
+        sources: config attributes it is read from, the canonical one first. A dot leads into a nested
+            object. Empty for what no config says.
+
+    """
+
+    name: str
+    kind: Kind
+    unit: str
+    meaning: str
+    latex: str
+    sources: tuple[str, ...] = ()
+
+
+def _upright(name: str) -> str:
+    """Return `name` as upright LaTeX text, its underscores escaped."""
+    escaped = name.replace("_", r"\_")
+    return rf"\mathrm{{{escaped}}}"
+
+
+def _field(name: str, unit: str, meaning: str, *aliases: str) -> Variable:
+    """Return a config variable that keeps its Hugging Face name, with an upright symbol."""
+    return Variable(name, "config", unit, meaning, _upright(name), (name, *aliases))
+
+
+_RUNTIME = (
+    Variable("batch_size", "runtime", "sequences", "sequences processed together", "B"),
+    Variable("seq_len", "runtime", "tokens", "new tokens per sequence in this forward pass", "S"),
+    Variable("cache_len", "runtime", "tokens", "tokens per sequence already in the cache", "C"),
+    Variable("encoder_len", "runtime", "tokens", "tokens per sequence that the encoder reads", r"S_{\mathrm{enc}}"),
+    Variable("w_bytes", "runtime", "bytes/element", "size of a weight", "b_{w}"),
+    Variable("a_bytes", "runtime", "bytes/element", "size of an activation", "b_{a}"),
+    Variable("kv_bytes", "runtime", "bytes/element", "size of what the cache keeps", "b_{kv}"),
+)
+
+_SIZES = (
+    Variable(
+        "hidden_size", "config", "elements", "width of the residual stream", r"d_{\mathrm{model}}",
+        ("hidden_size", "n_embd", "d_model", "n_embed"),
+    ),
+    Variable(
+        "num_heads", "config", "heads", "query heads per layer", "n_{h}",
+        ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads", "encoder_attention_heads"),
+    ),
+    Variable(
+        "num_kv_heads", "derived", "heads", "key and value heads per layer; grouped: fewer than query heads", "n_{kv}",
+        ("num_key_value_heads", "num_kv_heads", "n_head_kv", "kv_n_heads", "attn_config.kv_n_heads"),
+    ),
+    Variable(
+        "head_dim", "derived", "elements", "size of one query or key head", "d_{h}",
+        ("head_dim", "d_kv", "kv_channels", "attention_head_dim", "d_head"),
+    ),
+    Variable(
+        "intermediate_size", "derived", "elements", "width inside the feed-forward layer", r"d_{\mathrm{ff}}",
+        (
+            "intermediate_size", "ffn_dim", "n_inner", "d_ff", "ffn_hidden_size", "d_inner", "dff", "encoder_ffn_dim",
+            "ffn_config.ffn_hidden_size",
+        ),
+    ),
+    Variable(
+        "vocab_size", "config", "tokens", "rows of the embedding", "V",
+        ("vocab_size", "n_vocab", "padded_vocab_size"),
+    ),
+    Variable(
+        "num_layers", "config", "layers", "layers of the model, or of its encoder if it has two halves", "L",
+        ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers"),
+    ),
+    Variable("has_bias", "config", "0 or 1", "whether this layer has a bias; the template says so", r"\mathrm{bias}"),
+)  # fmt: skip
+
+_EXPERTS = (
+    Variable(
+        "num_experts", "config", "experts", "routed experts per layer", "E",
+        (
+            "num_experts", "num_local_experts", "n_routed_experts", "num_routed_experts", "moe_num_experts",
+            "ffn_config.moe_num_experts",
+        ),
+    ),
+    Variable(
+        "experts_per_token", "config", "experts", "routed experts that each token visits", "k",
+        (
+            "num_experts_per_tok", "experts_per_token", "num_experts_per_token", "moe_top_k", "moe_topk", "moe_k",
+            "top_k_experts", "num_selected_experts", "ffn_config.moe_top_k",
+        ),
+    ),
+    Variable(
+        "moe_intermediate_size", "config", "elements", "width inside an expert, if stated apart", r"d_{\mathrm{moe}}",
+        ("moe_intermediate_size", "expert_ffn_hidden_size", "moe_ffn_hidden_size"),
+    ),
+    _field("n_shared_experts", "experts", "experts that every token visits", "num_shared_experts"),
+    _field("shared_expert_intermediate_size", "elements", "width inside the shared expert"),
+    _field("moe_shared_expert_intermediate_size", "elements", "width inside the shared expert"),
+    _field("shared_intermediate_size", "elements", "width inside the shared feed-forward layer, 0 if none"),
+    _field("intermediate_size_mlp", "elements", "width of the dense feed-forward layers between MoE layers"),
+    _field("first_k_dense_replace", "layers", "leading layers with a dense feed-forward instead of experts"),
+    _field("moe_layer_freq", "layers", "one layer in so many has experts"),
+    _field("decoder_sparse_step", "layers", "one layer in so many has experts"),
+    _field("interleave_moe_layer_step", "layers", "one layer in so many has experts"),
+    _field("expert_layer_period", "layers", "one layer in so many has experts"),
+    _field("expert_layer_offset", "layers", "the first layer that has experts"),
+    _field("n_group", "groups", "groups of experts the router first chooses among"),
+    _field("topk_group", "groups", "groups of experts a token may visit"),
+    _field("num_hash_layers", "layers", "leading layers whose experts follow from the token, without a router"),
+)  # fmt: skip
+
+_ATTENTION = (
+    Variable(
+        "max_position_embeddings", "config", "tokens", "longest sequence the model was made for", r"S_{\mathrm{max}}",
+        ("max_position_embeddings", "n_positions", "max_seq_len"),
+    ),
+    _field("sliding_window", "tokens", "tokens a windowed layer looks back, itself included"),
+    _field("sliding_window_pattern", "layers", "one layer in so many attends to everything, the others to the window"),
+    _field("max_window_layers", "layers", "leading layers without a window"),
+    _field("attention_window", "tokens", "tokens that attention around each token sees, both sides together"),
+    _field("attention_chunk_size", "tokens", "chunk within which a chunked layer attends"),
+    _field("attn_layer_period", "layers", "one layer in so many is attention"),
+    _field("attn_layer_offset", "layers", "the first attention layer"),
+    _field("full_attention_interval", "layers", "one layer in so many is full attention, the others are linear"),
+    _field("no_rope_layer_interval", "layers", "one layer in so many has no rotary embedding"),
+    _field("global_head_dim", "elements", "size of one head in the layers that attend to everything"),
+    _field("num_global_key_value_heads", "heads", "key and value heads in the layers that attend to everything"),
+    _field("num_kv_shared_layers", "layers", "last layers that reuse an earlier layer's keys and values"),
+    _field("rotary_dim", "elements", "leading elements of a head that are rotated"),
+    _field("q_lora_rank", "elements", "rank of the compressed query"),
+    _field("kv_lora_rank", "elements", "rank of the compressed keys and values: the latent that is cached"),
+    _field("o_lora_rank", "elements", "rank of the compressed attention output"),
+    _field("o_groups", "groups", "groups of heads that the output is compressed in"),
+    _field("qk_nope_head_dim", "elements", "part of a query or key head without position"),
+    _field("qk_rope_head_dim", "elements", "part of a query or key head that is rotated"),
+    _field("v_head_dim", "elements", "size of one value head"),
+    _field("index_n_heads", "heads", "heads of the indexer that picks what attention looks at"),
+    _field("index_head_dim", "elements", "size of one indexer head"),
+    _field("index_topk", "tokens", "tokens that the indexer picks"),
+    _field("relative_attention_num_buckets", "", "buckets of the relative position bias"),
+)  # fmt: skip
+
+_STATE_SPACE = (
+    _field("state_size", "elements", "state per channel of a state-space layer"),
+    _field("ssm_state_size", "elements", "state per channel of a state-space layer"),
+    _field("mamba_d_state", "elements", "state per channel of a state-space layer"),
+    _field("conv_kernel", "tokens", "tokens that the short convolution sees"),
+    _field("mamba_d_conv", "tokens", "tokens that the short convolution sees"),
+    _field("linear_conv_kernel_dim", "tokens", "tokens that the short convolution sees"),
+    _field("expand", "", "inner width of a state-space layer, in hidden sizes"),
+    _field("mamba_expand", "", "inner width of a state-space layer, in hidden sizes"),
+    _field("time_step_rank", "elements", "rank of the state-space layer's time step"),
+    _field("mamba_dt_rank", "elements", "rank of the state-space layer's time step"),
+    _field("mamba_num_heads", "heads", "heads of a state-space layer"),
+    _field("mamba_head_dim", "elements", "size of one state-space head"),
+    _field("n_groups", "groups", "groups of state-space heads that share B and C"),
+    _field("chunk_size", "tokens", "chunk that a state-space layer's prefill works in"),
+    _field("linear_num_key_heads", "heads", "key heads of a linear attention layer"),
+    _field("linear_num_value_heads", "heads", "value heads of a linear attention layer"),
+    _field("linear_key_head_dim", "elements", "size of one key head of a linear attention layer"),
+    _field("linear_value_head_dim", "elements", "size of one value head of a linear attention layer"),
+)
+
+_REST = (
+    _field("tie_word_embeddings", "0 or 1", "whether the LM head's weight is the embedding"),
+    _field("num_decoder_layers", "layers", "layers of the decoder in an encoder-decoder model", "decoder_layers"),
+    _field("num_nextn_predict_layers", "layers", "layers that predict further tokens; not part of a forward pass"),
+    _field("num_mtp_modules", "layers", "modules that predict further tokens; not part of a forward pass"),
+    _field("mtp_num_hidden_layers", "layers", "layers that predict further tokens; not part of a forward pass"),
+    _field("mtp_transformer_layers", "layers", "layers per module that predicts further tokens"),
+    _field("word_embed_proj_dim", "elements", "width of the embedding, where it is projected to the hidden size"),
+    _field("hidden_size_per_layer_input", "elements", "width of the per-layer embedding, 0 if none"),
+    _field("vocab_size_per_layer_input", "tokens", "rows of the per-layer embedding"),
+    _field("type_vocab_size", "tokens", "rows of the token type embedding"),
+    _field("num_labels", "labels", "labels that a classifier tells apart"),
+    _field("hc_mult", "", "parallel residual streams"),
+)
+
+_CONVENTIONS = (
+    Variable("causal", "convention", "0 or 1", "1: attention counts its visible triangle; 0: all", r"\mathrm{causal}"),
+    Variable("num_logits", "convention", "tokens", "positions per sequence that the LM head sees", r"S_{\mathrm{out}}"),
+)
+
+VARIABLES: Mapping[str, Variable] = MappingProxyType(
+    {
+        variable.name: variable
+        for variable in (*_RUNTIME, *_SIZES, *_EXPERTS, *_ATTENTION, *_STATE_SPACE, *_REST, *_CONVENTIONS)
+    }
+)
+"""Every global variable by name, in the order in which they are shown."""
+
+ALLOWED_VARIABLES: frozenset[str] = frozenset(VARIABLES)
+
+
+def latex_symbol(name: str) -> str:
+    r"""Return the symbol of the variable `name` in math mode; an unknown name is set upright.
+
+    >>> print(latex_symbol("hidden_size"), latex_symbol("my_field"))
+    d_{\mathrm{model}} \mathrm{my\_field}
+    """
+    known = VARIABLES.get(name)
+    return known.latex if known else _upright(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What a model family's code adds to its config.
+
+    Attributes:
+        ffn: intermediate_size is so many hidden sizes where the config does not state it; 0 if it must.
+        ffn_key: config field that holds this factor, `ffn` being its default.
+        grouped: False if every query head has its own key and value head, whenever the config is silent.
+        one_kv_head: default of the family's `multi_query` flag, which shares one key and value head among
+            all query heads; None if the family has no such flag.
+        even_heads: True if head_dim is an even share of hidden_size where the config does not state it.
+        attention: False for a state-space family: its heads, if any, are not attention's.
+        step_rank: variable that is a 16th of hidden_size, rounded up, where the config is silent or says "auto".
+        tied: tie_word_embeddings where the config is silent; None if that is not known.
+        sources: variables that this family reads from other attributes than the registry says.
+
+    """
+
+    ffn: int = 0
+    ffn_key: str = ""
+    grouped: bool = True
+    one_kv_head: bool | None = None
+    even_heads: bool = True
+    attention: bool = True
+    step_rank: str = ""
+    tied: int | None = None
+    sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+_CHATGLM = {"num_kv_heads": ("multi_query_group_num",), "vocab_size": ("padded_vocab_size",)}
+_DISTILBERT = {"hidden_size": ("dim",), "intermediate_size": ("hidden_dim",)}
+
+FAMILIES: Mapping[str, Family] = {
+    "gpt2": Family(ffn=4, grouped=False, tied=1),
+    "openai-gpt": Family(ffn=4, grouped=False, tied=1),
+    "gpt-sw3": Family(ffn=4, grouped=False, tied=1),
+    "gptj": Family(ffn=4, grouped=False, tied=0),
+    "codegen": Family(ffn=4, grouped=False, tied=0),
+    "gpt_neo": Family(ffn=4, grouped=False, tied=1),
+    "gpt_neox": Family(grouped=False, tied=0),
+    "gpt_neox_japanese": Family(ffn=4, ffn_key="intermediate_multiple_size", grouped=False, tied=1),
+    "gpt_bigcode": Family(ffn=4, one_kv_head=True, tied=1),
+    "bloom": Family(ffn=4, grouped=False, tied=1),
+    "falcon": Family(ffn=4, grouped=False, one_kv_head=True, tied=1),
+    "RefinedWeb": Family(ffn=4, grouped=False, one_kv_head=False, tied=1),  # Falcon's name before transformers had it
+    "RefinedWebModel": Family(ffn=4, grouped=False, one_kv_head=False, tied=1),
+    "mpt": Family(ffn=4, ffn_key="expansion_ratio", grouped=False, tied=1),
+    "opt": Family(grouped=False, tied=1),
+    "phi-msft": Family(ffn=4, grouped=False, tied=0),
+    "phi": Family(grouped=False, tied=0),
+    "phi3": Family(grouped=False, tied=0),
+    "llama": Family(grouped=False, tied=0),
+    "olmo": Family(grouped=False, tied=0),
+    "olmo2": Family(grouped=False, tied=0),
+    "olmoe": Family(grouped=False, tied=0),
+    **dict.fromkeys(("mistral", "mixtral", "deepseek_v2", "deepseek_v3", "kimi_k2"), Family(tied=0)),
+    **dict.fromkeys(("qwen2", "qwen2_moe", "qwen3_moe"), Family(tied=0)),
+    **dict.fromkeys(("qwen3", "qwen3_next", "qwen3_5", "qwen3_5_moe", "llama4"), Family(even_heads=False, tied=0)),
+    **dict.fromkeys(("gemma", "gemma2", "gemma3", "gemma4"), Family(even_heads=False, tied=1)),
+    "smollm3": Family(tied=1),
+    "bert": Family(grouped=False, tied=1),
+    "roberta": Family(grouped=False, tied=1),
+    "distilbert": Family(grouped=False, tied=1, sources=_DISTILBERT),
+    "bart": Family(grouped=False, tied=1),
+    "t5": Family(grouped=False, tied=1),
+    "chatglm": Family(grouped=False, tied=0, sources=_CHATGLM),
+    "longcat_flash": Family(grouped=False, tied=0, sources={"num_layers": ("num_layers",)}),  # each holds two halves
+    "zamba2": Family(grouped=False, tied=1, sources={"head_dim": ("attention_head_dim",)}),
+    "jamba": Family(step_rank="mamba_dt_rank", tied=0),
+    "mamba": Family(ffn=2, ffn_key="expand", attention=False, step_rank="time_step_rank", tied=1),
+    "falcon_mamba": Family(ffn=2, ffn_key="expand", attention=False, step_rank="time_step_rank", tied=1),
+    "mamba2": Family(ffn=2, ffn_key="expand", attention=False, tied=0),
+    "rwkv": Family(ffn=4, attention=False, tied=0),
+}
+"""What each family's code adds, by model_type. Other defaults (Mistral's 8 kv heads) are transformers' to tell."""
+
+
+def _words(*lines: str) -> frozenset[str]:
+    return frozenset(word for line in lines for word in line.split())
+
+
+# What the names of other config fields say.
+NOT_SIZES = _words(  # integers about generation, training or labels, and what only scales values or repeats others
+    "max_length min_length num_beams num_beam_groups num_return_sequences top_k no_repeat_ngram_size n_special seed",
+    "encoder_no_repeat_ngram_size num_logits_to_keep pretraining_tp ep_size verbose chunk_size_feed_forward",
+    "rope_theta compress_rope_theta rope_local_base_freq original_max_position_embeddings initial_context_length",
+    "default_output_length initializer_factor n_ctx qk_head_dim",
+)
+WHICH_LAYERS = _words(  # a number says every how many layers; a list or a pattern says it layer by layer
+    "moe_layer_freq sliding_window_pattern decoder_sparse_step interleave_moe_layer_step expert_layer_period",
+    "attn_layer_period full_attention_interval no_rope_layer_interval",
+)
+NOT_RUN = ("num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers")
+"""What a checkpoint has and a pass does not run: layers that predict further tokens."""
+NOT_SIZES_ENDS = ("_token_id", "_token_index", "_token_ids", "_id")
+STRUCTURE = _words(  # which layer is what: read elsewhere
+    "layer_types layers_block_type mlp_only_layers mlp_layer_types no_rope_layers moe_layers compress_ratios",
+    "compress_rates attention_layers attention_types attn_config ffn_config per_layer_config indexer_types",
+    "mtp_layers_block_type layer_rope_theta _sliding_window_pattern",
+)
+COST_WORDS = _words(  # a field that has one of these in its name, and is in no table here, is reported as unknown
+    "expert experts moe topk window rank lora ssm state states conv mamba head heads layer layers dim latent",
+    "index indexer compress mtp nextn",
+)
+
+
+def speaks_of_cost(name: str) -> bool:
+    """Return whether a config field's name says that it may change what the model costs (experts, windows, …)."""
+    return not COST_WORDS.isdisjoint(name.lower().split("_"))
+
+
+def says_no_size(name: str) -> bool:
+    """Return whether a config field's name says that its number is no size."""
+    return name in NOT_SIZES or name.endswith(NOT_SIZES_ENDS)

@@ -1,0 +1,1 @@
+"""A template beside PyTorch: equal, or where not."""

@@ -1,0 +1,349 @@
+"""What a real transformers model costs, counted on the meta device: the truth that templates are held against.
+
+Two oracles look at the same forward pass. Matmul FLOPs are those of PyTorch's own `FlopCounterMode`, with eager
+attention and experts by batched products, since it counts nothing for fused ones. Bytes and vector FLOPs are those
+of every operation that was traced, by the one table of rules. Both say which module they belong to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import prod
+from typing import Any, TypeVar
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from nbanalyzer.costs.tree import Cost
+from nbanalyzer.formulas.formula import Number, normalize, parse
+from nbanalyzer.generate.hf import MASKS
+from nbanalyzer.generate.model.meta import Answers
+from nbanalyzer.generate.model.subject import Step, Subject, UnrunnableError
+from nbanalyzer.generate.trace.layers import Depth, Stack, seen_alike, stacks
+from nbanalyzer.generate.trace.pricing import Amount, work
+from nbanalyzer.generate.trace.recorder import kept, recording, trace
+from nbanalyzer.generate.trace.scope import Operation, Scope
+
+__all__ = [
+    "Seen",
+    "affordable",
+    "flops",
+    "flops_and_trace",
+    "kept_sizes",
+    "layers_of",
+    "parameters",
+    "price",
+    "traffic",
+    "watch",
+]
+
+LONGEST, SHORTEST = 2048, 8
+"""Tokens of a prefill that is compared: where nothing speaks against it, and in any case."""
+
+LONGEST_WITH_DATA = 256
+"""The same where tensors take memory, and time."""
+
+
+Result = TypeVar("Result")
+
+
+@dataclass(slots=True)
+class Seen:
+    """A module that was called, with what that cost.
+
+    Attributes:
+        name: of the module, relative to the one that called it.
+        path: of the module in the model.
+        cost: all that was run in the call.
+        children: the modules called inside, in order.
+
+    """
+
+    name: str
+    path: str = ""
+    cost: Cost = field(default_factory=Cost)
+    children: list[Seen] = field(default_factory=list)
+
+
+def parameters(model: torch.nn.Module) -> int:
+    """Return the number of parameters, tied tensors once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def layers_of(subject: Subject, model: torch.nn.Module, root: Scope) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """Return path of a list of layers → what the kind of each may be called, see `nbanalyzer.generate.write.template`.
+
+    That is the number of the first layer that is like it, and does the same in the trace `root` of a first step;
+    and what the config's lists say of it.
+    """
+    fields = subject.hf_config().to_dict()
+    found = {}
+    for stack in seen_alike(stacks(model, fields), root):
+        lists = [value for value in fields.values() if isinstance(value, list) and len(value) == len(stack.alike)]
+        words = [value for value in lists if all(isinstance(one, str) for one in value)]
+        found[stack.path] = tuple(
+            (str(first), *(value[number] for value in words)) for number, first in enumerate(stack.alike)
+        )
+    return found
+
+
+def kept_sizes(cache: object) -> tuple[int, int]:
+    """Return what a cache holds: the elements in the model's precision, and the bytes of all others."""
+    elements = others = 0
+    for one in kept(cache):
+        if one.operand.size == "kv_bytes":
+            elements += prod(one.operand.shape)
+        else:
+            others += prod(one.operand.shape) * int(one.operand.size)
+    return elements, others
+
+
+# ---- matmul FLOPs
+
+
+def flops(step: Step, logits: int = 0) -> Seen:
+    """Run a step of a model with eager attention; return FlopCounterMode's count, as each cost's ``matmul_flops``."""
+    with Answers():
+        return _counted(step, lambda counting: counting.run(logits))[0]
+
+
+def flops_and_trace(step: Step, logits: int = 0) -> tuple[Seen, Scope]:
+    """Return the same, and the trace of the same pass."""
+    return _counted(step, lambda counting: trace(counting, logits))
+
+
+def _counted(step: Step, run: Callable[[Step], Result]) -> tuple[Seen, Result]:
+    counting = _Counting(**vars(step))
+    result = run(counting)
+    step.after, step.encoded = counting.after, counting.encoded
+    return counting.seen, result
+
+
+@dataclass
+class _Counting(Step):
+    """A step that is counted; the counter has to be the first to see an operation, before any answer is known."""
+
+    seen: Seen = field(default_factory=lambda: Seen(""))
+
+    def run(self, logits: int = 0) -> None:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter, _calls(self.model, counter, self.seen):
+            super().run(logits)
+        self.seen.cost.matmul_flops = counter.get_total_flops()
+
+
+@contextmanager
+def _calls(model: torch.nn.Module, counter: FlopCounterMode, root: Seen) -> Iterator[None]:
+    """Note which modules are called, and what the counter counts meanwhile.
+
+    FlopCounterMode knows modules too, but books what a shared module does to one place only.
+    """
+    names = {id(module): name for name, module in model.named_modules()}
+    stack = [(root, 0)]
+
+    def enter(module: torch.nn.Module, _args: Any) -> None:
+        outer, path = stack[-1][0], names.get(id(module), "")
+        seen = outer
+        if path:
+            above = f"{outer.path}." if outer.path else ""
+            seen = Seen(path.removeprefix(above), path)
+            outer.children.append(seen)
+        stack.append((seen, counter.get_total_flops()))
+
+    def leave(_module: torch.nn.Module, _args: Any, _output: Any) -> None:
+        seen, before = stack.pop()
+        seen.cost.matmul_flops = counter.get_total_flops() - before
+
+    register = torch.nn.modules.module
+    hooks = (
+        register.register_module_forward_pre_hook(enter),
+        register.register_module_forward_hook(leave, always_call=True),
+    )
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+# ---- traffic and vector FLOPs
+
+
+def traffic(root: Scope, tokens: int, size: int = 2) -> Seen:
+    """Return what the operations of a traced step cost together, module by module.
+
+    Where attention is fused, the masks that transformers makes for it are not counted: no kernel needs them.
+
+    Args:
+        root: the trace.
+        tokens: new tokens of all sequences, which a router spreads over the experts.
+        size: bytes of an element of weights, activations and cache.
+
+    Raises:
+        UnknownOperation: one that no rule says the cost of.
+
+    """
+    fused = any(one.name == "scaled_dot_product_attention" for one in root.operations())
+    model = root.module
+    names = {id(module): name for name, module in model.named_modules()} if model is not None else {}
+    known: dict[object, Cost] = {}  # layers repeat themselves
+
+    def look(scope: Scope, seen: Seen) -> None:
+        for child in scope.children:
+            if isinstance(child, Operation):
+                key = (child.name, child.detail, child.pointwise, child.inputs, child.outputs)
+                if key not in known:
+                    known[key] = price(child, tokens, size)
+                _add(seen.cost, known[key])
+            elif child.module is not None:
+                inner = Seen(child.name, names.get(id(child.module), ""))
+                seen.children.append(inner)
+                look(child, inner)
+                _add(seen.cost, inner.cost)
+            elif not (fused and child.target.startswith(MASKS)):
+                look(child, seen)
+
+    result = Seen("")
+    look(root, result)
+    return result
+
+
+def price(operation: Operation, tokens: int, size: int = 2) -> Cost:
+    """Return what an operation costs, with elements of weights, activations and cache of `size` bytes.
+
+    Raises:
+        UnknownOperation: no rule says.
+
+    """
+    needed = work(operation)
+    cost = Cost(vector_flops=_sum(needed.extra, tokens, size))
+    if needed.kind == "matmul":
+        cost.matmul_flops = _sum(needed.flops, tokens, size)
+    else:
+        cost.vector_flops = normalize(cost.vector_flops + _sum(needed.flops, tokens, size))
+    cost.read_bytes, cost.write_bytes = (_sum(part, tokens, size) for part in (needed.read, needed.write))
+    cost.weight_bytes_read = _sum(_of(needed.read, "w_bytes"), tokens, size)
+    cost.kv_bytes_read = _sum(_of(needed.read, "kv_bytes"), tokens, size)
+    cost.kv_bytes_written = _sum(_of(needed.write, "kv_bytes"), tokens, size)
+    return cost
+
+
+def _of(amounts: Iterable[Amount], unit: str) -> tuple[Amount, ...]:
+    return tuple(one for one in amounts if one.unit == unit)
+
+
+def _sum(amounts: Iterable[Amount], tokens: int, size: int) -> Number:
+    total: Number = 0
+    for one in amounts:
+        unit = size if one.unit.endswith("bytes") else int(one.unit or 1)
+        number = one.times * prod(one.sizes) * unit
+        total += number * _visited(one.experts, one.routed, tokens) if one.experts else number
+    return normalize(total)
+
+
+_VISITED = parse("{experts} * (1 - (1 - {each} / {experts}) ** {tokens})")
+
+
+def _visited(experts: int, routed: int, tokens: int) -> Number:
+    """Return how many experts are visited, as expected, rounded as a template's formula is."""
+    return _VISITED.evaluate({"experts": experts, "each": Fraction(routed, tokens), "tokens": tokens})
+
+
+_SUMS = (
+    "matmul_flops", "vector_flops", "read_bytes", "write_bytes", "weight_bytes_read", "kv_bytes_read",
+    "kv_bytes_written",
+)  # fmt: skip
+
+
+def _add(cost: Cost, other: Cost) -> None:
+    for name in _SUMS:
+        if more := getattr(other, name):
+            setattr(cost, name, normalize(getattr(cost, name) + more))
+
+
+def watch(
+    call: Callable[[], object],
+    weights: Iterable[torch.Tensor] = (),
+    cache: object = None,
+    dtype: torch.dtype = torch.bfloat16,
+) -> Cost:
+    """Return what a call of any layer or function costs, counted as `traffic` does.
+
+    Args:
+        call: what to run.
+        weights: the tensors that count as weights; views of them do too.
+        cache: what holds those that count as the cache, besides what a cache returns.
+        dtype: the precision of weights, activations and cache; others count with the bytes they have.
+
+    """
+    holder = torch.nn.Module()
+    for number, weight in enumerate((torch.empty(0, dtype=dtype, device="meta"), *weights)):
+        holder.register_parameter(str(number), torch.nn.Parameter(weight, requires_grad=False))
+    with recording(holder):
+        root = trace(_Call(Subject({}, "causal"), holder, 1, 1, 0, cache=cache, call=call))
+    return traffic(root, 1, dtype.itemsize).cost
+
+
+@dataclass
+class _Call(Step):
+    """Something else than a model's step, to be traced like one."""
+
+    call: Callable[[], object] = lambda: None
+
+    def run(self, _logits: int = 0) -> None:
+        with torch.no_grad():
+            self.call()
+
+
+# ---- how long
+
+
+def affordable(subject: Subject, model: torch.nn.Module) -> int:
+    """Return how many tokens a prefill that is compared may have, a power of 2.
+
+    Not more than the model takes, and where it works token by token, or chunk by chunk, not so many that it runs
+    more than about twice as many operations as for one. This is read off the model with few of its layers.
+
+    Raises:
+        UnrunnableError: the model does not run at any length.
+
+    """
+    few = {stack.path: stack.needed for stack in _stacks(subject, model)}
+    try:
+        return _affordable(subject, Depth(cut=few).shorten(subject.build()))
+    except UnrunnableError:
+        return _affordable(subject, model)  # its code counts its layers
+
+
+def _affordable(subject: Subject, model: torch.nn.Module) -> int:
+    def operations(*lengths: int) -> int:
+        """Return how many operations the first step has; the others have to run too."""
+        counts = []
+        for step in subject.steps(model, 1, lengths, lengths[0]):
+            counts.append(sum(1 for _ in trace(step).operations()))
+            if step.after is None:
+                break
+        return counts[0]
+
+    with recording(model):
+        length = LONGEST if subject.device == "meta" else LONGEST_WITH_DATA
+        with suppress(UnrunnableError):  # it takes even fewer
+            short, long = operations(16), operations(144)
+            each = Fraction(long - short, 128)
+            while length > SHORTEST and each * length > short:
+                length //= 2
+        while True:
+            try:
+                operations(length, 1)
+            except UnrunnableError:
+                if length <= SHORTEST:
+                    raise
+                length //= 2
+            else:
+                return length
+
+
+def _stacks(subject: Subject, model: torch.nn.Module) -> list[Stack]:
+    return stacks(model, subject.hf_config().to_dict())

@@ -1,0 +1,275 @@
+"""A template beside PyTorch, module by module: at the model's real config, and at others that nobody chose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import takewhile
+from typing import NamedTuple
+
+from nbanalyzer.analysis.analysis import Analysis, plain
+from nbanalyzer.analysis.populate import populate
+from nbanalyzer.generate import hf
+from nbanalyzer.generate.deadline import working
+from nbanalyzer.generate.model.subject import NeedsDataError, Subject
+from nbanalyzer.progress import Progress, part_of
+from nbanalyzer.templates import catalog
+from nbanalyzer.templates.template import ModelTemplate
+from nbanalyzer.text import as_lines, escape
+
+from .equality import Comparison, checked_under, comparisons, has_eager
+from .oracle import parameters
+from .positions import Position, culprits
+from .runs import RUNS, Run, runs_of
+from .samples import RUNS as OTHER_RUNS
+from .samples import analysed, drawn, named, runnable
+
+__all__ = ["Row", "Verification", "verify"]
+
+SHOWN = 3  # levels of modules, where they are equal
+SHOWN_RUNS = ("", "prefill", "decode")
+SHOWN_METRICS = ("parameters", "matmul_flops", "read_bytes", "write_bytes")
+MOST = 40  # differences in the text
+WHOLE = "whole model"
+
+METRICS: Mapping[str, str] = {
+    "matmul_flops": "matmul FLOPs", "vector_flops": "vector FLOPs", "read_bytes": "bytes read",
+    "write_bytes": "bytes written", "weight_bytes_read": "bytes of weights read",
+    "kv_bytes_read": "bytes of the cache read", "kv_bytes_written": "bytes of the cache written",
+}  # fmt: skip
+
+
+class Row(NamedTuple):
+    """One number that was compared.
+
+    Attributes:
+        path: of the kernel; ``"whole model"`` for a total.
+        what: the run, the number, and the config if it is not the model's own.
+        template: by the template.
+        pytorch: by PyTorch.
+
+    """
+
+    path: str
+    what: str
+    template: int | float
+    pytorch: int | float
+
+    @property
+    def equal(self) -> bool:
+        """Whether the two are the same."""
+        return self.template == self.pytorch
+
+
+@dataclass(frozen=True)
+class Verification:
+    """A template's numbers beside PyTorch's.
+
+    Attributes:
+        model_id: the template's.
+        differences: what is not equal, in the innermost kernel that it can be told of.
+        others: the totals of prefill and decode, the outer modules in them, and all other totals.
+        compared: how many numbers were compared altogether.
+        configs: the configs: what was changed in the model's own, "" for nothing.
+        tiny: whether the model's own sizes are too large to be run where its code has the data that it needs; of them
+            only the parameters were compared.
+        changed_since: the release of transformers that the template was right for, and still is, if differences come
+            from another one that is installed; "" if it is the template that is wrong.
+
+    """
+
+    model_id: str
+    differences: tuple[Row, ...]
+    others: tuple[Row, ...]
+    compared: int
+    configs: tuple[str, ...]
+    tiny: bool = False
+    changed_since: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether all is equal."""
+        return not self.differences
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """All rows, the differences first."""
+        return self.differences + self.others
+
+    def table(self) -> list[tuple[str, str, str, str, str]]:
+        """Return the rows as text: kernel, what, template, PyTorch, difference."""
+        return [*map(_cells, self.rows)]
+
+    def __str__(self) -> str:
+        return as_lines(self._lines())
+
+    def _lines(self) -> list[str]:
+        number = len(self.configs) - 1
+        others = {0: "", 1: " and one other"}.get(number, f" and {number} others")
+        where = f"{self.compared:,} numbers compared at its real config{others}"
+        if self.tiny:
+            where = f"{self.compared:,} numbers compared at {number} tiny configs on the CPU, and its real parameters"
+        if self.ok:
+            return [f"{self.model_id}: equal to PyTorch, exactly, in all {where}"]
+        first: dict[tuple[str, str], Row] = {}  # of each kernel and metric
+        for row in self.differences:
+            first.setdefault((row.path, row.what.partition(", ")[0].rpartition(" of ")[0]), row)
+        shown = [*first.values()][:MOST]
+        totals = takewhile(lambda row: row.path == WHOLE, self.others)
+        lines = [f"{self.model_id}: not equal to PyTorch, of {where}:"]
+        if self.changed_since:
+            since = f"transformers changed this model since {self.changed_since}, which the template is right for"
+            lines = [f"{self.model_id}: {since}; {hf.release()} is installed, and of {where} differ:"]
+        lines += _aligned([HEADER, *map(_cells, shown), *map(_cells, totals)])
+        if more := len(self.differences) - len(shown):
+            lines.append(f"… and {more} more differences, of other runs or in other kernels")
+        lines += [f"config {number}: {change}" for number, change in enumerate(self.configs) if number]
+        return lines
+
+    def _repr_html_(self) -> str:
+        lines = [f"<p>{escape(str(self).splitlines()[0])}</p>"]
+        cell = '<td style="text-align: left">{}</td>'
+        for index, row in enumerate([HEADER, *self.table()]):
+            cells = "".join(
+                (cell if place < 2 else "<td>{}</td>").format(escape(text)) for place, text in enumerate(row)
+            )
+            lines.append(f"<tr>{cells}</tr>" if index else f"<table><tr>{cells}</tr>")
+        return "\n".join([*lines, "</table>"])
+
+
+HEADER = ("kernel", "what", "template", "PyTorch", "difference")
+
+
+def verify(
+    template: ModelTemplate,
+    subject: Subject | None = None,
+    *,
+    random_configs: int = 2,
+    progress: Progress | None = None,
+) -> Verification:
+    """Return a template's numbers beside PyTorch's, per module and in total.
+
+    At the real config, and at random ones with few layers: other sizes, another number of layers.
+
+    Args:
+        template: complete, or extending a shipped one.
+        subject: the model to compare with; that of the template's config if None.
+        random_configs: how many; fewer are found where the config's rules leave little room.
+        progress: called with what is being done, and the part of it that is done.
+
+    Raises:
+        NBAnalyzerError: the template cannot be populated, or transformers cannot build or run its config.
+
+    """
+    template = catalog.completed(template)
+    subject = subject or Subject.of(template.config)
+    found = _Found(template)
+    deepen = not {"num_layers", "num_decoder_layers"}.isdisjoint(template.variables)
+    configs, tiny = [""], False
+    with working(progress) as job:
+        job.tell("comparing at the real config", 0)
+        others = drawn(subject, random_configs, deepen=deepen) if random_configs else iter(())
+        try:
+            with part_of(0, 0.5):
+                found.compare(subject, RUNS, lambda run: populate(template, **run))
+        except NeedsDataError as problem:
+            found.compare_parameters(subject)
+            others = runnable(subject, problem, random_configs)
+        job.tell("drawing other configs", 0.5)
+        with part_of(0.5, 0.6):
+            chosen = list(others)
+        for number, other in enumerate(chosen):
+            change = named(template, subject, other)
+            job.tell(f"comparing with {change or 'its real sizes'}", 0.6 + 0.4 * number / len(chosen))
+            where = f", config {len(configs)}" if change else ""
+            with part_of(0.6 + 0.4 * number / len(chosen), 0.6 + 0.4 * (number + 1) / len(chosen)):
+                found.compare(other, OTHER_RUNS, partial(analysed, template, other), where)
+            configs += [change] if change else []
+            tiny = tiny or (other.device != "meta" and bool(change))
+        job.tell("done", 1)
+    return Verification(
+        template.model_id,
+        tuple(found.differences),
+        found.others(),
+        found.compared,
+        tuple(configs),
+        tiny,
+        checked_under(template, found.own) if found.differences else "",
+    )
+
+
+class _Found:
+    """The rows, being collected."""
+
+    def __init__(self, template: ModelTemplate) -> None:
+        self.template, self.eager = template, has_eager(template.kernels)
+        self.compared = 0
+        self.own: dict[str, float] = {}  # by the template at its real config
+        self.differences: dict[Row, None] = {}
+        self.totals: dict[Row, None] = {}
+        self.modules: dict[Row, None] = {}
+        self.rest: dict[Row, None] = {}
+
+    def compare(
+        self, subject: Subject, runs: Mapping[str, Run], analysed: Callable[[Run], Analysis], where: str = ""
+    ) -> None:
+        """Add what is compared at one config."""
+        model = subject.build("eager", "batched_mm")
+        for one in comparisons(subject, model, runs_of(subject, model, runs), analysed, self.eager):
+            what = METRICS.get(one.metric, one.metric.replace("_", " "))
+            what = f"{what} of {one.run.replace('_', ' ')}{where}" if one.run else f"{what}{where}"
+            for place in culprits(one.whole, one.numbers):
+                self.differences[_row(one, place, what)] = None
+            if not where:
+                self.own[one.what] = plain(one.numbers(one.whole)[0])
+            main = not where and one.metric in SHOWN_METRICS and one.run in SHOWN_RUNS
+            (self.totals if main else self.rest)[_row(one, one.whole, what)] = None
+            for place in one.whole.walk():
+                self.compared += 1
+                if main and place.path and place.path.count(".") < SHOWN and any(one.numbers(place)):
+                    self.modules[_row(one, place, what)] = None
+
+    def compare_parameters(self, subject: Subject) -> None:
+        """Add the parameters of a model that does not run."""
+        ours = populate(self.template, seq_len=1).totals["parameters"]
+        row = Row(WHOLE, "parameters", ours, parameters(subject.build()))
+        (self.totals if row.equal else self.differences)[row] = None
+        self.compared += 1
+
+    def others(self) -> tuple[Row, ...]:
+        """Return the rows that are no differences by themselves, each once."""
+        return tuple(self.totals | self.modules | self.rest)
+
+
+def _row(one: Comparison, place: Position, what: str) -> Row:
+    ours, theirs = one.numbers(place)
+    return Row(place.path or WHOLE, what, plain(ours), plain(theirs))
+
+
+# ---- text
+
+
+def _cells(row: Row) -> tuple[str, str, str, str, str]:
+    difference = _signed(row.template - row.pytorch)
+    return row.path, row.what, _number(row.template), _number(row.pytorch), difference
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"
+
+
+def _signed(value: float) -> str:
+    return f"{'+' if value > 0 else ''}{_number(value)}" if value else ""
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return rows as lines: words to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place < 2 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

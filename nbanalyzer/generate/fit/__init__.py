@@ -1,0 +1,1 @@
+"""From observed sizes to formulas."""

@@ -1,0 +1,199 @@
+"""Sizes, amounts and parameters of a model as formulas, from what was observed of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import prod
+
+from nbanalyzer.formulas.formula import Formula, build, constant, variable
+from nbanalyzer.generate.probe.cases import PLAIN, Cases
+from nbanalyzer.generate.probe.observation import FEW, Observation
+from nbanalyzer.generate.trace.pricing import Amount, Work
+
+from .atoms import derived
+from .search import Fitter, atoms_of
+
+__all__ = ["Gap", "Sizes", "Unfitted", "collected", "product", "scaled"]
+
+
+class Gap(Exception):  # noqa: N818 - becomes a GapError, unless more probes close it
+    """A size that no formula was found for.
+
+    Attributes:
+        path: of the kernel.
+        what: the operation and the size.
+        values: what was observed.
+        final: whether more probes cannot close it.
+
+    """
+
+    def __init__(self, path: str, what: str, values: Iterable[int], *, final: bool = False) -> None:
+        super().__init__(path, what)
+        self.path, self.what, self.values, self.final = path, what, tuple(values), final
+
+    def __str__(self) -> str:
+        shown = ", ".join(map(str, self.values[:6]))
+        return f"{self.path}: no formula found for {self.what}, observed as {shown}, …"
+
+
+class Unfitted(Exception):  # noqa: N818 - becomes a Gap where the path is known
+    """A size that no formula was found for."""
+
+    def __init__(self, what: str, values: Iterable[int]) -> None:
+        super().__init__(what)
+        self.what, self.values = what, tuple(values)
+
+
+ENOUGH = 8
+"""With so many different values of a size, every formula that the search can find is believable."""
+
+
+@dataclass
+class Sizes:
+    """What was observed, and the formulas that give it.
+
+    Attributes:
+        observations: of the model itself first, then of probes.
+        cases: what lengths of a step decide on.
+
+    """
+
+    observations: Sequence[Observation]
+    cases: Cases = PLAIN
+
+    def __post_init__(self) -> None:
+        values = [one.values for one in self.observations]
+        self.fitter = Fitter(atoms_of(values, derived(values, self.observations[0].shares)))
+
+    def summed(self, costs: Mapping[int, list[Work]], part: Callable[[Work], tuple[Amount, ...]]) -> Formula:
+        """Return the sum of an operation's amounts of one sort as a formula."""
+        terms: dict[str, tuple[Fraction, Formula]] = {}
+        amounts = {index: [part(cost) for cost in turns] for index, turns in costs.items()}
+        for place in range(len(next(iter(amounts.values()))[0])):
+            formula, times = self._amount({index: [turn[place] for turn in turns] for index, turns in amounts.items()})
+            text = str(formula)
+            terms[text] = (terms.get(text, (Fraction(0), formula))[0] + times, formula)
+        parts = [scaled(times, formula) for times, formula in terms.values()]
+        return build("+", *parts) if len(parts) > 1 else parts[0] if parts else constant(0)
+
+    def _amount(self, turns: Mapping[int, list[Amount]]) -> tuple[Formula, Fraction]:
+        """Return one amount as a product of sizes, and the number before it."""
+        one = next(iter(turns.values()))[0]
+        factors: list[Formula] = []
+        looping: list[int] = []
+        for place in range(len(one.sizes)):
+            if all(len({turn.sizes[place] for turn in found}) == 1 for found in turns.values()):
+                sizes = {index: found[0].sizes[place] for index, found in turns.items()}
+                factors.append(self.fit(sizes, "a size", product=len(one.sizes) == 1))
+            else:
+                looping.append(place)
+        if any(len(found) > 1 for found in turns.values()):
+            total = {
+                index: sum(prod(turn.sizes[place] for place in looping) for turn in found)
+                for index, found in turns.items()
+            }
+            factors.insert(0, self.fit(total, "the turns of a loop", product=True))
+        if one.experts:
+            factors.append(self._visited({index: found[0] for index, found in turns.items()}))
+        if one.unit.endswith("bytes"):
+            factors.append(variable(one.unit))
+        number = Fraction(one.times) * (int(one.unit) if one.unit.isdigit() else 1)
+        rest = []
+        for factor in factors:
+            if factor.operation == "number":
+                assert isinstance(factor.value, int | Fraction)
+                number *= factor.value
+            else:
+                rest.append(factor)
+        return product(1, rest), number
+
+    def _visited(self, amounts: Mapping[int, Amount]) -> Formula:
+        """Return how many experts are visited, as expected under uniform routing."""
+        tokens = {index: self.observations[index].tokens for index in amounts}
+        each = self.fit({index: one.routed // tokens[index] for index, one in amounts.items()}, "experts per token")
+        count = self.fit({index: one.experts for index, one in amounts.items()}, "experts")
+        batch = build("*", variable("batch_size"), variable("seq_len"))
+        missed = build("**", build("-", constant(1), build("/", each, count)), batch)
+        return build("*", count, build("-", constant(1), missed))
+
+    def parameters(self, names: Iterable[str]) -> Formula:
+        """Return how many parameters the tensors of these names are.
+
+        Raises:
+            Gap: a size of one has no formula.
+
+        """
+        terms: list[Formula] = []
+        for name in names:
+            shapes = {
+                index: one.parameters[name] for index, one in enumerate(self.observations) if name in one.parameters
+            }
+            try:
+                dims = [
+                    self.fit({index: shape[place] for index, shape in shapes.items()}, f"a size of {name}")
+                    for place in range(len(next(iter(shapes.values()))))
+                ]
+            except Unfitted as problem:
+                # A formula for more configs would be one for these; and so many values leave no doubt about any.
+                final = len(set(problem.values)) >= ENOUGH
+                raise Gap(name, problem.what, problem.values, final=final) from None
+            terms.append(product(1, dims))
+        return collected(terms)
+
+    # ---- fitting
+
+    def fit(self, values: Mapping[int, int], what: str, *, product: bool = False) -> Formula:
+        """Return a formula for a size that was seen at some observations, by cases if there is none for all."""
+        attempt = self.fitter.fit_product if product else self.fitter.fit
+        if found := self._by_cases(values, attempt, 2):
+            return found
+        raise Unfitted(what, values.values())
+
+    def _by_cases(
+        self, values: Mapping[int, int], attempt: Callable[[Mapping[int, int]], Formula | None], depth: int
+    ) -> Formula | None:
+        """Return a formula, with at most so many conditions on the step inside each other."""
+        if sum(not self.observations[index].real for index in values) < FEW:
+            return None  # a number that only the model's own config was seen to give explains nothing
+        if (found := attempt(values)) or not depth:
+            return found
+        for condition in self.cases.splits:
+            yes = {index: size for index, size in values.items() if condition.evaluate(self.observations[index].values)}
+            no = {index: size for index, size in values.items() if index not in yes}
+            left = self._by_cases(yes, attempt, depth - 1) if yes and no else None
+            right = self._by_cases(no, attempt, depth - 1) if left else None
+            if left and right:
+                return build("if", left, condition, right)
+        return None
+
+
+def product(times: int | Fraction, factors: Iterable[Formula]) -> Formula:
+    """Return a product, numbers first and together."""
+    number = Fraction(times)
+    rest = []
+    for factor in factors:
+        for part in factor.arguments if factor.operation == "*" else (factor,):
+            if part.operation == "number" and isinstance(part.value, int | Fraction):
+                number *= part.value
+            else:
+                rest.append(part)
+    return scaled(number, build("*", *rest) if len(rest) > 1 else rest[0] if rest else constant(1))
+
+
+def scaled(times: Fraction, formula: Formula) -> Formula:
+    """Return so many times a formula."""
+    if formula.operation == "number" and isinstance(formula.value, int | Fraction):
+        return constant(times * formula.value)
+    result = formula if times.numerator == 1 else build("*", constant(times.numerator), formula)
+    return build("/", result, constant(times.denominator)) if times.denominator != 1 else result
+
+
+def collected(terms: Iterable[Formula]) -> Formula:
+    """Return a sum with equal terms counted together."""
+    count: dict[str, tuple[int, Formula]] = {}
+    for term in terms:
+        count[str(term)] = (count.get(str(term), (0, term))[0] + 1, term)
+    parts = [product(times, [term]) for times, term in count.values()]
+    return build("+", *parts) if len(parts) > 1 else parts[0] if parts else constant(0)

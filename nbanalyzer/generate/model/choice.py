@@ -1,0 +1,239 @@
+"""Which model a config means: its class, the kind of model that is, and which part of it is counted."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nbanalyzer.errors import ConfigError, near, quote
+from nbanalyzer.generate import hf
+from nbanalyzer.generate.hf import KINDS, Kind, quiet
+from nbanalyzer.templates.config_files import TEXT_PARTS, essential, untyped
+from nbanalyzer.templates.validity import flat
+
+from .older import renamed
+
+__all__ = ["Choice", "choose", "kind_of"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is built for a config.
+
+    Attributes:
+        config: fields of what is counted, with ``model_type``.
+        kind: how it is run: see `kind_of`.
+        model_class: transformers' class, None for the one that it files under this kind.
+        given: the whole config, if only its text part is counted.
+
+    """
+
+    config: Mapping[str, Any]
+    kind: Kind
+    model_class: type[Any] | None = None
+    given: Mapping[str, Any] | None = None
+
+
+def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
+    """Return what a config means: the class that its ``architectures`` name, or the text part of a multimodal model.
+
+    Args:
+        config: as people have it.
+        kind: the kind of model to build, whatever the config names.
+
+    Raises:
+        ConfigError: transformers does not know the model type, or has nothing for it that reads text.
+
+    """
+    known_types, config = hf.config_classes(), renamed(config)
+    filed: dict[Kind, Mapping[str, str]] = {kind: hf.architectures(kind) for kind in KINDS}
+    stated = [name for name in config.get("architectures") or () if isinstance(name, str)]
+    model_type, whole = config.get("model_type"), config
+    if model_type not in known_types:
+        # The code of some repositories is transformers' under another name: the architecture says so.
+        model_type = next((found for name in stated if (found := _type_of(name, filed)) in known_types), None)
+        if model_type is None:
+            raise _unknown(config, known_types)
+        whole = {**config, "model_type": model_type}
+    config_class = known_types[model_type]
+    types = {_type_of(name, filed) for name in stated}
+    part = None if kind else _text_part(whole, config_class, types)
+    named = None if kind else _named(stated, filed)
+    if part is not None and part.model_type in types:
+        _require_one_answer(config)
+    if named is not None and part is not None and _reads(named) == part.model_type:
+        return _of_class(named, part.config, config)
+    if named is not None and _reads(named) != model_type:
+        raise ConfigError(
+            f"contradicts itself: model_type is {model_type!r}, architectures are {', '.join(stated)}, "
+            f"and {named.__name__} is of {_reads(named)!r}"
+        )
+    if part is not None and (of_part := _part_of(part, named, filed, config)):
+        return of_part
+    if part is None and named is not None and hf.reads_text(named):
+        return _of_class(named, whole)
+    for choice in (kind,) if kind else _order(whole, config_class, filed):
+        if model_type in filed[choice]:
+            return Choice(whole, choice)
+    if named is not None:
+        raise ConfigError(f"{named.__name__} does not read text alone, and transformers has no text model of its type")
+    raise ConfigError(f"transformers has no language model for model_type {model_type!r}")
+
+
+def _require_one_answer(config: Mapping[str, Any]) -> None:
+    """Raise if the whole ties its embedding and the text part does not: the class of the part alone was meant."""
+    whole, part = config.get("tie_word_embeddings"), flat(config).get("tie_word_embeddings")
+    if None not in (whole, part) and whole != part:
+        raise ConfigError(
+            f"contradicts itself: tie_word_embeddings is {quote(whole)}, that of its text part {quote(part)}"
+        )
+
+
+def kind_of(model_class: type[Any], config: Mapping[str, Any]) -> Kind:
+    """Return how a class of models is run: as transformers files it, else by what its forward pass takes.
+
+    One with a decoder of its own is run as an encoder-decoder, one that keeps something as a causal model, and all
+    others as masked ones: in one pass.
+    """
+    for kind in KINDS:
+        if model_class.__name__ in hf.architectures(kind).values():
+            return kind
+    takes = hf.parameters_of_forward(model_class)
+    if "decoder_input_ids" in takes:  # without a cache, both halves read the same text, once
+        return "seq2seq" if hf.takes_cache(model_class) else "masked"
+    if config.get("is_encoder_decoder") and not hf.exported(model_class.__name__):
+        return "seq2seq"
+    # An encoder takes a cache too, and keeps none unless its config makes a decoder of it.
+    if _says(config, getattr(model_class, "config_class", None), "is_decoder") is False:
+        return "masked"
+    keeps = hf.takes_cache(model_class) or "use_cache" in takes
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
+    return "causal" if keeps or (open_ended and not hf.exported(model_class.__name__)) else "masked"
+
+
+def _of_class(model_class: type[Any], config: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Choice:
+    return Choice(config, kind_of(model_class, config), model_class, given)
+
+
+def _named(stated: list[str], filed: Mapping[Kind, Mapping[str, str]]) -> type[Any] | None:
+    """Return the class that a config names; None if transformers has none, or files it as a language model."""
+    if any(name in names.values() for name in stated for names in filed.values()):
+        return None
+    return next((found for name in stated if (found := hf.exported(name)) is not None), None)
+
+
+def _reads(model_class: type[Any]) -> str:
+    """Return the model type of the configs that a class is built from."""
+    return str(getattr(getattr(model_class, "config_class", None), "model_type", ""))
+
+
+def _type_of(name: str, filed: Mapping[Kind, Mapping[str, str]]) -> str:
+    """Return the model type that a class of transformers is for, "" if it has no such class."""
+    of_filed = next((type_ for names in filed.values() for type_, one in names.items() if one == name), "")
+    found = None if of_filed else hf.exported(name)
+    return _reads(found) if found is not None else of_filed
+
+
+def _says(config: Mapping[str, Any], config_class: Any, field: str) -> Any:
+    """Return what a config says in a field, by its class's default if it is silent; None if there is no such field."""
+    return config.get(field, getattr(config_class, field, None))
+
+
+def _order(config: Mapping[str, Any], config_class: Any, filed: Mapping[Kind, Any]) -> tuple[Kind, ...]:
+    """Return which kind of model a config means, the likeliest first."""
+    stated = [str(name) for name in config.get("architectures") or ()]
+    by_name = tuple(kind for kind, names in filed.items() if any(name in names.values() for name in stated))
+    if _says(config, config_class, "is_encoder_decoder"):
+        return (*by_name, "seq2seq", "causal", "masked")
+    # A BERT is in both mappings: it is a decoder if it says so.
+    if config.get("model_type") in filed["masked"] and not _says(config, config_class, "is_decoder"):
+        return (*by_name, "masked", "causal", "seq2seq")
+    return (*by_name, "causal", "seq2seq", "masked")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The text part of a multimodal model.
+
+    Attributes:
+        config: its own, as that of a model.
+        model_type: its own.
+        around: the model type of what it is directly a part of.
+
+    """
+
+    config: Mapping[str, Any]
+    model_type: str
+    around: str
+
+
+def _text_part(config: Mapping[str, Any], config_class: Any, types: Collection[str]) -> _Part | None:
+    """Return the text part of a multimodal model, None if it is none; the default one if it is not stated.
+
+    If its type is one of those whose classes the config names, the whole has no say in it.
+    """
+    found, known = None, hf.config_classes()
+    while any(isinstance(config.get(key), Mapping) or key in _parts(config_class) for key in TEXT_PARTS):
+        stated = next((config[key] for key in TEXT_PARTS if isinstance(config.get(key), Mapping)), None)
+        try:
+            with quiet():
+                built = config_class(**copy.deepcopy({key: one for key, one in config.items() if key != "model_type"}))
+        except Exception:  # noqa: BLE001 - whatever the checks of a config raise; building the model will say what
+            built = None
+        part = next((one for key in TEXT_PARTS if (one := getattr(built, key, None)) is not None), None)
+        if stated is None:
+            if part is None:
+                return found
+            stated = essential(part.to_dict())
+        model_type = stated.get("model_type", "")
+        if part is not None and model_type not in known:
+            model_type = part.model_type  # it may be called otherwise, or follow from the whole
+        if model_type not in known:
+            return found
+        # The whole ties its head to the text part's embedding, whatever that says; unless the text part has the head.
+        ties = config.get("tie_word_embeddings", getattr(built, "tie_word_embeddings", None))
+        around = hf.multimodal(str(config.get("model_type")))
+        if around is not None and not hf.has_plain_head(around):
+            ties = stated.get("tie_word_embeddings", ties)
+        shared = {} if ties is None or model_type in types else {"tie_word_embeddings": ties}
+        found = _Part({**stated, **shared, "model_type": model_type}, model_type, str(config.get("model_type")))
+        config, config_class = {**stated, "model_type": model_type}, known[model_type]
+    return found
+
+
+def _parts(config_class: Any) -> Mapping[str, Any]:
+    parts: Mapping[str, Any] = getattr(config_class, "sub_configs", None) or {}
+    return parts
+
+
+def _part_of(
+    part: _Part, named: type[Any] | None, filed: Mapping[Kind, Mapping[str, str]], given: Mapping[str, Any]
+) -> Choice | None:
+    """Return how a text part is counted: as a model of its own, or with the head that the whole puts on it."""
+    language: tuple[Kind, ...] = ("causal", "masked")
+    if _says(part.config, hf.config_classes()[part.model_type], "is_encoder_decoder"):
+        language = ("seq2seq", *language)
+    bare = named is not None and named.__name__.endswith("Model")  # without any head
+    if not bare and (kind := next((one for one in language if part.model_type in filed[one]), None)):
+        return Choice(part.config, kind, given=given)
+    whole = named if named is not None and _reads(named) == part.around else hf.multimodal(part.around)
+    text: Any = hf.text_class(part.model_type, whole)
+    if text is None or whole is None or not (bare or hf.has_plain_head(whole)):
+        return None
+    return _of_class(text if bare else hf.headed(text), part.config, given)
+
+
+def _unknown(config: Mapping[str, Any], known: Any) -> ConfigError:
+    model_type = config.get("model_type")
+    if model_type is None:
+        return ConfigError(untyped(config))
+    if config.get("auto_map"):
+        return ConfigError(
+            f"model_type {model_type!r} needs code from its repository, which is never run here; transformers "
+            "itself has no such model"
+        )
+    close = near(str(model_type), list(known))
+    hint = f", did you mean {close[0]!r}?" if close else ""
+    return ConfigError(f"transformers knows no model_type {model_type!r}{hint}")

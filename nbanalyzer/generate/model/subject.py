@@ -1,0 +1,288 @@
+"""The model under study: how transformers builds it on the meta device, and how it is run step after step.
+
+The meta device looks nothing up and allocates nothing, so that a model of any size fits, and a sequence may be
+longer than the model's table of positions. Only a model whose code asks for data is made small, and run on the CPU.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from nbanalyzer.errors import ConfigError, NBAnalyzerError, shorten
+from nbanalyzer.generate import hf
+from nbanalyzer.generate.deadline import look
+from nbanalyzer.generate.dispatch import unscripted
+from nbanalyzer.generate.hf import Kind, quiet
+
+from . import data
+from .choice import choose
+
+__all__ = ["NeedsDataError", "Step", "Subject", "UnrunnableError"]
+
+
+class UnrunnableError(NBAnalyzerError):
+    """A model that transformers builds, but that does not run.
+
+    Attributes:
+        step: what was tried.
+        problem: what PyTorch or transformers said.
+        device: where it was run.
+
+    """
+
+    def __init__(self, step: str, problem: str, device: str = "meta") -> None:
+        super().__init__(step, problem, device)
+        self.step, self.problem, self.device = step, problem, device
+
+    def message(self) -> str:
+        """Return the step and the problem."""
+        place = "the meta device" if self.device == "meta" else f"the {self.device.upper()}"
+        return f"{self.step} does not run on {place}: {self.problem}"
+
+
+class NeedsDataError(UnrunnableError):
+    """A model that does not run on the meta device because its code needs the values of tensors, or their device."""
+
+
+_WANTS_DATA = re.compile(r"\b[Mm]eta\b|\bregister_meta\b")
+"""What PyTorch says where the meta device is why something does not work."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model type with a config, and the kind of model that is made of it.
+
+    Attributes:
+        config: fields under Hugging Face's names, with ``model_type``.
+        kind: causal, encoder-decoder or masked language model.
+        model_class: the class to build, if it is not transformers' own for this kind.
+        config_class: the class of its config, if it is not transformers' own for the model type.
+        given: the config as it was given: of a multimodal model, all of it.
+        device: where it is built and run; anywhere else than on the meta device its weights are allocated.
+        seed: of weights and tokens where there are any, see `nbanalyzer.generate.model.data`.
+        largest: parameters that are allocated at most.
+
+    """
+
+    config: Mapping[str, Any]
+    kind: Kind
+    model_class: type[Any] | None = None
+    config_class: type[Any] | None = None
+    given: Mapping[str, Any] | None = None
+    device: str = "meta"
+    seed: int = 1
+    largest: int = data.LARGEST
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], kind: Kind | None = None) -> Subject:
+        """Return the subject of a config: of the class that it names, or of its text part; see `choice.choose`.
+
+        Raises:
+            ConfigError: transformers does not know the model type, or has nothing for it that reads text.
+
+        """
+        found = choose(config, kind)
+        return cls(found.config, found.kind, found.model_class, given=found.given)
+
+    def with_fields(self, fields: Mapping[str, Any]) -> Subject:
+        """Return the subject with other config fields; a dot in a name leads into a nested part."""
+        config = copy.deepcopy(dict(self.config))
+        for name, value in fields.items():
+            *parents, last = name.split(".")
+            place = config
+            for parent in parents:
+                place = place.setdefault(parent, {})
+            place[last] = value
+        return replace(self, config=config, given=None)
+
+    def hf_config(self) -> Any:
+        """Return transformers' config object.
+
+        Raises:
+            ConfigError: transformers refuses the values.
+
+        """
+        fields = dict(copy.deepcopy(dict(self.config)))
+        config_class = self.config_class or hf.config_classes()[fields["model_type"]]
+        if not self.config_class:
+            fields.pop("model_type")
+        if self.model_class is not None and hf.wants_padding(self.model_class) and fields.get("pad_token_id") is None:
+            fields["pad_token_id"] = 0  # any: what it is makes no difference, and without one there are no batches
+        try:
+            with quiet():
+                return config_class(**fields)
+        except Exception as error:  # noqa: BLE001 - whatever the checks of a config raise
+            raise _refused(error) from None
+
+    def build(self, attn: str = "sdpa", experts: str = "") -> torch.nn.Module:
+        """Return the model in bf16 on its device; eager attention where it has no other.
+
+        Args:
+            attn: ``"sdpa"`` or ``"eager"``.
+            experts: how a mixture of experts is computed; FlopCounterMode counts nothing for ``"grouped_mm"``, which is
+                the default.
+
+        Raises:
+            ConfigError: transformers refuses the values.
+            TooLargeError: its weights are not allocated, they are too many.
+
+        """
+        look()
+        if self.device != "meta":
+            data.require_small(replace(self, device="meta").build(attn, experts), self.largest)
+
+        config = self.hf_config()
+        try:
+            with unscripted(), torch.device(self.device), self._unfilled():
+                model = hf.build(self.model_class or hf.model_class(self.kind), config, attn, experts)
+        except hf.UnknownConventionError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a layer's checks raise
+            if attn == "sdpa" and "scaled_dot_product_attention" in str(error):
+                return self.build("eager", experts)
+            if experts and "experts implementation" in str(error):
+                return self.build(attn, "")
+            raise _refused(error) from None
+        kept = hf.kept_in_fp32(model)
+        for name, parameter in model.named_parameters():
+            if parameter.dtype == torch.float32 and not any(part in name for part in kept):
+                parameter.data = parameter.data.to(torch.bfloat16)  # as a checkpoint is loaded
+        if self.device != "meta":
+            data.fill(model, self.seed)
+        return model.eval()
+
+    def _unfilled(self) -> AbstractContextManager[object]:
+        return nullcontext() if self.device == "meta" else data.Unfilled()
+
+    def steps(
+        self, model: torch.nn.Module, batch_size: int, lengths: Iterable[int], encoder_len: int = 0
+    ) -> Iterator[Step]:
+        """Yield one step after another, each on the cache that those before have left, to be run by the caller.
+
+        `encoder_len` are the tokens that the encoder reads, if there is one, before the first step. After a step that
+        could not be run and left the cache `untouched`, the next one goes on from where that one should have.
+        """
+        last = Step(self, model, batch_size, 0, 0, encoder_len)
+        for length in lengths:
+            before = last.cache_len + last.seq_len
+            step = Step(self, model, batch_size, length, before, encoder_len, last.after, last.encoded)
+            yield step
+            if not step.untouched:
+                last = step
+
+
+@dataclass
+class Step:
+    """One forward pass over `seq_len` new tokens per sequence, after `cache_len`.
+
+    Attributes:
+        cache: what the steps before have left, None for the first one.
+        encoded: the encoder's output, once it is there.
+        after: what this step leaves, once it has run.
+        untouched: whether it failed, and left the cache as it was.
+
+    """
+
+    subject: Subject
+    model: torch.nn.Module
+    batch_size: int
+    seq_len: int
+    cache_len: int
+    encoder_len: int = 0
+    cache: Any = None
+    encoded: Any = None
+    after: Any = None
+    untouched: bool = False
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether it reads a text of its own first; speech models of one half are in the same mapping."""
+        return self.subject.kind == "seq2seq" and "decoder_input_ids" in hf.parameters_of_forward(type(self.model))
+
+    @property
+    def picks_logits(self) -> bool:
+        """Whether the model can be asked for the logits of its last tokens only."""
+        return "logits_to_keep" in hf.parameters_of_forward(type(self.model))
+
+    def run(self, logits: int = 0) -> None:
+        """Run it, with the logits of the last tokens only, so many, if the model can do that; 0 means of all.
+
+        Raises:
+            NeedsDataError: the model's code does not run on the meta device, but may where there is data.
+            UnrunnableError: it does not run.
+
+        """
+        before = _sizes(self.cache)
+        inputs = self._inputs(logits)
+        try:
+            with torch.no_grad(), quiet():
+                output = self.model(**inputs)
+        except Exception as error:
+            where = f"{self.seq_len} tokens after {self.cache_len}" if self.cache_len else f"{self.seq_len} tokens"
+            problem = f"{type(error).__name__}: {shorten(' '.join(str(error).split()), 160)}"
+            self.untouched = self.cache is not None and _sizes(self.cache) == before
+            device = self.subject.device
+            wants = device == "meta" and isinstance(error, RuntimeError) and _WANTS_DATA.search(str(error))
+            raise (NeedsDataError if wants else UnrunnableError)(where, problem, device) from error
+        self.after = None if self.subject.kind == "masked" else hf.cache_in(output)
+        if self.has_encoder:
+            self.encoded = getattr(output, "encoder_last_hidden_state", None)
+
+    def _inputs(self, logits: int) -> dict[str, Any]:
+        ids = self._tokens(self.seq_len)
+        if hf.wants_choices(type(self.model)):
+            return {"input_ids": ids.unsqueeze(0)}  # one question; the sequences are what it may choose
+        inputs: dict[str, Any] = {"input_ids": ids}
+        if self.subject.kind == "masked":
+            return inputs
+        if self.has_encoder:
+            inputs = {"decoder_input_ids": ids}
+            if self.encoded is None:
+                inputs["input_ids"] = self._tokens(self.encoder_len)
+            else:
+                inputs["encoder_outputs"] = hf.encoded_inputs(self.encoded)
+        if not getattr(self.model.config, "use_cache", False):  # where it is so anyway, some encoders refuse to be told
+            inputs["use_cache"] = True
+        if self.cache is not None:
+            inputs[hf.cache_argument(type(self.model))] = self.cache
+        if logits and self.picks_logits:
+            inputs["logits_to_keep"] = logits
+        return inputs
+
+    def _tokens(self, length: int) -> torch.Tensor:
+        shape = (self.batch_size, length)
+        if self.subject.device == "meta":
+            return torch.empty(shape, dtype=torch.long, device="meta")
+        config: Any = self.model.config
+        found = data.tokens(config.to_dict(), hf.vocabulary(self.model), shape, self.subject.seed)
+        if hf.wants_padding(type(self.model)) and getattr(config, "eos_token_id", None) is not None:
+            found[:, -1] = config.eos_token_id  # some look for the end of each text
+        return found
+
+
+_TREE = re.compile(r"\b(\w+)\(\n.*\n\)", re.DOTALL)
+"""A module as PyTorch shows it, with all that is in it."""
+
+
+def _refused(error: Exception) -> ConfigError:
+    said = _TREE.sub(r"\1", str(error))
+    problem = shorten(" ".join(said.split()) or type(error).__name__, 200)
+    return ConfigError(f"transformers refuses this config: {problem}")
+
+
+def _sizes(cache: Any, depth: int = 6) -> object:
+    """Return the sizes of all tensors of a cache."""
+    if isinstance(cache, torch.Tensor):
+        return cache.shape
+    if isinstance(cache, Mapping):
+        cache = list(cache.values())
+    if isinstance(cache, list | tuple):
+        return [_sizes(part, depth - 1) for part in cache] if depth else None
+    return _sizes(vars(cache), depth - 1) if depth and hasattr(cache, "__dict__") and type(cache) is not type else None

@@ -1,0 +1,213 @@
+"""What people may hand to `nbanalyzer.generate` and `nbanalyzer.verify`, and what they get for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nbanalyzer.errors import ConfigError, InputError, NBAnalyzerError, quote, shorten
+from nbanalyzer.files import convert
+from nbanalyzer.generate.check.equality import checked
+from nbanalyzer.generate.check.oracle import parameters
+from nbanalyzer.generate.model.choice import kind_of
+from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.generate.write.template import build_template
+from nbanalyzer.progress import Progress, part_of
+from nbanalyzer.templates import catalog
+from nbanalyzer.templates.config import canonical_name
+from nbanalyzer.templates.config_files import TEXT_PARTS, as_mapping, essential
+from nbanalyzer.templates.foreign import not_taken
+from nbanalyzer.templates.template import ModelTemplate, check_names
+
+from . import hf
+from .check import verification
+from .deadline import Expired, Job, TimeLimitError
+from .hf import KINDS
+
+__all__ = ["MAX_LAYERS", "GenerationError", "count_parameters", "generate", "subject_of", "verify"]
+
+MAX_LAYERS = 1000  # that a model may have to be traced: all of them are built once, and run to be checked
+
+BUILDING = 0.8  # the part of the work that is done when the check begins
+
+
+class GenerationError(NBAnalyzerError):
+    """A model that the generator fails on: a gap of its own, or of the model's code.
+
+    Attributes:
+        model_id: the model's name.
+        stage: what was being done.
+        problem: what Python said; the whole of it is the error's cause.
+
+    """
+
+    def __init__(self, model_id: str, stage: str, problem: str) -> None:
+        super().__init__(model_id, stage, problem)
+        self.model_id, self.stage, self.problem = model_id, stage, problem
+
+    def message(self) -> str:
+        """Return where it failed, and with what."""
+        return f"{self.model_id}: {self.stage} failed with {self.problem}"
+
+
+def generate(model: object, config: object, model_id: str, job: Job) -> ModelTemplate:
+    """Return a model's template, traced and checked; see `nbanalyzer.generate`."""
+    check_names(ModelTemplate(model_id=model_id))
+    job.stage = "reading the config"  # too short to be told: no bar for a name that nobody knows
+    try:
+        subject, model_id = subject_of(model, config, model_id)
+        _require_depth(subject)
+        _require_taken(subject)
+        with part_of(0, BUILDING):
+            template = build_template(subject, model_id)
+        job.tell("checking", BUILDING)
+        with part_of(BUILDING, 1):
+            template, record = checked(template, subject)
+    except Expired:
+        raise TimeLimitError(model_id or "model", job.stage, job.seconds) from None
+    except ConfigError as error:
+        raise ConfigError(error.problem, error.where or model_id) from None
+    except NBAnalyzerError:
+        raise
+    except Exception as error:
+        raise _failure(model_id, job.stage, error) from error
+    job.tell("done", 1)
+    return msgspec.structs.replace(template, provenance={**template.provenance, **record})
+
+
+def count_parameters(config: Mapping[str, Any]) -> int:
+    """Return the parameters of a config's model; see `nbanalyzer.generate`."""
+    subject, _ = subject_of(config)
+    _require_depth(subject)
+    _require_taken(subject)
+    return parameters(subject.build())
+
+
+def verify(
+    model: object, model_class: type[Any] | None, random_configs: int, progress: Progress | None
+) -> verification.Verification:
+    """Return the comparison of a template with PyTorch; see `nbanalyzer.verify`."""
+    if isinstance(model, str | os.PathLike):
+        template = catalog.model(model)
+    elif isinstance(model, ModelTemplate | Mapping):
+        template = model if isinstance(model, ModelTemplate) else convert(model, ModelTemplate, "template")
+        template = catalog.completed(template)
+    else:
+        raise InputError(f"verify takes a name, a path or a template, not {quote(model)}")
+    if not template.config:
+        raise ConfigError("the template has no config, so that there is no model to compare it with", template.model_id)
+    subject = None if model_class is None else _own(model_class, template.config)
+    try:
+        return verification.verify(template, subject, random_configs=random_configs, progress=progress)
+    except NBAnalyzerError:
+        raise
+    except Exception as error:
+        raise _failure(template.model_id, "comparing", error) from error
+
+
+def _failure(model_id: str, stage: str, error: Exception) -> GenerationError:
+    problem = f"{type(error).__name__}: {shorten(' '.join(str(error).split()), 160)}"
+    return GenerationError(model_id or "model", stage, problem)
+
+
+def subject_of(model: object, config: object = None, model_id: str = "") -> tuple[Subject, str]:
+    """Return the model under study and its name: `model_id`, or what it is called where it comes from.
+
+    Raises:
+        UnknownNameError: no such model.
+        ConfigError: not a config, or one that transformers has no language model for.
+        InputError: neither a name, nor a config, nor a class.
+
+    """
+    if isinstance(model, type):
+        return _own(model, config), model_id or model.__name__
+    if config is not None:
+        raise InputError("a config beside the model is for a class of one's own: give one of them")
+    if hasattr(model, "named_parameters") and hasattr(model, "config"):
+        return _own(type(model), model.config), model_id or type(model).__name__
+    fields, name = _fields(model)
+    name = model_id or name
+    try:
+        _require_sense(fields)
+        subject = Subject.of(fields)
+        # Without auto_map, transformers has nowhere to take foreign code from.
+        given = None if subject.given is None else essential(subject.given)
+        subject = replace(subject, config=essential(subject.config), given=given)
+    except ConfigError as error:
+        raise ConfigError(error.problem, error.where or name) from None
+    return subject, name
+
+
+def _fields(model: object) -> tuple[Mapping[str, Any], str]:
+    """Return the config that is meant, and what its model is called."""
+    if isinstance(model, str | os.PathLike):
+        config, where = catalog.config_of(model)
+        path = Path(where)
+        if path.suffix == ".json":
+            where = path.resolve().parent.name if path.name == "config.json" else path.stem
+        return config, where or str(config.get("model_type", "model"))
+    if not isinstance(model, Mapping) and not callable(getattr(model, "to_dict", None)):
+        raise InputError(f"generate takes a name, a path, a config or a class, not {quote(model)}")
+    config = as_mapping(model)
+    named = (config.get("_name_or_path"), config.get("model_type"), "model")
+    return config, next(shorten(name) for name in named if isinstance(name, str) and name.isprintable() and name)
+
+
+def _require_sense(config: Mapping[str, Any]) -> None:
+    """Raise if what a config says of its model is no name, or names two models."""
+    model_type, stated = config.get("model_type"), config.get("architectures") or []
+    if not isinstance(model_type, str | None):
+        raise ConfigError(f"model_type is {quote(model_type)}: a name is needed")
+    if not isinstance(stated, list | tuple):
+        raise ConfigError(f"architectures is {quote(stated)}: a list of names is needed")
+    mappings = [hf.architectures(kind) for kind in KINDS]
+    types = [
+        model_type,
+        *(part.get("model_type") for key in TEXT_PARTS if isinstance(part := config.get(key), Mapping)),
+    ]
+    own = {mapping[one] for mapping in mappings for one in types if isinstance(one, str) and one in mapping}
+    others = [name for name in stated if any(name in mapping.values() for mapping in mappings)]
+    if own and others and own.isdisjoint(others):
+        raise ConfigError(f"contradicts itself: model_type is {model_type!r}, architectures are {', '.join(others)}")
+
+
+def _own(model_class: type[Any], config: object) -> Subject:
+    """Return the subject of a class of one's own."""
+    if not hasattr(model_class, "_from_config"):
+        raise InputError(f"{model_class.__name__} is not derived from transformers' PreTrainedModel")
+    if config is None:
+        raise InputError(f"generate({model_class.__name__}, config): a class needs a config beside it")
+    config_class: Any = type(config)
+    if isinstance(config, str | os.PathLike | Mapping):
+        config_class = getattr(model_class, "config_class", None) or type(None)
+    if isinstance(config, type) or not hasattr(config_class, "to_dict"):
+        raise InputError(f"the config of {model_class.__name__} is a transformers config, not {quote(config)}")
+    fields = essential(as_mapping(config))
+    if hf.exported(model_class.__name__) is model_class:  # its name is enough to find it again
+        fields["architectures"] = [model_class.__name__]
+    return Subject(
+        {"model_type": str(config_class.model_type), **fields}, kind_of(model_class, fields), model_class, config_class
+    )
+
+
+def _require_depth(subject: Subject) -> None:
+    """Raise if the model has more layers than are traced."""
+    for key, value in subject.config.items():
+        layers = value if canonical_name(key) in {"num_layers", "num_decoder_layers"} else 0
+        layers = len(value) if key == "layer_types" and isinstance(value, list) else layers
+        if isinstance(layers, int) and layers > MAX_LAYERS:
+            raise ConfigError(
+                f"{key} says {layers:,} layers, and a model is traced with at most {MAX_LAYERS:,}: generate its "
+                "template with fewer, and set num_layers when you populate it"
+            )
+
+
+def _require_taken(subject: Subject) -> None:
+    """Raise if transformers' class does not take the sizes that the config states."""
+    if subject.config_class is None and (problem := not_taken(subject.config, subject.hf_config())):
+        raise ConfigError(problem)

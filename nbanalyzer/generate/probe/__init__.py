@@ -1,0 +1,1 @@
+"""The same model at other sizes, observed."""

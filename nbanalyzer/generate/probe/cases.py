@@ -1,0 +1,123 @@
+"""Cases of a step: when an operation is run that another step leaves out, or a size is another one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations
+
+from nbanalyzer.formulas.formula import Formula, parse
+
+__all__ = ["PLAIN", "Cases", "conditions", "kernels_of", "visible"]
+
+SITUATIONS = ("{seq_len} > 1", "{cache_len} > 0", "{batch_size} > 1")
+"""What a step's operations often depend on."""
+
+OPPOSITES = ("{seq_len} == 1", "{cache_len} == 0", "{batch_size} == 1")
+
+
+@dataclass(frozen=True)
+class Cases:
+    """What lengths of a step decide on its operations and sizes, beside one or several, after a cache or not.
+
+    Attributes:
+        chunk: what attention divides a sequence by: a number or a variable; "" if nothing does.
+        chunked: which length it divides.
+        kernels: variables: how many tokens a convolution sees. With fewer, what it keeps is filled up.
+
+    """
+
+    chunk: str = ""
+    chunked: str = "seq_len"
+    kernels: tuple[str, ...] = ()
+
+    def size(self, values: Mapping[str, int]) -> int:
+        """Return how large a chunk is, 0 if there are none."""
+        return int(parse(self.chunk).evaluate(values)) if self.chunk else 0
+
+    def widest(self, values: Mapping[str, int]) -> int:
+        """Return how many tokens the widest convolution sees, 0 if there is none."""
+        return max((values.get(name, 0) for name in self.kernels), default=0)
+
+    def situation(self, values: Mapping[str, int]) -> tuple[bool, ...]:
+        """Return what a model's operations may depend on in a first step."""
+        chunk, length = self.size(values), values[self.chunked]
+        several, whole = (length > chunk, length % chunk == 0) if chunk else (False, False)
+        short = tuple(values["seq_len"] < values.get(name, 0) for name in self.kernels)
+        return values["batch_size"] > 1, values["seq_len"] > 1, several, whole, *short
+
+    @property
+    def splits(self) -> tuple[Formula, ...]:
+        """The conditions that divide observations where one formula does not give all."""
+        own = (f"{{{self.chunked}}} > {self.chunk}",) if self.chunk else ()
+        return tuple(map(parse, (*SITUATIONS, *own, *(f"{{seq_len}} < {{{name}}}" for name in self.kernels))))
+
+    @property
+    def conditions(self) -> tuple[Formula, ...]:
+        """When something may be run, the simplest first."""
+        ends = (f"> {self.chunk}", f"<= {self.chunk}", f"% {self.chunk} == 0", f"% {self.chunk} != 0")
+        chunks = tuple(f"{{{self.chunked}}} {rest}" for rest in ends) if self.chunk else ()
+        short = tuple(f"{{seq_len}} {sign} {{{name}}}" for name in self.kernels for sign in ("<", ">="))
+        return conditions(*chunks, *short)
+
+
+PLAIN = Cases()
+_WIDEST = 64  # tokens that a convolution sees, at most
+
+
+def kernels_of(values: Mapping[str, int]) -> tuple[str, ...]:
+    """Return the variables that say how many tokens a convolution sees, if those are more than two."""
+    return tuple(
+        name for name, value in values.items() if ("conv" in name or "kernel" in name) and 2 < value <= _WIDEST
+    )
+
+
+@cache
+def conditions(*more: str) -> tuple[Formula, ...]:
+    """Return conditions on a step, the simplest first, `more` simple ones among them.
+
+    >>> [str(condition) for condition in conditions()[:2]]
+    ['{seq_len} > 1', '{cache_len} > 0']
+    """
+    return tuple(map(parse, _texts((*SITUATIONS, *OPPOSITES, *more))))
+
+
+def _texts(simple: tuple[str, ...]) -> Iterator[str]:
+    yield from simple
+    for left, right in combinations(simple, 2):
+        yield f"({left}) * ({right})"
+        yield f"max({left}, {right})"
+    for one, two, three in combinations(simple, 3):
+        yield f"({one}) * ({two}) * ({three})"
+        yield f"max({one}, {two}, {three})"
+    for one in simple:
+        for left, right in combinations(simple, 2):
+            yield f"({one}) * max({left}, {right})"
+            yield f"max({one}, ({left}) * ({right}))"
+
+
+def visible(keys: Formula) -> Formula | None:
+    """Return the query-key pairs that a causal mask lets through, by what the keys are."""
+    text = str(keys)
+    if text in {"{cache_len} + {seq_len}", "{seq_len} + {cache_len}"}:
+        return parse("{seq_len} * {cache_len} + {seq_len} * ({seq_len} + 1) / 2")
+    if text == "{seq_len}":
+        return parse("{seq_len} * ({seq_len} + 1) / 2")
+    if found := re.search(r"min\(\{cache_len\}, \{(\w+)\} - 1\)", text):
+        window = f"{{{found.group(1)}}}"
+        if found.group(1) == "attention_chunk_size":  # each token sees its chunk
+
+            def before(length: str) -> str:
+                rest = f"({length}) % {window}"
+                return f"({length}) // {window} * {window} * ({window} + 1) / 2 + {rest} * ({rest} + 1) / 2"
+
+            return parse(f"{before('{cache_len} + {seq_len}')} - ({before('{cache_len}')})")
+        after = f"min({{cache_len}} + {{seq_len}}, {window})"
+        ahead = f"min({{cache_len}}, {window})"
+        return parse(
+            f"{after} * ({after} + 1) / 2 - {ahead} * ({ahead} + 1) / 2 + {window} * "
+            f"(max({{cache_len}} + {{seq_len}} - {window}, 0) - max({{cache_len}} - {window}, 0))"
+        )
+    return None

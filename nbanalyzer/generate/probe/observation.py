@@ -1,0 +1,130 @@
+"""An observation: one step of a model at one config, traced, with the values of all global variables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nbanalyzer.generate.hf import MASKS
+from nbanalyzer.generate.model.subject import Step, Subject, UnrunnableError
+from nbanalyzer.generate.trace.layers import Depth
+from nbanalyzer.generate.trace.recorder import kept, trace
+from nbanalyzer.generate.trace.scope import Kept, Scope
+from nbanalyzer.templates.config import extract_model_params
+
+__all__ = ["FEW", "Observation", "observe", "structure", "values_of"]
+
+FEW = 3
+"""So many observations at other sizes, at least, support a formula."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One traced step of a model at one config.
+
+    Attributes:
+        values: of the global variables, batch_size, seq_len and cache_len among them.
+        root: what was seen.
+        kept: what the cache holds after it.
+        parameters: name → shape, tied ones once.
+        subject: the model that was run.
+        real: whether the config is the model's own, but for its depth.
+        shares: the numbers between 0 and 1 in the config, such as the part of a head that is rotated.
+
+    """
+
+    values: Mapping[str, int]
+    root: Scope
+    kept: tuple[Kept, ...]
+    parameters: Mapping[str, tuple[int, ...]]
+    subject: Subject
+    real: bool
+    shares: frozenset[float] = frozenset()
+
+    @property
+    def tokens(self) -> int:
+        """New tokens of all sequences."""
+        return self.values["batch_size"] * self.values["seq_len"]
+
+
+def values_of(subject: Subject) -> dict[str, int]:
+    """Return the global variables that a config gives."""
+    return dict(extract_model_params(subject.hf_config(), required=()))
+
+
+def observe(
+    subject: Subject,
+    depth: Depth,
+    batch_size: int,
+    lengths: Sequence[int],
+    encoder_len: int,
+    *,
+    real: bool,
+    attn: str = "sdpa",
+    keep: Sequence[int] = (),
+    like: object = None,
+) -> list[Observation]:
+    """Return one observation for each step of a run, none if it does something else than what it should be `like`.
+
+    `keep` is how many positions' logits to compute in each step.
+
+    Raises:
+        NBAnalyzerError: it cannot be built or run.
+
+    """
+    model = depth.shorten(subject.build(attn))
+    values, shares = values_of(subject), frozenset(_shares(subject.hf_config().to_dict()))
+    parameters = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    found: list[Observation] = []
+    try:
+        for step, logits in zip(subject.steps(model, batch_size, lengths, encoder_len), keep or lengths, strict=False):
+            try:
+                root = trace(step, logits if logits < step.seq_len else 0)
+            except UnrunnableError:
+                if not found:
+                    raise
+                if step.untouched:
+                    continue  # some go on one token at a time only
+                break
+            runtime = _runtime(step) | {"num_logits": logits if step.picks_logits else step.seq_len}
+            found.append(
+                Observation(runtime | values, root, tuple(kept(step.after)), parameters, subject, real, shares)
+            )
+            if like is not None and len(found) == 1 and structure(found[0]) != like:
+                return []
+            if step.after is None:
+                break  # nothing is kept: there is no next step
+    finally:
+        if subject.device != "meta":
+            model.to("meta")  # what was seen holds on to the modules, which need no memory any more
+    return found
+
+
+def structure(run: Observation) -> Hashable:
+    """Return which operations are run where, apart from masks and from how often a loop turns."""
+    found: dict[object, None] = {}
+
+    def look(scope: Scope, path: str) -> None:
+        for child in scope.children:
+            if not isinstance(child, Scope):
+                found[path, child.line, child.name] = None
+            elif not child.target.startswith(MASKS):
+                look(child, f"{path}.{child.name}")
+
+    look(run.root, "")
+    return tuple(found)
+
+
+def _runtime(step: Step) -> dict[str, int]:
+    values = {"batch_size": step.batch_size, "seq_len": step.seq_len, "cache_len": step.cache_len}
+    return values | ({"encoder_len": step.encoder_len} if step.has_encoder else {})
+
+
+def _shares(config: Mapping[str, Any]) -> Iterator[float]:
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _shares(value)
+        elif isinstance(value, float) and 0 < value < 1 and re.search("partial|rotary|factor|ratio|percent|pct", name):
+            yield value

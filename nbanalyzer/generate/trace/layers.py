@@ -1,0 +1,213 @@
+"""Stacks of layers: which layers of a model are alike, how few show all there are, and how many of each there are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from nbanalyzer.errors import NBAnalyzerError
+from nbanalyzer.generate.model.subject import Subject
+
+from .scope import Scope, modules_of
+
+__all__ = ["COUNTS", "Depth", "Stack", "ascends", "count_fields", "depth_of", "seen_alike", "signatures", "stacks"]
+
+COUNTS = re.compile(r"(^|_)layers?$")  # num_hidden_layers, n_layer, decoder_layers, …
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A list of layers in a model.
+
+    Attributes:
+        path: of the list, e.g. ``"model.layers"``.
+        alike: for each layer, the first one that is like it.
+        built_alike: for each layer, the first one with the same modules, which may be run otherwise.
+
+    """
+
+    path: str
+    alike: tuple[int, ...]
+    built_alike: tuple[int, ...] = ()
+
+    @property
+    def needed(self) -> int:
+        """How many leading layers show every kind."""
+        return max(self.alike, default=0) + 1
+
+
+def stacks(model: torch.nn.Module, config: Mapping[str, Any]) -> list[Stack]:
+    """Return the outermost lists of layers of a model."""
+    lists: dict[str, torch.nn.ModuleList] = {}
+    for name, module in model.named_modules():
+        inside = any(name.startswith(f"{outer}.") for outer in lists)
+        if isinstance(module, torch.nn.ModuleList) and len(module) > 1 and not inside:
+            lists[name] = module
+    return [Stack(name, _alike(list(module), config)) for name, module in lists.items()]
+
+
+def seen_alike(found: Sequence[Stack], root: Scope) -> list[Stack]:
+    """Return the stacks with only those layers alike that also do the same in a trace of the whole model.
+
+    A first layer may convert what the others are given converted, for example. Stacks that are not run are left out.
+    """
+    calls = dict(modules_of(root))
+    result = []
+    for stack in found:
+        if not any(path.startswith(f"{stack.path}.") for path in calls):
+            continue  # a tower that reads no text
+        first: dict[Hashable, int] = {}
+        alike = []
+        for index, before in enumerate(stack.alike):
+            scope = calls.get(f"{stack.path}.{index}")
+            done = tuple((one.line, one.name, one.inputs, one.outputs) for one in scope.operations()) if scope else ()
+            alike.append(first.setdefault((before, done), index))
+        result.append(Stack(stack.path, tuple(alike), stack.alike))
+    return result
+
+
+def _alike(layers: Sequence[torch.nn.Module], config: Mapping[str, Any]) -> tuple[int, ...]:
+    listed = [
+        value
+        for value in config.values()
+        if isinstance(value, list | tuple) and len(value) == len(layers) and not ascends(value)  # layers' numbers
+    ]
+    first: dict[Hashable, int] = {}
+    alike = []
+    for index, signature in enumerate(signatures(layers)):
+        whole = (signature, *(repr(value[index]) for value in listed))
+        alike.append(first.setdefault(whole, index))
+    return tuple(alike)
+
+
+def signatures(layers: Sequence[torch.nn.Module]) -> list[Hashable]:
+    """Return for each layer what tells it from others: classes, parameters, and plain attributes.
+
+    An attribute that is just the layer's own number says nothing, nor does another one that grows from layer to layer.
+    """
+    seen: list[dict[Hashable, Hashable]] = []
+    for layer in layers:
+        facts: dict[Hashable, Hashable] = {}
+        for name, module in layer.named_modules():
+            facts[name] = _identity(type(module))
+            for key, value in vars(module).items():
+                if isinstance(value, int | float | str | bool | None) and not key.startswith("__"):
+                    facts[name, key] = value
+        for name, parameter in layer.named_parameters():
+            facts[name, "shape"] = tuple(parameter.shape)
+        seen.append(facts)
+    found: dict[Hashable, list[tuple[int, Hashable]]] = {}
+    for index, facts in enumerate(seen):
+        for key, value in facts.items():
+            found.setdefault(key, []).append((index, value))
+    numbers = {
+        key
+        for key, values in found.items()
+        if all(type(value) is int and value == index for index, value in values)
+        or (len(values) > 2 and ascends([value for _, value in values]))
+    }
+    return [tuple((key, value) for key, value in facts.items() if key not in numbers) for facts in seen]
+
+
+@dataclass(frozen=True)
+class Depth:
+    """How a model is made with fewer layers.
+
+    Attributes:
+        fields: config fields that say how many layers there are → how many to make.
+        lists: config fields with one entry for each layer → its entries.
+        cut: stacks that no field shortens → how many layers to keep of each.
+
+    """
+
+    fields: Mapping[str, int] = field(default_factory=dict)
+    lists: Mapping[str, list[Any]] = field(default_factory=dict)
+    cut: Mapping[str, int] = field(default_factory=dict)
+
+    def config(self, more: int = 0) -> dict[str, Any]:
+        """Return the fields to set; `more` layers than needed."""
+        result: dict[str, Any] = {name: count + more for name, count in self.fields.items()}
+        for name, entries in self.lists.items():
+            count = min(self.fields.values(), default=len(entries)) + more
+            result[name] = entries[:count]
+        return result
+
+    def shorten(self, model: torch.nn.Module) -> torch.nn.Module:
+        """Drop the layers of a built model that its config could not."""
+        for path, count in self.cut.items():
+            layers = model.get_submodule(path)
+            assert isinstance(layers, torch.nn.ModuleList)
+            del layers[count:]
+        return model
+
+
+def count_fields(config: Mapping[str, Any], found: Sequence[Stack]) -> dict[str, Stack]:
+    """Return the config fields that say how long a stack is."""
+    lengths = {len(stack.alike): stack for stack in found}
+    own: dict[str, Stack] = {}
+    for name, value in config.items():
+        if isinstance(value, int) and not isinstance(value, bool) and COUNTS.search(name) and value in lengths:
+            half = next((part for part in ("encoder", "decoder") if name.startswith(part) or f"_{part}_" in name), "")
+            fitting = [one for one in found if len(one.alike) == value and (half in one.path.split(".") or not half)]
+            own[name] = (fitting or [lengths[value]])[0]
+    return own
+
+
+def depth_of(subject: Subject, found: Sequence[Stack], fields: Mapping[str, Any], least: int = 1) -> Depth:
+    """Return how to make the model with just the layers needed, checked on a model made so.
+
+    Args:
+        subject: the model.
+        found: the stacks of the whole model.
+        fields: all fields of its config, defaults included.
+        least: make at least so many.
+
+    """
+    named = count_fields(fields, found)
+    wanted = {stack.path: min(max(stack.needed, least), len(stack.alike)) for stack in found}
+    counted = {name: max(wanted[stack.path] for stack in found if len(stack.alike) == len(named[name].alike))
+               for name, stack in named.items()}  # fmt: skip
+    lengths = {len(stack.alike) for stack in found}
+    lists = {
+        name: list(value)
+        for name, value in fields.items()
+        if isinstance(value, list | tuple) and len(value) in lengths and name in subject.config
+    }
+    depth = Depth(counted, lists)
+    if counted and _same(subject, depth, found, wanted):
+        return depth
+    # Lists that no field counts may be something else than layers: then the model counts on all of them.
+    own = {stack.path for stack in named.values()} or set(wanted)
+    return Depth(cut={path: count for path, count in wanted.items() if path in own})
+
+
+def _same(subject: Subject, depth: Depth, found: Sequence[Stack], wanted: Mapping[str, int]) -> bool:
+    """Return whether a model made so has the leading layers of the whole one."""
+    try:
+        short = subject.with_fields(depth.config()).build()
+        whole = subject.build()
+    except NBAnalyzerError:
+        return False
+    for stack in found:
+        try:
+            layers = list(short.get_submodule(stack.path).children())
+        except AttributeError:
+            return False
+        first = list(whole.get_submodule(stack.path).children())[: len(layers)]
+        if len(layers) < wanted[stack.path] or signatures([*layers, *layers]) != signatures([*first, *first]):
+            return False
+    return True
+
+
+def _identity(class_: type[Any]) -> str:
+    return f"{class_.__module__}.{class_.__qualname__}"
+
+
+def ascends(values: Sequence[Any]) -> bool:
+    """Return whether every value is an integer, and more than the one before."""
+    return all(type(value) is int for value in values) and all(left < right for left, right in pairwise(values))

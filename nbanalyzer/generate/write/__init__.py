@@ -1,0 +1,1 @@
+"""From observations and formulas to a model template."""

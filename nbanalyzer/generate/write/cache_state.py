@@ -1,0 +1,76 @@
+"""What a model keeps for the next step, as formulas: caches of keys and values, latents, states of a recurrence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+from nbanalyzer.formulas.formula import Formula, build, constant, variable
+from nbanalyzer.generate.fit.sizes import Gap, Unfitted
+from nbanalyzer.generate.model.subject import Step
+from nbanalyzer.generate.trace.recorder import kept
+
+from .assemble import Assembly
+
+__all__ = ["added", "by_layer", "gap_of"]
+
+
+def by_layer(assembly: Assembly) -> dict[tuple[str, int], Formula]:
+    """Return (name, layer) → bytes of what is kept there after a step.
+
+    Raises:
+        Gap: a size of it has no formula.
+
+    """
+    found: dict[tuple[str, int], list[Formula]] = {}
+    slots: dict[tuple[str, int, int], dict[int, Any]] = {}
+    for index, observation in enumerate(assembly.observations):
+        count: dict[tuple[str, int], int] = {}
+        for one in observation.kept:
+            key = (one.name, one.layer)
+            count[key] = count.get(key, 0) + 1
+            slots.setdefault((*key, count[key]), {})[index] = one.operand
+    for (name, layer, _), operands in slots.items():
+        if not any(index in operands for index in assembly.real):
+            continue
+        try:
+            dims = _fitted(assembly, list(operands), [one.shape for one in operands.values()])
+        except Unfitted as problem:
+            raise Gap(f"layer {layer}", f"{problem.what} {name}", problem.values) from None
+        unit = next(iter(operands.values())).size
+        size = variable(unit) if unit.endswith("bytes") else constant(int(unit))
+        found.setdefault((_STATES.get(name, f"{name.strip('_')}"), layer), []).append(build("*", *dims, size))
+    return {key: added(parts) for key, parts in found.items()}
+
+
+def _fitted(assembly: Assembly, where: Sequence[int], shapes: Sequence[tuple[int, ...]]) -> list[Formula]:
+    """Return the sizes of what a layer keeps, which was seen in these shapes in as many observations."""
+    if len({len(shape) for shape in shapes}) > 1:
+        raise Unfitted("how many sizes has the state", map(len, shapes))
+    return [
+        assembly.fit(dict(zip(where, sizes, strict=True)), "a size of the state") for sizes in zip(*shapes, strict=True)
+    ]
+
+
+def gap_of(step: Step, state: Mapping[str, Formula], values: Mapping[str, int]) -> Gap | None:
+    """Return what is wrong with the formulas of the state after a step of the whole model, None if nothing is."""
+    real = {"batch_size": step.batch_size, "seq_len": step.seq_len, "cache_len": 0, "encoder_len": step.encoder_len}
+    mine = sum(formula.evaluate({**values, **real, "kv_bytes": 2}) for formula in state.values())
+    sizes = [one.operand for one in kept(step.after)]
+    seen = sum(prod(one.shape) * (2 if one.size == "kv_bytes" else int(one.size)) for one in sizes)
+    return None if mine == seen else Gap("state", "the bytes that are kept", (seen,))
+
+
+_STATES = {
+    "keys": "kv_cache", "values": "kv_cache", "conv_states": "conv_state", "recurrent_states": "recurrent_state",
+    "indexer_keys": "indexer_cache",
+}  # fmt: skip
+
+
+def added(parts: list[Formula]) -> Formula:
+    """Return a sum; of the same part several times, as a product."""
+    texts = [str(part) for part in parts]
+    if len(parts) > 1 and len(set(texts)) == 1:
+        return build("*", constant(len(parts)), parts[0])
+    return build("+", *parts) if len(parts) > 1 else parts[0]

@@ -1,0 +1,201 @@
+"""Other ways to compute the same: attention op by op, and latent attention that is not expanded.
+
+A variant is offered only if it is right for the whole model. For eager attention that is seen by running the
+model so: module by module, the difference to fused attention must be exactly what the module template says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from nbanalyzer.errors import NBAnalyzerError
+from nbanalyzer.generate.hf import MASKS
+from nbanalyzer.generate.probe.observation import Observation
+from nbanalyzer.generate.trace.pricing import UnknownOperation
+from nbanalyzer.generate.trace.recorder import ATTENTION
+from nbanalyzer.generate.trace.scope import Scope, modules_of
+from nbanalyzer.templates.library import MODULES
+from nbanalyzer.templates.template import Composite, Kernel
+
+from . import bind
+
+__all__ = ["Eager", "eager_of", "with_absorbed", "with_eager", "without_eager"]
+
+SDPA_MASK = f"{MASKS}.sdpa_mask"
+EAGER_MASK = f"{MASKS}.eager_mask"
+ABSORBED = "nbanalyzer.absorbed_latent_attention"
+
+
+@dataclass(frozen=True)
+class Eager:
+    """Which module templates say what eager attention costs in this model.
+
+    Attributes:
+        attention: path of a module that calls attention → class name of the template of its eager variant.
+        masks: path of a module that makes masks → for each: the modules called after it, and whether it has a
+            sliding window.
+
+    """
+
+    attention: Mapping[str, str]
+    masks: Mapping[str, tuple[tuple[tuple[str, ...], bool], ...]]
+
+
+def eager_of(fused: Sequence[Observation], eager: Sequence[Observation]) -> Eager | None:
+    """Return the variant, None if no template says exactly what is seen.
+
+    Args:
+        fused: the model's own observations with fused attention.
+        eager: the same steps with eager attention.
+
+    """
+    choices: dict[str, set[str]] = {}
+    masks: dict[str, tuple[tuple[tuple[str, ...], bool], ...]] = {}
+    for one, other in zip(fused, eager, strict=True):
+        left, right = dict(modules_of(one.root)), dict(modules_of(other.root))
+        for path, scope in left.items():
+            calls = [child for child in scope.children if isinstance(child, Scope) and child.target == ATTENTION]
+            if len(calls) == 1 and path in right:
+                fitting = _fitting(scope, calls[0], right[path], one.tokens)
+                choices[path] = choices.get(path, fitting) & fitting
+            elif calls:
+                return None
+        for path, scope in right.items():
+            if (made := _masks(scope)) is None:
+                return None
+            if made:
+                masks[path] = made
+    if not choices or not all(choices.values()):
+        return None
+    return Eager({path: min(found) for path, found in choices.items()}, masks)
+
+
+def _fitting(scope: Scope, call: Scope, eager: Scope, tokens: int) -> set[str]:
+    """Return the templates that say what eager attention does more than everything around fused attention."""
+    bound = bind.context(MODULES[ATTENTION], call)
+    if bound is None:
+        return set()
+    try:
+        around = bind.counted(scope.operations(), tokens)
+        core = bind.counted(call.operations(), tokens)
+        whole = bind.counted(eager.operations(), tokens)
+        rest = tuple(own - (every - part) for own, every, part in zip(whole, around, core, strict=True))
+        return {name for name in bind.EAGER if bind.promised(MODULES[name], bound) == rest}
+    except (UnknownOperation, NBAnalyzerError):
+        return set()
+
+
+def _masks(scope: Scope) -> tuple[tuple[tuple[str, ...], bool], ...] | None:
+    """Return the masks that a module makes for eager attention, None if the template says something else."""
+    found = []
+    children = [child for child in scope.children if isinstance(child, Scope)]
+    for place, child in enumerate(children):
+        if child.target.rpartition(".")[0] != MASKS:
+            continue
+        bound = bind.context(MODULES[EAGER_MASK], child)
+        if bound is None or bind.promised(MODULES[EAGER_MASK], bound) != bind.counted(child.operations(), 1):
+            return None
+        after = tuple(later.name for later in children[place + 1 :] if later.module is not None)
+        found.append((after, bool(bound["has_window"])))
+    return tuple(found)
+
+
+def with_eager(kernels: tuple[Kernel, ...], eager: Eager, path: str = "") -> tuple[Kernel, ...]:
+    """Return the kernels, layers still one by one, with the eager variant at each attention and mask."""
+    result: list[Kernel] = []
+    keys = list(_keys(kernels))
+    pending = list(eager.masks.get(path, ()))
+    for kernel in kernels:
+        while pending and isinstance(kernel, Composite) and kernel.name in pending[0][0]:
+            result += _mask(pending.pop(0)[1], keys)
+        if isinstance(kernel, Composite):
+            here = f"{path}.{kernel.name}" if path else kernel.name
+            if kernel.module == ATTENTION and path in eager.attention:
+                kernel = msgspec.structs.replace(kernel, variants={"eager": eager.attention[path]})
+            kernel = msgspec.structs.replace(kernel, sub_kernels=with_eager(kernel.sub_kernels, eager, here))
+        result.append(kernel)
+    return tuple(result)
+
+
+def without_eager(kernels: tuple[Kernel, ...]) -> tuple[Kernel, ...]:
+    """Return the kernels without the variant, and without the masks that only it reads."""
+    result: list[Kernel] = []
+    for kernel in kernels:
+        if isinstance(kernel, Composite):
+            if kernel.module == SDPA_MASK:
+                continue
+            variants = {name: module for name, module in kernel.variants.items() if name != "eager"}
+            kernel = msgspec.structs.replace(kernel, variants=variants, sub_kernels=without_eager(kernel.sub_kernels))
+        result.append(kernel)
+    return tuple(result)
+
+
+def _keys(kernels: tuple[Kernel, ...]) -> Iterator[tuple[str, str]]:
+    """Yield sequences and keys of every attention in kernels and below."""
+    for kernel in kernels:
+        if isinstance(kernel, Composite):
+            if kernel.module == ATTENTION and kernel.bindings:
+                yield kernel.bindings["num_sequences"], kernel.bindings["num_keys"]
+            yield from _keys(kernel.sub_kernels)
+
+
+def _mask(window: bool, keys: list[tuple[str, str]]) -> list[Kernel]:
+    """Return the node of a mask: as many keys as the attention that it is for."""
+    fitting = [pair for pair in keys if ("min(" in pair[1]) == window] or keys
+    if not fitting:
+        return []
+    sequences, count = fitting[0]
+    bindings = {
+        "num_sequences": sequences,
+        "num_queries": "{seq_len}",
+        "num_keys": count,
+        "has_window": str(int(window)),
+    }
+    name = "window_mask" if window else "causal_mask"
+    return [Composite(name=name, module=SDPA_MASK, bindings=bindings, variants={"eager": EAGER_MASK})]
+
+
+# ---- latent attention
+
+
+def with_absorbed(kernels: tuple[Kernel, ...]) -> tuple[Kernel, ...]:
+    """Return the kernels with latent attention as one node, which also has an absorbed variant.
+
+    It is where a linear layer called kv_b_proj expands what the cache holds, just before attention.
+    """
+    result: list[Kernel] = []
+    names = [kernel.name for kernel in kernels]
+    for place, kernel in enumerate(kernels):
+        if not isinstance(kernel, Composite):
+            result.append(kernel)
+            continue
+        if kernel.module == ATTENTION and kernel.bindings and "kv_b_proj" in names[:place]:
+            first = next(index for index, one in enumerate(result) if one.name == "kv_b_proj")
+            inside = (*result[first:], kernel)
+            if node := _latent(inside, kernel.bindings):
+                result[first:] = [node]
+                continue
+        result.append(msgspec.structs.replace(kernel, sub_kernels=with_absorbed(kernel.sub_kernels)))
+    return tuple(result)
+
+
+def _latent(inside: tuple[Kernel, ...], bound: Mapping[str, str]) -> Composite | None:
+    """Return expansion and attention as one node, None if nothing that was cached is expanded."""
+    if "{cache_len}" not in bound["num_keys"]:
+        return None
+    own = ("num_sequences", "num_queries", "num_keys", "num_scores", "num_heads", "v_head_dim")
+    bindings = {name: bound[name] for name in own} | {
+        "latent_size": "{kv_lora_rank}",
+        "nope_head_dim": "{qk_nope_head_dim}",
+        "rope_head_dim": "{qk_rope_head_dim}",
+    }
+    return Composite(
+        name="latent_attention",
+        description="Expands the latent of every token that is attended to into keys and values, then attends.",
+        bindings=bindings,
+        variants={"absorbed": ABSORBED},
+        sub_kernels=inside,
+    )

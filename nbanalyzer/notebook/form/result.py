@@ -1,0 +1,226 @@
+"""What a form shows of a state: its figures, the pass whose modules are shown, and what changed since another one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from nbanalyzer.analysis.analysis import Analysis
+from nbanalyzer.analysis.comparison import Comparison, Variant, ratio
+from nbanalyzer.analysis.memory import Fit, Memory
+from nbanalyzer.analysis.populate import populate
+from nbanalyzer.analysis.roofline import Roofline
+from nbanalyzer.hardware import hardware as find_hardware
+from nbanalyzer.report.analysis import conditions, seconds, si, title
+
+from .state import State
+
+if TYPE_CHECKING:
+    from nbanalyzer.analysis.request import Request, RequestTiming
+    from nbanalyzer.hardware import Accelerator
+
+__all__ = ["Answer", "Figure", "change"]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One headline figure.
+
+    Attributes:
+        name: e.g. ``"bytes"``; of those that `Comparison` knows, its metric's name.
+        label: what it is called.
+        value: the number.
+        unit: ``"s"``, ``"B"``, ``"FLOP"``; empty for a plain number.
+        text: the number as it is shown.
+        note: a few words more.
+
+    """
+
+    name: str
+    label: str
+    value: float | int
+    unit: str
+    text: str
+    note: str = ""
+
+
+class Answer:
+    """What a state costs.
+
+    Attributes:
+        state: the question.
+        analysis: the pass whose modules are shown: of a request its last step, which has the most in the cache.
+        accelerator: where, or None.
+        roofline: the pass's times, or None.
+        request, timing: the whole request with its times, or None.
+
+    Raises:
+        NBAnalyzerError: the state cannot be; or a peak is not known.
+
+    """
+
+    def __init__(self, state: State, before: Answer | None = None) -> None:
+        self.state = state
+        self.analysis: Analysis
+        self.request: Request | None = None
+        self.timing: RequestTiming | None = None
+        if before is not None and before.state.key == state.key:
+            self.request, self.analysis = before.request, before.analysis
+        elif state.phase == "request":
+            from .request import FormRequest
+
+            self.request = FormRequest.of(state)
+            self.analysis = self.request.last if self.request.steps else self.request.prefill
+        else:
+            self.analysis = populate(state.model, **state.options)
+        self.accelerator: Accelerator | None = find_hardware(state.hardware) if state.hardware else None
+        self.roofline: Roofline | None = self.analysis.on(self.accelerator) if self.accelerator else None
+        if self.request and self.accelerator:
+            self.timing = self.request.on(self.accelerator)
+            _ = self.timing.step_times  # what cannot be is known at once
+        self.figures: Mapping[str, Figure] = {figure.name: figure for figure in self._figures()}
+
+    @property
+    def memory(self) -> Memory:
+        """What is needed."""
+        return self.request.memory if self.request else self.analysis.memory
+
+    @cached_property
+    def fit(self) -> Fit | None:
+        """Whether it fits; None without hardware, or if its memory is not known."""
+        if self.accelerator is None or self.accelerator.memory_bytes is None:
+            return None
+        return Fit(self.memory, self.accelerator)
+
+    @property
+    def result(self) -> Analysis | Roofline | Request | RequestTiming:
+        """What the same question gives without a form."""
+        return self.timing or self.request or self.roofline or self.analysis
+
+    @property
+    def title(self) -> str:
+        """The model."""
+        return title(self.analysis)
+
+    @property
+    def name(self) -> str:
+        """The model, without who made it."""
+        template = self.analysis.template
+        return template.model_id.rpartition("/")[2] or template.architecture or "template"
+
+    @property
+    def conditions(self) -> str:
+        """The sizes and conventions, in one line."""
+        if self.request is None:
+            return conditions(self.analysis)
+        run = self.request.prefill.run
+        parts = [f"batch_size {run.batch_size}, prompt {self.request.prompt_len:,}, output {self.request.output_len:,}"]
+        parts[0] += f", w_bit {run.w_bit}, a_bit {run.a_bit}, kv_bit {run.kv_bit}"
+        parts.append(", ".join(f"{name} {value}" for name, value in self.request.prefill.conventions.items()))
+        return "; ".join([*parts, *self.analysis.notes])
+
+    @property
+    def shown(self) -> str:
+        """What the pictures show."""
+        run = self.analysis.run
+        step = ""
+        if self.request:
+            step = "last decode step, " if self.request.steps else "prompt, "
+        tokens = f"{run.seq_len:,} token{'s' if run.seq_len > 1 else ''}"
+        return f"{step}batch {run.batch_size:,}, {tokens}{f' after {run.cache_len:,}' if run.cache_len else ''}"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to know before believing the numbers."""
+        first = self.request.prefill.warnings if self.request and self.request.steps else ()
+        notes = self.roofline.notes if self.roofline else ()
+        if self.accelerator and self.accelerator.memory_bytes is None:
+            notes = (*notes, f"the memory of {self.accelerator.name} is not known: nobody can say whether this fits")
+        return tuple(dict.fromkeys((*first, *self.analysis.warnings, *notes)))
+
+    def _figures(self) -> list[Figure]:
+        found = [*self._times(), *self._fitting()]
+        totals = self.request.totals if self.request else self.analysis.totals
+        weights, cache = totals["weight_bytes_read"], totals["kv_bytes_read"] + totals["kv_bytes_written"]
+        parts = f"{si(weights)}B weights, {si(cache)}B cache, {si(totals['activation_bytes'])}B activations"
+        split = f"{si(totals['matmul_flops'])} matmul, {si(totals['vector_flops'])} vector"
+        found.append(Figure("flops", "FLOPs", totals["flops"], "FLOP", si(totals["flops"], "FLOP"), split))
+        found.append(Figure("bytes", "bytes moved", totals["bytes"], "B", si(totals["bytes"], "B"), parts))
+        intensity = totals["flops"] / totals["bytes"] if totals["bytes"] else 0.0
+        found.append(Figure("intensity", "FLOPs per byte", intensity, "", f"{intensity:.4g}"))
+        own = self.analysis.totals
+        stored = f"in {si(own['weight_bytes'], 'B')}"
+        found.append(Figure("parameters", "parameters", own["parameters"], "", si(own["parameters"]), stored))
+        memory = self.memory
+        for name, value in self.analysis.state.items():
+            label, metric = ("KV cache", "kv_cache_bytes") if name == "kv_cache" else (name.replace("_", " "), name)
+            found.append(
+                Figure(metric, label, value, "B", si(value, "B"), "at the end" if self.request else "after it")
+            )
+        sizes = (("weights", memory.weights), ("state", memory.state), ("activations", memory.activations))
+        parts = ", ".join(f"{si(size, 'B')} {name}" for name, size in sizes)
+        total = float(memory.total) if memory.total != int(memory.total) else int(memory.total)
+        found.append(Figure("memory", "memory, at least", total, "B", si(total, "B"), parts))
+        return found
+
+    def _times(self) -> list[Figure]:
+        if self.timing:
+            first, token, whole = self.timing.time_to_first_token, self.timing.time_per_output_token, self.timing.time
+            note = f"{100 * first / whole:.1f} % prompt" if whole else ""
+            return [
+                _time("first", "time to first token", first),
+                _time("token", "time per output token", token),
+                _time("time", "whole request", whole, note),
+                _rate(self.timing.tokens_per_second, "written, of all sequences"),
+            ]
+        if self.roofline is None:
+            return []
+        total = self.roofline.total
+        part = getattr(total, total.bound) / total.time if total.time else 1.0
+        note = f"{total.bound}-bound for {100 * part:.3g} %" if total.time else ""
+        word = "generated" if self.state.phase == "decode" else "read"
+        return [
+            _time("time", "time at the roofline", self.roofline.time, note),
+            _rate(self.roofline.tokens_per_second, f"{word}, of all sequences"),
+        ]
+
+    def _fitting(self) -> list[Figure]:
+        if self.fit is None:
+            return []
+        free, card = self.fit.free, self.fit.accelerator.name
+        text = f"✓ {si(free, 'B')} left" if self.fit else f"✗ {si(-free, 'B')} short"
+        label = f"fits {card}" if self.fit else f"does not fit {card}"
+        return [Figure("fits", label, float(free), "B", text, f"of {si(self.fit.capacity, 'B')}")]
+
+    def variant(self, label: str) -> Variant:
+        """Return the pass for a comparison."""
+        return Variant(label, self.analysis, self.roofline)
+
+    def since(self, pinned: Answer) -> Comparison:
+        """Return what is compared: the pass as it was pinned, and as it is now."""
+        return Comparison((pinned.variant("pinned"), self.variant("now")))
+
+
+def _time(name: str, label: str, value: float, note: str = "") -> Figure:
+    return Figure(name, label, value, "s", f"at least {seconds(value)}", note)
+
+
+def _rate(value: float, note: str) -> Figure:
+    text = f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+    return Figure("tokens_per_second", "tokens/s", value, "", f"at most {text}", note)
+
+
+def change(before: Figure | None, after: Figure) -> str:
+    """Return what became of a figure: ``×2, +16.06 GB``, ``=``, or ``new``."""
+    if before is None:
+        return "new"
+    difference = after.value - before.value
+    if not difference:
+        return "="
+    amount = seconds(abs(difference)) if after.unit == "s" else si(abs(difference), after.unit)
+    sign = "+" if difference > 0 else "−"
+    if after.name == "fits":  # what is left has no ratio
+        return f"{sign}{amount}"
+    return f"{ratio(before.value, after.value)}, {sign}{amount}"

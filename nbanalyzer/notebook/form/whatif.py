@@ -1,0 +1,237 @@
+"""The form that answers *what if*: model, hardware, phase and sizes on one side, figures and pictures on the other."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbanalyzer.analysis.analysis import Analysis
+from nbanalyzer.analysis.comparison import Comparison
+from nbanalyzer.analysis.populate import Source
+from nbanalyzer.analysis.roofline import Roofline
+from nbanalyzer.errors import InputError, NBAnalyzerError
+
+from . import lifecycle
+from .result import Answer
+from .save import save
+from .state import State, begin, changed
+from .static import static
+from .turn import in_turn
+
+if TYPE_CHECKING:
+    from nbanalyzer.analysis.request import Request
+
+    from .panel import Panel
+
+__all__ = ["WhatIf"]
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+KEPT = 32  # answers: going back to one of them costs nothing
+
+
+class WhatIf:
+    """A form; everything it shows follows while a slider moves, and beside it stands a table that stays.
+
+    >>> form = WhatIf("llama-3.1-8b", hardware="h100-sxm", phase="decode", cache_len=2048)
+    >>> form
+    WhatIf(llama-3.1-8b, decode, on h100-sxm)
+    >>> form.magic
+    '%populate llama-3.1-8b --hardware h100-sxm --seq_len 1 --cache_len 2048'
+    >>> form.change(w_bit=4)
+    >>> form.figures["parameters"]
+    '8.030 B'
+
+    Args:
+        model: what it begins with, as for `populate`.
+        options: ``hardware``; ``phase``: ``"prefill"``, ``"decode"`` or ``"request"``; ``set``; the values of a run, or
+            ``prompt_len`` and ``output_len`` of a request.
+
+    Raises:
+        NBAnalyzerError: what it should begin with cannot be.
+
+    """
+
+    def __init__(self, model: Source = "gpt2", **options: Any) -> None:
+        self._answers: OrderedDict[object, Answer] = OrderedDict()
+        self._answer = self._answered(begin(model, **options))
+        self._pinned: Answer | None = None
+        self._panel: Panel | None = None
+        self._error = ""
+
+    # ---- what it says
+
+    @property
+    def state(self) -> State:
+        """What it is set to: the last state that could be worked out."""
+        return self._answer.state
+
+    @property
+    def analysis(self) -> Analysis:
+        """The pass whose modules are shown: of a request its last step."""
+        return self._answer.analysis
+
+    @property
+    def roofline(self) -> Roofline | None:
+        """That pass on the hardware, if there is one."""
+        return self._answer.roofline
+
+    @property
+    def request(self) -> Request | None:
+        """The whole request, in that phase."""
+        return self._answer.request
+
+    @property
+    def figures(self) -> dict[str, str]:
+        """The headline figures, as they are shown."""
+        return {name: figure.text for name, figure in self._answer.figures.items()}
+
+    @property
+    def error(self) -> str:
+        """The line that says why the last change could not be followed; empty if it could."""
+        return self._error
+
+    @property
+    def magic(self) -> str:
+        """The line that gives the same numbers, see `State.magic`."""
+        return self.state.magic
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """The pinned pass beside the present one, if something is pinned."""
+        return self._answer.since(self._pinned) if self._pinned else None
+
+    # ---- what it does
+
+    @in_turn
+    def change(self, **options: Any) -> None:
+        """Set values, as if somebody had moved the controls.
+
+        Raises:
+            NBAnalyzerError: they cannot be; nothing has changed then.
+
+        """
+        self._accept(self._answered(changed(self.state, **options)))
+
+    @in_turn
+    def pin(self) -> None:
+        """Keep the present state; from now on every figure shows its change."""
+        self._pinned = self._answer
+        self._show()
+
+    @in_turn
+    def unpin(self) -> None:
+        """Show no changes any more."""
+        self._pinned = None
+        self._show()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the present state in the format of the suffix: .csv, .json, .html or .png.
+
+        Raises:
+            InputError: another suffix, or a place that cannot be written to.
+
+        """
+        save(self._answer, path)
+
+    def close(self) -> None:
+        """Take the form away for good, with all that it holds."""
+        lifecycle.forget(self)
+        if self._panel:
+            self._finalizer()
+            self._panel = None
+
+    @property
+    def widget(self) -> Any:
+        """The form as a widget, to be put into another one; it is made when it is first asked for."""
+        return self._made().widget
+
+    @in_turn
+    def _made(self) -> Panel:
+        if self._panel is None:
+            from .controls import weakly
+            from .panel import Panel
+
+            self._panel = Panel(
+                self._answer,
+                asked=weakly(self._asked),
+                pin=weakly(self._toggled),
+                saved=weakly(self._saved),
+            )
+            if self._pinned:
+                self._panel.show(self._answer, self._pinned)
+            # Widgets are kept by their registry: they go when the form does.
+            self._finalizer = weakref.finalize(self, self._panel.close)
+            self._finalizer.atexit = False
+        return self._panel
+
+    def _answered(self, state: State) -> Answer:
+        key = (state.key, state.hardware)
+        if key in self._answers:
+            self._answers.move_to_end(key)
+            return self._answers[key]
+        before = getattr(self, "_answer", None)
+        try:
+            answer = Answer(state, before)
+        except (ArithmeticError, RecursionError) as error:
+            raise InputError(f"this cannot be worked out: {error}") from None
+        self._answers[key] = answer
+        if len(self._answers) > KEPT:
+            self._answers.popitem(last=False)
+        return answer
+
+    def _accept(self, answer: Answer) -> None:
+        self._answer = answer
+        self._error = ""
+        self._show()
+
+    def _show(self) -> None:
+        if self._panel:
+            self._panel.show(self._answer, self._pinned)
+
+    def _asked(self) -> None:
+        """Follow the controls; what cannot be is said in the form, and the last good state stays."""
+        panel = self._made()
+        try:
+            answer = self._answered(changed(self.state, **panel.read()))
+        except NBAnalyzerError as error:
+            self._error = str(error)
+            panel.say(self._error)
+        else:
+            self._accept(answer)
+
+    def _toggled(self, *, is_pinned: bool) -> None:
+        if is_pinned:
+            self.pin()
+        else:
+            self.unpin()
+
+    def _saved(self, path: str) -> None:
+        panel = self._made()
+        try:
+            self.save(path.strip())
+        except NBAnalyzerError as error:
+            panel.said(str(error), is_error=True)
+        else:
+            panel.said(f"saved {path.strip()} ({Path(path.strip()).stat().st_size:,} bytes)", is_error=False)
+
+    # ---- how it is shown
+
+    def __repr__(self) -> str:
+        return f"WhatIf({self.state!r})"
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
+        # Chosen where no widget can be: by an untrusted notebook, and by what exports one.
+        needs = "A form stands here while a kernel runs: run the cell to see it."
+        return {WIDGET: view, "text/plain": repr(self), "text/html": f'<div style="opacity:0.8">{needs}</div>'}
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        lifecycle.keep(self)
+        display(self._repr_mimebundle_(), raw=True)
+        if not lifecycle.is_page():
+            display(static(self._answer), raw=True)

@@ -1,0 +1,335 @@
+"""Pictures of a sweep and of a sensitivity: lines, a map of colours, bars."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import ListedColormap, LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+from nbanalyzer.errors import InputError, quote
+from nbanalyzer.sweeps.slices import (
+    MOST_ROWS,
+    WIDTH,
+    axis_of,
+    cell_of,
+    few,
+    is_numeric,
+    longest,
+    metric_of,
+    ordered,
+    require_none_left,
+    spans_decades,
+    text_of,
+    thinned,
+    tick_of,
+    title_of,
+    unit_of,
+    values_of,
+    within,
+)
+from nbanalyzer.sweeps.sweep import label_of, listed
+
+from .modules import Plot, heading
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from nbanalyzer.analysis.sensitivity import Sensitivity
+    from nbanalyzer.sweeps.sweep import Sweep
+
+
+__all__ = ["elasticity_chart", "heatmap", "line_chart"]
+
+# Okabe and Ito's palette, without the yellow that nobody can read on white.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+NO, YES = "#D9D9D9", "#009E73"
+MOST_LINES = len(COLORS)
+MOST_POINTS = 2_000  # of a line, and of each side of a map
+MOST_TICKS = 8
+WRITTEN_IN = 110  # cells of a map: with fewer, the numbers stand in them
+
+
+# ---- lines
+
+
+def line_chart(sweep: Sweep, metric: str | None = None, x: str | None = None, hue: str | None = None) -> Plot:
+    """Return lines of a metric along an axis of numbers, one for each value of another axis.
+
+    Args:
+        sweep: what to show.
+        metric: the first one if None.
+        x: the longest axis of numbers if None.
+        hue: the axis that is left if None; of one with many values, eight are drawn.
+
+    Raises:
+        InputError: no axis of numbers, or axes that are left over.
+
+    """
+    name = metric_of(sweep, metric)
+    numeric = [axis for axis, values in sweep.axes.items() if is_numeric(values)]
+    if x is None:
+        x = longest(sweep, [axis for axis in numeric if axis != hue])
+        if x is None:
+            raise InputError("lines need an axis of numbers: table() shows what there is")
+    elif axis_of(sweep, x) not in numeric:
+        raise InputError(f"lines run along an axis of numbers, and {x} has {quote(label_of(sweep.axes[x][0]))}")
+    if hue is None:
+        others = [axis for axis in sweep.axes if axis != x]
+        hue = others[0] if len(others) == 1 else None
+    elif axis_of(sweep, hue) == x:
+        raise InputError(f"{x} cannot be along the lines and tell them apart")
+    require_none_left(sweep, [x, *([hue] if hue else [])], "lines have x and hue")
+
+    places = {x: thinned(ordered(sweep, x), MOST_POINTS)}
+    notes = []
+    if hue:
+        count = len(sweep.axes[hue])
+        places[hue] = thinned(ordered(sweep, hue), MOST_LINES)
+        if count > MOST_LINES:
+            notes.append(f"{MOST_LINES} of {count:,} values of {hue}")
+    values = values_of(sweep, name, places)
+    xs = [sweep.axes[x][place] for place in places[x]]
+    lines = values.T if hue else values[None, :]
+    labels = [str(label_of(sweep.axes[hue][place])) for place in places[hue]] if hue else [""]
+    colors = _line_colors(sweep, hue, len(labels))
+
+    figure = Figure(figsize=(7.4, 4.2), dpi=100, layout="constrained")
+    ax = figure.subplots()
+    markers = "o" if len(xs) <= 24 else ""
+    for line, color in zip(lines, colors, strict=True):
+        ax.plot(xs, line, color=color, marker=markers, markersize=4, linewidth=1.8)
+    _scale(ax, xs)
+    ax.set_xlabel(x, fontsize="small")
+    if name == "fits":
+        ax.set_yticks([0, 1], ["no", "yes"], fontsize="small")
+        ax.set_ylim(-0.1, 1.1)
+    else:
+        _number_axis(ax, lines, name)
+    ax.grid(visible=True, color="#E6E6E6", linewidth=0.8)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_title(title_of(sweep, name, notes), fontsize="small", loc="left", parse_math=False)
+    if hue:
+        _name_lines(ax, hue, [line[-1] for line in lines], labels, colors)
+
+    told = few(len(xs), MOST_ROWS)
+    head = [x, *([f"{hue} {labels[0]}", *labels[1:]] if hue else [name])]
+    rows = [head, *([f"{xs[at]:,}", *(cell_of(name, float(line[at])) for line in lines)] for at in told)]
+    return Plot(figure, text_of(sweep, name, f"along {x}", rows, notes))
+
+
+def _line_colors(sweep: Sweep, hue: str | None, count: int) -> list[Any]:
+    """Return a colour per line: of an order if the values have one, else as different as can be."""
+    if hue is None or not is_numeric(sweep.axes[hue]) or count < 3:
+        return list(COLORS[:count])
+
+    return [colormaps["viridis"](0.86 * (1 - index / (count - 1))) for index in range(count)]
+
+
+def _scale(ax: Axes, values: Sequence[Any]) -> None:
+    """Scale the horizontal axis for values, with ticks at the values where they are few."""
+    axis = ax.xaxis
+    is_log = spans_decades(values)
+    if is_log:
+        ax.set_xscale("log")
+    places = [math.log10(value) if is_log else float(value) for value in values]
+    span = places[-1] - places[0]
+    gaps = [right - left for left, right in pairwise(places)]
+    if len(values) <= 12 and all(gap >= 0.07 * span for gap in gaps):
+        axis.set_ticks(list(values), [f"{value:,}" for value in values])
+        axis.set_minor_locator(NullLocator())
+    else:
+        axis.set_major_formatter(EngFormatter())
+        axis.set_minor_formatter(NullFormatter())
+    axis.set_tick_params(labelsize="small")
+
+
+def _number_axis(ax: Axes, values: Any, metric: str) -> None:
+    """Give the vertical axis a metric's unit."""
+    unit = unit_of(metric)
+    short = unit if unit in {"s", "B", "FLOP"} else ""
+    if spans_decades(values):
+        ax.set_yscale("log")
+        few = float(values.max() / values.min()) < 300
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,), numticks=MOST_TICKS))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.yaxis.set_major_formatter(EngFormatter(short))
+    ax.tick_params(axis="y", labelsize="small")
+    ax.set_ylabel(metric if short or not unit or unit == "elements" else f"{metric}, {unit}", fontsize="small")
+
+
+def _name_lines(ax: Axes, hue: str, ends: Sequence[float], labels: Sequence[str], colors: Sequence[Any]) -> None:
+    """Write each line's label at its end, the labels so far apart that none covers another."""
+    low, high = ax.transAxes.inverted(), ax.transData
+    heights = [float(low.transform(high.transform((ax.get_xlim()[1], end)))[1]) for end in ends]
+    heights = [height if math.isfinite(height) else 0.0 for height in heights]
+    apart = 0.055
+    order = sorted(range(len(heights)), key=lambda index: (heights[index], index))
+    places = [heights[index] for index in order]
+    for index in range(1, len(places)):
+        places[index] = max(places[index], places[index - 1] + apart)
+    for limit, index in enumerate(range(len(places) - 1, -1, -1)):
+        places[index] = min(places[index], 0.98 - limit * apart)
+    style: dict[str, Any] = {
+        "xycoords": "axes fraction",
+        "textcoords": "offset points",
+        "va": "center",
+        "fontsize": "small",
+    }
+    for index, place in zip(order, places, strict=True):
+        ax.annotate(
+            labels[index], (1.0, place), (5, 0), color=colors[index], fontweight="bold", parse_math=False, **style
+        )
+    above = (places[-1] if places else 0.98) + apart
+    ax.annotate(hue, (1.0, above), (5, 0), color="#555555", parse_math=False, **style)
+
+
+# ---- a map
+
+
+def heatmap(sweep: Sweep, metric: str | None = None, x: str | None = None, y: str | None = None) -> Plot:
+    """Return a map of a metric over two axes, its colour the value; of ``fits``, where it is true.
+
+    Args:
+        sweep: what to show.
+        metric: the first one if None.
+        x: the longest axis of numbers if None; of more values than can be seen, evenly spread ones are drawn.
+        y: the next axis if None.
+
+    Raises:
+        InputError: fewer than two axes, or axes that are left over.
+
+    """
+    name = metric_of(sweep, metric)
+    if len(sweep.axes) < 2:
+        raise InputError(
+            f"a map has two axes, and this sweep has {listed(tuple(sweep.axes)) or 'none'}: plot() draws lines"
+        )
+    if x is not None and axis_of(sweep, x) == y:
+        raise InputError(f"{x} cannot be both sides of a map")
+    if y is not None:
+        axis_of(sweep, y)
+    x = x or _side(sweep, y)
+    y = y or _side(sweep, x)
+    require_none_left(sweep, [x, y], "a map has x and y")
+
+    places = {y: thinned(ordered(sweep, y), MOST_POINTS), x: thinned(ordered(sweep, x), MOST_POINTS)}
+    values = values_of(sweep, name, places)
+    columns, rows = ([label_of(sweep.axes[axis][place]) for place in places[axis]] for axis in (x, y))
+    is_written = values.size <= WRITTEN_IN and len(columns) <= 11
+    height = 1.6 + (min(4.4, 0.42 * len(rows)) if is_written else 2.9)
+    figure = Figure(figsize=(7.4, height), dpi=100, layout="constrained")
+    ax = figure.subplots()
+    _map(ax, values, name, is_written)
+    for axis, labels in ((ax.xaxis, columns), (ax.yaxis, rows)):
+        ticks = {at: tick_of(label) for at, label in enumerate(labels)} if is_written else _ticks(labels)
+        axis.set_ticks(list(ticks), list(ticks.values()), fontsize="small", parse_math=False)
+    ax.set_xlabel(x, fontsize="small")
+    ax.set_ylabel(y, fontsize="small")
+    if not is_numeric(sweep.axes[y]):
+        ax.invert_yaxis()  # words are read from the top
+    ax.set_title(title_of(sweep, name), fontsize="small", loc="left", parse_math=False)
+
+    across, down = few(len(columns), MOST_ROWS), few(len(rows), MOST_ROWS)
+    table = [[f"{y} \\ {x}", *(tick_of(columns[at]) for at in across)]]
+    table += [[tick_of(rows[row]), *(cell_of(name, float(values[row, at])) for at in across)] for row in down]
+    return Plot(figure, text_of(sweep, name, f"over {y} and {x}", table))
+
+
+def _side(sweep: Sweep, other: str | None) -> str:
+    names = [axis for axis in sweep.axes if axis != other]
+    found = longest(sweep, [axis for axis in names if is_numeric(sweep.axes[axis])]) or longest(sweep, names)
+    assert found is not None  # there are two axes
+    return found
+
+
+def _ticks(labels: Sequence[Any]) -> dict[float, str]:
+    """Return place → text of a few ticks: round numbers where the labels are evenly spaced, else some labels."""
+    if is_numeric(labels) and len(labels) > MOST_TICKS and np.ptp(np.diff(labels)) == 0:
+        first, step = labels[0], labels[1] - labels[0]
+        found = MaxNLocator(MOST_TICKS, steps=[1, 2, 5, 10]).tick_values(first, labels[-1])
+        return {(value - first) / step: f"{value:,.0f}" for value in found if first <= value <= labels[-1]}
+    return {at: tick_of(labels[at]) for at in few(len(labels), MOST_TICKS)}
+
+
+def _map(ax: Axes, values: Any, metric: str, is_written: bool) -> None:
+
+    figure = ax.get_figure()
+    assert figure is not None
+    scaled = within(values)
+    if metric == "fits":
+        colors = ListedColormap([NO, YES])
+        image = ax.imshow(values, origin="lower", aspect="auto", cmap=colors, vmin=0, vmax=1, interpolation="nearest")
+        legend = [Patch(color=YES, label="fits"), Patch(color=NO, label="does not fit")]
+        ax.legend(
+            handles=legend, fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False,
+            borderaxespad=0,
+        )  # fmt: skip
+    else:
+        known = scaled[~np.isnan(scaled)]
+        low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+        norm = LogNorm(low, high) if spans_decades(values) else Normalize(low, high)
+        image = ax.imshow(scaled, origin="lower", aspect="auto", cmap="viridis", norm=norm, interpolation="nearest")
+        if not is_written:  # else the numbers themselves stand there
+            unit = unit_of(metric)
+            short = unit if unit in {"s", "B", "FLOP"} else ""
+            bar = figure.colorbar(image, ax=ax, format=EngFormatter(short), pad=0.02)
+            bar.ax.minorticks_off()
+            bar.ax.tick_params(labelsize="small")
+            bar.set_label(metric if short or unit in {"", "elements"} else unit, fontsize="small")
+    if not is_written:
+        return
+    for row, line in enumerate(values):
+        for column, value in enumerate(line):
+            red, green, blue, _ = image.cmap(image.norm(scaled[row, column]))
+            is_dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
+            ax.text(
+                column, row, cell_of(metric, float(value)), ha="center", va="center", fontsize="x-small",
+                color="white" if is_dark else "black",
+            )  # fmt: skip
+
+
+# ---- elasticities
+
+
+def elasticity_chart(sensitivity: Sensitivity) -> Plot:
+    """Return a bar per variable: by how many percent the metric grows where the variable grows by one percent."""
+    names, values = list(sensitivity.elasticities), list(sensitivity.elasticities.values())
+    figure = Figure(figsize=(7.4, 1.3 + 0.3 * max(len(names), 1)), dpi=100, layout="constrained")
+    ax = figure.subplots()
+    colors = [COLORS[0] if value >= 0 else COLORS[1] for value in values]
+    ax.barh(range(len(names)), values, height=0.72, color=colors)
+    for place, value in enumerate(values):
+        ax.annotate(
+            f"{value:.3g}", (value, place), (4 if value >= 0 else -4, 0), textcoords="offset points",
+            ha="left" if value >= 0 else "right", va="center", fontsize="x-small",
+        )  # fmt: skip
+    ax.set_yticks(range(len(names)), names, fontsize="small", parse_math=False)
+    ax.invert_yaxis()
+    for place, meaning in ((1, "proportional"), (2, "quadratic")):
+        if max(values, default=0) > place - 0.5:
+            ax.axvline(place, color="#999999", linewidth=0.8, linestyle=":", zorder=0)
+            ax.annotate(
+                meaning, (place, 1), (0, 2), xycoords=("data", "axes fraction"), textcoords="offset points",
+                ha="center", va="bottom", fontsize="x-small", color="#555555",
+            )  # fmt: skip
+    ax.axvline(0, color="#555555", linewidth=0.8)
+    ax.margins(x=0.12)
+    ax.tick_params(axis="x", labelsize="small")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_xlabel(f"% more {sensitivity.metric} for 1 % more of the variable", fontsize="small")
+    title = f"{heading(sensitivity.analysis)}: what moves {sensitivity.metric}"
+    figure.suptitle("\n".join(textwrap.wrap(title, WIDTH)), fontsize="small", parse_math=False)
+    width = max(map(len, names), default=0)
+    lines = [f"elasticity of {sensitivity.metric}: {heading(sensitivity.analysis)}"]
+    lines += [f"  {name:<{width}}  {value:7.4f}" for name, value in zip(names, values, strict=True)]
+    return Plot(figure, "\n".join(lines))

@@ -1,0 +1,302 @@
+"""Sweeps beyond the memory: Dask arrays whose chunks are computed when they are asked for.
+
+One task evaluates all metrics over a chunk, and one more takes each metric out of it. What a whole sweep is asked
+(its best point, a histogram) is one task a chunk: evaluated block by block and reduced at once, a chunk is never
+stored. The tasks run where Dask runs them: on this machine's threads, or on the cluster of the ``dask.distributed``
+client that the user has made.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from math import isqrt, prod
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nbanalyzer.errors import InputError, MissingPackageError, quote
+from nbanalyzer.formulas.program import balanced_sizes, block_sizes, scratch, windows
+from nbanalyzer.progress import is_watched, on_terminal, tell
+
+if TYPE_CHECKING:
+    from .partition import Job
+    from .sweep import Sweep
+
+__all__ = ["CHUNK", "Reduction", "arrays_of", "computed", "numbers_at", "reduced", "require_chunks"]
+
+CHUNK = 1 << 22  # points of a task, by default: 32 MiB a metric where it is stored
+BLOCK = 1 << 17  # points that are evaluated and reduced at a time: 1 MiB a metric, which stays in the caches
+MOST_TASKS = 10_000  # of one sweep; Dask needs about 2 kB and 30 µs to have one
+PATIENCE = 0.5  # seconds until a bar is shown
+WORK = "nbanalyzer-sweep-"
+
+
+class Reduction(Protocol):
+    """What is asked of a whole sweep, part by part: see `nbanalyzer.sweeps.reductions`."""
+
+    @property
+    def metrics(self) -> Sequence[str]:
+        """The metrics that it looks at."""
+
+    def of(self, arrays: Mapping[str, Any], start: Sequence[int]) -> Any:
+        """Return the answer for a part: metric → its numbers there, and where the part begins.
+
+        The arrays are written to again afterwards: the answer has none of them.
+        """
+
+    def joined(self, parts: Sequence[Any]) -> Any:
+        """Return the answer for several parts, in whatever order, from the answer for each."""
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What the tasks of a sweep share, sent to every worker once.
+
+    Attributes:
+        job: the sweep's.
+        points: how many a chunk has at most.
+
+    """
+
+    job: Job
+    points: int
+
+    @property
+    def sizes(self) -> list[int]:
+        """A chunk's size along every axis of the grid."""
+        return block_sizes(self.job.grid.shape, self.points)
+
+
+def require_chunks(shape: Sequence[int], chunks: int | str) -> int:
+    """Return how many points of a grid are computed at a time.
+
+    Raises:
+        InputError: `chunks` is neither ``"auto"`` nor a number of points, or makes more tasks than Dask can take.
+
+    """
+    points = CHUNK if chunks == "auto" else chunks
+    if isinstance(points, bool) or not isinstance(points, int) or points < 1:
+        raise InputError(f"chunks is a number of points, or 'auto', not {quote(chunks)}")
+    tasks = prod(-(-size // step) for size, step in zip(shape, block_sizes(shape, points), strict=True))
+    if tasks > MOST_TASKS:
+        least = -(-prod(shape) // MOST_TASKS)
+        raise InputError(
+            f"{prod(shape):,} points in chunks of {points:,} are {tasks:,} tasks, and Dask takes {MOST_TASKS:,} at "
+            f"once: give chunks={max(least, 2 * points)} or more, or fewer points"
+        )
+    return points
+
+
+def arrays_of(job: Job, chunks: int | str) -> dict[str, Any]:
+    """Return metric → Dask array over a job's grid, in chunks of at most so many points, whole along the last axes.
+
+    Raises:
+        InputError: as `require_chunks`.
+        MissingPackageError: Dask is not installed.
+
+    """
+    try:
+        import dask.array
+        from dask.base import tokenize
+        from dask.delayed import delayed
+    except ImportError:
+        raise MissingPackageError("dask", "for a sweep in chunks") from None
+    import numpy as np
+
+    work = Work(job, require_chunks(job.grid.shape, chunks))
+    _compile(job)
+    pieces = (_pieces(size, step) for size, step in zip(job.grid.shape, work.sizes, strict=True))
+    stacked = dask.array.map_blocks(
+        _chunk,
+        delayed(work, name=f"{WORK}{tokenize(object())}", traverse=False),
+        chunks=((len(job.metrics),), *(tuple(piece) for piece in pieces)),
+        dtype=np.float64,
+        meta=np.empty((0,) * (len(job.grid.shape) + 1)),
+    )
+    return {
+        name: stacked[place].astype(bool) if name == "fits" else stacked[place]
+        for place, name in enumerate(job.metrics)
+    }
+
+
+def _compile(job: Job) -> None:
+    """Evaluate one point of every cell: what is compiled then is so for all threads, and sent to all workers."""
+    inner = {name for cell in job.cells for name in cell.surface.inner}
+    window = tuple(slice(0, 1 if name in inner else len(values)) for name, values in job.grid.axes.items())
+    _evaluated(job, window, job.metrics)
+
+
+def _pieces(size: int, step: int) -> list[int]:
+    return [min(step, size - start) for start in range(0, size, step)]
+
+
+def _chunk(work: Work, block_info: Any = None) -> Any:
+    """Return a chunk: the metrics along the first axis, then the grid's axes."""
+    import numpy as np
+
+    _, *bounds = block_info[None]["array-location"]
+    window = tuple(slice(start, stop) for start, stop in bounds)
+    found = np.empty((len(work.job.metrics), *(one.stop - one.start for one in window)))
+    work.job.part(window, dict(zip(work.job.metrics, found, strict=True)))
+    return found
+
+
+def _evaluated(job: Job, window: tuple[slice, ...], metrics: Sequence[str]) -> dict[str, Any]:
+    """Return metric → its numbers over a part of the grid, there until this thread evaluates another one."""
+    if any(cell.surface.lengths is not None for cell in job.cells):
+        metrics = job.metrics  # a request's numbers come all together
+    shape = tuple(one.stop - one.start for one in window)
+    found = {
+        name: scratch(f"metric {name}", prod(shape), "bool" if name == "fits" else "float64").reshape(shape)
+        for name in metrics
+    }
+    job.part(window, found)
+    return found
+
+
+# ---- reducing
+
+
+def reduced(found: Sweep, reduction: Reduction) -> Any:
+    """Return a reduction's answer for a lazy sweep, or for a part of one that `Sweep.sel` has chosen."""
+    from dask.delayed import delayed
+
+    key, work = _work_of(found)
+    grid = work.job.grid
+    held = _held(found, work)
+    shape = [1 if name in held else size for name, size in zip(grid.axes, grid.shape, strict=True)]
+    corner = [held.get(name, 0) for name in grid.axes]
+    shared = delayed(work, name=key, traverse=False)
+    asked = delayed(reduction, traverse=False)
+    task = delayed(_reduced, pure=False, traverse=False)
+    tasks = []
+    for window in windows(shape, balanced_sizes(shape, work.points)):
+        bounds = tuple((part.start + at, part.stop + at) for part, at in zip(window, corner, strict=True))
+        tasks.append(task(shared, asked, bounds, tuple(held)))
+    # The answers for some chunks are joined where they are: many large ones do not meet in one place.
+    join = delayed(_joined, pure=False, traverse=False)
+    some = max(1, isqrt(len(tasks)))
+    groups = [join(asked, tasks[at : at + some]) for at in range(0, len(tasks), some)] if some > 1 else tasks
+    return reduction.joined(computed(groups, len(tasks)))
+
+
+def _joined(reduction: Reduction, parts: Sequence[Any]) -> Any:
+    return reduction.joined(parts)
+
+
+def numbers_at(found: Sweep, place: Sequence[int]) -> dict[str, Any]:
+    """Return metric → number at one point of a lazy sweep, given its place along every axis of the sweep."""
+    _, work = _work_of(found)
+    places = dict(zip(found.axes, place, strict=True)) | _held(found, work)
+    window = tuple(slice(places[name], places[name] + 1) for name in work.job.grid.axes)
+    return {name: array.reshape(()) for name, array in _evaluated(work.job, window, work.job.metrics).items()}
+
+
+def _held(found: Sweep, work: Work) -> dict[str, int]:
+    """Return axis → the place of its value, of those that the sweep has no more, `Sweep.sel` having chosen one."""
+    axes = work.job.grid.axes
+    return {name: values.index(found.fixed[name]) for name, values in axes.items() if name not in found.axes}
+
+
+def _work_of(found: Sweep) -> tuple[str, Work]:
+    """Return what a lazy sweep's arrays are made by, with its key in their graph."""
+    from dask.local import get_sync
+
+    layers = next(iter(found.arrays.values())).__dask_graph__().layers
+    key = next(name for name in layers if name.startswith(WORK))
+    work: Work = get_sync(layers[key], key)  # the public way: how a graph holds a value is Dask's own affair
+    return key, work
+
+
+def _reduced(work: Work, reduction: Reduction, bounds: Sequence[tuple[int, int]], held: Sequence[str]) -> Any:
+    """Return a reduction's answer for a chunk, of which only a block at a time is there."""
+    names = list(work.job.grid.axes)
+    shape = [stop - start for start, stop in bounds]
+    dropped = tuple(axis for axis, name in enumerate(names) if name in held)
+    parts: list[Any] = []
+    for window in windows(shape, balanced_sizes(shape, BLOCK)):
+        inside = tuple(
+            slice(start + part.start, start + part.stop) for part, (start, _) in zip(window, bounds, strict=True)
+        )
+        arrays = _evaluated(work.job, inside, reduction.metrics)
+        start = [part.start for axis, part in enumerate(inside) if axis not in dropped]
+        parts.append(reduction.of({name: array.squeeze(dropped) for name, array in arrays.items()}, start))
+        if len(parts) == 64:
+            parts = [reduction.joined(parts)]
+    return reduction.joined(parts)
+
+
+# ---- computing, and saying how far it is
+
+
+def computed(tasks: Sequence[Any], chunks: int) -> list[Any]:
+    """Return what Dask's tasks come to, saying how far they are; there is work for so many chunks in them.
+
+    If it fails, or somebody stops it, none of them stays behind on the cluster.
+    """
+    client = _client()
+    with _shown():
+        return _on_cluster(client, tasks) if client else _on_this_machine(tasks, chunks)
+
+
+def _on_this_machine(tasks: Sequence[Any], chunks: int) -> list[Any]:
+    from dask.base import compute
+    from dask.callbacks import Callback
+
+    with _told(chunks) as one_more, Callback(posttask=lambda *_: one_more()):
+        return list(compute(*tasks))
+
+
+def _on_cluster(client: Any, tasks: Sequence[Any]) -> list[Any]:
+    from distributed import as_completed
+
+    futures = client.compute(list(tasks))
+    try:
+        with _told(len(tasks)) as one_more:
+            for _ in as_completed(futures):
+                one_more()
+        return list(client.gather(futures))
+    except BaseException:
+        client.cancel(futures, force=True)
+        raise
+
+
+def _client() -> Any:
+    """Return the user's client of ``dask.distributed``, None if there is none."""
+    if "distributed" not in sys.modules:
+        return None  # who has a client has imported it
+    from distributed import default_client
+
+    try:
+        return default_client()
+    except ValueError:
+        return None
+
+
+@contextmanager
+def _told(number: int) -> Iterator[Callable[[], None]]:
+    """Give a function to call after each of so many tasks, which tells how far they are if it takes long."""
+    begin, done = monotonic(), 0
+
+    def one_more() -> None:
+        nonlocal done
+        done += 1
+        if monotonic() - begin > PATIENCE:
+            tell("sweep", min(done / number, 1.0))
+
+    yield one_more
+
+
+def _shown() -> AbstractContextManager[None]:
+    """Return the bar of a sweep that nobody watches yet: a widget in a notebook, a line in a terminal."""
+    if is_watched():
+        return nullcontext()
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if getattr(shell, "kernel", None) is None:
+        return on_terminal()
+    # As in `Sweep.plot`, a way from the core to the notebook layer.
+    from nbanalyzer.notebook.progress import bar
+
+    return bar(shell)

@@ -1,0 +1,296 @@
+"""A template's metrics as functions of arrays: compiled once for one choice of model, precision and accelerator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from nbanalyzer.analysis.analysis import UNITS
+from nbanalyzer.analysis.roofline import Efficiency, Rates
+from nbanalyzer.costs.run import Run
+from nbanalyzer.costs.symbolic import Symbolic, free_values
+from nbanalyzer.costs.tree import METRICS
+from nbanalyzer.errors import InputError, UnknownNameError, near
+from nbanalyzer.formulas.formula import Number, parse
+from nbanalyzer.formulas.polynomial import Polynomial, expanded
+from nbanalyzer.formulas.program import Expression, Plan, block_sizes, windows
+from nbanalyzer.hardware import Accelerator
+
+from .grid import REQUEST, TOKENS
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from nbanalyzer.costs.tree import Tree
+
+    Array = npt.NDArray[np.float64]
+
+__all__ = ["HARDWARE_METRICS", "REQUEST_METRICS", "SWEEP_UNITS", "Surface", "sweep_metrics"]
+
+SWEEP_UNITS: Mapping[str, str] = {
+    **UNITS,
+    "memory_bytes": "B",
+    "time": "s",
+    "tokens_per_s": "tokens/s",
+    "time_to_first_token": "s",
+    "time_per_output_token": "s",
+    "fits": "",
+}
+"""Metric of a sweep → its unit."""
+HARDWARE_METRICS = frozenset({"time", "tokens_per_s", "time_to_first_token", "time_per_output_token", "fits"})
+REQUEST_METRICS = frozenset({"time_to_first_token", "time_per_output_token"})
+SUMMED = frozenset({*METRICS, "activation_bytes", "time"})  # over a request's passes
+
+STEPS_AT_ONCE = 1 << 21  # decode steps times points that are timed together: 16 MiB an array
+MOST_STEPS = 10**7
+
+
+def sweep_metrics(states: Sequence[str]) -> tuple[str, ...]:
+    """Return the metrics that a sweep of a model knows, given what it keeps between steps."""
+    return (*SWEEP_UNITS, *(f"{name}_bytes" for name in states if f"{name}_bytes" not in SWEEP_UNITS))
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """The metrics of one template, run and accelerator over arrays.
+
+    Attributes:
+        tree: the template, in the variants of `run`.
+        run: what is fixed of the run.
+        params: the model's sizes; arrays where an axis changes them, with one dimension per inner axis.
+        inner: the axes that arrays extend along: names of the run's lengths, or of config values.
+        metrics: what to compute, of `sweep_metrics`.
+        accelerator: on what, None if no metric needs it.
+        efficiency: of what it could.
+        lengths: of a request: `prompt_len` and `output_len`, those of them that are no axes; None for a pass.
+
+    Raises:
+        UnknownNameError, InputError: a metric that does not exist, or lacks what it needs.
+
+    """
+
+    tree: Tree
+    run: Run
+    params: Mapping[str, Any]
+    inner: tuple[str, ...]
+    metrics: tuple[str, ...]
+    accelerator: Accelerator | None = None
+    efficiency: Efficiency = field(default_factory=Efficiency)
+    lengths: Mapping[str, int] | None = None
+
+    def __post_init__(self) -> None:
+        known = sweep_metrics([*self.tree.template.state])
+        for metric in self.metrics:
+            if metric not in known:
+                hint = "" if near(str(metric), known) else f"There are: {', '.join(known)}."
+                raise UnknownNameError("metric", metric, known if not hint else (), hint)
+            if metric in HARDWARE_METRICS and self.accelerator is None:
+                raise InputError(f"{metric} needs hardware: give hardware=…, such as 'h100-sxm'")
+            if metric in REQUEST_METRICS and self.lengths is None:
+                raise InputError(f"{metric} belongs to a request: give prompt_len and output_len")
+        if "fits" in self.metrics and self.accelerator and self.accelerator.memory_bytes is None:
+            raise InputError(f"the memory of {self.accelerator.name} is not known: fits cannot be told")
+        if self.lengths is not None and not self.tree.template.state:
+            raise InputError("this model keeps nothing from one pass to the next: it writes no text, token by token")
+
+    # ---- what there is to compute
+
+    def _symbolic(self, given: Mapping[str, str] | None = None) -> Symbolic:
+        """Return the template's costs; `given` are formulas that take the place of the run's values."""
+        fixed = {name: value for name, value in self.params.items() if not hasattr(value, "ndim")}
+        if given is None:
+            free = frozenset(self.inner) & {*TOKENS}
+            return Symbolic(self.tree, {**fixed, **free_values(self.run, free)})
+        lengths = {name: Polynomial.constant(value) for name, value in (self.lengths or {}).items()}
+        values: dict[str, Number | Polynomial] = {**fixed, **self.run.values()}
+        if "batch_size" in self.inner:
+            del values["batch_size"]
+        values |= {name: expanded(parse(formula), lengths) for name, formula in given.items()}
+        if self.run.logits == "all":
+            values["num_logits"] = values["seq_len"]
+        return Symbolic(self.tree, values)
+
+    def _expression(self, symbolic: Symbolic, name: str) -> Polynomial | Expression:
+        if name in {"time", "tokens_per_s"}:
+            time = symbolic.time(Rates(self._card, self.run, self.efficiency))
+            return time if name == "time" else Expression("/", (symbolic.tokens, time))
+        if name == "memory_bytes":
+            return symbolic.memory
+        if name == "fits":
+            return Expression("<=", (symbolic.memory, Polynomial.constant(self._card.memory_bytes or 0)))
+        if name == "arithmetic_intensity":
+            return Expression("/", (symbolic.metric("flops"), symbolic.metric("bytes")))
+        state = name.removesuffix("_bytes")
+        if state == "kv_cache" or state in self.tree.template.state:
+            return symbolic.state.get(state, Polynomial({}))
+        return symbolic.metric(name)
+
+    @property
+    def _card(self) -> Accelerator:
+        assert self.accelerator is not None  # __post_init__ has seen to it
+        return self.accelerator
+
+    @cached_property
+    def _plan(self) -> Plan:
+        symbolic = self._symbolic()
+        found = {name: self._expression(symbolic, name) for name in self.metrics}
+        return Plan(_certain(found, symbolic.doubts), self._axes())
+
+    def _axes(self) -> dict[str, frozenset[int]]:
+        """Return the variables that are arrays, and the axes that they extend along."""
+        axes = {name: frozenset({index}) for index, name in enumerate(self.inner)}
+        for name, value in self.params.items():
+            if hasattr(value, "ndim"):
+                axes[name] = frozenset(index for index, size in enumerate(value.shape) if size > 1)
+        return axes
+
+    # ---- evaluating
+
+    def evaluate(self, values: Mapping[str, Array], window: Sequence[slice], out: Mapping[str, Any]) -> None:
+        """Compute the metrics over a part of a grid.
+
+        Args:
+            values: inner axis → its values, of one dimension; of a config axis only how many, see `params`.
+            window: a slice of every inner axis.
+            out: metric → the array that its numbers go to, of the window's shape.
+
+        """
+        shape = tuple(len(values[name][part]) for name, part in zip(self.inner, window, strict=True))
+        arrays: dict[str, Any] = {}
+        for index, (name, part) in enumerate(zip(self.inner, window, strict=True)):
+            arrays[name] = values[name][part].reshape([-1 if place == index else 1 for place in range(len(shape))])
+        arrays |= {name: part_of(value, window) for name, value in self.params.items() if hasattr(value, "ndim")}
+        if self.lengths is None:
+            self._plan.evaluate(arrays, shape, out)
+        else:
+            self._requests(arrays, shape, out)
+
+    # ---- requests: the prompt's pass, and the sum over the decode steps
+
+    @property
+    def _reads_apart(self) -> bool:
+        """Whether an encoder reads the prompt, and the decoder begins with one token."""
+        return "encoder_len" in self.tree.variables
+
+    @property
+    def _summed(self) -> tuple[str, ...]:
+        """The metrics that add up over a request's passes, and are needed."""
+        needed = {name for name in self.metrics if name in SUMMED}
+        needed |= {"time"} if any(name in HARDWARE_METRICS - {"fits"} for name in self.metrics) else set()
+        needed |= {"flops", "bytes"} if "arithmetic_intensity" in self.metrics else set()
+        return tuple(sorted(needed))
+
+    @cached_property
+    def _first_plan(self) -> Plan:
+        """The prompt's pass, and what is in memory at the end."""
+        encoder = {"encoder_len": "{prompt_len}"} if self._reads_apart else {}
+        start = "1" if self._reads_apart else "{prompt_len}"
+        first = self._symbolic({"seq_len": start, "cache_len": "0", **encoder})
+        last = self._symbolic({"seq_len": "1", "cache_len": f"{start} + {{output_len}} - 2", **encoder})
+        found = {name: self._expression(first, name) for name in self._summed}
+        kept = Polynomial.sum([last.metric("weight_bytes"), *last.state.values()])
+        activations = Expression("max", (*first.working_sets, *last.working_sets))
+        found["memory_bytes"] = Expression("sum", (kept, activations))
+        for name in self.metrics:
+            if name not in found and name not in {*HARDWARE_METRICS, "arithmetic_intensity"}:
+                found[name] = self._expression(last, name)  # sizes of weights and state
+        return Plan(_certain(found, (*first.doubts, *last.doubts)), self._axes())
+
+    @cached_property
+    def _step_plan(self) -> Plan:
+        """One decode step, along an axis of its own behind the others."""
+        encoder = {"encoder_len": "{prompt_len}"} if self._reads_apart else {}
+        step = self._symbolic({"seq_len": "1", "cache_len": "{cache_len}", **encoder})
+        axes = {**self._axes(), "cache_len": frozenset({len(self.inner)})}
+        found = {name: self._expression(step, name) for name in self._summed}
+        return Plan(_certain(found, step.doubts), axes)
+
+    def _requests(self, arrays: Mapping[str, Any], shape: tuple[int, ...], out: Mapping[str, Any]) -> None:
+        import numpy as np
+
+        first = self._first_plan.evaluate(arrays, shape)
+        steps = self._step_sums(arrays, shape)
+        lengths = {**(self.lengths or {}), **arrays}
+        batch, output = lengths.get("batch_size", self.run.batch_size), lengths["output_len"]
+        sums = {name: first[name] + steps[name] for name in self._summed}
+        found: dict[str, Any] = {}
+        for name in self.metrics:
+            if name == "time_to_first_token":
+                found[name] = first["time"]
+            elif name == "time_per_output_token":
+                found[name] = steps["time"] / np.maximum(output - 1, 1)
+            elif name == "tokens_per_s":
+                found[name] = batch * output / sums["time"]
+            elif name == "arithmetic_intensity":
+                found[name] = sums["flops"] / sums["bytes"]
+            elif name == "fits":
+                found[name] = first["memory_bytes"] <= (self._card.memory_bytes or 0)
+            else:
+                found[name] = sums[name] if name in sums else first[name]
+        for name, value in found.items():
+            out[name][...] = value
+
+    def _step_sums(self, arrays: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, Array]:
+        """Return the sums over every point's decode steps.
+
+        Points that differ only in where they start and stop share their steps: each step is timed once, and a sum is
+        a difference of two running sums.
+        """
+        import numpy as np
+
+        lengths = {**(self.lengths or {}), **arrays}
+        start = np.asarray(1 if self._reads_apart else lengths["prompt_len"], dtype=np.int64)
+        stop = start + np.asarray(lengths["output_len"], dtype=np.int64) - 1
+        low, high = int(start.min()), int(stop.max())
+        sums = {name: np.zeros(shape) for name in self._summed}
+        if high <= low or not sums:
+            return sums
+        if high - low > MOST_STEPS:
+            raise InputError(f"a request of a sweep has up to {MOST_STEPS:,} decode steps, not {high - low:,}")
+        shared = {"output_len"} if self._reads_apart else {*REQUEST}
+        own = tuple(1 if name in shared else size for name, size in zip(self.inner, shape, strict=True))
+        steps = np.arange(low, high, dtype=np.float64).reshape([1] * len(shape) + [-1])
+        for window in windows(own, block_sizes(own, STEPS_AT_ONCE // (high - low))):
+            block = {name: part_of(value, window)[..., None] for name, value in arrays.items() if name not in shared}
+            inside = tuple(part.stop - part.start for part in window)
+            found = self._step_plan.evaluate({**block, "cache_len": steps}, (*inside, high - low))
+            whole = tuple(
+                slice(None) if name in shared else part for name, part in zip(self.inner, window, strict=True)
+            )
+            at = [
+                np.arange(size).reshape([-1 if place == index else 1 for place in range(len(shape))])
+                for index, size in enumerate(inside)
+            ]
+            ends = [part_of(np.broadcast_to(end, shape), whole) - low for end in (start, stop)]
+            for name, values in found.items():
+                # Extended precision: a difference of two long sums keeps the digits of the short one.
+                running = np.zeros((*inside, high - low + 1), dtype=np.longdouble)
+                np.cumsum(values, axis=-1, dtype=np.longdouble, out=running[..., 1:])
+                first, last = (running[(*at, end)] for end in ends)
+                sums[name][whole] = last - first
+        return sums
+
+
+def _certain(
+    outputs: Mapping[str, Polynomial | Expression], doubts: Sequence[Polynomial]
+) -> dict[str, Polynomial | Expression]:
+    """Return what has no number at a point where a kernel's own cost is negative, which `populate` refuses."""
+    if not doubts:
+        return dict(outputs)
+    found: dict[str, Polynomial | Expression] = {}
+    for name, output in outputs.items():
+        if name == "fits" and isinstance(output, Expression):  # which is true or false everywhere
+            need, there = output.parts
+            found[name] = Expression("<=", (Expression("unless negative", (need, *doubts)), there))
+        else:
+            found[name] = Expression("unless negative", (output, *doubts))
+    return found
+
+
+def part_of(array: Any, window: Sequence[slice]) -> Any:
+    """Return the part of an array that a window of the grid is; where the array has one value, that one stays."""
+    parts = zip(window, array.shape, strict=True)
+    return array[tuple(part if size > 1 else slice(None) for part, size in parts)]

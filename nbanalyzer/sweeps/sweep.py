@@ -1,0 +1,398 @@
+"""Many what-ifs at once: a grid of values, and the metrics at every point of it.
+
+>>> found = sweep("gpt2", seq_len=[1, 2, 3], batch_size=[1, 8], metrics=["parameters", "kv_cache_bytes"])
+>>> found.table().tail(2)
+   seq_len  batch_size   parameters  kv_cache_bytes
+4        3           1  124439808.0        110592.0
+5        3           8  124439808.0        884736.0
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nbanalyzer.analysis.roofline import Efficiency
+from nbanalyzer.errors import FormulaError, InputError, MissingPackageError, UnknownNameError, quote
+from nbanalyzer.formulas.formula import parse
+from nbanalyzer.report.analysis import seconds, si
+from nbanalyzer.text import as_lines
+
+from .compiled import SWEEP_UNITS
+from .grid import CHOICES, REQUEST, TOKENS, Grid, available_memory
+from .partition import Job, cells_of, require_memory
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas
+    import xarray
+
+    Array = npt.NDArray[np.float64]
+
+__all__ = ["Sweep", "label_of", "listed", "shown", "sweep"]
+
+METRICS = ("flops", "bytes", "parameters", "kv_cache_bytes")
+SHOWN_ROWS = 8
+
+
+class Sweep:
+    """The metrics over a grid.
+
+    Attributes:
+        model: what was swept, in words.
+        axes: name → its values, in the user's order; the order of the arrays' dimensions.
+        metrics: the names of what was computed.
+        fixed: what was given and is no axis.
+        arrays: metric → float64 array, lazy where the sweep was made with `chunks`; ``fits`` is of booleans.
+
+    """
+
+    def __init__(
+        self,
+        model: str,
+        axes: Mapping[str, tuple[Any, ...]],
+        metrics: tuple[str, ...],
+        fixed: Mapping[str, Any],
+        arrays: Mapping[str, Any],
+    ) -> None:
+        self.model = model
+        self.axes = dict(axes)
+        self.metrics = metrics
+        self.fixed = dict(fixed)
+        self.arrays = dict(arrays)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """How many values each axis has."""
+        return tuple(len(values) for values in self.axes.values())
+
+    @property
+    def size(self) -> int:
+        """How many points there are."""
+        size = 1
+        for length in self.shape:
+            size *= length
+        return size
+
+    @property
+    def is_lazy(self) -> bool:
+        """Whether the arrays are Dask's, to be computed chunk by chunk."""
+        return any(hasattr(array, "dask") for array in self.arrays.values())
+
+    def sel(self, **values: Any) -> Sweep:
+        """Return the sweep with some axes held at one of their values, which then are axes no more."""
+        index: list[Any] = [slice(None)] * len(self.axes)
+        for name, value in values.items():
+            self._require_axis(name)
+            if value not in self.axes[name]:
+                raise InputError(f"the axis {name} has no {quote(value)}: {listed(self.axes[name])}")
+            index[list(self.axes).index(name)] = self.axes[name].index(value)
+        axes = {name: values_of for name, values_of in self.axes.items() if name not in values}
+        arrays = {name: array[tuple(index)] for name, array in self.arrays.items()}
+        return Sweep(self.model, axes, self.metrics, {**self.fixed, **values}, arrays)
+
+    def _require_axis(self, name: str) -> None:
+        if name not in self.axes:
+            raise UnknownNameError("axis", name, tuple(self.axes))
+
+    def _require_metric(self, name: str) -> None:
+        if name not in self.metrics:
+            raise UnknownNameError("metric of this sweep", name, self.metrics)
+
+    def _values(self, metric: str) -> Any:
+        import numpy as np
+
+        self._require_metric(metric)
+        array = self.arrays[metric]
+        if hasattr(array, "dask"):
+            from .chunks import computed
+
+            (array,) = computed([array], array.npartitions)
+        return np.asarray(array)
+
+    # ---- as data
+
+    def table(self) -> pandas.DataFrame:
+        """Return one row per point, the last axis running fastest: axes, then metrics; units in ``attrs["units"]``."""
+        import numpy as np
+        import pandas
+
+        self._require_room(len(self.axes) + len(self.metrics))
+        places = np.unravel_index(np.arange(self.size), self.shape) if self.axes else ()
+        columns: dict[str, Any] = {
+            name: _labels(values)[place] for (name, values), place in zip(self.axes.items(), places, strict=True)
+        }
+        columns |= {name: self._values(name).reshape(-1) for name in self.metrics}
+        frame = pandas.DataFrame(columns)
+        frame.attrs["units"] = {name: SWEEP_UNITS.get(name, "B") for name in self.metrics}
+        return frame
+
+    def to_xarray(self) -> xarray.Dataset:
+        """Return a labelled grid, a variable per metric, with its unit in ``attrs``; lazy if the sweep is.
+
+        Raises:
+            MissingPackageError: xarray is not installed.
+
+        """
+        try:
+            import xarray
+        except ImportError:
+            raise MissingPackageError("xarray", "for a labelled grid") from None
+        data = {
+            name: (tuple(self.axes), array, {"units": SWEEP_UNITS.get(name, "B")})
+            for name, array in self.arrays.items()
+        }
+        fixed = {name: label_of(value) for name, value in self.fixed.items()}
+        coords = {name: _labels(values) for name, values in self.axes.items()}
+        return xarray.Dataset(data, coords=coords, attrs={"model": self.model, **fixed})
+
+    # ---- questions
+
+    def best(
+        self, *, minimize: str | None = None, maximize: str | None = None, where: str | Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Return the best point: axis → value and metric → number.
+
+        Args:
+            minimize: the metric to make small, or
+            maximize: the metric to make large; one of the two.
+            where: conditions that have to hold, formulas over axes and metrics: ``"{time} <= 0.05"``, ``"{fits}"``.
+
+        Raises:
+            InputError: no point fulfils the conditions.
+
+        """
+        from .reductions import best_of
+
+        asked = [name for name in (minimize, maximize) if name is not None]
+        if len(asked) != 1:
+            raise InputError("best takes minimize=… or maximize=…, a metric of the sweep")
+        self._require_metric(asked[0])
+        return best_of(self, asked[0], -1 if maximize else 1, self.conditions(where))
+
+    def frontier(self, *metrics: str, where: str | Sequence[str] = ()) -> pandas.DataFrame:
+        """Return the points that no other one beats in every of two or more metrics: the Pareto frontier.
+
+        More is better of tokens_per_s, arithmetic_intensity and fits, less of everything else.
+
+        Args:
+            metrics: two or more of the sweep's.
+            where: conditions, see `best`.
+
+        """
+        from .reductions import frontier_of
+
+        for name in metrics:
+            self._require_metric(name)
+        if len(set(metrics)) < 2:
+            raise InputError("a frontier is of two or more different metrics")
+        return frontier_of(self, metrics, self.conditions(where))
+
+    def histogram(self, metric: str, bins: int = 50) -> tuple[Array, Array]:
+        """Return (counts, edges) of a metric over all points; chunk by chunk if the sweep is lazy."""
+        from .reductions import histogram_of
+
+        self._require_metric(metric)
+        return histogram_of(self, metric, bins)
+
+    def quantiles(self, metric: str, shares: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> dict[float, float]:
+        """Return share → the value of a metric that this share of the points does not exceed.
+
+        A lazy sweep is gone through two times or more, each time looking closer, in bounded memory.
+        """
+        from .reductions import quantiles_of
+
+        self._require_metric(metric)
+        return quantiles_of(self, metric, shares)
+
+    def conditions(self, where: str | Sequence[str]) -> tuple[Any, ...]:
+        """Return formulas over axes and metrics as parsed ones, their names checked."""
+        found = []
+        for text in [where] if isinstance(where, str) else where:
+            if not isinstance(text, str):
+                raise InputError(f"a condition is a formula such as '{{time}} <= 0.05', not {quote(text)}")
+            formula = parse(text)
+            for name in formula.variables:
+                numeric = name in self.axes and all(isinstance(value, int | float) for value in self.axes[name])
+                if name not in self.metrics and not numeric:
+                    choices = (*self.axes, *self.metrics)
+                    raise FormulaError(f"{{{name}}} is no axis or metric of numbers: {', '.join(choices)}", text)
+            found.append(formula)
+        return tuple(found)
+
+    # ---- how it is shown
+
+    def plot(self, metric: str | None = None, *, x: str | None = None, hue: str | None = None) -> Any:
+        """Return lines of a metric along an axis, a line for each value of another axis.
+
+        Args:
+            metric: what to draw; the first one if None.
+            x: axis of numbers; the longest one if None.
+            hue: another axis; none if there is none.
+
+        Raises:
+            InputError: a further axis is left, which `sel` has to hold at one value.
+
+        """
+        # The one way from the core to the notebook layer, as in `Analysis.plot`.
+        from nbanalyzer.plots.sweeps import line_chart
+
+        return line_chart(self, metric, x, hue)
+
+    def heatmap(self, metric: str | None = None, *, x: str | None = None, y: str | None = None) -> Any:
+        """Return a picture of a metric over two axes, coloured by value; other axes have to be held by `sel`."""
+        from nbanalyzer.plots.sweeps import heatmap
+
+        return heatmap(self, metric, x, y)
+
+    def __repr__(self) -> str:
+        points = "1 point" if self.size == 1 else f"{self.size:,} points"
+        lines = [f"{self.model}: {points}{', lazy' if self.is_lazy else ''}"]
+        lines += [f"  {name}: {listed(values)}" for name, values in self.axes.items()]
+        if self.fixed:
+            lines.append(f"  {', '.join(f'{name} {label_of(value)}' for name, value in self.fixed.items())}")
+        if self.is_lazy:
+            return as_lines([*lines, f"  metrics: {', '.join(self.metrics)}"])
+        for name in self.metrics:
+            values = self._values(name)
+            if name == "fits":
+                lines.append(f"  fits: {int(values.sum()):,} of {self.size:,}")
+            else:
+                lines.append(f"  {name}: {_range(name, values)}")
+        return as_lines(lines)
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        from nbanalyzer.report.sweep import first_picture
+
+        return {"text/plain": repr(self), **first_picture(self)}
+
+    def _require_room(self, columns: int) -> None:
+        need, there = self.size * columns * 8, available_memory()
+        if need > there // 2:
+            raise InputError(
+                f"{self.size:,} points in {columns} columns are {si(need, 'B')}, and there are {si(there, 'B')} of "
+                "memory: sel() a part, or ask best(), frontier(), histogram(), quantiles()"
+            )
+
+
+def sweep(
+    model: Any,
+    *,
+    metrics: Sequence[str] | str = METRICS,
+    config: object = None,
+    set: Mapping[str, int] | None = None,  # noqa: A002 - the users' word: --set
+    chunks: int | str | None = None,
+    compute_efficiency: float = 1.0,
+    bandwidth_efficiency: float = 1.0,
+    launch_overhead: float = 0.0,
+    **options: Any,
+) -> Sweep:
+    """Return metrics over a grid of values.
+
+    Args:
+        model: as for `populate`; a list of several is an axis.
+        metrics: names, see `nbanalyzer.sweeps.compiled.SWEEP_UNITS`; times need hardware.
+        config: as for `populate`.
+        set: config values that are the same everywhere, as for `populate`.
+        chunks: points that are computed at a time, or ``"auto"``: the arrays are then Dask's, computed when they are
+            asked for, on a ``dask.distributed`` cluster if there is a client.
+        compute_efficiency: as for `Analysis.on`.
+        bandwidth_efficiency: as for `Analysis.on`.
+        launch_overhead: as for `Analysis.on`.
+        options: axes and fixed values: batch_size, seq_len, cache_len, encoder_len, w_bit, a_bit, kv_bit, attn,
+            logits, mla, causal, hardware, any config value (``num_kv_heads=[1, 8]``); or prompt_len and output_len,
+            for whole requests instead of one pass. What has several values is an axis.
+
+    Raises:
+        NBAnalyzerError: bad input; a grid that does not fit into memory, without `chunks`.
+
+    """
+    asked = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
+    if not asked:
+        raise InputError("a sweep needs a metric")
+    sizes = dict(set or {})
+    for name in sizes:
+        if name in {*CHOICES, *TOKENS, *REQUEST}:
+            raise InputError(f"{name} is not part of a model: give it as an option of its own")
+        if name in options:
+            raise InputError(f"{name} is given twice: in set, and as an option")
+    grid = Grid.of({"model": model, **sizes, **options}, lambda shape: _require_possible(shape, asked, chunks))
+    efficiency = Efficiency(compute=compute_efficiency, bandwidth=bandwidth_efficiency, launch_overhead=launch_overhead)
+    cells = tuple(cells_of(grid, asked, config, efficiency))
+    name = cells[0].surface.tree.template.model_id or cells[0].surface.tree.template.architecture or "template"
+    words = name if "model" not in grid.axes else f"{len(grid.axes['model'])} models"
+    fixed = {one: value for one, value in grid.fixed.items() if one != "model"}
+    if not efficiency.is_perfect:
+        fixed |= {
+            "compute_efficiency": compute_efficiency,
+            "bandwidth_efficiency": bandwidth_efficiency,
+            "launch_overhead": launch_overhead,
+        }
+    job = Job(grid, cells, asked)
+    if chunks is None:
+        arrays = job.everything()
+    else:
+        from .chunks import arrays_of
+
+        arrays = arrays_of(job, chunks)
+    return Sweep(words, grid.axes, asked, fixed, arrays)
+
+
+def _require_possible(shape: tuple[int, ...], metrics: tuple[str, ...], chunks: int | str | None) -> None:
+    """Raise if a grid's numbers fit neither into memory nor into chunks."""
+    if chunks is None:
+        require_memory(shape, metrics)
+    else:
+        from .chunks import require_chunks
+
+        require_chunks(shape, chunks)
+
+
+def _range(metric: str, values: Any) -> str:
+    """Return the least and the largest of a metric's values, and at how many points there is none."""
+    import numpy as np
+
+    known = values[~np.isnan(values)]
+    low, high = (shown(metric, float(end)) for end in (known.min(), known.max())) if known.size else ("no number",) * 2
+    missing = f", no number at {values.size - known.size:,}" if known.size < values.size else ""
+    return f"{low} to {high}{missing}" if low != high else f"{low}{missing}"
+
+
+def shown(metric: str, value: float) -> str:
+    """Return a metric's value with its unit: ``1.230 ms``, ``47.33 k tokens/s``, ``16.06 GB``."""
+    unit = SWEEP_UNITS.get(metric, "B")
+    if not math.isfinite(value):
+        return "no number" if math.isnan(value) else f"{value} {unit}".rstrip()
+    if unit == "s":
+        return seconds(value)
+    if unit in {"elements", ""}:
+        return si(value)
+    return f"{si(value)} {unit}" if "/" in unit else si(value, unit)
+
+
+def label_of(value: Any) -> Any:
+    """Return what a value is called: numbers and words as they are, objects by their name."""
+    if isinstance(value, int | float | str):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return getattr(value, "name", "") or getattr(value, "model_id", "") or type(value).__name__
+
+
+def _labels(values: Sequence[Any]) -> Any:
+    import numpy as np
+
+    named = [label_of(value) for value in values]
+    return np.asarray(named, dtype=object if any(isinstance(one, str) for one in named) else None)
+
+
+def listed(values: Sequence[Any]) -> str:
+    """Return an axis in words, its middle left out if it is long."""
+    few = values if len(values) <= SHOWN_ROWS else [*values[:3], values[-1]]
+    texts = [str(label_of(value)) for value in few]
+    if len(values) <= SHOWN_ROWS:
+        return ", ".join(texts)
+    return f"{', '.join(texts[:3])} … {texts[-1]} ({len(values):,} values)"

@@ -1,0 +1,298 @@
+"""Name → model template and config: shipped, a file, or a config in the Hugging Face cache.
+
+A config that no shipped template fits gets one of its own, see `nbanalyzer.generate.cache`.
+
+Everything here works offline. A name is only ever looked up among the shipped ones or asked of the
+Hugging Face cache; it never becomes part of a path unchecked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nbanalyzer.errors import ConfigError, TemplateError, UnknownNameError, near, quote, shorten
+from nbanalyzer.files import decode, read_file
+from nbanalyzer.generate import cache
+
+from .config_files import read_config
+from .expansion import expand
+from .library import folder
+from .template import ModelTemplate, load_model_template
+from .validity import DEFAULTS, Difference, differences, filled, unstated
+
+__all__ = [
+    "KERNELS_OF",
+    "aliases",
+    "built_for",
+    "completed",
+    "config_for",
+    "config_of",
+    "for_config",
+    "model",
+    "names",
+    "require_fit",
+    "short_names",
+]
+
+KERNELS_OF = "kernels of"
+"""Key in the provenance of a template that has the kernels of a shipped one, whose id it gives."""
+
+TEMPLATE_FIELDS = {*ModelTemplate.__struct_fields__} - {"architecture"}  # no config has any of them
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Return the ids of the shipped models, ``"org/name"``, sorted."""
+    found = [
+        f"{org.name}/{file.name.removesuffix('.json')}"
+        for org in folder("models").iterdir()
+        if org.is_dir()
+        for file in org.iterdir()
+        if file.name.endswith(".json")
+    ]
+    return tuple(sorted(found, key=str.casefold))
+
+
+@cache
+def aliases() -> Mapping[str, str]:
+    """Return every accepted spelling in lower case → id: with or without org, ``meta-`` and ``-hf``."""
+    spellings: dict[str, set[str]] = {}
+    for name in names():
+        last = name.rpartition("/")[2].casefold()
+        for spelling in {name.casefold(), last, last.removeprefix("meta-"), last.removesuffix("-hf")}:
+            spellings.setdefault(spelling, set()).add(name)
+    return {spelling: min(ids) for spelling, ids in spellings.items() if len(ids) == 1}
+
+
+def short_names() -> tuple[str, ...]:
+    """Return the shortest spelling of every shipped model, for lists and completion."""
+    shortest: dict[str, str] = {}
+    for spelling, name in aliases().items():
+        if name not in shortest or len(spelling) < len(shortest[name]):
+            shortest[name] = spelling
+    return tuple(shortest[name] for name in names())
+
+
+def model(name: str | os.PathLike[str]) -> ModelTemplate:
+    """Return the model template of that name, or in that file; its kernels are complete.
+
+    Args:
+        name: a shipped model (``"gpt2"``, ``"openai-community/gpt2"``, any case), the path of a model template
+            or of a config.json, or a model whose config is in the Hugging Face cache.
+
+    Raises:
+        UnknownNameError: no such model; near names are suggested. Nothing is ever downloaded.
+        TemplateError: the file is not a model template.
+        ConfigError: the file is not a config, or one that there is no template for.
+
+    """
+    found, where = _found(name)
+    return found if isinstance(found, ModelTemplate) else built_for(found, where)
+
+
+def config_of(name: str | os.PathLike[str]) -> tuple[Mapping[str, Any], str]:
+    """Return the config of a model and its id, or the path of its file; no template is made for it.
+
+    Raises:
+        NBAnalyzerError: as for `model`.
+
+    """
+    found, where = _found(name)
+    return (found.config if isinstance(found, ModelTemplate) else found), where
+
+
+def _found(name: str | os.PathLike[str]) -> tuple[ModelTemplate | Mapping[str, Any], str]:
+    """Return the template or the config of that name, and what to call it."""
+    text = os.fspath(name)
+    if text.casefold() in aliases():
+        template = _shipped(aliases()[text.casefold()])
+        return template, template.model_id
+    if path := _path(text):
+        found = _from_file(path)
+        return found, (found.model_id if isinstance(found, ModelTemplate) else "") or str(path)
+    if HUB_NAME.fullmatch(text) and ".." not in text:
+        if cached := _hub_cache(text):
+            return read_config(cached), text
+        hint = (
+            "It is neither in the catalogue (--list) nor in the Hugging Face cache; "
+            f"`hf download {text} config.json` puts its config there, if it exists."
+        )
+        raise UnknownNameError("model", text, {*names(), *short_names()}, hint)
+    raise UnknownNameError(
+        "model", text, (), "A model is a catalogue name (--list), org/name, or the path of a .json file."
+    )
+
+
+def _path(text: str) -> Path | None:
+    """Return the path of a .json file, or of the config.json in a folder, if the text is one; it may not exist."""
+    if not text:
+        return None
+    try:
+        path = Path(text).expanduser()
+        if path.is_dir():
+            return path / "config.json"
+    except (OSError, ValueError, RuntimeError):  # too long, a null character, nobody's home
+        return None
+    return path if path.suffix == ".json" else None
+
+
+def config_for(name: str, template: str | os.PathLike[str]) -> Mapping[str, Any] | None:
+    """Return the config of the model `name`, to be used with a template from elsewhere.
+
+    None stands for the template's own: if it is the same, or if `name` is not known and the template has one.
+    """
+    own, _ = config_of(template)
+    try:
+        found, _ = config_of(name)
+    except UnknownNameError:
+        if own:
+            return None
+        raise
+    return None if found == own else found
+
+
+def completed(template: ModelTemplate) -> ModelTemplate:
+    """Return the template with everything that its numbers need.
+
+    References to modules are expanded; a template that extends another gets its kernels and state.
+
+    Raises:
+        TemplateError: it extends a model that is not shipped, or has kernels of its own as well, or it refers
+            to a module that there is not, or without the bindings that it needs.
+
+    """
+    if not template.extends:
+        return expand(template)
+    where = template.model_id
+    if template.kernels:
+        raise TemplateError(f"a template has kernels of its own or extends {template.extends!r}, not both", where)
+    if template.extends not in names():
+        close = near(template.extends, names())
+        hint = f", did you mean {close[0]!r}?" if close else ""
+        raise TemplateError(f"extends {template.extends!r}, which is not in the catalogue{hint}", where)
+    return _extended(template, _shipped(template.extends))
+
+
+def _extended(template: ModelTemplate, base: ModelTemplate) -> ModelTemplate:
+    return msgspec.structs.replace(
+        template,
+        architecture=template.architecture or base.architecture,
+        module=base.module,
+        bindings=base.bindings,
+        valid_for=template.valid_for or base.valid_for,
+        state=base.state,
+        kernels=base.kernels,
+        extends="",
+    )
+
+
+@cache
+def _shipped(name: str) -> ModelTemplate:
+    template = _file(name)
+    return _extended(template, _shipped(template.extends)) if template.extends else template
+
+
+@cache
+def _file(name: str) -> ModelTemplate:
+    org, _, last = name.partition("/")
+    file = folder("models") / org / f"{last}.json"
+    return load_model_template(file.read_bytes(), f"models/{name}.json")
+
+
+def _from_file(path: Path) -> ModelTemplate | Mapping[str, Any]:
+    content = read_file(path)
+    data = decode(content, Any, str(path))
+    if isinstance(data, dict) and data and not data.keys() & TEMPLATE_FIELDS:
+        return read_config(path)
+    return completed(load_model_template(content, str(path)))
+
+
+def _hub_cache(name: str) -> Path | None:
+    """Return the path of a config.json that the Hugging Face cache holds, without any network."""
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:  # then nothing has put a config there
+        return None
+    try:
+        found = try_to_load_from_cache(name, "config.json")
+    except ValueError:  # it is stricter about names than HUB_NAME
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
+def built_for(config: Mapping[str, Any], where: str = "config") -> ModelTemplate:
+    """Return the shipped template that is built like the config's model, with this config; else one made for it.
+
+    Raises:
+        ConfigError: none is, and none can be made; the message says why.
+
+    """
+    try:
+        return for_config(config, where)
+    except ConfigError as error:
+        return cache.template_for(config, where, error)
+
+
+def for_config(config: Mapping[str, Any], where: str = "config") -> ModelTemplate:
+    """Return the shipped template that answers for the config's model, with this config.
+
+    Raises:
+        ConfigError: none does; the message says which field differs from the nearest one's.
+
+    """
+    model_type = config.get("model_type")
+    alike = [name for name in names() if _file(name).config.get("model_type") == model_type]
+    # First those with kernels of their own: what extends one has just a config more that they are right for.
+    bases = [_shipped(name) for name in sorted(alike, key=lambda name: bool(_file(name).extends))]
+    found: list[tuple[ModelTemplate, list[Difference]]] = []
+    for base in bases:
+        if not base.valid_for:
+            continue
+        if not (unfit := _unfit(base, config)):
+            defaults = unstated(base, config)
+            record = {KERNELS_OF: base.model_id} | ({DEFAULTS: defaults} if defaults else {})
+            return msgspec.structs.replace(base, model_id=where, config=filled(base, config), provenance=record)
+        found.append((base, unfit))
+    if found:
+        base, unfit = min(found, key=lambda pair: len(pair[1]))
+        raise ConfigError(_said(base, unfit[0]), where)
+    types = sorted({str(_file(name).config.get("model_type")) for name in names()})
+    raise ConfigError(f"no shipped template is of model_type {quote(model_type)}: there are {', '.join(types)}", where)
+
+
+def require_fit(base: ModelTemplate, config: Mapping[str, Any], where: str) -> None:
+    """Raise unless a template answers for a config.
+
+    Raises:
+        ConfigError: it does not; the message names the first field that says so.
+
+    """
+    for unfit in _unfit(base, config)[:1]:
+        raise ConfigError(_said(base, unfit), where)
+
+
+def _unfit(base: ModelTemplate, config: Mapping[str, Any]) -> list[Difference]:
+    """Return what keeps a template from answering for a config, another architecture among it."""
+    stated = config.get("architectures")
+    if isinstance(stated, list) and stated and base.architecture and base.architecture not in stated:
+        return [Difference("architectures", stated, [base.architecture])]
+    return differences(base, config)
+
+
+def _said(base: ModelTemplate, unfit: Difference) -> str:
+    name = base.model_id or "the template"
+    if not unfit.known:
+        return f"the config says {unfit.field} = {quote(unfit.stated)}, and nothing is known of that for {name}"
+    return (
+        f"the config says {unfit.field} = {quote(unfit.stated)}, {name} was made for "
+        f"{shorten(json.dumps(unfit.made_for), 60)}"
+    )

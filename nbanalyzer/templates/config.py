@@ -1,0 +1,416 @@
+"""From a model's config to the values of the global variables.
+
+Every family names its sizes its own way and leaves some to its code. The names, and what the code adds,
+are tables in `nbanalyzer.formulas.variables`; this module reads a config by them.
+
+>>> config = {"model_type": "gpt2", "n_embd": 768, "n_head": 12, "n_layer": 12, "n_inner": None, "vocab_size": 50257}
+>>> params = extract_model_params(config)
+>>> params["intermediate_size"], params["num_kv_heads"], params["head_dim"], params["tie_word_embeddings"]
+(3072, 12, 64, 1)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from nbanalyzer.errors import ConfigError, InputError, UnknownNameError, quote, shorten
+from nbanalyzer.formulas.variables import (
+    FAMILIES,
+    STRUCTURE,
+    VARIABLES,
+    WHICH_LAYERS,
+    Family,
+    Variable,
+    says_no_size,
+    speaks_of_cost,
+)
+
+from .config_files import (
+    TEXT_PARTS,
+    config_file,
+    fields_of,
+    look,
+    object_of,
+    put,
+    read_config,
+    text_object,
+    with_labels,
+)
+from .foreign import not_taken
+
+__all__ = ["LARGEST", "ModelParams", "extract_model_params", "with_overrides"]
+
+LARGEST = 2**40  # of any size; what is larger is a slip of the keyboard
+MOST_LISTED = 10_000  # layers or labels of a config that transformers makes lists of
+
+_ALWAYS = ("hidden_size", "num_layers", "vocab_size")
+_HEADS = ("num_heads", "num_kv_heads", "head_dim")
+_POSITIVE = frozenset({*_ALWAYS, *_HEADS, "intermediate_size"})
+_MLA_HEAD = ("qk_nope_head_dim", "qk_rope_head_dim")
+_SILENT = (None, "auto")  # what a field holds that leaves its value to the family's code
+_PLAIN = Variable("", "config", "", "a field that the registry has no row for", "")
+_CANONICAL = {alias: variable.name for variable in VARIABLES.values() for alias in (variable.name, *variable.sources)}
+
+
+class ModelParams(dict[str, int]):
+    """The values of a model's global variables: canonical name → int, other integer fields under their own names.
+
+    Attributes:
+        model_type: as the config states it, ``""`` if it does not.
+        unknown: config keys whose names speak of cost and that nbanalyzer does not know.
+        defaults: variables that the config says nothing of: transformers' class did.
+
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, int],
+        model_type: str = "",
+        unknown: tuple[str, ...] = (),
+        defaults: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(values)
+        self.model_type, self.unknown, self.defaults = model_type, unknown, defaults
+
+
+def extract_model_params(
+    config: object, overrides: Mapping[str, int] | None = None, required: Collection[str] | None = None
+) -> ModelParams:
+    """Read a model's global variables from its config.
+
+    `config` is a transformers config object, a mapping, or the path of a ``config.json`` or of its folder.
+    Of a multimodal config the text part is read. Null is the same as absent. Of an encoder-decoder model,
+    num_layers are the encoder's and num_decoder_layers the decoder's.
+
+    hidden_size, num_layers and vocab_size must be known of every model; num_heads, num_kv_heads and head_dim
+    unless it is a state-space model; intermediate_size unless it has experts. Where a mapping or a file lacks
+    one of them, transformers' class for its model_type is asked (this imports transformers, never the network).
+    With latent attention (MLA), head_dim is that of a whole query or key: qk_nope_head_dim + qk_rope_head_dim.
+
+    `overrides` are values under canonical or Hugging Face names. They replace the config's before anything is
+    derived: another hidden_size of GPT-2 is another intermediate_size too.
+
+    `required` are the variables that must be found, instead of those that every model has: a template of one's
+    own may need few.
+
+    Raises:
+        ConfigError: the config cannot be read, lacks a value, or contradicts itself.
+        UnknownNameError: an override names nothing that this model has.
+        InputError: an override is not a size, or is an option of the analysis.
+
+    """
+    reader = _Reader.open(config)
+    reader.required = required
+    if overrides:
+        reader.override(overrides)
+    return reader.read()
+
+
+def with_overrides(config: object, overrides: Mapping[str, int]) -> Mapping[str, Any]:
+    """Return the fields of a config's text part with `overrides` in their places, see `extract_model_params`."""
+    reader = _Reader.open(config)
+    reader.override(overrides)
+    return reader.text
+
+
+@dataclass(slots=True)
+class _Reader:
+    """One config, being read.
+
+    Attributes:
+        text: the fields of the text part; a copy, which overrides and defaults are written into.
+        model_type: of the whole config.
+        where: what errors call the config.
+        family: what is known of the model's code.
+        source: the text part's transformers object: given, or built for its defaults; else None.
+        asked: whether `source` has been looked for, so that only habit is left.
+        overridden: variables whose values the user gave.
+        required: variables that must be found; None for those that every model of its kind has.
+
+    """
+
+    text: dict[str, Any]
+    model_type: str
+    where: str
+    family: Family
+    source: object = None
+    asked: bool = False
+    overridden: frozenset[str] = frozenset()
+    required: Collection[str] | None = None
+
+    @classmethod
+    def open(cls, config: object) -> _Reader:
+        """Take `config` in any of its three forms."""
+        if isinstance(config, str | os.PathLike):
+            path = config_file(config)
+            return cls.of(read_config(path), str(path))
+        if isinstance(config, Mapping):
+            return cls.of(config)
+        if isinstance(config, type) or not callable(getattr(config, "to_dict", None)):
+            raise InputError(f"a config is a transformers config, a mapping or a path, not {shorten(repr(config))}")
+        reader = cls.of(fields_of(config))
+        reader.source, reader.asked = text_object(config), True
+        reader.fill(name for name in (*_ALWAYS, "num_heads", "num_kv_heads") if reader.stated(name) is None)
+        return reader
+
+    @classmethod
+    def of(cls, whole: Mapping[str, Any], where: str = "") -> _Reader:
+        """Find the text part of `whole`."""
+        text = whole
+        while part := next((text[key] for key in TEXT_PARTS if isinstance(text.get(key), Mapping)), None):
+            text = part
+        for stated in (whole.get("model_type"), text.get("model_type")):
+            if not isinstance(stated, str | None):
+                raise ConfigError(f"model_type is {quote(stated)}: a name is needed", where)
+        name = str(whole.get("model_type") or text.get("model_type") or "")
+        part_type = str(text.get("model_type") or name).removesuffix("_text")
+        family = FAMILIES.get(part_type, Family(even_heads=False))
+        reader = cls(dict(with_labels(text)), name, where or f"{name} config".lstrip(), family)
+        if whole.get("tie_word_embeddings") is not None:  # the whole model ties; its text part may say otherwise
+            reader.text["tie_word_embeddings"] = whole["tie_word_embeddings"]
+        if text.get("use_sliding_window") is False:  # then transformers takes the window's size for nothing
+            reader.text |= dict.fromkeys({"sliding_window", "max_window_layers"} & text.keys())
+        return reader
+
+    def sources(self, name: str) -> tuple[str, ...]:
+        """Return the config fields that the variable `name` is read from in this family."""
+        return self.family.sources.get(name, VARIABLES[name].sources)
+
+    # ---- reading
+
+    def read(self) -> ModelParams:
+        """Return everything, derived values included."""
+        values = self.variables()
+        filled: tuple[str, ...] = ()
+        if missing := self.missing(values):
+            self.source, self.asked = self.source or text_object(self.build()), True
+            if problem := not_taken(self.text, self.source):
+                raise self.error(problem)
+            self.fill(missing)
+            values = self.variables()
+            filled = tuple(name for name in missing if self.stated(name) is not None)
+        if missing := self.missing(values):
+            looked = (f"{name} (looked for {', '.join(self.sources(name))})" for name in missing)
+            raise self.error(f"no value for {'; '.join(looked)}")
+        self.check_groups(values)
+        return ModelParams(values | self.other_integers(), self.model_type, self.unknown(), filled)
+
+    def missing(self, values: Mapping[str, int]) -> list[str]:
+        """Return what a model like this cannot do without and `values` lacks."""
+        if self.required is not None:
+            return [name for name in VARIABLES if name in self.required and name not in values]
+        heads = _HEADS if self.family.attention else ()
+        feed_forward = () if "num_experts" in values else ("intermediate_size",)
+        return [name for name in (*_ALWAYS, *heads, *feed_forward) if name not in values]
+
+    def variables(self) -> dict[str, int]:
+        """Return what is stated, and what follows from it by the family's rules."""
+        values = {name: value for name in VARIABLES if (value := self.stated(name)) is not None}
+        for name, rule in _RULES.items():
+            if name not in self.overridden and (value := rule(self, values)) is not None:
+                values[name] = value
+        return values
+
+    def stated(self, name: str) -> int | None:
+        """Return what the config says of the variable `name`, None if nothing."""
+        found: dict[str, int] = {}
+        for key in self.sources(name):
+            value = look(self.text, key)
+            if value not in _SILENT and not (name in WHICH_LAYERS and isinstance(value, str | list | tuple)):
+                found[key] = self.size(key, value, VARIABLES[name])
+        if len(set(found.values())) > 1:
+            raise self.error(f"contradicts itself: {', '.join(f'{key} is {value}' for key, value in found.items())}")
+        return next(iter(found.values()), None)
+
+    def size(self, key: str, value: object, variable: Variable) -> int:
+        """Return the config's `value` as an int, or raise what is wrong with it."""
+        if isinstance(value, bool) and variable.unit == "0 or 1":
+            return int(value)
+        if isinstance(value, list) and value and value.count(value[0]) == len(value):
+            value = value[0]  # one entry per layer, all the same
+        if problem := _problem(value, variable):
+            raise self.error(f"{key} is {quote(value)}: {problem}")
+        assert isinstance(value, int)
+        return value
+
+    def other_integers(self) -> dict[str, int]:
+        """Return the integer fields that the registry has no row for."""
+        return {key: value for key, value in self.text.items() if _is_other_integer(key, value)}
+
+    def unknown(self) -> tuple[str, ...]:
+        """Return the keys that look like cost and that nothing here knows."""
+        own = {key for keys in self.family.sources.values() for key in keys} | {self.family.ffn_key}
+        return tuple(
+            key
+            for key, value in self.text.items()
+            if isinstance(value, int | list | tuple | Mapping)
+            and not isinstance(value, bool)
+            and value not in ([], (), {})
+            and speaks_of_cost(key)
+            and not (key in _CANONICAL or key in STRUCTURE or key in own or says_no_size(key))
+        )
+
+    def check_groups(self, values: Mapping[str, int]) -> None:
+        """Raise if the query heads cannot share the key and value heads evenly."""
+        heads, groups = values.get("num_heads", 0), values.get("num_kv_heads", 0)
+        if heads and groups and heads % groups:
+            raise self.error(f"num_heads {heads} is not a multiple of num_kv_heads {groups}")
+
+    # ---- the rules: each returns the value that holds where nothing else is given, None to leave it as it is
+
+    def feed_forward(self, values: Mapping[str, int]) -> int | None:
+        """Return a multiple of hidden_size."""
+        key = self.family.ffn_key
+        factor = self.family.ffn if self.text.get(key) is None else self.size(key, self.text[key], _PLAIN)
+        if "intermediate_size" in values or not factor or "hidden_size" not in values:
+            return None
+        return factor * values["hidden_size"]
+
+    def kv_heads(self, values: Mapping[str, int]) -> int | None:
+        """Return 1 if all query heads share one; as many as query heads if the family never groups them."""
+        one = self.family.one_kv_head
+        if one is not None and self.text.get("multi_query", one) and not self.text.get("new_decoder_architecture"):
+            return 1
+        if "num_kv_heads" in values or not self.family.attention:
+            return None
+        # A transformers object that has no key and value heads of its own has one for each query head.
+        return values.get("num_heads") if self.source is not None or not self.family.grouped else None
+
+    def head_size(self, values: Mapping[str, int]) -> int | None:
+        """Return both parts of an MLA head; else an even share of hidden_size."""
+        if all(part in values for part in _MLA_HEAD):
+            return sum(values[part] for part in _MLA_HEAD)
+        even = self.family.attention and (self.family.even_heads or self.asked)
+        if "head_dim" in values or not even or not {"hidden_size", "num_heads"} <= values.keys():
+            return None
+        size, rest = divmod(values["hidden_size"], values["num_heads"])
+        if rest and self.required is not None and "head_dim" not in self.required:
+            return None
+        if rest:
+            sizes = f"hidden_size {values['hidden_size']} is not a multiple of num_heads {values['num_heads']}"
+            raise self.error(f"{sizes}, and no head_dim is given")
+        return size
+
+    def tied(self, values: Mapping[str, int]) -> int | None:
+        """Return the family's default."""
+        return None if "tie_word_embeddings" in values else self.family.tied
+
+    def step_rank(self, name: str, values: Mapping[str, int]) -> int | None:
+        """Return a 16th of hidden_size, rounded up, if `name` is what this family derives so."""
+        if name in values or name != self.family.step_rank or "hidden_size" not in values:
+            return None
+        return -(-values["hidden_size"] // 16)
+
+    # ---- overriding
+
+    def override(self, overrides: Mapping[str, int]) -> None:
+        """Write `overrides` over the config's own values, under the names that the config uses."""
+        self.forget_derived()
+        given: dict[str, str] = {}
+        for name, value in overrides.items():
+            target = self.target(name)
+            if given.setdefault(target, name) != name:
+                raise InputError(f"{given[target]} and {name} are the same variable: give one of them")
+            if problem := _problem(value, VARIABLES.get(target, _PLAIN)):
+                raise InputError(f"{name} = {quote(value)}: {problem}")
+            sources = self.sources(target) if target in VARIABLES else (target,)
+            for key in [key for key in sources if look(self.text, key) is not None] or sources[:1]:
+                put(self.text, key, value)
+        self.overridden = frozenset(given)
+
+    def target(self, name: str) -> str:
+        """Return the variable or config field that an override called `name` means."""
+        own = {key: variable for variable, keys in self.family.sources.items() for key in keys}
+        target = own.get(name) or _CANONICAL.get(name, name)
+        if (known := VARIABLES.get(target)) and known.kind in {"runtime", "convention"}:
+            raise InputError(f"{name} is not part of a model: give it as an option of its own")
+        if target == "has_bias":
+            raise InputError("has_bias differs from layer to layer: it is set in the template")
+        if target == "head_dim" and all(part in self.text for part in _MLA_HEAD):
+            raise InputError(f"head_dim is {' + '.join(_MLA_HEAD)} in this model: give these")
+        held = (name for name in VARIABLES if any(key in self.text for key in VARIABLES[name].sources))
+        choices = dict.fromkeys((*_ALWAYS, *_HEADS, "intermediate_size", *held, *self.other_integers()))
+        if target not in choices:
+            raise UnknownNameError("model variable", name, choices)
+        return target
+
+    def forget_derived(self) -> None:
+        """Drop what a config object's class has itself filled in, so that it follows the overrides."""
+        if self.source is None:
+            return
+        stated = {name: value for name in VARIABLES if (value := self.stated(name)) is not None}
+        for name, rule in _RULES.items():
+            others = {other: value for other, value in stated.items() if other != name}
+            for key in self.sources(name):
+                if key in self.text and getattr(type(self.source), key, None) in _SILENT:
+                    with suppress(ConfigError):  # no rule gives this value
+                        if self.text[key] == rule(self, others):
+                            del self.text[key]
+
+    # ---- transformers
+
+    def build(self) -> object:
+        """Return transformers' config object for these fields, None if it knows no such model."""
+        for key, value in self.text.items():
+            if ("layers" in key or key == "num_labels") and isinstance(value, int) and value > MOST_LISTED:
+                raise self.error(
+                    f"{key} is {quote(value)}: transformers, asked for a size that is missing, lists them all"
+                )
+        try:
+            return object_of(self.text)
+        except ConfigError as error:
+            raise self.error(error.problem) from None
+
+    def fill(self, missing: Iterable[str]) -> None:
+        """Take the `missing` variables from the transformers object, as far as it has them."""
+        fields = fields_of(self.source)
+        for name in missing:
+            keys = self.sources(name)
+            # Attributes come second: some are computed, and some refuse to be read where layers differ.
+            value = next((found for key in keys if (found := look(fields, key)) is not None), None)
+            if value is None:
+                value = next((found for key in keys if (found := getattr(self.source, key, None)) is not None), None)
+            if value is not None:
+                put(self.text, keys[0], value)
+
+    def error(self, problem: str) -> ConfigError:
+        """Return the error that says where `problem` is."""
+        return ConfigError(problem, self.where)
+
+
+_RULES: Mapping[str, Callable[[_Reader, Mapping[str, int]], int | None]] = {
+    "intermediate_size": _Reader.feed_forward,
+    "num_kv_heads": _Reader.kv_heads,
+    "head_dim": _Reader.head_size,
+    "tie_word_embeddings": _Reader.tied,
+    "time_step_rank": lambda reader, values: reader.step_rank("time_step_rank", values),
+    "mamba_dt_rank": lambda reader, values: reader.step_rank("mamba_dt_rank", values),
+}
+
+
+def integer_fields(config: Mapping[str, Any]) -> frozenset[str]:
+    """Return the fields that are variables under their own names: the integers that no variable is read from."""
+    return frozenset(_Reader.of(config).other_integers())
+
+
+def canonical_name(name: str) -> str:
+    """Return the variable that a config attribute is read into (``n_embd`` → ``hidden_size``), else the name."""
+    return _CANONICAL.get(name, name)
+
+
+def _problem(value: object, variable: Variable) -> str:
+    """Return what is wrong with `value` for `variable`, "" if nothing."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return "a whole number is needed"
+    if variable.unit == "0 or 1":
+        return "" if value in {0, 1} else "0 or 1 is needed"
+    least = int(variable.name in _POSITIVE)
+    return "" if least <= value <= LARGEST else f"at least {least} and at most 2**40 is needed"
+
+
+def _is_other_integer(key: str, value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and key not in _CANONICAL and not says_no_size(key)

@@ -1,0 +1,212 @@
+"""A model's config, in any form that one has: a config.json, plain data, or a transformers object."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nbanalyzer.errors import ConfigError, TemplateError, shorten
+from nbanalyzer.files import read_file
+
+__all__ = [
+    "as_mapping",
+    "config_file",
+    "essential",
+    "fields_of",
+    "look",
+    "object_of",
+    "put",
+    "quiet",
+    "read_config",
+    "text_object",
+    "untyped",
+    "with_floats",
+    "with_labels",
+    "without_floats",
+]
+
+MAX_CONFIG_BYTES = 8 * 2**20  # the largest known is a quarter of this, most of it names of classes
+
+# How transformers writes what JSON has no numbers for.
+FLOAT = "__float__"
+FLOATS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
+
+# Where a multimodal config keeps its language model.
+TEXT_PARTS = ("thinker_config", "text_config", "llm_config", "language_config")
+
+# Fields about how a model is loaded, run and labelled.
+NOISE = frozenset(
+    {"_name_or_path", "_commit_hash", "transformers_version", "dtype", "torch_dtype", "auto_map", "quantization_config",
+     "use_cache", "id2label", "label2id", "problem_type", "task_specific_params", "return_dict", "output_attentions",
+     "output_hidden_states", "torchscript", "_attn_implementation", "attn_implementation", "_experts_implementation",
+     "experts_implementation", "transformers.js_config", "init_config"}
+)  # fmt: skip
+
+
+def read_config(path: Path) -> Mapping[str, Any]:
+    """Return the JSON object in the file `path`; a file that holds none is a `ConfigError`.
+
+    ``Infinity``, ``-Infinity`` and ``NaN`` are taken as Python writes them, and as transformers does.
+    """
+    try:
+        content = read_file(path, MAX_CONFIG_BYTES)
+        config = json.loads(content.decode())
+        if re.search(rb"\\u[dD]", content):  # half a character is no text, and fails where it is written
+            json.dumps(config, ensure_ascii=False).encode()
+        found = with_floats(config)
+    except TemplateError as error:
+        raise ConfigError(f"cannot be read: {error.problem}", error.where) from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"not JSON: {error.msg}, line {error.lineno}, column {error.colno}", str(path)) from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, an endless number, endless brackets
+        raise ConfigError(f"not JSON: {shorten(str(error), 100)}", str(path)) from None
+    if not isinstance(found, dict):
+        raise ConfigError(f"a config is a JSON object, not {shorten(json.dumps(config))}", str(path))
+    return found
+
+
+def with_floats(value: Any) -> Any:
+    """Return plain data with a float in place of ``{"__float__": "Infinity"}``, which is how transformers writes it."""
+    if isinstance(value, dict):
+        if value.keys() == {FLOAT} and isinstance(name := value[FLOAT], str) and name in FLOATS:
+            return FLOATS[name]
+        return {key: with_floats(part) for key, part in value.items()}
+    return [with_floats(part) for part in value] if isinstance(value, list) else value
+
+
+def without_floats(value: Any) -> Any:
+    """Return plain data that JSON can hold: the other way round."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return {FLOAT: "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
+    if isinstance(value, Mapping):
+        return {key: without_floats(part) for key, part in value.items()}
+    return [without_floats(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def config_file(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a config, which may be given as that of its folder."""
+    found = Path(path)
+    with suppress(OSError, ValueError):  # a name too long, or with a null: reading it will say so
+        found = found / "config.json" if found.is_dir() else found
+    return found
+
+
+def as_mapping(config: object) -> Mapping[str, Any]:
+    """Return the fields of a config in any of the forms that `extract_model_params` takes."""
+    if isinstance(config, str | os.PathLike):
+        return read_config(config_file(config))
+    return config if isinstance(config, Mapping) else fields_of(config)
+
+
+def fields_of(config: object) -> dict[str, Any]:
+    """Return the fields of a transformers config object; none of what is no such object."""
+    if not callable(to_dict := getattr(config, "to_dict", None)):
+        return {}
+    try:
+        return dict(to_dict())
+    except Exception as error:  # noqa: BLE001 - its code chokes on what somebody has put into it
+        problem = shorten(f"{type(error).__name__}: {' '.join(str(error).split())}", 100)
+        raise ConfigError(f"transformers cannot write down its own {type(config).__name__}: {problem}") from None
+
+
+def object_of(fields: Mapping[str, Any]) -> object:
+    """Return transformers' config object of these fields, None if it knows no such model, or is not there."""
+    name = fields.get("model_type")
+    with quiet():
+        try:
+            from transformers import CONFIG_MAPPING
+        except ImportError:
+            return None
+        if name not in CONFIG_MAPPING:
+            return None
+        kind = CONFIG_MAPPING[name]
+        # A field that is called like a method would take the method's place.
+        taken = {"model_type", *NOISE, *(key for key in fields if callable(getattr(kind, key, None)))}
+        try:
+            built: object = kind(**{key: value for key, value in fields.items() if key not in taken})
+        except Exception as error:  # noqa: BLE001 - whatever a class's own checks raise
+            problem = shorten(" ".join(str(error).split()), 200)
+            raise ConfigError(f"transformers cannot read it: {problem}") from None
+        return built
+
+
+def essential(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config as plain data, without what says nothing about what the model is made of.
+
+    Without ``auto_map``, transformers has nowhere to take foreign code from.
+    """
+    try:
+        content = msgspec.json.encode(without_floats(_without_noise(with_labels(config))))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"a config is plain data: {shorten(str(error), 100)}") from None
+    plain: dict[str, Any] = with_floats(msgspec.json.decode(content))
+    return plain
+
+
+def with_labels(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the config with its labels' number, which a classifier's size is, where it states their names."""
+    names = config.get("id2label")
+    if not isinstance(names, Mapping) or not names or "num_labels" in config:
+        return config
+    return {**config, "num_labels": len(names)}
+
+
+def _without_noise(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_noise(part) for key, part in value.items() if key not in NOISE}
+    return value
+
+
+def untyped(config: Mapping[str, Any]) -> str:
+    """Return what to add to a config that says neither its model type nor its class."""
+    marks = {"type_vocab_size": "bert", "n_embd": "gpt2", "d_kv": "t5"}
+    likely = next((model_type for key, model_type in marks.items() if key in config), "llama")
+    return f'the config has no model_type, which says which model it is: add it, such as "model_type": "{likely}"'
+
+
+def text_object(config: object) -> object:
+    """Return the text part of a transformers config object."""
+    while part := next((found for key in TEXT_PARTS if (found := getattr(config, key, None)) is not None), None):
+        config = part
+    return config
+
+
+def look(config: Mapping[str, Any], key: str) -> object:
+    """Return the field `key`, in which a dot leads into a nested object; None if there is none."""
+    if "." not in key:
+        return config.get(key)
+    outer, inner = key.split(".")
+    nested = config.get(outer)
+    return nested.get(inner) if isinstance(nested, Mapping) else None
+
+
+def put(config: dict[str, Any], key: str, value: object) -> None:
+    """Set the field `key`; a nested object is copied, not changed."""
+    outer, _, inner = key.partition(".")
+    config[outer] = {**config.get(outer, {}), inner: value} if inner else value
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from advising people on stderr while it builds a config for us."""
+    names = {"TRANSFORMERS_VERBOSITY": "error", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(names)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value

@@ -1,0 +1,71 @@
+"""Whether transformers' class takes the sizes that a config states, or knows them under other names."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import fields
+from typing import Any
+
+from nbanalyzer.errors import quote, shorten
+from nbanalyzer.formulas.variables import FAMILIES, VARIABLES, says_no_size
+
+__all__ = ["not_taken"]
+
+_CORE = ("hidden_size", "num_layers", "num_heads", "vocab_size", "intermediate_size")
+
+
+def not_taken(stated: Mapping[str, Any], built: object) -> str:
+    """Return what is wrong with a config that is in another tool's format, or another class's, "" if nothing is.
+
+    Args:
+        stated: the config as it was given, of one model: not of several parts.
+        built: transformers' config object made of it.
+
+    """
+    known, name = _known(type(built)), type(built).__name__
+    if not known:
+        return ""
+    for variable in _CORE:
+        sources = _sources(variable, stated)
+        foreign = [key for key in sources if _is_size(stated.get(key)) and key not in known]
+        own = {key: getattr(built, key, None) for key in sources if key in known}
+        sizes = {value for value in own.values() if value is not None}
+        if foreign and not own.keys() & stated.keys() and (sizes or (not own and variable == "hidden_size")):
+            key = foreign[0]
+            if stated[key] not in sizes:
+                instead = f", which it knows as {' or '.join(own)}" if own else ""
+                return f"{name} does not take {key} = {quote(stated[key])}{instead}"
+    width = {*_sources("hidden_size", stated), getattr(type(built), "attribute_map", {}).get("hidden_size", "")}
+    strange = list(_strange(stated, known))
+    if strange and not width & known & stated.keys():
+        shown = shorten(", ".join(strange), 80)
+        return f"it states no hidden_size, and {name} does not know {shown}: it is in another tool's format"
+    return ""
+
+
+def _known(config_class: Any) -> frozenset[str]:
+    """Return the fields of a config class of transformers, none of a class that does not say."""
+    if not hasattr(config_class, "__dataclass_fields__"):
+        return frozenset()
+    renamed: Mapping[str, str] = getattr(config_class, "attribute_map", {})
+    parts = tuple(getattr(config_class, "sub_configs", {}))
+    taken = inspect.signature(config_class).parameters
+    return frozenset((*(field.name for field in fields(config_class)), *renamed, *renamed.values(), *parts, *taken))
+
+
+def _sources(variable: str, config: Mapping[str, Any]) -> tuple[str, ...]:
+    family = FAMILIES.get(str(config.get("model_type", "")))
+    own = family.sources.get(variable, ()) if family else ()
+    return (*own, *VARIABLES[variable].sources)
+
+
+def _strange(stated: Mapping[str, Any], known: Collection[str]) -> Iterator[str]:
+    """Yield what looks like a size, and the class does not know."""
+    for key, value in stated.items():
+        if _is_size(value) and key not in known and not says_no_size(key):
+            yield key
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 1

@@ -1,0 +1,385 @@
+"""Which of transformers' language models a template can be generated for: every type of three mappings is tried.
+
+Each type is taken at its default config, made as shallow as its kinds of layers allow, in a process of its own.
+Its template must equal PyTorch in parameters and in matmul FLOPs: of a prefill, a continuation and a decode step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import redirect_stderr, suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, Literal
+
+from nbanalyzer.errors import NBAnalyzerError, shorten
+from nbanalyzer.generate import hf
+from nbanalyzer.generate.hf import KINDS, Kind
+from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.templates.config_files import TEXT_PARTS
+
+__all__ = ["OUTCOMES", "Case", "Result", "cases", "coverage", "report", "try_case"]
+
+Outcome = Literal["exact", "gaps", "wrong", "not traceable"]
+OUTCOMES: tuple[Outcome, ...] = ("exact", "gaps", "wrong", "not traceable")
+"""Equal to PyTorch; sizes without a formula; a number that differs; no model to trace, or none in time."""
+
+Progress = Callable[["Result", int, int], None]
+
+_OTHERS = 3  # random sizes, of what is too large to be run with data
+_BATCH, _LENGTHS, _READ = 2, (70, 16, 1), 50
+"""Of the runs compared: sequences, new tokens in each step, tokens that an encoder reads."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model type as one kind of model."""
+
+    kind: Kind
+    model_type: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a case.
+
+    Attributes:
+        kind, model_type: the case.
+        outcome: one of `OUTCOMES`.
+        why: one short line, "" for what is exact in every step.
+        seconds: generating and comparing took so long.
+
+    """
+
+    kind: Kind
+    model_type: str
+    outcome: Outcome
+    why: str = ""
+    seconds: float = 0.0
+
+
+def cases(kinds: Iterable[Kind] = ("causal", "seq2seq", "masked"), types: Sequence[str] = ()) -> list[Case]:
+    """Return a case for every type of transformers' mappings, or for those named."""
+    return [
+        Case(kind, model_type)
+        for kind in kinds
+        for model_type in sorted(hf.architectures(kind))
+        if not types or model_type in types
+    ]
+
+
+# ---- one case
+
+
+def try_case(case: Case) -> Result:
+    """Generate the template of a case and compare it with PyTorch."""
+    import torch
+
+    from nbanalyzer.generate.check.samples import UnvariedError
+    from nbanalyzer.generate.write.template import GapError, build_template
+
+    torch.set_num_threads(1)
+    start = time.process_time()
+
+    def result(outcome: Outcome, why: str = "") -> Result:
+        return Result(case.kind, case.model_type, outcome, _line(why), round(time.process_time() - start, 1))
+
+    try:
+        subject = shallow(case)
+    except Exception as error:  # noqa: BLE001 - the defaults of some configs are no model at all
+        return result("not traceable", f"its default config cannot be built: {_said(error)}")
+    try:
+        template = build_template(subject, f"default/{case.model_type}")
+    except GapError as error:
+        return result("gaps", str(error.gap))
+    except Exception as error:  # noqa: BLE001 - a report has a line for whatever happens
+        return result("not traceable", _said(error))
+    try:
+        different, steps, where = _differences(subject, template)
+    except UnvariedError as error:  # nothing is known to be wrong, nor to be right
+        return result("not traceable", _said(error))
+    except Exception as error:  # noqa: BLE001
+        return result("wrong", _said(error))
+    if different:
+        return result("wrong", "; ".join(different))
+    alone = case.kind != "masked" and steps == 1
+    only = "keeps no cache that a step could go on from: only the prefill is compared" if alone else ""
+    return result("exact", "; ".join(filter(None, (where, only))))
+
+
+def shallow(case: Case) -> Subject:
+    """Return a type at its default config with as few layers as show every kind, two at least.
+
+    Of a multimodal model it is the text part. A BERT as a causal model is a decoder: only so does it keep a cache.
+    """
+    from nbanalyzer.generate.trace.layers import depth_of, stacks
+
+    subject = Subject.of({"model_type": case.model_type}, case.kind)
+    config = subject.hf_config()
+    if any(getattr(config, part, None) for part in TEXT_PARTS):
+        text = Subject.of(config.to_dict())
+        if text.kind == case.kind:
+            subject, config = text, text.hf_config()
+    if case.kind == "causal" and getattr(config, "is_decoder", True) is False:
+        subject = subject.with_fields({"is_decoder": True})
+    model = subject.build()
+    fields = subject.hf_config().to_dict()
+    return subject.with_fields(depth_of(subject, stacks(model, fields), fields, least=2).config())
+
+
+def _differences(subject: Subject, template: Any) -> tuple[list[str], int, str]:
+    """Return the numbers of a template that are not PyTorch's, how many steps were compared, and where.
+
+    A model whose code needs data is compared on the CPU, at its own sizes if they are small.
+    """
+    from nbanalyzer.analysis.populate import populate
+    from nbanalyzer.generate.check.oracle import parameters
+    from nbanalyzer.generate.check.samples import analysed, runnable
+    from nbanalyzer.generate.model.subject import NeedsDataError
+
+    mine, pytorch = populate(template, seq_len=_LENGTHS[0]).totals["parameters"], parameters(subject.build())
+    found = [] if mine == pytorch else [_different("parameters", mine, pytorch)]
+    try:
+        more, steps = _different_steps(subject, lambda run: populate(template, **run))
+        return found + more, steps, ""
+    except NeedsDataError as problem:
+        others = runnable(subject, problem, _OTHERS)
+    steps, where = 0, "at its own sizes"
+    for other in others:
+        more, steps = _different_steps(other, partial(analysed, template, other))
+        found += more
+        where = where if other.config == subject.config else "at tiny sizes"
+    return found, steps, f"traced with tiny sizes on the CPU, and compared there {where}"
+
+
+def _different_steps(subject: Subject, analysed: Callable[[dict[str, Any]], Any]) -> tuple[list[str], int]:
+    """Return the steps of a model whose FLOPs are not PyTorch's, and how many were compared."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from nbanalyzer.generate.model.meta import Answers
+    from nbanalyzer.generate.model.subject import UnrunnableError
+
+    model = subject.build("eager", "batched_mm").requires_grad_(requires_grad=False)
+    found: list[str] = []
+    steps = 0
+    for step in subject.steps(model, _BATCH, _LENGTHS, _READ):
+        try:
+            with torch.inference_mode(), Answers(), FlopCounterMode(display=False) as counter:
+                step.run()
+        except UnrunnableError:
+            if not steps:
+                raise
+            if step.untouched:
+                continue  # some go on one token at a time only
+            break  # transformers cannot do it either
+        lengths: dict[str, Any] = {"seq_len": step.seq_len, "cache_len": step.cache_len}
+        lengths |= {"encoder_len": _READ} if step.has_encoder else {}
+        mine = analysed({"batch_size": _BATCH, **lengths}).totals["matmul_flops"]
+        if mine != counter.get_total_flops():
+            what = f"{step.seq_len} tokens after {step.cache_len}"
+            found.append(_different(what, mine, counter.get_total_flops()))
+        steps += 1
+        if step.after is None:
+            break
+    return found, steps
+
+
+def _different(what: str, mine: float, pytorch: int) -> str:
+    return f"{what}: {mine:,} in the template, {pytorch:,} by PyTorch"
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, NBAnalyzerError) else f"{type(error).__name__}: {error}"
+
+
+def _line(text: str) -> str:
+    return shorten(" ".join(text.split()), 220)
+
+
+# ---- all of them
+
+
+def coverage(
+    kinds: Iterable[Kind] = ("causal", "seq2seq", "masked"),
+    progress: Progress = lambda _result, _done, _all: None,
+    *,
+    types: Sequence[str] = (),
+    jobs: int = 2,
+    limit: float = 120,
+    results: Path | None = None,
+) -> list[Result]:
+    """Try every case and return what came of each, in the order of the mappings.
+
+    Args:
+        kinds: the mappings to take.
+        progress: called with each result, how many there are, and how many there will be.
+        types: only these model types; all if empty.
+        jobs: processes at a time.
+        limit: seconds of processor time for one case.
+        results: a JSON-lines file that results are added to; what it already has is not tried again.
+
+    """
+    wanted = cases(kinds, types)
+    done = {(one.kind, one.model_type): one for one in _read(results)}
+    left = [case for case in wanted if (case.kind, case.model_type) not in done]
+    total = len(wanted)
+    for result in _all(left, jobs, limit):
+        done[result.kind, result.model_type] = result
+        if results:
+            with results.open("a") as file:
+                file.write(json.dumps(asdict(result)) + "\n")
+        left.remove(Case(result.kind, result.model_type))
+        progress(result, total - len(left), total)
+    return [done[case.kind, case.model_type] for case in wanted]
+
+
+def _read(path: Path | None) -> list[Result]:
+    if path is None or not path.exists():
+        return []
+    return [Result(**json.loads(line)) for line in path.read_text().splitlines() if line.endswith("}")]
+
+
+def _all(left: Iterable[Case], jobs: int, limit: float) -> Iterator[Result]:
+    """Yield the results as they come, each from a process that had so many seconds.
+
+    They are seconds of its processor, so that a busy machine finds the same; on the clock it has five times as many.
+    """
+    context = _context()
+    waiting = list(left)
+    running: dict[Connection, tuple[Case, Any, float]] = {}
+    while waiting or running:
+        while waiting and len(running) < max(jobs, 1):
+            case = waiting.pop(0)
+            mine, theirs = context.Pipe(duplex=False)
+            process = context.Process(target=_child, args=(case, theirs, math.ceil(limit)), daemon=True)
+            process.start()
+            theirs.close()
+            running[mine] = (case, process, time.monotonic() + 5 * limit)
+        soonest = min(end for _, _, end in running.values())
+        for connection in wait(list(running), max(0.0, soonest - time.monotonic())):
+            assert isinstance(connection, Connection)
+            case, process, _ = running.pop(connection)
+            try:
+                result = connection.recv()
+            except EOFError:
+                process.join()
+                late = process.exitcode == -getattr(signal, "SIGXCPU", 0)
+                why = f"takes more than {limit:.0f} s" if late else "the process died"
+                result = Result(case.kind, case.model_type, "not traceable", why, limit)
+            process.join()
+            yield result
+        for connection, (case, process, end) in list(running.items()):
+            if time.monotonic() >= end:
+                del running[connection]
+                process.kill()
+                process.join()
+                yield Result(case.kind, case.model_type, "not traceable", f"takes more than {limit:.0f} s", limit)
+
+
+_HEAVY = (
+    "torch", "torch._dynamo", "torch.distributed.tensor", "torch.utils.flop_counter", "transformers.modeling_utils",
+    "transformers.models.auto.modeling_auto", "transformers.models.gpt2.modeling_gpt2", "nbanalyzer.generate.write.template",
+)  # fmt: skip
+"""What takes seconds to import, once for all cases."""
+
+
+def _context() -> Any:
+    """Return how processes start: where possible, from one that has imported what all of them need."""
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload(list(_HEAVY))
+    return context
+
+
+def _child(case: Case, connection: Connection, limit: int) -> None:
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    with suppress(ImportError):  # not on Windows, where only the clock counts
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
+    with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):  # models' advice on their own defaults
+        result = try_case(case)
+    connection.send(result)
+
+
+# ---- the report
+
+
+def report(results: Sequence[Result]) -> str:
+    """Return the results as Markdown: totals of each mapping, then one line for each type."""
+    lines = [
+        "# Coverage",
+        "",
+        "Every model type of three mappings of transformers, at its default config, made shallow but with layers of",
+        "every kind: a template is generated by tracing and compared with PyTorch in parameters and in matmul FLOPs",
+        f"of a prefill ({_BATCH} × {_LENGTHS[0]} tokens), a continuation ({_LENGTHS[1]} more) and a decode step.",
+        f"transformers {version('transformers')}, torch {version('torch').partition('+')[0]}.",
+        "`python -m tools.coverage` writes this page.",
+        "",
+        "- **exact**: all equal. Where the code of a model needs data, it is run on the CPU: where it says tiny sizes,",
+        "  the parameters are equal at the default sizes too, FLOPs were not compared there.",
+        "- **gaps**: a size that no formula was found for, the first one met; there is no template then.",
+        "- **wrong**: a number that differs; a template like this is never written.",
+        "- **not traceable**: transformers itself cannot build or run the default config, what it costs depends on the",
+        "  data, or it took too long.",
+        "",
+        f"| mapping | types | {' | '.join(OUTCOMES)} |",
+        f"|---|{'---|' * (len(OUTCOMES) + 1)}",
+    ]
+    kinds = list(dict.fromkeys(one.kind for one in results))
+    for kind in kinds:
+        count = Counter(one.outcome for one in results if one.kind == kind)
+        lines.append(f"| {kind} | {count.total()} | {' | '.join(str(count[outcome]) for outcome in OUTCOMES)} |")
+    for kind in kinds:
+        lines += ["", f"## {kind}", "", "| type | outcome | why |", "|---|---|---|"]
+        lines += [f"| {one.model_type} | {one.outcome} | {_escaped(one.why)} |" for one in results if one.kind == kind]
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("{", "&#123;")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tools.coverage", description=__doc__)
+    parser.add_argument("types", nargs="*", help="model types (default: all)")
+    parser.add_argument("--kind", action="append", choices=list(KINDS), help="mapping (default: all three)")
+    parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
+    parser.add_argument("--limit", type=float, default=120, help="seconds for one type")
+    parser.add_argument("--results", type=Path, help="JSON-lines file to go on from")
+    parser.add_argument("--output", type=Path, help="Markdown page (default: docs/coverage.md for all types)")
+    given = parser.parse_args(arguments)
+
+    def show(one: Result, done: int, total: int) -> None:
+        line = f"{done}/{total} {one.kind} {one.model_type}: {one.outcome}, {one.seconds:.1f} s"
+        sys.stdout.write(f"{line}: {one.why}\n" if one.why else f"{line}\n")
+        sys.stdout.flush()
+
+    kinds: Sequence[Kind] = given.kind or ("causal", "seq2seq", "masked")
+    results = coverage(kinds, show, types=given.types, jobs=given.jobs, limit=given.limit, results=given.results)
+    output = given.output or (None if given.types or given.kind else Path("docs/coverage.md"))
+    if output:
+        with tempfile.NamedTemporaryFile("w", dir=output.parent, delete=False) as file:
+            file.write(report(results))
+        Path(file.name).replace(output)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
