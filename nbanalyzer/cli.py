@@ -19,10 +19,10 @@ from .costs.run import SIZES, SWITCHES, read_whole
 from .errors import InputError, NBAnalyzerError
 from .files import write_whole
 from .generate import generate, run_coverage, verify
-from .hardware import HardwareListing
 from .progress import on_terminal
 from .report.analysis import as_csv, as_html, as_json, as_md, as_text
 from .report.catalogue import Listing
+from .report.hardware import HardwareListing
 from .templates.catalog import config_for
 from .templates.template import encode, save_template
 from .text import printable

@@ -8,15 +8,16 @@ import os
 import re
 import stat
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from .errors import TemplateError, quote
+from .errors import InputError, TemplateError, quote
 
-__all__ = ["convert", "decode", "read_file", "write_whole"]
+__all__ = ["convert", "decode", "read_file", "write_whole", "writing"]
 
 MAX_FILE_BYTES = 32 * 2**20  # the largest shipped template is a thousandth of this
 TEMPORARY = ".nbanalyzer-"
@@ -61,6 +62,23 @@ def write_whole(path: str | os.PathLike[str], content: bytes, *, private: bool =
     else:
         problem = os.strerror(errno.EISDIR) if stat.S_ISDIR(before.st_mode) else "is neither a file nor a pipe"
         raise OSError(errno.EISDIR, problem, os.fspath(path))
+
+
+@contextmanager
+def writing(what: str) -> Iterator[None]:
+    """Say in one line what could not be written inside, and why.
+
+    Args:
+        what: the file, as the user named it.
+
+    Raises:
+        InputError: the system would not write it.
+
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:  # ValueError: a path that holds a null character
+        raise InputError(f"{what} cannot be written: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _own_descriptor(path: str | os.PathLike[str]) -> int | None:

@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import math
 import os
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, partial
 from importlib.resources import files
 from numbers import Real
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
+from .display import Shown
 from .errors import InputError, TemplateError, UnknownNameError, quote
 from .files import decode, read_file
-from .formulas.formula import Number
-from .report.analysis import si
-from .text import escape
+from .formulas.grammar import Number
 
-__all__ = ["PRECISIONS", "Accelerator", "HardwareListing", "accelerators", "describe", "hardware"]
+__all__ = ["PRECISIONS", "Accelerator", "accelerators", "hardware"]
 
 PRECISIONS = ("fp4", "fp8", "int8", "bf16", "fp16", "tf32", "fp32")
 # What operands of up to so many bits are computed in, the best first. Either of a pair does: they run at one rate.
@@ -35,7 +33,7 @@ LARGEST = 1e27  # of any figure: far above all hardware, far below what overflow
 LONGEST = 1000  # of any text, in characters
 
 
-class Accelerator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Accelerator(Shown, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one accelerator can do at best.
 
     >>> card = Accelerator(name="my-card", memory_bytes=24 * 10**9, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
@@ -59,6 +57,8 @@ class Accelerator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         InputError: a value that cannot be.
 
     """
+
+    shown_by: ClassVar[str] = "hardware"
 
     name: str
     memory_bytes: int | None = None
@@ -159,29 +159,6 @@ class Accelerator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             f"{', '.join(self.peaks) or 'none'}): give an Accelerator with it, peaks={{{names[0]!r}: …}}"
         )
 
-    def __repr__(self) -> str:
-        _, memory, bandwidth, peak, *_ = _row(self)
-        return f"<Accelerator {self.name}: memory {memory}, bandwidth {bandwidth}, 16-bit peak {peak}>"
-
-    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        html = f"<div><b>{escape(self.title or self.name)}</b>{_html(_facts(self))}</div>"
-        return {"text/plain": describe(self), "text/html": html}
-
-
-class HardwareListing:
-    """Accelerators as a table: the shipped ones, or those given."""
-
-    def __init__(self, cards: Iterable[Accelerator] | None = None) -> None:
-        self.rows = [HEADINGS, *(_row(card) for card in (_shipped().values() if cards is None else cards))]
-
-    def __repr__(self) -> str:
-        widths = [max(map(len, column)) for column in zip(*self.rows, strict=True)]
-        form = "  ".join([f"{{:<{widths[0]}}}", *(f"{{:>{width}}}" for width in widths[1:])])
-        return "\n".join(form.format(*row) for row in self.rows)
-
-    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        return {"text/plain": repr(self), "text/html": _html(self.rows, "right;white-space:nowrap")}
-
 
 def accelerators() -> list[str]:
     """Return the names of the shipped accelerators, in the order of the catalogue."""
@@ -214,17 +191,6 @@ def hardware(which: str | os.PathLike[str] | Accelerator) -> Accelerator:
     raise UnknownNameError("accelerator", text, close or _shipped(), "The path of a file ends in .json.")
 
 
-def describe(accelerator: Accelerator) -> str:
-    """Return all that is known of an accelerator, with its sources and doubts, as aligned text."""
-    facts = _facts(accelerator)
-    width = max(len(label) for label, _ in facts)
-    lines = [accelerator.title or accelerator.name]
-    for label, text in facts:
-        first, other = f"  {label:<{width}}  ", " " * (width + 4)
-        lines.append(textwrap.fill(text, 100, initial_indent=first, subsequent_indent=other))
-    return "\n".join(lines)
-
-
 @cache
 def _shipped() -> Mapping[str, Accelerator]:
     content = (files("nbanalyzer") / "hardware.json").read_bytes()
@@ -252,52 +218,3 @@ def _known(precision: object, choices: Sequence[str] = PRECISIONS) -> str:
     if not isinstance(precision, str) or precision not in choices:
         raise InputError(f"a precision is one of {', '.join(choices)} here, not {quote(precision)}")
     return precision
-
-
-# ---- how it is shown
-
-HEADINGS = ("name", "memory", "bandwidth", "16-bit peak", "8-bit peak", "ridge at 16 bits")
-CELL = "padding:0.15em 0.8em 0.15em 0;vertical-align:top;border-bottom:1px solid rgba(128,128,128,0.25)"
-
-
-def _row(card: Accelerator) -> tuple[str, ...]:
-    cells = []
-    for bits in (16, 8):
-        try:
-            cells.append((_rate(card, card.precision_for(bits)), f"{card.ridge(bits):.1f} FLOP/B"))
-        except InputError:
-            cells.append(("unknown", "unknown"))
-    (peak, ridge), (narrow, _) = cells
-    memory = si(card.memory_bytes, "B") if card.memory_bytes else "unknown"
-    return (card.name, memory, si(card.bandwidth, "B/s"), peak, narrow, ridge)
-
-
-def _facts(card: Accelerator) -> list[tuple[str, str]]:
-    memory = f"{si(card.memory_bytes, 'B')} = {card.memory_bytes:,} bytes" if card.memory_bytes else "unknown"
-    facts = [("name", card.name), ("vendor", card.vendor), ("memory", memory), ("bandwidth", si(card.bandwidth, "B/s"))]
-    for name in PRECISIONS:
-        text = "none in hardware" if name in card.lacks else "unknown"
-        if name in card.peaks:
-            text = f"{_rate(card, name)}, ridge at {card.peaks[name] / card.bandwidth:.1f} per byte"
-        facts.append((f"{name} and vector" if name == "fp32" else name, text))
-    one_way = ((card.link or "link", card.link_bandwidth), ("to the host", card.pcie_bandwidth))
-    facts += [(label, f"{si(rate, 'B/s')} in one direction") for label, rate in one_way if rate]
-    facts += [("power", si(card.power, "W") if card.power else ""), ("source", card.source), ("doubts", card.doubts)]
-    return [(label, text) for label, text in facts if text.strip()]
-
-
-def _rate(card: Accelerator, precision: str) -> str:
-    return si(card.peaks[precision], "OP/s" if precision == "int8" else "FLOP/s")
-
-
-def _html(rows: Iterable[Sequence[str]], side: str = "left") -> str:
-    """Return rows as an HTML table, for light and dark pages alike; `side` aligns all but the first column."""
-    lines = ""
-    for row in rows:
-        tag = "th" if row is HEADINGS else "td"
-        sides = ["left;white-space:nowrap", *[side] * (len(row) - 1)]
-        pairs = zip(row, sides, strict=True)
-        cells = (f'<{tag} style="{CELL};text-align:{where}">{escape(text)}</{tag}>' for text, where in pairs)
-        lines += f"<tr>{''.join(cells)}</tr>"
-    style = "color:inherit;border-collapse:collapse;font-variant-numeric:tabular-nums"
-    return f'<div style="overflow-x:auto"><table style="{style}">{lines}</table></div>'

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from shutil import get_terminal_size
 
-__all__ = ["Progress", "is_watched", "on_terminal", "part_of", "tell", "watched_by", "watcher"]
+__all__ = ["Progress", "on_terminal", "part_of", "show_with", "shown", "tell", "watched_by", "watcher"]
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and which part of the whole job is done, 0 to 1."""
@@ -21,6 +21,7 @@ Progress = Callable[[str, float], None]
 CLEAR = "\r\x1b[K"  # back to the beginning of the line, and everything behind it away
 
 _watcher: ContextVar[Progress | None] = ContextVar("watcher", default=None)
+_shows: list[Callable[[], AbstractContextManager[None]]] = []  # at most one: who shows what nobody watches yet
 
 
 @contextmanager
@@ -33,11 +34,6 @@ def watched_by(progress: Progress) -> Iterator[None]:
         _watcher.reset(before)
 
 
-def is_watched() -> bool:
-    """Return whether somebody wants to hear of progress."""
-    return _watcher.get() is not None
-
-
 def watcher() -> Progress:
     """Return whoever watches the job, or nobody, who may be told as well."""
     return _watcher.get() or (lambda _what, _part: None)
@@ -46,6 +42,18 @@ def watcher() -> Progress:
 def tell(what: str, part: float) -> None:
     """Say how far the job is to whoever watches it."""
     watcher()(what, part)
+
+
+def show_with(factory: Callable[[], AbstractContextManager[None]] | None) -> None:
+    """Choose what shows the jobs that nobody watches yet: a function that returns what they run in; None as at first."""
+    _shows[:] = [factory] if factory else []
+
+
+def shown() -> AbstractContextManager[None]:
+    """Return what a long job runs in, so that somebody sees how far it is: see `show_with`, else a line in a terminal."""
+    if _watcher.get() is not None:
+        return nullcontext()
+    return _shows[0]() if _shows else on_terminal()
 
 
 @contextmanager

@@ -23,7 +23,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 import nbanalyzer
-from nbanalyzer.report.analysis import si
+from nbanalyzer.quantities import si
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page

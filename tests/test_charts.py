@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from nbanalyzer import populate, sensitivity, sweep
 from nbanalyzer.errors import InputError, NBAnalyzerError, UnknownNameError
-from nbanalyzer.plots.sweeps import MOST_LINES, MOST_POINTS, elasticity_chart, heatmap, line_chart
+from nbanalyzer.plots.sensitivity import elasticity_chart
+from nbanalyzer.plots.sweep import MOST_LINES, MOST_POINTS, heatmap, line_chart
 from nbanalyzer.report.sweep import first_picture
 from nbanalyzer.sweeps.sweep import Sweep
 

@@ -15,7 +15,8 @@ from fuzz.templates import TEMPLATES
 
 from nbanalyzer.errors import FormulaError
 from nbanalyzer.formulas import evaluation
-from nbanalyzer.formulas.formula import Formula, Number
+from nbanalyzer.formulas.formula import Formula
+from nbanalyzer.formulas.grammar import Number
 
 
 @pytest.mark.parametrize(

@@ -340,7 +340,9 @@ def test_a_chunk_is_a_variable_wherever_the_config_has_it(monkeypatch: pytest.Mo
     }  # fmt: skip
     subject = Subject(config, "causal")
     fields = sampling.candidates(subject)
-    monkeypatch.setattr(sampling, "candidates", lambda _: {f"text_config.{name}": size for name, size in fields.items()})
+    monkeypatch.setattr(
+        sampling, "candidates", lambda _: {f"text_config.{name}": size for name, size in fields.items()}
+    )
     with recording(subject.build()):
         assert sampling.chunk_of(subject, Depth()) == "{chunk_size}"
 

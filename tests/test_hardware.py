@@ -17,7 +17,8 @@ import msgspec
 import pytest
 
 from nbanalyzer.errors import InputError, NBAnalyzerError, UnknownNameError
-from nbanalyzer.hardware import PRECISIONS, Accelerator, HardwareListing, accelerators, describe, hardware
+from nbanalyzer.hardware import PRECISIONS, Accelerator, accelerators, hardware
+from nbanalyzer.report.hardware import HardwareListing, describe
 
 CARDS = [hardware(name) for name in accelerators()]
 MINE: dict[str, Any] = {

@@ -15,9 +15,9 @@ import nbanalyzer
 from nbanalyzer import Accelerator, Comparison, Roofline
 from nbanalyzer.analysis.analysis import Analysis
 from nbanalyzer.errors import InputError, NBAnalyzerError, TemplateError, UnknownNameError, UnresolvedVariablesError
-from nbanalyzer.hardware import HardwareListing
-from nbanalyzer.plots.modules import Plot
+from nbanalyzer.plots.figure import Plot
 from nbanalyzer.report.catalogue import Listing
+from nbanalyzer.report.hardware import HardwareListing
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from test_formula import NAMES, atom, expressions, infix
 from nbanalyzer import models, populate
 from nbanalyzer.errors import FormulaError
 from nbanalyzer.formulas import summation
-from nbanalyzer.formulas.formula import Number, parse
+from nbanalyzer.formulas.formula import parse
+from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import MAX_TERMS, Atom, Polynomial, expanded
 
 FEW = settings(deadline=None, max_examples=80, suppress_health_check=list(HealthCheck))

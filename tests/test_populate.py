@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from transformers import GPT2Config, LlamaConfig
 
 from nbanalyzer import Analysis, expand, populate, populate_template
-from nbanalyzer.analysis.analysis import FORMULA_METRICS, UNITS
 from nbanalyzer.costs.tree import Tree
 from nbanalyzer.errors import ConfigError, InputError, TemplateError, UnknownNameError
 from nbanalyzer.formulas.formula import parse

@@ -15,8 +15,8 @@ import pytest
 
 from nbanalyzer import Analysis, populate
 from nbanalyzer.errors import InputError
-from nbanalyzer.report import analysis
-from nbanalyzer.report.analysis import as_csv, as_fragment, as_html, as_json, as_md, as_text, si
+from nbanalyzer.quantities import si
+from nbanalyzer.report.analysis import as_csv, as_fragment, as_html, as_json, as_md, as_text
 
 RUNS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("gpt2", {"seq_len": 2048}),
@@ -83,7 +83,7 @@ def test_the_columns_of_the_text_are_right_aligned(analysis: Analysis) -> None:
     edges = [match.end() for match in re.finditer(r"\S+", heading)][1:]
     assert len(edges) == 7
     first_column = len(heading) - len(heading[len("  kernel") :].lstrip())
-    for node, row in zip(analysis.rows(analysis), rows, strict=True):
+    for node, row in zip(analysis.rows(), rows, strict=True):
         assert row == row.rstrip()
         assert row.startswith("  " + "  " * node.depth + node.kernel.name)
         label = "  " + "  " * node.depth + node.kernel.name
@@ -97,7 +97,7 @@ def test_the_columns_of_the_text_are_right_aligned(analysis: Analysis) -> None:
 
 def test_the_text_has_a_row_per_module_and_the_exact_totals(analysis: Analysis) -> None:
     text = as_text(analysis)
-    assert len(table_lines(text)) == 1 + len(analysis.rows(analysis))
+    assert len(table_lines(text)) == 1 + len(analysis.rows())
     for metric in ("flops", "matmul_flops", "parameters", "kv_cache_bytes"):
         assert f"{analysis.totals[metric]:,}" in text
     assert analysis.template.model_id in text
@@ -142,7 +142,7 @@ def test_the_html_is_balanced_and_passive(analysis: Analysis) -> None:
 def test_the_html_has_a_foldable_row_per_kernel_with_its_derivation() -> None:
     analysis = populate("gpt2", seq_len=2048)
     page = Page(as_fragment(analysis))
-    assert page.tags.count("details") == page.tags.count("summary") == len(analysis.rows(analysis))
+    assert page.tags.count("details") == page.tags.count("summary") == len(analysis.rows())
     text = "".join(page.text)
     assert "h × num_layers" in text
     assert "2 * {num_tokens} * {input_size} * {output_size}" in text
@@ -213,7 +213,7 @@ def test_everything_is_quoted_in_csv(nasty: Analysis) -> None:
 def test_the_markdown_has_a_row_per_module_of_as_many_cells(analysis: Analysis) -> None:
     lines = as_md(analysis).splitlines()
     rows = [line for line in lines if line.startswith("|")]
-    assert len(rows) == 2 + len(analysis.rows(analysis))
+    assert len(rows) == 2 + len(analysis.rows())
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {9}
     assert lines[0].startswith("# ")
 
@@ -244,7 +244,7 @@ def test_the_json_is_the_tree(analysis: Analysis) -> None:
 def test_times_are_three_columns_more(analysis: Analysis) -> None:
     roofline = analysis.on("b200-sxm")
     rows = [line for line in as_md(analysis, None, roofline).splitlines() if line.startswith("|")]
-    assert len(rows) == 2 + len(analysis.rows(analysis))
+    assert len(rows) == 2 + len(analysis.rows())
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {9 + 3}
     heading = table_lines(as_text(analysis, None, roofline))[0]
     assert heading.split()[-3:] == ["time", "%", "bound"]
@@ -262,7 +262,7 @@ def test_the_html_with_times_is_balanced_and_passive(analysis: Analysis) -> None
         page = Page(html)
         assert not {"script", "style", "link", "iframe", "img", "form"} & set(page.tags)
         assert "lower bound: every kernel at its roofline" in "".join(page.text)
-        assert page.tags.count("summary") == len(analysis.rows(analysis))
+        assert page.tags.count("summary") == len(analysis.rows())
         assert "NVIDIA B200" in "".join(page.text)
 
 

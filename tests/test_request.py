@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nbanalyzer import Accelerator, populate, request
-from nbanalyzer.analysis.request import SUMS
+from nbanalyzer.costs.metrics import REQUEST_SUMS
 from nbanalyzer.errors import InputError, UnknownNameError
 
 CARD = Accelerator(name="card", memory_bytes=24 * 10**9, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
@@ -46,7 +46,7 @@ def test_the_closed_form_is_the_loop(name: str, prompt: int, output: int, run: d
     first, steps = passes(name, prompt, output, run)
     assert len(steps) == len(found.steps) == output - 1
     assert found.prefill.totals == first.totals
-    for metric in SUMS:  # the cache's 7 bits make fractions of bytes, all of them exact
+    for metric in REQUEST_SUMS:  # the cache's 7 bits make fractions of bytes, all of them exact
         loop = sum(step.totals[metric] for step in steps)
         assert found.decode[metric] == loop, metric
         assert found.totals[metric] == first.totals[metric] + loop, metric
@@ -84,7 +84,7 @@ def test_a_bound_may_turn_while_a_request_runs() -> None:
 def test_one_token_is_the_prompt_alone() -> None:
     found = request("gpt2", prompt_len=10, output_len=1)
     timed = found.on(CARD)
-    assert found.totals == {name: found.prefill.totals[name] for name in SUMS}
+    assert found.totals == {name: found.prefill.totals[name] for name in REQUEST_SUMS}
     assert set(found.decode.values()) == {0}
     assert timed.time_per_output_token == 0
     assert timed.time == timed.time_to_first_token == populate("gpt2", seq_len=10, logits="last").on(CARD).time
@@ -97,7 +97,7 @@ def test_two_tokens_are_the_prompt_and_one_step() -> None:
     found = request("gpt2", prompt_len=10, output_len=2)
     assert [*found.steps] == [10]
     step = populate("gpt2", seq_len=1, cache_len=10, logits="last")
-    assert found.decode == {name: step.totals[name] for name in SUMS}
+    assert found.decode == {name: step.totals[name] for name in REQUEST_SUMS}
 
 
 def test_a_hundred_thousand_steps_take_no_loop() -> None:

@@ -12,7 +12,8 @@ from matplotlib.text import Text
 from nbanalyzer import Accelerator, Roofline, populate, request
 from nbanalyzer.analysis.roofline import Efficiency
 from nbanalyzer.errors import InputError, UnknownNameError
-from nbanalyzer.report.analysis import as_csv, as_fragment, as_html, as_json, as_md, as_text, rate, seconds
+from nbanalyzer.quantities import rate, seconds
+from nbanalyzer.report.analysis import as_csv, as_fragment, as_html, as_json, as_md, as_text
 
 # 100 FLOP/B at 16 bits, 20 at fp32.
 CARD = Accelerator(name="card", memory_bytes=24 * 10**9, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})

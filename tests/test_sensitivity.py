@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from nbanalyzer import expand, populate, sensitivity
-from nbanalyzer.analysis.analysis import FORMULA_METRICS
+from nbanalyzer.costs.metrics import PASS_METRICS
 from nbanalyzer.errors import InputError, NBAnalyzerError, UnknownNameError
-from nbanalyzer.plots.modules import Plot
+from nbanalyzer.plots.figure import Plot
 from nbanalyzer.templates.template import ModuleTemplate, load_template
 
 # Models of whose formulas SymPy has the derivative: without roundings, and without experts of which some are chosen.
@@ -21,7 +21,7 @@ SMOOTH = ("gpt2", "llama-3.1-8b", "falcon-7b", "bert-base-uncased")
 @pytest.mark.parametrize(
     ("model", "metric"),
     [
-        (model, metric) for model in SMOOTH for metric in FORMULA_METRICS
+        (model, metric) for model in SMOOTH for metric in PASS_METRICS
         if not (model.startswith("bert") and metric.startswith("kv_"))  # it keeps nothing
     ],
 )  # fmt: skip

@@ -20,8 +20,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbanalyzer import Accelerator, populate, request, sweep
 from nbanalyzer.errors import ConfigError, FormulaError, InputError, NBAnalyzerError, UnknownNameError
 from nbanalyzer.notebook.axes import SweepMagic
-from nbanalyzer.plots.modules import Plot
-from nbanalyzer.sweeps.compiled import HARDWARE_METRICS, REQUEST_METRICS, SWEEP_UNITS, sweep_metrics
+from nbanalyzer.plots.figure import Plot
 from nbanalyzer.sweeps.sweep import Sweep
 
 # A failure names its point: making the example smaller would take minutes.

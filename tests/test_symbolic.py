@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from nbanalyzer import populate
-from nbanalyzer.analysis.analysis import plain
+from nbanalyzer.costs.metrics import KERNEL_METRICS
 from nbanalyzer.costs.symbolic import Symbolic, free_values
-from nbanalyzer.costs.tree import METRICS
 from nbanalyzer.errors import TemplateError
-from nbanalyzer.formulas.formula import Number
+from nbanalyzer.formulas.grammar import Number
+from nbanalyzer.quantities import plain
 
 FREE = ("batch_size", "seq_len", "cache_len")
 POINTS = ((1, 1, 0), (3, 40, 0), (2, 1, 700), (1, 9, 5_000))
@@ -39,7 +39,7 @@ def test_every_metric_at_every_size(name: str, run: dict[str, Any]) -> None:
     for point in POINTS:
         values: dict[str, Any] = dict(zip(FREE, point, strict=True))
         analysis = populate(name, **run, **values)
-        for metric in (*METRICS, "activation_bytes", "parameters", "weight_bytes"):
+        for metric in (*KERNEL_METRICS, "activation_bytes", "parameters", "weight_bytes"):
             assert plain(symbolic.metric(metric).evaluate(values)) == analysis.totals[metric], (metric, point)
         assert {key: plain(one.evaluate(values)) for key, one in symbolic.state.items()} == analysis.state
         assert symbolic.tokens.evaluate(values) == point[0] * point[1]

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from nbanalyzer.costs.run import SIZES
+from nbanalyzer import display
+from nbanalyzer.costs.metrics import unit_of
+from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import InputError, UnknownNameError, quote, shorten
 from nbanalyzer.hardware import hardware as find_hardware
-from nbanalyzer.report.analysis import seconds, si, title
-from nbanalyzer.text import as_lines, escape
 
-from .analysis import UNITS, Analysis
+from .analysis import Analysis
 from .populate import populate
 from .roofline import Roofline
 
 if TYPE_CHECKING:
     import pandas
 
-    from nbanalyzer.plots.modules import Plot
 
-__all__ = ["MOST", "Change", "Comparison", "Variant", "compare"]
+__all__ = ["MOST", "Change", "Comparison", "Variant", "compare", "ratio"]
 
 MOST = 6  # variants side by side: more is a sweep
 METRICS = ("flops", "bytes", "parameters", "weight_bytes", "kv_cache_bytes", "memory", "time")
 BY_MODULE = ("flops", "bytes", "parameters", "time")
-MOST_ROWS = 12  # modules in the text; `Comparison.modules` has all
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ class Change:
         return self.after - self.before
 
 
-class Comparison:
+class Comparison(Shown, shown_by="comparison"):
     """Variants side by side, the first one being what the others are compared with.
 
     Attributes:
@@ -105,7 +102,7 @@ class Comparison:
 
         columns = {one.label: [one.metric(name) for name in self.metrics] for one in self.variants}
         frame = pandas.DataFrame(columns, index=pandas.Index(self.metrics, name="metric"))
-        frame.attrs["units"] = {name: _unit(name) for name in self.metrics}
+        frame.attrs["units"] = {name: unit_of(name) for name in self.metrics}
         return frame
 
     def modules(self, metric: str = "bytes") -> pandas.DataFrame:
@@ -120,7 +117,7 @@ class Comparison:
         found = self.by_module(metric)
         columns = {one.label: [numbers[index] for numbers in found.values()] for index, one in enumerate(self.variants)}
         frame = pandas.DataFrame(columns, index=pandas.Index(list(found), name="module"))
-        frame.attrs["units"] = {one.label: _unit(metric) for one in self.variants}
+        frame.attrs["units"] = {one.label: unit_of(metric) for one in self.variants}
         return frame
 
     def by_module(self, metric: str = "bytes") -> dict[str, list[float]]:
@@ -148,29 +145,6 @@ class Comparison:
         # What differs by as much stays in the order of the pass.
         return sorted(found, key=lambda change: -abs(change.difference))
 
-    @cached_property
-    def heads(self) -> list[str]:
-        """What is the same for all variants, in lines: model, run, accelerator, and what the times are."""
-        analyses = [one.analysis for one in self.variants]
-        rooflines = [one.roofline for one in self.variants if one.roofline]
-        shared = [_only(title(one) for one in analyses)]
-        used = {name for one in analyses for name in one.variables}
-        runs = [
-            {name: getattr(one.run, name) for name in SIZES if name != "encoder_len" or name in used} | one.conventions
-            for one in analyses
-        ]
-        same = [name for name in runs[0] if all(run.get(name) == runs[0][name] for run in runs)]
-        shared.append(", ".join(f"{name} {runs[0][name]}" for name in same))
-        if rooflines:
-            card = _only(one.accelerator.title or one.accelerator.name for one in rooflines)
-            shared.append("; ".join(filter(None, (f"on {card}" if card else "", self._bound))))
-        return [line for line in shared if line]
-
-    @property
-    def _bound(self) -> str:
-        """What the times are, if that is the same for all variants."""
-        return _only(str(one.roofline.efficiency) for one in self.variants if one.roofline)
-
     @property
     def warnings(self) -> tuple[str, ...]:
         """What to know before believing the numbers, each with the variant that it is about."""
@@ -180,52 +154,15 @@ class Comparison:
             found += [f"{one.label}: {text}" for text in (*one.analysis.warnings, *notes)]
         return tuple(found)
 
-    @cached_property
-    def rows(self) -> list[tuple[str, ...]]:
-        """The totals as text: metric, the first variant's number, the others' with how often as much."""
-        rows = [("", *(one.label for one in self.variants))]
-        for name in self.metrics:
-            first, *others = (one.metric(name) for one in self.variants)
-            cells = (_shown(name, first), *(f"{_shown(name, one)}  {ratio(first, one)}" for one in others))
-            rows.append((self.called(name), *cells))
-        return rows
-
     def called(self, metric: str) -> str:
         """Return a metric's name; memory and times are at least what is said, unless they are estimates."""
         perfect = all(one.roofline.efficiency.is_perfect for one in self.variants if one.roofline)
         return f"{metric}, at least" if metric == "memory" or (metric == "time" and perfect) else metric
 
-    @cached_property
-    def module_rows(self) -> list[tuple[str, ...]]:
-        """The modules that differ most, as text, by time if there is one, else by bytes."""
-        metric = "time" if "time" in self.metrics else "bytes"
-        ranked = {path: cells for path, cells in self.by_module(metric).items() if min(cells) < max(cells)}
-        rows = [(self.called(metric), *(one.label for one in self.variants))] if ranked else []
-        for path, cells in [*ranked.items()][:MOST_ROWS]:
-            others = (f"{_shown(metric, cell)}  {ratio(cells[0], cell)}" for cell in cells[1:])
-            rows.append((path, _shown(metric, cells[0]), *others))
-        if len(ranked) > MOST_ROWS:
-            more = len(ranked) - MOST_ROWS
-            rows.append((f"and {more} more that differ{'s' if more == 1 else ''}", *[""] * len(self.variants)))
-        return rows
-
-    def plot(self, metric: str = "") -> Plot:
+    def plot(self, metric: str = "") -> Picture:
         """Return bars of a metric by module, one per variant: of the time if there is one, else of bytes."""
         self._require(metric or "bytes")
-        # The one way from the core to the notebook layer, as in `Analysis.plot`.
-        from nbanalyzer.plots.modules import comparison_plot
-
-        return comparison_plot(self, metric)
-
-    def __repr__(self) -> str:
-        lines = [*self.heads, *(f"warning: {text}" for text in self.warnings), "", *_aligned(self.rows)]
-        return as_lines(lines + (["", *_aligned(self.module_rows)] if self.module_rows else []))
-
-    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        lines = [*self.heads, *(f"warning: {text}" for text in self.warnings)]
-        heads = "".join(f"<div>{escape(line)}</div>" for line in lines)
-        tables = [_table(rows) for rows in (self.rows, self.module_rows) if rows]
-        return {"text/plain": repr(self), "text/html": heads + "<br>".join(tables)}
+        return display.figure(self, "comparison_plot", metric)
 
 
 def compare(
@@ -290,14 +227,8 @@ def _told_apart(variants: list[Variant]) -> list[Variant]:
     ]
 
 
-def _only(texts: Iterable[str]) -> str:
-    """Return what all texts are, or nothing."""
-    found = {*texts}
-    return found.pop() if len(found) == 1 else ""
-
-
 def ratio(before: float | None, after: float | None) -> str:
-    """Return how often as much: ``×2``, ``×0.25``, ``=``; nothing where there was nothing."""
+    """Return the ratio of two numbers as text: ``×2``, ``×0.25``, ``=``; ``new`` where there was nothing before."""
     if before == after:
         return "="
     return f"×{after / before:.3g}" if before and after is not None else "new"
@@ -305,40 +236,3 @@ def ratio(before: float | None, after: float | None) -> str:
 
 def _plain(value: Any) -> int | float:
     return int(value) if value == int(value) else float(value)
-
-
-def _unit(metric: str) -> str:
-    return {"time": "s", "memory": "B"}.get(metric) or UNITS[metric]
-
-
-def _shown(metric: str, value: float | None) -> str:
-    if metric == "time":
-        return seconds(float(value or 0))
-    unit = _unit(metric)
-    return si(value or 0, "" if unit == "elements" else unit)
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            [f"{row[0]:<{widths[0]}}", *(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))]
-        ).rstrip()
-        for row in rows
-    ]
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    style = "padding:0.1em 0.9em 0.1em 0;font-variant-numeric:tabular-nums;text-align"
-    head = "".join(
-        f'<th style="{style}:{"right" if index else "left"}">{escape(cell)}</th>' for index, cell in enumerate(rows[0])
-    )
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f'<td style="{style}:{"right" if index else "left"}">{escape(cell)}</td>' for index, cell in enumerate(row)
-        )
-        + "</tr>"
-        for row in rows[1:]
-    )
-    return f"<table><tr>{head}</tr>{body}</table>"

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
 
-from nbanalyzer.costs.explanation import show
-from nbanalyzer.costs.tree import Cost, Node
+from nbanalyzer.costs.costs import Costs
 from nbanalyzer.errors import InputError
-from nbanalyzer.formulas.formula import Number, normalize
+from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.hardware import Accelerator
-from nbanalyzer.report.analysis import si
+from nbanalyzer.quantities import show, si
 from nbanalyzer.text import as_lines
 
-__all__ = ["Fit", "Memory", "working_sets"]
+__all__ = ["Fit", "Memory", "memory_of"]
 
 
 @dataclass(frozen=True)
@@ -97,12 +94,9 @@ class Fit:
         )
 
 
-def working_sets(launches: Iterable[tuple[Node, ...]], costs: Mapping[Node, Cost]) -> dict[Node, Number]:
-    """Return kernel → bytes of activations that one run of it reads and writes, on average over its steps."""
-    found: dict[Node, Number] = {}
-    for nodes in launches:
-        count = costs[nodes[0]].count
-        if count:
-            moved = Fraction(sum(costs[node].activation_bytes for node in nodes))
-            found[nodes[0]] = normalize(moved / (count * nodes[0].steps))
-    return found
+def memory_of(costs: Costs) -> Memory:
+    """Return what a pass needs: weights, the state after it, and the activations of the launch that has most."""
+    running = [launch for launch in costs.launches if launch.times]
+    largest = max(running, key=lambda launch: launch.activations, default=None)
+    sets = (largest.activations, largest.nodes[0].path) if largest else (0, "")
+    return Memory(costs.weight_bytes, costs.state_bytes, *sets)

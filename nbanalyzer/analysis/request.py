@@ -12,19 +12,20 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from nbanalyzer.costs.metrics import REQUEST_SUMS
 from nbanalyzer.costs.run import read_size
 from nbanalyzer.costs.symbolic import Symbolic, free_values
-from nbanalyzer.costs.tree import METRICS
 from nbanalyzer.errors import InputError
-from nbanalyzer.formulas.formula import Number
+from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.program import Plan
 from nbanalyzer.formulas.summation import total
 from nbanalyzer.hardware import Accelerator
 from nbanalyzer.hardware import hardware as find_hardware
-from nbanalyzer.report.analysis import rate, seconds, si, title
+from nbanalyzer.quantities import plain, rate, seconds, si
 from nbanalyzer.text import as_lines
 
-from .analysis import Analysis, plain
+from .analysis import Analysis
+from .closed_form import time_of
 from .memory import Fit, Memory
 from .populate import Source, populate
 from .roofline import Efficiency, Rates, Roofline
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Request", "RequestTiming", "request"]
 
-SUMS = (*METRICS, "activation_bytes")
 LONGEST_OUTPUT = 10**7  # tokens whose steps are timed one by one
 
 
@@ -73,7 +73,7 @@ def request(
     common: dict[str, Any] = {"config": config, "set": set, "logits": "last", **run}
     first = populate(model, seq_len=prompt_len, **common)
     if not first.template.state:
-        raise InputError(f"{title(first)} keeps nothing from one pass to the next: it writes no text, token by token")
+        raise InputError(f"{first.title} keeps nothing from one pass to the next: it writes no text, token by token")
     if "encoder_len" in first.variables:
         common["encoder_len"] = prompt_len
         first = populate(model, seq_len=1, **common)
@@ -113,7 +113,7 @@ class Request:
     def decode(self) -> dict[str, int | float]:
         """Metric → its sum over all decode steps, exactly what a loop over the steps would give."""
         found: dict[str, int | float] = {}
-        for name in SUMS:
+        for name in REQUEST_SUMS:
             summed = total(self.symbolic.metric(name), "cache_len", self.steps.start, self.steps.stop)
             found[name] = plain(summed.number)
         return found
@@ -150,7 +150,7 @@ class Request:
         return RequestTiming(self, find_hardware(hardware), efficiency)
 
     def __repr__(self) -> str:
-        lines = [title(self.prefill), f"{self._conditions()}"]
+        lines = [self.prefill.title, f"{self._conditions()}"]
         columns = (("prompt", self.prefill.totals), (f"{len(self.steps):,} decode steps", self.decode))
         for name, numbers in (*columns, ("together", self.totals)):
             weights, moved = si(numbers["weight_bytes_read"], "B"), si(numbers["bytes"], "B")
@@ -191,7 +191,7 @@ class RequestTiming:
 
         steps = self.request.steps
         rates = Rates(self.accelerator, self.request.last.run, self.efficiency)
-        plan = Plan({"time": self.request.symbolic.time(rates)}, {"cache_len": frozenset({0})})
+        plan = Plan({"time": time_of(self.request.symbolic, rates)}, {"cache_len": frozenset({0})})
         times: npt.NDArray[np.float64] = plan.evaluate(
             {"cache_len": np.arange(steps.start, steps.stop)}, (len(steps),)
         )["time"]

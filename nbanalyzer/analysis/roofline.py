@@ -14,24 +14,26 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from nbanalyzer import display
+from nbanalyzer.costs.costs import Costs
+from nbanalyzer.costs.launch import Amount, Launch
 from nbanalyzer.costs.run import Run
-from nbanalyzer.costs.tree import Cost, Node, sizes_of
+from nbanalyzer.costs.tree import Node
+from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import InputError, quote
 from nbanalyzer.hardware import Accelerator
-from nbanalyzer.report.analysis import as_fragment, as_text, seconds
+from nbanalyzer.quantities import seconds
 
 if TYPE_CHECKING:
     import pandas
 
-    from nbanalyzer.plots.modules import Plot
-
-    from .analysis import Analysis
 
 __all__ = ["EFFICIENCIES", "Bound", "Efficiency", "Rates", "Roofline", "Timing", "bits_of", "read_real"]
 
 Bound = Literal["compute", "memory", "overhead"]
+Unit = Literal["memory", "matmul", "vector"]
 LATEST = 1_000_000  # seconds that a kernel takes to start
 EFFICIENCIES: Mapping[str, str] = {
     "compute_efficiency": "share of the peak FLOP/s that is reached, above 0 and at most 1 (1)",
@@ -155,6 +157,31 @@ def bits_of(run: Run, sizes: frozenset[str]) -> int:
     return max((bits[name] for name in sizes), default=run.a_bit)
 
 
+def busy(launch: Launch[Amount], rates: Rates) -> dict[Unit, Any]:
+    """Return unit → seconds that a launch keeps it busy in the whole pass; a pass waits for the longest of them.
+
+    The times are of the launch's kind: numbers, as ``float``, or polynomials. Units that it has no work for are left
+    out, as is vector work where the accelerator's vector peak is not known.
+
+    Raises:
+        InputError: the accelerator's peak at the precision of a matrix product is not known.
+
+    """
+    found: dict[Unit, Any] = {}
+    if launch.bytes:
+        found["memory"] = launch.times * launch.bytes / rates.bandwidth
+    if launch.matmul_flops:
+        found["matmul"] = launch.times * launch.matmul_flops / rates.matmul(launch.sizes)
+    if launch.vector_flops and rates.vector is not None:
+        found["vector"] = launch.times * launch.vector_flops / rates.vector
+    return found
+
+
+def starts(launch: Launch[Amount]) -> Amount:
+    """Return how often the device is told to start something for a launch in the whole pass."""
+    return launch.times * launch.is_started * launch.steps
+
+
 @dataclass(slots=True)
 class Timing:
     """How long a kernel, or all below a module, takes in the whole pass, repeats included; seconds.
@@ -189,7 +216,7 @@ class Timing:
         self.overhead += other.overhead
 
 
-class Roofline:
+class Roofline(Shown, shown_by="roofline"):
     """An analysis on an accelerator: the time of every kernel.
 
     Attributes:
@@ -204,7 +231,7 @@ class Roofline:
 
     """
 
-    def __init__(self, analysis: Analysis, accelerator: Accelerator, efficiency: Efficiency | None = None) -> None:
+    def __init__(self, analysis: Costs, accelerator: Accelerator, efficiency: Efficiency | None = None) -> None:
         self.analysis = analysis
         self.accelerator = accelerator
         self.efficiency = efficiency or Efficiency()
@@ -214,27 +241,18 @@ class Roofline:
 
     def _timings(self) -> dict[Node, Timing]:
         found = {node: Timing() for node in self.analysis.nodes}
-        for nodes in self.analysis.launches:
+        for launch in self.analysis.launches:
             # Kernels that run as one wait for the slowest of all their work; the first of them stands for all.
-            cost = Cost(count=self.analysis.cost(nodes[0]).count)
-            for node in nodes:
-                cost.include(self.analysis.cost(node))
-            if not (cost.flops or cost.bytes):
-                continue
-            compute, memory = self._times(cost, nodes)
-            timing = found[nodes[0]]
+            units = busy(launch, self._rates)
+            memory = units.pop("memory", 0.0)
+            compute = max(units.values(), default=0.0)
+            timing = found[launch.nodes[0]]
             timing.compute, timing.memory = (compute, 0.0) if compute > memory else (0.0, memory)
-            timing.overhead = float(cost.count) * nodes[0].steps * self.efficiency.launch_overhead
+            timing.overhead = float(starts(launch)) * self.efficiency.launch_overhead
         for node in reversed(self.analysis.nodes):
             if node.parent:
                 found[node.parent].include(found[node])
         return found
-
-    def _times(self, cost: Cost, nodes: tuple[Node, ...]) -> tuple[float, float]:
-        """Return how long the units and the memory take."""
-        matmul = float(cost.matmul_flops) / self._rates.matmul(sizes_of(nodes)) if cost.matmul_flops else 0.0
-        vector = float(cost.vector_flops) / self._rates.vector if self._rates.vector else 0.0
-        return max(matmul, vector), float(cost.bytes) / self._rates.bandwidth
 
     @cached_property
     def total(self) -> Timing:
@@ -264,11 +282,7 @@ class Roofline:
     @property
     def precisions(self) -> tuple[str, ...]:
         """The precisions that the pass's matrix products run in."""
-        used = [
-            self._rates.precision(sizes_of(nodes))
-            for nodes in self.analysis.launches
-            if any(self.analysis.cost(node).matmul_flops for node in nodes)
-        ]
+        used = [self._rates.precision(launch.sizes) for launch in self.analysis.launches if launch.matmul_flops]
         return tuple(dict.fromkeys(used))
 
     def table(self, depth: int | None = None) -> pandas.DataFrame:
@@ -306,22 +320,10 @@ class Roofline:
             "kernels": {node.path: timing.time for node, timing in self.timings.items() if timing.time},
         }
 
-    def plot(self) -> Plot:
+    def plot(self) -> Picture:
         """Return the roofline with one dot per module, beside the time that each takes."""
-        # The one way from the core to the notebook layer, as in `Analysis.plot`.
-        from nbanalyzer.plots.roofline import roofline_plot
-
-        return roofline_plot(self)
+        return display.figure(self, "roofline_plot")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the analysis with its times, see `Analysis.save`."""
-        self.analysis.save(path, self)
-
-    def __repr__(self) -> str:
-        return as_text(self.analysis, self.analysis.depth, self)
-
-    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        return {
-            "text/plain": repr(self),
-            "text/html": as_fragment(self.analysis, self.analysis.depth, self),
-        }
+        display.save(self, path)

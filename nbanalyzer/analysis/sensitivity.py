@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from nbanalyzer import display
+from nbanalyzer.costs.metrics import PASS_METRICS
+from nbanalyzer.costs.run import CHOICES, TOKENS
 from nbanalyzer.costs.symbolic import free_values
+from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import InputError, UnknownNameError, quote
-from nbanalyzer.formulas.formula import Number
+from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import Polynomial
-from nbanalyzer.report.analysis import conditions, si, title
-from nbanalyzer.sweeps.grid import CHOICES, TOKENS
-from nbanalyzer.text import as_lines
 
-from .analysis import FORMULA_METRICS, Analysis
+from .analysis import Analysis
 from .populate import Source, populate
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ __all__ = ["Sensitivity", "sensitivity"]
 BYTES = ("w_bytes", "a_bytes", "kv_bytes")
 
 
-class Sensitivity:
+class Sensitivity(Shown, shown_by="sensitivity"):
     """The elasticities of one metric at one point.
 
     Attributes:
@@ -48,19 +49,9 @@ class Sensitivity:
         columns = {"value": values, "elasticity": list(self.elasticities.values())}
         return pandas.DataFrame(columns, index=pandas.Index(list(self.elasticities), name="variable"))
 
-    def plot(self) -> Any:
+    def plot(self) -> Picture:
         """Return the elasticities as bars."""
-        # The one way from the core to the notebook layer, as in `Analysis.plot`.
-        from nbanalyzer.plots.sweeps import elasticity_chart
-
-        return elasticity_chart(self)
-
-    def __repr__(self) -> str:
-        lines = [title(self.analysis), conditions(self.analysis), f"elasticity of {self.metric}:"]
-        width = max((len(name) for name in self.elasticities), default=0)
-        for name, value in self.elasticities.items():
-            lines.append(f"  {name:<{width}}  {value:7.4f}   at {si(self.analysis.values[name])}")
-        return as_lines(lines)
+        return display.figure(self, "elasticity_chart")
 
 
 def sensitivity(
@@ -70,7 +61,7 @@ def sensitivity(
 
     Args:
         model: as for `populate`.
-        metric: one of `nbanalyzer.analysis.analysis.FORMULA_METRICS`, such as ``"flops"`` or ``"bytes"``.
+        metric: one of `nbanalyzer.costs.metrics.PASS_METRICS`, such as ``"flops"`` or ``"bytes"``.
         at: the point: values of a run and of the config, ``{"seq_len": 2048, "num_kv_heads": 8}``.
         config: as for `populate`.
 
@@ -78,8 +69,8 @@ def sensitivity(
         NBAnalyzerError: bad input, or a metric that is 0 at the point.
 
     """
-    if metric not in FORMULA_METRICS:
-        raise UnknownNameError("metric", metric, FORMULA_METRICS)
+    if metric not in PASS_METRICS:
+        raise UnknownNameError("metric", metric, PASS_METRICS)
     given = dict(at or {})
     run = {name: given.pop(name) for name in (*TOKENS, *CHOICES) if name in given}
     for name in ("model", "hardware"):

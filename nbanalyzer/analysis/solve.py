@@ -15,13 +15,14 @@ from nbanalyzer.errors import InputError, quote
 from nbanalyzer.formulas.polynomial import Polynomial
 from nbanalyzer.hardware import Accelerator
 from nbanalyzer.hardware import hardware as find_hardware
-from nbanalyzer.report.analysis import conditions, si, title
+from nbanalyzer.quantities import si
 from nbanalyzer.text import as_lines
 
 from .analysis import Analysis
+from .closed_form import kept_of, working_sets
 from .memory import Fit
 from .populate import Source, populate
-from .roofline import Rates
+from .roofline import Rates, busy
 
 __all__ = ["SOLVABLE", "Solution", "solve"]
 
@@ -56,7 +57,7 @@ class Solution:
 
     def __repr__(self) -> str:
         found = f"{self.variable} = {self.value:,}" if self.value is not None else self.reason
-        lines = [title(self.analysis), conditions(self.analysis), f"{self.question}: {found}"]
+        lines = [self.analysis.title, self.analysis.conditions, f"{self.question}: {found}"]
         return as_lines([*lines, *([f"  from {self.formula}"] if self.formula else [])])
 
 
@@ -110,8 +111,7 @@ def solve(
 
 def _largest(name: str, start: Analysis, at: Callable[[int], Analysis], symbolic: Symbolic, fit: Fit) -> Solution:
     question = f"largest {name} that fits into {si(fit.capacity, 'B')} of {fit.accelerator.name}"
-    kept = Polynomial.sum([symbolic.metric("weight_bytes"), *symbolic.state.values()])
-    needs = [kept + activations for activations in symbolic.working_sets]
+    needs = [kept_of(symbolic) + activations for activations in working_sets(symbolic)]
     if name not in start.variables:
         raise InputError(f"{name} makes no difference to this model")
     best: tuple[int, Polynomial] | None = None
@@ -182,12 +182,9 @@ def _bisected(holds: Callable[[int], bool], least: int) -> int | None:
 def _balance(name: str, start: Analysis, at: Callable[[int], Analysis], symbolic: Symbolic, rates: Rates) -> Solution:
     card = rates.accelerator
     question = f"smallest {name} at which all matrix products take {card.name} as long as all traffic"
-    compute = Polynomial.sum(
-        launch.times * launch.matmul_flops * (1 / Fraction(rates.matmul(launch.sizes)))
-        for launch in symbolic.launches
-        if launch.matmul_flops.terms
-    )
-    memory = symbolic.metric("bytes") * (1 / Fraction(rates.bandwidth))
+    times = [busy(launch, rates) for launch in symbolic.launches]
+    compute = Polynomial.sum(units["matmul"] for units in times if "matmul" in units)
+    memory = Polynomial.sum(units["memory"] for units in times if "memory" in units)
 
     def is_memory_bound(value: int) -> bool:
         return compute.evaluate({name: value}) < memory.evaluate({name: value})

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from nbanalyzer.formulas.formula import Formula, Number, constant, normalize, parse
+from nbanalyzer.formulas.formula import Formula, constant, parse
+from nbanalyzer.formulas.grammar import Number, normalize
+from nbanalyzer.quantities import show
 from nbanalyzer.templates.library import MODULES
 from nbanalyzer.templates.template import Basic, Composite, ModuleTemplate
 from nbanalyzer.text import as_lines, escape
 
 from .tree import Cost, Node
 
-__all__ = ["Derivation", "Explanation", "explain_formula", "explain_node", "explain_sum", "show"]
+__all__ = ["Derivation", "Explanation", "explain_formula", "explain_node", "explain_sum"]
 
 
 @dataclass(frozen=True)
@@ -159,8 +161,3 @@ def with_values(formula: Formula, values: Mapping[str, Number]) -> str:
         number = str(constant(values[name]))
         text = text.replace(f"{{{name}}}", number if number.replace(".", "").isdigit() else f"({number})")
     return text
-
-
-def show(number: Number) -> str:
-    """Return an exact number with thousands separated; what is whole as far as a float can tell is shown so."""
-    return f"{number:,}" if isinstance(number, int) else f"{float(number):,}".removesuffix(".0")

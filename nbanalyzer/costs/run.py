@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, fields
 from fractions import Fraction
 
 from nbanalyzer.errors import FormulaError, InputError, UnknownNameError, quote
-from nbanalyzer.formulas.formula import Number, normalize, parse
+from nbanalyzer.formulas.formula import parse
+from nbanalyzer.formulas.grammar import Number, normalize
 
 __all__ = ["MAX_SIZE", "SIZES", "SWITCHES", "Run", "Switch", "read_size", "read_whole"]
 
@@ -155,3 +156,14 @@ def read_size(name: str, value: object, least: int) -> None:
 def _whole(name: str, value: object, least: int, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise InputError(f"{name} is a whole number from {least} to {most:,}, not {quote(value)}")
+
+
+TOKENS = ("batch_size", "seq_len", "cache_len", "encoder_len")
+"""Run values that an array takes the place of: the formulas are evaluated for all of them at once."""
+
+
+REQUEST = ("prompt_len", "output_len")
+
+
+CHOICES = ("model", "hardware", "w_bit", "a_bit", "kv_bit", "attn", "logits", "mla", "causal")
+"""What is gone through value by value: each has formulas of its own."""

@@ -7,50 +7,24 @@ and sweeps start here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from nbanalyzer.errors import FormulaError, TemplateError
-from nbanalyzer.formulas.formula import Formula, Number, parse
+from nbanalyzer.formulas.formula import Formula, parse
+from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import MAX_TERMS, Atom, Polynomial, applied, expanded
-from nbanalyzer.formulas.program import Expression
 
+from .launch import Launch
+from .metrics import METRICS, OWNED
 from .run import Run
-from .tree import METRICS, Node, Tree, sizes_of
+from .tree import Node, Tree, sizes_of
 
-if TYPE_CHECKING:
-    from nbanalyzer.analysis.roofline import Rates
+__all__ = ["Symbolic", "free_values"]
 
-__all__ = ["Launch", "Symbolic", "free_values"]
-
-MOST_COMPARED = 64  # working sets that are compared with each other: more hide nothing worth the time
-PARTS = {"flops": 0, "read_bytes": 1, "write_bytes": 2}  # places in `Node.parts`
 FROM_ONE = frozenset({"batch_size", "seq_len", "encoder_len"})
 NEVER_ZERO = frozenset({"batch_size", "seq_len", "encoder_len", "w_bytes", "a_bytes", "kv_bytes"})
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """What one kernel on the device costs each time it runs, and how often it runs in the pass.
-
-    Attributes:
-        times: runs in the whole pass.
-        matmul_flops, vector_flops, read, write: of one run, FLOPs and bytes.
-        activations: bytes of activations that one run reads and writes, on average over its steps.
-        sizes: of ``"w_bytes"``, ``"a_bytes"`` and ``"kv_bytes"`` those that its traffic depends on.
-        steps: operations, one after the other, that one run is; each is started of its own.
-
-    """
-
-    times: Polynomial
-    matmul_flops: Polynomial
-    vector_flops: Polynomial
-    bytes: Polynomial
-    activations: Polynomial
-    sizes: frozenset[str]
-    steps: int
 
 
 def free_values(run: Run, free: frozenset[str]) -> dict[str, Number | Polynomial]:
@@ -109,13 +83,13 @@ class Symbolic:
 
     def _one(self, node: Node, metric: str) -> Polynomial:
         """Return a metric of one execution of a basic kernel."""
-        if metric in {"matmul_flops", "vector_flops"}:
-            return self._sure(node, node.parts[0]) if METRICS[metric](node) is node.parts[0] else _NOTHING
         if metric == "bytes":
             return self._sure(node, node.parts[1]) + self._sure(node, node.parts[2])
-        if metric in PARTS:
-            return self._sure(node, node.parts[PARTS[metric]])
-        return self._of(node, METRICS[metric](node))
+        of_kernel = METRICS[metric].of_kernel
+        assert of_kernel is not None
+        formula = of_kernel(node)
+        is_own = any(formula is part for part in node.parts)
+        return self._sure(node, formula) if is_own else self._of(node, formula)
 
     @property
     def doubts(self) -> tuple[Polynomial, ...]:
@@ -123,10 +97,9 @@ class Symbolic:
         return tuple(self._doubts)
 
     def metric(self, name: str) -> Polynomial:
-        """Return a metric of the whole pass: one of `METRICS`, activation_bytes, parameters, weight_bytes."""
+        """Return a metric of the whole pass: one of `KERNEL_METRICS`, activation_bytes, parameters, weight_bytes."""
         if name == "activation_bytes":
-            owned = ("weight_bytes_read", "kv_bytes_read", "kv_bytes_written")
-            return self.metric("bytes") - Polynomial.sum(self.metric(one) for one in owned)
+            return self.metric("bytes") - Polynomial.sum(map(self.metric, OWNED))
         if name == "weight_bytes":
             return self.metric("parameters") * expanded(parse("{w_bytes}"), self._values)
         if name == "parameters":
@@ -152,94 +125,35 @@ class Symbolic:
         return expanded(parse("{batch_size} * {seq_len}"), self._values)
 
     @cached_property
-    def memory(self) -> Expression:
-        """What has to be in memory, in bytes: weights, state, and the largest activations, see `memory.Memory`."""
-        kept = Polynomial.sum([self.metric("weight_bytes"), *self.state.values()])
-        return Expression("sum", (kept, Expression("max", tuple(self.working_sets))))
-
-    def time(self, rates: Rates) -> Expression:
-        """Return the time of the pass, see `nbanalyzer.analysis.roofline`: a sum of the longest of each kernel's times.
-
-        What is slower in every case, as most kernels' traffic is, needs no comparison.
-        """
-        decided: list[Polynomial] = []
-        undecided: list[Expression] = []
-        for launch in self.launches:
-            times = [launch.bytes * _per(rates.bandwidth)]
-            if launch.matmul_flops.terms:
-                times.append(launch.matmul_flops * _per(rates.matmul(launch.sizes)))
-            if launch.vector_flops.terms and rates.vector is not None:
-                times.append(launch.vector_flops * _per(rates.vector))
-            times = [launch.times * one for one in dict.fromkeys(times) if one.terms]
-            longest = [
-                one for one in times if not any((other - one).never_negative for other in times if other is not one)
-            ]
-            if len(longest) > 1:
-                undecided.append(Expression("max", tuple(longest)))
-            decided += longest if len(longest) == 1 else []
-            if rates.efficiency.launch_overhead:
-                decided.append(
-                    launch.times * _any_work(launch) * (launch.steps * Fraction(rates.efficiency.launch_overhead))
-                )
-        return Expression("sum", (Polynomial.sum(decided), *undecided))
-
-    @cached_property
-    def working_sets(self) -> list[Polynomial]:
-        """Bytes of activations of one run of each kernel, without those that are never the largest."""
-        found: list[Polynomial] = []
-        for launch in self.launches:
-            one = launch.activations
-            if not launch.times.is_constant:  # an encoder, for example, that this pass does not run
-                one = one * Polynomial.of(Atom("!=", (launch.times, Polynomial({}))))
-            if len(found) >= MOST_COMPARED:
-                found.append(one)
-            elif launch.times.terms and not any((other - one).never_negative for other in found):
-                found = [other for other in found if not (one - other).never_negative] + [one]
-        return found or [Polynomial({})]
-
-    @cached_property
-    def launches(self) -> list[Launch]:
+    def launches(self) -> list[Launch[Polynomial]]:
         """The kernels that run on the device, equal ones together."""
-        found: dict[tuple[object, ...], Launch] = {}
+        found: dict[tuple[object, ...], Launch[Polynomial]] = {}
         for nodes in self._tree.launches:
             launch = self._launch(nodes)
-            key = (
-                launch.matmul_flops,
-                launch.vector_flops,
-                launch.bytes,
-                launch.activations,
-                launch.sizes,
-                launch.steps,
-            )
+            amounts = (launch.matmul_flops, launch.vector_flops, launch.bytes, launch.activations)
+            key = (*amounts, launch.sizes, launch.steps)
             if key in found:
-                launch = Launch(found[key].times + launch.times, *key)
+                launch = replace(found[key], times=found[key].times + launch.times)
             found[key] = launch
         return list(found.values())
 
-    def _launch(self, nodes: tuple[Node, ...]) -> Launch:
+    def _launch(self, nodes: tuple[Node, ...]) -> Launch[Polynomial]:
         def summed(metric: str) -> Polynomial:
             return Polynomial.sum(self._one(node, metric) for node in nodes)
 
-        moved = summed("bytes")
-        owned = (summed(name) for name in ("weight_bytes_read", "kv_bytes_read", "kv_bytes_written"))
-        return Launch(
-            self._times[nodes[0]],
-            summed("matmul_flops"),
-            summed("vector_flops"),
-            moved,
-            (moved - Polynomial.sum(owned)) * Fraction(1, nodes[0].steps),
-            sizes_of(nodes),
-            nodes[0].steps,
-        )
+        steps, moved = nodes[0].steps, summed("bytes")
+        matmul, vector = summed("matmul_flops"), summed("vector_flops")
+        activations = (moved - Polynomial.sum(map(summed, OWNED))) * Fraction(1, steps)
+        started = _any(moved + matmul + vector)
+        return Launch(nodes, self._times[nodes[0]], matmul, vector, moved, activations, sizes_of(nodes), steps, started)
 
 
-def _any_work(launch: Launch) -> Polynomial:
-    """Return 1 where a kernel has anything to do, 0 where it has not and is not started."""
-    work = launch.bytes + launch.matmul_flops + launch.vector_flops
+def _any(work: Polynomial) -> Polynomial:
+    """Return 1 where there is any work, else 0."""
     certain = (all(atom.name in NEVER_ZERO for atom, _ in monomial) for monomial in work.terms)
-    if not work.terms or (work.never_negative and any(certain)):
-        return Polynomial.constant(int(bool(work.terms)))
-    return Polynomial.of(Atom("!=", (work, Polynomial({}))))
+    if not work or (work.never_negative and any(certain)):
+        return Polynomial.constant(int(bool(work)))
+    return Polynomial.of(Atom("!=", (work, _NOTHING)))
 
 
 def _from_one(atom: Atom) -> Polynomial:
@@ -247,10 +161,6 @@ def _from_one(atom: Atom) -> Polynomial:
     if atom.operation == "variable":
         return Polynomial.of(atom) + _ONE if atom.name in FROM_ONE else Polynomial.of(atom)
     return applied(atom.operation, tuple(argument.replace(_from_one) for argument in atom.arguments))
-
-
-def _per(rate: float) -> Fraction:
-    return 1 / Fraction(rate)
 
 
 _ONE = Polynomial.constant(1)

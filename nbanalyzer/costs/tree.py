@@ -8,18 +8,18 @@ template, not with the layers of the model: a repeated block is evaluated once a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from functools import cached_property
 
 from nbanalyzer.errors import FormulaError, TemplateError, quote
 from nbanalyzer.formulas.evaluation import Program, compiled, is_bounded, run
-from nbanalyzer.formulas.formula import Formula, Number, build, constant, normalize, parse, variable
-from nbanalyzer.formulas.grammar import MAX_BITS
+from nbanalyzer.formulas.formula import Formula, build, constant, parse
+from nbanalyzer.formulas.grammar import MAX_BITS, Number, normalize
 from nbanalyzer.templates.template import Basic, Kernel, ModelTemplate
 
-__all__ = ["METRICS", "Cost", "Node", "Tree", "sizes_of"]
+__all__ = ["Cost", "Node", "Tree", "sizes_of"]
 
 
 LARGEST = 10**60  # of a cost or a count; a product of two is still a float
@@ -320,46 +320,3 @@ def _basic(
                 )
             setattr(cost, name, normalize(times * share))
     return cost
-
-
-def _share(formula: Formula, name: str) -> Formula:
-    """Return the part of a byte formula that is due to the variable `name`."""
-    if name not in formula.variables:
-        return constant(0)
-    return build("-", formula.substitute({name: build("*", constant(2), variable(name))}), formula)
-
-
-def _flops(node: Node, unit: str | None) -> Formula:
-    assert isinstance(node.kernel, Basic)
-    return node.parts[0] if unit in {None, node.kernel.unit} else constant(0)
-
-
-METRICS: dict[str, Callable[[Node], Formula]] = {
-    "flops": lambda node: _flops(node, None),
-    "matmul_flops": lambda node: _flops(node, "matmul"),
-    "vector_flops": lambda node: _flops(node, "vector"),
-    "bytes": lambda node: build("+", node.parts[1], node.parts[2]),
-    "read_bytes": lambda node: node.parts[1],
-    "write_bytes": lambda node: node.parts[2],
-    "weight_bytes_read": lambda node: _share(node.parts[1], "w_bytes"),
-    "kv_bytes_read": lambda node: _share(node.parts[1], "kv_bytes"),
-    "kv_bytes_written": lambda node: _share(node.parts[2], "kv_bytes"),
-}
-"""Metric → its formula for one execution of a basic kernel."""
-
-
-def metric_formula(nodes: list[Node], metric: str) -> Formula:
-    """Return the formula of a metric summed over the basic kernels among `nodes` and below, repeats included."""
-    if metric in {"parameters", "weight_bytes"}:
-        total = build("+", *(build("*", node.copies, node.own_parameters) for node in _below(nodes)))
-        return build("*", total, variable("w_bytes")) if metric == "weight_bytes" else total
-    if metric == "activation_bytes":
-        owned = ("weight_bytes_read", "kv_bytes_read", "kv_bytes_written")
-        others = build("+", *(metric_formula(nodes, name) for name in owned))
-        return build("-", metric_formula(nodes, "bytes"), others)
-    one = METRICS[metric]
-    return build("+", *(build("*", node.times, one(node)) for node in _below(nodes) if node.is_basic))
-
-
-def _below(nodes: list[Node]) -> list[Node]:
-    return [found for node in nodes for found in (node, *_below(node.children))]

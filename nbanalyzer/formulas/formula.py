@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import sympy
 
-__all__ = ["Formula", "Number", "build", "constant", "extent", "normalize", "parse", "variable"]
+__all__ = ["Formula", "build", "constant", "extent", "parse", "variable"]
 
 TOKEN = re.compile(
     r"\s*(?:\{(?P<variable>[A-Za-z_]\w{0,99})\}|(?P<number>\d+(?:\.\d+)?)|(?P<name>[A-Za-z_]\w*)"

@@ -19,8 +19,8 @@ from functools import cached_property, reduce
 from nbanalyzer.errors import FormulaError, quote, shorten
 
 from .evaluation import BINARY, LIMIT, is_bounded
-from .formula import Formula, Number, constant, normalize
-from .grammar import MAX_BITS
+from .formula import Formula, constant
+from .grammar import MAX_BITS, Number, normalize
 
 __all__ = ["OPPOSITES", "Atom", "Polynomial", "applied", "expanded"]
 
@@ -179,6 +179,12 @@ class Polynomial:
                 monomial = _product(left, right)
                 terms[monomial] = _bounded(terms.get(monomial, 0) + factor * times)
         return Polynomial(terms)
+
+    def __truediv__(self, rate: float) -> Polynomial:
+        return self * (1 / Fraction(rate))
+
+    def __bool__(self) -> bool:
+        return bool(self.terms)
 
     @property
     def is_constant(self) -> bool:

@@ -15,10 +15,10 @@ from functools import lru_cache
 from itertools import pairwise
 
 from .evaluation import BINARY
-from .formula import Number, normalize
-from .polynomial import OPPOSITES, Atom, Polynomial, applied, expanded
+from .grammar import Number, normalize
+from .polynomial import OPPOSITES, Atom, Polynomial, applied
 
-__all__ = ["expanded", "total"]
+__all__ = ["total"]
 
 
 def total(polynomial: Polynomial, name: str, start: int, stop: int) -> Polynomial:

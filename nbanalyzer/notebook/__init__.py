@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
+
+from nbanalyzer.progress import show_with
 
 __all__ = ["load", "unload"]
 
@@ -15,7 +18,9 @@ def load(shell: Any) -> None:
     from .completion import complete
     from .late import LATE, Late
     from .magics import Populate
+    from .progress import bar
 
+    show_with(partial(bar, shell))
     shell.register_magics(Populate)
     for name in LATE:
         shell.register_magic_function(Late(shell, name), "line", name)
@@ -35,6 +40,7 @@ def unload(shell: Any) -> None:
     from .completion import complete
     from .late import LATE
 
+    show_with(None)
     if complete in shell.Completer.custom_matchers:
         shell.Completer.custom_matchers.remove(complete)
     for kind, name in (("cell", "populate"), ("line", "populate"), *(("line", name) for name in LATE)):

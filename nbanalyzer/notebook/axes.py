@@ -10,10 +10,10 @@ from IPython.core.magic import line_magic, magics_class, no_var_expand
 from IPython.core.magic_arguments import magic_arguments
 
 from nbanalyzer.analysis.roofline import EFFICIENCIES
-from nbanalyzer.costs.run import SIZES, SWITCHES
+from nbanalyzer.costs.metrics import METRICS as ALL_METRICS
+from nbanalyzer.costs.run import CHOICES, REQUEST, SIZES, SWITCHES, TOKENS
 from nbanalyzer.errors import InputError, quote
-from nbanalyzer.sweeps.compiled import SWEEP_UNITS
-from nbanalyzer.sweeps.grid import CHOICES, MOST_VALUES, REQUEST, TOKENS, is_several
+from nbanalyzer.sweeps.grid import MOST_VALUES, is_several
 from nbanalyzer.sweeps.sweep import METRICS, Sweep, sweep
 from nbanalyzer.templates.config import canonical_name
 
@@ -73,7 +73,7 @@ class SweepMagic(LineMagics):
     @argument("--set", nargs="+", action="extend", default=[], metavar="NAME=AXIS", help="config values to go through")
     @argument("--config", metavar="FILE", help="a config.json to take the sizes from, or $config")
     @argument(
-        "--metric", nargs="+", action="extend", choices=_Metrics(SWEEP_UNITS), metavar="NAME",
+        "--metric", nargs="+", action="extend", choices=_Metrics(ALL_METRICS), metavar="NAME",
         help="what to compute (flops, bytes, parameters, kv_cache_bytes; with hardware also time)",
     )  # fmt: skip
     @_efficiency_options

@@ -11,7 +11,8 @@ from IPython.core.magic_arguments import magic_arguments
 from nbanalyzer.analysis.comparison import BY_MODULE, Comparison, compare
 from nbanalyzer.costs.run import SIZES, SWITCHES
 from nbanalyzer.errors import InputError
-from nbanalyzer.hardware import Accelerator, HardwareListing, hardware
+from nbanalyzer.hardware import Accelerator, hardware
+from nbanalyzer.report.hardware import HardwareListing
 
 from .line import LineMagics, hardware_options, run_options
 from .options import argument

@@ -12,10 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 
-from nbanalyzer.costs.explanation import show
-from nbanalyzer.report.analysis import seconds, si
+from nbanalyzer.quantities import seconds, show, si
 
-from .modules import Plot, dress, heading, modules, name_of, names_of
+from .figure import Plot, dress, heading, modules, name_of, names_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

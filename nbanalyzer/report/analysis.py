@@ -8,41 +8,31 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from nbanalyzer.costs.explanation import explain_node, show
-from nbanalyzer.costs.run import SIZES
+from nbanalyzer.analysis.memory import Fit, memory_of
+from nbanalyzer.costs.explanation import explain_node
 from nbanalyzer.costs.tree import Node
-from nbanalyzer.formulas.formula import Formula, Number
-from nbanalyzer.formulas.grammar import COMPARISONS
+from nbanalyzer.formulas.formula import Formula
+from nbanalyzer.formulas.grammar import COMPARISONS, Number
+from nbanalyzer.quantities import rate, seconds, show, si
+from nbanalyzer.table import Table
 from nbanalyzer.text import as_attribute, as_cell, as_lines, as_markdown, escape
 
 if TYPE_CHECKING:
-    from nbanalyzer.analysis.analysis import Analysis
     from nbanalyzer.analysis.roofline import Roofline
+    from nbanalyzer.costs.costs import Costs
 
-__all__ = ["as_csv", "as_fragment", "as_html", "as_json", "as_md", "as_text", "si"]
+__all__ = ["as_csv", "as_fragment", "as_html", "as_json", "as_md", "as_text"]
 
-PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 HEADINGS = ("count", "parameters", "FLOPs", "%", "bytes", "%", "FLOP/B")
 TIME_HEADINGS = ("time", "%", "bound")
 
 
-def si(number: Number | float, unit: str = "") -> str:
-    """Return a number with four digits and a decimal prefix: 124439808 → ``124.4 M``; 2048, "B" → ``2.048 kB``."""
-    value, index = float(number), 0
-    while abs(value) >= 999.95 and index < len(PREFIXES) - 1:
-        value, index = value / 1000, index + 1
-    if index == 0:
-        return f"{value:.0f} {unit}".rstrip() if value == int(value) else f"{value:.4g} {unit}".rstrip()
-    digits = 3 if value < 9.9995 else 2 if value < 99.995 else 1
-    return f"{value:.{digits}f} {PREFIXES[index]}{unit}"
-
-
-def headline(analysis: Analysis, roofline: Roofline | None = None) -> list[tuple[str, str]]:
+def headline(analysis: Costs, roofline: Roofline | None = None) -> list[tuple[str, str]]:
     """Return the totals as (name, exact number in words) pairs; with a roofline, the time and the memory too."""
     totals, cost = analysis.totals, analysis.cost_of_all
     kv_bytes = cost.kv_bytes_read + cost.kv_bytes_written
@@ -62,7 +52,7 @@ def headline(analysis: Analysis, roofline: Roofline | None = None) -> list[tuple
     return lines + (_on_hardware(analysis, roofline) if roofline else [])
 
 
-def _on_hardware(analysis: Analysis, roofline: Roofline) -> list[tuple[str, str]]:
+def _on_hardware(analysis: Costs, roofline: Roofline) -> list[tuple[str, str]]:
     card, total = roofline.accelerator, roofline.total
     parts = (("compute-bound", total.compute), ("memory-bound", total.memory), ("launch overhead", total.overhead))
     split = " + ".join(f"{seconds(time)} {name}" for name, time in parts if time)
@@ -74,93 +64,44 @@ def _on_hardware(analysis: Analysis, roofline: Roofline) -> list[tuple[str, str]
         ("tokens/s", f"{'at most ' if roofline.efficiency.is_perfect else ''}{rate(roofline.tokens_per_second)}"),
     ]
     if card.memory_bytes is not None:
-        lines.append(("memory", repr(analysis.fits(card))))
+        lines.append(("memory", repr(Fit(memory_of(analysis), card))))
     return lines
 
 
-def seconds(value: float) -> str:
-    """Return a time with four digits: 0.00123 → ``1.230 ms``."""
-    for factor, unit in ((1e9, "ns"), (1e6, "µs"), (1e3, "ms")):
-        if value and value * factor < 999.95:
-            return f"{_four_digits(value * factor)} {unit}"
-    return f"{_four_digits(value)} s" if value < 1e4 else f"{value:,.0f} s"
-
-
-def rate(value: float) -> str:
-    """Return a number of tokens a second with four digits, or whole: 218.94 → ``218.9``, 589200.4 → ``589,200``."""
-    return f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"
-
-
-def _four_digits(value: float) -> str:
-    return f"{value:.{3 if value < 9.9995 else 2 if value < 99.995 else 1}f}" if value else "0"
-
-
-def title(analysis: Analysis) -> str:
-    """Return what was analysed, e.g. ``openai-community/gpt2 (GPT2LMHeadModel)``, and if it is a part only, of what."""
-    template = analysis.template
-    counted = ": ".join(filter(None, (template.architecture, template.part)))
-    if counted and template.model_id:
-        return f"{template.model_id} ({counted})"
-    return template.model_id or counted or "template"
-
-
-def conditions(analysis: Analysis) -> str:
-    """Return the runtime values and conventions in one line."""
-    run = analysis.run
-    names = (name for name in SIZES if name != "encoder_len" or name in analysis.variables)
-    sizes = (f"{name} {getattr(run, name)}" for name in names)
-    switches = (f"{name} {value}" for name, value in analysis.conventions.items())
-    return "; ".join((", ".join(sizes), ", ".join(switches), *analysis.notes))
-
-
-def rows(analysis: Analysis, depth: int | None = None) -> list[Node]:
-    """Return the kernels worth a row: modules, and basic kernels that stand beside modules; no empty ones."""
-    return [
-        node
-        for node in analysis.nodes
-        if (depth is None or node.depth < depth) and not node.is_part and not analysis.cost(node).is_empty
-    ]
-
-
-def as_text(analysis: Analysis, depth: int | None = None, roofline: Roofline | None = None) -> str:
+def as_text(analysis: Costs, depth: int | None = None, roofline: Roofline | None = None) -> str:
     """Return the analysis as aligned text: totals, then one line per module, down to `depth` levels."""
-    lines = [title(analysis), conditions(analysis), *(f"warning: {text}" for text in _warnings(analysis, roofline)), ""]
+    lines = [analysis.title, analysis.conditions, *(f"warning: {text}" for text in _warnings(analysis, roofline)), ""]
     heads = headline(analysis, roofline)
     width = max(len(name) for name, _ in heads)
     lines += [f"  {name:<{width}}  {text}" for name, text in heads]
     table: list[tuple[str, ...]] = [("kernel", *_headings(roofline))]
-    table += [("  " * node.depth + _name(node), *_cells(analysis, node, roofline)) for node in rows(analysis, depth)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    lines.append("")
-    for first, *others in table:
-        cells = (f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True))
-        lines.append(f"  {first:<{widths[0]}}  {'  '.join(cells)}".rstrip())
-    return as_lines(lines)
+    table += [("  " * node.depth + _name(node), *_cells(analysis, node, roofline)) for node in analysis.rows(depth)]
+    return as_lines([*lines, "", *Table(table).lines("  ")])
 
 
 def _headings(roofline: Roofline | None) -> tuple[str, ...]:
     return HEADINGS if roofline is None else (*HEADINGS, *TIME_HEADINGS)
 
 
-def _warnings(analysis: Analysis, roofline: Roofline | None) -> tuple[str, ...]:
+def _warnings(analysis: Costs, roofline: Roofline | None) -> tuple[str, ...]:
     return analysis.warnings if roofline is None else (*analysis.warnings, *roofline.notes)
 
 
-def as_md(analysis: Analysis, depth: int | None = None, roofline: Roofline | None = None) -> str:
+def as_md(analysis: Costs, depth: int | None = None, roofline: Roofline | None = None) -> str:
     """Return the analysis as Markdown: totals, then a table with one row per module."""
-    lines = [f"# {as_markdown(title(analysis))}", "", as_markdown(conditions(analysis)), ""]
+    lines = [f"# {as_markdown(analysis.title)}", "", as_markdown(analysis.conditions), ""]
     lines += [f"> warning: {as_markdown(text)}\n" for text in _warnings(analysis, roofline)]
     heads = headline(analysis, roofline)
     lines += [f"- {as_markdown(name)}{': ' if name else ''}{as_markdown(text)}" for name, text in heads]
     headings = _headings(roofline)
     lines += ["", f"| kernel | {' | '.join(headings)} |", f"|---|{'---:|' * len(headings)}"]
-    for node in rows(analysis, depth):
+    for node in analysis.rows(depth):
         cells = " | ".join(cell.strip() for cell in _cells(analysis, node, roofline))
         lines.append(f"| {'&nbsp;&nbsp;' * node.depth}{as_markdown(_name(node))} | {cells} |")
     return "\n".join(lines) + "\n"
 
 
-def as_csv(analysis: Analysis, roofline: Roofline | None = None) -> str:
+def as_csv(analysis: Costs, roofline: Roofline | None = None) -> str:
     """Return `Analysis.table`, or `Roofline.table`, as CSV, exact numbers."""
     frame = (roofline or analysis).table()
     out = io.StringIO()
@@ -171,21 +112,35 @@ def as_csv(analysis: Analysis, roofline: Roofline | None = None) -> str:
     return out.getvalue()
 
 
-def as_json(analysis: Analysis, roofline: Roofline | None = None) -> str:
+def as_json(analysis: Costs, roofline: Roofline | None = None) -> str:
     """Return `Analysis.tree` as JSON, with a roofline its hardware and times."""
     tree = analysis.tree | ({"roofline": roofline.summary} if roofline else {})
     return msgspec.json.format(msgspec.json.encode(tree), indent=1).decode() + "\n"
 
 
-def as_html(analysis: Analysis, roofline: Roofline | None = None) -> str:
+def as_html(analysis: Costs, roofline: Roofline | None = None) -> str:
     """Return the analysis as an HTML page of its own."""
     body = as_fragment(analysis, analysis.depth, roofline)
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width">\n<meta name="color-scheme" content="light dark">\n'
-        f"<title>{as_attribute(title(analysis))}</title>\n"
+        f"<title>{as_attribute(analysis.title)}</title>\n"
         f'<body style="font-family:sans-serif;margin:1em">\n{body}\n</body>\n</html>\n'
     )
+
+
+FORMATS: Mapping[str, Callable[[Costs], str]] = {"json": as_json, "csv": as_csv, "md": as_md, "html": as_html}
+"""Suffix → what the file of an analysis holds."""
+
+
+def text(analysis: Costs) -> str:
+    """Return what an analysis shows of itself as text."""
+    return as_text(analysis, analysis.depth)
+
+
+def fragment(analysis: Costs) -> dict[str, str]:
+    """Return what an analysis shows of itself in a notebook."""
+    return {"text/html": as_fragment(analysis, analysis.depth)}
 
 
 # ---- HTML, from the outside in
@@ -197,7 +152,7 @@ FLOPS_COLOR, BYTES_COLOR = "rgba(56,132,255,0.75)", "rgba(245,140,20,0.8)"
 COMPUTE_COLOR = FLOPS_COLOR  # what waits for the units; what waits for the memory looks like bytes
 
 
-def as_fragment(analysis: Analysis, depth: int | None = None, roofline: Roofline | None = None) -> str:
+def as_fragment(analysis: Costs, depth: int | None = None, roofline: Roofline | None = None) -> str:
     """Return the analysis as HTML to stand in a page; the outermost `depth` levels (1 if None) are unfolded."""
     heads = "".join(
         f'<div style="display:flex"><span style="flex:0 0 8.5em">{escape(name)}</span>'
@@ -214,7 +169,7 @@ def as_fragment(analysis: Analysis, depth: int | None = None, roofline: Roofline
     rows = "".join(_html_rows(analysis, None, 1 if depth is None else depth, roofline))
     return (
         '<div style="font-size:0.92em;line-height:1.45">'
-        f"<div><b>{escape(title(analysis))}</b></div><div>{escape(conditions(analysis))}</div>{warnings}"
+        f"<div><b>{escape(analysis.title)}</b></div><div>{escape(analysis.conditions)}</div>{warnings}"
         f'<div style="margin:0.5em 0">{heads}</div>'
         f'<div style="overflow-x:auto"><div style="min-width:{least}em;max-width:{most}em">'
         '<div style="display:flex;padding-left:1.1em;opacity:0.75;border-bottom:1px solid rgba(128,128,128,0.5)">'
@@ -223,7 +178,7 @@ def as_fragment(analysis: Analysis, depth: int | None = None, roofline: Roofline
     )
 
 
-def _html_rows(analysis: Analysis, parent: Node | None, unfolded: int, roofline: Roofline | None) -> Iterator[str]:
+def _html_rows(analysis: Costs, parent: Node | None, unfolded: int, roofline: Roofline | None) -> Iterator[str]:
     """Yield a foldable row per child of `parent`; a module's last level unfolds to its derivation."""
     nodes = parent.children if parent else [node for node in analysis.nodes if node.parent is None]
     for node in nodes:
@@ -240,7 +195,7 @@ def _html_rows(analysis: Analysis, parent: Node | None, unfolded: int, roofline:
         yield f'<details{state}><summary style="cursor:pointer">{row}</summary>{inside}</details>'
 
 
-def _html_row(analysis: Analysis, node: Node, roofline: Roofline | None) -> str:
+def _html_row(analysis: Costs, node: Node, roofline: Roofline | None) -> str:
     _, parameters, flops, _, moved, _, intensity = _cells(analysis, node, None)
     cost, whole = analysis.cost(node), analysis.cost_of_all
     times: tuple[str, ...] = ()
@@ -293,7 +248,7 @@ def _bar(part: Number | float, whole: Number | float, color: str) -> str:
 # ---- what a row says
 
 
-def _cells(analysis: Analysis, node: Node, roofline: Roofline | None) -> tuple[str, ...]:
+def _cells(analysis: Costs, node: Node, roofline: Roofline | None) -> tuple[str, ...]:
     cost, whole = analysis.cost(node), analysis.cost_of_all
     return (
         show(cost.count),

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nbanalyzer.plots.sweeps import line_chart
 from nbanalyzer.sweeps.slices import (
     MOST_ROWS,
     bound_of,
@@ -22,16 +21,40 @@ from nbanalyzer.sweeps.slices import (
     values_of,
     within,
 )
-from nbanalyzer.sweeps.sweep import label_of
-from nbanalyzer.text import escape
+from nbanalyzer.sweeps.sweep import label_of, listed, shown
+from nbanalyzer.text import as_lines, escape
 
 if TYPE_CHECKING:
     from nbanalyzer.sweeps.sweep import Sweep
 
-__all__ = ["first_picture"]
+__all__ = ["fragment", "text"]
 
 
-def first_picture(sweep: Sweep) -> dict[str, bytes | str]:
+def text(sweep: Sweep) -> str:
+    """Return the axes, and the range of every metric that is computed already."""
+    points = "1 point" if sweep.size == 1 else f"{sweep.size:,} points"
+    lines = [f"{sweep.model}: {points}{', lazy' if sweep.is_lazy else ''}"]
+    lines += [f"  {name}: {listed(values)}" for name, values in sweep.axes.items()]
+    if sweep.fixed:
+        lines.append(f"  {', '.join(f'{name} {label_of(value)}' for name, value in sweep.fixed.items())}")
+    if sweep.is_lazy:
+        return as_lines([*lines, f"  metrics: {', '.join(sweep.metrics)}"])
+    for name in sweep.metrics:
+        values = sweep.values(name)
+        said = f"{int(values.sum()):,} of {sweep.size:,}" if name == "fits" else _range(name, values)
+        lines.append(f"  {name}: {said}")
+    return as_lines(lines)
+
+
+def _range(metric: str, values: Any) -> str:
+    """Return the least and the largest of a metric's values, and at how many points there is none."""
+    known = values[~np.isnan(values)]
+    low, high = (shown(metric, float(end)) for end in (known.min(), known.max())) if known.size else ("no number",) * 2
+    missing = f", no number at {values.size - known.size:,}" if known.size < values.size else ""
+    return f"{low} to {high}{missing}" if low != high else f"{low}{missing}"
+
+
+def fragment(sweep: Sweep) -> dict[str, bytes | str]:
     """Return the rich forms of a sweep: ``"text/html"``, ranges and a coloured table; ``"image/png"``, in base64.
 
     Of a lazy sweep, which would have to be computed, and of a single point there are none. Lines are drawn if there is
@@ -49,7 +72,7 @@ def first_picture(sweep: Sweep) -> dict[str, bytes | str]:
     part = sweep.sel(**{name: sweep.axes[name][0] for name in others if name != hue})
     found: dict[str, bytes | str] = {"text/html": _html(sweep, part, metric, x, hue)}
     if numeric:
-        png = line_chart(part, metric, x, hue)._repr_png_()
+        png = part.plot(metric, x=x, hue=hue)._repr_png_()
         found["image/png"] = base64.b64encode(png).decode("ascii")
     return found
 

@@ -9,45 +9,28 @@ client that the user has made.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isqrt, prod
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from nbanalyzer.errors import InputError, MissingPackageError, quote
 from nbanalyzer.formulas.program import balanced_sizes, block_sizes, scratch, windows
-from nbanalyzer.progress import is_watched, on_terminal, tell
+from nbanalyzer.progress import shown, tell
 
 if TYPE_CHECKING:
     from .partition import Job
-    from .sweep import Sweep
+    from .reductions import Reduction
 
-__all__ = ["CHUNK", "Reduction", "arrays_of", "computed", "numbers_at", "reduced", "require_chunks"]
+__all__ = ["CHUNK", "arrays_of", "computed", "numbers_at", "reduced", "require_chunks"]
 
 CHUNK = 1 << 22  # points of a task, by default: 32 MiB a metric where it is stored
 BLOCK = 1 << 17  # points that are evaluated and reduced at a time: 1 MiB a metric, which stays in the caches
 MOST_TASKS = 10_000  # of one sweep; Dask needs about 2 kB and 30 µs to have one
 PATIENCE = 0.5  # seconds until a bar is shown
 WORK = "nbanalyzer-sweep-"
-
-
-class Reduction(Protocol):
-    """What is asked of a whole sweep, part by part: see `nbanalyzer.sweeps.reductions`."""
-
-    @property
-    def metrics(self) -> Sequence[str]:
-        """The metrics that it looks at."""
-
-    def of(self, arrays: Mapping[str, Any], start: Sequence[int]) -> Any:
-        """Return the answer for a part: metric → its numbers there, and where the part begins.
-
-        The arrays are written to again afterwards: the answer has none of them.
-        """
-
-    def joined(self, parts: Sequence[Any]) -> Any:
-        """Return the answer for several parts, in whatever order, from the answer for each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,13 +142,21 @@ def _evaluated(job: Job, window: tuple[slice, ...], metrics: Sequence[str]) -> d
 # ---- reducing
 
 
-def reduced(found: Sweep, reduction: Reduction) -> Any:
-    """Return a reduction's answer for a lazy sweep, or for a part of one that `Sweep.sel` has chosen."""
+def reduced(arrays: Mapping[str, Any], fixed: Mapping[str, Any], axes: Collection[str], reduction: Reduction) -> Any:
+    """Return a reduction's answer for a lazy sweep, or for a part of one.
+
+    Args:
+        arrays: metric → what `arrays_of` returned, or a part of it.
+        fixed: axis → the value that it is held at, of those that the arrays have no more.
+        axes: those that they have.
+        reduction: what is asked.
+
+    """
     from dask.delayed import delayed
 
-    key, work = _work_of(found)
+    key, work = _work_of(arrays)
     grid = work.job.grid
-    held = _held(found, work)
+    held = _held(work, fixed, axes)
     shape = [1 if name in held else size for name, size in zip(grid.axes, grid.shape, strict=True)]
     corner = [held.get(name, 0) for name in grid.axes]
     shared = delayed(work, name=key, traverse=False)
@@ -186,25 +177,26 @@ def _joined(reduction: Reduction, parts: Sequence[Any]) -> Any:
     return reduction.joined(parts)
 
 
-def numbers_at(found: Sweep, place: Sequence[int]) -> dict[str, Any]:
-    """Return metric → number at one point of a lazy sweep, given its place along every axis of the sweep."""
-    _, work = _work_of(found)
-    places = dict(zip(found.axes, place, strict=True)) | _held(found, work)
+def numbers_at(
+    arrays: Mapping[str, Any], fixed: Mapping[str, Any], axes: Collection[str], place: Sequence[int]
+) -> dict[str, Any]:
+    """Return metric → number at one point of a lazy sweep, given its place along every axis; otherwise as `reduced`."""
+    _, work = _work_of(arrays)
+    places = dict(zip(axes, place, strict=True)) | _held(work, fixed, axes)
     window = tuple(slice(places[name], places[name] + 1) for name in work.job.grid.axes)
     return {name: array.reshape(()) for name, array in _evaluated(work.job, window, work.job.metrics).items()}
 
 
-def _held(found: Sweep, work: Work) -> dict[str, int]:
-    """Return axis → the place of its value, of those that the sweep has no more, `Sweep.sel` having chosen one."""
-    axes = work.job.grid.axes
-    return {name: values.index(found.fixed[name]) for name, values in axes.items() if name not in found.axes}
+def _held(work: Work, fixed: Mapping[str, Any], axes: Collection[str]) -> dict[str, int]:
+    """Return axis → the place of its value, of those that the arrays have no more."""
+    return {name: values.index(fixed[name]) for name, values in work.job.grid.axes.items() if name not in axes}
 
 
-def _work_of(found: Sweep) -> tuple[str, Work]:
+def _work_of(arrays: Mapping[str, Any]) -> tuple[str, Work]:
     """Return what a lazy sweep's arrays are made by, with its key in their graph."""
     from dask.local import get_sync
 
-    layers = next(iter(found.arrays.values())).__dask_graph__().layers
+    layers = next(iter(arrays.values())).__dask_graph__().layers
     key = next(name for name in layers if name.startswith(WORK))
     work: Work = get_sync(layers[key], key)  # the public way: how a graph holds a value is Dask's own affair
     return key, work
@@ -237,7 +229,7 @@ def computed(tasks: Sequence[Any], chunks: int) -> list[Any]:
     If it fails, or somebody stops it, none of them stays behind on the cluster.
     """
     client = _client()
-    with _shown():
+    with shown():
         return _on_cluster(client, tasks) if client else _on_this_machine(tasks, chunks)
 
 
@@ -287,16 +279,3 @@ def _told(number: int) -> Iterator[Callable[[], None]]:
             tell("sweep", min(done / number, 1.0))
 
     yield one_more
-
-
-def _shown() -> AbstractContextManager[None]:
-    """Return the bar of a sweep that nobody watches yet: a widget in a notebook, a line in a terminal."""
-    if is_watched():
-        return nullcontext()
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    if getattr(shell, "kernel", None) is None:
-        return on_terminal()
-    # As in `Sweep.plot`, a way from the core to the notebook layer.
-    from nbanalyzer.notebook.progress import bar
-
-    return bar(shell)

@@ -7,18 +7,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from nbanalyzer.analysis.analysis import UNITS
+from nbanalyzer.analysis.closed_form import memory_of, time_of
 from nbanalyzer.analysis.roofline import Efficiency, Rates
-from nbanalyzer.costs.run import Run
+from nbanalyzer.costs.metrics import METRICS, metrics_of
+from nbanalyzer.costs.run import REQUEST, TOKENS, Run
 from nbanalyzer.costs.symbolic import Symbolic, free_values
-from nbanalyzer.costs.tree import METRICS
 from nbanalyzer.errors import InputError, UnknownNameError, near
-from nbanalyzer.formulas.formula import Number, parse
+from nbanalyzer.formulas.formula import parse
+from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import Polynomial, expanded
 from nbanalyzer.formulas.program import Expression, Plan, block_sizes, windows
 from nbanalyzer.hardware import Accelerator
-
-from .grid import REQUEST, TOKENS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,29 +27,10 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.float64]
 
-__all__ = ["HARDWARE_METRICS", "REQUEST_METRICS", "SWEEP_UNITS", "Surface", "sweep_metrics"]
-
-SWEEP_UNITS: Mapping[str, str] = {
-    **UNITS,
-    "memory_bytes": "B",
-    "time": "s",
-    "tokens_per_s": "tokens/s",
-    "time_to_first_token": "s",
-    "time_per_output_token": "s",
-    "fits": "",
-}
-"""Metric of a sweep → its unit."""
-HARDWARE_METRICS = frozenset({"time", "tokens_per_s", "time_to_first_token", "time_per_output_token", "fits"})
-REQUEST_METRICS = frozenset({"time_to_first_token", "time_per_output_token"})
-SUMMED = frozenset({*METRICS, "activation_bytes", "time"})  # over a request's passes
+__all__ = ["Surface"]
 
 STEPS_AT_ONCE = 1 << 21  # decode steps times points that are timed together: 16 MiB an array
 MOST_STEPS = 10**7
-
-
-def sweep_metrics(states: Sequence[str]) -> tuple[str, ...]:
-    """Return the metrics that a sweep of a model knows, given what it keeps between steps."""
-    return (*SWEEP_UNITS, *(f"{name}_bytes" for name in states if f"{name}_bytes" not in SWEEP_UNITS))
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +42,7 @@ class Surface:
         run: what is fixed of the run.
         params: the model's sizes; arrays where an axis changes them, with one dimension per inner axis.
         inner: the axes that arrays extend along: names of the run's lengths, or of config values.
-        metrics: what to compute, of `sweep_metrics`.
+        metrics: what to compute, of `metrics_of` the model.
         accelerator: on what, None if no metric needs it.
         efficiency: of what it could.
         lengths: of a request: `prompt_len` and `output_len`, those of them that are no axes; None for a pass.
@@ -82,14 +62,15 @@ class Surface:
     lengths: Mapping[str, int] | None = None
 
     def __post_init__(self) -> None:
-        known = sweep_metrics([*self.tree.template.state])
+        known = metrics_of([*self.tree.template.state])
         for metric in self.metrics:
             if metric not in known:
                 hint = "" if near(str(metric), known) else f"There are: {', '.join(known)}."
                 raise UnknownNameError("metric", metric, known if not hint else (), hint)
-            if metric in HARDWARE_METRICS and self.accelerator is None:
+            needs = METRICS[metric].needs if metric in METRICS else ""
+            if needs and self.accelerator is None:
                 raise InputError(f"{metric} needs hardware: give hardware=…, such as 'h100-sxm'")
-            if metric in REQUEST_METRICS and self.lengths is None:
+            if needs == "request" and self.lengths is None:
                 raise InputError(f"{metric} belongs to a request: give prompt_len and output_len")
         if "fits" in self.metrics and self.accelerator and self.accelerator.memory_bytes is None:
             raise InputError(f"the memory of {self.accelerator.name} is not known: fits cannot be told")
@@ -115,12 +96,12 @@ class Surface:
 
     def _expression(self, symbolic: Symbolic, name: str) -> Polynomial | Expression:
         if name in {"time", "tokens_per_s"}:
-            time = symbolic.time(Rates(self._card, self.run, self.efficiency))
+            time = time_of(symbolic, Rates(self._card, self.run, self.efficiency))
             return time if name == "time" else Expression("/", (symbolic.tokens, time))
         if name == "memory_bytes":
-            return symbolic.memory
+            return memory_of(symbolic)
         if name == "fits":
-            return Expression("<=", (symbolic.memory, Polynomial.constant(self._card.memory_bytes or 0)))
+            return Expression("<=", (memory_of(symbolic), Polynomial.constant(self._card.memory_bytes or 0)))
         if name == "arithmetic_intensity":
             return Expression("/", (symbolic.metric("flops"), symbolic.metric("bytes")))
         state = name.removesuffix("_bytes")
@@ -178,8 +159,9 @@ class Surface:
     @property
     def _summed(self) -> tuple[str, ...]:
         """The metrics that add up over a request's passes, and are needed."""
-        needed = {name for name in self.metrics if name in SUMMED}
-        needed |= {"time"} if any(name in HARDWARE_METRICS - {"fits"} for name in self.metrics) else set()
+        asked = [METRICS[name] for name in self.metrics if name in METRICS]
+        needed = {metric.name for metric in asked if metric.is_summed}
+        needed |= {"time"} if any(metric.needs and metric.name != "fits" for metric in asked) else set()
         needed |= {"flops", "bytes"} if "arithmetic_intensity" in self.metrics else set()
         return tuple(sorted(needed))
 
@@ -191,11 +173,10 @@ class Surface:
         first = self._symbolic({"seq_len": start, "cache_len": "0", **encoder})
         last = self._symbolic({"seq_len": "1", "cache_len": f"{start} + {{output_len}} - 2", **encoder})
         found = {name: self._expression(first, name) for name in self._summed}
-        kept = Polynomial.sum([last.metric("weight_bytes"), *last.state.values()])
-        activations = Expression("max", (*first.working_sets, *last.working_sets))
-        found["memory_bytes"] = Expression("sum", (kept, activations))
+        found["memory_bytes"] = memory_of(last, first)
         for name in self.metrics:
-            if name not in found and name not in {*HARDWARE_METRICS, "arithmetic_intensity"}:
+            is_ratio = name == "arithmetic_intensity" or (name in METRICS and METRICS[name].needs)
+            if name not in found and not is_ratio:
                 found[name] = self._expression(last, name)  # sizes of weights and state
         return Plan(_certain(found, (*first.doubts, *last.doubts)), self._axes())
 

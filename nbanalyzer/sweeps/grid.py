@@ -11,18 +11,13 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-from nbanalyzer.costs.run import MAX_SIZE, Run
+from nbanalyzer.costs.run import CHOICES, MAX_SIZE, REQUEST, TOKENS, Run
 from nbanalyzer.errors import InputError, UnknownNameError, quote
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.templates.config import canonical_name
 
-__all__ = ["REQUEST", "TOKENS", "Grid", "available_memory", "is_several"]
+__all__ = ["Grid", "available_memory", "is_several"]
 
-TOKENS = ("batch_size", "seq_len", "cache_len", "encoder_len")
-"""Run values that an array takes the place of: the formulas are evaluated for all of them at once."""
-REQUEST = ("prompt_len", "output_len")
-CHOICES = ("model", "hardware", "w_bit", "a_bit", "kv_bit", "attn", "logits", "mla", "causal")
-"""What is gone through value by value: each has formulas of its own."""
 
 MOST_AXES = 12
 MOST_VALUES = 10**7  # of one axis

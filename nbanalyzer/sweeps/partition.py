@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 from nbanalyzer.analysis.analysis import Analysis
 from nbanalyzer.analysis.populate import params_of, prepared
 from nbanalyzer.analysis.roofline import Efficiency
-from nbanalyzer.costs.run import Run
+from nbanalyzer.costs.run import CHOICES, REQUEST, TOKENS, Run
 from nbanalyzer.costs.tree import Tree
 from nbanalyzer.errors import InputError
 from nbanalyzer.hardware import Accelerator
 from nbanalyzer.hardware import hardware as find_hardware
-from nbanalyzer.report.analysis import si
+from nbanalyzer.quantities import si
 from nbanalyzer.templates.config import ModelParams
 
 from .compiled import Surface
-from .grid import CHOICES, REQUEST, TOKENS, Grid, available_memory
+from .grid import Grid, available_memory
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,53 +1,55 @@
 """What is asked of a whole sweep: its best point, its frontier, how its values are spread.
 
-Every question is a `Reduction`: answered for a part of the grid, then joined. A lazy sweep's parts are answered where
-they are computed, see `nbanalyzer.sweeps.chunks`; those of one in memory block by block too, so that nothing of its size is
-made a second time.
+Every question is a `Reduction`: answered for a part of the grid, then joined. Nothing here knows where the numbers
+are, in memory or to be computed in chunks: whoever asks says how, by an `Ask`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from nbanalyzer.costs.metrics import METRICS
 from nbanalyzer.errors import InputError
 from nbanalyzer.formulas.formula import Formula
-from nbanalyzer.formulas.program import block_sizes, scratch, windows
+from nbanalyzer.formulas.program import scratch
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    import pandas
-
-    from .chunks import Reduction
-    from .sweep import Sweep
 
     Array = npt.NDArray[np.float64]
 
-__all__ = ["best_of", "frontier_of", "histogram_of", "quantiles_of"]
+__all__ = [
+    "Ask", "Conditions", "Reduction", "best_of", "frontier_of", "histogram_of", "near_quantiles_of", "quantiles_of",
+]  # fmt: skip
 
-HIGHER_IS_BETTER = frozenset({"tokens_per_s", "arithmetic_intensity", "fits"})
-FINE = 1 << 16  # bins of one pass for a quantile
-LOOKS = 3  # passes with that many bins, each into one bin of the one before
-FEW = 1 << 20  # values that are collected and sorted
+FINE = 1 << 16  # bins of a histogram at most
 AT_ONCE = 1 << 12  # points that are compared with a frontier at a time,
 FRONT = 1 << 6  # and how many of those on it
-BLOCK = 1 << 16  # points of a sweep in memory that are looked at together
 
 
-def answer(found: Sweep, reduction: Reduction) -> Any:
-    """Return a reduction's answer for a whole sweep."""
-    if found.is_lazy:
-        from .chunks import reduced
+class Reduction(Protocol):
+    """What is asked of a whole sweep, part by part."""
 
-        return reduced(found, reduction)
-    parts = []
-    for window in windows(found.shape, block_sizes(found.shape, BLOCK)):
-        arrays = {name: found.arrays[name][window] for name in reduction.metrics}
-        parts.append(reduction.of(arrays, [part.start for part in window]))
-    return reduction.joined(parts)
+    @property
+    def metrics(self) -> Sequence[str]:
+        """The metrics that it looks at."""
+
+    def of(self, arrays: Mapping[str, Any], start: Sequence[int]) -> Any:
+        """Return the answer for a part: metric → its numbers there, and where the part begins.
+
+        The arrays are written to again afterwards: the answer has none of them.
+        """
+
+    def joined(self, parts: Sequence[Any]) -> Any:
+        """Return the answer for several parts, in whatever order, from the answer for each."""
+
+
+Ask = Callable[[Reduction], Any]
+"""Returns a reduction's answer for a whole sweep, wherever its numbers are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,17 +68,17 @@ class Conditions:
     metrics: tuple[str, ...]
 
     @classmethod
-    def of(cls, found: Sweep, formulas: Sequence[Formula]) -> Conditions:
-        """Return a sweep's conditions."""
+    def of(cls, formulas: Sequence[Formula], axes: Mapping[str, Sequence[Any]], metrics: Sequence[str]) -> Conditions:
+        """Return the conditions on a sweep with these axes and metrics."""
         import numpy as np
 
         names = dict.fromkeys(name for formula in formulas for name in formula.variables)
-        axes = {
+        along = {
             name: (place, np.asarray(values, dtype=np.float64))
-            for place, (name, values) in enumerate(found.axes.items())
-            if name in names and name not in found.metrics
+            for place, (name, values) in enumerate(axes.items())
+            if name in names and name not in metrics
         }
-        return cls(tuple(formulas), axes, tuple(name for name in names if name in found.metrics))
+        return cls(tuple(formulas), along, tuple(name for name in names if name in metrics))
 
     def hold(self, arrays: Mapping[str, Any], start: Sequence[int]) -> Any:
         """Return where all of them hold: an array of booleans over a part of the grid."""
@@ -100,21 +102,20 @@ class Conditions:
 # ---- the best point
 
 
-def best_of(found: Sweep, metric: str, sign: int, where: Sequence[Formula]) -> dict[str, Any]:
-    """Return the point with the smallest `sign` times the metric: axis → value, metric → number."""
-    conditions = Conditions.of(found, where)
-    best = answer(found, Best(tuple(dict.fromkeys([metric, *conditions.metrics])), metric, sign, conditions))
-    if best is None:
-        raise InputError(f"no point fulfils {' and '.join(map(str, where)) or 'having a number'}")
-    _, place = best
-    if found.is_lazy:
-        from .chunks import numbers_at
+def best_of(ask: Ask, metric: str, sign: int, conditions: Conditions) -> tuple[int, ...]:
+    """Return the place of the point with the smallest `sign` times the metric, of equal ones the first.
 
-        numbers = numbers_at(found, place)
-    else:
-        numbers = {name: array[place] for name, array in found.arrays.items()}
-    at = {name: values[index] for (name, values), index in zip(found.axes.items(), place, strict=True)}
-    return {**at, **{name: numbers[name].item() for name in found.metrics}}
+    Raises:
+        InputError: no point fulfils the conditions.
+
+    """
+    best = ask(Best(tuple(dict.fromkeys([metric, *conditions.metrics])), metric, sign, conditions))
+    if best is None:
+        said = " and ".join(map(str, conditions.formulas))
+        raise InputError(f"no point fulfils {said or 'having a number'}")
+    _, place = best
+    found: tuple[int, ...] = place
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,24 +153,27 @@ class Best:
 # ---- the frontier
 
 
-def frontier_of(found: Sweep, metrics: Sequence[str], where: Sequence[Formula]) -> pandas.DataFrame:
-    """Return the points that no other one beats, by the first metric, the better end first."""
-    import numpy as np
-    import pandas
+def frontier_of(
+    ask: Ask, metrics: Sequence[str], asked: Sequence[str], conditions: Conditions
+) -> tuple[Any, dict[str, Any]]:
+    """Return the points that no other one beats in what is `asked`, the better end of its first metric first.
 
-    places, numbers = answer(found, Frontier(found.metrics, tuple(metrics), Conditions.of(found, where)))
-    order = np.lexsort(_keys(numbers, metrics)[::-1])
-    columns: dict[str, Any] = {}
-    for axis, (name, values) in enumerate(found.axes.items()):
-        columns[name] = [values[index] for index in places[order, axis]]
-    return pandas.DataFrame(columns | {name: numbers[name][order] for name in found.metrics})
+    Returns:
+        Their places, of shape (points, axes), and each of the `metrics` → its numbers there.
+
+    """
+    import numpy as np
+
+    places, numbers = ask(Frontier(tuple(metrics), tuple(asked), conditions))
+    order = np.lexsort(_keys(numbers, asked)[::-1])
+    return places[order], {name: numbers[name][order] for name in metrics}
 
 
 def _keys(numbers: Mapping[str, Any], metrics: Sequence[str]) -> Array:
     """Return the metrics as rows, so that less is better."""
     import numpy as np
 
-    signs = [-1.0 if name in HIGHER_IS_BETTER else 1.0 for name in metrics]
+    signs = [-1.0 if name in METRICS and METRICS[name].more_is_better else 1.0 for name in metrics]
     return np.stack(
         [sign * np.asarray(numbers[name], dtype=np.float64) for sign, name in zip(signs, metrics, strict=True)]
     )
@@ -261,79 +265,66 @@ def _unbeaten(keys: Array) -> Any:
 # ---- how values are spread
 
 
-def histogram_of(found: Sweep, metric: str, bins: int) -> tuple[Array, Array]:
+def histogram_of(ask: Ask, metric: str, bins: int) -> tuple[Array, Array]:
     """Return (counts, edges) over all points."""
     import numpy as np
 
     if isinstance(bins, bool) or not isinstance(bins, int) or not 1 <= bins <= FINE:
         raise InputError(f"a histogram has 1 to {FINE} bins, not {bins}")
-    low, high, *_ = answer(found, Ends((metric,)))
+    ends = ask(Ends((metric,)))
+    low, high = ends.low, ends.high
     if low > high:
         raise InputError(f"{metric} has no finite value at any point")
     if not high > low:
         high = low + max(1.0, bins * float(np.spacing(abs(low))))
     edges = np.linspace(low, high, bins + 1)
-    return answer(found, Counts((metric,), edges)), edges
+    return ask(Counts((metric,), edges)), edges
 
 
-def quantiles_of(found: Sweep, metric: str, shares: Sequence[float]) -> dict[float, float]:
-    """Return share → value."""
+def quantiles_of(values: Array, metric: str, shares: Sequence[float]) -> dict[float, float]:
+    """Return share → the value that this share of the numbers does not exceed, exactly."""
     import numpy as np
 
+    numbers = values[~np.isnan(values)]
+    ranks = _ranks(metric, shares, numbers.size)
+    places = [rank - 1 for rank in ranks.values()]
+    ordered = np.partition(numbers, sorted({*places}))
+    return {share: float(ordered[place]) for share, place in zip(ranks, places, strict=True)}
+
+
+def near_quantiles_of(ask: Ask, metric: str, shares: Sequence[float]) -> dict[float, float]:
+    """Return the same from a histogram of fine bins, each a little wider than the one before: within 0.1 %.
+
+    Nothing is kept but the bins' counts. What is not finite, or 0, has its place before or behind them.
+    """
+    import numpy as np
+
+    ends = ask(Ends((metric,)))
+    ranks = _ranks(metric, shares, ends.numbers)
+    edges = np.geomspace(ends.least, ends.high, FINE + 1) if ends.high > ends.least else np.array([ends.high] * 2)
+    counts = ask(LogCounts((metric,), float(edges[0]), float(edges[-1])))
+    middles = np.sqrt(edges[:-1] * edges[1:]) if ends.high > ends.least else edges[:1]
+    values = np.concatenate(([-np.inf, 0.0], middles, [np.inf]))
+    before = np.cumsum(np.concatenate(([ends.below], counts, [ends.above])))
+    return {share: float(values[np.searchsorted(before, rank)]) for share, rank in ranks.items()}
+
+
+def _ranks(metric: str, shares: Sequence[float], numbers: int) -> dict[float, int]:
+    """Return share → the place, from 1, of the value that this share of so many numbers does not exceed."""
     for share in shares:
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
             raise InputError(f"a share is a number from 0 to 1, not {share!r}")
-    if not found.is_lazy:
-        values = np.asarray(found.arrays[metric], dtype=np.float64).reshape(-1)
-        values = values[~np.isnan(values)]
-        if not values.size:
-            raise _no_number(metric)
-        places = {share: _rank(share, values.size) - 1 for share in shares}
-        values = np.partition(values, sorted(set(places.values())))
-        return {share: float(values[place]) for share, place in places.items()}
-    ends = answer(found, Ends((metric,)))
-    if not ends.numbers:
-        raise _no_number(metric)
-    ranks = {share: _rank(share, ends.numbers) for share in shares}
-    # What is infinite has its place, before or behind all that is finite.
-    found_at = {share: -np.inf if rank <= ends.below else np.inf for share, rank in ranks.items()}
-    finite = [share for share, rank in ranks.items() if ends.below < rank <= ends.numbers - ends.above]
-    bounds = dict.fromkeys(finite, (ends.low, ends.high))
-    wide = set(finite) if ends.high > ends.low and found.size > FEW else set()
-    for _ in range(LOOKS):
-        if not wide:
-            break
-        lines = {bounds[share]: np.linspace(*bounds[share], FINE + 1) for share in wide}
-        counts = dict(zip(lines, answer(found, FineCounts((metric,), tuple(lines.values()))), strict=True))
-        for share in sorted(wide):
-            line, own = lines[bounds[share]], counts[bounds[share]]
-            # The first count is of what lies below the line, the last of what lies above.
-            place = min(max(int(np.searchsorted(np.cumsum(own), ranks[share])), 1), FINE)
-            first, last = max(place - 2, 0), min(place + 1, FINE)  # a neighbour each side, as places are rounded
-            bounds[share] = float(line[first]), float(line[last])
-            if own[first : last + 2].sum() <= FEW:
-                wide.remove(share)
-    kept = answer(found, Collected((metric,), tuple(bounds.values()))) if bounds else []
-    for share, (below, values, counts_of) in zip(bounds, kept, strict=True):
-        place = int(np.searchsorted(below + np.cumsum(counts_of), ranks[share]))
-        found_at[share] = float(values[min(place, len(values) - 1)])
-    return found_at
-
-
-def _rank(share: float, numbers: int) -> int:
-    """Return the place, from 1, of the value that a share of so many does not exceed."""
-    return max(math.ceil(share * numbers), 1)
-
-
-def _no_number(metric: str) -> InputError:
-    return InputError(f"{metric} has no value at any point")
+    if not numbers:
+        raise InputError(f"{metric} has no value at any point")
+    return {share: max(math.ceil(share * numbers), 1) for share in shares}
 
 
 class Spread(NamedTuple):
-    """The least and the largest finite value, how many are -inf, how many inf, and how many are numbers at all."""
+    """The least and the largest finite value, the least above 0, how many are -inf or inf, how many are numbers at all."""
 
     low: float
     high: float
+    least: float
     below: int
     above: int
     numbers: int
@@ -349,19 +340,20 @@ class Ends:
         """Return it for a part of the grid."""
         import numpy as np
 
-        values = arrays[self.metrics[0]]
+        values = np.asarray(arrays[self.metrics[0]], dtype=np.float64)
         low, high = float(values.min()), float(values.max())
-        if np.isfinite(low) and np.isfinite(high):
-            return Spread(low, high, 0, 0, values.size)
+        if low > 0 and np.isfinite(high):
+            return Spread(low, high, low, 0, 0, values.size)
         finite = values[np.isfinite(values)]
         below, above = int(np.count_nonzero(values == -np.inf)), int(np.count_nonzero(values == np.inf))
-        low, high = float(finite.min(initial=np.inf)), float(finite.max(initial=-np.inf))
-        return Spread(low, high, below, above, finite.size + below + above)
+        least = finite[finite > 0].min(initial=np.inf)
+        ends = (finite.min(initial=np.inf), finite.max(initial=-np.inf), least)
+        return Spread(*map(float, ends), below, above, finite.size + below + above)
 
     def joined(self, parts: Sequence[Spread]) -> Spread:
         """Return it for several parts."""
-        lows, highs, *counts = zip(*parts, strict=True)
-        return Spread(min(lows), max(highs), *map(sum, counts))
+        lows, highs, leasts, *counts = zip(*parts, strict=True)
+        return Spread(min(lows), max(highs), min(leasts), *map(sum, counts))
 
 
 @dataclass(frozen=True, eq=False)
@@ -402,58 +394,26 @@ class Counts:
 
 
 @dataclass(frozen=True, eq=False)
-class FineCounts:
-    """For each line of edges how many values lie below it, in each of its bins, above it; edges may be rounded."""
+class LogCounts:
+    """How many values are 0, and how many lie in each of `FINE` bins between two positive ends, on a logarithmic scale."""
 
     metrics: tuple[str]
-    lines: tuple[Array, ...]
+    low: float
+    high: float
 
-    def of(self, arrays: Mapping[str, Any], _start: Sequence[int]) -> list[Any]:
+    def of(self, arrays: Mapping[str, Any], _start: Sequence[int]) -> Any:
         """Return them for a part of the grid."""
         import numpy as np
 
         values = np.asarray(arrays[self.metrics[0]], dtype=np.float64).reshape(-1)
-        found = []
-        for line in self.lines:
-            bins = len(line) - 1
-            width = (line[-1] - line[0]) / bins
-            places = np.floor((values - line[0]) / width)
-            places = np.clip(np.where(values == line[-1], bins - 1, places), -1, bins)
-            places = np.where(np.isnan(places), bins, places)
-            found.append(np.bincount((places + 1).astype(np.int32), minlength=bins + 2))
-        return found
+        positive = values[(values > 0) & np.isfinite(values)]
+        zeros = np.count_nonzero(values <= 0) - np.count_nonzero(values == -np.inf)
+        if not self.high > self.low:
+            return np.array([zeros, positive.size])
+        scale = FINE / math.log(self.high / self.low)
+        places = np.minimum((np.log(positive / self.low) * scale).astype(np.int64), FINE - 1)
+        return np.concatenate(([zeros], np.bincount(places, minlength=FINE)))
 
-    def joined(self, parts: Sequence[list[Any]]) -> list[Any]:
+    def joined(self, parts: Sequence[Any]) -> Any:
         """Return them for several parts."""
-        return [sum(counts) for counts in zip(*parts, strict=True)]
-
-
-@dataclass(frozen=True, eq=False)
-class Collected:
-    """For each pair of bounds how many values lie below, which ones between them, and how often each of those."""
-
-    metrics: tuple[str]
-    bounds: tuple[tuple[float, float], ...]
-
-    def of(self, arrays: Mapping[str, Any], _start: Sequence[int]) -> list[tuple[int, Any, Any]]:
-        """Return them for a part of the grid."""
-        import numpy as np
-
-        values = np.asarray(arrays[self.metrics[0]], dtype=np.float64).reshape(-1)
-        found = []
-        for low, high in self.bounds:
-            below = int(np.count_nonzero(values < low))
-            found.append((below, *np.unique(values[(values >= low) & (values <= high)], return_counts=True)))
-        return found
-
-    def joined(self, parts: Sequence[list[tuple[int, Any, Any]]]) -> list[tuple[int, Any, Any]]:
-        """Return them for several parts."""
-        import numpy as np
-
-        found = []
-        for several in zip(*parts, strict=True):
-            values, index = np.unique(np.concatenate([values for _, values, _ in several]), return_inverse=True)
-            counts = np.zeros(len(values), dtype=np.int64)
-            np.add.at(counts, index, np.concatenate([counts for _, _, counts in several]))
-            found.append((sum(below for below, _, _ in several), values, counts))
-        return found
+        return sum(parts)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbanalyzer.costs.metrics import METRICS, unit_of
 from nbanalyzer.errors import InputError, UnknownNameError
 
-from .compiled import HARDWARE_METRICS, SWEEP_UNITS
 from .sweep import label_of, shown
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DECADES", "MOST_ROWS", "WIDTH", "axis_of", "bound_of", "cell_of", "few", "is_numeric", "longest", "metric_of",
     "ordered", "rate_of", "require_none_left", "spans_decades", "text_of", "thinned",
-    "tick_of", "title_of", "unit_of", "values_of",
+    "tick_of", "title_of", "values_of",
 ]  # fmt: skip
 
 DECADES = 1.5  # values that span more get a logarithmic axis
@@ -91,14 +91,9 @@ def thinned(places: list[int], most: int) -> list[int]:
     return [places[index] for index in few(len(places), most)]
 
 
-def unit_of(metric: str) -> str:
-    """Return a metric's unit."""
-    return SWEEP_UNITS.get(metric, "B")
-
-
 def bound_of(sweep: Sweep, metric: str) -> str:
     """Return of which kind a metric's numbers are."""
-    if metric not in HARDWARE_METRICS or metric == "fits":
+    if metric not in METRICS or not METRICS[metric].needs or metric == "fits":
         return ""
     if "compute_efficiency" in sweep.fixed:
         return "estimate"

@@ -15,13 +15,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbanalyzer.analysis.roofline import Efficiency
+from nbanalyzer.costs.run import CHOICES, REQUEST, TOKENS
+from nbanalyzer import display
+from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import FormulaError, InputError, MissingPackageError, UnknownNameError, quote
 from nbanalyzer.formulas.formula import parse
-from nbanalyzer.report.analysis import seconds, si
+from nbanalyzer.formulas.program import block_sizes, windows
+from nbanalyzer.quantities import seconds, si
 from nbanalyzer.text import as_lines
 
-from .compiled import SWEEP_UNITS
-from .grid import CHOICES, REQUEST, TOKENS, Grid, available_memory
+from nbanalyzer.costs.metrics import unit_of
+from .grid import Grid, available_memory
 from .partition import Job, cells_of, require_memory
 
 if TYPE_CHECKING:
@@ -30,15 +34,18 @@ if TYPE_CHECKING:
     import pandas
     import xarray
 
+    from .reductions import Conditions, Reduction
+
     Array = npt.NDArray[np.float64]
 
 __all__ = ["Sweep", "label_of", "listed", "shown", "sweep"]
 
 METRICS = ("flops", "bytes", "parameters", "kv_cache_bytes")
 SHOWN_ROWS = 8
+BLOCK = 1 << 16  # points that a question looks at together
 
 
-class Sweep:
+class Sweep(Shown, shown_by="sweep"):
     """The metrics over a grid.
 
     Attributes:
@@ -102,7 +109,8 @@ class Sweep:
         if name not in self.metrics:
             raise UnknownNameError("metric of this sweep", name, self.metrics)
 
-    def _values(self, metric: str) -> Any:
+    def values(self, metric: str) -> Any:
+        """Return a metric's numbers as an array of NumPy, computed now if the sweep is lazy."""
         import numpy as np
 
         self._require_metric(metric)
@@ -125,9 +133,9 @@ class Sweep:
         columns: dict[str, Any] = {
             name: _labels(values)[place] for (name, values), place in zip(self.axes.items(), places, strict=True)
         }
-        columns |= {name: self._values(name).reshape(-1) for name in self.metrics}
+        columns |= {name: self.values(name).reshape(-1) for name in self.metrics}
         frame = pandas.DataFrame(columns)
-        frame.attrs["units"] = {name: SWEEP_UNITS.get(name, "B") for name in self.metrics}
+        frame.attrs["units"] = {name: unit_of(name) for name in self.metrics}
         return frame
 
     def to_xarray(self) -> xarray.Dataset:
@@ -139,10 +147,12 @@ class Sweep:
         """
         try:
             import xarray
+
+    from .reductions import Conditions, Reduction
         except ImportError:
             raise MissingPackageError("xarray", "for a labelled grid") from None
         data = {
-            name: (tuple(self.axes), array, {"units": SWEEP_UNITS.get(name, "B")})
+            name: (tuple(self.axes), array, {"units": unit_of(name)})
             for name, array in self.arrays.items()
         }
         fixed = {name: label_of(value) for name, value in self.fixed.items()}
@@ -171,7 +181,9 @@ class Sweep:
         if len(asked) != 1:
             raise InputError("best takes minimize=… or maximize=…, a metric of the sweep")
         self._require_metric(asked[0])
-        return best_of(self, asked[0], -1 if maximize else 1, self.conditions(where))
+        place = best_of(self._ask, asked[0], -1 if maximize else 1, self.conditions(where))
+        at = {name: values[index] for (name, values), index in zip(self.axes.items(), place, strict=True)}
+        return {**at, **self._numbers_at(place)}
 
     def frontier(self, *metrics: str, where: str | Sequence[str] = ()) -> pandas.DataFrame:
         """Return the points that no other one beats in every of two or more metrics: the Pareto frontier.
@@ -183,33 +195,65 @@ class Sweep:
             where: conditions, see `best`.
 
         """
+        import pandas
+
         from .reductions import frontier_of
 
         for name in metrics:
             self._require_metric(name)
         if len(set(metrics)) < 2:
             raise InputError("a frontier is of two or more different metrics")
-        return frontier_of(self, metrics, self.conditions(where))
+        places, numbers = frontier_of(self._ask, self.metrics, metrics, self.conditions(where))
+        columns: dict[str, Any] = {}
+        for axis, (name, values) in enumerate(self.axes.items()):
+            columns[name] = [values[index] for index in places[:, axis]]
+        return pandas.DataFrame(columns | numbers)
 
     def histogram(self, metric: str, bins: int = 50) -> tuple[Array, Array]:
         """Return (counts, edges) of a metric over all points; chunk by chunk if the sweep is lazy."""
         from .reductions import histogram_of
 
         self._require_metric(metric)
-        return histogram_of(self, metric, bins)
+        return histogram_of(self._ask, metric, bins)
 
     def quantiles(self, metric: str, shares: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> dict[float, float]:
         """Return share → the value of a metric that this share of the points does not exceed.
 
-        A lazy sweep is gone through two times or more, each time looking closer, in bounded memory.
+        Those of a sweep in memory are exact. A lazy one is gone through twice, in bounded memory, and its quantiles
+        are within 0.1 % of the exact ones.
         """
-        from .reductions import quantiles_of
+        from .reductions import near_quantiles_of, quantiles_of
 
         self._require_metric(metric)
-        return quantiles_of(self, metric, shares)
+        if self.is_lazy:
+            return near_quantiles_of(self._ask, metric, shares)
+        return quantiles_of(self.values(metric).reshape(-1).astype("float64"), metric, shares)
 
-    def conditions(self, where: str | Sequence[str]) -> tuple[Any, ...]:
-        """Return formulas over axes and metrics as parsed ones, their names checked."""
+    def _ask(self, reduction: Reduction) -> Any:
+        """Return a reduction's answer: block by block, so that nothing of the sweep's size is made a second time."""
+        if self.is_lazy:
+            from .chunks import reduced
+
+            return reduced(self.arrays, self.fixed, self.axes, reduction)
+        parts = []
+        for window in windows(self.shape, block_sizes(self.shape, BLOCK)):
+            arrays = {name: self.arrays[name][window] for name in reduction.metrics}
+            parts.append(reduction.of(arrays, [part.start for part in window]))
+        return reduction.joined(parts)
+
+    def _numbers_at(self, place: tuple[int, ...]) -> dict[str, Any]:
+        """Return metric → number at one point."""
+        arrays = self.arrays
+        if self.is_lazy:
+            from .chunks import numbers_at
+
+            arrays, place = numbers_at(self.arrays, self.fixed, self.axes, place), ()
+        return {name: arrays[name][place].item() for name in self.metrics}
+
+    def conditions(self, where: str | Sequence[str]) -> Conditions:
+        """Return formulas over axes and metrics, their names checked, as what has to hold at a point."""
+        from .reductions import Conditions
+
         found = []
         for text in [where] if isinstance(where, str) else where:
             if not isinstance(text, str):
@@ -221,11 +265,11 @@ class Sweep:
                     choices = (*self.axes, *self.metrics)
                     raise FormulaError(f"{{{name}}} is no axis or metric of numbers: {', '.join(choices)}", text)
             found.append(formula)
-        return tuple(found)
+        return Conditions.of(found, self.axes, self.metrics)
 
     # ---- how it is shown
 
-    def plot(self, metric: str | None = None, *, x: str | None = None, hue: str | None = None) -> Any:
+    def plot(self, metric: str | None = None, *, x: str | None = None, hue: str | None = None) -> Picture:
         """Return lines of a metric along an axis, a line for each value of another axis.
 
         Args:
@@ -237,37 +281,11 @@ class Sweep:
             InputError: a further axis is left, which `sel` has to hold at one value.
 
         """
-        # The one way from the core to the notebook layer, as in `Analysis.plot`.
-        from nbanalyzer.plots.sweeps import line_chart
+        return display.figure(self, "line_chart", metric, x, hue)
 
-        return line_chart(self, metric, x, hue)
-
-    def heatmap(self, metric: str | None = None, *, x: str | None = None, y: str | None = None) -> Any:
+    def heatmap(self, metric: str | None = None, *, x: str | None = None, y: str | None = None) -> Picture:
         """Return a picture of a metric over two axes, coloured by value; other axes have to be held by `sel`."""
-        from nbanalyzer.plots.sweeps import heatmap
-
-        return heatmap(self, metric, x, y)
-
-    def __repr__(self) -> str:
-        points = "1 point" if self.size == 1 else f"{self.size:,} points"
-        lines = [f"{self.model}: {points}{', lazy' if self.is_lazy else ''}"]
-        lines += [f"  {name}: {listed(values)}" for name, values in self.axes.items()]
-        if self.fixed:
-            lines.append(f"  {', '.join(f'{name} {label_of(value)}' for name, value in self.fixed.items())}")
-        if self.is_lazy:
-            return as_lines([*lines, f"  metrics: {', '.join(self.metrics)}"])
-        for name in self.metrics:
-            values = self._values(name)
-            if name == "fits":
-                lines.append(f"  fits: {int(values.sum()):,} of {self.size:,}")
-            else:
-                lines.append(f"  {name}: {_range(name, values)}")
-        return as_lines(lines)
-
-    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
-        from nbanalyzer.report.sweep import first_picture
-
-        return {"text/plain": repr(self), **first_picture(self)}
+        return display.figure(self, "heatmap", metric, x, y)
 
     def _require_room(self, columns: int) -> None:
         need, there = self.size * columns * 8, available_memory()
@@ -294,7 +312,7 @@ def sweep(
 
     Args:
         model: as for `populate`; a list of several is an axis.
-        metrics: names, see `nbanalyzer.sweeps.compiled.SWEEP_UNITS`; times need hardware.
+        metrics: names, see `nbanalyzer.costs.metrics.METRICS`; times need hardware.
         config: as for `populate`.
         set: config values that are the same everywhere, as for `populate`.
         chunks: points that are computed at a time, or ``"auto"``: the arrays are then Dask's, computed when they are
@@ -351,19 +369,9 @@ def _require_possible(shape: tuple[int, ...], metrics: tuple[str, ...], chunks: 
         require_chunks(shape, chunks)
 
 
-def _range(metric: str, values: Any) -> str:
-    """Return the least and the largest of a metric's values, and at how many points there is none."""
-    import numpy as np
-
-    known = values[~np.isnan(values)]
-    low, high = (shown(metric, float(end)) for end in (known.min(), known.max())) if known.size else ("no number",) * 2
-    missing = f", no number at {values.size - known.size:,}" if known.size < values.size else ""
-    return f"{low} to {high}{missing}" if low != high else f"{low}{missing}"
-
-
 def shown(metric: str, value: float) -> str:
     """Return a metric's value with its unit: ``1.230 ms``, ``47.33 k tokens/s``, ``16.06 GB``."""
-    unit = SWEEP_UNITS.get(metric, "B")
+    unit = unit_of(metric)
     if not math.isfinite(value):
         return "no number" if math.isnan(value) else f"{value} {unit}".rstrip()
     if unit == "s":

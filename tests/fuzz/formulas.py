@@ -10,8 +10,8 @@ from fractions import Fraction
 import numpy as np
 
 from nbanalyzer.formulas.algebra import expanded_sympy
-from nbanalyzer.formulas.formula import Formula, Number, parse
-from nbanalyzer.formulas.grammar import MAX_LENGTH
+from nbanalyzer.formulas.formula import Formula, parse
+from nbanalyzer.formulas.grammar import MAX_LENGTH, Number
 from nbanalyzer.formulas.polynomial import expanded
 from nbanalyzer.formulas.program import Plan
 

@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 import torch
 
-from nbanalyzer.analysis.analysis import Analysis, plain
+from nbanalyzer.analysis.analysis import Analysis
 from nbanalyzer.analysis.populate import populate
 from nbanalyzer.errors import NBAnalyzerError
-from nbanalyzer.formulas.formula import Number, normalize, parse
+from nbanalyzer.formulas.formula import parse
+from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.generate.deadline import look
 from nbanalyzer.generate.hf import quiet
 from nbanalyzer.generate.model.data import on_one_thread
@@ -24,6 +25,7 @@ from nbanalyzer.generate.model.subject import NeedsDataError, Subject
 from nbanalyzer.generate.probe.observation import values_of
 from nbanalyzer.generate.trace.recorder import ATTENTION
 from nbanalyzer.generate.write.variants import without_eager
+from nbanalyzer.quantities import plain
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.template import Composite, Kernel, ModelTemplate
 
@@ -31,17 +33,7 @@ from . import oracle, samples
 from .positions import Layers, Position, culprits, parameters_of, positions
 from .runs import RUNS, Run, measured, runs_of
 
-__all__ = [
-    "RUNS",
-    "Comparison",
-    "MismatchError",
-    "check",
-    "checked",
-    "checked_under",
-    "comparisons",
-    "has_eager",
-    "prefill_of",
-]
+__all__ = ["Comparison", "MismatchError", "check", "checked", "checked_under", "comparisons", "has_eager", "prefill_of"]
 
 
 RECORDED = ("parameters", "matmul_flops", "_read_bytes", "_write_bytes", "prefill_state_bytes")

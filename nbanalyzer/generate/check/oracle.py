@@ -18,7 +18,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from nbanalyzer.costs.tree import Cost
-from nbanalyzer.formulas.formula import Number, normalize, parse
+from nbanalyzer.formulas.formula import parse
+from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.generate.hf import MASKS
 from nbanalyzer.generate.model.meta import Answers
 from nbanalyzer.generate.model.subject import Step, Subject, UnrunnableError

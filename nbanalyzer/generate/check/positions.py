@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 
 from nbanalyzer.costs.tree import Cost, Node
-from nbanalyzer.formulas.formula import Number, normalize
+from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.templates.template import Composite
 
 from .oracle import Seen

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
 from typing import NamedTuple
 
-from nbanalyzer.analysis.analysis import Analysis, plain
+from nbanalyzer.analysis.analysis import Analysis
 from nbanalyzer.analysis.populate import populate
 from nbanalyzer.generate import hf
 from nbanalyzer.generate.deadline import working
 from nbanalyzer.generate.model.subject import NeedsDataError, Subject
 from nbanalyzer.progress import Progress, part_of
+from nbanalyzer.quantities import plain
+from nbanalyzer.table import Table
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.text import as_lines, escape
@@ -121,21 +123,14 @@ class Verification:
         if self.changed_since:
             since = f"transformers changed this model since {self.changed_since}, which the template is right for"
             lines = [f"{self.model_id}: {since}; {hf.release()} is installed, and of {where} differ:"]
-        lines += _aligned([HEADER, *map(_cells, shown), *map(_cells, totals)])
+        lines += Table([HEADER, *map(_cells, shown), *map(_cells, totals)], words=(0, 1)).lines()
         if more := len(self.differences) - len(shown):
             lines.append(f"… and {more} more differences, of other runs or in other kernels")
         lines += [f"config {number}: {change}" for number, change in enumerate(self.configs) if number]
         return lines
 
     def _repr_html_(self) -> str:
-        lines = [f"<p>{escape(str(self).splitlines()[0])}</p>"]
-        cell = '<td style="text-align: left">{}</td>'
-        for index, row in enumerate([HEADER, *self.table()]):
-            cells = "".join(
-                (cell if place < 2 else "<td>{}</td>").format(escape(text)) for place, text in enumerate(row)
-            )
-            lines.append(f"<tr>{cells}</tr>" if index else f"<table><tr>{cells}</tr>")
-        return "\n".join([*lines, "</table>"])
+        return f"<p>{escape(str(self).splitlines()[0])}</p>{Table([HEADER, *self.table()], words=(0, 1)).html()}"
 
 
 HEADER = ("kernel", "what", "template", "PyTorch", "difference")
@@ -261,15 +256,3 @@ def _number(value: float) -> str:
 
 def _signed(value: float) -> str:
     return f"{'+' if value > 0 else ''}{_number(value)}" if value else ""
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return rows as lines: words to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if place < 2 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

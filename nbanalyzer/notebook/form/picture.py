@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import IdentityTransform
 
-from nbanalyzer.report.analysis import si
+from nbanalyzer.quantities import si
 
 if TYPE_CHECKING:
     from nbanalyzer.analysis.roofline import Roofline

@@ -5,15 +5,17 @@ from __future__ import annotations
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from nbanalyzer.analysis.analysis import plain
-from nbanalyzer.analysis.request import SUMS, Request, RequestTiming, request
+from nbanalyzer.analysis.closed_form import time_of
+from nbanalyzer.analysis.request import Request, RequestTiming, request
 from nbanalyzer.analysis.roofline import Efficiency, Rates
+from nbanalyzer.costs.metrics import REQUEST_SUMS
 from nbanalyzer.costs.symbolic import Symbolic, free_values
 from nbanalyzer.formulas.polynomial import Polynomial
 from nbanalyzer.formulas.program import Plan
 from nbanalyzer.formulas.summation import total
 from nbanalyzer.hardware import Accelerator
 from nbanalyzer.hardware import hardware as find_hardware
+from nbanalyzer.quantities import plain
 
 from .state import State
 
@@ -47,7 +49,7 @@ class Steps:
         key = rates.accelerator
         if key not in self._plans:
             axes = {name: frozenset({0}) for name in FREE}
-            self._plans[key] = Plan({"time": self.symbolic.time(rates)}, axes)
+            self._plans[key] = Plan({"time": time_of(self.symbolic, rates)}, axes)
         return self._plans[key]
 
 
@@ -69,7 +71,7 @@ class FormRequest(Request):
         """Metric → its sum over all decode steps."""
         batch = {"batch_size": self.last.run.batch_size}
         found: dict[str, int | float] = {}
-        for name in SUMS:
+        for name in REQUEST_SUMS:
             summed = total(self.steps_of.metric(name), "cache_len", self.steps.start, self.steps.stop)
             found[name] = plain(summed.evaluate(batch))
         return found

@@ -13,7 +13,7 @@ from nbanalyzer.analysis.memory import Fit, Memory
 from nbanalyzer.analysis.populate import populate
 from nbanalyzer.analysis.roofline import Roofline
 from nbanalyzer.hardware import hardware as find_hardware
-from nbanalyzer.report.analysis import conditions, seconds, si, title
+from nbanalyzer.quantities import seconds, si
 
 from .state import State
 
@@ -102,7 +102,7 @@ class Answer:
     @property
     def title(self) -> str:
         """The model."""
-        return title(self.analysis)
+        return self.analysis.title
 
     @property
     def name(self) -> str:
@@ -114,7 +114,7 @@ class Answer:
     def conditions(self) -> str:
         """The sizes and conventions, in one line."""
         if self.request is None:
-            return conditions(self.analysis)
+            return self.analysis.conditions
         run = self.request.prefill.run
         parts = [f"batch_size {run.batch_size}, prompt {self.request.prompt_len:,}, output {self.request.output_len:,}"]
         parts[0] += f", w_bit {run.w_bit}, a_bit {run.a_bit}, kv_bit {run.kv_bit}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from nbanalyzer.report.analysis import rows, seconds, si
+from nbanalyzer.quantities import seconds, si
+from nbanalyzer.table import Table
 from nbanalyzer.text import escape
 
 from .result import Answer
-from .view import as_table, exact, heading
+from .view import exact, heading
 
 __all__ = ["static"]
 
@@ -21,9 +22,9 @@ def _html(answer: Answer) -> str:
     words = "What the form began with; the form itself needs a kernel, run its cell:"
     began = f'<div style="opacity:0.75;font-size:0.85em">{words}</div>'
     return (
-        f"{began}{heading(answer)}{as_table(figures, has_head=False, words=(0, 3))}"
+        f"{began}{heading(answer)}{Table(figures, words=(0, 3), has_head=False).html()}"
         f'<details><summary style="cursor:pointer">{escape(answer.shown)}, by module</summary>'
-        f"{as_table(_modules(answer))}</details>"
+        f"{Table(_modules(answer)).html()}</details>"
     )
 
 
@@ -31,7 +32,7 @@ def _modules(answer: Answer) -> list[tuple[str, ...]]:
     analysis, roofline = answer.analysis, answer.roofline
     times = ("time", "bound") if roofline else ()
     found = [("module", "parameters", "FLOPs", "bytes", "FLOP/B", *times)]
-    for node in rows(analysis):
+    for node in analysis.rows():
         if not node.is_last:
             continue
         cost = analysis.cost(node)

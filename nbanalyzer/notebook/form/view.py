@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from nbanalyzer.costs.explanation import show
 from nbanalyzer.costs.tree import Node
-from nbanalyzer.report.analysis import seconds, si
+from nbanalyzer.quantities import seconds, show, si
+from nbanalyzer.table import Table
 from nbanalyzer.text import as_attribute, escape
 
 from .result import Answer, Figure, change
@@ -16,7 +16,7 @@ from .result import Answer, Figure, change
 if TYPE_CHECKING:
     from nbanalyzer.analysis.comparison import Comparison
 
-__all__ = ["as_table", "bars", "changes", "distinct", "error_line", "exact", "figures", "heading", "memory", "remark"]
+__all__ = ["bars", "changes", "distinct", "error_line", "exact", "figures", "heading", "memory", "remark"]
 
 TABULAR = "font-variant-numeric:tabular-nums"
 TRACK = "rgba(128,128,128,0.16)"
@@ -258,21 +258,4 @@ def changes(comparison: Comparison) -> str:
         before, after = (Figure(metric, "", value, unit, "") for value in (one.before, one.after))
         texts = [seconds(value) if metric == "time" else si(value, "B") for value in (one.before, one.after)]
         rows.append((name, *texts, change(before, after)))
-    return as_table(rows)
-
-
-def as_table(rows: Sequence[Sequence[str]], *, has_head: bool = True, words: Sequence[int] = (0,)) -> str:
-    """Return rows as an HTML table; the columns `words` are text, all others numbers, which stand to the right."""
-    lines = ""
-    for index, row in enumerate(rows):
-        tag = "th" if has_head and index == 0 else "td"
-        cells = ""
-        for column, cell in enumerate(row):
-            side = "left" if column in words else "right"
-            style = f"padding:0.1em 0.9em 0.1em 0;text-align:{side};white-space:nowrap;{TABULAR}"
-            cells += f'<{tag} style="{style}">{escape(cell)}</{tag}>'
-        lines += f"<tr>{cells}</tr>"
-    return (
-        '<div style="overflow-x:auto;line-height:1.35;font-size:0.92em">'
-        f'<table style="color:inherit;border-collapse:collapse">{lines}</table></div>'
-    )
+    return Table(rows).html()

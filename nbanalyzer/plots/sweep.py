@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -15,10 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from nbanalyzer.costs.metrics import unit_of
 from nbanalyzer.errors import InputError, quote
 from nbanalyzer.sweeps.slices import (
     MOST_ROWS,
-    WIDTH,
     axis_of,
     cell_of,
     few,
@@ -32,25 +31,21 @@ from nbanalyzer.sweeps.slices import (
     thinned,
     tick_of,
     title_of,
-    unit_of,
     values_of,
     within,
 )
 from nbanalyzer.sweeps.sweep import label_of, listed
 
-from .modules import Plot, heading
+from .figure import COLORS, Plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from nbanalyzer.analysis.sensitivity import Sensitivity
     from nbanalyzer.sweeps.sweep import Sweep
 
 
-__all__ = ["elasticity_chart", "heatmap", "line_chart"]
+__all__ = ["heatmap", "line_chart"]
 
-# Okabe and Ito's palette, without the yellow that nobody can read on white.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 NO, YES = "#D9D9D9", "#009E73"
 MOST_LINES = len(COLORS)
 MOST_POINTS = 2_000  # of a line, and of each side of a map
@@ -299,37 +294,3 @@ def _map(ax: Axes, values: Any, metric: str, is_written: bool) -> None:
 
 
 # ---- elasticities
-
-
-def elasticity_chart(sensitivity: Sensitivity) -> Plot:
-    """Return a bar per variable: by how many percent the metric grows where the variable grows by one percent."""
-    names, values = list(sensitivity.elasticities), list(sensitivity.elasticities.values())
-    figure = Figure(figsize=(7.4, 1.3 + 0.3 * max(len(names), 1)), dpi=100, layout="constrained")
-    ax = figure.subplots()
-    colors = [COLORS[0] if value >= 0 else COLORS[1] for value in values]
-    ax.barh(range(len(names)), values, height=0.72, color=colors)
-    for place, value in enumerate(values):
-        ax.annotate(
-            f"{value:.3g}", (value, place), (4 if value >= 0 else -4, 0), textcoords="offset points",
-            ha="left" if value >= 0 else "right", va="center", fontsize="x-small",
-        )  # fmt: skip
-    ax.set_yticks(range(len(names)), names, fontsize="small", parse_math=False)
-    ax.invert_yaxis()
-    for place, meaning in ((1, "proportional"), (2, "quadratic")):
-        if max(values, default=0) > place - 0.5:
-            ax.axvline(place, color="#999999", linewidth=0.8, linestyle=":", zorder=0)
-            ax.annotate(
-                meaning, (place, 1), (0, 2), xycoords=("data", "axes fraction"), textcoords="offset points",
-                ha="center", va="bottom", fontsize="x-small", color="#555555",
-            )  # fmt: skip
-    ax.axvline(0, color="#555555", linewidth=0.8)
-    ax.margins(x=0.12)
-    ax.tick_params(axis="x", labelsize="small")
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.set_xlabel(f"% more {sensitivity.metric} for 1 % more of the variable", fontsize="small")
-    title = f"{heading(sensitivity.analysis)}: what moves {sensitivity.metric}"
-    figure.suptitle("\n".join(textwrap.wrap(title, WIDTH)), fontsize="small", parse_math=False)
-    width = max(map(len, names), default=0)
-    lines = [f"elasticity of {sensitivity.metric}: {heading(sensitivity.analysis)}"]
-    lines += [f"  {name:<{width}}  {value:7.4f}" for name, value in zip(names, values, strict=True)]
-    return Plot(figure, "\n".join(lines))

@@ -1,0 +1,320 @@
+"""What one pass costs, in numbers: every kernel, the totals, and the formulas that they come from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from fractions import Fraction
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from nbanalyzer.errors import InputError, UnknownNameError, near, quote
+from nbanalyzer.formulas.algebra import expanded_sympy
+from nbanalyzer.formulas.formula import Formula, parse
+from nbanalyzer.formulas.grammar import Number, normalize
+from nbanalyzer.quantities import plain
+from nbanalyzer.templates.config import ModelParams
+from nbanalyzer.templates.template import Composite, ModelTemplate
+
+from .explanation import Explanation, explain_formula, explain_node, explain_sum
+from .launch import Launch
+from .metrics import PASS_METRICS, REQUEST_SUMS, metric_formula, unit_of
+from .run import SIZES, Run
+from .tree import Cost, Node, Tree, sizes_of
+
+if TYPE_CHECKING:
+    import pandas
+    import sympy
+
+    from nbanalyzer.formulas.polynomial import Polynomial
+
+    from .symbolic import Symbolic
+
+__all__ = ["Costs"]
+
+COLUMNS = (
+    "count", "parameters", "flops", "matmul_flops", "vector_flops", "bytes", "read_bytes", "write_bytes",
+    "weight_bytes_read", "kv_bytes_read", "kv_bytes_written", "activation_bytes", "arithmetic_intensity",
+)  # fmt: skip
+
+
+class Costs:
+    """A model template with values put in.
+
+    Attributes:
+        template: the model template, in the variants that the run chose.
+        params: the model's sizes, from its config and what was set.
+        run: the runtime values and conventions.
+        notes: how the model differs from the one that the template is named after, e.g. ``"set num_layers=24"``.
+        warnings: what to know before believing the numbers, one line each.
+        values: every global variable's value.
+        costs: kernel → what it costs in the whole pass.
+        cost_of_all: what the whole pass costs.
+
+    """
+
+    def __init__(
+        self, tree: Tree, params: ModelParams, run: Run, notes: tuple[str, ...] = (), warnings: tuple[str, ...] = ()
+    ) -> None:
+        self.template: ModelTemplate = tree.template
+        self.params = params
+        self.run = run
+        self.notes = notes
+        self.warnings = warnings
+        self.depth: int | None = None  # levels that its text shows and its HTML unfolds; None: their defaults
+        self._tree = tree
+        self.values: dict[str, Number] = {**params, **run.values()}
+        self.costs: Mapping[Node, Cost] = tree.costs(self.values)
+        self._state = tree.state(self.values)
+        self.cost_of_all = Cost(count=1)
+        for root in tree.roots:
+            self.cost_of_all.include(self.costs[root])
+
+    @property
+    def conventions(self) -> dict[str, str]:
+        """The switches in force that make a difference to this model."""
+        found = self.run.switches
+        if not self.is_latent:
+            del found["mla"]
+        # Some models have eager attention only, whatever is asked for.
+        return found | ({"attn": "eager"} if self.template.provenance.get("attention") == "eager" else {})
+
+    @property
+    def is_latent(self) -> bool:
+        """Whether the model caches a latent that it can also attend to as it is: see ``mla`` in `Run`."""
+        return any("absorbed" in node.kernel.variants for node in self.nodes if isinstance(node.kernel, Composite))
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The kernels in reading order."""
+        return self._tree.nodes
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The global variables that the template's formulas use."""
+        return self._tree.variables
+
+    def cost(self, node: Node) -> Cost:
+        """Return what a kernel costs in the whole pass."""
+        return self.costs[node]
+
+    @cached_property
+    def launches(self) -> list[Launch[Number]]:
+        """What runs on the device as one, in the order of the pass."""
+        return [self._launch(nodes) for nodes in self._tree.launches]
+
+    def _launch(self, nodes: tuple[Node, ...]) -> Launch[Number]:
+        times, steps = self.costs[nodes[0]].count, nodes[0].steps
+
+        def each(metric: str) -> Number:
+            whole = sum(getattr(self.costs[node], metric) for node in nodes)
+            return normalize(Fraction(whole, times)) if times else 0
+
+        amounts = [each(metric) for metric in ("matmul_flops", "vector_flops", "bytes")]
+        activations = normalize(Fraction(each("activation_bytes"), steps))
+        return Launch(nodes, times, *amounts, activations, sizes_of(nodes), steps, int(any(amounts)))
+
+    @cached_property
+    def totals(self) -> dict[str, int | float]:
+        """Metric → number for the whole pass, in `PASS_METRICS`; whole numbers are ``int``."""
+        whole = self.cost_of_all
+        found = {name: getattr(whole, name) for name in PASS_METRICS if hasattr(whole, name)}
+        found["weight_bytes"] = self.weight_bytes
+        found["kv_cache_bytes"] = self._state.get("kv_cache", 0)
+        others = {f"{name}_bytes": value for name, value in self._state.items() if f"{name}_bytes" not in PASS_METRICS}
+        return {name: plain(value) for name, value in ({name: found[name] for name in PASS_METRICS} | others).items()}
+
+    @property
+    def weight_bytes(self) -> Number:
+        """Bytes of all weights, tied ones once, exact."""
+        return normalize(self.cost_of_all.parameters * self.values["w_bytes"])
+
+    @property
+    def state_bytes(self) -> Number:
+        """Bytes of all that is kept between steps, exact."""
+        return normalize(sum(self._state.values()))
+
+    @cached_property
+    def state(self) -> dict[str, int | float]:
+        """What is kept between steps, in bytes, by name; ``kv_cache`` for most models."""
+        return {name: plain(value) for name, value in self._state.items()}
+
+    def symbolic(self, values: Mapping[str, Number | Polynomial]) -> Symbolic:
+        """Return the template's costs multiplied out; variables without a value stay free."""
+        from nbanalyzer.costs.symbolic import Symbolic  # numbers for one set of values do without
+
+        return Symbolic(self._tree, values)
+
+    @property
+    def title(self) -> str:
+        """What is analysed, e.g. ``openai-community/gpt2 (GPT2LMHeadModel)``, and if it is a part only, of what."""
+        counted = ": ".join(filter(None, (self.template.architecture, self.template.part)))
+        if counted and self.template.model_id:
+            return f"{self.template.model_id} ({counted})"
+        return self.template.model_id or counted or "template"
+
+    @property
+    def conditions(self) -> str:
+        """The runtime values and conventions in one line."""
+        names = (name for name in SIZES if name != "encoder_len" or name in self.variables)
+        sizes = (f"{name} {getattr(self.run, name)}" for name in names)
+        switches = (f"{name} {value}" for name, value in self.conventions.items())
+        return "; ".join((", ".join(sizes), ", ".join(switches), *self.notes))
+
+    def rows(self, depth: int | None = None) -> list[Node]:
+        """Return the kernels worth a row: modules, and basic kernels that stand beside modules; no empty ones."""
+        return [
+            node
+            for node in self.nodes
+            if (depth is None or node.depth < depth) and not node.is_part and not self.cost(node).is_empty
+        ]
+
+    @cached_property
+    def tree(self) -> dict[str, Any]:
+        """The template's tree as plain data, with numbers in place of formulas, and the totals.
+
+        A formula's number is for one execution, as in the template; ``total`` includes every repeat.
+        """
+        return {
+            "model_id": self.template.model_id,
+            "architecture": self.template.architecture,
+            "part": self.template.part,
+            "values": {
+                name: plain(value)
+                for name, value in self.values.items()
+                if name != "encoder_len" or name in self.variables
+            },
+            "conventions": self.conventions,
+            "notes": list(self.notes),
+            "warnings": list(self.warnings),
+            "totals": self.totals,
+            "state": self.state,
+            "kernels": [self._plain_node(root) for root in self._tree.roots],
+        }
+
+    def _plain_node(self, node: Node) -> dict[str, Any]:
+        kernel, cost = node.kernel, self.costs[node]
+        if node.is_basic:
+            flops, read, write = node.values(self.values, "flops", "memory_access.read", "memory_access.write")
+            return {
+                "kernel_type": "basic",
+                "operation": kernel.operation,  # type: ignore[union-attr]
+                "unit": kernel.unit,  # type: ignore[union-attr]
+                "flops": plain(flops),
+                "memory_access": {"read": plain(read), "write": plain(write)},
+            }
+        repeat, calls, parameters = node.values(self.values, "repeat", "calls", "parameters")
+        module: str = kernel.module  # type: ignore[union-attr]
+        return {
+            "kernel_type": "composite",
+            "name": kernel.name,
+            **({"module": module} if module else {}),
+            **({"repeat": plain(repeat)} if repeat != 1 else {}),
+            **({"calls": plain(calls)} if calls != 1 else {}),
+            **({"parameters": plain(parameters)} if parameters else {}),
+            "total": {
+                name: plain(getattr(cost, name)) for name in ("parameters", "flops", "read_bytes", "write_bytes")
+            },
+            "sub_kernels": [self._plain_node(child) for child in node.children],
+        }
+
+    def table(self, depth: int | None = None) -> pandas.DataFrame:
+        """Return one row per kernel, repeats included, indexed by path; units are in ``attrs["units"]``.
+
+        A composite kernel's row is the sum of what is below it: sum FLOPs and bytes over the rows whose
+        ``kernel_type`` is ``"basic"``, and parameters, which belong to modules, over ``table(depth=1)``.
+        `depth` keeps the outermost levels only.
+        """
+        import pandas
+
+        if depth is not None and (isinstance(depth, bool) or not isinstance(depth, int) or depth < 1):
+            raise InputError(f"depth is a whole number from 1, or None for all levels, not {quote(depth)}")
+        nodes = [node for node in self.nodes if depth is None or node.depth < depth]
+        rows = {
+            "kernel_type": ["basic" if node.is_basic else "composite" for node in nodes],
+            "module": ["" if node.is_basic else node.kernel.module for node in nodes],  # type: ignore[union-attr]
+            "unit": [node.kernel.unit if node.is_basic else "" for node in nodes],  # type: ignore[union-attr]
+            **{name: _column([plain(getattr(self.costs[node], name)) for node in nodes]) for name in COLUMNS},
+        }
+        frame = pandas.DataFrame(rows, index=pandas.Index([node.path for node in nodes], name="kernel"))
+        frame.attrs["units"] = {name: "" if name == "count" else unit_of(name) for name in COLUMNS}
+        return frame
+
+    def find(self, path: str) -> Node:
+        """Return the kernel at `path`: whole, its end (``h.attn.c_attn``), or as PyTorch counts (``h.0.attn``).
+
+        Raises:
+            UnknownNameError: there is none, or more than one with that end.
+
+        """
+        wanted = re.sub(r"\.\d+(?=\.|$)", "", str(path).strip())
+        exact = [node for node in self.nodes if node.path == wanted]
+        ends = exact or [node for node in self.nodes if f".{node.path}".endswith(f".{wanted}")]
+        if len(ends) == 1:
+            return ends[0]
+        hint = f"It is the end of {len(ends)} paths: {', '.join(node.path for node in ends[:4])}." if ends else ""
+        if not ends:
+            close = self._resembling(wanted)
+            hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else ""
+        raise UnknownNameError("single kernel" if ends else "kernel", path, (), hint)
+
+    def _resembling(self, wanted: str) -> list[str]:
+        """Return a few paths of kernels that end like `wanted`, or nearly."""
+        last = wanted.rpartition(".")[2]
+        same = [node.path for node in self.nodes if node.kernel.name == last]
+        names = near(last, {node.kernel.name for node in self.nodes}, 1)
+        return (same or [node.path for node in self.nodes if node.kernel.name in names])[:3]
+
+    def formula_text(self, metric: str = "flops", path: str | None = None) -> Formula:
+        """Return the formula of a metric, of the whole pass or of one kernel, in this package's own language.
+
+        Conventions are put in (``num_logits``, and the branches that this run takes); sizes stay symbols.
+        """
+        if not isinstance(metric, str) or metric not in PASS_METRICS:
+            raise UnknownNameError("metric", metric, PASS_METRICS)
+        nodes = [self.find(path)] if path is not None else self._tree.roots
+        if metric == "kv_cache_bytes":
+            if path is not None:
+                raise InputError("kv_cache_bytes belongs to the whole model: leave the path out")
+            found = parse(self.template.state.get("kv_cache", "0"))
+        elif metric == "arithmetic_intensity":
+            found = Formula("/", None, (metric_formula(nodes, "flops"), metric_formula(nodes, "bytes")))
+        else:
+            found = metric_formula(nodes, metric)
+        logits = parse("{seq_len}" if self.run.logits == "all" else "1")
+        return found.resolve(self.values).substitute({"num_logits": logits})
+
+    def formula(self, metric: str = "flops", path: str | None = None) -> sympy.Expr:
+        """Return the formula of a metric as an expanded SymPy expression; symbols are named like the variables.
+
+        Raises:
+            UnknownNameError: no such metric, or no such kernel.
+            FormulaError: more than SymPy can do in a moment; `formula_text` has no such limit.
+
+        """
+        found = self.formula_text(metric, path)
+        return found.sympy() if metric == "arithmetic_intensity" else expanded_sympy(found)
+
+    def explain(self, what: str) -> Explanation:
+        """Return how a number came about: number ← values put in ← formula ← module template and bindings.
+
+        Args:
+            what: a kernel's path, as for `find`, or a metric of the whole pass such as ``"parameters"``.
+
+        """
+        if what in REQUEST_SUMS:
+            return explain_sum(what, self._tree.roots, self.costs)
+        if what in PASS_METRICS:
+            return explain_formula(what, self.formula_text(what), self.values)
+        try:
+            node = self.find(what)
+        except UnknownNameError as error:
+            choices = () if error.hint else PASS_METRICS
+            raise UnknownNameError(f"{error.what} or metric", what, choices, error.hint) from None
+        return explain_node(node, self.costs, self.values)
+
+
+def _column(numbers: list[int | float]) -> list[int] | list[float]:
+    """Return the numbers as one type that pandas has: ``float`` where some are fractions, or beyond 64 bits."""
+    whole = [number for number in numbers if isinstance(number, int) and number < 2**63]
+    return whole if len(whole) == len(numbers) else [float(number) for number in numbers]

@@ -1,0 +1,125 @@
+"""The metrics: what each is called, its unit, and how it follows from a kernel's formulas.
+
+>>> METRICS["kv_bytes_read"].unit
+'B'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from nbanalyzer.formulas.formula import Formula, build, constant, variable
+from nbanalyzer.templates.template import Basic
+
+from .tree import Node
+
+__all__ = [
+    "KERNEL_METRICS", "METRICS", "OWNED", "PASS_METRICS", "REQUEST_SUMS", "Metric", "metric_formula",
+    "metrics_of", "unit_of",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number that can be asked for.
+
+    Attributes:
+        name: e.g. ``"bytes"``.
+        unit: e.g. ``"B"``; "" for a truth value.
+        of_kernel: its formula for one execution of a basic kernel; None of what is no sum over kernels.
+        is_summed: whether a request's is the sum over its passes.
+        needs: what it cannot be told without: ``"hardware"``, or ``"request"``, a time of a request on hardware.
+        more_is_better: whether large values are what one looks for.
+
+    """
+
+    name: str
+    unit: str
+    of_kernel: Callable[[Node], Formula] | None = None
+    is_summed: bool = False
+    needs: Literal["", "hardware", "request"] = ""
+    more_is_better: bool = False
+
+
+def _flops(node: Node, unit: str | None) -> Formula:
+    assert isinstance(node.kernel, Basic)
+    return node.parts[0] if unit in {None, node.kernel.unit} else constant(0)
+
+
+def _share(formula: Formula, name: str) -> Formula:
+    """Return the part of a byte formula that is due to the variable `name`."""
+    if name not in formula.variables:
+        return constant(0)
+    return build("-", formula.substitute({name: build("*", constant(2), variable(name))}), formula)
+
+
+METRICS: Mapping[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("flops", "FLOP", lambda node: _flops(node, None), is_summed=True),
+        Metric("matmul_flops", "FLOP", lambda node: _flops(node, "matmul"), is_summed=True),
+        Metric("vector_flops", "FLOP", lambda node: _flops(node, "vector"), is_summed=True),
+        Metric("bytes", "B", lambda node: build("+", node.parts[1], node.parts[2]), is_summed=True),
+        Metric("read_bytes", "B", lambda node: node.parts[1], is_summed=True),
+        Metric("write_bytes", "B", lambda node: node.parts[2], is_summed=True),
+        Metric("weight_bytes_read", "B", lambda node: _share(node.parts[1], "w_bytes"), is_summed=True),
+        Metric("activation_bytes", "B", is_summed=True),
+        Metric("kv_bytes_read", "B", lambda node: _share(node.parts[1], "kv_bytes"), is_summed=True),
+        Metric("kv_bytes_written", "B", lambda node: _share(node.parts[2], "kv_bytes"), is_summed=True),
+        Metric("parameters", "elements"),
+        Metric("weight_bytes", "B"),
+        Metric("kv_cache_bytes", "B"),
+        Metric("arithmetic_intensity", "FLOP/B", more_is_better=True),
+        Metric("memory_bytes", "B"),
+        Metric("time", "s", is_summed=True, needs="hardware"),
+        Metric("tokens_per_s", "tokens/s", needs="hardware", more_is_better=True),
+        Metric("time_to_first_token", "s", needs="request"),
+        Metric("time_per_output_token", "s", needs="request"),
+        Metric("fits", "", needs="hardware", more_is_better=True),
+    )
+}
+"""Name → metric, in the order of tables."""
+
+KERNEL_METRICS = tuple(name for name, metric in METRICS.items() if metric.of_kernel)
+"""The metrics that are sums over basic kernels."""
+PASS_METRICS = tuple(METRICS)[: tuple(METRICS).index("memory_bytes")]
+"""The metrics of one pass that need nothing but its formulas: the names of `Costs.totals`."""
+REQUEST_SUMS = tuple(name for name in PASS_METRICS if METRICS[name].is_summed)
+"""The metrics of which a request's is the sum over its passes, and that need no hardware."""
+OWNED = ("weight_bytes_read", "kv_bytes_read", "kv_bytes_written")
+"""The traffic that is no activations'."""
+
+
+def metrics_of(states: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of all metrics of a model, given what it keeps between steps: each has its bytes."""
+    return (*METRICS, *(f"{name}_bytes" for name in states if f"{name}_bytes" not in METRICS))
+
+
+def unit_of(metric: str) -> str:
+    """Return a metric's unit; what is not in the table is a state of the model, in bytes."""
+    return METRICS[metric].unit if metric in METRICS else "B"
+
+
+def metric_formula(nodes: Sequence[Node], metric: str) -> Formula:
+    """Return the formula of a metric summed over the kernels among `nodes` and below, repeats included.
+
+    Args:
+        nodes: kernels, none below another.
+        metric: one of `KERNEL_METRICS`, activation_bytes, parameters or weight_bytes.
+
+    """
+    if metric in {"parameters", "weight_bytes"}:
+        total = build("+", *(build("*", node.copies, node.own_parameters) for node in _below(nodes)))
+        return build("*", total, variable("w_bytes")) if metric == "weight_bytes" else total
+    if metric == "activation_bytes":
+        others = build("+", *(metric_formula(nodes, name) for name in OWNED))
+        return build("-", metric_formula(nodes, "bytes"), others)
+    of_kernel = METRICS[metric].of_kernel
+    assert of_kernel is not None
+    return build("+", *(build("*", node.times, of_kernel(node)) for node in _below(nodes) if node.is_basic))
+
+
+def _below(nodes: Sequence[Node]) -> list[Node]:
+    return [found for node in nodes for found in (node, *_below(node.children))]

@@ -1,0 +1,73 @@
+"""A comparison as bars, one of each colour per variant."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+
+from nbanalyzer.quantities import seconds, si
+from nbanalyzer.table import Table
+
+from .figure import SMALLEST_SHARE, Plot, dress, short_names
+
+if TYPE_CHECKING:
+    from nbanalyzer.analysis.comparison import Comparison
+
+__all__ = ["comparison_plot"]
+
+# A colour per variant, as many as there can be: Okabe and Ito's again.
+VARIANTS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")
+
+
+MOST_MODULES = 12
+
+
+def comparison_plot(comparison: Comparison, metric: str = "") -> Plot:
+    """Return bars by module, one of each colour per variant; the modules that cost most, in the order of the pass.
+
+    Args:
+        comparison: what to show.
+        metric: ``"flops"``, ``"bytes"``, ``"parameters"`` or ``"time"``; the time if there is one, else bytes.
+
+    """
+    metric = metric or ("time" if "time" in comparison.metrics else "bytes")
+    unit = {"flops": "FLOP", "bytes": "B", "parameters": "", "time": "s"}[metric]
+    found = comparison.by_module(metric)
+    wholes = [math.fsum(numbers) for numbers in zip(*found.values(), strict=True)]
+    shown = {
+        path for path, numbers in found.items()
+        if any(number > SMALLEST_SHARE * whole for number, whole in zip(numbers, wholes, strict=True))
+    }  # fmt: skip
+    shown = set(sorted(shown, key=lambda path: -max(found[path]))[:MOST_MODULES])
+    order = dict.fromkeys(path for one in comparison.variants for path in one.modules(metric))
+    paths = [path for path in order if path in shown]
+    others = [path for path in order if path not in shown and any(found[path])]
+    rows = [found[path] for path in paths]
+    rows += [[math.fsum(numbers) for numbers in zip(*(found[path] for path in others), strict=True)]] if others else []
+    labels = short_names(paths) + ([f"{len(others)} others"] if others else [])
+    bars = {one.label: [row[index] for row in rows] for index, one in enumerate(comparison.variants)}
+    figure = Figure(figsize=(7.4, 1.3 + len(labels) * (0.16 + 0.13 * len(bars))), dpi=100, layout="constrained")
+    ax = figure.subplots()
+    thick = 0.82 / len(bars)
+    for index, (label, widths) in enumerate(bars.items()):
+        at = [place - 0.41 + thick * (index + 0.5) for place in range(len(labels))]
+        whole = _amount(math.fsum(widths), metric, unit)
+        ax.barh(at, widths, height=thick, color=VARIANTS[index], label=f"{label}: {whole}")
+        for place, width in zip(at, widths, strict=True):
+            if width:
+                ax.annotate(f" {_amount(width, metric, unit)}", (width, place), va="center", fontsize="xx-small")
+    dress(ax, labels, unit, comparison.called(metric))
+    ax.set_ylim(len(labels) - 0.4, -0.6)
+    cells = {label: [_amount(width, metric, unit) for width in widths] for label, widths in bars.items()}
+    return Plot(figure, _comparison_text(comparison.called(metric), labels, cells))
+
+
+def _amount(value: float, metric: str, unit: str) -> str:
+    return seconds(value) if metric == "time" else si(value, unit)
+
+
+def _comparison_text(what: str, labels: list[str], cells: dict[str, list[str]]) -> str:
+    rows = [("", *cells), *zip(labels, *cells.values(), strict=True)]
+    return "\n".join([f"{what}, by module", *Table(rows).lines("  ")])

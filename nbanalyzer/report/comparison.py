@@ -1,0 +1,90 @@
+"""A comparison as text and HTML: what is the same, the totals, and the modules that differ most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nbanalyzer.analysis.comparison import Comparison, ratio
+from nbanalyzer.costs.metrics import unit_of
+from nbanalyzer.costs.run import SIZES
+from nbanalyzer.quantities import seconds, si
+from nbanalyzer.table import Table
+from nbanalyzer.text import as_lines, escape
+
+__all__ = ["fragment", "text"]
+
+MOST_ROWS = 12  # modules; `Comparison.modules` has all
+
+
+def text(comparison: Comparison) -> str:
+    """Return the comparison as aligned text."""
+    parts = [_heads(comparison), *(Table(rows).lines() for rows in _tables(comparison))]
+    return "\n\n".join(map(as_lines, parts))
+
+
+def fragment(comparison: Comparison) -> dict[str, str]:
+    """Return the comparison as HTML."""
+    heads = "".join(f"<div>{escape(line)}</div>" for line in _heads(comparison))
+    return {"text/html": heads + "<br>".join(Table(rows).html() for rows in _tables(comparison))}
+
+
+def _tables(comparison: Comparison) -> list[list[tuple[str, ...]]]:
+    return [rows for rows in (_totals(comparison), _modules(comparison)) if rows]
+
+
+def _heads(comparison: Comparison) -> list[str]:
+    """Return what is the same for all variants, in lines: model, run, accelerator, what the times are; warnings."""
+    variants = comparison.variants
+    analyses = [variant.analysis for variant in variants]
+    rooflines = [variant.roofline for variant in variants if variant.roofline]
+    shared = [_only(analysis.title for analysis in analyses)]
+    used = {name for analysis in analyses for name in analysis.variables}
+    sizes = [name for name in SIZES if name != "encoder_len" or name in used]
+    runs = [{name: getattr(analysis.run, name) for name in sizes} | analysis.conventions for analysis in analyses]
+    same = [name for name in runs[0] if all(run.get(name) == runs[0][name] for run in runs)]
+    shared.append(", ".join(f"{name} {runs[0][name]}" for name in same))
+    if rooflines:
+        card = _only(roofline.accelerator.title or roofline.accelerator.name for roofline in rooflines)
+        bound = _only(str(roofline.efficiency) for roofline in rooflines)
+        shared.append("; ".join(filter(None, (f"on {card}" if card else "", bound))))
+    return [line for line in shared if line] + [f"warning: {warning}" for warning in comparison.warnings]
+
+
+def _totals(comparison: Comparison) -> list[tuple[str, ...]]:
+    """Return the totals: metric, the first variant's number, the others' with their ratio to it."""
+    rows = [("", *(variant.label for variant in comparison.variants))]
+    for name in comparison.metrics:
+        numbers = [variant.metric(name) for variant in comparison.variants]
+        rows.append((comparison.called(name), *_beside(name, numbers)))
+    return rows
+
+
+def _modules(comparison: Comparison) -> list[tuple[str, ...]]:
+    """Return the modules that differ most, by time if there is one, else by bytes; nothing if none does."""
+    metric = "time" if "time" in comparison.metrics else "bytes"
+    ranked = {path: numbers for path, numbers in comparison.by_module(metric).items() if min(numbers) < max(numbers)}
+    if not ranked:
+        return []
+    rows = [(comparison.called(metric), *(variant.label for variant in comparison.variants))]
+    rows += [(path, *_beside(metric, numbers)) for path, numbers in [*ranked.items()][:MOST_ROWS]]
+    if more := len(ranked) - MOST_ROWS if len(ranked) > MOST_ROWS else 0:
+        rows.append((f"and {more} more that differ{'s' if more == 1 else ''}", *[""] * len(comparison.variants)))
+    return rows
+
+
+def _beside(metric: str, numbers: Iterable[float | None]) -> tuple[str, ...]:
+    first, *others = numbers
+    return (_shown(metric, first), *(f"{_shown(metric, number)}  {ratio(first, number)}" for number in others))
+
+
+def _only(texts: Iterable[str]) -> str:
+    """Return what all texts are, or nothing."""
+    found = {*texts}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _shown(metric: str, value: float | None) -> str:
+    if metric == "time":
+        return seconds(float(value or 0))
+    unit = unit_of(metric)
+    return si(value or 0, "" if unit == "elements" else unit)
