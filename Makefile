@@ -103,7 +103,7 @@ fields: $(VENV)/test
 
 # Every model type of transformers; takes about a quarter of an hour.
 coverage: $(VENV)/test
-	$(BIN)/python -m nbanalyzer --coverage
+	$(BIN)/python -m tools.coverage
 
 # What it is compared with is installed beside, not into, .venv: llm-analysis wants an older transformers.
 bench: $(VENV)/test

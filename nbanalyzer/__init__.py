@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .analysis.analysis import Analysis
@@ -86,15 +85,15 @@ __all__ = (
 
 # Public names that ``%load_ext`` and ``%populate`` do without → the modules that are imported when they are asked for.
 _LATER = {
-    "Comparison": "compare",
-    "Request": "request",
-    "Solution": "solve",
-    "Sweep": "sweep",
-    "compare": "compare",
-    "request": "request",
-    "sensitivity": "sensitivity",
-    "solve": "solve",
-    "sweep": "sweep",
+    "Comparison": "analysis.comparison",
+    "Request": "analysis.request",
+    "Solution": "analysis.solve",
+    "Sweep": "sweeps.sweep",
+    "compare": "analysis.comparison",
+    "request": "analysis.request",
+    "sensitivity": "analysis.sensitivity",
+    "solve": "analysis.solve",
+    "sweep": "sweeps.sweep",
 }
 
 if not TYPE_CHECKING:  # for a type checker, which would believe any name then
@@ -105,17 +104,6 @@ if not TYPE_CHECKING:  # for a type checker, which would believe any name then
         found = getattr(import_module(f".{_LATER[name]}", __name__), name)
         setattr(sys.modules[__name__], name, found)
         return found
-
-
-class _Package(ModuleType):
-    """The package: where a function has the name of its module, it is the function, also once that is imported."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        is_module = isinstance(value, ModuleType) and value.__name__ == f"{__name__}.{name}"
-        super().__setattr__(name, getattr(value, name) if is_module and name in __all__ else value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __dir__() -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from .analysis.roofline import EFFICIENCIES, Roofline, read_real
 from .costs.run import SIZES, SWITCHES, read_whole
 from .errors import InputError, NBAnalyzerError
 from .files import write_whole
-from .generate import generate, run_coverage, verify
+from .generate import generate, verify
 from .progress import on_terminal
 from .report.analysis import as_csv, as_html, as_json, as_md, as_text
 from .report.catalogue import Listing
@@ -58,8 +58,6 @@ def main(words: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     try:
         with on_terminal():
-            if "--coverage" in words:
-                return run_coverage([word for word in words if word != "--coverage"])
             return _run(_parser().parse_args(words))
     except NBAnalyzerError as error:
         _remark(str(error))
@@ -101,7 +99,6 @@ def _parser() -> argparse.ArgumentParser:
     action.add_argument("--populate", action="store_true", help="print what one forward pass of a model costs")
     action.add_argument("--generate", action="store_true", help="trace a model and write its template (needs torch)")
     action.add_argument("--verify", action="store_true", help="compare a template with PyTorch (needs torch)")
-    action.add_argument("--coverage", action="store_true", help="try every model type; has options of its own, see -h")
     action.add_argument("--list", action="store_true", help="list the catalogue")
     action.add_argument("--list_hardware", action="store_true", help="list the accelerators")
     parser.add_argument("--model_id", help="catalogue name, org/name, or the path of a template or config.json")

@@ -1,7 +1,7 @@
 """How a result is shown: not its own affair, but that of the files in report/ and plots/ that bear its noun.
 
-``class Solution(Shown, shown_by="solution")`` is shown by ``report/solution.py``: by its functions `text` and `fragment`,
-and written by its `FORMATS`; ``plots/solution.py`` draws it.
+``class Solution(Shown, shown_by="solution")`` is shown by ``report/solution.py``, by its functions `text` and
+`fragment`, and written by its `FORMATS`; ``plots/solution.py`` draws it.
 """
 
 from __future__ import annotations

@@ -45,12 +45,12 @@ def tell(what: str, part: float) -> None:
 
 
 def show_with(factory: Callable[[], AbstractContextManager[None]] | None) -> None:
-    """Choose what shows the jobs that nobody watches yet: a function that returns what they run in; None as at first."""
+    """Choose what shows the jobs that nobody watches: a function that returns what they run in, None as at first."""
     _shows[:] = [factory] if factory else []
 
 
 def shown() -> AbstractContextManager[None]:
-    """Return what a long job runs in, so that somebody sees how far it is: see `show_with`, else a line in a terminal."""
+    """Return what a long job runs in, so that it is seen how far it is: see `show_with`, else on a terminal."""
     if _watcher.get() is not None:
         return nullcontext()
     return _shows[0]() if _shows else on_terminal()

@@ -1,6 +1,6 @@
-"""Rows of words and numbers: aligned as text, or as HTML for light and dark pages alike.
+r"""Rows of words and numbers: aligned as text, or as HTML for light and dark pages alike.
 
->>> print(*Table([("name", "bytes"), ("weights", "12")]).lines(), sep="\\n")
+>>> print(*Table([("name", "bytes"), ("weights", "12")]).lines(), sep="\n")
 name     bytes
 weights     12
 """

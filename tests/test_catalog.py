@@ -15,8 +15,9 @@ import pytest
 
 import nbanalyzer
 from nbanalyzer import populate
+from nbanalyzer.analysis.populate import template_of as model
 from nbanalyzer.errors import ConfigError, NBAnalyzerError, TemplateError, UnknownNameError
-from nbanalyzer.templates.catalog import aliases, completed, for_config, model, names, short_names
+from nbanalyzer.templates.catalog import aliases, completed, for_config, names, short_names
 from nbanalyzer.templates.template import ModelTemplate, load_model_template
 
 ROOT = Path(__file__).parents[1]

@@ -15,7 +15,7 @@ from nbanalyzer import populate, sensitivity, sweep
 from nbanalyzer.errors import InputError, NBAnalyzerError, UnknownNameError
 from nbanalyzer.plots.sensitivity import elasticity_chart
 from nbanalyzer.plots.sweep import MOST_LINES, MOST_POINTS, heatmap, line_chart
-from nbanalyzer.report.sweep import first_picture
+from nbanalyzer.report.sweep import fragment
 from nbanalyzer.sweeps.sweep import Sweep
 
 PNG = b"\x89PNG\r\n"
@@ -219,13 +219,13 @@ def test_what_cannot_be_drawn_is_one_line(
 # ---- what a sweep shows of itself
 
 
-def test_the_first_picture(cube: Sweep) -> None:
+def test_the_fragment(cube: Sweep) -> None:
     bundle = cube._repr_mimebundle_()
     assert set(bundle) == {"text/plain", "text/html", "image/png"}
     assert base64.b64decode(bundle["image/png"]).startswith(PNG)
     assert bundle["text/plain"] == repr(cube)
     html = bundle["text/html"]
-    assert html == first_picture(cube)["text/html"]
+    assert html == fragment(cube)["text/html"]
     assert "time (lower bound), w_bit 16, hardware h100-sxm" in html
     assert html.count("<tr>") == 1 + 2  # batch sizes below, sequence lengths across
     assert not re.search(r"<(script|style|svg|img)|\bid=|\bclass=|(?<!-)color:(?!inherit)", html)
@@ -233,19 +233,19 @@ def test_the_first_picture(cube: Sweep) -> None:
 
 def test_the_first_picture_is_of_what_changes() -> None:
     found = sweep("gpt2", seq_len=[1, 2], metrics=["parameters", "flops"])
-    assert ">flops<" in str(first_picture(found)["text/html"])
+    assert ">flops<" in str(fragment(found)["text/html"])
 
 
 def test_words_alone_are_a_table_and_a_point_is_neither() -> None:
-    assert set(first_picture(sweep("gpt2", attn=["sdpa", "eager"], metrics="bytes"))) == {"text/html"}
-    assert first_picture(sweep("gpt2", metrics="bytes")) == {}
-    assert first_picture(sweep("gpt2", seq_len=[1, 2], metrics="bytes", chunks="auto")) == {}
+    assert set(fragment(sweep("gpt2", attn=["sdpa", "eager"], metrics="bytes"))) == {"text/html"}
+    assert fragment(sweep("gpt2", metrics="bytes")) == {}
+    assert fragment(sweep("gpt2", seq_len=[1, 2], metrics="bytes", chunks="auto")) == {}
 
 
 def test_names_are_escaped() -> None:
     found = Sweep("<b>$x$", {"seq_len": (1, 2)}, ("flops",), {"model": "<i>"}, {"flops": np.array([1.0, 2.0])})
-    assert "<b>$x$" not in str(first_picture(found)["text/html"])
-    assert "<i>" not in str(first_picture(found)["text/html"])
+    assert "<b>$x$" not in str(fragment(found)["text/html"])
+    assert "<i>" not in str(fragment(found)["text/html"])
     assert line_chart(found)._repr_png_().startswith(PNG)
 
 

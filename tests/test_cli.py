@@ -10,7 +10,6 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +140,7 @@ def test_an_unknown_vector_peak_is_said_on_stderr(tmp_path: Path, capsys: pytest
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "one of the arguments --populate --generate --verify --coverage --list --list_hardware is required"),
+        ([], "one of the arguments --populate --generate --verify --list --list_hardware is required"),
         (["--populate"], "--populate needs --model_id NAME or --model_json FILE"),
         (["--populate", "--model_id", "gpt3"], "no model named 'gpt3'. Did you mean 'gpt2'"),
         (["--populate", "--model_id", "gpt2", "--seqlen", "4"], "unrecognized arguments: --seqlen 4"),
@@ -245,20 +244,6 @@ def test_verify_tells_a_difference_by_its_status(
     assert capsys.readouterr().out == "a table\n"
     Found.ok = True
     assert main(["--verify", "--model_id", "gpt2"]) == 0
-
-
-def test_coverage_has_options_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tools import coverage
-
-    asked: list[Sequence[str]] = []
-
-    def run(words: Sequence[str]) -> int:
-        asked.append(words)
-        return 0
-
-    monkeypatch.setattr(coverage, "main", run)
-    assert main(["--coverage", "llama", "--kind", "causal"]) == 0
-    assert asked == [["llama", "--kind", "causal"]]
 
 
 def test_an_interrupt_is_one_line_and_leaves_nothing(

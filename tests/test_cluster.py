@@ -172,7 +172,7 @@ def test_a_killed_worker_loses_nothing(client: Any, eager: Sweep) -> None:
     found = sweep("mixtral-8x7b-v0.1", **GRID, chunks=500)
     before = pids(client)
     thread = later(running(client), lambda: os.kill(before[0], signal.SIGKILL))
-    spread = chunks.reduced(found, Slowly("time", 0.1))
+    spread = chunks.reduced(found.arrays, found.fixed, found.axes, Slowly("time", 0.1))
     assert (spread.low, spread.high) == (eager.arrays["time"].min(), eager.arrays["time"].max())
     assert spread.numbers == eager.arrays["time"].size
     thread.join()
@@ -197,7 +197,7 @@ def test_who_interrupts_leaves_nothing_running(client: Any) -> None:
     found = sweep("mixtral-8x7b-v0.1", **GRID, chunks=500)
     thread = later(running(client), lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
-        chunks.reduced(found, Slowly("time", 0.3))
+        chunks.reduced(found.arrays, found.fixed, found.axes, Slowly("time", 0.3))
     thread.join()
     assert idle(client)
     assert found.histogram("time")[0].sum() == found.size  # and it can be asked again
@@ -214,7 +214,7 @@ def test_what_goes_wrong_is_said_as_it_is(request: pytest.FixtureRequest, here: 
         request.getfixturevalue("client")
     found = sweep("gpt2", batch_size=range(1, 100), seq_len=range(1, 100), chunks=500)
     with pytest.raises(InputError, match=r"^no answer for \d+$"):
-        chunks.reduced(found, Failing("flops", 0))
+        chunks.reduced(found.arrays, found.fixed, found.axes, Failing("flops", 0))
 
 
 # ---- how it is done

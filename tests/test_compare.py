@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from nbanalyzer import Accelerator, Comparison, compare, populate
-from nbanalyzer.analysis.comparison import BY_MODULE, MOST_ROWS, Variant, ratio
+from nbanalyzer.analysis.comparison import BY_MODULE, Variant, ratio
 from nbanalyzer.errors import InputError, UnknownNameError
+from nbanalyzer.report.comparison import MOST_ROWS, tables
 
 CARD = Accelerator(name="card", memory_bytes=24 * 10**9, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
 
@@ -193,12 +194,12 @@ def test_estimates_are_not_called_bounds() -> None:
 
 def test_long_lists_are_cut_and_say_so() -> None:
     found = compare("gpt2", "gpt2-xl", seq_len=64)
-    rows = found.module_rows
+    _, rows = tables(found)
     differing = [change for change in found.changes("bytes") if change.difference]
     assert len(rows) == 1 + MOST_ROWS + 1
     assert rows[-1][0] == f"and {len(differing) - MOST_ROWS} more that differ"
     # Nothing differs: no table of differences.
-    assert compare("gpt2", "gpt2", seq_len=64).module_rows == []
+    assert len(tables(compare("gpt2", "gpt2", seq_len=64))) == 1
     assert repr(compare("gpt2", "gpt2", seq_len=64))
 
 

@@ -125,7 +125,8 @@ def test_only_global_variables_are_left() -> None:
 
 def test_the_nodes_of_shipped_templates_are_what_their_bindings_expand_to() -> None:
     from nbanalyzer import modules
-    from nbanalyzer.templates.catalog import model, names
+    from nbanalyzer.analysis.populate import template_of as model
+    from nbanalyzer.templates.catalog import names
     from nbanalyzer.templates.template import Basic, Composite
 
     def basics(kernels: tuple[Kernel, ...]) -> list[Basic]:
@@ -246,7 +247,7 @@ def test_own_parameters_replace_the_modules() -> None:
 
 
 def test_expanding_a_complete_template_changes_nothing() -> None:
-    from nbanalyzer.templates.catalog import model
+    from nbanalyzer.analysis.populate import template_of as model
 
     for name in ("gpt2", "qwen2-7b-instruct", "mistral-7b-v0.1"):
         assert expand(model(name)) == model(name)

@@ -12,7 +12,8 @@ from transformers import LlamaConfig
 import nbanalyzer
 from nbanalyzer import ModelTemplate, populate
 from nbanalyzer.errors import InputError, NBAnalyzerError
-from nbanalyzer.generate import cache, pipeline
+from nbanalyzer.generate import cache as store
+from nbanalyzer.generate import pipeline
 from nbanalyzer.generate.cache import cache_folder
 from nbanalyzer.progress import watched_by
 
@@ -97,11 +98,11 @@ def test_other_sizes_keep_the_shipped_template(cache: Path, no_tracing: None) ->
 
 
 def test_the_key_follows_from_the_config_and_the_tools(monkeypatch: pytest.MonkeyPatch) -> None:
-    key = cache._key(TINY)
-    assert cache._key(dict(reversed(TINY.items()))) == key
-    assert cache._key({**TINY, "hidden_size": 128}) != key
-    monkeypatch.setattr(cache, "_tools", lambda: b"another version")
-    assert cache._key(TINY) != key
+    key = store._key(TINY)
+    assert store._key(dict(reversed(TINY.items()))) == key
+    assert store._key({**TINY, "hidden_size": 128}) != key
+    monkeypatch.setattr(store, "_tools", lambda: b"another version")
+    assert store._key(TINY) != key
 
 
 def flipped(content: bytes) -> bytes:

@@ -229,7 +229,7 @@ def test_the_same_trace_with_data_and_without() -> None:
 def test_tokens_are_inside_the_vocabulary_and_plain() -> None:
     config = {"pad_token_id": 0, "eos_token_id": [1, 2], "bos_token_id": None, "num_layers": 3}
     drawn = tokens(config, 6, (40, 50), 1)
-    assert set(samples.flatten().tolist()) == {3, 4, 5}
+    assert set(drawn.flatten().tolist()) == {3, 4, 5}
     assert torch.equal(drawn, tokens(config, 6, (40, 50), 1))
     assert not torch.equal(drawn, tokens(config, 6, (40, 50), 2))
     assert set(tokens(config, 6, (4, 5), ALIKE).flatten().tolist()) == {3}

@@ -43,7 +43,7 @@ def of_depth(config: dict[str, Any], depth: int) -> Subject:
 @pytest.mark.parametrize("name", [name for name in catalog.names() if name not in WITHOUT_RULE])
 @pytest.mark.parametrize("depth", [7, 20])
 def test_at_another_depth(name: str, depth: int) -> None:
-    config = dict(catalog.model(name).config)
+    config = dict(catalog.shipped(name).config)
     model = of_depth(config, depth).build()
     own = extract_model_params(config)
     change = {name: depth for name in ("num_layers", "num_decoder_layers") if name in own}
@@ -58,7 +58,7 @@ def test_where_no_rule_says_which_layers_there_would_be(name: str) -> None:
 
 @pytest.mark.parametrize("name", catalog.names())
 def test_one_size_doubled_or_halved(name: str) -> None:
-    subject = Subject.of(dict(catalog.model(name).config))
+    subject = Subject.of(dict(catalog.shipped(name).config))
     compared = 0
     for path, value in candidates(subject).items():
         field = path.rpartition(".")[2]

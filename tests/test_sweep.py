@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbanalyzer import Accelerator, populate, request, sweep
+from nbanalyzer.costs.metrics import METRICS, metrics_of
 from nbanalyzer.errors import ConfigError, FormulaError, InputError, NBAnalyzerError, UnknownNameError
 from nbanalyzer.notebook.axes import SweepMagic
 from nbanalyzer.plots.figure import Plot
@@ -72,7 +73,7 @@ def request_at(model: str, run: tuple[tuple[str, Any], ...], card: Any) -> Any:
 def of_request(model: Any, metric: str, card: Any = None, **run: Any) -> float:
     """Return a metric of one request, from a single exact analysis."""
     one, totals, timed = request_at(model, tuple(run.items()), card)
-    if metric in HARDWARE_METRICS - {"fits"}:
+    if metric in METRICS and METRICS[metric].needs and metric != "fits":
         return float(getattr(timed, {"tokens_per_s": "tokens_per_second"}.get(metric, metric)))
     if metric == "fits":
         return float(bool(one.fits(card)))
@@ -89,8 +90,8 @@ def of_request(model: Any, metric: str, card: Any = None, **run: Any) -> float:
 
 def all_metrics(model: str, *, of_requests: bool = False) -> tuple[str, ...]:
     states = sorted(populate(model, seq_len=1).state)
-    known = [name for name in sweep_metrics(states) if name != "kv_cache_bytes" or "kv_cache" in states]
-    return tuple(name for name in known if of_requests or name not in REQUEST_METRICS)
+    known = [name for name in metrics_of(states) if name != "kv_cache_bytes" or "kv_cache" in states]
+    return tuple(name for name in known if of_requests or name not in METRICS or METRICS[name].needs != "request")
 
 
 def agrees(found: Sweep, exact: Callable[..., float], model: Any, **fixed: Any) -> None:
@@ -308,8 +309,8 @@ def test_sel_holds_axes(found: Sweep) -> None:
 
 
 def test_every_metric_has_a_unit() -> None:
-    assert set(SWEEP_UNITS) >= HARDWARE_METRICS | REQUEST_METRICS
-    assert sweep_metrics(["kv_cache", "conv_state"])[-1] == "conv_state_bytes"
+    assert {name for name, metric in METRICS.items() if not metric.unit} == {"fits"}
+    assert metrics_of(["kv_cache", "conv_state"])[-1] == "conv_state_bytes"
 
 
 # ---- questions

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from nbanalyzer import populate
+from nbanalyzer.analysis.closed_form import working_sets
 from nbanalyzer.costs.metrics import KERNEL_METRICS
 from nbanalyzer.costs.symbolic import Symbolic, free_values
 from nbanalyzer.errors import TemplateError
@@ -54,9 +55,9 @@ def test_launches_add_up_and_the_largest_working_set_is_the_memorys(name: str, r
         for metric in ("matmul_flops", "vector_flops", "bytes"):
             parts = (one.times.evaluate(values) * getattr(one, metric).evaluate(values) for one in symbolic.launches)
             assert plain(sum(parts)) == analysis.totals[metric]
-        assert max(one.evaluate(values) for one in symbolic.working_sets) == analysis.memory.activations
+        assert max(one.evaluate(values) for one in working_sets(symbolic)) == analysis.memory.activations
         found: Number = 0
-        for nodes in analysis.launches:
+        for nodes in (launch.nodes for launch in analysis.launches):
             if any(analysis.cost(node).flops or analysis.cost(node).bytes for node in nodes):
                 found += analysis.cost(nodes[0]).count * nodes[0].steps
         idle = (

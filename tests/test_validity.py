@@ -16,13 +16,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from nbanalyzer import generate, populate
+from nbanalyzer.analysis.populate import template_of as model
 from nbanalyzer.errors import ConfigError, InputError, NBAnalyzerError
-from nbanalyzer.generate import cache, pipeline
+from nbanalyzer.generate import api, pipeline
 from nbanalyzer.generate.hf import quiet
 from nbanalyzer.generate.model.meta import Answers
 from nbanalyzer.generate.model.subject import Subject
 from nbanalyzer.templates import catalog
-from nbanalyzer.templates.catalog import KERNELS_OF, for_config, model, names
+from nbanalyzer.templates.catalog import KERNELS_OF, for_config, names
 from nbanalyzer.templates.config_files import TEXT_PARTS
 from nbanalyzer.templates.template import ModelTemplate, Validity, load_model_template
 from nbanalyzer.templates.validity import differences, filled, flat
@@ -173,12 +174,12 @@ def test_a_model_of_its_own_is_made_where_torch_is(tmp_path: Any, monkeypatch: p
 def test_what_is_bound_is_compared_once_and_said(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NBANALYZER_CACHE", str(tmp_path))
     monkeypatch.delenv("NBANALYZER_COMPARE")
-    cache._parameters.cache_clear()
+    api._parameters.cache_clear()
     config = {**model("gpt2").config, "n_layer": 2}
     said = "kernels of openai-community/gpt2, its parameters compared with PyTorch's: equal"
     assert populate(config).notes == (said,)
     assert len([*tmp_path.iterdir()]) == 1
-    cache._parameters.cache_clear()
+    api._parameters.cache_clear()
     monkeypatch.setattr(pipeline, "count_parameters", None)  # nobody is asked a second time
     assert populate(config).notes == (said,)
     monkeypatch.setenv("NBANALYZER_COMPARE", "off")
@@ -189,7 +190,7 @@ def test_what_is_bound_is_compared_once_and_said(tmp_path: Any, monkeypatch: pyt
 def test_where_the_rules_are_wrong_pytorch_decides(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NBANALYZER_CACHE", str(tmp_path))
     monkeypatch.delenv("NBANALYZER_COMPARE")
-    cache._parameters.cache_clear()
+    api._parameters.cache_clear()
     monkeypatch.setattr(catalog, "differences", lambda *_: [])
     config = {**model("gpt2").config, "n_embd": 32, "n_head": 2, "n_layer": 2, "add_cross_attention": True}
     with pytest.raises(NBAnalyzerError) as caught:  # a decoder that attends to an encoder that is not there

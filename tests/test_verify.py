@@ -217,10 +217,10 @@ def test_check_says_where_a_template_is_wrong(case: str) -> None:
 
 
 def test_shipped_templates_are_checked_too() -> None:
-    wrong = changed(catalog.model(GPT2), "transformer.h.attn.c_proj", binding("has_bias", "0"))
+    wrong = changed(catalog.shipped(GPT2), "transformer.h.attn.c_proj", binding("has_bias", "0"))
     with pytest.raises(MismatchError, match=r"prefill_vector_flops is .* first in transformer\.h\.attn\.c_proj$"):
         check(wrong)
-    wrong = changed(catalog.model(LLAMA), "model.layers.mlp.down_proj.matmul", field("write", "{was} + 1"))
+    wrong = changed(catalog.shipped(LLAMA), "model.layers.mlp.down_proj.matmul", field("write", "{was} + 1"))
     with pytest.raises(MismatchError, match=r"prefill_write_bytes is .* first in model\.layers\.mlp\.down_proj$"):
         check(wrong)
 
@@ -329,7 +329,7 @@ def test_another_release_that_changed_a_model_is_told_from_a_wrong_template() ->
 
 def test_the_catalogue_tells_so_too_where_the_number_that_differs_was_not_recorded(tmp_path: Path) -> None:
     """Vector FLOPs are compared, and no record holds them: then the others decide."""
-    more = changed(catalog.model(GPT2), "transformer.h.ln_1.layer norm", field("flops", "{was} + 1"))
+    more = changed(catalog.shipped(GPT2), "transformer.h.ln_1.layer norm", field("flops", "{was} + 1"))
     path = tmp_path / "openai-community" / "gpt2.json"
     path.parent.mkdir()
     for release, told in (("5.0.0", "transformers changed this model since 5.0.0: "), (version("transformers"), "")):

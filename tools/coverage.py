@@ -145,15 +145,15 @@ def _differences(subject: Subject, template: Any) -> tuple[list[str], int, str]:
 
     A model whose code needs data is compared on the CPU, at its own sizes if they are small.
     """
-    from nbanalyzer.analysis.populate import populate
+    from nbanalyzer.costs.count import count
     from nbanalyzer.generate.check.oracle import parameters
     from nbanalyzer.generate.check.samples import analysed, runnable
     from nbanalyzer.generate.model.subject import NeedsDataError
 
-    mine, pytorch = populate(template, seq_len=_LENGTHS[0]).totals["parameters"], parameters(subject.build())
+    mine, pytorch = count(template, seq_len=_LENGTHS[0]).totals["parameters"], parameters(subject.build())
     found = [] if mine == pytorch else [_different("parameters", mine, pytorch)]
     try:
-        more, steps = _different_steps(subject, lambda run: populate(template, **run))
+        more, steps = _different_steps(subject, lambda run: count(template, **run))
         return found + more, steps, ""
     except NeedsDataError as problem:
         others = runnable(subject, problem, _OTHERS)
@@ -292,7 +292,8 @@ def _all(left: Iterable[Case], jobs: int, limit: float) -> Iterator[Result]:
 
 _HEAVY = (
     "torch", "torch._dynamo", "torch.distributed.tensor", "torch.utils.flop_counter", "transformers.modeling_utils",
-    "transformers.models.auto.modeling_auto", "transformers.models.gpt2.modeling_gpt2", "nbanalyzer.generate.write.template",
+    "transformers.models.auto.modeling_auto", "transformers.models.gpt2.modeling_gpt2",
+    "nbanalyzer.generate.write.template",
 )  # fmt: skip
 """What takes seconds to import, once for all cases."""
 

@@ -1,4 +1,4 @@
-"""What one forward pass costs, and what can be asked of it: does it fit, how long does it take, what does it look like."""
+"""What one forward pass costs, and what can be asked of it: does it fit, how long does it take."""
 
 from __future__ import annotations
 

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
-from numbers import Integral
 from typing import Any
 
 import msgspec
 
-from nbanalyzer.costs.run import SWITCHES, Run
+from nbanalyzer.costs import count
+from nbanalyzer.costs.count import as_run, whole
+from nbanalyzer.costs.run import Run
 from nbanalyzer.costs.tree import Tree
-from nbanalyzer.errors import ConfigError, InputError, TemplateError, quote, shorten
+from nbanalyzer.errors import ConfigError, InputError, quote, shorten
 from nbanalyzer.files import convert
-from nbanalyzer.formulas.variables import NOT_RUN, VARIABLES, WHICH_LAYERS, speaks_of_cost
-from nbanalyzer.generate import cache
-from nbanalyzer.generate.cache import MADE
+from nbanalyzer.formulas.variables import NOT_RUN, WHICH_LAYERS, speaks_of_cost
+from nbanalyzer.generate.api import MADE, built_for, parameters_of, template_for
 from nbanalyzer.templates import catalog
-from nbanalyzer.templates.config import ModelParams, canonical_name, extract_model_params, with_overrides
+from nbanalyzer.templates.config import ModelParams, canonical_name
 from nbanalyzer.templates.config_files import as_mapping
-from nbanalyzer.templates.expansion import with_variants
-from nbanalyzer.templates.template import ModelTemplate, as_json
+from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.templates.validity import DEFAULTS, ever_read, flat
 from nbanalyzer.text import printable
 
@@ -91,7 +89,7 @@ def populate(
     Args:
         model: a catalogue name such as ``"gpt2"``, the path of a model template or of a config.json, a model
             template, or one as plain data; or a config, as plain data or a transformers object. A config that no
-            shipped template fits gets a template of its own, which needs torch, see `nbanalyzer.generate.cache`.
+            shipped template fits gets a template of its own, which needs torch, see `nbanalyzer.generate`.
         config: values from elsewhere: a transformers config object, plain data or the path of a config.json.
         set: config values to change, e.g. ``{"num_kv_heads": 4}``.
         run: batch_size, seq_len, cache_len, encoder_len, w_bit, a_bit, kv_bit, attn, logits, causal; see `Run`.
@@ -113,14 +111,10 @@ def prepared(
     """Return what an analysis is made of, all checked but its numbers: kernels, sizes, run, notes; see `populate`."""
     if set is not None and not isinstance(set, Mapping):
         raise InputError(f"set is a mapping of names to whole numbers, not {quote(set)}")
-    this_run = as_run(run)
-    changes = {name: _plain(value) for name, value in (set or {}).items()}
+    as_run(run)  # a value that cannot be is told before any model is looked for
+    changes = {name: whole(value) for name, value in (set or {}).items()}
     template, bound = compared(template_of(model))
-    tree = tree_of(template, this_run)
-    params = params_of(tree, config, changes)
-    _require_values(tree, params, this_run)
-    if run.get("encoder_len") is not None and "encoder_len" not in tree.variables:
-        raise InputError(f"encoder_len={this_run.encoder_len} changes nothing: this model has no encoder of its own")
+    tree, params, this_run = count.prepared(template, config, changes, run)
     changed = {canonical_name(name) for name in changes}
     notes = [f"set {', '.join(f'{name}={value}' for name, value in changes.items())}"] if changes else []
     if config is not None:
@@ -142,20 +136,11 @@ def prepared(
     return tree, params, this_run, tuple(notes)
 
 
-def as_run(options: Mapping[str, Any]) -> Run:
-    """Return the run with these options, NumPy's integers being taken for Python's."""
-    return Run.of(**{name: _plain(value) for name, value in options.items()})
-
-
-def _plain(value: Any) -> Any:
-    """Return NumPy's integers, which a notebook is full of, as Python's."""
-    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
-
-
 def template_of(model: Source) -> ModelTemplate:
     """Return the template that a user means, see `populate`."""
     if isinstance(model, str | os.PathLike):
-        template = catalog.model(model)
+        found, where = catalog.look_up(model)
+        template = found if isinstance(found, ModelTemplate) else built_for(found, where)
         # A file may be called what is no text.
         return msgspec.structs.replace(template, model_id=printable(template.model_id))
     if isinstance(model, ModelTemplate):
@@ -163,9 +148,9 @@ def template_of(model: Source) -> ModelTemplate:
     if not isinstance(model, Mapping):
         if isinstance(model, type) or not callable(getattr(model, "to_dict", None)):
             raise InputError(f"a model is a name, a path, a template or a config, not of type {type(model).__name__}")
-        return catalog.built_for(as_mapping(model))
+        return built_for(as_mapping(model))
     if "kernels" not in model and "extends" not in model:
-        return catalog.built_for(model)
+        return built_for(model)
     return catalog.completed(convert(model, ModelTemplate, "template"))
 
 
@@ -178,92 +163,14 @@ def compared(template: ModelTemplate) -> tuple[ModelTemplate, str]:
     base = template.provenance.get(catalog.KERNELS_OF)
     if not isinstance(base, str) or not template.valid_for:
         return template, ""
-    theirs = cache.parameters_of(template.config)
+    theirs = parameters_of(template.config)
     if theirs is None:
         return template, f"kernels of {base}, by rule: its parameters were not compared with PyTorch's"
-    tree = tree_of(template, Run())
-    ours = Analysis(tree, params_of(tree, None, {}), Run(), ()).totals["parameters"]
+    ours = count.count(template).totals["parameters"]
     if ours == theirs:
         return template, f"kernels of {base}, its parameters compared with PyTorch's: equal"
     problem = f"by {base} it has {ours:,} parameters, by PyTorch {theirs:,}"
-    return cache.template_for(template.config, template.model_id, ConfigError(problem, template.model_id)), ""
-
-
-def params_of(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelParams:
-    """Return the sizes that a template's formulas are evaluated with; changes without effect are refused."""
-    template = tree.template
-    source = template.config if config is None else config
-    required = [name for name in tree.variables if name in VARIABLES and VARIABLES[name].sources]
-    wanted, given = template.config.get("model_type"), None if config is None else as_mapping(config).get("model_type")
-    if wanted and isinstance(given, str) and given and given != wanted:
-        raise ConfigError(f"this config is a {quote(given)}, the template of {template.model_id!r} is a {wanted!r}")
-    params = extract_model_params(source, changes, required)
-    if config is not None and template.config:
-        catalog.require_fit(template, as_mapping(config), template.model_id)
-    for name in changes:
-        _require_effect(tree, name, changes, params, source)
-    if changes and template.valid_for:
-        catalog.require_fit(template, with_overrides(source, changes), template.model_id)
-    return params
-
-
-def tree_of(template: ModelTemplate, run: Run) -> Tree:
-    """Return the template in the variants that the run chooses, ready to be evaluated."""
-    try:
-        content = as_json(template)
-    except (TypeError, ValueError, RecursionError) as error:  # a config may be any object of Python's
-        raise TemplateError(f"cannot be written as JSON: {error}", template.model_id) from None
-    return _prepared(content, run.variants)
-
-
-@lru_cache(maxsize=64)
-def _prepared(content: bytes, chosen: frozenset[str]) -> Tree:
-    template = msgspec.json.decode(content, type=ModelTemplate)
-    varied, variants = with_variants(template, chosen)
-    usual = {switch.choices[0] for switch in SWITCHES.values()}
-    only = [template.provenance.get("attention")]  # what transformers has no other implementation of
-    for choice in sorted(one for one in chosen - usual - variants if one not in only):
-        raise InputError(f"{template.model_id or 'this template'} has no attention variant {choice!r}")
-    return Tree(varied)
-
-
-def _require_values(tree: Tree, params: ModelParams, run: Run) -> None:
-    """Raise if the template uses a variable that neither config nor run gives."""
-    known = params.keys() | run.values().keys()
-    for name in tree.variables:
-        if name not in known:
-            sources = VARIABLES[name].sources if name in VARIABLES else (name,)
-            looked = f" (looked for {', '.join(sources)})" if sources else ""
-            raise ConfigError(
-                f"the config has no {{{name}}}{looked}, and {_user(tree, name)} needs it",
-                tree.template.model_id,
-            )
-
-
-def _user(tree: Tree, name: str) -> str:
-    """Return the path of the first kernel whose formulas use a variable, or what else does."""
-    for node in tree.nodes:
-        if any(name in formula.variables for formula in node.formulas):
-            return node.path
-    return "its state"
-
-
-def _require_effect(tree: Tree, name: str, changes: Mapping[str, int], params: ModelParams, source: object) -> None:
-    """Raise if setting `name` makes no difference to the template's formulas: the numbers would mislead."""
-    validity = tree.template.valid_for
-    if canonical_name(name) in tree.variables or (
-        validity and any(name in pair.split("=") for pair in validity.together)
-    ):
-        return
-    try:
-        without = extract_model_params(source, {other: value for other, value in changes.items() if other != name}, ())
-    except ConfigError:
-        return  # the others cannot do without it
-    if all(params.get(variable) == without.get(variable) for variable in tree.variables):
-        usable = ", ".join(sorted(variable for variable in tree.variables if variable in params))
-        raise InputError(
-            f"set {name}={changes[name]} changes nothing: no formula of this template uses it, they use {usable}"
-        )
+    return template_for(template.config, template.model_id, ConfigError(problem, template.model_id)), ""
 
 
 def _warnings(tree: Tree, params: ModelParams, run: Run) -> tuple[str, ...]:
@@ -298,6 +205,6 @@ def _unsettled(template: ModelTemplate, names: Iterable[str]) -> list[str]:
     base = template.provenance.get(catalog.KERNELS_OF)
     if not isinstance(base, str) and "checked" not in template.provenance:
         return list(names)
-    own = catalog.model(base).config if isinstance(base, str) else template.config
+    own = catalog.shipped(base).config if isinstance(base, str) else template.config
     settled = {canonical_name(key) for key in flat(own)}
     return [name for name in names if name not in settled]

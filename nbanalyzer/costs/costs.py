@@ -110,9 +110,10 @@ class Costs:
             whole = sum(getattr(self.costs[node], metric) for node in nodes)
             return normalize(Fraction(whole, times)) if times else 0
 
-        amounts = [each(metric) for metric in ("matmul_flops", "vector_flops", "bytes")]
+        matmul, vector, moved = each("matmul_flops"), each("vector_flops"), each("bytes")
         activations = normalize(Fraction(each("activation_bytes"), steps))
-        return Launch(nodes, times, *amounts, activations, sizes_of(nodes), steps, int(any(amounts)))
+        is_started = int(bool(matmul or vector or moved))
+        return Launch(nodes, times, matmul, vector, moved, activations, sizes_of(nodes), steps, is_started)
 
     @cached_property
     def totals(self) -> dict[str, int | float]:

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 from nbanalyzer.errors import FormulaError, shorten
 
 from .evaluation import applied
-from .grammar import COMPARISONS, MAX_EXPONENT
+from .grammar import COMPARISONS, MAX_EXPONENT, Syntax
 from .variables import VARIABLES, latex_symbol
 
 if TYPE_CHECKING:
     import sympy
 
-    from .formula import Formula
 
 __all__ = ["expanded_sympy", "sympy_latex", "to_sympy"]
 
@@ -33,7 +32,7 @@ MOST_CASES = 3  # conditions inside a condition, which SymPy multiplies out
 MOST_WORK = 4_000  # arguments times terms of all steps: a quarter of a millisecond each
 
 
-def to_sympy(formula: Formula) -> sympy.Expr:
+def to_sympy(formula: Syntax) -> sympy.Expr:
     """Return the formula as a SymPy expression; no text is ever sympified.
 
     A variable becomes a plain ``Symbol`` of the same name, so that ``expr.subs("seq_len", 1)`` works.
@@ -45,7 +44,7 @@ def to_sympy(formula: Formula) -> sympy.Expr:
     return _Conversion(formula).expression(formula)
 
 
-def expanded_sympy(formula: Formula) -> sympy.Expr:
+def expanded_sympy(formula: Syntax) -> sympy.Expr:
     """Return the formula as a SymPy expression, multiplied out.
 
     Raises:
@@ -82,17 +81,17 @@ class _Conversion:
 
     """
 
-    def __init__(self, formula: Formula) -> None:
+    def __init__(self, formula: Syntax) -> None:
         self.whole = formula
-        self.made: dict[Formula, sympy.Expr] = {}
-        self.terms: dict[Formula, int] = {}
-        self.inside: dict[Formula, int] = {}
+        self.made: dict[Syntax, sympy.Expr] = {}
+        self.terms: dict[Syntax, int] = {}
+        self.inside: dict[Syntax, int] = {}
         self.work = 0
 
     def too_much(self, problem: str) -> FormulaError:
         return FormulaError(problem, shorten(str(self.whole), 200))
 
-    def expression(self, formula: Formula) -> sympy.Expr:
+    def expression(self, formula: Syntax) -> sympy.Expr:
         """Return a part as an expression."""
         if formula not in self.made:
             try:
@@ -103,7 +102,7 @@ class _Conversion:
                 raise FormulaError(f"SymPy cannot say this ({error})", shorten(str(formula), 200)) from None
         return self.made[formula]
 
-    def _made(self, formula: Formula) -> sympy.Expr:
+    def _made(self, formula: Syntax) -> sympy.Expr:
         import sympy
 
         operation, arguments = formula.operation, formula.arguments
@@ -133,7 +132,7 @@ class _Conversion:
         others = list(dict.fromkeys(part for part in parts if not part.is_Number))
         return [*others, (min if operation == "min" else max)(numbers)] if numbers else others
 
-    def _weigh(self, formula: Formula, parts: list[sympy.Expr]) -> None:
+    def _weigh(self, formula: Syntax, parts: list[sympy.Expr]) -> None:
         """Note how large a part is; raise if SymPy would take too long."""
         operation = formula.operation
         terms = [self.terms[argument] for argument in formula.arguments]
@@ -156,7 +155,7 @@ class _Conversion:
                 self.terms[formula] = self.terms[formula] * (terms[0] + one) // (one + 1)
         self.terms[formula] = min(self.terms[formula], MOST_TERMS**2)  # too many is too many
 
-    def _applied(self, formula: Formula, parts: list[sympy.Expr]) -> sympy.Expr:
+    def _applied(self, formula: Syntax, parts: list[sympy.Expr]) -> sympy.Expr:
         """Return an operation on expressions, one of which holds a variable."""
         import sympy
 
@@ -197,7 +196,7 @@ class _Conversion:
             case _:
                 return sympy.Piecewise((sympy.Integer(1), self._condition(formula)), (sympy.Integer(0), True))
 
-    def _condition(self, formula: Formula) -> sympy.Basic:
+    def _condition(self, formula: Syntax) -> sympy.Basic:
         """Return a part as a SymPy truth value: a relation, or "is not zero"."""
         import sympy
 

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from nbanalyzer.errors import FormulaError, quote
 
-from .grammar import MAX_BITS, MAX_EXPONENT, Number, normalize
+from .grammar import MAX_BITS, MAX_EXPONENT, Number, Syntax, normalize
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from .formula import Formula
 
 __all__ = ["Program", "applied", "compiled", "evaluate", "is_bounded", "vectorize"]
 
@@ -45,7 +44,7 @@ class _ProblemError(Exception):
     """What went wrong, and in which part of the formula; `evaluate` says in which formula."""
 
 
-def evaluate(formula: Formula, values: Mapping[str, Number]) -> Number:
+def evaluate(formula: Syntax, values: Mapping[str, Number]) -> Number:
     """Return the exact value of `formula`, an ``int`` wherever it is whole; see `Formula.evaluate`."""
     for name in formula.variables:
         value = values.get(name)
@@ -58,7 +57,7 @@ def evaluate(formula: Formula, values: Mapping[str, Number]) -> Number:
     return run(compiled(formula), formula, values)
 
 
-def run(program: Program, formula: Formula, values: Mapping[str, Number]) -> Number:
+def run(program: Program, formula: Syntax, values: Mapping[str, Number]) -> Number:
     """Return what `program`, compiled from `formula`, gives; its problems become a `FormulaError`."""
     try:
         return normalize(program(values))
@@ -68,7 +67,7 @@ def run(program: Program, formula: Formula, values: Mapping[str, Number]) -> Num
         raise FormulaError(message, text, max(text.find(str(part)), 0)) from None
 
 
-def compiled(formula: Formula) -> Program:
+def compiled(formula: Syntax) -> Program:
     """Return the formula as a function of its variables' values, of the type that `run` takes."""
     if formula.operation == "number":
         return _given(formula.value)  # type: ignore[arg-type]
@@ -77,7 +76,7 @@ def compiled(formula: Formula) -> Program:
     return _operation(formula, [compiled(argument) for argument in formula.arguments])
 
 
-def applied(formula: Formula, numbers: Sequence[Number]) -> Number:
+def applied(formula: Syntax, numbers: Sequence[Number]) -> Number:
     """Return what the formula's operation comes to where these numbers take the place of its arguments."""
     return run(_operation(formula, [_given(number) for number in numbers]), formula, {})
 
@@ -86,7 +85,7 @@ def _given(value: Number) -> Program:
     return lambda _values: value
 
 
-def _operation(formula: Formula, parts: list[Program]) -> Program:
+def _operation(formula: Syntax, parts: list[Program]) -> Program:
     operation = formula.operation
     if operation in {"+", "*"}:
         return _folded(formula, operator.add if operation == "+" else operator.mul, parts)
@@ -111,7 +110,7 @@ def _operation(formula: Formula, parts: list[Program]) -> Program:
     return lambda values: unary(only(values))
 
 
-def _lookup(formula: Formula) -> Program:
+def _lookup(formula: Syntax) -> Program:
     name = str(formula.value)
 
     def lookup(values: Mapping[str, Number]) -> Number:
@@ -123,7 +122,7 @@ def _lookup(formula: Formula) -> Program:
     return lookup
 
 
-def _folded(formula: Formula, apply: Callable[[Any, Any], Any], parts: list[Program]) -> Program:
+def _folded(formula: Syntax, apply: Callable[[Any, Any], Any], parts: list[Program]) -> Program:
     first, *others = parts
     if len(others) == 1:
         (last,) = others
@@ -150,14 +149,14 @@ def is_bounded(value: Number) -> bool:
     return max(value.numerator.bit_length(), value.denominator.bit_length()) <= MAX_BITS
 
 
-def _bounded(value: Number, formula: Formula) -> Number:
+def _bounded(value: Number, formula: Syntax) -> Number:
     """Return a number on the way to a formula's value: without a bound, a short formula could fill the memory."""
     if not is_bounded(value):
         raise _ProblemError(f"this comes to a number of more than {MAX_BITS:,} bits", formula)
     return value
 
 
-def _division(formula: Formula, left: Program, right: Program) -> Program:
+def _division(formula: Syntax, left: Program, right: Program) -> Program:
     apply = BINARY.get(formula.operation, Fraction)
 
     def divide(values: Mapping[str, Number]) -> Number:
@@ -170,7 +169,7 @@ def _division(formula: Formula, left: Program, right: Program) -> Program:
     return divide
 
 
-def _nothing(divisor: Formula, values: Mapping[str, Number]) -> str:
+def _nothing(divisor: Syntax, values: Mapping[str, Number]) -> str:
     """Return what is wrong with dividing by what comes to 0."""
     for node in divisor.walk():
         if node.operation != "**" or any(name not in values for name in node.variables):
@@ -180,7 +179,7 @@ def _nothing(divisor: Formula, values: Mapping[str, Number]) -> str:
     return "division by zero"
 
 
-def _power(formula: Formula, base: Program, exponent: Program) -> Program:
+def _power(formula: Syntax, base: Program, exponent: Program) -> Program:
     def power(values: Mapping[str, Number]) -> Number:
         low, high = normalize(base(values)), normalize(exponent(values))
         if not isinstance(high, int):
@@ -227,7 +226,7 @@ def _product(left: tuple[int, int], right: tuple[int, int], bits: int) -> tuple[
     return number >> excess, places - excess
 
 
-def vectorize(formula: Formula, values: Mapping[str, npt.ArrayLike]) -> npt.NDArray[np.float64]:
+def vectorize(formula: Syntax, values: Mapping[str, npt.ArrayLike]) -> npt.NDArray[np.float64]:
     """Return the formula over arrays that broadcast together, in float64.
 
     Both branches of an ``if`` are computed; what divides by zero or is too large is inf or nan, as NumPy has it.
@@ -246,7 +245,7 @@ def vectorize(formula: Formula, values: Mapping[str, npt.ArrayLike]) -> npt.NDAr
     }  # fmt: skip
     unary = {"neg": np.negative, "ceil": np.ceil, "floor": np.floor}
 
-    def over(node: Formula) -> Any:  # an array of whatever shape
+    def over(node: Syntax) -> Any:  # an array of whatever shape
         if node.operation == "number":
             assert isinstance(node.value, int | Fraction)
             return np.float64(_real(node.value))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
+from typing import Protocol
 
-__all__ = ["ATOM", "COMPARISONS", "FUNCTIONS", "PRECEDENCE", "Number", "normalize"]
+__all__ = ["ATOM", "COMPARISONS", "FUNCTIONS", "PRECEDENCE", "Number", "Syntax", "normalize"]
 
 # Formulas come from strangers, so everything is bounded.
 MAX_LENGTH = 10_000  # characters of one formula
@@ -24,6 +26,29 @@ ATOM = 7
 
 Number = int | Fraction
 """An exact number: an ``int`` wherever the value is whole."""
+
+
+class Syntax(Protocol):
+    """A parsed formula, as the rules see it that say what it is worth and how it is written: see `Formula`."""
+
+    @property
+    def operation(self) -> str:
+        """``"number"``, ``"variable"``, an operator or a function's name."""
+
+    @property
+    def value(self) -> Number | str | None:
+        """The number, or the variable's name."""
+
+    @property
+    def arguments(self) -> tuple[Syntax, ...]:
+        """What the operation applies to."""
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The names of the variables, in the order of the text."""
+
+    def walk(self) -> Iterator[Syntax]:
+        """Yield the formula and everything inside it, depth first."""
 
 
 def normalize(value: Number) -> Number:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
-from .grammar import ATOM, COMPARISONS, FUNCTIONS, PRECEDENCE
+from .grammar import ATOM, COMPARISONS, FUNCTIONS, PRECEDENCE, Syntax
 from .variables import latex_symbol
-
-if TYPE_CHECKING:
-    from .formula import Formula
 
 __all__ = ["decimal", "to_latex", "to_text"]
 
 RELATION_LATEX = {"<": "<", "<=": r"\le", ">": ">", ">=": r"\ge", "==": "=", "!=": r"\ne"}
 
 
-def to_latex(formula: Formula) -> str:
+def to_latex(formula: Syntax) -> str:
     """Return the formula as LaTeX: symbols from the registry, upright names for other variables."""
     arguments = formula.arguments
     match formula.operation:
@@ -54,7 +50,7 @@ def to_latex(formula: Formula) -> str:
             return f"{left} {RELATION_LATEX[comparison]} {right}"
 
 
-def _product(factors: tuple[Formula, ...]) -> str:
+def _product(factors: tuple[Syntax, ...]) -> str:
     r"""Return the factors side by side, with ``\cdot`` where a number would run into what stands before it."""
     text = _inside(factors[0], 4)
     for factor in factors[1:]:
@@ -62,7 +58,7 @@ def _product(factors: tuple[Formula, ...]) -> str:
     return text
 
 
-def _inside(formula: Formula, loosest: int) -> str:
+def _inside(formula: Syntax, loosest: int) -> str:
     text = to_latex(formula)
     # A fraction holds itself together; a bmod is read together with all that stands beside it.
     own = {"/": PRECEDENCE["neg"], "//": ATOM, "%": PRECEDENCE["if"]}
@@ -70,14 +66,14 @@ def _inside(formula: Formula, loosest: int) -> str:
     return text if binds >= loosest else rf"\left({text}\right)"
 
 
-def _condition_latex(condition: Formula) -> str:
+def _condition_latex(condition: Syntax) -> str:
     return to_latex(condition) if condition.operation in COMPARISONS else rf"{_inside(condition, 3)} \ne 0"
 
 
 # ---- as text
 
 
-def to_text(formula: Formula) -> str:
+def to_text(formula: Syntax) -> str:
     """Return the formula as text that parses to the same formula."""
     operation, arguments = formula.operation, formula.arguments
     if operation == "variable":
@@ -100,7 +96,7 @@ def to_text(formula: Formula) -> str:
     return f" {operation} ".join([_within(first, loosest), *(_within(argument, own + 1) for argument in rest)])
 
 
-def _within(formula: Formula, loosest: int) -> str:
+def _within(formula: Syntax, loosest: int) -> str:
     """Return the text, in parentheses if it binds more loosely than its place allows."""
     text = to_text(formula)
     return text if PRECEDENCE.get(formula.operation, ATOM) >= loosest else f"({text})"

@@ -1,4 +1,4 @@
-"""Templates for configs that no shipped one fits: made when asked for, checked, and kept on disk.
+"""What was made or counted for a config, kept on disk for the next time: templates, and numbers of parameters.
 
 They are kept as JSON in ``$NBANALYZER_CACHE``, by default ``$XDG_CACHE_HOME/nbanalyzer`` or
 ``~/.cache/nbanalyzer``, under a hash of everything that they follow from. What is found there is read like
@@ -11,28 +11,22 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from functools import cache, lru_cache
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from nbanalyzer.errors import ConfigError, InputError, MissingPackageError, NBAnalyzerError, quote
+from nbanalyzer.errors import InputError, NBAnalyzerError, quote
 from nbanalyzer.files import decode, read_file, write_whole
-from nbanalyzer.progress import tell
-from nbanalyzer.templates.config_files import essential, untyped, with_floats, without_floats
+from nbanalyzer.templates.config_files import essential, without_floats
 from nbanalyzer.templates.library import folder
 from nbanalyzer.templates.template import ModelTemplate, encode, load_model_template
-from nbanalyzer.text import printable
 
-__all__ = ["MADE", "cache_folder", "parameters_of", "template_for"]
-
-MADE = "made"
-"""Key in the provenance of a template that was made when asked for."""
+__all__ = ["cache_folder", "keep_parameters", "keep_template", "kept_parameters", "kept_template", "text_of"]
 
 
 class _Kept(msgspec.Struct, forbid_unknown_fields=True):
@@ -50,37 +44,18 @@ class _Kept(msgspec.Struct, forbid_unknown_fields=True):
     template: msgspec.Raw
 
 
-def template_for(config: Mapping[str, Any], where: str, unfit: ConfigError) -> ModelTemplate:
-    """Return the template that the config's own model gives, from the cache if it is there.
-
-    Args:
-        config: under Hugging Face's names.
-        where: the config's file or name: the result's id.
-        unfit: why no shipped template fits.
-
-    Raises:
-        ConfigError: transformers refuses the config, or torch, which is needed, is not installed.
-        NBAnalyzerError: a model that cannot be traced, or differs from PyTorch.
-
-    """
-    label = printable(where) if len(where) <= 200 else f"…{printable(where)[-199:]}"
-    if not isinstance(config.get("model_type") or config.get("architectures"), str | list):
-        raise ConfigError(untyped(config), where) if config.get("model_type") is None else unfit
-    tell("looking in the cache", 0)
+def kept_template(config: Mapping[str, Any]) -> ModelTemplate | None:
+    """Return the template that is kept for a config; None if there is none, or it is not what was written."""
     key = _key(config)
     path = _path(key, ".json")
-    template = _read(path, key) if path else None
-    if template is None:
-        from . import generate  # needs torch: only now, and only here
+    return _read(path, key) if path else None
 
-        try:
-            template = generate(dict(config), model_id=label)
-        except MissingPackageError as missing:
-            raise ConfigError(f"{unfit.problem}; {missing}", unfit.where) from None
-        template = msgspec.structs.replace(template, provenance={MADE: "for this config", **template.provenance})
-        if path:
-            _write(path, key, template)
-    return msgspec.structs.replace(template, model_id=label)
+
+def keep_template(config: Mapping[str, Any], template: ModelTemplate) -> None:
+    """Keep a template for a config; where that cannot be, it is made again the next time."""
+    key = _key(config)
+    if path := _path(key, ".json"):
+        _write(path, key, template)
 
 
 class _Counted(msgspec.Struct, forbid_unknown_fields=True):
@@ -96,35 +71,21 @@ class _Counted(msgspec.Struct, forbid_unknown_fields=True):
     parameters: int
 
 
-def parameters_of(config: Mapping[str, Any]) -> int | None:
-    """Return how many parameters PyTorch counts in a config's model, from the cache if it is there.
-
-    None if nobody can say: torch is not installed, `NBANALYZER_COMPARE` is ``"off"``, or transformers cannot build it.
-    """
-    if os.environ.get("NBANALYZER_COMPARE", "") == "off" or find_spec("torch") is None:
-        return None
-    return _parameters(_text(config))
-
-
-@lru_cache(maxsize=256)
-def _parameters(content: bytes) -> int | None:
-    config = with_floats(msgspec.json.decode(content))
+def kept_parameters(config: Mapping[str, Any]) -> int | None:
+    """Return how many parameters are kept for a config; None if that is not known."""
     key = _key(config)
     path = _path(key, ".parameters.json")
     with suppress(NBAnalyzerError):
         kept: _Counted | None = decode(read_file(path, private=True), _Counted, str(path)) if path else None
-        if kept and kept.key == key:
-            return kept.parameters
-    from . import count_parameters  # needs torch: only now, and only here
+        return kept.parameters if kept and kept.key == key else None
+    return None
 
-    tell("comparing its parameters with PyTorch's", 0)
-    try:
-        count = count_parameters(config)
-    except NBAnalyzerError:
-        return None
-    if path:
+
+def keep_parameters(config: Mapping[str, Any], count: int) -> None:
+    """Keep how many parameters the model of a config has."""
+    key = _key(config)
+    if path := _path(key, ".parameters.json"):
         _keep(path, _Counted(key, count))
-    return count
 
 
 def cache_folder() -> Path | None:
@@ -148,10 +109,11 @@ def cache_folder() -> Path | None:
 
 def _key(config: Mapping[str, Any]) -> str:
     """Return a hash of all that a template follows from: the config, the packages, the module templates."""
-    return hashlib.sha256(b"\0".join((_text(config), _tools()))).hexdigest()
+    return hashlib.sha256(b"\0".join((text_of(config), _tools()))).hexdigest()
 
 
-def _text(config: Mapping[str, Any]) -> bytes:
+def text_of(config: Mapping[str, Any]) -> bytes:
+    """Return what of a config says anything of its model, as JSON text that is the same for equal ones."""
     return msgspec.json.encode(without_floats(essential(config)), order="sorted")
 
 
@@ -175,8 +137,17 @@ def _tools() -> bytes:
 
 
 def _sources() -> Iterator[Traversable]:
-    for place, suffix in ((folder("modules"), ".json"), (files("nbanalyzer") / "generate", ".py")):
-        yield from sorted((file for file in place.iterdir() if file.name.endswith(suffix)), key=lambda file: file.name)
+    yield from _files(folder("modules"), ".json")
+    yield from _files(files("nbanalyzer") / "generate", ".py")
+
+
+def _files(place: Traversable, suffix: str) -> Iterator[Traversable]:
+    """Yield the files of a folder and of the folders in it, in the same order everywhere."""
+    for entry in sorted(place.iterdir(), key=lambda entry: entry.name):
+        if entry.is_dir():
+            yield from _files(entry, suffix)
+        elif entry.name.endswith(suffix):
+            yield entry
 
 
 def _read(path: Path, key: str) -> ModelTemplate | None:

@@ -92,13 +92,10 @@ def verify(
     model: object, model_class: type[Any] | None, random_configs: int, progress: Progress | None
 ) -> verification.Verification:
     """Return the comparison of a template with PyTorch; see `nbanalyzer.verify`."""
-    if isinstance(model, str | os.PathLike):
-        template = catalog.model(model)
-    elif isinstance(model, ModelTemplate | Mapping):
-        template = model if isinstance(model, ModelTemplate) else convert(model, ModelTemplate, "template")
-        template = catalog.completed(template)
-    else:
+    if not isinstance(model, ModelTemplate | Mapping):
         raise InputError(f"verify takes a name, a path or a template, not {quote(model)}")
+    template = model if isinstance(model, ModelTemplate) else convert(model, ModelTemplate, "template")
+    template = catalog.completed(template)
     if not template.config:
         raise ConfigError("the template has no config, so that there is no model to compare it with", template.model_id)
     subject = None if model_class is None else _own(model_class, template.config)

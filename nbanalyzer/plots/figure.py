@@ -15,6 +15,7 @@ from nbanalyzer.text import as_lines
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from nbanalyzer.costs.costs import Costs
     from nbanalyzer.costs.tree import Cost, Node
 
 __all__ = ["SMALLEST_SHARE", "Plot", "dress", "heading", "modules", "name_of", "names_of", "short_names"]
@@ -44,12 +45,12 @@ class Plot:
         return out.getvalue()
 
 
-def name_of(analysis: Analysis) -> str:
+def name_of(analysis: Costs) -> str:
     """Return what the model is called in a picture."""
     return analysis.template.model_id or analysis.template.architecture or "template"
 
 
-def heading(analysis: Analysis) -> str:
+def heading(analysis: Costs) -> str:
     """Return the model and its run in a few words: what a picture of it is called."""
     run = analysis.run
     tokens = f"{run.seq_len:,} token{'s' if run.seq_len > 1 else ''}"
@@ -58,12 +59,12 @@ def heading(analysis: Analysis) -> str:
     return "; ".join((f"{name_of(analysis)}: batch {run.batch_size:,}, {tokens}{cached}{encoded}", *analysis.notes))
 
 
-def modules(analysis: Analysis) -> list[Node]:
+def modules(analysis: Costs) -> list[Node]:
     """Return the modules without modules below them, and the kernels beside modules, that cost anything."""
     return [node for node in analysis.nodes if node.is_last and not node.is_part and not analysis.cost(node).is_empty]
 
 
-def names_of(analysis: Analysis, nodes: list[Node]) -> list[str]:
+def names_of(analysis: Costs, nodes: list[Node]) -> list[str]:
     """Return a short label for every kernel, all of them different, with how often it runs."""
     names = short_names([node.path for node in nodes])
     return [_label(name, analysis.cost(node)) for name, node in zip(names, nodes, strict=True)]

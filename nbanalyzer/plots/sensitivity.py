@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from .figure import COLORS, WIDTH, Plot, heading
+from nbanalyzer.sweeps.slices import WIDTH
+
+from .figure import COLORS, Plot, heading
 
 if TYPE_CHECKING:
     from nbanalyzer.analysis.sensitivity import Sensitivity

@@ -18,17 +18,18 @@ MOST_ROWS = 12  # modules; `Comparison.modules` has all
 
 def text(comparison: Comparison) -> str:
     """Return the comparison as aligned text."""
-    parts = [_heads(comparison), *(Table(rows).lines() for rows in _tables(comparison))]
+    parts = [_heads(comparison), *(Table(rows).lines() for rows in tables(comparison))]
     return "\n\n".join(map(as_lines, parts))
 
 
 def fragment(comparison: Comparison) -> dict[str, str]:
     """Return the comparison as HTML."""
     heads = "".join(f"<div>{escape(line)}</div>" for line in _heads(comparison))
-    return {"text/html": heads + "<br>".join(Table(rows).html() for rows in _tables(comparison))}
+    return {"text/html": heads + "<br>".join(Table(rows).html() for rows in tables(comparison))}
 
 
-def _tables(comparison: Comparison) -> list[list[tuple[str, ...]]]:
+def tables(comparison: Comparison) -> list[list[tuple[str, ...]]]:
+    """Return the rows of the totals and, if any differ, of the modules; the first of each are the headings."""
     return [rows for rows in (_totals(comparison), _modules(comparison)) if rows]
 
 

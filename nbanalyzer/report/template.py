@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from nbanalyzer.analysis.populate import populate
+from nbanalyzer.costs.count import count
 from nbanalyzer.templates.template import Basic, Kernel, ModelTemplate
 
 __all__ = ["Summary", "summary"]
@@ -24,7 +24,7 @@ def summary(template: ModelTemplate) -> str:
     """Return what a template is of, how much of it there is, and what of it was found equal to PyTorch."""
     kernels = [*_all(template.kernels)]
     basic = sum(isinstance(kernel, Basic) for kernel in kernels)
-    parameters = populate(template, seq_len=1).totals["parameters"]
+    parameters = count(template, seq_len=1).totals["parameters"]
     size = f"{parameters:,} parameters, {basic:,} kernels in {len(kernels) - basic:,} modules and functions"
     lines = [f"{template.model_id}: {template.architecture}, {size}."]
     checked = template.provenance.get("checked")

@@ -10,8 +10,9 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from nbanalyzer.analysis.analysis import Analysis
-from nbanalyzer.analysis.populate import params_of, prepared
+from nbanalyzer.analysis.populate import prepared
 from nbanalyzer.analysis.roofline import Efficiency
+from nbanalyzer.costs.count import params_of
 from nbanalyzer.costs.run import CHOICES, REQUEST, TOKENS, Run
 from nbanalyzer.costs.tree import Tree
 from nbanalyzer.errors import InputError

@@ -320,7 +320,7 @@ def _ranks(metric: str, shares: Sequence[float], numbers: int) -> dict[float, in
 
 
 class Spread(NamedTuple):
-    """The least and the largest finite value, the least above 0, how many are -inf or inf, how many are numbers at all."""
+    """The least and largest finite values, the least above 0; how many are -inf, how many inf, and how many numbers."""
 
     low: float
     high: float
@@ -348,7 +348,7 @@ class Ends:
         below, above = int(np.count_nonzero(values == -np.inf)), int(np.count_nonzero(values == np.inf))
         least = finite[finite > 0].min(initial=np.inf)
         ends = (finite.min(initial=np.inf), finite.max(initial=-np.inf), least)
-        return Spread(*map(float, ends), below, above, finite.size + below + above)
+        return Spread(float(ends[0]), float(ends[1]), float(ends[2]), below, above, finite.size + below + above)
 
     def joined(self, parts: Sequence[Spread]) -> Spread:
         """Return it for several parts."""
@@ -395,7 +395,7 @@ class Counts:
 
 @dataclass(frozen=True, eq=False)
 class LogCounts:
-    """How many values are 0, and how many lie in each of `FINE` bins between two positive ends, on a logarithmic scale."""
+    """How many values are 0, and how many lie in each of `FINE` logarithmic bins between two positive ends."""
 
     metrics: tuple[str]
     low: float

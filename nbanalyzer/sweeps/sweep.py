@@ -14,17 +14,16 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nbanalyzer.analysis.roofline import Efficiency
-from nbanalyzer.costs.run import CHOICES, REQUEST, TOKENS
 from nbanalyzer import display
+from nbanalyzer.analysis.roofline import Efficiency
+from nbanalyzer.costs.metrics import unit_of
+from nbanalyzer.costs.run import CHOICES, REQUEST, TOKENS
 from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import FormulaError, InputError, MissingPackageError, UnknownNameError, quote
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.program import block_sizes, windows
 from nbanalyzer.quantities import seconds, si
-from nbanalyzer.text import as_lines
 
-from nbanalyzer.costs.metrics import unit_of
 from .grid import Grid, available_memory
 from .partition import Job, cells_of, require_memory
 
@@ -147,14 +146,9 @@ class Sweep(Shown, shown_by="sweep"):
         """
         try:
             import xarray
-
-    from .reductions import Conditions, Reduction
         except ImportError:
             raise MissingPackageError("xarray", "for a labelled grid") from None
-        data = {
-            name: (tuple(self.axes), array, {"units": unit_of(name)})
-            for name, array in self.arrays.items()
-        }
+        data = {name: (tuple(self.axes), array, {"units": unit_of(name)}) for name, array in self.arrays.items()}
         fixed = {name: label_of(value) for name, value in self.fixed.items()}
         coords = {name: _labels(values) for name, values in self.axes.items()}
         return xarray.Dataset(data, coords=coords, attrs={"model": self.model, **fixed})

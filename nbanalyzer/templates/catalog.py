@@ -1,6 +1,4 @@
-"""Name → model template and config: shipped, a file, or a config in the Hugging Face cache.
-
-A config that no shipped template fits gets one of its own, see `nbanalyzer.generate.cache`.
+"""Name → model template or config: shipped, a file, or a config in the Hugging Face cache.
 
 Everything here works offline. A name is only ever looked up among the shipped ones or asked of the
 Hugging Face cache; it never becomes part of a path unchecked.
@@ -20,7 +18,6 @@ import msgspec
 
 from nbanalyzer.errors import ConfigError, TemplateError, UnknownNameError, near, quote, shorten
 from nbanalyzer.files import decode, read_file
-from nbanalyzer.generate import cache
 
 from .config_files import read_config
 from .expansion import expand
@@ -31,14 +28,14 @@ from .validity import DEFAULTS, Difference, differences, filled, unstated
 __all__ = [
     "KERNELS_OF",
     "aliases",
-    "built_for",
     "completed",
     "config_for",
     "config_of",
     "for_config",
-    "model",
+    "look_up",
     "names",
     "require_fit",
+    "shipped",
     "short_names",
 ]
 
@@ -82,8 +79,19 @@ def short_names() -> tuple[str, ...]:
     return tuple(shortest[name] for name in names())
 
 
-def model(name: str | os.PathLike[str]) -> ModelTemplate:
-    """Return the model template of that name, or in that file; its kernels are complete.
+def config_of(name: str | os.PathLike[str]) -> tuple[Mapping[str, Any], str]:
+    """Return the config of a model and its id, or the path of its file; no template is made for it.
+
+    Raises:
+        NBAnalyzerError: as for `look_up`.
+
+    """
+    model, where = look_up(name)
+    return (model.config if isinstance(model, ModelTemplate) else model), where
+
+
+def look_up(name: str | os.PathLike[str]) -> tuple[ModelTemplate | Mapping[str, Any], str]:
+    """Return the complete template of that name, or in that file, or else the config; and what to call it.
 
     Args:
         name: a shipped model (``"gpt2"``, ``"openai-community/gpt2"``, any case), the path of a model template
@@ -92,33 +100,16 @@ def model(name: str | os.PathLike[str]) -> ModelTemplate:
     Raises:
         UnknownNameError: no such model; near names are suggested. Nothing is ever downloaded.
         TemplateError: the file is not a model template.
-        ConfigError: the file is not a config, or one that there is no template for.
+        ConfigError: the file is not a config.
 
     """
-    found, where = _found(name)
-    return found if isinstance(found, ModelTemplate) else built_for(found, where)
-
-
-def config_of(name: str | os.PathLike[str]) -> tuple[Mapping[str, Any], str]:
-    """Return the config of a model and its id, or the path of its file; no template is made for it.
-
-    Raises:
-        NBAnalyzerError: as for `model`.
-
-    """
-    found, where = _found(name)
-    return (found.config if isinstance(found, ModelTemplate) else found), where
-
-
-def _found(name: str | os.PathLike[str]) -> tuple[ModelTemplate | Mapping[str, Any], str]:
-    """Return the template or the config of that name, and what to call it."""
     text = os.fspath(name)
     if text.casefold() in aliases():
-        template = _shipped(aliases()[text.casefold()])
+        template = shipped(aliases()[text.casefold()])
         return template, template.model_id
     if path := _path(text):
-        found = _from_file(path)
-        return found, (found.model_id if isinstance(found, ModelTemplate) else "") or str(path)
+        model = _from_file(path)
+        return model, (model.model_id if isinstance(model, ModelTemplate) else "") or str(path)
     if HUB_NAME.fullmatch(text) and ".." not in text:
         if cached := _hub_cache(text):
             return read_config(cached), text
@@ -152,12 +143,12 @@ def config_for(name: str, template: str | os.PathLike[str]) -> Mapping[str, Any]
     """
     own, _ = config_of(template)
     try:
-        found, _ = config_of(name)
+        other, _ = config_of(name)
     except UnknownNameError:
         if own:
             return None
         raise
-    return None if found == own else found
+    return None if other == own else other
 
 
 def completed(template: ModelTemplate) -> ModelTemplate:
@@ -179,7 +170,7 @@ def completed(template: ModelTemplate) -> ModelTemplate:
         close = near(template.extends, names())
         hint = f", did you mean {close[0]!r}?" if close else ""
         raise TemplateError(f"extends {template.extends!r}, which is not in the catalogue{hint}", where)
-    return _extended(template, _shipped(template.extends))
+    return _extended(template, shipped(template.extends))
 
 
 def _extended(template: ModelTemplate, base: ModelTemplate) -> ModelTemplate:
@@ -196,9 +187,10 @@ def _extended(template: ModelTemplate, base: ModelTemplate) -> ModelTemplate:
 
 
 @cache
-def _shipped(name: str) -> ModelTemplate:
+def shipped(name: str) -> ModelTemplate:
+    """Return a shipped model's complete template by its id, one of `names`."""
     template = _file(name)
-    return _extended(template, _shipped(template.extends)) if template.extends else template
+    return _extended(template, shipped(template.extends)) if template.extends else template
 
 
 @cache
@@ -229,19 +221,6 @@ def _hub_cache(name: str) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-def built_for(config: Mapping[str, Any], where: str = "config") -> ModelTemplate:
-    """Return the shipped template that is built like the config's model, with this config; else one made for it.
-
-    Raises:
-        ConfigError: none is, and none can be made; the message says why.
-
-    """
-    try:
-        return for_config(config, where)
-    except ConfigError as error:
-        return cache.template_for(config, where, error)
-
-
 def for_config(config: Mapping[str, Any], where: str = "config") -> ModelTemplate:
     """Return the shipped template that answers for the config's model, with this config.
 
@@ -252,7 +231,7 @@ def for_config(config: Mapping[str, Any], where: str = "config") -> ModelTemplat
     model_type = config.get("model_type")
     alike = [name for name in names() if _file(name).config.get("model_type") == model_type]
     # First those with kernels of their own: what extends one has just a config more that they are right for.
-    bases = [_shipped(name) for name in sorted(alike, key=lambda name: bool(_file(name).extends))]
+    bases = [shipped(name) for name in sorted(alike, key=lambda name: bool(_file(name).extends))]
     found: list[tuple[ModelTemplate, list[Difference]]] = []
     for base in bases:
         if not base.valid_for:

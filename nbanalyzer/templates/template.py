@@ -132,7 +132,7 @@ class ModuleTemplate(_Struct, frozen=True, kw_only=True):
 
 
 class Validity(_Struct, frozen=True, kw_only=True):
-    """For which other configs a template's kernels are right, see `nbanalyzer.templates.validity`; all fields of the text part.
+    """The configs that a template is right for, see `nbanalyzer.templates.validity`: all fields of the text part.
 
     Attributes:
         varied: config fields that the probes varied: any other number will do.

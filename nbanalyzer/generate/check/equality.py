@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import torch
 
-from nbanalyzer.analysis.analysis import Analysis
-from nbanalyzer.analysis.populate import populate
+from nbanalyzer.costs.costs import Costs
+from nbanalyzer.costs.count import count
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number, normalize
@@ -131,7 +131,7 @@ def check(template: ModelTemplate, subject: Subject | None = None) -> dict[str, 
     eager = has_eager(template.kernels)
 
     def equal(runs: Mapping[str, Run]) -> dict[str, int | float]:
-        return _equal(template, comparisons(subject, model, runs, lambda run: populate(template, **run), eager))
+        return _equal(template, comparisons(subject, model, runs, lambda run: count(template, **run), eager))
 
     try:
         found = equal(runs)
@@ -170,14 +170,14 @@ def prefill_of(template: ModelTemplate) -> dict[str, float]:
     """Return a prefill's numbers by a template, by their names in the provenance."""
     runs = template.provenance.get("runs")
     run = runs.get("prefill", RUNS["prefill"]) if isinstance(runs, Mapping) else RUNS["prefill"]
-    totals = populate(template, **run).totals
+    totals = count(template, **run).totals
     return {"parameters": totals["parameters"]} | {f"prefill_{name}": value for name, value in totals.items()}
 
 
 def _checked_with_data(template: ModelTemplate, subject: Subject, problem: NeedsDataError) -> dict[str, Any]:
     """Return the record of a template that equals PyTorch at all sizes that its model is run at on the CPU."""
     ours, theirs = (
-        populate(template, **samples.RUNS["prefill"]).totals["parameters"],
+        count(template, **samples.RUNS["prefill"]).totals["parameters"],
         oracle.parameters(subject.build()),
     )
     if ours != theirs:
@@ -249,7 +249,7 @@ def comparisons(
     subject: Subject,
     model: torch.nn.Module,
     runs: Mapping[str, Run],
-    analysed: Callable[[Run], Analysis],
+    analysed: Callable[[Run], Costs],
     eager: bool,
 ) -> Generator[Comparison, None, None]:
     """Yield everything that is compared in some runs: parameters, then each run by each oracle.
@@ -281,11 +281,11 @@ def comparisons(
             yield Comparison(f"{one.name}_{metric}", one.name, metric, Position(""), _always(pair))
 
 
-def _parameters(analysis: Analysis, places: Mapping[Position, int]) -> Numbers:
+def _parameters(analysis: Costs, places: Mapping[Position, int]) -> Numbers:
     return lambda place: (place.by_template(analysis.costs, "parameters"), places[place])
 
 
-def _costs(analysis: Analysis, metric: str) -> Numbers:
+def _costs(analysis: Costs, metric: str) -> Numbers:
     return lambda place: (place.by_template(analysis.costs, metric), place.by_pytorch(metric))
 
 
@@ -293,7 +293,7 @@ def _always(pair: tuple[Number, Number]) -> Numbers:
     return lambda _place: pair
 
 
-def _state(analysis: Analysis, size: int) -> Number:
+def _state(analysis: Costs, size: int) -> Number:
     """Return the bytes of all that is kept, with elements of the cache of `size` bytes."""
     values = {**analysis.values, "kv_bytes": size}
     return normalize(sum((parse(text).evaluate(values) for text in analysis.template.state.values()), start=0))

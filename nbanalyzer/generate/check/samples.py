@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
-from nbanalyzer.analysis.analysis import Analysis
+from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.run import Run as Options
 from nbanalyzer.costs.tree import Tree
 from nbanalyzer.errors import NBAnalyzerError
@@ -146,11 +146,11 @@ def _deeper(subject: Subject, depth: Depth, more: int, real: Mapping[str, Any]) 
     return subject
 
 
-def analysed(template: ModelTemplate, subject: Subject, run: Mapping[str, Any]) -> Analysis:
+def analysed(template: ModelTemplate, subject: Subject, run: Mapping[str, Any]) -> Costs:
     """Return what a template says of a run of a model at other sizes than its own."""
     options = Options.of(**run)
     tree = Tree(with_variants(template, frozenset({options.attn}))[0])
-    return Analysis(tree, extract_model_params(subject.hf_config(), required=()), options)
+    return Costs(tree, extract_model_params(subject.hf_config(), required=()), options)
 
 
 def named(template: ModelTemplate, real: Subject, other: Subject) -> str:

@@ -8,8 +8,8 @@ from functools import partial
 from itertools import takewhile
 from typing import NamedTuple
 
-from nbanalyzer.analysis.analysis import Analysis
-from nbanalyzer.analysis.populate import populate
+from nbanalyzer.costs.costs import Costs
+from nbanalyzer.costs.count import count
 from nbanalyzer.generate import hf
 from nbanalyzer.generate.deadline import working
 from nbanalyzer.generate.model.subject import NeedsDataError, Subject
@@ -167,7 +167,7 @@ def verify(
         others = drawn(subject, random_configs, deepen=deepen) if random_configs else iter(())
         try:
             with part_of(0, 0.5):
-                found.compare(subject, RUNS, lambda run: populate(template, **run))
+                found.compare(subject, RUNS, lambda run: count(template, **run))
         except NeedsDataError as problem:
             found.compare_parameters(subject)
             others = runnable(subject, problem, random_configs)
@@ -207,7 +207,7 @@ class _Found:
         self.rest: dict[Row, None] = {}
 
     def compare(
-        self, subject: Subject, runs: Mapping[str, Run], analysed: Callable[[Run], Analysis], where: str = ""
+        self, subject: Subject, runs: Mapping[str, Run], analysed: Callable[[Run], Costs], where: str = ""
     ) -> None:
         """Add what is compared at one config."""
         model = subject.build("eager", "batched_mm")
@@ -227,7 +227,7 @@ class _Found:
 
     def compare_parameters(self, subject: Subject) -> None:
         """Add the parameters of a model that does not run."""
-        ours = populate(self.template, seq_len=1).totals["parameters"]
+        ours = count(self.template, seq_len=1).totals["parameters"]
         row = Row(WHOLE, "parameters", ours, parameters(subject.build()))
         (self.totals if row.equal else self.differences)[row] = None
         self.compared += 1

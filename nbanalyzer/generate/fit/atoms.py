@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 
 from nbanalyzer.formulas.formula import Formula, parse
+from nbanalyzer.generate.probe.cases import PADDED_TO
 
 __all__ = ["PADDED_TO", "derived"]
 
-PADDED_TO = "attention_window"  # that a text is padded to a multiple of
 _DIVIDES = re.compile(r"(_rate|_ratio|(?<!topk_)groups?|(kv|key|key_value)_heads)$")
 
 

@@ -121,3 +121,6 @@ def visible(keys: Formula) -> Formula | None:
             f"(max({{cache_len}} + {{seq_len}} - {window}, 0) - max({{cache_len}} - {window}, 0))"
         )
     return None
+
+
+PADDED_TO = "attention_window"  # that a text is padded to a multiple of

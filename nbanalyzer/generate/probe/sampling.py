@@ -16,13 +16,12 @@ from typing import Any
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.variables import NOT_SIZES, NOT_SIZES_ENDS, VARIABLES
-from nbanalyzer.generate.fit.atoms import PADDED_TO
 from nbanalyzer.generate.model.subject import Subject, UnrunnableError
 from nbanalyzer.generate.trace.layers import Depth
 from nbanalyzer.progress import tell
 from nbanalyzer.templates.config_files import TEXT_PARTS
 
-from .cases import PLAIN, Cases, kernels_of
+from .cases import PADDED_TO, PLAIN, Cases, kernels_of
 from .observation import Observation, observe, structure, values_of
 
 __all__ = [

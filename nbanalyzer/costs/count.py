@@ -1,0 +1,149 @@
+"""A complete template, sizes and a run → what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from numbers import Integral
+from typing import Any
+
+import msgspec
+
+from nbanalyzer.errors import ConfigError, InputError, TemplateError, quote
+from nbanalyzer.formulas.variables import VARIABLES
+from nbanalyzer.templates import catalog
+from nbanalyzer.templates.config import ModelParams, canonical_name, extract_model_params, with_overrides
+from nbanalyzer.templates.config_files import as_mapping
+from nbanalyzer.templates.expansion import with_variants
+from nbanalyzer.templates.template import ModelTemplate, as_json
+
+from .costs import Costs
+from .run import SWITCHES, Run
+from .tree import Tree
+
+__all__ = ["as_run", "count", "params_of", "prepared", "tree_of"]
+
+
+def count(template: ModelTemplate, **run: Any) -> Costs:
+    """Return what one pass costs by a complete template, with the sizes of its own config.
+
+    Args:
+        template: with its kernels, in whatever variants.
+        run: batch_size, seq_len, cache_len, encoder_len, w_bit, a_bit, kv_bit, attn, logits, causal; see `Run`.
+
+    Raises:
+        NBAnalyzerError: a run that cannot be, or formulas without a value.
+
+    """
+    return Costs(*prepared(template, None, {}, run))
+
+
+def prepared(
+    template: ModelTemplate, config: object, changes: Mapping[str, int], run: Mapping[str, Any]
+) -> tuple[Tree, ModelParams, Run]:
+    """Return what the costs are counted from, all checked but the numbers: kernels, sizes, run.
+
+    Args:
+        template: complete.
+        config: where the sizes are from; the template's own config if None.
+        changes: sizes that are set to something else.
+        run: as for `count`.
+
+    Raises:
+        NBAnalyzerError: what cannot be, or what would change nothing.
+
+    """
+    this_run = as_run(run)
+    tree = tree_of(template, this_run)
+    params = params_of(tree, config, changes)
+    _require_values(tree, params, this_run)
+    if run.get("encoder_len") is not None and "encoder_len" not in tree.variables:
+        raise InputError(f"encoder_len={this_run.encoder_len} changes nothing: this model has no encoder of its own")
+    return tree, params, this_run
+
+
+def as_run(options: Mapping[str, Any]) -> Run:
+    """Return the run with these options, NumPy's integers being taken for Python's."""
+    return Run.of(**{name: whole(value) for name, value in options.items()})
+
+
+def whole(value: Any) -> Any:
+    """Return NumPy's integers, which a notebook is full of, as Python's."""
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
+
+
+def params_of(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelParams:
+    """Return the sizes that a template's formulas are evaluated with; changes without effect are refused."""
+    template = tree.template
+    source = template.config if config is None else config
+    required = [name for name in tree.variables if name in VARIABLES and VARIABLES[name].sources]
+    wanted, given = template.config.get("model_type"), None if config is None else as_mapping(config).get("model_type")
+    if wanted and isinstance(given, str) and given and given != wanted:
+        raise ConfigError(f"this config is a {quote(given)}, the template of {template.model_id!r} is a {wanted!r}")
+    params = extract_model_params(source, changes, required)
+    if config is not None and template.config:
+        catalog.require_fit(template, as_mapping(config), template.model_id)
+    for name in changes:
+        _require_effect(tree, name, changes, params, source)
+    if changes and template.valid_for:
+        catalog.require_fit(template, with_overrides(source, changes), template.model_id)
+    return params
+
+
+def tree_of(template: ModelTemplate, run: Run) -> Tree:
+    """Return the template in the variants that the run chooses, ready to be evaluated."""
+    try:
+        content = as_json(template)
+    except (TypeError, ValueError, RecursionError) as error:  # a config may be any object of Python's
+        raise TemplateError(f"cannot be written as JSON: {error}", template.model_id) from None
+    return _tree(content, run.variants)
+
+
+@lru_cache(maxsize=64)
+def _tree(content: bytes, chosen: frozenset[str]) -> Tree:
+    template = msgspec.json.decode(content, type=ModelTemplate)
+    varied, variants = with_variants(template, chosen)
+    usual = {switch.choices[0] for switch in SWITCHES.values()}
+    only = [template.provenance.get("attention")]  # what transformers has no other implementation of
+    for choice in sorted(one for one in chosen - usual - variants if one not in only):
+        raise InputError(f"{template.model_id or 'this template'} has no attention variant {choice!r}")
+    return Tree(varied)
+
+
+def _require_values(tree: Tree, params: ModelParams, run: Run) -> None:
+    """Raise if the template uses a variable that neither config nor run gives."""
+    known = params.keys() | run.values().keys()
+    for name in tree.variables:
+        if name not in known:
+            sources = VARIABLES[name].sources if name in VARIABLES else (name,)
+            looked = f" (looked for {', '.join(sources)})" if sources else ""
+            raise ConfigError(
+                f"the config has no {{{name}}}{looked}, and {_user(tree, name)} needs it",
+                tree.template.model_id,
+            )
+
+
+def _user(tree: Tree, name: str) -> str:
+    """Return the path of the first kernel whose formulas use a variable, or what else does."""
+    for node in tree.nodes:
+        if any(name in formula.variables for formula in node.formulas):
+            return node.path
+    return "its state"
+
+
+def _require_effect(tree: Tree, name: str, changes: Mapping[str, int], params: ModelParams, source: object) -> None:
+    """Raise if setting `name` makes no difference to the template's formulas: the numbers would mislead."""
+    validity = tree.template.valid_for
+    if canonical_name(name) in tree.variables or (
+        validity and any(name in pair.split("=") for pair in validity.together)
+    ):
+        return
+    try:
+        without = extract_model_params(source, {other: value for other, value in changes.items() if other != name}, ())
+    except ConfigError:
+        return  # the others cannot do without it
+    if all(params.get(variable) == without.get(variable) for variable in tree.variables):
+        usable = ", ".join(sorted(variable for variable in tree.variables if variable in params))
+        raise InputError(
+            f"set {name}={changes[name]} changes nothing: no formula of this template uses it, they use {usable}"
+        )

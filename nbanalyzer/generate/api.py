@@ -1,0 +1,210 @@
+"""What the rest of the package asks of the generator: templates, comparisons, numbers of parameters.
+
+This module imports neither torch nor transformers before it is asked to work.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.util import find_spec
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from nbanalyzer.errors import ConfigError, MissingPackageError, NBAnalyzerError
+from nbanalyzer.progress import Progress, tell
+from nbanalyzer.templates import catalog
+from nbanalyzer.templates.config_files import untyped, with_floats
+from nbanalyzer.templates.template import ModelTemplate
+from nbanalyzer.text import printable
+
+from . import cache
+from .deadline import allowed, working
+
+if TYPE_CHECKING:
+    from nbanalyzer.generate.check.verification import Verification
+
+__all__ = ["MADE", "built_for", "count_parameters", "generate", "parameters_of", "template_for", "verify"]
+
+MADE = "made"
+"""Key in the provenance of a template that was made when asked for."""
+
+_TURN = RLock()  # a progress callback may ask for another model
+
+
+def generate(
+    model: object, config: object = None, *, model_id: str = "", progress: Progress | None = None
+) -> ModelTemplate:
+    """Return the model template of any transformers model, traced from the model itself and checked against PyTorch.
+
+    Nothing is downloaded, and code that comes with a config is never run. No weights are allocated either, unless
+    the model's code asks for data: then it is traced with tiny sizes on the CPU. All that ends within a minute, on the
+    clock of the processor; ``$NBANALYZER_SECONDS`` allows more or less.
+
+    Args:
+        model: a shipped model's name, the path of a config.json (or of its folder), ``"org/name"`` whose config is
+            in the Hugging Face cache, a config as plain data or as a transformers object; or a class or an instance
+            of one's own, derived from transformers' ``PreTrainedModel``.
+        config: the config of `model`, if that is a class.
+        model_id: the name of the result; by default as the model is named, or as the folder of its config.
+        progress: called with what is being done, and the part that is done, 0 to 1.
+
+    Returns:
+        A template in global variables only. Its parameters and matmul FLOPs equal PyTorch's own counts exactly;
+        ``provenance`` says which were compared; ``result`` is not ``"equal"`` if that was at tiny sizes only.
+
+    Raises:
+        MissingPackageError: torch is not installed.
+        UnknownNameError: no such model.
+        ConfigError: transformers does not know the model, or refuses its config.
+        NBAnalyzerError: a model that does not run, costs more with some data than with other, has a size that no
+            formula was found for, differs from PyTorch, or takes too long: there is no template then.
+
+    """
+    with working(progress, allowed()) as job:
+        with _torch("to generate a template"):
+            from . import pipeline
+        with _in_turn(job.tell):
+            return pipeline.generate(model, config, model_id, job)
+
+
+def verify(
+    model: str | os.PathLike[str] | Mapping[str, Any] | ModelTemplate,
+    model_class: type[Any] | None = None,
+    *,
+    random_configs: int = 2,
+    progress: Progress | None = None,
+) -> Verification:
+    """Return a template's numbers beside PyTorch's, per module and in total.
+
+    Args:
+        model: a shipped model's name, the path of a template, a template, or one as plain data.
+        model_class: the class that it was generated from, if that is not transformers' own.
+        random_configs: how many random configs are compared beside the model's own.
+        progress: called with what is being done, and the part that is done, 0 to 1.
+
+    Returns:
+        A `Verification`: ``ok`` says whether all is equal, ``rows`` what was compared; it shows itself as a table.
+
+    Raises:
+        MissingPackageError: torch is not installed.
+        NBAnalyzerError: no such model, or one that cannot be built.
+
+    """
+    if isinstance(model, str | os.PathLike):
+        found, where = catalog.look_up(model)
+        model = found if isinstance(found, ModelTemplate) else built_for(found, where)
+    with _torch("to verify a template"):
+        from . import pipeline
+    with _in_turn(progress or tell):
+        return pipeline.verify(model, model_class, random_configs, progress)
+
+
+def count_parameters(config: Mapping[str, Any]) -> int:
+    """Return how many parameters the model has that transformers builds from a config, tied ones once.
+
+    Raises:
+        MissingPackageError: torch is not installed.
+        ConfigError: transformers does not know the model, or refuses its config.
+
+    """
+    with _torch("to count parameters"):
+        from . import pipeline
+    with _in_turn(tell):
+        return pipeline.count_parameters(config)
+
+
+def built_for(config: Mapping[str, Any], where: str = "config") -> ModelTemplate:
+    """Return the shipped template that is built like the config's model, with this config; else one made for it.
+
+    Raises:
+        ConfigError: none is, and none can be made; the message says why.
+
+    """
+    try:
+        return catalog.for_config(config, where)
+    except ConfigError as error:
+        return template_for(config, where, error)
+
+
+def template_for(config: Mapping[str, Any], where: str, unfit: ConfigError) -> ModelTemplate:
+    """Return the template that the config's own model gives, from the cache if it is there.
+
+    Args:
+        config: under Hugging Face's names.
+        where: the config's file or name: the result's id.
+        unfit: why no shipped template fits.
+
+    Raises:
+        ConfigError: transformers refuses the config, or torch, which is needed, is not installed.
+        NBAnalyzerError: a model that cannot be traced, or differs from PyTorch.
+
+    """
+    label = printable(where) if len(where) <= 200 else f"…{printable(where)[-199:]}"
+    if not isinstance(config.get("model_type") or config.get("architectures"), str | list):
+        raise ConfigError(untyped(config), where) if config.get("model_type") is None else unfit
+    tell("looking in the cache", 0)
+    template = cache.kept_template(config)
+    if template is None:
+        try:
+            template = generate(dict(config), model_id=label)
+        except MissingPackageError as missing:
+            raise ConfigError(f"{unfit.problem}; {missing}", unfit.where) from None
+        template = msgspec.structs.replace(template, provenance={MADE: "for this config", **template.provenance})
+        cache.keep_template(config, template)
+    return msgspec.structs.replace(template, model_id=label)
+
+
+def parameters_of(config: Mapping[str, Any]) -> int | None:
+    """Return how many parameters PyTorch counts in a config's model, from the cache if it is there.
+
+    None if nobody can say: torch is not installed, `NBANALYZER_COMPARE` is ``"off"``, or transformers cannot build it.
+    """
+    if os.environ.get("NBANALYZER_COMPARE", "") == "off" or find_spec("torch") is None:
+        return None
+    return _parameters(cache.text_of(config))
+
+
+@lru_cache(maxsize=256)
+def _parameters(content: bytes) -> int | None:
+    config = with_floats(msgspec.json.decode(content))
+    kept = cache.kept_parameters(config)
+    if kept is not None:
+        return kept
+    tell("comparing its parameters with PyTorch's", 0)
+    try:
+        count = count_parameters(config)
+    except NBAnalyzerError:
+        return None
+    cache.keep_parameters(config, count)
+    return count
+
+
+@contextmanager
+def _in_turn(progress: Progress) -> Iterator[None]:
+    """Trace one model after the other: what records its calls takes the place of functions that all threads share."""
+    if not _TURN.acquire(blocking=False):
+        progress("waiting for another thread, which traces a model", 0)
+        _TURN.acquire()
+    try:
+        yield
+    finally:
+        _TURN.release()
+
+
+@contextmanager
+def _torch(what: str) -> Iterator[None]:
+    """Say in one line that torch is missing, if the imports inside find that it is; and that they take seconds."""
+    if "torch" not in sys.modules:
+        tell("loading PyTorch", 0)
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingPackageError("torch", what) from None
