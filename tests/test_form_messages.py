@@ -16,7 +16,7 @@ pytest.importorskip("ipykernel", "7")  # before there was one thread
 PREPARE = """
 import json, threading
 from nbanalyzer.notebook.form.panel import Panel
-from nbanalyzer.notebook.forms import WhatIf
+from nbanalyzer.notebook.form.whatif import WhatIf
 form = WhatIf("gpt2", hardware="h100-sxm")
 seen, show = [], Panel.show
 def noted(self, *answers):

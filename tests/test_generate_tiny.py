@@ -121,7 +121,7 @@ def test_a_number_that_is_a_tiny_size_does_not_pass(jetmoe: ModelTemplate, monke
     with pytest.raises(MismatchError, match="parameters"):
         check(wrong, subject)
     monkeypatch.setattr(samples, "LARGEST", 10_000)
-    monkeypatch.setattr(equality, "populate", lambda *_a, **_k: populate(jetmoe, seq_len=1))  # parameters are right
+    monkeypatch.setattr(equality, "count", lambda *_a, **_k: populate(jetmoe, seq_len=1))  # parameters are right
     with pytest.raises(MismatchError, match=r"with .*hidden_size="):
         check(wrong, subject)
 

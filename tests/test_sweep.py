@@ -423,9 +423,19 @@ def test_lazy_questions_have_the_same_answers(pair: tuple[Sweep, Sweep]) -> None
     pd.testing.assert_frame_equal(lazy.frontier("flops", "tokens_per_s", where=where),
                                   eager.frontier("flops", "tokens_per_s", where=where))  # fmt: skip
     assert lazy.histogram("time", 9)[0].tolist() == eager.histogram("time", 9)[0].tolist()
-    spread = float(np.ptp(eager.arrays["time"]))
-    found, exact = lazy.quantiles("time"), eager.quantiles("time")
-    assert all(abs(found[share] - exact[share]) <= spread * 2**-31 for share in exact)
+    shares = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
+    found, exact = lazy.quantiles("time", shares), eager.quantiles("time", shares)
+    assert found == pytest.approx(exact, rel=1e-3)
+    assert (found[0], found[1]) == (exact[0], exact[1])
+
+
+def test_lazy_quantiles_are_as_near_as_they_say_over_many_decades() -> None:
+    options: dict[str, Any] = {"seq_len": [2**power for power in range(21)], "batch_size": range(1, 500, 7)}
+    exact = sweep("gpt2", metrics=["flops", "kv_bytes_read"], **options, cache_len=[0, 1])
+    found = sweep("gpt2", metrics=["flops", "kv_bytes_read"], **options, cache_len=[0, 1], chunks=301)
+    shares = [number / 64 for number in range(65)]
+    for metric in exact.metrics:
+        assert found.quantiles(metric, shares) == pytest.approx(exact.quantiles(metric, shares), rel=1e-3), metric
 
 
 def test_lazy_parts_and_labels(pair: tuple[Sweep, Sweep]) -> None:

@@ -16,7 +16,7 @@ LATE = {
     "compare": ("comparing", "Compare", "COMPARE"),
     "hardware": ("comparing", "Compare", "HARDWARE"),
     "whatif": ("whatif", "WhatIfMagic", "WHATIF"),
-    "sweep": ("sweeping", "SweepMagic", "SWEEP"),
+    "sweep": ("axes", "SweepMagic", "SWEEP"),
 }
 
 

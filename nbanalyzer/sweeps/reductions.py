@@ -295,18 +295,18 @@ def quantiles_of(values: Array, metric: str, shares: Sequence[float]) -> dict[fl
 def near_quantiles_of(ask: Ask, metric: str, shares: Sequence[float]) -> dict[float, float]:
     """Return the same from a histogram of fine bins, each a little wider than the one before: within 0.1 %.
 
-    Nothing is kept but the bins' counts. What is not finite, or 0, has its place before or behind them.
+    Of every bin, nothing is kept but how many values it has and the greatest one, which stands for all of them. What is
+    infinite has its place before or behind the bins.
     """
     import numpy as np
 
     ends = ask(Ends((metric,)))
     ranks = _ranks(metric, shares, ends.numbers)
-    edges = np.geomspace(ends.least, ends.high, FINE + 1) if ends.high > ends.least else np.array([ends.high] * 2)
-    counts = ask(LogCounts((metric,), float(edges[0]), float(edges[-1])))
-    middles = np.sqrt(edges[:-1] * edges[1:]) if ends.high > ends.least else edges[:1]
-    values = np.concatenate(([-np.inf, 0.0], middles, [np.inf]))
+    counts, greatest = ask(LogBins((metric,), ends.least, ends.high))
+    values = np.concatenate(([-np.inf], greatest, [np.inf]))
     before = np.cumsum(np.concatenate(([ends.below], counts, [ends.above])))
-    return {share: float(values[np.searchsorted(before, rank)]) for share, rank in ranks.items()}
+    found = {share: float(values[np.searchsorted(before, rank)]) for share, rank in ranks.items()}
+    return {share: value if ranks[share] > 1 or ends.below else ends.low for share, value in found.items()}
 
 
 def _ranks(metric: str, shares: Sequence[float], numbers: int) -> dict[float, int]:
@@ -394,26 +394,32 @@ class Counts:
 
 
 @dataclass(frozen=True, eq=False)
-class LogCounts:
-    """How many values are 0, and how many lie in each of `FINE` logarithmic bins between two positive ends."""
+class LogBins:
+    """How many finite values lie in each of `FINE` logarithmic bins between two positive ends, and the greatest of each.
+
+    The first bin is of what is not positive.
+    """
 
     metrics: tuple[str]
     low: float
     high: float
 
-    def of(self, arrays: Mapping[str, Any], _start: Sequence[int]) -> Any:
+    def of(self, arrays: Mapping[str, Any], _start: Sequence[int]) -> tuple[Any, Any]:
         """Return them for a part of the grid."""
         import numpy as np
 
         values = np.asarray(arrays[self.metrics[0]], dtype=np.float64).reshape(-1)
-        positive = values[(values > 0) & np.isfinite(values)]
-        zeros = np.count_nonzero(values <= 0) - np.count_nonzero(values == -np.inf)
-        if not self.high > self.low:
-            return np.array([zeros, positive.size])
-        scale = FINE / math.log(self.high / self.low)
-        places = np.minimum((np.log(positive / self.low) * scale).astype(np.int64), FINE - 1)
-        return np.concatenate(([zeros], np.bincount(places, minlength=FINE)))
+        values = values[np.isfinite(values)]
+        scale = (FINE - 2) / math.log(self.high / self.low) if self.high > self.low else 0.0
+        positive = np.maximum(values, self.low) / self.low
+        places = np.where(values > 0, 1 + (np.log(positive) * scale).astype(np.int64), 0)
+        greatest = np.full(FINE, -np.inf)
+        np.maximum.at(greatest, places, values)
+        return np.bincount(places, minlength=FINE), greatest
 
-    def joined(self, parts: Sequence[Any]) -> Any:
+    def joined(self, parts: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
         """Return them for several parts."""
-        return sum(parts)
+        import numpy as np
+
+        counts, greatest = zip(*parts, strict=True)
+        return sum(counts), np.maximum.reduce(greatest)
