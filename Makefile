@@ -99,7 +99,7 @@ verify: $(VENV)/test
 
 # Every field of every shipped config changed, one at a time, against PyTorch: parameters and FLOPs; takes hours.
 fields: $(VENV)/test
-	THOROUGH=1 $(BIN)/python -m pytest tests/test_validity.py --numprocesses 2
+	THOROUGH=1 $(BIN)/python -m pytest tests/generate/test_validity.py --numprocesses 2
 
 # Every model type of transformers; takes about a quarter of an hour.
 coverage: $(VENV)/test

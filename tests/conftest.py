@@ -9,9 +9,18 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+HERE = Path(__file__).parent
+
 # What is red is red for the next person too; `pytest --hypothesis-profile=default` looks at other examples each time.
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what traces real models: all of tests/generate, and what says so itself."""
+    for item in items:
+        if item.path.is_relative_to(HERE / "generate"):
+            item.add_marker(pytest.mark.pytorch)
 
 
 @pytest.fixture(scope="session", autouse=True)

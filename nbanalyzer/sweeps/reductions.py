@@ -395,7 +395,7 @@ class Counts:
 
 @dataclass(frozen=True, eq=False)
 class LogBins:
-    """How many finite values lie in each of `FINE` logarithmic bins between two positive ends, and the greatest of each.
+    """How many finite values lie in each of `FINE` logarithmic bins between two positive ends, and each bin's greatest.
 
     The first bin is of what is not positive.
     """

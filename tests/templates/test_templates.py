@@ -28,7 +28,7 @@ from nbanalyzer.templates.template import (
     validate_template,
 )
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MODELS = sorted((ROOT / "models").glob("*/*.json"))
 MODULES = sorted((ROOT / "modules").glob("*.json"))
 

@@ -19,7 +19,7 @@ from nbanalyzer.templates.config import extract_model_params
 from nbanalyzer.templates.expansion import expand, with_variants
 from nbanalyzer.templates.template import ModelTemplate
 
-CONFIGS: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "architectures.json").read_text())
+CONFIGS: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data" / "architectures.json").read_text())
 GPT2 = "openai-community/gpt2"
 LLAMA = "meta-llama/Llama-2-7b-hf"
 

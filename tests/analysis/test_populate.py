@@ -27,7 +27,7 @@ from nbanalyzer.formulas.formula import parse
 from nbanalyzer.templates.catalog import for_config, names
 from nbanalyzer.templates.template import Basic
 
-GPT2 = Path(__file__).parents[1] / "models" / "openai-community" / "gpt2.json"
+GPT2 = Path(__file__).parents[2] / "models" / "openai-community" / "gpt2.json"
 SUMMED = ("parameters", "flops", "matmul_flops", "vector_flops", "read_bytes", "write_bytes", "weight_bytes_read",
           "kv_bytes_read", "activation_bytes")  # fmt: skip
 ONE_OF_EACH = ("gpt2", "llama-3.2-1b", "mistral-7b-v0.1", "qwen2-0.5b-instruct", "qwen3-0.6b")

@@ -20,7 +20,7 @@ from nbanalyzer.errors import ConfigError, NBAnalyzerError, TemplateError, Unkno
 from nbanalyzer.templates.catalog import aliases, completed, for_config, names, short_names
 from nbanalyzer.templates.template import ModelTemplate, load_model_template
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # A Llama that is not shipped; the sizes are made up.
 LLAMA = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "vocab_size": 1000,

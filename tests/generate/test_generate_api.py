@@ -24,7 +24,7 @@ from nbanalyzer.generate.pipeline import GenerationError
 from nbanalyzer.report.template import summary
 from nbanalyzer.templates.template import load_model_template, save_template
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TINY = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 100,
     "num_attention_heads": 4, "num_key_value_heads": 2, "attention_bias": True, "architectures": ["LlamaForCausalLM"],

@@ -21,7 +21,7 @@ from nbanalyzer.templates.config import LARGEST, ModelParams, extract_model_para
 
 # `expected` was read off the weights of transformers' own models, built on the meta device from these configs:
 # rows of the projections and the embedding, number of blocks. Null where a model has no such thing.
-DATA = Path(__file__).with_name("data") / "architectures.json"
+DATA = Path(__file__).parents[1] / "data" / "architectures.json"
 ARCHITECTURES: dict[str, dict[str, Any]] = json.loads(DATA.read_text(encoding="utf-8"))
 SIZES = ("hidden_size", "num_heads", "num_kv_heads", "head_dim", "intermediate_size", "vocab_size", "num_layers")
 GPT2 = {"model_type": "gpt2", "n_embd": 768, "n_head": 12, "n_layer": 12, "n_inner": None, "vocab_size": 50257}

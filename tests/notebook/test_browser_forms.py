@@ -28,7 +28,7 @@ from nbanalyzer.quantities import si
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "notebooks" / "whatif.ipynb"
 SCREENS = ROOT / "build" / "screens"
 CHROMIUM = shutil.which("chromium")

@@ -26,7 +26,7 @@ from nbanalyzer.templates.library import MODULES
 from nbanalyzer.templates.template import Basic, Composite, Kernel, MemoryAccess, ModelTemplate, save_template
 from tools import catalog as shipping
 
-CONFIGS: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "architectures.json").read_text())
+CONFIGS: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data" / "architectures.json").read_text())
 GPT2 = "openai-community/gpt2"
 LLAMA = "meta-llama/Llama-2-7b-hf"
 SMALL: dict[str, dict[str, Any]] = {
