@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builders import basic, composite
+from builders import template as own
 
 from nbanalyzer import (
     Accelerator,
@@ -39,17 +41,8 @@ LONG = "x" * 9_000
 GRID = np.arange(9).reshape(3, 3)  # prints on three lines
 
 
-def basic(flops: str = "1", read: str = "0", write: str = "0", name: str = "op") -> dict[str, Any]:
-    access = {"read": read, "write": write}
-    return {"kernel_type": "basic", "operation": name, "unit": "vector", "flops": flops, "memory_access": access}
-
-
-def part(*subs: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
-    return {"kernel_type": "composite", "name": "part", "sub_kernels": list(subs), **fields}
-
-
-def own(*kernels: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
-    return {"model_id": "own", "kernels": list(kernels), **fields}
+def part(*subs: Mapping[str, Any], name: str = "part", **fields: Any) -> dict[str, Any]:
+    return composite(name, *subs, **fields)
 
 
 def show(model: Any, **run: Any) -> None:
@@ -151,9 +144,9 @@ BAD: dict[str, tuple[Callable[[], object], type[NBAnalyzerError], str]] = {
     "config of another model": (gpt2(config={"model_type": "bloom", "n_embd": 4}), ConfigError, "bloom"),
     "config of a long type": (gpt2(config={"model_type": LONG}), ConfigError, "xxx"),
     "template that is a list": (lambda: validate_template([]), TemplateError, "array"),  # type: ignore[arg-type]
-    "unknown field": (template(own(basic(), colour=1)), TemplateError, "colour"),
-    "unknown long field": (template(own(basic(), **{LONG: 1})), TemplateError, "xxx"),
-    "unknown field with a newline": (template(own(basic(), **{"a\nb": 1})), TemplateError, "a"),
+    "unknown field": (template(own(basic("1"), colour=1)), TemplateError, "colour"),
+    "unknown long field": (template(own(basic("1"), **{LONG: 1})), TemplateError, "xxx"),
+    "unknown field with a newline": (template(own(basic("1"), **{"a\nb": 1})), TemplateError, "a"),
     "disallowed variable": (template(own(basic("{output_size}"))), UnresolvedVariablesError, "{output_size}"),
     "many disallowed variables": (
         template(own(*(basic(f"{{{chr(97 + n) * 100}}}") for n in range(9)))), UnresolvedVariablesError, "aaa",
@@ -167,13 +160,13 @@ BAD: dict[str, tuple[Callable[[], object], type[NBAnalyzerError], str]] = {
     ),
     "disallowed in a model with a newline": (template(own(basic("{v}")) | {"model_id": "a\nb"}), NBAnalyzerError, ""),
     "disallowed in a binding with a newline": (
-        template(own(part(basic(), bindings={"a\nb": "{v}"}))), TemplateError, "",
+        template(own(part(basic("1"), bindings={"a\nb": "{v}"}))), TemplateError, "",
     ),
     "disallowed in a binding with a long name": (
-        template(own(part(basic(), bindings={LONG: "{v}"}))), TemplateError, "xxx",
+        template(own(part(basic("1"), bindings={LONG: "{v}"}))), TemplateError, "xxx",
     ),
-    "bad formula in a state with a newline": (template(own(basic(), state={"a\nb": "1 +"})), TemplateError, "1 +"),
-    "bad name": (template(own(part(basic(), name="a/../b"))), TemplateError, "'a/../b'"),
+    "bad formula in a state with a newline": (template(own(basic("1"), state={"a\nb": "1 +"})), TemplateError, "1 +"),
+    "bad name": (template(own(part(basic("1"), name="a/../b"))), TemplateError, "'a/../b'"),
     "operation with a newline": (template(own(basic(name="a\nb"))), TemplateError, "a\\nb"),
     "unknown module": (lambda: expand(own(part(module="Linaer"))), TemplateError, "'Linaer'"),
     "module with a long name": (lambda: expand(own(part(module=LONG))), TemplateError, "xxx"),
@@ -192,8 +185,8 @@ BAD: dict[str, tuple[Callable[[], object], type[NBAnalyzerError], str]] = {
     "negative cost of a thousand digits": (
         template(own(basic("0 - " + " * ".join(["10**64"] * 100)))), NBAnalyzerError, "10 ** 64",
     ),
-    "negative state": (template(own(basic(), state={"kv_cache": "0 - 5"})), NBAnalyzerError, "-5"),
-    "half a repeat": (template(own(part(basic(), repeat="1 / 2"))), TemplateError, "1/2"),
+    "negative state": (template(own(basic("1"), state={"kv_cache": "0 - 5"})), NBAnalyzerError, "-5"),
+    "half a repeat": (template(own(part(basic("1"), repeat="1 / 2"))), TemplateError, "1/2"),
     "value that is missing": (template(own(basic("{hidden_size}"))), ConfigError, "hidden_size"),
     "unknown metric": (lambda: populate("gpt2").formula("flop"), UnknownNameError, "'flop'"),
     "unknown kernel": (lambda: populate("gpt2").explain("a\nb"), UnknownNameError, "a\\nb"),
@@ -253,15 +246,15 @@ def test_bad_input_is_one_line(name: str, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 EITHER: dict[str, dict[str, Any]] = {
-    "surrogate in the name": own(basic()) | {"model_id": "\ud800"},
-    "surrogate in a description": own(part(basic(), description="\ud800")),
-    "config that is no json": own(basic(), config={"a": object()}),
+    "surrogate in the name": own(basic("1")) | {"model_id": "\ud800"},
+    "surrogate in a description": own(part(basic("1"), description="\ud800")),
+    "config that is no json": own(basic("1"), config={"a": object()}),
     "config of numpy integers": own(basic("{a}"), config={"a": np.int64(4)}),
     "cost beyond a float": own(basic(" * ".join(["10**64"] * 10))),
     "bytes beyond a float": own(basic("1", " * ".join(["10**64"] * 10))),
-    "repeats beyond a float": own(part(basic(), repeat=" * ".join(["10**64"] * 10))),
+    "repeats beyond a float": own(part(basic("1"), repeat=" * ".join(["10**64"] * 10))),
     "cost of a thousand digits": own(basic(" * ".join(["10**64"] * 100))),
-    "state of a thousand digits": own(basic(), state={"kv_cache": " * ".join(["10**64"] * 100)}),
+    "state of a thousand digits": own(basic("1"), state={"kv_cache": " * ".join(["10**64"] * 100)}),
 }
 
 
@@ -282,7 +275,7 @@ def test_an_option_that_is_not_there_lists_the_choices_once() -> None:
 
 @pytest.mark.parametrize("depth", [100, 200, 400, 1_000, 20_000])
 def test_a_deep_template_is_shown_or_refused(depth: int) -> None:
-    kernel = basic()
+    kernel = basic("1")
     for _ in range(depth):
         kernel = {"kernel_type": "composite", "name": "a", "sub_kernels": [kernel]}
     try:

@@ -77,7 +77,7 @@ class Costs:
         if not self.is_latent:
             del found["mla"]
         # Some models have eager attention only, whatever is asked for.
-        return found | ({"attn": "eager"} if self.template.provenance.get("attention") == "eager" else {})
+        return found | ({"attn": self.template.attention} if self.template.attention else {})
 
     @property
     def is_latent(self) -> bool:

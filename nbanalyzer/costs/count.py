@@ -104,8 +104,7 @@ def _tree(content: bytes, chosen: frozenset[str]) -> Tree:
     template = msgspec.json.decode(content, type=ModelTemplate)
     varied, variants = with_variants(template, chosen)
     usual = {switch.choices[0] for switch in SWITCHES.values()}
-    only = [template.provenance.get("attention")]  # what transformers has no other implementation of
-    for choice in sorted(one for one in chosen - usual - variants if one not in only):
+    for choice in sorted(chosen - usual - variants - {template.attention}):
         raise InputError(f"{template.model_id or 'this template'} has no attention variant {choice!r}")
     return Tree(varied)
 

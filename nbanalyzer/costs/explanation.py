@@ -133,7 +133,8 @@ def _parts(node: Node, module: ModuleTemplate | None) -> Iterator[tuple[str, str
     """Yield (what, the formula in the module template or "", the formula here) of a basic kernel's three costs."""
     assert isinstance(node.kernel, Basic)
     operation, unit = node.kernel.operation, node.kernel.unit
-    names = (f"{operation}, flops ({unit})", f"{operation}, bytes read", f"{operation}, bytes written")
+    label = node.kernel.label
+    names = (f"{label}, flops ({unit})", f"{label}, bytes read", f"{label}, bytes written")
     originals = [kernel for kernel in module.kernels if kernel.name == operation] if module else []
     texts = ("", "", "")
     if len(originals) == 1 and isinstance(original := originals[0], Basic):

@@ -7,7 +7,6 @@ template, not with the layers of the model: a repeated block is evaluated once a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from fractions import Fraction
@@ -116,11 +115,10 @@ class Node:
     def __repr__(self) -> str:
         return f"Node({self.path!r})"
 
-    @cached_property
+    @property
     def steps(self) -> int:
-        """How many operations, one after the other, a basic kernel's name says it is: ``gelu_new (8 steps)``."""
-        said = re.search(r"\((\d{1,3}) steps\)$", self.kernel.name)
-        return max(1, int(said[1])) if said else 1
+        """How many operations, one after the other, a basic kernel stands for."""
+        return self.kernel.steps if isinstance(self.kernel, Basic) else 1
 
     @cached_property
     def repeat(self) -> Formula:
@@ -226,13 +224,13 @@ class Tree:
 
     @cached_property
     def launches(self) -> list[tuple[Node, ...]]:
-        """The basic kernels, those together that run as one: what is ``(fused)`` runs with what stands before it."""
+        """The basic kernels, those together that run as one: what is fused runs with what stands before it."""
         found: list[tuple[Node, ...]] = []
         for node in self.nodes:
-            if not node.is_basic:
+            if not isinstance(node.kernel, Basic):
                 continue
             before = found[-1][-1] if found else None
-            if before and node.kernel.name.endswith("(fused)") and before.parent is node.parent:
+            if before and node.kernel.fused and before.parent is node.parent:
                 found[-1] += (node,)
             else:
                 found.append((node,))

@@ -160,7 +160,7 @@ def build(operation: str, *arguments: Formula) -> Formula:
     """Return the operation on its arguments, flattened and folded as `Formula.substitute` says."""
     if operation == "if":
         yes, condition, no = arguments
-        decided = _constant_condition(condition)
+        decided = True if yes == no else _constant_condition(condition)
         return Formula("if", None, arguments) if decided is None else yes if decided else no
     if operation == "+":
         terms = [term for argument in arguments for term in _flat("+", argument) if not _is(term, 0)]

@@ -275,7 +275,7 @@ def _percent(part: Number, whole: Number) -> str:
 
 def _name(node: Node) -> str:
     """Return the kernel's name, with how often it is there or runs: ``h × num_layers``, ``encoder if …``."""
-    label = node.kernel.name
+    label = node.kernel.label
     for formula in (node.repeat, node.calls):
         if formula.operation in COMPARISONS or formula.operation == "if":
             label += f" if {_plain(formula)}"

@@ -179,6 +179,7 @@ def _extended(template: ModelTemplate, base: ModelTemplate) -> ModelTemplate:
         architecture=template.architecture or base.architecture,
         module=base.module,
         bindings=base.bindings,
+        attention=base.attention,
         valid_for=template.valid_for or base.valid_for,
         state=base.state,
         kernels=base.kernels,

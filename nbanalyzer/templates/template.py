@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -41,6 +41,7 @@ __all__ = [
 
 MAX_LEVELS = 30  # of kernels inside kernels
 MAX_KERNELS = 3_000  # of one template; the largest shipped one has 404
+MAX_STEPS = 1_000  # operations that one kernel stands for
 MAX_CHARACTERS = 200_000  # of all its formulas; the largest shipped template has 63 thousand
 NAME = re.compile(r"[A-Za-z_][\w-]{0,99}", re.ASCII)
 
@@ -62,6 +63,8 @@ class Basic(_Struct, tag_field="kernel_type", tag="basic", frozen=True, kw_only=
     Attributes:
         operation: what is computed, in a few words, e.g. ``"matmul"``.
         unit: the hardware that does it: ``"matmul"`` (what FlopCounterMode counts) or ``"vector"``.
+        fused: whether the device runs it as one with the kernel that stands before it, beside it.
+        steps: how many operations it stands for, run one after the other; each is started of its own.
         flops: floating-point operations, 2 per multiply-add.
         memory_access: bytes read and written.
 
@@ -69,6 +72,8 @@ class Basic(_Struct, tag_field="kernel_type", tag="basic", frozen=True, kw_only=
 
     operation: str
     unit: Literal["matmul", "vector"]
+    fused: bool = False
+    steps: Annotated[int, msgspec.Meta(ge=1, le=MAX_STEPS)] = 1
     flops: str
     memory_access: MemoryAccess
 
@@ -76,6 +81,12 @@ class Basic(_Struct, tag_field="kernel_type", tag="basic", frozen=True, kw_only=
     def name(self) -> str:
         """The last part of the kernel's path."""
         return self.operation
+
+    @property
+    def label(self) -> str:
+        """The operation, and how the device runs it if that is not alone and at once."""
+        said = (["fused"] if self.fused else []) + ([f"{self.steps} steps"] if self.steps > 1 else [])
+        return f"{self.operation} ({', '.join(said)})" if said else self.operation
 
 
 class Composite(_Struct, tag_field="kernel_type", tag="composite", frozen=True, kw_only=True):
@@ -105,6 +116,11 @@ class Composite(_Struct, tag_field="kernel_type", tag="composite", frozen=True, 
     calls: str = "1"
     parameters: str = ""
     sub_kernels: tuple[Basic | Composite, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The name."""
+        return self.name
 
 
 Kernel = Basic | Composite
@@ -167,6 +183,7 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True, dict=True):
         module: class name of the module template that the kernels are expanded from; may be empty.
         bindings: what was bound there.
         config: the architecture fields under Hugging Face's names.
+        attention: ``"eager"`` if transformers has no other implementation of this model's; "" if the run chooses.
         valid_for: which other configs the kernels are right for; None if nothing is known of that.
         state: name → formula in bytes of what is kept between steps.
         kernels: the tree.
@@ -180,6 +197,7 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True, dict=True):
     module: str = ""
     bindings: dict[str, str] = {}
     config: dict[str, Any] = {}
+    attention: Literal["", "eager"] = ""
     valid_for: Validity | None = None
     state: dict[str, str] = {}
     kernels: tuple[Kernel, ...] = ()

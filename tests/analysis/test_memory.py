@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
+from builders import basic, composite, template
 
 from nbanalyzer import Accelerator, populate
 from nbanalyzer.analysis.memory import Fit, Memory
@@ -69,20 +70,13 @@ def test_what_a_model_without_cache_keeps() -> None:
 # ---- activations
 
 
-def kernel(name: str, read: str, write: str = "0") -> dict[str, Any]:
-    access = {"read": read, "write": write}
-    return {"kernel_type": "basic", "operation": name, "unit": "vector", "flops": "0", "memory_access": access}
+def kernel(name: str, read: str, write: str = "0", **fields: Any) -> dict[str, Any]:
+    return basic(read=read, write=write, name=name, **fields)
 
 
 def own(*kernels: dict[str, Any], **run: Any) -> Memory:
-    part = {
-        "kernel_type": "composite",
-        "name": "part",
-        "repeat": "5",
-        "parameters": "1000",
-        "sub_kernels": list(kernels),
-    }
-    return populate({"model_id": "own", "state": {"kv_cache": "700 * {kv_bytes}"}, "kernels": [part]}, **run).memory
+    part = composite("part", *kernels, repeat="5", parameters="1000")
+    return populate(template(part, state={"kv_cache": "700 * {kv_bytes}"}), **run).memory
 
 
 def test_activations_are_those_of_the_largest_working_set() -> None:
@@ -97,9 +91,9 @@ def test_activations_are_those_of_the_largest_working_set() -> None:
 
 
 def test_what_runs_as_one_is_held_as_one_and_steps_are_not_held_at_once() -> None:
-    parts = (kernel("matmul", "100 * {a_bytes}"), kernel("bias add (fused)", "50 * {a_bytes}"))
+    parts = (kernel("matmul", "100 * {a_bytes}"), kernel("bias add", "50 * {a_bytes}", fused=True))
     assert own(*parts).activations == 150 * 2
-    parts = (kernel("matmul", "100 * {a_bytes}"), kernel("gelu_new (8 steps)", "400 * {a_bytes}", "320 * {a_bytes}"))
+    parts = (kernel("matmul", "100 * {a_bytes}"), kernel("gelu_new", "400 * {a_bytes}", "320 * {a_bytes}", steps=8))
     assert own(*parts).activations == 100 * 2  # 90 a step
 
 

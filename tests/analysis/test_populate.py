@@ -14,6 +14,9 @@ from typing import Any
 import pandas as pd
 import pytest
 import sympy
+from builders import basic
+from builders import composite as part
+from builders import template as own
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GPT2Config, LlamaConfig
@@ -32,21 +35,6 @@ SUMMED = ("parameters", "flops", "matmul_flops", "vector_flops", "read_bytes", "
           "kv_bytes_read", "activation_bytes")  # fmt: skip
 ONE_OF_EACH = ("gpt2", "llama-3.2-1b", "mistral-7b-v0.1", "qwen2-0.5b-instruct", "qwen3-0.6b")
 EXCEEDS = "ignore"
-
-
-def own(*kernels: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    return {"model_id": "own", "kernels": list(kernels), **fields}
-
-
-def basic(
-    flops: str = "0", read: str = "0", write: str = "0", unit: str = "vector", name: str = "op"
-) -> dict[str, Any]:
-    access = {"read": read, "write": write}
-    return {"kernel_type": "basic", "operation": name, "unit": unit, "flops": flops, "memory_access": access}
-
-
-def part(name: str, *subs: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    return {"kernel_type": "composite", "name": name, "sub_kernels": list(subs), **fields}
 
 
 # ---- the reference values: FlopCounterMode, sum(p.numel()), 2 * layers * kv_heads * head_dim * 2 bytes a token
@@ -199,7 +187,7 @@ def test_attention_by_hand() -> None:
     batch, queries, keys, heads, groups, size = 2, 3, 11, 6, 2, 8
     found = totals_of(
         "scaled_dot_product_attention",
-        {"num_sequences": batch, "num_queries": queries, "num_keys": keys, "num_scores": queries * keys,
+        {"num_sequences": batch, "num_queries": queries, "num_keys": keys, "num_visible": queries * keys,
          "num_heads": heads, "num_kv_heads": groups, "head_dim": size, "v_head_dim": size, "from_cache": 1},
         kv_bit=8,
     )  # fmt: skip
@@ -259,7 +247,7 @@ def test_a_prefill_in_two_steps_costs_the_visible_flops_of_one(name: str) -> Non
 
 def offers_eager(name: str) -> bool:
     template = model(name)
-    only = template.provenance.get("attention") == "eager"
+    only = template.attention == "eager"
     return only or any("eager" in getattr(node.kernel, "variants", {}) for node in Tree(template).nodes)
 
 

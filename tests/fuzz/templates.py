@@ -53,6 +53,7 @@ def kernel(rng: random.Random, depth: int) -> dict[str, Any]:
         return {
             "kernel_type": "basic", "operation": rng.choice(("matmul", "add", "gelu (3 steps)", "copy (fused)", "=1+1")),
             "unit": rng.choice(("matmul", "vector")), "flops": formula(rng),
+            **rng.choice(({}, {"fused": True}, {"steps": rng.choice((1, 8, 1000, 0, -1, 10**30, 1.5))})),
             "memory_access": {"read": formula(rng), "write": formula(rng)},
         }  # fmt: skip
     found: dict[str, Any] = {"kernel_type": "composite", "name": f"k{rng.randrange(10**6)}"}

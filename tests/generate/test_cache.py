@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from builders import error_of
 from transformers import LlamaConfig
 
 import nbanalyzer
 from nbanalyzer import ModelTemplate, populate
-from nbanalyzer.errors import InputError, NBAnalyzerError
+from nbanalyzer.errors import InputError
 from nbanalyzer.generate import cache as store
 from nbanalyzer.generate import pipeline
 from nbanalyzer.generate.cache import cache_folder
@@ -30,15 +31,6 @@ def written(folder: Path, data: object = TINY, name: str = "config.json") -> Pat
     path = folder / name
     path.write_text(json.dumps(data), encoding="utf-8")
     return path
-
-
-def error_of(call: Callable[[], object], kind: type[NBAnalyzerError] = NBAnalyzerError) -> str:
-    with pytest.raises(kind) as caught:
-        call()
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1
-    assert len(message) < 400
-    return message
 
 
 @pytest.fixture(scope="module")

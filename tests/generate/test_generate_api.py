@@ -7,17 +7,17 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from builders import error_of
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedConfig, PreTrainedModel
 
 import nbanalyzer
 from nbanalyzer import ModelTemplate, populate
-from nbanalyzer.errors import ConfigError, InputError, MissingPackageError, NBAnalyzerError, UnknownNameError
+from nbanalyzer.errors import ConfigError, InputError, MissingPackageError, UnknownNameError
 from nbanalyzer.generate import pipeline
 from nbanalyzer.generate.check.equality import MismatchError
 from nbanalyzer.generate.pipeline import GenerationError
@@ -38,15 +38,6 @@ def written(folder: Path, data: object = TINY, name: str = "config.json") -> Pat
     path = folder / name
     path.write_text(json.dumps(data), encoding="utf-8")
     return path
-
-
-def error_of(call: Callable[[], object], kind: type[NBAnalyzerError] = NBAnalyzerError) -> str:
-    with pytest.raises(kind) as caught:
-        call()
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1
-    assert len(message) < 400
-    return message
 
 
 @pytest.fixture(scope="module")

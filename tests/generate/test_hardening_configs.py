@@ -87,11 +87,19 @@ def test_a_config_object_that_cannot_say_what_it_holds() -> None:
 
 
 @pytest.mark.parametrize("said", [["x"], {}, 5, None, "eager"])
-def test_any_attention_in_the_provenance(said: object) -> None:
-    assert populate({"kernels": [], "provenance": {"attention": said}}).totals["flops"] == 0
-    if said != "eager":
-        with pytest.raises(NBAnalyzerError, match="no attention variant 'eager'"):
-            populate({"kernels": [], "provenance": {"attention": said}}, attn="eager")
+def test_what_the_provenance_says_of_attention_changes_nothing(said: object) -> None:
+    template = {"kernels": [], "provenance": {"attention": said}}
+    assert populate(template).conventions["attn"] == "sdpa"
+    with pytest.raises(NBAnalyzerError, match="no attention variant 'eager'"):
+        populate(template, attn="eager")
+
+
+@pytest.mark.parametrize("said", [["x"], {}, 5, None, "flash"])
+def test_the_attention_of_a_template_is_eager_or_left_out(said: object) -> None:
+    with pytest.raises(NBAnalyzerError, match="attention"):
+        populate({"kernels": [], "attention": said})
+    for attn in ("sdpa", "eager"):
+        assert populate({"kernels": [], "attention": "eager"}, attn=attn).conventions["attn"] == "eager"
 
 
 # ---- numbers that JSON does not have

@@ -271,7 +271,7 @@ def _attention_bindings(
     batch: int, queries: int, keys: int, count: int, kv_count: int, size: int, v_size: int, from_cache: int = 1
 ) -> dict[str, int]:
     return {
-        "num_sequences": batch, "num_queries": queries, "num_keys": keys, "num_scores": queries * keys,
+        "num_sequences": batch, "num_queries": queries, "num_keys": keys, "num_visible": queries * keys,
         "num_heads": count, "num_kv_heads": kv_count, "head_dim": size, "v_head_dim": v_size,
         "from_cache": from_cache,
     }  # fmt: skip
@@ -440,7 +440,7 @@ def test_absorbed_latent_attention(sizes: tuple[int, ...]) -> None:
     tokens = batch * queries
     names = ("num_sequences", "num_queries", "num_keys", "num_heads", "latent_size", "nope_head_dim", "rope_head_dim",
              "v_head_dim")  # fmt: skip
-    bindings = dict(zip(names, sizes, strict=True)) | {"num_scores": queries * keys}
+    bindings = dict(zip(names, sizes, strict=True)) | {"num_visible": queries * keys}
     cost = whole(Tree(expand(ABSORBED, bindings)), {"w_bytes": 2, "a_bytes": 2, "kv_bytes": 2})
     w_key, w_value = (empty(count, *shape, dtype=torch.bfloat16) for shape in ((nope, latent), (latent, v_size)))
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import error_of, written
 
 import nbanalyzer
 from nbanalyzer import populate
 from nbanalyzer.analysis.populate import template_of as model
-from nbanalyzer.errors import ConfigError, NBAnalyzerError, TemplateError, UnknownNameError
+from nbanalyzer.errors import ConfigError, TemplateError, UnknownNameError
 from nbanalyzer.templates.catalog import aliases, completed, for_config, names, short_names
 from nbanalyzer.templates.template import ModelTemplate, load_model_template
 
@@ -30,21 +29,6 @@ LLAMA = {
 }  # fmt: skip
 LAYER = 64 * 64 + 2 * 64 * 32 + 64 * 64 + 3 * 64 * 96 + 2 * 64  # q, k and v, o, the MLP, two norms
 LLAMA_PARAMETERS = 2 * 1000 * 64 + 3 * LAYER + 64
-
-
-def written(folder: Path, data: object, name: str = "config.json") -> Path:
-    path = folder / name
-    path.write_text(json.dumps(data), encoding="utf-8")
-    return path
-
-
-def error_of(call: Callable[[], object], kind: type[NBAnalyzerError] = NBAnalyzerError) -> str:
-    with pytest.raises(kind) as caught:
-        call()
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1
-    assert len(message) < 400
-    return message
 
 
 @pytest.fixture(autouse=True)

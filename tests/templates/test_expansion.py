@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
 import pytest
+from builders import error_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nbanalyzer import expand, populate
-from nbanalyzer.errors import NBAnalyzerError, TemplateError, UnresolvedVariablesError
+from nbanalyzer.errors import NBAnalyzerError, UnresolvedVariablesError
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.variables import ALLOWED_VARIABLES
 from nbanalyzer.templates.expansion import with_variants
@@ -65,15 +66,6 @@ def use(name: str, bindings: Mapping[str, str] | None = None, as_: str = "part",
 
 def library(*modules: ModuleTemplate) -> dict[str, ModuleTemplate]:
     return {each.class_name: each for each in modules}
-
-
-def error_of(call: Callable[[], object], kind: type[NBAnalyzerError] = TemplateError) -> str:
-    with pytest.raises(kind) as caught:
-        call()
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1
-    assert len(message) < 400
-    return message
 
 
 # ---- the repair that the project exists for

@@ -309,21 +309,20 @@ class Assembly(Sizes):
             sizes = {index: found[name] for index, found in contexts.items()}
             fitted[name] = self.fit(sizes, f"{{{name}}}", product=True)
         if template.class_name == ATTENTION or template.class_name in bind.EAGER:
-            fitted["num_scores"] = self._scores(node, fitted)
+            fitted["num_visible"] = self._visible(node, fitted)
         if template.class_name == APPEND:
             fitted["kept_len"] = self._kept_len(path)
         return {name: str(formula) for name, formula in fitted.items()}
 
-    def _scores(self, node: Node, bound: Mapping[str, Formula]) -> Formula:
-        """Return the query-key pairs that are counted: all, or what a causal mask lets through."""
+    def _visible(self, node: Node, bound: Mapping[str, Formula]) -> Formula:
+        """Return the query-key pairs that the mask lets through: all where there is none, or one that is not causal."""
         queries, keys = bound["num_queries"], bound["num_keys"]
         causal = any(
             one.detail == "causal" for index, scope in node.seen.items() for one in scope.operations()
             if self.observations[index].values["seq_len"] > 1
         )  # fmt: skip
-        everything = build("*", queries, keys)
-        shown = visible(keys) if causal else None
-        return build("if", shown, variable("causal"), everything) if shown else everything
+        seen = visible(keys) if causal else None
+        return seen or build("*", queries, keys)
 
     def _kept_len(self, path: str) -> Formula:
         """Return how many tokens of the layer around `path` are kept for the next step, none if there is no next."""
@@ -421,7 +420,7 @@ class Assembly(Sizes):
             return [main]
         extra = str(self.summed(costs, lambda cost: cost.extra))
         more = Basic(
-            operation=f"{label}: rest (fused)", unit="vector", flops=extra, memory_access=MemoryAccess("0", "0")
+            operation=f"{label}: rest", unit="vector", fused=True, flops=extra, memory_access=MemoryAccess("0", "0")
         )
         return [main, more]
 

@@ -204,7 +204,7 @@ def _attention(scope: Scope) -> Context:
         "num_sequences": sequences,
         "num_queries": queries,
         "num_keys": key.shape[2],
-        "num_scores": queries * key.shape[2],
+        "num_visible": queries * key.shape[2],
         "num_heads": heads,
         "num_kv_heads": key.shape[1],
         "head_dim": size,

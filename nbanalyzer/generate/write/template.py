@@ -137,11 +137,9 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
         architecture=type(model).__name__,
         config=dict(subject.given or subject.config),
         kernels=kernels,
+        attention="eager" if assembly.has_eager_attention else "",
         state={name: str(formula) for name, formula in state.items()},
-        provenance={
-            **({"attention": "eager"} if assembly.has_eager_attention else {}),
-            **({"part": "text"} if subject.given is not None else {}),
-        },
+        provenance={"part": "text"} if subject.given is not None else {},
     )
     template = stated(template, subject)
     return msgspec.structs.replace(expand(template), state=template.state)  # a cache may be thrown away

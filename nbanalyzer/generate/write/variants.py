@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import msgspec
 
 from nbanalyzer.errors import NBAnalyzerError
+from nbanalyzer.formulas.formula import parse
 from nbanalyzer.generate.hf import MASKS
+from nbanalyzer.generate.probe.cases import window_of
 from nbanalyzer.generate.probe.observation import Observation
 from nbanalyzer.generate.trace.pricing import UnknownOperation
 from nbanalyzer.generate.trace.recorder import ATTENTION
@@ -144,7 +146,7 @@ def _keys(kernels: tuple[Kernel, ...]) -> Iterator[tuple[str, str]]:
 
 def _mask(window: bool, keys: list[tuple[str, str]]) -> list[Kernel]:
     """Return the node of a mask: as many keys as the attention that it is for."""
-    fitting = [pair for pair in keys if ("min(" in pair[1]) == window] or keys
+    fitting = [pair for pair in keys if bool(window_of(parse(pair[1]))) == window] or keys
     if not fitting:
         return []
     sequences, count = fitting[0]
@@ -186,7 +188,7 @@ def _latent(inside: tuple[Kernel, ...], bound: Mapping[str, str]) -> Composite |
     """Return expansion and attention as one node, None if nothing that was cached is expanded."""
     if "{cache_len}" not in bound["num_keys"]:
         return None
-    own = ("num_sequences", "num_queries", "num_keys", "num_scores", "num_heads", "v_head_dim")
+    own = ("num_sequences", "num_queries", "num_keys", "num_visible", "num_heads", "v_head_dim")
     bindings = {name: bound[name] for name in own} | {
         "latent_size": "{kv_lora_rank}",
         "nope_head_dim": "{qk_nope_head_dim}",

@@ -1,0 +1,53 @@
+"""What several tests make: templates as plain data, files, and the one line of an error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nbanalyzer.errors import NBAnalyzerError
+
+__all__ = ["ROOT", "basic", "composite", "error_of", "template", "written"]
+
+ROOT = Path(__file__).parents[1]
+"""The checkout."""
+
+
+def basic(
+    flops: str = "0", read: str = "0", write: str = "0", unit: str = "vector", name: str = "op", **fields: Any
+) -> dict[str, Any]:
+    """Return a kernel with formulas; `fields` are further ones, such as `fused`."""
+    access = {"read": read, "write": write}
+    return {"kernel_type": "basic", "operation": name, "unit": unit, "flops": flops, "memory_access": access, **fields}
+
+
+def composite(name: str, *subs: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
+    """Return a kernel made of others."""
+    return {"kernel_type": "composite", "name": name, "sub_kernels": list(subs), **fields}
+
+
+def template(*kernels: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
+    """Return a model template of one's own."""
+    return {"model_id": "own", "kernels": list(kernels), **fields}
+
+
+def written(folder: Path, data: object, name: str = "config.json") -> Path:
+    """Return the path of a JSON file that holds this."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_text(json.dumps(data), encoding="utf-8")
+    return path
+
+
+def error_of(call: Callable[[], object], kind: type[NBAnalyzerError] = NBAnalyzerError, most: int = 400) -> str:
+    """Return the message of the error that a call raises; fail unless it is one line."""
+    with pytest.raises(kind) as caught:
+        call()
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    assert len(message) < most
+    return message
