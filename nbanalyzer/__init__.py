@@ -28,14 +28,9 @@ from .templates.catalog import names as models
 from .templates.config import extract_model_params
 from .templates.expansion import expand
 from .templates.library import MODULES as modules  # noqa: N811 - read like models()
-from .templates.template import (
-    ModelTemplate,
-    ModuleTemplate,
-    load_model_template,
-    load_module_template,
-    save_template,
-    validate_template,
-)
+from .templates.template import ModelTemplate, ModuleTemplate
+from .templates.template_files import load_model_template, load_module_template, save_template
+from .templates.validation import validate_template
 
 if TYPE_CHECKING:
     from .analysis.comparison import Comparison, compare

@@ -24,7 +24,7 @@ from .report.analysis import as_csv, as_html, as_json, as_md, as_text
 from .report.catalogue import Listing
 from .report.hardware import HardwareListing
 from .templates.catalog import config_for
-from .templates.template import encode, save_template
+from .templates.template_files import encode, save_template
 from .text import printable
 
 __all__ = ["main"]

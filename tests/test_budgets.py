@@ -19,9 +19,10 @@ from nbanalyzer import expand, extract_model_params, populate, sweep
 from nbanalyzer.errors import ConfigError, FormulaError, InputError, NBAnalyzerError, TemplateError
 from nbanalyzer.formulas.algebra import expanded_sympy
 from nbanalyzer.formulas.formula import constant, parse
-from nbanalyzer.formulas.polynomial import expanded
+from nbanalyzer.formulas.simplify import expanded
 from nbanalyzer.sweeps.sweep import Sweep
-from nbanalyzer.templates.template import Basic, Composite, MemoryAccess, ModuleTemplate, load_model_template
+from nbanalyzer.templates.template import Basic, Composite, MemoryAccess, ModuleTemplate
+from nbanalyzer.templates.template_files import load_model_template
 
 LARGE = 2**40 - 1
 TINY = "1 / (10**64 * 10**64 * 10**64 * 10**64 * 10**64 * 10**64)"

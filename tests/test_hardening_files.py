@@ -21,7 +21,7 @@ from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.files import read_file, write_whole
 from nbanalyzer.generate import cache
 from nbanalyzer.templates.config_files import read_config
-from nbanalyzer.templates.template import load_module_template
+from nbanalyzer.templates.template_files import load_module_template
 
 CONTENT = b"0123456789" * 20_000  # more than a pipe holds
 

@@ -32,7 +32,8 @@ import msgspec
 from nbanalyzer.errors import NBAnalyzerError, TemplateError, UnknownNameError
 from nbanalyzer.files import write_whole
 from nbanalyzer.templates import library
-from nbanalyzer.templates.template import ModelTemplate, encode, load_model_template, save_template
+from nbanalyzer.templates.template import ModelTemplate
+from nbanalyzer.templates.template_files import encode, load_model_template, save_template
 
 __all__ = ["Outcome", "main", "regenerate"]
 

@@ -14,11 +14,11 @@ from nbanalyzer.costs.run import Run
 from nbanalyzer.costs.tree import Tree
 from nbanalyzer.errors import ConfigError, InputError, quote, shorten
 from nbanalyzer.files import convert
-from nbanalyzer.formulas.variables import NOT_RUN, WHICH_LAYERS, speaks_of_cost
 from nbanalyzer.generate.api import MADE, built_for, parameters_of, template_for
 from nbanalyzer.templates import catalog
-from nbanalyzer.templates.config import ModelParams, canonical_name
+from nbanalyzer.templates.config import ModelParams
 from nbanalyzer.templates.config_files import as_mapping
+from nbanalyzer.templates.families import NOT_RUN, WHICH_LAYERS, canonical_name, speaks_of_cost
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.templates.validity import DEFAULTS, ever_read, flat
 from nbanalyzer.text import printable

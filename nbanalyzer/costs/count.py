@@ -12,10 +12,12 @@ import msgspec
 from nbanalyzer.errors import ConfigError, InputError, TemplateError, quote
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.templates import catalog
-from nbanalyzer.templates.config import ModelParams, canonical_name, extract_model_params, with_overrides
+from nbanalyzer.templates.config import ModelParams, extract_model_params, with_overrides
 from nbanalyzer.templates.config_files import as_mapping
 from nbanalyzer.templates.expansion import with_variants
-from nbanalyzer.templates.template import ModelTemplate, as_json
+from nbanalyzer.templates.families import canonical_name
+from nbanalyzer.templates.template import ModelTemplate
+from nbanalyzer.templates.template_files import as_json
 
 from .costs import Costs
 from .run import SWITCHES, Run

@@ -14,7 +14,8 @@ from functools import cached_property
 from nbanalyzer.errors import FormulaError, TemplateError
 from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.formulas.grammar import Number
-from nbanalyzer.formulas.polynomial import MAX_TERMS, Atom, Polynomial, applied, expanded
+from nbanalyzer.formulas.polynomial import MAX_TERMS, Atom, Polynomial
+from nbanalyzer.formulas.simplify import applied, expanded
 
 from .launch import Launch
 from .metrics import METRICS, OWNED

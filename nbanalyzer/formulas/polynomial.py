@@ -2,11 +2,6 @@
 
 A cost is a polynomial in batch, tokens and cache, but for a few places: a sliding window's ``min``, the experts'
 power, a branch. Such a place is an *atom*: it stands in the polynomial like a variable, and knows what it is made of.
-
->>> from nbanalyzer.formulas.formula import parse
->>> polynomial = expanded(parse("2 * {batch_size} * ({cache_len} + {seq_len}) * {hidden_size}"), {"hidden_size": 8})
->>> str(polynomial)
-'16 * batch_size * cache_len + 16 * batch_size * seq_len'
 """
 
 from __future__ import annotations
@@ -18,16 +13,15 @@ from functools import cached_property, reduce
 
 from nbanalyzer.errors import FormulaError, quote, shorten
 
-from .evaluation import BINARY, LIMIT, is_bounded
+from .evaluation import LIMIT, is_bounded
 from .formula import Formula, constant
 from .grammar import MAX_BITS, Number, normalize
 
-__all__ = ["OPPOSITES", "Atom", "Polynomial", "applied", "expanded"]
+__all__ = ["OPPOSITES", "Atom", "Monomial", "Polynomial", "number_of"]
 
 MAX_TERMS = 20_000  # of one polynomial: beyond this, nobody wrote the formula to be read
 MAX_TEXT = 100_000  # characters of an atom
 MOST_SHARES = 6  # atoms between 0 and 1 of which both ends are looked at, together with the others'
-MULTIPLIED_OUT = 8  # the largest exponent of a sum that is written as a product
 OPPOSITES = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", "<=": ">", ">": "<="}
 
 
@@ -82,6 +76,22 @@ class Atom:
         if self.operation == "if":
             return self.arguments[0].never_negative and self.arguments[2].never_negative
         return self.operation != "neg" and all(argument.never_negative for argument in self.arguments)
+
+    def evaluate(self, values: Mapping[str, Number]) -> Number:
+        """Return the exact value; see `Polynomial.evaluate`."""
+        if self.operation == "variable":
+            if self.name not in values:
+                raise FormulaError(f"{{{self.name}}} has no value", self.text)
+            return values[self.name]
+        if self.operation == "if":  # the branch that is not taken may divide by zero
+            yes, condition, no = self.arguments
+            return (yes if condition.evaluate(values) else no).evaluate(values)
+        numbers = [argument.evaluate(values) for argument in self.arguments]
+        if self.operation == "/":
+            return number_of("/", [1, *numbers])
+        if self.operation == "ceil":
+            return number_of("ceil", [number_of("/", numbers)])
+        return number_of(self.operation, numbers)
 
     @property
     def is_share(self) -> bool:
@@ -236,14 +246,13 @@ class Polynomial:
             FormulaError: a variable without a value, a division by zero, an exponent that is no whole number.
 
         """
-        found = self.put(values)
-        if not found.is_constant:
-            raise FormulaError(f"{{{min(found.variables)}}} has no value", shorten(str(self), 200))
-        return found.number
-
-    def put(self, values: Mapping[str, Number]) -> Polynomial:
-        """Return the polynomial with these variables' values put in."""
-        return self.replace(lambda atom: _atom_put(atom, values))
+        known = {atom: atom.evaluate(values) for atom in self.atoms}
+        total: Number = 0
+        for monomial, factor in self.terms.items():
+            for atom, power in monomial:
+                factor = _bounded(factor * known[atom] ** power)
+            total = _bounded(total + factor)
+        return normalize(total)
 
     def replace(self, new: Callable[[Atom], Polynomial]) -> Polynomial:
         """Return the polynomial with every atom replaced."""
@@ -337,147 +346,11 @@ def _power(base: Polynomial, exponent: int) -> Polynomial:
     return result
 
 
-# ---- from formulas
-
-
-def expanded(formula: Formula, values: Mapping[str, Number | Polynomial]) -> Polynomial:
-    """Return a formula multiplied out, with numbers or polynomials put in; what has none stays a variable.
+def number_of(operation: str, numbers: Iterable[Number]) -> Number:
+    """Return what an operation on numbers comes to; of an atom's operations, see `Atom`, those of its own meaning.
 
     Raises:
-        FormulaError: a division by zero, or more terms than anyone could read.
+        FormulaError: a division by zero, or a number too large.
 
     """
-    operation = formula.operation
-    if operation == "number":
-        assert isinstance(formula.value, int | Fraction)
-        return Polynomial.constant(formula.value)
-    if operation == "variable":
-        name = str(formula.value)
-        value = values.get(name)
-        if value is None:
-            return Polynomial.of(Atom("variable", name=name))
-        return value if isinstance(value, Polynomial) else Polynomial.constant(value)
-    if operation == "if":  # the branch that is not taken may divide by zero
-        yes, condition, no = formula.arguments
-        decided = expanded(condition, values)
-        if decided.is_constant:
-            return expanded(yes if decided.number else no, values)
-    arguments = formula.arguments
-    if operation in {"ceil", "floor"} and arguments[0].operation == "/":  # rounded as a quotient of whole numbers
-        operation, arguments = "//" if operation == "floor" else operation, arguments[0].arguments
-    return applied(operation, tuple(expanded(argument, values) for argument in arguments))
-
-
-def _atom_put(atom: Atom, values: Mapping[str, Number]) -> Polynomial:
-    if atom.operation == "variable":
-        return Polynomial.constant(values[atom.name]) if atom.name in values else Polynomial.of(atom)
-    if atom.operation == "if":  # the branch that is not taken may divide by zero
-        yes, condition, no = atom.arguments
-        decided = condition.put(values)
-        if decided.is_constant:
-            return (yes if decided.number else no).put(values)
-    return applied(atom.operation, tuple(argument.put(values) for argument in atom.arguments))
-
-
-def applied(operation: str, parts: tuple[Polynomial, ...]) -> Polynomial:
-    """Return an operation on polynomials: worked out, or as an atom."""
-    if operation == "+":
-        return Polynomial.sum(parts)
-    if operation == "*":
-        return reduce(lambda left, right: left * right, parts)
-    if operation == "-":
-        return parts[0] - parts[1]
-    if operation == "neg":
-        return parts[0] * -1
-    if operation == "/":
-        return _quotient(*parts) if len(parts) == 2 else _quotient(Polynomial.constant(1), *parts)
-    if operation == "%":
-        return parts[0] - parts[1] * applied("//", parts)
-    if operation in {"//", "ceil", "floor"}:
-        return _rounded(operation, *parts)
-    if operation == "**" and parts[1].is_constant:
-        exponent = parts[1].number
-        if isinstance(exponent, int) and 0 <= exponent <= MULTIPLIED_OUT and not parts[0].is_constant:
-            return _power(parts[0], exponent)
-    if all(part.is_constant for part in parts):
-        return Polynomial.constant(_number(operation, [part.number for part in parts]))
-    if operation == "if":
-        return _choice(*parts)
-    if operation in {"min", "max"}:
-        return _extreme(operation, parts)
-    return Polynomial.of(Atom(operation, parts))
-
-
-def _quotient(left: Polynomial, right: Polynomial) -> Polynomial:
-    if right.is_constant:
-        if right.number == 0:
-            raise FormulaError("division by zero", shorten(f"({left}) / 0", 200))
-        return left * (Fraction(1) / Fraction(right.number))
-    return left * Polynomial.of(Atom("/", (right,)))
-
-
-def _rounded(operation: str, dividend: Polynomial, divisor: Polynomial | None = None) -> Polynomial:
-    """Return a quotient rounded down, or up for ``"ceil"``, with whole coefficients in it if they are constant."""
-    if divisor is None or divisor.is_constant:
-        number = Fraction(1) if divisor is None else Fraction(divisor.number)
-        if number == 0:
-            raise FormulaError("division by zero", shorten(f"({dividend}) // 0", 200))
-        dividend = dividend * (1 / number)
-        common = math.lcm(*(Fraction(factor).denominator for factor in dividend.terms.values()))
-        dividend, divisor = dividend * common, Polynomial.constant(common)
-    if dividend.is_constant and divisor.is_constant:
-        quotient = Fraction(dividend.number) / divisor.number
-        return Polynomial.constant(math.ceil(quotient) if operation == "ceil" else math.floor(quotient))
-    return Polynomial.of(Atom("ceil" if operation == "ceil" else "//", (dividend, divisor)))
-
-
-def _choice(yes: Polynomial, condition: Polynomial, no: Polynomial) -> Polynomial:
-    """Return ``yes if condition else no`` as a sum, of which one part is 0."""
-    if condition.is_constant:
-        return yes if condition.number else no
-    if yes == no:
-        return yes
-    if any(atom.operation in {"/", "//", "%", "**"} for branch in (yes, no) for atom in _all_atoms(branch)):
-        return Polynomial.of(Atom("if", (yes, condition, no)))  # what is not taken need not be a number
-    only = next(iter(condition.atoms))
-    if condition == Polynomial.of(only) and only.operation in OPPOSITES:
-        test, arguments = only.operation, only.arguments
-    else:
-        test, arguments = "!=", (condition, Polynomial({}))
-    first, second = Polynomial.of(Atom(test, arguments)), Polynomial.of(Atom(OPPOSITES[test], arguments))
-    return first * yes + second * no
-
-
-def _all_atoms(polynomial: Polynomial) -> Iterator[Atom]:
-    for atom in polynomial.atoms:
-        yield atom
-        for argument in atom.arguments:
-            yield from _all_atoms(argument)
-
-
-def _extreme(operation: str, parts: tuple[Polynomial, ...]) -> Polynomial:
-    """Return the least or greatest of polynomials, without those that cannot be it."""
-    numbers = [part.number for part in parts if part.is_constant]
-    others = list(dict.fromkeys(part for part in parts if not part.is_constant))
-    pick: Callable[[list[Number]], Number] = min if operation == "min" else max
-    if numbers:
-        limit = pick(numbers)
-        if operation == "max" and limit <= 0 and all(other.never_negative for other in others):
-            numbers = []
-        else:
-            others.append(Polynomial.constant(limit))
-    return others[0] if len(others) == 1 else Polynomial.of(Atom(operation, tuple(others)))
-
-
-def _number(operation: str, numbers: list[Number]) -> Number:
-    if operation == "if":
-        return numbers[0] if numbers[1] else numbers[2]
-    if operation in {"min", "max"}:
-        return (min if operation == "min" else max)(numbers)
-    if operation == "**":
-        return _number_power(*numbers)
-    return normalize(BINARY[operation](*numbers) + 0)
-
-
-def _number_power(base: Number, exponent: Number) -> Number:
-    return Formula("**", None, (constant(base), constant(exponent))).evaluate({})
+    return Formula(operation, None, tuple(map(constant, numbers))).evaluate({})

@@ -16,7 +16,8 @@ from itertools import pairwise
 
 from .evaluation import BINARY
 from .grammar import Number, normalize
-from .polynomial import OPPOSITES, Atom, Polynomial, applied
+from .polynomial import OPPOSITES, Atom, Polynomial
+from .simplify import applied, put
 
 __all__ = ["total"]
 
@@ -39,7 +40,7 @@ def total(polynomial: Polynomial, name: str, start: int, stop: int) -> Polynomia
     inside = _within(polynomial, name, start, stop)
     if inside != polynomial:
         return total(inside, name, start, stop)
-    return Polynomial.sum(polynomial.put({name: value}) for value in range(start, stop))
+    return Polynomial.sum(put(polynomial, {name: value}) for value in range(start, stop))
 
 
 def _inner(polynomial: Polynomial, name: str) -> Iterator[Atom]:
@@ -60,7 +61,7 @@ def _within(polynomial: Polynomial, name: str, start: int, stop: int) -> Polynom
             return Polynomial.of(atom)
         arguments = tuple(argument.replace(decided) for argument in atom.arguments)
         first, last = (
-            [difference.put(end) for difference in (argument - arguments[0] for argument in arguments)] for end in ends
+            [put(difference, end) for difference in (argument - arguments[0] for argument in arguments)] for end in ends
         )
         linear = all(argument.is_linear(name) for argument in arguments)
         known = all(one.is_constant for one in (*first, *last))
@@ -74,7 +75,7 @@ def _within(polynomial: Polynomial, name: str, start: int, stop: int) -> Polynom
             if len(outcomes) == 1 and (atom.operation not in {"==", "!="} or _same_side(first[1], last[1])):
                 return Polynomial.constant(int(outcomes.pop()))
         if linear and atom.operation in {"//", "ceil"}:
-            rounded = {applied(atom.operation, tuple(one.put(end) for one in arguments)) for end in ends}
+            rounded = {applied(atom.operation, tuple(put(one, end) for one in arguments)) for end in ends}
             if len(rounded) == 1 and (only := rounded.pop()).is_constant:
                 return only
         return applied(atom.operation, arguments)

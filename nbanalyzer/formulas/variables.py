@@ -13,23 +13,11 @@ Any other integer field of a config can be used too, under its Hugging Face name
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-__all__ = [
-    "ALLOWED_VARIABLES",
-    "FAMILIES",
-    "NOT_RUN",
-    "VARIABLES",
-    "WHICH_LAYERS",
-    "Family",
-    "Kind",
-    "Variable",
-    "latex_symbol",
-    "says_no_size",
-    "speaks_of_cost",
-]
+__all__ = ["ALLOWED_VARIABLES", "VARIABLES", "Kind", "Variable", "latex_symbol"]
 
 Kind = Literal["runtime", "config", "derived", "convention"]
 
@@ -239,119 +227,3 @@ def latex_symbol(name: str) -> str:
     """
     known = VARIABLES.get(name)
     return known.latex if known else _upright(name)
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """What a model family's code adds to its config.
-
-    Attributes:
-        ffn: intermediate_size is so many hidden sizes where the config does not state it; 0 if it must.
-        ffn_key: config field that holds this factor, `ffn` being its default.
-        grouped: False if every query head has its own key and value head, whenever the config is silent.
-        one_kv_head: default of the family's `multi_query` flag, which shares one key and value head among
-            all query heads; None if the family has no such flag.
-        even_heads: True if head_dim is an even share of hidden_size where the config does not state it.
-        attention: False for a state-space family: its heads, if any, are not attention's.
-        step_rank: variable that is a 16th of hidden_size, rounded up, where the config is silent or says "auto".
-        tied: tie_word_embeddings where the config is silent; None if that is not known.
-        sources: variables that this family reads from other attributes than the registry says.
-
-    """
-
-    ffn: int = 0
-    ffn_key: str = ""
-    grouped: bool = True
-    one_kv_head: bool | None = None
-    even_heads: bool = True
-    attention: bool = True
-    step_rank: str = ""
-    tied: int | None = None
-    sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-_CHATGLM = {"num_kv_heads": ("multi_query_group_num",), "vocab_size": ("padded_vocab_size",)}
-_DISTILBERT = {"hidden_size": ("dim",), "intermediate_size": ("hidden_dim",)}
-
-FAMILIES: Mapping[str, Family] = {
-    "gpt2": Family(ffn=4, grouped=False, tied=1),
-    "openai-gpt": Family(ffn=4, grouped=False, tied=1),
-    "gpt-sw3": Family(ffn=4, grouped=False, tied=1),
-    "gptj": Family(ffn=4, grouped=False, tied=0),
-    "codegen": Family(ffn=4, grouped=False, tied=0),
-    "gpt_neo": Family(ffn=4, grouped=False, tied=1),
-    "gpt_neox": Family(grouped=False, tied=0),
-    "gpt_neox_japanese": Family(ffn=4, ffn_key="intermediate_multiple_size", grouped=False, tied=1),
-    "gpt_bigcode": Family(ffn=4, one_kv_head=True, tied=1),
-    "bloom": Family(ffn=4, grouped=False, tied=1),
-    "falcon": Family(ffn=4, grouped=False, one_kv_head=True, tied=1),
-    "RefinedWeb": Family(ffn=4, grouped=False, one_kv_head=False, tied=1),  # Falcon's name before transformers had it
-    "RefinedWebModel": Family(ffn=4, grouped=False, one_kv_head=False, tied=1),
-    "mpt": Family(ffn=4, ffn_key="expansion_ratio", grouped=False, tied=1),
-    "opt": Family(grouped=False, tied=1),
-    "phi-msft": Family(ffn=4, grouped=False, tied=0),
-    "phi": Family(grouped=False, tied=0),
-    "phi3": Family(grouped=False, tied=0),
-    "llama": Family(grouped=False, tied=0),
-    "olmo": Family(grouped=False, tied=0),
-    "olmo2": Family(grouped=False, tied=0),
-    "olmoe": Family(grouped=False, tied=0),
-    **dict.fromkeys(("mistral", "mixtral", "deepseek_v2", "deepseek_v3", "kimi_k2"), Family(tied=0)),
-    **dict.fromkeys(("qwen2", "qwen2_moe", "qwen3_moe"), Family(tied=0)),
-    **dict.fromkeys(("qwen3", "qwen3_next", "qwen3_5", "qwen3_5_moe", "llama4"), Family(even_heads=False, tied=0)),
-    **dict.fromkeys(("gemma", "gemma2", "gemma3", "gemma4"), Family(even_heads=False, tied=1)),
-    "smollm3": Family(tied=1),
-    "bert": Family(grouped=False, tied=1),
-    "roberta": Family(grouped=False, tied=1),
-    "distilbert": Family(grouped=False, tied=1, sources=_DISTILBERT),
-    "bart": Family(grouped=False, tied=1),
-    "t5": Family(grouped=False, tied=1),
-    "chatglm": Family(grouped=False, tied=0, sources=_CHATGLM),
-    "longcat_flash": Family(grouped=False, tied=0, sources={"num_layers": ("num_layers",)}),  # each holds two halves
-    "zamba2": Family(grouped=False, tied=1, sources={"head_dim": ("attention_head_dim",)}),
-    "jamba": Family(step_rank="mamba_dt_rank", tied=0),
-    "mamba": Family(ffn=2, ffn_key="expand", attention=False, step_rank="time_step_rank", tied=1),
-    "falcon_mamba": Family(ffn=2, ffn_key="expand", attention=False, step_rank="time_step_rank", tied=1),
-    "mamba2": Family(ffn=2, ffn_key="expand", attention=False, tied=0),
-    "rwkv": Family(ffn=4, attention=False, tied=0),
-}
-"""What each family's code adds, by model_type. Other defaults (Mistral's 8 kv heads) are transformers' to tell."""
-
-
-def _words(*lines: str) -> frozenset[str]:
-    return frozenset(word for line in lines for word in line.split())
-
-
-# What the names of other config fields say.
-NOT_SIZES = _words(  # integers about generation, training or labels, and what only scales values or repeats others
-    "max_length min_length num_beams num_beam_groups num_return_sequences top_k no_repeat_ngram_size n_special seed",
-    "encoder_no_repeat_ngram_size num_logits_to_keep pretraining_tp ep_size verbose chunk_size_feed_forward",
-    "rope_theta compress_rope_theta rope_local_base_freq original_max_position_embeddings initial_context_length",
-    "default_output_length initializer_factor n_ctx qk_head_dim",
-)
-WHICH_LAYERS = _words(  # a number says every how many layers; a list or a pattern says it layer by layer
-    "moe_layer_freq sliding_window_pattern decoder_sparse_step interleave_moe_layer_step expert_layer_period",
-    "attn_layer_period full_attention_interval no_rope_layer_interval",
-)
-NOT_RUN = ("num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers")
-"""What a checkpoint has and a pass does not run: layers that predict further tokens."""
-NOT_SIZES_ENDS = ("_token_id", "_token_index", "_token_ids", "_id")
-STRUCTURE = _words(  # which layer is what: read elsewhere
-    "layer_types layers_block_type mlp_only_layers mlp_layer_types no_rope_layers moe_layers compress_ratios",
-    "compress_rates attention_layers attention_types attn_config ffn_config per_layer_config indexer_types",
-    "mtp_layers_block_type layer_rope_theta _sliding_window_pattern",
-)
-COST_WORDS = _words(  # a field that has one of these in its name, and is in no table here, is reported as unknown
-    "expert experts moe topk window rank lora ssm state states conv mamba head heads layer layers dim latent",
-    "index indexer compress mtp nextn",
-)
-
-
-def speaks_of_cost(name: str) -> bool:
-    """Return whether a config field's name says that it may change what the model costs (experts, windows, …)."""
-    return not COST_WORDS.isdisjoint(name.lower().split("_"))
-
-
-def says_no_size(name: str) -> bool:
-    """Return whether a config field's name says that its number is no size."""
-    return name in NOT_SIZES or name.endswith(NOT_SIZES_ENDS)

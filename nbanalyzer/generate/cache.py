@@ -24,7 +24,8 @@ from nbanalyzer.errors import InputError, NBAnalyzerError, quote
 from nbanalyzer.files import decode, read_file, write_whole
 from nbanalyzer.templates.config_files import essential, without_floats
 from nbanalyzer.templates.library import folder
-from nbanalyzer.templates.template import ModelTemplate, encode, load_model_template
+from nbanalyzer.templates.template import ModelTemplate
+from nbanalyzer.templates.template_files import encode, load_model_template
 
 __all__ = ["cache_folder", "keep_parameters", "keep_template", "kept_parameters", "kept_template", "text_of"]
 

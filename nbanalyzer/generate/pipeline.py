@@ -19,10 +19,11 @@ from nbanalyzer.generate.model.subject import Subject
 from nbanalyzer.generate.write.template import build_template
 from nbanalyzer.progress import Progress, part_of
 from nbanalyzer.templates import catalog
-from nbanalyzer.templates.config import canonical_name
 from nbanalyzer.templates.config_files import TEXT_PARTS, as_mapping, essential
+from nbanalyzer.templates.families import canonical_name
 from nbanalyzer.templates.foreign import not_taken
-from nbanalyzer.templates.template import ModelTemplate, check_names
+from nbanalyzer.templates.template import ModelTemplate
+from nbanalyzer.templates.validation import check_names
 
 from . import hf
 from .check import verification

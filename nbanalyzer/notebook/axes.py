@@ -15,7 +15,7 @@ from nbanalyzer.costs.run import CHOICES, REQUEST, SIZES, SWITCHES, TOKENS
 from nbanalyzer.errors import InputError, quote
 from nbanalyzer.sweeps.grid import MOST_VALUES, is_several
 from nbanalyzer.sweeps.sweep import METRICS, Sweep, sweep
-from nbanalyzer.templates.config import canonical_name
+from nbanalyzer.templates.families import canonical_name
 
 from .line import LineMagics
 from .options import argument

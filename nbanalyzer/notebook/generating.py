@@ -9,7 +9,8 @@ from IPython.core.magic_arguments import magic_arguments
 
 from nbanalyzer.errors import InputError
 from nbanalyzer.generate import generate, verify
-from nbanalyzer.templates.template import ModelTemplate, save_template
+from nbanalyzer.templates.template import ModelTemplate
+from nbanalyzer.templates.template_files import save_template
 
 from .line import LineMagics
 from .options import argument

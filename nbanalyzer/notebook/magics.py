@@ -16,7 +16,7 @@ from nbanalyzer.errors import InputError
 from nbanalyzer.report.catalogue import Listing
 from nbanalyzer.templates.catalog import config_for
 from nbanalyzer.templates.expansion import expand
-from nbanalyzer.templates.template import load_template
+from nbanalyzer.templates.template_files import load_template
 
 from .line import LineMagics, hardware_options, run_options
 from .options import argument

@@ -17,7 +17,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from nbanalyzer.errors import InputError, MissingPackageError, quote
-from nbanalyzer.formulas.program import balanced_sizes, block_sizes, scratch, windows
+from nbanalyzer.formulas.blocks import balanced_sizes, block_sizes, scratch, windows
 from nbanalyzer.progress import shown, tell
 
 if TYPE_CHECKING:

@@ -13,10 +13,12 @@ from nbanalyzer.costs.metrics import METRICS, metrics_of
 from nbanalyzer.costs.run import REQUEST, TOKENS, Run
 from nbanalyzer.costs.symbolic import Symbolic, free_values
 from nbanalyzer.errors import InputError, UnknownNameError, near
+from nbanalyzer.formulas.blocks import block_sizes, windows
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number
-from nbanalyzer.formulas.polynomial import Polynomial, expanded
-from nbanalyzer.formulas.program import Expression, Plan, block_sizes, windows
+from nbanalyzer.formulas.polynomial import Polynomial
+from nbanalyzer.formulas.program import Expression, Plan
+from nbanalyzer.formulas.simplify import expanded
 from nbanalyzer.hardware import Accelerator
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import Any
 from nbanalyzer.costs.run import CHOICES, MAX_SIZE, REQUEST, TOKENS, Run
 from nbanalyzer.errors import InputError, UnknownNameError, quote
 from nbanalyzer.formulas.variables import VARIABLES
-from nbanalyzer.templates.config import canonical_name
+from nbanalyzer.templates.families import canonical_name
 
 __all__ = ["Grid", "available_memory", "is_several"]
 

@@ -20,8 +20,8 @@ from nbanalyzer.costs.metrics import unit_of
 from nbanalyzer.costs.run import CHOICES, REQUEST, TOKENS
 from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import FormulaError, InputError, MissingPackageError, UnknownNameError, quote
+from nbanalyzer.formulas.blocks import block_sizes, windows
 from nbanalyzer.formulas.formula import parse
-from nbanalyzer.formulas.program import block_sizes, windows
 from nbanalyzer.quantities import seconds, si
 
 from .grid import Grid, available_memory
@@ -205,7 +205,7 @@ class Sweep(Shown, shown_by="sweep"):
 
     def histogram(self, metric: str, bins: int = 50) -> tuple[Array, Array]:
         """Return (counts, edges) of a metric over all points; chunk by chunk if the sweep is lazy."""
-        from .reductions import histogram_of
+        from .spread import histogram_of
 
         self._require_metric(metric)
         return histogram_of(self._ask, metric, bins)
@@ -216,7 +216,7 @@ class Sweep(Shown, shown_by="sweep"):
         Those of a sweep in memory are exact. A lazy one is gone through twice, in bounded memory, and its quantiles
         are within 0.1 % of the exact ones.
         """
-        from .reductions import near_quantiles_of, quantiles_of
+        from .spread import near_quantiles_of, quantiles_of
 
         self._require_metric(metric)
         if self.is_lazy:

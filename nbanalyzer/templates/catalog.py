@@ -22,7 +22,8 @@ from nbanalyzer.files import decode, read_file
 from .config_files import read_config
 from .expansion import expand
 from .library import folder
-from .template import ModelTemplate, load_model_template
+from .template import ModelTemplate
+from .template_files import load_model_template
 from .validity import DEFAULTS, Difference, differences, filled, unstated
 
 __all__ = [

@@ -18,16 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbanalyzer.errors import ConfigError, InputError, UnknownNameError, quote, shorten
-from nbanalyzer.formulas.variables import (
-    FAMILIES,
-    STRUCTURE,
-    VARIABLES,
-    WHICH_LAYERS,
-    Family,
-    Variable,
-    says_no_size,
-    speaks_of_cost,
-)
+from nbanalyzer.formulas.variables import VARIABLES, Variable
 
 from .config_files import (
     TEXT_PARTS,
@@ -40,6 +31,7 @@ from .config_files import (
     text_object,
     with_labels,
 )
+from .families import _CANONICAL, FAMILIES, STRUCTURE, WHICH_LAYERS, Family, says_no_size, speaks_of_cost
 from .foreign import not_taken
 
 __all__ = ["LARGEST", "ModelParams", "extract_model_params", "with_overrides"]
@@ -53,7 +45,6 @@ _POSITIVE = frozenset({*_ALWAYS, *_HEADS, "intermediate_size"})
 _MLA_HEAD = ("qk_nope_head_dim", "qk_rope_head_dim")
 _SILENT = (None, "auto")  # what a field holds that leaves its value to the family's code
 _PLAIN = Variable("", "config", "", "a field that the registry has no row for", "")
-_CANONICAL = {alias: variable.name for variable in VARIABLES.values() for alias in (variable.name, *variable.sources)}
 
 
 class ModelParams(dict[str, int]):
@@ -395,11 +386,6 @@ _RULES: Mapping[str, Callable[[_Reader, Mapping[str, int]], int | None]] = {
 def integer_fields(config: Mapping[str, Any]) -> frozenset[str]:
     """Return the fields that are variables under their own names: the integers that no variable is read from."""
     return frozenset(_Reader.of(config).other_integers())
-
-
-def canonical_name(name: str) -> str:
-    """Return the variable that a config attribute is read into (``n_embd`` → ``hidden_size``), else the name."""
-    return _CANONICAL.get(name, name)
 
 
 def _problem(value: object, variable: Variable) -> str:

@@ -19,19 +19,8 @@ from nbanalyzer.formulas.formula import Formula, build, constant, extent, parse
 from nbanalyzer.formulas.grammar import MAX_DEPTH, MAX_OPERATIONS
 
 from .library import MODULES
-from .template import (
-    MAX_LEVELS,
-    Basic,
-    Composite,
-    Kernel,
-    MemoryAccess,
-    ModelTemplate,
-    ModuleTemplate,
-    check_module,
-    check_names,
-    require_size,
-    require_valid,
-)
+from .template import Basic, Composite, Kernel, MemoryAccess, ModelTemplate, ModuleTemplate
+from .validation import MAX_LEVELS, check_module, check_names, require_size, require_valid
 
 __all__ = ["expand", "with_variants"]
 

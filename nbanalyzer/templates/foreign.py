@@ -8,7 +8,9 @@ from dataclasses import fields
 from typing import Any
 
 from nbanalyzer.errors import quote, shorten
-from nbanalyzer.formulas.variables import FAMILIES, VARIABLES, says_no_size
+from nbanalyzer.formulas.variables import VARIABLES
+
+from .families import FAMILIES, says_no_size
 
 __all__ = ["not_taken"]
 

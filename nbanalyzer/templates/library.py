@@ -12,7 +12,8 @@ from importlib.resources.abc import Traversable
 
 from nbanalyzer.errors import UnknownNameError
 
-from .template import ModuleTemplate, load_module_template
+from .template import ModuleTemplate
+from .template_files import load_module_template
 
 __all__ = ["MODULES", "folder"]
 

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 from nbanalyzer.errors import FormulaError
 from nbanalyzer.formulas.formula import Formula
 
-from .config import canonical_name, extract_model_params
+from .config import extract_model_params
 from .config_files import NOISE, TEXT_PARTS
+from .families import canonical_name
 from .template import Composite, Kernel, ModelTemplate
 
 __all__ = ["DEFAULTS", "Difference", "differences", "ever_read", "filled", "flat", "is_noise", "unstated"]

@@ -12,7 +12,8 @@ from nbanalyzer import expand, populate, sensitivity
 from nbanalyzer.costs.metrics import PASS_METRICS
 from nbanalyzer.errors import InputError, NBAnalyzerError, UnknownNameError
 from nbanalyzer.plots.figure import Plot
-from nbanalyzer.templates.template import ModuleTemplate, load_template
+from nbanalyzer.templates.template import ModuleTemplate
+from nbanalyzer.templates.template_files import load_template
 
 # Models of whose formulas SymPy has the derivative: without roundings, and without experts of which some are chosen.
 SMOOTH = ("gpt2", "llama-3.1-8b", "falcon-7b", "bert-base-uncased")

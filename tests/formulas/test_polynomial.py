@@ -15,7 +15,8 @@ from nbanalyzer.errors import FormulaError
 from nbanalyzer.formulas import summation
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number
-from nbanalyzer.formulas.polynomial import MAX_TERMS, Atom, Polynomial, expanded
+from nbanalyzer.formulas.polynomial import MAX_TERMS, Atom, Polynomial
+from nbanalyzer.formulas.simplify import expanded
 
 FEW = settings(deadline=None, max_examples=80, suppress_health_check=list(HealthCheck))
 # A size is never negative, which is what a polynomial may rely on.

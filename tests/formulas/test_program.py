@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 from nbanalyzer import models, populate
 from nbanalyzer.costs.symbolic import free_values
+from nbanalyzer.formulas.blocks import BLOCK
 from nbanalyzer.formulas.formula import parse
-from nbanalyzer.formulas.polynomial import Polynomial, expanded
-from nbanalyzer.formulas.program import BLOCK, Expression, Plan
+from nbanalyzer.formulas.polynomial import Polynomial
+from nbanalyzer.formulas.program import Expression, Plan
+from nbanalyzer.formulas.simplify import expanded
 
 FEW = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
 NAMES = ("a", "b", "c")

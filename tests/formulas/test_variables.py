@@ -16,8 +16,9 @@ import pytest
 from transformers import CONFIG_MAPPING
 
 from nbanalyzer.errors import ConfigError, InputError, UnknownNameError
-from nbanalyzer.formulas.variables import ALLOWED_VARIABLES, FAMILIES, VARIABLES, latex_symbol
+from nbanalyzer.formulas.variables import ALLOWED_VARIABLES, VARIABLES, latex_symbol
 from nbanalyzer.templates.config import LARGEST, ModelParams, extract_model_params
+from nbanalyzer.templates.families import FAMILIES
 
 # `expected` was read off the weights of transformers' own models, built on the meta device from these configs:
 # rows of the projections and the embedding, number of blocks. Null where a model has no such thing.

@@ -12,8 +12,8 @@ import numpy as np
 from nbanalyzer.formulas.algebra import expanded_sympy
 from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.formulas.grammar import MAX_LENGTH, Number
-from nbanalyzer.formulas.polynomial import expanded
 from nbanalyzer.formulas.program import Plan
+from nbanalyzer.formulas.simplify import expanded
 
 from .campaign import Campaign, Watch
 from .independent import NoValueError, RoundedError, TooLongError, value_of

@@ -10,7 +10,7 @@ from typing import Any
 
 from nbanalyzer import expand, populate, sweep
 from nbanalyzer.analysis.analysis import Analysis
-from nbanalyzer.templates.template import load_template
+from nbanalyzer.templates.template_files import load_template
 
 from .campaign import Campaign, Watch
 from .damage import damaged, smaller

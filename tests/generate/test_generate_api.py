@@ -22,7 +22,7 @@ from nbanalyzer.generate import pipeline
 from nbanalyzer.generate.check.equality import MismatchError
 from nbanalyzer.generate.pipeline import GenerationError
 from nbanalyzer.report.template import summary
-from nbanalyzer.templates.template import load_model_template, save_template
+from nbanalyzer.templates.template_files import load_model_template, save_template
 
 ROOT = Path(__file__).parents[2]
 TINY = {

@@ -18,7 +18,8 @@ from nbanalyzer.errors import ConfigError, NBAnalyzerError
 from nbanalyzer.generate import cache, pipeline
 from nbanalyzer.generate.write.template import build_template
 from nbanalyzer.templates.config_files import essential, with_floats, without_floats
-from nbanalyzer.templates.template import Validity, encode
+from nbanalyzer.templates.template import Validity
+from nbanalyzer.templates.template_files import encode
 
 TINY: dict[str, Any] = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 100,

@@ -18,15 +18,8 @@ from nbanalyzer.generate.check import equality, oracle
 from nbanalyzer.generate.check.runs import RUNS
 from nbanalyzer.generate.model.subject import Subject
 from nbanalyzer.templates import catalog, library
-from nbanalyzer.templates.template import (
-    Basic,
-    Composite,
-    Kernel,
-    ModelTemplate,
-    encode,
-    load_model_template,
-    save_template,
-)
+from nbanalyzer.templates.template import Basic, Composite, Kernel, ModelTemplate
+from nbanalyzer.templates.template_files import encode, load_model_template, save_template
 from tools import catalog as generated
 
 MODELS = Path(str(library.folder("models")))

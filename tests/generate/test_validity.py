@@ -25,7 +25,8 @@ from nbanalyzer.generate.model.subject import Subject
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.catalog import KERNELS_OF, for_config, names
 from nbanalyzer.templates.config_files import TEXT_PARTS
-from nbanalyzer.templates.template import ModelTemplate, Validity, load_model_template
+from nbanalyzer.templates.template import ModelTemplate, Validity
+from nbanalyzer.templates.template_files import load_model_template
 from nbanalyzer.templates.validity import differences, filled, flat
 
 THOROUGH = bool(os.environ.get("THOROUGH"))  # `make fields`: every change, and FLOPs too

@@ -23,7 +23,8 @@ from nbanalyzer.generate.write.template import build_template
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.expansion import expand
 from nbanalyzer.templates.library import MODULES
-from nbanalyzer.templates.template import Basic, Composite, Kernel, MemoryAccess, ModelTemplate, save_template
+from nbanalyzer.templates.template import Basic, Composite, Kernel, MemoryAccess, ModelTemplate
+from nbanalyzer.templates.template_files import save_template
 from tools import catalog as shipping
 
 CONFIGS: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data" / "architectures.json").read_text())

@@ -18,7 +18,7 @@ from nbanalyzer import sweep
 from nbanalyzer.errors import InputError
 from nbanalyzer.progress import watched_by
 from nbanalyzer.sweeps import chunks
-from nbanalyzer.sweeps.reductions import Counts, Ends
+from nbanalyzer.sweeps.spread import Counts, Ends
 from nbanalyzer.sweeps.sweep import Sweep
 
 distributed = pytest.importorskip("distributed")

@@ -17,7 +17,8 @@ from nbanalyzer import populate
 from nbanalyzer.analysis.populate import template_of as model
 from nbanalyzer.errors import ConfigError, TemplateError, UnknownNameError
 from nbanalyzer.templates.catalog import aliases, completed, for_config, names, short_names
-from nbanalyzer.templates.template import ModelTemplate, load_model_template
+from nbanalyzer.templates.template import ModelTemplate
+from nbanalyzer.templates.template_files import load_model_template
 
 ROOT = Path(__file__).parents[2]
 # A Llama that is not shipped; the sizes are made up.

@@ -16,16 +16,9 @@ from nbanalyzer.errors import NBAnalyzerError, UnresolvedVariablesError
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.variables import ALLOWED_VARIABLES
 from nbanalyzer.templates.expansion import with_variants
-from nbanalyzer.templates.template import (
-    Basic,
-    Composite,
-    Kernel,
-    MemoryAccess,
-    ModelTemplate,
-    ModuleTemplate,
-    load_model_template,
-    validate_template,
-)
+from nbanalyzer.templates.template import Basic, Composite, Kernel, MemoryAccess, ModelTemplate, ModuleTemplate
+from nbanalyzer.templates.template_files import load_model_template
+from nbanalyzer.templates.validation import validate_template
 
 GPT2 = "transformers.models.gpt2.modeling_gpt2.GPT2LMHeadModel"
 TOKENS = "{batch_size} * {seq_len}"
@@ -441,7 +434,7 @@ def test_expanding_then_evaluating_is_evaluating_the_bindings_first(data: st.Dat
 
 
 def test_an_expanded_template_survives_the_file() -> None:
-    from nbanalyzer.templates.template import encode
+    from nbanalyzer.templates.template_files import encode
 
     template = expand(GPT2, model_id="me/copy", config={"n_embd": 4, "model_type": "gpt2"})
     assert load_model_template(encode(template)) == template

@@ -18,15 +18,9 @@ import pytest
 from nbanalyzer import populate
 from nbanalyzer.errors import NBAnalyzerError, TemplateError, UnresolvedVariablesError
 from nbanalyzer.report.analysis import as_fragment, as_html, as_md
-from nbanalyzer.templates.template import (
-    DisallowedVariable,
-    ModelTemplate,
-    ModuleTemplate,
-    load_model_template,
-    load_module_template,
-    save_template,
-    validate_template,
-)
+from nbanalyzer.templates.template import ModelTemplate, ModuleTemplate
+from nbanalyzer.templates.template_files import load_model_template, load_module_template, save_template
+from nbanalyzer.templates.validation import DisallowedVariable, validate_template
 
 ROOT = Path(__file__).parents[2]
 MODELS = sorted((ROOT / "models").glob("*/*.json"))
@@ -471,9 +465,7 @@ def stop(*_: object, **__: object) -> NoReturn:
     raise StoppedError
 
 
-@pytest.mark.parametrize(
-    "broken", ["nbanalyzer.templates.template.os.fdopen", "pathlib.Path.replace", "pathlib.Path.chmod"]
-)
+@pytest.mark.parametrize("broken", ["nbanalyzer.files.os.fdopen", "pathlib.Path.replace", "pathlib.Path.chmod"])
 def test_a_file_is_written_whole_or_not_at_all(broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = written(tmp_path, b"what was there")
     template = load_model_template(MODELS[0])
@@ -496,7 +488,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: p
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("nbanalyzer.templates.template.os.fdopen", half)
+        patch.setattr("nbanalyzer.files.os.fdopen", half)
         with pytest.raises(KeyboardInterrupt):
             save_template(template, file)
     assert file.read_bytes() == b"what was there"

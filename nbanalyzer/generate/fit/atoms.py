@@ -9,7 +9,7 @@ from fractions import Fraction
 from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.generate.probe.cases import PADDED_TO
 
-__all__ = ["PADDED_TO", "derived"]
+__all__ = ["derived"]
 
 _DIVIDES = re.compile(r"(_rate|_ratio|(?<!topk_)groups?|(kv|key|key_value)_heads)$")
 

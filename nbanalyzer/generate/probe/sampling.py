@@ -15,11 +15,12 @@ from typing import Any
 
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.formulas.formula import parse
-from nbanalyzer.formulas.variables import NOT_SIZES, NOT_SIZES_ENDS, VARIABLES
+from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.generate.model.subject import Subject, UnrunnableError
 from nbanalyzer.generate.trace.layers import Depth
 from nbanalyzer.progress import tell
 from nbanalyzer.templates.config_files import TEXT_PARTS
+from nbanalyzer.templates.families import NOT_SIZES, NOT_SIZES_ENDS
 
 from .cases import PADDED_TO, PLAIN, Cases, kernels_of
 from .observation import Observation, observe, structure, values_of

@@ -21,8 +21,9 @@ from nbanalyzer.generate.probe.observation import observe, structure, values_of
 from nbanalyzer.generate.probe.sampling import says_which_layer, sizes_seen, varied
 from nbanalyzer.generate.trace.layers import Depth, count_fields, depth_of, seen_alike, signatures, stacks
 from nbanalyzer.generate.trace.recorder import recording, trace
-from nbanalyzer.templates.config import canonical_name, extract_model_params
+from nbanalyzer.templates.config import extract_model_params
 from nbanalyzer.templates.config_files import TEXT_PARTS
+from nbanalyzer.templates.families import canonical_name
 from nbanalyzer.templates.template import ModelTemplate, Validity
 from nbanalyzer.templates.validity import flat, is_noise
 

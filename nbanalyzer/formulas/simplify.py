@@ -1,0 +1,158 @@
+"""Operations on polynomials: worked out as far as they can be, the rest an atom of what they apply to.
+
+>>> from nbanalyzer.formulas.formula import parse
+>>> polynomial = expanded(parse("2 * {batch_size} * ({cache_len} + {seq_len}) * {hidden_size}"), {"hidden_size": 8})
+>>> str(polynomial)
+'16 * batch_size * cache_len + 16 * batch_size * seq_len'
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
+from functools import reduce
+
+from nbanalyzer.errors import FormulaError, shorten
+
+from .formula import Formula
+from .grammar import Number
+from .polynomial import OPPOSITES, Atom, Polynomial, number_of
+
+__all__ = ["applied", "expanded", "put"]
+
+MULTIPLIED_OUT = 8  # the largest exponent of a sum that is written as a product
+
+
+def expanded(formula: Formula, values: Mapping[str, Number | Polynomial]) -> Polynomial:
+    """Return a formula multiplied out, with numbers or polynomials put in; what has none stays a variable.
+
+    Raises:
+        FormulaError: a division by zero, or more terms than anyone could read.
+
+    """
+    operation = formula.operation
+    if operation == "number":
+        assert isinstance(formula.value, int | Fraction)
+        return Polynomial.constant(formula.value)
+    if operation == "variable":
+        name = str(formula.value)
+        value = values.get(name)
+        if value is None:
+            return Polynomial.of(Atom("variable", name=name))
+        return value if isinstance(value, Polynomial) else Polynomial.constant(value)
+    if operation == "if":  # the branch that is not taken may divide by zero
+        yes, condition, no = formula.arguments
+        decided = expanded(condition, values)
+        if decided.is_constant:
+            return expanded(yes if decided.number else no, values)
+    arguments = formula.arguments
+    if operation in {"ceil", "floor"} and arguments[0].operation == "/":  # rounded as a quotient of whole numbers
+        operation, arguments = "//" if operation == "floor" else operation, arguments[0].arguments
+    return applied(operation, tuple(expanded(argument, values) for argument in arguments))
+
+
+def put(polynomial: Polynomial, values: Mapping[str, Number]) -> Polynomial:
+    """Return a polynomial with these variables' values put in."""
+    return polynomial.replace(lambda atom: _put_into(atom, values))
+
+
+def _put_into(atom: Atom, values: Mapping[str, Number]) -> Polynomial:
+    if atom.operation == "variable":
+        return Polynomial.constant(values[atom.name]) if atom.name in values else Polynomial.of(atom)
+    if atom.operation == "if":  # the branch that is not taken may divide by zero
+        yes, condition, no = atom.arguments
+        decided = put(condition, values)
+        if decided.is_constant:
+            return put(yes if decided.number else no, values)
+    return applied(atom.operation, tuple(put(argument, values) for argument in atom.arguments))
+
+
+def applied(operation: str, parts: tuple[Polynomial, ...]) -> Polynomial:
+    """Return an operation on polynomials: worked out, or as an atom."""
+    if operation == "+":
+        return Polynomial.sum(parts)
+    if operation == "*":
+        return reduce(lambda left, right: left * right, parts)
+    if operation == "-":
+        return parts[0] - parts[1]
+    if operation == "neg":
+        return parts[0] * -1
+    if operation == "/":
+        return _quotient(*parts) if len(parts) == 2 else _quotient(Polynomial.constant(1), *parts)
+    if operation == "%":
+        return parts[0] - parts[1] * applied("//", parts)
+    if operation in {"//", "ceil", "floor"}:
+        return _rounded(operation, *parts)
+    if operation == "**" and parts[1].is_constant:
+        exponent = parts[1].number
+        if isinstance(exponent, int) and 0 <= exponent <= MULTIPLIED_OUT and not parts[0].is_constant:
+            return reduce(lambda product, part: product * part, [parts[0]] * exponent, Polynomial.constant(1))
+    if all(part.is_constant for part in parts):
+        return Polynomial.constant(number_of(operation, (part.number for part in parts)))
+    if operation == "if":
+        return _choice(*parts)
+    if operation in {"min", "max"}:
+        return _extreme(operation, parts)
+    return Polynomial.of(Atom(operation, parts))
+
+
+def _quotient(left: Polynomial, right: Polynomial) -> Polynomial:
+    if right.is_constant:
+        if right.number == 0:
+            raise FormulaError("division by zero", shorten(f"({left}) / 0", 200))
+        return left * (Fraction(1) / Fraction(right.number))
+    return left * Polynomial.of(Atom("/", (right,)))
+
+
+def _rounded(operation: str, dividend: Polynomial, divisor: Polynomial | None = None) -> Polynomial:
+    """Return a quotient rounded down, or up for ``"ceil"``, with whole coefficients in it if they are constant."""
+    if divisor is None or divisor.is_constant:
+        number = Fraction(1) if divisor is None else Fraction(divisor.number)
+        if number == 0:
+            raise FormulaError("division by zero", shorten(f"({dividend}) // 0", 200))
+        dividend = dividend * (1 / number)
+        common = math.lcm(*(Fraction(factor).denominator for factor in dividend.terms.values()))
+        dividend, divisor = dividend * common, Polynomial.constant(common)
+    if dividend.is_constant and divisor.is_constant:
+        quotient = Fraction(dividend.number) / divisor.number
+        return Polynomial.constant(math.ceil(quotient) if operation == "ceil" else math.floor(quotient))
+    return Polynomial.of(Atom("ceil" if operation == "ceil" else "//", (dividend, divisor)))
+
+
+def _choice(yes: Polynomial, condition: Polynomial, no: Polynomial) -> Polynomial:
+    """Return ``yes if condition else no`` as a sum, of which one part is 0."""
+    if condition.is_constant:
+        return yes if condition.number else no
+    if yes == no:
+        return yes
+    if any(atom.operation in {"/", "//", "%", "**"} for branch in (yes, no) for atom in _all_atoms(branch)):
+        return Polynomial.of(Atom("if", (yes, condition, no)))  # what is not taken need not be a number
+    only = next(iter(condition.atoms))
+    if condition == Polynomial.of(only) and only.operation in OPPOSITES:
+        test, arguments = only.operation, only.arguments
+    else:
+        test, arguments = "!=", (condition, Polynomial({}))
+    first, second = Polynomial.of(Atom(test, arguments)), Polynomial.of(Atom(OPPOSITES[test], arguments))
+    return first * yes + second * no
+
+
+def _all_atoms(polynomial: Polynomial) -> Iterator[Atom]:
+    for atom in polynomial.atoms:
+        yield atom
+        for argument in atom.arguments:
+            yield from _all_atoms(argument)
+
+
+def _extreme(operation: str, parts: tuple[Polynomial, ...]) -> Polynomial:
+    """Return the least or greatest of polynomials, without those that cannot be it."""
+    numbers = [part.number for part in parts if part.is_constant]
+    others = list(dict.fromkeys(part for part in parts if not part.is_constant))
+    pick: Callable[[list[Number]], Number] = min if operation == "min" else max
+    if numbers:
+        limit = pick(numbers)
+        if operation == "max" and limit <= 0 and all(other.never_negative for other in others):
+            numbers = []
+        else:
+            others.append(Polynomial.constant(limit))
+    return others[0] if len(others) == 1 else Polynomial.of(Atom(operation, tuple(others)))
