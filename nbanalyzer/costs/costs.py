@@ -118,10 +118,8 @@ class Costs:
     @cached_property
     def totals(self) -> dict[str, int | float]:
         """Metric → number for the whole pass, in `PASS_METRICS`; whole numbers are ``int``."""
-        whole = self.cost_of_all
-        found = {name: getattr(whole, name) for name in PASS_METRICS if hasattr(whole, name)}
-        found["weight_bytes"] = self.weight_bytes
-        found["kv_cache_bytes"] = self._state.get("kv_cache", 0)
+        known = {"weight_bytes": self.weight_bytes, "kv_cache_bytes": self._state.get("kv_cache", 0)}
+        found = {name: known[name] if name in known else self.number(name) for name in PASS_METRICS}
         others = {f"{name}_bytes": value for name, value in self._state.items() if f"{name}_bytes" not in PASS_METRICS}
         return {name: plain(value) for name, value in ({name: found[name] for name in PASS_METRICS} | others).items()}
 
@@ -134,6 +132,14 @@ class Costs:
     def state_bytes(self) -> Number:
         """Bytes of all that is kept between steps, exact."""
         return normalize(sum(self._state.values()))
+
+    def number(self, metric: str, node: Node | None = None) -> Number | float:
+        """Return a metric of a kernel and all below it, or of the whole pass; by its formula if no `Cost` holds it."""
+        cost = self.cost_of_all if node is None else self.costs[node]
+        if hasattr(cost, metric):
+            found: Number | float = getattr(cost, metric)
+            return found
+        return metric_formula(self._tree.roots if node is None else [node], metric).evaluate(self.values)
 
     @cached_property
     def state(self) -> dict[str, int | float]:
@@ -303,7 +309,7 @@ class Costs:
             what: a kernel's path, as for `find`, or a metric of the whole pass such as ``"parameters"``.
 
         """
-        if what in REQUEST_SUMS:
+        if what in REQUEST_SUMS and hasattr(self.cost_of_all, what):
             return explain_sum(what, self._tree.roots, self.costs)
         if what in PASS_METRICS:
             return explain_formula(what, self.formula_text(what), self.values)
