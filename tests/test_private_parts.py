@@ -134,7 +134,7 @@ def test_a_lazy_sweep_finds_the_work_that_its_tasks_share() -> None:
     found = sweep("gpt2", batch_size=[1, 2, 3], seq_len=range(1, 9), metrics=["flops"], chunks=4)
     key, work = chunks._work_of(found.arrays)
     assert isinstance(work, chunks.Work)
-    assert [*work.job.grid.axes] == ["batch_size", "seq_len"]
+    assert [*work.partition.grid.axes] == ["batch_size", "seq_len"]
     chosen_key, chosen = chunks._work_of(found.sel(batch_size=2).arrays)
     assert chosen is work  # not a copy of it
     assert chosen_key == key

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
+from typing import NamedTuple
 
 from nbanalyzer.errors import FormulaError, InputError, UnknownNameError, quote
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number, normalize
 
-__all__ = ["MAX_SIZE", "SIZES", "SWITCHES", "Run", "Switch", "read_size", "read_whole"]
+__all__ = [
+    "CHOICES", "MAX_SIZE", "REQUEST", "RUN_CHOICES", "SIZES", "SWITCHES", "TOKENS", "Passes", "Run", "Switch",
+    "passes_of",
+    "read_size", "read_whole",
+]  # fmt: skip
 
 MAX_SIZE = 2**40  # tokens or sequences: beyond what any machine holds
 MAX_BITS = 64
@@ -160,10 +165,36 @@ def _whole(name: str, value: object, least: int, most: int) -> None:
 
 TOKENS = ("batch_size", "seq_len", "cache_len", "encoder_len")
 """Run values that an array takes the place of: the formulas are evaluated for all of them at once."""
-
-
+RUN_CHOICES = ("w_bit", "a_bit", "kv_bit", *SWITCHES)
+CHOICES = ("model", "hardware", *RUN_CHOICES)
+"""What is gone through value by value: each has formulas of its own."""
 REQUEST = ("prompt_len", "output_len")
 
 
-CHOICES = ("model", "hardware", "w_bit", "a_bit", "kv_bit", "attn", "logits", "mla", "causal")
-"""What is gone through value by value: each has formulas of its own."""
+class Passes(NamedTuple):
+    """The lengths in each pass of a request, as formulas of `REQUEST`: name → formula.
+
+    Attributes:
+        first: reads the prompt, and gives the first token.
+        step: any decode step, by its `cache_len`.
+        last: the last decode step, with the most in the cache.
+
+    """
+
+    first: Mapping[str, str]
+    step: Mapping[str, str]
+    last: Mapping[str, str]
+
+
+def passes_of(*, has_encoder: bool) -> Passes:
+    """Return a request's passes: the prompt's gives the first token, each decode step another one.
+
+    Where an encoder reads the prompt, the decoder begins with one token.
+    """
+    encoder = {"encoder_len": "{prompt_len}"} if has_encoder else {}
+    start = "1" if has_encoder else "{prompt_len}"
+    return Passes(
+        {"seq_len": start, "cache_len": "0", **encoder},
+        {"seq_len": "1", "cache_len": "{cache_len}", **encoder},
+        {"seq_len": "1", "cache_len": f"{start} + {{output_len}} - 2", **encoder},
+    )

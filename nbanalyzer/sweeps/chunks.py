@@ -21,7 +21,7 @@ from nbanalyzer.formulas.blocks import balanced_sizes, block_sizes, scratch, win
 from nbanalyzer.progress import shown, tell
 
 if TYPE_CHECKING:
-    from .partition import Job
+    from .partition import Partition
     from .reductions import Reduction
 
 __all__ = ["CHUNK", "arrays_of", "computed", "numbers_at", "reduced", "require_chunks"]
@@ -38,18 +38,18 @@ class Work:
     """What the tasks of a sweep share, sent to every worker once.
 
     Attributes:
-        job: the sweep's.
+        partition: the sweep's.
         points: how many a chunk has at most.
 
     """
 
-    job: Job
+    partition: Partition
     points: int
 
     @property
     def sizes(self) -> list[int]:
         """A chunk's size along every axis of the grid."""
-        return block_sizes(self.job.grid.shape, self.points)
+        return block_sizes(self.partition.grid.shape, self.points)
 
 
 def require_chunks(shape: Sequence[int], chunks: int | str) -> int:
@@ -72,8 +72,8 @@ def require_chunks(shape: Sequence[int], chunks: int | str) -> int:
     return points
 
 
-def arrays_of(job: Job, chunks: int | str) -> dict[str, Any]:
-    """Return metric → Dask array over a job's grid, in chunks of at most so many points, whole along the last axes.
+def arrays_of(partition: Partition, chunks: int | str) -> dict[str, Any]:
+    """Return metric → Dask array over a partition's grid, in chunks whole along the last axes.
 
     Raises:
         InputError: as `require_chunks`.
@@ -88,27 +88,27 @@ def arrays_of(job: Job, chunks: int | str) -> dict[str, Any]:
         raise MissingPackageError("dask", "for a sweep in chunks") from None
     import numpy as np
 
-    work = Work(job, require_chunks(job.grid.shape, chunks))
-    _compile(job)
-    pieces = (_pieces(size, step) for size, step in zip(job.grid.shape, work.sizes, strict=True))
+    work = Work(partition, require_chunks(partition.grid.shape, chunks))
+    _compile(partition)
+    pieces = (_pieces(size, step) for size, step in zip(partition.grid.shape, work.sizes, strict=True))
     stacked = dask.array.map_blocks(
         _chunk,
         delayed(work, name=f"{WORK}{tokenize(object())}", traverse=False),
-        chunks=((len(job.metrics),), *(tuple(piece) for piece in pieces)),
+        chunks=((len(partition.metrics),), *(tuple(piece) for piece in pieces)),
         dtype=np.float64,
-        meta=np.empty((0,) * (len(job.grid.shape) + 1)),
+        meta=np.empty((0,) * (len(partition.grid.shape) + 1)),
     )
     return {
         name: stacked[place].astype(bool) if name == "fits" else stacked[place]
-        for place, name in enumerate(job.metrics)
+        for place, name in enumerate(partition.metrics)
     }
 
 
-def _compile(job: Job) -> None:
+def _compile(partition: Partition) -> None:
     """Evaluate one point of every cell: what is compiled then is so for all threads, and sent to all workers."""
-    inner = {name for cell in job.cells for name in cell.surface.inner}
-    window = tuple(slice(0, 1 if name in inner else len(values)) for name, values in job.grid.axes.items())
-    _evaluated(job, window, job.metrics)
+    inner = {name for part in partition.parts for name in part.compiled.spec.inner}
+    window = tuple(slice(0, 1 if name in inner else len(values)) for name, values in partition.grid.axes.items())
+    _evaluated(partition, window, partition.metrics)
 
 
 def _pieces(size: int, step: int) -> list[int]:
@@ -121,21 +121,21 @@ def _chunk(work: Work, block_info: Any = None) -> Any:
 
     _, *bounds = block_info[None]["array-location"]
     window = tuple(slice(start, stop) for start, stop in bounds)
-    found = np.empty((len(work.job.metrics), *(one.stop - one.start for one in window)))
-    work.job.part(window, dict(zip(work.job.metrics, found, strict=True)))
+    found = np.empty((len(work.partition.metrics), *(one.stop - one.start for one in window)))
+    work.partition.compute(window, dict(zip(work.partition.metrics, found, strict=True)))
     return found
 
 
-def _evaluated(job: Job, window: tuple[slice, ...], metrics: Sequence[str]) -> dict[str, Any]:
+def _evaluated(partition: Partition, window: tuple[slice, ...], metrics: Sequence[str]) -> dict[str, Any]:
     """Return metric → its numbers over a part of the grid, there until this thread evaluates another one."""
-    if any(cell.surface.lengths is not None for cell in job.cells):
-        metrics = job.metrics  # a request's numbers come all together
+    if any(part.compiled.spec.lengths is not None for part in partition.parts):
+        metrics = partition.metrics  # a request's numbers come all together
     shape = tuple(one.stop - one.start for one in window)
     found = {
         name: scratch(f"metric {name}", prod(shape), "bool" if name == "fits" else "float64").reshape(shape)
         for name in metrics
     }
-    job.part(window, found)
+    partition.compute(window, found)
     return found
 
 
@@ -155,7 +155,7 @@ def reduced(arrays: Mapping[str, Any], fixed: Mapping[str, Any], axes: Collectio
     from dask.delayed import delayed
 
     key, work = _work_of(arrays)
-    grid = work.job.grid
+    grid = work.partition.grid
     held = _held(work, fixed, axes)
     shape = [1 if name in held else size for name, size in zip(grid.axes, grid.shape, strict=True)]
     corner = [held.get(name, 0) for name in grid.axes]
@@ -183,13 +183,15 @@ def numbers_at(
     """Return metric → number at one point of a lazy sweep, given its place along every axis; otherwise as `reduced`."""
     _, work = _work_of(arrays)
     places = dict(zip(axes, place, strict=True)) | _held(work, fixed, axes)
-    window = tuple(slice(places[name], places[name] + 1) for name in work.job.grid.axes)
-    return {name: array.reshape(()) for name, array in _evaluated(work.job, window, work.job.metrics).items()}
+    window = tuple(slice(places[name], places[name] + 1) for name in work.partition.grid.axes)
+    return {
+        name: array.reshape(()) for name, array in _evaluated(work.partition, window, work.partition.metrics).items()
+    }
 
 
 def _held(work: Work, fixed: Mapping[str, Any], axes: Collection[str]) -> dict[str, int]:
     """Return axis → the place of its value, of those that the arrays have no more."""
-    return {name: values.index(fixed[name]) for name, values in work.job.grid.axes.items() if name not in axes}
+    return {name: values.index(fixed[name]) for name, values in work.partition.grid.axes.items() if name not in axes}
 
 
 def _work_of(arrays: Mapping[str, Any]) -> tuple[str, Work]:
@@ -204,7 +206,7 @@ def _work_of(arrays: Mapping[str, Any]) -> tuple[str, Work]:
 
 def _reduced(work: Work, reduction: Reduction, bounds: Sequence[tuple[int, int]], held: Sequence[str]) -> Any:
     """Return a reduction's answer for a chunk, of which only a block at a time is there."""
-    names = list(work.job.grid.axes)
+    names = list(work.partition.grid.axes)
     shape = [stop - start for start, stop in bounds]
     dropped = tuple(axis for axis, name in enumerate(names) if name in held)
     parts: list[Any] = []
@@ -212,7 +214,7 @@ def _reduced(work: Work, reduction: Reduction, bounds: Sequence[tuple[int, int]]
         inside = tuple(
             slice(start + part.start, start + part.stop) for part, (start, _) in zip(window, bounds, strict=True)
         )
-        arrays = _evaluated(work.job, inside, reduction.metrics)
+        arrays = _evaluated(work.partition, inside, reduction.metrics)
         start = [part.start for axis, part in enumerate(inside) if axis not in dropped]
         parts.append(reduction.of({name: array.squeeze(dropped) for name, array in arrays.items()}, start))
         if len(parts) == 64:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from nbanalyzer.analysis.closed_form import memory_of, time_of
 from nbanalyzer.analysis.roofline import Efficiency, Rates
 from nbanalyzer.costs.metrics import METRICS, metrics_of
-from nbanalyzer.costs.run import REQUEST, TOKENS, Run
+from nbanalyzer.costs.run import REQUEST, TOKENS, Run, passes_of
 from nbanalyzer.costs.symbolic import Symbolic, free_values
+from nbanalyzer.costs.tree import Tree
 from nbanalyzer.errors import InputError, UnknownNameError, near
 from nbanalyzer.formulas.blocks import block_sizes, windows
 from nbanalyzer.formulas.formula import parse
@@ -25,24 +26,22 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from nbanalyzer.costs.tree import Tree
-
     Array = npt.NDArray[np.float64]
 
-__all__ = ["Surface"]
+__all__ = ["CompiledMetrics", "Spec"]
 
 STEPS_AT_ONCE = 1 << 21  # decode steps times points that are timed together: 16 MiB an array
 MOST_STEPS = 10**7
 
 
-@dataclass(frozen=True, eq=False)
-class Surface:
-    """The metrics of one template, run and accelerator over arrays.
+@dataclass(frozen=True)
+class Spec:
+    """What metrics are compiled for: equal ones have equal formulas.
 
     Attributes:
         tree: the template, in the variants of `run`.
         run: what is fixed of the run.
-        params: the model's sizes; arrays where an axis changes them, with one dimension per inner axis.
+        params: the model's sizes, those that no axis changes.
         inner: the axes that arrays extend along: names of the run's lengths, or of config values.
         metrics: what to compute, of `metrics_of` the model.
         accelerator: on what, None if no metric needs it.
@@ -56,12 +55,12 @@ class Surface:
 
     tree: Tree
     run: Run
-    params: Mapping[str, Any]
+    params: tuple[tuple[str, int], ...]
     inner: tuple[str, ...]
     metrics: tuple[str, ...]
-    accelerator: Accelerator | None = None
-    efficiency: Efficiency = field(default_factory=Efficiency)
-    lengths: Mapping[str, int] | None = None
+    accelerator: Accelerator | None
+    efficiency: Efficiency
+    lengths: tuple[tuple[str, int], ...] | None
 
     def __post_init__(self) -> None:
         known = metrics_of([*self.tree.template.state])
@@ -79,55 +78,69 @@ class Surface:
         if self.lengths is not None and not self.tree.template.state:
             raise InputError("this model keeps nothing from one pass to the next: it writes no text, token by token")
 
+
+class CompiledMetrics:
+    """The metrics of one template, run and accelerator over arrays.
+
+    Args:
+        spec: what they are of.
+        arrays: the model's sizes that axes change, with one dimension per inner axis.
+
+    """
+
+    def __init__(self, spec: Spec, arrays: Mapping[str, Any] | None = None) -> None:
+        self.spec = spec
+        self._arrays = dict(arrays or {})
+        self._lengths = None if spec.lengths is None else dict(spec.lengths)
+
     # ---- what there is to compute
 
     def _symbolic(self, given: Mapping[str, str] | None = None) -> Symbolic:
         """Return the template's costs; `given` are formulas that take the place of the run's values."""
-        fixed = {name: value for name, value in self.params.items() if not hasattr(value, "ndim")}
+        spec = self.spec
         if given is None:
-            free = frozenset(self.inner) & {*TOKENS}
-            return Symbolic(self.tree, {**fixed, **free_values(self.run, free)})
-        lengths = {name: Polynomial.constant(value) for name, value in (self.lengths or {}).items()}
-        values: dict[str, Number | Polynomial] = {**fixed, **self.run.values()}
-        if "batch_size" in self.inner:
+            free = frozenset(spec.inner) & {*TOKENS}
+            return Symbolic(spec.tree, {**dict(spec.params), **free_values(spec.run, free)})
+        lengths = {name: Polynomial.constant(value) for name, value in (self._lengths or {}).items()}
+        values: dict[str, Number | Polynomial] = {**dict(spec.params), **spec.run.values()}
+        if "batch_size" in spec.inner:
             del values["batch_size"]
         values |= {name: expanded(parse(formula), lengths) for name, formula in given.items()}
-        if self.run.logits == "all":
+        if spec.run.logits == "all":
             values["num_logits"] = values["seq_len"]
-        return Symbolic(self.tree, values)
+        return Symbolic(spec.tree, values)
 
     def _expression(self, symbolic: Symbolic, name: str) -> Polynomial | Expression:
         if name in {"time", "tokens_per_s"}:
-            time = time_of(symbolic, Rates(self._card, self.run, self.efficiency))
+            time = time_of(symbolic, Rates(self._accelerator, self.spec.run, self.spec.efficiency))
             return time if name == "time" else Expression("/", (symbolic.tokens, time))
         if name == "memory_bytes":
             return memory_of(symbolic)
         if name == "fits":
-            return Expression("<=", (memory_of(symbolic), Polynomial.constant(self._card.memory_bytes or 0)))
+            return Expression("<=", (memory_of(symbolic), Polynomial.constant(self._accelerator.memory_bytes or 0)))
         if name == "arithmetic_intensity":
             return Expression("/", (symbolic.metric("flops"), symbolic.metric("bytes")))
         state = name.removesuffix("_bytes")
-        if state == "kv_cache" or state in self.tree.template.state:
+        if state == "kv_cache" or state in self.spec.tree.template.state:
             return symbolic.state.get(state, Polynomial({}))
         return symbolic.metric(name)
 
     @property
-    def _card(self) -> Accelerator:
-        assert self.accelerator is not None  # __post_init__ has seen to it
-        return self.accelerator
+    def _accelerator(self) -> Accelerator:
+        assert self.spec.accelerator is not None  # the spec has seen to it
+        return self.spec.accelerator
 
     @cached_property
     def _plan(self) -> Plan:
         symbolic = self._symbolic()
-        found = {name: self._expression(symbolic, name) for name in self.metrics}
+        found = {name: self._expression(symbolic, name) for name in self.spec.metrics}
         return Plan(_certain(found, symbolic.doubts), self._axes())
 
     def _axes(self) -> dict[str, frozenset[int]]:
         """Return the variables that are arrays, and the axes that they extend along."""
-        axes = {name: frozenset({index}) for index, name in enumerate(self.inner)}
-        for name, value in self.params.items():
-            if hasattr(value, "ndim"):
-                axes[name] = frozenset(index for index, size in enumerate(value.shape) if size > 1)
+        axes = {name: frozenset({index}) for index, name in enumerate(self.spec.inner)}
+        for name, array in self._arrays.items():
+            axes[name] = frozenset(index for index, size in enumerate(array.shape) if size > 1)
         return axes
 
     # ---- evaluating
@@ -136,17 +149,17 @@ class Surface:
         """Compute the metrics over a part of a grid.
 
         Args:
-            values: inner axis → its values, of one dimension; of a config axis only how many, see `params`.
+            values: inner axis → its values, of one dimension; of a config axis only how many.
             window: a slice of every inner axis.
             out: metric → the array that its numbers go to, of the window's shape.
 
         """
-        shape = tuple(len(values[name][part]) for name, part in zip(self.inner, window, strict=True))
+        shape = tuple(len(values[name][part]) for name, part in zip(self.spec.inner, window, strict=True))
         arrays: dict[str, Any] = {}
-        for index, (name, part) in enumerate(zip(self.inner, window, strict=True)):
+        for index, (name, part) in enumerate(zip(self.spec.inner, window, strict=True)):
             arrays[name] = values[name][part].reshape([-1 if place == index else 1 for place in range(len(shape))])
-        arrays |= {name: part_of(value, window) for name, value in self.params.items() if hasattr(value, "ndim")}
-        if self.lengths is None:
+        arrays |= {name: part_of(array, window) for name, array in self._arrays.items()}
+        if self._lengths is None:
             self._plan.evaluate(arrays, shape, out)
         else:
             self._requests(arrays, shape, out)
@@ -154,29 +167,27 @@ class Surface:
     # ---- requests: the prompt's pass, and the sum over the decode steps
 
     @property
-    def _reads_apart(self) -> bool:
+    def _has_encoder(self) -> bool:
         """Whether an encoder reads the prompt, and the decoder begins with one token."""
-        return "encoder_len" in self.tree.variables
+        return "encoder_len" in self.spec.tree.variables
 
     @property
     def _summed(self) -> tuple[str, ...]:
         """The metrics that add up over a request's passes, and are needed."""
-        asked = [METRICS[name] for name in self.metrics if name in METRICS]
+        asked = [METRICS[name] for name in self.spec.metrics if name in METRICS]
         needed = {metric.name for metric in asked if metric.is_summed}
         needed |= {"time"} if any(metric.needs and metric.name != "fits" for metric in asked) else set()
-        needed |= {"flops", "bytes"} if "arithmetic_intensity" in self.metrics else set()
+        needed |= {"flops", "bytes"} if "arithmetic_intensity" in self.spec.metrics else set()
         return tuple(sorted(needed))
 
     @cached_property
     def _first_plan(self) -> Plan:
         """The prompt's pass, and what is in memory at the end."""
-        encoder = {"encoder_len": "{prompt_len}"} if self._reads_apart else {}
-        start = "1" if self._reads_apart else "{prompt_len}"
-        first = self._symbolic({"seq_len": start, "cache_len": "0", **encoder})
-        last = self._symbolic({"seq_len": "1", "cache_len": f"{start} + {{output_len}} - 2", **encoder})
+        passes = passes_of(has_encoder=self._has_encoder)
+        first, last = self._symbolic(passes.first), self._symbolic(passes.last)
         found = {name: self._expression(first, name) for name in self._summed}
         found["memory_bytes"] = memory_of(last, first)
-        for name in self.metrics:
+        for name in self.spec.metrics:
             is_ratio = name == "arithmetic_intensity" or (name in METRICS and METRICS[name].needs)
             if name not in found and not is_ratio:
                 found[name] = self._expression(last, name)  # sizes of weights and state
@@ -185,9 +196,8 @@ class Surface:
     @cached_property
     def _step_plan(self) -> Plan:
         """One decode step, along an axis of its own behind the others."""
-        encoder = {"encoder_len": "{prompt_len}"} if self._reads_apart else {}
-        step = self._symbolic({"seq_len": "1", "cache_len": "{cache_len}", **encoder})
-        axes = {**self._axes(), "cache_len": frozenset({len(self.inner)})}
+        step = self._symbolic(passes_of(has_encoder=self._has_encoder).step)
+        axes = {**self._axes(), "cache_len": frozenset({len(self.spec.inner)})}
         found = {name: self._expression(step, name) for name in self._summed}
         return Plan(_certain(found, step.doubts), axes)
 
@@ -196,11 +206,11 @@ class Surface:
 
         first = self._first_plan.evaluate(arrays, shape)
         steps = self._step_sums(arrays, shape)
-        lengths = {**(self.lengths or {}), **arrays}
-        batch, output = lengths.get("batch_size", self.run.batch_size), lengths["output_len"]
+        lengths = {**(self._lengths or {}), **arrays}
+        batch, output = lengths.get("batch_size", self.spec.run.batch_size), lengths["output_len"]
         sums = {name: first[name] + steps[name] for name in self._summed}
         found: dict[str, Any] = {}
-        for name in self.metrics:
+        for name in self.spec.metrics:
             if name == "time_to_first_token":
                 found[name] = first["time"]
             elif name == "time_per_output_token":
@@ -210,7 +220,7 @@ class Surface:
             elif name == "arithmetic_intensity":
                 found[name] = sums["flops"] / sums["bytes"]
             elif name == "fits":
-                found[name] = first["memory_bytes"] <= (self._card.memory_bytes or 0)
+                found[name] = first["memory_bytes"] <= (self._accelerator.memory_bytes or 0)
             else:
                 found[name] = sums[name] if name in sums else first[name]
         for name, value in found.items():
@@ -224,8 +234,8 @@ class Surface:
         """
         import numpy as np
 
-        lengths = {**(self.lengths or {}), **arrays}
-        start = np.asarray(1 if self._reads_apart else lengths["prompt_len"], dtype=np.int64)
+        lengths = {**(self._lengths or {}), **arrays}
+        start = np.asarray(1 if self._has_encoder else lengths["prompt_len"], dtype=np.int64)
         stop = start + np.asarray(lengths["output_len"], dtype=np.int64) - 1
         low, high = int(start.min()), int(stop.max())
         sums = {name: np.zeros(shape) for name in self._summed}
@@ -233,15 +243,15 @@ class Surface:
             return sums
         if high - low > MOST_STEPS:
             raise InputError(f"a request of a sweep has up to {MOST_STEPS:,} decode steps, not {high - low:,}")
-        shared = {"output_len"} if self._reads_apart else {*REQUEST}
-        own = tuple(1 if name in shared else size for name, size in zip(self.inner, shape, strict=True))
+        shared = {"output_len"} if self._has_encoder else {*REQUEST}
+        own = tuple(1 if name in shared else size for name, size in zip(self.spec.inner, shape, strict=True))
         steps = np.arange(low, high, dtype=np.float64).reshape([1] * len(shape) + [-1])
         for window in windows(own, block_sizes(own, STEPS_AT_ONCE // (high - low))):
             block = {name: part_of(value, window)[..., None] for name, value in arrays.items() if name not in shared}
             inside = tuple(part.stop - part.start for part in window)
             found = self._step_plan.evaluate({**block, "cache_len": steps}, (*inside, high - low))
             whole = tuple(
-                slice(None) if name in shared else part for name, part in zip(self.inner, window, strict=True)
+                slice(None) if name in shared else part for name, part in zip(self.spec.inner, window, strict=True)
             )
             at = [
                 np.arange(size).reshape([-1 if place == index else 1 for place in range(len(shape))])

@@ -11,7 +11,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-from nbanalyzer.costs.run import CHOICES, MAX_SIZE, REQUEST, TOKENS, Run
+from nbanalyzer.costs.run import CHOICES, MAX_SIZE, REQUEST, RUN_CHOICES, TOKENS, Run
 from nbanalyzer.errors import InputError, UnknownNameError, quote
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.templates.families import canonical_name
@@ -166,7 +166,7 @@ def _one(name: str, value: Any) -> Any:
             return value
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_SIZE:
             raise InputError(f"{name} is a whole number from {least} to {MAX_SIZE:,}, not {quote(value)}")
-    elif name in {"w_bit", "a_bit", "kv_bit", "attn", "logits", "mla", "causal"}:
+    elif name in RUN_CHOICES:
         Run.of(**{name: value})
     return value
 

@@ -25,7 +25,7 @@ from nbanalyzer.formulas.formula import parse
 from nbanalyzer.quantities import seconds, si
 
 from .grid import Grid, available_memory
-from .partition import Job, cells_of, require_memory
+from .partition import Partition, parts_of, require_memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -333,8 +333,9 @@ def sweep(
             raise InputError(f"{name} is given twice: in set, and as an option")
     grid = Grid.of({"model": model, **sizes, **options}, lambda shape: _require_possible(shape, asked, chunks))
     efficiency = Efficiency(compute=compute_efficiency, bandwidth=bandwidth_efficiency, launch_overhead=launch_overhead)
-    cells = tuple(cells_of(grid, asked, config, efficiency))
-    name = cells[0].surface.tree.template.model_id or cells[0].surface.tree.template.architecture or "template"
+    parts = tuple(parts_of(grid, asked, config, efficiency))
+    template = parts[0].compiled.spec.tree.template
+    name = template.model_id or template.architecture or "template"
     words = name if "model" not in grid.axes else f"{len(grid.axes['model'])} models"
     fixed = {one: value for one, value in grid.fixed.items() if one != "model"}
     if not efficiency.is_perfect:
@@ -343,13 +344,13 @@ def sweep(
             "bandwidth_efficiency": bandwidth_efficiency,
             "launch_overhead": launch_overhead,
         }
-    job = Job(grid, cells, asked)
+    partition = Partition(grid, parts, asked)
     if chunks is None:
-        arrays = job.everything()
+        arrays = partition.everything()
     else:
         from .chunks import arrays_of
 
-        arrays = arrays_of(job, chunks)
+        arrays = arrays_of(partition, chunks)
     return Sweep(words, grid.axes, asked, fixed, arrays)
 
 
