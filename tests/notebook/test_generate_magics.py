@@ -17,6 +17,8 @@ from nbanalyzer.generate import pipeline
 from nbanalyzer.notebook.progress import InterruptedCellError, bar
 from nbanalyzer.progress import tell
 
+pytestmark = pytest.mark.pytorch
+
 TINY = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 100,
     "num_attention_heads": 4, "num_key_value_heads": 2, "attention_bias": True,

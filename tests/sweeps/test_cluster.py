@@ -21,6 +21,8 @@ from nbanalyzer.sweeps import chunks
 from nbanalyzer.sweeps.spread import Counts, Ends
 from nbanalyzer.sweeps.sweep import Sweep
 
+pytestmark = pytest.mark.cluster
+
 distributed = pytest.importorskip("distributed")
 dask = pytest.importorskip("dask")
 
