@@ -29,6 +29,7 @@ from typing import Any
 
 import msgspec
 
+import nbanalyzer
 from nbanalyzer.errors import NBAnalyzerError, TemplateError, UnknownNameError
 from nbanalyzer.files import write_whole
 from nbanalyzer.templates import library
@@ -185,7 +186,7 @@ def _verify(path: Path) -> Outcome:
 def _fingerprint() -> str:
     """Return what the templates depend on besides their configs: this code, the module templates, the libraries."""
     digest = hashlib.sha256(f"{version('transformers')} {version('torch')}".encode())
-    package = Path(__file__).parent.parent
+    package = Path(nbanalyzer.__file__).parent
     for file in sorted([*package.rglob("*.py"), *Path(str(library.folder("modules"))).glob("*.json")]):
         digest.update(file.read_bytes())
     return digest.hexdigest()
