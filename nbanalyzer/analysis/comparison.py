@@ -8,7 +8,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from nbanalyzer import display
-from nbanalyzer.costs.metrics import unit_of
+from nbanalyzer.costs.metrics import BY_MODULE, unit_of
 from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import InputError, UnknownNameError, quote, shorten
 from nbanalyzer.hardware import hardware as find_hardware
@@ -25,7 +25,6 @@ __all__ = ["MOST", "Change", "Comparison", "Variant", "compare", "ratio"]
 
 MOST = 6  # variants side by side: more is a sweep
 METRICS = ("flops", "bytes", "parameters", "weight_bytes", "kv_cache_bytes", "memory", "time")
-BY_MODULE = ("flops", "bytes", "parameters", "time")
 
 
 @dataclass(frozen=True)

@@ -163,6 +163,11 @@ TOKENS = ("batch_size", "seq_len", "cache_len", "encoder_len")
 
 
 REQUEST = ("prompt_len", "output_len")
+"""The lengths of a request, in place of those of a pass."""
+
+
+PHASES = ("prefill", "decode", "request")
+"""The prompt is read; one token more is written; or both, the whole request."""
 
 
 CHOICES = ("model", "hardware", "w_bit", "a_bit", "kv_bit", "attn", "logits", "mla", "causal")

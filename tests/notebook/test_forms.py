@@ -31,7 +31,6 @@ from nbanalyzer.notebook.form.panel import Panel
 from nbanalyzer.notebook.form.picture import HEIGHT, MARGIN, RooflinePicture, _stamp, dots
 from nbanalyzer.notebook.form.state import begin, changed
 from nbanalyzer.notebook.form.whatif import WIDGET, WhatIf
-from nbanalyzer.notebook.whatif import WhatIfMagic
 
 Make = Callable[..., WhatIf]
 
@@ -57,7 +56,6 @@ def shell() -> Iterator[InteractiveShell]:
         patch.delenv("VIRTUAL_ENV", raising=False)  # another one may be active where the tests are started
         shell = InteractiveShell.instance()
         shell.run_line_magic("load_ext", "nbanalyzer")
-        shell.register_magics(WhatIfMagic)
         yield shell
         shell.run_line_magic("unload_ext", "nbanalyzer")
         InteractiveShell.clear_instance()
