@@ -90,6 +90,11 @@ class Costs:
         return self._tree.nodes
 
     @property
+    def kernel_tree(self) -> Tree:
+        """The template's kernels with their compiled formulas, shared by all passes of it in the same variants."""
+        return self._tree
+
+    @property
     def variables(self) -> tuple[str, ...]:
         """The global variables that the template's formulas use."""
         return self._tree.variables
