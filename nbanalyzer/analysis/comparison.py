@@ -49,8 +49,8 @@ class Variant:
         return _plain(self.analysis.memory.total) if name == "memory" else self.analysis.totals[name]
 
     def modules(self, metric: str) -> dict[str, float]:
-        """Return path → a metric of every module without modules below it, and of kernels that stand beside modules."""
-        nodes = [node for node in self.analysis.nodes if node.is_last and not node.is_part]
+        """Return path → a metric, of the modules of `Costs.modules`, those that cost nothing in this pass too."""
+        nodes = self.analysis.modules(with_empty=True)
         if metric == "time":
             timings = self.roofline.timings if self.roofline else {}
             return {node.path: timings[node].time for node in nodes if node in timings}
