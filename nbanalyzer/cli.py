@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .analysis.analysis import Analysis
+from .analysis.options import EFFICIENCIES, add_efficiency_options, add_run_options, given, read_real
 from .analysis.populate import populate
-from .analysis.roofline import EFFICIENCIES, Roofline, read_real
+from .analysis.roofline import Roofline
 from .costs.run import SIZES, SWITCHES, read_whole
 from .errors import InputError, NBAnalyzerError
 from .files import write_whole
@@ -87,7 +88,7 @@ def _show(text: str) -> None:
 
 
 def _remark(text: str) -> None:
-    """Say something beside the output, if there is anybody to hear it."""
+    """Say something beside the output, if stderr is open."""
     if sys.stderr is not None:
         with suppress(OSError):
             print(f"nbanalyzer: {printable(text)}", file=sys.stderr, flush=True)
@@ -106,17 +107,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--config", metavar="FILE", help="a config.json to take the sizes from, or to generate a template for"
     )
-    for name, meaning in SIZES.items():
-        parser.add_argument(f"--{name}", metavar="N", help=meaning)
-    for name, switch in SWITCHES.items():
-        on = "on" if "on" in switch.choices else None  # what --causal alone means
-        parser.add_argument(
-            f"--{name}", nargs="?" if on else None, const=on, choices=switch.choices, help=switch.meaning
-        )
+    add_run_options(parser)
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=N", help="change config values")
     parser.add_argument("--hardware", metavar="NAME", help="an accelerator to run on, or the path of its .json file")
-    for name, meaning in EFFICIENCIES.items():
-        parser.add_argument(f"--{name}", metavar="X", help=meaning)
+    add_efficiency_options(parser)
     parser.add_argument("--format", choices=FORMATS, help="of the output (json, or as --output ends)")
     parser.add_argument("--output", metavar="FILE", help="write there, whole or not at all, instead of printing")
     return parser
@@ -151,10 +145,10 @@ def _populate(arguments: argparse.Namespace) -> int:
     config = arguments.config
     if arguments.model_json and arguments.model_id and not config:
         config = config_for(arguments.model_id, arguments.model_json)
-    sizes = {name: read_whole(f"--{name}", text) for name in SIZES if (text := getattr(arguments, name)) is not None}
-    switches = {name: choice for name in SWITCHES if (choice := getattr(arguments, name)) is not None}
+    run: dict[str, Any] = {name: read_whole(f"--{name}", text) for name, text in given(arguments, SIZES).items()}
+    run |= given(arguments, SWITCHES)
     changes = dict(map(_change, arguments.set))
-    analysis = populate(arguments.model_json or arguments.model_id, config=config, set=changes, **sizes, **switches)
+    analysis = populate(arguments.model_json or arguments.model_id, config=config, set=changes, **run)
     roofline = _roofline(analysis, arguments)
     suffix = str(arguments.output or "").rpartition(".")[2]
     wanted = arguments.format or (suffix if suffix in FORMATS else "json")
@@ -166,12 +160,12 @@ def _populate(arguments: argparse.Namespace) -> int:
 
 
 def _roofline(analysis: Analysis, arguments: argparse.Namespace) -> Roofline | None:
-    given = {name: text for name in EFFICIENCIES if (text := getattr(arguments, name)) is not None}
+    shares = given(arguments, EFFICIENCIES)
     if arguments.hardware is None:
-        if given:
-            raise InputError(f"--{next(iter(given))} needs --hardware NAME: --list_hardware lists the names")
+        if shares:
+            raise InputError(f"--{next(iter(shares))} needs --hardware NAME: --list_hardware lists the names")
         return None
-    return analysis.on(arguments.hardware, **{name: read_real(f"--{name}", text) for name, text in given.items()})
+    return analysis.on(arguments.hardware, **{name: read_real(f"--{name}", text) for name, text in shares.items()})
 
 
 def _generate(arguments: argparse.Namespace) -> int:

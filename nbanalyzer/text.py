@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-__all__ = ["as_attribute", "as_cell", "as_lines", "as_markdown", "escape", "printable"]
+__all__ = ["as_attribute", "as_cell", "as_lines", "as_markdown", "escape", "printable", "short_paths"]
 
 # What MathJax leaves alone, whichever its version.
 UNTYPESET = "tex2jax_ignore mathjax_ignore"
@@ -59,3 +59,20 @@ def as_cell(value: object) -> object:
         return value
     begins = value[:1] in {"=", "+", "-", "@", "\t", "\r", "\n"}
     return f"'{printable(value)}" if begins else printable(value)
+
+
+def short_paths(paths: Sequence[str]) -> list[str]:
+    """Return the last two parts of every path, and as many of its first ones as tell it from the others.
+
+    >>> short_paths(["h.attn.c_proj", "h.mlp.c_proj", "encoder.layers.mlp.fc1", "decoder.layers.mlp.fc1"])
+    ['attn.c_proj', 'mlp.c_proj', 'encoder … mlp.fc1', 'decoder … mlp.fc1']
+    """
+    parts = [path.split(".") for path in paths]
+    names = [".".join(part[-2:]) for part in parts]
+    for first in range(1, max(map(len, parts), default=0)):
+        twice = {name for name in names if names.count(name) > 1}
+        for index, part in enumerate(parts):
+            if names[index] in twice:
+                short = f"{'.'.join(part[:first])} … {'.'.join(part[-2:])}"
+                names[index] = short if first + 2 < len(part) else ".".join(part)
+    return names

@@ -20,14 +20,11 @@ from ipywidgets import HBox, IntSlider
 import nbanalyzer
 from nbanalyzer import sweep
 from nbanalyzer.notebook.form import controls
-from nbanalyzer.notebook.late import LATE, parser_of
-from nbanalyzer.notebook.magics import PARSER
-from nbanalyzer.notebook.options import argument, options_of
+from nbanalyzer.notebook.options import PARSERS
 from nbanalyzer.sweeps import chunks
 
 PACKAGE = Path(nbanalyzer.__file__).parent
 FILES = [path for path in PACKAGE.rglob("*.py") if not path.is_relative_to(PACKAGE / "generate")]
-PARSERS = {"populate": PARSER, **{name: parser_of(name) for name in LATE}}
 
 
 def test_nobody_else_takes_what_is_private() -> None:
@@ -85,19 +82,21 @@ def test_a_message_to_a_widget_is_heard_in_turn_however_often_it_listens(monkeyp
 @pytest.mark.parametrize("name", PARSERS)
 def test_the_options_are_those_that_the_usage_shows(name: str) -> None:
     parser = PARSERS[name]
-    assert [*options_of(parser)] == re.findall(r"--\w+", parser.format_usage())
+    assert [*parser.options] == re.findall(r"--\w+", parser.format_usage())
 
 
 def test_an_option_keeps_what_may_follow_it() -> None:
-    options = options_of(PARSERS["populate"])
+    options = PARSERS["populate"].options
     assert [*(options["--attn"].choices or ())] == ["sdpa", "eager"]
     assert (options["--set"].nargs, options["--list"].nargs) == ("+", 0)
 
 
-def test_ipython_lets_an_argument_tell_the_parser_itself() -> None:
-    base = importlib.import_module("IPython.core.magic_arguments").argument
-    assert issubclass(argument, base)
-    assert [*inspect.signature(base.add_to_parser).parameters] == ["self", "parser", "group"]
+def test_ipython_has_a_parser_whose_help_is_that_of_a_magic() -> None:
+    base = importlib.import_module("IPython.core.magic_arguments").MagicArgumentParser
+    assert all(isinstance(parser, base) for parser in PARSERS.values())
+    assert [name for name, parser in PARSERS.items() if parser.format_usage().startswith(f"::\n\n  %{name} ")] == [
+        *PARSERS
+    ]
 
 
 # ---- IPython: what an extension that is unloaded takes away
@@ -120,7 +119,7 @@ def test_unloading_leaves_neither_magics_nor_formatters() -> None:
     before = registered()
     shell.run_line_magic("load_ext", "nbanalyzer")
     magics, formatters = registered()
-    assert {name for _, name in magics - before[0]} == {"populate", *LATE}
+    assert {name for _, name in magics - before[0]} == {*PARSERS}
     assert formatters == {("text/latex", types[0]), ("text/plain", types[1]), ("text/plain", types[2])}
     shell.run_line_magic("unload_ext", "nbanalyzer")
     assert registered() == before

@@ -8,7 +8,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from nbanalyzer import display
-from nbanalyzer.costs.metrics import unit_of
+from nbanalyzer.costs.metrics import BY_MODULE, unit_of
 from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import InputError, UnknownNameError, quote, shorten
 from nbanalyzer.hardware import hardware as find_hardware
@@ -25,7 +25,6 @@ __all__ = ["MOST", "Change", "Comparison", "Variant", "compare", "ratio"]
 
 MOST = 6  # variants side by side: more is a sweep
 METRICS = ("flops", "bytes", "parameters", "weight_bytes", "kv_cache_bytes", "memory", "time")
-BY_MODULE = ("flops", "bytes", "parameters", "time")
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,8 @@ class Variant:
         return _plain(self.analysis.memory.total) if name == "memory" else self.analysis.totals[name]
 
     def modules(self, metric: str) -> dict[str, float]:
-        """Return path → a metric of every module without modules below it, and of kernels that stand beside modules."""
-        nodes = [node for node in self.analysis.nodes if node.is_last and not node.is_part]
+        """Return path → a metric, of the modules of `Costs.modules`, those that cost nothing in this pass too."""
+        nodes = self.analysis.modules(with_empty=True)
         if metric == "time":
             timings = self.roofline.timings if self.roofline else {}
             return {node.path: timings[node].time for node in nodes if node in timings}

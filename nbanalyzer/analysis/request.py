@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from nbanalyzer.costs.metrics import REQUEST_SUMS
 from nbanalyzer.costs.run import read_size
 from nbanalyzer.costs.symbolic import Symbolic, free_values
+from nbanalyzer.costs.tree import Tree
 from nbanalyzer.errors import InputError
 from nbanalyzer.formulas.grammar import Number
+from nbanalyzer.formulas.polynomial import Polynomial
 from nbanalyzer.formulas.program import Plan
 from nbanalyzer.formulas.summation import total
 from nbanalyzer.hardware import Accelerator
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Request", "RequestTiming", "request"]
 
 LONGEST_OUTPUT = 10**7  # tokens whose steps are timed one by one
+FREE = frozenset({"batch_size", "cache_len"})
 
 
 def request(
@@ -81,6 +84,34 @@ def request(
     return Request(first, last, prompt_len, output_len)
 
 
+class DecodeStep:
+    """The costs of one decode step as formulas of its batch and its cache, which requests of one model share."""
+
+    def __init__(self, costs: Symbolic) -> None:
+        self._costs = costs
+        self._metrics: dict[str, Polynomial] = {}
+        self._times: dict[tuple[Accelerator, Efficiency], Plan] = {}
+
+    def metric(self, name: str) -> Polynomial:
+        """Return one of `REQUEST_SUMS`."""
+        if name not in self._metrics:
+            self._metrics[name] = self._costs.metric(name)
+        return self._metrics[name]
+
+    def time(self, rates: Rates) -> Plan:
+        """Return the seconds of a step, ready to be evaluated for a batch and an array of caches."""
+        key = (rates.accelerator, rates.efficiency)  # the run's bits are put into the formulas already
+        if key not in self._times:
+            axes = {"cache_len": frozenset({0}), "batch_size": frozenset[int]()}
+            self._times[key] = Plan({"time": time_of(self._costs, rates)}, axes)
+        return self._times[key]
+
+
+@lru_cache(maxsize=8)
+def _decode_step(tree: Tree, values: tuple[tuple[str, Number | Polynomial], ...]) -> DecodeStep:
+    return DecodeStep(Symbolic(tree, dict(values)))
+
+
 class Request:
     """What a request costs.
 
@@ -104,19 +135,19 @@ class Request:
         return range(start, start + self.output_len - 1)
 
     @cached_property
-    def symbolic(self) -> Symbolic:
-        """A decode step's costs, with `cache_len` free."""
-        values = free_values(self.last.run, frozenset({"cache_len"}))
-        return self.last.symbolic({**self.last.params, **values})
+    def step(self) -> DecodeStep:
+        """The formulas of a decode step, `batch_size` and `cache_len` left free."""
+        values = {**self.last.params, **free_values(self.last.run, FREE)}
+        return _decode_step(self.last.kernel_tree, tuple(values.items()))
 
     @cached_property
     def decode(self) -> dict[str, int | float]:
         """Metric → its sum over all decode steps, exactly what a loop over the steps would give."""
-        found: dict[str, int | float] = {}
-        for name in REQUEST_SUMS:
-            summed = total(self.symbolic.metric(name), "cache_len", self.steps.start, self.steps.stop)
-            found[name] = plain(summed.number)
-        return found
+        batch = {"batch_size": self.last.run.batch_size}
+        sums = {
+            name: total(self.step.metric(name), "cache_len", self.steps.start, self.steps.stop) for name in REQUEST_SUMS
+        }
+        return {name: plain(summed.evaluate(batch)) for name, summed in sums.items()}
 
     @cached_property
     def totals(self) -> dict[str, int | float]:
@@ -189,12 +220,10 @@ class RequestTiming:
         """Seconds of every decode step, float64, of shape (output_len - 1,)."""
         import numpy as np
 
-        steps = self.request.steps
-        rates = Rates(self.accelerator, self.request.last.run, self.efficiency)
-        plan = Plan({"time": time_of(self.request.symbolic, rates)}, {"cache_len": frozenset({0})})
-        times: npt.NDArray[np.float64] = plan.evaluate(
-            {"cache_len": np.arange(steps.start, steps.stop)}, (len(steps),)
-        )["time"]
+        steps, run = self.request.steps, self.request.last.run
+        plan = self.request.step.time(Rates(self.accelerator, run, self.efficiency))
+        values = {"cache_len": np.arange(steps.start, steps.stop), "batch_size": np.asarray(run.batch_size)}
+        times: npt.NDArray[np.float64] = plan.evaluate(values, (len(steps),))["time"]
         return times
 
     @property

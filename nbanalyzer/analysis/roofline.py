@@ -30,30 +30,11 @@ if TYPE_CHECKING:
     import pandas
 
 
-__all__ = ["EFFICIENCIES", "Bound", "Efficiency", "Rates", "Roofline", "Timing", "bits_of", "read_real"]
+__all__ = ["Bound", "Efficiency", "Rates", "Roofline", "Timing", "bits_of"]
 
 Bound = Literal["compute", "memory", "overhead"]
 Unit = Literal["memory", "matmul", "vector"]
 LATEST = 1_000_000  # seconds that a kernel takes to start
-EFFICIENCIES: Mapping[str, str] = {
-    "compute_efficiency": "share of the peak FLOP/s that is reached, above 0 and at most 1 (1)",
-    "bandwidth_efficiency": "share of the peak bandwidth that is reached, above 0 and at most 1 (1)",
-    "launch_overhead": "seconds that each kernel takes beside its work (0), e.g. 5e-6",
-}
-"""What `Analysis.on` takes beside the hardware, as options: name → meaning and default."""
-
-
-def read_real(what: str, text: str) -> float:
-    """Return the number that an option's text is.
-
-    Raises:
-        InputError: it is none; the message begins with `what`.
-
-    """
-    try:
-        return float(text)
-    except ValueError:
-        raise InputError(f"{what} is a number, not {quote(text)}") from None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -12,9 +12,10 @@ from nbanalyzer.errors import InputError, UnknownNameError, near, quote
 from nbanalyzer.formulas.algebra import expanded_sympy
 from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.formulas.grammar import Number, normalize
-from nbanalyzer.quantities import plain
+from nbanalyzer.quantities import plain, show
 from nbanalyzer.templates.config import ModelParams
 from nbanalyzer.templates.template import Composite, ModelTemplate
+from nbanalyzer.text import short_paths
 
 from .explanation import Explanation, explain_formula, explain_node, explain_sum
 from .launch import Launch
@@ -88,6 +89,11 @@ class Costs:
     def nodes(self) -> list[Node]:
         """The kernels in reading order."""
         return self._tree.nodes
+
+    @property
+    def kernel_tree(self) -> Tree:
+        """The template's kernels with their compiled formulas, shared by all passes of it in the same variants."""
+        return self._tree
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -175,6 +181,19 @@ class Costs:
             for node in self.nodes
             if (depth is None or node.depth < depth) and not node.is_part and not self.cost(node).is_empty
         ]
+
+    def modules(self, *, with_empty: bool = False) -> list[Node]:
+        """Return the modules without modules below them, and the kernels beside modules, that cost anything.
+
+        `with_empty` keeps those that cost nothing in this pass.
+        """
+        return [node for node in (self.nodes if with_empty else self.rows()) if node.is_last and not node.is_part]
+
+    def labels(self, nodes: Sequence[Node]) -> list[str]:
+        """Return a short name for every kernel, all of them different, with how often it runs."""
+        counts = (self.cost(node).count for node in nodes)
+        names = short_paths([node.path for node in nodes])
+        return [name if count == 1 else f"{name} × {show(count)}" for name, count in zip(names, counts, strict=True)]
 
     @cached_property
     def tree(self) -> dict[str, Any]:

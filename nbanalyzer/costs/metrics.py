@@ -16,7 +16,7 @@ from nbanalyzer.templates.template import Basic
 from .tree import Node
 
 __all__ = [
-    "KERNEL_METRICS", "METRICS", "OWNED", "PASS_METRICS", "REQUEST_SUMS", "Metric", "metric_formula",
+    "BY_MODULE", "KERNEL_METRICS", "METRICS", "OWNED", "PASS_METRICS", "REQUEST_SUMS", "Metric", "metric_formula",
     "metrics_of", "unit_of",
 ]  # fmt: skip
 
@@ -88,6 +88,8 @@ PASS_METRICS = tuple(METRICS)[: tuple(METRICS).index("memory_bytes")]
 """The metrics of one pass that need nothing but its formulas: the names of `Costs.totals`."""
 REQUEST_SUMS = tuple(name for name in PASS_METRICS if METRICS[name].is_summed)
 """The metrics of which a request's is the sum over its passes, and that need no hardware."""
+BY_MODULE = ("flops", "bytes", "parameters", "time")
+"""The metrics that are compared module by module."""
 OWNED = ("weight_bytes_read", "kv_bytes_read", "kv_bytes_written")
 """The traffic that is no activations'."""
 

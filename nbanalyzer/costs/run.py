@@ -169,6 +169,11 @@ RUN_CHOICES = ("w_bit", "a_bit", "kv_bit", *SWITCHES)
 CHOICES = ("model", "hardware", *RUN_CHOICES)
 """What is gone through value by value: each has formulas of its own."""
 REQUEST = ("prompt_len", "output_len")
+"""The lengths of a request, in place of those of a pass."""
+
+
+PHASES = ("prefill", "decode", "request")
+"""The prompt is read; one token more is written; or both, the whole request."""
 
 
 class Passes(NamedTuple):

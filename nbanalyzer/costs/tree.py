@@ -60,9 +60,14 @@ class Cost:
         return not (self.parameters or self.flops or self.bytes)
 
     @property
+    def kv_bytes(self) -> Number:
+        """The cache's traffic, read and written."""
+        return normalize(self.kv_bytes_read + self.kv_bytes_written)
+
+    @property
     def activation_bytes(self) -> Number:
         """All traffic that is neither weights nor cache."""
-        return normalize(self.bytes - self.weight_bytes_read - self.kv_bytes_read - self.kv_bytes_written)
+        return normalize(self.bytes - self.weight_bytes_read - self.kv_bytes)
 
     @property
     def arithmetic_intensity(self) -> float:

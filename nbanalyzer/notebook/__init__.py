@@ -1,4 +1,4 @@
-"""What knows the notebook: magics, their completion, plots. The core never needs it."""
+"""Magics, their completion, and the what-if form: the one place that imports IPython and ipywidgets."""
 
 from __future__ import annotations
 
@@ -14,37 +14,35 @@ VERIFICATION = ("nbanalyzer.generate.check.verification", "Verification")
 
 
 def load(shell: Any) -> None:
-    """Register the magics and their completion with IPython's `shell`, and how our formulas and templates look."""
+    """Register the magics and their completion with IPython's `shell`, and how formulas and templates are displayed."""
     from .completion import complete
-    from .late import LATE, Late
-    from .magics import Populate
+    from .magics import CostMagics
     from .progress import bar
 
     show_with(partial(bar, shell))
-    shell.register_magics(Populate)
-    for name in LATE:
-        shell.register_magic_function(Late(shell, name), "line", name)
+    shell.register_magics(CostMagics)
     if complete not in shell.Completer.custom_matchers:
         shell.Completer.custom_matchers.append(complete)
-    # SymPy would show hidden_size as hidden with an index: our names get the field's symbols instead.
+    # SymPy would typeset hidden_size as hidden with an index: the field's symbols take its place.
     latex = shell.display_formatter.formatters["text/latex"]
     latex.for_type_by_name("sympy.core.basic", "Basic", _latex)
-    # A template is a megabyte of formulas: a cell that ends in one says which it is.
+    # A template is a megabyte of formulas: a cell that ends in one shows its name.
     text = shell.display_formatter.formatters["text/plain"]
     text.for_type_by_name(*TEMPLATE, _template)
     text.for_type_by_name(*VERIFICATION, _verification)
 
 
 def unload(shell: Any) -> None:
-    """Take everything away that `load` registered."""
+    """Remove everything that `load` registered."""
     from .completion import complete
-    from .late import LATE
+    from .magics import CostMagics
 
     show_with(None)
     if complete in shell.Completer.custom_matchers:
         shell.Completer.custom_matchers.remove(complete)
-    for kind, name in (("cell", "populate"), ("line", "populate"), *(("line", name) for name in LATE)):
-        shell.magics_manager.magics[kind].pop(name, None)
+    for kind, names in CostMagics.magics.items():
+        for name in names:
+            shell.magics_manager.magics[kind].pop(name, None)
     formatters = shell.display_formatter.formatters
     formatters["text/latex"].pop("sympy.core.basic.Basic", None)
     for kind_of in (TEMPLATE, VERIFICATION):
@@ -62,5 +60,5 @@ def _template(template: Any, printer: Any, _cycle: bool) -> None:
     printer.text(f"<ModelTemplate {', '.join(filter(None, parts))}>")
 
 
-def _verification(found: Any, printer: Any, _cycle: bool) -> None:
-    printer.text(str(found))
+def _verification(verification: Any, printer: Any, _cycle: bool) -> None:
+    printer.text(str(verification))

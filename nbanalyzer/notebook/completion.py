@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from argparse import ArgumentParser
 from itertools import takewhile
 from typing import Any
 
@@ -12,14 +11,12 @@ from IPython.core.completer import SimpleCompletion, context_matcher
 from nbanalyzer.hardware import accelerators
 from nbanalyzer.templates import catalog
 
-from .late import LATE, parser_of
-from .magics import PARSER
-from .options import options_of
+from .options import PARSERS, LineParser
 
 __all__ = ["complete"]
 
 SEVERAL = frozenset({"compare", "sweep"})  # the magics that take more than one model
-CALL = re.compile(rf"^\s*(?:[\w, ]+=\s*)?%{{1,2}}(?P<magic>{'|'.join(('populate', *LATE))})\s+(?P<words>[^\n]*)$")
+CALL = re.compile(rf"^\s*(?:[\w, ]+=\s*)?%{{1,2}}(?P<magic>{'|'.join(PARSERS)})\s+(?P<words>[^\n]*)$")
 
 
 @context_matcher(identifier="nbanalyzer.populate", priority=100)  # type: ignore[untyped-decorator, unused-ignore]
@@ -29,17 +26,17 @@ def complete(context: Any) -> dict[str, Any]:
     if call is None:
         return {"completions": []}
     *before, word = call["words"].split(" ")
-    magic = call["magic"]
-    parser = parser_of(magic) if magic in LATE else PARSER
-    pool, kind = _pool(magic, parser, [text for text in before if text], word)
-    found = [SimpleCompletion(text=text, type=kind) for text in pool if text.casefold().startswith(word.casefold())]
-    # Where nothing of ours fits, a path or a $name is being written, which others know.
-    suppress = bool(found) or word.startswith("-")
-    return {"completions": found, "matched_fragment": word, "suppress": suppress, "ordered": True}
+    candidates, kind = _candidates(PARSERS[call["magic"]], [text for text in before if text], word)
+    fitting = [text for text in candidates if text.casefold().startswith(word.casefold())]
+    # Where none fits, a path or a $name is being written, which other matchers complete.
+    suppress = bool(fitting) or word.startswith("-")
+    completions = [SimpleCompletion(text=text, type=kind) for text in fitting]
+    return {"completions": completions, "matched_fragment": word, "suppress": suppress, "ordered": True}
 
 
-def _pool(magic: str, parser: ArgumentParser, before: list[str], word: str) -> tuple[list[str], str]:
-    options = options_of(parser)
+def _candidates(parser: LineParser, before: list[str], word: str) -> tuple[list[str], str]:
+    """Return what can stand at the cursor, and its kind, given the words before it and the one that is begun."""
+    magic, options = parser.prog, parser.options
     leading = list(takewhile(lambda text: not text.startswith("-"), before))
     taking = next((text for text in reversed(before) if text in options), "")  # the last option on the line
     taken = before[len(before) - before[::-1].index(taking) :] if taking else []

@@ -1,105 +1,268 @@
-"""``%populate``: from a model's name to what it costs, as table, plot and formula."""
+"""The magics. What they need is imported where it is used, so that ``%load_ext`` stays quick."""
 
 from __future__ import annotations
 
-from argparse import Namespace
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from IPython.core.magic import line_cell_magic, magics_class, no_var_expand
-from IPython.core.magic_arguments import magic_arguments
+from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
-from nbanalyzer.analysis.analysis import Analysis
-from nbanalyzer.analysis.populate import populate
-from nbanalyzer.analysis.roofline import EFFICIENCIES, Roofline
+from nbanalyzer.analysis.options import EFFICIENCIES, given
 from nbanalyzer.costs.run import SIZES, SWITCHES
 from nbanalyzer.errors import InputError
-from nbanalyzer.report.catalogue import Listing
-from nbanalyzer.templates.catalog import config_for
-from nbanalyzer.templates.expansion import expand
-from nbanalyzer.templates.template_files import load_template
 
-from .line import LineMagics, hardware_options, run_options
-from .options import argument
+from .arguments import Arguments
+from .options import COMPARE, GENERATE, HARDWARE, LENGTHS, POPULATE, SWEEP, VERIFY, WHATIF, LineParser
 from .progress import bar
 
-__all__ = ["PLOTS", "Populate"]
+if TYPE_CHECKING:
+    from nbanalyzer.analysis.analysis import Analysis
+    from nbanalyzer.analysis.comparison import Comparison
+    from nbanalyzer.analysis.roofline import Roofline
+    from nbanalyzer.hardware import Accelerator
+    from nbanalyzer.report.catalogue import Listing
+    from nbanalyzer.report.hardware import HardwareListing
+    from nbanalyzer.sweeps.sweep import Sweep
+    from nbanalyzer.templates.template import ModelTemplate
 
-PLOTS = ("roofline", "both", "flops", "bytes", "none")
+    from .form.whatif import WhatIf
+
+__all__ = ["CostMagics"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def reads(parser: LineParser) -> Callable[[Function], Function]:
+    """Let a magic's help, ``%name?``, be what its docstring says, and the options of its line.
+
+    Braces on the line belong to templates, not to Python; ``$name`` reads a notebook variable.
+    """
+
+    def decorate(function: Function) -> Function:
+        parser.description = function.__doc__
+        function.__doc__ = parser.format_help()
+        decorated: Function = no_var_expand(function)
+        return decorated
+
+    return decorate
 
 
 @magics_class
-class Populate(LineMagics):
-    """The magic. Braces on its line belong to templates, not to Python; ``$name`` reads a notebook variable."""
+class CostMagics(Magics):
+    """The magics of this package."""
 
-    @no_var_expand
-    @magic_arguments()
-    @argument("model", nargs="?", help="catalogue name, path of a template or of a config.json, $template or $config")
-    @run_options()
-    @argument("--set", nargs="+", action="extend", default=[], metavar="NAME=N", help="change config values")
-    @argument("--model_json", metavar="FILE", help="the model template to use")
-    @argument("--config", metavar="FILE", help="a config.json to take the sizes from, or $config")
-    @argument("--depth", metavar="N", help="levels of the table to show unfolded")
-    @hardware_options()
-    @argument("--plot", choices=PLOTS, help="where FLOPs and bytes go, by module (both), with hardware the roofline")
-    @argument("--save", metavar="FILE", help="write the result: .json, .csv, .md or .html")
-    @argument("--list", action="store_true", help="list the catalogue")
+    # ---- a pass
+
     @line_cell_magic
+    @reads(POPULATE)
     def populate(self, line: str, cell: str | None = None) -> Analysis | Roofline | Listing:
         """Show what one forward pass of a model costs, module by module; on hardware, how long it takes at least.
 
         As a cell magic, the cell is a template in JSON, which is expanded, populated and shown.
         """
-        arguments = self.parsed(PARSER, "%populate", line)
-        if arguments.list:
-            return Listing()
-        with bar(self.shell):  # of a model that nobody has shipped: its template is made first
-            analysis = populate(self._model(arguments, cell), **self._options(arguments))
-        analysis.depth = self.number("--depth", arguments.depth) if arguments.depth else None
-        if analysis.depth is not None and analysis.depth < 1:
-            raise InputError(f"--depth is a whole number from 1, not {arguments.depth}")
-        roofline = self._roofline(analysis, arguments)
-        if arguments.save:
-            analysis.save(self.path(arguments.save), roofline)
-        plot = arguments.plot or ("roofline" if roofline else "both")
-        if plot != "none":
-            from IPython.display import display
+        from nbanalyzer.analysis.populate import populate
+        from nbanalyzer.report.catalogue import Listing
 
-            display(roofline.plot() if roofline and plot == "roofline" else analysis.plot(plot))
+        arguments = Arguments(POPULATE, line, self.shell)
+        options = arguments.options
+        if options.list:
+            return Listing()
+        with bar(self.shell):  # of a model that is not in the catalogue: its template is generated first
+            analysis = populate(
+                _model(arguments, cell), **arguments.run(), set=arguments.changes(), config=_config(arguments)
+            )
+        analysis.depth = arguments.number("--depth", options.depth) if options.depth else None
+        if analysis.depth is not None and analysis.depth < 1:
+            raise InputError(f"--depth is a whole number from 1, not {options.depth}")
+        roofline = _roofline(analysis, arguments)
+        if options.save:
+            analysis.save(arguments.path(options.save), roofline)
+        plot = options.plot or ("roofline" if roofline else "both")
+        if plot != "none":
+            _show(roofline.plot() if roofline and plot == "roofline" else analysis.plot(plot))
         return roofline or analysis
 
-    def _roofline(self, analysis: Analysis, arguments: Namespace) -> Roofline | None:
-        """Return the analysis on the hardware that was asked for."""
-        given = [name for name in EFFICIENCIES if getattr(arguments, name) is not None]
-        if arguments.hardware is None:
-            without = [*given, *(["plot roofline"] if arguments.plot == "roofline" else [])]
-            if without:
-                raise InputError(f"--{without[0]} needs --hardware NAME: %hardware lists the names")
-            return None
-        efficiency = {name: self.real(f"--{name}", getattr(arguments, name)) for name in given}
-        return analysis.on(self.value(arguments.hardware), **efficiency)
+    @line_magic
+    @reads(HARDWARE)
+    def hardware(self, line: str) -> Accelerator | HardwareListing:
+        """List the accelerators, or describe one: memory, bandwidth, peaks, and where the figures come from."""
+        from nbanalyzer.hardware import hardware
+        from nbanalyzer.report.hardware import HardwareListing
 
-    def _model(self, arguments: Namespace, cell: str | None) -> Any:
-        given = [name for name in (arguments.model, arguments.model_json, cell) if name is not None]
-        if len(given) != 1 and not (cell is None and arguments.model and arguments.model_json):
-            where = "the cell is the template" if cell is not None else "%populate --list lists them"
-            raise InputError(f"%populate takes one model: {where}")
-        if cell is not None:
-            return expand(load_template(cell.encode(), "cell"))
-        return self.value(arguments.model_json or arguments.model)
+        arguments = Arguments(HARDWARE, line, self.shell)
+        name = arguments.options.name
+        return HardwareListing() if name is None else hardware(arguments.value(name))
 
-    def _options(self, arguments: Namespace) -> dict[str, Any]:
-        options: dict[str, Any] = {
-            name: self.number(f"--{name}", getattr(arguments, name))
-            for name in SIZES
-            if getattr(arguments, name) is not None
+    # ---- several passes
+
+    @line_magic
+    @reads(COMPARE)
+    def compare(self, line: str) -> Comparison:
+        """Show two to six variants side by side, and the modules in which they differ most.
+
+        Every size and switch, and ``--hardware``, takes one or more values: ``--w_bit 16 8 4`` makes three variants.
+        """
+        from nbanalyzer.analysis.comparison import compare
+
+        arguments = Arguments(COMPARE, line, self.shell)
+        options = arguments.options
+        if not options.models:
+            raise InputError("%compare takes one or more models, before the options")
+        models = [arguments.value(model) for model in options.models]
+        changes = arguments.changes()
+        several: dict[str, list[Any]] = {
+            name: [arguments.number(f"--{name}", text) for text in texts]
+            for name, texts in given(options, SIZES).items()
         }
-        options |= {name: choice for name in SWITCHES if (choice := getattr(arguments, name)) is not None}
-        changes = dict(self.change(text) for text in arguments.set)
-        config = self.value(arguments.config) if arguments.config else None
-        if config is None and arguments.model_json and arguments.model:
-            config = config_for(self.path(arguments.model), self.path(arguments.model_json))
-        return options | {"set": changes, "config": config}
+        several |= given(options, SWITCHES)
+        if options.hardware:
+            several["hardware"] = [arguments.value(text) for text in options.hardware]
+        # One value is the same for all variants, and no part of what tells them apart.
+        single = {name: values[0] if len(values) == 1 else values for name, values in several.items()}
+        with bar(self.shell):
+            comparison = compare(*models, set=changes or None, **single)
+        if options.plot == "time" and not options.hardware:
+            raise InputError("--plot time needs --hardware NAME: %hardware lists the names")
+        if options.plot != "none":
+            _show(comparison.plot(options.plot or ""))
+        return comparison
+
+    @line_magic
+    @reads(SWEEP)
+    def sweep(self, line: str) -> Sweep:
+        """Compute metrics over a grid: every option of a run takes several values, and each such option is an axis.
+
+        An axis is ``1,8,64`` or ``1 8 64``, ``1:64`` (both ends), ``128:32768:128`` (in steps), ``128:32768:*2``
+        (doubling), or ``$name``, a list, range or array of the notebook.
+        """
+        from nbanalyzer.sweeps.sweep import METRICS, sweep
+
+        from .axes import one_or_all, read_axes, values_of
+
+        arguments = Arguments(SWEEP, line, self.shell)
+        options = arguments.options
+        models = values_of(arguments, options.models)
+        if not models:
+            raise InputError("%sweep takes one or more models, before the options")
+        settings = read_axes(arguments)
+        if options.config:
+            settings["config"] = arguments.config()
+        settings |= arguments.efficiency()
+        if options.chunks is not None:
+            settings["chunks"] = "auto" if options.chunks == "auto" else arguments.number("--chunks", options.chunks)
+        default = (*METRICS, "time") if options.hardware else METRICS
+        metrics = values_of(arguments, options.metric) if options.metric else default
+        with bar(self.shell):
+            grid = sweep(one_or_all(models), metrics=metrics, **settings)
+        if options.plot is not None:
+            _show(grid.plot(x=options.plot or None))
+        if options.heatmap:
+            _show(grid.heatmap())
+        return grid
+
+    @line_magic
+    @reads(WHATIF)
+    def whatif(self, line: str) -> WhatIf:
+        """Show a form: model, hardware, phase and sizes to move; time, memory and a roofline that follow."""
+        from .form.whatif import WhatIf
+
+        arguments = Arguments(WHATIF, line, self.shell)
+        options = arguments.options
+        settings: dict[str, Any] = arguments.run(LENGTHS)
+        if options.phase:
+            settings["phase"] = options.phase
+        if options.hardware:
+            settings["hardware"] = arguments.value(options.hardware)
+        if options.set:
+            settings["set"] = arguments.changes()
+        with bar(self.shell):  # of a model that is not in the catalogue: its template is generated first
+            return WhatIf(arguments.value(options.model), **settings)
+
+    # ---- PyTorch, which is loaded when it is first needed
+
+    @line_magic
+    @reads(GENERATE)
+    def generate(self, line: str) -> ModelTemplate:
+        """Trace a model, and return its template once it is found equal to PyTorch.
+
+        No weights are needed, and no network.
+        """
+        from nbanalyzer.generate import generate
+        from nbanalyzer.report.template import Summary
+        from nbanalyzer.templates.template_files import save_template
+
+        arguments = Arguments(GENERATE, line, self.shell)
+        options = arguments.options
+        if options.model is None:
+            raise InputError("%generate takes a model: a catalogue name, the path of a config.json, or $config")
+        config = arguments.config()
+        with bar(self.shell):
+            template = generate(arguments.value(options.model), config, model_id=options.model_id or "")
+            if options.output:
+                path = arguments.path(options.output)
+                try:
+                    save_template(template, path)
+                except (OSError, ValueError) as error:  # ValueError: a path that holds a null character
+                    problem = getattr(error, "strerror", None) or error
+                    raise InputError(f"--output {str(path)!r} cannot be written: {problem}") from None
+        _show(Summary(template))
+        return template
+
+    @line_magic
+    @reads(VERIFY)
+    def verify(self, line: str) -> Any:
+        """Show a template's numbers beside PyTorch's, per module and in total."""
+        from nbanalyzer.generate import verify
+
+        arguments = Arguments(VERIFY, line, self.shell)
+        options = arguments.options
+        if options.model is None:
+            raise InputError("%verify takes a model: a catalogue name, the path of a template, or $template")
+        model_class = arguments.value(options.model_class) if options.model_class else None
+        if model_class is not None and not isinstance(model_class, type):
+            raise InputError(f"--model_class is a class, $name, not {options.model_class!r}")
+        with bar(self.shell):
+            return verify(arguments.value(options.model), model_class)
 
 
-PARSER = Populate.populate.parser
-PARSER.allow_abbrev = False  # else --seq is taken for --seq_len
+def _model(arguments: Arguments, cell: str | None) -> Any:
+    """Return the one model that ``%populate`` is told: by name, by file, or as the cell."""
+    from nbanalyzer.templates.expansion import expand
+    from nbanalyzer.templates.template_files import load_template
+
+    options = arguments.options
+    models = [model for model in (options.model, options.model_json, cell) if model is not None]
+    if len(models) != 1 and not (cell is None and options.model and options.model_json):
+        where = "the cell is the template" if cell is not None else "%populate --list lists them"
+        raise InputError(f"%populate takes one model: {where}")
+    if cell is not None:
+        return expand(load_template(cell.encode(), "cell"))
+    return arguments.value(options.model_json or options.model)
+
+
+def _config(arguments: Arguments) -> Any:
+    """Return the config that ``%populate`` takes the sizes from: of a model beside another template, the model's."""
+    from nbanalyzer.templates.catalog import config_for
+
+    options = arguments.options
+    config = arguments.config()
+    if config is None and options.model_json and options.model:
+        return config_for(arguments.path(options.model), arguments.path(options.model_json))
+    return config
+
+
+def _roofline(analysis: Analysis, arguments: Arguments) -> Roofline | None:
+    """Return the analysis on the accelerator that ``%populate`` names, if any."""
+    options = arguments.options
+    if options.hardware is not None:
+        return analysis.on(arguments.value(options.hardware), **arguments.efficiency())
+    needing = [*given(options, EFFICIENCIES), *(["plot roofline"] if options.plot == "roofline" else [])]
+    if needing:
+        raise InputError(f"--{needing[0]} needs --hardware NAME: %hardware lists the names")
+    return None
+
+
+def _show(result: Any) -> None:
+    from IPython.display import display
+
+    display(result)

@@ -1,28 +1,167 @@
-"""The options of a magic's line, as they were declared: what may stand there, and what may follow it."""
+"""The options of every magic: a parser each, from which its help and the completion of its line follow."""
 
 from __future__ import annotations
 
-from argparse import Action, ArgumentParser
+from argparse import Action
+from collections.abc import Mapping
 from typing import Any
-from weakref import WeakKeyDictionary
 
-from IPython.core import magic_arguments
+from IPython.core.magic_arguments import MagicArgumentParser
 
-__all__ = ["argument", "options_of"]
+from nbanalyzer.analysis.options import add_efficiency_options, add_run_options
+from nbanalyzer.costs.metrics import BY_MODULE, METRICS
+from nbanalyzer.costs.run import PHASES, SIZES, SWITCHES
 
-# A parser does not say what it takes, so it is noted here as it is told.
-_DECLARED: WeakKeyDictionary[ArgumentParser, dict[str, Action]] = WeakKeyDictionary()
+__all__ = [
+    "COMPARE", "GENERATE", "HARDWARE", "LENGTHS", "PARSERS", "PLOTS", "POPULATE", "SWEEP", "VERIFY", "WHATIF",
+    "LineParser",
+]  # fmt: skip
+
+PLOTS = ("roofline", "both", "flops", "bytes", "none")
+LENGTHS = {
+    **SIZES,
+    "prompt_len": "tokens per sequence that a request reads; with output_len",
+    "output_len": "tokens per sequence that a request writes; with prompt_len",
+}
+"""The whole numbers that can be axes of a sweep: name → meaning."""
 
 
-class argument(magic_arguments.argument):  # noqa: N801 - a decorator, with the name that IPython gave it
-    """Declare an argument of a magic, as `argparse.ArgumentParser.add_argument` does."""
+class LineParser(MagicArgumentParser):
+    """The options of a magic's line.
 
-    def add_to_parser(self, parser: ArgumentParser, group: Any) -> None:
-        """Tell the magic's parser."""
-        action = (parser if group is None else group).add_argument(*self.args, **self.kwds)
-        _DECLARED.setdefault(parser, {}).update(dict.fromkeys(action.option_strings, action))
+    Attributes:
+        options: option → its `nargs` and `choices`, in the order in which the options are declared.
+
+    """
+
+    def __init__(self, magic: str) -> None:
+        super().__init__(magic)
+        self.allow_abbrev = False  # else --seq is taken for --seq_len
+        self.options: dict[str, Action] = {}  # argparse has no public list of them
+
+    def add_argument(self, *names: str, **settings: Any) -> Action:
+        """Declare an argument, see `argparse.ArgumentParser.add_argument`."""
+        action: Action = super().add_argument(*names, **settings)
+        self.options |= dict.fromkeys(action.option_strings, action)
+        return action
+
+    def add_changes(self, metavar: str, meaning: str) -> None:
+        """Declare ``--set``."""
+        self.add_argument("--set", nargs="+", action="extend", default=[], metavar=metavar, help=meaning)
 
 
-def options_of(parser: ArgumentParser) -> dict[str, Action]:
-    """Return option → its `nargs` and `choices`, in the order in which the options are declared."""
-    return _DECLARED.get(parser, {})
+class _Several(tuple[str, ...]):
+    """Choices of which an option takes several, separated by commas."""
+
+    def __contains__(self, text: object) -> bool:
+        return isinstance(text, str) and all(
+            part.startswith("$") or tuple.__contains__(self, part) for part in text.split(",")
+        )
+
+
+class _Suggested(tuple[str, ...]):
+    """Choices to complete: other values are read later, where more is known."""
+
+    def __contains__(self, _text: object) -> bool:
+        return True
+
+
+def _populate() -> LineParser:
+    parser = LineParser("populate")
+    model = "catalogue name, path of a template or of a config.json, $template or $config"
+    parser.add_argument("model", nargs="?", help=model)
+    add_run_options(parser)
+    parser.add_changes("NAME=N", "change config values")
+    parser.add_argument("--model_json", metavar="FILE", help="the model template to use")
+    parser.add_argument("--config", metavar="FILE", help="a config.json to take the sizes from, or $config")
+    parser.add_argument("--depth", metavar="N", help="levels of the table to show unfolded")
+    accelerator = "an accelerator to run on: a name, see %%hardware, the path of a .json file or $card"
+    parser.add_argument("--hardware", metavar="NAME", help=accelerator)
+    add_efficiency_options(parser)
+    plot = "where FLOPs and bytes go, by module (both), with hardware the roofline"
+    parser.add_argument("--plot", choices=PLOTS, help=plot)
+    parser.add_argument("--save", metavar="FILE", help="write the result: .json, .csv, .md or .html")
+    parser.add_argument("--list", action="store_true", help="list the catalogue")
+    return parser
+
+
+def _compare() -> LineParser:
+    parser = LineParser("compare")
+    parser.add_argument("models", nargs="*", help="one or more, each as for %%populate, or an $analysis")
+    add_run_options(parser, several=True)
+    accelerators = "accelerators to run on, each a name, see %%hardware, the path of a .json file or $card"
+    parser.add_argument("--hardware", nargs="+", metavar="NAME", help=accelerators)
+    parser.add_changes("NAME=N", "change config values of all")
+    plot = "of what, by module (bytes; with hardware the time)"
+    parser.add_argument("--plot", choices=(*BY_MODULE, "none"), help=plot)
+    return parser
+
+
+def _hardware() -> LineParser:
+    parser = LineParser("hardware")
+    parser.add_argument("name", nargs="?", help="an accelerator: a name, the path of a .json file or $card")
+    return parser
+
+
+def _whatif() -> LineParser:
+    parser = LineParser("whatif")
+    model = "catalogue name, path of a template or of a config.json, $template"
+    parser.add_argument("model", nargs="?", default="gpt2", help=model)
+    accelerator = "accelerator: a name, the path of its JSON, or $accelerator"
+    parser.add_argument("--hardware", metavar="NAME", help=accelerator)
+    phase = "the prompt is read; one token more; or a whole request"
+    parser.add_argument("--phase", choices=PHASES, help=phase)
+    add_run_options(parser)
+    parser.add_argument("--prompt_len", metavar="N", help="tokens per sequence that a request reads (1024)")
+    parser.add_argument("--output_len", metavar="N", help="tokens per sequence that a request writes (256)")
+    parser.add_changes("NAME=N", "change config values")
+    return parser
+
+
+def _sweep() -> LineParser:
+    parser = LineParser("sweep")
+    parser.add_argument("models", nargs="*", help="one or more, each as for %%populate; $models may be a list")
+    for name, meaning in LENGTHS.items():
+        parser.add_argument(f"--{name}", nargs="+", metavar="AXIS", help=meaning)
+    for name, switch in SWITCHES.items():
+        parser.add_argument(f"--{name}", nargs="*", choices=_Several(switch.choices), help=switch.meaning)
+    accelerators = "accelerators: names, see %%hardware, or $card"
+    parser.add_argument("--hardware", nargs="+", metavar="NAME", help=accelerators)
+    parser.add_changes("NAME=AXIS", "config values to go through")
+    parser.add_argument("--config", metavar="FILE", help="a config.json to take the sizes from, or $config")
+    metrics = "what to compute (flops, bytes, parameters, kv_cache_bytes; with hardware also time)"
+    parser.add_argument(
+        "--metric", nargs="+", action="extend", choices=_Suggested(METRICS), metavar="NAME", help=metrics
+    )
+    add_efficiency_options(parser)
+    chunks = "points to compute at a time, or auto: for grids larger than the memory"
+    parser.add_argument("--chunks", metavar="N", help=chunks)
+    parser.add_argument("--plot", nargs="?", const="", metavar="X", help="lines of the first metric along an axis")
+    parser.add_argument("--heatmap", action="store_true", help="the first metric over two axes, as colours")
+    return parser
+
+
+def _generate() -> LineParser:
+    parser = LineParser("generate")
+    model = "catalogue name, path of a config.json, $config, or $Class with --config"
+    parser.add_argument("model", nargs="?", help=model)
+    parser.add_argument("--config", metavar="FILE", help="the config of a $Class: a config.json, or $config")
+    parser.add_argument("--model_id", metavar="ID", help="the name of the result, e.g. org/name")
+    parser.add_argument("--output", metavar="FILE", help="write the template there, whole or not at all")
+    return parser
+
+
+def _verify() -> LineParser:
+    parser = LineParser("verify")
+    parser.add_argument("model", nargs="?", help="catalogue name, path of a template, or $template")
+    owner = "the class of one's own that the template was generated from"
+    parser.add_argument("--model_class", metavar="$CLASS", help=owner)
+    return parser
+
+
+POPULATE, COMPARE, HARDWARE, WHATIF = _populate(), _compare(), _hardware(), _whatif()
+SWEEP, GENERATE, VERIFY = _sweep(), _generate(), _verify()
+PARSERS: Mapping[str, LineParser] = {
+    parser.prog: parser for parser in (POPULATE, COMPARE, HARDWARE, WHATIF, SWEEP, GENERATE, VERIFY)
+}
+"""Magic → the parser of its line."""

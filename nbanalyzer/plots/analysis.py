@@ -1,4 +1,4 @@
-"""Pictures of an analysis and of a comparison, with matplotlib's object API: no pyplot, no global state."""
+"""Bars of where FLOPs and bytes go, by module."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from nbanalyzer.quantities import si
 
-from .figure import SMALLEST_SHARE, Plot, dress, heading, modules, name_of, names_of
+from .figure import SMALLEST_SHARE, Plot, dress, heading, name_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,31 +54,29 @@ def cost_plot(analysis: Analysis, what: str = "both") -> Plot:
 def _rows(analysis: Analysis) -> list[Row]:
     """Return (label, numbers) for every module worth a bar, and one for the others."""
     whole = analysis.cost_of_all
-    shown: list[tuple[Node, Cost]] = []
+    shown: list[Node] = []
     others: list[dict[str, float]] = []
-    for node in modules(analysis):
+    for node in analysis.modules():
         cost = analysis.cost(node)
-        large = cost.flops >= SMALLEST_SHARE * whole.flops and cost.flops
-        large = large or (cost.bytes >= SMALLEST_SHARE * whole.bytes and cost.bytes)
-        if large:
-            shown.append((node, cost))
+        is_large = any(
+            part and part >= SMALLEST_SHARE * total
+            for part, total in ((cost.flops, whole.flops), (cost.bytes, whole.bytes))
+        )
+        if is_large:
+            shown.append(node)
         else:
             others.append(_numbers(cost))
-    labels = names_of(analysis, [node for node, _ in shown])
-    rows = [(label, _numbers(cost)) for label, (_, cost) in zip(labels, shown, strict=True)]
+    labels = analysis.labels(shown)
+    rows = [(label, _numbers(analysis.cost(node))) for label, node in zip(labels, shown, strict=True)]
     if others:
-        rows.append((f"{len(others)} others", {key: math.fsum(one[key] for one in others) for key in others[0]}))
+        rest = {part: math.fsum(numbers[part] for numbers in others) for part in others[0]}
+        rows.append((f"{len(others)} others", rest))
     return rows
 
 
 def _numbers(cost: Cost) -> dict[str, float]:
-    return {
-        "matmul_flops": float(cost.matmul_flops),
-        "vector_flops": float(cost.vector_flops),
-        "weight_bytes_read": float(cost.weight_bytes_read),
-        "kv_bytes": float(cost.kv_bytes_read + cost.kv_bytes_written),
-        "activation_bytes": float(cost.activation_bytes),
-    }
+    """Return the numbers that the bars of both panels are made of."""
+    return {part: float(getattr(cost, part)) for part, _ in (*FLOPS_PARTS.values(), *BYTES_PARTS.values())}
 
 
 def _bars(ax: Axes, rows: list[Row], parts: dict[str, tuple[str, str]], unit: str) -> None:
@@ -109,6 +107,3 @@ def _text(name: str, rows: list[Row], panels: list[str]) -> str:
             cells.append(f"{si(moved, 'B'):>9}")
         lines.append(f"  {label:<{width}}  {'  '.join(cells)}")
     return "\n".join(lines)
-
-
-# ---- a comparison

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 
 from nbanalyzer.quantities import seconds, si
 from nbanalyzer.table import Table
+from nbanalyzer.text import short_paths
 
-from .figure import SMALLEST_SHARE, Plot, dress, short_names
+from .figure import SMALLEST_SHARE, Plot, dress
 
 if TYPE_CHECKING:
     from nbanalyzer.analysis.comparison import Comparison
@@ -19,8 +20,6 @@ __all__ = ["comparison_plot"]
 
 # A colour per variant, as many as there can be: Okabe and Ito's again.
 VARIANTS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")
-
-
 MOST_MODULES = 12
 
 
@@ -46,7 +45,7 @@ def comparison_plot(comparison: Comparison, metric: str = "") -> Plot:
     others = [path for path in order if path not in shown and any(found[path])]
     rows = [found[path] for path in paths]
     rows += [[math.fsum(numbers) for numbers in zip(*(found[path] for path in others), strict=True)]] if others else []
-    labels = short_names(paths) + ([f"{len(others)} others"] if others else [])
+    labels = short_paths(paths) + ([f"{len(others)} others"] if others else [])
     bars = {one.label: [row[index] for row in rows] for index, one in enumerate(comparison.variants)}
     figure = Figure(figsize=(7.4, 1.3 + len(labels) * (0.16 + 0.13 * len(bars))), dpi=100, layout="constrained")
     ax = figure.subplots()

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from nbanalyzer import Accelerator, Comparison, compare, populate
-from nbanalyzer.analysis.comparison import BY_MODULE, Variant, ratio
+from nbanalyzer.analysis.comparison import Variant, ratio
+from nbanalyzer.costs.metrics import BY_MODULE
 from nbanalyzer.errors import InputError, UnknownNameError
 from nbanalyzer.report.comparison import MOST_ROWS, tables
 

@@ -110,6 +110,21 @@ def test_a_hundred_thousand_steps_take_no_loop() -> None:
     assert time.perf_counter() - begin < 5
 
 
+@pytest.mark.parametrize("name", ["gpt2", "mixtral-8x7b-v0.1", "mamba-2.8b-hf"])
+def test_requests_of_one_model_share_the_formulas_of_a_step(name: str) -> None:
+    first = request(name, prompt_len=100, output_len=20)
+    longer = request(name, prompt_len=300, output_len=7, batch_size=5)
+    assert longer.step is first.step
+    assert request(name, prompt_len=100, output_len=20, w_bit=8).step is not first.step
+    assert request(name, prompt_len=100, output_len=20, set={"num_layers": 2}).step is not first.step
+    assert request("opt-125m", prompt_len=100, output_len=20).step is not first.step
+    card = Accelerator(name="slow", memory_bytes=10**12, bandwidth=1e12, peaks={"bf16": 2e12, "fp32": 1e11})
+    times = {one.name: longer.on(one).time for one in (CARD, card)}
+    assert times["slow"] > times["card"]
+    assert longer.on(CARD, bandwidth_efficiency=0.5).time > times["card"]
+    assert longer.on(CARD).time == times["card"]
+
+
 def test_what_writes_nothing_is_refused() -> None:
     with pytest.raises(InputError, match=r"bert-base-uncased .* keeps nothing from one pass to the next: it writes no"):
         request("bert-base-uncased", prompt_len=4, output_len=4)

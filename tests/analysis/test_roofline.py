@@ -332,7 +332,7 @@ def as_any(thing: Any) -> Any:
     ("name", "run"),
     [("gpt2", {"seq_len": 1024}), ("llama-3.1-8b", {"seq_len": 1, "cache_len": 2048}), ("deepseek-v3", {})],
 )
-def test_bars_add_up_and_labels_hide_nothing(name: str, run: dict[str, Any]) -> None:
+def test_bars_add_up_and_numbers_hide_nothing(name: str, run: dict[str, Any]) -> None:
     found = populate(name, **run).on("h100-sxm")
     plot = found.plot()
     plot.figure.draw_without_rendering()
@@ -345,10 +345,19 @@ def test_bars_add_up_and_labels_hide_nothing(name: str, run: dict[str, Any]) -> 
     places = [(float(cost.flops / cost.bytes), float(cost.flops) / time) for cost, time in costs if cost.flops]
     for axis in (0, 1):
         assert sorted(dot[axis] for dot in dots) == pytest.approx(sorted(place[axis] for place in places))
-    labels = [text for text in left.texts if getattr(text, "arrow_patch", None) is not None]
-    largest = max(worth, key=lambda node: found.timings[node].time)
-    assert any(largest.kernel.name in text.get_text() for text in labels)
-    boxes = [Text.get_window_extent(text) for text in labels]  # without their lines to the dots
+    numbers = [text for text in left.texts if text.get_text().replace(", ", "").isdigit()]
+    largest = sorted(worth, key=lambda node: -found.timings[node].time)
+    largest = [node for node in largest if found.analysis.cost(node).flops]
+    digits = [digit for text in numbers for digit in text.get_text().split(", ")]
+    assert sorted(digits) == [f"{number}" for number in range(1, len(digits) + 1)]
+    ticks = [label.get_text() for label in right.get_yticklabels()]
+    for number, node in enumerate(largest[: len(digits)], 1):  # the dot and the bar of a module bear the same number
+        (tick,) = [tick for tick in ticks if tick.startswith(f"({number}) ")]
+        assert node.kernel.name in tick
+    (first,) = [text for text in numbers if text.get_text().split(", ")[0] == "1"]
+    cost, time = found.analysis.cost(largest[0]), found.timings[largest[0]].time
+    assert first.xy == pytest.approx((float(cost.flops / cost.bytes), float(cost.flops) / time))
+    boxes = [Text.get_window_extent(text) for text in numbers]
     frame = left.get_window_extent()
     for index, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in boxes[:index])

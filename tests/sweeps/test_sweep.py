@@ -20,7 +20,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbanalyzer import Accelerator, populate, request, sweep
 from nbanalyzer.costs.metrics import METRICS, metrics_of
 from nbanalyzer.errors import ConfigError, FormulaError, InputError, NBAnalyzerError, UnknownNameError
-from nbanalyzer.notebook.axes import SweepMagic
+from nbanalyzer.notebook.magics import CostMagics
 from nbanalyzer.plots.figure import Plot
 from nbanalyzer.sweeps.sweep import Sweep
 
@@ -562,9 +562,11 @@ def shell() -> Iterator[InteractiveShell]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("VIRTUAL_ENV", raising=False)  # another one may be active where the tests are started
         shell = InteractiveShell.instance()
-        shell.register_magics(SweepMagic)
+        shell.register_magics(CostMagics)
         yield shell
-        shell.magics_manager.magics["line"].pop("sweep", None)
+        for kind, names in CostMagics.magics.items():
+            for name in names:
+                shell.magics_manager.magics[kind].pop(name, None)
         InteractiveShell.clear_instance()
 
 

@@ -14,7 +14,7 @@ from ipywidgets import HBox, Layout, SelectionSlider, Text, Widget
 from nbanalyzer.costs.run import read_whole
 from nbanalyzer.errors import InputError
 
-from .turn import in_turn
+from .lifecycle import in_turn
 
 __all__ = ["Size", "close", "everything", "keep_order", "listen_in_turn", "stops", "weakly"]
 

@@ -21,13 +21,13 @@ from ipywidgets import (
 )
 
 from nbanalyzer.analysis.analysis import Analysis
-from nbanalyzer.costs.run import SIZES, SWITCHES
+from nbanalyzer.costs.run import PHASES, SIZES, SWITCHES
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.hardware import Accelerator, accelerators
 from nbanalyzer.templates import catalog
 
 from .controls import LABEL, Size, close, listen_in_turn, stops
-from .state import PHASES, State, capabilities, known_model
+from .state import State, capabilities, known_model
 
 __all__ = ["Inputs"]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ipywidgets import HTML, Button, HBox, Image, Layout, Text, VBox
+from ipywidgets import HTML, Button, HBox, Layout, Text, VBox
 
 from nbanalyzer.errors import NBAnalyzerError
 
@@ -13,11 +13,7 @@ from . import view
 from .controls import LABEL, close, listen_in_turn
 from .inputs import Inputs
 from .result import Answer
-
-if TYPE_CHECKING:
-    from nbanalyzer.analysis.roofline import Roofline
-
-    from .picture import RooflinePicture
+from .roofline_svg import roofline_svg
 
 __all__ = ["Panel"]
 
@@ -36,12 +32,10 @@ class Panel:
     def __init__(
         self, answer: Answer, *, asked: Callable[[], None], pin: Callable[..., None], saved: Callable[[str], None]
     ) -> None:
-        self._picture: RooflinePicture | None = None  # without hardware there is none, and no matplotlib either
         self._shows_line = False
         self.inputs = Inputs(answer.state, answer.analysis, asked)
         self.error, self.heading, self.headline = _html(), _html(), _html()
-        self.bars, self.memory, self.changes = _html(), _html(), _html()
-        self.roofline = Image(format="png", layout=Layout(width="100%", max_width="640px", height="auto"))
+        self.roofline, self.bars, self.memory, self.changes = _html(), _html(), _html(), _html()
         self.pin = Button(description="Pin", tooltip="keep this state, and show changes since", layout=_narrow())
         self.unpin = Button(description="Unpin", tooltip="show no changes any more", layout=_narrow())
         self.copy = Button(
@@ -94,18 +88,12 @@ class Panel:
         self.changes.value = view.changes(answer.since(pinned)) if pinned else ""
         self.memory.value = view.memory(answer)
         if answer.roofline:
-            self.roofline.value = self._drawn(answer.roofline, answer.name)
+            title = f"{answer.name} on {answer.roofline.accelerator.name}"
+            self.roofline.value = roofline_svg(answer.roofline, title)
         _visible(self.roofline, answer.roofline is not None)
         self.bars.value = view.bars(answer)
         _visible(self.unpin, pinned is not None)
         self._show_line()
-
-    def _drawn(self, roofline: Roofline, name: str) -> bytes:
-        if self._picture is None:
-            from .picture import RooflinePicture
-
-            self._picture = RooflinePicture()
-        return self._picture.png(roofline, f"{name} on {roofline.accelerator.name}")
 
     def say(self, error: str) -> None:
         """Show an error above what is still the last good state."""
@@ -132,8 +120,7 @@ class Panel:
             self.copied.value = view.error_line(str(error), is_first=True)
 
     def close(self) -> None:
-        """Close all widgets, and let the figure go."""
-        self._picture = None
+        """Close all widgets."""
         close(self.widget)
         for widget in self.inputs.widgets():
             close(widget)

@@ -69,9 +69,9 @@ class Answer:
         if before is not None and before.state.key == state.key:
             self.request, self.analysis = before.request, before.analysis
         elif state.phase == "request":
-            from .request import FormRequest
+            from nbanalyzer.analysis.request import request
 
-            self.request = FormRequest.of(state)
+            self.request = request(state.model, **state.options)
             self.analysis = self.request.last if self.request.steps else self.request.prefill
         else:
             self.analysis = populate(state.model, **state.options)

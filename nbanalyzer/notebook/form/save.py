@@ -1,4 +1,4 @@
-"""A form's state as a file: the numbers, the page, or the picture."""
+"""A form's state as a file: the numbers, the page, or the plot."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import io
 import os
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -15,6 +14,7 @@ from nbanalyzer.files import write_whole
 from nbanalyzer.text import as_attribute, as_cell
 
 from .result import Answer
+from .view import static
 
 __all__ = ["SAVED_AS", "save"]
 
@@ -45,28 +45,25 @@ def save(answer: Answer, path: str | os.PathLike[str]) -> None:
 
 
 def _png(answer: Answer) -> bytes:
-    if answer.roofline is None:
-        picture: bytes = answer.analysis.plot()._repr_png_()
-        return picture
-    from .picture import RooflinePicture
-
-    return RooflinePicture().png(answer.roofline, f"{answer.name}: {answer.shown}")
+    return (answer.roofline or answer.analysis).plot()._repr_png_()
 
 
 def _of_request(answer: Answer, suffix: str) -> str:
-    rows = [("figure", "value", "unit"), *((one.name, one.value, one.unit) for one in answer.figures.values())]
+    figures = answer.figures.values()
     if suffix == ".csv":
+        rows = [("figure", "value", "unit"), *((figure.name, figure.value, figure.unit) for figure in figures)]
         out = io.StringIO()
         csv.writer(out, lineterminator="\n").writerows([*map(as_cell, row)] for row in rows)
         return out.getvalue()
     if suffix == ".json":
-        figures = {name: value for name, value, _ in rows[1:]}
-        found: dict[str, Any] = {"model": answer.title, "conditions": answer.conditions, "figures": figures}
-        found |= {"units": {name: unit for name, _, unit in rows[1:]}}
-        found |= {"hardware": answer.accelerator.name if answer.accelerator else None}
-        return msgspec.json.format(msgspec.json.encode(found), indent=1).decode() + "\n"
-    from .static import static
-
+        content = {
+            "model": answer.title,
+            "conditions": answer.conditions,
+            "figures": {figure.name: figure.value for figure in figures},
+            "units": {figure.name: figure.unit for figure in figures},
+            "hardware": answer.accelerator.name if answer.accelerator else None,
+        }
+        return msgspec.json.format(msgspec.json.encode(content), indent=1).decode() + "\n"
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<meta name="color-scheme" content="light dark">\n'
         f"<title>{as_attribute(answer.title)}</title>\n"

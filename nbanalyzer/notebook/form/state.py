@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from nbanalyzer.analysis.populate import Source, populate
-from nbanalyzer.costs.run import MAX_SIZE, SWITCHES
+from nbanalyzer.costs.run import MAX_SIZE, PHASES, REQUEST, SWITCHES
 from nbanalyzer.errors import InputError, UnknownNameError, quote
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.hardware import Accelerator
@@ -18,16 +18,14 @@ from nbanalyzer.hardware import hardware as find_hardware
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.template import Composite
 
-__all__ = ["DEFAULTS", "PHASES", "Capabilities", "State", "begin", "capabilities", "changed", "known_model"]
+__all__ = ["DEFAULTS", "Capabilities", "State", "begin", "capabilities", "changed", "known_model"]
 
-PHASES = ("prefill", "decode", "request")
 DEFAULTS: Mapping[str, int | None] = {
     "batch_size": 1, "seq_len": 1024, "cache_len": 0, "encoder_len": None, "prompt_len": 1024, "output_len": 256,
     "w_bit": 16, "a_bit": 16, "kv_bit": None,
 }  # fmt: skip
 CACHED = 2048  # tokens in the cache of a decode step that follows on nothing
 PASS = ("seq_len", "cache_len", "encoder_len")
-REQUEST = ("prompt_len", "output_len")
 LIKE_GENERATE = "last"  # the logits of a request
 
 

@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.quantities import seconds, show, si
 from nbanalyzer.table import Table
-from nbanalyzer.text import as_attribute, escape
+from nbanalyzer.text import as_attribute, escape, short_paths
 
 from .result import Answer, Figure, change
+from .roofline_svg import LIMITERS
 
 if TYPE_CHECKING:
     from nbanalyzer.analysis.comparison import Comparison
 
-__all__ = ["bars", "changes", "distinct", "error_line", "exact", "figures", "heading", "memory", "remark"]
+__all__ = ["bars", "changes", "error_line", "figures", "heading", "memory", "remark", "static"]
 
 TABULAR = "font-variant-numeric:tabular-nums"
 TRACK = "rgba(128,128,128,0.16)"
-COMPUTE, MEMORY, OTHER = "rgba(56,132,255,0.55)", "rgba(245,140,20,0.6)", "rgba(128,128,128,0.5)"
-BOUNDS = (("compute-bound", COMPUTE), ("memory-bound", MEMORY))
-BOUND_COLORS = {"compute": COMPUTE, "memory": MEMORY, "overhead": OTHER}
-PARTS = (
-    ("weights", "weight_bytes_read", "rgba(213,94,0,0.6)"),
-    ("cache", "kv_bytes", "rgba(0,158,115,0.6)"),
-    ("activations", "activation_bytes", "rgba(230,159,0,0.6)"),
-)
-UNITS = (("matmul", "matmul_flops", "rgba(0,114,178,0.6)"), ("vector", "vector_flops", "rgba(86,180,233,0.6)"))
+LIMITED = [(f"{limiter}-bound", LIMITERS[limiter]) for limiter in ("compute", "memory")]
+OTHER = LIMITERS["overhead"]
+PARTS = {
+    "bytes": (
+        ("weights", "weight_bytes_read", "rgba(213,94,0,0.6)"),
+        ("cache", "kv_bytes", "rgba(0,158,115,0.6)"),
+        ("activations", "activation_bytes", "rgba(230,159,0,0.6)"),
+    ),
+    "flops": (("matmul", "matmul_flops", "rgba(0,114,178,0.6)"), ("vector", "vector_flops", "rgba(86,180,233,0.6)")),
+}
+"""Metric → of each part of a bar the name, the attribute of `Cost`, and the colour."""
 SMALLEST = 0.01  # share of a bar's total below which a module is one of the others
 RANKED = 8  # modules in the list of changes
+Part = tuple[str, float, str]  # of a bar: a name, a number, a colour
 ALERT = "border-left:4px solid #d9363e;padding:0.15em 0.6em;margin:0.2em 0"
 NOTE = "border-left:4px solid rgba(245,140,20,0.9);padding:0.1em 0.6em;margin:0.2em 0"
 
@@ -73,7 +78,7 @@ def _card(figure: Figure, pinned: Answer | None) -> str:
         changed = f'<div class="nb-change" style="{TABULAR};font-weight:600">{escape(text)}</div>'
     small = "".join(
         f'<div style="opacity:0.75;font-size:0.8em;{TABULAR}">{escape(text)}</div>'
-        for text in (exact(figure), figure.note)
+        for text in (_exact(figure), figure.note)
         if text
     )
     return (
@@ -89,7 +94,7 @@ def _class(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "-", name)
 
 
-def exact(figure: Figure) -> str:
+def _exact(figure: Figure) -> str:
     """Return the whole number behind a figure, if that is more than the figure's text says."""
     return show(figure.value) if isinstance(figure.value, int) and figure.value >= 1000 else ""
 
@@ -101,88 +106,55 @@ def remark(text: str) -> str:
 
 def bars(answer: Answer) -> str:
     """Return bars by module: time and bytes, or without hardware FLOPs and bytes; in the order of the pass."""
-    nodes = [node for node in answer.analysis.nodes if node.is_last and not node.is_part]
-    numbers = [_numbers(answer, node) for node in nodes]
-    roofline = answer.roofline
-    first = "time" if roofline else "flops"
-    whole = {key: sum(one[key] for one in numbers) for key in (first, "bytes")}
-    shown = [
-        (node, one)
-        for node, one in zip(nodes, numbers, strict=True)
-        if any(one[key] >= SMALLEST * whole[key] > 0 for key in whole)
+    metrics = ("time" if answer.roofline else "flops", "bytes")
+    nodes = answer.analysis.modules()
+    numbers = {metric: [math.fsum(value for _, value, _ in _parts(answer, node, metric)) for node in nodes]
+               for metric in metrics}  # fmt: skip
+    totals = {metric: math.fsum(values) for metric, values in numbers.items()}
+    is_shown = [
+        any(values[index] >= SMALLEST * totals[metric] > 0 for metric, values in numbers.items())
+        for index in range(len(nodes))
     ]
-    names = _names(answer, [node for node, _ in shown])
-    kept = {node for node, _ in shown}
-    others = [one for node, one in zip(nodes, numbers, strict=True) if node not in kept and any(one.values())]
-    rest = {key: sum(one[key] for one in others) for key in whole}
-    panels = []
-    for key, write in ((first, seconds if roofline else lambda value: si(value, "FLOP")), ("bytes", _bytes)):
-        most = max([*(one[key] for _, one in shown), rest[key]], default=0.0)
-        rows = []
-        for name, (node, one) in zip(names, shown, strict=True):
-            if key == "time" and roofline:
-                bound = roofline.timings[node].bound
-                parts = [(f"{bound}-bound", one[key], BOUND_COLORS[bound])]
-            else:
-                parts = [(what, one[part], color) for what, part, color in (UNITS if key == "flops" else PARTS)]
-            rows.append(_row(name, node.path, _bar(parts, most, _share(one[key], whole[key], write))))
-        if others:
-            parts = [("", rest[key], OTHER)]
-            rows.append(_row(f"{len(others)} others", "", _bar(parts, most, _share(rest[key], whole[key], write))))
-        kinds = BOUNDS if key == "time" else _legend_of(UNITS if key == "flops" else PARTS)
-        title = _legend({"flops": "FLOPs"}.get(key, key) + " by module", kinds)
-        panels.append(f'<div style="flex:1 1 22em;min-width:0"><div>{title}</div>{"".join(rows)}</div>')
+    shown = [node for node, is_large in zip(nodes, is_shown, strict=True) if is_large]
+    names = answer.analysis.labels(shown)
+    panels = ""
+    for metric in metrics:
+        rows = [(name, node.path, _parts(answer, node, metric)) for name, node in zip(names, shown, strict=True)]
+        rest = [value for value, is_large in zip(numbers[metric], is_shown, strict=True) if not is_large]
+        if rest:
+            rows.append((f"{len(rest)} others", "", [("", math.fsum(rest), OTHER)]))
+        panels += _panel(metric, rows, totals[metric])
     return (
         f'<div style="line-height:1.3;font-size:0.92em"><div style="opacity:0.8">{escape(answer.shown)}</div>'
-        f'<div style="display:flex;flex-wrap:wrap;gap:0.6em 1.2em">{"".join(panels)}</div></div>'
+        f'<div style="display:flex;flex-wrap:wrap;gap:0.6em 1.2em">{panels}</div></div>'
     )
 
 
-def _numbers(answer: Answer, node: Node) -> dict[str, float]:
+def _parts(answer: Answer, node: Node, metric: str) -> list[Part]:
+    """Return what a module's bar is made of."""
+    if answer.roofline and metric == "time":
+        timing = answer.roofline.timings[node]
+        return [(f"{timing.bound}-bound", timing.time, LIMITERS[timing.bound])]
     cost = answer.analysis.cost(node)
-    return {
-        "time": answer.roofline.timings[node].time if answer.roofline else 0.0,
-        "flops": float(cost.flops),
-        "matmul_flops": float(cost.matmul_flops),
-        "vector_flops": float(cost.vector_flops),
-        "bytes": float(cost.bytes),
-        "weight_bytes_read": float(cost.weight_bytes_read),
-        "kv_bytes": float(cost.kv_bytes_read + cost.kv_bytes_written),
-        "activation_bytes": float(cost.activation_bytes),
-    }
+    return [(name, float(getattr(cost, attribute)), color) for name, attribute, color in PARTS[metric]]
 
 
-def _names(answer: Answer, nodes: Sequence[Node]) -> list[str]:
-    """Return what to call the modules, and how often they run."""
-    counts = (answer.analysis.cost(node).count for node in nodes)
-    names = distinct([node.path for node in nodes])
-    return [name if count == 1 else f"{name} × {show(count)}" for name, count in zip(names, counts, strict=True)]
+def _panel(metric: str, rows: Sequence[tuple[str, str, Sequence[Part]]], total: float) -> str:
+    """Return the bars of one metric: of each a name, the path, and its parts."""
+    kinds = LIMITED if metric == "time" else [(name, color) for name, _, color in PARTS[metric]]
+    title = _legend({"flops": "FLOPs"}.get(metric, metric) + " by module", kinds)
+    sums = [math.fsum(value for _, value, _ in parts) for _, _, parts in rows]
+    most = max(sums, default=0.0)
+    lines = "".join(
+        _row(name, path, _bar(parts, most, _share(value, total, metric)))
+        for (name, path, parts), value in zip(rows, sums, strict=True)
+    )
+    return f'<div style="flex:1 1 22em;min-width:0"><div>{title}</div>{lines}</div>'
 
 
-def distinct(paths: Sequence[str]) -> list[str]:
-    """Return the last part of every path, behind the first part that tells it from others that end the same."""
-    split = [path.split(".") for path in paths]
-    found = []
-    for path in split:
-        alike = [other for other in split if other[-1] == path[-1] and other != path]
-        ahead = (
-            part for index, part in enumerate(path[:-1]) if any(other[index : index + 1] != [part] for other in alike)
-        )
-        differs = next(ahead, "") if alike else ""
-        found.append(f"{differs} … {path[-1]}" if differs else path[-1])
-    return found
-
-
-def _bytes(value: float) -> str:
-    return si(value, "B")
-
-
-def _share(value: float, whole: float, write: Callable[[float], str]) -> str:
-    return f"{write(value)} · {100 * value / whole:.1f} %" if value and whole else ""
-
-
-def _legend_of(parts: Iterable[tuple[str, str, str]]) -> list[tuple[str, str]]:
-    return [(name, color) for name, _, color in parts]
+def _share(value: float, total: float, metric: str) -> str:
+    text = seconds(value) if metric == "time" else si(value, {"flops": "FLOP", "bytes": "B"}[metric])
+    return f"{text} · {100 * value / total:.1f} %" if value and total else ""
 
 
 def _legend(what: str, kinds: Iterable[tuple[str, str]]) -> str:
@@ -198,7 +170,7 @@ def _row(name: str, path: str, bar: str) -> str:
     clipped = "overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
     return (
         '<div style="display:flex;gap:0.5em;margin:0.12em 0;align-items:center">'
-        f'<span title="{as_attribute(path)}" style="flex:0 0 13em;max-width:45%;{clipped}">{escape(name)}</span>'
+        f'<span title="{as_attribute(path)}" style="flex:0 0 15em;max-width:45%;{clipped}">{escape(name)}</span>'
         f'<span style="flex:1 1 0;min-width:0">{bar}</span></div>'
     )
 
@@ -223,7 +195,8 @@ def memory(answer: Answer) -> str:
     most = max(capacity, float(need.total)) or 1.0
     sizes = (("weights", need.weights), ("state", need.state), ("activations", need.activations))
     parts = [
-        (f"{name} {si(size, 'B')}", float(size), color) for (name, size), (*_, color) in zip(sizes, PARTS, strict=True)
+        (f"{name} {si(size, 'B')}", float(size), color)
+        for (name, size), (*_, color) in zip(sizes, PARTS["bytes"], strict=True)
     ]
     filled = "".join(
         f'<span title="{name}" style="flex:0 0 {100 * size / most:.3f}%;background:{color}"></span>'
@@ -249,13 +222,44 @@ def memory(answer: Answer) -> str:
 def changes(comparison: Comparison) -> str:
     """Return the modules that changed most since the pinned state, the largest change first."""
     metric = "time" if "time" in comparison.metrics else "bytes"
-    ranked = [one for one in comparison.changes(metric) if one.difference][:RANKED]
+    ranked = [module for module in comparison.changes(metric) if module.difference][:RANKED]
     if not ranked:
         return '<div style="opacity:0.8">Pinned. No module differs from the pinned state yet.</div>'
     rows: list[Sequence[str]] = [(f"changed most, by {metric}", "pinned", "now", "change")]
-    for one, name in zip(ranked, distinct([one.path for one in ranked]), strict=True):
+    for module, name in zip(ranked, short_paths([module.path for module in ranked]), strict=True):
         unit = "s" if metric == "time" else "B"
-        before, after = (Figure(metric, "", value, unit, "") for value in (one.before, one.after))
-        texts = [seconds(value) if metric == "time" else si(value, "B") for value in (one.before, one.after)]
+        before, after = (Figure(metric, "", value, unit, "") for value in (module.before, module.after))
+        texts = [seconds(value) if metric == "time" else si(value, "B") for value in (module.before, module.after)]
         rows.append((name, *texts, change(before, after)))
     return Table(rows).html()
+
+
+# ---- beside the form: what a saved, exported or untrusted notebook still shows
+
+
+def static(answer: Answer) -> dict[str, str]:
+    """Return a state as text and as HTML without any widget, the same every time."""
+    return {"text/plain": repr(answer.result), "text/html": _page(answer)}
+
+
+def _page(answer: Answer) -> str:
+    rows = [(figure.label, figure.text, _exact(figure), figure.note) for figure in answer.figures.values()]
+    words = "What the form began with; the form itself needs a kernel, run its cell:"
+    began = f'<div style="opacity:0.75;font-size:0.85em">{words}</div>'
+    return (
+        f"{began}{heading(answer)}{Table(rows, words=(0, 3), has_head=False).html()}"
+        f'<details><summary style="cursor:pointer">{escape(answer.shown)}, by module</summary>'
+        f"{Table(_modules(answer)).html()}</details>"
+    )
+
+
+def _modules(answer: Answer) -> list[tuple[str, ...]]:
+    analysis, roofline = answer.analysis, answer.roofline
+    rows = [("module", "parameters", "FLOPs", "bytes", "FLOP/B", *(("time", "bound") if roofline else ()))]
+    for node in analysis.modules():
+        cost = analysis.cost(node)
+        counts = (si(cost.parameters) if cost.parameters else "", si(cost.flops) if cost.flops else "")
+        timing = roofline.timings[node] if roofline else None
+        times = (seconds(timing.time), timing.bound) if timing else ()
+        rows.append((node.path, *counts, si(cost.bytes, "B"), f"{cost.arithmetic_intensity:.4g}", *times))
+    return rows

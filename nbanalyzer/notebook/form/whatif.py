@@ -15,11 +15,11 @@ from nbanalyzer.analysis.roofline import Roofline
 from nbanalyzer.errors import InputError, NBAnalyzerError
 
 from . import lifecycle
+from .lifecycle import in_turn
 from .result import Answer
 from .save import save
 from .state import State, begin, changed
-from .static import static
-from .turn import in_turn
+from .view import static
 
 if TYPE_CHECKING:
     from nbanalyzer.analysis.request import Request

@@ -1,0 +1,78 @@
+"""What every picture of a roofline shows: the roofs, a dot for each module, and which of the dots get a name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log10
+
+from nbanalyzer.costs.tree import Node
+
+from .roofline import Bound, Roofline
+
+__all__ = ["Dot", "dots", "named", "roofs", "spots"]
+
+NAMED = 5  # dots
+SMALLEST = 0.02  # of the longest module's time: a dot below it has no name
+NEAR = (0.5, 0.2)  # powers of ten in FLOPs per byte and in FLOP/s: closer dots are numbered at one place
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One module on the roofline.
+
+    Attributes:
+        node: the module.
+        intensity: FLOPs per byte.
+        rate: FLOP/s that it reaches, its FLOPs through its time.
+        time: seconds, all its repeats.
+        share: of the pass's time.
+        limiter: what most of its time is spent on.
+
+    """
+
+    node: Node
+    intensity: float
+    rate: float
+    time: float
+    share: float
+    limiter: Bound
+
+
+def roofs(roofline: Roofline) -> dict[str, float]:
+    """Return the FLOP/s that the accelerator's units reach: at each precision that is used, and in vector work."""
+    share = roofline.efficiency.compute
+    peaks = {precision: roofline.accelerator.peak(precision) * share for precision in roofline.precisions}
+    vector = roofline.accelerator.vector_peak
+    return peaks if vector is None else peaks | {"vector": vector * share}
+
+
+def dots(roofline: Roofline) -> list[Dot]:
+    """Return the modules that compute anything, those that take longest first."""
+    found = []
+    for node in roofline.analysis.modules():
+        cost, timing = roofline.analysis.cost(node), roofline.timings[node]
+        if cost.flops and cost.bytes and timing.time:
+            rate = float(cost.flops) / timing.time
+            share = timing.time / roofline.time
+            found.append(Dot(node, cost.arithmetic_intensity, rate, timing.time, share, timing.bound))
+    return sorted(found, key=lambda dot: -dot.time)
+
+
+def named(longest: Sequence[Dot]) -> list[Dot]:
+    """Return the first few of `dots`, those that are worth a name."""
+    return [dot for dot in longest[:NAMED] if dot.time >= SMALLEST * longest[0].time]
+
+
+def spots(labelled: Sequence[Dot]) -> list[tuple[Dot, str]]:
+    """Return where the numbers of dots are written, counted from 1: near dots share the place of the first of them."""
+    numbers: dict[Dot, list[str]] = {}
+    for number, dot in enumerate(labelled, 1):
+        place = next((other for other in numbers if _is_near(dot, other)), dot)
+        numbers.setdefault(place, []).append(f"{number}")
+    return [(place, ", ".join(digits)) for place, digits in numbers.items()]
+
+
+def _is_near(dot: Dot, other: Dot) -> bool:
+    across, along = abs(log10(dot.rate / other.rate)), abs(log10(dot.intensity / other.intensity))
+    return along < NEAR[0] and across < NEAR[1]

@@ -1,0 +1,132 @@
+"""What stands on a magic's line: its options, with numbers and the notebook's variables in place of their texts."""
+
+from __future__ import annotations
+
+import shlex
+from argparse import Namespace
+from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import Any
+
+from IPython.core.error import UsageError
+
+from nbanalyzer.analysis.options import EFFICIENCIES, given, read_real
+from nbanalyzer.costs.run import SIZES, SWITCHES, read_whole
+from nbanalyzer.errors import InputError, UnknownNameError, quote, shorten
+from nbanalyzer.formulas.grammar import MAX_BITS
+
+from .options import LineParser
+
+__all__ = ["Arguments"]
+
+
+class Arguments:
+    """The arguments of one call of a magic.
+
+    Attributes:
+        options: what stands on the line, as text; a ``$name`` of a text or a number is replaced already.
+
+    Raises:
+        InputError, UnknownNameError: a line that the parser has no use for.
+
+    """
+
+    def __init__(self, parser: LineParser, line: str, shell: Any) -> None:
+        self._shell = shell
+        self.options = self._parsed(parser, line)
+
+    def _parsed(self, parser: LineParser, line: str) -> Namespace:
+        magic = f"%{parser.prog}"
+        try:
+            words = shlex.split(line.rstrip().removesuffix(";"), comments=True)  # a ; only keeps IPython quiet
+        except ValueError as error:
+            raise InputError(f"{magic}: {error} in {shorten(line)!r}") from None
+        for word in words:
+            option = word.partition("=")[0]
+            if option in {"-h", "--help"}:
+                raise InputError(f"{magic}? shows the options")
+            if option.startswith("--") and option not in parser.options:
+                raise UnknownNameError(f"option of {magic}", option, parser.options)
+        try:
+            options: Namespace = parser.parse_args([self._filled(word) for word in words])
+        except UsageError as error:  # it would print to stderr only, and nbval would pass the cell
+            arithmetic = "unrecognized" in str(error) and "--seq_len" in parser.options
+            hint = "; arithmetic goes in quotes, '4 * 1024'" if arithmetic else ""
+            raise InputError(f"{magic}: {error}{hint}") from None
+        return options
+
+    def _filled(self, word: str) -> str:
+        """Return the word with a text or number in place of its ``$name``; objects are fetched where they are used."""
+        if "," in word or ":" in word:  # lists and ranges: each part is read where it is used
+            return word
+        option, equals, text = word.partition("=") if word.startswith("--") else ("", "", word)
+        value = self.value(text)
+        simple = isinstance(value, str | Integral) and not isinstance(value, bool)
+        if simple and isinstance(value, Integral) and int(value).bit_length() > MAX_BITS:  # more than Python prints
+            raise InputError(f"{text} is too large: {quote(int(value))}")
+        return f"{option}{equals}{value}" if simple else word
+
+    # ---- one value
+
+    def value(self, text: str) -> Any:
+        """Return the notebook variable that ``$name`` means, or the text itself."""
+        if not text.startswith("$"):
+            return text
+        namespace = self._shell.user_ns if self._shell else {}
+        if text[1:] not in namespace:
+            hidden = self._shell.user_ns_hidden if self._shell else {}
+            names = [f"${name}" for name in namespace if not name.startswith("_") and name not in hidden]
+            raise UnknownNameError("notebook variable", text, names)
+        return namespace[text[1:]]
+
+    def number(self, what: str, text: str) -> int:
+        """Return the whole number that an option's text is: digits, ``$name`` or arithmetic such as ``4 * 1024``."""
+        value = self.value(text)
+        if isinstance(value, str):
+            if value.isidentifier():
+                raise InputError(f"{what} is a whole number, not {quote(value)}; a notebook variable is ${value}")
+            return read_whole(what, value)
+        if isinstance(value, Integral) and not isinstance(value, bool):
+            return int(value)
+        raise InputError(f"{what} is a whole number, not {value!r}")
+
+    def real(self, what: str, text: str) -> float:
+        """Return the number that an option's text is: ``0.7``, ``5e-6`` or ``$name``."""
+        value = self.value(text)
+        if isinstance(value, str):
+            return read_real(what, value)
+        if isinstance(value, Real) and not isinstance(value, bool):
+            return float(value)
+        raise InputError(f"{what} is a number, not {quote(value)}")
+
+    def path(self, text: str) -> Any:
+        """Return the path that an option's text is, or names."""
+        value = self.value(text)
+        if not isinstance(value, str) and not hasattr(value, "__fspath__"):
+            raise InputError(f"{text} is no path: {value!r}")
+        return value
+
+    # ---- the options that several magics have
+
+    def run(self, sizes: Iterable[str] = SIZES) -> dict[str, Any]:
+        """Return the sizes, as numbers, and the switches that are given."""
+        numbers = {name: self.number(f"--{name}", text) for name, text in given(self.options, sizes).items()}
+        return {**numbers, **given(self.options, SWITCHES)}
+
+    def changes(self) -> dict[str, int]:
+        """Return the config values that ``--set`` changes."""
+        found: dict[str, int] = {}
+        for text in self.options.set:
+            name, equals, value = text.partition("=")
+            if not equals:
+                raise InputError(f"--set takes name=number, not {text!r}; put the model first")
+            found[name] = self.number(f"--set {name}", value)
+        return found
+
+    def config(self) -> Any:
+        """Return what ``--config`` names, or None."""
+        return self.value(self.options.config) if self.options.config else None
+
+    def efficiency(self) -> dict[str, float]:
+        """Return what is reached of an accelerator's peaks, as far as it is given."""
+        return {name: self.real(f"--{name}", text) for name, text in given(self.options, EFFICIENCIES).items()}
