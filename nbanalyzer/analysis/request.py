@@ -13,10 +13,11 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from nbanalyzer.costs.metrics import REQUEST_SUMS
-from nbanalyzer.costs.run import read_size
+from nbanalyzer.costs.run import passes_of, read_size
 from nbanalyzer.costs.symbolic import Symbolic, free_values
 from nbanalyzer.costs.tree import Tree
 from nbanalyzer.errors import InputError
+from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import Polynomial
 from nbanalyzer.formulas.program import Plan
@@ -77,11 +78,15 @@ def request(
     first = populate(model, seq_len=prompt_len, **common)
     if not first.template.state:
         raise InputError(f"{first.title} keeps nothing from one pass to the next: it writes no text, token by token")
+    passes = passes_of(has_encoder="encoder_len" in first.variables)
+    lengths = {"prompt_len": prompt_len, "output_len": max(output_len, 2)}
+
+    def populated(formulas: Mapping[str, str]) -> Analysis:
+        return populate(model, **{name: parse(text).evaluate(lengths) for name, text in formulas.items()}, **common)
+
     if "encoder_len" in first.variables:
-        common["encoder_len"] = prompt_len
-        first = populate(model, seq_len=1, **common)
-    last = populate(model, seq_len=1, cache_len=first.run.seq_len + max(output_len - 2, 0), **common)
-    return Request(first, last, prompt_len, output_len)
+        first = populated(passes.first)
+    return Request(first, populated(passes.last), prompt_len, output_len)
 
 
 class DecodeStep:
