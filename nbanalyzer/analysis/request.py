@@ -82,7 +82,8 @@ def request(
     lengths = {"prompt_len": prompt_len, "output_len": max(output_len, 2)}
 
     def populated(formulas: Mapping[str, str]) -> Analysis:
-        return populate(model, **{name: parse(text).evaluate(lengths) for name, text in formulas.items()}, **common)
+        sizes: dict[str, Any] = {name: parse(text).evaluate(lengths) for name, text in formulas.items()}
+        return populate(model, **sizes, **common)
 
     if "encoder_len" in first.variables:
         first = populated(passes.first)
