@@ -10,6 +10,7 @@ from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 from nbanalyzer.analysis.options import EFFICIENCIES, given
 from nbanalyzer.costs.run import SIZES, SWITCHES
 from nbanalyzer.errors import InputError
+from nbanalyzer.files import writing
 
 from .arguments import Arguments
 from .options import COMPARE, GENERATE, HARDWARE, LENGTHS, POPULATE, SWEEP, VERIFY, WHATIF, LineParser
@@ -200,11 +201,8 @@ class CostMagics(Magics):
             template = generate(arguments.value(options.model), config, model_id=options.model_id or "")
             if options.output:
                 path = arguments.path(options.output)
-                try:
+                with writing(f"--output {str(path)!r}"):
                     save_template(template, path)
-                except (OSError, ValueError) as error:  # ValueError: a path that holds a null character
-                    problem = getattr(error, "strerror", None) or error
-                    raise InputError(f"--output {str(path)!r} cannot be written: {problem}") from None
         _show(Summary(template))
         return template
 
