@@ -72,7 +72,7 @@ def _show(text: str) -> None:
     """Print what was asked for.
 
     Raises:
-        InputError: there is nowhere to print to: stdout is closed, full, or a pipe that nobody reads any more.
+        InputError: stdout is closed, full, or a pipe without a reader.
 
     """
     try:

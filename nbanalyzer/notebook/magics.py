@@ -34,7 +34,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def reads(parser: LineParser) -> Callable[[Function], Function]:
-    """Let a magic's help, ``%name?``, be what its docstring says, and the options of its line.
+    """Make a magic's help, ``%name?``, of its docstring and the options of its line.
 
     Braces on the line belong to templates, not to Python; ``$name`` reads a notebook variable.
     """
@@ -224,7 +224,7 @@ class CostMagics(Magics):
 
 
 def _model(arguments: Arguments, cell: str | None) -> Any:
-    """Return the one model that ``%populate`` is told: by name, by file, or as the cell."""
+    """Return the model of ``%populate``: named, in a file, or the cell itself."""
     from nbanalyzer.templates.expansion import expand
     from nbanalyzer.templates.template import load_template
 
@@ -239,7 +239,7 @@ def _model(arguments: Arguments, cell: str | None) -> Any:
 
 
 def _config(arguments: Arguments) -> Any:
-    """Return the config that ``%populate`` takes the sizes from: of a model beside another template, the model's."""
+    """Return the config that gives the sizes; with both a model and a template, the config of the model."""
     from nbanalyzer.templates.catalog import config_for
 
     options = arguments.options

@@ -1,4 +1,4 @@
-"""What a form shows as HTML: figures, bars, memory, changes. Inline styles only; colours of text are the page's."""
+"""The answers of a form as HTML: figures, bars, memory, changes. Inline styles only; text in the page's own colour."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def error_line(text: str, *, is_first: bool = False) -> str:
 
 
 def heading(answer: Answer) -> str:
-    """Return the model, its conditions, and what to know before believing the numbers."""
+    """Return the model, its conditions and its caveats."""
     notes = "".join(f'<div style="{NOTE}">{escape(text)}</div>' for text in answer.warnings)
     return (
         f'<div style="line-height:1.4"><b>{escape(answer.title)}</b>'
@@ -91,7 +91,7 @@ def _class(name: str) -> str:
 
 
 def _exact(figure: Figure) -> str:
-    """Return the whole number behind a figure, if that is more than the figure's text says."""
+    """Return the whole number behind a figure, if the figure's text rounds it."""
     return show(figure.value) if isinstance(figure.value, int) and figure.value >= 1000 else ""
 
 
@@ -132,7 +132,7 @@ def _sum(parts: Iterable[Part]) -> float:
 
 
 def _parts(answer: Answer, node: Node, metric: str) -> list[Part]:
-    """Return what a module's bar is made of."""
+    """Return the parts of a module's bar."""
     if answer.roofline and metric == "time":
         timing = answer.roofline.timings[node]
         return [(f"{timing.bound}-bound", timing.time, LIMITERS[timing.bound])]
@@ -192,7 +192,7 @@ def _bar(parts: Sequence[Part], most: float, text: str) -> str:
 
 
 def memory(answer: Answer) -> str:
-    """Return what has to be in memory, as one bar against the capacity."""
+    """Return the memory that is needed, as one bar against the capacity."""
     need, fit = answer.memory, answer.fit
     capacity = float(fit.capacity if fit is not None else need.total)
     most = max(capacity, float(need.total)) or 1.0
@@ -234,7 +234,7 @@ def changes(comparison: Comparison) -> str:
     return Table(rows).html()
 
 
-# ---- beside the form: what a saved, exported or untrusted notebook still shows
+# ---- the table beside a form, which a saved, exported or untrusted notebook still shows
 
 
 def static(answer: Answer) -> dict[str, str]:
