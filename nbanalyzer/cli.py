@@ -18,7 +18,7 @@ from .analysis.populate import populate
 from .analysis.roofline import Roofline
 from .costs.run import SIZES, SWITCHES, read_whole
 from .errors import InputError, NBAnalyzerError
-from .files import write_whole
+from .files import write_whole, writing
 from .generate import generate, verify
 from .progress import on_terminal
 from .report.analysis import as_csv, as_html, as_json, as_md, as_text
@@ -72,7 +72,7 @@ def _show(text: str) -> None:
     """Print what was asked for.
 
     Raises:
-        InputError: there is nowhere to print to: stdout is closed, full, or a pipe that nobody reads any more.
+        InputError: stdout is closed, full, or a pipe without a reader.
 
     """
     try:
@@ -178,10 +178,8 @@ def _generate(arguments: argparse.Namespace) -> int:
         return 0
     from .report.template import summary
 
-    try:
+    with writing(f"--output {arguments.output!r}"):
         save_template(template, arguments.output)
-    except (OSError, ValueError) as error:  # ValueError: a path that holds a null character
-        raise _unwritable(arguments.output, error) from None
     _show(f"{summary(template)}\n")
     return 0
 
@@ -189,23 +187,17 @@ def _generate(arguments: argparse.Namespace) -> int:
 def _verify(arguments: argparse.Namespace) -> int:
     if bool(arguments.model_id) == bool(arguments.model_json):
         raise InputError("--verify needs --model_id NAME or --model_json FILE")
-    found = verify(arguments.model_id or arguments.model_json)
-    _write(f"{found}\n", arguments.output)
-    return 0 if found.ok else 1
+    verification = verify(arguments.model_id or arguments.model_json)
+    _write(f"{verification}\n", arguments.output)
+    return 0 if verification.ok else 1
 
 
 def _write(text: str, output: str | None) -> None:
     if output is None:
         _show(text)
         return
-    try:
+    with writing(f"--output {output!r}"):
         write_whole(output, text.encode())
-    except (OSError, ValueError) as error:
-        raise _unwritable(output, error) from None
-
-
-def _unwritable(output: str, error: Exception) -> InputError:
-    return InputError(f"--output {output!r} cannot be written: {getattr(error, 'strerror', None) or error}")
 
 
 def _change(text: str) -> tuple[str, int]:

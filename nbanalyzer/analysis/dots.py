@@ -1,4 +1,4 @@
-"""What every picture of a roofline shows: the roofs, a dot for each module, and which of the dots get a name."""
+"""The content of every picture of a roofline: the roofs, a dot for each module, and the dots that get a name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Dot:
         rate: FLOP/s that it reaches, its FLOPs through its time.
         time: seconds, all its repeats.
         share: of the pass's time.
-        limiter: what most of its time is spent on.
+        limiter: ``"compute"``, ``"memory"`` or ``"overhead"``, where most of its time goes.
 
     """
 
@@ -49,14 +49,14 @@ def roofs(roofline: Roofline) -> dict[str, float]:
 
 def dots(roofline: Roofline) -> list[Dot]:
     """Return the modules that compute anything, those that take longest first."""
-    found = []
+    all_dots = []
     for node in roofline.analysis.modules():
         cost, timing = roofline.analysis.cost(node), roofline.timings[node]
         if cost.flops and cost.bytes and timing.time:
             rate = float(cost.flops) / timing.time
             share = timing.time / roofline.time
-            found.append(Dot(node, cost.arithmetic_intensity, rate, timing.time, share, timing.bound))
-    return sorted(found, key=lambda dot: -dot.time)
+            all_dots.append(Dot(node, cost.arithmetic_intensity, rate, timing.time, share, timing.bound))
+    return sorted(all_dots, key=lambda dot: -dot.time)
 
 
 def named(longest: Sequence[Dot]) -> list[Dot]:

@@ -1,4 +1,4 @@
-"""What stands on a magic's line: its options, with numbers and the notebook's variables in place of their texts."""
+"""The arguments of a magic's line, with numbers and notebook variables in place of their texts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Arguments:
     """The arguments of one call of a magic.
 
     Attributes:
-        options: what stands on the line, as text; a ``$name`` of a text or a number is replaced already.
+        options: as they were written; a ``$name`` of a text or a number is replaced already.
 
     Raises:
         InputError, UnknownNameError: a line that the parser has no use for.
@@ -115,13 +115,13 @@ class Arguments:
 
     def changes(self) -> dict[str, int]:
         """Return the config values that ``--set`` changes."""
-        found: dict[str, int] = {}
+        changes: dict[str, int] = {}
         for text in self.options.set:
             name, equals, value = text.partition("=")
             if not equals:
                 raise InputError(f"--set takes name=number, not {text!r}; put the model first")
-            found[name] = self.number(f"--set {name}", value)
-        return found
+            changes[name] = self.number(f"--set {name}", value)
+        return changes
 
     def config(self) -> Any:
         """Return what ``--config`` names, or None."""

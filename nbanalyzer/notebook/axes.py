@@ -20,20 +20,20 @@ __all__ = ["one_or_all", "read_axes", "values_of"]
 def read_axes(arguments: Arguments) -> dict[str, Any]:
     """Return option → its value or its values, of everything on the line that can be an axis but the models."""
     options = arguments.options
-    found = {name: _axis(arguments, f"--{name}", texts) for name, texts in given(options, LENGTHS).items()}
+    axes = {name: _axis(arguments, f"--{name}", texts) for name, texts in given(options, LENGTHS).items()}
     for name, choices in given(options, SWITCHES).items():
         # --causal alone means on, as for %populate.
         if not choices and "on" not in SWITCHES[name].choices:
             raise InputError(f"--{name} takes {' or '.join(SWITCHES[name].choices)}")
-        found[name] = one_or_all(values_of(arguments, choices) or ["on"])
+        axes[name] = one_or_all(values_of(arguments, choices) or ["on"])
     if options.hardware:
-        found["hardware"] = one_or_all(values_of(arguments, options.hardware))
-    return found | _config_axes(arguments)
+        axes["hardware"] = one_or_all(values_of(arguments, options.hardware))
+    return axes | _config_axes(arguments)
 
 
 def _config_axes(arguments: Arguments) -> dict[str, Any]:
     """Return config value → its axis, from ``--set NAME=1,4,8``."""
-    found: dict[str, Any] = {}
+    axes: dict[str, Any] = {}
     for text in arguments.options.set:
         written, equals, values = text.partition("=")
         if not equals:
@@ -43,10 +43,10 @@ def _config_axes(arguments: Arguments) -> dict[str, Any]:
             raise InputError(f"{name} is not part of a model: give it as an option of its own")
         if not name.isidentifier() or name in {"metrics", "config", "chunks", "set", *EFFICIENCIES}:
             raise InputError(f"--set takes NAME=AXIS, such as num_kv_heads=1,8, not {quote(text)}")
-        if name in found:
+        if name in axes:
             raise InputError(f"--set {name} is given twice")
-        found[name] = _axis(arguments, f"--set {written}", [values])
-    return found
+        axes[name] = _axis(arguments, f"--set {written}", [values])
+    return axes
 
 
 def values_of(arguments: Arguments, words: Iterable[str]) -> list[Any]:
@@ -71,15 +71,15 @@ def one_or_all(values: list[Any]) -> Any:
 def _axis(arguments: Arguments, what: str, texts: Sequence[str]) -> Any:
     """Return an option's values: a number if it is one, else a range or a list."""
     parts = [part for text in texts for part in text.split(",")]
-    found: list[Any] = []
+    collected: list[Any] = []
     for part in parts:
         if not part.strip():
             raise InputError(f"{what}: a value is missing in {quote(' '.join(texts))}")
         values = _part(arguments, what, part)
         if len(parts) == 1:
             return values
-        found += values if is_several(values) else [values]
-    return found
+        collected += values if is_several(values) else [values]
+    return collected
 
 
 def _part(arguments: Arguments, what: str, text: str) -> Any:

@@ -21,7 +21,7 @@ CALL = re.compile(rf"^\s*(?:[\w, ]+=\s*)?%{{1,2}}(?P<magic>{'|'.join(PARSERS)})\
 
 @context_matcher(identifier="nbanalyzer.populate", priority=100)  # type: ignore[untyped-decorator, unused-ignore]
 def complete(context: Any) -> dict[str, Any]:
-    """Return what can stand at the cursor on a magic's line; nothing on other lines."""
+    """Return the completions at the cursor on a magic's line; none on other lines."""
     call = CALL.match(context.text_until_cursor)
     if call is None:
         return {"completions": []}
@@ -35,7 +35,7 @@ def complete(context: Any) -> dict[str, Any]:
 
 
 def _candidates(parser: LineParser, before: list[str], word: str) -> tuple[list[str], str]:
-    """Return what can stand at the cursor, and its kind, given the words before it and the one that is begun."""
+    """Return the candidates at the cursor and their kind, given the words before it and the word being written."""
     magic, options = parser.prog, parser.options
     leading = list(takewhile(lambda text: not text.startswith("-"), before))
     taking = next((text for text in reversed(before) if text in options), "")  # the last option on the line

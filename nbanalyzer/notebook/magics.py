@@ -10,6 +10,7 @@ from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 from nbanalyzer.analysis.options import EFFICIENCIES, given
 from nbanalyzer.costs.run import SIZES, SWITCHES
 from nbanalyzer.errors import InputError
+from nbanalyzer.files import writing
 
 from .arguments import Arguments
 from .options import COMPARE, GENERATE, HARDWARE, LENGTHS, POPULATE, SWEEP, VERIFY, WHATIF, LineParser
@@ -33,7 +34,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def reads(parser: LineParser) -> Callable[[Function], Function]:
-    """Let a magic's help, ``%name?``, be what its docstring says, and the options of its line.
+    """Make a magic's help, ``%name?``, of its docstring and the options of its line.
 
     Braces on the line belong to templates, not to Python; ``$name`` reads a notebook variable.
     """
@@ -200,11 +201,8 @@ class CostMagics(Magics):
             template = generate(arguments.value(options.model), config, model_id=options.model_id or "")
             if options.output:
                 path = arguments.path(options.output)
-                try:
+                with writing(f"--output {str(path)!r}"):
                     save_template(template, path)
-                except (OSError, ValueError) as error:  # ValueError: a path that holds a null character
-                    problem = getattr(error, "strerror", None) or error
-                    raise InputError(f"--output {str(path)!r} cannot be written: {problem}") from None
         _show(Summary(template))
         return template
 
@@ -226,7 +224,7 @@ class CostMagics(Magics):
 
 
 def _model(arguments: Arguments, cell: str | None) -> Any:
-    """Return the one model that ``%populate`` is told: by name, by file, or as the cell."""
+    """Return the model of ``%populate``: named, in a file, or the cell itself."""
     from nbanalyzer.templates.expansion import expand
     from nbanalyzer.templates.template_files import load_template
 
@@ -241,7 +239,7 @@ def _model(arguments: Arguments, cell: str | None) -> Any:
 
 
 def _config(arguments: Arguments) -> Any:
-    """Return the config that ``%populate`` takes the sizes from: of a model beside another template, the model's."""
+    """Return the config that gives the sizes; with both a model and a template, the config of the model."""
     from nbanalyzer.templates.catalog import config_for
 
     options = arguments.options

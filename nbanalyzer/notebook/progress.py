@@ -1,4 +1,4 @@
-"""A bar that says how far a long cell is, and leaves nothing behind."""
+"""The progress bar of a long cell, removed when the cell is done."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from nbanalyzer.progress import on_terminal, watched_by
 
 __all__ = ["InterruptedCellError", "bar"]
 
-# What stands where the bar was, and in place of it wherever widgets are not shown: the same every time.
+# Takes the place of a finished bar, and of any bar where widgets are not shown: the same every time.
 NOTHING = {"text/plain": "", "text/html": ""}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 class InterruptedCellError(NBAnalyzerError):
-    """A cell that somebody stopped: one line, and still an error."""
+    """An interrupted cell: one line, and still an error."""
 
 
 @contextmanager
 def bar(shell: Any) -> Iterator[None]:
     """Show the progress of the jobs inside in the notebook of `shell`, on stderr if it runs in a terminal.
 
-    The bar appears when a job first says how far it is, and it goes when all are done.
+    The bar appears at a job's first report, and is removed when all jobs are done.
 
     Raises:
-        InterruptedCellError: somebody stopped the cell.
+        InterruptedCellError: the cell was interrupted.
 
     """
     in_notebook = getattr(shell, "kernel", None) is not None
@@ -58,11 +58,11 @@ def _widget() -> Iterator[None]:
 
 
 def _displayed() -> tuple[Any, Any]:
-    """Return a new bar, and the handle of its place in the notebook."""
+    """Return a new bar, and the handle of its display in the notebook."""
     from IPython.display import display
     from ipywidgets import IntProgress, Layout
 
     widget = IntProgress(0, 0, 100, style={"description_width": "24em"}, layout=Layout(width="52em"))
-    # Shown raw: the widget's own text would be compared by nbval, and would tell how far it was.
+    # Displayed raw: nbval would compare the widget's own text, which holds the progress.
     view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
     return widget, display({WIDGET: view, **NOTHING}, raw=True, display_id=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["cost_plot"]
 
-Row = tuple[str, dict[str, float]]  # a label, and the numbers that its bars are made of
+Row = tuple[str, dict[str, float]]  # a label, and the lengths of the parts of its bars
 # Okabe and Ito's palette: told apart by colour-blind readers, on white.
 FLOPS_PARTS = {"matmul": ("matmul_flops", "#0072B2"), "vector": ("vector_flops", "#56B4E9")}
 BYTES_PARTS = {
@@ -75,7 +75,7 @@ def _rows(analysis: Analysis) -> list[Row]:
 
 
 def _numbers(cost: Cost) -> dict[str, float]:
-    """Return the numbers that the bars of both panels are made of."""
+    """Return the lengths of the parts of both panels' bars."""
     return {part: float(getattr(cost, part)) for part, _ in (*FLOPS_PARTS.values(), *BYTES_PARTS.values())}
 
 
@@ -95,7 +95,7 @@ def _bars(ax: Axes, rows: list[Row], parts: dict[str, tuple[str, str]], unit: st
 
 
 def _text(name: str, rows: list[Row], panels: list[str]) -> str:
-    """Return what the picture shows, as text."""
+    """Return the plot as text."""
     lines = [f"{' and '.join('FLOPs' if panel == 'flops' else panel for panel in panels)} by module: {name}"]
     width = max((len(label) for label, _ in rows), default=0)
     for label, numbers in rows:

@@ -33,20 +33,21 @@ def comparison_plot(comparison: Comparison, metric: str = "") -> Plot:
     """
     metric = metric or ("time" if "time" in comparison.metrics else "bytes")
     unit = {"flops": "FLOP", "bytes": "B", "parameters": "", "time": "s"}[metric]
-    found = comparison.by_module(metric)
-    wholes = [math.fsum(numbers) for numbers in zip(*found.values(), strict=True)]
+    by_module = comparison.by_module(metric)
+    wholes = [math.fsum(numbers) for numbers in zip(*by_module.values(), strict=True)]
     shown = {
-        path for path, numbers in found.items()
+        path for path, numbers in by_module.items()
         if any(number > SMALLEST_SHARE * whole for number, whole in zip(numbers, wholes, strict=True))
     }  # fmt: skip
-    shown = set(sorted(shown, key=lambda path: -max(found[path]))[:MOST_MODULES])
-    order = dict.fromkeys(path for one in comparison.variants for path in one.modules(metric))
+    shown = set(sorted(shown, key=lambda path: -max(by_module[path]))[:MOST_MODULES])
+    order = dict.fromkeys(path for variant in comparison.variants for path in variant.modules(metric))
     paths = [path for path in order if path in shown]
-    others = [path for path in order if path not in shown and any(found[path])]
-    rows = [found[path] for path in paths]
-    rows += [[math.fsum(numbers) for numbers in zip(*(found[path] for path in others), strict=True)]] if others else []
+    others = [path for path in order if path not in shown and any(by_module[path])]
+    rows = [by_module[path] for path in paths]
+    if others:
+        rows.append([math.fsum(numbers) for numbers in zip(*(by_module[path] for path in others), strict=True)])
     labels = short_paths(paths) + ([f"{len(others)} others"] if others else [])
-    bars = {one.label: [row[index] for row in rows] for index, one in enumerate(comparison.variants)}
+    bars = {variant.label: [row[index] for row in rows] for index, variant in enumerate(comparison.variants)}
     figure = Figure(figsize=(7.4, 1.3 + len(labels) * (0.16 + 0.13 * len(bars))), dpi=100, layout="constrained")
     ax = figure.subplots()
     thick = 0.82 / len(bars)

@@ -24,7 +24,7 @@ SMALLEST_SHARE = 0.01  # of the FLOPs or of the bytes: a module below both is pa
 
 
 class Plot:
-    """A figure that shows itself in a notebook; its text form says what is to be seen.
+    """A figure that shows itself in a notebook; its text says what it shows.
 
     Attributes:
         figure: the matplotlib figure, to be changed or saved at will.
@@ -46,12 +46,12 @@ class Plot:
 
 
 def name_of(analysis: Costs) -> str:
-    """Return what the model is called in a picture."""
+    """Return the model's name in a plot."""
     return analysis.template.model_id or analysis.template.architecture or "template"
 
 
 def heading(analysis: Costs) -> str:
-    """Return the model and its run in a few words: what a picture of it is called."""
+    """Return the heading of a plot: the model and its run in a few words."""
     run = analysis.run
     tokens = f"{run.seq_len:,} token{'s' if run.seq_len > 1 else ''}"
     cached = f" after {run.cache_len:,} cached" if run.cache_len else ""

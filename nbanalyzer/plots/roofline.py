@@ -27,7 +27,7 @@ __all__ = ["roofline_plot"]
 COLORS: dict[Bound, str] = {"compute": "#0072B2", "memory": "#D55E00", "overhead": "#999999"}
 WAITS: dict[Bound, str] = {"compute": "compute-bound", "memory": "memory-bound", "overhead": "launch overhead"}
 SMALLEST_SHARE = 0.01  # of the time: a module below it has no bar of its own
-SMALLEST_DOT, LARGEST_DOT = 14.0, 900.0  # points², of a module that takes no time, and what is added for all of it
+SMALLEST_DOT, LARGEST_DOT = 14.0, 900.0  # points², of no time, and added for the whole time
 
 
 def roofline_plot(roofline: Roofline) -> Plot:
@@ -169,15 +169,16 @@ def _percent(share: float) -> str:
 
 
 def _text(roofline: Roofline, rows: list[Row]) -> str:
-    """Return what the picture shows, as text."""
-    moving = roofline.accelerator.bandwidth * roofline.efficiency.bandwidth
-    tops = [
-        f"{name} {si(value, 'FLOP/s')}, ridge at {value / moving:.1f} FLOP/B" for name, value in roofs(roofline).items()
+    """Return the plot as text."""
+    bandwidth = roofline.accelerator.bandwidth * roofline.efficiency.bandwidth
+    peaks = [
+        f"{name} {si(value, 'FLOP/s')}, ridge at {value / bandwidth:.1f} FLOP/B"
+        for name, value in roofs(roofline).items()
     ]
     lines = [
         f"roofline and time by module: {name_of(roofline.analysis)} on {roofline.accelerator.name}",
         f"  {roofline.efficiency}",
-        *(f"  {top}" for top in (f"memory {si(moving, 'B/s')}", *tops)),
+        *(f"  {roof}" for roof in (f"memory {si(bandwidth, 'B/s')}", *peaks)),
     ]
     width = max((len(label) for label, _ in rows), default=0)
     for label, parts in rows:

@@ -126,7 +126,6 @@ def _line_colors(sweep: Sweep, hue: str | None, count: int) -> list[Any]:
     """Return a colour per line: of an order if the values have one, else as different as can be."""
     if hue is None or not is_numeric(sweep.axes[hue]) or count < 3:
         return list(COLORS[:count])
-
     return [colormaps["viridis"](0.86 * (1 - index / (count - 1))) for index in range(count)]
 
 
@@ -242,22 +241,21 @@ def heatmap(sweep: Sweep, metric: str | None = None, x: str | None = None, y: st
 
 def _side(sweep: Sweep, other: str | None) -> str:
     names = [axis for axis in sweep.axes if axis != other]
-    found = longest(sweep, [axis for axis in names if is_numeric(sweep.axes[axis])]) or longest(sweep, names)
-    assert found is not None  # there are two axes
-    return found
+    side = longest(sweep, [axis for axis in names if is_numeric(sweep.axes[axis])]) or longest(sweep, names)
+    assert side is not None  # there are two axes
+    return side
 
 
 def _ticks(labels: Sequence[Any]) -> dict[float, str]:
     """Return place → text of a few ticks: round numbers where the labels are evenly spaced, else some labels."""
     if is_numeric(labels) and len(labels) > MOST_TICKS and np.ptp(np.diff(labels)) == 0:
         first, step = labels[0], labels[1] - labels[0]
-        found = MaxNLocator(MOST_TICKS, steps=[1, 2, 5, 10]).tick_values(first, labels[-1])
-        return {(value - first) / step: f"{value:,.0f}" for value in found if first <= value <= labels[-1]}
+        ticks = MaxNLocator(MOST_TICKS, steps=[1, 2, 5, 10]).tick_values(first, labels[-1])
+        return {(value - first) / step: f"{value:,.0f}" for value in ticks if first <= value <= labels[-1]}
     return {at: tick_of(labels[at]) for at in few(len(labels), MOST_TICKS)}
 
 
 def _map(ax: Axes, values: Any, metric: str, is_written: bool) -> None:
-
     figure = ax.get_figure()
     assert figure is not None
     scaled = within(values)
@@ -291,6 +289,3 @@ def _map(ax: Axes, values: Any, metric: str, is_written: bool) -> None:
                 column, row, cell_of(metric, float(value)), ha="center", va="center", fontsize="x-small",
                 color="white" if is_dark else "black",
             )  # fmt: skip
-
-
-# ---- elasticities

@@ -22,7 +22,7 @@ seen, show = [], Panel.show
 def noted(self, *answers):
     seen.append(threading.get_ident() == threading.main_thread().ident)
     show(self, *answers)
-panel = form._made()
+panel = form._built()
 Panel.show = noted
 print(json.dumps([one.comm.comm_id for one in (panel.inputs.bits["w_bit"], panel.inputs.bits["a_bit"], panel.pin)]))
 """

@@ -1,1 +1,1 @@
-"""What the what-if form is made of, see `nbanalyzer.notebook.form.whatif`."""
+"""The parts of the what-if form, see `nbanalyzer.notebook.form.whatif`."""

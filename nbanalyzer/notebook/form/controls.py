@@ -1,4 +1,4 @@
-"""The controls of a form: a size that is dragged, stepped or typed, and how a widget goes away for good."""
+"""The controls of a form: a size with a slider and an entry, and how widgets receive messages and are closed."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from .lifecycle import in_turn
 __all__ = ["Size", "close", "everything", "keep_order", "listen_in_turn", "stops", "weakly"]
 
 LABEL = "6.2em"
-ROUTE = "_reply_subshell_for"  # of ipykernel: what it asks a comm which thread takes in a message
+ROUTE = "_reply_subshell_for"  # the hook by which ipykernel asks a comm which thread handles a message
 
 
 def stops(least: int, most: int, *also: int) -> list[int]:
-    """Return where a slider stops: powers of two and what lies halfway, 1, 2, 3, 4, 6, 8, …, and the ends."""
-    found = {value for value in (least, *also) if value >= 0}
+    """Return the stops of a slider: powers of two and the values halfway, 1, 2, 3, 4, 6, 8, …, and the ends."""
+    places = {value for value in (least, *also) if value >= 0}
     power = 1
     while power <= most:
-        found |= {value for value in (power, power * 3 // 2) if least <= value <= most}
+        places |= {value for value in (power, power * 3 // 2) if least <= value <= most}
         power *= 2
-    return sorted(found)
+    return sorted(places)
 
 
 class Size:
@@ -37,11 +37,11 @@ class Size:
 
     Args:
         name: of the option or variable.
-        label: what stands before it.
-        value: what it begins with; None, if `optional`, for an empty entry.
-        places: where the slider stops.
-        tip: a sentence on what it is.
-        changed: called without arguments when a person has changed it.
+        label: the text before it.
+        value: the initial number; None, if `optional`, for an empty entry.
+        places: the stops of the slider.
+        tip: one sentence, shown under the mouse.
+        changed: called without arguments when the user has changed it.
         optional: whether the entry may be empty.
 
     """
@@ -77,7 +77,7 @@ class Size:
         """The number.
 
         Raises:
-            InputError: what was typed is no whole number.
+            InputError: the entry holds no whole number.
 
         """
         text = self.entry.value.replace(",", "").replace("_", "").strip()
@@ -108,7 +108,7 @@ class Size:
     def _typed(self, _: object) -> None:
         if self._is_following:
             return
-        with suppress(InputError):  # whoever is told says so
+        with suppress(InputError):  # `changed` reports it
             self.show(self.value)
         self._changed()
 
@@ -127,7 +127,7 @@ def _text(value: int | None) -> str:
 
 
 def weakly(method: Callable[..., None]) -> Callable[..., None]:
-    """Return a function that calls a method for as long as its object lives, and keeps it alive no longer."""
+    """Return a function that calls a method as long as its object lives, without keeping the object alive."""
     reference = WeakMethod(method)
 
     def call(*arguments: Any, **options: Any) -> None:
@@ -138,7 +138,7 @@ def weakly(method: Callable[..., None]) -> Callable[..., None]:
 
 
 def everything(widget: Widget) -> Iterator[Widget]:
-    """Yield a widget, all inside it, and their layouts and styles, which are widgets of their own."""
+    """Yield a widget, all widgets inside it, and their layouts and styles, which are widgets too."""
     for child in getattr(widget, "children", ()):
         yield from everything(child)
     for part in ("layout", "style"):
@@ -148,18 +148,18 @@ def everything(widget: Widget) -> Iterator[Widget]:
 
 
 def listen_in_turn(widget: Widget) -> None:
-    """Let a widget, and all inside it, take in the browser's messages only when nothing else is going on."""
-    for one in everything(widget):
-        if one.comm is not None:
-            one.comm.handle_msg = in_turn(partial(type(one.comm).handle_msg, one.comm))  # the same if it listens again
-            keep_order(one.comm)
+    """Let a widget, and all inside it, handle the browser's messages one at a time, see `in_turn`."""
+    for part in everything(widget):
+        if part.comm is not None:
+            part.comm.handle_msg = in_turn(partial(type(part.comm).handle_msg, part.comm))  # never wrapped twice
+            keep_order(part.comm)
 
 
 def keep_order(comm: Any) -> None:
     """Let a widget's messages go to the thread that the browser names, in the order in which it sends them.
 
-    ipykernel 7.4 takes them to the thread in which that widget last spoke, whichever that was: a click could overtake
-    the choice before it. There is no public way to say otherwise. An ipykernel that does not do this is left alone.
+    ipykernel 7.4 hands them to the thread from which that widget last sent a message: a click could overtake the
+    choice before it. There is no public way to change this. An ipykernel without the hook is left alone.
     """
     if hasattr(comm, ROUTE):
         setattr(comm, ROUTE, None)
@@ -167,5 +167,5 @@ def keep_order(comm: Any) -> None:
 
 def close(widget: Widget) -> None:
     """Close a widget and all that belongs to it."""
-    for one in [*everything(widget)]:
-        one.close()
+    for part in [*everything(widget)]:
+        part.close()

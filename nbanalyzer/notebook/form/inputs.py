@@ -1,4 +1,4 @@
-"""The left side of a form: everything that can be chosen, and what cannot be chosen together."""
+"""The left side of a form: the controls, and which of them go together."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from .state import State, capabilities, known_model
 __all__ = ["Inputs"]
 
 NONE = "none"
-AS_ACTIVATIONS = 0  # bits of the cache, where nobody gave any; a chooser cannot hold None
+AS_ACTIVATIONS = 0  # bits of the cache where none are given; a chooser cannot hold None
 FOLDED, UNFOLDED = "▸ architecture", "▾ architecture"
 BITS = (32, 16, 8, 6, 5, 4, 3, 2, 1)
-LONGEST, LONGEST_OUTPUT = 2**20, 2**17  # where the sliders of lengths end; the entries take more
+LONGEST, LONGEST_OUTPUT = 2**20, 2**17  # last stops of the sliders of lengths; the entries take more
 SIZE_CONTROLS = (
     # name, label, phases, the slider's first and last stop
     ("batch_size", "batch", PHASES, 1, 4096),
@@ -55,12 +55,12 @@ VARIABLE_LABEL = "12em"
 
 
 class Inputs:
-    """The controls, and the options that they stand for.
+    """The controls of a form, and the options that they are set to.
 
     Args:
-        state: what they show first.
+        state: the initial state.
         analysis: the pass, for the values of the architecture.
-        changed: called without arguments when a person has changed something.
+        changed: called without arguments when the user has changed something.
 
     """
 
@@ -137,23 +137,23 @@ class Inputs:
         """Return the options that differ from the shown state's, or may; see `changed` in `state`.
 
         Raises:
-            NBAnalyzerError: something typed cannot be read.
+            NBAnalyzerError: an entry cannot be read.
 
         """
         state = self._state
-        found: dict[str, Any] = {"hardware": self._hardware()}
+        options: dict[str, Any] = {"hardware": self._hardware()}
         if self.model.value.strip() != _model_text(state, self._analysis):
-            return found | {"model": known_model(self.model.value)}
+            return options | {"model": known_model(self.model.value)}
         if self.phase.value != state.phase:
-            return found | {"phase": self.phase.value}
+            return options | {"phase": self.phase.value}
         for name, size in self.sizes.items():
             if name in state.run and not (name == "seq_len" and state.phase == "decode"):
-                found[name] = size.value
-        found |= {name: widget.value or None for name, widget in self.bits.items()}
-        found |= {name: self.switches[name].value for name in ("attn", "logits", "mla")}
-        found["causal"] = "on" if self.switches["causal"].value else "off"
+                options[name] = size.value
+        options |= {name: widget.value or None for name, widget in self.bits.items()}
+        options |= {name: self.switches[name].value for name in ("attn", "logits", "mla")}
+        options["causal"] = "on" if self.switches["causal"].value else "off"
         edited = {name: size.value for name, size in self._variables.items() if size.value != self._own[name]}
-        return found | {"set": {**state.changes, **edited}}
+        return options | {"set": {**state.changes, **edited}}
 
     def _hardware(self) -> Any:
         if self.hardware.value == NONE:
@@ -164,7 +164,7 @@ class Inputs:
     # ---- to the controls
 
     def show(self, state: State, analysis: Analysis) -> None:
-        """Show a state, and offer what goes with it."""
+        """Show a state, and offer the choices that go with it."""
         is_new = state.model is not self._state.model and state.model != self._state.model
         self._state, self._analysis = state, analysis
         can = capabilities(state.model)
@@ -206,7 +206,7 @@ class Inputs:
         self.architecture.description = f"{UNFOLDED if self.architecture.value else FOLDED}{said}"
         self.reset.disabled = not changes
 
-    # ---- the architecture: built when somebody looks
+    # ---- the architecture: built when it is unfolded
 
     def _unfolded(self, _: object) -> None:
         self._is_showing = True
@@ -256,7 +256,7 @@ def _labelled() -> dict[str, Any]:
 
 
 def _offer(widget: Any, options: Any, value: Any) -> None:
-    """Give a chooser its options and its value, touching nothing that is so already."""
+    """Give a chooser its options and its value; what is unchanged sends no message."""
     if tuple(options) != tuple(widget.options):
         widget.options = options
     if widget.value != value:

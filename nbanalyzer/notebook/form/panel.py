@@ -19,13 +19,13 @@ __all__ = ["Panel"]
 
 
 class Panel:
-    """Everything of a form that the browser sees.
+    """All widgets of a form.
 
     Args:
-        answer: what it shows first.
-        asked: called when somebody has changed an input.
-        pin: called with ``is_pinned`` when somebody pins or unpins.
-        saved: called with a file name when somebody saves.
+        answer: the initial answer.
+        asked: called when the user has changed an input.
+        pin: called with ``is_pinned`` when the user pins or unpins.
+        saved: called with a file name when the user saves.
 
     """
 
@@ -75,11 +75,11 @@ class Panel:
         self.show(answer, None)
 
     def read(self) -> dict[str, Any]:
-        """Return what the inputs say."""
+        """Return the options that the inputs are set to."""
         return self.inputs.read()
 
     def show(self, answer: Answer, pinned: Answer | None) -> None:
-        """Show an answer; what is not to be seen is not drawn."""
+        """Show an answer; what is hidden is not drawn."""
         self._answer = answer
         self.inputs.show(answer.state, answer.analysis)
         self.error.value = ""
@@ -96,11 +96,11 @@ class Panel:
         self._show_line()
 
     def say(self, error: str) -> None:
-        """Show an error above what is still the last good state."""
+        """Show an error above the last good state."""
         self.error.value = view.error_line(error)
 
     def said(self, text: str, *, is_error: bool) -> None:
-        """Say what became of saving."""
+        """Show the result of saving."""
         self.saved.value = view.error_line(text, is_first=True) if is_error else view.remark(text)
 
     def _copied(self, _: object) -> None:

@@ -1,4 +1,4 @@
-"""What a form shows of a state: its figures, the pass whose modules are shown, and what changed since another one."""
+"""The answer to a form's state: headline figures, the pass whose modules are shown, changes since another answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nbanalyzer.analysis.memory import Fit, Memory
 from nbanalyzer.analysis.populate import populate
 from nbanalyzer.analysis.roofline import Roofline
 from nbanalyzer.hardware import hardware as find_hardware
-from nbanalyzer.quantities import seconds, si
+from nbanalyzer.quantities import rate, seconds, si
 
 from .state import State
 
@@ -30,7 +30,7 @@ class Figure:
 
     Attributes:
         name: e.g. ``"bytes"``; of those that `Comparison` knows, its metric's name.
-        label: what it is called.
+        label: its name, as shown.
         value: the number.
         unit: ``"s"``, ``"B"``, ``"FLOP"``; empty for a plain number.
         text: the number as it is shown.
@@ -47,17 +47,17 @@ class Figure:
 
 
 class Answer:
-    """What a state costs.
+    """The cost of a state.
 
     Attributes:
-        state: the question.
+        state: the form's state.
         analysis: the pass whose modules are shown: of a request its last step, which has the most in the cache.
         accelerator: where, or None.
         roofline: the pass's times, or None.
         request, timing: the whole request with its times, or None.
 
     Raises:
-        NBAnalyzerError: the state cannot be; or a peak is not known.
+        NBAnalyzerError: an impossible state, or an unknown peak.
 
     """
 
@@ -79,12 +79,12 @@ class Answer:
         self.roofline: Roofline | None = self.analysis.on(self.accelerator) if self.accelerator else None
         if self.request and self.accelerator:
             self.timing = self.request.on(self.accelerator)
-            _ = self.timing.step_times  # what cannot be is known at once
+            _ = self.timing.step_times  # raises at once if a peak is unknown
         self.figures: Mapping[str, Figure] = {figure.name: figure for figure in self._figures()}
 
     @property
     def memory(self) -> Memory:
-        """What is needed."""
+        """The memory that is needed."""
         return self.request.memory if self.request else self.analysis.memory
 
     @cached_property
@@ -96,7 +96,7 @@ class Answer:
 
     @property
     def result(self) -> Analysis | Roofline | Request | RequestTiming:
-        """What the same question gives without a form."""
+        """The same result as the library gives without a form."""
         return self.timing or self.request or self.roofline or self.analysis
 
     @property
@@ -106,7 +106,7 @@ class Answer:
 
     @property
     def name(self) -> str:
-        """The model, without who made it."""
+        """The model's name without its organisation."""
         template = self.analysis.template
         return template.model_id.rpartition("/")[2] or template.architecture or "template"
 
@@ -123,7 +123,7 @@ class Answer:
 
     @property
     def shown(self) -> str:
-        """What the pictures show."""
+        """The pass that the pictures show."""
         run = self.analysis.run
         step = ""
         if self.request:
@@ -133,7 +133,7 @@ class Answer:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What to know before believing the numbers."""
+        """Caveats, one line each."""
         first = self.request.prefill.warnings if self.request and self.request.steps else ()
         notes = self.roofline.notes if self.roofline else ()
         if self.accelerator and self.accelerator.memory_bytes is None:
@@ -141,29 +141,29 @@ class Answer:
         return tuple(dict.fromkeys((*first, *self.analysis.warnings, *notes)))
 
     def _figures(self) -> list[Figure]:
-        found = [*self._times(), *self._fitting()]
+        figures = [*self._times(), *self._fitting()]
         totals = self.request.totals if self.request else self.analysis.totals
         weights, cache = totals["weight_bytes_read"], totals["kv_bytes_read"] + totals["kv_bytes_written"]
         parts = f"{si(weights)}B weights, {si(cache)}B cache, {si(totals['activation_bytes'])}B activations"
         split = f"{si(totals['matmul_flops'])} matmul, {si(totals['vector_flops'])} vector"
-        found.append(Figure("flops", "FLOPs", totals["flops"], "FLOP", si(totals["flops"], "FLOP"), split))
-        found.append(Figure("bytes", "bytes moved", totals["bytes"], "B", si(totals["bytes"], "B"), parts))
+        figures.append(Figure("flops", "FLOPs", totals["flops"], "FLOP", si(totals["flops"], "FLOP"), split))
+        figures.append(Figure("bytes", "bytes moved", totals["bytes"], "B", si(totals["bytes"], "B"), parts))
         intensity = totals["flops"] / totals["bytes"] if totals["bytes"] else 0.0
-        found.append(Figure("intensity", "FLOPs per byte", intensity, "", f"{intensity:.4g}"))
+        figures.append(Figure("intensity", "FLOPs per byte", intensity, "", f"{intensity:.4g}"))
         own = self.analysis.totals
         stored = f"in {si(own['weight_bytes'], 'B')}"
-        found.append(Figure("parameters", "parameters", own["parameters"], "", si(own["parameters"]), stored))
+        figures.append(Figure("parameters", "parameters", own["parameters"], "", si(own["parameters"]), stored))
         memory = self.memory
         for name, value in self.analysis.state.items():
             label, metric = ("KV cache", "kv_cache_bytes") if name == "kv_cache" else (name.replace("_", " "), name)
-            found.append(
+            figures.append(
                 Figure(metric, label, value, "B", si(value, "B"), "at the end" if self.request else "after it")
             )
         sizes = (("weights", memory.weights), ("state", memory.state), ("activations", memory.activations))
         parts = ", ".join(f"{si(size, 'B')} {name}" for name, size in sizes)
         total = float(memory.total) if memory.total != int(memory.total) else int(memory.total)
-        found.append(Figure("memory", "memory, at least", total, "B", si(total, "B"), parts))
-        return found
+        figures.append(Figure("memory", "memory, at least", total, "B", si(total, "B"), parts))
+        return figures
 
     def _times(self) -> list[Figure]:
         if self.timing:
@@ -189,9 +189,9 @@ class Answer:
     def _fitting(self) -> list[Figure]:
         if self.fit is None:
             return []
-        free, card = self.fit.free, self.fit.accelerator.name
+        free, name = self.fit.free, self.fit.accelerator.name
         text = f"✓ {si(free, 'B')} left" if self.fit else f"✗ {si(-free, 'B')} short"
-        label = f"fits {card}" if self.fit else f"does not fit {card}"
+        label = f"fits {name}" if self.fit else f"does not fit {name}"
         return [Figure("fits", label, float(free), "B", text, f"of {si(self.fit.capacity, 'B')}")]
 
     def variant(self, label: str) -> Variant:
@@ -199,7 +199,7 @@ class Answer:
         return Variant(label, self.analysis, self.roofline)
 
     def since(self, pinned: Answer) -> Comparison:
-        """Return what is compared: the pass as it was pinned, and as it is now."""
+        """Return the comparison of the pinned pass with this one."""
         return Comparison((pinned.variant("pinned"), self.variant("now")))
 
 
@@ -208,12 +208,11 @@ def _time(name: str, label: str, value: float, note: str = "") -> Figure:
 
 
 def _rate(value: float, note: str) -> Figure:
-    text = f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
-    return Figure("tokens_per_second", "tokens/s", value, "", f"at most {text}", note)
+    return Figure("tokens_per_second", "tokens/s", value, "", f"at most {rate(value)}", note)
 
 
 def change(before: Figure | None, after: Figure) -> str:
-    """Return what became of a figure: ``×2, +16.06 GB``, ``=``, or ``new``."""
+    """Return how a figure changed: ``×2, +16.06 GB``, ``=``, or ``new``."""
     if before is None:
         return "new"
     difference = after.value - before.value
@@ -221,6 +220,6 @@ def change(before: Figure | None, after: Figure) -> str:
         return "="
     amount = seconds(abs(difference)) if after.unit == "s" else si(abs(difference), after.unit)
     sign = "+" if difference > 0 else "−"
-    if after.name == "fits":  # what is left has no ratio
+    if after.name == "fits":  # free memory has no ratio
         return f"{sign}{amount}"
     return f"{ratio(before.value, after.value)}, {sign}{amount}"

@@ -1,4 +1,4 @@
-"""The roofline as SVG, a text that is made anew in a millisecond while a slider moves; its colours are the page's."""
+"""The roofline as SVG, written again in a millisecond whenever a slider moves; text in the page's own colour."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from nbanalyzer.text import as_attribute, escape
 
 __all__ = ["LIMITERS", "roofline_svg"]
 
-# In every theme: told apart, and the text on them read.
+# Distinct in light and dark themes, and light enough for text on them.
 LIMITERS = {"compute": "rgba(56,132,255,0.55)", "memory": "rgba(245,140,20,0.6)", "overhead": "rgba(128,128,128,0.5)"}
 WIDTH, HEIGHT = 640.0, 380.0
 LEFT, RIGHT, TOP, BOTTOM = 74.0, 632.0, 8.0, 336.0  # of the axes
-SMALLEST, LARGEST = 2.5, 17.0  # radius of a dot that takes no time, and of one that takes all
-INTENSITIES, DECADES = (0.05, 2e5), 5  # what nearly every pass stays inside of: there the axes never change
+SMALLEST, LARGEST = 2.5, 17.0  # radius of a dot of no time, and of the whole time
+INTENSITIES, DECADES = (0.05, 2e5), 5  # nearly every pass lies inside: there the axes never change
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def _axes(shown: Sequence[Dot], peak: float) -> Axes:
 
 
 def _grid(axes: Axes) -> Iterator[str]:
-    """Yield a line and a number for every power of ten, and what the axes are."""
+    """Yield the axes with their names, and a line and a number for every power of ten."""
     for value in _powers(axes.low, axes.high):
         yield _line(axes.x(value), BOTTOM, axes.x(value), TOP, "0.15")
         yield _text(axes.x(value), BOTTOM + 17, _tick(value), "middle")
@@ -102,7 +102,7 @@ def _roofs(axes: Axes, bandwidth: float, peaks: Mapping[str, float]) -> Iterator
 
 
 def _dots(axes: Axes, shown: Sequence[Dot]) -> Iterator[str]:
-    """Yield the dots, the name and time of each to be seen under the mouse, and the numbers of the largest."""
+    """Yield the dots, each with its name and time as a tooltip, and the numbers of the largest."""
     for dot in shown:
         about = as_attribute(f"{dot.node.path}: {seconds(dot.time)}, {dot.limiter}-bound")
         yield (
@@ -120,7 +120,7 @@ def _radius(dot: Dot) -> float:
 
 
 def _names(roofline: Roofline, shown: Sequence[Dot]) -> str:
-    """Return which modules the numbered dots are, and what the colours mean, as HTML that wraps."""
+    """Return the legend, colours and numbered modules, as HTML that wraps on narrow pages."""
     labelled = named(shown)
     labels = roofline.analysis.labels([dot.node for dot in labelled])
     entries = [f'<span style="color:{LIMITERS[limiter]}">●</span> {limiter}-bound' for limiter in ("compute", "memory")]

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from nbanalyzer.errors import InputError, quote
-from nbanalyzer.files import write_whole
+from nbanalyzer.files import write_whole, writing
 from nbanalyzer.text import as_attribute, as_cell
 
 from .result import Answer
@@ -37,15 +37,12 @@ def save(answer: Answer, path: str | os.PathLike[str]) -> None:
     if suffix != ".png" and answer.request is None:
         (answer.roofline or answer.analysis).save(path)
         return
-    content = _png(answer) if suffix == ".png" else _of_request(answer, suffix).encode()
-    try:
+    if suffix == ".png":
+        content = (answer.roofline or answer.analysis).plot()._repr_png_()
+    else:
+        content = _of_request(answer, suffix).encode()
+    with writing(quote(text)):
         write_whole(path, content)
-    except (OSError, ValueError) as error:  # ValueError: a path that holds a null character
-        raise InputError(f"{quote(text)} cannot be written: {getattr(error, 'strerror', error)}") from None
-
-
-def _png(answer: Answer) -> bytes:
-    return (answer.roofline or answer.analysis).plot()._repr_png_()
 
 
 def _of_request(answer: Answer, suffix: str) -> str:

@@ -1,4 +1,4 @@
-"""What a form is set to: the model, where and how it runs, and the line that says so again."""
+"""The state of a form: model, accelerator, phase and sizes, and the magic that reproduces it."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ DEFAULTS: Mapping[str, int | None] = {
     "batch_size": 1, "seq_len": 1024, "cache_len": 0, "encoder_len": None, "prompt_len": 1024, "output_len": 256,
     "w_bit": 16, "a_bit": 16, "kv_bit": None,
 }  # fmt: skip
-CACHED = 2048  # tokens in the cache of a decode step that follows on nothing
+CACHED = 2048  # tokens in the cache of a decode step without a pass before it
 PASS = ("seq_len", "cache_len", "encoder_len")
 LIKE_GENERATE = "last"  # the logits of a request
 
 
 @dataclass(frozen=True)
 class State:
-    """What a form is set to. Equal ones give equal answers.
+    """The state of a form. Equal states give equal answers.
 
     Attributes:
         model: as for `populate`.
-        hardware: the name of an accelerator, or one, or None.
+        hardware: an accelerator or its name, or None.
         phase: one of `PHASES`.
-        run: the values of the pass or of the request, all that it has.
+        run: all values of the pass or of the request.
         changes: config values that differ from the model's own.
 
     """
@@ -55,7 +55,7 @@ class State:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What tells it from others, for caches."""
+        """The key of its answer in a cache."""
         model = self.model if isinstance(self.model, str) else id(self.model)
         return (model, self.phase, tuple(sorted(self.run.items(), key=str)), tuple(self.changes.items()))
 
@@ -96,11 +96,11 @@ class State:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What can be chosen for a model.
+    """The choices that a model has.
 
     Attributes:
         phases: those of `PHASES` that it has.
-        attentions: choice of the switch ``attn`` → what it is called here.
+        attentions: choice of the switch ``attn`` → its label.
         is_latent: whether ``mla`` makes a difference.
         has_encoder: whether ``encoder_len`` does.
         sizes: config variable that its formulas use → the model's own value, in the registry's order.
@@ -115,7 +115,7 @@ class Capabilities:
 
 
 def capabilities(model: Source) -> Capabilities:
-    """Return what can be chosen for a model.
+    """Return the choices that a model has.
 
     Raises:
         NBAnalyzerError: no such model.
@@ -150,7 +150,7 @@ def _found_capabilities(model: Source) -> Capabilities:
 
 
 def known_model(text: str) -> str:
-    """Return the name that a person typed, if it is one of the catalogue's, or a file's.
+    """Return the name that was typed, if it is in the catalogue or names a file.
 
     Raises:
         UnknownNameError: it is neither; near names are suggested.
@@ -165,7 +165,7 @@ def known_model(text: str) -> str:
 
 
 def begin(model: Source, **options: Any) -> State:
-    """Return what a form begins with.
+    """Return the initial state of a form.
 
     Args:
         model: as for `populate`.
@@ -185,7 +185,7 @@ def begin(model: Source, **options: Any) -> State:
 
 
 def changed(state: State, **options: Any) -> State:
-    """Return the state with other values; a new phase goes on where the old one was, a new model has its own sizes.
+    """Return the state with other values; a new phase continues from the old one, a new model brings its own sizes.
 
     Raises:
         NBAnalyzerError: an option that does not exist, or that the phase or the model does not have.
@@ -206,8 +206,8 @@ def changed(state: State, **options: Any) -> State:
         phase = can.phases[0]
     hardware = options.pop("hardware", state.hardware) or None
     if hardware is not None and not isinstance(hardware, Accelerator):
-        found = find_hardware(hardware)
-        hardware = str(hardware) if str(hardware).casefold().endswith(".json") else found.name
+        accelerator = find_hardware(hardware)
+        hardware = str(hardware) if str(hardware).casefold().endswith(".json") else accelerator.name
     changes = options.pop("set", None)
     if changes is None:
         changes = state.changes if model is state.model or model == state.model else {}
@@ -232,19 +232,19 @@ def _run(state: State, phase: str, can: Capabilities, options: Mapping[str, Any]
     usual: dict[str, Any] = {name: DEFAULTS[name] for name in ("batch_size", *own, "w_bit", "a_bit", "kv_bit")}
     usual |= {name: switch.choices[0] for name, switch in SWITCHES.items()}
     usual |= {"logits": LIKE_GENERATE} if phase == "request" else {}
-    found = {name: options.get(name, before.get(name, value)) for name, value in usual.items()}
-    found["causal"] = {True: "on", False: "off"}.get(found["causal"], found["causal"])
+    run = {name: options.get(name, before.get(name, value)) for name, value in usual.items()}
+    run["causal"] = {True: "on", False: "off"}.get(run["causal"], run["causal"])
     if not can.is_latent and "mla" not in options:
-        found["mla"] = usual["mla"]
-    if found["attn"] not in can.attentions and "attn" not in options:
-        found["attn"] = usual["attn"]
-    if not can.has_encoder and found.get("encoder_len") is None:
-        found.pop("encoder_len", None)
-    return found
+        run["mla"] = usual["mla"]
+    if run["attn"] not in can.attentions and "attn" not in options:
+        run["attn"] = usual["attn"]
+    if not can.has_encoder and run.get("encoder_len") is None:
+        run.pop("encoder_len", None)
+    return run
 
 
 def _continued(state: State, phase: str) -> dict[str, Any]:
-    """Return the sizes of a phase that follows on the state's own: what was read is what is cached."""
+    """Return the sizes of a phase that continues the state's own: the tokens read are then cached."""
     run = state.run
     if state.phase == "request":
         length = run["prompt_len"]

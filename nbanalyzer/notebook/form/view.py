@@ -1,4 +1,4 @@
-"""What a form shows as HTML: figures, bars, memory, changes. Inline styles only; colours of text are the page's."""
+"""The answers of a form as HTML: figures, bars, memory, changes. Inline styles only; text in the page's own colour."""
 
 from __future__ import annotations
 
@@ -44,14 +44,13 @@ def error_line(text: str, *, is_first: bool = False) -> str:
     """Return an error in one line, or nothing."""
     if not text:
         return ""
-    still = (
-        "" if is_first else ' <span style="opacity:0.75">Below is still the last state that could be worked out.</span>'
-    )
-    return f'<div role="alert" style="line-height:1.4;{ALERT}"><b>{escape(text)}</b>{still}</div>'
+    still = "" if is_first else "Below is still the last state that could be worked out."
+    rest = f' <span style="opacity:0.75">{still}</span>' if still else ""
+    return f'<div role="alert" style="line-height:1.4;{ALERT}"><b>{escape(text)}</b>{rest}</div>'
 
 
 def heading(answer: Answer) -> str:
-    """Return the model, its conditions, and what to know before believing the numbers."""
+    """Return the model, its conditions and its caveats."""
     notes = "".join(f'<div style="{NOTE}">{escape(text)}</div>' for text in answer.warnings)
     return (
         f'<div style="line-height:1.4"><b>{escape(answer.title)}</b>'
@@ -62,12 +61,9 @@ def heading(answer: Answer) -> str:
 def figures(answer: Answer, pinned: Answer | None) -> str:
     """Return the headline figures as cards, each with its change since the pinned state."""
     cards = "".join(_card(figure, pinned) for figure in answer.figures.values())
-    bound = "lower bounds: every kernel at its roofline, nothing between them" if answer.roofline else ""
-    foot = (
-        f'<div style="opacity:0.75;font-size:0.85em;margin-top:0.3em;line-height:1.3">Times are {bound}.</div>'
-        if bound
-        else ""
-    )
+    words = "Times are lower bounds: every kernel at its roofline, nothing between them."
+    note = f'<div style="opacity:0.75;font-size:0.85em;margin-top:0.3em;line-height:1.3">{words}</div>'
+    foot = note if answer.roofline else ""
     return f'<div style="display:flex;flex-wrap:wrap;gap:0.5em 1em;line-height:1.3">{cards}</div>{foot}'
 
 
@@ -95,7 +91,7 @@ def _class(name: str) -> str:
 
 
 def _exact(figure: Figure) -> str:
-    """Return the whole number behind a figure, if that is more than the figure's text says."""
+    """Return the whole number behind a figure, if the figure's text rounds it."""
     return show(figure.value) if isinstance(figure.value, int) and figure.value >= 1000 else ""
 
 
@@ -106,32 +102,37 @@ def remark(text: str) -> str:
 
 def bars(answer: Answer) -> str:
     """Return bars by module: time and bytes, or without hardware FLOPs and bytes; in the order of the pass."""
-    metrics = ("time" if answer.roofline else "flops", "bytes")
-    nodes = answer.analysis.modules()
-    numbers = {metric: [math.fsum(value for _, value, _ in _parts(answer, node, metric)) for node in nodes]
-               for metric in metrics}  # fmt: skip
-    totals = {metric: math.fsum(values) for metric, values in numbers.items()}
-    is_shown = [
-        any(values[index] >= SMALLEST * totals[metric] > 0 for metric, values in numbers.items())
-        for index in range(len(nodes))
+    analysis = answer.analysis
+    nodes = [node for node in analysis.modules() if analysis.cost(node).flops or analysis.cost(node).bytes]
+    panels = {metric: {node: _parts(answer, node, metric) for node in nodes}
+              for metric in ("time" if answer.roofline else "flops", "bytes")}  # fmt: skip
+    totals = {metric: math.fsum(map(_sum, parts.values())) for metric, parts in panels.items()}
+    shown = [
+        node
+        for node in nodes
+        if any(_sum(parts[node]) >= SMALLEST * totals[metric] > 0 for metric, parts in panels.items())
     ]
-    shown = [node for node, is_large in zip(nodes, is_shown, strict=True) if is_large]
-    names = answer.analysis.labels(shown)
-    panels = ""
-    for metric in metrics:
-        rows = [(name, node.path, _parts(answer, node, metric)) for name, node in zip(names, shown, strict=True)]
-        rest = [value for value, is_large in zip(numbers[metric], is_shown, strict=True) if not is_large]
-        if rest:
-            rows.append((f"{len(rest)} others", "", [("", math.fsum(rest), OTHER)]))
-        panels += _panel(metric, rows, totals[metric])
+    others = [node for node in nodes if node not in shown]
+    names = analysis.labels(shown)
+    html = ""
+    for metric, parts in panels.items():
+        rows = [(name, node.path, parts[node]) for name, node in zip(names, shown, strict=True)]
+        if others:
+            rest = math.fsum(_sum(parts[node]) for node in others)
+            rows.append((f"{len(others)} others", "", [("", rest, OTHER)]))
+        html += _panel(metric, rows, totals[metric])
     return (
         f'<div style="line-height:1.3;font-size:0.92em"><div style="opacity:0.8">{escape(answer.shown)}</div>'
-        f'<div style="display:flex;flex-wrap:wrap;gap:0.6em 1.2em">{panels}</div></div>'
+        f'<div style="display:flex;flex-wrap:wrap;gap:0.6em 1.2em">{html}</div></div>'
     )
 
 
+def _sum(parts: Iterable[Part]) -> float:
+    return math.fsum(value for _, value, _ in parts)
+
+
 def _parts(answer: Answer, node: Node, metric: str) -> list[Part]:
-    """Return what a module's bar is made of."""
+    """Return the parts of a module's bar."""
     if answer.roofline and metric == "time":
         timing = answer.roofline.timings[node]
         return [(f"{timing.bound}-bound", timing.time, LIMITERS[timing.bound])]
@@ -143,11 +144,9 @@ def _panel(metric: str, rows: Sequence[tuple[str, str, Sequence[Part]]], total: 
     """Return the bars of one metric: of each a name, the path, and its parts."""
     kinds = LIMITED if metric == "time" else [(name, color) for name, _, color in PARTS[metric]]
     title = _legend({"flops": "FLOPs"}.get(metric, metric) + " by module", kinds)
-    sums = [math.fsum(value for _, value, _ in parts) for _, _, parts in rows]
-    most = max(sums, default=0.0)
+    most = max((_sum(parts) for _, _, parts in rows), default=0.0)
     lines = "".join(
-        _row(name, path, _bar(parts, most, _share(value, total, metric)))
-        for (name, path, parts), value in zip(rows, sums, strict=True)
+        _row(name, path, _bar(parts, most, _share(_sum(parts), total, metric))) for name, path, parts in rows
     )
     return f'<div style="flex:1 1 22em;min-width:0"><div>{title}</div>{lines}</div>'
 
@@ -175,33 +174,33 @@ def _row(name: str, path: str, bar: str) -> str:
     )
 
 
-def _bar(parts: Sequence[tuple[str, float, str]], most: float, text: str) -> str:
-    filled = "".join(
-        f'<span title="{as_attribute(name)}" style="flex:0 0 {100 * value / most:.2f}%;background:{color}"></span>'
+def _filled(parts: Sequence[Part], most: float) -> str:
+    """Return the parts of a bar, as shares of the longest one."""
+    return "".join(
+        f'<span title="{as_attribute(name)}" style="flex:0 0 {100 * value / most:.3f}%;background:{color}"></span>'
         for name, value, color in parts
         if value and most
     )
+
+
+def _bar(parts: Sequence[Part], most: float, text: str) -> str:
     return (
         f'<span style="display:block;position:relative;height:1.35em;background:{TRACK};overflow:hidden">'
-        f'<span style="display:flex;position:absolute;inset:0">{filled}</span>'
+        f'<span style="display:flex;position:absolute;inset:0">{_filled(parts, most)}</span>'
         f'<span style="position:relative;padding-left:0.3em;white-space:nowrap;{TABULAR}">{escape(text)}</span></span>'
     )
 
 
 def memory(answer: Answer) -> str:
-    """Return what has to be in memory, as one bar against the capacity."""
+    """Return the memory that is needed, as one bar against the capacity."""
     need, fit = answer.memory, answer.fit
-    capacity = float(fit.capacity) if fit is not None else float(need.total)
+    capacity = float(fit.capacity if fit is not None else need.total)
     most = max(capacity, float(need.total)) or 1.0
-    sizes = (("weights", need.weights), ("state", need.state), ("activations", need.activations))
+    sizes = zip(("weights", "state", "activations"), (need.weights, need.state, need.activations), strict=True)
     parts = [
         (f"{name} {si(size, 'B')}", float(size), color)
         for (name, size), (*_, color) in zip(sizes, PARTS["bytes"], strict=True)
     ]
-    filled = "".join(
-        f'<span title="{name}" style="flex:0 0 {100 * size / most:.3f}%;background:{color}"></span>'
-        for name, size, color in parts
-    )
     edge = ""
     if fit is not None:
         edge = (
@@ -213,7 +212,8 @@ def memory(answer: Answer) -> str:
         '<div style="line-height:1.4;font-size:0.92em">'
         f"{_legend('memory', [(name, color) for name, _, color in parts])}"
         f'<div style="position:relative;height:1.5em;background:{TRACK};margin:0.4em 3px">'
-        f'<span style="display:flex;position:absolute;inset:0;overflow:hidden">{filled}</span>{edge}</div>'
+        f'<span style="display:flex;position:absolute;inset:0;overflow:hidden">{_filled(parts, most)}</span>'
+        f"{edge}</div>"
         f"<div>{escape(text)}</div>"
         f'<div style="opacity:0.75;overflow-wrap:anywhere">largest working set: {escape(need.largest)}</div></div>'
     )
@@ -234,7 +234,7 @@ def changes(comparison: Comparison) -> str:
     return Table(rows).html()
 
 
-# ---- beside the form: what a saved, exported or untrusted notebook still shows
+# ---- the table beside a form, which a saved, exported or untrusted notebook still shows
 
 
 def static(answer: Answer) -> dict[str, str]:

@@ -33,7 +33,7 @@ KEPT = 32  # answers: going back to one of them costs nothing
 
 
 class WhatIf:
-    """A form; everything it shows follows while a slider moves, and beside it stands a table that stays.
+    """A form whose figures follow while a slider moves, and beside it a table that stays in the notebook.
 
     >>> form = WhatIf("llama-3.1-8b", hardware="h100-sxm", phase="decode", cache_len=2048)
     >>> form
@@ -45,12 +45,12 @@ class WhatIf:
     '8.030 B'
 
     Args:
-        model: what it begins with, as for `populate`.
+        model: the initial model, as for `populate`.
         options: ``hardware``; ``phase``: ``"prefill"``, ``"decode"`` or ``"request"``; ``set``; the values of a run, or
             ``prompt_len`` and ``output_len`` of a request.
 
     Raises:
-        NBAnalyzerError: what it should begin with cannot be.
+        NBAnalyzerError: an impossible initial state.
 
     """
 
@@ -61,11 +61,11 @@ class WhatIf:
         self._panel: Panel | None = None
         self._error = ""
 
-    # ---- what it says
+    # ---- its answer
 
     @property
     def state(self) -> State:
-        """What it is set to: the last state that could be worked out."""
+        """The last state that could be computed."""
         return self._answer.state
 
     @property
@@ -75,7 +75,7 @@ class WhatIf:
 
     @property
     def roofline(self) -> Roofline | None:
-        """That pass on the hardware, if there is one."""
+        """That pass on the accelerator, if there is one."""
         return self._answer.roofline
 
     @property
@@ -90,7 +90,7 @@ class WhatIf:
 
     @property
     def error(self) -> str:
-        """The line that says why the last change could not be followed; empty if it could."""
+        """Why the last change could not be followed, in one line; empty if it could."""
         return self._error
 
     @property
@@ -103,14 +103,14 @@ class WhatIf:
         """The pinned pass beside the present one, if something is pinned."""
         return self._answer.since(self._pinned) if self._pinned else None
 
-    # ---- what it does
+    # ---- its actions
 
     @in_turn
     def change(self, **options: Any) -> None:
-        """Set values, as if somebody had moved the controls.
+        """Set values, as the controls do.
 
         Raises:
-            NBAnalyzerError: they cannot be; nothing has changed then.
+            NBAnalyzerError: impossible values; nothing has changed then.
 
         """
         self._accept(self._answered(changed(self.state, **options)))
@@ -123,7 +123,7 @@ class WhatIf:
 
     @in_turn
     def unpin(self) -> None:
-        """Show no changes any more."""
+        """Show no more changes."""
         self._pinned = None
         self._show()
 
@@ -137,7 +137,7 @@ class WhatIf:
         save(self._answer, path)
 
     def close(self) -> None:
-        """Take the form away for good, with all that it holds."""
+        """Close the form and all its widgets."""
         lifecycle.forget(self)
         if self._panel:
             self._finalizer()
@@ -145,11 +145,11 @@ class WhatIf:
 
     @property
     def widget(self) -> Any:
-        """The form as a widget, to be put into another one; it is made when it is first asked for."""
-        return self._made().widget
+        """The form as a widget, for use inside another one; built on first use."""
+        return self._built().widget
 
     @in_turn
-    def _made(self) -> Panel:
+    def _built(self) -> Panel:
         if self._panel is None:
             from .controls import weakly
             from .panel import Panel
@@ -162,7 +162,7 @@ class WhatIf:
             )
             if self._pinned:
                 self._panel.show(self._answer, self._pinned)
-            # Widgets are kept by their registry: they go when the form does.
+            # The registry of widgets keeps them alive: they are closed with the form.
             self._finalizer = weakref.finalize(self, self._panel.close)
             self._finalizer.atexit = False
         return self._panel
@@ -192,8 +192,8 @@ class WhatIf:
             self._panel.show(self._answer, self._pinned)
 
     def _asked(self) -> None:
-        """Follow the controls; what cannot be is said in the form, and the last good state stays."""
-        panel = self._made()
+        """Follow the controls; an error is shown in the form, and the last good state stays."""
+        panel = self._built()
         try:
             answer = self._answered(changed(self.state, **panel.read()))
         except NBAnalyzerError as error:
@@ -209,7 +209,7 @@ class WhatIf:
             self.unpin()
 
     def _saved(self, path: str) -> None:
-        panel = self._made()
+        panel = self._built()
         try:
             self.save(path.strip())
         except NBAnalyzerError as error:
@@ -224,7 +224,7 @@ class WhatIf:
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
         view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
-        # Chosen where no widget can be: by an untrusted notebook, and by what exports one.
+        # Shown where no widget can be: in an untrusted notebook, and in an exported one.
         needs = "A form stands here while a kernel runs: run the cell to see it."
         return {WIDGET: view, "text/plain": repr(self), "text/html": f'<div style="opacity:0.8">{needs}</div>'}
 
