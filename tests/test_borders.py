@@ -195,7 +195,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("__init__", "__main__"),
 )
 GENERATE: tuple[tuple[str, ...], ...] = (
-    ("hf", "dispatch", "deadline", "cache"),
+    ("hf", "dispatch", "deadline", "cache", "hints"),
     ("model",),
     ("trace",),
     ("probe",),
@@ -244,7 +244,7 @@ def test_there_is_something_to_check() -> None:
     assert ("notebook", "report") in arrows(FLOORS, PACKAGE)
     assert ("trace", "model") in arrows(GENERATE, PACKAGE / "generate")
     # An import for type checkers only, and one inside a function.
-    assert ("nbanalyzer.analysis.analysis.solve.Solution", "") in set(imports(PACKAGE / "__init__.py"))
+    assert ("nbanalyzer.analysis.solve.Solution", "") in set(imports(PACKAGE / "__init__.py"))
     assert ("nbanalyzer.notebook.load", "load_ipython_extension") in set(imports(PACKAGE / "__init__.py"))
 
 

@@ -9,6 +9,7 @@ from functools import cache
 from itertools import combinations
 
 from nbanalyzer.formulas.formula import Formula, parse
+from nbanalyzer.generate import hints
 
 __all__ = ["PLAIN", "Cases", "conditions", "kernels_of", "visible"]
 
@@ -70,7 +71,7 @@ _WIDEST = 64  # tokens that a convolution sees, at most
 def kernels_of(values: Mapping[str, int]) -> tuple[str, ...]:
     """Return the variables that say how many tokens a convolution sees, if those are more than two."""
     return tuple(
-        name for name, value in values.items() if ("conv" in name or "kernel" in name) and 2 < value <= _WIDEST
+        name for name, value in values.items() if 2 < value <= _WIDEST and hints.any_matches(hints.CONVOLUTIONS, name)
     )
 
 
@@ -121,6 +122,3 @@ def visible(keys: Formula) -> Formula | None:
             f"(max({{cache_len}} + {{seq_len}} - {window}, 0) - max({{cache_len}} - {window}, 0))"
         )
     return None
-
-
-PADDED_TO = "attention_window"  # that a text is padded to a multiple of

@@ -14,12 +14,13 @@ from dataclasses import replace
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.generate.model.data import ALIKE, LARGEST
 from nbanalyzer.generate.model.subject import NeedsDataError, Subject
-from nbanalyzer.generate.trace.layers import Depth, depth_of, stacks
+from nbanalyzer.generate.trace.layers import Depth, shallow
 from nbanalyzer.generate.trace.recorder import recording
 from nbanalyzer.progress import tell
 
+from .fields import candidates
 from .observation import Observation, observe, values_of
-from .sampling import base_runs, candidates
+from .situations import base_runs
 
 __all__ = ["DataDependentError", "require_determined", "restored", "tiny"]
 
@@ -64,12 +65,10 @@ def tiny(subject: Subject, problem: NeedsDataError) -> Subject:
 
     """
     subject = subject.with_fields(_said_once(subject))
-    fields = subject.hf_config().to_dict()
-    depth = depth_of(subject, stacks(subject.build(), fields), fields)
-    shallow = subject.with_fields(depth.config())
+    few, depth = shallow(subject)
     for number, change in enumerate(_changes(candidates(subject))):
         tell(f"looking for tiny sizes that it runs with, try {number + 1}", 0)
-        if _runs(replace(shallow.with_fields(change), device="cpu"), depth, values_of(shallow)):
+        if _runs(replace(few.with_fields(change), device="cpu"), depth, values_of(few)):
             return replace(subject.with_fields(change), device="cpu", largest=LARGEST // 4)
     raise problem
 

@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 from nbanalyzer.formulas.formula import Formula, build, constant, variable
+from nbanalyzer.generate import hints
 from nbanalyzer.generate.fit.sizes import Gap, Unfitted
 from nbanalyzer.generate.model.subject import Step
 from nbanalyzer.generate.trace.recorder import kept
@@ -23,6 +24,7 @@ def by_layer(assembly: Assembly) -> dict[tuple[str, int], Formula]:
         Gap: a size of it has no formula.
 
     """
+    named = {row.attribute: row.name for row in hints.STATES}
     found: dict[tuple[str, int], list[Formula]] = {}
     slots: dict[tuple[str, int, int], dict[int, Any]] = {}
     for index, observation in enumerate(assembly.observations):
@@ -40,7 +42,7 @@ def by_layer(assembly: Assembly) -> dict[tuple[str, int], Formula]:
             raise Gap(f"layer {layer}", f"{problem.what} {name}", problem.values) from None
         unit = next(iter(operands.values())).size
         size = variable(unit) if unit.endswith("bytes") else constant(int(unit))
-        found.setdefault((_STATES.get(name, f"{name.strip('_')}"), layer), []).append(build("*", *dims, size))
+        found.setdefault((named.get(name, name.strip("_")), layer), []).append(build("*", *dims, size))
     return {key: added(parts) for key, parts in found.items()}
 
 
@@ -60,12 +62,6 @@ def gap_of(step: Step, state: Mapping[str, Formula], values: Mapping[str, int]) 
     sizes = [one.operand for one in kept(step.after)]
     seen = sum(prod(one.shape) * (2 if one.size == "kv_bytes" else int(one.size)) for one in sizes)
     return None if mine == seen else Gap("state", "the bytes that are kept", (seen,))
-
-
-_STATES = {
-    "keys": "kv_cache", "values": "kv_cache", "conv_states": "conv_state", "recurrent_states": "recurrent_state",
-    "indexer_keys": "indexer_cache",
-}  # fmt: skip
 
 
 def added(parts: list[Formula]) -> Formula:

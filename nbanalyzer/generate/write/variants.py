@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from nbanalyzer.errors import NBAnalyzerError
+from nbanalyzer.generate import hints
 from nbanalyzer.generate.hf import MASKS
 from nbanalyzer.generate.probe.observation import Observation
 from nbanalyzer.generate.trace.pricing import UnknownOperation
@@ -164,38 +165,35 @@ def _mask(window: bool, keys: list[tuple[str, str]]) -> list[Kernel]:
 def with_absorbed(kernels: tuple[Kernel, ...]) -> tuple[Kernel, ...]:
     """Return the kernels with latent attention as one node, which also has an absorbed variant.
 
-    It is where a linear layer called kv_b_proj expands what the cache holds, just before attention.
+    It is where a linear layer expands what the cache holds, just before attention; see `hints.ABSORBED`.
     """
     result: list[Kernel] = []
-    names = [kernel.name for kernel in kernels]
-    for place, kernel in enumerate(kernels):
+    for kernel in kernels:
         if not isinstance(kernel, Composite):
             result.append(kernel)
             continue
-        if kernel.module == ATTENTION and kernel.bindings and "kv_b_proj" in names[:place]:
-            first = next(index for index, one in enumerate(result) if one.name == "kv_b_proj")
-            inside = (*result[first:], kernel)
-            if node := _latent(inside, kernel.bindings):
-                result[first:] = [node]
-                continue
-        result.append(msgspec.structs.replace(kernel, sub_kernels=with_absorbed(kernel.sub_kernels)))
+        for row in hints.ABSORBED:
+            first = next((place for place, before in enumerate(result) if before.name == row.expansion), None)
+            # Where nothing that was cached is expanded, there is nothing to absorb.
+            if (
+                first is not None
+                and kernel.module == ATTENTION
+                and "{cache_len}" in kernel.bindings.get("num_keys", "")
+            ):
+                result[first:] = [_latent((*result[first:], kernel), kernel.bindings, row.sizes)]
+                break
+        else:
+            result.append(msgspec.structs.replace(kernel, sub_kernels=with_absorbed(kernel.sub_kernels)))
     return tuple(result)
 
 
-def _latent(inside: tuple[Kernel, ...], bound: Mapping[str, str]) -> Composite | None:
-    """Return expansion and attention as one node, None if nothing that was cached is expanded."""
-    if "{cache_len}" not in bound["num_keys"]:
-        return None
+def _latent(inside: tuple[Kernel, ...], bound: Mapping[str, str], sizes: Mapping[str, str]) -> Composite:
+    """Return expansion and attention as one node."""
     own = ("num_sequences", "num_queries", "num_keys", "num_scores", "num_heads", "v_head_dim")
-    bindings = {name: bound[name] for name in own} | {
-        "latent_size": "{kv_lora_rank}",
-        "nope_head_dim": "{qk_nope_head_dim}",
-        "rope_head_dim": "{qk_rope_head_dim}",
-    }
     return Composite(
         name="latent_attention",
         description="Expands the latent of every token that is attended to into keys and values, then attends.",
-        bindings=bindings,
+        bindings={name: bound[name] for name in own} | dict(sizes),
         variants={"absorbed": ABSORBED},
         sub_kernels=inside,
     )
