@@ -26,8 +26,9 @@ from nbanalyzer.generate.probe.fields import candidates
 from nbanalyzer.generate.probe.observation import observe, values_of
 from nbanalyzer.generate.trace.layers import Depth
 from nbanalyzer.generate.trace.pricing import flat, work
-from nbanalyzer.generate.trace.recorder import recording, trace
+from nbanalyzer.generate.trace.recorder import trace
 from nbanalyzer.generate.trace.scope import Operand, Operation, Scope
+from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.generate.write.cache_state import by_layer, gap_of
 from nbanalyzer.generate.write.merge import Node, merged
 from nbanalyzer.generate.write.template import GapError, build_template, stated

@@ -25,8 +25,9 @@ from nbanalyzer.generate.model.data import ALIKE, TooLargeError, fill, tokens
 from nbanalyzer.generate.model.subject import NeedsDataError, Subject, UnrunnableError
 from nbanalyzer.generate.probe.observation import values_of
 from nbanalyzer.generate.probe.tiny import DataDependentError, tiny
-from nbanalyzer.generate.trace.recorder import recording, trace
+from nbanalyzer.generate.trace.recorder import trace
 from nbanalyzer.generate.trace.scope import Operand, Operation, Scope
+from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.generate.write.template import build_template
 from nbanalyzer.report.template import summary
 
@@ -247,7 +248,7 @@ def test_weights_are_the_same_each_time() -> None:
 
 def test_a_layer_of_experts_in_a_scope() -> None:
     """Three experts of a stack of four were visited, with 5, 0 and 2 rows; another product of the module stays."""
-    from nbanalyzer.generate.trace.experts import group_experts
+    from nbanalyzer.generate.trace.grouping import group_experts
 
     def operand(size: str, *shape: int) -> Operand:
         return Operand(size, shape, shape, floating=True)

@@ -20,10 +20,10 @@ from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.generate.deadline import look
 from nbanalyzer.generate.hf import quiet
 from nbanalyzer.generate.model.data import on_one_thread
-from nbanalyzer.generate.model.garbage import seldom_collected
 from nbanalyzer.generate.model.subject import NeedsDataError, Subject
 from nbanalyzer.generate.probe.observation import values_of
-from nbanalyzer.generate.trace.recorder import ATTENTION
+from nbanalyzer.generate.trace.recorder import seldom_collected
+from nbanalyzer.generate.trace.scope import ATTENTION
 from nbanalyzer.generate.write.variants import without_eager
 from nbanalyzer.quantities import plain
 from nbanalyzer.templates import catalog

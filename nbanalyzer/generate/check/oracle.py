@@ -25,8 +25,10 @@ from nbanalyzer.generate.model.meta import Answers
 from nbanalyzer.generate.model.subject import Step, Subject, UnrunnableError
 from nbanalyzer.generate.trace.layers import Depth, Stack, seen_alike, stacks
 from nbanalyzer.generate.trace.pricing import Amount, work
-from nbanalyzer.generate.trace.recorder import kept, recording, trace
+from nbanalyzer.generate.trace.recorder import trace
 from nbanalyzer.generate.trace.scope import Operation, Scope
+from nbanalyzer.generate.trace.stand_ins import recording
+from nbanalyzer.generate.trace.tensors import kept
 
 __all__ = [
     "Seen",

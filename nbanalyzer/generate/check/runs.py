@@ -12,8 +12,9 @@ import torch
 from nbanalyzer.generate.model.meta import Answers
 from nbanalyzer.generate.model.subject import Step, Subject, UnrunnableError
 from nbanalyzer.generate.probe.cases import kernels_of
-from nbanalyzer.generate.trace.recorder import recording, trace
+from nbanalyzer.generate.trace.recorder import trace
 from nbanalyzer.generate.trace.scope import Scope
+from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.progress import tell
 from nbanalyzer.templates.config import extract_model_params
 

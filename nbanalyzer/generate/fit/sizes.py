@@ -65,6 +65,7 @@ class Sizes:
 
     def __post_init__(self) -> None:
         values = [one.values for one in self.observations]
+        self.real = [index for index, one in enumerate(self.observations) if one.real]
         self.fitter = Fitter(atoms_of(values, derived(values, self.observations[0].shares)))
 
     def summed(self, costs: Mapping[int, list[Work]], part: Callable[[Work], tuple[Amount, ...]]) -> Formula:

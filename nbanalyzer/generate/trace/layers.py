@@ -13,7 +13,7 @@ import torch
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.generate.model.subject import Subject
 
-from .scope import Scope, modules_of
+from .scope import Scope, modules_of, qualified_name
 
 __all__ = [
     "COUNTS",
@@ -94,7 +94,7 @@ def facts_of(layer: torch.nn.Module) -> Facts:
     """Return the classes, parameters and plain attributes of a layer."""
     facts: dict[Hashable, Hashable] = {}
     for name, module in layer.named_modules():
-        facts[name] = f"{type(module).__module__}.{type(module).__qualname__}"
+        facts[name] = qualified_name(type(module))
         for key, value in vars(module).items():
             if isinstance(value, int | float | str | bool | None) and not key.startswith("__"):
                 facts[name, key] = value

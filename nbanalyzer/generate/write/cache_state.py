@@ -10,7 +10,7 @@ from nbanalyzer.formulas.formula import Formula, build, constant, variable
 from nbanalyzer.generate import hints
 from nbanalyzer.generate.fit.sizes import Gap, Unfitted
 from nbanalyzer.generate.model.subject import Step
-from nbanalyzer.generate.trace.recorder import kept
+from nbanalyzer.generate.trace.tensors import kept
 
 from .assemble import Assembly
 

@@ -8,7 +8,7 @@ code asked for them in the same place.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nbanalyzer.generate.trace.scope import Operation, Scope
@@ -55,13 +55,10 @@ class Node:
     alike: bool = True
     children: list[Node | Slot] = field(default_factory=list)
 
-    def slots(self) -> Iterator[Slot]:
-        """Yield all operations inside, in order."""
-        for child in self.children:
-            if isinstance(child, Slot):
-                yield child
-            else:
-                yield from child.slots()
+    @property
+    def is_module(self) -> bool:
+        """Whether a module is called, not a function."""
+        return next(iter(self.seen.values())).module is not None
 
 
 def merged(scopes: Mapping[int, Scope], real: Collection[int]) -> Node:

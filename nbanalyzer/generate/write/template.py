@@ -18,14 +18,14 @@ from nbanalyzer.generate.fit.layer_counts import counts
 from nbanalyzer.generate.fit.sizes import Gap
 from nbanalyzer.generate.hf import quiet
 from nbanalyzer.generate.model.data import on_one_thread
-from nbanalyzer.generate.model.garbage import seldom_collected
 from nbanalyzer.generate.model.subject import NeedsDataError, Subject
 from nbanalyzer.generate.probe.observation import Observation, values_of
 from nbanalyzer.generate.probe.sampling import Space, probes, space_of
 from nbanalyzer.generate.probe.situations import PLAIN_RUNS, base_runs, cases_of
 from nbanalyzer.generate.probe.tiny import require_determined, tiny
 from nbanalyzer.generate.trace.layers import Stack, depth_of, seen_alike, stacks
-from nbanalyzer.generate.trace.recorder import recording, trace
+from nbanalyzer.generate.trace.recorder import seldom_collected, trace
+from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.progress import part_of, tell
 from nbanalyzer.templates.config import extract_model_params
 from nbanalyzer.templates.config_files import TEXT_PARTS, essential, with_labels

@@ -13,13 +13,13 @@ from typing import Any
 
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.generate.hf import quiet
-from nbanalyzer.generate.model.garbage import seldom_collected
 from nbanalyzer.generate.model.subject import Subject
 from nbanalyzer.generate.probe.fields import says_which_layer
 from nbanalyzer.generate.probe.observation import observe, structure, values_of
 from nbanalyzer.generate.probe.sampling import sizes_seen, varied
 from nbanalyzer.generate.trace.layers import Depth, count_fields, depth_of, seen_alike, signatures, stacks
-from nbanalyzer.generate.trace.recorder import recording, trace
+from nbanalyzer.generate.trace.recorder import seldom_collected, trace
+from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.templates.config import canonical_name, extract_model_params
 from nbanalyzer.templates.config_files import TEXT_PARTS
 from nbanalyzer.templates.template import ModelTemplate, Validity

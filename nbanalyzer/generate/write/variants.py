@@ -16,12 +16,11 @@ from nbanalyzer.generate import hints
 from nbanalyzer.generate.hf import MASKS
 from nbanalyzer.generate.probe.observation import Observation
 from nbanalyzer.generate.trace.pricing import UnknownOperation
-from nbanalyzer.generate.trace.recorder import ATTENTION
-from nbanalyzer.generate.trace.scope import Scope, modules_of
+from nbanalyzer.generate.trace.scope import ATTENTION, Scope, modules_of
 from nbanalyzer.templates.library import MODULES
 from nbanalyzer.templates.template import Composite, Kernel
 
-from . import bind
+from . import readings
 
 __all__ = ["Eager", "eager_of", "with_absorbed", "with_eager", "without_eager"]
 
@@ -76,15 +75,15 @@ def eager_of(fused: Sequence[Observation], eager: Sequence[Observation]) -> Eage
 
 def _fitting(scope: Scope, call: Scope, eager: Scope, tokens: int) -> set[str]:
     """Return the templates that say what eager attention does more than everything around fused attention."""
-    bound = bind.context(MODULES[ATTENTION], call)
+    bound = readings.context(MODULES[ATTENTION], call)
     if bound is None:
         return set()
     try:
-        around = bind.counted(scope.operations(), tokens)
-        core = bind.counted(call.operations(), tokens)
-        whole = bind.counted(eager.operations(), tokens)
+        around = readings.counted(scope.operations(), tokens)
+        core = readings.counted(call.operations(), tokens)
+        whole = readings.counted(eager.operations(), tokens)
         rest = tuple(own - (every - part) for own, every, part in zip(whole, around, core, strict=True))
-        return {name for name in bind.EAGER if bind.promised(MODULES[name], bound) == rest}
+        return {name for name in readings.EAGER if readings.promised(MODULES[name], bound) == rest}
     except (UnknownOperation, NBAnalyzerError):
         return set()
 
@@ -96,8 +95,8 @@ def _masks(scope: Scope) -> tuple[tuple[tuple[str, ...], bool], ...] | None:
     for place, child in enumerate(children):
         if child.target.rpartition(".")[0] != MASKS:
             continue
-        bound = bind.context(MODULES[EAGER_MASK], child)
-        if bound is None or bind.promised(MODULES[EAGER_MASK], bound) != bind.counted(child.operations(), 1):
+        bound = readings.context(MODULES[EAGER_MASK], child)
+        if bound is None or readings.promised(MODULES[EAGER_MASK], bound) != readings.counted(child.operations(), 1):
             return None
         after = tuple(later.name for later in children[place + 1 :] if later.module is not None)
         found.append((after, bool(bound["has_window"])))

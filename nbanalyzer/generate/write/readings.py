@@ -17,8 +17,7 @@ from typing import Any
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.generate import hints
 from nbanalyzer.generate.trace.pricing import Amount, work
-from nbanalyzer.generate.trace.recorder import APPEND, ATTENTION
-from nbanalyzer.generate.trace.scope import Operand, Operation, Scope
+from nbanalyzer.generate.trace.scope import APPEND, ATTENTION, Operand, Operation, Scope
 from nbanalyzer.templates.library import MODULES
 from nbanalyzer.templates.template import Basic, ModuleTemplate
 

@@ -1,17 +1,56 @@
-"""Loops over experts, as what they are for: one product of all rows, each with the weight of its expert.
+"""What a trace does not show as what it is: layers that are called part by part, and loops over experts.
 
 Where there is data, a router sends so many rows to each expert, which says nothing about any other data. Together
-they are as many as the router sent out.
+they are as many as the router sent out: so the loop is one product of all rows, each with the weight of its expert.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from .scope import Operand, Operation, Scope
+import torch
 
-__all__ = ["group_experts"]
+from .scope import Operand, Operation, Scope, qualified_name
+
+__all__ = ["group_experts", "group_layers"]
+
+_LAYER = re.compile(r"(.*?\b\d+)\..+")
+
+
+def group_layers(scope: Scope, path: str, modules: Mapping[str, torch.nn.Module]) -> None:
+    """Give a layer whose parts are called, but not the layer itself, a scope of its own."""
+    children, scope.children = scope.children, []
+    last: dict[str, int] = {}
+    for place, child in enumerate(children):
+        found = _LAYER.fullmatch(child.name) if isinstance(child, Scope) and child.module is not None else None
+        if found and _join(path, found.group(1)) in modules:
+            last[found.group(1)] = place
+    inside: Scope | None = None
+    for place, child in enumerate(children):
+        name = next((name for name in last if isinstance(child, Scope) and child.name.startswith(f"{name}.")), "")
+        if name and (inside is None or inside.name != name):
+            module = modules[_join(path, name)]
+            inside = Scope(name, qualified_name(type(module)), module)
+            scope.children.append(inside)
+        if inside is not None and place <= last[inside.name]:
+            if name:
+                child.name = child.name.removeprefix(f"{name}.")
+            inside.children.append(child)
+        else:
+            scope.children.append(child)
+    for child in scope.children:
+        if isinstance(child, Scope) and child.module is not None:
+            inner = _join(path, child.name)
+            group_layers(child, inner if inner in modules else child.name, modules)
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+# ---- experts
 
 
 def group_experts(scope: Scope) -> None:
