@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 import nbanalyzer
 from nbanalyzer import ModelTemplate, populate
-from nbanalyzer.generate.check import equality, samples, verification
+from nbanalyzer.generate.check import comparison, equality, samples, verification
 from nbanalyzer.generate.check.equality import MismatchError, check
 from nbanalyzer.generate.check.oracle import flops, traffic
 from nbanalyzer.generate.check.samples import UnvariedError, runnable
@@ -122,7 +122,7 @@ def test_a_number_that_is_a_tiny_size_does_not_pass(jetmoe: ModelTemplate, monke
     with pytest.raises(MismatchError, match="parameters"):
         check(wrong, subject)
     monkeypatch.setattr(samples, "LARGEST", 10_000)
-    monkeypatch.setattr(equality, "count", lambda *_a, **_k: populate(jetmoe, seq_len=1))  # parameters are right
+    monkeypatch.setattr(comparison, "count", lambda *_a, **_k: populate(jetmoe, seq_len=1))  # parameters are right
     with pytest.raises(MismatchError, match=r"with .*hidden_size="):
         check(wrong, subject)
 

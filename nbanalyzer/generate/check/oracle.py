@@ -120,8 +120,10 @@ def flops_and_trace(step: Step, logits: int = 0) -> tuple[Seen, Scope]:
 
 def _counted(step: Step, run: Callable[[Step], Result]) -> tuple[Seen, Result]:
     counting = _Counting(**vars(step))
-    result = run(counting)
-    step.after, step.encoded = counting.after, counting.encoded
+    try:
+        result = run(counting)
+    finally:
+        step.after, step.encoded, step.untouched = counting.after, counting.encoded, counting.untouched
     return counting.seen, result
 
 

@@ -6,7 +6,7 @@ model so: module by module, the difference to fused attention must be exactly wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -22,7 +22,7 @@ from nbanalyzer.templates.template import Composite, Kernel
 
 from . import readings
 
-__all__ = ["Eager", "eager_of", "with_absorbed", "with_eager", "without_eager"]
+__all__ = ["Eager", "eager_of", "has_eager", "with_absorbed", "with_eager", "without_eager"]
 
 SDPA_MASK = f"{MASKS}.sdpa_mask"
 EAGER_MASK = f"{MASKS}.eager_mask"
@@ -133,13 +133,24 @@ def without_eager(kernels: tuple[Kernel, ...]) -> tuple[Kernel, ...]:
     return tuple(result)
 
 
-def _keys(kernels: tuple[Kernel, ...]) -> Iterator[tuple[str, str]]:
-    """Yield sequences and keys of every attention in kernels and below."""
+def has_eager(kernels: Iterable[Kernel]) -> bool:
+    """Return whether all attention in a template has an eager variant, and there is some."""
+    calls = [kernel for kernel in _composites(kernels) if kernel.module == ATTENTION]
+    return bool(calls) and all("eager" in kernel.variants for kernel in calls)
+
+
+def _composites(kernels: Iterable[Kernel]) -> Iterator[Composite]:
     for kernel in kernels:
         if isinstance(kernel, Composite):
-            if kernel.module == ATTENTION and kernel.bindings:
-                yield kernel.bindings["num_sequences"], kernel.bindings["num_keys"]
-            yield from _keys(kernel.sub_kernels)
+            yield kernel
+            yield from _composites(kernel.sub_kernels)
+
+
+def _keys(kernels: tuple[Kernel, ...]) -> Iterator[tuple[str, str]]:
+    """Yield sequences and keys of every attention in kernels and below."""
+    for kernel in _composites(kernels):
+        if kernel.module == ATTENTION and kernel.bindings:
+            yield kernel.bindings["num_sequences"], kernel.bindings["num_keys"]
 
 
 def _mask(window: bool, keys: list[tuple[str, str]]) -> list[Kernel]:
