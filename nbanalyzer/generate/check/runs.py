@@ -209,4 +209,4 @@ def _traffic(root: Scope, step: Step) -> Seen:
 
 def _is_routed(root: Scope) -> bool:
     """Return whether experts are computed in groups, which FlopCounterMode does not count."""
-    return any("grouped_mm" in one.name for one in root.operations())
+    return any("grouped_mm" in operation.name for operation in root.operations())

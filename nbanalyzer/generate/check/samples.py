@@ -149,6 +149,6 @@ def analysed(template: ModelTemplate, subject: Subject, run: Mapping[str, Any]) 
 
 def named(template: ModelTemplate, real: Subject, other: Subject) -> str:
     """Return what of the sizes that a template uses is another in the `other` model."""
-    before, after = (extract_model_params(one.hf_config(), required=()) for one in (real, other))
+    before, after = (extract_model_params(subject.hf_config(), required=()) for subject in (real, other))
     names = (name for name in Tree(template).variables if name in after and after[name] != before.get(name))
     return ", ".join(f"{name}={after[name]}" for name in sorted(names))

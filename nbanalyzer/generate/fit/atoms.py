@@ -39,6 +39,6 @@ def _always_divides(values: Sequence[Mapping[str, int]], divisor: str, name: str
     if divisor.endswith("heads") and not name.endswith("heads"):
         return False
     whole = values if not divisor.endswith(("_ratio", "_rate")) else values[:1]  # of a ratio, the rest is dropped
-    return all(0 < one.get(divisor, 0) <= one.get(name, 0) for one in values) and all(
-        one[divisor] < one[name] and one[name] % one[divisor] == 0 for one in whole
+    return all(0 < observed.get(divisor, 0) <= observed.get(name, 0) for observed in values) and all(
+        observed[divisor] < observed[name] and observed[name] % observed[divisor] == 0 for observed in whole
     )

@@ -252,8 +252,8 @@ def _period(entries: Sequence[Any]) -> int:
 def _formulas(path: str, variations: Sequence[Variation], layers: list[int]) -> dict[int, Formula | None]:
     """Return kind → the formula of its count in a stack, None where there is none; `layers` are the model's own."""
     values = [variation.values for variation in variations]
-    varying = [name for name in values[0] if len({one.get(name) for one in values}) > 1]
-    values = [{name: one[name] for name in varying if name in one} for one in values]
+    varying = [name for name in values[0] if len({model.get(name) for model in values}) > 1]
+    values = [{name: model[name] for name in varying if name in model} for model in values]
     return {
         kind: _count([variation.layers[path, kind] for variation in variations], values, layers, kind)
         for kind in dict.fromkeys(layers)
@@ -291,7 +291,7 @@ def _count(wanted: list[int], seen: Sequence[Mapping[str, int]], real: list[int]
         return constant(wanted[0])
     for formula in _simple(seen[0], real, kind):
         with suppress(NBAnalyzerError):  # a division by zero, for one
-            if all(formula.evaluate(one) == count for one, count in zip(seen, wanted, strict=True)):
+            if all(formula.evaluate(model) == count for model, count in zip(seen, wanted, strict=True)):
                 return formula
     return None
 

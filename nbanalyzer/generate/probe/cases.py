@@ -71,7 +71,9 @@ _WIDEST = 64  # tokens that a convolution sees, at most
 def kernels_of(values: Mapping[str, int]) -> tuple[str, ...]:
     """Return the variables that say how many tokens a convolution sees, if those are more than two."""
     return tuple(
-        name for name, value in values.items() if 2 < value <= _WIDEST and hints.any_matches(hints.CONVOLUTIONS, name)
+        name
+        for name, value in values.items()
+        if 2 < value <= _WIDEST and any(hint.matches(name) for hint in hints.CONVOLUTIONS)
     )
 
 

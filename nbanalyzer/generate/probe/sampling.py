@@ -197,7 +197,7 @@ class _Draws:
         self.chance = random.Random(seed)  # noqa: S311 - the same probes every time
         self.base, self.known = candidates(space.subject), values_of(space.subject).keys()
         chunks = parse(space.cases.chunk or "0").variables
-        self.limits = [name for name in self.base if hints.any_matches(hints.LIMITS, last(name))]
+        self.limits = [name for name in self.base if any(hint.matches(last(name)) for hint in hints.LIMITS)]
         self.chunks = [name for name in self.base if last(name) in chunks]
         first_steps = [run for run in space.usual if run.values["cache_len"] == 0]
         self.structures = {space.cases.situation(run.values): structure(run) for run in first_steps}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Hashable
 from contextlib import suppress
 
@@ -71,14 +70,14 @@ def chunk_of(subject: Subject, depth: Depth, chunked: str = "seq_len") -> str:
     that of new tokens, by what a linear attention works in, or that of the encoder's text.
     """
     known = values_of(subject)
-    rows = [row for row in hints.CHUNKS if row.length == chunked]
+    rows = [(hint, int(hint.says[1])) for hint in hints.CHUNKS if hint.says[0] == chunked]
     sizes = {
         f"{{{field}}}": size
         for field, size in ((last(name), size) for name, size in candidates(subject).items())
         if known.get(field) == size
-        and any(re.search(row.field, field) and row.least <= size <= LARGEST_CHUNK for row in rows)
+        and any(hint.matches(field) and least <= size <= LARGEST_CHUNK for hint, least in rows)
     }
-    sizes |= {row.field: int(row.field) for row in rows if row.field.isdigit()}
+    sizes |= {hint.name: size for hint, size in rows if hint.name.isdigit()}
     for text, size in sizes.items():
         structures: set[Hashable] = set()
         with suppress(UnrunnableError):  # a table of positions may be shorter

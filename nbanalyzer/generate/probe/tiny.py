@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from itertools import zip_longest
 
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.generate.model.data import ALIKE, LARGEST
@@ -19,7 +20,7 @@ from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.progress import tell
 
 from .fields import candidates
-from .observation import Observation, observe, values_of
+from .observation import observe, values_of
 from .situations import base_runs
 
 __all__ = ["DataDependentError", "require_determined", "restored", "tiny"]
@@ -107,7 +108,7 @@ def _changes(sizes: Mapping[str, int]) -> Iterator[dict[str, int]]:
 def _keeps_choices(sizes: Mapping[str, int], others: Mapping[str, int]) -> bool:
     """Return whether experts are still fewer than those they are chosen from, and whatever else is chosen."""
     named = [name for name in sizes if _CHOICE.search(name)]
-    return all(others[one] < others[two] for one in named for two in named if sizes[one] < sizes[two])
+    return all(others[left] < others[right] for left in named for right in named if sizes[left] < sizes[right])
 
 
 def _runs(subject: Subject, depth: Depth, real: Mapping[str, int]) -> bool:
@@ -133,15 +134,11 @@ def require_determined(subject: Subject, depth: Depth) -> None:
         DataDependentError: other tokens or weights make other sizes.
 
     """
-    usual, *others = (
-        [_done(run) for run in base_runs(replace(subject, seed=seed), depth)] for seed in (subject.seed, 2, ALIKE)
-    )
+    usual, *others = (base_runs(replace(subject, seed=seed), depth) for seed in (subject.seed, 2, ALIKE))
     for other in others:
-        for one, two in zip(usual, other, strict=True):
-            place = next((left for left, right in zip(one, two, strict=False) if left != right), None)
-            if place or len(one) != len(two):
-                raise DataDependentError(f"{place[0]} ({place[1]})" if place else "how much is run")
-
-
-def _done(run: Observation) -> list[tuple[str, str, object, object]]:
-    return [(one.name, one.line, one.inputs, one.outputs) for one in run.root.operations()]
+        for run, again in zip(usual, other, strict=True):
+            for left, right in zip_longest(run.root.operations(), again.root.operations()):
+                if left is None or right is None:
+                    raise DataDependentError("how much is run")
+                if left.done != right.done:
+                    raise DataDependentError(f"{left.name} ({left.line})")

@@ -63,16 +63,18 @@ def group_experts(scope: Scope) -> None:
             group_experts(child)
     for stack in _stacked(scope):
         turns = [
-            one for one in scope.children if isinstance(one, Operation) and one.name == "mm" and _is_slice(one, stack)
+            child
+            for child in scope.children
+            if isinstance(child, Operation) and child.name == "mm" and _is_slice(child, stack)
         ]
-        for line in dict.fromkeys(one.line for one in turns):
-            _group(scope, [one for one in turns if one.line == line], stack[0])
+        for line in dict.fromkeys(turn.line for turn in turns):
+            _group(scope, [turn for turn in turns if turn.line == line], stack[0])
 
 
 def _stacked(scope: Scope) -> Iterator[tuple[int, ...]]:
     """Yield the shapes of a module's own stacks of matrices."""
     if scope.module is not None:
-        shapes = {tuple(one.shape): None for one in scope.module.parameters(recurse=False)}
+        shapes = {tuple(parameter.shape): None for parameter in scope.module.parameters(recurse=False)}
         yield from (shape for shape in shapes if len(shape) == 3)
 
 
@@ -84,16 +86,16 @@ def _is_slice(product: Operation, stack: Sequence[int]) -> bool:
 def _group(scope: Scope, turns: Sequence[Operation], experts: int) -> None:
     rows, weight = turns[0].inputs
     out = turns[0].outputs[0]
-    total = sum(one.inputs[0].shape[0] for one in turns)
+    total = sum(turn.inputs[0].shape[0] for turn in turns)
 
-    def of_all(one: Operand, first: int) -> Operand:
-        shape = (first, *one.shape[-2:]) if one is weight else (first, *one.shape[1:])
-        return one._replace(shape=shape, stored=shape)
+    def of_all(operand: Operand, first: int) -> Operand:
+        shape = (first, *operand.shape[-2:]) if operand is weight else (first, *operand.shape[1:])
+        return operand._replace(shape=shape, stored=shape)
 
     together = Operation(
         "_grouped_mm", turns[0].line, (of_all(rows, total), of_all(weight, experts)), (of_all(out, total),)
     )
-    done = {id(one) for one in turns}
+    done = {id(turn) for turn in turns}
     children: list[Scope | Operation] = []
     for child in scope.children:
         if child is turns[0]:

@@ -84,7 +84,7 @@ def seen_alike(found: Sequence[Stack], root: Scope) -> list[Stack]:
         alike = []
         for index, before in enumerate(stack.alike):
             scope = calls.get(f"{stack.path}.{index}")
-            done = tuple((one.line, one.name, one.inputs, one.outputs) for one in scope.operations()) if scope else ()
+            done = tuple(operation.done for operation in scope.operations()) if scope else ()
             alike.append(first.setdefault((before, done), index))
         result.append(replace(stack, alike=tuple(alike), built_alike=stack.alike))
     return result
@@ -182,7 +182,9 @@ def count_fields(config: Mapping[str, Any], found: Sequence[Stack]) -> dict[str,
     for name, value in config.items():
         if isinstance(value, int) and not isinstance(value, bool) and COUNTS.search(name) and value in lengths:
             half = next((part for part in ("encoder", "decoder") if name.startswith(part) or f"_{part}_" in name), "")
-            fitting = [one for one in found if len(one.alike) == value and (half in one.path.split(".") or not half)]
+            fitting = [
+                stack for stack in found if len(stack.alike) == value and (half in stack.path.split(".") or not half)
+            ]
             own[name] = (fitting or [lengths[value]])[0]
     return own
 

@@ -155,8 +155,13 @@ def _appending(update: Callable[..., Any]) -> Callable[..., Any]:
         new = tuple(recorder.operand(leaf) for leaf in args if isinstance(leaf, torch.Tensor))
         new += tuple(recorder.operand(leaf) for leaf in kwargs.values() if isinstance(leaf, torch.Tensor))
         written = tuple(
-            Operand("kv_bytes" if one.size == "a_bytes" else one.size, one.shape, one.shape, one.floating)
-            for one in new
+            Operand(
+                "kv_bytes" if operand.size == "a_bytes" else operand.size,
+                operand.shape,
+                operand.shape,
+                operand.floating,
+            )
+            for operand in new
         )
         recorder.keep(tensors_of(result))
         scope = Scope("cache", APPEND, None, new, written)

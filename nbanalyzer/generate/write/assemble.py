@@ -56,7 +56,7 @@ class Assembly(Sizes):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.tree = merged({index: one.root for index, one in enumerate(self.observations)}, self.real)
+        self.tree = merged({index: observation.root for index, observation in enumerate(self.observations)}, self.real)
         names = list(dict.fromkeys(name for index in self.real for name in self.observations[index].parameters))
         self.ownership = Ownership(self.tree, self.real, names, self.stacks, self.shared)
         self.binder = Binder(self, self.ownership, self.tied_head)
@@ -147,7 +147,7 @@ class Assembly(Sizes):
     @property
     def has_eager_attention(self) -> bool:
         """Whether the model attends, and transformers has no fused kernel for it."""
-        softmax = any(one.name == "_softmax" for one in self.observations[self.real[0]].root.operations())
+        softmax = any(operation.name == "_softmax" for operation in self.observations[self.real[0]].root.operations())
         return self._eager and softmax
 
     def _conditional(self, kernel: Composite, seen: frozenset[int], where: frozenset[int], path: str) -> Composite:
@@ -228,7 +228,7 @@ class Assembly(Sizes):
         if not plain:
             return kernel
         try:
-            dims = [self.fit({index: one.shape[place] for index, one in sizes.items()}, "a size")
+            dims = [self.fit({index: output.shape[place] for index, output in sizes.items()}, "a size")
                     for place in range(len(next(iter(sizes.values())).shape))]  # fmt: skip
         except Unfitted:
             return kernel
@@ -288,7 +288,7 @@ def _structure(cost: Work) -> object:
     """Return what two runs of an operation must have in common to share a formula."""
 
     def shape(amounts: tuple[Amount, ...]) -> object:
-        return tuple((len(one.sizes), one.times, one.unit, bool(one.experts)) for one in amounts)
+        return tuple((len(amount.sizes), amount.times, amount.unit, bool(amount.experts)) for amount in amounts)
 
     return cost.kind, shape(cost.flops), shape(cost.read), shape(cost.write), shape(cost.extra)
 
@@ -297,11 +297,11 @@ def _is_plain(operation: Operation) -> bool:
     """Return whether two activations of the same sizes become a third."""
     tensors = (*operation.inputs, *operation.outputs)
     whole = operation.outputs[0].shape
-    return len(tensors) == 3 and all(one.size == "a_bytes" and one.stored == whole for one in tensors)
+    return len(tensors) == 3 and all(tensor.size == "a_bytes" and tensor.stored == whole for tensor in tensors)
 
 
 def _has_attention(scope: Any) -> bool:
-    return any(one.name == "scaled_dot_product_attention" for one in scope.operations())
+    return any(operation.name == "scaled_dot_product_attention" for operation in scope.operations())
 
 
 # ---- kernels from others

@@ -114,7 +114,7 @@ class Binder:
         """Return the query-key pairs that are counted: all, or what a causal mask lets through."""
         queries, keys = bound["num_queries"], bound["num_keys"]
         causal = any(
-            one.detail == "causal" for index, scope in node.seen.items() for one in scope.operations()
+            operation.detail == "causal" for index, scope in node.seen.items() for operation in scope.operations()
             if self.sizes.observations[index].values["seq_len"] > 1
         )  # fmt: skip
         everything = build("*", queries, keys)
@@ -126,10 +126,10 @@ class Binder:
         layer = re.search(r"\.(\d+)(\.|$)", path)
         number = int(layer.group(1)) if layer else 0
         sizes = {
-            index: one.operand.shape[-2]
+            index: tensor.operand.shape[-2]
             for index, observation in enumerate(self.sizes.observations)
-            for one in observation.kept
-            if one.layer == number and one.name == "keys" and len(one.operand.shape) == 4
+            for tensor in observation.kept
+            if tensor.layer == number and tensor.name == "keys" and len(tensor.operand.shape) == 4
         }
         if not any(observation.kept for observation in self.sizes.observations):
             return constant(0)

@@ -68,7 +68,8 @@ class Ownership:
         own: list[str] = []
         layers: dict[str, list[str]] = {}
         for name in names:
-            stack = next((one for one in self.stacks if name.startswith(f"{one}.") and _is_above(path, one)), "")
+            above = (stack for stack in self.stacks if _is_above(path, stack))
+            stack = next((stack for stack in above if name.startswith(f"{stack}.")), "")
             number = name.removeprefix(f"{stack}.").partition(".")[0]
             if stack and number.isdigit() and name not in self.shared:
                 layers.setdefault(f"{stack}.{number}".removeprefix(f"{path}." if path else ""), []).append(name)

@@ -86,7 +86,7 @@ def candidates(target: str) -> list[ModuleTemplate]:
     if target in MODULES and target in _READERS:
         return [MODULES[target]]
     short = target.rpartition(".")[2]
-    return [MODULES[row.template] for row in hints.SIMILAR if short.endswith(row.ending)]
+    return [MODULES[hint.says[0]] for hint in hints.SIMILAR if short.endswith(hint.name)]
 
 
 def context(template: ModuleTemplate, scope: Scope) -> Context | None:
@@ -105,7 +105,7 @@ def _elements(operand: Operand) -> int:
 
 
 def _floats(scope: Scope) -> list[Operand]:
-    return [one for one in scope.inputs if one.floating]
+    return [operand for operand in scope.inputs if operand.floating]
 
 
 def _module(scope: Scope) -> Any:

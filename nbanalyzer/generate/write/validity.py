@@ -127,7 +127,7 @@ class _Trials:
             if values[left] == values[right]:
                 continue
             changes: tuple[dict[str, Any], ...] = ({left: values[right]}, {right: values[left]})
-            made = next((one for change in changes if (one := self.seen(change, _LENGTHS[:1])) is not None), None)
+            made = next((steps for change in changes if (steps := self.seen(change, _LENGTHS[:1])) is not None), None)
             if made is not None and [kind for kind, _ in made] != usual[:1]:
                 yield f"{_last(left)}={_last(right)}"
 
@@ -139,7 +139,7 @@ class _Trials:
             runs = observe(self.shallow.with_fields(change), self.depth, 2, lengths, _READ, real=False)
         except NBAnalyzerError:
             return None
-        return [(structure(one), sizes_seen(one)) for one in runs]
+        return [(structure(run), sizes_seen(run)) for run in runs]
 
     def built(self, change: Mapping[str, Any]) -> tuple[object, object] | None:
         """Return which layers and which weights the whole model has with other values; None if it cannot be built."""
@@ -151,7 +151,7 @@ class _Trials:
         fields = subject.hf_config().to_dict()
         lists = {name: value for name, value in flat(fields).items() if isinstance(value, list)}
         stacked = [signatures(stack.layers) for stack in stacks(model, fields)]
-        return (stacked, lists), {name: tuple(one.shape) for name, one in model.named_parameters()}
+        return (stacked, lists), {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 
 def _numbers(config: Mapping[str, Any], prefix: str = "", *, nulls: bool = False) -> Iterator[tuple[str, Any]]:

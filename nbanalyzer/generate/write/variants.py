@@ -54,12 +54,12 @@ def eager_of(fused: Sequence[Observation], eager: Sequence[Observation]) -> Eage
     """
     choices: dict[str, set[str]] = {}
     masks: dict[str, tuple[tuple[tuple[str, ...], bool], ...]] = {}
-    for one, other in zip(fused, eager, strict=True):
-        left, right = dict(modules_of(one.root)), dict(modules_of(other.root))
+    for fused_run, other in zip(fused, eager, strict=True):
+        left, right = dict(modules_of(fused_run.root)), dict(modules_of(other.root))
         for path, scope in left.items():
             calls = [child for child in scope.children if isinstance(child, Scope) and child.target == ATTENTION]
             if len(calls) == 1 and path in right:
-                fitting = _fitting(scope, calls[0], right[path], one.tokens)
+                fitting = _fitting(scope, calls[0], right[path], fused_run.tokens)
                 choices[path] = choices.get(path, fitting) & fitting
             elif calls:
                 return None
@@ -182,28 +182,29 @@ def with_absorbed(kernels: tuple[Kernel, ...]) -> tuple[Kernel, ...]:
         if not isinstance(kernel, Composite):
             result.append(kernel)
             continue
-        for row in hints.ABSORBED:
-            first = next((place for place, before in enumerate(result) if before.name == row.expansion), None)
+        for hint in hints.ABSORBED:
+            first = next((place for place, before in enumerate(result) if before.name == hint.name), None)
             # Where nothing that was cached is expanded, there is nothing to absorb.
             if (
                 first is not None
                 and kernel.module == ATTENTION
                 and "{cache_len}" in kernel.bindings.get("num_keys", "")
             ):
-                result[first:] = [_latent((*result[first:], kernel), kernel.bindings, row.sizes)]
+                result[first:] = [_latent((*result[first:], kernel), kernel.bindings, hint.says)]
                 break
         else:
             result.append(msgspec.structs.replace(kernel, sub_kernels=with_absorbed(kernel.sub_kernels)))
     return tuple(result)
 
 
-def _latent(inside: tuple[Kernel, ...], bound: Mapping[str, str], sizes: Mapping[str, str]) -> Composite:
+def _latent(inside: tuple[Kernel, ...], bound: Mapping[str, str], sizes: Iterable[str]) -> Composite:
     """Return expansion and attention as one node."""
     own = ("num_sequences", "num_queries", "num_keys", "num_scores", "num_heads", "v_head_dim")
     return Composite(
         name="latent_attention",
         description="Expands the latent of every token that is attended to into keys and values, then attends.",
-        bindings={name: bound[name] for name in own} | dict(sizes),
+        bindings={name: bound[name] for name in own}
+        | {name: formula for name, _, formula in (text.partition("=") for text in sizes)},
         variants={"absorbed": ABSORBED},
         sub_kernels=inside,
     )
