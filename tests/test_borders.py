@@ -195,7 +195,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("__init__", "__main__"),
 )
 GENERATE: tuple[tuple[str, ...], ...] = (
-    ("hf", "dispatch", "deadline", "cache"),
+    ("hf", "dispatch", "deadline", "cache", "hints"),
     ("model",),
     ("trace",),
     ("probe",),

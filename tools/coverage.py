@@ -40,8 +40,13 @@ OUTCOMES: tuple[Outcome, ...] = ("exact", "gaps", "wrong", "not traceable")
 Progress = Callable[["Result", int, int], None]
 
 _OTHERS = 3  # random sizes, of what is too large to be run with data
-_BATCH, _LENGTHS, _READ = 2, (70, 16, 1), 50
-"""Of the runs compared: sequences, new tokens in each step, tokens that an encoder reads."""
+_BATCH, _READ = 2, 50
+_RUNS = {
+    "prefill": {"batch_size": _BATCH, "seq_len": 70},
+    "decode": {"batch_size": _BATCH, "seq_len": 1, "cache_len": 70},
+    "continuation": {"batch_size": _BATCH, "seq_len": 16, "cache_len": 71},
+}
+"""Name → the run that is compared; an encoder reads so many tokens as `_READ` says."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,7 @@ def shallow(case: Case) -> Subject:
 
     Of a multimodal model it is the text part. A BERT as a causal model is a decoder: only so does it keep a cache.
     """
-    from nbanalyzer.generate.trace.layers import depth_of, stacks
+    from nbanalyzer.generate.trace.layers import shallow as with_few_layers
 
     subject = Subject.of({"model_type": case.model_type}, case.kind)
     config = subject.hf_config()
@@ -135,9 +140,7 @@ def shallow(case: Case) -> Subject:
             subject, config = text, text.hf_config()
     if case.kind == "causal" and getattr(config, "is_decoder", True) is False:
         subject = subject.with_fields({"is_decoder": True})
-    model = subject.build()
-    fields = subject.hf_config().to_dict()
-    return subject.with_fields(depth_of(subject, stacks(model, fields), fields, least=2).config())
+    return with_few_layers(subject, least=2)[0]
 
 
 def _differences(subject: Subject, template: Any) -> tuple[list[str], int, str]:
@@ -146,59 +149,50 @@ def _differences(subject: Subject, template: Any) -> tuple[list[str], int, str]:
     A model whose code needs data is compared on the CPU, at its own sizes if they are small.
     """
     from nbanalyzer.costs.count import count
-    from nbanalyzer.generate.check.oracle import parameters
+    from nbanalyzer.generate.check.comparison import parameters_alone
     from nbanalyzer.generate.check.samples import analysed, runnable
     from nbanalyzer.generate.model.subject import NeedsDataError
 
-    mine, pytorch = count(template, seq_len=_LENGTHS[0]).totals["parameters"], parameters(subject.build())
-    found = [] if mine == pytorch else [_different("parameters", mine, pytorch)]
     try:
-        more, steps = _different_steps(subject, lambda run: count(template, **run))
-        return found + more, steps, ""
+        different, runs = _different_runs(subject, lambda run: count(template, **run))
+        return different, runs, ""
     except NeedsDataError as problem:
         others = runnable(subject, problem, _OTHERS)
-    steps, where = 0, "at its own sizes"
+    mine, pytorch = parameters_alone(template, subject).totals
+    different = [] if mine == pytorch else [_different("parameters", mine, pytorch)]
+    runs, where = 0, "at its own sizes"
     for other in others:
-        more, steps = _different_steps(other, partial(analysed, template, other))
-        found += more
+        more, runs = _different_runs(other, partial(analysed, template, other))
+        different += more
         where = where if other.config == subject.config else "at tiny sizes"
-    return found, steps, f"traced with tiny sizes on the CPU, and compared there {where}"
+    return different, runs, f"traced with tiny sizes on the CPU, and compared there {where}"
 
 
-def _different_steps(subject: Subject, analysed: Callable[[dict[str, Any]], Any]) -> tuple[list[str], int]:
-    """Return the steps of a model whose FLOPs are not PyTorch's, and how many were compared."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from nbanalyzer.generate.model.meta import Answers
+def _different_runs(subject: Subject, costs_of: Callable[[Any], Any]) -> tuple[list[str], int]:
+    """Return the parameters and matmul FLOPs of a model that are not PyTorch's, and how many runs were compared."""
+    from nbanalyzer.generate.check.comparison import comparisons
     from nbanalyzer.generate.model.subject import UnrunnableError
 
-    model = subject.build("eager", "batched_mm").requires_grad_(requires_grad=False)
-    found: list[str] = []
-    steps = 0
-    for step in subject.steps(model, _BATCH, _LENGTHS, _READ):
-        try:
-            with torch.inference_mode(), Answers(), FlopCounterMode(display=False) as counter:
-                step.run()
-        except UnrunnableError:
-            if not steps:
-                raise
-            if step.untouched:
-                continue  # some go on one token at a time only
-            break  # transformers cannot do it either
-        lengths: dict[str, Any] = {"seq_len": step.seq_len, "cache_len": step.cache_len}
-        lengths |= {"encoder_len": _READ} if step.has_encoder else {}
-        mine = analysed({"batch_size": _BATCH, **lengths}).totals["matmul_flops"]
-        if mine != counter.get_total_flops():
-            what = f"{step.seq_len} tokens after {step.cache_len}"
-            found.append(_different(what, mine, counter.get_total_flops()))
-        steps += 1
-        if step.after is None:
-            break
-    return found, steps
+    model = subject.build("eager", "batched_mm")
+    read = {"encoder_len": _READ} if subject.kind == "seq2seq" else {}
+    compared = comparisons(
+        subject, model, {name: {**run, **read} for name, run in _RUNS.items()}, costs_of, traced=False
+    )
+    different: list[str] = []
+    runs: set[str] = set()
+    try:
+        for comparison in compared:
+            mine, pytorch = comparison.totals
+            if comparison.metric in {"parameters", "matmul_flops"} and mine != pytorch:
+                different.append(_different(comparison.what.replace("_", " "), mine, pytorch))
+            runs |= {comparison.run} - {""}
+    except UnrunnableError:
+        if not runs:
+            raise  # later ones transformers cannot do either
+    return different, len(runs)
 
 
-def _different(what: str, mine: float, pytorch: int) -> str:
+def _different(what: str, mine: Any, pytorch: Any) -> str:
     return f"{what}: {mine:,} in the template, {pytorch:,} by PyTorch"
 
 
@@ -328,7 +322,7 @@ def report(results: Sequence[Result]) -> str:
         "",
         "Every model type of three mappings of transformers, at its default config, made shallow but with layers of",
         "every kind: a template is generated by tracing and compared with PyTorch in parameters and in matmul FLOPs",
-        f"of a prefill ({_BATCH} × {_LENGTHS[0]} tokens), a continuation ({_LENGTHS[1]} more) and a decode step.",
+        "of a prefill (2 × 70 tokens), a continuation (16 more) and a decode step.",
         f"transformers {version('transformers')}, torch {version('torch').partition('+')[0]}.",
         "`python -m tools.coverage` writes this page.",
         "",

@@ -127,7 +127,7 @@ def architectures(kind: Kind) -> Mapping[str, str]:
     if found is None:
         raise UnknownConventionError(f"mapping {name}", modeling_auto.__name__)
     # Of a type with several classes, the first is what the automatic class builds.
-    return MappingProxyType({key: one if isinstance(one, str) else one[0] for key, one in found.items()})
+    return MappingProxyType({key: name if isinstance(name, str) else name[0] for key, name in found.items()})
 
 
 def model_class(kind: Kind) -> Any:
@@ -157,7 +157,7 @@ def reads_text(model_class: type[Any]) -> bool:
     """Return whether token ids are all that a model needs."""
     takes = parameters_of_forward(model_class)
     open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    needs = {name for name, one in takes.items() if one.default is one.empty and one.kind not in open_ended}
+    needs = {name for name, taken in takes.items() if taken.default is taken.empty and taken.kind not in open_ended}
     return "input_ids" in takes and needs <= {"self", "input_ids"}
 
 
@@ -178,9 +178,11 @@ def text_class(model_type: str, whole: type[Any] | None) -> type[Any] | None:
     if found := exported(name if isinstance(name, str) else ""):
         return found
     near = vars(sys.modules[whole.__module__]).values() if whole is not None else ()
-    models = (one for one in near if isinstance(one, type) and issubclass(one, torch.nn.Module))
-    own = (one for one in models if getattr(getattr(one, "config_class", None), "model_type", "") == model_type)
-    return next((one for one in own if one.__name__.endswith("TextModel") and reads_text(one)), None)
+    models = (class_ for class_ in near if isinstance(class_, type) and issubclass(class_, torch.nn.Module))
+    own = (
+        class_ for class_ in models if getattr(getattr(class_, "config_class", None), "model_type", "") == model_type
+    )
+    return next((class_ for class_ in own if class_.__name__.endswith("TextModel") and reads_text(class_)), None)
 
 
 def has_plain_head(model_class: type[Any]) -> bool:
@@ -194,7 +196,7 @@ def headed(text: Any) -> type[Any]:
     """Return the class of a text model with a head of hidden_size × vocab_size, as multimodal models put it on."""
     from transformers import PreTrainedModel
 
-    base: Any = next(one for one in text.__mro__[1:] if issubclass(one, PreTrainedModel))
+    base: Any = next(class_ for class_ in text.__mro__[1:] if issubclass(class_, PreTrainedModel))
 
     class Headed(base):  # type: ignore[misc]
         config_class = text.config_class
@@ -220,7 +222,7 @@ def headed(text: Any) -> type[Any]:
 
     takes = inspect.signature(text.forward)
     keep = inspect.Parameter("logits_to_keep", inspect.Parameter.KEYWORD_ONLY, default=0)
-    named = [one for one in takes.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    named = [parameter for parameter in takes.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
     Headed.forward.__signature__ = takes.replace(parameters=[*named, keep])  # type: ignore[attr-defined]
     Headed.__module__ = text.__module__
     Headed.__name__ = Headed.__qualname__ = f"{text.__name__} + lm_head"
@@ -282,7 +284,7 @@ def cache_argument(model_class: type[Any]) -> str:
 
     """
     takes = parameters_of_forward(model_class)
-    annotated = tuple(name for name, one in takes.items() if "Cache" in str(one.annotation))
+    annotated = tuple(name for name, parameter in takes.items() if "Cache" in str(parameter.annotation))
     for name in (*_listed(), *annotated, *_OLD_CACHES):
         if name in takes:
             return name

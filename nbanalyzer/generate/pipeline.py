@@ -168,7 +168,7 @@ def _require_sense(config: Mapping[str, Any]) -> None:
         model_type,
         *(part.get("model_type") for key in TEXT_PARTS if isinstance(part := config.get(key), Mapping)),
     ]
-    own = {mapping[one] for mapping in mappings for one in types if isinstance(one, str) and one in mapping}
+    own = {mapping[name] for mapping in mappings for name in types if isinstance(name, str) and name in mapping}
     others = [name for name in stated if any(name in mapping.values() for mapping in mappings)]
     if own and others and own.isdisjoint(others):
         raise ConfigError(f"contradicts itself: model_type is {model_type!r}, architectures are {', '.join(others)}")

@@ -13,9 +13,10 @@ import transformers
 import nbanalyzer
 from nbanalyzer import ModelTemplate, populate
 from nbanalyzer.errors import ConfigError, InputError
-from nbanalyzer.generate.check.equality import MismatchError, check, checked, has_eager
+from nbanalyzer.generate.check.equality import MismatchError, check, checked
 from nbanalyzer.generate.model.choice import choose
 from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.generate.write.variants import has_eager
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.config import extract_model_params
 from nbanalyzer.templates.foreign import not_taken

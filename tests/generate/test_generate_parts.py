@@ -21,12 +21,14 @@ from nbanalyzer.generate.fit.search import Atom, Fitter
 from nbanalyzer.generate.fit.sizes import Unfitted
 from nbanalyzer.generate.model.meta import Answers
 from nbanalyzer.generate.model.subject import Step, Subject, UnrunnableError
-from nbanalyzer.generate.probe import sampling
+from nbanalyzer.generate.probe import situations
+from nbanalyzer.generate.probe.fields import candidates
 from nbanalyzer.generate.probe.observation import observe, values_of
 from nbanalyzer.generate.trace.layers import Depth
 from nbanalyzer.generate.trace.pricing import flat, work
-from nbanalyzer.generate.trace.recorder import recording, trace
+from nbanalyzer.generate.trace.recorder import trace
 from nbanalyzer.generate.trace.scope import Operand, Operation, Scope
+from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.generate.write.cache_state import by_layer, gap_of
 from nbanalyzer.generate.write.merge import Node, merged
 from nbanalyzer.generate.write.template import GapError, build_template, stated
@@ -339,12 +341,12 @@ def test_a_chunk_is_a_variable_wherever_the_config_has_it(monkeypatch: pytest.Mo
         "num_hidden_layers": 1, "vocab_size": 100, "chunk_size": 16,
     }  # fmt: skip
     subject = Subject(config, "causal")
-    fields = sampling.candidates(subject)
+    fields = candidates(subject)
     monkeypatch.setattr(
-        sampling, "candidates", lambda _: {f"text_config.{name}": size for name, size in fields.items()}
+        situations, "candidates", lambda _: {f"text_config.{name}": size for name, size in fields.items()}
     )
     with recording(subject.build()):
-        assert sampling.chunk_of(subject, Depth()) == "{chunk_size}"
+        assert situations.chunk_of(subject, Depth()) == "{chunk_size}"
 
 
 # ---- the config beside it

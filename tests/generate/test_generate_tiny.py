@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 import nbanalyzer
 from nbanalyzer import ModelTemplate, populate
-from nbanalyzer.generate.check import equality, samples, verification
+from nbanalyzer.generate.check import comparison, equality, samples, verification
 from nbanalyzer.generate.check.equality import MismatchError, check
 from nbanalyzer.generate.check.oracle import flops, traffic
 from nbanalyzer.generate.check.samples import UnvariedError, runnable
@@ -25,8 +25,9 @@ from nbanalyzer.generate.model.data import ALIKE, TooLargeError, fill, tokens
 from nbanalyzer.generate.model.subject import NeedsDataError, Subject, UnrunnableError
 from nbanalyzer.generate.probe.observation import values_of
 from nbanalyzer.generate.probe.tiny import DataDependentError, tiny
-from nbanalyzer.generate.trace.recorder import recording, trace
+from nbanalyzer.generate.trace.recorder import trace
 from nbanalyzer.generate.trace.scope import Operand, Operation, Scope
+from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.generate.write.template import build_template
 from nbanalyzer.report.template import summary
 
@@ -121,7 +122,7 @@ def test_a_number_that_is_a_tiny_size_does_not_pass(jetmoe: ModelTemplate, monke
     with pytest.raises(MismatchError, match="parameters"):
         check(wrong, subject)
     monkeypatch.setattr(samples, "LARGEST", 10_000)
-    monkeypatch.setattr(equality, "count", lambda *_a, **_k: populate(jetmoe, seq_len=1))  # parameters are right
+    monkeypatch.setattr(comparison, "count", lambda *_a, **_k: populate(jetmoe, seq_len=1))  # parameters are right
     with pytest.raises(MismatchError, match=r"with .*hidden_size="):
         check(wrong, subject)
 
@@ -247,7 +248,7 @@ def test_weights_are_the_same_each_time() -> None:
 
 def test_a_layer_of_experts_in_a_scope() -> None:
     """Three experts of a stack of four were visited, with 5, 0 and 2 rows; another product of the module stays."""
-    from nbanalyzer.generate.trace.experts import group_experts
+    from nbanalyzer.generate.trace.grouping import group_experts
 
     def operand(size: str, *shape: int) -> Operand:
         return Operand(size, shape, shape, floating=True)

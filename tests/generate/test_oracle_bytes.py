@@ -23,7 +23,8 @@ from nbanalyzer.costs.tree import Cost, Tree
 from nbanalyzer.generate.check import oracle
 from nbanalyzer.generate.model.meta import Answers
 from nbanalyzer.generate.model.subject import Step, Subject
-from nbanalyzer.generate.trace.recorder import recording, trace
+from nbanalyzer.generate.trace.recorder import trace
+from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.templates import library
 from nbanalyzer.templates.config import extract_model_params
 from nbanalyzer.templates.expansion import expand, with_variants

@@ -10,7 +10,7 @@ from nbanalyzer.analysis.populate import populate
 from nbanalyzer.errors import InputError, NBAnalyzerError
 from nbanalyzer.generate.check.oracle import parameters
 from nbanalyzer.generate.model.subject import Subject
-from nbanalyzer.generate.probe.sampling import candidates
+from nbanalyzer.generate.probe.fields import candidates
 from nbanalyzer.generate.trace.layers import count_fields, stacks
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.config import extract_model_params

@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import msgspec
-import torch
 
-from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.count import count
 from nbanalyzer.errors import NBAnalyzerError
-from nbanalyzer.formulas.formula import parse
-from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.generate.deadline import look
 from nbanalyzer.generate.hf import quiet
 from nbanalyzer.generate.model.data import on_one_thread
-from nbanalyzer.generate.model.garbage import seldom_collected
 from nbanalyzer.generate.model.subject import NeedsDataError, Subject
 from nbanalyzer.generate.probe.observation import values_of
-from nbanalyzer.generate.trace.recorder import ATTENTION
-from nbanalyzer.generate.write.variants import without_eager
+from nbanalyzer.generate.trace.recorder import seldom_collected
+from nbanalyzer.generate.write.variants import has_eager, without_eager
 from nbanalyzer.quantities import plain
 from nbanalyzer.templates import catalog
-from nbanalyzer.templates.template import Composite, Kernel, ModelTemplate
+from nbanalyzer.templates.template import ModelTemplate
 
-from . import oracle, samples
-from .positions import Layers, Position, culprits, parameters_of, positions
-from .runs import RUNS, Run, measured, runs_of
+from . import samples
+from .comparison import Comparison, comparisons, parameters_alone
+from .positions import culprits
+from .runs import RUNS, Run, runs_of
 
-__all__ = ["Comparison", "MismatchError", "check", "checked", "checked_under", "comparisons", "has_eager", "prefill_of"]
+__all__ = ["MismatchError", "check", "checked", "checked_under", "prefill_of"]
 
 
 RECORDED = ("parameters", "matmul_flops", "_read_bytes", "_write_bytes", "prefill_state_bytes")
@@ -44,9 +39,6 @@ OTHERS = 4
 
 TINY = "equal at tiny sizes on the CPU; at its own, only the parameters were compared"
 """The result of a model that needs data and is too large to be run with some."""
-
-Numbers = Callable[[Position], tuple[Number, Number]]
-"""From a place to a number by the template, and by PyTorch."""
 
 
 class MismatchError(NBAnalyzerError):
@@ -131,7 +123,9 @@ def check(template: ModelTemplate, subject: Subject | None = None) -> dict[str, 
     eager = has_eager(template.kernels)
 
     def equal(runs: Mapping[str, Run]) -> dict[str, int | float]:
-        return _equal(template, comparisons(subject, model, runs, lambda run: count(template, **run), eager))
+        compared = comparisons(subject, model, runs, lambda run: count(template, **run), eager=eager)
+        with closing(compared):  # a traceback would keep it open, and the model's functions replaced
+            return _equal(template, compared)
 
     try:
         found = equal(runs)
@@ -176,20 +170,16 @@ def prefill_of(template: ModelTemplate) -> dict[str, float]:
 
 def _checked_with_data(template: ModelTemplate, subject: Subject, problem: NeedsDataError) -> dict[str, Any]:
     """Return the record of a template that equals PyTorch at all sizes that its model is run at on the CPU."""
-    ours, theirs = (
-        count(template, **samples.RUNS["prefill"]).totals["parameters"],
-        oracle.parameters(subject.build()),
-    )
-    if ours != theirs:
-        raise MismatchError(template.model_id, "parameters", ours, theirs)
-    checked: dict[str, int | float] = {"parameters": theirs}
+    checked = _equal(template, [parameters_alone(template, subject)])
     sizes: list[str] = []
     for other in samples.runnable(subject, problem, OTHERS):
         model = other.build("eager", "batched_mm")
         runs = runs_of(other, model, samples.RUNS)
         change = samples.named(template, subject, other)
-        analysed = partial(samples.analysed, template, other)
-        found = _equal(template, comparisons(other, model, runs, analysed, has_eager(template.kernels)), change)
+        costs_of = partial(samples.analysed, template, other)
+        compared = comparisons(other, model, runs, costs_of, eager=has_eager(template.kernels))
+        with closing(compared):
+            found = _equal(template, compared, change)
         checked |= {} if change else found
         sizes.append(change)
     own = "" in sizes
@@ -202,111 +192,21 @@ def _checked_with_data(template: ModelTemplate, subject: Subject, problem: Needs
     }
 
 
-def _equal(
-    template: ModelTemplate, compared: Generator[Comparison, None, None], change: str = ""
-) -> dict[str, int | float]:
+def _equal(template: ModelTemplate, compared: Iterable[Comparison], change: str = "") -> dict[str, int | float]:
     """Return what of the numbers is recorded, if all are equal.
 
     Raises:
         MismatchError: the first that is not; `change` says at which other sizes.
 
     """
-    found: dict[str, int | float] = {}
-    with closing(compared):  # a traceback would keep it open, and the model's functions replaced
-        for one in compared:
-            look()
-            ours, theirs = one.numbers(one.whole)
-            if ours != theirs:
-                path = next((place.path for place in culprits(one.whole, one.numbers)), "")
-                what = f"{one.what} with {change}" if change else one.what
-                raise MismatchError(template.model_id, what, plain(ours), plain(theirs), path)
-            if one.what.endswith(RECORDED):
-                found[one.what] = plain(theirs)
-    return found
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One number, in total and at each place that it can be told of.
-
-    Attributes:
-        what: its name in the provenance, e.g. ``"decode_matmul_flops"``.
-        run: the run's name, "" for what belongs to none.
-        metric: what is counted.
-        whole: the model.
-        numbers: from a place to the number by the template, and by PyTorch.
-
-    """
-
-    what: str
-    run: str
-    metric: str
-    whole: Position
-    numbers: Numbers
-
-
-def comparisons(
-    subject: Subject,
-    model: torch.nn.Module,
-    runs: Mapping[str, Run],
-    analysed: Callable[[Run], Costs],
-    eager: bool,
-) -> Generator[Comparison, None, None]:
-    """Yield everything that is compared in some runs: parameters, then each run by each oracle.
-
-    Args:
-        subject: the real model.
-        model: as FlopCounterMode counts it.
-        runs: name → options.
-        analysed: what the template says of a run.
-        eager: whether eager attention is compared too.
-
-    """
-    layers: Layers | None = None
-    for one in measured(subject, model, runs, eager=eager):
-        analysis = analysed(one.run)
-        first = layers is None
-        if layers is None:
-            assert one.root is not None  # a prefill is traced first
-            layers = oracle.layers_of(subject, model, one.root)
-        whole = positions([node for node in analysis.nodes if node.parent is None], one.seen, layers)
-        if first:
-            places = parameters_of(whole, model)
-            yield Comparison("parameters", "", "parameters", whole, _parameters(analysis, places))
-        for metric in one.metrics:
-            yield Comparison(f"{one.name}_{metric}", one.name, metric, whole, _costs(analysis, metric))
-        for size in (2, 1):  # so that it is seen what of it is kept in the model's precision
-            pair = (_state(analysis, size), one.kept[0] * size + one.kept[1])
-            metric = "state_bytes" if size == 2 else "state_bytes_at_8_bit"
-            yield Comparison(f"{one.name}_{metric}", one.name, metric, Position(""), _always(pair))
-
-
-def _parameters(analysis: Costs, places: Mapping[Position, int]) -> Numbers:
-    return lambda place: (place.by_template(analysis.costs, "parameters"), places[place])
-
-
-def _costs(analysis: Costs, metric: str) -> Numbers:
-    return lambda place: (place.by_template(analysis.costs, metric), place.by_pytorch(metric))
-
-
-def _always(pair: tuple[Number, Number]) -> Numbers:
-    return lambda _place: pair
-
-
-def _state(analysis: Costs, size: int) -> Number:
-    """Return the bytes of all that is kept, with elements of the cache of `size` bytes."""
-    values = {**analysis.values, "kv_bytes": size}
-    return normalize(sum((parse(text).evaluate(values) for text in analysis.template.state.values()), start=0))
-
-
-def has_eager(kernels: Iterable[Kernel]) -> bool:
-    """Return whether all attention in a template has an eager variant, and there is some."""
-    found = [kernel for kernel in _composites(kernels) if kernel.module == ATTENTION]
-    return bool(found) and all("eager" in kernel.variants for kernel in found)
-
-
-def _composites(kernels: Iterable[Kernel]) -> Iterator[Composite]:
-    for kernel in kernels:
-        if isinstance(kernel, Composite):
-            yield kernel
-            yield from _composites(kernel.sub_kernels)
+    recorded: dict[str, int | float] = {}
+    for comparison in compared:
+        look()
+        ours, theirs = comparison.totals
+        if ours != theirs:
+            path = next((place.path for place in culprits(comparison.whole, comparison.numbers)), "")
+            what = f"{comparison.what} with {change}" if change else comparison.what
+            raise MismatchError(template.model_id, what, plain(ours), plain(theirs), path)
+        if comparison.what.endswith(RECORDED):
+            recorded[comparison.what] = plain(theirs)
+    return recorded

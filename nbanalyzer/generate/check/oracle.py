@@ -25,8 +25,10 @@ from nbanalyzer.generate.model.meta import Answers
 from nbanalyzer.generate.model.subject import Step, Subject, UnrunnableError
 from nbanalyzer.generate.trace.layers import Depth, Stack, seen_alike, stacks
 from nbanalyzer.generate.trace.pricing import Amount, work
-from nbanalyzer.generate.trace.recorder import kept, recording, trace
+from nbanalyzer.generate.trace.recorder import trace
 from nbanalyzer.generate.trace.scope import Operation, Scope
+from nbanalyzer.generate.trace.stand_ins import recording
+from nbanalyzer.generate.trace.tensors import kept
 
 __all__ = [
     "Seen",
@@ -84,7 +86,7 @@ def layers_of(subject: Subject, model: torch.nn.Module, root: Scope) -> dict[str
     found = {}
     for stack in seen_alike(stacks(model, fields), root):
         lists = [value for value in fields.values() if isinstance(value, list) and len(value) == len(stack.alike)]
-        words = [value for value in lists if all(isinstance(one, str) for one in value)]
+        words = [value for value in lists if all(isinstance(word, str) for word in value)]
         found[stack.path] = tuple(
             (str(first), *(value[number] for value in words)) for number, first in enumerate(stack.alike)
         )
@@ -94,11 +96,11 @@ def layers_of(subject: Subject, model: torch.nn.Module, root: Scope) -> dict[str
 def kept_sizes(cache: object) -> tuple[int, int]:
     """Return what a cache holds: the elements in the model's precision, and the bytes of all others."""
     elements = others = 0
-    for one in kept(cache):
-        if one.operand.size == "kv_bytes":
-            elements += prod(one.operand.shape)
+    for tensor in kept(cache):
+        if tensor.operand.size == "kv_bytes":
+            elements += prod(tensor.operand.shape)
         else:
-            others += prod(one.operand.shape) * int(one.operand.size)
+            others += prod(tensor.operand.shape) * int(tensor.operand.size)
     return elements, others
 
 
@@ -118,8 +120,10 @@ def flops_and_trace(step: Step, logits: int = 0) -> tuple[Seen, Scope]:
 
 def _counted(step: Step, run: Callable[[Step], Result]) -> tuple[Seen, Result]:
     counting = _Counting(**vars(step))
-    result = run(counting)
-    step.after, step.encoded = counting.after, counting.encoded
+    try:
+        result = run(counting)
+    finally:
+        step.after, step.encoded, step.untouched = counting.after, counting.encoded, counting.untouched
     return counting.seen, result
 
 
@@ -186,7 +190,7 @@ def traffic(root: Scope, tokens: int, size: int = 2) -> Seen:
         UnknownOperation: one that no rule says the cost of.
 
     """
-    fused = any(one.name == "scaled_dot_product_attention" for one in root.operations())
+    fused = any(operation.name == "scaled_dot_product_attention" for operation in root.operations())
     model = root.module
     names = {id(module): name for name, module in model.named_modules()} if model is not None else {}
     known: dict[object, Cost] = {}  # layers repeat themselves
@@ -232,15 +236,15 @@ def price(operation: Operation, tokens: int, size: int = 2) -> Cost:
 
 
 def _of(amounts: Iterable[Amount], unit: str) -> tuple[Amount, ...]:
-    return tuple(one for one in amounts if one.unit == unit)
+    return tuple(amount for amount in amounts if amount.unit == unit)
 
 
 def _sum(amounts: Iterable[Amount], tokens: int, size: int) -> Number:
     total: Number = 0
-    for one in amounts:
-        unit = size if one.unit.endswith("bytes") else int(one.unit or 1)
-        number = one.times * prod(one.sizes) * unit
-        total += number * _visited(one.experts, one.routed, tokens) if one.experts else number
+    for amount in amounts:
+        unit = size if amount.unit.endswith("bytes") else int(amount.unit or 1)
+        number = amount.times * prod(amount.sizes) * unit
+        total += number * _visited(amount.experts, amount.routed, tokens) if amount.experts else number
     return normalize(total)
 
 

@@ -122,7 +122,7 @@ def _slot(call: Seen, names: set[str], layers: Layers) -> str:
     # Layers that differ, but not in what they cost, are of the kind of the one before.
     first = int(labels[0])
     numbers = (found.group(2) for name in names if (found := _NUMBERED.match(name)) and found.group(1) == base)
-    before = [one for one in map(int, numbers) if one <= first]
+    before = [number for number in map(int, numbers) if number <= first]
     return f"{base}_{max(before)}" if before else plain
 
 
@@ -161,4 +161,4 @@ def culprits(whole: Position, numbers: Callable[[Position], tuple[Number, Number
     pairs = [pair for child in whole.children if any(pair := numbers(child))]
     if len(pairs) > 1 and ours != theirs and all(one * theirs == two * ours for one, two in pairs):
         return [whole]
-    return [one for child in wrong for one in culprits(child, numbers)]
+    return [place for child in wrong for place in culprits(child, numbers)]

@@ -12,8 +12,9 @@ import torch
 from nbanalyzer.generate.model.meta import Answers
 from nbanalyzer.generate.model.subject import Step, Subject, UnrunnableError
 from nbanalyzer.generate.probe.cases import kernels_of
-from nbanalyzer.generate.trace.recorder import recording, trace
+from nbanalyzer.generate.trace.recorder import trace
 from nbanalyzer.generate.trace.scope import Scope
+from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.progress import tell
 from nbanalyzer.templates.config import extract_model_params
 
@@ -108,7 +109,7 @@ def _windows(values: Mapping[str, int]) -> list[int]:
 
 
 def measured(
-    subject: Subject, counted: torch.nn.Module, runs: Mapping[str, Run], *, eager: bool = False
+    subject: Subject, counted: torch.nn.Module, runs: Mapping[str, Run], *, eager: bool = False, traced: bool = True
 ) -> Iterator[Measured]:
     """Yield what the oracles see in the runs: FlopCounterMode in all, the trace in some; first the trace of a prefill.
 
@@ -119,28 +120,37 @@ def measured(
         counted: built with eager attention, and experts by batched products.
         runs: name → options.
         eager: whether to trace eager attention too, not only sdpa.
+        traced: whether to trace at all.
 
     """
-    fused = subject.build()
+    fused = subject.build() if traced else counted
     unbatched: torch.nn.Module | None = None  # with eager attention, and experts as they are
     with recording(fused):
         routed = False
         for number, (name, step) in enumerate(_steps(subject, counted, runs)):
             tell(f"checking {name.replace('_', ' ')}", number / len(runs))
             run, logits = runs[name], int(runs[name].get("logits") == "last")
-            cached = [copy.deepcopy(step.cache) for _ in range(2)]
-            if name != UNTRACED:
+            traces = traced and name != UNTRACED
+            cached = [copy.deepcopy(step.cache) for _ in range(2 * traces)]
+            if traces:
                 again = replace(step, model=fused, cache=cached[0])
                 try:
                     root = trace(again, logits)
                 except UnrunnableError:
-                    if again.untouched and step.seq_len > 1:
-                        continue  # some go on one token at a time only
+                    step.untouched = again.untouched
+                    if _is_refused(step):
+                        continue
                     raise
                 routed = routed or _is_routed(root)
                 yield Measured(name, run, TRAFFIC, _traffic(root, again), oracle.kept_sizes(again.after), root)
-            if name == UNTRACED or not eager:
-                yield Measured(name, run, MATMUL, oracle.flops(step, logits), oracle.kept_sizes(step.after))
+            if not (traces and eager):
+                try:
+                    seen = oracle.flops(step, logits)
+                except UnrunnableError:
+                    if _is_refused(step):
+                        continue
+                    raise
+                yield Measured(name, run, MATMUL, seen, oracle.kept_sizes(step.after))
                 continue
             seen, root = oracle.flops_and_trace(step, logits)
             kept = oracle.kept_sizes(step.after)
@@ -149,6 +159,11 @@ def measured(
                 unbatched = unbatched or subject.build("eager")
                 root = trace(replace(step, model=unbatched, cache=cached[1], after=None), logits)
             yield Measured(f"eager_{name}", {**run, "attn": "eager"}, TRAFFIC, _traffic(root, step), kept, root)
+
+
+def _is_refused(step: Step) -> bool:
+    """Return whether a step failed for its several tokens: some models go on one token at a time only."""
+    return step.untouched and step.seq_len > 1
 
 
 def _steps(subject: Subject, model: torch.nn.Module, runs: Mapping[str, Run]) -> Iterator[tuple[str, Step]]:
@@ -165,17 +180,22 @@ def _chain(
 ) -> Iterator[tuple[str, Step]]:
     """Yield the steps of runs that follow each other, to be run by the caller, with the steps in between run here."""
     first = runs[names[0]]
-    step = Step(subject, model, first["batch_size"], 0, 0, first.get("encoder_len", 0))
+    last = Step(subject, model, first["batch_size"], 0, 0, first.get("encoder_len", 0))
+    refused = False
     for name in names:
-        before, wanted = step.cache_len + step.seq_len, runs[name].get("cache_len", 0)
-        if before and step.after is None:
+        before, wanted = last.cache_len + last.seq_len, runs[name].get("cache_len", 0)
+        if before and last.after is None:
             return  # nothing is kept: there is no next step
         if wanted > before:
-            step = _next(step, wanted - before)
+            if refused:
+                return  # nor would the steps in between be taken
+            last = _next(last, wanted - before)
             with Answers():
-                step.run(1)
-        step = _next(step, runs[name]["seq_len"])
+                last.run(1)
+        step = _next(last, runs[name]["seq_len"])
         yield name, step
+        refused = step.untouched
+        last = last if refused else step
 
 
 def _next(step: Step, length: int) -> Step:
@@ -189,4 +209,4 @@ def _traffic(root: Scope, step: Step) -> Seen:
 
 def _is_routed(root: Scope) -> bool:
     """Return whether experts are computed in groups, which FlopCounterMode does not count."""
-    return any("grouped_mm" in one.name for one in root.operations())
+    return any("grouped_mm" in operation.name for operation in root.operations())

@@ -16,10 +16,10 @@ from nbanalyzer.generate.model.data import LARGEST
 from nbanalyzer.generate.model.meta import Answers
 from nbanalyzer.generate.model.subject import NeedsDataError, Subject
 from nbanalyzer.generate.probe.observation import values_of
-from nbanalyzer.generate.probe.sampling import base_runs, probes, varied
+from nbanalyzer.generate.probe.sampling import probes, space_of
 from nbanalyzer.generate.probe.tiny import restored, tiny
-from nbanalyzer.generate.trace.layers import Depth, depth_of, stacks
-from nbanalyzer.generate.trace.recorder import recording
+from nbanalyzer.generate.trace.layers import Depth, shallow
+from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.templates.config import extract_model_params
 from nbanalyzer.templates.expansion import with_variants
 from nbanalyzer.templates.template import ModelTemplate
@@ -90,9 +90,7 @@ def runnable(subject: Subject, problem: NeedsDataError, count: int) -> Iterator[
 
 def _shallow(subject: Subject) -> Subject:
     """Return the model with two layers, or as many as show all kinds, so that a wide one is not too large."""
-    fields = subject.hf_config().to_dict()
-    found = stacks(replace(subject, device="meta").build(), fields)
-    return subject.with_fields(depth_of(replace(subject, device="meta"), found, fields, least=2).config())
+    return subject.with_fields(shallow(replace(subject, device="meta"), least=2)[1].config())
 
 
 def drawn(subject: Subject, count: int, *, deepen: bool = True) -> Iterator[Subject]:
@@ -100,16 +98,12 @@ def drawn(subject: Subject, count: int, *, deepen: bool = True) -> Iterator[Subj
 
     Without `deepen` it has as many layers as it really has, for templates that only answer for those.
     """
-    model = subject.build()
+    few, depth = shallow(subject)
     fields = subject.hf_config().to_dict()
-    depth = depth_of(subject, stacks(model, fields), fields)
-    shallow = subject.with_fields(depth.config())
     found: list[Subject] = []
-    with recording(model):  # never left open by a generator that nobody finishes
-        observations = tuple(base_runs(shallow, depth))
-        free = varied(shallow, depth, observations[0])
-        for seen in probes(shallow, depth, free, 4 * count, observations, deepen=False, seed=SEED):
-            other = seen[0].subject
+    with recording(subject.build()):  # never left open by a generator that nobody finishes
+        for observations in probes(space_of(few, depth), 4 * count, deepen=False, seed=SEED):
+            other = observations[0].subject
             if deepen:
                 other = _deeper(other, depth, 1 + len(found), fields)
             else:
@@ -155,6 +149,6 @@ def analysed(template: ModelTemplate, subject: Subject, run: Mapping[str, Any]) 
 
 def named(template: ModelTemplate, real: Subject, other: Subject) -> str:
     """Return what of the sizes that a template uses is another in the `other` model."""
-    before, after = (extract_model_params(one.hf_config(), required=()) for one in (real, other))
+    before, after = (extract_model_params(subject.hf_config(), required=()) for subject in (real, other))
     names = (name for name in Tree(template).variables if name in after and after[name] != before.get(name))
     return ", ".join(f"{name}={after[name]}" for name in sorted(names))

@@ -13,6 +13,7 @@ from nbanalyzer.costs.count import count
 from nbanalyzer.generate import hf
 from nbanalyzer.generate.deadline import working
 from nbanalyzer.generate.model.subject import NeedsDataError, Subject
+from nbanalyzer.generate.write.variants import has_eager
 from nbanalyzer.progress import Progress, part_of
 from nbanalyzer.quantities import plain
 from nbanalyzer.table import Table
@@ -20,8 +21,8 @@ from nbanalyzer.templates import catalog
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.text import as_lines, escape
 
-from .equality import Comparison, checked_under, comparisons, has_eager
-from .oracle import parameters
+from .comparison import Comparison, comparisons, parameters_alone
+from .equality import checked_under
 from .positions import Position, culprits
 from .runs import RUNS, Run, runs_of
 from .samples import RUNS as OTHER_RUNS
@@ -207,28 +208,28 @@ class _Found:
         self.rest: dict[Row, None] = {}
 
     def compare(
-        self, subject: Subject, runs: Mapping[str, Run], analysed: Callable[[Run], Costs], where: str = ""
+        self, subject: Subject, runs: Mapping[str, Run], costs_of: Callable[[Run], Costs], where: str = ""
     ) -> None:
         """Add what is compared at one config."""
         model = subject.build("eager", "batched_mm")
-        for one in comparisons(subject, model, runs_of(subject, model, runs), analysed, self.eager):
-            what = METRICS.get(one.metric, one.metric.replace("_", " "))
-            what = f"{what} of {one.run.replace('_', ' ')}{where}" if one.run else f"{what}{where}"
-            for place in culprits(one.whole, one.numbers):
-                self.differences[_row(one, place, what)] = None
+        for comparison in comparisons(subject, model, runs_of(subject, model, runs), costs_of, eager=self.eager):
+            what = METRICS.get(comparison.metric, comparison.metric.replace("_", " "))
+            what = f"{what} of {comparison.run.replace('_', ' ')}{where}" if comparison.run else f"{what}{where}"
+            for place in culprits(comparison.whole, comparison.numbers):
+                self.differences[_row(comparison, place, what)] = None
             if not where:
-                self.own[one.what] = plain(one.numbers(one.whole)[0])
-            main = not where and one.metric in SHOWN_METRICS and one.run in SHOWN_RUNS
-            (self.totals if main else self.rest)[_row(one, one.whole, what)] = None
-            for place in one.whole.walk():
+                self.own[comparison.what] = plain(comparison.totals[0])
+            main = not where and comparison.metric in SHOWN_METRICS and comparison.run in SHOWN_RUNS
+            (self.totals if main else self.rest)[_row(comparison, comparison.whole, what)] = None
+            for place in comparison.whole.walk():
                 self.compared += 1
-                if main and place.path and place.path.count(".") < SHOWN and any(one.numbers(place)):
-                    self.modules[_row(one, place, what)] = None
+                if main and place.path and place.path.count(".") < SHOWN and any(comparison.numbers(place)):
+                    self.modules[_row(comparison, place, what)] = None
 
     def compare_parameters(self, subject: Subject) -> None:
         """Add the parameters of a model that does not run."""
-        ours = count(self.template, seq_len=1).totals["parameters"]
-        row = Row(WHOLE, "parameters", ours, parameters(subject.build()))
+        comparison = parameters_alone(self.template, subject)
+        row = _row(comparison, comparison.whole, comparison.what)
         (self.totals if row.equal else self.differences)[row] = None
         self.compared += 1
 
@@ -237,8 +238,8 @@ class _Found:
         return tuple(self.totals | self.modules | self.rest)
 
 
-def _row(one: Comparison, place: Position, what: str) -> Row:
-    ours, theirs = one.numbers(place)
+def _row(comparison: Comparison, place: Position, what: str) -> Row:
+    ours, theirs = comparison.numbers(place)
     return Row(place.path or WHOLE, what, plain(ours), plain(theirs))
 
 

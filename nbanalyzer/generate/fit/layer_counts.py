@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ import torch
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.formulas.formula import Formula, build, constant, variable
 from nbanalyzer.generate.model.subject import Subject
-from nbanalyzer.generate.trace.layers import COUNTS, Stack, count_fields, signatures
+from nbanalyzer.generate.trace.layers import COUNTS, Stack, count_fields, facts_of, signatures
 from nbanalyzer.progress import tell
 
 __all__ = ["counts"]
@@ -23,14 +24,27 @@ FEW = 3  # so many models of other depths, at least, support a formula
 DEPTHS, ENOUGH, MOST = 12, 24, 40  # of several kinds: models of other depths only, models that are enough, models tried
 _STRUCTURE = re.compile(r"layer|block|dense|freq|step|interval|period|offset|pattern|sparse|hash|window|skip")
 
-Variations = list[tuple[Mapping[str, int], Mapping[tuple[str, int], int]]]
-"""Models of other depths: their variables, and how many layers they have of each kind of each stack."""
+
+@dataclass(frozen=True)
+class Variation:
+    """A model of another depth, or of another pattern of layers.
+
+    Attributes:
+        values: its variables.
+        layers: (stack, kind) → how many of its layers are of that kind.
+        changed: the fields of the pattern that are not as in the model itself.
+
+    """
+
+    values: Mapping[str, int]
+    layers: Mapping[tuple[str, int], int]
+    changed: frozenset[str] = frozenset()
 
 
 def counts(
     subject: Subject,
     found: Sequence[Stack],
-    kinds: Mapping[str, Callable[[int], int]],
+    kinds: Mapping[str, Mapping[int, int]],
     fields: Mapping[str, Any],
     values: Callable[[Subject], Mapping[str, int]],
 ) -> dict[tuple[str, int], Formula]:
@@ -42,124 +56,143 @@ def counts(
     Args:
         subject: the model.
         found: its stacks.
-        kinds: stack → from a layer's first alike to its kind.
+        kinds: stack → first layer of those that are alike → its kind.
         fields: all fields of the config.
         values: a subject's variables.
 
     """
-    # Layers that are built alike are counted together; those few that are run otherwise are then taken off.
-    usual = {stack.path: _usual(stack, kinds[stack.path]) for stack in found}
-    built = [Stack(stack.path, stack.built_alike or stack.alike) for stack in found]
-    whole = {path: table.__getitem__ for path, table in usual.items()}
-    seen = _variations(subject, built, whole, fields, values)
+    # Layers that are built alike are counted together; then the layers that run differently are subtracted.
+    usual = {stack.path: _usual_kinds(stack, kinds[stack.path]) for stack in found}
+    built = [replace(stack, alike=stack.built_alike or stack.alike) for stack in found]
+    variations = _variations(subject, built, usual, fields, values)
+    own = variations[0].values
     result: dict[tuple[str, int], Formula] = {}
     for stack, alike in zip(found, built, strict=True):
-        real = [usual[stack.path][one] for one in alike.alike]
-        for models in (seen, _deeper(seen)):
-            formulas = _counted(stack.path, models, real)
-            if _adds_up(formulas, seen[0][0]):
+        expected = [usual[stack.path][first] for first in alike.alike]
+        for models in (variations, _other_depths(variations)):
+            formulas = _formulas(stack.path, models, expected)
+            if _adds_up(formulas, own):
                 break  # by the pattern's own fields, or at least at other depths
         # Where the pattern has no formula, the numbers stand: then another depth is refused, for nothing uses it.
-        sure = _adds_up(formulas, seen[0][0])
+        sure = _adds_up(formulas, own)
         for kind, formula in formulas.items():
-            result[stack.path, kind] = formula if formula and sure else constant(real.count(kind))
-        own = [kinds[stack.path](one) for one in stack.alike]
-        for kind in dict.fromkeys(own):
-            others = Counter(most for most, mine in zip(real, own, strict=True) if mine == kind != most)
-            for most, count in others.items():
-                result[stack.path, most] = build("-", result[stack.path, most], constant(count))
+            result[stack.path, kind] = formula if formula and sure else constant(expected.count(kind))
+        actual = [kinds[stack.path][first] for first in stack.alike]
+        for kind in dict.fromkeys(actual):
+            others = Counter(usually for usually, really in zip(expected, actual, strict=True)
+                             if really == kind != usually)  # fmt: skip
+            for usually, count in others.items():
+                result[stack.path, usually] = build("-", result[stack.path, usually], constant(count))
                 result[stack.path, kind] = build("+", result.get((stack.path, kind), constant(0)), constant(count))
     return result
 
 
-def _usual(stack: Stack, kind: Callable[[int], int]) -> dict[int, int]:
+def _usual_kinds(stack: Stack, kinds: Mapping[int, int]) -> dict[int, int]:
     """Return for each first layer of those that are built alike, the kind that most of them are of, the last of equals.
 
     It is the first layer of two that does something else than more of them would do.
     """
     members: dict[int, Counter[int]] = {}
-    for built, one in zip(stack.built_alike or stack.alike, stack.alike, strict=True):
-        members.setdefault(built, Counter())[kind(one)] += 1
-    return {built: max(count, key=lambda one: (count[one], one)) for built, count in members.items()}
+    for built, first in zip(stack.built_alike or stack.alike, stack.alike, strict=True):
+        members.setdefault(built, Counter())[kinds[first]] += 1
+    return {built: max(count, key=lambda kind: (count[kind], kind)) for built, count in members.items()}
 
 
 def _variations(
     subject: Subject,
     found: Sequence[Stack],
-    kinds: Mapping[str, Callable[[int], int]],
+    kinds: Mapping[str, Mapping[int, int]],
     fields: Mapping[str, Any],
     values: Callable[[Subject], Mapping[str, int]],
-) -> Variations:
-    """Return models of other depths: their variables, and how many layers of each kind they have.
+) -> list[Variation]:
+    """Return the model itself, then models of other depths.
 
     Fields of a pattern are varied too, one alone and several, but for those that make layers of a kind that this
     model has not.
     """
-    named = count_fields(fields, found)
-    whole = subject.build()
-    known: dict[str, dict[Hashable, int]] = {}
-    for stack in found:
-        layers = list(whole.get_submodule(stack.path).children())
-        known[stack.path] = {
-            _bare(signature): kinds[stack.path](first)
-            for signature, first in zip(signatures(layers), stack.alike, strict=True)
+    known = {
+        stack.path: {
+            _bare(signature): kinds[stack.path][first]
+            for signature, first in zip(signatures(stack.layers), stack.alike, strict=True)
         }
-    real = {(stack.path, kind): 0 for stack in found for kind in set(map(kinds[stack.path], stack.alike))}
-    for stack in found:
-        for first in stack.alike:
-            real[stack.path, kinds[stack.path](first)] += 1
-    seen: list[tuple[frozenset[str], Mapping[str, int], Mapping[tuple[str, int], int]]]
-    seen = [(frozenset(), values(subject), real)]
-    several = {stack.path for stack in found if len(set(map(kinds[stack.path], stack.alike))) > 1}
-    structural = [
-        name
-        for name, value in fields.items()
-        if several
-        and isinstance(value, int)
-        and not isinstance(value, bool)
-        and value >= 0
-        and name not in named
-        and _STRUCTURE.search(name)
-    ]
-    listed = {
-        name: list(value)
-        for name, value in subject.config.items()
-        if isinstance(value, list | tuple) and len(value) in {len(stack.alike) for stack in found}
+        for stack in found
     }
-    barred: set[str] = set()  # by these, layers of a kind come that this model has no cost for
-    chance = random.Random(7)  # noqa: S311 - the same models every time
-    for turn in range(MOST if several else FEW + 1):
-        if len(seen) > (ENOUGH if several else FEW):
+    own = Counter((stack.path, kinds[stack.path][first]) for stack in found for first in stack.alike)
+    several = any(len(set(kinds[stack.path].values())) > 1 for stack in found)
+    most, enough = (MOST, ENOUGH) if several else (FEW + 1, FEW)
+    draws = _Draws(subject.config, fields, found, varies_pattern=several)
+    variations = [Variation(values(subject), own)]
+    for attempt in range(most):
+        if len(variations) > enough:
             break
-        tell("counting layers of other depths", turn / MOST)
-        change: dict[str, Any] = {}
-        drawn = {
-            stack.path: chance.randint(2, 4 + len(set(stack.alike)) * 6) if turn else len(stack.alike) + 1
-            for stack in named.values()
-        }
-        change |= {name: drawn[stack.path] for name, stack in named.items()}  # a config may say it twice
-        length = next(iter(change.values()), 0)
-        alone = structural[turn - DEPTHS :][:1] if turn >= DEPTHS else []
-        varied = alone or [name for name in structural if turn >= DEPTHS and chance.random() < 0.6]
-        varied = [name for name in varied if name not in barred]
-        change |= {
-            name: min(max(0, fields[name] + chance.choice((-2, -1, 1, 2, 3))), max(length, 1)) for name in varied
-        }
-        for name, entries in listed.items():
-            change[name] = [entries[index % _period(entries)] for index in range(length)]
-        try:
+        tell("counting layers of other depths", attempt / MOST)
+        changed, change = draws.draw(attempt)
+        with suppress(NBAnalyzerError, ValueError, AttributeError):  # the config's own rules refuse it
             other = subject.with_fields(change)
-            found_kinds = _kinds(other.build(), found, known)
-            if found_kinds is None:
-                barred.update(varied)
+            layers = _layers_of_kinds(other.build(), found, known)
+            if layers is None:
+                draws.barred.update(changed)
             else:
-                seen.append((frozenset(varied), values(other), {**dict.fromkeys(real, 0), **found_kinds}))
-        except (NBAnalyzerError, ValueError, AttributeError):
-            continue
-    return [(one, counted) for changed, one, counted in seen if not changed & barred]
+                variations.append(Variation(values(other), {**dict.fromkeys(own, 0), **layers}, frozenset(changed)))
+    return [variation for variation in variations if not variation.changed & draws.barred]
 
 
-def _kinds(
+class _Draws:
+    """Other depths, and other values of the fields that a pattern of layers is made by.
+
+    Attributes:
+        barred: fields that lead to layers of a kind that the model itself has not.
+
+    """
+
+    def __init__(
+        self, config: Mapping[str, Any], fields: Mapping[str, Any], found: Sequence[Stack], *, varies_pattern: bool
+    ) -> None:
+        self.fields, self.depths = fields, count_fields(fields, found)
+        self.pattern = [
+            name
+            for name, value in fields.items()
+            if varies_pattern and isinstance(value, int) and not isinstance(value, bool) and value >= 0
+            if name not in self.depths and _STRUCTURE.search(name)
+        ]
+        lengths = {len(stack.alike) for stack in found}
+        self.lists = {
+            name: list(value)
+            for name, value in config.items()
+            if isinstance(value, list | tuple) and len(value) in lengths
+        }
+        self.barred: set[str] = set()
+        self.chance = random.Random(7)  # noqa: S311 - the same models every time
+
+    def draw(self, attempt: int) -> tuple[list[str], dict[str, Any]]:
+        """Return the fields of the pattern that are changed, and the new values of all fields.
+
+        The first `DEPTHS` attempts change the depth only, the next one field each, all others several.
+        """
+        change: dict[str, Any] = self._depths(attempt)
+        depth = next(iter(change.values()), 0)
+        changed: list[str] = []
+        if attempt >= DEPTHS:
+            changed = self.pattern[attempt - DEPTHS :][:1]
+            changed = changed or [name for name in self.pattern if self.chance.random() < 0.6]
+        changed = [name for name in changed if name not in self.barred]
+        for name in changed:
+            value = self.fields[name] + self.chance.choice((-2, -1, 1, 2, 3))
+            change[name] = min(max(0, value), max(depth, 1))
+        for name, entries in self.lists.items():
+            change[name] = [entries[index % _period(entries)] for index in range(depth)]
+        return changed, change
+
+    def _depths(self, attempt: int) -> dict[str, int]:
+        """Return how many layers to make: at first one more than the model has."""
+        depth_of = {
+            stack.path: self.chance.randint(2, 4 + len(set(stack.alike)) * 6) if attempt else len(stack.alike) + 1
+            for stack in self.depths.values()
+        }
+        return {name: depth_of[stack.path] for name, stack in self.depths.items()}  # a config may say it twice
+
+
+def _layers_of_kinds(
     model: torch.nn.Module, found: Sequence[Stack], known: Mapping[str, Mapping[Hashable, int]]
 ) -> dict[tuple[str, int], int] | None:
     """Return how many layers of each kind a model has, None if some are made of other modules than any known one.
@@ -174,7 +207,7 @@ def _kinds(
         if not layers:
             raise ValueError(stack.path)
         kinds = known[stack.path]
-        for index, signature in enumerate(signatures(layers)):
+        for index, signature in enumerate(signatures([*map(facts_of, layers)])):
             kind = kinds.get(_bare(signature))
             if kind is None and len(set(kinds.values())) == 1:
                 kind = next(iter(kinds.values()))
@@ -216,11 +249,15 @@ def _period(entries: Sequence[Any]) -> int:
     )  # fmt: skip
 
 
-def _counted(path: str, seen: Variations, real: list[int]) -> dict[int, Formula | None]:
-    """Return the formulas of a stack's counts, None where there is none."""
-    varying = [name for name in seen[0][0] if len({one.get(name) for one, _ in seen}) > 1]
-    values = [{name: one[name] for name in varying if name in one} for one, _ in seen]
-    return {kind: _count([found[path, kind] for _, found in seen], values, real, kind) for kind in dict.fromkeys(real)}
+def _formulas(path: str, variations: Sequence[Variation], layers: list[int]) -> dict[int, Formula | None]:
+    """Return kind → the formula of its count in a stack, None where there is none; `layers` are the model's own."""
+    values = [variation.values for variation in variations]
+    varying = [name for name in values[0] if len({model.get(name) for model in values}) > 1]
+    values = [{name: model[name] for name in varying if name in model} for model in values]
+    return {
+        kind: _count([variation.layers[path, kind] for variation in variations], values, layers, kind)
+        for kind in dict.fromkeys(layers)
+    }
 
 
 def _adds_up(formulas: Mapping[int, Formula | None], values: Mapping[str, int]) -> bool:
@@ -231,17 +268,18 @@ def _adds_up(formulas: Mapping[int, Formula | None], values: Mapping[str, int]) 
     used = {name for formula in found for name in formula.variables if _is_depth(name)}
     depths = range(max(values.get("first_k_dense_replace", 0), 8), 100) if used else ()
     return all(
-        sum(one.evaluate({**values, **dict.fromkeys(used, depth)}) for one in found) == depth for depth in depths
+        sum(formula.evaluate({**values, **dict.fromkeys(used, depth)}) for formula in found) == depth
+        for depth in depths
     )
 
 
-def _deeper(seen: Variations) -> Variations:
+def _other_depths(variations: Sequence[Variation]) -> list[Variation]:
     """Return the models that differ from the first in nothing but their depth, and of their variables only that."""
-    first, _ = seen[0]
+    own = variations[0].values
     return [
-        ({name: value for name, value in one.items() if _is_depth(name)}, found)
-        for one, found in seen
-        if all(one.get(name) == first[name] for name in first if not _is_depth(name))
+        replace(variation, values={name: value for name, value in variation.values.items() if _is_depth(name)})
+        for variation in variations
+        if all(variation.values.get(name) == own[name] for name in own if not _is_depth(name))
     ]
 
 
@@ -253,7 +291,7 @@ def _count(wanted: list[int], seen: Sequence[Mapping[str, int]], real: list[int]
         return constant(wanted[0])
     for formula in _simple(seen[0], real, kind):
         with suppress(NBAnalyzerError):  # a division by zero, for one
-            if all(formula.evaluate(one) == count for one, count in zip(seen, wanted, strict=True)):
+            if all(formula.evaluate(model) == count for model, count in zip(seen, wanted, strict=True)):
                 return formula
     return None
 

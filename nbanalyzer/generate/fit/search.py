@@ -337,10 +337,12 @@ def _times(left: Formula, right: Formula) -> Formula:
 
 def atoms_of(values: Sequence[Mapping[str, int]], derived: Mapping[str, Formula]) -> Iterator[Atom]:
     """Yield the atoms of variables that have a value at every observation, then the derived expressions."""
-    names = [name for name in values[0] if all(name in one for one in values)]
+    names = [name for name in values[0] if all(name in observed for observed in values)]
     for name in names:
-        yield Atom(variable(name), tuple(one[name] for one in values))
+        yield Atom(variable(name), tuple(observed[name] for observed in values))
     for formula in derived.values():
-        found = [formula.evaluate(one) if set(formula.variables) <= one.keys() else None for one in values]
+        found = [
+            formula.evaluate(observed) if set(formula.variables) <= observed.keys() else None for observed in values
+        ]
         if all(isinstance(value, int) for value in found):
             yield Atom(formula, tuple(int(value) for value in found if value is not None), plain=False)

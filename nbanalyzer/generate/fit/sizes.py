@@ -64,7 +64,8 @@ class Sizes:
     cases: Cases = PLAIN
 
     def __post_init__(self) -> None:
-        values = [one.values for one in self.observations]
+        values = [observation.values for observation in self.observations]
+        self.real = [index for index, observation in enumerate(self.observations) if observation.real]
         self.fitter = Fitter(atoms_of(values, derived(values, self.observations[0].shares)))
 
     def summed(self, costs: Mapping[int, list[Work]], part: Callable[[Work], tuple[Amount, ...]]) -> Formula:
@@ -80,13 +81,13 @@ class Sizes:
 
     def _amount(self, turns: Mapping[int, list[Amount]]) -> tuple[Formula, Fraction]:
         """Return one amount as a product of sizes, and the number before it."""
-        one = next(iter(turns.values()))[0]
+        amount = next(iter(turns.values()))[0]
         factors: list[Formula] = []
         looping: list[int] = []
-        for place in range(len(one.sizes)):
+        for place in range(len(amount.sizes)):
             if all(len({turn.sizes[place] for turn in found}) == 1 for found in turns.values()):
                 sizes = {index: found[0].sizes[place] for index, found in turns.items()}
-                factors.append(self.fit(sizes, "a size", product=len(one.sizes) == 1))
+                factors.append(self.fit(sizes, "a size", product=len(amount.sizes) == 1))
             else:
                 looping.append(place)
         if any(len(found) > 1 for found in turns.values()):
@@ -95,11 +96,11 @@ class Sizes:
                 for index, found in turns.items()
             }
             factors.insert(0, self.fit(total, "the turns of a loop", product=True))
-        if one.experts:
+        if amount.experts:
             factors.append(self._visited({index: found[0] for index, found in turns.items()}))
-        if one.unit.endswith("bytes"):
-            factors.append(variable(one.unit))
-        number = Fraction(one.times) * (int(one.unit) if one.unit.isdigit() else 1)
+        if amount.unit.endswith("bytes"):
+            factors.append(variable(amount.unit))
+        number = Fraction(amount.times) * (int(amount.unit) if amount.unit.isdigit() else 1)
         rest = []
         for factor in factors:
             if factor.operation == "number":
@@ -112,8 +113,10 @@ class Sizes:
     def _visited(self, amounts: Mapping[int, Amount]) -> Formula:
         """Return how many experts are visited, as expected under uniform routing."""
         tokens = {index: self.observations[index].tokens for index in amounts}
-        each = self.fit({index: one.routed // tokens[index] for index, one in amounts.items()}, "experts per token")
-        count = self.fit({index: one.experts for index, one in amounts.items()}, "experts")
+        each = self.fit(
+            {index: amount.routed // tokens[index] for index, amount in amounts.items()}, "experts per token"
+        )
+        count = self.fit({index: amount.experts for index, amount in amounts.items()}, "experts")
         batch = build("*", variable("batch_size"), variable("seq_len"))
         missed = build("**", build("-", constant(1), build("/", each, count)), batch)
         return build("*", count, build("-", constant(1), missed))
@@ -128,7 +131,9 @@ class Sizes:
         terms: list[Formula] = []
         for name in names:
             shapes = {
-                index: one.parameters[name] for index, one in enumerate(self.observations) if name in one.parameters
+                index: observation.parameters[name]
+                for index, observation in enumerate(self.observations)
+                if name in observation.parameters
             }
             try:
                 dims = [

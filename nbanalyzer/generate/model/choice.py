@@ -179,10 +179,12 @@ def _text_part(config: Mapping[str, Any], config_class: Any, types: Collection[s
         stated = next((config[key] for key in TEXT_PARTS if isinstance(config.get(key), Mapping)), None)
         try:
             with quiet():
-                built = config_class(**copy.deepcopy({key: one for key, one in config.items() if key != "model_type"}))
+                built = config_class(
+                    **copy.deepcopy({key: value for key, value in config.items() if key != "model_type"})
+                )
         except Exception:  # noqa: BLE001 - whatever the checks of a config raise; building the model will say what
             built = None
-        part = next((one for key in TEXT_PARTS if (one := getattr(built, key, None)) is not None), None)
+        part = next((config_part for key in TEXT_PARTS if (config_part := getattr(built, key, None)) is not None), None)
         if stated is None:
             if part is None:
                 return found

@@ -124,7 +124,7 @@ def tokens(config: Mapping[str, Any], vocabulary: int, shape: tuple[int, int], s
     for name, value in config.items():
         if name.endswith("_token_id"):
             special.update(value if isinstance(value, list) else [value])
-    plain = [one for one in range(min(vocabulary, ENOUGH)) if one not in special] or [0]
+    plain = [token for token in range(min(vocabulary, ENOUGH)) if token not in special] or [0]
     chance = random.Random(seed)  # noqa: S311 - the same tokens every time
     sequences, length = shape
     drawn = [chance.choices(plain[:1] if seed == ALIKE else plain, k=length) for _ in range(sequences)]

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
 
-from nbanalyzer.formulas.formula import Formula, constant, parse, variable
+from nbanalyzer.formulas.formula import Formula, parse
+from nbanalyzer.generate import hints
 
-__all__ = ["PLAIN", "Cases", "conditions", "kernels_of", "visible", "window_of"]
+__all__ = ["PLAIN", "Cases", "conditions", "kernels_of"]
 
 SITUATIONS = ("{seq_len} > 1", "{cache_len} > 0", "{batch_size} > 1")
 """What a step's operations often depend on."""
@@ -63,14 +64,15 @@ class Cases:
 
 
 PLAIN = Cases()
-CHUNKS = frozenset({variable("attention_chunk_size")})  # windows that do not slide: Llama 4
 _WIDEST = 64  # tokens that a convolution sees, at most
 
 
 def kernels_of(values: Mapping[str, int]) -> tuple[str, ...]:
     """Return the variables that say how many tokens a convolution sees, if those are more than two."""
     return tuple(
-        name for name, value in values.items() if ("conv" in name or "kernel" in name) and 2 < value <= _WIDEST
+        name
+        for name, value in values.items()
+        if 2 < value <= _WIDEST and any(hint.matches(name) for hint in hints.CONVOLUTIONS)
     )
 
 
@@ -96,54 +98,3 @@ def _texts(simple: tuple[str, ...]) -> Iterator[str]:
         for left, right in combinations(simple, 2):
             yield f"({one}) * max({left}, {right})"
             yield f"max({one}, ({left}) * ({right}))"
-
-
-def window_of(keys: Formula) -> Formula | None:
-    """Return how many tokens a window lets each token see, by what the keys are; None if it sees all.
-
-    >>> str(window_of(parse("min({cache_len}, {sliding_window} - 1) + {seq_len}")))
-    '{sliding_window}'
-    """
-    cached = variable("cache_len")
-    for part in keys.walk():
-        if part.operation == "min" and cached in part.arguments:
-            (before,) = (other for other in part.arguments if other != cached)
-            if before.operation == "-" and before.arguments[1] == constant(1):
-                return before.arguments[0]
-    return None
-
-
-def visible(keys: Formula) -> Formula | None:
-    """Return the query-key pairs that a causal mask lets through, by what the keys are; None if that is not known."""
-    cached, new = variable("cache_len"), variable("seq_len")
-    if window := window_of(keys):
-        pairs = _pairs_in_chunks if window in CHUNKS else _pairs_in_window
-        return parse(pairs(str(window)))
-    if keys == new:
-        return parse(_triangle("{seq_len}"))
-    is_all = keys.operation == "+" and {*keys.arguments} == {cached, new}
-    return parse(f"{{seq_len}} * {{cache_len}} + {_triangle('{seq_len}')}") if is_all else None
-
-
-def _triangle(length: str) -> str:
-    return f"{length} * ({length} + 1) / 2"
-
-
-def _pairs_in_window(window: str) -> str:
-    """Return the pairs where each token sees the last ones: those of all tokens so far, less those before the step."""
-    after, ahead = f"min({{cache_len}} + {{seq_len}}, {window})", f"min({{cache_len}}, {window})"
-    full = f"max({{cache_len}} + {{seq_len}} - {window}, 0) - max({{cache_len}} - {window}, 0)"
-    return f"{_triangle(after)} - {_triangle(ahead)} + {window} * ({full})"
-
-
-def _pairs_in_chunks(chunk: str) -> str:
-    """Return the pairs where each token sees the earlier ones of its chunk: all so far, less those before the step."""
-
-    def before(length: str) -> str:
-        rest = f"({length}) % {chunk}"
-        return f"({length}) // {chunk} * {chunk} * ({chunk} + 1) / 2 + {rest} * ({rest} + 1) / 2"
-
-    return f"{before('{cache_len} + {seq_len}')} - ({before('{cache_len}')})"
-
-
-PADDED_TO = "attention_window"  # that a text is padded to a multiple of

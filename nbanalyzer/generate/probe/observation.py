@@ -10,8 +10,9 @@ from typing import Any
 from nbanalyzer.generate.hf import MASKS
 from nbanalyzer.generate.model.subject import Step, Subject, UnrunnableError
 from nbanalyzer.generate.trace.layers import Depth
-from nbanalyzer.generate.trace.recorder import kept, trace
+from nbanalyzer.generate.trace.recorder import trace
 from nbanalyzer.generate.trace.scope import Kept, Scope
+from nbanalyzer.generate.trace.tensors import kept
 from nbanalyzer.templates.config import extract_model_params
 
 __all__ = ["FEW", "Observation", "observe", "structure", "values_of"]

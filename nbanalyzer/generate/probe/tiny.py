@@ -10,16 +10,18 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from itertools import zip_longest
 
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.generate.model.data import ALIKE, LARGEST
 from nbanalyzer.generate.model.subject import NeedsDataError, Subject
-from nbanalyzer.generate.trace.layers import Depth, depth_of, stacks
-from nbanalyzer.generate.trace.recorder import recording
+from nbanalyzer.generate.trace.layers import Depth, shallow
+from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.progress import tell
 
-from .observation import Observation, observe, values_of
-from .sampling import base_runs, candidates
+from .fields import candidates
+from .observation import observe, values_of
+from .situations import base_runs
 
 __all__ = ["DataDependentError", "require_determined", "restored", "tiny"]
 
@@ -64,12 +66,10 @@ def tiny(subject: Subject, problem: NeedsDataError) -> Subject:
 
     """
     subject = subject.with_fields(_said_once(subject))
-    fields = subject.hf_config().to_dict()
-    depth = depth_of(subject, stacks(subject.build(), fields), fields)
-    shallow = subject.with_fields(depth.config())
+    few, depth = shallow(subject)
     for number, change in enumerate(_changes(candidates(subject))):
         tell(f"looking for tiny sizes that it runs with, try {number + 1}", 0)
-        if _runs(replace(shallow.with_fields(change), device="cpu"), depth, values_of(shallow)):
+        if _runs(replace(few.with_fields(change), device="cpu"), depth, values_of(few)):
             return replace(subject.with_fields(change), device="cpu", largest=LARGEST // 4)
     raise problem
 
@@ -108,7 +108,7 @@ def _changes(sizes: Mapping[str, int]) -> Iterator[dict[str, int]]:
 def _keeps_choices(sizes: Mapping[str, int], others: Mapping[str, int]) -> bool:
     """Return whether experts are still fewer than those they are chosen from, and whatever else is chosen."""
     named = [name for name in sizes if _CHOICE.search(name)]
-    return all(others[one] < others[two] for one in named for two in named if sizes[one] < sizes[two])
+    return all(others[left] < others[right] for left in named for right in named if sizes[left] < sizes[right])
 
 
 def _runs(subject: Subject, depth: Depth, real: Mapping[str, int]) -> bool:
@@ -134,15 +134,11 @@ def require_determined(subject: Subject, depth: Depth) -> None:
         DataDependentError: other tokens or weights make other sizes.
 
     """
-    usual, *others = (
-        [_done(run) for run in base_runs(replace(subject, seed=seed), depth)] for seed in (subject.seed, 2, ALIKE)
-    )
+    usual, *others = (base_runs(replace(subject, seed=seed), depth) for seed in (subject.seed, 2, ALIKE))
     for other in others:
-        for one, two in zip(usual, other, strict=True):
-            place = next((left for left, right in zip(one, two, strict=False) if left != right), None)
-            if place or len(one) != len(two):
-                raise DataDependentError(f"{place[0]} ({place[1]})" if place else "how much is run")
-
-
-def _done(run: Observation) -> list[tuple[str, str, object, object]]:
-    return [(one.name, one.line, one.inputs, one.outputs) for one in run.root.operations()]
+        for run, again in zip(usual, other, strict=True):
+            for left, right in zip_longest(run.root.operations(), again.root.operations()):
+                if left is None or right is None:
+                    raise DataDependentError("how much is run")
+                if left.done != right.done:
+                    raise DataDependentError(f"{left.name} ({left.line})")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,11 +13,27 @@ import torch
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.generate.model.subject import Subject
 
-from .scope import Scope, modules_of
+from .scope import Scope, modules_of, qualified_name
 
-__all__ = ["COUNTS", "Depth", "Stack", "ascends", "count_fields", "depth_of", "seen_alike", "signatures", "stacks"]
+__all__ = [
+    "COUNTS",
+    "Depth",
+    "Facts",
+    "Stack",
+    "ascends",
+    "count_fields",
+    "depth_of",
+    "facts_of",
+    "seen_alike",
+    "shallow",
+    "signatures",
+    "stacks",
+]
 
 COUNTS = re.compile(r"(^|_)layers?$")  # num_hidden_layers, n_layer, decoder_layers, …
+
+Facts = Mapping[Hashable, Hashable]
+"""What a layer is made of: module → class, (module, attribute) → value, (parameter, "shape") → sizes."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +44,14 @@ class Stack:
         path: of the list, e.g. ``"model.layers"``.
         alike: for each layer, the first one that is like it.
         built_alike: for each layer, the first one with the same modules, which may be run otherwise.
+        layers: the facts of each layer, as it was built.
 
     """
 
     path: str
     alike: tuple[int, ...]
     built_alike: tuple[int, ...] = ()
+    layers: tuple[Facts, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def needed(self) -> int:
@@ -48,7 +66,8 @@ def stacks(model: torch.nn.Module, config: Mapping[str, Any]) -> list[Stack]:
         inside = any(name.startswith(f"{outer}.") for outer in lists)
         if isinstance(module, torch.nn.ModuleList) and len(module) > 1 and not inside:
             lists[name] = module
-    return [Stack(name, _alike(list(module), config)) for name, module in lists.items()]
+    layers = {name: tuple(map(facts_of, modules)) for name, modules in lists.items()}
+    return [Stack(name, _alike(facts, config), layers=facts) for name, facts in layers.items()]
 
 
 def seen_alike(found: Sequence[Stack], root: Scope) -> list[Stack]:
@@ -65,53 +84,63 @@ def seen_alike(found: Sequence[Stack], root: Scope) -> list[Stack]:
         alike = []
         for index, before in enumerate(stack.alike):
             scope = calls.get(f"{stack.path}.{index}")
-            done = tuple((one.line, one.name, one.inputs, one.outputs) for one in scope.operations()) if scope else ()
+            done = tuple(operation.done for operation in scope.operations()) if scope else ()
             alike.append(first.setdefault((before, done), index))
-        result.append(Stack(stack.path, tuple(alike), stack.alike))
+        result.append(replace(stack, alike=tuple(alike), built_alike=stack.alike))
     return result
 
 
-def _alike(layers: Sequence[torch.nn.Module], config: Mapping[str, Any]) -> tuple[int, ...]:
+def facts_of(layer: torch.nn.Module) -> Facts:
+    """Return the classes, parameters and plain attributes of a layer."""
+    facts: dict[Hashable, Hashable] = {}
+    for name, module in layer.named_modules():
+        facts[name] = qualified_name(type(module))
+        for key, value in vars(module).items():
+            if isinstance(value, int | float | str | bool | None) and not key.startswith("__"):
+                facts[name, key] = value
+    for name, parameter in layer.named_parameters():
+        facts[name, "shape"] = tuple(parameter.shape)
+    return facts
+
+
+def signatures(layers: Sequence[Facts]) -> list[tuple[tuple[Hashable, Hashable], ...]]:
+    """Return the facts of each layer that tell it from others.
+
+    An attribute that is just the layer's own number says nothing, nor does another one that grows from layer to layer.
+    """
+    values: dict[Hashable, list[tuple[int, Hashable]]] = {}
+    for index, facts in enumerate(layers):
+        for key, value in facts.items():
+            values.setdefault(key, []).append((index, value))
+    numbers = {
+        key
+        for key, pairs in values.items()
+        if all(type(value) is int and value == index for index, value in pairs)
+        or (len(pairs) > 2 and ascends([value for _, value in pairs]))
+    }
+    return [tuple(fact for fact in facts.items() if fact[0] not in numbers) for facts in layers]
+
+
+def _alike(layers: Sequence[Facts], config: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return for each layer the first one with the same signature, and the same entries in the config's lists."""
     listed = [
         value
         for value in config.values()
         if isinstance(value, list | tuple) and len(value) == len(layers) and not ascends(value)  # layers' numbers
     ]
     first: dict[Hashable, int] = {}
-    alike = []
-    for index, signature in enumerate(signatures(layers)):
-        whole = (signature, *(repr(value[index]) for value in listed))
-        alike.append(first.setdefault(whole, index))
-    return tuple(alike)
+    return tuple(
+        first.setdefault((signature, *(repr(value[index]) for value in listed)), index)
+        for index, signature in enumerate(signatures(layers))
+    )
 
 
-def signatures(layers: Sequence[torch.nn.Module]) -> list[Hashable]:
-    """Return for each layer what tells it from others: classes, parameters, and plain attributes.
+def ascends(values: Sequence[Any]) -> bool:
+    """Return whether every value is an integer, and more than the one before."""
+    return all(type(value) is int for value in values) and all(left < right for left, right in pairwise(values))
 
-    An attribute that is just the layer's own number says nothing, nor does another one that grows from layer to layer.
-    """
-    seen: list[dict[Hashable, Hashable]] = []
-    for layer in layers:
-        facts: dict[Hashable, Hashable] = {}
-        for name, module in layer.named_modules():
-            facts[name] = _identity(type(module))
-            for key, value in vars(module).items():
-                if isinstance(value, int | float | str | bool | None) and not key.startswith("__"):
-                    facts[name, key] = value
-        for name, parameter in layer.named_parameters():
-            facts[name, "shape"] = tuple(parameter.shape)
-        seen.append(facts)
-    found: dict[Hashable, list[tuple[int, Hashable]]] = {}
-    for index, facts in enumerate(seen):
-        for key, value in facts.items():
-            found.setdefault(key, []).append((index, value))
-    numbers = {
-        key
-        for key, values in found.items()
-        if all(type(value) is int and value == index for index, value in values)
-        or (len(values) > 2 and ascends([value for _, value in values]))
-    }
-    return [tuple((key, value) for key, value in facts.items() if key not in numbers) for facts in seen]
+
+# ---- fewer layers
 
 
 @dataclass(frozen=True)
@@ -153,7 +182,9 @@ def count_fields(config: Mapping[str, Any], found: Sequence[Stack]) -> dict[str,
     for name, value in config.items():
         if isinstance(value, int) and not isinstance(value, bool) and COUNTS.search(name) and value in lengths:
             half = next((part for part in ("encoder", "decoder") if name.startswith(part) or f"_{part}_" in name), "")
-            fitting = [one for one in found if len(one.alike) == value and (half in one.path.split(".") or not half)]
+            fitting = [
+                stack for stack in found if len(stack.alike) == value and (half in stack.path.split(".") or not half)
+            ]
             own[name] = (fitting or [lengths[value]])[0]
     return own
 
@@ -179,35 +210,28 @@ def depth_of(subject: Subject, found: Sequence[Stack], fields: Mapping[str, Any]
         if isinstance(value, list | tuple) and len(value) in lengths and name in subject.config
     }
     depth = Depth(counted, lists)
-    if counted and _same(subject, depth, found, wanted):
+    if counted and _shows_all(subject.with_fields(depth.config()), found, wanted):
         return depth
     # Lists that no field counts may be something else than layers: then the model counts on all of them.
     own = {stack.path for stack in named.values()} or set(wanted)
     return Depth(cut={path: count for path, count in wanted.items() if path in own})
 
 
-def _same(subject: Subject, depth: Depth, found: Sequence[Stack], wanted: Mapping[str, int]) -> bool:
-    """Return whether a model made so has the leading layers of the whole one."""
+def _shows_all(few: Subject, found: Sequence[Stack], wanted: Mapping[str, int]) -> bool:
+    """Return whether a model with fewer layers has the leading ones of the whole model."""
     try:
-        short = subject.with_fields(depth.config()).build()
-        whole = subject.build()
-    except NBAnalyzerError:
+        model = few.build()
+        short = {stack.path: [*map(facts_of, model.get_submodule(stack.path).children())] for stack in found}
+    except (NBAnalyzerError, AttributeError):
         return False
-    for stack in found:
-        try:
-            layers = list(short.get_submodule(stack.path).children())
-        except AttributeError:
-            return False
-        first = list(whole.get_submodule(stack.path).children())[: len(layers)]
-        if len(layers) < wanted[stack.path] or signatures([*layers, *layers]) != signatures([*first, *first]):
-            return False
-    return True
+    return all(
+        len(short[stack.path]) >= wanted[stack.path] and short[stack.path] == [*stack.layers[: len(short[stack.path])]]
+        for stack in found
+    )
 
 
-def _identity(class_: type[Any]) -> str:
-    return f"{class_.__module__}.{class_.__qualname__}"
-
-
-def ascends(values: Sequence[Any]) -> bool:
-    """Return whether every value is an integer, and more than the one before."""
-    return all(type(value) is int for value in values) and all(left < right for left, right in pairwise(values))
+def shallow(subject: Subject, least: int = 1) -> tuple[Subject, Depth]:
+    """Return the model with as few layers as show all kinds, `least` at least, and how it is made so."""
+    fields = subject.hf_config().to_dict()
+    depth = depth_of(subject, stacks(subject.build(), fields), fields, least)
+    return subject.with_fields(depth.config()), depth

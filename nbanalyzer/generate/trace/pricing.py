@@ -132,7 +132,7 @@ def _vector(operation: Operation) -> tuple[Amount, ...]:
     name = operation.name.removesuffix("_") if operation.name not in _NO_ARITHMETIC else operation.name
     if name in _NO_ARITHMETIC:
         return ()
-    if not operation.outputs or not any(one.floating for one in operation.outputs):
+    if not operation.outputs or not any(output.floating for output in operation.outputs):
         return ()  # integers and booleans
     first, out = (operation.inputs or operation.outputs)[0], operation.outputs[0]
     if name == "gelu":
@@ -148,7 +148,7 @@ def _vector(operation: Operation) -> tuple[Amount, ...]:
         return (Amount(1, operation.inputs[-1].shape),)
     if name in _NORMS:
         element, row = _NORMS[name]
-        affine = sum(one.floating for one in operation.inputs[1:])
+        affine = sum(operand.floating for operand in operation.inputs[1:])
         rows = _rows(operation)
         return (Amount(element + affine, out.shape), Amount(row, rows))
     if operation.pointwise:
@@ -212,7 +212,7 @@ def _traffic(
     name: str, inputs: tuple[Operand, ...], outputs: tuple[Operand, ...]
 ) -> tuple[tuple[Amount, ...], tuple[Amount, ...]]:
     """Return what is read and written: every operand once, and of a table only what is looked up."""
-    write = tuple(_whole(one) for one in outputs)
+    write = tuple(_whole(output) for output in outputs)
     if name in _FILLS:
         return (), write
     if name in {"copy_", "copy"}:
@@ -231,7 +231,7 @@ def _traffic(
         return (_whole(rows), visited, *map(_whole, rest)), write
     if name == "stack" or len(inputs) > 2:  # the turns of a loop, joined: as many as there were
         alike = Counter(inputs)
-        return tuple(Amount(1, (times, *one.stored), one.size) for one, times in alike.items()), write
+        return tuple(Amount(1, (times, *operand.stored), operand.size) for operand, times in alike.items()), write
     return tuple(map(_whole, inputs)), write
 
 

@@ -8,7 +8,11 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["Kept", "Operand", "Operation", "Scope", "modules_of"]
+__all__ = ["APPEND", "ATTENTION", "Kept", "Operand", "Operation", "Scope", "modules_of", "qualified_name"]
+
+ATTENTION = "torch.nn.functional.scaled_dot_product_attention"
+APPEND = "transformers.cache_utils.Cache.update"
+"""Targets of the scopes of fused attention, and of what a cache's update adds."""
 
 
 class Operand(NamedTuple):
@@ -49,6 +53,11 @@ class Operation:
     outputs: tuple[Operand, ...]
     pointwise: bool = False
     detail: str = ""
+
+    @property
+    def done(self) -> tuple[str, str, str, tuple[Operand, ...], tuple[Operand, ...]]:
+        """What tells it from others: the same in two layers that do the same."""
+        return self.name, self.line, self.detail, self.inputs, self.outputs
 
 
 @dataclass(slots=True)
@@ -95,3 +104,8 @@ def modules_of(scope: Scope, path: str = "") -> Iterator[tuple[str, Scope]]:
     for child in scope.children:
         if isinstance(child, Scope) and child.module is not None:
             yield from modules_of(child, f"{path}.{child.name}" if path else child.name)
+
+
+def qualified_name(class_: type[object]) -> str:
+    """Return a class's name with that of its module."""
+    return f"{class_.__module__}.{class_.__qualname__}"

@@ -6,29 +6,25 @@ after a cache replaces) gets a condition on batch_size, seq_len and cache_len.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from math import prod
 from typing import Any
 
 import msgspec
 
-from nbanalyzer.errors import NBAnalyzerError
-from nbanalyzer.formulas.formula import Formula, build, constant, parse, variable
+from nbanalyzer.formulas.formula import Formula, build, constant, parse
 from nbanalyzer.generate.fit.sizes import Gap, Sizes, Unfitted, product
 from nbanalyzer.generate.hf import MASKS
-from nbanalyzer.generate.probe.cases import visible
 from nbanalyzer.generate.trace.pricing import Amount, UnknownOperation, Work, flat, work
-from nbanalyzer.generate.trace.recorder import APPEND, ATTENTION
 from nbanalyzer.generate.trace.scope import Operation
 from nbanalyzer.progress import tell
-from nbanalyzer.templates.template import Basic, Composite, Kernel, MemoryAccess, ModuleTemplate
+from nbanalyzer.templates.template import Basic, Composite, Kernel, MemoryAccess
 
-from . import bind
-from .kernels import distinct, empty, when
+from . import readings
+from .binding import Binder, name_of
 from .merge import Node, Slot, merged
+from .ownership import Ownership
 
 __all__ = ["Assembly"]
 
@@ -60,10 +56,10 @@ class Assembly(Sizes):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.real = [index for index, one in enumerate(self.observations) if one.real]
-        self.tree = merged({index: one.root for index, one in enumerate(self.observations)}, self.real)
-        self.names = list(dict.fromkeys(name for index in self.real for name in self.observations[index].parameters))
-        self.taken: set[str] = set()
+        self.tree = merged({index: observation.root for index, observation in enumerate(self.observations)}, self.real)
+        names = list(dict.fromkeys(name for index in self.real for name in self.observations[index].parameters))
+        self.ownership = Ownership(self.tree, self.real, names, self.stacks, self.shared)
+        self.binder = Binder(self, self.ownership, self.tied_head)
 
     # ---- the tree
 
@@ -74,10 +70,8 @@ class Assembly(Sizes):
             Gap: the first size that no formula was found for; without it there is no template.
 
         """
-        everywhere = frozenset(self.real)
-        owned = self._owners()
-        children = self._children(self.tree, "", everywhere, owned)
-        left, layers = self._outside([name for name in self.names if name not in self.taken], "")
+        children = self._children(self.tree, "", frozenset(self.real))
+        left, layers = self.ownership.by_layer(self.ownership.left(), "")
         if left:
             children.append(
                 Composite(
@@ -86,68 +80,20 @@ class Assembly(Sizes):
                     parameters=str(self.parameters(left)),
                 )
             )
-        return (*children, *layers)
+        return (*children, *self._layers(layers))
 
-    def _outside(self, names: Sequence[str], path: str) -> tuple[list[str], list[Composite]]:
-        """Return what of these parameters is the module's own at `path`, and a node for those of each layer below.
-
-        A layer's parameters stand there if it is called from several places, or not at all.
-        """
-        own: list[str] = []
-        inside: dict[str, list[str]] = {}
-        for name in names:
-            stack = next((one for one in self.stacks if name.startswith(f"{one}.") and _is_above(path, one)), "")
-            number = name.removeprefix(f"{stack}.").partition(".")[0]
-            if stack and number.isdigit() and name not in self.shared:
-                inside.setdefault(f"{stack}.{number}".removeprefix(f"{path}." if path else ""), []).append(name)
-            else:
-                own.append(name)
-        nodes = [
+    def _layers(self, layers: Mapping[str, Sequence[str]]) -> list[Composite]:
+        """Return a node for each layer with parameters that stand at none of its calls."""
+        return [
             Composite(
                 name=name,
                 description="Parameters of a layer that is called from several places, or not at all.",
-                parameters=str(self.parameters(layer)),
+                parameters=str(self.parameters(parameters)),
             )
-            for name, layer in inside.items()
+            for name, parameters in layers.items()
         ]
-        return own, nodes
 
-    def _owners(self) -> frozenset[str]:
-        """Return the paths of modules that are called in one place only: parameters can stand there."""
-        count: dict[str, int] = {}
-
-        def look(node: Node, path: str) -> None:
-            for child in node.children:
-                if isinstance(child, Node) and not self._unreal(child):
-                    here = self._path(child, path)
-                    if self._is_module(child):
-                        count[here] = count.get(here, 0) + 1
-                    look(child, here)
-
-        look(self.tree, "")
-        return frozenset(path for path, times in count.items() if times == 1)
-
-    def _unreal(self, node: Node) -> bool:
-        """Return whether only other configs make this call."""
-        return not any(index in node.seen for index in self.real)
-
-    @staticmethod
-    def _is_module(node: Node) -> bool:
-        return next(iter(node.seen.values())).module is not None
-
-    def _path(self, node: Node, above: str) -> str:
-        """Return the path of the module that a node is a call of; of a function, where it was called."""
-        if not self._is_module(node):
-            return above
-        inside = f"{above}.{node.name}" if above else node.name
-        return node.name if node.name in self._modules and inside not in self._modules else inside
-
-    @cached_property
-    def _modules(self) -> frozenset[str]:
-        root = self.observations[self.real[0]].root.module
-        return frozenset(name for name, _ in root.named_modules()) if root is not None else frozenset()
-
-    def _children(self, node: Node, path: str, where: frozenset[int], owned: frozenset[str]) -> list[Kernel]:
+    def _children(self, node: Node, path: str, where: frozenset[int]) -> list[Kernel]:
         """Return what is inside a node, in order; `where` are the real observations in which it runs."""
         result: list[Kernel] = []
         names: dict[str, int] = {}
@@ -159,8 +105,8 @@ class Assembly(Sizes):
             if isinstance(child, Slot):
                 result += self._slot(child, path, where, previous)
                 continue
-            inner = self._path(child, path)
-            kernel = self._node(child, inner, seen, owned)
+            inner = self.ownership.path(child, path)
+            kernel = self._node(child, inner, seen)
             if kernel is None:
                 continue
             if seen != where:
@@ -171,33 +117,27 @@ class Assembly(Sizes):
             if times > 1:
                 kernel = msgspec.structs.replace(kernel, name=f"{kernel.name}_{times}")
             result.append(kernel)
-        return distinct(result)
+        return _distinct(result)
 
-    def _node(self, node: Node, path: str, where: frozenset[int], owned: frozenset[str]) -> Composite | None:
+    def _node(self, node: Node, path: str, where: frozenset[int]) -> Composite | None:
         """Return one call as a kernel, None if it costs nothing."""
-        tell(f"finding formulas of {path}", len(self.taken) / max(len(self.names), 1))
-        if bound := self._bound(node, path, owned):
+        tell(f"finding formulas of {path}", self.ownership.taken)
+        if bound := self.binder.bound(node, path):
             return bound
         if node.target.rpartition(".")[0] == MASKS and not self._eager:
             return None  # a fused kernel needs no mask
-        mine = [name for name in self._under(path) if name not in self.taken] if path in owned else []
-        children = self._children(node, path, where, owned)
-        mine = [name for name in mine if name not in self.taken] if self._is_module(node) else []
+        children = self._children(node, path, where)
+        mine = self.ownership.left(path) if node.is_module and self.ownership.may_stand(path) else []
         if not children and not mine:
             return None
-        self.taken.update(mine)
-        mine, layers = self._outside(mine, path)
+        self.ownership.take(mine)
+        own, layers = self.ownership.by_layer(mine, path)
         return Composite(
-            name=_name(node) if node.name.isdigit() else node.name,
+            name=name_of(node) if node.name.isdigit() else node.name,
             module=node.target if children else "",
-            parameters=str(self.parameters(mine)) if mine else "",
-            sub_kernels=(*children, *layers),
+            parameters=str(self.parameters(own)) if own else "",
+            sub_kernels=(*children, *self._layers(layers)),
         )
-
-    def _under(self, path: str) -> list[str]:
-        """Return the parameters of a module; in a layer, only those that no other layer has too."""
-        inside = any(path.startswith(f"{stack}.") for stack in self.stacks)
-        return [name for name in self.names if name.startswith(f"{path}.") and not (inside and name in self.shared)]
 
     @cached_property
     def _eager(self) -> bool:
@@ -207,7 +147,7 @@ class Assembly(Sizes):
     @property
     def has_eager_attention(self) -> bool:
         """Whether the model attends, and transformers has no fused kernel for it."""
-        softmax = any(one.name == "_softmax" for one in self.observations[self.real[0]].root.operations())
+        softmax = any(operation.name == "_softmax" for operation in self.observations[self.real[0]].root.operations())
         return self._eager and softmax
 
     def _conditional(self, kernel: Composite, seen: frozenset[int], where: frozenset[int], path: str) -> Composite:
@@ -234,111 +174,6 @@ class Assembly(Sizes):
             if holds == seen:
                 return condition
         return None
-
-    # ---- module templates
-
-    def _bound(self, node: Node, path: str, owned: frozenset[str]) -> Composite | None:
-        """Return the call as a module template with bindings, None if none is right for it."""
-        if set(node.turns.values()) != {1}:
-            return None
-        for template in bind.candidates(node.target):
-            contexts = {index: bind.context(template, scope) for index, scope in node.seen.items()}
-            if any(found is None for found in contexts.values()):
-                continue
-            known = {index: found for index, found in contexts.items() if found is not None}
-            if not self._right(template, node, known):
-                continue
-            own = [name for name in self._under(path) if name not in self.taken] if self._is_module(node) else []
-            if own and path not in owned:
-                continue  # a module that is called from several places: its parameters stand above them
-            parameters = self._template_parameters(template, known, own, path)
-            if parameters is None:
-                continue
-            try:
-                bindings = self._bindings(template, known, node, path)
-                if path == self.tied_head:
-                    own_size = parse(template.parameters).substitute(
-                        {name: parse(text) for name, text in bindings.items()}
-                    )
-                    untied = build("-", constant(1), variable("tie_word_embeddings"))
-                    parameters = str(build("*", untied, own_size))
-            except Unfitted as problem:
-                raise Gap(path, problem.what, problem.values) from None
-            self.taken.update(own)
-            return Composite(
-                name=_name(node),
-                module=template.class_name,
-                bindings=bindings,
-                parameters=parameters,
-            )
-        return None
-
-    def _right(self, template: ModuleTemplate, node: Node, contexts: Mapping[int, bind.Context]) -> bool:
-        """Return whether the template says exactly what was seen, at every observation."""
-        if node.target == APPEND:
-            return True  # by definition: what is new is read and written
-        for index, bound in contexts.items():
-            values = self.observations[index].values
-            if values["num_logits"] < values["seq_len"]:
-                continue  # picking the last positions of several sequences copies them: that is not the head's cost
-            try:
-                seen = bind.counted(node.seen[index].operations(), self.observations[index].tokens)
-                if bind.promised(template, bound) != seen:
-                    return False
-            except (UnknownOperation, NBAnalyzerError):
-                return False
-        return True
-
-    def _template_parameters(
-        self, template: ModuleTemplate, contexts: Mapping[int, bind.Context], own: Sequence[str], path: str
-    ) -> str | None:
-        """Return the parameters to state at the node: "" for the template's own, None if they do not agree."""
-        index = self.real[0] if self.real[0] in contexts else next(iter(contexts))
-        shapes = self.observations[index].parameters
-        seen = sum(prod(shapes[name]) for name in own)
-        said = bind.parameters(template, contexts[index])
-        if seen == said or path == self.tied_head:
-            return ""
-        return "0" if seen == 0 else None  # tied: counted elsewhere
-
-    def _bindings(
-        self, template: ModuleTemplate, contexts: Mapping[int, bind.Context], node: Node, path: str
-    ) -> dict[str, str]:
-        fitted: dict[str, Formula] = {}
-        for name in template.variables:
-            sizes = {index: found[name] for index, found in contexts.items()}
-            fitted[name] = self.fit(sizes, f"{{{name}}}", product=True)
-        if template.class_name == ATTENTION or template.class_name in bind.EAGER:
-            fitted["num_visible"] = self._visible(node, fitted)
-        if template.class_name == APPEND:
-            fitted["kept_len"] = self._kept_len(path)
-        return {name: str(formula) for name, formula in fitted.items()}
-
-    def _visible(self, node: Node, bound: Mapping[str, Formula]) -> Formula:
-        """Return the query-key pairs that the mask lets through: all where there is none, or one that is not causal."""
-        queries, keys = bound["num_queries"], bound["num_keys"]
-        causal = any(
-            one.detail == "causal" for index, scope in node.seen.items() for one in scope.operations()
-            if self.observations[index].values["seq_len"] > 1
-        )  # fmt: skip
-        seen = visible(keys) if causal else None
-        return seen or build("*", queries, keys)
-
-    def _kept_len(self, path: str) -> Formula:
-        """Return how many tokens of the layer around `path` are kept for the next step, none if there is no next."""
-        layer = re.search(r"\.(\d+)(\.|$)", path)
-        number = int(layer.group(1)) if layer else 0
-        sizes = {
-            index: one.operand.shape[-2]
-            for index, observation in enumerate(self.observations)
-            for one in observation.kept
-            if one.layer == number and one.name == "keys" and len(one.operand.shape) == 4
-        }
-        if not any(observation.kept for observation in self.observations):
-            return constant(0)
-        if len(sizes) < len(self.observations):
-            raise Unfitted("what the cache keeps", ())
-        return self.fit(sizes, "what the cache keeps")
 
     # ---- traced operations
 
@@ -381,10 +216,10 @@ class Assembly(Sizes):
             condition = self._condition(seen, where)
             if condition is None:
                 raise Unfitted("when it runs", ())
-            kernels = [when(kernel, condition) for kernel in kernels]
-        if bind.conversion(slot.seen[next(iter(seen))][0]):
-            kernels = [when(kernel, parse("{a_bytes} != 4")) for kernel in kernels]
-        return [kernel for kernel in kernels if not empty(kernel)]
+            kernels = [_when(kernel, condition) for kernel in kernels]
+        if readings.conversion(slot.seen[next(iter(seen))][0]):
+            kernels = [_when(kernel, parse("{a_bytes} != 4")) for kernel in kernels]
+        return [kernel for kernel in kernels if not _empty(kernel)]
 
     def _elementwise(self, slot: Slot, kernel: Kernel, previous: str) -> Kernel:
         """Return an addition or product of two activations as a kernel of its own template."""
@@ -393,7 +228,7 @@ class Assembly(Sizes):
         if not plain:
             return kernel
         try:
-            dims = [self.fit({index: one.shape[place] for index, one in sizes.items()}, "a size")
+            dims = [self.fit({index: output.shape[place] for index, output in sizes.items()}, "a size")
                     for place in range(len(next(iter(sizes.values())).shape))]  # fmt: skip
         except Unfitted:
             return kernel
@@ -453,28 +288,54 @@ def _structure(cost: Work) -> object:
     """Return what two runs of an operation must have in common to share a formula."""
 
     def shape(amounts: tuple[Amount, ...]) -> object:
-        return tuple((len(one.sizes), one.times, one.unit, bool(one.experts)) for one in amounts)
+        return tuple((len(amount.sizes), amount.times, amount.unit, bool(amount.experts)) for amount in amounts)
 
     return cost.kind, shape(cost.flops), shape(cost.read), shape(cost.write), shape(cost.extra)
-
-
-def _is_above(path: str, stack: str) -> bool:
-    """Return whether a module holds a list of layers, directly or not."""
-    return not path or stack.startswith(f"{path}.")
 
 
 def _is_plain(operation: Operation) -> bool:
     """Return whether two activations of the same sizes become a third."""
     tensors = (*operation.inputs, *operation.outputs)
     whole = operation.outputs[0].shape
-    return len(tensors) == 3 and all(one.size == "a_bytes" and one.stored == whole for one in tensors)
+    return len(tensors) == 3 and all(tensor.size == "a_bytes" and tensor.stored == whole for tensor in tensors)
 
 
 def _has_attention(scope: Any) -> bool:
-    return any(one.name == "scaled_dot_product_attention" for one in scope.operations())
+    return any(operation.name == "scaled_dot_product_attention" for operation in scope.operations())
 
 
-def _name(node: Node) -> str:
-    if node.name.isdigit():  # in a Sequential
-        return f"{node.target.rpartition('.')[2]}_{node.name}"
-    return {"apply_rotary_pos_emb": "rotary", "create_causal_mask": "causal_mask"}.get(node.name, node.name)
+# ---- kernels from others
+
+
+def _when(kernel: Kernel, condition: Formula) -> Kernel:
+    """Return the kernel so that it costs something only under the condition."""
+    if isinstance(kernel, Composite):
+        return msgspec.structs.replace(kernel, calls=str(condition))
+
+    def only(text: str) -> str:
+        return text if text == "0" else str(build("if", parse(text), condition, constant(0)))
+
+    access = MemoryAccess(only(kernel.memory_access.read), only(kernel.memory_access.write))
+    return msgspec.structs.replace(kernel, flops=only(kernel.flops), memory_access=access)
+
+
+def _empty(kernel: Kernel) -> bool:
+    """Return whether an operation costs nothing, whatever the sizes."""
+    if isinstance(kernel, Composite):
+        return False
+    return kernel.flops == kernel.memory_access.read == kernel.memory_access.write == "0"
+
+
+def _distinct(kernels: list[Kernel]) -> list[Kernel]:
+    """Return the kernels with different names, numbered where two have the same."""
+    count: dict[str, int] = {}
+    result: list[Kernel] = []
+    for kernel in kernels:
+        count[kernel.name] = times = count.get(kernel.name, 0) + 1
+        if times == 1:
+            result.append(kernel)
+        elif isinstance(kernel, Composite):
+            result.append(msgspec.structs.replace(kernel, name=f"{kernel.name}_{times}"))
+        else:
+            result.append(msgspec.structs.replace(kernel, operation=f"{kernel.operation} ({times})"))
+    return result

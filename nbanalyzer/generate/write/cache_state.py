@@ -7,9 +7,10 @@ from math import prod
 from typing import Any
 
 from nbanalyzer.formulas.formula import Formula, build, constant, variable
+from nbanalyzer.generate import hints
 from nbanalyzer.generate.fit.sizes import Gap, Unfitted
 from nbanalyzer.generate.model.subject import Step
-from nbanalyzer.generate.trace.recorder import kept
+from nbanalyzer.generate.trace.tensors import kept
 
 from .assemble import Assembly
 
@@ -23,24 +24,25 @@ def by_layer(assembly: Assembly) -> dict[tuple[str, int], Formula]:
         Gap: a size of it has no formula.
 
     """
+    named = {hint.name: hint.says[0] for hint in hints.STATES}
     found: dict[tuple[str, int], list[Formula]] = {}
     slots: dict[tuple[str, int, int], dict[int, Any]] = {}
     for index, observation in enumerate(assembly.observations):
         count: dict[tuple[str, int], int] = {}
-        for one in observation.kept:
-            key = (one.name, one.layer)
+        for tensor in observation.kept:
+            key = (tensor.name, tensor.layer)
             count[key] = count.get(key, 0) + 1
-            slots.setdefault((*key, count[key]), {})[index] = one.operand
+            slots.setdefault((*key, count[key]), {})[index] = tensor.operand
     for (name, layer, _), operands in slots.items():
         if not any(index in operands for index in assembly.real):
             continue
         try:
-            dims = _fitted(assembly, list(operands), [one.shape for one in operands.values()])
+            dims = _fitted(assembly, list(operands), [operand.shape for operand in operands.values()])
         except Unfitted as problem:
             raise Gap(f"layer {layer}", f"{problem.what} {name}", problem.values) from None
         unit = next(iter(operands.values())).size
         size = variable(unit) if unit.endswith("bytes") else constant(int(unit))
-        found.setdefault((_STATES.get(name, f"{name.strip('_')}"), layer), []).append(build("*", *dims, size))
+        found.setdefault((named.get(name, name.strip("_")), layer), []).append(build("*", *dims, size))
     return {key: added(parts) for key, parts in found.items()}
 
 
@@ -57,15 +59,9 @@ def gap_of(step: Step, state: Mapping[str, Formula], values: Mapping[str, int]) 
     """Return what is wrong with the formulas of the state after a step of the whole model, None if nothing is."""
     real = {"batch_size": step.batch_size, "seq_len": step.seq_len, "cache_len": 0, "encoder_len": step.encoder_len}
     mine = sum(formula.evaluate({**values, **real, "kv_bytes": 2}) for formula in state.values())
-    sizes = [one.operand for one in kept(step.after)]
-    seen = sum(prod(one.shape) * (2 if one.size == "kv_bytes" else int(one.size)) for one in sizes)
+    sizes = [tensor.operand for tensor in kept(step.after)]
+    seen = sum(prod(operand.shape) * (2 if operand.size == "kv_bytes" else int(operand.size)) for operand in sizes)
     return None if mine == seen else Gap("state", "the bytes that are kept", (seen,))
-
-
-_STATES = {
-    "keys": "kv_cache", "values": "kv_cache", "conv_states": "conv_state", "recurrent_states": "recurrent_state",
-    "indexer_keys": "indexer_cache",
-}  # fmt: skip
 
 
 def added(parts: list[Formula]) -> Formula:

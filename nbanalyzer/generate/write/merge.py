@@ -8,7 +8,7 @@ code asked for them in the same place.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nbanalyzer.generate.trace.scope import Operation, Scope
@@ -55,13 +55,10 @@ class Node:
     alike: bool = True
     children: list[Node | Slot] = field(default_factory=list)
 
-    def slots(self) -> Iterator[Slot]:
-        """Yield all operations inside, in order."""
-        for child in self.children:
-            if isinstance(child, Slot):
-                yield child
-            else:
-                yield from child.slots()
+    @property
+    def is_module(self) -> bool:
+        """Whether a module is called, not a function."""
+        return next(iter(self.seen.values())).module is not None
 
 
 def merged(scopes: Mapping[int, Scope], real: Collection[int]) -> Node:
@@ -72,9 +69,9 @@ def merged(scopes: Mapping[int, Scope], real: Collection[int]) -> Node:
     keyed = {index: _keyed(scope, loops) for index, scope in scopes.items()}
     for key in _order([list(children) for children in keyed.values()]):
         found = {index: children[key] for index, children in keyed.items() if key in children}
-        one = next(iter(found.values()))[0]
-        if isinstance(one, Operation):
-            slot = Slot(one.name, one.line)
+        first_child = next(iter(found.values()))[0]
+        if isinstance(first_child, Operation):
+            slot = Slot(first_child.name, first_child.line)
             slot.seen = {
                 index: [turn for turn in turns if isinstance(turn, Operation)] for index, turns in found.items()
             }
@@ -114,7 +111,7 @@ def _alike(turns: Sequence[Scope | Operation]) -> bool:
 
 
 def _done(call: Scope) -> Hashable:
-    return tuple((one.line, one.name, one.detail, one.inputs, one.outputs) for one in call.operations())
+    return tuple(operation.done for operation in call.operations())
 
 
 def _keyed(scope: Scope, loops: set[Hashable]) -> dict[Hashable, list[Scope | Operation]]:

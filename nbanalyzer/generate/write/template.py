@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
@@ -12,29 +11,31 @@ import msgspec
 import torch
 
 from nbanalyzer.errors import NBAnalyzerError
-from nbanalyzer.formulas.formula import Formula, build, parse
+from nbanalyzer.formulas.formula import Formula
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.generate import hf
 from nbanalyzer.generate.fit.layer_counts import counts
 from nbanalyzer.generate.fit.sizes import Gap
 from nbanalyzer.generate.hf import quiet
 from nbanalyzer.generate.model.data import on_one_thread
-from nbanalyzer.generate.model.garbage import seldom_collected
 from nbanalyzer.generate.model.subject import NeedsDataError, Subject
 from nbanalyzer.generate.probe.observation import Observation, values_of
-from nbanalyzer.generate.probe.sampling import PLAIN_RUNS, base_runs, cases_of, probes, varied
+from nbanalyzer.generate.probe.sampling import Space, probes, space_of
+from nbanalyzer.generate.probe.situations import PLAIN_RUNS, base_runs, cases_of
 from nbanalyzer.generate.probe.tiny import require_determined, tiny
 from nbanalyzer.generate.trace.layers import Stack, depth_of, seen_alike, stacks
-from nbanalyzer.generate.trace.recorder import recording, trace
+from nbanalyzer.generate.trace.recorder import seldom_collected, trace
+from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.progress import part_of, tell
 from nbanalyzer.templates.config import extract_model_params
 from nbanalyzer.templates.config_files import TEXT_PARTS, essential, with_labels
 from nbanalyzer.templates.expansion import expand
-from nbanalyzer.templates.template import Composite, Kernel, ModelTemplate
+from nbanalyzer.templates.template import Kernel, ModelTemplate
 from nbanalyzer.templates.validity import DEFAULTS
 
 from .assemble import Assembly
-from .cache_state import added, by_layer, gap_of
+from .cache_state import by_layer, gap_of
+from .layers import collapsed, kinds_of, state_of
 from .variants import Eager, eager_of, with_absorbed, with_eager
 
 __all__ = ["GapError", "build_template", "stated"]
@@ -77,14 +78,24 @@ def build_template(subject: Subject, model_id: str) -> ModelTemplate:
 
     """
     try:
-        return _built(subject, model_id)
-    except NeedsDataError as problem:
-        template = _built(tiny(subject, problem), model_id)
-    return stated(msgspec.structs.replace(template, config=dict(subject.given or subject.config)), subject)
+        try:
+            template = _built(subject, model_id)
+        except NeedsDataError as problem:
+            template = _built(tiny(subject, problem), model_id)
+            template = msgspec.structs.replace(template, config=dict(subject.given or subject.config))
+    except Gap as gap:
+        raise GapError(model_id, gap) from None
+    template = stated(template, subject)
+    return msgspec.structs.replace(expand(template), state=template.state)  # a cache may be thrown away
 
 
 def _built(subject: Subject, model_id: str) -> ModelTemplate:
-    """Return the template of a model, traced where its subject says."""
+    """Return the template of a model, traced where its subject says; it is not expanded, and has its config as it is.
+
+    Raises:
+        Gap: a size that no formula was found for.
+
+    """
     tell("building the model", 0)
     model = subject.build()
     fields = subject.hf_config().to_dict()
@@ -93,46 +104,29 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
         first = next(subject.steps(model, 2, (5,), 7))
         found = seen_alike(stacks(model, fields), trace(first))
         depth = depth_of(subject, found, fields)
-        shallow = subject.with_fields(depth.config())
+        few = subject.with_fields(depth.config())
         if subject.device != "meta":
-            require_determined(shallow, depth)
-        cases = cases_of(shallow, depth, has_encoder=first.has_encoder)
-        with part_of(0.1, 0.2):
-            observations = base_runs(shallow, depth, cases)
-        with part_of(0.2, 0.4):
-            free = varied(shallow, depth, observations[0])
-        deepen = _depth_matters(model, observations[0], found)
-        count = PROBES if subject.device == "meta" else PROBES_OF_TINY
-        count *= 1 + bool(cases.chunk) + bool(cases.kernels)  # every case has to be seen at several sizes
-        drawn = probes(shallow, depth, free, 2 * count, tuple(observations), cases=cases, deepen=deepen)
-        head = _head(model, shallow)
-        for last in (False, True):  # the second time only for what the first left open
-            for number, seen in enumerate(islice(drawn, count), 1):
-                observations += seen
-                tell(f"probing other sizes, {number} of {count}", 0.4 + 0.3 * number / count)
-            try:
-                with part_of(0.7, 0.9):
-                    assembly = Assembly(
-                        observations,
-                        tied_head=head,
-                        cases=cases,
-                        stacks=tuple(stack.path for stack in found),
-                        shared=_shared(model, found),
-                    )
-                    layered, states = assembly.kernels(), by_layer(assembly)
-                break
-            except Gap as gap:
-                if last or gap.final:
-                    raise GapError(model_id, gap) from None
-    with recording(model):
-        if eager := _eager(observations, lambda: base_runs(shallow, depth, cases, "eager", most=PLAIN_RUNS)):
+            require_determined(few, depth)
+        with part_of(0.1, 0.4):
+            space = space_of(few, depth, cases_of(few, depth, has_encoder=first.has_encoder))
+        assembly, layered, states = _assembled(
+            space,
+            deepen=_depth_matters(model, space.usual[0], found),
+            tied_head=_head(model, few),
+            stacks=tuple(stack.path for stack in found),
+            shared=_shared(model, found),
+        )
+        if eager := _eager(space):
             layered = with_eager(layered, eager)
     layered = with_absorbed(layered)
     with part_of(0.9, 1):
-        kernels, state = _collapsed(layered, states, subject, found, fields)
+        kinds = kinds_of(layered, states, found)
+        repeats = counts(subject, found, kinds, fields, values_of)
+        kernels = collapsed(layered, found, kinds, repeats, fields)
+        state = state_of(states, found, kinds, repeats)
     if missing := gap_of(first, state, values_of(subject)):
-        raise GapError(model_id, missing)
-    template = ModelTemplate(
+        raise missing
+    return ModelTemplate(
         model_id=model_id,
         architecture=type(model).__name__,
         config=dict(subject.given or subject.config),
@@ -141,18 +135,51 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
         state={name: str(formula) for name, formula in state.items()},
         provenance={"part": "text"} if subject.given is not None else {},
     )
-    template = stated(template, subject)
-    return msgspec.structs.replace(expand(template), state=template.state)  # a cache may be thrown away
 
 
-def _eager(observations: list[Observation], again: Callable[[], list[Observation]]) -> Eager | None:
+def _assembled(
+    space: Space, *, deepen: bool, **what: Any
+) -> tuple[Assembly, tuple[Kernel, ...], dict[tuple[str, int], Formula]]:
+    """Return the kernels of a model, and what each layer keeps, from as many probes as that takes.
+
+    Args:
+        space: the sizes that probes vary.
+        deepen: whether probes may have more layers.
+        what: of the model, for its `Assembly`.
+
+    Raises:
+        Gap: a size that no formula was found for.
+
+    """
+    count = PROBES if space.subject.device == "meta" else PROBES_OF_TINY
+    count *= 1 + bool(space.cases.chunk) + bool(space.cases.kernels)  # every case has to be seen at several sizes
+    drawn = probes(space, 2 * count, deepen=deepen)
+    observations = [*space.usual]
+    gap: Gap | None = None
+    for _ in range(2):  # the second time only for what the first left open
+        for number, observed in enumerate(islice(drawn, count), 1):
+            observations += observed
+            tell(f"probing other sizes, {number} of {count}", 0.4 + 0.3 * number / count)
+        try:
+            with part_of(0.7, 0.9):
+                assembly = Assembly(observations, cases=space.cases, **what)
+                return assembly, assembly.kernels(), by_layer(assembly)
+        except Gap as problem:
+            gap = problem
+            if gap.final:
+                break
+    assert gap is not None
+    raise gap
+
+
+def _eager(space: Space) -> Eager | None:
     """Return the eager variant of a model that was traced with fused attention, None if it has none."""
-    fused = [one for one in observations if one.real]
-    if not any(operation.name == "scaled_dot_product_attention" for operation in fused[0].root.operations()):
+    operations = space.usual[0].root.operations()
+    if not any(operation.name == "scaled_dot_product_attention" for operation in operations):
         return None
     try:
-        usual = again()
-        return eager_of(fused[: len(usual)], usual)
+        eager = base_runs(space.subject, space.depth, space.cases, "eager", most=PLAIN_RUNS)
+        return eager_of(space.usual[: len(eager)], eager)
     except NBAnalyzerError:
         return None
 
@@ -205,113 +232,6 @@ def _depth_matters(model: torch.nn.Module, run: Observation, found: list[Stack])
         if not any(name.startswith(f"{stack.path}.") for stack in found)
     }
     return any(run.parameters.get(name) != shape for name, shape in outside.items())
-
-
-# ---- layers that are alike
-
-
-_LAYER = re.compile(r"(.+)\.(\d+)$")
-_AGAIN = re.compile(r"(.+)_\d+$")
-
-
-def _collapsed(
-    kernels: tuple[Kernel, ...],
-    state: Mapping[tuple[str, int], Formula],
-    subject: Subject,
-    found: list[Stack],
-    fields: Mapping[str, Any],
-) -> tuple[tuple[Kernel, ...], dict[str, Formula]]:
-    """Return the kernels with layers that are alike as one node, and the state of the whole model."""
-    shapes: dict[str, dict[int, list[Kernel]]] = {}
-    by_path = {stack.path: stack for stack in found}
-
-    def module(path: str, name: str) -> str:
-        """Return the path of a kernel's module, which may be called several times."""
-        again = _AGAIN.match(name)
-        plain = again is not None and any(one.startswith(f"{_join(path, again.group(1))}.") for one in by_path)
-        return _join(path, again.group(1) if again and plain else name)
-
-    def look(kernel: Kernel, path: str) -> None:
-        if isinstance(kernel, Composite):
-            if match := _LAYER.match(kernel.name):
-                layers = shapes.setdefault(_join(path, match.group(1)), {})
-                layers.setdefault(int(match.group(2)), []).append(msgspec.structs.replace(kernel, name="layer"))
-            for sub in kernel.sub_kernels:
-                look(sub, module(path, kernel.name))
-
-    for kernel in kernels:
-        look(kernel, "")
-    kinds: dict[str, Callable[[int], int]] = {}
-    for stack in found:
-        same = shapes.get(stack.path, {})
-        decoder = _keeps_state(stack, found)
-        first: dict[bytes, int] = {}
-        kind = {}
-        for number, shape in same.items():
-            states = (
-                [f"{name}={formula}" for (name, layer), formula in state.items() if layer == number] if decoder else []
-            )
-            kind[number] = first.setdefault(msgspec.json.encode((shape, states)), number)
-        kinds[stack.path] = lambda number, kind=kind: kind.get(number, number)  # type: ignore[misc]
-    times = counts(subject, found, kinds, fields, values_of)
-
-    total: dict[str, list[Formula]] = {}
-    for (name, layer), formula in state.items():
-        keeper = next((one for one in found if _keeps_state(one, found)), None)
-        if keeper is None:
-            total.setdefault(name, []).append(formula)
-        elif layer in keeper.alike and kinds[keeper.path](layer) == layer:
-            total.setdefault(name, []).append(build("*", times[keeper.path, layer], formula))
-
-    def collapse(kernels: tuple[Kernel, ...], path: str) -> tuple[Kernel, ...]:
-        result: list[Kernel] = []
-        for kernel in kernels:
-            if not isinstance(kernel, Composite):
-                result.append(kernel)
-                continue
-            subs = collapse(kernel.sub_kernels, module(path, kernel.name))
-            kernel = msgspec.structs.replace(kernel, sub_kernels=subs)
-            match = _LAYER.match(kernel.name)
-            stack = by_path.get(_join(path, match.group(1))) if match else None
-            if match is None or stack is None:
-                result.append(msgspec.structs.replace(kernel, name=kernel.name.replace(".", "_")))
-                continue
-            number = int(match.group(2))
-            kind = kinds[stack.path]
-            if kind(number) != number or number not in stack.alike:
-                continue
-            name = match.group(1).replace(".", "_") + _label(stack, kind, number, fields)
-            repeat = build("*", times[stack.path, number], parse(kernel.repeat))
-            result.append(msgspec.structs.replace(kernel, name=name, repeat=str(repeat)))
-        return tuple(result)
-
-    return collapse(kernels, ""), {name: added(parts) for name, parts in total.items()}
-
-
-def _label(stack: Stack, kind: Callable[[int], int], number: int, fields: Mapping[str, Any]) -> str:
-    """Return what tells a kind of layer from the others: what the config calls it, or its first layer's number."""
-    kinds = [kind(one) for one in stack.alike]
-    if len(set(kinds)) == 1:
-        return ""
-    for value in fields.values():
-        if isinstance(value, list | tuple) and len(value) == len(kinds) and all(isinstance(one, str) for one in value):
-            named = set(zip(kinds, value, strict=True))
-            if len(named) == len(set(kinds)) == len(set(value)):
-                return f"_{value[number]}"
-    return f"_{number}"
-
-
-def _keeps_state(stack: Stack, found: list[Stack]) -> bool:
-    """Return whether a stack's layers are those that the cache counts."""
-    return (
-        len(found) == 1
-        or "encoder" not in stack.path.split(".")
-        or all("encoder" in one.path.split(".") for one in found)
-    )
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
 
 
 # ---- the config beside it

@@ -11,19 +11,17 @@ from contextlib import suppress
 from itertools import combinations
 from typing import Any
 
-import torch
-
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.generate.hf import quiet
-from nbanalyzer.generate.model.garbage import seldom_collected
 from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.generate.probe.fields import says_which_layer
 from nbanalyzer.generate.probe.observation import observe, structure, values_of
-from nbanalyzer.generate.probe.sampling import says_which_layer, sizes_seen, varied
+from nbanalyzer.generate.probe.sampling import sizes_seen, varied
 from nbanalyzer.generate.trace.layers import Depth, count_fields, depth_of, seen_alike, signatures, stacks
-from nbanalyzer.generate.trace.recorder import recording, trace
-from nbanalyzer.templates.config import extract_model_params
+from nbanalyzer.generate.trace.recorder import seldom_collected, trace
+from nbanalyzer.generate.trace.stand_ins import recording
+from nbanalyzer.templates.config import canonical_name, extract_model_params
 from nbanalyzer.templates.config_files import TEXT_PARTS
-from nbanalyzer.templates.families import canonical_name
 from nbanalyzer.templates.template import ModelTemplate, Validity
 from nbanalyzer.templates.validity import flat, is_noise
 
@@ -58,8 +56,7 @@ def validity_of(template: ModelTemplate, subject: Subject) -> Validity:
         found = seen_alike(stacks(model, fields), trace(first))
         depth = depth_of(subject, found, fields)
         trials = _Trials(subject, subject.with_fields(depth.config()), depth)
-        run = observe(trials.shallow, depth, 2, _LENGTHS[:1], _READ, real=True)[0]
-        free = varied(trials.shallow, depth, run)
+        free = varied(trials.shallow, depth, _READ)
         single = {name for name in free if "=" not in name}
         used = template.variables
         counted = count_fields(fields, found)
@@ -130,7 +127,7 @@ class _Trials:
             if values[left] == values[right]:
                 continue
             changes: tuple[dict[str, Any], ...] = ({left: values[right]}, {right: values[left]})
-            made = next((one for change in changes if (one := self.seen(change, _LENGTHS[:1])) is not None), None)
+            made = next((steps for change in changes if (steps := self.seen(change, _LENGTHS[:1])) is not None), None)
             if made is not None and [kind for kind, _ in made] != usual[:1]:
                 yield f"{_last(left)}={_last(right)}"
 
@@ -142,7 +139,7 @@ class _Trials:
             runs = observe(self.shallow.with_fields(change), self.depth, 2, lengths, _READ, real=False)
         except NBAnalyzerError:
             return None
-        return [(structure(one), sizes_seen(one)) for one in runs]
+        return [(structure(run), sizes_seen(run)) for run in runs]
 
     def built(self, change: Mapping[str, Any]) -> tuple[object, object] | None:
         """Return which layers and which weights the whole model has with other values; None if it cannot be built."""
@@ -153,12 +150,8 @@ class _Trials:
             return None
         fields = subject.hf_config().to_dict()
         lists = {name: value for name, value in flat(fields).items() if isinstance(value, list)}
-        stacked = [signatures(list(_list_of(model, stack.path))) for stack in stacks(model, fields)]
-        return (stacked, lists), {name: tuple(one.shape) for name, one in model.named_parameters()}
-
-
-def _list_of(model: torch.nn.Module, path: str) -> Iterator[torch.nn.Module]:
-    yield from model.get_submodule(path).children()
+        stacked = [signatures(stack.layers) for stack in stacks(model, fields)]
+        return (stacked, lists), {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 
 def _numbers(config: Mapping[str, Any], prefix: str = "", *, nulls: bool = False) -> Iterator[tuple[str, Any]]:

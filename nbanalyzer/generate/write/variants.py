@@ -6,25 +6,25 @@ model so: module by module, the difference to fused attention must be exactly wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from nbanalyzer.errors import NBAnalyzerError
+from nbanalyzer.generate import hints
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.generate.hf import MASKS
-from nbanalyzer.generate.probe.cases import window_of
+from .masks import window_of
 from nbanalyzer.generate.probe.observation import Observation
 from nbanalyzer.generate.trace.pricing import UnknownOperation
-from nbanalyzer.generate.trace.recorder import ATTENTION
-from nbanalyzer.generate.trace.scope import Scope, modules_of
+from nbanalyzer.generate.trace.scope import ATTENTION, Scope, modules_of
 from nbanalyzer.templates.library import MODULES
 from nbanalyzer.templates.template import Composite, Kernel
 
-from . import bind
+from . import readings
 
-__all__ = ["Eager", "eager_of", "with_absorbed", "with_eager", "without_eager"]
+__all__ = ["Eager", "eager_of", "has_eager", "with_absorbed", "with_eager", "without_eager"]
 
 SDPA_MASK = f"{MASKS}.sdpa_mask"
 EAGER_MASK = f"{MASKS}.eager_mask"
@@ -56,12 +56,12 @@ def eager_of(fused: Sequence[Observation], eager: Sequence[Observation]) -> Eage
     """
     choices: dict[str, set[str]] = {}
     masks: dict[str, tuple[tuple[tuple[str, ...], bool], ...]] = {}
-    for one, other in zip(fused, eager, strict=True):
-        left, right = dict(modules_of(one.root)), dict(modules_of(other.root))
+    for fused_run, other in zip(fused, eager, strict=True):
+        left, right = dict(modules_of(fused_run.root)), dict(modules_of(other.root))
         for path, scope in left.items():
             calls = [child for child in scope.children if isinstance(child, Scope) and child.target == ATTENTION]
             if len(calls) == 1 and path in right:
-                fitting = _fitting(scope, calls[0], right[path], one.tokens)
+                fitting = _fitting(scope, calls[0], right[path], fused_run.tokens)
                 choices[path] = choices.get(path, fitting) & fitting
             elif calls:
                 return None
@@ -77,15 +77,15 @@ def eager_of(fused: Sequence[Observation], eager: Sequence[Observation]) -> Eage
 
 def _fitting(scope: Scope, call: Scope, eager: Scope, tokens: int) -> set[str]:
     """Return the templates that say what eager attention does more than everything around fused attention."""
-    bound = bind.context(MODULES[ATTENTION], call)
+    bound = readings.context(MODULES[ATTENTION], call)
     if bound is None:
         return set()
     try:
-        around = bind.counted(scope.operations(), tokens)
-        core = bind.counted(call.operations(), tokens)
-        whole = bind.counted(eager.operations(), tokens)
+        around = readings.counted(scope.operations(), tokens)
+        core = readings.counted(call.operations(), tokens)
+        whole = readings.counted(eager.operations(), tokens)
         rest = tuple(own - (every - part) for own, every, part in zip(whole, around, core, strict=True))
-        return {name for name in bind.EAGER if bind.promised(MODULES[name], bound) == rest}
+        return {name for name in readings.EAGER if readings.promised(MODULES[name], bound) == rest}
     except (UnknownOperation, NBAnalyzerError):
         return set()
 
@@ -97,8 +97,8 @@ def _masks(scope: Scope) -> tuple[tuple[tuple[str, ...], bool], ...] | None:
     for place, child in enumerate(children):
         if child.target.rpartition(".")[0] != MASKS:
             continue
-        bound = bind.context(MODULES[EAGER_MASK], child)
-        if bound is None or bind.promised(MODULES[EAGER_MASK], bound) != bind.counted(child.operations(), 1):
+        bound = readings.context(MODULES[EAGER_MASK], child)
+        if bound is None or readings.promised(MODULES[EAGER_MASK], bound) != readings.counted(child.operations(), 1):
             return None
         after = tuple(later.name for later in children[place + 1 :] if later.module is not None)
         found.append((after, bool(bound["has_window"])))
@@ -135,13 +135,24 @@ def without_eager(kernels: tuple[Kernel, ...]) -> tuple[Kernel, ...]:
     return tuple(result)
 
 
-def _keys(kernels: tuple[Kernel, ...]) -> Iterator[tuple[str, str]]:
-    """Yield sequences and keys of every attention in kernels and below."""
+def has_eager(kernels: Iterable[Kernel]) -> bool:
+    """Return whether all attention in a template has an eager variant, and there is some."""
+    calls = [kernel for kernel in _composites(kernels) if kernel.module == ATTENTION]
+    return bool(calls) and all("eager" in kernel.variants for kernel in calls)
+
+
+def _composites(kernels: Iterable[Kernel]) -> Iterator[Composite]:
     for kernel in kernels:
         if isinstance(kernel, Composite):
-            if kernel.module == ATTENTION and kernel.bindings:
-                yield kernel.bindings["num_sequences"], kernel.bindings["num_keys"]
-            yield from _keys(kernel.sub_kernels)
+            yield kernel
+            yield from _composites(kernel.sub_kernels)
+
+
+def _keys(kernels: tuple[Kernel, ...]) -> Iterator[tuple[str, str]]:
+    """Yield sequences and keys of every attention in kernels and below."""
+    for kernel in _composites(kernels):
+        if kernel.module == ATTENTION and kernel.bindings:
+            yield kernel.bindings["num_sequences"], kernel.bindings["num_keys"]
 
 
 def _mask(window: bool, keys: list[tuple[str, str]]) -> list[Kernel]:
@@ -166,38 +177,36 @@ def _mask(window: bool, keys: list[tuple[str, str]]) -> list[Kernel]:
 def with_absorbed(kernels: tuple[Kernel, ...]) -> tuple[Kernel, ...]:
     """Return the kernels with latent attention as one node, which also has an absorbed variant.
 
-    It is where a linear layer called kv_b_proj expands what the cache holds, just before attention.
+    It is where a linear layer expands what the cache holds, just before attention; see `hints.ABSORBED`.
     """
     result: list[Kernel] = []
-    names = [kernel.name for kernel in kernels]
-    for place, kernel in enumerate(kernels):
+    for kernel in kernels:
         if not isinstance(kernel, Composite):
             result.append(kernel)
             continue
-        if kernel.module == ATTENTION and kernel.bindings and "kv_b_proj" in names[:place]:
-            first = next(index for index, one in enumerate(result) if one.name == "kv_b_proj")
-            inside = (*result[first:], kernel)
-            if node := _latent(inside, kernel.bindings):
-                result[first:] = [node]
-                continue
-        result.append(msgspec.structs.replace(kernel, sub_kernels=with_absorbed(kernel.sub_kernels)))
+        for hint in hints.ABSORBED:
+            first = next((place for place, before in enumerate(result) if before.name == hint.name), None)
+            # Where nothing that was cached is expanded, there is nothing to absorb.
+            if (
+                first is not None
+                and kernel.module == ATTENTION
+                and "{cache_len}" in kernel.bindings.get("num_keys", "")
+            ):
+                result[first:] = [_latent((*result[first:], kernel), kernel.bindings, hint.says)]
+                break
+        else:
+            result.append(msgspec.structs.replace(kernel, sub_kernels=with_absorbed(kernel.sub_kernels)))
     return tuple(result)
 
 
-def _latent(inside: tuple[Kernel, ...], bound: Mapping[str, str]) -> Composite | None:
-    """Return expansion and attention as one node, None if nothing that was cached is expanded."""
-    if "{cache_len}" not in bound["num_keys"]:
-        return None
+def _latent(inside: tuple[Kernel, ...], bound: Mapping[str, str], sizes: Iterable[str]) -> Composite:
+    """Return expansion and attention as one node."""
     own = ("num_sequences", "num_queries", "num_keys", "num_visible", "num_heads", "v_head_dim")
-    bindings = {name: bound[name] for name in own} | {
-        "latent_size": "{kv_lora_rank}",
-        "nope_head_dim": "{qk_nope_head_dim}",
-        "rope_head_dim": "{qk_rope_head_dim}",
-    }
     return Composite(
         name="latent_attention",
         description="Expands the latent of every token that is attended to into keys and values, then attends.",
-        bindings=bindings,
+        bindings={name: bound[name] for name in own}
+        | {name: formula for name, _, formula in (text.partition("=") for text in sizes)},
         variants={"absorbed": ABSORBED},
         sub_kernels=inside,
     )

@@ -14,14 +14,14 @@ from fractions import Fraction
 from math import prod
 from typing import Any
 
-from nbanalyzer.formulas.formula import Formula, parse
+from nbanalyzer.formulas.formula import parse
+from nbanalyzer.generate import hints
 from nbanalyzer.generate.trace.pricing import Amount, work
-from nbanalyzer.generate.trace.recorder import APPEND, ATTENTION
-from nbanalyzer.generate.trace.scope import Operand, Operation, Scope
+from nbanalyzer.generate.trace.scope import APPEND, ATTENTION, Operand, Operation, Scope
 from nbanalyzer.templates.library import MODULES
 from nbanalyzer.templates.template import Basic, ModuleTemplate
 
-__all__ = ["BYTES", "Counted", "candidates", "context", "counted", "own_parameters", "promised"]
+__all__ = ["BYTES", "Counted", "candidates", "context", "counted", "promised"]
 
 Context = dict[str, int]
 
@@ -69,20 +69,16 @@ def promised(template: ModuleTemplate, bound: Context) -> Counted:
     matmul = vector = read = write = Fraction(0)
     for kernel in template.kernels:
         assert isinstance(kernel, Basic)
-        flops = Fraction(_formula(kernel.flops).evaluate(values))
+        flops = Fraction(parse(kernel.flops).evaluate(values))
         matmul, vector = (matmul + flops, vector) if kernel.unit == "matmul" else (matmul, vector + flops)
-        read += Fraction(_formula(kernel.memory_access.read).evaluate(values))
-        write += Fraction(_formula(kernel.memory_access.write).evaluate(values))
+        read += Fraction(parse(kernel.memory_access.read).evaluate(values))
+        write += Fraction(parse(kernel.memory_access.write).evaluate(values))
     return matmul, vector, read, write
 
 
 def parameters(template: ModuleTemplate, bound: Context) -> int:
     """Return how many parameters a template says."""
-    return int(_formula(template.parameters).evaluate(bound))
-
-
-def _formula(text: str) -> Formula:
-    return parse(text)
+    return int(parse(template.parameters).evaluate(bound))
 
 
 def candidates(target: str) -> list[ModuleTemplate]:
@@ -90,22 +86,15 @@ def candidates(target: str) -> list[ModuleTemplate]:
     if target in MODULES and target in _READERS:
         return [MODULES[target]]
     short = target.rpartition(".")[2]
-    return [
-        MODULES[name] for name, (ending, _) in _READERS.items() if ending and short.endswith(ending) and name in MODULES
-    ]
+    return [MODULES[hint.says[0]] for hint in hints.SIMILAR if short.endswith(hint.name)]
 
 
 def context(template: ModuleTemplate, scope: Scope) -> Context | None:
     """Return the context variables of a template at a call, None where they do not fit it."""
     try:
-        return _READERS[template.class_name][1](scope)
+        return _READERS[template.class_name](scope)
     except (AttributeError, IndexError, ValueError, TypeError):
         return None
-
-
-def own_parameters(scope: Scope) -> int:
-    """Return the parameters of a called module, those of the modules inside it too."""
-    return sum(one.numel() for one in scope.module.parameters()) if scope.module is not None else 0
 
 
 # ---- readings: from a call to context variables
@@ -116,7 +105,7 @@ def _elements(operand: Operand) -> int:
 
 
 def _floats(scope: Scope) -> list[Operand]:
-    return [one for one in scope.inputs if one.floating]
+    return [operand for operand in scope.inputs if operand.floating]
 
 
 def _module(scope: Scope) -> Any:
@@ -228,26 +217,26 @@ _GPT2 = "transformers.models.gpt2.modeling_gpt2"
 EAGER = (f"{_LLAMA}.eager_attention_forward", f"{_GPT2}.eager_attention_forward")
 """The module templates of eager attention."""
 
-_READERS: Mapping[str, tuple[str, Callable[[Scope], Context]]] = {
-    "torch.nn.modules.linear.Linear": ("Linear", _linear),
-    "transformers.pytorch_utils.Conv1D": ("", _conv1d),
-    "torch.nn.modules.sparse.Embedding": ("Embedding", _embedding),
-    "torch.nn.modules.normalization.LayerNorm": ("LayerNorm", _layer_norm),
-    f"{_LLAMA}.LlamaRMSNorm": ("Norm", _rms_norm),
-    f"{_LLAMA}.LlamaRotaryEmbedding": ("RotaryEmbedding", _rotary_tables),
-    f"{_LLAMA}.apply_rotary_pos_emb": ("apply_rotary_pos_emb", _rotary),
-    "torch.nn.modules.activation.GELU": ("", _activation),
-    "torch.nn.modules.activation.ReLU": ("", _activation),
-    "torch.nn.modules.activation.SiLU": ("", _activation),
-    "transformers.activations.FastGELUActivation": ("", _activation),
-    "transformers.activations.GELUActivation": ("", _activation),
-    "transformers.activations.GELUTanh": ("", _activation),
-    "transformers.activations.NewGELUActivation": ("", _activation),
-    "transformers.activations.QuickGELUActivation": ("", _activation),
-    "transformers.activations.SiLUActivation": ("", _activation),
-    "transformers.masking_utils.eager_mask": ("_mask", _mask),
-    APPEND: ("", _append),
-    ATTENTION: ("", _attention),
-    **dict.fromkeys(EAGER, ("", _attention)),
+_READERS: Mapping[str, Callable[[Scope], Context]] = {
+    "torch.nn.modules.linear.Linear": _linear,
+    "transformers.pytorch_utils.Conv1D": _conv1d,
+    "torch.nn.modules.sparse.Embedding": _embedding,
+    "torch.nn.modules.normalization.LayerNorm": _layer_norm,
+    f"{_LLAMA}.LlamaRMSNorm": _rms_norm,
+    f"{_LLAMA}.LlamaRotaryEmbedding": _rotary_tables,
+    f"{_LLAMA}.apply_rotary_pos_emb": _rotary,
+    "torch.nn.modules.activation.GELU": _activation,
+    "torch.nn.modules.activation.ReLU": _activation,
+    "torch.nn.modules.activation.SiLU": _activation,
+    "transformers.activations.FastGELUActivation": _activation,
+    "transformers.activations.GELUActivation": _activation,
+    "transformers.activations.GELUTanh": _activation,
+    "transformers.activations.NewGELUActivation": _activation,
+    "transformers.activations.QuickGELUActivation": _activation,
+    "transformers.activations.SiLUActivation": _activation,
+    "transformers.masking_utils.eager_mask": _mask,
+    APPEND: _append,
+    ATTENTION: _attention,
+    **dict.fromkeys(EAGER, _attention),
 }
-"""Module template → the ending of other names it may also be right for, and how its variables are read."""
+"""Module template → how its variables are read."""

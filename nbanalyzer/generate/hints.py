@@ -1,0 +1,135 @@
+"""What single architectures need beside the general search: one row each, with a model type that needs it.
+
+A row is a hint, never a fact: it says what to try, and the template that comes of it is compared with PyTorch.
+tests/generate/test_hints.py takes each row away and shows that its model then fails. Rows about configs stand
+with the configs: `nbanalyzer.templates.config`, and ``FAMILIES`` in `nbanalyzer.formulas.variables`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+__all__ = ["ABSORBED", "CHUNKS", "CONVOLUTIONS", "EXPRESSIONS", "FIXED_CHUNKS", "LIMITS", "SIMILAR", "STATES", "Hint", "expressions"]
+
+
+class Hint(NamedTuple):
+    """One row.
+
+    Attributes:
+        name: what it is about: a regular expression for config fields, or the end of a name; "" if about none.
+        model: a model type that needs it.
+        says: what follows.
+        other: a regular expression for a second config field.
+
+    """
+
+    name: str
+    model: str
+    says: tuple[str, ...] = ()
+    other: str = ""
+
+    def matches(self, field: str) -> bool:
+        """Return whether it is about this config field."""
+        return bool(re.search(self.name, field))
+
+
+LIMITS = (
+    Hint("window", "mistral"),
+    Hint("^attention_chunk_size$", "llama4_text"),
+    Hint("^index_topk$", "deepseek_v32"),
+    Hint("^mem_len$", "xlnet"),
+)
+"""Fields that limit how many tokens are attended to: probes have values that are shorter than their texts."""
+
+CONVOLUTIONS = (Hint("conv|kernel", "lfm2"),)
+"""Fields that say how many tokens a convolution sees: a step with fewer does something else."""
+
+FIXED_CHUNKS = (Hint("^attention_chunk_size$", "llama4_text"),)
+"""Fields with the size of a window that does not slide: each token sees the earlier ones of its chunk."""
+
+CHUNKS = (
+    Hint("chunk_size$", "mamba2", ("seq_len", "8")),
+    Hint("attention_window$", "longformer", ("seq_len", "2")),  # made narrow, for the model needs data
+    Hint("attention_window$", "led", ("encoder_len", "2")),
+    Hint("64", "qwen3_next", ("seq_len", "64")),
+)
+"""Fields with the size of a chunk that attention works in, or that size itself, where the model's code states it.
+
+They say which length is divided: of the new tokens, or of the encoder's text; and the smallest size that is tried.
+"""
+
+_KEPT = ("min({cache_len}, <field> - 1)", "min({cache_len} + {seq_len}, <field> - 1)")
+_POWERS = " + ".join(f"{2**power} * ({{num_heads}} >= {2 ** (power + 1)})" for power in range(9))
+
+EXPRESSIONS = (
+    # What a sliding window or a chunk leaves of the cache.
+    Hint("window", "mistral", _KEPT),
+    Hint("^attention_chunk_size$", "llama4_text", _KEPT),
+    # What a text is padded to a multiple of: the chunks of attention.
+    Hint("^attention_window$", "longformer", ("ceil({seq_len} / <field>)",)),
+    Hint("^attention_window$", "led", ("ceil({encoder_len} / <field>)",)),
+    Hint("^mem_len$", "xlnet", ("min({cache_len}, <field>)", "min({cache_len} + {seq_len}, <field>)")),
+    Hint("^index_topk$", "deepseek_v32", ("min({cache_len} + {seq_len}, <field>)",)),
+    # The chunks that a scan works in.
+    Hint("^(?!attention_).*chunk_size$", "mamba2", ("ceil({seq_len} / <field>)",)),
+    # The size of a head, where no field states it.
+    Hint("^(?!num_kv_).*heads$", "mobilebert", ("<other> // <field>",), other="hidden_size$"),
+    Hint("heads$", "mobilebert", ("<other> // <field>",), other="bottleneck_size$"),
+    Hint("heads$", "perceiver", ("<other> // <field>",), other="latents$"),
+    # How many tokens a convolution's padded input has.
+    Hint("conv|kernel", "mamba2", ("max({seq_len}, <field>)",)),
+    # The chunks of linear attention, whose size is a number in the model's code.
+    Hint("", "qwen3_next", ("ceil({seq_len} / 64)",)),
+    # The largest power of 2 up to the heads, which ALiBi's slopes are made from.
+    Hint("^num_heads$", "bloom", (f"1 + {_POWERS}",)),
+    # How many of one sort share one of another sort.
+    Hint("^num_kv_heads$", "llama", ("<other> // <field>",), other="^num_heads$"),
+    Hint("^n_group$", "deepseek_v3", ("<other> // <field>",), other="^num_experts$"),
+    Hint("^n_groups$", "mamba2", ("<other> // <field>",), other="^num_heads$"),
+    Hint("^n_groups$", "nemotron_h", ("<other> // <field>",), other="^mamba_num_heads$"),
+    Hint("^linear_num_key_heads$", "qwen3_next", ("<other> // <field>",), other="^linear_num_value_heads$"),
+)
+"""Expressions that a size may be, with ``<field>`` and ``<other>`` for the variables."""
+
+_LLAMA = "transformers.models.llama.modeling_llama"
+
+SIMILAR = (
+    Hint("Linear", "bitnet", ("torch.nn.modules.linear.Linear",)),
+    Hint("Embedding", "bart", ("torch.nn.modules.sparse.Embedding",)),
+    Hint("LayerNorm", "deberta", ("torch.nn.modules.normalization.LayerNorm",)),
+    Hint("Norm", "mistral", (f"{_LLAMA}.LlamaRMSNorm",)),
+    Hint("RotaryEmbedding", "mistral", (f"{_LLAMA}.LlamaRotaryEmbedding",)),
+    Hint("apply_rotary_pos_emb", "mistral", (f"{_LLAMA}.apply_rotary_pos_emb",)),
+    Hint("_mask", "mistral", ("transformers.masking_utils.eager_mask",)),
+)
+"""Ends of the names of classes and functions → the module template of another one, if it says exactly their cost."""
+
+STATES = (
+    Hint("keys", "llama", ("kv_cache",)),
+    Hint("values", "llama", ("kv_cache",)),
+    Hint("conv_states", "mamba", ("conv_state",)),
+    Hint("recurrent_states", "mamba", ("recurrent_state",)),
+    Hint("indexer_keys", "deepseek_v32", ("indexer_cache",)),
+)
+"""Attributes of transformers' caches → what a template's state calls them."""
+
+ABSORBED = (
+    Hint(
+        "kv_b_proj",
+        "deepseek_v3",
+        ("latent_size={kv_lora_rank}", "nope_head_dim={qk_nope_head_dim}", "rope_head_dim={qk_rope_head_dim}"),
+    ),
+)
+"""Layers that expand a latent which can also be attended to as it is → context variables of the absorbed variant."""
+
+
+def expressions(names: Iterable[str]) -> Iterator[str]:
+    """Yield the expressions that these variables take part in, as formulas."""
+    names = list(names)
+    for hint in EXPRESSIONS:
+        for name in filter(hint.matches, names) if hint.name else ("",):
+            for other in (other for other in names if re.search(hint.other, other)) if hint.other else ("",):
+                for text in hint.says:
+                    yield text.replace("<field>", f"{{{name}}}").replace("<other>", f"{{{other}}}")

@@ -1,0 +1,63 @@
+"""The fields of a config that may be sizes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from nbanalyzer.formulas.variables import NOT_SIZES, NOT_SIZES_ENDS, VARIABLES
+from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.templates.config_files import TEXT_PARTS
+
+from .observation import values_of
+
+__all__ = ["candidates", "last", "says_which_layer"]
+
+
+def candidates(subject: Subject) -> dict[str, int]:
+    """Return the integer fields that may be sizes, with their values."""
+    config = subject.hf_config().to_dict()
+    found = dict(_integers(config))
+    # What is null follows from others; stated, it can be told from them.
+    values = values_of(subject)
+    if subject.model_class is not None:  # it may have a head of its own
+        found |= {name: values[name] for name in ("num_labels",) if name in values}
+    for name in ("intermediate_size", "head_dim"):
+        if name in values:
+            for source in VARIABLES[name].sources:
+                if source in config and config[source] is None:
+                    found.setdefault(source, values[name])
+    return found
+
+
+def _integers(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int]]:
+    text = next((part for part in TEXT_PARTS if isinstance(config.get(part), Mapping)), "")
+    if text:  # of what stands beside it, such as a vision tower, no variable tells the sizes
+        yield from _integers(config[text], f"{prefix}{text}.")
+        return
+    for name, value in config.items():
+        if isinstance(value, Mapping) and name.endswith("_config") and not prefix:
+            yield from (field for field in _integers(value, f"{name}.") if field[0] in _NAMED)
+        elif isinstance(value, int) and not isinstance(value, bool) and value > 0 and _may_be_size(name):
+            yield prefix + name, value
+
+
+def last(name: str) -> str:
+    """Return a field's name without the parts of the config that it is in."""
+    return name.rpartition(".")[2]
+
+
+_NAMED = frozenset(source for variable in VARIABLES.values() for source in variable.sources)
+
+_NO_SIZE = re.compile(r"layers?$|^_|pattern|interval|period|offset|freq|sparse_step|dense_replace|iters$")
+"""Fields that say which layer is what, or how often something is repeated."""
+
+
+def says_which_layer(name: str) -> bool:
+    """Return whether a field may say which layer is what, or how often something is repeated."""
+    return bool(_NO_SIZE.search(name))
+
+
+def _may_be_size(name: str) -> bool:
+    return not (name in NOT_SIZES or name.endswith(NOT_SIZES_ENDS) or says_which_layer(name))

@@ -1,0 +1,89 @@
+"""The model itself, run in every situation that its operations may depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from contextlib import suppress
+
+from nbanalyzer.generate import hints
+from nbanalyzer.generate.model.subject import Subject, UnrunnableError
+from nbanalyzer.generate.trace.layers import Depth
+from nbanalyzer.progress import tell
+
+from .cases import PLAIN, Cases, kernels_of
+from .fields import candidates, last
+from .observation import Observation, observe, structure, values_of
+
+__all__ = ["PLAIN_RUNS", "base_runs", "cases_of", "chunk_of"]
+
+PLAIN_RUNS = 4
+"""So many of the runs at the model's own config differ in nothing but sequences, tokens, and a cache."""
+
+LARGEST_CHUNK = 512  # so that several of them can be run
+
+
+def base_runs(
+    subject: Subject, depth: Depth, cases: Cases = PLAIN, attn: str = "sdpa", most: int | None = None
+) -> list[Observation]:
+    """Return what the model does at its own config, in every situation, or in the first `most` runs of them.
+
+    With one sequence or more, one token or more, after a cache or not: `PLAIN_RUNS`. Then over several of the chunks
+    that attention works in, and of whole ones; and with fewer tokens than a convolution sees.
+    """
+    values = values_of(subject)
+    chunk, widest = cases.size(values), cases.widest(values)
+    runs: list[tuple[int, tuple[int, ...], int]]
+    positions = values.get("max_position_embeddings", 0)
+    long = max(2, min(133, positions - 6)) if positions > 0 else 133  # some read no more than 77 tokens
+    runs = [(3, (long, 5, 1), 13), (1, (7, 4, 1), 9), (2, (1, 1), 6), (1, (1, 1), 3)]
+    if chunk and cases.chunked == "encoder_len":
+        runs += [(batch, lengths, read) for batch, lengths, _ in tuple(runs) for read in (2 * chunk, 2 * chunk + 5)]
+        runs += [(batch, (7, 1), chunk) for batch in (1, 3)]
+    elif chunk:
+        runs[0] = (3, (2 * chunk + 5, 5, 1), 13)
+        runs += [(3, (2 * chunk, 2 * chunk), 13), (1, (2 * chunk,), 9), (1, (2 * chunk + 5, 2 * chunk + 5), 9)]
+        runs += [(3, (7, chunk, 2 * chunk + 5), 13), (1, (chunk, chunk, 2 * chunk), 9), (3, (chunk,), 9)]
+    if widest:
+        runs += [(batch, (length, length, 1), 9) for batch in (1, 3) for length in {2, widest - 1}]
+    observations: list[Observation] = []
+    runs = runs[:most]
+    for number, (batch, lengths, read) in enumerate(runs):
+        tell("running it in every situation", number / len(runs))
+        observations += observe(subject, depth, batch, lengths, read, real=True, attn=attn)
+    return observations
+
+
+def cases_of(subject: Subject, depth: Depth, *, has_encoder: bool) -> Cases:
+    """Return what lengths of a step decide on in a model."""
+    kernels = kernels_of(values_of(subject))
+    if chunk := chunk_of(subject, depth):
+        return Cases(chunk, kernels=kernels)
+    if has_encoder and (chunk := chunk_of(subject, depth, "encoder_len")):
+        return Cases(chunk, "encoder_len", kernels)
+    return Cases(kernels=kernels)
+
+
+def chunk_of(subject: Subject, depth: Depth, chunked: str = "seq_len") -> str:
+    """Return what attention divides a sequence by, as a number or a variable: "" if nothing does.
+
+    It is seen by what several chunks need and one does not, or whole ones and parts. The length `chunked` is tried:
+    that of new tokens, by what a linear attention works in, or that of the encoder's text.
+    """
+    known = values_of(subject)
+    rows = [(hint, int(hint.says[1])) for hint in hints.CHUNKS if hint.says[0] == chunked]
+    sizes = {
+        f"{{{field}}}": size
+        for field, size in ((last(name), size) for name, size in candidates(subject).items())
+        if known.get(field) == size
+        and any(hint.matches(field) and least <= size <= LARGEST_CHUNK for hint, least in rows)
+    }
+    sizes |= {hint.name: size for hint, size in rows if hint.name.isdigit()}
+    for text, size in sizes.items():
+        structures: set[Hashable] = set()
+        with suppress(UnrunnableError):  # a table of positions may be shorter
+            for length in (7, 2 * size, 2 * size + 5):
+                new, read = (7, length) if chunked == "encoder_len" else (length, 7)
+                structures.add(structure(observe(subject, depth, 1, (new,), read, real=True)[0]))
+        if len(structures) > 1:
+            return text
+    return ""

@@ -1,0 +1,107 @@
+"""What a trace does not show as what it is: layers that are called part by part, and loops over experts.
+
+Where there is data, a router sends so many rows to each expert, which says nothing about any other data. Together
+they are as many as the router sent out: so the loop is one product of all rows, each with the weight of its expert.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+
+from .scope import Operand, Operation, Scope, qualified_name
+
+__all__ = ["group_experts", "group_layers"]
+
+_LAYER = re.compile(r"(.*?\b\d+)\..+")
+
+
+def group_layers(scope: Scope, path: str, modules: Mapping[str, torch.nn.Module]) -> None:
+    """Give a layer whose parts are called, but not the layer itself, a scope of its own."""
+    children, scope.children = scope.children, []
+    last: dict[str, int] = {}
+    for place, child in enumerate(children):
+        found = _LAYER.fullmatch(child.name) if isinstance(child, Scope) and child.module is not None else None
+        if found and _join(path, found.group(1)) in modules:
+            last[found.group(1)] = place
+    inside: Scope | None = None
+    for place, child in enumerate(children):
+        name = next((name for name in last if isinstance(child, Scope) and child.name.startswith(f"{name}.")), "")
+        if name and (inside is None or inside.name != name):
+            module = modules[_join(path, name)]
+            inside = Scope(name, qualified_name(type(module)), module)
+            scope.children.append(inside)
+        if inside is not None and place <= last[inside.name]:
+            if name:
+                child.name = child.name.removeprefix(f"{name}.")
+            inside.children.append(child)
+        else:
+            scope.children.append(child)
+    for child in scope.children:
+        if isinstance(child, Scope) and child.module is not None:
+            inner = _join(path, child.name)
+            group_layers(child, inner if inner in modules else child.name, modules)
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+# ---- experts
+
+
+def group_experts(scope: Scope) -> None:
+    """Make one operation of products with slices of a module's own stacked weight, there and in all calls inside.
+
+    It is what PyTorch calls ``_grouped_mm``. What joins the results reads all of them.
+    """
+    for child in scope.children:
+        if isinstance(child, Scope):
+            group_experts(child)
+    for stack in _stacked(scope):
+        turns = [
+            child
+            for child in scope.children
+            if isinstance(child, Operation) and child.name == "mm" and _is_slice(child, stack)
+        ]
+        for line in dict.fromkeys(turn.line for turn in turns):
+            _group(scope, [turn for turn in turns if turn.line == line], stack[0])
+
+
+def _stacked(scope: Scope) -> Iterator[tuple[int, ...]]:
+    """Yield the shapes of a module's own stacks of matrices."""
+    if scope.module is not None:
+        shapes = {tuple(parameter.shape): None for parameter in scope.module.parameters(recurse=False)}
+        yield from (shape for shape in shapes if len(shape) == 3)
+
+
+def _is_slice(product: Operation, stack: Sequence[int]) -> bool:
+    weight = product.inputs[1]
+    return weight.size == "w_bytes" and sorted(weight.shape) == sorted(stack[1:])
+
+
+def _group(scope: Scope, turns: Sequence[Operation], experts: int) -> None:
+    rows, weight = turns[0].inputs
+    out = turns[0].outputs[0]
+    total = sum(turn.inputs[0].shape[0] for turn in turns)
+
+    def of_all(operand: Operand, first: int) -> Operand:
+        shape = (first, *operand.shape[-2:]) if operand is weight else (first, *operand.shape[1:])
+        return operand._replace(shape=shape, stored=shape)
+
+    together = Operation(
+        "_grouped_mm", turns[0].line, (of_all(rows, total), of_all(weight, experts)), (of_all(out, total),)
+    )
+    done = {id(turn) for turn in turns}
+    children: list[Scope | Operation] = []
+    for child in scope.children:
+        if child is turns[0]:
+            children.append(together)
+        elif isinstance(child, Operation) and child.name == "cat" and len(child.inputs) == len(turns):
+            children.append(replace(child, inputs=child.outputs))
+        elif id(child) not in done:
+            children.append(child)
+    scope.children = children

@@ -1,0 +1,172 @@
+"""What stands in for a model's functions while a trace runs.
+
+Three things are seen as what they are for, not as what the meta device makes of them: a fused attention is one
+operation, a cache's update is an append, and both leave out the masks that they do not need.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import FunctionType, ModuleType
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+
+from nbanalyzer.generate import hf
+from nbanalyzer.generate.dispatch import storage
+from nbanalyzer.generate.hf import MASKS
+
+from .recorder import Recorder, line_of_model
+from .scope import APPEND, ATTENTION, Operand, Operation, Scope
+from .tensors import tensors_of
+
+__all__ = ["recording"]
+
+
+@contextmanager
+def recording(model: torch.nn.Module) -> Iterator[None]:
+    """Make the functions of a model's code known to `trace`, and transformers' caches.
+
+    Functions that stand beside a model's classes, such as ``apply_rotary_pos_emb``, become scopes. Models of
+    the same classes share one opening.
+    """
+    with ExitStack() as stack:
+        attention = F.scaled_dot_product_attention
+        own = inspect.unwrap(attention)
+        stack.enter_context(_replaced(F, "scaled_dot_product_attention", _fused(attention)))
+        for name in sorted({type(module).__module__ for module in model.modules()}):
+            if not name.startswith("torch.") and name in sys.modules:
+                for attribute, function in _functions(sys.modules[name]):
+                    stack.enter_context(_replaced(sys.modules[name], attribute, _scoped(function)))
+                for attribute in [key for key, value in vars(sys.modules[name]).items() if value is own]:
+                    stack.enter_context(_replaced(sys.modules[name], attribute, F.scaled_dot_product_attention))
+        for owner, method in hf.appends():
+            stack.enter_context(_replaced(owner, method, _appending(getattr(owner, method))))
+        # A fused kernel shares grouped keys and values by itself, with a mask or without.
+        stack.enter_context(_replaced(*hf.fused_attention_switch(), _always))
+        yield
+
+
+def _functions(module: ModuleType) -> list[tuple[str, Callable[..., Any]]]:
+    """Return the functions of a model's code, and those that make its masks."""
+    return [
+        (name, value)
+        for name, value in vars(module).items()
+        if isinstance(value, FunctionType) and value.__module__ in {module.__name__, MASKS}
+    ]
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: object) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def _always(*_args: object) -> bool:
+    return True
+
+
+def _fused(attention: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Return what stands in for a fused attention kernel, which the meta device does not have, while a trace runs."""
+
+    @functools.wraps(attention)
+    def call(*args: Any, **kwargs: Any) -> torch.Tensor:
+        recorder = Recorder.current
+        if recorder is None or recorder.silent:  # it is silent inside another one's stand-in
+            return attention(*args, **kwargs)
+        names = ("query", "key", "value", "attn_mask")
+        given = dict(zip(names, args, strict=False)) | {name: kwargs[name] for name in names if name in kwargs}
+        query, mask = given["query"], given.get("attn_mask")
+        batch, heads, length, _ = query.shape
+        # Flash kernels write (batch, length, heads, head_dim): transposing it back is free.
+        written: torch.Tensor = query.new_empty(batch, length, heads, given["value"].shape[-1])
+        if not query.is_meta:
+            recorder.silent += 1
+            written.copy_(attention(*args, **kwargs).transpose(1, 2))
+            recorder.silent -= 1
+        recorder.alive.append(written)
+        inputs = [given[name] for name in names[:3]]
+        # A mask that only says what is visible is not read; a bias of the model's own is.
+        if mask is not None and mask.is_floating_point() and not recorder.owner.get(storage(mask), "").endswith("mask"):
+            inputs.append(mask)
+        scope = Scope("attention", ATTENTION)
+        scope.inputs, scope.outputs = recorder.operands(inputs), recorder.operands(written)
+        causal = kwargs.get("is_causal") or (mask is not None and recorder.owner.get(storage(mask)) == "causal mask")
+        operation = Operation(ATTENTION.rpartition(".")[2], line_of_model(), scope.inputs, scope.outputs)
+        operation.detail = "causal" if causal else ""
+        scope.children.append(operation)
+        recorder.stack[-1].children.append(scope)
+        return written.transpose(1, 2)
+
+    return call
+
+
+def _scoped(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function so that a trace sees its calls."""
+    masks = function.__module__ == MASKS
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        recorder = Recorder.current
+        if recorder is None or recorder.silent or recorder.stack[-1].module is None:
+            return function(*args, **kwargs)  # what a function calls is part of it
+        scope = Scope(function.__name__, f"{function.__module__}.{function.__qualname__}")
+        above = recorder.stack[-1]
+        recorder.stack.append(scope)
+        recorder.paths.append(recorder.paths[-1])
+        try:
+            result = function(*args, **kwargs)
+        finally:
+            recorder.stack.pop()
+            recorder.paths.pop()
+        if masks:
+            for tensor in tensors_of(result):
+                recorder.owner[storage(tensor)] = "causal mask" if "bidirectional" not in function.__name__ else "mask"
+        scope.inputs, scope.outputs = recorder.operands((args, kwargs)), recorder.operands(result)
+        if scope.children:
+            above.children.append(scope)
+        return result
+
+    return call
+
+
+def _appending(update: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a cache's method so that it is seen as reading and writing what is new, whatever it does inside."""
+
+    @functools.wraps(update)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        recorder = Recorder.current
+        if recorder is None or recorder.silent:
+            return update(self, *args, **kwargs)
+        recorder.silent += 1
+        try:
+            result = update(self, *args, **kwargs)
+        finally:
+            recorder.silent -= 1
+        new = tuple(recorder.operand(leaf) for leaf in args if isinstance(leaf, torch.Tensor))
+        new += tuple(recorder.operand(leaf) for leaf in kwargs.values() if isinstance(leaf, torch.Tensor))
+        written = tuple(
+            Operand(
+                "kv_bytes" if operand.size == "a_bytes" else operand.size,
+                operand.shape,
+                operand.shape,
+                operand.floating,
+            )
+            for operand in new
+        )
+        recorder.keep(tensors_of(result))
+        scope = Scope("cache", APPEND, None, new, written)
+        scope.children.append(Operation("append", line_of_model(), new, written))
+        recorder.stack[-1].children.append(scope)
+        return result
+
+    return call

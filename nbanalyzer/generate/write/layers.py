@@ -1,0 +1,147 @@
+"""Layers of one kind as one kernel, repeated as often as the config says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from nbanalyzer.formulas.formula import Formula, build, parse
+from nbanalyzer.generate.trace.layers import Stack
+from nbanalyzer.templates.template import Composite, Kernel
+
+from .cache_state import added
+
+__all__ = ["collapsed", "kinds_of", "state_of"]
+
+_LAYER = re.compile(r"(.+)\.(\d+)$")
+_CALLED_AGAIN = re.compile(r"(.+)_\d+$")
+
+Kinds = Mapping[str, Mapping[int, int]]
+"""Path of a stack → the first layer of those that are alike → the first layer of its kind."""
+
+Counts = Mapping[tuple[str, int], Formula]
+"""(Path of a stack, kind) → how many layers there are of it."""
+
+
+def kinds_of(kernels: Sequence[Kernel], state: Mapping[tuple[str, int], Formula], stacks: Sequence[Stack]) -> Kinds:
+    """Return the kinds of layers: those of a kind have the same kernels, and keep the same state.
+
+    Args:
+        kernels: of the whole model, its layers one by one.
+        state: (name, layer) → bytes of what is kept there.
+        stacks: the lists of layers.
+
+    """
+    calls: dict[str, dict[int, list[Composite]]] = {stack.path: {} for stack in stacks}
+    for path, number, layer in _layers(kernels, stacks):
+        calls.setdefault(path, {}).setdefault(number, []).append(msgspec.structs.replace(layer, name="layer"))
+    kinds: dict[str, dict[int, int]] = {}
+    for stack in stacks:
+        keeps = _keeps_state(stack, stacks)
+        kind_of: dict[int, int] = {}
+        profiles: dict[int, object] = {}  # by the first layer of each kind
+        for number, layers in calls[stack.path].items():
+            kept = {name: str(formula) for (name, layer), formula in state.items() if keeps and layer == number}
+            profile = layers, kept
+            kind_of[number] = next((first for first, other in profiles.items() if other == profile), number)
+            profiles.setdefault(kind_of[number], profile)
+        kinds[stack.path] = {first: kind_of.get(first, first) for first in stack.alike}
+    return kinds
+
+
+def collapsed(
+    kernels: Sequence[Kernel],
+    stacks: Sequence[Stack],
+    kinds: Kinds,
+    counts: Counts,
+    fields: Mapping[str, Any],
+    path: str = "",
+) -> tuple[Kernel, ...]:
+    """Return the kernels with one layer of each kind, and how often it is repeated.
+
+    Args:
+        kernels: those inside `path`, layers one by one.
+        stacks: the lists of layers.
+        kinds: the kinds of layers.
+        counts: how many there are of each.
+        fields: all fields of the config, which may have names for the kinds.
+        path: of the module that the kernels are in.
+
+    """
+    by_path = {stack.path: stack for stack in stacks}
+    result: list[Kernel] = []
+    for kernel in kernels:
+        if not isinstance(kernel, Composite):
+            result.append(kernel)
+            continue
+        inside = _inside(path, kernel.name, stacks)
+        sub_kernels = collapsed(kernel.sub_kernels, stacks, kinds, counts, fields, inside)
+        match = _LAYER.match(kernel.name)
+        stack = by_path.get(_join(path, match.group(1))) if match else None
+        name, repeat = kernel.name.replace(".", "_"), kernel.repeat
+        if match and stack:
+            kind = int(match.group(2))
+            if kinds[stack.path].get(kind) != kind:
+                continue  # another layer stands for it
+            name = match.group(1).replace(".", "_") + _label(stack, kinds[stack.path], kind, fields)
+            repeat = str(build("*", counts[stack.path, kind], parse(repeat)))
+        result.append(msgspec.structs.replace(kernel, name=name, repeat=repeat, sub_kernels=sub_kernels))
+    return tuple(result)
+
+
+def state_of(
+    state: Mapping[tuple[str, int], Formula], stacks: Sequence[Stack], kinds: Kinds, counts: Counts
+) -> dict[str, Formula]:
+    """Return the bytes of what the whole model keeps, by name."""
+    keeper = next((stack for stack in stacks if _keeps_state(stack, stacks)), None)
+    parts: dict[str, list[Formula]] = {}
+    for (name, layer), formula in state.items():
+        if keeper is None:
+            parts.setdefault(name, []).append(formula)
+        elif kinds[keeper.path].get(layer) == layer:
+            parts.setdefault(name, []).append(build("*", counts[keeper.path, layer], formula))
+    return {name: added(formulas) for name, formulas in parts.items()}
+
+
+def _layers(kernels: Sequence[Kernel], stacks: Sequence[Stack], path: str = "") -> Iterator[tuple[str, int, Composite]]:
+    """Yield every layer below `path`: path of its list, number, and kernel."""
+    for kernel in kernels:
+        if isinstance(kernel, Composite):
+            if match := _LAYER.match(kernel.name):
+                yield _join(path, match.group(1)), int(match.group(2)), kernel
+            yield from _layers(kernel.sub_kernels, stacks, _inside(path, kernel.name, stacks))
+
+
+def _inside(path: str, name: str, stacks: Sequence[Stack]) -> str:
+    """Return the path of a kernel's module; a module that holds layers may be called several times."""
+    if again := _CALLED_AGAIN.match(name):
+        module = _join(path, again.group(1))
+        if any(stack.path.startswith(f"{module}.") for stack in stacks):
+            return module
+    return _join(path, name)
+
+
+def _keeps_state(stack: Stack, stacks: Sequence[Stack]) -> bool:
+    """Return whether a stack's layers are those that the cache counts: a decoder's, or all that there are."""
+    encoders = ["encoder" in other.path.split(".") for other in stacks]
+    return len(stacks) == 1 or all(encoders) or "encoder" not in stack.path.split(".")
+
+
+def _label(stack: Stack, kinds: Mapping[int, int], kind: int, fields: Mapping[str, Any]) -> str:
+    """Return what tells a kind of layer from the others: what the config calls it, or its first layer's number."""
+    layers = [kinds[first] for first in stack.alike]
+    if len(set(layers)) == 1:
+        return ""
+    for names in fields.values():
+        if isinstance(names, list | tuple) and len(names) == len(layers) and all(isinstance(n, str) for n in names):
+            pairs = set(zip(layers, names, strict=True))
+            if len(pairs) == len(set(layers)) == len(set(names)):
+                return f"_{names[kind]}"
+    return f"_{kind}"
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
