@@ -17,7 +17,7 @@ from nbanalyzer.costs.run import read_size
 from nbanalyzer.costs.symbolic import Symbolic, free_values
 from nbanalyzer.errors import InputError
 from nbanalyzer.formulas.grammar import Number
-from nbanalyzer.formulas.program import Plan
+from nbanalyzer.formulas.program import Program
 from nbanalyzer.formulas.summation import total
 from nbanalyzer.hardware import Accelerator
 from nbanalyzer.hardware import hardware as find_hardware
@@ -191,8 +191,8 @@ class RequestTiming:
 
         steps = self.request.steps
         rates = Rates(self.accelerator, self.request.last.run, self.efficiency)
-        plan = Plan({"time": time_of(self.request.symbolic, rates)}, {"cache_len": frozenset({0})})
-        times: npt.NDArray[np.float64] = plan.evaluate(
+        program = Program({"time": time_of(self.request.symbolic, rates)}, {"cache_len": frozenset({0})})
+        times: npt.NDArray[np.float64] = program.evaluate(
             {"cache_len": np.arange(steps.start, steps.stop)}, (len(steps),)
         )["time"]
         return times

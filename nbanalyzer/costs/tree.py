@@ -13,7 +13,7 @@ from fractions import Fraction
 from functools import cached_property
 
 from nbanalyzer.errors import FormulaError, TemplateError, quote
-from nbanalyzer.formulas.evaluation import Program, compiled, is_bounded, run
+from nbanalyzer.formulas.evaluation import Compiled, compiled, is_bounded, run
 from nbanalyzer.formulas.formula import Formula, build, constant, parse
 from nbanalyzer.formulas.grammar import MAX_BITS, Number, normalize
 from nbanalyzer.templates.template import Basic, Kernel, ModelTemplate
@@ -169,7 +169,7 @@ class Node:
         return self.parts if self.is_basic else (self.repeat, self.calls, self.own_parameters)
 
     @cached_property
-    def programs(self) -> tuple[Program, ...]:
+    def programs(self) -> tuple[Compiled, ...]:
         """The compiled `formulas`."""
         return tuple(compiled(formula) for formula in self.formulas)
 

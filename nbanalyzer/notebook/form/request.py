@@ -11,7 +11,7 @@ from nbanalyzer.analysis.roofline import Efficiency, Rates
 from nbanalyzer.costs.metrics import REQUEST_SUMS
 from nbanalyzer.costs.symbolic import Symbolic, free_values
 from nbanalyzer.formulas.polynomial import Polynomial
-from nbanalyzer.formulas.program import Plan
+from nbanalyzer.formulas.program import Program
 from nbanalyzer.formulas.summation import total
 from nbanalyzer.hardware import Accelerator
 from nbanalyzer.hardware import hardware as find_hardware
@@ -36,7 +36,7 @@ class Steps:
     def __init__(self, last: Analysis) -> None:
         self.symbolic: Symbolic = last.symbolic({**last.params, **free_values(last.run, FREE)})
         self._metrics: dict[str, Polynomial] = {}
-        self._plans: dict[object, Plan] = {}
+        self._programs: dict[object, Program] = {}
 
     def metric(self, name: str) -> Polynomial:
         """Return a metric of one step."""
@@ -44,13 +44,13 @@ class Steps:
             self._metrics[name] = self.symbolic.metric(name)
         return self._metrics[name]
 
-    def plan(self, rates: Rates) -> Plan:
-        """Return the time of one step, over arrays."""
+    def program(self, rates: Rates) -> Program:
+        """Return the time of one step, compiled for arrays."""
         key = rates.accelerator
-        if key not in self._plans:
+        if key not in self._programs:
             axes = {name: frozenset({0}) for name in FREE}
-            self._plans[key] = Plan({"time": time_of(self.symbolic, rates)}, axes)
-        return self._plans[key]
+            self._programs[key] = Program({"time": time_of(self.symbolic, rates)}, axes)
+        return self._programs[key]
 
 
 class FormRequest(Request):
@@ -93,7 +93,7 @@ class _Timing(RequestTiming):
         import numpy as np
 
         steps, last = self.request.steps, self.request.last
-        plan = self._steps.plan(Rates(self.accelerator, last.run, self.efficiency))
+        plan = self._steps.program(Rates(self.accelerator, last.run, self.efficiency))
         batch = np.full(len(steps), last.run.batch_size)
         values = {"cache_len": np.arange(steps.start, steps.stop), "batch_size": batch}
         found: npt.NDArray[np.float64] = plan.evaluate(values, (len(steps),))["time"]
