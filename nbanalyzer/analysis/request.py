@@ -20,7 +20,7 @@ from nbanalyzer.errors import InputError
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import Polynomial
-from nbanalyzer.formulas.program import Plan
+from nbanalyzer.formulas.program import Program
 from nbanalyzer.formulas.summation import total
 from nbanalyzer.hardware import Accelerator
 from nbanalyzer.hardware import hardware as find_hardware
@@ -96,7 +96,7 @@ class DecodeStep:
     def __init__(self, costs: Symbolic) -> None:
         self._costs = costs
         self._metrics: dict[str, Polynomial] = {}
-        self._times: dict[tuple[Accelerator, Efficiency], Plan] = {}
+        self._times: dict[tuple[Accelerator, Efficiency], Program] = {}
 
     def metric(self, name: str) -> Polynomial:
         """Return one of `REQUEST_SUMS`."""
@@ -104,12 +104,12 @@ class DecodeStep:
             self._metrics[name] = self._costs.metric(name)
         return self._metrics[name]
 
-    def time(self, rates: Rates) -> Plan:
+    def time(self, rates: Rates) -> Program:
         """Return the seconds of a step, ready to be evaluated for a batch and an array of caches."""
         key = (rates.accelerator, rates.efficiency)  # the run's bits are put into the formulas already
         if key not in self._times:
             axes = {"cache_len": frozenset({0}), "batch_size": frozenset[int]()}
-            self._times[key] = Plan({"time": time_of(self._costs, rates)}, axes)
+            self._times[key] = Program({"time": time_of(self._costs, rates)}, axes)
         return self._times[key]
 
 
@@ -227,9 +227,9 @@ class RequestTiming:
         import numpy as np
 
         steps, run = self.request.steps, self.request.last.run
-        plan = self.request.step.time(Rates(self.accelerator, run, self.efficiency))
+        program = self.request.step.time(Rates(self.accelerator, run, self.efficiency))
         values = {"cache_len": np.arange(steps.start, steps.stop), "batch_size": np.asarray(run.batch_size)}
-        times: npt.NDArray[np.float64] = plan.evaluate(values, (len(steps),))["time"]
+        times: npt.NDArray[np.float64] = program.evaluate(values, (len(steps),))["time"]
         return times
 
     @property

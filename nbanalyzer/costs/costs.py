@@ -1,4 +1,4 @@
-"""What one pass costs, in numbers: every kernel, the totals, and the formulas that they come from."""
+"""The costs of one pass: of every kernel, the totals, and their formulas."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ COLUMNS = (
     "count", "parameters", "flops", "matmul_flops", "vector_flops", "bytes", "read_bytes", "write_bytes",
     "weight_bytes_read", "kv_bytes_read", "kv_bytes_written", "activation_bytes", "arithmetic_intensity",
 )  # fmt: skip
+TREE_TOTALS = ("parameters", "flops", "read_bytes", "write_bytes")
 
 
 class Costs:
@@ -46,11 +47,11 @@ class Costs:
         template: the model template, in the variants that the run chose.
         params: the model's sizes, from its config and what was set.
         run: the runtime values and conventions.
-        notes: how the model differs from the one that the template is named after, e.g. ``"set num_layers=24"``.
-        warnings: what to know before believing the numbers, one line each.
+        notes: how the model differs from the template's, e.g. ``"set num_layers=24"``.
+        warnings: reasons to doubt the numbers, one line each.
         values: every global variable's value.
-        costs: kernel → what it costs in the whole pass.
-        cost_of_all: what the whole pass costs.
+        costs: kernel → its cost in the whole pass.
+        cost_of_all: the cost of the whole pass.
 
     """
 
@@ -74,15 +75,15 @@ class Costs:
     @property
     def conventions(self) -> dict[str, str]:
         """The switches in force that make a difference to this model."""
-        found = self.run.switches
+        switches = self.run.switches
         if not self.is_latent:
-            del found["mla"]
-        # Some models have eager attention only, whatever is asked for.
-        return found | ({"attn": self.template.attention} if self.template.attention else {})
+            del switches["mla"]
+        # Some models have eager attention only, whatever the run chooses.
+        return switches | ({"attn": self.template.attention} if self.template.attention else {})
 
     @property
     def is_latent(self) -> bool:
-        """Whether the model caches a latent that it can also attend to as it is: see ``mla`` in `Run`."""
+        """Whether the model caches a latent that attention can work on directly: see ``mla`` in `Run`."""
         return any("absorbed" in node.kernel.variants for node in self.nodes if isinstance(node.kernel, Composite))
 
     @property
@@ -101,12 +102,12 @@ class Costs:
         return self._tree.variables
 
     def cost(self, node: Node) -> Cost:
-        """Return what a kernel costs in the whole pass."""
+        """Return a kernel's cost in the whole pass."""
         return self.costs[node]
 
     @cached_property
     def launches(self) -> list[Launch[Number]]:
-        """What runs on the device as one, in the order of the pass."""
+        """The launches, in the order of the pass."""
         return [self._launch(nodes) for nodes in self._tree.launches]
 
     def _launch(self, nodes: tuple[Node, ...]) -> Launch[Number]:
@@ -125,9 +126,9 @@ class Costs:
     def totals(self) -> dict[str, int | float]:
         """Metric → number for the whole pass, in `PASS_METRICS`; whole numbers are ``int``."""
         known = {"weight_bytes": self.weight_bytes, "kv_cache_bytes": self._state.get("kv_cache", 0)}
-        found = {name: known[name] if name in known else self.number(name) for name in PASS_METRICS}
-        others = {f"{name}_bytes": value for name, value in self._state.items() if f"{name}_bytes" not in PASS_METRICS}
-        return {name: plain(value) for name, value in ({name: found[name] for name in PASS_METRICS} | others).items()}
+        numbers = {name: known[name] if name in known else self.number(name) for name in PASS_METRICS}
+        states = {f"{name}_bytes": value for name, value in self._state.items() if f"{name}_bytes" not in PASS_METRICS}
+        return {name: plain(value) for name, value in (numbers | states).items()}
 
     @property
     def weight_bytes(self) -> Number:
@@ -136,31 +137,31 @@ class Costs:
 
     @property
     def state_bytes(self) -> Number:
-        """Bytes of all that is kept between steps, exact."""
+        """Bytes of all that is kept between passes, exact."""
         return normalize(sum(self._state.values()))
 
     def number(self, metric: str, node: Node | None = None) -> Number | float:
-        """Return a metric of a kernel and all below it, or of the whole pass; by its formula if no `Cost` holds it."""
+        """Return a metric of a kernel and all below it, or of the whole pass."""
         cost = self.cost_of_all if node is None else self.costs[node]
         if hasattr(cost, metric):
-            found: Number | float = getattr(cost, metric)
-            return found
+            number: Number | float = getattr(cost, metric)
+            return number
         return metric_formula(self._tree.roots if node is None else [node], metric).evaluate(self.values)
 
     @cached_property
     def state(self) -> dict[str, int | float]:
-        """What is kept between steps, in bytes, by name; ``kv_cache`` for most models."""
+        """Name → bytes of what is kept between passes; ``kv_cache`` for most models."""
         return {name: plain(value) for name, value in self._state.items()}
 
     def symbolic(self, values: Mapping[str, Number | Polynomial]) -> Symbolic:
         """Return the template's costs multiplied out; variables without a value stay free."""
-        from nbanalyzer.costs.symbolic import Symbolic  # numbers for one set of values do without
+        from .symbolic import Symbolic  # not needed for one set of values
 
         return Symbolic(self._tree, values)
 
     @property
     def title(self) -> str:
-        """What is analysed, e.g. ``openai-community/gpt2 (GPT2LMHeadModel)``, and if it is a part only, of what."""
+        """The model's id and class, e.g. ``openai-community/gpt2 (GPT2LMHeadModel)``, or the part of it."""
         counted = ": ".join(filter(None, (self.template.architecture, self.template.part)))
         if counted and self.template.model_id:
             return f"{self.template.model_id} ({counted})"
@@ -221,7 +222,7 @@ class Costs:
     def _plain_node(self, node: Node) -> dict[str, Any]:
         kernel, cost = node.kernel, self.costs[node]
         if node.is_basic:
-            flops, read, write = node.values(self.values, "flops", "memory_access.read", "memory_access.write")
+            flops, read, write = node.values(self.values)
             return {
                 "kernel_type": "basic",
                 "operation": kernel.operation,  # type: ignore[union-attr]
@@ -229,7 +230,7 @@ class Costs:
                 "flops": plain(flops),
                 "memory_access": {"read": plain(read), "write": plain(write)},
             }
-        repeat, calls, parameters = node.values(self.values, "repeat", "calls", "parameters")
+        repeat, calls, parameters = node.values(self.values)
         module: str = kernel.module  # type: ignore[union-attr]
         return {
             "kernel_type": "composite",
@@ -238,16 +239,14 @@ class Costs:
             **({"repeat": plain(repeat)} if repeat != 1 else {}),
             **({"calls": plain(calls)} if calls != 1 else {}),
             **({"parameters": plain(parameters)} if parameters else {}),
-            "total": {
-                name: plain(getattr(cost, name)) for name in ("parameters", "flops", "read_bytes", "write_bytes")
-            },
+            "total": {name: plain(getattr(cost, name)) for name in TREE_TOTALS},
             "sub_kernels": [self._plain_node(child) for child in node.children],
         }
 
     def table(self, depth: int | None = None) -> pandas.DataFrame:
         """Return one row per kernel, repeats included, indexed by path; units are in ``attrs["units"]``.
 
-        A composite kernel's row is the sum of what is below it: sum FLOPs and bytes over the rows whose
+        A composite kernel's row is the sum of those below it: sum FLOPs and bytes over the rows whose
         ``kernel_type`` is ``"basic"``, and parameters, which belong to modules, over ``table(depth=1)``.
         `depth` keeps the outermost levels only.
         """
@@ -267,10 +266,10 @@ class Costs:
         return frame
 
     def find(self, path: str) -> Node:
-        """Return the kernel at `path`: whole, its end (``h.attn.c_attn``), or as PyTorch counts (``h.0.attn``).
+        """Return the kernel at `path`, which may be shortened (``h.attn.c_attn``) or have layer numbers (``h.0.attn``).
 
         Raises:
-            UnknownNameError: there is none, or more than one with that end.
+            UnknownNameError: there is none, or several end so.
 
         """
         wanted = re.sub(r"\.\d+(?=\.|$)", "", str(path).strip())
@@ -285,7 +284,7 @@ class Costs:
         raise UnknownNameError("single kernel" if ends else "kernel", path, (), hint)
 
     def _resembling(self, wanted: str) -> list[str]:
-        """Return a few paths of kernels that end like `wanted`, or nearly."""
+        """Return a few paths with the last name of `wanted`, or a near one."""
         last = wanted.rpartition(".")[2]
         same = [node.path for node in self.nodes if node.kernel.name == last]
         names = near(last, {node.kernel.name for node in self.nodes}, 1)
@@ -294,7 +293,7 @@ class Costs:
     def formula_text(self, metric: str = "flops", path: str | None = None) -> Formula:
         """Return the formula of a metric, of the whole pass or of one kernel, in this package's own language.
 
-        Conventions are put in (``num_logits``, and the branches that this run takes); sizes stay symbols.
+        The run's conventions are substituted (``num_logits``, branches); sizes stay symbols.
         """
         if not isinstance(metric, str) or metric not in PASS_METRICS:
             raise UnknownNameError("metric", metric, PASS_METRICS)
@@ -302,13 +301,13 @@ class Costs:
         if metric == "kv_cache_bytes":
             if path is not None:
                 raise InputError("kv_cache_bytes belongs to the whole model: leave the path out")
-            found = parse(self.template.state.get("kv_cache", "0"))
+            formula = parse(self.template.state.get("kv_cache", "0"))
         elif metric == "arithmetic_intensity":
-            found = Formula("/", None, (metric_formula(nodes, "flops"), metric_formula(nodes, "bytes")))
+            formula = Formula("/", None, (metric_formula(nodes, "flops"), metric_formula(nodes, "bytes")))
         else:
-            found = metric_formula(nodes, metric)
+            formula = metric_formula(nodes, metric)
         logits = parse("{seq_len}" if self.run.logits == "all" else "1")
-        return found.resolve(self.values).substitute({"num_logits": logits})
+        return formula.resolve(self.values).substitute({"num_logits": logits})
 
     def formula(self, metric: str = "flops", path: str | None = None) -> sympy.Expr:
         """Return the formula of a metric as an expanded SymPy expression; symbols are named like the variables.
@@ -318,11 +317,11 @@ class Costs:
             FormulaError: more than SymPy can do in a moment; `formula_text` has no such limit.
 
         """
-        found = self.formula_text(metric, path)
-        return found.sympy() if metric == "arithmetic_intensity" else expanded_sympy(found)
+        formula = self.formula_text(metric, path)
+        return formula.sympy() if metric == "arithmetic_intensity" else expanded_sympy(formula)
 
     def explain(self, what: str) -> Explanation:
-        """Return how a number came about: number ← values put in ← formula ← module template and bindings.
+        """Return the derivation of a number: number ← formula with values ← formula ← module template and bindings.
 
         Args:
             what: a kernel's path, as for `find`, or a metric of the whole pass such as ``"parameters"``.
@@ -341,6 +340,6 @@ class Costs:
 
 
 def _column(numbers: list[int | float]) -> list[int] | list[float]:
-    """Return the numbers as one type that pandas has: ``float`` where some are fractions, or beyond 64 bits."""
+    """Return the numbers as one pandas type: ``float`` if some are fractions, or beyond 64 bits."""
     whole = [number for number in numbers if isinstance(number, int) and number < 2**63]
     return whole if len(whole) == len(numbers) else [float(number) for number in numbers]

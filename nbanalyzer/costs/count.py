@@ -1,4 +1,4 @@
-"""A complete template, sizes and a run → what it costs."""
+"""A complete template, sizes and a run → costs."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ __all__ = ["as_run", "count", "params_of", "prepared", "tree_of"]
 
 
 def count(template: ModelTemplate, **run: Any) -> Costs:
-    """Return what one pass costs by a complete template, with the sizes of its own config.
+    """Return the costs of one pass of a complete template, with the sizes of its own config.
 
     Args:
         template: with its kernels, in whatever variants.
         run: batch_size, seq_len, cache_len, encoder_len, w_bit, a_bit, kv_bit, attn, logits, causal; see `Run`.
 
     Raises:
-        NBAnalyzerError: a run that cannot be, or formulas without a value.
+        NBAnalyzerError: a run that is not possible, or formulas without a value.
 
     """
     return Costs(*prepared(template, None, {}, run))
@@ -43,16 +43,16 @@ def count(template: ModelTemplate, **run: Any) -> Costs:
 def prepared(
     template: ModelTemplate, config: object, changes: Mapping[str, int], run: Mapping[str, Any]
 ) -> tuple[Tree, ModelParams, Run]:
-    """Return what the costs are counted from, all checked but the numbers: kernels, sizes, run.
+    """Return the kernels, sizes and run that costs are counted from, checked.
 
     Args:
         template: complete.
-        config: where the sizes are from; the template's own config if None.
-        changes: sizes that are set to something else.
+        config: with the sizes; the template's own config if None.
+        changes: sizes that replace the config's.
         run: as for `count`.
 
     Raises:
-        NBAnalyzerError: what cannot be, or what would change nothing.
+        NBAnalyzerError: options that are not possible, or without effect.
 
     """
     this_run = as_run(run)
@@ -65,17 +65,17 @@ def prepared(
 
 
 def as_run(options: Mapping[str, Any]) -> Run:
-    """Return the run with these options, NumPy's integers being taken for Python's."""
+    """Return the run with these options, which may be NumPy's integers."""
     return Run.of(**{name: whole(value) for name, value in options.items()})
 
 
 def whole(value: Any) -> Any:
-    """Return NumPy's integers, which a notebook is full of, as Python's."""
+    """Return NumPy's integers as Python's."""
     return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
 
 
 def params_of(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelParams:
-    """Return the sizes that a template's formulas are evaluated with; changes without effect are refused."""
+    """Return the sizes for a template's formulas; changes without effect are refused."""
     template = tree.template
     source = template.config if config is None else config
     required = [name for name in tree.variables if name in VARIABLES and VARIABLES[name].sources]
@@ -93,10 +93,10 @@ def params_of(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelPa
 
 
 def tree_of(template: ModelTemplate, run: Run) -> Tree:
-    """Return the template in the variants that the run chooses, ready to be evaluated."""
+    """Return the template's tree in the variants that the run chooses."""
     try:
         content = as_json(template)
-    except (TypeError, ValueError, RecursionError) as error:  # a config may be any object of Python's
+    except (TypeError, ValueError, RecursionError) as error:  # a config may hold any object
         raise TemplateError(f"cannot be written as JSON: {error}", template.model_id) from None
     return _tree(content, run.variants)
 
@@ -112,37 +112,34 @@ def _tree(content: bytes, chosen: frozenset[str]) -> Tree:
 
 
 def _require_values(tree: Tree, params: ModelParams, run: Run) -> None:
-    """Raise if the template uses a variable that neither config nor run gives."""
+    """Raise if the template uses a variable without a value in config and run."""
     known = params.keys() | run.values().keys()
     for name in tree.variables:
         if name not in known:
             sources = VARIABLES[name].sources if name in VARIABLES else (name,)
             looked = f" (looked for {', '.join(sources)})" if sources else ""
-            raise ConfigError(
-                f"the config has no {{{name}}}{looked}, and {_user(tree, name)} needs it",
-                tree.template.model_id,
-            )
+            problem = f"the config has no {{{name}}}{looked}, and {_user(tree, name)} needs it"
+            raise ConfigError(problem, tree.template.model_id)
 
 
 def _user(tree: Tree, name: str) -> str:
-    """Return the path of the first kernel whose formulas use a variable, or what else does."""
-    for node in tree.nodes:
-        if any(name in formula.variables for formula in node.formulas):
-            return node.path
-    return "its state"
+    """Return the path of the first kernel whose formulas use a variable, else ``"its state"``."""
+    users = (node.path for node in tree.nodes if any(name in formula.variables for formula in node.formulas))
+    return next(users, "its state")
 
 
 def _require_effect(tree: Tree, name: str, changes: Mapping[str, int], params: ModelParams, source: object) -> None:
-    """Raise if setting `name` makes no difference to the template's formulas: the numbers would mislead."""
+    """Raise if setting `name` changes none of the variables of the template's formulas."""
     validity = tree.template.valid_for
     if canonical_name(name) in tree.variables or (
         validity and any(name in pair.split("=") for pair in validity.together)
     ):
         return
     try:
-        without = extract_model_params(source, {other: value for other, value in changes.items() if other != name}, ())
+        rest = {field: value for field, value in changes.items() if field != name}
+        without = extract_model_params(source, rest, ())
     except ConfigError:
-        return  # the others cannot do without it
+        return  # the other changes need it
     if all(params.get(variable) == without.get(variable) for variable in tree.variables):
         usable = ", ".join(sorted(variable for variable in tree.variables if variable in params))
         raise InputError(

@@ -1,4 +1,4 @@
-"""How a number came about: number ← values put in ← formula ← module template and bindings."""
+"""Derivations of numbers: number ← formula with values ← formula ← module template and bindings."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = ["Derivation", "Explanation", "explain_formula", "explain_node", "expl
 
 @dataclass(frozen=True)
 class Derivation:
-    """One number, step by step; each step is text, outermost last.
+    """The derivation of one number, each step as text.
 
     Attributes:
         what: e.g. ``"matmul, flops"``.
-        in_module: the formula in the module template, in context variables; empty if it comes from none.
+        in_module: the formula in the module template, in context variables; "" if it is from none.
         in_model: the same in global variables.
-        with_values: the same with the values put in.
-        number: the result for one execution.
-        count: how often it runs; of parameters, how many copies there are.
+        with_values: the same with values substituted.
+        number: its value, for one execution.
+        count: of executions; for parameters, of copies.
 
     """
 
@@ -82,18 +82,18 @@ class Explanation:
 
 
 def explain_formula(what: str, formula: Formula, values: Mapping[str, Number]) -> Explanation:
-    """Return how a number of the whole model came about, from its formula."""
+    """Return the derivation of a number of the whole model from its formula."""
     derivation = Derivation(what, "", str(formula), with_values(formula, values), formula.evaluate(values), 1)
     return Explanation(f"{what} of the whole pass", "", (), (derivation,))
 
 
 def explain_sum(what: str, nodes: Sequence[Node], costs: Mapping[Node, Cost]) -> Explanation:
-    """Return how a total came about, as the sum over the outermost kernels."""
+    """Return the derivation of a total as the sum over the outermost kernels."""
     return Explanation(f"{what} of the whole pass", "", (), (_sum(what, what, nodes, costs),))
 
 
 def explain_node(node: Node, costs: Mapping[Node, Cost], values: Mapping[str, Number]) -> Explanation:
-    """Return how the numbers of a kernel came about: its own parameters, and what its basic kernels cost."""
+    """Return the derivations of a kernel's numbers: its own parameters, and the costs of its basic kernels."""
     count = costs[node].count
     owner = node.parent if node.is_basic else node
     place = owner.kernel if owner and isinstance(owner.kernel, Composite) else Composite(name=node.kernel.name)
@@ -102,7 +102,7 @@ def explain_node(node: Node, costs: Mapping[Node, Cost], values: Mapping[str, Nu
     title = node.path + (f"  × {show(count)}" if count != 1 else "") + (f"  ({place.module})" if place.module else "")
 
     def derive(what: str, in_module: str, formula: Formula, times: Number = count) -> Derivation:
-        # The module template's formula is the origin only if the bindings lead from it to this one.
+        # The module template's formula is shown only if the bindings turn it into this one.
         follows = in_module and parse(in_module).substitute(bindings) == formula
         number = formula.evaluate(values)
         shown = with_values(formula.resolve(values), values)  # the branch that is taken
@@ -110,7 +110,7 @@ def explain_node(node: Node, costs: Mapping[Node, Cost], values: Mapping[str, Nu
 
     derivations = []
     if node.own_parameters != constant(0):
-        # They are there once a copy, however often a pass runs it.
+        # Once per copy, however often the pass runs it.
         origin = module.parameters if module else ""
         derivations.append(derive("parameters", origin, node.own_parameters, costs[node].copies))
     basics = [node] if node.is_basic else [child for child in node.children if child.is_basic]
@@ -119,23 +119,18 @@ def explain_node(node: Node, costs: Mapping[Node, Cost], values: Mapping[str, Nu
             if formula != constant(0):
                 derivations.append(derive(what, in_module, formula))
     if not node.is_basic and len(basics) < len(node.children):
-        sums = (("flops", "flops"), ("bytes", "bytes"), ("parameters", "parameters"))
-        derivations += [
-            _sum(f"{what}, all repeats", metric, node.children, costs)
-            for what, metric in sums
-            if getattr(costs[node], metric)
-        ]
+        metrics = [metric for metric in ("flops", "bytes", "parameters") if getattr(costs[node], metric)]
+        derivations += [_sum(f"{metric}, all repeats", metric, node.children, costs) for metric in metrics]
     lines = tuple(_binding(name, formula, values) for name, formula in bindings.items())
     return Explanation(title, "" if node.is_basic else place.description, lines, tuple(derivations))
 
 
 def _parts(node: Node, module: ModuleTemplate | None) -> Iterator[tuple[str, str, Formula]]:
-    """Yield (what, the formula in the module template or "", the formula here) of a basic kernel's three costs."""
+    """Yield (name, formula in the module template or "", formula) of a basic kernel's three costs."""
     assert isinstance(node.kernel, Basic)
-    operation, unit = node.kernel.operation, node.kernel.unit
     label = node.kernel.label
-    names = (f"{label}, flops ({unit})", f"{label}, bytes read", f"{label}, bytes written")
-    originals = [kernel for kernel in module.kernels if kernel.name == operation] if module else []
+    names = (f"{label}, flops ({node.kernel.unit})", f"{label}, bytes read", f"{label}, bytes written")
+    originals = [kernel for kernel in module.kernels if kernel.name == node.kernel.name] if module else []
     texts = ("", "", "")
     if len(originals) == 1 and isinstance(original := originals[0], Basic):
         texts = (original.flops, original.memory_access.read, original.memory_access.write)
@@ -143,7 +138,7 @@ def _parts(node: Node, module: ModuleTemplate | None) -> Iterator[tuple[str, str
 
 
 def _sum(what: str, metric: str, nodes: Sequence[Node], costs: Mapping[Node, Cost]) -> Derivation:
-    """Return the derivation of a sum over kernels; those that add nothing are left out."""
+    """Return the derivation of a sum over kernels, those with 0 left out."""
     parts = [(node.kernel.name, getattr(costs[node], metric)) for node in nodes if getattr(costs[node], metric)]
     total = normalize(sum(number for _, number in parts))
     names = " + ".join(name for name, _ in parts) or "nothing"
@@ -156,7 +151,7 @@ def _binding(name: str, formula: Formula, values: Mapping[str, Number]) -> str:
 
 
 def with_values(formula: Formula, values: Mapping[str, Number]) -> str:
-    """Return the text of the formula with numbers in place of its variables, nothing computed."""
+    """Return the text of the formula with numbers in place of its variables."""
     text = str(formula)
     for name in formula.variables:
         number = str(constant(values[name]))

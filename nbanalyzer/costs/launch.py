@@ -1,7 +1,7 @@
-"""What runs on the device as one: kernels that are fused, and what they cost together.
+"""Launches: fused kernels, and their cost together.
 
 The rules for time and memory, in `nbanalyzer.analysis.roofline` and `nbanalyzer.analysis.memory`, are written over
-launches: of numbers, for one pass, or of polynomials, for all of them.
+launches, whose amounts are numbers, for one pass, or polynomials, for all passes.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ Amount = TypeVar("Amount", Number, "Polynomial")
 
 @dataclass(frozen=True, slots=True)
 class Launch(Generic[Amount]):
-    """What one kernel on the device costs each time it runs, and how often it runs in the pass.
+    """One kernel on the device: the cost of one run, and its runs in the pass.
 
     Attributes:
-        nodes: the basic kernels that run as one; of equal launches taken together, those of the first.
+        nodes: the basic kernels that are fused; of equal launches merged into one, those of the first.
         times: runs in the whole pass.
         matmul_flops, vector_flops, bytes: of one run.
         activations: bytes of activations that one run reads and writes, on average over its steps.
-        sizes: of ``"w_bytes"``, ``"a_bytes"`` and ``"kv_bytes"`` those that its traffic depends on.
-        steps: operations, one after the other, that one run is; each is started of its own.
-        is_started: 1 where it has anything to do, else 0: what has nothing to do is not started.
+        sizes: those of ``"w_bytes"``, ``"a_bytes"`` and ``"kv_bytes"`` that its traffic depends on.
+        steps: operations in one run, started one after the other.
+        is_started: 1 if it has any work, else 0: it is then not started.
 
     """
 

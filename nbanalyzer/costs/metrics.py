@@ -1,4 +1,4 @@
-"""The metrics: what each is called, its unit, and how it follows from a kernel's formulas.
+"""The metrics: name, unit, and formula for a kernel.
 
 >>> METRICS["kv_bytes_read"].unit
 'B'
@@ -23,15 +23,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Metric:
-    """One number that can be asked for.
+    """A metric.
 
     Attributes:
         name: e.g. ``"bytes"``.
         unit: e.g. ``"B"``; "" for a truth value.
-        of_kernel: its formula for one execution of a basic kernel; None of what is no sum over kernels.
+        of_kernel: its formula for one execution of a basic kernel; None if it is no sum over kernels.
         is_summed: whether a request's is the sum over its passes.
-        needs: what it cannot be told without: ``"hardware"``, or ``"request"``, a time of a request on hardware.
-        more_is_better: whether large values are what one looks for.
+        needs: ``"hardware"`` if it needs an accelerator, ``"request"`` if it needs a request as well.
+        more_is_better: whether larger values are better.
 
     """
 
@@ -87,20 +87,20 @@ KERNEL_METRICS = tuple(name for name, metric in METRICS.items() if metric.of_ker
 PASS_METRICS = tuple(METRICS)[: tuple(METRICS).index("memory_bytes")]
 """The metrics of one pass that need nothing but its formulas: the names of `Costs.totals`."""
 REQUEST_SUMS = tuple(name for name in PASS_METRICS if METRICS[name].is_summed)
-"""The metrics of which a request's is the sum over its passes, and that need no hardware."""
+"""The metrics of `PASS_METRICS` that are summed over a request's passes."""
 BY_MODULE = ("flops", "bytes", "parameters", "time")
 """The metrics that are compared module by module."""
 OWNED = ("weight_bytes_read", "kv_bytes_read", "kv_bytes_written")
-"""The traffic that is no activations'."""
+"""The traffic of weights and cache; the rest is the activations'."""
 
 
 def metrics_of(states: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of all metrics of a model, given what it keeps between steps: each has its bytes."""
+    """Return the names of all metrics of a model with these states, each of which has its bytes."""
     return (*METRICS, *(f"{name}_bytes" for name in states if f"{name}_bytes" not in METRICS))
 
 
 def unit_of(metric: str) -> str:
-    """Return a metric's unit; what is not in the table is a state of the model, in bytes."""
+    """Return a metric's unit; a name that is not in the table is a state of the model, in bytes."""
     return METRICS[metric].unit if metric in METRICS else "B"
 
 
@@ -116,12 +116,12 @@ def metric_formula(nodes: Sequence[Node], metric: str) -> Formula:
         total = build("+", *(build("*", node.copies, node.own_parameters) for node in _below(nodes)))
         return build("*", total, variable("w_bytes")) if metric == "weight_bytes" else total
     if metric == "activation_bytes":
-        others = build("+", *(metric_formula(nodes, name) for name in OWNED))
-        return build("-", metric_formula(nodes, "bytes"), others)
+        owned = build("+", *(metric_formula(nodes, name) for name in OWNED))
+        return build("-", metric_formula(nodes, "bytes"), owned)
     of_kernel = METRICS[metric].of_kernel
     assert of_kernel is not None
     return build("+", *(build("*", node.times, of_kernel(node)) for node in _below(nodes) if node.is_basic))
 
 
 def _below(nodes: Sequence[Node]) -> list[Node]:
-    return [found for node in nodes for found in (node, *_below(node.children))]
+    return [kernel for node in nodes for kernel in (node, *_below(node.children))]

@@ -1,4 +1,4 @@
-"""One run of a model: how many tokens, at which precision, under which counting conventions."""
+"""The run of one pass: numbers of tokens, precisions, counting conventions."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from nbanalyzer.formulas.grammar import Number, normalize
 
 __all__ = [
     "CHOICES", "MAX_SIZE", "REQUEST", "RUN_CHOICES", "SIZES", "SWITCHES", "TOKENS", "Passes", "Run", "Switch",
-    "passes_of",
-    "read_size", "read_whole",
+    "passes_of", "read_size", "read_whole",
 ]  # fmt: skip
 
-MAX_SIZE = 2**40  # tokens or sequences: beyond what any machine holds
+MAX_SIZE = 2**40  # tokens or sequences
 MAX_BITS = 64
 
 
@@ -46,14 +45,14 @@ class Run:
         batch_size: sequences, at least 1.
         seq_len: new tokens per sequence in this pass, at least 1.
         cache_len: tokens per sequence that are in the cache already; 0 is a prefill.
-        encoder_len: tokens per sequence that the encoder of an encoder-decoder model reads; as many as the
-            decoder has seen before this pass, in a prefill as many as it sees now, if None.
+        encoder_len: tokens per sequence that the encoder of an encoder-decoder model reads; if None, cache_len, in
+            a prefill seq_len.
         w_bit, a_bit: bits of a weight and of an activation, 1 to 64.
         kv_bit: bits of an element of the cache; as activations if None.
         attn, logits, mla, causal: see `SWITCHES`; `causal` also takes a bool.
 
     Raises:
-        InputError: a value that cannot be; the message quotes it.
+        InputError: a value that is not possible; the message quotes it.
 
     """
 
@@ -68,7 +67,7 @@ class Run:
     logits: str = "all"
     mla: str = "expanded"
     causal: bool | str = False
-    encoder_len_follows: bool = field(default=False, init=False, repr=False)  # nobody gave it
+    encoder_len_follows: bool = field(default=False, init=False, repr=False)  # it was None
 
     def __post_init__(self) -> None:
         _whole("batch_size", self.batch_size, 1, MAX_SIZE)
@@ -92,7 +91,7 @@ class Run:
     @classmethod
     def of(cls, **options: object) -> Run:
         """Return the run with these options; an option that does not exist is an `UnknownNameError`."""
-        known = [one.name for one in fields(cls) if one.init]
+        known = [option.name for option in fields(cls) if option.init]
         for name in options:
             if name not in known:
                 raise UnknownNameError("option", name, known)
@@ -100,7 +99,7 @@ class Run:
 
     @property
     def variants(self) -> frozenset[str]:
-        """The choices that are made of kernels, not of numbers."""
+        """The choices of other kernels, not of other numbers."""
         return frozenset({self.attn, self.mla})
 
     @property
@@ -138,7 +137,7 @@ SIZES: Mapping[str, str] = {
 
 
 def read_whole(what: str, text: str) -> int:
-    """Return the whole number that an option's text is: digits, or arithmetic such as ``4 * 1024``.
+    """Return the whole number in an option's text: digits, or arithmetic such as ``4 * 1024``.
 
     Raises:
         InputError: it is none; the message begins with `what`.
@@ -154,7 +153,7 @@ def read_whole(what: str, text: str) -> int:
 
 
 def read_size(name: str, value: object, least: int) -> None:
-    """Raise an `InputError` if a number of tokens or sequences cannot be."""
+    """Raise an `InputError` unless `value` is a number of tokens or sequences."""
     _whole(name, value, least, MAX_SIZE)
 
 
@@ -164,10 +163,10 @@ def _whole(name: str, value: object, least: int, most: int) -> None:
 
 
 TOKENS = ("batch_size", "seq_len", "cache_len", "encoder_len")
-"""Run values that an array takes the place of: the formulas are evaluated for all of them at once."""
+"""Run values that may be arrays: the formulas are evaluated for all of them at once."""
 RUN_CHOICES = ("w_bit", "a_bit", "kv_bit", *SWITCHES)
 CHOICES = ("model", "hardware", *RUN_CHOICES)
-"""What is gone through value by value: each has formulas of its own."""
+"""Options with formulas of their own for each value."""
 REQUEST = ("prompt_len", "output_len")
 """The lengths of a request, in place of those of a pass."""
 
@@ -194,7 +193,7 @@ class Passes(NamedTuple):
 def passes_of(*, has_encoder: bool) -> Passes:
     """Return a request's passes: the prompt's gives the first token, each decode step another one.
 
-    Where an encoder reads the prompt, the decoder begins with one token.
+    If an encoder reads the prompt, the decoder begins with one token.
     """
     encoder = {"encoder_len": "{prompt_len}"} if has_encoder else {}
     start = "1" if has_encoder else "{prompt_len}"

@@ -1,7 +1,6 @@
-"""A template's costs as polynomials: in the variables that stay free, everything else put in.
+"""A template's costs as polynomials in the variables that stay free, everything else substituted.
 
-What `Analysis` says for one set of values, this says for all of them at once. Sums over steps, inverse questions
-and sweeps start here.
+Where `Costs` holds for one set of values, this holds for all of them. Requests, `solve` and sweeps start here.
 """
 
 from __future__ import annotations
@@ -29,15 +28,15 @@ NEVER_ZERO = frozenset({"batch_size", "seq_len", "encoder_len", "w_bytes", "a_by
 
 
 def free_values(run: Run, free: frozenset[str]) -> dict[str, Number | Polynomial]:
-    """Return the run's values but for the `free` variables; what follows from one of those follows still."""
-    found: dict[str, Number | Polynomial] = {**run.values()}
+    """Return the run's values without the `free` variables; values derived from those become polynomials."""
+    values: dict[str, Number | Polynomial] = {**run.values()}
     for name in free:
-        found.pop(name, None)
+        values.pop(name, None)
     if "seq_len" in free and run.logits == "all":
-        found["num_logits"] = expanded(parse("{seq_len}"), {})
+        values["num_logits"] = expanded(parse("{seq_len}"), {})
     if run.encoder_len_follows and free & {"cache_len", "seq_len"}:
-        found["encoder_len"] = expanded(parse("{cache_len} if {cache_len} else {seq_len}"), found)
-    return found
+        values["encoder_len"] = expanded(parse("{cache_len} if {cache_len} else {seq_len}"), values)
+    return values
 
 
 class Symbolic:
@@ -45,7 +44,7 @@ class Symbolic:
 
     Args:
         tree: the template.
-        values: variable → number, or what it follows from; a variable without stays free.
+        values: variable → number or polynomial; a variable without a value stays free.
 
     """
 
@@ -58,11 +57,11 @@ class Symbolic:
         self._doubts: dict[Polynomial, None] = {}
         self._terms = 0  # of all formulas so far
         for node in tree.nodes:
-            repeat, calls = (
-                (_ONE, _ONE) if node.is_basic else (self._sure(node, node.repeat), self._sure(node, node.calls))
-            )
             times, copies = (self._times[node.parent], self._copies[node.parent]) if node.parent else (_ONE, _ONE)
-            self._times[node], self._copies[node] = times * repeat * calls, copies * repeat
+            if not node.is_basic:
+                repeat, calls = self._checked(node, node.repeat), self._checked(node, node.calls)
+                times, copies = times * repeat * calls, copies * repeat
+            self._times[node], self._copies[node] = times, copies
 
     def _of(self, node: Node, formula: Formula) -> Polynomial:
         try:
@@ -70,31 +69,31 @@ class Symbolic:
         except FormulaError as error:
             raise TemplateError(str(error), node.path) from None
 
-    def _sure(self, node: Node, formula: Formula) -> Polynomial:
-        """Return one of a node's own formulas, of which a negative value is an error, multiplied out."""
+    def _checked(self, node: Node, formula: Formula) -> Polynomial:
+        """Return one of a node's own formulas multiplied out; if it might be negative, it is added to `doubts`."""
         if id(formula) in self._known:
             return self._known[id(formula)]
-        found = self._known[id(formula)] = self._of(node, formula)
-        self._terms += len(found.terms)
+        polynomial = self._known[id(formula)] = self._of(node, formula)
+        self._terms += len(polynomial.terms)
         if self._terms > MAX_TERMS:
             raise TemplateError(f"multiplied out, all formulas have more than {MAX_TERMS:,} terms", node.path)
-        if not (found.never_negative or found.replace(_from_one).never_negative):
-            self._doubts[found] = None
-        return found
+        if not (polynomial.never_negative or polynomial.replace(_from_one).never_negative):
+            self._doubts[polynomial] = None
+        return polynomial
 
     def _one(self, node: Node, metric: str) -> Polynomial:
         """Return a metric of one execution of a basic kernel."""
         if metric == "bytes":
-            return self._sure(node, node.parts[1]) + self._sure(node, node.parts[2])
+            return self._checked(node, node.parts[1]) + self._checked(node, node.parts[2])
         of_kernel = METRICS[metric].of_kernel
         assert of_kernel is not None
         formula = of_kernel(node)
         is_own = any(formula is part for part in node.parts)
-        return self._sure(node, formula) if is_own else self._of(node, formula)
+        return self._checked(node, formula) if is_own else self._of(node, formula)
 
     @property
     def doubts(self) -> tuple[Polynomial, ...]:
-        """What must not be negative and might be, of what has been asked for so far."""
+        """The formulas computed so far that must not be negative and are not provably so."""
         return tuple(self._doubts)
 
     def metric(self, name: str) -> Polynomial:
@@ -105,20 +104,20 @@ class Symbolic:
             return self.metric("parameters") * expanded(parse("{w_bytes}"), self._values)
         if name == "parameters":
             modules = (node for node in self._tree.nodes if not node.is_basic)
-            return Polynomial.sum(self._copies[node] * self._sure(node, node.own_parameters) for node in modules)
+            return Polynomial.sum(self._copies[node] * self._checked(node, node.own_parameters) for node in modules)
         basics = (node for node in self._tree.nodes if node.is_basic)
         return Polynomial.sum(self._times[node] * self._one(node, name) for node in basics)
 
     @cached_property
     def state(self) -> dict[str, Polynomial]:
-        """What is kept between steps, in bytes, by name."""
-        found = {}
+        """Name → bytes of what is kept between passes."""
+        state = {}
         for name, text in self._tree.template.state.items():
             try:
-                found[name] = expanded(parse(text), self._values)
+                state[name] = expanded(parse(text), self._values)
             except FormulaError as error:
                 raise TemplateError(str(error), f"state.{name}") from None
-        return found
+        return state
 
     @property
     def tokens(self) -> Polynomial:
@@ -127,16 +126,16 @@ class Symbolic:
 
     @cached_property
     def launches(self) -> list[Launch[Polynomial]]:
-        """The kernels that run on the device, equal ones together."""
-        found: dict[tuple[object, ...], Launch[Polynomial]] = {}
+        """The launches, equal ones merged."""
+        launches: dict[tuple[object, ...], Launch[Polynomial]] = {}
         for nodes in self._tree.launches:
             launch = self._launch(nodes)
             amounts = (launch.matmul_flops, launch.vector_flops, launch.bytes, launch.activations)
             key = (*amounts, launch.sizes, launch.steps)
-            if key in found:
-                launch = replace(found[key], times=found[key].times + launch.times)
-            found[key] = launch
-        return list(found.values())
+            if key in launches:
+                launch = replace(launches[key], times=launches[key].times + launch.times)
+            launches[key] = launch
+        return list(launches.values())
 
     def _launch(self, nodes: tuple[Node, ...]) -> Launch[Polynomial]:
         def summed(metric: str) -> Polynomial:
@@ -150,7 +149,7 @@ class Symbolic:
 
 
 def _any(work: Polynomial) -> Polynomial:
-    """Return 1 where there is any work, else 0."""
+    """Return 1 where the work is not 0, else 0."""
     certain = (all(atom.name in NEVER_ZERO for atom, _ in monomial) for monomial in work.terms)
     if not work or (work.never_negative and any(certain)):
         return Polynomial.constant(int(bool(work)))
@@ -158,7 +157,7 @@ def _any(work: Polynomial) -> Polynomial:
 
 
 def _from_one(atom: Atom) -> Polynomial:
-    """Return an atom with the variables that are at least 1 counted from there."""
+    """Return an atom with x + 1 for each variable x that is at least 1."""
     if atom.operation == "variable":
         return Polynomial.of(atom) + _ONE if atom.name in FROM_ONE else Polynomial.of(atom)
     return applied(atom.operation, tuple(argument.replace(_from_one) for argument in atom.arguments))

@@ -1,8 +1,8 @@
-"""From a kernel tree and values to numbers: what every kernel costs, and the formulas behind them.
+"""A kernel tree with values: the cost of every kernel, exactly, and the formulas behind it.
 
-A `Tree` is a model template made ready once: its formulas compiled, its kernels in a list in reading
-order. `Tree.costs` then evaluates it for one set of values. Work grows with the kernels in the
-template, not with the layers of the model: a repeated block is evaluated once and multiplied.
+A `Tree` is a model template with compiled formulas and its kernels listed in reading order; `Tree.costs` evaluates
+it for one set of values. Work grows with the kernels in the template, not with the layers of the model: a repeated
+block is evaluated once and multiplied.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fractions import Fraction
 from functools import cached_property
 
 from nbanalyzer.errors import FormulaError, TemplateError, quote
-from nbanalyzer.formulas.evaluation import Program, compiled, is_bounded, run
+from nbanalyzer.formulas.evaluation import Compiled, compiled, is_bounded, run
 from nbanalyzer.formulas.formula import Formula, build, constant, parse
 from nbanalyzer.formulas.grammar import MAX_BITS, Number, normalize
 from nbanalyzer.templates.template import Basic, Kernel, ModelTemplate
@@ -24,17 +24,28 @@ __all__ = ["Cost", "Node", "Tree", "sizes_of"]
 LARGEST = 10**60  # of a cost or a count; a product of two is still a float
 SMALLEST = Fraction(1, LARGEST)  # but 0
 
+BASIC_FIELDS = ("flops", "memory_access.read", "memory_access.write")
+COMPOSITE_FIELDS = ("repeat", "calls", "parameters")
+"""The names of `Node.formulas` in the template."""
+
+OWNED_TRAFFIC = (
+    ("weight_bytes_read", "w_bytes", 1),
+    ("kv_bytes_read", "kv_bytes", 1),
+    ("kv_bytes_written", "kv_bytes", 2),
+)
+"""The traffic of weights and cache: its metric, its bytes per element, the place of its formula in `Node.parts`."""
+
 
 @dataclass(slots=True)
 class Cost:
-    """What a kernel costs in the whole pass, all its repeats included.
+    """The cost of a kernel in the whole pass, all its repeats included.
 
-    FLOPs are floating-point operations, 2 per multiply-add. Bytes are the traffic of each executed
-    operation, unfused: what is read of weights, of the cache, and everything that is read and written.
+    FLOPs are floating-point operations, 2 per multiply-add. Bytes are the traffic of each executed operation, unfused;
+    those of weights and cache are included in the bytes read and written.
     """
 
-    count: Number = 0  # how often it runs
-    copies: Number = 0  # how often it is there, with parameters of its own
+    count: Number = 0  # runs in the pass
+    copies: Number = 0  # with parameters of their own
     parameters: Number = 0
     matmul_flops: Number = 0
     vector_flops: Number = 0
@@ -56,7 +67,7 @@ class Cost:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it costs nothing at all."""
+        """Whether it costs nothing."""
         return not (self.parameters or self.flops or self.bytes)
 
     @property
@@ -78,12 +89,12 @@ class Cost:
         """Add what `other` costs; the count stays.
 
         Raises:
-            TemplateError: fractions that have a sum of more bits than any number may have.
+            TemplateError: a sum of fractions with more than `MAX_BITS` bits.
 
         """
         for name in SUMS:
-            if more := getattr(other, name):
-                total = getattr(self, name) + more
+            if amount := getattr(other, name):
+                total = getattr(self, name) + amount
                 if type(total) is not int and not is_bounded(total):
                     raise TemplateError(f"the kernels' {name} add up to a number of more than {MAX_BITS:,} bits")
                 setattr(self, name, normalize(total))
@@ -104,17 +115,17 @@ class Node:
 
     @cached_property
     def is_basic(self) -> bool:
-        """Whether it carries formulas itself."""
+        """Whether its kernel is basic: has formulas of its own."""
         return isinstance(self.kernel, Basic)
 
     @cached_property
     def is_last(self) -> bool:
-        """Whether nothing but basic kernels stands below: a module without modules."""
+        """Whether it has only basic kernels below: a leaf module."""
         return all(child.is_basic for child in self.children)
 
     @cached_property
     def is_part(self) -> bool:
-        """Whether it is a basic kernel of a module without modules."""
+        """Whether it is a basic kernel of a leaf module."""
         return self.is_basic and self.parent is not None and self.parent.is_last
 
     def __repr__(self) -> str:
@@ -122,27 +133,27 @@ class Node:
 
     @property
     def steps(self) -> int:
-        """How many operations, one after the other, a basic kernel stands for."""
+        """The operations, one after the other, that a basic kernel stands for."""
         return self.kernel.steps if isinstance(self.kernel, Basic) else 1
 
     @cached_property
     def repeat(self) -> Formula:
-        """How often it runs where its parent runs once."""
+        """Its copies for each copy of its parent."""
         return constant(1) if isinstance(self.kernel, Basic) else self.formula_of(self.kernel.repeat, "repeat")
 
     @cached_property
     def calls(self) -> Formula:
-        """How often each copy runs where its parent runs once."""
+        """How often each copy runs when its parent runs once."""
         return constant(1) if isinstance(self.kernel, Basic) else self.formula_of(self.kernel.calls, "calls")
 
     @cached_property
     def copies(self) -> Formula:
-        """How many copies there are in the whole model."""
+        """Its copies in the whole model."""
         return build("*", self.parent.copies, self.repeat) if self.parent else self.repeat
 
     @cached_property
     def times(self) -> Formula:
-        """How often it runs in the whole pass."""
+        """Its runs in the whole pass."""
         own = build("*", self.repeat, self.calls)
         return build("*", self.parent.times, own) if self.parent else own
 
@@ -157,11 +168,9 @@ class Node:
         """FLOPs, bytes read and bytes written of one execution of a basic kernel."""
         assert isinstance(self.kernel, Basic)
         access = self.kernel.memory_access
-        return (
-            self.formula_of(self.kernel.flops, "flops"),
-            self.formula_of(access.read, "memory_access.read"),
-            self.formula_of(access.write, "memory_access.write"),
-        )
+        texts = (self.kernel.flops, access.read, access.write)
+        flops, read, write = (self.formula_of(text, field) for text, field in zip(texts, BASIC_FIELDS, strict=True))
+        return flops, read, write
 
     @cached_property
     def uses(self) -> tuple[frozenset[str], ...]:
@@ -174,7 +183,7 @@ class Node:
         return self.parts if self.is_basic else (self.repeat, self.calls, self.own_parameters)
 
     @cached_property
-    def programs(self) -> tuple[Program, ...]:
+    def functions(self) -> tuple[Compiled, ...]:
         """The compiled `formulas`."""
         return tuple(compiled(formula) for formula in self.formulas)
 
@@ -185,23 +194,24 @@ class Node:
         except FormulaError as error:
             raise TemplateError(str(error), f"{self.path}, {field}") from None
 
-    def values(self, values: Mapping[str, Number], *fields: str) -> list[Number]:
+    def values(self, values: Mapping[str, Number]) -> list[Number]:
         """Return the exact values of `formulas`, none negative; errors name this kernel and the field."""
-        found = []
-        for program, formula, field in zip(self.programs, self.formulas, fields, strict=True):
+        results = []
+        names = BASIC_FIELDS if self.is_basic else COMPOSITE_FIELDS
+        for function, formula, field in zip(self.functions, self.formulas, names, strict=True):
             try:
-                value = run(program, formula, values)
+                value = run(function, formula, values)
             except FormulaError as error:
                 raise TemplateError(str(error), f"{self.path}, {field}") from None
             if not (0 <= value < LARGEST and (type(value) is int or value > SMALLEST)):
                 problem = "negative" if value < 0 else f"{'smaller' if value < 1 else 'larger'} than anything that is"
                 raise TemplateError(f"{problem}: '{formula}' is {quote(value)}", f"{self.path}, {field}")
-            found.append(value)
-        return found
+            results.append(value)
+        return results
 
 
 class Tree:
-    """A model template ready to be evaluated: `nodes` lists its kernels in reading order."""
+    """A model template with compiled formulas; `nodes` lists its kernels in reading order."""
 
     def __init__(self, template: ModelTemplate) -> None:
         self.template = template
@@ -221,7 +231,7 @@ class Tree:
 
     @cached_property
     def variables(self) -> tuple[str, ...]:
-        """The variables that its costs and its state depend on, in the order met."""
+        """The variables of its costs and its state, in the order of the formulas."""
         formulas = [parse(text) for text in self.template.state.values()]
         for node in self.nodes:
             formulas += node.formulas
@@ -229,31 +239,30 @@ class Tree:
 
     @cached_property
     def launches(self) -> list[tuple[Node, ...]]:
-        """The basic kernels, those together that run as one: what is fused runs with what stands before it."""
-        found: list[tuple[Node, ...]] = []
+        """The basic kernels, grouped by launch: a fused kernel shares that of the kernel before it."""
+        launches: list[tuple[Node, ...]] = []
         for node in self.nodes:
             if not isinstance(node.kernel, Basic):
                 continue
-            before = found[-1][-1] if found else None
-            if before and node.kernel.fused and before.parent is node.parent:
-                found[-1] += (node,)
+            if launches and node.kernel.fused and launches[-1][-1].parent is node.parent:
+                launches[-1] += (node,)
             else:
-                found.append((node,))
-        return found
+                launches.append((node,))
+        return launches
 
     def costs(self, values: Mapping[str, Number]) -> dict[Node, Cost]:
-        """Return what every kernel costs with these values; a composite kernel is the sum of its parts.
+        """Return the cost of every kernel; a composite kernel's is the sum of its parts'.
 
         Raises:
-            TemplateError: a formula that has no value, or a negative one, with the kernel's path.
+            TemplateError: a formula without a value, or with a negative one; with the kernel's path.
 
         """
-        # What a byte count owes to the weights is what it gains when they take twice as many bytes.
-        doubled = [{**values, name: 2 * values[name]} for name in ("w_bytes", "kv_bytes")]
+        # A byte count's share of weights is its increase when a weight takes twice the bytes.
+        doubled = {name: {**values, name: 2 * values[name]} for name in ("w_bytes", "kv_bytes")}
         costs: dict[Node, Cost] = {}
         for node in self.nodes:
             parent = costs[node.parent] if node.parent else Cost(count=1, copies=1)
-            costs[node] = _basic(node, parent, values, *doubled) if node.is_basic else _composite(node, parent, values)
+            costs[node] = _basic(node, parent, values, doubled) if node.is_basic else _composite(node, parent, values)
         for node in reversed(self.nodes):
             if node.parent:
                 try:
@@ -263,26 +272,26 @@ class Tree:
         return costs
 
     def state(self, values: Mapping[str, Number]) -> dict[str, Number]:
-        """Return what is kept between steps, in bytes, by name."""
-        found = {}
+        """Return name → bytes of what is kept between passes."""
+        state = {}
         for name, text in self.template.state.items():
             try:
-                found[name] = parse(text).evaluate(values)
+                size = state[name] = parse(text).evaluate(values)
             except FormulaError as error:
                 raise TemplateError(str(error), f"state.{name}") from None
-            if not (found[name] == 0 or SMALLEST < found[name] < LARGEST):
-                raise TemplateError(f"no number of bytes: '{text}' is {quote(found[name])}", f"state.{name}")
-        return found
+            if not (size == 0 or SMALLEST < size < LARGEST):
+                raise TemplateError(f"no number of bytes: '{text}' is {quote(size)}", f"state.{name}")
+        return state
 
 
 def sizes_of(nodes: tuple[Node, ...]) -> frozenset[str]:
-    """Return those of ``"w_bytes"``, ``"a_bytes"`` and ``"kv_bytes"`` that the kernels' traffic depends on."""
+    """Return which of ``"w_bytes"``, ``"a_bytes"`` and ``"kv_bytes"`` the kernels' traffic depends on."""
     used = frozenset().union(*(names for node in nodes for names in node.uses[1:]))
     return used & {"w_bytes", "a_bytes", "kv_bytes"}
 
 
 def _composite(node: Node, parent: Cost, values: Mapping[str, Number]) -> Cost:
-    repeat, calls, parameters = node.values(values, "repeat", "calls", "parameters")
+    repeat, calls, parameters = node.values(values)
     for number, field in ((repeat, "repeat"), (calls, "calls")):
         if not isinstance(number, int):
             problem = f"a kernel repeats a whole number of times, not {quote(number)}"
@@ -293,33 +302,18 @@ def _composite(node: Node, parent: Cost, values: Mapping[str, Number]) -> Cost:
     return Cost(count=count, copies=copies, parameters=normalize(copies * parameters))
 
 
-def _basic(
-    node: Node,
-    parent: Cost,
-    values: Mapping[str, Number],
-    weights_doubled: Mapping[str, Number],
-    cache_doubled: Mapping[str, Number],
-) -> Cost:
-    flops, read, write = node.values(values, "flops", "memory_access.read", "memory_access.write")
-    _, read_program, write_program = node.programs
-    _, read_formula, write_formula = node.parts
-    _, reads, writes = node.uses
-    times = parent.count
-    cost = Cost(
-        count=times, copies=parent.copies, read_bytes=normalize(times * read), write_bytes=normalize(times * write)
-    )
+def _basic(node: Node, parent: Cost, values: Mapping[str, Number], doubled: Mapping[str, Mapping[str, Number]]) -> Cost:
+    """Return a basic kernel's cost; `doubled` are the values with twice the bytes per element, by its name."""
     assert isinstance(node.kernel, Basic)
+    amounts = node.values(values)
+    times, (flops, read, write) = parent.count, amounts
+    cost = Cost(times, parent.copies, read_bytes=normalize(times * read), write_bytes=normalize(times * write))
     setattr(cost, f"{node.kernel.unit}_flops", normalize(times * flops))
-    for name, variable_name, used, once, program, formula, doubled in (
-        ("weight_bytes_read", "w_bytes", reads, read, read_program, read_formula, weights_doubled),
-        ("kv_bytes_read", "kv_bytes", reads, read, read_program, read_formula, cache_doubled),
-        ("kv_bytes_written", "kv_bytes", writes, write, write_program, write_formula, cache_doubled),
-    ):
-        if variable_name in used:
-            share = run(program, formula, doubled) - once
-            if not 0 <= share <= once:
-                raise TemplateError(
-                    f"'{formula}' is not proportional to {{{variable_name}}}", f"{node.path}, memory_access"
-                )
-            setattr(cost, name, normalize(times * share))
+    for metric, size, part in OWNED_TRAFFIC:
+        if size in node.uses[part]:
+            formula = node.parts[part]
+            share = run(node.functions[part], formula, doubled[size]) - amounts[part]
+            if not 0 <= share <= amounts[part]:
+                raise TemplateError(f"'{formula}' is not proportional to {{{size}}}", f"{node.path}, memory_access")
+            setattr(cost, metric, normalize(times * share))
     return cost

@@ -1,12 +1,12 @@
 """Formulas as SymPy expressions: built node by node, of a size that SymPy can handle.
 
-SymPy compares the arguments of a ``max`` pairwise, takes conditions inside conditions apart, and computes powers
-of numbers whatever their size. So what holds no variable is worked out by this package's own rules, and what would
-take SymPy longer than a moment is refused.
+SymPy compares the arguments of a ``max`` pairwise, multiplies out nested conditions, and computes powers of any
+size. So constants are computed by this package's own rules, and what would take SymPy more than a moment is refused.
 """
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -22,14 +22,17 @@ if TYPE_CHECKING:
 
 __all__ = ["expanded_sympy", "sympy_latex", "to_sympy"]
 
-RELATIONS = {"<": "Lt", "<=": "Le", ">": "Gt", ">=": "Ge", "==": "Eq", "!=": "Ne"}
+SYMPY = {
+    "+": "Add", "*": "Mul", "min": "Min", "max": "Max", "ceil": "ceiling", "floor": "floor",
+    "<": "Lt", "<=": "Le", ">": "Gt", ">=": "Ge", "==": "Eq", "!=": "Ne",
+}  # fmt: skip
 STEPS = frozenset({"min", "max", "if", "//", "%", "ceil", "floor", *COMPARISONS})
-"""What no product or sum says."""
+"""The piecewise operations: those that are no polynomial."""
 
 MOST_TERMS = 20_000  # of a formula multiplied out
-MOST_INSIDE = 6  # steps inside steps
+MOST_INSIDE = 6  # piecewise operations inside each other
 MOST_CASES = 3  # conditions inside a condition, which SymPy multiplies out
-MOST_WORK = 4_000  # arguments times terms of all steps: a quarter of a millisecond each
+MOST_WORK = 4_000  # arguments times terms of all piecewise operations: a quarter of a millisecond each
 
 
 def to_sympy(formula: Syntax) -> sympy.Expr:
@@ -70,14 +73,14 @@ def sympy_latex(expression: sympy.Basic) -> str:
 
 
 class _Conversion:
-    """One formula on its way to SymPy; equal parts of it are converted once.
+    """The conversion of one formula; equal parts of it are converted once.
 
     Attributes:
         whole: the formula.
         made: part → expression.
-        terms: part → at most how many terms it has when multiplied out.
-        inside: part → how many steps deep it is.
-        work: what the steps so far cost SymPy.
+        terms: part → upper bound of its terms when multiplied out.
+        inside: part → how deep piecewise operations are nested in it.
+        work: SymPy's work for the piecewise operations so far, in the unit of `MOST_WORK`.
 
     """
 
@@ -98,7 +101,7 @@ class _Conversion:
                 self.made[formula] = self._made(formula)
             except FormulaError:
                 raise
-            except (TypeError, ValueError) as error:  # SymPy met what is infinite in one of its cases
+            except (TypeError, ValueError) as error:  # SymPy met an infinity in one of its cases
                 raise FormulaError(f"SymPy cannot say this ({error})", shorten(str(formula), 200)) from None
         return self.made[formula]
 
@@ -113,11 +116,11 @@ class _Conversion:
             return _rational(formula.value)
         if operation == "if":
             condition = self.expression(arguments[1])
-            if condition.is_Number:  # what is not taken need not have a value
+            if condition.is_Number:  # the branch that is not taken may have no value
                 taken = arguments[0] if condition else arguments[2]
-                found = self.expression(taken)
+                expression = self.expression(taken)
                 self.terms[formula], self.inside[formula] = self.terms[taken], self.inside[taken]
-                return found
+                return expression
         parts = [self.expression(argument) for argument in arguments]
         if all(part.is_Number for part in parts):
             return _rational(applied(formula, [Fraction(part.p, part.q) for part in parts]))
@@ -127,18 +130,18 @@ class _Conversion:
         return self._applied(formula, parts)
 
     def _without_numbers(self, operation: str, parts: list[sympy.Expr]) -> list[sympy.Expr]:
-        """Return the arguments of a ``min`` or ``max``, of the numbers among them the one that counts."""
+        """Return the arguments of a ``min`` or ``max``, all numbers among them replaced by their own."""
         numbers = [part for part in parts if part.is_Number]
         others = list(dict.fromkeys(part for part in parts if not part.is_Number))
         return [*others, (min if operation == "min" else max)(numbers)] if numbers else others
 
     def _weigh(self, formula: Syntax, parts: list[sympy.Expr]) -> None:
-        """Note how large a part is; raise if SymPy would take too long."""
+        """Record the size of a part; raise if SymPy would take too long."""
         operation = formula.operation
         terms = [self.terms[argument] for argument in formula.arguments]
         inside = [self.inside[argument] for argument in formula.arguments]
         if operation == "if":
-            inside[0], inside[2] = inside[0] - 1, inside[2] - 1  # case after case is no condition inside another
+            inside[0], inside[2] = inside[0] - 1, inside[2] - 1  # a chain of cases is no nesting
         self.inside[formula] = max(inside) + (operation in STEPS)
         if operation in STEPS:
             self.work += len(parts) * sum(terms)
@@ -148,12 +151,11 @@ class _Conversion:
         if operation in {"+", "-", "neg"}:
             self.terms[formula] = sum(terms)
         elif operation in {"*", "/"}:
-            for one in terms:
-                self.terms[formula] *= one
-        elif parts[1].is_Number:  # every product of so many of the terms
-            for one in range(abs(int(parts[1]))):
-                self.terms[formula] = self.terms[formula] * (terms[0] + one) // (one + 1)
-        self.terms[formula] = min(self.terms[formula], MOST_TERMS**2)  # too many is too many
+            self.terms[formula] = math.prod(terms)
+        elif parts[1].is_Number:  # every product of as many terms as the exponent says; larger ones are refused
+            exponent = min(abs(int(parts[1])), MAX_EXPONENT)
+            self.terms[formula] = math.comb(terms[0] + exponent - 1, exponent)
+        self.terms[formula] = min(self.terms[formula], MOST_TERMS**2)  # beyond the bound, the number is irrelevant
 
     def _applied(self, formula: Syntax, parts: list[sympy.Expr]) -> sympy.Expr:
         """Return an operation on expressions, one of which holds a variable."""
@@ -167,10 +169,8 @@ class _Conversion:
         match operation:
             case "if":
                 return sympy.Piecewise((first, self._condition(formula.arguments[1])), (last, True))
-            case "+":
-                return sympy.Add(*parts)
-            case "*":
-                return sympy.Mul(*parts)
+            case "+" | "*" | "min" | "max" | "ceil" | "floor":
+                return getattr(sympy, SYMPY[operation])(*parts)
             case "-":
                 return first - last
             case "neg":
@@ -185,19 +185,11 @@ class _Conversion:
                 return first - last * sympy.floor(first / last)  # Mod looks for common factors
             case "**":
                 return first**last
-            case "min":
-                return sympy.Min(*parts)
-            case "max":
-                return sympy.Max(*parts)
-            case "ceil":
-                return sympy.ceiling(first)
-            case "floor":
-                return sympy.floor(first)
             case _:
                 return sympy.Piecewise((sympy.Integer(1), self._condition(formula)), (sympy.Integer(0), True))
 
     def _condition(self, formula: Syntax) -> sympy.Basic:
-        """Return a part as a SymPy truth value: a relation, or "is not zero"."""
+        """Return a part as a SymPy relation: a comparison, or "is not zero"."""
         import sympy
 
         if formula.operation in COMPARISONS:
@@ -206,7 +198,7 @@ class _Conversion:
                 raise self.too_much("too many conditions in a condition for SymPy")
             plain = all(not self.inside[argument] for argument in formula.arguments)
             # SymPy takes seconds to find out whether one max is always below another.
-            return getattr(sympy, RELATIONS[formula.operation])(left, right, evaluate=plain)
+            return getattr(sympy, SYMPY[formula.operation])(left, right, evaluate=plain)
         return sympy.Ne(self.expression(formula), 0)
 
 

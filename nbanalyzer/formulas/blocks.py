@@ -1,4 +1,4 @@
-"""Grids in blocks that fit a cache, and the arrays that each of them is computed in."""
+"""Grids in blocks that fit a cache, and reusable arrays to compute a block in."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ from typing import Any
 __all__ = ["balanced_sizes", "block_sizes", "scratch", "windows"]
 
 BLOCK = 32_768  # points: 256 KiB an array, a few of which stay in a core's own cache
-INNER = 1024  # points along the last axis that make NumPy's inner loop long enough
-
+INNER = 1024  # points along the last axis: long enough for NumPy's inner loop
 
 _kept = local()
 
 
 def scratch(name: str, size: int, dtype: str = "float64") -> Any:
-    """Return an array of one dimension to write intermediate numbers to: for one name, one thread has one array.
+    """Return a one-dimensional array for intermediate numbers, a reusable buffer of this name and thread.
 
-    Memory that is given back and taken again costs more than the arithmetic, above all on Dask's workers, whose
-    allocator gives back at once.
+    Allocating memory anew costs more than the arithmetic, above all on Dask's workers, whose allocator frees at once.
     """
     import numpy as np
 
@@ -31,36 +29,36 @@ def scratch(name: str, size: int, dtype: str = "float64") -> Any:
 
 
 def balanced_sizes(shape: Sequence[int], points: int) -> list[int]:
-    """Return the sizes of a block of at most so many points that is long along the last axis, and even else.
+    """Return the sizes of a block of at most `points` points: long along the last axis, even along the others.
 
-    What depends on some of the axes has few points in such a block, and is cheap.
+    What depends on some of the axes only has few points in such a block, and is cheap.
     """
     if not shape:
         return []
     sizes = [1] * len(shape)
     sizes[-1] = max(1, min(shape[-1], INNER, points))
-    left = max(1, points // sizes[-1])
-    others = sorted(range(len(shape) - 1), key=lambda axis: shape[axis])
-    for done, axis in enumerate(others):
-        share = int(left ** (1 / (len(others) - done)) + 1e-9)
+    rest = max(1, points // sizes[-1])
+    axes = sorted(range(len(shape) - 1), key=lambda axis: shape[axis])
+    for done, axis in enumerate(axes):
+        share = int(rest ** (1 / (len(axes) - done)) + 1e-9)
         sizes[axis] = max(1, min(shape[axis], share))
-        left //= sizes[axis]
-    sizes[-1] = min(shape[-1], sizes[-1] * left)
+        rest //= sizes[axis]
+    sizes[-1] = min(shape[-1], sizes[-1] * rest)
     return sizes
 
 
 def block_sizes(shape: Sequence[int], points: int = BLOCK) -> list[int]:
-    """Return the sizes of a block of at most so many points: whole along the last axes."""
+    """Return the sizes of a block of at most `points` points: whole along the last axes."""
     sizes = []
-    left = max(points, 1)
+    rest = max(points, 1)
     for size in reversed(shape):
-        sizes.append(max(1, min(size, left)))
-        left //= sizes[-1]
+        sizes.append(max(1, min(size, rest)))
+        rest //= sizes[-1]
     return sizes[::-1]
 
 
 def windows(shape: Sequence[int], sizes: Sequence[int]) -> Iterator[tuple[slice, ...]]:
-    """Yield the blocks that a grid is made of, as slices along its axes."""
+    """Yield the blocks of a grid, as slices along its axes."""
     starts = (range(0, size, step) for size, step in zip(shape, sizes, strict=True))
     for corner in product(*starts):
         yield tuple(slice(at, min(at + step, size)) for at, step, size in zip(corner, sizes, shape, strict=True))

@@ -1,4 +1,4 @@
-"""What a formula is worth: exactly, or over NumPy arrays.
+"""Values of formulas: exact, or over NumPy arrays.
 
 The exact way compiles the tree into nested Python functions once, because a template's formulas are
 evaluated again for every run of a what-if.
@@ -22,26 +22,24 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-__all__ = ["Program", "applied", "compiled", "evaluate", "is_bounded", "vectorize"]
+__all__ = ["Compiled", "applied", "compiled", "evaluate", "is_bounded", "vectorize"]
 
-Program = Callable[[Mapping[str, Number]], Number]
-"""A compiled formula: from the variables' values to an exact number (whole ones may still be a Fraction)."""
+Compiled = Callable[[Mapping[str, Number]], Number]
+"""A compiled formula: from the variables' values to an exact number (a whole one may still be a Fraction)."""
 
 LIMIT = 1 << MAX_BITS
 PLACES = 128  # significant bits of a power that is not exact
 SMALLEST = MAX_BITS - PLACES  # such a power below 2 ** -SMALLEST is 0
 
 BINARY: dict[str, Callable[[Any, Any], Any]] = {
-    "-": operator.sub, "//": operator.floordiv, "%": operator.mod,
+    "+": operator.add, "*": operator.mul, "-": operator.sub, "//": operator.floordiv, "%": operator.mod,
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne,
 }  # fmt: skip
-
-
 UNARY: dict[str, Callable[[Any], Any]] = {"neg": operator.neg, "ceil": math.ceil, "floor": math.floor}
 
 
 class _ProblemError(Exception):
-    """What went wrong, and in which part of the formula; `evaluate` says in which formula."""
+    """A problem and the part of the formula that it is in; `run` adds the formula."""
 
 
 def evaluate(formula: Syntax, values: Mapping[str, Number]) -> Number:
@@ -57,18 +55,18 @@ def evaluate(formula: Syntax, values: Mapping[str, Number]) -> Number:
     return run(compiled(formula), formula, values)
 
 
-def run(program: Program, formula: Syntax, values: Mapping[str, Number]) -> Number:
-    """Return what `program`, compiled from `formula`, gives; its problems become a `FormulaError`."""
+def run(function: Compiled, formula: Syntax, values: Mapping[str, Number]) -> Number:
+    """Return the value of `function`, compiled from `formula`; a problem becomes a `FormulaError`."""
     try:
-        return normalize(program(values))
+        return normalize(function(values))
     except _ProblemError as problem:
         message, part = problem.args
         text = str(formula)
         raise FormulaError(message, text, max(text.find(str(part)), 0)) from None
 
 
-def compiled(formula: Syntax) -> Program:
-    """Return the formula as a function of its variables' values, of the type that `run` takes."""
+def compiled(formula: Syntax) -> Compiled:
+    """Return the formula as a function of its variables' values, for `run`."""
     if formula.operation == "number":
         return _given(formula.value)  # type: ignore[arg-type]
     if formula.operation == "variable":
@@ -77,20 +75,18 @@ def compiled(formula: Syntax) -> Program:
 
 
 def applied(formula: Syntax, numbers: Sequence[Number]) -> Number:
-    """Return what the formula's operation comes to where these numbers take the place of its arguments."""
+    """Return the value of the formula's outermost operation on these numbers in place of its arguments."""
     return run(_operation(formula, [_given(number) for number in numbers]), formula, {})
 
 
-def _given(value: Number) -> Program:
+def _given(value: Number) -> Compiled:
     return lambda _values: value
 
 
-def _operation(formula: Syntax, parts: list[Program]) -> Program:
+def _operation(formula: Syntax, parts: list[Compiled]) -> Compiled:
     operation = formula.operation
-    if operation in {"+", "*"}:
-        return _folded(formula, operator.add if operation == "+" else operator.mul, parts)
-    if operation == "-":
-        return _folded(formula, operator.sub, parts)
+    if operation in {"+", "*", "-"}:
+        return _folded(formula, BINARY[operation], parts)
     if operation == "if":
         yes, condition, no = parts
         return lambda values: yes(values) if condition(values) else no(values)
@@ -110,7 +106,7 @@ def _operation(formula: Syntax, parts: list[Program]) -> Program:
     return lambda values: unary(only(values))
 
 
-def _lookup(formula: Syntax) -> Program:
+def _lookup(formula: Syntax) -> Compiled:
     name = str(formula.value)
 
     def lookup(values: Mapping[str, Number]) -> Number:
@@ -122,55 +118,55 @@ def _lookup(formula: Syntax) -> Program:
     return lookup
 
 
-def _folded(formula: Syntax, apply: Callable[[Any, Any], Any], parts: list[Program]) -> Program:
-    first, *others = parts
-    if len(others) == 1:
-        (last,) = others
+def _folded(formula: Syntax, apply: Callable[[Any, Any], Any], parts: list[Compiled]) -> Compiled:
+    first, *rest = parts
+    if len(rest) == 1:
+        (last,) = rest
 
-        def both(values: Mapping[str, Number]) -> Number:
+        def of_two(values: Mapping[str, Number]) -> Number:
             value = apply(first(values), last(values))
             return value if type(value) is int and -LIMIT < value < LIMIT else _bounded(value, formula)
 
-        return both
+        return of_two
 
-    def all_of_them(values: Mapping[str, Number]) -> Number:
+    def of_many(values: Mapping[str, Number]) -> Number:
         value = first(values)
-        for part in others:
+        for part in rest:
             value = apply(value, part(values))
             if type(value) is not int or not -LIMIT < value < LIMIT:
                 _bounded(value, formula)
         return value
 
-    return all_of_them
+    return of_many
 
 
 def is_bounded(value: Number) -> bool:
-    """Return whether a number has at most `MAX_BITS` bits, a fraction above and below the line."""
+    """Return whether a number, or both parts of a fraction, have at most `MAX_BITS` bits."""
     return max(value.numerator.bit_length(), value.denominator.bit_length()) <= MAX_BITS
 
 
 def _bounded(value: Number, formula: Syntax) -> Number:
-    """Return a number on the way to a formula's value: without a bound, a short formula could fill the memory."""
+    """Return an intermediate value if it is bounded: otherwise a short formula could fill the memory."""
     if not is_bounded(value):
         raise _ProblemError(f"this comes to a number of more than {MAX_BITS:,} bits", formula)
     return value
 
 
-def _division(formula: Syntax, left: Program, right: Program) -> Program:
+def _division(formula: Syntax, left: Compiled, right: Compiled) -> Compiled:
     apply = BINARY.get(formula.operation, Fraction)
 
     def divide(values: Mapping[str, Number]) -> Number:
         divisor = right(values)
         if divisor == 0:
-            raise _ProblemError(_nothing(formula.arguments[1], values), formula)
+            raise _ProblemError(_zero_divisor(formula.arguments[1], values), formula)
         value = apply(left(values), divisor)
         return value if type(value) is int and -LIMIT < value < LIMIT else _bounded(value, formula)
 
     return divide
 
 
-def _nothing(divisor: Syntax, values: Mapping[str, Number]) -> str:
-    """Return what is wrong with dividing by what comes to 0."""
+def _zero_divisor(divisor: Syntax, values: Mapping[str, Number]) -> str:
+    """Return the message for a divisor whose value is 0."""
     for node in divisor.walk():
         if node.operation != "**" or any(name not in values for name in node.variables):
             continue
@@ -179,35 +175,34 @@ def _nothing(divisor: Syntax, values: Mapping[str, Number]) -> str:
     return "division by zero"
 
 
-def _power(formula: Syntax, base: Program, exponent: Program) -> Program:
+def _power(formula: Syntax, base: Compiled, exponent: Compiled) -> Compiled:
     def power(values: Mapping[str, Number]) -> Number:
-        low, high = normalize(base(values)), normalize(exponent(values))
-        if not isinstance(high, int):
-            raise _ProblemError(f"an exponent has to be whole, not {quote(high)}", formula)
-        if high > MAX_EXPONENT and 0 <= low <= 1:
-            return _share(low, high)
-        if abs(high) > MAX_EXPONENT:
-            raise _ProblemError(f"an exponent is at most {MAX_EXPONENT}, not {quote(high)}", formula)
-        if max(low.numerator.bit_length(), low.denominator.bit_length()) * abs(high) > MAX_BITS:
+        number, times = normalize(base(values)), normalize(exponent(values))
+        if not isinstance(times, int):
+            raise _ProblemError(f"an exponent has to be whole, not {quote(times)}", formula)
+        if times > MAX_EXPONENT and 0 <= number <= 1:
+            return _power_of_share(number, times)
+        if abs(times) > MAX_EXPONENT:
+            raise _ProblemError(f"an exponent is at most {MAX_EXPONENT}, not {quote(times)}", formula)
+        if max(number.numerator.bit_length(), number.denominator.bit_length()) * abs(times) > MAX_BITS:
             raise _ProblemError(f"the power has more than {MAX_BITS:,} bits", formula)
-        if low == 0 and high < 0:
+        if number == 0 and times < 0:
             raise _ProblemError("division by zero", formula)
-        return low**high if high >= 0 else Fraction(1) / Fraction(low) ** -high
+        return number**times if times >= 0 else Fraction(1) / Fraction(number) ** -times
 
     return power
 
 
-def _share(base: Number, exponent: int) -> Number:
-    """Return a large power of a number from 0 to 1: that none of a million tokens visits an expert, for example.
+def _power_of_share(base: Number, exponent: int) -> Number:
+    """Return a large power of a number from 0 to 1, such as the probability that no token visits an expert.
 
-    Exactly if that takes at most `MAX_BITS` bits, else to `PLACES` significant ones, and as 0 if it is below
-    ``2 ** -SMALLEST``.
+    Exact if that takes at most `MAX_BITS` bits, else to `PLACES` significant bits, and 0 below ``2 ** -SMALLEST``.
     """
     if isinstance(base, int):
         return base  # 0 or 1
     if base.denominator.bit_length() * exponent <= MAX_BITS:
         return base**exponent
-    # A step rounds by one unit in the last place, and what is squared doubles its error: in all `exponent` units.
+    # Each product rounds by one unit in the last place, and squaring doubles the error: in all `exponent` units.
     bits = PLACES + 4 + exponent.bit_length()
     places = bits + base.denominator.bit_length() - base.numerator.bit_length()
     result, square = (1, 0), ((base.numerator << places) // base.denominator, places)
@@ -220,7 +215,7 @@ def _share(base: Number, exponent: int) -> Number:
 
 
 def _product(left: tuple[int, int], right: tuple[int, int], bits: int) -> tuple[int, int]:
-    """Return the product of two numbers n / 2 ** places, given as (n, places), to so many significant bits."""
+    """Return the product of two numbers n / 2 ** places, given as (n, places), to `bits` significant bits."""
     number, places = left[0] * right[0], left[1] + right[1]
     excess = max(number.bit_length() - bits, 0)
     return number >> excess, places - excess
@@ -229,7 +224,7 @@ def _product(left: tuple[int, int], right: tuple[int, int], bits: int) -> tuple[
 def vectorize(formula: Syntax, values: Mapping[str, npt.ArrayLike]) -> npt.NDArray[np.float64]:
     """Return the formula over arrays that broadcast together, in float64.
 
-    Both branches of an ``if`` are computed; what divides by zero or is too large is inf or nan, as NumPy has it.
+    Both branches of an ``if`` are computed; a division by zero or an overflow gives inf or nan, as in NumPy.
     """
     import numpy as np
 
@@ -240,18 +235,18 @@ def vectorize(formula: Syntax, values: Mapping[str, npt.ArrayLike]) -> npt.NDArr
         value = values[name]
         arrays[name] = np.asarray(_real(value) if isinstance(value, int | Fraction) else value, dtype=np.float64)
     binary: dict[str, Callable[..., Any]] = {
-        **BINARY, "+": np.add, "*": np.multiply, "/": np.divide, "//": np.floor_divide, "%": np.mod,
+        **BINARY, "/": np.divide, "//": np.floor_divide, "%": np.mod,
         "**": np.power, "min": np.minimum, "max": np.maximum,
     }  # fmt: skip
     unary = {"neg": np.negative, "ceil": np.ceil, "floor": np.floor}
 
-    def over(node: Syntax) -> Any:  # an array of whatever shape
+    def array_of(node: Syntax) -> Any:  # of whatever shape
         if node.operation == "number":
             assert isinstance(node.value, int | Fraction)
             return np.float64(_real(node.value))
         if node.operation == "variable":
             return arrays[str(node.value)]
-        parts = [over(argument) for argument in node.arguments]
+        parts = [array_of(argument) for argument in node.arguments]
         if node.operation == "if":
             return np.where(parts[1] != 0, parts[0], parts[2])
         if node.operation in unary:
@@ -259,7 +254,7 @@ def vectorize(formula: Syntax, values: Mapping[str, npt.ArrayLike]) -> npt.NDArr
         return np.asarray(reduce(binary[node.operation], parts), dtype=np.float64)
 
     with np.errstate(all="ignore"):
-        return np.asarray(over(formula), dtype=np.float64)
+        return np.asarray(array_of(formula), dtype=np.float64)
 
 
 def _real(value: Number) -> float:

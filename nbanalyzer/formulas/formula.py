@@ -60,7 +60,7 @@ class Formula:
     Attributes:
         operation: ``"number"``, ``"variable"``, an operator (``"+"``, ``"neg"``, ``"if"``, …) or a function's name.
         value: the number of a ``"number"``, the name of a ``"variable"``, else None.
-        arguments: what the operation applies to. ``"+"`` and ``"*"`` take two or more; ``"if"`` takes
+        arguments: the operands. ``"+"`` and ``"*"`` take two or more; ``"if"`` takes
             (value if true, condition, value if false), in the order of the text.
 
     """
@@ -87,8 +87,8 @@ class Formula:
     def substitute(self, bindings: Mapping[str, Formula | Number]) -> Formula:
         """Return the formula with variables replaced, all at once.
 
-        What becomes constant is folded where that removes something (``0 * x``, ``1 * x``, ``x + 0``, a
-        decided ``if``); other constants stay as written, so that one still sees where they come from.
+        Constants are folded where that removes something (``0 * x``, ``1 * x``, ``x + 0``, a decided ``if``);
+        others stay as written, so that one still sees where they come from.
         """
         if self.operation == "variable":
             new = bindings.get(str(self.value), self)
@@ -98,7 +98,7 @@ class Formula:
         return build(self.operation, *(argument.substitute(bindings) for argument in self.arguments))
 
     def resolve(self, values: Mapping[str, Number]) -> Formula:
-        """Return the formula with every ``if`` replaced by the branch that `values` choose."""
+        """Return the formula with every ``if`` replaced by the branch that holds for `values`."""
         if self.operation == "if":
             yes, condition, no = self.arguments
             return (yes if condition.evaluate(values) else no).resolve(values)
@@ -122,7 +122,7 @@ class Formula:
     def sympy(self) -> sympy.Expr:
         """Return the formula as a SymPy expression over plain symbols named like the variables.
 
-        What holds no variable is worked out here, exactly.
+        Constants are computed exactly.
 
         Raises:
             FormulaError: a part without a value, or more than SymPy can do in a moment.
@@ -136,7 +136,7 @@ class Formula:
 
 
 def constant(value: Number) -> Formula:
-    """Return the formula that is just this number (a sign or a fraction without a decimal form is an operation).
+    """Return the formula of a number (a sign, or a fraction without a decimal form, is an operation).
 
     Raises:
         FormulaError: a number of more than `MAX_BITS` bits.
@@ -152,7 +152,7 @@ def constant(value: Number) -> Formula:
 
 
 def variable(name: str) -> Formula:
-    """Return the formula that is just this variable."""
+    """Return the formula of one variable."""
     return Formula("variable", name)
 
 
@@ -168,22 +168,19 @@ def build(operation: str, *arguments: Formula) -> Formula:
     if operation == "*":
         factors = [factor for argument in arguments for factor in _flat("*", argument) if not _is(factor, 1)]
         return constant(0) if any(_is(factor, 0) for factor in factors) else _joined("*", factors, 1)
-    if operation == "-" and _is(arguments[1], 0):
+    if (operation == "-" and _is(arguments[1], 0)) or (operation in {"/", "**"} and _is(arguments[1], 1)):
         return arguments[0]
     if operation == "-" and _is(arguments[0], 0):
         return build("neg", arguments[1])
-    if operation == "neg" and _is(arguments[0], 0):
+    is_quotient = operation in {"/", "//"} and arguments[1].operation != "number"
+    if (operation == "neg" or is_quotient) and _is(arguments[0], 0):
         return constant(0)
-    if operation in {"/", "//"} and _is(arguments[0], 0) and arguments[1].operation != "number":
-        return constant(0)
-    if operation in {"/", "**"} and _is(arguments[1], 1):
-        return arguments[0]
     return Formula(operation, None, arguments)
 
 
 @lru_cache(maxsize=8192)
 def parse(text: str) -> Formula:
-    """Return the formula that `text` says.
+    """Return the formula that `text` denotes.
 
     Raises:
         FormulaError: the text is not a formula, or exceeds the bounds; the message marks the place.
@@ -210,8 +207,8 @@ class _Parser:
             match = TOKEN.match(self.text, at)
             if match is None:
                 at += len(self.text[at:]) - len(self.text[at:].lstrip())
-                found = self.text[at]
-                hint = "a variable is written {name}" if found in "{}" else f"unexpected {found!r}"
+                character = self.text[at]
+                hint = "a variable is written {name}" if character in "{}" else f"unexpected {character!r}"
                 raise FormulaError(hint, self.text, at)
             kind = str(match.lastgroup)
             yield kind, match[kind], match.start(kind) - (kind == "variable")
@@ -220,6 +217,9 @@ class _Parser:
 
     def fail(self, problem: str, position: int) -> NoReturn:
         raise FormulaError(problem, self.text, position)
+
+    def _read(self, text: str) -> str:
+        return f"found {text!r}" if text else "the formula ends"
 
     def peek(self) -> str:
         """Return the operator, keyword or parenthesis that comes next, or ''."""
@@ -234,9 +234,7 @@ class _Parser:
     def expect(self, wanted: str) -> None:
         kind, text, position = self.next()
         if text != wanted or kind not in {"operator", "name"}:
-            self.fail(
-                f"expected {wanted!r}, found {text!r}" if text else f"expected {wanted!r}, the formula ends", position
-            )
+            self.fail(f"expected {wanted!r}, {self._read(text)}", position)
 
     def formula(self) -> Formula:
         result = self.ternary()
@@ -330,15 +328,12 @@ class _Parser:
             return inside
         if kind == "name":
             return self._call(text, position)
-        found = f"found {text!r}" if text else "the formula ends"
-        return self.fail(f"expected a number, {{name}} or '(', {found}", position)
+        return self.fail(f"expected a number, {{name}} or '(', {self._read(text)}", position)
 
     def _call(self, name: str, position: int) -> Formula:
         if name not in FUNCTIONS:
-            known = near(name, FUNCTIONS)
-            hint = (
-                f"did you mean {known[0]}(…)?" if known and self.peek() == "(" else f"a variable is written {{{name}}}"
-            )
+            known = near(name, FUNCTIONS) if self.peek() == "(" else ()
+            hint = f"did you mean {known[0]}(…)?" if known else f"a variable is written {{{name}}}"
             self.fail(f"unknown name {name!r}, {hint}", position)
         self.expect("(")
         arguments = [self.ternary()]
@@ -368,20 +363,19 @@ def _is(formula: Formula, value: int) -> bool:
 
 
 def _constant_condition(condition: Formula) -> bool | None:
-    """Return what the condition says if it holds no variable, and says anything; else None."""
+    """Return the truth of a condition without variables; None if it has some, or no value."""
     if any(node.operation == "variable" for node in condition.walk()):
         return None
     try:
         return bool(condition.evaluate({}))
-    except FormulaError:  # such as 1 / 0: in a branch that is not taken, it does not matter
+    except FormulaError:  # such as 1 / 0, which is no error in a branch that is not taken
         return None
 
 
 def extent(formula: Formula, most: int = MAX_OPERATIONS) -> tuple[int, int]:
-    """Return how many operations, numbers and variables there are, and how deep they nest.
+    """Return the number of nodes (operations, numbers, variables) and the depth of their nesting.
 
-    Found without recursion, as the formula may be deep. Counting stops soon after `most`: what lies beyond may be
-    deeper.
+    Without recursion, as the formula may be deep. Counting stops soon after `most` nodes.
     """
     count = deepest = 0
     stack = [(formula, 1)]

@@ -1,4 +1,4 @@
-"""What the formula language consists of: its operations, how tightly they bind, its bounds, its numbers."""
+"""The formula language: its operations, their precedence, its bounds, its numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_BITS = 4096  # of any power
 
 FUNCTIONS = {"min": (2, None), "max": (2, None), "ceil": (1, 1), "floor": (1, 1)}  # name: fewest, most arguments
 COMPARISONS = ("<=", ">=", "==", "!=", "<", ">")
-# How tightly an operation binds, loosest first; what is not here is an atom.
+# Loosest first; what is not here is an atom.
 PRECEDENCE = {
     "if": 1, **dict.fromkeys(COMPARISONS, 2), "+": 3, "-": 3, "*": 4, "/": 4, "//": 4, "%": 4, "neg": 5, "**": 6,
 }  # fmt: skip
@@ -29,7 +29,7 @@ Number = int | Fraction
 
 
 class Syntax(Protocol):
-    """A parsed formula, as the rules see it that say what it is worth and how it is written: see `Formula`."""
+    """What evaluation and notation need of a parsed formula: see `Formula`."""
 
     @property
     def operation(self) -> str:
@@ -41,7 +41,7 @@ class Syntax(Protocol):
 
     @property
     def arguments(self) -> tuple[Syntax, ...]:
-        """What the operation applies to."""
+        """The operands."""
 
     @property
     def variables(self) -> tuple[str, ...]:

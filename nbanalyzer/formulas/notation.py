@@ -1,4 +1,4 @@
-"""How a formula is written: LaTeX with the field's symbols, and as text that can be read back."""
+"""Formulas as LaTeX with the field's symbols, and as text that can be parsed again."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def to_latex(formula: Syntax) -> str:
 
 
 def _product(factors: tuple[Syntax, ...]) -> str:
-    r"""Return the factors side by side, with ``\cdot`` where a number would run into what stands before it."""
+    r"""Return the factors side by side, with ``\cdot`` before a number, which would run into the factor before it."""
     text = _inside(factors[0], 4)
     for factor in factors[1:]:
         text += (r" \cdot " if factor.operation in {"number", "neg"} else r"\, ") + _inside(factor, 5)
@@ -60,7 +60,7 @@ def _product(factors: tuple[Syntax, ...]) -> str:
 
 def _inside(formula: Syntax, loosest: int) -> str:
     text = to_latex(formula)
-    # A fraction holds itself together; a bmod is read together with all that stands beside it.
+    # A fraction needs no parentheses; a bmod always does beside another operation.
     own = {"/": PRECEDENCE["neg"], "//": ATOM, "%": PRECEDENCE["if"]}
     binds = own.get(formula.operation, PRECEDENCE.get(formula.operation, ATOM))
     return text if binds >= loosest else rf"\left({text}\right)"
@@ -91,13 +91,13 @@ def to_text(formula: Syntax) -> str:
     if operation == "**":
         return f"{_within(arguments[0], ATOM)} ** {_within(arguments[1], own)}"
     first, *rest = arguments
-    # Left-associative: what stands on the right needs parentheses already at the same precedence.
+    # Left-associative: an operand on the right needs parentheses at the same precedence too.
     loosest = own + 1 if operation in COMPARISONS else own
     return f" {operation} ".join([_within(first, loosest), *(_within(argument, own + 1) for argument in rest)])
 
 
 def _within(formula: Syntax, loosest: int) -> str:
-    """Return the text, in parentheses if it binds more loosely than its place allows."""
+    """Return the text, in parentheses if it binds more loosely than `loosest`."""
     text = to_text(formula)
     return text if PRECEDENCE.get(formula.operation, ATOM) >= loosest else f"({text})"
 

@@ -1,7 +1,7 @@
-"""Formulas multiplied out: sums of products, over which one can sum, solve and find what decides.
+"""Formulas multiplied out: sums of products, which can be summed in closed form, solved and differentiated.
 
-A cost is a polynomial in batch, tokens and cache, but for a few places: a sliding window's ``min``, the experts'
-power, a branch. Such a place is an *atom*: it stands in the polynomial like a variable, and knows what it is made of.
+A cost is a polynomial in batch, tokens and cache, but for a few operations: a sliding window's ``min``, the experts'
+power, a branch. Such an operation is an *atom*: it stands in the polynomial like a variable, with its own operands.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 from functools import cached_property, reduce
+from operator import mul
 
 from nbanalyzer.errors import FormulaError, quote, shorten
 
@@ -19,21 +20,21 @@ from .grammar import MAX_BITS, Number, normalize
 
 __all__ = ["OPPOSITES", "Atom", "Monomial", "Polynomial", "number_of"]
 
-MAX_TERMS = 20_000  # of one polynomial: beyond this, nobody wrote the formula to be read
+MAX_TERMS = 20_000  # of one polynomial
 MAX_TEXT = 100_000  # characters of an atom
-MOST_SHARES = 6  # atoms between 0 and 1 of which both ends are looked at, together with the others'
+MOST_SHARES = 6  # atoms between 0 and 1 that are tried at both ends, in all combinations
 OPPOSITES = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", "<=": ">", ">": "<="}
 
 
 class Atom:
-    """A variable, or an operation that a polynomial cannot say, over polynomials. Equal ones are interchangeable.
+    """A variable, or an operation over polynomials that is no polynomial itself. Equal ones are interchangeable.
 
     Attributes:
         operation: ``"variable"``, ``"**"``, a comparison (1 or 0), ``"min"`` or ``"max"``; ``"//"`` and ``"ceil"``
             are a quotient of two arguments rounded down and up, so that floats round as integers do; ``"/"`` is one
             divided by its only argument; ``"if"`` is (value if true, condition, value if false).
         name: the name of a variable, else "".
-        arguments: what the operation applies to.
+        arguments: the operands.
 
     """
 
@@ -42,7 +43,7 @@ class Atom:
     def __init__(self, operation: str, arguments: tuple[Polynomial, ...] = (), name: str = "") -> None:
         self.operation, self.arguments, self.name = operation, arguments, name
         self.text = name or f"{operation}({', '.join(map(str, arguments))})"
-        if len(self.text) > MAX_TEXT:  # a power multiplied out says what is in it many times, level after level
+        if len(self.text) > MAX_TEXT:  # nested powers, multiplied out, repeat their text level after level
             raise FormulaError("multiplied out, this is too long to be read", shorten(self.text, 200))
         self._hash = hash(self.text)
 
@@ -68,7 +69,7 @@ class Atom:
 
     @property
     def never_negative(self) -> bool:
-        """Whether it cannot be negative where no variable is; False means only that one cannot see it."""
+        """Whether it is provably at least 0 for nonnegative variables."""
         if self.operation in {"variable", *OPPOSITES}:
             return True
         if self.operation == "max":
@@ -95,7 +96,7 @@ class Atom:
 
     @property
     def is_share(self) -> bool:
-        """Whether it lies between 0 and 1 where no variable is negative: a condition, or a probability's power."""
+        """Whether it lies between 0 and 1 for nonnegative variables: a condition, or a probability's power."""
         if self.operation == "**":
             base, exponent = self.arguments
             return base.is_constant and 0 <= base.number <= 1 and exponent.never_negative
@@ -123,12 +124,12 @@ class Polynomial:
 
     @classmethod
     def constant(cls, value: Number) -> Polynomial:
-        """Return the polynomial that is just this number."""
+        """Return the polynomial of one number."""
         return cls({(): _bounded(value)})
 
     @classmethod
     def of(cls, atom: Atom) -> Polynomial:
-        """Return the polynomial that is just this atom."""
+        """Return the polynomial of one atom."""
         return cls({((atom, 1),): 1})
 
     @classmethod
@@ -139,7 +140,7 @@ class Polynomial:
             for monomial, factor in polynomial.terms.items():
                 if monomial in terms:
                     factor = terms[monomial] + factor
-                    if type(factor) is not int:  # many fractions must not grow beyond the bound before they are added
+                    if type(factor) is not int:  # a sum of fractions may grow beyond the bound on its way
                         _bounded(factor)
                 terms[monomial] = factor
         return cls(terms)
@@ -203,30 +204,29 @@ class Polynomial:
 
     @property
     def number(self) -> Number:
-        """The coefficient of no atom: the value, if the polynomial is constant."""
+        """The constant term: the value, if the polynomial is constant."""
         return normalize(self.terms.get((), 0))
 
     @cached_property
     def never_negative(self) -> bool:
-        """Whether it cannot be negative where no variable is; False means only that one cannot see it."""
+        """Whether it is provably at least 0 for nonnegative variables."""
         return self.is_never_negative(MOST_SHARES)
 
     def is_never_negative(self, shares: int) -> bool:
-        """Return the same, looking at both ends of at most so many atoms between 0 and 1."""
+        """Return `never_negative`, trying both ends of at most `shares` atoms between 0 and 1."""
         if all(
             factor > 0 and all(power % 2 == 0 or atom.never_negative for atom, power in monomial)
             for monomial, factor in self.terms.items()
         ):
             return True
         for atom in sorted(self.atoms) if shares else ():
-            if atom.is_share and all(power == 1 for one in self.terms for other, power in one if other == atom):
-                # Linear in what lies between 0 and 1: it is enough to look at both ends.
-                ends = (self._with(atom, Polynomial.constant(end)) for end in (0, 1))
-                return all(end.is_never_negative(shares - 1) for end in ends)
+            if atom.is_share and all(dict(monomial).get(atom, 1) == 1 for monomial in self.terms):
+                # Linear in an atom between 0 and 1: the least value is at one of its ends.
+                return all(self._with(atom, end).is_never_negative(shares - 1) for end in (0, 1))
         return False
 
-    def _with(self, atom: Atom, value: Polynomial) -> Polynomial:
-        return self.replace(lambda one: value if one == atom else Polynomial.of(one))
+    def _with(self, replaced: Atom, value: Number) -> Polynomial:
+        return self.replace(lambda atom: Polynomial.constant(value) if atom == replaced else Polynomial.of(atom))
 
     @property
     def atoms(self) -> set[Atom]:
@@ -258,32 +258,30 @@ class Polynomial:
         """Return the polynomial with every atom replaced."""
         replaced = {atom: new(atom) for atom in self.atoms}
         return Polynomial.sum(
-            reduce(
-                lambda product, one: product * _power(replaced[one[0]], one[1]), monomial, Polynomial.constant(factor)
-            )
+            reduce(mul, (_power(replaced[atom], power) for atom, power in monomial), Polynomial.constant(factor))
             for monomial, factor in self.terms.items()
         )
 
     def by_power(self, name: str) -> dict[int, Polynomial] | None:
-        """Return power of the variable → what it is multiplied with; None where an atom depends on it otherwise."""
+        """Return power of the variable → its coefficient; None if an operation depends on the variable."""
         collected: dict[int, dict[Monomial, Number]] = {}
         for monomial, factor in self.terms.items():
-            power, others = 0, []
-            for atom, times in monomial:
+            own_power, rest = 0, []
+            for atom, power in monomial:
                 if atom.operation == "variable" and atom.name == name:
-                    power = times
+                    own_power = power
                 elif name in atom.variables:
                     return None
                 else:
-                    others.append((atom, times))
-            collected.setdefault(power, {})[tuple(others)] = factor
+                    rest.append((atom, power))
+            collected.setdefault(own_power, {})[tuple(rest)] = factor
         return {power: Polynomial(terms) for power, terms in collected.items()}
 
     def tangent(self, name: str, at: Number) -> tuple[Number, Number | float]:
-        """Return the value and the derivative by a variable at one of its values, no other variable being left.
+        """Return the value and the derivative by `name` at a value of it; there is no other variable.
 
-        Both are exact, but for the derivative of a power whose exponent varies. At a corner of a ``min``
-        or ``max`` it is that of the first branch that holds; what rounds or compares is flat.
+        Both are exact, but for the derivative of a power whose exponent varies. At a corner of a ``min`` or
+        ``max`` it is that of the first argument that is chosen; roundings and comparisons have the derivative 0.
         """
         value: Number = 0
         slope: Number | float = 0
@@ -299,13 +297,13 @@ class Polynomial:
         return normalize(value), slope
 
     def is_linear(self, name: str) -> bool:
-        """Whether it is a straight line in a variable, of whatever slope."""
+        """Whether it is linear in a variable, or does not depend on it."""
         powers = self.by_power(name)
         return powers is not None and powers.keys() <= {0, 1}
 
 
 def _bounded(factor: Number) -> Number:
-    """Return a coefficient that may be; one of too many bits is a `FormulaError`."""
+    """Return a coefficient; one of too many bits is a `FormulaError`."""
     if not (type(factor) is int and -LIMIT < factor < LIMIT) and not is_bounded(factor):
         raise FormulaError(f"multiplied out, a number of more than {MAX_BITS:,} bits", quote(factor))
     return factor
@@ -327,8 +325,8 @@ def _tangent(atom: Atom, name: str, at: Number) -> tuple[Number, Number | float]
         return value, -slope / Fraction(own) ** 2 if isinstance(slope, int | Fraction) else -slope / float(own) ** 2
     if atom.operation == "**":
         (base, rise), (exponent, growth) = parts
-        found: Number | float = exponent * base ** (exponent - 1) * rise if rise else 0
-        return value, found + math.log(base) * float(value) * growth if growth and base else found
+        by_base: Number | float = exponent * base ** (exponent - 1) * rise if rise else 0
+        return value, by_base + math.log(base) * float(value) * growth if growth and base else by_base
     return value, 0
 
 
@@ -340,14 +338,11 @@ def _product(left: Monomial, right: Monomial) -> Monomial:
 
 
 def _power(base: Polynomial, exponent: int) -> Polynomial:
-    result = Polynomial.constant(1)
-    for _ in range(exponent):
-        result = result * base
-    return result
+    return reduce(mul, [base] * exponent, Polynomial.constant(1))
 
 
 def number_of(operation: str, numbers: Iterable[Number]) -> Number:
-    """Return what an operation on numbers comes to; of an atom's operations, see `Atom`, those of its own meaning.
+    """Return the value of an operation on numbers, in the meaning of `Formula`, not of `Atom`.
 
     Raises:
         FormulaError: a division by zero, or a number too large.

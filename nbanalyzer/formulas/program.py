@@ -1,8 +1,7 @@
-"""Polynomials over NumPy arrays: each product computed once, on as few points as it has, in blocks that fit a cache.
+"""Polynomials compiled to NumPy calls over a grid, each product computed once, in blocks that fit a cache.
 
-A grid has axes. What depends on one axis only is worked out along that axis; what depends on all of them is the
-expensive part, so polynomials are rearranged to do as little as possible there: ``B * (a * S + b * S ** 2)`` is one
-multiplication a point, whatever the polynomial in S.
+What depends on one axis only is computed along that axis. What depends on all of them is expensive, so polynomials are
+rearranged to do little there: ``B * (a * S + b * S ** 2)`` is one multiplication a point, whatever the polynomial in S.
 """
 
 from __future__ import annotations
@@ -26,21 +25,20 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.float64]
 
-__all__ = ["Expression", "Plan"]
+__all__ = ["Expression", "Program"]
 
-
-SHORT = 256  # values of an axis that NumPy would go along in many short loops
-BUFFER = 512  # elements: where more than one row of a block fits, NumPy copies what it broadcasts before it computes
+SHORT = 256  # values of a last axis that make NumPy's inner loop short
+BUFFER = 512  # elements: into a buffer of more than one row of a block, NumPy copies what it broadcasts
 
 Axes = frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """What no polynomial says, of polynomials and expressions.
+    """An operation on polynomials and expressions that is no polynomial.
 
-    ``"max"``, ``"sum"``; ``"/"`` and ``"<="`` of two; ``"unless negative"``, the first one where none of the others
-    is negative, else no number.
+    ``"max"``, ``"sum"``; ``"/"`` and ``"<="`` of two; ``"unless negative"``: the first part where none of the others
+    is negative, else nan.
     """
 
     operation: str
@@ -49,16 +47,38 @@ class Expression:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One NumPy call: the name of a ufunc (or ``"where"``), and the places of what it is called with."""
+    """One NumPy call, or an operand of calls.
+
+    Attributes:
+        operation: the name of a ufunc, ``"where"``, ``"constant"`` or ``"variable"``.
+        inputs: the steps whose results a call takes.
+        axes: those that its result extends along.
+        value: of a constant its number, of a variable its name.
+
+    """
 
     operation: str
     inputs: tuple[int, ...]
     axes: Axes
+    value: float | str = 0.0
+
+    @property
+    def is_call(self) -> bool:
+        """Whether it computes something."""
+        return self.operation not in {"constant", "variable"}
 
 
 @dataclass(frozen=True, slots=True)
 class _Schedule:
-    """The steps that some outputs need: before all else, block by block; what those take of the former; buffers."""
+    """The order of the steps that some outputs need.
+
+    Attributes:
+        early: the steps along some axes only, computed first and at once.
+        full: the steps along all axes, computed block by block.
+        taken: the early steps whose results full ones take.
+        registers: full step → the buffer of its result.
+
+    """
 
     early: list[int]
     full: list[int]
@@ -66,8 +86,8 @@ class _Schedule:
     registers: dict[int, int]
 
 
-class Plan:
-    """Expressions made ready to be evaluated over arrays.
+class Program:
+    """Polynomials and expressions, compiled to NumPy calls.
 
     Args:
         outputs: name → polynomial or expression over free variables.
@@ -78,8 +98,6 @@ class Plan:
     def __init__(self, outputs: Mapping[str, Polynomial | Expression], axes: Mapping[str, Axes]) -> None:
         self._axes = dict(axes)
         self._steps: list[_Step] = []
-        self._constants: list[float] = []
-        self._names: list[str] = []
         self._places: dict[object, int] = {}
         self._whole: Axes = frozenset().union(*axes.values()) if axes else frozenset()
         self._schedules: dict[tuple[str, ...], _Schedule] = {}
@@ -87,22 +105,26 @@ class Plan:
             self._outputs = {name: self._expression(output) for name, output in outputs.items()}
         except RecursionError:  # Horner's rule goes as deep as there are terms and powers
             raise FormulaError("more terms, or higher powers, than a sweep can arrange", ", ".join(outputs)) from None
+        self._names = [str(step.value) for step in self._steps if step.operation == "variable"]
 
     def __len__(self) -> int:
         return len(self._steps)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_places": {}}  # evaluating needs no way back from what a place was made of
+        return {**self.__dict__, "_places": {}}  # only building needs them
 
-    # ---- building: every place in `_steps` is a constant, a variable or a call, each there once
+    # ---- building: equal constants, variables and calls are one step, found by its place in `_steps`
 
     def _add(self, operation: str, *inputs: int) -> int:
         key = (operation, inputs)
         if key not in self._places:
             axes: Axes = frozenset().union(*(self._steps[place].axes for place in inputs))
-            self._places[key] = len(self._steps)
-            self._steps.append(_Step(operation, inputs, axes))
+            self._append(key, _Step(operation, inputs, axes))
         return self._places[key]
+
+    def _append(self, key: object, step: _Step) -> None:
+        self._places[key] = len(self._steps)
+        self._steps.append(step)
 
     def _constant(self, value: Fraction | int | float) -> int:
         try:
@@ -111,17 +133,7 @@ class Plan:
             raise FormulaError("larger than any float, as a sweep computes with", quote(value)) from None
         key = ("constant", number)
         if key not in self._places:
-            self._places[key] = len(self._steps)
-            self._steps.append(_Step("constant", (len(self._constants),), frozenset()))
-            self._constants.append(number)
-        return self._places[key]
-
-    def _variable(self, name: str) -> int:
-        key = ("variable", name)
-        if key not in self._places:
-            self._places[key] = len(self._steps)
-            self._steps.append(_Step("variable", (len(self._names),), self._axes[name]))
-            self._names.append(name)
+            self._append(key, _Step("constant", (), frozenset(), number))
         return self._places[key]
 
     def _expression(self, output: Polynomial | Expression) -> int:
@@ -132,9 +144,9 @@ class Plan:
         else:
             parts = [self._expression(part) for part in output.parts]
             if output.operation == "unless negative":
-                value, *others = parts
-                wrong = self._add("less", self._folded("minimum", others), self._constant(0))
-                place = self._add("where", wrong, self._constant(nan), value)
+                value, *doubts = parts
+                is_negative = self._add("less", self._folded("minimum", doubts), self._constant(0))
+                place = self._add("where", is_negative, self._constant(nan), value)
             elif output.operation in {"sum", "max"}:
                 place = self._folded("add" if output.operation == "sum" else "maximum", parts)
             else:
@@ -143,19 +155,19 @@ class Plan:
         return place
 
     def _folded(self, operation: str, places: Sequence[int]) -> int:
-        """Return the places joined by an operation, those with the fewest axes first."""
+        """Return the steps combined by an operation, those with the fewest axes first."""
         if not places:
             return self._constant(0)
-        first, *others = sorted(places, key=lambda place: len(self._steps[place].axes))
-        for place in others:
-            first = self._add(operation, first, place)
-        return first
+        result, *rest = sorted(places, key=lambda place: len(self._steps[place].axes))
+        for place in rest:
+            result = self._add(operation, result, place)
+        return result
 
     def _axes_of(self, atom: Atom) -> Axes:
         return frozenset().union(*(self._axes[name] for name in atom.variables))
 
     def _polynomial(self, polynomial: Polynomial) -> int:
-        """Return the place of a polynomial, arranged so that little is done along many axes."""
+        """Return the step of a polynomial, arranged to compute little along many axes."""
         if polynomial.is_constant:
             return self._constant(polynomial.number)
         if polynomial in self._places:
@@ -166,17 +178,17 @@ class Plan:
         return place
 
     def _split(self, polynomial: Polynomial, groups: set[Axes]) -> int:
-        """Return a polynomial in several axes as a sum of (what is along some of them) * (a polynomial in the rest)."""
+        """Return a polynomial in several axes as a sum of products: a monomial along some of them, times the rest."""
 
         def by(axes: Axes) -> dict[Monomial, dict[Monomial, Fraction | int]]:
-            found: dict[Monomial, dict[Monomial, Fraction | int]] = {}
+            coefficients: dict[Monomial, dict[Monomial, Fraction | int]] = {}
             for monomial, factor in polynomial.terms.items():
-                inside = tuple(one for one in monomial if self._axes_of(one[0]) == axes)
-                outside = tuple(one for one in monomial if self._axes_of(one[0]) != axes)
-                found.setdefault(inside, {})[outside] = factor
-            return found
+                inside = tuple(power for power in monomial if self._axes_of(power[0]) == axes)
+                outside = tuple(power for power in monomial if self._axes_of(power[0]) != axes)
+                coefficients.setdefault(inside, {})[outside] = factor
+            return coefficients
 
-        # What is along several axes comes out first: the rest then has fewer.
+        # Atoms along several axes first: the rest then has fewer.
         chosen = min(groups, key=lambda axes: (-len(axes), len(by(axes)), sorted(axes)))
         terms = []
         for inside, rest in by(chosen).items():
@@ -187,40 +199,36 @@ class Plan:
         return self._folded("add", terms)
 
     def _nested(self, polynomial: Polynomial) -> int:
-        """Return a polynomial along the same axes by Horner's rule: the atom of most terms is taken out of them."""
+        """Return a polynomial along one set of axes by Horner's rule: the atom of most terms is factored out."""
         counts = Counter(atom for monomial in polynomial.terms for atom, _ in monomial)
         most = max(counts.values())
-        atom = min(one for one, count in counts.items() if count == most)
+        common = min(atom for atom, count in counts.items() if count == most)
         inside: dict[Monomial, Fraction | int] = {}
         rest: dict[Monomial, Fraction | int] = {}
         for monomial, factor in polynomial.terms.items():
             powers = dict(monomial)
-            if atom in powers:
-                powers[atom] -= 1
-                inside[tuple(one for one in powers.items() if one[1])] = factor
+            if common in powers:
+                powers[common] -= 1
+                inside[tuple((atom, power) for atom, power in powers.items() if power)] = factor
             else:
                 rest[monomial] = factor
-        product = self._times(self._polynomial(Polynomial(inside)), self._atom(atom))
+        product = self._times(self._polynomial(Polynomial(inside)), self._atom(common))
         return self._folded("add", [product, self._polynomial(Polynomial(rest))]) if rest else product
 
     def _times(self, left: int, right: int) -> int:
-        one = ("constant", 1.0)
-        if one in self._places:
-            left, right = (right, left) if right == self._places[one] else (left, right)
-            if left == self._places[one]:
-                return right
+        one = self._places.get(("constant", 1.0))
+        if one in {left, right}:
+            return right if left == one else left
         return self._add("multiply", *sorted((left, right)))
 
     def _atom(self, atom: Atom) -> int:
-        if atom in self._places:
-            return self._places[atom]
-        if atom.operation == "variable":
-            place = self._variable(atom.name)
-        else:
-            arguments = [self._polynomial(argument) for argument in atom.arguments]
-            place = self._call(atom.operation, arguments)
-        self._places[atom] = place
-        return place
+        if atom not in self._places:
+            if atom.operation == "variable":
+                self._append(atom, _Step("variable", (), self._axes[atom.name], atom.name))
+            else:
+                arguments = [self._polynomial(argument) for argument in atom.arguments]
+                self._places[atom] = self._call(atom.operation, arguments)
+        return self._places[atom]
 
     def _call(self, operation: str, arguments: list[int]) -> int:
         if operation in {"min", "max"}:
@@ -242,11 +250,10 @@ class Plan:
         """Return output name → float64 array.
 
         Args:
-            values: free variable → its values, with as many dimensions as `shape` and size 1 along all others than
-                its axes; for a point by point evaluation arrays of one dimension.
+            values: free variable → its values, with the dimensions of `shape` and size 1 along all but its axes.
             shape: of the grid.
-            out: output name → array of `shape` that it is written to, of floats or booleans; only these are computed.
-                New ones for all if None.
+            out: output name → array of `shape` to write it to, of floats or booleans; only these are computed. New
+                arrays for all outputs if None.
 
         Returns:
             Arrays of `shape`.
@@ -259,33 +266,33 @@ class Plan:
         arrays = {name: np.asarray(values[name], dtype=np.float64) for name in self._names if name in values}
         views = dict(results)
         if len(shape) > 1 and shape[-1] < min(SHORT, max(shape)):
-            # NumPy's inner loop goes along the last axis: the longest one takes its place.
+            # NumPy's inner loop runs along the last axis, so the longest axis becomes the last.
             order = sorted(range(len(shape)), key=lambda axis: shape[axis])
             if all(array.ndim in {0, len(shape)} for array in arrays.values()):
                 arrays = {name: array.transpose(order) if array.ndim else array for name, array in arrays.items()}
                 views = {name: array.transpose(order) for name, array in views.items()}
                 shape = [shape[axis] for axis in order]
-        found: list[Any] = [None] * len(self._steps)
+        computed: list[Any] = [None] * len(self._steps)  # the results of the early steps
         with np.errstate(all="ignore"), _buffers_of(BUFFER):
-            for index in schedule.early:
-                step = self._steps[index]
+            for place in schedule.early:
+                step = self._steps[place]
                 if step.operation == "constant":
-                    found[index] = self._constants[step.inputs[0]]
+                    computed[place] = step.value
                 elif step.operation == "variable":
-                    found[index] = arrays[self._names[step.inputs[0]]]
+                    computed[place] = arrays[str(step.value)]
                 else:
-                    value = _called(step.operation)(*(found[place] for place in step.inputs))
-                    # NumPy adds and negates what is true or false in its own way.
-                    found[index] = np.asarray(value, dtype=np.float64) if step.operation in COMPARISONS else value
+                    value = _called(step.operation)(*(computed[operand] for operand in step.inputs))
+                    # As floats, for NumPy adds and negates booleans in another way.
+                    computed[place] = np.asarray(value, dtype=np.float64) if step.operation in COMPARISONS else value
             for name in views:
                 if not self._is_full(self._steps[self._outputs[name]]):
-                    views[name][...] = found[self._outputs[name]]
+                    views[name][...] = computed[self._outputs[name]]
             if schedule.full:
-                self._in_blocks(schedule, found, views, shape)
+                self._in_blocks(schedule, computed, views, shape)
         return results
 
     def _is_full(self, step: _Step) -> bool:
-        return step.operation not in {"constant", "variable"} and step.axes == self._whole and bool(self._whole)
+        return step.is_call and step.axes == self._whole and bool(self._whole)
 
     def _schedule(self, names: tuple[str, ...]) -> _Schedule:
         """Return the steps that some outputs need, in order."""
@@ -296,76 +303,70 @@ class Plan:
                 place = waiting.pop()
                 if place not in needed:
                     needed.add(place)
-                    step = self._steps[place]
-                    waiting += () if step.operation in {"constant", "variable"} else step.inputs
-            early = [place for place in sorted(needed) if not self._is_full(self._steps[place])]
+                    waiting += self._steps[place].inputs
             full = [place for place in sorted(needed) if self._is_full(self._steps[place])]
-            taken = {place for index in full for place in self._steps[index].inputs} - set(full)
+            early = sorted(needed.difference(full))
+            taken = {operand for place in full for operand in self._steps[place].inputs} - set(full)
             registers = self._registers(full, [self._outputs[name] for name in names])
             self._schedules[names] = _Schedule(early, full, sorted(taken), registers)
         return self._schedules[names]
 
     def _in_blocks(
-        self, schedule: _Schedule, found: list[Any], results: Mapping[str, Array], shape: Sequence[int]
+        self, schedule: _Schedule, computed: list[Any], results: Mapping[str, Array], shape: Sequence[int]
     ) -> None:
         """Compute the steps that extend along all axes, block by block, into `results`."""
         import numpy as np
 
-        dims = len(shape)
         sizes = block_sizes(shape)
-        size = prod(sizes)
-        buffers = [scratch(f"plan {one}", size) for one in range(max(schedule.registers.values(), default=-1) + 1)]
-        calls = [
-            (index, _called(self._steps[index].operation), self._steps[index].operation, self._steps[index].inputs)
-            for index in schedule.full
-        ]
-        late = {name: self._outputs[name] for name in results if self._outputs[name] in schedule.registers}
-        # A result of floats is written where it belongs, any other one (or the same once more) is copied there.
-        direct = {place: name for name, place in late.items() if results[name].dtype == np.float64}
-        copied = {name: place for name, place in late.items() if direct.get(place) != name}
+        count = max(schedule.registers.values(), default=-1) + 1
+        buffers = [scratch(f"program {register}", prod(sizes)) for register in range(count)]
+        steps = [(place, self._steps[place]) for place in schedule.full]
+        calls = [(place, _called(step.operation), step.operation, step.inputs) for place, step in steps]
+        outputs = {name: self._outputs[name] for name in results if self._outputs[name] in schedule.registers}
+        # An output of floats is computed in its place; one of booleans, or a second one of the same step, is copied.
+        direct = {place: name for name, place in outputs.items() if results[name].dtype == np.float64}
+        copied = {name: place for name, place in outputs.items() if direct.get(place) != name}
         for window in windows(shape, sizes):
-            inside = tuple(part.stop - part.start for part in window)
-            size = prod(inside)
-            block: dict[int, Any] = {}
+            block_shape = tuple(part.stop - part.start for part in window)
+            size = prod(block_shape)
+            block: dict[int, Any] = {}  # the results of the steps in this block
             for place in schedule.taken:
-                array = found[place]
-                if not isinstance(array, float) and array.ndim == dims:
-                    array = array[
-                        tuple(
-                            part if length > 1 else slice(None)
-                            for part, length in zip(window, array.shape, strict=True)
-                        )
-                    ]
+                array = computed[place]
+                if not isinstance(array, float) and array.ndim == len(shape):
+                    lengths = zip(window, array.shape, strict=True)
+                    array = array[tuple(part if length > 1 else slice(None) for part, length in lengths)]
                 block[place] = array
-            for index, call, operation, inputs in calls:
-                if index in direct:
-                    out = results[direct[index]][window]
+            for place, call, operation, inputs in calls:
+                if place in direct:
+                    out = results[direct[place]][window]
                 else:
-                    out = buffers[schedule.registers[index]][:size].reshape(inside)
+                    out = buffers[schedule.registers[place]][:size].reshape(block_shape)
+                operands = [block[operand] for operand in inputs]
                 if operation == "where":
-                    out[...] = call(*(block[place] for place in inputs))
+                    out[...] = call(*operands)
                 elif operation in COMPARISONS:
-                    call(*(block[place] for place in inputs), out=out, casting="unsafe")
+                    call(*operands, out=out, casting="unsafe")
                 else:
-                    call(*(block[place] for place in inputs), out=out)
-                block[index] = out
+                    call(*operands, out=out)
+                block[place] = out
             for name, place in copied.items():
                 results[name][window] = block[place]
 
     def _registers(self, full: list[int], kept: Sequence[int]) -> dict[int, int]:
-        """Return step → the buffer its result goes to; a buffer is free again after the last use of what is in it."""
-        last = {place: index for index in full for place in self._steps[index].inputs}
-        last |= dict.fromkeys(kept, len(self._steps))
+        """Return step → the buffer of its result; a buffer is free again after the last use of its content."""
+        last_use = {operand: place for place in full for operand in self._steps[place].inputs}
+        last_use |= dict.fromkeys(kept, len(self._steps))
         free: list[int] = []
         registers: dict[int, int] = {}
         count = 0
-        for index in full:
-            ending = [place for place in set(self._steps[index].inputs) if place in registers and last[place] == index]
-            free += [registers[place] for place in ending]  # a ufunc may write over what it reads
+        for place in full:
+            operands = set(self._steps[place].inputs)
+            # A ufunc may write over its operands.
+            free += [registers[operand] for operand in operands if operand in registers and last_use[operand] == place]
             if not free:
                 free.append(count)
                 count += 1
-            registers[index] = free.pop()
+            registers[place] = free.pop()
         return registers
 
 
@@ -384,7 +385,7 @@ def _called(operation: str) -> Callable[..., Any]:
 
 @contextmanager
 def _buffers_of(size: int) -> Iterator[None]:
-    """Let NumPy's functions take buffers of so many elements inside; the user's own choice is back afterwards."""
+    """Set the size of NumPy's buffers, in elements, within the context."""
     import numpy as np
 
     before = np.setbufsize(size)

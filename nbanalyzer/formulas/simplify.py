@@ -1,4 +1,4 @@
-"""Operations on polynomials: worked out as far as they can be, the rest an atom of what they apply to.
+"""Operations on polynomials: computed where the result is a polynomial, else an atom over their operands.
 
 >>> from nbanalyzer.formulas.formula import parse
 >>> polynomial = expanded(parse("2 * {batch_size} * ({cache_len} + {seq_len}) * {hidden_size}"), {"hidden_size": 8})
@@ -9,9 +9,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from functools import reduce
+from operator import mul
 
 from nbanalyzer.errors import FormulaError, shorten
 
@@ -25,10 +26,10 @@ MULTIPLIED_OUT = 8  # the largest exponent of a sum that is written as a product
 
 
 def expanded(formula: Formula, values: Mapping[str, Number | Polynomial]) -> Polynomial:
-    """Return a formula multiplied out, with numbers or polynomials put in; what has none stays a variable.
+    """Return a formula multiplied out, with `values` put in; a name without a value stays a variable.
 
     Raises:
-        FormulaError: a division by zero, or more terms than anyone could read.
+        FormulaError: a division by zero, or too many terms.
 
     """
     operation = formula.operation
@@ -53,7 +54,7 @@ def expanded(formula: Formula, values: Mapping[str, Number | Polynomial]) -> Pol
 
 
 def put(polynomial: Polynomial, values: Mapping[str, Number]) -> Polynomial:
-    """Return a polynomial with these variables' values put in."""
+    """Return a polynomial with values put in for these variables."""
     return polynomial.replace(lambda atom: _put_into(atom, values))
 
 
@@ -69,11 +70,11 @@ def _put_into(atom: Atom, values: Mapping[str, Number]) -> Polynomial:
 
 
 def applied(operation: str, parts: tuple[Polynomial, ...]) -> Polynomial:
-    """Return an operation on polynomials: worked out, or as an atom."""
+    """Return an operation on polynomials: its result, or an atom."""
     if operation == "+":
         return Polynomial.sum(parts)
     if operation == "*":
-        return reduce(lambda left, right: left * right, parts)
+        return reduce(mul, parts)
     if operation == "-":
         return parts[0] - parts[1]
     if operation == "neg":
@@ -87,7 +88,7 @@ def applied(operation: str, parts: tuple[Polynomial, ...]) -> Polynomial:
     if operation == "**" and parts[1].is_constant:
         exponent = parts[1].number
         if isinstance(exponent, int) and 0 <= exponent <= MULTIPLIED_OUT and not parts[0].is_constant:
-            return reduce(lambda product, part: product * part, [parts[0]] * exponent, Polynomial.constant(1))
+            return reduce(mul, [parts[0]] * exponent, Polynomial.constant(1))
     if all(part.is_constant for part in parts):
         return Polynomial.constant(number_of(operation, (part.number for part in parts)))
     if operation == "if":
@@ -106,7 +107,7 @@ def _quotient(left: Polynomial, right: Polynomial) -> Polynomial:
 
 
 def _rounded(operation: str, dividend: Polynomial, divisor: Polynomial | None = None) -> Polynomial:
-    """Return a quotient rounded down, or up for ``"ceil"``, with whole coefficients in it if they are constant."""
+    """Return a quotient rounded down, or up for ``"ceil"``; over a constant, with whole coefficients."""
     if divisor is None or divisor.is_constant:
         number = Fraction(1) if divisor is None else Fraction(divisor.number)
         if number == 0:
@@ -121,16 +122,16 @@ def _rounded(operation: str, dividend: Polynomial, divisor: Polynomial | None = 
 
 
 def _choice(yes: Polynomial, condition: Polynomial, no: Polynomial) -> Polynomial:
-    """Return ``yes if condition else no`` as a sum, of which one part is 0."""
+    """Return ``yes if condition else no`` as a sum with one term 0."""
     if condition.is_constant:
         return yes if condition.number else no
     if yes == no:
         return yes
     if any(atom.operation in {"/", "//", "%", "**"} for branch in (yes, no) for atom in _all_atoms(branch)):
-        return Polynomial.of(Atom("if", (yes, condition, no)))  # what is not taken need not be a number
-    only = next(iter(condition.atoms))
-    if condition == Polynomial.of(only) and only.operation in OPPOSITES:
-        test, arguments = only.operation, only.arguments
+        return Polynomial.of(Atom("if", (yes, condition, no)))  # the branch that is not taken may have no value
+    atom = next(iter(condition.atoms))
+    if condition == Polynomial.of(atom) and atom.operation in OPPOSITES:
+        test, arguments = atom.operation, atom.arguments
     else:
         test, arguments = "!=", (condition, Polynomial({}))
     first, second = Polynomial.of(Atom(test, arguments)), Polynomial.of(Atom(OPPOSITES[test], arguments))
@@ -145,14 +146,11 @@ def _all_atoms(polynomial: Polynomial) -> Iterator[Atom]:
 
 
 def _extreme(operation: str, parts: tuple[Polynomial, ...]) -> Polynomial:
-    """Return the least or greatest of polynomials, without those that cannot be it."""
+    """Return the minimum or maximum of polynomials, without arguments that cannot be it."""
     numbers = [part.number for part in parts if part.is_constant]
-    others = list(dict.fromkeys(part for part in parts if not part.is_constant))
-    pick: Callable[[list[Number]], Number] = min if operation == "min" else max
+    arguments = list(dict.fromkeys(part for part in parts if not part.is_constant))
     if numbers:
-        limit = pick(numbers)
-        if operation == "max" and limit <= 0 and all(other.never_negative for other in others):
-            numbers = []
-        else:
-            others.append(Polynomial.constant(limit))
-    return others[0] if len(others) == 1 else Polynomial.of(Atom(operation, tuple(others)))
+        limit = min(numbers) if operation == "min" else max(numbers)
+        if not (operation == "max" and limit <= 0 and all(argument.never_negative for argument in arguments)):
+            arguments.append(Polynomial.constant(limit))
+    return arguments[0] if len(arguments) == 1 else Polynomial.of(Atom(operation, tuple(arguments)))

@@ -12,7 +12,8 @@ import math
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
-from itertools import pairwise
+from itertools import combinations, pairwise
+from typing import NamedTuple
 
 from .evaluation import BINARY
 from .grammar import Number, normalize
@@ -21,71 +22,130 @@ from .simplify import applied, put
 
 __all__ = ["total"]
 
+Polynomials = tuple[Polynomial, ...]
+
 
 def total(polynomial: Polynomial, name: str, start: int, stop: int) -> Polynomial:
     """Return the sum over every whole value of a variable from `start` up to, not including, `stop`.
 
-    In closed form: powers by Faulhaber's formula, a ``min``, ``max`` or condition that is linear in the variable
-    piece by piece. Where a rounding or a power depends on it, the values are gone through one by one.
+    In closed form: powers by Faulhaber's formula; a ``min``, ``max``, condition or rounded quotient that is linear in
+    the variable, piece by piece. Other roundings and powers are summed value by value.
     """
     if stop <= start:
         return Polynomial({})
     powers = polynomial.by_power(name)
     if powers is not None:
         return Polynomial.sum(rest * _sum_of_powers(power, start, stop) for power, rest in powers.items())
-    cuts = [cut for atom in _inner(polynomial, name) for cut in _cuts(atom, name, start, stop)]
+    span = _Span(name, start, stop)
+    cuts = {cut for atom in _dependent(polynomial, name) for cut in span.cuts(atom)}
     if cuts:
-        edges = sorted({start, *cuts, stop})
-        return Polynomial.sum(total(_within(polynomial, name, *piece), name, *piece) for piece in pairwise(edges))
-    inside = _within(polynomial, name, start, stop)
-    if inside != polynomial:
-        return total(inside, name, start, stop)
+        pieces = [_Span(name, *piece) for piece in pairwise(sorted({start, *cuts, stop}))]
+        return Polynomial.sum(total(piece.simplified(polynomial), *piece) for piece in pieces)
+    simplified = span.simplified(polynomial)
+    if simplified != polynomial:
+        return total(simplified, name, start, stop)
     return Polynomial.sum(put(polynomial, {name: value}) for value in range(start, stop))
 
 
-def _inner(polynomial: Polynomial, name: str) -> Iterator[Atom]:
-    """Yield the atoms that depend on a variable, and those inside them."""
+def _dependent(polynomial: Polynomial, name: str) -> Iterator[Atom]:
+    """Yield the operations that depend on a variable, outermost first."""
     for atom in polynomial.atoms:
         if atom.operation != "variable" and name in atom.variables:
             yield atom
             for argument in atom.arguments:
-                yield from _inner(argument, name)
+                yield from _dependent(argument, name)
 
 
-def _within(polynomial: Polynomial, name: str, start: int, stop: int) -> Polynomial:
-    """Return the polynomial with each choice made that is the same for all values from `start` to `stop`."""
-    ends = ({name: start}, {name: stop - 1})
+class _Span(NamedTuple):
+    """A variable's whole values from `start` up to, not including, `stop`."""
 
-    def decided(atom: Atom) -> Polynomial:
-        if atom.operation == "variable" or name not in atom.variables:
+    name: str
+    start: int
+    stop: int
+
+    def simplified(self, polynomial: Polynomial) -> Polynomial:
+        """Return the polynomial with the outcome in place of every operation that has one only."""
+        return polynomial.replace(self._simplified)
+
+    def _simplified(self, atom: Atom) -> Polynomial:
+        if atom.operation == "variable" or self.name not in atom.variables:
             return Polynomial.of(atom)
-        arguments = tuple(argument.replace(decided) for argument in atom.arguments)
-        first, last = (
-            [put(difference, end) for difference in (argument - arguments[0] for argument in arguments)] for end in ends
-        )
-        linear = all(argument.is_linear(name) for argument in arguments)
-        known = all(one.is_constant for one in (*first, *last))
-        if linear and known and atom.operation in {"min", "max"}:
-            pick = min if atom.operation == "min" else max
-            for index, argument in enumerate(arguments):
-                if all(ends[index].number == pick(end.number for end in ends) for ends in (first, last)):
-                    return argument
-        if linear and known and atom.operation in OPPOSITES:
-            outcomes = {BINARY[atom.operation](0, end[1].number) for end in (first, last)}
-            if len(outcomes) == 1 and (atom.operation not in {"==", "!="} or _same_side(first[1], last[1])):
-                return Polynomial.constant(int(outcomes.pop()))
-        if linear and atom.operation in {"//", "ceil"}:
-            rounded = {applied(atom.operation, tuple(put(one, end) for one in arguments)) for end in ends}
-            if len(rounded) == 1 and (only := rounded.pop()).is_constant:
-                return only
-        return applied(atom.operation, arguments)
+        arguments = tuple(map(self.simplified, atom.arguments))
+        is_linear = all(argument.is_linear(self.name) for argument in arguments)
+        outcome = self._outcome(atom.operation, arguments) if is_linear else None
+        return applied(atom.operation, arguments) if outcome is None else outcome
 
-    return polynomial.replace(decided)
+    def _outcome(self, operation: str, arguments: Polynomials) -> Polynomial | None:
+        """Return what an operation on linear arguments comes to if that is the same at both ends, else None."""
+        match operation:
+            case "min" | "max":
+                return self._winner(operation, arguments)
+            case "//" | "ceil":
+                return self._quotient(operation, arguments)
+            case _:
+                return self._truth(operation, arguments) if operation in OPPOSITES else None
 
+    def _winner(self, operation: str, arguments: Polynomials) -> Polynomial | None:
+        pick = min if operation == "min" else max
+        ends = self._differences(arguments)
+        for index, argument in enumerate(arguments):
+            if ends and all(differences[index] == pick(differences) for differences in ends):
+                return argument
+        return None
 
-def _same_side(first: Polynomial, last: Polynomial) -> bool:
-    """Return whether a linear difference with these two ends has no zero between them."""
-    return first.number * last.number > 0 or first.number == last.number
+    def _truth(self, comparison: str, arguments: Polynomials) -> Polynomial | None:
+        ends = self._differences(arguments)
+        if not ends:
+            return None
+        first, last = (right for _, right in ends)
+        truths = {BINARY[comparison](0, right) for right in (first, last)}
+        # A line that is not 0 at either end may be 0 between them.
+        crosses = comparison in {"==", "!="} and first != last and first * last <= 0
+        return Polynomial.constant(int(truths.pop())) if len(truths) == 1 and not crosses else None
+
+    def _quotient(self, operation: str, arguments: Polynomials) -> Polynomial | None:
+        ends = (self.start, self.stop - 1)
+        first, last = (applied(operation, tuple(put(part, {self.name: end}) for part in arguments)) for end in ends)
+        return first if first == last and first.is_constant else None
+
+    def _differences(self, arguments: Polynomials) -> list[list[Number]]:
+        """Return each argument minus the first one, at both ends; nothing if other variables decide them."""
+        lines = [argument - arguments[0] for argument in arguments]
+        ends = [[put(line, {self.name: end}) for line in lines] for end in (self.start, self.stop - 1)]
+        known = all(number.is_constant for numbers in ends for number in numbers)
+        return [[number.number for number in numbers] for numbers in ends] if known else []
+
+    def cuts(self, atom: Atom) -> Iterator[int]:
+        """Yield values inside the span such that the operation has one outcome between any two of them."""
+        roots: Iterator[Fraction] = iter(())
+        if atom.operation in {"//", "ceil"}:
+            roots = self._jumps(*atom.arguments)
+        elif atom.operation in {"min", "max", *OPPOSITES}:
+            lines = (self._line(left - right) for left, right in combinations(atom.arguments, 2))
+            roots = (-offset / slope for slope, offset in filter(None, lines))
+        for root in roots:
+            for cut in (math.floor(root), math.floor(root) + 1):
+                if self.start < cut < self.stop:
+                    yield cut
+
+    def _jumps(self, dividend: Polynomial, divisor: Polynomial) -> Iterator[Fraction]:
+        """Yield where a linear quotient passes a whole number, unless it does so at more than every other value."""
+        line = self._line(dividend)
+        if line is None or not divisor.is_constant:
+            return
+        slope, offset = line
+        low, high = sorted((slope * end + offset) / divisor.number for end in (self.start, self.stop))
+        if high - low <= (self.stop - self.start) / 2:
+            for whole in range(math.floor(low), math.ceil(high) + 1):
+                yield (whole * divisor.number - offset) / slope
+
+    def _line(self, polynomial: Polynomial) -> tuple[Fraction, Fraction] | None:
+        """Return slope and offset of what is linear in the variable and depends on no other one; else None."""
+        powers = polynomial.by_power(self.name)
+        if powers is None or not powers.keys() <= {0, 1} or 1 not in powers:
+            return None
+        slope, offset = powers[1], powers.get(0, Polynomial({}))
+        return (Fraction(slope.number), Fraction(offset.number)) if slope.is_constant and offset.is_constant else None
 
 
 @lru_cache(maxsize=64)
@@ -101,47 +161,10 @@ def _sum_of_powers(power: int, start: int, stop: int) -> Number:
     """Return the sum of value ** power over the whole values from `start` up to, not including, `stop`."""
 
     def up_to(last: int) -> Fraction:  # of 1 ** power + … + last ** power, Faulhaber's formula
-        terms = (math.comb(power + 1, k) * one * last ** (power + 1 - k) for k, one in enumerate(_bernoulli(power + 1)))
+        numbers = enumerate(_bernoulli(power + 1))
+        terms = (math.comb(power + 1, k) * number * last ** (power + 1 - k) for k, number in numbers)
         return sum(terms, Fraction(0)) / (power + 1)
 
     if power == 0:
         return stop - start
     return normalize(up_to(stop - 1) - up_to(start - 1))
-
-
-def _cuts(atom: Atom, name: str, start: int, stop: int) -> Iterator[int]:
-    """Yield the whole values of a variable between which the atom is decided in one way."""
-    if atom.operation in {"//", "ceil"}:
-        dividend, divisor = atom.arguments
-        yield from _steps(dividend, divisor, name, start, stop)
-    if atom.operation not in {"min", "max", *OPPOSITES}:
-        return
-    for index, left in enumerate(atom.arguments):
-        for right in atom.arguments[:index]:
-            powers = (left - right).by_power(name)
-            if powers is None or not powers.keys() <= {0, 1} or 1 not in powers:
-                continue
-            slope, offset = powers[1], powers.get(0, Polynomial({}))
-            if slope.is_constant and offset.is_constant:
-                root = Fraction(-offset.number) / Fraction(slope.number)
-                for cut in {math.floor(root), math.floor(root) + 1, math.ceil(root)}:
-                    if start < cut < stop:
-                        yield cut
-
-
-def _steps(dividend: Polynomial, divisor: Polynomial, name: str, start: int, stop: int) -> Iterator[int]:
-    """Yield where a quotient that is linear in a variable passes a whole number, if that is not everywhere."""
-    powers = dividend.by_power(name)
-    if powers is None or not divisor.is_constant or not powers.keys() <= {0, 1} or 1 not in powers:
-        return
-    slope, offset = powers[1], powers.get(0, Polynomial({}))
-    if not (slope.is_constant and offset.is_constant):
-        return
-    low, high = sorted(Fraction(slope.number * at + offset.number) / divisor.number for at in (start, stop))
-    if high - low > (stop - start) / 2:
-        return
-    for whole in range(math.floor(low), math.ceil(high) + 1):
-        root = (whole * divisor.number - offset.number) / Fraction(slope.number)
-        for cut in {math.floor(root), math.floor(root) + 1}:
-            if start < cut < stop:
-                yield cut

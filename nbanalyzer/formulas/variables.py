@@ -1,4 +1,4 @@
-r"""The global variables: what a model template's formulas may speak of, one row each.
+r"""The global variables: those that a model template's formulas may use, one row each.
 
 A variable of kind ``runtime`` or ``convention`` is an option of an analysis; ``config`` and ``derived``
 ones belong to the model and are read from its config by `nbanalyzer.templates.config.extract_model_params`.
@@ -27,13 +27,13 @@ class Variable:
     """One global variable.
 
     Attributes:
-        name: how formulas call it.
+        name: as formulas write it.
         kind: where its value comes from; ``derived`` is stated by some configs and follows from others.
         unit: of its value, e.g. ``"tokens"``; empty for a plain number.
         meaning: one line.
         latex: its symbol in math mode.
-        sources: config attributes it is read from, the canonical one first. A dot leads into a nested
-            object. Empty for what no config says.
+        sources: config attributes it is read from, the canonical one first; a dot leads into a nested object.
+            Empty for a variable that no config has.
 
     """
 

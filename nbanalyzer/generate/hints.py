@@ -11,7 +11,18 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-__all__ = ["ABSORBED", "CHUNKS", "CONVOLUTIONS", "EXPRESSIONS", "FIXED_CHUNKS", "LIMITS", "SIMILAR", "STATES", "Hint", "expressions"]
+__all__ = [
+    "ABSORBED",
+    "CHUNKS",
+    "CONVOLUTIONS",
+    "EXPRESSIONS",
+    "FIXED_CHUNKS",
+    "LIMITS",
+    "SIMILAR",
+    "STATES",
+    "Hint",
+    "expressions",
+]
 
 
 class Hint(NamedTuple):

@@ -18,7 +18,7 @@ from nbanalyzer.formulas.blocks import block_sizes, windows
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import Polynomial
-from nbanalyzer.formulas.program import Expression, Plan
+from nbanalyzer.formulas.program import Expression, Program
 from nbanalyzer.formulas.simplify import expanded
 from nbanalyzer.hardware import Accelerator
 
@@ -131,10 +131,10 @@ class CompiledMetrics:
         return self.spec.accelerator
 
     @cached_property
-    def _plan(self) -> Plan:
+    def _program(self) -> Program:
         symbolic = self._symbolic()
         found = {name: self._expression(symbolic, name) for name in self.spec.metrics}
-        return Plan(_certain(found, symbolic.doubts), self._axes())
+        return Program(_certain(found, symbolic.doubts), self._axes())
 
     def _axes(self) -> dict[str, frozenset[int]]:
         """Return the variables that are arrays, and the axes that they extend along."""
@@ -160,7 +160,7 @@ class CompiledMetrics:
             arrays[name] = values[name][part].reshape([-1 if place == index else 1 for place in range(len(shape))])
         arrays |= {name: part_of(array, window) for name, array in self._arrays.items()}
         if self._lengths is None:
-            self._plan.evaluate(arrays, shape, out)
+            self._program.evaluate(arrays, shape, out)
         else:
             self._requests(arrays, shape, out)
 
@@ -181,7 +181,7 @@ class CompiledMetrics:
         return tuple(sorted(needed))
 
     @cached_property
-    def _first_plan(self) -> Plan:
+    def _first_program(self) -> Program:
         """The prompt's pass, and what is in memory at the end."""
         passes = passes_of(has_encoder=self._has_encoder)
         first, last = self._symbolic(passes.first), self._symbolic(passes.last)
@@ -191,20 +191,20 @@ class CompiledMetrics:
             is_ratio = name == "arithmetic_intensity" or (name in METRICS and METRICS[name].needs)
             if name not in found and not is_ratio:
                 found[name] = self._expression(last, name)  # sizes of weights and state
-        return Plan(_certain(found, (*first.doubts, *last.doubts)), self._axes())
+        return Program(_certain(found, (*first.doubts, *last.doubts)), self._axes())
 
     @cached_property
-    def _step_plan(self) -> Plan:
+    def _step_program(self) -> Program:
         """One decode step, along an axis of its own behind the others."""
         step = self._symbolic(passes_of(has_encoder=self._has_encoder).step)
         axes = {**self._axes(), "cache_len": frozenset({len(self.spec.inner)})}
         found = {name: self._expression(step, name) for name in self._summed}
-        return Plan(_certain(found, step.doubts), axes)
+        return Program(_certain(found, step.doubts), axes)
 
     def _requests(self, arrays: Mapping[str, Any], shape: tuple[int, ...], out: Mapping[str, Any]) -> None:
         import numpy as np
 
-        first = self._first_plan.evaluate(arrays, shape)
+        first = self._first_program.evaluate(arrays, shape)
         steps = self._step_sums(arrays, shape)
         lengths = {**(self._lengths or {}), **arrays}
         batch, output = lengths.get("batch_size", self.spec.run.batch_size), lengths["output_len"]
@@ -249,7 +249,7 @@ class CompiledMetrics:
         for window in windows(own, block_sizes(own, STEPS_AT_ONCE // (high - low))):
             block = {name: part_of(value, window)[..., None] for name, value in arrays.items() if name not in shared}
             inside = tuple(part.stop - part.start for part in window)
-            found = self._step_plan.evaluate({**block, "cache_len": steps}, (*inside, high - low))
+            found = self._step_program.evaluate({**block, "cache_len": steps}, (*inside, high - low))
             whole = tuple(
                 slice(None) if name in shared else part for name, part in zip(self.spec.inner, window, strict=True)
             )

@@ -1,7 +1,7 @@
 """Name → model template or config: shipped, a file, or a config in the Hugging Face cache.
 
-Everything here works offline. A name is only ever looked up among the shipped ones or asked of the
-Hugging Face cache; it never becomes part of a path unchecked.
+Everything here works offline. A name is only looked up among the shipped ones or in the Hugging Face cache; it
+never becomes part of a path unchecked.
 """
 
 from __future__ import annotations
@@ -27,21 +27,12 @@ from .template_files import load_model_template
 from .validity import DEFAULTS, Difference, differences, filled, unstated
 
 __all__ = [
-    "KERNELS_OF",
-    "aliases",
-    "completed",
-    "config_for",
-    "config_of",
-    "for_config",
-    "look_up",
-    "names",
-    "require_fit",
-    "shipped",
-    "short_names",
-]
+    "KERNELS_OF", "aliases", "completed", "config_for", "config_of", "for_config", "look_up", "names", "require_fit",
+    "shipped", "short_names",
+]  # fmt: skip
 
 KERNELS_OF = "kernels of"
-"""Key in the provenance of a template that has the kernels of a shipped one, whose id it gives."""
+"""Key in a template's provenance: the id of the shipped template whose kernels it has."""
 
 TEMPLATE_FIELDS = {*ModelTemplate.__struct_fields__} - {"architecture"}  # no config has any of them
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
@@ -50,14 +41,9 @@ HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?", r
 @cache
 def names() -> tuple[str, ...]:
     """Return the ids of the shipped models, ``"org/name"``, sorted."""
-    found = [
-        f"{org.name}/{file.name.removesuffix('.json')}"
-        for org in folder("models").iterdir()
-        if org.is_dir()
-        for file in org.iterdir()
-        if file.name.endswith(".json")
-    ]
-    return tuple(sorted(found, key=str.casefold))
+    folders = (org for org in folder("models").iterdir() if org.is_dir())
+    files = ((org, file.name) for org in folders for file in org.iterdir() if file.name.endswith(".json"))
+    return tuple(sorted((f"{org.name}/{name.removesuffix('.json')}" for org, name in files), key=str.casefold))
 
 
 @cache
@@ -81,7 +67,7 @@ def short_names() -> tuple[str, ...]:
 
 
 def config_of(name: str | os.PathLike[str]) -> tuple[Mapping[str, Any], str]:
-    """Return the config of a model and its id, or the path of its file; no template is made for it.
+    """Return the config of a model, and its id or the path of its file.
 
     Raises:
         NBAnalyzerError: as for `look_up`.
@@ -92,7 +78,7 @@ def config_of(name: str | os.PathLike[str]) -> tuple[Mapping[str, Any], str]:
 
 
 def look_up(name: str | os.PathLike[str]) -> tuple[ModelTemplate | Mapping[str, Any], str]:
-    """Return the complete template of that name, or in that file, or else the config; and what to call it.
+    """Return the complete template of that name or file, or else the config; and its id or path.
 
     Args:
         name: a shipped model (``"gpt2"``, ``"openai-community/gpt2"``, any case), the path of a model template
@@ -132,34 +118,34 @@ def _path(text: str) -> Path | None:
         path = Path(text).expanduser()
         if path.is_dir():
             return path / "config.json"
-    except (OSError, ValueError, RuntimeError):  # too long, a null character, nobody's home
+    except (OSError, ValueError, RuntimeError):  # too long, a null character, no home folder
         return None
     return path if path.suffix == ".json" else None
 
 
 def config_for(name: str, template: str | os.PathLike[str]) -> Mapping[str, Any] | None:
-    """Return the config of the model `name`, to be used with a template from elsewhere.
+    """Return the config of the model `name`, to be used with a given template.
 
-    None stands for the template's own: if it is the same, or if `name` is not known and the template has one.
+    None stands for the template's own: if it is equal, or if `name` is not known and the template has one.
     """
     own, _ = config_of(template)
     try:
-        other, _ = config_of(name)
+        config, _ = config_of(name)
     except UnknownNameError:
         if own:
             return None
         raise
-    return None if other == own else other
+    return None if config == own else config
 
 
 def completed(template: ModelTemplate) -> ModelTemplate:
-    """Return the template with everything that its numbers need.
+    """Return the template with all the kernels and the state that its numbers need.
 
     References to modules are expanded; a template that extends another gets its kernels and state.
 
     Raises:
-        TemplateError: it extends a model that is not shipped, or has kernels of its own as well, or it refers
-            to a module that there is not, or without the bindings that it needs.
+        TemplateError: it extends a model that is not shipped, or has kernels of its own as well; it refers to an
+            unknown module, or lacks bindings.
 
     """
     if not template.extends:
@@ -214,27 +200,27 @@ def _hub_cache(name: str) -> Path | None:
     """Return the path of a config.json that the Hugging Face cache holds, without any network."""
     try:
         from huggingface_hub import try_to_load_from_cache
-    except ImportError:  # then nothing has put a config there
+    except ImportError:  # then the cache is empty
         return None
     try:
-        found = try_to_load_from_cache(name, "config.json")
+        file = try_to_load_from_cache(name, "config.json")
     except ValueError:  # it is stricter about names than HUB_NAME
         return None
-    return Path(found) if isinstance(found, str) else None
+    return Path(file) if isinstance(file, str) else None
 
 
 def for_config(config: Mapping[str, Any], where: str = "config") -> ModelTemplate:
-    """Return the shipped template that answers for the config's model, with this config.
+    """Return the shipped template that is valid for the config, with this config.
 
     Raises:
-        ConfigError: none does; the message says which field differs from the nearest one's.
+        ConfigError: none is; the message names the field that differs from the nearest one's.
 
     """
     model_type = config.get("model_type")
     alike = [name for name in names() if _file(name).config.get("model_type") == model_type]
-    # First those with kernels of their own: what extends one has just a config more that they are right for.
+    # Templates with kernels of their own first: those that extend them add only a config.
     bases = [shipped(name) for name in sorted(alike, key=lambda name: bool(_file(name).extends))]
-    found: list[tuple[ModelTemplate, list[Difference]]] = []
+    refused: list[tuple[ModelTemplate, list[Difference]]] = []
     for base in bases:
         if not base.valid_for:
             continue
@@ -242,34 +228,34 @@ def for_config(config: Mapping[str, Any], where: str = "config") -> ModelTemplat
             defaults = unstated(base, config)
             record = {KERNELS_OF: base.model_id} | ({DEFAULTS: defaults} if defaults else {})
             return msgspec.structs.replace(base, model_id=where, config=filled(base, config), provenance=record)
-        found.append((base, unfit))
-    if found:
-        base, unfit = min(found, key=lambda pair: len(pair[1]))
-        raise ConfigError(_said(base, unfit[0]), where)
+        refused.append((base, unfit))
+    if refused:
+        base, unfit = min(refused, key=lambda pair: len(pair[1]))
+        raise ConfigError(_message(base, unfit[0]), where)
     types = sorted({str(_file(name).config.get("model_type")) for name in names()})
     raise ConfigError(f"no shipped template is of model_type {quote(model_type)}: there are {', '.join(types)}", where)
 
 
 def require_fit(base: ModelTemplate, config: Mapping[str, Any], where: str) -> None:
-    """Raise unless a template answers for a config.
+    """Raise unless a template is valid for a config.
 
     Raises:
-        ConfigError: it does not; the message names the first field that says so.
+        ConfigError: it is not; the message names the first field that differs.
 
     """
     for unfit in _unfit(base, config)[:1]:
-        raise ConfigError(_said(base, unfit), where)
+        raise ConfigError(_message(base, unfit), where)
 
 
 def _unfit(base: ModelTemplate, config: Mapping[str, Any]) -> list[Difference]:
-    """Return what keeps a template from answering for a config, another architecture among it."""
+    """Return the differences that make a template invalid for a config, its architecture included."""
     stated = config.get("architectures")
     if isinstance(stated, list) and stated and base.architecture and base.architecture not in stated:
         return [Difference("architectures", stated, [base.architecture])]
     return differences(base, config)
 
 
-def _said(base: ModelTemplate, unfit: Difference) -> str:
+def _message(base: ModelTemplate, unfit: Difference) -> str:
     name = base.model_id or "the template"
     if not unfit.known:
         return f"the config says {unfit.field} = {quote(unfit.stated)}, and nothing is known of that for {name}"

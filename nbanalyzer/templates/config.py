@@ -1,7 +1,7 @@
 """From a model's config to the values of the global variables.
 
-Every family names its sizes its own way and leaves some to its code. The names, and what the code adds,
-are tables in `nbanalyzer.formulas.variables`; this module reads a config by them.
+Every family names its sizes its own way and leaves some to its code. The names are a table in
+`nbanalyzer.formulas.variables`, what the code adds is one in `nbanalyzer.templates.families`.
 
 >>> config = {"model_type": "gpt2", "n_embd": 768, "n_head": 12, "n_layer": 12, "n_inner": None, "vocab_size": 50257}
 >>> params = extract_model_params(config)
@@ -15,35 +15,36 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from nbanalyzer.errors import ConfigError, InputError, UnknownNameError, quote, shorten
 from nbanalyzer.formulas.variables import VARIABLES, Variable
 
 from .config_files import (
-    TEXT_PARTS,
     config_file,
     fields_of,
     look,
     object_of,
     put,
     read_config,
+    text_fields,
     text_object,
     with_labels,
-)
+)  # fmt: skip
 from .families import _CANONICAL, FAMILIES, STRUCTURE, WHICH_LAYERS, Family, says_no_size, speaks_of_cost
 from .foreign import not_taken
 
 __all__ = ["LARGEST", "ModelParams", "extract_model_params", "with_overrides"]
 
-LARGEST = 2**40  # of any size; what is larger is a slip of the keyboard
-MOST_LISTED = 10_000  # layers or labels of a config that transformers makes lists of
+LARGEST = 2**40  # of any size; a larger one is a typing error
+MOST_LISTED = 10_000  # layers or labels that transformers may make lists of
 
 _ALWAYS = ("hidden_size", "num_layers", "vocab_size")
 _HEADS = ("num_heads", "num_kv_heads", "head_dim")
 _POSITIVE = frozenset({*_ALWAYS, *_HEADS, "intermediate_size"})
 _MLA_HEAD = ("qk_nope_head_dim", "qk_rope_head_dim")
-_SILENT = (None, "auto")  # what a field holds that leaves its value to the family's code
+_SILENT = (None, "auto")  # values of a field that leave it to the family's code
 _PLAIN = Variable("", "config", "", "a field that the registry has no row for", "")
 
 
@@ -52,8 +53,8 @@ class ModelParams(dict[str, int]):
 
     Attributes:
         model_type: as the config states it, ``""`` if it does not.
-        unknown: config keys whose names speak of cost and that nbanalyzer does not know.
-        defaults: variables that the config says nothing of: transformers' class did.
+        unknown: config keys that nbanalyzer does not know, with names that may concern cost.
+        defaults: variables that the config does not state, by transformers' default.
 
     """
 
@@ -74,8 +75,8 @@ def extract_model_params(
     """Read a model's global variables from its config.
 
     `config` is a transformers config object, a mapping, or the path of a ``config.json`` or of its folder.
-    Of a multimodal config the text part is read. Null is the same as absent. Of an encoder-decoder model,
-    num_layers are the encoder's and num_decoder_layers the decoder's.
+    Of a multimodal config, the text part is read; null is the same as absent. In an encoder-decoder model,
+    num_layers counts the encoder's layers and num_decoder_layers the decoder's.
 
     hidden_size, num_layers and vocab_size must be known of every model; num_heads, num_kv_heads and head_dim
     unless it is a state-space model; intermediate_size unless it has experts. Where a mapping or a file lacks
@@ -85,8 +86,8 @@ def extract_model_params(
     `overrides` are values under canonical or Hugging Face names. They replace the config's before anything is
     derived: another hidden_size of GPT-2 is another intermediate_size too.
 
-    `required` are the variables that must be found, instead of those that every model has: a template of one's
-    own may need few.
+    `required` are the variables that must be found, instead of those that every model has: a user's template may
+    need few.
 
     Raises:
         ConfigError: the config cannot be read, lacks a value, or contradicts itself.
@@ -110,15 +111,15 @@ def with_overrides(config: object, overrides: Mapping[str, int]) -> Mapping[str,
 
 @dataclass(slots=True)
 class _Reader:
-    """One config, being read.
+    """The reading of one config.
 
     Attributes:
-        text: the fields of the text part; a copy, which overrides and defaults are written into.
+        text: the fields of the text part: a copy, into which overrides and defaults are written.
         model_type: of the whole config.
-        where: what errors call the config.
-        family: what is known of the model's code.
-        source: the text part's transformers object: given, or built for its defaults; else None.
-        asked: whether `source` has been looked for, so that only habit is left.
+        where: the config's name in errors.
+        family: what the model's code adds.
+        source: the text part's transformers object, given or built for its defaults; else None.
+        asked: whether a `source` has been looked for: then the rules may assume what is usual.
         overridden: variables whose values the user gave.
         required: variables that must be found; None for those that every model of its kind has.
 
@@ -150,10 +151,8 @@ class _Reader:
 
     @classmethod
     def of(cls, whole: Mapping[str, Any], where: str = "") -> _Reader:
-        """Find the text part of `whole`."""
-        text = whole
-        while part := next((text[key] for key in TEXT_PARTS if isinstance(text.get(key), Mapping)), None):
-            text = part
+        """Return a reader of the text part of `whole`."""
+        text = text_fields(whole)
         for stated in (whole.get("model_type"), text.get("model_type")):
             if not isinstance(stated, str | None):
                 raise ConfigError(f"model_type is {quote(stated)}: a name is needed", where)
@@ -161,9 +160,9 @@ class _Reader:
         part_type = str(text.get("model_type") or name).removesuffix("_text")
         family = FAMILIES.get(part_type, Family(even_heads=False))
         reader = cls(dict(with_labels(text)), name, where or f"{name} config".lstrip(), family)
-        if whole.get("tie_word_embeddings") is not None:  # the whole model ties; its text part may say otherwise
+        if whole.get("tie_word_embeddings") is not None:  # the whole model ties, whatever its text part states
             reader.text["tie_word_embeddings"] = whole["tie_word_embeddings"]
-        if text.get("use_sliding_window") is False:  # then transformers takes the window's size for nothing
+        if text.get("use_sliding_window") is False:  # then transformers ignores the window's size
             reader.text |= dict.fromkeys({"sliding_window", "max_window_layers"} & text.keys())
         return reader
 
@@ -174,7 +173,7 @@ class _Reader:
     # ---- reading
 
     def read(self) -> ModelParams:
-        """Return everything, derived values included."""
+        """Return all values, derived ones included."""
         values = self.variables()
         filled: tuple[str, ...] = ()
         if missing := self.missing(values):
@@ -191,7 +190,7 @@ class _Reader:
         return ModelParams(values | self.other_integers(), self.model_type, self.unknown(), filled)
 
     def missing(self, values: Mapping[str, int]) -> list[str]:
-        """Return what a model like this cannot do without and `values` lacks."""
+        """Return the required variables that `values` lacks."""
         if self.required is not None:
             return [name for name in VARIABLES if name in self.required and name not in values]
         heads = _HEADS if self.family.attention else ()
@@ -199,7 +198,7 @@ class _Reader:
         return [name for name in (*_ALWAYS, *heads, *feed_forward) if name not in values]
 
     def variables(self) -> dict[str, int]:
-        """Return what is stated, and what follows from it by the family's rules."""
+        """Return the stated variables, and those that follow by the family's rules."""
         values = {name: value for name in VARIABLES if (value := self.stated(name)) is not None}
         for name, rule in _RULES.items():
             if name not in self.overridden and (value := rule(self, values)) is not None:
@@ -207,18 +206,18 @@ class _Reader:
         return values
 
     def stated(self, name: str) -> int | None:
-        """Return what the config says of the variable `name`, None if nothing."""
-        found: dict[str, int] = {}
+        """Return the value that the config states for the variable `name`, else None."""
+        stated: dict[str, int] = {}
         for key in self.sources(name):
             value = look(self.text, key)
             if value not in _SILENT and not (name in WHICH_LAYERS and isinstance(value, str | list | tuple)):
-                found[key] = self.size(key, value, VARIABLES[name])
-        if len(set(found.values())) > 1:
-            raise self.error(f"contradicts itself: {', '.join(f'{key} is {value}' for key, value in found.items())}")
-        return next(iter(found.values()), None)
+                stated[key] = self.size(key, value, VARIABLES[name])
+        if len(set(stated.values())) > 1:
+            raise self.error(f"contradicts itself: {', '.join(f'{key} is {value}' for key, value in stated.items())}")
+        return next(iter(stated.values()), None)
 
     def size(self, key: str, value: object, variable: Variable) -> int:
-        """Return the config's `value` as an int, or raise what is wrong with it."""
+        """Return the config's `value` as an int; raise if it is none."""
         if isinstance(value, bool) and variable.unit == "0 or 1":
             return int(value)
         if isinstance(value, list) and value and value.count(value[0]) == len(value):
@@ -229,11 +228,11 @@ class _Reader:
         return value
 
     def other_integers(self) -> dict[str, int]:
-        """Return the integer fields that the registry has no row for."""
+        """Return the integer fields that are no registered variable's."""
         return {key: value for key, value in self.text.items() if _is_other_integer(key, value)}
 
     def unknown(self) -> tuple[str, ...]:
-        """Return the keys that look like cost and that nothing here knows."""
+        """Return the unknown keys with names that may concern cost."""
         own = {key for keys in self.family.sources.values() for key in keys} | {self.family.ffn_key}
         return tuple(
             key
@@ -251,7 +250,7 @@ class _Reader:
         if heads and groups and heads % groups:
             raise self.error(f"num_heads {heads} is not a multiple of num_kv_heads {groups}")
 
-    # ---- the rules: each returns the value that holds where nothing else is given, None to leave it as it is
+    # ---- the rules: each returns a derived value, None to leave the variable as it is
 
     def feed_forward(self, values: Mapping[str, int]) -> int | None:
         """Return a multiple of hidden_size."""
@@ -262,17 +261,17 @@ class _Reader:
         return factor * values["hidden_size"]
 
     def kv_heads(self, values: Mapping[str, int]) -> int | None:
-        """Return 1 if all query heads share one; as many as query heads if the family never groups them."""
+        """Return 1 if all query heads share one; the number of query heads if the family never groups them."""
         one = self.family.one_kv_head
         if one is not None and self.text.get("multi_query", one) and not self.text.get("new_decoder_architecture"):
             return 1
         if "num_kv_heads" in values or not self.family.attention:
             return None
-        # A transformers object that has no key and value heads of its own has one for each query head.
+        # A transformers object without a number of key and value heads has one for each query head.
         return values.get("num_heads") if self.source is not None or not self.family.grouped else None
 
     def head_size(self, values: Mapping[str, int]) -> int | None:
-        """Return both parts of an MLA head; else an even share of hidden_size."""
+        """Return the sum of an MLA head's parts; else hidden_size / num_heads."""
         if all(part in values for part in _MLA_HEAD):
             return sum(values[part] for part in _MLA_HEAD)
         even = self.family.attention and (self.family.even_heads or self.asked)
@@ -291,7 +290,7 @@ class _Reader:
         return None if "tie_word_embeddings" in values else self.family.tied
 
     def step_rank(self, name: str, values: Mapping[str, int]) -> int | None:
-        """Return a 16th of hidden_size, rounded up, if `name` is what this family derives so."""
+        """Return a 16th of hidden_size, rounded up, if the family derives `name` so."""
         if name in values or name != self.family.step_rank or "hidden_size" not in values:
             return None
         return -(-values["hidden_size"] // 16)
@@ -299,7 +298,7 @@ class _Reader:
     # ---- overriding
 
     def override(self, overrides: Mapping[str, int]) -> None:
-        """Write `overrides` over the config's own values, under the names that the config uses."""
+        """Replace the config's values by `overrides`, under the names that the config uses."""
         self.forget_derived()
         given: dict[str, str] = {}
         for name, value in overrides.items():
@@ -330,16 +329,16 @@ class _Reader:
         return target
 
     def forget_derived(self) -> None:
-        """Drop what a config object's class has itself filled in, so that it follows the overrides."""
+        """Drop the values that the config's class derived itself, so that they follow the overrides."""
         if self.source is None:
             return
         stated = {name: value for name in VARIABLES if (value := self.stated(name)) is not None}
         for name, rule in _RULES.items():
-            others = {other: value for other, value in stated.items() if other != name}
+            rest = {variable: value for variable, value in stated.items() if variable != name}
             for key in self.sources(name):
                 if key in self.text and getattr(type(self.source), key, None) in _SILENT:
                     with suppress(ConfigError):  # no rule gives this value
-                        if self.text[key] == rule(self, others):
+                        if self.text[key] == rule(self, rest):
                             del self.text[key]
 
     # ---- transformers
@@ -357,19 +356,17 @@ class _Reader:
             raise self.error(error.problem) from None
 
     def fill(self, missing: Iterable[str]) -> None:
-        """Take the `missing` variables from the transformers object, as far as it has them."""
+        """Copy the `missing` variables from the transformers object, as far as it has them."""
         fields = fields_of(self.source)
         for name in missing:
             keys = self.sources(name)
-            # Attributes come second: some are computed, and some refuse to be read where layers differ.
-            value = next((found for key in keys if (found := look(fields, key)) is not None), None)
-            if value is None:
-                value = next((found for key in keys if (found := getattr(self.source, key, None)) is not None), None)
-            if value is not None:
+            # Attributes come second: some are computed, and some cannot be read where layers differ.
+            values = chain((look(fields, key) for key in keys), (getattr(self.source, key, None) for key in keys))
+            if (value := next((value for value in values if value is not None), None)) is not None:
                 put(self.text, keys[0], value)
 
     def error(self, problem: str) -> ConfigError:
-        """Return the error that says where `problem` is."""
+        """Return the error for a problem of this config."""
         return ConfigError(problem, self.where)
 
 
@@ -384,12 +381,12 @@ _RULES: Mapping[str, Callable[[_Reader, Mapping[str, int]], int | None]] = {
 
 
 def integer_fields(config: Mapping[str, Any]) -> frozenset[str]:
-    """Return the fields that are variables under their own names: the integers that no variable is read from."""
+    """Return the integer fields that are variables under their own names."""
     return frozenset(_Reader.of(config).other_integers())
 
 
 def _problem(value: object, variable: Variable) -> str:
-    """Return what is wrong with `value` for `variable`, "" if nothing."""
+    """Return why `value` is none of `variable`, "" if it is one."""
     if not isinstance(value, int) or isinstance(value, bool):
         return "a whole number is needed"
     if variable.unit == "0 or 1":

@@ -1,4 +1,4 @@
-"""A model's config, in any form that one has: a config.json, plain data, or a transformers object."""
+"""A model's config in its three forms: a config.json, plain data, a transformers object."""
 
 from __future__ import annotations
 
@@ -18,25 +18,13 @@ from nbanalyzer.errors import ConfigError, TemplateError, shorten
 from nbanalyzer.files import read_file
 
 __all__ = [
-    "as_mapping",
-    "config_file",
-    "essential",
-    "fields_of",
-    "look",
-    "object_of",
-    "put",
-    "quiet",
-    "read_config",
-    "text_object",
-    "untyped",
-    "with_floats",
-    "with_labels",
-    "without_floats",
-]
+    "as_mapping", "config_file", "essential", "fields_of", "look", "object_of", "put", "quiet", "read_config",
+    "text_fields", "text_object", "untyped", "with_floats", "with_labels", "without_floats",
+]  # fmt: skip
 
 MAX_CONFIG_BYTES = 8 * 2**20  # the largest known is a quarter of this, most of it names of classes
 
-# How transformers writes what JSON has no numbers for.
+# How transformers writes the numbers that JSON lacks.
 FLOAT = "__float__"
 FLOATS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
 
@@ -55,23 +43,23 @@ NOISE = frozenset(
 def read_config(path: Path) -> Mapping[str, Any]:
     """Return the JSON object in the file `path`; a file that holds none is a `ConfigError`.
 
-    ``Infinity``, ``-Infinity`` and ``NaN`` are taken as Python writes them, and as transformers does.
+    ``Infinity``, ``-Infinity`` and ``NaN`` are read in Python's notation and in transformers'.
     """
     try:
         content = read_file(path, MAX_CONFIG_BYTES)
         config = json.loads(content.decode())
-        if re.search(rb"\\u[dD]", content):  # half a character is no text, and fails where it is written
+        if re.search(rb"\\u[dD]", content):  # half a surrogate pair cannot be written
             json.dumps(config, ensure_ascii=False).encode()
-        found = with_floats(config)
+        fields = with_floats(config)
     except TemplateError as error:
         raise ConfigError(f"cannot be read: {error.problem}", error.where) from None
     except json.JSONDecodeError as error:
         raise ConfigError(f"not JSON: {error.msg}, line {error.lineno}, column {error.colno}", str(path)) from None
     except (ValueError, RecursionError) as error:  # not UTF-8, an endless number, endless brackets
         raise ConfigError(f"not JSON: {shorten(str(error), 100)}", str(path)) from None
-    if not isinstance(found, dict):
+    if not isinstance(fields, dict):
         raise ConfigError(f"a config is a JSON object, not {shorten(json.dumps(config))}", str(path))
-    return found
+    return fields
 
 
 def with_floats(value: Any) -> Any:
@@ -84,7 +72,7 @@ def with_floats(value: Any) -> Any:
 
 
 def without_floats(value: Any) -> Any:
-    """Return plain data that JSON can hold: the other way round."""
+    """Return plain data that JSON can hold: the inverse of `with_floats`."""
     if isinstance(value, float) and not math.isfinite(value):
         return {FLOAT: "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
     if isinstance(value, Mapping):
@@ -94,10 +82,10 @@ def without_floats(value: Any) -> Any:
 
 def config_file(path: str | os.PathLike[str]) -> Path:
     """Return the path of a config, which may be given as that of its folder."""
-    found = Path(path)
-    with suppress(OSError, ValueError):  # a name too long, or with a null: reading it will say so
-        found = found / "config.json" if found.is_dir() else found
-    return found
+    file = Path(path)
+    with suppress(OSError, ValueError):  # a name too long, or with a null: reading it raises the error
+        file = file / "config.json" if file.is_dir() else file
+    return file
 
 
 def as_mapping(config: object) -> Mapping[str, Any]:
@@ -108,18 +96,18 @@ def as_mapping(config: object) -> Mapping[str, Any]:
 
 
 def fields_of(config: object) -> dict[str, Any]:
-    """Return the fields of a transformers config object; none of what is no such object."""
+    """Return the fields of a transformers config object; none of any other object."""
     if not callable(to_dict := getattr(config, "to_dict", None)):
         return {}
     try:
         return dict(to_dict())
-    except Exception as error:  # noqa: BLE001 - its code chokes on what somebody has put into it
+    except Exception as error:  # noqa: BLE001 - its code may raise anything
         problem = shorten(f"{type(error).__name__}: {' '.join(str(error).split())}", 100)
         raise ConfigError(f"transformers cannot write down its own {type(config).__name__}: {problem}") from None
 
 
 def object_of(fields: Mapping[str, Any]) -> object:
-    """Return transformers' config object of these fields, None if it knows no such model, or is not there."""
+    """Return transformers' config object of these fields; None for an unknown model, or without transformers."""
     name = fields.get("model_type")
     with quiet():
         try:
@@ -129,7 +117,7 @@ def object_of(fields: Mapping[str, Any]) -> object:
         if name not in CONFIG_MAPPING:
             return None
         kind = CONFIG_MAPPING[name]
-        # A field that is called like a method would take the method's place.
+        # A field with the name of a method would replace the method.
         taken = {"model_type", *NOISE, *(key for key in fields if callable(getattr(kind, key, None)))}
         try:
             built: object = kind(**{key: value for key, value in fields.items() if key not in taken})
@@ -140,9 +128,9 @@ def object_of(fields: Mapping[str, Any]) -> object:
 
 
 def essential(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config as plain data, without what says nothing about what the model is made of.
+    """Return the config as plain data, without the fields that do not describe the model's structure.
 
-    Without ``auto_map``, transformers has nowhere to take foreign code from.
+    Without ``auto_map``, transformers loads no foreign code.
     """
     try:
         content = msgspec.json.encode(without_floats(_without_noise(with_labels(config))))
@@ -153,7 +141,7 @@ def essential(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_labels(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the config with its labels' number, which a classifier's size is, where it states their names."""
+    """Return the config with num_labels, a classifier's size, where it states only the labels' names."""
     names = config.get("id2label")
     if not isinstance(names, Mapping) or not names or "num_labels" in config:
         return config
@@ -167,15 +155,22 @@ def _without_noise(value: Any) -> Any:
 
 
 def untyped(config: Mapping[str, Any]) -> str:
-    """Return what to add to a config that says neither its model type nor its class."""
+    """Return the message for a config with neither model type nor class."""
     marks = {"type_vocab_size": "bert", "n_embd": "gpt2", "d_kv": "t5"}
     likely = next((model_type for key, model_type in marks.items() if key in config), "llama")
     return f'the config has no model_type, which says which model it is: add it, such as "model_type": "{likely}"'
 
 
+def text_fields(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the fields of a config's text part."""
+    while part := next((config[key] for key in TEXT_PARTS if isinstance(config.get(key), Mapping)), None):
+        config = part
+    return config
+
+
 def text_object(config: object) -> object:
     """Return the text part of a transformers config object."""
-    while part := next((found for key in TEXT_PARTS if (found := getattr(config, key, None)) is not None), None):
+    while part := next((part for key in TEXT_PARTS if (part := getattr(config, key, None)) is not None), None):
         config = part
     return config
 
@@ -197,7 +192,7 @@ def put(config: dict[str, Any], key: str, value: object) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers from advising people on stderr while it builds a config for us."""
+    """Silence transformers' advice on stderr within the context."""
     names = {"TRANSFORMERS_VERBOSITY": "error", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(names)

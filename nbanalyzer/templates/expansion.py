@@ -1,7 +1,7 @@
 """Module templates + bindings → a model template in global variables only.
 
-A module template does not know where it is used, so it says ``{output_size}``; the place of use knows,
-and binds ``output_size → 3 * {hidden_size}``. Expanding puts the one into the other, all the way down.
+A module template does not know where it is used, so it is written with ``{output_size}``; the place of use binds
+``output_size → 3 * {hidden_size}``. Expanding substitutes bindings at every level.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from nbanalyzer.formulas.formula import Formula, build, constant, extent, parse
 from nbanalyzer.formulas.grammar import MAX_DEPTH, MAX_OPERATIONS
 
 from .library import MODULES
-from .template import Basic, Composite, Kernel, MemoryAccess, ModelTemplate, ModuleTemplate
+from .template import Basic, Composite, Kernel, MemoryAccess, ModelTemplate, ModuleTemplate, fields
 from .validation import MAX_LEVELS, check_module, check_names, require_size, require_valid
 
 __all__ = ["expand", "with_variants"]
 
-MOST_PUT_IN = 10 * MAX_OPERATIONS  # before what comes to nothing is left out
+MOST_PUT_IN = 10 * MAX_OPERATIONS  # before simplification
 
 Bindings = Mapping[str, Formula]
 
@@ -43,7 +43,7 @@ def expand(
         template: a module template, the class name of one, or either kind as plain data. A model template
             whose kernels refer to module templates is completed.
         bindings: context variable → formula in global variables, for each of the template's ``variables``.
-        modules: where the modules that it refers to are looked up.
+        modules: the module templates that it may refer to.
         model_id: the name of the result.
         config: the config beside the result; its integer fields count as global variables.
 
@@ -74,9 +74,9 @@ def expand(
         model_id=model_id,
         architecture=root.class_name.rpartition(".")[2],
         module=root.class_name,
-        bindings={name: str(formula) for name, formula in given.items()},
+        bindings=_texts(given),
         config=dict(config or {}),
-        state={name: str(formula) for name, formula in work.state.items()},
+        state=_texts(work.state),
         kernels=whole.sub_kernels if container else (whole,),
     )
     return require_valid(result, root.class_name)
@@ -85,54 +85,61 @@ def expand(
 def with_variants(
     template: ModelTemplate, chosen: frozenset[str], modules: Mapping[str, ModuleTemplate] = MODULES
 ) -> tuple[ModelTemplate, frozenset[str]]:
-    """Return the template with the kernels that have one of the `chosen` variants expanded anew from it.
+    """Return the template in the `chosen` variants, and the names of all the variants that it has.
 
-    The second result are the variants that some kernel has.
+    A kernel with a chosen variant is expanded anew from that variant's module template.
     """
     work = _Expansion(modules)
-    found: set[str] = set()
+    variants: set[str] = set()
 
     def changed(kernel: Kernel, path: tuple[str, ...]) -> Kernel:
         if isinstance(kernel, Basic):
             return kernel
-        found.update(kernel.variants)
-        if mine := [name for variant, name in kernel.variants.items() if variant in chosen]:
+        variants.update(kernel.variants)
+        if names := [name for variant, name in kernel.variants.items() if variant in chosen]:
             here = ".".join((*path, kernel.name))
-            return work.module_node(
-                kernel, _module(mine[0], modules, here), work.parsed(kernel.bindings, here), constant(1), path
-            )
+            bindings = work.parsed(kernel.bindings, here)
+            return work.module_node(kernel, _module(names[0], modules, here), bindings, constant(1), path)
         subs = tuple(changed(sub, (*path, kernel.name)) for sub in kernel.sub_kernels)
         return msgspec.structs.replace(kernel, sub_kernels=subs)
 
     kernels = tuple(changed(kernel, ()) for kernel in template.kernels)
-    return msgspec.structs.replace(template, kernels=kernels), frozenset(found)
+    return msgspec.structs.replace(template, kernels=kernels), frozenset(variants)
 
 
 def _complete(template: ModelTemplate, modules: Mapping[str, ModuleTemplate]) -> ModelTemplate:
-    """Return a model template whose references to modules are expanded, its own state kept if it states one."""
+    """Return a model template with its references to modules expanded; a state that it states is kept."""
     check_names(template)
     work = _Expansion(modules)
     kernels = work.kernels(template.kernels, {}, constant(1), ())
-    state = template.state or {name: str(formula) for name, formula in work.state.items()}
-    return require_valid(
-        msgspec.structs.replace(template, kernels=kernels, state=state), template.model_id or "template"
-    )
+    state = template.state or _texts(work.state)
+    result = msgspec.structs.replace(template, kernels=kernels, state=state)
+    return require_valid(result, template.model_id or "template")
 
 
 @dataclass
 class _Expansion:
-    """One run of expand: where modules come from, which are being expanded, what has been made so far."""
+    """One expansion.
+
+    Attributes:
+        modules: the module templates that may be referred to.
+        made: kernels so far.
+        operations: in all formulas so far.
+        open: the class names of the modules being expanded, outermost first.
+        state: name → bytes kept between passes, of the modules expanded so far.
+
+    """
 
     modules: Mapping[str, ModuleTemplate]
-    made: int = 0  # kernels
-    operations: int = 0  # of formulas
+    made: int = 0
+    operations: int = 0
     open: list[str] = field(default_factory=list)
     state: dict[str, Formula] = field(default_factory=dict)
 
     def kernels(
         self, kernels: tuple[Kernel, ...], bindings: Bindings, times: Formula, path: tuple[str, ...]
     ) -> tuple[Kernel, ...]:
-        """Return the kernels with `bindings` put in; `times` is how often they run in the whole model."""
+        """Return the kernels with `bindings` substituted; `times` is how often they run in the pass."""
         expanded = (self._kernel(kernel, bindings, times, path) for kernel in kernels)
         return tuple(kernel for kernel in expanded if kernel is not None)
 
@@ -149,52 +156,40 @@ class _Expansion:
         if calls == constant(0) and not kernel.parameters and not kernel.module:
             return None
         once = constant(1)
+        parameters = self.substituted(kernel.parameters, bindings, f"{here}, parameters") if kernel.parameters else ""
         node = msgspec.structs.replace(
             kernel,
             repeat="1" if repeat == once else str(repeat),  # the very default is not written to files
             calls="1" if calls == once else str(calls),
+            parameters=str(parameters),
         )
-        if kernel.parameters:
-            node = msgspec.structs.replace(
-                node, parameters=str(self.substituted(kernel.parameters, bindings, f"{here}, parameters"))
-            )
+        own_bindings = self.parsed(kernel.bindings, here, bindings)
+        times = build("*", repeat, times)
         if kernel.sub_kernels or not kernel.module:
-            subs = self.kernels(kernel.sub_kernels, bindings, build("*", repeat, times), (*path, kernel.name))
-            own = {
-                name: str(self.substituted(text, bindings, f"{here}, bindings.{name}"))
-                for name, text in kernel.bindings.items()
-            }
-            return msgspec.structs.replace(node, sub_kernels=subs, bindings=own)
-        own_bindings = {
-            name: self.substituted(text, bindings, f"{here}, bindings.{name}") for name, text in kernel.bindings.items()
-        }
-        for variant in kernel.variants.values():  # they must take the same bindings: say so now, not when chosen
+            subs = self.kernels(kernel.sub_kernels, bindings, times, (*path, kernel.name))
+            return msgspec.structs.replace(node, sub_kernels=subs, bindings=_texts(own_bindings))
+        for variant in kernel.variants.values():  # they take the same bindings: an error now, not when one is chosen
             _checked(_module(variant, self.modules, here), own_bindings, here)
-        module = _module(kernel.module, self.modules, here)
-        expanded = self.module_node(node, module, own_bindings, build("*", repeat, times), path)
+        expanded = self.module_node(node, _module(kernel.module, self.modules, here), own_bindings, times, path)
         empty = not (expanded.sub_kernels or expanded.parameters or expanded.variants)
         return None if empty else expanded
 
     def _basic(self, kernel: Basic, bindings: Bindings, path: tuple[str, ...]) -> Basic | None:
         here = ".".join((*path, kernel.operation))
         flops, read, write = (
-            str(self.substituted(text, bindings, f"{here}, {name}"))
-            for text, name in (
-                (kernel.flops, "flops"),
-                (kernel.memory_access.read, "memory_access.read"),
-                (kernel.memory_access.write, "memory_access.write"),
-            )
+            str(self.substituted(place.text, bindings, f"{here}, {place.field}")) for place in fields((kernel,))
         )
         if flops == read == write == "0":
             return None  # e.g. the bias of a layer without one
         return msgspec.structs.replace(kernel, flops=flops, memory_access=MemoryAccess(read, write))
 
-    def parsed(self, bindings: Mapping[str, str], where: str) -> dict[str, Formula]:
-        """Return bindings as formulas."""
-        return {name: self.substituted(text, {}, f"{where}, bindings.{name}") for name, text in bindings.items()}
+    def parsed(self, bindings: Mapping[str, str], where: str, outer: Bindings | None = None) -> dict[str, Formula]:
+        """Return bindings as formulas, with those of the level above substituted."""
+        texts = bindings.items()
+        return {name: self.substituted(text, outer or {}, f"{where}, bindings.{name}") for name, text in texts}
 
     def substituted(self, text: str, bindings: Bindings, where: str) -> Formula:
-        """Return a formula with `bindings` put in, if that is one that could have been written."""
+        """Return a formula with `bindings` substituted; the result keeps the bounds of a formula."""
         try:
             formula = parse(text)
             names = Counter(str(node.value) for node in formula.walk() if node.operation == "variable")
@@ -211,7 +206,7 @@ class _Expansion:
                 f"the bindings make '{text}' a formula of {operations:,} operations, {depth} deep", where
             )
         self.operations += operations
-        require_size(self.made, self.operations)  # an operation is a character at least
+        require_size(self.made, self.operations)  # an operation is at least one character
         return formula
 
     def module_node(
@@ -229,7 +224,7 @@ class _Expansion:
             more = build("*", times, self.substituted(text, bindings, f"{here}, state.{name}"))
             self.state[name] = build("+", self.state[name], more) if name in self.state else more
         self.open.append(module.class_name)
-        # The root of an expansion is a container: its name is not part of its children's paths.
+        # The root's name is not part of its children's paths.
         inside = (*path, node.name) if len(self.open) > 1 or path else path
         subs = self.kernels(module.kernels, bindings, times, inside)
         self.open.pop()
@@ -237,7 +232,7 @@ class _Expansion:
         return msgspec.structs.replace(
             node,
             module=module.class_name,
-            bindings={name: str(formula) for name, formula in bindings.items()},
+            bindings=_texts(bindings),
             parameters="" if parameters == "0" and not node.parameters else parameters,
             sub_kernels=subs,
         )
@@ -269,6 +264,10 @@ def _module(class_name: str, modules: Mapping[str, ModuleTemplate], where: str) 
     close = short or near(class_name, modules) or near(class_name, {name.rpartition(".")[2] for name in modules})
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     raise TemplateError(f"no module template named {class_name!r}.{hint}", where)
+
+
+def _texts(formulas: Bindings) -> dict[str, str]:
+    return {name: str(formula) for name, formula in formulas.items()}
 
 
 def _snake(class_name: str) -> str:

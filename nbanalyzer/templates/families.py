@@ -1,4 +1,4 @@
-"""What the families of models add to their configs, and what the names of config fields say."""
+"""Model families: what their code adds to a config, and what the names of config fields mean."""
 
 from __future__ import annotations
 
@@ -8,15 +8,8 @@ from dataclasses import dataclass, field
 from nbanalyzer.formulas.variables import VARIABLES
 
 __all__ = [
-    "FAMILIES",
-    "NOT_RUN",
-    "STRUCTURE",
-    "WHICH_LAYERS",
-    "Family",
-    "canonical_name",
-    "says_no_size",
-    "speaks_of_cost",
-]
+    "FAMILIES", "NOT_RUN", "STRUCTURE", "WHICH_LAYERS", "Family", "canonical_name", "says_no_size", "speaks_of_cost",
+]  # fmt: skip
 
 _CANONICAL = {alias: variable.name for variable in VARIABLES.values() for alias in (variable.name, *variable.sources)}
 
@@ -31,7 +24,7 @@ class Family:
     """What a model family's code adds to its config.
 
     Attributes:
-        ffn: intermediate_size is so many hidden sizes where the config does not state it; 0 if it must.
+        ffn: intermediate_size / hidden_size where the config does not state it; 0 if it must.
         ffn_key: config field that holds this factor, `ffn` being its default.
         grouped: False if every query head has its own key and value head, whenever the config is silent.
         one_kv_head: default of the family's `multi_query` flag, which shares one key and value head among
@@ -56,10 +49,7 @@ class Family:
 
 
 _CHATGLM = {"num_kv_heads": ("multi_query_group_num",), "vocab_size": ("padded_vocab_size",)}
-
-
 _DISTILBERT = {"hidden_size": ("dim",), "intermediate_size": ("hidden_dim",)}
-
 
 FAMILIES: Mapping[str, Family] = {
     "gpt2": Family(ffn=4, grouped=False, tied=1),
@@ -103,53 +93,47 @@ FAMILIES: Mapping[str, Family] = {
     "mamba2": Family(ffn=2, ffn_key="expand", attention=False, tied=0),
     "rwkv": Family(ffn=4, attention=False, tied=0),
 }
-"""What each family's code adds, by model_type. Other defaults (Mistral's 8 kv heads) are transformers' to tell."""
+"""What each family's code adds, by model_type. Other defaults (Mistral's 8 kv heads) come from transformers."""
 
 
 def _words(*lines: str) -> frozenset[str]:
     return frozenset(word for line in lines for word in line.split())
 
 
-# What the names of other config fields say.
-NOT_SIZES = _words(  # integers about generation, training or labels, and what only scales values or repeats others
+# What the names of other config fields mean.
+NOT_SIZES = _words(  # integers about generation, training or labels, scales of values, and repetitions of other fields
     "max_length min_length num_beams num_beam_groups num_return_sequences top_k no_repeat_ngram_size n_special seed",
     "encoder_no_repeat_ngram_size num_logits_to_keep pretraining_tp ep_size verbose chunk_size_feed_forward",
     "rope_theta compress_rope_theta rope_local_base_freq original_max_position_embeddings initial_context_length",
     "default_output_length initializer_factor n_ctx qk_head_dim",
 )
 
-
-WHICH_LAYERS = _words(  # a number says every how many layers; a list or a pattern says it layer by layer
+WHICH_LAYERS = _words(  # a number is a period in layers; a list or a pattern states it layer by layer
     "moe_layer_freq sliding_window_pattern decoder_sparse_step interleave_moe_layer_step expert_layer_period",
     "attn_layer_period full_attention_interval no_rope_layer_interval",
 )
 
-
 NOT_RUN = ("num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers")
-"""What a checkpoint has and a pass does not run: layers that predict further tokens."""
-
-
+"""Layers that predict further tokens: in the checkpoint, but not run in a pass."""
 NOT_SIZES_ENDS = ("_token_id", "_token_index", "_token_ids", "_id")
 
-
-STRUCTURE = _words(  # which layer is what: read elsewhere
+STRUCTURE = _words(  # the kinds of the layers: read elsewhere
     "layer_types layers_block_type mlp_only_layers mlp_layer_types no_rope_layers moe_layers compress_ratios",
     "compress_rates attention_layers attention_types attn_config ffn_config per_layer_config indexer_types",
     "mtp_layers_block_type layer_rope_theta _sliding_window_pattern",
 )
 
-
-COST_WORDS = _words(  # a field that has one of these in its name, and is in no table here, is reported as unknown
+COST_WORDS = _words(  # a field with one of these in its name that is in no table here is reported as unknown
     "expert experts moe topk window rank lora ssm state states conv mamba head heads layer layers dim latent",
     "index indexer compress mtp nextn",
 )
 
 
 def speaks_of_cost(name: str) -> bool:
-    """Return whether a config field's name says that it may change what the model costs (experts, windows, …)."""
+    """Return whether a config field may change what the model costs, by its name (experts, windows, …)."""
     return not COST_WORDS.isdisjoint(name.lower().split("_"))
 
 
 def says_no_size(name: str) -> bool:
-    """Return whether a config field's name says that its number is no size."""
+    """Return whether a config field's number is no size, by its name."""
     return name in NOT_SIZES or name.endswith(NOT_SIZES_ENDS)

@@ -1,4 +1,4 @@
-"""Whether transformers' class takes the sizes that a config states, or knows them under other names."""
+"""Configs of another tool or class: sizes that transformers' config class does not take."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _CORE = ("hidden_size", "num_layers", "num_heads", "vocab_size", "intermediate_s
 
 
 def not_taken(stated: Mapping[str, Any], built: object) -> str:
-    """Return what is wrong with a config that is in another tool's format, or another class's, "" if nothing is.
+    """Return why a config is in another tool's format, or another class's; "" if it is not.
 
     Args:
-        stated: the config as it was given, of one model: not of several parts.
+        stated: the config as it was given, of one model without parts.
         built: transformers' config object made of it.
 
     """
@@ -47,7 +47,7 @@ def not_taken(stated: Mapping[str, Any], built: object) -> str:
 
 
 def _known(config_class: Any) -> frozenset[str]:
-    """Return the fields of a config class of transformers, none of a class that does not say."""
+    """Return the fields of a config class of transformers; none if the class does not declare them."""
     if not hasattr(config_class, "__dataclass_fields__"):
         return frozenset()
     renamed: Mapping[str, str] = getattr(config_class, "attribute_map", {})
@@ -63,7 +63,7 @@ def _sources(variable: str, config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _strange(stated: Mapping[str, Any], known: Collection[str]) -> Iterator[str]:
-    """Yield what looks like a size, and the class does not know."""
+    """Yield fields that look like sizes and that the class does not know."""
     for key, value in stated.items():
         if _is_size(value) and key not in known and not says_no_size(key):
             yield key

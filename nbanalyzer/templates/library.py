@@ -1,6 +1,6 @@
-"""Where the shipped templates live, and the module templates among them.
+"""The folders of the shipped templates, and the module templates.
 
-In the wheel they lie inside the package; in a checkout, beside it.
+The folders lie inside the package in the wheel, beside it in a checkout.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _names() -> tuple[str, ...]:
 
 @cache
 def _module(class_name: str) -> ModuleTemplate:
-    # Looked up among the names, never joined to a path unseen: class names come from strangers' files.
+    # Never joined to a path unchecked: class names come from strangers' files.
     if class_name not in _names():
         raise UnknownNameError("module template", class_name, _names())
     file = folder("modules") / f"{class_name}.json"

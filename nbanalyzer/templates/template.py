@@ -1,4 +1,4 @@
-"""Module and model templates: what they are made of.
+"""Module and model templates.
 
 A kernel is one node of cost. A `Basic` kernel carries formulas. A `Composite` kernel holds
 `sub_kernels`, or names the module template they come from, or (once expanded) both.
@@ -19,11 +19,11 @@ from .config_files import TEXT_PARTS, with_floats
 
 __all__ = ["Basic", "Composite", "Kernel", "MemoryAccess", "ModelTemplate", "ModuleTemplate", "Validity"]
 
-MAX_STEPS = 1_000  # operations that one kernel stands for
+MAX_STEPS = 1_000  # operations of one kernel
 
 
 class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What all parts of a template share: immutable, strict about fields, silent about defaults."""
+    """A part of a template: immutable, strict about fields, written without defaults."""
 
 
 class MemoryAccess(_Struct, frozen=True):
@@ -34,13 +34,13 @@ class MemoryAccess(_Struct, frozen=True):
 
 
 class Basic(_Struct, tag_field="kernel_type", tag="basic", frozen=True, kw_only=True):
-    """A kernel with formulas; all of them count one execution.
+    """A kernel with formulas, each for one execution.
 
     Attributes:
         operation: what is computed, in a few words, e.g. ``"matmul"``.
-        unit: the hardware that does it: ``"matmul"`` (what FlopCounterMode counts) or ``"vector"``.
-        fused: whether the device runs it as one with the kernel that stands before it, beside it.
-        steps: how many operations it stands for, run one after the other; each is started of its own.
+        unit: the hardware that runs it: ``"matmul"`` (what FlopCounterMode counts) or ``"vector"``.
+        fused: whether it is one launch with the kernel before it.
+        steps: operations that it stands for, run and started one after the other.
         flops: floating-point operations, 2 per multiply-add.
         memory_access: bytes read and written.
 
@@ -60,9 +60,9 @@ class Basic(_Struct, tag_field="kernel_type", tag="basic", frozen=True, kw_only=
 
     @property
     def label(self) -> str:
-        """The operation, and how the device runs it if that is not alone and at once."""
-        said = (["fused"] if self.fused else []) + ([f"{self.steps} steps"] if self.steps > 1 else [])
-        return f"{self.operation} ({', '.join(said)})" if said else self.operation
+        """The operation, with the launches that it shares or takes: ``bias add (fused)``, ``scan (8 steps)``."""
+        notes = (["fused"] if self.fused else []) + ([f"{self.steps} steps"] if self.steps > 1 else [])
+        return f"{self.operation} ({', '.join(notes)})" if notes else self.operation
 
 
 class Composite(_Struct, tag_field="kernel_type", tag="composite", frozen=True, kw_only=True):
@@ -70,16 +70,16 @@ class Composite(_Struct, tag_field="kernel_type", tag="composite", frozen=True, 
 
     Attributes:
         name: the attribute's name in PyTorch, e.g. ``"c_attn"``.
-        description: why it is here, where the name does not say.
+        description: its purpose, if the name does not tell.
         module: class name of the module template that it is expanded from.
         bindings: context variable of that template → formula at this place of use.
         variants: name of a variant, e.g. ``"eager"`` → class name of the module template to use instead;
             it takes the same bindings.
-        repeat: how many copies there are, one after the other, each with parameters of its own.
-        calls: how often each copy runs in this pass: 0 where a step leaves it out, such as an encoder after the
-            first one, more where one module is called again and again. Its parameters are there all the same.
-        parameters: parameters of one copy, without those of `sub_kernels`.
-        sub_kernels: what it is made of.
+        repeat: copies, run one after the other, each with parameters of its own.
+        calls: how often each copy runs in this pass: 0 if the pass skips it (an encoder in decoding), more if one
+            module is called repeatedly. The parameters do not depend on it.
+        parameters: of one copy, without those of `sub_kernels`.
+        sub_kernels: the kernels inside.
 
     """
 
@@ -108,10 +108,10 @@ class ModuleTemplate(_Struct, frozen=True, kw_only=True):
     Attributes:
         class_name: qualified name, e.g. ``"torch.nn.modules.linear.Linear"``.
         description: what it computes, and where a cost rule comes from.
-        variables: context variable → what to bind it to.
+        variables: context variable → its meaning, for the binding.
         parameters: its own parameters, without those of the modules it refers to.
-        state: name → formula in bytes of what it keeps between steps, e.g. ``"kv_cache"``.
-        kernels: what it is made of; a composite kernel may refer to another module template.
+        state: name, e.g. ``"kv_cache"`` → formula of the bytes that it keeps between passes.
+        kernels: the kernels inside; a composite kernel may refer to another module template.
 
     """
 
@@ -124,15 +124,15 @@ class ModuleTemplate(_Struct, frozen=True, kw_only=True):
 
 
 class Validity(_Struct, frozen=True, kw_only=True):
-    """The configs that a template is right for, see `nbanalyzer.templates.validity`: all fields of the text part.
+    """The configs that a template is valid for, see `nbanalyzer.templates.validity`: fields of the text part.
 
     Attributes:
-        varied: config fields that the probes varied: any other number will do.
-        indifferent: numbers, or null, that were varied too, and that nothing follows from.
-        together: pairs of sizes ``"a=b"`` that may only be varied by the same factor.
-        apart: pairs of sizes ``"a=b"`` that differ here; with equal ones, other operations are run.
-        derived: fields that follow from others where a config does not state them.
-        defaults: what transformers takes for every other field that a config does not state.
+        varied: config fields that the probes varied: they may have any other number.
+        indifferent: varied fields, of numbers or null, without any effect.
+        together: pairs of sizes ``"a=b"`` that may only change by the same factor.
+        apart: pairs of sizes ``"a=b"`` that must differ; equal ones run other operations.
+        derived: fields that follow from others if a config does not state them.
+        defaults: transformers' value of every other field that a config does not state.
         aliases: other names of fields that the config's class knows.
 
     """
@@ -153,17 +153,17 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True, dict=True):
     """The kernel tree of one model, in global variables only, with its config values beside it.
 
     Attributes:
-        model_id: ``"org/name"`` on the Hugging Face hub, or any name of one's own.
+        model_id: ``"org/name"`` on the Hugging Face hub, or the user's own name.
         architecture: the transformers class, e.g. ``"GPT2LMHeadModel"``.
-        extends: id of a shipped model whose kernels and state are this one's too; then `kernels` is empty.
+        extends: id of a shipped model with the same kernels and state; then `kernels` is empty.
         module: class name of the module template that the kernels are expanded from; may be empty.
-        bindings: what was bound there.
+        bindings: of its context variables.
         config: the architecture fields under Hugging Face's names.
-        attention: ``"eager"`` if transformers has no other implementation of this model's; "" if the run chooses.
-        valid_for: which other configs the kernels are right for; None if nothing is known of that.
-        state: name → formula in bytes of what is kept between steps.
+        attention: ``"eager"`` if transformers has no other implementation for this model; "" if the run chooses.
+        valid_for: the other configs that the kernels are valid for; None if not known.
+        state: name → formula of the bytes kept between passes.
         kernels: the tree.
-        provenance: where it comes from, what was checked, with which result.
+        provenance: origin, checks and their results.
 
     """
 
@@ -180,27 +180,23 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True, dict=True):
     provenance: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
-        # Infinite numbers, which JSON does not have, are written in files as transformers writes them.
+        # Infinite numbers, which JSON lacks, are in files as transformers writes them.
         msgspec.structs.force_setattr(self, "config", with_floats(self.config))
 
     @cached_property
     def variables(self) -> frozenset[str]:
         """The variables that the formulas use."""
-        return frozenset(name for formula in self._formulas() for name in formula.variables)
+        return frozenset(name for field in fields_of(self) for name in field.parse().variables)
 
     @cached_property
     def divisions(self) -> frozenset[Formula]:
         """The floor divisions of one size by another in the formulas."""
-        found = (part for formula in self._formulas() for part in formula.walk())
-        return frozenset(part for part in found if part.operation == "//" and part.arguments[1].variables)
-
-    def _formulas(self) -> Iterator[Formula]:
-        places = [Field("", f"state.{name}", text) for name, text in self.state.items()]
-        return (place.parse() for place in (*places, *fields(self.kernels)))
+        parts = (part for field in fields_of(self) for part in field.parse().walk())
+        return frozenset(part for part in parts if part.operation == "//" and part.arguments[1].variables)
 
     @property
     def part(self) -> str:
-        """What the kernels are of the model that the config names, in a few words; empty for the whole of it."""
+        """The part of the config's model that the kernels are, in a few words; "" for the whole model."""
         stated = self.config.get("architectures")
         names = [shorten(str(name)) for name in stated] if isinstance(stated, list | tuple) else []
         whole = " or ".join(names) or shorten(str(self.config.get("model_type", "a multimodal model")))
@@ -224,11 +220,19 @@ class Field(NamedTuple):
     text: str
 
     def parse(self) -> Formula:
-        """Return the formula; what is wrong with it is reported with its place."""
+        """Return the formula; an error names its place."""
         try:
             return parse(self.text)
         except FormulaError as error:
             raise TemplateError(str(error), f"{self.path}, {self.field}" if self.path else self.field) from None
+
+
+def fields_of(template: ModuleTemplate | ModelTemplate) -> Iterator[Field]:
+    """Yield every formula of a template."""
+    if isinstance(template, ModuleTemplate):
+        yield Field("", "parameters", template.parameters)
+    yield from (Field("", f"state.{name}", text) for name, text in template.state.items())
+    yield from fields(template.kernels)
 
 
 def fields(kernels: tuple[Kernel, ...], path: str = "") -> Iterator[Field]:

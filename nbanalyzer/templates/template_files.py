@@ -26,19 +26,16 @@ def load_model_template(source: str | os.PathLike[str] | bytes, where: str = "")
         UnresolvedVariablesError: it uses variables that are not global.
 
     """
-    where = where or _label(source)
-    content = source if isinstance(source, bytes) else read_file(source)
+    content, where = _read(source, where)
     return require_valid(decode(content, ModelTemplate, where), where)
 
 
 def load_template(source: str | os.PathLike[str] | bytes, where: str = "") -> ModuleTemplate | ModelTemplate:
-    """Return the template of either kind in a file, or in the bytes of one, as the two functions beside this do."""
-    where = where or _label(source)
-    content = source if isinstance(source, bytes) else read_file(source)
+    """Return the module or model template in a file, or in the bytes of one; see the functions for each kind."""
+    content, where = _read(source, where)
     data = decode(content, Any, where)
-    if isinstance(data, dict) and "class_name" in data:
-        return load_module_template(content, where)
-    return load_model_template(content, where)
+    is_module = isinstance(data, dict) and "class_name" in data
+    return load_module_template(content, where) if is_module else load_model_template(content, where)
 
 
 def load_module_template(source: str | os.PathLike[str] | bytes, where: str = "") -> ModuleTemplate:
@@ -49,8 +46,7 @@ def load_module_template(source: str | os.PathLike[str] | bytes, where: str = ""
             that is declared and never used.
 
     """
-    where = where or _label(source)
-    content = source if isinstance(source, bytes) else read_file(source)
+    content, where = _read(source, where)
     return check_module(decode(content, ModuleTemplate, where), where)
 
 
@@ -83,5 +79,7 @@ def as_json(template: msgspec.Struct) -> bytes:
     return msgspec.json.encode(template)
 
 
-def _label(source: str | os.PathLike[str] | bytes) -> str:
-    return "template" if isinstance(source, bytes) else str(source)
+def _read(source: str | os.PathLike[str] | bytes, where: str) -> tuple[bytes, str]:
+    if isinstance(source, bytes):
+        return source, where or "template"
+    return read_file(source), where or str(source)

@@ -1,4 +1,4 @@
-"""What a template must not be: too large, with names that cannot be shown, with variables that nobody gives."""
+"""Checks of templates: their size, their names, their variables."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from nbanalyzer.files import convert
 from nbanalyzer.formulas.variables import ALLOWED_VARIABLES
 
 from .config import integer_fields
-from .template import Basic, Composite, Field, Kernel, ModelTemplate, ModuleTemplate, fields
+from .template import Basic, Kernel, ModelTemplate, ModuleTemplate, fields_of
 
 __all__ = ["DisallowedVariable", "check_module", "check_names", "require_size", "require_valid", "validate_template"]
 
 MAX_LEVELS = 30  # of kernels inside kernels
 MAX_KERNELS = 3_000  # of one template; the largest shipped one has 404
-MAX_CHARACTERS = 200_000  # of all its formulas; the largest shipped template has 63 thousand
+MAX_CHARACTERS = 200_000  # of all its formulas; the largest shipped template has 63,000
 NAME = re.compile(r"[A-Za-z_][\w-]{0,99}", re.ASCII)
 
 
 class DisallowedVariable(NamedTuple):
-    """A variable that a model template must not use, and where it does."""
+    """A variable that a model template must not use, and the formula that uses it."""
 
     variable: str
     path: str  # of the kernel, e.g. "transformer.h.attn.c_attn.matmul"; "" for the model itself
@@ -36,18 +36,17 @@ def validate_template(template: ModelTemplate | Mapping[str, Any]) -> list[Disal
     Allowed are `ALLOWED_VARIABLES` and the integer fields of the template's own config.
 
     Raises:
-        TemplateError: a formula that cannot be read, or a name that cannot be.
+        TemplateError: a formula that cannot be read, or a name that is not allowed.
 
     """
     if not isinstance(template, ModelTemplate):
         template = convert(template, ModelTemplate, "template")
     check_names(template)
     allowed = ALLOWED_VARIABLES | integer_fields(template.config)
-    places = [Field("", f"state.{name}", text) for name, text in template.state.items()]
     return [
-        DisallowedVariable(variable, place.path, place.field, place.text)
-        for place in (*places, *fields(template.kernels))
-        for variable in place.parse().variables
+        DisallowedVariable(variable, *field)
+        for field in fields_of(template)
+        for variable in field.parse().variables
         if variable not in allowed
     ]
 
@@ -60,23 +59,23 @@ def require_valid(template: ModelTemplate, where: str = "") -> ModelTemplate:
 
     """
     try:
-        found = validate_template(template)
+        uses = validate_template(template)
     except TemplateError as error:
         raise TemplateError(error.problem, ", ".join(filter(None, (where, error.where)))) from None
-    if not found:
+    if not uses:
         return template
-    places = [f"{{{use.variable}}} in {use.path or 'the model'}, {use.field}" for use in found[:3]]
-    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    places = [f"{{{use.variable}}} in {use.path or 'the model'}, {use.field}" for use in uses[:3]]
+    more = f" and {len(uses) - 3} more" if len(uses) > 3 else ""
     raise UnresolvedVariablesError(
         f"unresolved template variables: {'; '.join(places)}{more}. A model template uses global variables only: "
         'bind these where the module is used, with "bindings"',
         where or template.model_id,
-        tuple(use.variable for use in found),
+        tuple(use.variable for use in uses),
     )
 
 
 def check_size(template: ModelTemplate | ModuleTemplate) -> None:
-    """Raise if there are more kernels, or more of formulas, than can be gone through in a moment."""
+    """Raise if a template has too many kernels, or too long formulas, to be processed at once."""
     kernels, characters = 0, sum(map(len, template.state.values()))
     waiting: list[Kernel] = [*template.kernels]
     while waiting:
@@ -92,7 +91,7 @@ def check_size(template: ModelTemplate | ModuleTemplate) -> None:
 
 
 def require_size(kernels: int, characters: int) -> None:
-    """Raise if so many kernels with formulas of so many characters are too much for one template."""
+    """Raise if the kernels, or the characters of their formulas, are too many for one template."""
     if kernels > MAX_KERNELS:
         raise TemplateError(f"more than {MAX_KERNELS:,} kernels: what repeats is one kernel with a repeat")
     if characters > MAX_CHARACTERS:
@@ -100,7 +99,7 @@ def require_size(kernels: int, characters: int) -> None:
 
 
 def check_names(template: ModelTemplate) -> None:
-    """Raise if a name cannot be shown or be part of a path, or if kernels are too many or nested too deep."""
+    """Raise if a name cannot be shown or be part of a path, or if kernels are too many or too deep."""
     check_size(template)
     for label in (template.model_id, template.architecture):
         if len(label) > 200 or not label.isprintable():
@@ -113,43 +112,36 @@ def _check_names(kernels: tuple[Kernel, ...], path: str = "", level: int = 1) ->
         raise TemplateError(f"kernels are nested more than {MAX_LEVELS} deep", path)
     names: set[str] = set()
     for kernel in kernels:
-        if isinstance(kernel, Composite):
-            if kernel.name in names:
-                raise TemplateError(
-                    f"two kernels are called {quote(kernel.name)}: nobody could tell which is meant", path
-                )
-            names.add(kernel.name)
-        here = f"{path}.{kernel.name}" if path else kernel.name
+        name = kernel.name
         if isinstance(kernel, Basic):
-            if not kernel.operation.isprintable() or not 0 < len(kernel.operation) <= 100:
-                raise TemplateError(
-                    f"an operation is 1 to 100 printable characters, not {shorten(kernel.operation)!r}", path
-                )
+            if not name.isprintable() or not 0 < len(name) <= 100:
+                raise TemplateError(f"an operation is 1 to 100 printable characters, not {shorten(name)!r}", path)
             continue
-        if not NAME.fullmatch(kernel.name):
-            raise TemplateError(f"a kernel's name is letters, digits, '_' and '-', not {shorten(kernel.name)!r}", path)
-        _check_names(kernel.sub_kernels, here, level + 1)
+        if name in names:
+            raise TemplateError(f"two kernels are called {quote(name)}: nobody could tell which is meant", path)
+        names.add(name)
+        if not NAME.fullmatch(name):
+            raise TemplateError(f"a kernel's name is letters, digits, '_' and '-', not {shorten(name)!r}", path)
+        _check_names(kernel.sub_kernels, f"{path}.{name}" if path else name, level + 1)
 
 
 def check_module(template: ModuleTemplate, where: str = "") -> ModuleTemplate:
-    """Return the module template if its formulas use just the variables that it declares, and global ones."""
+    """Return the module template if its formulas use only its declared variables and global ones."""
     where = where or template.class_name
     check_size(template)
     _check_names(template.kernels)
-    places = [Field("", "parameters", template.parameters)]
-    places += [Field("", f"state.{name}", text) for name, text in template.state.items()]
     used: set[str] = set()
-    for place in (*places, *fields(template.kernels)):
+    for field in fields_of(template):
         try:
-            found = place.parse().variables
+            names = field.parse().variables
         except TemplateError as error:
             raise TemplateError(error.problem, f"{where}, {error.where}") from None
-        for variable in found:
+        for variable in names:
             if variable not in template.variables and variable not in ALLOWED_VARIABLES:
-                spot = f"{where}, {place.path}, {place.field}" if place.path else f"{where}, {place.field}"
-                raise TemplateError(f'{{{variable}}} is neither declared in "variables" nor a global variable', spot)
-        used.update(found)
-    # One that costs nothing keeps the variables of those it can be exchanged with.
+                place = ", ".join(filter(None, (where, field.path, field.field)))
+                raise TemplateError(f'{{{variable}}} is neither declared in "variables" nor a global variable', place)
+        used.update(names)
+    # A module without kernels declares the variables of the modules that it can be exchanged with.
     unused = [variable for variable in template.variables if variable not in used] if template.kernels else []
     if unused:
         raise TemplateError(f'{{{unused[0]}}} is declared in "variables" and never used', where)

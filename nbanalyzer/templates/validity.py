@@ -1,7 +1,7 @@
-"""For which configs a template's kernels are right: those that differ only in what its probes varied.
+"""The configs that a template's kernels are valid for: those that differ only in fields that its probes varied.
 
-Each shipped template says so itself (``valid_for``), with transformers' defaults beside, so that nothing has to be
-imported to decide. The rule is strict: a field that nothing is known of makes a model of its own.
+Each shipped template states them (``valid_for``), with transformers' defaults, so that nothing has to be imported to
+decide. The rule is strict: a difference in an unknown field makes a model of its own.
 """
 
 from __future__ import annotations
@@ -17,29 +17,28 @@ from nbanalyzer.errors import FormulaError
 from nbanalyzer.formulas.formula import Formula
 
 from .config import extract_model_params
-from .config_files import NOISE, TEXT_PARTS
+from .config_files import NOISE, TEXT_PARTS, text_fields
 from .families import canonical_name
-from .template import Composite, Kernel, ModelTemplate
+from .template import Composite, Kernel, ModelTemplate, Validity
 
 __all__ = ["DEFAULTS", "Difference", "differences", "ever_read", "filled", "flat", "is_noise", "unstated"]
 
 DEFAULTS = "defaults"
-"""Key in a template's provenance: the sizes that its config did not state, with transformers' defaults."""
+"""Key in a template's provenance: transformers' defaults of the sizes that its config did not state."""
 
 NO_COST = re.compile(
     r"_token_ids?$|_token_index$|dropout|_pdrop$|initializer|_eps$|epsilon$|"
     r"^prefix$|^(local_|global_)?rope_theta$|^rope_local_base_freq$|^rotary_emb_base$|"
     r"^(max|min)_length$|^num_beams$|^(label|id)2(id|label)$|^summary_|^gradient_checkpointing$|aux_loss"
 )
-"""Fields about training, labels and generation, and what only scales values."""
-
+"""Fields about training, labels and generation, and scales of values."""
 
 SAID_ANYWAY = {"rope.partial_rotary_factor": 1, "rope.type": "default"}
-"""What a config may say of a model whose class does not know the field: it is so where nothing is said."""
+"""What a config may state of fields that its class does not know: what holds without them."""
 
 
 class Difference(NamedTuple):
-    """A field in which a config and the one that a template was made for differ, and which nothing is known of.
+    """A field by which a config differs from the one that a template was made for, with unknown effect.
 
     Attributes:
         field: its name in the config.
@@ -56,51 +55,45 @@ class Difference(NamedTuple):
 
 
 def differences(template: ModelTemplate, config: Mapping[str, Any]) -> list[Difference]:
-    """Return what keeps a template from answering for a config; nothing if it does.
+    """Return the differences that make a template invalid for a config.
 
     Transformers' defaults are filled in on both sides. A size may differ if the template's probes varied it, and if
-    it is stated, or follows from others by the family's rules, on both sides. What a template without ``valid_for``
-    was made for is only known of the fields that its config states.
+    it is stated, or follows from others by the family's rules, on both sides. Of a template without ``valid_for``,
+    only the fields that both configs state are compared.
     """
-    validity, own, other = template.valid_for, flat(template.config), flat(config)
-    aliases = validity.aliases if validity else {}
-    own, other = _renamed(own, aliases), _renamed(other, aliases)
+    validity = template.valid_for or Validity()
+    own, stated = (_renamed(flat(fields), validity.aliases) for fields in (template.config, config))
     sizes = template.variables
-    pairs = {part for pair in (validity.together if validity else ()) for part in pair.split("=")}
-    found: list[Difference] = []
-    for key in dict.fromkeys((*other, *own)):
+    varied = {*validity.varied, *(part for pair in validity.together for part in pair.split("="))}
+    result: list[Difference] = []
+    for key in dict.fromkeys((*stated, *own)):
         if is_noise(key) or (canonical_name(key) == "tie_word_embeddings" and "tie_word_embeddings" in sizes):
             continue
-        if validity is None:
-            if key not in other or key not in own:
-                continue
-            left, right = other[key], own[key]
-        else:
-            missing = key not in validity.defaults
-            if missing and key not in own:
-                if ever_read(template, key) and SAID_ANYWAY.get(key) != other[key]:
-                    found.append(Difference(key, other[key], None, known=False))
-                continue
-            left, right = other.get(key, validity.defaults.get(key)), own.get(key, validity.defaults.get(key))
-            if key in validity.derived and key not in own and key not in other:
-                continue
-        if left == right or _both_uniform(left, right):
+        if template.valid_for is None and not (key in stated and key in own):
             continue
-        if validity and key in validity.indifferent and all(one is None or _is_number(one) for one in (left, right)):
+        if key not in validity.defaults and key not in own:
+            if ever_read(template, key) and SAID_ANYWAY.get(key) != stated[key]:
+                result.append(Difference(key, stated[key], None, known=False))
             continue
-        varied = canonical_name(key) in sizes or (validity is not None and (key in validity.varied or key in pairs))
-        follows = left is None and validity is not None and key in validity.derived
-        if varied and (follows or _may_vary(left, right)):
+        left, right = stated.get(key, validity.defaults.get(key)), own.get(key, validity.defaults.get(key))
+        is_derived = key in validity.derived
+        if left == right or _both_uniform(left, right) or (is_derived and key not in own and key not in stated):
             continue
-        found.append(Difference(key, left, right))
-    if validity is not None:
-        found += _unequal(validity.together, validity.apart, other, own, validity.defaults)
-        found += [*_unrotated(validity.defaults, config), *_uneven(template, config)]
-    return found + _untied(template, config)
+        if key in validity.indifferent and all(value is None or _is_number(value) for value in (left, right)):
+            continue
+        if (canonical_name(key) in sizes or key in varied) and (
+            (left is None and is_derived) or _may_vary(left, right)
+        ):
+            continue
+        result.append(Difference(key, left, right))
+    result += _unequal(validity.together, validity.apart, stated, own, validity.defaults)
+    result += _unrotated(validity.defaults, config)
+    result += _uneven(template, config) if template.valid_for else ()
+    return result + _untied(template, config)
 
 
 def _unrotated(defaults: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Difference]:
-    """Yield a head size whose rotated part is odd: rotary positions turn pairs."""
+    """Yield a head size with an odd rotated part: rotary positions rotate pairs."""
     if "rope.type" not in defaults:
         return
     share: Any = flat(config).get("rope.partial_rotary_factor", defaults.get("rope.partial_rotary_factor"))
@@ -110,32 +103,32 @@ def _unrotated(defaults: Mapping[str, Any], config: Mapping[str, Any]) -> Iterat
 
 
 def _uneven(template: ModelTemplate, config: Mapping[str, Any]) -> Iterator[Difference]:
-    """Yield sizes that do not divide others evenly, where the template's own do.
+    """Yield sizes that leave a remainder in a floor division, where the template's own leave none.
 
-    A formula with a floor division was fitted to even ones: groups of heads, say, which may share a remainder
-    in another way, or not run at all. How many layers there are of each kind was seen at other depths.
+    The formula was fitted without remainders: groups of heads may share one in another way, or not run at all.
+    Numbers of layers are exempt: the probes varied the depth.
     """
     if not template.divisions:
         return
-    own, other = (extract_model_params(one, required=()) for one in (template.config, config))
+    own, sizes = (extract_model_params(fields, required=()) for fields in (template.config, config))
     for division in sorted(template.divisions, key=str):
-        changed = (name for name in division.variables if own.get(name) != other.get(name))
+        changed = (name for name in division.variables if own.get(name) != sizes.get(name))
         names = [name for name in changed if not name.endswith("layers")]
-        if not names or not all(name in own and name in other for name in division.variables):
+        if not names or not all(name in own and name in sizes for name in division.variables):
             continue
-        rest = Formula("%", arguments=division.arguments)
+        remainder = Formula("%", arguments=division.arguments)
         try:
-            uneven = not rest.evaluate(own) and bool(rest.evaluate(other))
+            is_uneven = not remainder.evaluate(own) and bool(remainder.evaluate(sizes))
         except FormulaError:
-            uneven = True
-        if uneven:
-            yield Difference(names[-1], other[names[-1]], own[names[-1]])
+            is_uneven = True
+        if is_uneven:
+            yield Difference(names[-1], sizes[names[-1]], own[names[-1]])
 
 
 def _untied(template: ModelTemplate, config: Mapping[str, Any]) -> list[Difference]:
-    """Return whether the text part of a multimodal config says something else about tying than the whole.
+    """Return the difference if text part and whole of a multimodal config disagree about tied embeddings.
 
-    Which of them decides depends on where the head is. A whole that is silent is as the template's.
+    Which one holds depends on where the head is. If the whole does not state it, the template's config does.
     """
     if not any(isinstance(config.get(part), Mapping) for part in TEXT_PARTS):
         return []
@@ -151,8 +144,8 @@ def _untied(template: ModelTemplate, config: Mapping[str, Any]) -> list[Differen
 def _may_vary(left: object, right: object) -> bool:
     """Return whether a size that was varied may be `left` where the template was made for `right`.
 
-    Null says that it follows from others, which a template that was made for null knows as well as one for a number;
-    but where a number is null in a template that has one, there is no such part (``sliding_window``).
+    Null in the template's config means that the size follows from others: any number may replace it. Null in the
+    other config may mean that there is no such part (``sliding_window``).
     """
     if right is None:
         return _is_number(left) and left != 0
@@ -160,7 +153,7 @@ def _may_vary(left: object, right: object) -> bool:
 
 
 def filled(template: ModelTemplate, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config with transformers' defaults for the sizes of a template that it does not state."""
+    """Return a config with the defaults of `unstated` filled in."""
     return _put(dict(config), unstated(template, config))
 
 
@@ -186,17 +179,15 @@ def _put(config: dict[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def flat(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a config's text part; those of a nested part, such as ``attn_config``, with a dot."""
-    while part := next((config[key] for key in TEXT_PARTS if isinstance(config.get(key), Mapping)), None):
-        config = part
-    return dict(_flattened(config))
+    return dict(_flattened(text_fields(config)))
 
 
 def _flattened(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for key, value in config.items():
         if isinstance(value, Mapping) and key.endswith("_config"):
-            yield from ((f"{key}.{inner}", one) for inner, one in value.items() if inner != "model_type")
+            yield from ((f"{key}.{inner}", part) for inner, part in value.items() if inner != "model_type")
         elif key in _ROPES and (value is None or isinstance(value, Mapping)):
-            yield from ((f"rope.{inner}", one) for inner, one in _rope(value or {}))
+            yield from ((f"rope.{inner}", part) for inner, part in _rope(value or {}))
         elif key in _ROTATED_PARTS:
             yield "rope.partial_rotary_factor", value
         elif key not in {"model_type", "architectures"}:
@@ -204,17 +195,17 @@ def _flattened(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 _ROPES = ("rope_parameters", "rope_scaling")
-"""What a config says of rotary positions, by its new name and its old one."""
+"""The field of rotary positions, by its new name and its old one."""
 
 _ROTATED_PARTS = ("partial_rotary_factor", "rotary_pct")
-"""Where older configs say which part of a head is rotated."""
+"""Older configs' fields for the rotated part of a head."""
 
 
 def _rope(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield what of rotary positions decides on what is run: their kind, and the part of a head that is rotated."""
-    parts = {key: one for key, one in value.items() if isinstance(one, Mapping)}
+    """Yield the fields of rotary positions that change operations: the kind, and the rotated part of a head."""
+    parts = {key: part for key, part in value.items() if isinstance(part, Mapping)}
     for key, part in parts.items():  # one kind for each kind of layer
-        yield from ((f"{key}.{inner}", one) for inner, one in _rope(part))
+        yield from ((f"{key}.{inner}", value) for inner, value in _rope(part))
     if not parts:
         kind = value.get("rope_type") or value.get("type") or "default"
         yield "type", "default" if kind in _PLAIN_ROPES else kind
@@ -223,7 +214,7 @@ def _rope(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 _PLAIN_ROPES = frozenset({"default", "linear", "llama3", "yarn", "mrope"})
-"""Kinds of rotary positions whose tables are made once, with the same operations afterwards."""
+"""Kinds of rotary positions with the same operations: only their tables differ."""
 
 
 def _renamed(fields: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
@@ -231,18 +222,18 @@ def _renamed(fields: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str,
 
 
 def _unequal(
-    together: Iterable[str], apart: Iterable[str], other: Mapping[str, Any], own: Mapping[str, Any],
+    together: Iterable[str], apart: Iterable[str], stated: Mapping[str, Any], own: Mapping[str, Any],
     defaults: Mapping[str, Any],
 ) -> Iterator[Difference]:  # fmt: skip
-    """Yield pairs of sizes that have to change by the same factor, and pairs that may not become equal."""
+    """Yield differences in pairs of sizes that have to change by the same factor, or must not be equal."""
 
     def values(fields: Mapping[str, Any], pair: str) -> tuple[Any, ...]:
         return tuple(fields.get(key, defaults.get(key)) for key in pair.split("="))
 
-    for pair, is_apart in (*((one, False) for one in together), *((one, True) for one in apart)):
+    for pair, is_apart in (*((pair, False) for pair in together), *((pair, True) for pair in apart)):
         left, right = pair.split("=")
-        (a, b), (c, d) = values(other, pair), values(own, pair)
-        # What is null follows from others, in a way that is only known where both say so.
+        (a, b), (c, d) = values(stated, pair), values(own, pair)
+        # Null means that a size follows from others, by a rule that only holds if it is null on both sides.
         same = [(x is None) == (y is None) for x, y in ((a, c), (b, d))]
         if not all(same):
             yield Difference(right, b, d) if same[0] else Difference(left, a, c)
@@ -255,16 +246,16 @@ def _unequal(
 
 
 def is_noise(key: str) -> bool:
-    """Return whether a field says nothing about what a model costs."""
+    """Return whether a field has no influence on what a model costs."""
     part, _, _ = key.rpartition(".")
     return key in NOISE or part in NOISE or bool(NO_COST.search(key.rpartition(".")[2]))
 
 
 def _both_uniform(left: object, right: object) -> bool:
-    """Return whether two lists of layers, of any lengths, say the same of every layer."""
+    """Return whether two lists, of any lengths, have the same word for every layer."""
     if not isinstance(left, list) or not isinstance(right, list) or not left or not right:
         return False
-    return isinstance(left[0], str) and all(one == left[0] for one in (*left, *right))
+    return isinstance(left[0], str) and all(layer == left[0] for layer in (*left, *right))
 
 
 def _is_number(value: object) -> bool:
@@ -277,30 +268,30 @@ def _is_number(value: object) -> bool:
 def ever_read(template: ModelTemplate, key: str) -> bool:
     """Return whether the code of a template's model may read a config field that its class does not declare.
 
-    It may if the name occurs in it at all. The files are read as text; nothing is imported.
+    It may if the name occurs in the code. The files are read as text; nothing is imported.
     """
     words = _words(_folder_of(template.kernels))
     return not words or any(part in words for part in key.split("."))
 
 
 def _folder_of(kernels: Iterable[Kernel]) -> str:
-    """Return the model type whose code the kernels were traced in, ``""`` if there is none."""
+    """Return the model type whose code the kernels were traced in; "" if there is none."""
     for kernel in kernels:
         if isinstance(kernel, Composite):
-            found = re.fullmatch(r"transformers\.models\.(\w+)\..*", kernel.module)
-            if inner := (found[1] if found else _folder_of(kernel.sub_kernels)):
-                return inner
+            match = re.fullmatch(r"transformers\.models\.(\w+)\..*", kernel.module)
+            if model_type := (match[1] if match else _folder_of(kernel.sub_kernels)):
+                return model_type
     return ""
 
 
 _SHARED = ("cache_utils.py", "configuration_utils.py", "masking_utils.py", "modeling_layers.py",
            "modeling_rope_utils.py", "modeling_utils.py", "integrations/sdpa_attention.py")  # fmt: skip
-"""The code that all models share, of what reads their configs."""
+"""The shared code that reads configs."""
 
 
 @lru_cache(maxsize=64)
 def _words(folder: str) -> frozenset[str]:
-    """Return all words in transformers' code of a model, and in what all models share; none where it is not found."""
+    """Return all words in transformers' code of a model and in the shared code; none if it is not found."""
     spec = find_spec("transformers")
     if not folder or spec is None or not spec.submodule_search_locations:
         return frozenset()

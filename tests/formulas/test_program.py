@@ -17,7 +17,7 @@ from nbanalyzer.costs.symbolic import free_values
 from nbanalyzer.formulas.blocks import BLOCK
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.polynomial import Polynomial
-from nbanalyzer.formulas.program import Expression, Plan
+from nbanalyzer.formulas.program import Expression, Program
 from nbanalyzer.formulas.simplify import expanded
 
 FEW = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
@@ -62,7 +62,7 @@ def check(outputs: Mapping[str, Polynomial | Expression], values: Mapping[str, l
     shape = tuple(len(values[name]) for name in NAMES)
     grids = {name: np.array(values[name]).reshape([-1 if axis == own else 1 for axis in range(3)])
              for own, name in enumerate(NAMES)}  # fmt: skip
-    found = Plan(outputs, AXES).evaluate(grids, shape)
+    found = Program(outputs, AXES).evaluate(grids, shape)
     for name, output in outputs.items():
         assert found[name].shape == shape
         for place in itertools.product(*map(range, shape)):
@@ -72,7 +72,7 @@ def check(outputs: Mapping[str, Polynomial | Expression], values: Mapping[str, l
             )
     count = min(shape)
     lists = {name: np.array(values[name][:count]) for name in NAMES}
-    found = Plan(outputs, dict.fromkeys(NAMES, frozenset({0}))).evaluate(lists, (count,))
+    found = Program(outputs, dict.fromkeys(NAMES, frozenset({0}))).evaluate(lists, (count,))
     for name, output in outputs.items():
         for index in range(count):
             point = {key: values[key][index] for key in NAMES}
@@ -130,7 +130,7 @@ def test_grids_of_many_blocks(shape: tuple[int, int, int]) -> None:
         "two": expanded(parse("{a} * {b} ** 2 + {a}"), {}),
         "none": expanded(parse("5"), {}),
     }
-    found = Plan(outputs, AXES).evaluate(grids, shape)
+    found = Program(outputs, AXES).evaluate(grids, shape)
     x, y, z = np.broadcast_arrays(*grids.values())
     np.testing.assert_array_equal(found["all"], 3 * x * y + y * z + np.minimum(x * z, y) + (x > z) * y)
     np.testing.assert_array_equal(found["two"], x * y**2 + x)
@@ -139,14 +139,17 @@ def test_grids_of_many_blocks(shape: tuple[int, int, int]) -> None:
 
 def test_the_same_is_computed_once() -> None:
     one = expanded(parse("({a} + {b}) ** 3"), {})
-    assert len(Plan({"x": one, "y": one, "z": Expression("max", (one, one))}, AXES)) <= len(Plan({"x": one}, AXES)) + 1
+    assert (
+        len(Program({"x": one, "y": one, "z": Expression("max", (one, one))}, AXES))
+        <= len(Program({"x": one}, AXES)) + 1
+    )
 
 
 def test_values_of_no_dimension_and_no_outputs() -> None:
-    found = Plan({"it": expanded(parse("{a} + 1"), {})}, {"a": frozenset()}).evaluate({"a": 4}, ())
+    found = Program({"it": expanded(parse("{a} + 1"), {})}, {"a": frozenset()}).evaluate({"a": 4}, ())
     assert found["it"].shape == ()
     assert float(found["it"]) == 5
-    assert Plan({}, {}).evaluate({}, ()) == {}
+    assert Program({}, {}).evaluate({}, ()) == {}
 
 
 # ---- the formulas that we ship
@@ -172,7 +175,7 @@ def test_every_shipped_model_over_arrays(name: str) -> None:
     values = {"batch_size": [1, 6], "seq_len": [1, 65], "cache_len": [0, 127, 9_000]}
     grids = {key: np.array(numbers).reshape([-1 if axis == own else 1 for axis in range(3)])
              for own, (key, numbers) in enumerate(values.items())}  # fmt: skip
-    found = Plan(outputs, axes).evaluate(grids, (2, 2, 3))
+    found = Program(outputs, axes).evaluate(grids, (2, 2, 3))
     for (i, batch), (j, seq), (k, cache) in itertools.product(*(enumerate(numbers) for numbers in values.values())):
         totals = populate(name, batch_size=batch, seq_len=seq, cache_len=cache).totals
         for metric in outputs:
@@ -185,11 +188,11 @@ def test_every_shipped_model_over_arrays(name: str) -> None:
 
 
 def test_the_buffers_of_numpy_are_as_the_user_had_them() -> None:
-    plan = Plan({"product": expanded(parse("{a} * {b}"), {})}, AXES)
+    program = Program({"product": expanded(parse("{a} * {b}"), {})}, AXES)
     values = {name: np.ones([3 if axis == place else 1 for place in range(3)]) for axis, name in enumerate(NAMES)}
     before = np.setbufsize(4096)
     try:
-        plan.evaluate(values, (3, 3, 3))
+        program.evaluate(values, (3, 3, 3))
         assert np.getbufsize() == 4096
     finally:
         np.setbufsize(before)

@@ -12,7 +12,7 @@ import numpy as np
 from nbanalyzer.formulas.algebra import expanded_sympy
 from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.formulas.grammar import MAX_LENGTH, Number
-from nbanalyzer.formulas.program import Plan
+from nbanalyzer.formulas.program import Program
 from nbanalyzer.formulas.simplify import expanded
 
 from .campaign import Campaign, Watch
@@ -169,10 +169,10 @@ def _multiply_out(formula: Formula, at: Mapping[str, Number], found: Number | No
     watch.call("never negative", lambda: polynomial.never_negative)
     free = [name for name in at if name not in fixed]
     axes = {name: frozenset({place % 3}) for place, name in enumerate(free)}
-    plan = watch.call("plan", Plan, {"it": polynomial}, axes)
-    if plan is not None:
+    program = watch.call("program", Program, {"it": polynomial}, axes)
+    if program is not None:
         arrays = {name: np.full((1, 1, 1), float(at[name])) for name in axes}
-        watch.call("plan evaluated", plan.evaluate, arrays, (1, 1, 1))
+        watch.call("program evaluated", program.evaluate, arrays, (1, 1, 1))
 
 
 def smaller(text: str) -> Iterator[str]:

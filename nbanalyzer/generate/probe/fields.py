@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nbanalyzer.formulas.variables import NOT_SIZES, NOT_SIZES_ENDS, VARIABLES
+from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.generate.model.subject import Subject
 from nbanalyzer.templates.config_files import TEXT_PARTS
+from nbanalyzer.templates.families import NOT_SIZES, NOT_SIZES_ENDS
 
 from .observation import values_of
 

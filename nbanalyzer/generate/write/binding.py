@@ -15,8 +15,8 @@ from nbanalyzer.generate.trace.scope import APPEND, ATTENTION
 from nbanalyzer.templates.template import Composite, ModuleTemplate
 
 from . import readings
-from .merge import Node
 from .masks import visible
+from .merge import Node
 from .ownership import Ownership
 
 __all__ = ["Binder", "name_of"]

@@ -20,8 +20,9 @@ from nbanalyzer.generate.probe.sampling import sizes_seen, varied
 from nbanalyzer.generate.trace.layers import Depth, count_fields, depth_of, seen_alike, signatures, stacks
 from nbanalyzer.generate.trace.recorder import seldom_collected, trace
 from nbanalyzer.generate.trace.stand_ins import recording
-from nbanalyzer.templates.config import canonical_name, extract_model_params
+from nbanalyzer.templates.config import extract_model_params
 from nbanalyzer.templates.config_files import TEXT_PARTS
+from nbanalyzer.templates.families import canonical_name
 from nbanalyzer.templates.template import ModelTemplate, Validity
 from nbanalyzer.templates.validity import flat, is_noise
 

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import msgspec
 
 from nbanalyzer.errors import NBAnalyzerError
-from nbanalyzer.generate import hints
 from nbanalyzer.formulas.formula import parse
+from nbanalyzer.generate import hints
 from nbanalyzer.generate.hf import MASKS
-from .masks import window_of
 from nbanalyzer.generate.probe.observation import Observation
 from nbanalyzer.generate.trace.pricing import UnknownOperation
 from nbanalyzer.generate.trace.scope import ATTENTION, Scope, modules_of
@@ -23,6 +22,7 @@ from nbanalyzer.templates.library import MODULES
 from nbanalyzer.templates.template import Composite, Kernel
 
 from . import readings
+from .masks import window_of
 
 __all__ = ["Eager", "eager_of", "has_eager", "with_absorbed", "with_eager", "without_eager"]
 
