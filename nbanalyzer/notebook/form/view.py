@@ -169,7 +169,7 @@ def _row(name: str, path: str, bar: str) -> str:
     clipped = "overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
     return (
         '<div style="display:flex;gap:0.5em;margin:0.12em 0;align-items:center">'
-        f'<span title="{as_attribute(path)}" style="flex:0 0 15em;max-width:45%;{clipped}">{escape(name)}</span>'
+        f'<span title="{as_attribute(path)}" style="flex:0 0 14.5em;max-width:52%;{clipped}">{escape(name)}</span>'
         f'<span style="flex:1 1 0;min-width:0">{bar}</span></div>'
     )
 
