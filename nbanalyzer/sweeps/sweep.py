@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,6 +44,7 @@ SHOWN_ROWS = 8
 BLOCK = 1 << 16  # points that a reduction takes at a time
 
 
+@dataclass(eq=False, repr=False)
 class Sweep(Shown, shown_by="sweep"):
     """The metrics over a grid.
 
@@ -55,19 +57,11 @@ class Sweep(Shown, shown_by="sweep"):
 
     """
 
-    def __init__(
-        self,
-        model: str,
-        axes: Mapping[str, tuple[Any, ...]],
-        metrics: tuple[str, ...],
-        fixed: Mapping[str, Any],
-        arrays: Mapping[str, Any],
-    ) -> None:
-        self.model = model
-        self.axes = dict(axes)
-        self.metrics = metrics
-        self.fixed = dict(fixed)
-        self.arrays = dict(arrays)
+    model: str
+    axes: Mapping[str, tuple[Any, ...]]
+    metrics: tuple[str, ...]
+    fixed: Mapping[str, Any]
+    arrays: Mapping[str, Any]
 
     @property
     def shape(self) -> tuple[int, ...]:
