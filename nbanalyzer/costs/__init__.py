@@ -1,1 +1,1 @@
-"""A template and a run become exact numbers, and formulas again."""
+"""A template and a run: exact numbers, and their formulas."""

@@ -170,18 +170,17 @@ class Costs:
     @property
     def conditions(self) -> str:
         """The runtime values and conventions in one line."""
-        names = (name for name in SIZES if name != "encoder_len" or name in self.variables)
-        sizes = (f"{name} {getattr(self.run, name)}" for name in names)
+        sizes = (f"{name} {getattr(self.run, name)}" for name in SIZES if self._is_used(name))
         switches = (f"{name} {value}" for name, value in self.conventions.items())
         return "; ".join((", ".join(sizes), ", ".join(switches), *self.notes))
 
+    def _is_used(self, name: str) -> bool:
+        return name != "encoder_len" or name in self.variables
+
     def rows(self, depth: int | None = None) -> list[Node]:
-        """Return the kernels worth a row: modules, and basic kernels that stand beside modules; no empty ones."""
-        return [
-            node
-            for node in self.nodes
-            if (depth is None or node.depth < depth) and not node.is_part and not self.cost(node).is_empty
-        ]
+        """Return the modules, and basic kernels beside modules, that cost anything; the outermost `depth` levels."""
+        nodes = (node for node in self.nodes if depth is None or node.depth < depth)
+        return [node for node in nodes if not node.is_part and not self.cost(node).is_empty]
 
     def modules(self, *, with_empty: bool = False) -> list[Node]:
         """Return the modules without modules below them, and the kernels beside modules, that cost anything.
@@ -206,11 +205,7 @@ class Costs:
             "model_id": self.template.model_id,
             "architecture": self.template.architecture,
             "part": self.template.part,
-            "values": {
-                name: plain(value)
-                for name, value in self.values.items()
-                if name != "encoder_len" or name in self.variables
-            },
+            "values": {name: plain(self.values[name]) for name in self.values if self._is_used(name)},
             "conventions": self.conventions,
             "notes": list(self.notes),
             "warnings": list(self.warnings),

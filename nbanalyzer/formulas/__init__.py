@@ -1,1 +1,1 @@
-"""The formula language: read, computed with, multiplied out, shown."""
+"""The formula language: parsing, evaluation, multiplying out, notation."""

@@ -25,19 +25,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from nbanalyzer.errors import FormulaError, near, quote
 
-from . import algebra, evaluation, notation
-from .grammar import (
-    COMPARISONS,
-    FUNCTIONS,
-    MAX_BITS,
-    MAX_DEPTH,
-    MAX_DIGITS,
-    MAX_EXPONENT,
-    MAX_LENGTH,
-    MAX_OPERATIONS,
-    Number,
-    normalize,
-)
+from . import algebra, evaluation, grammar, notation
+from .grammar import Number, normalize
 
 if TYPE_CHECKING:
     import numpy as np
@@ -143,7 +132,7 @@ def constant(value: Number) -> Formula:
 
     """
     if not evaluation.is_bounded(value):
-        raise FormulaError(f"a number has at most {MAX_BITS:,} bits", quote(value))
+        raise FormulaError(f"a number has at most {grammar.MAX_BITS:,} bits", quote(value))
     if value < 0:
         return Formula("neg", None, (constant(-value),))
     if isinstance(value, Fraction) and not notation.decimal(value):
@@ -186,8 +175,8 @@ def parse(text: str) -> Formula:
         FormulaError: the text is not a formula, or exceeds the bounds; the message marks the place.
 
     """
-    if len(text) > MAX_LENGTH:
-        raise FormulaError(f"a formula has at most {MAX_LENGTH:,} characters, this one {len(text):,}", text)
+    if len(text) > grammar.MAX_LENGTH:
+        raise FormulaError(f"a formula has at most {grammar.MAX_LENGTH:,} characters, this one {len(text):,}", text)
     return _Parser(text).formula()
 
 
@@ -241,14 +230,14 @@ class _Parser:
         kind, text, position = self.next()
         if kind != "end":
             self.fail(f"expected an operator or the end, found {text!r}", position)
-        if (depth := extent(result, MAX_LENGTH)[1]) > MAX_DEPTH:  # fewer operations than characters
-            self.fail(f"nested {depth} deep, at most {MAX_DEPTH} are allowed", 0)
+        if (depth := extent(result, grammar.MAX_LENGTH)[1]) > grammar.MAX_DEPTH:  # fewer operations than characters
+            self.fail(f"nested {depth} deep, at most {grammar.MAX_DEPTH} are allowed", 0)
         return result
 
     def ternary(self) -> Formula:
         self.depth += 1
-        if self.depth > MAX_DEPTH:
-            self.fail(f"nested more than {MAX_DEPTH} deep", self.tokens[self.index][2])
+        if self.depth > grammar.MAX_DEPTH:
+            self.fail(f"nested more than {grammar.MAX_DEPTH} deep", self.tokens[self.index][2])
         result = self.comparison()
         if self.peek() == "if":
             self.next()
@@ -260,10 +249,10 @@ class _Parser:
 
     def comparison(self) -> Formula:
         left = self.sum()
-        if self.peek() in COMPARISONS:
+        if self.peek() in grammar.COMPARISONS:
             operation = self.next()[1]
             left = Formula(operation, None, (left, self.sum()))
-            if self.peek() in COMPARISONS:
+            if self.peek() in grammar.COMPARISONS:
                 self.fail("comparisons cannot be chained", self.tokens[self.index][2])
         return left
 
@@ -277,16 +266,14 @@ class _Parser:
         left = operand()
         while self.peek() in operators:
             operation = self.next()[1]
-            right = operand()
+            parts = [left, operand()]
             if operation in {"+", "*"}:
-                # a + b + c is one sum of three; parentheses on the right stay as written only where they matter.
-                parts = [*_flat(operation, left), *_flat(operation, right)]
+                # a + b + c is one sum of three; parentheses on the right are kept only where they matter.
                 while self.peek() == operation:
                     self.next()
-                    parts += _flat(operation, operand())
-                left = Formula(operation, None, tuple(parts))
-            else:
-                left = Formula(operation, None, (left, right))
+                    parts.append(operand())
+                parts = [term for part in parts for term in _flat(operation, part)]
+            left = Formula(operation, None, tuple(parts))
         return left
 
     def unary(self) -> Formula:
@@ -305,13 +292,13 @@ class _Parser:
         self.next()
         position = self.tokens[self.index][2]
         self.depth += 1
-        if self.depth > MAX_DEPTH:
-            self.fail(f"nested more than {MAX_DEPTH} deep", position)
+        if self.depth > grammar.MAX_DEPTH:
+            self.fail(f"nested more than {grammar.MAX_DEPTH} deep", position)
         exponent = self.unary()
         self.depth -= 1
         literal = exponent.arguments[0] if exponent.operation == "neg" else exponent
-        if isinstance(literal.value, int | Fraction) and literal.value > MAX_EXPONENT:
-            self.fail(f"an exponent is at most {MAX_EXPONENT}", position)
+        if isinstance(literal.value, int | Fraction) and literal.value > grammar.MAX_EXPONENT:
+            self.fail(f"an exponent is at most {grammar.MAX_EXPONENT}", position)
         return Formula("**", None, (base, exponent))
 
     def atom(self) -> Formula:
@@ -319,8 +306,8 @@ class _Parser:
         if kind == "variable":
             return variable(text)
         if kind == "number":
-            if len(text) > MAX_DIGITS:
-                self.fail(f"a number has at most {MAX_DIGITS} digits", position)
+            if len(text) > grammar.MAX_DIGITS:
+                self.fail(f"a number has at most {grammar.MAX_DIGITS} digits", position)
             return constant(Fraction(text)) if "." in text else Formula("number", int(text))
         if text == "(":
             inside = self.ternary()
@@ -331,8 +318,8 @@ class _Parser:
         return self.fail(f"expected a number, {{name}} or '(', {self._read(text)}", position)
 
     def _call(self, name: str, position: int) -> Formula:
-        if name not in FUNCTIONS:
-            known = near(name, FUNCTIONS) if self.peek() == "(" else ()
+        if name not in grammar.FUNCTIONS:
+            known = near(name, grammar.FUNCTIONS) if self.peek() == "(" else ()
             hint = f"did you mean {known[0]}(…)?" if known else f"a variable is written {{{name}}}"
             self.fail(f"unknown name {name!r}, {hint}", position)
         self.expect("(")
@@ -341,7 +328,7 @@ class _Parser:
             self.next()
             arguments.append(self.ternary())
         self.expect(")")
-        fewest, most = FUNCTIONS[name]
+        fewest, most = grammar.FUNCTIONS[name]
         if len(arguments) < fewest or (most is not None and len(arguments) > most):
             count = f"{fewest} argument" if most == fewest else f"{fewest} or more arguments"
             self.fail(f"{name} takes {count}, not {len(arguments)}", position)
@@ -372,7 +359,7 @@ def _constant_condition(condition: Formula) -> bool | None:
         return None
 
 
-def extent(formula: Formula, most: int = MAX_OPERATIONS) -> tuple[int, int]:
+def extent(formula: Formula, most: int = grammar.MAX_OPERATIONS) -> tuple[int, int]:
     """Return the number of nodes (operations, numbers, variables) and the depth of their nesting.
 
     Without recursion, as the formula may be deep. Counting stops soon after `most` nodes.

@@ -29,7 +29,7 @@ Number = int | Fraction
 
 
 class Syntax(Protocol):
-    """What evaluation and notation need of a parsed formula: see `Formula`."""
+    """A parsed formula, as evaluation and notation need it: see `Formula`."""
 
     @property
     def operation(self) -> str:

@@ -9,10 +9,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from functools import reduce
 from operator import mul
+from typing import TypeVar
 
 from nbanalyzer.errors import FormulaError, shorten
 
@@ -23,6 +24,8 @@ from .polynomial import OPPOSITES, Atom, Polynomial, number_of
 __all__ = ["applied", "expanded", "put"]
 
 MULTIPLIED_OUT = 8  # the largest exponent of a sum that is written as a product
+
+Operand = TypeVar("Operand", Formula, Polynomial)
 
 
 def expanded(formula: Formula, values: Mapping[str, Number | Polynomial]) -> Polynomial:
@@ -42,15 +45,10 @@ def expanded(formula: Formula, values: Mapping[str, Number | Polynomial]) -> Pol
         if value is None:
             return Polynomial.of(Atom("variable", name=name))
         return value if isinstance(value, Polynomial) else Polynomial.constant(value)
-    if operation == "if":  # the branch that is not taken may divide by zero
-        yes, condition, no = formula.arguments
-        decided = expanded(condition, values)
-        if decided.is_constant:
-            return expanded(yes if decided.number else no, values)
     arguments = formula.arguments
     if operation in {"ceil", "floor"} and arguments[0].operation == "/":  # rounded as a quotient of whole numbers
         operation, arguments = "//" if operation == "floor" else operation, arguments[0].arguments
-    return applied(operation, tuple(expanded(argument, values) for argument in arguments))
+    return _applied_to(operation, arguments, lambda argument: expanded(argument, values))
 
 
 def put(polynomial: Polynomial, values: Mapping[str, Number]) -> Polynomial:
@@ -61,12 +59,19 @@ def put(polynomial: Polynomial, values: Mapping[str, Number]) -> Polynomial:
 def _put_into(atom: Atom, values: Mapping[str, Number]) -> Polynomial:
     if atom.operation == "variable":
         return Polynomial.constant(values[atom.name]) if atom.name in values else Polynomial.of(atom)
-    if atom.operation == "if":  # the branch that is not taken may divide by zero
-        yes, condition, no = atom.arguments
-        decided = put(condition, values)
+    return _applied_to(atom.operation, atom.arguments, lambda argument: put(argument, values))
+
+
+def _applied_to(
+    operation: str, arguments: tuple[Operand, ...], polynomial_of: Callable[[Operand], Polynomial]
+) -> Polynomial:
+    """Return an operation on the arguments' polynomials; of a decided ``if``, the other branch has none."""
+    if operation == "if":  # it may divide by zero
+        yes, condition, no = arguments
+        decided = polynomial_of(condition)
         if decided.is_constant:
-            return put(yes if decided.number else no, values)
-    return applied(atom.operation, tuple(put(argument, values) for argument in atom.arguments))
+            return polynomial_of(yes if decided.number else no)
+    return applied(operation, tuple(map(polynomial_of, arguments)))
 
 
 def applied(operation: str, parts: tuple[Polynomial, ...]) -> Polynomial:

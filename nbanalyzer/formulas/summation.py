@@ -76,7 +76,7 @@ class _Span(NamedTuple):
         return applied(atom.operation, arguments) if outcome is None else outcome
 
     def _outcome(self, operation: str, arguments: Polynomials) -> Polynomial | None:
-        """Return what an operation on linear arguments comes to if that is the same at both ends, else None."""
+        """Return the outcome of an operation on linear arguments if both ends have the same one, else None."""
         match operation:
             case "min" | "max":
                 return self._winner(operation, arguments)
@@ -117,11 +117,11 @@ class _Span(NamedTuple):
 
     def cuts(self, atom: Atom) -> Iterator[int]:
         """Yield values inside the span such that the operation has one outcome between any two of them."""
-        roots: Iterator[Fraction] = iter(())
         if atom.operation in {"//", "ceil"}:
             roots = self._jumps(*atom.arguments)
-        elif atom.operation in {"min", "max", *OPPOSITES}:
-            lines = (self._line(left - right) for left, right in combinations(atom.arguments, 2))
+        else:
+            pairs = combinations(atom.arguments, 2) if atom.operation in {"min", "max", *OPPOSITES} else ()
+            lines = (self._line(left - right) for left, right in pairs)
             roots = (-offset / slope for slope, offset in filter(None, lines))
         for root in roots:
             for cut in (math.floor(root), math.floor(root) + 1):

@@ -1,7 +1,7 @@
 """An analysis as text, HTML, Markdown, CSV and JSON: plain strings, the same every time.
 
-The HTML is nested ``<details>`` with inline styles and neither ids, scripts nor style sheets, so that it
-folds, and survives an untrusted notebook, nbconvert and both themes. Everything in it is escaped.
+The HTML is nested ``<details>`` with inline styles, without ids, scripts and style sheets: it folds in untrusted
+notebooks, nbconvert's pages and both themes. Everything in it is escaped.
 """
 
 from __future__ import annotations
@@ -33,17 +33,13 @@ TIME_HEADINGS = ("time", "%", "bound")
 
 
 def headline(analysis: Costs, roofline: Roofline | None = None) -> list[tuple[str, str]]:
-    """Return the totals as (name, exact number in words) pairs; with a roofline, the time and the memory too."""
+    """Return the totals as (name, text of the exact number) pairs; with a roofline, the time and the memory too."""
     totals, cost = analysis.totals, analysis.cost_of_all
-    kv_bytes = cost.kv_bytes_read + cost.kv_bytes_written
-    parts = (
-        f"{show(cost.weight_bytes_read)} weights",
-        f"{show(kv_bytes)} cache",
-        f"{show(cost.activation_bytes)} activations",
-    )
+    cache = show(cost.kv_bytes_read + cost.kv_bytes_written)
+    parts = f"{show(cost.weight_bytes_read)} weights + {cache} cache + {show(cost.activation_bytes)} activations"
     lines = [
         ("FLOPs", f"{show(cost.flops)} = {show(cost.matmul_flops)} matmul + {show(cost.vector_flops)} vector"),
-        ("bytes", f"{show(cost.bytes)} = {' + '.join(parts)}"),
+        ("bytes", f"{show(cost.bytes)} = {parts}"),
         ("FLOPs per byte", f"{cost.arithmetic_intensity:.4g}"),
         ("parameters", f"{show(cost.parameters)} in {totals['weight_bytes']:,} bytes"),
     ]
@@ -53,18 +49,19 @@ def headline(analysis: Costs, roofline: Roofline | None = None) -> list[tuple[st
 
 
 def _on_hardware(analysis: Costs, roofline: Roofline) -> list[tuple[str, str]]:
-    card, total = roofline.accelerator, roofline.total
+    accelerator, total = roofline.accelerator, roofline.total
     parts = (("compute-bound", total.compute), ("memory-bound", total.memory), ("launch overhead", total.overhead))
     split = " + ".join(f"{seconds(time)} {name}" for name, time in parts if time)
-    at = ", ".join(f"{precision} {si(card.peak(precision), 'FLOP/s')}" for precision in roofline.precisions)
+    peaks = [f"{precision} {si(accelerator.peak(precision), 'FLOP/s')}" for precision in roofline.precisions]
+    rates = ", ".join([*peaks, si(accelerator.bandwidth, "B/s")])
     lines = [
-        ("hardware", f"{card.title or card.name}: {', '.join(filter(None, (at, si(card.bandwidth, 'B/s'))))}"),
+        ("hardware", f"{accelerator.title or accelerator.name}: {rates}"),
         ("time", f"{'at least ' if roofline.efficiency.is_perfect else ''}{seconds(roofline.time)} = {split}"),
         ("", str(roofline.efficiency)),
         ("tokens/s", f"{'at most ' if roofline.efficiency.is_perfect else ''}{rate(roofline.tokens_per_second)}"),
     ]
-    if card.memory_bytes is not None:
-        lines.append(("memory", repr(Fit(memory_of(analysis), card))))
+    if accelerator.memory_bytes is not None:
+        lines.append(("memory", repr(Fit(memory_of(analysis), accelerator))))
     return lines
 
 
@@ -130,16 +127,16 @@ def as_html(analysis: Costs, roofline: Roofline | None = None) -> str:
 
 
 FORMATS: Mapping[str, Callable[[Costs], str]] = {"json": as_json, "csv": as_csv, "md": as_md, "html": as_html}
-"""Suffix → what the file of an analysis holds."""
+"""Suffix of an analysis' file → its content."""
 
 
 def text(analysis: Costs) -> str:
-    """Return what an analysis shows of itself as text."""
+    """Return an analysis as text, to its own depth."""
     return as_text(analysis, analysis.depth)
 
 
 def fragment(analysis: Costs) -> dict[str, str]:
-    """Return what an analysis shows of itself in a notebook."""
+    """Return an analysis as HTML, to its own depth."""
     return {"text/html": as_fragment(analysis, analysis.depth)}
 
 
@@ -149,11 +146,12 @@ TABULAR = "font-variant-numeric:tabular-nums"
 NUMBER = f"flex:0 0 5.4em;text-align:right;white-space:nowrap;{TABULAR}"
 BAR = "flex:0 0 6em;height:0.7em;margin-left:0.5em;background-color:rgba(128,128,128,0.18)"
 FLOPS_COLOR, BYTES_COLOR = "rgba(56,132,255,0.75)", "rgba(245,140,20,0.8)"
-COMPUTE_COLOR = FLOPS_COLOR  # what waits for the units; what waits for the memory looks like bytes
+GAP = '<span style="flex:0 0 6em;margin-left:0.5em"></span>'
+BARS = (2, 4, 7)  # after FLOPs, bytes and time
 
 
 def as_fragment(analysis: Costs, depth: int | None = None, roofline: Roofline | None = None) -> str:
-    """Return the analysis as HTML to stand in a page; the outermost `depth` levels (1 if None) are unfolded."""
+    """Return the analysis as a part of an HTML page; the outermost `depth` levels (1 if None) are unfolded."""
     heads = "".join(
         f'<div style="display:flex"><span style="flex:0 0 8.5em">{escape(name)}</span>'
         f'<span style="{TABULAR}">{escape(text)}</span></div>'
@@ -179,7 +177,7 @@ def as_fragment(analysis: Costs, depth: int | None = None, roofline: Roofline | 
 
 
 def _html_rows(analysis: Costs, parent: Node | None, unfolded: int, roofline: Roofline | None) -> Iterator[str]:
-    """Yield a foldable row per child of `parent`; a module's last level unfolds to its derivation."""
+    """Yield a foldable row per child of `parent`; a leaf module unfolds to its derivations."""
     nodes = parent.children if parent else [node for node in analysis.nodes if node.parent is None]
     for node in nodes:
         cost = analysis.cost(node)
@@ -198,43 +196,22 @@ def _html_rows(analysis: Costs, parent: Node | None, unfolded: int, roofline: Ro
 def _html_row(analysis: Costs, node: Node, roofline: Roofline | None) -> str:
     _, parameters, flops, _, moved, _, intensity = _cells(analysis, node, None)
     cost, whole = analysis.cost(node), analysis.cost_of_all
-    times: tuple[str, ...] = ()
+    bars = _bar(cost.flops, whole.flops, FLOPS_COLOR), _bar(cost.bytes, whole.bytes, BYTES_COLOR)
+    cells = [escape(_name(node)), parameters, flops, bars[0], moved, bars[1], intensity]
     if roofline:
         time, _, bound = _time_cells(roofline, node)
-        color = COMPUTE_COLOR if bound == "compute" else BYTES_COLOR
-        times = (time, _bar(roofline.timings[node].time, roofline.time, color), bound)
-    columns = _columns(
-        escape(_name(node)),
-        parameters,
-        flops,
-        _bar(cost.flops, whole.flops, FLOPS_COLOR),
-        moved,
-        _bar(cost.bytes, whole.bytes, BYTES_COLOR),
-        intensity,
-        *times,
+        color = FLOPS_COLOR if bound == "compute" else BYTES_COLOR
+        cells += [time, _bar(roofline.timings[node].time, roofline.time, color), bound]
+    # In a box of their own, beside the summary's triangle.
+    return f'<span style="display:inline-flex;width:calc(100% - 1.1em);vertical-align:top">{_columns(*cells)}</span>'
+
+
+def _columns(name: str, *cells: str) -> str:
+    """Return the cells of a row as HTML; those at `BARS` are HTML themselves."""
+    spans = (
+        cell or GAP if index in BARS else f'<span style="{NUMBER}">{cell}</span>' for index, cell in enumerate(cells)
     )
-    # The triangle of the summary stays: the columns stand beside it in a box of their own.
-    return f'<span style="display:inline-flex;width:calc(100% - 1.1em);vertical-align:top">{columns}</span>'
-
-
-def _columns(
-    name: str, parameters: str, flops: str, flops_bar: str, moved: str, bytes_bar: str, intensity: str, *times: str
-) -> str:
-    timed = ""
-    if times:
-        time, bar, bound = times
-        timed = f'<span style="{NUMBER}">{time}</span>{bar or _gap()}<span style="{NUMBER}">{bound}</span>'
-    return (
-        f'<span style="flex:1 1 auto;overflow:hidden;white-space:nowrap">{name}</span>'
-        f'<span style="{NUMBER}">{parameters}</span>'
-        f'<span style="{NUMBER}">{flops}</span>{flops_bar or _gap()}'
-        f'<span style="{NUMBER}">{moved}</span>{bytes_bar or _gap()}'
-        f'<span style="{NUMBER}">{intensity}</span>{timed}'
-    )
-
-
-def _gap() -> str:
-    return '<span style="flex:0 0 6em;margin-left:0.5em"></span>'
+    return f'<span style="flex:1 1 auto;overflow:hidden;white-space:nowrap">{name}</span>{"".join(spans)}'
 
 
 def _bar(part: Number | float, whole: Number | float, color: str) -> str:
@@ -245,7 +222,7 @@ def _bar(part: Number | float, whole: Number | float, color: str) -> str:
     )
 
 
-# ---- what a row says
+# ---- the cells of a row
 
 
 def _cells(analysis: Costs, node: Node, roofline: Roofline | None) -> tuple[str, ...]:
@@ -274,7 +251,7 @@ def _percent(part: Number, whole: Number) -> str:
 
 
 def _name(node: Node) -> str:
-    """Return the kernel's name, with how often it is there or runs: ``h × num_layers``, ``encoder if …``."""
+    """Return the kernel's name with its repeat and calls: ``h × num_layers``, ``encoder if …``."""
     label = node.kernel.label
     for formula in (node.repeat, node.calls):
         if formula.operation in COMPARISONS or formula.operation == "if":

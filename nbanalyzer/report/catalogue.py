@@ -1,4 +1,4 @@
-"""The catalogue as a table: what can be analysed without any file or network."""
+"""The catalogue as a table: the models that need neither file nor network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A comparison as text and HTML: what is the same, the totals, and the modules that differ most."""
+"""A comparison as text and HTML: shared conditions, the totals, and the modules that differ most."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def tables(comparison: Comparison) -> list[list[tuple[str, ...]]]:
 
 
 def _heads(comparison: Comparison) -> list[str]:
-    """Return what is the same for all variants, in lines: model, run, accelerator, what the times are; warnings."""
+    """Return the conditions that all variants share: model, run, accelerator, efficiency; and the warnings."""
     variants = comparison.variants
     analyses = [variant.analysis for variant in variants]
     rooflines = [variant.roofline for variant in variants if variant.roofline]
@@ -45,19 +45,18 @@ def _heads(comparison: Comparison) -> list[str]:
     same = [name for name in runs[0] if all(run.get(name) == runs[0][name] for run in runs)]
     shared.append(", ".join(f"{name} {runs[0][name]}" for name in same))
     if rooflines:
-        card = _only(roofline.accelerator.title or roofline.accelerator.name for roofline in rooflines)
-        bound = _only(str(roofline.efficiency) for roofline in rooflines)
-        shared.append("; ".join(filter(None, (f"on {card}" if card else "", bound))))
+        name = _only(roofline.accelerator.title or roofline.accelerator.name for roofline in rooflines)
+        efficiency = _only(str(roofline.efficiency) for roofline in rooflines)
+        shared.append("; ".join(filter(None, (f"on {name}" if name else "", efficiency))))
     return [line for line in shared if line] + [f"warning: {warning}" for warning in comparison.warnings]
 
 
 def _totals(comparison: Comparison) -> list[tuple[str, ...]]:
-    """Return the totals: metric, the first variant's number, the others' with their ratio to it."""
-    rows = [("", *(variant.label for variant in comparison.variants))]
-    for name in comparison.metrics:
-        numbers = [variant.metric(name) for variant in comparison.variants]
-        rows.append((comparison.called(name), *_beside(name, numbers)))
-    return rows
+    """Return the totals: metric, the first variant's number, the others' with the ratio."""
+    variants = comparison.variants
+    names = [(comparison.called(name), name) for name in comparison.metrics]
+    rows = [(label, *_beside(name, [variant.metric(name) for variant in variants])) for label, name in names]
+    return [("", *(variant.label for variant in variants)), *rows]
 
 
 def _modules(comparison: Comparison) -> list[tuple[str, ...]]:
@@ -68,7 +67,7 @@ def _modules(comparison: Comparison) -> list[tuple[str, ...]]:
         return []
     rows = [(comparison.called(metric), *(variant.label for variant in comparison.variants))]
     rows += [(path, *_beside(metric, numbers)) for path, numbers in [*ranked.items()][:MOST_ROWS]]
-    if more := len(ranked) - MOST_ROWS if len(ranked) > MOST_ROWS else 0:
+    if (more := len(ranked) - MOST_ROWS) > 0:
         rows.append((f"and {more} more that differ{'s' if more == 1 else ''}", *[""] * len(comparison.variants)))
     return rows
 
@@ -79,9 +78,9 @@ def _beside(metric: str, numbers: Iterable[float | None]) -> tuple[str, ...]:
 
 
 def _only(texts: Iterable[str]) -> str:
-    """Return what all texts are, or nothing."""
-    found = {*texts}
-    return found.pop() if len(found) == 1 else ""
+    """Return the text if all are equal, else ""."""
+    different = {*texts}
+    return different.pop() if len(different) == 1 else ""
 
 
 def _shown(metric: str, value: float | None) -> str:

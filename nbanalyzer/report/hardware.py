@@ -1,4 +1,4 @@
-"""Accelerators as text and HTML: one with all that is known of it, or several in a table."""
+"""Accelerators as text and HTML: one with all its facts, or several in a table."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def text(accelerator: Accelerator) -> str:
 
 
 def fragment(accelerator: Accelerator) -> dict[str, str]:
-    """Return all that is known of an accelerator, as text and as HTML."""
+    """Return the facts of an accelerator, as text and as HTML."""
     facts = Table(_facts(accelerator), words=(0, 1), prose=(1,), has_head=False).html()
     title = escape(accelerator.title or accelerator.name)
     return {"text/plain": describe(accelerator), "text/html": f"<div><b>{title}</b>{facts}</div>"}
@@ -32,8 +32,8 @@ def fragment(accelerator: Accelerator) -> dict[str, str]:
 class HardwareListing:
     """Accelerators as a table: the shipped ones, or those given."""
 
-    def __init__(self, cards: Iterable[Accelerator] | None = None) -> None:
-        chosen = map(hardware, accelerators()) if cards is None else cards
+    def __init__(self, listed: Iterable[Accelerator] | None = None) -> None:
+        chosen = map(hardware, accelerators()) if listed is None else listed
         self.rows = [HEADINGS, *map(_row, chosen)]
 
     def __repr__(self) -> str:
@@ -44,41 +44,42 @@ class HardwareListing:
 
 
 def describe(accelerator: Accelerator) -> str:
-    """Return all that is known of an accelerator, with its sources and doubts, as aligned text."""
+    """Return the facts of an accelerator, with sources and doubts, as aligned text."""
     facts = _facts(accelerator)
     width = max(len(label) for label, _ in facts)
     lines = [accelerator.title or accelerator.name]
     for label, text in facts:
-        first, other = f"  {label:<{width}}  ", " " * (width + 4)
-        lines.append(textwrap.fill(text, 100, initial_indent=first, subsequent_indent=other))
+        first, rest = f"  {label:<{width}}  ", " " * (width + 4)
+        lines.append(textwrap.fill(text, 100, initial_indent=first, subsequent_indent=rest))
     return "\n".join(lines)
 
 
-def _row(card: Accelerator) -> tuple[str, ...]:
+def _row(device: Accelerator) -> tuple[str, ...]:
     cells = []
     for bits in (16, 8):
         try:
-            cells.append((_rate(card, card.precision_for(bits)), f"{card.ridge(bits):.1f} FLOP/B"))
+            cells.append((_rate(device, device.precision_for(bits)), f"{device.ridge(bits):.1f} FLOP/B"))
         except InputError:
             cells.append(("unknown", "unknown"))
     (peak, ridge), (narrow, _) = cells
-    memory = si(card.memory_bytes, "B") if card.memory_bytes else "unknown"
-    return (card.name, memory, si(card.bandwidth, "B/s"), peak, narrow, ridge)
+    memory = si(device.memory_bytes, "B") if device.memory_bytes else "unknown"
+    return (device.name, memory, si(device.bandwidth, "B/s"), peak, narrow, ridge)
 
 
-def _facts(card: Accelerator) -> list[tuple[str, str]]:
-    memory = f"{si(card.memory_bytes, 'B')} = {card.memory_bytes:,} bytes" if card.memory_bytes else "unknown"
-    facts = [("name", card.name), ("vendor", card.vendor), ("memory", memory), ("bandwidth", si(card.bandwidth, "B/s"))]
+def _facts(device: Accelerator) -> list[tuple[str, str]]:
+    memory = f"{si(device.memory_bytes, 'B')} = {device.memory_bytes:,} bytes" if device.memory_bytes else "unknown"
+    bandwidth, power = si(device.bandwidth, "B/s"), si(device.power, "W") if device.power else ""
+    facts = [("name", device.name), ("vendor", device.vendor), ("memory", memory), ("bandwidth", bandwidth)]
     for name in PRECISIONS:
-        text = "none in hardware" if name in card.lacks else "unknown"
-        if name in card.peaks:
-            text = f"{_rate(card, name)}, ridge at {card.peaks[name] / card.bandwidth:.1f} per byte"
+        text = "none in hardware" if name in device.lacks else "unknown"
+        if name in device.peaks:
+            text = f"{_rate(device, name)}, ridge at {device.peaks[name] / device.bandwidth:.1f} per byte"
         facts.append((f"{name} and vector" if name == "fp32" else name, text))
-    one_way = ((card.link or "link", card.link_bandwidth), ("to the host", card.pcie_bandwidth))
+    one_way = ((device.link or "link", device.link_bandwidth), ("to the host", device.pcie_bandwidth))
     facts += [(label, f"{si(rate, 'B/s')} in one direction") for label, rate in one_way if rate]
-    facts += [("power", si(card.power, "W") if card.power else ""), ("source", card.source), ("doubts", card.doubts)]
+    facts += [("power", power), ("source", device.source), ("doubts", device.doubts)]
     return [(label, text) for label, text in facts if text.strip()]
 
 
-def _rate(card: Accelerator, precision: str) -> str:
-    return si(card.peaks[precision], "OP/s" if precision == "int8" else "FLOP/s")
+def _rate(device: Accelerator, precision: str) -> str:
+    return si(device.peaks[precision], "OP/s" if precision == "int8" else "FLOP/s")

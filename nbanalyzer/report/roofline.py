@@ -10,12 +10,12 @@ __all__ = ["FORMATS", "fragment", "text"]
 
 
 def text(roofline: Roofline) -> str:
-    """Return what a roofline shows of itself as text."""
+    """Return a roofline as text, to its analysis' depth."""
     return analysis.as_text(roofline.analysis, roofline.analysis.depth, roofline)
 
 
 def fragment(roofline: Roofline) -> dict[str, str]:
-    """Return what a roofline shows of itself in a notebook."""
+    """Return a roofline as HTML, to its analysis' depth."""
     return {"text/html": analysis.as_fragment(roofline.analysis, roofline.analysis.depth, roofline)}
 
 
@@ -25,4 +25,4 @@ FORMATS = {
     "md": lambda roofline: analysis.as_md(roofline.analysis, roofline=roofline),
     "html": lambda roofline: analysis.as_html(roofline.analysis, roofline),
 }
-"""Suffix → what the file of a roofline holds."""
+"""Suffix of a roofline's file → its content."""

@@ -21,5 +21,5 @@ def text(sensitivity: Sensitivity) -> str:
 
 
 def fragment(_sensitivity: Sensitivity) -> dict[str, str]:
-    """Return no more than the text: the picture is asked for."""
+    """Return no rich form: `plot` draws it."""
     return {}

@@ -1,4 +1,4 @@
-"""What a generated template is, in one paragraph that is the same every time."""
+"""A generated template in one paragraph, deterministic."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Summary", "summary"]
 
 
 class Summary:
-    """A paragraph about a template, that shows itself."""
+    """The `summary` of a template, as shown in a notebook."""
 
     def __init__(self, template: ModelTemplate) -> None:
         self.text = summary(template)
@@ -21,7 +21,7 @@ class Summary:
 
 
 def summary(template: ModelTemplate) -> str:
-    """Return what a template is of, how much of it there is, and what of it was found equal to PyTorch."""
+    """Return a template's model, its size, and the numbers that were found equal to PyTorch's."""
     kernels = [*_all(template.kernels)]
     basic = sum(isinstance(kernel, Basic) for kernel in kernels)
     parameters = count(template, seq_len=1).totals["parameters"]
@@ -39,17 +39,17 @@ def summary(template: ModelTemplate) -> str:
 
 
 def _compared(names: Iterable[str]) -> Iterator[str]:
-    """Yield what was compared in the same runs: ``prefill_read_bytes`` is of a run, ``parameters`` of none."""
-    runs: dict[str, list[str]] = {}
+    """Yield the metrics compared in the same runs: ``prefill_read_bytes`` is of a run, ``parameters`` of none."""
+    runs_of: dict[str, list[str]] = {}
     for name in names:
         run, _, metric = name.rpartition("_")
         run, _, first = run.rpartition("_")
-        runs.setdefault(f"{first} {metric}".strip(), []).append(run.replace("_", " "))
-    metrics: dict[tuple[str, ...], list[str]] = {}
-    for metric, names_of_runs in runs.items():
-        metrics.setdefault(tuple(filter(None, names_of_runs)), []).append(metric.replace("flops", "FLOPs"))
-    for where, what in metrics.items():
-        yield ", ".join(what) + (f" ({', '.join(where)})" if where else "")
+        runs_of.setdefault(f"{first} {metric}".strip(), []).append(run.replace("_", " "))
+    metrics_of: dict[tuple[str, ...], list[str]] = {}
+    for metric, runs in runs_of.items():
+        metrics_of.setdefault(tuple(filter(None, runs)), []).append(metric.replace("flops", "FLOPs"))
+    for common, metrics in metrics_of.items():
+        yield ", ".join(metrics) + (f" ({', '.join(common)})" if common else "")
 
 
 def _all(kernels: Iterable[Kernel]) -> Iterator[Kernel]:

@@ -1,1 +1,1 @@
-"""A metric over a grid: compiled once, in memory or in chunks, reduced."""
+"""Metrics over a grid: compiled once, computed in memory or in chunks, reduced."""

@@ -1,9 +1,8 @@
-"""Sweeps beyond the memory: Dask arrays whose chunks are computed when they are asked for.
+"""Sweeps larger than memory: Dask arrays, computed in chunks on demand.
 
-One task evaluates all metrics over a chunk, and one more takes each metric out of it. What a whole sweep is asked
-(its best point, a histogram) is one task a chunk: evaluated block by block and reduced at once, a chunk is never
-stored. The tasks run where Dask runs them: on this machine's threads, or on the cluster of the ``dask.distributed``
-client that the user has made.
+One task evaluates all metrics over a chunk, and one more takes each metric out of it. A reduction of a whole sweep
+(its best point, a histogram) is one task a chunk, which is evaluated and reduced block by block and never stored. Dask
+runs the tasks on this machine's threads, or on the cluster of the user's ``dask.distributed`` client.
 """
 
 from __future__ import annotations
@@ -16,6 +15,8 @@ from math import isqrt, prod
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nbanalyzer.errors import InputError, MissingPackageError, quote
 from nbanalyzer.formulas.blocks import balanced_sizes, block_sizes, scratch, windows
 from nbanalyzer.progress import shown, tell
@@ -26,20 +27,20 @@ if TYPE_CHECKING:
 
 __all__ = ["CHUNK", "arrays_of", "computed", "numbers_at", "reduced", "require_chunks"]
 
-CHUNK = 1 << 22  # points of a task, by default: 32 MiB a metric where it is stored
+CHUNK = 1 << 22  # points of a task by default: 32 MiB a metric if stored
 BLOCK = 1 << 17  # points that are evaluated and reduced at a time: 1 MiB a metric, which stays in the caches
-MOST_TASKS = 10_000  # of one sweep; Dask needs about 2 kB and 30 µs to have one
-PATIENCE = 0.5  # seconds until a bar is shown
+MOST_TASKS = 10_000  # of one sweep; each takes Dask about 2 kB and 30 µs
+PATIENCE = 0.5  # seconds until progress is reported
 WORK = "nbanalyzer-sweep-"
 
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """What the tasks of a sweep share, sent to every worker once.
+    """The shared input of a sweep's tasks, sent to every worker once.
 
     Attributes:
         partition: the sweep's.
-        points: how many a chunk has at most.
+        points: of a chunk, at most.
 
     """
 
@@ -53,7 +54,7 @@ class Work:
 
 
 def require_chunks(shape: Sequence[int], chunks: int | str) -> int:
-    """Return how many points of a grid are computed at a time.
+    """Return the points of a chunk, at most.
 
     Raises:
         InputError: `chunks` is neither ``"auto"`` nor a number of points, or makes more tasks than Dask can take.
@@ -86,15 +87,16 @@ def arrays_of(partition: Partition, chunks: int | str) -> dict[str, Any]:
         from dask.delayed import delayed
     except ImportError:
         raise MissingPackageError("dask", "for a sweep in chunks") from None
-    import numpy as np
-
     work = Work(partition, require_chunks(partition.grid.shape, chunks))
     _compile(partition)
-    pieces = (_pieces(size, step) for size, step in zip(partition.grid.shape, work.sizes, strict=True))
+    lengths = [
+        tuple(min(step, size - start) for start in range(0, size, step))
+        for size, step in zip(partition.grid.shape, work.sizes, strict=True)
+    ]
     stacked = dask.array.map_blocks(
         _chunk,
         delayed(work, name=f"{WORK}{tokenize(object())}", traverse=False),
-        chunks=((len(partition.metrics),), *(tuple(piece) for piece in pieces)),
+        chunks=((len(partition.metrics),), *lengths),
         dtype=np.float64,
         meta=np.empty((0,) * (len(partition.grid.shape) + 1)),
     )
@@ -105,51 +107,45 @@ def arrays_of(partition: Partition, chunks: int | str) -> dict[str, Any]:
 
 
 def _compile(partition: Partition) -> None:
-    """Evaluate one point of every cell: what is compiled then is so for all threads, and sent to all workers."""
+    """Evaluate one point of every part: the programs are then compiled for all threads and workers."""
     inner = {name for part in partition.parts for name in part.compiled.spec.inner}
     window = tuple(slice(0, 1 if name in inner else len(values)) for name, values in partition.grid.axes.items())
     _evaluated(partition, window, partition.metrics)
 
 
-def _pieces(size: int, step: int) -> list[int]:
-    return [min(step, size - start) for start in range(0, size, step)]
-
-
 def _chunk(work: Work, block_info: Any = None) -> Any:
     """Return a chunk: the metrics along the first axis, then the grid's axes."""
-    import numpy as np
-
     _, *bounds = block_info[None]["array-location"]
     window = tuple(slice(start, stop) for start, stop in bounds)
-    found = np.empty((len(work.partition.metrics), *(one.stop - one.start for one in window)))
-    work.partition.compute(window, dict(zip(work.partition.metrics, found, strict=True)))
-    return found
+    numbers = np.empty((len(work.partition.metrics), *(part.stop - part.start for part in window)))
+    work.partition.compute(window, dict(zip(work.partition.metrics, numbers, strict=True)))
+    return numbers
 
 
 def _evaluated(partition: Partition, window: tuple[slice, ...], metrics: Sequence[str]) -> dict[str, Any]:
-    """Return metric → its numbers over a part of the grid, there until this thread evaluates another one."""
+    """Return metric → its numbers over a part of the grid, valid until this thread evaluates another part."""
     if any(part.compiled.spec.lengths is not None for part in partition.parts):
-        metrics = partition.metrics  # a request's numbers come all together
-    shape = tuple(one.stop - one.start for one in window)
-    found = {
+        metrics = partition.metrics  # a request's metrics are computed together
+    shape = tuple(part.stop - part.start for part in window)
+    arrays = {
         name: scratch(f"metric {name}", prod(shape), "bool" if name == "fits" else "float64").reshape(shape)
         for name in metrics
     }
-    partition.compute(window, found)
-    return found
+    partition.compute(window, arrays)
+    return arrays
 
 
 # ---- reducing
 
 
 def reduced(arrays: Mapping[str, Any], fixed: Mapping[str, Any], axes: Collection[str], reduction: Reduction) -> Any:
-    """Return a reduction's answer for a lazy sweep, or for a part of one.
+    """Return a reduction's result for a lazy sweep, or for a part of one.
 
     Args:
-        arrays: metric → what `arrays_of` returned, or a part of it.
-        fixed: axis → the value that it is held at, of those that the arrays have no more.
-        axes: those that they have.
-        reduction: what is asked.
+        arrays: metric → the array of `arrays_of`, or a part of it.
+        fixed: axis → the value that it is held at, for axes that the arrays no longer have.
+        axes: the axes that the arrays have.
+        reduction: what to compute.
 
     """
     from dask.delayed import delayed
@@ -166,10 +162,10 @@ def reduced(arrays: Mapping[str, Any], fixed: Mapping[str, Any], axes: Collectio
     for window in windows(shape, balanced_sizes(shape, work.points)):
         bounds = tuple((part.start + at, part.stop + at) for part, at in zip(window, corner, strict=True))
         tasks.append(task(shared, asked, bounds, tuple(held)))
-    # The answers for some chunks are joined where they are: many large ones do not meet in one place.
+    # Groups of results are joined on the workers: all of them in one place may be too large.
     join = delayed(_joined, pure=False, traverse=False)
-    some = max(1, isqrt(len(tasks)))
-    groups = [join(asked, tasks[at : at + some]) for at in range(0, len(tasks), some)] if some > 1 else tasks
+    size = max(1, isqrt(len(tasks)))
+    groups = [join(asked, tasks[at : at + size]) for at in range(0, len(tasks), size)] if size > 1 else tasks
     return reduction.joined(computed(groups, len(tasks)))
 
 
@@ -180,32 +176,31 @@ def _joined(reduction: Reduction, parts: Sequence[Any]) -> Any:
 def numbers_at(
     arrays: Mapping[str, Any], fixed: Mapping[str, Any], axes: Collection[str], place: Sequence[int]
 ) -> dict[str, Any]:
-    """Return metric → number at one point of a lazy sweep, given its place along every axis; otherwise as `reduced`."""
+    """Return metric → number at a point of a lazy sweep, given its index along every axis; else as `reduced`."""
     _, work = _work_of(arrays)
     places = dict(zip(axes, place, strict=True)) | _held(work, fixed, axes)
     window = tuple(slice(places[name], places[name] + 1) for name in work.partition.grid.axes)
-    return {
-        name: array.reshape(()) for name, array in _evaluated(work.partition, window, work.partition.metrics).items()
-    }
+    arrays_there = _evaluated(work.partition, window, work.partition.metrics)
+    return {name: array.reshape(()) for name, array in arrays_there.items()}
 
 
 def _held(work: Work, fixed: Mapping[str, Any], axes: Collection[str]) -> dict[str, int]:
-    """Return axis → the place of its value, of those that the arrays have no more."""
+    """Return axis → the index of its value, for axes that the arrays no longer have."""
     return {name: values.index(fixed[name]) for name, values in work.partition.grid.axes.items() if name not in axes}
 
 
 def _work_of(arrays: Mapping[str, Any]) -> tuple[str, Work]:
-    """Return what a lazy sweep's arrays are made by, with its key in their graph."""
+    """Return the `Work` of a lazy sweep's arrays, with its key in their graph."""
     from dask.local import get_sync
 
     layers = next(iter(arrays.values())).__dask_graph__().layers
     key = next(name for name in layers if name.startswith(WORK))
-    work: Work = get_sync(layers[key], key)  # the public way: how a graph holds a value is Dask's own affair
+    work: Work = get_sync(layers[key], key)  # public, whatever a graph's format
     return key, work
 
 
 def _reduced(work: Work, reduction: Reduction, bounds: Sequence[tuple[int, int]], held: Sequence[str]) -> Any:
-    """Return a reduction's answer for a chunk, of which only a block at a time is there."""
+    """Return a reduction's result for a chunk, evaluated block by block."""
     names = list(work.partition.grid.axes)
     shape = [stop - start for start, stop in bounds]
     dropped = tuple(axis for axis, name in enumerate(names) if name in held)
@@ -222,13 +217,13 @@ def _reduced(work: Work, reduction: Reduction, bounds: Sequence[tuple[int, int]]
     return reduction.joined(parts)
 
 
-# ---- computing, and saying how far it is
+# ---- computing, with progress
 
 
 def computed(tasks: Sequence[Any], chunks: int) -> list[Any]:
-    """Return what Dask's tasks come to, saying how far they are; there is work for so many chunks in them.
+    """Return the results of Dask's tasks, which compute `chunks` chunks, and report progress.
 
-    If it fails, or somebody stops it, none of them stays behind on the cluster.
+    On an error or an interrupt, the tasks are cancelled on the cluster.
     """
     client = _client()
     with shown():
@@ -260,7 +255,7 @@ def _on_cluster(client: Any, tasks: Sequence[Any]) -> list[Any]:
 def _client() -> Any:
     """Return the user's client of ``dask.distributed``, None if there is none."""
     if "distributed" not in sys.modules:
-        return None  # who has a client has imported it
+        return None  # a client's module is imported
     from distributed import default_client
 
     try:
@@ -271,7 +266,7 @@ def _client() -> Any:
 
 @contextmanager
 def _told(number: int) -> Iterator[Callable[[], None]]:
-    """Give a function to call after each of so many tasks, which tells how far they are if it takes long."""
+    """Yield a function to call after each of `number` tasks, which reports progress if they take long."""
     begin, done = monotonic(), 0
 
     def one_more() -> None:

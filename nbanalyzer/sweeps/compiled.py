@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from nbanalyzer.analysis.closed_form import memory_of, time_of
 from nbanalyzer.analysis.roofline import Efficiency, Rates
@@ -22,31 +25,27 @@ from nbanalyzer.formulas.program import Expression, Program
 from nbanalyzer.formulas.simplify import expanded
 from nbanalyzer.hardware import Accelerator
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    Array = npt.NDArray[np.float64]
-
 __all__ = ["CompiledMetrics", "Spec"]
 
-STEPS_AT_ONCE = 1 << 21  # decode steps times points that are timed together: 16 MiB an array
+Array = npt.NDArray[np.float64]
+
+STEPS_AT_ONCE = 1 << 21  # decode steps times points, evaluated together: 16 MiB an array
 MOST_STEPS = 10**7
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What metrics are compiled for: equal ones have equal formulas.
+    """The definition of compiled metrics: equal specs have equal formulas.
 
     Attributes:
         tree: the template, in the variants of `run`.
-        run: what is fixed of the run.
-        params: the model's sizes, those that no axis changes.
+        run: the fixed values of the run.
+        params: the model's sizes that no axis changes.
         inner: the axes that arrays extend along: names of the run's lengths, or of config values.
-        metrics: what to compute, of `metrics_of` the model.
-        accelerator: on what, None if no metric needs it.
-        efficiency: of what it could.
-        lengths: of a request: `prompt_len` and `output_len`, those of them that are no axes; None for a pass.
+        metrics: names, of `metrics_of` the model.
+        accelerator: None if no metric needs it.
+        efficiency: of the accelerator.
+        lengths: `prompt_len` and `output_len` of a request, without those that are axes; None for a pass.
 
     Raises:
         UnknownNameError, InputError: a metric that does not exist, or lacks what it needs.
@@ -83,7 +82,7 @@ class CompiledMetrics:
     """The metrics of one template, run and accelerator over arrays.
 
     Args:
-        spec: what they are of.
+        spec: their definition.
         arrays: the model's sizes that axes change, with one dimension per inner axis.
 
     """
@@ -93,10 +92,10 @@ class CompiledMetrics:
         self._arrays = dict(arrays or {})
         self._lengths = None if spec.lengths is None else dict(spec.lengths)
 
-    # ---- what there is to compute
+    # ---- formulas
 
     def _symbolic(self, given: Mapping[str, str] | None = None) -> Symbolic:
-        """Return the template's costs; `given` are formulas that take the place of the run's values."""
+        """Return the template's costs; `given` are formulas that replace values of the run."""
         spec = self.spec
         if given is None:
             free = frozenset(spec.inner) & {*TOKENS}
@@ -127,17 +126,17 @@ class CompiledMetrics:
 
     @property
     def _accelerator(self) -> Accelerator:
-        assert self.spec.accelerator is not None  # the spec has seen to it
+        assert self.spec.accelerator is not None  # the spec has checked it
         return self.spec.accelerator
 
     @cached_property
     def _program(self) -> Program:
         symbolic = self._symbolic()
-        found = {name: self._expression(symbolic, name) for name in self.spec.metrics}
-        return Program(_certain(found, symbolic.doubts), self._axes())
+        outputs = {name: self._expression(symbolic, name) for name in self.spec.metrics}
+        return Program(_certain(outputs, symbolic.doubts), self._axes())
 
     def _axes(self) -> dict[str, frozenset[int]]:
-        """Return the variables that are arrays, and the axes that they extend along."""
+        """Return variable → the axes that its array extends along."""
         axes = {name: frozenset({index}) for index, name in enumerate(self.spec.inner)}
         for name, array in self._arrays.items():
             axes[name] = frozenset(index for index, size in enumerate(array.shape) if size > 1)
@@ -149,9 +148,9 @@ class CompiledMetrics:
         """Compute the metrics over a part of a grid.
 
         Args:
-            values: inner axis → its values, of one dimension; of a config axis only how many.
+            values: inner axis → its values, one-dimensional; of a config axis only the number matters.
             window: a slice of every inner axis.
-            out: metric → the array that its numbers go to, of the window's shape.
+            out: metric → the array for its numbers, of the window's shape.
 
         """
         shape = tuple(len(values[name][part]) for name, part in zip(self.spec.inner, window, strict=True))
@@ -173,7 +172,7 @@ class CompiledMetrics:
 
     @property
     def _summed(self) -> tuple[str, ...]:
-        """The metrics that add up over a request's passes, and are needed."""
+        """The needed metrics that are summed over a request's passes."""
         asked = [METRICS[name] for name in self.spec.metrics if name in METRICS]
         needed = {metric.name for metric in asked if metric.is_summed}
         needed |= {"time"} if any(metric.needs and metric.name != "fits" for metric in asked) else set()
@@ -182,58 +181,53 @@ class CompiledMetrics:
 
     @cached_property
     def _first_program(self) -> Program:
-        """The prompt's pass, and what is in memory at the end."""
+        """The prompt's pass, and the memory at the end."""
         passes = passes_of(has_encoder=self._has_encoder)
         first, last = self._symbolic(passes.first), self._symbolic(passes.last)
-        found = {name: self._expression(first, name) for name in self._summed}
-        found["memory_bytes"] = memory_of(last, first)
+        outputs = {name: self._expression(first, name) for name in self._summed}
+        outputs["memory_bytes"] = memory_of(last, first)
         for name in self.spec.metrics:
             is_ratio = name == "arithmetic_intensity" or (name in METRICS and METRICS[name].needs)
-            if name not in found and not is_ratio:
-                found[name] = self._expression(last, name)  # sizes of weights and state
-        return Program(_certain(found, (*first.doubts, *last.doubts)), self._axes())
+            if name not in outputs and not is_ratio:
+                outputs[name] = self._expression(last, name)  # sizes of weights and state
+        return Program(_certain(outputs, (*first.doubts, *last.doubts)), self._axes())
 
     @cached_property
     def _step_program(self) -> Program:
-        """One decode step, along an axis of its own behind the others."""
+        """One decode step, along a further, last axis."""
         step = self._symbolic(passes_of(has_encoder=self._has_encoder).step)
         axes = {**self._axes(), "cache_len": frozenset({len(self.spec.inner)})}
-        found = {name: self._expression(step, name) for name in self._summed}
-        return Program(_certain(found, step.doubts), axes)
+        outputs = {name: self._expression(step, name) for name in self._summed}
+        return Program(_certain(outputs, step.doubts), axes)
 
     def _requests(self, arrays: Mapping[str, Any], shape: tuple[int, ...], out: Mapping[str, Any]) -> None:
-        import numpy as np
-
         first = self._first_program.evaluate(arrays, shape)
         steps = self._step_sums(arrays, shape)
         lengths = {**(self._lengths or {}), **arrays}
         batch, output = lengths.get("batch_size", self.spec.run.batch_size), lengths["output_len"]
         sums = {name: first[name] + steps[name] for name in self._summed}
-        found: dict[str, Any] = {}
         for name in self.spec.metrics:
-            if name == "time_to_first_token":
-                found[name] = first["time"]
-            elif name == "time_per_output_token":
-                found[name] = steps["time"] / np.maximum(output - 1, 1)
-            elif name == "tokens_per_s":
-                found[name] = batch * output / sums["time"]
-            elif name == "arithmetic_intensity":
-                found[name] = sums["flops"] / sums["bytes"]
-            elif name == "fits":
-                found[name] = first["memory_bytes"] <= (self._accelerator.memory_bytes or 0)
-            else:
-                found[name] = sums[name] if name in sums else first[name]
-        for name, value in found.items():
-            out[name][...] = value
+            match name:
+                case "time_to_first_token":
+                    numbers = first["time"]
+                case "time_per_output_token":
+                    numbers = steps["time"] / np.maximum(output - 1, 1)
+                case "tokens_per_s":
+                    numbers = batch * output / sums["time"]
+                case "arithmetic_intensity":
+                    numbers = sums["flops"] / sums["bytes"]
+                case "fits":
+                    numbers = first["memory_bytes"] <= (self._accelerator.memory_bytes or 0)
+                case _:
+                    numbers = sums[name] if name in sums else first[name]
+            out[name][...] = numbers
 
     def _step_sums(self, arrays: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, Array]:
         """Return the sums over every point's decode steps.
 
-        Points that differ only in where they start and stop share their steps: each step is timed once, and a sum is
-        a difference of two running sums.
+        Points that differ only in their first and last step share the others: each step is evaluated once, and a sum
+        is the difference of two running sums.
         """
-        import numpy as np
-
         lengths = {**(self._lengths or {}), **arrays}
         start = np.asarray(1 if self._has_encoder else lengths["prompt_len"], dtype=np.int64)
         stop = start + np.asarray(lengths["output_len"], dtype=np.int64) - 1
@@ -243,47 +237,44 @@ class CompiledMetrics:
             return sums
         if high - low > MOST_STEPS:
             raise InputError(f"a request of a sweep has up to {MOST_STEPS:,} decode steps, not {high - low:,}")
+        # Points along these axes share their steps.
         shared = {"output_len"} if self._has_encoder else {*REQUEST}
-        own = tuple(1 if name in shared else size for name, size in zip(self.spec.inner, shape, strict=True))
+        own_shape = tuple(1 if name in shared else size for name, size in zip(self.spec.inner, shape, strict=True))
+        own_arrays = {name: array for name, array in arrays.items() if name not in shared}
         steps = np.arange(low, high, dtype=np.float64).reshape([1] * len(shape) + [-1])
-        for window in windows(own, block_sizes(own, STEPS_AT_ONCE // (high - low))):
-            block = {name: part_of(value, window)[..., None] for name, value in arrays.items() if name not in shared}
-            inside = tuple(part.stop - part.start for part in window)
-            found = self._step_program.evaluate({**block, "cache_len": steps}, (*inside, high - low))
-            whole = tuple(
-                slice(None) if name in shared else part for name, part in zip(self.spec.inner, window, strict=True)
-            )
-            at = [
-                np.arange(size).reshape([-1 if place == index else 1 for place in range(len(shape))])
-                for index, size in enumerate(inside)
-            ]
-            ends = [part_of(np.broadcast_to(end, shape), whole) - low for end in (start, stop)]
-            for name, values in found.items():
+        for window in windows(own_shape, block_sizes(own_shape, STEPS_AT_ONCE // (high - low))):
+            block = {name: part_of(array, window)[..., None] for name, array in own_arrays.items()}
+            block_shape = tuple(part.stop - part.start for part in window)
+            costs = self._step_program.evaluate({**block, "cache_len": steps}, (*block_shape, high - low))
+            axes = zip(self.spec.inner, window, strict=True)
+            points = tuple(slice(None) if name in shared else part for name, part in axes)
+            ends = [part_of(np.broadcast_to(end, shape), points)[..., None] - low for end in (start, stop)]
+            for name, cost in costs.items():
                 # Extended precision: a difference of two long sums keeps the digits of the short one.
-                running = np.zeros((*inside, high - low + 1), dtype=np.longdouble)
-                np.cumsum(values, axis=-1, dtype=np.longdouble, out=running[..., 1:])
-                first, last = (running[(*at, end)] for end in ends)
-                sums[name][whole] = last - first
+                running = np.zeros((*block_shape, high - low + 1), dtype=np.longdouble)
+                np.cumsum(cost, axis=-1, dtype=np.longdouble, out=running[..., 1:])
+                before, after = (np.take_along_axis(running, end, axis=-1)[..., 0] for end in ends)
+                sums[name][points] = after - before
         return sums
 
 
 def _certain(
     outputs: Mapping[str, Polynomial | Expression], doubts: Sequence[Polynomial]
 ) -> dict[str, Polynomial | Expression]:
-    """Return what has no number at a point where a kernel's own cost is negative, which `populate` refuses."""
+    """Return the outputs as nan where a kernel's own cost is negative, which `populate` refuses."""
     if not doubts:
         return dict(outputs)
-    found: dict[str, Polynomial | Expression] = {}
+    certain: dict[str, Polynomial | Expression] = {}
     for name, output in outputs.items():
-        if name == "fits" and isinstance(output, Expression):  # which is true or false everywhere
-            need, there = output.parts
-            found[name] = Expression("<=", (Expression("unless negative", (need, *doubts)), there))
+        if name == "fits" and isinstance(output, Expression):  # of booleans, which have no nan
+            need, available = output.parts
+            certain[name] = Expression("<=", (Expression("unless negative", (need, *doubts)), available))
         else:
-            found[name] = Expression("unless negative", (output, *doubts))
-    return found
+            certain[name] = Expression("unless negative", (output, *doubts))
+    return certain
 
 
 def part_of(array: Any, window: Sequence[slice]) -> Any:
-    """Return the part of an array that a window of the grid is; where the array has one value, that one stays."""
+    """Return a window of an array over the grid; along an axis of size 1, all of it."""
     parts = zip(window, array.shape, strict=True)
     return array[tuple(part if size > 1 else slice(None) for part, size in parts)]

@@ -1,10 +1,10 @@
-"""The axes of a sweep: which values, checked one by one, in which order."""
+"""The axes of a sweep: their values, checked."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral
@@ -14,14 +14,14 @@ from typing import Any
 from nbanalyzer.costs.run import CHOICES, MAX_SIZE, REQUEST, RUN_CHOICES, TOKENS, Run
 from nbanalyzer.errors import InputError, UnknownNameError, quote
 from nbanalyzer.formulas.variables import VARIABLES
+from nbanalyzer.quantities import si
 from nbanalyzer.templates.families import canonical_name
 
-__all__ = ["Grid", "available_memory", "is_several"]
-
+__all__ = ["Grid", "is_several", "require_memory"]
 
 MOST_AXES = 12
 MOST_VALUES = 10**7  # of one axis
-MOST_CHOICES = 1_000  # combinations of what has formulas of its own: some milliseconds each
+MOST_CHOICES = 1_000  # combinations with formulas of their own: some milliseconds each
 MOST_CONFIGS = 5_000  # combinations of config values: a config is read for each
 
 
@@ -31,7 +31,7 @@ class Grid:
 
     Attributes:
         axes: name → its values, in the user's order.
-        fixed: name → the one value, of what is no axis.
+        fixed: name → value, of the options that are no axes.
 
     """
 
@@ -40,15 +40,15 @@ class Grid:
 
     @classmethod
     def of(cls, options: Mapping[str, Any], require: Callable[[tuple[int, ...]], None]) -> Grid:
-        """Return the grid of options, of which those with several values are axes.
+        """Return the grid of options; those with several values are axes.
 
         Args:
             options: name → value, or several.
-            require: asked with the shape before any axis is gone through; raises if it is too much.
+            require: called with the shape before any value is checked; raises if the grid is too large.
 
         Raises:
-            InputError: an axis without values, with a value twice or with one that cannot be; more combinations of
-                what has formulas, or sizes, of its own than can be gone through.
+            InputError: an axis without values, with an equal or an impossible one; too many combinations with
+                formulas, or sizes, of their own.
 
         """
         several: dict[str, Any] = {}
@@ -64,7 +64,7 @@ class Grid:
                 if name not in CHOICES:
                     raise UnknownNameError("axis", given, (hint,) if hint else ())
             if not is_several(value):
-                fixed[name] = _one(name, value)
+                fixed[name] = _checked(name, value)
                 continue
             several[name] = value
         if len(several) > MOST_AXES:
@@ -76,21 +76,13 @@ class Grid:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """How many values each axis has."""
+        """The number of values of each axis."""
         return tuple(len(values) for values in self.axes.values())
 
     @cached_property
     def size(self) -> int:
-        """How many points there are."""
+        """The number of points."""
         return math.prod(self.shape)
-
-    def options(self, names: Iterable[str]) -> dict[str, Any]:
-        """Return the fixed values among `names`."""
-        return {name: self.fixed[name] for name in names if name in self.fixed}
-
-    def index(self, name: str) -> int:
-        """Return the place of an axis in the shape."""
-        return list(self.axes).index(name)
 
 
 def is_several(value: Any) -> bool:
@@ -101,10 +93,10 @@ def is_several(value: Any) -> bool:
 
 
 def _count(name: str, values: Any) -> int:
-    """Return how many values an axis has; a range of more than Python counts is too many in any case."""
+    """Return the number of values of an axis, with an error for too many."""
     try:
         count = len(values)
-    except OverflowError:
+    except OverflowError:  # a range of more than len() can return
         count = MOST_VALUES + 1
     if count > MOST_VALUES:
         raise InputError(f"the axis {name} has more than {MOST_VALUES:,} values")
@@ -112,7 +104,7 @@ def _count(name: str, values: Any) -> int:
 
 
 def _require_few(sizes: Mapping[str, int]) -> None:
-    """Raise unless what is gone through value by value is done in a few seconds."""
+    """Raise if the combinations that are compiled, or read, one by one take more than a few seconds."""
     choices = [name for name in sizes if name in CHOICES]
     configs = [name for name in sizes if name not in {*CHOICES, *TOKENS, *REQUEST}]
     compiled = math.prod(sizes[name] for name in choices)
@@ -130,9 +122,9 @@ def _require_few(sizes: Mapping[str, int]) -> None:
 
 
 def _values(name: str, value: Any) -> tuple[Any, ...]:
-    if isinstance(value, range) and value:  # whole numbers, none of them twice
+    if isinstance(value, range) and value:  # whole numbers, all different
         for end in sorted((value[0], value[-1])):
-            _one(name, end)
+            _checked(name, end)
         return tuple(value)
     if hasattr(value, "tolist"):
         value = value.tolist()  # NumPy's
@@ -140,22 +132,21 @@ def _values(name: str, value: Any) -> tuple[Any, ...]:
     if not values:
         raise InputError(f"the axis {name} has no values")
     if set(map(type, values)) == {int}:  # then only the ends can be too small or too large
-        _one(name, min(values)), _one(name, max(values))
-        found = values
+        _checked(name, min(values)), _checked(name, max(values))
     else:
-        found = tuple(_one(name, one) for one in values)
+        values = tuple(_checked(name, value) for value in values)
     try:
-        twice = len(set(found)) < len(found)
+        has_equal = len(set(values)) < len(values)
     except TypeError:  # a template as plain data, which has no hash
-        twice = False
-    if twice:
-        again = next(one for index, one in enumerate(found) if one in found[:index])
-        raise InputError(f"the axis {name} has {quote(again)} twice")
-    return found
+        has_equal = False
+    if has_equal:
+        twice = next(value for index, value in enumerate(values) if value in values[:index])
+        raise InputError(f"the axis {name} has {quote(twice)} twice")
+    return values
 
 
-def _one(name: str, value: Any) -> Any:
-    """Return one value of an axis or a fixed one, checked as far as it can be alone."""
+def _checked(name: str, value: Any) -> Any:
+    """Return a value of an axis, or a fixed one, checked by itself."""
     if isinstance(value, Integral) and not isinstance(value, bool):
         value = int(value)  # NumPy's
     elif hasattr(value, "item") and getattr(value, "ndim", None) == 0:
@@ -171,14 +162,24 @@ def _one(name: str, value: Any) -> Any:
     return value
 
 
-def available_memory() -> int:
-    """Return the bytes of memory that this process may use: the machine's, or what its container is given."""
+def require_memory(points: int, columns: int, what: str, advice: str) -> None:
+    """Raise an `InputError` if float64 numbers at `points`, in as many columns, need more than half of the memory."""
+    need, available = 8 * points * columns, _available_memory()
+    if need > available // 2:
+        raise InputError(
+            f"{points:,} points in {columns} {what} are {si(need, 'B')}, and there are {si(available, 'B')} of "
+            f"memory: {advice}"
+        )
+
+
+def _available_memory() -> int:
+    """Return the bytes of memory of the machine, or the limit of its container."""
     try:
-        found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):  # no such question on Windows
-        found = 4 * 2**30
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # not on Windows
+        memory = 4 * 2**30
     try:
         limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
     except OSError:
-        return found
-    return min(found, int(limit)) if limit.isdigit() else found
+        return memory
+    return min(memory, int(limit)) if limit.isdigit() else memory

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import product
-from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from nbanalyzer.analysis.populate import prepared
 from nbanalyzer.analysis.roofline import Efficiency
@@ -17,19 +19,14 @@ from nbanalyzer.costs.run import CHOICES, REQUEST, RUN_CHOICES, TOKENS
 from nbanalyzer.costs.tree import Tree
 from nbanalyzer.errors import InputError
 from nbanalyzer.hardware import hardware as find_hardware
-from nbanalyzer.quantities import si
 from nbanalyzer.templates.config import ModelParams
 
 from .compiled import CompiledMetrics, Spec
-from .grid import Grid, available_memory
+from .grid import Grid
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+__all__ = ["Part", "Partition", "parts_of"]
 
-    Array = npt.NDArray[np.float64]
-
-__all__ = ["Part", "Partition", "parts_of", "require_memory"]
+Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +34,7 @@ class Part:
     """The part of a grid that one set of compiled metrics covers.
 
     Attributes:
-        at: outer axis → the place of this part's value.
+        at: outer axis → the index of this part's value.
         compiled: the metrics.
 
     """
@@ -56,21 +53,17 @@ class Partition:
 
     @cached_property
     def values(self) -> dict[str, Array]:
-        """Inner axis → its values, of one dimension."""
-        import numpy as np
-
+        """Inner axis → its values, one-dimensional."""
         inner = self.parts[0].compiled.spec.inner
         return {name: np.asarray(self.grid.axes[name], dtype=np.float64) for name in inner}
 
     def everything(self) -> dict[str, Any]:
         """Return metric → array over the whole grid, which has to fit into memory."""
-        import numpy as np
-
-        found: dict[str, Any] = {
+        arrays: dict[str, Any] = {
             name: np.empty(self.grid.shape, dtype=bool if name == "fits" else np.float64) for name in self.metrics
         }
-        self.compute(tuple(slice(0, size) for size in self.grid.shape), found)
-        return found
+        self.compute(tuple(slice(0, size) for size in self.grid.shape), arrays)
+        return arrays
 
     def compute(self, window: tuple[slice, ...], out: Mapping[str, Any]) -> None:
         """Compute a part of the grid, a slice with start and stop per axis, into arrays of its shape."""
@@ -84,23 +77,12 @@ class Partition:
             if any(not isinstance(at, slice) and not 0 <= at < size for at, size in zip(place, shape, strict=True)):
                 continue
             inner = [window[names.index(name)] for name in part.compiled.spec.inner]
-            # The dots: where nothing but places is left, it is still a view, not a number.
+            # The dots make a view, not a number, where all axes are indexed.
             part.compiled.evaluate(self.values, inner, {name: array[(*place, ...)] for name, array in out.items()})
 
 
-def require_memory(shape: Sequence[int], metrics: tuple[str, ...]) -> None:
-    """Raise an `InputError` if a grid's numbers do not fit into memory."""
-    size = prod(shape)
-    need, there = 8 * size * len(metrics), available_memory()
-    if need > there // 2:
-        raise InputError(
-            f"{size:,} points in {len(metrics)} metrics are {si(need, 'B')}, and there are {si(there, 'B')} of "
-            "memory: give chunks='auto', which computes them when they are asked for"
-        )
-
-
 def parts_of(grid: Grid, metrics: tuple[str, ...], config: object, efficiency: Efficiency) -> Iterator[Part]:
-    """Yield the parts of a grid: one for each combination of what has formulas of its own."""
+    """Yield the parts of a grid, one for each combination of the options with formulas of their own."""
     outer = [name for name in grid.axes if name in CHOICES]
     _require_lengths(grid)
     for places in product(*(range(len(grid.axes[name])) for name in outer)):
@@ -114,9 +96,9 @@ def _is_request(grid: Grid) -> bool:
 
 
 def _require_lengths(grid: Grid) -> None:
-    given = {*grid.axes, *grid.fixed}
     if not _is_request(grid):
         return
+    given = {*grid.axes, *grid.fixed}
     for name in REQUEST:
         if name not in given:
             raise InputError(f"a request has both prompt_len and output_len: {name} is missing")
@@ -128,7 +110,7 @@ def _require_lengths(grid: Grid) -> None:
 def _compiled(
     grid: Grid, chosen: Mapping[str, Any], metrics: tuple[str, ...], config: object, efficiency: Efficiency
 ) -> CompiledMetrics:
-    """Return the metrics of what is chosen of the outer axes, over all others."""
+    """Return the metrics for the values chosen on the outer axes, over the inner axes."""
     inner = tuple(name for name in grid.axes if name not in CHOICES)
     options = {name: chosen[name] for name in (*TOKENS, *RUN_CHOICES) if name in chosen}
     lengths = None
@@ -155,8 +137,8 @@ def _compiled(
 
 @lru_cache(maxsize=256)
 def _known(spec: Spec) -> CompiledMetrics:
-    """Return metrics that have been asked for before with what they have compiled since."""
-    # The first point goes the way of a single analysis, which checks everything that can be wrong with the numbers.
+    """Return the compiled metrics of a spec, the same ones for equal specs."""
+    # Counting the first point checks everything that can be wrong with the numbers.
     Costs(spec.tree, ModelParams(dict(spec.params)), spec.run)
     return CompiledMetrics(spec)
 
@@ -165,20 +147,18 @@ def _arrays(
     tree: Tree, config: object, sizes: Mapping[str, int], changing: Mapping[str, Sequence[int]], inner: Sequence[str]
 ) -> dict[str, Any]:
     """Return the model's sizes that config axes change, as arrays with one dimension per inner axis."""
-    import numpy as np
-
     shape = tuple(len(changing[name]) if name in changing else 1 for name in inner)
-    found = [
+    all_params = [
         params_of(tree, config, {**sizes, **dict(zip(changing, values, strict=True))})
         for values in product(*changing.values())
     ]
     arrays: dict[str, Any] = {}
     for name in tree.variables:
-        values = [params[name] for params in found if name in params]
+        values = [params[name] for params in all_params if name in params]
         if len(set(values)) < 2:
             continue
         array = np.asarray(values, dtype=np.float64).reshape(shape)
-        for axis in range(len(shape)):  # along an axis that does not change it, one value is enough
+        for axis in range(len(shape)):  # one value along an axis that does not change it
             first = array.take([0], axis=axis)
             if shape[axis] > 1 and np.array_equal(array, np.broadcast_to(first, array.shape)):
                 array = first

@@ -1,60 +1,58 @@
-"""What is asked of a whole sweep: its best point, its frontier, how its values are spread.
+"""Reductions of a whole sweep: its best point, its Pareto frontier.
 
-Every question is a `Reduction`: answered for a part of the grid, then joined. Nothing here knows where the numbers
-are, in memory or to be computed in chunks: whoever asks says how, by an `Ask`.
+A `Reduction` is computed for each part of the grid, then joined. An `Ask` computes it for a sweep in memory, or in
+chunks: the reductions do not depend on it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from nbanalyzer.costs.metrics import METRICS
 from nbanalyzer.errors import InputError
 from nbanalyzer.formulas.formula import Formula
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    Array = npt.NDArray[np.float64]
-
 __all__ = ["Ask", "Conditions", "Reduction", "best_of", "frontier_of"]
 
-AT_ONCE = 1 << 12  # points that are compared with a frontier at a time,
-FRONT = 1 << 6  # and how many of those on it
+Array = npt.NDArray[np.float64]
+
+AT_ONCE = 1 << 12  # points that are compared with a frontier at a time
 
 
 class Reduction(Protocol):
-    """What is asked of a whole sweep, part by part."""
+    """A question to a whole sweep, answered part by part."""
 
     @property
     def metrics(self) -> Sequence[str]:
-        """The metrics that it looks at."""
+        """The metrics that it needs."""
 
     def of(self, arrays: Mapping[str, Any], start: Sequence[int]) -> Any:
-        """Return the answer for a part: metric → its numbers there, and where the part begins.
+        """Return the result for a part, given metric → its numbers there, and the index at which the part begins.
 
-        The arrays are written to again afterwards: the answer has none of them.
+        The arrays are buffers, reused for the next part: the result must not refer to them.
         """
 
     def joined(self, parts: Sequence[Any]) -> Any:
-        """Return the answer for several parts, in whatever order, from the answer for each."""
+        """Return the result for several parts, in whatever order, from the results for each."""
 
 
 Ask = Callable[[Reduction], Any]
-"""Returns a reduction's answer for a whole sweep, wherever its numbers are."""
+"""Returns a reduction's result for a whole sweep."""
 
 
 @dataclass(frozen=True, eq=False)
 class Conditions:
-    """What has to hold at a point.
+    """Conditions on a point.
 
     Attributes:
         formulas: over axes and metrics.
-        axes: axis → its place among the sweep's axes, and its values; those that the formulas name.
-        metrics: those that the formulas name.
+        axes: axis → its index in the sweep's shape, and its values; for axes in the formulas.
+        metrics: those in the formulas.
 
     """
 
@@ -65,8 +63,6 @@ class Conditions:
     @classmethod
     def of(cls, formulas: Sequence[Formula], axes: Mapping[str, Sequence[Any]], metrics: Sequence[str]) -> Conditions:
         """Return the conditions on a sweep with these axes and metrics."""
-        import numpy as np
-
         names = dict.fromkeys(name for formula in formulas for name in formula.variables)
         along = {
             name: (place, np.asarray(values, dtype=np.float64))
@@ -76,9 +72,7 @@ class Conditions:
         return cls(tuple(formulas), along, tuple(name for name in names if name in metrics))
 
     def hold(self, arrays: Mapping[str, Any], start: Sequence[int]) -> Any:
-        """Return where all of them hold: an array of booleans over a part of the grid."""
-        import numpy as np
-
+        """Return where all of them hold, as booleans over a part of the grid."""
         shape = next(iter(arrays.values())).shape
         mask = np.ones(shape, dtype=bool)
         for formula in self.formulas:
@@ -98,24 +92,23 @@ class Conditions:
 
 
 def best_of(ask: Ask, metric: str, sign: int, conditions: Conditions) -> tuple[int, ...]:
-    """Return the place of the point with the smallest `sign` times the metric, of equal ones the first.
+    """Return the index of the point with the smallest `sign` times the metric, the first of equal ones.
 
     Raises:
         InputError: no point fulfils the conditions.
 
     """
+    best: tuple[float, tuple[int, ...]] | None
     best = ask(Best(tuple(dict.fromkeys([metric, *conditions.metrics])), metric, sign, conditions))
     if best is None:
-        said = " and ".join(map(str, conditions.formulas))
-        raise InputError(f"no point fulfils {said or 'having a number'}")
-    _, place = best
-    found: tuple[int, ...] = place
-    return found
+        texts = " and ".join(map(str, conditions.formulas))
+        raise InputError(f"no point fulfils {texts or 'having a number'}")
+    return best[1]
 
 
 @dataclass(frozen=True, eq=False)
 class Best:
-    """The smallest `sign` times `metric` where the conditions hold, and its place in the grid; None if nowhere."""
+    """The smallest `sign` times `metric` where the conditions hold, and its index in the grid; None if nowhere."""
 
     metrics: tuple[str, ...]
     metric: str
@@ -124,14 +117,12 @@ class Best:
 
     def of(self, arrays: Mapping[str, Any], start: Sequence[int]) -> tuple[float, tuple[int, ...]] | None:
         """Return it for a part of the grid."""
-        import numpy as np
-
         key = np.asarray(arrays[self.metric])
         worst = self.sign * np.inf
         if self.conditions.formulas:
             key = np.where(self.conditions.hold(arrays, start), key, worst)
         find = np.argmin if self.sign > 0 else np.argmax
-        place = int(find(key))  # of something that is no number, if there is any
+        place = int(find(key))  # a nan, if there is one
         if not np.isfinite(key.reshape(-1)[place]):
             key = np.where(np.isfinite(key), key, worst)
             place = int(find(key))
@@ -141,7 +132,7 @@ class Best:
         return self.sign * float(key[index]), tuple(int(at) + first for at, first in zip(index, start, strict=True))
 
     def joined(self, parts: Sequence[Any]) -> Any:
-        """Return the best of several, of equal ones the first of the grid."""
+        """Return the best of several, the first in the grid of equal ones."""
         return min((part for part in parts if part is not None), default=None)
 
 
@@ -151,23 +142,19 @@ class Best:
 def frontier_of(
     ask: Ask, metrics: Sequence[str], asked: Sequence[str], conditions: Conditions
 ) -> tuple[Any, dict[str, Any]]:
-    """Return the points that no other one beats in what is `asked`, the better end of its first metric first.
+    """Return the Pareto frontier in the metrics that are `asked`, sorted by the first of them, best first.
 
     Returns:
-        Their places, of shape (points, axes), and each of the `metrics` → its numbers there.
+        The points' indices, of shape (points, axes), and each of the `metrics` → its numbers there.
 
     """
-    import numpy as np
-
     places, numbers = ask(Frontier(tuple(metrics), tuple(asked), conditions))
     order = np.lexsort(_keys(numbers, asked)[::-1])
     return places[order], {name: numbers[name][order] for name in metrics}
 
 
 def _keys(numbers: Mapping[str, Any], metrics: Sequence[str]) -> Array:
-    """Return the metrics as rows, so that less is better."""
-    import numpy as np
-
+    """Return the metrics as rows, negated where more is better."""
     signs = [-1.0 if name in METRICS and METRICS[name].more_is_better else 1.0 for name in metrics]
     return np.stack(
         [sign * np.asarray(numbers[name], dtype=np.float64) for sign, name in zip(signs, metrics, strict=True)]
@@ -176,7 +163,7 @@ def _keys(numbers: Mapping[str, Any], metrics: Sequence[str]) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Frontier:
-    """The places of the points that none beats in what is `asked`, and metric → its numbers there."""
+    """The indices of the points on the Pareto frontier in what is `asked`, and metric → its numbers there."""
 
     metrics: tuple[str, ...]
     asked: tuple[str, ...]
@@ -184,8 +171,6 @@ class Frontier:
 
     def of(self, arrays: Mapping[str, Any], start: Sequence[int]) -> tuple[Any, dict[str, Any]]:
         """Return them for a part of the grid."""
-        import numpy as np
-
         shape = next(iter(arrays.values())).shape
         flat = {name: np.asarray(array).reshape(-1) for name, array in arrays.items()}
         if self.conditions.formulas:
@@ -197,9 +182,7 @@ class Frontier:
         return places + np.asarray(start, dtype=int), {name: array[kept] for name, array in flat.items()}
 
     def joined(self, parts: Sequence[Any]) -> Any:
-        """Return those of several parts that no other part's beats."""
-        import numpy as np
-
+        """Return them for several parts."""
         places = np.concatenate([places for places, _ in parts])
         numbers = {name: np.concatenate([numbers[name] for _, numbers in parts]) for name in self.metrics}
         order = np.lexsort(places.T[::-1]) if places.shape[1] else np.arange(len(places))  # the grid's
@@ -208,9 +191,7 @@ class Frontier:
 
 
 def _pruned(keys: Array) -> Any:
-    """Return the points with numbers, without most of those that another one beats."""
-    import numpy as np
-
+    """Return the points without nan, and without most of those that another one beats."""
     valid = ~np.isnan(keys).any(axis=0)
     places = np.arange(keys.shape[1]) if valid.all() else np.flatnonzero(valid)
     for _ in range(3):
@@ -221,8 +202,8 @@ def _pruned(keys: Array) -> Any:
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
             break
         width = np.where(high > low, high - low, 1.0)
-        one = part[:, np.argmin(((part - low[:, None]) / width[:, None]).sum(axis=0))][:, None]
-        kept = (part < one).any(axis=0) | (part == one).all(axis=0)
+        good = part[:, np.argmin(((part - low[:, None]) / width[:, None]).sum(axis=0))][:, None]
+        kept = (part < good).any(axis=0) | (part == good).all(axis=0)
         if kept.all():
             break
         places = places[kept]
@@ -230,9 +211,7 @@ def _pruned(keys: Array) -> Any:
 
 
 def _unbeaten(keys: Array) -> Any:
-    """Return the points that none other equals or beats in every row, and beats in one; of equal ones the first."""
-    import numpy as np
-
+    """Return the points for which no other is at most equal in all rows and less in one; the first of equal ones."""
     valid = _pruned(keys)
     order = valid[np.lexsort(keys[::-1, valid])]
     if len(keys) == 2:
@@ -246,7 +225,7 @@ def _unbeaten(keys: Array) -> Any:
     front = np.empty((0, len(keys)))
     best: list[int] = []
     for begin in range(0, len(order), AT_ONCE):
-        # What is on the frontier already beats most of the rest at one blow.
+        # The frontier so far beats most of the next points at once.
         part = order[begin : begin + AT_ONCE]
         for row in front:
             part = part[~(row <= rows[part]).all(axis=1)]

@@ -1,4 +1,4 @@
-"""What a chart of a sweep says and leaves out: its metric and axes, thinned values, titles, numbers as text."""
+"""Slices of a sweep for charts: metric and axes, thinned values, titles, numbers as text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbanalyzer.costs.metrics import METRICS, unit_of
-from nbanalyzer.errors import InputError, UnknownNameError
+from nbanalyzer.errors import InputError
+from nbanalyzer.table import Table
 
 from .sweep import label_of, shown
 
@@ -33,22 +34,17 @@ def is_numeric(values: Sequence[Any]) -> bool:
 
 
 def metric_of(sweep: Sweep, metric: str | None) -> str:
-    """Return the metric that is meant: the first one if None."""
-    name = sweep.metrics[0] if metric is None else metric
-    if name not in sweep.metrics:
-        raise UnknownNameError("metric of this sweep", name, sweep.metrics)
-    return name
+    """Return the metric of a chart: the first one if None."""
+    return sweep.require_metric(sweep.metrics[0] if metric is None else metric)
 
 
 def axis_of(sweep: Sweep, name: str) -> str:
     """Return the name of an axis, or raise."""
-    if name not in sweep.axes:
-        raise UnknownNameError("axis", name, tuple(sweep.axes))
-    return name
+    return sweep.require_axis(name)
 
 
 def longest(sweep: Sweep, names: Iterable[str]) -> str | None:
-    """Return which of some axes has the most values."""
+    """Return the axis with the most values."""
     return max(names, key=lambda name: len(sweep.axes[name]), default=None)
 
 
@@ -63,36 +59,35 @@ def require_none_left(sweep: Sweep, drawn: Iterable[str], what: str) -> None:
 
 
 def few(count: int, most: int) -> list[int]:
-    """Return at most so many places, evenly spread, the first and the last among them."""
+    """Return at most `most` of `count` indices, evenly spread, with the first and the last."""
     if count <= most:
         return list(range(count))
     return sorted({round(index * (count - 1) / (most - 1)) for index in range(most)})
 
 
 def values_of(sweep: Sweep, metric: str, places: dict[str, list[int]]) -> Any:
-    """Return the metric at some places of the axes in `places`, in that order of dimensions; computes no more."""
+    """Return the metric at some indices of the axes in `places`, in that order; nothing else is computed."""
     array = sweep.arrays[metric]
     for dimension, name in enumerate(sweep.axes):
         if len(places[name]) < array.shape[dimension] or places[name] != sorted(places[name]):
             array = array[(*[slice(None)] * dimension, places[name])]
-    found = np.asarray(array, dtype=np.float64)
-    return found.transpose([list(sweep.axes).index(name) for name in places])
+    return np.asarray(array, dtype=np.float64).transpose([list(sweep.axes).index(name) for name in places])
 
 
 def ordered(sweep: Sweep, name: str) -> list[int]:
-    """Return the places of an axis by its values, if they are numbers."""
+    """Return the indices of an axis, sorted by its values if they are numbers."""
     values = sweep.axes[name]
     order = list(range(len(values)))
     return sorted(order, key=lambda place: values[place]) if is_numeric(values) else order
 
 
 def thinned(places: list[int], most: int) -> list[int]:
-    """Return so many of the places at most, spread evenly."""
+    """Return at most `most` of the indices, evenly spread."""
     return [places[index] for index in few(len(places), most)]
 
 
 def bound_of(sweep: Sweep, metric: str) -> str:
-    """Return of which kind a metric's numbers are."""
+    """Return whether a metric is an estimate or a lower or upper bound; "" if it is neither."""
     if metric not in METRICS or not METRICS[metric].needs or metric == "fits":
         return ""
     if "compute_efficiency" in sweep.fixed:
@@ -101,7 +96,7 @@ def bound_of(sweep: Sweep, metric: str) -> str:
 
 
 def title_of(sweep: Sweep, metric: str, more: Sequence[str] = ()) -> str:
-    """Return a picture's title: model, metric, its kind of bound, and what is fixed."""
+    """Return a chart's title: model, metric, its kind of bound, and the fixed values."""
     bound = bound_of(sweep, metric)
     first = f"{sweep.model}: {metric}{f' ({bound})' if bound else ''}"
     fixed = [f"{name} {label_of(value)}" for name, value in sweep.fixed.items()]
@@ -109,31 +104,29 @@ def title_of(sweep: Sweep, metric: str, more: Sequence[str] = ()) -> str:
 
 
 def text_of(sweep: Sweep, metric: str, first: str, rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> str:
-    """Return what a picture shows, as text: a title and a table, its columns aligned."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    kind = "".join(f", {one}" for one in (rate_of(metric), bound_of(sweep, metric)) if one)
+    """Return a chart as text: a title and an aligned table."""
+    kind = "".join(f", {word}" for word in (rate_of(metric), bound_of(sweep, metric)) if word)
     lines = [f"{metric} {first}: {sweep.model}{kind}"]
     if fixed := ", ".join(f"{name} {label_of(value)}" for name, value in sweep.fixed.items()):
         lines.append(f"  {fixed}")
     lines += [f"  {note}" for note in notes]
-    lines += ["  " + "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join(lines)
+    return "\n".join([*lines, *Table(rows, words=()).lines("  ")])
 
 
 def cell_of(metric: str, value: float) -> str:
-    """Return a number as a table's cell says it."""
+    """Return a number as the text of a table's cell."""
     if metric == "fits":
         return "yes" if value else "no"
     return shown(metric, value).removesuffix(f" {rate_of(metric)}")
 
 
 def rate_of(metric: str) -> str:
-    """Return the unit of a metric that is a rate, which stands beside the numbers once, not with each of them."""
+    """Return the unit of a rate, which is written once, not with each number; "" for other metrics."""
     return unit_of(metric) if "/" in unit_of(metric) else ""
 
 
 def spans_decades(values: Any) -> bool:
-    """Return whether values are positive and far enough apart for a logarithmic axis."""
+    """Return whether values are positive and span enough decades for a logarithmic axis."""
     array = np.asarray(values, dtype=np.float64)
     array = array[np.isfinite(array)]
     if not array.size or array.min() <= 0:
@@ -142,12 +135,12 @@ def spans_decades(values: Any) -> bool:
 
 
 def within(values: Any) -> Any:
-    """Return values for a scale of colours: what is infinite at the ends of what is finite."""
+    """Return values for a colour scale: infinities at the ends of the finite values."""
     array = np.asarray(values, dtype=np.float64)
     finite = array[np.isfinite(array)]
     return np.clip(array, finite.min(), finite.max()) if finite.size else np.where(np.isnan(array), array, 0.0)
 
 
 def tick_of(value: Any) -> str:
-    """Return a value as an axis says it."""
+    """Return a value as the text of a tick."""
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

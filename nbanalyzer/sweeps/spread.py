@@ -1,32 +1,29 @@
-"""How a metric's values are spread over a sweep: its ends, histograms, quantiles."""
+"""The distribution of a metric over a sweep: its ends, histograms, quantiles."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from nbanalyzer.errors import InputError
 from nbanalyzer.formulas.blocks import scratch
 
 from .reductions import Ask
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    Array = npt.NDArray[np.float64]
-
 __all__ = ["histogram_of", "near_quantiles_of", "quantiles_of"]
+
+Array = npt.NDArray[np.float64]
 
 FINE = 1 << 16  # bins of a histogram at most
 
 
 def histogram_of(ask: Ask, metric: str, bins: int) -> tuple[Array, Array]:
     """Return (counts, edges) over all points."""
-    import numpy as np
-
     if isinstance(bins, bool) or not isinstance(bins, int) or not 1 <= bins <= FINE:
         raise InputError(f"a histogram has 1 to {FINE} bins, not {bins}")
     ends = ask(Ends((metric,)))
@@ -41,8 +38,6 @@ def histogram_of(ask: Ask, metric: str, bins: int) -> tuple[Array, Array]:
 
 def quantiles_of(values: Array, metric: str, shares: Sequence[float]) -> dict[float, float]:
     """Return share → the value that this share of the numbers does not exceed, exactly."""
-    import numpy as np
-
     numbers = values[~np.isnan(values)]
     ranks = _ranks(metric, shares, numbers.size)
     places = [rank - 1 for rank in ranks.values()]
@@ -51,24 +46,21 @@ def quantiles_of(values: Array, metric: str, shares: Sequence[float]) -> dict[fl
 
 
 def near_quantiles_of(ask: Ask, metric: str, shares: Sequence[float]) -> dict[float, float]:
-    """Return the same from a histogram of fine bins, each a little wider than the one before: within 0.1 %.
+    """Return quantiles within 0.1 %, from a histogram of fine logarithmic bins.
 
-    Of every bin, nothing is kept but how many values it has and the greatest one, which stands for all of them. What is
-    infinite has its place before or behind the bins.
+    Each bin is represented by its greatest value. Infinite values are before and behind the bins.
     """
-    import numpy as np
-
     ends = ask(Ends((metric,)))
     ranks = _ranks(metric, shares, ends.numbers)
     counts, greatest = ask(LogBins((metric,), ends.least, ends.high))
     values = np.concatenate(([-np.inf], greatest, [np.inf]))
-    before = np.cumsum(np.concatenate(([ends.below], counts, [ends.above])))
-    found = {share: float(values[np.searchsorted(before, rank)]) for share, rank in ranks.items()}
-    return {share: value if ranks[share] > 1 or ends.below else ends.low for share, value in found.items()}
+    totals = np.cumsum(np.concatenate(([ends.below], counts, [ends.above])))
+    quantiles = {share: float(values[np.searchsorted(totals, rank)]) for share, rank in ranks.items()}
+    return {share: value if ranks[share] > 1 or ends.below else ends.low for share, value in quantiles.items()}
 
 
 def _ranks(metric: str, shares: Sequence[float], numbers: int) -> dict[float, int]:
-    """Return share → the place, from 1, of the value that this share of so many numbers does not exceed."""
+    """Return share → the rank, from 1, of the value that this share of the numbers does not exceed."""
     for share in shares:
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
             raise InputError(f"a share is a number from 0 to 1, not {share!r}")
@@ -78,7 +70,7 @@ def _ranks(metric: str, shares: Sequence[float], numbers: int) -> dict[float, in
 
 
 class Spread(NamedTuple):
-    """The least and largest finite values, the least above 0; how many are -inf, how many inf, and how many numbers."""
+    """The least and largest finite values, the least above 0; the counts of -inf, of inf, and of all numbers."""
 
     low: float
     high: float
@@ -90,14 +82,12 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Ends:
-    """What a histogram and quantiles begin with; what is no number does not count."""
+    """The ends of a metric's values, which histograms and quantiles need; nan is ignored."""
 
     metrics: tuple[str]
 
     def of(self, arrays: Mapping[str, Any], _start: Sequence[int]) -> Spread:
         """Return it for a part of the grid."""
-        import numpy as np
-
         values = np.asarray(arrays[self.metrics[0]], dtype=np.float64)
         low, high = float(values.min()), float(values.max())
         if low > 0 and np.isfinite(high):
@@ -116,23 +106,21 @@ class Ends:
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """How many values lie between edges that are equally far apart, as NumPy's histogram counts them."""
+    """The counts of values between equidistant edges, as in NumPy's histogram."""
 
     metrics: tuple[str]
     edges: Array
 
     def of(self, arrays: Mapping[str, Any], _start: Sequence[int]) -> Any:
         """Return them for a part of the grid."""
-        import numpy as np
-
         values, edges = np.asarray(arrays[self.metrics[0]], dtype=np.float64).reshape(-1), self.edges
         bins = len(edges) - 1
         low, high = edges[0], edges[-1]
         if (high - low) / bins < 4 * np.spacing(max(abs(low), abs(high))):  # edges hardly apart
             return np.histogram(values, bins=edges)[0]
-        if not (values.min() >= low and values.max() <= high):  # something infinite, or no number
+        if not (values.min() >= low and values.max() <= high):  # there are infinities, or nan
             values = values[(values >= low) & (values <= high)]
-        upper = np.append(edges[1:-1], np.inf)  # the last bin has its upper edge in it
+        upper = np.append(edges[1:-1], np.inf)  # the last bin includes its upper edge
         size = len(values)
         numbers, index = scratch("places", size), scratch("bins", size, "int64")
         np.subtract(values, low, out=numbers)
@@ -153,9 +141,9 @@ class Counts:
 
 @dataclass(frozen=True, eq=False)
 class LogBins:
-    """How many finite values lie in each of `FINE` logarithmic bins between two positive ends, and each bin's greatest.
+    """The counts of finite values in `FINE` logarithmic bins between two positive ends, and each bin's greatest.
 
-    The first bin is of what is not positive.
+    The first bin is for values that are not positive.
     """
 
     metrics: tuple[str]
@@ -164,8 +152,6 @@ class LogBins:
 
     def of(self, arrays: Mapping[str, Any], _start: Sequence[int]) -> tuple[Any, Any]:
         """Return them for a part of the grid."""
-        import numpy as np
-
         values = np.asarray(arrays[self.metrics[0]], dtype=np.float64).reshape(-1)
         values = values[np.isfinite(values)]
         scale = (FINE - 2) / math.log(self.high / self.low) if self.high > self.low else 0.0
@@ -177,7 +163,5 @@ class LogBins:
 
     def joined(self, parts: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
         """Return them for several parts."""
-        import numpy as np
-
         counts, greatest = zip(*parts, strict=True)
         return sum(counts), np.maximum.reduce(greatest)

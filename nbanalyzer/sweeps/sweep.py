@@ -1,4 +1,4 @@
-"""Many what-ifs at once: a grid of values, and the metrics at every point of it.
+"""Sweeps: metrics at every point of a grid of values.
 
 >>> found = sweep("gpt2", seq_len=[1, 2, 3], batch_size=[1, 8], metrics=["parameters", "kv_cache_bytes"])
 >>> found.table().tail(2)
@@ -12,7 +12,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from nbanalyzer import display
 from nbanalyzer.analysis.roofline import Efficiency
@@ -24,64 +27,51 @@ from nbanalyzer.formulas.blocks import block_sizes, windows
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.quantities import seconds, si
 
-from .grid import Grid, available_memory
-from .partition import Partition, parts_of, require_memory
+from .grid import Grid, require_memory
+from .partition import Partition, parts_of
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
     import pandas
     import xarray
 
     from .reductions import Conditions, Reduction
 
-    Array = npt.NDArray[np.float64]
-
 __all__ = ["Sweep", "label_of", "listed", "shown", "sweep"]
 
 METRICS = ("flops", "bytes", "parameters", "kv_cache_bytes")
 SHOWN_ROWS = 8
-BLOCK = 1 << 16  # points that a question looks at together
+BLOCK = 1 << 16  # points that a reduction takes at a time
 
 
+@dataclass(eq=False, repr=False)
 class Sweep(Shown, shown_by="sweep"):
     """The metrics over a grid.
 
     Attributes:
-        model: what was swept, in words.
+        model: the model's name, or the number of models.
         axes: name → its values, in the user's order; the order of the arrays' dimensions.
-        metrics: the names of what was computed.
-        fixed: what was given and is no axis.
+        metrics: the names of the metrics.
+        fixed: name → value, of the options that are no axes.
         arrays: metric → float64 array, lazy where the sweep was made with `chunks`; ``fits`` is of booleans.
 
     """
 
-    def __init__(
-        self,
-        model: str,
-        axes: Mapping[str, tuple[Any, ...]],
-        metrics: tuple[str, ...],
-        fixed: Mapping[str, Any],
-        arrays: Mapping[str, Any],
-    ) -> None:
-        self.model = model
-        self.axes = dict(axes)
-        self.metrics = metrics
-        self.fixed = dict(fixed)
-        self.arrays = dict(arrays)
+    model: str
+    axes: Mapping[str, tuple[Any, ...]]
+    metrics: tuple[str, ...]
+    fixed: Mapping[str, Any]
+    arrays: Mapping[str, Any]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """How many values each axis has."""
+        """The number of values of each axis."""
         return tuple(len(values) for values in self.axes.values())
 
     @property
     def size(self) -> int:
-        """How many points there are."""
-        size = 1
-        for length in self.shape:
-            size *= length
-        return size
+        """The number of points."""
+        return math.prod(self.shape)
 
     @property
     def is_lazy(self) -> bool:
@@ -89,31 +79,32 @@ class Sweep(Shown, shown_by="sweep"):
         return any(hasattr(array, "dask") for array in self.arrays.values())
 
     def sel(self, **values: Any) -> Sweep:
-        """Return the sweep with some axes held at one of their values, which then are axes no more."""
+        """Return the sweep with some axes held at one of their values; those are axes no more."""
         index: list[Any] = [slice(None)] * len(self.axes)
         for name, value in values.items():
-            self._require_axis(name)
+            self.require_axis(name)
             if value not in self.axes[name]:
                 raise InputError(f"the axis {name} has no {quote(value)}: {listed(self.axes[name])}")
             index[list(self.axes).index(name)] = self.axes[name].index(value)
-        axes = {name: values_of for name, values_of in self.axes.items() if name not in values}
+        axes = {name: choices for name, choices in self.axes.items() if name not in values}
         arrays = {name: array[tuple(index)] for name, array in self.arrays.items()}
         return Sweep(self.model, axes, self.metrics, {**self.fixed, **values}, arrays)
 
-    def _require_axis(self, name: str) -> None:
+    def require_axis(self, name: str) -> str:
+        """Return the name of an axis; raise if it is none."""
         if name not in self.axes:
             raise UnknownNameError("axis", name, tuple(self.axes))
+        return name
 
-    def _require_metric(self, name: str) -> None:
+    def require_metric(self, name: str) -> str:
+        """Return the name of a metric of the sweep; raise if it is none."""
         if name not in self.metrics:
             raise UnknownNameError("metric of this sweep", name, self.metrics)
+        return name
 
     def values(self, metric: str) -> Any:
         """Return a metric's numbers as an array of NumPy, computed now if the sweep is lazy."""
-        import numpy as np
-
-        self._require_metric(metric)
-        array = self.arrays[metric]
+        array = self.arrays[self.require_metric(metric)]
         if hasattr(array, "dask"):
             from .chunks import computed
 
@@ -124,10 +115,10 @@ class Sweep(Shown, shown_by="sweep"):
 
     def table(self) -> pandas.DataFrame:
         """Return one row per point, the last axis running fastest: axes, then metrics; units in ``attrs["units"]``."""
-        import numpy as np
         import pandas
 
-        self._require_room(len(self.axes) + len(self.metrics))
+        advice = "sel() a part, or ask best(), frontier(), histogram(), quantiles()"
+        require_memory(self.size, len(self.axes) + len(self.metrics), "columns", advice)
         places = np.unravel_index(np.arange(self.size), self.shape) if self.axes else ()
         columns: dict[str, Any] = {
             name: _labels(values)[place] for (name, values), place in zip(self.axes.items(), places, strict=True)
@@ -163,7 +154,7 @@ class Sweep(Shown, shown_by="sweep"):
         Args:
             minimize: the metric to make small, or
             maximize: the metric to make large; one of the two.
-            where: conditions that have to hold, formulas over axes and metrics: ``"{time} <= 0.05"``, ``"{fits}"``.
+            where: conditions, formulas over axes and metrics: ``"{time} <= 0.05"``, ``"{fits}"``.
 
         Raises:
             InputError: no point fulfils the conditions.
@@ -174,15 +165,15 @@ class Sweep(Shown, shown_by="sweep"):
         asked = [name for name in (minimize, maximize) if name is not None]
         if len(asked) != 1:
             raise InputError("best takes minimize=… or maximize=…, a metric of the sweep")
-        self._require_metric(asked[0])
-        place = best_of(self._ask, asked[0], -1 if maximize else 1, self.conditions(where))
+        sign = -1 if maximize else 1
+        place = best_of(self._ask, self.require_metric(asked[0]), sign, self.conditions(where))
         at = {name: values[index] for (name, values), index in zip(self.axes.items(), place, strict=True)}
         return {**at, **self._numbers_at(place)}
 
     def frontier(self, *metrics: str, where: str | Sequence[str] = ()) -> pandas.DataFrame:
         """Return the points that no other one beats in every of two or more metrics: the Pareto frontier.
 
-        More is better of tokens_per_s, arithmetic_intensity and fits, less of everything else.
+        Larger values of tokens_per_s, arithmetic_intensity and fits are better, smaller ones of other metrics.
 
         Args:
             metrics: two or more of the sweep's.
@@ -194,37 +185,34 @@ class Sweep(Shown, shown_by="sweep"):
         from .reductions import frontier_of
 
         for name in metrics:
-            self._require_metric(name)
+            self.require_metric(name)
         if len(set(metrics)) < 2:
             raise InputError("a frontier is of two or more different metrics")
         places, numbers = frontier_of(self._ask, self.metrics, metrics, self.conditions(where))
-        columns: dict[str, Any] = {}
-        for axis, (name, values) in enumerate(self.axes.items()):
-            columns[name] = [values[index] for index in places[:, axis]]
+        axes = enumerate(self.axes.items())
+        columns: dict[str, Any] = {name: [values[index] for index in places[:, axis]] for axis, (name, values) in axes}
         return pandas.DataFrame(columns | numbers)
 
-    def histogram(self, metric: str, bins: int = 50) -> tuple[Array, Array]:
+    def histogram(self, metric: str, bins: int = 50) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return (counts, edges) of a metric over all points; chunk by chunk if the sweep is lazy."""
         from .spread import histogram_of
 
-        self._require_metric(metric)
-        return histogram_of(self._ask, metric, bins)
+        return histogram_of(self._ask, self.require_metric(metric), bins)
 
     def quantiles(self, metric: str, shares: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> dict[float, float]:
         """Return share → the value of a metric that this share of the points does not exceed.
 
-        Those of a sweep in memory are exact. A lazy one is gone through twice, in bounded memory, and its quantiles
-        are within 0.1 % of the exact ones.
+        Exact for a sweep in memory. A lazy one is computed twice, in bounded memory, for quantiles within 0.1 %.
         """
         from .spread import near_quantiles_of, quantiles_of
 
-        self._require_metric(metric)
+        self.require_metric(metric)
         if self.is_lazy:
             return near_quantiles_of(self._ask, metric, shares)
         return quantiles_of(self.values(metric).reshape(-1).astype("float64"), metric, shares)
 
     def _ask(self, reduction: Reduction) -> Any:
-        """Return a reduction's answer: block by block, so that nothing of the sweep's size is made a second time."""
+        """Return a reduction's result, computed block by block in little memory."""
         if self.is_lazy:
             from .chunks import reduced
 
@@ -245,10 +233,10 @@ class Sweep(Shown, shown_by="sweep"):
         return {name: arrays[name][place].item() for name in self.metrics}
 
     def conditions(self, where: str | Sequence[str]) -> Conditions:
-        """Return formulas over axes and metrics, their names checked, as what has to hold at a point."""
+        """Return formulas over axes and metrics as conditions, their names checked."""
         from .reductions import Conditions
 
-        found = []
+        formulas = []
         for text in [where] if isinstance(where, str) else where:
             if not isinstance(text, str):
                 raise InputError(f"a condition is a formula such as '{{time}} <= 0.05', not {quote(text)}")
@@ -258,8 +246,8 @@ class Sweep(Shown, shown_by="sweep"):
                 if name not in self.metrics and not numeric:
                     choices = (*self.axes, *self.metrics)
                     raise FormulaError(f"{{{name}}} is no axis or metric of numbers: {', '.join(choices)}", text)
-            found.append(formula)
-        return Conditions.of(found, self.axes, self.metrics)
+            formulas.append(formula)
+        return Conditions.of(formulas, self.axes, self.metrics)
 
     # ---- how it is shown
 
@@ -267,27 +255,19 @@ class Sweep(Shown, shown_by="sweep"):
         """Return lines of a metric along an axis, a line for each value of another axis.
 
         Args:
-            metric: what to draw; the first one if None.
-            x: axis of numbers; the longest one if None.
-            hue: another axis; none if there is none.
+            metric: of the sweep; the first one if None.
+            x: an axis of numbers; the longest one if None.
+            hue: another axis, if there is one.
 
         Raises:
-            InputError: a further axis is left, which `sel` has to hold at one value.
+            InputError: there is a further axis, which `sel` has to hold at one value.
 
         """
         return display.figure(self, "line_chart", metric, x, hue)
 
     def heatmap(self, metric: str | None = None, *, x: str | None = None, y: str | None = None) -> Picture:
-        """Return a picture of a metric over two axes, coloured by value; other axes have to be held by `sel`."""
+        """Return a metric over two axes as colours; `sel` has to hold other axes at one value."""
         return display.figure(self, "heatmap", metric, x, y)
-
-    def _require_room(self, columns: int) -> None:
-        need, there = self.size * columns * 8, available_memory()
-        if need > there // 2:
-            raise InputError(
-                f"{self.size:,} points in {columns} columns are {si(need, 'B')}, and there are {si(there, 'B')} of "
-                "memory: sel() a part, or ask best(), frontier(), histogram(), quantiles()"
-            )
 
 
 def sweep(
@@ -309,17 +289,17 @@ def sweep(
         metrics: names, see `nbanalyzer.costs.metrics.METRICS`; times need hardware.
         config: as for `populate`.
         set: config values that are the same everywhere, as for `populate`.
-        chunks: points that are computed at a time, or ``"auto"``: the arrays are then Dask's, computed when they are
-            asked for, on a ``dask.distributed`` cluster if there is a client.
-        compute_efficiency: as for `Analysis.on`.
-        bandwidth_efficiency: as for `Analysis.on`.
-        launch_overhead: as for `Analysis.on`.
+        chunks: points to compute at a time, or ``"auto"``: the arrays are then Dask's, computed on demand, on a
+            ``dask.distributed`` cluster if there is a client.
+        compute_efficiency: with `bandwidth_efficiency` and `launch_overhead`, as for `Analysis.on`.
+        bandwidth_efficiency: see above.
+        launch_overhead: see above.
         options: axes and fixed values: batch_size, seq_len, cache_len, encoder_len, w_bit, a_bit, kv_bit, attn,
             logits, mla, causal, hardware, any config value (``num_kv_heads=[1, 8]``); or prompt_len and output_len,
-            for whole requests instead of one pass. What has several values is an axis.
+            for whole requests instead of one pass. An option with several values is an axis.
 
     Raises:
-        NBAnalyzerError: bad input; a grid that does not fit into memory, without `chunks`.
+        NBAnalyzerError: bad input; without `chunks`, a grid that does not fit into memory.
 
     """
     asked = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
@@ -337,13 +317,10 @@ def sweep(
     template = parts[0].compiled.spec.tree.template
     name = template.model_id or template.architecture or "template"
     words = name if "model" not in grid.axes else f"{len(grid.axes['model'])} models"
-    fixed = {one: value for one, value in grid.fixed.items() if one != "model"}
+    fixed = {option: value for option, value in grid.fixed.items() if option != "model"}
     if not efficiency.is_perfect:
-        fixed |= {
-            "compute_efficiency": compute_efficiency,
-            "bandwidth_efficiency": bandwidth_efficiency,
-            "launch_overhead": launch_overhead,
-        }
+        fixed |= {"compute_efficiency": compute_efficiency, "bandwidth_efficiency": bandwidth_efficiency}
+        fixed["launch_overhead"] = launch_overhead
     partition = Partition(grid, parts, asked)
     if chunks is None:
         arrays = partition.everything()
@@ -355,9 +332,10 @@ def sweep(
 
 
 def _require_possible(shape: tuple[int, ...], metrics: tuple[str, ...], chunks: int | str | None) -> None:
-    """Raise if a grid's numbers fit neither into memory nor into chunks."""
+    """Raise if a grid's numbers do not fit into memory, or into as many chunks as Dask can take."""
     if chunks is None:
-        require_memory(shape, metrics)
+        advice = "give chunks='auto', which computes them when they are asked for"
+        require_memory(math.prod(shape), len(metrics), "metrics", advice)
     else:
         from .chunks import require_chunks
 
@@ -377,7 +355,7 @@ def shown(metric: str, value: float) -> str:
 
 
 def label_of(value: Any) -> Any:
-    """Return what a value is called: numbers and words as they are, objects by their name."""
+    """Return the label of a value: numbers and words themselves, objects' names."""
     if isinstance(value, int | float | str):
         return value
     if isinstance(value, os.PathLike):
@@ -386,14 +364,12 @@ def label_of(value: Any) -> Any:
 
 
 def _labels(values: Sequence[Any]) -> Any:
-    import numpy as np
-
-    named = [label_of(value) for value in values]
-    return np.asarray(named, dtype=object if any(isinstance(one, str) for one in named) else None)
+    labels = [label_of(value) for value in values]
+    return np.asarray(labels, dtype=object if any(isinstance(label, str) for label in labels) else None)
 
 
 def listed(values: Sequence[Any]) -> str:
-    """Return an axis in words, its middle left out if it is long."""
+    """Return the values of an axis as text, without the middle of a long one."""
     few = values if len(values) <= SHOWN_ROWS else [*values[:3], values[-1]]
     texts = [str(label_of(value)) for value in few]
     if len(values) <= SHOWN_ROWS:

@@ -1,1 +1,1 @@
-"""What a model is made of: its config, the templates that say what it costs, and the catalogue of shipped ones."""
+"""Model templates: configs, module and model templates, their expansion, and the catalogue of shipped ones."""

@@ -162,15 +162,12 @@ def completed(template: ModelTemplate) -> ModelTemplate:
 
 def _extended(template: ModelTemplate, base: ModelTemplate) -> ModelTemplate:
     return msgspec.structs.replace(
-        template,
+        base,
+        model_id=template.model_id,
         architecture=template.architecture or base.architecture,
-        module=base.module,
-        bindings=base.bindings,
-        attention=base.attention,
+        config=template.config,
         valid_for=template.valid_for or base.valid_for,
-        state=base.state,
-        kernels=base.kernels,
-        extends="",
+        provenance=template.provenance,
     )
 
 

@@ -55,10 +55,8 @@ def expand(
     if isinstance(template, str):
         template = _module(template, modules, "")
     elif isinstance(template, Mapping):
-        is_module = "class_name" in template
-        template = (
-            convert(template, ModuleTemplate, "template") if is_module else convert(template, ModelTemplate, "template")
-        )
+        kind: type[ModuleTemplate | ModelTemplate] = ModuleTemplate if "class_name" in template else ModelTemplate
+        template = convert(template, kind, "template")
     if isinstance(template, ModelTemplate):
         return _complete(template, modules)
 

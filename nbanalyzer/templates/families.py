@@ -21,7 +21,7 @@ def canonical_name(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What a model family's code adds to its config.
+    """The values that a model family's code adds to its config.
 
     Attributes:
         ffn: intermediate_size / hidden_size where the config does not state it; 0 if it must.
@@ -93,7 +93,7 @@ FAMILIES: Mapping[str, Family] = {
     "mamba2": Family(ffn=2, ffn_key="expand", attention=False, tied=0),
     "rwkv": Family(ffn=4, attention=False, tied=0),
 }
-"""What each family's code adds, by model_type. Other defaults (Mistral's 8 kv heads) come from transformers."""
+"""Families by model_type. Other defaults (Mistral's 8 kv heads) come from transformers."""
 
 
 def _words(*lines: str) -> frozenset[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -39,7 +39,7 @@ def not_taken(stated: Mapping[str, Any], built: object) -> str:
                 instead = f", which it knows as {' or '.join(own)}" if own else ""
                 return f"{name} does not take {key} = {quote(stated[key])}{instead}"
     width = {*_sources("hidden_size", stated), getattr(type(built), "attribute_map", {}).get("hidden_size", "")}
-    strange = list(_strange(stated, known))
+    strange = [key for key in stated if _is_size(stated[key]) and key not in known and not says_no_size(key)]
     if strange and not width & known & stated.keys():
         shown = shorten(", ".join(strange), 80)
         return f"it states no hidden_size, and {name} does not know {shown}: it is in another tool's format"
@@ -60,13 +60,6 @@ def _sources(variable: str, config: Mapping[str, Any]) -> tuple[str, ...]:
     family = FAMILIES.get(str(config.get("model_type", "")))
     own = family.sources.get(variable, ()) if family else ()
     return (*own, *VARIABLES[variable].sources)
-
-
-def _strange(stated: Mapping[str, Any], known: Collection[str]) -> Iterator[str]:
-    """Yield fields that look like sizes and that the class does not know."""
-    for key, value in stated.items():
-        if _is_size(value) and key not in known and not says_no_size(key):
-            yield key
 
 
 def _is_size(value: object) -> bool:

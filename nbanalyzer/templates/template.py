@@ -103,7 +103,7 @@ Kernel = Basic | Composite
 
 
 class ModuleTemplate(_Struct, frozen=True, kw_only=True):
-    """What a module or function costs, in context variables.
+    """The cost of a module or function, in context variables.
 
     Attributes:
         class_name: qualified name, e.g. ``"torch.nn.modules.linear.Linear"``.

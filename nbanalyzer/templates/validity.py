@@ -34,7 +34,7 @@ NO_COST = re.compile(
 """Fields about training, labels and generation, and scales of values."""
 
 SAID_ANYWAY = {"rope.partial_rotary_factor": 1, "rope.type": "default"}
-"""What a config may state of fields that its class does not know: what holds without them."""
+"""Values of fields that a config's class does not know, and that hold without the field too."""
 
 
 class Difference(NamedTuple):
