@@ -163,7 +163,7 @@ def template_for(config: Mapping[str, Any], where: str, unfit: ConfigError) -> M
 def parameters_of(config: Mapping[str, Any]) -> int | None:
     """Return how many parameters PyTorch counts in a config's model, from the cache if it is there.
 
-    None if nobody can say: torch is not installed, `NBANALYZER_COMPARE` is ``"off"``, or transformers cannot build it.
+    None if it is unknown: torch is not installed, `NBANALYZER_COMPARE` is ``"off"``, or transformers cannot build it.
     """
     if os.environ.get("NBANALYZER_COMPARE", "") == "off" or find_spec("torch") is None:
         return None

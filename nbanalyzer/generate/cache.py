@@ -93,7 +93,7 @@ def cache_folder() -> Path | None:
     """Return where templates are kept; it may not exist. None is nowhere: the user has no home.
 
     Raises:
-        InputError: the folder that was asked for is in nobody's home.
+        InputError: the folder that was asked for is in the home of an unknown user.
 
     """
     if own := os.environ.get("NBANALYZER_CACHE"):

@@ -56,7 +56,7 @@ class Expired(BaseException):
 
 
 class Job:
-    """Work that may take so many seconds, and tells how far it is.
+    """Work with a time limit, which reports its progress.
 
     Attributes:
         seconds: of the processor, in this thread.
@@ -101,7 +101,7 @@ _job: ContextVar[Job | None] = ContextVar("job", default=None)
 
 @contextmanager
 def working(progress: Progress | None = None, seconds: float = math.inf) -> Iterator[Job]:
-    """Let what is done inside take so many seconds, and tell `progress` of it, or whoever watches."""
+    """Limit the time of what is done inside, and report to `progress`, or to the progress bar that is shown."""
     job = Job(progress or watcher(), seconds)
     outer = _job.set(job)
     try:

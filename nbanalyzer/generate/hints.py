@@ -50,11 +50,10 @@ LIMITS = (
     Hint("window", "mistral"),
     Hint("^attention_chunk_size$", "llama4_text"),
     Hint("^index_topk$", "deepseek_v32"),
-    Hint("^mem_len$", "xlnet"),
 )
 """Fields that limit how many tokens are attended to: probes have values that are shorter than their texts."""
 
-CONVOLUTIONS = (Hint("conv|kernel", "lfm2"),)
+CONVOLUTIONS = (Hint("conv|kernel", "mamba2"),)
 """Fields that say how many tokens a convolution sees: a step with fewer does something else."""
 
 FIXED_CHUNKS = (Hint("^attention_chunk_size$", "llama4_text"),)
@@ -87,19 +86,14 @@ EXPRESSIONS = (
     Hint("^(?!attention_).*chunk_size$", "mamba2", ("ceil({seq_len} / <field>)",)),
     # The size of a head, where no field states it.
     Hint("^(?!num_kv_).*heads$", "mobilebert", ("<other> // <field>",), other="hidden_size$"),
-    Hint("heads$", "mobilebert", ("<other> // <field>",), other="bottleneck_size$"),
     Hint("heads$", "perceiver", ("<other> // <field>",), other="latents$"),
     # How many tokens a convolution's padded input has.
     Hint("conv|kernel", "mamba2", ("max({seq_len}, <field>)",)),
     # The chunks of linear attention, whose size is a number in the model's code.
     Hint("", "qwen3_next", ("ceil({seq_len} / 64)",)),
-    # The largest power of 2 up to the heads, which ALiBi's slopes are made from.
+    # The largest power of 2 up to the heads, from which ALiBi's slopes are made: they may be 112, as in BLOOM.
     Hint("^num_heads$", "bloom", (f"1 + {_POWERS}",)),
-    # How many of one sort share one of another sort.
-    Hint("^num_kv_heads$", "llama", ("<other> // <field>",), other="^num_heads$"),
-    Hint("^n_group$", "deepseek_v3", ("<other> // <field>",), other="^num_experts$"),
-    Hint("^n_groups$", "mamba2", ("<other> // <field>",), other="^num_heads$"),
-    Hint("^n_groups$", "nemotron_h", ("<other> // <field>",), other="^mamba_num_heads$"),
+    # How many heads share one, also where each has its own.
     Hint("^linear_num_key_heads$", "qwen3_next", ("<other> // <field>",), other="^linear_num_value_heads$"),
 )
 """Expressions that a size may be, with ``<field>`` and ``<other>`` for the variables."""
@@ -107,13 +101,12 @@ EXPRESSIONS = (
 _LLAMA = "transformers.models.llama.modeling_llama"
 
 SIMILAR = (
-    Hint("Linear", "bitnet", ("torch.nn.modules.linear.Linear",)),
-    Hint("Embedding", "bart", ("torch.nn.modules.sparse.Embedding",)),
-    Hint("LayerNorm", "deberta", ("torch.nn.modules.normalization.LayerNorm",)),
+    Hint("Linear", "falcon", ("torch.nn.modules.linear.Linear",)),
+    Hint("LayerNorm", "squeezebert", ("torch.nn.modules.normalization.LayerNorm",)),
     Hint("Norm", "mistral", (f"{_LLAMA}.LlamaRMSNorm",)),
     Hint("RotaryEmbedding", "mistral", (f"{_LLAMA}.LlamaRotaryEmbedding",)),
     Hint("apply_rotary_pos_emb", "mistral", (f"{_LLAMA}.apply_rotary_pos_emb",)),
-    Hint("_mask", "mistral", ("transformers.masking_utils.eager_mask",)),
+    Hint("_mask", "mpt", ("transformers.masking_utils.eager_mask",)),
 )
 """Ends of the names of classes and functions → the module template of another one, if it says exactly their cost."""
 

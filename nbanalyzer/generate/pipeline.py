@@ -1,4 +1,4 @@
-"""What people may hand to `nbanalyzer.generate` and `nbanalyzer.verify`, and what they get for it."""
+"""The inputs of `nbanalyzer.generate` and `nbanalyzer.verify`, their checks, and the results."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class GenerationError(NBAnalyzerError):
 def generate(model: object, config: object, model_id: str, job: Job) -> ModelTemplate:
     """Return a model's template, traced and checked; see `nbanalyzer.generate`."""
     check_names(ModelTemplate(model_id=model_id))
-    job.stage = "reading the config"  # too short to be told: no bar for a name that nobody knows
+    job.stage = "reading the config"  # too short to be reported: no progress bar for an unknown name
     try:
         subject, model_id = subject_of(model, config, model_id)
         _require_depth(subject)

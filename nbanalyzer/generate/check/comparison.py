@@ -27,7 +27,7 @@ Numbers = Callable[[Position], tuple[Number, Number]]
 
 @dataclass(frozen=True)
 class Comparison:
-    """One number, in total and at each place that it can be told of.
+    """One number, in total and at each place in the model.
 
     Attributes:
         what: its name in the provenance, e.g. ``"decode_matmul_flops"``.

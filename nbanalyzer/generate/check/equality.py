@@ -35,7 +35,7 @@ RECORDED = ("parameters", "matmul_flops", "_read_bytes", "_write_bytes", "prefil
 """Endings of what the provenance says; the rest is compared as well."""
 
 OTHERS = 4
-"""So many random sizes are compared where the model's own cannot be."""
+"""Random sizes that are compared where the model's own cannot be."""
 
 TINY = "equal at tiny sizes on the CPU; at its own, only the parameters were compared"
 """The result of a model that needs data and is too large to be run with some."""

@@ -1,4 +1,4 @@
-"""A model at sizes that nobody chose, and what its template says there."""
+"""Randomly sized variants of a model, and the template's prediction of them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def runnable(subject: Subject, problem: NeedsDataError, count: int) -> Iterator[
     Args:
         subject: the real model.
         problem: why it does not run on the meta device.
-        count: so many at random sizes; fewer are found where the config's rules leave little room.
+        count: the number of random ones; fewer are found where the config's rules leave little room.
 
     Raises:
         NeedsDataError: the `problem`, if no tiny model runs.
@@ -101,7 +101,7 @@ def drawn(subject: Subject, count: int, *, deepen: bool = True) -> Iterator[Subj
     few, depth = shallow(subject)
     fields = subject.hf_config().to_dict()
     found: list[Subject] = []
-    with recording(subject.build()):  # never left open by a generator that nobody finishes
+    with recording(subject.build()):  # closed before anything is yielded
         for observations in probes(space_of(few, depth), 4 * count, deepen=False, seed=SEED):
             other = observations[0].subject
             if deepen:
@@ -129,7 +129,7 @@ def _runs(subject: Subject) -> bool:
 
 
 def _deeper(subject: Subject, depth: Depth, more: int, real: Mapping[str, Any]) -> Subject:
-    """Return the model with `more` layers, or one more if the `real` one has so many, where its config can say so."""
+    """Return the model with `more` layers, or one more if the `real` one has `more`, where its config can say so."""
     if any(real.get(name) == count for name, count in depth.config(more).items()):
         more += 1
     for layers in (more, 0):
@@ -148,7 +148,7 @@ def analysed(template: ModelTemplate, subject: Subject, run: Mapping[str, Any]) 
 
 
 def named(template: ModelTemplate, real: Subject, other: Subject) -> str:
-    """Return what of the sizes that a template uses is another in the `other` model."""
+    """Describe the sizes that a template uses, and that differ in the `other` model."""
     before, after = (extract_model_params(subject.hf_config(), required=()) for subject in (real, other))
     names = (name for name in Tree(template).variables if name in after and after[name] != before.get(name))
     return ", ".join(f"{name}={after[name]}" for name in sorted(names))

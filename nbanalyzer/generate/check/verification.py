@@ -1,4 +1,4 @@
-"""A template beside PyTorch, module by module: at the model's real config, and at others that nobody chose."""
+"""A template beside PyTorch, module by module: at the model's real config, and at random ones."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Verification:
 
     Attributes:
         model_id: the template's.
-        differences: what is not equal, in the innermost kernel that it can be told of.
+        differences: what is not equal, attributed to the innermost kernel.
         others: the totals of prefill and decode, the outer modules in them, and all other totals.
         compared: how many numbers were compared altogether.
         configs: the configs: what was changed in the model's own, "" for nothing.

@@ -20,7 +20,7 @@ from nbanalyzer.progress import tell
 
 __all__ = ["counts"]
 
-FEW = 3  # so many models of other depths, at least, support a formula
+FEW = 3  # the least number of models of other depths that support a formula
 DEPTHS, ENOUGH, MOST = 12, 24, 40  # of several kinds: models of other depths only, models that are enough, models tried
 _STRUCTURE = re.compile(r"layer|block|dense|freq|step|interval|period|offset|pattern|sparse|hash|window|skip")
 

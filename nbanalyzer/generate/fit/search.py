@@ -100,7 +100,7 @@ class Fitter:
     def _divided(
         self, values: Mapping[int, int], start: int, count: int
     ) -> Iterator[tuple[tuple[Formula, ...], Mapping[int, int]]]:
-        """Yield so many variables that divide all values, in every combination, and the quotients."""
+        """Yield every combination of `count` variables that divide all values, and the quotients."""
         if not count:
             yield (), values
             return

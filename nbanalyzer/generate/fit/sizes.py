@@ -47,7 +47,7 @@ class Unfitted(Exception):  # noqa: N818 - becomes a Gap where the path is known
 
 
 ENOUGH = 8
-"""With so many different values of a size, every formula that the search can find is believable."""
+"""The number of different values of a size with which every formula that the search can find is believable."""
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Sizes:
 
     Attributes:
         observations: of the model itself first, then of probes.
-        cases: what lengths of a step decide on.
+        cases: thresholds of a step's lengths.
 
     """
 
@@ -141,7 +141,7 @@ class Sizes:
                     for place in range(len(next(iter(shapes.values()))))
                 ]
             except Unfitted as problem:
-                # A formula for more configs would be one for these; and so many values leave no doubt about any.
+                # A formula for more configs would be one for these; and this many values leave no doubt about any.
                 final = len(set(problem.values)) >= ENOUGH
                 raise Gap(name, problem.what, problem.values, final=final) from None
             terms.append(product(1, dims))
@@ -159,7 +159,7 @@ class Sizes:
     def _by_cases(
         self, values: Mapping[int, int], attempt: Callable[[Mapping[int, int]], Formula | None], depth: int
     ) -> Formula | None:
-        """Return a formula, with at most so many conditions on the step inside each other."""
+        """Return a formula, with at most `depth` nested conditions on the step."""
         if sum(not self.observations[index].real for index in values) < FEW:
             return None  # a number that only the model's own config was seen to give explains nothing
         if (found := attempt(values)) or not depth:
@@ -188,7 +188,7 @@ def product(times: int | Fraction, factors: Iterable[Formula]) -> Formula:
 
 
 def scaled(times: Fraction, formula: Formula) -> Formula:
-    """Return so many times a formula."""
+    """Return a formula multiplied by a number."""
     if formula.operation == "number" and isinstance(formula.value, int | Fraction):
         return constant(times * formula.value)
     result = formula if times.numerator == 1 else build("*", constant(times.numerator), formula)

@@ -57,7 +57,7 @@ _NEW: dict[int, bool] = {}
 
 def _makes_new(func: Any) -> bool:
     """Return whether an operation's result is new memory, and its arguments stay as they are."""
-    known = _NEW.get(id(func))  # PyTorch's operations live for ever, and hashing them takes long
+    known = _NEW.get(id(func))  # PyTorch's operations are never freed, and hashing them takes long
     if known is None:
         known = _NEW[id(func)] = schema(func).makes_new
     return known

@@ -212,7 +212,7 @@ class Step:
         return "logits_to_keep" in hf.parameters_of_forward(type(self.model))
 
     def run(self, logits: int = 0) -> None:
-        """Run it, with the logits of the last tokens only, so many, if the model can do that; 0 means of all.
+        """Run it, with the logits of the last `logits` tokens only, if the model can do that; 0 means of all.
 
         Raises:
             NeedsDataError: the model's code does not run on the meta device, but may where there is data.

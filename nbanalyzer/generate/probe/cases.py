@@ -20,7 +20,7 @@ OPPOSITES = ("{seq_len} == 1", "{cache_len} == 0", "{batch_size} == 1")
 
 @dataclass(frozen=True)
 class Cases:
-    """What lengths of a step decide on its operations and sizes, beside one or several, after a cache or not.
+    """Thresholds of lengths at which a step runs other operations, or has other sizes.
 
     Attributes:
         chunk: what attention divides a sequence by: a number or a variable; "" if nothing does.

@@ -52,11 +52,11 @@ def last(name: str) -> str:
 _NAMED = frozenset(source for variable in VARIABLES.values() for source in variable.sources)
 
 _NO_SIZE = re.compile(r"layers?$|^_|pattern|interval|period|offset|freq|sparse_step|dense_replace|iters$")
-"""Fields that say which layer is what, or how often something is repeated."""
+"""Fields that say which layer is what, or the number of repetitions."""
 
 
 def says_which_layer(name: str) -> bool:
-    """Return whether a field may say which layer is what, or how often something is repeated."""
+    """Return whether a field may say which layer is what, or the number of repetitions."""
     return bool(_NO_SIZE.search(name))
 
 

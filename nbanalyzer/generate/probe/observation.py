@@ -18,7 +18,7 @@ from nbanalyzer.templates.config import extract_model_params
 __all__ = ["FEW", "Observation", "observe", "structure", "values_of"]
 
 FEW = 3
-"""So many observations at other sizes, at least, support a formula."""
+"""The least number of observations at other sizes that support a formula."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def observe(
     keep: Sequence[int] = (),
     like: object = None,
 ) -> list[Observation]:
-    """Return one observation for each step of a run, none if it does something else than what it should be `like`.
+    """Return one observation for each step of a run; none if the structure of the first differs from `like`.
 
     `keep` is how many positions' logits to compute in each step.
 
@@ -104,7 +104,7 @@ def observe(
 
 
 def structure(run: Observation) -> Hashable:
-    """Return which operations are run where, apart from masks and from how often a loop turns."""
+    """Return which operations are run where, apart from masks and from the number of turns of a loop."""
     found: dict[object, None] = {}
 
     def look(scope: Scope, path: str) -> None:

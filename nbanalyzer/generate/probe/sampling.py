@@ -29,7 +29,7 @@ from .situations import base_runs
 __all__ = ["Space", "probes", "sizes_seen", "space_of", "varied"]
 
 SHORTER = 4
-"""So many times fewer tokens show the same where a model's code loops over them."""
+"""The factor by which there may be fewer tokens where a model's code loops over them."""
 
 ATTEMPTS = 30  # for each probe that is wanted
 LONGEST_SITUATION = 40  # attempts; after them the next situation is tried, for this model may not come into that one
@@ -113,7 +113,7 @@ class Space:
     Attributes:
         subject: the model.
         depth: how it is made with few layers.
-        cases: what lengths of a step decide on.
+        cases: thresholds of a step's lengths.
         usual: what the model does at its own config, in every situation.
         free: as `varied` returns it.
 

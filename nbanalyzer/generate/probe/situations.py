@@ -17,7 +17,7 @@ from .observation import Observation, observe, structure, values_of
 __all__ = ["PLAIN_RUNS", "base_runs", "cases_of", "chunk_of"]
 
 PLAIN_RUNS = 4
-"""So many of the runs at the model's own config differ in nothing but sequences, tokens, and a cache."""
+"""The first runs at the model's own config, which differ in nothing but sequences, tokens, and a cache."""
 
 LARGEST_CHUNK = 512  # so that several of them can be run
 
@@ -54,7 +54,7 @@ def base_runs(
 
 
 def cases_of(subject: Subject, depth: Depth, *, has_encoder: bool) -> Cases:
-    """Return what lengths of a step decide on in a model."""
+    """Return the thresholds of a step's lengths in a model."""
     kernels = kernels_of(values_of(subject))
     if chunk := chunk_of(subject, depth):
         return Cases(chunk, kernels=kernels)

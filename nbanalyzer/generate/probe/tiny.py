@@ -97,7 +97,7 @@ def _said_once(subject: Subject) -> dict[str, int]:
 
 
 def _changes(sizes: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    """Yield what may be made how narrow, the narrowest first: all that is wide, or all but one."""
+    """Yield candidate reductions of the config, the smallest first: of all wide sizes, or of all but one."""
     wide = [name for name, size in sizes.items() if size > NARROW and POSITIONS not in name]
     every = [{name: max(sizes[name] // factor, 2) for name in wide} for factor in FACTORS]
     but_one = [{**change, name: sizes[name]} for change in every for name in wide]

@@ -196,7 +196,7 @@ def depth_of(subject: Subject, found: Sequence[Stack], fields: Mapping[str, Any]
         subject: the model.
         found: the stacks of the whole model.
         fields: all fields of its config, defaults included.
-        least: make at least so many.
+        least: the least number of layers to make.
 
     """
     named = count_fields(fields, found)

@@ -190,7 +190,7 @@ _SCHEMAS: dict[int, tuple[str, bool, bool]] = {}
 
 def _schema(func: Any) -> tuple[str, bool, bool]:
     """Return an operation's name, whether it moves data, and whether PyTorch calls it pointwise."""
-    known = _SCHEMAS.get(id(func))  # PyTorch's operations live for ever, and hashing them takes long
+    known = _SCHEMAS.get(id(func))  # PyTorch's operations are never freed, and hashing them takes long
     if known is None:
         found = schema(func)
         moves = found.name not in _MOVES_NOTHING and found.writes_aliases

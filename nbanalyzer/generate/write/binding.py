@@ -121,7 +121,7 @@ class Binder:
         return pairs or build("*", queries, keys)
 
     def _kept_len(self, path: str) -> Formula:
-        """Return how many tokens of the layer around `path` are kept for the next step, none if there is no next."""
+        """Return the number of tokens that the layer around `path` keeps for the next step, 0 if there is no next."""
         layer = re.search(r"\.(\d+)(\.|$)", path)
         number = int(layer.group(1)) if layer else 0
         sizes = {
