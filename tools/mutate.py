@@ -364,22 +364,24 @@ def is_killed(mutant: Mutant, text: str, tests: Sequence[str], limit: float, cop
 
 @cache
 def equivalents() -> dict[tuple[str, str, str], str]:
-    """Return file, line and changed line → why no test can tell them apart."""
-    entries = tomllib.loads(EQUIVALENT.read_text(encoding="utf-8")).get("mutant", [])
-    return {(entry["file"], entry["before"], entry["after"]): entry["reason"] for entry in entries}
+    """Return file, line and changed line, without their spaces → why no test can tell them apart."""
+    entries = tomllib.loads(EQUIVALENT.read_text(encoding="utf-8"))["mutant"]
+    return {
+        (entry["file"], _packed(entry["before"]), _packed(after)): entry["reason"]
+        for entry in entries
+        for after in entry["after"]
+    }
+
+
+def _packed(text: str) -> str:
+    return "".join(text.split())
 
 
 def stale() -> list[str]:
     """Return the listed equivalents whose line is in its file no more."""
-    found = []
-    for file, before, _ in equivalents():
-        path = ROOT / file
-        text = (
-            " ".join(line.strip() for line in path.read_text(encoding="utf-8").splitlines()) if path.is_file() else ""
-        )
-        if before not in text:
-            found.append(f"{file}: {before}")
-    return found
+    files = {file for file, _, _ in equivalents() if (ROOT / file).is_file()}
+    texts = {file: _packed((ROOT / file).read_text(encoding="utf-8")) for file in files}
+    return sorted({f"{file}: {before}" for file, before, _ in equivalents() if before not in texts.get(file, "")})
 
 
 def copied() -> Path:
@@ -451,7 +453,7 @@ def main(words: Sequence[str] | None = None) -> None:
             before, after = lines_of(source, text)
             if last is not None and (room.name, before, after) not in last:
                 continue
-            reason = equivalents().get((mutant.file, before, after), "")
+            reason = equivalents().get((mutant.file, _packed(before), _packed(after)), "")
             begin = time.monotonic()
             outcome: Outcome = "equivalent"
             if not reason:
