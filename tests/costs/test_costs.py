@@ -91,7 +91,7 @@ def test_costs_have_a_size_that_something_could_have() -> None:
     assert own(part("m", basic(f"10**30 * {'9' * 30}"))).totals["flops"] == 10**30 * (10**30 - 1)
     with pytest.raises(TemplateError, match="larger than anything that is"):
         own(part("m", basic("10**30 * 10**30")))
-    with pytest.raises(TemplateError, match="negative: '0 - 1' is -1|negative: '-1' is -1"):
+    with pytest.raises(TemplateError, match=r"m\.op, flops: negative: '.*' is -1"):
         own(part("m", basic("0 - 1")))
     with pytest.raises(TemplateError, match="smaller than anything that is"):
         own(part("m", basic("1 / 10**30 / 10**30")))

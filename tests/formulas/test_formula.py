@@ -301,6 +301,42 @@ def test_big_sizes_stay_exact() -> None:
     assert formula.evaluate({"a": 2**40}) == 2 ** (1 + 4 * 40) + 1
 
 
+@pytest.mark.parametrize(("above", "below"), [(2, 3), (1, 3), (127, 128), (2**90 - 1, 2**90), (1, 2**80)])
+@pytest.mark.parametrize("exponent", [65, 2_048, 2_049, 3_001, 6_783, 6_784, 100_000])
+def test_large_powers_of_a_share(above: int, below: int, exponent: int) -> None:
+    """Against Python's own whole numbers: exact up to 4,096 bits, then to 128 significant ones, 0 below 2 ** -3,968."""
+    found = parse("{share} ** {n}").evaluate({"share": Fraction(above, below), "n": exponent})
+    exact = Fraction(above**exponent, below**exponent) if exponent < 10_000 or below < 2**10 else None
+    if exact is None:  # (1 - 2 ** -90) ** 100,000 is nearly 1, the other nothing
+        assert (
+            found == 0 if above == 1 else abs(1 - found - Fraction(exponent, below)) < Fraction(exponent**2, below**2)
+        )
+    elif Fraction(above, below).denominator.bit_length() * exponent <= 4_096:
+        assert found == exact
+    elif exact < Fraction(1, 2**3_968):
+        assert found == 0
+    else:
+        assert 0 <= exact - found <= exact / 2**127
+        assert Fraction(found).numerator.bit_length() <= 128
+    for share in (0, 1):
+        assert parse("{share} ** {n}").evaluate({"share": share, "n": exponent}) == share
+
+
+def test_a_power_that_is_not_exact_has_128_bits() -> None:
+    found = [parse("(2 / 3) ** {n}").evaluate({"n": exponent}) for exponent in range(2_100, 2_140)]
+    assert max(Fraction(power).numerator.bit_length() for power in found) == 128
+
+
+def test_the_branches_that_values_choose() -> None:
+    formula = parse("({a} if {b} > 2 else {c} + 1) * ({c} if {d} else 3) + {e}")
+    assert str(formula.resolve({"b": 3, "d": 0})) == "{a} * 3 + {e}"
+    assert str(formula.resolve({"b": 2, "d": 1})) == "({c} + 1) * {c} + {e}"
+    assert str(parse("{a}").resolve({})) == "{a}"
+    assert str(parse("7").resolve({})) == "7"
+    nested = parse("({a} if {c} else {b}) if {d} else {e}")
+    assert [str(nested.resolve({"c": c, "d": d})) for c, d in ((1, 1), (0, 1), (1, 0))] == ["{a}", "{b}", "{e}"]
+
+
 # ---- substituting
 
 

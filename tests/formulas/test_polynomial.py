@@ -130,6 +130,46 @@ def test_what_is_never_negative(text: str, known: bool) -> None:
         assert all(polynomial.evaluate(values) >= 0 for values in grid)
 
 
+@pytest.mark.parametrize(
+    ("text", "at", "value", "slope"),
+    [
+        ("5", 3, 5, 0),
+        ("{n}", 3, 3, 1),
+        ("2 * {n} ** 3 + 7 * {n}", 3, 75, 61),  # 6 n² + 7
+        ("{n} * (10 - {n})", 3, 21, 4),
+        ("min({n}, 10)", 3, 3, 1),
+        ("min({n}, 10)", 30, 10, 0),
+        ("max(2 * {n}, 10)", 3, 10, 0),
+        ("max(2 * {n}, 10)", 30, 60, 2),
+        ("max(2 * {n}, 10)", 5, 10, 2),  # at the corner: the first branch that holds
+        ("1 / ({n} + 1)", 3, Fraction(1, 4), Fraction(-1, 16)),
+        ("6 / {n}", 3, 2, Fraction(-2, 3)),
+        ("(6 // {n} if {n} > 2 else 4 * {n})", 2, 8, 4),
+        ("({n} // 2 + 3 * {n} if {n} > 2 else 0)", 5, 17, 3),
+        ("{n} // 2", 3, 1, 0),
+        ("({n} > 2) * {n}", 3, 3, 1),
+        ("({n} + 1) ** 10", 1, 1024, 10 * 512),
+        ("(1 / {n}) ** 9", 2, Fraction(1, 512), Fraction(-9, 1024)),  # -9 / n ** 10
+    ],
+)
+def test_values_and_derivatives(text: str, at: int, value: Number, slope: Number) -> None:
+    assert expanded(parse(text), {}).tangent("n", at) == (value, slope)
+
+
+@pytest.mark.parametrize(
+    "text", ["0.5 ** {n}", "3 * 0.9 ** ({n} * 2) + {n}", "1 / (2 + 0.5 ** {n})", "({n} / 9) ** {n}"]
+)
+def test_derivatives_of_powers_are_slopes_between_near_values(text: str) -> None:
+    polynomial = expanded(parse(text), {})
+    value, slope = polynomial.tangent("n", 5)
+    assert value == polynomial.evaluate({"n": 5})
+
+    def exactly(n: float) -> float:
+        return float(eval(text.replace("{n}", "n"), {"n": n}))  # our own texts
+
+    assert float(slope) == pytest.approx((exactly(5 + 1e-5) - exactly(5 - 1e-5)) / 2e-5, rel=1e-6)
+
+
 # ---- the sum
 
 
