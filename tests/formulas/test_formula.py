@@ -327,6 +327,81 @@ def test_a_power_that_is_not_exact_has_128_bits() -> None:
     assert max(Fraction(power).numerator.bit_length() for power in found) == 128
 
 
+@pytest.mark.parametrize(
+    ("text", "values", "value"),
+    [
+        ("{a} ** 64", {"a": 2**64 - 1}, (2**64 - 1) ** 64),  # 64 times 64 bits are 4,096
+        ("{a} ** 64", {"a": 2**64}, None),
+        ("{a} ** {n}", {"a": 3, "n": 64}, 3**64),
+        ("{a} ** {n}", {"a": 3, "n": 65}, None),
+        ("{a} ** {n}", {"a": 3, "n": -64}, Fraction(1, 3**64)),
+        ("{a} ** {n}", {"a": 3, "n": -65}, None),
+        ("{a} ** {n}", {"a": 2, "n": 100}, None),  # no share, which may have a larger exponent
+        ("{a} ** {n}", {"a": Fraction(-1, 2), "n": 65}, None),
+        ("{a} ** {n}", {"a": 0, "n": 0}, 1),
+        ("{a} ** {n}", {"a": 0, "n": -1}, None),
+        ("{a} + {b}", {"a": 2**4095, "b": 2**4095 - 1}, 2**4096 - 1),
+        ("{a} + {b}", {"a": 2**4095, "b": 2**4095}, None),
+        ("-{a} - {b}", {"a": 2**4095, "b": 2**4095 - 1}, 1 - 2**4096),
+        ("-{a} - {b}", {"a": 2**4095, "b": 2**4095}, None),
+        ("{a} + {b} + {c}", {"a": 2**4095, "b": 2**4095, "c": -1}, None),  # on the way
+        ("{a} + {c} + {b}", {"a": 2**4095, "b": 2**4095, "c": -1}, 2**4096 - 1),
+        ("-{a} + {c} + -{b}", {"a": 2**4095, "b": 2**4095, "c": 0}, None),
+        ("{a} * {b}", {"a": 2**4000, "b": 2**95}, 2**4095),
+        ("{a} * {b}", {"a": 2**4000, "b": 2**96}, None),
+        ("{a} // {b}", {"a": 2**4095, "b": Fraction(1, 2)}, None),
+        ("{a} // {b}", {"a": 2**4094, "b": Fraction(1, 2)}, 2**4095),
+        ("-{a} // {b}", {"a": 2**4095, "b": Fraction(1, 2)}, None),
+        ("{a} / {b}", {"a": 2**4095, "b": Fraction(1, 2)}, None),
+        ("{a}", {"a": 2**4096 - 1}, 2**4096 - 1),
+        ("{a}", {"a": 2**4096}, None),
+        ("{a}", {"a": Fraction(1, 2**4096)}, None),
+    ],
+    ids=map(str, range(26)),  # the numbers have a thousand digits
+)
+def test_the_bounds_of_a_number(text: str, values: dict[str, int | Fraction], value: int | Fraction | None) -> None:
+    """At most 4,096 bits, also on the way, and exponents of at most 64."""
+    if value is not None:
+        assert parse(text).evaluate(values) == value
+        return
+    with pytest.raises(FormulaError):
+        parse(text).evaluate(values)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{a} * {b} / {c}", "{a} / {b} * {c}", "{a} / {b} / {c}", "{a} // {b} % {c}", "{a} - {b} - {c}", "{a} - ({b} - {c})",
+        "{a} / ({b} * {c})", "{a} * ({b} + {c})", "-{a} ** 2", "(-{a}) ** 2", "{a} ** {b} ** {c}", "({a} ** {b}) ** {c}",
+        "-{a} * {b}", "-(-{a})", "{a} + {b} < {c} * {d}", "({a} < {b}) + {c}", "({a} < {b}) < {c}",
+        "{a} if {b} < {c} else {d} if {e} else {f}", "({a} if {b} else {c}) if {d} else {e}",
+        "{a} if ({b} if {c} else {d}) else {e}", "({a} if {b} else {c}) + {d}", "min({a} + {b}, {c} if {d} else {e})",
+    ],
+)  # fmt: skip
+def test_the_text_has_the_parentheses_that_matter_and_no_others(text: str) -> None:
+    assert str(parse(text)) == text
+
+
+def test_what_sympy_is_asked_for() -> None:
+    # Case after case is no condition inside another; conditions inside conditions are counted.
+    cases = "".join(f"{number} if {{n}} == {number} else " for number in range(12)) + "99"
+    expression = parse(cases).sympy()
+    assert [int(expression.subs("n", number)) for number in (0, 5, 11, 12)] == [0, 5, 11, 99]
+    inside = "{n}"
+    for number in range(1, 8):
+        inside = f"min({inside} + {number}, {number} * {{m}})"
+        if number <= 6:
+            assert parse(inside).sympy().subs({"n": 1, "m": 1}) == parse(inside).evaluate({"n": 1, "m": 1})
+    with pytest.raises(FormulaError, match="too many conditions, roundings, min and max for SymPy"):
+        parse(inside).sympy()
+    assert parse("{n} ** (60 + 4)").sympy().subs("n", 2) == 2**64
+    assert parse("{n} ** -(60 + 4)").sympy().subs("n", 2) == Fraction(1, 2**64)
+    for exponent in ("(60 + 5)", "-(60 + 5)", "(1 / 2)"):
+        with pytest.raises(FormulaError, match="an exponent is a whole number of at most 64"):
+            parse(f"{{n}} ** {exponent}").sympy()
+    assert parse("{n} ** 2 + {m} * {n} * 0").sympy().free_symbols == parse("{n}").sympy().free_symbols
+
+
 def test_the_branches_that_values_choose() -> None:
     formula = parse("({a} if {b} > 2 else {c} + 1) * ({c} if {d} else 3) + {e}")
     assert str(formula.resolve({"b": 3, "d": 0})) == "{a} * 3 + {e}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -239,6 +240,35 @@ def test_a_sum_over_very_many_is_quick_and_exact() -> None:
     last = 10**12
     squares = (last - 1) * last * (2 * last - 1) // 6
     assert summation.total(polynomial, "n", 0, last).number == squares + 3 * (4095 * 4096 // 2 + (last - 4096) * 4096)
+
+
+@pytest.mark.parametrize(
+    ("text", "one"),
+    [
+        ("{n} // 1000000000", lambda n: n // 10**9),
+        ("(3 * {n} + 7) // 10000000000", lambda n: (3 * n + 7) // 10**10),
+        ("(5000000000 - {n}) // 1000000007", lambda n: (5 * 10**9 - n) // 1_000_000_007),
+        ("ceil(({n} + 1) / 3000000000)", lambda n: -(-(n + 1) // (3 * 10**9))),
+        ("({n} // 2000000000 == 1) * {n}", lambda n: n if n // (2 * 10**9) == 1 else 0),
+        ("min({n}, 3000000000 - {n})", lambda n: min(n, 3 * 10**9 - n)),
+    ],
+)
+def test_a_sum_over_billions_is_taken_in_pieces(text: str, one: Callable[[int], int]) -> None:
+    """Each piece is linear, so twice its sum is its length times the sum of its ends: found here by halving."""
+
+    def twice(start: int, stop: int) -> int:
+        middle = (start + stop) // 2
+        ends = one(start) + one(stop - 1)
+        step = one(start + 1) - one(start) if stop - start > 1 else 0
+        probes = {start, start + 1, middle, middle - 1, stop - 2, stop - 1}
+        if stop - start < 8:
+            return 2 * sum(map(one, range(start, stop)))
+        if all(one(at) == one(start) + step * (at - start) for at in probes):
+            return (stop - start) * ends
+        return twice(start, middle) + twice(middle, stop)
+
+    start, stop = 123_456_789, 5_000_000_003
+    assert 2 * summation.total(expanded(parse(text), {}), "n", start, stop).number == twice(start, stop)
 
 
 # ---- the formulas that we ship
