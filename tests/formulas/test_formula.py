@@ -382,6 +382,19 @@ def test_the_text_has_the_parentheses_that_matter_and_no_others(text: str) -> No
     assert str(parse(text)) == text
 
 
+def test_how_deep_a_formula_may_be() -> None:
+    """60 deep: in parentheses, in powers, in operations."""
+    assert parse("(" * 59 + "7" + ")" * 59).evaluate({}) == 7
+    assert parse(" ** ".join(["1"] * 60)).evaluate({}) == 1
+    assert parse(" - ".join(["1"] * 60)).evaluate({}) == -58
+    assert parse(" + ".join(["1"] * 600)).evaluate({}) == 600  # is one sum
+    for text in ("(" * 60 + "7" + ")" * 60, " ** ".join(["1"] * 61)):
+        with pytest.raises(FormulaError, match="nested more than 60 deep"):
+            parse(text)
+    with pytest.raises(FormulaError, match="nested 61 deep, at most 60 are allowed"):
+        parse(" - ".join(["1"] * 61))
+
+
 def test_what_sympy_is_asked_for() -> None:
     # Case after case is no condition inside another; conditions inside conditions are counted.
     cases = "".join(f"{number} if {{n}} == {number} else " for number in range(12)) + "99"
@@ -434,6 +447,25 @@ def test_substitution_is_simultaneous() -> None:
         ("{n} if {flag} else {m}", {"flag": "2 < 1"}, "{m}"),
         ("{n} * {m}", {}, "{n} * {m}"),
         ("{n} * 2", {"n": "3"}, "3 * 2"),
+        ("{n} + {m}", {"n": "0", "m": "0"}, "0"),
+        ("{n} * {m}", {"n": "1", "m": "1"}, "1"),
+        ("{n} * {m}", {"n": "0"}, "0"),
+        ("{n} + {m} + {o}", {"n": "0", "o": "{x} + {y}"}, "{m} + {x} + {y}"),
+        ("{n} - {m}", {"m": "0"}, "{n}"),
+        ("{n} - {m}", {"n": "0"}, "-{m}"),
+        ("{n} - {m}", {"n": "1", "m": "1"}, "1 - 1"),
+        ("-{n}", {"n": "0"}, "0"),
+        ("-{n}", {"n": "1"}, "-1"),
+        ("{n} / {m}", {"n": "0"}, "0"),
+        ("{n} // {m}", {"n": "0"}, "0"),
+        ("{n} % {m}", {"n": "0"}, "0 % {m}"),
+        ("{n} / {m}", {"n": "0", "m": "0"}, "0 / 0"),  # is an error when it is evaluated, and not before
+        ("{n} / {m}", {"m": "1"}, "{n}"),
+        ("{n} // {m}", {"m": "1"}, "{n} // 1"),  # rounds
+        ("{n} ** {m}", {"m": "1"}, "{n}"),
+        ("{n} ** {m}", {"m": "0"}, "{n} ** 0"),
+        ("{n} if {flag} else {m}", {"flag": "1 / 0"}, "{n} if 1 / 0 else {m}"),
+        ("{n} if {flag} else {m}", {"flag": "0"}, "{m}"),
     ],
 )
 def test_substituting_shows_where_it_comes_from(text: str, bindings: dict[str, str], result: str) -> None:

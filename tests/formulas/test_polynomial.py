@@ -80,6 +80,10 @@ def test_sums_products_and_powers_of_polynomials(data: st.DataObject) -> None:
         ("({s} + 1) ** 2 - {s} ** 2", {}, "1 + 2 * s"),
         ("{s} * {h} / 2", {"h": 3}, "3/2 * s"),
         ("{s} - {s}", {}, "0"),
+        ("({s} + 1) ** 2 * 1", {}, "1 + 2 * s + s**2"),
+        ("{s} ** 8", {}, "s**8"),
+        ("{s} ** 9", {}, "**(s, 9)"),  # a large power is not multiplied out
+        ("{s} ** {n}", {"n": 0}, "1"),
         ("min({c}, 7) + min({c}, 7)", {}, "2 * min(c, 7)"),
         ("max({c}, 0)", {}, "c"),
         ("max({c}, 0 - 5)", {}, "c"),
@@ -118,6 +122,11 @@ def test_what_nobody_could_read_is_refused() -> None:
         ("min({a}, {b} ** 2)", True),
         ("{a} * (1 - 0.9 ** {b})", True),  # expected experts
         ("{a} - {a} * 0.9 ** {b}", True),
+        ("{a} * (1 - 1 ** {b})", True),
+        ("{a} * (1 - 0 ** {b})", True),
+        ("{a} * (1 - 1.25 ** {b})", False),
+        ("{a} * (1 - (0 - 0.5) ** {b})", False),  # it is, and cannot be seen to be
+        ("{a} * (1 - 0.5 ** ({b} - 5))", False),
         ("{a} * 0.9 ** {b} - {a}", False),
         ("{a} * ({b} > 3)", True),
         ("({a} - 7) ** 2", False),  # it is, and cannot be seen to be

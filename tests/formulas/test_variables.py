@@ -324,6 +324,21 @@ def test_a_family_adds_what_its_class_does(model_type: str) -> None:
     assert (found is None) == asks
 
 
+@pytest.mark.parametrize(
+    ("model_type", "now"),
+    [
+        ("RefinedWeb", "falcon"), ("RefinedWebModel", "falcon"), ("phi-msft", "phi"), ("kimi_k2", "deepseek_v3"),
+        ("chatglm", "glm"),
+    ],
+)  # fmt: skip
+def test_a_type_that_transformers_has_under_another_name(model_type: str, now: str) -> None:
+    family, config = FAMILIES[model_type], CONFIG_MAPPING[now]()
+    assert family.tied == int(config.tie_word_embeddings)
+    assert family.attention
+    assert family.even_heads
+    assert family.grouped == (now == "deepseek_v3")  # whose class has a number of key heads of its own
+
+
 @pytest.mark.parametrize("model_type", [None, *FAMILIES])
 def test_how_much_wider_a_feed_forward_is(model_type: str | None) -> None:
     config = {"hidden_size": 48, "num_hidden_layers": 2, "vocab_size": 10, "num_attention_heads": 4}
