@@ -400,13 +400,25 @@ def copied() -> Path:
 
 
 def drawn(room: Room, operators: Sequence[str], sample: int | None, seed: int) -> Iterator[tuple[Mutant, str, str]]:
-    """Yield the room's mutants with the file's text and the changed one; with `sample` as many, drawn at random."""
+    """Yield the room's mutants with the file's text and the changed one; with `sample` as many, drawn with `seed`."""
     sources = {file: (ROOT / file).read_text(encoding="utf-8") for file in room.files}
     found = [mutant for file, source in sources.items() for mutant in mutants(file, source, operators)]
     if sample is not None:
         random.Random(f"{seed} {room.name}").shuffle(found)  # noqa: S311 - a sample, no secret
     texts = ((mutant, sources[mutant.file], changed(mutant, sources[mutant.file])) for mutant in found)
     yield from islice(((mutant, source, text) for mutant, source, text in texts if text is not None), sample)
+
+
+def tried(room: Room, mutant: Mutant, source: str, text: str, known: Covered, budget: float, copy: Path) -> Result:
+    """Return what comes of a mutant: listed as equivalent, or run against its tests for `budget` seconds."""
+    before, after = lines_of(source, text)
+    if reason := equivalents().get((mutant.file, _packed(before), _packed(after)), ""):
+        return Result(room.name, mutant, before, after, "equivalent", reason)
+    begin = time.monotonic()
+    tests = known.tests(mutant, source, room.tests, budget)
+    limit = 10 + 5 * sum(known.seconds[test] for test in tests)
+    outcome: Outcome = "killed" if is_killed(mutant, text, tests, limit, copy) else "survived"
+    return Result(room.name, mutant, before, after, outcome, "", round(time.monotonic() - begin, 2))
 
 
 def report(results: Sequence[Result]) -> str:
@@ -441,7 +453,7 @@ def main(words: Sequence[str] | None = None) -> None:
     chosen = [room for room in all_rooms if not options.rooms or room.name in options.rooms]
     FOLDER.mkdir(parents=True, exist_ok=True)
     file = FOLDER / "results.json"
-    last = {(entry["room"], entry["before"], entry["after"]) for entry in _survivors(file)} if options.again else None
+    last = _survivors(file) if options.again else []
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # their warnings are errors, and none is needed
     for name in LIBRARIES:
         importlib.import_module(name)
@@ -449,31 +461,36 @@ def main(words: Sequence[str] | None = None) -> None:
     known = covered(chosen, copy)
     results: list[Result] = []
     for room in chosen:
-        for mutant, source, text in drawn(room, configuration["operators"], options.sample, options.seed):
-            before, after = lines_of(source, text)
-            if last is not None and (room.name, before, after) not in last:
-                continue
-            reason = equivalents().get((mutant.file, _packed(before), _packed(after)), "")
-            begin = time.monotonic()
-            outcome: Outcome = "equivalent"
-            if not reason:
-                tests = known.tests(mutant, source, room.tests, options.budget)
-                limit = 10 + 5 * sum(known.seconds[test] for test in tests)
-                outcome = "killed" if is_killed(mutant, text, tests, limit, copy) else "survived"
-            result = Result(room.name, mutant, before, after, outcome, reason, round(time.monotonic() - begin, 2))
+        found = (
+            _again(last, room)
+            if options.again
+            else drawn(room, configuration["operators"], options.sample, options.seed)
+        )
+        for mutant, source, text in found:
+            result = tried(room, mutant, source, text, known, options.budget, copy)
             results.append(result)
-            print(
-                f"{outcome:<10} {result.seconds:6.1f} s  {mutant.file}:{mutant.line}  {before}  →  {after}", flush=True
-            )
+            change = f"{result.before}  →  {result.after}"
+            print(f"{result.outcome:<10} {result.seconds:6.1f} s  {mutant.file}:{mutant.line}  {change}", flush=True)
             file.write_text(json.dumps([asdict(result) for result in results], indent=1), encoding="utf-8")
     print(f"\n{report(results)}")
     if lines := stale():
         print("tools/equivalent.toml lists what is no longer there:", *lines, sep="\n- ")
 
 
-def _survivors(file: Path) -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
-    return [entry for entry in entries if entry["outcome"] == "survived"]
+def _survivors(file: Path) -> list[Mutant]:
+    results = json.loads(file.read_text(encoding="utf-8"))
+    return [Mutant(**result["mutant"]) for result in results if result["outcome"] == "survived"]
+
+
+def _again(last: Sequence[Mutant], room: Room) -> Iterator[tuple[Mutant, str, str]]:
+    """Yield the mutants of the last time that are in a room, as `drawn`."""
+    for mutant in last:
+        if mutant.file in room.files:
+            source = (ROOT / mutant.file).read_text(encoding="utf-8")
+            text = changed(mutant, source)
+            if text is None:
+                raise SystemExit(f"{mutant.file} is another than the last time: draw mutants anew")
+            yield mutant, source, text
 
 
 if __name__ == "__main__":
