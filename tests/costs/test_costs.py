@@ -206,3 +206,77 @@ def test_levels_of_the_table() -> None:
         with pytest.raises(InputError, match="depth is a whole number from 1, or None for all levels, not"):
             analysis.table(depth)  # type: ignore[arg-type]
     assert [node.path for node in analysis.rows(1)] == ["a", "b"]
+
+
+def test_the_tree_says_what_is_not_the_default() -> None:
+    inner = part("inner", basic("3", "{w_bytes}", "5", unit="matmul"), parameters="7", repeat="2", calls="4")
+    analysis = own(part("outer", inner, part("plain", basic("1"))), seq_len=2)
+    (outer,) = analysis.tree["kernels"]
+    assert outer == {
+        "kernel_type": "composite",
+        "name": "outer",
+        "total": {"parameters": 14, "flops": 25, "read_bytes": 16, "write_bytes": 40},
+        "sub_kernels": [
+            {
+                "kernel_type": "composite",
+                "name": "inner",
+                "repeat": 2,
+                "calls": 4,
+                "parameters": 7,
+                "total": {"parameters": 14, "flops": 24, "read_bytes": 16, "write_bytes": 40},
+                "sub_kernels": [
+                    {
+                        "kernel_type": "basic",
+                        "operation": "op",
+                        "unit": "matmul",
+                        "flops": 3,
+                        "memory_access": {"read": 2, "write": 5},
+                    }
+                ],
+            },
+            {
+                "kernel_type": "composite",
+                "name": "plain",
+                "total": {"parameters": 0, "flops": 1, "read_bytes": 0, "write_bytes": 0},
+                "sub_kernels": [
+                    {
+                        "kernel_type": "basic",
+                        "operation": "op",
+                        "unit": "vector",
+                        "flops": 1,
+                        "memory_access": {"read": 0, "write": 0},
+                    }
+                ],
+            },
+        ],
+    }
+    assert "encoder_len" not in analysis.tree["values"]  # that nothing here depends on
+    assert analysis.tree["totals"]["arithmetic_intensity"] == 25 / 56
+
+
+def test_titles_and_conditions() -> None:
+    whole = {"model_id": "me/it", "architecture": "Mine", "kernels": [part("m", basic("{seq_len}"))]}
+    assert populate(whole, seq_len=3).title == "me/it (Mine)"
+    assert populate({**whole, "model_id": ""}).title == "Mine"
+    assert populate({"kernels": whole["kernels"]}).title == "template"
+    assert populate(whole, seq_len=3, causal=True).conditions.startswith(
+        "batch_size 1, seq_len 3, cache_len 0, w_bit 16, a_bit 16, kv_bit 16; attn sdpa, logits all, causal on"
+    )
+    reads = {**whole, "kernels": [part("m", basic("{encoder_len}"))]}
+    assert "cache_len 0, encoder_len 9, w_bit 16" in populate(reads, seq_len=3, encoder_len=9).conditions
+    assert populate(reads, seq_len=3).tree["values"]["encoder_len"] == 3
+
+
+def test_metrics_of_a_kernel_as_formulas() -> None:
+    moved = basic("2 * {seq_len}", "3 * {w_bytes} + 5 * {kv_bytes} + 7 * {a_bytes}", "11 * {kv_bytes}")
+    analysis = own(part("m", moved, parameters="13", repeat="2"), seq_len=4, w_bit=8, a_bit=16, kv_bit=32)
+    values = {"seq_len": 4, "w_bytes": 1, "a_bytes": 2, "kv_bytes": 4}
+    expected = {
+        "flops": 16, "vector_flops": 16, "matmul_flops": 0, "read_bytes": 2 * (3 + 20 + 14), "write_bytes": 88,
+        "bytes": 2 * 37 + 88, "weight_bytes_read": 6, "kv_bytes_read": 40, "kv_bytes_written": 88,
+        "activation_bytes": 28, "parameters": 26, "weight_bytes": 26, "kv_cache_bytes": 0,
+    }  # fmt: skip
+    for metric, number in expected.items():
+        assert analysis.totals[metric] == number, metric
+        assert analysis.formula_text(metric).evaluate(values) == number, metric
+    assert analysis.formula_text("arithmetic_intensity").evaluate(values) == Fraction(16, 2 * 37 + 88)
