@@ -52,9 +52,12 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "build" / "mutate"
 EQUIVALENT = ROOT / "tools" / "equivalent.toml"
 COPIED = ("nbanalyzer", "modules", "models", "notebooks", "tests", "tools", "pyproject.toml", "README.md", "docs")
-LIBRARIES = ("numpy", "sympy", "pandas", "matplotlib.figure", "hypothesis", "transformers", "IPython", "msgspec")
+LIBRARIES = (
+    "numpy", "sympy", "pandas", "matplotlib.figure", "hypothesis", "IPython", "msgspec", "torch",
+    "transformers.models.gpt2.configuration_gpt2", "transformers.models.llama.configuration_llama",
+)  # fmt: skip
 """Loaded before the first fork, so that no mutant waits for them; nbanalyzer is not among them."""
-MEMORY = 8 * 2**30  # bytes of address space: a mutant may compute without end
+MEMORY = 16 * 2**30  # bytes of address space: a mutant may compute without end
 MARKERS = "not (pytorch or browser or cluster)"
 PYTEST = ("-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "-m", MARKERS)
 
