@@ -13,7 +13,7 @@ export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: help demo lab app test check unit notebooks execute lint types fuzz newest lock catalog catalog-check verify fields coverage bench clean chromium
+.PHONY: help demo lab app test check unit notebooks execute lint types fuzz mutate newest lock catalog catalog-check verify fields coverage bench clean chromium
 
 help:
 	@echo "make demo     install, run the quickstart notebook, show the table and where its page lies"
@@ -25,6 +25,7 @@ help:
 	@echo "make lock     write constraints.txt anew, with the newest allowed versions"
 	@echo "make execute  run the notebooks and store what they show"
 	@echo "make fuzz     hand in made-up formulas, templates and configs, and report what is not refused in one line"
+	@echo "make mutate   change the code, one operator or constant at a time, and list what no test notices"
 	@echo "make catalog  expand and check every shipped model template again (needs PyTorch, which it installs)"
 	@echo "make verify   compare every shipped template with PyTorch, as it is"
 	@echo "make fields   change every field of every shipped config, one at a time, and compare with PyTorch"
@@ -76,6 +77,10 @@ types: $(VENV)/test
 # What strangers may hand in, made up: minutes. make fuzz FUZZ="--formulas 1000000 --seed 7" looks at others.
 fuzz: $(VENV)/test
 	PYTHONPATH=tests $(BIN)/python -m fuzz $(FUZZ)
+
+# Mutation testing, see docs/mutation.md: hours. make mutate MUTATE="costs --sample 60 --seed 2" draws some of one room.
+mutate: $(VENV)/mutate
+	$(BIN)/python -m tools.mutate $(MUTATE)
 
 # A gate before a release, not a part of `make test`: ruff and mypy are left out, whose new rules are no matter of users.
 newest:
@@ -130,7 +135,7 @@ chromium:
 	  else echo "no chromium, and no apt-get as root to install it: the browser tests will be skipped"; fi
 
 # What builds the package comes in these versions too: older pips build with PIP_CONSTRAINT, newer ones with the other.
-$(VENV)/lab $(VENV)/app $(VENV)/test: $(VENV)/%: pyproject.toml $(CONSTRAINTS)
+$(VENV)/lab $(VENV)/app $(VENV)/test $(VENV)/mutate: $(VENV)/%: pyproject.toml $(CONSTRAINTS)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing nbanalyzer with the extra '$*' into $(VENV)"
 	@$(addprefix PIP_CONSTRAINT=,$(CONSTRAINTS)) $(addprefix PIP_BUILD_CONSTRAINT=,$(CONSTRAINTS)) $(BIN)/python -m pip install --quiet --editable '.[$*]'

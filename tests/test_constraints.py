@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from importlib.metadata import distribution
+from importlib.metadata import PackageNotFoundError, distribution
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -30,15 +30,25 @@ PATH = os.environ["PATH"]
 CUDA = re.compile(r"(nvidia|cuda)-|triton$")  # torch asks for them where its build is one for CUDA
 
 
+MUTATE = [Requirement(text) for text in PROJECT["project"]["optional-dependencies"]["mutate"]]
+
+
+def is_installed(name: str) -> bool:
+    try:
+        return bool(distribution(name))
+    except PackageNotFoundError:
+        return False
+
+
 def needed() -> Iterator[tuple[str, Requirement]]:
-    """Yield who asks for what here, from the extra that has all others, and from what builds the package."""
+    """Yield who asks for what here: `make test`, `make mutate` as far as it is installed, and the package's build."""
     seen: set[tuple[str, str]] = set()
-    waiting = [("pyproject.toml", one) for one in [Requirement("nbanalyzer[test]"), *BUILD]]
+    waiting = [("pyproject.toml", one) for one in [Requirement("nbanalyzer[test]"), *MUTATE, *BUILD]]
     while waiting:
         by, one = waiting.pop()
         yield by, one
         name = canonicalize_name(one.name)
-        if CUDA.match(name):
+        if CUDA.match(name) or (one in MUTATE and not is_installed(name)):
             continue
         for extra in {"", *one.extras} - {extra for at, extra in seen if at == name}:
             seen.add((name, extra))
@@ -80,7 +90,11 @@ def test_nothing_is_there_that_nobody_needs() -> None:
     if PYTHON not in TEXT.splitlines()[0] or constraints.differences(LOCKED, constraints.installed()):
         pytest.skip("this is not the environment that was locked")
     names = {canonicalize_name(one.name) for _, one in needed()} - {"nbanalyzer"}
-    assert LOCKED.keys() - names == {"editables"}  # hatchling asks for it when it installs a checkout
+    more = LOCKED.keys() - names - {"editables"}  # hatchling asks for it when it installs a checkout
+    if all(is_installed(one.name) for one in MUTATE):
+        assert more == set()
+    else:  # only what `make mutate` would install
+        assert not {name for name in more if is_installed(name)}
 
 
 @pytest.mark.parametrize(
@@ -89,7 +103,7 @@ def test_nothing_is_there_that_nobody_needs() -> None:
 def test_make_installs_these_versions_again_when_they_change(options: list[str], constrained: bool) -> None:
     folder = ".venv-newest" if options else ".venv"
     words = ["make", "--dry-run", "--what-if=constraints.txt", *options]
-    for extra in ("lab", "app", "test"):
+    for extra in ("lab", "app", "test", "mutate"):
         stamp = ["--assume-old=pyproject.toml", f"{folder}/{extra}"]
         # without make's own variables, which are there if make runs the tests
         done = subprocess.run(

@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 FILE = ROOT / "constraints.txt"
 README = ROOT / "README.md"
-EXTRA = "test"  # it has all the others
+EXTRAS = "test,mutate"  # the first has all the others; the second's tool is installed where it is asked for only
 # PyTorch's release is chosen by hand, by editing constraints.txt before it is locked: every counter leans on how it
 # works inside, and a release without a build for the CPU alone brings gigabytes.
 HELD = "torch"
@@ -85,7 +85,7 @@ def lock() -> None:
     held = f"{HELD}=={read(FILE.read_text(encoding='utf-8'))[HELD]}"
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-"]
     done = subprocess.run(
-        [*command, f".[{EXTRA}]", *build, *ALSO, held], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+        [*command, f".[{EXTRAS}]", *build, *ALSO, held], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
     )
     versions = resolved(json.loads(done.stdout))
     python = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -148,6 +148,34 @@ def test_requests_that_cannot_be(options: dict[str, Any], kind: type[Exception],
         request("gpt2", **options)
 
 
+def test_the_text_of_a_request_by_hand() -> None:
+    """One matrix product in float16: 100 bytes of weights read, and of the cache what it holds, for each token."""
+    product = {"operation": "product", "unit": "matmul", "flops": "10 * {batch_size} * {seq_len}"}
+    access = {"read": "50 * {w_bytes} + {batch_size} * {cache_len} * {kv_bytes}", "write": "0"}
+    kernel = {"kernel_type": "basic", **product, "memory_access": access}
+    part = {"kernel_type": "composite", "name": "part", "parameters": "50", "sub_kernels": [kernel]}
+    kept = "{batch_size} * ({cache_len} + {seq_len}) * {kv_bytes}"
+    found = request({"model_id": "own", "kernels": [part], "state": {"kv_cache": kept}}, prompt_len=4, output_len=3)
+    assert [*found.steps] == [4, 5]
+    assert found.decode["flops"] == 2 * 10
+    assert found.decode["bytes"] == (100 + 4 * 2) + (100 + 5 * 2)
+    assert found.decode["weight_bytes_read"] == 200
+    assert found.totals["flops"] == 4 * 10 + 2 * 10
+    assert found.memory.weights == 100
+    assert found.memory.state == 2 * (4 + 2)  # the last token is written, and not read any more
+    _, _, prompt, steps, together, memory = repr(found).splitlines()
+    assert " ".join(prompt.split()) == "prompt 40 FLOP 100 B moved, of it weights 100 B"
+    assert " ".join(steps.split()) == "2 decode steps 20 FLOP 218 B moved, of it weights 200 B"
+    assert " ".join(together.split()) == "together 60 FLOP 318 B moved, of it weights 300 B"
+    assert " ".join(memory.split()) == "memory at the end 112 B of it cache 12 B"
+    # 100 + 8 and 100 + 10 bytes at 1e12 B/s; the prompt reads 100
+    timed = found.on(CARD)
+    assert timed.step_times.tolist() == pytest.approx([108e-12, 110e-12], rel=1e-12)
+    assert timed.time_per_output_token == pytest.approx(109e-12, rel=1e-12)
+    assert timed.time == pytest.approx(318e-12, rel=1e-12)
+    assert timed.tokens_per_second == pytest.approx(3 / 318e-12, rel=1e-12)
+
+
 def test_too_many_steps_to_time_are_refused() -> None:
     found = request("llama-3.1-8b", prompt_len=4, output_len=10**8)
     assert found.decode["kv_bytes_written"] == 131_072 * (10**8 - 1)
@@ -162,6 +190,9 @@ def test_the_text_says_the_numbers() -> None:
     assert lines[3].startswith("  2 decode steps ")
     assert any(line.startswith("  time to first token   at least ") for line in lines)
     assert any(line.startswith("  tokens/s per GPU      at most ") for line in lines)
+    assert "  on card; lower bound: every kernel at its roofline, nothing between them" in lines
+    titled = Accelerator(name="short", title="The Long Name", bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
+    assert "  on The Long Name; lower bound" in repr(found.on(titled))
     # K and V of 12 layers of 768: 36,864 bytes a token, of 1,002 tokens in 2 sequences
     assert f"of it cache {36_864 * 1002 * 2 / 1e6:.2f} MB" in repr(found)
     assert found.fits(CARD)

@@ -228,9 +228,21 @@ def test_shares_of_the_peaks_lengthen_what_they_bound() -> None:
     assert analysis.on(CARD).time == pytest.approx(0.1 + 0.3)
     assert analysis.on(CARD, compute_efficiency=0.5).time == pytest.approx(0.2 + 0.3)
     assert analysis.on(CARD, bandwidth_efficiency=0.75).time == pytest.approx(0.1 + 0.4)
+    vector = own(kernel("elementwise", "vector", "2 * 10**12", "1"))  # 0.1 s at the peak of the vector units
+    assert vector.on(CARD, compute_efficiency=0.25).time == pytest.approx(0.4)
+    assert vector.on(CARD, bandwidth_efficiency=0.25).time == pytest.approx(0.1)
     both = analysis.on(CARD, compute_efficiency=0.5, bandwidth_efficiency=0.75, launch_overhead=0.05)
     assert both.time == pytest.approx(0.2 + 0.4 + 2 * 0.05)
     assert not both.efficiency.is_perfect
+
+
+def test_efficiencies_at_their_limits() -> None:
+    assert Efficiency(compute=1, bandwidth=1, launch_overhead=0).is_perfect
+    limits = Efficiency(compute=1e-9, bandwidth=1e-9, launch_overhead=1_000_000)
+    assert not limits.is_perfect
+    for overhead in (1_000_000.5, 1_000_001):
+        with pytest.raises(InputError, match="from 0 to 1,000,000, not"):
+            Efficiency(launch_overhead=overhead)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from nbanalyzer import Accelerator, Analysis, Solution, populate, solve
+from nbanalyzer.analysis.solve import _bisected
 from nbanalyzer.costs.run import MAX_SIZE
 from nbanalyzer.errors import InputError, UnknownNameError
 
@@ -131,6 +132,78 @@ def test_a_bound_that_is_turned_already() -> None:
     assert found.value == 1
     compute, memory = times(populate("gpt2", seq_len=1), slow)
     assert compute > memory
+
+
+def own(matmul_flops: str, read: str) -> dict[str, Any]:
+    """Return a model of one matrix product."""
+    access = {"read": read, "write": "0"}
+    basic = {"kernel_type": "basic", "operation": "product", "unit": "matmul", "flops": matmul_flops}
+    part = {"kernel_type": "composite", "name": "part", "sub_kernels": [{**basic, "memory_access": access}]}
+    return {"model_id": "own", "kernels": [part]}
+
+
+def test_the_balance_by_hand() -> None:
+    """A product of 3e11 FLOP takes 3 ms at 1e14 FLOP/s; 1e9 bytes take 1 ms, another 1e10 once 10 ms: 2 B against 10."""
+    found = solve(own("3 * 10**11 * {batch_size}", "10**9 * {batch_size} + 10**10"), CARD, balance="batch_size")
+    assert found.value == 5
+    each = "0.002 s more of products than of traffic for each batch_size"
+    assert found.formula == f"{each}, against 0.01 s of traffic whatever it is"
+    # One byte more, and 5 are too few.
+    found = solve(own("3 * 10**11 * {batch_size}", "10**9 * {batch_size} + 10**10 + 1"), CARD, balance="batch_size")
+    assert found.value == 6
+    # Products that never catch up: no inequality is shown that would have no solution.
+    never = solve(own("10**10 * {batch_size}", "10**9 * {batch_size} + 10**10"), CARD, balance="batch_size")
+    assert (never.value, never.formula) == (None, "")
+
+
+@pytest.mark.parametrize(
+    ("read", "capacity", "value", "formula"),
+    [
+        ("3 * {batch_size}", 10, 3, "3 * batch_size <= 10"),
+        ("3 * {batch_size}", 9, 3, "3 * batch_size <= 9"),
+        ("3 * {batch_size}", 8, 2, "3 * batch_size <= 8"),
+        ("3 * {batch_size} + 7", 10, 1, "7 + 3 * batch_size <= 10"),
+        ("2 * {batch_size} ** 2 + 3 * {batch_size}", 65, 5, "3 * batch_size + 2 * batch_size**2 <= 65"),
+        ("2 * {batch_size} ** 2 + 3 * {batch_size}", 64, 4, "3 * batch_size + 2 * batch_size**2 <= 64"),
+        ("{batch_size} ** 2 / 3", 12, 6, "0.3333333333 * batch_size**2 <= 12"),
+        ("{batch_size} ** 2 / 3", 11, 5, "0.3333333333 * batch_size**2 <= 11"),
+        ("{batch_size} ** 3", 26, 2, "1 * batch_size**3 <= 26"),  # no root in closed form: by bisection
+        ("{batch_size} ** 3", 27, 3, "1 * batch_size**3 <= 27"),
+        ("{batch_size} ** 3", 1, 1, "1 * batch_size**3 <= 1"),
+    ],
+)
+def test_the_largest_by_hand(read: str, capacity: int, value: int, formula: str) -> None:
+    card = Accelerator(name="tiny", memory_bytes=capacity, bandwidth=1e12, peaks={"bf16": 1e14})
+    found = solve(own("0", f"({read}) * {{a_bytes}} / 2"), card, maximize="batch_size")
+    assert (found.value, found.formula) == (value, formula)
+
+
+@pytest.mark.parametrize("least", [0, 1])
+@pytest.mark.parametrize(
+    "most", [0, 1, 2, 3, 4, 5, 7, 8, 9, 1000, 2**39 - 1, 2**39, 2**39 + 1, MAX_SIZE - 1, MAX_SIZE, MAX_SIZE + 1]
+)
+def test_bisection_finds_the_last_that_holds(most: int, least: int) -> None:
+    asked: list[int] = []
+
+    def holds(value: int) -> bool:
+        asked.append(value)
+        return value <= most
+
+    assert _bisected(holds, least) == (None if most < least else min(most, MAX_SIZE))
+    assert len(asked) <= 1 + 41 + 41  # doubled to 2**40, then halved
+    assert least <= min(asked)
+    assert max(asked) <= MAX_SIZE
+
+
+def test_what_fits_at_every_size_and_at_none() -> None:
+    card = Accelerator(name="tiny", memory_bytes=10, bandwidth=1e12, peaks={"bf16": 1e14})
+    bounded = solve(own("0", "min(3 * {batch_size}, 10) * {a_bytes} / 2"), card, maximize="batch_size")
+    assert bounded.value is None
+    assert bounded.is_unbounded
+    none = solve(own("0", "({batch_size} ** 3 + 10) * {a_bytes} / 2"), card, maximize="batch_size")
+    assert (none.value, none.is_unbounded) == (None, False)
+    assert none.reason == "does not fit even at batch_size = 1, by 1 B"
+    assert none.formula == "10 + 1 * batch_size**3 <= 10"
 
 
 # ---- bad input

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,9 +10,11 @@ import pytest
 from nbanalyzer import populate
 from nbanalyzer.analysis.closed_form import working_sets
 from nbanalyzer.costs.metrics import KERNEL_METRICS
+from nbanalyzer.costs.run import Run
 from nbanalyzer.costs.symbolic import Symbolic, free_values
 from nbanalyzer.errors import TemplateError
 from nbanalyzer.formulas.grammar import Number
+from nbanalyzer.formulas.polynomial import Polynomial
 from nbanalyzer.quantities import plain
 
 FREE = ("batch_size", "seq_len", "cache_len")
@@ -93,3 +96,79 @@ def test_an_error_names_the_kernel() -> None:
     analysis = populate({"model_id": "own", "kernels": [part]}, cache_len=3)
     with pytest.raises(TemplateError, match=r"part\.op"):
         analysis.symbolic({**analysis.values, "cache_len": 0}).metric("flops")
+
+
+# ---- by hand
+
+
+def basic(flops: str, read: str = "0", name: str = "op") -> dict[str, Any]:
+    access = {"read": read, "write": "0"}
+    return {"kernel_type": "basic", "operation": name, "unit": "vector", "flops": flops, "memory_access": access}
+
+
+def own(*kernels: dict[str, Any], names: tuple[str, ...] = FREE, **run: Any) -> Symbolic:
+    part = {"kernel_type": "composite", "name": "part", "sub_kernels": list(kernels)}
+    analysis = populate({"model_id": "own", "kernels": [part]}, **run)
+    return analysis.symbolic({**analysis.params, **free_values(analysis.run, frozenset(names))})
+
+
+def test_what_follows_from_what_is_free_follows_still() -> None:
+    run = Run(batch_size=2, seq_len=5, cache_len=7, logits="all")
+    assert free_values(run, frozenset()) == run.values()
+    found = free_values(run, frozenset({"seq_len"}))
+    assert str(found["num_logits"]) == "seq_len"
+    assert str(found["encoder_len"]) == "7"  # as many as are cached
+    assert "seq_len" not in found
+    assert found["batch_size"] == 2
+    assert free_values(replace(run, logits="last"), frozenset({"seq_len"}))["num_logits"] == 1
+    encoder = free_values(run, frozenset({"cache_len"}))["encoder_len"]
+    assert isinstance(encoder, Polynomial)
+    assert [encoder.evaluate({"cache_len": cached}) for cached in (0, 1, 9)] == [5, 1, 9]
+    assert free_values(run, frozenset({"batch_size"}))["encoder_len"] == 7
+    assert free_values(replace(run, encoder_len=3), frozenset({"cache_len"}))["encoder_len"] == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "doubted"),
+    [
+        ("{seq_len} - 1", False),  # a size of at least 1
+        ("{seq_len} * {batch_size} - 1", False),
+        ("{seq_len} - 2", True),
+        ("{cache_len} - 1", True),
+        ("max({cache_len} - 1, 0)", False),
+        ("max({seq_len} - 1, {cache_len} - 1)", False),
+        ("5", False),
+    ],
+)
+def test_what_might_be_negative_is_told(text: str, doubted: bool) -> None:
+    symbolic = own(basic(f"{text}"), seq_len=4, cache_len=4)
+    symbolic.metric("flops")
+    assert [str(doubt) for doubt in symbolic.doubts] == ([str(symbolic.metric("flops"))] if doubted else [])
+
+
+@pytest.mark.parametrize(
+    ("flops", "read", "started"),
+    [
+        ("{batch_size}", "0", {(3, 0): 1, (1, 5): 1}),
+        ("{cache_len}", "0", {(3, 0): 0, (1, 5): 1}),
+        ("0", "{cache_len} * {batch_size}", {(3, 0): 0, (1, 5): 1}),
+        ("{cache_len}", "{w_bytes}", {(3, 0): 1, (1, 5): 1}),
+        ("{batch_size} * {seq_len} + {cache_len}", "0", {(3, 0): 1, (1, 5): 1}),
+    ],
+)
+def test_what_has_nothing_to_do_is_not_started(flops: str, read: str, started: dict[tuple[int, int], int]) -> None:
+    (launch,) = own(basic(flops, read)).launches
+    for (batch, cached), expected in started.items():
+        values = {"batch_size": batch, "seq_len": 2, "cache_len": cached}
+        assert launch.is_started.evaluate(values) == expected
+    if all(started.values()):
+        assert launch.is_started.is_constant
+
+
+def test_equal_launches_are_taken_together() -> None:
+    one, other = basic("3 * {seq_len}", name="a"), basic("4 * {seq_len}", name="c")
+    first, second = own(one, {**one, "operation": "b"}, other).launches
+    assert (first.times.number, second.times.number) == (2, 1)
+    assert [node.path for node in first.nodes] == ["part.a"]
+    assert len(own(one, {**one, "operation": "b (2 steps)"}).launches) == 2  # started twice as often
+    assert len(own(basic("0", "4 * {w_bytes}", "a"), basic("0", "4 * {a_bytes}", "b")).launches) == 2  # other sizes

@@ -301,6 +301,130 @@ def test_big_sizes_stay_exact() -> None:
     assert formula.evaluate({"a": 2**40}) == 2 ** (1 + 4 * 40) + 1
 
 
+@pytest.mark.parametrize(("above", "below"), [(2, 3), (1, 3), (127, 128), (2**90 - 1, 2**90), (1, 2**80)])
+@pytest.mark.parametrize("exponent", [65, 2_048, 2_049, 3_001, 6_783, 6_784, 100_000])
+def test_large_powers_of_a_share(above: int, below: int, exponent: int) -> None:
+    """Against Python's own whole numbers: exact up to 4,096 bits, then to 128 significant ones, 0 below 2 ** -3,968."""
+    found = parse("{share} ** {n}").evaluate({"share": Fraction(above, below), "n": exponent})
+    exact = Fraction(above**exponent, below**exponent) if exponent < 10_000 or below < 2**10 else None
+    if exact is None:  # (1 - 2 ** -90) ** 100,000 is nearly 1, the other nothing
+        assert (
+            found == 0 if above == 1 else abs(1 - found - Fraction(exponent, below)) < Fraction(exponent**2, below**2)
+        )
+    elif Fraction(above, below).denominator.bit_length() * exponent <= 4_096:
+        assert found == exact
+    elif exact < Fraction(1, 2**3_968):
+        assert found == 0
+    else:
+        assert 0 <= exact - found <= exact / 2**127
+        assert Fraction(found).numerator.bit_length() <= 128
+    for share in (0, 1):
+        assert parse("{share} ** {n}").evaluate({"share": share, "n": exponent}) == share
+
+
+def test_a_power_that_is_not_exact_has_128_bits() -> None:
+    found = [parse("(2 / 3) ** {n}").evaluate({"n": exponent}) for exponent in range(2_100, 2_140)]
+    assert max(Fraction(power).numerator.bit_length() for power in found) == 128
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "value"),
+    [
+        ("{a} ** 64", {"a": 2**64 - 1}, (2**64 - 1) ** 64),  # 64 times 64 bits are 4,096
+        ("{a} ** 64", {"a": 2**64}, None),
+        ("{a} ** {n}", {"a": 3, "n": 64}, 3**64),
+        ("{a} ** {n}", {"a": 3, "n": 65}, None),
+        ("{a} ** {n}", {"a": 3, "n": -64}, Fraction(1, 3**64)),
+        ("{a} ** {n}", {"a": 3, "n": -65}, None),
+        ("{a} ** {n}", {"a": 2, "n": 100}, None),  # no share, which may have a larger exponent
+        ("{a} ** {n}", {"a": Fraction(-1, 2), "n": 65}, None),
+        ("{a} ** {n}", {"a": 0, "n": 0}, 1),
+        ("{a} ** {n}", {"a": 0, "n": -1}, None),
+        ("{a} + {b}", {"a": 2**4095, "b": 2**4095 - 1}, 2**4096 - 1),
+        ("{a} + {b}", {"a": 2**4095, "b": 2**4095}, None),
+        ("-{a} - {b}", {"a": 2**4095, "b": 2**4095 - 1}, 1 - 2**4096),
+        ("-{a} - {b}", {"a": 2**4095, "b": 2**4095}, None),
+        ("{a} + {b} + {c}", {"a": 2**4095, "b": 2**4095, "c": -1}, None),  # on the way
+        ("{a} + {c} + {b}", {"a": 2**4095, "b": 2**4095, "c": -1}, 2**4096 - 1),
+        ("-{a} + {c} + -{b}", {"a": 2**4095, "b": 2**4095, "c": 0}, None),
+        ("{a} * {b}", {"a": 2**4000, "b": 2**95}, 2**4095),
+        ("{a} * {b}", {"a": 2**4000, "b": 2**96}, None),
+        ("{a} // {b}", {"a": 2**4095, "b": Fraction(1, 2)}, None),
+        ("{a} // {b}", {"a": 2**4094, "b": Fraction(1, 2)}, 2**4095),
+        ("-{a} // {b}", {"a": 2**4095, "b": Fraction(1, 2)}, None),
+        ("{a} / {b}", {"a": 2**4095, "b": Fraction(1, 2)}, None),
+        ("{a}", {"a": 2**4096 - 1}, 2**4096 - 1),
+        ("{a}", {"a": 2**4096}, None),
+        ("{a}", {"a": Fraction(1, 2**4096)}, None),
+    ],
+    ids=map(str, range(26)),  # the numbers have a thousand digits
+)
+def test_the_bounds_of_a_number(text: str, values: dict[str, int | Fraction], value: int | Fraction | None) -> None:
+    """At most 4,096 bits, also on the way, and exponents of at most 64."""
+    if value is not None:
+        assert parse(text).evaluate(values) == value
+        return
+    with pytest.raises(FormulaError):
+        parse(text).evaluate(values)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{a} * {b} / {c}", "{a} / {b} * {c}", "{a} / {b} / {c}", "{a} // {b} % {c}", "{a} - {b} - {c}", "{a} - ({b} - {c})",
+        "{a} / ({b} * {c})", "{a} * ({b} + {c})", "-{a} ** 2", "(-{a}) ** 2", "{a} ** {b} ** {c}", "({a} ** {b}) ** {c}",
+        "-{a} * {b}", "-(-{a})", "{a} + {b} < {c} * {d}", "({a} < {b}) + {c}", "({a} < {b}) < {c}",
+        "{a} if {b} < {c} else {d} if {e} else {f}", "({a} if {b} else {c}) if {d} else {e}",
+        "{a} if ({b} if {c} else {d}) else {e}", "({a} if {b} else {c}) + {d}", "min({a} + {b}, {c} if {d} else {e})",
+    ],
+)  # fmt: skip
+def test_the_text_has_the_parentheses_that_matter_and_no_others(text: str) -> None:
+    assert str(parse(text)) == text
+
+
+def test_how_deep_a_formula_may_be() -> None:
+    """60 deep: in parentheses, in powers, in operations."""
+    assert parse("(" * 59 + "7" + ")" * 59).evaluate({}) == 7
+    assert parse(" ** ".join(["1"] * 60)).evaluate({}) == 1
+    assert parse(" - ".join(["1"] * 60)).evaluate({}) == -58
+    assert parse(" + ".join(["1"] * 600)).evaluate({}) == 600  # is one sum
+    for text in ("(" * 60 + "7" + ")" * 60, " ** ".join(["1"] * 61)):
+        with pytest.raises(FormulaError, match="nested more than 60 deep"):
+            parse(text)
+    with pytest.raises(FormulaError, match="nested 61 deep, at most 60 are allowed"):
+        parse(" - ".join(["1"] * 61))
+
+
+def test_what_sympy_is_asked_for() -> None:
+    # Case after case is no condition inside another; conditions inside conditions are counted.
+    cases = "".join(f"{number} if {{n}} == {number} else " for number in range(12)) + "99"
+    expression = parse(cases).sympy()
+    assert [int(expression.subs("n", number)) for number in (0, 5, 11, 12)] == [0, 5, 11, 99]
+    inside = "{n}"
+    for number in range(1, 8):
+        inside = f"min({inside} + {number}, {number} * {{m}})"
+        if number <= 6:
+            assert parse(inside).sympy().subs({"n": 1, "m": 1}) == parse(inside).evaluate({"n": 1, "m": 1})
+    with pytest.raises(FormulaError, match="too many conditions, roundings, min and max for SymPy"):
+        parse(inside).sympy()
+    assert parse("{n} ** (60 + 4)").sympy().subs("n", 2) == 2**64
+    assert parse("{n} ** -(60 + 4)").sympy().subs("n", 2) == Fraction(1, 2**64)
+    for exponent in ("(60 + 5)", "-(60 + 5)", "(1 / 2)"):
+        with pytest.raises(FormulaError, match="an exponent is a whole number of at most 64"):
+            parse(f"{{n}} ** {exponent}").sympy()
+    assert parse("{n} ** 2 + {m} * {n} * 0").sympy().free_symbols == parse("{n}").sympy().free_symbols
+
+
+def test_the_branches_that_values_choose() -> None:
+    formula = parse("({a} if {b} > 2 else {c} + 1) * ({c} if {d} else 3) + {e}")
+    assert str(formula.resolve({"b": 3, "d": 0})) == "{a} * 3 + {e}"
+    assert str(formula.resolve({"b": 2, "d": 1})) == "({c} + 1) * {c} + {e}"
+    assert str(parse("{a}").resolve({})) == "{a}"
+    assert str(parse("7").resolve({})) == "7"
+    nested = parse("({a} if {c} else {b}) if {d} else {e}")
+    assert [str(nested.resolve({"c": c, "d": d})) for c, d in ((1, 1), (0, 1), (1, 0))] == ["{a}", "{b}", "{e}"]
+
+
 # ---- substituting
 
 
@@ -323,6 +447,25 @@ def test_substitution_is_simultaneous() -> None:
         ("{n} if {flag} else {m}", {"flag": "2 < 1"}, "{m}"),
         ("{n} * {m}", {}, "{n} * {m}"),
         ("{n} * 2", {"n": "3"}, "3 * 2"),
+        ("{n} + {m}", {"n": "0", "m": "0"}, "0"),
+        ("{n} * {m}", {"n": "1", "m": "1"}, "1"),
+        ("{n} * {m}", {"n": "0"}, "0"),
+        ("{n} + {m} + {o}", {"n": "0", "o": "{x} + {y}"}, "{m} + {x} + {y}"),
+        ("{n} - {m}", {"m": "0"}, "{n}"),
+        ("{n} - {m}", {"n": "0"}, "-{m}"),
+        ("{n} - {m}", {"n": "1", "m": "1"}, "1 - 1"),
+        ("-{n}", {"n": "0"}, "0"),
+        ("-{n}", {"n": "1"}, "-1"),
+        ("{n} / {m}", {"n": "0"}, "0"),
+        ("{n} // {m}", {"n": "0"}, "0"),
+        ("{n} % {m}", {"n": "0"}, "0 % {m}"),
+        ("{n} / {m}", {"n": "0", "m": "0"}, "0 / 0"),  # is an error when it is evaluated, and not before
+        ("{n} / {m}", {"m": "1"}, "{n}"),
+        ("{n} // {m}", {"m": "1"}, "{n} // 1"),  # rounds
+        ("{n} ** {m}", {"m": "1"}, "{n}"),
+        ("{n} ** {m}", {"m": "0"}, "{n} ** 0"),
+        ("{n} if {flag} else {m}", {"flag": "1 / 0"}, "{n} if 1 / 0 else {m}"),
+        ("{n} if {flag} else {m}", {"flag": "0"}, "{m}"),
     ],
 )
 def test_substituting_shows_where_it_comes_from(text: str, bindings: dict[str, str], result: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -80,6 +81,10 @@ def test_sums_products_and_powers_of_polynomials(data: st.DataObject) -> None:
         ("({s} + 1) ** 2 - {s} ** 2", {}, "1 + 2 * s"),
         ("{s} * {h} / 2", {"h": 3}, "3/2 * s"),
         ("{s} - {s}", {}, "0"),
+        ("({s} + 1) ** 2 * 1", {}, "1 + 2 * s + s**2"),
+        ("{s} ** 8", {}, "s**8"),
+        ("{s} ** 9", {}, "**(s, 9)"),  # a large power is not multiplied out
+        ("{s} ** {n}", {"n": 0}, "1"),
         ("min({c}, 7) + min({c}, 7)", {}, "2 * min(c, 7)"),
         ("max({c}, 0)", {}, "c"),
         ("max({c}, 0 - 5)", {}, "c"),
@@ -118,6 +123,11 @@ def test_what_nobody_could_read_is_refused() -> None:
         ("min({a}, {b} ** 2)", True),
         ("{a} * (1 - 0.9 ** {b})", True),  # expected experts
         ("{a} - {a} * 0.9 ** {b}", True),
+        ("{a} * (1 - 1 ** {b})", True),
+        ("{a} * (1 - 0 ** {b})", True),
+        ("{a} * (1 - 1.25 ** {b})", False),
+        ("{a} * (1 - (0 - 0.5) ** {b})", False),  # it is, and cannot be seen to be
+        ("{a} * (1 - 0.5 ** ({b} - 5))", False),
         ("{a} * 0.9 ** {b} - {a}", False),
         ("{a} * ({b} > 3)", True),
         ("({a} - 7) ** 2", False),  # it is, and cannot be seen to be
@@ -129,6 +139,46 @@ def test_what_is_never_negative(text: str, known: bool) -> None:
     if known:
         grid = [{"a": a, "b": b} for a in (0, 1, 7, 50) for b in (0, 1, 3, 4, 9)]
         assert all(polynomial.evaluate(values) >= 0 for values in grid)
+
+
+@pytest.mark.parametrize(
+    ("text", "at", "value", "slope"),
+    [
+        ("5", 3, 5, 0),
+        ("{n}", 3, 3, 1),
+        ("2 * {n} ** 3 + 7 * {n}", 3, 75, 61),  # 6 n² + 7
+        ("{n} * (10 - {n})", 3, 21, 4),
+        ("min({n}, 10)", 3, 3, 1),
+        ("min({n}, 10)", 30, 10, 0),
+        ("max(2 * {n}, 10)", 3, 10, 0),
+        ("max(2 * {n}, 10)", 30, 60, 2),
+        ("max(2 * {n}, 10)", 5, 10, 2),  # at the corner: the first branch that holds
+        ("1 / ({n} + 1)", 3, Fraction(1, 4), Fraction(-1, 16)),
+        ("6 / {n}", 3, 2, Fraction(-2, 3)),
+        ("(6 // {n} if {n} > 2 else 4 * {n})", 2, 8, 4),
+        ("({n} // 2 + 3 * {n} if {n} > 2 else 0)", 5, 17, 3),
+        ("{n} // 2", 3, 1, 0),
+        ("({n} > 2) * {n}", 3, 3, 1),
+        ("({n} + 1) ** 10", 1, 1024, 10 * 512),
+        ("(1 / {n}) ** 9", 2, Fraction(1, 512), Fraction(-9, 1024)),  # -9 / n ** 10
+    ],
+)
+def test_values_and_derivatives(text: str, at: int, value: Number, slope: Number) -> None:
+    assert expanded(parse(text), {}).tangent("n", at) == (value, slope)
+
+
+@pytest.mark.parametrize(
+    "text", ["0.5 ** {n}", "3 * 0.9 ** ({n} * 2) + {n}", "1 / (2 + 0.5 ** {n})", "({n} / 9) ** {n}"]
+)
+def test_derivatives_of_powers_are_slopes_between_near_values(text: str) -> None:
+    polynomial = expanded(parse(text), {})
+    value, slope = polynomial.tangent("n", 5)
+    assert value == polynomial.evaluate({"n": 5})
+
+    def exactly(n: float) -> float:
+        return float(eval(text.replace("{n}", "n"), {"n": n}))  # our own texts
+
+    assert float(slope) == pytest.approx((exactly(5 + 1e-5) - exactly(5 - 1e-5)) / 2e-5, rel=1e-6)
 
 
 # ---- the sum
@@ -200,6 +250,35 @@ def test_a_sum_over_very_many_is_quick_and_exact() -> None:
     last = 10**12
     squares = (last - 1) * last * (2 * last - 1) // 6
     assert summation.total(polynomial, "n", 0, last).number == squares + 3 * (4095 * 4096 // 2 + (last - 4096) * 4096)
+
+
+@pytest.mark.parametrize(
+    ("text", "one"),
+    [
+        ("{n} // 1000000000", lambda n: n // 10**9),
+        ("(3 * {n} + 7) // 10000000000", lambda n: (3 * n + 7) // 10**10),
+        ("(5000000000 - {n}) // 1000000007", lambda n: (5 * 10**9 - n) // 1_000_000_007),
+        ("ceil(({n} + 1) / 3000000000)", lambda n: -(-(n + 1) // (3 * 10**9))),
+        ("({n} // 2000000000 == 1) * {n}", lambda n: n if n // (2 * 10**9) == 1 else 0),
+        ("min({n}, 3000000000 - {n})", lambda n: min(n, 3 * 10**9 - n)),
+    ],
+)
+def test_a_sum_over_billions_is_taken_in_pieces(text: str, one: Callable[[int], int]) -> None:
+    """Each piece is linear, so twice its sum is its length times the sum of its ends: found here by halving."""
+
+    def twice(start: int, stop: int) -> int:
+        middle = (start + stop) // 2
+        ends = one(start) + one(stop - 1)
+        step = one(start + 1) - one(start) if stop - start > 1 else 0
+        probes = {start, start + 1, middle, middle - 1, stop - 2, stop - 1}
+        if stop - start < 8:
+            return 2 * sum(map(one, range(start, stop)))
+        if all(one(at) == one(start) + step * (at - start) for at in probes):
+            return (stop - start) * ends
+        return twice(start, middle) + twice(middle, stop)
+
+    start, stop = 123_456_789, 5_000_000_003
+    assert 2 * summation.total(expanded(parse(text), {}), "n", start, stop).number == twice(start, stop)
 
 
 # ---- the formulas that we ship

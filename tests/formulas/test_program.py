@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from nbanalyzer import models, populate
 from nbanalyzer.costs.symbolic import free_values
-from nbanalyzer.formulas.blocks import BLOCK
+from nbanalyzer.errors import FormulaError
+from nbanalyzer.formulas.blocks import BLOCK, balanced_sizes, block_sizes, scratch, windows
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.polynomial import Polynomial
 from nbanalyzer.formulas.program import Expression, Program
@@ -150,6 +151,95 @@ def test_values_of_no_dimension_and_no_outputs() -> None:
     assert found["it"].shape == ()
     assert float(found["it"]) == 5
     assert Program({}, {}).evaluate({}, ()) == {}
+
+
+# ---- blocks
+
+
+@pytest.mark.parametrize(
+    ("shape", "points", "sizes"),
+    [
+        ((), 100, []),
+        ((7,), 100, [7]),
+        ((7,), 5, [5]),
+        ((2, 3, 4), 100, [2, 3, 4]),
+        ((2, 3, 4), 24, [2, 3, 4]),
+        ((2, 3, 4), 23, [1, 3, 4]),
+        ((2, 3, 4), 8, [1, 2, 4]),
+        ((2, 3, 4), 7, [1, 1, 4]),
+        ((2, 3, 4), 3, [1, 1, 3]),
+        ((2, 3, 4), 0, [1, 1, 1]),
+        ((5, 1, 4), 8, [2, 1, 4]),
+    ],
+)
+def test_blocks_are_whole_along_the_last_axes(shape: tuple[int, ...], points: int, sizes: list[int]) -> None:
+    assert block_sizes(shape, points) == sizes
+
+
+@pytest.mark.parametrize(
+    ("shape", "points", "sizes"),
+    [
+        ((), 100, []),
+        ((2000,), 100_000, [2000]),  # one axis: all of it
+        ((2000,), 1500, [1024]),
+        ((2000,), 10, [10]),
+        ((100, 100, 100), 100 * 16, [4, 4, 100]),  # 16 left for two axes: 4 each
+        ((100, 100, 100), 100 * 15, [3, 5, 100]),  # 3 for the first, 15 // 3 for the second
+        ((2, 100, 100), 100 * 16, [2, 8, 100]),  # the short one has 2, the other the rest
+        ((100, 2, 100), 100 * 16, [8, 2, 100]),
+        ((50, 50, 50, 10), 10 * 27, [3, 3, 3, 10]),
+        ((2, 2, 5000), 8192, [2, 2, 2048]),  # what the others leave goes to the last
+        ((3, 4, 5), 1, [1, 1, 1]),
+        ((3, 4, 5), 0, [1, 1, 1]),
+    ],
+)
+def test_blocks_are_even_along_all_axes_but_the_last(shape: tuple[int, ...], points: int, sizes: list[int]) -> None:
+    assert balanced_sizes(shape, points) == sizes
+    assert np.prod(sizes, dtype=int) <= max(points, 1)
+
+
+def test_windows_cover_a_grid_once() -> None:
+    grid = np.zeros((5, 3, 4), dtype=int)
+    found = list(windows(grid.shape, [2, 3, 3]))
+    for window in found:
+        grid[window] += 1
+    assert grid.min() == grid.max() == 1
+    assert len(found) == 3 * 1 * 2
+    assert found[0] == (slice(0, 2), slice(0, 3), slice(0, 3))
+    assert found[-1] == (slice(4, 5), slice(0, 3), slice(3, 4))
+
+
+def test_memory_to_write_to_is_kept() -> None:
+    first = scratch("a test", 10)
+    assert first.shape == (10,)
+    assert first.dtype == np.float64
+    assert np.shares_memory(first, scratch("a test", 4))
+    assert scratch("a test", 4).shape == (4,)
+    assert scratch("a test", 11).shape == (11,)
+    assert not np.shares_memory(scratch("a test", 10), scratch("another", 10))
+
+
+def test_what_more_than_a_polynomial_says() -> None:
+    a, b = (expanded(parse(text), {}) for text in ("{a} - 2", "{b}"))
+    outputs = {
+        "quotient": Expression("/", (b, a)),
+        "least": Expression("<=", (a, b)),
+        "guarded": Expression("unless negative", (b, a, b)),
+        "nothing": Expression("sum", ()),
+    }
+    plan = Program(outputs, {"a": frozenset({0}), "b": frozenset({0})})
+    found = plan.evaluate({"a": [1, 2, 4, 7], "b": [0, 3, 2, 4]}, (4,))
+    np.testing.assert_array_equal(found["quotient"], [0, np.inf, 1, 0.8])
+    np.testing.assert_array_equal(found["least"], [1, 1, 1, 0])
+    np.testing.assert_array_equal(found["guarded"], [np.nan, 3, 2, 4])
+    np.testing.assert_array_equal(found["nothing"], [0, 0, 0, 0])
+    out = {"least": np.empty(4, dtype=bool)}
+    assert plan.evaluate({"a": [1, 2, 4, 7], "b": [0, 3, 2, 4]}, (4,), out)["least"].tolist() == [1, 1, 1, 0]
+
+
+def test_what_is_larger_than_any_float_is_refused() -> None:
+    with pytest.raises(FormulaError, match="larger than any float, as a sweep computes with"):
+        Program({"it": expanded(parse("10 ** 40 * 10 ** 40 * {a}"), {}) * 10**300}, AXES)
 
 
 # ---- the formulas that we ship

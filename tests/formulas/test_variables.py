@@ -284,6 +284,70 @@ def test_unknown_fields_that_look_like_cost_are_reported() -> None:
     assert params["num_null_experts"] == 4
 
 
+# ---- the families' rows, against transformers' classes
+
+WIDER = {  # intermediate_size over hidden_size, as each model's code has it where its config is silent
+    **dict.fromkeys(("gpt2", "openai-gpt", "gpt-sw3", "gptj", "codegen", "gpt_neo", "gpt_neox_japanese"), 4),
+    **dict.fromkeys(("gpt_bigcode", "bloom", "falcon", "RefinedWeb", "RefinedWebModel", "mpt", "phi-msft", "rwkv"), 4),
+    **dict.fromkeys(("mamba", "falcon_mamba", "mamba2"), 2),
+}  # fmt: skip
+SHARED = ("falcon", "gpt_bigcode", "RefinedWeb", "RefinedWebModel")  # one key and value head for all, by a flag
+STATE_SPACE = ("mamba", "falcon_mamba", "mamba2", "rwkv")
+
+
+def silent(config: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Return a config that does not say what these variables are."""
+    sources = {source for name in names for source in VARIABLES[name].sources}
+    return {key: value for key, value in config.items() if key not in sources}
+
+
+@pytest.mark.parametrize("model_type", sorted(FAMILIES.keys() & CONFIG_MAPPING.keys()))
+def test_a_family_adds_what_its_class_does(model_type: str) -> None:
+    """Another number of heads than the default shows whether a class copies it into the number of key heads."""
+    default = CONFIG_MAPPING[model_type]().get_text_config(decoder=True)
+    sizes = extract_model_params(default)
+    assert sizes["tie_word_embeddings"] == int(CONFIG_MAPPING[model_type]().tie_word_embeddings)
+    config = {**default.to_dict(), "model_type": model_type}
+    # None is required, so that no class is asked: what is found is the family's own.
+    quiet = extract_model_params(silent(config, "tie_word_embeddings"), required=())
+    assert quiet["tie_word_embeddings"] == sizes["tie_word_embeddings"]
+    assert (model_type in STATE_SPACE) == ("num_kv_heads" not in sizes)
+    if model_type in STATE_SPACE or model_type in SHARED:
+        return
+    heads = next(key for key in VARIABLES["num_heads"].sources if getattr(default, key, None))
+    key_heads = [key for key in VARIABLES["num_kv_heads"].sources if hasattr(default, key)]
+    other = type(default)(**{heads: 2 * sizes["num_heads"]})
+    expected = getattr(other, key_heads[0]) if key_heads else 2 * sizes["num_heads"]
+    mapping = silent({**other.to_dict(), "model_type": model_type}, "num_kv_heads")
+    found = extract_model_params(mapping, required=()).get("num_kv_heads")
+    assert found in {None, expected}
+    asks = expected != 2 * sizes["num_heads"] or model_type == "deepseek_v2"  # whose row leaves it to its class, too
+    assert (found is None) == asks
+
+
+@pytest.mark.parametrize(
+    ("model_type", "now"),
+    [
+        ("RefinedWeb", "falcon"), ("RefinedWebModel", "falcon"), ("phi-msft", "phi"), ("kimi_k2", "deepseek_v3"),
+        ("chatglm", "glm"),
+    ],
+)  # fmt: skip
+def test_a_type_that_transformers_has_under_another_name(model_type: str, now: str) -> None:
+    family, config = FAMILIES[model_type], CONFIG_MAPPING[now]()
+    assert family.tied == int(config.tie_word_embeddings)
+    assert family.attention
+    assert family.even_heads
+    assert family.grouped == (now == "deepseek_v3")  # whose class has a number of key heads of its own
+
+
+@pytest.mark.parametrize("model_type", [None, *FAMILIES])
+def test_how_much_wider_a_feed_forward_is(model_type: str | None) -> None:
+    config = {"hidden_size": 48, "num_hidden_layers": 2, "vocab_size": 10, "num_attention_heads": 4}
+    family = {"model_type": model_type, "dim": 48, "d_model": 48} if model_type else {}
+    found = extract_model_params({**config, **family}, required=()).get("intermediate_size")
+    assert found == (48 * WIDER[model_type] if model_type in WIDER else None)
+
+
 # ---- overrides
 
 

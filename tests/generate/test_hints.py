@@ -13,7 +13,8 @@ from nbanalyzer.generate import hints
 from nbanalyzer.generate.hf import KINDS, architectures
 from nbanalyzer.generate.model.subject import Subject
 from nbanalyzer.generate.write.template import build_template
-from nbanalyzer.templates.template import Composite, Kernel, ModelTemplate, encode
+from nbanalyzer.templates.template import Composite, Kernel, ModelTemplate
+from nbanalyzer.templates.template_files import encode
 from tools.coverage import Case, shallow
 
 TABLES = ("LIMITS", "CONVOLUTIONS", "CHUNKS", "EXPRESSIONS", "SIMILAR", "STATES", "ABSORBED")

@@ -357,6 +357,51 @@ def test_an_ambiguous_last_name_is_not_guessed() -> None:
     assert "llama.modeling_llama.eager_attention_forward" in message
 
 
+def test_suggestions_are_made_for_what_is_written() -> None:
+    good = {"rows": "1", "input_size": "2", "output_size": "3"}
+    model = module("my.Model", "", use("my.Linear", {**good, "outputs_size": "3", "zzz": "4"}, "fc"))
+    message = error_of(lambda: expand(model, modules=library(LINEAR, model)))
+    assert message.endswith("unused binding 'outputs_size': Linear has no such variable, did you mean 'output_size'?")
+    # Far from every whole name, near the last part of one.
+    long = module("some.package.of.a.long.name.Attention", "", basic("1"))
+    message = error_of(lambda: expand("Atention", modules=library(long)))
+    assert message == "no module template named 'Atention'. Did you mean 'Attention'?"
+
+
+def test_a_container_that_is_never_called_is_dropped() -> None:
+    def paths(**fields: Any) -> list[str]:
+        empty = Composite(name="never", sub_kernels=(basic("1"),), **fields)
+        model = module("my.Model", "called", empty, Composite(name="always", sub_kernels=(basic("1"),)))
+        template = expand(model, {"called": "0"}, modules=library(model))
+        return [path for path, _ in walk(template.kernels)]
+
+    assert paths(calls="{called}") == ["always", "always.op"]
+    assert paths(calls="{called} - 1")[0] == "never"  # no business of expanding
+    assert paths(calls="{called}", parameters="7")[0] == "never"  # never run, and there
+
+
+def test_as_many_kernels_as_a_template_may_have() -> None:
+    """2 * 1,499 kernels and the two that hold them are 3,000."""
+    half = module("my.Half", "", *(basic("1", operation=f"op{number}") for number in range(1_499)))
+    whole = module("my.Whole", "", use("my.Half", as_="a"), use("my.Half", as_="b"))
+    assert sum(1 for _ in walk(expand(whole, modules=library(half, whole)).kernels)) == 3_000
+    more = module("my.More", "", *whole.kernels, basic("0"))  # that it is left out does not make it less work
+    message = error_of(lambda: expand(more, modules=library(half, more)))
+    assert message == "more than 3,000 kernels: what repeats is one kernel with a repeat"
+
+
+def test_as_many_operations_as_bindings_may_put_in() -> None:
+    """25 times a binding of 2,000 operations are 50,000, of which nothing is left."""
+    long = f"max({', '.join(['{x}'] * 1_999)})"
+    model = module("my.Model", "a b", basic(" + ".join(["0 * {a}"] * 25), "{seq_len}"), basic("{a} * 0 + {b}"))
+    both = module("my.Both", "a b", basic(" + ".join(["0 * {a}"] * 25 + ["{b}"])))
+    bindings: dict[str, str | int] = {"a": long, "b": "3"}
+    template = expand(model, bindings, modules=library(model), config={"x": 1})
+    assert populate(template).totals["flops"] == 3
+    message = error_of(lambda: expand(both, bindings, modules=library(both), config={"x": 1}))
+    assert "the bindings put 50,001 operations into this formula" in message
+
+
 def test_a_long_name_makes_a_short_message() -> None:
     error_of(lambda: expand("x" * 9_000))
     error_of(lambda: expand("torch.add", {"num_elements": 1, "x" * 9_000: 1}))
