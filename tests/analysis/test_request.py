@@ -119,10 +119,10 @@ def test_requests_of_one_model_share_the_formulas_of_a_step(name: str) -> None:
     assert request(name, prompt_len=100, output_len=20, set={"num_layers": 2}).step is not first.step
     assert request("opt-125m", prompt_len=100, output_len=20).step is not first.step
     card = Accelerator(name="slow", memory_bytes=10**12, bandwidth=1e12, peaks={"bf16": 2e12, "fp32": 1e11})
-    times = {one.name: longer.on(one).time for one in (CARD, card)}
-    assert times["slow"] > times["card"]
-    assert longer.on(CARD, bandwidth_efficiency=0.5).time > times["card"]
-    assert longer.on(CARD).time == times["card"]
+    steps = {one.name: longer.on(one).time_per_output_token for one in (CARD, card)}
+    assert steps["slow"] > steps["card"]
+    assert longer.on(CARD, bandwidth_efficiency=0.5).time_per_output_token > steps["card"]
+    assert longer.on(CARD).time_per_output_token == steps["card"]
 
 
 def test_what_writes_nothing_is_refused() -> None:
