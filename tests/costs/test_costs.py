@@ -6,6 +6,8 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
+from builders import basic, template
+from builders import composite as part
 
 from nbanalyzer import populate
 from nbanalyzer.analysis.analysis import Analysis
@@ -14,19 +16,8 @@ from nbanalyzer.costs.run import Run, read_size, read_whole
 from nbanalyzer.errors import InputError, TemplateError, UnknownNameError
 
 
-def basic(
-    flops: str = "0", read: str = "0", write: str = "0", unit: str = "vector", name: str = "op"
-) -> dict[str, Any]:
-    access = {"read": read, "write": write}
-    return {"kernel_type": "basic", "operation": name, "unit": unit, "flops": flops, "memory_access": access}
-
-
-def part(name: str, *subs: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    return {"kernel_type": "composite", "name": name, "sub_kernels": list(subs), **fields}
-
-
 def own(*kernels: dict[str, Any], **run: Any) -> Analysis:
-    return populate({"model_id": "own", "kernels": list(kernels)}, **run)
+    return populate(template(*kernels), **run)
 
 
 # ---- a run
@@ -135,9 +126,11 @@ def test_copies_are_counted_without_calls() -> None:
 
 
 def test_what_is_fused_is_one_launch() -> None:
-    first, second = basic("1", "10", unit="matmul", name="a"), basic("2", "20", "30", name="b (fused)")
-    alone = basic("4", "40", "8 * {w_bytes}", name="c (3 steps)")
-    analysis = own(part("m", first, second, alone, repeat="5"), part("n", basic("{cache_len}", name="idle (fused)")))
+    first, second = basic("1", "10", unit="matmul", name="a"), basic("2", "20", "30", name="b", fused=True)
+    alone = basic("4", "40", "8 * {w_bytes}", name="c", steps=3)
+    analysis = own(
+        part("m", first, second, alone, repeat="5"), part("n", basic("{cache_len}", name="idle", fused=True))
+    )
     fused, stepped, idle = analysis.launches
     assert (fused.times, fused.matmul_flops, fused.vector_flops, fused.bytes) == (5, 1, 2, 60)
     assert (fused.activations, fused.steps, fused.is_started) == (60, 1, 1)
@@ -146,7 +139,7 @@ def test_what_is_fused_is_one_launch() -> None:
     assert stepped.sizes == {"w_bytes"}
     assert fused.sizes == frozenset()
     # It would be fused with what stands in another module.
-    assert [node.path for node in idle.nodes] == ["n.idle (fused)"]
+    assert [node.path for node in idle.nodes] == ["n.idle"]
     assert (idle.times, idle.is_started) == (1, 0)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import builders
 import pytest
 
 from nbanalyzer import populate
@@ -101,14 +102,12 @@ def test_an_error_names_the_kernel() -> None:
 # ---- by hand
 
 
-def basic(flops: str, read: str = "0", name: str = "op") -> dict[str, Any]:
-    access = {"read": read, "write": "0"}
-    return {"kernel_type": "basic", "operation": name, "unit": "vector", "flops": flops, "memory_access": access}
+def basic(flops: str, read: str = "0", name: str = "op", **fields: Any) -> dict[str, Any]:
+    return builders.basic(flops, read, name=name, **fields)
 
 
 def own(*kernels: dict[str, Any], names: tuple[str, ...] = FREE, **run: Any) -> Symbolic:
-    part = {"kernel_type": "composite", "name": "part", "sub_kernels": list(kernels)}
-    analysis = populate({"model_id": "own", "kernels": [part]}, **run)
+    analysis = populate(builders.template(builders.composite("part", *kernels)), **run)
     return analysis.symbolic({**analysis.params, **free_values(analysis.run, frozenset(names))})
 
 
@@ -170,5 +169,5 @@ def test_equal_launches_are_taken_together() -> None:
     first, second = own(one, {**one, "operation": "b"}, other).launches
     assert (first.times.number, second.times.number) == (2, 1)
     assert [node.path for node in first.nodes] == ["part.a"]
-    assert len(own(one, {**one, "operation": "b (2 steps)"}).launches) == 2  # started twice as often
+    assert len(own(one, {**one, "operation": "b", "steps": 2}).launches) == 2  # started twice as often
     assert len(own(basic("0", "4 * {w_bytes}", "a"), basic("0", "4 * {a_bytes}", "b")).launches) == 2  # other sizes
