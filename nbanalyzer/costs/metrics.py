@@ -13,7 +13,7 @@ from typing import Literal
 from nbanalyzer.formulas.formula import Formula, build, constant, variable
 from nbanalyzer.templates.template import Basic
 
-from .tree import Node
+from .tree import OWNED_TRAFFIC, Node
 
 __all__ = [
     "BY_MODULE", "KERNEL_METRICS", "METRICS", "OWNED", "PASS_METRICS", "REQUEST_SUMS", "Metric", "metric_formula",
@@ -48,8 +48,10 @@ def _flops(node: Node, unit: str | None) -> Formula:
     return node.parts[0] if unit in {None, node.kernel.unit} else constant(0)
 
 
-def _share(formula: Formula, name: str) -> Formula:
-    """Return the part of a byte formula that is due to the variable `name`."""
+def _owned(node: Node, metric: str) -> Formula:
+    """Return the formula of the weights' or the cache's share of a kernel's traffic."""
+    name, part = OWNED_TRAFFIC[metric]
+    formula = node.parts[part]
     if name not in formula.variables:
         return constant(0)
     return build("-", formula.substitute({name: build("*", constant(2), variable(name))}), formula)
@@ -64,10 +66,10 @@ METRICS: Mapping[str, Metric] = {
         Metric("bytes", "B", lambda node: build("+", node.parts[1], node.parts[2]), is_summed=True),
         Metric("read_bytes", "B", lambda node: node.parts[1], is_summed=True),
         Metric("write_bytes", "B", lambda node: node.parts[2], is_summed=True),
-        Metric("weight_bytes_read", "B", lambda node: _share(node.parts[1], "w_bytes"), is_summed=True),
+        Metric("weight_bytes_read", "B", lambda node: _owned(node, "weight_bytes_read"), is_summed=True),
         Metric("activation_bytes", "B", is_summed=True),
-        Metric("kv_bytes_read", "B", lambda node: _share(node.parts[1], "kv_bytes"), is_summed=True),
-        Metric("kv_bytes_written", "B", lambda node: _share(node.parts[2], "kv_bytes"), is_summed=True),
+        Metric("kv_bytes_read", "B", lambda node: _owned(node, "kv_bytes_read"), is_summed=True),
+        Metric("kv_bytes_written", "B", lambda node: _owned(node, "kv_bytes_written"), is_summed=True),
         Metric("parameters", "elements"),
         Metric("weight_bytes", "B"),
         Metric("kv_cache_bytes", "B"),
@@ -90,7 +92,7 @@ REQUEST_SUMS = tuple(name for name in PASS_METRICS if METRICS[name].is_summed)
 """The metrics of `PASS_METRICS` that are summed over a request's passes."""
 BY_MODULE = ("flops", "bytes", "parameters", "time")
 """The metrics that are compared module by module."""
-OWNED = ("weight_bytes_read", "kv_bytes_read", "kv_bytes_written")
+OWNED = tuple(OWNED_TRAFFIC)
 """The traffic of weights and cache; the rest is the activations'."""
 
 

@@ -28,12 +28,10 @@ BASIC_FIELDS = ("flops", "memory_access.read", "memory_access.write")
 COMPOSITE_FIELDS = ("repeat", "calls", "parameters")
 """The names of `Node.formulas` in the template."""
 
-OWNED_TRAFFIC = (
-    ("weight_bytes_read", "w_bytes", 1),
-    ("kv_bytes_read", "kv_bytes", 1),
-    ("kv_bytes_written", "kv_bytes", 2),
-)
-"""The traffic of weights and cache: its metric, its bytes per element, the place of its formula in `Node.parts`."""
+OWNED_TRAFFIC = {
+    "weight_bytes_read": ("w_bytes", 1), "kv_bytes_read": ("kv_bytes", 1), "kv_bytes_written": ("kv_bytes", 2),
+}  # fmt: skip
+"""The traffic of weights and cache: metric → its bytes per element, and the index of its formula in `Node.parts`."""
 
 
 @dataclass(slots=True)
@@ -309,7 +307,7 @@ def _basic(node: Node, parent: Cost, values: Mapping[str, Number], doubled: Mapp
     times, (flops, read, write) = parent.count, amounts
     cost = Cost(times, parent.copies, read_bytes=normalize(times * read), write_bytes=normalize(times * write))
     setattr(cost, f"{node.kernel.unit}_flops", normalize(times * flops))
-    for metric, size, part in OWNED_TRAFFIC:
+    for metric, (size, part) in OWNED_TRAFFIC.items():
         if size in node.uses[part]:
             formula = node.parts[part]
             share = run(node.functions[part], formula, doubled[size]) - amounts[part]

@@ -28,8 +28,8 @@ def text(sweep: Sweep) -> str:
         return as_lines([*lines, f"  metrics: {', '.join(sweep.metrics)}"])
     for name in sweep.metrics:
         values = sweep.values(name)
-        points = f"{int(values.sum()):,} of {sweep.size:,}"
-        lines.append(f"  {name}: {points if name == 'fits' else _range(name, values)}")
+        summary = f"{int(values.sum()):,} of {sweep.size:,}" if name == "fits" else _range(name, values)
+        lines.append(f"  {name}: {summary}")
     return as_lines(lines)
 
 
