@@ -85,7 +85,8 @@ EXPRESSIONS = (
     # The chunks that a scan works in.
     Hint("^(?!attention_).*chunk_size$", "mamba2", ("ceil({seq_len} / <field>)",)),
     # The size of a head, where no field states it.
-    Hint("^(?!num_kv_).*heads$", "mobilebert", ("<other> // <field>",), other="hidden_size$"),
+    Hint("heads$", "mobilebert", ("<other> // <field>",), other="bottleneck_size$"),
+    Hint("^(?!num_kv_).*heads$", "perceiver", ("<other> // <field>",), other="hidden_size$"),
     Hint("heads$", "perceiver", ("<other> // <field>",), other="latents$"),
     # How many tokens a convolution's padded input has.
     Hint("conv|kernel", "mamba2", ("max({seq_len}, <field>)",)),
