@@ -194,17 +194,22 @@ class Covered:
     lines: dict[str, dict[int, list[str]]]
 
     def tests(self, mutant: Mutant, source: str, folders: Sequence[str], budget: float) -> list[str]:
-        """Return the tests in `folders` that run the mutant's statement, the fastest first, for `budget` seconds."""
+        """Return the tests in `folders` that run the mutant's statement, for `budget` seconds.
+
+        The fastest come first; of a statement that all run, as a constant of the file is, those of the file's own tests.
+        """
         lines = self.lines[mutant.file]
         names = {test for line in statement(source, mutant.line) for test in lines.get(line, [])}
-        chosen = self.seconds if "" in names else names
-        here = [test for test in chosen if test in self.seconds and test.startswith(tuple(folders))]
-        here.sort(key=self.seconds.__getitem__)
-        return [
+        own = f"test_{Path(mutant.file).name}::"
+        by_all = "" in names
+        here = [
             test
-            for test, end in zip(here, accumulate(map(self.seconds.__getitem__, here)), strict=True)
-            if end < budget
+            for test in (self.seconds if by_all else names)
+            if test in self.seconds and test.startswith(tuple(folders))
         ]
+        here.sort(key=lambda test: (by_all and own not in test, self.seconds[test]))
+        ends = accumulate(map(self.seconds.__getitem__, here))
+        return [test for test, end in zip(here, ends, strict=True) if end < budget]
 
 
 def statement(source: str, line: int) -> range:
