@@ -196,7 +196,7 @@ class Covered:
     def tests(self, mutant: Mutant, source: str, folders: Sequence[str], budget: float) -> list[str]:
         """Return the tests in `folders` that run the mutant's statement, for `budget` seconds.
 
-        The fastest come first; of a statement that all run, as a constant of the file is, those of the file's own tests.
+        The fastest come first; of a statement that all run, as a constant of the file is, the file's own tests.
         """
         lines = self.lines[mutant.file]
         names = {test for line in statement(source, mutant.line) for test in lines.get(line, [])}
