@@ -124,8 +124,8 @@ def _globbed(patterns: Iterable[str]) -> set[str]:
 def mutants(file: str, source: str, operators: Sequence[str]) -> Iterator[Mutant]:
     """Yield the mutants of a file by the operators that one of the patterns matches.
 
-    Annotations, which nothing runs, flags of dataclasses, which only refuse what no code does, and the stars of
-    signatures and displays, which are no products, are left out.
+    Left out are annotations and ``if TYPE_CHECKING``, which nothing runs; flags of dataclasses and ``strict`` of
+    ``zip``, which only refuse what no code does; the stars of signatures and displays, which are no products.
     """
     tree = ast.parse(source)
     declarations = list(_spans(_declarations(tree)))
@@ -148,6 +148,10 @@ def _declarations(tree: ast.Module) -> Iterator[ast.AST]:
         yield from (part for part in parts if part is not None)
         if isinstance(node, ast.ClassDef):
             yield from (one for one in node.decorator_list if ast.unparse(one).startswith("dataclass"))
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            yield node.test
+        if isinstance(node, ast.keyword) and node.arg == "strict":
+            yield node.value
 
 
 def _spans(nodes: Iterable[ast.AST]) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
