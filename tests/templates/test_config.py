@@ -116,8 +116,8 @@ def test_heads_that_share_their_keys(fields: dict[str, Any], heads: int) -> None
 
 
 def test_only_some_of_the_variables_may_be_required() -> None:
-    config = {"model_type": "mine", "hidden_size": 10, "num_attention_heads": 4}
-    assert "head_dim" not in extract_model_params(config, required=("hidden_size",))
+    config = {"model_type": "mine", "hidden_size": 12, "num_attention_heads": 4}
+    assert "head_dim" not in extract_model_params(config, required=("hidden_size",))  # not known to be an even share
     with pytest.raises(ConfigError, match="no value for vocab_size"):
         extract_model_params(config, required=("hidden_size", "vocab_size"))
     two = {"model_type": "mistral", "hidden_size": 48, "num_attention_heads": 4}
