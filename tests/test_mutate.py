@@ -82,6 +82,8 @@ def test_the_tests_that_run_a_statement_are_asked_the_fastest_first() -> None:
     assert covered.tests(outside, SOURCE, ["tests/a.py"], 10) == [
         f"tests/a.py::{name}" for name in ("idle", "fast", "slow")
     ]
+    seconds["tests/test_some.py::own"] = 9.0
+    assert covered.tests(outside, SOURCE, ["tests"], 10)[:2] == ["tests/test_some.py::own", "tests/b.py::other"]
     assert covered.tests(Mutant("some.py", 11, 0, "", 0), SOURCE, ["tests"], 10) == []
 
 

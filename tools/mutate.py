@@ -124,8 +124,8 @@ def _globbed(patterns: Iterable[str]) -> set[str]:
 def mutants(file: str, source: str, operators: Sequence[str]) -> Iterator[Mutant]:
     """Yield the mutants of a file by the operators that one of the patterns matches.
 
-    Annotations, which nothing runs, flags of dataclasses, which only refuse what no code does, and the stars of
-    signatures and displays, which are no products, are left out.
+    Left out are annotations and ``if TYPE_CHECKING``, which nothing runs; flags of dataclasses and ``strict`` of
+    ``zip``, which only refuse what no code does; the stars of signatures and displays, which are no products.
     """
     tree = ast.parse(source)
     declarations = list(_spans(_declarations(tree)))
@@ -148,6 +148,10 @@ def _declarations(tree: ast.Module) -> Iterator[ast.AST]:
         yield from (part for part in parts if part is not None)
         if isinstance(node, ast.ClassDef):
             yield from (one for one in node.decorator_list if ast.unparse(one).startswith("dataclass"))
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            yield node.test
+        if isinstance(node, ast.keyword) and node.arg == "strict":
+            yield node.value
 
 
 def _spans(nodes: Iterable[ast.AST]) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
@@ -194,17 +198,22 @@ class Covered:
     lines: dict[str, dict[int, list[str]]]
 
     def tests(self, mutant: Mutant, source: str, folders: Sequence[str], budget: float) -> list[str]:
-        """Return the tests in `folders` that run the mutant's statement, the fastest first, for `budget` seconds."""
+        """Return the tests in `folders` that run the mutant's statement, for `budget` seconds.
+
+        The fastest come first; of a statement that all run, as a constant of the file is, the file's own tests.
+        """
         lines = self.lines[mutant.file]
         names = {test for line in statement(source, mutant.line) for test in lines.get(line, [])}
-        chosen = self.seconds if "" in names else names
-        here = [test for test in chosen if test in self.seconds and test.startswith(tuple(folders))]
-        here.sort(key=self.seconds.__getitem__)
-        return [
+        own = f"test_{Path(mutant.file).name}::"
+        by_all = "" in names
+        here = [
             test
-            for test, end in zip(here, accumulate(map(self.seconds.__getitem__, here)), strict=True)
-            if end < budget
+            for test in (self.seconds if by_all else names)
+            if test in self.seconds and test.startswith(tuple(folders))
         ]
+        here.sort(key=lambda test: (by_all and own not in test, self.seconds[test]))
+        ends = accumulate(map(self.seconds.__getitem__, here))
+        return [test for test, end in zip(here, ends, strict=True) if end < budget]
 
 
 def statement(source: str, line: int) -> range:

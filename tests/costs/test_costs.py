@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 from builders import basic, template
 from builders import composite as part
@@ -274,6 +275,24 @@ def test_metrics_of_a_kernel_as_formulas() -> None:
         assert analysis.totals[metric] == number, metric
         assert analysis.formula_text(metric).evaluate(values) == number, metric
     assert analysis.formula_text("arithmetic_intensity").evaluate(values) == Fraction(16, 2 * 37 + 88)
+
+
+def test_sums_are_multiplied_out_and_quotients_are_not() -> None:
+    analysis = own(part("m", basic("2 * {seq_len} * ({cache_len} + 1)", "{seq_len} * ({cache_len} + 3)")))
+    flops, intensity = analysis.formula("flops"), analysis.formula("arithmetic_intensity")
+    assert flops.is_Add
+    assert str(flops) == "2*cache_len*seq_len + 2*seq_len"
+    assert str(intensity) == "2*(cache_len + 1)/(cache_len + 3)"
+
+
+def test_columns_hold_what_numpy_can() -> None:
+    """Whole numbers where they fit into 64 bits with a sign, else floats."""
+    for number, whole in ((2**63 - 1, True), (2**63, False), (2**64 - 1, False)):
+        table = own(part("m", basic(str(number)))).table()
+        assert (table["flops"].dtype == np.int64) == whole
+        assert float(table["flops"].iloc[0]) == float(number)
+    halves = own(part("m", basic("1", "{w_bytes}")), w_bit=4).table()
+    assert halves["read_bytes"].tolist() == [0.5, 0.5]
 
 
 def test_the_table_of_metrics() -> None:

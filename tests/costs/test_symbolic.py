@@ -164,6 +164,16 @@ def test_what_has_nothing_to_do_is_not_started(flops: str, read: str, started: d
         assert launch.is_started.is_constant
 
 
+@pytest.mark.parametrize("unit", ["matmul", "vector"])
+def test_work_and_traffic_do_not_make_up_for_each_other(unit: str) -> None:
+    kernel = {**basic("{cache_len}", "{cache_len}"), "unit": unit}
+    (launch,) = own(kernel).launches
+    for cached in (0, 3):
+        values = {"batch_size": 1, "seq_len": 1, "cache_len": cached}
+        assert launch.is_started.evaluate(values) == (cached > 0)
+        assert (launch.bytes.evaluate(values), launch.activations.evaluate(values)) == (cached, cached)
+
+
 def test_equal_launches_are_taken_together() -> None:
     one, other = basic("3 * {seq_len}", name="a"), basic("4 * {seq_len}", name="c")
     first, second = own(one, {**one, "operation": "b"}, other).launches

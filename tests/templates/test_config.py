@@ -88,7 +88,8 @@ def test_an_object_has_what_its_class_gives_it() -> None:
         extract_model_params(Qwen3Config(**SIZES, num_key_value_heads=2))["head_dim"] == Qwen3Config().head_dim == 128
     )
     assert "biogpt" not in FAMILIES
-    assert extract_model_params(BioGptConfig(**SIZES))["head_dim"] == 12
+    for required in (None, ()):  # also if nobody asks for it
+        assert extract_model_params(BioGptConfig(**SIZES), required=required)["head_dim"] == 12
 
 
 def test_the_step_rank_is_a_16th_rounded_up() -> None:
@@ -116,10 +117,12 @@ def test_heads_that_share_their_keys(fields: dict[str, Any], heads: int) -> None
 
 
 def test_only_some_of_the_variables_may_be_required() -> None:
-    config = {"model_type": "mine", "hidden_size": 10, "num_attention_heads": 4}
-    assert "head_dim" not in extract_model_params(config, required=("hidden_size",))
+    config = {"model_type": "mine", "hidden_size": 12, "num_attention_heads": 4}
+    assert "head_dim" not in extract_model_params(config, required=("hidden_size",))  # not known to be an even share
     with pytest.raises(ConfigError, match="no value for vocab_size"):
         extract_model_params(config, required=("hidden_size", "vocab_size"))
+    two = {"model_type": "mistral", "hidden_size": 48, "num_attention_heads": 4}
+    assert extract_model_params(two, required=())["head_dim"] == 12  # these two are enough
     llama = {**LLAMA, "hidden_size": 50}  # not a multiple of 4 heads: of no matter to who asks for no head size
     assert extract_model_params(llama, required=("hidden_size",))["hidden_size"] == 50
     for required in (None, ("head_dim",)):

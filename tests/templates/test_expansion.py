@@ -375,6 +375,10 @@ def test_a_container_that_is_never_called_is_dropped() -> None:
         template = expand(model, {"called": "0"}, modules=library(model))
         return [path for path, _ in walk(template.kernels)]
 
+    twice = module("my.Twice", "called", Composite(name="it", sub_kernels=(basic("1"),), calls="2 * {called}"))
+    assert (
+        composite(expand(twice, {"called": "{num_layers}"}, modules=library(twice)), "it").calls == "2 * {num_layers}"
+    )
     assert paths(calls="{called}") == ["always", "always.op"]
     assert paths(calls="{called} - 1")[0] == "never"  # no business of expanding
     assert paths(calls="{called}", parameters="7")[0] == "never"  # never run, and there
