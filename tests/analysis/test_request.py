@@ -181,6 +181,9 @@ def test_too_many_steps_to_time_are_refused() -> None:
     assert found.decode["kv_bytes_written"] == 131_072 * (10**8 - 1)
     with pytest.raises(InputError, match="steps are timed up to an output of 10,000,000 tokens"):
         found.on(CARD)
+    assert request("gpt2", prompt_len=4, output_len=10**7).on(CARD)
+    with pytest.raises(InputError, match="steps are timed up to an output of 10,000,000 tokens, not 10000001"):
+        request("gpt2", prompt_len=4, output_len=10**7 + 1).on(CARD)
 
 
 def test_the_text_says_the_numbers() -> None:

@@ -167,6 +167,12 @@ def test_the_balance_by_hand() -> None:
         ("2 * {batch_size} ** 2 + 3 * {batch_size}", 64, 4, "3 * batch_size + 2 * batch_size**2 <= 64"),
         ("{batch_size} ** 2 / 3", 12, 6, "0.3333333333 * batch_size**2 <= 12"),
         ("{batch_size} ** 2 / 3", 11, 5, "0.3333333333 * batch_size**2 <= 11"),
+        (
+            "{batch_size} ** 2 / 3 + {batch_size} / 2 + 1 / 4",
+            13,
+            5,
+            "0.25 + 0.5 * batch_size + 0.3333333333 * batch_size**2 <= 13",
+        ),
         ("{batch_size} ** 3", 26, 2, "1 * batch_size**3 <= 26"),  # no root in closed form: by bisection
         ("{batch_size} ** 3", 27, 3, "1 * batch_size**3 <= 27"),
         ("{batch_size} ** 3", 1, 1, "1 * batch_size**3 <= 1"),

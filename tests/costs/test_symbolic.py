@@ -174,6 +174,27 @@ def test_work_and_traffic_do_not_make_up_for_each_other(unit: str) -> None:
         assert (launch.bytes.evaluate(values), launch.activations.evaluate(values)) == (cached, cached)
 
 
+def test_working_sets_that_may_be_the_largest() -> None:
+    """Neither what never runs nor what another is always larger than."""
+
+    def part(name: str, read: str, **fields: Any) -> dict[str, Any]:
+        return {"kernel_type": "composite", "name": name, "sub_kernels": [basic("0", read)], **fields}
+
+    kernels = [
+        part("small", "3 * {seq_len}"),
+        part("large", "5 * {seq_len}"),
+        part("smaller", "4 * {seq_len}"),
+        part("other", "{cache_len} * 2"),
+        part("never", "100 * {seq_len}", repeat="{n}"),
+        part("later", "200 * {seq_len}", repeat="{cache_len}"),
+    ]
+    analysis = populate({"model_id": "own", "kernels": kernels, "config": {"n": 0}})
+    symbolic = analysis.symbolic({**analysis.params, **free_values(analysis.run, frozenset(FREE))})
+    sets = working_sets(symbolic)
+    found = [[one.evaluate({"seq_len": 7, "cache_len": cached}) for one in sets] for cached in (0, 3, 60)]
+    assert found == [[35, 0, 0], [35, 6, 1400], [35, 120, 1400]]
+
+
 def test_equal_launches_are_taken_together() -> None:
     one, other = basic("3 * {seq_len}", name="a"), basic("4 * {seq_len}", name="c")
     first, second = own(one, {**one, "operation": "b"}, other).launches

@@ -137,6 +137,7 @@ def test_only_some_of_the_variables_may_be_required() -> None:
     ("change", "name", "value"),
     [
         ({"intermediate_size": [64, 64]}, "intermediate_size", 64),
+        ({"intermediate_size": [64], "num_hidden_layers": 1}, "intermediate_size", 64),
         ({"tie_word_embeddings": True}, "tie_word_embeddings", 1),
         ({"vocab_size": 2**40}, "vocab_size", 2**40),
         ({"vocab_size": 1}, "vocab_size", 1),
@@ -177,6 +178,9 @@ def test_transformers_is_not_asked_to_list_millions(key: str) -> None:
 
 def test_heads_that_cannot_be_grouped() -> None:
     assert extract_model_params({**LLAMA, "num_key_value_heads": 2})["num_kv_heads"] == 2
+    assert (
+        extract_model_params({"num_key_value_heads": 3}, required=())["num_kv_heads"] == 3
+    )  # of heads nothing is said
     assert "num_heads 4 is not a multiple of num_kv_heads 3" in error_of({**LLAMA, "num_key_value_heads": 3})
 
 

@@ -222,6 +222,8 @@ def test_a_model_template_keeps_its_own_state() -> None:
     data = {"state": {"kv_cache": "11"}, "kernels": [{"kernel_type": "composite", "name": "c", "module": "my.Cache",
             "bindings": {"size": "3"}}]}  # fmt: skip
     assert populate(expand(data, modules=library(cache))).totals["kv_cache_bytes"] == 11
+    silent = {"kernels": data["kernels"]}
+    assert populate(expand(silent, modules=library(cache))).totals["kv_cache_bytes"] == 3  # then it is the modules'
 
 
 def test_own_parameters_replace_the_modules() -> None:
