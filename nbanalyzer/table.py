@@ -57,7 +57,7 @@ class Table:
                 side = "left" if column in self.words else "right"
                 style = WRAPPED if column in self.prose else CELL
                 cells += f'<{tag} style="{style};text-align:{side}">{escape(cell)}</{tag}>'
-            lines += f"<tr>{cells}</tr>"
+            lines += f"<tr>{cells}</tr>\n"
         return (
             '<div style="overflow-x:auto;line-height:1.35;font-size:0.92em">'
             f'<table style="color:inherit;border-collapse:collapse">{lines}</table></div>'

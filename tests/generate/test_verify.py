@@ -186,7 +186,7 @@ WRONG: dict[str, tuple[str, str, str, str, Change]] = {  # template, kernel, its
         binding("num_tokens", "{batch_size} * {seq_len}"),
     ),
     "llama cache": (
-        "llama", "model.layers.self_attn.attention", "model.layers.self_attn", "decode_read_bytes",
+        "llama", "model.layers.self_attn.attention", "model.layers.self_attn", "decode_vector_flops",
         binding("num_keys", "{seq_len}"),
     ),
     "llama precision": (
