@@ -20,7 +20,7 @@ from nbanalyzer.templates.template import Composite, Kernel, ModelTemplate
 from nbanalyzer.templates.template_files import encode
 from tools.coverage import Case, shallow
 
-TABLES = ("LIMITS", "CONVOLUTIONS", "CHUNKS", "EXPRESSIONS", "SIMILAR", "STATES", "ABSORBED")
+TABLES = ("LIMITS", "CONVOLUTIONS", "CHUNKS", "EXPRESSIONS", "FIXED_CHUNKS", "SIMILAR", "STATES", "ABSORBED")
 ROWS = [
     pytest.param(table, place, id=f"{table}-{hint.name}-{hint.model}")
     for table in TABLES
@@ -73,7 +73,7 @@ def test_a_row_is_needed_by_its_model(table: str, place: int, monkeypatch: pytes
         return  # no template
     if table == "SIMILAR":  # the numbers are the same; but the call is no module template any more
         assert len(bound(without.kernels, rows[place].says[0])) < len(bound(usual.kernels, rows[place].says[0]))
-    elif table == "EXPRESSIONS":
+    elif table in {"EXPRESSIONS", "FIXED_CHUNKS"}:
         assert without.kernels != usual.kernels
     else:
         kind = subject_of(model_type).kind
