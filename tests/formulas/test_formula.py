@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from nbanalyzer.errors import FormulaError
 from nbanalyzer.formulas.algebra import expanded_sympy
-from nbanalyzer.formulas.formula import Formula, parse
+from nbanalyzer.formulas.formula import Formula, constant, parse
 
 NAMES = ("hidden_size", "seq_len", "x_1")
 # Python's precedence, loosest first; calls, names and numbers are atoms.
@@ -458,6 +458,20 @@ def test_more_terms_than_sympy_should_multiply_out() -> None:
             expanded_sympy(parse(text))
     assert len(expanded_sympy(parse("({a} + {b} + {c}) * ({d} - {e})")).args) == 6
     assert len(expanded_sympy(parse("({a} + {b} + {c}) ** 3")).args) == 10
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Fraction(1, 2), "0.5"), (Fraction(5, 4), "1.25"), (Fraction(3, 20), "0.15"), (Fraction(7, 5), "1.4"),
+        (Fraction(1, 1000), "0.001"), (Fraction(1, 3), "1 / 3"), (Fraction(5, 6), "5 / 6"), (Fraction(-1, 2), "-0.5"),
+        (Fraction(1, 2**40), "0.0000000000009094947017729282379150390625"),  # 40 digits, of at most 40
+        (Fraction(1, 2**41), f"1 / {2**41}"), (3, "3"), (-3, "-3"), (Fraction(6, 2), "3"),
+    ],
+)  # fmt: skip
+def test_a_number_is_written_as_a_decimal_if_it_has_one(value: Fraction | int, text: str) -> None:
+    assert str(constant(value)) == text
+    assert parse(text).evaluate({}) == value
 
 
 def test_the_branches_that_values_choose() -> None:
