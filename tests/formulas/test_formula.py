@@ -408,6 +408,8 @@ def test_what_sympy_is_asked_for() -> None:
             assert parse(inside).sympy().subs({"n": 1, "m": 1}) == parse(inside).evaluate({"n": 1, "m": 1})
     with pytest.raises(FormulaError, match="too many conditions, roundings, min and max for SymPy"):
         parse(inside).sympy()
+    truth = parse("3 if {n} else 5").sympy()
+    assert [truth.subs("n", number) for number in (-1, 0, 1)] == [3, 5, 3]
     assert parse("{n} ** (60 + 4)").sympy().subs("n", 2) == 2**64
     assert parse("{n} ** -(60 + 4)").sympy().subs("n", 2) == Fraction(1, 2**64)
     for exponent in ("(60 + 5)", "-(60 + 5)", "(1 / 2)"):
@@ -422,6 +424,7 @@ def test_what_sympy_is_asked_for() -> None:
         ("{x} % {y}", "x % y"),
         ("({x} + {y}) % ({z} * 2)", "(x + y) % (z * 2)"),
         ("({x} % {y}) * {z}", "(x % y) z"),
+        ("({x} * {y}) % {z}", "(x y) % z"),
         ("{x} if {y} + {z} else 3", "[x | y + z != 0 | 3]"),
         ("{x} if {y} < {z} else 3", "[x | y < z | 3]"),
         ("{x} if ({y} if {z} else 1) else 3", "[x | ([y | z != 0 | 1]) != 0 | 3]"),
