@@ -461,6 +461,7 @@ def test_more_terms_than_sympy_should_multiply_out() -> None:
             expanded_sympy(parse(text))
     assert len(expanded_sympy(parse("({a} + {b} + {c}) * ({d} - {e})")).args) == 6
     assert len(expanded_sympy(parse("({a} + {b} + {c}) ** 3")).args) == 10
+    assert len(expanded_sympy(parse("({a} + {b}) ** 64")).args) == 65
 
 
 @pytest.mark.parametrize(
