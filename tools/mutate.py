@@ -125,7 +125,8 @@ def mutants(file: str, source: str, operators: Sequence[str]) -> Iterator[Mutant
     """Yield the mutants of a file by the operators that one of the patterns matches.
 
     Left out are annotations and ``if TYPE_CHECKING``, which nothing runs; flags of dataclasses and ``strict`` of
-    ``zip``, which only refuse what no code does; the stars of signatures and displays, which are no products.
+    ``zip``, which only refuse what no code does; sizes of caches; the stars of signatures and displays, which are no
+    products.
     """
     tree = ast.parse(source)
     declarations = list(_spans(_declarations(tree)))
@@ -146,8 +147,8 @@ def _declarations(tree: ast.Module) -> Iterator[ast.AST]:
     for node in ast.walk(tree):
         parts = (getattr(node, "annotation", None), getattr(node, "returns", None))
         yield from (part for part in parts if part is not None)
-        if isinstance(node, ast.ClassDef):
-            yield from (one for one in node.decorator_list if ast.unparse(one).startswith("dataclass"))
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            yield from (one for one in node.decorator_list if ast.unparse(one).startswith(("dataclass", "lru_cache")))
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             yield node.test
         if isinstance(node, ast.keyword) and node.arg == "strict":

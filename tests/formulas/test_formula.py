@@ -21,7 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nbanalyzer.errors import FormulaError
-from nbanalyzer.formulas.formula import Formula, parse
+from nbanalyzer.formulas.algebra import expanded_sympy
+from nbanalyzer.formulas.formula import Formula, constant, parse
 
 NAMES = ("hidden_size", "seq_len", "x_1")
 # Python's precedence, loosest first; calls, names and numbers are atoms.
@@ -407,12 +408,74 @@ def test_what_sympy_is_asked_for() -> None:
             assert parse(inside).sympy().subs({"n": 1, "m": 1}) == parse(inside).evaluate({"n": 1, "m": 1})
     with pytest.raises(FormulaError, match="too many conditions, roundings, min and max for SymPy"):
         parse(inside).sympy()
+    truth = parse("3 if {n} else 5").sympy()
+    assert [truth.subs("n", number) for number in (-1, 0, 1)] == [3, 5, 3]
     assert parse("{n} ** (60 + 4)").sympy().subs("n", 2) == 2**64
     assert parse("{n} ** -(60 + 4)").sympy().subs("n", 2) == Fraction(1, 2**64)
     for exponent in ("(60 + 5)", "-(60 + 5)", "(1 / 2)"):
         with pytest.raises(FormulaError, match="an exponent is a whole number of at most 64"):
             parse(f"{{n}} ** {exponent}").sympy()
     assert parse("{n} ** 2 + {m} * {n} * 0").sympy().free_symbols == parse("{n}").sympy().free_symbols
+
+
+@pytest.mark.parametrize(
+    ("text", "latex"),
+    [
+        ("{x} % {y}", "x % y"),
+        ("({x} + {y}) % ({z} * 2)", "(x + y) % (z * 2)"),
+        ("({x} % {y}) * {z}", "(x % y) z"),
+        ("({x} * {y}) % {z}", "(x y) % z"),
+        ("{x} if {y} + {z} else 3", "[x | y + z != 0 | 3]"),
+        ("{x} if {y} < {z} else 3", "[x | y < z | 3]"),
+        ("{x} if ({y} if {z} else 1) else 3", "[x | ([y | z != 0 | 1]) != 0 | 3]"),
+        ("{x} - ({y} - {z})", "x - (y - z)"),
+        ("({x} + {y}) ** 2", "(x + y)^{2}"),
+        ("-({x} + {y})", "-(x + y)"),
+        ("-{x} * {y}", "-x y"),
+        ("{x} * -3", "x * -3"),
+        ("{x} * 3 * {y}", "x * 3 y"),
+        ("2 * {x} * ({y} + {z})", "2 x (y + z)"),
+        ("({x} < {y}) + 1", "(x < y) + 1"),
+    ],
+)
+def test_latex_is_read_as_the_formula_is(text: str, latex: str) -> None:
+    """In a shorter writing: spaces for products, brackets for cases."""
+    found = re.sub(r"\\mathrm{(\w)}", r"\1", parse(text).latex())
+    cases = {r"\begin{cases} ": "[", r" & \text{if } ": " | ", r" & \text{otherwise} \end{cases}": "]", r" \\ ": " | "}
+    others = {r"\left(": "(", r"\right)": ")", r"\bmod": "%", r"\ne": "!=", r"\cdot": "*", r"\,": ""}
+    for command, short in (cases | others).items():
+        found = found.replace(command, short)
+    assert found == latex
+
+
+def test_more_terms_than_sympy_should_multiply_out() -> None:
+    """150 times 150 are 22,500, of at most 20,000; a square of 200 has 20,100."""
+    wide, wider = (" + ".join(f"{{x{number}}}" for number in range(count)) for count in (150, 200))
+    for text in (
+        f"({wide}) * ({wide})",
+        f"({wide}) * (1 / ({wide}))",
+        f"({wider}) ** 2",
+        f"({wide}) * {{y}} * ({wide})",
+    ):
+        with pytest.raises(FormulaError, match="multiplied out, this has too many terms"):
+            expanded_sympy(parse(text))
+    assert len(expanded_sympy(parse("({a} + {b} + {c}) * ({d} - {e})")).args) == 6
+    assert len(expanded_sympy(parse("({a} + {b} + {c}) ** 3")).args) == 10
+    assert len(expanded_sympy(parse("({a} + {b}) ** 64")).args) == 65
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Fraction(1, 2), "0.5"), (Fraction(5, 4), "1.25"), (Fraction(3, 20), "0.15"), (Fraction(7, 5), "1.4"),
+        (Fraction(1, 1000), "0.001"), (Fraction(1, 3), "1 / 3"), (Fraction(5, 6), "5 / 6"), (Fraction(-1, 2), "-0.5"),
+        (Fraction(1, 2**38), "0.00000000000363797880709171295166015625"),  # as long as a number may be that is read
+        (Fraction(1, 2**41), f"1 / {2**41}"), (3, "3"), (-3, "-3"), (Fraction(6, 2), "3"),
+    ],
+)  # fmt: skip
+def test_a_number_is_written_as_a_decimal_if_it_has_one(value: Fraction | int, text: str) -> None:
+    assert str(constant(value)) == text
+    assert parse(text).evaluate({}) == value
 
 
 def test_the_branches_that_values_choose() -> None:
