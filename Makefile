@@ -13,7 +13,7 @@ export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: help demo lab app test check unit notebooks execute lint types fuzz mutate newest lock catalog catalog-check verify fields coverage bench clean chromium
+.PHONY: help demo lab app test check unit notebooks execute lint types fuzz mutate newest lock catalog catalog-check verify fields hints coverage bench clean chromium
 
 help:
 	@echo "make demo     install, run the quickstart notebook, show the table and where its page lies"
@@ -29,6 +29,7 @@ help:
 	@echo "make catalog  expand and check every shipped model template again (needs PyTorch, which it installs)"
 	@echo "make verify   compare every shipped template with PyTorch, as it is"
 	@echo "make fields   change every field of every shipped config, one at a time, and compare with PyTorch"
+	@echo "make hints    take every hint for single architectures away, and see its model fail"
 	@echo "make coverage try every model type of transformers, and write docs/coverage.md"
 	@echo "make bench    measure speed, and write docs/performance.md"
 
@@ -110,6 +111,10 @@ verify: $(VENV)/test
 # Every field of every shipped config changed, one at a time, against PyTorch: parameters and FLOPs; takes hours.
 fields: $(VENV)/test
 	THOROUGH=1 $(BIN)/python -m pytest tests/generate/test_validity.py --numprocesses 2
+
+# Every row of nbanalyzer/generate/hints.py taken away, and the model that then fails; takes about five minutes.
+hints: $(VENV)/test
+	THOROUGH=1 $(BIN)/python -m pytest tests/generate/test_hints.py --numprocesses 2
 
 # Every model type of transformers; takes about a quarter of an hour.
 coverage: $(VENV)/test
