@@ -6,8 +6,9 @@ import pytest
 
 pytest.importorskip("cosmic_ray", reason="only `make mutate` installs cosmic-ray")
 
-from tools import mutate
-from tools.mutate import Covered, Mutant, Result
+from tools import mutants, mutate
+from tools.mutants import Mutant
+from tools.mutate import Covered, Result
 
 SOURCE = '''\
 from dataclasses import dataclass
@@ -37,10 +38,10 @@ OPERATORS = (
 
 def changes() -> set[tuple[str, str]]:
     found = set()
-    for mutant in mutate.mutants("some.py", SOURCE, OPERATORS):
-        text = mutate.changed(mutant, SOURCE)
+    for mutant in mutants.mutants("some.py", SOURCE, OPERATORS):
+        text = mutants.changed(mutant, SOURCE)
         if text is not None:
-            found.add(mutate.lines_of(SOURCE, text))
+            found.add(mutants.lines_of(SOURCE, text))
     return {(before, after.replace("  ", " ")) for before, after in found}
 
 
@@ -98,5 +99,5 @@ def test_equivalent_mutants_are_not_counted() -> None:
 
 
 def test_listed_equivalents_are_still_there() -> None:
-    assert len(mutate.equivalents()) > 5
-    assert mutate.stale() == []
+    assert len(mutants.equivalents()) > 5
+    assert mutants.stale() == []

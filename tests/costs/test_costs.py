@@ -107,7 +107,7 @@ def test_bytes_are_the_weights_as_far_as_they_grow_with_them() -> None:
     assert (cost.weight_bytes_read, cost.kv_bytes_read, cost.kv_bytes_written) == (12, 20, 44)
     assert cost.activation_bytes == 2 * (7 + 13)
     assert own(part("m", basic("0", "3 * {w_bytes}"))).cost_of_all.weight_bytes_read == 6  # nothing else
-    for formula in ("{w_bytes} ** 2", "10 / {w_bytes}"):
+    for formula in ("{w_bytes} ** 2", "10 / {w_bytes}", "2 / {w_bytes}"):
         with pytest.raises(TemplateError, match=r"is not proportional to \{w_bytes\}"):
             own(part("m", basic("0", formula)))
 

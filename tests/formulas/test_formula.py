@@ -429,6 +429,7 @@ def test_what_sympy_is_asked_for() -> None:
         ("{x} if {y} < {z} else 3", "[x | y < z | 3]"),
         ("{x} if ({y} if {z} else 1) else 3", "[x | ([y | z != 0 | 1]) != 0 | 3]"),
         ("{x} - ({y} - {z})", "x - (y - z)"),
+        ("{x} - {y} - {z}", "x - y - z"),
         ("({x} + {y}) ** 2", "(x + y)^{2}"),
         ("-({x} + {y})", "-(x + y)"),
         ("-{x} * {y}", "-x y"),

@@ -123,6 +123,10 @@ def test_what_nobody_could_read_is_refused() -> None:
         ("min({a}, {b} ** 2)", True),
         ("{a} * (1 - 0.9 ** {b})", True),  # expected experts
         ("{a} - {a} * 0.9 ** {b}", True),
+        ("min({a} - {b}, 5)", False),
+        ("min({a} - {b}, 5) ** 2", True),
+        ("min({a} - {b}, 5) ** 3", False),
+        ("min({a} - {b}, 5) ** 2 * {a}", True),
         ("{a} * (1 - 1 ** {b})", True),
         ("{a} * (1 - 0 ** {b})", True),
         ("{a} * (1 - 1.25 ** {b})", False),

@@ -257,6 +257,9 @@ def test_a_variant_takes_the_same_bindings() -> None:
     assert isinstance(slow_kernel, Basic)
     assert parse(slow_kernel.flops).evaluate({"seq_len": 3}) == 30
     assert with_variants(template, frozenset(), modules) == (template, frozenset({"eager"}))
+    both = use("my.Fast", {"n": "1"}, "attention", variants={"eager": "my.Slow", "absorbed": "my.Fast"})
+    varied, _ = with_variants(ModelTemplate(kernels=(both,)), frozenset({"absorbed", "eager"}), modules)
+    assert composite(varied, "attention").module == "my.Slow"  # of two that are chosen, the one named first
 
 
 def test_a_variant_that_takes_other_bindings_is_an_error_at_once() -> None:
