@@ -45,13 +45,15 @@ def working_sets(costs: Symbolic) -> list[Polynomial]:
     """Return the bytes of activations of one run of each launch, without those that are never the largest."""
     found: list[Polynomial] = []
     for launch in costs.launches:
-        one = launch.activations
+        if not launch.times:
+            continue
+        largest = launch.activations
         if not launch.times.is_constant:  # an encoder, for example, that this pass does not run
-            one = one * Polynomial.of(Atom("!=", (launch.times, Polynomial({}))))
+            largest = largest * Polynomial.of(Atom("!=", (launch.times, Polynomial({}))))
         if len(found) >= MOST_COMPARED:
-            found.append(one)
-        elif launch.times and not any((other - one).never_negative for other in found):
-            found = [other for other in found if not (one - other).never_negative] + [one]
+            found.append(largest)
+        elif not any((other - largest).never_negative for other in found):
+            found = [other for other in found if not (largest - other).never_negative] + [largest]
     return found or [Polynomial({})]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from .grammar import ATOM, COMPARISONS, FUNCTIONS, PRECEDENCE, Syntax
+from .grammar import ATOM, COMPARISONS, FUNCTIONS, MAX_DIGITS, PRECEDENCE, Syntax
 from .variables import latex_symbol
 
 __all__ = ["decimal", "to_latex", "to_text"]
@@ -103,9 +103,10 @@ def _within(formula: Syntax, loosest: int) -> str:
 
 
 def decimal(value: Fraction) -> str:
-    """Return the exact decimal such as 0.5, or '' if the value has none (of at most 40 digits)."""
+    """Return the exact decimal such as 0.5, or '' if the value has none that is short enough to be read again."""
     digits = max(value.denominator.bit_length() - 1, 1)  # enough, as 10**n holds 2**n
-    if digits > 40 or 10**digits % value.denominator:
+    if digits > MAX_DIGITS or 10**digits % value.denominator:
         return ""
     scaled = (value * 10**digits).numerator
-    return f"{scaled // 10**digits}.{scaled % 10**digits:0{digits}d}".rstrip("0").rstrip(".")
+    text = f"{scaled // 10**digits}.{scaled % 10**digits:0{digits}d}".rstrip("0").rstrip(".")
+    return text if len(text) <= MAX_DIGITS else ""

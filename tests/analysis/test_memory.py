@@ -10,6 +10,7 @@ import pytest
 from builders import basic, composite, template
 
 from nbanalyzer import Accelerator, populate
+from nbanalyzer.analysis.closed_form import working_sets
 from nbanalyzer.analysis.memory import Fit, Memory
 from nbanalyzer.errors import InputError
 
@@ -204,3 +205,17 @@ def test_the_text_says_the_numbers() -> None:
     ]  # fmt: skip
     assert "largest working set: part.add" in lines[2]
     assert lines[3].endswith("at least")
+
+
+def test_what_never_runs_is_not_held_however_many_kernels_there_are() -> None:
+    """Working sets that are hard to compare are not compared from the 64th on: what does not run is none of them."""
+    kernels = [basic(read=f"{{seq_len}} ** {n} * {{a_bytes}}", name=f"k{n}") for n in range(2, 20)]
+    kernels += [
+        basic(read=f"({{batch_size}} ** {n} + {100 - n} * {{seq_len}}) * {{a_bytes}}", name=f"b{n}")
+        for n in range(2, 62)
+    ]
+    never = composite("never", basic(read="10 ** 30 * {a_bytes}"), repeat="{num_layers}", calls="0")
+    analysis = populate(template(composite("part", *kernels), never), config={"num_layers": 2}, seq_len=3, batch_size=2)
+    free = {name: value for name, value in analysis.values.items() if name not in {"seq_len", "batch_size"}}
+    largest = max(one.evaluate({"seq_len": 3, "batch_size": 2}) for one in working_sets(analysis.symbolic(free)))
+    assert largest == analysis.memory.activations < 10**30

@@ -471,7 +471,8 @@ def test_more_terms_than_sympy_should_multiply_out() -> None:
         (Fraction(1, 2), "0.5"), (Fraction(5, 4), "1.25"), (Fraction(3, 20), "0.15"), (Fraction(7, 5), "1.4"),
         (Fraction(1, 1000), "0.001"), (Fraction(1, 3), "1 / 3"), (Fraction(5, 6), "5 / 6"), (Fraction(-1, 2), "-0.5"),
         (Fraction(1, 2**38), "0.00000000000363797880709171295166015625"),  # as long as a number may be that is read
-        (Fraction(1, 2**41), f"1 / {2**41}"), (3, "3"), (-3, "-3"), (Fraction(6, 2), "3"),
+        (Fraction(1, 2**39), f"1 / {2**39}"), (Fraction(1, 2**40), f"1 / {2**40}"), (Fraction(1, 2**41), f"1 / {2**41}"),
+        (3, "3"), (-3, "-3"), (Fraction(6, 2), "3"),
     ],
 )  # fmt: skip
 def test_a_number_is_written_as_a_decimal_if_it_has_one(value: Fraction | int, text: str) -> None:

@@ -414,7 +414,7 @@ def test_leaf_equals_pytorch(class_name: str, dtype: torch.dtype) -> None:
     size = dtype.itemsize
     for case in LEAVES[class_name](subject, dtype):
         tree = Tree(expand(class_name, dict(case.bindings)))
-        values = {"w_bytes": size, "a_bytes": size, "kv_bytes": size}
+        values = {"w_bytes": size, "a_bytes": size, "kv_bytes": size, "causal": 0}
         cost = whole(tree, values)
         vector = VectorFlops()
         # The watched call is counted too, from the inside: results of operations that were seen before are remembered.
@@ -442,7 +442,7 @@ def test_absorbed_latent_attention(sizes: tuple[int, ...]) -> None:
     names = ("num_sequences", "num_queries", "num_keys", "num_heads", "latent_size", "nope_head_dim", "rope_head_dim",
              "v_head_dim")  # fmt: skip
     bindings = dict(zip(names, sizes, strict=True)) | {"num_visible": queries * keys}
-    cost = whole(Tree(expand(ABSORBED, bindings)), {"w_bytes": 2, "a_bytes": 2, "kv_bytes": 2})
+    cost = whole(Tree(expand(ABSORBED, bindings)), {"w_bytes": 2, "a_bytes": 2, "kv_bytes": 2, "causal": 0})
     w_key, w_value = (empty(count, *shape, dtype=torch.bfloat16) for shape in ((nope, latent), (latent, v_size)))
 
     def ends() -> None:
