@@ -214,8 +214,8 @@ def test_what_never_runs_is_not_held_however_many_kernels_there_are() -> None:
         basic(read=f"({{batch_size}} ** {n} + {100 - n} * {{seq_len}}) * {{a_bytes}}", name=f"b{n}")
         for n in range(2, 62)
     ]
-    never = composite("never", basic(read="10 ** 30 * {a_bytes}"), repeat="{num_layers}", calls="0")
-    analysis = populate(template(composite("part", *kernels), never), config={"num_layers": 2}, seq_len=3, batch_size=2)
+    never = composite("never", basic(read="10 ** 30 * {a_bytes}"), calls="{cache_len}")
+    analysis = populate(template(composite("part", *kernels), never), seq_len=3, batch_size=2)
     free = {name: value for name, value in analysis.values.items() if name not in {"seq_len", "batch_size"}}
     largest = max(one.evaluate({"seq_len": 3, "batch_size": 2}) for one in working_sets(analysis.symbolic(free)))
     assert largest == analysis.memory.activations < 10**30
