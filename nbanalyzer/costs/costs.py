@@ -111,14 +111,12 @@ class Costs:
         return [self._launch(nodes) for nodes in self._tree.launches]
 
     def _launch(self, nodes: tuple[Node, ...]) -> Launch[Number]:
-        times, steps = self.costs[nodes[0]].count, nodes[0].steps
-
-        def each(metric: str) -> Number:
-            whole = sum(getattr(self.costs[node], metric) for node in nodes)
-            return normalize(Fraction(whole, times)) if times else 0
-
-        matmul, vector, moved = each("matmul_flops"), each("vector_flops"), each("bytes")
-        activations = normalize(Fraction(each("activation_bytes"), steps))
+        costs = [self.costs[node] for node in nodes]
+        times, steps = costs[0].count, nodes[0].steps
+        matmul = _each(sum(cost.matmul_flops for cost in costs), times)
+        vector = _each(sum(cost.vector_flops for cost in costs), times)
+        moved = _each(sum(cost.bytes for cost in costs), times)
+        activations = _each(sum(cost.activation_bytes for cost in costs), times * steps)
         is_started = int(bool(matmul or vector or moved))
         return Launch(nodes, times, matmul, vector, moved, activations, sizes_of(nodes), steps, is_started)
 
@@ -338,3 +336,10 @@ def _column(numbers: list[int | float]) -> list[int] | list[float]:
     """Return the numbers as one pandas type: ``float`` if some are fractions, or beyond 64 bits."""
     whole = [number for number in numbers if isinstance(number, int) and number < 2**63]
     return whole if len(whole) == len(numbers) else [float(number) for number in numbers]
+
+
+def _each(whole: Number, runs: Number) -> Number:
+    """Return the share of one of several runs, 0 if there are none."""
+    if type(whole) is int and runs and not whole % runs:  # nearly always
+        return whole // runs
+    return normalize(Fraction(whole, runs)) if runs else 0

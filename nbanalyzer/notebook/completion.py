@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from itertools import takewhile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.completer import SimpleCompletion, context_matcher
 
 from nbanalyzer.hardware import accelerators
 from nbanalyzer.templates import catalog
 
-from .options import PARSERS, LineParser
+if TYPE_CHECKING:
+    from .options import LineParser
 
 __all__ = ["complete"]
 
 SEVERAL = frozenset({"compare", "sweep"})  # the magics that take more than one model
-CALL = re.compile(rf"^\s*(?:[\w, ]+=\s*)?%{{1,2}}(?P<magic>{'|'.join(PARSERS)})\s+(?P<words>[^\n]*)$")
+CALL = re.compile(r"^\s*(?:[\w, ]+=\s*)?%{1,2}(?P<magic>\w+)\s+(?P<words>[^\n]*)$")
 
 
 @context_matcher(identifier="nbanalyzer.populate", priority=100)  # type: ignore[untyped-decorator, unused-ignore]
@@ -24,6 +25,10 @@ def complete(context: Any) -> dict[str, Any]:
     """Return the completions at the cursor on a magic's line; none on other lines."""
     call = CALL.match(context.text_until_cursor)
     if call is None:
+        return {"completions": []}
+    from .options import PARSERS  # only where a magic's line is being written
+
+    if call["magic"] not in PARSERS:
         return {"completions": []}
     *before, word = call["words"].split(" ")
     candidates, kind = _candidates(PARSERS[call["magic"]], [text for text in before if text], word)

@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
-from nbanalyzer.analysis.options import EFFICIENCIES, given
 from nbanalyzer.costs.run import SIZES, SWITCHES
 from nbanalyzer.errors import InputError
 from nbanalyzer.files import writing
 
-from .arguments import Arguments
-from .options import COMPARE, GENERATE, HARDWARE, LENGTHS, POPULATE, SWEEP, VERIFY, WHATIF, LineParser
 from .progress import bar
 
 if TYPE_CHECKING:
@@ -26,6 +23,7 @@ if TYPE_CHECKING:
     from nbanalyzer.sweeps.sweep import Sweep
     from nbanalyzer.templates.template import ModelTemplate
 
+    from .arguments import Arguments
     from .form.whatif import WhatIf
 
 __all__ = ["CostMagics"]
@@ -33,40 +31,51 @@ __all__ = ["CostMagics"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def reads(parser: LineParser) -> Callable[[Function], Function]:
-    """Make a magic's help, ``%name?``, of its docstring and the options of its line.
+def reads_options(function: Function) -> Function:
+    """Let a magic's help, ``%name?``, be its docstring and the options of its line.
 
     Braces on the line belong to templates, not to Python; ``$name`` reads a notebook variable.
     """
 
-    def decorate(function: Function) -> Function:
-        parser.description = function.__doc__
-        function.__doc__ = parser.format_help()
-        decorated: Function = no_var_expand(function)
-        return decorated
+    def help_text() -> str:
+        from .options import PARSERS
 
-    return decorate
+        parser = PARSERS[function.__name__]
+        parser.description = function.__doc__
+        text: str = parser.format_help()
+        return text
+
+    function.getdoc = help_text  # type: ignore[attr-defined]  # where IPython looks first
+    decorated: Function = no_var_expand(function)
+    return decorated
 
 
 @magics_class
 class CostMagics(Magics):
     """The magics of this package."""
 
+    def _arguments(self, magic: str, line: str) -> Arguments:
+        from .arguments import Arguments
+        from .options import PARSERS
+
+        return Arguments(PARSERS[magic], line, self.shell)
+
     # ---- a pass
 
     @line_cell_magic
-    @reads(POPULATE)
+    @reads_options
     def populate(self, line: str, cell: str | None = None) -> Analysis | Roofline | Listing:
         """Show what one forward pass of a model costs, module by module; on hardware, how long it takes at least.
 
         As a cell magic, the cell is a template in JSON, which is expanded, populated and shown.
         """
         from nbanalyzer.analysis.populate import populate
-        from nbanalyzer.report.catalogue import Listing
 
-        arguments = Arguments(POPULATE, line, self.shell)
+        arguments = self._arguments("populate", line)
         options = arguments.options
         if options.list:
+            from nbanalyzer.report.catalogue import Listing
+
             return Listing()
         with bar(self.shell):  # of a model that is not in the catalogue: its template is generated first
             analysis = populate(
@@ -84,28 +93,29 @@ class CostMagics(Magics):
         return roofline or analysis
 
     @line_magic
-    @reads(HARDWARE)
+    @reads_options
     def hardware(self, line: str) -> Accelerator | HardwareListing:
         """List the accelerators, or describe one: memory, bandwidth, peaks, and where the figures come from."""
         from nbanalyzer.hardware import hardware
         from nbanalyzer.report.hardware import HardwareListing
 
-        arguments = Arguments(HARDWARE, line, self.shell)
+        arguments = self._arguments("hardware", line)
         name = arguments.options.name
         return HardwareListing() if name is None else hardware(arguments.value(name))
 
     # ---- several passes
 
     @line_magic
-    @reads(COMPARE)
+    @reads_options
     def compare(self, line: str) -> Comparison:
         """Show two to six variants side by side, and the modules in which they differ most.
 
         Every size and switch, and ``--hardware``, takes one or more values: ``--w_bit 16 8 4`` makes three variants.
         """
         from nbanalyzer.analysis.comparison import compare
+        from nbanalyzer.analysis.options import given
 
-        arguments = Arguments(COMPARE, line, self.shell)
+        arguments = self._arguments("compare", line)
         options = arguments.options
         if not options.models:
             raise InputError("%compare takes one or more models, before the options")
@@ -129,7 +139,7 @@ class CostMagics(Magics):
         return comparison
 
     @line_magic
-    @reads(SWEEP)
+    @reads_options
     def sweep(self, line: str) -> Sweep:
         """Compute metrics over a grid: every option of a run takes several values, and each such option is an axis.
 
@@ -140,7 +150,7 @@ class CostMagics(Magics):
 
         from .axes import one_or_all, read_axes, values_of
 
-        arguments = Arguments(SWEEP, line, self.shell)
+        arguments = self._arguments("sweep", line)
         options = arguments.options
         models = values_of(arguments, options.models)
         if not models:
@@ -162,12 +172,13 @@ class CostMagics(Magics):
         return grid
 
     @line_magic
-    @reads(WHATIF)
+    @reads_options
     def whatif(self, line: str) -> WhatIf:
         """Show a form: model, hardware, phase and sizes to move; time, memory and a roofline that follow."""
         from .form.whatif import WhatIf
+        from .options import LENGTHS
 
-        arguments = Arguments(WHATIF, line, self.shell)
+        arguments = self._arguments("whatif", line)
         options = arguments.options
         settings: dict[str, Any] = arguments.run(LENGTHS)
         if options.phase:
@@ -182,7 +193,7 @@ class CostMagics(Magics):
     # ---- PyTorch, which is loaded when it is first needed
 
     @line_magic
-    @reads(GENERATE)
+    @reads_options
     def generate(self, line: str) -> ModelTemplate:
         """Trace a model, and return its template once it is found equal to PyTorch.
 
@@ -192,7 +203,7 @@ class CostMagics(Magics):
         from nbanalyzer.report.template import Summary
         from nbanalyzer.templates.template_files import save_template
 
-        arguments = Arguments(GENERATE, line, self.shell)
+        arguments = self._arguments("generate", line)
         options = arguments.options
         if options.model is None:
             raise InputError("%generate takes a model: a catalogue name, the path of a config.json, or $config")
@@ -207,12 +218,12 @@ class CostMagics(Magics):
         return template
 
     @line_magic
-    @reads(VERIFY)
+    @reads_options
     def verify(self, line: str) -> Any:
         """Show a template's numbers beside PyTorch's, per module and in total."""
         from nbanalyzer.generate import verify
 
-        arguments = Arguments(VERIFY, line, self.shell)
+        arguments = self._arguments("verify", line)
         options = arguments.options
         if options.model is None:
             raise InputError("%verify takes a model: a catalogue name, the path of a template, or $template")
@@ -251,6 +262,8 @@ def _config(arguments: Arguments) -> Any:
 
 def _roofline(analysis: Analysis, arguments: Arguments) -> Roofline | None:
     """Return the analysis on the accelerator that ``%populate`` names, if any."""
+    from nbanalyzer.analysis.options import EFFICIENCIES, given
+
     options = arguments.options
     if options.hardware is not None:
         return analysis.on(arguments.value(options.hardware), **arguments.efficiency())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from argparse import Action
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from IPython.core.magic_arguments import MagicArgumentParser
@@ -12,10 +13,7 @@ from nbanalyzer.analysis.options import add_efficiency_options, add_run_options
 from nbanalyzer.costs.metrics import BY_MODULE, METRICS
 from nbanalyzer.costs.run import PHASES, SIZES, SWITCHES
 
-__all__ = [
-    "COMPARE", "GENERATE", "HARDWARE", "LENGTHS", "PARSERS", "PLOTS", "POPULATE", "SWEEP", "VERIFY", "WHATIF",
-    "LineParser",
-]  # fmt: skip
+__all__ = ["LENGTHS", "PARSERS", "PLOTS", "LineParser"]
 
 PLOTS = ("roofline", "both", "flops", "bytes", "none")
 LENGTHS = {
@@ -159,9 +157,34 @@ def _verify() -> LineParser:
     return parser
 
 
-POPULATE, COMPARE, HARDWARE, WHATIF = _populate(), _compare(), _hardware(), _whatif()
-SWEEP, GENERATE, VERIFY = _sweep(), _generate(), _verify()
-PARSERS: Mapping[str, LineParser] = {
-    parser.prog: parser for parser in (POPULATE, COMPARE, HARDWARE, WHATIF, SWEEP, GENERATE, VERIFY)
+_DECLARED: Mapping[str, Callable[[], LineParser]] = {
+    "populate": _populate,
+    "compare": _compare,
+    "hardware": _hardware,
+    "whatif": _whatif,
+    "sweep": _sweep,
+    "generate": _generate,
+    "verify": _verify,
 }
+
+
+class _Parsers(Mapping[str, LineParser]):
+    """The parsers by magic, each made when it is first asked for, so that ``%load_ext`` stays quick."""
+
+    def __getitem__(self, magic: str) -> LineParser:
+        return _parser(magic)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_DECLARED)
+
+    def __len__(self) -> int:
+        return len(_DECLARED)
+
+
+@cache
+def _parser(magic: str) -> LineParser:
+    return _DECLARED[magic]()
+
+
+PARSERS: Mapping[str, LineParser] = _Parsers()
 """Magic → the parser of its line."""
