@@ -176,6 +176,11 @@ class Node:
         return tuple(frozenset(formula.variables) for formula in self.parts)
 
     @cached_property
+    def sizes(self) -> frozenset[str]:
+        """Those of ``"w_bytes"``, ``"a_bytes"`` and ``"kv_bytes"`` that the traffic of a basic kernel depends on."""
+        return frozenset().union(*self.uses[1:]) & {"w_bytes", "a_bytes", "kv_bytes"}
+
+    @cached_property
     def formulas(self) -> tuple[Formula, ...]:
         """All its formulas: `parts`, or `repeat`, `calls` and `own_parameters`."""
         return self.parts if self.is_basic else (self.repeat, self.calls, self.own_parameters)
@@ -284,8 +289,7 @@ class Tree:
 
 def sizes_of(nodes: tuple[Node, ...]) -> frozenset[str]:
     """Return which of ``"w_bytes"``, ``"a_bytes"`` and ``"kv_bytes"`` the kernels' traffic depends on."""
-    used = frozenset().union(*(names for node in nodes for names in node.uses[1:]))
-    return used & {"w_bytes", "a_bytes", "kv_bytes"}
+    return nodes[0].sizes if len(nodes) == 1 else frozenset().union(*(node.sizes for node in nodes))
 
 
 def _composite(node: Node, parent: Cost, values: Mapping[str, Number]) -> Cost:
