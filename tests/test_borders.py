@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from statistics import median
@@ -34,6 +35,7 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@cache
 def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
@@ -122,6 +124,7 @@ except AttributeError as error:
     loaded_after(program)
 
 
+@pytest.mark.pytorch
 def test_generate_is_a_function_and_a_package() -> None:
     program = """
 import nbanalyzer

@@ -96,6 +96,7 @@ def test_the_length_of_what_an_encoder_reads(capsys: pytest.CaptureFixture[str])
     assert "encoder_len=5 changes nothing" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(nbanalyzer.models()) + 1
@@ -191,6 +192,7 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.pytorch
 def test_generate_writes_a_template_and_says_what_it_is(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -259,6 +261,7 @@ def test_an_interrupt_is_one_line_and_leaves_nothing(
     assert not target.parent.exists()
 
 
+@pytest.mark.slow
 def test_a_terminal_sees_how_far_it_is_until_somebody_interrupts(config: Path, tmp_path: Path) -> None:
     target = tmp_path / "tiny.json"
     ours, theirs = pty.openpty()

@@ -402,6 +402,7 @@ LINES: dict[str, tuple[dict[str, str], int, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", LINES)
 def test_the_command_line_says_it_in_one_line(line: str, tmp_path: Path) -> None:
     environment, status, said = LINES[line]

@@ -37,6 +37,7 @@ def run(*words: object, cwd: Path = ROOT) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_populate_from_the_wheel(python: Path) -> None:
     models = len(list((ROOT / "models").glob("*/*.json")))
     assert run(python, "-c", PROGRAM, cwd=Path("/")).split() == ["660606025728", str(models)]

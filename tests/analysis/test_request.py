@@ -55,6 +55,7 @@ def test_the_closed_form_is_the_loop(name: str, prompt: int, output: int, run: d
     assert found.memory.weights == first.memory.weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overhead", [0.0, 3e-6])
 @pytest.mark.parametrize(("name", "prompt", "output", "run"), ASKED, ids=[one[0] for one in ASKED])
 def test_every_step_takes_its_own_roofline(

@@ -19,6 +19,7 @@ from nbanalyzer.templates.template_files import load_template
 SMOOTH = ("gpt2", "llama-3.1-8b", "falcon-7b", "bert-base-uncased")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "metric"),
     [

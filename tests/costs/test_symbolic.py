@@ -50,6 +50,7 @@ def test_every_metric_at_every_size(name: str, run: dict[str, Any]) -> None:
         assert symbolic.tokens.evaluate(values) == point[0] * point[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "run"), MODELS)
 def test_launches_add_up_and_the_largest_working_set_is_the_memorys(name: str, run: dict[str, Any]) -> None:
     symbolic = free(name, run, *FREE)

@@ -288,6 +288,7 @@ def test_a_sum_over_billions_is_taken_in_pieces(text: str, one: Callable[[int], 
 # ---- the formulas that we ship
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", models())
 def test_every_shipped_formula_multiplied_out_is_worth_the_same(name: str) -> None:
     analysis = populate(name)

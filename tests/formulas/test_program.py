@@ -245,6 +245,7 @@ def test_what_is_larger_than_any_float_is_refused() -> None:
 # ---- the formulas that we ship
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", models())
 def test_every_shipped_model_over_arrays(name: str) -> None:
     analysis = populate(name, logits="all")

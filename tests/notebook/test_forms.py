@@ -675,6 +675,7 @@ def cell(shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch) -> Callable[[
     return begins
 
 
+@pytest.mark.slow
 def test_running_a_cell_again_leaks_nothing(cell: Callable[[str], None]) -> None:
     def run(*, everything: bool) -> None:
         cell("a")
@@ -723,6 +724,7 @@ def test_cells_keep_their_own_forms(cell: Callable[[str], None]) -> None:
     assert not lifecycle.SHOWN
 
 
+@pytest.mark.slow
 def test_a_form_that_nobody_holds_goes() -> None:
     start = counted()
     for _ in range(5):

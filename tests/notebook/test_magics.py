@@ -274,6 +274,7 @@ def test_what_cannot_be_explained_lists_what_can(shell: InteractiveShell) -> Non
         populate(shell, "gpt2 --plot none").explain("nope")
 
 
+@pytest.mark.slow
 def test_list(shell: InteractiveShell) -> None:
     result = populate(shell, "--list")
     assert isinstance(result, Listing)

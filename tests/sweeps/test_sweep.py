@@ -105,6 +105,7 @@ def agrees(found: Sweep, exact: Callable[..., float], model: Any, **fixed: Any) 
 # ---- the numbers
 
 
+@pytest.mark.slow
 @FEW
 @given(
     model=st.sampled_from(PLAIN), batch_size=values(), seq_len=values(), cache_len=values(0),
@@ -122,6 +123,7 @@ def test_a_sweep_of_passes_is_its_points(
     agrees(found, lambda model, metric, **run: of_pass(model, metric, CARD, **run), model, **fixed)
 
 
+@pytest.mark.slow
 @FEW
 @given(batch_size=values(), seq_len=values(), cache_len=values(0), encoder_len=st.none() | values())
 def test_an_encoder_reads_what_it_is_given_or_what_the_decoder_has_seen(
@@ -139,6 +141,7 @@ def test_an_encoder_that_follows_is_not_one_that_happens_to_read_as_much(given: 
     assert found.tolist() == [populate("t5-small", seq_len=length, **given).totals["flops"] for length in (16, 32)]
 
 
+@pytest.mark.slow
 @FEW
 @given(
     model=st.sampled_from([*PLAIN, "t5-small"]), batch_size=values(), prompt_len=LENGTHS.map(lambda length: min(length, 2**39)),

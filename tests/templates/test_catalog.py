@@ -273,6 +273,7 @@ for name in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_a_config_in_the_hugging_face_cache_is_found_without_network(tmp_path: Path) -> None:
     hub = tmp_path / "hub"
     cached(hub, "someone/TinyLlama-Own", LLAMA)
