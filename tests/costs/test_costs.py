@@ -14,7 +14,7 @@ from nbanalyzer import populate
 from nbanalyzer.analysis.analysis import Analysis
 from nbanalyzer.costs.metrics import KERNEL_METRICS, METRICS, PASS_METRICS, REQUEST_SUMS, metrics_of, unit_of
 from nbanalyzer.costs.run import Run, read_size, read_whole
-from nbanalyzer.errors import InputError, TemplateError, UnknownNameError
+from nbanalyzer.errors import ConfigError, InputError, TemplateError, UnknownNameError
 
 
 def own(*kernels: dict[str, Any], **run: Any) -> Analysis:
@@ -315,3 +315,20 @@ def test_the_table_of_metrics() -> None:
     assert metrics_of(["kv_cache", "ssm"]) == (*METRICS, "ssm_bytes")
     assert (unit_of("flops"), unit_of("ssm_bytes"), unit_of("fits")) == ("FLOP", "B", "")
     assert own(part("m", basic("1"), repeat="3")).cost_of_all.count == 1
+
+
+# ---- what a pass keeps and needs
+
+
+def test_a_state_may_be_nothing_but_not_negative() -> None:
+    assert populate(template(basic(), state={"kv_cache": "0 * {seq_len}"}), seq_len=4).memory.state == 0
+    assert populate(template(basic(), state={"kv_cache": "{seq_len}"}), seq_len=1).memory.state == 1
+    with pytest.raises(TemplateError, match=r"state.kv_cache: no number of bytes: '2 - \{seq_len\}' is -2"):
+        populate(template(basic(), state={"kv_cache": "2 - {seq_len}"}), seq_len=4)
+
+
+def test_a_size_that_only_a_template_knows_is_asked_for_by_its_own_name() -> None:
+    own_size = template(basic("{my_size}"), config={"my_size": 3})
+    assert populate(own_size).totals["flops"] == 3
+    with pytest.raises(ConfigError, match=r"the config has no \{my_size\} \(looked for my_size\), and "):
+        populate(own_size, config={"your_size": 3})

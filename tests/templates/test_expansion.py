@@ -441,6 +441,28 @@ def test_a_long_chain_of_modules_expands_or_says_that_it_is_too_deep() -> None:
             assert len(str(error)) < 400  # noqa: PT017 - either way is fine, but no other error
 
 
+def test_modules_refer_to_each_other_thirty_deep_and_no_deeper() -> None:
+    """A chain of `length` steps has `length + 1` modules."""
+    assert populate(chain(29, "{x}"), seq_len=3).totals["flops"] == 3
+    assert "modules refer to each other more than 30 deep" in error_of(lambda: chain(30, "{x}"))
+
+
+def test_a_few_operations_that_bindings_nest_deeply_are_refused() -> None:
+    """20 quotients and 20 sums, put in twice: each inside the next, 80 numbers and one variable; 60 deep is the limit."""
+    nested = "{x}"
+    for _ in range(20):
+        nested = f"({nested} // 2 + 1)"
+    message = error_of(lambda: chain(2, nested))
+    assert "the bindings make" in message
+    assert "a formula of 161 operations, 81 deep" in message
+
+
+def test_an_error_of_a_whole_template_names_the_model() -> None:
+    kernel = Basic(operation="op", unit="vector", flops="{nobody}", memory_access=MemoryAccess("0", "0"))
+    own = ModelTemplate(model_id="my/model", config={"model_type": "my"}, kernels=(kernel,))
+    assert error_of(lambda: expand(own)).startswith("my/model")
+
+
 def test_a_chain_that_doubles_its_formula_is_stopped() -> None:
     """2 ** 14 terms: far beyond the length of a formula, and small enough to see it end."""
     error_of(lambda: chain(14, "{x} + {x}"))
