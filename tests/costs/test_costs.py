@@ -126,6 +126,13 @@ def test_copies_are_counted_without_calls() -> None:
 # ---- launches
 
 
+def test_a_launch_moves_what_any_of_its_kernels_moves() -> None:
+    product = basic("1", "{w_bytes}", unit="matmul", name="a")
+    alone, both = (own(product, basic("1", "{kv_bytes}", name="b", fused=fused)).launches for fused in (False, True))
+    assert [launch.sizes for launch in alone] == [{"w_bytes"}, {"kv_bytes"}]
+    assert [launch.sizes for launch in both] == [{"w_bytes", "kv_bytes"}]
+
+
 def test_what_is_fused_is_one_launch() -> None:
     first, second = basic("1", "10", unit="matmul", name="a"), basic("2", "20", "30", name="b", fused=True)
     alone = basic("4", "40", "8 * {w_bytes}", name="c", steps=3)
