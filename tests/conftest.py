@@ -5,9 +5,13 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
 
 HERE = Path(__file__).parent
 
@@ -36,3 +40,43 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NBANALYZER_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="module")
+def shell() -> Iterator[InteractiveShell]:
+    """Return a shell in which the extension is loaded."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("VIRTUAL_ENV", raising=False)  # another one may be active where the tests are started
+        shell = InteractiveShell.instance()
+        shell.run_line_magic("load_ext", "nbanalyzer")
+        yield shell
+        shell.run_line_magic("unload_ext", "nbanalyzer")
+        InteractiveShell.clear_instance()
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Collect what is displayed beside the result."""
+    found: list[Any] = []
+    monkeypatch.setattr("IPython.display.display", found.append)
+    return found
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of a cache of the test's own."""
+    monkeypatch.setenv("NBANALYZER_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def no_tracing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail where a model is traced."""
+    from nbanalyzer.generate import pipeline
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("nothing was to be traced")
+
+    monkeypatch.setattr(pipeline, "build_template", refuse)

@@ -45,20 +45,6 @@ def tiny() -> ModelTemplate:
     return nbanalyzer.generate(TINY)
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("NBANALYZER_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def no_tracing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise AssertionError("nothing was to be traced")
-
-    monkeypatch.setattr(pipeline, "build_template", refuse)
-
-
 # ---- from a config
 
 

@@ -49,17 +49,6 @@ def make() -> Iterator[Make]:
         one.close()
 
 
-@pytest.fixture(scope="module")
-def shell() -> Iterator[InteractiveShell]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("VIRTUAL_ENV", raising=False)  # another one may be active where the tests are started
-        shell = InteractiveShell.instance()
-        shell.run_line_magic("load_ext", "nbanalyzer")
-        yield shell
-        shell.run_line_magic("unload_ext", "nbanalyzer")
-        InteractiveShell.clear_instance()
-
-
 def panel_of(form: WhatIf) -> Panel:
     _ = form.widget
     assert form._panel is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +22,6 @@ TINY = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 100,
     "num_attention_heads": 4, "num_key_value_heads": 2, "attention_bias": True,
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def shell() -> Iterator[InteractiveShell]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("VIRTUAL_ENV", raising=False)  # another one may be active where the tests are started
-        shell = InteractiveShell.instance()
-        shell.run_line_magic("load_ext", "nbanalyzer")
-        yield shell
-        shell.run_line_magic("unload_ext", "nbanalyzer")
-        InteractiveShell.clear_instance()
-
-
-@pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Collect what is displayed beside the result."""
-    found: list[Any] = []
-    monkeypatch.setattr("IPython.display.display", found.append)
-    return found
 
 
 def populate(shell: InteractiveShell, line: str) -> Any:

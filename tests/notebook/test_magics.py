@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +17,6 @@ from nbanalyzer.errors import InputError, NBAnalyzerError, TemplateError, Unknow
 from nbanalyzer.plots.figure import Plot
 from nbanalyzer.report.catalogue import Listing
 from nbanalyzer.report.hardware import HardwareListing
-
-
-@pytest.fixture(scope="module")
-def shell() -> Iterator[InteractiveShell]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("VIRTUAL_ENV", raising=False)  # another one may be active where the tests are started
-        shell = InteractiveShell.instance()
-        shell.run_line_magic("load_ext", "nbanalyzer")
-        yield shell
-        shell.run_line_magic("unload_ext", "nbanalyzer")
-        InteractiveShell.clear_instance()
-
-
-@pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Collect what is displayed beside the result."""
-    found: list[Any] = []
-    monkeypatch.setattr("IPython.display.display", found.append)
-    return found
 
 
 def populate(shell: InteractiveShell, line: str) -> Any:
