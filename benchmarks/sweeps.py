@@ -28,7 +28,7 @@ from by_hand import gpt2_totals, llama_time
 from distributed import Client, LocalCluster
 
 from nbanalyzer import populate, sweep
-from nbanalyzer.hardware import hardware
+from nbanalyzer.hardware.accelerators import hardware
 
 HERE = Path(__file__).parent
 PEERS = HERE.parent / "build" / "peers"  # where `make bench` puts other tools, which ask for an older transformers

@@ -22,8 +22,8 @@ from .formulas.formula import Formula
 from .formulas.formula import parse as parse_formula
 from .formulas.variables import ALLOWED_VARIABLES
 from .generate import generate, verify
-from .hardware import Accelerator, accelerators
-from .hardware import hardware as accelerator
+from .hardware.accelerators import Accelerator, accelerators
+from .hardware.accelerators import hardware as accelerator
 from .templates.catalog import names as models
 from .templates.config import extract_model_params
 from .templates.expansion import expand

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from nbanalyzer.errors import InputError, NBAnalyzerError, UnknownNameError
-from nbanalyzer.hardware import PRECISIONS, Accelerator, accelerators, hardware
+from nbanalyzer.hardware.accelerators import PRECISIONS, Accelerator, accelerators, hardware
 from nbanalyzer.report.hardware import HardwareListing, describe
 
 CARDS = [hardware(name) for name in accelerators()]
@@ -43,7 +43,7 @@ def one_line(error: NBAnalyzerError, *quoted: str) -> str:
 
 
 def test_the_catalogue_is_data_of_the_package() -> None:
-    entries = json.loads((files("nbanalyzer") / "hardware.json").read_text(encoding="utf-8"))
+    entries = json.loads((files("nbanalyzer.hardware") / "accelerators.json").read_text(encoding="utf-8"))
     assert [entry["name"] for entry in entries] == accelerators()
     assert len(accelerators()) == len(set(accelerators())) == 55
 

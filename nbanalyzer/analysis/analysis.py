@@ -9,8 +9,8 @@ from nbanalyzer import display
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import InputError, quote
-from nbanalyzer.hardware import Accelerator
-from nbanalyzer.hardware import hardware as find_hardware
+from nbanalyzer.hardware.accelerators import Accelerator
+from nbanalyzer.hardware.accelerators import hardware as find_hardware
 
 from .memory import Fit, Memory, memory_of
 from .roofline import Efficiency, Roofline

@@ -11,7 +11,7 @@ from nbanalyzer import display
 from nbanalyzer.costs.metrics import BY_MODULE, unit_of
 from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import InputError, UnknownNameError, quote, shorten
-from nbanalyzer.hardware import hardware as find_hardware
+from nbanalyzer.hardware.accelerators import hardware as find_hardware
 
 from .analysis import Analysis
 from .populate import populate

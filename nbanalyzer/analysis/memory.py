@@ -8,7 +8,7 @@ from functools import cached_property
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.errors import InputError
 from nbanalyzer.formulas.grammar import Number, normalize
-from nbanalyzer.hardware import Accelerator
+from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.quantities import show, si
 from nbanalyzer.text import as_lines
 

@@ -22,8 +22,8 @@ from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import Polynomial
 from nbanalyzer.formulas.program import Program
 from nbanalyzer.formulas.summation import total
-from nbanalyzer.hardware import Accelerator
-from nbanalyzer.hardware import hardware as find_hardware
+from nbanalyzer.hardware.accelerators import Accelerator
+from nbanalyzer.hardware.accelerators import hardware as find_hardware
 from nbanalyzer.quantities import plain, rate, seconds, si
 from nbanalyzer.text import as_lines
 

@@ -23,7 +23,7 @@ from nbanalyzer.costs.run import Run
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import InputError, quote
-from nbanalyzer.hardware import Accelerator
+from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.quantities import seconds
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from nbanalyzer.costs.run import MAX_SIZE
 from nbanalyzer.costs.symbolic import Symbolic, free_values
 from nbanalyzer.errors import InputError, quote
 from nbanalyzer.formulas.polynomial import Polynomial
-from nbanalyzer.hardware import Accelerator
-from nbanalyzer.hardware import hardware as find_hardware
+from nbanalyzer.hardware.accelerators import Accelerator
+from nbanalyzer.hardware.accelerators import hardware as find_hardware
 from nbanalyzer.quantities import si
 from nbanalyzer.text import as_lines
 

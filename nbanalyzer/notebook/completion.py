@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.completer import SimpleCompletion, context_matcher
 
-from nbanalyzer.hardware import accelerators
+from nbanalyzer.hardware.accelerators import accelerators
 from nbanalyzer.templates import catalog
 
 if TYPE_CHECKING:

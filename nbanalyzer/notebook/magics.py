@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nbanalyzer.analysis.analysis import Analysis
     from nbanalyzer.analysis.comparison import Comparison
     from nbanalyzer.analysis.roofline import Roofline
-    from nbanalyzer.hardware import Accelerator
+    from nbanalyzer.hardware.accelerators import Accelerator
     from nbanalyzer.report.catalogue import Listing
     from nbanalyzer.report.hardware import HardwareListing
     from nbanalyzer.sweeps.sweep import Sweep
@@ -96,7 +96,7 @@ class CostMagics(Magics):
     @reads_options
     def hardware(self, line: str) -> Accelerator | HardwareListing:
         """List the accelerators, or describe one: memory, bandwidth, peaks, and where the figures come from."""
-        from nbanalyzer.hardware import hardware
+        from nbanalyzer.hardware.accelerators import hardware
         from nbanalyzer.report.hardware import HardwareListing
 
         arguments = self._arguments("hardware", line)

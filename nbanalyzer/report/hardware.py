@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable
 
 from nbanalyzer.errors import InputError
-from nbanalyzer.hardware import PRECISIONS, Accelerator, accelerators, hardware
+from nbanalyzer.hardware.accelerators import PRECISIONS, Accelerator, accelerators, hardware
 from nbanalyzer.quantities import si
 from nbanalyzer.table import Table
 from nbanalyzer.text import escape

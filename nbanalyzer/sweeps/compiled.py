@@ -23,7 +23,7 @@ from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import Polynomial
 from nbanalyzer.formulas.program import Expression, Program
 from nbanalyzer.formulas.simplify import expanded
-from nbanalyzer.hardware import Accelerator
+from nbanalyzer.hardware.accelerators import Accelerator
 
 __all__ = ["CompiledMetrics", "Spec"]
 

@@ -18,7 +18,7 @@ from nbanalyzer.costs.count import params_of
 from nbanalyzer.costs.run import CHOICES, REQUEST, RUN_CHOICES, TOKENS
 from nbanalyzer.costs.tree import Tree
 from nbanalyzer.errors import InputError
-from nbanalyzer.hardware import hardware as find_hardware
+from nbanalyzer.hardware.accelerators import hardware as find_hardware
 from nbanalyzer.templates.config import ModelParams
 
 from .compiled import CompiledMetrics, Spec

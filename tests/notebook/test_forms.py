@@ -22,7 +22,7 @@ import nbanalyzer
 from nbanalyzer.analysis.comparison import ratio
 from nbanalyzer.analysis.dots import NAMED, dots, named, spots
 from nbanalyzer.errors import InputError, NBAnalyzerError, UnknownNameError
-from nbanalyzer.hardware import Accelerator
+from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.notebook.form import lifecycle
 from nbanalyzer.notebook.form.controls import Size, stops
 from nbanalyzer.notebook.form.inputs import Inputs

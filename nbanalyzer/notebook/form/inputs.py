@@ -23,7 +23,7 @@ from ipywidgets import (
 from nbanalyzer.analysis.analysis import Analysis
 from nbanalyzer.costs.run import PHASES, SIZES, SWITCHES
 from nbanalyzer.formulas.variables import VARIABLES
-from nbanalyzer.hardware import Accelerator, accelerators
+from nbanalyzer.hardware.accelerators import Accelerator, accelerators
 from nbanalyzer.templates import catalog
 
 from .controls import LABEL, Size, close, listen_in_turn, stops

@@ -12,14 +12,14 @@ from nbanalyzer.analysis.comparison import Comparison, Variant, ratio
 from nbanalyzer.analysis.memory import Fit, Memory
 from nbanalyzer.analysis.populate import populate
 from nbanalyzer.analysis.roofline import Roofline
-from nbanalyzer.hardware import hardware as find_hardware
+from nbanalyzer.hardware.accelerators import hardware as find_hardware
 from nbanalyzer.quantities import rate, seconds, si
 
 from .state import State
 
 if TYPE_CHECKING:
     from nbanalyzer.analysis.request import Request, RequestTiming
-    from nbanalyzer.hardware import Accelerator
+    from nbanalyzer.hardware.accelerators import Accelerator
 
 __all__ = ["Answer", "Figure", "change"]
 

@@ -13,8 +13,8 @@ from nbanalyzer.analysis.populate import Source, populate
 from nbanalyzer.costs.run import MAX_SIZE, PHASES, REQUEST, SWITCHES
 from nbanalyzer.errors import InputError, UnknownNameError, quote
 from nbanalyzer.formulas.variables import VARIABLES
-from nbanalyzer.hardware import Accelerator
-from nbanalyzer.hardware import hardware as find_hardware
+from nbanalyzer.hardware.accelerators import Accelerator
+from nbanalyzer.hardware.accelerators import hardware as find_hardware
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.template import Composite
 

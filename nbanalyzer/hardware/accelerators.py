@@ -18,10 +18,10 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from .display import Shown
-from .errors import InputError, TemplateError, UnknownNameError, quote
-from .files import decode, read_file
-from .formulas.grammar import Number
+from nbanalyzer.display import Shown
+from nbanalyzer.errors import InputError, TemplateError, UnknownNameError, quote
+from nbanalyzer.files import decode, read_file
+from nbanalyzer.formulas.grammar import Number
 
 __all__ = ["PRECISIONS", "Accelerator", "accelerators", "hardware"]
 
@@ -193,8 +193,8 @@ def hardware(which: str | os.PathLike[str] | Accelerator) -> Accelerator:
 
 @cache
 def _shipped() -> Mapping[str, Accelerator]:
-    content = (files("nbanalyzer") / "hardware.json").read_bytes()
-    return {card.name: card for card in decode(content, list[Accelerator], "hardware.json")}
+    content = (files("nbanalyzer.hardware") / "accelerators.json").read_bytes()
+    return {card.name: card for card in decode(content, list[Accelerator], "accelerators.json")}
 
 
 def _from_file(path: str) -> Accelerator:

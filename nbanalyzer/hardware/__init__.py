@@ -1,0 +1,1 @@
+"""Accelerators, and what engines reach on them: figures with their sources."""
