@@ -78,6 +78,9 @@ class Costs:
         switches = self.run.switches
         if not self.is_latent:
             del switches["mla"]
+        if self.run.fusion == "engine":
+            del switches["attn"]  # it is one kernel in any case
+            return switches
         # Some models have eager attention only, whatever the run chooses.
         return switches | ({"attn": self.template.attention} if self.template.attention else {})
 
@@ -108,17 +111,20 @@ class Costs:
     @cached_property
     def launches(self) -> list[Launch[Number]]:
         """The launches, in the order of the pass."""
-        return [self._launch(nodes) for nodes in self._tree.launches]
+        return [self._launch(kind, nodes) for kind, nodes in self._tree.launches]
 
-    def _launch(self, nodes: tuple[Node, ...]) -> Launch[Number]:
+    def _launch(self, kind: str, nodes: tuple[Node, ...]) -> Launch[Number]:
         costs = [self.costs[node] for node in nodes]
         times, steps = costs[0].count, nodes[0].steps
         matmul = _each(sum(cost.matmul_flops for cost in costs), times)
         vector = _each(sum(cost.vector_flops for cost in costs), times)
         moved = _each(sum(cost.bytes for cost in costs), times)
-        activations = _each(sum(cost.activation_bytes for cost in costs), times * steps)
-        is_started = int(bool(matmul or vector or moved))
-        return Launch(nodes, times, matmul, vector, moved, activations, sizes_of(nodes), steps, is_started)
+        weights = _each(sum(cost.weight_bytes_read for cost in costs), times)
+        cache = _each(sum(cost.kv_bytes for cost in costs), times)
+        activations = _each(moved - weights - cache, steps)
+        is_started, sizes = int(bool(matmul or vector or moved)), sizes_of(nodes)
+        amounts = (times, matmul, vector, moved, weights, cache, activations)
+        return Launch(kind, nodes, *amounts, sizes, steps, is_started)
 
     @cached_property
     def totals(self) -> dict[str, int | float]:

@@ -98,17 +98,22 @@ def tree_of(template: ModelTemplate, run: Run) -> Tree:
         content = as_json(template)
     except (TypeError, ValueError, RecursionError) as error:  # a config may hold any object
         raise TemplateError(f"cannot be written as JSON: {error}", template.model_id) from None
-    return _tree(content, run.variants)
+    return _tree(content, run.variants, run.wanted, run.fusion)
 
 
 @lru_cache(maxsize=64)
-def _tree(content: bytes, chosen: frozenset[str]) -> Tree:
+def _tree(content: bytes, chosen: frozenset[str], wanted: frozenset[str], fusion: str) -> Tree:
     template = msgspec.json.decode(content, type=ModelTemplate)
     varied, variants = with_variants(template, chosen)
     usual = {switch.choices[0] for switch in SWITCHES.values()}
-    for choice in sorted(chosen - usual - variants - {template.attention}):
+    for choice in sorted(wanted - usual - variants - {template.attention}):
         raise InputError(f"{template.model_id or 'this template'} has no attention variant {choice!r}")
-    return Tree(varied)
+    tree = Tree(varied, template)
+    if fusion == "none":
+        return tree
+    from .fusion import fused  # not needed for what PyTorch runs
+
+    return fused(tree)
 
 
 def _require_values(tree: Tree, params: ModelParams, run: Run) -> None:

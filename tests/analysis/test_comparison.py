@@ -28,7 +28,7 @@ def test_models_and_lists_make_variants_in_their_order() -> None:
     assert labels(compare("gpt2", w_bit=[16, 8, 4], seq_len=8)) == ["w_bit 16", "w_bit 8", "w_bit 4"]
     crossed = compare("gpt2", "opt-125m", seq_len=(4, 5), attn=["sdpa"])
     assert labels(crossed) == [
-        f"{name}, seq_len {length}, attn sdpa" for name in ("gpt2", "opt-125m") for length in (4, 5)
+        f"{name}, seq_len {length}, fusion none, attn sdpa" for name in ("gpt2", "opt-125m") for length in (4, 5)
     ]
     for one, (name, length) in zip(crossed.variants, itertools.product(("gpt2", "opt-125m"), (4, 5)), strict=True):
         assert one.analysis.totals == populate(name, seq_len=length).totals
@@ -150,7 +150,7 @@ def test_the_text_says_what_is_the_same_and_what_differs() -> None:
     found = compare("llama-3.1-8b", w_bit=[16, 4], seq_len=1, cache_len=2048, hardware=CARD)
     lines = repr(found).splitlines()
     assert lines[0] == "meta-llama/Llama-3.1-8B (LlamaForCausalLM)"
-    assert lines[1].startswith("batch_size 1, seq_len 1, cache_len 2048, a_bit 16, kv_bit 16, attn sdpa")
+    assert lines[1].startswith("batch_size 1, seq_len 1, cache_len 2048, a_bit 16, kv_bit 16, fusion none, attn sdpa")
     assert "w_bit" not in lines[1]
     assert lines[2] == "on card; lower bound: every kernel at its roofline, nothing between them"
     rows = {line.split("  ")[0]: line.split() for line in lines[3:] if line}
