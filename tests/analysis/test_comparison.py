@@ -28,7 +28,7 @@ def test_models_and_lists_make_variants_in_their_order() -> None:
     assert labels(compare("gpt2", w_bit=[16, 8, 4], seq_len=8)) == ["w_bit 16", "w_bit 8", "w_bit 4"]
     crossed = compare("gpt2", "opt-125m", seq_len=(4, 5), attn=["sdpa"])
     assert labels(crossed) == [
-        f"{name}, seq_len {length}, fusion none, attn sdpa" for name in ("gpt2", "opt-125m") for length in (4, 5)
+        f"{name}, seq_len {length}, attn sdpa" for name in ("gpt2", "opt-125m") for length in (4, 5)
     ]
     for one, (name, length) in zip(crossed.variants, itertools.product(("gpt2", "opt-125m"), (4, 5)), strict=True):
         assert one.analysis.totals == populate(name, seq_len=length).totals
