@@ -144,6 +144,10 @@ class Costs:
         """Bytes of all that is kept between passes, exact."""
         return normalize(sum(self._state.values()))
 
+    def value_of(self, formula: Formula) -> Number:
+        """Return the value of a formula of global variables in this pass."""
+        return formula.evaluate(self.values)
+
     def number(self, metric: str, node: Node | None = None) -> Number | float:
         """Return a metric of a kernel and all below it, or of the whole pass."""
         cost = self.cost_of_all if node is None else self.costs[node]

@@ -88,6 +88,7 @@ def flow_of(tree: Tree, regions: Mapping[Node, Region]) -> Flow:
             reads = written = Fraction(written, node.steps)
         is_sum = written > 0 and reads == 2 * written
         recent = [tensor for tensor in outer if tensor not in tensors[-RECENT:]] + tensors[-RECENT:]
+        recent = [tensor for tensor in recent if _is_seen(tensor.writer, node, regions)]
         if is_linear(node) and node not in regions:
             # No layer is linear in what a layer of its kind beside it gives, nor in what routed experts give.
             beside = neighbour if neighbour and neighbour.module_around is node.module_around else None
@@ -115,6 +116,12 @@ def flow_of(tree: Tree, regions: Mapping[Node, Region]) -> Flow:
             if block is None:
                 outer.append(tensors[-1])
     return flow
+
+
+def _is_seen(writer: Node, reader: Node, regions: Mapping[Node, Region]) -> bool:
+    """Return whether a kernel may read another's result: of a region only the last one leaves it."""
+    region = regions.get(writer)
+    return region is None or region is regions.get(reader) or writer is region.nodes[-1]
 
 
 def _generic(tree: Tree) -> dict[str, Number]:

@@ -108,6 +108,10 @@ class Symbolic:
         basics = (node for node in self._tree.nodes if node.is_basic)
         return Polynomial.sum(self._times[node] * self._one(node, name) for node in basics)
 
+    def value_of(self, formula: Formula) -> Polynomial:
+        """Return a formula of global variables, multiplied out."""
+        return expanded(formula, self._values)
+
     @cached_property
     def state(self) -> dict[str, Polynomial]:
         """Name → bytes of what is kept between passes."""
