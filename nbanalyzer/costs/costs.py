@@ -111,12 +111,14 @@ class Costs:
         return [self._launch(nodes) for nodes in self._tree.launches]
 
     def _launch(self, nodes: tuple[Node, ...]) -> Launch[Number]:
-        costs = [self.costs[node] for node in nodes]
-        times, steps = costs[0].count, nodes[0].steps
-        matmul = _each(sum(cost.matmul_flops for cost in costs), times)
-        vector = _each(sum(cost.vector_flops for cost in costs), times)
-        moved = _each(sum(cost.bytes for cost in costs), times)
-        activations = _each(sum(cost.activation_bytes for cost in costs), times * steps)
+        cost = self.costs[nodes[0]]
+        if len(nodes) > 1:
+            cost = Cost(count=cost.count)
+            for node in nodes:
+                cost.include(self.costs[node])
+        times, steps = cost.count, nodes[0].steps
+        matmul, vector = _each(cost.matmul_flops, times), _each(cost.vector_flops, times)
+        moved, activations = _each(cost.bytes, times), _each(cost.activation_bytes, times * steps)
         is_started = int(bool(matmul or vector or moved))
         return Launch(nodes, times, matmul, vector, moved, activations, sizes_of(nodes), steps, is_started)
 
