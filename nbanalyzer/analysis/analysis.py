@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from nbanalyzer import display
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import InputError, quote
-from nbanalyzer.hardware.accelerators import Accelerator
-from nbanalyzer.hardware.accelerators import hardware as find_hardware
 
 from .memory import Fit, Memory, memory_of
-from .roofline import Efficiency, Roofline
+
+if TYPE_CHECKING:
+    from nbanalyzer.hardware.accelerators import Accelerator
+
+    from .roofline import Roofline
 
 __all__ = ["Analysis"]
 
@@ -36,6 +39,8 @@ class Analysis(Costs, Shown, shown_by="analysis"):
             NBAnalyzerError: no such accelerator, or its memory is not known.
 
         """
+        from nbanalyzer.hardware.accelerators import hardware as find_hardware
+
         return Fit(self.memory, find_hardware(hardware))
 
     def on(
@@ -58,6 +63,10 @@ class Analysis(Costs, Shown, shown_by="analysis"):
             NBAnalyzerError: no such accelerator, or a peak that is needed is not known.
 
         """
+        from nbanalyzer.hardware.accelerators import hardware as find_hardware
+
+        from .roofline import Efficiency, Roofline
+
         efficiency = Efficiency(
             compute=compute_efficiency, bandwidth=bandwidth_efficiency, launch_overhead=launch_overhead
         )

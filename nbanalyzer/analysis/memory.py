@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.errors import InputError
 from nbanalyzer.formulas.grammar import Number, normalize
-from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.quantities import show, si
 from nbanalyzer.text import as_lines
+
+if TYPE_CHECKING:
+    from nbanalyzer.hardware.accelerators import Accelerator
 
 __all__ = ["Fit", "Memory", "memory_of"]
 

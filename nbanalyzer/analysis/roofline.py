@@ -108,13 +108,13 @@ class Rates:
         """
         return self.accelerator.peak(self.precision(sizes)) * self.efficiency.compute
 
-    @property
+    @cached_property
     def vector(self) -> float | None:
         """FLOP/s of everything else, in fp32 as the vector units compute; None if not known."""
         peak = self.accelerator.vector_peak
         return None if peak is None else peak * self.efficiency.compute
 
-    @property
+    @cached_property
     def bandwidth(self) -> float:
         """Bytes a second to and from the memory."""
         return self.accelerator.bandwidth * self.efficiency.bandwidth

@@ -114,17 +114,20 @@ class Costs:
         return [self._launch(kind, nodes) for kind, nodes in self._tree.launches]
 
     def _launch(self, kind: str, nodes: tuple[Node, ...]) -> Launch[Number]:
-        costs = [self.costs[node] for node in nodes]
-        times, steps = costs[0].count, nodes[0].steps
-        matmul = _each(sum(cost.matmul_flops for cost in costs), times)
-        vector = _each(sum(cost.vector_flops for cost in costs), times)
-        moved = _each(sum(cost.bytes for cost in costs), times)
-        weights = _each(sum(cost.weight_bytes_read for cost in costs), times)
-        cache = _each(sum(cost.kv_bytes for cost in costs), times)
-        activations = _each(moved - weights - cache, steps)
-        is_started, sizes = int(bool(matmul or vector or moved)), sizes_of(nodes)
-        amounts = (times, matmul, vector, moved, weights, cache, activations)
-        return Launch(kind, nodes, *amounts, sizes, steps, is_started)
+        cost = self.costs[nodes[0]]
+        if len(nodes) > 1:
+            cost = Cost(count=cost.count)
+            for node in nodes:
+                cost.include(self.costs[node])
+        times, steps = cost.count, nodes[0].steps
+        matmul, vector, moved = (
+            _each(cost.matmul_flops, times),
+            _each(cost.vector_flops, times),
+            _each(cost.bytes, times),
+        )
+        weights, cache = _each(cost.weight_bytes_read, times), _each(cost.kv_bytes, times)
+        amounts = (times, matmul, vector, moved, weights, cache, _each(cost.activation_bytes, times * steps))
+        return Launch(kind, nodes, *amounts, sizes_of(nodes), steps, int(bool(matmul or vector or moved)))
 
     @cached_property
     def totals(self) -> dict[str, int | float]:

@@ -6,8 +6,7 @@ launches, whose amounts are numbers, for one pass, or polynomials, for all passe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from nbanalyzer.formulas.grammar import Number
 
@@ -21,8 +20,7 @@ __all__ = ["Amount", "Launch"]
 Amount = TypeVar("Amount", Number, "Polynomial")
 
 
-@dataclass(frozen=True, slots=True)
-class Launch(Generic[Amount]):
+class Launch(NamedTuple, Generic[Amount]):
     """One kernel on the device: the cost of one run, and its runs in the pass.
 
     Attributes:

@@ -6,7 +6,6 @@ Where `Costs` holds for one set of values, this holds for all of them. Requests,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
 
@@ -137,7 +136,7 @@ class Symbolic:
             amounts = (launch.matmul_flops, launch.vector_flops, launch.bytes, launch.weights, launch.cache)
             key = (kind, *amounts, launch.sizes, launch.steps)
             if key in launches:
-                launch = replace(launches[key], times=launches[key].times + launch.times)
+                launch = launches[key]._replace(times=launches[key].times + launch.times)
             launches[key] = launch
         return list(launches.values())
 
