@@ -55,7 +55,7 @@ class Analysis(Costs, Shown, shown_by="analysis"):
             launch_overhead: seconds that each kernel takes beside its work.
 
         Raises:
-            NBAnalyzerError: no such accelerator, or a peak that is needed is not known.
+            NBAnalyzerError: no such accelerator.
 
         """
         efficiency = Efficiency(
