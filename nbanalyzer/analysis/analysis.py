@@ -60,7 +60,7 @@ class Analysis(Costs, Shown, shown_by="analysis"):
             launch_overhead: seconds that each kernel takes beside its work.
 
         Raises:
-            NBAnalyzerError: no such accelerator, or a peak that is needed is not known.
+            NBAnalyzerError: no such accelerator.
 
         """
         from nbanalyzer.hardware.accelerators import hardware as find_hardware

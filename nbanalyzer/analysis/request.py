@@ -29,7 +29,8 @@ from nbanalyzer.text import as_lines
 
 from .analysis import Analysis
 from .closed_form import time_of
-from .memory import Fit, Memory
+from .marks import marks_of
+from .memory import Fit, Memory, fit_of, fit_text
 from .populate import Source, populate
 from .roofline import Efficiency, Rates, Roofline
 
@@ -253,6 +254,18 @@ class RequestTiming:
         written = self.request.prefill.run.batch_size * self.request.output_len
         return written / self.time if self.time else math.inf
 
+    @property
+    def fit(self) -> Fit | None:
+        """Whether the request fits into the accelerator's memory; None if its size is not known."""
+        return fit_of(self.request.memory, self.accelerator)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know before believing the times."""
+        rates = Rates(self.accelerator, self.request.last.run, self.efficiency)
+        steps = rates.notes(self.request.last.launches) if self.request.steps else ()
+        return tuple(dict.fromkeys((*self.prefill.notes, *steps)))
+
     def __repr__(self) -> str:
         bound = "at least " if self.efficiency.is_perfect else ""
         rows = (
@@ -263,6 +276,7 @@ class RequestTiming:
         )
         lines = repr(self.request).splitlines()
         lines.append(f"  on {self.accelerator.title or self.accelerator.name}; {self.efficiency}")
-        if self.accelerator.memory_bytes is not None:
-            lines.append(f"  {self.request.fits(self.accelerator)!r}")
-        return as_lines([*lines, *(f"  {name:<22}{text}" for name, text in rows)])
+        lines += [f"  warning: {note}" for note in self.notes]
+        lines.append(f"  {fit_text(self.request.memory, self.accelerator)}")
+        mark = "".join(f", {mark}" for mark in marks_of(self.fit, self.notes))
+        return as_lines([*lines, *(f"  {name:<22}{text}{mark}" for name, text in rows)])

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,7 +24,10 @@ from nbanalyzer.costs.tree import Node
 from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import InputError, quote
 from nbanalyzer.hardware.accelerators import Accelerator
-from nbanalyzer.quantities import seconds
+from nbanalyzer.quantities import plain, seconds
+
+from .marks import COMPUTE, marks_of
+from .memory import Fit, Memory, fit_of, memory_of
 
 if TYPE_CHECKING:
     import pandas
@@ -95,18 +98,14 @@ class Rates:
     run: Run
     efficiency: Efficiency = Efficiency()
 
-    def precision(self, sizes: frozenset[str]) -> str:
-        """Return the precision that matrix products over operands of these sizes run in, see `bits_of`."""
-        return self.accelerator.precision_for(bits_of(self.run, sizes))
+    def precision(self, sizes: frozenset[str]) -> str | None:
+        """Return the precision that products over operands of these sizes run in, see `bits_of`; None if unknown."""
+        return self.accelerator.known_precision(bits_of(self.run, sizes))
 
-    def matmul(self, sizes: frozenset[str]) -> float:
-        """Return the FLOP/s of matrix products over operands of these sizes.
-
-        Raises:
-            InputError: the accelerator's peak at that precision is not known.
-
-        """
-        return self.accelerator.peak(self.precision(sizes)) * self.efficiency.compute
+    def matmul(self, sizes: frozenset[str]) -> float | None:
+        """Return the FLOP/s of matrix products over operands of these sizes; None if not known."""
+        precision = self.precision(sizes)
+        return None if precision is None else self.accelerator.peak(precision) * self.efficiency.compute
 
     @cached_property
     def vector(self) -> float | None:
@@ -119,12 +118,18 @@ class Rates:
         """Bytes a second to and from the memory."""
         return self.accelerator.bandwidth * self.efficiency.bandwidth
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What to know before believing the times."""
+    def notes(self, launches: Iterable[Launch[Any]]) -> tuple[str, ...]:
+        """Return what to know before believing the times of launches."""
+        name, run, known = self.accelerator.name, self.run, self.accelerator.known_precision
+        notes = []
+        if not all(map(known, (run.w_bit, run.a_bit, run.kv_bit or run.a_bit))):
+            used = {bits_of(run, launch.sizes) for launch in launches if launch.matmul_flops}
+            if unknown := [bits for bits in sorted(used) if not known(bits)]:
+                bits = " and ".join(f"{one}-bit" for one in unknown)
+                notes.append(f"{COMPUTE}: {name}'s {bits} peak is not known: products take no time here, bytes do")
         if self.vector is None:
-            return (f"{self.accelerator.name}'s vector peak is not known: vector FLOPs take no time here, bytes do",)
-        return ()
+            notes.append(f"{name}'s vector peak is not known: vector FLOPs take no time here, bytes do")
+        return tuple(notes)
 
 
 def bits_of(run: Run, sizes: frozenset[str]) -> int:
@@ -142,17 +147,13 @@ def busy(launch: Launch[Amount], rates: Rates) -> dict[Unit, Any]:
     """Return unit → seconds that a launch keeps it busy in the whole pass; a pass waits for the longest of them.
 
     The times are of the launch's kind: numbers, as ``float``, or polynomials. Units that it has no work for are left
-    out, as is vector work where the accelerator's vector peak is not known.
-
-    Raises:
-        InputError: the accelerator's peak at the precision of a matrix product is not known.
-
+    out, as is work whose peak is not known of the accelerator: see `Rates.notes`.
     """
     found: dict[Unit, Any] = {}
     if launch.bytes:
         found["memory"] = launch.times * launch.bytes / rates.bandwidth
-    if launch.matmul_flops:
-        found["matmul"] = launch.times * launch.matmul_flops / rates.matmul(launch.sizes)
+    if launch.matmul_flops and (rate := rates.matmul(launch.sizes)) is not None:
+        found["matmul"] = launch.times * launch.matmul_flops / rate
     if launch.vector_flops and rates.vector is not None:
         found["vector"] = launch.times * launch.vector_flops / rates.vector
     return found
@@ -204,11 +205,8 @@ class Roofline(Shown, shown_by="roofline"):
         analysis: what is run.
         accelerator: on what.
         efficiency: of what the accelerator could; the default makes every time a lower bound.
-        notes: what to know before believing the numbers.
+        notes: what to know before believing the numbers: ``compute unknown: …`` if a peak that is needed is not.
         timings: kernel → its `Timing`; a module's is the sum of what is below it.
-
-    Raises:
-        InputError: a peak that is needed is not known.
 
     """
 
@@ -217,7 +215,7 @@ class Roofline(Shown, shown_by="roofline"):
         self.accelerator = accelerator
         self.efficiency = efficiency or Efficiency()
         self._rates = Rates(accelerator, analysis.run, self.efficiency)
-        self.notes = self._rates.notes
+        self.notes = self._rates.notes(analysis.launches)
         self.timings: Mapping[Node, Timing] = self._timings()
 
     def _timings(self) -> dict[Node, Timing]:
@@ -262,9 +260,24 @@ class Roofline(Shown, shown_by="roofline"):
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """The precisions that the pass's matrix products run in."""
+        """The precisions that the pass's matrix products run in, of those whose peak is known."""
         used = [self._rates.precision(launch.sizes) for launch in self.analysis.launches if launch.matmul_flops]
-        return tuple(dict.fromkeys(used))
+        return tuple(precision for precision in dict.fromkeys(used) if precision)
+
+    @cached_property
+    def memory(self) -> Memory:
+        """What has to be in memory during the pass."""
+        return memory_of(self.analysis)
+
+    @property
+    def fit(self) -> Fit | None:
+        """Whether the pass fits into the accelerator's memory; None if its size is not known."""
+        return fit_of(self.memory, self.accelerator)
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What stands beside every time: that it does not fit, or that its compute or the memory is not known."""
+        return marks_of(self.fit, self.notes)
 
     def table(self, depth: int | None = None) -> pandas.DataFrame:
         """Return one row per kernel: seconds, share of the pass, bound, and FLOP/s reached; indexed by path.
@@ -297,6 +310,8 @@ class Roofline(Shown, shown_by="roofline"):
             "compute": total.compute,
             "memory": total.memory,
             "overhead": total.overhead,
+            "memory_bytes": plain(self.memory.total),
+            "fits": None if self.fit is None else bool(self.fit),
             "notes": list(self.notes),
             "kernels": {node.path: timing.time for node, timing in self.timings.items() if timing.time},
         }

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nbanalyzer.analysis.memory import Fit, memory_of
+from nbanalyzer.analysis.marks import signed
+from nbanalyzer.analysis.memory import fit_text
 from nbanalyzer.costs.explanation import explain_node
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.formulas.formula import Formula
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["as_csv", "as_fragment", "as_html", "as_json", "as_md", "as_text"]
 
 HEADINGS = ("count", "parameters", "FLOPs", "%", "bytes", "%", "FLOP/B")
-TIME_HEADINGS = ("time", "%", "bound")
 
 
 def headline(analysis: Costs, roofline: Roofline | None = None) -> list[tuple[str, str]]:
@@ -45,24 +45,24 @@ def headline(analysis: Costs, roofline: Roofline | None = None) -> list[tuple[st
     ]
     states = analysis.state.items()
     lines += [("KV cache" if name == "kv_cache" else name, f"{value:,} bytes") for name, value in states]
-    return lines + (_on_hardware(analysis, roofline) if roofline else [])
+    return lines + (_on_hardware(roofline) if roofline else [])
 
 
-def _on_hardware(analysis: Costs, roofline: Roofline) -> list[tuple[str, str]]:
+def _on_hardware(roofline: Roofline) -> list[tuple[str, str]]:
     accelerator, total = roofline.accelerator, roofline.total
     parts = (("compute-bound", total.compute), ("memory-bound", total.memory), ("launch overhead", total.overhead))
     split = " + ".join(f"{seconds(time)} {name}" for name, time in parts if time)
     peaks = [f"{precision} {si(accelerator.peak(precision), 'FLOP/s')}" for precision in roofline.precisions]
     rates = ", ".join([*peaks, si(accelerator.bandwidth, "B/s")])
-    lines = [
+    mark = "".join(f", {mark}" for mark in roofline.marks)
+    least, most = ("at least ", "at most ") if roofline.efficiency.is_perfect else ("", "")
+    return [
         ("hardware", f"{accelerator.title or accelerator.name}: {rates}"),
-        ("time", f"{'at least ' if roofline.efficiency.is_perfect else ''}{seconds(roofline.time)} = {split}"),
+        ("time", f"{least}{seconds(roofline.time)} = {split}{mark}"),
         ("", str(roofline.efficiency)),
-        ("tokens/s", f"{'at most ' if roofline.efficiency.is_perfect else ''}{rate(roofline.tokens_per_second)}"),
+        ("tokens/s", f"{most}{rate(roofline.tokens_per_second)}{mark}"),
+        ("memory", fit_text(roofline.memory, accelerator)),
     ]
-    if accelerator.memory_bytes is not None:
-        lines.append(("memory", repr(Fit(memory_of(analysis), accelerator))))
-    return lines
 
 
 def as_text(analysis: Costs, depth: int | None = None, roofline: Roofline | None = None) -> str:
@@ -77,7 +77,7 @@ def as_text(analysis: Costs, depth: int | None = None, roofline: Roofline | None
 
 
 def _headings(roofline: Roofline | None) -> tuple[str, ...]:
-    return HEADINGS if roofline is None else (*HEADINGS, *TIME_HEADINGS)
+    return HEADINGS if roofline is None else (*HEADINGS, signed("time", roofline.marks), "%", "bound")
 
 
 def _warnings(analysis: Costs, roofline: Roofline | None) -> tuple[str, ...]:
@@ -162,7 +162,7 @@ def as_fragment(analysis: Costs, depth: int | None = None, roofline: Roofline | 
         f"warning: {escape(text)}</div>"
         for text in _warnings(analysis, roofline)
     )
-    times, (least, most) = (("time", "", "bound"), (62, 92)) if roofline else ((), (46, 76))
+    times, (least, most) = ((signed("time", roofline.marks), "", "bound"), (62, 92)) if roofline else ((), (46, 76))
     labels = _columns("kernel", "parameters", "FLOPs", "", "bytes", "", "FLOP/B", *times)
     rows = "".join(_html_rows(analysis, None, 1 if depth is None else depth, roofline))
     return (
