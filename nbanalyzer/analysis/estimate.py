@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from nbanalyzer.costs.costs import Costs
+from nbanalyzer.costs.explanation import Explanation
+from nbanalyzer.costs.launch import Launch
 from nbanalyzer.costs.symbolic import Symbolic
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.errors import InputError
+from nbanalyzer.formulas.formula import parse
+from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import Polynomial
 from nbanalyzer.hardware.parameters import Spread
-from nbanalyzer.quantities import seconds
+from nbanalyzer.quantities import seconds, show
 
 from .laws import MICRO, Pace
 
@@ -91,6 +95,45 @@ class Estimate:
         """Seconds of the whole pass."""
         return sum(time for node, time in self.times.items() if node.parent is None)
 
+    def explain(self, what: str) -> Explanation:
+        """Return the derivation of the time of the launch that a kernel is part of: number ← values ← law ← profile.
+
+        Args:
+            what: a kernel's path, as for `Costs.find`.
+
+        Raises:
+            UnknownNameError: there is none, or several end so.
+            InputError: it is not launched, or what launches it is not modelled.
+
+        """
+        node = self.costs.find(what)
+        launches = [one for one in self.costs.launches if any(_is_inside(part, node) for part in one.nodes)]
+        if not launches:
+            raise InputError(f"{node.path} is not launched: an engine does without it")
+        lines: list[str] = []
+        for launch in launches:
+            lines += self._derivation(launch)
+        whole = sum(self.times[launch.nodes[0]] for launch in launches)
+        return Explanation(
+            f"{node.path}: estimated {seconds(whole)} in the whole pass, by {self.source}", "", (*lines,), ()
+        )
+
+    def _derivation(self, launch: Launch[Number]) -> list[str]:
+        law, figures = self.pace.law(launch), self.pace.figures(launch, self.costs.value_of)
+        names = {str(name) for name in parse(law.law).variables}
+        read = [f"{{{name}}} = {float(value):.6g}" for name, value in figures.items() if name in names]
+        given = [f"{{{name}}} = {value:g}" for name, value in law.values.items() if name in names]
+        time = self.pace.time_us(launch, self.costs.value_of)
+        basis = f"fitted on {law.fit.n:,} measurements" if law.fit.n else "assumed"
+        return [
+            f"one launch ({law.kind}, {law.precision}): {', '.join(node.path for node in launch.nodes)}",
+            f"  {time:.6g} us  × {show(launch.times)} = {seconds(time * float(launch.times) / MICRO)}",
+            f"  = {law.law}",
+            f"  of the launch: {', '.join(read)}",
+            f"  of the profile ({self.source}; {basis}): {', '.join(given)}",
+            *([f"  {law.note}"] if law.note else []),
+        ]
+
     @property
     def has_experts(self) -> bool:
         """Whether tokens are routed to experts: such models are estimated less well."""
@@ -114,9 +157,12 @@ class Estimate:
 
     @property
     def source(self) -> str:
-        """The profile: its engine, version and card."""
-        profile = self.pace.profile
-        return " ".join(filter(None, (profile.engine, profile.engine_version, f"on {profile.card}")))
+        """The profile that the numbers come from."""
+        return self.pace.profile.name
+
+
+def _is_inside(node: Node, outer: Node) -> bool:
+    return node is outer or (node.parent is not None and _is_inside(node.parent, outer))
 
 
 def estimate_of(costs: Symbolic, pace: Pace) -> Polynomial:

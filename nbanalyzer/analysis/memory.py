@@ -90,6 +90,11 @@ class Fit:
     def __bool__(self) -> bool:
         return self.free >= 0
 
+    @property
+    def short(self) -> str:
+        """The answer in a few words: ``fits, 52.7 GB left``."""
+        return f"fits, {si(self.free, 'B')} left" if self else f"does not fit, {si(-self.free, 'B')} short"
+
     def __repr__(self) -> str:
         need = f"{si(self.memory.total, 'B')} of {si(self.capacity, 'B')} on {self.accelerator.name}"
         return (

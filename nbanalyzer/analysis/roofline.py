@@ -12,20 +12,26 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from nbanalyzer import display
 from nbanalyzer.costs.costs import Costs
+from nbanalyzer.costs.count import fused
+from nbanalyzer.costs.explanation import Explanation
 from nbanalyzer.costs.launch import Amount, Launch
 from nbanalyzer.costs.run import Run
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import InputError, quote
 from nbanalyzer.hardware.accelerators import Accelerator
+from nbanalyzer.hardware.profiles import Profile
+from nbanalyzer.hardware.profiles import profile as find_profile
 from nbanalyzer.quantities import plain, seconds
 
+from .estimate import Estimate, Interval
+from .laws import Pace
 from .marks import COMPUTE, marks_of
 from .memory import Fit, Memory, fit_of, memory_of
 
@@ -42,7 +48,7 @@ LATEST = 1_000_000  # seconds that a kernel takes to start
 
 @dataclass(frozen=True, kw_only=True)
 class Efficiency:
-    """What a real machine reaches, as somebody measured it; by default everything, which makes times lower bounds.
+    """What a real machine reaches, as somebody measured it; by default everything.
 
     Attributes:
         compute: share of the peak FLOP/s, above 0 and at most 1.
@@ -69,18 +75,21 @@ class Efficiency:
 
     @property
     def is_perfect(self) -> bool:
-        """Whether times are lower bounds."""
+        """Whether everything is reached."""
         return self == Efficiency()
 
-    def __str__(self) -> str:
+    def words(self, fusion: str) -> str:
+        """Return what times are, in words: a lower bound only if kernels are fused, since fused ones move less."""
+        if self.is_perfect and fusion == "engine":
+            return "lower bound: every fused kernel at its roofline, nothing between them"
         if self.is_perfect:
-            return "lower bound: every kernel at its roofline, nothing between them"
+            return "at the roofline, operation by operation: no bound, for fused kernels move less"
         parts = (
             f"{100 * self.compute:.3g} % of the peak FLOP/s",
             f"{100 * self.bandwidth:.3g} % of the bandwidth",
             f"{seconds(self.launch_overhead)} a kernel",
         )
-        return f"estimate: {', '.join(parts)}"
+        return f"assumed: {', '.join(parts)}"
 
 
 @dataclass(frozen=True)
@@ -204,16 +213,24 @@ class Roofline(Shown, shown_by="roofline"):
     Attributes:
         analysis: what is run.
         accelerator: on what.
-        efficiency: of what the accelerator could; the default makes every time a lower bound.
+        efficiency: of what the accelerator could.
+        profile: what estimates are made with.
         notes: what to know before believing the numbers: ``compute unknown: …`` if a peak that is needed is not.
         timings: kernel → its `Timing`; a module's is the sum of what is below it.
 
     """
 
-    def __init__(self, analysis: Costs, accelerator: Accelerator, efficiency: Efficiency | None = None) -> None:
+    def __init__(
+        self,
+        analysis: Costs,
+        accelerator: Accelerator,
+        efficiency: Efficiency | None = None,
+        profile: Profile | None = None,
+    ) -> None:
         self.analysis = analysis
         self.accelerator = accelerator
         self.efficiency = efficiency or Efficiency()
+        self.profile = profile or find_profile(None, accelerator)
         self._rates = Rates(accelerator, analysis.run, self.efficiency)
         self.notes = self._rates.notes(analysis.launches)
         self.timings: Mapping[Node, Timing] = self._timings()
@@ -244,8 +261,63 @@ class Roofline(Shown, shown_by="roofline"):
 
     @property
     def time(self) -> float:
-        """Seconds that the whole pass takes at least, see `Efficiency` for estimates."""
+        """Seconds of the whole pass at the roofline: the least that its list of kernels can take."""
         return self.total.time
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether no machine can be faster: kernels are fused, and nothing is assumed of what is reached."""
+        return self.efficiency.is_perfect and self.analysis.run.fusion == "engine"
+
+    @property
+    def words(self) -> str:
+        """What the times are, in words."""
+        return self.efficiency.words(self.analysis.run.fusion)
+
+    @cached_property
+    def engine(self) -> Costs:
+        """The pass as a serving engine launches it."""
+        return fused(self.analysis)
+
+    @cached_property
+    def lower_bound(self) -> float:
+        """Seconds that the pass takes at least on an engine, every fused kernel at its roofline."""
+        return self.time if self.is_bound else Roofline(self.engine, self.accelerator, None, self.profile).time
+
+    @cached_property
+    def estimated(self) -> Estimate:
+        """The time that is expected of the profile's engine, launch by launch.
+
+        Raises:
+            InputError: some launches are not modelled.
+
+        """
+        pace = Pace(self.accelerator, self.profile, self.engine.run, self.engine.is_latent)
+        return Estimate(self.engine, pace, self.lower_bound)
+
+    @property
+    def estimate(self) -> Interval:
+        """The time that is expected of the profile's engine, with its interval.
+
+        Raises:
+            InputError: some launches are not modelled, or nobody compared such estimates with measurements.
+
+        """
+        return self.estimated.interval
+
+    def explain(self, what: str) -> Explanation:
+        """Return where the estimated time of a kernel comes from, see `Estimate.explain`; for counts `Costs.explain`."""
+        return self.estimated.explain(what)
+
+    @property
+    def answer(self) -> str:
+        """The first thing to know: estimate, bound, and whether it fits."""
+        try:
+            expected = f"estimate {self.estimate}"
+        except InputError as error:
+            expected = f"estimate {error}"
+        fit = "memory unknown" if self.fit is None else self.fit.short
+        return f"{expected} · bound {seconds(self.lower_bound)} · {fit}"
 
     @property
     def bound(self) -> Bound:
@@ -305,7 +377,10 @@ class Roofline(Shown, shown_by="roofline"):
                 "bandwidth": self.efficiency.bandwidth,
                 "launch_overhead": self.efficiency.launch_overhead,
             },
-            "is_lower_bound": self.efficiency.is_perfect,
+            "is_lower_bound": self.is_bound,
+            "lower_bound": self.lower_bound,
+            "profile": self.profile.name,
+            "estimate": self._interval,
             "time": self.time,
             "compute": total.compute,
             "memory": total.memory,
@@ -315,6 +390,14 @@ class Roofline(Shown, shown_by="roofline"):
             "notes": list(self.notes),
             "kernels": {node.path: timing.time for node, timing in self.timings.items() if timing.time},
         }
+
+    @property
+    def _interval(self) -> dict[str, object] | str:
+        """The estimate as plain data, or why there is none."""
+        try:
+            return asdict(self.estimate)
+        except InputError as error:
+            return str(error)
 
     def plot(self) -> Picture:
         """Return the roofline with one dot per module, beside the time that each takes."""

@@ -23,7 +23,7 @@ from .costs import Costs
 from .run import SWITCHES, Run
 from .tree import Tree
 
-__all__ = ["as_run", "count", "params_of", "prepared", "tree_of"]
+__all__ = ["as_run", "count", "fused", "params_of", "prepared", "tree_of"]
 
 
 def count(template: ModelTemplate, **run: Any) -> Costs:
@@ -62,6 +62,16 @@ def prepared(
     if run.get("encoder_len") is not None and "encoder_len" not in tree.variables:
         raise InputError(f"encoder_len={this_run.encoder_len} changes nothing: this model has no encoder of its own")
     return tree, params, this_run
+
+
+def fused(costs: Costs) -> Costs:
+    """Return the costs of the same pass as a serving engine launches it; switches that nobody chose follow."""
+    if costs.run.fusion == "engine":
+        return costs
+    run = costs.run.fused()
+    tree = tree_of(costs.kernel_tree.source, run)
+    _require_values(tree, costs.params, run)
+    return Costs(tree, costs.params, run, costs.notes, costs.warnings)
 
 
 def as_run(options: Mapping[str, Any]) -> Run:

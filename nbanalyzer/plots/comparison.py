@@ -57,7 +57,9 @@ def comparison_plot(comparison: Comparison, metric: str = "") -> Plot:
         marks = comparison.variants[index].marks if metric == "time" else ()
         name = ", ".join((f"{label}: {whole}", *marks))
         hatch = "///" if marks else None
-        ax.barh(at, widths, height=thick, color=VARIANTS[index], label=name, hatch=hatch, edgecolor="white", linewidth=0)
+        ax.barh(
+            at, widths, height=thick, color=VARIANTS[index], label=name, hatch=hatch, edgecolor="white", linewidth=0
+        )
         for place, width in zip(at, widths, strict=True):
             if width:
                 ax.annotate(f" {_amount(width, metric, unit)}", (width, place), va="center", fontsize="xx-small")
