@@ -70,7 +70,8 @@ class Analysis(Costs, Shown, shown_by="analysis"):
         from nbanalyzer.hardware.accelerators import hardware as find_hardware
         from nbanalyzer.hardware.profiles import profile as find_profile
 
-        from .roofline import Efficiency, Roofline
+        from .rates import Efficiency
+        from .roofline import Roofline
 
         efficiency = Efficiency(
             compute=compute_efficiency, bandwidth=bandwidth_efficiency, launch_overhead=launch_overhead

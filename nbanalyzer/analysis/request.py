@@ -32,7 +32,8 @@ from .closed_form import time_of
 from .marks import marks_of
 from .memory import Fit, Memory, fit_of, fit_text
 from .populate import Source, populate
-from .roofline import Efficiency, Rates, Roofline
+from .rates import Efficiency, Rates
+from .roofline import Roofline
 
 if TYPE_CHECKING:
     import numpy as np
