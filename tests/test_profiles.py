@@ -46,7 +46,7 @@ MINE: dict[str, Any] = {
     "classes": {
         "linear": {
             "bf16": {"parameters": {"compute": 0.8, "bandwidth": 0.5, "launch_us": 3, "per_k_ns": 0.5}, "n": 7},
-            "fp8": {"parameters": {"compute": 0.8, "bandwidth": 0.5, "launch_us": 3, "quantize": 1}},
+            "fp8": {"parameters": {"compute": 0.8, "bandwidth": 0.5, "launch_us": 3, "quantize": 1, "quantize_us": 0.5}},
         },
         "decode_attention": {
             "bf16": {
@@ -121,7 +121,13 @@ def test_a_linear_by_hand() -> None:
     assert long.time_us(launch) == pytest.approx(10 + 6 / 4 + 3 + 0.5 + 0.01)
     # A kernel that quantises 2 x 4,000 elements moves 24,000 bytes at 500,000 a microsecond.
     quantised = mine().parameters("linear", "fp8")
-    assert quantised.time_us(launch) == pytest.approx(10 + 6 / 4 + 3 + 0.048)
+    assert quantised.time_us(launch) == pytest.approx(10 + 6 / 4 + 3 + 0.5 + 0.048)
+    # In this engine's models the kernel before does that, at no cost.
+    engine = mine(in_models={"quantize": 0})
+    assert engine.parameters("linear", "fp8").time_us(launch) == quantised.time_us(launch)
+    assert engine.parameters("linear", "fp8", in_model=True).time_us(launch) == pytest.approx(10 + 6 / 4 + 3)
+    plain = engine.parameters("decode_attention", "bf16")
+    assert engine.parameters("decode_attention", "bf16", in_model=True) == plain
 
 
 def test_the_other_laws_by_hand() -> None:
@@ -162,7 +168,7 @@ def test_a_law_is_a_formula_with_its_numbers_in_it() -> None:
 def test_what_a_parameter_left_out_comes_to() -> None:
     assert mine().parameters("linear", "fp8").values == {
         "compute": 0.8, "bandwidth": 0.5, "launch_us": 3, "per_k_ns": 0, "longest_k": 131072, "per_token_ns": 0,
-        "quantize": 1, "overlap": 0.25,
+        "quantize": 1, "quantize_us": 0.5, "overlap": 0.25,
     }  # fmt: skip
 
 
@@ -233,6 +239,8 @@ def broken(path: str, value: object) -> dict[str, Any]:
         ("overlap", -0.1, "overlap is a number from 0 to 1, not -0.1"),
         ("overlap", 1.5, "not 1.5"),
         ("widened", 0.5, "widened"),
+        ("in_models", {"quantise": 0}, "no law has a parameter 'quantise'"),
+        ("in_models", {"quantize": 2}, "quantize"),
         ("bandwidth", 0, "bandwidth is a positive number, not 0"),
         ("peaks.bf16", -1.0, "bf16 peak"),
         ("classes.linear.bf16.parameters.compute", 1.2, "compute is a number from 0.01 to 1 (share: of the peak, reached at best), not 1.2"),
@@ -322,6 +330,15 @@ def test_the_nearest_of_the_architecture_serves(shipped: Callable[..., None]) ->
     spread = found.interval("dense", 1)
     assert spread is not None
     assert spread.ratio == pytest.approx((0.81**1.5, 0.9**1.5, 1, 1.1**1.5, 1.21**1.5))
+
+
+def test_another_kind_of_link_is_not_modelled(shipped: Callable[..., None]) -> None:
+    shipped(mine(card="near", link="NVLink 4"))
+    found = profile("mine", msgspec.structs.replace(CARD, link="NVLink 5"))
+    assert found.parameters("all_reduce").values["link"] == 0.75
+    with pytest.raises(InputError) as caught:
+        profile("mine", msgspec.structs.replace(CARD, link="PCIe 5")).parameters("all_reduce")
+    one_line(caught.value, "all_reduce", "not modelled")
 
 
 def test_the_card_counts_its_own_multiprocessors(shipped: Callable[..., None]) -> None:
