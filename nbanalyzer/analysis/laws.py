@@ -20,9 +20,12 @@ from nbanalyzer.hardware.parameters import ARITHMETIC, Parameters
 from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.templates.template import Composite
 
-__all__ = ["QUANTS", "Pace", "Quant", "quant_of"]
+__all__ = ["QUANTS", "Pace", "Quant", "arithmetic", "quant_of", "widening"]
 
-_BATCH, _KV_HEADS, _EXPERTS = (parse(f"{{{name}}}") for name in ("batch_size", "num_kv_heads", "num_experts"))
+_BATCH, _KV_HEADS, _HEADS, _EXPERTS = (
+    parse(f"{{{name}}}") for name in ("batch_size", "num_kv_heads", "num_heads", "num_experts")
+)
+_TOKENS = parse("{batch_size} * {seq_len}")
 _ELEMENT, _WEIGHT = parse("{a_bytes}"), parse("{w_bytes}")
 MICRO = 1_000_000  # microseconds a second
 
@@ -34,11 +37,17 @@ class Quant:
     Attributes:
         precision: of the products, by the names of profiles.
         bits: of a weight, its share of the scales included.
+        kinds: of launch whose weights these are; the rest inside the layers stays in 16 bits too.
 
     """
 
     precision: str
     bits: float
+    kinds: frozenset[str] = frozenset({"linear", "experts"})
+
+    def narrows(self, launch: Launch[Any]) -> bool:
+        """Return whether a launch has weights in this scheme."""
+        return launch.kind in self.kinds and launch.nodes[0].block is not None
 
 
 QUANTS: Mapping[str, Quant] = {
@@ -46,12 +55,13 @@ QUANTS: Mapping[str, Quant] = {
     "fp8": Quant("fp8", 8),
     "fp8_block": Quant("fp8_block", 8 + 32 / 128**2),
     "nvfp4": Quant("nvfp4", 4 + 8 / 16),
-    "mxfp4": Quant("mxfp4_wo", 4 + 8 / 32),
+    "mxfp4": Quant("mxfp4_wo", 4 + 8 / 32, frozenset({"experts"})),
     "int8": Quant("int8_wo", 8),
     "int4": Quant("int4_wo", 4 + 16 / 128),
 }
 """Name → scheme: fp8 with a scale a tensor, fp8_block one (fp32) a block of 128 x 128, nvfp4 one (fp8) for 16, mxfp4
-one (8 bits) for 32, int4 one (16 bits) for 128; int8, int4 and mxfp4 narrow weights only, and multiply in bf16."""
+one (8 bits) for 32, int4 one (16 bits) for 128; int8, int4 and mxfp4 narrow weights only,
+and multiply in bf16; mxfp4 those of experts only, as gpt-oss is published."""
 
 
 def quant_of(name: str) -> Quant:
@@ -64,6 +74,19 @@ def quant_of(name: str) -> Quant:
     if name not in QUANTS:
         raise InputError(f"quant is one of {', '.join(QUANTS)}, not {quote(name)}")
     return QUANTS[name]
+
+
+def widening(launch: Launch[Any], run: Run, quant: Quant | None) -> Fraction:
+    """Return how many bytes a weight of a launch has for each byte that a run counts."""
+    if quant is None or launch.kind not in {"linear", "experts"}:
+        return Fraction(1)
+    return Fraction(quant.bits if quant.narrows(launch) else 16) / run.w_bit
+
+
+def arithmetic(accelerator: Accelerator, precision: str) -> str | None:
+    """Return the precision whose peak counts for one of a profile's, on this accelerator; None if none is known."""
+    choices = (ARITHMETIC.get(precision, precision), "bf16", "fp16", "fp32")
+    return next((one for one in choices if one in accelerator.peaks), None)
 
 
 @dataclass(frozen=True)
@@ -92,7 +115,7 @@ class Pace:
             InputError: nobody measured such launches: they are not modelled.
 
         """
-        return self.profile.parameters(self.kind(launch), self.precision(launch))
+        return self.profile.parameters(self.kind(launch), self.precision(launch), in_model=True)
 
     def kind(self, launch: Launch[Any]) -> str:
         """Return the class of kernel that a launch belongs to.
@@ -115,7 +138,7 @@ class Pace:
         if not has_weights:
             return "fp8_cache" if launch.kind == "attention" and run.kv_bit == 8 else "bf16"
         if self.quant:
-            return self.quant.precision if launch.nodes[0].block else "bf16"
+            return self.quant.precision if self.quant.narrows(launch) else "bf16"
         if run.a_bit > 8:
             return "bf16" if run.w_bit > 8 else f"int{8 if run.w_bit > 4 else 4}_wo"
         return "fp8" if max(run.w_bit, run.a_bit) > 4 else "nvfp4"
@@ -129,7 +152,7 @@ class Pace:
 
         """
         rate = self.accelerator.bandwidth / MICRO
-        weights = launch.weights * self._widening(launch)
+        weights = launch.weights * widening(launch, self.run, self.quant)
         found: dict[str, Any] = {
             "memory_us": (launch.bytes - launch.weights + weights) / rate,
             "weight_us": weights / rate,
@@ -142,7 +165,8 @@ class Pace:
         for name in ("num_tokens", "input_size"):
             found[name] = value_of(parse(bindings.get(name, "0")))
         if launch.kind == "attention":
-            found["num_kv_heads"] = value_of(_KV_HEADS)
+            found["num_kv_heads"], found["num_heads"] = value_of(_KV_HEADS), value_of(_HEADS)
+            found["num_tokens"] = value_of(_TOKENS)
             # Every pair of a query and a key that it sees takes two products over the elements of query and result.
             found["context"] = _ratio(launch.matmul_flops * value_of(_ELEMENT), launch.activations * 2)
         if launch.kind == "experts":
@@ -159,13 +183,6 @@ class Pace:
         """Return the microseconds that one run of a launch takes, as a polynomial of what stays free."""
         return expanded(self.law(launch).formula, self.figures(launch, value_of))
 
-    def _widening(self, launch: Launch[Any]) -> Fraction:
-        """Return how many bytes a weight of a launch has for each byte that is counted."""
-        if self.quant is None or launch.kind not in {"linear", "experts"}:
-            return Fraction(1)
-        bits = self.quant.bits if launch.nodes[0].block else 16
-        return Fraction(bits) / self.run.w_bit
-
     def _compute(self, launch: Launch[Amount]) -> Any:
         """Return the microseconds of a launch's FLOPs at their peak; of a chain, which has no products, all others."""
         if launch.kind == "chain":
@@ -173,12 +190,10 @@ class Pace:
             return launch.vector_flops / (peak / MICRO) if peak else launch.vector_flops * 0
         if not launch.matmul_flops:
             return launch.matmul_flops
-        name = self.precision(launch)
-        peaks = self.accelerator.peaks
-        arithmetic = next((one for one in (ARITHMETIC.get(name, name), "bf16", "fp16", "fp32") if one in peaks), None)
-        if arithmetic is None:
+        name = arithmetic(self.accelerator, self.precision(launch))
+        if name is None:
             return launch.matmul_flops * 0
-        return launch.matmul_flops / (peaks[arithmetic] / MICRO)
+        return launch.matmul_flops / (self.accelerator.peaks[name] / MICRO)
 
 
 def _bindings(launch: Launch[Any]) -> Mapping[str, str]:
