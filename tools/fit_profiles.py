@@ -104,11 +104,12 @@ def fit(table: Table, launch_us: float | None = None) -> Outcome:
     found = given | fitted(law, table.launches, table.measured, constants | given)
     found = {name: _rounded(found[name], law, name) for name in law.parameters}
     ratio = table.measured / times(law, table.launches, constants | found)
+    low, lower, middle, upper, high = (float(f"{value:.{DIGITS}g}") for value in np.quantile(ratio, QUANTILES))
     error = np.concatenate(errors) if errors else None
     result = Fit(
         parameters={name: value for name, value in found.items() if value != law.parameters[name].default},
         n=len(table.measured),
-        ratio=tuple(float(f"{value:.{DIGITS}g}") for value in np.quantile(ratio, QUANTILES)),
+        ratio=(low, lower, middle, upper, high),
         error=None if error is None else (round(float(np.median(error)), 3), round(float(np.quantile(error, 0.9)), 3)),
         kernel=table.kernel.rpartition("/")[2],
     )
