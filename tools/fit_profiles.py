@@ -36,8 +36,8 @@ SOURCE = (
 )
 OVERLAP = 0.3
 QUANTISED = {"fp8", "fp8_block", "nvfp4"}  # linears whose tables include quantising the input
-# Of kernels that are part of a model: ranks wait for each other, and tokens of one text go to fewer experts than those of
-# a benchmark. Both were chosen once for all engines, on published times per token (tools/accuracy.py).
+# Of kernels that are part of a model: ranks wait for each other, and tokens of one text go to fewer experts than those
+# of a benchmark. Both were chosen once for all engines, on published times per token (tools/accuracy.py).
 ALL_ENGINES = {"skew_us": 2.0, "visited": 0.8}
 IN_MODELS = {"trtllm": {"quantize": 0.0}}  # its kernel before quantises
 # No table measures these: in a CUDA graph, as times per token of whole models bear out.
