@@ -135,7 +135,7 @@ def weight_bytes(costs: Costs, quant: Quant | None) -> Number:
     """Return the bytes of all weights; with `quant`, products inside the layers have its bits, all else the run's."""
     if quant is None:
         return costs.weight_bytes
-    narrow = {_owner(node) for launch in costs.launches if quant.narrows(launch) for node in launch.nodes}
+    narrow = {_owner(node) for launch in costs.launches if quant.of(launch) for node in launch.nodes}
     bits = Fraction(0)
     for node in costs.nodes:
         if not node.is_basic:

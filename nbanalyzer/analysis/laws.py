@@ -22,10 +22,9 @@ from nbanalyzer.templates.template import Composite
 
 __all__ = ["QUANTS", "Pace", "Quant", "arithmetic", "quant_of", "widening"]
 
-_BATCH, _KV_HEADS, _HEADS, _EXPERTS = (
-    parse(f"{{{name}}}") for name in ("batch_size", "num_kv_heads", "num_heads", "num_experts")
-)
-_TOKENS = parse("{batch_size} * {seq_len}")
+_BATCH, _EXPERTS, _TOKENS = parse("{batch_size}"), parse("{num_experts}"), parse("{batch_size} * {seq_len}")
+_HIDDEN, _ROUTED = parse("{hidden_size}"), parse("{batch_size} * {seq_len} * {experts_per_token}")
+_HEADS, _KV_HEADS = parse("{num_heads}"), parse("{num_kv_heads}")
 _ELEMENT, _WEIGHT = parse("{a_bytes}"), parse("{w_bytes}")
 MICRO = 1_000_000  # microseconds a second
 
@@ -37,7 +36,7 @@ class Quant:
     Attributes:
         precision: of the products, by the names of profiles.
         bits: of a weight, its share of the scales included.
-        kinds: of launch whose weights these are; the rest inside the layers stays in 16 bits too.
+        kinds: of the launches whose weights are meant, see `Launch`.
 
     """
 
@@ -45,9 +44,14 @@ class Quant:
     bits: float
     kinds: frozenset[str] = frozenset({"linear", "experts"})
 
-    def narrows(self, launch: Launch[Any]) -> bool:
-        """Return whether a launch has weights in this scheme."""
+    def of(self, launch: Launch[Any]) -> bool:
+        """Return whether the weights of a launch are served so."""
         return launch.kind in self.kinds and launch.nodes[0].block is not None
+
+    def precision_of(self, launch: Launch[Any], accelerator: Accelerator) -> str:
+        """Return the precision of a launch's products on an accelerator, by the names of profiles."""
+        wanted = self.precision if self.of(launch) else "bf16"
+        return "mxfp4_wo" if wanted == "mxfp4" and "fp4" not in accelerator.peaks else wanted
 
 
 QUANTS: Mapping[str, Quant] = {
@@ -55,13 +59,13 @@ QUANTS: Mapping[str, Quant] = {
     "fp8": Quant("fp8", 8),
     "fp8_block": Quant("fp8_block", 8 + 32 / 128**2),
     "nvfp4": Quant("nvfp4", 4 + 8 / 16),
-    "mxfp4": Quant("mxfp4_wo", 4 + 8 / 32, frozenset({"experts"})),
+    "mxfp4": Quant("mxfp4", 4 + 8 / 32, frozenset({"experts"})),
     "int8": Quant("int8_wo", 8),
     "int4": Quant("int4_wo", 4 + 16 / 128),
 }
 """Name → scheme: fp8 with a scale a tensor, fp8_block one (fp32) a block of 128 x 128, nvfp4 one (fp8) for 16, mxfp4
-one (8 bits) for 32, int4 one (16 bits) for 128; int8, int4 and mxfp4 narrow weights only,
-and multiply in bf16; mxfp4 those of experts only, as gpt-oss is published."""
+one (8 bits) for 32, int4 one (16 bits) for 128. int8 and int4 narrow weights only, and multiply in bf16; mxfp4 those of
+experts, which are multiplied by 8-bit activations where a card has units of 4 bits."""
 
 
 def quant_of(name: str) -> Quant:
@@ -80,7 +84,7 @@ def widening(launch: Launch[Any], run: Run, quant: Quant | None) -> Fraction:
     """Return how many bytes a weight of a launch has for each byte that a run counts."""
     if quant is None or launch.kind not in {"linear", "experts"}:
         return Fraction(1)
-    return Fraction(quant.bits if quant.narrows(launch) else 16) / run.w_bit
+    return Fraction(quant.bits if quant.of(launch) else 16) / run.w_bit
 
 
 def arithmetic(accelerator: Accelerator, precision: str) -> str | None:
@@ -138,7 +142,7 @@ class Pace:
         if not has_weights:
             return "fp8_cache" if launch.kind == "attention" and run.kv_bit == 8 else "bf16"
         if self.quant:
-            return self.quant.precision if self.quant.narrows(launch) else "bf16"
+            return self.quant.precision_of(launch, self.accelerator)
         if run.a_bit > 8:
             return "bf16" if run.w_bit > 8 else f"int{8 if run.w_bit > 4 else 4}_wo"
         return "fp8" if max(run.w_bit, run.a_bit) > 4 else "nvfp4"
@@ -165,13 +169,18 @@ class Pace:
         for name in ("num_tokens", "input_size"):
             found[name] = value_of(parse(bindings.get(name, "0")))
         if launch.kind == "attention":
-            found["num_kv_heads"], found["num_heads"] = value_of(_KV_HEADS), value_of(_HEADS)
+            found["num_heads"], found["num_kv_heads"] = value_of(_HEADS), value_of(_KV_HEADS)
             found["num_tokens"] = value_of(_TOKENS)
             # Every pair of a query and a key that it sees takes two products over the elements of query and result.
             found["context"] = _ratio(launch.matmul_flops * value_of(_ELEMENT), launch.activations * 2)
         if launch.kind == "experts":
             all_of_them = value_of(_owner(launch).own_parameters) * value_of(_WEIGHT)
             found["experts_touched"] = _ratio(launch.weights * value_of(_EXPERTS), all_of_them)
+            # Between the products of an expert, gate, up and down, engines go through memory: laws are fitted so.
+            hidden = value_of(_HIDDEN)
+            elements = value_of(_ROUTED) * hidden * 2 + _ratio(launch.matmul_flops, hidden * 2)
+            found["activation_us"] = elements * value_of(_ELEMENT) / rate
+            found["memory_us"] = found["weight_us"] + found["activation_us"]
         return found
 
     def time_us(self, launch: Launch[Number], value_of: Callable[[Formula], Number]) -> float:

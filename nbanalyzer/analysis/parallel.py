@@ -7,6 +7,7 @@ what they have. Experts are divided like any feed-forward layer: every rank has 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -167,7 +168,8 @@ class AllReduce:
         if self.num_ranks == 1:
             return 0.0
         law = self.profile.parameters("all_reduce", in_model=True)
-        each = law.time_us({"message_us": MICRO * self._message(tokens), "num_ranks": self.num_ranks})
+        ranks = {"num_ranks": self.num_ranks, "rank_doublings": math.log2(self.num_ranks)}
+        each = law.time_us({"message_us": MICRO * self._message(tokens), **ranks})
         return self.times * each / MICRO
 
     def bound(self, tokens: int) -> float:

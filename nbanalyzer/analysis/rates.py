@@ -98,7 +98,7 @@ class Rates:
         """Return the FLOP/s of a launch's matrix products; None if not known."""
         if self.quant is None or launch.kind not in {"linear", "experts"}:
             return self.matmul(launch.sizes)
-        name = arithmetic(self.accelerator, self.quant.precision if self.quant.narrows(launch) else "bf16")
+        name = arithmetic(self.accelerator, self.quant.precision_of(launch, self.accelerator))
         return None if name is None else self.accelerator.peak(name) * self.efficiency.compute
 
     @cached_property

@@ -79,7 +79,7 @@ def request(
     if "encoder_len" in first.variables:
         first = populated(passes.first)
     first, last = (rank_of(one, tp) for one in (first, populated(passes.last)))
-    if quant is not None and not any(map(quant_of(quant).narrows, last.launches)):
+    if quant is not None and not any(map(quant_of(quant).of, last.launches)):
         kinds = " and ".join(sorted(quant_of(quant).kinds))
         raise InputError(f"quant={quote(quant)} changes nothing: it is of {kinds}, and {last.title} has none in layers")
     return Request(first, last, prompt_len, output_len, tp, quant)
