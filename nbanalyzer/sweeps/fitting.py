@@ -20,7 +20,7 @@ from .partition import Partition, parts_of
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["Fitting"]
+__all__ = ["Fitting", "marks_of"]
 
 MEMORY = ("memory_bytes",)
 
@@ -54,13 +54,14 @@ class Fitting:
         options, places = {}, []
         for name, values in several.items():
             if name in CHOICES:
-                options[name], index = values, range(len(values))
+                options[name] = values
+                places.append([*range(len(values))])
             else:
                 options[name] = [self.first[name], *(value for value in values if value != self.first[name])]
-                index = map({value: place for place, value in enumerate(options[name])}.__getitem__, values)
-            places.append([*index])
+                place_of = {value: place for place, value in enumerate(options[name])}
+                places.append([place_of[value] for value in values])
         fixed = {name: value for name, value in self.fixed.items() if name not in {"hardware", *EFFICIENCIES}}
-        grid = Grid.of({**fixed, **options}, lambda shape: None)
+        grid = Grid.of({**fixed, **options}, lambda _: None)
         parts = tuple(parts_of(grid, MEMORY, self.config, Efficiency()))
         need = Partition(grid, parts, MEMORY).everything()["memory_bytes"][np.ix_(*places)]
         sizes = [find_hardware(card).memory_bytes for card in cards]
@@ -70,3 +71,13 @@ class Fitting:
         names = [*several, "hardware"]
         order = [names.index(name) for name in axes] + [place for place, name in enumerate(names) if name not in axes]
         return fits.transpose(order).reshape([len(values) for values in axes.values()])
+
+
+def marks_of(fits: npt.NDArray[np.float64]) -> Any:
+    """Return the results of `Fitting.at` in one dimension, as booleans; as objects, with None, where one is unknown."""
+    flat, unknown = fits.reshape(-1) == 1, np.isnan(fits.reshape(-1))
+    if not unknown.any():
+        return flat
+    marks = flat.astype(object)
+    marks[unknown] = None
+    return marks
