@@ -226,7 +226,7 @@ def test_what_fits_at_every_size_and_at_none() -> None:
         ({"maximize": "seq_len", "hardware": "h1000"}, UnknownNameError, "no accelerator named 'h1000'"),
         ({"maximize": "seq_len", "model": "gpt3"}, UnknownNameError, "no model named 'gpt3'"),
         ({"maximize": "seq_len", "hardware": Accelerator(name="x", bandwidth=1e12)}, InputError, "the memory of x is not known"),
-        ({"balance": "seq_len", "hardware": "apple-m2-ultra"}, InputError, "known peaks: none"),
+        ({"balance": "seq_len", "hardware": "apple-m5"}, InputError, "the bf16 or fp16 peak of 'apple-m5' is not known"),
     ],
 )  # fmt: skip
 def test_questions_that_cannot_be(options: dict[str, Any], kind: type[Exception], said: str) -> None:
