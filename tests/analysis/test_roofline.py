@@ -195,7 +195,7 @@ def test_a_product_runs_at_the_precision_of_its_widest_operand(
 
 def test_an_unknown_peak_leaves_the_time_of_the_memory_and_is_said() -> None:
     card = Accelerator(name="half-known", memory_bytes=10**13, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 1e13})
-    eight = {"a_bit": 8, "w_bit": 8, "kv_bit": 8}
+    eight: dict[str, Any] = {"a_bit": 8, "w_bit": 8, "kv_bit": 8}
     work = kernel("work", "matmul", "10**15", "10**12 * {a_bytes}")  # 10 s at 1e14, were it 16 bits
     assert own(work).on(card).time == pytest.approx(10.0)
     found = own(work, **eight).on(card)

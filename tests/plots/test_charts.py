@@ -44,11 +44,11 @@ def lines_of(figure: Figure) -> dict[str, tuple[list[float], list[float]]]:
     """
     (ax,) = figure.axes
     names = {text.get_color(): text.get_text() for text in ax.texts}
-    found = {
+    found: dict[str, Any] = {
         str(names.get(line.get_color(), "")): (list(line.get_xdata()), list(line.get_ydata()))  # type: ignore[arg-type]
         for line in reversed(ax.lines)
     }
-    return dict(reversed(found.items()))
+    return dict([*found.items()][::-1])
 
 
 def test_lines_show_the_numbers_in_order(found: Sweep) -> None:

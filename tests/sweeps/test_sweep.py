@@ -248,11 +248,11 @@ def test_every_point_that_is_shown_knows_whether_it_fits(options: dict[str, Any]
     assert {True, False} <= {*expected}
     assert found.table()["fits"].tolist() == expected
     best = found.best(maximize="time")
-    at = list(product(*found.axes.values())).index(tuple(best[name] for name in found.axes))
-    assert best["fits"] == expected[at]
+    place = list(product(*found.axes.values())).index(tuple(best[name] for name in found.axes))
+    assert best["fits"] == expected[place]
     for name in found.axes:  # held at a value, and turned round
         part = found.sel(**{name: found.axes[name][-1]})
-        marks = part.fits_at("time", {axis: part.axes[axis][::-1] for axis in reversed(part.axes)})
+        marks = part.fits_at("time", {axis: part.axes[axis][::-1] for axis in [*part.axes][::-1]})
         shape = np.asarray(expected, dtype=float).reshape(found.shape).take(-1, list(found.axes).index(name))
         np.testing.assert_array_equal(np.asarray(marks), np.flip(shape).T)
 
