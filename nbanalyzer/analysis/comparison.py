@@ -163,9 +163,9 @@ class Comparison(Shown, shown_by="comparison"):
         return tuple(found)
 
     def called(self, metric: str) -> str:
-        """Return a metric's name; memory and times are at least what is said, unless they are estimates."""
-        perfect = all(one.roofline.efficiency.is_perfect for one in self.variants if one.roofline)
-        return f"{metric}, at least" if metric == "memory" or (metric == "time" and perfect) else metric
+        """Return a metric's name; memory is at least what is said, and so are times of fused kernels."""
+        are_bounds = all(one.roofline.is_bound for one in self.variants if one.roofline)
+        return f"{metric}, at least" if metric == "memory" or (metric == "time" and are_bounds) else metric
 
     def plot(self, metric: str = "") -> Picture:
         """Return bars of a metric by module, one per variant: of the time if there is one, else of bytes."""

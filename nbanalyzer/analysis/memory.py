@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.errors import InputError
 from nbanalyzer.formulas.grammar import Number, normalize
-from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.quantities import show, si
 from nbanalyzer.text import as_lines
+
+if TYPE_CHECKING:
+    from nbanalyzer.hardware.accelerators import Accelerator
 
 __all__ = ["Fit", "Memory", "fit_of", "fit_text", "memory_of"]
 
@@ -86,6 +89,11 @@ class Fit:
 
     def __bool__(self) -> bool:
         return self.free >= 0
+
+    @property
+    def short(self) -> str:
+        """The answer in a few words: ``fits, 52.7 GB left``."""
+        return f"fits, {si(self.free, 'B')} left" if self else f"does not fit, {si(-self.free, 'B')} short"
 
     def __repr__(self) -> str:
         need = f"{si(self.memory.total, 'B')} of {si(self.capacity, 'B')} on {self.accelerator.name}"

@@ -32,7 +32,8 @@ from .closed_form import time_of
 from .marks import marks_of
 from .memory import Fit, Memory, fit_of, fit_text
 from .populate import Source, populate
-from .roofline import Efficiency, Rates, Roofline
+from .rates import Efficiency, Rates
+from .roofline import Roofline
 
 if TYPE_CHECKING:
     import numpy as np
@@ -204,13 +205,13 @@ class Request:
 
 
 class RequestTiming:
-    """How long a request takes at least on an accelerator.
+    """How long a request takes on an accelerator.
 
     Attributes:
         request: the request.
         prefill: the prompt's `Roofline`.
         accelerator: where.
-        efficiency: of what the accelerator could; the default makes every time a lower bound.
+        efficiency: of what the accelerator could; everything by default.
 
     """
 
@@ -272,7 +273,7 @@ class RequestTiming:
         return marks_of(self.fit, self.notes)
 
     def __repr__(self) -> str:
-        bound = "at least " if self.efficiency.is_perfect else ""
+        bound = "at least " if self.prefill.is_bound else ""
         rows = (
             ("time to first token", f"{bound}{seconds(self.time_to_first_token)}"),
             ("time per output token", f"{bound}{seconds(self.time_per_output_token)}"),
@@ -280,7 +281,7 @@ class RequestTiming:
             ("tokens/s per GPU", f"{'at most ' if bound else ''}{rate(self.tokens_per_second)}"),
         )
         lines = repr(self.request).splitlines()
-        lines.append(f"  on {self.accelerator.title or self.accelerator.name}; {self.efficiency}")
+        lines.append(f"  on {self.accelerator.title or self.accelerator.name}; {self.prefill.words}")
         lines += [f"  warning: {note}" for note in self.notes]
         lines.append(f"  {fit_text(self.request.memory, self.accelerator)}")
         mark = "".join(f", {mark}" for mark in self.marks)

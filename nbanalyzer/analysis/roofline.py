@@ -11,157 +11,36 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from nbanalyzer import display
 from nbanalyzer.costs.costs import Costs
-from nbanalyzer.costs.launch import Amount, Launch
-from nbanalyzer.costs.run import Run
+from nbanalyzer.costs.count import fused
+from nbanalyzer.costs.explanation import Explanation
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.display import Picture, Shown
-from nbanalyzer.errors import InputError, quote
+from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.accelerators import Accelerator
+from nbanalyzer.hardware.profiles import Profile
+from nbanalyzer.hardware.profiles import profile as find_profile
 from nbanalyzer.quantities import plain, seconds
 
-from .marks import COMPUTE, marks_of
+from .estimate import Estimate, Interval
+from .laws import Pace
+from .marks import marks_of
 from .memory import Fit, Memory, fit_of, memory_of
+from .rates import Efficiency, Rates, busy, starts
 
 if TYPE_CHECKING:
     import pandas
 
 
-__all__ = ["Bound", "Efficiency", "Rates", "Roofline", "Timing", "bits_of"]
+__all__ = ["Bound", "Roofline", "Timing"]
 
 Bound = Literal["compute", "memory", "overhead"]
-Unit = Literal["memory", "matmul", "vector"]
-LATEST = 1_000_000  # seconds that a kernel takes to start
-
-
-@dataclass(frozen=True, kw_only=True)
-class Efficiency:
-    """What a real machine reaches, as somebody measured it; by default everything, which makes times lower bounds.
-
-    Attributes:
-        compute: share of the peak FLOP/s, above 0 and at most 1.
-        bandwidth: share of the peak bandwidth, above 0 and at most 1.
-        launch_overhead: seconds that each kernel takes beside its work.
-
-    Raises:
-        InputError: a value that cannot be; the message quotes it.
-
-    """
-
-    compute: float = 1.0
-    bandwidth: float = 1.0
-    launch_overhead: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("compute", "bandwidth"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-                raise InputError(f"the {name} efficiency is a share above 0 and at most 1, not {quote(value)}")
-        value = self.launch_overhead
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LATEST:
-            raise InputError(f"the launch overhead is a number of seconds from 0 to {LATEST:,}, not {quote(value)}")
-
-    @property
-    def is_perfect(self) -> bool:
-        """Whether times are lower bounds."""
-        return self == Efficiency()
-
-    def __str__(self) -> str:
-        if self.is_perfect:
-            return "lower bound: every kernel at its roofline, nothing between them"
-        parts = (
-            f"{100 * self.compute:.3g} % of the peak FLOP/s",
-            f"{100 * self.bandwidth:.3g} % of the bandwidth",
-            f"{seconds(self.launch_overhead)} a kernel",
-        )
-        return f"estimate: {', '.join(parts)}"
-
-
-@dataclass(frozen=True)
-class Rates:
-    """What an accelerator reaches at most, for a run's precisions.
-
-    Args:
-        accelerator: which.
-        run: its bits decide which of the accelerator's peaks counts.
-        efficiency: shares of the peaks.
-
-    """
-
-    accelerator: Accelerator
-    run: Run
-    efficiency: Efficiency = Efficiency()
-
-    def precision(self, sizes: frozenset[str]) -> str | None:
-        """Return the precision that products over operands of these sizes run in, see `bits_of`; None if unknown."""
-        return self.accelerator.known_precision(bits_of(self.run, sizes))
-
-    def matmul(self, sizes: frozenset[str]) -> float | None:
-        """Return the FLOP/s of matrix products over operands of these sizes; None if not known."""
-        precision = self.precision(sizes)
-        return None if precision is None else self.accelerator.peak(precision) * self.efficiency.compute
-
-    @property
-    def vector(self) -> float | None:
-        """FLOP/s of everything else, in fp32 as the vector units compute; None if not known."""
-        peak = self.accelerator.vector_peak
-        return None if peak is None else peak * self.efficiency.compute
-
-    @property
-    def bandwidth(self) -> float:
-        """Bytes a second to and from the memory."""
-        return self.accelerator.bandwidth * self.efficiency.bandwidth
-
-    def notes(self, launches: Iterable[Launch[Any]]) -> tuple[str, ...]:
-        """Return what to know before believing the times of launches."""
-        name, run, known = self.accelerator.name, self.run, self.accelerator.known_precision
-        notes = []
-        if not all(map(known, (run.w_bit, run.a_bit, run.kv_bit or run.a_bit))):
-            used = {bits_of(run, launch.sizes) for launch in launches if launch.matmul_flops}
-            if unknown := [bits for bits in sorted(used) if not known(bits)]:
-                bits = " and ".join(f"{one}-bit" for one in unknown)
-                notes.append(f"{COMPUTE}: {name}'s {bits} peak is not known: products take no time here, bytes do")
-        if self.vector is None:
-            notes.append(f"{name}'s vector peak is not known: vector FLOPs take no time here, bytes do")
-        return tuple(notes)
-
-
-def bits_of(run: Run, sizes: frozenset[str]) -> int:
-    """Return the bits that a kernel computes in: the widest of what it reads and writes.
-
-    4-bit weights beside 16-bit activations are widened before they are multiplied (w4a16), so only what is narrow
-    on both sides runs at the narrow peak.
-    """
-    assert run.kv_bit is not None
-    bits = {"w_bytes": run.w_bit, "a_bytes": run.a_bit, "kv_bytes": run.kv_bit}
-    return max((bits[name] for name in sizes), default=run.a_bit)
-
-
-def busy(launch: Launch[Amount], rates: Rates) -> dict[Unit, Any]:
-    """Return unit → seconds that a launch keeps it busy in the whole pass; a pass waits for the longest of them.
-
-    The times are of the launch's kind: numbers, as ``float``, or polynomials. Units that it has no work for are left
-    out, as is work whose peak is not known of the accelerator: see `Rates.notes`.
-    """
-    found: dict[Unit, Any] = {}
-    if launch.bytes:
-        found["memory"] = launch.times * launch.bytes / rates.bandwidth
-    if launch.matmul_flops and (rate := rates.matmul(launch.sizes)) is not None:
-        found["matmul"] = launch.times * launch.matmul_flops / rate
-    if launch.vector_flops and rates.vector is not None:
-        found["vector"] = launch.times * launch.vector_flops / rates.vector
-    return found
-
-
-def starts(launch: Launch[Amount]) -> Amount:
-    """Return how often the device is told to start something for a launch in the whole pass."""
-    return launch.times * launch.is_started * launch.steps
 
 
 @dataclass(slots=True)
@@ -204,16 +83,24 @@ class Roofline(Shown, shown_by="roofline"):
     Attributes:
         analysis: what is run.
         accelerator: on what.
-        efficiency: of what the accelerator could; the default makes every time a lower bound.
+        efficiency: of what the accelerator could.
+        profile: what estimates are made with.
         notes: what to know before believing the numbers: ``compute unknown: …`` if a peak that is needed is not.
         timings: kernel → its `Timing`; a module's is the sum of what is below it.
 
     """
 
-    def __init__(self, analysis: Costs, accelerator: Accelerator, efficiency: Efficiency | None = None) -> None:
+    def __init__(
+        self,
+        analysis: Costs,
+        accelerator: Accelerator,
+        efficiency: Efficiency | None = None,
+        profile: Profile | None = None,
+    ) -> None:
         self.analysis = analysis
         self.accelerator = accelerator
         self.efficiency = efficiency or Efficiency()
+        self.profile = profile or find_profile(None, accelerator)
         self._rates = Rates(accelerator, analysis.run, self.efficiency)
         self.notes = self._rates.notes(analysis.launches)
         self.timings: Mapping[Node, Timing] = self._timings()
@@ -244,8 +131,63 @@ class Roofline(Shown, shown_by="roofline"):
 
     @property
     def time(self) -> float:
-        """Seconds that the whole pass takes at least, see `Efficiency` for estimates."""
+        """Seconds of the whole pass at the roofline: the least that its list of kernels can take."""
         return self.total.time
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether no machine can be faster: kernels are fused, and nothing is assumed of what is reached."""
+        return self.efficiency.is_perfect and self.analysis.run.fusion == "engine"
+
+    @property
+    def words(self) -> str:
+        """What the times are, in words."""
+        return self.efficiency.words(self.analysis.run.fusion)
+
+    @cached_property
+    def engine(self) -> Costs:
+        """The pass as a serving engine launches it."""
+        return fused(self.analysis)
+
+    @cached_property
+    def lower_bound(self) -> float:
+        """Seconds that the pass takes at least on an engine, every fused kernel at its roofline."""
+        return self.time if self.is_bound else Roofline(self.engine, self.accelerator, None, self.profile).time
+
+    @cached_property
+    def estimated(self) -> Estimate:
+        """The time that is expected of the profile's engine, launch by launch.
+
+        Raises:
+            InputError: some launches are not modelled.
+
+        """
+        pace = Pace(self.accelerator, self.profile, self.engine.run, self.engine.is_latent)
+        return Estimate(self.engine, pace, self.lower_bound)
+
+    @property
+    def estimate(self) -> Interval:
+        """The time that is expected of the profile's engine, with its interval.
+
+        Raises:
+            InputError: some launches are not modelled, or nobody compared such estimates with measurements.
+
+        """
+        return self.estimated.interval
+
+    def explain(self, what: str) -> Explanation:
+        """Return where the estimated time of a kernel comes from, see `Estimate.explain`."""
+        return self.estimated.explain(what)
+
+    @property
+    def answer(self) -> str:
+        """The first thing to know: estimate, bound, and whether it fits."""
+        try:
+            expected = f"estimate {self.estimate}"
+        except InputError as error:
+            expected = f"estimate {error}"
+        fit = "memory unknown" if self.fit is None else self.fit.short
+        return f"{expected} · bound {seconds(self.lower_bound)} · {fit}"
 
     @property
     def bound(self) -> Bound:
@@ -305,7 +247,10 @@ class Roofline(Shown, shown_by="roofline"):
                 "bandwidth": self.efficiency.bandwidth,
                 "launch_overhead": self.efficiency.launch_overhead,
             },
-            "is_lower_bound": self.efficiency.is_perfect,
+            "is_lower_bound": self.is_bound,
+            "lower_bound": self.lower_bound,
+            "profile": self.profile.name,
+            "estimate": self._interval,
             "time": self.time,
             "compute": total.compute,
             "memory": total.memory,
@@ -315,6 +260,14 @@ class Roofline(Shown, shown_by="roofline"):
             "notes": list(self.notes),
             "kernels": {node.path: timing.time for node, timing in self.timings.items() if timing.time},
         }
+
+    @property
+    def _interval(self) -> dict[str, object] | str:
+        """The estimate as plain data, or why there is none."""
+        try:
+            return asdict(self.estimate)
+        except InputError as error:
+            return str(error)
 
     def plot(self) -> Picture:
         """Return the roofline with one dot per module, beside the time that each takes."""

@@ -22,7 +22,7 @@ from .analysis import Analysis
 from .closed_form import kept_of, working_sets
 from .memory import Fit, fit_text
 from .populate import Source, populate
-from .roofline import Rates, bits_of, busy
+from .rates import Rates, bits_of, busy
 
 __all__ = ["SOLVABLE", "Solution", "solve"]
 

@@ -47,7 +47,7 @@ def _heads(comparison: Comparison) -> list[str]:
     shared.append(", ".join(f"{name} {runs[0][name]}" for name in same))
     if rooflines:
         name = _only(roofline.accelerator.title or roofline.accelerator.name for roofline in rooflines)
-        efficiency = _only(str(roofline.efficiency) for roofline in rooflines)
+        efficiency = _only(roofline.words for roofline in rooflines)
         signs = legend(mark for variant in variants for mark in variant.marks)
         shared.append("; ".join(filter(None, (f"on {name}" if name else "", efficiency, signs))))
     return [line for line in shared if line] + [f"warning: {warning}" for warning in comparison.warnings]

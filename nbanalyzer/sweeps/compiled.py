@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nbanalyzer.analysis.closed_form import memory_of, time_of
-from nbanalyzer.analysis.roofline import Efficiency, Rates
+from nbanalyzer.analysis.rates import Efficiency, Rates
 from nbanalyzer.costs.launch import Launch
 from nbanalyzer.costs.metrics import METRICS, metrics_of
 from nbanalyzer.costs.run import REQUEST, TOKENS, Run, passes_of

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbanalyzer.analysis.options import EFFICIENCIES
-from nbanalyzer.analysis.roofline import Efficiency
+from nbanalyzer.analysis.rates import Efficiency
 from nbanalyzer.costs.run import CHOICES
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
 

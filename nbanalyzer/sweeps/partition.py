@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nbanalyzer.analysis.populate import prepared
-from nbanalyzer.analysis.roofline import Efficiency, Rates
+from nbanalyzer.analysis.rates import Efficiency, Rates
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.count import params_of
 from nbanalyzer.costs.run import CHOICES, REQUEST, RUN_CHOICES, TOKENS

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbanalyzer import display
-from nbanalyzer.analysis.roofline import Efficiency
+from nbanalyzer.analysis.rates import Efficiency
 from nbanalyzer.costs.metrics import is_timed, unit_of
 from nbanalyzer.costs.run import CHOICES, REQUEST, TOKENS
 from nbanalyzer.display import Picture, Shown
