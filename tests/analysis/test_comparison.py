@@ -197,7 +197,7 @@ def test_what_does_not_fit_is_marked() -> None:
     short = si(analysis.memory.total - 10**10, "B")
     assert rows["fits"] == ("yes", f"no, {short} short", "memory unknown")
     time = seconds(analysis.on(CARD).time)
-    assert rows["time, at least"] == (time, f"{time} ✗  =", f"{time} ?  =")
+    assert rows[found.called("time")] == (time, f"{time} ✗  =", f"{time} ?  =")
     assert "✗ does not fit, ? memory unknown" in repr(found)
     assert "small, does not fit" in repr(found.plot("time"))
     assert "does not fit" not in repr(found.plot("bytes"))
