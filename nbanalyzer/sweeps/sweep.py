@@ -182,8 +182,10 @@ class Sweep(Shown, shown_by="sweep"):
         sign = -1 if maximize else 1
         place = best_of(self._ask, self.require_metric(asked[0]), sign, self.conditions(where))
         at = {name: values[index] for (name, values), index in zip(self.axes.items(), place, strict=True)}
-        fits = {"fits": marks_of(self.fitting.at({}, {**self.fixed, **at})).tolist()[0]} if self.fitting else {}
-        return {**at, **fits, **self._numbers_at(place)}
+        found = {**at, **self._numbers_at(place)}
+        if self.fitting and "fits" not in found:
+            found["fits"] = marks_of(self.fitting.at({}, {**self.fixed, **at})).tolist()[0]
+        return found
 
     def frontier(self, *metrics: str, where: str | Sequence[str] = ()) -> pandas.DataFrame:
         """Return the points that no other one beats in every of two or more metrics: the Pareto frontier.
