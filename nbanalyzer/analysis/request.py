@@ -267,6 +267,11 @@ class RequestTiming:
         steps = rates.notes(self.request.last.launches) if self.request.steps else ()
         return tuple(dict.fromkeys((*self.prefill.notes, *steps)))
 
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What stands beside every time, see `Roofline.marks`."""
+        return marks_of(self.fit, self.notes)
+
     def __repr__(self) -> str:
         bound = "at least " if self.prefill.is_bound else ""
         rows = (
@@ -279,5 +284,5 @@ class RequestTiming:
         lines.append(f"  on {self.accelerator.title or self.accelerator.name}; {self.prefill.words}")
         lines += [f"  warning: {note}" for note in self.notes]
         lines.append(f"  {fit_text(self.request.memory, self.accelerator)}")
-        mark = "".join(f", {mark}" for mark in marks_of(self.fit, self.notes))
+        mark = "".join(f", {mark}" for mark in self.marks)
         return as_lines([*lines, *(f"  {name:<22}{text}{mark}" for name, text in rows)])
