@@ -93,6 +93,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             for devices in spreads:
                 _devices(kind, devices)
 
+    def __hash__(self) -> int:
+        return hash((self.card, self.engine, self.engine_version, self.made, self.source))
+
     def parameters(self, kind: str, precision: str = ANY, *, in_model: bool = False) -> Parameters:
         """Return the law of a class of kernel at a precision, with this profile's parameters in it.
 
