@@ -128,6 +128,10 @@ def test_a_linear_by_hand() -> None:
     engine = mine(in_models={"quantize": 0})
     assert engine.parameters("linear", "fp8").time_us(launch) == quantised.time_us(launch)
     assert engine.parameters("linear", "fp8", in_model=True).time_us(launch) == pytest.approx(10 + 6 / 4 + 3)
+    # Three other ranks, for each of which one waits.
+    waiting, message = mine(in_models={"skew_us": 2}), {"message_us": 0.5, "num_ranks": 4.0}
+    times = [waiting.parameters("all_reduce", in_model=value).time_us(message) for value in (False, True)]
+    assert times[1] - times[0] == pytest.approx(3 * 2)
     plain = engine.parameters("decode_attention", "bf16")
     assert engine.parameters("decode_attention", "bf16", in_model=True) == plain
 
