@@ -87,7 +87,7 @@ def test_switches_and_set(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--populate", "--model_id", "llama-3.1-8b", "--attn", "eager", "--logits", "last", "--causal", "on"]
     assert main([*words, "--set", "num_kv_heads=4", "num_layers=2"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert printed["conventions"] == {"attn": "eager", "logits": "last", "causal": "on"}
+    assert printed["conventions"] == {"fusion": "none", "attn": "eager", "logits": "last", "causal": "on"}
     assert (printed["values"]["num_kv_heads"], printed["values"]["num_layers"]) == (4, 2)
 
 

@@ -128,10 +128,13 @@ def test_a_linear_by_hand() -> None:
     engine = mine(in_models={"quantize": 0})
     assert engine.parameters("linear", "fp8").time_us(launch) == quantised.time_us(launch)
     assert engine.parameters("linear", "fp8", in_model=True).time_us(launch) == pytest.approx(10 + 6 / 4 + 3)
-    # Three other ranks, for each of which one waits.
-    waiting, message = mine(in_models={"skew_us": 2}), {"message_us": 0.5, "num_ranks": 4.0}
+    # Ranks wait for each other, and tokens go to half of the experts.
+    waiting, message = mine(in_models={"skew_us": 2}), {"message_us": 0.5, "num_ranks": 4.0, "rank_doublings": 2.0}
     times = [waiting.parameters("all_reduce", in_model=value).time_us(message) for value in (False, True)]
-    assert times[1] - times[0] == pytest.approx(3 * 2)
+    assert times[1] - times[0] == pytest.approx(2 * 2)
+    visiting = mine(in_models={"visited": 0.5}).parameters("experts", "bf16", in_model=True)
+    routed = {"compute_us": 2.0, "memory_us": 9.0, "activation_us": 1.0, "experts_touched": 7.5}
+    assert visiting.time_us(routed) == pytest.approx(5 + 4 / 4 + 1 / 0.25 + 9 + 7.5)
     plain = engine.parameters("decode_attention", "bf16")
     assert engine.parameters("decode_attention", "bf16", in_model=True) == plain
 

@@ -229,6 +229,7 @@ def _all_reduce(card: Accelerator, rows: pd.DataFrame) -> Read | None:
         return None  # over PCIe the tables of different engines differ fourfold: no law
     ranks, size = rows.num_gpus.to_numpy(float), rows.message_size.to_numpy(float)
     launches = {"message_us": size * ACTIVATION / card.link_bandwidth * 1e6, "num_ranks": ranks}
+    launches["rank_doublings"] = np.log2(ranks)
     return ANY, launches, colour(size, size), np.ones(size.shape, bool)
 
 

@@ -29,9 +29,11 @@ from nbanalyzer.text import as_lines
 
 from .analysis import Analysis
 from .closed_form import time_of
-from .memory import Fit, Memory
+from .marks import marks_of
+from .memory import Fit, Memory, fit_of, fit_text
 from .populate import Source, populate
-from .roofline import Efficiency, Rates, Roofline
+from .rates import Efficiency, Rates
+from .roofline import Roofline
 
 if TYPE_CHECKING:
     import numpy as np
@@ -203,13 +205,13 @@ class Request:
 
 
 class RequestTiming:
-    """How long a request takes at least on an accelerator.
+    """How long a request takes on an accelerator.
 
     Attributes:
         request: the request.
         prefill: the prompt's `Roofline`.
         accelerator: where.
-        efficiency: of what the accelerator could; the default makes every time a lower bound.
+        efficiency: of what the accelerator could; everything by default.
 
     """
 
@@ -253,8 +255,20 @@ class RequestTiming:
         written = self.request.prefill.run.batch_size * self.request.output_len
         return written / self.time if self.time else math.inf
 
+    @property
+    def fit(self) -> Fit | None:
+        """Whether the request fits into the accelerator's memory; None if its size is not known."""
+        return fit_of(self.request.memory, self.accelerator)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know before believing the times."""
+        rates = Rates(self.accelerator, self.request.last.run, self.efficiency)
+        steps = rates.notes(self.request.last.launches) if self.request.steps else ()
+        return tuple(dict.fromkeys((*self.prefill.notes, *steps)))
+
     def __repr__(self) -> str:
-        bound = "at least " if self.efficiency.is_perfect else ""
+        bound = "at least " if self.prefill.is_bound else ""
         rows = (
             ("time to first token", f"{bound}{seconds(self.time_to_first_token)}"),
             ("time per output token", f"{bound}{seconds(self.time_per_output_token)}"),
@@ -262,7 +276,8 @@ class RequestTiming:
             ("tokens/s per GPU", f"{'at most ' if bound else ''}{rate(self.tokens_per_second)}"),
         )
         lines = repr(self.request).splitlines()
-        lines.append(f"  on {self.accelerator.title or self.accelerator.name}; {self.efficiency}")
-        if self.accelerator.memory_bytes is not None:
-            lines.append(f"  {self.request.fits(self.accelerator)!r}")
-        return as_lines([*lines, *(f"  {name:<22}{text}" for name, text in rows)])
+        lines.append(f"  on {self.accelerator.title or self.accelerator.name}; {self.prefill.words}")
+        lines += [f"  warning: {note}" for note in self.notes]
+        lines.append(f"  {fit_text(self.request.memory, self.accelerator)}")
+        mark = "".join(f", {mark}" for mark in marks_of(self.fit, self.notes))
+        return as_lines([*lines, *(f"  {name:<22}{text}{mark}" for name, text in rows)])

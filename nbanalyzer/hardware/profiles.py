@@ -96,6 +96,13 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def __hash__(self) -> int:
         return hash((self.card, self.engine, self.engine_version, self.made, self.source))
 
+    @property
+    def name(self) -> str:
+        """The engine, its version and the card, e.g. ``vllm 0.19.0 on h100-sxm``; ``typical`` for that of no engine."""
+        if self.card == ANY:
+            return self.engine
+        return " ".join(filter(None, (self.engine, self.engine_version, f"on {self.card}")))
+
     def parameters(self, kind: str, precision: str = ANY, *, in_model: bool = False) -> Parameters:
         """Return the law of a class of kernel at a precision, with this profile's parameters in it.
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.completer import SimpleCompletion, context_matcher
 
-from nbanalyzer.hardware.accelerators import accelerators
 from nbanalyzer.templates import catalog
 
 if TYPE_CHECKING:
@@ -41,6 +40,8 @@ def complete(context: Any) -> dict[str, Any]:
 
 def _candidates(parser: LineParser, before: list[str], word: str) -> tuple[list[str], str]:
     """Return the candidates at the cursor and their kind, given the words before it and the word being written."""
+    from nbanalyzer.hardware.accelerators import accelerators
+
     magic, options = parser.prog, parser.options
     leading = list(takewhile(lambda text: not text.startswith("-"), before))
     taking = next((text for text in reversed(before) if text in options), "")  # the last option on the line

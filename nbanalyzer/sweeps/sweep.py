@@ -12,14 +12,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nbanalyzer import display
-from nbanalyzer.analysis.roofline import Efficiency
-from nbanalyzer.costs.metrics import unit_of
+from nbanalyzer.analysis.rates import Efficiency
+from nbanalyzer.costs.metrics import is_timed, unit_of
 from nbanalyzer.costs.run import CHOICES, REQUEST, TOKENS
 from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import FormulaError, InputError, MissingPackageError, UnknownNameError, quote
@@ -27,8 +27,9 @@ from nbanalyzer.formulas.blocks import block_sizes, windows
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.quantities import seconds, si
 
+from .fitting import Fitting
 from .grid import Grid, require_memory
-from .partition import Partition, parts_of
+from .partition import Partition, notes_of, parts_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -54,6 +55,8 @@ class Sweep(Shown, shown_by="sweep"):
         metrics: the names of the metrics.
         fixed: name → value, of the options that are no axes.
         arrays: metric → float64 array, lazy where the sweep was made with `chunks`; ``fits`` is of booleans.
+        notes: what to know before believing the times.
+        fitting: whether points fit into the memory; None without hardware.
 
     """
 
@@ -62,6 +65,8 @@ class Sweep(Shown, shown_by="sweep"):
     metrics: tuple[str, ...]
     fixed: Mapping[str, Any]
     arrays: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+    fitting: Fitting | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -88,7 +93,7 @@ class Sweep(Shown, shown_by="sweep"):
             index[list(self.axes).index(name)] = self.axes[name].index(value)
         axes = {name: choices for name, choices in self.axes.items() if name not in values}
         arrays = {name: array[tuple(index)] for name, array in self.arrays.items()}
-        return Sweep(self.model, axes, self.metrics, {**self.fixed, **values}, arrays)
+        return replace(self, axes=axes, fixed={**self.fixed, **values}, arrays=arrays)
 
     def require_axis(self, name: str) -> str:
         """Return the name of an axis; raise if it is none."""
@@ -110,6 +115,19 @@ class Sweep(Shown, shown_by="sweep"):
 
             (array,) = computed([array], array.npartitions)
         return np.asarray(array)
+
+    def fits_at(self, metric: str, axes: Mapping[str, Sequence[Any]], **held: Any) -> npt.NDArray[np.float64] | None:
+        """Return where a metric's points fit: 1, 0, or nan where that is not known; None if it is no time.
+
+        Args:
+            metric: of the sweep.
+            axes: axis → some of its values, the dimensions of the result in this order.
+            held: axis → its value, of the other axes.
+
+        """
+        if self.fitting is None or not is_timed(metric):
+            return None
+        return self.fitting.at(axes, {**self.fixed, **held})
 
     # ---- as data
 
@@ -328,7 +346,10 @@ def sweep(
         from .chunks import arrays_of
 
         arrays = arrays_of(partition, chunks)
-    return Sweep(words, grid.axes, asked, fixed, arrays)
+    fitting = None
+    if "hardware" in {**grid.axes, **grid.fixed} and any(map(is_timed, asked)):
+        fitting = Fitting(grid.fixed, {axis: values[0] for axis, values in grid.axes.items()}, config)
+    return Sweep(words, grid.axes, asked, fixed, arrays, notes_of(parts) if fitting else (), fitting)
 
 
 def _require_possible(shape: tuple[int, ...], metrics: tuple[str, ...], chunks: int | str | None) -> None:

@@ -150,7 +150,7 @@ def test_the_text_says_what_is_the_same_and_what_differs() -> None:
     found = compare("llama-3.1-8b", w_bit=[16, 4], seq_len=1, cache_len=2048, hardware=CARD)
     lines = repr(found).splitlines()
     assert lines[0] == "meta-llama/Llama-3.1-8B (LlamaForCausalLM)"
-    assert lines[1].startswith("batch_size 1, seq_len 1, cache_len 2048, a_bit 16, kv_bit 16, attn sdpa")
+    assert lines[1].startswith("batch_size 1, seq_len 1, cache_len 2048, a_bit 16, kv_bit 16, fusion none, attn sdpa")
     assert "w_bit" not in lines[1]
     assert lines[2] == "on card; lower bound: every kernel at its roofline, nothing between them"
     rows = {line.split("  ")[0]: line.split() for line in lines[3:] if line}

@@ -11,7 +11,7 @@ from builders import basic, composite, template
 from matplotlib.text import Text
 
 from nbanalyzer import Accelerator, Roofline, populate, request
-from nbanalyzer.analysis.roofline import Efficiency
+from nbanalyzer.analysis.rates import Efficiency
 from nbanalyzer.errors import InputError, UnknownNameError
 from nbanalyzer.quantities import rate, seconds
 from nbanalyzer.report.analysis import as_csv, as_fragment, as_html, as_json, as_md, as_text
