@@ -17,6 +17,7 @@ from nbanalyzer.quantities import seconds
 from .capacity import MEMORY_FRACTION, Capacity
 from .estimate import Interval
 from .laws import quant_of
+from .marks import COMPUTE, UNKNOWN, marks_of
 from .memory import Fit, fit_of
 from .parallel import AllReduce
 from .price import Price
@@ -229,13 +230,20 @@ class RequestTiming(Shown, shown_by="request"):
         return tuple(dict.fromkeys((*self.prefill.notes, *steps)))
 
     @property
+    def marks(self) -> tuple[str, ...]:
+        """What stands beside every time, see `Roofline.marks`."""
+        return marks_of(self.fit, self.notes)
+
+    @property
     def answer(self) -> str:
         """The first thing to know: how long the whole request takes, as expected and at least, and whether it fits."""
-        fit = "memory unknown" if self.fit is None else self.fit.short
+        fit = UNKNOWN if self.fit is None else self.fit.short
+        unknown = f", {COMPUTE}" if COMPUTE in self.marks else ""
         try:
-            return f"whole request: estimate {self.words_of('estimate')} · bound {seconds(self.lower_bound)} · {fit}"
+            bound = f"bound {seconds(self.lower_bound)}{unknown}"
+            return f"whole request: estimate {self.words_of('estimate')} · {bound} · {fit}"
         except InputError as error:
-            return f"whole request: estimate {error} · at the roofline {seconds(self.time)} · {fit}"
+            return f"whole request: estimate {error} · at the roofline {seconds(self.time)}{unknown} · {fit}"
 
     def words_of(self, name: str) -> str:
         """Return one of the intervals as text; without one, the time alone.

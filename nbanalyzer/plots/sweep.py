@@ -287,7 +287,7 @@ def _hatch(ax: Axes, cells: Any) -> None:
     for row, line in enumerate(cells):
         ends = np.flatnonzero(np.diff(np.concatenate(([False], line, [False]))))
         boxes += [Rectangle((left - 0.5, row - 0.5), right - left, 1.0) for left, right in ends.reshape(-1, 2)]
-    style: dict[str, Any] = {"facecolor": "none", "edgecolor": "#FFFFFFA0", "hatch": "///", "linewidth": 0}
+    style: dict[str, Any] = {"facecolor": "none", "edgecolor": "#FFFFFF80", "hatch": "///", "linewidth": 0}
     ax.add_collection(PatchCollection(boxes, **style), autolim=False)
 
 
@@ -323,7 +323,8 @@ def _map(ax: Axes, values: Any, metric: str, fitting: Any) -> None:
         for column, value in enumerate(line):
             red, green, blue, _ = image.cmap(image.norm(scaled[row, column]))
             is_dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
+            text = cell_of(metric, float(value), float(fitting[row, column]))
             ax.text(
-                column, row, cell_of(metric, float(value), float(fitting[row, column])), ha="center", va="center", fontsize="x-small",
+                column, row, text, ha="center", va="center", fontsize="x-small",
                 color="white" if is_dark else "black",
             )  # fmt: skip

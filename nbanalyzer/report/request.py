@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from nbanalyzer.analysis.marks import marks_of
 from nbanalyzer.analysis.memory import fit_text
 from nbanalyzer.analysis.request_timing import RequestTiming
 from nbanalyzer.errors import InputError
@@ -44,7 +43,7 @@ def _heads(timing: RequestTiming) -> list[str]:
 def _rows(timing: RequestTiming) -> list[tuple[str, str]]:
     """Return what takes how long: at the roofline, then as it is expected to."""
     bound, most = ("at least ", "at most ") if timing.prefill.is_bound else ("", "")
-    mark = "".join(f", {mark}" for mark in marks_of(timing.fit, timing.notes))
+    mark = "".join(f", {mark}" for mark in timing.marks)
     per_device = rate(timing.tokens_per_second / timing.request.tp)
     rows = [
         ("time to first token", f"{bound}{seconds(timing.time_to_first_token)}{mark}"),

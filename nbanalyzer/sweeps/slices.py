@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DECADES", "MOST_ROWS", "WIDTH", "axis_of", "bound_of", "cell_of", "few", "fits_of", "is_numeric", "longest",
-    "mark_of", "marks_of", "metric_of", "ordered", "rate_of", "require_none_left", "spans_decades", "text_of", "thinned",
-    "tick_of", "title_of", "values_of",
+    "mark_of", "marks_of", "metric_of", "ordered", "rate_of", "require_none_left", "spans_decades", "text_of",
+    "thinned", "tick_of", "title_of", "values_of",
 ]  # fmt: skip
 
 DECADES = 1.5  # values that span more get a logarithmic axis
