@@ -30,7 +30,7 @@ def complete(context: Any) -> dict[str, Any]:
     if call["magic"] not in PARSERS:
         return {"completions": []}
     *before, word = call["words"].split(" ")
-    candidates, kind = _candidates(PARSERS[call["magic"]], [text for text in before if text], word)
+    candidates, kind = _candidates(PARSERS[call["magic"]](), [text for text in before if text], word)
     fitting = [text for text in candidates if text.casefold().startswith(word.casefold())]
     # Where none fits, a path or a $name is being written, which other matchers complete.
     suppress = bool(fitting) or word.startswith("-")

@@ -40,7 +40,7 @@ def reads_options(function: Function) -> Function:
     def help_text() -> str:
         from .options import PARSERS
 
-        parser = PARSERS[function.__name__]
+        parser = PARSERS[function.__name__]()
         parser.description = function.__doc__
         text: str = parser.format_help()
         return text
@@ -58,7 +58,7 @@ class CostMagics(Magics):
         from .arguments import Arguments
         from .options import PARSERS
 
-        return Arguments(PARSERS[magic], line, self.shell)
+        return Arguments(PARSERS[magic](), line, self.shell)
 
     # ---- a pass
 

@@ -166,8 +166,8 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torc
             recorder.forget(outputs, leaves(args))
         if recorder.silent:
             return result
-        name, moves, pointwise = _schema(func)
-        if not moves:
+        name, _, writes_aliases, pointwise = schema(func)
+        if name in _MOVES_NOTHING or not writes_aliases:
             return result
         inputs = leaves(args) + leaves(kwargs.values())
         operation = Operation(
@@ -183,19 +183,6 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torc
             operation.detail = kwargs.get("approximate", "none")
         recorder.note(operation)
         return result
-
-
-_SCHEMAS: dict[int, tuple[str, bool, bool]] = {}
-
-
-def _schema(func: Any) -> tuple[str, bool, bool]:
-    """Return an operation's name, whether it moves data, and whether PyTorch calls it pointwise."""
-    known = _SCHEMAS.get(id(func))  # PyTorch's operations are never freed, and hashing them takes long
-    if known is None:
-        found = schema(func)
-        moves = found.name not in _MOVES_NOTHING and found.writes_aliases
-        known = _SCHEMAS[id(func)] = found.name, moves, torch.Tag.pointwise in func.tags
-    return known
 
 
 def line_of_model() -> str:

@@ -121,15 +121,10 @@ def capabilities(model: Source) -> Capabilities:
         NBAnalyzerError: no such model.
 
     """
-    return _capabilities(model) if isinstance(model, str) else _found_capabilities(model)
+    return _of_name(model) if isinstance(model, str) else _capabilities(model)
 
 
-@lru_cache(maxsize=32)
-def _capabilities(model: str) -> Capabilities:
-    return _found_capabilities(model)
-
-
-def _found_capabilities(model: Source) -> Capabilities:
+def _capabilities(model: Source) -> Capabilities:
     analysis = populate(model, seq_len=1)
     variants = {name for node in analysis.nodes if isinstance(node.kernel, Composite) for name in node.kernel.variants}
     first, *others = SWITCHES["attn"].choices
@@ -147,6 +142,9 @@ def _found_capabilities(model: Source) -> Capabilities:
         "encoder_len" in analysis.variables,
         sizes,
     )
+
+
+_of_name = lru_cache(maxsize=32)(_capabilities)
 
 
 def known_model(text: str) -> str:

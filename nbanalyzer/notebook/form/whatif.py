@@ -157,7 +157,8 @@ class WhatIf:
             self._panel = Panel(
                 self._answer,
                 asked=weakly(self._asked),
-                pin=weakly(self._toggled),
+                pin=weakly(self.pin),
+                unpin=weakly(self.unpin),
                 saved=weakly(self._saved),
             )
             if self._pinned:
@@ -201,12 +202,6 @@ class WhatIf:
             panel.say(self._error)
         else:
             self._accept(answer)
-
-    def _toggled(self, *, is_pinned: bool) -> None:
-        if is_pinned:
-            self.pin()
-        else:
-            self.unpin()
 
     def _saved(self, path: str) -> None:
         panel = self._built()
