@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .sweep import Sweep
 
 __all__ = [
-    "DECADES", "MOST_ROWS", "WIDTH", "axis_of", "bound_of", "cell_of", "few", "is_numeric", "longest", "metric_of",
+    "DECADES", "MOST_ROWS", "WIDTH", "bound_of", "cell_of", "few", "is_numeric", "longest", "metric_of",
     "ordered", "rate_of", "require_none_left", "spans_decades", "text_of", "thinned",
     "tick_of", "title_of", "values_of",
 ]  # fmt: skip
@@ -36,11 +36,6 @@ def is_numeric(values: Sequence[Any]) -> bool:
 def metric_of(sweep: Sweep, metric: str | None) -> str:
     """Return the metric of a chart: the first one if None."""
     return sweep.require_metric(sweep.metrics[0] if metric is None else metric)
-
-
-def axis_of(sweep: Sweep, name: str) -> str:
-    """Return the name of an axis, or raise."""
-    return sweep.require_axis(name)
 
 
 def longest(sweep: Sweep, names: Iterable[str]) -> str | None:

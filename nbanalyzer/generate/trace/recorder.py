@@ -141,10 +141,6 @@ class Recorder:
             size = owner if owner.endswith("bytes") else "a_bytes"
         return operand_of(tensor, size)
 
-    def note(self, operation: Operation) -> None:
-        """Add an operation to the scope that is open."""
-        self.stack[-1].children.append(operation)
-
 
 class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch's __init_subclass__
     """Notes every operation that moves data; it `keeps` all tensors unless they take memory."""
@@ -181,7 +177,7 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torc
             operation.detail = "transposed"
         elif name == "gelu":
             operation.detail = kwargs.get("approximate", "none")
-        recorder.note(operation)
+        recorder.stack[-1].children.append(operation)
         return result
 
 
