@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
+from nbanalyzer.analysis.options import EFFICIENCIES, given
 from nbanalyzer.costs.run import SIZES, SWITCHES
 from nbanalyzer.errors import InputError
 from nbanalyzer.files import writing
 
+from .arguments import Arguments
+from .options import LENGTHS, PARSERS
 from .progress import bar
 
 if TYPE_CHECKING:
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
     from nbanalyzer.sweeps.sweep import Sweep
     from nbanalyzer.templates.template import ModelTemplate
 
-    from .arguments import Arguments
     from .form.whatif import WhatIf
 
 __all__ = ["CostMagics"]
@@ -38,8 +40,6 @@ def reads_options(function: Function) -> Function:
     """
 
     def help_text() -> str:
-        from .options import PARSERS
-
         parser = PARSERS[function.__name__]()
         parser.description = function.__doc__
         text: str = parser.format_help()
@@ -55,9 +55,6 @@ class CostMagics(Magics):
     """The magics of this package."""
 
     def _arguments(self, magic: str, line: str) -> Arguments:
-        from .arguments import Arguments
-        from .options import PARSERS
-
         return Arguments(PARSERS[magic](), line, self.shell)
 
     # ---- a pass
@@ -113,7 +110,6 @@ class CostMagics(Magics):
         Every size and switch, and ``--hardware``, takes one or more values: ``--w_bit 16 8 4`` makes three variants.
         """
         from nbanalyzer.analysis.comparison import compare
-        from nbanalyzer.analysis.options import given
 
         arguments = self._arguments("compare", line)
         options = arguments.options
@@ -176,7 +172,6 @@ class CostMagics(Magics):
     def whatif(self, line: str) -> WhatIf:
         """Show a form: model, hardware, phase and sizes to move; time, memory and a roofline that follow."""
         from .form.whatif import WhatIf
-        from .options import LENGTHS
 
         arguments = self._arguments("whatif", line)
         options = arguments.options
@@ -262,8 +257,6 @@ def _config(arguments: Arguments) -> Any:
 
 def _roofline(analysis: Analysis, arguments: Arguments) -> Roofline | None:
     """Return the analysis on the accelerator that ``%populate`` names, if any."""
-    from nbanalyzer.analysis.options import EFFICIENCIES, given
-
     options = arguments.options
     if options.hardware is not None:
         return analysis.on(arguments.value(options.hardware), **arguments.efficiency())
