@@ -162,10 +162,11 @@ def _populate(arguments: argparse.Namespace) -> int:
 def _roofline(analysis: Analysis, arguments: argparse.Namespace) -> Roofline | None:
     shares = given(arguments, EFFICIENCIES)
     if arguments.hardware is None:
-        if shares:
-            raise InputError(f"--{next(iter(shares))} needs --hardware NAME: --list_hardware lists the names")
+        for name in (*shares, *given(arguments, ("profile",))):
+            raise InputError(f"--{name} needs --hardware NAME: --list_hardware lists the names")
         return None
-    return analysis.on(arguments.hardware, **{name: read_real(f"--{name}", text) for name, text in shares.items()})
+    reached: dict[str, Any] = {name: read_real(f"--{name}", text) for name, text in shares.items()}
+    return analysis.on(arguments.hardware, profile=arguments.profile, **reached)
 
 
 def _generate(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from nbanalyzer.costs.symbolic import Symbolic
 from nbanalyzer.formulas.polynomial import Atom, Polynomial
 from nbanalyzer.formulas.program import Expression
 
-from .roofline import Rates, busy, starts
+from .rates import Rates, busy, starts
 
 __all__ = ["kept_of", "memory_of", "time_of", "working_sets"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["MOST", "Change", "Comparison", "Variant", "compare", "ratio"]
 
 MOST = 6  # variants side by side: more is a sweep
-METRICS = ("flops", "bytes", "parameters", "weight_bytes", "kv_cache_bytes", "memory", "time")
+METRICS = ("flops", "bytes", "parameters", "weight_bytes", "kv_cache_bytes", "memory", "fits", "time")
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,18 @@ class Variant:
     roofline: Roofline | None = None
 
     def metric(self, name: str) -> float | int | None:
-        """Return one of `METRICS`; None for a time without an accelerator."""
+        """Return one of `METRICS`, ``fits`` as 1, 0 or nan where that is not known; None without an accelerator."""
         if name == "time":
             return self.roofline.time if self.roofline else None
+        if name == "fits":
+            fit = self.roofline.fit if self.roofline else None
+            return None if self.roofline is None else math.nan if fit is None else int(bool(fit))
         return _plain(self.analysis.memory.total) if name == "memory" else self.analysis.totals[name]
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What stands beside its times, see `Roofline.marks`."""
+        return self.roofline.marks if self.roofline else ()
 
     def modules(self, metric: str) -> dict[str, float]:
         """Return path → a metric, of the modules of `Costs.modules`, those that cost nothing in this pass too."""
@@ -154,9 +163,9 @@ class Comparison(Shown, shown_by="comparison"):
         return tuple(found)
 
     def called(self, metric: str) -> str:
-        """Return a metric's name; memory and times are at least what is said, unless they are estimates."""
-        perfect = all(one.roofline.efficiency.is_perfect for one in self.variants if one.roofline)
-        return f"{metric}, at least" if metric == "memory" or (metric == "time" and perfect) else metric
+        """Return a metric's name; memory is at least what is said, and so are times of fused kernels."""
+        are_bounds = all(one.roofline.is_bound for one in self.variants if one.roofline)
+        return f"{metric}, at least" if metric == "memory" or (metric == "time" and are_bounds) else metric
 
     def plot(self, metric: str = "") -> Picture:
         """Return bars of a metric by module, one per variant: of the time if there is one, else of bytes."""

@@ -8,9 +8,10 @@ from math import log10
 
 from nbanalyzer.costs.tree import Node
 
+from .marks import COMPUTE
 from .roofline import Bound, Roofline
 
-__all__ = ["Dot", "dots", "named", "roofs", "spots"]
+__all__ = ["Dot", "dots", "named", "roofs", "spots", "summit"]
 
 NAMED = 5  # dots
 SMALLEST = 0.02  # of the longest module's time: a dot below it has no name
@@ -45,6 +46,14 @@ def roofs(roofline: Roofline) -> dict[str, float]:
     peaks = {precision: roofline.accelerator.peak(precision) * share for precision in roofline.precisions}
     vector = roofline.accelerator.vector_peak
     return peaks if vector is None else peaks | {"vector": vector * share}
+
+
+def summit(roofline: Roofline, shown: Sequence[Dot]) -> float:
+    """Return the FLOP/s up to which the memory's roof is drawn: the highest peak; if one is unknown, above all dots."""
+    peaks = [*roofs(roofline).values()]
+    if COMPUTE in roofline.marks or not peaks:
+        peaks += [2 * dot.rate for dot in shown]
+    return max(peaks, default=roofline.accelerator.bandwidth)
 
 
 def dots(roofline: Roofline) -> list[Dot]:

@@ -17,6 +17,7 @@ EFFICIENCIES: Mapping[str, str] = {
     "launch_overhead": "seconds that each kernel takes beside its work (0), e.g. 5e-6",
 }
 """What `Analysis.on` takes beside the hardware, as options: name → meaning and default."""
+PROFILE = "what estimates are made with: an engine (vllm, sglang, trtllm) or the path of a profile's .json (typical)"
 
 
 def add_run_options(parser: ArgumentParser, *, several: bool = False) -> None:
@@ -31,9 +32,10 @@ def add_run_options(parser: ArgumentParser, *, several: bool = False) -> None:
 
 
 def add_efficiency_options(parser: ArgumentParser) -> None:
-    """Declare the options that say what is reached of an accelerator's peaks."""
+    """Declare the options that say what is reached of an accelerator's peaks, and by which engine."""
     for name, meaning in EFFICIENCIES.items():
         parser.add_argument(f"--{name}", metavar="X", help=meaning)
+    parser.add_argument("--profile", metavar="NAME", help=PROFILE)
 
 
 def given(options: Namespace, names: Iterable[str]) -> dict[str, Any]:

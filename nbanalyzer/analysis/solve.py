@@ -20,9 +20,9 @@ from nbanalyzer.text import as_lines
 
 from .analysis import Analysis
 from .closed_form import kept_of, working_sets
-from .memory import Fit
+from .memory import Fit, fit_text
 from .populate import Source, populate
-from .roofline import Rates, busy
+from .rates import Rates, bits_of, busy
 
 __all__ = ["SOLVABLE", "Solution", "solve"]
 
@@ -44,6 +44,7 @@ class Solution:
         analysis: the pass at `value`; the one at the smallest size, if there is no answer.
         reason: why there is no answer, e.g. ``"does not fit even at batch_size = 1"``.
         is_unbounded: whether there is none because every size fits.
+        fit: of a balance, whether the pass at `value` fits into the memory, in words.
 
     """
 
@@ -54,11 +55,13 @@ class Solution:
     analysis: Analysis
     reason: str = ""
     is_unbounded: bool = False
+    fit: str = ""
 
     def __repr__(self) -> str:
         found = f"{self.variable} = {self.value:,}" if self.value is not None else self.reason
         lines = [self.analysis.title, self.analysis.conditions, f"{self.question}: {found}"]
-        return as_lines([*lines, *([f"  from {self.formula}"] if self.formula else [])])
+        more = (f"from {self.formula}" if self.formula else "", self.fit)
+        return as_lines([*lines, *(f"  {line}" for line in more if line)])
 
 
 def solve(
@@ -182,6 +185,9 @@ def _bisected(holds: Callable[[int], bool], least: int) -> int | None:
 def _balance(name: str, start: Analysis, at: Callable[[int], Analysis], symbolic: Symbolic, rates: Rates) -> Solution:
     card = rates.accelerator
     question = f"smallest {name} at which all matrix products take {card.name} as long as all traffic"
+    for launch in symbolic.launches:
+        if launch.matmul_flops:
+            card.precision_for(bits_of(rates.run, launch.sizes))  # there is no balance with an unknown peak
     times = [busy(launch, rates) for launch in symbolic.launches]
     compute = Polynomial.sum(units["matmul"] for units in times if "matmul" in units)
     memory = Polynomial.sum(units["memory"] for units in times if "memory" in units)
@@ -200,4 +206,5 @@ def _balance(name: str, start: Analysis, at: Callable[[int], Analysis], symbolic
         formula = f"{each}, against {float(cost):.4g} s of traffic whatever it is" if gain > 0 else ""
     if value is None:
         return Solution(name, None, question, formula, start, "none: it waits for its memory at every size")
-    return Solution(name, value, question, formula, at(value))
+    analysis = at(value)
+    return Solution(name, value, question, formula, analysis, fit=fit_text(analysis.memory, card))

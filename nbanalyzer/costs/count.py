@@ -23,7 +23,7 @@ from .costs import Costs
 from .run import SWITCHES, Run
 from .tree import Tree
 
-__all__ = ["as_run", "count", "params_of", "prepared", "tree_of"]
+__all__ = ["as_run", "count", "fused", "params_of", "prepared", "tree_of"]
 
 
 def count(template: ModelTemplate, **run: Any) -> Costs:
@@ -62,6 +62,16 @@ def prepared(template: ModelTemplate, config: object, changes: Mapping[str, int]
     return tree, params
 
 
+def fused(costs: Costs) -> Costs:
+    """Return the costs of the same pass as a serving engine launches it; switches that nobody chose follow."""
+    if costs.run.fusion == "engine":
+        return costs
+    run = costs.run.fused()
+    tree = tree_of(costs.kernel_tree.source, run)
+    _require_values(tree, costs.params, run)
+    return Costs(tree, costs.params, run, costs.notes, costs.warnings)
+
+
 def as_run(options: Mapping[str, Any]) -> Run:
     """Return the run with these options, which may be NumPy's integers."""
     return Run.of(**{name: whole(value) for name, value in options.items()})
@@ -96,17 +106,22 @@ def tree_of(template: ModelTemplate, run: Run) -> Tree:
         content = as_json(template)
     except (TypeError, ValueError, RecursionError) as error:  # a config may hold any object
         raise TemplateError(f"cannot be written as JSON: {error}", template.model_id) from None
-    return _tree(content, run.variants)
+    return _tree(content, run.variants, run.wanted, run.fusion)
 
 
 @lru_cache(maxsize=64)
-def _tree(content: bytes, chosen: frozenset[str]) -> Tree:
+def _tree(content: bytes, chosen: frozenset[str], wanted: frozenset[str], fusion: str) -> Tree:
     template = msgspec.json.decode(content, type=ModelTemplate)
     varied, variants = with_variants(template, chosen)
     usual = {switch.choices[0] for switch in SWITCHES.values()}
-    for choice in sorted(chosen - usual - variants - {template.attention}):
+    for choice in sorted(wanted - usual - variants - {template.attention}):
         raise InputError(f"{template.model_id or 'this template'} has no attention variant {choice!r}")
-    return Tree(varied)
+    tree = Tree(varied, template)
+    if fusion == "none":
+        return tree
+    from .fusion import fused  # not needed for what PyTorch runs
+
+    return fused(tree)
 
 
 def _require_values(tree: Tree, params: ModelParams, run: Run) -> None:

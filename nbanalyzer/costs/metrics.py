@@ -16,8 +16,8 @@ from nbanalyzer.templates.template import Basic
 from .tree import OWNED_TRAFFIC, Node
 
 __all__ = [
-    "BY_MODULE", "KERNEL_METRICS", "METRICS", "OWNED", "PASS_METRICS", "REQUEST_SUMS", "Metric", "metric_formula",
-    "metrics_of", "unit_of",
+    "BY_MODULE", "KERNEL_METRICS", "METRICS", "OWNED", "PASS_METRICS", "REQUEST_SUMS", "Metric", "is_timed",
+    "metric_formula", "metrics_of", "unit_of",
 ]  # fmt: skip
 
 
@@ -99,6 +99,11 @@ OWNED = tuple(OWNED_TRAFFIC)
 def metrics_of(states: Sequence[str]) -> tuple[str, ...]:
     """Return the names of all metrics of a model with these states, each of which has its bytes."""
     return (*METRICS, *(f"{name}_bytes" for name in states if f"{name}_bytes" not in METRICS))
+
+
+def is_timed(metric: str) -> bool:
+    """Return whether a metric is a time or follows from one, so that it means little where the pass does not fit."""
+    return metric in METRICS and bool(METRICS[metric].needs) and metric != "fits"
 
 
 def unit_of(metric: str) -> str:

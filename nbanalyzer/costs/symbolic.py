@@ -107,6 +107,10 @@ class Symbolic:
         basics = (node for node in self._tree.nodes if node.is_basic)
         return Polynomial.sum(self._times[node] * self._one(node, name) for node in basics)
 
+    def value_of(self, formula: Formula) -> Polynomial:
+        """Return a formula of global variables, multiplied out."""
+        return expanded(formula, self._values)
+
     @cached_property
     def state(self) -> dict[str, Polynomial]:
         """Name → bytes of what is kept between passes."""
@@ -127,24 +131,26 @@ class Symbolic:
     def launches(self) -> list[Launch[Polynomial]]:
         """The launches, equal ones merged."""
         launches: dict[tuple[object, ...], Launch[Polynomial]] = {}
-        for nodes in self._tree.launches:
-            launch = self._launch(nodes)
-            amounts = (launch.matmul_flops, launch.vector_flops, launch.bytes, launch.activations)
-            key = (*amounts, launch.sizes, launch.steps)
+        for kind, nodes in self._tree.launches:
+            launch = self._launch(kind, nodes)
+            amounts = (launch.matmul_flops, launch.vector_flops, launch.bytes, launch.weights, launch.cache)
+            key = (kind, *amounts, launch.sizes, launch.steps)
             if key in launches:
                 launch = launches[key]._replace(times=launches[key].times + launch.times)
             launches[key] = launch
         return list(launches.values())
 
-    def _launch(self, nodes: tuple[Node, ...]) -> Launch[Polynomial]:
+    def _launch(self, kind: str, nodes: tuple[Node, ...]) -> Launch[Polynomial]:
         def summed(metric: str) -> Polynomial:
             return Polynomial.sum(self._one(node, metric) for node in nodes)
 
         steps, moved = nodes[0].steps, summed("bytes")
         matmul, vector = summed("matmul_flops"), summed("vector_flops")
-        activations = (moved - Polynomial.sum(map(summed, OWNED))) * Fraction(1, steps)
-        started = _any(moved + matmul + vector)
-        return Launch(nodes, self._times[nodes[0]], matmul, vector, moved, activations, sizes_of(nodes), steps, started)
+        weights = summed("weight_bytes_read")
+        cache = summed("kv_bytes_read") + summed("kv_bytes_written")
+        activations = (moved - weights - cache) * Fraction(1, steps)
+        amounts = (self._times[nodes[0]], matmul, vector, moved, weights, cache, activations)
+        return Launch(kind, nodes, *amounts, sizes_of(nodes), steps, _any(moved + matmul + vector))
 
 
 def _any(work: Polynomial) -> Polynomial:

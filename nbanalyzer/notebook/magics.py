@@ -154,7 +154,7 @@ class CostMagics(Magics):
         settings = read_axes(arguments)
         if options.config:
             settings["config"] = arguments.config()
-        settings |= arguments.efficiency()
+        settings |= arguments.reached()
         if options.chunks is not None:
             settings["chunks"] = "auto" if options.chunks == "auto" else arguments.number("--chunks", options.chunks)
         default = (*METRICS, "time") if options.hardware else METRICS
@@ -259,8 +259,8 @@ def _roofline(analysis: Analysis, arguments: Arguments) -> Roofline | None:
     """Return the analysis on the accelerator that ``%populate`` names, if any."""
     options = arguments.options
     if options.hardware is not None:
-        return analysis.on(arguments.value(options.hardware), **arguments.efficiency())
-    needing = [*given(options, EFFICIENCIES), *(["plot roofline"] if options.plot == "roofline" else [])]
+        return analysis.on(arguments.value(options.hardware), **arguments.reached())
+    needing = [*given(options, (*EFFICIENCIES, "profile")), *(["plot roofline"] if options.plot == "roofline" else [])]
     if needing:
         raise InputError(f"--{needing[0]} needs --hardware NAME: %hardware lists the names")
     return None

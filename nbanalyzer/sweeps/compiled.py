@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nbanalyzer.analysis.closed_form import memory_of, time_of
-from nbanalyzer.analysis.roofline import Efficiency, Rates
+from nbanalyzer.analysis.rates import Efficiency, Rates
+from nbanalyzer.costs.launch import Launch
 from nbanalyzer.costs.metrics import METRICS, metrics_of
 from nbanalyzer.costs.run import REQUEST, TOKENS, Run, passes_of
 from nbanalyzer.costs.symbolic import Symbolic, free_values
@@ -91,6 +92,12 @@ class CompiledMetrics:
         self.spec = spec
         self._arrays = dict(arrays or {})
         self._lengths = None if spec.lengths is None else dict(spec.lengths)
+
+    def launches(self) -> Iterator[Launch[Polynomial]]:
+        """Yield the launches as formulas, of a request those of both its passes; made when they are looked at."""
+        passes = passes_of(has_encoder=self._has_encoder)
+        for given in (None,) if self._lengths is None else (passes.first, passes.step):
+            yield from self._symbolic(given).launches
 
     # ---- formulas
 

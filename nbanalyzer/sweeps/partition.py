@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import product
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nbanalyzer.analysis.populate import prepared
-from nbanalyzer.analysis.roofline import Efficiency
+from nbanalyzer.analysis.rates import Efficiency, Rates
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.count import params_of
 from nbanalyzer.costs.run import CHOICES, REQUEST, RUN_CHOICES, TOKENS
@@ -24,7 +24,7 @@ from nbanalyzer.templates.config import ModelParams
 from .compiled import CompiledMetrics, Spec
 from .grid import Grid
 
-__all__ = ["Part", "Partition", "parts_of"]
+__all__ = ["Part", "Partition", "notes_of", "parts_of"]
 
 Array = npt.NDArray[np.float64]
 
@@ -89,6 +89,17 @@ def parts_of(grid: Grid, metrics: tuple[str, ...], config: object, efficiency: E
         at = dict(zip(outer, places, strict=True))
         chosen = {**grid.fixed, **{name: grid.axes[name][place] for name, place in at.items()}}
         yield Part(at, _compiled(grid, chosen, metrics, config, efficiency))
+
+
+def notes_of(parts: Iterable[Part]) -> tuple[str, ...]:
+    """Return what to know before believing the times of parts."""
+    notes: dict[str, None] = {}
+    for part in parts:
+        spec = part.compiled.spec
+        if spec.accelerator is not None:
+            rates = Rates(spec.accelerator, spec.run, spec.efficiency)
+            notes |= dict.fromkeys(rates.notes(part.compiled.launches()))
+    return tuple(notes)
 
 
 def _is_request(grid: Grid) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from nbanalyzer import Accelerator, Comparison, compare, populate
 from nbanalyzer.analysis.comparison import Variant, ratio
 from nbanalyzer.costs.metrics import BY_MODULE
 from nbanalyzer.errors import InputError, UnknownNameError
+from nbanalyzer.quantities import seconds, si
 from nbanalyzer.report.comparison import MOST_ROWS, tables
 
 CARD = Accelerator(name="card", memory_bytes=24 * 10**9, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
@@ -150,7 +152,7 @@ def test_the_text_says_what_is_the_same_and_what_differs() -> None:
     found = compare("llama-3.1-8b", w_bit=[16, 4], seq_len=1, cache_len=2048, hardware=CARD)
     lines = repr(found).splitlines()
     assert lines[0] == "meta-llama/Llama-3.1-8B (LlamaForCausalLM)"
-    assert lines[1].startswith("batch_size 1, seq_len 1, cache_len 2048, a_bit 16, kv_bit 16, attn sdpa")
+    assert lines[1].startswith("batch_size 1, seq_len 1, cache_len 2048, a_bit 16, kv_bit 16, fusion none, attn sdpa")
     assert "w_bit" not in lines[1]
     assert lines[2] == "on card; lower bound: every kernel at its roofline, nothing between them"
     rows = {line.split("  ")[0]: line.split() for line in lines[3:] if line}
@@ -181,6 +183,31 @@ def test_an_unknown_vector_peak_is_said() -> None:
     card = Accelerator(name="tensor-only", bandwidth=1e12, peaks={"bf16": 1e14})
     assert "warning: card: " not in repr(compare("gpt2", seq_len=8, hardware=[CARD, card]))
     assert "warning: tensor-only: tensor-only's vector peak" in repr(compare("gpt2", seq_len=8, hardware=[CARD, card]))
+
+
+def test_what_does_not_fit_is_marked() -> None:
+    unknown = Accelerator(name="unknown", bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
+    analysis = populate("llama-3.1-8b", seq_len=8)  # 16 GB of weights
+    small = Accelerator(name="small", memory_bytes=10**10, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
+    found = compare("llama-3.1-8b", seq_len=8, hardware=[CARD, small, unknown])
+    assert [one.metric("fits") for one in found.variants][:2] == [1, 0]
+    assert math.isnan(found.variants[2].metric("fits") or 0)
+    assert list(found.table().loc["fits"])[:2] == [1.0, 0.0]
+    rows = {row[0]: row[1:] for row in tables(found)[0]}
+    short = si(analysis.memory.total - 10**10, "B")
+    assert rows["fits"] == ("yes", f"no, {short} short", "memory unknown")
+    time = seconds(analysis.on(CARD).time)
+    assert rows[found.called("time")] == (time, f"{time} ✗  =", f"{time} ?  =")
+    assert "✗ does not fit, ? memory unknown" in repr(found)
+    assert "small, does not fit" in repr(found.plot("time"))
+    assert "does not fit" not in repr(found.plot("bytes"))
+    assert "fits" not in repr(compare("gpt2", w_bit=[16, 8], seq_len=8))
+
+
+def test_an_unknown_peak_is_no_error() -> None:
+    found = compare("gpt2", seq_len=8, hardware=["h100-sxm", "apple-m5"])
+    assert [one.marks for one in found.variants] == [(), ("compute unknown",)]
+    assert "warning: apple-m5: compute unknown: apple-m5's 16-bit peak" in repr(found)
 
 
 def test_estimates_are_not_called_bounds() -> None:

@@ -11,7 +11,7 @@ from builders import basic, composite, template
 from matplotlib.text import Text
 
 from nbanalyzer import Accelerator, Roofline, populate, request
-from nbanalyzer.analysis.roofline import Efficiency
+from nbanalyzer.analysis.rates import Efficiency
 from nbanalyzer.errors import InputError, UnknownNameError
 from nbanalyzer.quantities import rate, seconds
 from nbanalyzer.report.analysis import as_csv, as_fragment, as_html, as_json, as_md, as_text
@@ -193,12 +193,67 @@ def test_a_product_runs_at_the_precision_of_its_widest_operand(
 # ---- what is not known
 
 
-def test_an_unknown_peak_is_an_error_that_lists_the_known_ones() -> None:
-    card = Accelerator(name="half-known", bandwidth=1e12, peaks={"bf16": 1e14})
-    with pytest.raises(InputError, match=r"the fp8 or int8 peak of 'half-known' is not known \(known peaks: bf16\)"):
-        populate("llama-3.1-8b", w_bit=8, a_bit=8).on(card)
-    with pytest.raises(InputError, match=r"known peaks: none"):
-        populate("gpt2").on("apple-m2-ultra")
+def test_an_unknown_peak_leaves_the_time_of_the_memory_and_is_said() -> None:
+    card = Accelerator(name="half-known", memory_bytes=10**13, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 1e13})
+    eight: dict[str, Any] = {"a_bit": 8, "w_bit": 8, "kv_bit": 8}
+    work = kernel("work", "matmul", "10**15", "10**12 * {a_bytes}")  # 10 s at 1e14, were it 16 bits
+    assert own(work).on(card).time == pytest.approx(10.0)
+    found = own(work, **eight).on(card)
+    assert found.time == pytest.approx(1.0)
+    assert found.precisions == ()
+    assert found.marks == ("compute unknown",)
+    (note,) = found.notes
+    assert note == "compute unknown: half-known's 8-bit peak is not known: products take no time here, bytes do"
+    texts = (
+        repr(found),
+        as_md(found.analysis, None, found),
+        as_fragment(found.analysis, None, found),
+        repr(found.plot()),
+    )
+    for text in texts:
+        assert "compute unknown" in text
+    assert "1.000 s = 1.000 s memory-bound, compute unknown" in repr(found)
+    assert json.loads(as_json(found.analysis, found))["roofline"]["notes"] == [note]
+    with pytest.raises(
+        InputError, match=r"the fp8 or int8 peak of 'half-known' is not known \(known peaks: bf16, fp32\)"
+    ):
+        card.precision_for(8)
+
+
+def test_only_what_products_need_is_missed() -> None:
+    """Narrow weights beside wide activations run at the wide peak; vector work at that of fp32."""
+    card = Accelerator(name="half-known", memory_bytes=10**13, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 1e13})
+    product = kernel("product", "matmul", "1", "{w_bytes} + {a_bytes}")
+    assert own(product, w_bit=8).on(card).notes == ()
+    assert own(kernel("sum", "vector", "1", "{a_bytes}"), a_bit=8).on(card).notes == ()
+    assert own(product, w_bit=8, a_bit=8).on(card).notes != ()
+
+
+# ---- what does not fit
+
+
+@pytest.mark.parametrize(
+    ("size", "marks", "said", "sign"),
+    [
+        (1000, (), "fits: 1.000 kB of 1.000 kB on small, 0 B left", "time"),
+        (999, ("does not fit",), "does not fit: 1.000 kB of 999 B on small, 1 B short", "time ✗"),
+        (None, ("memory unknown",), "memory unknown: 1.000 kB needed, and how much small has is not known", "time ?"),
+    ],
+)
+def test_no_time_without_its_mark(size: int | None, marks: tuple[str, ...], said: str, sign: str) -> None:
+    card = Accelerator(name="small", memory_bytes=size, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 1e13})
+    found = own(kernel("work", "matmul", "10**9", "500 * {a_bytes}")).on(card)  # 1000 bytes of activations
+    assert (found.marks, found.memory.total) == (marks, 1000)
+    summary = json.loads(as_json(found.analysis, found))["roofline"]
+    assert summary["fits"] == {(): True, ("does not fit",): False}.get(marks)
+    assert summary["memory_bytes"] == 1000
+    for text in (repr(found), as_md(found.analysis, None, found), as_fragment(found.analysis, None, found)):
+        assert said in text
+        assert ("compute-bound, does not fit" in text) == (size == 999)
+        assert ("compute-bound, memory unknown" in text) == (size is None)
+    heading = next(line for line in repr(found).splitlines() if line.split()[:2] == ["kernel", "count"])
+    assert heading.split("FLOP/B")[1].split("%")[0].strip() == sign
+    assert ("does not fit" in found.plot().figure.get_suptitle()) == (size == 999)
 
 
 def test_an_unknown_vector_peak_is_said_and_costs_no_time() -> None:

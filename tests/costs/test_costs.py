@@ -262,7 +262,7 @@ def test_titles_and_conditions() -> None:
     assert populate({**whole, "model_id": ""}).title == "Mine"
     assert populate({"kernels": whole["kernels"]}).title == "template"
     assert populate(whole, seq_len=3, causal=True).conditions.startswith(
-        "batch_size 1, seq_len 3, cache_len 0, w_bit 16, a_bit 16, kv_bit 16; attn sdpa, logits all, causal on"
+        "batch_size 1, seq_len 3, cache_len 0, w_bit 16, a_bit 16, kv_bit 16; fusion none, attn sdpa, logits all, causal on"
     )
     reads = {**whole, "kernels": [part("m", basic("{encoder_len}"))]}
     assert "cache_len 0, encoder_len 9, w_bit 16" in populate(reads, seq_len=3, encoder_len=9).conditions

@@ -283,11 +283,22 @@ def test_a_model_that_is_not_known(make: Make) -> None:
 
 def test_a_peak_that_is_not_known(make: Make) -> None:
     form = make("gpt2", hardware="h100-sxm")
-    inputs_of(form).hardware.value = "rtx-5080"
-    assert "peak of 'rtx-5080' is not known" in form.error
-    assert form.state.hardware == "h100-sxm"
-    inputs_of(form).hardware.value = "a100-sxm-80gb"
+    inputs_of(form).hardware.value = "apple-m5"
     assert form.error == ""
+    assert any(text.startswith("compute unknown: apple-m5's 16-bit peak") for text in form._answer.warnings)
+    assert form._answer.figures["time"].note.endswith("compute unknown")
+    assert form._answer.figures["tokens_per_second"].note.endswith("compute unknown")
+    inputs_of(form).hardware.value = "a100-sxm-80gb"
+    assert "compute unknown" not in f"{form._answer.warnings}{form._answer.figures}"
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode", "request"])
+def test_times_that_do_not_fit_say_so(make: Make, phase: str) -> None:
+    form = make("llama-3.1-8b", hardware="rtx-3060", phase=phase)  # 16 GB of weights, 12 GiB of memory
+    timed = {"time", "tokens_per_second", "first", "token"} & form._answer.figures.keys()
+    assert len(timed) == (4 if phase == "request" else 2)
+    for name, figure in form._answer.figures.items():
+        assert figure.note.endswith("does not fit") == (name in timed), name
 
 
 def test_sizes_that_contradict_each_other_are_explained(make: Make) -> None:
@@ -317,7 +328,7 @@ def test_memory_that_is_not_known_is_said(make: Make) -> None:
     card = Accelerator(name="mine", bandwidth=1e12, peaks={"bf16": 1e14})
     form = make("gpt2", hardware=card)
     assert "fits" not in form.figures
-    assert "the memory of mine is not known" in panel_of(form).heading.value
+    assert "memory unknown: nobody can say whether this fits mine" in panel_of(form).heading.value
     assert "vector peak is not known" in panel_of(form).heading.value
     assert inputs_of(form).hardware.value == "mine"
     drag(inputs_of(form).sizes["batch_size"], 2)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nbanalyzer.analysis.analysis import Analysis
 from nbanalyzer.analysis.comparison import Comparison, Variant, ratio
-from nbanalyzer.analysis.memory import Fit, Memory
+from nbanalyzer.analysis.memory import Fit, Memory, fit_of
 from nbanalyzer.analysis.populate import populate
 from nbanalyzer.analysis.roofline import Roofline
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
@@ -57,7 +57,7 @@ class Answer:
         request, timing: the whole request with its times, or None.
 
     Raises:
-        NBAnalyzerError: an impossible state, or an unknown peak.
+        NBAnalyzerError: an impossible state.
 
     """
 
@@ -79,7 +79,6 @@ class Answer:
         self.roofline: Roofline | None = self.analysis.on(self.accelerator) if self.accelerator else None
         if self.request and self.accelerator:
             self.timing = self.request.on(self.accelerator)
-            _ = self.timing.step_times  # raises at once if a peak is unknown
         self.figures: Mapping[str, Figure] = {figure.name: figure for figure in self._figures()}
 
     @property
@@ -90,9 +89,13 @@ class Answer:
     @cached_property
     def fit(self) -> Fit | None:
         """Whether it fits; None without hardware, or if its memory is not known."""
-        if self.accelerator is None or self.accelerator.memory_bytes is None:
-            return None
-        return Fit(self.memory, self.accelerator)
+        return fit_of(self.memory, self.accelerator) if self.accelerator else None
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What stands beside every time."""
+        timed = self.timing or self.roofline
+        return timed.marks if timed else ()
 
     @property
     def result(self) -> Analysis | Roofline | Request | RequestTiming:
@@ -135,9 +138,10 @@ class Answer:
     def warnings(self) -> tuple[str, ...]:
         """Caveats, one line each."""
         first = self.request.prefill.warnings if self.request and self.request.steps else ()
-        notes = self.roofline.notes if self.roofline else ()
+        timed = self.timing or self.roofline
+        notes = timed.notes if timed else ()
         if self.accelerator and self.accelerator.memory_bytes is None:
-            notes = (*notes, f"the memory of {self.accelerator.name} is not known: nobody can say whether this fits")
+            notes = (*notes, f"memory unknown: nobody can say whether this fits {self.accelerator.name}")
         return tuple(dict.fromkeys((*first, *self.analysis.warnings, *notes)))
 
     def _figures(self) -> list[Figure]:
@@ -170,10 +174,10 @@ class Answer:
             first, token, whole = self.timing.time_to_first_token, self.timing.time_per_output_token, self.timing.time
             note = f"{100 * first / whole:.1f} % prompt" if whole else ""
             return [
-                _time("first", "time to first token", first),
-                _time("token", "time per output token", token),
-                _time("time", "whole request", whole, note),
-                _rate(self.timing.tokens_per_second, "written, of all sequences"),
+                _time("first", "time to first token", first, *self.marks),
+                _time("token", "time per output token", token, *self.marks),
+                _time("time", "whole request", whole, note, *self.marks),
+                _rate(self.timing.tokens_per_second, "written, of all sequences", *self.marks),
             ]
         if self.roofline is None:
             return []
@@ -182,8 +186,8 @@ class Answer:
         note = f"{total.bound}-bound for {100 * part:.3g} %" if total.time else ""
         word = "generated" if self.state.phase == "decode" else "read"
         return [
-            _time("time", "time at the roofline", self.roofline.time, note),
-            _rate(self.roofline.tokens_per_second, f"{word}, of all sequences"),
+            _time("time", "time at the roofline", self.roofline.time, note, *self.marks),
+            _rate(self.roofline.tokens_per_second, f"{word}, of all sequences", *self.marks),
         ]
 
     def _fitting(self) -> list[Figure]:
@@ -203,12 +207,12 @@ class Answer:
         return Comparison((pinned.variant("pinned"), self.variant("now")))
 
 
-def _time(name: str, label: str, value: float, note: str = "") -> Figure:
-    return Figure(name, label, value, "s", f"at least {seconds(value)}", note)
+def _time(name: str, label: str, value: float, *notes: str) -> Figure:
+    return Figure(name, label, value, "s", f"at least {seconds(value)}", ", ".join(filter(None, notes)))
 
 
-def _rate(value: float, note: str) -> Figure:
-    return Figure("tokens_per_second", "tokens/s", value, "", f"at most {rate(value)}", note)
+def _rate(value: float, *notes: str) -> Figure:
+    return Figure("tokens_per_second", "tokens/s", value, "", f"at most {rate(value)}", ", ".join(notes))
 
 
 def change(before: Figure | None, after: Figure) -> str:

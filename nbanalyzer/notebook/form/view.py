@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from nbanalyzer.analysis.marks import signed
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.quantities import seconds, show, si
 from nbanalyzer.table import Table
@@ -255,7 +256,8 @@ def _page(answer: Answer) -> str:
 
 def _modules(answer: Answer) -> list[tuple[str, ...]]:
     analysis, roofline = answer.analysis, answer.roofline
-    rows = [("module", "parameters", "FLOPs", "bytes", "FLOP/B", *(("time", "bound") if roofline else ()))]
+    timed = (signed("time", answer.marks), "bound") if roofline else ()
+    rows = [("module", "parameters", "FLOPs", "bytes", "FLOP/B", *timed)]
     for node in analysis.modules():
         cost = analysis.cost(node)
         counts = (si(cost.parameters) if cost.parameters else "", si(cost.flops) if cost.flops else "")
