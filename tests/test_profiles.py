@@ -46,7 +46,7 @@ MINE: dict[str, Any] = {
     "classes": {
         "linear": {
             "bf16": {"parameters": {"compute": 0.8, "bandwidth": 0.5, "launch_us": 3, "per_k_ns": 0.5}, "n": 7},
-            "fp8": {"parameters": {"compute": 0.8, "bandwidth": 0.5, "launch_us": 3, "quantize": 1}},
+            "fp8": {"parameters": {"compute": 0.8, "bandwidth": 0.5, "launch_us": 3, "quantize": 1, "quantize_us": 0.5}},
         },
         "decode_attention": {
             "bf16": {
@@ -60,7 +60,9 @@ MINE: dict[str, Any] = {
                 }
             }
         },
-        "all_reduce": {"any": {"parameters": {"launch_us": 4, "per_rank_us": 0.5, "link": 0.75}}},
+        "all_reduce": {
+            "any": {"parameters": {"launch_us": 4, "per_rank_us": 0.5, "second_step_us": 2, "link": 0.75}}
+        },
     },
     "intervals": {"dense": {"1": {"n": 9, "ratio": [0.81, 0.9, 1, 1.1, 1.21]}, "2-4": {"n": 3, "ratio": [1, 1, 1, 1, 1]}}},
 }  # fmt: skip
@@ -87,7 +89,7 @@ def test_every_law_reads_what_is_declared(name: str) -> None:
     law = laws()[name]
     names = {*parse(law.formula).variables}
     assert names - variables().keys() == law.parameters.keys()
-    assert {parameter.unit for parameter in law.parameters.values()} <= {"share", "us", "ns", "switch"}
+    assert {parameter.unit for parameter in law.parameters.values()} <= {"share", "us", "ns", "switch", "elements"}
     for parameter in law.parameters.values():
         assert parameter.least < parameter.most
         assert parameter.unit != "share" or (parameter.least > 0 and parameter.most <= 1)
@@ -113,19 +115,38 @@ def test_a_linear_by_hand() -> None:
     assert found.time_us(launch) == pytest.approx(10 + 6 / 4 + 3 + 2)
     # With 1 us of arithmetic it is the traffic that is longer.
     assert found.time_us(launch | {"compute_us": 0.8}) == pytest.approx(6 + 1 / 4 + 3 + 2)
+    # No sum is longer than 1,000, and a row takes 5 ns.
+    fitted = MINE["classes"]["linear"]["bf16"]["parameters"] | {"longest_k": 1000, "per_token_ns": 5}
+    long = mine(classes={"linear": {"bf16": {"parameters": fitted}}}).parameters("linear", "bf16")
+    assert long.time_us(launch) == pytest.approx(10 + 6 / 4 + 3 + 0.5 + 0.01)
     # A kernel that quantises 2 x 4,000 elements moves 24,000 bytes at 500,000 a microsecond.
     quantised = mine().parameters("linear", "fp8")
-    assert quantised.time_us(launch) == pytest.approx(10 + 6 / 4 + 3 + 0.048)
+    assert quantised.time_us(launch) == pytest.approx(10 + 6 / 4 + 3 + 0.5 + 0.048)
+    # In this engine's models the kernel before does that, at no cost.
+    engine = mine(in_models={"quantize": 0})
+    assert engine.parameters("linear", "fp8").time_us(launch) == quantised.time_us(launch)
+    assert engine.parameters("linear", "fp8", in_model=True).time_us(launch) == pytest.approx(10 + 6 / 4 + 3)
+    plain = engine.parameters("decode_attention", "bf16")
+    assert engine.parameters("decode_attention", "bf16", in_model=True) == plain
 
 
 def test_the_other_laws_by_hand() -> None:
     launch = {"compute_us": 2.0, "memory_us": 8.0, "context": 3000.0, "num_sequences": 26.0, "num_kv_heads": 8.0}
     # 26 x 8 = 208 pairs take 3 rounds of 100.
     assert mine().parameters("decode_attention", "bf16").time_us(launch) == pytest.approx(10 + 4 / 4 + 4 + 6 + 3 * 1.5)
+    fitted = {"compute": 0.5, "bandwidth": 0.8, "launch_us": 4, "per_context_ns": 2}
+    rounds = {"wave_us": 0.5, "wave_context_ns": 3}
+    prefill = mine(classes={"prefill_attention": {"bf16": {"parameters": fitted | rounds}}})
+    # Two prompts of 300 tokens, in 3 blocks each, times 20 heads are 120 blocks: two rounds of 100.
+    launch |= {"num_heads": 20.0, "num_sequences": 2.0, "num_tokens": 600.0, "context": 150.0}
+    found = prefill.parameters("prefill_attention", "bf16").time_us(launch)
+    assert found == pytest.approx(10 + 4 / 4 + 4 + 0.3 + 2 * (0.5 + 0.45))
     launch = {"compute_us": 2.0, "memory_us": 9.0, "activation_us": 1.0, "experts_touched": 7.5}
     assert mine().parameters("experts", "bf16").time_us(launch) == pytest.approx(10 + 4 / 4 + 1 / 0.25 + 9 + 15)
-    launch = {"message_us": 30.0, "num_ranks": 4.0}
-    assert mine().parameters("all_reduce").time_us(launch) == pytest.approx(4 + 3 * 0.5 + 2 * 3 / 4 * 30 / 0.75)
+    # A message of 0.5 us goes to all three others whole, one of 30 in quarters and twice.
+    reduced = mine().parameters("all_reduce")
+    assert reduced.time_us({"message_us": 0.5, "num_ranks": 4.0}) == pytest.approx(4 + 3 * 0.5 + 3 * 0.5 / 0.75)
+    assert reduced.time_us({"message_us": 30.0, "num_ranks": 4.0}) == pytest.approx(4 + 1.5 + 2 + 2 * 3 / 4 * 30 / 0.75)
 
 
 def test_a_law_is_a_formula_with_its_numbers_in_it() -> None:
@@ -146,7 +167,8 @@ def test_a_law_is_a_formula_with_its_numbers_in_it() -> None:
 
 def test_what_a_parameter_left_out_comes_to() -> None:
     assert mine().parameters("linear", "fp8").values == {
-        "compute": 0.8, "bandwidth": 0.5, "launch_us": 3, "per_k_ns": 0, "quantize": 1, "overlap": 0.25,
+        "compute": 0.8, "bandwidth": 0.5, "launch_us": 3, "per_k_ns": 0, "longest_k": 131072, "per_token_ns": 0,
+        "quantize": 1, "quantize_us": 0.5, "overlap": 0.25,
     }  # fmt: skip
 
 
@@ -217,6 +239,8 @@ def broken(path: str, value: object) -> dict[str, Any]:
         ("overlap", -0.1, "overlap is a number from 0 to 1, not -0.1"),
         ("overlap", 1.5, "not 1.5"),
         ("widened", 0.5, "widened"),
+        ("in_models", {"quantise": 0}, "no law has a parameter 'quantise'"),
+        ("in_models", {"quantize": 2}, "quantize"),
         ("bandwidth", 0, "bandwidth is a positive number, not 0"),
         ("peaks.bf16", -1.0, "bf16 peak"),
         ("classes.linear.bf16.parameters.compute", 1.2, "compute is a number from 0.01 to 1 (share: of the peak, reached at best), not 1.2"),
@@ -306,6 +330,15 @@ def test_the_nearest_of_the_architecture_serves(shipped: Callable[..., None]) ->
     spread = found.interval("dense", 1)
     assert spread is not None
     assert spread.ratio == pytest.approx((0.81**1.5, 0.9**1.5, 1, 1.1**1.5, 1.21**1.5))
+
+
+def test_another_kind_of_link_is_not_modelled(shipped: Callable[..., None]) -> None:
+    shipped(mine(card="near", link="NVLink 4"))
+    found = profile("mine", msgspec.structs.replace(CARD, link="NVLink 5"))
+    assert found.parameters("all_reduce").values["link"] == 0.75
+    with pytest.raises(InputError) as caught:
+        profile("mine", msgspec.structs.replace(CARD, link="PCIe 5")).parameters("all_reduce")
+    one_line(caught.value, "all_reduce", "not modelled")
 
 
 def test_the_card_counts_its_own_multiprocessors(shipped: Callable[..., None]) -> None:

@@ -102,9 +102,11 @@ def flow_of(tree: Tree, regions: Mapping[Node, Region]) -> Flow:
         found = found or _adding_up_to(reads, recent, is_sum=is_sum)
         if is_sum and [tensor.is_stream for tensor in found].count(True) == 1:
             flow.residual.add(node)
+        if reads and not found and node in regions:
+            found = _inside(reads, tensors, regions[node], regions)
         if reads and not found:
             found = _part_of(reads, tensors)
-            if not found or found[0].size < reads:
+            if sum(tensor.size for tensor in found) < reads:
                 flow.unknown.add(node)
         flow.sources[node], flow.written[node] = found, written
         for tensor in found:
@@ -151,6 +153,17 @@ def _adding_up_to(size: Number, tensors: Sequence[Tensor], *, is_sum: bool) -> l
             for tensor in rest:
                 if tensor not in group:
                     return [*group, tensor]
+    return []
+
+
+def _inside(size: Number, tensors: Sequence[Tensor], region: Region, regions: Mapping[Node, Region]) -> list[Tensor]:
+    """Return the latest tensors of a region that are this much together: slices of what it made, as of its scores."""
+    found: list[Tensor] = []
+    for tensor in reversed(tensors):
+        if regions.get(tensor.writer) is region:
+            found.append(tensor)
+            if sum(one.size for one in found) >= size:
+                return found
     return []
 
 

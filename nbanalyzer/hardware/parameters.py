@@ -122,6 +122,10 @@ class Rates(Protocol):
     def classes(self) -> dict[str, dict[str, Fit]]:
         """What was fitted."""
 
+    @property
+    def in_models(self) -> dict[str, float]:
+        """What differs in a model."""
+
 
 @dataclass(frozen=True)
 class Parameters:
@@ -164,7 +168,7 @@ class Parameters:
             raise InputError(f"the law of {self.kind} reads {{{error.args[0]}}}, which has no value") from None
 
 
-def choice(profile: Rates, kind: str, precision: str) -> Parameters:
+def choice(profile: Rates, kind: str, precision: str, *, in_model: bool = False) -> Parameters:
     """Return a profile's parameters of a class at a precision, or those of the nearest; see `Profile.parameters`."""
     known = {**laws(), **dict.fromkeys(profile.classes)}
     if kind not in known:
@@ -178,7 +182,8 @@ def choice(profile: Rates, kind: str, precision: str) -> Parameters:
         )
     fit = fits[used]
     law = laws()[fit.law or kind]
-    values = {**law.values(fit.parameters), "overlap": profile.overlap}
+    given = {name: value for name, value in profile.in_models.items() if in_model and name in law.parameters}
+    values = {**law.values(fit.parameters | given), "overlap": profile.overlap}
     constants = dict(values)
     if profile.bandwidth is not None:
         constants["bytes_per_us"] = profile.bandwidth / 1e6
