@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import msgspec
@@ -411,3 +412,107 @@ def test_the_typical_decode_counts_no_rounds() -> None:
     found = profile("typical", msgspec.structs.replace(CARD, num_sms=None)).parameters("decode_attention", "bf16")
     assert found.formula.variables == ("compute_us", "memory_us")
     assert found.time_us(launch) == pytest.approx(20 + 0.3 * 10 + 6)
+
+
+FITTED = [name for name in profiles() if name != "typical"]
+CARDS = ("a100-sxm-80gb", "h100-sxm", "h200-sxm", "b200-sxm", "b300-sxm", "gb200", "l40s")
+shipped_ones = pytest.mark.parametrize("name", FITTED)
+
+
+def own(name: str) -> Profile:
+    card, engine = name.rsplit(".", 1)
+    return profile(engine, hardware(card))
+
+
+def test_what_is_fitted() -> None:
+    assert sorted(FITTED) == sorted(f"{card}.{engine}" for card in CARDS for engine in ("vllm", "sglang", "trtllm"))
+
+
+@shipped_ones
+def test_a_shipped_profile_is_of_the_catalogue(name: str) -> None:
+    """Its shares are of the card's figures as they are: where those change, it has to be fitted again."""
+    found, card = own(name), hardware(name.rsplit(".", 1)[0])
+    assert (found.notes, found.widened, found.architecture) == ((), 1, card.architecture)
+    assert found.num_sms is not None
+    assert "Apache-2.0" in found.source
+    assert "not copied" in found.source
+    assert found.engine_version
+    assert found.overlap == 0.3
+    for kind, fits in found.classes.items():
+        for precision, fit in fits.items():
+            assert fit.assumed == (kind == "elementwise")
+            if not fit.assumed:
+                assert fit.n >= 40
+                assert fit.kernel
+                assert fit.error is not None
+                assert fit.error[0] <= 0.25
+                assert fit.ratio is not None
+                assert 0.9 < fit.ratio[2] < 1.1
+            assert found.parameters(kind, precision).note == ""
+
+
+@shipped_ones
+def test_no_shipped_law_is_below_the_bound(name: str) -> None:
+    found = own(name)
+    sizes = dict.fromkeys(variables(), 0.0) | {"num_sequences": 1.0, "num_ranks": 8.0, "num_tokens": 1.0}
+    for compute, memory in ((0.0, 5.0), (5.0, 0.0), (30.0, 31.0), (1e4, 1e3)):
+        launch = sizes | {"compute_us": compute, "memory_us": memory, "activation_us": memory / 3, "message_us": memory}
+        for kind, fits in found.classes.items():
+            bound = 2 * 7 / 8 * memory if kind == "all_reduce" else max(compute, memory)
+            for precision in fits:
+                assert found.parameters(kind, precision).time_us(launch) >= bound
+
+
+def held_out(
+    kind: str, *precisions: str, engines: tuple[str, ...] = ("vllm", "sglang", "trtllm")
+) -> tuple[float, float]:
+    """Return the middle of the median and of the 90 % errors that the shipped profiles of cards with HBM state."""
+    errors = [
+        fit.error
+        for name in FITTED
+        if not name.startswith("l40s") and name.endswith(engines) and name != "a100-sxm-80gb.sglang"
+        for precision, fit in own(name).classes.get(kind, {}).items()
+        if precision in precisions and fit.error is not None
+    ]
+    assert len(errors) > 5
+    return median(first for first, _ in errors), median(second for _, second in errors)
+
+
+@pytest.mark.parametrize(
+    ("kind", "precisions", "engines", "middle", "high"),
+    [
+        ("linear", ("bf16",), ("vllm", "sglang", "trtllm"), 0.075, 0.22),
+        ("linear", ("fp8", "fp8_block", "nvfp4"), ("vllm", "sglang", "trtllm"), 0.12, 0.32),
+        ("decode_attention", ("bf16", "fp8_cache"), ("vllm", "sglang"), 0.08, 0.32),
+        ("prefill_attention", ("bf16", "fp8", "fp8_cache"), ("vllm", "sglang", "trtllm"), 0.15, 0.4),
+        ("experts", ("bf16", "fp8", "fp8_block", "nvfp4"), ("vllm", "sglang", "trtllm"), 0.12, 0.4),
+        ("all_reduce", ("any",), ("vllm", "sglang", "trtllm"), 0.10, 0.4),
+    ],
+)
+def test_laws_hold_where_they_saw_nothing(
+    kind: str, precisions: tuple[str, ...], engines: tuple[str, ...], middle: float, high: float
+) -> None:
+    first, second = held_out(kind, *precisions, engines=engines)
+    assert first <= middle
+    assert second <= high
+
+
+def test_cards_of_an_architecture_that_were_not_measured() -> None:
+    found = profile("trtllm", hardware("gb300"))
+    assert found.card in {"gb200", "b300-sxm"}
+    assert "gb300" in found.notes[0]
+    assert "all_reduce" in profile("sglang", hardware("gb300")).classes
+    card = hardware("rtx-pro-6000-server")
+    found = profile("vllm", card)
+    assert found.notes
+    assert "all_reduce" not in found.classes
+    assert (found.bandwidth, found.num_sms) == (card.bandwidth, card.num_sms)
+    with pytest.raises(UnknownNameError) as caught:
+        profile("vllm", hardware("mi300x"))
+    one_line(caught.value, "vllm on mi300x", "h100-sxm", "'typical'")
+
+
+def test_over_pcie_an_all_reduce_is_not_modelled() -> None:
+    for engine in ("vllm", "sglang", "trtllm"):
+        with pytest.raises(InputError, match="all_reduce"):
+            profile(engine, hardware("l40s")).parameters("all_reduce")

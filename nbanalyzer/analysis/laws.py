@@ -22,7 +22,9 @@ from nbanalyzer.templates.template import Composite
 
 __all__ = ["QUANTS", "Pace", "Quant", "quant_of"]
 
-_BATCH, _KV_HEADS, _EXPERTS = (parse(f"{{{name}}}") for name in ("batch_size", "num_kv_heads", "num_experts"))
+_BATCH, _EXPERTS = parse("{batch_size}"), parse("{num_experts}")
+_HIDDEN, _ROUTED = parse("{hidden_size}"), parse("{batch_size} * {seq_len} * {experts_per_token}")
+_HEADS, _KV_HEADS = parse("{num_heads}"), parse("{num_kv_heads}")
 _ELEMENT, _WEIGHT = parse("{a_bytes}"), parse("{w_bytes}")
 MICRO = 1_000_000  # microseconds a second
 
@@ -34,11 +36,17 @@ class Quant:
     Attributes:
         precision: of the products, by the names of profiles.
         bits: of a weight, its share of the scales included.
+        kinds: of the launches whose weights are meant, see `Launch`.
 
     """
 
     precision: str
     bits: float
+    kinds: frozenset[str] = frozenset({"linear", "experts"})
+
+    def of(self, launch: Launch[Any]) -> bool:
+        """Return whether the weights of a launch are served so."""
+        return launch.kind in self.kinds and launch.nodes[0].block is not None
 
 
 QUANTS: Mapping[str, Quant] = {
@@ -46,12 +54,13 @@ QUANTS: Mapping[str, Quant] = {
     "fp8": Quant("fp8", 8),
     "fp8_block": Quant("fp8_block", 8 + 32 / 128**2),
     "nvfp4": Quant("nvfp4", 4 + 8 / 16),
-    "mxfp4": Quant("mxfp4_wo", 4 + 8 / 32),
+    "mxfp4": Quant("mxfp4", 4 + 8 / 32, frozenset({"experts"})),
     "int8": Quant("int8_wo", 8),
     "int4": Quant("int4_wo", 4 + 16 / 128),
 }
 """Name → scheme: fp8 with a scale a tensor, fp8_block one (fp32) a block of 128 x 128, nvfp4 one (fp8) for 16, mxfp4
-one (8 bits) for 32, int4 one (16 bits) for 128; int8, int4 and mxfp4 narrow weights only, and multiply in bf16."""
+one (8 bits) for 32, int4 one (16 bits) for 128. int8 and int4 narrow weights only, and multiply in bf16; mxfp4 those of
+experts, which are multiplied by 8-bit activations where a card has units of 4 bits."""
 
 
 def quant_of(name: str) -> Quant:
@@ -92,7 +101,7 @@ class Pace:
             InputError: nobody measured such launches: they are not modelled.
 
         """
-        return self.profile.parameters(self.kind(launch), self.precision(launch))
+        return self.profile.parameters(self.kind(launch), self.precision(launch), in_model=True)
 
     def kind(self, launch: Launch[Any]) -> str:
         """Return the class of kernel that a launch belongs to.
@@ -115,7 +124,8 @@ class Pace:
         if not has_weights:
             return "fp8_cache" if launch.kind == "attention" and run.kv_bit == 8 else "bf16"
         if self.quant:
-            return self.quant.precision if launch.nodes[0].block else "bf16"
+            wanted = self.quant.precision if self.quant.of(launch) else "bf16"
+            return "mxfp4_wo" if wanted == "mxfp4" and "fp4" not in self.accelerator.peaks else wanted
         if run.a_bit > 8:
             return "bf16" if run.w_bit > 8 else f"int{8 if run.w_bit > 4 else 4}_wo"
         return "fp8" if max(run.w_bit, run.a_bit) > 4 else "nvfp4"
@@ -142,12 +152,17 @@ class Pace:
         for name in ("num_tokens", "input_size"):
             found[name] = value_of(parse(bindings.get(name, "0")))
         if launch.kind == "attention":
-            found["num_kv_heads"] = value_of(_KV_HEADS)
+            found["num_heads"], found["num_kv_heads"] = value_of(_HEADS), value_of(_KV_HEADS)
             # Every pair of a query and a key that it sees takes two products over the elements of query and result.
             found["context"] = _ratio(launch.matmul_flops * value_of(_ELEMENT), launch.activations * 2)
         if launch.kind == "experts":
             all_of_them = value_of(_owner(launch).own_parameters) * value_of(_WEIGHT)
             found["experts_touched"] = _ratio(launch.weights * value_of(_EXPERTS), all_of_them)
+            # Between the products of an expert, gate, up and down, engines go through memory: laws are fitted so.
+            hidden = value_of(_HIDDEN)
+            elements = value_of(_ROUTED) * hidden * 2 + _ratio(launch.matmul_flops, hidden * 2)
+            found["activation_us"] = elements * value_of(_ELEMENT) / rate
+            found["memory_us"] = found["weight_us"] + found["activation_us"]
         return found
 
     def time_us(self, launch: Launch[Number], value_of: Callable[[Formula], Number]) -> float:
@@ -163,7 +178,7 @@ class Pace:
         """Return how many bytes a weight of a launch has for each byte that is counted."""
         if self.quant is None or launch.kind not in {"linear", "experts"}:
             return Fraction(1)
-        bits = self.quant.bits if launch.nodes[0].block else 16
+        bits = self.quant.bits if self.quant.of(launch) else 16
         return Fraction(bits) / self.run.w_bit
 
     def _compute(self, launch: Launch[Amount]) -> Any:

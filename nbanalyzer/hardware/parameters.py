@@ -48,7 +48,7 @@ QUANTILES = (0.05, 0.10, 0.50, 0.90, 0.95)
 Quantiles = tuple[float, float, float, float, float]
 
 
-class Spread(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Spread(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """How measurements spread around estimates.
 
     Attributes:
