@@ -63,8 +63,17 @@ def test_parameters_are_found_again(name: str) -> None:
         "num_heads": np.full(500, 32.0), "num_kv_heads": np.full(500, 8.0), "experts_touched": random.uniform(1, 200, 500),
         "message_us": np.exp(random.uniform(-5, 6, 500)), "num_ranks": random.choice([2.0, 4.0, 8.0], 500),
     }  # fmt: skip
+    launches["rank_doublings"] = np.log2(launches["num_ranks"])
     launches["activation_us"] = launches["memory_us"] * random.uniform(0.01, 0.9, 500)
-    fixed = {"overlap": 0.3, "num_sms": 132.0, "bytes_per_us": 3.35e6, "quantize": 0.0, "quantize_us": 0.0}
+    fixed = {
+        "overlap": 0.3,
+        "num_sms": 132.0,
+        "bytes_per_us": 3.35e6,
+        "quantize": 0.0,
+        "quantize_us": 0.0,
+        "skew_us": 0.0,
+        "visited": 1.0,
+    }
     true = {
         "compute": 0.7, "bandwidth": 0.8, "launch_us": 5.0, "per_k_ns": 0.9, "longest_k": 6000.0, "per_token_ns": 2.0,
         "per_context_ns": 0.8, "wave_us": 2.0, "wave_context_ns": 0.5, "activation_bandwidth": 0.4,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import pickle
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from nbanalyzer.errors import FormulaError, InputError, NBAnalyzerError, UnknownNameError
+from nbanalyzer.errors import InputError, NBAnalyzerError, UnknownNameError
 from nbanalyzer.formulas import evaluation
 from nbanalyzer.formulas.formula import parse, variable
 from nbanalyzer.formulas.polynomial import Polynomial
@@ -22,7 +23,7 @@ from nbanalyzer.formulas.simplify import expanded
 from nbanalyzer.hardware import profiles as module
 from nbanalyzer.hardware.accelerators import Accelerator, accelerators, hardware
 from nbanalyzer.hardware.laws import laws, variables
-from nbanalyzer.hardware.parameters import ARITHMETIC, FALLBACKS, Fit, Spread
+from nbanalyzer.hardware.parameters import ARITHMETIC, FALLBACKS, KNOWN, Fit, Spread
 from nbanalyzer.hardware.profiles import Profile, profile, profiles
 
 
@@ -127,6 +128,13 @@ def test_a_linear_by_hand() -> None:
     engine = mine(in_models={"quantize": 0})
     assert engine.parameters("linear", "fp8").time_us(launch) == quantised.time_us(launch)
     assert engine.parameters("linear", "fp8", in_model=True).time_us(launch) == pytest.approx(10 + 6 / 4 + 3)
+    # Ranks wait for each other, and tokens go to half of the experts.
+    waiting, message = mine(in_models={"skew_us": 2}), {"message_us": 0.5, "num_ranks": 4.0, "rank_doublings": 2.0}
+    times = [waiting.parameters("all_reduce", in_model=value).time_us(message) for value in (False, True)]
+    assert times[1] - times[0] == pytest.approx(2 * 2)
+    visiting = mine(in_models={"visited": 0.5}).parameters("experts", "bf16", in_model=True)
+    routed = {"compute_us": 2.0, "memory_us": 9.0, "activation_us": 1.0, "experts_touched": 7.5}
+    assert visiting.time_us(routed) == pytest.approx(5 + 4 / 4 + 1 / 0.25 + 9 + 7.5)
     plain = engine.parameters("decode_attention", "bf16")
     assert engine.parameters("decode_attention", "bf16", in_model=True) == plain
 
@@ -173,19 +181,6 @@ def test_what_a_parameter_left_out_comes_to() -> None:
     }  # fmt: skip
 
 
-def test_floats_come_to_what_exact_numbers_do() -> None:
-    text = (
-        "max({a}, {b} * 3) - {a} % {b} + (ceil({a} / {b}) if {a} > {b} else floor({b})) * -{a} ** 2 // 3 + min({a}, 1)"
-    )
-    for a, b in ((Fraction(7, 2), 2), (1, 4), (-3, Fraction(5, 4)), (Fraction(1, 3), Fraction(2, 7))):
-        exact = parse(text).evaluate({"a": a, "b": b})
-        assert evaluation.real(parse(text))({"a": float(a), "b": float(b)}) == pytest.approx(float(exact))
-    with pytest.raises(FormulaError):
-        parse("{a} / 0").evaluate({"a": 1})
-    with pytest.raises(ZeroDivisionError):
-        evaluation.real(parse("{a} / 0"))({"a": 1.0})
-
-
 # ---- what is not there
 
 
@@ -215,9 +210,16 @@ def test_a_value_of_the_launch_that_is_missing() -> None:
     one_line(caught.value, "linear", "{input_size}")
 
 
+def test_weights_only_fall_back_to_what_they_are_computed_in() -> None:
+    found = mine().parameters("linear", "int4_wo")
+    assert (found.precision, found.values["launch_us"]) == ("bf16", 3)
+    assert "bf16 stands in" in found.note
+
+
 def test_what_stands_in_is_never_itself() -> None:
     for precision, others in FALLBACKS.items():
         assert precision not in others
+        assert {precision, *others} <= {*KNOWN}
     assert not ARITHMETIC.keys() & set(ARITHMETIC.values())
 
 
@@ -256,6 +258,7 @@ def broken(path: str, value: object) -> dict[str, Any]:
         ("classes.linear.bf16.law", "linaer", "no law named 'linaer'"),
         ("classes.linaer", {"bf16": {"parameters": {}}}, "no law named 'linaer'"),
         ("classes.linear.bf16.speed", 3, "speed"),
+        ("classes.linear.bf61", {"parameters": {"compute": 1, "bandwidth": 1, "launch_us": 0}}, "not 'bf61'"),
         ("intervals.dense.2 to 4", {"n": 3, "ratio": [1, 1, 1, 1, 1]}, "'2 to 4'"),
         ("intervals.dense.8", {"n": 3, "ratio": [1, 1, 1, 1, 0.5]}, "rising"),
         ("speed", 3, "speed"),
@@ -378,6 +381,12 @@ def test_figures_that_moved_are_said() -> None:
         "shares refer to a bf16 peak of 1e+14 FLOP/s, the card has 1.1e+14",
         "shares refer to a bandwidth of 1e+12 bytes/s, the card has 1.2e+12",
     )
+
+
+def test_a_profile_can_be_a_key_and_be_sent(tmp_path: Path) -> None:
+    assert {mine(): 1}[mine()] == 1
+    assert pickle.loads(pickle.dumps(mine())) == copy.deepcopy(mine()) == mine()
+    assert mine(engine="other") != mine()
 
 
 def test_names_that_are_none() -> None:

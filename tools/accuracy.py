@@ -22,9 +22,8 @@ import pandas as pd
 import nbanalyzer
 from nbanalyzer.errors import InputError
 from nbanalyzer.files import write_whole
-from nbanalyzer.hardware.accelerators import hardware
 from nbanalyzer.hardware.parameters import ANY, QUANTILES, Spread
-from nbanalyzer.hardware.profiles import TYPICAL, Profile, profile
+from nbanalyzer.hardware.profiles import Profile
 
 from .fit_profiles import SHIPPED, lines
 
@@ -87,29 +86,23 @@ def rows(folder: Path) -> Iterator[Row]:
     table = pd.read_csv(folder / "end_to_end.csv")
     table["tp_size"] = table.tp_size.fillna(1).astype(int)
     table = table[table.moe_ep_size.fillna(1) <= 1]
-    names = ["model_path", "system", "backend", "prec", "tp_size", "isl", "osl", "batch_size"]
-    for key, part in table.groupby(names, sort=True):  # the same server more than once: its median
-        path, system, engine, scheme, tp, prompt, output, batch = key
-        model = next(name for part_of, name in MODELS.items() if part_of in str(path))
-        quant = SCHEMES.get(str(scheme), str(scheme))
-        if "a22b" in model and quant == "fp8":
+    texts, numbers = ["model_path", "system", "backend", "prec"], ["tp_size", "isl", "osl", "batch_size"]
+    for _, part in table.groupby([*texts, *numbers], sort=True):  # the same server more than once: its median
+        path, system, engine, scheme = (str(part[name].iloc[0]) for name in texts)
+        tp, prompt, output, batch = (int(part[name].iloc[0]) for name in numbers)
+        model = next(name for part_of, name in MODELS.items() if part_of in path)
+        card, quant = system.replace("_", "-"), SCHEMES.get(scheme, scheme)
+        if model == "qwen3-235b-a22b" and quant == "fp8":
             quant = "fp8_block"  # so its weights are published
-        card = str(system).replace("_", "-") + ("" if str(system).startswith("gb") or "sxm" in str(system) else "-sxm")
-        request = nbanalyzer.request(
-            model, prompt_len=int(prompt), output_len=int(output), tp=int(tp), quant=None if quant == "bf16" else quant
-        )
+        request = nbanalyzer.request(model, prompt_len=prompt, output_len=output, tp=tp, quant=quant)
         try:
-            own, typical = (
-                request.on(card, profile=name).served(concurrency=int(batch)) for name in (str(engine), None)
-            )
+            own, typical = (request.on(card, profile=name).served(concurrency=batch) for name in (engine, None))
         except InputError as error:
             print(f"left out: {model} {card} {engine} tp {tp}: {error}", file=sys.stderr)
             continue
-        if own.batch == int(batch):
+        if own.batch == batch:
             seconds = float(np.median(part.silicon_tpot_ms)) / 1e3
-            yield Row(
-                model, card, str(engine), quant, int(tp), seconds, own.expected, typical.expected, own.lower_bound
-            )
+            yield Row(model, card, engine, quant, tp, seconds, own.expected, typical.expected, own.lower_bound)
 
 
 def ratios(found: Iterable[Row], which: str = "estimated") -> Array:
@@ -195,8 +188,8 @@ def main(words: list[str] | None = None) -> int:
     for path in sorted(SHIPPED.glob("*.json")):
         before = msgspec.json.decode(path.read_bytes(), type=Profile)
         which = "typical" if before.card == ANY else "estimated"
-        write_whole(path, lines(msgspec.structs.replace(before, intervals=intervals(found, which))))
-    write_whole(PAGE, page(found))
+        write_whole(path, lines(msgspec.structs.replace(before, intervals=intervals(found, which))).encode())
+    write_whole(PAGE, page(found).encode())
     print(f"{len(found)} servers: {PAGE}")
     return 0
 
@@ -212,7 +205,7 @@ all engines: how long ranks wait for each other, and how many of the experts tok
 Errors are |estimate / measured − 1| in per cent: mean / median / 90 % quantile. "inside" is how many of the measured
 times lie within the interval, if that is made **without the model** that it is judged on, and half its width.
 """
-HEADINGS = """| models | devices | servers | profile of the engine | typical | bound | inside | measured below the bound |
+HEADINGS = """| models | devices | servers | engine's profile | typical | bound | inside | below the bound |
 |---|---:|---:|---:|---:|---:|---:|---:|"""
 CLOSING = """
 ## What is not in it

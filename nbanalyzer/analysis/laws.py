@@ -20,9 +20,9 @@ from nbanalyzer.hardware.parameters import ARITHMETIC, Parameters
 from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.templates.template import Composite
 
-__all__ = ["QUANTS", "Pace", "Quant", "quant_of"]
+__all__ = ["QUANTS", "Pace", "Quant", "arithmetic", "quant_of", "widening"]
 
-_BATCH, _EXPERTS = parse("{batch_size}"), parse("{num_experts}")
+_BATCH, _EXPERTS, _TOKENS = parse("{batch_size}"), parse("{num_experts}"), parse("{batch_size} * {seq_len}")
 _HIDDEN, _ROUTED = parse("{hidden_size}"), parse("{batch_size} * {seq_len} * {experts_per_token}")
 _HEADS, _KV_HEADS = parse("{num_heads}"), parse("{num_kv_heads}")
 _ELEMENT, _WEIGHT = parse("{a_bytes}"), parse("{w_bytes}")
@@ -47,6 +47,11 @@ class Quant:
     def of(self, launch: Launch[Any]) -> bool:
         """Return whether the weights of a launch are served so."""
         return launch.kind in self.kinds and launch.nodes[0].block is not None
+
+    def precision_of(self, launch: Launch[Any], accelerator: Accelerator) -> str:
+        """Return the precision of a launch's products on an accelerator, by the names of profiles."""
+        wanted = self.precision if self.of(launch) else "bf16"
+        return "mxfp4_wo" if wanted == "mxfp4" and "fp4" not in accelerator.peaks else wanted
 
 
 QUANTS: Mapping[str, Quant] = {
@@ -73,6 +78,19 @@ def quant_of(name: str) -> Quant:
     if name not in QUANTS:
         raise InputError(f"quant is one of {', '.join(QUANTS)}, not {quote(name)}")
     return QUANTS[name]
+
+
+def widening(launch: Launch[Any], run: Run, quant: Quant | None) -> Fraction:
+    """Return how many bytes a weight of a launch has for each byte that a run counts."""
+    if quant is None or launch.kind not in {"linear", "experts"}:
+        return Fraction(1)
+    return Fraction(quant.bits if quant.of(launch) else 16) / run.w_bit
+
+
+def arithmetic(accelerator: Accelerator, precision: str) -> str | None:
+    """Return the precision whose peak counts for one of a profile's, on this accelerator; None if none is known."""
+    choices = (ARITHMETIC.get(precision, precision), "bf16", "fp16", "fp32")
+    return next((one for one in choices if one in accelerator.peaks), None)
 
 
 @dataclass(frozen=True)
@@ -124,8 +142,7 @@ class Pace:
         if not has_weights:
             return "fp8_cache" if launch.kind == "attention" and run.kv_bit == 8 else "bf16"
         if self.quant:
-            wanted = self.quant.precision if self.quant.of(launch) else "bf16"
-            return "mxfp4_wo" if wanted == "mxfp4" and "fp4" not in self.accelerator.peaks else wanted
+            return self.quant.precision_of(launch, self.accelerator)
         if run.a_bit > 8:
             return "bf16" if run.w_bit > 8 else f"int{8 if run.w_bit > 4 else 4}_wo"
         return "fp8" if max(run.w_bit, run.a_bit) > 4 else "nvfp4"
@@ -139,7 +156,7 @@ class Pace:
 
         """
         rate = self.accelerator.bandwidth / MICRO
-        weights = launch.weights * self._widening(launch)
+        weights = launch.weights * widening(launch, self.run, self.quant)
         found: dict[str, Any] = {
             "memory_us": (launch.bytes - launch.weights + weights) / rate,
             "weight_us": weights / rate,
@@ -153,6 +170,7 @@ class Pace:
             found[name] = value_of(parse(bindings.get(name, "0")))
         if launch.kind == "attention":
             found["num_heads"], found["num_kv_heads"] = value_of(_HEADS), value_of(_KV_HEADS)
+            found["num_tokens"] = value_of(_TOKENS)
             # Every pair of a query and a key that it sees takes two products over the elements of query and result.
             found["context"] = _ratio(launch.matmul_flops * value_of(_ELEMENT), launch.activations * 2)
         if launch.kind == "experts":
@@ -174,13 +192,6 @@ class Pace:
         """Return the microseconds that one run of a launch takes, as a polynomial of what stays free."""
         return expanded(self.law(launch).formula, self.figures(launch, value_of))
 
-    def _widening(self, launch: Launch[Any]) -> Fraction:
-        """Return how many bytes a weight of a launch has for each byte that is counted."""
-        if self.quant is None or launch.kind not in {"linear", "experts"}:
-            return Fraction(1)
-        bits = self.quant.bits if self.quant.of(launch) else 16
-        return Fraction(bits) / self.run.w_bit
-
     def _compute(self, launch: Launch[Amount]) -> Any:
         """Return the microseconds of a launch's FLOPs at their peak; of a chain, which has no products, all others."""
         if launch.kind == "chain":
@@ -188,12 +199,10 @@ class Pace:
             return launch.vector_flops / (peak / MICRO) if peak else launch.vector_flops * 0
         if not launch.matmul_flops:
             return launch.matmul_flops
-        name = self.precision(launch)
-        peaks = self.accelerator.peaks
-        arithmetic = next((one for one in (ARITHMETIC.get(name, name), "bf16", "fp16", "fp32") if one in peaks), None)
-        if arithmetic is None:
+        name = arithmetic(self.accelerator, self.precision(launch))
+        if name is None:
             return launch.matmul_flops * 0
-        return launch.matmul_flops / (peaks[arithmetic] / MICRO)
+        return launch.matmul_flops / (self.accelerator.peaks[name] / MICRO)
 
 
 def _bindings(launch: Launch[Any]) -> Mapping[str, str]:

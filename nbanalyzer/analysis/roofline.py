@@ -30,7 +30,7 @@ from nbanalyzer.quantities import plain, seconds
 
 from .estimate import Estimate, Interval
 from .laws import Pace
-from .marks import marks_of
+from .marks import COMPUTE, UNKNOWN, marks_of
 from .memory import Fit, Memory, fit_of, memory_of
 from .rates import Efficiency, Rates, busy, starts
 
@@ -186,8 +186,9 @@ class Roofline(Shown, shown_by="roofline"):
             expected = f"estimate {self.estimate}"
         except InputError as error:
             expected = f"estimate {error}"
-        fit = "memory unknown" if self.fit is None else self.fit.short
-        return f"{expected} · bound {seconds(self.lower_bound)} · {fit}"
+        fit = UNKNOWN if self.fit is None else self.fit.short
+        unknown = f", {COMPUTE}" if COMPUTE in self.marks else ""
+        return f"{expected} · bound {seconds(self.lower_bound)}{unknown} · {fit}"
 
     @property
     def bound(self) -> Bound:

@@ -93,6 +93,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             for devices in spreads:
                 _devices(kind, devices)
 
+    def __hash__(self) -> int:
+        return hash((self.card, self.engine, self.engine_version, self.made, self.source))
+
     @property
     def name(self) -> str:
         """The engine, its version and the card, e.g. ``vllm 0.19.0 on h100-sxm``; ``typical`` for that of no engine."""

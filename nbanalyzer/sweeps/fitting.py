@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Fitting", "marks_of"]
 
 MEMORY = ("memory_bytes",)
+AT_ONCE = 1 << 16  # points of a grid around single points
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +72,18 @@ class Fitting:
         names = [*several, "hardware"]
         order = [names.index(name) for name in axes] + [place for place, name in enumerate(names) if name not in axes]
         return fits.transpose(order).reshape([len(values) for values in axes.values()])
+
+    def at_places(
+        self, axes: Mapping[str, Sequence[Any]], places: npt.NDArray[np.int64], held: Mapping[str, Any]
+    ) -> npt.NDArray[np.float64]:
+        """Return the same as `at` for single points, given the indices of their values, one row a point."""
+        uniques = [np.unique(column, return_inverse=True) for column in places.T]
+        if len(places) > 1 and math.prod(len(values) for values, _ in uniques) > AT_ONCE:
+            halves = np.array_split(places, 2)  # points far apart span too large a grid
+            return np.concatenate([self.at_places(axes, half, held) for half in halves])
+        among = zip(axes.items(), uniques, strict=True)
+        fits = self.at({name: [values[place] for place in few] for (name, values), (few, _) in among}, held)
+        return np.broadcast_to(fits[tuple(places_of for _, places_of in uniques)], len(places))
 
 
 def marks_of(fits: npt.NDArray[np.float64]) -> Any:

@@ -182,13 +182,16 @@ class Sweep(Shown, shown_by="sweep"):
         sign = -1 if maximize else 1
         place = best_of(self._ask, self.require_metric(asked[0]), sign, self.conditions(where))
         at = {name: values[index] for (name, values), index in zip(self.axes.items(), place, strict=True)}
-        fits = {"fits": marks_of(self.fitting.at({}, {**self.fixed, **at})).tolist()[0]} if self.fitting else {}
-        return {**at, **fits, **self._numbers_at(place)}
+        found = {**at, **self._numbers_at(place)}
+        if self.fitting and "fits" not in found:
+            found["fits"] = marks_of(self.fitting.at({}, {**self.fixed, **at})).tolist()[0]
+        return found
 
     def frontier(self, *metrics: str, where: str | Sequence[str] = ()) -> pandas.DataFrame:
         """Return the points that no other one beats in every of two or more metrics: the Pareto frontier.
 
-        Larger values of tokens_per_s, arithmetic_intensity and fits are better, smaller ones of other metrics.
+        Larger values of tokens_per_s, arithmetic_intensity and fits are better, smaller ones of other metrics. Beside
+        times stands whether the point ``fits``.
 
         Args:
             metrics: two or more of the sweep's.
@@ -206,6 +209,8 @@ class Sweep(Shown, shown_by="sweep"):
         places, numbers = frontier_of(self._ask, self.metrics, metrics, self.conditions(where))
         axes = enumerate(self.axes.items())
         columns: dict[str, Any] = {name: [values[index] for index in places[:, axis]] for axis, (name, values) in axes}
+        if self.fitting and "fits" not in numbers:
+            numbers["fits"] = marks_of(self.fitting.at_places(self.axes, places, self.fixed))
         return pandas.DataFrame(columns | numbers)
 
     def histogram(self, metric: str, bins: int = 50) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

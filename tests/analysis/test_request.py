@@ -207,3 +207,28 @@ def test_the_text_says_the_numbers() -> None:
     assert f"of it cache {36_864 * 1002 * 2 / 1e6:.2f} MB" in repr(found)
     assert found.fits(CARD)
     assert repr(found) == repr(request("gpt2", prompt_len=1000, output_len=3, batch_size=2))
+
+
+@pytest.mark.parametrize("size", [24 * 10**9, 16 * 10**9, None])
+def test_no_time_without_its_mark(size: int | None) -> None:
+    card = Accelerator(name="mine", memory_bytes=size, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
+    found = request("llama-3.1-8b", prompt_len=100, output_len=3).on(card)  # 16.06 GB of weights
+    expected = {24 * 10**9: (), 16 * 10**9: ("does not fit",), None: ("memory unknown",)}[size]
+    assert found.marks == expected
+    assert (found.fit is None) == (size is None)
+    lines = repr(found).splitlines()
+    for name in ("time to first token", "time per output token", "whole request", "tokens/s per GPU"):
+        (line,) = (line for line in lines if line.startswith(f"  {name}"))
+        assert line.split(", ")[1:] == [*expected]
+
+
+def test_peaks_of_either_pass_are_missed() -> None:
+    """A cache of 8 bits beside activations of 16 is widened, so that steps need the 16-bit peak as well."""
+    card = Accelerator(name="mine", memory_bytes=24 * 10**9, bandwidth=1e12, peaks={"fp8": 2e14, "fp32": 2e13})
+    found = request("llama-3.1-8b", prompt_len=100, output_len=3, kv_bit=8).on(card)
+    assert found.notes == ("compute unknown: mine's 16-bit peak is not known: products take no time here, bytes do",)
+    assert found.marks == ("compute unknown",)
+    assert f"warning: {found.notes[0]}" in repr(found)
+    moved = found.request.totals["bytes"] / 1e12
+    assert found.time == pytest.approx(moved, rel=0.01)  # vector work hides behind the traffic
+    assert not request("llama-3.1-8b", prompt_len=100, output_len=3, w_bit=8, a_bit=8, kv_bit=8).on(card).notes

@@ -234,3 +234,13 @@ def test_questions_that_cannot_be(options: dict[str, Any], kind: type[Exception]
         solve(options.pop("model", "gpt2"), options.pop("hardware", CARD), **options)
     assert said in str(caught.value)
     assert len(str(caught.value)) < 400
+
+
+def test_a_balance_says_whether_it_fits() -> None:
+    found = solve("llama-3.1-8b", CARD, balance="seq_len")
+    assert found.fit == repr(found.analysis.fits(CARD))
+    assert repr(found).splitlines()[-1] == f"  {found.fit}"
+    assert solve("llama-3.1-70b", CARD, balance="seq_len").fit.startswith("does not fit: ")
+    unknown = Accelerator(name="unknown", bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
+    assert solve("gpt2", unknown, balance="seq_len").fit.startswith("memory unknown: ")
+    assert solve("llama-3.1-8b", CARD, maximize="batch_size", seq_len=1).fit == ""

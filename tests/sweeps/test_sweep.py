@@ -23,6 +23,7 @@ from nbanalyzer.errors import ConfigError, FormulaError, InputError, NBAnalyzerE
 from nbanalyzer.notebook.magics import CostMagics
 from nbanalyzer.plots.figure import Plot
 from nbanalyzer.quantities import seconds
+from nbanalyzer.sweeps.fitting import AT_ONCE
 from nbanalyzer.sweeps.sweep import Sweep
 
 # A failure names its point: making the example smaller would take minutes.
@@ -250,11 +251,30 @@ def test_every_point_that_is_shown_knows_whether_it_fits(options: dict[str, Any]
     best = found.best(maximize="time")
     place = list(product(*found.axes.values())).index(tuple(best[name] for name in found.axes))
     assert best["fits"] == expected[place]
+    front = found.frontier("flops", "time")
+    rows = list(product(*found.axes.values()))
+    shown_rows = front[[*found.axes]].itertuples(index=False, name=None)
+    assert front["fits"].tolist() == [expected[rows.index(row)] for row in shown_rows]
     for name in found.axes:  # held at a value, and turned round
         part = found.sel(**{name: found.axes[name][-1]})
         marks = part.fits_at("time", {axis: part.axes[axis][::-1] for axis in [*part.axes][::-1]})
         shape = np.asarray(expected, dtype=float).reshape(found.shape).take(-1, list(found.axes).index(name))
         np.testing.assert_array_equal(np.asarray(marks), np.flip(shape).T)
+
+
+def test_points_far_apart_are_marked_one_by_one() -> None:
+    """The frontier of many points spans a grid that is not worth computing."""
+    found = sweep(
+        "llama-3.2-1b", batch_size=range(1, 2098, 3), cache_len=range(1, 700), seq_len=1, hardware=CARD, metrics="time"
+    )
+    diagonal = np.arange(0, 698, 2)
+    assert found.fitting is not None
+    marks = found.fitting.at_places(found.axes, np.stack([diagonal, diagonal[::-1]], axis=1), found.fixed)
+    assert len(diagonal) ** 2 > AT_ONCE
+    grid = found.fits_at("time", found.axes)
+    assert grid is not None
+    assert 0 < grid.sum() < grid.size
+    np.testing.assert_array_equal(marks, grid[diagonal, diagonal[::-1]])
 
 
 def test_the_ends_of_a_range_are_marked() -> None:
