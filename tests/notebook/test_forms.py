@@ -275,6 +275,16 @@ def test_the_first_thing_to_know_is_estimate_bound_and_fit(make: Make, tried: st
         assert figures["bound"].value <= figures["estimate"].value
 
 
+def test_a_request_is_estimated_too(make: Make, tried: str) -> None:
+    form = make("llama-3.1-8b", hardware="h100-sxm", profile=tried, prompt_len=100, output_len=20)
+    timing = nbanalyzer.request("llama-3.1-8b", prompt_len=100, output_len=20).on("h100-sxm", profile=tried)
+    assert form._answer.figures["estimate"].value == pytest.approx(timing.estimate.value, rel=1e-12)
+    line = f"estimate {timing.estimate} · at the roofline {seconds(timing.time)} · fits"
+    assert line in panel_of(form).heading.value
+    form.change(fusion="engine")
+    assert f" · bound {form.figures['time'].removeprefix('at least ')} · fits" in panel_of(form).heading.value
+
+
 @pytest.mark.parametrize(
     ("model", "why"), [("mixtral-8x7b-v0.1", "no estimate of experts models"), ("mamba-2.8b", "state-space")]
 )
@@ -364,9 +374,9 @@ def test_the_profile_is_chosen_saved_and_in_the_line(make: Make, shell: Interact
     drag(inputs.sizes["batch_size"], 8)
     assert form.state.profile == "vllm"
     inputs.phase.value = "request"
-    assert inputs.profile.layout.display == "none"
-    inputs.phase.value = "decode"
-    assert inputs.profile.value == "vllm"
+    assert form._answer.timing is not None
+    assert form._answer.timing.profile == expected.profile
+    assert "--profile vllm --phase request" in form.magic
 
 
 def test_only_profiles_of_the_card_are_offered(make: Make) -> None:

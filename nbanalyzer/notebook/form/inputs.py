@@ -198,8 +198,7 @@ class Inputs:
             _offer(self.hardware, list(dict.fromkeys((NONE, *accelerators(), hardware))), hardware)
             profile = _profile_text(state)
             _offer(self.profile, list(dict.fromkeys((*engines(state.hardware), profile))), profile)
-            # Of a request no estimate is shown.
-            self.profile.layout.display = "" if state.hardware and state.phase != "request" else "none"
+            self.profile.layout.display = "" if state.hardware else "none"
             _offer(self.phase, can.phases, state.phase)
             for name, _, phases, *_ in SIZE_CONTROLS:
                 self.sizes[name].box.layout.display = "" if state.phase in phases and name in state.run else "none"

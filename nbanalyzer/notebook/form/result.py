@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from nbanalyzer.analysis.analysis import Analysis
 from nbanalyzer.analysis.comparison import Comparison, Variant, ratio
+from nbanalyzer.analysis.marks import UNKNOWN
 from nbanalyzer.analysis.memory import Fit, Memory, fit_of
 from nbanalyzer.analysis.populate import populate
 from nbanalyzer.analysis.roofline import Roofline
@@ -85,7 +86,7 @@ class Answer:
             self.analysis.on(self.accelerator, profile=state.profile) if self.accelerator else None
         )
         if self.request and self.accelerator:
-            self.timing = self.request.on(self.accelerator)
+            self.timing = self.request.on(self.accelerator, profile=state.profile)
         self.figures: Mapping[str, Figure] = {figure.name: figure for figure in self._figures()}
 
     @property
@@ -112,8 +113,16 @@ class Answer:
 
     @property
     def first_line(self) -> str:
-        """The first thing to know, see `Roofline.answer`; empty without hardware, and of a request."""
-        return self.roofline.answer if self.roofline and not self.request else ""
+        """The first thing to know: what to expect, the bound, and whether it fits; empty without hardware."""
+        if self.timing is None:
+            return self.roofline.answer if self.roofline else ""
+        try:
+            expected = f"estimate {self.timing.estimate}"
+        except InputError as error:
+            expected = f"estimate {error}"
+        least = "bound" if self.timing.prefill.is_bound else "at the roofline"
+        fit = UNKNOWN if self.fit is None else self.fit.short
+        return f"{expected} · {least} {seconds(self.timing.time)} · {fit}"
 
     @property
     def result(self) -> Analysis | Roofline | Request | RequestTiming:
@@ -193,6 +202,7 @@ class Answer:
             first, token, whole = self.timing.time_to_first_token, self.timing.time_per_output_token, self.timing.time
             note = f"{100 * first / whole:.1f} % prompt" if whole else ""
             return [
+                self._estimate(self.timing),
                 _time("first", "time to first token", first, least, *self.marks),
                 _time("token", "time per output token", token, least, *self.marks),
                 _time("time", "whole request", whole, least, note, *self.marks),
@@ -216,14 +226,14 @@ class Answer:
             _rate(self.roofline.tokens_per_second, most, f"{word}, of all sequences", *self.marks),
         ]
 
-    def _estimate(self, roofline: Roofline) -> Figure:
+    def _estimate(self, timed: Roofline | RequestTiming) -> Figure:
         try:
-            found = roofline.estimate
+            found = timed.estimate
         except InputError as error:
             why = str(error).removeprefix(f"{UNMODELLED}: ")
             return Figure("estimate", "estimate", math.nan, "s", UNMODELLED, why)
         around = f"{seconds(found.low)} … {seconds(found.high)} ({100 * found.level:.0f} %)"
-        notes = ", ".join((around, roofline.profile.name, *self.marks))
+        notes = ", ".join((around, timed.profile.name, *self.marks))
         return Figure("estimate", "estimate", found.value, "s", seconds(found.value), notes)
 
     def _fitting(self) -> list[Figure]:
