@@ -746,6 +746,21 @@ def test_dots_lie_on_or_below_the_roof() -> None:
         assert [dot.time for dot in found] == sorted((dot.time for dot in found), reverse=True)
 
 
+@pytest.mark.parametrize("phase", [{"seq_len": 2048}, DECODE])
+def test_launches_of_several_modules_lie_on_the_roof(phase: dict[str, Any]) -> None:
+    """Gate and up are one launch of an engine: its work and its time are of one dot, and what it waits for is a roof."""
+    roofline = nbanalyzer.populate("llama-3.1-8b", fusion="engine", **phase).on("h100-sxm")
+    card, found = roofline.accelerator, dots(roofline)
+    labels = roofline.analysis.labels([dot.node for dot in found])
+    assert sum("gate_proj" in label or "up_proj" in label for label in labels) == 1
+    products = [dot for dot, label in zip(found, labels, strict=True) if "_proj" in label]
+    assert len(products) >= 3
+    for dot in products:
+        roof = card.peak("bf16") if dot.limiter == "compute" else dot.intensity * card.bandwidth
+        # Of their vector work, a few parts in a thousand, the units know no roof of products.
+        assert dot.rate == pytest.approx(roof, rel=0.01)
+
+
 def test_the_largest_dots_are_named_and_numbered() -> None:
     runs: list[tuple[str, dict[str, Any]]] = [
         ("llama-3.1-8b", {"seq_len": 2048}), ("deepseek-v3", {"seq_len": 1, "cache_len": 4096}),
