@@ -9,7 +9,9 @@ judged, and with all models when they are shipped. No row of the servers is writ
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,39 +113,47 @@ def ratios(found: Iterable[Row], which: str = "estimated") -> Array:
 
 
 def spread(found: list[Row], which: str = "estimated") -> tuple[float, ...]:
-    """Return the quantiles of measured / estimated; every group of servers counts the same."""
-    sizes = {row.group: 0 for row in found}
-    for row in found:
-        sizes[row.group] += 1
+    """Return the quantiles of measured / estimated; a group of n servers counts as much as the root of n."""
+    sizes = Counter(row.group for row in found)
     order = sorted(found, key=lambda row: row.measured / getattr(row, which))
-    weights = np.array([1 / sizes[row.group] for row in order])
+    weights = np.array([1 / math.sqrt(sizes[row.group]) for row in order])
     places = (np.cumsum(weights) - weights / 2) / weights.sum()
     return tuple(float(value) for value in np.interp(QUANTILES, places, ratios(order, which)))
 
 
-def judged(found: list[Row], which: str = "estimated") -> tuple[float, float]:
+def related(found: list[Row], engine: str) -> list[Row]:
+    """Return the rows that an interval of an engine is made from: its own, if of two models or more, else all."""
+    own = [row for row in found if row.engine == engine]
+    return own if len({row.model for row in own}) > 1 else found
+
+
+def judged(found: list[Row]) -> tuple[float, float]:
     """Return the share of rows inside an interval that was made without their model, and its median half-width."""
     inside: list[bool] = []
     widths: list[float] = []
-    for model in sorted({row.model for row in found}):
-        others, own = [row for row in found if row.model != model], [row for row in found if row.model == model]
+    for model, engine in sorted({(row.model, row.engine) for row in found}):
+        others = [row for row in found if row.model != model]
+        others = [row for row in others if row.engine == engine] or others
         if not others:
             continue
-        low, high = (spread(others, which)[QUANTILES.index(part)] for part in OUTER)
-        for ratio in ratios(own, which):
+        low, high = (spread(others)[QUANTILES.index(part)] for part in OUTER)
+        for ratio in ratios([row for row in found if (row.model, row.engine) == (model, engine)]):
             inside.append(low <= ratio <= high)
             widths.append((high - low) / 2)
-    return (float(np.mean(inside)), float(np.median(widths))) if inside else (float("nan"), float("nan"))
+    return (float(np.mean(inside)), float(np.median(widths))) if inside else (math.nan, math.nan)
 
 
-def intervals(found: list[Row], which: str = "estimated") -> dict[str, dict[str, Spread]]:
-    """Return what profiles carry: ``dense`` or ``experts`` → devices → spread of all models."""
+def intervals(found: list[Row], engine: str = "") -> dict[str, dict[str, Spread]]:
+    """Return what a profile carries: ``dense`` or ``experts`` → devices → spread; without an engine of typical ones."""
     made: dict[str, dict[str, Spread]] = {}
     for kind in ("dense", "experts"):
         for devices in CLASSES:
             part = [row for row in found if (row.kind, row.devices) == (kind, devices)]
+            part = related(part, engine) if engine else part
             if part:
-                low, lower, middle, upper, high = (round(value, 3) for value in spread(part, which))
+                low, lower, middle, upper, high = (
+                    round(value, 3) for value in spread(part, "estimated" if engine else "typical")
+                )
                 source = f"{len({row.group for row in part})} groups of published servers, docs/accuracy.md"
                 made.setdefault(kind, {})[devices] = Spread(
                     n=len(part), ratio=(low, lower, middle, upper, high), source=source
@@ -167,7 +177,7 @@ def page(found: list[Row]) -> str:
                 continue
             share, width = judged(part)
             cells = (kind, devices, len(part), *(errors(part, which) for which in ("estimated", "typical", "bound")))
-            covered = "one model" if share != share else f"{100 * share:.0f} %, ±{100 * width:.0f} %"
+            covered = "one model" if math.isnan(share) else f"{100 * share:.0f} %, ±{100 * width:.0f} %"
             text.append(
                 f"| {' | '.join(map(str, cells))} | {covered} | {sum(row.measured < row.bound for row in part)} |"
             )
@@ -187,8 +197,8 @@ def main(words: list[str] | None = None) -> int:
     found = list(rows(parser.parse_args(words).folder))
     for path in sorted(SHIPPED.glob("*.json")):
         before = msgspec.json.decode(path.read_bytes(), type=Profile)
-        which = "typical" if before.card == ANY else "estimated"
-        write_whole(path, lines(msgspec.structs.replace(before, intervals=intervals(found, which))).encode())
+        engine = "" if before.card == ANY else before.engine
+        write_whole(path, lines(msgspec.structs.replace(before, intervals=intervals(found, engine))).encode())
     write_whole(PAGE, page(found).encode())
     print(f"{len(found)} servers: {PAGE}")
     return 0
@@ -203,7 +213,9 @@ profile=engine).served(concurrency=…)`. Made by `make accuracy` from the serve
 Laws are fitted to kernels measured alone; of servers they have seen nothing but two numbers that are the same for
 all engines: how long ranks wait for each other, and how many of the experts tokens really visit (docs/profiles.md).
 Errors are |estimate / measured − 1| in per cent: mean / median / 90 % quantile. "inside" is how many of the measured
-times lie within the interval, if that is made **without the model** that it is judged on, and half its width.
+times lie within the interval, if that is made **without the model** that it is judged on, and half its width. Intervals
+are of an engine's own servers where those are of two models or more, else of all. Of models with experts there are
+two, off to different sides: an interval from one does not hold the other, and what is shipped is from both.
 """
 HEADINGS = """| models | devices | servers | engine's profile | typical | bound | inside | below the bound |
 |---|---:|---:|---:|---:|---:|---:|---:|"""

@@ -98,7 +98,8 @@ def tables(folder: Path) -> Iterator[Table]:
             continue
         keys = [column for column in rows.columns if column != "us"]
         rows = rows.groupby(keys, dropna=False).us.median().reset_index()
-        for (card, engine, *_), found in without_copies(rows).groupby(["card", "engine", *group], dropna=False):
+        for key, found in without_copies(rows).groupby(["card", "engine", *group], dropna=False):
+            card, engine = map(str, key[:2])
             # Kernels are not mixed: the one that most of the shapes ran on stands for the engine.
             version, kernel = found.groupby(["ver", "kernel_source"]).size().sort_values(kind="stable").index[-1]
             one = found[(found.ver == version) & (found.kernel_source == kernel)].reset_index(drop=True)

@@ -140,7 +140,7 @@ def weight_bytes(costs: Costs, quant: Quant | None) -> Number:
     for node in costs.nodes:
         if not node.is_basic:
             own = costs.costs[node].copies * node.own_parameters.evaluate(costs.values)
-            bits += own * (Fraction(quant.bits) if node in narrow else costs.run.w_bit)
+            bits += own * Fraction(quant.bits if node in narrow else quant.rest)
     return normalize(bits / 8)
 
 

@@ -31,18 +31,20 @@ MICRO = 1_000_000  # microseconds a second
 
 @dataclass(frozen=True)
 class Quant:
-    """How the weights inside the layers are served; embeddings and the head stay in 16 bits.
+    """How the weights inside the layers are served.
 
     Attributes:
         precision: of the products, by the names of profiles.
         bits: of a weight, its share of the scales included.
         kinds: of the launches whose weights are meant, see `Launch`.
+        rest: bits of the other weights, as of embeddings and the head.
 
     """
 
     precision: str
     bits: float
     kinds: frozenset[str] = frozenset({"linear", "experts"})
+    rest: float = 16
 
     def of(self, launch: Launch[Any]) -> bool:
         """Return whether the weights of a launch are served so."""
@@ -62,10 +64,13 @@ QUANTS: Mapping[str, Quant] = {
     "mxfp4": Quant("mxfp4", 4 + 8 / 32, frozenset({"experts"})),
     "int8": Quant("int8_wo", 8),
     "int4": Quant("int4_wo", 4 + 16 / 128),
+    "q4_0": Quant("int4_wo", 4 + 16 / 32, rest=6 + 9 / 16),
+    "q4_k_m": Quant("int4_wo", 4.85, rest=6 + 9 / 16),
 }
 """Name → scheme: fp8 with a scale a tensor, fp8_block one (fp32) a block of 128 x 128, nvfp4 one (fp8) for 16, mxfp4
 one (8 bits) for 32, int4 one (16 bits) for 128. int8 and int4 narrow weights only, and multiply in bf16; mxfp4 those of
-experts, which are multiplied by 8-bit activations where a card has units of 4 bits."""
+experts, which are multiplied by 8-bit activations where a card has units of 4 bits. q4_0 and q4_k_m are llama.cpp's:
+a scale of 16 bits for 32, or a mixture of 4 and 6 bits, with the head in q6_k."""
 
 
 def quant_of(name: str) -> Quant:
@@ -84,7 +89,7 @@ def widening(launch: Launch[Any], run: Run, quant: Quant | None) -> Fraction:
     """Return how many bytes a weight of a launch has for each byte that a run counts."""
     if quant is None or launch.kind not in {"linear", "experts"}:
         return Fraction(1)
-    return Fraction(quant.bits if quant.of(launch) else 16) / run.w_bit
+    return Fraction(quant.bits if quant.of(launch) else quant.rest) / run.w_bit
 
 
 def arithmetic(accelerator: Accelerator, precision: str) -> str | None:
