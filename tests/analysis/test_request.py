@@ -217,9 +217,12 @@ def test_no_time_without_its_mark(size: int | None) -> None:
     assert found.marks == expected
     assert (found.fit is None) == (size is None)
     lines = repr(found).splitlines()
-    for name in ("time to first token", "time per output token", "whole request", "tokens/s per GPU"):
-        (line,) = (line for line in lines if line.startswith(f"  {name}"))
-        assert line.split(", ")[1:] == [*expected]
+    for name, count in (
+        ("time to first token", 1), ("time per output token", 1), ("whole request", 2), ("tokens/s per GPU", 1),
+        ("per output token", 1), ("prefill, idle server", 1),
+    ):  # fmt: skip
+        about = [line.removeprefix(f"  {name}") for line in lines if line.startswith(f"  {name}")]
+        assert [line.split(", ")[1:] for line in about] == [[*expected]] * count  # at the roofline, and estimated
 
 
 def test_peaks_of_either_pass_are_missed() -> None:
