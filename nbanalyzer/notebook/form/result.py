@@ -227,14 +227,15 @@ class Answer:
         ]
 
     def _estimate(self, timed: Roofline | RequestTiming) -> Figure:
+        label = "estimate, whole request" if self.request else "estimate"
         try:
             found = timed.estimate
         except InputError as error:
             why = str(error).removeprefix(f"{UNMODELLED}: ")
-            return Figure("estimate", "estimate", math.nan, "s", UNMODELLED, why)
+            return Figure("estimate", label, math.nan, "s", UNMODELLED, why)
         around = f"{seconds(found.low)} … {seconds(found.high)} ({100 * found.level:.0f} %)"
         notes = ", ".join((around, timed.profile.name, *self.marks))
-        return Figure("estimate", "estimate", found.value, "s", seconds(found.value), notes)
+        return Figure("estimate", label, found.value, "s", seconds(found.value), notes)
 
     def _fitting(self) -> list[Figure]:
         if self.fit is None:
