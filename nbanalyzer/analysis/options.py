@@ -9,7 +9,7 @@ from typing import Any
 from nbanalyzer.costs.run import SIZES, SWITCHES
 from nbanalyzer.errors import InputError, quote
 
-__all__ = ["EFFICIENCIES", "add_efficiency_options", "add_run_options", "given", "read_real"]
+__all__ = ["EFFICIENCIES", "PROFILE", "add_efficiency_options", "add_run_options", "given", "read_real"]
 
 EFFICIENCIES: Mapping[str, str] = {
     "compute_efficiency": "share of the peak FLOP/s that is reached, above 0 and at most 1 (1)",
@@ -18,6 +18,7 @@ EFFICIENCIES: Mapping[str, str] = {
 }
 """What `Analysis.on` takes beside the hardware, as options: name → meaning and default."""
 PROFILE = "what estimates are made with: an engine (vllm, sglang, trtllm) or the path of a profile's .json (typical)"
+"""What ``--profile`` means."""
 
 
 def add_run_options(parser: ArgumentParser, *, several: bool = False) -> None:

@@ -232,9 +232,9 @@ class RequestTiming:
         lines.append(f"  {fit_text(self.request.memory, self.accelerator)}")
         mark = "".join(f", {mark}" for mark in self.marks)
         lines += [f"  {name:<22}{text}{mark}" for name, text in rows]
-        return as_lines([*lines, *self._estimates()])
+        return as_lines([*lines, *self._estimates(mark)])
 
-    def _estimates(self) -> list[str]:
+    def _estimates(self, mark: str) -> list[str]:
         """Return what is expected, a line each; one line says why if nothing is."""
         names = (
             ("prefill, idle server", "prefill_time"),
@@ -242,7 +242,7 @@ class RequestTiming:
             ("whole request", "estimate"),
         )
         try:
-            found = [f"  {name:<22}{getattr(self, of)}" for name, of in names]
+            found = [f"  {name:<22}{getattr(self, of)}{mark}" for name, of in names]
         except InputError as error:
             return [f"  estimate {error}"]
         return [f"  estimate by {self.profile.name}", *found]

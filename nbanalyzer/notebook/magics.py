@@ -62,7 +62,7 @@ class CostMagics(Magics):
     @line_cell_magic
     @reads_options
     def populate(self, line: str, cell: str | None = None) -> Analysis | Roofline | Listing:
-        """Show what one forward pass of a model costs, module by module; on hardware, how long it takes at least.
+        """Show what one forward pass of a model costs, module by module; on hardware, how long it takes.
 
         As a cell magic, the cell is a template in JSON, which is expanded, populated and shown.
         """
@@ -180,6 +180,8 @@ class CostMagics(Magics):
             settings["phase"] = options.phase
         if options.hardware:
             settings["hardware"] = arguments.value(options.hardware)
+        if options.profile:
+            settings["profile"] = arguments.value(options.profile)
         if options.set:
             settings["set"] = arguments.changes()
         with bar(self.shell):  # of a model that is not in the catalogue: its template is generated first

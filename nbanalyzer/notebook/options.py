@@ -9,7 +9,7 @@ from typing import Any
 
 from IPython.core.magic_arguments import MagicArgumentParser
 
-from nbanalyzer.analysis.options import add_efficiency_options, add_run_options
+from nbanalyzer.analysis.options import PROFILE, add_efficiency_options, add_run_options
 from nbanalyzer.costs.metrics import BY_MODULE, METRICS
 from nbanalyzer.costs.run import PHASES, SIZES, SWITCHES
 
@@ -111,6 +111,7 @@ def _whatif() -> LineParser:
     parser.add_argument("model", nargs="?", default="gpt2", help=model)
     accelerator = "accelerator: a name, the path of its JSON, or $accelerator"
     parser.add_argument("--hardware", metavar="NAME", help=accelerator)
+    parser.add_argument("--profile", metavar="NAME", help=PROFILE)
     phase = "the prompt is read; one token more; or a whole request"
     parser.add_argument("--phase", choices=PHASES, help=phase)
     add_run_options(parser)

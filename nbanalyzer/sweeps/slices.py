@@ -100,16 +100,18 @@ def thinned(places: list[int], most: int) -> list[int]:
 
 
 def bound_of(sweep: Sweep, metric: str) -> str:
-    """Return whether a metric is an estimate or a lower or upper bound; "" if it is neither."""
+    """Return what a metric's times are: bounds, if all kernels are fused, or assumed; "" if it is none of time."""
     if not is_timed(metric):
         return ""
     if "compute_efficiency" in sweep.fixed:
-        return "estimate"
+        return "assumed"
+    if {*sweep.axes.get("fusion", [sweep.fixed.get("fusion")])} != {"engine"}:
+        return "at the roofline"
     return "upper bound" if metric == "tokens_per_s" else "lower bound"
 
 
 def title_of(sweep: Sweep, metric: str, more: Sequence[str] = ()) -> str:
-    """Return a chart's title: model, metric, its kind of bound, and the fixed values."""
+    """Return a chart's title: model, metric, what its times are, and the fixed values."""
     bound = bound_of(sweep, metric)
     first = f"{sweep.model}: {metric}{f' ({bound})' if bound else ''}"
     fixed = [f"{name} {label_of(value)}" for name, value in sweep.fixed.items()]
