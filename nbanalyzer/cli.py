@@ -13,8 +13,19 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .analysis.analysis import Analysis
-from .analysis.options import EFFICIENCIES, add_efficiency_options, add_run_options, given, read_real
+from .analysis.options import (
+    EFFICIENCIES,
+    LENGTHS,
+    MONEY,
+    SERVING,
+    add_efficiency_options,
+    add_request_options,
+    add_run_options,
+    given,
+    read_real,
+)
 from .analysis.populate import populate
+from .analysis.request import request
 from .analysis.roofline import Roofline
 from .costs.run import SIZES, SWITCHES, read_whole
 from .errors import InputError, NBAnalyzerError
@@ -24,6 +35,7 @@ from .progress import on_terminal
 from .report.analysis import as_csv, as_html, as_json, as_md, as_text
 from .report.catalogue import Listing
 from .report.hardware import HardwareListing
+from .report.served import as_json as as_served_json
 from .templates.catalog import config_for
 from .templates.template_files import encode, save_template
 from .text import printable
@@ -98,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m nbanalyzer", description=__doc__, allow_abbrev=False)
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--populate", action="store_true", help="print what one forward pass of a model costs")
+    action.add_argument("--request", action="store_true", help="print what a request costs, and how long it takes")
     action.add_argument("--generate", action="store_true", help="trace a model and write its template (needs torch)")
     action.add_argument("--verify", action="store_true", help="compare a template with PyTorch (needs torch)")
     action.add_argument("--list", action="store_true", help="list the catalogue")
@@ -111,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=N", help="change config values")
     parser.add_argument("--hardware", metavar="NAME", help="an accelerator to run on, or the path of its .json file")
     add_efficiency_options(parser)
+    add_request_options(parser)
     parser.add_argument("--format", choices=FORMATS, help="of the output (json, or as --output ends)")
     parser.add_argument("--output", metavar="FILE", help="write there, whole or not at all, instead of printing")
     return parser
@@ -129,6 +143,10 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.verify:
         _refuse(arguments, "--verify", ("model_id", "model_json", "output"))
         return _verify(arguments)
+    if arguments.request:
+        return _request(arguments)
+    for name in given(arguments, (*LENGTHS, "tp", "quant", *SERVING, *MONEY)):
+        raise InputError(f"--{name} is of a request: --request takes it, --populate does not")
     return _populate(arguments)
 
 
@@ -156,6 +174,39 @@ def _populate(arguments: argparse.Namespace) -> int:
         for warning in (*analysis.warnings, *(roofline.notes if roofline else ())):
             _remark(f"warning: {warning}")
     _write(FORMATS[wanted](analysis, roofline), arguments.output)
+    return 0
+
+
+def _request(arguments: argparse.Namespace) -> int:
+    if not arguments.model_id:
+        raise InputError("--request needs --model_id NAME")
+    if arguments.model_json or arguments.format not in {None, "table", "json"}:
+        raise InputError("--request takes no --model_json, and prints a table, or --format json with --concurrency")
+    texts = given(arguments, (*SIZES, *LENGTHS, "tp", "concurrency"))
+    numbers = {name: read_whole(f"--{name}", text) for name, text in texts.items()}
+    reals = {
+        name: read_real(f"--{name}", text)
+        for name, text in given(arguments, (*EFFICIENCIES, *MONEY, "memory_fraction")).items()
+    }
+    concurrency, fraction = numbers.pop("concurrency", None), reals.pop("memory_fraction", None)
+    changes = dict(map(_change, arguments.set))
+    options: dict[str, Any] = {
+        "prompt_len": 1024,
+        "output_len": 256,
+        **numbers,
+        **given(arguments, ("quant", *SWITCHES)),
+    }
+    found: Any = request(arguments.model_id, config=arguments.config, set=changes, **options)
+    if arguments.hardware is None:
+        for name in (*given(arguments, ("concurrency", "profile")), *reals):
+            raise InputError(f"--{name} needs --hardware NAME: --list_hardware lists the names")
+    else:
+        found = found.on(arguments.hardware, profile=arguments.profile, **reals)
+    if concurrency is not None:
+        found = found.served(concurrency, **({} if fraction is None else {"memory_fraction": fraction}))
+    elif fraction is not None or arguments.format == "json":
+        raise InputError(f"--{'format json' if fraction is None else 'memory_fraction'} needs --concurrency N")
+    _write(as_served_json(found) if arguments.format == "json" else f"{found}\n", arguments.output)
     return 0
 
 

@@ -95,9 +95,7 @@ def _of_engine(tp: int, quant: str | None, run: Mapping[str, Any]) -> dict[str, 
     quant_of(quant)
     for bits in ("w_bit", "a_bit"):
         if run.get(bits, 16) != 16:
-            raise InputError(
-                f"{name} says the bits inside the layers, 16 are the others': leave {bits}={run[bits]} out"
-            )
+            raise InputError(f"{name} says the bits inside the layers, all else has 16: leave {bits}={run[bits]} out")
     return {"fusion": "engine"}
 
 

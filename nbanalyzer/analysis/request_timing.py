@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 from nbanalyzer.costs.count import fused
 from nbanalyzer.costs.run import read_size
+from nbanalyzer.display import Shown
 from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.profiles import Profile
-from nbanalyzer.quantities import rate, seconds
-from nbanalyzer.text import as_lines
+from nbanalyzer.quantities import seconds
 
 from .capacity import MEMORY_FRACTION, Capacity
 from .estimate import Interval
 from .laws import quant_of
-from .marks import marks_of
-from .memory import Fit, fit_of, fit_text
+from .marks import COMPUTE, UNKNOWN, marks_of
+from .memory import Fit, fit_of
 from .parallel import AllReduce
 from .price import Price
 from .rates import Efficiency, Rates, busy, starts
@@ -36,7 +36,7 @@ __all__ = ["RequestTiming"]
 LONGEST_OUTPUT = 10**7  # tokens whose steps are timed one by one
 
 
-class RequestTiming:
+class RequestTiming(Shown, shown_by="request"):
     """How long a request takes on an accelerator.
 
     Attributes:
@@ -124,14 +124,20 @@ class RequestTiming:
 
     @cached_property
     def _expected(self) -> tuple[Times, Times]:
-        """The prompt's pass, and all decode steps together: without a bound of their own, which `time` has."""
+        """The prompt's pass, and all decode steps together."""
         run, steps = fused(self.request.prefill).run, self.request.steps
         return self.steps.prefill(run.seq_len, run.batch_size), self.steps.all_decodes(steps.start, steps.stop)
+
+    def _times(self, name: str) -> Times:
+        prompt, decodes = self._expected
+        if name == "prefill_time":
+            return prompt
+        return prompt + decodes if name == "estimate" else decodes * (1 / max(len(self.request.steps), 1))
 
     @property
     def prefill_time(self) -> Interval:
         """Seconds until the prompt is read on an idle server, as expected; under load a request waits besides."""
-        return self.steps.interval(self._expected[0])
+        return self.steps.interval(self._times("prefill_time"))
 
     @property
     def estimate(self) -> Interval:
@@ -141,13 +147,23 @@ class RequestTiming:
             InputError: some launches are not modelled, or nobody compared such estimates with measurements.
 
         """
-        prompt, decodes = self._expected
-        return self.steps.interval(prompt + decodes)
+        return self.steps.interval(self._times("estimate"))
 
     @property
     def estimate_per_output_token(self) -> Interval:
         """Seconds between two tokens of a sequence, as expected, on average over the steps; 0 without steps."""
-        return self.steps.interval(self._expected[1] * (1 / max(len(self.request.steps), 1)))
+        return self.steps.interval(self._times("estimate_per_output_token"))
+
+    @property
+    def expected(self) -> float:
+        """Seconds of the whole request, as expected, without an interval."""
+        times = self._times("estimate")
+        return max(times.expected, times.bound)
+
+    @property
+    def lower_bound(self) -> float:
+        """Seconds that the whole request takes at least on an engine, every fused kernel at its roofline."""
+        return self._times("estimate").bound
 
     def served(
         self,
@@ -183,7 +199,7 @@ class RequestTiming:
 
     @property
     def _rate(self) -> float:
-        return self._written / self.estimate.value if self.estimate.value else math.inf
+        return self._written / self.expected if self.expected else math.inf
 
     @property
     def cost_per_million_tokens(self) -> float:
@@ -218,31 +234,26 @@ class RequestTiming:
         """What stands beside every time, see `Roofline.marks`."""
         return marks_of(self.fit, self.notes)
 
-    def __repr__(self) -> str:
-        bound = "at least " if self.prefill.is_bound else ""
-        rows = [
-            ("time to first token", f"{bound}{seconds(self.time_to_first_token)}"),
-            ("time per output token", f"{bound}{seconds(self.time_per_output_token)}"),
-            ("whole request", f"{bound}{seconds(self.time)}"),
-            ("tokens/s per GPU", f"{'at most ' if bound else ''}{rate(self.tokens_per_second / self.request.tp)}"),
-        ]
-        lines = repr(self.request).splitlines()
-        lines.append(f"  on {self.accelerator.title or self.accelerator.name}; {self.prefill.words}")
-        lines += [f"  warning: {note}" for note in self.notes]
-        lines.append(f"  {fit_text(self.request.memory, self.accelerator)}")
-        mark = "".join(f", {mark}" for mark in self.marks)
-        lines += [f"  {name:<22}{text}{mark}" for name, text in rows]
-        return as_lines([*lines, *self._estimates(mark)])
-
-    def _estimates(self, mark: str) -> list[str]:
-        """Return what is expected, a line each; one line says why if nothing is."""
-        names = (
-            ("prefill, idle server", "prefill_time"),
-            ("per output token", "estimate_per_output_token"),
-            ("whole request", "estimate"),
-        )
+    @property
+    def answer(self) -> str:
+        """The first thing to know: how long the whole request takes, as expected and at least, and whether it fits."""
+        fit = UNKNOWN if self.fit is None else self.fit.short
+        unknown = f", {COMPUTE}" if COMPUTE in self.marks else ""
         try:
-            found = [f"  {name:<22}{getattr(self, of)}{mark}" for name, of in names]
+            bound = f"bound {seconds(self.lower_bound)}{unknown}"
+            return f"whole request: estimate {self.words_of('estimate')} · {bound} · {fit}"
         except InputError as error:
-            return [f"  estimate {error}"]
-        return [f"  estimate by {self.profile.name}", *found]
+            return f"whole request: estimate {error} · at the roofline {seconds(self.time)}{unknown} · {fit}"
+
+    def words_of(self, name: str) -> str:
+        """Return one of the intervals as text; without one, the time alone.
+
+        Raises:
+            InputError: some launches are not modelled.
+
+        """
+        times = self._times(name)
+        try:
+            return str(self.steps.interval(times))
+        except InputError:  # nobody compared such estimates with measurements
+            return f"{seconds(max(times.expected, times.bound))} (no interval)"

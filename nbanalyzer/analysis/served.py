@@ -12,11 +12,12 @@ prompts that share a beginning, the time until the first token under load.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 
 from nbanalyzer.costs.costs import Costs
-from nbanalyzer.display import Shown
+from nbanalyzer.display import Shown, save
 from nbanalyzer.errors import InputError
 from nbanalyzer.quantities import seconds, si
 
@@ -210,6 +211,15 @@ class Served(Shown, shown_by="served"):
         except InputError as error:
             found.insert(0, f"no interval: {error}")
         return tuple(dict.fromkeys(found))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all figures, whole or not at all, as .json.
+
+        Raises:
+            InputError: another suffix, or a place that cannot be written to.
+
+        """
+        save(self, path)
 
     def figure(self, name: str, unit: str) -> str:
         """Return a figure of this object as text, or why there is none; "" where its price or grid was not given."""

@@ -19,7 +19,9 @@ from .progress import bar
 if TYPE_CHECKING:
     from nbanalyzer.analysis.analysis import Analysis
     from nbanalyzer.analysis.comparison import Comparison
+    from nbanalyzer.analysis.request import Request, RequestTiming
     from nbanalyzer.analysis.roofline import Roofline
+    from nbanalyzer.analysis.served import Served
     from nbanalyzer.hardware.accelerators import Accelerator
     from nbanalyzer.report.catalogue import Listing
     from nbanalyzer.report.hardware import HardwareListing
@@ -169,6 +171,38 @@ class CostMagics(Magics):
 
     @line_magic
     @reads_options
+    def request(self, line: str) -> Request | RequestTiming | Served:
+        """Show what a request costs: a prompt read, then token after token written; on hardware, how long it takes.
+
+        With ``--concurrency`` such requests are served all the time: time per output token, tokens a second, what fits.
+        """
+        from nbanalyzer.analysis.options import LENGTHS, given
+        from nbanalyzer.analysis.request import request
+
+        arguments = self._arguments("request", line)
+        options = arguments.options
+        if options.model is None:
+            raise InputError("%request takes a model: a catalogue name, a path, $template or $config")
+        numbers = {name: arguments.number(f"--{name}", text) for name, text in given(options, [*LENGTHS, "tp"]).items()}
+        settings = {"prompt_len": 1024, "output_len": 256, **numbers, **given(options, ("quant",))}
+        run = arguments.run(("batch_size", "w_bit", "a_bit", "kv_bit"))
+        with bar(self.shell):
+            asked = request(
+                arguments.value(options.model), config=arguments.config(), set=arguments.changes(), **settings, **run
+            )
+        serving, on = _serving(arguments)
+        if options.hardware is None:
+            return asked
+        timing = asked.on(arguments.value(options.hardware), **on)
+        if not serving:
+            return timing
+        served = timing.served(**serving)
+        if options.save:
+            served.save(arguments.path(options.save))
+        return served
+
+    @line_magic
+    @reads_options
     def whatif(self, line: str) -> WhatIf:
         """Show a form: model, hardware, phase and sizes to move; time, memory and a roofline that follow."""
         from .form.whatif import WhatIf
@@ -266,6 +300,24 @@ def _roofline(analysis: Analysis, arguments: Arguments) -> Roofline | None:
     if needing:
         raise InputError(f"--{needing[0]} needs --hardware NAME: %hardware lists the names")
     return None
+
+
+def _serving(arguments: Arguments) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what ``%request`` says of serving, and of where it runs; options that need others do not stand alone."""
+    from nbanalyzer.analysis.options import MONEY, SERVING, given
+
+    options = arguments.options
+    on = arguments.reached()
+    on |= {name: arguments.real(f"--{name}", text) for name, text in given(options, MONEY).items()}
+    serving: dict[str, Any] = {
+        name: arguments.number(f"--{name}", text) if name == "concurrency" else arguments.real(f"--{name}", text)
+        for name, text in given(options, SERVING).items()
+    }
+    if needing := [name for name in (*given(options, ("memory_fraction", "save")),) if "concurrency" not in serving]:
+        raise InputError(f"--{needing[0]} needs --concurrency N")
+    if options.hardware is None and (needing := [*serving, *on]):
+        raise InputError(f"--{needing[0]} needs --hardware NAME: %hardware lists the names")
+    return serving, on
 
 
 def _show(result: Any) -> None:

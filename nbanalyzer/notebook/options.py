@@ -9,7 +9,7 @@ from typing import Any
 
 from IPython.core.magic_arguments import MagicArgumentParser
 
-from nbanalyzer.analysis.options import PROFILE, add_efficiency_options, add_run_options
+from nbanalyzer.analysis.options import PROFILE, add_efficiency_options, add_request_options, add_run_options
 from nbanalyzer.costs.metrics import BY_MODULE, METRICS
 from nbanalyzer.costs.run import PHASES, SIZES, SWITCHES
 
@@ -122,6 +122,22 @@ def _whatif() -> LineParser:
 
 
 @cache
+def _request() -> LineParser:
+    parser = LineParser("request")
+    model = "catalogue name, path of a template or of a config.json, $template or $config"
+    parser.add_argument("model", nargs="?", help=model)
+    add_run_options(parser, sizes=("batch_size", "w_bit", "a_bit", "kv_bit"))
+    add_request_options(parser)
+    parser.add_changes("NAME=N", "change config values")
+    parser.add_argument("--config", metavar="FILE", help="a config.json to take the sizes from, or $config")
+    accelerator = "an accelerator to run on: a name, see %%hardware, the path of a .json file or $card"
+    parser.add_argument("--hardware", metavar="NAME", help=accelerator)
+    add_efficiency_options(parser)
+    parser.add_argument("--save", metavar="FILE", help="write what --concurrency gives: .json")
+    return parser
+
+
+@cache
 def _sweep() -> LineParser:
     parser = LineParser("sweep")
     parser.add_argument("models", nargs="*", help="one or more, each as for %%populate; $models may be a list")
@@ -169,6 +185,7 @@ PARSERS: Mapping[str, Callable[[], LineParser]] = {
     "populate": _populate,
     "compare": _compare,
     "hardware": _hardware,
+    "request": _request,
     "whatif": _whatif,
     "sweep": _sweep,
     "generate": _generate,

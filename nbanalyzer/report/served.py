@@ -13,7 +13,7 @@ from nbanalyzer.quantities import rate, seconds, si
 from nbanalyzer.table import Table
 from nbanalyzer.text import as_lines, escape
 
-__all__ = ["FORMATS", "fragment", "text"]
+__all__ = ["FORMATS", "as_json", "fragment", "text"]
 
 
 def text(served: Served) -> str:
@@ -91,6 +91,11 @@ def _plain(served: Served) -> dict[str, Any]:
     return {**where, **{name: one(name) for name in NAMES}, **times, "memory": memory, "notes": list(served.notes)}
 
 
+def as_json(served: Served) -> str:
+    """Return served requests as JSON."""
+    return msgspec.json.format(msgspec.json.encode(_plain(served)), indent=2).decode() + "\n"
+
+
 NAMES = (
     "time_per_output_token", "lower_bound", "expected", "tokens_per_second", "tokens_per_second_each",
     "prefill_time", "batch", "concurrency", "max_concurrency", "longest_context", "prompt_len", "output_len", "tp",
@@ -98,5 +103,5 @@ NAMES = (
     "co2_per_million_tokens",
 )  # fmt: skip
 """What stands in a file of served requests."""
-FORMATS = {"json": lambda served: msgspec.json.format(msgspec.json.encode(_plain(served)), indent=2).decode() + "\n"}
+FORMATS = {"json": as_json}
 """Suffix of a file → its content."""
