@@ -9,12 +9,14 @@ from typing import Any
 
 from nbanalyzer.costs.launch import Amount, Launch
 from nbanalyzer.costs.run import Run
+from nbanalyzer.costs.symbolic import NEVER_ZERO, never_negative
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.errors import InputError, quote
+from nbanalyzer.formulas.extremes import decided
 from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import Polynomial
-from nbanalyzer.formulas.simplify import applied, expanded
+from nbanalyzer.formulas.simplify import applied, expanded, reduced
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.parameters import ARITHMETIC, Parameters
 from nbanalyzer.hardware.profiles import Profile
@@ -22,7 +24,9 @@ from nbanalyzer.templates.template import Composite
 
 __all__ = ["QUANTS", "Pace", "Quant", "quant_of"]
 
-_BATCH, _KV_HEADS, _EXPERTS = (parse(f"{{{name}}}") for name in ("batch_size", "num_kv_heads", "num_experts"))
+_BATCH, _EXPERTS = parse("{batch_size}"), parse("{num_experts}")
+_HEADS, _KV_HEADS = parse("{num_heads}"), parse("{num_kv_heads}")
+_TOKENS = parse("{batch_size} * {seq_len}")
 _ELEMENT, _WEIGHT = parse("{a_bytes}"), parse("{w_bytes}")
 MICRO = 1_000_000  # microseconds a second
 
@@ -142,7 +146,8 @@ class Pace:
         for name in ("num_tokens", "input_size"):
             found[name] = value_of(parse(bindings.get(name, "0")))
         if launch.kind == "attention":
-            found["num_kv_heads"] = value_of(_KV_HEADS)
+            found["num_heads"], found["num_kv_heads"] = value_of(_HEADS), value_of(_KV_HEADS)
+            found["num_tokens"] = value_of(_TOKENS)
             # Every pair of a query and a key that it sees takes two products over the elements of query and result.
             found["context"] = _ratio(launch.matmul_flops * value_of(_ELEMENT), launch.activations * 2)
         if launch.kind == "experts":
@@ -157,7 +162,9 @@ class Pace:
 
     def polynomial_us(self, launch: Launch[Polynomial], value_of: Callable[[Formula], Polynomial]) -> Polynomial:
         """Return the microseconds that one run of a launch takes, as a polynomial of what stays free."""
-        return expanded(self.law(launch).formula, self.figures(launch, value_of))
+        law, figures = self.law(launch), self.figures(launch, value_of)
+        law.require(figures)
+        return decided(expanded(law.formula, figures), never_negative)
 
     def _widening(self, launch: Launch[Any]) -> Fraction:
         """Return how many bytes a weight of a launch has for each byte that is counted."""
@@ -197,5 +204,5 @@ def _owner(launch: Launch[Any]) -> Node:
 
 def _ratio(dividend: Any, divisor: Any) -> Any:
     if isinstance(dividend, Polynomial):
-        return applied("/", (dividend, divisor)) if divisor else divisor
+        return applied("/", reduced(dividend, divisor, NEVER_ZERO)) if divisor else divisor
     return dividend / divisor if divisor else 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbanalyzer.analysis.marks import SHORT, UNKNOWN, signed
-from nbanalyzer.costs.metrics import is_timed, unit_of
+from nbanalyzer.costs.metrics import OF_ENGINE, is_timed, unit_of
 from nbanalyzer.errors import InputError
 from nbanalyzer.table import Table
 
@@ -106,8 +106,8 @@ def thinned(places: list[int], most: int) -> list[int]:
 
 def bound_of(sweep: Sweep, metric: str) -> str:
     """Return whether a metric is an estimate or a lower or upper bound; "" if it is neither."""
-    if not is_timed(metric):
-        return ""
+    if not is_timed(metric) or metric in OF_ENGINE:
+        return ""  # or its name says so
     if "compute_efficiency" in sweep.fixed:
         return "estimate"
     return "upper bound" if metric == "tokens_per_s" else "lower bound"
