@@ -163,8 +163,12 @@ class Roofline(Shown, shown_by="roofline"):
             InputError: some launches are not modelled.
 
         """
-        pace = Pace(self.accelerator, self.profile, self.engine.run, self.engine.is_latent)
-        return Estimate(self.engine, pace, self.lower_bound)
+        return Estimate(self.engine, self.pace, self.lower_bound)
+
+    @cached_property
+    def pace(self) -> Pace:
+        """What the profile's engine reaches in this pass."""
+        return Pace(self.accelerator, self.profile, self.engine.run, self.engine.is_latent)
 
     @property
     def estimate(self) -> Interval:

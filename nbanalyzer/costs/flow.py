@@ -15,7 +15,7 @@ from itertools import combinations
 
 from nbanalyzer.errors import ConfigError
 from nbanalyzer.formulas.evaluation import run
-from nbanalyzer.formulas.grammar import Number
+from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.templates.config import extract_model_params
 
 from .regions import Region, is_linear
@@ -85,7 +85,7 @@ def flow_of(tree: Tree, regions: Mapping[Node, Region]) -> Flow:
         begins, block = node.block is not block, node.block
         reads, written = (run(node.functions[part], node.parts[part], values) for part in (1, 2))
         if node.steps > 1:  # operations element by element, one after the other: each reads what the last one wrote
-            reads = written = Fraction(written, node.steps)
+            reads = written = normalize(Fraction(written, node.steps))
         is_sum = written > 0 and reads == 2 * written
         recent = [tensor for tensor in outer if tensor not in tensors[-RECENT:]] + tensors[-RECENT:]
         recent = [tensor for tensor in recent if _is_seen(tensor.writer, node, regions)]
@@ -147,10 +147,13 @@ def _adding_up_to(size: Number, tensors: Sequence[Tensor], *, is_sum: bool) -> l
     of_size: dict[Number, list[Tensor]] = defaultdict(list)
     for tensor in order:
         of_size[tensor.size].append(tensor)
+    smaller = [tensor for tensor in order if tensor.size < size]  # anything else is no part of a sum
     for count in range(3):
-        for group in combinations(order, count):
-            rest = of_size.get(size - sum(tensor.size for tensor in group), ())
-            for tensor in rest:
+        for group in combinations(smaller, count):
+            rest = size
+            for tensor in group:
+                rest -= tensor.size
+            for tensor in of_size.get(rest, ()):
                 if tensor not in group:
                     return [*group, tensor]
     return []

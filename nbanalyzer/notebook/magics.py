@@ -159,7 +159,7 @@ class CostMagics(Magics):
         settings |= arguments.reached()
         if options.chunks is not None:
             settings["chunks"] = "auto" if options.chunks == "auto" else arguments.number("--chunks", options.chunks)
-        default = (*METRICS, "time") if options.hardware else METRICS
+        default = (*METRICS, *(["time"] if options.hardware else []), *(["estimate"] if options.profile else []))
         metrics = values_of(arguments, options.metric) if options.metric else default
         with bar(self.shell):
             grid = sweep(one_or_all(models), metrics=metrics, **settings)

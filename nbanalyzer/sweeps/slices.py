@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbanalyzer.analysis.marks import SHORT, UNKNOWN, signed
-from nbanalyzer.costs.metrics import is_timed, unit_of
+from nbanalyzer.costs.metrics import OF_ENGINE, is_timed, unit_of
 from nbanalyzer.errors import InputError
 from nbanalyzer.table import Table
 
@@ -100,8 +100,8 @@ def thinned(places: list[int], most: int) -> list[int]:
 
 
 def bound_of(sweep: Sweep, metric: str) -> str:
-    """Return what a metric's times are: bounds, if all kernels are fused, or assumed; "" if it is none of time."""
-    if not is_timed(metric):
+    """Return what a metric's times are: bounds, if all kernels are fused, or assumed; "" if its name says it."""
+    if not is_timed(metric) or metric in OF_ENGINE:
         return ""
     if "compute_efficiency" in sweep.fixed:
         return "assumed"
