@@ -8,17 +8,18 @@ the latest first. Weights and cache do not count: they come from memory in any c
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from itertools import combinations
 
 from nbanalyzer.errors import ConfigError
-from nbanalyzer.formulas.evaluation import run
+from nbanalyzer.formulas.evaluation import compiled, run
+from nbanalyzer.formulas.formula import Formula, build, constant
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.templates.config import extract_model_params
+from nbanalyzer.templates.template import Basic
 
-from .regions import Region, is_linear
+from .regions import Region, copies_cache, has_weights, is_linear, is_product
 from .tree import Node, Tree
 
 __all__ = ["Flow", "Tensor", "flow_of"]
@@ -28,8 +29,12 @@ RUN: Mapping[str, Number] = {
     "batch_size": 3, "seq_len": 5, "cache_len": 1009, "encoder_len": 211, "num_logits": 5, "causal": 0,
     "w_bytes": 0, "a_bytes": 7, "kv_bytes": 0,
 }  # fmt: skip
+OTHER_RUN: Mapping[str, Number] = {**RUN, "batch_size": 7, "seq_len": 11, "cache_len": 2003, "encoder_len": 223}
 SMALL = 48  # sizes below are kept: numbers of heads, layers, experts of a token, which others are multiples of
 RECENT = 40  # tensors that a kernel is expected to read from, beside those made before the first block
+
+Size = tuple[Number, Number]
+"""Bytes, with all sizes of the model told apart, and with its own, of which some are products of others."""
 
 
 @dataclass(eq=False)
@@ -39,17 +44,33 @@ class Tensor:
     Attributes:
         writer: the kernel.
         size: bytes.
-        is_whole: whether it is all that the kernel wrote.
+        formula: bytes of the tensor that it is, or that it is a part of.
+        total: bytes of the whole tensor.
         is_fresh: whether nobody has read it yet.
         is_stream: whether it is what residuals are added to.
 
     """
 
     writer: Node
-    size: Number
-    is_whole: bool = True
+    size: Size
+    formula: Formula
+    total: Size
     is_fresh: bool = True
     is_stream: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of the tensor."""
+        return self.size == self.total
+
+    @property
+    def whole(self) -> tuple[Node, Formula]:
+        """What identifies the tensor that it is a part of."""
+        return self.writer, self.formula
+
+    def part(self, size: Size) -> Tensor:
+        """Return a part of it."""
+        return Tensor(self.writer, size, self.formula, self.total, is_stream=self.is_stream)
 
 
 @dataclass
@@ -62,111 +83,253 @@ class Flow:
         written: kernel → bytes that it writes beside the cache.
         residual: the kernels that add to the residual stream.
         unknown: the kernels that read something besides, which no kernel before them wrote.
+        preparations: the kernels whose results follow from positions, or from weights, alone.
 
     """
 
     sources: dict[Node, list[Tensor]] = field(default_factory=dict)
     readers: dict[Node, list[Node]] = field(default_factory=lambda: defaultdict(list))
-    written: dict[Node, Number] = field(default_factory=dict)
+    written: dict[Node, Size] = field(default_factory=dict)
     residual: set[Node] = field(default_factory=set)
     unknown: set[Node] = field(default_factory=set)
+    preparations: set[Node] = field(default_factory=set)
 
 
 def flow_of(tree: Tree, regions: Mapping[Node, Region]) -> Flow:
     """Return what every basic kernel of a tree reads, in the order of the pass."""
-    values = _generic(tree)
-    flow = Flow()
-    outer, tensors = list[Tensor](), list[Tensor]()  # made outside all blocks; made so far
-    block: Node | None = None
-    neighbour: Node | None = None  # the last linear, with no region since
-    for node in tree.nodes:
-        if not node.is_basic:
-            continue
-        begins, block = node.block is not block, node.block
-        reads, written = (run(node.functions[part], node.parts[part], values) for part in (1, 2))
-        if node.steps > 1:  # operations element by element, one after the other: each reads what the last one wrote
-            reads = written = Fraction(written, node.steps)
-        is_sum = written > 0 and reads == 2 * written
-        recent = [tensor for tensor in outer if tensor not in tensors[-RECENT:]] + tensors[-RECENT:]
-        recent = [tensor for tensor in recent if _is_seen(tensor.writer, node, regions)]
-        if is_linear(node) and node not in regions:
-            # No layer is linear in what a layer of its kind beside it gives, nor in what routed experts give.
-            beside = neighbour if neighbour and neighbour.module_around is node.module_around else None
-            found = flow.sources[beside] if beside and reads == sum(one.size for one in flow.sources[beside]) else []
-            recent = [one for one in recent if one.writer not in regions or regions[one.writer].kind != "experts"]
-            neighbour = node
-        elif node in regions:
-            found, neighbour = [], None
-        else:
-            found = []
-        found = found or _adding_up_to(reads, recent, is_sum=is_sum)
-        if is_sum and [tensor.is_stream for tensor in found].count(True) == 1:
-            flow.residual.add(node)
-        if reads and not found:
-            found = _part_of(reads, tensors)
-            if not found or found[0].size < reads:
-                flow.unknown.add(node)
+    return _Tracing(tree, regions).flow
+
+
+class _Tracing:
+    """Goes through the kernels of a tree in order, and notes which reads which."""
+
+    def __init__(self, tree: Tree, regions: Mapping[Node, Region]) -> None:
+        self.regions = regions
+        self.values = _values(tree)
+        self.flow = Flow()
+        self.tensors: list[Tensor] = []  # made so far
+        self.outer: list[Tensor] = []  # of these, made outside all blocks
+        self.prepared: dict[Size, Tensor] = {}  # the last of each size that follows from positions or weights alone
+        self.neighbour: Node | None = None  # the last linear, with no region since
+        self.has_layers = False  # whether a repeated module was seen
+        block: Node | None = None
+        for node in tree.nodes:
+            self.has_layers |= not node.is_basic and node.repeat != constant(1)
+            if node.is_basic:
+                begins, block = node.block is not block, node.block
+                self.add(node, begins=begins)
+
+    def size(self, formula: Formula) -> Size:
+        """Return the bytes that a formula says."""
+        first, second = (run(compiled(formula), formula, values) for values in self.values)
+        return first, second
+
+    def add(self, node: Node, *, begins: bool) -> None:
+        """Note what a kernel reads and writes; `begins` says whether it is the first of its block."""
+        flow = self.flow
+        outputs = [(formula, self.size(formula)) for formula in outputs_of(node)]
+        outputs = [(formula, size) for formula, size in outputs if any(size)]
+        written = _sum_of(size for _, size in outputs)
+        # Operations element by element, one after the other: each reads what the last one wrote.
+        reads = self.size(node.parts[1]) if node.steps == 1 else written
+        found = self.sources(node, reads, written)
         flow.sources[node], flow.written[node] = found, written
+        is_prepared = self.is_preparation(node, reads, found)
+        if is_prepared:
+            flow.preparations.add(node)
+        elif _is_sum(reads, written) and [tensor.is_stream for tensor in found].count(True) == 1:
+            flow.residual.add(node)
         for tensor in found:
             tensor.is_fresh = False
-            tensor.is_stream |= begins
+            tensor.is_stream |= begins and not is_prepared
             flow.readers[tensor.writer].append(node)
-        if written:
-            tensors.append(Tensor(node, written, is_stream=node in flow.residual))
-            if block is None:
-                outer.append(tensors[-1])
-    return flow
+        for formula, size in outputs:
+            made = Tensor(node, size, formula, size, is_stream=node in flow.residual)
+            self.tensors.append(made)
+            if is_prepared:
+                self.prepared[size] = made
+            elif node.block is None:
+                self.outer.append(made)
+
+    def is_preparation(self, node: Node, reads: Size, found: list[Tensor]) -> bool:
+        """Return whether a kernel follows from positions or from weights alone, so that it need not run again."""
+        if not isinstance(node.kernel, Basic) or node.kernel.unit == "matmul" or "kv_bytes" in node.sizes:
+            return False
+        if any(source.writer not in self.flow.preparations for source in found):
+            return False
+        first, second = (
+            [run(function, formula, values) for function, formula in zip(node.functions, node.parts, strict=True)]
+            for values in ({**self.values[0], "w_bytes": 7}, {**self.values[0], **OTHER_RUN, "w_bytes": 7})
+        )
+        if first == second and any(first):
+            return has_weights(node) or bool(found)
+        is_outside = all(one.repeat == constant(1) for one in _around(node))
+        return is_outside and not has_weights(node) and (bool(found) or not any(reads) or not self.has_layers)
+
+    def sources(self, node: Node, reads: Size, written: Size) -> list[Tensor]:
+        """Return what a kernel reads, as far as it is known; a tensor of which it reads a part is split."""
+        if not any(reads):
+            return []
+        recent = [one for one in self.tensors[-RECENT:] if not self.is_prepared(one)]
+        recent = [tensor for tensor in self.outer if tensor not in recent] + recent
+        recent = [tensor for tensor in recent if _is_seen(tensor.writer, node, self.regions)]
+        if node in self.regions:
+            self.neighbour = None
+        elif is_linear(node):
+            # No layer is linear in what a layer of its kind beside it gives, nor in what routed experts give.
+            beside, self.neighbour = self.neighbour, node
+            if beside and beside.module_around is node.module_around:
+                shared = self.flow.sources[beside]
+                if _sum_of(one.size for one in shared) == reads:
+                    return shared
+            nonlinear = [one for one in recent if not self.is_linear_in(one)]
+            recent = nonlinear if self.exactly(reads, nonlinear, 0, is_sum=False) else recent
+        is_sum = _is_sum(reads, written)
+        fresh = [one for one in recent if one.is_fresh]
+        found = (
+            self.exactly(reads, fresh, 0, is_sum=False)
+            or self.exactly(reads, fresh, 1, is_sum=False)
+            or self.latest_preparation()
+            or (self.is_attention(node) and self.of_attention(node, reads, recent))
+            or self.exactly(reads, recent, 0, is_sum=is_sum)
+            or self.part_of(reads, self.tensors, is_fresh=True)
+            or self.exactly(reads, recent, 1, is_sum=is_sum)
+        )
+        if found:
+            return found
+        self.flow.unknown.add(node)
+        last = self.tensors[-1:]
+        if last and last[0].is_fresh and last[0].size[1] < reads[1]:
+            return last
+        return self.part_of(reads, self.tensors, is_fresh=False)
+
+    def of_attention(self, node: Node, reads: Size, recent: list[Tensor]) -> list[Tensor]:
+        """Return what a kernel of attention reads: queries that a vector kernel made, or else a part of a product."""
+        made = [one for one in recent if not is_product(one.writer) and one.writer.block is node.block]
+        return (
+            self.part_of(reads, made, is_fresh=True)
+            or self.exactly(reads, made, 0, is_sum=False)
+            or self.exactly(reads, made, 1, is_sum=False)
+            or self.part_of(reads, self.tensors, is_fresh=True)
+        )
+
+    def latest_preparation(self) -> list[Tensor]:
+        """Return what was prepared last, if nobody has read it and no layer has begun: what follows continues it."""
+        return [one for one in self.tensors[-1:] if one.is_fresh and self.is_prepared(one) and not self.has_layers]
+
+    def is_linear_in(self, tensor: Tensor) -> bool:
+        """Return whether a linear, or routed experts, gave a tensor: two in a row would be one."""
+        writer = tensor.writer
+        return self.kind(writer) == "experts" if writer in self.regions else is_linear(writer)
+
+    def exactly(self, reads: Size, tensors: Sequence[Tensor], view: int, *, is_sum: bool) -> list[Tensor]:
+        """Return the tensors that have this size together, at most two tables made beforehand among them."""
+        found = _adding_up_to(reads[view], tensors, view, is_sum=is_sum, most=3)
+        if found:
+            return found
+        for table in self.prepared.values():
+            for tables in ([table], [table, table]):
+                rest = reads[view] - sum(one.size[view] for one in tables)
+                if rest == 0:
+                    return tables
+                found = _adding_up_to(rest, tensors, view, is_sum=is_sum, most=2) if rest > 0 else []
+                if found:
+                    return [*found, *tables]
+        return []
+
+    def is_prepared(self, tensor: Tensor) -> bool:
+        """Return whether a tensor follows from positions or weights alone."""
+        return tensor.writer in self.flow.preparations
+
+    def is_attention(self, node: Node) -> bool:
+        """Return whether a kernel is of attention: queries, keys and values are made for it alone."""
+        return node in self.regions and self.kind(node) == "attention"
+
+    def kind(self, node: Node) -> str:
+        """Return the kind of a kernel's region."""
+        return self.regions[node].kind
+
+    def part_of(self, size: Size, among: list[Tensor], *, is_fresh: bool) -> list[Tensor]:
+        """Return a part of the latest tensor that is larger; the rest of one that nobody has read stays unread."""
+        tensors = self.tensors
+        for place in range(len(tensors) - 1, max(len(tensors) - RECENT, 0) - 1, -1):
+            tensor = tensors[place]
+            if among is not tensors and tensor not in among:
+                continue
+            if tensor.size[1] <= size[1] or self.is_prepared(tensor) or (is_fresh and not tensor.is_fresh):
+                continue
+            left = (tensor.size[0] - size[0], tensor.size[1] - size[1])
+            part = tensor.part(size)
+            if is_fresh:
+                tensors[place : place + 1] = [tensor.part(left), part]
+            return [part]
+        return []
+
+
+def outputs_of(node: Node) -> list[Formula]:
+    """Return the bytes of each tensor that a kernel writes beside the cache, e.g. values and indices."""
+    formula, steps = node.parts[2], node.steps
+    terms = formula.arguments if formula.operation == "+" else (formula,)
+    terms = tuple(term for term in terms if "kv_bytes" not in term.variables)
+    return [build("/", term, constant(steps)) if steps > 1 else term for term in terms]
+
+
+def _sum_of(sizes: Iterable[Size]) -> Size:
+    first, second = list[Number](), list[Number]()
+    for size in sizes:
+        first.append(size[0])
+        second.append(size[1])
+    return sum(first), sum(second)
+
+
+def _around(node: Node) -> Iterator[Node]:
+    while node.parent:
+        node = node.parent
+        yield node
+
+
+def _is_sum(reads: Size, written: Size) -> bool:
+    """Return whether a kernel reads two tensors as large as what it writes."""
+    return any(written) and reads == (2 * written[0], 2 * written[1])
 
 
 def _is_seen(writer: Node, reader: Node, regions: Mapping[Node, Region]) -> bool:
     """Return whether a kernel may read another's result: of a region only the last one leaves it."""
     region = regions.get(writer)
-    return region is None or region is regions.get(reader) or writer is region.nodes[-1]
+    if region is None or region is not regions.get(reader):
+        return region is None or writer is region.nodes[-1]
+    # The copy of the cached keys goes into the first product of attention, that of the values into the second.
+    copies = [node for node in region.nodes if copies_cache(node)]
+    before = [node for node in region.nodes[: region.nodes.index(reader)] if is_product(node)]
+    return writer not in copies or copies.index(writer) == len(before)
 
 
-def _generic(tree: Tree) -> dict[str, Number]:
-    """Return a number for every variable, near the template's own sizes, such that no two products are equal."""
+def _values(tree: Tree) -> tuple[dict[str, Number], dict[str, Number]]:
+    """Return a number for every variable: near the template's own such that no two products are equal, and its own."""
     try:
         own: Mapping[str, int] = extract_model_params(tree.template.config, {}, ())
     except ConfigError:  # a template by hand may have no config
         own = {}
-    values: dict[str, Number] = {}
+    apart: dict[str, Number] = {}
     for place, name in enumerate(sorted(tree.variables), 1):
         size = own.get(name, 1000 + 10 * place)
-        values[name] = size if size < SMALL else size + place
-    return {**values, **RUN}
+        apart[name] = size if size < SMALL else size + place
+    return {**apart, **RUN}, {**apart, **own, **RUN}
 
 
-def _adding_up_to(size: Number, tensors: Sequence[Tensor], *, is_sum: bool) -> list[Tensor]:
-    """Return at most three tensors that together have this size."""
+def _adding_up_to(size: Number, tensors: Sequence[Tensor], view: int, *, is_sum: bool, most: int) -> list[Tensor]:
+    """Return at most `most` tensors that together have this size."""
     # Stable: the latest first among equals. A residual is added to the stream, not to what was made from it.
     latest = tensors[::-1]
     order = sorted(latest, key=lambda one: (not one.is_fresh, is_sum and not one.is_stream))
     of_size: dict[Number, list[Tensor]] = defaultdict(list)
     for tensor in order:
-        of_size[tensor.size].append(tensor)
-    for count in range(3):
+        of_size[tensor.size[view]].append(tensor)
+    order = [tensor for tensor in order if 0 < tensor.size[view] < size]
+    for count in range(most):
         for group in combinations(order, count):
-            rest = of_size.get(size - sum(tensor.size for tensor in group), ())
+            rest = of_size.get(size - sum(tensor.size[view] for tensor in group), ())
             for tensor in rest:
                 if tensor not in group:
                     return [*group, tensor]
     return []
-
-
-def _part_of(size: Number, tensors: list[Tensor]) -> list[Tensor]:
-    """Return the latest tensor that nobody has read, or a part of it: its rest stays unread.
-
-    Without an unread one it is the latest that is large enough, and nothing if there is none.
-    """
-    recent = range(len(tensors) - 1, max(len(tensors) - RECENT, 0) - 1, -1)
-    for place in recent:
-        tensor = tensors[place]
-        if tensor.is_fresh and tensor.size > size:
-            part, rest = (Tensor(tensor.writer, one, is_whole=False) for one in (size, tensor.size - size))
-            tensors[place : place + 1] = [rest, part]
-            return [part]
-        if tensor.is_fresh:
-            return [tensor]
-    large = (tensors[place] for place in recent if tensors[place].size > size)
-    return [Tensor(tensor.writer, size, is_whole=False, is_stream=tensor.is_stream) for tensor in large][:1]

@@ -1,0 +1,218 @@
+"""The traffic of a launch: what comes from outside is read once, and what is read outside is written.
+
+Never more than a fused kernel has to move, so that a bound stays one: what is not known to come from outside counts
+nothing, and no tensor is read twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+
+import msgspec
+
+from nbanalyzer.formulas.formula import Formula, build, constant
+from nbanalyzer.formulas.grammar import COMPARISONS, Number
+from nbanalyzer.templates.template import Basic, MemoryAccess
+
+from .flow import Flow, Tensor, outputs_of
+from .regions import Kind, copies_cache, is_product
+from .tree import Node
+
+__all__ = ["Group", "idle", "kernels_of"]
+
+MEMORY = frozenset({"w_bytes", "kv_bytes"})  # what is read and written whatever is fused
+NOTHING = constant(0)
+
+
+@dataclass(eq=False)
+class Group:
+    """Kernels that are launched as one.
+
+    Attributes:
+        block: the module around them that repeats, or that some passes skip.
+        kind: what they are.
+        nodes: the kernels, in order.
+        carried: the first so many of them run at the end of the block, before its first kernels run again.
+
+    """
+
+    block: Node | None
+    kind: Kind
+    nodes: list[Node] = field(default_factory=list)
+    carried: int = 0
+
+    def adds(self, flow: Flow) -> list[Node]:
+        """Return the carried kernels that add to the residual stream."""
+        return [node for node in self.nodes[: self.carried] if node in flow.residual]
+
+
+def kernels_of(group: Group, flow: Flow, carried: AbstractSet[Node]) -> dict[Node, Basic]:
+    """Return the kernels of a launch with what each of them still reads and writes.
+
+    `carried` are the residual adds of all blocks that run in the launch that a block begins with.
+    """
+    traffic = _Traffic(group, flow, carried)
+    kernels = {}
+    for place, node in enumerate(group.nodes):
+        access = MemoryAccess(str(traffic.read(place, node)), str(traffic.written(node)))
+        kernels[node] = _replaced(node, str(node.parts[0]), access, is_fused=place > 0)
+    return kernels
+
+
+def idle(node: Node) -> Basic:
+    """Return a kernel that does not run."""
+    return _replaced(node, "0", MemoryAccess("0", "0"), is_fused=False)
+
+
+def _replaced(node: Node, flops: str, access: MemoryAccess, *, is_fused: bool) -> Basic:
+    assert isinstance(node.kernel, Basic)
+    return msgspec.structs.replace(node.kernel, flops=flops, memory_access=access, steps=1, fused=is_fused)
+
+
+class _Traffic:
+    """What is left to read and to write of one launch."""
+
+    def __init__(self, group: Group, flow: Flow, carried: AbstractSet[Node]) -> None:
+        self.group = group
+        self.flow = flow
+        self.carried = carried
+        self.inside = frozenset(group.nodes)
+        self.last = group.nodes[-1]
+        self.taken: dict[tuple[Node, Formula], list[tuple[Formula, Number]]] = {}  # tensor → its parts read so far
+
+    def read(self, place: int, node: Node) -> Formula:
+        """Return the bytes that a kernel still reads."""
+        assert isinstance(node.kernel, Basic)
+        from_memory = _from_memory(node)
+        if self.group.kind == "linear":
+            return node.parts[1] if place == 0 or node.kernel.fused else from_memory
+        if self.group.kind == "attention":
+            return build("+", from_memory, self.operands(place, node)) if is_product(node) else from_memory
+        if self.group.kind == "experts":
+            if not is_product(node):
+                return NOTHING  # which token goes where, and the experts' biases: next to nothing
+            is_first = not any(map(is_product, self.group.nodes[:place]))
+            # What experts give to a token is as large as what they get of it.
+            return build("+", from_memory, *outputs_of(self.last)[:1]) if is_first else from_memory
+        from_outside = build("+", *self.from_outside(place, node))
+        return build("+", from_memory, _at_most(_activations(node), from_outside))
+
+    def operands(self, place: int, node: Node) -> Formula:
+        """Return the bytes that a product of attention reads beside cache, weights and what is made in the launch."""
+        before = self.group.nodes[:place]
+        inside = [one for one in before if copies_cache(one)]
+        products = [one for one in before if is_product(one)]
+        if "w_bytes" in node.sizes:
+            return _activations(node)
+        # The copy of the keys goes into the first product, that of the values into the second with the first's result.
+        covered = [output for one in [*inside[len(products) :][:1], *products[-1:]] for output in outputs_of(one)]
+        return _less(_activations(node), covered)
+
+    def from_outside(self, place: int, node: Node) -> Iterator[Formula]:
+        """Yield the bytes of each tensor made outside the launch that a kernel is the first in it to read."""
+        sources = self.flow.sources[node]
+        for source in dict.fromkeys(sources):
+            if self.is_known(place, source):
+                continue
+            taken = self.taken.setdefault(source.whole, [])
+            left = source.total[1] - sum(size for _, size in taken)
+            if left <= 0:
+                continue
+            size = min(source.size[1], left)
+            formula = source.formula if size == source.total[1] else self.part(node, source)
+            if size == left and taken:
+                formula = _less(source.formula, [one for one, _ in taken])
+            taken.append((formula, size))
+            yield formula
+
+    def is_known(self, place: int, source: Tensor) -> bool:
+        """Return whether a tensor need not be read: made in the launch, or beforehand, or just added in the launch."""
+        if source.writer in self.inside or source.writer in self.flow.preparations:
+            return True
+        if source.writer in self.carried and source.writer.block is not self.group.block:
+            return True  # of the stream, the launch of the last add counts one tensor more than the last one moves
+        adds = self.group.adds(self.flow) if place >= self.group.carried else []
+        return source.is_stream and any(source.size == self.flow.written[node] for node in adds)
+
+    def part(self, node: Node, source: Tensor) -> Formula:
+        """Return the bytes of a part of a tensor that a kernel reads: all but the other tensors."""
+        others = [one.formula for one in self.flow.sources[node] if one is not source]
+        return _less(_activations(node), others)
+
+    def written(self, node: Node) -> Formula:
+        """Return the bytes that a kernel still writes."""
+        to_cache = build("+", *(term for term in _terms(node.parts[2]) if "kv_bytes" in term.variables))
+        if self.group.kind == "linear":
+            return node.parts[2]
+        outputs = outputs_of(node)
+        if self.group.kind in {"attention", "experts"}:
+            return build("+", to_cache, *(outputs if node is self.last else ()))
+        kept = [output for output in outputs if node in self.flow.residual or self.leaves(node, output)]
+        if node is self.last and not kept and to_cache == NOTHING:
+            kept = outputs[:1]
+        return build("+", to_cache, *(self.largest(node, output) for output in kept))
+
+    def readers(self, node: Node, output: Formula) -> list[tuple[Node, Tensor]]:
+        """Return the kernels that read a tensor, with what they read of it."""
+        return [
+            (reader, source)
+            for reader in dict.fromkeys(self.flow.readers[node])
+            for source in self.flow.sources[reader]
+            if source.writer is node and source.formula is output
+        ]
+
+    def leaves(self, node: Node, output: Formula) -> bool:
+        """Return whether a tensor is read outside: by a product, or by others if nothing in the launch reads it."""
+        readers = [reader for reader, _ in self.readers(node, output)]
+        outside = [reader for reader in readers if reader not in self.inside]
+        return any(map(is_product, outside)) or len(outside) == len(readers) > 0
+
+    def largest(self, node: Node, output: Formula) -> Formula:
+        """Return the bytes of a tensor, or of the largest part that is read of it outside."""
+        outside = [(reader, source) for reader, source in self.readers(node, output) if reader not in self.inside]
+        if node in self.flow.residual or not outside or any(source.is_whole for _, source in outside):
+            return output
+        reader, source = max(outside, key=lambda one: one[1].size[1])
+        return _at_most(output, self.part(reader, source))
+
+
+def _terms(formula: Formula) -> tuple[Formula, ...]:
+    return formula.arguments if formula.operation == "+" else (formula,)
+
+
+def _from_memory(node: Node) -> Formula:
+    """Return the bytes of weights and of the cache that a kernel reads."""
+    memory = build("+", *(term for term in _terms(node.parts[1]) if MEMORY.intersection(term.variables)))
+    return build("/", memory, constant(node.steps)) if node.steps > 1 else memory
+
+
+def _activations(node: Node) -> Formula:
+    """Return the other bytes that a kernel reads."""
+    if node.steps > 1:
+        return build("+", *outputs_of(node))
+    return build("+", *(term for term in _terms(node.parts[1]) if not MEMORY.intersection(term.variables)))
+
+
+def _less(formula: Formula, covered: list[Formula]) -> Formula:
+    """Return a number of bytes without those that are covered."""
+    rest = list(_terms(formula))
+    for term in (term for one in covered for term in _terms(one)):
+        if term in rest:
+            rest.remove(term)
+        else:
+            return build("max", build("-", formula, build("+", *covered)), NOTHING)
+    return build("+", *rest)
+
+
+def _at_most(limit: Formula, formula: Formula) -> Formula:
+    """Return a number of bytes that another kernel's formula says: in some passes only one of the two may run."""
+    if formula in {limit, NOTHING} or not (_has_cases(limit) or _has_cases(formula)):
+        return formula
+    return build("min", limit, formula)
+
+
+def _has_cases(formula: Formula) -> bool:
+    is_case = formula.operation == "if" or formula.operation in COMPARISONS
+    return is_case or any(map(_has_cases, formula.arguments))
