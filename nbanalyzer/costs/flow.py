@@ -7,19 +7,21 @@ the latest first. Weights and cache do not count: they come from memory in any c
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 
 from nbanalyzer.errors import ConfigError
 from nbanalyzer.formulas.evaluation import compiled, run
-from nbanalyzer.formulas.formula import Formula, build, constant
+from nbanalyzer.formulas.formula import Formula, build, constant, parse
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.templates.config import extract_model_params
 from nbanalyzer.templates.template import Basic
 
-from .regions import Region, copies_cache, has_weights, is_linear, is_product
+from .regions import Region, has_weights, is_linear, is_product
 from .tree import Node, Tree
 
 __all__ = ["Flow", "Tensor", "flow_of"]
@@ -30,7 +32,13 @@ RUN: Mapping[str, Number] = {
     "w_bytes": 0, "a_bytes": 7, "kv_bytes": 0,
 }  # fmt: skip
 OTHER_RUN: Mapping[str, Number] = {**RUN, "batch_size": 7, "seq_len": 11, "cache_len": 2003, "encoder_len": 223}
+PASSES: Sequence[Mapping[str, Number]] = tuple(
+    {**RUN, "batch_size": batch, "seq_len": new, "cache_len": cached, "encoder_len": cached or new, "a_bytes": 2}
+    for batch in (1, 64)
+    for new, cached in ((2048, 0), (1, 0), (1, 2048), (64, 1000))
+)
 SMALL = 48  # sizes below are kept: numbers of heads, layers, experts of a token, which others are multiples of
+NOTHING = constant(0)
 RECENT = 40  # tensors that a kernel is expected to read from, beside those made before the first block
 
 Size = tuple[Number, Number]
@@ -84,6 +92,8 @@ class Flow:
         residual: the kernels that add to the residual stream.
         unknown: the kernels that read something besides, which no kernel before them wrote.
         preparations: the kernels whose results follow from positions, or from weights, alone.
+        states: the kernels that write what is kept between passes beside the cache, as of state-space models.
+        passes: the values of all variables in a few passes.
 
     """
 
@@ -93,6 +103,15 @@ class Flow:
     residual: set[Node] = field(default_factory=set)
     unknown: set[Node] = field(default_factory=set)
     preparations: set[Node] = field(default_factory=set)
+    states: set[Node] = field(default_factory=set)
+    passes: list[dict[str, Number]] = field(default_factory=list)
+
+    def never_more(self, first: Formula, second: Formula) -> bool:
+        """Return whether a number of bytes is at most another one, in all `passes`."""
+        if first == second:
+            return True
+        functions = compiled(first), compiled(second)
+        return all(run(functions[0], first, values) <= run(functions[1], second, values) for values in self.passes)
 
 
 def flow_of(tree: Tree, regions: Mapping[Node, Region]) -> Flow:
@@ -106,16 +125,18 @@ class _Tracing:
     def __init__(self, tree: Tree, regions: Mapping[Node, Region]) -> None:
         self.regions = regions
         self.values = _values(tree)
-        self.flow = Flow()
+        self.flow = Flow(passes=[{**self.values[1], **values} for values in PASSES])
+        self.kept = list(_kept(tree))
+        self.hidden = {node: _hidden_from(node, region) for node, region in regions.items()}
         self.tensors: list[Tensor] = []  # made so far
         self.outer: list[Tensor] = []  # of these, made outside all blocks
         self.prepared: dict[Size, Tensor] = {}  # the last of each size that follows from positions or weights alone
         self.neighbour: Node | None = None  # the last linear, with no region since
-        self.has_layers = False  # whether a repeated module was seen
+        self.has_begun = False  # whether a product was seen
         block: Node | None = None
         for node in tree.nodes:
-            self.has_layers |= not node.is_basic and node.repeat != constant(1)
             if node.is_basic:
+                self.has_begun |= is_product(node)
                 begins, block = node.block is not block, node.block
                 self.add(node, begins=begins)
 
@@ -143,6 +164,8 @@ class _Tracing:
             tensor.is_fresh = False
             tensor.is_stream |= begins and not is_prepared
             flow.readers[tensor.writer].append(node)
+        if any(_is_kept(formula, term) for formula, _ in outputs for term in self.kept):
+            flow.states.add(node)
         for formula, size in outputs:
             made = Tensor(node, size, formula, size, is_stream=node in flow.residual)
             self.tensors.append(made)
@@ -153,9 +176,10 @@ class _Tracing:
 
     def is_preparation(self, node: Node, reads: Size, found: list[Tensor]) -> bool:
         """Return whether a kernel follows from positions or from weights alone, so that it need not run again."""
-        if not isinstance(node.kernel, Basic) or node.kernel.unit == "matmul" or "kv_bytes" in node.sizes:
+        kernel = node.kernel
+        if not isinstance(kernel, Basic) or kernel.unit == "matmul" or kernel.fused or node in self.regions:
             return False
-        if any(source.writer not in self.flow.preparations for source in found):
+        if "kv_bytes" in node.sizes or any(source.writer not in self.flow.preparations for source in found):
             return False
         first, second = (
             [run(function, formula, values) for function, formula in zip(node.functions, node.parts, strict=True)]
@@ -163,8 +187,9 @@ class _Tracing:
         )
         if first == second and any(first):
             return has_weights(node) or bool(found)
-        is_outside = all(one.repeat == constant(1) for one in _around(node))
-        return is_outside and not has_weights(node) and (bool(found) or not any(reads) or not self.has_layers)
+        if has_weights(node) or (node in self.flow.unknown and self.has_begun):
+            return False
+        return bool(found) or not any(reads) or not self.has_begun
 
     def sources(self, node: Node, reads: Size, written: Size) -> list[Tensor]:
         """Return what a kernel reads, as far as it is known; a tensor of which it reads a part is split."""
@@ -172,7 +197,8 @@ class _Tracing:
             return []
         recent = [one for one in self.tensors[-RECENT:] if not self.is_prepared(one)]
         recent = [tensor for tensor in self.outer if tensor not in recent] + recent
-        recent = [tensor for tensor in recent if _is_seen(tensor.writer, node, self.regions)]
+        hidden = self.hidden.get(node, frozenset())
+        recent = [one for one in recent if one.writer not in hidden and self.is_seen(one.writer, node)]
         if node in self.regions:
             self.neighbour = None
         elif is_linear(node):
@@ -213,9 +239,14 @@ class _Tracing:
             or self.part_of(reads, self.tensors, is_fresh=True)
         )
 
+    def is_seen(self, writer: Node, reader: Node) -> bool:
+        """Return whether a kernel may read another's result: of a region only the last one leaves it."""
+        region = self.regions.get(writer)
+        return region is None or region is self.regions.get(reader) or writer is region.nodes[-1]
+
     def latest_preparation(self) -> list[Tensor]:
-        """Return what was prepared last, if nobody has read it and no layer has begun: what follows continues it."""
-        return [one for one in self.tensors[-1:] if one.is_fresh and self.is_prepared(one) and not self.has_layers]
+        """Return what was prepared last, if nobody has read it and no product has run: what follows continues it."""
+        return [one for one in self.tensors[-1:] if one.is_fresh and self.is_prepared(one) and not self.has_begun]
 
     def is_linear_in(self, tensor: Tensor) -> bool:
         """Return whether a linear, or routed experts, gave a tensor: two in a row would be one."""
@@ -269,9 +300,27 @@ class _Tracing:
 def outputs_of(node: Node) -> list[Formula]:
     """Return the bytes of each tensor that a kernel writes beside the cache, e.g. values and indices."""
     formula, steps = node.parts[2], node.steps
-    terms = formula.arguments if formula.operation == "+" else (formula,)
-    terms = tuple(term for term in terms if "kv_bytes" not in term.variables)
+    terms = terms_of(without(formula, {"kv_bytes"}))
     return [build("/", term, constant(steps)) if steps > 1 else term for term in terms]
+
+
+def terms_of(formula: Formula) -> tuple[Formula, ...]:
+    """Return what a formula adds up."""
+    return formula.arguments if formula.operation == "+" else (formula,)
+
+
+def without(formula: Formula, names: AbstractSet[str]) -> Formula:
+    """Return a number of bytes without the terms of these variables, in all its cases."""
+    if formula.operation == "if":
+        yes, condition, no = formula.arguments
+        return build("if", without(yes, names), condition, without(no, names))
+    return build("+", *(term for term in map(partial(_pruned, names), terms_of(formula)) if term != NOTHING))
+
+
+def _pruned(names: AbstractSet[str], term: Formula) -> Formula:
+    if term.operation == "if":
+        return without(term, names)
+    return NOTHING if names.intersection(term.variables) else term
 
 
 def _sum_of(sizes: Iterable[Size]) -> Size:
@@ -282,26 +331,40 @@ def _sum_of(sizes: Iterable[Size]) -> Size:
     return sum(first), sum(second)
 
 
-def _around(node: Node) -> Iterator[Node]:
-    while node.parent:
-        node = node.parent
-        yield node
+def _hidden_from(node: Node, region: Region) -> frozenset[Node]:
+    """Return the kernels of its region that a kernel surely does not read."""
+    copies = region.copies
+    if not copies or not is_product(node):
+        return frozenset()
+    # The copy of the cached keys goes into the first product of attention, that of the values into the second.
+    before = [one for one in region.nodes[: region.nodes.index(node)] if is_product(one)]
+    return frozenset(copies) - frozenset(copies[len(before) :][:1])
+
+
+def _kept(tree: Tree) -> Iterator[Counter[Formula]]:
+    """Yield the factors of what a model keeps between passes beside the cache, e.g. a state-space model's state."""
+    for text in tree.template.state.values():
+        for term in terms_of(parse(text)):
+            variables = set(term.variables)
+            if "batch_size" in variables and not variables & {"kv_bytes", "seq_len", "cache_len", "encoder_len"}:
+                yield Counter(_factors(term))
+
+
+def _is_kept(formula: Formula, term: Counter[Formula]) -> bool:
+    """Return whether bytes are those of one layer of a kept term: the other factors count layers."""
+    factors = Counter(_factors(formula))
+    rest = term - factors
+    is_part = "batch_size" in formula.variables and not factors - term
+    return is_part and not any(one.operation == "number" and one != constant(1) and one.value == 4 for one in rest)
+
+
+def _factors(formula: Formula) -> tuple[Formula, ...]:
+    return formula.arguments if formula.operation == "*" else (formula,)
 
 
 def _is_sum(reads: Size, written: Size) -> bool:
     """Return whether a kernel reads two tensors as large as what it writes."""
     return any(written) and reads == (2 * written[0], 2 * written[1])
-
-
-def _is_seen(writer: Node, reader: Node, regions: Mapping[Node, Region]) -> bool:
-    """Return whether a kernel may read another's result: of a region only the last one leaves it."""
-    region = regions.get(writer)
-    if region is None or region is not regions.get(reader):
-        return region is None or writer is region.nodes[-1]
-    # The copy of the cached keys goes into the first product of attention, that of the values into the second.
-    copies = [node for node in region.nodes if copies_cache(node)]
-    before = [node for node in region.nodes[: region.nodes.index(reader)] if is_product(node)]
-    return writer not in copies or copies.index(writer) == len(before)
 
 
 def _values(tree: Tree) -> tuple[dict[str, Number], dict[str, Number]]:

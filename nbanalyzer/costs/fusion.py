@@ -69,6 +69,9 @@ class _Grouping:
             else:
                 self.latest = self.add_vector(node)
         self.carry_residuals()
+        for group in self.made:
+            if group.kind == "chain" and self.flow.states.intersection(group.nodes):
+                group.kind = "scan"
         return [group for group in self.made if not self.only_moves(group)]
 
     def add_to_region(self, node: Node, region: Region) -> Group:
@@ -121,7 +124,7 @@ class _Grouping:
 
     def only_moves(self, group: Group) -> bool:
         """Return whether a chain computes nothing, and touches neither weights nor the cache."""
-        return group.kind == "chain" and all(
+        return group.kind in {"chain", "scan"} and all(
             node.parts[0] == constant(0) and not has_weights(node) and not touches_cache(node) for node in group.nodes
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from nbanalyzer.formulas.formula import constant
@@ -18,6 +19,7 @@ from .tree import Node, Tree
 
 __all__ = ["Kind", "Region", "copies_cache", "has_weights", "is_linear", "is_product", "regions_of"]
 
+NOTHING = constant(0)
 Kind = Literal["linear", "attention", "scan", "experts", "chain"]
 """What a launch is: a product with weights, a region, or a chain of vector kernels."""
 
@@ -28,6 +30,11 @@ class Region:
 
     kind: Kind
     nodes: tuple[Node, ...]
+
+    @cached_property
+    def copies(self) -> tuple[Node, ...]:
+        """The kernels of attention that only copy what is cached, keys first."""
+        return tuple(filter(copies_cache, self.nodes)) if self.kind == "attention" else ()
 
 
 def regions_of(tree: Tree) -> dict[Node, Region]:
@@ -100,4 +107,4 @@ def _basics(node: Node) -> Iterator[Node]:
 
 def copies_cache(node: Node) -> bool:
     """Return whether a kernel only copies what is cached, e.g. for every head that shares it."""
-    return node.parts[0] == constant(0) and "kv_bytes" in node.uses[1] and "kv_bytes" not in node.uses[2]
+    return node.parts[0] == NOTHING and "kv_bytes" in node.uses[1] and "kv_bytes" not in node.uses[2]

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 import msgspec
 
 from nbanalyzer.formulas.formula import Formula, build, constant
-from nbanalyzer.formulas.grammar import COMPARISONS, Number
+from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.templates.template import Basic, MemoryAccess
 
-from .flow import Flow, Tensor, outputs_of
+from .flow import Flow, Tensor, outputs_of, terms_of, without
 from .regions import Kind, copies_cache, is_product
 from .tree import Node
 
@@ -96,13 +96,26 @@ class _Traffic:
             is_first = not any(map(is_product, self.group.nodes[:place]))
             # What experts give to a token is as large as what they get of it.
             return build("+", from_memory, *outputs_of(self.last)[:1]) if is_first else from_memory
-        from_outside = build("+", *self.from_outside(place, node))
-        return build("+", from_memory, _at_most(_activations(node), from_outside))
+        read = build("+", *self.from_outside(place, node))
+        if self.flow.never_more(read, _activations(node)):
+            return build("+", from_memory, read, self.state(node, is_read=True))
+        return build("+", from_memory, build("min", _activations(node), read), self.state(node, is_read=True))
+
+    def state(self, node: Node, *, is_read: bool) -> Formula:
+        """Return the bytes of the state that a scan keeps between passes, if this kernel is to read or to write it.
+
+        A pass of one token reads it; longer ones may begin with none.
+        """
+        states = [one for one in self.group.nodes if one in self.flow.states]
+        if not states or node is not states[-1]:
+            return NOTHING
+        is_step = not any("seq_len" in uses for one in self.group.nodes for uses in one.uses)
+        return build("+", *outputs_of(node)) if is_step or not is_read else NOTHING
 
     def operands(self, place: int, node: Node) -> Formula:
         """Return the bytes that a product of attention reads beside cache, weights and what is made in the launch."""
         before = self.group.nodes[:place]
-        inside = [one for one in before if copies_cache(one)]
+        inside = [one for one in self.group.nodes if copies_cache(one)]
         products = [one for one in before if is_product(one)]
         if "w_bytes" in node.sizes:
             return _activations(node)
@@ -143,12 +156,14 @@ class _Traffic:
 
     def written(self, node: Node) -> Formula:
         """Return the bytes that a kernel still writes."""
-        to_cache = build("+", *(term for term in _terms(node.parts[2]) if "kv_bytes" in term.variables))
+        to_cache = only(node.parts[2], {"kv_bytes"})
         if self.group.kind == "linear":
             return node.parts[2]
         outputs = outputs_of(node)
         if self.group.kind in {"attention", "experts"}:
             return build("+", to_cache, *(outputs if node is self.last else ()))
+        if node in self.flow.states:
+            return build("+", to_cache, self.state(node, is_read=False))
         kept = [output for output in outputs if node in self.flow.residual or self.leaves(node, output)]
         if node is self.last and not kept and to_cache == NOTHING:
             kept = outputs[:1]
@@ -175,44 +190,36 @@ class _Traffic:
         if node in self.flow.residual or not outside or any(source.is_whole for _, source in outside):
             return output
         reader, source = max(outside, key=lambda one: one[1].size[1])
-        return _at_most(output, self.part(reader, source))
+        part = self.part(reader, source)
+        return part if self.flow.never_more(part, output) else build("min", part, output)
 
 
-def _terms(formula: Formula) -> tuple[Formula, ...]:
-    return formula.arguments if formula.operation == "+" else (formula,)
+def only(formula: Formula, names: AbstractSet[str]) -> Formula:
+    """Return the terms of a number of bytes that have one of these variables, in all its cases."""
+    if formula.operation == "if":
+        yes, condition, no = formula.arguments
+        return build("if", only(yes, names), condition, only(no, names))
+    terms = (only(term, names) if term.operation == "if" else term for term in terms_of(formula))
+    return build("+", *(term for term in terms if names.intersection(term.variables)))
 
 
 def _from_memory(node: Node) -> Formula:
     """Return the bytes of weights and of the cache that a kernel reads."""
-    memory = build("+", *(term for term in _terms(node.parts[1]) if MEMORY.intersection(term.variables)))
+    memory = only(node.parts[1], MEMORY)
     return build("/", memory, constant(node.steps)) if node.steps > 1 else memory
 
 
 def _activations(node: Node) -> Formula:
     """Return the other bytes that a kernel reads."""
-    if node.steps > 1:
-        return build("+", *outputs_of(node))
-    return build("+", *(term for term in _terms(node.parts[1]) if not MEMORY.intersection(term.variables)))
+    return build("+", *outputs_of(node)) if node.steps > 1 else without(node.parts[1], MEMORY)
 
 
 def _less(formula: Formula, covered: list[Formula]) -> Formula:
     """Return a number of bytes without those that are covered."""
-    rest = list(_terms(formula))
-    for term in (term for one in covered for term in _terms(one)):
+    rest = list(terms_of(formula))
+    for term in (term for one in covered for term in terms_of(one)):
         if term in rest:
             rest.remove(term)
         else:
             return build("max", build("-", formula, build("+", *covered)), NOTHING)
     return build("+", *rest)
-
-
-def _at_most(limit: Formula, formula: Formula) -> Formula:
-    """Return a number of bytes that another kernel's formula says: in some passes only one of the two may run."""
-    if formula in {limit, NOTHING} or not (_has_cases(limit) or _has_cases(formula)):
-        return formula
-    return build("min", limit, formula)
-
-
-def _has_cases(formula: Formula) -> bool:
-    is_case = formula.operation == "if" or formula.operation in COMPARISONS
-    return is_case or any(map(_has_cases, formula.arguments))
