@@ -13,6 +13,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
+from operator import and_
 
 from nbanalyzer.errors import ConfigError
 from nbanalyzer.formulas.evaluation import compiled, run
@@ -28,17 +29,17 @@ __all__ = ["Flow", "Tensor", "flow_of"]
 
 # Several new tokens after several cached ones: every case of a formula that some pass needs is on.
 RUN: Mapping[str, Number] = {
-    "batch_size": 3, "seq_len": 5, "cache_len": 1009, "encoder_len": 211, "num_logits": 5, "causal": 0,
+    "batch_size": 11, "seq_len": 5, "cache_len": 1009, "encoder_len": 211, "num_logits": 5, "causal": 0,
     "w_bytes": 0, "a_bytes": 7, "kv_bytes": 0,
 }  # fmt: skip
-OTHER_RUN: Mapping[str, Number] = {**RUN, "batch_size": 7, "seq_len": 11, "cache_len": 2003, "encoder_len": 223}
+OTHER_RUN: Mapping[str, Number] = {**RUN, "batch_size": 13, "seq_len": 17, "cache_len": 2003, "encoder_len": 223}
 PASSES: Sequence[Mapping[str, Number]] = tuple(
     {**RUN, "batch_size": batch, "seq_len": new, "cache_len": cached, "encoder_len": cached or new, "a_bytes": 2}
     for batch in (1, 64)
     for new, cached in ((2048, 0), (1, 0), (1, 2048), (64, 1000))
 )
 SMALL = 48  # sizes below are kept: numbers of heads, layers, experts of a token, which others are multiples of
-NOTHING = constant(0)
+NOTHING, ONCE = constant(0), constant(1)
 RECENT = 40  # tensors that a kernel is expected to read from, beside those made before the first block
 
 Size = tuple[Number, Number]
@@ -91,8 +92,10 @@ class Flow:
         written: kernel → bytes that it writes beside the cache.
         residual: the kernels that add to the residual stream.
         unknown: the kernels that read something besides, which no kernel before them wrote.
-        preparations: the kernels whose results follow from positions, or from weights, alone.
-        states: the kernels that write what is kept between passes beside the cache, as of state-space models.
+        preparations: the kernels whose results follow from positions, or from weights, alone, with those among them
+            that read weights.
+        states: the kernels that compute what is kept between passes beside the cache, as of state-space models, and
+            those that only copy it.
         passes: the values of all variables in a few passes.
 
     """
@@ -102,7 +105,7 @@ class Flow:
     written: dict[Node, Size] = field(default_factory=dict)
     residual: set[Node] = field(default_factory=set)
     unknown: set[Node] = field(default_factory=set)
-    preparations: set[Node] = field(default_factory=set)
+    preparations: dict[Node, list[Node]] = field(default_factory=dict)
     states: set[Node] = field(default_factory=set)
     passes: list[dict[str, Number]] = field(default_factory=list)
 
@@ -127,6 +130,7 @@ class _Tracing:
         self.values = _values(tree)
         self.flow = Flow(passes=[{**self.values[1], **values} for values in PASSES])
         self.kept = list(_kept(tree))
+        self.active: dict[Node, tuple[bool, ...]] = {}  # in which passes a module or a kernel runs
         self.hidden = {node: _hidden_from(node, region) for node, region in regions.items()}
         self.tensors: list[Tensor] = []  # made so far
         self.outer: list[Tensor] = []  # of these, made outside all blocks
@@ -135,10 +139,23 @@ class _Tracing:
         self.has_begun = False  # whether a product was seen
         block: Node | None = None
         for node in tree.nodes:
+            self.active[node] = self.activity(node)
             if node.is_basic:
                 self.has_begun |= is_product(node)
                 begins, block = node.block is not block, node.block
                 self.add(node, begins=begins)
+        states = self.flow.states  # what is a product of fewer sizes is not the state
+        largest = max((self.flow.written[node] for node in states), default=None)
+        self.flow.states = {node for node in states if self.flow.written[node] == largest}
+
+    def activity(self, node: Node) -> tuple[bool, ...]:
+        """Return in which passes a module or a kernel runs; where the values say nothing against it, it does."""
+        around = self.active[node.parent] if node.parent else (True,) * len(self.flow.passes)
+        if node.is_basic or node.calls == ONCE:
+            return around
+        function = compiled(node.calls)
+        passes = zip(around, self.flow.passes, strict=True)
+        return tuple(runs and bool(run(function, node.calls, values)) for runs, values in passes)
 
     def size(self, formula: Formula) -> Size:
         """Return the bytes that a formula says."""
@@ -157,7 +174,8 @@ class _Tracing:
         flow.sources[node], flow.written[node] = found, written
         is_prepared = self.is_preparation(node, reads, found)
         if is_prepared:
-            flow.preparations.add(node)
+            before = [one for source in found for one in flow.preparations[source.writer]]
+            flow.preparations[node] = [*before, node] if has_weights(node) else before
         elif _is_sum(reads, written) and [tensor.is_stream for tensor in found].count(True) == 1:
             flow.residual.add(node)
         for tensor in found:
@@ -214,11 +232,13 @@ class _Tracing:
         fresh = [one for one in recent if one.is_fresh]
         found = (
             self.exactly(reads, fresh, 0, is_sum=False)
-            or self.exactly(reads, fresh, 1, is_sum=False)
+            or (is_product(node) and self.exactly(reads, fresh, 1, is_sum=False))
             or self.latest_preparation()
+            or self.latest_product(node, reads)
             or (self.is_attention(node) and self.of_attention(node, reads, recent))
             or self.exactly(reads, recent, 0, is_sum=is_sum)
-            or self.part_of(reads, self.tensors, is_fresh=True)
+            or self.exactly(reads, fresh, 1, is_sum=False)
+            or self.part_of(node, reads, self.tensors, is_fresh=True)
             or self.exactly(reads, recent, 1, is_sum=is_sum)
         )
         if found:
@@ -227,20 +247,28 @@ class _Tracing:
         last = self.tensors[-1:]
         if last and last[0].is_fresh and last[0].size[1] < reads[1]:
             return last
-        return self.part_of(reads, self.tensors, is_fresh=False)
+        return self.part_of(node, reads, self.tensors, is_fresh=False)
 
     def of_attention(self, node: Node, reads: Size, recent: list[Tensor]) -> list[Tensor]:
         """Return what a kernel of attention reads: queries that a vector kernel made, or else a part of a product."""
         made = [one for one in recent if not is_product(one.writer) and one.writer.block is node.block]
         return (
-            self.part_of(reads, made, is_fresh=True)
+            self.part_of(node, reads, made, is_fresh=True)
             or self.exactly(reads, made, 0, is_sum=False)
             or self.exactly(reads, made, 1, is_sum=False)
-            or self.part_of(reads, self.tensors, is_fresh=True)
+            or self.part_of(node, reads, self.tensors, is_fresh=True)
         )
+
+    def latest_product(self, node: Node, reads: Size) -> list[Tensor]:
+        """Return a part of what the product before gave, if it is of the same module and nobody has read it."""
+        last = self.tensors[-1:]
+        is_own = last and is_product(last[0].writer) and last[0].writer.parent is node.parent
+        return self.part_of(node, reads, last, is_fresh=True) if is_own else []
 
     def is_seen(self, writer: Node, reader: Node) -> bool:
         """Return whether a kernel may read another's result: of a region only the last one leaves it."""
+        if not any(map(and_, self.active[writer], self.active[reader])):
+            return False
         region = self.regions.get(writer)
         return region is None or region is self.regions.get(reader) or writer is region.nodes[-1]
 
@@ -280,12 +308,14 @@ class _Tracing:
         """Return the kind of a kernel's region."""
         return self.regions[node].kind
 
-    def part_of(self, size: Size, among: list[Tensor], *, is_fresh: bool) -> list[Tensor]:
+    def part_of(self, node: Node, size: Size, among: list[Tensor], *, is_fresh: bool) -> list[Tensor]:
         """Return a part of the latest tensor that is larger; the rest of one that nobody has read stays unread."""
         tensors = self.tensors
         for place in range(len(tensors) - 1, max(len(tensors) - RECENT, 0) - 1, -1):
             tensor = tensors[place]
             if among is not tensors and tensor not in among:
+                continue
+            if not any(map(and_, self.active[tensor.writer], self.active[node])):
                 continue
             if tensor.size[1] <= size[1] or self.is_prepared(tensor) or (is_fresh and not tensor.is_fresh):
                 continue

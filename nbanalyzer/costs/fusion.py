@@ -18,12 +18,11 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from nbanalyzer.formulas.formula import constant
 from nbanalyzer.templates.template import Basic, Composite, Kernel
 
 from .flow import Flow, flow_of
 from .regions import Region, has_weights, regions_of
-from .traffic import Group, idle, kernels_of
+from .traffic import NOTHING, Group, idle, kernels_of
 from .tree import Node, Tree
 
 __all__ = ["fused"]
@@ -36,8 +35,9 @@ def fused(tree: Tree) -> Tree:
     groups = _Grouping(flow, regions).groups(tree)
     carried = frozenset(node for group in groups for node in group.adds(flow))
     kernels = {node: idle(node) for node in tree.nodes if node.is_basic}
+    dropped = kernels.keys() - {node for group in groups for node in group.nodes}
     for group in groups:
-        kernels |= kernels_of(group, flow, carried)
+        kernels |= kernels_of(group, flow, carried, dropped)
     template = msgspec.structs.replace(tree.template, kernels=_rebuilt(tree.roots, kernels))
     place = {node: number for number, node in enumerate(tree.nodes)}
     launches = [(group.kind, tuple(place[node] for node in group.nodes)) for group in groups]
@@ -70,7 +70,7 @@ class _Grouping:
                 self.latest = self.add_vector(node)
         self.carry_residuals()
         for group in self.made:
-            if group.kind == "chain" and self.flow.states.intersection(group.nodes):
+            if group.kind == "chain" and any(node.parts[0] != NOTHING for node in self.flow.states & set(group.nodes)):
                 group.kind = "scan"
         return [group for group in self.made if not self.only_moves(group)]
 
@@ -125,7 +125,7 @@ class _Grouping:
     def only_moves(self, group: Group) -> bool:
         """Return whether a chain computes nothing, and touches neither weights nor the cache."""
         return group.kind in {"chain", "scan"} and all(
-            node.parts[0] == constant(0) and not has_weights(node) and not touches_cache(node) for node in group.nodes
+            node.parts[0] == NOTHING and not has_weights(node) and not touches_cache(node) for node in group.nodes
         )
 
 

@@ -17,7 +17,7 @@ from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.templates.template import Basic, MemoryAccess
 
 from .flow import Flow, Tensor, outputs_of, terms_of, without
-from .regions import Kind, copies_cache, is_product
+from .regions import Kind, copies_cache, has_weights, is_product
 from .tree import Node
 
 __all__ = ["Group", "idle", "kernels_of"]
@@ -48,12 +48,17 @@ class Group:
         return [node for node in self.nodes[: self.carried] if node in flow.residual]
 
 
-def kernels_of(group: Group, flow: Flow, carried: AbstractSet[Node]) -> dict[Node, Basic]:
+def kernels_of(group: Group, flow: Flow, carried: AbstractSet[Node], dropped: AbstractSet[Node]) -> dict[Node, Basic]:
     """Return the kernels of a launch with what each of them still reads and writes.
 
-    `carried` are the residual adds of all blocks that run in the launch that a block begins with.
+    Args:
+        group: the launch.
+        flow: which kernel reads which.
+        carried: the residual adds of all blocks that run in the launch that a block begins with.
+        dropped: the kernels that do not run, as casts.
+
     """
-    traffic = _Traffic(group, flow, carried)
+    traffic = _Traffic(group, flow, carried, dropped)
     kernels = {}
     for place, node in enumerate(group.nodes):
         access = MemoryAccess(str(traffic.read(place, node)), str(traffic.written(node)))
@@ -74,12 +79,14 @@ def _replaced(node: Node, flops: str, access: MemoryAccess, *, is_fused: bool) -
 class _Traffic:
     """What is left to read and to write of one launch."""
 
-    def __init__(self, group: Group, flow: Flow, carried: AbstractSet[Node]) -> None:
+    def __init__(self, group: Group, flow: Flow, carried: AbstractSet[Node], dropped: AbstractSet[Node]) -> None:
         self.group = group
         self.flow = flow
         self.carried = carried
+        self.dropped = dropped
         self.inside = frozenset(group.nodes)
         self.last = group.nodes[-1]
+        self.prepared: set[Node] = set()  # the kernels whose weights were read so far, though they do not run
         self.taken: dict[tuple[Node, Formula], list[tuple[Formula, Number]]] = {}  # tensor → its parts read so far
 
     def read(self, place: int, node: Node) -> Formula:
@@ -96,17 +103,20 @@ class _Traffic:
             is_first = not any(map(is_product, self.group.nodes[:place]))
             # What experts give to a token is as large as what they get of it.
             return build("+", from_memory, *outputs_of(self.last)[:1]) if is_first else from_memory
+        if node in self.flow.states and node.parts[0] == NOTHING:
+            return from_memory  # a copy of the state
         read = build("+", *self.from_outside(place, node))
-        if self.flow.never_more(read, _activations(node)):
-            return build("+", from_memory, read, self.state(node, is_read=True))
-        return build("+", from_memory, build("min", _activations(node), read), self.state(node, is_read=True))
+        weights, read = only(read, MEMORY), without(read, MEMORY)
+        if not self.flow.never_more(read, _activations(node)):
+            read = build("min", _activations(node), read)
+        return build("+", from_memory, weights, read, self.state(node, is_read=True))
 
     def state(self, node: Node, *, is_read: bool) -> Formula:
         """Return the bytes of the state that a scan keeps between passes, if this kernel is to read or to write it.
 
         A pass of one token reads it; longer ones may begin with none.
         """
-        states = [one for one in self.group.nodes if one in self.flow.states]
+        states = [one for one in self.group.nodes if one in self.flow.states and one.parts[0] != NOTHING]
         if not states or node is not states[-1]:
             return NOTHING
         is_step = not any("seq_len" in uses for one in self.group.nodes for uses in one.uses)
@@ -116,8 +126,8 @@ class _Traffic:
         """Return the bytes that a product of attention reads beside cache, weights and what is made in the launch."""
         before = self.group.nodes[:place]
         inside = [one for one in self.group.nodes if copies_cache(one)]
-        products = [one for one in before if is_product(one)]
-        if "w_bytes" in node.sizes:
+        products = [one for one in before if is_product(one) and not has_weights(one)]
+        if has_weights(node):
             return _activations(node)
         # The copy of the keys goes into the first product, that of the values into the second with the first's result.
         covered = [output for one in [*inside[len(products) :][:1], *products[-1:]] for output in outputs_of(one)]
@@ -127,6 +137,10 @@ class _Traffic:
         """Yield the bytes of each tensor made outside the launch that a kernel is the first in it to read."""
         sources = self.flow.sources[node]
         for source in dict.fromkeys(sources):
+            for made in self.flow.preparations.get(source.writer, ()):
+                if made not in self.prepared:
+                    self.prepared.add(made)
+                    yield only(made.parts[1], MEMORY)
             if self.is_known(place, source):
                 continue
             taken = self.taken.setdefault(source.whole, [])
@@ -187,7 +201,14 @@ class _Traffic:
     def largest(self, node: Node, output: Formula) -> Formula:
         """Return the bytes of a tensor, or of the largest part that is read of it outside."""
         outside = [(reader, source) for reader, source in self.readers(node, output) if reader not in self.inside]
-        if node in self.flow.residual or not outside or any(source.is_whole for _, source in outside):
+        if node in self.flow.residual or not outside:
+            return output
+        if all(reader in self.dropped for reader, _ in outside):  # casts: the result is written as they would leave it
+            cast = outputs_of(outside[0][0])[:1]
+            return cast[0] if cast and self.flow.never_more(cast[0], output) else output
+        is_only_read_outside = len(outside) == len(self.readers(node, output))
+        goes_to_cache = any("kv_bytes" in one.uses[2] for one in self.group.nodes)  # keys, beside the queries
+        if (is_only_read_outside and not goes_to_cache) or any(source.is_whole for _, source in outside):
             return output
         reader, source = max(outside, key=lambda one: one[1].size[1])
         part = self.part(reader, source)
