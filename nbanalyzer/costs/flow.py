@@ -7,22 +7,21 @@ the latest first. Weights and cache do not count: they come from memory in any c
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import combinations
 from operator import and_
 
 from nbanalyzer.errors import ConfigError
 from nbanalyzer.formulas.evaluation import compiled, run
-from nbanalyzer.formulas.formula import Formula, build, constant, parse
+from nbanalyzer.formulas.formula import Formula, constant
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.templates.config import extract_model_params
 from nbanalyzer.templates.template import Basic
 
 from .regions import Region, has_weights, is_linear, is_product
+from .terms import is_kept, kept_terms, outputs_of
 from .tree import Node, Tree
 
 __all__ = ["Flow", "Tensor", "flow_of"]
@@ -39,7 +38,7 @@ PASSES: Sequence[Mapping[str, Number]] = tuple(
     for new, cached in ((2048, 0), (1, 0), (1, 2048), (64, 1000))
 )
 SMALL = 48  # sizes below are kept: numbers of heads, layers, experts of a token, which others are multiples of
-NOTHING, ONCE = constant(0), constant(1)
+ONCE = constant(1)
 RECENT = 40  # tensors that a kernel is expected to read from, beside those made before the first block
 
 Size = tuple[Number, Number]
@@ -129,7 +128,7 @@ class _Tracing:
         self.regions = regions
         self.values = _values(tree)
         self.flow = Flow(passes=[{**self.values[1], **values} for values in PASSES])
-        self.kept = list(_kept(tree))
+        self.kept = list(kept_terms(tree.template))
         self.active: dict[Node, tuple[bool, ...]] = {}  # in which passes a module or a kernel runs
         self.hidden = {node: _hidden_from(node, region) for node, region in regions.items()}
         self.tensors: list[Tensor] = []  # made so far
@@ -182,7 +181,7 @@ class _Tracing:
             tensor.is_fresh = False
             tensor.is_stream |= begins and not is_prepared
             flow.readers[tensor.writer].append(node)
-        if any(_is_kept(formula, term) for formula, _ in outputs for term in self.kept):
+        if any(is_kept(formula, term) for formula, _ in outputs for term in self.kept):
             flow.states.add(node)
         for formula, size in outputs:
             made = Tensor(node, size, formula, size, is_stream=node in flow.residual)
@@ -327,32 +326,6 @@ class _Tracing:
         return []
 
 
-def outputs_of(node: Node) -> list[Formula]:
-    """Return the bytes of each tensor that a kernel writes beside the cache, e.g. values and indices."""
-    formula, steps = node.parts[2], node.steps
-    terms = terms_of(without(formula, {"kv_bytes"}))
-    return [build("/", term, constant(steps)) if steps > 1 else term for term in terms]
-
-
-def terms_of(formula: Formula) -> tuple[Formula, ...]:
-    """Return what a formula adds up."""
-    return formula.arguments if formula.operation == "+" else (formula,)
-
-
-def without(formula: Formula, names: AbstractSet[str]) -> Formula:
-    """Return a number of bytes without the terms of these variables, in all its cases."""
-    if formula.operation == "if":
-        yes, condition, no = formula.arguments
-        return build("if", without(yes, names), condition, without(no, names))
-    return build("+", *(term for term in map(partial(_pruned, names), terms_of(formula)) if term != NOTHING))
-
-
-def _pruned(names: AbstractSet[str], term: Formula) -> Formula:
-    if term.operation == "if":
-        return without(term, names)
-    return NOTHING if names.intersection(term.variables) else term
-
-
 def _sum_of(sizes: Iterable[Size]) -> Size:
     first, second = list[Number](), list[Number]()
     for size in sizes:
@@ -369,27 +342,6 @@ def _hidden_from(node: Node, region: Region) -> frozenset[Node]:
     # The copy of the cached keys goes into the first product of attention, that of the values into the second.
     before = [one for one in region.nodes[: region.nodes.index(node)] if is_product(one)]
     return frozenset(copies) - frozenset(copies[len(before) :][:1])
-
-
-def _kept(tree: Tree) -> Iterator[Counter[Formula]]:
-    """Yield the factors of what a model keeps between passes beside the cache, e.g. a state-space model's state."""
-    for text in tree.template.state.values():
-        for term in terms_of(parse(text)):
-            variables = set(term.variables)
-            if "batch_size" in variables and not variables & {"kv_bytes", "seq_len", "cache_len", "encoder_len"}:
-                yield Counter(_factors(term))
-
-
-def _is_kept(formula: Formula, term: Counter[Formula]) -> bool:
-    """Return whether bytes are those of one layer of a kept term: the other factors count layers."""
-    factors = Counter(_factors(formula))
-    rest = term - factors
-    is_part = "batch_size" in formula.variables and not factors - term
-    return is_part and not any(one.operation == "number" and one != constant(1) and one.value == 4 for one in rest)
-
-
-def _factors(formula: Formula) -> tuple[Formula, ...]:
-    return formula.arguments if formula.operation == "*" else (formula,)
 
 
 def _is_sum(reads: Size, written: Size) -> bool:

@@ -22,7 +22,8 @@ from nbanalyzer.templates.template import Basic, Composite, Kernel
 
 from .flow import Flow, flow_of
 from .regions import Region, has_weights, regions_of
-from .traffic import NOTHING, Group, idle, kernels_of
+from .terms import NOTHING
+from .traffic import Group, idle, kernels_of
 from .tree import Node, Tree
 
 __all__ = ["fused"]

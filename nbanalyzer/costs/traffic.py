@@ -16,14 +16,12 @@ from nbanalyzer.formulas.formula import Formula, build, constant
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.templates.template import Basic, MemoryAccess
 
-from .flow import Flow, Tensor, outputs_of, terms_of, without
+from .flow import Flow, Tensor
 from .regions import Kind, copies_cache, has_weights, is_product
+from .terms import CACHE, MEMORY, NOTHING, less, only, outputs_of, without
 from .tree import Node
 
 __all__ = ["Group", "idle", "kernels_of"]
-
-MEMORY = frozenset({"w_bytes", "kv_bytes"})  # what is read and written whatever is fused
-NOTHING = constant(0)
 
 
 @dataclass(eq=False)
@@ -131,7 +129,7 @@ class _Traffic:
             return _activations(node)
         # The copy of the keys goes into the first product, that of the values into the second with the first's result.
         covered = [output for one in [*inside[len(products) :][:1], *products[-1:]] for output in outputs_of(one)]
-        return _less(_activations(node), covered)
+        return less(_activations(node), covered)
 
     def from_outside(self, place: int, node: Node) -> Iterator[Formula]:
         """Yield the bytes of each tensor made outside the launch that a kernel is the first in it to read."""
@@ -150,7 +148,7 @@ class _Traffic:
             size = min(source.size[1], left)
             formula = source.formula if size == source.total[1] else self.part(node, source)
             if size == left and taken:
-                formula = _less(source.formula, [one for one, _ in taken])
+                formula = less(source.formula, [one for one, _ in taken])
             taken.append((formula, size))
             yield formula
 
@@ -166,11 +164,11 @@ class _Traffic:
     def part(self, node: Node, source: Tensor) -> Formula:
         """Return the bytes of a part of a tensor that a kernel reads: all but the other tensors."""
         others = [one.formula for one in self.flow.sources[node] if one is not source]
-        return _less(_activations(node), others)
+        return less(_activations(node), others)
 
     def written(self, node: Node) -> Formula:
         """Return the bytes that a kernel still writes."""
-        to_cache = only(node.parts[2], {"kv_bytes"})
+        to_cache = only(node.parts[2], CACHE)
         if self.group.kind == "linear":
             return node.parts[2]
         outputs = outputs_of(node)
@@ -215,15 +213,6 @@ class _Traffic:
         return part if self.flow.never_more(part, output) else build("min", part, output)
 
 
-def only(formula: Formula, names: AbstractSet[str]) -> Formula:
-    """Return the terms of a number of bytes that have one of these variables, in all its cases."""
-    if formula.operation == "if":
-        yes, condition, no = formula.arguments
-        return build("if", only(yes, names), condition, only(no, names))
-    terms = (only(term, names) if term.operation == "if" else term for term in terms_of(formula))
-    return build("+", *(term for term in terms if names.intersection(term.variables)))
-
-
 def _from_memory(node: Node) -> Formula:
     """Return the bytes of weights and of the cache that a kernel reads."""
     memory = only(node.parts[1], MEMORY)
@@ -233,14 +222,3 @@ def _from_memory(node: Node) -> Formula:
 def _activations(node: Node) -> Formula:
     """Return the other bytes that a kernel reads."""
     return build("+", *outputs_of(node)) if node.steps > 1 else without(node.parts[1], MEMORY)
-
-
-def _less(formula: Formula, covered: list[Formula]) -> Formula:
-    """Return a number of bytes without those that are covered."""
-    rest = list(terms_of(formula))
-    for term in (term for one in covered for term in terms_of(one)):
-        if term in rest:
-            rest.remove(term)
-        else:
-            return build("max", build("-", formula, build("+", *covered)), NOTHING)
-    return build("+", *rest)
