@@ -8,9 +8,8 @@ the latest first. Weights and cache do not count: they come from memory in any c
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from operator import and_
 
 from nbanalyzer.errors import ConfigError
@@ -20,8 +19,9 @@ from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.templates.config import extract_model_params
 from nbanalyzer.templates.template import Basic
 
-from .regions import Region, has_weights, is_linear, is_product
-from .terms import is_kept, kept_terms, outputs_of
+from .regions import Region, basics_of, has_weights, is_linear, is_product
+from .tensors import A_BYTES, Size, Tensor, adding_up_to, adds_to_stream, is_sum, sum_of, two_of
+from .terms import NOTHING, is_kept, kept_terms, outputs_of
 from .tree import Node, Tree
 
 __all__ = ["Flow", "Tensor", "flow_of"]
@@ -29,7 +29,7 @@ __all__ = ["Flow", "Tensor", "flow_of"]
 # Several new tokens after several cached ones: every case of a formula that some pass needs is on.
 RUN: Mapping[str, Number] = {
     "batch_size": 11, "seq_len": 5, "cache_len": 1009, "encoder_len": 211, "num_logits": 5, "causal": 0,
-    "w_bytes": 0, "a_bytes": 7, "kv_bytes": 0,
+    "w_bytes": 0, "a_bytes": A_BYTES, "kv_bytes": 0,
 }  # fmt: skip
 OTHER_RUN: Mapping[str, Number] = {**RUN, "batch_size": 13, "seq_len": 17, "cache_len": 2003, "encoder_len": 223}
 PASSES: Sequence[Mapping[str, Number]] = tuple(
@@ -40,45 +40,6 @@ PASSES: Sequence[Mapping[str, Number]] = tuple(
 SMALL = 48  # sizes below are kept: numbers of heads, layers, experts of a token, which others are multiples of
 ONCE = constant(1)
 RECENT = 40  # tensors that a kernel is expected to read from, beside those made before the first block
-
-Size = tuple[Number, Number]
-"""Bytes, with all sizes of the model told apart, and with its own, of which some are products of others."""
-
-
-@dataclass(eq=False)
-class Tensor:
-    """What a kernel wrote, or a part of it.
-
-    Attributes:
-        writer: the kernel.
-        size: bytes.
-        formula: bytes of the tensor that it is, or that it is a part of.
-        total: bytes of the whole tensor.
-        is_fresh: whether nobody has read it yet.
-        is_stream: whether it is what residuals are added to.
-
-    """
-
-    writer: Node
-    size: Size
-    formula: Formula
-    total: Size
-    is_fresh: bool = True
-    is_stream: bool = False
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether it is all of the tensor."""
-        return self.size == self.total
-
-    @property
-    def whole(self) -> tuple[Node, Formula]:
-        """What identifies the tensor that it is a part of."""
-        return self.writer, self.formula
-
-    def part(self, size: Size) -> Tensor:
-        """Return a part of it."""
-        return Tensor(self.writer, size, self.formula, self.total, is_stream=self.is_stream)
 
 
 @dataclass
@@ -166,7 +127,7 @@ class _Tracing:
         flow = self.flow
         outputs = [(formula, self.size(formula)) for formula in outputs_of(node)]
         outputs = [(formula, size) for formula, size in outputs if any(size)]
-        written = _sum_of(size for _, size in outputs)
+        written = sum_of(size for _, size in outputs)
         # Operations element by element, one after the other: each reads what the last one wrote.
         reads = self.size(node.parts[1]) if node.steps == 1 else written
         found = self.sources(node, reads, written)
@@ -175,7 +136,7 @@ class _Tracing:
         if is_prepared:
             before = [one for source in found for one in flow.preparations[source.writer]]
             flow.preparations[node] = [*before, node] if has_weights(node) else before
-        elif _is_sum(reads, written) and [tensor.is_stream for tensor in found].count(True) == 1:
+        elif node.parts[0] != NOTHING and adds_to_stream(found, written):
             flow.residual.add(node)
         for tensor in found:
             tensor.is_fresh = False
@@ -183,6 +144,10 @@ class _Tracing:
             flow.readers[tensor.writer].append(node)
         if any(is_kept(formula, term) for formula, _ in outputs for term in self.kept):
             flow.states.add(node)
+        if self.is_attention(node) and node is self.regions[node].nodes[-1]:
+            inside = _beside(node)  # queries, keys and values are made for it alone
+            for tensor in self.tensors:
+                tensor.is_fresh &= tensor.writer not in inside
         for formula, size in outputs:
             made = Tensor(node, size, formula, size, is_stream=node in flow.residual)
             self.tensors.append(made)
@@ -206,7 +171,7 @@ class _Tracing:
             return has_weights(node) or bool(found)
         if has_weights(node) or (node in self.flow.unknown and self.has_begun):
             return False
-        return bool(found) or not any(reads) or not self.has_begun
+        return not self.has_begun or (node.parts[0] == NOTHING and (bool(found) or not any(reads)))
 
     def sources(self, node: Node, reads: Size, written: Size) -> list[Tensor]:
         """Return what a kernel reads, as far as it is known; a tensor of which it reads a part is split."""
@@ -223,23 +188,31 @@ class _Tracing:
             beside, self.neighbour = self.neighbour, node
             if beside and beside.module_around is node.module_around:
                 shared = self.flow.sources[beside]
-                if _sum_of(one.size for one in shared) == reads:
+                if sum_of(one.size for one in shared) == reads:
                     return shared
             nonlinear = [one for one in recent if not self.is_linear_in(one)]
-            recent = nonlinear if self.exactly(reads, nonlinear, 0, is_sum=False) else recent
-        is_sum = _is_sum(reads, written)
+            recent = nonlinear if self.exactly(reads, nonlinear, 0) else recent
+        if is_sum(reads, written) and (added := two_of(written, recent)):
+            return added
         fresh = [one for one in recent if one.is_fresh]
-        found = (
-            self.exactly(reads, fresh, 0, is_sum=False)
-            or (is_product(node) and self.exactly(reads, fresh, 1, is_sum=False))
-            or self.latest_preparation()
-            or self.latest_product(node, reads)
-            or (self.is_attention(node) and self.of_attention(node, reads, recent))
-            or self.exactly(reads, recent, 0, is_sum=is_sum)
-            or self.exactly(reads, fresh, 1, is_sum=False)
-            or self.part_of(node, reads, self.tensors, is_fresh=True)
-            or self.exactly(reads, recent, 1, is_sum=is_sum)
-        )
+        if self.is_attention(node):
+            found = (
+                adding_up_to(reads[0], fresh, 0, most=2)
+                or self.of_attention(node, reads, recent)
+                or adding_up_to(reads[1], fresh, 1, most=2)
+                or self.part_of(node, reads, self.tensors, is_fresh=True)
+                or self.exactly(reads, recent, 0)
+            )
+        else:
+            found = (
+                self.exactly(reads, fresh, 0)
+                or (is_product(node) and self.exactly(reads, fresh, 1))
+                or self.latest_preparation()
+                or self.latest_product(node, reads)
+                or self.exactly(reads, recent, 0)
+                or self.exactly(reads, fresh, 1)
+            )
+        found = found or self.part_of(node, reads, self.tensors, is_fresh=True) or self.exactly(reads, recent, 1)
         if found:
             return found
         self.flow.unknown.add(node)
@@ -249,13 +222,13 @@ class _Tracing:
         return self.part_of(node, reads, self.tensors, is_fresh=False)
 
     def of_attention(self, node: Node, reads: Size, recent: list[Tensor]) -> list[Tensor]:
-        """Return what a kernel of attention reads: queries that a vector kernel made, or else a part of a product."""
-        made = [one for one in recent if not is_product(one.writer) and one.writer.block is node.block]
+        """Return what a kernel of attention reads, if vector kernels of the module around made it."""
+        inside = _beside(node)
+        made = [one for one in recent if one.writer in inside and not is_product(one.writer)]
         return (
             self.part_of(node, reads, made, is_fresh=True)
-            or self.exactly(reads, made, 0, is_sum=False)
-            or self.exactly(reads, made, 1, is_sum=False)
-            or self.part_of(node, reads, self.tensors, is_fresh=True)
+            or self.exactly(reads, made, 0)
+            or self.exactly(reads, made, 1)
         )
 
     def latest_product(self, node: Node, reads: Size) -> list[Tensor]:
@@ -280,9 +253,9 @@ class _Tracing:
         writer = tensor.writer
         return self.kind(writer) == "experts" if writer in self.regions else is_linear(writer)
 
-    def exactly(self, reads: Size, tensors: Sequence[Tensor], view: int, *, is_sum: bool) -> list[Tensor]:
+    def exactly(self, reads: Size, tensors: Sequence[Tensor], view: int) -> list[Tensor]:
         """Return the tensors that have this size together, at most two tables made beforehand among them."""
-        found = _adding_up_to(reads[view], tensors, view, is_sum=is_sum, most=3)
+        found = adding_up_to(reads[view], tensors, view, most=3)
         if found:
             return found
         for table in self.prepared.values():
@@ -290,7 +263,7 @@ class _Tracing:
                 rest = reads[view] - sum(one.size[view] for one in tables)
                 if rest == 0:
                     return tables
-                found = _adding_up_to(rest, tensors, view, is_sum=is_sum, most=2) if rest > 0 else []
+                found = adding_up_to(rest, tensors, view, most=2) if rest > 0 else []
                 if found:
                     return [*found, *tables]
         return []
@@ -326,12 +299,12 @@ class _Tracing:
         return []
 
 
-def _sum_of(sizes: Iterable[Size]) -> Size:
-    first, second = list[Number](), list[Number]()
-    for size in sizes:
-        first.append(size[0])
-        second.append(size[1])
-    return sum(first), sum(second)
+def _beside(node: Node) -> frozenset[Node]:
+    """Return the kernels of the innermost module around attention that has linears, e.g. of the projections."""
+    module = node.parent
+    while module and not any(map(is_linear, basics_of(module))):
+        module = module.parent
+    return frozenset(basics_of(module)) if module else frozenset()
 
 
 def _hidden_from(node: Node, region: Region) -> frozenset[Node]:
@@ -342,11 +315,6 @@ def _hidden_from(node: Node, region: Region) -> frozenset[Node]:
     # The copy of the cached keys goes into the first product of attention, that of the values into the second.
     before = [one for one in region.nodes[: region.nodes.index(node)] if is_product(one)]
     return frozenset(copies) - frozenset(copies[len(before) :][:1])
-
-
-def _is_sum(reads: Size, written: Size) -> bool:
-    """Return whether a kernel reads two tensors as large as what it writes."""
-    return any(written) and reads == (2 * written[0], 2 * written[1])
 
 
 def _values(tree: Tree) -> tuple[dict[str, Number], dict[str, Number]]:
@@ -360,21 +328,3 @@ def _values(tree: Tree) -> tuple[dict[str, Number], dict[str, Number]]:
         size = own.get(name, 1000 + 10 * place)
         apart[name] = size if size < SMALL else size + place
     return {**apart, **RUN}, {**apart, **own, **RUN}
-
-
-def _adding_up_to(size: Number, tensors: Sequence[Tensor], view: int, *, is_sum: bool, most: int) -> list[Tensor]:
-    """Return at most `most` tensors that together have this size."""
-    # Stable: the latest first among equals. A residual is added to the stream, not to what was made from it.
-    latest = tensors[::-1]
-    order = sorted(latest, key=lambda one: (not one.is_fresh, is_sum and not one.is_stream))
-    of_size: dict[Number, list[Tensor]] = defaultdict(list)
-    for tensor in order:
-        of_size[tensor.size[view]].append(tensor)
-    order = [tensor for tensor in order if 0 < tensor.size[view] < size]
-    for count in range(most):
-        for group in combinations(order, count):
-            rest = of_size.get(size - sum(tensor.size[view] for tensor in group), ())
-            for tensor in rest:
-                if tensor not in group:
-                    return [*group, tensor]
-    return []

@@ -17,7 +17,7 @@ from nbanalyzer.templates.template import Basic
 
 from .tree import Node, Tree
 
-__all__ = ["Kind", "Region", "copies_cache", "has_weights", "is_linear", "is_product", "regions_of"]
+__all__ = ["Kind", "Region", "basics_of", "copies_cache", "has_weights", "is_linear", "is_product", "regions_of"]
 
 NOTHING = constant(0)
 Kind = Literal["linear", "attention", "scan", "experts", "chain"]
@@ -70,7 +70,7 @@ def _region(node: Node) -> Region | None:
     """Return the region of a module, if it is one."""
     products = [child for child in node.children if is_product(child)]
     bare = [child for child in products if not has_weights(child)]
-    inside = list(_basics(node)) if products else []
+    inside = list(basics_of(node)) if products else []
     if len(products) - len(bare) > 1 and "num_experts" in node.own_parameters.variables:
         return Region("experts", _with_spreading(node, inside))
     if not bare:
@@ -101,12 +101,13 @@ def _is_fused(node: Node) -> bool:
     return isinstance(node.kernel, Basic) and node.kernel.fused
 
 
-def _basics(node: Node) -> Iterator[Node]:
+def basics_of(node: Node) -> Iterator[Node]:
+    """Yield the basic kernels below a module, in order."""
     for child in node.children:
         if child.is_basic:
             yield child
         else:
-            yield from _basics(child)
+            yield from basics_of(child)
 
 
 def copies_cache(node: Node) -> bool:

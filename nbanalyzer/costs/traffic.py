@@ -16,8 +16,9 @@ from nbanalyzer.formulas.formula import Formula, build, constant
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.templates.template import Basic, MemoryAccess
 
-from .flow import Flow, Tensor
+from .flow import Flow
 from .regions import Kind, copies_cache, has_weights, is_product
+from .tensors import Tensor
 from .terms import CACHE, MEMORY, NOTHING, less, only, outputs_of, without
 from .tree import Node
 
