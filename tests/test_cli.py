@@ -123,7 +123,18 @@ def test_times_on_hardware(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     for suffix in ("md", "html"):
         target = tmp_path / f"gpt2.{suffix}"
         assert main([*words, "--output", str(target)]) == 0
-        assert "lower bound: every kernel at its roofline" in target.read_text()
+        text = target.read_text()
+        assert "at the roofline, operation by operation: no bound, for fused kernels move less" in text
+        assert "lower bound" not in text
+        assert roofline.answer in text
+    fused = nbanalyzer.populate("gpt2", seq_len=8, fusion="engine").on("h100-sxm")
+    assert main([*words, "--fusion", "engine"]) == 0
+    found = json.loads(capsys.readouterr().out)["roofline"]
+    assert found["time"] == found["lower_bound"] == fused.time == printed["roofline"]["lower_bound"]
+    assert (found["is_lower_bound"], printed["roofline"]["is_lower_bound"]) == (True, False)
+    target = tmp_path / "fused.md"
+    assert main([*words, "--fusion", "engine", "--output", str(target)]) == 0
+    assert "lower bound: every fused kernel at its roofline" in target.read_text()
     assert main([*words, "--launch_overhead", "1e-6", "--compute_efficiency", "0.5"]) == 0
     found = json.loads(capsys.readouterr().out)["roofline"]
     assert found["efficiency"] == {"compute": 0.5, "bandwidth": 1.0, "launch_overhead": 1e-6}

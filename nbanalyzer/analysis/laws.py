@@ -9,12 +9,14 @@ from typing import Any
 
 from nbanalyzer.costs.launch import Amount, Launch
 from nbanalyzer.costs.run import Run
+from nbanalyzer.costs.symbolic import NEVER_ZERO, never_negative
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.errors import InputError, quote
+from nbanalyzer.formulas.extremes import decided
 from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import Polynomial
-from nbanalyzer.formulas.simplify import applied, expanded
+from nbanalyzer.formulas.simplify import applied, expanded, reduced
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.parameters import ARITHMETIC, Parameters
 from nbanalyzer.hardware.profiles import Profile
@@ -195,7 +197,9 @@ class Pace:
 
     def polynomial_us(self, launch: Launch[Polynomial], value_of: Callable[[Formula], Polynomial]) -> Polynomial:
         """Return the microseconds that one run of a launch takes, as a polynomial of what stays free."""
-        return expanded(self.law(launch).formula, self.figures(launch, value_of))
+        law, figures = self.law(launch), self.figures(launch, value_of)
+        law.require(figures)
+        return decided(expanded(law.formula, figures), never_negative)
 
     def _compute(self, launch: Launch[Amount]) -> Any:
         """Return the microseconds of a launch's FLOPs at their peak; of a chain, which has no products, all others."""
@@ -226,5 +230,5 @@ def _owner(launch: Launch[Any]) -> Node:
 
 def _ratio(dividend: Any, divisor: Any) -> Any:
     if isinstance(dividend, Polynomial):
-        return applied("/", (dividend, divisor)) if divisor else divisor
+        return applied("/", reduced(dividend, divisor, NEVER_ZERO)) if divisor else divisor
     return dividend / divisor if divisor else 0

@@ -12,8 +12,8 @@ from nbanalyzer.errors import InputError, quote
 from .laws import QUANTS
 
 __all__ = [
-    "EFFICIENCIES", "LENGTHS", "MONEY", "SERVING", "add_efficiency_options", "add_request_options", "add_run_options",
-    "given", "read_real",
+    "EFFICIENCIES", "LENGTHS", "MONEY", "PROFILE", "SERVING", "add_efficiency_options", "add_request_options",
+    "add_run_options", "given", "read_real",
 ]  # fmt: skip
 
 EFFICIENCIES: Mapping[str, str] = {
@@ -23,6 +23,7 @@ EFFICIENCIES: Mapping[str, str] = {
 }
 """What `Analysis.on` takes beside the hardware, as options: name → meaning and default."""
 PROFILE = "what estimates are made with: an engine (vllm, sglang, trtllm) or the path of a profile's .json (typical)"
+"""What ``--profile`` means."""
 
 
 LENGTHS: Mapping[str, str] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -167,7 +167,16 @@ class Parameters:
         try:
             return float(closed(self.law, self.constants)[1](launch))
         except KeyError as error:
-            raise InputError(f"the law of {self.kind} reads {{{error.args[0]}}}, which has no value") from None
+            raise self._missing(error.args[0]) from None
+
+    def require(self, launch: Collection[str]) -> None:
+        """Raise an `InputError` unless everything that the law reads of a launch is among these names."""
+        for name in self.formula.variables:
+            if name not in launch:
+                raise self._missing(name)
+
+    def _missing(self, name: str) -> InputError:
+        return InputError(f"the law of {self.kind} reads {{{name}}}, which has no value")
 
 
 def choice(profile: Rates, kind: str, precision: str, *, in_model: bool = False) -> Parameters:

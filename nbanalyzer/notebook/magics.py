@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
+from nbanalyzer.analysis.options import EFFICIENCIES, given
 from nbanalyzer.costs.run import SIZES, SWITCHES
 from nbanalyzer.errors import InputError
 from nbanalyzer.files import writing
 
+from .arguments import Arguments
+from .options import LENGTHS, PARSERS
 from .progress import bar
 
 if TYPE_CHECKING:
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
     from nbanalyzer.sweeps.sweep import Sweep
     from nbanalyzer.templates.template import ModelTemplate
 
-    from .arguments import Arguments
     from .form.whatif import WhatIf
 
 __all__ = ["CostMagics"]
@@ -40,9 +42,7 @@ def reads_options(function: Function) -> Function:
     """
 
     def help_text() -> str:
-        from .options import PARSERS
-
-        parser = PARSERS[function.__name__]
+        parser = PARSERS[function.__name__]()
         parser.description = function.__doc__
         text: str = parser.format_help()
         return text
@@ -57,17 +57,14 @@ class CostMagics(Magics):
     """The magics of this package."""
 
     def _arguments(self, magic: str, line: str) -> Arguments:
-        from .arguments import Arguments
-        from .options import PARSERS
-
-        return Arguments(PARSERS[magic], line, self.shell)
+        return Arguments(PARSERS[magic](), line, self.shell)
 
     # ---- a pass
 
     @line_cell_magic
     @reads_options
     def populate(self, line: str, cell: str | None = None) -> Analysis | Roofline | Listing:
-        """Show what one forward pass of a model costs, module by module; on hardware, how long it takes at least.
+        """Show what one forward pass of a model costs, module by module; on hardware, how long it takes.
 
         As a cell magic, the cell is a template in JSON, which is expanded, populated and shown.
         """
@@ -115,7 +112,6 @@ class CostMagics(Magics):
         Every size and switch, and ``--hardware``, takes one or more values: ``--w_bit 16 8 4`` makes three variants.
         """
         from nbanalyzer.analysis.comparison import compare
-        from nbanalyzer.analysis.options import given
 
         arguments = self._arguments("compare", line)
         options = arguments.options
@@ -163,7 +159,7 @@ class CostMagics(Magics):
         settings |= arguments.reached()
         if options.chunks is not None:
             settings["chunks"] = "auto" if options.chunks == "auto" else arguments.number("--chunks", options.chunks)
-        default = (*METRICS, "time") if options.hardware else METRICS
+        default = (*METRICS, *(["time"] if options.hardware else []), *(["estimate"] if options.profile else []))
         metrics = values_of(arguments, options.metric) if options.metric else default
         with bar(self.shell):
             grid = sweep(one_or_all(models), metrics=metrics, **settings)
@@ -210,7 +206,6 @@ class CostMagics(Magics):
     def whatif(self, line: str) -> WhatIf:
         """Show a form: model, hardware, phase and sizes to move; time, memory and a roofline that follow."""
         from .form.whatif import WhatIf
-        from .options import LENGTHS
 
         arguments = self._arguments("whatif", line)
         options = arguments.options
@@ -219,6 +214,8 @@ class CostMagics(Magics):
             settings["phase"] = options.phase
         if options.hardware:
             settings["hardware"] = arguments.value(options.hardware)
+        if options.profile:
+            settings["profile"] = arguments.value(options.profile)
         if options.set:
             settings["set"] = arguments.changes()
         with bar(self.shell):  # of a model that is not in the catalogue: its template is generated first
@@ -296,8 +293,6 @@ def _config(arguments: Arguments) -> Any:
 
 def _roofline(analysis: Analysis, arguments: Arguments) -> Roofline | None:
     """Return the analysis on the accelerator that ``%populate`` names, if any."""
-    from nbanalyzer.analysis.options import EFFICIENCIES, given
-
     options = arguments.options
     if options.hardware is not None:
         return analysis.on(arguments.value(options.hardware), **arguments.reached())

@@ -20,7 +20,6 @@ from nbanalyzer.costs.metrics import unit_of
 from nbanalyzer.errors import InputError, quote
 from nbanalyzer.sweeps.slices import (
     MOST_ROWS,
-    axis_of,
     cell_of,
     few,
     fits_of,
@@ -79,12 +78,12 @@ def line_chart(sweep: Sweep, metric: str | None = None, x: str | None = None, hu
         x = longest(sweep, [axis for axis in numeric if axis != hue])
         if x is None:
             raise InputError("lines need an axis of numbers: table() shows what there is")
-    elif axis_of(sweep, x) not in numeric:
+    elif sweep.require_axis(x) not in numeric:
         raise InputError(f"lines run along an axis of numbers, and {x} has {quote(label_of(sweep.axes[x][0]))}")
     if hue is None:
         others = [axis for axis in sweep.axes if axis != x]
         hue = others[0] if len(others) == 1 else None
-    elif axis_of(sweep, hue) == x:
+    elif sweep.require_axis(hue) == x:
         raise InputError(f"{x} cannot be along the lines and tell them apart")
     require_none_left(sweep, [x, *([hue] if hue else [])], "lines have x and hue")
 
@@ -227,10 +226,10 @@ def heatmap(sweep: Sweep, metric: str | None = None, x: str | None = None, y: st
         raise InputError(
             f"a map has two axes, and this sweep has {listed(tuple(sweep.axes)) or 'none'}: plot() draws lines"
         )
-    if x is not None and axis_of(sweep, x) == y:
+    if x is not None and sweep.require_axis(x) == y:
         raise InputError(f"{x} cannot be both sides of a map")
     if y is not None:
-        axis_of(sweep, y)
+        sweep.require_axis(y)
     x = x or _side(sweep, y)
     y = y or _side(sweep, x)
     require_none_left(sweep, [x, y], "a map has x and y")

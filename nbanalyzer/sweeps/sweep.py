@@ -300,6 +300,7 @@ def sweep(
     compute_efficiency: float = 1.0,
     bandwidth_efficiency: float = 1.0,
     launch_overhead: float = 0.0,
+    profile: Any = None,
     **options: Any,
 ) -> Sweep:
     """Return metrics over a grid of values.
@@ -314,9 +315,9 @@ def sweep(
         compute_efficiency: with `bandwidth_efficiency` and `launch_overhead`, as for `Analysis.on`.
         bandwidth_efficiency: see above.
         launch_overhead: see above.
-        options: axes and fixed values: batch_size, seq_len, cache_len, encoder_len, w_bit, a_bit, kv_bit, attn,
-            logits, mla, causal, hardware, any config value (``num_kv_heads=[1, 8]``); or prompt_len and output_len,
-            for whole requests instead of one pass. An option with several values is an axis.
+        profile: what the metric ``estimate`` is made with, as for `Analysis.on`.
+        options: axes and fixed values: sizes and switches of a run, hardware, config values (``num_kv_heads=[1, 8]``);
+            or prompt_len and output_len, for whole requests. An option with several values is an axis.
 
     Raises:
         NBAnalyzerError: bad input; without `chunks`, a grid that does not fit into memory.
@@ -333,7 +334,7 @@ def sweep(
             raise InputError(f"{name} is given twice: in set, and as an option")
     grid = Grid.of({"model": model, **sizes, **options}, lambda shape: _require_possible(shape, asked, chunks))
     efficiency = Efficiency(compute=compute_efficiency, bandwidth=bandwidth_efficiency, launch_overhead=launch_overhead)
-    parts = tuple(parts_of(grid, asked, config, efficiency))
+    parts = tuple(parts_of(grid, asked, config, efficiency, profile))
     template = parts[0].compiled.spec.tree.template
     name = template.model_id or template.architecture or "template"
     words = name if "model" not in grid.axes else f"{len(grid.axes['model'])} models"
@@ -341,6 +342,7 @@ def sweep(
     if not efficiency.is_perfect:
         fixed |= {"compute_efficiency": compute_efficiency, "bandwidth_efficiency": bandwidth_efficiency}
         fixed["launch_overhead"] = launch_overhead
+    fixed |= {} if profile is None else {"profile": profile}
     partition = Partition(grid, parts, asked)
     if chunks is None:
         arrays = partition.everything()

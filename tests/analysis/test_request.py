@@ -10,6 +10,7 @@ import pytest
 from nbanalyzer import Accelerator, populate, request
 from nbanalyzer.costs.metrics import REQUEST_SUMS
 from nbanalyzer.errors import InputError, UnknownNameError
+from nbanalyzer.quantities import seconds
 
 CARD = Accelerator(name="card", memory_bytes=24 * 10**9, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
 
@@ -204,6 +205,7 @@ def test_the_text_says_the_numbers() -> None:
     fused = repr(request("gpt2", prompt_len=1000, output_len=3, fusion="engine").on(CARD))
     assert fused.count("at least ") == 3
     assert fused.count("at most ") == 1
+    assert "  on card; lower bound: every fused kernel at its roofline, nothing between them" in fused.splitlines()
     titled = Accelerator(name="short", title="The Long Name", bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
     assert f"  on The Long Name; {words}" in repr(found.on(titled))
     # K and V of 12 layers of 768: 36,864 bytes a token, of 1,002 tokens in 2 sequences

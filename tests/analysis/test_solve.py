@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nbanalyzer import Accelerator, Analysis, Solution, populate, solve
-from nbanalyzer.analysis.solve import _bisected
+from nbanalyzer.analysis.limits import bisected as _bisected
 from nbanalyzer.costs.run import MAX_SIZE
 from nbanalyzer.errors import InputError, UnknownNameError
 

@@ -134,12 +134,12 @@ def test_plots_on_hardware(shell: InteractiveShell, shown: list[Any], plot: str,
     assert [repr(one).startswith(begins or "") for one in shown] == ([] if begins is None else [True])
 
 
-def test_estimates(shell: InteractiveShell) -> None:
+def test_assumed_efficiencies(shell: InteractiveShell) -> None:
     shell.user_ns["late"] = 4e-6
     line = "gpt2 --plot none --depth 1 --hardware h100-sxm --launch_overhead $late --compute_efficiency .5"
     result = populate(shell, f"{line} --bandwidth_efficiency=1")
     assert (result.efficiency.compute, result.efficiency.bandwidth, result.efficiency.launch_overhead) == (0.5, 1, 4e-6)
-    assert "estimate: 50 % of the peak FLOP/s, 100 % of the bandwidth, 4.000 µs a kernel" in repr(result)
+    assert "assumed: 50 % of the peak FLOP/s, 100 % of the bandwidth, 4.000 µs a kernel" in repr(result)
     assert [line.split()[0] for line in repr(result).splitlines()[-2:]] == ["transformer", "lm_head"]
 
 
@@ -176,7 +176,8 @@ def test_compare(shell: InteractiveShell, shown: list[Any]) -> None:
 @pytest.mark.parametrize(
     ("line", "labels", "plot"),
     [
-        ("llama-3.1-8b --w_bit 16 8 4 --hardware h100-sxm", ["w_bit 16", "w_bit 8", "w_bit 4"], "time, at least"),
+        ("llama-3.1-8b --w_bit 16 8 4 --hardware h100-sxm", ["w_bit 16", "w_bit 8", "w_bit 4"], "time"),
+        ("gpt2 --w_bit 16 8 --fusion engine --hardware h100-sxm", ["w_bit 16", "w_bit 8"], "time, at least"),
         ("gpt2 --hardware h100-sxm rtx-4090 --plot bytes", ["h100-sxm", "rtx-4090"], "bytes"),
         ("gpt2 --attn sdpa eager --logits last --plot flops", ["attn sdpa", "attn eager"], "flops"),
         ("gpt2 --causal off on --plot parameters", ["causal off", "causal on"], "parameters"),

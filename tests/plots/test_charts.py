@@ -85,7 +85,7 @@ def test_the_text_is_the_picture_in_words(found: Sweep) -> None:
 
 @pytest.mark.parametrize(
     ("metric", "said"),
-    [("time", "time (lower bound)"), ("tokens_per_s", "tokens_per_s (upper bound)"), ("fits", "fits"), ("parameters", "parameters")],
+    [("time", "time (at the roofline)"), ("tokens_per_s", "tokens_per_s (at the roofline)"), ("fits", "fits"), ("parameters", "parameters")],
 )  # fmt: skip
 def test_the_title_says_what_and_at_what(found: Sweep, metric: str, said: str) -> None:
     for plot in (found.plot(metric), found.heatmap(metric)):
@@ -94,6 +94,19 @@ def test_the_title_says_what_and_at_what(found: Sweep, metric: str, said: str) -
             title.removesuffix(", hatched: does not fit")
             == f"meta-llama/Llama-3.1-8B: {said}\nw_bit 4, hardware h100-sxm"
         )
+
+
+@pytest.mark.parametrize(("metric", "said"), [("time", "lower bound"), ("tokens_per_s", "upper bound")])
+def test_only_times_of_fused_kernels_are_called_bounds(metric: str, said: str) -> None:
+    for fusion in (["none", "engine"], "none", "engine", ["engine"]):
+        part = sweep("gpt2", seq_len=[1, 2], fusion=fusion, hardware="h100-sxm", metrics=metric)
+        is_bound = fusion in {"engine"} if isinstance(fusion, str) else fusion == ["engine"]
+        titles = f"{part.plot(metric).figure.axes[0].get_title(loc='left')}{part.plot(metric)!r}"
+        assert (f"({said})" in titles, f", {said}" in titles) == (is_bound, is_bound)
+        assert ("at the roofline" in titles) == (not is_bound)
+    both = sweep("gpt2", seq_len=[1, 2], fusion=["none", "engine"], hardware="h100-sxm", metrics=metric)
+    assert said in repr(both.sel(fusion="engine").plot())
+    assert said not in repr(both.sel(fusion="none").plot())
 
 
 @pytest.mark.parametrize("metric", ["time", "tokens_per_s"])
@@ -142,7 +155,7 @@ def test_cells_of_a_table_that_do_not_fit_are_hatched(found: Sweep) -> None:
 def test_with_efficiencies_a_time_is_no_bound() -> None:
     plot = sweep("gpt2", seq_len=[1, 2], hardware="h100-sxm", metrics="time", launch_overhead=1e-5).plot()
     title = plot.figure.axes[0].get_title(loc="left")
-    assert "time (estimate)" in title
+    assert "time (assumed)" in title
     assert "launch_overhead 1e-05" in title
 
 
@@ -277,7 +290,7 @@ def test_the_fragment(cube: Sweep) -> None:
     assert bundle["text/plain"] == repr(cube)
     html = bundle["text/html"]
     assert html == fragment(cube)["text/html"]
-    assert "time (lower bound), w_bit 16, hardware h100-sxm" in html
+    assert "time (at the roofline), w_bit 16, hardware h100-sxm" in html
     assert html.count("<tr>") == 1 + 2  # batch sizes below, sequence lengths across
     assert not re.search(r"<(script|style|svg|img)|\bid=|\bclass=|(?<!-)color:(?!inherit)", html)
 

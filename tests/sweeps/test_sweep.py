@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbanalyzer import Accelerator, populate, request, sweep
-from nbanalyzer.costs.metrics import METRICS, metrics_of
+from nbanalyzer.costs.metrics import METRICS, OF_ENGINE, metrics_of
 from nbanalyzer.errors import ConfigError, FormulaError, InputError, NBAnalyzerError, UnknownNameError
 from nbanalyzer.notebook.magics import CostMagics
 from nbanalyzer.plots.figure import Plot
@@ -93,6 +93,7 @@ def of_request(model: Any, metric: str, card: Any = None, **run: Any) -> float:
 def all_metrics(model: str, *, of_requests: bool = False) -> tuple[str, ...]:
     states = sorted(populate(model, seq_len=1).state)
     known = [name for name in metrics_of(states) if name != "kv_cache_bytes" or "kv_cache" in states]
+    known = [name for name in known if name not in OF_ENGINE]  # see test_estimates.py
     return tuple(name for name in known if of_requests or name not in METRICS or METRICS[name].needs != "request")
 
 
@@ -570,6 +571,9 @@ def test_a_grid_larger_than_the_memory_is_there_in_chunks() -> None:
         ({"encoder_len": [1, 2]}, InputError, "no encoder of its own"),
         ({"metrics": "time"}, InputError, "time needs hardware: give hardware=…"),
         ({"metrics": ["fits"]}, InputError, "fits needs hardware"),
+        ({"metrics": "estimate"}, InputError, "estimate needs hardware"),
+        ({"metrics": ["time"], "hardware": "h100-sxm", "profile": "vllm"}, InputError, "ask for it, or leave profile out"),
+        ({"metrics": ["estimate"], "hardware": "h100-sxm", "profile": "vlm"}, UnknownNameError, "Did you mean 'vllm'"),
         ({"metrics": "nope"}, UnknownNameError, "no metric named 'nope'. There are: flops, matmul_flops"),
         ({"metrics": "byte"}, UnknownNameError, "Did you mean 'bytes'"),
         ({"metrics": []}, InputError, "a sweep needs a metric"),
