@@ -10,7 +10,6 @@ import pytest
 from nbanalyzer import Accelerator, populate, request
 from nbanalyzer.costs.metrics import REQUEST_SUMS
 from nbanalyzer.errors import InputError, UnknownNameError
-from nbanalyzer.quantities import seconds
 
 CARD = Accelerator(name="card", memory_bytes=24 * 10**9, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
 
