@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-__all__ = ["Compiled", "applied", "compiled", "evaluate", "is_bounded", "vectorize"]
+__all__ = ["Compiled", "Real", "applied", "compiled", "evaluate", "is_bounded", "real", "vectorize"]
 
 Compiled = Callable[[Mapping[str, Number]], Number]
 """A compiled formula: from the variables' values to an exact number (a whole one may still be a Fraction)."""
+Real = Callable[[Mapping[str, float]], float]
+"""A formula compiled for floats: what is measured is not exact."""
 
 LIMIT = 1 << MAX_BITS
 PLACES = 128  # significant bits of a power that is not exact
@@ -255,6 +257,35 @@ def vectorize(formula: Syntax, values: Mapping[str, npt.ArrayLike]) -> npt.NDArr
 
     with np.errstate(all="ignore"):
         return np.asarray(array_of(formula), dtype=np.float64)
+
+
+def real(formula: Syntax) -> Real:
+    """Return the formula as a function of floats, for what is measured rather than counted.
+
+    The function raises a `KeyError` for a variable without a value, and a `ZeroDivisionError` as Python does.
+    """
+    operation = formula.operation
+    if operation == "number":
+        assert isinstance(formula.value, int | Fraction)
+        number = _real(formula.value)
+        return lambda _values: number
+    if operation == "variable":
+        return operator.itemgetter(str(formula.value))
+    parts = [real(argument) for argument in formula.arguments]
+    if operation == "if":
+        yes, condition, no = parts
+        return lambda values: yes(values) if condition(values) else no(values)
+    if operation in {"min", "max"}:
+        pick: Callable[..., float] = min if operation == "min" else max
+        return lambda values: pick([part(values) for part in parts])
+    if len(parts) == 1:
+        unary, (only,) = UNARY[operation], parts
+        return lambda values: unary(only(values))
+    apply = {**BINARY, "/": operator.truediv, "**": operator.pow}[operation]
+    if len(parts) == 2:
+        left, right = parts
+        return lambda values: apply(left(values), right(values))
+    return lambda values: reduce(apply, [part(values) for part in parts])
 
 
 def _real(value: Number) -> float:

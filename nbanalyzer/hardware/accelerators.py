@@ -1,7 +1,8 @@
 """Accelerators: what the hardware can do at best, as far as it is known.
 
 Figures are peaks of dense arithmetic, in SI units. A precision that the hardware has no unit for is in
-`Accelerator.lacks`; one that is neither there nor in `Accelerator.peaks` is unknown, and stays so.
+`Accelerator.lacks`; one that is neither there nor in `Accelerator.peaks` is unknown, and stays so. The catalogue,
+``accelerators.json``, is a list of objects with the fields of `Accelerator`, each with its source.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ PRECISIONS = ("fp4", "fp8", "int8", "bf16", "fp16", "tf32", "fp32")
 # What operands of up to so many bits are computed in, the best first. Either of a pair does: they run at one rate.
 CHAIN = ((4.0, ("fp4",)), (8.0, ("fp8", "int8")), (16.0, ("bf16", "fp16")), (math.inf, ("fp32",)))
 UNITS = {"bandwidth": "bytes/s", "link_bandwidth": "bytes/s", "pcie_bandwidth": "bytes/s", "power": "W"}
+ACCUMULATED = ("fp16", "fp8")  # what matrix units may add up in fp16 as well
 LARGEST = 1e27  # of any figure: far above all hardware, far below what overflows
 LONGEST = 1000  # of any text, in characters
 
@@ -46,8 +48,12 @@ class Accelerator(Shown, msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
         bandwidth: of that memory, bytes/s.
         peaks: precision → dense FLOP/s (int8: operations/s), of those that are known. ``"fp32"`` is the rate of
             the ordinary units, hence also of vector work; the others are rates of the matrix units.
+        fp16_accumulate: precision → dense FLOP/s with fp16 accumulation, of those that are faster with it, as on
+            GeForce. Nothing is computed from it: PyTorch accumulates in fp32, at the rate in `peaks`.
         lacks: the precisions that its matrix units do not have. What is in neither is unknown.
         title: its full name, with `vendor`, who makes it.
+        architecture: what its maker calls it, e.g. ``"Hopper"``: cards of one reach alike shares of their peaks.
+        num_sms: streaming multiprocessors, compute units on AMD; None if unknown.
         link: what connects it to its like, with `link_bandwidth`, of all links together, bytes/s in one direction.
         pcie_bandwidth: to the host, bytes/s in one direction.
         power: W.
@@ -64,9 +70,12 @@ class Accelerator(Shown, msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     memory_bytes: int | None = None
     bandwidth: float
     peaks: Mapping[str, float] = {}
+    fp16_accumulate: Mapping[str, float] = {}
     lacks: tuple[str, ...] = ()
     title: str = ""
     vendor: str = ""
+    architecture: str = ""
+    num_sms: int | None = None
     link: str = ""
     link_bandwidth: float | None = None
     pcie_bandwidth: float | None = None
@@ -76,33 +85,43 @@ class Accelerator(Shown, msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
     def __post_init__(self) -> None:
         put = msgspec.structs.force_setattr
-        for field in ("name", "title", "vendor", "link", "source", "doubts"):
+        for field in ("name", "title", "vendor", "architecture", "link", "source", "doubts"):
             text, least = getattr(self, field), int(field == "name")
             if not isinstance(text, str) or not text.isprintable() or not least <= len(text) <= LONGEST:
                 raise InputError(f"{field} is {least} to {LONGEST} printable characters, not {quote(text)}")
         for field, unit in UNITS.items():
             if (value := getattr(self, field)) is not None or field == "bandwidth":
                 put(self, field, _figure(field, value, unit))
-        if (size := self.memory_bytes) is not None:
-            if not _figure("memory_bytes", size, "bytes").is_integer():
-                raise InputError(f"memory_bytes is a whole number of bytes, not {quote(size)}")
-            put(self, "memory_bytes", int(size))
-        if not isinstance(self.peaks, Mapping):
-            raise InputError(f"peaks is a dict of precision → FLOP/s, not {quote(self.peaks)}")
+        for field, unit in (("memory_bytes", "bytes"), ("num_sms", "multiprocessors")):
+            if (size := getattr(self, field)) is not None:
+                if not _figure(field, size, unit).is_integer():
+                    raise InputError(f"{field} is a whole number of {unit}, not {quote(size)}")
+                put(self, field, int(size))
+        for field in ("peaks", "fp16_accumulate"):
+            if not isinstance(rates := getattr(self, field), Mapping):
+                raise InputError(f"{field} is a dict of precision → FLOP/s, not {quote(rates)}")
         if isinstance(self.lacks, str) or not isinstance(self.lacks, Iterable):
             raise InputError(f"lacks is a list of precisions, not {quote(self.lacks)}")
         peaks = {_known(key): _figure(f"the {key} peak", value, "FLOP/s") for key, value in self.peaks.items()}
         lacks = {_known(key, PRECISIONS[:-1]) for key in self.lacks}  # everything computes fp32 somewhere
         if both := sorted(lacks & peaks.keys()):
             raise InputError(f"{quote(both[0])} is in both peaks and lacks: hardware has it or lacks it")
+        faster = {
+            _known(key, ACCUMULATED): _figure(f"the {key} rate in fp16_accumulate", value, "FLOP/s")
+            for key, value in self.fp16_accumulate.items()
+        }
+        if wrong := [key for key, rate in faster.items() if rate <= peaks.get(key, math.inf)]:
+            raise InputError(f"fp16_accumulate has {quote(wrong[0])}, at no higher rate than that in peaks")
         put(self, "peaks", MappingProxyType({key: peaks[key] for key in PRECISIONS if key in peaks}))
+        put(self, "fp16_accumulate", MappingProxyType(faster))
         put(self, "lacks", tuple(key for key in PRECISIONS if key in lacks))
 
     def __hash__(self) -> int:
         return hash((self.name, self.memory_bytes, self.bandwidth))
 
-    def __reduce__(self) -> tuple[Any, ...]:  # a mapping proxy has no pickle of its own
-        return partial(type(self), **msgspec.structs.asdict(self) | {"peaks": dict(self.peaks)}), ()
+    def __reduce__(self) -> tuple[Any, ...]:  # mapping proxies have no pickle of their own
+        plain = {"peaks": dict(self.peaks), "fp16_accumulate": dict(self.fp16_accumulate)}
+        return partial(type(self), **msgspec.structs.asdict(self) | plain), ()
 
     def precision_for(self, bits: Number) -> str:
         """Return the precision that a product of operands of `bits` bits is computed in.

@@ -69,11 +69,14 @@ def _row(device: Accelerator) -> tuple[str, ...]:
 def _facts(device: Accelerator) -> list[tuple[str, str]]:
     memory = f"{si(device.memory_bytes, 'B')} = {device.memory_bytes:,} bytes" if device.memory_bytes else "unknown"
     bandwidth, power = si(device.bandwidth, "B/s"), si(device.power, "W") if device.power else ""
-    facts = [("name", device.name), ("vendor", device.vendor), ("memory", memory), ("bandwidth", bandwidth)]
+    facts = [("name", device.name), ("vendor", device.vendor), ("architecture", device.architecture)]
+    facts += [("multiprocessors", str(device.num_sms or "")), ("memory", memory), ("bandwidth", bandwidth)]
     for name in PRECISIONS:
         text = "none in hardware" if name in device.lacks else "unknown"
         if name in device.peaks:
             text = f"{_rate(device, name)}, ridge at {device.peaks[name] / device.bandwidth:.1f} per byte"
+        if name in device.fp16_accumulate:
+            text += f"; {si(device.fp16_accumulate[name], 'FLOP/s')} with fp16 accumulation"
         facts.append((f"{name} and vector" if name == "fp32" else name, text))
     one_way = ((device.link or "link", device.link_bandwidth), ("to the host", device.pcie_bandwidth))
     facts += [(label, f"{si(rate, 'B/s')} in one direction") for label, rate in one_way if rate]

@@ -1,0 +1,216 @@
+"""The parameters that a profile has for one class of kernel at one precision, and the law with them put in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from nbanalyzer.errors import InputError, UnknownNameError, quote
+from nbanalyzer.formulas.formula import Formula
+
+from .laws import closed, laws
+
+__all__ = ["ANY", "ARITHMETIC", "FALLBACKS", "QUANTILES", "Fit", "Parameters", "Spread", "checked_fit", "choice"]
+
+ANY = "any"
+"""The card, or the precision, of what does not depend on it."""
+FALLBACKS: Mapping[str, tuple[str, ...]] = {
+    "fp16": ("bf16",),
+    "fp8": ("fp8_static", "fp8_block"),
+    "fp8_static": ("fp8",),
+    "fp8_block": ("fp8",),
+    "fp8_cache": ("fp8", "bf16"),
+    "int8": ("fp8",),
+    "int8_wo": ("bf16",),
+    "int4_wo": ("mxfp4_wo",),
+    "mxfp4_wo": ("int4_wo",),
+    "mxfp4": ("nvfp4",),
+    "nvfp4": ("mxfp4",),
+}
+"""Precision → what stands in for it where it was not measured, the nearest first."""
+ARITHMETIC: Mapping[str, str] = {
+    "fp8_static": "fp8",
+    "fp8_block": "fp8",
+    "fp8_cache": "bf16",
+    "int8_wo": "bf16",
+    "int4_wo": "bf16",
+    "mxfp4_wo": "bf16",
+    "mxfp4": "fp8",
+    "nvfp4": "fp4",
+}
+"""Precision of a profile → the precision whose peak its arithmetic has; the others' have their own name."""
+QUANTILES = (0.05, 0.10, 0.50, 0.90, 0.95)
+
+Quantiles = tuple[float, float, float, float, float]
+
+
+class Spread(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How measurements spread around estimates.
+
+    Attributes:
+        n: measurements.
+        ratio: measured / estimated at `QUANTILES`.
+        source: of which, in words.
+
+    """
+
+    n: int
+    ratio: Quantiles
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        _checked_ratio(self.ratio)
+        _checked_count(self.n)
+
+
+class Fit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What was fitted for a class of kernel at a precision.
+
+    Attributes:
+        parameters: of the law, by name; what is left out has the law's default.
+        n: measurements, with `ratio`, measured / law at `QUANTILES`; None if they are not known.
+        error: median and 90 % quantile of ``|law / measured - 1|`` where the law was fitted elsewhere, in regions
+            of shapes that it did not see; None if that was not tried.
+        assumed: these are no measurements, but what experience says.
+        law: its name, where it is not that of the class.
+        version: of the engine, where it is not the profile's; with `kernel`, what was called.
+
+    """
+
+    parameters: dict[str, float]
+    n: int = 0
+    ratio: Quantiles | None = None
+    error: tuple[float, float] | None = None
+    assumed: bool = False
+    law: str = ""
+    version: str = ""
+    kernel: str = ""
+
+
+class Rates(Protocol):
+    """What of a profile this file needs."""
+
+    @property
+    def card(self) -> str:
+        """The card it was fitted on."""
+
+    @property
+    def engine(self) -> str:
+        """What ran the kernels."""
+
+    @property
+    def engine_version(self) -> str:
+        """Of it."""
+
+    @property
+    def overlap(self) -> float:
+        """Share of the shorter part that is not hidden."""
+
+    @property
+    def bandwidth(self) -> float | None:
+        """Bytes/s."""
+
+    @property
+    def num_sms(self) -> int | None:
+        """Multiprocessors."""
+
+    @property
+    def classes(self) -> dict[str, dict[str, Fit]]:
+        """What was fitted."""
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The law of a class of kernel at a precision, with a profile's parameters.
+
+    Attributes:
+        kind: the class of kernel.
+        precision: whose parameters these are.
+        values: name → value of every parameter, and of ``overlap``.
+        law: the text of the law.
+        fit: what was fitted, with its number of measurements and their spread.
+        note: what stands in for what; empty if nothing does.
+        formula: the law with all of `values` and the card's constants put in; its variables are the launch's.
+
+    """
+
+    kind: str
+    precision: str
+    values: Mapping[str, float]
+    law: str
+    fit: Fit
+    note: str
+    constants: tuple[tuple[str, float], ...]
+
+    @property
+    def formula(self) -> Formula:
+        """The law, in microseconds, with all numbers put in but those of a launch."""
+        return closed(self.law, self.constants)[0]
+
+    def time_us(self, launch: Mapping[str, float]) -> float:
+        """Return the microseconds of a launch; names that the law does not read are passed over.
+
+        Raises:
+            InputError: a variable of the law has no value.
+
+        """
+        try:
+            return float(closed(self.law, self.constants)[1](launch))
+        except KeyError as error:
+            raise InputError(f"the law of {self.kind} reads {{{error.args[0]}}}, which has no value") from None
+
+
+def choice(profile: Rates, kind: str, precision: str) -> Parameters:
+    """Return a profile's parameters of a class at a precision, or those of the nearest; see `Profile.parameters`."""
+    known = {**laws(), **dict.fromkeys(profile.classes)}
+    if kind not in known:
+        raise UnknownNameError("class of kernel", kind, known)
+    fits = profile.classes.get(kind, {})
+    used = next((name for name in (precision, ANY, *FALLBACKS.get(precision, ())) if name in fits), None)
+    if used is None:
+        has = f"has {', '.join(fits)}" if fits else "has none of that class"
+        raise InputError(
+            f"{kind} at {quote(precision)} is not modelled: the profile of {profile.engine} on {profile.card} {has}"
+        )
+    fit = fits[used]
+    law = laws()[fit.law or kind]
+    values = {**law.values(fit.parameters), "overlap": profile.overlap}
+    constants = dict(values)
+    if profile.bandwidth is not None:
+        constants["bytes_per_us"] = profile.bandwidth / 1e6
+    if profile.num_sms is not None:
+        constants["num_sms"] = profile.num_sms
+    note = "" if used in {precision, ANY} else f"{kind} at {precision} not measured: {used} stands in"
+    return Parameters(kind, used, values, law.formula, fit, note, tuple(constants.items()))
+
+
+def checked_fit(kind: str, precision: str, fit: Fit) -> None:
+    """Raise an `InputError` that says where, if a fit cannot be."""
+    place = f"{kind}, {precision}"
+    name = fit.law or kind
+    if name not in laws():
+        raise InputError(f"{place}: no law named {quote(name)}, there are {', '.join(laws())}")
+    try:
+        laws()[name].values(fit.parameters)
+        _checked_count(fit.n)
+        if fit.ratio is not None:
+            _checked_ratio(fit.ratio)
+        if fit.error is not None and not all(0 <= part < math.inf for part in fit.error):
+            raise InputError(f"error is the median and the 90 % quantile, not {quote(fit.error)}")
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from None
+
+
+def _checked_count(number: int) -> None:
+    if number < 0:
+        raise InputError(f"n is a number of measurements, not {quote(number)}")
+
+
+def _checked_ratio(ratio: Quantiles) -> None:
+    if not all(0 < part < math.inf for part in ratio) or list(ratio) != sorted(ratio):
+        points = ", ".join(f"{point:.0%}" for point in QUANTILES)
+        raise InputError(f"ratio is measured / estimated at {points}, positive and rising, not {quote(ratio)}")

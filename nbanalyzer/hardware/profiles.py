@@ -1,0 +1,235 @@
+"""Profiles: what an engine reaches on a card, as parameters of the laws, with their source."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import msgspec
+
+from nbanalyzer.errors import InputError, TemplateError, UnknownNameError, quote
+from nbanalyzer.files import decode, read_file
+
+from .accelerators import Accelerator
+from .parameters import ANY, Fit, Parameters, Spread, checked_fit, choice
+
+__all__ = ["TYPICAL", "Profile", "profile", "profiles"]
+
+TYPICAL = "typical"
+"""The profile of no engine in particular: the same shares and launch time for every kernel on every card."""
+WIDER = 1.5  # times the logarithms of an interval, where a profile serves another card of its architecture
+AGREE = 0.01  # by which a card's figures may differ from those that a profile was fitted with
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an engine reaches on a card.
+
+    Attributes:
+        card: the accelerator that it was fitted on; ``"any"`` for one that serves all.
+        architecture: of that card, empty if unknown.
+        engine: what ran the kernels, e.g. ``"vllm"``.
+        engine_version: of it; a class that is of another version says so itself.
+        made: the day of the fit, ``YYYY-MM-DD``.
+        source: where the measurements come from, and under which licence.
+        overlap: share of the shorter of arithmetic and traffic that is not hidden by the longer, 0 to 1.
+        peaks: precision → FLOP/s that the shares refer to.
+        bandwidth: bytes/s that they refer to, with `link_bandwidth`, in one direction; None if there is none.
+        num_sms: multiprocessors of the card, None if unknown.
+        classes: class of kernel → precision → what was fitted; a class without precisions is under ``"any"``.
+        intervals: ``"dense"`` or ``"experts"`` → number of devices (``"1"``, ``"2-4"``) → measured / estimated time
+            per token of models that had no part in the fit.
+        tested: against what else, in words.
+        notes: what a reader of an estimate has to know, e.g. that the profile is another card's.
+        widened: how much wider `intervals` are than they were measured, as a power of the ratio: 1 if they are not.
+
+    """
+
+    card: str
+    architecture: str = ""
+    engine: str
+    engine_version: str = ""
+    made: str = ""
+    source: str
+    overlap: float
+    peaks: dict[str, float] = {}
+    bandwidth: float | None = None
+    link_bandwidth: float | None = None
+    num_sms: int | None = None
+    classes: dict[str, dict[str, Fit]]
+    intervals: dict[str, dict[str, Spread]] = {}
+    tested: str = ""
+    notes: tuple[str, ...] = ()
+    widened: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (_is_number(self.overlap) and 0 <= self.overlap <= 1):
+            raise InputError(f"overlap is a number from 0 to 1, not {quote(self.overlap)}")
+        if not (_is_number(self.widened) and 1 <= self.widened <= 10):
+            raise InputError(f"widened is a number from 1 to 10, not {quote(self.widened)}")
+        figures = {"bandwidth": self.bandwidth, "link_bandwidth": self.link_bandwidth, "num_sms": self.num_sms}
+        for name, value in [*figures.items(), *((f"the {key} peak", peak) for key, peak in self.peaks.items())]:
+            if value is not None and not (_is_number(value) and 0 < value < math.inf):
+                raise InputError(f"{name} is a positive number, not {quote(value)}")
+        for kind, fits in self.classes.items():
+            for precision, fit in fits.items():
+                checked_fit(kind, precision, fit)
+        for kind, spreads in self.intervals.items():
+            for devices in spreads:
+                _devices(kind, devices)
+
+    def parameters(self, kind: str, precision: str = ANY) -> Parameters:
+        """Return the law of a class of kernel at a precision, with this profile's parameters in it.
+
+        Where the profile lacks the precision, the nearest that was measured is taken, and `Parameters.note` says so.
+
+        Args:
+            kind: a class of `nbanalyzer.hardware.laws.laws`, e.g. ``"linear"``.
+            precision: e.g. ``"bf16"``, ``"fp8_block"``; ``"any"`` for a class that has none.
+
+        Raises:
+            UnknownNameError: no such class.
+            InputError: the profile has nothing for it: it is not modelled.
+
+        """
+        return choice(self, kind, precision)
+
+    def interval(self, kind: str, num_devices: int) -> Spread | None:
+        """Return how measured time per token spreads around estimates of models that had no part in the fit.
+
+        Args:
+            kind: ``"dense"`` or ``"experts"``.
+            num_devices: that the model is divided over.
+
+        Returns:
+            the spread of that number of devices, or None if nothing was measured; wider if the profile is borrowed.
+
+        """
+        for text, found in self.intervals.get(kind, {}).items():
+            fewest, most = _devices(kind, text)
+            if fewest <= num_devices <= most:
+                ratio = tuple(value**self.widened for value in found.ratio)
+                return msgspec.structs.replace(found, ratio=ratio)
+        return None
+
+
+def profiles() -> list[str]:
+    """Return the names of the shipped profiles, ``card.engine``, and ``"typical"``."""
+    return [*_shipped()]
+
+
+def profile(which: str | os.PathLike[str] | Profile | None = None, card: Accelerator | None = None) -> Profile:
+    """Return the profile of an engine on a card.
+
+    Where no profile is of this card, the nearest card of its architecture serves: then `Profile.notes` says so and
+    intervals are wider.
+
+    Args:
+        which: an engine, e.g. ``"vllm"``; the path of a ``.json`` file that holds a profile; a profile; None or
+            ``"typical"`` for that of no engine in particular.
+        card: that it is for; None takes a file or a profile as it is.
+
+    Raises:
+        UnknownNameError: no such engine, or nothing of it for a card of this architecture.
+        InputError: the file cannot be read or holds no profile, or it is another card's.
+
+    """
+    if isinstance(which, Profile):
+        return _on(which, card, which.card)
+    if which is None:
+        which = TYPICAL
+    if not isinstance(which, str | os.PathLike):
+        raise InputError(f"a profile is an engine, the path of a .json file or a Profile, not {quote(which)}")
+    text = os.fspath(which)
+    if not isinstance(which, str) or text.casefold().endswith(".json") or {"/", os.sep} & {*text}:
+        return _on(_from_file(text), card, text)
+    engine = text.strip().casefold().replace("-", "")
+    if engine == TYPICAL:
+        return _on(_shipped()[TYPICAL], card, TYPICAL)
+    of_engine = [found for found in _shipped().values() if found.engine == engine]
+    if not of_engine:
+        known = dict.fromkeys(found.engine for found in _shipped().values())
+        raise UnknownNameError("engine", text, known, "The path of a profile ends in .json.")
+    if card is None:
+        raise InputError(f"the profile of {quote(text)} is one of several: say for which card")
+    own = [found for found in of_engine if found.card == card.name]
+    like = [found for found in of_engine if found.architecture and found.architecture == _architecture(card)]
+    if not own and not like:
+        names = ", ".join(found.card for found in of_engine)
+        hint = f"There are profiles of {engine} on {names}; {TYPICAL!r} is for any card."
+        raise UnknownNameError("profile", f"{engine} on {card.name}", (), hint)
+    return _on(own[0] if own else min(like, key=lambda found: _distance(found, card)), card, engine)
+
+
+@cache
+def _shipped() -> Mapping[str, Profile]:
+    folder = files("nbanalyzer.hardware") / "profiles"
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".json"))
+    names.sort(key=lambda name: name != f"{TYPICAL}.json")
+    return {name.removesuffix(".json"): decode((folder / name).read_bytes(), Profile, name) for name in names}
+
+
+def _from_file(path: str) -> Profile:
+    try:
+        found: Profile = decode(read_file(Path(path).expanduser()), Profile, path)
+    except (TemplateError, RuntimeError) as error:  # RuntimeError: nobody's home
+        raise InputError(str(error)) from None
+    return found
+
+
+def _on(found: Profile, card: Accelerator | None, name: str) -> Profile:
+    """Return a profile as it serves a card: with this card's figures, and with notes if they are not its own."""
+    if card is None:
+        return found
+    notes, widened = found.notes, found.widened
+    if found.card == card.name:
+        for precision in sorted(found.peaks.keys() & card.peaks.keys()):
+            if not math.isclose(found.peaks[precision], card.peaks[precision], rel_tol=AGREE):
+                peaks = f"{found.peaks[precision]:.4g} FLOP/s, the card has {card.peaks[precision]:.4g}"
+                notes = (*notes, f"shares refer to a {precision} peak of {peaks}")
+        if found.bandwidth is not None and not math.isclose(found.bandwidth, card.bandwidth, rel_tol=AGREE):
+            rates = f"{found.bandwidth:.4g} bytes/s, the card has {card.bandwidth:.4g}"
+            notes = (*notes, f"shares refer to a bandwidth of {rates}")
+    elif found.card != ANY:
+        if not found.architecture or found.architecture != _architecture(card):
+            raise InputError(
+                f"{name}: a profile of {quote(found.card)}, not of {quote(card.name)}, which is no card of its "
+                f"architecture: take that card, or {TYPICAL!r}, which is for any"
+            )
+        notes = (*notes, f"no profile of {card.name}: that of {found.card}, which has the same architecture")
+        widened = min(widened * WIDER, 10.0)
+    return msgspec.structs.replace(
+        found,
+        peaks=dict(card.peaks),
+        bandwidth=card.bandwidth,
+        link_bandwidth=card.link_bandwidth,
+        num_sms=getattr(card, "num_sms", None) or found.num_sms,
+        notes=notes,
+        widened=widened,
+    )
+
+
+def _distance(found: Profile, card: Accelerator) -> float:
+    """Return how far a profile's card is from another: the logarithms of bandwidth and peaks that both have."""
+    pairs = [(found.bandwidth or card.bandwidth, card.bandwidth)]
+    pairs += [(found.peaks[name], card.peaks[name]) for name in sorted(found.peaks.keys() & card.peaks.keys())]
+    return sum(abs(math.log(ours / theirs)) for ours, theirs in pairs) / len(pairs)
+
+
+def _architecture(card: Accelerator) -> str:
+    return str(getattr(card, "architecture", "") or "")
+
+
+def _devices(kind: str, text: str) -> tuple[int, int]:
+    """Return the fewest and the most devices that ``"2-4"`` or ``"8"`` is for."""
+    fewest, dash, most = text.partition("-")
+    if not fewest.isdecimal() or not (most.isdecimal() if dash else True) or len(text) > 20:
+        raise InputError(f"intervals of {kind}: a number of devices is written 8 or 2-4, not {quote(text)}")
+    return int(fewest), int(most or fewest)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

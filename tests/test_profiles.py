@@ -1,0 +1,380 @@
+"""Laws and profiles: what is shipped, what a law comes to by hand, and which profile serves which card."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from nbanalyzer.errors import FormulaError, InputError, NBAnalyzerError, UnknownNameError
+from nbanalyzer.formulas import evaluation
+from nbanalyzer.formulas.formula import parse, variable
+from nbanalyzer.formulas.polynomial import Polynomial
+from nbanalyzer.formulas.simplify import expanded
+from nbanalyzer.hardware import profiles as module
+from nbanalyzer.hardware.accelerators import Accelerator, accelerators, hardware
+from nbanalyzer.hardware.laws import laws, variables
+from nbanalyzer.hardware.parameters import ARITHMETIC, FALLBACKS, Fit, Spread
+from nbanalyzer.hardware.profiles import Profile, profile, profiles
+
+
+class Card(Accelerator, frozen=True, kw_only=True):
+    """An accelerator of a known architecture."""
+
+    architecture: str = ""
+    num_sms: int | None = None
+
+
+CARD = Card(name="my-card", bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13}, architecture="pascaline", num_sms=100)
+MINE: dict[str, Any] = {
+    "card": "my-card",
+    "architecture": "pascaline",
+    "engine": "mine",
+    "made": "2026-01-01",
+    "source": "measured at home",
+    "overlap": 0.25,
+    "peaks": {"bf16": 1e14},
+    "bandwidth": 1e12,
+    "num_sms": 100,
+    "classes": {
+        "linear": {
+            "bf16": {"parameters": {"compute": 0.8, "bandwidth": 0.5, "launch_us": 3, "per_k_ns": 0.5}, "n": 7},
+            "fp8": {"parameters": {"compute": 0.8, "bandwidth": 0.5, "launch_us": 3, "quantize": 1}},
+        },
+        "decode_attention": {
+            "bf16": {
+                "parameters": {"compute": 0.5, "bandwidth": 0.8, "launch_us": 4, "per_context_ns": 2, "wave_us": 1.5}
+            }
+        },
+        "experts": {
+            "bf16": {
+                "parameters": {
+                    "compute": 0.5, "bandwidth": 0.8, "activation_bandwidth": 0.25, "launch_us": 9, "per_expert_us": 2,
+                }
+            }
+        },
+        "all_reduce": {"any": {"parameters": {"launch_us": 4, "per_rank_us": 0.5, "link": 0.75}}},
+    },
+    "intervals": {"dense": {"1": {"n": 9, "ratio": [0.81, 0.9, 1, 1.1, 1.21]}, "2-4": {"n": 3, "ratio": [1, 1, 1, 1, 1]}}},
+}  # fmt: skip
+
+
+def mine(**changes: object) -> Profile:
+    return msgspec.convert(copy.deepcopy(MINE) | changes, Profile)
+
+
+def one_line(error: NBAnalyzerError, *quoted: str) -> str:
+    text = str(error)
+    assert text.isprintable()
+    assert len(text) < 400
+    for part in quoted:
+        assert part in text
+    return text
+
+
+# ---- the laws
+
+
+@pytest.mark.parametrize("name", laws())
+def test_every_law_reads_what_is_declared(name: str) -> None:
+    law = laws()[name]
+    names = {*parse(law.formula).variables}
+    assert names - variables().keys() == law.parameters.keys()
+    assert {parameter.unit for parameter in law.parameters.values()} <= {"share", "us", "ns", "switch"}
+    for parameter in law.parameters.values():
+        assert parameter.least < parameter.most
+        assert parameter.unit != "share" or (parameter.least > 0 and parameter.most <= 1)
+        assert parameter.default is None or parameter.least <= parameter.default <= parameter.most
+
+
+@pytest.mark.parametrize("name", laws())
+def test_no_law_is_below_its_roofline_at_the_best_parameters(name: str) -> None:
+    best = {key: part.most if part.unit == "share" else part.least for key, part in laws()[name].parameters.items()}
+    for compute in (0.0, 3.0, 50.0):
+        launch = dict.fromkeys(variables(), 2.0) | {"compute_us": compute, "memory_us": 20.0, "activation_us": 5.0}
+        time = evaluation.real(parse(laws()[name].formula))(launch | best | {"overlap": 0.0})
+        if name == "all_reduce":
+            assert time == pytest.approx(2 * (2 - 1) / 2 * 2.0)
+        else:
+            assert time >= max(compute, 20.0) if name != "experts" else time >= max(compute, 15.0) + 5.0
+
+
+def test_a_linear_by_hand() -> None:
+    found = mine().parameters("linear", "bf16")
+    # 8 us of arithmetic at 80 % are 10, 3 us of traffic at 50 % are 6, a quarter of which shows; K is 4,000.
+    launch = {"compute_us": 8.0, "memory_us": 3.0, "input_size": 4000.0, "num_tokens": 2.0}
+    assert found.time_us(launch) == pytest.approx(10 + 6 / 4 + 3 + 2)
+    # With 1 us of arithmetic it is the traffic that is longer.
+    assert found.time_us(launch | {"compute_us": 0.8}) == pytest.approx(6 + 1 / 4 + 3 + 2)
+    # A kernel that quantises 2 x 4,000 elements moves 24,000 bytes at 500,000 a microsecond.
+    quantised = mine().parameters("linear", "fp8")
+    assert quantised.time_us(launch) == pytest.approx(10 + 6 / 4 + 3 + 0.048)
+
+
+def test_the_other_laws_by_hand() -> None:
+    launch = {"compute_us": 2.0, "memory_us": 8.0, "context": 3000.0, "num_sequences": 26.0, "num_kv_heads": 8.0}
+    # 26 x 8 = 208 pairs take 3 rounds of 100.
+    assert mine().parameters("decode_attention", "bf16").time_us(launch) == pytest.approx(10 + 4 / 4 + 4 + 6 + 3 * 1.5)
+    launch = {"compute_us": 2.0, "memory_us": 9.0, "activation_us": 1.0, "experts_touched": 7.5}
+    assert mine().parameters("experts", "bf16").time_us(launch) == pytest.approx(10 + 4 / 4 + 1 / 0.25 + 9 + 15)
+    launch = {"message_us": 30.0, "num_ranks": 4.0}
+    assert mine().parameters("all_reduce").time_us(launch) == pytest.approx(4 + 3 * 0.5 + 2 * 3 / 4 * 30 / 0.75)
+
+
+def test_a_law_is_a_formula_with_its_numbers_in_it() -> None:
+    found = mine().parameters("linear", "bf16")
+    assert found.formula.variables == ("compute_us", "memory_us", "input_size")
+    exact = found.formula.evaluate({"compute_us": 8, "memory_us": 3, "input_size": 4000})
+    assert exact == Fraction(33, 2)
+    assert "0.8" in str(found.formula)
+    # Polynomials can be put in: what the maximum is of is decided by them.
+    tokens = expanded(variable("batch_size"), {})
+    polynomial = expanded(
+        found.formula, {"compute_us": tokens * 8, "memory_us": Polynomial.constant(3), "input_size": 4000}
+    )
+    assert {*polynomial.variables} == {"batch_size"}
+    assert polynomial.evaluate({"batch_size": 1}) == Fraction(33, 2)
+    assert polynomial.evaluate({"batch_size": 0}) == 6 + 3 + 2
+
+
+def test_what_a_parameter_left_out_comes_to() -> None:
+    assert mine().parameters("linear", "fp8").values == {
+        "compute": 0.8, "bandwidth": 0.5, "launch_us": 3, "per_k_ns": 0, "quantize": 1, "overlap": 0.25,
+    }  # fmt: skip
+
+
+def test_floats_come_to_what_exact_numbers_do() -> None:
+    text = (
+        "max({a}, {b} * 3) - {a} % {b} + (ceil({a} / {b}) if {a} > {b} else floor({b})) * -{a} ** 2 // 3 + min({a}, 1)"
+    )
+    for a, b in ((Fraction(7, 2), 2), (1, 4), (-3, Fraction(5, 4)), (Fraction(1, 3), Fraction(2, 7))):
+        exact = parse(text).evaluate({"a": a, "b": b})
+        assert evaluation.real(parse(text))({"a": float(a), "b": float(b)}) == pytest.approx(float(exact))
+    with pytest.raises(FormulaError):
+        parse("{a} / 0").evaluate({"a": 1})
+    with pytest.raises(ZeroDivisionError):
+        evaluation.real(parse("{a} / 0"))({"a": 1.0})
+
+
+# ---- what is not there
+
+
+def test_a_precision_that_was_not_measured() -> None:
+    found = mine().parameters("linear", "fp8_block")
+    assert (found.precision, found.fit.parameters["launch_us"]) == ("fp8", 3)
+    assert found.note == "linear at fp8_block not measured: fp8 stands in"
+    assert mine().parameters("linear", "bf16").note == ""
+    assert mine().parameters("all_reduce", "bf16").note == ""
+    with pytest.raises(InputError) as caught:
+        mine().parameters("linear", "nvfp4")
+    one_line(caught.value, "linear at 'nvfp4' is not modelled", "mine on my-card", "bf16, fp8")
+
+
+def test_a_class_that_was_not_measured() -> None:
+    with pytest.raises(InputError) as caught:
+        mine().parameters("prefill_attention", "bf16")
+    one_line(caught.value, "prefill_attention", "not modelled")
+    with pytest.raises(UnknownNameError) as unknown:
+        mine().parameters("liner", "bf16")
+    one_line(unknown.value, "'liner'", "'linear'")
+
+
+def test_a_value_of_the_launch_that_is_missing() -> None:
+    with pytest.raises(InputError) as caught:
+        mine().parameters("linear", "bf16").time_us({"compute_us": 1.0, "memory_us": 1.0})
+    one_line(caught.value, "linear", "{input_size}")
+
+
+def test_what_stands_in_is_never_itself() -> None:
+    for precision, others in FALLBACKS.items():
+        assert precision not in others
+    assert not ARITHMETIC.keys() & set(ARITHMETIC.values())
+
+
+# ---- impossible profiles
+
+
+def broken(path: str, value: object) -> dict[str, Any]:
+    found = copy.deepcopy(MINE)
+    *steps, last = path.split(".")
+    place = found
+    for step in steps:
+        place = place[step]
+    place[last] = value
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("overlap", -0.1, "overlap is a number from 0 to 1, not -0.1"),
+        ("overlap", 1.5, "not 1.5"),
+        ("widened", 0.5, "widened"),
+        ("bandwidth", 0, "bandwidth is a positive number, not 0"),
+        ("peaks.bf16", -1.0, "bf16 peak"),
+        ("classes.linear.bf16.parameters.compute", 1.2, "compute is a number from 0.01 to 1 (share: of the peak, reached at best), not 1.2"),
+        ("classes.linear.bf16.parameters.compute", 0, "linear, bf16"),
+        ("classes.linear.bf16.parameters.launch_us", -1, "launch_us"),
+        ("classes.linear.bf16.parameters.lauch_us", 1, "did you mean 'launch_us'"),
+        ("classes.linear.fp8.parameters.quantize", 0.5, "quantize is 0 or 1"),
+        ("classes.linear.bf16.parameters", {"compute": 0.5, "bandwidth": 0.5}, "launch_us"),
+        ("classes.linear.bf16.n", -1, "number of measurements"),
+        ("classes.linear.bf16.ratio", [1, 0.9, 1, 1, 1], "positive and rising"),
+        ("classes.linear.bf16.error", [-1, 2], "90 % quantile"),
+        ("classes.linear.bf16.law", "linaer", "no law named 'linaer'"),
+        ("classes.linaer", {"bf16": {"parameters": {}}}, "no law named 'linaer'"),
+        ("classes.linear.bf16.speed", 3, "speed"),
+        ("intervals.dense.2 to 4", {"n": 3, "ratio": [1, 1, 1, 1, 1]}, "'2 to 4'"),
+        ("intervals.dense.8", {"n": 3, "ratio": [1, 1, 1, 1, 0.5]}, "rising"),
+        ("speed", 3, "speed"),
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be(path: str, value: object, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(MINE))
+    assert profile(str(file)) == mine()
+    file.write_text(json.dumps(broken(path, value)))
+    with pytest.raises(InputError) as caught:
+        profile(str(file))
+    one_line(caught.value, str(file)[:40], said)
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "1e999", "true", "null", '"0.3"'])
+def test_a_number_that_is_none(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(MINE).replace('"compute": 0.8', f'"compute": {text}'))
+    with pytest.raises(InputError) as caught:
+        profile(file)
+    one_line(caught.value, "mine.json")
+
+
+@pytest.mark.parametrize("field", ["overlap", "bandwidth", "widened"])
+def test_nan_from_python(field: str) -> None:
+    with pytest.raises(InputError, match="not nan"):
+        msgspec.structs.replace(mine(), **{field: math.nan})
+    with pytest.raises(InputError, match="compute"):
+        msgspec.structs.replace(
+            mine(), classes={"linear": {"bf16": Fit(parameters={"compute": math.nan, "bandwidth": 1, "launch_us": 0})}}
+        )
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    for content in (None, b"{", b"[]", b"\xff"):
+        file = tmp_path / "none.json"
+        if content is not None:
+            file.write_bytes(content)
+        with pytest.raises(InputError) as caught:
+            profile(file)
+        one_line(caught.value, "none.json")
+
+
+# ---- which profile serves which card
+
+
+@pytest.fixture
+def shipped(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    def ship(*made: Profile) -> None:
+        typical = profile()
+        monkeypatch.setattr(module, "_shipped", lambda: {"typical": typical} | {p.card: p for p in made})
+
+    return ship
+
+
+def test_a_profile_of_the_card_itself(shipped: Callable[..., None]) -> None:
+    shipped(mine(), mine(card="other", bandwidth=2e12))
+    found = profile("mine", CARD)
+    assert (found.card, found.notes, found.widened) == ("my-card", (), 1)
+    assert found.interval("dense", 1) == Spread(n=9, ratio=(0.81, 0.9, 1, 1.1, 1.21))
+    assert found.interval("dense", 3) == Spread(n=3, ratio=(1, 1, 1, 1, 1))
+    assert found.interval("dense", 8) is found.interval("experts", 1) is None
+
+
+def test_the_nearest_of_the_architecture_serves(shipped: Callable[..., None]) -> None:
+    shipped(mine(card="far", bandwidth=9e12), mine(card="near", bandwidth=1.1e12), mine(card="else", architecture="x"))
+    found = profile("mine", CARD)
+    assert found.card == "near"
+    assert found.notes == ("no profile of my-card: that of near, which has the same architecture",)
+    # Its own figures: rounds of 100, not those of the other.
+    assert (found.bandwidth, found.num_sms) == (1e12, 100)
+    spread = found.interval("dense", 1)
+    assert spread is not None
+    assert spread.ratio == pytest.approx((0.81**1.5, 0.9**1.5, 1, 1.1**1.5, 1.21**1.5))
+
+
+def test_the_card_counts_its_own_multiprocessors(shipped: Callable[..., None]) -> None:
+    shipped(mine(card="near", num_sms=10))
+    launch = {"compute_us": 0.0, "memory_us": 0.0, "context": 0.0, "num_sequences": 25.0, "num_kv_heads": 8.0}
+    rounds = {CARD: 2, msgspec.structs.replace(CARD, num_sms=None): 20}
+    for card, number in rounds.items():
+        time = profile("mine", card).parameters("decode_attention", "bf16").time_us(launch)
+        assert time == pytest.approx(4 + number * 1.5)
+
+
+def test_no_card_of_the_architecture(shipped: Callable[..., None]) -> None:
+    shipped(mine(card="there", architecture="x"), mine(card="here", architecture=""))
+    for card in (CARD, msgspec.structs.replace(CARD, architecture="")):
+        with pytest.raises(UnknownNameError) as caught:
+            profile("mine", card)
+        one_line(caught.value, "'mine on my-card'", "there, here", "'typical'")
+
+
+def test_another_cards_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(MINE | {"card": "there", "architecture": "x"}))
+    with pytest.raises(InputError) as caught:
+        profile(file, CARD)
+    one_line(caught.value, "mine.json", "'there'", "'my-card'")
+    with pytest.raises(InputError, match="'there'"):
+        profile(mine(card="there", architecture=""), CARD)
+    assert profile(mine(card="there"), CARD).widened == 1.5
+    file.write_text(json.dumps(MINE))
+    assert profile(file, CARD).notes == ()
+
+
+def test_figures_that_moved_are_said() -> None:
+    moved = msgspec.structs.replace(CARD, peaks={"bf16": 1.1e14, "fp32": 1.0e13}, bandwidth=1.2e12)
+    assert profile(mine(), moved).notes == (
+        "shares refer to a bf16 peak of 1e+14 FLOP/s, the card has 1.1e+14",
+        "shares refer to a bandwidth of 1e+12 bytes/s, the card has 1.2e+12",
+    )
+
+
+def test_names_that_are_none() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        profile("vlm", CARD)
+    one_line(caught.value, "'vlm'", ".json")
+    with pytest.raises(InputError, match="not 3"):
+        profile(3)  # type: ignore[arg-type]
+
+
+# ---- what is shipped
+
+
+def test_the_typical_profile_is_for_any_card() -> None:
+    assert profiles()[0] == "typical"
+    for name in accelerators():
+        found = profile(None, hardware(name))
+        assert (found.engine, found.card, found.notes) == ("typical", "any", ())
+        assert found.bandwidth == hardware(name).bandwidth
+        assert {*found.classes} == {*laws()}
+    launch = {"compute_us": 6.0, "memory_us": 18.0, "activation_us": 9.0, "message_us": 6.0, "num_ranks": 2.0}
+    launch |= {"input_size": 64.0, "num_tokens": 64.0, "context": 5.0, "experts_touched": 3.0, "num_sequences": 1.0}
+    for kind in ("linear", "prefill_attention", "elementwise"):
+        assert profile().parameters(kind, "nvfp4").time_us(launch) == pytest.approx(20 + 0.3 * 10 + 6)
+    assert profile().parameters("experts", "fp8").time_us(launch) == pytest.approx(10 + 0.3 * 10 + 10 + 6)
+    assert profile().parameters("all_reduce").time_us(launch) == pytest.approx(6 + 10)
+
+
+def test_the_typical_decode_counts_no_rounds() -> None:
+    """A card whose number of multiprocessors nobody knows has a typical time all the same."""
+    launch = {"compute_us": 6.0, "memory_us": 18.0, "context": 5.0, "num_sequences": 1.0, "num_kv_heads": 8.0}
+    found = profile("typical", msgspec.structs.replace(CARD, num_sms=None)).parameters("decode_attention", "bf16")
+    assert found.formula.variables == ("compute_us", "memory_us")
+    assert found.time_us(launch) == pytest.approx(20 + 0.3 * 10 + 6)
