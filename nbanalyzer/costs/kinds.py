@@ -14,7 +14,7 @@ from .tree import Node
 if TYPE_CHECKING:
     from .costs import Costs
 
-__all__ = ["BROADER", "amounts_of", "kind_of"]
+__all__ = ["BROADER", "amounts_of", "in_microseconds", "kind_of"]
 
 BROADER: Mapping[str, str] = {
     "transposed_linear": "linear",
@@ -24,6 +24,15 @@ BROADER: Mapping[str, str] = {
     "tanh": "elementwise",
 }
 """Kind → the kind whose law serves where a profile does not tell it apart."""
+
+MICROSECONDS: Mapping[str, str] = {
+    "memory_us": "bytes",
+    "weight_us": "weight_bytes",
+    "cache_us": "cache_bytes",
+    "activation_us": "activation_bytes",
+    "kept_us": "kept_bytes",
+}
+"""Variable of laws → the bytes that it is the time of, at the peak bandwidth."""
 
 TRANSPOSED = frozenset({"transformers.pytorch_utils.Conv1D"})
 """Modules that store a weight as inputs x outputs, the other way round than `torch.nn.Linear`."""
@@ -104,6 +113,19 @@ def amounts_of(launch: Launch[Number], costs: Costs) -> dict[str, float]:
         "num_elements": written / size / launch.steps,
     }
     return {name: float(value) for name, value in (found | _sizes(launch, costs)).items()}
+
+
+def in_microseconds(amounts: Mapping[str, float], peak: float, bandwidth: float) -> dict[str, float]:
+    """Return the variables of laws for what a launch does, as `amounts_of` returns it.
+
+    Args:
+        amounts: FLOPs, bytes and sizes.
+        peak: FLOP/s of its precision.
+        bandwidth: bytes/s.
+
+    """
+    found = {name: 1e6 * amounts[part] / bandwidth for name, part in MICROSECONDS.items()}
+    return {**amounts, **found, "compute_us": 1e6 * amounts["matmul_flops"] / peak}
 
 
 def _sizes(launch: Launch[Number], costs: Costs) -> dict[str, float]:

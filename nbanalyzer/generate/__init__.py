@@ -4,6 +4,6 @@ Nothing else in the package imports torch, and nothing here allocates a weight, 
 they are made tiny, and run on the CPU.
 """
 
-from .api import count_parameters, generate, verify
+from .api import calibrate, count_parameters, generate, verify
 
-__all__ = ["count_parameters", "generate", "verify"]
+__all__ = ["calibrate", "count_parameters", "generate", "verify"]

@@ -159,5 +159,3 @@ def drift_of(series: Sequence[Series]) -> float:
         if half:
             changes.append(median(one.seconds[-half:]) / median(one.seconds[:half]))
     return abs(median(changes) - 1) if changes else 0.0
-
-
