@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEVICES",
     "MADE",
+    "SECONDS",
     "built_for",
     "calibrate",
     "count_parameters",
@@ -51,6 +52,8 @@ MADE = "made"
 
 DEVICES = ("cpu", "cuda")
 """What can be calibrated."""
+SECONDS = 60.0
+"""That a calibration may take."""
 LONGEST = 86_400  # seconds of a calibration
 
 _TURN = RLock()  # a progress callback may ask for another model
@@ -126,7 +129,7 @@ def verify(
 
 def calibrate(
     device: str = "cpu",
-    seconds: float = 60,
+    seconds: float = SECONDS,
     *,
     output: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
@@ -139,7 +142,7 @@ def calibrate(
 
     Args:
         device: ``"cpu"`` or ``"cuda"``.
-        seconds: that it may take, above 0 and at most 86,400; four rounds are made in any case, about 15 s.
+        seconds: that it may take, above 0 and at most 86,400; four rounds are made in any case, about 10 s.
         output: the file to write the profile to, whole or not at all, beside returning it.
         progress: called with what is being done, and the part that is done, 0 to 1.
 
@@ -163,8 +166,10 @@ def calibrate(
         with _in_turn(job.tell):
             profile = calibration.calibrate(device, float(seconds), job.tell)
     if output is not None:
+        from nbanalyzer.hardware.profiles import encoded
+
         with writing(quote(str(output))):
-            write_whole(output, msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n")
+            write_whole(output, encoded(profile))
     return profile
 
 

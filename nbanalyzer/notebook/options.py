@@ -12,6 +12,7 @@ from IPython.core.magic_arguments import MagicArgumentParser
 from nbanalyzer.analysis.options import add_efficiency_options, add_run_options
 from nbanalyzer.costs.metrics import BY_MODULE, METRICS
 from nbanalyzer.costs.run import PHASES, SIZES, SWITCHES
+from nbanalyzer.generate import DEVICES
 
 __all__ = ["LENGTHS", "PARSERS", "PLOTS", "LineParser"]
 
@@ -157,6 +158,16 @@ def _verify() -> LineParser:
     return parser
 
 
+def _calibrate() -> LineParser:
+    parser = LineParser("calibrate")
+    parser.add_argument(
+        "--device", choices=DEVICES, help="what is measured: one thread of the processor, or CUDA (cpu)"
+    )
+    parser.add_argument("--seconds", metavar="X", help="that it may take (60)")
+    parser.add_argument("--output", metavar="FILE", help="write the profile there, whole or not at all")
+    return parser
+
+
 _DECLARED: Mapping[str, Callable[[], LineParser]] = {
     "populate": _populate,
     "compare": _compare,
@@ -165,6 +176,7 @@ _DECLARED: Mapping[str, Callable[[], LineParser]] = {
     "sweep": _sweep,
     "generate": _generate,
     "verify": _verify,
+    "calibrate": _calibrate,
 }
 
 

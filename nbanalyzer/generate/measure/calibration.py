@@ -23,6 +23,7 @@ from nbanalyzer.progress import Progress
 from .cases import CPU, CUDA, Grid, cases
 from .clock import Clock, CudaClock, Series, ThreadClock, drift_of, interleaved
 from .fit import fitted
+from .small import CASTS, KINDS
 
 __all__ = ["LAWS", "calibrate", "profile_of"]
 
@@ -40,9 +41,8 @@ LAWS = {
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 FUNCTIONS = ("exp", "tanh")
 """Kinds that are elementwise kernels with a function in them."""
-BLOCK = {"linear": 7, "decode_attention": 1, "append": 1}
-"""Kernels of the tiny layer that are not elementwise."""
 ROUGH = 0.05  # drift from which the profile says that it is not to be relied on
+FITTING = 0.05  # share of the time that is left for it
 FLUSH = 2**28  # bytes that are written between two timings of a CUDA device: more than any has as a cache
 
 
@@ -61,12 +61,21 @@ def calibrate(device: str, seconds: float, tell: Progress) -> Profile:
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("this machine has no CUDA device that PyTorch can use: take device='cpu'")
     begin = time.monotonic()
-    with torch.inference_mode(), on_one_thread():
-        grid, clock = (CPU, ThreadClock()) if device == "cpu" else (CUDA, CudaClock(FLUSH))
-        series = _measured(device, grid, clock, begin + seconds, tell)
+    deadline = begin + seconds * (1 - FITTING)
+    try:
+        with torch.inference_mode(), on_one_thread():
+            grid, clock = (CPU, ThreadClock()) if device == "cpu" else (CUDA, _cuda_clock())
+            series = _measured(device, grid, clock, deadline, tell)
+    except torch.OutOfMemoryError:
+        raise InputError(f"the memory of {_name(device)} is too small, or in use: nothing was measured") from None
     threads = "1 thread" if device == "cpu" else f"CUDA {torch.version.cuda}, graphs"
     notes = (f"torch {torch.__version__}, Python {platform.python_version()}, {platform.system()}, {threads}",)
     return profile_of(_name(device), series, notes, time.monotonic() - begin)
+
+
+def _cuda_clock() -> Clock:
+    buffer = torch.empty(FLUSH, dtype=torch.uint8, device="cuda")
+    return CudaClock(buffer.zero_)
 
 
 def _measured(device: str, grid: Grid, clock: Clock, deadline: float, tell: Progress) -> dict[str, list[Series]]:
@@ -93,7 +102,7 @@ def profile_of(card: str, series: dict[str, list[Series]], notes: Sequence[str],
     bandwidth = _figure(_bandwidth(everything))
     classes: dict[str, dict[str, Fit]] = {}
     for precision, found in series.items():
-        for kind, fit in _fits(found, peaks[precision], bandwidth).items():
+        for kind, fit in _fits(found, precision, peaks[precision], bandwidth).items():
             classes.setdefault(kind, {})[precision] = fit
     drift = drift_of(everything)
     rounds = len(everything[0].seconds)
@@ -133,7 +142,7 @@ def _is_large(one: Series) -> bool:
     return one.case.kind == "linear" and one.case.amounts["weight_bytes"] > LARGE
 
 
-def _fits(series: Sequence[Series], peak: float, bandwidth: float) -> dict[str, Fit]:
+def _fits(series: Sequence[Series], precision: str, peak: float, bandwidth: float) -> dict[str, Fit]:
     """Return kind → what is fitted to the times of one precision."""
     points: dict[str, list[tuple[dict[str, float], float]]] = {kind: [] for kind in LAWS}
     for one in series:
@@ -146,17 +155,17 @@ def _fits(series: Sequence[Series], peak: float, bandwidth: float) -> dict[str, 
             plain = fits["elementwise"].parameters
             fixed = {name: plain[name] for name in ("activation_bandwidth", "launch_us")}
         fits[kind] = fitted(law, points[kind], fixed)
-    (block,) = (one for one in series if one.case.kind == "block")
-    return _with_python(fits, block)
+    return _with_python(fits, series, precision)
 
 
-def _with_python(fits: dict[str, Fit], block: Series) -> dict[str, Fit]:
-    """Return the fits with the Python that leads to each kernel: what a tiny layer takes beyond its kernels."""
-    launch = {kind: fit.parameters["launch_us"] for kind, fit in fits.items()}
-    count = block.case.amounts["launches"]
-    others = count - sum(BLOCK.values())
-    kernels = sum(times * launch[kind] for kind, times in BLOCK.items()) + others * launch["elementwise"]
-    python = max(0.0, (1e6 * block.median - kernels) / count)
+def _with_python(fits: dict[str, Fit], series: Sequence[Series], precision: str) -> dict[str, Fit]:
+    """Return the fits with the Python that leads to each kernel: what a model takes beyond its products and kernels."""
+    times = {one.case.kind: 1e6 * one.median for one in series if one.case.kind in {"pass", "products"}}
+    if not times:  # a device is told what to do in advance
+        return fits
+    counts = {**KINDS, "elementwise": KINDS["elementwise"] + (0 if precision == "fp32" else CASTS)}
+    kernels = sum(counts[kind] * fits[kind].parameters["launch_us"] for kind in counts if kind != "linear")
+    python = max(0.0, (times["pass"] - times["products"] - kernels) / sum(counts.values()))
     found = {}
     for kind, fit in fits.items():
         parameters = fit.parameters | {"launch_us": _figure(fit.parameters["launch_us"] + python)}
@@ -170,10 +179,7 @@ def _figure(value: float) -> float:
 
 def _name(device: str) -> str:
     """Return what a device is called: its model, in small letters."""
-    if device == "cuda":
-        name = torch.cuda.get_device_name()
-    else:
-        name = _processor()
+    name = torch.cuda.get_device_name() if device == "cuda" else _processor()
     return "-".join(re.findall(r"[a-z0-9]+", name.casefold())) or device
 
 

@@ -1,35 +1,18 @@
-"""What is timed: the kernels of a decoder, at sizes from tiny to large, with weights and caches that are not in cache."""
+"""What is timed: the kernels of a decoder, tiny to large, with weights and caches that come from the memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch.nn import functional
 
-__all__ = ["CPU", "CUDA", "Arena", "Attention", "Case", "Grid", "cases"]
+from .case import Call, Case
+from .small import passes
 
-Call = Callable[[], Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """One kernel at one size.
-
-    Attributes:
-        kind: as in `nbanalyzer.costs.kinds`, or ``"copy"`` of memory, or ``"block"`` of a tiny model.
-        amounts: what one call does, as in `nbanalyzer.costs.kinds.amounts_of`.
-        prepared: number of the call → the call, with its data; what this does is not timed.
-        calls: that are timed together, because one is too short.
-
-    """
-
-    kind: str
-    amounts: Mapping[str, float]
-    prepared: Callable[[int], Call] = field(repr=False)
-    calls: int = 1
+__all__ = ["CPU", "CUDA", "Arena", "Attention", "Grid", "cases"]
 
 
 class Attention(NamedTuple):
@@ -114,6 +97,10 @@ CUDA = Grid(
 """For a CUDA device."""
 
 
+MOST_OUTPUTS = 2**27
+"""Elements that a product writes at most: the results of all of them are held by a device at once."""
+
+
 class Arena:
     """Memory that tensors are taken from in a circle, so that each was last touched long ago.
 
@@ -149,7 +136,7 @@ def cases(grid: Grid, dtype: torch.dtype, device: str) -> list[Case]:
         *_linears(grid, arena, dtype, device),
         *_attentions(grid, arena, dtype.itemsize),
         *_elementwise(grid, dtype, device),
-        _block(grid, dtype, device),
+        *(() if device == "cuda" else passes(dtype)),
     ]
 
 
@@ -165,12 +152,11 @@ def _copies(grid: Grid, arena: Arena, size: int) -> Iterator[Case]:
 
 
 def _linears(grid: Grid, arena: Arena, dtype: torch.dtype, device: str) -> Iterator[Case]:
-    for inputs, outputs in grid.weights:
-        for tokens in grid.tokens:
-            yield _linear(grid, arena, (tokens, inputs, outputs), dtype, device, transposed=False)
-    for inputs, outputs in grid.transposed:
-        for tokens in grid.tokens:
-            yield _linear(grid, arena, (tokens, inputs, outputs), dtype, device, transposed=True)
+    for weights, transposed in ((grid.weights, False), (grid.transposed, True)):
+        for inputs, outputs in weights:
+            for tokens in grid.tokens:
+                if tokens * outputs <= MOST_OUTPUTS:
+                    yield _linear(grid, arena, (tokens, inputs, outputs), dtype, device, transposed=transposed)
 
 
 def _linear(
@@ -296,66 +282,6 @@ def _function(
         return lambda: operation(rows, others)
 
     return Case(kind=kind, amounts=_whole(amounts), prepared=prepared, calls=_calls(grid, count * 100))
-
-
-WIDTH, HEADS = 32, 4
-LAUNCHES = 34
-"""Of `_Block`, as they are counted of a Llama's layer: each norm eight, rotary positions five."""
-CASTS = 4
-"""Of these, those that fp32 does without."""
-
-
-class _Block(torch.nn.Module):
-    """A decoder layer in Python, so small that what is timed is how long it takes to start its kernels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm = torch.nn.Parameter(torch.ones(WIDTH))
-        self.linears = torch.nn.ModuleList(torch.nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(7))
-
-    def normed(self, rows: torch.Tensor) -> torch.Tensor:
-        """Return what LlamaRMSNorm does, in its eight kernels."""
-        wide = rows.to(torch.float32)
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-6)
-        return self.norm * wide.to(rows.dtype)
-
-    def turned(self, heads: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
-        """Return what rotary positions do to queries or keys."""
-        half = heads.shape[-1] // 2
-        swapped = torch.cat((-heads[..., half:], heads[..., :half]), dim=-1)
-        return heads * cosine + swapped * sine
-
-    def forward(
-        self, rows: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor
-    ) -> torch.Tensor:
-        """Return the layer's output for one token."""
-        query, key, value, output, gate, up, down = self.linears
-        normed = self.normed(rows)
-        shape = (1, 1, HEADS, WIDTH // HEADS)
-        queries, new, values_new = (one(normed).view(shape).transpose(1, 2) for one in (query, key, value))
-        queries, new = self.turned(queries, cosine, sine), self.turned(new, cosine, sine)
-        keys, values = torch.cat((keys, new), dim=-2), torch.cat((values, values_new), dim=-2)
-        attended = functional.scaled_dot_product_attention(queries, keys, values)
-        rows = rows + output(attended.transpose(1, 2).reshape(1, 1, WIDTH))
-        normed = self.normed(rows)
-        result: torch.Tensor = rows + down(functional.silu(gate(normed)) * up(normed))
-        return result
-
-
-def _block(grid: Grid, dtype: torch.dtype, device: str) -> Case:
-    """Return the start of a kernel from Python, through modules: a tiny decoder layer."""
-    model = _Block().to(device, dtype)
-    size = WIDTH // HEADS
-    rows = torch.zeros(1, 1, WIDTH, dtype=dtype, device=device)
-    cache = torch.zeros(1, HEADS, 4, size, dtype=dtype, device=device)
-    cosine = torch.ones(1, 1, 1, size, dtype=dtype, device=device)
-
-    launches = LAUNCHES - (CASTS if dtype == torch.float32 else 0)
-
-    def prepared(_number: int) -> Call:
-        return lambda: model(rows, cache, cache, cosine, cosine)
-
-    return Case(kind="block", amounts={"launches": float(launches)}, prepared=prepared, calls=grid.calls)
 
 
 def _whole(amounts: dict[str, float]) -> dict[str, float]:

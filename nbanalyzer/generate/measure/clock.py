@@ -12,7 +12,7 @@ import torch
 
 from nbanalyzer.progress import Progress
 
-from .cases import Case
+from .case import Case
 
 __all__ = ["Clock", "CudaClock", "Series", "ThreadClock", "drift_of", "interleaved"]
 
@@ -55,14 +55,13 @@ class CudaClock:
     the device busy until the replay is queued.
 
     Args:
-        flush_bytes: of that buffer.
+        flush: writes that buffer.
         cuda: ``torch.cuda``.
 
     """
 
-    def __init__(self, flush_bytes: int, cuda: Any = torch.cuda) -> None:
-        self.cuda = cuda
-        self._flushed = torch.empty(flush_bytes, dtype=torch.uint8, device="cuda") if cuda is torch.cuda else None
+    def __init__(self, flush: Callable[[], object], cuda: Any = torch.cuda) -> None:
+        self.flush, self.cuda = flush, cuda
 
     def sampler(self, case: Case) -> Sampler:
         """Return what times one call of the case: its graph's time, divided by its calls."""
@@ -88,11 +87,6 @@ class CudaClock:
             return milliseconds / 1000 / len(kept)
 
         return sample
-
-    def flush(self) -> None:
-        """Write over the cache."""
-        if self._flushed is not None:
-            self._flushed.zero_()
 
 
 @dataclass(frozen=True)
