@@ -142,7 +142,7 @@ def calibrate(
 
     Args:
         device: ``"cpu"`` or ``"cuda"``.
-        seconds: that it may take, above 0 and at most 86,400; four rounds are made in any case, about 10 s.
+        seconds: that it may take, above 0 and at most 86,400; three rounds are made in any case.
         output: the file to write the profile to, whole or not at all, beside returning it.
         progress: called with what is being done, and the part that is done, 0 to 1.
 

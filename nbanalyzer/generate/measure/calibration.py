@@ -135,7 +135,7 @@ def _bandwidth(series: Sequence[Series]) -> float:
     """Return the bytes/s of the memory: of a large copy, or of weights where they are read faster."""
     copies = (one.case.amounts["bytes"] / one.median for one in series if one.case.kind == "copy")
     weights = (one.case.amounts["weight_bytes"] / one.median for one in series if _is_large(one))
-    return max(*copies, *weights)
+    return max((*copies, *weights))
 
 
 def _is_large(one: Series) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -33,6 +34,7 @@ class Grid:
         arena_bytes: memory that weights and caches are taken from; several times the last cache.
         weights: inputs and outputs of products, with `transposed`, those that are timed in the other layout too.
         tokens: rows of their inputs.
+        peak: tokens, inputs and outputs of the product that is to reach the peak.
         elements: of elementwise kernels.
         decode: attention of one new token, with `prefill`, that of a prompt.
         calls: of the smallest kernels, timed together.
@@ -43,6 +45,7 @@ class Grid:
     weights: tuple[tuple[int, int], ...]
     transposed: tuple[tuple[int, int], ...]
     tokens: tuple[int, ...]
+    peak: tuple[int, int, int]
     elements: tuple[int, ...]
     decode: tuple[Attention, ...]
     prefill: tuple[Attention, ...]
@@ -53,7 +56,8 @@ CPU = Grid(
     arena_bytes=2**28,
     weights=((640, 640), (1024, 4096), (4096, 1024), (2048, 2048), (2048, 8192), (1024, 32768)),
     transposed=((640, 640), (1024, 4096), (4096, 1024), (768, 2048)),
-    tokens=(1, 4, 8, 16, 64, 256),
+    tokens=(1, 4, 8, 32, 128),
+    peak=(512, 2048, 2048),
     elements=(1024, 8192, 2**17, 2**20),
     decode=(
         Attention(1, 12, 12, 160, 64),
@@ -78,6 +82,7 @@ CUDA = Grid(
     weights=((1024, 1024), (4096, 4096), (4096, 14336), (14336, 4096), (8192, 8192), (4096, 128256)),
     transposed=((1024, 4096), (4096, 1024), (4096, 4096)),
     tokens=(1, 4, 16, 64, 256, 1024, 4096),
+    peak=(8192, 8192, 8192),
     elements=(4096, 2**18, 2**22, 2**26),
     decode=(
         Attention(1, 32, 8, 1024, 128),
@@ -128,6 +133,28 @@ class Arena:
         return self._memory[begin : begin + count].view(shape)
 
 
+class Kept:
+    """Results that stay where they are, as a cache does, until so many bytes of newer ones are there.
+
+    What is freed at once would be written to again by the next call, while it still is in a cache of the processor.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._results: deque[list[torch.Tensor]] = deque()
+
+    def keep(self, results: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Return the results, which are kept from now on."""
+        self._results.append(results)
+        return results
+
+    def forget(self) -> None:
+        """Free the oldest ones."""
+        size = sum(result.nbytes for results in self._results for result in results)
+        while self._results and size > self.most:
+            size -= sum(result.nbytes for result in self._results.popleft())
+
+
 def cases(grid: Grid, dtype: torch.dtype, device: str) -> list[Case]:
     """Return what is timed at a precision."""
     arena = Arena(grid.arena_bytes // dtype.itemsize, dtype, device)
@@ -152,6 +179,7 @@ def _copies(grid: Grid, arena: Arena, size: int) -> Iterator[Case]:
 
 
 def _linears(grid: Grid, arena: Arena, dtype: torch.dtype, device: str) -> Iterator[Case]:
+    yield _linear(grid, arena, grid.peak, dtype, device, transposed=False)
     for weights, transposed in ((grid.weights, False), (grid.transposed, True)):
         for inputs, outputs in weights:
             for tokens in grid.tokens:
@@ -187,32 +215,39 @@ def _linear(
 
 
 def _attentions(grid: Grid, arena: Arena, size: int) -> Iterator[Case]:
+    kept = Kept(grid.arena_bytes)
     for sizes in grid.decode:
-        yield from _decode(arena, sizes, size)
+        yield from _decode(arena, kept, sizes, size)
     for sizes in grid.prefill:
         yield _prefill(arena, sizes, size)
 
 
-def _decode(arena: Arena, sizes: Attention, size: int) -> Iterator[Case]:
+def _decode(arena: Arena, kept: Kept, sizes: Attention, size: int) -> Iterator[Case]:
     """Yield a step of a cache that is written anew by each step, and the attention that reads it afterwards."""
     batch, heads, kv_heads, length, width = sizes
     grouped = heads != kv_heads
 
-    def appended() -> list[torch.Tensor]:
-        parts = []
-        for _ in ("keys", "values"):
-            old, new = arena.take(batch, kv_heads, length - 1, width), arena.take(batch, kv_heads, 1, width)
-            parts.append(torch.cat((old, new), dim=-2))
-        return parts
+    def cache() -> list[torch.Tensor]:
+        return [arena.take(batch, kv_heads, length - 1, width).clone() for _ in ("keys", "values")]
+
+    caches = deque([cache()])
 
     def append(_number: int) -> Call:
-        pairs = [
-            (arena.take(batch, kv_heads, length - 1, width), arena.take(batch, kv_heads, 1, width)) for _ in range(2)
-        ]
-        return lambda: [torch.cat(pair, dim=-2) for pair in pairs]
+        kept.forget()
+        caches.append(cache())
+        old = caches.popleft()  # of the last round: nothing of it is in a cache of the processor
 
-    def attend(_number: int) -> Call:
-        keys, values = appended()
+        def call() -> list[torch.Tensor]:
+            new = arena.take(2, batch, kv_heads, 1, width)
+            joined = []
+            for part in new:
+                joined.append(torch.cat((old.pop(0), part), dim=-2))  # noqa: PERF401 - the old one is freed in turn
+            return kept.keep(joined)
+
+        return call
+
+    def attend(number: int) -> Call:
+        keys, values = append(number)()
         queries = arena.take(batch, heads, 1, width)
         return lambda: functional.scaled_dot_product_attention(queries, keys, values, enable_gqa=grouped)
 

@@ -16,7 +16,7 @@ from .case import Case
 
 __all__ = ["Clock", "CudaClock", "Series", "ThreadClock", "drift_of", "interleaved"]
 
-LEAST, MOST = 4, 60  # rounds, whatever the time allows
+LEAST, MOST = 3, 60  # rounds, whatever the time allows
 Sampler = Callable[[int], float]
 """Called with the number of the round; returns seconds of one call of a case."""
 

@@ -79,9 +79,9 @@ def _columns(law: Law, function: Any, free: list[str], known: Mapping[str, float
 
 def _bounds(law: Law, free: list[str]) -> tuple[Any, Any]:
     """Return the bounds of what is solved for: parameters, or one divided by a share."""
-    parts = [law.parameters[name] for name in free]
-    least = [1 / part.most if part.unit == "share" else part.least for part in parts]
-    most = [1 / part.least if part.unit == "share" else part.most for part in parts]
+    parts = {name: law.parameters[name] for name in free}
+    least = [1 / part.most if _is_share(law, name) else part.least for name, part in parts.items()]
+    most = [1 / part.least if _is_share(law, name) else part.most for name, part in parts.items()]
     return np.array(least), np.array(most)
 
 
@@ -107,7 +107,7 @@ def _bounded(matrix: Any, target: Any, least: Any, most: Any) -> Any:
 
 
 def _is_share(law: Law, name: str) -> bool:
-    return law.parameters[name].unit == "share"
+    return law.parameters[name].unit in {"share", "multiple"}
 
 
 def _rounded(value: float) -> float:
