@@ -299,9 +299,9 @@ def test_parameters_are_found_despite_outliers() -> None:
     """One in six was disturbed: its error counts by its size, not by its square."""
     points = [(launch, by_hand(launch) * (3 if number % 6 == 5 else 1)) for number, launch in enumerate(launches())]
     fit = fitted("eager_linear", points)
-    assert {name: fit.parameters[name] for name in ("single_bandwidth", "weight_bandwidth", "compute")} == pytest.approx(
-        {"single_bandwidth": 0.8, "weight_bandwidth": 0.4, "compute": 0.9}, rel=0.05
-    )
+    assert {
+        name: fit.parameters[name] for name in ("single_bandwidth", "weight_bandwidth", "compute")
+    } == pytest.approx({"single_bandwidth": 0.8, "weight_bandwidth": 0.4, "compute": 0.9}, rel=0.05)
     assert fit.ratio is not None
     assert fit.ratio[2] == pytest.approx(1, abs=0.02)
     assert fit.ratio[4] == pytest.approx(3, rel=0.1)
