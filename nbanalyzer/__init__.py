@@ -16,14 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from .analysis.analysis import Analysis
 from .analysis.populate import populate, populate_template
-from .analysis.roofline import Roofline
 from .errors import NBAnalyzerError
 from .formulas.formula import Formula
 from .formulas.formula import parse as parse_formula
 from .formulas.variables import ALLOWED_VARIABLES
 from .generate import calibrate, generate, verify
-from .hardware.accelerators import Accelerator, accelerators
-from .hardware.accelerators import hardware as accelerator
 from .templates.catalog import names as models
 from .templates.config import extract_model_params
 from .templates.expansion import expand
@@ -35,8 +32,11 @@ from .templates.validation import validate_template
 if TYPE_CHECKING:
     from .analysis.comparison import Comparison, compare
     from .analysis.request import Request, request
+    from .analysis.roofline import Roofline
     from .analysis.sensitivity import sensitivity
     from .analysis.solve import Solution, solve
+    from .hardware.accelerators import Accelerator, accelerators
+    from .hardware.accelerators import hardware as accelerator
     from .sweeps.sweep import Sweep, sweep
 
 __all__ = (
@@ -79,17 +79,21 @@ __all__ = (
 )
 
 
-# Public names that ``%load_ext`` and ``%populate`` do without → the modules that are imported when they are asked for.
+# Public names that ``%load_ext`` and ``%populate`` do without → where they are, once they are asked for.
 _LATER = {
-    "Comparison": "analysis.comparison",
-    "Request": "analysis.request",
-    "Solution": "analysis.solve",
-    "Sweep": "sweeps.sweep",
-    "compare": "analysis.comparison",
-    "request": "analysis.request",
-    "sensitivity": "analysis.sensitivity",
-    "solve": "analysis.solve",
-    "sweep": "sweeps.sweep",
+    "Accelerator": "hardware.accelerators.Accelerator",
+    "Comparison": "analysis.comparison.Comparison",
+    "Request": "analysis.request.Request",
+    "Roofline": "analysis.roofline.Roofline",
+    "Solution": "analysis.solve.Solution",
+    "Sweep": "sweeps.sweep.Sweep",
+    "accelerator": "hardware.accelerators.hardware",
+    "accelerators": "hardware.accelerators.accelerators",
+    "compare": "analysis.comparison.compare",
+    "request": "analysis.request.request",
+    "sensitivity": "analysis.sensitivity.sensitivity",
+    "solve": "analysis.solve.solve",
+    "sweep": "sweeps.sweep.sweep",
 }
 
 if not TYPE_CHECKING:  # for a type checker, which would believe any name then
@@ -97,7 +101,8 @@ if not TYPE_CHECKING:  # for a type checker, which would believe any name then
     def __getattr__(name: str) -> Any:
         if name not in _LATER:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = getattr(import_module(f".{_LATER[name]}", __name__), name)
+        module, _, found_as = _LATER[name].rpartition(".")
+        found = getattr(import_module(f".{module}", __name__), found_as)
         setattr(sys.modules[__name__], name, found)
         return found
 

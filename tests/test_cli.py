@@ -87,7 +87,7 @@ def test_switches_and_set(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--populate", "--model_id", "llama-3.1-8b", "--attn", "eager", "--logits", "last", "--causal", "on"]
     assert main([*words, "--set", "num_kv_heads=4", "num_layers=2"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert printed["conventions"] == {"attn": "eager", "logits": "last", "causal": "on"}
+    assert printed["conventions"] == {"fusion": "none", "attn": "eager", "logits": "last", "causal": "on"}
     assert (printed["values"]["num_kv_heads"], printed["values"]["num_layers"]) == (4, 2)
 
 
@@ -123,7 +123,18 @@ def test_times_on_hardware(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     for suffix in ("md", "html"):
         target = tmp_path / f"gpt2.{suffix}"
         assert main([*words, "--output", str(target)]) == 0
-        assert "lower bound: every kernel at its roofline" in target.read_text()
+        text = target.read_text()
+        assert "at the roofline, operation by operation: no bound, for fused kernels move less" in text
+        assert "lower bound" not in text
+        assert roofline.answer in text
+    fused = nbanalyzer.populate("gpt2", seq_len=8, fusion="engine").on("h100-sxm")
+    assert main([*words, "--fusion", "engine"]) == 0
+    found = json.loads(capsys.readouterr().out)["roofline"]
+    assert found["time"] == found["lower_bound"] == fused.time == printed["roofline"]["lower_bound"]
+    assert (found["is_lower_bound"], printed["roofline"]["is_lower_bound"]) == (True, False)
+    target = tmp_path / "fused.md"
+    assert main([*words, "--fusion", "engine", "--output", str(target)]) == 0
+    assert "lower bound: every fused kernel at its roofline" in target.read_text()
     assert main([*words, "--launch_overhead", "1e-6", "--compute_efficiency", "0.5"]) == 0
     found = json.loads(capsys.readouterr().out)["roofline"]
     assert found["efficiency"] == {"compute": 0.5, "bandwidth": 1.0, "launch_overhead": 1e-6}
@@ -136,6 +147,13 @@ def test_an_unknown_vector_peak_is_said_on_stderr(tmp_path: Path, capsys: pytest
     card.write_text('{"name": "mine", "bandwidth": 1e12, "peaks": {"bf16": 1e14}}')
     assert main(["--populate", "--model_id", "gpt2", "--seq_len", "8", "--hardware", str(card)]) == 0
     assert "nbanalyzer: warning: mine's vector peak is not known" in capsys.readouterr().err
+
+
+def test_an_unknown_peak_is_said_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--populate", "--model_id", "gpt2", "--seq_len", "8", "--hardware", "apple-m5"]) == 0
+    out, err = capsys.readouterr()
+    assert err.startswith("nbanalyzer: warning: compute unknown: apple-m5's 16-bit peak is not known")
+    assert json.loads(out)["roofline"]["fits"] is True
 
 
 @pytest.mark.parametrize(
@@ -152,7 +170,6 @@ def test_an_unknown_vector_peak_is_said_on_stderr(tmp_path: Path, capsys: pytest
         (["--populate", "--model_id", "gpt2", "--output", "/proc/no/a.json"], "--output '/proc/no/a.json' cannot be written"),
         (["--populate", "--model_id", "gpt2", "--format", "xml"], "invalid choice: 'xml'"),
         (["--populate", "--model_id", "gpt2", "--hardware", "h100-sxn"], "no accelerator named 'h100-sxn'. Did you mean 'h100-sxm'"),
-        (["--populate", "--model_id", "gpt2", "--hardware", "apple-m2-ultra"], "peak of 'apple-m2-ultra' is not known"),
         (["--populate", "--model_id", "gpt2", "--hardware", "no/such.json"], "no/such.json: No such file or directory"),
         (["--populate", "--model_id", "gpt2", "--launch_overhead", "1"], "--launch_overhead needs --hardware NAME: --list_hardware"),
         (["--populate", "--model_id", "gpt2", "--hardware", "t4", "--compute_efficiency", "x"], "--compute_efficiency is a number, not 'x'"),
@@ -173,7 +190,7 @@ def test_an_unknown_vector_peak_is_said_on_stderr(tmp_path: Path, capsys: pytest
         (["--calibrate", "--seconds", "x"], "--seconds is a number, not 'x'"),
         (["--calibrate", "--seconds", "-1"], "seconds is a number above 0 and at most 86,400, not -1.0"),
         (["--calibrate", "--output", "/proc/no/a.json"], "'/proc/no/a.json' cannot be written: No such file or directory"),
-        (["--populate", "--model_id", "gpt2", "--device", "cpu"], "--populate takes no --device: that is for --calibrate"),
+        (["--populate", "--model_id", "gpt2", "--device", "cpu"], "--device is of a calibration: --calibrate takes it"),
         (["--generate", "--verify", "--model_id", "gpt2"], "argument --verify: not allowed with argument --generate"),
     ],
 )  # fmt: skip

@@ -93,6 +93,7 @@ def main(words: list[str] | None = None) -> int:
     """Print the table; return 0 if it is as good as it has to be."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=55, help="for the calibration (55)")
+    parser.add_argument("--models", nargs="+", default=MODELS, help="of the catalogue (gpt2 qwen2.5-0.5b)")
     parser.add_argument("--profile", help="a profile to take, instead of calibrating")
     parser.add_argument("--output", help="write the profile there")
     options = parser.parse_args(words)
@@ -102,7 +103,7 @@ def main(words: list[str] | None = None) -> int:
     print(
         f"{'milliseconds':<50}{'after':>10}{'measured':>10}{'after':>11}{'between':>11}{'roofline':>11}{'spread':>10}"
     )
-    rows = [row for model in MODELS for precision in DTYPES for row in _rows(model, precision, found)]
+    rows = [row for model in options.models for precision in DTYPES for row in _rows(model, precision, found)]
     print()
     good = False
     for name in reversed(PREDICTIONS):

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from nbanalyzer import display
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import InputError, quote
-from nbanalyzer.hardware.accelerators import Accelerator
-from nbanalyzer.hardware.accelerators import hardware as find_hardware
 
 from .memory import Fit, Memory, memory_of
-from .roofline import Efficiency, Roofline
+
+if TYPE_CHECKING:
+    from nbanalyzer.hardware.accelerators import Accelerator
+    from nbanalyzer.hardware.profiles import Profile
+
+    from .roofline import Roofline
 
 __all__ = ["Analysis"]
 
@@ -36,6 +40,8 @@ class Analysis(Costs, Shown, shown_by="analysis"):
             NBAnalyzerError: no such accelerator, or its memory is not known.
 
         """
+        from nbanalyzer.hardware.accelerators import hardware as find_hardware
+
         return Fit(self.memory, find_hardware(hardware))
 
     def on(
@@ -45,23 +51,33 @@ class Analysis(Costs, Shown, shown_by="analysis"):
         compute_efficiency: float = 1.0,
         bandwidth_efficiency: float = 1.0,
         launch_overhead: float = 0.0,
+        profile: str | os.PathLike[str] | Profile | None = None,
     ) -> Roofline:
-        """Return how long the pass takes at least on an accelerator, kernel by kernel.
+        """Return how long the pass takes on an accelerator: kernel by kernel at the roofline, and as it is expected to.
 
         Args:
             hardware: a name of the hardware catalogue, the path of an accelerator's JSON, or an `Accelerator`.
             compute_efficiency: share of the peak FLOP/s that is reached, above 0 and at most 1.
             bandwidth_efficiency: share of the peak bandwidth that is reached, above 0 and at most 1.
             launch_overhead: seconds that each kernel takes beside its work.
+            profile: what estimates are made with: an engine (``"vllm"``, ``"sglang"``, ``"trtllm"``), the path of a
+                profile's JSON, or a `Profile`; None for figures that are typical of all.
 
         Raises:
-            NBAnalyzerError: no such accelerator, or a peak that is needed is not known.
+            NBAnalyzerError: no such accelerator, or no such profile for it.
 
         """
+        from nbanalyzer.hardware.accelerators import hardware as find_hardware
+        from nbanalyzer.hardware.profiles import profile as find_profile
+
+        from .rates import Efficiency
+        from .roofline import Roofline
+
         efficiency = Efficiency(
             compute=compute_efficiency, bandwidth=bandwidth_efficiency, launch_overhead=launch_overhead
         )
-        return Roofline(self, find_hardware(hardware), efficiency)
+        card = find_hardware(hardware)
+        return Roofline(self, card, efficiency, find_profile(profile, card))
 
     def plot(self, what: str = "both") -> Picture:
         """Return a picture of where ``"flops"``, ``"bytes"`` or ``"both"`` go, by module."""

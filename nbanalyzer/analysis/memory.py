@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.errors import InputError
 from nbanalyzer.formulas.grammar import Number, normalize
-from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.quantities import show, si
 from nbanalyzer.text import as_lines
 
-__all__ = ["Fit", "Memory", "memory_of"]
+if TYPE_CHECKING:
+    from nbanalyzer.hardware.accelerators import Accelerator
+
+__all__ = ["Fit", "Memory", "fit_of", "fit_text", "memory_of"]
 
 
 @dataclass(frozen=True)
@@ -87,11 +90,27 @@ class Fit:
     def __bool__(self) -> bool:
         return self.free >= 0
 
+    @property
+    def short(self) -> str:
+        """The answer in a few words: ``fits, 52.7 GB left``."""
+        return f"fits, {si(self.free, 'B')} left" if self else f"does not fit, {si(-self.free, 'B')} short"
+
     def __repr__(self) -> str:
         need = f"{si(self.memory.total, 'B')} of {si(self.capacity, 'B')} on {self.accelerator.name}"
         return (
             f"fits: {need}, {si(self.free, 'B')} left" if self else f"does not fit: {need}, {si(-self.free, 'B')} short"
         )
+
+
+def fit_of(memory: Memory, accelerator: Accelerator) -> Fit | None:
+    """Return whether a need fits into an accelerator's memory; None if the size of that is not known."""
+    return None if accelerator.memory_bytes is None else Fit(memory, accelerator)
+
+
+def fit_text(memory: Memory, accelerator: Accelerator) -> str:
+    """Return whether a need fits, in words."""
+    unknown = f"memory unknown: {si(memory.total, 'B')} needed, and how much {accelerator.name} has is not known"
+    return unknown if (fit := fit_of(memory, accelerator)) is None else repr(fit)
 
 
 def memory_of(costs: Costs) -> Memory:

@@ -1,10 +1,11 @@
-"""The least time that a pass can take on an accelerator, kernel by kernel: the roofline.
+"""How long a pass takes on an accelerator at the roofline, kernel by kernel, and as it is expected to.
 
 Williams, Waterman and Patterson: *Roofline: an insightful visual performance model for multicore architectures*,
 Communications of the ACM 52 (2009), doi:10.1145/1498765.1498785.
 A kernel takes at least the longest of three times: its matrix products at the peak of the matrix units, its other
 FLOPs at the peak of the vector units, its traffic at the memory's bandwidth. A pass runs kernel after kernel, so its
-time is their sum. Real kernels take longer; nothing here says by how much, unless a factor is given.
+time is their sum: the least that this list of kernels can take, and a bound of the pass only if the list is fused.
+Real kernels take longer; by how much is what `nbanalyzer.analysis.estimate` says.
 """
 
 from __future__ import annotations
@@ -12,155 +13,35 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from nbanalyzer import display
 from nbanalyzer.costs.costs import Costs
-from nbanalyzer.costs.launch import Amount, Launch
-from nbanalyzer.costs.run import Run
+from nbanalyzer.costs.count import fused
+from nbanalyzer.costs.explanation import Explanation
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.display import Picture, Shown
-from nbanalyzer.errors import InputError, quote
+from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.accelerators import Accelerator
-from nbanalyzer.quantities import seconds
+from nbanalyzer.hardware.profiles import Profile
+from nbanalyzer.hardware.profiles import profile as find_profile
+from nbanalyzer.quantities import plain, seconds
+
+from .estimate import Estimate, Interval
+from .laws import Pace
+from .marks import COMPUTE, UNKNOWN, marks_of
+from .memory import Fit, Memory, fit_of, memory_of
+from .rates import Efficiency, Rates, busy, starts
 
 if TYPE_CHECKING:
     import pandas
 
 
-__all__ = ["Bound", "Efficiency", "Rates", "Roofline", "Timing", "bits_of"]
+__all__ = ["Bound", "Roofline", "Timing"]
 
 Bound = Literal["compute", "memory", "overhead"]
-Unit = Literal["memory", "matmul", "vector"]
-LATEST = 1_000_000  # seconds that a kernel takes to start
-
-
-@dataclass(frozen=True, kw_only=True)
-class Efficiency:
-    """What a real machine reaches, as somebody measured it; by default everything, which makes times lower bounds.
-
-    Attributes:
-        compute: share of the peak FLOP/s, above 0 and at most 1.
-        bandwidth: share of the peak bandwidth, above 0 and at most 1.
-        launch_overhead: seconds that each kernel takes beside its work.
-
-    Raises:
-        InputError: a value that cannot be; the message quotes it.
-
-    """
-
-    compute: float = 1.0
-    bandwidth: float = 1.0
-    launch_overhead: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("compute", "bandwidth"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-                raise InputError(f"the {name} efficiency is a share above 0 and at most 1, not {quote(value)}")
-        value = self.launch_overhead
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LATEST:
-            raise InputError(f"the launch overhead is a number of seconds from 0 to {LATEST:,}, not {quote(value)}")
-
-    @property
-    def is_perfect(self) -> bool:
-        """Whether times are lower bounds."""
-        return self == Efficiency()
-
-    def __str__(self) -> str:
-        if self.is_perfect:
-            return "lower bound: every kernel at its roofline, nothing between them"
-        parts = (
-            f"{100 * self.compute:.3g} % of the peak FLOP/s",
-            f"{100 * self.bandwidth:.3g} % of the bandwidth",
-            f"{seconds(self.launch_overhead)} a kernel",
-        )
-        return f"estimate: {', '.join(parts)}"
-
-
-@dataclass(frozen=True)
-class Rates:
-    """What an accelerator reaches at most, for a run's precisions.
-
-    Args:
-        accelerator: which.
-        run: its bits decide which of the accelerator's peaks counts.
-        efficiency: shares of the peaks.
-
-    """
-
-    accelerator: Accelerator
-    run: Run
-    efficiency: Efficiency = Efficiency()
-
-    def precision(self, sizes: frozenset[str]) -> str:
-        """Return the precision that matrix products over operands of these sizes run in, see `bits_of`."""
-        return self.accelerator.precision_for(bits_of(self.run, sizes))
-
-    def matmul(self, sizes: frozenset[str]) -> float:
-        """Return the FLOP/s of matrix products over operands of these sizes.
-
-        Raises:
-            InputError: the accelerator's peak at that precision is not known.
-
-        """
-        return self.accelerator.peak(self.precision(sizes)) * self.efficiency.compute
-
-    @property
-    def vector(self) -> float | None:
-        """FLOP/s of everything else, in fp32 as the vector units compute; None if not known."""
-        peak = self.accelerator.vector_peak
-        return None if peak is None else peak * self.efficiency.compute
-
-    @property
-    def bandwidth(self) -> float:
-        """Bytes a second to and from the memory."""
-        return self.accelerator.bandwidth * self.efficiency.bandwidth
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What to know before believing the times."""
-        if self.vector is None:
-            return (f"{self.accelerator.name}'s vector peak is not known: vector FLOPs take no time here, bytes do",)
-        return ()
-
-
-def bits_of(run: Run, sizes: frozenset[str]) -> int:
-    """Return the bits that a kernel computes in: the widest of what it reads and writes.
-
-    4-bit weights beside 16-bit activations are widened before they are multiplied (w4a16), so only what is narrow
-    on both sides runs at the narrow peak.
-    """
-    assert run.kv_bit is not None
-    bits = {"w_bytes": run.w_bit, "a_bytes": run.a_bit, "kv_bytes": run.kv_bit}
-    return max((bits[name] for name in sizes), default=run.a_bit)
-
-
-def busy(launch: Launch[Amount], rates: Rates) -> dict[Unit, Any]:
-    """Return unit → seconds that a launch keeps it busy in the whole pass; a pass waits for the longest of them.
-
-    The times are of the launch's kind: numbers, as ``float``, or polynomials. Units that it has no work for are left
-    out, as is vector work where the accelerator's vector peak is not known.
-
-    Raises:
-        InputError: the accelerator's peak at the precision of a matrix product is not known.
-
-    """
-    found: dict[Unit, Any] = {}
-    if launch.bytes:
-        found["memory"] = launch.times * launch.bytes / rates.bandwidth
-    if launch.matmul_flops:
-        found["matmul"] = launch.times * launch.matmul_flops / rates.matmul(launch.sizes)
-    if launch.vector_flops and rates.vector is not None:
-        found["vector"] = launch.times * launch.vector_flops / rates.vector
-    return found
-
-
-def starts(launch: Launch[Amount]) -> Amount:
-    """Return how often the device is told to start something for a launch in the whole pass."""
-    return launch.times * launch.is_started * launch.steps
 
 
 @dataclass(slots=True)
@@ -203,21 +84,26 @@ class Roofline(Shown, shown_by="roofline"):
     Attributes:
         analysis: what is run.
         accelerator: on what.
-        efficiency: of what the accelerator could; the default makes every time a lower bound.
-        notes: what to know before believing the numbers.
+        efficiency: of what the accelerator could.
+        profile: what estimates are made with.
+        notes: what to know before believing the numbers: ``compute unknown: …`` if a peak that is needed is not.
         timings: kernel → its `Timing`; a module's is the sum of what is below it.
-
-    Raises:
-        InputError: a peak that is needed is not known.
 
     """
 
-    def __init__(self, analysis: Costs, accelerator: Accelerator, efficiency: Efficiency | None = None) -> None:
+    def __init__(
+        self,
+        analysis: Costs,
+        accelerator: Accelerator,
+        efficiency: Efficiency | None = None,
+        profile: Profile | None = None,
+    ) -> None:
         self.analysis = analysis
         self.accelerator = accelerator
         self.efficiency = efficiency or Efficiency()
+        self.profile = profile or find_profile(None, accelerator)
         self._rates = Rates(accelerator, analysis.run, self.efficiency)
-        self.notes = self._rates.notes
+        self.notes = self._rates.notes(analysis.launches)
         self.timings: Mapping[Node, Timing] = self._timings()
 
     def _timings(self) -> dict[Node, Timing]:
@@ -246,8 +132,68 @@ class Roofline(Shown, shown_by="roofline"):
 
     @property
     def time(self) -> float:
-        """Seconds that the whole pass takes at least, see `Efficiency` for estimates."""
+        """Seconds of the whole pass at the roofline: the least that its list of kernels can take."""
         return self.total.time
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether no machine can be faster: kernels are fused, and nothing is assumed of what is reached."""
+        return self.efficiency.is_perfect and self.analysis.run.fusion == "engine"
+
+    @property
+    def words(self) -> str:
+        """What the times are, in words."""
+        return self.efficiency.words(self.analysis.run.fusion)
+
+    @cached_property
+    def engine(self) -> Costs:
+        """The pass as a serving engine launches it."""
+        return fused(self.analysis)
+
+    @cached_property
+    def lower_bound(self) -> float:
+        """Seconds that the pass takes at least on an engine, every fused kernel at its roofline."""
+        return self.time if self.is_bound else Roofline(self.engine, self.accelerator, None, self.profile).time
+
+    @cached_property
+    def estimated(self) -> Estimate:
+        """The time that is expected of the profile's engine, launch by launch.
+
+        Raises:
+            InputError: some launches are not modelled.
+
+        """
+        return Estimate(self.engine, self.pace, self.lower_bound)
+
+    @cached_property
+    def pace(self) -> Pace:
+        """What the profile's engine reaches in this pass."""
+        return Pace(self.accelerator, self.profile, self.engine.run, self.engine.is_latent)
+
+    @property
+    def estimate(self) -> Interval:
+        """The time that is expected of the profile's engine, with its interval.
+
+        Raises:
+            InputError: some launches are not modelled, or nobody compared such estimates with measurements.
+
+        """
+        return self.estimated.interval
+
+    def explain(self, what: str) -> Explanation:
+        """Return where the estimated time of a kernel comes from, see `Estimate.explain`."""
+        return self.estimated.explain(what)
+
+    @property
+    def answer(self) -> str:
+        """The first thing to know: estimate, bound, and whether it fits."""
+        try:
+            expected = f"estimate {self.estimate}"
+        except InputError as error:
+            expected = f"estimate {error}"
+        fit = UNKNOWN if self.fit is None else self.fit.short
+        unknown = f", {COMPUTE}" if COMPUTE in self.marks else ""
+        return f"{expected} · bound {seconds(self.lower_bound)}{unknown} · {fit}"
 
     @property
     def bound(self) -> Bound:
@@ -262,9 +208,24 @@ class Roofline(Shown, shown_by="roofline"):
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """The precisions that the pass's matrix products run in."""
+        """The precisions that the pass's matrix products run in, of those whose peak is known."""
         used = [self._rates.precision(launch.sizes) for launch in self.analysis.launches if launch.matmul_flops]
-        return tuple(dict.fromkeys(used))
+        return tuple(precision for precision in dict.fromkeys(used) if precision)
+
+    @cached_property
+    def memory(self) -> Memory:
+        """What has to be in memory during the pass."""
+        return memory_of(self.analysis)
+
+    @property
+    def fit(self) -> Fit | None:
+        """Whether the pass fits into the accelerator's memory; None if its size is not known."""
+        return fit_of(self.memory, self.accelerator)
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What stands beside every time: that it does not fit, or that its compute or the memory is not known."""
+        return marks_of(self.fit, self.notes)
 
     def table(self, depth: int | None = None) -> pandas.DataFrame:
         """Return one row per kernel: seconds, share of the pass, bound, and FLOP/s reached; indexed by path.
@@ -292,14 +253,27 @@ class Roofline(Shown, shown_by="roofline"):
                 "bandwidth": self.efficiency.bandwidth,
                 "launch_overhead": self.efficiency.launch_overhead,
             },
-            "is_lower_bound": self.efficiency.is_perfect,
+            "is_lower_bound": self.is_bound,
+            "lower_bound": self.lower_bound,
+            "profile": self.profile.name,
+            "estimate": self._interval,
             "time": self.time,
             "compute": total.compute,
             "memory": total.memory,
             "overhead": total.overhead,
+            "memory_bytes": plain(self.memory.total),
+            "fits": None if self.fit is None else bool(self.fit),
             "notes": list(self.notes),
             "kernels": {node.path: timing.time for node, timing in self.timings.items() if timing.time},
         }
+
+    @property
+    def _interval(self) -> dict[str, object] | str:
+        """The estimate as plain data, or why there is none."""
+        try:
+            return asdict(self.estimate)
+        except InputError as error:
+            return str(error)
 
     def plot(self) -> Picture:
         """Return the roofline with one dot per module, beside the time that each takes."""

@@ -14,7 +14,7 @@ from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.quantities import plain, show
 from nbanalyzer.templates.config import ModelParams
-from nbanalyzer.templates.template import Composite, ModelTemplate
+from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.text import short_paths
 
 from .explanation import Explanation, explain_formula, explain_node, explain_sum
@@ -78,13 +78,16 @@ class Costs:
         switches = self.run.switches
         if not self.is_latent:
             del switches["mla"]
+        if self.run.fusion == "engine":
+            del switches["attn"]  # it is one kernel in any case
+            return switches
         # Some models have eager attention only, whatever the run chooses.
         return switches | ({"attn": self.template.attention} if self.template.attention else {})
 
     @property
     def is_latent(self) -> bool:
         """Whether the model caches a latent that attention can work on directly: see ``mla`` in `Run`."""
-        return any("absorbed" in node.kernel.variants for node in self.nodes if isinstance(node.kernel, Composite))
+        return self._tree.is_latent
 
     @property
     def nodes(self) -> list[Node]:
@@ -108,17 +111,23 @@ class Costs:
     @cached_property
     def launches(self) -> list[Launch[Number]]:
         """The launches, in the order of the pass."""
-        return [self._launch(nodes) for nodes in self._tree.launches]
+        return [self._launch(kind, nodes) for kind, nodes in self._tree.launches]
 
-    def _launch(self, nodes: tuple[Node, ...]) -> Launch[Number]:
-        costs = [self.costs[node] for node in nodes]
-        times, steps = costs[0].count, nodes[0].steps
-        matmul = _each(sum(cost.matmul_flops for cost in costs), times)
-        vector = _each(sum(cost.vector_flops for cost in costs), times)
-        moved = _each(sum(cost.bytes for cost in costs), times)
-        activations = _each(sum(cost.activation_bytes for cost in costs), times * steps)
-        is_started = int(bool(matmul or vector or moved))
-        return Launch(nodes, times, matmul, vector, moved, activations, sizes_of(nodes), steps, is_started)
+    def _launch(self, kind: str, nodes: tuple[Node, ...]) -> Launch[Number]:
+        cost = self.costs[nodes[0]]
+        if len(nodes) > 1:
+            cost = Cost(count=cost.count)
+            for node in nodes:
+                cost.include(self.costs[node])
+        times, steps = cost.count, nodes[0].steps
+        matmul, vector, moved = (
+            _each(cost.matmul_flops, times),
+            _each(cost.vector_flops, times),
+            _each(cost.bytes, times),
+        )
+        weights, cache = _each(cost.weight_bytes_read, times), _each(cost.kv_bytes, times)
+        amounts = (times, matmul, vector, moved, weights, cache, _each(cost.activation_bytes, times * steps))
+        return Launch(kind, nodes, *amounts, sizes_of(nodes), steps, int(bool(matmul or vector or moved)))
 
     @cached_property
     def totals(self) -> dict[str, int | float]:
@@ -137,6 +146,10 @@ class Costs:
     def state_bytes(self) -> Number:
         """Bytes of all that is kept between passes, exact."""
         return normalize(sum(self._state.values()))
+
+    def value_of(self, formula: Formula) -> Number:
+        """Return the value of a formula of global variables in this pass."""
+        return formula.evaluate(self.values)
 
     def number(self, metric: str, node: Node | None = None) -> Number | float:
         """Return a metric of a kernel and all below it, or of the whole pass."""

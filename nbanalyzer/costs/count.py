@@ -23,7 +23,7 @@ from .costs import Costs
 from .run import SWITCHES, Run
 from .tree import Tree
 
-__all__ = ["as_run", "count", "params_of", "prepared", "tree_of"]
+__all__ = ["as_run", "count", "fused", "params_of", "prepared", "tree_of"]
 
 
 def count(template: ModelTemplate, **run: Any) -> Costs:
@@ -37,31 +37,39 @@ def count(template: ModelTemplate, **run: Any) -> Costs:
         NBAnalyzerError: a run that is not possible, or formulas without a value.
 
     """
-    return Costs(*prepared(template, None, {}, run))
+    this_run = as_run(run)
+    return Costs(*prepared(template, None, {}, this_run), this_run)
 
 
-def prepared(
-    template: ModelTemplate, config: object, changes: Mapping[str, int], run: Mapping[str, Any]
-) -> tuple[Tree, ModelParams, Run]:
-    """Return the kernels, sizes and run that costs are counted from, checked.
+def prepared(template: ModelTemplate, config: object, changes: Mapping[str, int], run: Run) -> tuple[Tree, ModelParams]:
+    """Return the kernels and sizes that costs are counted from, checked.
 
     Args:
         template: complete.
         config: with the sizes; the template's own config if None.
         changes: sizes that replace the config's.
-        run: as for `count`.
+        run: the runtime values and conventions.
 
     Raises:
         NBAnalyzerError: options that are not possible, or without effect.
 
     """
-    this_run = as_run(run)
-    tree = tree_of(template, this_run)
+    tree = tree_of(template, run)
     params = params_of(tree, config, changes)
-    _require_values(tree, params, this_run)
-    if run.get("encoder_len") is not None and "encoder_len" not in tree.variables:
-        raise InputError(f"encoder_len={this_run.encoder_len} changes nothing: this model has no encoder of its own")
-    return tree, params, this_run
+    _require_values(tree, params, run)
+    if not run.encoder_len_follows and "encoder_len" not in tree.variables:
+        raise InputError(f"encoder_len={run.encoder_len} changes nothing: this model has no encoder of its own")
+    return tree, params
+
+
+def fused(costs: Costs) -> Costs:
+    """Return the costs of the same pass as a serving engine launches it; switches that nobody chose follow."""
+    if costs.run.fusion == "engine":
+        return costs
+    run = costs.run.fused()
+    tree = tree_of(costs.kernel_tree.source, run)
+    _require_values(tree, costs.params, run)
+    return Costs(tree, costs.params, run, costs.notes, costs.warnings)
 
 
 def as_run(options: Mapping[str, Any]) -> Run:
@@ -98,17 +106,22 @@ def tree_of(template: ModelTemplate, run: Run) -> Tree:
         content = as_json(template)
     except (TypeError, ValueError, RecursionError) as error:  # a config may hold any object
         raise TemplateError(f"cannot be written as JSON: {error}", template.model_id) from None
-    return _tree(content, run.variants)
+    return _tree(content, run.variants, run.wanted, run.fusion)
 
 
 @lru_cache(maxsize=64)
-def _tree(content: bytes, chosen: frozenset[str]) -> Tree:
+def _tree(content: bytes, chosen: frozenset[str], wanted: frozenset[str], fusion: str) -> Tree:
     template = msgspec.json.decode(content, type=ModelTemplate)
     varied, variants = with_variants(template, chosen)
     usual = {switch.choices[0] for switch in SWITCHES.values()}
-    for choice in sorted(chosen - usual - variants - {template.attention}):
+    for choice in sorted(wanted - usual - variants - {template.attention}):
         raise InputError(f"{template.model_id or 'this template'} has no attention variant {choice!r}")
-    return Tree(varied)
+    tree = Tree(varied, template)
+    if fusion == "none":
+        return tree
+    from .fusion import fused  # not needed for what PyTorch runs
+
+    return fused(tree)
 
 
 def _require_values(tree: Tree, params: ModelParams, run: Run) -> None:

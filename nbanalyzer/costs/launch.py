@@ -6,8 +6,7 @@ launches, whose amounts are numbers, for one pass, or polynomials, for all passe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from nbanalyzer.formulas.grammar import Number
 
@@ -21,14 +20,16 @@ __all__ = ["Amount", "Launch"]
 Amount = TypeVar("Amount", Number, "Polynomial")
 
 
-@dataclass(frozen=True, slots=True)
-class Launch(Generic[Amount]):
+class Launch(NamedTuple, Generic[Amount]):
     """One kernel on the device: the cost of one run, and its runs in the pass.
 
     Attributes:
+        kind: ``"linear"``, ``"attention"``, ``"scan"``, ``"experts"`` or ``"chain"`` (of vector kernels) in an engine's
+            list, see `nbanalyzer.costs.regions`; "" in PyTorch's.
         nodes: the basic kernels that are fused; of equal launches merged into one, those of the first.
         times: runs in the whole pass.
         matmul_flops, vector_flops, bytes: of one run.
+        weights, cache: of `bytes`, what is read of weights, and read and written of the cache.
         activations: bytes of activations that one run reads and writes, on average over its steps.
         sizes: those of ``"w_bytes"``, ``"a_bytes"`` and ``"kv_bytes"`` that its traffic depends on.
         steps: operations in one run, started one after the other.
@@ -36,11 +37,14 @@ class Launch(Generic[Amount]):
 
     """
 
+    kind: str
     nodes: tuple[Node, ...]
     times: Amount
     matmul_flops: Amount
     vector_flops: Amount
     bytes: Amount
+    weights: Amount
+    cache: Amount
     activations: Amount
     sizes: frozenset[str]
     steps: int

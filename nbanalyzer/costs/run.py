@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -29,12 +29,16 @@ class Switch:
 
 
 SWITCHES: Mapping[str, Switch] = {
+    "fusion": Switch(("none", "engine"), "PyTorch's eager operations, or the fused kernels of serving engines"),
     "attn": Switch(("sdpa", "eager"), "attention as one kernel without S x S traffic, or op by op"),
     "logits": Switch(("all", "last"), "the LM head runs on all positions, or on the last one, as generate() does"),
     "mla": Switch(("expanded", "absorbed"), "latent attention expands what is cached, or works on it as it is"),
     "causal": Switch(("off", "on"), "attention counts the full rectangle, or only the visible triangle"),
 }
 """The switches; the defaults equal PyTorch's own count."""
+
+ENGINE: Mapping[str, str] = {"logits": "last", "mla": "absorbed", "causal": "on"}
+"""What serving engines do, and ``fusion="engine"`` means where nothing else is said; the latent in a decode step."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ class Run:
             a prefill seq_len.
         w_bit, a_bit: bits of a weight and of an activation, 1 to 64.
         kv_bit: bits of an element of the cache; as activations if None.
-        attn, logits, mla, causal: see `SWITCHES`; `causal` also takes a bool.
+        fusion, attn: see `SWITCHES`.
+        logits, mla, causal: see `SWITCHES`, and `ENGINE` for what None means; `causal` also takes a bool.
 
     Raises:
         InputError: a value that is not possible; the message quotes it.
@@ -63,11 +68,13 @@ class Run:
     w_bit: int = 16
     a_bit: int = 16
     kv_bit: int | None = None
+    fusion: str = "none"
     attn: str = "sdpa"
-    logits: str = "all"
-    mla: str = "expanded"
-    causal: bool | str = False
+    logits: str | None = None
+    mla: str | None = None
+    causal: bool | str | None = None
     encoder_len_follows: bool = field(default=False, init=False, repr=False)  # it was None
+    following: frozenset[str] = field(default=frozenset(), init=False, repr=False)  # the switches that were None
 
     def __post_init__(self) -> None:
         _whole("batch_size", self.batch_size, 1, MAX_SIZE)
@@ -83,6 +90,10 @@ class Run:
         _whole("kv_bit", self.kv_bit, 1, MAX_BITS)
         if isinstance(self.causal, bool):
             object.__setattr__(self, "causal", "on" if self.causal else "off")
+        object.__setattr__(self, "following", frozenset(name for name in ENGINE if getattr(self, name) is None))
+        for name in self.following:
+            is_engine = self.fusion == "engine" and (name != "mla" or self.seq_len == 1)
+            object.__setattr__(self, name, ENGINE[name] if is_engine else SWITCHES[name].choices[0])
         for name, switch in SWITCHES.items():
             choice = getattr(self, name)
             if not isinstance(choice, str) or choice not in switch.choices:
@@ -97,10 +108,23 @@ class Run:
                 raise UnknownNameError("option", name, known)
         return cls(**options)  # type: ignore[arg-type]
 
+    def fused(self, fusion: str = "engine", **sizes: int) -> Run:
+        """Return the same run of other kernels, or of other sizes; switches that nobody chose follow."""
+        unsaid: dict[str, None] = dict.fromkeys(self.following)
+        if self.encoder_len_follows:
+            unsaid["encoder_len"] = None
+        return replace(self, fusion=fusion, **{**unsaid, **sizes})  # type: ignore[arg-type]
+
     @property
     def variants(self) -> frozenset[str]:
         """The choices of other kernels, not of other numbers."""
+        assert self.mla is not None
         return frozenset({self.attn, self.mla})
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """Those of `variants` that somebody chose."""
+        return self.variants - ({self.mla} if "mla" in self.following else set())
 
     @property
     def switches(self) -> dict[str, str]:

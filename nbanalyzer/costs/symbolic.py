@@ -6,7 +6,6 @@ Where `Costs` holds for one set of values, this holds for all of them. Requests,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
 
@@ -15,13 +14,14 @@ from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import MAX_TERMS, Atom, Polynomial
 from nbanalyzer.formulas.simplify import applied, expanded
+from nbanalyzer.templates.template import Composite
 
 from .launch import Launch
 from .metrics import METRICS, OWNED
 from .run import Run
 from .tree import Node, Tree, sizes_of
 
-__all__ = ["Symbolic", "free_values"]
+__all__ = ["Symbolic", "free_values", "never_negative"]
 
 FROM_ONE = frozenset({"batch_size", "seq_len", "encoder_len"})
 NEVER_ZERO = frozenset({"batch_size", "seq_len", "encoder_len", "w_bytes", "a_bytes", "kv_bytes"})
@@ -77,7 +77,7 @@ class Symbolic:
         self._terms += len(polynomial.terms)
         if self._terms > MAX_TERMS:
             raise TemplateError(f"multiplied out, all formulas have more than {MAX_TERMS:,} terms", node.path)
-        if not (polynomial.never_negative or polynomial.replace(_from_one).never_negative):
+        if not never_negative(polynomial):
             self._doubts[polynomial] = None
         return polynomial
 
@@ -108,6 +108,10 @@ class Symbolic:
         basics = (node for node in self._tree.nodes if node.is_basic)
         return Polynomial.sum(self._times[node] * self._one(node, name) for node in basics)
 
+    def value_of(self, formula: Formula) -> Polynomial:
+        """Return a formula of global variables, multiplied out."""
+        return expanded(formula, self._values)
+
     @cached_property
     def state(self) -> dict[str, Polynomial]:
         """Name → bytes of what is kept between passes."""
@@ -128,24 +132,39 @@ class Symbolic:
     def launches(self) -> list[Launch[Polynomial]]:
         """The launches, equal ones merged."""
         launches: dict[tuple[object, ...], Launch[Polynomial]] = {}
-        for nodes in self._tree.launches:
-            launch = self._launch(nodes)
-            amounts = (launch.matmul_flops, launch.vector_flops, launch.bytes, launch.activations)
-            key = (*amounts, launch.sizes, launch.steps)
+        for kind, nodes in self._tree.launches:
+            launch = self._launch(kind, nodes)
+            amounts = (launch.matmul_flops, launch.vector_flops, launch.bytes, launch.weights, launch.cache)
+            key = (kind, *amounts, launch.sizes, launch.steps, *_told_apart(launch))
             if key in launches:
-                launch = replace(launches[key], times=launches[key].times + launch.times)
+                launch = launches[key]._replace(times=launches[key].times + launch.times)
             launches[key] = launch
         return list(launches.values())
 
-    def _launch(self, nodes: tuple[Node, ...]) -> Launch[Polynomial]:
+    def _launch(self, kind: str, nodes: tuple[Node, ...]) -> Launch[Polynomial]:
         def summed(metric: str) -> Polynomial:
             return Polynomial.sum(self._one(node, metric) for node in nodes)
 
         steps, moved = nodes[0].steps, summed("bytes")
         matmul, vector = summed("matmul_flops"), summed("vector_flops")
-        activations = (moved - Polynomial.sum(map(summed, OWNED))) * Fraction(1, steps)
-        started = _any(moved + matmul + vector)
-        return Launch(nodes, self._times[nodes[0]], matmul, vector, moved, activations, sizes_of(nodes), steps, started)
+        weights = summed("weight_bytes_read")
+        cache = summed("kv_bytes_read") + summed("kv_bytes_written")
+        activations = (moved - weights - cache) * Fraction(1, steps)
+        amounts = (self._times[nodes[0]], matmul, vector, moved, weights, cache, activations)
+        return Launch(kind, nodes, *amounts, sizes_of(nodes), steps, _any(moved + matmul + vector))
+
+
+def never_negative(polynomial: Polynomial) -> bool:
+    """Return whether a polynomial is provably at least 0 for every pass: sizes that are at least 1 are taken so."""
+    return polynomial.never_negative or polynomial.replace(_from_one).never_negative
+
+
+def _told_apart(launch: Launch[Polynomial]) -> tuple[object, ...]:
+    """Return what the time of a product depends on beside its amounts: those of 8 x 2 and 2 x 8 are the same."""
+    parent = launch.nodes[0].parent
+    if launch.kind != "linear" or parent is None or not isinstance(parent.kernel, Composite):
+        return ()
+    return (parent.kernel.bindings.get("num_tokens"), parent.kernel.bindings.get("input_size"), parent.block is None)
 
 
 def _any(work: Polynomial) -> Polynomial:

@@ -7,7 +7,7 @@ block is evaluated once and multiplied.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from functools import cached_property
@@ -16,7 +16,7 @@ from nbanalyzer.errors import FormulaError, TemplateError, quote
 from nbanalyzer.formulas.evaluation import Compiled, compiled, is_bounded, run
 from nbanalyzer.formulas.formula import Formula, build, constant, parse
 from nbanalyzer.formulas.grammar import MAX_BITS, Number, normalize
-from nbanalyzer.templates.template import Basic, Kernel, ModelTemplate
+from nbanalyzer.templates.template import Basic, Composite, Kernel, ModelTemplate
 
 __all__ = ["Cost", "Node", "Tree", "sizes_of"]
 
@@ -117,6 +117,22 @@ class Node:
         return isinstance(self.kernel, Basic)
 
     @cached_property
+    def is_block(self) -> bool:
+        """Whether it repeats, or some passes skip it."""
+        return self.repeat != constant(1) or self.calls != constant(1)
+
+    @cached_property
+    def block(self) -> Node | None:
+        """The innermost module around it that repeats, or that some passes skip."""
+        parent = self.parent
+        return parent if parent is None or parent.is_block else parent.block
+
+    @property
+    def module_around(self) -> Node | None:
+        """What the module of a basic kernel is a part of."""
+        return self.parent.parent if self.parent else None
+
+    @cached_property
     def is_last(self) -> bool:
         """Whether it has only basic kernels below: a leaf module."""
         return all(child.is_basic for child in self.children)
@@ -214,10 +230,25 @@ class Node:
 
 
 class Tree:
-    """A model template with compiled formulas; `nodes` lists its kernels in reading order."""
+    """A model template with compiled formulas; `nodes` lists its kernels in reading order.
 
-    def __init__(self, template: ModelTemplate) -> None:
+    Args:
+        template: the model template, in the variants that were chosen.
+        source: the same with all its variants, for other choices; `template` if None.
+        launches: the kind of every launch, and the places in `nodes` of its basic kernels; None if every kernel runs,
+            with those before it that it is fused with.
+
+    """
+
+    def __init__(
+        self,
+        template: ModelTemplate,
+        source: ModelTemplate | None = None,
+        launches: Sequence[tuple[str, tuple[int, ...]]] | None = None,
+    ) -> None:
         self.template = template
+        self.source = source or template
+        self._launches = launches
         self.nodes: list[Node] = []
         self.roots = self._add(template.kernels, None)
 
@@ -241,16 +272,23 @@ class Tree:
         return tuple(dict.fromkeys(name for formula in formulas for name in formula.variables))
 
     @cached_property
-    def launches(self) -> list[tuple[Node, ...]]:
-        """The basic kernels, grouped by launch: a fused kernel shares that of the kernel before it."""
-        launches: list[tuple[Node, ...]] = []
+    def is_latent(self) -> bool:
+        """Whether attention works on a latent that it can also expand: see ``mla`` in `nbanalyzer.costs.run.Run`."""
+        return any("absorbed" in node.kernel.variants for node in self.nodes if isinstance(node.kernel, Composite))
+
+    @cached_property
+    def launches(self) -> list[tuple[str, tuple[Node, ...]]]:
+        """The basic kernels, grouped by launch, with its kind; without fusion only what shares a kernel is grouped."""
+        if self._launches is not None:
+            return [(kind, tuple(self.nodes[place] for place in places)) for kind, places in self._launches]
+        launches: list[tuple[str, tuple[Node, ...]]] = []
         for node in self.nodes:
             if not isinstance(node.kernel, Basic):
                 continue
-            if launches and node.kernel.fused and launches[-1][-1].parent is node.parent:
-                launches[-1] += (node,)
+            if launches and node.kernel.fused and launches[-1][1][-1].parent is node.parent:
+                launches[-1] = ("", (*launches[-1][1], node))
             else:
-                launches.append((node,))
+                launches.append(("", (node,)))
         return launches
 
     def costs(self, values: Mapping[str, Number]) -> dict[Node, Cost]:

@@ -133,13 +133,20 @@ class Accelerator(Shown, msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
             InputError: the peak of that precision is not known; or `bits` is not positive.
 
         """
+        if known := self.known_precision(bits):
+            return known
+        raise self._unknown(self._choices(bits))
+
+    def known_precision(self, bits: Number) -> str | None:
+        """Return what `precision_for` returns; None if the peak of that precision is not known."""
+        return next((name for name in self._choices(bits) if name in self.peaks), None)
+
+    def _choices(self, bits: Number) -> list[str]:
+        """Return the narrowest precisions that hold operands of `bits` bits and that the hardware does not lack."""
         if isinstance(bits, bool) or not isinstance(bits, Real) or not bits > 0:
             raise InputError(f"bits is a positive number, not {quote(bits)}")
         fitting = ([name for name in names if name not in self.lacks] for width, names in CHAIN if bits <= width)
-        left = next(filter(None, fitting))  # fp32 is never lacking
-        if known := [name for name in left if name in self.peaks]:
-            return known[0]
-        raise self._unknown(left)
+        return next(filter(None, fitting))  # fp32 is never lacking
 
     def peak(self, precision: str) -> float:
         """Return the dense peak at a precision, FLOP/s (int8: operations/s).

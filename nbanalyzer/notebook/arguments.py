@@ -127,6 +127,7 @@ class Arguments:
         """Return what ``--config`` names, or None."""
         return self.value(self.options.config) if self.options.config else None
 
-    def efficiency(self) -> dict[str, float]:
-        """Return what is reached of an accelerator's peaks, as far as it is given."""
-        return {name: self.real(f"--{name}", text) for name, text in given(self.options, EFFICIENCIES).items()}
+    def reached(self) -> dict[str, Any]:
+        """Return what is reached of an accelerator's peaks, as far as it is given: shares, and a profile."""
+        shares = {name: self.real(f"--{name}", text) for name, text in given(self.options, EFFICIENCIES).items()}
+        return shares | {name: self.value(text) for name, text in given(self.options, ("profile",)).items()}

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from IPython.core.completer import SimpleCompletion, context_matcher
 
-from nbanalyzer.hardware.accelerators import accelerators
 from nbanalyzer.templates import catalog
 
-if TYPE_CHECKING:
-    from .options import LineParser
+from .options import PARSERS, LineParser
 
 __all__ = ["complete"]
 
@@ -24,14 +22,10 @@ CALL = re.compile(r"^\s*(?:[\w, ]+=\s*)?%{1,2}(?P<magic>\w+)\s+(?P<words>[^\n]*)
 def complete(context: Any) -> dict[str, Any]:
     """Return the completions at the cursor on a magic's line; none on other lines."""
     call = CALL.match(context.text_until_cursor)
-    if call is None:
-        return {"completions": []}
-    from .options import PARSERS  # only where a magic's line is being written
-
-    if call["magic"] not in PARSERS:
+    if call is None or call["magic"] not in PARSERS:
         return {"completions": []}
     *before, word = call["words"].split(" ")
-    candidates, kind = _candidates(PARSERS[call["magic"]], [text for text in before if text], word)
+    candidates, kind = _candidates(PARSERS[call["magic"]](), [text for text in before if text], word)
     fitting = [text for text in candidates if text.casefold().startswith(word.casefold())]
     # Where none fits, a path or a $name is being written, which other matchers complete.
     suppress = bool(fitting) or word.startswith("-")
@@ -41,6 +35,8 @@ def complete(context: Any) -> dict[str, Any]:
 
 def _candidates(parser: LineParser, before: list[str], word: str) -> tuple[list[str], str]:
     """Return the candidates at the cursor and their kind, given the words before it and the word being written."""
+    from nbanalyzer.hardware.accelerators import accelerators
+
     magic, options = parser.prog, parser.options
     leading = list(takewhile(lambda text: not text.startswith("-"), before))
     taking = next((text for text in reversed(before) if text in options), "")  # the last option on the line

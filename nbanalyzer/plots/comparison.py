@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
@@ -54,13 +54,21 @@ def comparison_plot(comparison: Comparison, metric: str = "") -> Plot:
     for index, (label, widths) in enumerate(bars.items()):
         at = [place - 0.41 + thick * (index + 0.5) for place in range(len(labels))]
         whole = _amount(math.fsum(widths), metric, unit)
-        ax.barh(at, widths, height=thick, color=VARIANTS[index], label=f"{label}: {whole}")
+        marks = comparison.variants[index].marks if metric == "time" else ()
+        name = ", ".join((f"{label}: {whole}", *marks))
+        style: dict[str, Any] = {"hatch": "///", "edgecolor": "white", "linewidth": 0} if marks else {}
+        ax.barh(at, widths, height=thick, color=VARIANTS[index], label=name, **style)
         for place, width in zip(at, widths, strict=True):
             if width:
                 ax.annotate(f" {_amount(width, metric, unit)}", (width, place), va="center", fontsize="xx-small")
     dress(ax, labels, unit, comparison.called(metric))
     ax.set_ylim(len(labels) - 0.4, -0.6)
-    cells = {label: [_amount(width, metric, unit) for width in widths] for label, widths in bars.items()}
+    cells = {
+        ", ".join((variant.label, *(variant.marks if metric == "time" else ()))): [
+            _amount(width, metric, unit) for width in bars[variant.label]
+        ]
+        for variant in comparison.variants
+    }
     return Plot(figure, _comparison_text(comparison.called(metric), labels, cells))
 
 

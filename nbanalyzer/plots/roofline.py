@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullLocator
 
-from nbanalyzer.analysis.dots import Dot, dots, named, roofs, spots
+from nbanalyzer.analysis.dots import Dot, dots, named, roofs, spots, summit
 from nbanalyzer.quantities import seconds, si
 
 from .figure import Plot, dress, heading, name_of
@@ -43,7 +43,8 @@ def roofline_plot(roofline: Roofline) -> Plot:
     labelled = [dot for dot in named(shown) if dot.node in barred]
     figure = Figure(figsize=(11.4, max(4.6, 1.4 + 0.27 * len(rows))), dpi=100, layout="constrained")
     title = f"{heading(analysis)} on {roofline.accelerator.title or roofline.accelerator.name}"
-    lines = [*textwrap.wrap(title, 124), str(roofline.efficiency)]
+    words = (title, roofline.answer, "; ".join((roofline.words, *roofline.marks)))
+    lines = [line for text in words for line in textwrap.wrap(text, 124)]
     figure.suptitle("\n".join(lines), fontsize="medium", parse_math=False)
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
     numbers = {dot.node: number for number, dot in enumerate(labelled, 1)}
@@ -62,8 +63,9 @@ def roofline_plot(roofline: Roofline) -> Plot:
 def _roofline(ax: Axes, roofline: Roofline, shown: Sequence[Dot], labelled: Sequence[Dot]) -> None:
     bandwidth = roofline.accelerator.bandwidth * roofline.efficiency.bandwidth
     peaks = roofs(roofline)
-    _axes(ax, shown, bandwidth, max(peaks.values(), default=bandwidth))
-    _roofs(ax, bandwidth, peaks)
+    peak = summit(roofline, shown)
+    _axes(ax, shown, bandwidth, peak)
+    _roofs(ax, bandwidth, peaks, peak)
     for limiter, color in COLORS.items():
         alike = [dot for dot in shown if dot.limiter == limiter]
         if alike:
@@ -104,10 +106,9 @@ def _axes(ax: Axes, shown: Sequence[Dot], bandwidth: float, peak: float) -> None
     ax.set_title("a dot per module; its area is the share of time; numbers: see the bars", fontsize="small", loc="left")
 
 
-def _roofs(ax: Axes, bandwidth: float, peaks: Mapping[str, float]) -> None:
-    """Draw the memory's roof up to the highest peak, and each peak from where it meets the memory's roof."""
+def _roofs(ax: Axes, bandwidth: float, peaks: Mapping[str, float], peak: float) -> None:
+    """Draw the memory's roof up to `peak`, and each peak from where it meets the memory's roof."""
     low, high = ax.get_xlim()
-    peak = max(peaks.values(), default=bandwidth * high)
     ridge = peak / bandwidth
     ax.plot([low, ridge], [low * bandwidth, peak], color="#333333", linewidth=1.4, zorder=2)
     for name, value in peaks.items():
@@ -177,7 +178,8 @@ def _text(roofline: Roofline, rows: list[Row]) -> str:
     ]
     lines = [
         f"roofline and time by module: {name_of(roofline.analysis)} on {roofline.accelerator.name}",
-        f"  {roofline.efficiency}",
+        f"  {roofline.answer}",
+        f"  {'; '.join((roofline.words, *roofline.marks))}",
         *(f"  {roof}" for roof in (f"memory {si(bandwidth, 'B/s')}", *peaks)),
     ]
     width = max((len(label) for label, _ in rows), default=0)

@@ -9,20 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.collections import PatchCollection
 from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from nbanalyzer.analysis.marks import legend
 from nbanalyzer.costs.metrics import unit_of
 from nbanalyzer.errors import InputError, quote
 from nbanalyzer.sweeps.slices import (
     MOST_ROWS,
-    axis_of,
     cell_of,
     few,
+    fits_of,
     is_numeric,
     longest,
+    marks_of,
     metric_of,
     ordered,
     require_none_left,
@@ -75,12 +78,12 @@ def line_chart(sweep: Sweep, metric: str | None = None, x: str | None = None, hu
         x = longest(sweep, [axis for axis in numeric if axis != hue])
         if x is None:
             raise InputError("lines need an axis of numbers: table() shows what there is")
-    elif axis_of(sweep, x) not in numeric:
+    elif sweep.require_axis(x) not in numeric:
         raise InputError(f"lines run along an axis of numbers, and {x} has {quote(label_of(sweep.axes[x][0]))}")
     if hue is None:
         others = [axis for axis in sweep.axes if axis != x]
         hue = others[0] if len(others) == 1 else None
-    elif axis_of(sweep, hue) == x:
+    elif sweep.require_axis(hue) == x:
         raise InputError(f"{x} cannot be along the lines and tell them apart")
     require_none_left(sweep, [x, *([hue] if hue else [])], "lines have x and hue")
 
@@ -91,17 +94,18 @@ def line_chart(sweep: Sweep, metric: str | None = None, x: str | None = None, hu
         places[hue] = thinned(ordered(sweep, hue), MOST_LINES)
         if count > MOST_LINES:
             notes.append(f"{MOST_LINES} of {count:,} values of {hue}")
-    values = values_of(sweep, name, places)
+    values, fits = values_of(sweep, name, places), fits_of(sweep, name, places)
+    fitting = np.ones(values.shape) if fits is None else fits
     xs = [sweep.axes[x][place] for place in places[x]]
-    lines = values.T if hue else values[None, :]
+    lines, marks = (values.T, fitting.T) if hue else (values[None, :], fitting[None, :])
     labels = [str(label_of(sweep.axes[hue][place])) for place in places[hue]] if hue else [""]
     colors = _line_colors(sweep, hue, len(labels))
 
     figure = Figure(figsize=(7.4, 4.2), dpi=100, layout="constrained")
     ax = figure.subplots()
     markers = "o" if len(xs) <= 24 else ""
-    for line, color in zip(lines, colors, strict=True):
-        ax.plot(xs, line, color=color, marker=markers, markersize=4, linewidth=1.8)
+    for line, fit, color in zip(lines, marks, colors, strict=True):
+        _line(ax, xs, line, fit == 1, color, markers)
     _scale(ax, xs)
     ax.set_xlabel(x, fontsize="small")
     if name == "fits":
@@ -112,14 +116,28 @@ def line_chart(sweep: Sweep, metric: str | None = None, x: str | None = None, hu
     ax.grid(visible=True, color="#E6E6E6", linewidth=0.8)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.set_title(title_of(sweep, name, notes), fontsize="small", loc="left", parse_math=False)
+    dashed = [f"dashed: {' or '.join(marks_of(fits))}"] if marks_of(fits) else []
+    ax.set_title(title_of(sweep, name, [*notes, *dashed]), fontsize="small", loc="left", parse_math=False)
     if hue:
         _name_lines(ax, hue, [line[-1] for line in lines], labels, colors)
 
     told = few(len(xs), MOST_ROWS)
     head = [x, *([f"{hue} {labels[0]}", *labels[1:]] if hue else [name])]
-    rows = [head, *([f"{xs[at]:,}", *(cell_of(name, float(line[at])) for line in lines)] for at in told)]
-    return Plot(figure, text_of(sweep, name, f"along {x}", rows, notes))
+    rows = [head]
+    for at in told:
+        cells = (cell_of(name, float(line[at]), float(fit[at])) for line, fit in zip(lines, marks, strict=True))
+        rows.append([f"{xs[at]:,}", *cells])
+    signs = [legend(marks_of(fits))] if marks_of(fits) else []
+    return Plot(figure, text_of(sweep, name, f"along {x}", rows, [*notes, *signs]))
+
+
+def _line(ax: Axes, xs: Sequence[Any], line: Any, fits: Any, color: Any, marker: str) -> None:
+    """Draw a line, broken and with hollow markers where it does not fit."""
+    style: dict[str, Any] = {"color": color, "marker": marker, "markersize": 4, "linewidth": 1.8}
+    if not np.all(fits):
+        ax.plot(xs, line, **style, linestyle=(0, (2, 2.5)), markerfacecolor="white", alpha=0.75)
+    if np.any(fits):
+        ax.plot(xs, np.where(fits, line, np.nan), **style)
 
 
 def _line_colors(sweep: Sweep, hue: str | None, count: int) -> list[Any]:
@@ -208,22 +226,25 @@ def heatmap(sweep: Sweep, metric: str | None = None, x: str | None = None, y: st
         raise InputError(
             f"a map has two axes, and this sweep has {listed(tuple(sweep.axes)) or 'none'}: plot() draws lines"
         )
-    if x is not None and axis_of(sweep, x) == y:
+    if x is not None and sweep.require_axis(x) == y:
         raise InputError(f"{x} cannot be both sides of a map")
     if y is not None:
-        axis_of(sweep, y)
+        sweep.require_axis(y)
     x = x or _side(sweep, y)
     y = y or _side(sweep, x)
     require_none_left(sweep, [x, y], "a map has x and y")
 
     places = {y: thinned(ordered(sweep, y), MOST_POINTS), x: thinned(ordered(sweep, x), MOST_POINTS)}
-    values = values_of(sweep, name, places)
+    values, fits = values_of(sweep, name, places), fits_of(sweep, name, places)
+    fitting = np.ones(values.shape) if fits is None else fits
     columns, rows = ([label_of(sweep.axes[axis][place]) for place in places[axis]] for axis in (x, y))
     is_written = values.size <= WRITTEN_IN and len(columns) <= 11
     height = 1.6 + (min(4.4, 0.42 * len(rows)) if is_written else 2.9)
     figure = Figure(figsize=(7.4, height), dpi=100, layout="constrained")
     ax = figure.subplots()
-    _map(ax, values, name, is_written)
+    _map(ax, values, name, fitting if is_written else None)
+    if fits is not None:
+        _hatch(ax, fits != 1)
     for axis, labels in ((ax.xaxis, columns), (ax.yaxis, rows)):
         ticks = {at: tick_of(label) for at, label in enumerate(labels)} if is_written else _ticks(labels)
         axis.set_ticks(list(ticks), list(ticks.values()), fontsize="small", parse_math=False)
@@ -231,12 +252,16 @@ def heatmap(sweep: Sweep, metric: str | None = None, x: str | None = None, y: st
     ax.set_ylabel(y, fontsize="small")
     if not is_numeric(sweep.axes[y]):
         ax.invert_yaxis()  # words are read from the top
-    ax.set_title(title_of(sweep, name), fontsize="small", loc="left", parse_math=False)
+    marks = marks_of(fits)
+    hatched = [f"hatched: {' or '.join(marks)}"] if marks else []
+    ax.set_title(title_of(sweep, name, hatched), fontsize="small", loc="left", parse_math=False)
 
     across, down = few(len(columns), MOST_ROWS), few(len(rows), MOST_ROWS)
     table = [[f"{y} \\ {x}", *(tick_of(columns[at]) for at in across)]]
-    table += [[tick_of(rows[row]), *(cell_of(name, float(values[row, at])) for at in across)] for row in down]
-    return Plot(figure, text_of(sweep, name, f"over {y} and {x}", table))
+    for row in down:
+        cells = (cell_of(name, float(values[row, at]), float(fitting[row, at])) for at in across)
+        table.append([tick_of(rows[row]), *cells])
+    return Plot(figure, text_of(sweep, name, f"over {y} and {x}", table, [legend(marks)] if marks else []))
 
 
 def _side(sweep: Sweep, other: str | None) -> str:
@@ -255,7 +280,19 @@ def _ticks(labels: Sequence[Any]) -> dict[float, str]:
     return {at: tick_of(labels[at]) for at in few(len(labels), MOST_TICKS)}
 
 
-def _map(ax: Axes, values: Any, metric: str, is_written: bool) -> None:
+def _hatch(ax: Axes, cells: Any) -> None:
+    """Hatch cells of a map, those beside each other in a row as one."""
+    boxes = []
+    for row, line in enumerate(cells):
+        ends = np.flatnonzero(np.diff(np.concatenate(([False], line, [False]))))
+        boxes += [Rectangle((left - 0.5, row - 0.5), right - left, 1.0) for left, right in ends.reshape(-1, 2)]
+    style: dict[str, Any] = {"facecolor": "none", "edgecolor": "#FFFFFF80", "hatch": "///", "linewidth": 0}
+    ax.add_collection(PatchCollection(boxes, **style), autolim=False)
+
+
+def _map(ax: Axes, values: Any, metric: str, fitting: Any) -> None:
+    """Draw the values as colours, and, with whether each of them fits, the numbers in the cells."""
+    is_written = fitting is not None
     figure = ax.get_figure()
     assert figure is not None
     scaled = within(values)
@@ -285,7 +322,8 @@ def _map(ax: Axes, values: Any, metric: str, is_written: bool) -> None:
         for column, value in enumerate(line):
             red, green, blue, _ = image.cmap(image.norm(scaled[row, column]))
             is_dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
+            text = cell_of(metric, float(value), float(fitting[row, column]))
             ax.text(
-                column, row, cell_of(metric, float(value)), ha="center", va="center", fontsize="x-small",
+                column, row, text, ha="center", va="center", fontsize="x-small",
                 color="white" if is_dark else "black",
             )  # fmt: skip

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nbanalyzer.analysis.memory import Fit, memory_of
+from nbanalyzer.analysis.marks import signed
+from nbanalyzer.analysis.memory import fit_text
 from nbanalyzer.costs.explanation import explain_node
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.formulas.formula import Formula
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["as_csv", "as_fragment", "as_html", "as_json", "as_md", "as_text"]
 
 HEADINGS = ("count", "parameters", "FLOPs", "%", "bytes", "%", "FLOP/B")
-TIME_HEADINGS = ("time", "%", "bound")
 
 
 def headline(analysis: Costs, roofline: Roofline | None = None) -> list[tuple[str, str]]:
@@ -45,29 +45,30 @@ def headline(analysis: Costs, roofline: Roofline | None = None) -> list[tuple[st
     ]
     states = analysis.state.items()
     lines += [("KV cache" if name == "kv_cache" else name, f"{value:,} bytes") for name, value in states]
-    return lines + (_on_hardware(analysis, roofline) if roofline else [])
+    return lines + (_on_hardware(roofline) if roofline else [])
 
 
-def _on_hardware(analysis: Costs, roofline: Roofline) -> list[tuple[str, str]]:
+def _on_hardware(roofline: Roofline) -> list[tuple[str, str]]:
     accelerator, total = roofline.accelerator, roofline.total
     parts = (("compute-bound", total.compute), ("memory-bound", total.memory), ("launch overhead", total.overhead))
     split = " + ".join(f"{seconds(time)} {name}" for name, time in parts if time)
     peaks = [f"{precision} {si(accelerator.peak(precision), 'FLOP/s')}" for precision in roofline.precisions]
     rates = ", ".join([*peaks, si(accelerator.bandwidth, "B/s")])
-    lines = [
+    mark = "".join(f", {mark}" for mark in roofline.marks)
+    least, most = ("at least ", "at most ") if roofline.is_bound else ("", "")
+    return [
         ("hardware", f"{accelerator.title or accelerator.name}: {rates}"),
-        ("time", f"{'at least ' if roofline.efficiency.is_perfect else ''}{seconds(roofline.time)} = {split}"),
-        ("", str(roofline.efficiency)),
-        ("tokens/s", f"{'at most ' if roofline.efficiency.is_perfect else ''}{rate(roofline.tokens_per_second)}"),
+        ("time", f"{least}{seconds(roofline.time)} = {split}{mark}"),
+        ("", roofline.words),
+        ("tokens/s", f"{most}{rate(roofline.tokens_per_second)}{mark}"),
+        ("memory", fit_text(roofline.memory, accelerator)),
     ]
-    if accelerator.memory_bytes is not None:
-        lines.append(("memory", repr(Fit(memory_of(analysis), accelerator))))
-    return lines
 
 
 def as_text(analysis: Costs, depth: int | None = None, roofline: Roofline | None = None) -> str:
     """Return the analysis as aligned text: totals, then one line per module, down to `depth` levels."""
-    lines = [analysis.title, analysis.conditions, *(f"warning: {text}" for text in _warnings(analysis, roofline)), ""]
+    lines = [analysis.title, analysis.conditions, *([roofline.answer] if roofline else [])]
+    lines += [*(f"warning: {text}" for text in _warnings(analysis, roofline)), ""]
     heads = headline(analysis, roofline)
     width = max(len(name) for name, _ in heads)
     lines += [f"  {name:<{width}}  {text}" for name, text in heads]
@@ -77,7 +78,7 @@ def as_text(analysis: Costs, depth: int | None = None, roofline: Roofline | None
 
 
 def _headings(roofline: Roofline | None) -> tuple[str, ...]:
-    return HEADINGS if roofline is None else (*HEADINGS, *TIME_HEADINGS)
+    return HEADINGS if roofline is None else (*HEADINGS, signed("time", roofline.marks), "%", "bound")
 
 
 def _warnings(analysis: Costs, roofline: Roofline | None) -> tuple[str, ...]:
@@ -87,6 +88,7 @@ def _warnings(analysis: Costs, roofline: Roofline | None) -> tuple[str, ...]:
 def as_md(analysis: Costs, depth: int | None = None, roofline: Roofline | None = None) -> str:
     """Return the analysis as Markdown: totals, then a table with one row per module."""
     lines = [f"# {as_markdown(analysis.title)}", "", as_markdown(analysis.conditions), ""]
+    lines += [f"**{as_markdown(roofline.answer)}**", ""] if roofline else []
     lines += [f"> warning: {as_markdown(text)}\n" for text in _warnings(analysis, roofline)]
     heads = headline(analysis, roofline)
     lines += [f"- {as_markdown(name)}{': ' if name else ''}{as_markdown(text)}" for name, text in heads]
@@ -162,12 +164,13 @@ def as_fragment(analysis: Costs, depth: int | None = None, roofline: Roofline | 
         f"warning: {escape(text)}</div>"
         for text in _warnings(analysis, roofline)
     )
-    times, (least, most) = (("time", "", "bound"), (62, 92)) if roofline else ((), (46, 76))
+    answer = f'<div style="margin:0.4em 0"><b>{escape(roofline.answer)}</b></div>' if roofline else ""
+    times, (least, most) = ((signed("time", roofline.marks), "", "bound"), (62, 92)) if roofline else ((), (46, 76))
     labels = _columns("kernel", "parameters", "FLOPs", "", "bytes", "", "FLOP/B", *times)
     rows = "".join(_html_rows(analysis, None, 1 if depth is None else depth, roofline))
     return (
         '<div style="font-size:0.92em;line-height:1.45">'
-        f"<div><b>{escape(analysis.title)}</b></div><div>{escape(analysis.conditions)}</div>{warnings}"
+        f"<div><b>{escape(analysis.title)}</b></div><div>{escape(analysis.conditions)}</div>{answer}{warnings}"
         f'<div style="margin:0.5em 0">{heads}</div>'
         f'<div style="overflow-x:auto"><div style="min-width:{least}em;max-width:{most}em">'
         '<div style="display:flex;padding-left:1.1em;opacity:0.75;border-bottom:1px solid rgba(128,128,128,0.5)">'

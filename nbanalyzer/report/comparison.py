@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from nbanalyzer.analysis.comparison import Comparison, ratio
+from nbanalyzer.analysis.comparison import Comparison, Variant, ratio
+from nbanalyzer.analysis.marks import legend, signed
+from nbanalyzer.analysis.times import TIMES
 from nbanalyzer.costs.metrics import unit_of
 from nbanalyzer.costs.run import SIZES
 from nbanalyzer.quantities import seconds, si
@@ -46,8 +48,9 @@ def _heads(comparison: Comparison) -> list[str]:
     shared.append(", ".join(f"{name} {runs[0][name]}" for name in same))
     if rooflines:
         name = _only(roofline.accelerator.title or roofline.accelerator.name for roofline in rooflines)
-        efficiency = _only(str(roofline.efficiency) for roofline in rooflines)
-        shared.append("; ".join(filter(None, (f"on {name}" if name else "", efficiency))))
+        efficiency = _only(roofline.words for roofline in rooflines)
+        signs = legend(mark for variant in variants for mark in variant.marks)
+        shared.append("; ".join(filter(None, (f"on {name}" if name else "", efficiency, signs))))
     return [line for line in shared if line] + [f"warning: {warning}" for warning in comparison.warnings]
 
 
@@ -55,7 +58,7 @@ def _totals(comparison: Comparison) -> list[tuple[str, ...]]:
     """Return the totals: metric, the first variant's number, the others' with the ratio."""
     variants = comparison.variants
     names = [(comparison.called(name), name) for name in comparison.metrics]
-    rows = [(label, *_beside(name, [variant.metric(name) for variant in variants])) for label, name in names]
+    rows = [(label, *_beside(name, [one.metric(name) for one in variants], variants)) for label, name in names]
     return [("", *(variant.label for variant in variants)), *rows]
 
 
@@ -66,15 +69,31 @@ def _modules(comparison: Comparison) -> list[tuple[str, ...]]:
     if not ranked:
         return []
     rows = [(comparison.called(metric), *(variant.label for variant in comparison.variants))]
-    rows += [(path, *_beside(metric, numbers)) for path, numbers in [*ranked.items()][:MOST_ROWS]]
+    rows += [(path, *_beside(metric, numbers, comparison.variants)) for path, numbers in [*ranked.items()][:MOST_ROWS]]
     if (more := len(ranked) - MOST_ROWS) > 0:
         rows.append((f"and {more} more that differ{'s' if more == 1 else ''}", *[""] * len(comparison.variants)))
     return rows
 
 
-def _beside(metric: str, numbers: Iterable[float | None]) -> tuple[str, ...]:
-    first, *others = numbers
-    return (_shown(metric, first), *(f"{_shown(metric, number)}  {ratio(first, number)}" for number in others))
+def _beside(metric: str, numbers: Sequence[float | None], variants: Sequence[Variant]) -> tuple[str, ...]:
+    """Return the numbers with their marks and, behind those of the others, the ratio to the first."""
+    if metric == "fits":
+        return tuple(map(_fits, variants))
+    if metric == "estimate":
+        texts = [str(one.estimate) if one.estimate else "not modelled" for one in variants]
+    else:
+        texts = [_shown(metric, number) for number in numbers]
+    if metric in TIMES:
+        texts = [signed(text, variant.marks) for text, variant in zip(texts, variants, strict=True)]
+    ratios = ["", *(f"  {ratio(numbers[0], number)}".rstrip() for number in numbers[1:])]
+    return tuple(f"{text}{against}" for text, against in zip(texts, ratios, strict=True))
+
+
+def _fits(variant: Variant) -> str:
+    fit = variant.roofline.fit if variant.roofline else None
+    if fit is None:
+        return "memory unknown"
+    return "yes" if fit else f"no, {si(-fit.free, 'B')} short"
 
 
 def _only(texts: Iterable[str]) -> str:
@@ -84,7 +103,7 @@ def _only(texts: Iterable[str]) -> str:
 
 
 def _shown(metric: str, value: float | None) -> str:
-    if metric == "time":
+    if metric in TIMES:
         return seconds(float(value or 0))
     unit = unit_of(metric)
     return si(value or 0, "" if unit == "elements" else unit)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbanalyzer.analysis.marks import legend
 from nbanalyzer.sweeps import slices
 from nbanalyzer.sweeps.sweep import label_of, listed, shown
 from nbanalyzer.text import as_lines, escape
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from nbanalyzer.sweeps.sweep import Sweep
 
 __all__ = ["fragment", "text"]
+
+# Over the colour of a cell that does not fit, on light and dark pages.
+HATCH = "repeating-linear-gradient(-45deg,rgba(128,128,128,0.4) 0 2px,transparent 2px 7px),"
 
 
 def text(sweep: Sweep) -> str:
@@ -28,17 +32,27 @@ def text(sweep: Sweep) -> str:
         return as_lines([*lines, f"  metrics: {', '.join(sweep.metrics)}"])
     for name in sweep.metrics:
         values = sweep.values(name)
-        summary = f"{int(values.sum()):,} of {sweep.size:,}" if name == "fits" else _range(name, values)
+        summary = f"{int(values.sum()):,} of {sweep.size:,}" if name == "fits" else _range(sweep, name, values)
         lines.append(f"  {name}: {summary}")
-    return as_lines(lines)
+    return as_lines([*lines, *(f"  warning: {note}" for note in sweep.notes)])
 
 
-def _range(metric: str, values: Any) -> str:
-    """Return the least and the largest of a metric's values, and the number of points without one."""
-    known = values[~np.isnan(values)]
-    low, high = (shown(metric, float(end)) for end in (known.min(), known.max())) if known.size else ("no number",) * 2
-    missing = f", no number at {values.size - known.size:,}" if known.size < values.size else ""
-    return f"{low} to {high}{missing}" if low != high else f"{low}{missing}"
+def _range(sweep: Sweep, metric: str, values: Any) -> str:
+    """Return the least and the largest of a metric's values, marked, and the number of points without one."""
+    count = int(np.isnan(values).sum())
+    if count == values.size:
+        return f"no number, no number at {count:,}"
+    places = dict.fromkeys((int(np.nanargmin(values)), int(np.nanargmax(values))))
+    ends = dict.fromkeys(_end(sweep, metric, values, place) for place in places)
+    return f"{' to '.join(ends)}{f', no number at {count:,}' if count else ''}"
+
+
+def _end(sweep: Sweep, metric: str, values: Any, place: int) -> str:
+    """Return one of a metric's values with its unit and, in words, its mark."""
+    at = zip(sweep.axes.items(), np.unravel_index(place, values.shape), strict=True)
+    fits = sweep.fits_at(metric, {}, **{name: choices[index] for (name, choices), index in at})
+    marks = () if fits is None else slices.mark_of(float(fits))
+    return " ".join((shown(metric, float(values.flat[place])), *(f"({mark})" for mark in marks)))
 
 
 def fragment(sweep: Sweep) -> dict[str, bytes | str]:
@@ -79,20 +93,24 @@ def _html(sweep: Sweep, part: Sweep, metric: str, x: str, hue: str | None) -> st
     if hue:
         places = {hue: slices.thinned(slices.ordered(part, hue), slices.MOST_ROWS), **places}
     values = slices.values_of(part, metric, places).reshape(-1, len(places[x]))
+    fits = slices.fits_of(part, metric, places)
+    fitting = np.ones(values.shape) if fits is None else fits.reshape(values.shape)
     shares = _shares(values)
     rest = [f"{name} {label_of(value)}" for name, value in part.fixed.items() if name not in sweep.fixed]
     kind = ", ".join(word for word in (slices.rate_of(metric), slices.bound_of(sweep, metric)) if word)
-    caption = ", ".join([f"{metric} ({kind})" if kind else metric, *rest])
+    words = [f"{metric} ({kind})" if kind else metric, *rest, legend(slices.marks_of(fits))]
+    caption = ", ".join(filter(None, words))
     across = [slices.tick_of(label_of(part.axes[x][place])) for place in places[x]]
     cell = 'style="padding:0.15em 0.6em;text-align:right;font-weight:normal'
     corner = rf"{escape(hue)} \ {escape(x)}" if hue else escape(x)
     rows = [f'<tr><td {cell}">{corner}</td>']
     rows[0] += "".join(f'<td {cell}">{escape(text)}</td>' for text in across) + "</tr>"
     labels = [slices.tick_of(label_of(part.axes[hue][place])) for place in places[hue]] if hue else [""]
-    for label, line, row in zip(labels, values, shares, strict=True):
+    for label, line, row, marks in zip(labels, values, shares, fitting, strict=True):
         numbers = "".join(
-            f'<td {cell};background:rgba(0,114,178,{share:.2f})">{escape(slices.cell_of(metric, float(value)))}</td>'
-            for value, share in zip(line, row, strict=True)
+            f'<td {cell};background:{"" if fit == 1 else HATCH}rgba(0,114,178,{share:.2f})">'
+            f"{escape(slices.cell_of(metric, float(value), float(fit)))}</td>"
+            for value, share, fit in zip(line, row, marks, strict=True)
         )
         rows.append(f'<tr><td {cell}">{escape(label)}</td>{numbers}</tr>')
     style = "margin:0.3em 0;border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:inherit;color:inherit"

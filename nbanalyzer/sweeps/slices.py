@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nbanalyzer.costs.metrics import METRICS, unit_of
+from nbanalyzer.analysis.marks import SHORT, UNKNOWN, signed
+from nbanalyzer.costs.metrics import OF_ENGINE, is_timed, unit_of
 from nbanalyzer.errors import InputError
 from nbanalyzer.table import Table
 
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
     from .sweep import Sweep
 
 __all__ = [
-    "DECADES", "MOST_ROWS", "WIDTH", "axis_of", "bound_of", "cell_of", "few", "is_numeric", "longest", "metric_of",
-    "ordered", "rate_of", "require_none_left", "spans_decades", "text_of", "thinned",
-    "tick_of", "title_of", "values_of",
+    "DECADES", "MOST_ROWS", "WIDTH", "bound_of", "cell_of", "few", "fits_of", "is_numeric", "longest",
+    "mark_of", "marks_of", "metric_of", "ordered", "rate_of", "require_none_left", "spans_decades", "text_of",
+    "thinned", "tick_of", "title_of", "values_of",
 ]  # fmt: skip
 
 DECADES = 1.5  # values that span more get a logarithmic axis
@@ -36,11 +37,6 @@ def is_numeric(values: Sequence[Any]) -> bool:
 def metric_of(sweep: Sweep, metric: str | None) -> str:
     """Return the metric of a chart: the first one if None."""
     return sweep.require_metric(sweep.metrics[0] if metric is None else metric)
-
-
-def axis_of(sweep: Sweep, name: str) -> str:
-    """Return the name of an axis, or raise."""
-    return sweep.require_axis(name)
 
 
 def longest(sweep: Sweep, names: Iterable[str]) -> str | None:
@@ -74,6 +70,23 @@ def values_of(sweep: Sweep, metric: str, places: dict[str, list[int]]) -> Any:
     return np.asarray(array, dtype=np.float64).transpose([list(sweep.axes).index(name) for name in places])
 
 
+def fits_of(sweep: Sweep, metric: str, places: dict[str, list[int]]) -> Any:
+    """Return where the points of `values_of` fit, as 1, 0, nan where that is not known; None if nothing is marked."""
+    axes = {name: [sweep.axes[name][place] for place in those] for name, those in places.items()}
+    fits = sweep.fits_at(metric, axes)
+    return None if fits is None or np.all(fits == 1) else fits
+
+
+def mark_of(fits: float) -> tuple[str, ...]:
+    """Return the mark of a point of `fits_of`."""
+    return () if fits == 1 else (UNKNOWN,) if np.isnan(fits) else (SHORT,)
+
+
+def marks_of(fits: Any) -> list[str]:
+    """Return the marks of any of the points of `fits_of`."""
+    return [] if fits is None else [mark for one in np.unique(fits) for mark in mark_of(one)]
+
+
 def ordered(sweep: Sweep, name: str) -> list[int]:
     """Return the indices of an axis, sorted by its values if they are numbers."""
     values = sweep.axes[name]
@@ -87,20 +100,23 @@ def thinned(places: list[int], most: int) -> list[int]:
 
 
 def bound_of(sweep: Sweep, metric: str) -> str:
-    """Return whether a metric is an estimate or a lower or upper bound; "" if it is neither."""
-    if metric not in METRICS or not METRICS[metric].needs or metric == "fits":
+    """Return what a metric's times are: bounds, if all kernels are fused, or assumed; "" if its name says it."""
+    if not is_timed(metric) or metric in OF_ENGINE:
         return ""
     if "compute_efficiency" in sweep.fixed:
-        return "estimate"
+        return "assumed"
+    if {*sweep.axes.get("fusion", [sweep.fixed.get("fusion")])} != {"engine"}:
+        return "at the roofline"
     return "upper bound" if metric == "tokens_per_s" else "lower bound"
 
 
 def title_of(sweep: Sweep, metric: str, more: Sequence[str] = ()) -> str:
-    """Return a chart's title: model, metric, its kind of bound, and the fixed values."""
+    """Return a chart's title: model, metric, what its times are, and the fixed values."""
     bound = bound_of(sweep, metric)
     first = f"{sweep.model}: {metric}{f' ({bound})' if bound else ''}"
     fixed = [f"{name} {label_of(value)}" for name, value in sweep.fixed.items()]
-    return "\n".join(line for part in (first, ", ".join([*fixed, *more])) for line in textwrap.wrap(part, WIDTH))
+    parts = (first, ", ".join([*fixed, *more]), *(sweep.notes if is_timed(metric) else ()))
+    return "\n".join(line for part in parts for line in textwrap.wrap(part, WIDTH))
 
 
 def text_of(sweep: Sweep, metric: str, first: str, rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> str:
@@ -109,15 +125,15 @@ def text_of(sweep: Sweep, metric: str, first: str, rows: Sequence[Sequence[str]]
     lines = [f"{metric} {first}: {sweep.model}{kind}"]
     if fixed := ", ".join(f"{name} {label_of(value)}" for name, value in sweep.fixed.items()):
         lines.append(f"  {fixed}")
-    lines += [f"  {note}" for note in notes]
+    lines += [f"  {note}" for note in (*notes, *(sweep.notes if is_timed(metric) else ()))]
     return "\n".join([*lines, *Table(rows, words=()).lines("  ")])
 
 
-def cell_of(metric: str, value: float) -> str:
-    """Return a number as the text of a table's cell."""
+def cell_of(metric: str, value: float, fits: float = 1.0) -> str:
+    """Return a number as the text of a table's cell, with the sign of its mark, see `fits_of`."""
     if metric == "fits":
         return "yes" if value else "no"
-    return shown(metric, value).removesuffix(f" {rate_of(metric)}")
+    return signed(shown(metric, value).removesuffix(f" {rate_of(metric)}"), mark_of(fits))
 
 
 def rate_of(metric: str) -> str:

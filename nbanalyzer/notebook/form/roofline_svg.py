@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from nbanalyzer.analysis.dots import Dot, dots, named, roofs, spots
+from nbanalyzer.analysis.dots import Dot, dots, named, roofs, spots, summit
 from nbanalyzer.analysis.roofline import Roofline
 from nbanalyzer.quantities import seconds, si
 from nbanalyzer.text import as_attribute, escape
@@ -44,8 +44,9 @@ def roofline_svg(roofline: Roofline, title: str) -> str:
     shown = dots(roofline)
     peaks = roofs(roofline)
     bandwidth = roofline.accelerator.bandwidth * roofline.efficiency.bandwidth
-    axes = _axes(shown, max(peaks.values(), default=bandwidth))
-    drawing = "".join((*_grid(axes), *_roofs(axes, bandwidth, peaks), *_dots(axes, shown)))
+    peak = summit(roofline, shown)
+    axes = _axes(shown, peak)
+    drawing = "".join((*_grid(axes), *_roofs(axes, bandwidth, peaks, peak), *_dots(axes, shown)))
     return (
         f'<div style="max-width:{WIDTH:.0f}px;line-height:1.3;font-size:0.92em"><b>{escape(title)}</b>'
         f'<svg viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img" aria-label="roofline" font-size="12" '
@@ -84,9 +85,8 @@ def _grid(axes: Axes) -> Iterator[str]:
     yield _text(14, middle, "FLOP/s", "middle", f"rotate(-90 14 {middle:.0f})")
 
 
-def _roofs(axes: Axes, bandwidth: float, peaks: Mapping[str, float]) -> Iterator[str]:
+def _roofs(axes: Axes, bandwidth: float, peaks: Mapping[str, float], peak: float) -> Iterator[str]:
     """Yield the memory's roof, its name along it, and the roof of each unit from where it meets the memory's."""
-    peak = max(peaks.values(), default=bandwidth * axes.high)
     start = max(axes.low, axes.bottom / bandwidth)
     x, y = axes.x(start), axes.y(start * bandwidth)
     ridge_x, ridge_y = axes.x(peak / bandwidth), axes.y(peak)
