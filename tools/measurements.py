@@ -90,13 +90,16 @@ class Table:
 def tables(folder: Path) -> Iterator[Table]:
     """Yield every table of a folder that carries a fit, in a fixed order."""
     for kind, (name, group, read) in READERS.items():
-        rows = pd.read_csv(folder / name, dtype={"ver": str})
+        rows = pd.read_csv(folder / name, dtype={"ver": str, "us": float})
         rows = rows[np.isfinite(rows.us) & (rows.us > 0) & rows.card.isin(CARDS) & rows.engine.isin(ENGINES)]
         if "op" in rows:  # the engines' own all-reduce, started as part of a graph
             rows = rows[(rows.op == "custom_all_reduce") & ~rows.kernel_source.str.contains("eager")]
+        if rows.empty:
+            continue
         keys = [column for column in rows.columns if column != "us"]
         rows = rows.groupby(keys, dropna=False).us.median().reset_index()
-        for (card, engine, *_), found in without_copies(rows).groupby(["card", "engine", *group], dropna=False):
+        for key, found in without_copies(rows).groupby(["card", "engine", *group], dropna=False):
+            card, engine = map(str, key[:2])
             # Kernels are not mixed: the one that most of the shapes ran on stands for the engine.
             version, kernel = found.groupby(["ver", "kernel_source"]).size().sort_values(kind="stable").index[-1]
             one = found[(found.ver == version) & (found.kernel_source == kernel)].reset_index(drop=True)
@@ -227,6 +230,7 @@ def _all_reduce(card: Accelerator, rows: pd.DataFrame) -> Read | None:
         return None  # over PCIe the tables of different engines differ fourfold: no law
     ranks, size = rows.num_gpus.to_numpy(float), rows.message_size.to_numpy(float)
     launches = {"message_us": size * ACTIVATION / card.link_bandwidth * 1e6, "num_ranks": ranks}
+    launches["rank_doublings"] = np.log2(ranks)
     return ANY, launches, colour(size, size), np.ones(size.shape, bool)
 
 

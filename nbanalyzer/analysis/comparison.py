@@ -191,7 +191,7 @@ class Comparison(Shown, shown_by="comparison"):
         return tuple(found)
 
     def called(self, metric: str) -> str:
-        """Return a metric's name; memory is at least what is said, and so are times of fused kernels."""
+        """Return a metric's name; memory is at least what is said, and so are times where kernels are fused."""
         are_bounds = all(one.roofline.is_bound for one in self.variants if one.roofline)
         return f"{metric}, at least" if metric == "memory" or (metric == "time" and are_bounds) else metric
 
