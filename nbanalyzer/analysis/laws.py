@@ -15,7 +15,7 @@ from nbanalyzer.errors import InputError, quote
 from nbanalyzer.formulas.extremes import decided
 from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.formulas.grammar import Number
-from nbanalyzer.formulas.polynomial import Polynomial
+from nbanalyzer.formulas.polynomial import Atom, Polynomial
 from nbanalyzer.formulas.simplify import applied, expanded, reduced
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.parameters import ARITHMETIC, Parameters
@@ -199,7 +199,7 @@ class Pace:
         """Return the microseconds that one run of a launch takes, as a polynomial of what stays free."""
         law, figures = self.law(launch), self.figures(launch, value_of)
         law.require(figures)
-        return decided(expanded(law.formula, figures), never_negative)
+        return decided(expanded(law.formula, figures).replace(_reduced), never_negative)
 
     def _compute(self, launch: Launch[Amount]) -> Any:
         """Return the microseconds of a launch's FLOPs at their peak; of a chain, which has no products, all others."""
@@ -226,6 +226,16 @@ def _owner(launch: Launch[Any]) -> Node:
         owner = owner.parent
     assert owner is not None  # it is what makes the launch one of experts
     return owner
+
+
+def _reduced(atom: Atom) -> Polynomial:
+    """Return an operation with what is rounded reduced: blocks of 128 tokens of a sequence are those of any batch."""
+    if atom.operation == "variable":
+        return Polynomial.of(atom)
+    arguments = tuple(argument.replace(_reduced) for argument in atom.arguments)
+    if atom.operation in {"ceil", "//"}:
+        arguments = reduced(arguments[0], arguments[1], NEVER_ZERO)
+    return applied(atom.operation, arguments)
 
 
 def _ratio(dividend: Any, divisor: Any) -> Any:
