@@ -16,6 +16,7 @@ from nbanalyzer.analysis.populate import populate
 from nbanalyzer.analysis.roofline import Roofline
 from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
+from nbanalyzer.hardware.profiles import profile as find_profile
 from nbanalyzer.quantities import rate, seconds, si
 
 from .state import State
@@ -23,6 +24,7 @@ from .state import State
 if TYPE_CHECKING:
     from nbanalyzer.analysis.request import Request, RequestTiming
     from nbanalyzer.hardware.accelerators import Accelerator
+    from nbanalyzer.hardware.profiles import Profile
 
 __all__ = ["Answer", "Figure", "change"]
 
@@ -82,12 +84,21 @@ class Answer:
         else:
             self.analysis = populate(state.model, **state.options)
         self.accelerator: Accelerator | None = find_hardware(state.hardware) if state.hardware else None
-        self.roofline: Roofline | None = (
-            self.analysis.on(self.accelerator, profile=state.profile) if self.accelerator else None
-        )
-        if self.request and self.accelerator:
-            self.timing = self.request.on(self.accelerator, profile=state.profile)
+        self.roofline: Roofline | None = None
+        if self.accelerator:
+            profile = self._profile(self.accelerator, before)
+            self.roofline = Roofline(self.analysis, self.accelerator, profile=profile)
+            if self.request:
+                self.timing = self.request.on(self.accelerator, profile=profile)
         self.figures: Mapping[str, Figure] = {figure.name: figure for figure in self._figures()}
+
+    def _profile(self, accelerator: Accelerator, before: Answer | None) -> Profile:
+        """Return the profile for the accelerator: the last one, if nothing has changed that it depends on."""
+        if before is not None and before.roofline is not None:
+            was, now = before.state, self.state
+            if was.hardware == now.hardware and was.profile == now.profile:
+                return before.roofline.profile
+        return find_profile(self.state.profile, accelerator)
 
     @property
     def memory(self) -> Memory:
