@@ -30,7 +30,7 @@ from .analysis.roofline import Roofline
 from .costs.run import SIZES, SWITCHES, read_whole
 from .errors import InputError, NBAnalyzerError
 from .files import write_whole, writing
-from .generate import generate, verify
+from .generate import DEVICES, SECONDS, calibrate, generate, verify
 from .progress import on_terminal
 from .report.analysis import as_csv, as_html, as_json, as_md, as_text
 from .report.catalogue import Listing
@@ -113,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     action.add_argument("--request", action="store_true", help="print what a request costs, and how long it takes")
     action.add_argument("--generate", action="store_true", help="trace a model and write its template (needs torch)")
     action.add_argument("--verify", action="store_true", help="compare a template with PyTorch (needs torch)")
+    action.add_argument("--calibrate", action="store_true", help="measure this machine (needs torch)")
     action.add_argument("--list", action="store_true", help="list the catalogue")
     action.add_argument("--list_hardware", action="store_true", help="list the accelerators")
     parser.add_argument("--model_id", help="catalogue name, org/name, or the path of a template or config.json")
@@ -124,6 +125,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=N", help="change config values")
     parser.add_argument("--hardware", metavar="NAME", help="an accelerator to run on, or the path of its .json file")
     add_efficiency_options(parser)
+    parser.add_argument("--device", choices=DEVICES, help="what --calibrate measures (cpu)")
+    parser.add_argument("--seconds", metavar="X", help="that --calibrate may take (60)")
     add_request_options(parser)
     parser.add_argument("--format", choices=FORMATS, help="of the output (json, or as --output ends)")
     parser.add_argument("--output", metavar="FILE", help="write there, whole or not at all, instead of printing")
@@ -143,6 +146,11 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.verify:
         _refuse(arguments, "--verify", ("model_id", "model_json", "output"))
         return _verify(arguments)
+    if arguments.calibrate:
+        _refuse(arguments, "--calibrate", ("device", "seconds", "output"))
+        return _calibrate(arguments)
+    for name in given(arguments, ("device", "seconds")):
+        raise InputError(f"--{name} is of a calibration: --calibrate takes it")
     if arguments.request:
         return _request(arguments)
     for name in given(arguments, (*LENGTHS, "tp", "quant", *SERVING, *MONEY)):
@@ -242,6 +250,17 @@ def _verify(arguments: argparse.Namespace) -> int:
     verification = verify(arguments.model_id or arguments.model_json)
     _write(f"{verification}\n", arguments.output)
     return 0 if verification.ok else 1
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
+    text = arguments.seconds
+    seconds = SECONDS if text is None else read_real("--seconds", text)
+    profile = calibrate(arguments.device or DEVICES[0], seconds, output=arguments.output)
+    from .hardware.profiles import encoded
+    from .report.profile import summary
+
+    _show(f"{summary(profile)}\n" if arguments.output else encoded(profile).decode())
+    return 0
 
 
 def _write(text: str, output: str | None) -> None:

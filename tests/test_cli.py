@@ -159,7 +159,7 @@ def test_an_unknown_peak_is_said_on_stderr(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "one of the arguments --populate --generate --verify --list --list_hardware is required"),
+        ([], "one of the arguments --populate --generate --verify --calibrate --list --list_hardware is required"),
         (["--populate"], "--populate needs --model_id NAME or --model_json FILE"),
         (["--populate", "--model_id", "gpt3"], "no model named 'gpt3'. Did you mean 'gpt2'"),
         (["--populate", "--model_id", "gpt2", "--seqlen", "4"], "unrecognized arguments: --seqlen 4"),
@@ -185,6 +185,12 @@ def test_an_unknown_peak_is_said_on_stderr(capsys: pytest.CaptureFixture[str]) -
         (["--verify", "--model_id", "gpt2", "--model_json", "x.json"], "--verify needs --model_id NAME or --model_json FILE"),
         (["--verify", "--model_id", "gpt2", "--config", "x.json"], "--verify takes no --config"),
         (["--verify", "--model_json", "no/such.json"], "no/such.json: No such file or directory"),
+        (["--calibrate", "--model_id", "gpt2"], "--calibrate takes no --model_id: it takes --device, --seconds, --output"),
+        (["--calibrate", "--device", "tpu"], "argument --device: invalid choice: 'tpu'"),
+        (["--calibrate", "--seconds", "x"], "--seconds is a number, not 'x'"),
+        (["--calibrate", "--seconds", "-1"], "seconds is a number above 0 and at most 86,400, not -1.0"),
+        (["--calibrate", "--output", "/proc/no/a.json"], "'/proc/no/a.json' cannot be written: No such file or directory"),
+        (["--populate", "--model_id", "gpt2", "--device", "cpu"], "--device is of a calibration: --calibrate takes it"),
         (["--generate", "--verify", "--model_id", "gpt2"], "argument --verify: not allowed with argument --generate"),
     ],
 )  # fmt: skip
@@ -303,3 +309,27 @@ def test_a_terminal_sees_how_far_it_is_until_somebody_interrupts(config: Path, t
     assert any(line.startswith("building ") for line in shown)
     assert shown[-1] == "nbanalyzer: interrupted, no file is left half-written\r\n"
     assert [*tmp_path.iterdir()] == [config]
+
+
+@pytest.mark.pytorch
+def test_calibrate_prints_or_writes_the_profile(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nbanalyzer.generate.measure import calibration
+    from nbanalyzer.hardware.profiles import profile
+
+    asked: list[tuple[str, float]] = []
+    typical = profile()
+
+    def calibrate(device: str, seconds: float, _tell: object) -> object:
+        asked.append((device, seconds))
+        return typical
+
+    monkeypatch.setattr(calibration, "calibrate", calibrate)
+    assert main(["--calibrate"]) == 0
+    assert json.loads(capsys.readouterr().out)["engine"] == "typical"
+    target = tmp_path / "mine.json"
+    assert main(["--calibrate", "--device", "cuda", "--seconds", "5", "--output", str(target)]) == 0
+    assert capsys.readouterr().out.startswith("any, typical")
+    assert profile(target) == typical
+    assert asked == [("cpu", 60), ("cuda", 5)]

@@ -91,7 +91,8 @@ def test_every_law_reads_what_is_declared(name: str) -> None:
     law = laws()[name]
     names = {*parse(law.formula).variables}
     assert names - variables().keys() == law.parameters.keys()
-    assert {parameter.unit for parameter in law.parameters.values()} <= {"share", "us", "ns", "switch", "elements"}
+    units = {"share", "multiple", "us", "ns", "switch", "elements"}
+    assert {parameter.unit for parameter in law.parameters.values()} <= units
     for parameter in law.parameters.values():
         assert parameter.least < parameter.most
         assert parameter.unit != "share" or (parameter.least > 0 and parameter.most <= 1)
@@ -104,7 +105,9 @@ def test_no_law_is_below_its_roofline_at_the_best_parameters(name: str) -> None:
     for compute in (0.0, 3.0, 50.0):
         launch = dict.fromkeys(variables(), 2.0) | {"compute_us": compute, "memory_us": 20.0, "activation_us": 5.0}
         time = evaluation.real(parse(laws()[name].formula))(launch | best | {"overlap": 0.0})
-        if name == "all_reduce":
+        if name.startswith("eager_"):  # caches may hold what is read: only what they do not touch is a bound
+            assert name in {"eager_append", "eager_elementwise"} or time >= compute
+        elif name == "all_reduce":
             assert time == pytest.approx(2 * (2 - 1) / 2 * 2.0)
         else:
             assert time >= max(compute, 20.0) if name != "experts" else time >= max(compute, 15.0) + 5.0
@@ -406,7 +409,7 @@ def test_the_typical_profile_is_for_any_card() -> None:
         found = profile(None, hardware(name))
         assert (found.engine, found.card, found.notes) == ("typical", "any", ())
         assert found.bandwidth == hardware(name).bandwidth
-        assert {*found.classes} == {*laws()}
+        assert {*found.classes} == {kind for kind in laws() if not kind.startswith("eager_")}
     launch = {"compute_us": 6.0, "memory_us": 18.0, "activation_us": 9.0, "message_us": 6.0, "num_ranks": 2.0}
     launch |= {"input_size": 64.0, "num_tokens": 64.0, "context": 5.0, "experts_touched": 3.0, "num_sequences": 1.0}
     for kind in ("linear", "prefill_attention", "elementwise"):

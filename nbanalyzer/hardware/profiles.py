@@ -18,7 +18,7 @@ from .accelerators import Accelerator
 from .laws import laws
 from .parameters import ANY, Fit, Parameters, Spread, checked_fit, choice
 
-__all__ = ["TYPICAL", "Profile", "profile", "profiles"]
+__all__ = ["TYPICAL", "Profile", "encoded", "profile", "profiles"]
 
 TYPICAL = "typical"
 """The profile of no engine in particular: the same shares and launch time for every kernel on every card."""
@@ -185,6 +185,11 @@ def profile(which: str | os.PathLike[str] | Profile | None = None, card: Acceler
         hint = f"There are profiles of {engine} on {names}; {TYPICAL!r} is for any card."
         raise UnknownNameError("profile", f"{engine} on {card.name}", (), hint)
     return _on(own[0] if own else min(like, key=lambda found: _distance(found, card)), card, engine)
+
+
+def encoded(found: Profile) -> bytes:
+    """Return a profile as the text of its file."""
+    return msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n"
 
 
 @cache

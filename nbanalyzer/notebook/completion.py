@@ -53,7 +53,7 @@ def _candidates(parser: LineParser, before: list[str], word: str) -> tuple[list[
             return [choice for choice in choices if choice not in taken], "value"
         if options[taking].nargs != 0:
             return [], "value"
-    if leading and (taking or magic not in SEVERAL):
+    if magic == "calibrate" or (leading and (taking or magic not in SEVERAL)):
         return [option for option in options if option not in before], "option"
     if magic == "hardware":
         return accelerators(), "accelerator"

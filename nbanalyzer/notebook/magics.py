@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nbanalyzer.analysis.roofline import Roofline
     from nbanalyzer.analysis.served import Served
     from nbanalyzer.hardware.accelerators import Accelerator
+    from nbanalyzer.hardware.profiles import Profile
     from nbanalyzer.report.catalogue import Listing
     from nbanalyzer.report.hardware import HardwareListing
     from nbanalyzer.sweeps.sweep import Sweep
@@ -127,7 +128,7 @@ class CostMagics(Magics):
         if options.hardware:
             several["hardware"] = [arguments.value(text) for text in options.hardware]
         # One value is the same for all variants, and no part of what tells them apart.
-        single = {name: values[0] if len(values) == 1 else values for name, values in several.items()}
+        single: dict[str, Any] = {name: values[0] if len(values) == 1 else values for name, values in several.items()}
         with bar(self.shell):
             comparison = compare(*models, set=changes or None, **single)
         if options.plot == "time" and not options.hardware:
@@ -263,6 +264,25 @@ class CostMagics(Magics):
             raise InputError(f"--model_class is a class, $name, not {options.model_class!r}")
         with bar(self.shell):
             return verify(arguments.value(options.model), model_class)
+
+    @line_magic
+    @reads_options
+    def calibrate(self, line: str) -> Profile:
+        """Measure how long kernels take on this machine: a minute, then a profile for estimates of time.
+
+        One thread works, on the processor; or a CUDA device.
+        """
+        from nbanalyzer.generate import DEVICES, SECONDS, calibrate
+        from nbanalyzer.report.profile import Summary
+
+        arguments = self._arguments("calibrate", line)
+        options = arguments.options
+        path = arguments.path(options.output) if options.output else None
+        seconds = SECONDS if options.seconds is None else arguments.real("--seconds", options.seconds)
+        with bar(self.shell):
+            profile = calibrate(options.device or DEVICES[0], seconds, output=path)
+        _show(Summary(profile))
+        return profile
 
 
 def _model(arguments: Arguments, cell: str | None) -> Any:

@@ -12,6 +12,7 @@ from IPython.core.magic_arguments import MagicArgumentParser
 from nbanalyzer.analysis.options import PROFILE, add_efficiency_options, add_request_options, add_run_options
 from nbanalyzer.costs.metrics import BY_MODULE, METRICS
 from nbanalyzer.costs.run import PHASES, SIZES, SWITCHES
+from nbanalyzer.generate import DEVICES
 
 __all__ = ["LENGTHS", "PARSERS", "PLOTS", "LineParser"]
 
@@ -181,6 +182,16 @@ def _verify() -> LineParser:
     return parser
 
 
+def _calibrate() -> LineParser:
+    parser = LineParser("calibrate")
+    parser.add_argument(
+        "--device", choices=DEVICES, help="what is measured: one thread of the processor, or CUDA (cpu)"
+    )
+    parser.add_argument("--seconds", metavar="X", help="that it may take (60)")
+    parser.add_argument("--output", metavar="FILE", help="write the profile there, whole or not at all")
+    return parser
+
+
 PARSERS: Mapping[str, Callable[[], LineParser]] = {
     "populate": _populate,
     "compare": _compare,
@@ -190,5 +201,6 @@ PARSERS: Mapping[str, Callable[[], LineParser]] = {
     "sweep": _sweep,
     "generate": _generate,
     "verify": _verify,
+    "calibrate": _calibrate,
 }
 """Magic → a function that returns the parser of its line, made when it is first asked for."""

@@ -402,7 +402,14 @@ def test_completion_of_generate_and_verify(shell: InteractiveShell, tmp_path: Pa
     assert any("config.json" in text for text in completions(shell, f"%generate {tmp_path}/conf"))
 
 
-@pytest.mark.parametrize("name", ["generate", "verify", "compare", "hardware", "whatif", "sweep"])
+def test_completion_of_calibrate(shell: InteractiveShell) -> None:
+    assert completions(shell, "%calibrate --") == ["--device", "--seconds", "--output"]
+    assert completions(shell, "p = %calibrate --device ") == ["cpu", "cuda"]
+    assert completions(shell, "%calibrate --device cuda --se") == ["--seconds"]
+    assert completions(shell, "%calibrate gpt") == []
+
+
+@pytest.mark.parametrize("name", ["calibrate", "generate", "verify", "compare", "hardware", "whatif", "sweep"])
 def test_a_late_magic_is_documented_as_itself(shell: InteractiveShell, name: str) -> None:
     found = shell.object_inspect(f"%{name}")
     assert found["found"]
