@@ -159,7 +159,7 @@ def test_an_unknown_peak_is_said_on_stderr(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "one of the arguments --populate --generate --verify --calibrate --list --list_hardware is required"),
+        ([], "one of the arguments --populate --request --generate --verify --calibrate --list --list_hardware is required"),
         (["--populate"], "--populate needs --model_id NAME or --model_json FILE"),
         (["--populate", "--model_id", "gpt3"], "no model named 'gpt3'. Did you mean 'gpt2'"),
         (["--populate", "--model_id", "gpt2", "--seqlen", "4"], "unrecognized arguments: --seqlen 4"),
