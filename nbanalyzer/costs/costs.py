@@ -17,7 +17,7 @@ from nbanalyzer.templates.config import ModelParams
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.text import short_paths
 
-from .explanation import Explanation, explain_formula, explain_node, explain_sum
+from .explanation import Explanation, explain_formula, explain_node, explain_sum, number_of
 from .launch import Launch
 from .metrics import PASS_METRICS, REQUEST_SUMS, metric_formula, unit_of
 from .run import SIZES, Run
@@ -254,7 +254,8 @@ class Costs:
 
         A composite kernel's row is the sum of those below it: sum FLOPs and bytes over the rows whose
         ``kernel_type`` is ``"basic"``, and parameters, which belong to modules, over ``table(depth=1)``.
-        `depth` keeps the outermost levels only.
+        `depth` keeps the outermost levels only. In an engine's list ``launch`` numbers the launches from 1: kernels
+        with the same number are one; 0 is a kernel that an engine does without, or a composite one.
         """
         import pandas
 
@@ -267,6 +268,8 @@ class Costs:
             "unit": [node.kernel.unit if node.is_basic else "" for node in nodes],  # type: ignore[union-attr]
             **{name: _column([plain(getattr(self.costs[node], name)) for node in nodes]) for name in COLUMNS},
         }
+        if self._is_fused:
+            rows["launch"] = [number_of(node, self._tree.launches) for node in nodes]
         frame = pandas.DataFrame(rows, index=pandas.Index([node.path for node in nodes], name="kernel"))
         frame.attrs["units"] = {name: "" if name == "count" else unit_of(name) for name in COLUMNS}
         return frame
@@ -342,7 +345,15 @@ class Costs:
         except UnknownNameError as error:
             choices = () if error.hint else PASS_METRICS
             raise UnknownNameError(f"{error.what} or metric", what, choices, error.hint) from None
-        return explain_node(node, self.costs, self.values)
+        return self.explain_node(node)
+
+    def explain_node(self, node: Node) -> Explanation:
+        """Return the derivations of a kernel's numbers; in an engine's list, with the launches that it runs in."""
+        return explain_node(node, self.costs, self.values, self._tree.launches if self._is_fused else None)
+
+    @property
+    def _is_fused(self) -> bool:
+        return self.run.fusion == "engine"
 
 
 def _column(numbers: list[int | float]) -> list[int] | list[float]:

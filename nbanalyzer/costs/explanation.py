@@ -10,11 +10,16 @@ from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.quantities import show
 from nbanalyzer.templates.library import MODULES
 from nbanalyzer.templates.template import Basic, Composite, ModuleTemplate
-from nbanalyzer.text import as_lines, escape
+from nbanalyzer.text import as_lines, escape, short_paths
 
 from .tree import Cost, Node
 
-__all__ = ["Derivation", "Explanation", "explain_formula", "explain_node", "explain_sum"]
+__all__ = ["Derivation", "Explanation", "explain_formula", "explain_node", "explain_sum", "number_of"]
+
+LISTED = 6  # modules that a launch is said to be shared with, at most
+
+Launches = Sequence[tuple[str, tuple[Node, ...]]]
+"""The launches of an engine, in order: what each is, and its kernels."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +56,17 @@ class Derivation:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The derivations of one kernel, or of one total."""
+    """The derivations of one kernel, or of one total; in an engine's list, with what runs as one with it."""
 
     title: str
     description: str
     bindings: tuple[str, ...]
     derivations: tuple[Derivation, ...]
+    launches: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         lines = [self.title, *([f"  {self.description}"] if self.description else [])]
-        lines += [f"  {line}" for line in self.bindings]
+        lines += [f"  {line}" for line in (*self.bindings, *self.launches)]
         for derivation in self.derivations:
             lines.append(f"{derivation.what}")
             lines += [f"  {'= ' if index else '  '}{step}" for index, step in enumerate(derivation.steps())]
@@ -71,6 +77,7 @@ class Explanation:
         code = "font-family:monospace;white-space:pre-wrap;margin:0 0 0 1.2em"
         parts = [f'<div style="margin-left:1.2em">{escape(self.description)}</div>'] if self.description else []
         parts += [f'<div style="{code}">{escape(line)}</div>' for line in self.bindings]
+        parts += [f'<div style="margin-left:1.2em">{escape(line)}</div>' for line in self.launches]
         for derivation in self.derivations:
             steps = "\n".join(("= " if index else "  ") + escape(step) for index, step in enumerate(derivation.steps()))
             parts.append(f'<div>{escape(derivation.what)}</div><div style="{code}">{steps}</div>')
@@ -92,7 +99,9 @@ def explain_sum(what: str, nodes: Sequence[Node], costs: Mapping[Node, Cost]) ->
     return Explanation(f"{what} of the whole pass", "", (), (_sum(what, what, nodes, costs),))
 
 
-def explain_node(node: Node, costs: Mapping[Node, Cost], values: Mapping[str, Number]) -> Explanation:
+def explain_node(
+    node: Node, costs: Mapping[Node, Cost], values: Mapping[str, Number], launches: Launches | None = None
+) -> Explanation:
     """Return the derivations of a kernel's numbers: its own parameters, and the costs of its basic kernels."""
     count = costs[node].count
     owner = node.parent if node.is_basic else node
@@ -122,7 +131,29 @@ def explain_node(node: Node, costs: Mapping[Node, Cost], values: Mapping[str, Nu
         metrics = [metric for metric in ("flops", "bytes", "parameters") if getattr(costs[node], metric)]
         derivations += [_sum(f"{metric}, all repeats", metric, node.children, costs) for metric in metrics]
     lines = tuple(_binding(name, formula, values) for name, formula in bindings.items())
-    return Explanation(title, "" if node.is_basic else place.description, lines, tuple(derivations))
+    launched = tuple(_launch_lines(basics, launches)) if launches is not None else ()
+    return Explanation(title, "" if node.is_basic else place.description, lines, tuple(derivations), launched)
+
+
+def _launch_lines(nodes: Sequence[Node], launches: Launches) -> Iterator[str]:
+    """Yield in which launch each of some kernels runs, and with what; those without a launch last."""
+    numbers = {number_of(node, launches): None for node in nodes}
+    for number in numbers:
+        own = [node for node in nodes if number_of(node, launches) == number]
+        names = ", ".join(node.kernel.name for node in own)
+        if not number:
+            yield f"not launched, an engine does without: {names}"
+            continue
+        kind, together = launches[number - 1]
+        others = list(dict.fromkeys(node.parent or node for node in together if node not in own))
+        listed = short_paths([node.path for node in others])[:LISTED]
+        more = f" and {len(others) - LISTED} more" if len(others) > LISTED else ""
+        yield f"launch {number} ({kind}): {names}" + (f"; one launch with: {', '.join(listed)}{more}" if others else "")
+
+
+def number_of(node: Node, launches: Launches) -> int:
+    """Return the number, from 1, of the launch that a kernel runs in; 0 if it runs in none."""
+    return next((number for number, (_, nodes) in enumerate(launches, 1) if node in nodes), 0)
 
 
 def _parts(node: Node, module: ModuleTemplate | None) -> Iterator[tuple[str, str, Formula]]:

@@ -10,46 +10,36 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
-from itertools import combinations
+from operator import and_
 
 from nbanalyzer.errors import ConfigError
-from nbanalyzer.formulas.evaluation import run
-from nbanalyzer.formulas.grammar import Number, normalize
+from nbanalyzer.formulas.evaluation import compiled, run
+from nbanalyzer.formulas.formula import Formula, constant
+from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.templates.config import extract_model_params
+from nbanalyzer.templates.template import Basic
 
-from .regions import Region, is_linear
+from .regions import Region, basics_of, has_weights, is_linear, is_product
+from .tensors import A_BYTES, Size, Tensor, adding_up_to, adds_to_stream, is_sum, sum_of, two_of
+from .terms import NOTHING, is_kept, kept_terms, outputs_of
 from .tree import Node, Tree
 
 __all__ = ["Flow", "Tensor", "flow_of"]
 
 # Several new tokens after several cached ones: every case of a formula that some pass needs is on.
 RUN: Mapping[str, Number] = {
-    "batch_size": 3, "seq_len": 5, "cache_len": 1009, "encoder_len": 211, "num_logits": 5, "causal": 0,
-    "w_bytes": 0, "a_bytes": 7, "kv_bytes": 0,
+    "batch_size": 11, "seq_len": 5, "cache_len": 1009, "encoder_len": 211, "num_logits": 5, "causal": 0,
+    "w_bytes": 0, "a_bytes": A_BYTES, "kv_bytes": 0,
 }  # fmt: skip
+OTHER_RUN: Mapping[str, Number] = {**RUN, "batch_size": 13, "seq_len": 17, "cache_len": 2003, "encoder_len": 223}
+PASSES: Sequence[Mapping[str, Number]] = tuple(
+    {**RUN, "batch_size": batch, "seq_len": new, "cache_len": cached, "encoder_len": cached or new, "a_bytes": 2}
+    for batch in (1, 64)
+    for new, cached in ((2048, 0), (1, 0), (1, 2048), (64, 1000))
+)
 SMALL = 48  # sizes below are kept: numbers of heads, layers, experts of a token, which others are multiples of
+ONCE = constant(1)
 RECENT = 40  # tensors that a kernel is expected to read from, beside those made before the first block
-
-
-@dataclass(eq=False)
-class Tensor:
-    """What a kernel wrote, or a part of it.
-
-    Attributes:
-        writer: the kernel.
-        size: bytes.
-        is_whole: whether it is all that the kernel wrote.
-        is_fresh: whether nobody has read it yet.
-        is_stream: whether it is what residuals are added to.
-
-    """
-
-    writer: Node
-    size: Number
-    is_whole: bool = True
-    is_fresh: bool = True
-    is_stream: bool = False
 
 
 @dataclass
@@ -62,127 +52,279 @@ class Flow:
         written: kernel → bytes that it writes beside the cache.
         residual: the kernels that add to the residual stream.
         unknown: the kernels that read something besides, which no kernel before them wrote.
+        preparations: the kernels whose results follow from positions, or from weights, alone, with those among them
+            that read weights.
+        states: the kernels that compute what is kept between passes beside the cache, as of state-space models, and
+            those that only copy it.
+        passes: the values of all variables in a few passes.
 
     """
 
     sources: dict[Node, list[Tensor]] = field(default_factory=dict)
     readers: dict[Node, list[Node]] = field(default_factory=lambda: defaultdict(list))
-    written: dict[Node, Number] = field(default_factory=dict)
+    written: dict[Node, Size] = field(default_factory=dict)
     residual: set[Node] = field(default_factory=set)
     unknown: set[Node] = field(default_factory=set)
+    preparations: dict[Node, list[Node]] = field(default_factory=dict)
+    states: set[Node] = field(default_factory=set)
+    passes: list[dict[str, Number]] = field(default_factory=list)
+
+    def never_more(self, first: Formula, second: Formula) -> bool:
+        """Return whether a number of bytes is at most another one, in all `passes`."""
+        if first == second:
+            return True
+        functions = compiled(first), compiled(second)
+        return all(run(functions[0], first, values) <= run(functions[1], second, values) for values in self.passes)
 
 
 def flow_of(tree: Tree, regions: Mapping[Node, Region]) -> Flow:
     """Return what every basic kernel of a tree reads, in the order of the pass."""
-    values = _generic(tree)
-    flow = Flow()
-    outer, tensors = list[Tensor](), list[Tensor]()  # made outside all blocks; made so far
-    block: Node | None = None
-    neighbour: Node | None = None  # the last linear, with no region since
-    for node in tree.nodes:
-        if not node.is_basic:
-            continue
-        begins, block = node.block is not block, node.block
-        reads, written = (run(node.functions[part], node.parts[part], values) for part in (1, 2))
-        if node.steps > 1:  # operations element by element, one after the other: each reads what the last one wrote
-            reads = written = normalize(Fraction(written, node.steps))
-        is_sum = written > 0 and reads == 2 * written
-        recent = [tensor for tensor in outer if tensor not in tensors[-RECENT:]] + tensors[-RECENT:]
-        recent = [tensor for tensor in recent if _is_seen(tensor.writer, node, regions)]
-        if is_linear(node) and node not in regions:
-            # No layer is linear in what a layer of its kind beside it gives, nor in what routed experts give.
-            beside = neighbour if neighbour and neighbour.module_around is node.module_around else None
-            found = flow.sources[beside] if beside and reads == sum(one.size for one in flow.sources[beside]) else []
-            recent = [one for one in recent if one.writer not in regions or regions[one.writer].kind != "experts"]
-            neighbour = node
-        elif node in regions:
-            found, neighbour = [], None
-        else:
-            found = []
-        found = found or _adding_up_to(reads, recent, is_sum=is_sum)
-        if is_sum and [tensor.is_stream for tensor in found].count(True) == 1:
-            flow.residual.add(node)
-        if reads and not found and node in regions:
-            found = _inside(reads, tensors, regions[node], regions)
-        if reads and not found:
-            found = _part_of(reads, tensors)
-            if sum(tensor.size for tensor in found) < reads:
-                flow.unknown.add(node)
+    return _Tracing(tree, regions).flow
+
+
+class _Tracing:
+    """Goes through the kernels of a tree in order, and notes which reads which."""
+
+    def __init__(self, tree: Tree, regions: Mapping[Node, Region]) -> None:
+        self.regions = regions
+        self.values = _values(tree)
+        self.flow = Flow(passes=[{**self.values[1], **values} for values in PASSES])
+        self.kept = list(kept_terms(tree.template))
+        self.active: dict[Node, tuple[bool, ...]] = {}  # in which passes a module or a kernel runs
+        self.hidden = {node: _hidden_from(node, region) for node, region in regions.items()}
+        self.tensors: list[Tensor] = []  # made so far
+        self.outer: list[Tensor] = []  # of these, made outside all blocks
+        self.prepared: dict[Size, Tensor] = {}  # the last of each size that follows from positions or weights alone
+        self.neighbour: Node | None = None  # the last linear, with no region since
+        self.has_begun = False  # whether a product was seen
+        block: Node | None = None
+        for node in tree.nodes:
+            self.active[node] = self.activity(node)
+            if node.is_basic:
+                self.has_begun |= is_product(node)
+                begins, block = node.block is not block, node.block
+                self.add(node, begins=begins)
+        states = self.flow.states  # what is a product of fewer sizes is not the state
+        largest = max((self.flow.written[node] for node in states), default=None)
+        self.flow.states = {node for node in states if self.flow.written[node] == largest}
+
+    def activity(self, node: Node) -> tuple[bool, ...]:
+        """Return in which passes a module or a kernel runs; where the values say nothing against it, it does."""
+        around = self.active[node.parent] if node.parent else (True,) * len(self.flow.passes)
+        if node.is_basic or node.calls == ONCE:
+            return around
+        function = compiled(node.calls)
+        passes = zip(around, self.flow.passes, strict=True)
+        return tuple(runs and bool(run(function, node.calls, values)) for runs, values in passes)
+
+    def size(self, formula: Formula) -> Size:
+        """Return the bytes that a formula says."""
+        first, second = (run(compiled(formula), formula, values) for values in self.values)
+        return first, second
+
+    def add(self, node: Node, *, begins: bool) -> None:
+        """Note what a kernel reads and writes; `begins` says whether it is the first of its block."""
+        flow = self.flow
+        outputs = [(formula, self.size(formula)) for formula in outputs_of(node)]
+        outputs = [(formula, size) for formula, size in outputs if any(size)]
+        written = sum_of(size for _, size in outputs)
+        # Operations element by element, one after the other: each reads what the last one wrote.
+        reads = self.size(node.parts[1]) if node.steps == 1 else written
+        found = self.sources(node, reads, written)
         flow.sources[node], flow.written[node] = found, written
+        is_prepared = self.is_preparation(node, reads, found)
+        if is_prepared:
+            before = [one for source in found for one in flow.preparations[source.writer]]
+            flow.preparations[node] = [*before, node] if has_weights(node) else before
+        elif node.parts[0] != NOTHING and adds_to_stream(found, written):
+            flow.residual.add(node)
         for tensor in found:
             tensor.is_fresh = False
-            tensor.is_stream |= begins
+            tensor.is_stream |= begins and not is_prepared
             flow.readers[tensor.writer].append(node)
-        if written:
-            tensors.append(Tensor(node, written, is_stream=node in flow.residual))
-            if block is None:
-                outer.append(tensors[-1])
-    return flow
+        if any(is_kept(formula, term) for formula, _ in outputs for term in self.kept):
+            flow.states.add(node)
+        if self.is_attention(node) and node is self.regions[node].nodes[-1]:
+            inside = _beside(node)  # queries, keys and values are made for it alone
+            for tensor in self.tensors:
+                tensor.is_fresh &= tensor.writer not in inside
+        for formula, size in outputs:
+            made = Tensor(node, size, formula, size, is_stream=node in flow.residual)
+            self.tensors.append(made)
+            if is_prepared:
+                self.prepared[size] = made
+            elif node.block is None:
+                self.outer.append(made)
+
+    def is_preparation(self, node: Node, reads: Size, found: list[Tensor]) -> bool:
+        """Return whether a kernel follows from positions or from weights alone, so that it need not run again."""
+        kernel = node.kernel
+        if not isinstance(kernel, Basic) or kernel.unit == "matmul" or kernel.fused or node in self.regions:
+            return False
+        if "kv_bytes" in node.sizes or any(source.writer not in self.flow.preparations for source in found):
+            return False
+        first, second = (
+            [run(function, formula, values) for function, formula in zip(node.functions, node.parts, strict=True)]
+            for values in ({**self.values[0], "w_bytes": 7}, {**self.values[0], **OTHER_RUN, "w_bytes": 7})
+        )
+        if first == second and any(first):
+            return has_weights(node) or bool(found)
+        if has_weights(node) or (node in self.flow.unknown and self.has_begun):
+            return False
+        return not self.has_begun or (node.parts[0] == NOTHING and (bool(found) or not any(reads)))
+
+    def sources(self, node: Node, reads: Size, written: Size) -> list[Tensor]:
+        """Return what a kernel reads, as far as it is known; a tensor of which it reads a part is split."""
+        if not any(reads):
+            return []
+        recent = [one for one in self.tensors[-RECENT:] if not self.is_prepared(one)]
+        recent = [tensor for tensor in self.outer if tensor not in recent] + recent
+        hidden = self.hidden.get(node, frozenset())
+        recent = [one for one in recent if one.writer not in hidden and self.is_seen(one.writer, node)]
+        if node in self.regions:
+            self.neighbour = None
+        elif is_linear(node):
+            # No layer is linear in what a layer of its kind beside it gives, nor in what routed experts give.
+            beside, self.neighbour = self.neighbour, node
+            if beside and beside.module_around is node.module_around:
+                shared = self.flow.sources[beside]
+                if sum_of(one.size for one in shared) == reads:
+                    return shared
+            nonlinear = [one for one in recent if not self.is_linear_in(one)]
+            recent = nonlinear if self.exactly(reads, nonlinear, 0) else recent
+        if is_sum(reads, written) and (added := two_of(written, recent)):
+            return added
+        fresh = [one for one in recent if one.is_fresh]
+        if self.is_attention(node):
+            found = (
+                adding_up_to(reads[0], fresh, 0, most=2)
+                or self.of_attention(node, reads, recent)
+                or adding_up_to(reads[1], fresh, 1, most=2)
+                or self.part_of(node, reads, self.tensors, is_fresh=True)
+                or self.exactly(reads, recent, 0)
+            )
+        else:
+            found = (
+                self.exactly(reads, fresh, 0)
+                or (is_product(node) and self.exactly(reads, fresh, 1))
+                or self.latest_preparation()
+                or self.latest_product(node, reads)
+                or self.exactly(reads, recent, 0)
+                or self.exactly(reads, fresh, 1)
+            )
+        found = found or self.part_of(node, reads, self.tensors, is_fresh=True) or self.exactly(reads, recent, 1)
+        if found:
+            return found
+        self.flow.unknown.add(node)
+        last = self.tensors[-1:]
+        if last and last[0].is_fresh and last[0].size[1] < reads[1]:
+            return last
+        return self.part_of(node, reads, self.tensors, is_fresh=False)
+
+    def of_attention(self, node: Node, reads: Size, recent: list[Tensor]) -> list[Tensor]:
+        """Return what a kernel of attention reads, if vector kernels of the module around made it."""
+        inside = _beside(node)
+        made = [one for one in recent if one.writer in inside and not is_product(one.writer)]
+        return (
+            self.part_of(node, reads, made, is_fresh=True)
+            or self.exactly(reads, made, 0)
+            or self.exactly(reads, made, 1)
+        )
+
+    def latest_product(self, node: Node, reads: Size) -> list[Tensor]:
+        """Return a part of what the product before gave, if it is of the same module and nobody has read it."""
+        last = self.tensors[-1:]
+        is_own = last and is_product(last[0].writer) and last[0].writer.parent is node.parent
+        return self.part_of(node, reads, last, is_fresh=True) if is_own else []
+
+    def is_seen(self, writer: Node, reader: Node) -> bool:
+        """Return whether a kernel may read another's result: of a region only the last one leaves it."""
+        if not any(map(and_, self.active[writer], self.active[reader])):
+            return False
+        region = self.regions.get(writer)
+        return region is None or region is self.regions.get(reader) or writer is region.nodes[-1]
+
+    def latest_preparation(self) -> list[Tensor]:
+        """Return what was prepared last, if nobody has read it and no product has run: what follows continues it."""
+        return [one for one in self.tensors[-1:] if one.is_fresh and self.is_prepared(one) and not self.has_begun]
+
+    def is_linear_in(self, tensor: Tensor) -> bool:
+        """Return whether a linear, or routed experts, gave a tensor: two in a row would be one."""
+        writer = tensor.writer
+        return self.kind(writer) == "experts" if writer in self.regions else is_linear(writer)
+
+    def exactly(self, reads: Size, tensors: Sequence[Tensor], view: int) -> list[Tensor]:
+        """Return the tensors that have this size together, at most two tables made beforehand among them."""
+        found = adding_up_to(reads[view], tensors, view, most=3)
+        if found:
+            return found
+        for table in self.prepared.values():
+            for tables in ([table], [table, table]):
+                rest = reads[view] - sum(one.size[view] for one in tables)
+                if rest == 0:
+                    return tables
+                found = adding_up_to(rest, tensors, view, most=2) if rest > 0 else []
+                if found:
+                    return [*found, *tables]
+        return []
+
+    def is_prepared(self, tensor: Tensor) -> bool:
+        """Return whether a tensor follows from positions or weights alone."""
+        return tensor.writer in self.flow.preparations
+
+    def is_attention(self, node: Node) -> bool:
+        """Return whether a kernel is of attention: queries, keys and values are made for it alone."""
+        return node in self.regions and self.kind(node) == "attention"
+
+    def kind(self, node: Node) -> str:
+        """Return the kind of a kernel's region."""
+        return self.regions[node].kind
+
+    def part_of(self, node: Node, size: Size, among: list[Tensor], *, is_fresh: bool) -> list[Tensor]:
+        """Return a part of the latest tensor that is larger; the rest of one that nobody has read stays unread."""
+        tensors = self.tensors
+        for place in range(len(tensors) - 1, max(len(tensors) - RECENT, 0) - 1, -1):
+            tensor = tensors[place]
+            if among is not tensors and tensor not in among:
+                continue
+            if not any(map(and_, self.active[tensor.writer], self.active[node])):
+                continue
+            if tensor.size[1] <= size[1] or self.is_prepared(tensor) or (is_fresh and not tensor.is_fresh):
+                continue
+            left = (tensor.size[0] - size[0], tensor.size[1] - size[1])
+            part = tensor.part(size)
+            if is_fresh:
+                tensors[place : place + 1] = [tensor.part(left), part]
+            return [part]
+        return []
 
 
-def _is_seen(writer: Node, reader: Node, regions: Mapping[Node, Region]) -> bool:
-    """Return whether a kernel may read another's result: of a region only the last one leaves it."""
-    region = regions.get(writer)
-    return region is None or region is regions.get(reader) or writer is region.nodes[-1]
+def _beside(node: Node) -> frozenset[Node]:
+    """Return the kernels of the innermost module around attention that has linears, e.g. of the projections."""
+    module = node.parent
+    while module and not any(map(is_linear, basics_of(module))):
+        module = module.parent
+    return frozenset(basics_of(module)) if module else frozenset()
 
 
-def _generic(tree: Tree) -> dict[str, Number]:
-    """Return a number for every variable, near the template's own sizes, such that no two products are equal."""
+def _hidden_from(node: Node, region: Region) -> frozenset[Node]:
+    """Return the kernels of its region that a kernel surely does not read."""
+    copies = region.copies
+    if not copies or not is_product(node):
+        return frozenset()
+    # The copy of the cached keys goes into the first product of attention, that of the values into the second.
+    before = [one for one in region.nodes[: region.nodes.index(node)] if is_product(one)]
+    return frozenset(copies) - frozenset(copies[len(before) :][:1])
+
+
+def _values(tree: Tree) -> tuple[dict[str, Number], dict[str, Number]]:
+    """Return a number for every variable: near the template's own such that no two products are equal, and its own."""
     try:
         own: Mapping[str, int] = extract_model_params(tree.template.config, {}, ())
     except ConfigError:  # a template by hand may have no config
         own = {}
-    values: dict[str, Number] = {}
+    apart: dict[str, Number] = {}
     for place, name in enumerate(sorted(tree.variables), 1):
         size = own.get(name, 1000 + 10 * place)
-        values[name] = size if size < SMALL else size + place
-    return {**values, **RUN}
-
-
-def _adding_up_to(size: Number, tensors: Sequence[Tensor], *, is_sum: bool) -> list[Tensor]:
-    """Return at most three tensors that together have this size."""
-    # Stable: the latest first among equals. A residual is added to the stream, not to what was made from it.
-    latest = tensors[::-1]
-    order = sorted(latest, key=lambda one: (not one.is_fresh, is_sum and not one.is_stream))
-    of_size: dict[Number, list[Tensor]] = defaultdict(list)
-    for tensor in order:
-        of_size[tensor.size].append(tensor)
-    smaller = [tensor for tensor in order if tensor.size < size]  # anything else is no part of a sum
-    for count in range(3):
-        for group in combinations(smaller, count):
-            rest = size
-            for tensor in group:
-                rest -= tensor.size
-            for tensor in of_size.get(rest, ()):
-                if tensor not in group:
-                    return [*group, tensor]
-    return []
-
-
-def _inside(size: Number, tensors: Sequence[Tensor], region: Region, regions: Mapping[Node, Region]) -> list[Tensor]:
-    """Return the latest tensors of a region that are this much together: slices of what it made, as of its scores."""
-    found: list[Tensor] = []
-    for tensor in reversed(tensors):
-        if regions.get(tensor.writer) is region:
-            found.append(tensor)
-            if sum(one.size for one in found) >= size:
-                return found
-    return []
-
-
-def _part_of(size: Number, tensors: list[Tensor]) -> list[Tensor]:
-    """Return the latest tensor that nobody has read, or a part of it: its rest stays unread.
-
-    Without an unread one it is the latest that is large enough, and nothing if there is none.
-    """
-    recent = range(len(tensors) - 1, max(len(tensors) - RECENT, 0) - 1, -1)
-    for place in recent:
-        tensor = tensors[place]
-        if tensor.is_fresh and tensor.size > size:
-            part, rest = (Tensor(tensor.writer, one, is_whole=False) for one in (size, tensor.size - size))
-            tensors[place : place + 1] = [rest, part]
-            return [part]
-        if tensor.is_fresh:
-            return [tensor]
-    large = (tensors[place] for place in recent if tensors[place].size > size)
-    return [Tensor(tensor.writer, size, is_whole=False, is_stream=tensor.is_stream) for tensor in large][:1]
+        apart[name] = size if size < SMALL else size + place
+    return {**apart, **RUN}, {**apart, **own, **RUN}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from nbanalyzer.formulas.formula import constant
@@ -16,8 +17,9 @@ from nbanalyzer.templates.template import Basic
 
 from .tree import Node, Tree
 
-__all__ = ["Kind", "Region", "has_weights", "is_linear", "regions_of"]
+__all__ = ["Kind", "Region", "basics_of", "copies_cache", "has_weights", "is_linear", "is_product", "regions_of"]
 
+NOTHING = constant(0)
 Kind = Literal["linear", "attention", "scan", "experts", "chain"]
 """What a launch is: a product with weights, a region, or a chain of vector kernels."""
 
@@ -28,6 +30,11 @@ class Region:
 
     kind: Kind
     nodes: tuple[Node, ...]
+
+    @cached_property
+    def copies(self) -> tuple[Node, ...]:
+        """The kernels of attention that only copy what is cached, keys first."""
+        return tuple(filter(copies_cache, self.nodes)) if self.kind == "attention" else ()
 
 
 def regions_of(tree: Tree) -> dict[Node, Region]:
@@ -51,37 +58,58 @@ def has_weights(node: Node) -> bool:
 
 def is_linear(node: Node) -> bool:
     """Return whether a kernel is a product with weights."""
-    return _is_product(node) and has_weights(node)
+    return is_product(node) and has_weights(node)
 
 
-def _is_product(node: Node) -> bool:
+def is_product(node: Node) -> bool:
+    """Return whether a kernel is a product, with or without weights."""
     return isinstance(node.kernel, Basic) and node.kernel.unit == "matmul"
 
 
 def _region(node: Node) -> Region | None:
     """Return the region of a module, if it is one."""
-    products = [child for child in node.children if _is_product(child)]
+    products = [child for child in node.children if is_product(child)]
     bare = [child for child in products if not has_weights(child)]
-    inside = list(_basics(node)) if products else []
+    inside = list(basics_of(node)) if products else []
     if len(products) - len(bare) > 1 and "num_experts" in node.own_parameters.variables:
-        return Region("experts", tuple(inside))
+        return Region("experts", _with_spreading(node, inside))
     if not bare:
         return None
-    kind: Kind = "attention" if len(bare) == 2 else "scan"
+    is_one = len(bare) == 1 and all(child is bare[0] or _is_fused(child) for child in inside)
+    kind: Kind = "attention" if len(bare) == 2 or is_one else "scan"
     if kind == "attention" or any(is_linear(child) for child in inside):
-        first = next(child for child in inside if child is bare[0] or _copies_cache(child))
+        first = next(child for child in inside if child is bare[0] or copies_cache(child))
         inside = inside[inside.index(first) : inside.index(bare[-1]) + 1]
     return Region(kind, tuple(inside))
 
 
-def _basics(node: Node) -> Iterator[Node]:
+def _with_spreading(node: Node, inside: list[Node]) -> tuple[Node, ...]:
+    """Return the kernels of experts, with those beside them that spread every token to all experts, and add up."""
+    sizes = set(node.own_parameters.variables) - {"num_experts"}
+    beside = node.parent.children if node.parent else []
+    spreading = [
+        one
+        for one in beside
+        if one.is_basic and not is_product(one) and any("num_experts" in uses and uses & sizes for uses in one.uses)
+    ]
+    before = [one for one in spreading if beside.index(one) < beside.index(node)]
+    after = [one for one in spreading if one not in before]
+    return (*before, *inside, *after)
+
+
+def _is_fused(node: Node) -> bool:
+    return isinstance(node.kernel, Basic) and node.kernel.fused
+
+
+def basics_of(node: Node) -> Iterator[Node]:
+    """Yield the basic kernels below a module, in order."""
     for child in node.children:
         if child.is_basic:
             yield child
         else:
-            yield from _basics(child)
+            yield from basics_of(child)
 
 
-def _copies_cache(node: Node) -> bool:
+def copies_cache(node: Node) -> bool:
     """Return whether a kernel only copies what is cached, e.g. for every head that shares it."""
-    return node.parts[0] == constant(0) and "kv_bytes" in node.uses[1] and "kv_bytes" not in node.uses[2]
+    return node.parts[0] == NOTHING and "kv_bytes" in node.uses[1] and "kv_bytes" not in node.uses[2]

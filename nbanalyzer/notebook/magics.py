@@ -128,7 +128,7 @@ class CostMagics(Magics):
         if options.hardware:
             several["hardware"] = [arguments.value(text) for text in options.hardware]
         # One value is the same for all variants, and no part of what tells them apart.
-        single = {name: values[0] if len(values) == 1 else values for name, values in several.items()}
+        single: dict[str, Any] = {name: values[0] if len(values) == 1 else values for name, values in several.items()}
         with bar(self.shell):
             comparison = compare(*models, set=changes or None, **single)
         if options.plot == "time" and not options.hardware:

@@ -15,7 +15,6 @@ import msgspec
 
 from nbanalyzer.analysis.marks import signed
 from nbanalyzer.analysis.memory import fit_text
-from nbanalyzer.costs.explanation import explain_node
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.formulas.formula import Formula
 from nbanalyzer.formulas.grammar import COMPARISONS, Number
@@ -188,7 +187,7 @@ def _html_rows(analysis: Costs, parent: Node | None, unfolded: int, roofline: Ro
             continue
         state = " open" if node.depth < unfolded and not node.is_last else ""
         if node.is_last:
-            style, inside = "padding:0.2em 0 0.4em 0;", explain_node(node, analysis.costs, analysis.values).as_html()
+            style, inside = "padding:0.2em 0 0.4em 0;", analysis.explain_node(node).as_html()
         else:
             style, inside = "", "".join(_html_rows(analysis, node, unfolded, roofline))
         inside = f'<div style="{style}margin-left:1.2em">{inside}</div>'
