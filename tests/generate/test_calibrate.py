@@ -25,7 +25,7 @@ from nbanalyzer.generate.measure.fit import fitted
 from nbanalyzer.hardware.laws import laws
 from nbanalyzer.hardware.profiles import Profile, profile
 
-pytestmark = pytest.mark.pytorch
+pytestmark = [pytest.mark.pytorch, pytest.mark.usefixtures("tiny_model")]
 
 TINY = Grid(
     arena_bytes=2**16,
@@ -38,6 +38,13 @@ TINY = Grid(
     prefill=(Attention(2, 4, 2, 6, 8),),
     calls=2,
 )
+
+
+@pytest.fixture
+def tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The small model as narrow as it can be: as many kernels, in a moment."""
+    narrow = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2}
+    monkeypatch.setattr(small, "CONFIG", small.CONFIG | narrow | {"head_dim": 8})
 
 
 def case(kind: str = "linear", call: Call = lambda: None, calls: int = 1, **amounts: float) -> Case:
