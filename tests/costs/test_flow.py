@@ -6,12 +6,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from builders import basic, composite, template
+
 from nbanalyzer.costs.flow import Flow, flow_of
 from nbanalyzer.costs.regions import regions_of
 from nbanalyzer.costs.tree import Node, Tree
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.templates.template_files import load_model_template
-from tests.builders import basic, composite, template
 
 X, Y = "{batch_size} * {hidden_size} * {a_bytes}", "{batch_size} * {intermediate_size} * {a_bytes}"
 CONFIG = {"hidden_size": 640, "intermediate_size": 1920, "num_heads": 10, "head_dim": 64}

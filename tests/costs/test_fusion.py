@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from builders import basic, composite, template
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +22,6 @@ from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.report.analysis import as_html
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.template_files import load_model_template
-from tests.builders import basic, composite, template
 
 BF16 = 2
 
@@ -432,7 +432,10 @@ def test_html_and_table_say_the_same() -> None:
     analysis = populate("meta-llama/Llama-3.1-8B", fusion="engine", seq_len=16)
     assert "one launch with: layers.mlp_add" in as_html(analysis)
     table = analysis.table()
-    ends = {path.rpartition("layers.")[2]: number for path, number in table["launch"].items() if "layers." in path}
+    ends = {
+        path.rpartition("layers.")[2]: number
+        for path, number in zip(map(str, table.index), table["launch"], strict=True)
+    }
     assert ends["mlp_add.add"] == ends["input_layernorm.weight"] == 2
     assert [ends[f"self_attn.{name}_proj.matmul"] for name in "qkv"] == [3, 3, 3]
     assert ends["self_attn"] == 0

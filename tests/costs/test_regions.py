@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from builders import basic, composite, template
+
 from nbanalyzer.costs.regions import has_weights, regions_of
 from nbanalyzer.costs.tree import Tree
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.templates.template_files import load_model_template
-from tests.builders import basic, composite, template
 
 PRODUCT = {"unit": "matmul", "flops": "2 * {batch_size}", "read": "{batch_size} * {a_bytes}", "write": "{batch_size}"}
 
