@@ -13,7 +13,7 @@ export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: help demo lab app test check unit notebooks execute lint types fuzz mutate newest lock catalog catalog-check verify fields hints coverage bench clean chromium
+.PHONY: help demo lab app test check unit notebooks execute lint types fuzz mutate newest lock catalog catalog-check verify fields hints coverage times profiles accuracy bench clean chromium
 
 help:
 	@echo "make demo     install, run the quickstart notebook, show the table and where its page lies"
@@ -31,6 +31,9 @@ help:
 	@echo "make fields   change every field of every shipped config, one at a time, and compare with PyTorch"
 	@echo "make hints    take every hint for single architectures away, and see its model fail"
 	@echo "make coverage try every model type of transformers, and write docs/coverage.md"
+	@echo "make times    calibrate this machine, and compare predicted with measured times of two models (ten minutes)"
+	@echo "make profiles DATA=folder   fit the shipped profiles to kernel tables (docs/profiles.md says which)"
+	@echo "make accuracy DATA=folder   estimate published servers: docs/accuracy.md, and the profiles' intervals"
 	@echo "make bench    measure speed, and write docs/performance.md"
 
 demo: $(VENV)/lab
@@ -119,6 +122,17 @@ hints: $(VENV)/test
 # Every model type of transformers; takes about a quarter of an hour.
 coverage: $(VENV)/test
 	$(BIN)/python -m tools.coverage
+
+# What `calibrate` leads to, on this machine; a busy one takes longer, and its speed changes.
+times: $(VENV)/test
+	$(BIN)/python -m tools.times
+
+# The tables are not part of this repository: docs/profiles.md says where they are from.
+profiles: $(VENV)/test
+	$(BIN)/python -m tools.fit_profiles $(DATA)
+
+accuracy: $(VENV)/test
+	$(BIN)/python -m tools.accuracy $(DATA)
 
 # What it is compared with is installed beside, not into, .venv: llm-analysis wants an older transformers.
 bench: $(VENV)/test

@@ -20,7 +20,7 @@ from .errors import NBAnalyzerError
 from .formulas.formula import Formula
 from .formulas.formula import parse as parse_formula
 from .formulas.variables import ALLOWED_VARIABLES
-from .generate import generate, verify
+from .generate import calibrate, generate, verify
 from .templates.catalog import names as models
 from .templates.config import extract_model_params
 from .templates.expansion import expand
@@ -54,6 +54,7 @@ __all__ = (
     "Sweep",
     "accelerator",
     "accelerators",
+    "calibrate",
     "compare",
     "expand",
     "extract_model_params",

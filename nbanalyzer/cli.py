@@ -13,17 +13,29 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .analysis.analysis import Analysis
-from .analysis.options import EFFICIENCIES, add_efficiency_options, add_run_options, given, read_real
+from .analysis.options import (
+    EFFICIENCIES,
+    LENGTHS,
+    MONEY,
+    SERVING,
+    add_efficiency_options,
+    add_request_options,
+    add_run_options,
+    given,
+    read_real,
+)
 from .analysis.populate import populate
+from .analysis.request import request
 from .analysis.roofline import Roofline
 from .costs.run import SIZES, SWITCHES, read_whole
 from .errors import InputError, NBAnalyzerError
 from .files import write_whole, writing
-from .generate import generate, verify
+from .generate import DEVICES, SECONDS, calibrate, generate, verify
 from .progress import on_terminal
 from .report.analysis import as_csv, as_html, as_json, as_md, as_text
 from .report.catalogue import Listing
 from .report.hardware import HardwareListing
+from .report.served import as_json as as_served_json
 from .templates.catalog import config_for
 from .templates.template_files import encode, save_template
 from .text import printable
@@ -98,8 +110,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m nbanalyzer", description=__doc__, allow_abbrev=False)
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--populate", action="store_true", help="print what one forward pass of a model costs")
+    action.add_argument("--request", action="store_true", help="print what a request costs, and how long it takes")
     action.add_argument("--generate", action="store_true", help="trace a model and write its template (needs torch)")
     action.add_argument("--verify", action="store_true", help="compare a template with PyTorch (needs torch)")
+    action.add_argument("--calibrate", action="store_true", help="measure this machine (needs torch)")
     action.add_argument("--list", action="store_true", help="list the catalogue")
     action.add_argument("--list_hardware", action="store_true", help="list the accelerators")
     parser.add_argument("--model_id", help="catalogue name, org/name, or the path of a template or config.json")
@@ -111,6 +125,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=N", help="change config values")
     parser.add_argument("--hardware", metavar="NAME", help="an accelerator to run on, or the path of its .json file")
     add_efficiency_options(parser)
+    parser.add_argument("--device", choices=DEVICES, help="what --calibrate measures (cpu)")
+    parser.add_argument("--seconds", metavar="X", help="that --calibrate may take (60)")
+    add_request_options(parser)
     parser.add_argument("--format", choices=FORMATS, help="of the output (json, or as --output ends)")
     parser.add_argument("--output", metavar="FILE", help="write there, whole or not at all, instead of printing")
     return parser
@@ -129,6 +146,15 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.verify:
         _refuse(arguments, "--verify", ("model_id", "model_json", "output"))
         return _verify(arguments)
+    if arguments.calibrate:
+        _refuse(arguments, "--calibrate", ("device", "seconds", "output"))
+        return _calibrate(arguments)
+    for name in given(arguments, ("device", "seconds")):
+        raise InputError(f"--{name} is of a calibration: --calibrate takes it")
+    if arguments.request:
+        return _request(arguments)
+    for name in given(arguments, (*LENGTHS, "tp", "quant", *SERVING, *MONEY)):
+        raise InputError(f"--{name} is of a request: --request takes it, --populate does not")
     return _populate(arguments)
 
 
@@ -156,6 +182,39 @@ def _populate(arguments: argparse.Namespace) -> int:
         for warning in (*analysis.warnings, *(roofline.notes if roofline else ())):
             _remark(f"warning: {warning}")
     _write(FORMATS[wanted](analysis, roofline), arguments.output)
+    return 0
+
+
+def _request(arguments: argparse.Namespace) -> int:
+    if not arguments.model_id:
+        raise InputError("--request needs --model_id NAME")
+    if arguments.model_json or arguments.format not in {None, "table", "json"}:
+        raise InputError("--request takes no --model_json, and prints a table, or --format json with --concurrency")
+    texts = given(arguments, (*SIZES, *LENGTHS, "tp", "concurrency"))
+    numbers = {name: read_whole(f"--{name}", text) for name, text in texts.items()}
+    reals = {
+        name: read_real(f"--{name}", text)
+        for name, text in given(arguments, (*EFFICIENCIES, *MONEY, "memory_fraction")).items()
+    }
+    concurrency, fraction = numbers.pop("concurrency", None), reals.pop("memory_fraction", None)
+    changes = dict(map(_change, arguments.set))
+    options: dict[str, Any] = {
+        "prompt_len": 1024,
+        "output_len": 256,
+        **numbers,
+        **given(arguments, ("quant", *SWITCHES)),
+    }
+    found: Any = request(arguments.model_id, config=arguments.config, set=changes, **options)
+    if arguments.hardware is None:
+        for name in (*given(arguments, ("concurrency", "profile")), *reals):
+            raise InputError(f"--{name} needs --hardware NAME: --list_hardware lists the names")
+    else:
+        found = found.on(arguments.hardware, profile=arguments.profile, **reals)
+    if concurrency is not None:
+        found = found.served(concurrency, **({} if fraction is None else {"memory_fraction": fraction}))
+    elif fraction is not None or arguments.format == "json":
+        raise InputError(f"--{'format json' if fraction is None else 'memory_fraction'} needs --concurrency N")
+    _write(as_served_json(found) if arguments.format == "json" else f"{found}\n", arguments.output)
     return 0
 
 
@@ -191,6 +250,17 @@ def _verify(arguments: argparse.Namespace) -> int:
     verification = verify(arguments.model_id or arguments.model_json)
     _write(f"{verification}\n", arguments.output)
     return 0 if verification.ok else 1
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
+    text = arguments.seconds
+    seconds = SECONDS if text is None else read_real("--seconds", text)
+    profile = calibrate(arguments.device or DEVICES[0], seconds, output=arguments.output)
+    from .hardware.profiles import encoded
+    from .report.profile import summary
+
+    _show(f"{summary(profile)}\n" if arguments.output else encoded(profile).decode())
+    return 0
 
 
 def _write(text: str, output: str | None) -> None:

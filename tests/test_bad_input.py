@@ -204,9 +204,9 @@ BAD: dict[str, tuple[Callable[[], object], type[NBAnalyzerError], str]] = {
     "accelerator with a nul": (lambda: populate("gpt2").on("a\0b.json"), InputError, "a\ufffdb.json"),
     "accelerator of another type": (lambda: populate("gpt2").on(GRID), InputError, "array"),  # type: ignore[arg-type]
     "no accelerator": (lambda: populate("gpt2").on(None), InputError, "None"),  # type: ignore[arg-type]
-    "accelerator of no peak": (lambda: populate("gpt2").on("apple-m2-ultra"), InputError, "known peaks: none"),
-    "peak that is not known": (lambda: populate("gpt2", w_bit=8, a_bit=8).on(CARD), InputError, "the fp8 or int8 peak"),
-    "peak that is not known, long": (lambda: populate("gpt2").on(NAMELESS), InputError, "xxx"),
+    "peak that is not known": (lambda: CARD.ridge(8), InputError, "the fp8 or int8 peak"),
+    "balance without a peak": (lambda: solve("gpt2", "apple-m5", balance="seq_len"), InputError, "known peaks: fp32"),
+    "balance without a peak, long": (lambda: solve("gpt2", NAMELESS, balance="seq_len"), InputError, "xxx"),
     "memory that is not known": (lambda: populate("gpt2").fits("core-i9-13900k"), InputError, "core-i9-13900k"),
     "memory that is not known, long": (lambda: populate("gpt2").fits(NAMELESS), InputError, "xxx"),
     "no efficiency": (lambda: populate("gpt2").on(CARD, compute_efficiency=0), InputError, "not 0"),

@@ -23,7 +23,7 @@ HEAVY = ("numpy", "pandas", "sympy", "matplotlib", "IPython", "ipywidgets", "tra
 
 PUBLIC = {
     "ALLOWED_VARIABLES", "Accelerator", "Analysis", "Comparison", "Formula", "ModelTemplate", "ModuleTemplate",
-    "NBAnalyzerError", "Request", "Roofline", "Solution", "Sweep", "accelerator", "accelerators", "compare", "expand",
+    "NBAnalyzerError", "Request", "Roofline", "Solution", "Sweep", "accelerator", "accelerators", "calibrate", "compare", "expand",
     "extract_model_params", "generate", "load_ipython_extension", "load_model_template", "load_module_template", "models",
     "modules", "parse_formula", "populate", "populate_template", "request", "save_template", "sensitivity", "solve",
     "sweep", "unload_ipython_extension", "validate_template", "verify", "whatif",
@@ -145,7 +145,7 @@ def test_loading_the_extension_loads_neither_torch_nor_widgets() -> None:
 from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
 shell.run_line_magic("load_ext", "nbanalyzer")
-for name in ("populate", "compare", "hardware", "whatif", "sweep", "generate", "verify"):
+for name in ("populate", "compare", "hardware", "whatif", "sweep", "generate", "verify", "calibrate"):
     assert shell.find_line_magic(name), name
 shell.run_line_magic("populate", "gpt2 --plot none")
 later = (
@@ -200,7 +200,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 GENERATE: tuple[tuple[str, ...], ...] = (
     ("hf", "dispatch", "deadline", "cache", "hints"),
     ("model",),
-    ("trace",),
+    ("trace", "measure"),
     ("probe",),
     ("fit",),
     ("write",),

@@ -123,7 +123,18 @@ def test_times_on_hardware(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     for suffix in ("md", "html"):
         target = tmp_path / f"gpt2.{suffix}"
         assert main([*words, "--output", str(target)]) == 0
-        assert "lower bound: every kernel at its roofline" in target.read_text()
+        text = target.read_text()
+        assert "at the roofline, operation by operation: no bound, for fused kernels move less" in text
+        assert "lower bound" not in text
+        assert roofline.answer in text
+    fused = nbanalyzer.populate("gpt2", seq_len=8, fusion="engine").on("h100-sxm")
+    assert main([*words, "--fusion", "engine"]) == 0
+    found = json.loads(capsys.readouterr().out)["roofline"]
+    assert found["time"] == found["lower_bound"] == fused.time == printed["roofline"]["lower_bound"]
+    assert (found["is_lower_bound"], printed["roofline"]["is_lower_bound"]) == (True, False)
+    target = tmp_path / "fused.md"
+    assert main([*words, "--fusion", "engine", "--output", str(target)]) == 0
+    assert "lower bound: every fused kernel at its roofline" in target.read_text()
     assert main([*words, "--launch_overhead", "1e-6", "--compute_efficiency", "0.5"]) == 0
     found = json.loads(capsys.readouterr().out)["roofline"]
     assert found["efficiency"] == {"compute": 0.5, "bandwidth": 1.0, "launch_overhead": 1e-6}
@@ -138,10 +149,17 @@ def test_an_unknown_vector_peak_is_said_on_stderr(tmp_path: Path, capsys: pytest
     assert "nbanalyzer: warning: mine's vector peak is not known" in capsys.readouterr().err
 
 
+def test_an_unknown_peak_is_said_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--populate", "--model_id", "gpt2", "--seq_len", "8", "--hardware", "apple-m5"]) == 0
+    out, err = capsys.readouterr()
+    assert err.startswith("nbanalyzer: warning: compute unknown: apple-m5's 16-bit peak is not known")
+    assert json.loads(out)["roofline"]["fits"] is True
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "one of the arguments --populate --generate --verify --list --list_hardware is required"),
+        ([], "one of the arguments --populate --generate --verify --calibrate --list --list_hardware is required"),
         (["--populate"], "--populate needs --model_id NAME or --model_json FILE"),
         (["--populate", "--model_id", "gpt3"], "no model named 'gpt3'. Did you mean 'gpt2'"),
         (["--populate", "--model_id", "gpt2", "--seqlen", "4"], "unrecognized arguments: --seqlen 4"),
@@ -152,7 +170,6 @@ def test_an_unknown_vector_peak_is_said_on_stderr(tmp_path: Path, capsys: pytest
         (["--populate", "--model_id", "gpt2", "--output", "/proc/no/a.json"], "--output '/proc/no/a.json' cannot be written"),
         (["--populate", "--model_id", "gpt2", "--format", "xml"], "invalid choice: 'xml'"),
         (["--populate", "--model_id", "gpt2", "--hardware", "h100-sxn"], "no accelerator named 'h100-sxn'. Did you mean 'h100-sxm'"),
-        (["--populate", "--model_id", "gpt2", "--hardware", "apple-m2-ultra"], "peak of 'apple-m2-ultra' is not known"),
         (["--populate", "--model_id", "gpt2", "--hardware", "no/such.json"], "no/such.json: No such file or directory"),
         (["--populate", "--model_id", "gpt2", "--launch_overhead", "1"], "--launch_overhead needs --hardware NAME: --list_hardware"),
         (["--populate", "--model_id", "gpt2", "--hardware", "t4", "--compute_efficiency", "x"], "--compute_efficiency is a number, not 'x'"),
@@ -168,6 +185,12 @@ def test_an_unknown_vector_peak_is_said_on_stderr(tmp_path: Path, capsys: pytest
         (["--verify", "--model_id", "gpt2", "--model_json", "x.json"], "--verify needs --model_id NAME or --model_json FILE"),
         (["--verify", "--model_id", "gpt2", "--config", "x.json"], "--verify takes no --config"),
         (["--verify", "--model_json", "no/such.json"], "no/such.json: No such file or directory"),
+        (["--calibrate", "--model_id", "gpt2"], "--calibrate takes no --model_id: it takes --device, --seconds, --output"),
+        (["--calibrate", "--device", "tpu"], "argument --device: invalid choice: 'tpu'"),
+        (["--calibrate", "--seconds", "x"], "--seconds is a number, not 'x'"),
+        (["--calibrate", "--seconds", "-1"], "seconds is a number above 0 and at most 86,400, not -1.0"),
+        (["--calibrate", "--output", "/proc/no/a.json"], "'/proc/no/a.json' cannot be written: No such file or directory"),
+        (["--populate", "--model_id", "gpt2", "--device", "cpu"], "--device is of a calibration: --calibrate takes it"),
         (["--generate", "--verify", "--model_id", "gpt2"], "argument --verify: not allowed with argument --generate"),
     ],
 )  # fmt: skip
@@ -286,3 +309,27 @@ def test_a_terminal_sees_how_far_it_is_until_somebody_interrupts(config: Path, t
     assert any(line.startswith("building ") for line in shown)
     assert shown[-1] == "nbanalyzer: interrupted, no file is left half-written\r\n"
     assert [*tmp_path.iterdir()] == [config]
+
+
+@pytest.mark.pytorch
+def test_calibrate_prints_or_writes_the_profile(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nbanalyzer.generate.measure import calibration
+    from nbanalyzer.hardware.profiles import profile
+
+    asked: list[tuple[str, float]] = []
+    typical = profile()
+
+    def calibrate(device: str, seconds: float, _tell: object) -> object:
+        asked.append((device, seconds))
+        return typical
+
+    monkeypatch.setattr(calibration, "calibrate", calibrate)
+    assert main(["--calibrate"]) == 0
+    assert json.loads(capsys.readouterr().out)["engine"] == "typical"
+    target = tmp_path / "mine.json"
+    assert main(["--calibrate", "--device", "cuda", "--seconds", "5", "--output", str(target)]) == 0
+    assert capsys.readouterr().out.startswith("any, typical")
+    assert profile(target) == typical
+    assert asked == [("cpu", 60), ("cuda", 5)]

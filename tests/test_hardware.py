@@ -243,7 +243,7 @@ def test_an_unknown_peak_says_what_is_known() -> None:
         "give an Accelerator with it, peaks={'bf16': …}"
     )
     with pytest.raises(InputError) as caught:
-        Accelerator(name="n", bandwidth=1e12, lacks=["bf16"]).precision_for(16)
+        Accelerator(name="n", bandwidth=1e12, lacks=("bf16",)).precision_for(16)
     one_line(caught.value, "the fp16 peak of 'n' is not known (known peaks: none)")
 
 

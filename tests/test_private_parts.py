@@ -81,20 +81,20 @@ def test_a_message_to_a_widget_is_heard_in_turn_however_often_it_listens(monkeyp
 
 @pytest.mark.parametrize("name", PARSERS)
 def test_the_options_are_those_that_the_usage_shows(name: str) -> None:
-    parser = PARSERS[name]
+    parser = PARSERS[name]()
     assert [*parser.options] == re.findall(r"--\w+", parser.format_usage())
 
 
 def test_an_option_keeps_what_may_follow_it() -> None:
-    options = PARSERS["populate"].options
+    options = PARSERS["populate"]().options
     assert [*(options["--attn"].choices or ())] == ["sdpa", "eager"]
     assert (options["--set"].nargs, options["--list"].nargs) == ("+", 0)
 
 
 def test_ipython_has_a_parser_whose_help_is_that_of_a_magic() -> None:
     base = importlib.import_module("IPython.core.magic_arguments").MagicArgumentParser
-    assert all(isinstance(parser, base) for parser in PARSERS.values())
-    assert [name for name, parser in PARSERS.items() if parser.format_usage().startswith(f"::\n\n  %{name} ")] == [
+    assert all(isinstance(parser(), base) for parser in PARSERS.values())
+    assert [name for name, parser in PARSERS.items() if parser().format_usage().startswith(f"::\n\n  %{name} ")] == [
         *PARSERS
     ]
 

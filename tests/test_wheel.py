@@ -43,6 +43,16 @@ def test_populate_from_the_wheel(python: Path) -> None:
     assert run(python, "-c", PROGRAM, cwd=Path("/")).split() == ["660606025728", str(models)]
 
 
+def test_profiles_from_the_wheel(python: Path) -> None:
+    program = """
+from nbanalyzer.hardware.accelerators import hardware
+from nbanalyzer.hardware.profiles import profile, profiles
+print(len(profiles()), profile("vllm", hardware("h100-sxm")).parameters("linear", "bf16").fit.n > 0)
+"""
+    shipped = len(list((ROOT / "nbanalyzer" / "hardware" / "profiles").glob("*.json")))
+    assert run(python, "-c", program, cwd=Path("/")).split() == [str(shipped), "True"]
+
+
 def test_the_command_from_the_wheel(python: Path) -> None:
     words = ("--populate", "--model_id", "gpt2", "--format", "table")
     said = run(python, "-m", "nbanalyzer", *words, cwd=Path("/"))
@@ -62,10 +72,11 @@ def test_what_the_wheel_says_of_itself(python: Path) -> None:
     program = """
 from importlib.metadata import metadata
 said = metadata("nbanalyzer")
-print(said["Author"], "|", said["License-Expression"], "|", *sorted(said.get_all("Project-URL")))
+files = said.get_all("License-File")
+print(said["Author"], "|", said["License-Expression"], "|", *files, "|", *sorted(said.get_all("Project-URL")))
 """
-    author, license_, urls = run(python, "-c", program, cwd=Path("/")).split(" | ")
-    assert (author, license_) == ("The nbanalyzer developers", "MIT")
+    author, license_, files, urls = run(python, "-c", program, cwd=Path("/")).split(" | ")
+    assert (author, license_, files) == ("The nbanalyzer developers", "MIT", "LICENSE NOTICE")
     assert [line.partition(",")[0] for line in urls.split(" ") if "," in line] == [
         "Changelog",
         "Homepage",

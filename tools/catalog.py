@@ -81,7 +81,7 @@ def regenerate(template: ModelTemplate, bases: Templates) -> ModelTemplate:
     from nbanalyzer.generate.check.equality import checked
     from nbanalyzer.generate.model.subject import Subject
     from nbanalyzer.generate.write.template import build_template
-    from nbanalyzer.generate.write.validity import validity_of
+    from tools.validity import validity_of
 
     subject = Subject.of(template.config)
     notes = {name: value for name, value in template.provenance.items() if name == "config"}
@@ -161,7 +161,7 @@ def _verify(path: Path) -> Outcome:
     """Check a file as it is against PyTorch."""
     import torch
 
-    from nbanalyzer.generate.check.equality import MismatchError, check, checked_under, prefill_of
+    from nbanalyzer.generate.check.equality import MismatchError, check, checked_under
     from nbanalyzer.templates.catalog import completed
 
     torch.set_num_threads(1)
@@ -172,12 +172,23 @@ def _verify(path: Path) -> Outcome:
         check(template)
         result = "unchanged"
     except MismatchError as error:
-        release = checked_under(template, prefill_of(template) | {error.what: error.template})
+        release = checked_under(template, _prefill_of(template) | {error.what: error.template})
         result = f"transformers changed this model since {release}: {error}" if release else str(error)
     except (NBAnalyzerError, OSError) as error:
         result = str(error)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return Outcome(model_id, time.perf_counter() - start, memory, result)
+
+
+def _prefill_of(template: ModelTemplate) -> dict[str, float]:
+    """Return a prefill's numbers by a template, by their names in the provenance."""
+    from nbanalyzer.costs.count import count
+    from nbanalyzer.generate.check.runs import RUNS
+
+    runs = template.provenance.get("runs")
+    run = runs.get("prefill", RUNS["prefill"]) if isinstance(runs, Mapping) else RUNS["prefill"]
+    totals = count(template, **run).totals
+    return {"parameters": totals["parameters"]} | {f"prefill_{name}": value for name, value in totals.items()}
 
 
 # ---- all of them

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from nbanalyzer.costs.symbolic import Symbolic
+from nbanalyzer.costs.symbolic import Symbolic, never_negative
 from nbanalyzer.formulas.polynomial import Atom, Polynomial
 from nbanalyzer.formulas.program import Expression
+from nbanalyzer.formulas.simplify import applied
+from nbanalyzer.hardware.laws import exact
 
+from .estimate import estimate_of, share_of, spread_of
+from .laws import Pace
 from .rates import Rates, busy, starts
 
-__all__ = ["kept_of", "memory_of", "time_of", "working_sets"]
+__all__ = ["as_polynomial", "expected_of", "kept_of", "memory_of", "time_of", "working_sets"]
 
 MOST_COMPARED = 64  # working sets that are compared with each other: more hide nothing worth the time
 
@@ -25,7 +29,7 @@ def time_of(costs: Symbolic, rates: Rates) -> Expression:
     for launch in costs.launches:
         times = [time for time in dict.fromkeys(busy(launch, rates).values()) if time]
         longest = [
-            time for time in times if not any((other - time).never_negative for other in times if other is not time)
+            time for time in times if not any(never_negative(other - time) for other in times if other is not time)
         ]
         if len(longest) > 1:
             undecided.append(Expression("max", tuple(longest)))
@@ -34,6 +38,29 @@ def time_of(costs: Symbolic, rates: Rates) -> Expression:
         if rates.efficiency.launch_overhead:
             decided.append(starts(launch) * Fraction(rates.efficiency.launch_overhead))
     return Expression("sum", (Polynomial.sum(decided), *undecided))
+
+
+def expected_of(costs: Symbolic, pace: Pace) -> Expression:
+    """Return the seconds that a pass is expected to take, as `Roofline.estimate` says: never below its bound.
+
+    Args:
+        costs: of an engine's list.
+        pace: what the engine reaches.
+
+    Raises:
+        InputError: some launches are not modelled, or nobody compared such estimates with measurements.
+
+    """
+    estimate = estimate_of(costs, pace) * exact(share_of(spread_of(costs.launches, pace)))
+    return Expression("max", (estimate, time_of(costs, Rates(pace.accelerator, pace.run))))
+
+
+def as_polynomial(expression: Polynomial | Expression) -> Polynomial:
+    """Return a sum or a largest one as a polynomial, which can be summed and differentiated."""
+    if isinstance(expression, Polynomial):
+        return expression
+    parts = tuple(map(as_polynomial, expression.parts))
+    return applied({"sum": "+", "max": "max"}[expression.operation], parts)
 
 
 def kept_of(costs: Symbolic) -> Polynomial:

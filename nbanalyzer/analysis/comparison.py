@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +17,30 @@ from nbanalyzer.errors import InputError, UnknownNameError, quote, shorten
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
 
 from .analysis import Analysis
+from .estimate import Interval
 from .populate import populate
 from .roofline import Roofline
 
 if TYPE_CHECKING:
     import pandas
 
+    from nbanalyzer.hardware.profiles import Profile
 
 __all__ = ["MOST", "Change", "Comparison", "Variant", "compare", "ratio"]
 
 MOST = 6  # variants side by side: more is a sweep
-METRICS = ("flops", "bytes", "parameters", "weight_bytes", "kv_cache_bytes", "memory", "fits", "time")
+METRICS = (
+    "flops",
+    "bytes",
+    "parameters",
+    "weight_bytes",
+    "kv_cache_bytes",
+    "memory",
+    "fits",
+    "time",
+    "lower_bound",
+    "estimate",
+)
 
 
 @dataclass(frozen=True)
@@ -44,13 +59,26 @@ class Variant:
     roofline: Roofline | None = None
 
     def metric(self, name: str) -> float | int | None:
-        """Return one of `METRICS`, ``fits`` as 1, 0 or nan where that is not known; None without an accelerator."""
-        if name == "time":
-            return self.roofline.time if self.roofline else None
+        """Return one of `METRICS`, ``fits`` as 1, 0 or nan where that is not known; None without an accelerator.
+
+        An estimate of what is not modelled is nan.
+        """
+        if name in {"time", "lower_bound"}:
+            return getattr(self.roofline, name) if self.roofline else None
+        if name == "estimate":
+            return None if self.roofline is None else self.estimate.value if self.estimate else math.nan
         if name == "fits":
             fit = self.roofline.fit if self.roofline else None
             return None if self.roofline is None else math.nan if fit is None else int(bool(fit))
         return _plain(self.analysis.memory.total) if name == "memory" else self.analysis.totals[name]
+
+    @cached_property
+    def estimate(self) -> Interval | None:
+        """The time that is expected; None without an accelerator, and of what is not modelled."""
+        try:
+            return self.roofline.estimate if self.roofline else None
+        except InputError:
+            return None
 
     @property
     def marks(self) -> tuple[str, ...]:
@@ -163,7 +191,7 @@ class Comparison(Shown, shown_by="comparison"):
         return tuple(found)
 
     def called(self, metric: str) -> str:
-        """Return a metric's name; memory is at least what is said, and so are times of fused kernels."""
+        """Return a metric's name; memory is at least what is said, and so are times where kernels are fused."""
         are_bounds = all(one.roofline.is_bound for one in self.variants if one.roofline)
         return f"{metric}, at least" if metric == "memory" or (metric == "time" and are_bounds) else metric
 
@@ -176,6 +204,7 @@ class Comparison(Shown, shown_by="comparison"):
 def compare(
     *models: Any,
     hardware: Any = None,
+    profile: str | os.PathLike[str] | Profile | None = None,
     config: object = None,
     set: Mapping[str, int] | None = None,  # noqa: A002 - the users' word: --set
     **run: Any,
@@ -185,6 +214,7 @@ def compare(
     Args:
         models: as for `populate`; an `Analysis` is taken as it is.
         hardware: an accelerator, or a list of them.
+        profile: what estimates are made with, as for `Analysis.on`.
         config: as for `populate`, for all models.
         set: as for `populate`, for all models.
         run: the values of a run; a list of values makes a variant for each: ``w_bit=[16, 8, 4]``.
@@ -196,6 +226,8 @@ def compare(
         NBAnalyzerError: bad input; fewer variants than two, or more than six.
 
     """
+    if profile is not None and hardware is None:
+        raise InputError("a profile needs hardware: compare(…, hardware=…)")
     cards = list(hardware) if isinstance(hardware, list | tuple) else [hardware]
     listed = {name: list(value) for name, value in run.items() if isinstance(value, list | tuple | range)}
     count = len(models) * len(cards)
@@ -222,7 +254,8 @@ def compare(
         parts += [f"{name} {value}" for name, value in options.items()]
         accelerator = find_hardware(card) if card is not None else None
         parts += [accelerator.name] if accelerator and len(cards) > 1 else []
-        variants.append(Variant(", ".join(parts), analysis, analysis.on(accelerator) if accelerator else None))
+        roofline = analysis.on(accelerator, profile=profile) if accelerator else None
+        variants.append(Variant(", ".join(parts), analysis, roofline))
     return Comparison(_told_apart(variants))
 
 
@@ -236,7 +269,12 @@ def _told_apart(variants: list[Variant]) -> list[Variant]:
 
 
 def ratio(before: float | None, after: float | None) -> str:
-    """Return the ratio of two numbers as text: ``×2``, ``×0.25``, ``=``; ``new`` where there was nothing before."""
+    """Return the ratio of two numbers as text: ``×2``, ``×0.25``, ``=``; ``new`` where there was nothing before.
+
+    It is empty where one is not known.
+    """
+    if any(number is not None and math.isnan(number) for number in (before, after)):
+        return ""
     if before == after:
         return "="
     return f"×{after / before:.3g}" if before and after is not None else "new"

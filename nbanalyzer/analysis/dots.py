@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import log10
 
 from nbanalyzer.costs.tree import Node
+from nbanalyzer.formulas.grammar import Number
 
 from .marks import COMPUTE
 from .roofline import Bound, Roofline
@@ -25,7 +26,7 @@ class Dot:
     Attributes:
         node: the module.
         intensity: FLOPs per byte.
-        rate: FLOP/s that it reaches, its FLOPs through its time.
+        rate: FLOP/s that it reaches, the FLOPs of its launches through their time.
         time: seconds, all its repeats.
         share: of the pass's time.
         limiter: ``"compute"``, ``"memory"`` or ``"overhead"``, where most of its time goes.
@@ -57,15 +58,32 @@ def summit(roofline: Roofline, shown: Sequence[Dot]) -> float:
 
 
 def dots(roofline: Roofline) -> list[Dot]:
-    """Return the modules that compute anything, those that take longest first."""
-    all_dots = []
+    """Return the modules that compute anything, those that take longest first.
+
+    What kernels of several modules do as one launch is the work, as it is the time, of the first of them.
+    """
+    all_dots, work = [], _work(roofline)
     for node in roofline.analysis.modules():
-        cost, timing = roofline.analysis.cost(node), roofline.timings[node]
-        if cost.flops and cost.bytes and timing.time:
-            rate = float(cost.flops) / timing.time
+        (flops, moved), timing = work.get(node, (0, 0)), roofline.timings[node]
+        if flops and moved and timing.time:
+            rate = float(flops) / timing.time
             share = timing.time / roofline.time
-            all_dots.append(Dot(node, cost.arithmetic_intensity, rate, timing.time, share, timing.bound))
+            all_dots.append(Dot(node, float(flops / moved), rate, timing.time, share, timing.bound))
     return sorted(all_dots, key=lambda dot: -dot.time)
+
+
+def _work(roofline: Roofline) -> dict[Node, tuple[Number, Number]]:
+    """Return node → FLOPs and bytes of the launches whose time is its own."""
+    found: dict[Node, tuple[Number, Number]] = {}
+    for launch in roofline.analysis.launches:
+        costs = [roofline.analysis.cost(node) for node in launch.nodes]
+        flops, moved = sum(cost.flops for cost in costs), sum(cost.bytes for cost in costs)
+        node: Node | None = launch.nodes[0]
+        while node:
+            before = found.get(node, (0, 0))
+            found[node] = (before[0] + flops, before[1] + moved)
+            node = node.parent
+    return found
 
 
 def named(longest: Sequence[Dot]) -> list[Dot]:

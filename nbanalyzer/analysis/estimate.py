@@ -7,9 +7,10 @@ measured times spread around such estimates of models that had no part in the fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.explanation import Explanation
@@ -25,7 +26,7 @@ from nbanalyzer.quantities import seconds, show
 
 from .laws import MICRO, Pace
 
-__all__ = ["LEVEL", "Estimate", "Interval", "estimate_of"]
+__all__ = ["LEVEL", "Estimate", "Interval", "estimate_of", "share_of", "spread_of", "words_of"]
 
 LEVEL = 0.8
 """The share of measured times that an interval is meant to hold."""
@@ -59,6 +60,34 @@ def interval_of(value: float, bound: float, spread: Spread, source: str) -> Inte
     """Return the interval around an estimate, cut off at its bound: nothing is faster."""
     low, high = (max(value * spread.ratio[part], bound) for part in (LOW, HIGH))
     return Interval(low, min(max(value, bound, low), high), high, LEVEL, spread.n, spread.source or source)
+
+
+def share_of(spread: Spread) -> float:
+    """Return what `interval_of` makes of an estimate before it is cut off: 1, but where nothing measured is as much."""
+    return min(max(1.0, spread.ratio[LOW]), spread.ratio[HIGH])
+
+
+def spread_of(launches: Iterable[Launch[Any]], pace: Pace) -> Spread:
+    """Return how measured times spread around estimates of a model with these launches.
+
+    Raises:
+        InputError: nobody compared estimates of this kind with measurements.
+
+    """
+    # Tokens are routed to experts: such models are estimated less well.
+    kind = "experts" if any(launch.kind == "experts" for launch in launches) else "dense"
+    spread = pace.profile.interval(kind, 1)
+    if spread is None:
+        name = pace.profile.name
+        raise InputError(f"not modelled: no estimate of {kind} models by {name} was compared with measurements")
+    return spread
+
+
+def words_of(spread: Spread, pace: Pace) -> str:
+    """Return what stands beside many estimates: how wide their intervals are, and by which measurements."""
+    low, high = spread.ratio[LOW], spread.ratio[HIGH]
+    basis = f"{100 * LEVEL:.0f} % of {spread.n:,} measured times are {low:.3g} to {high:.3g} of theirs"
+    return f"estimates by {pace.profile.name}: {basis}" + (f" ({spread.source})" if spread.source else "")
 
 
 class Estimate:
@@ -135,11 +164,6 @@ class Estimate:
         ]
 
     @property
-    def has_experts(self) -> bool:
-        """Whether tokens are routed to experts: such models are estimated less well."""
-        return any(launch.kind == "experts" for launch in self.costs.launches)
-
-    @property
     def interval(self) -> Interval:
         """The time with its interval.
 
@@ -147,12 +171,7 @@ class Estimate:
             InputError: nobody compared estimates of this kind with measurements.
 
         """
-        kind = "experts" if self.has_experts else "dense"
-        spread = self.pace.profile.interval(kind, 1)
-        if spread is None:
-            raise InputError(
-                f"not modelled: no estimate of {kind} models by {self.source} was compared with measurements"
-            )
+        spread = spread_of(self.costs.launches, self.pace)
         return interval_of(self.time, self.bound, spread, self.source)
 
     @property

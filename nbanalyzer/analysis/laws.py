@@ -9,36 +9,53 @@ from typing import Any
 
 from nbanalyzer.costs.launch import Amount, Launch
 from nbanalyzer.costs.run import Run
+from nbanalyzer.costs.symbolic import NEVER_ZERO, never_negative
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.errors import InputError, quote
+from nbanalyzer.formulas.extremes import decided
 from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import Polynomial
-from nbanalyzer.formulas.simplify import applied, expanded
+from nbanalyzer.formulas.simplify import applied, expanded, reduced
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.parameters import ARITHMETIC, Parameters
 from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.templates.template import Composite
 
-__all__ = ["QUANTS", "Pace", "Quant", "quant_of"]
+__all__ = ["QUANTS", "Pace", "Quant", "arithmetic", "quant_of", "widening"]
 
-_BATCH, _KV_HEADS, _EXPERTS = (parse(f"{{{name}}}") for name in ("batch_size", "num_kv_heads", "num_experts"))
+_BATCH, _EXPERTS, _TOKENS = parse("{batch_size}"), parse("{num_experts}"), parse("{batch_size} * {seq_len}")
+_HIDDEN, _ROUTED = parse("{hidden_size}"), parse("{batch_size} * {seq_len} * {experts_per_token}")
+_HEADS, _KV_HEADS = parse("{num_heads}"), parse("{num_kv_heads}")
 _ELEMENT, _WEIGHT = parse("{a_bytes}"), parse("{w_bytes}")
 MICRO = 1_000_000  # microseconds a second
 
 
 @dataclass(frozen=True)
 class Quant:
-    """How the weights inside the layers are served; embeddings and the head stay in 16 bits.
+    """How the weights inside the layers are served.
 
     Attributes:
         precision: of the products, by the names of profiles.
         bits: of a weight, its share of the scales included.
+        kinds: of the launches whose weights are meant, see `Launch`.
+        rest: bits of the other weights, as of embeddings and the head.
 
     """
 
     precision: str
     bits: float
+    kinds: frozenset[str] = frozenset({"linear", "experts"})
+    rest: float = 16
+
+    def of(self, launch: Launch[Any]) -> bool:
+        """Return whether the weights of a launch are served so."""
+        return launch.kind in self.kinds and launch.nodes[0].block is not None
+
+    def precision_of(self, launch: Launch[Any], accelerator: Accelerator) -> str:
+        """Return the precision of a launch's products on an accelerator, by the names of profiles."""
+        wanted = self.precision if self.of(launch) else "bf16"
+        return "mxfp4_wo" if wanted == "mxfp4" and "fp4" not in accelerator.peaks else wanted
 
 
 QUANTS: Mapping[str, Quant] = {
@@ -46,12 +63,16 @@ QUANTS: Mapping[str, Quant] = {
     "fp8": Quant("fp8", 8),
     "fp8_block": Quant("fp8_block", 8 + 32 / 128**2),
     "nvfp4": Quant("nvfp4", 4 + 8 / 16),
-    "mxfp4": Quant("mxfp4_wo", 4 + 8 / 32),
+    "mxfp4": Quant("mxfp4", 4 + 8 / 32, frozenset({"experts"})),
     "int8": Quant("int8_wo", 8),
     "int4": Quant("int4_wo", 4 + 16 / 128),
+    "q4_0": Quant("int4_wo", 4 + 16 / 32, rest=6 + 9 / 16),
+    "q4_k_m": Quant("int4_wo", 4.85, rest=6 + 9 / 16),
 }
 """Name → scheme: fp8 with a scale a tensor, fp8_block one (fp32) a block of 128 x 128, nvfp4 one (fp8) for 16, mxfp4
-one (8 bits) for 32, int4 one (16 bits) for 128; int8, int4 and mxfp4 narrow weights only, and multiply in bf16."""
+one (8 bits) for 32, int4 one (16 bits) for 128. int8 and int4 narrow weights only, and multiply in bf16; mxfp4 those of
+experts, which are multiplied by 8-bit activations where a card has units of 4 bits. q4_0 and q4_k_m are llama.cpp's:
+a scale of 16 bits for 32, or a mixture of 4 and 6 bits, with the head in q6_k."""
 
 
 def quant_of(name: str) -> Quant:
@@ -64,6 +85,19 @@ def quant_of(name: str) -> Quant:
     if name not in QUANTS:
         raise InputError(f"quant is one of {', '.join(QUANTS)}, not {quote(name)}")
     return QUANTS[name]
+
+
+def widening(launch: Launch[Any], run: Run, quant: Quant | None) -> Fraction:
+    """Return how many bytes a weight of a launch has for each byte that a run counts."""
+    if quant is None or launch.kind not in {"linear", "experts"}:
+        return Fraction(1)
+    return Fraction(quant.bits if quant.of(launch) else quant.rest) / run.w_bit
+
+
+def arithmetic(accelerator: Accelerator, precision: str) -> str | None:
+    """Return the precision whose peak counts for one of a profile's, on this accelerator; None if none is known."""
+    choices = (ARITHMETIC.get(precision, precision), "bf16", "fp16", "fp32")
+    return next((one for one in choices if one in accelerator.peaks), None)
 
 
 @dataclass(frozen=True)
@@ -92,7 +126,7 @@ class Pace:
             InputError: nobody measured such launches: they are not modelled.
 
         """
-        return self.profile.parameters(self.kind(launch), self.precision(launch))
+        return self.profile.parameters(self.kind(launch), self.precision(launch), in_model=True)
 
     def kind(self, launch: Launch[Any]) -> str:
         """Return the class of kernel that a launch belongs to.
@@ -115,7 +149,7 @@ class Pace:
         if not has_weights:
             return "fp8_cache" if launch.kind == "attention" and run.kv_bit == 8 else "bf16"
         if self.quant:
-            return self.quant.precision if launch.nodes[0].block else "bf16"
+            return self.quant.precision_of(launch, self.accelerator)
         if run.a_bit > 8:
             return "bf16" if run.w_bit > 8 else f"int{8 if run.w_bit > 4 else 4}_wo"
         return "fp8" if max(run.w_bit, run.a_bit) > 4 else "nvfp4"
@@ -129,7 +163,7 @@ class Pace:
 
         """
         rate = self.accelerator.bandwidth / MICRO
-        weights = launch.weights * self._widening(launch)
+        weights = launch.weights * widening(launch, self.run, self.quant)
         found: dict[str, Any] = {
             "memory_us": (launch.bytes - launch.weights + weights) / rate,
             "weight_us": weights / rate,
@@ -142,12 +176,18 @@ class Pace:
         for name in ("num_tokens", "input_size"):
             found[name] = value_of(parse(bindings.get(name, "0")))
         if launch.kind == "attention":
-            found["num_kv_heads"] = value_of(_KV_HEADS)
+            found["num_heads"], found["num_kv_heads"] = value_of(_HEADS), value_of(_KV_HEADS)
+            found["num_tokens"] = value_of(_TOKENS)
             # Every pair of a query and a key that it sees takes two products over the elements of query and result.
             found["context"] = _ratio(launch.matmul_flops * value_of(_ELEMENT), launch.activations * 2)
         if launch.kind == "experts":
             all_of_them = value_of(_owner(launch).own_parameters) * value_of(_WEIGHT)
             found["experts_touched"] = _ratio(launch.weights * value_of(_EXPERTS), all_of_them)
+            # Between the products of an expert, gate, up and down, engines go through memory: laws are fitted so.
+            hidden = value_of(_HIDDEN)
+            elements = value_of(_ROUTED) * hidden * 2 + _ratio(launch.matmul_flops, hidden * 2)
+            found["activation_us"] = elements * value_of(_ELEMENT) / rate
+            found["memory_us"] = found["weight_us"] + found["activation_us"]
         return found
 
     def time_us(self, launch: Launch[Number], value_of: Callable[[Formula], Number]) -> float:
@@ -157,14 +197,9 @@ class Pace:
 
     def polynomial_us(self, launch: Launch[Polynomial], value_of: Callable[[Formula], Polynomial]) -> Polynomial:
         """Return the microseconds that one run of a launch takes, as a polynomial of what stays free."""
-        return expanded(self.law(launch).formula, self.figures(launch, value_of))
-
-    def _widening(self, launch: Launch[Any]) -> Fraction:
-        """Return how many bytes a weight of a launch has for each byte that is counted."""
-        if self.quant is None or launch.kind not in {"linear", "experts"}:
-            return Fraction(1)
-        bits = self.quant.bits if launch.nodes[0].block else 16
-        return Fraction(bits) / self.run.w_bit
+        law, figures = self.law(launch), self.figures(launch, value_of)
+        law.require(figures)
+        return decided(expanded(law.formula, figures), never_negative)
 
     def _compute(self, launch: Launch[Amount]) -> Any:
         """Return the microseconds of a launch's FLOPs at their peak; of a chain, which has no products, all others."""
@@ -173,12 +208,10 @@ class Pace:
             return launch.vector_flops / (peak / MICRO) if peak else launch.vector_flops * 0
         if not launch.matmul_flops:
             return launch.matmul_flops
-        name = self.precision(launch)
-        peaks = self.accelerator.peaks
-        arithmetic = next((one for one in (ARITHMETIC.get(name, name), "bf16", "fp16", "fp32") if one in peaks), None)
-        if arithmetic is None:
+        name = arithmetic(self.accelerator, self.precision(launch))
+        if name is None:
             return launch.matmul_flops * 0
-        return launch.matmul_flops / (peaks[arithmetic] / MICRO)
+        return launch.matmul_flops / (self.accelerator.peaks[name] / MICRO)
 
 
 def _bindings(launch: Launch[Any]) -> Mapping[str, str]:
@@ -197,5 +230,5 @@ def _owner(launch: Launch[Any]) -> Node:
 
 def _ratio(dividend: Any, divisor: Any) -> Any:
     if isinstance(dividend, Polynomial):
-        return applied("/", (dividend, divisor)) if divisor else divisor
+        return applied("/", reduced(dividend, divisor, NEVER_ZERO)) if divisor else divisor
     return dividend / divisor if divisor else 0

@@ -9,7 +9,12 @@ from typing import Any
 from nbanalyzer.costs.run import SIZES, SWITCHES
 from nbanalyzer.errors import InputError, quote
 
-__all__ = ["EFFICIENCIES", "add_efficiency_options", "add_run_options", "given", "read_real"]
+from .laws import QUANTS
+
+__all__ = [
+    "EFFICIENCIES", "LENGTHS", "MONEY", "PROFILE", "SERVING", "add_efficiency_options", "add_request_options",
+    "add_run_options", "given", "read_real",
+]  # fmt: skip
 
 EFFICIENCIES: Mapping[str, str] = {
     "compute_efficiency": "share of the peak FLOP/s that is reached, above 0 and at most 1 (1)",
@@ -18,13 +23,31 @@ EFFICIENCIES: Mapping[str, str] = {
 }
 """What `Analysis.on` takes beside the hardware, as options: name → meaning and default."""
 PROFILE = "what estimates are made with: an engine (vllm, sglang, trtllm) or the path of a profile's .json (typical)"
+"""What ``--profile`` means."""
 
 
-def add_run_options(parser: ArgumentParser, *, several: bool = False) -> None:
-    """Declare an option for every size and switch of a run; with `several`, of one or more values."""
+LENGTHS: Mapping[str, str] = {
+    "prompt_len": "tokens per sequence that a request reads (1024)",
+    "output_len": "tokens per sequence that a request writes (256)",
+}
+"""The lengths of a request, as options: name → meaning and default."""
+SERVING: Mapping[str, str] = {
+    "concurrency": "sequences that clients keep open: time per token in steady continuous batching",
+    "memory_fraction": "share of the memory that the engine takes (0.9)",
+}
+"""What `RequestTiming.served` takes, as options: name → meaning and default."""
+MONEY: Mapping[str, str] = {
+    "price": "$ an hour of a device: then $ per million tokens",
+    "grid": "g of CO2 a kWh: then g of CO2 per million tokens",
+}
+"""What `Request.on` takes of money and carbon, as options: name → meaning."""
+
+
+def add_run_options(parser: ArgumentParser, *, several: bool = False, sizes: Iterable[str] = tuple(SIZES)) -> None:
+    """Declare an option for every switch of a run, and for these sizes; with `several`, of one or more values."""
     number: dict[str, Any] = {"nargs": "+"} if several else {}
-    for name, meaning in SIZES.items():
-        parser.add_argument(f"--{name}", metavar="N", help=meaning, **number)
+    for name in sizes:
+        parser.add_argument(f"--{name}", metavar="N", help=SIZES[name], **number)
     for name, switch in SWITCHES.items():
         # --causal alone means on.
         choice = number or ({"nargs": "?", "const": "on"} if "on" in switch.choices else {})
@@ -36,6 +59,17 @@ def add_efficiency_options(parser: ArgumentParser) -> None:
     for name, meaning in EFFICIENCIES.items():
         parser.add_argument(f"--{name}", metavar="X", help=meaning)
     parser.add_argument("--profile", metavar="NAME", help=PROFILE)
+
+
+def add_request_options(parser: ArgumentParser) -> None:
+    """Declare the options of a request beside those of its run: lengths, how it is served, money."""
+    for name, meaning in LENGTHS.items():
+        parser.add_argument(f"--{name}", metavar="N", help=meaning)
+    parser.add_argument("--tp", metavar="N", help="devices that an engine divides the model over (1)")
+    scheme = "how an engine serves the weights inside the layers (as w_bit says)"
+    parser.add_argument("--quant", choices=tuple(QUANTS), help=scheme)
+    for name, meaning in {**SERVING, **MONEY}.items():
+        parser.add_argument(f"--{name}", metavar="N" if name == "concurrency" else "X", help=meaning)
 
 
 def given(options: Namespace, names: Iterable[str]) -> dict[str, Any]:

@@ -111,10 +111,10 @@ def prepared(
     """Return what an analysis is made of, all checked but its numbers: kernels, sizes, run, notes; see `populate`."""
     if set is not None and not isinstance(set, Mapping):
         raise InputError(f"set is a mapping of names to whole numbers, not {quote(set)}")
-    as_run(run)  # a value that cannot be is told before any model is looked for
+    this_run = as_run(run)  # a value that cannot be is told before any model is looked for
     changes = {name: whole(value) for name, value in (set or {}).items()}
     template, bound = compared(template_of(model))
-    tree, params, this_run = count.prepared(template, config, changes, run)
+    tree, params = count.prepared(template, config, changes, this_run)
     changed = {canonical_name(name) for name in changes}
     notes = [f"set {', '.join(f'{name}={value}' for name, value in changes.items())}"] if changes else []
     if config is not None:

@@ -13,6 +13,7 @@ from nbanalyzer.errors import InputError, quote
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.quantities import seconds
 
+from .laws import Quant, arithmetic, widening
 from .marks import COMPUTE
 
 __all__ = ["Efficiency", "Rates", "Unit", "bits_of", "busy", "starts"]
@@ -75,12 +76,14 @@ class Rates:
         accelerator: which.
         run: its bits decide which of the accelerator's peaks counts.
         efficiency: shares of the peaks.
+        quant: how weights inside the layers are served, of an engine's list; None if `run` says it.
 
     """
 
     accelerator: Accelerator
     run: Run
     efficiency: Efficiency = Efficiency()
+    quant: Quant | None = None
 
     def precision(self, sizes: frozenset[str]) -> str | None:
         """Return the precision that products over operands of these sizes run in, see `bits_of`; None if unknown."""
@@ -90,6 +93,13 @@ class Rates:
         """Return the FLOP/s of matrix products over operands of these sizes; None if not known."""
         precision = self.precision(sizes)
         return None if precision is None else self.accelerator.peak(precision) * self.efficiency.compute
+
+    def rate_of(self, launch: Launch[Any]) -> float | None:
+        """Return the FLOP/s of a launch's matrix products; None if not known."""
+        if self.quant is None or launch.kind not in {"linear", "experts"}:
+            return self.matmul(launch.sizes)
+        name = arithmetic(self.accelerator, self.quant.precision_of(launch, self.accelerator))
+        return None if name is None else self.accelerator.peak(name) * self.efficiency.compute
 
     @cached_property
     def vector(self) -> float | None:
@@ -135,8 +145,11 @@ def busy(launch: Launch[Amount], rates: Rates) -> dict[Unit, Any]:
     """
     found: dict[Unit, Any] = {}
     if launch.bytes:
-        found["memory"] = launch.times * launch.bytes / rates.bandwidth
-    if launch.matmul_flops and (rate := rates.matmul(launch.sizes)) is not None:
+        moved = launch.bytes
+        if rates.quant:
+            moved = moved - launch.weights + launch.weights * widening(launch, rates.run, rates.quant)
+        found["memory"] = launch.times * moved / rates.bandwidth
+    if launch.matmul_flops and (rate := rates.rate_of(launch)) is not None:
         found["matmul"] = launch.times * launch.matmul_flops / rate
     if launch.vector_flops and rates.vector is not None:
         found["vector"] = launch.times * launch.vector_flops / rates.vector

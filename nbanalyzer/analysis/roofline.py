@@ -1,10 +1,11 @@
-"""The least time that a pass can take on an accelerator, kernel by kernel: the roofline.
+"""How long a pass takes on an accelerator at the roofline, kernel by kernel, and as it is expected to.
 
 Williams, Waterman and Patterson: *Roofline: an insightful visual performance model for multicore architectures*,
 Communications of the ACM 52 (2009), doi:10.1145/1498765.1498785.
 A kernel takes at least the longest of three times: its matrix products at the peak of the matrix units, its other
 FLOPs at the peak of the vector units, its traffic at the memory's bandwidth. A pass runs kernel after kernel, so its
-time is their sum. Real kernels take longer; nothing here says by how much, unless a factor is given.
+time is their sum: the least that this list of kernels can take, and a bound of the pass only if the list is fused.
+Real kernels take longer; by how much is what `nbanalyzer.analysis.estimate` says.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from nbanalyzer.quantities import plain, seconds
 
 from .estimate import Estimate, Interval
 from .laws import Pace
-from .marks import marks_of
+from .marks import COMPUTE, UNKNOWN, marks_of
 from .memory import Fit, Memory, fit_of, memory_of
 from .rates import Efficiency, Rates, busy, starts
 
@@ -162,8 +163,12 @@ class Roofline(Shown, shown_by="roofline"):
             InputError: some launches are not modelled.
 
         """
-        pace = Pace(self.accelerator, self.profile, self.engine.run, self.engine.is_latent)
-        return Estimate(self.engine, pace, self.lower_bound)
+        return Estimate(self.engine, self.pace, self.lower_bound)
+
+    @cached_property
+    def pace(self) -> Pace:
+        """What the profile's engine reaches in this pass."""
+        return Pace(self.accelerator, self.profile, self.engine.run, self.engine.is_latent)
 
     @property
     def estimate(self) -> Interval:
@@ -186,8 +191,9 @@ class Roofline(Shown, shown_by="roofline"):
             expected = f"estimate {self.estimate}"
         except InputError as error:
             expected = f"estimate {error}"
-        fit = "memory unknown" if self.fit is None else self.fit.short
-        return f"{expected} · bound {seconds(self.lower_bound)} · {fit}"
+        fit = UNKNOWN if self.fit is None else self.fit.short
+        unknown = f", {COMPUTE}" if COMPUTE in self.marks else ""
+        return f"{expected} · bound {seconds(self.lower_bound)}{unknown} · {fit}"
 
     @property
     def bound(self) -> Bound:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nbanalyzer import display
-from nbanalyzer.costs.metrics import PASS_METRICS
+from nbanalyzer.costs.metrics import OF_ENGINE, PASS_METRICS
 from nbanalyzer.costs.run import CHOICES, TOKENS
 from nbanalyzer.costs.symbolic import free_values
 from nbanalyzer.display import Picture, Shown
@@ -16,9 +17,13 @@ from nbanalyzer.formulas.polynomial import Polynomial
 
 from .analysis import Analysis
 from .populate import Source, populate
+from .times import TIMES, time_formula
 
 if TYPE_CHECKING:
     import pandas
+
+    from nbanalyzer.hardware.accelerators import Accelerator
+    from nbanalyzer.hardware.profiles import Profile
 
 __all__ = ["Sensitivity", "sensitivity"]
 
@@ -55,32 +60,52 @@ class Sensitivity(Shown, shown_by="sensitivity"):
 
 
 def sensitivity(
-    model: Source, metric: str = "flops", at: Mapping[str, Any] | None = None, *, config: object = None
+    model: Source,
+    metric: str = "flops",
+    at: Mapping[str, Any] | None = None,
+    *,
+    hardware: str | os.PathLike[str] | Accelerator | None = None,
+    profile: str | os.PathLike[str] | Profile | None = None,
+    config: object = None,
 ) -> Sensitivity:
     """Return how much each variable moves a metric: d log(metric) / d log(variable), exact at the point `at`.
 
     Args:
         model: as for `populate`.
-        metric: one of `nbanalyzer.costs.metrics.PASS_METRICS`, such as ``"flops"`` or ``"bytes"``.
+        metric: one of `nbanalyzer.costs.metrics.PASS_METRICS`, such as ``"flops"`` or ``"bytes"``; with hardware
+            ``"time"``, ``"lower_bound"`` or ``"estimate"``.
         at: the point: values of a run and of the config, ``{"seq_len": 2048, "num_kv_heads": 8}``.
+        hardware: what times are on, as for `Analysis.on`.
+        profile: what estimates are made with, as for `Analysis.on`.
         config: as for `populate`.
 
     Raises:
         NBAnalyzerError: bad input, or a metric that is 0 at the point.
 
     """
-    if metric not in PASS_METRICS:
-        raise UnknownNameError("metric", metric, PASS_METRICS)
+    if metric not in (*PASS_METRICS, *TIMES):
+        raise UnknownNameError("metric", metric, (*PASS_METRICS, *TIMES))
+    if metric in TIMES and hardware is None:
+        raise InputError(f"{metric} needs hardware: give hardware=…, such as 'h100-sxm'")
+    for name, given_to, needing in (("hardware", hardware, TIMES), ("profile", profile, ("estimate",))):
+        if given_to is not None and metric not in needing:
+            raise InputError(f"{name} changes nothing of {metric}: it is for {', '.join(needing)}")
     given = dict(at or {})
     run = {name: given.pop(name) for name in (*TOKENS, *CHOICES) if name in given}
     for name in ("model", "hardware"):
         if name in run:
             raise InputError(f"at takes sizes and conventions, not {quote(name)}")
     analysis = populate(model, config=config, set=given, **run)
+    roofline = None if hardware is None else analysis.on(hardware, profile=profile)
+    costs = roofline.engine if roofline and metric in OF_ENGINE else analysis
     found: dict[str, float] = {}
-    for name in analysis.variables:
-        value = analysis.values[name]
-        if (name in TOKENS or name in BYTES or name in analysis.params) and value:
+    for name in costs.variables:
+        value = costs.values[name]
+        if not value or not (name in TOKENS or name in BYTES or name in costs.params):
+            continue
+        if roofline:
+            found[name] = _logarithmic(time_formula(roofline, metric, name), metric, name, value)
+        else:
             found[name] = _elasticity(analysis, metric, name, value)
     return Sensitivity(analysis, metric, found)
 

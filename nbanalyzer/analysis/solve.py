@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -15,11 +15,13 @@ from nbanalyzer.errors import InputError, quote
 from nbanalyzer.formulas.polynomial import Polynomial
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
+from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.quantities import si
 from nbanalyzer.text import as_lines
 
 from .analysis import Analysis
 from .closed_form import kept_of, working_sets
+from .limits import Limits, bisected
 from .memory import Fit, fit_text
 from .populate import Source, populate
 from .rates import Rates, bits_of, busy
@@ -70,11 +72,13 @@ def solve(
     *,
     maximize: Size | None = None,
     balance: Size | None = None,
+    below: Mapping[str, float] | None = None,
+    profile: str | os.PathLike[str] | Profile | None = None,
     config: object = None,
     set: Mapping[str, int] | None = None,  # noqa: A002 - the users' word: --set
     **run: Any,
 ) -> Solution:
-    """Return the largest size that fits into memory, or the smallest at which the pass is compute-bound.
+    """Return the largest size that fits into memory and time, or the smallest at which the pass is compute-bound.
 
     Both follow from the formulas: the root of a polynomial where the formula is one of degree 1 or 2 in the variable;
     else, as with a sliding window or experts, by bisection of the exact formula, which never shrinks with the size.
@@ -85,6 +89,9 @@ def solve(
         maximize: of what to find the largest that fits: ``"batch_size"``, ``"seq_len"`` or ``"cache_len"``.
         balance: of what to find the smallest at which all matrix products at their peak take as long as all traffic
             at the bandwidth: where a pass turns from memory- to compute-bound.
+        below: with `maximize`, the seconds that times of the pass may be at most: ``{"estimate": 0.02}``; as well
+            ``"lower_bound"`` and ``"time"``, of the kernels that the run chooses.
+        profile: what estimates are made with, as for `Analysis.on`.
         config: as for `populate`.
         set: as for `populate`.
         run: the other values, as for `populate`.
@@ -100,6 +107,11 @@ def solve(
     if name in run:
         raise InputError(f"{name} is what is solved for: it takes no value")
     card = find_hardware(hardware)
+    if below is not None and maximize is None:
+        raise InputError("below limits what is maximized: it goes with maximize=…")
+    if profile is not None and "estimate" not in (below or {}):
+        raise InputError("a profile changes nothing but estimates: give below={'estimate': …}, or leave it out")
+    limits = None if below is None else Limits(below, card, profile)
 
     def at(value: int) -> Analysis:
         return populate(model, config=config, set=set, **run, **{name: value})
@@ -108,7 +120,8 @@ def solve(
     values = {**start.params, **free_values(start.run, frozenset({name}))}
     symbolic = start.symbolic(values)
     if maximize:
-        return _largest(name, start, at, symbolic, Fit(start.memory, card))
+        found = _largest(name, start, at, symbolic, Fit(start.memory, card))
+        return found if limits is None else _in_time(found, start, at, limits)
     return _balance(name, start, at, symbolic, Rates(card, start.run))
 
 
@@ -131,6 +144,20 @@ def _largest(name: str, start: Analysis, at: Callable[[int], Analysis], symbolic
         reason = f"any {name} fits: beyond some size it needs no more memory"
         return Solution(name, None, question, "", start, reason, is_unbounded=True)
     return Solution(name, value, question, _inequality(need, name, fit.capacity), at(value))
+
+
+def _in_time(found: Solution, start: Analysis, at: Callable[[int], Analysis], limits: Limits) -> Solution:
+    """Return the answer of `_largest` within limits of time."""
+    name, question = found.variable, f"{found.question}, with {limits}"
+    most = limits.largest(name, at, LEAST[name])
+    if most is None:
+        reason = f"takes longer even at {name} = {LEAST[name]}: {limits.told(start)}"
+        return Solution(name, None, question, "", start, reason)
+    fits = MAX_SIZE if found.is_unbounded else found.value
+    if fits is None or most >= fits:
+        reason = f"any {name} fits, and takes no longer" if found.is_unbounded else found.reason
+        return replace(found, question=question, reason=reason)
+    return Solution(name, most, question, "", at(most))
 
 
 def _inequality(need: Polynomial, name: str, capacity: int) -> str:
@@ -157,29 +184,13 @@ def _most(need: Polynomial, name: str, capacity: int, least: int) -> int | None:
         # The root of bend x² + slope x = left, rounded down: in integers, so that nothing is lost.
         value = math.floor(left / slope) if bend == 0 else _root(bend, slope, left)
         return None if value < least else min(value, MAX_SIZE)
-    return _bisected(lambda value: need.evaluate({name: value}) <= capacity, least)
+    return bisected(lambda value: need.evaluate({name: value}) <= capacity, least)
 
 
 def _root(bend: Fraction, slope: Fraction, left: Fraction) -> int:
     common = math.lcm(bend.denominator, slope.denominator, left.denominator)
     a, b, c = int(bend * common), int(slope * common), int(left * common)
     return (math.isqrt(b * b + 4 * a * c) - b) // (2 * a)
-
-
-def _bisected(holds: Callable[[int], bool], least: int) -> int | None:
-    """Return the largest whole value up to `MAX_SIZE` for which `holds`, which stops holding somewhere for good."""
-    if not holds(least):
-        return None
-    low, high = least, max(1, 2 * least)
-    while high < MAX_SIZE and holds(high):
-        low, high = high, 2 * high
-    high = min(high, MAX_SIZE)
-    if holds(high):
-        return high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low
 
 
 def _balance(name: str, start: Analysis, at: Callable[[int], Analysis], symbolic: Symbolic, rates: Rates) -> Solution:
@@ -196,7 +207,7 @@ def _balance(name: str, start: Analysis, at: Callable[[int], Analysis], symbolic
         return compute.evaluate({name: value}) < memory.evaluate({name: value})
 
     least = LEAST[name]
-    last = _bisected(is_memory_bound, least)
+    last = bisected(is_memory_bound, least)
     value = least if last is None else last + 1 if last < MAX_SIZE else None
     powers = (compute - memory).by_power(name)
     formula = ""

@@ -14,7 +14,7 @@ from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.quantities import plain, show
 from nbanalyzer.templates.config import ModelParams
-from nbanalyzer.templates.template import Composite, ModelTemplate
+from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.text import short_paths
 
 from .explanation import Explanation, explain_formula, explain_node, explain_sum, number_of
@@ -87,7 +87,7 @@ class Costs:
     @property
     def is_latent(self) -> bool:
         """Whether the model caches a latent that attention can work on directly: see ``mla`` in `Run`."""
-        return any("absorbed" in node.kernel.variants for node in self.nodes if isinstance(node.kernel, Composite))
+        return self._tree.is_latent
 
     @property
     def nodes(self) -> list[Node]:

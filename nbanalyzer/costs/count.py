@@ -37,31 +37,29 @@ def count(template: ModelTemplate, **run: Any) -> Costs:
         NBAnalyzerError: a run that is not possible, or formulas without a value.
 
     """
-    return Costs(*prepared(template, None, {}, run))
+    this_run = as_run(run)
+    return Costs(*prepared(template, None, {}, this_run), this_run)
 
 
-def prepared(
-    template: ModelTemplate, config: object, changes: Mapping[str, int], run: Mapping[str, Any]
-) -> tuple[Tree, ModelParams, Run]:
-    """Return the kernels, sizes and run that costs are counted from, checked.
+def prepared(template: ModelTemplate, config: object, changes: Mapping[str, int], run: Run) -> tuple[Tree, ModelParams]:
+    """Return the kernels and sizes that costs are counted from, checked.
 
     Args:
         template: complete.
         config: with the sizes; the template's own config if None.
         changes: sizes that replace the config's.
-        run: as for `count`.
+        run: the runtime values and conventions.
 
     Raises:
         NBAnalyzerError: options that are not possible, or without effect.
 
     """
-    this_run = as_run(run)
-    tree = tree_of(template, this_run)
+    tree = tree_of(template, run)
     params = params_of(tree, config, changes)
-    _require_values(tree, params, this_run)
-    if run.get("encoder_len") is not None and "encoder_len" not in tree.variables:
-        raise InputError(f"encoder_len={this_run.encoder_len} changes nothing: this model has no encoder of its own")
-    return tree, params, this_run
+    _require_values(tree, params, run)
+    if not run.encoder_len_follows and "encoder_len" not in tree.variables:
+        raise InputError(f"encoder_len={run.encoder_len} changes nothing: this model has no encoder of its own")
+    return tree, params
 
 
 def fused(costs: Costs) -> Costs:

@@ -16,8 +16,8 @@ from nbanalyzer.templates.template import Basic
 from .tree import OWNED_TRAFFIC, Node
 
 __all__ = [
-    "BY_MODULE", "KERNEL_METRICS", "METRICS", "OWNED", "PASS_METRICS", "REQUEST_SUMS", "Metric", "is_timed",
-    "metric_formula", "metrics_of", "unit_of",
+    "BY_MODULE", "KERNEL_METRICS", "METRICS", "OF_ENGINE", "OWNED", "PASS_METRICS", "REQUEST_SUMS", "Metric",
+    "is_timed", "metric_formula", "metrics_of", "unit_of",
 ]  # fmt: skip
 
 
@@ -76,6 +76,8 @@ METRICS: Mapping[str, Metric] = {
         Metric("arithmetic_intensity", "FLOP/B", more_is_better=True),
         Metric("memory_bytes", "B"),
         Metric("time", "s", is_summed=True, needs="hardware"),
+        Metric("lower_bound", "s", is_summed=True, needs="hardware"),
+        Metric("estimate", "s", is_summed=True, needs="hardware"),
         Metric("tokens_per_s", "tokens/s", needs="hardware", more_is_better=True),
         Metric("time_to_first_token", "s", needs="request"),
         Metric("time_per_output_token", "s", needs="request"),
@@ -92,6 +94,8 @@ REQUEST_SUMS = tuple(name for name in PASS_METRICS if METRICS[name].is_summed)
 """The metrics of `PASS_METRICS` that are summed over a request's passes."""
 BY_MODULE = ("flops", "bytes", "parameters", "time")
 """The metrics that are compared module by module."""
+OF_ENGINE = ("lower_bound", "estimate")
+"""The metrics of the list that a serving engine launches, whatever list the others are of."""
 OWNED = tuple(OWNED_TRAFFIC)
 """The traffic of weights and cache; the rest is the activations'."""
 

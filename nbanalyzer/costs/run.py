@@ -108,12 +108,12 @@ class Run:
                 raise UnknownNameError("option", name, known)
         return cls(**options)  # type: ignore[arg-type]
 
-    def fused(self, fusion: str = "engine") -> Run:
-        """Return the same run of other kernels; switches that nobody chose follow."""
+    def fused(self, fusion: str = "engine", **sizes: int) -> Run:
+        """Return the same run of other kernels, or of other sizes; switches that nobody chose follow."""
         unsaid: dict[str, None] = dict.fromkeys(self.following)
         if self.encoder_len_follows:
             unsaid["encoder_len"] = None
-        return replace(self, fusion=fusion, **unsaid)  # type: ignore[arg-type]
+        return replace(self, fusion=fusion, **{**unsaid, **sizes})  # type: ignore[arg-type]
 
     @property
     def variants(self) -> frozenset[str]:

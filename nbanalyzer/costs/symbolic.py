@@ -14,13 +14,14 @@ from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import MAX_TERMS, Atom, Polynomial
 from nbanalyzer.formulas.simplify import applied, expanded
+from nbanalyzer.templates.template import Composite
 
 from .launch import Launch
 from .metrics import METRICS, OWNED
 from .run import Run
 from .tree import Node, Tree, sizes_of
 
-__all__ = ["Symbolic", "free_values"]
+__all__ = ["Symbolic", "free_values", "never_negative"]
 
 FROM_ONE = frozenset({"batch_size", "seq_len", "encoder_len"})
 NEVER_ZERO = frozenset({"batch_size", "seq_len", "encoder_len", "w_bytes", "a_bytes", "kv_bytes"})
@@ -76,7 +77,7 @@ class Symbolic:
         self._terms += len(polynomial.terms)
         if self._terms > MAX_TERMS:
             raise TemplateError(f"multiplied out, all formulas have more than {MAX_TERMS:,} terms", node.path)
-        if not (polynomial.never_negative or polynomial.replace(_from_one).never_negative):
+        if not never_negative(polynomial):
             self._doubts[polynomial] = None
         return polynomial
 
@@ -134,7 +135,7 @@ class Symbolic:
         for kind, nodes in self._tree.launches:
             launch = self._launch(kind, nodes)
             amounts = (launch.matmul_flops, launch.vector_flops, launch.bytes, launch.weights, launch.cache)
-            key = (kind, *amounts, launch.sizes, launch.steps)
+            key = (kind, *amounts, launch.sizes, launch.steps, *_told_apart(launch))
             if key in launches:
                 launch = launches[key]._replace(times=launches[key].times + launch.times)
             launches[key] = launch
@@ -151,6 +152,19 @@ class Symbolic:
         activations = (moved - weights - cache) * Fraction(1, steps)
         amounts = (self._times[nodes[0]], matmul, vector, moved, weights, cache, activations)
         return Launch(kind, nodes, *amounts, sizes_of(nodes), steps, _any(moved + matmul + vector))
+
+
+def never_negative(polynomial: Polynomial) -> bool:
+    """Return whether a polynomial is provably at least 0 for every pass: sizes that are at least 1 are taken so."""
+    return polynomial.never_negative or polynomial.replace(_from_one).never_negative
+
+
+def _told_apart(launch: Launch[Polynomial]) -> tuple[object, ...]:
+    """Return what the time of a product depends on beside its amounts: those of 8 x 2 and 2 x 8 are the same."""
+    parent = launch.nodes[0].parent
+    if launch.kind != "linear" or parent is None or not isinstance(parent.kernel, Composite):
+        return ()
+    return (parent.kernel.bindings.get("num_tokens"), parent.kernel.bindings.get("input_size"), parent.block is None)
 
 
 def _any(work: Polynomial) -> Polynomial:

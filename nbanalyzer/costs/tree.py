@@ -16,7 +16,7 @@ from nbanalyzer.errors import FormulaError, TemplateError, quote
 from nbanalyzer.formulas.evaluation import Compiled, compiled, is_bounded, run
 from nbanalyzer.formulas.formula import Formula, build, constant, parse
 from nbanalyzer.formulas.grammar import MAX_BITS, Number, normalize
-from nbanalyzer.templates.template import Basic, Kernel, ModelTemplate
+from nbanalyzer.templates.template import Basic, Composite, Kernel, ModelTemplate
 
 __all__ = ["Cost", "Node", "Tree", "sizes_of"]
 
@@ -270,6 +270,11 @@ class Tree:
         for node in self.nodes:
             formulas += node.formulas
         return tuple(dict.fromkeys(name for formula in formulas for name in formula.variables))
+
+    @cached_property
+    def is_latent(self) -> bool:
+        """Whether attention works on a latent that it can also expand: see ``mla`` in `nbanalyzer.costs.run.Run`."""
+        return any("absorbed" in node.kernel.variants for node in self.nodes if isinstance(node.kernel, Composite))
 
     @cached_property
     def launches(self) -> list[tuple[str, tuple[Node, ...]]]:

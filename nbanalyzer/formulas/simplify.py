@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from fractions import Fraction
 from functools import reduce
 from operator import mul
@@ -19,9 +19,9 @@ from nbanalyzer.errors import FormulaError, shorten
 
 from .formula import Formula
 from .grammar import Number
-from .polynomial import OPPOSITES, Atom, Polynomial, number_of
+from .polynomial import OPPOSITES, Atom, Monomial, Polynomial, number_of
 
-__all__ = ["applied", "expanded", "put"]
+__all__ = ["applied", "expanded", "put", "reduced"]
 
 MULTIPLIED_OUT = 8  # the largest exponent of a sum that is written as a product
 
@@ -109,6 +109,25 @@ def _quotient(left: Polynomial, right: Polynomial) -> Polynomial:
             raise FormulaError("division by zero", shorten(f"({left}) / 0", 200))
         return left * (Fraction(1) / Fraction(right.number))
     return left * Polynomial.of(Atom("/", (right,)))
+
+
+def reduced(dividend: Polynomial, divisor: Polynomial, names: Collection[str]) -> tuple[Polynomial, Polynomial]:
+    """Return two polynomials without the factors that all their terms share, of these variables, which are not 0."""
+    shared: dict[Atom, int] | None = None
+    for monomial in (*dividend.terms, *divisor.terms):
+        powers = {atom: power for atom, power in monomial if atom.name in names}
+        shared = (
+            powers if shared is None else {atom: min(shared[atom], powers[atom]) for atom in shared if atom in powers}
+        )
+    return _without(dividend, shared or {}), _without(divisor, shared or {})
+
+
+def _without(polynomial: Polynomial, factors: Mapping[Atom, int]) -> Polynomial:
+    terms: dict[Monomial, Number] = {}
+    for monomial, factor in polynomial.terms.items():
+        left = ((atom, power - factors.get(atom, 0)) for atom, power in monomial)
+        terms[tuple((atom, power) for atom, power in left if power)] = factor
+    return Polynomial(terms)
 
 
 def _rounded(operation: str, dividend: Polynomial, divisor: Polynomial | None = None) -> Polynomial:

@@ -5,18 +5,22 @@ This module imports neither torch nor transformers before it is asked to work.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
+from numbers import Real
+from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nbanalyzer.errors import ConfigError, MissingPackageError, NBAnalyzerError
+from nbanalyzer.errors import ConfigError, InputError, MissingPackageError, NBAnalyzerError, quote
+from nbanalyzer.files import write_whole, writing
 from nbanalyzer.progress import Progress, tell
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.config_files import untyped, with_floats
@@ -28,11 +32,29 @@ from .deadline import allowed, working
 
 if TYPE_CHECKING:
     from nbanalyzer.generate.check.verification import Verification
+    from nbanalyzer.hardware.profiles import Profile
 
-__all__ = ["MADE", "built_for", "count_parameters", "generate", "parameters_of", "template_for", "verify"]
+__all__ = [
+    "DEVICES",
+    "MADE",
+    "SECONDS",
+    "built_for",
+    "calibrate",
+    "count_parameters",
+    "generate",
+    "parameters_of",
+    "template_for",
+    "verify",
+]
 
 MADE = "made"
 """Key in the provenance of a template that was made when asked for."""
+
+DEVICES = ("cpu", "cuda")
+"""What can be calibrated."""
+SECONDS = 60.0
+"""That a calibration may take."""
+LONGEST = 86_400  # seconds of a calibration
 
 _TURN = RLock()  # a progress callback may ask for another model
 
@@ -103,6 +125,65 @@ def verify(
         from . import pipeline
     with _in_turn(progress or tell):
         return pipeline.verify(model, model_class, random_configs, progress)
+
+
+def calibrate(
+    device: str = "cpu",
+    seconds: float = SECONDS,
+    *,
+    output: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Profile:
+    """Measure how long the kernels of a decoder take on this machine, and return the profile that follows.
+
+    On a processor, one thread works, and its own processor time counts, so that other processes take no part in it;
+    on a CUDA device, events time captured graphs, with nothing of their data in the cache. All kernels are timed in
+    turn, round after round, and their medians are fitted by the laws of PyTorch's eager mode.
+
+    Args:
+        device: ``"cpu"`` or ``"cuda"``.
+        seconds: that it may take, above 0 and at most 86,400; three rounds are made in any case.
+        output: the file to write the profile to, whole or not at all, beside returning it.
+        progress: called with what is being done, and the part that is done, 0 to 1.
+
+    Returns:
+        The profile: peaks and bandwidth as measured, fp32 and bf16, with the drift of the machine's speed in its notes.
+
+    Raises:
+        MissingPackageError: torch is not installed.
+        InputError: no such device here, a time that cannot be, or a place that cannot be written to.
+
+    """
+    if device not in DEVICES:
+        raise InputError(f"a device is {' or '.join(DEVICES)} here, not {quote(device)}")
+    if isinstance(seconds, bool) or not isinstance(seconds, Real) or not 0 < seconds <= LONGEST:
+        raise InputError(f"seconds is a number above 0 and at most {LONGEST:,}, not {quote(seconds)}")
+    if output is not None:
+        _require_writable(output)
+    with working(progress) as job:
+        with _torch("to calibrate"):
+            from .measure import calibration
+        with _in_turn(job.tell):
+            profile = calibration.calibrate(device, float(seconds), job.tell)
+    if output is not None:
+        from nbanalyzer.hardware.profiles import encoded
+
+        with writing(quote(str(output))):
+            write_whole(output, encoded(profile))
+    return profile
+
+
+def _require_writable(output: str | os.PathLike[str]) -> None:
+    """Raise if a file cannot be written, before a minute's work is done for it."""
+    with writing(quote(str(output))):
+        path = Path(output)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        folder = path if path.exists() else path.parent
+        if not folder.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def count_parameters(config: Mapping[str, Any]) -> int:

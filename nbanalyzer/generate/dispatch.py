@@ -18,23 +18,32 @@ class Schema(NamedTuple):
         name: without its namespace, such as ``"mm"``.
         makes_new: whether its one result is new memory, and its arguments stay as they are.
         writes_aliases: whether each result that shares memory with an argument is written to: no view.
+        pointwise: whether PyTorch calls it that.
 
     """
 
     name: str
     makes_new: bool
     writes_aliases: bool
+    pointwise: bool
+
+
+_SCHEMAS: dict[int, Schema] = {}
 
 
 def schema(func: Any) -> Schema:
     """Return the schema of an operation that a dispatch mode was handed."""
-    found = func._schema  # noqa: SLF001 - the one way to it
-    aliases = [output.alias_info for output in found.returns]
-    return Schema(
-        found.name.rpartition("::")[2],
-        not found.is_mutable and len(aliases) == 1 and aliases[0] is None,
-        all(alias.is_write for alias in aliases if alias is not None),
-    )
+    known = _SCHEMAS.get(id(func))  # PyTorch's operations are never freed, and hashing them takes long
+    if known is None:
+        found = func._schema  # noqa: SLF001 - the one way to it
+        aliases = [output.alias_info for output in found.returns]
+        known = _SCHEMAS[id(func)] = Schema(
+            found.name.rpartition("::")[2],
+            not found.is_mutable and len(aliases) == 1 and aliases[0] is None,
+            all(alias.is_write for alias in aliases if alias is not None),
+            torch.Tag.pointwise in func.tags,
+        )
+    return known
 
 
 def storage(tensor: torch.Tensor) -> int:

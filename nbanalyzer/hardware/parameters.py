@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +12,7 @@ import msgspec
 from nbanalyzer.errors import InputError, UnknownNameError, quote
 from nbanalyzer.formulas.formula import Formula
 
+from .accelerators import PRECISIONS
 from .laws import closed, laws
 
 __all__ = ["ANY", "ARITHMETIC", "FALLBACKS", "QUANTILES", "Fit", "Parameters", "Spread", "checked_fit", "choice"]
@@ -20,14 +21,14 @@ ANY = "any"
 """The card, or the precision, of what does not depend on it."""
 FALLBACKS: Mapping[str, tuple[str, ...]] = {
     "fp16": ("bf16",),
-    "fp8": ("fp8_static", "fp8_block"),
+    "fp8": ("fp8_static", "fp8_block", "fp8_cache"),
     "fp8_static": ("fp8",),
     "fp8_block": ("fp8",),
     "fp8_cache": ("fp8", "bf16"),
     "int8": ("fp8",),
-    "int8_wo": ("bf16",),
-    "int4_wo": ("mxfp4_wo",),
-    "mxfp4_wo": ("int4_wo",),
+    "int8_wo": ("int4_wo", "bf16"),
+    "int4_wo": ("mxfp4_wo", "int8_wo", "bf16"),
+    "mxfp4_wo": ("int4_wo", "int8_wo", "bf16"),
     "mxfp4": ("nvfp4",),
     "nvfp4": ("mxfp4",),
 }
@@ -43,12 +44,13 @@ ARITHMETIC: Mapping[str, str] = {
     "nvfp4": "fp4",
 }
 """Precision of a profile → the precision whose peak its arithmetic has; the others' have their own name."""
+KNOWN = (ANY, *PRECISIONS, *ARITHMETIC)
 QUANTILES = (0.05, 0.10, 0.50, 0.90, 0.95)
 
 Quantiles = tuple[float, float, float, float, float]
 
 
-class Spread(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Spread(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """How measurements spread around estimates.
 
     Attributes:
@@ -122,6 +124,10 @@ class Rates(Protocol):
     def classes(self) -> dict[str, dict[str, Fit]]:
         """What was fitted."""
 
+    @property
+    def in_models(self) -> dict[str, float]:
+        """What differs in a model."""
+
 
 @dataclass(frozen=True)
 class Parameters:
@@ -161,10 +167,19 @@ class Parameters:
         try:
             return float(closed(self.law, self.constants)[1](launch))
         except KeyError as error:
-            raise InputError(f"the law of {self.kind} reads {{{error.args[0]}}}, which has no value") from None
+            raise self._missing(error.args[0]) from None
+
+    def require(self, launch: Collection[str]) -> None:
+        """Raise an `InputError` unless everything that the law reads of a launch is among these names."""
+        for name in self.formula.variables:
+            if name not in launch:
+                raise self._missing(name)
+
+    def _missing(self, name: str) -> InputError:
+        return InputError(f"the law of {self.kind} reads {{{name}}}, which has no value")
 
 
-def choice(profile: Rates, kind: str, precision: str) -> Parameters:
+def choice(profile: Rates, kind: str, precision: str, *, in_model: bool = False) -> Parameters:
     """Return a profile's parameters of a class at a precision, or those of the nearest; see `Profile.parameters`."""
     known = {**laws(), **dict.fromkeys(profile.classes)}
     if kind not in known:
@@ -178,7 +193,8 @@ def choice(profile: Rates, kind: str, precision: str) -> Parameters:
         )
     fit = fits[used]
     law = laws()[fit.law or kind]
-    values = {**law.values(fit.parameters), "overlap": profile.overlap}
+    given = {name: value for name, value in profile.in_models.items() if in_model and name in law.parameters}
+    values = {**law.values(fit.parameters | given), "overlap": profile.overlap}
     constants = dict(values)
     if profile.bandwidth is not None:
         constants["bytes_per_us"] = profile.bandwidth / 1e6
@@ -191,6 +207,8 @@ def choice(profile: Rates, kind: str, precision: str) -> Parameters:
 def checked_fit(kind: str, precision: str, fit: Fit) -> None:
     """Raise an `InputError` that says where, if a fit cannot be."""
     place = f"{kind}, {precision}"
+    if precision not in KNOWN:
+        raise InputError(f"{kind}: a precision is one of {', '.join(KNOWN)}, not {quote(precision)}")
     name = fit.law or kind
     if name not in laws():
         raise InputError(f"{place}: no law named {quote(name)}, there are {', '.join(laws())}")

@@ -15,13 +15,15 @@ from nbanalyzer.errors import InputError, TemplateError, UnknownNameError, quote
 from nbanalyzer.files import decode, read_file
 
 from .accelerators import Accelerator
+from .laws import laws
 from .parameters import ANY, Fit, Parameters, Spread, checked_fit, choice
 
-__all__ = ["TYPICAL", "Profile", "profile", "profiles"]
+__all__ = ["TYPICAL", "Profile", "encoded", "profile", "profiles"]
 
 TYPICAL = "typical"
 """The profile of no engine in particular: the same shares and launch time for every kernel on every card."""
 WIDER = 1.5  # times the logarithms of an interval, where a profile serves another card of its architecture
+LINKS = {"all_reduce"}  # classes whose time the link decides
 AGREE = 0.01  # by which a card's figures may differ from those that a profile was fitted with
 
 
@@ -37,9 +39,11 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         source: where the measurements come from, and under which licence.
         overlap: share of the shorter of arithmetic and traffic that is not hidden by the longer, 0 to 1.
         peaks: precision → FLOP/s that the shares refer to.
-        bandwidth: bytes/s that they refer to, with `link_bandwidth`, in one direction; None if there is none.
+        bandwidth: bytes/s that they refer to.
+        link: what connects cards, with `link_bandwidth`, bytes/s in one direction.
         num_sms: multiprocessors of the card, None if unknown.
         classes: class of kernel → precision → what was fitted; a class without precisions is under ``"any"``.
+        in_models: parameter → its value where the kernel is part of a model, if it is not that of the kernel alone.
         intervals: ``"dense"`` or ``"experts"`` → number of devices (``"1"``, ``"2-4"``) → measured / estimated time
             per token of models that had no part in the fit.
         tested: against what else, in words.
@@ -57,9 +61,11 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     overlap: float
     peaks: dict[str, float] = {}
     bandwidth: float | None = None
+    link: str = ""
     link_bandwidth: float | None = None
     num_sms: int | None = None
     classes: dict[str, dict[str, Fit]]
+    in_models: dict[str, float] = {}
     intervals: dict[str, dict[str, Spread]] = {}
     tested: str = ""
     notes: tuple[str, ...] = ()
@@ -77,9 +83,18 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         for kind, fits in self.classes.items():
             for precision, fit in fits.items():
                 checked_fit(kind, precision, fit)
+        for name in self.in_models:
+            if not any(name in law.parameters for law in laws().values()):
+                raise InputError(f"in_models: no law has a parameter {quote(name)}")
+            for kind in self.classes:
+                for precision in self.classes[kind]:
+                    choice(self, kind, precision, in_model=True)
         for kind, spreads in self.intervals.items():
             for devices in spreads:
                 _devices(kind, devices)
+
+    def __hash__(self) -> int:
+        return hash((self.card, self.engine, self.engine_version, self.made, self.source))
 
     @property
     def name(self) -> str:
@@ -88,7 +103,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             return self.engine
         return " ".join(filter(None, (self.engine, self.engine_version, f"on {self.card}")))
 
-    def parameters(self, kind: str, precision: str = ANY) -> Parameters:
+    def parameters(self, kind: str, precision: str = ANY, *, in_model: bool = False) -> Parameters:
         """Return the law of a class of kernel at a precision, with this profile's parameters in it.
 
         Where the profile lacks the precision, the nearest that was measured is taken, and `Parameters.note` says so.
@@ -96,13 +111,14 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Args:
             kind: a class of `nbanalyzer.hardware.laws.laws`, e.g. ``"linear"``.
             precision: e.g. ``"bf16"``, ``"fp8_block"``; ``"any"`` for a class that has none.
+            in_model: as part of a model, with `in_models`, not alone, as it was measured.
 
         Raises:
             UnknownNameError: no such class.
             InputError: the profile has nothing for it: it is not modelled.
 
         """
-        return choice(self, kind, precision)
+        return choice(self, kind, precision, in_model=in_model)
 
     def interval(self, kind: str, num_devices: int) -> Spread | None:
         """Return how measured time per token spreads around estimates of models that had no part in the fit.
@@ -171,6 +187,11 @@ def profile(which: str | os.PathLike[str] | Profile | None = None, card: Acceler
     return _on(own[0] if own else min(like, key=lambda found: _distance(found, card)), card, engine)
 
 
+def encoded(found: Profile) -> bytes:
+    """Return a profile as the text of its file."""
+    return msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n"
+
+
 @cache
 def _shipped() -> Mapping[str, Profile]:
     folder = files("nbanalyzer.hardware") / "profiles"
@@ -191,7 +212,7 @@ def _on(found: Profile, card: Accelerator | None, name: str) -> Profile:
     """Return a profile as it serves a card: with this card's figures, and with notes if they are not its own."""
     if card is None:
         return found
-    notes, widened = found.notes, found.widened
+    notes, widened, classes = found.notes, found.widened, found.classes
     if found.card == card.name:
         for precision in sorted(found.peaks.keys() & card.peaks.keys()):
             if not math.isclose(found.peaks[precision], card.peaks[precision], rel_tol=AGREE):
@@ -208,10 +229,14 @@ def _on(found: Profile, card: Accelerator | None, name: str) -> Profile:
             )
         notes = (*notes, f"no profile of {card.name}: that of {found.card}, which has the same architecture")
         widened = min(widened * WIDER, 10.0)
+        if found.link.partition(" ")[0] != card.link.partition(" ")[0]:  # NVLink says nothing of PCIe
+            classes = {kind: fits for kind, fits in classes.items() if kind not in LINKS}
     return msgspec.structs.replace(
         found,
+        classes=classes,
         peaks=dict(card.peaks),
         bandwidth=card.bandwidth,
+        link=card.link,
         link_bandwidth=card.link_bandwidth,
         num_sms=getattr(card, "num_sms", None) or found.num_sms,
         notes=notes,

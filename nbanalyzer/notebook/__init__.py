@@ -10,6 +10,7 @@ from nbanalyzer.progress import show_with
 __all__ = ["load", "unload"]
 
 TEMPLATE = ("nbanalyzer.templates.template", "ModelTemplate")
+PROFILE = ("nbanalyzer.hardware.profiles", "Profile")
 VERIFICATION = ("nbanalyzer.generate.check.verification", "Verification")
 
 
@@ -26,9 +27,10 @@ def load(shell: Any) -> None:
     # SymPy would typeset hidden_size as hidden with an index: the field's symbols take its place.
     latex = shell.display_formatter.formatters["text/latex"]
     latex.for_type_by_name("sympy.core.basic", "Basic", _latex)
-    # A template is a megabyte of formulas: a cell that ends in one shows its name.
+    # A template is a megabyte of formulas, a profile a page of numbers: a cell that ends in one shows its name.
     text = shell.display_formatter.formatters["text/plain"]
     text.for_type_by_name(*TEMPLATE, _template)
+    text.for_type_by_name(*PROFILE, _profile)
     text.for_type_by_name(*VERIFICATION, _verification)
 
 
@@ -45,7 +47,7 @@ def unload(shell: Any) -> None:
             shell.magics_manager.magics[kind].pop(name, None)
     formatters = shell.display_formatter.formatters
     formatters["text/latex"].pop("sympy.core.basic.Basic", None)
-    for kind_of in (TEMPLATE, VERIFICATION):
+    for kind_of in (TEMPLATE, PROFILE, VERIFICATION):
         formatters["text/plain"].pop(".".join(kind_of), None)
 
 
@@ -58,6 +60,10 @@ def _latex(expression: Any) -> str:
 def _template(template: Any, printer: Any, _cycle: bool) -> None:
     parts = (template.model_id, template.architecture, f"kernels of {template.extends}" if template.extends else "")
     printer.text(f"<ModelTemplate {', '.join(filter(None, parts))}>")
+
+
+def _profile(profile: Any, printer: Any, _cycle: bool) -> None:
+    printer.text(f"<Profile {profile.card}, {' '.join(filter(None, (profile.engine, profile.engine_version)))}>")
 
 
 def _verification(verification: Any, printer: Any, _cycle: bool) -> None:

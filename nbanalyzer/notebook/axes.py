@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nbanalyzer.analysis.options import EFFICIENCIES, given
@@ -51,16 +51,11 @@ def _config_axes(arguments: Arguments) -> dict[str, Any]:
 
 def values_of(arguments: Arguments, words: Iterable[str]) -> list[Any]:
     """Return the values that words stand for: texts between commas, notebook variables and what is in their lists."""
-    return list(_values(arguments, words))
-
-
-def _values(arguments: Arguments, words: Iterable[str]) -> Iterator[Any]:
+    values: list[Any] = []
     for text in (part for word in words for part in word.split(",") if part):
         value = arguments.value(text)
-        if is_several(value):
-            yield from value
-        else:
-            yield value
+        values += value if is_several(value) else [value]
+    return values
 
 
 def one_or_all(values: list[Any]) -> Any:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from IPython.core.completer import SimpleCompletion, context_matcher
 
 from nbanalyzer.templates import catalog
 
-if TYPE_CHECKING:
-    from .options import LineParser
+from .options import PARSERS, LineParser
 
 __all__ = ["complete"]
 
@@ -23,14 +22,10 @@ CALL = re.compile(r"^\s*(?:[\w, ]+=\s*)?%{1,2}(?P<magic>\w+)\s+(?P<words>[^\n]*)
 def complete(context: Any) -> dict[str, Any]:
     """Return the completions at the cursor on a magic's line; none on other lines."""
     call = CALL.match(context.text_until_cursor)
-    if call is None:
-        return {"completions": []}
-    from .options import PARSERS  # only where a magic's line is being written
-
-    if call["magic"] not in PARSERS:
+    if call is None or call["magic"] not in PARSERS:
         return {"completions": []}
     *before, word = call["words"].split(" ")
-    candidates, kind = _candidates(PARSERS[call["magic"]], [text for text in before if text], word)
+    candidates, kind = _candidates(PARSERS[call["magic"]](), [text for text in before if text], word)
     fitting = [text for text in candidates if text.casefold().startswith(word.casefold())]
     # Where none fits, a path or a $name is being written, which other matchers complete.
     suppress = bool(fitting) or word.startswith("-")
@@ -58,7 +53,7 @@ def _candidates(parser: LineParser, before: list[str], word: str) -> tuple[list[
             return [choice for choice in choices if choice not in taken], "value"
         if options[taking].nargs != 0:
             return [], "value"
-    if leading and (taking or magic not in SEVERAL):
+    if magic == "calibrate" or (leading and (taking or magic not in SEVERAL)):
         return [option for option in options if option not in before], "option"
     if magic == "hardware":
         return accelerators(), "accelerator"

@@ -7,23 +7,28 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
+from nbanalyzer.analysis.options import EFFICIENCIES, given
 from nbanalyzer.costs.run import SIZES, SWITCHES
 from nbanalyzer.errors import InputError
 from nbanalyzer.files import writing
 
+from .arguments import Arguments
+from .options import LENGTHS, PARSERS
 from .progress import bar
 
 if TYPE_CHECKING:
     from nbanalyzer.analysis.analysis import Analysis
     from nbanalyzer.analysis.comparison import Comparison
+    from nbanalyzer.analysis.request import Request, RequestTiming
     from nbanalyzer.analysis.roofline import Roofline
+    from nbanalyzer.analysis.served import Served
     from nbanalyzer.hardware.accelerators import Accelerator
+    from nbanalyzer.hardware.profiles import Profile
     from nbanalyzer.report.catalogue import Listing
     from nbanalyzer.report.hardware import HardwareListing
     from nbanalyzer.sweeps.sweep import Sweep
     from nbanalyzer.templates.template import ModelTemplate
 
-    from .arguments import Arguments
     from .form.whatif import WhatIf
 
 __all__ = ["CostMagics"]
@@ -38,9 +43,7 @@ def reads_options(function: Function) -> Function:
     """
 
     def help_text() -> str:
-        from .options import PARSERS
-
-        parser = PARSERS[function.__name__]
+        parser = PARSERS[function.__name__]()
         parser.description = function.__doc__
         text: str = parser.format_help()
         return text
@@ -55,17 +58,14 @@ class CostMagics(Magics):
     """The magics of this package."""
 
     def _arguments(self, magic: str, line: str) -> Arguments:
-        from .arguments import Arguments
-        from .options import PARSERS
-
-        return Arguments(PARSERS[magic], line, self.shell)
+        return Arguments(PARSERS[magic](), line, self.shell)
 
     # ---- a pass
 
     @line_cell_magic
     @reads_options
     def populate(self, line: str, cell: str | None = None) -> Analysis | Roofline | Listing:
-        """Show what one forward pass of a model costs, module by module; on hardware, how long it takes at least.
+        """Show what one forward pass of a model costs, module by module; on hardware, how long it takes.
 
         As a cell magic, the cell is a template in JSON, which is expanded, populated and shown.
         """
@@ -113,7 +113,6 @@ class CostMagics(Magics):
         Every size and switch, and ``--hardware``, takes one or more values: ``--w_bit 16 8 4`` makes three variants.
         """
         from nbanalyzer.analysis.comparison import compare
-        from nbanalyzer.analysis.options import given
 
         arguments = self._arguments("compare", line)
         options = arguments.options
@@ -129,7 +128,7 @@ class CostMagics(Magics):
         if options.hardware:
             several["hardware"] = [arguments.value(text) for text in options.hardware]
         # One value is the same for all variants, and no part of what tells them apart.
-        single = {name: values[0] if len(values) == 1 else values for name, values in several.items()}
+        single: dict[str, Any] = {name: values[0] if len(values) == 1 else values for name, values in several.items()}
         with bar(self.shell):
             comparison = compare(*models, set=changes or None, **single)
         if options.plot == "time" and not options.hardware:
@@ -161,7 +160,7 @@ class CostMagics(Magics):
         settings |= arguments.reached()
         if options.chunks is not None:
             settings["chunks"] = "auto" if options.chunks == "auto" else arguments.number("--chunks", options.chunks)
-        default = (*METRICS, "time") if options.hardware else METRICS
+        default = (*METRICS, *(["time"] if options.hardware else []), *(["estimate"] if options.profile else []))
         metrics = values_of(arguments, options.metric) if options.metric else default
         with bar(self.shell):
             grid = sweep(one_or_all(models), metrics=metrics, **settings)
@@ -173,10 +172,41 @@ class CostMagics(Magics):
 
     @line_magic
     @reads_options
+    def request(self, line: str) -> Request | RequestTiming | Served:
+        """Show what a request costs: a prompt read, then token after token written; on hardware, how long it takes.
+
+        With ``--concurrency`` such requests are served all the time: time per output token, tokens a second, what fits.
+        """
+        from nbanalyzer.analysis.options import LENGTHS, given
+        from nbanalyzer.analysis.request import request
+
+        arguments = self._arguments("request", line)
+        options = arguments.options
+        if options.model is None:
+            raise InputError("%request takes a model: a catalogue name, a path, $template or $config")
+        numbers = {name: arguments.number(f"--{name}", text) for name, text in given(options, [*LENGTHS, "tp"]).items()}
+        settings = {"prompt_len": 1024, "output_len": 256, **numbers, **given(options, ("quant",))}
+        run = arguments.run(("batch_size", "w_bit", "a_bit", "kv_bit"))
+        with bar(self.shell):
+            asked = request(
+                arguments.value(options.model), config=arguments.config(), set=arguments.changes(), **settings, **run
+            )
+        serving, on = _serving(arguments)
+        if options.hardware is None:
+            return asked
+        timing = asked.on(arguments.value(options.hardware), **on)
+        if not serving:
+            return timing
+        served = timing.served(**serving)
+        if options.save:
+            served.save(arguments.path(options.save))
+        return served
+
+    @line_magic
+    @reads_options
     def whatif(self, line: str) -> WhatIf:
         """Show a form: model, hardware, phase and sizes to move; time, memory and a roofline that follow."""
         from .form.whatif import WhatIf
-        from .options import LENGTHS
 
         arguments = self._arguments("whatif", line)
         options = arguments.options
@@ -185,6 +215,8 @@ class CostMagics(Magics):
             settings["phase"] = options.phase
         if options.hardware:
             settings["hardware"] = arguments.value(options.hardware)
+        if options.profile:
+            settings["profile"] = arguments.value(options.profile)
         if options.set:
             settings["set"] = arguments.changes()
         with bar(self.shell):  # of a model that is not in the catalogue: its template is generated first
@@ -233,6 +265,25 @@ class CostMagics(Magics):
         with bar(self.shell):
             return verify(arguments.value(options.model), model_class)
 
+    @line_magic
+    @reads_options
+    def calibrate(self, line: str) -> Profile:
+        """Measure how long kernels take on this machine: a minute, then a profile for estimates of time.
+
+        One thread works, on the processor; or a CUDA device.
+        """
+        from nbanalyzer.generate import DEVICES, SECONDS, calibrate
+        from nbanalyzer.report.profile import Summary
+
+        arguments = self._arguments("calibrate", line)
+        options = arguments.options
+        path = arguments.path(options.output) if options.output else None
+        seconds = SECONDS if options.seconds is None else arguments.real("--seconds", options.seconds)
+        with bar(self.shell):
+            profile = calibrate(options.device or DEVICES[0], seconds, output=path)
+        _show(Summary(profile))
+        return profile
+
 
 def _model(arguments: Arguments, cell: str | None) -> Any:
     """Return the model of ``%populate``: named, in a file, or the cell itself."""
@@ -262,8 +313,6 @@ def _config(arguments: Arguments) -> Any:
 
 def _roofline(analysis: Analysis, arguments: Arguments) -> Roofline | None:
     """Return the analysis on the accelerator that ``%populate`` names, if any."""
-    from nbanalyzer.analysis.options import EFFICIENCIES, given
-
     options = arguments.options
     if options.hardware is not None:
         return analysis.on(arguments.value(options.hardware), **arguments.reached())
@@ -271,6 +320,24 @@ def _roofline(analysis: Analysis, arguments: Arguments) -> Roofline | None:
     if needing:
         raise InputError(f"--{needing[0]} needs --hardware NAME: %hardware lists the names")
     return None
+
+
+def _serving(arguments: Arguments) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what ``%request`` says of serving, and of where it runs; options that need others do not stand alone."""
+    from nbanalyzer.analysis.options import MONEY, SERVING, given
+
+    options = arguments.options
+    on = arguments.reached()
+    on |= {name: arguments.real(f"--{name}", text) for name, text in given(options, MONEY).items()}
+    serving: dict[str, Any] = {
+        name: arguments.number(f"--{name}", text) if name == "concurrency" else arguments.real(f"--{name}", text)
+        for name, text in given(options, SERVING).items()
+    }
+    if needing := [name for name in (*given(options, ("memory_fraction", "save")),) if "concurrency" not in serving]:
+        raise InputError(f"--{needing[0]} needs --concurrency N")
+    if options.hardware is None and (needing := [*serving, *on]):
+        raise InputError(f"--{needing[0]} needs --hardware NAME: %hardware lists the names")
+    return serving, on
 
 
 def _show(result: Any) -> None:

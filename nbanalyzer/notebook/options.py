@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from argparse import Action
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
 from IPython.core.magic_arguments import MagicArgumentParser
 
-from nbanalyzer.analysis.options import add_efficiency_options, add_run_options
+from nbanalyzer.analysis.options import PROFILE, add_efficiency_options, add_request_options, add_run_options
 from nbanalyzer.costs.metrics import BY_MODULE, METRICS
 from nbanalyzer.costs.run import PHASES, SIZES, SWITCHES
+from nbanalyzer.generate import DEVICES
 
 __all__ = ["LENGTHS", "PARSERS", "PLOTS", "LineParser"]
 
@@ -64,6 +65,7 @@ class _Suggested(tuple[str, ...]):
         return True
 
 
+@cache
 def _populate() -> LineParser:
     parser = LineParser("populate")
     model = "catalogue name, path of a template or of a config.json, $template or $config"
@@ -83,6 +85,7 @@ def _populate() -> LineParser:
     return parser
 
 
+@cache
 def _compare() -> LineParser:
     parser = LineParser("compare")
     parser.add_argument("models", nargs="*", help="one or more, each as for %%populate, or an $analysis")
@@ -95,18 +98,21 @@ def _compare() -> LineParser:
     return parser
 
 
+@cache
 def _hardware() -> LineParser:
     parser = LineParser("hardware")
     parser.add_argument("name", nargs="?", help="an accelerator: a name, the path of a .json file or $card")
     return parser
 
 
+@cache
 def _whatif() -> LineParser:
     parser = LineParser("whatif")
     model = "catalogue name, path of a template or of a config.json, $template"
     parser.add_argument("model", nargs="?", default="gpt2", help=model)
     accelerator = "accelerator: a name, the path of its JSON, or $accelerator"
     parser.add_argument("--hardware", metavar="NAME", help=accelerator)
+    parser.add_argument("--profile", metavar="NAME", help=PROFILE)
     phase = "the prompt is read; one token more; or a whole request"
     parser.add_argument("--phase", choices=PHASES, help=phase)
     add_run_options(parser)
@@ -116,6 +122,23 @@ def _whatif() -> LineParser:
     return parser
 
 
+@cache
+def _request() -> LineParser:
+    parser = LineParser("request")
+    model = "catalogue name, path of a template or of a config.json, $template or $config"
+    parser.add_argument("model", nargs="?", help=model)
+    add_run_options(parser, sizes=("batch_size", "w_bit", "a_bit", "kv_bit"))
+    add_request_options(parser)
+    parser.add_changes("NAME=N", "change config values")
+    parser.add_argument("--config", metavar="FILE", help="a config.json to take the sizes from, or $config")
+    accelerator = "an accelerator to run on: a name, see %%hardware, the path of a .json file or $card"
+    parser.add_argument("--hardware", metavar="NAME", help=accelerator)
+    add_efficiency_options(parser)
+    parser.add_argument("--save", metavar="FILE", help="write what --concurrency gives: .json")
+    return parser
+
+
+@cache
 def _sweep() -> LineParser:
     parser = LineParser("sweep")
     parser.add_argument("models", nargs="*", help="one or more, each as for %%populate; $models may be a list")
@@ -139,6 +162,7 @@ def _sweep() -> LineParser:
     return parser
 
 
+@cache
 def _generate() -> LineParser:
     parser = LineParser("generate")
     model = "catalogue name, path of a config.json, $config, or $Class with --config"
@@ -149,6 +173,7 @@ def _generate() -> LineParser:
     return parser
 
 
+@cache
 def _verify() -> LineParser:
     parser = LineParser("verify")
     parser.add_argument("model", nargs="?", help="catalogue name, path of a template, or $template")
@@ -157,34 +182,25 @@ def _verify() -> LineParser:
     return parser
 
 
-_DECLARED: Mapping[str, Callable[[], LineParser]] = {
+def _calibrate() -> LineParser:
+    parser = LineParser("calibrate")
+    parser.add_argument(
+        "--device", choices=DEVICES, help="what is measured: one thread of the processor, or CUDA (cpu)"
+    )
+    parser.add_argument("--seconds", metavar="X", help="that it may take (60)")
+    parser.add_argument("--output", metavar="FILE", help="write the profile there, whole or not at all")
+    return parser
+
+
+PARSERS: Mapping[str, Callable[[], LineParser]] = {
     "populate": _populate,
     "compare": _compare,
     "hardware": _hardware,
+    "request": _request,
     "whatif": _whatif,
     "sweep": _sweep,
     "generate": _generate,
     "verify": _verify,
+    "calibrate": _calibrate,
 }
-
-
-class _Parsers(Mapping[str, LineParser]):
-    """The parsers by magic, each made when it is first asked for, so that ``%load_ext`` stays quick."""
-
-    def __getitem__(self, magic: str) -> LineParser:
-        return _parser(magic)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(_DECLARED)
-
-    def __len__(self) -> int:
-        return len(_DECLARED)
-
-
-@cache
-def _parser(magic: str) -> LineParser:
-    return _DECLARED[magic]()
-
-
-PARSERS: Mapping[str, LineParser] = _Parsers()
-"""Magic → the parser of its line."""
+"""Magic → a function that returns the parser of its line, made when it is first asked for."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
@@ -56,10 +56,8 @@ def comparison_plot(comparison: Comparison, metric: str = "") -> Plot:
         whole = _amount(math.fsum(widths), metric, unit)
         marks = comparison.variants[index].marks if metric == "time" else ()
         name = ", ".join((f"{label}: {whole}", *marks))
-        hatch = "///" if marks else None
-        ax.barh(
-            at, widths, height=thick, color=VARIANTS[index], label=name, hatch=hatch, edgecolor="white", linewidth=0
-        )
+        style: dict[str, Any] = {"hatch": "///", "edgecolor": "white", "linewidth": 0} if marks else {}
+        ax.barh(at, widths, height=thick, color=VARIANTS[index], label=name, **style)
         for place, width in zip(at, widths, strict=True):
             if width:
                 ax.annotate(f" {_amount(width, metric, unit)}", (width, place), va="center", fontsize="xx-small")

@@ -43,7 +43,8 @@ def roofline_plot(roofline: Roofline) -> Plot:
     labelled = [dot for dot in named(shown) if dot.node in barred]
     figure = Figure(figsize=(11.4, max(4.6, 1.4 + 0.27 * len(rows))), dpi=100, layout="constrained")
     title = f"{heading(analysis)} on {roofline.accelerator.title or roofline.accelerator.name}"
-    lines = [*textwrap.wrap(title, 124), "; ".join((roofline.words, *roofline.marks))]
+    words = (title, roofline.answer, "; ".join((roofline.words, *roofline.marks)))
+    lines = [line for text in words for line in textwrap.wrap(text, 124)]
     figure.suptitle("\n".join(lines), fontsize="medium", parse_math=False)
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
     numbers = {dot.node: number for number, dot in enumerate(labelled, 1)}
@@ -177,6 +178,7 @@ def _text(roofline: Roofline, rows: list[Row]) -> str:
     ]
     lines = [
         f"roofline and time by module: {name_of(roofline.analysis)} on {roofline.accelerator.name}",
+        f"  {roofline.answer}",
         f"  {'; '.join((roofline.words, *roofline.marks))}",
         *(f"  {roof}" for roof in (f"memory {si(bandwidth, 'B/s')}", *peaks)),
     ]

@@ -20,7 +20,6 @@ from nbanalyzer.costs.metrics import unit_of
 from nbanalyzer.errors import InputError, quote
 from nbanalyzer.sweeps.slices import (
     MOST_ROWS,
-    axis_of,
     cell_of,
     few,
     fits_of,
@@ -79,12 +78,12 @@ def line_chart(sweep: Sweep, metric: str | None = None, x: str | None = None, hu
         x = longest(sweep, [axis for axis in numeric if axis != hue])
         if x is None:
             raise InputError("lines need an axis of numbers: table() shows what there is")
-    elif axis_of(sweep, x) not in numeric:
+    elif sweep.require_axis(x) not in numeric:
         raise InputError(f"lines run along an axis of numbers, and {x} has {quote(label_of(sweep.axes[x][0]))}")
     if hue is None:
         others = [axis for axis in sweep.axes if axis != x]
         hue = others[0] if len(others) == 1 else None
-    elif axis_of(sweep, hue) == x:
+    elif sweep.require_axis(hue) == x:
         raise InputError(f"{x} cannot be along the lines and tell them apart")
     require_none_left(sweep, [x, *([hue] if hue else [])], "lines have x and hue")
 
@@ -227,10 +226,10 @@ def heatmap(sweep: Sweep, metric: str | None = None, x: str | None = None, y: st
         raise InputError(
             f"a map has two axes, and this sweep has {listed(tuple(sweep.axes)) or 'none'}: plot() draws lines"
         )
-    if x is not None and axis_of(sweep, x) == y:
+    if x is not None and sweep.require_axis(x) == y:
         raise InputError(f"{x} cannot be both sides of a map")
     if y is not None:
-        axis_of(sweep, y)
+        sweep.require_axis(y)
     x = x or _side(sweep, y)
     y = y or _side(sweep, x)
     require_none_left(sweep, [x, y], "a map has x and y")
@@ -287,7 +286,7 @@ def _hatch(ax: Axes, cells: Any) -> None:
     for row, line in enumerate(cells):
         ends = np.flatnonzero(np.diff(np.concatenate(([False], line, [False]))))
         boxes += [Rectangle((left - 0.5, row - 0.5), right - left, 1.0) for left, right in ends.reshape(-1, 2)]
-    style: dict[str, Any] = {"facecolor": "none", "edgecolor": "#FFFFFFA0", "hatch": "///", "linewidth": 0}
+    style: dict[str, Any] = {"facecolor": "none", "edgecolor": "#FFFFFF80", "hatch": "///", "linewidth": 0}
     ax.add_collection(PatchCollection(boxes, **style), autolim=False)
 
 
@@ -323,7 +322,8 @@ def _map(ax: Axes, values: Any, metric: str, fitting: Any) -> None:
         for column, value in enumerate(line):
             red, green, blue, _ = image.cmap(image.norm(scaled[row, column]))
             is_dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
+            text = cell_of(metric, float(value), float(fitting[row, column]))
             ax.text(
-                column, row, cell_of(metric, float(value), float(fitting[row, column])), ha="center", va="center", fontsize="x-small",
+                column, row, text, ha="center", va="center", fontsize="x-small",
                 color="white" if is_dark else "black",
             )  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from nbanalyzer.analysis.comparison import Comparison, Variant, ratio
 from nbanalyzer.analysis.marks import legend, signed
+from nbanalyzer.analysis.times import TIMES
 from nbanalyzer.costs.metrics import unit_of
 from nbanalyzer.costs.run import SIZES
 from nbanalyzer.quantities import seconds, si
@@ -78,10 +79,13 @@ def _beside(metric: str, numbers: Sequence[float | None], variants: Sequence[Var
     """Return the numbers with their marks and, behind those of the others, the ratio to the first."""
     if metric == "fits":
         return tuple(map(_fits, variants))
-    texts = [_shown(metric, number) for number in numbers]
-    if metric == "time":
+    if metric == "estimate":
+        texts = [str(one.estimate) if one.estimate else "not modelled" for one in variants]
+    else:
+        texts = [_shown(metric, number) for number in numbers]
+    if metric in TIMES:
         texts = [signed(text, variant.marks) for text, variant in zip(texts, variants, strict=True)]
-    ratios = ["", *(f"  {ratio(numbers[0], number)}" for number in numbers[1:])]
+    ratios = ["", *(f"  {ratio(numbers[0], number)}".rstrip() for number in numbers[1:])]
     return tuple(f"{text}{against}" for text, against in zip(texts, ratios, strict=True))
 
 
@@ -99,7 +103,7 @@ def _only(texts: Iterable[str]) -> str:
 
 
 def _shown(metric: str, value: float | None) -> str:
-    if metric == "time":
+    if metric in TIMES:
         return seconds(float(value or 0))
     unit = unit_of(metric)
     return si(value or 0, "" if unit == "elements" else unit)

@@ -98,9 +98,8 @@ def _html(sweep: Sweep, part: Sweep, metric: str, x: str, hue: str | None) -> st
     shares = _shares(values)
     rest = [f"{name} {label_of(value)}" for name, value in part.fixed.items() if name not in sweep.fixed]
     kind = ", ".join(word for word in (slices.rate_of(metric), slices.bound_of(sweep, metric)) if word)
-    caption = ", ".join(
-        [f"{metric} ({kind})" if kind else metric, *rest, *filter(None, [legend(slices.marks_of(fits))])]
-    )
+    words = [f"{metric} ({kind})" if kind else metric, *rest, legend(slices.marks_of(fits))]
+    caption = ", ".join(filter(None, words))
     across = [slices.tick_of(label_of(part.axes[x][place])) for place in places[x]]
     cell = 'style="padding:0.15em 0.6em;text-align:right;font-weight:normal'
     corner = rf"{escape(hue)} \ {escape(x)}" if hue else escape(x)

@@ -108,7 +108,9 @@ def arrays_of(partition: Partition, chunks: int | str) -> dict[str, Any]:
 
 def _compile(partition: Partition) -> None:
     """Evaluate one point of every part: the programs are then compiled for all threads and workers."""
-    inner = {name for part in partition.parts for name in part.compiled.spec.inner}
+    inner = set(partition.grid.axes)
+    for part in partition.parts:
+        inner &= {*part.compiled.spec.inner}.difference(part.spans)
     window = tuple(slice(0, 1 if name in inner else len(values)) for name, values in partition.grid.axes.items())
     _evaluated(partition, window, partition.metrics)
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nbanalyzer.analysis.closed_form import memory_of, time_of
+from nbanalyzer.analysis.closed_form import expected_of, memory_of, time_of
+from nbanalyzer.analysis.estimate import spread_of, words_of
+from nbanalyzer.analysis.laws import Pace
 from nbanalyzer.analysis.rates import Efficiency, Rates
-from nbanalyzer.costs.launch import Launch
-from nbanalyzer.costs.metrics import METRICS, metrics_of
+from nbanalyzer.costs.count import tree_of
+from nbanalyzer.costs.metrics import METRICS, OF_ENGINE, metrics_of
 from nbanalyzer.costs.run import REQUEST, TOKENS, Run, passes_of
 from nbanalyzer.costs.symbolic import Symbolic, free_values
 from nbanalyzer.costs.tree import Tree
@@ -25,6 +27,7 @@ from nbanalyzer.formulas.polynomial import Polynomial
 from nbanalyzer.formulas.program import Expression, Program
 from nbanalyzer.formulas.simplify import expanded
 from nbanalyzer.hardware.accelerators import Accelerator
+from nbanalyzer.hardware.profiles import Profile
 
 __all__ = ["CompiledMetrics", "Spec"]
 
@@ -32,6 +35,7 @@ Array = npt.NDArray[np.float64]
 
 STEPS_AT_ONCE = 1 << 21  # decode steps times points, evaluated together: 16 MiB an array
 MOST_STEPS = 10**7
+MANY = 1024  # new tokens of a pass that reads a prompt of any length
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class Spec:
         accelerator: None if no metric needs it.
         efficiency: of the accelerator.
         lengths: `prompt_len` and `output_len` of a request, without those that are axes; None for a pass.
+        profile: what estimates are made with; None without an accelerator.
 
     Raises:
         UnknownNameError, InputError: a metric that does not exist, or lacks what it needs.
@@ -61,6 +66,7 @@ class Spec:
     accelerator: Accelerator | None
     efficiency: Efficiency
     lengths: tuple[tuple[str, int], ...] | None
+    profile: Profile | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
         known = metrics_of([*self.tree.template.state])
@@ -93,32 +99,76 @@ class CompiledMetrics:
         self._arrays = dict(arrays or {})
         self._lengths = None if spec.lengths is None else dict(spec.lengths)
 
-    def launches(self) -> Iterator[Launch[Polynomial]]:
-        """Yield the launches as formulas, of a request those of both its passes; made when they are looked at."""
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What to know before believing the times; of a request, those of both its passes."""
+        if self.spec.accelerator is None:
+            return ()
         passes = passes_of(has_encoder=self._has_encoder)
-        for given in (None,) if self._lengths is None else (passes.first, passes.step):
-            yield from self._symbolic(given).launches
+        given = (None,) if self._lengths is None else (passes.first, passes.step)
+        notes = [note for one in given for note in self._rates.notes(self._symbolic(one).launches)]
+        if "estimate" in self.spec.metrics:
+            pace = self._pace(given[-1])
+            notes += [words_of(spread_of(self._symbolic(given[-1], "engine").launches, pace), pace)]
+            notes += pace.profile.notes
+        return tuple(dict.fromkeys(notes))
 
     # ---- formulas
 
-    def _symbolic(self, given: Mapping[str, str] | None = None) -> Symbolic:
-        """Return the template's costs; `given` are formulas that replace values of the run."""
-        spec = self.spec
+    def _run(self, given: Mapping[str, str] | None, fusion: str) -> Run:
+        """Return the run of a pass, of a list of kernels; what the switches mean may depend on the pass."""
+        if given is None:
+            return self.spec.run.fused(fusion)
+        seq_len = expanded(parse(given["seq_len"]), self._constants)
+        # An axis of lengths has no 1 among others, see `nbanalyzer.sweeps.partition`: any other number says as much.
+        return self.spec.run.fused(fusion, seq_len=int(seq_len.number) if seq_len.is_constant else MANY)
+
+    @property
+    def _constants(self) -> dict[str, Number | Polynomial]:
+        return dict(self._lengths or {})
+
+    def _symbolic(self, given: Mapping[str, str] | None = None, fusion: str = "") -> Symbolic:
+        """Return the costs of the list of kernels that `fusion` says, by default the run's own.
+
+        Args:
+            given: formulas that replace values of the run.
+            fusion: see `nbanalyzer.costs.run.SWITCHES`.
+
+        """
+        spec, run = self.spec, self._run(given, fusion or self.spec.run.fusion)
+        is_own = (run.fusion, run.variants) == (spec.run.fusion, spec.run.variants)
+        tree = spec.tree if is_own else tree_of(spec.tree.source, run)
         if given is None:
             free = frozenset(spec.inner) & {*TOKENS}
-            return Symbolic(spec.tree, {**dict(spec.params), **free_values(spec.run, free)})
-        lengths = {name: Polynomial.constant(value) for name, value in (self._lengths or {}).items()}
-        values: dict[str, Number | Polynomial] = {**dict(spec.params), **spec.run.values()}
+            return Symbolic(tree, {**dict(spec.params), **free_values(run, free)})
+        values: dict[str, Number | Polynomial] = {**dict(spec.params), **run.values()}
         if "batch_size" in spec.inner:
             del values["batch_size"]
-        values |= {name: expanded(parse(formula), lengths) for name, formula in given.items()}
-        if spec.run.logits == "all":
+        values |= {name: expanded(parse(formula), self._constants) for name, formula in given.items()}
+        if run.logits == "all":
             values["num_logits"] = values["seq_len"]
-        return Symbolic(spec.tree, values)
+        return Symbolic(tree, values)
+
+    def _outputs(
+        self, names: Sequence[str], given: Mapping[str, str] | None = None
+    ) -> dict[str, Polynomial | Expression]:
+        """Return metric → formula of one pass; nan where a kernel's own cost is negative, which `populate` refuses."""
+        own, engine = self._symbolic(given), None
+        outputs: dict[str, Polynomial | Expression] = {}
+        for name in names:
+            if name not in OF_ENGINE:
+                outputs[name] = self._expression(own, name)
+                continue
+            engine = engine or self._symbolic(given, "engine")
+            if name == "lower_bound":
+                outputs[name] = time_of(engine, Rates(self._accelerator, self.spec.run))
+            else:
+                outputs[name] = expected_of(engine, self._pace(given))
+        return _certain(outputs, (*own.doubts, *(engine.doubts if engine else ())))
 
     def _expression(self, symbolic: Symbolic, name: str) -> Polynomial | Expression:
         if name in {"time", "tokens_per_s"}:
-            time = time_of(symbolic, Rates(self._accelerator, self.spec.run, self.spec.efficiency))
+            time = time_of(symbolic, self._rates)
             return time if name == "time" else Expression("/", (symbolic.tokens, time))
         if name == "memory_bytes":
             return memory_of(symbolic)
@@ -131,6 +181,15 @@ class CompiledMetrics:
             return symbolic.state.get(state, Polynomial({}))
         return symbolic.metric(name)
 
+    def _pace(self, given: Mapping[str, str] | None) -> Pace:
+        assert self.spec.profile is not None  # the spec has checked that there is an accelerator
+        run = self._run(given, "engine")
+        return Pace(self._accelerator, self.spec.profile, run, tree_of(self.spec.tree.source, run).is_latent)
+
+    @property
+    def _rates(self) -> Rates:
+        return Rates(self._accelerator, self.spec.run, self.spec.efficiency)
+
     @property
     def _accelerator(self) -> Accelerator:
         assert self.spec.accelerator is not None  # the spec has checked it
@@ -138,9 +197,7 @@ class CompiledMetrics:
 
     @cached_property
     def _program(self) -> Program:
-        symbolic = self._symbolic()
-        outputs = {name: self._expression(symbolic, name) for name in self.spec.metrics}
-        return Program(_certain(outputs, symbolic.doubts), self._axes())
+        return Program(self._outputs(self.spec.metrics), self._axes())
 
     def _axes(self) -> dict[str, frozenset[int]]:
         """Return variable → the axes that its array extends along."""
@@ -182,7 +239,8 @@ class CompiledMetrics:
         """The needed metrics that are summed over a request's passes."""
         asked = [METRICS[name] for name in self.spec.metrics if name in METRICS]
         needed = {metric.name for metric in asked if metric.is_summed}
-        needed |= {"time"} if any(metric.needs and metric.name != "fits" for metric in asked) else set()
+        from_time = (metric for metric in asked if metric.needs and metric.name not in {"fits", *OF_ENGINE})
+        needed |= {"time"} if any(from_time) else set()
         needed |= {"flops", "bytes"} if "arithmetic_intensity" in self.spec.metrics else set()
         return tuple(sorted(needed))
 
@@ -191,8 +249,7 @@ class CompiledMetrics:
         """The prompt's pass, and the memory at the end."""
         passes = passes_of(has_encoder=self._has_encoder)
         first, last = self._symbolic(passes.first), self._symbolic(passes.last)
-        outputs = {name: self._expression(first, name) for name in self._summed}
-        outputs["memory_bytes"] = memory_of(last, first)
+        outputs = {**self._outputs(self._summed, passes.first), "memory_bytes": memory_of(last, first)}
         for name in self.spec.metrics:
             is_ratio = name == "arithmetic_intensity" or (name in METRICS and METRICS[name].needs)
             if name not in outputs and not is_ratio:
@@ -202,10 +259,8 @@ class CompiledMetrics:
     @cached_property
     def _step_program(self) -> Program:
         """One decode step, along a further, last axis."""
-        step = self._symbolic(passes_of(has_encoder=self._has_encoder).step)
         axes = {**self._axes(), "cache_len": frozenset({len(self.spec.inner)})}
-        outputs = {name: self._expression(step, name) for name in self._summed}
-        return Program(_certain(outputs, step.doubts), axes)
+        return Program(self._outputs(self._summed, passes_of(has_encoder=self._has_encoder).step), axes)
 
     def _requests(self, arrays: Mapping[str, Any], shape: tuple[int, ...], out: Mapping[str, Any]) -> None:
         first = self._first_program.evaluate(arrays, shape)

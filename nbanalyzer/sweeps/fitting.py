@@ -20,9 +20,10 @@ from .partition import Partition, parts_of
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["Fitting"]
+__all__ = ["Fitting", "marks_of"]
 
 MEMORY = ("memory_bytes",)
+AT_ONCE = 1 << 16  # points of a grid around single points
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +55,14 @@ class Fitting:
         options, places = {}, []
         for name, values in several.items():
             if name in CHOICES:
-                options[name], index = values, range(len(values))
+                options[name] = values
+                places.append([*range(len(values))])
             else:
                 options[name] = [self.first[name], *(value for value in values if value != self.first[name])]
-                index = map({value: place for place, value in enumerate(options[name])}.__getitem__, values)
-            places.append([*index])
+                place_of = {value: place for place, value in enumerate(options[name])}
+                places.append([place_of[value] for value in values])
         fixed = {name: value for name, value in self.fixed.items() if name not in {"hardware", *EFFICIENCIES}}
-        grid = Grid.of({**fixed, **options}, lambda shape: None)
+        grid = Grid.of({**fixed, **options}, lambda _: None)
         parts = tuple(parts_of(grid, MEMORY, self.config, Efficiency()))
         need = Partition(grid, parts, MEMORY).everything()["memory_bytes"][np.ix_(*places)]
         sizes = [find_hardware(card).memory_bytes for card in cards]
@@ -70,3 +72,25 @@ class Fitting:
         names = [*several, "hardware"]
         order = [names.index(name) for name in axes] + [place for place, name in enumerate(names) if name not in axes]
         return fits.transpose(order).reshape([len(values) for values in axes.values()])
+
+    def at_places(
+        self, axes: Mapping[str, Sequence[Any]], places: npt.NDArray[np.int64], held: Mapping[str, Any]
+    ) -> npt.NDArray[np.float64]:
+        """Return the same as `at` for single points, given the indices of their values, one row a point."""
+        uniques = [np.unique(column, return_inverse=True) for column in places.T]
+        if len(places) > 1 and math.prod(len(values) for values, _ in uniques) > AT_ONCE:
+            halves = np.array_split(places, 2)  # points far apart span too large a grid
+            return np.concatenate([self.at_places(axes, half, held) for half in halves])
+        among = zip(axes.items(), uniques, strict=True)
+        fits = self.at({name: [values[place] for place in few] for (name, values), (few, _) in among}, held)
+        return np.broadcast_to(fits[tuple(places_of for _, places_of in uniques)], len(places))
+
+
+def marks_of(fits: npt.NDArray[np.float64]) -> Any:
+    """Return the results of `Fitting.at` in one dimension, as booleans; as objects, with None, where one is unknown."""
+    flat, unknown = fits.reshape(-1) == 1, np.isnan(fits.reshape(-1))
+    if not unknown.any():
+        return flat
+    marks = flat.astype(object)
+    marks[unknown] = None
+    return marks

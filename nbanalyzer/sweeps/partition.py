@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import product
 from typing import Any
@@ -12,13 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from nbanalyzer.analysis.populate import prepared
-from nbanalyzer.analysis.rates import Efficiency, Rates
+from nbanalyzer.analysis.rates import Efficiency
 from nbanalyzer.costs.costs import Costs
-from nbanalyzer.costs.count import params_of
+from nbanalyzer.costs.count import fused, params_of
+from nbanalyzer.costs.metrics import OF_ENGINE
 from nbanalyzer.costs.run import CHOICES, REQUEST, RUN_CHOICES, TOKENS
 from nbanalyzer.costs.tree import Tree
 from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
+from nbanalyzer.hardware.profiles import Profile
+from nbanalyzer.hardware.profiles import profile as find_profile
 from nbanalyzer.templates.config import ModelParams
 
 from .compiled import CompiledMetrics, Spec
@@ -36,11 +40,14 @@ class Part:
     Attributes:
         at: outer axis → the index of this part's value.
         compiled: the metrics.
+        spans: inner axis → the first of its values that the part covers, and the one behind the last; of other inner
+            axes it covers all.
 
     """
 
     at: Mapping[str, int]
     compiled: CompiledMetrics
+    spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +61,8 @@ class Partition:
     @cached_property
     def values(self) -> dict[str, Array]:
         """Inner axis → its values, one-dimensional."""
-        inner = self.parts[0].compiled.spec.inner
-        return {name: np.asarray(self.grid.axes[name], dtype=np.float64) for name in inner}
+        inner = {name for part in self.parts for name in part.compiled.spec.inner}
+        return {name: np.asarray(values, dtype=np.float64) for name, values in self.grid.axes.items() if name in inner}
 
     def everything(self) -> dict[str, Any]:
         """Return metric → array over the whole grid, which has to fit into memory."""
@@ -67,39 +74,65 @@ class Partition:
 
     def compute(self, window: tuple[slice, ...], out: Mapping[str, Any]) -> None:
         """Compute a part of the grid, a slice with start and stop per axis, into arrays of its shape."""
-        names = list(self.grid.axes)
-        shape = tuple(along.stop - along.start for along in window)
         for part in self.parts:
             place: list[Any] = []
-            for name, along in zip(names, window, strict=True):
-                at = part.at.get(name)
-                place.append(slice(None) if at is None else at - along.start)
-            if any(not isinstance(at, slice) and not 0 <= at < size for at, size in zip(place, shape, strict=True)):
-                continue
-            inner = [window[names.index(name)] for name in part.compiled.spec.inner]
-            # The dots make a view, not a number, where all axes are indexed.
-            part.compiled.evaluate(self.values, inner, {name: array[(*place, ...)] for name, array in out.items()})
+            inner: dict[str, slice] = {}
+            for name, along in zip(self.grid.axes, window, strict=True):
+                if name in part.at:
+                    start, stop = part.at[name], part.at[name] + 1
+                else:
+                    start, stop = part.spans.get(name, (along.start, along.stop))
+                start, stop = max(start, along.start), min(stop, along.stop)
+                if start >= stop:
+                    break
+                inner[name] = slice(start, stop)
+                place.append(start - along.start if name in part.at else slice(start - along.start, stop - along.start))
+            else:
+                covered = [inner[name] for name in part.compiled.spec.inner]
+                # The dots make a view, not a number, where all axes are indexed.
+                views = {name: array[(*place, ...)] for name, array in out.items()}
+                part.compiled.evaluate(self.values, covered, views)
 
 
-def parts_of(grid: Grid, metrics: tuple[str, ...], config: object, efficiency: Efficiency) -> Iterator[Part]:
+def parts_of(
+    grid: Grid,
+    metrics: tuple[str, ...],
+    config: object,
+    efficiency: Efficiency,
+    profile: str | os.PathLike[str] | Profile | None = None,
+) -> Iterator[Part]:
     """Yield the parts of a grid, one for each combination of the options with formulas of their own."""
     outer = [name for name in grid.axes if name in CHOICES]
     _require_lengths(grid)
+    if profile is not None and "estimate" not in metrics:
+        raise InputError("a profile changes nothing but the metric estimate: ask for it, or leave profile out")
     for places in product(*(range(len(grid.axes[name])) for name in outer)):
         at = dict(zip(outer, places, strict=True))
         chosen = {**grid.fixed, **{name: grid.axes[name][place] for name, place in at.items()}}
-        yield Part(at, _compiled(grid, chosen, metrics, config, efficiency))
+        length = "prompt_len" if _is_request(grid) else "seq_len"
+        single = _single(grid, chosen, length, metrics)
+        if single is None:
+            yield Part(at, _compiled(grid, chosen, metrics, config, efficiency, profile))
+            continue
+        yield Part({**at, length: single}, _compiled(grid, {**chosen, length: 1}, metrics, config, efficiency, profile))
+        lengths = grid.axes[length]
+        spans = [(start, stop) for start, stop in ((0, single), (single + 1, len(lengths))) if start < stop]
+        others = {**grid.axes, length: tuple(value for value in lengths if value != 1)}
+        compiled = _compiled(replace(grid, axes=others), chosen, metrics, config, efficiency, profile)
+        for span in spans:
+            yield Part(at, compiled, {length: span})
+
+
+def _single(grid: Grid, chosen: Mapping[str, Any], length: str, metrics: Sequence[str]) -> int | None:
+    """Return the place of 1 among other new tokens, where an engine has other kernels for one; else None."""
+    of_engine = chosen.get("fusion") == "engine" or not set(OF_ENGINE).isdisjoint(metrics)
+    values = grid.axes.get(length, ())
+    return values.index(1) if of_engine and len(values) > 1 and 1 in values else None
 
 
 def notes_of(parts: Iterable[Part]) -> tuple[str, ...]:
     """Return what to know before believing the times of parts."""
-    notes: dict[str, None] = {}
-    for part in parts:
-        spec = part.compiled.spec
-        if spec.accelerator is not None:
-            rates = Rates(spec.accelerator, spec.run, spec.efficiency)
-            notes |= dict.fromkeys(rates.notes(part.compiled.launches()))
-    return tuple(notes)
+    return tuple(dict.fromkeys(note for part in parts for note in part.compiled.notes))
 
 
 def _is_request(grid: Grid) -> bool:
@@ -119,10 +152,15 @@ def _require_lengths(grid: Grid) -> None:
 
 
 def _compiled(
-    grid: Grid, chosen: Mapping[str, Any], metrics: tuple[str, ...], config: object, efficiency: Efficiency
+    grid: Grid,
+    chosen: Mapping[str, Any],
+    metrics: tuple[str, ...],
+    config: object,
+    efficiency: Efficiency,
+    profile: str | os.PathLike[str] | Profile | None,
 ) -> CompiledMetrics:
     """Return the metrics for the values chosen on the outer axes, over the inner axes."""
-    inner = tuple(name for name in grid.axes if name not in CHOICES)
+    inner = tuple(name for name in grid.axes if name not in CHOICES and name not in chosen)
     options = {name: chosen[name] for name in (*TOKENS, *RUN_CHOICES) if name in chosen}
     lengths = None
     if _is_request(grid):
@@ -137,9 +175,14 @@ def _compiled(
         if name in {"cache_len", "encoder_len"} and name not in tree.variables:
             raise InputError(f"{name} changes nothing: no formula of this model uses it")
     accelerator = find_hardware(chosen["hardware"]) if chosen.get("hardware") is not None else None
-    arrays = _arrays(tree, config, sizes, changing, inner) if changing else {}
+    found = find_profile(profile, accelerator) if accelerator else None
+    used = dict.fromkeys(tree.variables)
+    if not set(OF_ENGINE).isdisjoint(metrics):
+        # Laws speak of heads and experts beside the formulas of the list.
+        used |= dict.fromkeys((*fused(Costs(tree, params, run)).variables, *params))
+    arrays = _arrays([*used], tree, config, sizes, changing, inner) if changing else {}
     fixed = tuple((name, value) for name, value in params.items() if name not in arrays)
-    spec = Spec(tree, run, fixed, inner, metrics, accelerator, efficiency, lengths)
+    spec = Spec(tree, run, fixed, inner, metrics, accelerator, efficiency, lengths, found)
     if not changing:
         return _known(spec)
     Costs(tree, params, run)  # as in `_known`
@@ -155,16 +198,21 @@ def _known(spec: Spec) -> CompiledMetrics:
 
 
 def _arrays(
-    tree: Tree, config: object, sizes: Mapping[str, int], changing: Mapping[str, Sequence[int]], inner: Sequence[str]
+    names: Iterable[str],
+    tree: Tree,
+    config: object,
+    sizes: Mapping[str, int],
+    changing: Mapping[str, Sequence[int]],
+    inner: Sequence[str],
 ) -> dict[str, Any]:
-    """Return the model's sizes that config axes change, as arrays with one dimension per inner axis."""
+    """Return those of the model's sizes that config axes change, as arrays with one dimension per inner axis."""
     shape = tuple(len(changing[name]) if name in changing else 1 for name in inner)
     all_params = [
         params_of(tree, config, {**sizes, **dict(zip(changing, values, strict=True))})
         for values in product(*changing.values())
     ]
     arrays: dict[str, Any] = {}
-    for name in tree.variables:
+    for name in names:
         values = [params[name] for params in all_params if name in params]
         if len(set(values)) < 2:
             continue

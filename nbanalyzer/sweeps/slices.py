@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbanalyzer.analysis.marks import SHORT, UNKNOWN, signed
-from nbanalyzer.costs.metrics import is_timed, unit_of
+from nbanalyzer.costs.metrics import OF_ENGINE, is_timed, unit_of
 from nbanalyzer.errors import InputError
 from nbanalyzer.table import Table
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from .sweep import Sweep
 
 __all__ = [
-    "DECADES", "MOST_ROWS", "WIDTH", "axis_of", "bound_of", "cell_of", "few", "fits_of", "is_numeric", "longest",
-    "mark_of", "marks_of", "metric_of", "ordered", "rate_of", "require_none_left", "spans_decades", "text_of", "thinned",
-    "tick_of", "title_of", "values_of",
+    "DECADES", "MOST_ROWS", "WIDTH", "bound_of", "cell_of", "few", "fits_of", "is_numeric", "longest",
+    "mark_of", "marks_of", "metric_of", "ordered", "rate_of", "require_none_left", "spans_decades", "text_of",
+    "thinned", "tick_of", "title_of", "values_of",
 ]  # fmt: skip
 
 DECADES = 1.5  # values that span more get a logarithmic axis
@@ -37,11 +37,6 @@ def is_numeric(values: Sequence[Any]) -> bool:
 def metric_of(sweep: Sweep, metric: str | None) -> str:
     """Return the metric of a chart: the first one if None."""
     return sweep.require_metric(sweep.metrics[0] if metric is None else metric)
-
-
-def axis_of(sweep: Sweep, name: str) -> str:
-    """Return the name of an axis, or raise."""
-    return sweep.require_axis(name)
 
 
 def longest(sweep: Sweep, names: Iterable[str]) -> str | None:
@@ -105,16 +100,18 @@ def thinned(places: list[int], most: int) -> list[int]:
 
 
 def bound_of(sweep: Sweep, metric: str) -> str:
-    """Return whether a metric is an estimate or a lower or upper bound; "" if it is neither."""
-    if not is_timed(metric):
+    """Return what a metric's times are: bounds, if all kernels are fused, or assumed; "" if its name says it."""
+    if not is_timed(metric) or metric in OF_ENGINE:
         return ""
     if "compute_efficiency" in sweep.fixed:
-        return "estimate"
+        return "assumed"
+    if {*sweep.axes.get("fusion", [sweep.fixed.get("fusion")])} != {"engine"}:
+        return "at the roofline"
     return "upper bound" if metric == "tokens_per_s" else "lower bound"
 
 
 def title_of(sweep: Sweep, metric: str, more: Sequence[str] = ()) -> str:
-    """Return a chart's title: model, metric, its kind of bound, and the fixed values."""
+    """Return a chart's title: model, metric, what its times are, and the fixed values."""
     bound = bound_of(sweep, metric)
     first = f"{sweep.model}: {metric}{f' ({bound})' if bound else ''}"
     fixed = [f"{name} {label_of(value)}" for name, value in sweep.fixed.items()]

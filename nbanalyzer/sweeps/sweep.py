@@ -27,7 +27,7 @@ from nbanalyzer.formulas.blocks import block_sizes, windows
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.quantities import seconds, si
 
-from .fitting import Fitting
+from .fitting import Fitting, marks_of
 from .grid import Grid, require_memory
 from .partition import Partition, notes_of, parts_of
 
@@ -117,22 +117,16 @@ class Sweep(Shown, shown_by="sweep"):
         return np.asarray(array)
 
     def fits_at(self, metric: str, axes: Mapping[str, Sequence[Any]], **held: Any) -> npt.NDArray[np.float64] | None:
-        """Return where a metric's points fit: 1, 0, or nan where that is not known; None if it is no time.
-
-        Args:
-            metric: of the sweep.
-            axes: axis → some of its values, the dimensions of the result in this order.
-            held: axis → its value, of the other axes.
-
-        """
-        if self.fitting is None or not is_timed(metric):
-            return None
-        return self.fitting.at(axes, {**self.fixed, **held})
+        """Return where a metric's points fit, see `Fitting.at`; None if it is no time."""
+        return self.fitting.at(axes, {**self.fixed, **held}) if self.fitting and is_timed(metric) else None
 
     # ---- as data
 
     def table(self) -> pandas.DataFrame:
-        """Return one row per point, the last axis running fastest: axes, then metrics; units in ``attrs["units"]``."""
+        """Return one row per point, the last axis running fastest: axes, then metrics; units in ``attrs["units"]``.
+
+        Beside times stands whether the point fits, as a last column ``fits``.
+        """
         import pandas
 
         advice = "sel() a part, or ask best(), frontier(), histogram(), quantiles()"
@@ -142,6 +136,8 @@ class Sweep(Shown, shown_by="sweep"):
             name: _labels(values)[place] for (name, values), place in zip(self.axes.items(), places, strict=True)
         }
         columns |= {name: self.values(name).reshape(-1) for name in self.metrics}
+        if self.fitting and "fits" not in columns:
+            columns["fits"] = marks_of(self.fitting.at(self.axes, self.fixed))
         frame = pandas.DataFrame(columns)
         frame.attrs["units"] = {name: unit_of(name) for name in self.metrics}
         return frame
@@ -167,7 +163,7 @@ class Sweep(Shown, shown_by="sweep"):
     def best(
         self, *, minimize: str | None = None, maximize: str | None = None, where: str | Sequence[str] = ()
     ) -> dict[str, Any]:
-        """Return the best point: axis → value and metric → number.
+        """Return the best point: axis → value, metric → number and, beside times, whether it ``fits``, None if unknown.
 
         Args:
             minimize: the metric to make small, or
@@ -186,12 +182,16 @@ class Sweep(Shown, shown_by="sweep"):
         sign = -1 if maximize else 1
         place = best_of(self._ask, self.require_metric(asked[0]), sign, self.conditions(where))
         at = {name: values[index] for (name, values), index in zip(self.axes.items(), place, strict=True)}
-        return {**at, **self._numbers_at(place)}
+        found = {**at, **self._numbers_at(place)}
+        if self.fitting and "fits" not in found:
+            found["fits"] = marks_of(self.fitting.at({}, {**self.fixed, **at})).tolist()[0]
+        return found
 
     def frontier(self, *metrics: str, where: str | Sequence[str] = ()) -> pandas.DataFrame:
         """Return the points that no other one beats in every of two or more metrics: the Pareto frontier.
 
-        Larger values of tokens_per_s, arithmetic_intensity and fits are better, smaller ones of other metrics.
+        Larger values of tokens_per_s, arithmetic_intensity and fits are better, smaller ones of other metrics. Beside
+        times stands whether the point ``fits``.
 
         Args:
             metrics: two or more of the sweep's.
@@ -209,6 +209,8 @@ class Sweep(Shown, shown_by="sweep"):
         places, numbers = frontier_of(self._ask, self.metrics, metrics, self.conditions(where))
         axes = enumerate(self.axes.items())
         columns: dict[str, Any] = {name: [values[index] for index in places[:, axis]] for axis, (name, values) in axes}
+        if self.fitting and "fits" not in numbers:
+            numbers["fits"] = marks_of(self.fitting.at_places(self.axes, places, self.fixed))
         return pandas.DataFrame(columns | numbers)
 
     def histogram(self, metric: str, bins: int = 50) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -298,6 +300,7 @@ def sweep(
     compute_efficiency: float = 1.0,
     bandwidth_efficiency: float = 1.0,
     launch_overhead: float = 0.0,
+    profile: Any = None,
     **options: Any,
 ) -> Sweep:
     """Return metrics over a grid of values.
@@ -312,9 +315,9 @@ def sweep(
         compute_efficiency: with `bandwidth_efficiency` and `launch_overhead`, as for `Analysis.on`.
         bandwidth_efficiency: see above.
         launch_overhead: see above.
-        options: axes and fixed values: batch_size, seq_len, cache_len, encoder_len, w_bit, a_bit, kv_bit, attn,
-            logits, mla, causal, hardware, any config value (``num_kv_heads=[1, 8]``); or prompt_len and output_len,
-            for whole requests instead of one pass. An option with several values is an axis.
+        profile: what the metric ``estimate`` is made with, as for `Analysis.on`.
+        options: axes and fixed values: sizes and switches of a run, hardware, config values (``num_kv_heads=[1, 8]``);
+            or prompt_len and output_len, for whole requests. An option with several values is an axis.
 
     Raises:
         NBAnalyzerError: bad input; without `chunks`, a grid that does not fit into memory.
@@ -331,7 +334,7 @@ def sweep(
             raise InputError(f"{name} is given twice: in set, and as an option")
     grid = Grid.of({"model": model, **sizes, **options}, lambda shape: _require_possible(shape, asked, chunks))
     efficiency = Efficiency(compute=compute_efficiency, bandwidth=bandwidth_efficiency, launch_overhead=launch_overhead)
-    parts = tuple(parts_of(grid, asked, config, efficiency))
+    parts = tuple(parts_of(grid, asked, config, efficiency, profile))
     template = parts[0].compiled.spec.tree.template
     name = template.model_id or template.architecture or "template"
     words = name if "model" not in grid.axes else f"{len(grid.axes['model'])} models"
@@ -339,6 +342,7 @@ def sweep(
     if not efficiency.is_perfect:
         fixed |= {"compute_efficiency": compute_efficiency, "bandwidth_efficiency": bandwidth_efficiency}
         fixed["launch_overhead"] = launch_overhead
+    fixed |= {} if profile is None else {"profile": profile}
     partition = Partition(grid, parts, asked)
     if chunks is None:
         arrays = partition.everything()

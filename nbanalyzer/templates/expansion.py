@@ -63,14 +63,13 @@ def expand(
     root = check_module(template)
     work = _Expansion(modules)
     given = work.parsed({name: str(value) for name, value in (bindings or {}).items()}, root.class_name)
-    whole = work.module_node(
-        Composite(name=_snake(root.class_name), module=root.class_name), root, given, constant(1), ()
-    )
+    short = root.class_name.rpartition(".")[2]
+    whole = work.module_node(Composite(name=short.lower(), module=root.class_name), root, given, constant(1), ())
     # A container's children stand at the top, under their PyTorch paths; a lone layer keeps a node of its own.
     container = not whole.parameters and all(isinstance(kernel, Composite) for kernel in whole.sub_kernels)
     result = ModelTemplate(
         model_id=model_id,
-        architecture=root.class_name.rpartition(".")[2],
+        architecture=short,
         module=root.class_name,
         bindings=_texts(given),
         config=dict(config or {}),
@@ -266,8 +265,3 @@ def _module(class_name: str, modules: Mapping[str, ModuleTemplate], where: str) 
 
 def _texts(formulas: Bindings) -> dict[str, str]:
     return {name: str(formula) for name, formula in formulas.items()}
-
-
-def _snake(class_name: str) -> str:
-    """Return a kernel's name for a class: ``torch.nn.modules.linear.Linear`` → ``linear``."""
-    return class_name.rpartition(".")[2].lower()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from nbanalyzer import Accelerator, Comparison, compare, populate
 from nbanalyzer.analysis.comparison import Variant, ratio
 from nbanalyzer.costs.metrics import BY_MODULE
 from nbanalyzer.errors import InputError, UnknownNameError
+from nbanalyzer.quantities import seconds, si
 from nbanalyzer.report.comparison import MOST_ROWS, tables
 
 CARD = Accelerator(name="card", memory_bytes=24 * 10**9, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
@@ -152,13 +154,14 @@ def test_the_text_says_what_is_the_same_and_what_differs() -> None:
     assert lines[0] == "meta-llama/Llama-3.1-8B (LlamaForCausalLM)"
     assert lines[1].startswith("batch_size 1, seq_len 1, cache_len 2048, a_bit 16, kv_bit 16, fusion none, attn sdpa")
     assert "w_bit" not in lines[1]
-    assert lines[2] == "on card; lower bound: every kernel at its roofline, nothing between them"
+    assert lines[2] == "on card; at the roofline, operation by operation: no bound, for fused kernels move less"
     rows = {line.split("  ")[0]: line.split() for line in lines[3:] if line}
     assert rows["flops"][-1] == "="
     assert rows["weight_bytes"][-1] == "×0.25"
     assert rows["weight_bytes"][1:3] == ["16.06", "GB"]
-    assert any(line.startswith("time, at least") for line in lines)
+    assert any(line.startswith("time  ") for line in lines)
     assert any(line.startswith("memory, at least") for line in lines)
+    assert sum("at least" in line for line in lines) == 1
     assert sum(line.startswith("model.layers.mlp.") for line in lines) == 3
 
 
@@ -169,12 +172,12 @@ def test_what_differs_is_in_no_head() -> None:
     assert "openai-community" not in heads
     assert "state-spaces" not in heads
     assert "on NVIDIA" not in heads
-    assert "lower bound" in heads
+    assert "operation by operation: no bound" in heads
     # of gpt2 alone, on both
     assert heads.count("tokens exceed the model's 1,024 positions") == 2
     assert "warning: gpt2, h100-sxm: " in heads
     assert found._repr_mimebundle_()["text/plain"] == repr(found)
-    assert "lower bound" in found._repr_mimebundle_()["text/html"]
+    assert "operation by operation: no bound" in found._repr_mimebundle_()["text/html"]
 
 
 def test_an_unknown_vector_peak_is_said() -> None:
@@ -183,14 +186,45 @@ def test_an_unknown_vector_peak_is_said() -> None:
     assert "warning: tensor-only: tensor-only's vector peak" in repr(compare("gpt2", seq_len=8, hardware=[CARD, card]))
 
 
-def test_estimates_are_not_called_bounds() -> None:
-    analysis = populate("gpt2", seq_len=8)
-    slow = analysis.on(CARD, compute_efficiency=0.5)
-    text = repr(Comparison([Variant("peak", analysis, analysis.on(CARD)), Variant("half", analysis, slow)]))
-    assert "time, at least" not in text
-    assert "lower bound" not in text
+def test_what_does_not_fit_is_marked() -> None:
+    unknown = Accelerator(name="unknown", bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
+    analysis = populate("llama-3.1-8b", seq_len=8)  # 16 GB of weights
+    small = Accelerator(name="small", memory_bytes=10**10, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
+    found = compare("llama-3.1-8b", seq_len=8, hardware=[CARD, small, unknown])
+    assert [one.metric("fits") for one in found.variants][:2] == [1, 0]
+    assert math.isnan(found.variants[2].metric("fits") or 0)
+    assert list(found.table().loc["fits"])[:2] == [1.0, 0.0]
+    rows = {row[0]: row[1:] for row in tables(found)[0]}
+    short = si(analysis.memory.total - 10**10, "B")
+    assert rows["fits"] == ("yes", f"no, {short} short", "memory unknown")
+    time = seconds(analysis.on(CARD).time)
+    assert rows["time"] == (time, f"{time} ✗  =", f"{time} ?  =")
+    assert "✗ does not fit, ? memory unknown" in repr(found)
+    assert "small, does not fit" in repr(found.plot("time"))
+    assert "does not fit" not in repr(found.plot("bytes"))
+    assert "fits" not in repr(compare("gpt2", w_bit=[16, 8], seq_len=8))
+
+
+def test_an_unknown_peak_is_no_error() -> None:
+    found = compare("gpt2", seq_len=8, hardware=["h100-sxm", "apple-m5"])
+    assert [one.marks for one in found.variants] == [(), ("compute unknown",)]
+    assert "warning: apple-m5: compute unknown: apple-m5's 16-bit peak" in repr(found)
+
+
+def test_only_times_of_fused_kernels_are_called_bounds() -> None:
+    analysis = populate("gpt2", seq_len=8, fusion="engine")
+    slow, eager = analysis.on(CARD, compute_efficiency=0.5), populate("gpt2", seq_len=8)
+    peak = Variant("peak", analysis, analysis.on(CARD))
+    text = repr(Comparison([peak, peak]))
+    assert "time, at least" in text
+    assert "lower bound: every fused kernel at its roofline" in text
+    for other in (Variant("half", analysis, slow), Variant("eager", eager, eager.on(CARD))):
+        text = repr(Comparison([peak, other]))
+        assert "time, at least" not in text
+        assert "lower bound" not in text
     text = repr(Comparison([Variant("half", analysis, slow), Variant("again", analysis, slow)]))
-    assert "estimate: 50 % of the peak FLOP/s" in text
+    assert "assumed: 50 % of the peak FLOP/s" in text
+    assert "time, at least" not in text
 
 
 def test_long_lists_are_cut_and_say_so() -> None:
@@ -220,7 +254,13 @@ def test_bars_add_up(metric: str) -> None:
     (ax,) = plot.figure.axes
     for one, bars in zip(found.variants, ax.containers, strict=True):
         assert sum(bar.get_width() for bar in bars) == pytest.approx(sum(one.modules(shown).values()), rel=1e-9)
-    assert repr(plot).startswith("time, at least, by module" if shown == "time" else f"{shown}, by module")
+    assert repr(plot).startswith(f"{shown}, by module")
     assert repr(plot) == repr(found.plot(metric))
     assert plot._repr_png_().startswith(b"\x89PNG")
     assert compare("gpt2", "t5-small", seq_len=4).plot().figure.axes[0].get_xlabel() == "bytes"
+
+
+def test_bars_of_fused_kernels_are_bounds() -> None:
+    plot = compare("gpt2", "gpt2-xl", seq_len=64, fusion="engine", hardware=CARD).plot()
+    assert repr(plot).startswith("time, at least, by module")
+    assert plot.figure.axes[0].get_xlabel() == "time, at least"

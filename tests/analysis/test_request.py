@@ -10,6 +10,7 @@ import pytest
 from nbanalyzer import Accelerator, populate, request
 from nbanalyzer.costs.metrics import REQUEST_SUMS
 from nbanalyzer.errors import InputError, UnknownNameError
+from nbanalyzer.quantities import seconds
 
 CARD = Accelerator(name="card", memory_bytes=24 * 10**9, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
 
@@ -192,12 +193,45 @@ def test_the_text_says_the_numbers() -> None:
     lines = repr(found.on(CARD)).splitlines()
     assert lines[1] == "batch_size 2, prompt 1,000, output 3; w_bit 16, a_bit 16, kv_bit 16"
     assert lines[3].startswith("  2 decode steps ")
-    assert any(line.startswith("  time to first token   at least ") for line in lines)
-    assert any(line.startswith("  tokens/s per GPU      at most ") for line in lines)
-    assert "  on card; lower bound: every kernel at its roofline, nothing between them" in lines
+    assert any(line.startswith(f"  time to first token   {seconds(found.on(CARD).prefill.time)}") for line in lines)
+    assert "at least" not in repr(found.on(CARD))
+    assert "at most" not in repr(found.on(CARD))
+    assert "  on card; at the roofline, operation by operation: no bound, for fused kernels move less" in lines
+    fused = repr(request("gpt2", prompt_len=1000, output_len=3, batch_size=2, fusion="engine").on(CARD)).splitlines()
+    assert any(line.startswith("  time to first token   at least ") for line in fused)
+    assert any(line.startswith("  tokens/s per GPU      at most ") for line in fused)
+    assert "  on card; lower bound: every fused kernel at its roofline, nothing between them" in fused
     titled = Accelerator(name="short", title="The Long Name", bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
-    assert "  on The Long Name; lower bound" in repr(found.on(titled))
+    assert "  on The Long Name; at the roofline" in repr(found.on(titled))
     # K and V of 12 layers of 768: 36,864 bytes a token, of 1,002 tokens in 2 sequences
     assert f"of it cache {36_864 * 1002 * 2 / 1e6:.2f} MB" in repr(found)
     assert found.fits(CARD)
     assert repr(found) == repr(request("gpt2", prompt_len=1000, output_len=3, batch_size=2))
+
+
+@pytest.mark.parametrize("size", [24 * 10**9, 16 * 10**9, None])
+def test_no_time_without_its_mark(size: int | None) -> None:
+    card = Accelerator(name="mine", memory_bytes=size, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
+    found = request("llama-3.1-8b", prompt_len=100, output_len=3).on(card)  # 16.06 GB of weights
+    expected = {24 * 10**9: (), 16 * 10**9: ("does not fit",), None: ("memory unknown",)}[size]
+    assert found.marks == expected
+    assert (found.fit is None) == (size is None)
+    lines = repr(found).splitlines()
+    for name, count in (
+        ("time to first token", 1), ("time per output token", 1), ("whole request", 2), ("tokens/s per GPU", 1),
+        ("per output token", 1), ("prefill, idle server", 1),
+    ):  # fmt: skip
+        about = [line.removeprefix(f"  {name}") for line in lines if line.startswith(f"  {name}")]
+        assert [line.split(", ")[1:] for line in about] == [[*expected]] * count  # at the roofline, and estimated
+
+
+def test_peaks_of_either_pass_are_missed() -> None:
+    """A cache of 8 bits beside activations of 16 is widened, so that steps need the 16-bit peak as well."""
+    card = Accelerator(name="mine", memory_bytes=24 * 10**9, bandwidth=1e12, peaks={"fp8": 2e14, "fp32": 2e13})
+    found = request("llama-3.1-8b", prompt_len=100, output_len=3, kv_bit=8).on(card)
+    assert found.notes == ("compute unknown: mine's 16-bit peak is not known: products take no time here, bytes do",)
+    assert found.marks == ("compute unknown",)
+    assert f"warning: {found.notes[0]}" in repr(found)
+    moved = found.request.totals["bytes"] / 1e12
+    assert found.time == pytest.approx(moved, rel=0.01)  # vector work hides behind the traffic
+    assert not request("llama-3.1-8b", prompt_len=100, output_len=3, w_bit=8, a_bit=8, kv_bit=8).on(card).notes

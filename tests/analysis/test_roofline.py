@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from matplotlib.text import Text
 from nbanalyzer import Accelerator, Roofline, populate, request
 from nbanalyzer.analysis.rates import Efficiency
 from nbanalyzer.errors import InputError, UnknownNameError
-from nbanalyzer.quantities import rate, seconds
+from nbanalyzer.quantities import rate, seconds, si
 from nbanalyzer.report.analysis import as_csv, as_fragment, as_html, as_json, as_md, as_text
 from nbanalyzer.templates.template import Basic
 
@@ -193,12 +194,67 @@ def test_a_product_runs_at_the_precision_of_its_widest_operand(
 # ---- what is not known
 
 
-def test_an_unknown_peak_is_an_error_that_lists_the_known_ones() -> None:
-    card = Accelerator(name="half-known", bandwidth=1e12, peaks={"bf16": 1e14})
-    with pytest.raises(InputError, match=r"the fp8 or int8 peak of 'half-known' is not known \(known peaks: bf16\)"):
-        populate("llama-3.1-8b", w_bit=8, a_bit=8).on(card)
-    with pytest.raises(InputError, match=r"known peaks: none"):
-        populate("gpt2").on("apple-m2-ultra")
+def test_an_unknown_peak_leaves_the_time_of_the_memory_and_is_said() -> None:
+    card = Accelerator(name="half-known", memory_bytes=10**13, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 1e13})
+    eight: dict[str, Any] = {"a_bit": 8, "w_bit": 8, "kv_bit": 8}
+    work = kernel("work", "matmul", "10**15", "10**12 * {a_bytes}")  # 10 s at 1e14, were it 16 bits
+    assert own(work).on(card).time == pytest.approx(10.0)
+    found = own(work, **eight).on(card)
+    assert found.time == pytest.approx(1.0)
+    assert found.precisions == ()
+    assert found.marks == ("compute unknown",)
+    (note,) = found.notes
+    assert note == "compute unknown: half-known's 8-bit peak is not known: products take no time here, bytes do"
+    texts = (
+        repr(found),
+        as_md(found.analysis, None, found),
+        as_fragment(found.analysis, None, found),
+        repr(found.plot()),
+    )
+    for text in texts:
+        assert "compute unknown" in text
+    assert "time            1.000 s = 1.000 s memory-bound, compute unknown" in repr(found)
+    assert json.loads(as_json(found.analysis, found))["roofline"]["notes"] == [note]
+    with pytest.raises(
+        InputError, match=r"the fp8 or int8 peak of 'half-known' is not known \(known peaks: bf16, fp32\)"
+    ):
+        card.precision_for(8)
+
+
+def test_only_what_products_need_is_missed() -> None:
+    """Narrow weights beside wide activations run at the wide peak; vector work at that of fp32."""
+    card = Accelerator(name="half-known", memory_bytes=10**13, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 1e13})
+    product = kernel("product", "matmul", "1", "{w_bytes} + {a_bytes}")
+    assert own(product, w_bit=8).on(card).notes == ()
+    assert own(kernel("sum", "vector", "1", "{a_bytes}"), a_bit=8).on(card).notes == ()
+    assert own(product, w_bit=8, a_bit=8).on(card).notes != ()
+
+
+# ---- what does not fit
+
+
+@pytest.mark.parametrize(
+    ("size", "marks", "said", "sign"),
+    [
+        (1000, (), "fits: 1.000 kB of 1.000 kB on small, 0 B left", "time"),
+        (999, ("does not fit",), "does not fit: 1.000 kB of 999 B on small, 1 B short", "time ✗"),
+        (None, ("memory unknown",), "memory unknown: 1.000 kB needed, and how much small has is not known", "time ?"),
+    ],
+)
+def test_no_time_without_its_mark(size: int | None, marks: tuple[str, ...], said: str, sign: str) -> None:
+    card = Accelerator(name="small", memory_bytes=size, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 1e13})
+    found = own(kernel("work", "matmul", "10**9", "500 * {a_bytes}")).on(card)  # 1000 bytes of activations
+    assert (found.marks, found.memory.total) == (marks, 1000)
+    summary = json.loads(as_json(found.analysis, found))["roofline"]
+    assert summary["fits"] == {(): True, ("does not fit",): False}.get(marks)
+    assert summary["memory_bytes"] == 1000
+    for text in (repr(found), as_md(found.analysis, None, found), as_fragment(found.analysis, None, found)):
+        assert said in text
+        assert ("compute-bound, does not fit" in text) == (size == 999)
+        assert ("compute-bound, memory unknown" in text) == (size is None)
+    heading = next(line for line in repr(found).splitlines() if line.split()[:2] == ["kernel", "count"])
+    assert heading.split("FLOP/B")[1].split("%")[0].strip() == sign
+    assert ("does not fit" in found.plot().figure.get_suptitle()) == (size == 999)
 
 
 def test_an_unknown_vector_peak_is_said_and_costs_no_time() -> None:
@@ -279,21 +335,44 @@ def shown(found: Roofline) -> dict[str, str]:
     }
 
 
-def test_it_is_called_a_lower_bound_wherever_it_is_shown() -> None:
-    analysis = populate("gpt2", seq_len=64)
+def test_it_is_called_a_lower_bound_where_kernels_are_fused_and_nowhere_else() -> None:
+    eager, analysis = populate("gpt2", seq_len=64), populate("gpt2", seq_len=64, fusion="engine")
     for where, text in shown(analysis.on(CARD)).items():
-        assert "lower bound: every kernel at its roofline" in text, where
-        assert "estimate" not in text, where
+        assert "lower bound: every fused kernel at its roofline, nothing between them" in text, where
+        assert "no bound" not in text, where
+    assert "at least" in repr(analysis.on(CARD))
+    assert "at most" in repr(analysis.on(CARD))
+    for where, text in shown(eager.on(CARD)).items():
+        assert "at the roofline, operation by operation: no bound, for fused kernels move less" in text, where
+        assert not re.search("lower bound|at least|at most", text), where
     for where, text in shown(analysis.on(CARD, compute_efficiency=0.4)).items():
-        assert "estimate: 40 % of the peak FLOP/s, 100 % of the bandwidth, 0 s a kernel" in text, where
-        assert "lower bound" not in text, where
-        assert "at least" not in text.replace("memory, at least", ""), where
-    asked = request("gpt2", prompt_len=8, output_len=4)
+        assert "assumed: 40 % of the peak FLOP/s, 100 % of the bandwidth, 0 s a kernel" in text, where
+        assert not re.search("lower bound|at least|at most", text), where
+    asked = request("gpt2", prompt_len=8, output_len=4, fusion="engine")
     assert "lower bound" in repr(asked.on(CARD))
     assert "at least" in repr(asked.on(CARD))
     assert "lower bound" not in repr(asked.on(CARD, launch_overhead=1e-6))
-    assert json.loads(as_json(analysis, analysis.on(CARD)))["roofline"]["is_lower_bound"] is True
-    assert json.loads(as_json(analysis, analysis.on(CARD, launch_overhead=1)))["roofline"]["is_lower_bound"] is False
+    late = analysis.on(CARD, launch_overhead=1)
+    for found, is_bound in ((analysis.on(CARD), True), (eager.on(CARD), False), (late, False)):
+        assert json.loads(as_json(found.analysis, found))["roofline"]["is_lower_bound"] is is_bound
+
+
+@pytest.mark.parametrize("fusion", ["none", "engine"])
+def test_the_first_line_says_what_to_expect(fusion: str) -> None:
+    """Estimate, bound, and whether it fits: of the fused list, whichever is shown."""
+    found = populate("gpt2", seq_len=64, fusion=fusion).on(CARD)
+    bound = populate("gpt2", seq_len=64, fusion="engine").on(CARD)
+    assert bound.time < populate("gpt2", seq_len=64).on(CARD).time
+    estimate, middle, fit = found.answer.split(" · ")
+    assert estimate.startswith("estimate ")
+    assert middle == f"bound {seconds(bound.time)}"
+    free = CARD.memory_bytes - found.memory.total if CARD.memory_bytes else 0
+    assert fit == f"fits, {si(free, 'B')} left"
+    text = shown(found)
+    assert repr(found).splitlines()[2] == found.answer
+    assert f"<b>{found.answer}</b>" in text["HTML"]
+    for where, one in text.items():
+        assert " ".join(found.answer.split()) in " ".join(one.split()), where
 
 
 def test_the_same_looks_the_same() -> None:
@@ -308,8 +387,8 @@ def test_the_text_says_the_numbers() -> None:
     text = as_text(found.analysis, None, found)
     # The operand sizes of a product that names none are those of activations.
     assert "hardware        card: bf16 100.0 TFLOP/s, 1.000 TB/s" in text
-    assert "time            at least 400.0 ms = 100.0 ms compute-bound + 300.0 ms memory-bound" in text
-    assert "tokens/s        at most 2,560" in text  # 1024 in 0.4 s
+    assert "time            400.0 ms = 100.0 ms compute-bound + 300.0 ms memory-bound" in text
+    assert "tokens/s        2,560" in text  # 1024 in 0.4 s
     assert "memory          " in text
     part = next(line for line in text.splitlines() if line.startswith("  part"))
     assert part.split()[-4:] == ["400.0", "ms", "100.0", "memory"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nbanalyzer import Accelerator, Analysis, Solution, populate, solve
-from nbanalyzer.analysis.solve import _bisected
+from nbanalyzer.analysis.limits import bisected as _bisected
 from nbanalyzer.costs.run import MAX_SIZE
 from nbanalyzer.errors import InputError, UnknownNameError
 
@@ -226,7 +226,7 @@ def test_what_fits_at_every_size_and_at_none() -> None:
         ({"maximize": "seq_len", "hardware": "h1000"}, UnknownNameError, "no accelerator named 'h1000'"),
         ({"maximize": "seq_len", "model": "gpt3"}, UnknownNameError, "no model named 'gpt3'"),
         ({"maximize": "seq_len", "hardware": Accelerator(name="x", bandwidth=1e12)}, InputError, "the memory of x is not known"),
-        ({"balance": "seq_len", "hardware": "apple-m2-ultra"}, InputError, "known peaks: none"),
+        ({"balance": "seq_len", "hardware": "apple-m5"}, InputError, "the bf16 or fp16 peak of 'apple-m5' is not known"),
     ],
 )  # fmt: skip
 def test_questions_that_cannot_be(options: dict[str, Any], kind: type[Exception], said: str) -> None:
@@ -234,3 +234,13 @@ def test_questions_that_cannot_be(options: dict[str, Any], kind: type[Exception]
         solve(options.pop("model", "gpt2"), options.pop("hardware", CARD), **options)
     assert said in str(caught.value)
     assert len(str(caught.value)) < 400
+
+
+def test_a_balance_says_whether_it_fits() -> None:
+    found = solve("llama-3.1-8b", CARD, balance="seq_len")
+    assert found.fit == repr(found.analysis.fits(CARD))
+    assert repr(found).splitlines()[-1] == f"  {found.fit}"
+    assert solve("llama-3.1-70b", CARD, balance="seq_len").fit.startswith("does not fit: ")
+    unknown = Accelerator(name="unknown", bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
+    assert solve("gpt2", unknown, balance="seq_len").fit.startswith("memory unknown: ")
+    assert solve("llama-3.1-8b", CARD, maximize="batch_size", seq_len=1).fit == ""

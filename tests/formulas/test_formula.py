@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nbanalyzer.errors import FormulaError
+from nbanalyzer.formulas import evaluation
 from nbanalyzer.formulas.algebra import expanded_sympy
 from nbanalyzer.formulas.formula import Formula, constant, parse
 
@@ -848,3 +849,16 @@ def test_a_formula_survives_pickling() -> None:
     again = pickle.loads(pickle.dumps(formula))
     assert again == formula
     assert isinstance(again, Formula)
+
+
+def test_floats_come_to_what_exact_numbers_do() -> None:
+    text = (
+        "max({a}, {b} * 3) - {a} % {b} + (ceil({a} / {b}) if {a} > {b} else floor({b})) * -{a} ** 2 // 3 + min({a}, 1)"
+    )
+    for a, b in ((Fraction(7, 2), 2), (1, 4), (-3, Fraction(5, 4)), (Fraction(1, 3), Fraction(2, 7))):
+        exact = parse(text).evaluate({"a": a, "b": b})
+        assert evaluation.real(parse(text))({"a": float(a), "b": float(b)}) == pytest.approx(float(exact))
+    with pytest.raises(FormulaError):
+        parse("{a} / 0").evaluate({"a": 1})
+    with pytest.raises(ZeroDivisionError):
+        evaluation.real(parse("{a} / 0"))({"a": 1.0})

@@ -116,9 +116,9 @@ def test_classes_say_what_they_take() -> None:
 
 def test_schemas_tell_views_and_results_in_place_from_new_memory() -> None:
     ops = torch.ops.aten
-    assert dispatch.schema(ops.mm.default) == ("mm", True, True)
-    assert dispatch.schema(ops.view.default) == ("view", False, False)
-    assert dispatch.schema(ops.add_.Tensor) == ("add_", False, True)
+    assert dispatch.schema(ops.mm.default) == ("mm", True, True, False)
+    assert dispatch.schema(ops.view.default) == ("view", False, False, False)
+    assert dispatch.schema(ops.add_.Tensor) == ("add_", False, True, True)
 
 
 def test_storage_is_shared_by_views_only() -> None:

@@ -18,6 +18,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
+from watching import watch
 
 from nbanalyzer.costs.tree import Cost, Tree
 from nbanalyzer.generate.check import oracle
@@ -418,7 +419,7 @@ def test_leaf_equals_pytorch(class_name: str, dtype: torch.dtype) -> None:
         cost = whole(tree, values)
         vector = VectorFlops()
         # The watched call is counted too, from the inside: results of operations that were seen before are remembered.
-        seen = oracle.watch(partial(within, vector, case.call), case.layer.parameters(), case.kept, dtype)
+        seen = watch(partial(within, vector, case.call), case.layer.parameters(), case.kept, dtype)
         assert bytes_of(cost) == bytes_of(seen), case.bindings
         assert cost.parameters == oracle.parameters(case.layer), case.bindings
         by_hand = vector.total if case.vector_flops is None else case.vector_flops
@@ -454,7 +455,7 @@ def test_absorbed_latent_attention(sizes: tuple[int, ...]) -> None:
         scores = torch.bmm(empty(batch, queries * count, latent + rope), cached.transpose(1, 2))
         torch.bmm(scores, cached[..., :latent])
 
-    seen = oracle.watch(ends, (w_key, w_value))
+    seen = watch(ends, (w_key, w_value))
     with FlopCounterMode(display=False) as counter:
         ends()
         core()
@@ -475,7 +476,7 @@ def test_other_rms_norms_are_the_same(name: str) -> None:
     assert other is not llama
     for dtype in (torch.bfloat16, torch.float32):
         for one, two in zip(_rms_norm(llama, dtype), _rms_norm(other, dtype), strict=True):
-            first, second = (oracle.watch(case.call, case.layer.parameters(), (), dtype) for case in (one, two))
+            first, second = (watch(case.call, case.layer.parameters(), (), dtype) for case in (one, two))
             assert first == second
             assert first.read_bytes > first.weight_bytes_read > 0
             assert oracle.parameters(one.layer) == oracle.parameters(two.layer)
@@ -569,7 +570,7 @@ def test_whole_eager_model_equals_pytorch(name: str, dtype: torch.dtype) -> None
         cost = whole(tree, values)
         vector = VectorFlops()
         step = last_step(name, model, run)
-        seen = oracle.watch(partial(within, vector, step.run), model.parameters(), step.cache, dtype)
+        seen = watch(partial(within, vector, step.run), model.parameters(), step.cache, dtype)
         assert bytes_of(cost) == bytes_of(seen), run
         assert cost.vector_flops == vector.total == seen.vector_flops, run
         assert cost.parameters == oracle.parameters(model), run
@@ -589,7 +590,7 @@ def test_whole_sdpa_model_equals_pytorch(name: str, dtype: torch.dtype) -> None:
         for run in (*PREFILLS, *DECODES, *OTHERS):
             cost = whole(tree, values_of(name, run, dtype.itemsize))
             step = last_step(name, model, run)
-            seen = oracle.watch(step.run, model.parameters(), step.cache, dtype)
+            seen = watch(step.run, model.parameters(), step.cache, dtype)
             assert bytes_of(cost) == bytes_of(seen), run
             assert (cost.matmul_flops, cost.vector_flops) == (seen.matmul_flops, seen.vector_flops), run
             if dtype == torch.bfloat16:  # in fp32, the frequencies of the rotary embedding would count as weights

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
+from watching import watch
 
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.generate.check import oracle
@@ -110,7 +111,7 @@ def test_expected_experts_are_rounded_as_templates_are() -> None:
 
 def test_watch_counts_weights_and_cache_apart() -> None:
     table, keys = (torch.empty(5, 8, dtype=torch.bfloat16, device="meta") for _ in range(2))
-    found = oracle.watch(lambda: F.linear(keys, table), [table], [keys])
+    found = watch(lambda: F.linear(keys, table), [table], [keys])
     assert (found.matmul_flops, found.read_bytes, found.write_bytes) == (2 * 5 * 8 * 5, 2 * 80, 2 * 25)
     assert (found.weight_bytes_read, found.kv_bytes_read, found.kv_bytes_written) == (80, 80, 0)
 

@@ -23,7 +23,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 import nbanalyzer
-from nbanalyzer.quantities import si
+from nbanalyzer.quantities import seconds, si
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -182,6 +182,8 @@ def form(lab: tuple[Page, list[str]]) -> Form:
     form.box.locator(".nb-model input").press("Enter")
     form.choose("hardware", "h100-sxm")
     form.box.locator(".nb-phase button", has_text="decode").click()
+    form.choose("fusion", "none")
+    form.choose("profile", "typical")
     form.type("batch_size", "1")
     form.type("cache_len", "2048")
     form.choose("w_bit", "16")
@@ -236,9 +238,24 @@ def test_another_model_and_other_hardware(form: Form) -> None:
     form.wait_for("kv_cache_bytes", si(70_272 * 2049, "B"))  # 61 layers of (512 + 64) elements in bf16
     form.keep("deepseek")
     form.choose("hardware", "mi300x")
-    expect(form.box.locator(".nb-memory")).to_contain_text("192.0 GB")
+    expect(form.box.locator(".nb-memory")).to_contain_text(si(192 * 2**30, "B"))
     time_on = nbanalyzer.populate("deepseek-v3", seq_len=1, cache_len=2048).on("mi300x").time
     expect(form.figure("time")).to_contain_text(f"{1000 * time_on:.4g}"[:4])
+
+
+def test_fusion_and_profile(form: Form) -> None:
+    form.choose("fusion", "engine")
+    fused = nbanalyzer.populate("llama-3.1-8b", seq_len=1, cache_len=2048, fusion="engine").on("h100-sxm")
+    form.wait_for("time", f"at least {seconds(fused.time)}")
+    expect(form.box.locator(".nb-logits select")).to_have_value("last")  # follows
+    expect(form.box.locator(".nb-causal input")).to_be_checked()
+    form.choose("profile", "vllm")
+    line = nbanalyzer.populate("llama-3.1-8b", seq_len=1, cache_len=2048).on("h100-sxm", profile="vllm").answer
+    expect(form.box.locator(".nb-first")).to_have_text(line)
+    form.keep("engine")
+    form.choose("fusion", "none")
+    expect(form.box.locator(".nb-headline")).to_contain_text("no bound, for fused kernels move less")
+    expect(form.box.locator(".nb-logits select")).to_have_value("all")
 
 
 def test_pin_shows_what_changed(form: Form) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 
 from nbanalyzer import populate, sensitivity, sweep
@@ -37,13 +38,17 @@ def cube() -> Sweep:
 
 
 def lines_of(figure: Figure) -> dict[str, tuple[list[float], list[float]]]:
-    """Return label → (x, y); the labels stand at the lines' ends, in their colours."""
+    """Return label → (x, y); the labels stand at the lines' ends, in their colours.
+
+    A line that does not fit somewhere is drawn broken, and over it what fits.
+    """
     (ax,) = figure.axes
     names = {text.get_color(): text.get_text() for text in ax.texts}
-    return {
+    found: dict[str, Any] = {
         str(names.get(line.get_color(), "")): (list(line.get_xdata()), list(line.get_ydata()))  # type: ignore[arg-type]
-        for line in ax.lines
+        for line in reversed(ax.lines)
     }
+    return dict([*found.items()][::-1])
 
 
 def test_lines_show_the_numbers_in_order(found: Sweep) -> None:
@@ -80,18 +85,77 @@ def test_the_text_is_the_picture_in_words(found: Sweep) -> None:
 
 @pytest.mark.parametrize(
     ("metric", "said"),
-    [("time", "time (lower bound)"), ("tokens_per_s", "tokens_per_s (upper bound)"), ("fits", "fits"), ("parameters", "parameters")],
+    [("time", "time (at the roofline)"), ("tokens_per_s", "tokens_per_s (at the roofline)"), ("fits", "fits"), ("parameters", "parameters")],
 )  # fmt: skip
 def test_the_title_says_what_and_at_what(found: Sweep, metric: str, said: str) -> None:
     for plot in (found.plot(metric), found.heatmap(metric)):
-        title = plot.figure.axes[0].get_title(loc="left")
-        assert title == f"meta-llama/Llama-3.1-8B: {said}\nw_bit 4, hardware h100-sxm"
+        title = plot.figure.axes[0].get_title(loc="left").removesuffix(", dashed: does not fit")
+        assert (
+            title.removesuffix(", hatched: does not fit")
+            == f"meta-llama/Llama-3.1-8B: {said}\nw_bit 4, hardware h100-sxm"
+        )
+
+
+@pytest.mark.parametrize(("metric", "said"), [("time", "lower bound"), ("tokens_per_s", "upper bound")])
+def test_only_times_of_fused_kernels_are_called_bounds(metric: str, said: str) -> None:
+    for fusion in (["none", "engine"], "none", "engine", ["engine"]):
+        part = sweep("gpt2", seq_len=[1, 2], fusion=fusion, hardware="h100-sxm", metrics=metric)
+        is_bound = fusion in {"engine"} if isinstance(fusion, str) else fusion == ["engine"]
+        titles = f"{part.plot(metric).figure.axes[0].get_title(loc='left')}{part.plot(metric)!r}"
+        assert (f"({said})" in titles, f", {said}" in titles) == (is_bound, is_bound)
+        assert ("at the roofline" in titles) == (not is_bound)
+    both = sweep("gpt2", seq_len=[1, 2], fusion=["none", "engine"], hardware="h100-sxm", metrics=metric)
+    assert said in repr(both.sel(fusion="engine").plot())
+    assert said not in repr(both.sel(fusion="none").plot())
+
+
+@pytest.mark.parametrize("metric", ["time", "tokens_per_s"])
+def test_what_does_not_fit_is_broken_hatched_and_signed(found: Sweep, metric: str) -> None:
+    """Where `fits` is false, which the sweep has as a metric too."""
+    plot = found.plot(metric)
+    order = np.argsort(found.axes["seq_len"])
+    fits = np.asarray(found.arrays["fits"])[order]  # seq_len, batch_size
+    assert 0 < fits.sum() < fits.size
+    for index, batch in enumerate(found.axes["batch_size"]):
+        drawn = [line for line in plot.figure.axes[0].lines if line.get_color() == name_color(plot.figure, f"{batch}")]
+        assert len(drawn) == (1 if fits[:, index].all() else 2)
+        assert (~np.isnan(np.asarray(drawn[-1].get_ydata(), dtype=float))).tolist() == fits[:, index].tolist()
+    assert "dashed: does not fit" in plot.figure.axes[0].get_title(loc="left")
+    signs = [["✗" in cell for cell in re.split(r"  +", line.strip())[1:]] for line in repr(plot).splitlines()[-4:]]
+    assert (~np.asarray(signs)).tolist() == fits.tolist()
+
+    drawing = found.heatmap(metric)
+    ax = drawing.figure.axes[0]
+    assert "hatched: does not fit" in ax.get_title(loc="left")
+    (hatched,) = ax.collections
+    assert isinstance(hatched, PatchCollection)
+    assert hatched.get_hatch()
+    boxes = [path.get_extents() for path in hatched.get_paths()]
+    at = [[any(box.contains(x, y) for box in boxes) for x in range(fits.shape[0])] for y in range(fits.shape[1])]
+    assert (~np.asarray(at)).tolist() == fits.T.tolist()
+    assert sum("✗" in text.get_text() for text in ax.texts) == (~fits).sum()
+    assert not found.heatmap("parameters").figure.axes[0].collections
+
+
+def name_color(figure: Figure, name: str) -> Any:
+    """Return the colour of a line's label."""
+    return next(text.get_color() for text in figure.axes[0].texts if text.get_text() == name)
+
+
+def test_cells_of_a_table_that_do_not_fit_are_hatched(found: Sweep) -> None:
+    part = found.sel(batch_size=64)
+    html = str(
+        fragment(Sweep(part.model, part.axes, ("time",), part.fixed, part.arrays, (), part.fitting))["text/html"]
+    )
+    assert html.count("repeating-linear-gradient") == (~part.arrays["fits"]).sum() == html.count(" ✗</td>")
+    assert "✗ does not fit" in html
+    assert "does not fit)" in repr(part)
 
 
 def test_with_efficiencies_a_time_is_no_bound() -> None:
     plot = sweep("gpt2", seq_len=[1, 2], hardware="h100-sxm", metrics="time", launch_overhead=1e-5).plot()
     title = plot.figure.axes[0].get_title(loc="left")
-    assert "time (estimate)" in title
+    assert "time (assumed)" in title
     assert "launch_overhead 1e-05" in title
 
 
@@ -226,7 +290,7 @@ def test_the_fragment(cube: Sweep) -> None:
     assert bundle["text/plain"] == repr(cube)
     html = bundle["text/html"]
     assert html == fragment(cube)["text/html"]
-    assert "time (lower bound), w_bit 16, hardware h100-sxm" in html
+    assert "time (at the roofline), w_bit 16, hardware h100-sxm" in html
     assert html.count("<tr>") == 1 + 2  # batch sizes below, sequence lengths across
     assert not re.search(r"<(script|style|svg|img)|\bid=|\bclass=|(?<!-)color:(?!inherit)", html)
 

@@ -28,7 +28,7 @@ from .comparison import Comparison, comparisons, parameters_alone
 from .positions import culprits
 from .runs import RUNS, Run, runs_of
 
-__all__ = ["MismatchError", "check", "checked", "checked_under", "prefill_of"]
+__all__ = ["MismatchError", "check", "checked", "checked_under"]
 
 
 RECORDED = ("parameters", "matmul_flops", "_read_bytes", "_write_bytes", "prefill_state_bytes")
@@ -158,14 +158,6 @@ def checked_under(template: ModelTemplate, own: Mapping[str, float]) -> str:
         return ""
     recorded = {name: checked[name] for name in own if name in checked}
     return release if recorded and all(own[name] == number for name, number in recorded.items()) else ""
-
-
-def prefill_of(template: ModelTemplate) -> dict[str, float]:
-    """Return a prefill's numbers by a template, by their names in the provenance."""
-    runs = template.provenance.get("runs")
-    run = runs.get("prefill", RUNS["prefill"]) if isinstance(runs, Mapping) else RUNS["prefill"]
-    totals = count(template, **run).totals
-    return {"parameters": totals["parameters"]} | {f"prefill_{name}": value for name, value in totals.items()}
 
 
 def _checked_with_data(template: ModelTemplate, subject: Subject, problem: NeedsDataError) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.generate.hf import MASKS
 from nbanalyzer.generate.model.meta import Answers
 from nbanalyzer.generate.model.subject import Step, Subject, UnrunnableError
-from nbanalyzer.generate.trace.layers import Depth, Stack, seen_alike, stacks
+from nbanalyzer.generate.trace.layers import Depth, seen_alike, stacks
 from nbanalyzer.generate.trace.pricing import Amount, work
 from nbanalyzer.generate.trace.recorder import trace
 from nbanalyzer.generate.trace.scope import Operation, Scope
@@ -40,7 +40,6 @@ __all__ = [
     "parameters",
     "price",
     "traffic",
-    "watch",
 ]
 
 LONGEST, SHORTEST = 2048, 8
@@ -201,12 +200,12 @@ def traffic(root: Scope, tokens: int, size: int = 2) -> Seen:
                 key = (child.name, child.detail, child.pointwise, child.inputs, child.outputs)
                 if key not in known:
                     known[key] = price(child, tokens, size)
-                _add(seen.cost, known[key])
+                seen.cost.include(known[key])
             elif child.module is not None:
                 inner = Seen(child.name, names.get(id(child.module), ""))
                 seen.children.append(inner)
                 look(child, inner)
-                _add(seen.cost, inner.cost)
+                seen.cost.include(inner.cost)
             elif not (fused and child.target.startswith(MASKS)):
                 look(child, seen)
 
@@ -256,52 +255,6 @@ def _visited(experts: int, routed: int, tokens: int) -> Number:
     return _VISITED.evaluate({"experts": experts, "each": Fraction(routed, tokens), "tokens": tokens})
 
 
-_SUMS = (
-    "matmul_flops", "vector_flops", "read_bytes", "write_bytes", "weight_bytes_read", "kv_bytes_read",
-    "kv_bytes_written",
-)  # fmt: skip
-
-
-def _add(cost: Cost, other: Cost) -> None:
-    for name in _SUMS:
-        if more := getattr(other, name):
-            setattr(cost, name, normalize(getattr(cost, name) + more))
-
-
-def watch(
-    call: Callable[[], object],
-    weights: Iterable[torch.Tensor] = (),
-    cache: object = None,
-    dtype: torch.dtype = torch.bfloat16,
-) -> Cost:
-    """Return what a call of any layer or function costs, counted as `traffic` does.
-
-    Args:
-        call: what to run.
-        weights: the tensors that count as weights; views of them do too.
-        cache: what holds those that count as the cache, besides what a cache returns.
-        dtype: the precision of weights, activations and cache; others count with the bytes they have.
-
-    """
-    holder = torch.nn.Module()
-    for number, weight in enumerate((torch.empty(0, dtype=dtype, device="meta"), *weights)):
-        holder.register_parameter(str(number), torch.nn.Parameter(weight, requires_grad=False))
-    with recording(holder):
-        root = trace(_Call(Subject({}, "causal"), holder, 1, 1, 0, cache=cache, call=call))
-    return traffic(root, 1, dtype.itemsize).cost
-
-
-@dataclass
-class _Call(Step):
-    """Something else than a model's step, to be traced like one."""
-
-    call: Callable[[], object] = lambda: None
-
-    def run(self, _logits: int = 0) -> None:
-        with torch.no_grad():
-            self.call()
-
-
 # ---- how long
 
 
@@ -315,7 +268,7 @@ def affordable(subject: Subject, model: torch.nn.Module) -> int:
         UnrunnableError: the model does not run at any length.
 
     """
-    few = {stack.path: stack.needed for stack in _stacks(subject, model)}
+    few = {stack.path: stack.needed for stack in stacks(model, subject.hf_config().to_dict())}
     try:
         return _affordable(subject, Depth(cut=few).shorten(subject.build()))
     except UnrunnableError:
@@ -348,7 +301,3 @@ def _affordable(subject: Subject, model: torch.nn.Module) -> int:
                 length //= 2
             else:
                 return length
-
-
-def _stacks(subject: Subject, model: torch.nn.Module) -> list[Stack]:
-    return stacks(model, subject.hf_config().to_dict())

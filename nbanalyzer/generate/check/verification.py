@@ -144,19 +144,10 @@ def verify(
     random_configs: int = 2,
     progress: Progress | None = None,
 ) -> Verification:
-    """Return a template's numbers beside PyTorch's, per module and in total.
+    """Return a template's numbers beside PyTorch's, see `nbanalyzer.verify`.
 
-    At the real config, and at random ones with few layers: other sizes, another number of layers.
-
-    Args:
-        template: complete, or extending a shipped one.
-        subject: the model to compare with; that of the template's config if None.
-        random_configs: how many; fewer are found where the config's rules leave little room.
-        progress: called with what is being done, and the part of it that is done.
-
-    Raises:
-        NBAnalyzerError: the template cannot be populated, or transformers cannot build or run its config.
-
+    At the real config, and at random ones with few layers, other sizes and another number of layers; fewer are found
+    where the config's rules leave little room. The model is that of the template's config if `subject` is None.
     """
     template = catalog.completed(template)
     subject = subject or Subject.of(template.config)

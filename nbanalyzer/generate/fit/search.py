@@ -197,7 +197,7 @@ class _Table:
         for index in sorted(self.unrelated):  # (a + b) * c
             quotient = self.divided(vector, index)
             if quotient and (terms := self.pair(quotient, simple=True)):
-                return _times(self.formula(terms), self.atoms[index].formula)
+                return build("*", self.atoms[index].formula, self.formula(terms))
         if triple := self.triple(vector):
             return self.formula(triple)
         # A length, and what a window or a convolution adds to it.
@@ -329,10 +329,6 @@ def _price(factor: Fraction) -> float:
     if factor == 1:
         return 0
     return 0.5 if factor in {2, -1} else 1.5
-
-
-def _times(left: Formula, right: Formula) -> Formula:
-    return build("*", right, left)
 
 
 def atoms_of(values: Sequence[Mapping[str, int]], derived: Mapping[str, Formula]) -> Iterator[Atom]:

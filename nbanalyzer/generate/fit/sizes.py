@@ -76,8 +76,7 @@ class Sizes:
             formula, times = self._amount({index: [turn[place] for turn in turns] for index, turns in amounts.items()})
             text = str(formula)
             terms[text] = (terms.get(text, (Fraction(0), formula))[0] + times, formula)
-        parts = [scaled(times, formula) for times, formula in terms.values()]
-        return build("+", *parts) if len(parts) > 1 else parts[0] if parts else constant(0)
+        return build("+", *(scaled(times, formula) for times, formula in terms.values()))
 
     def _amount(self, turns: Mapping[int, list[Amount]]) -> tuple[Formula, Fraction]:
         """Return one amount as a product of sizes, and the number before it."""
@@ -184,7 +183,7 @@ def product(times: int | Fraction, factors: Iterable[Formula]) -> Formula:
                 number *= part.value
             else:
                 rest.append(part)
-    return scaled(number, build("*", *rest) if len(rest) > 1 else rest[0] if rest else constant(1))
+    return scaled(number, build("*", *rest))
 
 
 def scaled(times: Fraction, formula: Formula) -> Formula:
@@ -200,5 +199,4 @@ def collected(terms: Iterable[Formula]) -> Formula:
     count: dict[str, tuple[int, Formula]] = {}
     for term in terms:
         count[str(term)] = (count.get(str(term), (0, term))[0] + 1, term)
-    parts = [product(times, [term]) for times, term in count.values()]
-    return build("+", *parts) if len(parts) > 1 else parts[0] if parts else constant(0)
+    return build("+", *(product(times, [term]) for times, term in count.values()))

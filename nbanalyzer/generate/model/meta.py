@@ -34,7 +34,7 @@ def answer(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     look()
     if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:  # noqa: SLF001 - tensor.item()
         return True if args[0].dtype == torch.bool else 1
-    key = (id(func), _described(args), _described(tuple(kwargs.items()))) if _makes_new(func) else None
+    key = (id(func), _described(args), _described(tuple(kwargs.items()))) if schema(func).makes_new else None
     try:
         known = _RESULTS.get(key)
     except TypeError:  # an argument that cannot be a key
@@ -51,16 +51,6 @@ def answer(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 _RESULTS: dict[Any, tuple[Any, ...]] = {}
 _MOST_RESULTS = 20_000
-
-_NEW: dict[int, bool] = {}
-
-
-def _makes_new(func: Any) -> bool:
-    """Return whether an operation's result is new memory, and its arguments stay as they are."""
-    known = _NEW.get(id(func))  # PyTorch's operations are never freed, and hashing them takes long
-    if known is None:
-        known = _NEW[id(func)] = schema(func).makes_new
-    return known
 
 
 def _described(value: Any) -> Any:

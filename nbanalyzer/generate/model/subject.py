@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -139,8 +139,9 @@ class Subject:
             data.require_small(replace(self, device="meta").build(attn, experts), self.largest)
 
         config = self.hf_config()
+        unfilled = nullcontext() if self.device == "meta" else data.Unfilled()
         try:
-            with unscripted(), torch.device(self.device), self._unfilled():
+            with unscripted(), torch.device(self.device), unfilled:
                 model = hf.build(self.model_class or hf.model_class(self.kind), config, attn, experts)
         except hf.UnknownConventionError:
             raise
@@ -157,9 +158,6 @@ class Subject:
         if self.device != "meta":
             data.fill(model, self.seed)
         return model.eval()
-
-    def _unfilled(self) -> AbstractContextManager[object]:
-        return nullcontext() if self.device == "meta" else data.Unfilled()
 
     def steps(
         self, model: torch.nn.Module, batch_size: int, lengths: Iterable[int], encoder_len: int = 0

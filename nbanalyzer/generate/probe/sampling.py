@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.formulas.formula import parse
@@ -156,41 +156,14 @@ def probes(space: Space, count: int, *, deepen: bool, seed: int = 1) -> Iterator
         other = space.subject.with_fields(draws.fields(attempt))
         observations: list[Observation] = []
         with suppress(NBAnalyzerError):  # the config's own rules refuse it
-            if run := draws.run(other, situation=found + attempt // LONGEST_SITUATION):
-                observations = _observed(other, space.depth, run)
+            observations = draws.observed(other, situation=found + attempt // LONGEST_SITUATION)
         if observations:
             found += 1
             yield observations
 
 
-class _Run(NamedTuple):
-    """Steps of a probe.
-
-    Attributes:
-        batch_size: sequences.
-        lengths: new tokens of each step.
-        logits: for how many positions of each step.
-        encoder_len: tokens that an encoder reads.
-        like: the structure that the first step has to have, None if any will do.
-
-    """
-
-    batch_size: int
-    lengths: tuple[int, ...]
-    logits: tuple[int, ...]
-    encoder_len: int
-    like: object
-
-
-def _observed(subject: Subject, depth: Depth, run: _Run) -> list[Observation]:
-    """Return what a probe does, and what it does with a single token; nothing if it is not like the model itself."""
-    batch, read = run.batch_size, run.encoder_len
-    steps = observe(subject, depth, batch, run.lengths, read, real=False, keep=run.logits, like=run.like)
-    return steps and [*steps, *observe(subject, depth, batch, (1,), read, real=False)]
-
-
 class _Draws:
-    """Other values of a model's fields, and runs of the models that have them."""
+    """Other values of a model's fields, and what the models that have them do."""
 
     def __init__(self, space: Space, *, deepen: bool, seed: int) -> None:
         self.space, self.cases, self.deepen = space, space.cases, deepen
@@ -223,9 +196,10 @@ class _Draws:
             change[name] = chance.choice((base[name], 16, 32, 48, 64))
         return self.space.depth.config(chance.randint(0, 2) if self.deepen else 0) | change
 
-    def run(self, subject: Subject, situation: int) -> _Run | None:
-        """Return a run of a model with other sizes; None if its sizes do not divide, so that some follow no rule.
+    def observed(self, subject: Subject, situation: int) -> list[Observation]:
+        """Return what a model with other sizes does in a run, and with a single token.
 
+        Nothing if it is not like the model itself, or if its sizes do not divide, so that some follow no rule.
         Of four situations, two have one sequence instead of several; two have whole chunks, the others fewer tokens
         than a convolution sees.
         """
@@ -234,7 +208,7 @@ class _Draws:
         batch, read = (chance.randint(2, 6) if several else 1), chance.randint(3, 50)
         values = values_of(subject)
         if not self.known <= values.keys():
-            return None
+            return []
         chunk, widest = self.cases.size(values), self.cases.widest(values)
         lengths = (5 + (chance.randint(5, 150) - 5) // self.shorter, chance.randint(2, 40), 1)
         if chunk and whole_chunks and self.cases.chunked == "encoder_len":
@@ -247,7 +221,9 @@ class _Draws:
         logits = (first, chance.randint(1, lengths[1]), 1)
         step = {"batch_size": batch, "seq_len": lengths[0], "encoder_len": read}
         like = None if self.deepen else self.structures.get(self.cases.situation(values | step))
-        return _Run(batch, lengths, logits, read, like)
+        depth = self.space.depth
+        steps = observe(subject, depth, batch, lengths, read, real=False, keep=logits, like=like)
+        return steps and [*steps, *observe(subject, depth, batch, (1,), read, real=False)]
 
 
 def _turns_by_token(usual: Sequence[Observation]) -> bool:

@@ -84,18 +84,13 @@ def flat(cost: Work) -> Work:
 
 
 def _mm(operation: Operation) -> tuple[tuple[Amount, ...], tuple[Amount, ...]]:
-    left, right = operation.inputs[-2:]
+    left, right = operation.inputs[:2]
     return (Amount(2, (*left.shape, right.shape[-1])),), ()
 
 
 def _addmm(operation: Operation) -> tuple[tuple[Amount, ...], tuple[Amount, ...]]:
     left, right = operation.inputs[1:3]
     return (Amount(2, (*left.shape, right.shape[-1])),), (Amount(1, operation.outputs[0].shape),)
-
-
-def _grouped(operation: Operation) -> tuple[tuple[Amount, ...], tuple[Amount, ...]]:
-    rows, weight = operation.inputs[:2]
-    return (Amount(2, (*rows.shape, weight.shape[-1])),), ()
 
 
 def _convolution(operation: Operation) -> tuple[tuple[Amount, ...], tuple[Amount, ...]]:
@@ -117,8 +112,8 @@ _PRODUCTS = {
     "bmm": _mm,
     "addmm": _addmm,
     "baddbmm": _addmm,
-    "_grouped_mm": _grouped,
-    "grouped_mm_fallback": _grouped,
+    "_grouped_mm": _mm,
+    "grouped_mm_fallback": _mm,
     "convolution": _convolution,
     "scaled_dot_product_attention": _attention,
 }

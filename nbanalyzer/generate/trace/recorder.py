@@ -141,10 +141,6 @@ class Recorder:
             size = owner if owner.endswith("bytes") else "a_bytes"
         return operand_of(tensor, size)
 
-    def note(self, operation: Operation) -> None:
-        """Add an operation to the scope that is open."""
-        self.stack[-1].children.append(operation)
-
 
 class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch's __init_subclass__
     """Notes every operation that moves data; it `keeps` all tensors unless they take memory."""
@@ -166,8 +162,8 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torc
             recorder.forget(outputs, leaves(args))
         if recorder.silent:
             return result
-        name, moves, pointwise = _schema(func)
-        if not moves:
+        name, _, writes_aliases, pointwise = schema(func)
+        if name in _MOVES_NOTHING or not writes_aliases:
             return result
         inputs = leaves(args) + leaves(kwargs.values())
         operation = Operation(
@@ -181,21 +177,8 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torc
             operation.detail = "transposed"
         elif name == "gelu":
             operation.detail = kwargs.get("approximate", "none")
-        recorder.note(operation)
+        recorder.stack[-1].children.append(operation)
         return result
-
-
-_SCHEMAS: dict[int, tuple[str, bool, bool]] = {}
-
-
-def _schema(func: Any) -> tuple[str, bool, bool]:
-    """Return an operation's name, whether it moves data, and whether PyTorch calls it pointwise."""
-    known = _SCHEMAS.get(id(func))  # PyTorch's operations are never freed, and hashing them takes long
-    if known is None:
-        found = schema(func)
-        moves = found.name not in _MOVES_NOTHING and found.writes_aliases
-        known = _SCHEMAS[id(func)] = found.name, moves, torch.Tag.pointwise in func.tags
-    return known
 
 
 def line_of_model() -> str:

@@ -22,7 +22,7 @@ from nbanalyzer.generate.dispatch import storage
 from nbanalyzer.generate.hf import MASKS
 
 from .recorder import Recorder, line_of_model
-from .scope import APPEND, ATTENTION, Operand, Operation, Scope
+from .scope import APPEND, ATTENTION, Operation, Scope
 from .tensors import tensors_of
 
 __all__ = ["recording"]
@@ -152,17 +152,10 @@ def _appending(update: Callable[..., Any]) -> Callable[..., Any]:
             result = update(self, *args, **kwargs)
         finally:
             recorder.silent -= 1
-        new = tuple(recorder.operand(leaf) for leaf in args if isinstance(leaf, torch.Tensor))
-        new += tuple(recorder.operand(leaf) for leaf in kwargs.values() if isinstance(leaf, torch.Tensor))
-        written = tuple(
-            Operand(
-                "kv_bytes" if operand.size == "a_bytes" else operand.size,
-                operand.shape,
-                operand.shape,
-                operand.floating,
-            )
-            for operand in new
-        )
+        given = (*args, *kwargs.values())
+        new = tuple(recorder.operand(value) for value in given if isinstance(value, torch.Tensor))
+        sizes = ("kv_bytes" if operand.size == "a_bytes" else operand.size for operand in new)
+        written = tuple(one._replace(size=size, stored=one.shape) for one, size in zip(new, sizes, strict=True))
         recorder.keep(tensors_of(result))
         scope = Scope("cache", APPEND, None, new, written)
         scope.children.append(Operation("append", line_of_model(), new, written))

@@ -69,4 +69,4 @@ def added(parts: list[Formula]) -> Formula:
     texts = [str(part) for part in parts]
     if len(parts) > 1 and len(set(texts)) == 1:
         return build("*", constant(len(parts)), parts[0])
-    return build("+", *parts) if len(parts) > 1 else parts[0]
+    return build("+", *parts)

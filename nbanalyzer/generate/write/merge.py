@@ -107,11 +107,8 @@ def _alike(turns: Sequence[Scope | Operation]) -> bool:
     """Return whether calls of the same module or function do the same; operations have their own sums."""
     if len(turns) < 2 or isinstance(turns[0], Operation):
         return True
-    return len({_done(turn) for turn in turns if isinstance(turn, Scope)}) == 1
-
-
-def _done(call: Scope) -> Hashable:
-    return tuple(operation.done for operation in call.operations())
+    calls = (turn for turn in turns if isinstance(turn, Scope))
+    return len({tuple(operation.done for operation in call.operations()) for call in calls}) == 1
 
 
 def _keyed(scope: Scope, loops: set[Hashable]) -> dict[Hashable, list[Scope | Operation]]:

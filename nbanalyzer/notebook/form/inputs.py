@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from ipywidgets import (
@@ -24,10 +25,11 @@ from nbanalyzer.analysis.analysis import Analysis
 from nbanalyzer.costs.run import PHASES, SIZES, SWITCHES
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.hardware.accelerators import Accelerator, accelerators
+from nbanalyzer.hardware.profiles import TYPICAL, Profile
 from nbanalyzer.templates import catalog
 
 from .controls import LABEL, Size, close, listen_in_turn, stops
-from .state import State, capabilities, known_model
+from .state import FOLLOWING, State, capabilities, engines, followed, known_model
 
 __all__ = ["Inputs"]
 
@@ -78,6 +80,10 @@ class Inputs:
         self.hardware = Dropdown(
             description="hardware", options=[NONE], tooltip="accelerator; its figures are peaks", **_labelled()
         )
+        self.profile = Dropdown(
+            description="profile", options=[TYPICAL], tooltip="the engine that is estimated, or typical figures",
+            **_labelled(),
+        )  # fmt: skip
         self.phase = ToggleButtons(
             options=PHASES[:1], style={"button_width": "5.4em"}, layout=Layout(width="auto"),
             tooltips=["the prompt is read", "one token more", "a prompt, and the tokens written after it"],
@@ -96,7 +102,7 @@ class Inputs:
         }
         self.switches: dict[str, Any] = {
             name: Dropdown(description=label, tooltip=SWITCHES[name].meaning, **_labelled())
-            for name, label in (("attn", "attention"), ("logits", "logits"), ("mla", "mla"))
+            for name, label in (("fusion", "fusion"), ("attn", "attention"), ("logits", "logits"), ("mla", "mla"))
         }  # fmt: skip
         self.switches["causal"] = Checkbox(
             description="causal: only the visible triangle", indent=False, tooltip=SWITCHES["causal"].meaning,
@@ -112,17 +118,19 @@ class Inputs:
         self.body = VBox([], layout=Layout(width="100%", display="none"))
         self.widget = VBox(
             [self.model, self.hardware, phase, *(size.box for size in self.sizes.values()), *self.bits.values(),
-             *self.switches.values(), self.architecture, self.body],
+             self.profile, *self.switches.values(), self.architecture, self.body],
             layout=Layout(width="100%", flex="0 0 auto", overflow="hidden"),
         )  # fmt: skip
         for name, widget in (
-            ("inputs", self.widget), ("model", self.model), ("hardware", self.hardware), ("phase", self.phase),
+            ("inputs", self.widget), ("model", self.model), ("hardware", self.hardware), ("profile", self.profile),
+            ("phase", self.phase),
             ("architecture", self.architecture), ("variables", self.body), ("reset", self.reset),
             *self.bits.items(), *self.switches.items(),
         ):  # fmt: skip
             widget.add_class(f"nb-{name}")
         self.show(state, analysis)
-        for widget in (self.model, self.hardware, self.phase, *self.bits.values(), *self.switches.values()):
+        choosers = (self.model, self.hardware, self.profile, self.phase)
+        for widget in (*choosers, *self.bits.values(), *self.switches.values()):
             widget.observe(self._told, "value")
         self.reset.on_click(self._reset)
         self.architecture.observe(self._unfolded, "value")
@@ -150,8 +158,10 @@ class Inputs:
             if name in state.run and not (name == "seq_len" and state.phase == "decode"):
                 options[name] = size.value
         options |= {name: widget.value or None for name, widget in self.bits.items()}
-        options |= {name: self.switches[name].value for name in ("attn", "logits", "mla")}
-        options["causal"] = "on" if self.switches["causal"].value else "off"
+        if options["hardware"] == state.hardware:  # other hardware may have no such profile
+            options["profile"] = self._profile()
+        options |= {name: self.switches[name].value for name in ("fusion", "attn")}
+        options |= {name: self._chosen(name) for name in FOLLOWING}
         edited = {name: size.value for name, size in self._variables.items() if size.value != self._own[name]}
         return options | {"set": {**state.changes, **edited}}
 
@@ -160,6 +170,19 @@ class Inputs:
             return None
         own = self._state.hardware
         return own if isinstance(own, Accelerator) and self.hardware.value == own.name else self.hardware.value
+
+    def _profile(self) -> Any:
+        own = self._state.profile
+        return own if self.profile.value == _profile_text(self._state) else self.profile.value
+
+    def _chosen(self, name: str) -> str | None:
+        """Return what a switch is set to; None where that follows from the others, or nobody has touched it."""
+        value = self.switches[name].value
+        value = {True: "on", False: "off"}.get(value, value)
+        if value == getattr(self._analysis.run, name):
+            own: str | None = self._state.run[name]
+            return own
+        return None if value == followed(self._state, name, self.switches["fusion"].value) else value
 
     # ---- to the controls
 
@@ -173,6 +196,9 @@ class Inputs:
             self.model.value = _model_text(state, analysis)
             hardware = state.hardware.name if isinstance(state.hardware, Accelerator) else state.hardware or NONE
             _offer(self.hardware, list(dict.fromkeys((NONE, *accelerators(), hardware))), hardware)
+            profile = _profile_text(state)
+            _offer(self.profile, list(dict.fromkeys((*engines(state.hardware), profile))), profile)
+            self.profile.layout.display = "" if state.hardware else "none"
             _offer(self.phase, can.phases, state.phase)
             for name, _, phases, *_ in SIZE_CONTROLS:
                 self.sizes[name].box.layout.display = "" if state.phase in phases and name in state.run else "none"
@@ -184,10 +210,10 @@ class Inputs:
                 choices = [(f"{bit}", bit) for bit in bits]
                 _offer(widget, [("as activations", AS_ACTIVATIONS), *choices] if name == "kv_bit" else choices, value)
             _offer(self.switches["attn"], [(label, name) for name, label in can.attentions.items()], state.run["attn"])
-            for name in ("logits", "mla"):
-                _offer(self.switches[name], SWITCHES[name].choices, state.run[name])
+            for name in ("fusion", "logits", "mla"):
+                _offer(self.switches[name], SWITCHES[name].choices, getattr(analysis.run, name))
             self.switches["mla"].layout.display = "" if can.is_latent else "none"
-            self.switches["causal"].value = state.run["causal"] == "on"
+            self.switches["causal"].value = analysis.run.causal == "on"
             if is_new:
                 self._forget()
             if self.architecture.value:
@@ -243,7 +269,7 @@ class Inputs:
         finally:
             self._is_showing = False
         self._own = {name: int(own[name]) for name in self._variables}
-        self._state = State(self._state.model, self._state.hardware, self._state.phase, self._state.run)
+        self._state = replace(self._state, changes={})
         self._changed()
 
     def widgets(self) -> list[Widget]:
@@ -261,6 +287,10 @@ def _offer(widget: Any, options: Any, value: Any) -> None:
         widget.options = options
     if widget.value != value:
         widget.value = value
+
+
+def _profile_text(state: State) -> str:
+    return state.profile.name if isinstance(state.profile, Profile) else state.profile or TYPICAL
 
 
 def _model_text(state: State, analysis: Analysis) -> str:

@@ -24,14 +24,15 @@ class Panel:
     Args:
         answer: the initial answer.
         asked: called when the user has changed an input.
-        pin: called with ``is_pinned`` when the user pins or unpins.
+        pin, unpin: called when the user pins the state, or unpins it.
         saved: called with a file name when the user saves.
 
     """
 
     def __init__(
-        self, answer: Answer, *, asked: Callable[[], None], pin: Callable[..., None], saved: Callable[[str], None]
-    ) -> None:
+        self, answer: Answer, *, asked: Callable[[], None], pin: Callable[[], None], unpin: Callable[[], None],
+        saved: Callable[[str], None],
+    ) -> None:  # fmt: skip
         self._shows_line = False
         self.inputs = Inputs(answer.state, answer.analysis, asked)
         self.error, self.heading, self.headline = _html(), _html(), _html()
@@ -66,8 +67,8 @@ class Panel:
             ("saved", self.saved),
         ):  # fmt: skip
             widget.add_class(f"nb-{name}")
-        self.pin.on_click(lambda _: pin(is_pinned=True))
-        self.unpin.on_click(lambda _: pin(is_pinned=False))
+        self.pin.on_click(lambda _: pin())
+        self.unpin.on_click(lambda _: unpin())
         self.save.on_click(lambda _: saved(self.file.value))
         self.copy.on_click(self._copied)
         self._answer = answer

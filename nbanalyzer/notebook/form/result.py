@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from nbanalyzer.analysis.analysis import Analysis
 from nbanalyzer.analysis.comparison import Comparison, Variant, ratio
-from nbanalyzer.analysis.memory import Fit, Memory
+from nbanalyzer.analysis.marks import UNKNOWN
+from nbanalyzer.analysis.memory import Fit, Memory, fit_of
 from nbanalyzer.analysis.populate import populate
 from nbanalyzer.analysis.roofline import Roofline
+from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
 from nbanalyzer.quantities import rate, seconds, si
 
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "Figure", "change"]
 
+UNMODELLED, AT_LEAST = "not modelled", "at least "
+OF_LIST = "operation by operation"  # of a list that is not fused
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -31,7 +37,7 @@ class Figure:
     Attributes:
         name: e.g. ``"bytes"``; of those that `Comparison` knows, its metric's name.
         label: its name, as shown.
-        value: the number.
+        value: the number, nan if there is none.
         unit: ``"s"``, ``"B"``, ``"FLOP"``; empty for a plain number.
         text: the number as it is shown.
         note: a few words more.
@@ -57,7 +63,7 @@ class Answer:
         request, timing: the whole request with its times, or None.
 
     Raises:
-        NBAnalyzerError: an impossible state, or an unknown peak.
+        NBAnalyzerError: an impossible state.
 
     """
 
@@ -76,10 +82,11 @@ class Answer:
         else:
             self.analysis = populate(state.model, **state.options)
         self.accelerator: Accelerator | None = find_hardware(state.hardware) if state.hardware else None
-        self.roofline: Roofline | None = self.analysis.on(self.accelerator) if self.accelerator else None
+        self.roofline: Roofline | None = (
+            self.analysis.on(self.accelerator, profile=state.profile) if self.accelerator else None
+        )
         if self.request and self.accelerator:
-            self.timing = self.request.on(self.accelerator)
-            _ = self.timing.step_times  # raises at once if a peak is unknown
+            self.timing = self.request.on(self.accelerator, profile=state.profile)
         self.figures: Mapping[str, Figure] = {figure.name: figure for figure in self._figures()}
 
     @property
@@ -90,9 +97,32 @@ class Answer:
     @cached_property
     def fit(self) -> Fit | None:
         """Whether it fits; None without hardware, or if its memory is not known."""
-        if self.accelerator is None or self.accelerator.memory_bytes is None:
-            return None
-        return Fit(self.memory, self.accelerator)
+        return fit_of(self.memory, self.accelerator) if self.accelerator else None
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What stands beside every time."""
+        timed = self.timing or self.roofline
+        return timed.marks if timed else ()
+
+    @property
+    def words(self) -> str:
+        """What the times are, in words; empty without hardware."""
+        timed = self.timing.prefill if self.timing else self.roofline
+        return timed.words if timed else ""
+
+    @property
+    def first_line(self) -> str:
+        """The first thing to know: what to expect, the bound, and whether it fits; empty without hardware."""
+        if self.timing is None:
+            return self.roofline.answer if self.roofline else ""
+        try:
+            expected = f"estimate {self.timing.estimate}"
+        except InputError as error:
+            expected = f"estimate {error}"
+        least = "bound" if self.timing.prefill.is_bound else "at the roofline"
+        fit = UNKNOWN if self.fit is None else self.fit.short
+        return f"{expected} · {least} {seconds(self.timing.time)} · {fit}"
 
     @property
     def result(self) -> Analysis | Roofline | Request | RequestTiming:
@@ -135,9 +165,10 @@ class Answer:
     def warnings(self) -> tuple[str, ...]:
         """Caveats, one line each."""
         first = self.request.prefill.warnings if self.request and self.request.steps else ()
-        notes = self.roofline.notes if self.roofline else ()
+        timed = self.timing or self.roofline
+        notes = timed.notes if timed else ()
         if self.accelerator and self.accelerator.memory_bytes is None:
-            notes = (*notes, f"the memory of {self.accelerator.name} is not known: nobody can say whether this fits")
+            notes = (*notes, f"memory unknown: nobody can say whether this fits {self.accelerator.name}")
         return tuple(dict.fromkeys((*first, *self.analysis.warnings, *notes)))
 
     def _figures(self) -> list[Figure]:
@@ -167,24 +198,44 @@ class Answer:
 
     def _times(self) -> list[Figure]:
         if self.timing:
+            least, most = _bounds(self.timing.prefill)
             first, token, whole = self.timing.time_to_first_token, self.timing.time_per_output_token, self.timing.time
             note = f"{100 * first / whole:.1f} % prompt" if whole else ""
             return [
-                _time("first", "time to first token", first),
-                _time("token", "time per output token", token),
-                _time("time", "whole request", whole, note),
-                _rate(self.timing.tokens_per_second, "written, of all sequences"),
+                self._estimate(self.timing),
+                _time("first", "time to first token", first, least, *self.marks),
+                _time("token", "time per output token", token, least, *self.marks),
+                _time("time", "whole request", whole, least, note, *self.marks),
+                _rate(self.timing.tokens_per_second, most, "written, of all sequences", *self.marks),
             ]
         if self.roofline is None:
             return []
-        total = self.roofline.total
+        total, (least, most) = self.roofline.total, _bounds(self.roofline)
         part = getattr(total, total.bound) / total.time if total.time else 1.0
         note = f"{total.bound}-bound for {100 * part:.3g} %" if total.time else ""
         word = "generated" if self.state.phase == "decode" else "read"
+        time, bound, fused = self.roofline.time, self.roofline.lower_bound, "every fused kernel at its roofline"
+        figures = [self._estimate(self.roofline)]
+        if self.roofline.is_bound:
+            figures.append(_time("time", "bound", time, least, note, *self.marks))
+        else:
+            figures.append(_time("bound", "bound", bound, AT_LEAST, fused, *self.marks))
+            figures.append(_time("time", "time at the roofline", time, least, OF_LIST, note, *self.marks))
         return [
-            _time("time", "time at the roofline", self.roofline.time, note),
-            _rate(self.roofline.tokens_per_second, f"{word}, of all sequences"),
+            *figures,
+            _rate(self.roofline.tokens_per_second, most, f"{word}, of all sequences", *self.marks),
         ]
+
+    def _estimate(self, timed: Roofline | RequestTiming) -> Figure:
+        label = "estimate, whole request" if self.request else "estimate"
+        try:
+            found = timed.estimate
+        except InputError as error:
+            why = str(error).removeprefix(f"{UNMODELLED}: ")
+            return Figure("estimate", label, math.nan, "s", UNMODELLED, why)
+        around = f"{seconds(found.low)} … {seconds(found.high)} ({100 * found.level:.0f} %)"
+        notes = ", ".join((around, timed.profile.name, *self.marks))
+        return Figure("estimate", label, found.value, "s", seconds(found.value), notes)
 
     def _fitting(self) -> list[Figure]:
         if self.fit is None:
@@ -203,21 +254,28 @@ class Answer:
         return Comparison((pinned.variant("pinned"), self.variant("now")))
 
 
-def _time(name: str, label: str, value: float, note: str = "") -> Figure:
-    return Figure(name, label, value, "s", f"at least {seconds(value)}", note)
+def _bounds(roofline: Roofline) -> tuple[str, str]:
+    """Return what stands before its times and before its rates."""
+    return (AT_LEAST, "at most ") if roofline.is_bound else ("", "")
 
 
-def _rate(value: float, note: str) -> Figure:
-    return Figure("tokens_per_second", "tokens/s", value, "", f"at most {rate(value)}", note)
+def _time(name: str, label: str, value: float, least: str, *notes: str) -> Figure:
+    return Figure(name, label, value, "s", f"{least}{seconds(value)}", ", ".join(filter(None, notes)))
+
+
+def _rate(value: float, most: str, *notes: str) -> Figure:
+    return Figure("tokens_per_second", "tokens/s", value, "", f"{most}{rate(value)}", ", ".join(notes))
 
 
 def change(before: Figure | None, after: Figure) -> str:
-    """Return how a figure changed: ``×2, +16.06 GB``, ``=``, or ``new``."""
+    """Return how a figure changed: ``×2, +16.06 GB``, ``=``, or ``new``, of what there was no number of too."""
     if before is None:
         return "new"
     difference = after.value - before.value
-    if not difference:
+    if not difference or before.text == after.text == UNMODELLED:
         return "="
+    if math.isnan(difference):
+        return "new"
     amount = seconds(abs(difference)) if after.unit == "s" else si(abs(difference), after.unit)
     sign = "+" if difference > 0 else "−"
     if after.name == "fits":  # free memory has no ratio

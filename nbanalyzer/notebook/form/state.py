@@ -10,15 +10,20 @@ from functools import lru_cache
 from typing import Any
 
 from nbanalyzer.analysis.populate import Source, populate
-from nbanalyzer.costs.run import MAX_SIZE, PHASES, REQUEST, SWITCHES
-from nbanalyzer.errors import InputError, UnknownNameError, quote
+from nbanalyzer.costs.run import ENGINE, MAX_SIZE, PHASES, REQUEST, SWITCHES, Run
+from nbanalyzer.errors import InputError, NBAnalyzerError, UnknownNameError, quote
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
+from nbanalyzer.hardware.profiles import TYPICAL, Profile, profiles
+from nbanalyzer.hardware.profiles import profile as find_profile
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.template import Composite
 
-__all__ = ["DEFAULTS", "Capabilities", "State", "begin", "capabilities", "changed", "known_model"]
+__all__ = [
+    "DEFAULTS", "FOLLOWING", "Capabilities", "State", "begin", "capabilities", "changed", "engines", "followed",
+    "known_model",
+]  # fmt: skip
 
 DEFAULTS: Mapping[str, int | None] = {
     "batch_size": 1, "seq_len": 1024, "cache_len": 0, "encoder_len": None, "prompt_len": 1024, "output_len": 256,
@@ -27,6 +32,8 @@ DEFAULTS: Mapping[str, int | None] = {
 CACHED = 2048  # tokens in the cache of a decode step without a pass before it
 PASS = ("seq_len", "cache_len", "encoder_len")
 LIKE_GENERATE = "last"  # the logits of a request
+FOLLOWING = (*ENGINE,)
+"""The switches that follow from the others where nobody chose: then a run has None for them."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ class State:
     Attributes:
         model: as for `populate`.
         hardware: an accelerator or its name, or None.
+        profile: what estimates are made with: an engine, a path, or a profile; None for figures typical of all.
         phase: one of `PHASES`.
         run: all values of the pass or of the request.
         changes: config values that differ from the model's own.
@@ -44,6 +52,7 @@ class State:
 
     model: Any
     hardware: str | Accelerator | None = None
+    profile: str | Profile | None = None
     phase: str = "prefill"
     run: Mapping[str, Any] = field(default_factory=dict)
     changes: Mapping[str, int] = field(default_factory=dict)
@@ -51,7 +60,8 @@ class State:
     @property
     def options(self) -> dict[str, Any]:
         """The keywords of `populate`, or of `request`, beside the model."""
-        return {**self.run, "set": dict(self.changes)}
+        run = {name: value for name, value in self.run.items() if value is not None or name not in FOLLOWING}
+        return {**run, "set": dict(self.changes)}
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -64,7 +74,7 @@ class State:
         """The line that gives the same numbers: ``%populate …``, of a request ``%whatif …``.
 
         Raises:
-            InputError: the model or the accelerator is an object of the notebook, which no line can name.
+            InputError: the model, the accelerator or the profile is an object of the notebook, which no line can name.
 
         """
         if not isinstance(self.model, str | os.PathLike):
@@ -74,6 +84,10 @@ class State:
             raise InputError(f"no line reproduces this: {quote(self.hardware.name)} is an object of the notebook")
         if self.hardware:
             words += ["--hardware", shlex.quote(self.hardware)]
+        if isinstance(self.profile, Profile):
+            raise InputError(f"no line reproduces this: {quote(self.profile.name)} is an object of the notebook")
+        if self.profile:
+            words += ["--profile", shlex.quote(self.profile)]
         if self.phase == "request":
             words += ["--phase", "request"]
         for name, value in self.run.items():
@@ -84,8 +98,8 @@ class State:
         return " ".join(words)
 
     def _usual(self, name: str) -> object:
-        if name == "logits" and self.phase == "request":
-            return LIKE_GENERATE
+        if name in FOLLOWING:
+            return None
         return SWITCHES[name].choices[0] if name in SWITCHES else DEFAULTS[name]
 
     def __repr__(self) -> str:
@@ -121,15 +135,10 @@ def capabilities(model: Source) -> Capabilities:
         NBAnalyzerError: no such model.
 
     """
-    return _capabilities(model) if isinstance(model, str) else _found_capabilities(model)
+    return _of_name(model) if isinstance(model, str) else _capabilities(model)
 
 
-@lru_cache(maxsize=32)
-def _capabilities(model: str) -> Capabilities:
-    return _found_capabilities(model)
-
-
-def _found_capabilities(model: Source) -> Capabilities:
+def _capabilities(model: Source) -> Capabilities:
     analysis = populate(model, seq_len=1)
     variants = {name for node in analysis.nodes if isinstance(node.kernel, Composite) for name in node.kernel.variants}
     first, *others = SWITCHES["attn"].choices
@@ -147,6 +156,9 @@ def _found_capabilities(model: Source) -> Capabilities:
         "encoder_len" in analysis.variables,
         sizes,
     )
+
+
+_of_name = lru_cache(maxsize=32)(_capabilities)
 
 
 def known_model(text: str) -> str:
@@ -169,7 +181,8 @@ def begin(model: Source, **options: Any) -> State:
 
     Args:
         model: as for `populate`.
-        options: ``hardware``, ``phase`` (else it follows from the sizes), ``set``, the values of a run or a request.
+        options: ``hardware``, ``profile``, ``phase`` (else it follows from the sizes), ``set``, the values of a run or
+            of a request.
 
     Raises:
         NBAnalyzerError: an option that does not exist, or that the phase does not have.
@@ -191,7 +204,7 @@ def changed(state: State, **options: Any) -> State:
         NBAnalyzerError: an option that does not exist, or that the phase or the model does not have.
 
     """
-    known = ("model", "hardware", "phase", "set", *DEFAULTS, *SWITCHES)
+    known = ("model", "hardware", "profile", "phase", "set", *DEFAULTS, *SWITCHES)
     for name in options:
         if name not in known:
             raise UnknownNameError("option", name, known)
@@ -208,11 +221,55 @@ def changed(state: State, **options: Any) -> State:
     if hardware is not None and not isinstance(hardware, Accelerator):
         accelerator = find_hardware(hardware)
         hardware = str(hardware) if str(hardware).casefold().endswith(".json") else accelerator.name
+    profile = _profile(state, hardware, options)
     changes = options.pop("set", None)
     if changes is None:
         changes = state.changes if model is state.model or model == state.model else {}
     run = _run(state, phase, can, options)
-    return replace(state, model=model, hardware=hardware, phase=phase, run=run, changes=dict(changes))
+    return replace(state, model=model, hardware=hardware, profile=profile, phase=phase, run=run, changes=dict(changes))
+
+
+def _profile(state: State, hardware: str | Accelerator | None, options: dict[str, Any]) -> str | Profile | None:
+    """Return the profile that is asked for; else the state's own, as long as it serves the hardware."""
+    asked = options.pop("profile", state.profile) or None
+    is_own = asked is state.profile
+    if isinstance(asked, str) and asked.strip().casefold() == TYPICAL:
+        asked = None
+    if asked is None or (hardware is None and is_own):
+        return None
+    if hardware is None:
+        raise InputError("a profile is for hardware, and there is none: estimates are of an accelerator")
+    try:
+        found = find_profile(asked, find_hardware(hardware))
+    except NBAnalyzerError:
+        if is_own:
+            return None
+        raise
+    if isinstance(asked, Profile):
+        return asked
+    path = os.fspath(asked)
+    return path if path.casefold().endswith(".json") else found.engine
+
+
+def engines(hardware: str | Accelerator | None) -> list[str]:
+    """Return the engines that have a profile for an accelerator, ``"typical"`` first."""
+    found = [*dict.fromkeys(name.rpartition(".")[2] for name in profiles())]
+    return [name for name in found if name == TYPICAL or (hardware is not None and _serves(name, hardware))]
+
+
+def _serves(engine: str, hardware: str | Accelerator) -> bool:
+    try:
+        find_profile(engine, find_hardware(hardware))
+    except UnknownNameError:
+        return False
+    return True
+
+
+def followed(state: State, name: str, fusion: str) -> str:
+    """Return the choice of a switch of `FOLLOWING` where nobody chose."""
+    if name == "logits" and state.phase == "request":
+        return LIKE_GENERATE
+    return Run(seq_len=state.run.get("seq_len", 1), fusion=fusion).switches[name]
 
 
 def _run(state: State, phase: str, can: Capabilities, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -230,8 +287,7 @@ def _run(state: State, phase: str, can: Capabilities, options: Mapping[str, Any]
         before["seq_len"] = 1
         before.setdefault("cache_len", CACHED)
     usual: dict[str, Any] = {name: DEFAULTS[name] for name in ("batch_size", *own, "w_bit", "a_bit", "kv_bit")}
-    usual |= {name: switch.choices[0] for name, switch in SWITCHES.items()}
-    usual |= {"logits": LIKE_GENERATE} if phase == "request" else {}
+    usual |= {name: None if name in FOLLOWING else switch.choices[0] for name, switch in SWITCHES.items()}
     run = {name: options.get(name, before.get(name, value)) for name, value in usual.items()}
     run["causal"] = {True: "on", False: "off"}.get(run["causal"], run["causal"])
     if not can.is_latent and "mla" not in options:
@@ -256,5 +312,4 @@ def _continued(state: State, phase: str) -> dict[str, Any]:
         "decode": {"cache_len": length},
         "request": {"prompt_len": length},
     }
-    logits = {"logits": LIKE_GENERATE} if phase == "request" else {"logits": SWITCHES["logits"].choices[0]}
-    return sizes[phase] | (logits if "request" in {phase, state.phase} else {})
+    return sizes[phase] | ({"logits": None} if "request" in {phase, state.phase} else {})

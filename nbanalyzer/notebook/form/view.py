@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from nbanalyzer.analysis.marks import signed
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.quantities import seconds, show, si
 from nbanalyzer.table import Table
@@ -50,20 +51,22 @@ def error_line(text: str, *, is_first: bool = False) -> str:
 
 
 def heading(answer: Answer) -> str:
-    """Return the model, its conditions and its caveats."""
+    """Return the model, its conditions, on hardware the first thing to know, and its caveats."""
+    line = answer.first_line
+    first = f'<div class="nb-first" style="font-weight:600;margin:0.2em 0">{escape(line)}</div>' if line else ""
     notes = "".join(f'<div style="{NOTE}">{escape(text)}</div>' for text in answer.warnings)
     return (
         f'<div style="line-height:1.4"><b>{escape(answer.title)}</b>'
-        f'<div style="opacity:0.8;font-size:0.92em">{escape(answer.conditions)}</div>{notes}</div>'
+        f'<div style="opacity:0.8;font-size:0.92em">{escape(answer.conditions)}</div>{first}{notes}</div>'
     )
 
 
 def figures(answer: Answer, pinned: Answer | None) -> str:
     """Return the headline figures as cards, each with its change since the pinned state."""
     cards = "".join(_card(figure, pinned) for figure in answer.figures.values())
-    words = "Times are lower bounds: every kernel at its roofline, nothing between them."
+    words = f"Times: {escape(answer.words)}."
     note = f'<div style="opacity:0.75;font-size:0.85em;margin-top:0.3em;line-height:1.3">{words}</div>'
-    foot = note if answer.roofline else ""
+    foot = note if answer.words else ""
     return f'<div style="display:flex;flex-wrap:wrap;gap:0.5em 1em;line-height:1.3">{cards}</div>{foot}'
 
 
@@ -255,7 +258,8 @@ def _page(answer: Answer) -> str:
 
 def _modules(answer: Answer) -> list[tuple[str, ...]]:
     analysis, roofline = answer.analysis, answer.roofline
-    rows = [("module", "parameters", "FLOPs", "bytes", "FLOP/B", *(("time", "bound") if roofline else ()))]
+    timed = (signed("time", answer.marks), "bound") if roofline else ()
+    rows = [("module", "parameters", "FLOPs", "bytes", "FLOP/B", *timed)]
     for node in analysis.modules():
         cost = analysis.cost(node)
         counts = (si(cost.parameters) if cost.parameters else "", si(cost.flops) if cost.flops else "")

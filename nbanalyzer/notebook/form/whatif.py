@@ -46,8 +46,8 @@ class WhatIf:
 
     Args:
         model: the initial model, as for `populate`.
-        options: ``hardware``; ``phase``: ``"prefill"``, ``"decode"`` or ``"request"``; ``set``; the values of a run, or
-            ``prompt_len`` and ``output_len`` of a request.
+        options: ``hardware``; ``profile``, what estimates are made with; ``phase``: ``"prefill"``, ``"decode"`` or
+            ``"request"``; ``set``; the values of a run, or ``prompt_len`` and ``output_len`` of a request.
 
     Raises:
         NBAnalyzerError: an impossible initial state.
@@ -157,7 +157,8 @@ class WhatIf:
             self._panel = Panel(
                 self._answer,
                 asked=weakly(self._asked),
-                pin=weakly(self._toggled),
+                pin=weakly(self.pin),
+                unpin=weakly(self.unpin),
                 saved=weakly(self._saved),
             )
             if self._pinned:
@@ -168,7 +169,8 @@ class WhatIf:
         return self._panel
 
     def _answered(self, state: State) -> Answer:
-        key = (state.key, state.hardware)
+        profile = state.profile if isinstance(state.profile, str | None) else id(state.profile)
+        key = (state.key, state.hardware, profile)
         if key in self._answers:
             self._answers.move_to_end(key)
             return self._answers[key]
@@ -201,12 +203,6 @@ class WhatIf:
             panel.say(self._error)
         else:
             self._accept(answer)
-
-    def _toggled(self, *, is_pinned: bool) -> None:
-        if is_pinned:
-            self.pin()
-        else:
-            self.unpin()
 
     def _saved(self, path: str) -> None:
         panel = self._built()

@@ -1,0 +1,147 @@
+"""The costs of a whole request: a prompt is read, then token after token is written. In closed form.
+
+Every decode step has one token more in the cache than the step before, so what the steps cost together is a sum over
+`cache_len`, which a polynomial knows without going through them.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property, lru_cache
+
+from nbanalyzer.costs.metrics import REQUEST_SUMS
+from nbanalyzer.costs.symbolic import Symbolic, free_values
+from nbanalyzer.costs.tree import Tree
+from nbanalyzer.formulas.grammar import Number
+from nbanalyzer.formulas.polynomial import Polynomial
+from nbanalyzer.formulas.program import Program
+from nbanalyzer.formulas.summation import total
+from nbanalyzer.hardware.accelerators import Accelerator
+from nbanalyzer.hardware.accelerators import hardware as find_hardware
+from nbanalyzer.quantities import plain, si
+from nbanalyzer.text import as_lines
+
+from .analysis import Analysis
+from .capacity import weight_bytes
+from .closed_form import time_of
+from .laws import Quant, quant_of
+from .memory import Fit, Memory
+from .rates import Efficiency, Rates
+
+__all__ = ["DecodeStep", "RequestCosts"]
+
+FREE = frozenset({"batch_size", "cache_len"})
+
+
+class DecodeStep:
+    """The costs of one decode step as formulas of its batch and its cache, which requests of one model share."""
+
+    def __init__(self, costs: Symbolic) -> None:
+        self._costs = costs
+        self._metrics: dict[str, Polynomial] = {}
+        self._times: dict[tuple[Accelerator, Efficiency, Quant | None], Program] = {}
+
+    def metric(self, name: str) -> Polynomial:
+        """Return one of `REQUEST_SUMS`."""
+        if name not in self._metrics:
+            self._metrics[name] = self._costs.metric(name)
+        return self._metrics[name]
+
+    def time(self, rates: Rates) -> Program:
+        """Return the seconds of a step, ready to be evaluated for a batch and an array of caches."""
+        key = (rates.accelerator, rates.efficiency, rates.quant)  # the run's bits are put into the formulas already
+        if key not in self._times:
+            axes = {"cache_len": frozenset({0}), "batch_size": frozenset[int]()}
+            self._times[key] = Program({"time": time_of(self._costs, rates)}, axes)
+        return self._times[key]
+
+
+@lru_cache(maxsize=8)
+def _decode_step(tree: Tree, values: tuple[tuple[str, Number | Polynomial], ...]) -> DecodeStep:
+    return DecodeStep(Symbolic(tree, dict(values)))
+
+
+class RequestCosts:
+    """What a request costs, whatever it runs on.
+
+    Attributes:
+        prefill: the pass that reads the prompt and gives the first token.
+        last: the last decode step, with the most in the cache.
+        prompt_len, output_len: tokens per sequence.
+        tp: devices that the model is divided over; the passes are one rank's.
+        quant: how weights inside the layers are served; None if the run says it.
+
+    """
+
+    def __init__(
+        self,
+        prefill: Analysis,
+        last: Analysis,
+        prompt_len: int,
+        output_len: int,
+        tp: int = 1,
+        quant: str | None = None,
+    ) -> None:
+        self.prefill = prefill
+        self.last = last
+        self.prompt_len = prompt_len
+        self.output_len = output_len
+        self.tp = tp
+        self.quant = quant
+
+    @property
+    def steps(self) -> range:
+        """The `cache_len` of every decode step."""
+        start = self.prefill.run.seq_len
+        return range(start, start + self.output_len - 1)
+
+    @cached_property
+    def step(self) -> DecodeStep:
+        """The formulas of a decode step, `batch_size` and `cache_len` left free."""
+        values = {**self.last.params, **free_values(self.last.run, FREE)}
+        return _decode_step(self.last.kernel_tree, tuple(values.items()))
+
+    @cached_property
+    def decode(self) -> dict[str, int | float]:
+        """Metric → its sum over all decode steps, exactly what a loop over the steps would give."""
+        batch = {"batch_size": self.last.run.batch_size}
+        sums = {
+            name: total(self.step.metric(name), "cache_len", self.steps.start, self.steps.stop) for name in REQUEST_SUMS
+        }
+        return {name: plain(summed.evaluate(batch)) for name, summed in sums.items()}
+
+    @cached_property
+    def totals(self) -> dict[str, int | float]:
+        """Metric → prompt and all decode steps together."""
+        return {name: self.prefill.totals[name] + value for name, value in self.decode.items()}
+
+    @property
+    def memory(self) -> Memory:
+        """What has to be in memory at the worst moment: the state as it is at the end, the larger activations."""
+        passes = (self.prefill, self.last) if self.steps else (self.prefill,)
+        most = max((one.memory for one in passes), key=lambda memory: memory.activations)
+        state: Number = passes[-1].memory.state
+        weights = weight_bytes(self.last, quant_of(self.quant)) if self.quant else most.weights
+        return Memory(weights, state, most.activations, most.largest)
+
+    def fits(self, hardware: str | os.PathLike[str] | Accelerator) -> Fit:
+        """Return whether the request fits into an accelerator's memory, see `Analysis.fits`."""
+        return Fit(self.memory, find_hardware(hardware))
+
+    def __repr__(self) -> str:
+        lines = [self.prefill.title, f"{self._conditions()}"]
+        columns = (("prompt", self.prefill.totals), (f"{len(self.steps):,} decode steps", self.decode))
+        for name, numbers in (*columns, ("together", self.totals)):
+            weights, moved = si(numbers["weight_bytes_read"], "B"), si(numbers["bytes"], "B")
+            lines.append(f"  {name:<22}{si(numbers['flops'], 'FLOP'):>14}  {moved:>10} moved, of it weights {weights}")
+        memory = self.memory
+        lines.append(f"  {'memory at the end':<22}{si(memory.total, 'B'):>14}  of it cache {si(memory.state, 'B')}")
+        return as_lines(lines)
+
+    def _conditions(self) -> str:
+        run = self.prefill.run
+        bits = f"w_bit {run.w_bit}, a_bit {run.a_bit}, kv_bit {run.kv_bit}"
+        engine = f"; one of {self.tp} devices" if self.tp > 1 else ""
+        if self.quant:
+            engine += f"; bytes moved are those of w_bit {run.w_bit}, times and memory those of weights in {self.quant}"
+        return f"batch_size {run.batch_size}, prompt {self.prompt_len:,}, output {self.output_len:,}; {bits}{engine}"

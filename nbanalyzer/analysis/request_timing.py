@@ -1,0 +1,259 @@
+"""How long a request takes on an accelerator: at the roofline, and as it is expected to."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from nbanalyzer.costs.count import fused
+from nbanalyzer.costs.run import read_size
+from nbanalyzer.display import Shown
+from nbanalyzer.errors import InputError
+from nbanalyzer.hardware.accelerators import Accelerator
+from nbanalyzer.hardware.profiles import Profile
+from nbanalyzer.quantities import seconds
+
+from .capacity import MEMORY_FRACTION, Capacity
+from .estimate import Interval
+from .laws import quant_of
+from .marks import COMPUTE, UNKNOWN, marks_of
+from .memory import Fit, fit_of
+from .parallel import AllReduce
+from .price import Price
+from .rates import Efficiency, Rates, busy, starts
+from .request_costs import RequestCosts
+from .roofline import Roofline
+from .served import Served
+from .steps import Steps, Times
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["RequestTiming"]
+
+LONGEST_OUTPUT = 10**7  # tokens whose steps are timed one by one
+
+
+class RequestTiming(Shown, shown_by="request"):
+    """How long a request takes on an accelerator.
+
+    Attributes:
+        request: the request.
+        prefill: the prompt's `Roofline`.
+        accelerator: where.
+        efficiency: of what the accelerator could; everything by default.
+        profile: what estimates are made with.
+        price: of the devices.
+
+    """
+
+    def __init__(
+        self, request: RequestCosts, accelerator: Accelerator, efficiency: Efficiency, profile: Profile, price: Price
+    ) -> None:
+        self.request = request
+        self.accelerator = accelerator
+        self.efficiency = efficiency
+        self.profile = profile
+        self.price = price
+        self.quant = quant_of(request.quant) if request.quant else None
+        self.prefill = Roofline(request.prefill, accelerator, efficiency, profile)
+        if request.output_len > LONGEST_OUTPUT:
+            raise InputError(f"steps are timed up to an output of {LONGEST_OUTPUT:,} tokens, not {request.output_len}")
+
+    # ---- at the roofline
+
+    @property
+    def _rates(self) -> Rates:
+        return Rates(self.accelerator, self.request.last.run, self.efficiency, self.quant)
+
+    @cached_property
+    def step_times(self) -> npt.NDArray[np.float64]:
+        """Seconds of every decode step, float64, of shape (output_len - 1,)."""
+        import numpy as np
+
+        steps, run = self.request.steps, self.request.last.run
+        program = self.request.step.time(self._rates)
+        values = {"cache_len": np.arange(steps.start, steps.stop), "batch_size": np.asarray(run.batch_size)}
+        times: npt.NDArray[np.float64] = program.evaluate(values, (len(steps),))["time"]
+        return times + self._sums.bound(run.batch_size)
+
+    @cached_property
+    def time_to_first_token(self) -> float:
+        """Seconds until the prompt is read, which gives the first token."""
+        if self.request.tp == 1 and self.quant is None:
+            return self.prefill.time
+        run, rates = self.request.prefill.run, self._rates
+        found = self._sums.bound(run.batch_size * run.seq_len)
+        for launch in self.request.prefill.launches:
+            found += max(busy(launch, rates).values(), default=0.0)
+            found += float(starts(launch)) * self.efficiency.launch_overhead
+        return found
+
+    @property
+    def _sums(self) -> AllReduce:
+        return AllReduce.of(self.request.last.params, self.request.tp, self.accelerator, self.profile)
+
+    @property
+    def time_per_output_token(self) -> float:
+        """Seconds between two tokens of a sequence, on average over the steps; 0 without steps."""
+        return float(self.step_times.mean()) if len(self.step_times) else 0.0
+
+    @property
+    def time(self) -> float:
+        """Seconds of the whole request."""
+        return self.time_to_first_token + float(self.step_times.sum())
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens written a second, of all sequences, over the whole request; of all its devices."""
+        return self._written / self.time if self.time else math.inf
+
+    @property
+    def _written(self) -> int:
+        return self.request.prefill.run.batch_size * self.request.output_len
+
+    # ---- as expected
+
+    @cached_property
+    def steps(self) -> Steps:
+        """The steps of an engine, whose times the estimates add up."""
+        engine = fused(self.request.last)
+        return Steps(engine, self.accelerator, self.profile, self.quant, self.request.tp)
+
+    @cached_property
+    def _expected(self) -> tuple[Times, Times]:
+        """The prompt's pass, and all decode steps together."""
+        run, steps = fused(self.request.prefill).run, self.request.steps
+        return self.steps.prefill(run.seq_len, run.batch_size), self.steps.all_decodes(steps.start, steps.stop)
+
+    def _times(self, name: str) -> Times:
+        prompt, decodes = self._expected
+        if name == "prefill_time":
+            return prompt
+        return prompt + decodes if name == "estimate" else decodes * (1 / max(len(self.request.steps), 1))
+
+    @property
+    def prefill_time(self) -> Interval:
+        """Seconds until the prompt is read on an idle server, as expected; under load a request waits besides."""
+        return self.steps.interval(self._times("prefill_time"))
+
+    @property
+    def estimate(self) -> Interval:
+        """Seconds of the whole request, as expected: the sum over its steps in closed form.
+
+        Raises:
+            InputError: some launches are not modelled, or nobody compared such estimates with measurements.
+
+        """
+        return self.steps.interval(self._times("estimate"))
+
+    @property
+    def estimate_per_output_token(self) -> Interval:
+        """Seconds between two tokens of a sequence, as expected, on average over the steps; 0 without steps."""
+        return self.steps.interval(self._times("estimate_per_output_token"))
+
+    @property
+    def expected(self) -> float:
+        """Seconds of the whole request, as expected, without an interval."""
+        times = self._times("estimate")
+        return max(times.expected, times.bound)
+
+    @property
+    def lower_bound(self) -> float:
+        """Seconds that the whole request takes at least on an engine, every fused kernel at its roofline."""
+        return self._times("estimate").bound
+
+    def served(
+        self,
+        concurrency: int,
+        *,
+        memory_fraction: float = MEMORY_FRACTION,
+        price: float | None = None,
+        grid: float | None = None,
+    ) -> Served:
+        """Return such requests served all the time, in steady continuous batching.
+
+        Args:
+            concurrency: sequences that clients keep open.
+            memory_fraction: share of the memory that the engine takes.
+            price: $ an hour of a device; that of `Request.on` if None.
+            grid: g of CO2 a kWh; that of `Request.on` if None.
+
+        Raises:
+            InputError: a value that cannot be, a model whose serving is not modelled, or one that does not fit.
+
+        """
+        read_size("concurrency", concurrency, 1)
+        if "encoder_len" in self.request.last.variables:
+            raise InputError("not modelled: encoder-decoder models in continuous batching")
+        capacity = Capacity(self.steps.costs, self.accelerator, self.request.tp, self.quant, memory_fraction)
+        ours = self.price
+        price, grid = ours.price if price is None else price, ours.grid if grid is None else grid
+        cost = Price(self.accelerator, self.request.tp, price=price, grid=grid)
+        lengths = (self.request.prompt_len, self.request.output_len)
+        return Served(self.steps, capacity, *lengths, concurrency, cost, self.request.quant)
+
+    # ---- money and energy, of the time that is expected
+
+    @property
+    def _rate(self) -> float:
+        return self._written / self.expected if self.expected else math.inf
+
+    @property
+    def cost_per_million_tokens(self) -> float:
+        """$ of a million tokens written, alone on the devices; needs a price."""
+        return self.price.cost_per_million_tokens(self._rate)
+
+    @property
+    def energy_per_token(self) -> float:
+        """J of a token written, alone on the devices; needs the board's power."""
+        return self.price.energy_per_token(self._rate)
+
+    @property
+    def co2_per_million_tokens(self) -> float:
+        """G of CO2 of a million tokens written, alone on the devices; needs a grid."""
+        return self.price.co2_per_million_tokens(self._rate)
+
+    # ---- in words
+
+    @property
+    def fit(self) -> Fit | None:
+        """Whether the request fits into the accelerator's memory; None if its size is not known."""
+        return fit_of(self.request.memory, self.accelerator)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know before believing the times."""
+        steps = self._rates.notes(self.request.last.launches) if self.request.steps else ()
+        return tuple(dict.fromkeys((*self.prefill.notes, *steps)))
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What stands beside every time, see `Roofline.marks`."""
+        return marks_of(self.fit, self.notes)
+
+    @property
+    def answer(self) -> str:
+        """The first thing to know: how long the whole request takes, as expected and at least, and whether it fits."""
+        fit = UNKNOWN if self.fit is None else self.fit.short
+        unknown = f", {COMPUTE}" if COMPUTE in self.marks else ""
+        try:
+            bound = f"bound {seconds(self.lower_bound)}{unknown}"
+            return f"whole request: estimate {self.words_of('estimate')} · {bound} · {fit}"
+        except InputError as error:
+            return f"whole request: estimate {error} · at the roofline {seconds(self.time)}{unknown} · {fit}"
+
+    def words_of(self, name: str) -> str:
+        """Return one of the intervals as text; without one, the time alone.
+
+        Raises:
+            InputError: some launches are not modelled.
+
+        """
+        times = self._times(name)
+        try:
+            return str(self.steps.interval(times))
+        except InputError:  # nobody compared such estimates with measurements
+            return f"{seconds(max(times.expected, times.bound))} (no interval)"

@@ -1,0 +1,185 @@
+"""The steps of a serving engine on one rank: how long each is expected to take, and takes at least.
+
+A step writes one token for every sequence of a batch. A step **with a prompt in it** reads the prompt of a new sequence
+as well: its linears and experts run once over the tokens of both, its attention is that of the batch and that of the
+prompt. Both are sums over the launches of an engine's list (``fusion="engine"``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from nbanalyzer.costs.costs import Costs
+from nbanalyzer.costs.launch import Launch
+from nbanalyzer.costs.symbolic import Symbolic, free_values
+from nbanalyzer.errors import InputError
+from nbanalyzer.formulas.grammar import Number
+from nbanalyzer.formulas.polynomial import Polynomial
+from nbanalyzer.formulas.simplify import applied
+from nbanalyzer.formulas.summation import total
+from nbanalyzer.hardware.accelerators import Accelerator
+from nbanalyzer.hardware.parameters import Spread
+from nbanalyzer.hardware.profiles import Profile
+
+from .estimate import Interval, estimate_of, interval_of
+from .laws import MICRO, Pace, Quant
+from .parallel import AllReduce
+from .rates import Rates, busy
+
+__all__ = ["Steps", "Times"]
+
+
+@dataclass(frozen=True)
+class Times:
+    """How long a step takes, in seconds.
+
+    Attributes:
+        expected: on the profile's engine.
+        bound: at least.
+
+    """
+
+    expected: float
+    bound: float
+
+    def __add__(self, other: Times) -> Times:
+        return Times(self.expected + other.expected, self.bound + other.bound)
+
+    def __sub__(self, other: Times) -> Times:
+        return Times(self.expected - other.expected, self.bound - other.bound)
+
+    def __mul__(self, share: float) -> Times:
+        return Times(self.expected * share, self.bound * share)
+
+
+class Steps:
+    """The steps of a model on one rank.
+
+    Args:
+        costs: any pass of an engine's list, of the rank.
+        accelerator: where.
+        profile: what times are expected with.
+        quant: how weights inside the layers are served; None if the run says it.
+        tp: ranks.
+
+    Raises:
+        InputError: the link's bandwidth is not known, and several ranks need it.
+
+    """
+
+    def __init__(
+        self, costs: Costs, accelerator: Accelerator, profile: Profile, quant: Quant | None = None, tp: int = 1
+    ) -> None:
+        self.costs = costs
+        self.accelerator = accelerator
+        self.profile = profile
+        self.quant = quant
+        self.sums = AllReduce.of(costs.params, tp, accelerator, profile)
+
+    @property
+    def tp(self) -> int:
+        """Ranks."""
+        return self.sums.num_ranks
+
+    def decode(self, batch: int, context: int) -> Times:
+        """Return a step that writes one token for each of `batch` sequences, with `context` tokens in the cache."""
+        step = self._pass(batch, 1, context)
+        return self._times(step, step.launches) + self._sums(batch)
+
+    def prefill(self, prompt: int, batch: int = 1) -> Times:
+        """Return a pass that reads `batch` prompts of `prompt` tokens, and nothing else."""
+        step = self._pass(batch, prompt, 0)
+        return self._times(step, step.launches) + self._sums(batch * prompt)
+
+    def mixed(self, batch: int, context: int, prompt: int) -> Times:
+        """Return a step as `decode` does it, with one prompt of `prompt` tokens in it."""
+        both, heads = self._pass(batch + prompt, 1, context), self._pass(batch + 1, 1, context)
+        old, new = self._pass(batch, 1, context), self._pass(1, prompt, 0)
+        found = self._sums(batch + prompt)
+        for name, step in (("attention", old), ("attention", new), ("head", heads), ("", both)):
+            found += self._times(step, (launch for launch in step.launches if _part(launch) == name))
+        return found
+
+    def _pass(self, batch: int, seq_len: int, cache_len: int) -> Costs:
+        run = replace(self.costs.run, batch_size=batch, seq_len=seq_len, cache_len=cache_len)
+        return Costs(self.costs.kernel_tree, self.costs.params, run)
+
+    def _pace(self, costs: Costs) -> Pace:
+        return Pace(self.accelerator, self.profile, costs.run, costs.is_latent, self.quant)
+
+    def _times(self, step: Costs, launches: Iterable[Launch[Number]]) -> Times:
+        pace, rates = self._pace(step), Rates(self.accelerator, step.run, quant=self.quant)
+        expected = bound = 0.0
+        for launch in launches:
+            if launch.is_started and launch.times:
+                expected += float(launch.times) * pace.time_us(launch, step.value_of) / MICRO
+                bound += float(max(busy(launch, rates).values(), default=0.0))
+        return Times(expected, bound)
+
+    def _sums(self, tokens: int) -> Times:
+        return Times(self.sums.time(tokens), self.sums.bound(tokens))
+
+    # ---- many steps, in closed form
+
+    def all_decodes(self, start: int, stop: int) -> Times:
+        """Return the steps from `start` up to, not including, `stop` tokens in the cache, together."""
+        if stop <= start:
+            return Times(0.0, 0.0)
+        costs = self._pass(self.costs.run.batch_size, 1, start)
+        values = {**costs.params, **free_values(costs.run, frozenset({"cache_len"}))}
+        symbolic = Symbolic(costs.kernel_tree, values)
+        rates = Rates(self.accelerator, costs.run, quant=self.quant)
+        each = (estimate_of(symbolic, self._pace(costs)), _bound_of(symbolic, rates))
+        expected, bound = (float(total(one, "cache_len", start, stop).evaluate({})) for one in each)
+        return Times(expected, bound) + self._sums(costs.run.batch_size) * (stop - start)
+
+    # ---- what to know
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """Which parameters stand in for others that were not measured, of the launches of a step."""
+        step = self._pass(1, 1, 1)
+        pace = self._pace(step)
+        laws = (pace.law(launch) for launch in step.launches if launch.is_started and launch.times)
+        return tuple(dict.fromkeys(law.note for law in laws if law.note))
+
+    @cached_property
+    def kind(self) -> str:
+        """``"experts"`` where tokens are routed to experts, else ``"dense"``."""
+        return "experts" if any(kind == "experts" for kind, _ in self.costs.kernel_tree.launches) else "dense"
+
+    @property
+    def spread(self) -> Spread:
+        """How measured times spread around estimates of such models on so many devices.
+
+        Raises:
+            InputError: nobody compared them: they are not modelled.
+
+        """
+        found = self.profile.interval(self.kind, self.tp)
+        if found is None:
+            devices = "one device" if self.tp == 1 else f"{self.tp} devices"
+            raise InputError(
+                f"not modelled: no estimate of {self.kind} models on {devices} by {self.profile.name} "
+                "was compared with measurements"
+            )
+        return found
+
+    def interval(self, times: Times) -> Interval:
+        """Return an expected time with its interval, see `spread`."""
+        return interval_of(times.expected, times.bound, self.spread, self.profile.name)
+
+
+def _bound_of(costs: Symbolic, rates: Rates) -> Polynomial:
+    """Return the least seconds of a pass as a polynomial of what stays free: the longest of each launch's times."""
+    times = ([*busy(launch, rates).values()] for launch in costs.launches)
+    return Polynomial.sum(applied("max", (*one,)) if len(one) > 1 else one[0] for one in times if one)
+
+
+def _part(launch: Launch[Number]) -> str:
+    """Return what a launch of a step runs over: the tokens that give logits, pairs of tokens, or all tokens."""
+    if launch.kind == "attention":
+        return "attention"
+    return "head" if any("num_logits" in used for node in launch.nodes for used in node.uses) else ""

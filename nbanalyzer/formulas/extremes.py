@@ -1,0 +1,51 @@
+"""Polynomials with fewer ``min`` and ``max``: each costs an array function a comparison at every point.
+
+>>> from nbanalyzer.formulas.formula import parse
+>>> from nbanalyzer.formulas.simplify import expanded
+>>> law = expanded(parse("max({seq_len}, 2 * {seq_len} + 3) + min({seq_len}, 5) + max({seq_len}, 5)"), {})
+>>> str(decided(law, lambda polynomial: polynomial.never_negative))
+'3 * seq_len + 8'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .polynomial import Atom, Polynomial
+from .simplify import applied
+
+__all__ = ["decided"]
+
+
+def decided(polynomial: Polynomial, never_negative: Callable[[Polynomial], bool]) -> Polynomial:
+    """Return an equal polynomial, without what is decided for all values.
+
+    An argument of a ``min`` or ``max`` that is never the only one chosen is left out, and a ``min`` of two whose
+    ``max`` is there too is what they have besides: min(a, b) = a + b - max(a, b).
+
+    Args:
+        polynomial: with operations as its atoms; those inside other operations stay.
+        never_negative: polynomial → whether it is provably at least 0.
+
+    """
+    fewer = polynomial.replace(lambda atom: _fewer(atom, never_negative))
+    largest = {frozenset(atom.arguments) for atom in fewer.atoms if atom.operation == "max"}
+
+    def shared(atom: Atom) -> Polynomial:
+        if atom.operation == "min" and len(atom.arguments) == 2 and frozenset(atom.arguments) in largest:
+            most = next(one for one in fewer.atoms if one.operation == "max" and {*one.arguments} == {*atom.arguments})
+            return Polynomial.sum(atom.arguments) - Polynomial.of(most)
+        return Polynomial.of(atom)
+
+    return fewer.replace(shared)
+
+
+def _fewer(atom: Atom, never_negative: Callable[[Polynomial], bool]) -> Polynomial:
+    if atom.operation not in {"min", "max"}:
+        return Polynomial.of(atom)
+    left = list(dict.fromkeys(atom.arguments))
+    sign = 1 if atom.operation == "max" else -1
+    for one in tuple(left):
+        if any(never_negative((other - one) * sign) for other in left if other is not one):
+            left.remove(one)
+    return applied(atom.operation, tuple(left)) if len(left) > 1 else left[0]

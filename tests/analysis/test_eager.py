@@ -1,0 +1,94 @@
+"""The time of a pass by a measured profile: sums by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import nbanalyzer
+from nbanalyzer.analysis.eager import eager_time, launch_us
+from nbanalyzer.errors import InputError
+from nbanalyzer.hardware.parameters import Fit
+from nbanalyzer.hardware.profiles import Profile
+
+LINEAR = {
+    "compute": 0.5, "weight_bandwidth": 0.25, "single_bandwidth": 0.5, "activation_bandwidth": 100, "launch_us": 3,
+    "per_output_ns": 2,
+}  # fmt: skip
+ELEMENTWISE = {"activation_bandwidth": 2, "launch_us": 1}
+ATTENTION = {"compute": 1, "cache_bandwidth": 0.5, "launch_us": 4}
+
+
+def machine(**classes: Any) -> Profile:
+    """A machine of 100 GFLOP/s in bf16 and 10 GB/s."""
+    given = {
+        "linear": ("eager_linear", LINEAR),
+        "elementwise": ("eager_elementwise", ELEMENTWISE),
+        "decode_attention": ("eager_attention", ATTENTION),
+        **classes,
+    }
+    fits = {kind: {"bf16": Fit(parameters=parameters, law=law)} for kind, (law, parameters) in given.items()}
+    return Profile(
+        card="mine", engine="pytorch", source="test", overlap=1.0, peaks={"bf16": 1e11}, bandwidth=1e10, classes=fits
+    )
+
+
+def one(path: str, profile: Profile, **run: int) -> float:
+    analysis = nbanalyzer.populate("gpt2", **({"batch_size": 1, "seq_len": 1, "cache_len": 511} | run))
+    (launch,) = (launch for launch in analysis.launches if launch.nodes[0].path == path)
+    return launch_us(launch, analysis, profile, "bf16")
+
+
+def test_one_token_and_several() -> None:
+    path = "transformer.h.attn.c_proj.matmul"
+    weights, activations = 2 * 769 * 768 / 1e4, 2 * 2 * 768 / 1e4  # us at 10 GB/s
+    start = 3 + 2 * 0.768
+    assert one(path, machine()) == pytest.approx(start + weights / 0.5 + activations / 100)
+    arithmetic = 2 * 8 * 768 * 768 / 1e5
+    expected = start + weights / 0.25 + arithmetic / 0.5 + 8 * activations / 100
+    assert one(path, machine(), batch_size=8) == pytest.approx(expected)
+
+
+def test_a_cache_that_is_written_anew() -> None:
+    copied = machine(append=("eager_append", {"cache_bandwidth": 0.5, "launch_us": 9}))
+    cache = 2 * 2 * 512 * 768 / 1e4  # us: keys and values of 512 tokens
+    assert one("transformer.h.attn.cache.append", copied) == pytest.approx(9 + 2 * cache / 0.5)
+    # A profile that does not tell it apart counts what is appended.
+    appended = 2 * 2 * 2 * 768 / 1e4
+    assert one("transformer.h.attn.cache.append", machine()) == pytest.approx(1 + appended / 2)
+    attended = 4 + 2 * 2 * 512 * 768 / 1e5 + cache / 0.5
+    assert one("transformer.h.attn.attention.scores", machine()) == pytest.approx(attended)
+
+
+def test_steps_and_functions() -> None:
+    slow = machine(tanh=("eager_elementwise", {**ELEMENTWISE, "per_element_ns": 2}))
+    moved = 18 * 3072 * 2 / 1e4  # us
+    assert one("transformer.h.mlp.act.gelu_new", slow) == pytest.approx(8 * 1 + moved / 2 + 2 * 3.072)
+    assert one("transformer.h.mlp.act.gelu_new", machine()) == pytest.approx(8 * 1 + moved / 2)
+
+
+def test_a_pass_is_the_sum_of_what_is_started() -> None:
+    analysis = nbanalyzer.populate("gpt2", seq_len=1, cache_len=9)
+    fast = {"launch_us": 1, "activation_bandwidth": 100}
+    free = machine(
+        linear=("eager_linear", {**fast, "compute": 1, "weight_bandwidth": 1, "single_bandwidth": 1}),
+        elementwise=("eager_elementwise", fast),
+        decode_attention=("eager_attention", {"launch_us": 1, "compute": 1, "cache_bandwidth": 100}),
+    )
+    by_hand = sum(
+        float(launch.times) * launch_us(launch, analysis, free, "bf16")
+        for launch in analysis.launches
+        if launch.is_started
+    )
+    assert eager_time(analysis, free, "bf16") == pytest.approx(by_hand / 1e6)
+    # 12 layers of 2 norms, 4 products, append, attention, 2 additions and 8 steps of gelu; 5 before, 2 after.
+    started = 12 * (2 + 4 + 1 + 1 + 2 + 8) + 5 + 2
+    weights = analysis.totals["weight_bytes_read"] / 1e10
+    assert eager_time(analysis, free, "bf16") == pytest.approx(started / 1e6 + weights, rel=0.02)
+
+
+def test_what_was_not_measured_is_one_line() -> None:
+    analysis = nbanalyzer.populate("gpt2", seq_len=2)
+    with pytest.raises(InputError, match="prefill_attention at 'bf16' is not modelled"):
+        eager_time(analysis, machine(), "bf16")

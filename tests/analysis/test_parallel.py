@@ -1,0 +1,116 @@
+"""One rank of a tensor-parallel group, against arithmetic by hand and against the sizes set by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nbanalyzer import populate, request
+from nbanalyzer.errors import InputError
+
+H, LAYERS = 8192, 80
+
+
+def test_a_rank_of_llama_70b_by_hand() -> None:
+    """64 heads and 8 key heads of 128, a width of 28,672 and 128,256 tokens, on 8 ranks."""
+    rank = request("llama-3.1-70b", prompt_len=100, output_len=2, tp=8).last
+    layer = H * 128 * (8 + 1 + 1 + 8) + 3 * H * 3584
+    vocab = 128_256 // 8
+    assert rank.totals["parameters"] == LAYERS * (layer + 2 * H) + H + 2 * vocab * H
+    attention = 4 * 8 * 128 * (100 + 1)
+    assert rank.totals["matmul_flops"] == LAYERS * (2 * layer + attention) + 2 * vocab * H
+    assert rank.totals["kv_cache_bytes"] == 2 * LAYERS * 1 * 128 * 101 * 2
+    assert rank.params["hidden_size"] == H
+    assert "one of 8 devices" in rank.conditions
+
+
+def test_a_rank_of_mixtral_by_hand() -> None:
+    """Every rank has a quarter of each of the 8 experts, and the whole router."""
+    rank = request("mixtral-8x7b-v0.1", prompt_len=64, output_len=2, tp=4).prefill
+    width, hidden = 14_336 // 4, 4096
+    attention = hidden * 128 * (8 + 2 + 2 + 8)
+    experts = 3 * hidden * width
+    router = 8 * hidden
+    parameters = 32 * (attention + 8 * experts + router + 2 * hidden) + hidden + 2 * 8000 * hidden
+    assert rank.totals["parameters"] == parameters
+    pairs = 64 * 65 // 2
+    flops = 32 * (64 * 2 * (attention + 2 * experts + router) + 4 * 8 * 128 * pairs) + 2 * 8000 * hidden
+    assert rank.totals["matmul_flops"] == flops
+
+
+@pytest.mark.parametrize(
+    ("name", "tp", "sizes"),
+    [
+        ("llama-3.1-70b", 8, {"num_heads": 8, "num_kv_heads": 1, "head_dim": 128, "intermediate_size": 3584}),
+        ("qwen3-32b", 4, {"num_heads": 16, "num_kv_heads": 2, "intermediate_size": 6400}),
+        ("qwen3-235b-a22b", 2, {"num_heads": 32, "num_kv_heads": 2, "moe_intermediate_size": 768}),
+        ("gpt-oss-120b", 8, {"num_heads": 8, "num_kv_heads": 1, "intermediate_size": 360}),
+    ],
+)
+def test_it_is_what_set_gives(name: str, tp: int, sizes: dict[str, int]) -> None:
+    rank = request(name, prompt_len=7, output_len=5, tp=tp)
+    vocab = -(-populate(name, seq_len=1).params["vocab_size"] // tp)
+    run: dict[str, Any] = {"fusion": "engine", "logits": "last", "set": {**sizes, "vocab_size": vocab}}
+    assert rank.prefill.totals == populate(name, seq_len=7, **run).totals
+    assert rank.last.totals == populate(name, seq_len=1, cache_len=7 + 3, **run).totals
+
+
+def test_key_heads_that_are_fewer_than_the_ranks_are_kept_by_several() -> None:
+    """Qwen3-235B has 4 of them: of 8 ranks each has one, with a half of its query heads."""
+    whole, rank = (request("qwen3-235b-a22b", prompt_len=9, output_len=2, tp=tp, fusion="engine") for tp in (1, 8))
+    assert rank.last.params["num_kv_heads"] == 1
+    assert rank.last.state["kv_cache"] * 4 == whole.last.state["kv_cache"]
+
+
+def test_the_vocabulary_is_rounded_up() -> None:
+    rank = request("smollm2-1.7b", prompt_len=9, output_len=2, tp=32)
+    assert rank.last.params["vocab_size"] == 49_152 // 32
+    assert request("llama-2-7b", prompt_len=9, output_len=2, tp=1).last.params["vocab_size"] == 32_000
+    odd = request("llama-2-7b", prompt_len=9, output_len=2, tp=2, set={"vocab_size": 32_001})
+    assert odd.last.params["vocab_size"] == 16_001
+
+
+@pytest.mark.parametrize(
+    ("name", "tp", "message"),
+    [
+        ("llama-3.1-8b", 0, "tp is a whole number from 1 to 1,024, not 0"),
+        ("llama-3.1-8b", True, "not True"),
+        ("llama-3.1-8b", 2.0, "not 2.0"),
+        ("llama-3.1-8b", 3, "not modelled: num_heads 32 does not divide into 3 equal parts, as tp=3 needs"),
+        ("smollm2-135m", 2, "not modelled: num_heads 9 does not divide"),
+        ("llama-3.2-3b", 12, "not modelled: intermediate_size 8,192 does not divide into 12 equal parts"),
+        ("gpt2", 2, "not modelled: tp=2 would not divide transformer.h.attn.c_attn.matmul"),
+        ("qwen2.5-7b-instruct", 2, "not modelled: tp=2 would not divide model.layers.self_attn.q_proj.matmul"),
+        ("gemma-4-26b-a4b", 2, "not modelled: tp=2 would not divide"),
+        ("qwen3-next-80b-a3b-instruct", 2, "not modelled: tp=2 would not divide"),
+        ("deepseek-v3", 8, "not modelled: latent attention on several devices"),
+        ("mamba-2.8b-hf", 2, "not modelled: this model has no attention heads to divide"),
+        ("t5-small", 2, "not modelled: an encoder-decoder model on several devices"),
+    ],
+)
+def test_what_is_not_divided(name: str, tp: Any, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        request(name, prompt_len=9, output_len=5, tp=tp)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tp": 2, "fusion": "none"}, "tp=2 is of a serving engine, which fuses kernels: leave fusion=none out"),
+        ({"quant": "fp8", "fusion": "none"}, "quant='fp8' is of a serving engine"),
+        (
+            {"quant": "fp8", "w_bit": 8},
+            "quant='fp8' says the bits inside the layers, all else has 16: leave w_bit=8 out",
+        ),
+        ({"quant": "fp8", "a_bit": 8}, "leave a_bit=8 out"),
+        ({"quant": "fp7"}, "quant is one of bf16, fp8, fp8_block, nvfp4, mxfp4, int8, int4, not 'fp7'"),
+        ({"quant": "mxfp4"}, "quant='mxfp4' changes nothing: it is of experts"),
+    ],
+)
+def test_what_does_not_go_together(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        request("llama-3.1-8b", prompt_len=9, output_len=5, **options)
+    assert message in str(caught.value)

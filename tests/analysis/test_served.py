@@ -1,0 +1,381 @@
+"""Requests in steady continuous batching, against arithmetic by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from nbanalyzer import Accelerator, populate, request
+from nbanalyzer.analysis.capacity import COMMUNICATION, CONTEXT, GRAPHS, STEP_TOKENS
+from nbanalyzer.analysis.served import Served
+from nbanalyzer.errors import InputError
+from nbanalyzer.hardware.parameters import Fit, Spread
+from nbanalyzer.hardware.profiles import Profile
+
+H, LAYERS, HEADS, KV, D, WIDTH, VOCAB = 64, 3, 8, 2, 16, 160, 1000
+SIZES = {
+    "hidden_size": H, "num_layers": LAYERS, "num_heads": HEADS, "num_kv_heads": KV, "head_dim": D,
+    "intermediate_size": WIDTH, "vocab_size": VOCAB,
+}  # fmt: skip
+LAYER = H * D * (2 * HEADS + 2 * KV) + 3 * H * WIDTH
+"""Elements of the matrices of one layer."""
+ENDLESS = 1e27
+CARD = Accelerator(
+    name="card", memory_bytes=80 * 10**9, bandwidth=ENDLESS, peaks={"bf16": ENDLESS, "fp32": ENDLESS, "fp8": ENDLESS},
+    link_bandwidth=1e9, power=500,
+)  # fmt: skip
+
+
+def profile(launch_us: float = 0, share: float = 1, **fields: Any) -> Profile:
+    """Return a profile whose kernels reach everything, and take so long to start."""
+    all_of_them = {"compute": share, "bandwidth": share, "launch_us": launch_us}
+    fits = dict.fromkeys(("linear", "decode_attention", "elementwise"), Fit(parameters=all_of_them))
+    fits["prefill_attention"] = Fit(parameters={**all_of_them, "launch_us": 100 * launch_us})
+    fits["experts"] = Fit(parameters={**all_of_them, "activation_bandwidth": share})
+    fits["all_reduce"] = Fit(parameters={"launch_us": 3, "per_rank_us": 2, "second_step_us": 5, "link": 0.5})
+    classes = {kind: {"any": fit} for kind, fit in fits.items()}
+    return Profile(card="any", engine="round", source="a test", overlap=0, **{"classes": classes, **fields})
+
+
+def served(concurrency: int, card: Accelerator = CARD, by: Profile | None = None, **options: Any) -> Served:
+    options = {"prompt_len": 100, "output_len": 50, **options}
+    found = request("llama-3.1-8b", set=SIZES, **options)
+    return found.on(card, profile=by or profile()).served(concurrency)
+
+
+# ---- time
+
+
+def test_launches_are_counted() -> None:
+    """Nothing takes time but starting: 9 launches a layer, the embedding, the last norm and the head."""
+    found = served(10, by=profile(launch_us=1))
+    step = (9 * LAYERS + 3) * 1e-6
+    prompt = LAYERS * 100e-6  # the prompt's attention is a launch of its own, all others are the step's
+    assert found.step.expected == pytest.approx(step, rel=1e-12)
+    assert found.step_with_prompt.expected == pytest.approx(step + prompt, rel=1e-12)
+    assert found.expected == pytest.approx(step + 10 / 50 * prompt, rel=1e-12)
+    assert found.prefill_time == pytest.approx(step + prompt - LAYERS * 1e-6, rel=1e-12)
+    assert found.tokens_per_second_each == pytest.approx(1 / found.expected)
+    assert found.tokens_per_second == pytest.approx(10 / found.expected)
+
+
+def test_products_by_hand() -> None:
+    """Nothing takes time but products, at 1e12 a second."""
+    card = msgspec.structs.replace(CARD, peaks={"bf16": 1e12, "fp32": ENDLESS})
+    found = served(10, card)
+    batch, prompt, context = 10, 100, 100 + 25
+    head = 2 * H * VOCAB
+    old = batch * 4 * HEADS * D * (context + 1) * LAYERS
+    new = 4 * HEADS * D * prompt * (prompt + 1) // 2 * LAYERS
+    step = batch * (2 * LAYER * LAYERS + head) + old
+    mixed = (batch + prompt) * 2 * LAYER * LAYERS + (batch + 1) * head + old + new
+    assert found.context == context
+    assert found.step.expected == pytest.approx(step / 1e12, rel=1e-9)
+    assert found.step_with_prompt.expected == pytest.approx(mixed / 1e12, rel=1e-9)
+    assert found.times.expected == pytest.approx((step + 10 / 50 * (mixed - step)) / 1e12, rel=1e-9)
+    assert found.prefill.expected == pytest.approx((prompt * 2 * LAYER * LAYERS + head + new) / 1e12, rel=1e-9)
+    assert found.lower_bound == pytest.approx(found.expected, rel=1e-9)  # the profile reaches everything
+
+
+def test_one_prompt_a_step_at_most() -> None:
+    found = served(200, by=profile(launch_us=1))
+    assert found.prompt_share == 1
+    assert found.expected == pytest.approx(found.step_with_prompt.expected, rel=1e-12)
+    assert served(50).prompt_share == 1
+    assert served(49).prompt_share == 49 / 50
+
+
+def test_weights_inside_the_layers_are_narrower() -> None:
+    """Nothing takes time but traffic, at 1e9 bytes a second: embedding and head stay as they are."""
+    card = msgspec.structs.replace(CARD, bandwidth=1e9)
+    wide, narrow, block = (served(1, card, quant=quant) for quant in (None, "fp8", "fp8_block"))
+    less = LAYERS * LAYER * 1
+    assert (wide.step - narrow.step).expected == pytest.approx(less / 1e9, rel=1e-9)
+    assert (wide.step - narrow.step).bound == pytest.approx(less / 1e9, rel=1e-9)
+    assert (block.step - narrow.step).expected == pytest.approx(LAYERS * LAYER * 4 / 128**2 / 1e9, rel=1e-6)
+    total = LAYERS * (LAYER + 2 * H) + H + 2 * VOCAB * H
+    assert wide.capacity.parts["weights"] == 2 * total
+    assert narrow.capacity.parts["weights"] == 2 * total - less
+
+
+@pytest.mark.parametrize(("quant", "peak"), [("fp8", 4e12), ("int8", 1e12), (None, 1e12)])
+def test_products_run_at_the_peak_of_the_scheme(quant: str | None, peak: float) -> None:
+    card = msgspec.structs.replace(CARD, peaks={"bf16": 1e12, "fp8": 4e12, "fp32": ENDLESS})
+    found = served(10, card, quant=quant)
+    inside = 10 * 2 * LAYER * LAYERS / peak
+    rest = (10 * 2 * H * VOCAB + 10 * 4 * HEADS * D * 126 * LAYERS) / 1e12
+    assert found.step.expected == pytest.approx(inside + rest, rel=1e-9)
+    assert found.step.bound == pytest.approx(inside + rest, rel=1e-9)
+
+
+# ---- several devices
+
+
+def test_sums_over_the_ranks_by_hand() -> None:
+    """Two a layer, of 2 bytes an element: the law's launch, its ranks, and the cheaper of one step and two."""
+    found = served(10, tp=2)
+    short = 10 * H * 2 / 1e9 / 0.5
+    law = 3e-6 + 2e-6 + min(short, 5e-6 + 2 / 2 * short)
+    assert found.step.expected == pytest.approx(2 * LAYERS * law, rel=1e-9)
+    assert found.step.bound == pytest.approx(2 * LAYERS * 2 * 1 / 2 * 10 * H * 2 / 1e9, rel=1e-9)
+    long = 110 * H * 2 / 1e9 / 0.5
+    law = 3e-6 + 3 * 2e-6 + min(3 * long, 5e-6 + 2 * 3 / 4 * long)
+    four = served(10, tp=4)
+    assert four.step_with_prompt.expected == pytest.approx(2 * LAYERS * law, rel=1e-9)
+    assert four.step_with_prompt.bound == pytest.approx(2 * LAYERS * 2 * 3 / 4 * long * 0.5, rel=1e-9)
+
+
+def test_one_device_is_no_group() -> None:
+    plain = request("llama-3.1-8b", set=SIZES, prompt_len=100, output_len=50, fusion="engine")
+    one = request("llama-3.1-8b", set=SIZES, prompt_len=100, output_len=50, tp=1, fusion="engine")
+    assert plain.totals == one.totals
+    by = profile(launch_us=1, share=0.5)
+    slow = msgspec.structs.replace(CARD, bandwidth=1e9)
+    assert plain.on(slow, profile=by).served(9).times == one.on(slow, profile=by).served(9).times
+
+
+def test_without_a_link_or_its_law_it_is_not_modelled() -> None:
+    with pytest.raises(InputError, match="not modelled: the link bandwidth of card is not known, and tp=2 needs it"):
+        served(1, msgspec.structs.replace(CARD, link_bandwidth=None), tp=2)
+    without = {kind: fits for kind, fits in profile().classes.items() if kind != "all_reduce"}
+    with pytest.raises(InputError, match="all_reduce at 'any' is not modelled"):
+        _ = served(1, by=profile(classes=without), tp=2).expected
+
+
+# ---- intervals
+
+
+def test_the_interval_is_that_of_the_kind_and_the_devices() -> None:
+    spreads = {
+        "dense": {
+            "1": Spread(n=9, ratio=(0.7, 0.8, 1.0, 1.5, 2.0)), "2-4": Spread(n=4, ratio=(0.5, 0.6, 1.0, 1.1, 1.2)),
+        }
+    }  # fmt: skip
+    by = profile(launch_us=1, intervals=spreads)
+    found = served(10, by=by)
+    interval = found.time_per_output_token
+    assert interval.value == pytest.approx(found.times.expected)
+    assert interval.low == pytest.approx(0.8 * found.times.expected)
+    assert interval.high == pytest.approx(1.5 * found.times.expected)
+    assert served(10, by=by, tp=2).time_per_output_token.n == 4
+    with pytest.raises(InputError, match="not modelled: no estimate of dense models on 8 devices by round"):
+        _ = served(10, by=by, tp=8).time_per_output_token
+    # Where everything is at its bound, nothing may be faster.
+    card = msgspec.structs.replace(CARD, bandwidth=1e9)
+    tight = served(10, card, by=profile(intervals=spreads)).time_per_output_token
+    assert [tight.low, tight.value] == pytest.approx([served(10, card).lower_bound] * 2, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "tp", "quant", "card", "by"),
+    [
+        ("llama-3.1-8b", 1, None, "h100-sxm", "vllm"),
+        ("llama-3.1-70b", 4, "fp8", "h200-sxm", "trtllm"),
+        ("qwen3-30b-a3b", 2, "fp8_block", "b300-sxm", "sglang"),
+        ("gpt-oss-120b", 8, "mxfp4", "b200-sxm", "vllm"),
+        ("gemma-3-27b-it", 2, "int4", "a100-sxm-80gb", None),
+        ("mixtral-8x7b-v0.1", 2, "nvfp4", "gb300", "vllm"),
+    ],
+)
+def test_no_estimate_is_below_its_bound(name: str, tp: int, quant: str | None, card: str, by: str | None) -> None:
+    timing = request(name, prompt_len=700, output_len=300, tp=tp, quant=quant).on(card, profile=by)
+    for concurrency in (1, 64):
+        found = timing.served(concurrency)
+        assert 0 < found.lower_bound <= found.expected
+        assert found.step.bound < found.step_with_prompt.bound
+        assert found.step.expected < found.step_with_prompt.expected
+    assert timing.lower_bound <= timing.expected
+
+
+# ---- memory
+
+
+def test_what_fits_by_hand() -> None:
+    """The engine's share, without weights, the largest step's activations and its own needs, in blocks of 16 tokens."""
+    found = served(10, msgspec.structs.replace(CARD, memory_bytes=8 * 10**9))
+    capacity = found.capacity
+    # The largest working set reads gate and up, and writes their product; or reads and writes the residual stream.
+    rows = STEP_TOKENS * 2 * max(3 * WIDTH, 4 * H, H + 2 * WIDTH)
+    assert capacity.parts["activations"] == rows
+    weights = 2 * (LAYERS * (LAYER + 2 * H) + H + 2 * VOCAB * H)
+    left = int(0.9 * 8 * 10**9) - weights - rows - CONTEXT - GRAPHS
+    assert capacity.cache == pytest.approx(left, abs=1)
+    token = 2 * LAYERS * KV * D * 2
+    assert capacity.sequence(150) == 160 * token  # 10 blocks
+    assert found.max_concurrency == capacity.cache // (160 * token)
+    longest = capacity.cache // (16 * token) * 16
+    assert found.longest_context == min(longest, 131_072)
+    assert served(10, tp=2).capacity.parts["communication"] == COMMUNICATION
+    assert "communication" not in capacity.parts
+
+
+def test_the_batch_is_what_fits() -> None:
+    token = 2 * LAYERS * KV * D * 2
+    used = served(1).capacity
+    room = sum(used.parts.values()) + 5 * 160 * token + 100
+    card = msgspec.structs.replace(CARD, memory_bytes=math.ceil(room / 0.9) + 1)
+    found = served(64, card, by=profile(launch_us=1))
+    assert (found.max_concurrency, found.batch) == (5, 5)
+    assert found.times == served(5, by=profile(launch_us=1)).times
+    assert found.answer.endswith("5 sequences at a time: no more of 64 fit")
+    small = msgspec.structs.replace(CARD, memory_bytes=math.ceil((room - 5 * 160 * token) / 0.9))
+    with pytest.raises(InputError, match=r"does not fit: a sequence of 150 tokens takes .* of cache, and of card"):
+        served(1, small)
+
+
+def test_a_context_is_at_most_what_the_model_has() -> None:
+    assert served(1, msgspec.structs.replace(CARD, memory_bytes=10**15)).longest_context == 131_072
+
+
+# ---- money and energy
+
+
+def test_money_and_energy_by_hand() -> None:
+    timing = request("llama-3.1-8b", set=SIZES, prompt_len=100, output_len=50, tp=2).on(
+        CARD, profile=profile(launch_us=1), price=9, grid=200
+    )
+    found = timing.served(10)
+    seconds = 1_000_000 / found.tokens_per_second
+    assert found.cost_per_million_tokens == pytest.approx(2 * 9 * seconds / 3600)
+    assert found.energy_per_token == pytest.approx(2 * 500 / found.tokens_per_second)
+    assert found.kwh_per_million_tokens == pytest.approx(2 * 0.5 * seconds / 3600)
+    assert found.co2_per_million_tokens == pytest.approx(200 * 2 * 0.5 * seconds / 3600)
+    assert timing.served(10, price=18).cost_per_million_tokens == pytest.approx(2 * found.cost_per_million_tokens)
+    each = timing.expected / 50
+    assert timing.cost_per_million_tokens == pytest.approx(2 * 9 * each * 1e6 / 3600)
+    assert timing.energy_per_token == pytest.approx(1000 * each)
+    assert timing.co2_per_million_tokens == pytest.approx(200 * 1000 * each * 1e6 / 3.6e6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"price": -1}, "price is a number of $ an hour from 0 to 1,000,000, not -1"),
+        ({"price": "2"}, "not '2'"),
+        ({"price": True}, "not True"),
+        ({"price": math.nan}, "not nan"),
+        ({"grid": math.inf}, "grid is a number of g of CO2 a kWh from 0 to 1,000,000, not inf"),
+        ({"concurrency": 0}, "concurrency is a whole number from 1"),
+        ({"concurrency": 2.5}, "not 2.5"),
+        ({"memory_fraction": 0}, "memory_fraction is a share above 0 and at most 1, not 0"),
+        ({"memory_fraction": 1.01}, "not 1.01"),
+    ],
+)
+def test_what_cannot_be(options: dict[str, Any], message: str) -> None:
+    timing = request("llama-3.1-8b", set=SIZES, prompt_len=100, output_len=50).on(CARD, profile=profile())
+    with pytest.raises(InputError) as caught:
+        timing.served(**{"concurrency": 1, **options})
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_was_not_given_or_is_not_known() -> None:
+    found = served(1, msgspec.structs.replace(CARD, power=None), by=profile(launch_us=1))
+    with pytest.raises(InputError, match="a cost needs a price"):
+        _ = found.cost_per_million_tokens
+    with pytest.raises(InputError, match="the board power of card is not known"):
+        _ = found.energy_per_token
+    with pytest.raises(InputError, match="carbon needs a grid"):
+        _ = found.co2_per_million_tokens
+    with pytest.raises(InputError, match="the memory of card is not known"):
+        served(1, msgspec.structs.replace(CARD, memory_bytes=None))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("t5-small", {}, "not modelled: encoder-decoder models in continuous batching"),
+        ("mamba-2.8b-hf", {}, "not modelled: state-space and linear attention"),
+        ("deepseek-v2-lite", {}, "not modelled: latent attention"),
+    ],
+)
+def test_what_is_not_modelled(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        _ = request(name, prompt_len=10, output_len=10, **options).on("h200-sxm").served(1).expected
+
+
+# ---- how it is shown
+
+
+def test_the_text_begins_with_the_answer(tmp_path: Path) -> None:
+    by = profile(launch_us=1, intervals={"dense": {"1": Spread(n=9, ratio=(0.7, 0.8, 1.0, 1.5, 2.0))}})
+    timing = request("llama-3.1-8b", set=SIZES, prompt_len=100, output_len=50).on(CARD, profile=by)
+    found = timing.served(10, price=2)
+    first, model, conditions, *rest = repr(found).splitlines()
+    assert first.startswith("time per output token: estimate 90.00 µs (72.00 µs … 135.0 µs; 80 %) · bound ")
+    assert first.endswith(" · 10 sequences at a time")
+    assert model == "meta-llama/Llama-3.1-8B (LlamaForCausalLM)"
+    assert conditions.startswith("prompt 100, output 50, concurrency 10; w_bit 16, cache 16 bits; on card; round, ")
+    cells = {line.split("  ")[1]: line for line in rest}
+    assert "idle server" in cells["prefill time"]
+    assert "in 20 % of the steps" in cells["step with a prompt in it"]
+    assert "at $ 2 an hour each" in cells["$ per million tokens"]
+    assert "not modelled: waiting for a turn" in repr(found)
+    page = found._repr_mimebundle_()
+    assert page["text/plain"] == repr(found)
+    assert page["text/html"].startswith("<div>time per output token: estimate 90.00 µs")
+    found.save(tmp_path / "served.json")
+    plain = json.loads((tmp_path / "served.json").read_text())
+    assert plain["expected"] == found.expected
+    assert plain["time_per_output_token"]["high"] == found.time_per_output_token.high
+    assert plain["co2_per_million_tokens"].startswith("carbon needs a grid")
+    with pytest.raises(InputError, match=r"save as \.json"):
+        found.save(tmp_path / "served.csv")
+
+
+def test_without_an_interval_it_says_so() -> None:
+    found = repr(served(10, by=profile(launch_us=1)))
+    assert found.startswith("time per output token: estimate 90.00 µs (no interval) · bound ")
+    assert "note: no interval: not modelled: no estimate of dense models on one device by round" in found
+
+
+# ---- a request alone
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt", "output", "run"),
+    [
+        ("llama-3.1-8b", 100, 33, {"batch_size": 2}),
+        ("gemma-3-1b-it", 500, 24, {"batch_size": 4}),  # a window of 512, in most layers
+        ("gpt-oss-20b", 120, 17, {}),  # of 128, in every other layer
+        ("qwen3-30b-a3b", 50, 9, {"fusion": "engine", "kv_bit": 8}),
+        ("gpt2", 5, 1, {}),
+    ],
+)
+@pytest.mark.parametrize("by", ["vllm", None])
+def test_the_estimate_is_the_loop(name: str, prompt: int, output: int, run: dict[str, Any], by: str | None) -> None:
+    timing = request(name, prompt_len=prompt, output_len=output, **run).on("h100-sxm", profile=by)
+    run = {"logits": "last", **run}
+    first = populate(name, seq_len=prompt, **run).on("h100-sxm", profile=by).estimated.time
+    steps = [
+        populate(name, seq_len=1, cache_len=prompt + step, **run).on("h100-sxm", profile=by).estimated.time
+        for step in range(output - 1)
+    ]
+    assert timing.expected == pytest.approx(first + sum(steps), rel=1e-9)
+    times = timing._times("estimate_per_output_token")
+    assert times.expected == pytest.approx(sum(steps) / max(len(steps), 1), rel=1e-9)
+    assert timing.lower_bound <= timing.expected
+
+
+def test_a_request_alone_has_intervals_of_its_own() -> None:
+    by = profile(launch_us=1, intervals={"dense": {"1": Spread(n=9, ratio=(0.7, 0.8, 1.0, 1.5, 2.0))}})
+    timing = request("llama-3.1-8b", set=SIZES, prompt_len=100, output_len=50).on(CARD, profile=by)
+    step, prompt = (9 * LAYERS + 3) * 1e-6, (8 * LAYERS + 3 + 100 * LAYERS) * 1e-6
+    assert timing.prefill_time.value == pytest.approx(prompt, rel=1e-9)
+    assert timing.estimate_per_output_token.value == pytest.approx(step, rel=1e-9)
+    assert timing.estimate.value == pytest.approx(prompt + 49 * step, rel=1e-9)
+    assert timing.estimate.high == pytest.approx(1.5 * timing.estimate.value)
+
+
+def test_at_the_roofline_ranks_and_schemes_count() -> None:
+    """With a list that is fused already, the bound of a request is its time."""
+    slow = msgspec.structs.replace(CARD, bandwidth=1e9)
+    for options in ({"tp": 2}, {"quant": "fp8"}, {"tp": 4, "quant": "int8"}, {"fusion": "engine"}):
+        timing = request("llama-3.1-8b", set=SIZES, prompt_len=100, output_len=20, **options).on(slow)
+        assert timing.prefill.is_bound
+        assert timing.time == pytest.approx(timing.lower_bound, rel=1e-9)
