@@ -15,10 +15,10 @@ from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.hardware.profiles import profile as find_profile
 
 from .analysis import Analysis
-from .laws import quant_of
 from .parallel import rank_of, read_tp
 from .populate import Source, populate
 from .price import Price
+from .quants import quant_of
 from .rates import Efficiency
 from .request_costs import RequestCosts
 from .request_timing import RequestTiming
@@ -49,8 +49,8 @@ def request(
         config: as for `populate`.
         set: as for `populate`.
         tp: devices that an engine divides the model over, by its heads and widths; everything is then one rank's.
-        quant: how an engine serves the weights inside the layers, by a name of `nbanalyzer.analysis.laws.QUANTS`, e.g.
-            ``"fp8"``; embeddings and head stay in 16 bits, as does the cache unless `kv_bit` says otherwise.
+        quant: how an engine serves the weights inside the layers, a name of `nbanalyzer.analysis.quants.QUANTS` such
+            as ``"fp8"``; embeddings and head stay in 16 bits, as does the cache unless `kv_bit` says otherwise.
         run: batch_size, w_bit, a_bit, kv_bit, attn, logits (here ``"last"``, as generate() does), mla, causal, fusion
             (``"engine"`` with `tp` or `quant`).
 

@@ -107,6 +107,7 @@ def test_what_is_not_divided(name: str, tp: Any, message: str) -> None:
         ),
         ({"quant": "fp8", "a_bit": 8}, "leave a_bit=8 out"),
         ({"quant": "fp7"}, ", not 'fp7'"),
+        ({"quant": ["fp8"]}, "not ['fp8']"),
         ({"quant": "mxfp4"}, "quant='mxfp4' changes nothing: it is of experts"),
     ],
 )
