@@ -23,12 +23,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from by_hand import gpt2_totals, llama_time
 from distributed import Client, LocalCluster
 
 from nbanalyzer import populate, sweep
 from nbanalyzer.hardware.accelerators import hardware
+from nbanalyzer.hardware.parameters import Spread
+from nbanalyzer.hardware.profiles import Profile, profile
 
 HERE = Path(__file__).parent
 PEERS = HERE.parent / "build" / "peers"  # where `make bench` puts other tools, which ask for an older transformers
@@ -97,12 +100,26 @@ def millions(rate: float) -> str:
 # ---- points a second
 
 
+def engine() -> Profile:
+    """Return a profile with an interval, whose width is the same to the clock, so that there is an estimate."""
+    spread = Spread(n=1, ratio=(1, 1, 1, 1, 1), source="none: of no account here")
+    intervals = {kind: {"1": spread} for kind in ("dense", "experts")}
+    return msgspec.structs.replace(profile("vllm", hardware(CARD)), intervals=intervals)
+
+
 def beside_numpy() -> tuple[list[Line], float]:
     """Return the speed of sweeps beside that of the same formulas by hand, and that of gpt2's totals."""
     sizes: dict[str, Any] = {"batch_size": range(1, SIDE + 1), "seq_len": range(1, SIDE + 1)}
     longer: dict[str, Any] = {"batch_size": range(1, SIDE + 1), "seq_len": range(1, 10 * SIDE + 1)}
     totals = ["flops", "bytes", "kv_cache_bytes"]
     timed = {**sizes, "metrics": "time", "hardware": CARD}
+    steps: dict[str, Any] = {
+        "batch_size": range(1, SIDE + 1),
+        "cache_len": range(SIDE),
+        "seq_len": 1,
+        "hardware": CARD,
+    }
+    laws = engine()
     card = hardware(CARD)
     rates = card.peak(card.precision_for(16)), card.vector_peak or 0.0, card.bandwidth
 
@@ -117,6 +134,9 @@ def beside_numpy() -> tuple[list[Line], float]:
         "llama": lambda: sweep("llama-3.1-8b", **timed),
         "llama by hand": lambda: llama_time(*axes(SIDE), *rates),
         "deepseek": lambda: sweep("deepseek-v3", **timed),
+        "decode": lambda: sweep("llama-3.1-8b", **steps, metrics="time"),
+        "expected": lambda: sweep("llama-3.1-8b", **steps, metrics="estimate", profile=laws),
+        "prefill": lambda: sweep("llama-3.1-8b", **sizes, hardware=CARD, metrics="estimate", profile=laws),
     }
     for one, other in zip(tasks["gpt2"]().arrays.values(), tasks["gpt2 by hand"](), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-12)
@@ -130,6 +150,9 @@ def beside_numpy() -> tuple[list[Line], float]:
         ("longer", "gpt2: FLOPs, bytes, KV cache, 1000 × 10,000", 20e6),
         ("llama", "Llama-3.1-8B: time, kernel by kernel, 1000 × 1000", 2e6),
         ("deepseek", "DeepSeek-V3: time, kernel by kernel, 1000 × 1000", 0.5e6),
+        ("decode", "Llama-3.1-8B: time of a decode step, 1000 × 1000", 20e6),
+        ("expected", "Llama-3.1-8B: estimate of a decode step, launch by launch, 1000 × 1000", 20e6),
+        ("prefill", "Llama-3.1-8B: estimate of a prefill, launch by launch, 1000 × 1000", 20e6),
     ):
         hand = speed.get(f"{name} by hand")
         beside = f"NumPy by hand {millions(hand)}, ratio {speed[name] / hand:.2f}" if hand else ""
@@ -217,13 +240,23 @@ def another(model: str) -> Callable[[], Any]:
     return lambda: populate(model, seq_len=next(lengths))
 
 
+def another_estimate(model: str) -> Callable[[], Any]:
+    """Return a function that estimates a decode step of a model after as much in the cache as it has not had yet."""
+    lengths = iter(range(1, 10**6))
+    laws = engine()
+    return lambda: populate(model, seq_len=1, cache_len=next(lengths)).on(CARD, profile=laws).estimate
+
+
 def warm() -> list[Line]:
-    """Return the time of another `populate` in a process that has done one."""
+    """Return the time of another `populate`, and of another estimate, in a process that has done one."""
     lines = []
     for model, most in (("gpt2", 2), ("llama-3.1-8b", None), ("deepseek-v3", 10)):
         took = 1000 * seconds({model: another(model)}, 201)[model]
         target = f"≤ {most} ms" if most else ""
         lines.append(Line(f"warm: populate({model!r})", f"{took:.2f} ms", "", target, took <= most if most else None))
+    took = 1000 * seconds({"estimate": another_estimate("llama-3.1-8b")}, 201)["estimate"]
+    what = "warm: populate('llama-3.1-8b').on('h100-sxm', profile=…).estimate"
+    lines.append(Line(what, f"{took:.2f} ms", "", "≤ 5 ms", took <= 5))
     return lines
 
 

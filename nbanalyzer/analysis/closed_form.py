@@ -10,7 +10,7 @@ from nbanalyzer.formulas.program import Expression
 from nbanalyzer.formulas.simplify import applied
 from nbanalyzer.hardware.laws import exact
 
-from .estimate import estimate_of, share_of, spread_of
+from .estimate import expected_times, share_of, spread_of
 from .laws import Pace
 from .rates import Rates, busy, starts
 
@@ -51,8 +51,29 @@ def expected_of(costs: Symbolic, pace: Pace) -> Expression:
         InputError: some launches are not modelled, or nobody compared such estimates with measurements.
 
     """
-    estimate = estimate_of(costs, pace) * exact(share_of(spread_of(costs.launches, pace)))
-    return Expression("max", (estimate, time_of(costs, Rates(pace.accelerator, pace.run))))
+    share = exact(share_of(spread_of(costs.launches, pace)))
+    rates = Rates(pace.accelerator, pace.run)
+    launches = [(launch, time * share) for launch, time in expected_times(costs, pace)]
+    estimate = Polynomial.sum(time for _, time in launches)
+    if all(_is_above(time, least) for launch, time in launches for least in busy(launch, rates).values()):
+        return Expression("sum", (estimate,))
+    return Expression("max", (estimate, time_of(costs, rates)))
+
+
+def _is_above(time: Polynomial, least: Polynomial) -> bool:
+    """Return whether a launch's expected time is provably at least its time on one unit, as most are."""
+    if any(factor < 0 and any(_is_max(atom) for atom, _ in term) for term, factor in time.terms.items()):
+        return False
+    return any(never_negative(_at_least(time, place) - least) for place in range(2))
+
+
+def _at_least(time: Polynomial, place: int) -> Polynomial:
+    """Return a time with one of its two arguments in place of every ``max``."""
+    return time.replace(lambda atom: atom.arguments[place] if _is_max(atom) else Polynomial.of(atom))
+
+
+def _is_max(atom: Atom) -> bool:
+    return atom.operation == "max" and len(atom.arguments) == 2
 
 
 def as_polynomial(expression: Polynomial | Expression) -> Polynomial:

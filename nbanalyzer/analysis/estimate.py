@@ -7,7 +7,7 @@ measured times spread around such estimates of models that had no part in the fi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -26,7 +26,10 @@ from nbanalyzer.quantities import seconds, show
 
 from .laws import MICRO, Pace
 
-__all__ = ["LEVEL", "Estimate", "Interval", "estimate_of", "share_of", "spread_of", "words_of"]
+__all__ = [
+    "LEVEL", "Estimate", "Interval", "estimate_of", "expected_times", "interval_of", "share_of", "spread_of",
+    "words_of",
+]  # fmt: skip
 
 LEVEL = 0.8
 """The share of measured times that an interval is meant to hold."""
@@ -186,6 +189,12 @@ def _is_inside(node: Node, outer: Node) -> bool:
 
 def estimate_of(costs: Symbolic, pace: Pace) -> Polynomial:
     """Return the expected seconds of a pass as a polynomial of what stays free."""
-    launches = [launch for launch in costs.launches if launch.times]
-    times = (launch.times * launch.is_started * pace.polynomial_us(launch, costs.value_of) for launch in launches)
-    return Polynomial.sum(times) / MICRO
+    return Polynomial.sum(time for _, time in expected_times(costs, pace))
+
+
+def expected_times(costs: Symbolic, pace: Pace) -> Iterator[tuple[Launch[Polynomial], Polynomial]]:
+    """Yield every launch with the seconds that it is expected to take in the whole pass."""
+    for launch in costs.launches:
+        if launch.times:
+            once = pace.polynomial_us(launch, costs.value_of) / MICRO
+            yield launch, launch.times * launch.is_started * once

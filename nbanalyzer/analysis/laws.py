@@ -15,7 +15,7 @@ from nbanalyzer.errors import InputError, quote
 from nbanalyzer.formulas.extremes import decided
 from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.formulas.grammar import Number
-from nbanalyzer.formulas.polynomial import Polynomial
+from nbanalyzer.formulas.polynomial import Atom, Polynomial
 from nbanalyzer.formulas.simplify import applied, expanded, reduced
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.parameters import ARITHMETIC, Parameters
@@ -199,7 +199,7 @@ class Pace:
         """Return the microseconds that one run of a launch takes, as a polynomial of what stays free."""
         law, figures = self.law(launch), self.figures(launch, value_of)
         law.require(figures)
-        return decided(expanded(law.formula, figures), never_negative)
+        return decided(expanded(law.formula, figures).replace(_reduced), never_negative)
 
     def _compute(self, launch: Launch[Amount]) -> Any:
         """Return the microseconds of a launch's FLOPs at their peak; of a chain, which has no products, all others."""
@@ -221,11 +221,21 @@ def _bindings(launch: Launch[Any]) -> Mapping[str, str]:
 
 def _owner(launch: Launch[Any]) -> Node:
     """Return the module that holds the experts' weights."""
-    owner = launch.nodes[0].parent
+    owner = next(node for node in launch.nodes if "w_bytes" in node.sizes).parent  # tokens may be copied before
     while owner and "num_experts" not in owner.own_parameters.variables:
         owner = owner.parent
     assert owner is not None  # it is what makes the launch one of experts
     return owner
+
+
+def _reduced(atom: Atom) -> Polynomial:
+    """Return an operation with what is rounded reduced: blocks of 128 tokens of a sequence are those of any batch."""
+    if atom.operation == "variable":
+        return Polynomial.of(atom)
+    arguments = tuple(argument.replace(_reduced) for argument in atom.arguments)
+    if atom.operation in {"ceil", "//"}:
+        arguments = reduced(arguments[0], arguments[1], NEVER_ZERO)
+    return applied(atom.operation, arguments)
 
 
 def _ratio(dividend: Any, divisor: Any) -> Any:

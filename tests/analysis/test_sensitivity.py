@@ -124,7 +124,7 @@ def test_the_largest_comes_first_as_text_table_and_plot() -> None:
 @pytest.mark.parametrize(
     ("model", "metric", "at", "kind", "message"),
     [
-        ("gpt2", "time", {}, UnknownNameError, "no metric named 'time'"),
+        ("gpt2", "tokens_per_s", {}, UnknownNameError, "no metric named 'tokens_per_s'"),
         ("gpt2", "byte", {}, UnknownNameError, "Did you mean 'bytes'"),
         ("gpt3", "flops", {}, UnknownNameError, "no model named 'gpt3'"),
         ("gpt2", "flops", {"hardware": "h100-sxm"}, InputError, "at takes sizes and conventions, not 'hardware'"),
