@@ -145,11 +145,12 @@ def test_loading_the_extension_loads_neither_torch_nor_widgets() -> None:
 from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
 shell.run_line_magic("load_ext", "nbanalyzer")
-for name in ("populate", "compare", "hardware", "whatif", "sweep", "generate", "verify", "calibrate"):
+for name in ("populate", "compare", "hardware", "whatif", "sweep", "generate", "verify", "calibrate", "request"):
     assert shell.find_line_magic(name), name
 shell.run_line_magic("populate", "gpt2 --plot none")
 later = (
     "analysis.closed_form", "analysis.comparison", "analysis.request", "analysis.sensitivity", "analysis.solve",
+    "analysis.served", "analysis.steps",
     "costs.symbolic", "formulas.program", "notebook.form", "plots", "report.comparison", "sweeps",
 )
 from importlib.util import find_spec

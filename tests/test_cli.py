@@ -159,7 +159,7 @@ def test_an_unknown_peak_is_said_on_stderr(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "one of the arguments --populate --generate --verify --calibrate --list --list_hardware is required"),
+        ([], "one of the arguments --populate --request --generate --verify --calibrate --list --list_hardware is required"),
         (["--populate"], "--populate needs --model_id NAME or --model_json FILE"),
         (["--populate", "--model_id", "gpt3"], "no model named 'gpt3'. Did you mean 'gpt2'"),
         (["--populate", "--model_id", "gpt2", "--seqlen", "4"], "unrecognized arguments: --seqlen 4"),
@@ -181,6 +181,16 @@ def test_an_unknown_peak_is_said_on_stderr(capsys: pytest.CaptureFixture[str]) -
         (["--generate", "--model_id", "gpt2", "--set", "n_layer=2"], "--generate takes no --set"),
         (["--generate", "--config", "no/config.json"], "no/config.json: No such file or directory"),
         (["--generate", "--model_id", "x" * 201, "--config", "c.json"], "at most 200 printable characters"),
+        (["--request"], "--request needs --model_id NAME"),
+        (["--request", "--model_id", "gpt2", "--price", "2"], "--price needs --hardware NAME"),
+        (["--request", "--model_id", "gpt2", "--concurrency", "2"], "--concurrency needs --hardware NAME"),
+        (["--request", "--model_id", "gpt2", "--memory_fraction", ".5"], "--memory_fraction needs --concurrency N"),
+        (["--request", "--model_id", "gpt2", "--format", "json"], "--format json needs --concurrency N"),
+        (["--request", "--model_id", "gpt2", "--format", "csv"], "prints a table, or --format json"),
+        (["--request", "--model_id", "gpt2", "--seq_len", "5"], "a request takes prompt_len and output_len, not seq_len"),
+        (["--request", "--model_id", "gpt2", "--quant", "fp7"], "invalid choice: 'fp7'"),
+        (["--request", "--model_id", "gpt2", "--hardware", "t4", "--price", "-1"], "from 0 to 1,000,000, not -1.0"),
+        (["--populate", "--model_id", "gpt2", "--tp", "2"], "--tp is of a request: --request takes it"),
         (["--verify"], "--verify needs --model_id NAME or --model_json FILE"),
         (["--verify", "--model_id", "gpt2", "--model_json", "x.json"], "--verify needs --model_id NAME or --model_json FILE"),
         (["--verify", "--model_id", "gpt2", "--config", "x.json"], "--verify takes no --config"),
@@ -309,6 +319,28 @@ def test_a_terminal_sees_how_far_it_is_until_somebody_interrupts(config: Path, t
     assert any(line.startswith("building ") for line in shown)
     assert shown[-1] == "nbanalyzer: interrupted, no file is left half-written\r\n"
     assert [*tmp_path.iterdir()] == [config]
+
+
+def test_a_request(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["--request", "--model_id", "llama-3.1-8b", "--prompt_len", "100", "--output_len", "20"]
+    found = nbanalyzer.request("llama-3.1-8b", prompt_len=100, output_len=20)
+    assert main(words) == 0
+    assert capsys.readouterr().out == f"{found}\n"
+    words += ["--hardware", "h100-sxm", "--profile", "vllm", "--price", "2.5"]
+    timing = found.on("h100-sxm", profile="vllm", price=2.5)
+    assert main(words) == 0
+    assert capsys.readouterr().out == f"{timing}\n"
+    assert main([*words, "--concurrency", "8"]) == 0
+    assert capsys.readouterr().out == f"{timing.served(8)}\n"
+    path = tmp_path / "served.json"
+    serving = ["--concurrency", "8", "--memory_fraction", "0.5", "--quant", "fp8", "--tp", "2", "--format", "json"]
+    assert main([*words, *serving, "--output", str(path)]) == 0
+    asked = nbanalyzer.request("llama-3.1-8b", prompt_len=100, output_len=20, tp=2, quant="fp8")
+    served = asked.on("h100-sxm", profile="vllm", price=2.5).served(8, memory_fraction=0.5)
+    plain = json.loads(path.read_text())
+    assert plain["expected"] == served.expected
+    assert plain["cost_per_million_tokens"] == served.cost_per_million_tokens
+    assert plain["memory"]["cache"] == served.capacity.cache
 
 
 @pytest.mark.pytorch

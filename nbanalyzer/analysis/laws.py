@@ -222,7 +222,7 @@ def _bindings(launch: Launch[Any]) -> Mapping[str, str]:
 
 def _owner(launch: Launch[Any]) -> Node:
     """Return the module that holds the experts' weights."""
-    owner = launch.nodes[0].parent
+    owner = next(node for node in launch.nodes if "w_bytes" in node.sizes).parent  # tokens may be copied before
     while owner and "num_experts" not in owner.own_parameters.variables:
         owner = owner.parent
     assert owner is not None  # it is what makes the launch one of experts

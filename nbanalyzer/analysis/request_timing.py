@@ -199,7 +199,11 @@ class RequestTiming(Shown, shown_by="request"):
 
     @property
     def _rate(self) -> float:
-        return self._written / self.expected if self.expected else math.inf
+        try:
+            seconds = self.estimate.value
+        except InputError:
+            seconds = self.expected
+        return self._written / seconds if seconds else math.inf
 
     @property
     def cost_per_million_tokens(self) -> float:

@@ -145,12 +145,15 @@ class Served(Shown, shown_by="served"):
     @property
     def tokens_per_second(self) -> float:
         """Tokens written a second, of all sequences, by all devices."""
-        return self.batch / self.expected
+        return self.batch * self.tokens_per_second_each
 
     @property
     def tokens_per_second_each(self) -> float:
-        """Tokens written a second of each sequence."""
-        return 1 / self.expected
+        """Tokens written a second of each sequence, by the middle of the interval if there is one."""
+        try:
+            return 1 / self.time_per_output_token.value
+        except InputError:
+            return 1 / self.expected
 
     @cached_property
     def prefill(self) -> Times:

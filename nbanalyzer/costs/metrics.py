@@ -16,8 +16,8 @@ from nbanalyzer.templates.template import Basic
 from .tree import OWNED_TRAFFIC, Node
 
 __all__ = [
-    "BY_MODULE", "KERNEL_METRICS", "METRICS", "OF_ENGINE", "OWNED", "PASS_METRICS", "REQUEST_SUMS", "Metric",
-    "is_timed", "metric_formula", "metrics_of", "unit_of",
+    "BY_MODULE", "KERNEL_METRICS", "METRICS", "OF_ENGINE", "OF_ESTIMATE", "OWNED", "PASS_METRICS", "REQUEST_SUMS",
+    "Metric", "is_timed", "metric_formula", "metrics_of", "unit_of",
 ]  # fmt: skip
 
 
@@ -79,6 +79,8 @@ METRICS: Mapping[str, Metric] = {
         Metric("lower_bound", "s", is_summed=True, needs="hardware"),
         Metric("estimate", "s", is_summed=True, needs="hardware"),
         Metric("tokens_per_s", "tokens/s", needs="hardware", more_is_better=True),
+        Metric("cost_per_million_tokens", "$", needs="hardware"),
+        Metric("energy_per_token", "J", needs="hardware"),
         Metric("time_to_first_token", "s", needs="request"),
         Metric("time_per_output_token", "s", needs="request"),
         Metric("fits", "", needs="hardware", more_is_better=True),
@@ -94,7 +96,9 @@ REQUEST_SUMS = tuple(name for name in PASS_METRICS if METRICS[name].is_summed)
 """The metrics of `PASS_METRICS` that are summed over a request's passes."""
 BY_MODULE = ("flops", "bytes", "parameters", "time")
 """The metrics that are compared module by module."""
-OF_ENGINE = ("lower_bound", "estimate")
+OF_ESTIMATE = ("estimate", "cost_per_million_tokens", "energy_per_token")
+"""The metrics that follow from an estimate."""
+OF_ENGINE = ("lower_bound", *OF_ESTIMATE)
 """The metrics of the list that a serving engine launches, whatever list the others are of."""
 OWNED = tuple(OWNED_TRAFFIC)
 """The traffic of weights and cache; the rest is the activations'."""

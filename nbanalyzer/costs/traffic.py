@@ -84,7 +84,8 @@ class _Traffic:
         self.carried = carried
         self.dropped = dropped
         self.inside = frozenset(group.nodes)
-        self.last = group.nodes[-1]
+        # What is fused with the last kernel, as the vector work of a product, writes nothing of its own.
+        self.last = next((node for node in reversed(group.nodes) if node.parts[2] != NOTHING), group.nodes[-1])
         self.prepared: set[Node] = set()  # the kernels whose weights were read so far, though they do not run
         self.taken: dict[tuple[Node, Formula], list[tuple[Formula, Number]]] = {}  # tensor → its parts read so far
 

@@ -158,6 +158,8 @@ class CostMagics(Magics):
         if options.config:
             settings["config"] = arguments.config()
         settings |= arguments.reached()
+        if options.price is not None:
+            settings["price"] = arguments.real("--price", options.price)
         if options.chunks is not None:
             settings["chunks"] = "auto" if options.chunks == "auto" else arguments.number("--chunks", options.chunks)
         default = (*METRICS, *(["time"] if options.hardware else []), *(["estimate"] if options.profile else []))

@@ -155,6 +155,7 @@ def _sweep() -> LineParser:
         "--metric", nargs="+", action="extend", choices=_Suggested(METRICS), metavar="NAME", help=metrics
     )
     add_efficiency_options(parser)
+    parser.add_argument("--price", metavar="X", help="$ an hour of the accelerator, for cost_per_million_tokens")
     chunks = "points to compute at a time, or auto: for grids larger than the memory"
     parser.add_argument("--chunks", metavar="N", help=chunks)
     parser.add_argument("--plot", nargs="?", const="", metavar="X", help="lines of the first metric along an axis")

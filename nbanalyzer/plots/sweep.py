@@ -18,6 +18,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 from nbanalyzer.analysis.marks import legend
 from nbanalyzer.costs.metrics import unit_of
 from nbanalyzer.errors import InputError, quote
+from nbanalyzer.sweeps.labels import label_of, listed
 from nbanalyzer.sweeps.slices import (
     MOST_ROWS,
     cell_of,
@@ -37,7 +38,6 @@ from nbanalyzer.sweeps.slices import (
     values_of,
     within,
 )
-from nbanalyzer.sweeps.sweep import label_of, listed
 
 from .figure import COLORS, Plot
 

@@ -13,9 +13,10 @@ __all__ = ["fragment", "text"]
 
 ESTIMATES = (
     ("prefill, idle server", "prefill_time"),
-    ("per output token", "estimate_per_output_token"),
-    ("whole request", "estimate"),
+    ("each output token", "estimate_per_output_token"),
+    ("request", "estimate"),
 )
+"""Rows of what is expected: name → the property of a timing."""
 
 
 def text(timing: RequestTiming) -> str:
@@ -50,12 +51,12 @@ def _rows(timing: RequestTiming) -> list[tuple[str, str]]:
         ("time per output token", f"{bound}{seconds(timing.time_per_output_token)}{mark}"),
         ("whole request", f"{bound}{seconds(timing.time)}{mark}"),
         ("tokens/s per GPU", f"{most}{per_device}{mark}"),
-        ("estimates by", timing.profile.name),
     ]
     try:
-        return [*rows, *((label, timing.words_of(name)) for label, name in ESTIMATES), *_money(timing)]
+        expected = [(f"estimate, {label}", f"{timing.words_of(name)}{mark}") for label, name in ESTIMATES]
     except InputError as error:
         return [*rows, ("estimate", str(error))]
+    return [*rows, *expected, ("estimates by", timing.profile.name), *_money(timing)]
 
 
 def _money(timing: RequestTiming) -> list[tuple[str, str]]:

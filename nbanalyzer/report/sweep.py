@@ -9,7 +9,7 @@ import numpy as np
 
 from nbanalyzer.analysis.marks import legend
 from nbanalyzer.sweeps import slices
-from nbanalyzer.sweeps.sweep import label_of, listed, shown
+from nbanalyzer.sweeps.labels import label_of, listed, shown
 from nbanalyzer.text import as_lines, escape
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
@@ -13,9 +14,10 @@ import numpy.typing as npt
 from nbanalyzer.analysis.closed_form import expected_of, memory_of, time_of
 from nbanalyzer.analysis.estimate import spread_of, words_of
 from nbanalyzer.analysis.laws import Pace
+from nbanalyzer.analysis.price import Price
 from nbanalyzer.analysis.rates import Efficiency, Rates
 from nbanalyzer.costs.count import tree_of
-from nbanalyzer.costs.metrics import METRICS, OF_ENGINE, metrics_of
+from nbanalyzer.costs.metrics import METRICS, OF_ENGINE, OF_ESTIMATE, metrics_of
 from nbanalyzer.costs.run import REQUEST, TOKENS, Run, passes_of
 from nbanalyzer.costs.symbolic import Symbolic, free_values
 from nbanalyzer.costs.tree import Tree
@@ -35,6 +37,8 @@ Array = npt.NDArray[np.float64]
 
 STEPS_AT_ONCE = 1 << 21  # decode steps times points, evaluated together: 16 MiB an array
 MOST_STEPS = 10**7
+MONEY = ("cost_per_million_tokens", "energy_per_token")
+MILLION = 1_000_000  # tokens
 MANY = 1024  # new tokens of a pass that reads a prompt of any length
 
 
@@ -52,6 +56,7 @@ class Spec:
         efficiency: of the accelerator.
         lengths: `prompt_len` and `output_len` of a request, without those that are axes; None for a pass.
         profile: what estimates are made with; None without an accelerator.
+        price: of the accelerator, with its power; None without one.
 
     Raises:
         UnknownNameError, InputError: a metric that does not exist, or lacks what it needs.
@@ -67,6 +72,7 @@ class Spec:
     efficiency: Efficiency
     lengths: tuple[tuple[str, int], ...] | None
     profile: Profile | None = field(default=None, hash=False)
+    price: Price | None = None
 
     def __post_init__(self) -> None:
         known = metrics_of([*self.tree.template.state])
@@ -79,10 +85,22 @@ class Spec:
                 raise InputError(f"{metric} needs hardware: give hardware=…, such as 'h100-sxm'")
             if needs == "request" and self.lengths is None:
                 raise InputError(f"{metric} belongs to a request: give prompt_len and output_len")
+        for name in {*MONEY} & {*self.metrics}:
+            self.per_second(name)
         if "fits" in self.metrics and self.accelerator and self.accelerator.memory_bytes is None:
             raise InputError(f"the memory of {self.accelerator.name} is not known: fits cannot be told")
         if self.lengths is not None and not self.tree.template.state:
             raise InputError("this model keeps nothing from one pass to the next: it writes no text, token by token")
+
+    def per_second(self, metric: str) -> float:
+        """Return what a second of a pass adds to a metric of `MONEY`, for one token.
+
+        Raises:
+            InputError: the price, or the board's power, is not known.
+
+        """
+        assert self.price is not None  # there is an accelerator
+        return MILLION * self.price.cost(1.0) if metric == "cost_per_million_tokens" else self.price.energy(1.0)
 
 
 class CompiledMetrics:
@@ -107,7 +125,7 @@ class CompiledMetrics:
         passes = passes_of(has_encoder=self._has_encoder)
         given = (None,) if self._lengths is None else (passes.first, passes.step)
         notes = [note for one in given for note in self._rates.notes(self._symbolic(one).launches)]
-        if "estimate" in self.spec.metrics:
+        if not {*OF_ESTIMATE}.isdisjoint(self.spec.metrics):
             pace = self._pace(given[-1])
             notes += [words_of(spread_of(self._symbolic(given[-1], "engine").launches, pace), pace)]
             notes += pace.profile.notes
@@ -163,7 +181,8 @@ class CompiledMetrics:
             if name == "lower_bound":
                 outputs[name] = time_of(engine, Rates(self._accelerator, self.spec.run))
             else:
-                outputs[name] = expected_of(engine, self._pace(given))
+                expected = expected_of(engine, self._pace(given))
+                outputs[name] = expected if name == "estimate" else self._money(name, expected, engine.tokens)
         return _certain(outputs, (*own.doubts, *(engine.doubts if engine else ())))
 
     def _expression(self, symbolic: Symbolic, name: str) -> Polynomial | Expression:
@@ -180,6 +199,11 @@ class CompiledMetrics:
         if state == "kv_cache" or state in self.spec.tree.template.state:
             return symbolic.state.get(state, Polynomial({}))
         return symbolic.metric(name)
+
+    def _money(self, name: str, seconds: Expression, tokens: Polynomial) -> Polynomial | Expression:
+        """Return a metric of `MONEY` of one pass: seconds / tokens, times what each second of a token adds."""
+        factor = self.spec.per_second(name)
+        return Expression("/", (seconds, tokens * (1 / Fraction(factor)))) if factor else Polynomial({})
 
     def _pace(self, given: Mapping[str, str] | None) -> Pace:
         assert self.spec.profile is not None  # the spec has checked that there is an accelerator
@@ -241,6 +265,7 @@ class CompiledMetrics:
         needed = {metric.name for metric in asked if metric.is_summed}
         from_time = (metric for metric in asked if metric.needs and metric.name not in {"fits", *OF_ENGINE})
         needed |= {"time"} if any(from_time) else set()
+        needed |= {"estimate"} if not {*MONEY}.isdisjoint(self.spec.metrics) else set()
         needed |= {"flops", "bytes"} if "arithmetic_intensity" in self.spec.metrics else set()
         return tuple(sorted(needed))
 
@@ -276,6 +301,8 @@ class CompiledMetrics:
                     numbers = steps["time"] / np.maximum(output - 1, 1)
                 case "tokens_per_s":
                     numbers = batch * output / sums["time"]
+                case "cost_per_million_tokens" | "energy_per_token":
+                    numbers = sums["estimate"] * self.spec.per_second(name) / (batch * output)
                 case "arithmetic_intensity":
                     numbers = sums["flops"] / sums["bytes"]
                 case "fits":

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from nbanalyzer.analysis.populate import prepared
+from nbanalyzer.analysis.price import Price
 from nbanalyzer.analysis.rates import Efficiency
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.count import fused, params_of
-from nbanalyzer.costs.metrics import OF_ENGINE
+from nbanalyzer.costs.metrics import OF_ENGINE, OF_ESTIMATE
 from nbanalyzer.costs.run import CHOICES, REQUEST, RUN_CHOICES, TOKENS
 from nbanalyzer.costs.tree import Tree
 from nbanalyzer.errors import InputError
@@ -108,25 +109,30 @@ def parts_of(
     config: object,
     efficiency: Efficiency,
     profile: str | os.PathLike[str] | Profile | None = None,
+    price: float | None = None,
 ) -> Iterator[Part]:
     """Yield the parts of a grid, one for each combination of the options with formulas of their own."""
     outer = [name for name in grid.axes if name in CHOICES]
     _require_lengths(grid)
-    if profile is not None and "estimate" not in metrics:
+    if profile is not None and {*OF_ESTIMATE}.isdisjoint(metrics):
         raise InputError("a profile changes nothing but the metric estimate: ask for it, or leave profile out")
+    if price is not None and "cost_per_million_tokens" not in metrics:
+        raise InputError("a price changes nothing but cost_per_million_tokens: ask for it, or leave price out")
     for places in product(*(range(len(grid.axes[name])) for name in outer)):
         at = dict(zip(outer, places, strict=True))
         chosen = {**grid.fixed, **{name: grid.axes[name][place] for name, place in at.items()}}
         length = "prompt_len" if _is_request(grid) else "seq_len"
         single = _single(grid, chosen, length, metrics)
         if single is None:
-            yield Part(at, _compiled(grid, chosen, metrics, config, efficiency, profile))
+            yield Part(at, _compiled(grid, chosen, metrics, config, efficiency, profile, price))
             continue
-        yield Part({**at, length: single}, _compiled(grid, {**chosen, length: 1}, metrics, config, efficiency, profile))
+        yield Part(
+            {**at, length: single}, _compiled(grid, {**chosen, length: 1}, metrics, config, efficiency, profile, price)
+        )
         lengths = grid.axes[length]
         spans = [(start, stop) for start, stop in ((0, single), (single + 1, len(lengths))) if start < stop]
         others = {**grid.axes, length: tuple(value for value in lengths if value != 1)}
-        compiled = _compiled(replace(grid, axes=others), chosen, metrics, config, efficiency, profile)
+        compiled = _compiled(replace(grid, axes=others), chosen, metrics, config, efficiency, profile, price)
         for span in spans:
             yield Part(at, compiled, {length: span})
 
@@ -166,6 +172,7 @@ def _compiled(
     config: object,
     efficiency: Efficiency,
     profile: str | os.PathLike[str] | Profile | None,
+    price: float | None,
 ) -> CompiledMetrics:
     """Return the metrics for the values chosen on the outer axes, over the inner axes."""
     inner = tuple(name for name in grid.axes if name not in CHOICES and name not in chosen)
@@ -190,7 +197,8 @@ def _compiled(
         used |= dict.fromkeys((*fused(Costs(tree, params, run)).variables, *params))
     arrays = _arrays([*used], tree, config, sizes, changing, inner) if changing else {}
     fixed = tuple((name, value) for name, value in params.items() if name not in arrays)
-    spec = Spec(tree, run, fixed, inner, metrics, accelerator, efficiency, lengths, found)
+    cost = Price(accelerator, price=price) if accelerator else None
+    spec = Spec(tree, run, fixed, inner, metrics, accelerator, efficiency, lengths, found, cost)
     if not changing:
         return _known(spec)
     Costs(tree, params, run)  # as in `_known`

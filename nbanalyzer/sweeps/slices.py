@@ -13,7 +13,7 @@ from nbanalyzer.costs.metrics import OF_ENGINE, is_timed, unit_of
 from nbanalyzer.errors import InputError
 from nbanalyzer.table import Table
 
-from .sweep import label_of, shown
+from .labels import label_of, shown
 
 if TYPE_CHECKING:
     from .sweep import Sweep

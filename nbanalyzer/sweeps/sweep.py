@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -25,10 +24,10 @@ from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import FormulaError, InputError, MissingPackageError, UnknownNameError, quote
 from nbanalyzer.formulas.blocks import block_sizes, windows
 from nbanalyzer.formulas.formula import parse
-from nbanalyzer.quantities import seconds, si
 
 from .fitting import Fitting, marks_of
 from .grid import Grid, require_memory
+from .labels import label_of, labels_of, listed
 from .partition import Partition, notes_of, parts_of
 
 if TYPE_CHECKING:
@@ -38,10 +37,9 @@ if TYPE_CHECKING:
 
     from .reductions import Conditions, Reduction
 
-__all__ = ["Sweep", "label_of", "listed", "shown", "sweep"]
+__all__ = ["Sweep", "sweep"]
 
 METRICS = ("flops", "bytes", "parameters", "kv_cache_bytes")
-SHOWN_ROWS = 8
 BLOCK = 1 << 16  # points that a reduction takes at a time
 
 
@@ -133,7 +131,7 @@ class Sweep(Shown, shown_by="sweep"):
         require_memory(self.size, len(self.axes) + len(self.metrics), "columns", advice)
         places = np.unravel_index(np.arange(self.size), self.shape) if self.axes else ()
         columns: dict[str, Any] = {
-            name: _labels(values)[place] for (name, values), place in zip(self.axes.items(), places, strict=True)
+            name: labels_of(values)[place] for (name, values), place in zip(self.axes.items(), places, strict=True)
         }
         columns |= {name: self.values(name).reshape(-1) for name in self.metrics}
         if self.fitting and "fits" not in columns:
@@ -155,7 +153,7 @@ class Sweep(Shown, shown_by="sweep"):
             raise MissingPackageError("xarray", "for a labelled grid") from None
         data = {name: (tuple(self.axes), array, {"units": unit_of(name)}) for name, array in self.arrays.items()}
         fixed = {name: label_of(value) for name, value in self.fixed.items()}
-        coords = {name: _labels(values) for name, values in self.axes.items()}
+        coords = {name: labels_of(values) for name, values in self.axes.items()}
         return xarray.Dataset(data, coords=coords, attrs={"model": self.model, **fixed})
 
     # ---- questions
@@ -301,6 +299,7 @@ def sweep(
     bandwidth_efficiency: float = 1.0,
     launch_overhead: float = 0.0,
     profile: Any = None,
+    price: float | None = None,
     **options: Any,
 ) -> Sweep:
     """Return metrics over a grid of values.
@@ -315,7 +314,8 @@ def sweep(
         compute_efficiency: with `bandwidth_efficiency` and `launch_overhead`, as for `Analysis.on`.
         bandwidth_efficiency: see above.
         launch_overhead: see above.
-        profile: what the metric ``estimate`` is made with, as for `Analysis.on`.
+        profile: what ``estimate``, and cost and energy, are made with, as for `Analysis.on`.
+        price: $ an hour of the accelerator, for the metric ``cost_per_million_tokens``.
         options: axes and fixed values: sizes and switches of a run, hardware, config values (``num_kv_heads=[1, 8]``);
             or prompt_len and output_len, for whole requests. An option with several values is an axis.
 
@@ -334,12 +334,12 @@ def sweep(
             raise InputError(f"{name} is given twice: in set, and as an option")
     grid = Grid.of({"model": model, **sizes, **options}, lambda shape: _require_possible(shape, asked, chunks))
     efficiency = Efficiency(compute=compute_efficiency, bandwidth=bandwidth_efficiency, launch_overhead=launch_overhead)
-    parts = tuple(parts_of(grid, asked, config, efficiency, profile))
+    parts = tuple(parts_of(grid, asked, config, efficiency, profile, price))
     fixed = {option: value for option, value in grid.fixed.items() if option != "model"}
     if not efficiency.is_perfect:
         fixed |= {"compute_efficiency": compute_efficiency, "bandwidth_efficiency": bandwidth_efficiency}
         fixed["launch_overhead"] = launch_overhead
-    fixed |= {} if profile is None else {"profile": profile}
+    fixed |= {name: value for name, value in (("profile", profile), ("price", price)) if value is not None}
     partition = Partition(grid, parts, asked)
     if chunks is None:
         arrays = partition.everything()
@@ -362,38 +362,3 @@ def _require_possible(shape: tuple[int, ...], metrics: tuple[str, ...], chunks: 
         from .chunks import require_chunks
 
         require_chunks(shape, chunks)
-
-
-def shown(metric: str, value: float) -> str:
-    """Return a metric's value with its unit: ``1.230 ms``, ``47.33 k tokens/s``, ``16.06 GB``."""
-    unit = unit_of(metric)
-    if not math.isfinite(value):
-        return "no number" if math.isnan(value) else f"{value} {unit}".rstrip()
-    if unit == "s":
-        return seconds(value)
-    if unit in {"elements", ""}:
-        return si(value)
-    return f"{si(value)} {unit}" if "/" in unit else si(value, unit)
-
-
-def label_of(value: Any) -> Any:
-    """Return the label of a value: numbers and words themselves, objects' names."""
-    if isinstance(value, int | float | str):
-        return value
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    return getattr(value, "name", "") or getattr(value, "model_id", "") or type(value).__name__
-
-
-def _labels(values: Sequence[Any]) -> Any:
-    labels = [label_of(value) for value in values]
-    return np.asarray(labels, dtype=object if any(isinstance(label, str) for label in labels) else None)
-
-
-def listed(values: Sequence[Any]) -> str:
-    """Return the values of an axis as text, without the middle of a long one."""
-    few = values if len(values) <= SHOWN_ROWS else [*values[:3], values[-1]]
-    texts = [str(label_of(value)) for value in few]
-    if len(values) <= SHOWN_ROWS:
-        return ", ".join(texts)
-    return f"{', '.join(texts[:3])} … {texts[-1]} ({len(values):,} values)"

@@ -34,7 +34,7 @@ def machine(**classes: Any) -> Profile:
     )
 
 
-def one(path: str, profile: Profile, **run: int) -> float:
+def one(path: str, profile: Profile, **run: Any) -> float:
     analysis = nbanalyzer.populate("gpt2", **({"batch_size": 1, "seq_len": 1, "cache_len": 511} | run))
     (launch,) = (launch for launch in analysis.launches if launch.nodes[0].path == path)
     return launch_us(launch, analysis, profile, "bf16")

@@ -10,7 +10,6 @@ import pytest
 from nbanalyzer import Accelerator, populate, request
 from nbanalyzer.costs.metrics import REQUEST_SUMS
 from nbanalyzer.errors import InputError, UnknownNameError
-from nbanalyzer.quantities import seconds
 
 CARD = Accelerator(name="card", memory_bytes=24 * 10**9, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
 
@@ -191,22 +190,44 @@ def test_too_many_steps_to_time_are_refused() -> None:
 def test_the_text_says_the_numbers() -> None:
     found = request("gpt2", prompt_len=1000, output_len=3, batch_size=2)
     lines = repr(found.on(CARD)).splitlines()
-    assert lines[1] == "batch_size 2, prompt 1,000, output 3; w_bit 16, a_bit 16, kv_bit 16"
-    assert lines[3].startswith("  2 decode steps ")
-    assert any(line.startswith(f"  time to first token   {seconds(found.on(CARD).prefill.time)}") for line in lines)
-    assert "at least" not in repr(found.on(CARD))
-    assert "at most" not in repr(found.on(CARD))
-    assert "  on card; at the roofline, operation by operation: no bound, for fused kernels move less" in lines
-    fused = repr(request("gpt2", prompt_len=1000, output_len=3, batch_size=2, fusion="engine").on(CARD)).splitlines()
-    assert any(line.startswith("  time to first token   at least ") for line in fused)
-    assert any(line.startswith("  tokens/s per GPU      at most ") for line in fused)
-    assert "  on card; lower bound: every fused kernel at its roofline, nothing between them" in fused
+    assert lines[0].startswith("whole request: estimate ")
+    assert lines[0].endswith(f" · fits, {(24e9 - found.memory.total) / 1e9:.2f} GB left")
+    assert lines[2] == "batch_size 2, prompt 1,000, output 3; w_bit 16, a_bit 16, kv_bit 16"
+    assert lines[4].startswith("  2 decode steps ")
+    for name in ("time to first token", "time per output token", "whole request", "tokens/s per GPU"):
+        (line,) = (line for line in lines if line.startswith(f"  {name} "))
+        assert "at least" not in line  # nothing is fused: fused kernels move less
+        assert "at most" not in line
+    assert any(line.startswith("  estimate, prefill, idle server ") for line in lines)
+    words = "at the roofline, operation by operation: no bound, for fused kernels move less"
+    assert f"  on card; {words}" in lines
+    fused = repr(request("gpt2", prompt_len=1000, output_len=3, fusion="engine").on(CARD))
+    assert fused.count("at least ") == 3
+    assert fused.count("at most ") == 1
+    assert "  on card; lower bound: every fused kernel at its roofline, nothing between them" in fused.splitlines()
     titled = Accelerator(name="short", title="The Long Name", bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
-    assert "  on The Long Name; at the roofline" in repr(found.on(titled))
+    assert f"  on The Long Name; {words}" in repr(found.on(titled))
     # K and V of 12 layers of 768: 36,864 bytes a token, of 1,002 tokens in 2 sequences
     assert f"of it cache {36_864 * 1002 * 2 / 1e6:.2f} MB" in repr(found)
     assert found.fits(CARD)
     assert repr(found) == repr(request("gpt2", prompt_len=1000, output_len=3, batch_size=2))
+
+
+def test_the_page_has_what_the_text_has() -> None:
+    timing = request("gpt2", prompt_len=10, output_len=3).on(CARD, price=2)
+    page = timing._repr_mimebundle_()
+    assert page["text/plain"] == repr(timing)
+    assert page["text/html"].startswith("<div>whole request: estimate ")
+    assert "per million tokens" in page["text/html"]
+    assert "per million tokens" not in repr(request("gpt2", prompt_len=10, output_len=3).on(CARD))
+
+
+def test_what_no_law_is_of_says_so_and_keeps_its_roofline() -> None:
+    timing = request("mamba-2.8b-hf", prompt_len=10, output_len=3).on(CARD)
+    first, *rest = repr(timing).splitlines()
+    assert first.startswith("whole request: estimate not modelled: state-space")
+    assert " · at the roofline " in first
+    assert any(line.startswith("  estimate ") and "not modelled: state-space" in line for line in rest)
 
 
 @pytest.mark.parametrize("size", [24 * 10**9, 16 * 10**9, None])
@@ -217,12 +238,12 @@ def test_no_time_without_its_mark(size: int | None) -> None:
     assert found.marks == expected
     assert (found.fit is None) == (size is None)
     lines = repr(found).splitlines()
-    for name, count in (
-        ("time to first token", 1), ("time per output token", 1), ("whole request", 2), ("tokens/s per GPU", 1),
-        ("per output token", 1), ("prefill, idle server", 1),
-    ):  # fmt: skip
-        about = [line.removeprefix(f"  {name}") for line in lines if line.startswith(f"  {name}")]
-        assert [line.split(", ")[1:] for line in about] == [[*expected]] * count  # at the roofline, and estimated
+    for name in ("time to first token", "time per output token", "whole request", "tokens/s per GPU"):
+        (line,) = (line for line in lines if line.startswith(f"  {name}"))
+        assert line.split(", ")[1:] == [*expected]
+    for name in ("estimate, prefill, idle server", "estimate, each output token", "estimate, request"):
+        (line,) = (line for line in lines if line.startswith(f"  {name} "))
+        assert line.removeprefix(f"  {name}").split(", ")[1:] == [*expected]
 
 
 def test_peaks_of_either_pass_are_missed() -> None:

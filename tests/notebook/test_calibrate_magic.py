@@ -58,7 +58,7 @@ def test_calibrate_shows_a_summary_and_returns_the_profile(
     (summary,) = shown
     assert repr(summary).splitlines() == [
         "my-processor, pytorch 2.13: measured on this machine on 2026-11-29.",
-        "It reached 93.4 GFLOP/s in fp32, 26.7 GB/s of memory.",
+        "It reached 93.40 GFLOP/s in fp32, 26.70 GB/s of memory.",
         "1 thread.",
         "drift 0.5 % between their halves.",
         "kernels  precision  n  measured / law, 10 … 90 %",

@@ -221,6 +221,16 @@ def test_variants(shell: InteractiveShell, shown: list[Any], line: str, labels: 
         ("compare", "gpt2 gpt2-xl --plot roofline", InputError, "invalid choice: 'roofline'"),
         ("compare", "gpt2 gpt2-xl --set layers", InputError, "--set takes name=number, not 'layers'"),
         ("compare", "gpt2 gpt2-xl --seq 4", UnknownNameError, "no option of %compare named '--seq'"),
+        ("request", "", InputError, "%request takes a model"),
+        ("request", "gpt2 --seq_len 4", UnknownNameError, "no option of %request named '--seq_len'"),
+        ("request", "gpt2 --price 2", InputError, "--price needs --hardware NAME"),
+        ("request", "gpt2 --profile vllm", InputError, "--profile needs --hardware NAME"),
+        ("request", "gpt2 --concurrency 2", InputError, "--concurrency needs --hardware NAME"),
+        ("request", "gpt2 --hardware t4 --save x.json", InputError, "--save needs --concurrency N"),
+        ("request", "gpt2 --hardware t4 --memory_fraction 1", InputError, "--memory_fraction needs --concurrency N"),
+        ("request", "gpt2 --hardware t4 --price=-1", InputError, "price is a number of $ an hour from 0 to 1,000,000, not -1.0"),
+        ("request", "gpt2 --hardware t4 --concurrency 0", InputError, "concurrency is a whole number from 1"),
+        ("request", "gpt2 --tp two", InputError, "--tp is a whole number, not 'two'"),
         ("populate", "gpt2 --hardware", InputError, "argument --hardware: expected one argument"),
         ("populate", "gpt2 --hardware h100-sxn", UnknownNameError, "Did you mean 'h100-sxm'"),
         ("populate", "gpt2 --plot roofline", InputError, "--plot roofline needs --hardware NAME: %hardware lists the names"),
@@ -409,7 +419,9 @@ def test_completion_of_calibrate(shell: InteractiveShell) -> None:
     assert completions(shell, "%calibrate gpt") == []
 
 
-@pytest.mark.parametrize("name", ["calibrate", "generate", "verify", "compare", "hardware", "whatif", "sweep"])
+@pytest.mark.parametrize(
+    "name", ["calibrate", "generate", "verify", "compare", "hardware", "whatif", "sweep", "request"]
+)
 def test_a_late_magic_is_documented_as_itself(shell: InteractiveShell, name: str) -> None:
     found = shell.object_inspect(f"%{name}")
     assert found["found"]
@@ -423,6 +435,31 @@ def test_completion_of_forms_and_sweeps(shell: InteractiveShell) -> None:
     assert completions(shell, "%whatif gpt2 --phase ") == ["prefill", "decode", "request"]
     assert completions(shell, "%sweep gpt2 gpt2-x") == ["gpt2-xl"]
     assert completions(shell, "%sweep gpt2 --batch") == ["--batch_size"]
+    assert completions(shell, "%request gpt2-x") == ["gpt2-xl"]
+    assert completions(shell, "%request gpt2 --quant fp") == ["fp8", "fp8_block"]
+    assert completions(shell, "%request gpt2 --hardware h100-s") == ["h100-sxm"]
+    assert completions(shell, "%request gpt2 --conc") == ["--concurrency"]
+    assert completions(shell, "%request gpt2 --seq") == []
+
+
+def test_a_request_in_a_line(shell: InteractiveShell, tmp_path: Path) -> None:
+    def asked(line: str) -> Any:
+        return shell.run_line_magic("request", line)
+
+    shell.user_ns |= {"many": 8, "dollars": 2.5, "place": tmp_path / "served.json"}
+    line = "llama-3.1-8b --prompt_len '4 * 25' --output_len 20"
+    alone = nbanalyzer.request("llama-3.1-8b", prompt_len=100, output_len=20)
+    assert repr(asked(line)) == repr(alone)
+    assert asked("llama-3.1-8b").prompt_len == 1024
+    assert asked("llama-3.1-8b").output_len == 256
+    line += " --hardware h100-sxm --profile vllm --price $dollars"
+    assert repr(asked(line)) == repr(alone.on("h100-sxm", profile="vllm", price=2.5))
+    found = asked(f"{line} --concurrency $many --tp 2 --quant fp8 --grid 300 --memory_fraction .5 --save $place")
+    group = nbanalyzer.request("llama-3.1-8b", prompt_len=100, output_len=20, tp=2, quant="fp8")
+    timing = group.on("h100-sxm", profile="vllm", price=2.5, grid=300)
+    assert repr(found) == repr(timing.served(8, memory_fraction=0.5))
+    assert json.loads((tmp_path / "served.json").read_text())["tp"] == 2
+    assert asked("gpt2 --batch_size 3 --set num_layers=2 --w_bit 8").prefill.params["num_layers"] == 2
 
 
 def test_sympy_shows_the_fields_symbols(shell: InteractiveShell) -> None:
@@ -457,6 +494,7 @@ def test_reload_and_unload(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shell.find_line_magic("hardware") is None
     assert shell.find_line_magic("whatif") is None
     assert shell.find_line_magic("sweep") is None
+    assert shell.find_line_magic("request") is None
     assert shell.find_cell_magic("populate") is None
     assert not shell.Completer.custom_matchers
     import sympy

@@ -16,13 +16,16 @@ from nbanalyzer.analysis.populate import populate
 from nbanalyzer.analysis.roofline import Roofline
 from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
+from nbanalyzer.hardware.profiles import profile as find_profile
 from nbanalyzer.quantities import rate, seconds, si
 
 from .state import State
 
 if TYPE_CHECKING:
+    from nbanalyzer.analysis.estimate import Interval
     from nbanalyzer.analysis.request import Request, RequestTiming
     from nbanalyzer.hardware.accelerators import Accelerator
+    from nbanalyzer.hardware.profiles import Profile
 
 __all__ = ["Answer", "Figure", "change"]
 
@@ -82,12 +85,21 @@ class Answer:
         else:
             self.analysis = populate(state.model, **state.options)
         self.accelerator: Accelerator | None = find_hardware(state.hardware) if state.hardware else None
-        self.roofline: Roofline | None = (
-            self.analysis.on(self.accelerator, profile=state.profile) if self.accelerator else None
-        )
-        if self.request and self.accelerator:
-            self.timing = self.request.on(self.accelerator, profile=state.profile)
+        self.roofline: Roofline | None = None
+        if self.accelerator:
+            profile = self._profile(self.accelerator, before)
+            self.roofline = Roofline(self.analysis, self.accelerator, profile=profile)
+            if self.request:
+                self.timing = self.request.on(self.accelerator, profile=profile)
         self.figures: Mapping[str, Figure] = {figure.name: figure for figure in self._figures()}
+
+    def _profile(self, accelerator: Accelerator, before: Answer | None) -> Profile:
+        """Return the profile for the accelerator: the last one, if nothing has changed that it depends on."""
+        if before is not None and before.roofline is not None:
+            was, now = before.state, self.state
+            if was.hardware == now.hardware and was.profile == now.profile:
+                return before.roofline.profile
+        return find_profile(self.state.profile, accelerator)
 
     @property
     def memory(self) -> Memory:
@@ -111,18 +123,23 @@ class Answer:
         timed = self.timing.prefill if self.timing else self.roofline
         return timed.words if timed else ""
 
+    @cached_property
+    def expected(self) -> Interval | str:
+        """The estimate, of a pass or of a whole request, or why there is none; empty without hardware."""
+        timed = self.timing or self.roofline
+        try:
+            return timed.estimate if timed else ""
+        except InputError as error:
+            return str(error)
+
     @property
     def first_line(self) -> str:
         """The first thing to know: what to expect, the bound, and whether it fits; empty without hardware."""
         if self.timing is None:
             return self.roofline.answer if self.roofline else ""
-        try:
-            expected = f"estimate {self.timing.estimate}"
-        except InputError as error:
-            expected = f"estimate {error}"
         least = "bound" if self.timing.prefill.is_bound else "at the roofline"
         fit = UNKNOWN if self.fit is None else self.fit.short
-        return f"{expected} · {least} {seconds(self.timing.time)} · {fit}"
+        return f"estimate {self.expected} · {least} {seconds(self.timing.time)} · {fit}"
 
     @property
     def result(self) -> Analysis | Roofline | Request | RequestTiming:
@@ -202,7 +219,7 @@ class Answer:
             first, token, whole = self.timing.time_to_first_token, self.timing.time_per_output_token, self.timing.time
             note = f"{100 * first / whole:.1f} % prompt" if whole else ""
             return [
-                self._estimate(self.timing),
+                self._estimate(self.timing.profile.name),
                 _time("first", "time to first token", first, least, *self.marks),
                 _time("token", "time per output token", token, least, *self.marks),
                 _time("time", "whole request", whole, least, note, *self.marks),
@@ -215,7 +232,7 @@ class Answer:
         note = f"{total.bound}-bound for {100 * part:.3g} %" if total.time else ""
         word = "generated" if self.state.phase == "decode" else "read"
         time, bound, fused = self.roofline.time, self.roofline.lower_bound, "every fused kernel at its roofline"
-        figures = [self._estimate(self.roofline)]
+        figures = [self._estimate(self.roofline.profile.name)]
         if self.roofline.is_bound:
             figures.append(_time("time", "bound", time, least, note, *self.marks))
         else:
@@ -226,15 +243,13 @@ class Answer:
             _rate(self.roofline.tokens_per_second, most, f"{word}, of all sequences", *self.marks),
         ]
 
-    def _estimate(self, timed: Roofline | RequestTiming) -> Figure:
+    def _estimate(self, profile: str) -> Figure:
         label = "estimate, whole request" if self.request else "estimate"
-        try:
-            found = timed.estimate
-        except InputError as error:
-            why = str(error).removeprefix(f"{UNMODELLED}: ")
-            return Figure("estimate", label, math.nan, "s", UNMODELLED, why)
+        found = self.expected
+        if isinstance(found, str):
+            return Figure("estimate", label, math.nan, "s", UNMODELLED, found.removeprefix(f"{UNMODELLED}: "))
         around = f"{seconds(found.low)} … {seconds(found.high)} ({100 * found.level:.0f} %)"
-        notes = ", ".join((around, timed.profile.name, *self.marks))
+        notes = ", ".join((around, profile, *self.marks))
         return Figure("estimate", label, found.value, "s", seconds(found.value), notes)
 
     def _fitting(self) -> list[Figure]:

@@ -233,6 +233,8 @@ def _profile(state: State, hardware: str | Accelerator | None, options: dict[str
     """Return the profile that is asked for; else the state's own, as long as it serves the hardware."""
     asked = options.pop("profile", state.profile) or None
     is_own = asked is state.profile
+    if is_own and hardware == state.hardware:
+        return state.profile
     if isinstance(asked, str) and asked.strip().casefold() == TYPICAL:
         asked = None
     if asked is None or (hardware is None and is_own):
@@ -251,10 +253,11 @@ def _profile(state: State, hardware: str | Accelerator | None, options: dict[str
     return path if path.casefold().endswith(".json") else found.engine
 
 
-def engines(hardware: str | Accelerator | None) -> list[str]:
+@lru_cache(maxsize=32)
+def engines(hardware: str | Accelerator | None) -> tuple[str, ...]:
     """Return the engines that have a profile for an accelerator, ``"typical"`` first."""
-    found = [*dict.fromkeys(name.rpartition(".")[2] for name in profiles())]
-    return [name for name in found if name == TYPICAL or (hardware is not None and _serves(name, hardware))]
+    found = dict.fromkeys(name.rpartition(".")[2] for name in profiles())
+    return tuple(name for name in found if name == TYPICAL or (hardware is not None and _serves(name, hardware)))
 
 
 def _serves(engine: str, hardware: str | Accelerator) -> bool:

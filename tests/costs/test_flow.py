@@ -1,0 +1,168 @@
+"""Which kernel reads what another one wrote, told from sizes and order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from builders import basic, composite, template
+
+from nbanalyzer.costs.flow import Flow, flow_of
+from nbanalyzer.costs.regions import regions_of
+from nbanalyzer.costs.tree import Node, Tree
+from nbanalyzer.templates.template import ModelTemplate
+from nbanalyzer.templates.template_files import load_model_template
+
+X, Y = "{batch_size} * {hidden_size} * {a_bytes}", "{batch_size} * {intermediate_size} * {a_bytes}"
+CONFIG = {"hidden_size": 640, "intermediate_size": 1920, "num_heads": 10, "head_dim": 64}
+
+
+def own(content: Mapping[str, Any]) -> ModelTemplate:
+    """Return a template from plain data."""
+    return load_model_template(json.dumps(content).encode())
+
+
+def flow(*kernels: Mapping[str, Any]) -> tuple[Flow, dict[str, Node]]:
+    """Return the flow of a template of one's own, and its basic kernels by name."""
+    tree = Tree(own(template(*kernels, config=CONFIG)))
+    nodes = {node.kernel.name: node for node in tree.nodes if node.is_basic}
+    return flow_of(tree, regions_of(tree)), nodes
+
+
+def linear(name: str, read: str, write: str, weights: str = "{hidden_size} * {intermediate_size}") -> dict[str, Any]:
+    """Return a module that is a product with weights."""
+    product = basic("2 * {batch_size}", f"{read} + {weights} * {{w_bytes}}", write, "matmul", name)
+    return composite(f"{name}_proj", product, parameters=weights)
+
+
+def vector(name: str, read: str, write: str, flops: str = "{batch_size}") -> dict[str, Any]:
+    """Return a vector kernel."""
+    return basic(flops, read, write, name=name)
+
+
+def sources(of: Flow, node: Node) -> list[str]:
+    """Return the names of the kernels whose results another one reads."""
+    return sorted(source.writer.kernel.name for source in of.sources[node])
+
+
+def test_a_kernel_reads_the_tensors_whose_sizes_add_up_to_what_it_reads() -> None:
+    found, nodes = flow(linear("up", X, Y), linear("down", Y, X), vector("join", f"{X} + {Y}", f"{X} + {Y}"))
+    assert sources(found, nodes["down"]) == ["up"]
+    assert sources(found, nodes["join"]) == ["down", "up"]
+    assert found.unknown == {nodes["up"]}  # what it reads was made by nobody
+
+
+def test_sizes_that_are_equal_by_chance_are_told_apart() -> None:
+    # 10 heads of 64 are as wide as the hidden size, in this model.
+    heads = "{batch_size} * {num_heads} * {head_dim} * {a_bytes}"
+    found, nodes = flow(
+        linear("embed", X, X), linear("q", X, heads), vector("rotate", heads, heads), linear("gate", X, Y)
+    )
+    assert sources(found, nodes["rotate"]) == ["q"]
+    assert sources(found, nodes["gate"]) == ["embed"]
+
+
+def test_sizes_that_only_the_model_says_are_equal_are_matched_all_the_same() -> None:
+    heads = "{batch_size} * {num_heads} * {head_dim} * {a_bytes}"
+    found, nodes = flow(linear("q", X, heads), vector("act", heads, heads), linear("out", X, X))
+    assert sources(found, nodes["out"]) == ["act"]
+
+
+def test_a_packed_product_is_read_in_parts_and_its_rest_stays_unread() -> None:
+    third = "{batch_size} * {hidden_size} * {a_bytes}"
+    found, nodes = flow(
+        linear("qkv", X, "3 * {batch_size} * {hidden_size} * {a_bytes}"),
+        vector("append", f"2 * {third}", "2 * {batch_size} * {hidden_size} * {kv_bytes}", "0"),
+        vector("scale", third, third),
+    )
+    assert sources(found, nodes["append"]) == sources(found, nodes["scale"]) == ["qkv"]
+    sizes = [found.sources[nodes[name]][0].size[1] for name in ("append", "scale")]
+    assert sizes[0] == 2 * sizes[1]
+    assert found.sources[nodes["scale"]][0].total[1] == 3 * sizes[1]
+
+
+def test_each_output_of_a_kernel_is_a_tensor() -> None:
+    top = vector("topk", Y, "{batch_size} * 2 * {a_bytes} + 8 * {batch_size} * 2")
+    found, nodes = flow(linear("route", X, Y), top, vector("weigh", "{batch_size} * 2 * {a_bytes}", "{batch_size}"))
+    read = found.sources[nodes["weigh"]]
+    assert [str(one.formula) for one in read] == ["{batch_size} * 2 * {a_bytes}"]
+    assert read[0].is_whole
+
+
+def test_a_residual_is_added_to_the_stream_and_not_to_what_was_made_from_it() -> None:
+    layer = composite(
+        "layers", vector("norm", X, X), linear("up", X, Y), vector("act", Y, Y), linear("down", Y, X),
+        vector("add", f"2 * {X}", X), repeat="{num_layers}",
+    )  # fmt: skip
+    found, nodes = flow(linear("embed", X, X), layer)
+    assert sources(found, nodes["add"]) == ["down", "embed"]
+    assert found.residual == {nodes["add"]}
+
+
+def test_two_branches_of_one_layer_are_added_before_the_stream() -> None:
+    layer = composite(
+        "layers", vector("norm", X, X), linear("one", X, X), linear("two", X, Y), linear("three", Y, X),
+        vector("add", f"2 * {X}", X), vector("add all", f"2 * {X}", X), repeat="{num_layers}",
+    )  # fmt: skip
+    found, nodes = flow(linear("embed", X, X), layer)
+    assert sources(found, nodes["two"]) == ["norm"]  # and not what another linear gave
+    assert sources(found, nodes["add"]) == ["one", "three"]
+    assert sources(found, nodes["add all"]) == ["add", "embed"]
+    assert found.residual == {nodes["add all"]}
+
+
+def test_positions_masks_and_tables_are_preparations_and_what_depends_on_tokens_is_none() -> None:
+    table = "{seq_len} * {head_dim} * {a_bytes}"
+    found, nodes = flow(
+        vector("arange", "0", "{seq_len} * 8", "0"),
+        vector("cos", "{seq_len} * 8", table),
+        vector("lookup", "8 * {batch_size} + {batch_size} * {hidden_size} * {w_bytes}", X, "0"),
+        linear("q", X, Y),
+        vector("rotate", f"{Y} + {table}", Y),
+    )
+    assert set(found.preparations) == {nodes["arange"], nodes["cos"]}
+    assert sources(found, nodes["rotate"]) == ["cos", "q"]
+
+
+def test_what_follows_from_weights_alone_is_prepared_and_its_weights_are_remembered() -> None:
+    found, nodes = flow(
+        linear("q", X, Y),
+        vector("convert", "{hidden_size} * {w_bytes}", "4 * {hidden_size}", "0"),
+        vector("exp", "4 * {hidden_size}", "4 * {hidden_size}", "{hidden_size}"),
+        vector("scale", f"{Y} + 4 * {{hidden_size}}", Y),
+    )
+    assert dict(found.preparations) == {nodes[name]: [nodes["convert"]] for name in ("convert", "exp")}
+    assert sources(found, nodes["scale"]) == ["exp", "q"]
+
+
+def test_kernels_of_passes_that_exclude_each_other_do_not_read_from_each_other() -> None:
+    step, many = "({cache_len} > 0) * ({seq_len} == 1)", "max({seq_len} > 1, {cache_len} == 0)"
+    found, nodes = flow(
+        linear("in", X, Y),
+        composite("update", vector("step", Y, Y), calls=step),
+        composite("scan", vector("all", Y, Y), calls=many),
+    )
+    assert sources(found, nodes["step"]) == sources(found, nodes["all"]) == ["in"]
+
+
+def test_a_state_is_what_the_template_says_is_kept_beside_the_cache() -> None:
+    state = "4 * {batch_size} * {hidden_size} * {head_dim}"
+    tree = Tree(
+        own(
+            template(
+                composite("mixer", vector("update", state, state), vector("read", state, X)),
+                config=CONFIG,
+                state={"recurrent_state": "{num_layers} * {batch_size} * {head_dim} * {hidden_size} * 4"},
+            )
+        )
+    )
+    found = flow_of(tree, regions_of(tree))
+    assert [node.kernel.name for node in found.states] == ["update"]
+
+
+def test_a_template_without_config_and_one_without_kernels_have_a_flow() -> None:
+    tree = Tree(own(template(linear("up", X, Y), linear("down", Y, X))))
+    found = flow_of(tree, {})
+    assert [sources(found, node) for node in tree.nodes if node.is_basic] == [[], ["up"]]
+    assert flow_of(Tree(own(template(composite("nothing")))), {}).sources == {}
