@@ -20,7 +20,7 @@ from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.quantities import si
 
-from .laws import Quant
+from .quants import Quant
 
 __all__ = ["BLOCK", "COMMUNICATION", "CONTEXT", "GRAPHS", "MEMORY_FRACTION", "STEP_TOKENS", "Capacity", "weight_bytes"]
 

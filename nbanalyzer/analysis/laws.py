@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from nbanalyzer.costs.launch import Amount, Launch
 from nbanalyzer.costs.run import NEVER_ZERO, Run
 from nbanalyzer.costs.tree import Node
-from nbanalyzer.errors import InputError, quote
+from nbanalyzer.errors import FormulaError, InputError
 from nbanalyzer.formulas.extremes import decided
 from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.formulas.grammar import Number
@@ -21,69 +22,15 @@ from nbanalyzer.hardware.parameters import ARITHMETIC, Parameters
 from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.templates.template import Composite
 
-__all__ = ["QUANTS", "Pace", "Quant", "arithmetic", "quant_of", "widening"]
+from .quants import Quant
+
+__all__ = ["Pace", "arithmetic", "widening"]
 
 _BATCH, _EXPERTS, _TOKENS = parse("{batch_size}"), parse("{num_experts}"), parse("{batch_size} * {seq_len}")
 _HIDDEN, _ROUTED = parse("{hidden_size}"), parse("{batch_size} * {seq_len} * {experts_per_token}")
 _HEADS, _KV_HEADS = parse("{num_heads}"), parse("{num_kv_heads}")
 _ELEMENT, _WEIGHT = parse("{a_bytes}"), parse("{w_bytes}")
 MICRO = 1_000_000  # microseconds a second
-
-
-@dataclass(frozen=True)
-class Quant:
-    """How the weights inside the layers are served.
-
-    Attributes:
-        precision: of the products, by the names of profiles.
-        bits: of a weight, its share of the scales included.
-        kinds: of the launches whose weights are meant, see `Launch`.
-        rest: bits of the other weights, as of embeddings and the head.
-
-    """
-
-    precision: str
-    bits: float
-    kinds: frozenset[str] = frozenset({"linear", "experts"})
-    rest: float = 16
-
-    def of(self, launch: Launch[Any]) -> bool:
-        """Return whether the weights of a launch are served so."""
-        return launch.kind in self.kinds and launch.nodes[0].block is not None
-
-    def precision_of(self, launch: Launch[Any], accelerator: Accelerator) -> str:
-        """Return the precision of a launch's products on an accelerator, by the names of profiles."""
-        wanted = self.precision if self.of(launch) else "bf16"
-        return "mxfp4_wo" if wanted == "mxfp4" and "fp4" not in accelerator.peaks else wanted
-
-
-QUANTS: Mapping[str, Quant] = {
-    "bf16": Quant("bf16", 16),
-    "fp8": Quant("fp8", 8),
-    "fp8_block": Quant("fp8_block", 8 + 32 / 128**2),
-    "nvfp4": Quant("nvfp4", 4 + 8 / 16),
-    "mxfp4": Quant("mxfp4", 4 + 8 / 32, frozenset({"experts"})),
-    "int8": Quant("int8_wo", 8),
-    "int4": Quant("int4_wo", 4 + 16 / 128),
-    "q4_0": Quant("int4_wo", 4 + 16 / 32, rest=6 + 9 / 16),
-    "q4_k_m": Quant("int4_wo", 4.85, rest=6 + 9 / 16),
-}
-"""Name → scheme: fp8 with a scale a tensor, fp8_block one (fp32) a block of 128 x 128, nvfp4 one (fp8) for 16, mxfp4
-one (8 bits) for 32, int4 one (16 bits) for 128. int8 and int4 narrow weights only, and multiply in bf16; mxfp4 those of
-experts, which are multiplied by 8-bit activations where a card has units of 4 bits. q4_0 and q4_k_m are llama.cpp's:
-a scale of 16 bits for 32, or a mixture of 4 and 6 bits, with the head in q6_k."""
-
-
-def quant_of(name: str) -> Quant:
-    """Return a scheme by its name.
-
-    Raises:
-        InputError: there is none of this name.
-
-    """
-    if name not in QUANTS:
-        raise InputError(f"quant is one of {', '.join(QUANTS)}, not {quote(name)}")
-    return QUANTS[name]
 
 
 def widening(launch: Launch[Any], run: Run, quant: Quant | None) -> Fraction:
@@ -175,7 +122,9 @@ class Pace:
         for name in ("num_tokens", "input_size"):
             found[name] = value_of(parse(bindings.get(name, "0")))
         if launch.kind == "attention":
-            found["num_heads"], found["num_kv_heads"] = value_of(_HEADS), value_of(_KV_HEADS)
+            for name, formula in (("num_heads", _HEADS), ("num_kv_heads", _KV_HEADS)):
+                with suppress(FormulaError):  # a model by hand need not say it: laws that read it say so
+                    found[name] = value_of(formula)
             found["num_tokens"] = value_of(_TOKENS)
             # Every pair of a query and a key that it sees takes two products over the elements of query and result.
             found["context"] = _ratio(launch.matmul_flops * value_of(_ELEMENT), launch.activations * 2)

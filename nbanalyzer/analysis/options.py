@@ -9,7 +9,7 @@ from typing import Any
 from nbanalyzer.costs.run import SIZES, SWITCHES
 from nbanalyzer.errors import InputError, quote
 
-from .laws import QUANTS
+from .quants import QUANTS
 
 __all__ = [
     "EFFICIENCIES", "LENGTHS", "MONEY", "PROFILE", "SERVING", "add_efficiency_options", "add_request_options",

@@ -15,10 +15,10 @@ from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.hardware.profiles import profile as find_profile
 
 from .analysis import Analysis
-from .laws import quant_of
 from .parallel import rank_of, read_tp
 from .populate import Source, populate
 from .price import Price
+from .quants import quant_of
 from .rates import Efficiency
 from .request_costs import RequestCosts
 from .request_timing import RequestTiming

@@ -24,8 +24,8 @@ from nbanalyzer.text import as_lines
 from .analysis import Analysis
 from .capacity import weight_bytes
 from .closed_form import time_of
-from .laws import Quant, quant_of
 from .memory import Fit, Memory
+from .quants import Quant, quant_of
 from .rates import Efficiency, Rates
 
 __all__ = ["DecodeStep", "RequestCosts"]

@@ -16,11 +16,11 @@ from nbanalyzer.quantities import seconds
 
 from .capacity import MEMORY_FRACTION, Capacity
 from .estimate import Interval
-from .laws import quant_of
 from .marks import COMPUTE, UNKNOWN, marks_of
 from .memory import Fit, fit_of
 from .parallel import AllReduce
 from .price import Price
+from .quants import quant_of
 from .rates import Efficiency, Rates, busy, starts
 from .request_costs import RequestCosts
 from .roofline import Roofline

@@ -24,8 +24,9 @@ from nbanalyzer.hardware.parameters import Spread
 from nbanalyzer.hardware.profiles import Profile
 
 from .estimate import Interval, estimate_of, interval_of
-from .laws import MICRO, Pace, Quant
+from .laws import MICRO, Pace
 from .parallel import AllReduce
+from .quants import Quant
 from .rates import Rates, busy
 
 __all__ = ["Steps", "Times"]
