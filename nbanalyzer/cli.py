@@ -220,8 +220,8 @@ def _request(arguments: argparse.Namespace) -> int:
 
 def _roofline(analysis: Analysis, arguments: argparse.Namespace) -> Roofline | None:
     shares = given(arguments, EFFICIENCIES)
-    if arguments.hardware is None:
-        for name in (*shares, *given(arguments, ("profile",))):
+    if arguments.hardware is None and arguments.profile is None:  # a profile knows what it was measured on
+        for name in shares:
             raise InputError(f"--{name} needs --hardware NAME: --list_hardware lists the names")
         return None
     reached: dict[str, Any] = {name: read_real(f"--{name}", text) for name, text in shares.items()}

@@ -20,7 +20,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
 import nbanalyzer
-from nbanalyzer.analysis.eager import eager_time
+from nbanalyzer.analysis.eager import EagerPace
+from nbanalyzer.analysis.estimate import Estimate
 from nbanalyzer.generate import calibrate
 from nbanalyzer.generate.measure.calibration import profile_of
 from nbanalyzer.generate.measure.case import Case
@@ -143,7 +144,7 @@ def _rows(name: str, precision: str, found: Profile) -> list[Row]:
         run: dict[str, Any] = {"batch_size": of.batch_size, "seq_len": of.seq_len, "cache_len": of.cache_len}
         bits = 8 * dtype.itemsize
         analysis = nbanalyzer.populate(name, w_bit=bits, a_bit=bits, causal="on", **run)
-        after, between = (eager_time(analysis, each, precision) for each in (found, again))
+        after, between = (Estimate(analysis, EagerPace(each, analysis), 0).time for each in (found, again))
         row = Row(name, precision, of, after, between, one.median, analysis.on(card).time, _spread(one))
         print(row, flush=True)
         rows.append(row)

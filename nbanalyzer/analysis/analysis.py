@@ -46,7 +46,7 @@ class Analysis(Costs, Shown, shown_by="analysis"):
 
     def on(
         self,
-        hardware: str | os.PathLike[str] | Accelerator,
+        hardware: str | os.PathLike[str] | Accelerator | None = None,
         *,
         compute_efficiency: float = 1.0,
         bandwidth_efficiency: float = 1.0,
@@ -56,7 +56,8 @@ class Analysis(Costs, Shown, shown_by="analysis"):
         """Return how long the pass takes on an accelerator: kernel by kernel at the roofline, and as it is expected to.
 
         Args:
-            hardware: a name of the hardware catalogue, the path of an accelerator's JSON, or an `Accelerator`.
+            hardware: a name of the hardware catalogue, the path of an accelerator's JSON, or an `Accelerator`; None for
+                the machine that `profile` was measured on, see `nbanalyzer.calibrate`.
             compute_efficiency: share of the peak FLOP/s that is reached, above 0 and at most 1.
             bandwidth_efficiency: share of the peak bandwidth that is reached, above 0 and at most 1.
             launch_overhead: seconds that each kernel takes beside its work.
@@ -70,12 +71,16 @@ class Analysis(Costs, Shown, shown_by="analysis"):
         from nbanalyzer.hardware.accelerators import hardware as find_hardware
         from nbanalyzer.hardware.profiles import profile as find_profile
 
+        from .eager import machine_of
         from .rates import Efficiency
         from .roofline import Roofline
 
         efficiency = Efficiency(
             compute=compute_efficiency, bandwidth=bandwidth_efficiency, launch_overhead=launch_overhead
         )
+        if hardware is None:
+            measured = find_profile(profile)
+            return Roofline(self, machine_of(measured), efficiency, measured)
         card = find_hardware(hardware)
         return Roofline(self, card, efficiency, find_profile(profile, card))
 

@@ -2,38 +2,89 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.kinds import BROADER, amounts_of, in_microseconds, kind_of
 from nbanalyzer.costs.launch import Launch
+from nbanalyzer.errors import InputError, quote
+from nbanalyzer.formulas.formula import Formula
 from nbanalyzer.formulas.grammar import Number
+from nbanalyzer.hardware.accelerators import Accelerator
+from nbanalyzer.hardware.parameters import Parameters
 from nbanalyzer.hardware.profiles import Profile
 
-__all__ = ["eager_time", "launch_us"]
+__all__ = ["EAGER", "EagerPace", "eager_costs", "machine_of"]
+
+EAGER = "pytorch"
+"""The engine of profiles that are measured with PyTorch's own operations."""
+BITS = {32: "fp32", 16: "bf16"}
 
 
-def eager_time(costs: Costs, profile: Profile, precision: str) -> float:
-    """Return the seconds that a pass takes, kernel after kernel.
+@dataclass(frozen=True)
+class EagerPace:
+    """What a machine reaches when PyTorch runs a pass kernel by kernel; see `nbanalyzer.analysis.laws.Pace`.
 
     Args:
-        costs: of the pass.
         profile: with the kinds of kernels of `nbanalyzer.costs.kinds`.
-        precision: that it runs in, one of the profile's.
-
-    Raises:
-        InputError: the profile has nothing for a kind of kernel, or for this precision.
+        costs: of the pass, in PyTorch's list.
 
     """
-    total = 0.0
-    for launch in costs.launches:
-        if launch.is_started and launch.times:
-            total += float(launch.times) * launch_us(launch, costs, profile, precision)
-    return total / 1e6
+
+    profile: Profile
+    costs: Costs
+
+    @property
+    def precision(self) -> str:
+        """The precision that the pass runs in.
+
+        Raises:
+            InputError: activations of a size that PyTorch does not compute in.
+
+        """
+        bits = self.costs.run.a_bit
+        if bits not in BITS:
+            raise InputError(f"not modelled: activations of {bits} bits by {quote(self.profile.engine)}: 16 or 32 are")
+        return BITS[bits]
+
+    def law(self, launch: Launch[Number]) -> Parameters:
+        """Return the law of a launch, with the profile's parameters.
+
+        Raises:
+            InputError: the profile has nothing for its kind of kernel, or for its precision.
+
+        """
+        kind = kind_of(launch, self.costs)
+        return self.profile.parameters(
+            kind if kind in self.profile.classes else BROADER.get(kind, kind), self.precision
+        )
+
+    def figures(self, launch: Launch[Number], value_of: Callable[[Formula], Number]) -> dict[str, float]:  # noqa: ARG002
+        """Return what the law reads of one run of a launch."""
+        peak, bandwidth = self.profile.peaks[self.law(launch).precision], self.profile.bandwidth
+        assert bandwidth is not None
+        return in_microseconds(amounts_of(launch, self.costs), peak, bandwidth)
+
+    def time_us(self, launch: Launch[Number], value_of: Callable[[Formula], Number]) -> float:
+        """Return the microseconds that one run of a launch takes."""
+        return self.law(launch).time_us(self.figures(launch, value_of))
 
 
-def launch_us(launch: Launch[Number], costs: Costs, profile: Profile, precision: str) -> float:
-    """Return the microseconds of one run of a launch."""
-    kind = kind_of(launch, costs)
-    parameters = profile.parameters(kind if kind in profile.classes else BROADER.get(kind, kind), precision)
-    assert profile.bandwidth is not None
-    amounts = in_microseconds(amounts_of(launch, costs), profile.peaks[parameters.precision], profile.bandwidth)
-    return parameters.time_us(amounts)
+def eager_costs(costs: Costs) -> Costs:
+    """Return a pass as PyTorch runs it: its attention skips what is not visible."""
+    return Costs(costs.kernel_tree, costs.params, replace(costs.run, causal="on"), costs.notes, costs.warnings)
+
+
+def machine_of(profile: Profile) -> Accelerator:
+    """Return the machine that a profile was measured on, as far as the profile knows it.
+
+    Raises:
+        InputError: the profile says nothing of its machine.
+
+    """
+    if profile.bandwidth is None or not profile.peaks:
+        raise InputError(f"{profile.name} is for any card: say which hardware")
+    return Accelerator(
+        name=profile.card, bandwidth=profile.bandwidth, peaks=profile.peaks, source=profile.source[:1000]
+    )

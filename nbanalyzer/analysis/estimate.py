@@ -24,6 +24,7 @@ from nbanalyzer.formulas.polynomial import Polynomial
 from nbanalyzer.hardware.parameters import Spread
 from nbanalyzer.quantities import seconds, show
 
+from .eager import EagerPace
 from .laws import MICRO, Pace
 
 __all__ = [
@@ -70,7 +71,7 @@ def share_of(spread: Spread) -> float:
     return min(max(1.0, spread.ratio[LOW]), spread.ratio[HIGH])
 
 
-def spread_of(launches: Iterable[Launch[Any]], pace: Pace) -> Spread:
+def spread_of(launches: Iterable[Launch[Any]], pace: Pace | EagerPace) -> Spread:
     """Return how measured times spread around estimates of a model with these launches.
 
     Raises:
@@ -86,7 +87,7 @@ def spread_of(launches: Iterable[Launch[Any]], pace: Pace) -> Spread:
     return spread
 
 
-def words_of(spread: Spread, pace: Pace) -> str:
+def words_of(spread: Spread, pace: Pace | EagerPace) -> str:
     """Return what stands beside many estimates: how wide their intervals are, and by which measurements."""
     low, high = spread.ratio[LOW], spread.ratio[HIGH]
     basis = f"{100 * LEVEL:.0f} % of {spread.n:,} measured times are {low:.3g} to {high:.3g} of theirs"
@@ -106,7 +107,7 @@ class Estimate:
 
     """
 
-    def __init__(self, costs: Costs, pace: Pace, bound: float) -> None:
+    def __init__(self, costs: Costs, pace: Pace | EagerPace, bound: float) -> None:
         self.costs = costs
         self.pace = pace
         self.bound = bound

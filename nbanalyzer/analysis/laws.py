@@ -3,32 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from nbanalyzer.costs.launch import Amount, Launch
 from nbanalyzer.costs.run import NEVER_ZERO, Run
 from nbanalyzer.costs.tree import Node
-from nbanalyzer.errors import InputError
+from nbanalyzer.errors import FormulaError, InputError
 from nbanalyzer.formulas.extremes import decided
 from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import Atom, Polynomial
 from nbanalyzer.formulas.simplify import applied, expanded, reduced
 from nbanalyzer.hardware.accelerators import Accelerator
-from nbanalyzer.hardware.parameters import Parameters
+from nbanalyzer.hardware.parameters import ARITHMETIC, Parameters
 from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.templates.template import Composite
 
-from .quants import Quant, arithmetic, widening
+from .quants import Quant
 
-__all__ = ["MICRO", "Pace"]
+__all__ = ["Pace", "arithmetic", "widening"]
 
 _BATCH, _EXPERTS, _TOKENS = parse("{batch_size}"), parse("{num_experts}"), parse("{batch_size} * {seq_len}")
 _HIDDEN, _ROUTED = parse("{hidden_size}"), parse("{batch_size} * {seq_len} * {experts_per_token}")
 _HEADS, _KV_HEADS = parse("{num_heads}"), parse("{num_kv_heads}")
 _ELEMENT, _WEIGHT = parse("{a_bytes}"), parse("{w_bytes}")
 MICRO = 1_000_000  # microseconds a second
+
+
+def widening(launch: Launch[Any], run: Run, quant: Quant | None) -> Fraction:
+    """Return how many bytes a weight of a launch has for each byte that a run counts."""
+    if quant is None or launch.kind not in {"linear", "experts"}:
+        return Fraction(1)
+    return Fraction(quant.bits if quant.of(launch) else quant.rest) / run.w_bit
+
+
+def arithmetic(accelerator: Accelerator, precision: str) -> str | None:
+    """Return the precision whose peak counts for one of a profile's, on this accelerator; None if none is known."""
+    choices = (ARITHMETIC.get(precision, precision), "bf16", "fp16", "fp32")
+    return next((one for one in choices if one in accelerator.peaks), None)
 
 
 @dataclass(frozen=True)
@@ -107,7 +122,9 @@ class Pace:
         for name in ("num_tokens", "input_size"):
             found[name] = value_of(parse(bindings.get(name, "0")))
         if launch.kind == "attention":
-            found["num_heads"], found["num_kv_heads"] = value_of(_HEADS), value_of(_KV_HEADS)
+            for name, formula in (("num_heads", _HEADS), ("num_kv_heads", _KV_HEADS)):
+                with suppress(FormulaError):  # a model by hand need not say it: laws that read it say so
+                    found[name] = value_of(formula)
             found["num_tokens"] = value_of(_TOKENS)
             # Every pair of a query and a key that it sees takes two products over the elements of query and result.
             found["context"] = _ratio(launch.matmul_flops * value_of(_ELEMENT), launch.activations * 2)

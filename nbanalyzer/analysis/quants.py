@@ -1,19 +1,18 @@
-"""How an engine serves the weights inside the layers: in fewer bits, with scales, and what multiplies them then."""
+"""Schemes that weights are served in: which weights, how many bits, and the precision of their products."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nbanalyzer.costs.launch import Launch
-from nbanalyzer.costs.run import Run
 from nbanalyzer.errors import InputError, quote
-from nbanalyzer.hardware.accelerators import Accelerator
-from nbanalyzer.hardware.parameters import ARITHMETIC
 
-__all__ = ["QUANTS", "Quant", "arithmetic", "quant_of", "widening"]
+if TYPE_CHECKING:
+    from nbanalyzer.costs.launch import Launch
+    from nbanalyzer.hardware.accelerators import Accelerator
+
+__all__ = ["QUANTS", "Quant", "quant_of"]
 
 
 @dataclass(frozen=True)
@@ -70,16 +69,3 @@ def quant_of(name: str) -> Quant:
     if not isinstance(name, str) or name not in QUANTS:
         raise InputError(f"quant is one of {', '.join(QUANTS)}, not {quote(name)}")
     return QUANTS[name]
-
-
-def widening(launch: Launch[Any], run: Run, quant: Quant | None) -> Fraction:
-    """Return how many bytes a weight of a launch has for each byte that a run counts."""
-    if quant is None or launch.kind not in {"linear", "experts"}:
-        return Fraction(1)
-    return Fraction(quant.bits if quant.of(launch) else quant.rest) / run.w_bit
-
-
-def arithmetic(accelerator: Accelerator, precision: str) -> str | None:
-    """Return the precision whose peak counts for one of a profile's, on this accelerator; None if none is known."""
-    choices = (ARITHMETIC.get(precision, precision), "bf16", "fp16", "fp32")
-    return next((one for one in choices if one in accelerator.peaks), None)

@@ -13,8 +13,9 @@ from nbanalyzer.errors import InputError, quote
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.quantities import seconds
 
+from .laws import arithmetic, widening
 from .marks import COMPUTE
-from .quants import Quant, arithmetic, widening
+from .quants import Quant
 
 __all__ = ["Efficiency", "Rates", "Unit", "bits_of", "busy", "starts"]
 

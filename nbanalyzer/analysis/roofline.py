@@ -29,6 +29,7 @@ from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.hardware.profiles import profile as find_profile
 from nbanalyzer.quantities import plain, seconds
 
+from .eager import EAGER, EagerPace, eager_costs
 from .estimate import Estimate, Interval
 from .laws import Pace
 from .marks import COMPUTE, UNKNOWN, marks_of
@@ -163,11 +164,15 @@ class Roofline(Shown, shown_by="roofline"):
             InputError: some launches are not modelled.
 
         """
+        if isinstance(self.pace, EagerPace):  # a processor's caches may be faster than its memory: no bound
+            return Estimate(self.pace.costs, self.pace, 0.0)
         return Estimate(self.engine, self.pace, self.lower_bound)
 
     @cached_property
-    def pace(self) -> Pace:
+    def pace(self) -> Pace | EagerPace:
         """What the profile's engine reaches in this pass."""
+        if self.profile.engine == EAGER:
+            return EagerPace(self.profile, eager_costs(self.analysis))
         return Pace(self.accelerator, self.profile, self.engine.run, self.engine.is_latent)
 
     @property

@@ -316,9 +316,10 @@ def _config(arguments: Arguments) -> Any:
 def _roofline(analysis: Analysis, arguments: Arguments) -> Roofline | None:
     """Return the analysis on the accelerator that ``%populate`` names, if any."""
     options = arguments.options
-    if options.hardware is not None:
-        return analysis.on(arguments.value(options.hardware), **arguments.reached())
-    needing = [*given(options, (*EFFICIENCIES, "profile")), *(["plot roofline"] if options.plot == "roofline" else [])]
+    if options.hardware is not None or options.profile is not None:  # a profile knows what it was measured on
+        hardware = options.hardware and arguments.value(options.hardware)
+        return analysis.on(hardware, **arguments.reached())
+    needing = [*given(options, EFFICIENCIES), *(["plot roofline"] if options.plot == "roofline" else [])]
     if needing:
         raise InputError(f"--{needing[0]} needs --hardware NAME: %hardware lists the names")
     return None

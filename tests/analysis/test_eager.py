@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 import nbanalyzer
-from nbanalyzer.analysis.eager import eager_time, launch_us
+from nbanalyzer.analysis.eager import EagerPace
+from nbanalyzer.analysis.estimate import Estimate
 from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.parameters import Fit
 from nbanalyzer.hardware.profiles import Profile
@@ -37,7 +38,7 @@ def machine(**classes: Any) -> Profile:
 def one(path: str, profile: Profile, **run: Any) -> float:
     analysis = nbanalyzer.populate("gpt2", **({"batch_size": 1, "seq_len": 1, "cache_len": 511} | run))
     (launch,) = (launch for launch in analysis.launches if launch.nodes[0].path == path)
-    return launch_us(launch, analysis, profile, "bf16")
+    return EagerPace(profile, analysis).time_us(launch, analysis.value_of)
 
 
 def test_one_token_and_several() -> None:
@@ -77,18 +78,18 @@ def test_a_pass_is_the_sum_of_what_is_started() -> None:
         decode_attention=("eager_attention", {"launch_us": 1, "compute": 1, "cache_bandwidth": 100}),
     )
     by_hand = sum(
-        float(launch.times) * launch_us(launch, analysis, free, "bf16")
+        float(launch.times) * EagerPace(free, analysis).time_us(launch, analysis.value_of)
         for launch in analysis.launches
         if launch.is_started
     )
-    assert eager_time(analysis, free, "bf16") == pytest.approx(by_hand / 1e6)
+    assert Estimate(analysis, EagerPace(free, analysis), 0).time == pytest.approx(by_hand / 1e6)
     # 12 layers of 2 norms, 4 products, append, attention, 2 additions and 8 steps of gelu; 5 before, 2 after.
     started = 12 * (2 + 4 + 1 + 1 + 2 + 8) + 5 + 2
     weights = analysis.totals["weight_bytes_read"] / 1e10
-    assert eager_time(analysis, free, "bf16") == pytest.approx(started / 1e6 + weights, rel=0.02)
+    assert Estimate(analysis, EagerPace(free, analysis), 0).time == pytest.approx(started / 1e6 + weights, rel=0.02)
 
 
 def test_what_was_not_measured_is_one_line() -> None:
     analysis = nbanalyzer.populate("gpt2", seq_len=2)
     with pytest.raises(InputError, match="prefill_attention at 'bf16' is not modelled"):
-        eager_time(analysis, machine(), "bf16")
+        Estimate(analysis, EagerPace(machine(), analysis), 0)
