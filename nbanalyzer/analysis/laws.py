@@ -11,7 +11,7 @@ from nbanalyzer.costs.launch import Amount, Launch
 from nbanalyzer.costs.run import Run
 from nbanalyzer.costs.symbolic import NEVER_ZERO, never_negative
 from nbanalyzer.costs.tree import Node
-from nbanalyzer.errors import InputError, quote
+from nbanalyzer.errors import FormulaError, InputError, quote
 from nbanalyzer.formulas.extremes import decided
 from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.formulas.grammar import Number
@@ -176,7 +176,10 @@ class Pace:
         for name in ("num_tokens", "input_size"):
             found[name] = value_of(parse(bindings.get(name, "0")))
         if launch.kind == "attention":
-            found["num_heads"], found["num_kv_heads"] = value_of(_HEADS), value_of(_KV_HEADS)
+            try:
+                found["num_heads"], found["num_kv_heads"] = value_of(_HEADS), value_of(_KV_HEADS)
+            except FormulaError:  # of a template written by hand
+                raise InputError("not modelled: products of activations in a template without heads") from None
             found["num_tokens"] = value_of(_TOKENS)
             # Every pair of a query and a key that it sees takes two products over the elements of query and result.
             found["context"] = _ratio(launch.matmul_flops * value_of(_ELEMENT), launch.activations * 2)
