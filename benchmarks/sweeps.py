@@ -23,21 +23,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from by_hand import gpt2_totals, llama_time
 from distributed import Client, LocalCluster
 
 from nbanalyzer import populate, sweep
 from nbanalyzer.hardware.accelerators import hardware
-from nbanalyzer.hardware.parameters import Spread
-from nbanalyzer.hardware.profiles import Profile, profile
 
 HERE = Path(__file__).parent
 PEERS = HERE.parent / "build" / "peers"  # where `make bench` puts other tools, which ask for an older transformers
 PAGE = HERE.parent / "docs" / "performance.md"
 ROUNDS = 9
 CARD = "h100-sxm"
+ENGINE = "vllm"
 SIDE = 1000
 STEPS = (10**5, 10**6, 10**7, 10**8)
 BILLION: Mapping[str, Any] = {
@@ -100,13 +98,6 @@ def millions(rate: float) -> str:
 # ---- points a second
 
 
-def engine() -> Profile:
-    """Return a profile with an interval, whose width is the same to the clock, so that there is an estimate."""
-    spread = Spread(n=1, ratio=(1, 1, 1, 1, 1), source="none: of no account here")
-    intervals = {kind: {"1": spread} for kind in ("dense", "experts")}
-    return msgspec.structs.replace(profile("vllm", hardware(CARD)), intervals=intervals)
-
-
 def beside_numpy() -> tuple[list[Line], float]:
     """Return the speed of sweeps beside that of the same formulas by hand, and that of gpt2's totals."""
     sizes: dict[str, Any] = {"batch_size": range(1, SIDE + 1), "seq_len": range(1, SIDE + 1)}
@@ -119,7 +110,6 @@ def beside_numpy() -> tuple[list[Line], float]:
         "seq_len": 1,
         "hardware": CARD,
     }
-    laws = engine()
     card = hardware(CARD)
     rates = card.peak(card.precision_for(16)), card.vector_peak or 0.0, card.bandwidth
 
@@ -135,8 +125,8 @@ def beside_numpy() -> tuple[list[Line], float]:
         "llama by hand": lambda: llama_time(*axes(SIDE), *rates),
         "deepseek": lambda: sweep("deepseek-v3", **timed),
         "decode": lambda: sweep("llama-3.1-8b", **steps, metrics="time"),
-        "expected": lambda: sweep("llama-3.1-8b", **steps, metrics="estimate", profile=laws),
-        "prefill": lambda: sweep("llama-3.1-8b", **sizes, hardware=CARD, metrics="estimate", profile=laws),
+        "expected": lambda: sweep("llama-3.1-8b", **steps, metrics="estimate", profile=ENGINE),
+        "prefill": lambda: sweep("llama-3.1-8b", **sizes, hardware=CARD, metrics="estimate", profile=ENGINE),
     }
     for one, other in zip(tasks["gpt2"]().arrays.values(), tasks["gpt2 by hand"](), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-12)
@@ -243,8 +233,7 @@ def another(model: str) -> Callable[[], Any]:
 def another_estimate(model: str) -> Callable[[], Any]:
     """Return a function that estimates a decode step of a model after as much in the cache as it has not had yet."""
     lengths = iter(range(1, 10**6))
-    laws = engine()
-    return lambda: populate(model, seq_len=1, cache_len=next(lengths)).on(CARD, profile=laws).estimate
+    return lambda: populate(model, seq_len=1, cache_len=next(lengths)).on(CARD, profile=ENGINE).estimate
 
 
 def warm() -> list[Line]:
@@ -255,7 +244,7 @@ def warm() -> list[Line]:
         target = f"≤ {most} ms" if most else ""
         lines.append(Line(f"warm: populate({model!r})", f"{took:.2f} ms", "", target, took <= most if most else None))
     took = 1000 * seconds({"estimate": another_estimate("llama-3.1-8b")}, 201)["estimate"]
-    what = "warm: populate('llama-3.1-8b').on('h100-sxm', profile=…).estimate"
+    what = "warm: populate('llama-3.1-8b').on('h100-sxm', profile='vllm').estimate"
     lines.append(Line(what, f"{took:.2f} ms", "", "≤ 5 ms", took <= 5))
     return lines
 

@@ -8,8 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from nbanalyzer.costs.launch import Amount, Launch
-from nbanalyzer.costs.run import Run
-from nbanalyzer.costs.symbolic import NEVER_ZERO, never_negative
+from nbanalyzer.costs.run import NEVER_ZERO, Run
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.errors import FormulaError, InputError, quote
 from nbanalyzer.formulas.extremes import decided
@@ -200,6 +199,8 @@ class Pace:
 
     def polynomial_us(self, launch: Launch[Polynomial], value_of: Callable[[Formula], Polynomial]) -> Polynomial:
         """Return the microseconds that one run of a launch takes, as a polynomial of what stays free."""
+        from nbanalyzer.costs.symbolic import never_negative  # not needed for numbers
+
         law, figures = self.law(launch), self.figures(launch, value_of)
         law.require(figures)
         return decided(expanded(law.formula, figures).replace(_reduced), never_negative)

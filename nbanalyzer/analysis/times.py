@@ -12,7 +12,7 @@ from .roofline import Roofline
 
 __all__ = ["TIMES", "time_formula"]
 
-TIMES = ("time", *OF_ENGINE)
+TIMES = ("time", "lower_bound", "estimate")
 """The metrics that are times of one pass."""
 
 

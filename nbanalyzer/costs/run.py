@@ -12,8 +12,8 @@ from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number, normalize
 
 __all__ = [
-    "CHOICES", "MAX_SIZE", "REQUEST", "RUN_CHOICES", "SIZES", "SWITCHES", "TOKENS", "Passes", "Run", "Switch",
-    "passes_of", "read_size", "read_whole",
+    "CHOICES", "MAX_SIZE", "NEVER_ZERO", "REQUEST", "RUN_CHOICES", "SIZES", "SWITCHES", "TOKENS", "Passes", "Run",
+    "Switch", "passes_of", "read_size", "read_whole",
 ]  # fmt: skip
 
 MAX_SIZE = 2**40  # tokens or sequences
@@ -188,6 +188,8 @@ def _whole(name: str, value: object, least: int, most: int) -> None:
 
 TOKENS = ("batch_size", "seq_len", "cache_len", "encoder_len")
 """Run values that may be arrays: the formulas are evaluated for all of them at once."""
+NEVER_ZERO = frozenset({"batch_size", "seq_len", "encoder_len", "w_bytes", "a_bytes", "kv_bytes"})
+"""The global variables of a run that are above 0 in every pass."""
 RUN_CHOICES = ("w_bit", "a_bit", "kv_bit", *SWITCHES)
 CHOICES = ("model", "hardware", *RUN_CHOICES)
 """Options with formulas of their own for each value."""

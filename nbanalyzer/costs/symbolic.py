@@ -18,13 +18,12 @@ from nbanalyzer.templates.template import Composite
 
 from .launch import Launch
 from .metrics import METRICS, OWNED
-from .run import Run
+from .run import NEVER_ZERO, Run
 from .tree import Node, Tree, sizes_of
 
 __all__ = ["Symbolic", "free_values", "never_negative"]
 
 FROM_ONE = frozenset({"batch_size", "seq_len", "encoder_len"})
-NEVER_ZERO = frozenset({"batch_size", "seq_len", "encoder_len", "w_bytes", "a_bytes", "kv_bytes"})
 
 
 def free_values(run: Run, free: frozenset[str]) -> dict[str, Number | Polynomial]:

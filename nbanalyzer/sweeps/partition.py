@@ -59,6 +59,14 @@ class Partition:
     parts: tuple[Part, ...]
     metrics: tuple[str, ...]
 
+    @property
+    def title(self) -> str:
+        """The model's name, or the number of models."""
+        if "model" in self.grid.axes:
+            return f"{len(self.grid.axes['model'])} models"
+        template = self.parts[0].compiled.spec.tree.template
+        return template.model_id or template.architecture or "template"
+
     @cached_property
     def values(self) -> dict[str, Array]:
         """Inner axis → its values, one-dimensional."""

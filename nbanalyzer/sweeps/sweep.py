@@ -335,9 +335,6 @@ def sweep(
     grid = Grid.of({"model": model, **sizes, **options}, lambda shape: _require_possible(shape, asked, chunks))
     efficiency = Efficiency(compute=compute_efficiency, bandwidth=bandwidth_efficiency, launch_overhead=launch_overhead)
     parts = tuple(parts_of(grid, asked, config, efficiency, profile, price))
-    template = parts[0].compiled.spec.tree.template
-    name = template.model_id or template.architecture or "template"
-    words = name if "model" not in grid.axes else f"{len(grid.axes['model'])} models"
     fixed = {option: value for option, value in grid.fixed.items() if option != "model"}
     if not efficiency.is_perfect:
         fixed |= {"compute_efficiency": compute_efficiency, "bandwidth_efficiency": bandwidth_efficiency}
@@ -353,7 +350,7 @@ def sweep(
     fitting = None
     if "hardware" in {**grid.axes, **grid.fixed} and any(map(is_timed, asked)):
         fitting = Fitting(grid.fixed, {axis: values[0] for axis, values in grid.axes.items()}, config)
-    return Sweep(words, grid.axes, asked, fixed, arrays, notes_of(parts) if fitting else (), fitting)
+    return Sweep(partition.title, grid.axes, asked, fixed, arrays, notes_of(parts) if fitting else (), fitting)
 
 
 def _require_possible(shape: tuple[int, ...], metrics: tuple[str, ...], chunks: int | str | None) -> None:

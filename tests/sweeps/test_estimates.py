@@ -305,6 +305,7 @@ def test_memory_may_be_what_limits() -> None:
         ({"below": {"estimate": 1}, "balance": "batch_size", "maximize": None}, InputError, "it goes with maximize"),
         ({"below": {}}, InputError, "below says what times may be at most"),
         ({"below": 0.02}, InputError, "not 0.02"),
+        ({"below": {"cost_per_million_tokens": 1}}, UnknownNameError, "no time named 'cost_per_million_tokens'"),
         ({"below": {"bytes": 1}}, UnknownNameError, "no time named 'bytes'"),
         ({"below": {"estimate": 0}}, InputError, "estimate is at most a positive number of seconds, not 0"),
         ({"below": {"time": float("nan")}}, InputError, "not nan"),
@@ -347,6 +348,8 @@ def test_elasticities_of_times_need_hardware() -> None:
     ):
         with pytest.raises(InputError, match=said):
             sensitivity("gpt2", metric, **options)
+    with pytest.raises(UnknownNameError, match="no metric named 'energy_per_token'"):  # which is no time
+        sensitivity("gpt2", "energy_per_token", hardware=CARD)
 
 
 def test_variants_stand_beside_each_other_with_estimate_and_bound() -> None:
