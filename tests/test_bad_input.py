@@ -203,7 +203,7 @@ BAD: dict[str, tuple[Callable[[], object], type[NBAnalyzerError], str]] = {
     "accelerator with a newline": (lambda: populate("gpt2").fits("a\nb"), UnknownNameError, "a\\nb"),
     "accelerator with a nul": (lambda: populate("gpt2").on("a\0b.json"), InputError, "a\ufffdb.json"),
     "accelerator of another type": (lambda: populate("gpt2").on(GRID), InputError, "array"),  # type: ignore[arg-type]
-    "no accelerator": (lambda: populate("gpt2").on(None), InputError, "None"),  # type: ignore[arg-type]
+    "no accelerator": (lambda: populate("gpt2").on(None), InputError, "say which hardware"),
     "peak that is not known": (lambda: CARD.ridge(8), InputError, "the fp8 or int8 peak"),
     "balance without a peak": (lambda: solve("gpt2", "apple-m5", balance="seq_len"), InputError, "known peaks: fp32"),
     "balance without a peak, long": (lambda: solve("gpt2", NAMELESS, balance="seq_len"), InputError, "xxx"),

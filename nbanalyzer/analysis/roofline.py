@@ -176,6 +176,18 @@ class Roofline(Shown, shown_by="roofline"):
         return Pace(self.accelerator, self.profile, self.engine.run, self.engine.is_latent)
 
     @property
+    def engine_pace(self) -> Pace:
+        """The same, of a serving engine, whose laws are formulas of what stays free.
+
+        Raises:
+            InputError: the profile is of PyTorch itself.
+
+        """
+        if isinstance(self.pace, EagerPace):
+            raise InputError(f"not modelled: formulas of times by {self.profile.name}: it times one pass at a time")
+        return self.pace
+
+    @property
     def estimate(self) -> Interval:
         """The time that is expected of the profile's engine, with its interval.
 

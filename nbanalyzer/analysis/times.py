@@ -33,7 +33,7 @@ def time_formula(roofline: Roofline, metric: str, name: str) -> Polynomial:
     values.pop(name, None)
     symbolic = costs.symbolic(values)
     if metric == "estimate":
-        return as_polynomial(expected_of(symbolic, roofline.pace))
+        return as_polynomial(expected_of(symbolic, roofline.engine_pace))
     efficiency = roofline.efficiency if metric == "time" else None
     rates = Rates(roofline.accelerator, costs.run, efficiency or Efficiency())
     return as_polynomial(time_of(symbolic, rates))

@@ -61,7 +61,7 @@ def test_the_closed_form_is_the_loop(name: str, prompt: int, output: int, run: d
 def test_every_step_takes_its_own_roofline(
     name: str, prompt: int, output: int, run: dict[str, Any], overhead: float
 ) -> None:
-    options = {"compute_efficiency": 0.5, "bandwidth_efficiency": 0.75, "launch_overhead": overhead}
+    options: dict[str, Any] = {"compute_efficiency": 0.5, "bandwidth_efficiency": 0.75, "launch_overhead": overhead}
     found = request(name, prompt_len=prompt, output_len=output, **run).on(CARD, **options)
     first, steps = passes(name, prompt, output, run)
     each = [step.on(CARD, **options).time for step in steps]

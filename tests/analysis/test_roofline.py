@@ -473,3 +473,11 @@ def test_seconds(value: float, text: str) -> None:
 @pytest.mark.parametrize(("value", "text"), [(218.94, "218.9"), (1.5, "1.5"), (999.9, "999.9"), (589200.4, "589,200")])
 def test_rates(value: float, text: str) -> None:
     assert rate(value) == text
+
+
+def test_a_template_without_heads_is_not_modelled() -> None:
+    """Products of activations alone are taken for attention, whose laws read the number of heads."""
+    found = own(kernel("work", "matmul", "10**9", "500 * {a_bytes}")).on(CARD)
+    assert found.answer.startswith(
+        "estimate not modelled: products of activations in a template without heads · bound "
+    )

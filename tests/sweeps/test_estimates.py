@@ -190,7 +190,7 @@ def test_a_request_is_the_sum_of_its_passes(model: str) -> None:
 def test_the_steps_of_a_request_have_a_closed_sum(model: str) -> None:
     step = populate(model, seq_len=1, cache_len=5, batch_size=2).on(CARD, profile=PROFILE)
     values = {**step.engine.params, **free_values(step.engine.run, frozenset({"cache_len"}))}
-    formula = as_polynomial(expected_of(step.engine.symbolic(values), step.pace))
+    formula = as_polynomial(expected_of(step.engine.symbolic(values), step.engine_pace))
     steps = [
         at(model, (("batch_size", 2), ("seq_len", 1), ("cache_len", length)), "estimate") for length in range(3, 40)
     ]

@@ -124,8 +124,8 @@ def profile_of(card: str, series: dict[str, list[Series]], notes: Sequence[str],
     )
 
 
-# No machine is compared with itself: nine of ten passes of two models that had no part in the laws were within 17.1 % of
-# their estimate, where that was tried.
+# No machine is compared with itself: nine of ten passes of two models that had no part in the laws were within 17.1 %
+# of their estimate, where that was tried.
 COMPARED = Spread(
     n=20,
     ratio=(0.82, 0.854, 1.0, 1.206, 1.25),
