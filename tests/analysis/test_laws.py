@@ -101,8 +101,11 @@ def test_experts() -> None:
 
 
 def test_a_chain_computes_at_the_peak_of_the_vector_units() -> None:
-    part = composite("part", basic("6 * 10**9", "10**6 * {w_bytes}", "10**6", "vector", "work"))
-    costs = populate(template(part), fusion="engine")
+    """It reads the 1e6 elements that the product before it gave, and writes as many bytes."""
+    made = "10**6 * {a_bytes}"
+    linear = composite("linear", basic("2", "8 * {w_bytes}", made, "matmul", "matmul"), parameters="8")
+    chain = composite("part", basic("6 * 10**9", made, "10**6", "vector", "work"))
+    costs = populate(template(linear, chain), fusion="engine")
     found = figures(costs, "work")
     assert (found["compute_us"], found["memory_us"]) == pytest.approx((6e9 / 2e7, 3))
     unknown = figures(costs, "work", card=msgspec.structs.replace(CARD, peaks={"bf16": 1e14}))
