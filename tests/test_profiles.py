@@ -153,6 +153,11 @@ def test_the_other_laws_by_hand() -> None:
     launch |= {"num_heads": 20.0, "num_sequences": 2.0, "num_tokens": 600.0, "context": 150.0}
     found = prefill.parameters("prefill_attention", "bf16").time_us(launch)
     assert found == pytest.approx(10 + 4 / 4 + 4 + 0.3 + 2 * (0.5 + 0.45))
+    # A block has 128 queries: 256 of a prompt are two, 257 three, so that 3 or 5 rounds of 100 blocks are needed.
+    many = {"compute_us": 0.0, "memory_us": 0.0, "context": 0.0, "num_heads": 75.0, "num_sequences": 2.0}
+    for tokens, number in ((256.0, 3), (257.0, 5)):
+        prompts = prefill.parameters("prefill_attention", "bf16").time_us(many | {"num_tokens": 2 * tokens})
+        assert prompts == pytest.approx(4 + number * 0.5)
     launch = {"compute_us": 2.0, "memory_us": 9.0, "activation_us": 1.0, "experts_touched": 7.5}
     assert mine().parameters("experts", "bf16").time_us(launch) == pytest.approx(10 + 4 / 4 + 1 / 0.25 + 9 + 15)
     # A message of 0.5 us goes to all three others whole, one of 30 in quarters and twice.
@@ -263,7 +268,7 @@ def broken(path: str, value: object) -> dict[str, Any]:
         ("classes.linear.bf16.speed", 3, "speed"),
         ("classes.linear.bf61", {"parameters": {"compute": 1, "bandwidth": 1, "launch_us": 0}}, "not 'bf61'"),
         ("intervals.dense.2 to 4", {"n": 3, "ratio": [1, 1, 1, 1, 1]}, "'2 to 4'"),
-        ("intervals.dense.8", {"n": 3, "ratio": [1, 1, 1, 1, 0.5]}, "rising"),
+        ("intervals.dense.8", {"n": 3, "ratio": [1, 1, 1, 1, 0.5]}, "at 5%, 10%, 50%, 90%, 95%, positive and rising"),
         ("speed", 3, "speed"),
     ],
 )  # fmt: skip

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 import nbanalyzer
-from nbanalyzer.analysis.eager import EagerPace
+from nbanalyzer.analysis.eager import EagerPace, machine_of
 from nbanalyzer.analysis.estimate import Estimate
 from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.parameters import Fit
@@ -87,6 +88,16 @@ def test_a_pass_is_the_sum_of_what_is_started() -> None:
     started = 12 * (2 + 4 + 1 + 1 + 2 + 8) + 5 + 2
     weights = analysis.totals["weight_bytes_read"] / 1e10
     assert Estimate(analysis, EagerPace(free, analysis), 0).time == pytest.approx(started / 1e6 + weights, rel=0.02)
+
+
+def test_the_machine_of_a_profile() -> None:
+    """What an accelerator says of its source is short."""
+    long = msgspec.structs.replace(machine(), source="ab" * 900)
+    found = machine_of(long)
+    assert (found.name, found.bandwidth, found.peaks, found.source) == ("mine", 1e10, {"bf16": 1e11}, "ab" * 500)
+    for lacking in ({"bandwidth": None}, {"peaks": {}}):
+        with pytest.raises(InputError, match="pytorch on mine is for any card: say which hardware"):
+            machine_of(msgspec.structs.replace(machine(), **lacking))  # type: ignore[arg-type]
 
 
 def test_what_was_not_measured_is_one_line() -> None:

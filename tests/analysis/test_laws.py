@@ -59,6 +59,10 @@ def test_a_linear() -> None:
         },
         rel=1e-12,
     )
+    # Where no peak is known that products could run at, they take no time.
+    assert (
+        figures(costs_of(3), "q_proj.matmul", card=msgspec.structs.replace(CARD, peaks={"tf32": 1}))["compute_us"] == 0
+    )
     # In fp8 a weight has one byte and products take a quarter of the time; activations stay.
     narrow = figures(costs_of(3), "q_proj.matmul", "fp8")
     assert narrow["weight_us"] == pytest.approx(weights / 2 / 1e6)
