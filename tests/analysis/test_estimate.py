@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from nbanalyzer import Accelerator, populate
@@ -99,7 +100,19 @@ def test_the_times_of_modules_are_those_of_what_begins_in_them() -> None:
     attention = found.costs.find("self_attn")
     assert found.times[attention] * 1e6 == pytest.approx(whole, rel=1e-9)
     assert repr(found.explain("self_attn")).count("one launch") == 4
+    # The add that ends a layer runs with the norm of the next one, and has the time of both.
+    norm = 3 * (1 + 2 * (4 * 64 + 64) / 1e6 / 0.5)
+    times = [found.times[found.costs.find(name)] for name in ("mlp_add", "input_layernorm")]
+    assert [time * 1e6 for time in times] == pytest.approx([norm, 0], rel=1e-9)
     assert found.time == pytest.approx(sum(time for node, time in found.times.items() if node.parent is None))
+
+
+def test_the_interval_is_that_of_one_device() -> None:
+    assert step().estimate.n == 2500
+    others = {"dense": {"2-4": Spread(n=7, ratio=WIDE)}, "experts": {"1": Spread(n=8, ratio=WIDE)}}
+    for_others = msgspec.structs.replace(profile(), intervals=others)
+    with pytest.raises(InputError, match="not modelled: no estimate of dense models by round was compared with meas"):
+        _ = populate("llama-3.1-8b", set=SIZES, seq_len=1).on(CARD, profile=for_others).estimate
 
 
 def test_what_is_not_launched_has_no_time() -> None:

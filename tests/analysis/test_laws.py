@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any
 
 import msgspec
@@ -10,8 +9,9 @@ import pytest
 from builders import basic, composite, template
 
 from nbanalyzer import Accelerator, populate
-from nbanalyzer.analysis.laws import Pace, widening
-from nbanalyzer.analysis.quants import QUANTS, quant_of
+from nbanalyzer.analysis.laws import Pace
+from nbanalyzer.analysis.quants import quant_of
+from nbanalyzer.analysis.rates import Rates, busy
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.launch import Launch
 from nbanalyzer.errors import InputError
@@ -147,29 +147,11 @@ def test_the_kinds_of_launches() -> None:
         Pace(CARD, profile(), costs.run, is_latent=True).kind(launch_of(costs, "attention.scores"))
 
 
-@pytest.mark.parametrize(
-    ("name", "inside", "head"),
-    [
-        ("bf16", 16, 16), ("fp8", 8, 16), ("fp8_block", 8 + Fraction(32, 128 * 128), 16), ("nvfp4", Fraction(9, 2), 16),
-        ("int8", 8, 16), ("int4", 4 + Fraction(1, 8), 16), ("q4_0", Fraction(9, 2), Fraction(105, 16)),
-        ("q4_k_m", Fraction(4.85), Fraction(105, 16)), ("mxfp4", 16, 16),
-    ],
-)  # fmt: skip
-def test_bits_of_a_weight_in_a_scheme(name: str, inside: Fraction, head: Fraction) -> None:
-    """A scale of 32 bits for 128 x 128 weights, of 8 for 16, of 16 for 128 or 32; q6_k has 105 bytes for 128."""
-    costs = costs_of(1, 5)
-    for path, bits in (("gate_proj.matmul", inside), ("lm_head.matmul", head), ("attention.scores", 16)):
-        assert widening(launch_of(costs, path), costs.run, quant_of(name)) == Fraction(bits) / 16
-    assert widening(launch_of(costs, "gate_proj.matmul"), costs.run, None) == 1
-
-
-def test_mxfp4_is_of_experts() -> None:
-    """A scale of 8 bits for 32 weights; without units of 4 bits they are multiplied as wide as activations."""
-    costs = costs_of(1, 5, model="mixtral-8x7b-v0.1")
-    (experts,) = (one for one in costs.launches if one.kind == "experts")
-    quant = quant_of("mxfp4")
-    assert widening(experts, costs.run, quant) == Fraction(17, 4) / 16
-    four = msgspec.structs.replace(CARD, peaks={**CARD.peaks, "fp4": 8e14})
-    assert [quant.precision_of(experts, card) for card in (CARD, four)] == ["mxfp4_wo", "mxfp4"]
-    assert quant.precision_of(launch_of(costs, "q_proj.matmul"), four) == "bf16"
-    assert {*QUANTS} >= {"mxfp4", "nvfp4"}
+def test_what_a_launch_keeps_busy_in_a_scheme() -> None:
+    """Down, in 3 layers: a byte for each of 160 x 64 weights, and activations of two, at the peak of fp8."""
+    costs, tokens = costs_of(3), BATCH * 3
+    launch = launch_of(costs, "down_proj.matmul")
+    moved, flops = 2 * tokens * (WIDTH + H), 2 * tokens * WIDTH * H
+    for quant, size, peak in ((None, 2, 1e14), (quant_of("fp8"), 1, 4e14)):
+        found = busy(launch, Rates(CARD, costs.run, quant=quant))
+        assert found == pytest.approx({"memory": 3 * (size * WIDTH * H + moved) / 1e12, "matmul": 3 * flops / peak})
