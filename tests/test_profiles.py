@@ -301,6 +301,17 @@ def test_nan_from_python(field: str) -> None:
         )
 
 
+def test_what_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text that ends in .json, or has a slash in it, and everything that is a path already."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine.json", "MINE.JSON", "mine"):
+        Path(name).write_text(json.dumps(MINE))
+    for which in ("mine.json", "MINE.JSON", "./mine", Path("mine"), Path("mine.json")):
+        assert profile(which) == mine()
+    with pytest.raises(UnknownNameError):
+        profile("mine")
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     for content in (None, b"{", b"[]", b"\xff"):
         file = tmp_path / "none.json"
