@@ -145,7 +145,11 @@ def test_a_linear_by_hand() -> None:
 def test_the_other_laws_by_hand() -> None:
     launch = {"compute_us": 2.0, "memory_us": 8.0, "context": 3000.0, "num_sequences": 26.0, "num_kv_heads": 8.0}
     # 26 x 8 = 208 pairs take 3 rounds of 100.
-    assert mine().parameters("decode_attention", "bf16").time_us(launch) == pytest.approx(10 + 4 / 4 + 4 + 6 + 3 * 1.5)
+    decode = mine().parameters("decode_attention", "bf16")
+    assert decode.time_us(launch) == pytest.approx(10 + 4 / 4 + 4 + 6 + 3 * 1.5)
+    # With ten times the arithmetic it is that which is longer.
+    long = {"compute_us": 20.0}
+    assert decode.time_us(launch | long) == pytest.approx(40 + 10 / 4 + 4 + 6 + 3 * 1.5)
     fitted = {"compute": 0.5, "bandwidth": 0.8, "launch_us": 4, "per_context_ns": 2}
     rounds = {"wave_us": 0.5, "wave_context_ns": 3}
     prefill = mine(classes={"prefill_attention": {"bf16": {"parameters": fitted | rounds}}})
@@ -153,13 +157,21 @@ def test_the_other_laws_by_hand() -> None:
     launch |= {"num_heads": 20.0, "num_sequences": 2.0, "num_tokens": 600.0, "context": 150.0}
     found = prefill.parameters("prefill_attention", "bf16").time_us(launch)
     assert found == pytest.approx(10 + 4 / 4 + 4 + 0.3 + 2 * (0.5 + 0.45))
+    found = prefill.parameters("prefill_attention", "bf16").time_us(launch | long)
+    assert found == pytest.approx(40 + 10 / 4 + 4 + 0.3 + 2 * (0.5 + 0.45))
     # A block has 128 queries: 256 of a prompt are two, 257 three, so that 3 or 5 rounds of 100 blocks are needed.
     many = {"compute_us": 0.0, "memory_us": 0.0, "context": 0.0, "num_heads": 75.0, "num_sequences": 2.0}
     for tokens, number in ((256.0, 3), (257.0, 5)):
         prompts = prefill.parameters("prefill_attention", "bf16").time_us(many | {"num_tokens": 2 * tokens})
         assert prompts == pytest.approx(4 + number * 0.5)
+    chains = mine(classes={"elementwise": {"bf16": {"parameters": {"compute": 0.5, "bandwidth": 0.8, "launch_us": 4}}}})
+    for compute, time in ((2.0, 10 + 4 / 4 + 4), (20.0, 40 + 10 / 4 + 4)):
+        found = chains.parameters("elementwise", "bf16").time_us({"compute_us": compute, "memory_us": 8.0})
+        assert found == pytest.approx(time)
     launch = {"compute_us": 2.0, "memory_us": 9.0, "activation_us": 1.0, "experts_touched": 7.5}
     assert mine().parameters("experts", "bf16").time_us(launch) == pytest.approx(10 + 4 / 4 + 1 / 0.25 + 9 + 15)
+    found = mine().parameters("experts", "bf16").time_us(launch | long)
+    assert found == pytest.approx(40 + 10 / 4 + 1 / 0.25 + 9 + 15)
     # A message of 0.5 us goes to all three others whole, one of 30 in quarters and twice.
     reduced = mine().parameters("all_reduce")
     assert reduced.time_us({"message_us": 0.5, "num_ranks": 4.0}) == pytest.approx(4 + 3 * 0.5 + 3 * 0.5 / 0.75)
