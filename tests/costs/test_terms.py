@@ -6,9 +6,10 @@ import json
 from collections import Counter
 
 import pytest
-from builders import composite, template
+from builders import basic, composite, template
 
-from nbanalyzer.costs.terms import CACHE, MEMORY, is_kept, kept_terms, less, only, terms_of, without
+from nbanalyzer.costs.terms import CACHE, MEMORY, is_kept, kept_terms, less, only, outputs_of, terms_of, without
+from nbanalyzer.costs.tree import Tree
 from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.templates.template_files import load_model_template
 
@@ -33,6 +34,17 @@ def test_what_has_a_variable_and_what_has_none() -> None:
     for seq_len, inside, rest in ((2, 750_000, 3_004), (1, 20_000, 9)):
         assert only(cases, MEMORY).evaluate({**values, "seq_len": seq_len}) == inside
         assert without(cases, MEMORY).evaluate({**values, "seq_len": seq_len}) == rest
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_each_step_writes_its_part(steps: int) -> None:
+    """Two tensors, and what goes into the cache, which does not count."""
+    write = "60 * {a_bytes} + 120 * {batch_size} + 12 * {kv_bytes}"
+    kernel = basic("1", "0", write, steps=steps)
+    tree = Tree(load_model_template(json.dumps(template(composite("part", kernel))).encode()))
+    (node,) = (node for node in tree.nodes if node.is_basic)
+    values = {"a_bytes": 2, "batch_size": 3}
+    assert [formula.evaluate(values) for formula in outputs_of(node)] == [60 * 2 / steps, 120 * 3 / steps]
 
 
 def test_what_is_covered_is_taken_off() -> None:
