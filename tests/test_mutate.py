@@ -18,6 +18,9 @@ LIMIT = 10
 class Point:
     x: int | None = 1
 
+class Box(Struct, frozen=True, kw_only=True):
+    pass
+
 def work(first: int, *, second: int | None = None) -> int | None:
     """Return 2 * first."""
     if first < LIMIT and not second:
@@ -46,7 +49,7 @@ def changes() -> set[tuple[str, str]]:
 
 
 def test_a_mutant_changes_what_runs() -> None:
-    """Neither annotations, flags of dataclasses, the stars of signatures and displays, nor docstrings."""
+    """Neither annotations, flags of dataclasses and structs, the stars of signatures and displays, nor docstrings."""
     condition, product = "if first < LIMIT and not second:", 'return {**{"a": first * 2}}["a"]'
     assert changes() == {
         ("LIMIT = 10", "LIMIT = 11"),
@@ -65,7 +68,7 @@ def test_a_mutant_changes_what_runs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "lines"), [(2, [2]), (6, [6]), (8, [8]), (10, [10]), (11, [11]), (14, [12, 13, 14, 15])]
+    ("line", "lines"), [(2, [2]), (6, [6]), (11, [11]), (13, [13]), (14, [14]), (17, [15, 16, 17, 18])]
 )
 def test_the_statement_around_a_line(line: int, lines: list[int]) -> None:
     assert [*mutate.statement(SOURCE, line)] == lines
@@ -73,9 +76,9 @@ def test_the_statement_around_a_line(line: int, lines: list[int]) -> None:
 
 def test_the_tests_that_run_a_statement_are_asked_the_fastest_first() -> None:
     seconds = {"tests/a.py::slow": 5.0, "tests/a.py::fast": 0.5, "tests/b.py::other": 0.1, "tests/a.py::idle": 0.2}
-    lines = {"some.py": {2: [""], 13: ["tests/a.py::slow"], 15: ["tests/a.py::fast", "tests/b.py::other"]}}
+    lines = {"some.py": {2: [""], 16: ["tests/a.py::slow"], 18: ["tests/a.py::fast", "tests/b.py::other"]}}
     covered = Covered(seconds, lines)
-    inside, outside = Mutant("some.py", 14, 8, "", 0), Mutant("some.py", 2, 8, "", 0)
+    inside, outside = Mutant("some.py", 17, 8, "", 0), Mutant("some.py", 2, 8, "", 0)
     assert covered.tests(inside, SOURCE, ["tests/a.py"], 10) == ["tests/a.py::fast", "tests/a.py::slow"]
     assert covered.tests(inside, SOURCE, ["tests/a.py"], 5) == ["tests/a.py::fast"]
     assert covered.tests(inside, SOURCE, ["tests"], 0.7) == ["tests/b.py::other", "tests/a.py::fast"]
@@ -85,7 +88,7 @@ def test_the_tests_that_run_a_statement_are_asked_the_fastest_first() -> None:
     ]
     seconds["tests/test_some.py::own"] = 9.0
     assert covered.tests(outside, SOURCE, ["tests"], 10)[:2] == ["tests/test_some.py::own", "tests/b.py::other"]
-    assert covered.tests(Mutant("some.py", 11, 0, "", 0), SOURCE, ["tests"], 10) == []
+    assert covered.tests(Mutant("some.py", 14, 0, "", 0), SOURCE, ["tests"], 10) == []
 
 
 def test_equivalent_mutants_are_not_counted() -> None:

@@ -145,7 +145,11 @@ def test_a_linear_by_hand() -> None:
 def test_the_other_laws_by_hand() -> None:
     launch = {"compute_us": 2.0, "memory_us": 8.0, "context": 3000.0, "num_sequences": 26.0, "num_kv_heads": 8.0}
     # 26 x 8 = 208 pairs take 3 rounds of 100.
-    assert mine().parameters("decode_attention", "bf16").time_us(launch) == pytest.approx(10 + 4 / 4 + 4 + 6 + 3 * 1.5)
+    decode = mine().parameters("decode_attention", "bf16")
+    assert decode.time_us(launch) == pytest.approx(10 + 4 / 4 + 4 + 6 + 3 * 1.5)
+    # With ten times the arithmetic it is that which is longer.
+    long = {"compute_us": 20.0}
+    assert decode.time_us(launch | long) == pytest.approx(40 + 10 / 4 + 4 + 6 + 3 * 1.5)
     fitted = {"compute": 0.5, "bandwidth": 0.8, "launch_us": 4, "per_context_ns": 2}
     rounds = {"wave_us": 0.5, "wave_context_ns": 3}
     prefill = mine(classes={"prefill_attention": {"bf16": {"parameters": fitted | rounds}}})
@@ -153,8 +157,21 @@ def test_the_other_laws_by_hand() -> None:
     launch |= {"num_heads": 20.0, "num_sequences": 2.0, "num_tokens": 600.0, "context": 150.0}
     found = prefill.parameters("prefill_attention", "bf16").time_us(launch)
     assert found == pytest.approx(10 + 4 / 4 + 4 + 0.3 + 2 * (0.5 + 0.45))
+    found = prefill.parameters("prefill_attention", "bf16").time_us(launch | long)
+    assert found == pytest.approx(40 + 10 / 4 + 4 + 0.3 + 2 * (0.5 + 0.45))
+    # A block has 128 queries: 256 of a prompt are two, 257 three, so that 3 or 5 rounds of 100 blocks are needed.
+    many = {"compute_us": 0.0, "memory_us": 0.0, "context": 0.0, "num_heads": 75.0, "num_sequences": 2.0}
+    for tokens, number in ((256.0, 3), (257.0, 5)):
+        prompts = prefill.parameters("prefill_attention", "bf16").time_us(many | {"num_tokens": 2 * tokens})
+        assert prompts == pytest.approx(4 + number * 0.5)
+    chains = mine(classes={"elementwise": {"bf16": {"parameters": {"compute": 0.5, "bandwidth": 0.8, "launch_us": 4}}}})
+    for compute, time in ((2.0, 10 + 4 / 4 + 4), (20.0, 40 + 10 / 4 + 4)):
+        found = chains.parameters("elementwise", "bf16").time_us({"compute_us": compute, "memory_us": 8.0})
+        assert found == pytest.approx(time)
     launch = {"compute_us": 2.0, "memory_us": 9.0, "activation_us": 1.0, "experts_touched": 7.5}
     assert mine().parameters("experts", "bf16").time_us(launch) == pytest.approx(10 + 4 / 4 + 1 / 0.25 + 9 + 15)
+    found = mine().parameters("experts", "bf16").time_us(launch | long)
+    assert found == pytest.approx(40 + 10 / 4 + 1 / 0.25 + 9 + 15)
     # A message of 0.5 us goes to all three others whole, one of 30 in quarters and twice.
     reduced = mine().parameters("all_reduce")
     assert reduced.time_us({"message_us": 0.5, "num_ranks": 4.0}) == pytest.approx(4 + 3 * 0.5 + 3 * 0.5 / 0.75)
@@ -263,7 +280,7 @@ def broken(path: str, value: object) -> dict[str, Any]:
         ("classes.linear.bf16.speed", 3, "speed"),
         ("classes.linear.bf61", {"parameters": {"compute": 1, "bandwidth": 1, "launch_us": 0}}, "not 'bf61'"),
         ("intervals.dense.2 to 4", {"n": 3, "ratio": [1, 1, 1, 1, 1]}, "'2 to 4'"),
-        ("intervals.dense.8", {"n": 3, "ratio": [1, 1, 1, 1, 0.5]}, "rising"),
+        ("intervals.dense.8", {"n": 3, "ratio": [1, 1, 1, 1, 0.5]}, "at 5%, 10%, 50%, 90%, 95%, positive and rising"),
         ("speed", 3, "speed"),
     ],
 )  # fmt: skip
@@ -294,6 +311,17 @@ def test_nan_from_python(field: str) -> None:
         msgspec.structs.replace(
             mine(), classes={"linear": {"bf16": Fit(parameters={"compute": math.nan, "bandwidth": 1, "launch_us": 0})}}
         )
+
+
+def test_what_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text that ends in .json, or has a slash in it, and everything that is a path already."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine.json", "MINE.JSON", "mine"):
+        Path(name).write_text(json.dumps(MINE))
+    for which in ("mine.json", "MINE.JSON", "./mine", Path("mine"), Path("mine.json")):
+        assert profile(which) == mine()
+    with pytest.raises(UnknownNameError):
+        profile("mine")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -44,9 +44,9 @@ class Mutant:
 def mutants(file: str, source: str, operators: Sequence[str]) -> Iterator[Mutant]:
     """Yield the mutants of a file by the operators that one of the patterns matches.
 
-    Left out are annotations and ``if TYPE_CHECKING``, which nothing runs; flags of dataclasses and ``strict`` of
-    ``zip``, which only refuse what no code does; sizes of caches; the stars of signatures and displays, which are no
-    products.
+    Left out are annotations and ``if TYPE_CHECKING``, which nothing runs; flags of dataclasses and structs, and
+    ``strict`` of ``zip``, which only refuse what no code does; sizes of caches; the stars of signatures and displays,
+    which are no products.
     """
     tree = ast.parse(source)
     declarations = list(_spans(_declarations(tree)))
@@ -69,6 +69,8 @@ def _declarations(tree: ast.Module) -> Iterator[ast.AST]:
         yield from (part for part in parts if part is not None)
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
             yield from (one for one in node.decorator_list if ast.unparse(one).startswith(("dataclass", "lru_cache")))
+        if isinstance(node, ast.ClassDef):
+            yield from (one.value for one in node.keywords if one.arg in {"frozen", "kw_only"})
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             yield node.test
         if isinstance(node, ast.keyword) and node.arg == "strict":

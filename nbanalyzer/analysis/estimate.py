@@ -34,7 +34,7 @@ __all__ = [
 
 LEVEL = 0.8
 """The share of measured times that an interval is meant to hold."""
-LOW, MIDDLE, HIGH = 1, 2, 3  # of `Spread.ratio`: its 10, 50 and 90 % quantiles
+LOW, HIGH = 1, 3  # of `Spread.ratio`: its 10 and 90 % quantiles
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 import nbanalyzer
-from nbanalyzer.analysis.eager import EagerPace
+from nbanalyzer.analysis.eager import EagerPace, machine_of
 from nbanalyzer.analysis.estimate import Estimate
 from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.parameters import Fit
@@ -18,7 +19,7 @@ LINEAR = {
     "per_output_ns": 2,
 }  # fmt: skip
 ELEMENTWISE = {"activation_bandwidth": 2, "launch_us": 1}
-ATTENTION = {"compute": 1, "cache_bandwidth": 0.5, "launch_us": 4}
+ATTENTION = {"compute": 0.8, "cache_bandwidth": 0.5, "launch_us": 4}
 
 
 def machine(**classes: Any) -> Profile:
@@ -58,7 +59,7 @@ def test_a_cache_that_is_written_anew() -> None:
     # A profile that does not tell it apart counts what is appended.
     appended = 2 * 2 * 2 * 768 / 1e4
     assert one("transformer.h.attn.cache.append", machine()) == pytest.approx(1 + appended / 2)
-    attended = 4 + 2 * 2 * 512 * 768 / 1e5 + cache / 0.5
+    attended = 4 + 2 * 2 * 512 * 768 / 1e5 / 0.8 + cache / 0.5
     assert one("transformer.h.attn.attention.scores", machine()) == pytest.approx(attended)
 
 
@@ -87,6 +88,16 @@ def test_a_pass_is_the_sum_of_what_is_started() -> None:
     started = 12 * (2 + 4 + 1 + 1 + 2 + 8) + 5 + 2
     weights = analysis.totals["weight_bytes_read"] / 1e10
     assert Estimate(analysis, EagerPace(free, analysis), 0).time == pytest.approx(started / 1e6 + weights, rel=0.02)
+
+
+def test_the_machine_of_a_profile() -> None:
+    """What an accelerator says of its source is short."""
+    long = msgspec.structs.replace(machine(), source="ab" * 900)
+    found = machine_of(long)
+    assert (found.name, found.bandwidth, found.peaks, found.source) == ("mine", 1e10, {"bf16": 1e11}, "ab" * 500)
+    for lacking in ({"bandwidth": None}, {"peaks": {}}):
+        with pytest.raises(InputError, match="pytorch on mine is for any card: say which hardware"):
+            machine_of(msgspec.structs.replace(machine(), **lacking))  # type: ignore[arg-type]
 
 
 def test_what_was_not_measured_is_one_line() -> None:

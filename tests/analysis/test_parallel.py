@@ -5,9 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from builders import basic, composite, template
 
-from nbanalyzer import populate, request
+from nbanalyzer import Accelerator, populate, request
+from nbanalyzer.analysis.parallel import AllReduce, require_divided
+from nbanalyzer.costs.costs import Costs
 from nbanalyzer.errors import InputError
+from nbanalyzer.hardware.parameters import Fit
+from nbanalyzer.hardware.profiles import Profile
 
 H, LAYERS = 8192, 80
 
@@ -96,6 +101,25 @@ def test_what_is_not_divided(name: str, tp: Any, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_what_ranks_sum_by_hand() -> None:
+    """5 layers, twice each: 10 tokens of 64 elements of 2 bytes are 1.28 us at 1e9 bytes/s, of which 3 ranks send on."""
+    fit = Fit(parameters={"launch_us": 3, "per_rank_us": 2, "second_step_us": 5, "link": 0.5})
+    profile = Profile(
+        card="any", engine="round", source="a test", overlap=0, classes={"all_reduce": {"any": fit}},
+        in_models={"skew_us": 4},
+    )  # fmt: skip
+    card = Accelerator(name="card", bandwidth=1e12, peaks={"bf16": 1e14}, link_bandwidth=1e9)
+    sums = AllReduce.of({"num_layers": 5, "hidden_size": 64}, 4, card, profile)
+    # Each to all others at half of the link; in a model they wait for each other, twice for four.
+    each = 3 + 3 * 2 + 3 * 1.28 / 0.5 + 2 * 4
+    assert sums.time(10) * 1e6 == pytest.approx(2 * 5 * each, rel=1e-9)
+    assert sums.bound(10) * 1e6 == pytest.approx(2 * 5 * 2 * 3 / 4 * 1.28, rel=1e-9)
+    # One alone sums nothing, and needs no link.
+    unlinked = Accelerator(name="card", bandwidth=1e12, peaks={"bf16": 1e14})
+    alone = AllReduce.of({"num_layers": 5, "hidden_size": 64}, 1, unlinked, profile)
+    assert (alone.num_ranks, alone.times, alone.time(10), alone.bound(10)) == (1, 0, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -115,3 +139,49 @@ def test_what_does_not_go_together(options: dict[str, Any], message: str) -> Non
     with pytest.raises(InputError) as caught:
         request("llama-3.1-8b", prompt_len=9, output_len=5, **options)
     assert message in str(caught.value)
+
+
+def product(flops: str, **fields: Any) -> dict[str, Any]:
+    """Return a template of 2 layers that are one product."""
+    one = composite("one", basic(flops, "{batch_size} * {w_bytes}", "{batch_size}", "matmul", "matmul"), **fields)
+    return template(composite("layers", one, repeat="{num_layers}"), config=WHOLE)
+
+
+WHOLE = {
+    "num_layers": 2,
+    "hidden_size": 8,
+    "num_heads": 8,
+    "num_kv_heads": 2,
+    "num_experts": 4,
+    "intermediate_size": 12,
+}
+
+
+@pytest.mark.parametrize(
+    ("flops", "fields", "rank", "is_divided"),
+    [
+        ("2 * {hidden_size} * {intermediate_size}", {}, {"intermediate_size": 3}, True),
+        ("2 * {hidden_size} * {intermediate_size}", {}, {"intermediate_size": 4}, False),
+        ("2 * {hidden_size} * {hidden_size}", {}, {}, False),
+        # All ranks have the whole router, and the whole gate of an expert that all tokens go to.
+        ("2 * {hidden_size} * {num_experts}", {}, {}, True),
+        ("2 * {hidden_size}", {"bindings": {"output_size": "1"}}, {}, True),
+        ("2 * {hidden_size}", {"bindings": {"output_size": "2"}}, {}, False),
+        ("2 * {hidden_size}", {}, {}, False),
+        ("2 * {hidden_size}", {"bindings": {"output_size": "1"}}, {"hidden_size": 4}, False),
+        # Of 2 key heads each of 4 ranks has one, or all.
+        ("2 * {hidden_size} * {num_kv_heads}", {}, {"num_kv_heads": 1}, True),
+        ("2 * {hidden_size} * {num_kv_heads}", {}, {}, True),
+        ("2 * {hidden_size} * {num_kv_heads}", {}, {"num_kv_heads": 3}, False),
+    ],
+)  # fmt: skip
+def test_what_a_rank_has_of_a_product(
+    flops: str, fields: dict[str, Any], rank: dict[str, int], is_divided: bool
+) -> None:
+    whole = populate(product(flops, **fields))
+    part = Costs(whole.kernel_tree, {**whole.params, **rank}, whole.run)
+    if is_divided:
+        require_divided(whole, part, 4)
+    else:
+        with pytest.raises(InputError, match=r"not modelled: tp=4 would not divide layers\.one\.matmul: its"):
+            require_divided(whole, part, 4)

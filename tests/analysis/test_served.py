@@ -162,6 +162,7 @@ def test_the_interval_is_that_of_the_kind_and_the_devices() -> None:
     assert interval.value == pytest.approx(found.times.expected)
     assert interval.low == pytest.approx(0.8 * found.times.expected)
     assert interval.high == pytest.approx(1.5 * found.times.expected)
+    assert found.tokens_per_second_each == pytest.approx(1 / found.times.expected)
     assert served(10, by=by, tp=2).time_per_output_token.n == 4
     with pytest.raises(InputError, match="not modelled: no estimate of dense models on 8 devices by round"):
         _ = served(10, by=by, tp=8).time_per_output_token
@@ -226,6 +227,21 @@ def test_the_batch_is_what_fits() -> None:
     small = msgspec.structs.replace(CARD, memory_bytes=math.ceil((room - 5 * 160 * token) / 0.9))
     with pytest.raises(InputError, match=r"does not fit: a sequence of 150 tokens takes .* of cache, and of card"):
         served(1, small)
+
+
+def test_what_does_not_fit_says_how_much_is_left_or_lacking() -> None:
+    """10 blocks of 16 tokens are needed, 61.44 kB; 6.144 kB are left, or 2 GB are lacking before any is cached."""
+    used = sum(served(1).capacity.parts.values())
+    for memory, said in ((used + 6_144, "6.144 kB are left"), (used - 2 * 10**9, "2.000 GB are lacking already")):
+        card = msgspec.structs.replace(CARD, memory_bytes=memory)
+        with pytest.raises(InputError) as caught:
+            request("llama-3.1-8b", set=SIZES, prompt_len=100, output_len=50).on(card, profile=profile()).served(
+                1, memory_fraction=1
+            )
+        assert str(caught.value) == (
+            f"does not fit: a sequence of 150 tokens takes 61.44 kB of cache, and of card {said}; "
+            "tp=… divides the model over several"
+        )
 
 
 def test_a_context_is_at_most_what_the_model_has() -> None:

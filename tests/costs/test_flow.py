@@ -11,6 +11,7 @@ from builders import basic, composite, template
 from nbanalyzer.costs.flow import Flow, flow_of
 from nbanalyzer.costs.regions import regions_of
 from nbanalyzer.costs.tree import Node, Tree
+from nbanalyzer.formulas.formula import parse
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.templates.template_files import load_model_template
 
@@ -166,3 +167,21 @@ def test_a_template_without_config_and_one_without_kernels_have_a_flow() -> None
     found = flow_of(tree, {})
     assert [sources(found, node) for node in tree.nodes if node.is_basic] == [[], ["up"]]
     assert flow_of(Tree(own(template(composite("nothing")))), {}).sources == {}
+
+
+def test_two_amounts_are_compared_in_every_pass() -> None:
+    found = Flow(passes=[{"batch_size": 1, "seq_len": 5}, {"batch_size": 64, "seq_len": 1}])
+    two, three, tokens = (parse(text) for text in ("2 * {batch_size}", "3 * {batch_size}", "4 * {seq_len}"))
+    assert found.never_more(two, three)
+    assert not found.never_more(three, two)
+    assert found.never_more(two, two)
+    assert not found.never_more(two, tokens)  # 128 sequences are more than 4 tokens
+    assert not found.never_more(tokens, two)  # and 20 tokens more than 2 sequences
+
+
+def test_what_reads_nothing_is_prepared_after_a_product_as_well() -> None:
+    found, nodes = flow(
+        linear("q", X, Y), vector("arange", "0", "{seq_len} * 8", "0"), vector("mask", "{seq_len} * 8", "{seq_len}", "0"),
+        vector("count", "{seq_len}", "{seq_len} * 2", "{seq_len}"),
+    )  # fmt: skip
+    assert set(found.preparations) == {nodes["arange"], nodes["mask"]}

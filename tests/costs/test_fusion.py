@@ -337,6 +337,60 @@ def test_a_residual_add_runs_with_the_norm_that_the_layer_begins_with() -> None:
     assert (chain.times, chain.bytes) == (4, BF16 * 3 * 4)
 
 
+def test_weights_of_a_preparation_are_read_once_by_what_uses_it() -> None:
+    """24 weights are made a table beforehand, which two kernels of a chain read."""
+    costs = own(
+        linear("q"),
+        basic("0", "24 * {w_bytes}", "96", name="convert"),
+        basic("24", "96", "96", name="exp"),
+        basic("1", f"{X} + 96", X, name="scale"),
+        basic("1", f"{X} + 96", X, name="shift"),
+        linear("out"),
+    )
+    (chain,) = [launch for launch in costs.launches if launch.kind == "chain"]
+    assert names(chain) == ["scale", "shift"]
+    assert chain.bytes == BF16 * (3 + 24 + 3)
+
+
+STATE = "4 * {batch_size} * {hidden_size}"
+OF_STATE: dict[str, Any] = {"config": {"hidden_size": 24, "num_layers": 1}, "state": {"recurrent": STATE}}
+
+
+def test_a_scan_reads_its_state_and_writes_it() -> None:
+    update, read = basic("1", f"{STATE} + {X}", STATE, name="update"), basic("1", STATE, X, name="read")
+    costs = own(linear("in"), update, read, linear("out"), **OF_STATE)
+    assert [launch.kind for launch in costs.launches] == ["linear", "scan", "linear"]
+    assert costs.launches[1].bytes == BF16 * (3 + 3) + 2 * 4 * 3 * 24
+
+
+def test_what_only_copies_a_state_makes_no_scan() -> None:
+    costs = own(
+        linear("in"), basic("1", X, X, name="act"), basic("0", STATE, STATE, name="keep"), linear("out"), **OF_STATE
+    )
+    assert [launch.kind for launch in costs.launches] == ["linear", "chain", "linear"]
+
+
+def test_what_nobody_made_counts_nothing() -> None:
+    costs = own(linear("in"), basic("1", f"{X} + 8 * {{batch_size}}", X, name="mix"), linear("out"))
+    assert costs.launches[1].bytes == BF16 * (3 + 3)
+
+
+def test_the_last_kernel_that_writes_leaves_the_result_of_a_pass() -> None:
+    costs = own(linear("in"), basic("1", X, X, name="act"), basic("{batch_size}", "8 * {w_bytes}", "0", name="count"))
+    assert names(costs.launches[1]) == ["act", "count"]
+    assert costs.launches[1].bytes == BF16 * (3 + 8 + 3)
+    assert [getattr(node.kernel, "fused", None) for node in costs.launches[1].nodes] == [False, True]
+
+
+def test_a_result_is_written_as_the_cast_after_it_leaves_it() -> None:
+    """A layer ends in fp32, four bytes an element, which are cast to two before the head reads them."""
+    wide = "4 * {batch_size}"
+    layers = composite("layers", linear("mlp"), basic("1", X, wide, name="norm"), repeat="2")
+    costs = own(linear("embed"), layers, basic("0", wide, X, name="cast"), linear("head"))
+    chain = next(launch for launch in costs.launches if launch.kind == "chain")
+    assert (names(chain), chain.times, chain.bytes) == (["norm"], 2, BF16 * (3 + 3))
+
+
 # ---- everything
 
 

@@ -57,6 +57,9 @@ def test_what_is_chosen_for_sizes_from_one_needs_who_knows_it() -> None:
     law = polynomial("max({x}, 1)")
     assert operations(decided(law, provably)) == ["max"]
     assert decided(law, lambda one: one.never_negative or one == polynomial("{x} - 1")) == polynomial("{x}")
+    least = polynomial("min({x}, 1)")
+    assert operations(decided(least, provably)) == ["min"]
+    assert decided(least, lambda one: one.never_negative or one == polynomial("{x} - 1")) == polynomial("1")
 
 
 def test_least_and_largest_of_the_same_two_share_a_comparison() -> None:

@@ -1,0 +1,88 @@
+"""What fits into the memory of a rank, by hand and by trying every length."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+
+from nbanalyzer import Accelerator, populate
+from nbanalyzer.analysis.capacity import Capacity, weight_bytes
+from nbanalyzer.analysis.quants import quant_of
+from nbanalyzer.costs.costs import Costs
+
+H, LAYERS, HEADS, KV, D, WIDTH, VOCAB = 64, 3, 8, 2, 16, 160, 1000
+SIZES = {
+    "hidden_size": H, "num_layers": LAYERS, "num_heads": HEADS, "num_kv_heads": KV, "head_dim": D,
+    "intermediate_size": WIDTH, "vocab_size": VOCAB,
+}  # fmt: skip
+TOKEN = LAYERS * 2 * KV * D * 2  # bytes: keys and values
+BLOCK = 16 * TOKEN
+GIB = 1024**3
+CARD = Accelerator(name="card", memory_bytes=80 * 10**9, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 1e13})
+
+
+def costs_of() -> Costs:
+    run: dict[str, Any] = {"seq_len": 1, "cache_len": 5, "fusion": "engine", "logits": "last"}
+    return populate("llama-3.1-8b", set=SIZES, **run)
+
+
+def with_cache(size: int) -> Capacity:
+    """Return the capacity of a card that has this many bytes left for the cache."""
+    costs = costs_of()
+    whole = Capacity(costs, CARD, memory_fraction=1)
+    memory = sum(whole.parts.values()) + size
+    return Capacity(costs, msgspec.structs.replace(CARD, memory_bytes=memory), memory_fraction=1)
+
+
+def test_where_the_memory_goes() -> None:
+    """vLLM's figures, in GiB, and the step of 8,192 tokens that reads gate and up and writes their product."""
+    parts = Capacity(costs_of(), CARD).parts
+    matrices = LAYERS * (H * D * (2 * HEADS + 2 * KV) + 3 * H * WIDTH) + 2 * VOCAB * H
+    assert parts["weights"] == 2 * (matrices + LAYERS * 2 * H + H)
+    assert parts["activations"] == 8192 * 3 * WIDTH * 2
+    assert parts["context"] / GIB == pytest.approx(1.79, rel=1e-8)
+    assert parts["graphs"] / GIB == pytest.approx(0.73, rel=1e-8)
+    assert Capacity(costs_of(), CARD, tp=2).parts["communication"] / GIB == pytest.approx(1.79, rel=1e-8)
+    assert Capacity(costs_of(), CARD).taken == 72 * 10**9
+
+
+def test_a_sequence_takes_whole_blocks_of_16_tokens() -> None:
+    found = with_cache(0)
+    blocks = {1: 1, 15: 1, 16: 1, 17: 2, 32: 2, 33: 3, 1000: 63}
+    assert {tokens: found.sequence(tokens) for tokens in blocks} == {
+        tokens: number * BLOCK for tokens, number in blocks.items()
+    }
+
+
+def test_sequences_at_a_time() -> None:
+    found = with_cache(7 * BLOCK)
+    assert [found.sequences(tokens) for tokens in (1, 16, 17, 48, 112, 113)] == [7, 7, 3, 2, 1, 0]
+    assert with_cache(7 * BLOCK - 1).sequences(16) == 6
+    assert with_cache(0).sequences(1) == 0
+    assert with_cache(-1).sequences(1) == 0
+
+
+@pytest.mark.parametrize("blocks", range(18))
+def test_the_longest_context_is_every_block_that_is_left(blocks: int) -> None:
+    for more in (0, BLOCK - 1):
+        assert with_cache(blocks * BLOCK + more).longest_context == 16 * blocks
+
+
+@pytest.mark.parametrize(("positions", "longest"), [(79, 79), (80, 80), (81, 80), (96, 80)])
+def test_a_context_is_at_most_what_the_model_has_positions_for(positions: int, longest: int) -> None:
+    found = with_cache(5 * BLOCK)
+    costs = found.costs
+    params = {**costs.params, "max_position_embeddings": positions}
+    other = Costs(costs.kernel_tree, params, costs.run)
+    assert replace(found, costs=other).longest_context == longest
+
+
+def test_weights_in_a_scheme() -> None:
+    """4.5 bits inside the layers, and 6.5625 for all else: norms, embedding and head."""
+    inside = LAYERS * (H * D * (2 * HEADS + 2 * KV) + 3 * H * WIDTH)
+    rest = 2 * VOCAB * H + LAYERS * 2 * H + H
+    assert weight_bytes(costs_of(), quant_of("q4_0")) == (inside * 4.5 + rest * 6.5625) / 8
+    assert weight_bytes(costs_of(), None) == (inside + rest) * 2
