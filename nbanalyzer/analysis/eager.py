@@ -61,9 +61,17 @@ class EagerPace:
         )
 
     def figures(self, launch: Launch[Number], value_of: Callable[[Formula], Number]) -> dict[str, float]:  # noqa: ARG002
-        """Return what the law reads of one run of a launch."""
-        peak, bandwidth = self.profile.peaks[self.law(launch).precision], self.profile.bandwidth
-        assert bandwidth is not None
+        """Return what the law reads of one run of a launch.
+
+        Raises:
+            InputError: the profile does not say what its shares are of.
+
+        """
+        precision = self.law(launch).precision
+        peak, bandwidth = self.profile.peaks.get(precision), self.profile.bandwidth
+        if peak is None or bandwidth is None:
+            lacking = "bandwidth" if bandwidth is None else f"peak at {precision}"
+            raise InputError(f"not modelled: the profile of {self.profile.name} has no {lacking}")
         return in_microseconds(amounts_of(launch, self.costs), peak, bandwidth)
 
     def time_us(self, launch: Launch[Number], value_of: Callable[[Formula], Number]) -> float:

@@ -175,6 +175,8 @@ def calibrate(
 
 def _require_writable(output: str | os.PathLike[str]) -> None:
     """Raise if a file cannot be written, before a minute's work is done for it."""
+    if not isinstance(output, str | os.PathLike):
+        raise InputError(f"output is the path of a file, not {quote(output)}")
     with writing(quote(str(output))):
         path = Path(output)
         if path.is_dir():

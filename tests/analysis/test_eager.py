@@ -104,3 +104,13 @@ def test_what_was_not_measured_is_one_line() -> None:
     analysis = nbanalyzer.populate("gpt2", seq_len=2)
     with pytest.raises(InputError, match="prefill_attention at 'bf16' is not modelled"):
         Estimate(analysis, EagerPace(machine(), analysis), 0)
+
+
+@pytest.mark.parametrize(
+    ("lacking", "said"), [({"peaks": {}}, "no peak at bf16"), ({"bandwidth": None}, "no bandwidth")]
+)
+def test_shares_of_what_is_not_said_are_one_line(lacking: dict[str, Any], said: str) -> None:
+    analysis = nbanalyzer.populate("gpt2", cache_len=2, seq_len=1)
+    found = msgspec.structs.replace(machine(), **lacking)
+    with pytest.raises(InputError, match=f"not modelled: the profile of pytorch on mine has {said}"):
+        Estimate(analysis, EagerPace(found, analysis), 0)

@@ -481,4 +481,6 @@ def test_a_template_without_heads_is_modelled_by_laws_that_read_none() -> None:
     # 10 us of arithmetic at 60 %, 1 ns of traffic at 90 %, of which 30 % show, and 6 us to start.
     assert analysis.on(CARD).estimate.value * 1e6 == pytest.approx(10 / 0.6 + 0.3 * 0.001 / 0.9 + 6, rel=1e-9)
     fitted = analysis.on("h100-sxm", profile="vllm")
-    assert fitted.answer.startswith("estimate not modelled: the law of prefill_attention reads {num_heads}, which has no value · ")
+    assert fitted.answer.startswith(
+        "estimate not modelled: the law of prefill_attention reads {num_heads}, which has no value · "
+    )
