@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import partial
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -112,9 +113,9 @@ def test_fields_that_do_not_exist_are_told_with_their_places() -> None:
         composite("a", {**basic(), "unit": "tensor"}, {"kernel_type": "basic", "operation": "m"}),
         {**composite("b"), "bindngs": {}},
         {"name": "c"},
-        "Linear",
         config=3,
     )
+    wrong["kernels"].append("Linear")
     found = validation(wrong).findings
     assert [one.place for one in found] == [
         "$.config", "$.kernels[0].sub_kernels[0].unit", "$.kernels[0].sub_kernels[1]", "$.kernels[1]",
@@ -409,7 +410,7 @@ def test_no_link_leads_out_of_the_folder(tmp_path: Path) -> None:
     (inner / "own.json").symlink_to(outer / "own.json")
     (inner / "loop").symlink_to(inner / "loop")
     for name in ("org/own", "own", "loop/own"):
-        assert "link" in error_of(lambda name=name: save(BOUND, inner, name, checked()), InputError)
+        assert "link" in error_of(partial(save, BOUND, inner, name, checked()), InputError)
     assert list(outer.iterdir()) == []
 
 
