@@ -21,7 +21,7 @@ import msgspec
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.count import count
 from nbanalyzer.display import Shown
-from nbanalyzer.errors import InputError, NBAnalyzerError, TemplateError, quote
+from nbanalyzer.errors import InputError, NBAnalyzerError, TemplateError, quote, shorten
 from nbanalyzer.files import read_file, write_whole, writing
 from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.generate.api import verify
@@ -162,10 +162,11 @@ def check(
     """
     known = Facts.of(facts)
     stated = known.stated
+    written, _ = read(draft)
+    name = shorten(name or (written.model_id if written else "") or "draft", 100)
     own = expanded(draft)
     if isinstance(own, Findings):
-        return Check(name or "draft", own)
-    name = name or own.model_id or "draft"
+        return Check(name, own)
     given = None if config is None else _fields(config)
     template = msgspec.structs.replace(own, config=own.config if given is None else given, valid_for=None)
     rows = [] if given is None else _sizes(own, given)

@@ -121,7 +121,7 @@ class Stated:
         if not value:
             raise InputError(f"{what} is a number above 0, not {quote(amount)}")
         exact = not (prefix or found[3] or digits)
-        return cls(shorten(text, 40), value, Fraction(0) if exact else unit / 2)
+        return cls(f"{int(value):,}" if exact else shorten(text, 40), value, Fraction(0) if exact else unit / 2)
 
     def includes(self, number: int | Fraction) -> bool:
         """Whether a number is written so."""

@@ -157,6 +157,23 @@ def _verify() -> LineParser:
     return parser
 
 
+def _draft() -> LineParser:
+    parser = LineParser("draft")
+    parser.add_argument("draft", nargs="?", help="the path of a template that is being written, or $draft")
+    config = "compare with the model that transformers builds from it: a config.json, a catalogue name or $config"
+    parser.add_argument("--config", metavar="FILE", help=config)
+    parser.add_argument("--parameters", metavar="N", help="as they are published: 7615616512, or 7.6B")
+    flops = "of matrix products in a pass, 2 per multiply-add, as they are published; of a run of these sizes:"
+    parser.add_argument("--flops", metavar="N", help=flops)
+    add_run_options(parser)
+    size = "of all tensors of a checkpoint: total_size in its index, or 15.2GB"
+    parser.add_argument("--checkpoint_bytes", metavar="N", help=size)
+    parser.add_argument("--checkpoint_bits", metavar="N", help="of an element there (16)")
+    save = "write the template, once nothing is wrong with it; whole or not at all"
+    parser.add_argument("--save", metavar="FILE", help=save)
+    return parser
+
+
 _DECLARED: Mapping[str, Callable[[], LineParser]] = {
     "populate": _populate,
     "compare": _compare,
@@ -165,6 +182,7 @@ _DECLARED: Mapping[str, Callable[[], LineParser]] = {
     "sweep": _sweep,
     "generate": _generate,
     "verify": _verify,
+    "draft": _draft,
 }
 
 
