@@ -29,12 +29,11 @@ from nbanalyzer.quantities import show
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.config import extract_model_params
 from nbanalyzer.templates.config_files import as_mapping, essential
-from nbanalyzer.templates.template import Composite, ModelTemplate
+from nbanalyzer.templates.template import DRAFTED, NOT_CHECKED, Composite, ModelTemplate
 from nbanalyzer.templates.template_files import encode, load_model_template
 
 from .facts import Facts, Stated
 from .findings import Draft, Finding, Findings, read, validation
-from .populate import DRAFTED, NOT_CHECKED
 
 if TYPE_CHECKING:
     from nbanalyzer.generate.check.verification import Verification

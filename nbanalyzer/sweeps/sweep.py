@@ -50,7 +50,7 @@ class Sweep(Shown, shown_by="sweep"):
     """The metrics over a grid.
 
     Attributes:
-        model: the model's name, or the number of models.
+        model: the model's name, or the number of models; with what those that were drafted were checked against.
         axes: name → its values, in the user's order; the order of the arrays' dimensions.
         metrics: the names of the metrics.
         fixed: name → value, of the options that are no axes.
@@ -337,6 +337,8 @@ def sweep(
     template = parts[0].compiled.spec.tree.template
     name = template.model_id or template.architecture or "template"
     words = name if "model" not in grid.axes else f"{len(grid.axes['model'])} models"
+    drafted = dict.fromkeys(part.compiled.spec.tree.template.drafted for part in parts)
+    words = "; ".join((words, *filter(None, drafted)))
     fixed = {option: value for option, value in grid.fixed.items() if option != "model"}
     if not efficiency.is_perfect:
         fixed |= {"compute_efficiency": compute_efficiency, "bandwidth_efficiency": bandwidth_efficiency}

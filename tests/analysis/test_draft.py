@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 from builders import ROOT, basic, composite, error_of, template
 
+import nbanalyzer
 from nbanalyzer import load_model_template, populate
 from nbanalyzer.analysis.draft import Check, Findings, check, expanded, save, validation
 from nbanalyzer.analysis.facts import Stated
 from nbanalyzer.errors import InputError
+from nbanalyzer.notebook.form.whatif import WhatIf
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.templates.validation import validate_template
 
@@ -494,3 +496,26 @@ def test_without_torch_one_line_says_what_to_install() -> None:
         "drafted, checked against stated parameters",
         "MissingPackageError: to verify a template torch is needed, which is not installed: `pip install torch`",
     ]
+
+
+def test_every_result_repeats_what_the_draft_was_checked_against(tmp_path: Path) -> None:
+    path = str(save(mimo(), tmp_path, "own/mimo", check(mimo())))
+    analysis = nbanalyzer.populate(path, seq_len=8)
+    request = nbanalyzer.request(path, prompt_len=8, output_len=8)
+    results: list[object] = [
+        analysis,
+        analysis.on("h100-sxm"),
+        analysis.tree,
+        request,
+        request.on("h100-sxm"),
+        nbanalyzer.compare(path, w_bit=[16, 8]),
+        nbanalyzer.compare(path, "gpt2", hardware="h100-sxm"),
+        nbanalyzer.solve(path, "h100-sxm", maximize="batch_size"),
+        nbanalyzer.sensitivity(path),
+        nbanalyzer.sweep(path, batch_size=[1, 2]),
+        nbanalyzer.sweep([path, "gpt2"], batch_size=[1, 2]),
+        WhatIf(path)._answer.conditions,
+    ]
+    for result in results:
+        assert "drafted, not checked" in repr(result), result
+    assert "drafted" not in repr(nbanalyzer.populate("gpt2"))
