@@ -1,0 +1,27 @@
+"""The tools, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .catalogue import Listed, ListOf, ModuleOf, ModuleTold, list_, module
+from .choices import Compare, Compared, FitOf, Fitted, compare_, fit
+from .grids import SweepOf, Swept, sweep_
+from .passes import Analyze, Analyzed, Explain, Explained, analyze, explain
+from .requests import Requested, RequestOf, request_
+from .tool import Tool
+
+__all__ = ["TOOLS"]
+
+_ALL = (
+    Tool(list_, ListOf, Listed),
+    Tool(analyze, Analyze, Analyzed),
+    Tool(explain, Explain, Explained),
+    Tool(request_, RequestOf, Requested),
+    Tool(fit, FitOf, Fitted),
+    Tool(compare_, Compare, Compared),
+    Tool(sweep_, SweepOf, Swept),
+    Tool(module, ModuleOf, ModuleTold),
+)
+TOOLS: Mapping[str, Tool] = {tool.name: tool for tool in _ALL}
+"""Name → tool, in the order in which they are listed."""
