@@ -25,7 +25,11 @@ from nbanalyzer.text import printable
 
 from .analysis import Analysis
 
-__all__ = ["populate", "populate_template", "prepared"]
+__all__ = ["DRAFTED", "NOT_CHECKED", "populate", "populate_template", "prepared"]
+
+DRAFTED = "drafted"
+"""Key in the provenance of a template that was drafted, by whomever: what it was checked against, number by number."""
+NOT_CHECKED = "drafted, not checked"
 
 # Every config has these, or they follow from it: a template that does not use one of them is not incomplete.
 COMMON = frozenset({"hidden_size", "num_heads", "num_kv_heads", "head_dim", "intermediate_size", "num_layers"})
@@ -125,6 +129,9 @@ def prepared(
         notes.insert(0, f"template made for this config, equal to PyTorch{' at tiny sizes' if only else ''}")
     elif bound:
         notes.insert(0, bound)
+    if DRAFTED in template.provenance:
+        result = template.provenance.get("result")
+        notes.insert(0, shorten(printable(result), 200) if isinstance(result, str) else NOT_CHECKED)
     stated_nowhere = template.provenance.get(DEFAULTS)
     defaults = dict(stated_nowhere) if isinstance(stated_nowhere, Mapping) and config is None else {}
     defaults |= {name: params[name] for name in params.defaults if name in tree.variables}

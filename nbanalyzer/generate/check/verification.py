@@ -100,6 +100,11 @@ class Verification:
         """All rows, the differences first."""
         return self.differences + self.others
 
+    @property
+    def totals(self) -> tuple[Row, ...]:
+        """The rows of the whole model."""
+        return tuple(row for row in self.rows if row.path == WHOLE)
+
     def table(self) -> list[tuple[str, str, str, str, str]]:
         """Return the rows as text: kernel, what, template, PyTorch, difference."""
         return [*map(_cells, self.rows)]
