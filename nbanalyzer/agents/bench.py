@@ -8,7 +8,7 @@ from contextvars import copy_context
 from threading import Event
 
 from nbanalyzer.errors import InputError
-from nbanalyzer.progress import watched_by
+from nbanalyzer.generate.deadline import VARIABLE, Expired, allowed, working
 
 from .shelf import Shelf
 from .tool import Reply, Tool
@@ -53,7 +53,12 @@ def _worked(tool: Tool, shelf: Shelf, arguments: object, abandoned: Event) -> Re
             raise _Abandoned
 
     try:
-        with watched_by(look):
+        seconds = allowed()
+        with working(look, seconds):  # a check traces a model, which may take as long as it likes
             return tool.call(shelf, arguments)
+    except InputError as error:
+        return Reply(str(error), None)
+    except Expired:
+        return Reply(f"no answer after {seconds:g} s of work; the environment variable {VARIABLE} allows more", None)
     except _Abandoned:
         return Reply("the call was cancelled", None)

@@ -15,7 +15,7 @@ from nbanalyzer.errors import InputError, UnknownNameError
 from .answers import Rows, finite, page
 from .arguments import Limit, Names, Offset, Pass, Values
 from .passes import Number
-from .shelf import Shelf, card_of
+from .shelf import Shelf, card_of, remarks
 
 __all__ = ["SweepOf", "Swept", "sweep_"]
 
@@ -121,7 +121,7 @@ def sweep_(shelf: Shelf, asked: SweepOf) -> Swept:
         ranges=ranges,
         best=best,
         rows=rows,
-        warnings=list(found.notes[:12]),
+        warnings=[*remarks(options["model"]), *found.notes[:12]],
         **place,
     )
 

@@ -54,6 +54,7 @@ class Requested(Answer, frozen=True, kw_only=True):
         times: figure → seconds or tokens a second, on the accelerator; those of estimates as low, value, high, or why
             there is none.
         served: the same in continuous batching, if a concurrency was given.
+        notes: what to know before believing the numbers, and where the template is from.
         report: all of it in lines.
 
     """
@@ -66,11 +67,12 @@ class Requested(Answer, frozen=True, kw_only=True):
     memory_bytes: Number
     times: dict[str, Any] | None
     served: dict[str, Any] | None
+    notes: list[str]
     report: list[str]
 
     def words(self) -> str:
         """Return the report."""
-        return "\n".join(self.report)
+        return "\n".join([*self.notes, *self.report])
 
 
 def request_(shelf: Shelf, asked: RequestOf) -> Requested:
@@ -124,6 +126,7 @@ def _answer(found: Request, timing: RequestTiming | None, served: dict[str, Any]
         memory_bytes=plain(found.memory.total),
         times={name: _figure(timing, name) for name in _TIMES} if timing else None,
         served=served,
+        notes=[*found.prefill.notes, *found.prefill.warnings],
         report=report.splitlines()[:60],
     )
 

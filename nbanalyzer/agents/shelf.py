@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nbanalyzer.errors import InputError, quote
+from nbanalyzer.analysis.populate import DRAFTED, NOT_CHECKED
+from nbanalyzer.errors import InputError, quote, shorten
 from nbanalyzer.hardware.accelerators import Accelerator, hardware
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.template import ModelTemplate
@@ -16,9 +16,8 @@ from nbanalyzer.templates.template_files import load_model_template
 
 from .arguments import Model
 
-__all__ = ["Shelf", "card_of", "profile_of"]
+__all__ = ["Shelf", "card_of", "profile_of", "remarks"]
 
-NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,94}", re.ASCII)
 MOST_DRAFTS = 1_000
 
 
@@ -34,31 +33,25 @@ class Shelf:
     folder: Path | None = None
 
     def names(self) -> list[str]:
-        """Return the names of the saved drafts, sorted."""
+        """Return the names of the saved drafts, ``name`` or ``org/name``, sorted."""
         if self.folder is None or not self.folder.is_dir():
             return []
-        found = (file.name.removesuffix(".json") for file in self.folder.iterdir() if file.suffix == ".json")
-        return sorted(name for name in found if NAME.fullmatch(name))[:MOST_DRAFTS]
+        files = [*self.folder.glob("*.json"), *self.folder.glob("*/*.json")]
+        names = (file.relative_to(self.folder).as_posix().removesuffix(".json") for file in files)
+        return sorted(name for name in names if catalog.HUB_NAME.fullmatch(name) and ".." not in name)[:MOST_DRAFTS]
 
-    def place(self, name: str) -> Path:
-        """Return the folder that a draft is saved in.
-
-        Raises:
-            InputError: there is none, or the name is none that a file in it could have.
-
-        """
+    def place(self) -> Path:
+        """Return the folder that drafts are saved in; raise if there is none."""
         if self.folder is None:
             raise InputError("nothing can be saved: the server was started without --folder FOLDER")
-        if not NAME.fullmatch(name) or ".." in name:
-            raise InputError(f"a draft's name is letters, digits, '.', '_' and '-', no path, not {quote(name)}")
-        folder = self.folder.resolve()
-        if (folder / f"{name}.json").resolve().parent != folder:  # a link that leads out of it
-            raise InputError(f"{quote(name)} is a link that leads out of the folder: choose another name")
-        return folder
+        return self.folder
 
     def draft(self, name: str) -> ModelTemplate:
-        """Return a saved draft, validated again."""
-        file = self.place(name) / f"{name}.json"
+        """Return a saved draft, one of `names`, validated again."""
+        folder = self.place().resolve()
+        file = folder / f"{name}.json"
+        if file.resolve() != file:
+            raise InputError(f"{quote(name)} is a link: a draft is a file in the folder itself")
         return catalog.completed(load_model_template(file, f"{name}.json"))
 
     def source(self, name: str) -> str | ModelTemplate:
@@ -87,6 +80,13 @@ class Shelf:
         if "kernels" in arguments.config or "extends" in arguments.config:
             raise InputError("config is a config.json as data; a template is a draft: nbanalyzer_validate takes it")
         return arguments.config, None
+
+
+def remarks(model: object) -> list[str]:
+    """Return what every result of a model says of where it is from, of models that were drafted."""
+    several = model if isinstance(model, list) else [model]
+    drafted = [one for one in several if isinstance(one, ModelTemplate) and DRAFTED in one.provenance]
+    return [f"{one.model_id}: {shorten(str(one.provenance.get('result', NOT_CHECKED)), 200)}" for one in drafted]
 
 
 def card_of(name: str) -> Accelerator:
