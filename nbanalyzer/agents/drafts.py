@@ -93,8 +93,8 @@ class Validated(Rows, frozen=True, kw_only=True):
         """Return a line for each."""
         if self.ok:
             return "in global variables only: nothing is unresolved. Check it next."
-        found = [f"{one.place} ({one.kernel}): {one.problem}" for one in self.rows]
-        return "\n".join([f"{self.total} things are to be put right", *found, *self.rest])
+        found = [f"{one.place}{f' ({one.kernel})' if one.kernel else ''}: {one.problem}" for one in self.rows]
+        return "\n".join([f"to be put right: {self.total}", *found, *self.rest])
 
 
 def validate(_: Shelf, asked: PagesOfDraft) -> Validated:

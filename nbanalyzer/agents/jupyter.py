@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, get_type_hints
+from functools import reduce
+from operator import or_
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -37,7 +40,7 @@ def function_of(tool: Tool) -> Callable[..., dict[str, Any]]:
         reply = tool.call(Shelf(), arguments)
         if reply.data is None:
             raise InputError(reply.text)
-        return {"text": reply.text, **reply.data}
+        return {"answer": reply.text, **reply.data}
 
     hints = get_type_hints(tool.takes, include_extras=True)
     parameters = []
@@ -45,13 +48,9 @@ def function_of(tool: Tool) -> Callable[..., dict[str, Any]]:
         default = field.default
         if default is msgspec.NODEFAULT and field.default_factory is not msgspec.NODEFAULT:
             default = field.default_factory()
-        has_none = default is msgspec.NODEFAULT
-        kind = inspect.Parameter.KEYWORD_ONLY
-        parameters.append(
-            inspect.Parameter(
-                field.name, kind, default=inspect.Parameter.empty if has_none else default, annotation=hints[field.name]
-            )
-        )
+        default = inspect.Parameter.empty if default is msgspec.NODEFAULT else default
+        kind, hint = inspect.Parameter.KEYWORD_ONLY, _plain(hints[field.name])
+        parameters.append(inspect.Parameter(field.name, kind, default=default, annotation=hint))
     function.__name__ = function.__qualname__ = tool.name
     function.__doc__ = tool.description
     function.__annotations__ = {one.name: one.annotation for one in parameters} | {"return": dict[str, Any]}
@@ -59,3 +58,14 @@ def function_of(tool: Tool) -> Callable[..., dict[str, Any]]:
         parameters, return_annotation=dict[str, Any]
     )
     return function
+
+
+def _plain(hint: Any) -> Any:
+    """Return a type as that server understands it: structs as objects, and descriptions as texts."""
+    if get_origin(hint) is Annotated:
+        base, *notes = get_args(hint)
+        words = [note.description for note in notes if isinstance(note, msgspec.Meta) and note.description]
+        return Annotated[_plain(base), words[-1]] if words else _plain(base)
+    if get_origin(hint) in (Union, UnionType):
+        return reduce(or_, map(_plain, get_args(hint)))
+    return dict[str, Any] if isinstance(hint, type) and issubclass(hint, msgspec.Struct) else hint
