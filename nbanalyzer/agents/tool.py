@@ -17,6 +17,7 @@ from nbanalyzer.files import convert
 
 from .answers import MOST_DATA, Answer, lines, plain, written
 from .arguments import Arguments
+from .schema import schema_of
 from .shelf import Shelf
 
 __all__ = ["MOST_ARGUMENTS", "PREFIX", "Reply", "Tool"]
@@ -24,7 +25,6 @@ __all__ = ["MOST_ARGUMENTS", "PREFIX", "Reply", "Tool"]
 PREFIX = "nbanalyzer_"
 MOST_ARGUMENTS = 500_000
 """Characters of all arguments of a call, as JSON: a draft has at most 200,000 of formulas."""
-REFERENCE = "#/$defs/{name}"
 
 
 class Reply(NamedTuple):
@@ -65,12 +65,12 @@ class Tool:
     @cached_property
     def input_schema(self) -> dict[str, Any]:
         """The JSON schema of its arguments."""
-        return _schema(self.takes)
+        return schema_of(self.takes, may_be_null=False)
 
     @cached_property
     def output_schema(self) -> dict[str, Any]:
         """The JSON schema of its answer's data."""
-        return _schema(self.gives)
+        return schema_of(self.gives)
 
     def call(self, shelf: Shelf, arguments: object) -> Reply:
         """Return what a call comes to: an answer, or the one line that says what is wrong with it."""
@@ -121,12 +121,3 @@ class Tool:
             value = f": {quote(given[place[1]])}" if place else ""
             at = error.where.partition("$.")[2]
             raise InputError(f"{self.name}, {at}: {error.problem}{value}") from None
-
-
-def _schema(kind: type[msgspec.Struct]) -> dict[str, Any]:
-    """Return the JSON schema of a struct, an object at its root, with other structs beside it."""
-    (root,), others = msgspec.json.schema_components([kind], ref_template=REFERENCE)
-    own = others.pop(root["$ref"].rpartition("/")[2])
-    own.pop("title", None)
-    own.pop("description", None)
-    return {**own, **({"$defs": others} if others else {})}
