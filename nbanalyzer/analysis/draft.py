@@ -231,7 +231,7 @@ def _target(folder: str | os.PathLike[str], name: str) -> Path:
         raise InputError(f"no folder {quote(os.fspath(folder))} to save into") from None
     target = root / f"{name}.json"
     # Of links, even those that lead to another place inside: who reads the path would think of this one.
-    if target.parent.resolve() != target.parent or target.is_symlink():
+    if target.is_symlink() or (target.parent != root and target.parent.is_symlink()):
         raise InputError(f"{quote(f'{name}.json')} is a link, or behind one: templates are saved in the folder itself")
     if target.exists() and not _is_drafted(target):
         raise InputError(f"{quote(f'{name}.json')} is there and nobody drafted it: choose another name")
