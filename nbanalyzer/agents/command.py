@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
     from starlette.applications import Starlette
 
-__all__ = ["main", "web_app"]
+__all__ = ["HOST", "listening", "main", "web_app"]
 
 HOST = "127.0.0.1"
 PORT = 8765
@@ -108,14 +108,14 @@ async def _stdio(server: Server[Any]) -> None:
 async def _http(server: Server[Any], port: int) -> None:
     import uvicorn
 
-    listening = _listen(port)
-    port = listening.getsockname()[1]
+    socket = listening(port)
+    port = socket.getsockname()[1]
     print(f"nbanalyzer-mcp: http://{HOST}:{port}/mcp", file=sys.stderr, flush=True)
     config = uvicorn.Config(web_app(server, port), log_level="warning", timeout_graceful_shutdown=2)
-    await uvicorn.Server(config).serve(sockets=[listening])
+    await uvicorn.Server(config).serve(sockets=[socket])
 
 
-def _listen(port: int) -> socket:
+def listening(port: int) -> socket:
     """Return a socket that this machine alone reaches."""
     import socket
 

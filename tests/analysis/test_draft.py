@@ -7,8 +7,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from functools import partial
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
