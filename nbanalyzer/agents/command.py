@@ -108,11 +108,11 @@ async def _stdio(server: Server[Any]) -> None:
 async def _http(server: Server[Any], port: int) -> None:
     import uvicorn
 
-    socket = listening(port)
-    port = socket.getsockname()[1]
-    print(f"nbanalyzer-mcp: http://{HOST}:{port}/mcp", file=sys.stderr, flush=True)
-    config = uvicorn.Config(web_app(server, port), log_level="warning", timeout_graceful_shutdown=2)
-    await uvicorn.Server(config).serve(sockets=[socket])
+    with listening(port) as socket:
+        port = socket.getsockname()[1]
+        print(f"nbanalyzer-mcp: http://{HOST}:{port}/mcp", file=sys.stderr, flush=True)
+        config = uvicorn.Config(web_app(server, port), log_level="warning", timeout_graceful_shutdown=2)
+        await uvicorn.Server(config).serve(sockets=[socket])
 
 
 def listening(port: int) -> socket:
@@ -139,6 +139,5 @@ def web_app(server: Server[Any], port: int) -> Starlette:
         allowed_hosts=names,
         allowed_origins=[f"http://{name}" for name in names],
     )
-    return server.streamable_http_app(
-        json_response=True, max_request_body_size=MOST_BODY, transport_security=security, host=HOST
-    )
+    # Answers are streamed, for a stream that its client closes cancels the call.
+    return server.streamable_http_app(max_request_body_size=MOST_BODY, transport_security=security, host=HOST)

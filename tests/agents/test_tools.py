@@ -347,6 +347,20 @@ def test_the_check_decides() -> None:
     assert answer("check", draft=head())["result"] == "drafted, not checked"
 
 
+def test_a_formula_that_nothing_can_compute_is_refused() -> None:
+    access = {"read": "1", "write": "1"}
+    kernel = {
+        "kernel_type": "basic",
+        "operation": "m",
+        "unit": "matmul",
+        "flops": "9**9**9**9",
+        "memory_access": access,
+    }
+    found = answer("check", draft={"kernels": [kernel]})
+    assert (found["ok"], found["result"]) == (False, "refused")
+    assert "9" in found["findings"][0]
+
+
 def test_what_is_saved_is_a_model_and_says_what_it_is(shelf: Shelf) -> None:
     assert shelf.folder is not None
     saved = answer("save", shelf, draft=head(), name="me/head", facts={"parameters": 800})
