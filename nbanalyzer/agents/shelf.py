@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nbanalyzer.analysis.populate import DRAFTED, NOT_CHECKED
-from nbanalyzer.errors import InputError, quote, shorten
+from nbanalyzer.errors import InputError, quote
 from nbanalyzer.hardware.accelerators import Accelerator, hardware
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.template import ModelTemplate
@@ -85,8 +84,7 @@ class Shelf:
 def remarks(model: object) -> list[str]:
     """Return what every result of a model says of where it is from, of models that were drafted."""
     several = model if isinstance(model, list) else [model]
-    drafted = [one for one in several if isinstance(one, ModelTemplate) and DRAFTED in one.provenance]
-    return [f"{one.model_id}: {shorten(str(one.provenance.get('result', NOT_CHECKED)), 200)}" for one in drafted]
+    return [f"{one.model_id}: {one.drafted}" for one in several if isinstance(one, ModelTemplate) and one.drafted]
 
 
 def card_of(name: str) -> Accelerator:
