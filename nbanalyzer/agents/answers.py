@@ -13,13 +13,17 @@ from nbanalyzer.errors import shorten
 
 from .arguments import read_range
 
-__all__ = ["MOST_DATA", "MOST_TEXT", "Answer", "Rows", "finite", "lines", "page", "plain"]
+__all__ = [
+    "FURTHEST", "MOST_DATA", "MOST_ROWS", "MOST_TEXT", "Answer", "Rows", "finite", "lines", "page", "place_of", "plain",
+    "written",
+]  # fmt: skip
 
 MOST_DATA = 20_000
 """Characters of an answer's data; with its text it stays below 25,000."""
 MOST_TEXT = 4_000
 """Characters of an answer's text."""
 MOST_ROWS = 200
+FURTHEST = 10**9
 ROOM = 14_000
 """Characters of the rows of one page."""
 
@@ -66,7 +70,7 @@ class Part(NamedTuple):
 def page(rows: Sequence[Row], limit: int, offset: int) -> Part:
     """Return `limit` rows from `offset` on, fewer if they are long; and the fields of `Rows`."""
     read_range("limit", limit, 1, MOST_ROWS)
-    read_range("offset", offset, 0, 10**9)
+    read_range("offset", offset, 0, FURTHEST)
     taken: list[Row] = []
     room = ROOM
     for row in rows[offset : offset + limit]:
@@ -74,10 +78,13 @@ def page(rows: Sequence[Row], limit: int, offset: int) -> Part:
         if room < 0 and taken:
             break
         taken.append(row)
-    end = offset + len(taken)
-    return Part(
-        taken, {"total": len(rows), "offset": offset, "next_offset": end if taken and end < len(rows) else None}
-    )
+    return Part(taken, place_of(len(taken), offset, len(rows)))
+
+
+def place_of(taken: int, offset: int, total: int) -> dict[str, Any]:
+    """Return the fields of `Rows`, of so many rows from `offset` on."""
+    end = offset + taken
+    return {"total": total, "offset": offset, "next_offset": end if taken and end < total else None}
 
 
 def plain(answer: object) -> Any:

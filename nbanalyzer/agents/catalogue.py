@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Annotated, Any
 
 import msgspec
@@ -15,8 +16,8 @@ from nbanalyzer.quantities import si
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.library import MODULES
 
-from .answers import Answer, Rows, page
-from .arguments import Arguments, Kinds, Limit, Offset
+from .answers import FURTHEST, MOST_ROWS, Answer, Rows, page, place_of
+from .arguments import Arguments, Kinds, Limit, Offset, read_range
 from .shelf import Shelf
 
 __all__ = ["ListOf", "Listed", "ModuleOf", "ModuleTold", "list_", "module"]
@@ -26,7 +27,9 @@ class ListOf(Arguments, frozen=True, kw_only=True):
     """What to list."""
 
     kind: Annotated[Kinds, Meta(description="models, module templates, or accelerators")]
-    query: Annotated[str, Meta(description="words that a name or its description has to contain")] = ""
+    query: Annotated[
+        str, Meta(description="words of its name; of modules and accelerators, also of its description")
+    ] = ""
     limit: Limit = 50
     offset: Offset = 0
 
@@ -58,39 +61,57 @@ class Listed(Rows, frozen=True, kw_only=True):
 
 def list_(shelf: Shelf, asked: ListOf) -> Listed:
     """List models, module templates or accelerators by name, all of them or those that a query matches."""
+    read_range("limit", asked.limit, 1, MOST_ROWS)
+    read_range("offset", asked.offset, 0, FURTHEST)
     words = asked.query.casefold().split()
     found = [
-        entry
-        for entry in _ENTRIES[asked.kind](shelf)
-        if all(word in f"{entry.name} {entry.about}".casefold() for word in words)
+        (name, about)
+        for name, known, about in _NAMES[asked.kind](shelf)
+        if all(word in known.casefold() for word in words)
     ]
-    rows, place = page(found, asked.limit, asked.offset)
-    return Listed(kind=asked.kind, entries=rows, **place)
+    # What a model is takes longer to say than its name: of those on the page only.
+    part = [Entry(name, about(name)) for name, about in found[asked.offset : asked.offset + asked.limit]]
+    rows, _ = page(part, asked.limit, 0)
+    return Listed(kind=asked.kind, entries=rows, **place_of(len(rows), asked.offset, len(found)))
 
 
-def _models(shelf: Shelf) -> Iterable[Entry]:
+Named = tuple[str, str, Callable[[str], str]]
+"""A name, the text that a query looks at, and what says more of it."""
+
+
+def _models(shelf: Shelf) -> Iterable[Named]:
     for name, short in zip(catalog.names(), catalog.short_names(), strict=True):
-        analysis = populate(name, seq_len=1)
-        size, layers = si(analysis.totals["parameters"]), analysis.params.get("num_layers", "?")
-        yield Entry(short, f"{name}, {analysis.template.architecture}, {size} parameters, {layers} layers")
+        yield short, f"{short} {name}", _about_model
     for name in shelf.names():
-        yield Entry(name, "a saved draft")
+        yield name, f"{name} a saved draft", lambda _: "a saved draft"
 
 
-def _modules(_: Shelf) -> Iterable[Entry]:
+@cache
+def _about_model(name: str) -> str:
+    analysis = populate(name, seq_len=1)
+    size, layers = si(analysis.totals["parameters"]), analysis.params.get("num_layers", "?")
+    return f"{analysis.template.model_id}, {analysis.template.architecture}, {size} parameters, {layers} layers"
+
+
+def _modules(_: Shelf) -> Iterable[Named]:
     for name in MODULES:
-        yield Entry(name, shorten(MODULES[name].description, 160))
+        yield name, f"{name} {MODULES[name].description}", lambda one: shorten(MODULES[one].description, 160)
 
 
-def _accelerators(_: Shelf) -> Iterable[Entry]:
+def _accelerators(_: Shelf) -> Iterable[Named]:
     for name in accelerators():
-        card = hardware(name)
-        memory = si(card.memory_bytes, "B") if card.memory_bytes else "unknown"
-        peaks = ", ".join(f"{precision} {si(peak, 'FLOP/s')}" for precision, peak in card.peaks.items())
-        yield Entry(name, f"{card.title or name}: memory {memory}, {si(card.bandwidth, 'B/s')}, {peaks}")
+        yield name, f"{name} {_about_card(name)}", _about_card
 
 
-_ENTRIES: dict[str, Callable[[Shelf], Iterable[Entry]]] = {
+@cache
+def _about_card(name: str) -> str:
+    card = hardware(name)
+    memory = si(card.memory_bytes, "B") if card.memory_bytes else "unknown"
+    peaks = ", ".join(f"{precision} {si(peak, 'FLOP/s')}" for precision, peak in card.peaks.items())
+    return f"{card.title or name}: memory {memory}, {si(card.bandwidth, 'B/s')}, {peaks}"
+
+
+_NAMES: dict[str, Callable[[Shelf], Iterable[Named]]] = {
     "models": _models,
     "modules": _modules,
     "accelerators": _accelerators,

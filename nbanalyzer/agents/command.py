@@ -119,7 +119,8 @@ def listening(port: int) -> socket:
     """Return a socket that this machine alone reaches."""
     import socket
 
-    found = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # With its protocol, by which asyncio knows that it may send small answers at once.
+    found = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((HOST, port))

@@ -12,8 +12,8 @@ from nbanalyzer.costs.metrics import METRICS
 from nbanalyzer.costs.run import CHOICES
 from nbanalyzer.errors import InputError, UnknownNameError
 
-from .answers import Rows, finite, page
-from .arguments import Limit, Names, Offset, Pass, Values
+from .answers import FURTHEST, MOST_ROWS, Rows, finite, page, place_of
+from .arguments import Limit, Names, Offset, Pass, Values, read_range
 from .passes import Number
 from .shelf import Shelf, card_of, remarks
 
@@ -109,11 +109,10 @@ def sweep_(shelf: Shelf, asked: SweepOf) -> Swept:
     elif asked.where and not asked.frontier:
         raise InputError("where needs minimize, maximize or frontier: it says which points they look at")
     table = found.frontier(*asked.frontier, where=tuple(asked.where)) if asked.frontier else found.table()
-    count = len(table)
-    part = table.iloc[asked.offset : asked.offset + asked.limit] if asked.offset >= 0 and asked.limit > 0 else table[:0]
-    rows, place = page([_plain_row(row) for row in part.to_dict("records")], asked.limit, 0)
-    end = asked.offset + len(rows)
-    place |= {"total": count, "offset": asked.offset, "next_offset": end if rows and end < count else None}
+    read_range("limit", asked.limit, 1, MOST_ROWS)
+    read_range("offset", asked.offset, 0, FURTHEST)
+    part = table.iloc[asked.offset : asked.offset + asked.limit]
+    rows, _ = page([_plain_row(row) for row in part.to_dict("records")], asked.limit, 0)
     ranges = {name: _range(found.values(name)) for name in found.metrics}
     return Swept(
         model=found.model,
@@ -122,7 +121,7 @@ def sweep_(shelf: Shelf, asked: SweepOf) -> Swept:
         best=best,
         rows=rows,
         warnings=[*remarks(options["model"]), *found.notes[:12]],
-        **place,
+        **place_of(len(rows), asked.offset, len(table)),
     )
 
 
