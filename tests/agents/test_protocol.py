@@ -27,6 +27,7 @@ from nbanalyzer.agents.resources import RESOURCES
 from nbanalyzer.agents.shelf import Shelf
 from nbanalyzer.agents.tool import Tool
 from nbanalyzer.agents.tools import TOOLS
+from nbanalyzer.generate.deadline import VARIABLE, look
 from nbanalyzer.progress import tell
 
 from .protocol import CONNECTIONS, ROOT, connected, environment, run, serving, text_of
@@ -335,6 +336,25 @@ main([])
             with anyio.fail_after(30):
                 while not (tmp_path / "stopped").exists():
                     await anyio.sleep(0.01)
+
+    run(work)
+
+
+def test_a_call_that_takes_too_long_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work_on(_: Shelf, __: Arguments) -> Waited:
+        while True:
+            look()
+
+    monkeypatch.setattr(server, "TOOLS", {"nbanalyzer_wait": Tool(work_on, Arguments, Waited)})
+
+    async def work() -> None:
+        async with connected("memory") as client:
+            await client.list_tools()
+            for seconds, said in (("0.1", "no answer after 0.1 s of work"), ("soon", "'soon'")):
+                monkeypatch.setenv(VARIABLE, seconds)
+                result = await client.call_tool("nbanalyzer_wait", {})
+                assert is_refused(result)
+                assert said in text_of(result)
 
     run(work)
 
