@@ -22,6 +22,8 @@ __all__ = ["SweepOf", "Swept", "sweep_"]
 MOST_POINTS = 100_000
 MOST_COMPILED = 48
 """Combinations with formulas of their own: models, accelerators, bits, conventions."""
+MOST_COMPARED = 10_000
+"""Points of a frontier of more than two metrics: each is compared with all that are left."""
 MOST_METRICS = 8
 MOST_WHERE = 8
 
@@ -101,6 +103,8 @@ def sweep_(shelf: Shelf, asked: SweepOf) -> Swept:
     timed = ("time",) if "hardware" in options else ()
     if len(asked.metrics) > MOST_METRICS or len(asked.frontier) > MOST_METRICS or len(asked.where) > MOST_WHERE:
         raise InputError(f"a sweep takes at most {MOST_METRICS} metrics and {MOST_WHERE} conditions")
+    if len(set(asked.frontier)) > 2 and (points := _points(asked)) > MOST_COMPARED:
+        raise InputError(f"a frontier of three or more metrics has at most {MOST_COMPARED:,} points, not {points:,}")
     found = sweep(metrics=asked.metrics or (*COMMON, *timed), **options)
     best = None
     if asked.minimize or asked.maximize:
@@ -128,8 +132,7 @@ def sweep_(shelf: Shelf, asked: SweepOf) -> Swept:
 def _options(shelf: Shelf, asked: SweepOf) -> dict[str, Any]:
     """Return what `sweep` takes: the model, fixed options and axes."""
     values: dict[str, Any] = dict(asked.values)
-    points = math.prod(len(axis) for axis in values.values())
-    if not 0 < points <= MOST_POINTS:
+    if not 0 < (points := _points(asked)) <= MOST_POINTS:
         raise InputError(f"a sweep of {points:,} points: here it has 1 to {MOST_POINTS:,}")
     config_axes = [name for name in values if name not in {*_NAMED, *CHOICES}]
     compiled = math.prod(len(values[name]) for name in (*CHOICES, *config_axes) if name in values)
@@ -157,6 +160,10 @@ def _options(shelf: Shelf, asked: SweepOf) -> dict[str, Any]:
         fixed["model"], config = shelf.subject(asked)
         fixed |= {} if config is None else {"config": config}
     return fixed | values
+
+
+def _points(asked: SweepOf) -> int:
+    return math.prod(len(axis) for axis in asked.values.values())
 
 
 _NAMED = ("batch_size", "seq_len", "cache_len", "encoder_len", "prompt_len", "output_len")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nbanalyzer.errors import InputError, quote
+from nbanalyzer.errors import InputError, UnknownNameError, quote
 from nbanalyzer.hardware.accelerators import Accelerator, hardware
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.template import ModelTemplate
@@ -91,7 +91,10 @@ def card_of(name: str) -> Accelerator:
     """Return an accelerator of the catalogue; paths are none."""
     if "/" in name or "\\" in name or name.casefold().endswith(".json"):
         raise InputError(f"hardware is a name that nbanalyzer_list gives, no path, not {quote(name)}")
-    return hardware(name)
+    try:
+        return hardware(name)
+    except UnknownNameError as error:  # whose hint speaks of files
+        raise UnknownNameError(error.what, name, error.choices, "nbanalyzer_list lists them.") from None
 
 
 def profile_of(name: str) -> str | None:

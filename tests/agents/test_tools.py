@@ -25,6 +25,7 @@ from tools import schemas
 LINEAR = "torch.nn.modules.linear.Linear"
 MOST = 25_000  # characters that an agent is handed at a time
 CARD = "h100-sxm"
+THREE = ["flops", "bytes", "parameters"]
 
 
 def call(tool: str, shelf: Shelf | None = None, /, **arguments: Any) -> Reply:
@@ -446,6 +447,7 @@ def deep(levels: int) -> dict[str, Any]:
         ("analyze", {"model": "gpt2", "set": {"nonsense": 3}}, "nonsense"),
         ("analyze", {"model": "gpt2", "depth": 0}, "depth"),
         ("analyze", {"model": "gpt2", "hardware": "h100"}, "h100-sxm"),
+        ("analyze", {"model": "gpt2", "hardware": "abacus"}, "nbanalyzer_list lists them"),
         ("analyze", {"model": "gpt2", "hardware": "../card.json"}, "no path"),
         ("analyze", {"model": "gpt2", "hardware": CARD, "profile": "/tmp/p.json"}, "no path"),
         ("analyze", {"model": "gpt2", "profile": "vllm"}, "need hardware"),
@@ -481,6 +483,7 @@ def deep(levels: int) -> dict[str, Any]:
         ("sweep", {"model": "gpt2", "values": {"hardware": ["/etc/passwd"]}, "metrics": ["time"]}, "no path"),
         ("sweep", {"values": {"model": ["gpt2", "../x"]}}, "no path"),
         ("sweep", {"model": "gpt2", "values": {"seq_len": [1]}, "frontier": ["flops"]}, "two or more"),
+        ("sweep", {"model": "gpt2", "values": {"seq_len": [*range(1, 20_000)]}, "metrics": THREE, "frontier": THREE}, "19,999"),
         ("validate", {}, "needs draft"),
         ("validate", {"draft": 3}, ": 3"),
         ("expand", {"draft": "no JSON"}, "malformed JSON"),
