@@ -99,8 +99,12 @@ def _folder(given: str | None) -> Path | None:
 
 
 async def _stdio(server: Server[Any]) -> None:
+    import signal
+
     from mcp.server.stdio import stdio_server
 
+    # The thread that reads stdin cannot be woken: whoever interrupts the server by hand would wait for it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     async with stdio_server() as (incoming, outgoing):
         await server.run(incoming, outgoing, server.create_initialization_options())
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +60,33 @@ def test_a_port_that_is_taken_is_one_line(capsys: pytest.CaptureFixture[str]) ->
     found = capsys.readouterr().err
     assert f"--port {port}" in found
     assert found.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [[], ["--http", "--port", "0"]], ids=["stdio", "http"])
+def test_it_can_be_interrupted(words: list[str]) -> None:
+    """While it waits for its client, which has said hello over stdin, or seen its address."""
+    hello = {
+        "jsonrpc": "2.0", "id": 1, "method": "initialize",
+        "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "raw", "version": "1"}},
+    }  # fmt: skip
+    with subprocess.Popen(
+        [sys.executable, "-m", "nbanalyzer.agents", *words], cwd=ROOT, env=environment(), stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        if words:
+            assert b"http://127.0.0.1:" in process.stderr.readline()
+            time.sleep(1)  # its handlers are set a moment later
+        else:
+            process.stdin.write(json.dumps(hello).encode() + b"\n")
+            process.stdin.flush()
+            assert b"nbanalyzer" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) in {130, -signal.SIGINT}
+        assert b"Traceback" not in process.stderr.read()
 
 
 def test_it_listens_to_this_machine_only() -> None:
