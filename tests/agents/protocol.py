@@ -22,7 +22,8 @@ from nbanalyzer.agents.shelf import Shelf
 __all__ = ["CONNECTIONS", "connected", "environment", "run", "serving", "text_of"]
 
 ROOT = Path(nbanalyzer.__file__).parent.parent
-CONNECTIONS = ("memory", "stdio", "http")
+CONNECTIONS = ("memory", "stdio", "http", "http by sessions")
+"""The last is the protocol before July 2026: with a handshake, as most clients still speak it."""
 
 
 def environment() -> dict[str, str]:
@@ -60,7 +61,8 @@ async def connected(how: str, folder: Path | None = None) -> AsyncIterator[Clien
         async with Client(stdio_client(parameters)) as client:
             yield client
     else:
-        async with serving(shelf) as port, Client(f"http://{HOST}:{port}/mcp") as client:
+        mode = "legacy" if how.endswith("sessions") else "auto"
+        async with serving(shelf) as port, Client(f"http://{HOST}:{port}/mcp", mode=mode) as client:
             yield client
 
 

@@ -268,7 +268,7 @@ class Patient:
         return Waited()
 
 
-@pytest.mark.parametrize("how", ["memory", "http"])
+@pytest.mark.parametrize("how", ["memory", "http", "http by sessions"])
 def test_a_cancelled_call_stops(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     patient = Patient()
 
