@@ -334,11 +334,10 @@ def sweep(
     grid = Grid.of({"model": model, **sizes, **options}, lambda shape: _require_possible(shape, asked, chunks))
     efficiency = Efficiency(compute=compute_efficiency, bandwidth=bandwidth_efficiency, launch_overhead=launch_overhead)
     parts = tuple(parts_of(grid, asked, config, efficiency))
-    template = parts[0].compiled.spec.tree.template
-    name = template.model_id or template.architecture or "template"
-    words = name if "model" not in grid.axes else f"{len(grid.axes['model'])} models"
-    drafted = dict.fromkeys(part.compiled.spec.tree.template.drafted for part in parts)
-    words = "; ".join((words, *filter(None, drafted)))
+    templates = [part.compiled.spec.tree.template for part in parts]
+    name = templates[0].model_id or templates[0].architecture or "template"
+    words = [name if "model" not in grid.axes else f"{len(grid.axes['model'])} models"]
+    words += filter(None, dict.fromkeys(one.drafted for one in templates))
     fixed = {option: value for option, value in grid.fixed.items() if option != "model"}
     if not efficiency.is_perfect:
         fixed |= {"compute_efficiency": compute_efficiency, "bandwidth_efficiency": bandwidth_efficiency}
@@ -350,10 +349,9 @@ def sweep(
         from .chunks import arrays_of
 
         arrays = arrays_of(partition, chunks)
-    fitting = None
-    if "hardware" in {**grid.axes, **grid.fixed} and any(map(is_timed, asked)):
-        fitting = Fitting(grid.fixed, {axis: values[0] for axis, values in grid.axes.items()}, config)
-    return Sweep(words, grid.axes, asked, fixed, arrays, notes_of(parts) if fitting else (), fitting)
+    firsts, is_on = {axis: values[0] for axis, values in grid.axes.items()}, "hardware" in {**grid.axes, **grid.fixed}
+    fitting = Fitting(grid.fixed, firsts, config) if is_on and any(map(is_timed, asked)) else None
+    return Sweep("; ".join(words), grid.axes, asked, fixed, arrays, notes_of(parts) if fitting else (), fitting)
 
 
 def _require_possible(shape: tuple[int, ...], metrics: tuple[str, ...], chunks: int | str | None) -> None:
