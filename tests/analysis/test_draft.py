@@ -93,6 +93,13 @@ def test_everything_that_is_wrong_is_told_in_one_go() -> None:
     assert len(lines) == 8
 
 
+def test_names_of_config_fields_are_told_their_variables() -> None:
+    """GPT-2's config says n_embd; a formula says hidden_size, which it is read from."""
+    wrong = template(linear("head", "{n_embd}", "{num_hidden_layers}"), config={"n_embd": 6, "num_hidden_layers": 2})
+    lines = validation(wrong).lines
+    assert [line.rpartition(": ")[2] for line in lines] == ["did you mean {hidden_size}?", "did you mean {num_layers}?"]
+
+
 def test_fields_that_do_not_exist_are_told_with_their_places() -> None:
     wrong = template(
         composite("a", {**basic(), "unit": "tensor"}, {"kernel_type": "basic", "operation": "m"}),
