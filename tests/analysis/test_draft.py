@@ -396,6 +396,18 @@ def test_pytorch_decides_where_transformers_has_the_model(tmp_path: Path) -> Non
     assert next(row.what for row in other.rows if not row.ok) == "config, hidden_size"
 
 
+@pytest.mark.pytorch
+def test_a_config_that_would_take_hours_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    llama = {
+        "model_type": "llama", "hidden_size": 12, "intermediate_size": 40, "vocab_size": 100, "num_attention_heads": 2,
+        "num_hidden_layers": 1_000_000,
+    }  # fmt: skip
+    assert "at most 1,000" in error_of(lambda: check(BOUND | {"config": {}}, config=llama))
+    monkeypatch.setenv("NBANALYZER_SECONDS", "0.01")
+    slow = llama | {"num_hidden_layers": 40}
+    assert "no template after 0.01 s" in error_of(lambda: check(BOUND | {"config": {}}, config=slow))
+
+
 NO_TORCH = """
 import sys, json
 sys.modules["torch"] = None
