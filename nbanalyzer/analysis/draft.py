@@ -25,6 +25,7 @@ from nbanalyzer.errors import InputError, NBAnalyzerError, TemplateError, quote,
 from nbanalyzer.files import read_file, write_whole, writing
 from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.generate.api import verify
+from nbanalyzer.generate.deadline import allowed
 from nbanalyzer.quantities import show
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.config import extract_model_params
@@ -156,7 +157,7 @@ def check(
         MissingPackageError: torch is needed and not installed.
         InputError: a fact that is no number.
         ConfigError: transformers does not know the model, or refuses the config.
-        NBAnalyzerError: a model that does not run.
+        NBAnalyzerError: a model that does not run, or takes too long.
 
     """
     known = Facts.of(facts)
@@ -177,7 +178,7 @@ def check(
     except NBAnalyzerError as error:
         return Check(name, Findings(), own, template, tuple(rows), problem=str(error))
     if given is not None:
-        verification = verify(template, random_configs=0)
+        verification = verify(template, random_configs=0, seconds=allowed())
         rows += _compared(verification)
         details = _details(verification, rows)
         against.append(f"transformers {version('transformers')} at its own config")

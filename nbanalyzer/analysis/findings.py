@@ -13,6 +13,7 @@ from nbanalyzer.errors import InputError, NBAnalyzerError, TemplateError, Unreso
 from nbanalyzer.files import convert, decode
 from nbanalyzer.formulas.variables import ALLOWED_VARIABLES
 from nbanalyzer.templates import catalog, expansion
+from nbanalyzer.templates.families import canonical_name
 from nbanalyzer.templates.library import MODULES
 from nbanalyzer.templates.template import Basic, Composite, Kernel, ModelTemplate
 from nbanalyzer.templates.validation import MAX_LEVELS, DisallowedVariable, require_size
@@ -242,7 +243,8 @@ def _unbound(path: str, variable: str, parts: list[str], nodes: Nodes, users: li
     elif users:
         problem += f"it is {missing[variable]} where {_names(users)} is used: refer to the module and bind it there"
     else:
-        close = near(variable, ALLOWED_VARIABLES, 1)
+        canonical = canonical_name(variable)  # n_embd is hidden_size
+        close = [canonical] if canonical in ALLOWED_VARIABLES else near(variable, ALLOWED_VARIABLES, 1)
         fields = "global are the variables of nbanalyzer.ALLOWED_VARIABLES, and integer fields of the draft's config"
         problem += f"did you mean {{{close[0]}}}?" if close else fields
     return Finding(f"{place}.{parts[0]}", path, problem, missing)

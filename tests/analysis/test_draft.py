@@ -93,6 +93,13 @@ def test_everything_that_is_wrong_is_told_in_one_go() -> None:
     assert len(lines) == 8
 
 
+def test_names_of_config_fields_are_told_their_variables() -> None:
+    """GPT-2's config says n_embd; a formula says hidden_size, which it is read from."""
+    wrong = template(linear("head", "{n_embd}", "{num_hidden_layers}"), config={"n_embd": 6, "num_hidden_layers": 2})
+    lines = validation(wrong).lines
+    assert [line.rpartition(": ")[2] for line in lines] == ["did you mean {hidden_size}?", "did you mean {num_layers}?"]
+
+
 def test_fields_that_do_not_exist_are_told_with_their_places() -> None:
     wrong = template(
         composite("a", {**basic(), "unit": "tensor"}, {"kernel_type": "basic", "operation": "m"}),
@@ -387,6 +394,18 @@ def test_pytorch_decides_where_transformers_has_the_model(tmp_path: Path) -> Non
     assert any("lm_head" in line for line in wrong.details)
     other = check({**right, "config": {**config, "n_embd": 64}}, config=config)
     assert next(row.what for row in other.rows if not row.ok) == "config, hidden_size"
+
+
+@pytest.mark.pytorch
+def test_a_config_that_would_take_hours_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    llama = {
+        "model_type": "llama", "hidden_size": 12, "intermediate_size": 40, "vocab_size": 100, "num_attention_heads": 2,
+        "num_hidden_layers": 1_000_000,
+    }  # fmt: skip
+    assert "at most 1,000" in error_of(lambda: check(BOUND | {"config": {}}, config=llama))
+    monkeypatch.setenv("NBANALYZER_SECONDS", "0.01")
+    slow = llama | {"num_hidden_layers": 40}
+    assert "no template after 0.01 s" in error_of(lambda: check(BOUND | {"config": {}}, config=slow))
 
 
 NO_TORCH = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -148,6 +149,7 @@ def verify(
     *,
     random_configs: int = 2,
     progress: Progress | None = None,
+    seconds: float = math.inf,
 ) -> Verification:
     """Return a template's numbers beside PyTorch's, per module and in total.
 
@@ -158,8 +160,10 @@ def verify(
         subject: the model to compare with; that of the template's config if None.
         random_configs: how many; fewer are found where the config's rules leave little room.
         progress: called with what is being done, and the part of it that is done.
+        seconds: that it may take, on the clock of the processor.
 
     Raises:
+        Expired: it takes longer.
         NBAnalyzerError: the template cannot be populated, or transformers cannot build or run its config.
 
     """
@@ -168,7 +172,7 @@ def verify(
     found = _Found(template)
     deepen = not {"num_layers", "num_decoder_layers"}.isdisjoint(template.variables)
     configs, tiny = [""], False
-    with working(progress) as job:
+    with working(progress, seconds) as job:
         job.tell("comparing at the real config", 0)
         others = drawn(subject, random_configs, deepen=deepen) if random_configs else iter(())
         try:
