@@ -36,9 +36,10 @@ def heads(served: Served) -> list[str]:
     card = steps.accelerator.title or steps.accelerator.name
     devices = card if served.tp == 1 else f"{served.tp} x {card}"
     engine = f"{steps.profile.name}, steady continuous batching"
+    drafted = served.costs.template.drafted
     return [
         served.answer,
-        served.costs.title,
+        f"{served.costs.title}{f'; {drafted}' if drafted else ''}",
         f"{sizes}; {weights}, cache {run.kv_bit} bits; on {devices}; {engine}",
     ]
 
