@@ -11,7 +11,7 @@ from nbanalyzer.costs.launch import Launch
 from nbanalyzer.errors import InputError, quote
 from nbanalyzer.formulas.formula import Formula
 from nbanalyzer.formulas.grammar import Number
-from nbanalyzer.hardware.accelerators import Accelerator
+from nbanalyzer.hardware.accelerators import Accelerator, accelerators, hardware
 from nbanalyzer.hardware.parameters import Parameters
 from nbanalyzer.hardware.profiles import Profile
 
@@ -85,12 +85,14 @@ def eager_costs(costs: Costs) -> Costs:
 
 
 def machine_of(profile: Profile) -> Accelerator:
-    """Return the machine that a profile was measured on, as far as the profile knows it.
+    """Return the machine that a profile was measured on: that of the catalogue, or what the profile knows of it.
 
     Raises:
         InputError: the profile says nothing of its machine.
 
     """
+    if profile.engine != EAGER and profile.card in accelerators():
+        return hardware(profile.card)
     if profile.bandwidth is None or not profile.peaks:
         raise InputError(f"{profile.name} is for any card: say which hardware")
     return Accelerator(
