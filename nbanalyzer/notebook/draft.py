@@ -37,7 +37,7 @@ class DraftMagics(Magics):
         from .arguments import Arguments
         from .options import PARSERS
 
-        arguments = Arguments(PARSERS["draft"], line, self.shell)
+        arguments = Arguments(PARSERS["draft"](), line, self.shell)
         draft = _draft(arguments, cell)
         target = _target(arguments)
         with bar(self.shell):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -96,9 +97,10 @@ def test_the_machine_of_a_profile() -> None:
     long = msgspec.structs.replace(machine(), source="ab" * 900)
     found = machine_of(long)
     assert (found.name, found.bandwidth, found.peaks, found.source) == ("mine", 1e10, {"bf16": 1e11}, "ab" * 500)
-    for lacking in ({"bandwidth": None}, {"peaks": {}}):
+    changes: tuple[dict[str, Any], ...] = ({"bandwidth": None}, {"peaks": {}})
+    for lacking in changes:
         with pytest.raises(InputError, match="pytorch on mine is for any card: say which hardware"):
-            machine_of(msgspec.structs.replace(machine(), **lacking))  # type: ignore[arg-type]
+            machine_of(msgspec.structs.replace(machine(), **lacking))
 
 
 def test_what_was_not_measured_is_one_line() -> None:
@@ -132,7 +134,11 @@ def test_a_request_by_a_measured_profile_is_one_line() -> None:
     timing = nbanalyzer.request("gpt2", prompt_len=4, output_len=3).on(card, profile=machine())
     said = "not modelled: requests by pytorch on mine: it times one pass at a time"
     assert said in repr(timing)
-    for ask in (lambda: timing.estimate, lambda: timing.served(2).time_per_output_token):
+    asked: tuple[Callable[[], object], ...] = (
+        lambda: timing.estimate,
+        lambda: timing.served(2).time_per_output_token,
+    )
+    for ask in asked:
         with pytest.raises(InputError) as caught:
             ask()
         assert str(caught.value) == said
