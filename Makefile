@@ -31,7 +31,7 @@ help:
 	@echo "make fields   change every field of every shipped config, one at a time, and compare with PyTorch"
 	@echo "make hints    take every hint for single architectures away, and see its model fail"
 	@echo "make coverage try every model type of transformers, and write docs/coverage.md"
-	@echo "make times    calibrate this machine, and compare predicted with measured times of two models (ten minutes)"
+	@echo "make times    calibrate this machine, and compare estimated with measured times of two models (ten minutes)"
 	@echo "make profiles DATA=folder   fit the shipped profiles to kernel tables (docs/profiles.md says which)"
 	@echo "make accuracy DATA=folder   estimate published servers: docs/accuracy.md, and the profiles' intervals"
 	@echo "make bench    measure speed, and write docs/performance.md"

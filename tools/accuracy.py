@@ -212,6 +212,7 @@ profile=engine).served(concurrency=…)`. Made by `make accuracy` from the serve
 
 Laws are fitted to kernels measured alone; of servers they have seen nothing but two numbers that are the same for
 all engines: how long ranks wait for each other, and how many of the experts tokens really visit (docs/profiles.md).
+Typical figures, three numbers for all cards, were chosen on the dense ones. "bound" is the roofline of the fused list.
 Errors are |estimate / measured − 1| in per cent: mean / median / 90 % quantile. "inside" is how many of the measured
 times lie within the interval, if that is made **without the model** that it is judged on, and half its width. Intervals
 are of an engine's own servers where those are of two models or more, else of all. Of models with experts there are
@@ -226,9 +227,9 @@ CLOSING = """
 - The time until the first token of a loaded server: it depends on how clients start. What is shown is the prefill of
   an idle server, and is called so.
 - Latent attention (DeepSeek), linear attention and state-space models: no measured kernels are at hand, no estimate.
-- Other peoples' figures, as they publish them, on data of their own: aiconfigurator was 16 to 19 % off on 239 of
-  the dense servers above (its 0.12, run with defaults), inference-sim says 11.8 % end to end over 38 experiments,
-  mlsysim ±10 to 25 % over five, a roofline with one fixed share of the peak 48 % (inference-sim, issue 436).
+- Other people's: aiconfigurator 0.12, run with its defaults, was 16 to 19 % off on 239 dense servers of the same
+  tables. As they publish it, on data of their own: inference-sim 11.8 % end to end over 38 experiments, mlsysim ±10 to
+  25 % over five, a roofline with one fixed share of the peak 48 % (inference-sim, issue 436).
 """
 
 

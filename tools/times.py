@@ -1,7 +1,7 @@
-"""Whether the times that `calibrate` leads to are true: predicted against measured, on one thread of this machine.
+"""Whether the times that `calibrate` leads to are true: estimated against measured, on one thread of this machine.
 
 ``make times`` calibrates, then runs two models at two precisions, with random weights, and prints for each of five
-passes what was predicted, what was measured, by how much that is wrong, and by how much the roofline is. The kernels
+passes what was estimated, what was measured, by how much that is wrong, and by how much the roofline is. The kernels
 that a calibration times are timed again between the passes: what follows from these times ("between") is wrong by
 the laws alone, what follows from the calibration before ("after") by the change of the machine's speed too.
 """
@@ -57,11 +57,11 @@ PASSES = (Pass(1, 1, 128), Pass(1, 1, 1000), Pass(8, 1, 512), Pass(1, 128, 0), P
 
 @dataclass(frozen=True)
 class Row:
-    """A pass of a model: seconds predicted, measured, and at the roofline.
+    """A pass of a model: seconds estimated, measured, and at the roofline.
 
     Attributes:
         model, precision, of: which.
-        after: predicted by the calibration before, with `between`, by kernels timed between the passes.
+        after: estimated by the calibration before, with `between`, by kernels timed between the passes.
         measured: the median of the pass's own times, with `spread`, of its quartiles, as a share.
         roofline: at the peaks and the bandwidth of the calibration.
 
@@ -77,9 +77,9 @@ class Row:
     spread: float
 
     def error(self, name: str) -> float:
-        """Return by which share a prediction is too high."""
-        predicted: float = getattr(self, name)
-        return predicted / self.measured - 1
+        """Return by which share an estimate is too high."""
+        estimated: float = getattr(self, name)
+        return estimated / self.measured - 1
 
     def __str__(self) -> str:
         times = "".join(f"{1e3 * value:>10.1f}" for value in (self.after, self.measured))

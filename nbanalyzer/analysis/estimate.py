@@ -56,8 +56,13 @@ class Interval:
     n: int
     source: str
 
+    @property
+    def within(self) -> str:
+        """The ends, as text."""
+        return f"{seconds(self.low)} … {seconds(self.high)}"
+
     def __str__(self) -> str:
-        return f"{seconds(self.value)} ({seconds(self.low)} … {seconds(self.high)}; {100 * self.level:.0f} %)"
+        return f"{seconds(self.value)} ({self.within}; {100 * self.level:.0f} %)"
 
 
 def interval_of(value: float, bound: float, spread: Spread, source: str) -> Interval:

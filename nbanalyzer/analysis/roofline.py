@@ -23,7 +23,7 @@ from nbanalyzer.costs.count import fused
 from nbanalyzer.costs.explanation import Explanation
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.display import Picture, Shown
-from nbanalyzer.errors import InputError
+from nbanalyzer.errors import InputError, UnknownNameError
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.hardware.profiles import profile as find_profile
@@ -197,9 +197,17 @@ class Roofline(Shown, shown_by="roofline"):
         """
         return self.estimated.interval
 
-    def explain(self, what: str) -> Explanation:
-        """Return where the estimated time of a kernel comes from, see `Estimate.explain`."""
-        return self.estimated.explain(what)
+    def explain(self, what: str, metric: str = "time") -> Explanation:
+        """Return where a kernel's numbers come from.
+
+        Args:
+            what: a kernel's path, as for `Costs.find`.
+            metric: ``"time"`` for the estimate, see `Estimate.explain`; ``"counts"`` for FLOPs, bytes and parameters.
+
+        """
+        if metric not in {"time", "counts"}:
+            raise UnknownNameError("explanation", metric, ("time", "counts"))
+        return self.estimated.explain(what) if metric == "time" else self.analysis.explain(what)
 
     @property
     def answer(self) -> str:

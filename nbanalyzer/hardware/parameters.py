@@ -176,7 +176,7 @@ class Parameters:
                 raise self._missing(name)
 
     def _missing(self, name: str) -> InputError:
-        return InputError(f"the law of {self.kind} reads {{{name}}}, which has no value")
+        return InputError(f"not modelled: the law of {self.kind} reads {{{name}}}, which has no value")
 
 
 def choice(profile: Rates, kind: str, precision: str, *, in_model: bool = False) -> Parameters:

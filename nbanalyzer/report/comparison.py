@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from nbanalyzer.analysis.comparison import Comparison, Variant, ratio
+from nbanalyzer.analysis.estimate import LEVEL
 from nbanalyzer.analysis.marks import legend, signed
 from nbanalyzer.analysis.times import TIMES
 from nbanalyzer.costs.metrics import unit_of
@@ -58,8 +59,12 @@ def _totals(comparison: Comparison) -> list[tuple[str, ...]]:
     """Return the totals: metric, the first variant's number, the others' with the ratio."""
     variants = comparison.variants
     names = [(comparison.called(name), name) for name in comparison.metrics]
-    rows = [(label, *_beside(name, [one.metric(name) for one in variants], variants)) for label, name in names]
-    return [("", *(variant.label for variant in variants)), *rows]
+    rows: list[tuple[str, ...]] = [("", *(variant.label for variant in variants))]
+    for label, name in names:
+        rows.append((label, *_beside(name, [one.metric(name) for one in variants], variants)))
+        if name == "estimate" and any(one.estimate for one in variants):
+            rows.append((f"{LEVEL:.0%} within", *(one.estimate.within if one.estimate else "" for one in variants)))
+    return rows
 
 
 def _modules(comparison: Comparison) -> list[tuple[str, ...]]:
@@ -80,7 +85,7 @@ def _beside(metric: str, numbers: Sequence[float | None], variants: Sequence[Var
     if metric == "fits":
         return tuple(map(_fits, variants))
     if metric == "estimate":
-        texts = [str(one.estimate) if one.estimate else "not modelled" for one in variants]
+        texts = [seconds(one.estimate.value) if one.estimate else "not modelled" for one in variants]
     else:
         texts = [_shown(metric, number) for number in numbers]
     if metric in TIMES:
