@@ -371,8 +371,11 @@ def test_what_only_copies_a_state_makes_no_scan() -> None:
 
 
 def test_what_nobody_made_counts_nothing() -> None:
-    costs = own(linear("in"), basic("1", f"{X} + 8 * {{batch_size}}", X, name="mix"), linear("out"))
-    assert costs.launches[1].bytes == BF16 * (3 + 3)
+    """Beside what the product gave, a chain reads 8 bytes a sequence, as identifiers of a table."""
+    wide = "{batch_size} * {hidden_size} * {a_bytes}"
+    mix = basic("1", f"{wide} + 8 * {{batch_size}}", wide, name="mix")
+    costs = own(linear("in", wide, wide), mix, linear("out", wide, wide), config={"hidden_size": 640})
+    assert costs.launches[1].bytes == BF16 * 3 * (640 + 640)
 
 
 def test_the_last_kernel_that_writes_leaves_the_result_of_a_pass() -> None:
