@@ -100,6 +100,13 @@ def test_the_machine_of_a_profile() -> None:
             machine_of(msgspec.structs.replace(machine(), **lacking))  # type: ignore[arg-type]
 
 
+def test_only_engines_have_formulas_of_times() -> None:
+    costs, profile = nbanalyzer.populate("gpt2", seq_len=1, cache_len=9), machine()
+    with pytest.raises(InputError, match="not modelled: formulas of times by pytorch on mine: it times one pass at a"):
+        _ = costs.on(machine_of(profile), profile=profile).engine_pace
+    assert costs.on("h100-sxm").engine_pace.profile.name == "typical"
+
+
 def test_what_was_not_measured_is_one_line() -> None:
     analysis = nbanalyzer.populate("gpt2", seq_len=2)
     with pytest.raises(InputError, match="prefill_attention at 'bf16' is not modelled"):
