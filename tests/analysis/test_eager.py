@@ -100,6 +100,14 @@ def test_the_machine_of_a_profile() -> None:
             machine_of(msgspec.structs.replace(machine(), **lacking))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("bits", "precision"), [(16, "bf16"), (32, "fp32")])
+def test_the_precision_is_that_of_activations(bits: int, precision: str) -> None:
+    assert EagerPace(machine(), nbanalyzer.populate("gpt2", seq_len=1, w_bit=8, a_bit=bits)).precision == precision
+    narrow = EagerPace(machine(), nbanalyzer.populate("gpt2", seq_len=1, a_bit=8))
+    with pytest.raises(InputError, match="not modelled: activations of 8 bits by 'pytorch': 16 or 32 are"):
+        _ = narrow.precision
+
+
 def test_only_engines_have_formulas_of_times() -> None:
     costs, profile = nbanalyzer.populate("gpt2", seq_len=1, cache_len=9), machine()
     with pytest.raises(InputError, match="not modelled: formulas of times by pytorch on mine: it times one pass at a"):
