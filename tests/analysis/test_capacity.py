@@ -12,6 +12,7 @@ from nbanalyzer import Accelerator, populate
 from nbanalyzer.analysis.capacity import Capacity, weight_bytes
 from nbanalyzer.analysis.quants import quant_of
 from nbanalyzer.costs.costs import Costs
+from nbanalyzer.templates.config import ModelParams
 
 H, LAYERS, HEADS, KV, D, WIDTH, VOCAB = 64, 3, 8, 2, 16, 160, 1000
 SIZES = {
@@ -76,7 +77,7 @@ def test_the_longest_context_is_every_block_that_is_left(blocks: int) -> None:
 def test_a_context_is_at_most_what_the_model_has_positions_for(positions: int, longest: int) -> None:
     found = with_cache(5 * BLOCK)
     costs = found.costs
-    params = {**costs.params, "max_position_embeddings": positions}
+    params = ModelParams({**costs.params, "max_position_embeddings": positions})
     other = Costs(costs.kernel_tree, params, costs.run)
     assert replace(found, costs=other).longest_context == longest
 

@@ -95,9 +95,10 @@ def test_the_machine_of_a_profile() -> None:
     long = msgspec.structs.replace(machine(), source="ab" * 900)
     found = machine_of(long)
     assert (found.name, found.bandwidth, found.peaks, found.source) == ("mine", 1e10, {"bf16": 1e11}, "ab" * 500)
-    for lacking in ({"bandwidth": None}, {"peaks": {}}):
+    lacks: tuple[dict[str, Any], ...] = ({"bandwidth": None}, {"peaks": {}})
+    for lacking in lacks:
         with pytest.raises(InputError, match="pytorch on mine is for any card: say which hardware"):
-            machine_of(msgspec.structs.replace(machine(), **lacking))  # type: ignore[arg-type]
+            machine_of(msgspec.structs.replace(machine(), **lacking))
 
 
 @pytest.mark.parametrize(("bits", "precision"), [(16, "bf16"), (32, "fp32")])

@@ -130,7 +130,7 @@ def test_a_chain_computes_at_the_peak_of_the_vector_units() -> None:
         ({"kv_bit": 8}, "bf16", "fp8_cache"),
     ],
 )
-def test_bits_decide_the_precision(bits: dict[str, int], linear: str, attention: str) -> None:
+def test_bits_decide_the_precision(bits: dict[str, Any], linear: str, attention: str) -> None:
     costs = costs_of(1, 5, **bits)
     pace = Pace(CARD, profile(), costs.run)
     assert pace.precision(launch_of(costs, "gate_proj.matmul")) == linear

@@ -13,6 +13,7 @@ from nbanalyzer.costs.costs import Costs
 from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.parameters import Fit
 from nbanalyzer.hardware.profiles import Profile
+from nbanalyzer.templates.config import ModelParams
 
 H, LAYERS = 8192, 80
 
@@ -179,7 +180,7 @@ def test_what_a_rank_has_of_a_product(
     flops: str, fields: dict[str, Any], rank: dict[str, int], is_divided: bool
 ) -> None:
     whole = populate(product(flops, **fields))
-    part = Costs(whole.kernel_tree, {**whole.params, **rank}, whole.run)
+    part = Costs(whole.kernel_tree, ModelParams({**whole.params, **rank}), whole.run)
     if is_divided:
         require_divided(whole, part, 4)
     else:

@@ -217,3 +217,11 @@ def test_attention_reads_queries_and_not_what_only_equals_them() -> None:
     )
     assert sources(found, nodes["peek"]) == ["gate", "q"]
     assert sources(found, nodes["scores"]) == ["q"]
+
+
+def test_beside_what_nobody_made_the_latest_tensor_is_read() -> None:
+    small = "{batch_size} * {a_bytes}"
+    mix = vector("mix", f"{X} + 8 * {{batch_size}}", X)
+    found, nodes = flow(linear("one", "0", small), linear("two", "0", X), mix)
+    assert found.unknown == {nodes["mix"]}
+    assert sources(found, nodes["mix"]) == ["two"]
