@@ -47,6 +47,7 @@ def test_where_the_memory_goes() -> None:
     assert parts["context"] / GIB == pytest.approx(1.79, rel=1e-8)
     assert parts["graphs"] / GIB == pytest.approx(0.73, rel=1e-8)
     assert Capacity(costs_of(), CARD, tp=2).parts["communication"] / GIB == pytest.approx(1.79, rel=1e-8)
+    assert "communication" not in parts  # one device, unless said otherwise
     assert Capacity(costs_of(), CARD).taken == 72 * 10**9
 
 

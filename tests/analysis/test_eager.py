@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -14,7 +13,6 @@ from nbanalyzer.analysis.estimate import Estimate
 from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.parameters import Fit
 from nbanalyzer.hardware.profiles import Profile
-from nbanalyzer.hardware.profiles import profile as find_profile
 
 LINEAR = {
     "compute": 0.5, "weight_bandwidth": 0.25, "single_bandwidth": 0.5, "activation_bandwidth": 100, "launch_us": 3,
@@ -97,48 +95,28 @@ def test_the_machine_of_a_profile() -> None:
     long = msgspec.structs.replace(machine(), source="ab" * 900)
     found = machine_of(long)
     assert (found.name, found.bandwidth, found.peaks, found.source) == ("mine", 1e10, {"bf16": 1e11}, "ab" * 500)
-    changes: tuple[dict[str, Any], ...] = ({"bandwidth": None}, {"peaks": {}})
-    for lacking in changes:
+    lacks: tuple[dict[str, Any], ...] = ({"bandwidth": None}, {"peaks": {}})
+    for lacking in lacks:
         with pytest.raises(InputError, match="pytorch on mine is for any card: say which hardware"):
             machine_of(msgspec.structs.replace(machine(), **lacking))
+
+
+@pytest.mark.parametrize(("bits", "precision"), [(16, "bf16"), (32, "fp32")])
+def test_the_precision_is_that_of_activations(bits: int, precision: str) -> None:
+    assert EagerPace(machine(), nbanalyzer.populate("gpt2", seq_len=1, w_bit=8, a_bit=bits)).precision == precision
+    narrow = EagerPace(machine(), nbanalyzer.populate("gpt2", seq_len=1, a_bit=8))
+    with pytest.raises(InputError, match="not modelled: activations of 8 bits by 'pytorch': 16 or 32 are"):
+        _ = narrow.precision
+
+
+def test_only_engines_have_formulas_of_times() -> None:
+    costs, profile = nbanalyzer.populate("gpt2", seq_len=1, cache_len=9), machine()
+    with pytest.raises(InputError, match="not modelled: formulas of times by pytorch on mine: it times one pass at a"):
+        _ = costs.on(machine_of(profile), profile=profile).engine_pace
+    assert costs.on("h100-sxm").engine_pace.profile.name == "typical"
 
 
 def test_what_was_not_measured_is_one_line() -> None:
     analysis = nbanalyzer.populate("gpt2", seq_len=2)
     with pytest.raises(InputError, match="prefill_attention at 'bf16' is not modelled"):
         Estimate(analysis, EagerPace(machine(), analysis), 0)
-
-
-@pytest.mark.parametrize(
-    ("lacking", "said"), [({"peaks": {}}, "no peak at bf16"), ({"bandwidth": None}, "no bandwidth")]
-)
-def test_shares_of_what_is_not_said_are_one_line(lacking: dict[str, Any], said: str) -> None:
-    analysis = nbanalyzer.populate("gpt2", cache_len=2, seq_len=1)
-    found = msgspec.structs.replace(machine(), **lacking)
-    with pytest.raises(InputError, match=f"not modelled: the profile of pytorch on mine has {said}"):
-        Estimate(analysis, EagerPace(found, analysis), 0)
-
-
-def test_a_profile_of_a_card_of_the_catalogue_needs_no_hardware() -> None:
-    analysis = nbanalyzer.populate("gpt2", cache_len=2, seq_len=1)
-    card = nbanalyzer.accelerator("h100-sxm")
-    of_engine = find_profile("vllm", card)
-    assert analysis.on(profile=of_engine).accelerator == card
-    assert analysis.on(profile=of_engine).answer == analysis.on(card, profile="vllm").answer
-    measured = msgspec.structs.replace(machine(), card="h100-sxm")  # its peaks are those of this very board
-    assert analysis.on(profile=measured).accelerator.peaks == measured.peaks
-
-
-def test_a_request_by_a_measured_profile_is_one_line() -> None:
-    card = nbanalyzer.Accelerator(name="mine", memory_bytes=10**11, bandwidth=1e10, peaks={"bf16": 1e11, "fp32": 1e10})
-    timing = nbanalyzer.request("gpt2", prompt_len=4, output_len=3).on(card, profile=machine())
-    said = "not modelled: requests by pytorch on mine: it times one pass at a time"
-    assert said in repr(timing)
-    asked: tuple[Callable[[], object], ...] = (
-        lambda: timing.estimate,
-        lambda: timing.served(2).time_per_output_token,
-    )
-    for ask in asked:
-        with pytest.raises(InputError) as caught:
-            ask()
-        assert str(caught.value) == said

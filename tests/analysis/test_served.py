@@ -13,6 +13,7 @@ import pytest
 from nbanalyzer import Accelerator, populate, request
 from nbanalyzer.analysis.capacity import COMMUNICATION, CONTEXT, GRAPHS, STEP_TOKENS
 from nbanalyzer.analysis.served import Served
+from nbanalyzer.analysis.steps import Steps
 from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.parameters import Fit, Spread
 from nbanalyzer.hardware.profiles import Profile
@@ -137,6 +138,12 @@ def test_one_device_is_no_group() -> None:
     by = profile(launch_us=1, share=0.5)
     slow = msgspec.structs.replace(CARD, bandwidth=1e9)
     assert plain.on(slow, profile=by).served(9).times == one.on(slow, profile=by).served(9).times
+
+
+def test_steps_are_of_one_device_unless_said_otherwise() -> None:
+    steps = Steps(populate("llama-3.1-8b", set=SIZES, seq_len=1, fusion="engine"), CARD, profile(launch_us=1))
+    assert steps.tp == 1
+    assert steps.decode(10, 125).expected == pytest.approx((9 * LAYERS + 3) * 1e-6)
 
 
 def test_without_a_link_or_its_law_it_is_not_modelled() -> None:
@@ -325,6 +332,7 @@ def test_the_text_begins_with_the_answer(tmp_path: Path) -> None:
     first, model, conditions, *rest = repr(found).splitlines()
     assert first.startswith("time per output token: estimate 90.00 µs (72.00 µs … 135.0 µs; 80 %) · bound ")
     assert first.endswith(" · 10 sequences at a time")
+    assert timing.served(1).batch_words == "1 sequence at a time"
     assert model == "meta-llama/Llama-3.1-8B (LlamaForCausalLM)"
     assert conditions.startswith("prompt 100, output 50, concurrency 10; w_bit 16, cache 16 bits; on card; round, ")
     cells = {line.split("  ")[1]: line for line in rest}

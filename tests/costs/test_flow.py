@@ -185,3 +185,43 @@ def test_what_reads_nothing_is_prepared_after_a_product_as_well() -> None:
         vector("count", "{seq_len}", "{seq_len} * 2", "{seq_len}"),
     )  # fmt: skip
     assert set(found.preparations) == {nodes["arange"], nodes["mask"]}
+
+
+HEADS = "{batch_size} * {num_heads} * {head_dim} * {a_bytes}"
+"""As much as `X` in this model, of which nobody but the model says so."""
+
+
+def attention() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the two products of attention."""
+    scores, cache = "{batch_size} * {num_heads} * {cache_len} * {a_bytes}", "{cache_len} * {kv_bytes}"
+    return (
+        basic("2 * {batch_size}", f"{HEADS} + {cache}", scores, "matmul", "scores"),
+        basic("2 * {batch_size}", f"{scores} + {cache}", HEADS, "matmul", "values"),
+    )
+
+
+def test_a_kernel_reads_again_what_has_its_size_and_not_what_only_equals_it() -> None:
+    found, nodes = flow(linear("embed", X, X), linear("q", X, HEADS), vector("act", HEADS, Y), vector("gate", X, Y))
+    assert sources(found, nodes["gate"]) == ["embed"]
+
+
+def test_attention_reads_queries_and_not_what_only_equals_them() -> None:
+    found, nodes = flow(
+        linear("embed", X, X), composite("attn", linear("q", X, HEADS), linear("gate", X, X), *attention())
+    )
+    assert sources(found, nodes["scores"]) == ["q"]
+    # The same where both have been read before.
+    peek = vector("peek", f"{HEADS} + {X}", "{batch_size} * {a_bytes}")
+    found, nodes = flow(
+        linear("embed", X, X), composite("attn", linear("q", X, HEADS), linear("gate", X, X), peek, *attention())
+    )
+    assert sources(found, nodes["peek"]) == ["gate", "q"]
+    assert sources(found, nodes["scores"]) == ["q"]
+
+
+def test_beside_what_nobody_made_the_latest_tensor_is_read() -> None:
+    small = "{batch_size} * {a_bytes}"
+    mix = vector("mix", f"{X} + 8 * {{batch_size}}", X)
+    found, nodes = flow(linear("one", "0", small), linear("two", "0", X), mix)
+    assert found.unknown == {nodes["mix"]}
+    assert sources(found, nodes["mix"]) == ["two"]

@@ -317,6 +317,15 @@ def test_linears_on_two_sides_of_a_kernel_are_two() -> None:
     assert [launch.kind for launch in costs.launches] == ["linear", "chain", "linear"]
 
 
+def test_linears_before_and_after_a_block_are_two() -> None:
+    lookup = basic("{batch_size}", "8 * {batch_size} + 24 * {w_bytes}", X, name="lookup")
+    layers = composite(
+        "layers", linear("mlp", f"5 * {X}", f"7 * {X}"), basic("1", f"7 * {X}", f"3 * {X}", name="act"), repeat="2"
+    )
+    costs = own(lookup, linear("q", X, f"5 * {X}"), layers, linear("k", X, f"5 * {X}"))
+    assert [launch.kind for launch in costs.launches] == ["chain", "linear", "linear", "chain", "linear"]
+
+
 def test_steps_of_one_operation_are_one_kernel() -> None:
     costs = own(linear("up"), basic("8", f"8 * {X}", f"8 * {X}", name="gelu", steps=8), linear("down"))
     assert costs.launches[1].bytes == 2 * 3 * BF16
@@ -371,8 +380,11 @@ def test_what_only_copies_a_state_makes_no_scan() -> None:
 
 
 def test_what_nobody_made_counts_nothing() -> None:
-    costs = own(linear("in"), basic("1", f"{X} + 8 * {{batch_size}}", X, name="mix"), linear("out"))
-    assert costs.launches[1].bytes == BF16 * (3 + 3)
+    """Beside what the product gave, a chain reads 8 bytes a sequence, as identifiers of a table."""
+    wide = "{batch_size} * {hidden_size} * {a_bytes}"
+    mix = basic("1", f"{wide} + 8 * {{batch_size}}", wide, name="mix")
+    costs = own(linear("in", wide, wide), mix, linear("out", wide, wide), config={"hidden_size": 640})
+    assert costs.launches[1].bytes == BF16 * 3 * (640 + 640)
 
 
 def test_the_last_kernel_that_writes_leaves_the_result_of_a_pass() -> None:
