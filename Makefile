@@ -138,6 +138,7 @@ accuracy: $(VENV)/test
 bench: $(VENV)/test
 	$(BIN)/python benchmarks/notebook.py
 	$(BIN)/python benchmarks/form.py
+	$(BIN)/python benchmarks/start.py
 	@$(BIN)/python -m pip install --quiet --no-deps --upgrade --target build/peers \
 	  llm-analysis calflops accelerate fire termcolor || echo "the other tools could not be installed: not measured"
 	$(BIN)/python benchmarks/sweeps.py

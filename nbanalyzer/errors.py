@@ -94,13 +94,14 @@ class UnresolvedVariablesError(TemplateError):
 
     Attributes:
         variables: the names, in the order found, one per place of use.
+        module: the class name of the module template whose variables they are; "" if they are none's.
 
     """
 
-    def __init__(self, problem: str, where: str = "", variables: tuple[str, ...] = ()) -> None:
+    def __init__(self, problem: str, where: str = "", variables: tuple[str, ...] = (), module: str = "") -> None:
         super().__init__(problem, where)
-        self.args = (problem, where, variables)
-        self.variables = variables
+        self.args = (problem, where, variables, module)
+        self.variables, self.module = variables, module
 
 
 class ConfigError(NBAnalyzerError, ValueError):

@@ -19,7 +19,9 @@ import nbanalyzer
 PACKAGE = Path(nbanalyzer.__file__).parent
 ROOT = PACKAGE.parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-HEAVY = ("numpy", "pandas", "sympy", "matplotlib", "IPython", "ipywidgets", "transformers", "torch")
+HEAVY = ("numpy", "pandas", "sympy", "matplotlib", "IPython", "ipywidgets", "transformers", "torch", "mcp", "pydantic")
+AGENTS = {"mcp", "pydantic"}
+"""What serves agents, and loads in half a second or more."""
 
 PUBLIC = {
     "ALLOWED_VARIABLES", "Accelerator", "Analysis", "Comparison", "Formula", "ModelTemplate", "ModuleTemplate",
@@ -195,7 +197,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("analysis",),
     ("sweeps",),
     ("report", "plots"),
-    ("notebook", "cli"),
+    ("agents", "notebook", "cli"),
     ("__init__", "__main__"),
 )
 GENERATE: tuple[tuple[str, ...], ...] = (
@@ -304,6 +306,8 @@ def test_torch_and_notebooks_have_one_place_each(path: Path) -> None:
         assert not any(uses(path, name) for name in ("IPython", "ipywidgets"))
     if room not in {"notebook", "plots"}:
         assert not uses(path, "matplotlib")
+    if room != "agents":
+        assert not any(uses(path, name) for name in ("mcp", "mcp_types", "starlette", "uvicorn"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: module_name(path))
@@ -314,7 +318,8 @@ def test_nothing_heavy_is_imported_at_the_top(path: Path) -> None:
         "report": {"numpy"},
         "sweeps": {"numpy"},
         "notebook": {"IPython", "ipywidgets"},
-        "generate": {*HEAVY},
+        "generate": {*HEAVY} - AGENTS,
+        "agents": AGENTS if path.name == "server.py" else set(),
     }
     tops = {name.split(".")[0] for name, _ in imports(path, lazy=False)}
     assert not tops.intersection(HEAVY) - allowed.get(room, set())

@@ -68,6 +68,20 @@ def test_the_console_command_says_by_its_status_that_something_is_wrong(python: 
     assert done.stderr.count("\n") == 1
 
 
+def test_the_tools_for_agents_from_the_wheel(python: Path) -> None:
+    program = """
+from importlib.resources import files
+from nbanalyzer.agents.prompts import PROMPTS, text_of
+from nbanalyzer.agents.resources import RESOURCES, read
+from nbanalyzer.agents.shelf import Shelf
+from nbanalyzer.agents.tools import TOOLS
+assert all(len(read(uri)) > 1000 for uri in RESOURCES) and all(len(text_of(name)) > 500 for name in PROMPTS)
+assert all((files("nbanalyzer.agents") / name).is_file() for name in ("SKILL.md", "llms.txt"))
+print(TOOLS["nbanalyzer_analyze"].call(Shelf(), {"model": "gpt2"}).data["totals"]["parameters"])
+"""
+    assert run(python, "-c", program, cwd=Path("/")).split() == ["124439808"]
+
+
 def test_what_the_wheel_says_of_itself(python: Path) -> None:
     program = """
 from importlib.metadata import metadata

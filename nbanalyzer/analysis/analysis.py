@@ -80,7 +80,8 @@ class Analysis(Costs, Shown, shown_by="analysis"):
         )
         if hardware is None:
             measured = find_profile(profile)
-            return Roofline(self, machine_of(measured), efficiency, measured)
+            machine = machine_of(measured)
+            return Roofline(self, machine, efficiency, find_profile(measured, machine))
         card = find_hardware(hardware)
         return Roofline(self, card, efficiency, find_profile(profile, card))
 

@@ -187,7 +187,8 @@ class Comparison(Shown, shown_by="comparison"):
         found = []
         for one in self.variants:
             notes = one.roofline.notes if one.roofline else ()
-            found += [f"{one.label}: {text}" for text in (*one.analysis.warnings, *notes)]
+            drafted = (one.analysis.template.drafted,) if one.analysis.template.drafted else ()
+            found += [f"{one.label}: {text}" for text in (*drafted, *one.analysis.warnings, *notes)]
         return tuple(found)
 
     def called(self, metric: str) -> str:

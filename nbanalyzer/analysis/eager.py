@@ -11,7 +11,7 @@ from nbanalyzer.costs.launch import Launch
 from nbanalyzer.errors import InputError, quote
 from nbanalyzer.formulas.formula import Formula
 from nbanalyzer.formulas.grammar import Number
-from nbanalyzer.hardware.accelerators import Accelerator
+from nbanalyzer.hardware.accelerators import Accelerator, accelerators, hardware
 from nbanalyzer.hardware.parameters import Parameters
 from nbanalyzer.hardware.profiles import Profile
 
@@ -61,9 +61,17 @@ class EagerPace:
         )
 
     def figures(self, launch: Launch[Number], value_of: Callable[[Formula], Number]) -> dict[str, float]:  # noqa: ARG002
-        """Return what the law reads of one run of a launch."""
-        peak, bandwidth = self.profile.peaks[self.law(launch).precision], self.profile.bandwidth
-        assert bandwidth is not None
+        """Return what the law reads of one run of a launch.
+
+        Raises:
+            InputError: the profile does not say what its shares are of.
+
+        """
+        precision = self.law(launch).precision
+        peak, bandwidth = self.profile.peaks.get(precision), self.profile.bandwidth
+        if peak is None or bandwidth is None:
+            lacking = "bandwidth" if bandwidth is None else f"peak at {precision}"
+            raise InputError(f"not modelled: the profile of {self.profile.name} has no {lacking}")
         return in_microseconds(amounts_of(launch, self.costs), peak, bandwidth)
 
     def time_us(self, launch: Launch[Number], value_of: Callable[[Formula], Number]) -> float:
@@ -77,12 +85,14 @@ def eager_costs(costs: Costs) -> Costs:
 
 
 def machine_of(profile: Profile) -> Accelerator:
-    """Return the machine that a profile was measured on, as far as the profile knows it.
+    """Return the machine that a profile was measured on: that of the catalogue, or what the profile knows of it.
 
     Raises:
         InputError: the profile says nothing of its machine.
 
     """
+    if profile.engine != EAGER and profile.card in accelerators():
+        return hardware(profile.card)
     if profile.bandwidth is None or not profile.peaks:
         raise InputError(f"{profile.name} is for any card: say which hardware")
     return Accelerator(

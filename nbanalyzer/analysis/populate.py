@@ -125,6 +125,8 @@ def prepared(
         notes.insert(0, f"template made for this config, equal to PyTorch{' at tiny sizes' if only else ''}")
     elif bound:
         notes.insert(0, bound)
+    if template.drafted:
+        notes.insert(0, template.drafted)
     stated_nowhere = template.provenance.get(DEFAULTS)
     defaults = dict(stated_nowhere) if isinstance(stated_nowhere, Mapping) and config is None else {}
     defaults |= {name: params[name] for name in params.defaults if name in tree.variables}

@@ -23,6 +23,7 @@ from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.parameters import Spread
 from nbanalyzer.hardware.profiles import Profile
 
+from .eager import EAGER
 from .estimate import Interval, estimate_of, interval_of
 from .laws import MICRO, Pace
 from .parallel import AllReduce
@@ -108,6 +109,8 @@ class Steps:
         return Costs(self.costs.kernel_tree, self.costs.params, run)
 
     def _pace(self, costs: Costs) -> Pace:
+        if self.profile.engine == EAGER:
+            raise InputError(f"not modelled: requests by {self.profile.name}: it times one pass at a time")
         return Pace(self.accelerator, self.profile, costs.run, costs.is_latent, self.quant)
 
     def _times(self, step: Costs, launches: Iterable[Launch[Number]]) -> Times:

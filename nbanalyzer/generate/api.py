@@ -6,6 +6,7 @@ This module imports neither torch nor transformers before it is asked to work.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -101,6 +102,7 @@ def verify(
     *,
     random_configs: int = 2,
     progress: Progress | None = None,
+    seconds: float = math.inf,
 ) -> Verification:
     """Return a template's numbers beside PyTorch's, per module and in total.
 
@@ -109,13 +111,14 @@ def verify(
         model_class: the class that it was generated from, if that is not transformers' own.
         random_configs: how many random configs are compared beside the model's own.
         progress: called with what is being done, and the part that is done, 0 to 1.
+        seconds: that it may take, on the clock of the processor.
 
     Returns:
         A `Verification`: ``ok`` says whether all is equal, ``rows`` what was compared; it shows itself as a table.
 
     Raises:
         MissingPackageError: torch is not installed.
-        NBAnalyzerError: no such model, or one that cannot be built.
+        NBAnalyzerError: no such model, or one that cannot be built, or takes too long.
 
     """
     if isinstance(model, str | os.PathLike):
@@ -124,7 +127,7 @@ def verify(
     with _torch("to verify a template"):
         from . import pipeline
     with _in_turn(progress or tell):
-        return pipeline.verify(model, model_class, random_configs, progress)
+        return pipeline.verify(model, model_class, random_configs, progress, seconds)
 
 
 def calibrate(
@@ -175,6 +178,8 @@ def calibrate(
 
 def _require_writable(output: str | os.PathLike[str]) -> None:
     """Raise if a file cannot be written, before a minute's work is done for it."""
+    if not isinstance(output, str | os.PathLike):
+        raise InputError(f"output is the path of a file, not {quote(output)}")
     with writing(quote(str(output))):
         path = Path(output)
         if path.is_dir():

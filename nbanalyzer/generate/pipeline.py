@@ -90,7 +90,7 @@ def count_parameters(config: Mapping[str, Any]) -> int:
 
 
 def verify(
-    model: object, model_class: type[Any] | None, random_configs: int, progress: Progress | None
+    model: object, model_class: type[Any] | None, random_configs: int, progress: Progress | None, seconds: float
 ) -> verification.Verification:
     """Return the comparison of a template with PyTorch; see `nbanalyzer.verify`."""
     if not isinstance(model, ModelTemplate | Mapping):
@@ -99,9 +99,12 @@ def verify(
     template = catalog.completed(template)
     if not template.config:
         raise ConfigError("the template has no config, so that there is no model to compare it with", template.model_id)
-    subject = None if model_class is None else _own(model_class, template.config)
+    subject = Subject.of(template.config) if model_class is None else _own(model_class, template.config)
+    _require_depth(subject)
     try:
-        return verification.verify(template, subject, random_configs=random_configs, progress=progress)
+        return verification.verify(template, subject, random_configs=random_configs, progress=progress, seconds=seconds)
+    except Expired:
+        raise TimeLimitError(template.model_id or "model", "comparing", seconds) from None
     except NBAnalyzerError:
         raise
     except Exception as error:

@@ -45,6 +45,7 @@ ARITHMETIC: Mapping[str, str] = {
 }
 """Precision of a profile → the precision whose peak its arithmetic has; the others' have their own name."""
 KNOWN = (ANY, *PRECISIONS, *ARITHMETIC)
+FARTHEST = 1000  # that a measurement is off an estimate, to either side: what is farther was of something else
 QUANTILES = (0.05, 0.10, 0.50, 0.90, 0.95)
 
 Quantiles = tuple[float, float, float, float, float]
@@ -229,6 +230,9 @@ def _checked_count(number: int) -> None:
 
 
 def _checked_ratio(ratio: Quantiles) -> None:
-    if not all(0 < part < math.inf for part in ratio) or list(ratio) != sorted(ratio):
+    if not all(1 / FARTHEST <= part <= FARTHEST for part in ratio) or list(ratio) != sorted(ratio):
         points = ", ".join(f"{point:.0%}" for point in QUANTILES)
-        raise InputError(f"ratio is measured / estimated at {points}, positive and rising, not {quote(ratio)}")
+        raise InputError(
+            f"ratio is measured / estimated at {points}, positive and rising, at most {FARTHEST:,} times off, "
+            f"not {quote(ratio)}"
+        )

@@ -14,7 +14,7 @@ import msgspec
 from nbanalyzer.errors import InputError, TemplateError, UnknownNameError, quote
 from nbanalyzer.files import decode, read_file
 
-from .accelerators import Accelerator
+from .accelerators import PRECISIONS, Accelerator
 from .laws import laws
 from .parameters import ANY, Fit, Parameters, Spread, checked_fit, choice
 
@@ -24,6 +24,8 @@ TYPICAL = "typical"
 """The profile of no engine in particular: the same shares and launch time for every kernel on every card."""
 WIDER = 1.5  # times the logarithms of an interval, where a profile serves another card of its architecture
 LINKS = {"all_reduce"}  # classes whose time the link decides
+MODELS = ("dense", "experts")  # kinds that have intervals of their own
+LONGEST = 1000  # of any text, in characters
 AGREE = 0.01  # by which a card's figures may differ from those that a profile was fitted with
 
 
@@ -72,10 +74,17 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     widened: float = 1.0
 
     def __post_init__(self) -> None:
+        for field in ("card", "architecture", "engine", "engine_version", "made", "source", "link", "tested"):
+            _checked_text(field, getattr(self, field), int(field in {"card", "engine", "source"}))
+        for note in self.notes:
+            _checked_text("a note", note, 1)
         if not (_is_number(self.overlap) and 0 <= self.overlap <= 1):
             raise InputError(f"overlap is a number from 0 to 1, not {quote(self.overlap)}")
         if not (_is_number(self.widened) and 1 <= self.widened <= 10):
             raise InputError(f"widened is a number from 1 to 10, not {quote(self.widened)}")
+        for name in self.peaks:
+            if name not in PRECISIONS:
+                raise InputError(f"peaks: a precision is one of {', '.join(PRECISIONS)}, not {quote(name)}")
         figures = {"bandwidth": self.bandwidth, "link_bandwidth": self.link_bandwidth, "num_sms": self.num_sms}
         for name, value in [*figures.items(), *((f"the {key} peak", peak) for key, peak in self.peaks.items())]:
             if value is not None and not (_is_number(value) and 0 < value < math.inf):
@@ -90,6 +99,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                 for precision in self.classes[kind]:
                     choice(self, kind, precision, in_model=True)
         for kind, spreads in self.intervals.items():
+            if kind not in MODELS:
+                raise InputError(f"intervals are of {' and '.join(MODELS)} models, not of {quote(kind)}")
             for devices in spreads:
                 _devices(kind, devices)
 
@@ -260,7 +271,15 @@ def _devices(kind: str, text: str) -> tuple[int, int]:
     fewest, dash, most = text.partition("-")
     if not fewest.isdecimal() or not (most.isdecimal() if dash else True) or len(text) > 20:
         raise InputError(f"intervals of {kind}: a number of devices is written 8 or 2-4, not {quote(text)}")
-    return int(fewest), int(most or fewest)
+    found = int(fewest), int(most or fewest)
+    if not 1 <= found[0] <= found[1]:
+        raise InputError(f"intervals of {kind}: from 1, the fewest devices before the most, not {quote(text)}")
+    return found
+
+
+def _checked_text(field: str, text: object, least: int) -> None:
+    if not isinstance(text, str) or not text.isprintable() or not least <= len(text) <= LONGEST:
+        raise InputError(f"{field} is {least} to {LONGEST:,} printable characters, not {quote(text)}")
 
 
 def _is_number(value: object) -> bool:

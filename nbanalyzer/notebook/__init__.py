@@ -17,11 +17,12 @@ VERIFICATION = ("nbanalyzer.generate.check.verification", "Verification")
 def load(shell: Any) -> None:
     """Register the magics and their completion with IPython's `shell`, and how formulas and templates are displayed."""
     from .completion import complete
+    from .draft import DraftMagics
     from .magics import CostMagics
     from .progress import bar
 
     show_with(partial(bar, shell))
-    shell.register_magics(CostMagics)
+    shell.register_magics(CostMagics, DraftMagics)
     if complete not in shell.Completer.custom_matchers:
         shell.Completer.custom_matchers.append(complete)
     # SymPy would typeset hidden_size as hidden with an index: the field's symbols take its place.
@@ -37,14 +38,16 @@ def load(shell: Any) -> None:
 def unload(shell: Any) -> None:
     """Remove everything that `load` registered."""
     from .completion import complete
+    from .draft import DraftMagics
     from .magics import CostMagics
 
     show_with(None)
     if complete in shell.Completer.custom_matchers:
         shell.Completer.custom_matchers.remove(complete)
-    for kind, names in CostMagics.magics.items():
-        for name in names:
-            shell.magics_manager.magics[kind].pop(name, None)
+    for magics in (CostMagics, DraftMagics):
+        for kind, names in magics.magics.items():
+            for name in names:
+                shell.magics_manager.magics[kind].pop(name, None)
     formatters = shell.display_formatter.formatters
     formatters["text/latex"].pop("sympy.core.basic.Basic", None)
     for kind_of in (TEMPLATE, PROFILE, VERIFICATION):

@@ -47,6 +47,8 @@ def _candidates(parser: LineParser, before: list[str], word: str) -> tuple[list[
     if taking and (not taken or options[taking].nargs == "+"):
         if taking == "--set":
             return [f"{name}=" for name in _settable(before)], "variable"
+        if taking == "--config" and magic == "draft":
+            return [*catalog.short_names(), *catalog.names()], "model"
         if taking == "--hardware":
             return [name for name in accelerators() if name not in taken], "accelerator"
         if choices := options[taking].choices:
@@ -55,6 +57,8 @@ def _candidates(parser: LineParser, before: list[str], word: str) -> tuple[list[
             return [], "value"
     if magic == "calibrate" or (leading and (taking or magic not in SEVERAL)):
         return [option for option in options if option not in before], "option"
+    if magic == "draft":  # a file's name, or $draft: other matchers complete them
+        return [], "path"
     if magic == "hardware":
         return accelerators(), "accelerator"
     return [name for name in (*catalog.short_names(), *catalog.names()) if name not in leading], "model"

@@ -183,6 +183,7 @@ def _verify() -> LineParser:
     return parser
 
 
+@cache
 def _calibrate() -> LineParser:
     parser = LineParser("calibrate")
     parser.add_argument(
@@ -190,6 +191,24 @@ def _calibrate() -> LineParser:
     )
     parser.add_argument("--seconds", metavar="X", help="that it may take (60)")
     parser.add_argument("--output", metavar="FILE", help="write the profile there, whole or not at all")
+    return parser
+
+
+@cache
+def _draft() -> LineParser:
+    parser = LineParser("draft")
+    parser.add_argument("draft", nargs="?", help="the path of a template that is being written, or $draft")
+    config = "compare with the model that transformers builds from it: a config.json, a catalogue name or $config"
+    parser.add_argument("--config", metavar="FILE", help=config)
+    parser.add_argument("--parameters", metavar="N", help="as they are published: 7615616512, or 7.6B")
+    flops = "of matrix products in a pass, 2 per multiply-add, as they are published; of a run of these sizes:"
+    parser.add_argument("--flops", metavar="N", help=flops)
+    add_run_options(parser)
+    size = "of all tensors of a checkpoint: total_size in its index, or 15.2GB"
+    parser.add_argument("--checkpoint_bytes", metavar="N", help=size)
+    parser.add_argument("--checkpoint_bits", metavar="N", help="of an element there (16)")
+    save = "write the template, once nothing is wrong with it; whole or not at all"
+    parser.add_argument("--save", metavar="FILE", help=save)
     return parser
 
 
@@ -203,5 +222,6 @@ PARSERS: Mapping[str, Callable[[], LineParser]] = {
     "generate": _generate,
     "verify": _verify,
     "calibrate": _calibrate,
+    "draft": _draft,
 }
 """Magic → a function that returns the parser of its line, made when it is first asked for."""

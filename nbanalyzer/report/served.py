@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from nbanalyzer.analysis.served import Served
+from nbanalyzer.costs.run import MAX_SIZE
 from nbanalyzer.errors import InputError
 from nbanalyzer.quantities import rate, seconds, si
 from nbanalyzer.table import Table
@@ -36,9 +37,10 @@ def heads(served: Served) -> list[str]:
     card = steps.accelerator.title or steps.accelerator.name
     devices = card if served.tp == 1 else f"{served.tp} x {card}"
     engine = f"{steps.profile.name}, steady continuous batching"
+    drafted = served.costs.template.drafted
     return [
         served.answer,
-        served.costs.title,
+        f"{served.costs.title}{f'; {drafted}' if drafted else ''}",
         f"{sizes}; {weights}, cache {run.kv_bit} bits; on {devices}; {engine}",
     ]
 
@@ -51,14 +53,23 @@ def _warnings(served: Served) -> list[str]:
 def _table(served: Served) -> Table:
     share = f"in {100 * served.prompt_share:.3g} % of the steps"
     all_of_them = "of all sequences" + (f", by {served.tp} devices" if served.tp > 1 else "")
+    times = (
+        []
+        if served.not_modelled
+        else [
+            ("step", seconds(served.step.expected), f"one token for each sequence, {served.context:,} in its cache"),
+            ("step with a prompt in it", seconds(served.step_with_prompt.expected), share),
+            ("tokens/s", rate(served.tokens_per_second), all_of_them),
+            ("tokens/s each", rate(served.tokens_per_second_each), "of one sequence"),
+            ("prefill time", seconds(served.prefill_time), "idle server: one prompt, nothing else"),
+        ]
+    )
+    # What a state-space model keeps does not grow with the tokens.
+    longest = f"{served.longest_context:,}" if served.longest_context < MAX_SIZE else "no limit"
     rows = [
-        ("step", seconds(served.step.expected), f"one token for each sequence, {served.context:,} in its cache"),
-        ("step with a prompt in it", seconds(served.step_with_prompt.expected), share),
-        ("tokens/s", rate(served.tokens_per_second), all_of_them),
-        ("tokens/s each", rate(served.tokens_per_second_each), "of one sequence"),
-        ("prefill time", seconds(served.prefill_time), "idle server: one prompt, nothing else"),
+        *times,
         ("most sequences", f"{served.max_concurrency:,}", f"of {served.tokens:,} tokens that fit at a time"),
-        ("longest context", f"{served.longest_context:,}", "tokens of a single sequence"),
+        ("longest context", longest, "tokens of a single sequence"),
         ("memory", si(served.capacity.taken, "B"), served.capacity.words),
     ]
     price, grid = served.price.price or 0, served.price.grid or 0
@@ -68,7 +79,7 @@ def _table(served: Served) -> Table:
         ("kWh per million tokens", "kwh_per_million_tokens", "", ""),
         ("g CO2 per million tokens", "co2_per_million_tokens", "", f"at {grid:g} g a kWh"),
     )
-    for label, name, unit, note in money:
+    for label, name, unit, note in () if served.not_modelled else money:
         if figure := served.figure(name, unit):
             rows.append((label, figure, note))
     return Table(rows, words=(0, 2), has_head=False)
@@ -86,7 +97,7 @@ def _plain(served: Served) -> dict[str, Any]:
 
     steps, capacity = served.steps, served.capacity
     where = {"model": served.costs.title, "accelerator": steps.accelerator.name, "profile": steps.profile.name}
-    times = {"step": asdict(served.step), "step_with_prompt": asdict(served.step_with_prompt)}
+    times = {name: served.not_modelled or asdict(getattr(served, name)) for name in ("step", "step_with_prompt")}
     memory = {"taken": capacity.taken, **capacity.parts, "cache": capacity.cache}
     return {**where, **{name: one(name) for name in NAMES}, **times, "memory": memory, "notes": list(served.notes)}
 

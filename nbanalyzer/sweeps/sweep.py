@@ -48,7 +48,7 @@ class Sweep(Shown, shown_by="sweep"):
     """The metrics over a grid.
 
     Attributes:
-        model: the model's name, or the number of models.
+        model: the model's name, or the number of models; with what those that were drafted were checked against.
         axes: name → its values, in the user's order; the order of the arrays' dimensions.
         metrics: the names of the metrics.
         fixed: name → value, of the options that are no axes.
@@ -335,6 +335,7 @@ def sweep(
     grid = Grid.of({"model": model, **sizes, **options}, lambda shape: _require_possible(shape, asked, chunks))
     efficiency = Efficiency(compute=compute_efficiency, bandwidth=bandwidth_efficiency, launch_overhead=launch_overhead)
     parts = tuple(parts_of(grid, asked, config, efficiency, profile, price))
+    drafted = filter(None, dict.fromkeys(part.compiled.spec.tree.template.drafted for part in parts))
     fixed = {option: value for option, value in grid.fixed.items() if option != "model"}
     if not efficiency.is_perfect:
         fixed |= {"compute_efficiency": compute_efficiency, "bandwidth_efficiency": bandwidth_efficiency}
@@ -350,7 +351,15 @@ def sweep(
     fitting = None
     if "hardware" in {**grid.axes, **grid.fixed} and any(map(is_timed, asked)):
         fitting = Fitting(grid.fixed, {axis: values[0] for axis, values in grid.axes.items()}, config)
-    return Sweep(partition.title, grid.axes, asked, fixed, arrays, notes_of(parts) if fitting else (), fitting)
+    return Sweep(
+        "; ".join((partition.title, *drafted)),
+        grid.axes,
+        asked,
+        fixed,
+        arrays,
+        notes_of(parts) if fitting else (),
+        fitting,
+    )
 
 
 def _require_possible(shape: tuple[int, ...], metrics: tuple[str, ...], chunks: int | str | None) -> None:

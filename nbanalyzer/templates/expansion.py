@@ -7,7 +7,7 @@ A module template does not know where it is used, so it is written with ``{outpu
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +20,18 @@ from nbanalyzer.formulas.grammar import MAX_DEPTH, MAX_OPERATIONS
 
 from .library import MODULES
 from .template import Basic, Composite, Kernel, MemoryAccess, ModelTemplate, ModuleTemplate, fields
-from .validation import MAX_LEVELS, check_module, check_names, require_size, require_valid
+from .validation import (
+    MAX_LEVELS,
+    DisallowedVariable,
+    check_module,
+    check_names,
+    name_errors,
+    require_size,
+    require_valid,
+    uses_of,
+)  # fmt: skip
 
-__all__ = ["expand", "with_variants"]
+__all__ = ["expand", "findings", "with_variants"]
 
 MOST_PUT_IN = 10 * MAX_OPERATIONS  # before simplification
 
@@ -104,6 +113,27 @@ def with_variants(
     return msgspec.structs.replace(template, kernels=kernels), frozenset(variants)
 
 
+def findings(
+    template: ModelTemplate, modules: Mapping[str, ModuleTemplate] = MODULES
+) -> list[TemplateError | DisallowedVariable]:
+    """Return all that keeps a model template's references to modules from being expanded, not the first thing only.
+
+    Args:
+        template: as it is written; one that `expand` takes has none.
+        modules: the module templates that it may refer to.
+
+    """
+    found: dict[tuple[Any, ...], TemplateError | DisallowedVariable] = {}
+    work = _Expansion(modules, refused=[])
+    # Its own formulas are looked at as they are written: a binding that is wrong is one finding, wherever it goes to.
+    for one in (*name_errors(template), *uses_of(template)):
+        found[one.args if isinstance(one, TemplateError) else one] = one
+    work.kernels(template.kernels, {}, constant(1), ())
+    for error in work.refused or ():
+        found.setdefault(error.args, error)
+    return [*found.values()]
+
+
 def _complete(template: ModelTemplate, modules: Mapping[str, ModuleTemplate]) -> ModelTemplate:
     """Return a model template with its references to modules expanded; a state that it states is kept."""
     check_names(template)
@@ -124,6 +154,7 @@ class _Expansion:
         operations: in all formulas so far.
         open: the class names of the modules being expanded, outermost first.
         state: name → bytes kept between passes, of the modules expanded so far.
+        refused: what is wrong, to go on and find the rest; None if the first thing is to be raised.
 
     """
 
@@ -132,6 +163,13 @@ class _Expansion:
     operations: int = 0
     open: list[str] = field(default_factory=list)
     state: dict[str, Formula] = field(default_factory=dict)
+    refused: list[TemplateError] | None = None
+
+    def refuse(self, error: TemplateError) -> None:
+        """Raise the error, or keep it and let the work go on."""
+        if self.refused is None:
+            raise error from None
+        self.refused.append(error)
 
     def kernels(
         self, kernels: tuple[Kernel, ...], bindings: Bindings, times: Formula, path: tuple[str, ...]
@@ -141,6 +179,13 @@ class _Expansion:
         return tuple(kernel for kernel in expanded if kernel is not None)
 
     def _kernel(self, kernel: Kernel, bindings: Bindings, times: Formula, path: tuple[str, ...]) -> Kernel | None:
+        try:
+            return self._expanded(kernel, bindings, times, path)
+        except TemplateError as error:
+            self.refuse(error)
+            return None
+
+    def _expanded(self, kernel: Kernel, bindings: Bindings, times: Formula, path: tuple[str, ...]) -> Kernel | None:
         self.made += 1
         require_size(self.made, 0)
         if isinstance(kernel, Basic):
@@ -150,8 +195,6 @@ class _Expansion:
         if repeat == constant(0):
             return None  # e.g. the q/k norms of a model without them
         calls = self.substituted(kernel.calls, bindings, f"{here}, calls")
-        if calls == constant(0) and not kernel.parameters and not kernel.module:
-            return None
         once = constant(1)
         parameters = self.substituted(kernel.parameters, bindings, f"{here}, parameters") if kernel.parameters else ""
         node = msgspec.structs.replace(
@@ -164,9 +207,11 @@ class _Expansion:
         times = build("*", repeat, times)
         if kernel.sub_kernels or not kernel.module:
             subs = self.kernels(kernel.sub_kernels, bindings, times, (*path, kernel.name))
+            if calls == constant(0) and not parameters and not any(map(_has_parameters, subs)):
+                return None
             return msgspec.structs.replace(node, sub_kernels=subs, bindings=_texts(own_bindings))
         for variant in kernel.variants.values():  # they take the same bindings: an error now, not when one is chosen
-            _checked(_module(variant, self.modules, here), own_bindings, here)
+            self.checked(_module(variant, self.modules, here), own_bindings, here)
         expanded = self.module_node(node, _module(kernel.module, self.modules, here), own_bindings, times, path)
         empty = not (expanded.sub_kernels or expanded.parameters or expanded.variants)
         return None if empty else expanded
@@ -188,6 +233,13 @@ class _Expansion:
     def substituted(self, text: str, bindings: Bindings, where: str) -> Formula:
         """Return a formula with `bindings` substituted; the result keeps the bounds of a formula."""
         try:
+            return self._substituted(text, bindings, where)
+        except TemplateError as error:
+            self.refuse(error)
+            return constant(1)
+
+    def _substituted(self, text: str, bindings: Bindings, where: str) -> Formula:
+        try:
             formula = parse(text)
             names = Counter(str(node.value) for node in formula.walk() if node.operation == "variable")
             # Bindings that use a variable twice, level after level, would double a formula each time.
@@ -206,6 +258,14 @@ class _Expansion:
         require_size(self.made, self.operations)  # an operation is at least one character
         return formula
 
+    def checked(self, module: ModuleTemplate, bindings: Bindings, where: str) -> Bindings:
+        """Return bindings of exactly the variables of `module`: these, if they are right."""
+        wrong = False
+        for error in _misfits(module, bindings, where):
+            self.refuse(error)
+            wrong = True
+        return {name: bindings.get(name, constant(1)) for name in module.variables} if wrong else bindings
+
     def module_node(
         self, node: Composite, module: ModuleTemplate, bindings: Bindings, times: Formula, path: tuple[str, ...]
     ) -> Composite:
@@ -216,15 +276,17 @@ class _Expansion:
             raise TemplateError(f"modules refer to each other in a cycle: {cycle}", here)
         if len(self.open) >= MAX_LEVELS:
             raise TemplateError(f"modules refer to each other more than {MAX_LEVELS} deep", here)
-        _checked(module, bindings, here)
+        bindings = self.checked(module, bindings, here)
         for name, text in module.state.items():
             more = build("*", times, self.substituted(text, bindings, f"{here}, state.{name}"))
             self.state[name] = build("+", self.state[name], more) if name in self.state else more
         self.open.append(module.class_name)
         # The root's name is not part of its children's paths.
         inside = (*path, node.name) if len(self.open) > 1 or path else path
-        subs = self.kernels(module.kernels, bindings, times, inside)
-        self.open.pop()
+        try:
+            subs = self.kernels(module.kernels, bindings, times, inside)
+        finally:
+            self.open.pop()
         parameters = node.parameters or str(self.substituted(module.parameters, bindings, f"{here}, parameters"))
         return msgspec.structs.replace(
             node,
@@ -235,20 +297,22 @@ class _Expansion:
         )
 
 
-def _checked(module: ModuleTemplate, bindings: Bindings, where: str) -> None:
-    """Raise unless `bindings` bind exactly the variables of `module`."""
+def _misfits(module: ModuleTemplate, bindings: Bindings, where: str) -> Iterator[TemplateError]:
+    """Yield what `bindings` lack of the variables of `module`, and what they have too much."""
     short = module.class_name.rpartition(".")[2]
     if missing := [name for name in module.variables if name not in bindings]:
         meanings = "; ".join(f"{{{name}}} is {module.variables[name]}" for name in missing)
-        raise UnresolvedVariablesError(
+        yield UnresolvedVariablesError(
             f"unresolved template variables: {missing}. {short} needs a binding for each: {meanings}",
             where,
             tuple(missing),
+            module.class_name,
         )
-    if unused := [name for name in bindings if name not in module.variables]:
-        close = near(unused[0], module.variables)
-        known = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(module.variables) or 'none'}"
-        raise TemplateError(f"unused binding {unused[0]!r}: {short} has no such variable, {known}", where)
+    for name in bindings:
+        if name not in module.variables:
+            close = near(name, module.variables)
+            known = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(module.variables) or 'none'}"
+            yield TemplateError(f"unused binding {name!r}: {short} has no such variable, {known}", where)
 
 
 def _module(class_name: str, modules: Mapping[str, ModuleTemplate], where: str) -> ModuleTemplate:
@@ -261,6 +325,10 @@ def _module(class_name: str, modules: Mapping[str, ModuleTemplate], where: str) 
     close = short or near(class_name, modules) or near(class_name, {name.rpartition(".")[2] for name in modules})
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     raise TemplateError(f"no module template named {class_name!r}.{hint}", where)
+
+
+def _has_parameters(kernel: Kernel) -> bool:
+    return isinstance(kernel, Composite) and bool(kernel.parameters or any(map(_has_parameters, kernel.sub_kernels)))
 
 
 def _texts(formulas: Bindings) -> dict[str, str]:

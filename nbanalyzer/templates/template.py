@@ -14,10 +14,18 @@ import msgspec
 
 from nbanalyzer.errors import FormulaError, TemplateError, shorten
 from nbanalyzer.formulas.formula import Formula, parse
+from nbanalyzer.text import printable
 
 from .config_files import TEXT_PARTS, with_floats
 
-__all__ = ["Basic", "Composite", "Kernel", "MemoryAccess", "ModelTemplate", "ModuleTemplate", "Validity"]
+__all__ = [
+    "DRAFTED", "NOT_CHECKED", "Basic", "Composite", "Kernel", "MemoryAccess", "ModelTemplate", "ModuleTemplate",
+    "Validity",
+]  # fmt: skip
+
+DRAFTED = "drafted"
+"""Key in the provenance of a template that was drafted, by whomever: what it was checked against, number by number."""
+NOT_CHECKED = "drafted, not checked"
 
 MAX_STEPS = 1_000  # operations of one kernel
 
@@ -193,6 +201,14 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True, dict=True):
         """The floor divisions of one size by another in the formulas."""
         parts = (part for field in fields_of(self) for part in field.parse().walk())
         return frozenset(part for part in parts if part.operation == "//" and part.arguments[1].variables)
+
+    @property
+    def drafted(self) -> str:
+        """What a template that was drafted was checked against, in a few words; "" for any other."""
+        if DRAFTED not in self.provenance:
+            return ""
+        result = self.provenance.get("result")
+        return shorten(printable(result), 200) if isinstance(result, str) and result else NOT_CHECKED
 
     @property
     def part(self) -> str:

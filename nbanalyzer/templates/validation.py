@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from nbanalyzer.errors import TemplateError, UnresolvedVariablesError, quote, shorten
@@ -13,7 +13,10 @@ from nbanalyzer.formulas.variables import ALLOWED_VARIABLES
 from .config import integer_fields
 from .template import Basic, Kernel, ModelTemplate, ModuleTemplate, fields_of
 
-__all__ = ["DisallowedVariable", "check_module", "check_names", "require_size", "require_valid", "validate_template"]
+__all__ = [
+    "DisallowedVariable", "check_module", "check_names", "name_errors", "require_size", "require_valid", "uses_of",
+    "validate_template",
+]  # fmt: skip
 
 MAX_LEVELS = 30  # of kernels inside kernels
 MAX_KERNELS = 3_000  # of one template; the largest shipped one has 404
@@ -42,13 +45,24 @@ def validate_template(template: ModelTemplate | Mapping[str, Any]) -> list[Disal
     if not isinstance(template, ModelTemplate):
         template = convert(template, ModelTemplate, "template")
     check_names(template)
+    found = []
+    for use in uses_of(template):
+        if isinstance(use, TemplateError):
+            raise use
+        found.append(use)
+    return found
+
+
+def uses_of(template: ModelTemplate) -> Iterator[DisallowedVariable | TemplateError]:
+    """Yield every use of a variable that is not global, and the error of every formula that cannot be read."""
     allowed = ALLOWED_VARIABLES | integer_fields(template.config)
-    return [
-        DisallowedVariable(variable, *field)
-        for field in fields_of(template)
-        for variable in field.parse().variables
-        if variable not in allowed
-    ]
+    for field in fields_of(template):
+        try:
+            variables = field.parse().variables
+        except TemplateError as error:
+            yield error
+            continue
+        yield from (DisallowedVariable(variable, *field) for variable in variables if variable not in allowed)
 
 
 def require_valid(template: ModelTemplate, where: str = "") -> ModelTemplate:
@@ -101,35 +115,43 @@ def require_size(kernels: int, characters: int) -> None:
 def check_names(template: ModelTemplate) -> None:
     """Raise if a name cannot be shown or be part of a path, or if kernels are too many or too deep."""
     check_size(template)
+    for error in name_errors(template):
+        raise error
+
+
+def name_errors(template: ModelTemplate) -> Iterator[TemplateError]:
+    """Yield what is wrong with the names of a template and its kernels, and with how deep they are nested."""
     for label in (template.model_id, template.architecture):
         if len(label) > 200 or not label.isprintable():
-            raise TemplateError(f"a model's name is at most 200 printable characters, not {quote(label)}")
-    _check_names(template.kernels)
+            yield TemplateError(f"a model's name is at most 200 printable characters, not {quote(label)}")
+    yield from _name_errors(template.kernels)
 
 
-def _check_names(kernels: tuple[Kernel, ...], path: str = "", level: int = 1) -> None:
+def _name_errors(kernels: tuple[Kernel, ...], path: str = "", level: int = 1) -> Iterator[TemplateError]:
     if level > MAX_LEVELS:
-        raise TemplateError(f"kernels are nested more than {MAX_LEVELS} deep", path)
+        yield TemplateError(f"kernels are nested more than {MAX_LEVELS} deep", path)
+        return
     names: set[str] = set()
     for kernel in kernels:
         name = kernel.name
         if isinstance(kernel, Basic):
             if not name.isprintable() or not 0 < len(name) <= 100:
-                raise TemplateError(f"an operation is 1 to 100 printable characters, not {shorten(name)!r}", path)
+                yield TemplateError(f"an operation is 1 to 100 printable characters, not {shorten(name)!r}", path)
             continue
         if name in names:
-            raise TemplateError(f"two kernels are called {quote(name)}: nobody could tell which is meant", path)
+            yield TemplateError(f"two kernels are called {quote(name)}: nobody could tell which is meant", path)
         names.add(name)
         if not NAME.fullmatch(name):
-            raise TemplateError(f"a kernel's name is letters, digits, '_' and '-', not {shorten(name)!r}", path)
-        _check_names(kernel.sub_kernels, f"{path}.{name}" if path else name, level + 1)
+            yield TemplateError(f"a kernel's name is letters, digits, '_' and '-', not {shorten(name)!r}", path)
+        yield from _name_errors(kernel.sub_kernels, f"{path}.{name}" if path else name, level + 1)
 
 
 def check_module(template: ModuleTemplate, where: str = "") -> ModuleTemplate:
     """Return the module template if its formulas use only its declared variables and global ones."""
     where = where or template.class_name
     check_size(template)
-    _check_names(template.kernels)
+    for error in _name_errors(template.kernels):
+        raise error
     used: set[str] = set()
     for field in fields_of(template):
         try:

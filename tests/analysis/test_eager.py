@@ -13,6 +13,7 @@ from nbanalyzer.analysis.estimate import Estimate
 from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.parameters import Fit
 from nbanalyzer.hardware.profiles import Profile
+from nbanalyzer.hardware.profiles import profile as find_profile
 
 LINEAR = {
     "compute": 0.5, "weight_bandwidth": 0.25, "single_bandwidth": 0.5, "activation_bandwidth": 100, "launch_us": 3,
@@ -120,3 +121,34 @@ def test_what_was_not_measured_is_one_line() -> None:
     analysis = nbanalyzer.populate("gpt2", seq_len=2)
     with pytest.raises(InputError, match="prefill_attention at 'bf16' is not modelled"):
         Estimate(analysis, EagerPace(machine(), analysis), 0)
+
+
+@pytest.mark.parametrize(
+    ("lacking", "said"), [({"peaks": {}}, "no peak at bf16"), ({"bandwidth": None}, "no bandwidth")]
+)
+def test_shares_of_what_is_not_said_are_one_line(lacking: dict[str, Any], said: str) -> None:
+    analysis = nbanalyzer.populate("gpt2", cache_len=2, seq_len=1)
+    found = msgspec.structs.replace(machine(), **lacking)
+    with pytest.raises(InputError, match=f"not modelled: the profile of pytorch on mine has {said}"):
+        Estimate(analysis, EagerPace(found, analysis), 0)
+
+
+def test_a_profile_of_a_card_of_the_catalogue_needs_no_hardware() -> None:
+    analysis = nbanalyzer.populate("gpt2", cache_len=2, seq_len=1)
+    card = nbanalyzer.accelerator("h100-sxm")
+    of_engine = find_profile("vllm", card)
+    assert analysis.on(profile=of_engine).accelerator == card
+    assert analysis.on(profile=of_engine).answer == analysis.on(card, profile="vllm").answer
+    measured = msgspec.structs.replace(machine(), card="h100-sxm")  # its peaks are those of this very board
+    assert analysis.on(profile=measured).accelerator.peaks == measured.peaks
+
+
+def test_a_request_by_a_measured_profile_is_one_line() -> None:
+    card = nbanalyzer.Accelerator(name="mine", memory_bytes=10**11, bandwidth=1e10, peaks={"bf16": 1e11, "fp32": 1e10})
+    timing = nbanalyzer.request("gpt2", prompt_len=4, output_len=3).on(card, profile=machine())
+    said = "not modelled: requests by pytorch on mine: it times one pass at a time"
+    assert said in repr(timing)
+    for ask in (lambda: timing.estimate, lambda: timing.served(2).time_per_output_token):
+        with pytest.raises(InputError) as caught:
+            ask()
+        assert str(caught.value) == said

@@ -403,3 +403,24 @@ def test_at_the_roofline_ranks_and_schemes_count() -> None:
         timing = request("llama-3.1-8b", set=SIZES, prompt_len=100, output_len=20, **options).on(slow)
         assert timing.prefill.is_bound
         assert timing.time == pytest.approx(timing.lower_bound, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("mamba-2.8b-hf", "not modelled: state-space and linear attention, of which no measured kernels are at hand"),
+        ("deepseek-v2-lite", "not modelled: latent attention, of which no measured kernels are at hand"),
+    ],
+)
+def test_what_is_not_modelled_shows_what_fits(name: str, why: str, tmp_path: Path) -> None:
+    found = request(name, prompt_len=10, output_len=10).on("h200-sxm", price=2, grid=300).served(3)
+    assert repr(found).splitlines()[0] == f"time per output token: estimate {why} · 3 sequences at a time"
+    (most,) = (line for line in repr(found).splitlines() if "most sequences" in line)
+    assert most.split()[2] == f"{found.max_concurrency:,}"
+    assert ("no limit  tokens of a single sequence" in repr(found)) == name.startswith("mamba")
+    assert why in found._repr_mimebundle_()["text/html"]
+    found.save(tmp_path / "served.json")
+    plain = json.loads((tmp_path / "served.json").read_text())
+    for figure in ("step", "step_with_prompt", "time_per_output_token", "expected", "cost_per_million_tokens"):
+        assert plain[figure] == why
+    assert plain["max_concurrency"] == found.max_concurrency > 0

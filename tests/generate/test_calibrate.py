@@ -425,6 +425,7 @@ def test_a_whole_calibration_of_tiny_kernels(monkeypatch: pytest.MonkeyPatch, tm
         ({"seconds": "60"}, "not '60'"),
         ({"seconds": True}, "not True"),
         ({"output": "/no/such/folder/mine.json"}, "'/no/such/folder/mine.json' cannot be written: No such file"),
+        ({"output": 5}, "output is the path of a file, not 5"),
         ({"output": "/"}, "'/' cannot be written: Is a directory"),
     ],
 )

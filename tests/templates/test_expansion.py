@@ -389,6 +389,17 @@ def test_a_container_that_is_never_called_is_dropped() -> None:
     assert paths(calls="{called}", parameters="7")[0] == "never"  # never run, and there
 
 
+def test_what_is_never_called_keeps_the_parameters_inside() -> None:
+    """Layers that predict further tokens: in the checkpoint, and not run in a pass."""
+    parts = {"rows": "1", "input_size": "{hidden_size}", "output_size": "{hidden_size}"}
+    extra = Composite(name="extra", sub_kernels=(use("my.Linear", parts), basic("1")), calls="0", repeat="2")
+    template = expand(
+        ModelTemplate(config={"hidden_size": 6, "num_layers": 1}, kernels=(extra,)), modules=library(LINEAR)
+    )
+    totals = populate(template, seq_len=1).totals
+    assert (totals["parameters"], totals["flops"]) == (2 * 6 * 6, 0)
+
+
 def test_as_many_kernels_as_a_template_may_have() -> None:
     """2 * 1,499 kernels and the two that hold them are 3,000."""
     half = module("my.Half", "", *(basic("1", operation=f"op{number}") for number in range(1_499)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -100,6 +101,11 @@ class Verification:
         """All rows, the differences first."""
         return self.differences + self.others
 
+    @property
+    def totals(self) -> tuple[Row, ...]:
+        """The rows of the whole model."""
+        return tuple(row for row in self.rows if row.path == WHOLE)
+
     def table(self) -> list[tuple[str, str, str, str, str]]:
         """Return the rows as text: kernel, what, template, PyTorch, difference."""
         return [*map(_cells, self.rows)]
@@ -143,18 +149,24 @@ def verify(
     *,
     random_configs: int = 2,
     progress: Progress | None = None,
+    seconds: float = math.inf,
 ) -> Verification:
     """Return a template's numbers beside PyTorch's, see `nbanalyzer.verify`.
 
     At the real config, and at random ones with few layers, other sizes and another number of layers; fewer are found
     where the config's rules leave little room. The model is that of the template's config if `subject` is None.
+
+    Raises:
+        Expired: it takes longer than `seconds` of the processor.
+        NBAnalyzerError: the template cannot be populated, or transformers cannot build or run its config.
+
     """
     template = catalog.completed(template)
     subject = subject or Subject.of(template.config)
     found = _Found(template)
     deepen = not {"num_layers", "num_decoder_layers"}.isdisjoint(template.variables)
     configs, tiny = [""], False
-    with working(progress) as job:
+    with working(progress, seconds) as job:
         job.tell("comparing at the real config", 0)
         others = drawn(subject, random_configs, deepen=deepen) if random_configs else iter(())
         try:

@@ -1,0 +1,7 @@
+"""``python -m nbanalyzer.agents``."""
+
+import sys
+
+from .command import main
+
+sys.exit(main())

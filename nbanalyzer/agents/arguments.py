@@ -1,0 +1,112 @@
+"""What tools take: structs whose fields are arguments, from which schemas follow.
+
+Ranges stand in the schemas only: what is out of range is refused by who knows it, with its value in the message.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from nbanalyzer.costs.run import MAX_SIZE, SIZES, SWITCHES
+from nbanalyzer.errors import InputError, quote
+
+__all__ = ["Arguments", "Hardware", "Kinds", "Limit", "Model", "Names", "Offset", "Pass", "Values", "read_range"]
+
+Names = Annotated[list[str], Meta(extra_json_schema={"maxItems": 64})]
+Values = Annotated[dict[str, list[int | str]], Meta(extra_json_schema={"maxProperties": 12})]
+Kinds = Literal["models", "modules", "accelerators"]
+
+Limit = Annotated[
+    int,
+    Meta(description="rows at most; fewer come if they are long", extra_json_schema={"minimum": 1, "maximum": 200}),
+]
+Offset = Annotated[
+    int, Meta(description="rows to leave out: next_offset of the answer before", extra_json_schema={"minimum": 0})
+]
+
+_Tokens = {"minimum": 1, "maximum": MAX_SIZE}
+_Bits = {"minimum": 1, "maximum": 64}
+
+
+class Arguments(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """The arguments of a tool."""
+
+
+class Model(Arguments, frozen=True, kw_only=True):
+    """Which model."""
+
+    model: Annotated[
+        str,
+        Meta(
+            description="a name that nbanalyzer_list gives, org/name of a config in the local Hugging Face cache, or "
+            "the name of a saved draft; never a path"
+        ),
+    ] = ""
+    config: Annotated[
+        dict[str, Any] | None,
+        Meta(
+            description="a config.json as data: gives the sizes for `model`, or is the model itself if `model` is left "
+            "out (one that no shipped template fits is then traced, which needs torch and up to a minute)"
+        ),
+    ] = None
+    set: Annotated[dict[str, int], Meta(description='config values to change, e.g. {"num_kv_heads": 4}')] = {}
+
+
+class Pass(Model, frozen=True, kw_only=True):
+    """A model, and a pass or several: what is left out has its default."""
+
+    batch_size: Annotated[int | None, Meta(description=SIZES["batch_size"], extra_json_schema=_Tokens)] = None
+    seq_len: Annotated[int | None, Meta(description=SIZES["seq_len"], extra_json_schema=_Tokens)] = None
+    cache_len: Annotated[
+        int | None, Meta(description=SIZES["cache_len"], extra_json_schema={"minimum": 0, "maximum": MAX_SIZE})
+    ] = None
+    encoder_len: Annotated[int | None, Meta(description=SIZES["encoder_len"], extra_json_schema=_Tokens)] = None
+    w_bit: Annotated[int | None, Meta(description=SIZES["w_bit"], extra_json_schema=_Bits)] = None
+    a_bit: Annotated[int | None, Meta(description=SIZES["a_bit"], extra_json_schema=_Bits)] = None
+    kv_bit: Annotated[int | None, Meta(description=SIZES["kv_bit"], extra_json_schema=_Bits)] = None
+    fusion: Annotated[Literal["none", "engine"] | None, Meta(description=SWITCHES["fusion"].meaning)] = None
+    attn: Annotated[Literal["sdpa", "eager"] | None, Meta(description=SWITCHES["attn"].meaning)] = None
+    logits: Annotated[Literal["all", "last"] | None, Meta(description=SWITCHES["logits"].meaning)] = None
+    mla: Annotated[Literal["expanded", "absorbed"] | None, Meta(description=SWITCHES["mla"].meaning)] = None
+    causal: Annotated[Literal["off", "on"] | None, Meta(description=SWITCHES["causal"].meaning)] = None
+
+    def run(self) -> dict[str, Any]:
+        """Return the sizes and switches that were given, and what is set."""
+        given = {name: getattr(self, name) for name in (*SIZES, *SWITCHES)}
+        changes = {"set": self.set} if self.set else {}
+        return {name: value for name, value in given.items() if value is not None} | changes
+
+
+class Hardware(Pass, frozen=True, kw_only=True):
+    """A model, a pass, and perhaps what it runs on."""
+
+    hardware: Annotated[
+        str, Meta(description="an accelerator that nbanalyzer_list gives, for times and whether it fits")
+    ] = ""
+    profile: Annotated[
+        str, Meta(description="the engine that estimates are of: vllm, sglang or trtllm; typical figures if left out")
+    ] = ""
+    compute_efficiency: Annotated[float, Meta(description="share of the peak FLOP/s that is reached (1)")] = 1.0
+    bandwidth_efficiency: Annotated[float, Meta(description="share of the peak bandwidth that is reached (1)")] = 1.0
+    launch_overhead: Annotated[float, Meta(description="seconds that each kernel takes beside its work (0)")] = 0.0
+
+    def reached(self) -> dict[str, float]:
+        """Return what is reached of the accelerator's peaks, as far as it was given."""
+        if not self.hardware and (self.profile or self._efficiencies != (1.0, 1.0, 0.0)):
+            raise InputError("profile, efficiencies and launch_overhead need hardware: nbanalyzer_list lists the names")
+        compute, bandwidth, overhead = self._efficiencies
+        return {"compute_efficiency": compute, "bandwidth_efficiency": bandwidth, "launch_overhead": overhead}
+
+    @property
+    def _efficiencies(self) -> tuple[float, float, float]:
+        return self.compute_efficiency, self.bandwidth_efficiency, self.launch_overhead
+
+
+def read_range(name: str, value: int, least: int, most: int) -> int:
+    """Return a whole number within bounds; raise with its value if it is not."""
+    if isinstance(value, bool) or not least <= value <= most:
+        raise InputError(f"{name} is a whole number from {least} to {most:,}, not {quote(value)}")
+    return value
