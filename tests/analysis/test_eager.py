@@ -13,6 +13,7 @@ from nbanalyzer.analysis.estimate import Estimate
 from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.parameters import Fit
 from nbanalyzer.hardware.profiles import Profile
+from nbanalyzer.hardware.profiles import profile as find_profile
 
 LINEAR = {
     "compute": 0.5, "weight_bandwidth": 0.25, "single_bandwidth": 0.5, "activation_bandwidth": 100, "launch_us": 3,

@@ -1,163 +1,120 @@
-"""Estimates by hand: one law after the other, with profiles of round numbers."""
+"""Estimates: their intervals, and the derivation that is shown of one, by hand."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
-import nbanalyzer
 from nbanalyzer import Accelerator, populate
-from nbanalyzer.analysis.estimate import interval_of
+from nbanalyzer.analysis.estimate import interval_of, share_of, words_of
 from nbanalyzer.analysis.laws import Pace
-from nbanalyzer.analysis.quants import quant_of
-from nbanalyzer.errors import InputError, UnknownNameError
+from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.parameters import Fit, Spread
 from nbanalyzer.hardware.profiles import Profile
 
-CARD = Accelerator(name="round", memory_bytes=10**12, bandwidth=1e12, peaks={"bf16": 1e15, "fp8": 2e15, "fp32": 1e13})
-SPREAD = Spread(n=10, ratio=(0.7, 0.8, 1.0, 1.5, 2.0))
-LLAMA = {"hidden": 4096, "heads": 32, "kv": 8, "size": 128, "inner": 14336, "vocab": 128256, "layers": 32}
+SIZES = {
+    "hidden_size": 64, "num_layers": 3, "num_heads": 8, "num_kv_heads": 2, "head_dim": 16, "intermediate_size": 160,
+    "vocab_size": 1000,
+}  # fmt: skip
+# A microsecond moves 1e6 bytes; products take no time.
+CARD = Accelerator(name="card", memory_bytes=10**10, bandwidth=1e12, peaks={"bf16": 1e27, "fp32": 1e27})
+WIDE = (0.5, 0.8, 1.0, 1.5, 2.0)
 
 
-def profile(**classes: dict[str, float]) -> Profile:
-    """Return a profile in which everything reaches the peaks and starts at once, but for what is given."""
-    own = {"compute": 1.0, "bandwidth": 1.0, "launch_us": 0.0}
-    kinds = ("linear", "decode_attention", "prefill_attention", "experts", "elementwise")
-    found = {kind: dict(own) for kind in kinds}
-    found["experts"]["activation_bandwidth"] = 1.0
-    for kind, given in classes.items():
-        found[kind] |= given
-    fits = {kind: {"any": Fit(parameters=given)} for kind, given in found.items()}
-    intervals = {"dense": {"1": SPREAD}, "experts": {"1": SPREAD}}
-    return Profile(card="any", engine="round", source="test", overlap=0.0, classes=fits, intervals=intervals)
-
-
-def times(classes: dict[str, dict[str, float]], **run: Any) -> dict[str, float]:
-    """Return first kernel of each launch in a Llama layer → microseconds of one run."""
-    roofline = populate("llama-3.1-8b", fusion="engine", **run).on(CARD, profile=profile(**classes))
-    engine = roofline.estimated.costs
-    return {
-        launch.nodes[0].path.rpartition("layers.")[2]: roofline.pace.time_us(launch, engine.value_of)
-        for launch in engine.launches
-    }
-
-
-def test_a_linear_reads_its_weights_once_and_sums_over_its_input() -> None:
-    given = {"linear": {"bandwidth": 0.5, "launch_us": 3.0, "per_k_ns": 2.0, "longest_k": 65536.0}}
-    found = times(given, seq_len=1, cache_len=100)["self_attn.o_proj.matmul"]
-    moved = 2 * (4096 * 4096 + 4096 + 4096)  # weights, what comes in and what goes out, of 2 bytes
-    assert found == pytest.approx(moved / 1e6 / 0.5 + 3 + 0.002 * 4096)
-
-
-def test_three_linears_with_one_input_are_one_launch() -> None:
-    found = times({"linear": {"launch_us": 1.0}}, seq_len=1, cache_len=100)["self_attn.q_proj.matmul"]
-    outputs = (32 + 8 + 8) * 128
-    moved = 2 * (4096 * outputs + 4096 + outputs)
-    assert found == pytest.approx(moved / 1e6 + 1)
-
-
-def test_attention_of_a_step_reads_the_cache() -> None:
-    given = {"decode_attention": {"launch_us": 5.0, "per_context_ns": 10.0}}
-    found = times(given, batch_size=4, seq_len=1, cache_len=999)["self_attn.attention.scores"]
-    cache = 4 * 1000 * 2 * 8 * 128 * 2
-    queries = 2 * 4 * 32 * 128 * 2  # in, and out
-    assert found == pytest.approx((cache + queries) / 1e6 + 5 + 0.01 * 1000)
-
-
-def test_attention_of_a_prompt_counts_visible_pairs() -> None:
-    given = {"prefill_attention": {"compute": 0.5}}
-    found = times(given, seq_len=4096)["self_attn.attention.scores"]
-    pairs = 4096 * 4097 / 2
-    assert found == pytest.approx(4 * 32 * 128 * pairs / 1e9 / 0.5)  # two products of 128, 2 FLOPs each
-
-
-def test_a_chain_is_started_and_moves_what_comes_in_and_goes_out() -> None:
-    found = times({"elementwise": {"bandwidth": 0.5, "launch_us": 2.0}}, seq_len=1, cache_len=100)
-    moved = 2 * (2 * 14336 + 14336)  # gate and up in, their product out
-    assert found["mlp.act_fn.silu"] == pytest.approx(moved / 1e6 / 0.5 + 2)
-
-
-def test_experts_go_through_memory_between_their_products() -> None:
-    roofline = populate("mixtral-8x7b-v0.1", seq_len=1, cache_len=10, fusion="engine").on(
-        CARD, profile=profile(experts={"activation_bandwidth": 0.25, "launch_us": 7.0, "per_expert_us": 3.0})
+def profile(ratio: Any = WIDE) -> Profile:
+    share = {"compute": 1, "bandwidth": 0.5, "launch_us": 1}
+    fits = {kind: {"any": Fit(parameters=share)} for kind in ("decode_attention", "elementwise")}
+    fits["linear"] = {"bf16": Fit(parameters=share, n=1234)}
+    spread = Spread(n=2500, ratio=ratio, source="a trial")
+    return Profile(
+        card="any", engine="round", source="a test", overlap=0, classes=fits, intervals={"dense": {"1": spread}}
     )
-    engine = roofline.estimated.costs
-    (launch,) = (one for one in engine.launches if one.kind == "experts")
-    weights = 2 * (3 * 4096 * 14336) * 2  # two of eight experts, of 2 bytes
-    activations = 2 * (2 * 4096 + 3 * 14336) * 2  # each of the two: in and out, and three times the width between
-    by_hand = weights / 1e6 + activations / 1e6 / 0.25 + 7 + 2 * 3
-    assert roofline.pace.time_us(launch, engine.value_of) == pytest.approx(by_hand)
+
+
+def step(**run: Any) -> Any:
+    """A decode step of one sequence with 9 tokens in its cache."""
+    return populate("llama-3.1-8b", set=SIZES, seq_len=1, cache_len=9, **run).on(CARD, profile=profile())
 
 
 @pytest.mark.parametrize(
-    ("quant", "inside", "head"), [("fp8", 1, 2), ("int4", 0.515625, 2), ("q4_0", 0.5625, 0.8203125)]
+    ("ratio", "bound", "low", "value", "high", "share"),
+    [
+        (WIDE, 0, 8, 10, 15, 1),
+        (WIDE, 9, 9, 10, 15, 1),
+        (WIDE, 12, 12, 12, 15, 1),
+        (WIDE, 20, 20, 20, 20, 1),
+        ((1.1, 1.25, 1.3, 1.5, 1.7), 0, 12.5, 12.5, 15, 1.25),  # nothing measured was as fast as the estimate
+        ((0.1, 0.25, 0.3, 0.5, 0.7), 0, 2.5, 5, 5, 0.5),
+    ],
 )
-def test_schemes_narrow_weights_inside_the_layers(quant: str, inside: float, head: float) -> None:
-    engine = populate("llama-3.1-8b", seq_len=1, cache_len=100, fusion="engine")
-    pace = Pace(CARD, profile(), engine.run, quant=quant_of(quant))
-    by_path = {launch.nodes[0].path: launch for launch in engine.launches}
-    for path, size, width in (
-        ("model.layers.mlp.down_proj.matmul", 4096 * 14336, inside), ("lm_head.matmul", 4096 * 128256, head),
-    ):  # fmt: skip
-        figures = pace.figures(by_path[path], engine.value_of)
-        assert float(figures["weight_us"]) == pytest.approx(size * width / 1e6)
+def test_an_interval(ratio: Any, bound: float, low: float, value: float, high: float, share: float) -> None:
+    spread = Spread(n=7, ratio=ratio, source="trials")
+    found = interval_of(10, bound, spread, "a profile")
+    assert (found.low, found.value, found.high) == (low, value, high)
+    assert (found.level, found.n, found.source) == (0.8, 7, "trials")
+    assert interval_of(10, bound, Spread(n=7, ratio=ratio), "a profile").source == "a profile"
+    assert share_of(spread) == share
 
 
-def test_all_of_it_adds_up() -> None:
-    given = {kind: {"launch_us": 1.0} for kind in ("linear", "decode_attention", "elementwise")}
-    roofline = populate("llama-3.1-8b", seq_len=1, cache_len=100).on(CARD, profile=profile(**given))
-    launches = 2 + 9 * 32 + 1  # the embedding and the last norm, nine a layer, the head
-    assert roofline.estimated.time == pytest.approx(roofline.lower_bound + launches / 1e6, rel=1e-3)
-    assert roofline.estimated.time == pytest.approx(sum(roofline.estimated.times[root] for root in roots(roofline)))
+def test_an_interval_in_words() -> None:
+    found = step()
+    spread = Spread(n=2500, ratio=WIDE, source="a trial")
+    assert words_of(spread, Pace(CARD, profile(), found.engine.run)) == (
+        "estimates by round: 80 % of 2,500 measured times are 0.8 to 1.5 of theirs (a trial)"
+    )
+    assert str(interval_of(10, 0, spread, "")) == "10.00 s (8.000 s … 15.00 s; 80 %)"
 
 
-def roots(roofline: nbanalyzer.Roofline) -> list[Any]:
-    return [node for node in roofline.estimated.costs.nodes if node.parent is None]
+def test_the_derivation_of_a_launch() -> None:
+    """128 x 64 weights, 128 inputs and 64 outputs of 2 bytes: 16,768 bytes at half of 1e6 a microsecond, and 1 us."""
+    found = step().explain("o_proj")
+    once = 1 + 2 * (128 * 64 + 128 + 64) / 1e6 / 0.5
+    assert f"{once:.6g}" == "1.03354"
+    text = repr(found)
+    assert "model.layers.self_attn.o_proj: estimated 3.101 µs in the whole pass, by round" in text
+    assert "one launch (linear, bf16): model.layers.self_attn.o_proj.matmul" in text
+    assert "1.03354 us  × 3 = 3.101 µs" in text
+    assert "{memory_us} = 0.016768" in text
+    assert "{input_size} = 128" in text
+    assert "{bandwidth} = 0.5, {launch_us} = 1" in text
+    assert "fitted on 1,234 measurements" in text
+    assert "{weight_us}" not in text  # the law reads none
+    assert "fitted" not in repr(step().explain("mlp.act_fn"))
+    assert "assumed" in repr(step().explain("mlp.act_fn"))
 
 
-def test_an_interval_is_cut_off_at_the_bound() -> None:
-    free = interval_of(10.0, 1.0, SPREAD, "x")
-    assert [free.low, free.value, free.high] == pytest.approx([8, 10, 15])
-    assert (free.level, free.n, free.source) == (0.8, 10, "x")
-    for bound, ends in ((9.0, [9, 10, 15]), (12.0, [12, 12, 15]), (20.0, [20, 20, 20])):
-        cut = interval_of(10.0, bound, SPREAD, "x")
-        assert [cut.low, cut.value, cut.high] == pytest.approx(ends)
+def test_the_times_of_modules_are_those_of_what_begins_in_them() -> None:
+    """Four launches of 3 layers: queries, keys and values; rope and the append; attention; the output."""
+    found = step().estimated
+    memory = 2 * sum(
+        [
+            64 * 192 + 64 + 192,
+            (128 + 32 + 32) + 128 + 2 * 32,
+            128 + 2 * 10 * 32 + 128,
+            128 * 64 + 128 + 64,
+        ]
+    )
+    whole = 3 * (4 + memory / 1e6 / 0.5)
+    attention = found.costs.find("self_attn")
+    assert found.times[attention] * 1e6 == pytest.approx(whole, rel=1e-9)
+    assert repr(found.explain("self_attn")).count("one launch") == 4
+    # The add that ends a layer runs with the norm of the next one, and has the time of both.
+    norm = 3 * (1 + 2 * (4 * 64 + 64) / 1e6 / 0.5)
+    times = [found.times[found.costs.find(name)] for name in ("mlp_add", "input_layernorm")]
+    assert [time * 1e6 for time in times] == pytest.approx([norm, 0], rel=1e-9)
+    assert found.time == pytest.approx(sum(time for node, time in found.times.items() if node.parent is None))
 
 
-def test_the_answer_comes_first() -> None:
-    roofline = populate("llama-3.1-8b", seq_len=1, cache_len=100).on(CARD, profile=profile())
-    assert repr(roofline).splitlines()[2] == roofline.answer
-    assert roofline.answer.startswith(f"estimate {roofline.estimate} · bound ")
-    assert "80 %" in roofline.answer
-    assert " · fits, " in roofline.answer
-    assert roofline.summary["estimate"]["n"] == 10  # type: ignore[index]
+def test_the_interval_is_that_of_one_device() -> None:
+    assert step().estimate.n == 2500
+    others = {"dense": {"2-4": Spread(n=7, ratio=WIDE)}, "experts": {"1": Spread(n=8, ratio=WIDE)}}
+    for_others = msgspec.structs.replace(profile(), intervals=others)
+    with pytest.raises(InputError, match="not modelled: no estimate of dense models by round was compared with meas"):
+        _ = populate("llama-3.1-8b", set=SIZES, seq_len=1).on(CARD, profile=for_others).estimate
 
 
-@pytest.mark.parametrize(
-    ("model", "reason"), [("deepseek-v3", "latent attention"), ("mamba-2.8b", "state-space and linear attention")]
-)
-def test_what_nobody_measured_has_no_number(model: str, reason: str) -> None:
-    roofline = populate(model, seq_len=1, cache_len=100).on("h100-sxm")
-    with pytest.raises(InputError, match=f"not modelled: {reason}"):
-        _ = roofline.estimate
-    assert roofline.answer.startswith(f"estimate not modelled: {reason}")
-    assert roofline.lower_bound > 0
-
-
-def test_without_a_comparison_there_is_no_interval() -> None:
-    bare = profile().__class__(card="any", engine="round", source="test", overlap=0.0, classes=profile().classes)
-    with pytest.raises(InputError, match="no estimate of dense models by round was compared with measurements"):
-        _ = populate("gpt2", seq_len=1, cache_len=5).on(CARD, profile=bare).estimate
-
-
-def test_a_time_is_explained_by_its_law() -> None:
-    roofline = populate("llama-3.1-8b", seq_len=1, cache_len=100).on("h100-sxm", profile="vllm")
-    text = repr(roofline.explain("v_proj"))
-    for part in ("q_proj", "{launch_us}", "{memory_us} = ", "fitted on 1,000 measurements", "× 32"):
-        assert part in text
-    assert repr(roofline.explain("v_proj", "counts")) == repr(roofline.analysis.explain("v_proj"))
-    with pytest.raises(UnknownNameError, match="'tine'"):
-        roofline.explain("v_proj", "tine")
-    with pytest.raises(InputError, match="not launched"):
-        roofline.explain("rotary_emb")
+def test_what_is_not_launched_has_no_time() -> None:
+    with pytest.raises(InputError, match="rotary_emb is not launched: an engine does without it"):
+        step().explain("rotary_emb")
