@@ -9,7 +9,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nbanalyzer.errors import InputError, NBAnalyzerError, TemplateError, UnresolvedVariablesError, near, quote, shorten
+from nbanalyzer.errors import (
+    ConfigError,
+    InputError,
+    NBAnalyzerError,
+    TemplateError,
+    UnresolvedVariablesError,
+    near,
+    quote,
+    shorten,
+)  # fmt: skip
 from nbanalyzer.files import convert, decode
 from nbanalyzer.formulas.variables import ALLOWED_VARIABLES
 from nbanalyzer.templates import catalog, expansion
@@ -171,13 +180,17 @@ def _findings(template: ModelTemplate) -> Findings:
     if template.extends:
         try:
             catalog.completed(template)
-        except TemplateError as error:
-            return _one(error.problem)
+        except NBAnalyzerError as error:
+            return _one(getattr(error, "problem", str(error)))
         return Findings()
+    try:
+        wrong = expansion.findings(template)
+    except ConfigError as error:
+        return _one(error.problem, "$.config")
     nodes = {"": ("$", None)} | {path: (place, kernel) for path, place, kernel in _walk(template)}
     found: list[Finding] = []
     uses: dict[tuple[str, str], list[DisallowedVariable]] = {}
-    for one in expansion.findings(template):
+    for one in wrong:
         if isinstance(one, DisallowedVariable):
             uses.setdefault((one.path, one.variable), []).append(one)
         else:

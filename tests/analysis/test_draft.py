@@ -115,6 +115,11 @@ def test_fields_that_do_not_exist_are_told_with_their_places() -> None:
     ]  # fmt: skip
 
 
+def test_a_config_that_names_no_model_type_is_a_finding() -> None:
+    (one,) = validation({**BOUND, "config": {**CONFIG, "model_type": []}}).findings
+    assert (one.place, one.problem) == ("$.config", "model_type is []: a name is needed")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
