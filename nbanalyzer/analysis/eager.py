@@ -95,6 +95,4 @@ def machine_of(profile: Profile) -> Accelerator:
         return hardware(profile.card)
     if profile.bandwidth is None or not profile.peaks:
         raise InputError(f"{profile.name} is for any card: say which hardware")
-    return Accelerator(
-        name=profile.card, bandwidth=profile.bandwidth, peaks=profile.peaks, source=profile.source[:1000]
-    )
+    return Accelerator(name=profile.card, bandwidth=profile.bandwidth, peaks=profile.peaks, source=profile.source)

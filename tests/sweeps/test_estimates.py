@@ -23,6 +23,7 @@ from nbanalyzer.formulas.summation import total
 from nbanalyzer.hardware.parameters import Fit, Spread
 from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.notebook.magics import CostMagics
+from nbanalyzer.quantities import seconds
 from nbanalyzer.sweeps.sweep import Sweep
 
 FEW = settings(deadline=None, max_examples=12, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
@@ -359,7 +360,9 @@ def test_variants_stand_beside_each_other_with_estimate_and_bound() -> None:
         assert variant.roofline is not None
         assert rows.loc["lower_bound", variant.label] == variant.roofline.lower_bound
         assert rows.loc["estimate", variant.label] == variant.roofline.estimate.value
-        assert str(variant.roofline.estimate) in repr(found)
+        estimate = variant.roofline.estimate
+        assert f"{seconds(estimate.value)}" in repr(found)
+        assert f"{seconds(estimate.low)} … {seconds(estimate.high)}" in repr(found)
     mixed = compare("gpt2", "mamba-2.8b", seq_len=1, hardware=CARD, profile=PROFILE)
     assert [np.isnan(one.metric("estimate") or 0) for one in mixed.variants] == [False, True]
     (row,) = (line for line in repr(mixed).splitlines() if line.startswith("estimate"))
