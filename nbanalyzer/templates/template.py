@@ -170,6 +170,9 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True, dict=True):
         attention: ``"eager"`` if transformers has no other implementation for this model; "" if the run chooses.
         valid_for: the other configs that the kernels are valid for; None if not known.
         state: name → formula of the bytes kept between passes.
+        sharding: how transformers divides the model over the devices of a tensor-parallel group: path of modules,
+            with ``*`` in a name → style, see `nbanalyzer.costs.sharding`; empty if it does not.
+        expert_sharding: the same where every device keeps experts whole, but not all of them.
         kernels: the tree.
         provenance: origin, checks and their results.
 
@@ -184,6 +187,8 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True, dict=True):
     attention: Literal["", "eager"] = ""
     valid_for: Validity | None = None
     state: dict[str, str] = {}
+    sharding: dict[str, str] = {}
+    expert_sharding: dict[str, str] = {}
     kernels: tuple[Kernel, ...] = ()
     provenance: dict[str, Any] = {}
 
