@@ -1,4 +1,4 @@
-"""How transformers divides a module over the devices of a group: the styles of its plans, and the paths they are for."""
+"""How transformers divides a module over the devices of a group: the styles of its plans, and what they are for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STYLES: Mapping[str, str] = {
     "colwise": "a linear of which each device has some outputs",
     "colwise_gather_output": "the same, and all outputs are gathered: all_gather",
     "colwise_rep": "older name of colwise_gather_output",
-    "rowwise": "a linear of which each device has the weights of some inputs, which are there: all_reduce of the outputs",
+    "rowwise": "a linear of which each device has the weights of some inputs, which it has: all_reduce of the outputs",
     "rowwise_split_input": "the same, but all inputs are there, and each device takes its own: all_reduce",
     "rowwise_rep": "older name of rowwise_split_input",
     "packed_colwise": "colwise, of two matrices in one, such as gate and up: some outputs of either",

@@ -66,8 +66,8 @@ class Sent(NamedTuple):
         path: of the innermost module that it was started in.
         collective: such as ``"all_reduce"``.
         group: ``"tp"`` or ``"ep"``.
-        payload: bytes of the whole tensor: of all_gather what is there afterwards, of reduce_scatter what was before, of
-            all_to_all what the rank hands in.
+        payload: bytes of the whole tensor: of all_gather what is there afterwards, of reduce_scatter what was before,
+            of all_to_all what the rank hands in.
 
     """
 
@@ -149,7 +149,7 @@ def rank_of(subject: Subject, tp: int = 1, ep: int = 1, run: Run | None = None) 
             assert seen.root is not None
             layers = layers_of(subject, traced.model, seen.root)
             traced.undivide()
-    except Exception as error:  # noqa: BLE001 - whatever a model's code, transformers and PyTorch say of sizes
+    except Exception as error:  # whatever a model's code, transformers and PyTorch say of sizes
         problem = shorten(" ".join(str(error).split()) or type(error).__name__, 200)
         raise UnsharedError(tp, ep, problem) from error
     return Rank(tp, ep, parameters(traced.model), traced.model, layers, (flops, seen), tuple(traced.sent))
@@ -204,7 +204,7 @@ class _Share:
         for module in self.model.modules():
             for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
                 if isinstance(parameter, DTensor):
-                    local = torch.nn.Parameter(parameter.detach().to_local(), requires_grad=False)
+                    local = torch.nn.Parameter(parameter.to_local().detach(), requires_grad=False)
                     module._parameters[name] = plain.setdefault(id(parameter), local)  # noqa: SLF001
 
 
@@ -222,8 +222,8 @@ def _untied(model: torch.nn.Module) -> Iterator[None]:
         own = torch.nn.Parameter(module.get_parameter(name).detach().clone(), requires_grad=False)
         module.register_parameter(name, own)
     yield
-    for (owner, first), (module, name) in twins:
-        one, two = owner.get_parameter(first), module.get_parameter(name)
+    for (owner, own_name), (module, name) in twins:
+        one, two = owner.get_parameter(own_name), module.get_parameter(name)
         if getattr(one, "placements", ()) == getattr(two, "placements", ()):
             module.register_parameter(name, one)
 
@@ -285,7 +285,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch'
         return result
 
 
-class _Traced(Operations):
+class _Traced(Operations):  # type: ignore[no-untyped-call]  # of torch's __init_subclass__
     """Notes the operations of a rank, and what it sends."""
 
     def __init__(self, recorder: Recorder, share: _Share) -> None:
@@ -321,7 +321,7 @@ def _balanced(counter: _Counter, ep: int) -> Iterator[None]:
         rows = counter.sorted  # one for each token and expert
         return [[rows * (rank + 1) // ep - rows * rank // ep for rank in range(ep)]] * self.shape[0]
 
-    torch.Tensor.tolist = tolist  # type: ignore[method-assign]
+    torch.Tensor.tolist = tolist  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
@@ -340,7 +340,7 @@ def _scopes(scope: Scope, path: str) -> Iterator[tuple[str, Scope]]:
 
 
 def _without_vocabulary_masks(root: Scope) -> None:
-    """Leave out what a rank does because it has a part of the vocabulary only: it looks for tokens that are not in it."""
+    """Leave out what a rank does because it has a part of the vocabulary only: it looks for tokens of the others."""
     for _, scope in _scopes(root, ""):
         if isinstance(scope.module, torch.nn.Embedding) and isinstance(scope.module.weight, DTensor):
             scope.children = [
