@@ -298,12 +298,16 @@ class _Traced(Operations):  # type: ignore[no-untyped-call]  # of torch's __init
         kwargs = kwargs or {}
         if not _is_own(types):
             return _elsewhere(func, types, args, kwargs)
+        path, sent = self.recorder.paths[-1], self.share.sent
         if (kind := collective(func)) is None:
+            if func is torch.ops.aten.cat.default and sent and sent[-1][:2] == (path, "all_gather"):
+                joined: torch.Tensor = func(*args, **kwargs)
+                if _bytes(joined) == sent[-1].payload:
+                    return joined  # what was gathered, put side by side
             return super().__torch_dispatch__(func, types, args, kwargs)
         if kind:
             group = group_of(func, args, kwargs)
-            sent = Sent(self.recorder.paths[-1], kind, self.share.groups.get(group, group), _payload(kind, args))
-            self.share.sent.append(sent)
+            sent.append(Sent(path, kind, self.share.groups.get(group, group), _payload(kind, args)))
         return func(*args, **kwargs)
 
 
@@ -339,10 +343,12 @@ def _scopes(scope: Scope, path: str) -> Iterator[tuple[str, Scope]]:
             yield from _scopes(child, f"{path}.{child.name}" if path and child.name else path or child.name)
 
 
+_MASKS = frozenset({"lt", "ge", "__or__", "clone", "sub", "scalar_tensor", "index_put_"})
+"""How `DTensor` looks up the tokens of a part of the vocabulary: the others become its first, and their result 0."""
+
+
 def _without_vocabulary_masks(root: Scope) -> None:
-    """Leave out what a rank does because it has a part of the vocabulary only: it looks for tokens of the others."""
+    """Leave out what a rank does only because it has a part of the vocabulary."""
     for _, scope in _scopes(root, ""):
         if isinstance(scope.module, torch.nn.Embedding) and isinstance(scope.module.weight, DTensor):
-            scope.children = [
-                child for child in scope.children if isinstance(child, Scope) or child.name == "embedding"
-            ]
+            scope.children = [child for child in scope.children if isinstance(child, Scope) or child.name not in _MASKS]
