@@ -123,15 +123,15 @@ def of_rank(rank: Rank, costs: Costs) -> Iterator[Comparison]:
     for name, numbers in said.items():
         for what, ours, theirs in zip(("number", "payload_bytes"), numbers, sent.get(name, (0, 0)), strict=True):
             yield Comparison(f"{name}_{what}", "", f"{name} {what}", Position(""), _always((normalize(ours), theirs)))
-    for measured in rank.measured:
-        whole = positions(_roots(costs), measured.seen, rank.layers)
-        if measured.root is not None:
+    for seen in rank.measured:
+        whole = positions(_roots(costs), seen.seen, rank.layers)
+        if seen.root is not None:
             places = parameters_of(whole, rank.model)
             yield Comparison("parameters", "", "parameters", whole, _parameters(costs, places))
-            with_payloads(measured.seen, rank.sent)
+            with_payloads(seen.seen, rank.sent)
             yield Comparison("payload_bytes", "", "payload_bytes", whole, _costs(costs, "payload_bytes"))
-        if measured.root is None or rank.ep == 1:
-            for metric in measured.metrics:
+        if seen.root is None or rank.ep == 1:
+            for metric in seen.metrics:
                 yield Comparison(metric, "", metric, whole, _costs(costs, metric))
 
 
