@@ -144,7 +144,7 @@ def report(results: Sequence[Result]) -> str:
             f"transformers {version('transformers')}, torch {version('torch').partition('+')[0]}.",
             "`python -m tools.devices` writes this page.",
             "",
-            f"**{right} of {len(results)}** types are equal in parameters, matmul FLOPs, and number and payload of every",
+            f"**{right} of {len(results)}** types are equal in parameters, matmul FLOPs, number and payload of every",
             f"kind of collective; {count['equal']} of them, module by module, in vector FLOPs and bytes moved too.",
             "",
             "- **equal**: in everything. Left out is what `DTensor` does around its collectives: it masks tokens of",
