@@ -250,13 +250,13 @@ def per_layer(template: ModelTemplate, stack: Stack) -> dict[str, list[tuple[int
             shares = {
                 kind: share
                 for kind, repeat in enumerate(stack.repeats)
-                if kind >= at and (share := _share(term, repeat)) and {*share.variables} <= uses[kind]
+                if kind >= at and (share := _share(term, repeat)) is not None
             }
             if not shares:
-                raise InputError(
-                    f"not modelled: which layer keeps the {name} of {template.model_id or 'this template'}"
-                )
-            kind = next((kind for kind in shares if stack.repeats[kind] != constant(1)), next(iter(shares)))
+                model = template.model_id or "this template"
+                raise InputError(f"not modelled: which layers keep the {name} of {model}")
+            likely = [kind for kind, share in shares.items() if {*share.variables} <= uses[kind]] or list(shares)
+            kind = next((kind for kind in likely if stack.repeats[kind] != constant(1)), likely[0])
             at = kind
             found[name].append((kind, shares[kind]))
     return found
