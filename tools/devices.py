@@ -8,6 +8,7 @@ collective; and module by module the bytes that are moved.
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import sys
 import time
@@ -15,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -173,19 +174,30 @@ def _escaped(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;").replace("{", "&#123;")
 
 
+def _read(path: Path | None) -> list[Result]:
+    if path is None or not path.exists():
+        return []
+    return [Result(**json.loads(line)) for line in path.read_text().splitlines() if line.endswith("}")]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it from the command line."""
     parser = argparse.ArgumentParser(prog="python -m tools.devices", description=__doc__)
     parser.add_argument("types", nargs="*", help="model types (default: all, and the page is written)")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
+    parser.add_argument("--results", type=Path, help="JSON-lines file to go on from")
     given = parser.parse_args(arguments)
     types = [*planned(given.types)]
-    found: dict[str, Result] = {}
+    found = {one.model_type: one for one in _read(given.results)}
+    left = [one for one in types if one not in found]
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(given.jobs, mp_context=spawn, max_tasks_per_child=10) as pool:
-        for done in as_completed([pool.submit(try_type, one) for one in types]):
+        for done in as_completed([pool.submit(try_type, one) for one in left]):
             one = done.result()
             found[one.model_type] = one
+            if given.results:
+                with given.results.open("a") as file:
+                    file.write(json.dumps(asdict(one)) + "\n")
             sys.stdout.write(
                 f"{len(found)}/{len(types)} {one.model_type}: {one.outcome}, {one.seconds:.1f} s {one.why}\n"
             )
