@@ -11,6 +11,7 @@ from .template import Basic, Kernel, ModelTemplate
 
 __all__ = ["STYLES", "matches", "sharding_errors"]
 
+MOST, LONGEST = 300, 1_000  # paths of a plan; characters of a path
 STYLES: Mapping[str, str] = {
     "colwise": "a linear of which each device has some outputs",
     "colwise_gather_output": "the same, and all outputs are gathered: all_gather",
@@ -49,12 +50,15 @@ def sharding_errors(template: ModelTemplate) -> Iterator[TemplateError]:
     """
     paths = [*_paths(template.kernels)] if template.sharding or template.expert_sharding else []
     for field in ("sharding", "expert_sharding"):
+        if len(getattr(template, field)) > MOST:
+            yield TemplateError(f"more than {MOST} paths: what repeats is one, with *", field)
+            return
         for pattern, style in getattr(template, field).items():
             if style not in STYLES:
                 close = near(style, STYLES)
                 hint = f", did you mean {close[0]!r}?" if close else f": there are {', '.join(sorted(STYLES))}"
                 yield TemplateError(f"{quote(style)} is no style of transformers' plans{hint}", f"{field}, {pattern}")
-            names = pattern.split(".")
+            names = pattern[:LONGEST].split(".")
             if not any(matches(names, path) or matches(names[:-1], path) for path in paths):
                 yield TemplateError(f"{quote(pattern)} is the path of no kernel, nor of a parameter of one", field)
 

@@ -58,7 +58,7 @@ def in_kernels(plan: Mapping[str, str], kernels: Sequence[Kernel]) -> dict[str, 
     for name, style in plan.items():
         wanted = name.replace(".*", "*").split(".")
         modules = list(_paths(kernels, wanted))
-        held = [(*path, wanted[-1]) for path in _paths(kernels, wanted[:-1])] if not modules else []
+        held = [(*path, wanted[-1]) for path in _paths(kernels, wanted[:-1]) if path] if not modules else []
         found |= {".".join(path): style for path in modules or held}
     return found
 
