@@ -52,7 +52,7 @@ def sharded(template: ModelTemplate, plan: Plan, layout: Layout) -> tuple[ModelT
     work = _Sharding(plan, layout)
     kernels = work.inside(template.kernels, "")
     state = {name: str(parse(text).substitute(work.heads)) for name, text in template.state.items()}
-    division = Division(work.divided, (f"divided by {plan.source}",))
+    division = Division(work.divided, (f"divided by {plan.source}", *work.undivided))
     return msgspec.structs.replace(template, kernels=kernels, state=state), division
 
 
@@ -83,6 +83,7 @@ class _Sharding:
         local: variable → its part, since the last linear that gives a part, until the next one that takes it.
         divided: size → axis by which it has to divide without rest.
         heads: variable → its part, of all heads that were divided so far: what is kept between passes is theirs.
+        undivided: what the plan divides and this does not, a line each.
 
     """
 
@@ -91,6 +92,7 @@ class _Sharding:
     local: dict[str, Formula] = field(default_factory=dict)
     divided: dict[Formula, str] = field(default_factory=dict)
     heads: dict[str, Formula] = field(default_factory=dict)
+    undivided: dict[str, None] = field(default_factory=dict)
 
     def inside(self, kernels: Iterable[Kernel], path: str) -> tuple[Kernel, ...]:
         """Return the kernels of a module, with those that communicate."""
@@ -138,6 +140,9 @@ class _Sharding:
         """Return a linear that gives a part of its outputs; what follows it works on that part."""
         output = _binding(kernel, "output_size")
         if output is None:  # a module that says nothing of its sizes: they follow those of the part
+            return [self.whole(kernel)]
+        if not output.variables:  # the heads of some layers only, such as Gemma-4's
+            self.undivided[f"{kernel.name} with {output} outputs, which no size of the config says, is not"] = None
             return [self.whole(kernel)]
         sizes = {**self.local, **self.part_of(output)}
         made = self.split(kernel, "output_size", sizes)
