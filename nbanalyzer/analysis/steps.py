@@ -23,9 +23,10 @@ from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.parameters import Spread
 from nbanalyzer.hardware.profiles import Profile
 
+from .communication import MICRO
 from .eager import EAGER
 from .estimate import Interval, estimate_of, interval_of
-from .laws import MICRO, Pace
+from .laws import Pace
 from .parallel import AllReduce
 from .quants import Quant
 from .rates import Rates, busy

@@ -82,6 +82,7 @@ class Level(NamedTuple):
         share: bytes that a device sends over it, of a byte of the payload.
         least: the same, where switches add: what no machine can do with less.
         steps: one after the other, in a ring.
+        is_network: whether it is between nodes.
 
     """
 
@@ -90,6 +91,7 @@ class Level(NamedTuple):
     share: Fraction
     least: Fraction
     steps: int
+    is_network: bool = False
 
     @property
     def rate(self) -> float:
@@ -152,7 +154,9 @@ class Fabric:
         if shares[1]:
             network = self._known(self.network, "network", group, size)
             least = Fraction(1, near) if sums and network.adds else shares[1]
-            levels.append(Level(network, nodes, shares[1], min(least, shares[1]), rounds * (nodes - 1)))
+            levels.append(
+                Level(network, nodes, shares[1], min(least, shares[1]), rounds * (nodes - 1), is_network=True)
+            )
         return tuple(levels)
 
     def rate(self, collective: str, group: str) -> float:
