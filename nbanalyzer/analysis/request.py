@@ -119,6 +119,7 @@ class Request(RequestCosts):
         bandwidth_efficiency: float = 1.0,
         launch_overhead: float = 0.0,
         profile: str | os.PathLike[str] | Profile | None = None,
+        nodes: int = 1,
         price: float | None = None,
         grid: float | None = None,
     ) -> RequestTiming:
@@ -130,6 +131,7 @@ class Request(RequestCosts):
             bandwidth_efficiency: at the roofline.
             launch_overhead: at the roofline.
             profile: what estimates are made with.
+            nodes: that the devices are spread over.
             price: $ an hour of a device.
             grid: g of CO2 a kWh.
 
