@@ -20,7 +20,7 @@ from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.templates.template_files import as_json
 
 from .costs import Costs
-from .run import SWITCHES, Run
+from .run import SWITCHES, Layout, Run
 from .tree import Tree
 
 __all__ = ["as_run", "count", "fused", "params_of", "prepared", "tree_of"]
@@ -57,6 +57,7 @@ def prepared(template: ModelTemplate, config: object, changes: Mapping[str, int]
     tree = tree_of(template, run)
     params = params_of(tree, config, changes)
     _require_values(tree, params, run)
+    _require_division(tree, params, run)
     if not run.encoder_len_follows and "encoder_len" not in tree.variables:
         raise InputError(f"encoder_len={run.encoder_len} changes nothing: this model has no encoder of its own")
     return tree, params
@@ -106,22 +107,47 @@ def tree_of(template: ModelTemplate, run: Run) -> Tree:
         content = as_json(template)
     except (TypeError, ValueError, RecursionError) as error:  # a config may hold any object
         raise TemplateError(f"cannot be written as JSON: {error}", template.model_id) from None
-    return _tree(content, run.variants, run.wanted, run.fusion)
+    return _tree(content, run.variants, run.wanted, run.fusion, run.layout)
 
 
 @lru_cache(maxsize=64)
-def _tree(content: bytes, chosen: frozenset[str], wanted: frozenset[str], fusion: str) -> Tree:
+def _tree(content: bytes, chosen: frozenset[str], wanted: frozenset[str], fusion: str, layout: Layout) -> Tree:
     template = msgspec.json.decode(content, type=ModelTemplate)
     varied, variants = with_variants(template, chosen)
     usual = {switch.choices[0] for switch in SWITCHES.values()}
     for choice in sorted(wanted - usual - variants - {template.attention}):
         raise InputError(f"{template.model_id or 'this template'} has no attention variant {choice!r}")
-    tree = Tree(varied, template)
+    tree = _divided(varied, template, layout)
     if fusion == "none":
         return tree
     from .fusion import fused  # not needed for what PyTorch runs
 
     return fused(tree)
+
+
+def _divided(varied: ModelTemplate, source: ModelTemplate, layout: Layout) -> Tree:
+    """Return the tree of one rank of a mesh."""
+    if not layout.axes & {"tp", "ep"}:
+        return Tree(varied, source)
+    from .plan import plan_of  # not needed for one device
+    from .sharding import sharded
+
+    template, division = sharded(varied, plan_of(varied, layout), layout)
+    return Tree(template, source, division=division)
+
+
+def _require_division(tree: Tree, params: ModelParams, run: Run) -> None:
+    """Raise if a size does not divide into the equal parts that a mesh needs."""
+    for size, axis in tree.division.sizes.items():
+        value, ranks = size.evaluate(params), getattr(run, axis)
+        if value % ranks:
+            name = str(size).replace("{", "").replace("}", "")
+            raise InputError(f"{axis}={ranks} does not divide {name} = {value:,} into equal parts")
+    if run.ep > 1 and "ep" not in tree.variables:
+        raise InputError(f"ep={run.ep} changes nothing: this model has no experts to spread")
+    heads = params.get("num_kv_heads")
+    if heads and tree.division.sizes and heads % run.tp and run.tp % heads:
+        raise InputError(f"tp={run.tp} does not divide num_kv_heads = {heads}, nor is it a multiple of it")
 
 
 def _require_values(tree: Tree, params: ModelParams, run: Run) -> None:
