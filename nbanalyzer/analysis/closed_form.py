@@ -27,7 +27,7 @@ def time_of(costs: Symbolic, rates: Rates) -> Expression:
     """
     decided: list[Polynomial] = []
     links: list[Polynomial] = []
-    undecided: list[Expression] = []
+    undecided: list[tuple[Polynomial, ...]] = []
     for launch in costs.launches:
         times = [time for time in dict.fromkeys(busy(launch, rates).values()) if time]
         longest = [
@@ -36,7 +36,7 @@ def time_of(costs: Symbolic, rates: Rates) -> Expression:
         if launch.kind == "link":
             links += longest
         elif len(longest) > 1:
-            undecided.append(Expression("max", tuple(longest)))
+            undecided.append((*longest,))
         else:
             decided += longest
         if rates.efficiency.launch_overhead:
@@ -44,17 +44,19 @@ def time_of(costs: Symbolic, rates: Rates) -> Expression:
     return _overlapped(Polynomial.sum(decided), undecided, Polynomial.sum(links), rates.communication.overlap)
 
 
-def _overlapped(rest: Polynomial, undecided: Sequence[Expression], links: Polynomial, overlap: float) -> Expression:
+def _overlapped(
+    rest: Polynomial, undecided: Sequence[tuple[Polynomial, ...]], links: Polynomial, overlap: float
+) -> Expression:
     """Return the seconds of communication and of the rest, of which the shorter is hidden in part.
 
     rest + links - overlap * min(rest, links) is the larger of what is left if the one is shorter, and if the other is.
     """
     if not overlap or not links:
-        return Expression("sum", (rest + links, *undecided))
+        return Expression("sum", (rest + links, *(Expression("max", each) for each in undecided)))
     left = 1 - exact(overlap)
-    scaled = (Expression("max", tuple(part * left for part in each.parts)) for each in undecided)  # type: ignore[operator]
-    behind_rest = Expression("sum", (rest + links * left, *undecided))
-    return Expression("max", (behind_rest, Expression("sum", (rest * left + links, *scaled))))
+    scaled = [tuple(part * left for part in each) for each in undecided]
+    hidden = _overlapped(rest, undecided, links * left, 0), _overlapped(rest * left, scaled, links, 0)
+    return Expression("max", hidden)
 
 
 def expected_of(costs: Symbolic, pace: Pace) -> Expression:

@@ -48,6 +48,14 @@ class Communication:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
             raise InputError(f"overlap is a share from 0 to 1 of the communication that is hidden, not {quote(value)}")
 
+    @property
+    def words(self) -> str:
+        """Where the devices are, and what becomes of their communication, in words."""
+        where = "" if self.nodes == 1 else f"over {self.nodes:,} nodes, "
+        if not self.overlap:
+            return f"{where}communication is added"
+        return f"{where}{100 * self.overlap:.3g} % of the communication is hidden as far as the rest is as long"
+
 
 ONE_NODE = Communication()
 """All devices in one node, and nothing hidden."""

@@ -20,7 +20,7 @@ from nbanalyzer.formulas.polynomial import Atom, Polynomial
 from nbanalyzer.formulas.simplify import applied, expanded, reduced
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.links import Fabric
-from nbanalyzer.hardware.parameters import ARITHMETIC, Parameters
+from nbanalyzer.hardware.parameters import ANY, ARITHMETIC, Parameters
 from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.templates.template import Composite
 
@@ -106,6 +106,8 @@ class Pace:
     def precision(self, launch: Launch[Any]) -> str:
         """Return the precision of a launch, by the names of profiles."""
         run, has_weights = self.run, launch.kind in {"linear", "experts"}
+        if launch.kind == "link":
+            return ANY
         if not has_weights:
             return "fp8_cache" if launch.kind == "attention" and run.kv_bit == 8 else "bf16"
         if self.quant:

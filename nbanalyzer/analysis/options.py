@@ -12,8 +12,8 @@ from nbanalyzer.errors import InputError, quote
 from .quants import QUANTS
 
 __all__ = [
-    "COMMUNICATION", "EFFICIENCIES", "LENGTHS", "MONEY", "PROFILE", "SERVING", "add_efficiency_options", "add_overlap_option",
-    "add_request_options",    "add_run_options", "given", "read_real",
+    "COMMUNICATION", "EFFICIENCIES", "LENGTHS", "MONEY", "PROFILE", "SERVING", "add_efficiency_options",
+    "add_overlap_option", "add_request_options", "add_run_options", "given", "read_real",
 ]  # fmt: skip
 
 EFFICIENCIES: Mapping[str, str] = {

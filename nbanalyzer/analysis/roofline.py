@@ -161,7 +161,8 @@ class Roofline(Shown, shown_by="roofline"):
     @property
     def words(self) -> str:
         """What the times are, in words."""
-        return self.efficiency.words(self.analysis.run.fusion)
+        words = self.efficiency.words(self.analysis.run.fusion)
+        return words if self.analysis.run.devices == 1 else f"{words}; {self.communication.words}"
 
     @cached_property
     def engine(self) -> Costs:

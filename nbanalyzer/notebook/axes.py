@@ -41,16 +41,8 @@ def _config_axes(arguments: Arguments) -> dict[str, Any]:
         name = canonical_name(written)
         if name in {*CHOICES, *TOKENS, *REQUEST}:
             raise InputError(f"{name} is not part of a model: give it as an option of its own")
-        if not name.isidentifier() or name in {
-            "metrics",
-            "config",
-            "chunks",
-            "set",
-            "profile",
-            "price",
-            *EFFICIENCIES,
-            *COMMUNICATION,
-        }:
+        others = {"metrics", "config", "chunks", "set", "profile", "price", *EFFICIENCIES, *COMMUNICATION}
+        if not name.isidentifier() or name in others:
             raise InputError(f"--set takes NAME=AXIS, such as num_kv_heads=1,8, not {quote(text)}")
         if name in axes:
             raise InputError(f"--set {name} is given twice")

@@ -49,7 +49,10 @@ def headline(analysis: Costs, roofline: Roofline | None = None) -> list[tuple[st
 
 def _on_hardware(roofline: Roofline) -> list[tuple[str, str]]:
     accelerator, total = roofline.accelerator, roofline.total
-    parts = (("compute-bound", total.compute), ("memory-bound", total.memory), ("launch overhead", total.overhead))
+    parts = (
+        ("compute-bound", total.compute), ("memory-bound", total.memory), ("communication", total.link),
+        ("launch overhead", total.overhead),
+    )  # fmt: skip
     split = " + ".join(f"{seconds(time)} {name}" for name, time in parts if time)
     peaks = [f"{precision} {si(accelerator.peak(precision), 'FLOP/s')}" for precision in roofline.precisions]
     rates = ", ".join([*peaks, si(accelerator.bandwidth, "B/s")])
@@ -146,7 +149,7 @@ def fragment(analysis: Costs) -> dict[str, str]:
 TABULAR = "font-variant-numeric:tabular-nums"
 NUMBER = f"flex:0 0 5.4em;text-align:right;white-space:nowrap;{TABULAR}"
 BAR = "flex:0 0 6em;height:0.7em;margin-left:0.5em;background-color:rgba(128,128,128,0.18)"
-FLOPS_COLOR, BYTES_COLOR = "rgba(56,132,255,0.75)", "rgba(245,140,20,0.8)"
+FLOPS_COLOR, BYTES_COLOR, LINK_COLOR = "rgba(56,132,255,0.75)", "rgba(245,140,20,0.8)", "rgba(0,158,115,0.75)"
 GAP = '<span style="flex:0 0 6em;margin-left:0.5em"></span>'
 BARS = (2, 4, 7)  # after FLOPs, bytes and time
 
@@ -202,7 +205,7 @@ def _html_row(analysis: Costs, node: Node, roofline: Roofline | None) -> str:
     cells = [escape(_name(node)), parameters, flops, bars[0], moved, bars[1], intensity]
     if roofline:
         time, _, bound = _time_cells(roofline, node)
-        color = FLOPS_COLOR if bound == "compute" else BYTES_COLOR
+        color = {"compute": FLOPS_COLOR, "link": LINK_COLOR}.get(bound, BYTES_COLOR)
         cells += [time, _bar(roofline.timings[node].time, roofline.time, color), bound]
     # In a box of their own, beside the summary's triangle.
     return f'<span style="display:inline-flex;width:calc(100% - 1.1em);vertical-align:top">{_columns(*cells)}</span>'
