@@ -54,7 +54,7 @@ class Communication:
         where = "" if self.nodes == 1 else f"over {self.nodes:,} nodes, "
         if not self.overlap:
             return f"{where}communication is added"
-        return f"{where}{100 * self.overlap:.3g} % of the communication is hidden as far as the rest is as long"
+        return f"{where}{100 * self.overlap:.3g} % of the communication is hidden behind the rest"
 
 
 ONE_NODE = Communication()
