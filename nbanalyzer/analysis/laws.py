@@ -31,7 +31,6 @@ __all__ = ["Pace", "arithmetic", "widening"]
 
 _BATCH, _EXPERTS, _TOKENS = parse("{batch_size}"), parse("{num_experts}"), parse("{batch_size} * {seq_len}")
 _HIDDEN, _ROUTED = parse("{hidden_size}"), parse("{batch_size} * {seq_len} * {experts_per_token}")
-_HEADS, _KV_HEADS = parse("{num_heads}"), parse("{num_kv_heads}")
 _ELEMENT, _WEIGHT = parse("{a_bytes}"), parse("{w_bytes}")
 
 
@@ -140,9 +139,9 @@ class Pace:
         for name in ("num_tokens", "input_size"):
             found[name] = value_of(parse(bindings.get(name, "0")))
         if launch.kind == "attention":
-            for name, formula in (("num_heads", _HEADS), ("num_kv_heads", _KV_HEADS)):
+            for name in ("num_heads", "num_kv_heads"):
                 with suppress(FormulaError):  # a model by hand need not say it: laws that read it say so
-                    found[name] = value_of(formula)
+                    found[name] = value_of(parse(f"ceil({{{name}}} / {self.run.tp})"))
             found["num_tokens"] = value_of(_TOKENS)
             # Every pair of a query and a key that it sees takes two products over the elements of query and result.
             found["context"] = _ratio(launch.matmul_flops * value_of(_ELEMENT), launch.activations * 2)
