@@ -156,7 +156,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--{name} is of a calibration: --calibrate takes it")
     if arguments.request:
         return _request(arguments)
-    for name in given(arguments, (*LENGTHS, "tp", "quant", *SERVING, *MONEY)):
+    for name in given(arguments, (*LENGTHS, "quant", *SERVING, *MONEY)):
         raise InputError(f"--{name} is of a request: --request takes it, --populate does not")
     return _populate(arguments)
 
@@ -176,6 +176,7 @@ def _populate(arguments: argparse.Namespace) -> int:
         config = config_for(arguments.model_id, arguments.model_json)
     run: dict[str, Any] = {name: read_whole(f"--{name}", text) for name, text in given(arguments, SIZES).items()}
     run |= given(arguments, SWITCHES)
+    run |= {name: read_real(f"--{name}", text) for name, text in given(arguments, ("imbalance",)).items()}
     changes = dict(map(_change, arguments.set))
     analysis = populate(arguments.model_json or arguments.model_id, config=config, set=changes, **run)
     roofline = _roofline(analysis, arguments)
@@ -195,19 +196,21 @@ def _request(arguments: argparse.Namespace) -> int:
         raise InputError("--request takes no --model_json, and prints a table, or --format json with --concurrency")
     if arguments.overlap is not None:
         raise InputError("--request takes no --overlap: in a step of a served request the ranks wait for each other")
-    texts = given(arguments, (*SIZES, *LENGTHS, "tp", "nodes", "concurrency"))
+    texts = given(arguments, (*SIZES, *LENGTHS, "nodes", "concurrency"))
     numbers = {name: read_whole(f"--{name}", text) for name, text in texts.items()}
     reals = {
         name: read_real(f"--{name}", text)
-        for name, text in given(arguments, (*EFFICIENCIES, *MONEY, "memory_fraction")).items()
+        for name, text in given(arguments, (*EFFICIENCIES, *MONEY, "imbalance", "memory_fraction")).items()
     }
     nodes = {name: numbers.pop(name) for name in ("nodes",) if name in numbers}
     concurrency, fraction = numbers.pop("concurrency", None), reals.pop("memory_fraction", None)
+    imbalance = {"imbalance": reals.pop("imbalance")} if "imbalance" in reals else {}
     changes = dict(map(_change, arguments.set))
     options: dict[str, Any] = {
         "prompt_len": 1024,
         "output_len": 256,
         **numbers,
+        **imbalance,
         **given(arguments, ("quant", *SWITCHES)),
     }
     found: Any = request(arguments.model_id, config=arguments.config, set=changes, **options)

@@ -291,16 +291,17 @@ class Costs:
         if depth is not None and (isinstance(depth, bool) or not isinstance(depth, int) or depth < 1):
             raise InputError(f"depth is a whole number from 1, or None for all levels, not {quote(depth)}")
         nodes = [node for node in self.nodes if depth is None or node.depth < depth]
+        columns = (*COLUMNS, "payload_bytes") if self.run.devices > 1 else COLUMNS
         rows = {
             "kernel_type": ["basic" if node.is_basic else "composite" for node in nodes],
             "module": ["" if node.is_basic else node.kernel.module for node in nodes],  # type: ignore[union-attr]
             "unit": [node.kernel.unit if node.is_basic else "" for node in nodes],  # type: ignore[union-attr]
-            **{name: _column([plain(getattr(self.costs[node], name)) for node in nodes]) for name in COLUMNS},
+            **{name: _column([plain(getattr(self.costs[node], name)) for node in nodes]) for name in columns},
         }
         if self._is_fused:
             rows["launch"] = [number_of(node, self._tree.launches) for node in nodes]
         frame = pandas.DataFrame(rows, index=pandas.Index([node.path for node in nodes], name="kernel"))
-        frame.attrs["units"] = {name: "" if name == "count" else unit_of(name) for name in COLUMNS}
+        frame.attrs["units"] = {name: "" if name == "count" else unit_of(name) for name in columns}
         return frame
 
     def find(self, path: str) -> Node:

@@ -65,9 +65,7 @@ def plan_of(template: ModelTemplate, layout: Layout) -> Plan:
     styles = dict(template.expert_sharding if has_whole_experts else template.sharding)
     source = "transformers' plan"
     if layout.comm == "megatron" or not styles:
-        source = (
-            "Megatron's rules" if layout.comm == "megatron" else "Megatron's rules: transformers has no plan for it"
-        )
+        source = "Megatron's rules" + ("" if layout.comm == "megatron" else ": transformers has no plan for it")
         styles = megatron(template)
         if has_whole_experts:
             styles |= {path: WHOLE_EXPERTS for path, style in styles.items() if style == "moe_tp_experts"}

@@ -12,8 +12,8 @@ from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number, normalize
 
 __all__ = [
-    "CHOICES", "MAX_SIZE", "MESH", "NEVER_ZERO", "REQUEST", "RUN_CHOICES", "SIZES", "SWITCHES", "TOKENS", "Layout",
-    "Passes", "Run", "Switch", "passes_of", "read_size", "read_whole",
+    "CHOICES", "MAX_RANKS", "MAX_SIZE", "MESH", "NEVER_ZERO", "REQUEST", "RUN_CHOICES", "SIZES", "SWITCHES", "TOKENS",
+    "Layout",    "Passes", "Run", "Switch", "passes_of", "read_size", "read_whole",
 ]  # fmt: skip
 
 MAX_SIZE = 2**40  # tokens or sequences

@@ -111,7 +111,8 @@ class Arguments:
     def run(self, sizes: Iterable[str] = SIZES) -> dict[str, Any]:
         """Return the sizes, as numbers, and the switches that are given."""
         numbers = {name: self.number(f"--{name}", text) for name, text in given(self.options, sizes).items()}
-        return {**numbers, **given(self.options, SWITCHES)}
+        shares = {name: self.real(f"--{name}", text) for name, text in given(self.options, ("imbalance",)).items()}
+        return {**numbers, **shares, **given(self.options, SWITCHES)}
 
     def changes(self) -> dict[str, int]:
         """Return the config values that ``--set`` changes."""

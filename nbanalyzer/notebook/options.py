@@ -17,7 +17,7 @@ from nbanalyzer.analysis.options import (
     add_run_options,
 )
 from nbanalyzer.costs.metrics import BY_MODULE, METRICS
-from nbanalyzer.costs.run import PHASES, SIZES, SWITCHES
+from nbanalyzer.costs.run import MESH, PHASES, SIZES, SWITCHES
 from nbanalyzer.generate import DEVICES
 
 __all__ = ["LENGTHS", "PARSERS", "PLOTS", "LineParser"]
@@ -134,7 +134,7 @@ def _request() -> LineParser:
     parser = LineParser("request")
     model = "catalogue name, path of a template or of a config.json, $template or $config"
     parser.add_argument("model", nargs="?", help=model)
-    add_run_options(parser, sizes=("batch_size", "w_bit", "a_bit", "kv_bit"))
+    add_run_options(parser, sizes=("batch_size", "w_bit", "a_bit", "kv_bit", *MESH, "rank"))
     add_request_options(parser)
     parser.add_changes("NAME=N", "change config values")
     parser.add_argument("--config", metavar="FILE", help="a config.json to take the sizes from, or $config")
