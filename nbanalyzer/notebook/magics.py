@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
-from nbanalyzer.analysis.options import EFFICIENCIES, given
+from nbanalyzer.analysis.options import COMMUNICATION, EFFICIENCIES, given
 from nbanalyzer.costs.run import SIZES, SWITCHES
 from nbanalyzer.errors import InputError
 from nbanalyzer.files import writing
@@ -319,9 +319,11 @@ def _roofline(analysis: Analysis, arguments: Arguments) -> Roofline | None:
     if options.hardware is not None or options.profile is not None:  # a profile knows what it was measured on
         hardware = options.hardware and arguments.value(options.hardware)
         return analysis.on(hardware, **arguments.reached())
-    needing = [*given(options, EFFICIENCIES), *(["plot roofline"] if options.plot == "roofline" else [])]
+    needing = given(options, (*EFFICIENCIES, *COMMUNICATION))
+    if options.plot == "roofline":
+        needing |= {"plot roofline": True}
     if needing:
-        raise InputError(f"--{needing[0]} needs --hardware NAME: %hardware lists the names")
+        raise InputError(f"--{next(iter(needing))} needs --hardware NAME: %hardware lists the names")
     return None
 
 
