@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from .analysis.analysis import Analysis
 from .analysis.options import (
+    ALL,
     COMMUNICATION,
     EFFICIENCIES,
     LENGTHS,
@@ -174,12 +175,19 @@ def _populate(arguments: argparse.Namespace) -> int:
     config = arguments.config
     if arguments.model_json and arguments.model_id and not config:
         config = config_for(arguments.model_id, arguments.model_json)
+    if shows_all := arguments.rank == ALL:
+        arguments.rank = None
     run: dict[str, Any] = {name: read_whole(f"--{name}", text) for name, text in given(arguments, SIZES).items()}
     run |= given(arguments, SWITCHES)
     run |= {name: read_real(f"--{name}", text) for name, text in given(arguments, ("imbalance",)).items()}
     changes = dict(map(_change, arguments.set))
     analysis = populate(arguments.model_json or arguments.model_id, config=config, set=changes, **run)
     roofline = _roofline(analysis, arguments)
+    if shows_all:
+        if arguments.format not in {None, "table"}:
+            raise InputError(f"--rank all is a table, not {arguments.format}: --rank K shows one rank")
+        _write(f"{analysis.ranks(roofline)!r}\n", arguments.output)
+        return 0
     suffix = str(arguments.output or "").rpartition(".")[2]
     wanted = arguments.format or (suffix if suffix in FORMATS else "json")
     if wanted in {"json", "csv"}:  # the others show their warnings

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nbanalyzer.hardware.accelerators import Accelerator
     from nbanalyzer.hardware.profiles import Profile
 
+    from .ranks import Ranks
     from .roofline import Roofline
 
 __all__ = ["Analysis"]
@@ -90,6 +91,12 @@ class Analysis(Costs, Shown, shown_by="analysis"):
             return Roofline(self, machine, efficiency, find_profile(measured, machine), mesh)
         card = find_hardware(hardware)
         return Roofline(self, card, efficiency, find_profile(profile, card), mesh)
+
+    def ranks(self, roofline: Roofline | None = None) -> Ranks:
+        """Return all ranks of the run's mesh that differ: what each keeps, and with a roofline for how long it runs."""
+        from .ranks import Ranks
+
+        return Ranks(self, roofline)
 
     def plot(self, what: str = "both") -> Picture:
         """Return a picture of where ``"flops"``, ``"bytes"`` or ``"both"`` go, by module."""

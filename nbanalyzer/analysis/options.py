@@ -12,7 +12,7 @@ from nbanalyzer.errors import InputError, quote
 from .quants import QUANTS
 
 __all__ = [
-    "COMMUNICATION", "EFFICIENCIES", "LENGTHS", "MONEY", "PROFILE", "SERVING", "add_efficiency_options",
+    "ALL", "COMMUNICATION", "EFFICIENCIES", "LENGTHS", "MONEY", "PROFILE", "SERVING", "add_efficiency_options",
     "add_overlap_option", "add_request_options", "add_run_options", "given", "read_real",
 ]  # fmt: skip
 
@@ -31,6 +31,8 @@ PROFILE = "what estimates are made with: an engine (vllm, sglang, trtllm) or the
 """What ``--profile`` means."""
 
 
+ALL = "all"
+"""In place of a rank: show every rank that differs."""
 IMBALANCE = "tokens that the busiest rank's experts get, in averages (1)"
 
 LENGTHS: Mapping[str, str] = {

@@ -265,7 +265,7 @@ SIZES: Mapping[str, str] = {
     "a_bit": "bits per element of an activation (16)",
     "kv_bit": "bits per element of the cache (as activations)",
     **MESH,
-    "rank": "the rank of the mesh that is shown (the busiest)",
+    "rank": "the rank of the mesh that is shown, or all (the busiest)",
 }
 """The whole numbers of a run, as options: name → meaning and default."""
 
