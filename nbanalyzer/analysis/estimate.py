@@ -24,8 +24,9 @@ from nbanalyzer.formulas.polynomial import Polynomial
 from nbanalyzer.hardware.parameters import Spread
 from nbanalyzer.quantities import seconds, show
 
+from .communication import MICRO, exposed
 from .eager import EagerPace
-from .laws import MICRO, Pace
+from .laws import Pace
 
 __all__ = [
     "LEVEL", "Estimate", "Interval", "estimate_of", "expected_times", "interval_of", "share_of", "spread_of",
@@ -84,11 +85,16 @@ def spread_of(launches: Iterable[Launch[Any]], pace: Pace | EagerPace) -> Spread
 
     """
     # Tokens are routed to experts: such models are estimated less well.
+    launches = [*launches]
     kind = "experts" if any(launch.kind == "experts" for launch in launches) else "dense"
-    spread = pace.profile.interval(kind, 1)
+    if isinstance(pace, Pace) and any(pace.is_between_nodes(launch) for launch in launches):
+        raise InputError(f"not modelled: no estimate by {pace.profile.name} was compared with measurements over nodes")
+    run = pace.run if isinstance(pace, Pace) else pace.costs.run
+    devices = run.devices // run.dp
+    spread = pace.profile.interval(kind, devices)
     if spread is None:
-        name = pace.profile.name
-        raise InputError(f"not modelled: no estimate of {kind} models by {name} was compared with measurements")
+        name, on = pace.profile.name, "" if devices == 1 else f" on {devices:,} devices"
+        raise InputError(f"not modelled: no estimate of {kind} models{on} by {name} was compared with measurements")
     return spread
 
 
@@ -106,16 +112,18 @@ class Estimate:
         costs: the pass, of an engine's list.
         pace: what the engine reaches.
         bound: seconds that it takes at least.
+        overlap: share of the communication that is hidden, see `nbanalyzer.analysis.communication`.
 
     Raises:
         InputError: some launches are not modelled.
 
     """
 
-    def __init__(self, costs: Costs, pace: Pace | EagerPace, bound: float) -> None:
+    def __init__(self, costs: Costs, pace: Pace | EagerPace, bound: float, overlap: float = 0.0) -> None:
         self.costs = costs
         self.pace = pace
         self.bound = bound
+        self.overlap = overlap
         self.times: Mapping[Node, float] = self._times()
 
     def _times(self) -> dict[Node, float]:
@@ -123,6 +131,11 @@ class Estimate:
         for launch in self.costs.launches:
             if launch.is_started and launch.times:
                 found[launch.nodes[0]] = launch.times * self.pace.time_us(launch, self.costs.value_of) / MICRO
+        if self.overlap:
+            links = [launch.nodes[0] for launch in self.costs.launches if launch.kind == "link"]
+            link = sum(found[node] for node in links)
+            share = exposed(link, sum(found.values()) - link, self.overlap)
+            found.update({node: share * found[node] for node in links})
         for node in reversed(self.costs.nodes):
             if node.parent:
                 found[node.parent] += found[node]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from nbanalyzer.costs.run import SIZES, SWITCHES
@@ -12,8 +12,8 @@ from nbanalyzer.errors import InputError, quote
 from .quants import QUANTS
 
 __all__ = [
-    "EFFICIENCIES", "LENGTHS", "MONEY", "PROFILE", "SERVING", "add_efficiency_options", "add_request_options",
-    "add_run_options", "given", "read_real",
+    "ALL", "COMMUNICATION", "EFFICIENCIES", "LENGTHS", "MONEY", "PROFILE", "SERVING", "add_efficiency_options",
+    "add_overlap_option", "add_request_options", "add_run_options", "given", "read_real",
 ]  # fmt: skip
 
 EFFICIENCIES: Mapping[str, str] = {
@@ -22,9 +22,18 @@ EFFICIENCIES: Mapping[str, str] = {
     "launch_overhead": "seconds that each kernel takes beside its work (0), e.g. 5e-6",
 }
 """What `Analysis.on` takes beside the hardware, as options: name → meaning and default."""
+COMMUNICATION: Mapping[str, str] = {
+    "nodes": "nodes that the devices of the mesh are spread over (1)",
+    "overlap": "share of the communication, 0 to 1, that is hidden behind the rest (0)",
+}
+"""What `Analysis.on` takes of several devices, as options: name → meaning and default."""
 PROFILE = "what estimates are made with: an engine (vllm, sglang, trtllm) or the path of a profile's .json (typical)"
 """What ``--profile`` means."""
 
+
+ALL = "all"
+"""In place of a rank: show every rank that differs."""
+IMBALANCE = "tokens that the busiest rank's experts get, in averages (1)"
 
 LENGTHS: Mapping[str, str] = {
     "prompt_len": "tokens per sequence that a request reads (1024)",
@@ -43,11 +52,13 @@ MONEY: Mapping[str, str] = {
 """What `Request.on` takes of money and carbon, as options: name → meaning."""
 
 
-def add_run_options(parser: ArgumentParser, *, several: bool = False, sizes: Iterable[str] = tuple(SIZES)) -> None:
+def add_run_options(parser: ArgumentParser, *, several: bool = False, sizes: Collection[str] = tuple(SIZES)) -> None:
     """Declare an option for every switch of a run, and for these sizes; with `several`, of one or more values."""
     number: dict[str, Any] = {"nargs": "+"} if several else {}
     for name in sizes:
         parser.add_argument(f"--{name}", metavar="N", help=SIZES[name], **number)
+    if "tp" in sizes:
+        parser.add_argument("--imbalance", metavar="X", help=IMBALANCE, **number)
     for name, switch in SWITCHES.items():
         # --causal alone means on.
         choice = number or ({"nargs": "?", "const": "on"} if "on" in switch.choices else {})
@@ -55,17 +66,22 @@ def add_run_options(parser: ArgumentParser, *, several: bool = False, sizes: Ite
 
 
 def add_efficiency_options(parser: ArgumentParser) -> None:
-    """Declare the options that say what is reached of an accelerator's peaks, and by which engine."""
+    """Declare the options that say what is reached of an accelerator's peaks, by which engine, over how many nodes."""
     for name, meaning in EFFICIENCIES.items():
         parser.add_argument(f"--{name}", metavar="X", help=meaning)
     parser.add_argument("--profile", metavar="NAME", help=PROFILE)
+    parser.add_argument("--nodes", metavar="N", help=COMMUNICATION["nodes"])
+
+
+def add_overlap_option(parser: ArgumentParser) -> None:
+    """Declare the option that says what is hidden of the communication of a pass."""
+    parser.add_argument("--overlap", metavar="X", help=COMMUNICATION["overlap"])
 
 
 def add_request_options(parser: ArgumentParser) -> None:
     """Declare the options of a request beside those of its run: lengths, how it is served, money."""
     for name, meaning in LENGTHS.items():
         parser.add_argument(f"--{name}", metavar="N", help=meaning)
-    parser.add_argument("--tp", metavar="N", help="devices that an engine divides the model over (1)")
     scheme = "how an engine serves the weights inside the layers (as w_bit says)"
     parser.add_argument("--quant", choices=tuple(QUANTS), help=scheme)
     for name, meaning in {**SERVING, **MONEY}.items():

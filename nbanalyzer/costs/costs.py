@@ -198,14 +198,14 @@ class Costs:
             return ""
         axes = ", ".join(f"{name} {size}" for name, size in run.axes.items())
         which = "the busiest" if run.rank is None else f"rank {run.rank}"
-        kept = self.kept_whole
-        whole = [f"{100 * kept:.2g} % of its parameters are whole on every rank"] if kept and notes else []
+        kept = self.kept_whole if {"tp", "ep", "fsdp"} & run.axes.keys() else 0.0
+        whole = [f"{100 * kept:.2g} % of its parameters are whole on every rank"] if kept else []
         return ", ".join((f"{which} of {run.devices:,} devices ({axes})", *notes, *whole))
 
     @property
     def kept_whole(self) -> float:
-        """The share of the rank's parameters that tensor and expert parallelism do not divide."""
-        divided = ("tp", "ep")
+        """The share of the rank's parameters that nothing divides but the pipeline."""
+        divided = ("tp", "ep", "fsdp")
         nodes = [node for node in self.nodes if not node.is_basic]
         whole = [node for node in nodes if not any(name in node.own_parameters.variables for name in divided)]
         own = sum(self.costs[node].copies * node.own_parameters.evaluate(self.values) for node in whole)
@@ -291,16 +291,17 @@ class Costs:
         if depth is not None and (isinstance(depth, bool) or not isinstance(depth, int) or depth < 1):
             raise InputError(f"depth is a whole number from 1, or None for all levels, not {quote(depth)}")
         nodes = [node for node in self.nodes if depth is None or node.depth < depth]
+        columns = (*COLUMNS, "payload_bytes") if self.run.devices > 1 else COLUMNS
         rows = {
             "kernel_type": ["basic" if node.is_basic else "composite" for node in nodes],
             "module": ["" if node.is_basic else node.kernel.module for node in nodes],  # type: ignore[union-attr]
             "unit": [node.kernel.unit if node.is_basic else "" for node in nodes],  # type: ignore[union-attr]
-            **{name: _column([plain(getattr(self.costs[node], name)) for node in nodes]) for name in COLUMNS},
+            **{name: _column([plain(getattr(self.costs[node], name)) for node in nodes]) for name in columns},
         }
         if self._is_fused:
             rows["launch"] = [number_of(node, self._tree.launches) for node in nodes]
         frame = pandas.DataFrame(rows, index=pandas.Index([node.path for node in nodes], name="kernel"))
-        frame.attrs["units"] = {name: "" if name == "count" else unit_of(name) for name in COLUMNS}
+        frame.attrs["units"] = {name: "" if name == "count" else unit_of(name) for name in columns}
         return frame
 
     def find(self, path: str) -> Node:

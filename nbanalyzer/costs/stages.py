@@ -277,11 +277,11 @@ def total(terms: Sequence[tuple[int, Formula]], counts: Sequence[Formula]) -> Fo
     return build("+", *(build("*", counts[kind], share) for kind, share in terms))
 
 
-def busiest(template: ModelTemplate, values: Mapping[str, Number], pp: int) -> int:
+def busiest(tree: Tree, values: Mapping[str, Number], pp: int) -> int:
     """Return which of `pp` stages has most to do: FLOPs of its layers, and of all else, the head, in the last stage.
 
     Args:
-        template: complete, in the variants of the run, not divided.
+        tree: of the whole model, in the variants of the run, not divided.
         values: of all variables.
         pp: the number of stages.
 
@@ -289,8 +289,7 @@ def busiest(template: ModelTemplate, values: Mapping[str, Number], pp: int) -> i
         InputError: as for `staged`.
 
     """
-    stack, order = stack_of(template), order_of(template, values)
-    tree = Tree(template)
+    stack, order = stack_of(tree.template), order_of(tree.template, values)
     costs = tree.costs(values)
     nodes = {node.path: node for node in tree.nodes}
     layers = [costs[nodes[".".join((*stack.inside, kind.name))]] for kind in stack.kinds]

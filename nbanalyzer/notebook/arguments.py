@@ -10,7 +10,7 @@ from typing import Any
 
 from IPython.core.error import UsageError
 
-from nbanalyzer.analysis.options import EFFICIENCIES, given, read_real
+from nbanalyzer.analysis.options import COMMUNICATION, EFFICIENCIES, given, read_real
 from nbanalyzer.costs.run import SIZES, SWITCHES, read_whole
 from nbanalyzer.errors import InputError, UnknownNameError, quote, shorten
 from nbanalyzer.formulas.grammar import MAX_BITS
@@ -111,7 +111,8 @@ class Arguments:
     def run(self, sizes: Iterable[str] = SIZES) -> dict[str, Any]:
         """Return the sizes, as numbers, and the switches that are given."""
         numbers = {name: self.number(f"--{name}", text) for name, text in given(self.options, sizes).items()}
-        return {**numbers, **given(self.options, SWITCHES)}
+        shares = {name: self.real(f"--{name}", text) for name, text in given(self.options, ("imbalance",)).items()}
+        return {**numbers, **shares, **given(self.options, SWITCHES)}
 
     def changes(self) -> dict[str, int]:
         """Return the config values that ``--set`` changes."""
@@ -128,6 +129,10 @@ class Arguments:
         return self.value(self.options.config) if self.options.config else None
 
     def reached(self) -> dict[str, Any]:
-        """Return what is reached of an accelerator's peaks, as far as it is given: shares, and a profile."""
-        shares = {name: self.real(f"--{name}", text) for name, text in given(self.options, EFFICIENCIES).items()}
+        """Return what is reached of an accelerator's peaks and links, as far as it is given, and a profile."""
+        names = (*EFFICIENCIES, *(name for name in COMMUNICATION if hasattr(self.options, name)))
+        shares: dict[str, Any] = {
+            name: self.number(f"--{name}", text) if name == "nodes" else self.real(f"--{name}", text)
+            for name, text in given(self.options, names).items()
+        }
         return shares | {name: self.value(text) for name, text in given(self.options, ("profile",)).items()}

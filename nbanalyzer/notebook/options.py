@@ -9,9 +9,15 @@ from typing import Any
 
 from IPython.core.magic_arguments import MagicArgumentParser
 
-from nbanalyzer.analysis.options import PROFILE, add_efficiency_options, add_request_options, add_run_options
+from nbanalyzer.analysis.options import (
+    PROFILE,
+    add_efficiency_options,
+    add_overlap_option,
+    add_request_options,
+    add_run_options,
+)
 from nbanalyzer.costs.metrics import BY_MODULE, METRICS
-from nbanalyzer.costs.run import PHASES, SIZES, SWITCHES
+from nbanalyzer.costs.run import MESH, PHASES, SIZES, SWITCHES
 from nbanalyzer.generate import DEVICES
 
 __all__ = ["LENGTHS", "PARSERS", "PLOTS", "LineParser"]
@@ -78,6 +84,7 @@ def _populate() -> LineParser:
     accelerator = "an accelerator to run on: a name, see %%hardware, the path of a .json file or $card"
     parser.add_argument("--hardware", metavar="NAME", help=accelerator)
     add_efficiency_options(parser)
+    add_overlap_option(parser)
     plot = "where FLOPs and bytes go, by module (both), with hardware the roofline"
     parser.add_argument("--plot", choices=PLOTS, help=plot)
     parser.add_argument("--save", metavar="FILE", help="write the result: .json, .csv, .md or .html")
@@ -127,7 +134,7 @@ def _request() -> LineParser:
     parser = LineParser("request")
     model = "catalogue name, path of a template or of a config.json, $template or $config"
     parser.add_argument("model", nargs="?", help=model)
-    add_run_options(parser, sizes=("batch_size", "w_bit", "a_bit", "kv_bit"))
+    add_run_options(parser, sizes=("batch_size", "w_bit", "a_bit", "kv_bit", *MESH, "rank"))
     add_request_options(parser)
     parser.add_changes("NAME=N", "change config values")
     parser.add_argument("--config", metavar="FILE", help="a config.json to take the sizes from, or $config")
@@ -155,6 +162,7 @@ def _sweep() -> LineParser:
         "--metric", nargs="+", action="extend", choices=_Suggested(METRICS), metavar="NAME", help=metrics
     )
     add_efficiency_options(parser)
+    add_overlap_option(parser)
     parser.add_argument("--price", metavar="X", help="$ an hour of the accelerator, for cost_per_million_tokens")
     chunks = "points to compute at a time, or auto: for grids larger than the memory"
     parser.add_argument("--chunks", metavar="N", help=chunks)

@@ -183,12 +183,12 @@ def test_positions_belong_to_every_stage_and_the_embedding_to_the_first() -> Non
 def test_the_busiest_stage() -> None:
     model, params = shipped("meta-llama/Llama-3.1-8B")
     values = {**params, **Run().values()}
-    assert busiest(model, values, 4) == 3  # 8 layers each, and a head
-    assert busiest(model, values, 3) == 2  # a head is more than the layer that it has less
+    assert busiest(Tree(model), values, 4) == 3  # 8 layers each, and a head
+    assert busiest(Tree(model), values, 3) == 2  # a head is more than the layer that it has less
     model, params = shipped("meta-llama/Meta-Llama-3.1-405B")
-    assert busiest(model, {**params, **Run().values()}, 4) == 0  # 32, 32, 31, 31: here it is not
+    assert busiest(Tree(model), {**params, **Run().values()}, 4) == 0  # 32, 32, 31, 31: here it is not
     model, params = shipped("google-bert/bert-base-uncased")
-    assert busiest(model, {**params, **Run(logits="last").values()}, 1) == 0
+    assert busiest(Tree(model), {**params, **Run(logits="last").values()}, 1) == 0
 
 
 @pytest.mark.parametrize(
