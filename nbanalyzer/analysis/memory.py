@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.launch import Amount, Launch
+from nbanalyzer.costs.tree import Node
 from nbanalyzer.errors import InputError
 from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.quantities import show, si
@@ -135,9 +136,13 @@ def memory_of(costs: Costs) -> Memory:
 def gathered(launches: Iterable[Launch[Amount]]) -> tuple[list[Amount], list[Amount]]:
     """Return the bytes that each kernel gathers of weights outside the layers, and of those inside."""
     root: list[Amount] = []
-    layers: list[Amount] = []
+    layers: dict[Node, Amount] = {}
     for launch in launches:
-        kernel = launch.nodes[0].kernel
-        if isinstance(kernel, Basic) and (kernel.collective, kernel.group) == ("all_gather", "fsdp"):
-            (root if launch.nodes[0].module_around is None else layers).append(launch.payload)
-    return root, layers
+        kernel, layer = launch.nodes[0].kernel, launch.nodes[0].module_around
+        if not isinstance(kernel, Basic) or (kernel.collective, kernel.group) != ("all_gather", "fsdp"):
+            continue
+        if layer is None:
+            root.append(launch.payload)
+        else:  # experts are gathered apart
+            layers[layer] = layers[layer] + launch.payload if layer in layers else launch.payload
+    return root, list(layers.values())

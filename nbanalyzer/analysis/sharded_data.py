@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from nbanalyzer.costs.costs import Costs
+from nbanalyzer.costs.shards import EXPERTS
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.errors import InputError, UnknownNameError, quote
 from nbanalyzer.formulas.formula import parse
@@ -61,13 +62,15 @@ def units_of(costs: Costs, plan: Plan = "layers") -> list[Unit]:
             and head together, which are kept; a head that is the embedding takes that along.
 
     Raises:
-        InputError: a run on one device, or with expert parallelism.
+        InputError: a run without ``fsdp``, or with experts that are spread over some of its ranks.
 
     """
     ranks = costs.run.fsdp
     gathers = [node for node in costs.nodes if _is_gather(node)]
     if ranks == 1 or not gathers:
         raise InputError("weights are whole on every rank: populate with fsdp=8, or as many ranks as share them")
+    if any(node.path.split(".")[-2].startswith(EXPERTS) for node in gathers):
+        raise InputError("not modelled: a step of training with experts that are spread over some of the shards, by ep")
     found = []
     for node in gathers:
         part = normalize(Fraction(_payload(costs, node)) / ranks / Fraction(costs.values["w_bytes"]))

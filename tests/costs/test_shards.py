@@ -10,8 +10,10 @@ import pytest
 from builders import composite, template
 
 from nbanalyzer import populate
+from nbanalyzer.analysis.sharded_data import units_of
 from nbanalyzer.costs.shards import gathered
 from nbanalyzer.costs.tree import Tree
+from nbanalyzer.errors import InputError
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.templates.template_files import load_model_template
@@ -76,6 +78,22 @@ def test_experts_that_are_spread_over_all_ranks_are_not_gathered() -> None:
     (layer,) = [node for node in rank.nodes if node.is_link and node.path.startswith("model.layers.weights")]
     attention = 2 * 4096**2 + 2 * 4096 * 1024
     assert rank.value_of(layer.payload) == 2 * (attention + 2 * 4096 + 8 * 4096) < 2 * expert
+
+
+def test_experts_that_are_spread_over_some_ranks_are_sharded_over_the_rest() -> None:
+    """8 experts over 4 of 8 ranks: two ranks share two experts, keep one each and gather both."""
+    rank = populate("mixtral-8x7b-v0.1", fsdp=8, ep=4)
+    expert = 3 * 4096 * 14336
+    gathers = {node.path: rank.value_of(node.payload) for node in rank.nodes if node.is_link and "gather" in node.path}
+    assert gathers["model.layers.experts_all_gather.all-gather"] == 2 * 2 * expert
+    attention = 2 * 4096**2 + 2 * 4096 * 1024
+    assert gathers["model.layers.weights_all_gather.all-gather"] == 2 * (attention + 2 * 4096 + 8 * 4096)
+    assert rank.totals["parameters"] == populate("mixtral-8x7b-v0.1", fsdp=8).totals["parameters"]
+    assert rank.memory.buffers == gathers["weights_all_gather.all-gather"] + 2 * sum(
+        payload for path, payload in gathers.items() if path.startswith("model.layers")
+    )
+    with pytest.raises(InputError, match="experts that are spread over some of the shards"):
+        units_of(rank)
 
 
 def test_the_formulas_are_read_easily() -> None:
