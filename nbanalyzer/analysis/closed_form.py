@@ -13,6 +13,7 @@ from nbanalyzer.hardware.laws import exact
 
 from .estimate import expected_times, share_of, spread_of
 from .laws import Pace
+from .memory import LAYERS_AT_ONCE, gathered
 from .rates import Rates, busy, starts
 
 __all__ = ["as_polynomial", "expected_of", "kept_of", "memory_of", "time_of", "working_sets"]
@@ -108,8 +109,10 @@ def as_polynomial(expression: Polynomial | Expression) -> Polynomial:
 
 
 def kept_of(costs: Symbolic) -> Polynomial:
-    """Return the bytes that are there during the whole pass, weights and state."""
-    return Polynomial.sum([costs.metric("weight_bytes"), *costs.state.values()])
+    """Return the bytes that are there during the whole pass: weights, also those that are gathered, and state."""
+    root, layers = gathered(costs.launches)
+    largest = applied("max", tuple(layers)) if len(layers) > 1 else Polynomial.sum(layers)
+    return Polynomial.sum([costs.metric("weight_bytes"), *costs.state.values(), *root, largest * LAYERS_AT_ONCE])
 
 
 def working_sets(costs: Symbolic) -> list[Polynomial]:

@@ -124,7 +124,7 @@ class RequestCosts:
         most = max((one.memory for one in passes), key=lambda memory: memory.activations)
         state: Number = passes[-1].memory.state
         weights = weight_bytes(self.last, quant_of(self.quant)) if self.quant else most.weights
-        return Memory(weights, state, most.activations, most.largest)
+        return Memory(weights, state, most.activations, most.largest, most.buffers)
 
     def fits(self, hardware: str | os.PathLike[str] | Accelerator) -> Fit:
         """Return whether the request fits into an accelerator's memory, see `Analysis.fits`."""

@@ -21,7 +21,7 @@ from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.templates.template import Basic
 
-__all__ = ["OPTIMIZERS", "States", "Step", "Unit", "gathered_at_once", "states_of", "step_of", "units_of"]
+__all__ = ["OPTIMIZERS", "States", "Step", "Unit", "states_of", "step_of", "units_of"]
 
 Plan = Literal["layers", "transformers"]
 
@@ -115,18 +115,6 @@ def _layer_of(node: Node) -> Node | None:
 def _payload(costs: Costs, node: Node) -> Number:
     assert isinstance(node.kernel, Basic)
     return costs.value_of(parse(node.kernel.payload))
-
-
-def gathered_at_once(costs: Costs) -> Number:
-    """Return the bytes of gathered weights that are there at a time: the root, and two layers, one of them in advance.
-
-    0 of a run on which every rank has its weights whole.
-    """
-    gathers = [node for node in costs.nodes if _is_gather(node)]
-    root = sum(_payload(costs, node) for node in gathers if _layer_of(node) is None)
-    layers = sorted(_payload(costs, node) for node in gathers if _layer_of(node) and costs.cost(node).copies)
-    copies = sum(costs.cost(node).copies for node in gathers if _layer_of(node))
-    return normalize(root + (2 * layers[-1] if copies > 1 else sum(layers)))
 
 
 @dataclass(frozen=True)
