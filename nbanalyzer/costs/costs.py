@@ -198,14 +198,14 @@ class Costs:
             return ""
         axes = ", ".join(f"{name} {size}" for name, size in run.axes.items())
         which = "the busiest" if run.rank is None else f"rank {run.rank}"
-        kept = self.kept_whole
-        whole = [f"{100 * kept:.2g} % of its parameters are whole on every rank"] if kept and notes else []
+        kept = self.kept_whole if {"tp", "ep", "fsdp"} & run.axes.keys() else 0.0
+        whole = [f"{100 * kept:.2g} % of its parameters are whole on every rank"] if kept else []
         return ", ".join((f"{which} of {run.devices:,} devices ({axes})", *notes, *whole))
 
     @property
     def kept_whole(self) -> float:
-        """The share of the rank's parameters that tensor and expert parallelism do not divide."""
-        divided = ("tp", "ep")
+        """The share of the rank's parameters that nothing divides but the pipeline."""
+        divided = ("tp", "ep", "fsdp")
         nodes = [node for node in self.nodes if not node.is_basic]
         whole = [node for node in nodes if not any(name in node.own_parameters.variables for name in divided)]
         own = sum(self.costs[node].copies * node.own_parameters.evaluate(self.values) for node in whole)

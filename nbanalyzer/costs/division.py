@@ -4,10 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from nbanalyzer.formulas.formula import Formula
 
-__all__ = ["Division"]
+__all__ = ["Division", "Stage"]
+
+
+class Stage(NamedTuple):
+    """A stage of a pipeline.
+
+    Attributes:
+        number: which one, from 0.
+        stages: of how many.
+        sizes: the model's, on which it depends which layers these are.
+
+    """
+
+    number: int
+    stages: int
+    sizes: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)

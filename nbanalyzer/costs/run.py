@@ -66,6 +66,7 @@ class Layout(NamedTuple):
         comm: whose plan divides the model.
         shares_tokens: whether the ranks that the experts are spread over all have the same tokens.
         is_stated: whether a certain rank is meant, not the busiest.
+        spreads_over_shards: whether the ranks that the experts are spread over shard the weights among them.
         is_imbalanced: whether the busiest rank's experts get more tokens than others.
 
     """
@@ -74,6 +75,7 @@ class Layout(NamedTuple):
     comm: str = "transformers"
     shares_tokens: bool = True
     is_stated: bool = False
+    spreads_over_shards: bool = False
     is_imbalanced: bool = False
 
 
@@ -204,9 +206,9 @@ class Run:
         """What of the mesh decides on formulas."""
         if self.mesh == SINGLE:
             return Layout()
-        return Layout(
-            frozenset(self.axes), str(self.comm), self.ep == self.tp, self.rank is not None, self.imbalance != 1
-        )
+        over_shards = self.ep >= self.tp * self.cp * self.fsdp > 1
+        axes, comm, is_stated = frozenset(self.axes), str(self.comm), self.rank is not None
+        return Layout(axes, comm, self.ep == self.tp, is_stated, over_shards, self.imbalance != 1)
 
     @property
     def places(self) -> dict[str, int | None]:
