@@ -15,6 +15,7 @@ from typing import Any
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.explanation import Explanation
 from nbanalyzer.costs.launch import Launch
+from nbanalyzer.costs.run import Run
 from nbanalyzer.costs.symbolic import Symbolic
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.errors import InputError
@@ -22,6 +23,7 @@ from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import Polynomial
 from nbanalyzer.hardware.parameters import Spread
+from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.quantities import seconds, show
 
 from .communication import MICRO, exposed
@@ -29,8 +31,8 @@ from .eager import EagerPace
 from .laws import Pace
 
 __all__ = [
-    "LEVEL", "Estimate", "Interval", "estimate_of", "expected_times", "interval_of", "share_of", "spread_of",
-    "words_of",
+    "LEVEL", "Estimate", "Interval", "estimate_of", "expected_times", "interval_of", "measured", "share_of",
+    "spread_of", "words_of",
 ]  # fmt: skip
 
 LEVEL = 0.8
@@ -84,16 +86,35 @@ def spread_of(launches: Iterable[Launch[Any]], pace: Pace | EagerPace) -> Spread
         InputError: nobody compared estimates of this kind with measurements.
 
     """
-    # Tokens are routed to experts: such models are estimated less well.
     launches = [*launches]
+    # Tokens are routed to experts: such models are estimated less well.
     kind = "experts" if any(launch.kind == "experts" for launch in launches) else "dense"
-    if isinstance(pace, Pace) and any(pace.is_between_nodes(launch) for launch in launches):
-        raise InputError(f"not modelled: no estimate by {pace.profile.name} was compared with measurements over nodes")
-    run = pace.run if isinstance(pace, Pace) else pace.costs.run
-    devices = run.devices // run.dp
-    spread = pace.profile.interval(kind, devices)
+    if not isinstance(pace, Pace):
+        return measured(kind, pace.costs.run, pace.profile)
+    return measured(kind, pace.run, pace.profile, over_nodes=any(map(pace.is_between_nodes, launches)))
+
+
+def measured(kind: str, run: Run, profile: Profile, *, over_nodes: bool = False) -> Spread:
+    """Return how measured times spread around estimates by a profile.
+
+    Args:
+        kind: of models, ``"dense"`` or ``"experts"``.
+        run: with its mesh: servers were measured whose devices are one tensor-parallel group, or copies of it.
+        profile: that estimates are made with.
+        over_nodes: whether the group communicates between nodes, which was not measured.
+
+    Raises:
+        InputError: nobody compared estimates of this kind with measurements.
+
+    """
+    others = [f"{name}={size}" for name, size in run.axes.items() if name not in {"tp", "dp"}]
+    if over_nodes:
+        others.append("several nodes")
+    spread = None if others else profile.interval(kind, run.tp)
     if spread is None:
-        name, on = pace.profile.name, "" if devices == 1 else f" on {devices:,} devices"
+        on = "" if run.tp == 1 else f" on {run.tp:,} devices"
+        on += f" over {' and '.join(others)}" if others else ""
+        name = profile.name
         raise InputError(f"not modelled: no estimate of {kind} models{on} by {name} was compared with measurements")
     return spread
 

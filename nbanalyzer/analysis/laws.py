@@ -104,9 +104,9 @@ class Pace:
 
     def precision(self, launch: Launch[Any]) -> str:
         """Return the precision of a launch, by the names of profiles."""
-        run, has_weights = self.run, launch.kind in {"linear", "experts"}
         if launch.kind == "link":
             return ANY
+        run, has_weights = self.run, launch.kind in {"linear", "experts"}
         if not has_weights:
             return "fp8_cache" if launch.kind == "attention" and run.kv_bit == 8 else "bf16"
         if self.quant:
@@ -157,8 +157,6 @@ class Pace:
 
     def time_us(self, launch: Launch[Number], value_of: Callable[[Formula], Number]) -> float:
         """Return the microseconds that one run of a launch takes."""
-        if launch.kind == "link":
-            return 0.0
         figures = self.figures(launch, value_of)
         inside = self.law(launch).time_us({name: float(value) for name, value in figures.items()})
         return inside + float(between_us(launch, self.fabric)) if launch.kind == "link" else inside
@@ -167,8 +165,6 @@ class Pace:
         """Return the microseconds that one run of a launch takes, as a polynomial of what stays free."""
         from nbanalyzer.costs.symbolic import never_negative  # not needed for numbers
 
-        if launch.kind == "link":
-            return Polynomial({})
         law, figures = self.law(launch), self.figures(launch, value_of)
         law.require(figures)
         inside = decided(expanded(law.formula, figures).replace(_reduced), never_negative)

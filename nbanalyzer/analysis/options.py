@@ -12,7 +12,7 @@ from nbanalyzer.errors import InputError, quote
 from .quants import QUANTS
 
 __all__ = [
-    "ALL", "COMMUNICATION", "EFFICIENCIES", "LENGTHS", "MONEY", "PROFILE", "SERVING", "add_efficiency_options",
+    "ALL", "COMMUNICATION", "EFFICIENCIES", "GOALS", "LENGTHS", "MONEY", "PROFILE", "SERVING", "add_efficiency_options",
     "add_overlap_option", "add_request_options", "add_run_options", "given", "read_real",
 ]  # fmt: skip
 
@@ -50,6 +50,10 @@ MONEY: Mapping[str, str] = {
     "grid": "g of CO2 a kWh: then g of CO2 per million tokens",
 }
 """What `Request.on` takes of money and carbon, as options: name → meaning."""
+
+
+GOALS = ("devices", "cost", "time_per_output_token")
+"""What `nbanalyzer.fit` minimizes."""
 
 
 def add_run_options(parser: ArgumentParser, *, several: bool = False, sizes: Collection[str] = tuple(SIZES)) -> None:

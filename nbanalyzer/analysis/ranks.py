@@ -161,7 +161,7 @@ def _kind(node: Node) -> str:
         return "head" if is_linear else "embedding"
     if has_experts(kernel):
         return "experts"
-    if any(map(_is_attention, _below(_part(node)))):
+    if node.block and any(map(_is_attention, _below(_part(node)))):
         return "attention"
     return "feed-forward" if is_linear else "norms and others"
 

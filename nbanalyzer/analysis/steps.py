@@ -26,7 +26,7 @@ from nbanalyzer.hardware.profiles import Profile
 
 from .communication import MICRO, ONE_NODE, Communication
 from .eager import EAGER
-from .estimate import Interval, estimate_of, interval_of
+from .estimate import Interval, estimate_of, interval_of, measured
 from .laws import Pace
 from .quants import Quant
 from .rates import Rates, busy
@@ -157,7 +157,7 @@ class Steps:
         """``"experts"`` where tokens are routed to experts, else ``"dense"``."""
         return "experts" if any(kind == "experts" for kind, _ in self.costs.kernel_tree.launches) else "dense"
 
-    @property
+    @cached_property
     def spread(self) -> Spread:
         """How measured times spread around estimates of such models on so many devices.
 
@@ -165,14 +165,9 @@ class Steps:
             InputError: nobody compared them: they are not modelled.
 
         """
-        found = self.profile.interval(self.kind, self.tp)
-        if found is None:
-            devices = "one device" if self.tp == 1 else f"{self.tp} devices"
-            raise InputError(
-                f"not modelled: no estimate of {self.kind} models on {devices} by {self.profile.name} "
-                "was compared with measurements"
-            )
-        return found
+        step = self._pass(1, 1, 1)
+        over_nodes = any(map(self._pace(step).is_between_nodes, step.launches))
+        return measured(self.kind, self.costs.run, self.profile, over_nodes=over_nodes)
 
     def interval(self, times: Times) -> Interval:
         """Return an expected time with its interval, see `spread`."""

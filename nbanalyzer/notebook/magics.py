@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nbanalyzer.analysis.ranks import Ranks
     from nbanalyzer.analysis.request import Request, RequestTiming
     from nbanalyzer.analysis.roofline import Roofline
+    from nbanalyzer.analysis.search import Search
     from nbanalyzer.analysis.served import Served
     from nbanalyzer.hardware.accelerators import Accelerator
     from nbanalyzer.hardware.profiles import Profile
@@ -110,6 +111,30 @@ class CostMagics(Magics):
         arguments = self._arguments("hardware", line)
         name = arguments.options.name
         return HardwareListing() if name is None else hardware(arguments.value(name))
+
+    @line_magic
+    @reads_options
+    def fit(self, line: str) -> Search:
+        """Find the meshes of devices that a model fits on, and the best of them."""
+        from nbanalyzer.analysis.search import fit
+
+        arguments = self._arguments("fit", line)
+        options = arguments.options
+        if options.model is None:
+            raise InputError("%fit takes one model: %populate --list lists them")
+        sizes = ("batch_size", "w_bit", "a_bit", "kv_bit", "prompt_len", "output_len", "max_devices")
+        asked: dict[str, Any] = {
+            name: arguments.number(f"--{name}", text) for name, text in given(options, sizes).items()
+        }
+        reals = given(options, ("price", "memory_fraction"))
+        asked |= {name: arguments.real(f"--{name}", text) for name, text in reals.items()}
+        asked |= given(options, ("minimize", "where"))
+        if options.hardware:
+            asked["hardware"] = [arguments.value(name) for name in options.hardware]
+        if options.profile:
+            asked["profile"] = arguments.value(options.profile)
+        with bar(self.shell):
+            return fit(arguments.value(options.model), set=arguments.changes(), config=arguments.config(), **asked)
 
     # ---- several passes
 

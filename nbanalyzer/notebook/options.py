@@ -10,7 +10,9 @@ from typing import Any
 from IPython.core.magic_arguments import MagicArgumentParser
 
 from nbanalyzer.analysis.options import (
+    GOALS,
     PROFILE,
+    SERVING,
     add_efficiency_options,
     add_overlap_option,
     add_request_options,
@@ -146,6 +148,29 @@ def _request() -> LineParser:
 
 
 @cache
+def _fit() -> LineParser:
+    parser = LineParser("fit")
+    model = "catalogue name, path of a template or of a config.json, $template or $config"
+    parser.add_argument("model", nargs="?", help=model)
+    accelerators = "accelerators: names, see %%hardware, or $card (all of the catalogue)"
+    parser.add_argument("--hardware", nargs="+", metavar="NAME", help=accelerators)
+    for name in ("batch_size", "w_bit", "a_bit", "kv_bit"):
+        parser.add_argument(f"--{name}", metavar="N", help=SIZES[name])
+    for name in ("prompt_len", "output_len"):
+        parser.add_argument(f"--{name}", metavar="N", help=LENGTHS[name].partition(";")[0])
+    parser.add_argument("--minimize", choices=GOALS, help="what the best has least of (devices)")
+    where = "conditions on a placement: '{tp} <= 8', '{tokens_per_s} >= 1000'"
+    parser.add_argument("--where", nargs="+", action="extend", metavar="FORMULA", help=where)
+    parser.add_argument("--max_devices", metavar="N", help="of a mesh (64)")
+    parser.add_argument("--price", metavar="X", help="$ an hour of a device, for cost")
+    parser.add_argument("--profile", metavar="NAME", help=PROFILE)
+    parser.add_argument("--memory_fraction", metavar="X", help=SERVING["memory_fraction"])
+    parser.add_changes("NAME=N", "change config values")
+    parser.add_argument("--config", metavar="FILE", help="a config.json to take the sizes from, or $config")
+    return parser
+
+
+@cache
 def _sweep() -> LineParser:
     parser = LineParser("sweep")
     parser.add_argument("models", nargs="*", help="one or more, each as for %%populate; $models may be a list")
@@ -225,6 +250,7 @@ PARSERS: Mapping[str, Callable[[], LineParser]] = {
     "compare": _compare,
     "hardware": _hardware,
     "request": _request,
+    "fit": _fit,
     "whatif": _whatif,
     "sweep": _sweep,
     "generate": _generate,

@@ -168,7 +168,7 @@ def test_between_nodes_the_network_is_added() -> None:
     assert found.estimated.time * 1e6 == pytest.approx(law(100, 4, 8) + between, rel=1e-12)
     (node,) = (node for node in found.engine.nodes if node.is_basic)
     assert "between nodes not measured: 1/4 of the payload at 10.00 MB/s" in str(found.explain(node.path))
-    assert "compared with measurements over nodes" in error_of(lambda: found.estimate)
+    assert "on 8 devices over several nodes by round was compared" in error_of(lambda: found.estimate)
     assert "(no interval)" in found.answer
 
 
@@ -216,6 +216,19 @@ def test_a_sweep_gives_what_each_pass_does(overlap: float) -> None:
             for metric, value in zip(metrics, (on.time, on.lower_bound, on.estimate.value), strict=True):
                 assert swept.values(metric)[row, column] == pytest.approx(value, rel=1e-12)
     assert ("overlap" in repr(swept)) == bool(overlap)
+
+
+def test_an_interval_is_of_meshes_that_were_measured() -> None:
+    """Of tensor parallelism and its copies: the copies sum nothing in a forward pass."""
+    options: dict[str, Any] = {"seq_len": 128, "fusion": "engine"}
+    group = populate("llama-3.1-8b", tp=4, **options).on("h100-sxm", profile="vllm").estimate
+    copies = populate("llama-3.1-8b", tp=4, dp=2, **options).on("h100-sxm", profile="vllm").estimate
+    assert group == copies
+    staged = populate("llama-3.1-8b", tp=2, pp=2, **options).on("h100-sxm", profile="vllm")
+    assert "on 2 devices over pp=2 by vllm" in error_of(lambda: staged.estimate)
+    assert "(no interval)" in staged.answer
+    nodes = populate("llama-3.1-8b", tp=8, dp=2, **options).on("h100-sxm", profile="vllm", nodes=2)
+    assert nodes.estimate.n > 0  # every copy has a node
 
 
 # ---- what is not known, and cannot be
