@@ -15,9 +15,9 @@ from mcp import Client, StdioServerParameters, stdio_client
 from mcp_types import CallToolResult
 
 import nbanalyzer
-from nbanalyzer.agents.command import HOST, listening, web_app
 from nbanalyzer.agents.server import server_of
 from nbanalyzer.agents.shelf import Shelf
+from nbanalyzer.agents.transports import HOST, listening, web_app
 
 __all__ = ["CONNECTIONS", "connected", "environment", "run", "serving", "text_of"]
 

@@ -17,7 +17,8 @@ import anyio
 import pytest
 
 from nbanalyzer.agents import command
-from nbanalyzer.agents.command import HOST, listening, main
+from nbanalyzer.agents.command import main
+from nbanalyzer.agents.transports import HOST, listening
 
 from .protocol import ROOT, environment
 

@@ -18,15 +18,15 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult
 
 import nbanalyzer
-from nbanalyzer.agents import bench, server
+from nbanalyzer.agents import bench, tools
 from nbanalyzer.agents.answers import Answer
 from nbanalyzer.agents.arguments import Arguments
-from nbanalyzer.agents.command import HOST
 from nbanalyzer.agents.prompts import PROMPTS
 from nbanalyzer.agents.resources import RESOURCES
 from nbanalyzer.agents.shelf import Shelf
 from nbanalyzer.agents.tool import Tool
 from nbanalyzer.agents.tools import TOOLS
+from nbanalyzer.agents.transports import HOST
 from nbanalyzer.generate.deadline import VARIABLE, look
 from nbanalyzer.progress import tell
 
@@ -216,7 +216,7 @@ def test_more_calls_than_can_wait_are_refused(monkeypatch: pytest.MonkeyPatch) -
         free.wait(60)
         return Waited()
 
-    monkeypatch.setattr(server, "TOOLS", {"nbanalyzer_wait": Tool(wait, Arguments, Waited)})
+    monkeypatch.setattr(tools, "TOOLS", {"nbanalyzer_wait": Tool(wait, Arguments, Waited)})
     monkeypatch.setattr(bench, "MOST_WAITING", 10)
 
     async def work() -> list[CallToolResult]:
@@ -275,8 +275,8 @@ def test_a_cancelled_call_stops(how: str, monkeypatch: pytest.MonkeyPatch) -> No
     def wait(shelf: Shelf, arguments: Arguments) -> Waited:
         return patient.wait(shelf, arguments)
 
-    tools = {**TOOLS, "nbanalyzer_wait": Tool(wait, Arguments, Waited)}
-    monkeypatch.setattr(server, "TOOLS", tools)
+    more = {**TOOLS, "nbanalyzer_wait": Tool(wait, Arguments, Waited)}
+    monkeypatch.setattr(tools, "TOOLS", more)
 
     async def work() -> None:
         async with connected(how) as client:
@@ -345,7 +345,7 @@ def test_a_call_that_takes_too_long_ends(monkeypatch: pytest.MonkeyPatch) -> Non
         while True:
             look()
 
-    monkeypatch.setattr(server, "TOOLS", {"nbanalyzer_wait": Tool(work_on, Arguments, Waited)})
+    monkeypatch.setattr(tools, "TOOLS", {"nbanalyzer_wait": Tool(work_on, Arguments, Waited)})
 
     async def work() -> None:
         async with connected("memory") as client:
