@@ -15,10 +15,11 @@ from nbanalyzer.errors import InputError
 if TYPE_CHECKING:
     from socket import socket
 
+    from anyio import AsyncFile
     from mcp.server.lowlevel import Server
     from starlette.applications import Starlette
 
-__all__ = ["HOST", "MOST_MESSAGE", "Lines", "http", "listening", "stdio", "web_app"]
+__all__ = ["HOST", "MOST_MESSAGE", "Lines", "by_lines", "http", "listening", "stdio", "web_app"]
 
 HOST = "127.0.0.1"
 MOST_MESSAGE = 2 * 2**20
@@ -68,6 +69,13 @@ async def stdio(server: Server[Any]) -> None:
     """Serve over stdin and stdout until stdin ends."""
     import signal
 
+    # The thread that reads stdin cannot be woken: whoever interrupts the server by hand would wait for it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    await by_lines(server, _stdin())
+
+
+async def by_lines(server: Server[Any], incoming: BinaryIO, outgoing: AsyncFile[str] | None = None) -> None:
+    """Serve a message a line until no more come in; they go out to stdout, if nothing else is given."""
     import mcp_types as types
     from anyio import from_thread, wrap_file
     from mcp.server.stdio import stdio_server
@@ -78,13 +86,11 @@ async def stdio(server: Server[Any]) -> None:
             code=types.INVALID_REQUEST, message=f"a message of more than {MOST_MESSAGE:,} bytes: send less at a time"
         )
         message = SessionMessage(types.JSONRPCError(jsonrpc="2.0", id=request, error=problem))
-        from_thread.run(outgoing.send, message)
+        from_thread.run(answers.send, message)
 
-    # The thread that reads stdin cannot be woken: whoever interrupts the server by hand would wait for it.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    lines = cast("IO[str]", Lines(_stdin(), refuse))  # of a file, the SDK calls readline alone
-    async with stdio_server(wrap_file(lines)) as (incoming, outgoing):
-        await server.run(incoming, outgoing, server.create_initialization_options())
+    lines = cast("IO[str]", Lines(incoming, refuse))  # of a file, the SDK calls readline alone
+    async with stdio_server(wrap_file(lines), outgoing) as (messages, answers):
+        await server.run(messages, answers, server.create_initialization_options())
 
 
 def _stdin() -> BinaryIO:

@@ -147,6 +147,28 @@ def test_the_server_starts_and_answers_without_torch() -> None:
     assert not loaded & HEAVY
 
 
+def test_the_start_loads_no_more_than_a_hello_needs() -> None:
+    """No tools, few of the SDK's validators; what was set for it is as before, in a process that goes on."""
+    done = program(
+        "import gc, sys\n"
+        "from nbanalyzer.agents.command import _load_sdk\n"
+        "_load_sdk()\n"
+        "from nbanalyzer.agents.server import server_of\n"
+        "from nbanalyzer.agents.shelf import Shelf\n"
+        "server_of(Shelf())\n"
+        "import mcp_types\n"
+        "from pydantic import BaseModel\n"
+        "class Own(BaseModel): pass\n"
+        "models = [one for one in vars(mcp_types).values() if isinstance(one, type) and issubclass(one, BaseModel)]\n"
+        "built = sum(one.__pydantic_complete__ for one in models)\n"
+        "print(len(models), built, 'nbanalyzer.agents.tools' in sys.modules, gc.isenabled(), Own.__pydantic_complete__)"
+    )
+    number, built, tools, collects, own = done.stdout.split()
+    assert int(number) > 100, done.stderr
+    assert int(built) < int(number) / 2
+    assert (tools, collects, own) == ("False", "True", "True")
+
+
 def test_no_tool_asks_the_network() -> None:
     """Whatever opens a connection ends this process."""
     done = program(
