@@ -21,7 +21,7 @@ from .arguments import Limit, Names, Offset, Pass, Values
 from .passes import Number, analysis_of
 from .shelf import Shelf, card_of
 
-__all__ = ["Compare", "Compared", "FitOf", "Fitted", "compare_", "fit"]
+__all__ = ["compare_", "fit"]
 
 MOST_CHANGES = 15
 Size = Literal["batch_size", "seq_len", "cache_len"]

@@ -50,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve(arguments: argparse.Namespace) -> int:
     port = _port(arguments)
+    if sys.stdin is None and not arguments.http:
+        raise InputError("stdin is closed: a client writes there; --http serves HTTP instead")
     shelf = Shelf(_folder(arguments.folder))
     for name in OFFLINE:  # before anything reads it
         os.environ[name] = "1"

@@ -19,20 +19,7 @@ from .arguments import Arguments, Limit, Offset
 from .passes import Number
 from .shelf import Shelf
 
-__all__ = [
-    "CheckOf",
-    "Checked",
-    "DraftOf",
-    "Expanded",
-    "PagesOfDraft",
-    "SaveOf",
-    "Saved",
-    "Validated",
-    "check_",
-    "expand",
-    "save_",
-    "validate",
-]  # fmt: skip
+__all__ = ["check_", "expand", "save_", "validate"]
 
 LONGEST = 600
 """Characters of a formula in an answer."""

@@ -95,10 +95,7 @@ async def by_lines(server: Server[Any], incoming: BinaryIO, outgoing: AsyncFile[
 
 def _stdin() -> BinaryIO:
     """Return stdin for the server alone: whatever else reads it in this process finds its end, as the SDK has it."""
-    try:
-        own = os.dup(0)
-    except OSError:
-        raise InputError("stdin is closed: a client writes there; --http serves HTTP instead") from None
+    own = os.dup(0)
     with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     return os.fdopen(own, "rb", closefd=False)  # a thread may still read it at the end

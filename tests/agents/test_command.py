@@ -63,6 +63,12 @@ def test_a_port_that_is_taken_is_one_line(capsys: pytest.CaptureFixture[str]) ->
     assert found.count("\n") == 1
 
 
+def test_a_stdin_that_is_closed_is_one_line() -> None:
+    done = program("import os, sys; os.close(0); os.execv(sys.executable, [sys.executable, '-m', 'nbanalyzer.agents'])")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "nbanalyzer-mcp: stdin is closed: a client writes there; --http serves HTTP instead\n"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [[], ["--http", "--port", "0"]], ids=["stdio", "http"])
 def test_it_can_be_interrupted(words: list[str]) -> None:

@@ -216,7 +216,7 @@ def test_more_calls_than_can_wait_are_refused(monkeypatch: pytest.MonkeyPatch) -
         free.wait(60)
         return Waited()
 
-    monkeypatch.setattr(tools, "TOOLS", {"nbanalyzer_wait": Tool(wait, Arguments, Waited)})
+    monkeypatch.setattr(tools, "TOOLS", {"nbanalyzer_wait": Tool(wait)})
     monkeypatch.setattr(bench, "MOST_WAITING", 10)
 
     async def work() -> list[CallToolResult]:
@@ -275,7 +275,7 @@ def test_a_cancelled_call_stops(how: str, monkeypatch: pytest.MonkeyPatch) -> No
     def wait(shelf: Shelf, arguments: Arguments) -> Waited:
         return patient.wait(shelf, arguments)
 
-    more = {**TOOLS, "nbanalyzer_wait": Tool(wait, Arguments, Waited)}
+    more = {**TOOLS, "nbanalyzer_wait": Tool(wait)}
     monkeypatch.setattr(tools, "TOOLS", more)
 
     async def work() -> None:
@@ -306,17 +306,18 @@ sys.path.insert(0, {str(ROOT / "tests")!r})
 from agents.test_protocol import Patient, Waited
 from nbanalyzer.agents.arguments import Arguments
 from nbanalyzer.agents.command import main
+from nbanalyzer.agents.shelf import Shelf
 from nbanalyzer.agents.tool import Tool
 from nbanalyzer.agents.tools import TOOLS
 
 patient = Patient()
-def wait(shelf, arguments):
+def wait(shelf: Shelf, arguments: Arguments) -> Waited:
     Path({str(tmp_path / "started")!r}).touch()
     try:
         return patient.wait(shelf, arguments)
     finally:
         Path({str(tmp_path / "stopped")!r}).touch()
-TOOLS["nbanalyzer_wait"] = Tool(wait, Arguments, Waited)
+TOOLS["nbanalyzer_wait"] = Tool(wait)
 main([])
 """)
 
@@ -345,7 +346,7 @@ def test_a_call_that_takes_too_long_ends(monkeypatch: pytest.MonkeyPatch) -> Non
         while True:
             look()
 
-    monkeypatch.setattr(tools, "TOOLS", {"nbanalyzer_wait": Tool(work_on, Arguments, Waited)})
+    monkeypatch.setattr(tools, "TOOLS", {"nbanalyzer_wait": Tool(work_on)})
 
     async def work() -> None:
         async with connected("memory") as client:
