@@ -14,11 +14,14 @@ from typing import Any, NoReturn
 
 from .analysis.analysis import Analysis
 from .analysis.options import (
+    ALL,
+    COMMUNICATION,
     EFFICIENCIES,
     LENGTHS,
     MONEY,
     SERVING,
     add_efficiency_options,
+    add_overlap_option,
     add_request_options,
     add_run_options,
     given,
@@ -125,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=N", help="change config values")
     parser.add_argument("--hardware", metavar="NAME", help="an accelerator to run on, or the path of its .json file")
     add_efficiency_options(parser)
+    add_overlap_option(parser)
     parser.add_argument("--device", choices=DEVICES, help="what --calibrate measures (cpu)")
     parser.add_argument("--seconds", metavar="X", help="that --calibrate may take (60)")
     add_request_options(parser)
@@ -171,12 +175,19 @@ def _populate(arguments: argparse.Namespace) -> int:
     config = arguments.config
     if arguments.model_json and arguments.model_id and not config:
         config = config_for(arguments.model_id, arguments.model_json)
+    if shows_all := arguments.rank == ALL:
+        arguments.rank = None
     run: dict[str, Any] = {name: read_whole(f"--{name}", text) for name, text in given(arguments, SIZES).items()}
     run |= given(arguments, SWITCHES)
     run |= {name: read_real(f"--{name}", text) for name, text in given(arguments, ("imbalance",)).items()}
     changes = dict(map(_change, arguments.set))
     analysis = populate(arguments.model_json or arguments.model_id, config=config, set=changes, **run)
     roofline = _roofline(analysis, arguments)
+    if shows_all:
+        if arguments.format not in {None, "table"}:
+            raise InputError(f"--rank all is a table, not {arguments.format}: --rank K shows one rank")
+        _write(f"{analysis.ranks(roofline)!r}\n", arguments.output)
+        return 0
     suffix = str(arguments.output or "").rpartition(".")[2]
     wanted = arguments.format or (suffix if suffix in FORMATS else "json")
     if wanted in {"json", "csv"}:  # the others show their warnings
@@ -191,12 +202,15 @@ def _request(arguments: argparse.Namespace) -> int:
         raise InputError("--request needs --model_id NAME")
     if arguments.model_json or arguments.format not in {None, "table", "json"}:
         raise InputError("--request takes no --model_json, and prints a table, or --format json with --concurrency")
-    texts = given(arguments, (*SIZES, *LENGTHS, "concurrency"))
+    if arguments.overlap is not None:
+        raise InputError("--request takes no --overlap: in a step of a served request the ranks wait for each other")
+    texts = given(arguments, (*SIZES, *LENGTHS, "nodes", "concurrency"))
     numbers = {name: read_whole(f"--{name}", text) for name, text in texts.items()}
     reals = {
         name: read_real(f"--{name}", text)
         for name, text in given(arguments, (*EFFICIENCIES, *MONEY, "imbalance", "memory_fraction")).items()
     }
+    nodes = {name: numbers.pop(name) for name in ("nodes",) if name in numbers}
     concurrency, fraction = numbers.pop("concurrency", None), reals.pop("memory_fraction", None)
     imbalance = {"imbalance": reals.pop("imbalance")} if "imbalance" in reals else {}
     changes = dict(map(_change, arguments.set))
@@ -209,10 +223,10 @@ def _request(arguments: argparse.Namespace) -> int:
     }
     found: Any = request(arguments.model_id, config=arguments.config, set=changes, **options)
     if arguments.hardware is None:
-        for name in (*given(arguments, ("concurrency", "profile")), *reals):
+        for name in (*given(arguments, ("concurrency", "profile")), *nodes, *reals):
             raise InputError(f"--{name} needs --hardware NAME: --list_hardware lists the names")
     else:
-        found = found.on(arguments.hardware, profile=arguments.profile, **reals)
+        found = found.on(arguments.hardware, profile=arguments.profile, **nodes, **reals)
     if concurrency is not None:
         found = found.served(concurrency, **({} if fraction is None else {"memory_fraction": fraction}))
     elif fraction is not None or arguments.format == "json":
@@ -222,12 +236,15 @@ def _request(arguments: argparse.Namespace) -> int:
 
 
 def _roofline(analysis: Analysis, arguments: argparse.Namespace) -> Roofline | None:
-    shares = given(arguments, EFFICIENCIES)
+    shares = given(arguments, (*EFFICIENCIES, *COMMUNICATION))
     if arguments.hardware is None and arguments.profile is None:  # a profile knows what it was measured on
         for name in shares:
             raise InputError(f"--{name} needs --hardware NAME: --list_hardware lists the names")
         return None
-    reached: dict[str, Any] = {name: read_real(f"--{name}", text) for name, text in shares.items()}
+    reached: dict[str, Any] = {
+        name: read_whole("--nodes", text) if name == "nodes" else read_real(f"--{name}", text)
+        for name, text in shares.items()
+    }
     return analysis.on(arguments.hardware, profile=arguments.profile, **reached)
 
 

@@ -12,8 +12,8 @@ from nbanalyzer.errors import InputError, quote
 from .quants import QUANTS
 
 __all__ = [
-    "EFFICIENCIES", "LENGTHS", "MONEY", "PROFILE", "SERVING", "add_efficiency_options", "add_request_options",
-    "add_run_options", "given", "read_real",
+    "ALL", "COMMUNICATION", "EFFICIENCIES", "GOALS", "LENGTHS", "MONEY", "PROFILE", "SERVING", "add_efficiency_options",
+    "add_overlap_option", "add_request_options", "add_run_options", "given", "read_real",
 ]  # fmt: skip
 
 EFFICIENCIES: Mapping[str, str] = {
@@ -22,10 +22,17 @@ EFFICIENCIES: Mapping[str, str] = {
     "launch_overhead": "seconds that each kernel takes beside its work (0), e.g. 5e-6",
 }
 """What `Analysis.on` takes beside the hardware, as options: name → meaning and default."""
+COMMUNICATION: Mapping[str, str] = {
+    "nodes": "nodes that the devices of the mesh are spread over (1)",
+    "overlap": "share of the communication, 0 to 1, that is hidden behind the rest (0)",
+}
+"""What `Analysis.on` takes of several devices, as options: name → meaning and default."""
 PROFILE = "what estimates are made with: an engine (vllm, sglang, trtllm) or the path of a profile's .json (typical)"
 """What ``--profile`` means."""
 
 
+ALL = "all"
+"""In place of a rank: show every rank that differs."""
 IMBALANCE = "tokens that the busiest rank's experts get, in averages (1)"
 
 LENGTHS: Mapping[str, str] = {
@@ -45,6 +52,10 @@ MONEY: Mapping[str, str] = {
 """What `Request.on` takes of money and carbon, as options: name → meaning."""
 
 
+GOALS = ("devices", "cost", "time_per_output_token")
+"""What `nbanalyzer.fit` minimizes."""
+
+
 def add_run_options(parser: ArgumentParser, *, several: bool = False, sizes: Collection[str] = tuple(SIZES)) -> None:
     """Declare an option for every switch of a run, and for these sizes; with `several`, of one or more values."""
     number: dict[str, Any] = {"nargs": "+"} if several else {}
@@ -59,10 +70,16 @@ def add_run_options(parser: ArgumentParser, *, several: bool = False, sizes: Col
 
 
 def add_efficiency_options(parser: ArgumentParser) -> None:
-    """Declare the options that say what is reached of an accelerator's peaks, and by which engine."""
+    """Declare the options that say what is reached of an accelerator's peaks, by which engine, over how many nodes."""
     for name, meaning in EFFICIENCIES.items():
         parser.add_argument(f"--{name}", metavar="X", help=meaning)
     parser.add_argument("--profile", metavar="NAME", help=PROFILE)
+    parser.add_argument("--nodes", metavar="N", help=COMMUNICATION["nodes"])
+
+
+def add_overlap_option(parser: ArgumentParser) -> None:
+    """Declare the option that says what is hidden of the communication of a pass."""
+    parser.add_argument("--overlap", metavar="X", help=COMMUNICATION["overlap"])
 
 
 def add_request_options(parser: ArgumentParser) -> None:

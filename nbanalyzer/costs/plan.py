@@ -17,7 +17,7 @@ from nbanalyzer.templates.template import Basic, Composite, Kernel, ModelTemplat
 
 from .run import Layout
 
-__all__ = ["REPEATED", "WHOLE_EXPERTS", "Plan", "heads_of", "megatron", "plan_of"]
+__all__ = ["REPEATED", "WHOLE_EXPERTS", "Plan", "has_experts", "heads_of", "is_attention", "megatron", "plan_of"]
 
 WHOLE_EXPERTS = "ep_dispatch_experts"
 VOCABULARY = variable("vocab_size")
@@ -80,11 +80,11 @@ def megatron(template: ModelTemplate) -> dict[str, str]:
     waiting: list[_Linear] = []  # linears since the last one that was divided by its inputs
     has_attended = False
     for path, kernel in _modules(template.kernels):
-        if _has_experts(kernel):
+        if has_experts(kernel):
             styles[path] = "moe_tp_experts"
         elif _is_embedding(kernel):
             styles[path] = "embedding_rowwise"
-        elif _is_attention(kernel):
+        elif is_attention(kernel):
             has_attended = True
         elif not _is_linear(kernel):
             continue
@@ -139,7 +139,7 @@ def heads_of(size: Formula) -> tuple[str, ...]:
     return next((heads for heads in HEADS if used.intersection(heads)), tied)
 
 
-def _is_attention(kernel: Composite) -> bool:
+def is_attention(kernel: Composite) -> bool:
     """Return whether a module is attention: products of two activations, for every head."""
     if {"num_heads", "num_queries", "num_keys"} <= kernel.bindings.keys():
         return True
@@ -161,7 +161,7 @@ def _is_linear(kernel: Composite) -> bool:
     return {"input_size", "output_size"} <= kernel.bindings.keys()
 
 
-def _has_experts(kernel: Composite) -> bool:
+def has_experts(kernel: Composite) -> bool:
     """Return whether a module holds the weights of all experts: products with more than one of them."""
     products = [child for child in kernel.sub_kernels if isinstance(child, Basic) and child.unit == "matmul"]
     return len(products) > 1 and "num_experts" in parse(kernel.parameters or "0").variables

@@ -31,6 +31,7 @@ __all__ = ["link", "sharded"]
 
 COLWISE = {"colwise", "packed_colwise", "colwise_gather_output", "colwise_rep"}
 ROWWISE = {"rowwise", "packed_rowwise", "rowwise_split_input", "rowwise_rep"}
+SPLIT = {"rowwise_split_input", "rowwise_rep"}
 GATHERED = {"colwise_gather_output", "colwise_rep"}
 
 Sizes = Mapping[str, Formula]
@@ -51,7 +52,7 @@ def sharded(template: ModelTemplate, plan: Plan, layout: Layout) -> tuple[ModelT
     work = _Sharding(plan, layout)
     kernels = work.inside(template.kernels, "")
     state = {name: str(parse(text).substitute(work.heads)) for name, text in template.state.items()}
-    division = Division(work.divided, (f"divided by {plan.source}",))
+    division = Division(work.divided, (f"divided by {plan.source}", *work.undivided))
     return msgspec.structs.replace(template, kernels=kernels, state=state), division
 
 
@@ -82,6 +83,7 @@ class _Sharding:
         local: variable → its part, since the last linear that gives a part, until the next one that takes it.
         divided: size → axis by which it has to divide without rest.
         heads: variable → its part, of all heads that were divided so far: what is kept between passes is theirs.
+        undivided: what the plan divides and this does not, a line each.
 
     """
 
@@ -90,6 +92,7 @@ class _Sharding:
     local: dict[str, Formula] = field(default_factory=dict)
     divided: dict[Formula, str] = field(default_factory=dict)
     heads: dict[str, Formula] = field(default_factory=dict)
+    undivided: dict[str, None] = field(default_factory=dict)
 
     def inside(self, kernels: Iterable[Kernel], path: str) -> tuple[Kernel, ...]:
         """Return the kernels of a module, with those that communicate."""
@@ -103,13 +106,15 @@ class _Sharding:
             if style in COLWISE:
                 made += self.colwise(kernel, style)
             elif style in ROWWISE:
-                made += self.rowwise(kernel)
+                made += self.rowwise(kernel, style)
             elif style == "embedding_rowwise":
                 made += self.embedding(kernel)
             elif style == "moe_tp_experts":
                 made += self.experts(kernel)
             elif style == WHOLE_EXPERTS:
                 made += self.whole_experts(kernel)
+            elif style == "mla_kv_a_proj":
+                made.append(self.rejoined(kernel))
             elif style == "all_reduce":
                 made += [self.whole(kernel), link(kernel.name, "all_reduce", "tp", _stream())]
             elif self.plan.speaks_of(here):
@@ -136,6 +141,9 @@ class _Sharding:
         output = _binding(kernel, "output_size")
         if output is None:  # a module that says nothing of its sizes: they follow those of the part
             return [self.whole(kernel)]
+        if not output.variables:  # the heads of some layers only, such as Gemma-4's
+            self.undivided[f"{kernel.name} with {output} outputs, which no size of the config says, is not"] = None
+            return [self.whole(kernel)]
         sizes = {**self.local, **self.part_of(output)}
         made = self.split(kernel, "output_size", sizes)
         if style in GATHERED:
@@ -144,23 +152,38 @@ class _Sharding:
         self.heads = self.heads | {name: sizes[name] for name in heads_of(output) if name in sizes}
         return [made]
 
-    def rowwise(self, kernel: Composite) -> list[Kernel]:
-        """Return a linear that takes a part of its inputs, and the sum of what the ranks get."""
+    def rowwise(self, kernel: Composite, style: str) -> list[Kernel]:
+        """Return a linear that takes a part of its inputs, and the sum over the ranks, to which a bias is added."""
         taken, output = _binding(kernel, "input_size"), _binding(kernel, "output_size")
         if taken is None or output is None:
             raise TemplateError("a linear without sizes of its own cannot be divided", kernel.name)
         made = self.split(kernel, "input_size", {**self.local, **self.part_of(taken)})
         self.local = {}
-        return [made, link(kernel.name, "all_reduce", "tp", _tensor(kernel, output))]
+        given = _tensor(kernel, output)
+        if style in SPLIT:
+            made = _before(made, _copied("own part of the input", _tensor(made, parse(made.bindings["input_size"]))))
+        if self.layout.comm == "transformers":
+            made = _with_bias_alone(made, given)
+        return [made, link(kernel.name, "all_reduce", "tp", given)]
 
-    def split(self, kernel: Composite, name: str, sizes: Sizes) -> Kernel:
+    def rejoined(self, kernel: Composite) -> Kernel:
+        """Return a linear whose outputs are taken apart, as their gradients differ, and put side by side again."""
+        made, output = self.whole(kernel), _binding(kernel, "output_size")
+        if output is None or not isinstance(made, Composite):
+            return made
+        copy = _copied("latent and rotary part side by side", _tensor(kernel, output))
+        return msgspec.structs.replace(made, sub_kernels=(*made.sub_kernels, copy))
+
+    def split(self, kernel: Composite, name: str, sizes: Sizes) -> Composite:
         """Return a linear with a part of the size that a binding says."""
         bound = {variable: parse(text) for variable, text in kernel.bindings.items()}
         own = bound[name]
         divided = own.substitute(sizes)
         others = {used for variable, formula in bound.items() if variable != name for used in formula.variables}
         if not others.intersection(sizes.keys() & set(own.variables)):
-            return _substituted(kernel, {one: sizes[one] for one in sizes if one in own.variables})
+            made = _substituted(kernel, {one: sizes[one] for one in sizes if one in own.variables})
+            assert isinstance(made, Composite)
+            return made
         return rebound(kernel, {**bound, name: divided})
 
     def part_of(self, size: Formula) -> dict[str, Formula]:
@@ -201,7 +224,10 @@ class _Sharding:
         used = parse(kernel.parameters or "0").variables
         widths = [name for name in used if name not in {"num_experts", "hidden_size"}]
         sizes = {name: self.part(name) for name in widths[:1]}
-        return [_substituted(kernel, sizes), link(kernel.name, "all_reduce", "tp", _stream())]
+        given = _stream()
+        if "experts_per_token" not in _variables(kernel):  # every expert is given every token
+            given = build("*", variable("num_experts"), given)
+        return [_substituted(kernel, sizes), link(kernel.name, "all_reduce", "tp", given)]
 
     def whole_experts(self, kernel: Composite) -> list[Kernel]:
         """Return experts of which every rank has some, whole; tokens are spread over them evenly, but for `imbalance`.
@@ -250,6 +276,34 @@ def _binding(kernel: Composite, name: str) -> Formula | None:
 def _tensor(kernel: Composite, size: Formula) -> Formula:
     """Return the bytes of what a linear gives."""
     return build("*", parse(kernel.bindings["num_tokens"]), size, variable("a_bytes"))
+
+
+def _copied(operation: str, size: Formula) -> Basic:
+    return Basic(operation=operation, unit="vector", flops="0", memory_access=MemoryAccess(str(size), str(size)))
+
+
+def _before(kernel: Composite, first: Basic) -> Composite:
+    return msgspec.structs.replace(kernel, sub_kernels=(first, *kernel.sub_kernels))
+
+
+def _with_bias_alone(kernel: Composite, given: Formula) -> Composite:
+    """Return a linear whose bias is added to the sum of all ranks, in a launch of its own that reads and writes it."""
+
+    def alone(sub: Kernel) -> Kernel:
+        if not isinstance(sub, Basic) or not sub.fused:
+            return sub
+        read, write = (str(build("+", parse(text), given)) for text in msgspec.structs.astuple(sub.memory_access))
+        return msgspec.structs.replace(sub, fused=False, memory_access=MemoryAccess(read, write))
+
+    return msgspec.structs.replace(kernel, sub_kernels=tuple(map(alone, kernel.sub_kernels)))
+
+
+def _variables(kernel: Kernel) -> set[str]:
+    """Return the variables of all FLOPs and traffic inside."""
+    if isinstance(kernel, Composite):
+        return set().union(*map(_variables, kernel.sub_kernels))
+    access = kernel.memory_access
+    return {name for text in (kernel.flops, access.read, access.write) for name in parse(text).variables}
 
 
 def _stream() -> Formula:

@@ -10,7 +10,7 @@ from typing import Any
 
 from IPython.core.error import UsageError
 
-from nbanalyzer.analysis.options import EFFICIENCIES, given, read_real
+from nbanalyzer.analysis.options import COMMUNICATION, EFFICIENCIES, given, read_real
 from nbanalyzer.costs.run import SIZES, SWITCHES, read_whole
 from nbanalyzer.errors import InputError, UnknownNameError, quote, shorten
 from nbanalyzer.formulas.grammar import MAX_BITS
@@ -129,6 +129,10 @@ class Arguments:
         return self.value(self.options.config) if self.options.config else None
 
     def reached(self) -> dict[str, Any]:
-        """Return what is reached of an accelerator's peaks, as far as it is given: shares, and a profile."""
-        shares = {name: self.real(f"--{name}", text) for name, text in given(self.options, EFFICIENCIES).items()}
+        """Return what is reached of an accelerator's peaks and links, as far as it is given, and a profile."""
+        names = (*EFFICIENCIES, *(name for name in COMMUNICATION if hasattr(self.options, name)))
+        shares: dict[str, Any] = {
+            name: self.number(f"--{name}", text) if name == "nodes" else self.real(f"--{name}", text)
+            for name, text in given(self.options, names).items()
+        }
         return shares | {name: self.value(text) for name, text in given(self.options, ("profile",)).items()}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
-from nbanalyzer.analysis.options import EFFICIENCIES, given
+from nbanalyzer.analysis.options import ALL, COMMUNICATION, EFFICIENCIES, given
 from nbanalyzer.costs.run import SIZES, SWITCHES
 from nbanalyzer.errors import InputError
 from nbanalyzer.files import writing
@@ -19,8 +19,10 @@ from .progress import bar
 if TYPE_CHECKING:
     from nbanalyzer.analysis.analysis import Analysis
     from nbanalyzer.analysis.comparison import Comparison
+    from nbanalyzer.analysis.ranks import Ranks
     from nbanalyzer.analysis.request import Request, RequestTiming
     from nbanalyzer.analysis.roofline import Roofline
+    from nbanalyzer.analysis.search import Search
     from nbanalyzer.analysis.served import Served
     from nbanalyzer.hardware.accelerators import Accelerator
     from nbanalyzer.hardware.profiles import Profile
@@ -64,7 +66,7 @@ class CostMagics(Magics):
 
     @line_cell_magic
     @reads_options
-    def populate(self, line: str, cell: str | None = None) -> Analysis | Roofline | Listing:
+    def populate(self, line: str, cell: str | None = None) -> Analysis | Roofline | Ranks | Listing:
         """Show what one forward pass of a model costs, module by module; on hardware, how long it takes.
 
         As a cell magic, the cell is a template in JSON, which is expanded, populated and shown.
@@ -77,6 +79,8 @@ class CostMagics(Magics):
             from nbanalyzer.report.catalogue import Listing
 
             return Listing()
+        if shows_all := options.rank == ALL:
+            options.rank = None
         with bar(self.shell):  # of a model that is not in the catalogue: its template is generated first
             analysis = populate(
                 _model(arguments, cell), **arguments.run(), set=arguments.changes(), config=_config(arguments)
@@ -87,6 +91,11 @@ class CostMagics(Magics):
         roofline = _roofline(analysis, arguments)
         if options.save:
             analysis.save(arguments.path(options.save), roofline)
+        if shows_all:
+            ranks = analysis.ranks(roofline)
+            if options.plot and options.plot != "none":
+                _show(ranks.plot())
+            return ranks
         plot = options.plot or ("roofline" if roofline else "both")
         if plot != "none":
             _show(roofline.plot() if roofline and plot == "roofline" else analysis.plot(plot))
@@ -102,6 +111,30 @@ class CostMagics(Magics):
         arguments = self._arguments("hardware", line)
         name = arguments.options.name
         return HardwareListing() if name is None else hardware(arguments.value(name))
+
+    @line_magic
+    @reads_options
+    def fit(self, line: str) -> Search:
+        """Find the meshes of devices that a model fits on, and the best of them."""
+        from nbanalyzer.analysis.search import fit
+
+        arguments = self._arguments("fit", line)
+        options = arguments.options
+        if options.model is None:
+            raise InputError("%fit takes one model: %populate --list lists them")
+        sizes = ("batch_size", "w_bit", "a_bit", "kv_bit", "prompt_len", "output_len", "max_devices")
+        asked: dict[str, Any] = {
+            name: arguments.number(f"--{name}", text) for name, text in given(options, sizes).items()
+        }
+        reals = given(options, ("price", "memory_fraction"))
+        asked |= {name: arguments.real(f"--{name}", text) for name, text in reals.items()}
+        asked |= given(options, ("minimize", "where"))
+        if options.hardware:
+            asked["hardware"] = [arguments.value(name) for name in options.hardware]
+        if options.profile:
+            asked["profile"] = arguments.value(options.profile)
+        with bar(self.shell):
+            return fit(arguments.value(options.model), set=arguments.changes(), config=arguments.config(), **asked)
 
     # ---- several passes
 
@@ -319,9 +352,11 @@ def _roofline(analysis: Analysis, arguments: Arguments) -> Roofline | None:
     if options.hardware is not None or options.profile is not None:  # a profile knows what it was measured on
         hardware = options.hardware and arguments.value(options.hardware)
         return analysis.on(hardware, **arguments.reached())
-    needing = [*given(options, EFFICIENCIES), *(["plot roofline"] if options.plot == "roofline" else [])]
+    needing = given(options, (*EFFICIENCIES, *COMMUNICATION))
+    if options.plot == "roofline":
+        needing |= {"plot roofline": True}
     if needing:
-        raise InputError(f"--{needing[0]} needs --hardware NAME: %hardware lists the names")
+        raise InputError(f"--{next(iter(needing))} needs --hardware NAME: %hardware lists the names")
     return None
 
 

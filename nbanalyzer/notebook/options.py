@@ -9,7 +9,15 @@ from typing import Any
 
 from IPython.core.magic_arguments import MagicArgumentParser
 
-from nbanalyzer.analysis.options import PROFILE, add_efficiency_options, add_request_options, add_run_options
+from nbanalyzer.analysis.options import (
+    GOALS,
+    PROFILE,
+    SERVING,
+    add_efficiency_options,
+    add_overlap_option,
+    add_request_options,
+    add_run_options,
+)
 from nbanalyzer.costs.metrics import BY_MODULE, METRICS
 from nbanalyzer.costs.run import MESH, PHASES, SIZES, SWITCHES
 from nbanalyzer.generate import DEVICES
@@ -78,6 +86,7 @@ def _populate() -> LineParser:
     accelerator = "an accelerator to run on: a name, see %%hardware, the path of a .json file or $card"
     parser.add_argument("--hardware", metavar="NAME", help=accelerator)
     add_efficiency_options(parser)
+    add_overlap_option(parser)
     plot = "where FLOPs and bytes go, by module (both), with hardware the roofline"
     parser.add_argument("--plot", choices=PLOTS, help=plot)
     parser.add_argument("--save", metavar="FILE", help="write the result: .json, .csv, .md or .html")
@@ -139,6 +148,29 @@ def _request() -> LineParser:
 
 
 @cache
+def _fit() -> LineParser:
+    parser = LineParser("fit")
+    model = "catalogue name, path of a template or of a config.json, $template or $config"
+    parser.add_argument("model", nargs="?", help=model)
+    accelerators = "accelerators: names, see %%hardware, or $card (all of the catalogue)"
+    parser.add_argument("--hardware", nargs="+", metavar="NAME", help=accelerators)
+    for name in ("batch_size", "w_bit", "a_bit", "kv_bit"):
+        parser.add_argument(f"--{name}", metavar="N", help=SIZES[name])
+    for name in ("prompt_len", "output_len"):
+        parser.add_argument(f"--{name}", metavar="N", help=LENGTHS[name].partition(";")[0])
+    parser.add_argument("--minimize", choices=GOALS, help="what the best has least of (devices)")
+    where = "conditions on a placement: '{tp} <= 8', '{tokens_per_s} >= 1000'"
+    parser.add_argument("--where", nargs="+", action="extend", metavar="FORMULA", help=where)
+    parser.add_argument("--max_devices", metavar="N", help="of a mesh (64)")
+    parser.add_argument("--price", metavar="X", help="$ an hour of a device, for cost")
+    parser.add_argument("--profile", metavar="NAME", help=PROFILE)
+    parser.add_argument("--memory_fraction", metavar="X", help=SERVING["memory_fraction"])
+    parser.add_changes("NAME=N", "change config values")
+    parser.add_argument("--config", metavar="FILE", help="a config.json to take the sizes from, or $config")
+    return parser
+
+
+@cache
 def _sweep() -> LineParser:
     parser = LineParser("sweep")
     parser.add_argument("models", nargs="*", help="one or more, each as for %%populate; $models may be a list")
@@ -155,6 +187,7 @@ def _sweep() -> LineParser:
         "--metric", nargs="+", action="extend", choices=_Suggested(METRICS), metavar="NAME", help=metrics
     )
     add_efficiency_options(parser)
+    add_overlap_option(parser)
     parser.add_argument("--price", metavar="X", help="$ an hour of the accelerator, for cost_per_million_tokens")
     chunks = "points to compute at a time, or auto: for grids larger than the memory"
     parser.add_argument("--chunks", metavar="N", help=chunks)
@@ -217,6 +250,7 @@ PARSERS: Mapping[str, Callable[[], LineParser]] = {
     "compare": _compare,
     "hardware": _hardware,
     "request": _request,
+    "fit": _fit,
     "whatif": _whatif,
     "sweep": _sweep,
     "generate": _generate,

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["roofline_plot"]
 
 # Okabe and Ito's palette: memory-bound has the colour of weights, compute-bound that of matrix products.
-COLORS: dict[Bound, str] = {"compute": "#0072B2", "memory": "#D55E00", "overhead": "#999999"}
-WAITS: dict[Bound, str] = {"compute": "compute-bound", "memory": "memory-bound", "overhead": "launch overhead"}
+COLORS: dict[Bound, str] = {"compute": "#0072B2", "memory": "#D55E00", "link": "#009E73", "overhead": "#999999"}
+WAITS: dict[Bound, str] = {
+    "compute": "compute-bound", "memory": "memory-bound", "link": "communication", "overhead": "launch overhead"
+}  # fmt: skip
 SMALLEST_SHARE = 0.01  # of the time: a module below it has no bar of its own
 SMALLEST_DOT, LARGEST_DOT = 14.0, 900.0  # points², of no time, and added for the whole time
 

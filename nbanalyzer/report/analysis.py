@@ -62,7 +62,10 @@ def _collectives(analysis: Costs) -> str:
 
 def _on_hardware(roofline: Roofline) -> list[tuple[str, str]]:
     accelerator, total = roofline.accelerator, roofline.total
-    parts = (("compute-bound", total.compute), ("memory-bound", total.memory), ("launch overhead", total.overhead))
+    parts = (
+        ("compute-bound", total.compute), ("memory-bound", total.memory), ("communication", total.link),
+        ("launch overhead", total.overhead),
+    )  # fmt: skip
     split = " + ".join(f"{seconds(time)} {name}" for name, time in parts if time)
     peaks = [f"{precision} {si(accelerator.peak(precision), 'FLOP/s')}" for precision in roofline.precisions]
     rates = ", ".join([*peaks, si(accelerator.bandwidth, "B/s")])
@@ -164,7 +167,7 @@ def fragment(analysis: Costs) -> dict[str, str]:
 TABULAR = "font-variant-numeric:tabular-nums"
 NUMBER = f"flex:0 0 5.4em;text-align:right;white-space:nowrap;{TABULAR}"
 BAR = "flex:0 0 6em;height:0.7em;margin-left:0.5em;background-color:rgba(128,128,128,0.18)"
-FLOPS_COLOR, BYTES_COLOR = "rgba(56,132,255,0.75)", "rgba(245,140,20,0.8)"
+FLOPS_COLOR, BYTES_COLOR, LINK_COLOR = "rgba(56,132,255,0.75)", "rgba(245,140,20,0.8)", "rgba(0,158,115,0.75)"
 GAP = '<span style="flex:0 0 6em;margin-left:0.5em"></span>'
 BARS = (2, 4, 7)  # after FLOPs, bytes and time
 
@@ -220,7 +223,7 @@ def _html_row(analysis: Costs, node: Node, roofline: Roofline | None) -> str:
     cells = [escape(_name(node)), parameters, flops, bars[0], moved, bars[1], intensity]
     if roofline:
         time, _, bound = _time_cells(roofline, node)
-        color = FLOPS_COLOR if bound == "compute" else BYTES_COLOR
+        color = {"compute": FLOPS_COLOR, "link": LINK_COLOR}.get(bound, BYTES_COLOR)
         cells += [time, _bar(roofline.timings[node].time, roofline.time, color), bound]
     cells += payload
     # In a box of their own, beside the summary's triangle.

@@ -19,6 +19,7 @@ from nbanalyzer.formulas.formula import Formula, build, constant, extent, parse
 from nbanalyzer.formulas.grammar import MAX_DEPTH, MAX_OPERATIONS
 
 from .library import MODULES
+from .styles import sharding_errors
 from .template import Basic, Composite, Kernel, MemoryAccess, ModelTemplate, ModuleTemplate, fields
 from .validation import (
     MAX_LEVELS,
@@ -135,8 +136,8 @@ def findings(
     # Its own formulas are looked at as they are written: a binding that is wrong is one finding, wherever it goes to.
     for one in (*name_errors(template), *uses_of(template)):
         found[one.args if isinstance(one, TemplateError) else one] = one
-    work.kernels(template.kernels, {}, constant(1), ())
-    for error in work.refused or ():
+    kernels = work.kernels(template.kernels, {}, constant(1), ())
+    for error in (*(work.refused or ()), *sharding_errors(msgspec.structs.replace(template, kernels=kernels))):
         found.setdefault(error.args, error)
     return [*found.values()]
 
@@ -148,6 +149,8 @@ def _complete(template: ModelTemplate, modules: Mapping[str, ModuleTemplate]) ->
     kernels = work.kernels(template.kernels, {}, constant(1), ())
     state = template.state or _texts(work.state)
     result = msgspec.structs.replace(template, kernels=kernels, state=state)
+    for error in sharding_errors(result):
+        raise TemplateError(error.problem, f"{template.model_id or 'template'}, {error.where}")
     return require_valid(result, template.model_id or "template")
 
 
