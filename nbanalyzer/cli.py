@@ -32,9 +32,8 @@ from .errors import InputError, NBAnalyzerError
 from .files import write_whole, writing
 from .generate import DEVICES, SECONDS, calibrate, generate, verify
 from .progress import on_terminal
+from .report import catalogue, hardware
 from .report.analysis import as_csv, as_html, as_json, as_md, as_text
-from .report.catalogue import Listing
-from .report.hardware import HardwareListing
 from .report.served import as_json as as_served_json
 from .templates.catalog import config_for
 from .templates.template_files import encode, save_template
@@ -135,10 +134,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.list:
-        _show(f"{Listing()}\n")
+        _show(f"{catalogue.listing()}\n")
         return 0
     if arguments.list_hardware:
-        _show(f"{HardwareListing()}\n")
+        _show(f"{hardware.listing()}\n")
         return 0
     if arguments.generate:
         _refuse(arguments, "--generate", ("model_id", "config", "output"))

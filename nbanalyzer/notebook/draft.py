@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from IPython import display
 from IPython.core.magic import Magics, line_cell_magic, magics_class
 
 from nbanalyzer.errors import InputError, quote
@@ -44,9 +45,7 @@ class DraftMagics(Magics):
             found = check(draft, config=arguments.config(), facts=_facts(arguments))
         if target is not None:
             if found.failed:  # then what is wrong is shown beside the error that nothing is saved
-                from IPython.display import display
-
-                display(found)
+                display.display(found)
             save(draft, target.parent, target.stem, found)
         return found
 

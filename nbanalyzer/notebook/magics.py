@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from IPython import display
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
 from nbanalyzer.analysis.options import EFFICIENCIES, given
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
     from nbanalyzer.analysis.served import Served
     from nbanalyzer.hardware.accelerators import Accelerator
     from nbanalyzer.hardware.profiles import Profile
-    from nbanalyzer.report.catalogue import Listing
-    from nbanalyzer.report.hardware import HardwareListing
     from nbanalyzer.sweeps.sweep import Sweep
+    from nbanalyzer.table import Table
     from nbanalyzer.templates.template import ModelTemplate
 
     from .form.whatif import WhatIf
@@ -64,7 +64,7 @@ class CostMagics(Magics):
 
     @line_cell_magic
     @reads_options
-    def populate(self, line: str, cell: str | None = None) -> Analysis | Roofline | Listing:
+    def populate(self, line: str, cell: str | None = None) -> Analysis | Roofline | Table:
         """Show what one forward pass of a model costs, module by module; on hardware, how long it takes.
 
         As a cell magic, the cell is a template in JSON, which is expanded, populated and shown.
@@ -74,9 +74,9 @@ class CostMagics(Magics):
         arguments = self._arguments("populate", line)
         options = arguments.options
         if options.list:
-            from nbanalyzer.report.catalogue import Listing
+            from nbanalyzer.report.catalogue import listing
 
-            return Listing()
+            return listing()
         with bar(self.shell):  # of a model that is not in the catalogue: its template is generated first
             analysis = populate(
                 _model(arguments, cell), **arguments.run(), set=arguments.changes(), config=_config(arguments)
@@ -89,19 +89,19 @@ class CostMagics(Magics):
             analysis.save(arguments.path(options.save), roofline)
         plot = options.plot or ("roofline" if roofline else "both")
         if plot != "none":
-            _show(roofline.plot() if roofline and plot == "roofline" else analysis.plot(plot))
+            display.display(roofline.plot() if roofline and plot == "roofline" else analysis.plot(plot))
         return roofline or analysis
 
     @line_magic
     @reads_options
-    def hardware(self, line: str) -> Accelerator | HardwareListing:
+    def hardware(self, line: str) -> Accelerator | Table:
         """List the accelerators, or describe one: memory, bandwidth, peaks, and where the figures come from."""
         from nbanalyzer.hardware.accelerators import hardware
-        from nbanalyzer.report.hardware import HardwareListing
+        from nbanalyzer.report.hardware import listing
 
         arguments = self._arguments("hardware", line)
         name = arguments.options.name
-        return HardwareListing() if name is None else hardware(arguments.value(name))
+        return listing() if name is None else hardware(arguments.value(name))
 
     # ---- several passes
 
@@ -134,7 +134,7 @@ class CostMagics(Magics):
         if options.plot == "time" and not options.hardware:
             raise InputError("--plot time needs --hardware NAME: %hardware lists the names")
         if options.plot != "none":
-            _show(comparison.plot(options.plot or ""))
+            display.display(comparison.plot(options.plot or ""))
         return comparison
 
     @line_magic
@@ -167,9 +167,9 @@ class CostMagics(Magics):
         with bar(self.shell):
             grid = sweep(one_or_all(models), metrics=metrics, **settings)
         if options.plot is not None:
-            _show(grid.plot(x=options.plot or None))
+            display.display(grid.plot(x=options.plot or None))
         if options.heatmap:
-            _show(grid.heatmap())
+            display.display(grid.heatmap())
         return grid
 
     @line_magic
@@ -234,7 +234,7 @@ class CostMagics(Magics):
         No weights are needed, and no network.
         """
         from nbanalyzer.generate import generate
-        from nbanalyzer.report.template import Summary
+        from nbanalyzer.report.template import summary
         from nbanalyzer.templates.template_files import save_template
 
         arguments = self._arguments("generate", line)
@@ -248,7 +248,7 @@ class CostMagics(Magics):
                 path = arguments.path(options.output)
                 with writing(f"--output {str(path)!r}"):
                     save_template(template, path)
-        _show(Summary(template))
+        display.display({"text/plain": summary(template)}, raw=True)
         return template
 
     @line_magic
@@ -275,7 +275,7 @@ class CostMagics(Magics):
         One thread works, on the processor; or a CUDA device.
         """
         from nbanalyzer.generate import DEVICES, SECONDS, calibrate
-        from nbanalyzer.report.profile import Summary
+        from nbanalyzer.report.profile import summary
 
         arguments = self._arguments("calibrate", line)
         options = arguments.options
@@ -283,7 +283,7 @@ class CostMagics(Magics):
         seconds = SECONDS if options.seconds is None else arguments.real("--seconds", options.seconds)
         with bar(self.shell):
             profile = calibrate(options.device or DEVICES[0], seconds, output=path)
-        _show(Summary(profile))
+        display.display({"text/plain": summary(profile)}, raw=True)
         return profile
 
 
@@ -341,9 +341,3 @@ def _serving(arguments: Arguments) -> tuple[dict[str, Any], dict[str, Any]]:
     if options.hardware is None and (needing := [*serving, *on]):
         raise InputError(f"--{needing[0]} needs --hardware NAME: %hardware lists the names")
     return serving, on
-
-
-def _show(result: Any) -> None:
-    from IPython.display import display
-
-    display(result)

@@ -8,6 +8,8 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from IPython import display
+
 from nbanalyzer.analysis.analysis import Analysis
 from nbanalyzer.analysis.comparison import Comparison
 from nbanalyzer.analysis.populate import Source
@@ -225,9 +227,7 @@ class WhatIf:
         return {WIDGET: view, "text/plain": repr(self), "text/html": f'<div style="opacity:0.8">{needs}</div>'}
 
     def _ipython_display_(self) -> None:
-        from IPython.display import display
-
         lifecycle.keep(self)
-        display(self._repr_mimebundle_(), raw=True)
+        display.display(self._repr_mimebundle_(), raw=True)
         if not lifecycle.is_page():
-            display(static(self._answer), raw=True)
+            display.display(static(self._answer), raw=True)
