@@ -28,17 +28,13 @@ class DraftMagics(Magics):
 
     @line_cell_magic
     @reads_options
-    def draft(self, line: str, cell: str | None = None) -> Check:
+    def draft(self, arguments: Arguments, cell: str | None = None) -> Check:
         """Show the state of a draft of a template: what is unresolved, and its numbers beside what they should be.
 
         As a cell magic, the cell is the draft, in JSON.
         """
         from nbanalyzer.analysis.draft import check, save
 
-        from .arguments import Arguments
-        from .options import PARSERS
-
-        arguments = Arguments(PARSERS["draft"](), line, self.shell)
         draft = _draft(arguments, cell)
         target = _target(arguments)
         with bar(self.shell):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 from IPython import display
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
-from nbanalyzer.analysis.options import EFFICIENCIES, given
-from nbanalyzer.costs.run import SIZES, SWITCHES
+from nbanalyzer.analysis.options import EFFICIENCIES, MONEY, SERVING, given
+from nbanalyzer.costs.run import REQUEST, SIZES, SWITCHES
 from nbanalyzer.errors import InputError
 from nbanalyzer.files import writing
 
@@ -33,23 +34,26 @@ if TYPE_CHECKING:
 
 __all__ = ["CostMagics"]
 
-Function = TypeVar("Function", bound=Callable[..., Any])
 
-
-def reads_options(function: Function) -> Function:
-    """Let a magic's help, ``%name?``, be its docstring and the options of its line.
+def reads_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a function of `Arguments` be a magic of its name, whose help is its docstring and the options of its line.
 
     Braces on the line belong to templates, not to Python; ``$name`` reads a notebook variable.
     """
+    parser_of = PARSERS[function.__name__]
+
+    @wraps(function)
+    def magic(self: Magics, line: str, *cell: str | None) -> Any:
+        return function(self, Arguments(parser_of(), line, self.shell), *cell)
 
     def help_text() -> str:
-        parser = PARSERS[function.__name__]()
+        parser = parser_of()
         parser.description = function.__doc__
         text: str = parser.format_help()
         return text
 
-    function.getdoc = help_text  # type: ignore[attr-defined]  # where IPython looks first
-    decorated: Function = no_var_expand(function)
+    magic.getdoc = help_text  # type: ignore[attr-defined]  # where IPython looks first
+    decorated: Callable[..., Any] = no_var_expand(magic)
     return decorated
 
 
@@ -57,21 +61,17 @@ def reads_options(function: Function) -> Function:
 class CostMagics(Magics):
     """The magics of this package."""
 
-    def _arguments(self, magic: str, line: str) -> Arguments:
-        return Arguments(PARSERS[magic](), line, self.shell)
-
     # ---- a pass
 
     @line_cell_magic
     @reads_options
-    def populate(self, line: str, cell: str | None = None) -> Analysis | Roofline | Table:
+    def populate(self, arguments: Arguments, cell: str | None = None) -> Analysis | Roofline | Table:
         """Show what one forward pass of a model costs, module by module; on hardware, how long it takes.
 
         As a cell magic, the cell is a template in JSON, which is expanded, populated and shown.
         """
         from nbanalyzer.analysis.populate import populate
 
-        arguments = self._arguments("populate", line)
         options = arguments.options
         if options.list:
             from nbanalyzer.report.catalogue import listing
@@ -94,12 +94,11 @@ class CostMagics(Magics):
 
     @line_magic
     @reads_options
-    def hardware(self, line: str) -> Accelerator | Table:
+    def hardware(self, arguments: Arguments) -> Accelerator | Table:
         """List the accelerators, or describe one: memory, bandwidth, peaks, and where the figures come from."""
         from nbanalyzer.hardware.accelerators import hardware
         from nbanalyzer.report.hardware import listing
 
-        arguments = self._arguments("hardware", line)
         name = arguments.options.name
         return listing() if name is None else hardware(arguments.value(name))
 
@@ -107,14 +106,13 @@ class CostMagics(Magics):
 
     @line_magic
     @reads_options
-    def compare(self, line: str) -> Comparison:
+    def compare(self, arguments: Arguments) -> Comparison:
         """Show two to six variants side by side, and the modules in which they differ most.
 
         Every size and switch, and ``--hardware``, takes one or more values: ``--w_bit 16 8 4`` makes three variants.
         """
         from nbanalyzer.analysis.comparison import compare
 
-        arguments = self._arguments("compare", line)
         options = arguments.options
         if not options.models:
             raise InputError("%compare takes one or more models, before the options")
@@ -139,7 +137,7 @@ class CostMagics(Magics):
 
     @line_magic
     @reads_options
-    def sweep(self, line: str) -> Sweep:
+    def sweep(self, arguments: Arguments) -> Sweep:
         """Compute metrics over a grid: every option of a run takes several values, and each such option is an axis.
 
         An axis is ``1,8,64`` or ``1 8 64``, ``1:64`` (both ends), ``128:32768:128`` (in steps), ``128:32768:*2``
@@ -149,7 +147,6 @@ class CostMagics(Magics):
 
         from .axes import one_or_all, read_axes, values_of
 
-        arguments = self._arguments("sweep", line)
         options = arguments.options
         models = values_of(arguments, options.models)
         if not models:
@@ -174,19 +171,17 @@ class CostMagics(Magics):
 
     @line_magic
     @reads_options
-    def request(self, line: str) -> Request | RequestTiming | Served:
+    def request(self, arguments: Arguments) -> Request | RequestTiming | Served:
         """Show what a request costs: a prompt read, then token after token written; on hardware, how long it takes.
 
         With ``--concurrency`` such requests are served all the time: time per output token, tokens a second, what fits.
         """
-        from nbanalyzer.analysis.options import LENGTHS, given
         from nbanalyzer.analysis.request import request
 
-        arguments = self._arguments("request", line)
         options = arguments.options
         if options.model is None:
             raise InputError("%request takes a model: a catalogue name, a path, $template or $config")
-        numbers = {name: arguments.number(f"--{name}", text) for name, text in given(options, [*LENGTHS, "tp"]).items()}
+        numbers = {name: arguments.number(f"--{name}", text) for name, text in given(options, [*REQUEST, "tp"]).items()}
         settings = {"prompt_len": 1024, "output_len": 256, **numbers, **given(options, ("quant",))}
         run = arguments.run(("batch_size", "w_bit", "a_bit", "kv_bit"))
         with bar(self.shell):
@@ -206,11 +201,10 @@ class CostMagics(Magics):
 
     @line_magic
     @reads_options
-    def whatif(self, line: str) -> WhatIf:
+    def whatif(self, arguments: Arguments) -> WhatIf:
         """Show a form: model, hardware, phase and sizes to move; time, memory and a roofline that follow."""
         from .form.whatif import WhatIf
 
-        arguments = self._arguments("whatif", line)
         options = arguments.options
         settings: dict[str, Any] = arguments.run(LENGTHS)
         if options.phase:
@@ -228,7 +222,7 @@ class CostMagics(Magics):
 
     @line_magic
     @reads_options
-    def generate(self, line: str) -> ModelTemplate:
+    def generate(self, arguments: Arguments) -> ModelTemplate:
         """Trace a model, and return its template once it is found equal to PyTorch.
 
         No weights are needed, and no network.
@@ -237,7 +231,6 @@ class CostMagics(Magics):
         from nbanalyzer.report.template import summary
         from nbanalyzer.templates.template_files import save_template
 
-        arguments = self._arguments("generate", line)
         options = arguments.options
         if options.model is None:
             raise InputError("%generate takes a model: a catalogue name, the path of a config.json, or $config")
@@ -253,11 +246,10 @@ class CostMagics(Magics):
 
     @line_magic
     @reads_options
-    def verify(self, line: str) -> Any:
+    def verify(self, arguments: Arguments) -> Any:
         """Show a template's numbers beside PyTorch's, per module and in total."""
         from nbanalyzer.generate import verify
 
-        arguments = self._arguments("verify", line)
         options = arguments.options
         if options.model is None:
             raise InputError("%verify takes a model: a catalogue name, the path of a template, or $template")
@@ -269,7 +261,7 @@ class CostMagics(Magics):
 
     @line_magic
     @reads_options
-    def calibrate(self, line: str) -> Profile:
+    def calibrate(self, arguments: Arguments) -> Profile:
         """Measure how long kernels take on this machine: a minute, then a profile for estimates of time.
 
         One thread works, on the processor; or a CUDA device.
@@ -277,7 +269,6 @@ class CostMagics(Magics):
         from nbanalyzer.generate import DEVICES, SECONDS, calibrate
         from nbanalyzer.report.profile import summary
 
-        arguments = self._arguments("calibrate", line)
         options = arguments.options
         path = arguments.path(options.output) if options.output else None
         seconds = SECONDS if options.seconds is None else arguments.real("--seconds", options.seconds)
@@ -327,8 +318,6 @@ def _roofline(analysis: Analysis, arguments: Arguments) -> Roofline | None:
 
 def _serving(arguments: Arguments) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what ``%request`` says of serving, and of where it runs; options that need others do not stand alone."""
-    from nbanalyzer.analysis.options import MONEY, SERVING, given
-
     options = arguments.options
     on = arguments.reached()
     on |= {name: arguments.real(f"--{name}", text) for name, text in given(options, MONEY).items()}
