@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nbanalyzer.analysis.roofline import Roofline
     from nbanalyzer.costs.costs import Costs
 
-__all__ = ["as_csv", "as_fragment", "as_html", "as_json", "as_md", "as_text"]
+__all__ = ["as_csv", "as_fragment", "as_html", "as_json", "as_md", "as_text", "in_cells", "page"]
 
 HEADINGS = ("count", "parameters", "FLOPs", "%", "bytes", "%", "FLOP/B")
 
@@ -102,11 +102,13 @@ def as_md(analysis: Costs, depth: int | None = None, roofline: Roofline | None =
 def as_csv(analysis: Costs, roofline: Roofline | None = None) -> str:
     """Return `Analysis.table`, or `Roofline.table`, as CSV, exact numbers."""
     frame = (roofline or analysis).table()
+    return in_cells([(frame.index.name, *frame.columns), *frame.itertuples()])
+
+
+def in_cells(rows: Iterable[Iterable[object]]) -> str:
+    """Return rows as CSV; no text in it is a spreadsheet's formula."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([frame.index.name, *frame.columns])
-    rows = zip(frame.index, frame.itertuples(index=False), strict=True)
-    writer.writerows([as_cell(index), *map(as_cell, row)] for index, row in rows)
+    csv.writer(out, lineterminator="\n").writerows(map(as_cell, row) for row in rows)
     return out.getvalue()
 
 
@@ -118,11 +120,15 @@ def as_json(analysis: Costs, roofline: Roofline | None = None) -> str:
 
 def as_html(analysis: Costs, roofline: Roofline | None = None) -> str:
     """Return the analysis as an HTML page of its own."""
-    body = as_fragment(analysis, analysis.depth, roofline)
+    return page(analysis.title, as_fragment(analysis, analysis.depth, roofline))
+
+
+def page(title: str, body: str) -> str:
+    """Return HTML as a page of its own."""
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width">\n<meta name="color-scheme" content="light dark">\n'
-        f"<title>{as_attribute(analysis.title)}</title>\n"
+        f"<title>{as_attribute(title)}</title>\n"
         f'<body style="font-family:sans-serif;margin:1em">\n{body}\n</body>\n</html>\n'
     )
 

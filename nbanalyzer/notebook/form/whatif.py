@@ -14,12 +14,13 @@ from nbanalyzer.analysis.analysis import Analysis
 from nbanalyzer.analysis.comparison import Comparison
 from nbanalyzer.analysis.populate import Source
 from nbanalyzer.analysis.roofline import Roofline
+from nbanalyzer.display import write
 from nbanalyzer.errors import InputError, NBAnalyzerError
 
 from . import lifecycle
 from .lifecycle import in_turn
 from .result import Answer
-from .save import save
+from .save import FORMATS
 from .state import State, begin, changed
 from .view import static
 
@@ -136,7 +137,7 @@ class WhatIf:
             InputError: another suffix, or a place that cannot be written to.
 
         """
-        save(self._answer, path)
+        write(self._answer, path, FORMATS)
 
     def close(self) -> None:
         """Close the form and all its widgets."""
@@ -199,7 +200,7 @@ class WhatIf:
         """Follow the controls; an error is shown in the form, and the last good state stays."""
         panel = self._built()
         try:
-            answer = self._answered(changed(self.state, **panel.read()))
+            answer = self._answered(changed(self.state, **panel.inputs.read()))
         except NBAnalyzerError as error:
             self._error = str(error)
             panel.say(self._error)
