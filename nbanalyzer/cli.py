@@ -14,10 +14,10 @@ from typing import Any, NoReturn
 
 from .analysis.analysis import Analysis
 from .analysis.options import (
-    EFFICIENCIES,
     LENGTHS,
     MONEY,
     SERVING,
+    Arguments,
     add_efficiency_options,
     add_request_options,
     add_run_options,
@@ -27,7 +27,6 @@ from .analysis.options import (
 from .analysis.populate import populate
 from .analysis.request import request
 from .analysis.roofline import Roofline
-from .costs.run import SIZES, SWITCHES, read_whole
 from .errors import InputError, NBAnalyzerError
 from .files import write_whole, writing
 from .generate import DEVICES, SECONDS, calibrate, generate, verify
@@ -170,11 +169,10 @@ def _populate(arguments: argparse.Namespace) -> int:
     config = arguments.config
     if arguments.model_json and arguments.model_id and not config:
         config = config_for(arguments.model_id, arguments.model_json)
-    run: dict[str, Any] = {name: read_whole(f"--{name}", text) for name, text in given(arguments, SIZES).items()}
-    run |= given(arguments, SWITCHES)
-    changes = dict(map(_change, arguments.set))
-    analysis = populate(arguments.model_json or arguments.model_id, config=config, set=changes, **run)
-    roofline = _roofline(analysis, arguments)
+    read = Arguments(arguments)
+    model = arguments.model_json or arguments.model_id
+    analysis = populate(model, config=config, set=read.changes(), **read.run())
+    roofline: Roofline | None = read.on(analysis)
     suffix = str(arguments.output or "").rpartition(".")[2]
     wanted = arguments.format or (suffix if suffix in FORMATS else "json")
     if wanted in {"json", "csv"}:  # the others show their warnings
@@ -189,42 +187,11 @@ def _request(arguments: argparse.Namespace) -> int:
         raise InputError("--request needs --model_id NAME")
     if arguments.model_json or arguments.format not in {None, "table", "json"}:
         raise InputError("--request takes no --model_json, and prints a table, or --format json with --concurrency")
-    texts = given(arguments, (*SIZES, *LENGTHS, "tp", "concurrency"))
-    numbers = {name: read_whole(f"--{name}", text) for name, text in texts.items()}
-    reals = {
-        name: read_real(f"--{name}", text)
-        for name, text in given(arguments, (*EFFICIENCIES, *MONEY, "memory_fraction")).items()
-    }
-    concurrency, fraction = numbers.pop("concurrency", None), reals.pop("memory_fraction", None)
-    changes = dict(map(_change, arguments.set))
-    options: dict[str, Any] = {
-        "prompt_len": 1024,
-        "output_len": 256,
-        **numbers,
-        **given(arguments, ("quant", *SWITCHES)),
-    }
-    found: Any = request(arguments.model_id, config=arguments.config, set=changes, **options)
-    if arguments.hardware is None:
-        for name in (*given(arguments, ("concurrency", "profile")), *reals):
-            raise InputError(f"--{name} needs --hardware NAME: --list_hardware lists the names")
-    else:
-        found = found.on(arguments.hardware, profile=arguments.profile, **reals)
-    if concurrency is not None:
-        found = found.served(concurrency, **({} if fraction is None else {"memory_fraction": fraction}))
-    elif fraction is not None or arguments.format == "json":
-        raise InputError(f"--{'format json' if fraction is None else 'memory_fraction'} needs --concurrency N")
+    read = Arguments(arguments)
+    asked = request(arguments.model_id, config=arguments.config, set=read.changes(), **read.request())
+    found = read.served(asked, ["format json"] if arguments.format == "json" else [])
     _write(as_served_json(found) if arguments.format == "json" else f"{found}\n", arguments.output)
     return 0
-
-
-def _roofline(analysis: Analysis, arguments: argparse.Namespace) -> Roofline | None:
-    shares = given(arguments, EFFICIENCIES)
-    if arguments.hardware is None and arguments.profile is None:  # a profile knows what it was measured on
-        for name in shares:
-            raise InputError(f"--{name} needs --hardware NAME: --list_hardware lists the names")
-        return None
-    reached: dict[str, Any] = {name: read_real(f"--{name}", text) for name, text in shares.items()}
-    return analysis.on(arguments.hardware, profile=arguments.profile, **reached)
 
 
 def _generate(arguments: argparse.Namespace) -> int:
@@ -268,10 +235,3 @@ def _write(text: str, output: str | None) -> None:
         return
     with writing(f"--output {output!r}"):
         write_whole(output, text.encode())
-
-
-def _change(text: str) -> tuple[str, int]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise InputError(f"--set takes NAME=NUMBER, not {text!r}")
-    return name, read_whole(f"--set {name}", value)

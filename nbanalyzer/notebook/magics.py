@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from IPython import display
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
-from nbanalyzer.analysis.options import EFFICIENCIES, MONEY, SERVING, given
-from nbanalyzer.costs.run import REQUEST, SIZES, SWITCHES
+from nbanalyzer.analysis.options import given
+from nbanalyzer.costs.run import SIZES, SWITCHES
 from nbanalyzer.errors import InputError
 from nbanalyzer.files import writing
 
@@ -84,7 +84,7 @@ class CostMagics(Magics):
         analysis.depth = arguments.number("--depth", options.depth) if options.depth else None
         if analysis.depth is not None and analysis.depth < 1:
             raise InputError(f"--depth is a whole number from 1, not {options.depth}")
-        roofline = _roofline(analysis, arguments)
+        roofline: Roofline | None = arguments.on(analysis, ["plot roofline"] if options.plot == "roofline" else [])
         if options.save:
             analysis.save(arguments.path(options.save), roofline)
         plot = options.plot or ("roofline" if roofline else "both")
@@ -129,8 +129,7 @@ class CostMagics(Magics):
         single: dict[str, Any] = {name: values[0] if len(values) == 1 else values for name, values in several.items()}
         with bar(self.shell):
             comparison = compare(*models, set=changes or None, **single)
-        if options.plot == "time" and not options.hardware:
-            raise InputError("--plot time needs --hardware NAME: %hardware lists the names")
+        arguments.require_hardware(["plot time"] if options.plot == "time" and not options.hardware else [])
         if options.plot != "none":
             display.display(comparison.plot(options.plot or ""))
         return comparison
@@ -181,23 +180,16 @@ class CostMagics(Magics):
         options = arguments.options
         if options.model is None:
             raise InputError("%request takes a model: a catalogue name, a path, $template or $config")
-        numbers = {name: arguments.number(f"--{name}", text) for name, text in given(options, [*REQUEST, "tp"]).items()}
-        settings = {"prompt_len": 1024, "output_len": 256, **numbers, **given(options, ("quant",))}
-        run = arguments.run(("batch_size", "w_bit", "a_bit", "kv_bit"))
+        settings = arguments.request(("batch_size", "w_bit", "a_bit", "kv_bit"))
         with bar(self.shell):
             asked = request(
-                arguments.value(options.model), config=arguments.config(), set=arguments.changes(), **settings, **run
+                arguments.value(options.model), config=arguments.config(), set=arguments.changes(), **settings
             )
-        serving, on = _serving(arguments)
-        if options.hardware is None:
-            return asked
-        timing = asked.on(arguments.value(options.hardware), **on)
-        if not serving:
-            return timing
-        served = timing.served(**serving)
+        found: Any = arguments.served(asked, [*given(options, ("save",))])
         if options.save:
-            served.save(arguments.path(options.save))
-        return served
+            found.save(arguments.path(options.save))
+        result: Request | RequestTiming | Served = found
+        return result
 
     @line_magic
     @reads_options
@@ -206,17 +198,9 @@ class CostMagics(Magics):
         from .form.whatif import WhatIf
 
         options = arguments.options
-        settings: dict[str, Any] = arguments.run(LENGTHS)
-        if options.phase:
-            settings["phase"] = options.phase
-        if options.hardware:
-            settings["hardware"] = arguments.value(options.hardware)
-        if options.profile:
-            settings["profile"] = arguments.value(options.profile)
-        if options.set:
-            settings["set"] = arguments.changes()
+        settings = arguments.run(LENGTHS) | arguments.values(("phase", "hardware", "profile"))
         with bar(self.shell):  # of a model that is not in the catalogue: its template is generated first
-            return WhatIf(arguments.value(options.model), **settings)
+            return WhatIf(arguments.value(options.model), set=arguments.changes(), **settings)
 
     # ---- PyTorch, which is loaded when it is first needed
 
@@ -302,31 +286,3 @@ def _config(arguments: Arguments) -> Any:
     if config is None and options.model_json and options.model:
         return config_for(arguments.path(options.model), arguments.path(options.model_json))
     return config
-
-
-def _roofline(analysis: Analysis, arguments: Arguments) -> Roofline | None:
-    """Return the analysis on the accelerator that ``%populate`` names, if any."""
-    options = arguments.options
-    if options.hardware is not None or options.profile is not None:  # a profile knows what it was measured on
-        hardware = options.hardware and arguments.value(options.hardware)
-        return analysis.on(hardware, **arguments.reached())
-    needing = [*given(options, EFFICIENCIES), *(["plot roofline"] if options.plot == "roofline" else [])]
-    if needing:
-        raise InputError(f"--{needing[0]} needs --hardware NAME: %hardware lists the names")
-    return None
-
-
-def _serving(arguments: Arguments) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what ``%request`` says of serving, and of where it runs; options that need others do not stand alone."""
-    options = arguments.options
-    on = arguments.reached()
-    on |= {name: arguments.real(f"--{name}", text) for name, text in given(options, MONEY).items()}
-    serving: dict[str, Any] = {
-        name: arguments.number(f"--{name}", text) if name == "concurrency" else arguments.real(f"--{name}", text)
-        for name, text in given(options, SERVING).items()
-    }
-    if needing := [name for name in (*given(options, ("memory_fraction", "save")),) if "concurrency" not in serving]:
-        raise InputError(f"--{needing[0]} needs --concurrency N")
-    if options.hardware is None and (needing := [*serving, *on]):
-        raise InputError(f"--{needing[0]} needs --hardware NAME: %hardware lists the names")
-    return serving, on
