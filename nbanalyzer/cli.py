@@ -12,7 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .analysis.analysis import Analysis
 from .analysis.options import (
     LENGTHS,
     MONEY,
@@ -27,12 +26,14 @@ from .analysis.options import (
 from .analysis.populate import populate
 from .analysis.request import request
 from .analysis.roofline import Roofline
+from .costs.costs import Costs
 from .errors import InputError, NBAnalyzerError
 from .files import write_whole, writing
 from .generate import DEVICES, SECONDS, calibrate, generate, verify
 from .progress import on_terminal
 from .report import catalogue, hardware
-from .report.analysis import as_csv, as_html, as_json, as_md, as_text
+from .report.analysis import FORMATS as SAVED
+from .report.analysis import as_json, as_text
 from .report.served import as_json as as_served_json
 from .templates.catalog import config_for
 from .templates.template_files import encode, save_template
@@ -40,12 +41,10 @@ from .text import printable
 
 __all__ = ["main"]
 
-FORMATS: Mapping[str, Callable[[Analysis, Roofline | None], str]] = {
+FORMATS: Mapping[str, Callable[[Costs, Roofline | None], str]] = {
     "json": as_json,
     "table": lambda analysis, roofline: as_text(analysis, roofline=roofline) + "\n",
-    "csv": as_csv,
-    "md": lambda analysis, roofline: as_md(analysis, roofline=roofline),
-    "html": as_html,
+    **SAVED,
 }
 INTERRUPTED = 130  # 128 and the number of the signal, as shells have it
 

@@ -13,12 +13,11 @@ __all__ = ["load", "unload"]
 def load(shell: Any) -> None:
     """Register the magics and their completion with IPython's `shell`, and how formulas and templates are displayed."""
     from .completion import complete
-    from .draft import DraftMagics
     from .magics import CostMagics
     from .progress import bar
 
     show_with(partial(bar, shell))
-    shell.register_magics(CostMagics, DraftMagics)
+    shell.register_magics(CostMagics)
     if complete not in shell.Completer.custom_matchers:
         shell.Completer.custom_matchers.append(complete)
     for kind, module, name, function in FORMATTERS:
@@ -28,16 +27,14 @@ def load(shell: Any) -> None:
 def unload(shell: Any) -> None:
     """Remove everything that `load` registered."""
     from .completion import complete
-    from .draft import DraftMagics
     from .magics import CostMagics
 
     show_with(None)
     if complete in shell.Completer.custom_matchers:
         shell.Completer.custom_matchers.remove(complete)
-    for magics in (CostMagics, DraftMagics):
-        for kind, names in magics.magics.items():
-            for name in names:
-                shell.magics_manager.magics[kind].pop(name, None)
+    for kind, names in CostMagics.magics.items():
+        for name in names:
+            shell.magics_manager.magics[kind].pop(name, None)
     for kind, module, name, _ in FORMATTERS:
         shell.display_formatter.formatters[kind].pop(f"{module}.{name}", None)
 

@@ -21,6 +21,7 @@ from .progress import bar
 if TYPE_CHECKING:
     from nbanalyzer.analysis.analysis import Analysis
     from nbanalyzer.analysis.comparison import Comparison
+    from nbanalyzer.analysis.draft import Check
     from nbanalyzer.analysis.request import Request, RequestTiming
     from nbanalyzer.analysis.roofline import Roofline
     from nbanalyzer.analysis.served import Served
@@ -203,6 +204,26 @@ class CostMagics(Magics):
             return WhatIf(arguments.value(options.model), set=arguments.changes(), **settings)
 
     # ---- PyTorch, which is loaded when it is first needed
+
+    @line_cell_magic
+    @reads_options
+    def draft(self, arguments: Arguments, cell: str | None = None) -> Check:
+        """Show the state of a draft of a template: what is unresolved, and its numbers beside what they should be.
+
+        As a cell magic, the cell is the draft, in JSON.
+        """
+        from nbanalyzer.analysis.draft import check, save
+
+        from .draft import facts, source, target
+
+        draft, path = source(arguments, cell), target(arguments)
+        with bar(self.shell):
+            found = check(draft, config=arguments.config(), facts=facts(arguments))
+        if path is not None:
+            if found.failed:  # then what is wrong is shown beside the error that nothing is saved
+                display.display(found)
+            save(draft, path.parent, path.stem, found)
+        return found
 
     @line_magic
     @reads_options

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from nbanalyzer.quantities import si
 
-from .figure import SMALLEST_SHARE, Plot, dress, heading, name_of
+from .figure import SMALLEST_SHARE, Plot, dress, heading, name_of, stack
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,18 +80,11 @@ def _numbers(cost: Cost) -> dict[str, float]:
 
 
 def _bars(ax: Axes, rows: list[Row], parts: dict[str, tuple[str, str]], unit: str) -> None:
-    labels = [label for label, _ in rows]
-    places = range(len(rows))
-    left = [0.0] * len(rows)
-    for part, (key, color) in parts.items():
-        widths = [numbers[key] for _, numbers in rows]
-        if any(widths):
-            ax.barh(places, widths, left=left, height=0.72, color=color, label=part)
-        left = [start + width for start, width in zip(left, widths, strict=True)]
-    for place, total in zip(places, left, strict=True):
+    lengths = [(part, color, [numbers[key] for _, numbers in rows]) for part, (key, color) in parts.items()]
+    for place, total in enumerate(stack(ax, lengths)):
         if total:
             ax.annotate(f" {si(total, unit)}", (total, place), va="center", fontsize="x-small")
-    dress(ax, labels, unit, "floating-point operations" if unit == "FLOP" else "bytes moved")
+    dress(ax, [label for label, _ in rows], unit, "floating-point operations" if unit == "FLOP" else "bytes moved")
 
 
 def _text(name: str, rows: list[Row], panels: list[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from nbanalyzer.costs.costs import Costs
 
-__all__ = ["COLORS", "SMALLEST_SHARE", "Plot", "dress", "heading", "name_of"]
+__all__ = ["COLORS", "SMALLEST_SHARE", "Plot", "dress", "heading", "name_of", "stack"]
 
 # Okabe and Ito's palette, without the yellow, which is illegible on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
@@ -57,6 +58,21 @@ def heading(analysis: Costs) -> str:
     cached = f" after {run.cache_len:,} cached" if run.cache_len else ""
     encoded = f", {run.encoder_len:,} encoded" if "encoder_len" in analysis.variables else ""
     return "; ".join((f"{name_of(analysis)}: batch {run.batch_size:,}, {tokens}{cached}{encoded}", *analysis.notes))
+
+
+def stack(ax: Axes, parts: Sequence[tuple[str, str, Sequence[float]]]) -> list[float]:
+    """Draw horizontal bars, each of parts: of each part its name, its colour, its length in every bar.
+
+    Returns:
+        the length of each bar.
+
+    """
+    left = [0.0] * len(parts[0][2])
+    for name, color, widths in parts:
+        if any(widths):
+            ax.barh(range(len(left)), widths, left=left, height=0.72, color=color, label=name)
+        left = [start + width for start, width in zip(left, widths, strict=True)]
+    return left
 
 
 def dress(ax: Axes, labels: list[str], unit: str, meaning: str, legend: str = "left") -> None:

@@ -13,7 +13,7 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullLocat
 from nbanalyzer.analysis.dots import Dot, dots, named, roofs, spots, summit
 from nbanalyzer.quantities import seconds, si
 
-from .figure import Plot, dress, heading, name_of
+from .figure import Plot, dress, heading, name_of, stack
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -152,13 +152,8 @@ def _parts(nodes: Sequence[Node], roofline: Roofline) -> dict[Bound, float]:
 
 
 def _bars(ax: Axes, rows: Sequence[Row], ticks: list[str], whole: float) -> None:
-    left = [0.0] * len(rows)
-    for bound, color in COLORS.items():
-        widths = [parts[bound] for _, parts in rows]
-        if any(widths):
-            ax.barh(range(len(rows)), widths, left=left, height=0.72, color=color, label=WAITS[bound])
-        left = [start + width for start, width in zip(left, widths, strict=True)]
-    for place, time in enumerate(left):
+    lengths = [(WAITS[bound], color, [parts[bound] for _, parts in rows]) for bound, color in COLORS.items()]
+    for place, time in enumerate(stack(ax, lengths)):
         ax.annotate(f" {seconds(time)}, {_percent(time / whole)}", (time, place), va="center", fontsize="x-small")
     dress(ax, ticks, "s", "time", "right")
     ax.margins(x=0.3)

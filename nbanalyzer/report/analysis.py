@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nbanalyzer.analysis.roofline import Roofline
     from nbanalyzer.costs.costs import Costs
 
-__all__ = ["as_csv", "as_fragment", "as_html", "as_json", "as_md", "as_text", "in_cells", "page"]
+__all__ = ["FORMATS", "as_csv", "as_fragment", "as_html", "as_json", "as_md", "as_text", "in_cells", "page"]
 
 HEADINGS = ("count", "parameters", "FLOPs", "%", "bytes", "%", "FLOP/B")
 
@@ -84,7 +84,7 @@ def _warnings(analysis: Costs, roofline: Roofline | None) -> tuple[str, ...]:
     return analysis.warnings if roofline is None else (*analysis.warnings, *roofline.notes)
 
 
-def as_md(analysis: Costs, depth: int | None = None, roofline: Roofline | None = None) -> str:
+def as_md(analysis: Costs, roofline: Roofline | None = None) -> str:
     """Return the analysis as Markdown: totals, then a table with one row per module."""
     lines = [f"# {as_markdown(analysis.title)}", "", as_markdown(analysis.conditions), ""]
     lines += [f"**{as_markdown(roofline.answer)}**", ""] if roofline else []
@@ -93,7 +93,7 @@ def as_md(analysis: Costs, depth: int | None = None, roofline: Roofline | None =
     lines += [f"- {as_markdown(name)}{': ' if name else ''}{as_markdown(text)}" for name, text in heads]
     headings = _headings(roofline)
     lines += ["", f"| kernel | {' | '.join(headings)} |", f"|---|{'---:|' * len(headings)}"]
-    for node in analysis.rows(depth):
+    for node in analysis.rows():
         cells = " | ".join(cell.strip() for cell in _cells(analysis, node, roofline))
         lines.append(f"| {'&nbsp;&nbsp;' * node.depth}{as_markdown(_name(node))} | {cells} |")
     return "\n".join(lines) + "\n"
@@ -133,8 +133,9 @@ def page(title: str, body: str) -> str:
     )
 
 
-FORMATS: Mapping[str, Callable[[Costs], str]] = {"json": as_json, "csv": as_csv, "md": as_md, "html": as_html}
-"""Suffix of an analysis' file → its content."""
+FORMATS: Mapping[str, Callable[[Costs, Roofline | None], str]]
+FORMATS = {"json": as_json, "csv": as_csv, "md": as_md, "html": as_html}
+"""Suffix of an analysis' file → its content, with a roofline its times too."""
 
 
 def text(analysis: Costs) -> str:

@@ -243,7 +243,7 @@ def test_the_json_is_the_tree(analysis: Analysis) -> None:
 
 def test_times_are_three_columns_more(analysis: Analysis) -> None:
     roofline = analysis.on("b200-sxm")
-    rows = [line for line in as_md(analysis, None, roofline).splitlines() if line.startswith("|")]
+    rows = [line for line in as_md(analysis, roofline).splitlines() if line.startswith("|")]
     assert len(rows) == 2 + len(analysis.rows())
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {9 + 3}
     heading = table_lines(as_text(analysis, None, roofline))[0]

@@ -17,7 +17,7 @@ from nbanalyzer.analysis.roofline import Roofline
 from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
 from nbanalyzer.hardware.profiles import profile as find_profile
-from nbanalyzer.quantities import rate, seconds, si
+from nbanalyzer.quantities import amount, rate, seconds, si
 
 from .state import State
 
@@ -291,8 +291,7 @@ def change(before: Figure | None, after: Figure) -> str:
         return "="
     if math.isnan(difference):
         return "new"
-    amount = seconds(abs(difference)) if after.unit == "s" else si(abs(difference), after.unit)
-    sign = "+" if difference > 0 else "−"
+    text = f"{'+' if difference > 0 else '−'}{amount(abs(difference), after.unit)}"
     if after.name == "fits":  # free memory has no ratio
-        return f"{sign}{amount}"
-    return f"{ratio(before.value, after.value)}, {sign}{amount}"
+        return text
+    return f"{ratio(before.value, after.value)}, {text}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nbanalyzer.analysis.marks import signed
 from nbanalyzer.costs.tree import Node
-from nbanalyzer.quantities import seconds, show, si
+from nbanalyzer.quantities import amount, seconds, show, si
 from nbanalyzer.table import Table
 from nbanalyzer.text import as_attribute, escape, short_paths
 
@@ -34,6 +34,7 @@ PARTS = {
     "flops": (("matmul", "matmul_flops", "rgba(0,114,178,0.6)"), ("vector", "vector_flops", "rgba(86,180,233,0.6)")),
 }
 """Metric → of each part of a bar the name, the attribute of `Cost`, and the colour."""
+UNITS = {"time": "s", "flops": "FLOP", "bytes": "B"}
 SMALLEST = 0.01  # share of a bar's total below which a module is one of the others
 RANKED = 8  # modules in the list of changes
 Part = tuple[str, float, str]  # of a bar: a name, a number, a colour
@@ -155,8 +156,7 @@ def _panel(metric: str, rows: Sequence[tuple[str, str, Sequence[Part]]], total: 
 
 
 def _share(value: float, total: float, metric: str) -> str:
-    text = seconds(value) if metric == "time" else si(value, {"flops": "FLOP", "bytes": "B"}[metric])
-    return f"{text} · {100 * value / total:.1f} %" if value and total else ""
+    return f"{amount(value, UNITS[metric])} · {100 * value / total:.1f} %" if value and total else ""
 
 
 def _legend(what: str, kinds: Iterable[tuple[str, str]]) -> str:
@@ -230,10 +230,11 @@ def changes(comparison: Comparison) -> str:
         return '<div style="opacity:0.8">Pinned. No module differs from the pinned state yet.</div>'
     rows: list[Sequence[str]] = [(f"changed most, by {metric}", "pinned", "now", "change")]
     for module, name in zip(ranked, short_paths([module.path for module in ranked]), strict=True):
-        unit = "s" if metric == "time" else "B"
-        before, after = (Figure(metric, "", value, unit, "") for value in (module.before, module.after))
-        texts = [seconds(value) if metric == "time" else si(value, "B") for value in (module.before, module.after)]
-        rows.append((name, *texts, change(before, after)))
+        unit = UNITS[metric]
+        before, after = (
+            Figure(metric, "", value, unit, amount(value, unit)) for value in (module.before, module.after)
+        )
+        rows.append((name, before.text, after.text, change(before, after)))
     return Table(rows).html()
 
 
