@@ -47,11 +47,6 @@ class Work:
     partition: Partition
     points: int
 
-    @property
-    def sizes(self) -> list[int]:
-        """A chunk's size along every axis of the grid."""
-        return block_sizes(self.partition.grid.shape, self.points)
-
 
 def require_chunks(shape: Sequence[int], chunks: int | str) -> int:
     """Return the points of a chunk, at most.
@@ -87,18 +82,16 @@ def arrays_of(partition: Partition, chunks: int | str) -> dict[str, Any]:
         from dask.delayed import delayed
     except ImportError:
         raise MissingPackageError("dask", "for a sweep in chunks") from None
-    work = Work(partition, require_chunks(partition.grid.shape, chunks))
+    shape = partition.grid.shape
+    work = Work(partition, require_chunks(shape, chunks))
     _compile(partition)
-    lengths = [
-        tuple(min(step, size - start) for start in range(0, size, step))
-        for size, step in zip(partition.grid.shape, work.sizes, strict=True)
-    ]
+    lengths = dask.array.core.normalize_chunks(tuple(block_sizes(shape, work.points)), shape)
     stacked = dask.array.map_blocks(
         _chunk,
         delayed(work, name=f"{WORK}{tokenize(object())}", traverse=False),
         chunks=((len(partition.metrics),), *lengths),
         dtype=np.float64,
-        meta=np.empty((0,) * (len(partition.grid.shape) + 1)),
+        meta=np.empty((0,) * (len(shape) + 1)),
     )
     return {
         name: stacked[place].astype(bool) if name == "fits" else stacked[place]

@@ -147,11 +147,6 @@ class Answer:
         return self.timing or self.request or self.roofline or self.analysis
 
     @property
-    def title(self) -> str:
-        """The model."""
-        return self.analysis.title
-
-    @property
     def name(self) -> str:
         """The model's name without its organisation."""
         template = self.analysis.template
@@ -204,9 +199,8 @@ class Answer:
         memory = self.memory
         for name, value in self.analysis.state.items():
             label, metric = ("KV cache", "kv_cache_bytes") if name == "kv_cache" else (name.replace("_", " "), name)
-            figures.append(
-                Figure(metric, label, value, "B", si(value, "B"), "at the end" if self.request else "after it")
-            )
+            when = "at the end" if self.request else "after it"
+            figures.append(Figure(metric, label, value, "B", si(value, "B"), when))
         sizes = (("weights", memory.weights), ("state", memory.state), ("activations", memory.activations))
         parts = ", ".join(f"{si(size, 'B')} {name}" for name, size in sizes)
         total = float(memory.total) if memory.total != int(memory.total) else int(memory.total)
@@ -260,13 +254,10 @@ class Answer:
         label = f"fits {name}" if self.fit else f"does not fit {name}"
         return [Figure("fits", label, float(free), "B", text, f"of {si(self.fit.capacity, 'B')}")]
 
-    def variant(self, label: str) -> Variant:
-        """Return the pass for a comparison."""
-        return Variant(label, self.analysis, self.roofline)
-
     def since(self, pinned: Answer) -> Comparison:
         """Return the comparison of the pinned pass with this one."""
-        return Comparison((pinned.variant("pinned"), self.variant("now")))
+        both = (("pinned", pinned), ("now", self))
+        return Comparison(tuple(Variant(label, one.analysis, one.roofline) for label, one in both))
 
 
 def _bounds(roofline: Roofline) -> tuple[str, str]:

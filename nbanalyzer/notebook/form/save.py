@@ -25,7 +25,7 @@ def _json(answer: Answer) -> str:
     if answer.request is None:
         return as_json(answer.analysis, answer.roofline)
     content = {
-        "model": answer.title,
+        "model": answer.analysis.title,
         "conditions": answer.conditions,
         "figures": {figure.name: figure.value for figure in answer.figures.values()},
         "units": {figure.name: figure.unit for figure in answer.figures.values()},
@@ -37,7 +37,7 @@ def _json(answer: Answer) -> str:
 def _html(answer: Answer) -> str:
     if answer.request is None:
         return as_html(answer.analysis, answer.roofline)
-    return page(answer.title, static(answer)["text/html"])
+    return page(answer.analysis.title, static(answer)["text/html"])
 
 
 def _png(answer: Answer) -> bytes:

@@ -52,6 +52,9 @@ class WhatIf:
         options: ``hardware``; ``profile``, what estimates are made with; ``phase``: ``"prefill"``, ``"decode"`` or
             ``"request"``; ``set``; the values of a run, or ``prompt_len`` and ``output_len`` of a request.
 
+    Attributes:
+        error: why the last change could not be followed, in one line; empty if it could.
+
     Raises:
         NBAnalyzerError: an impossible initial state.
 
@@ -62,7 +65,7 @@ class WhatIf:
         self._answer = self._answered(begin(model, **options))
         self._pinned: Answer | None = None
         self._panel: Panel | None = None
-        self._error = ""
+        self.error = ""
 
     # ---- its answer
 
@@ -90,11 +93,6 @@ class WhatIf:
     def figures(self) -> dict[str, str]:
         """The headline figures, as they are shown."""
         return {name: figure.text for name, figure in self._answer.figures.items()}
-
-    @property
-    def error(self) -> str:
-        """Why the last change could not be followed, in one line; empty if it could."""
-        return self._error
 
     @property
     def magic(self) -> str:
@@ -189,7 +187,7 @@ class WhatIf:
 
     def _accept(self, answer: Answer) -> None:
         self._answer = answer
-        self._error = ""
+        self.error = ""
         self._show()
 
     def _show(self) -> None:
@@ -202,8 +200,8 @@ class WhatIf:
         try:
             answer = self._answered(changed(self.state, **panel.inputs.read()))
         except NBAnalyzerError as error:
-            self._error = str(error)
-            panel.say(self._error)
+            self.error = str(error)
+            panel.say(self.error)
         else:
             self._accept(answer)
 
