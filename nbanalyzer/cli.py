@@ -43,7 +43,7 @@ __all__ = ["main"]
 
 FORMATS: Mapping[str, Callable[[Costs, Roofline | None], str]] = {
     "json": as_json,
-    "table": lambda analysis, roofline: as_text(analysis, roofline=roofline) + "\n",
+    "table": lambda analysis, roofline: as_text(analysis, roofline) + "\n",
     **SAVED,
 }
 INTERRUPTED = 130  # 128 and the number of the signal, as shells have it

@@ -64,15 +64,17 @@ def _on_hardware(roofline: Roofline) -> list[tuple[str, str]]:
     ]
 
 
-def as_text(analysis: Costs, depth: int | None = None, roofline: Roofline | None = None) -> str:
-    """Return the analysis as aligned text: totals, then one line per module, down to `depth` levels."""
+def as_text(analysis: Costs, roofline: Roofline | None = None) -> str:
+    """Return the analysis as aligned text: totals, then one line per module, down to its own depth."""
     lines = [analysis.title, analysis.conditions, *([roofline.answer] if roofline else [])]
     lines += [*(f"warning: {text}" for text in _warnings(analysis, roofline)), ""]
     heads = headline(analysis, roofline)
     width = max(len(name) for name, _ in heads)
     lines += [f"  {name:<{width}}  {text}" for name, text in heads]
     table: list[tuple[str, ...]] = [("kernel", *_headings(roofline))]
-    table += [("  " * node.depth + _name(node), *_cells(analysis, node, roofline)) for node in analysis.rows(depth)]
+    table += [
+        ("  " * node.depth + _name(node), *_cells(analysis, node, roofline)) for node in analysis.rows(analysis.depth)
+    ]
     return as_lines([*lines, "", *Table(table).lines("  ")])
 
 
@@ -120,7 +122,7 @@ def as_json(analysis: Costs, roofline: Roofline | None = None) -> str:
 
 def as_html(analysis: Costs, roofline: Roofline | None = None) -> str:
     """Return the analysis as an HTML page of its own."""
-    return page(analysis.title, as_fragment(analysis, analysis.depth, roofline))
+    return page(analysis.title, as_fragment(analysis, roofline))
 
 
 def page(title: str, body: str) -> str:
@@ -138,14 +140,12 @@ FORMATS = {"json": as_json, "csv": as_csv, "md": as_md, "html": as_html}
 """Suffix of an analysis' file → its content, with a roofline its times too."""
 
 
-def text(analysis: Costs) -> str:
-    """Return an analysis as text, to its own depth."""
-    return as_text(analysis, analysis.depth)
+text = as_text
 
 
 def fragment(analysis: Costs) -> dict[str, str]:
-    """Return an analysis as HTML, to its own depth."""
-    return {"text/html": as_fragment(analysis, analysis.depth)}
+    """Return an analysis as HTML."""
+    return {"text/html": as_fragment(analysis)}
 
 
 # ---- HTML, from the outside in
@@ -158,8 +158,8 @@ GAP = '<span style="flex:0 0 6em;margin-left:0.5em"></span>'
 BARS = (2, 4, 7)  # after FLOPs, bytes and time
 
 
-def as_fragment(analysis: Costs, depth: int | None = None, roofline: Roofline | None = None) -> str:
-    """Return the analysis as a part of an HTML page; the outermost `depth` levels (1 if None) are unfolded."""
+def as_fragment(analysis: Costs, roofline: Roofline | None = None) -> str:
+    """Return the analysis as a part of an HTML page; the outermost levels of its depth (1 if None) are unfolded."""
     heads = "".join(
         f'<div style="display:flex"><span style="flex:0 0 8.5em">{escape(name)}</span>'
         f'<span style="{TABULAR}">{escape(text)}</span></div>'
@@ -173,7 +173,7 @@ def as_fragment(analysis: Costs, depth: int | None = None, roofline: Roofline | 
     answer = f'<div style="margin:0.4em 0"><b>{escape(roofline.answer)}</b></div>' if roofline else ""
     times, (least, most) = ((signed("time", roofline.marks), "", "bound"), (62, 92)) if roofline else ((), (46, 76))
     labels = _columns("kernel", "parameters", "FLOPs", "", "bytes", "", "FLOP/B", *times)
-    rows = "".join(_html_rows(analysis, None, 1 if depth is None else depth, roofline))
+    rows = "".join(_html_rows(analysis, None, 1 if analysis.depth is None else analysis.depth, roofline))
     return (
         '<div style="font-size:0.92em;line-height:1.45">'
         f"<div><b>{escape(analysis.title)}</b></div><div>{escape(analysis.conditions)}</div>{answer}{warnings}"

@@ -13,13 +13,13 @@ __all__ = ["FORMATS", "fragment", "text"]
 
 
 def text(roofline: Roofline) -> str:
-    """Return a roofline as text, to its analysis' depth."""
-    return analysis.as_text(roofline.analysis, roofline.analysis.depth, roofline)
+    """Return a roofline as text."""
+    return analysis.as_text(roofline.analysis, roofline)
 
 
 def fragment(roofline: Roofline) -> dict[str, str]:
-    """Return a roofline as HTML, to its analysis' depth."""
-    return {"text/html": analysis.as_fragment(roofline.analysis, roofline.analysis.depth, roofline)}
+    """Return a roofline as HTML."""
+    return {"text/html": analysis.as_fragment(roofline.analysis, roofline)}
 
 
 def _with_times(write: Callable[[Costs, Roofline | None], str]) -> Callable[[Roofline], str]:

@@ -76,13 +76,8 @@ class Inputs:
             description="model", options=catalog.short_names(), continuous_update=False, ensure_option=False,
             tooltip="a name of the catalogue: type to search it", **labelled(),
         )  # fmt: skip
-        self.hardware = Dropdown(
-            description="hardware", options=[NONE], tooltip="accelerator; its figures are peaks", **labelled()
-        )
-        self.profile = Dropdown(
-            description="profile", options=[TYPICAL], tooltip="the engine that is estimated, or typical figures",
-            **labelled(),
-        )  # fmt: skip
+        self.hardware = _chooser("hardware", "accelerator; its figures are peaks", NONE)
+        self.profile = _chooser("profile", "the engine that is estimated, or typical figures", TYPICAL)
         self.phase = ToggleButtons(
             options=PHASES[:1], style={"button_width": "5.4em"}, layout=Layout(width="auto"),
             tooltips=["the prompt is read", "one token more", "a prompt, and the tokens written after it"],
@@ -96,11 +91,9 @@ class Inputs:
             )
             for name, label, _, first, last in SIZE_CONTROLS
         }  # fmt: skip
-        self.bits = {
-            name: Dropdown(description=label, tooltip=SIZES[name], **labelled()) for name, label in BIT_CONTROLS
-        }
+        self.bits = {name: _chooser(label, SIZES[name]) for name, label in BIT_CONTROLS}
         self.switches: dict[str, Any] = {
-            name: Dropdown(description=label, tooltip=SWITCHES[name].meaning, **labelled())
+            name: _chooser(label, SWITCHES[name].meaning)
             for name, label in (("fusion", "fusion"), ("attn", "attention"), ("logits", "logits"), ("mla", "mla"))
         }  # fmt: skip
         self.switches["causal"] = Checkbox(
@@ -257,6 +250,10 @@ class Inputs:
         self._own = {name: int(own[name]) for name in self._variables}
         self._state = replace(self._state, changes={})
         self._changed()
+
+
+def _chooser(label: str, tip: str, *choices: str) -> Dropdown:
+    return Dropdown(description=label, tooltip=tip, options=choices, **labelled())
 
 
 def _offer(widget: Any, options: Any, value: Any) -> None:

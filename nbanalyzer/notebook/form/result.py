@@ -214,10 +214,10 @@ class Answer:
             note = f"{100 * first / whole:.1f} % prompt" if whole else ""
             return [
                 self._estimate(self.timing.profile.name),
-                _time("first", "time to first token", first, least, *self.marks),
-                _time("token", "time per output token", token, least, *self.marks),
-                _time("time", "whole request", whole, least, note, *self.marks),
-                _rate(self.timing.tokens_per_second, most, "written, of all sequences", *self.marks),
+                self._time("first", "time to first token", first, least),
+                self._time("token", "time per output token", token, least),
+                self._time("time", "whole request", whole, least, note),
+                self._rate(self.timing.tokens_per_second, most, "written"),
             ]
         if self.roofline is None:
             return []
@@ -228,14 +228,19 @@ class Answer:
         time, bound, fused = self.roofline.time, self.roofline.lower_bound, "every fused kernel at its roofline"
         figures = [self._estimate(self.roofline.profile.name)]
         if self.roofline.is_bound:
-            figures.append(_time("time", "bound", time, least, note, *self.marks))
+            figures.append(self._time("time", "bound", time, least, note))
         else:
-            figures.append(_time("bound", "bound", bound, AT_LEAST, fused, *self.marks))
-            figures.append(_time("time", "time at the roofline", time, least, OF_LIST, note, *self.marks))
-        return [
-            *figures,
-            _rate(self.roofline.tokens_per_second, most, f"{word}, of all sequences", *self.marks),
-        ]
+            figures.append(self._time("bound", "bound", bound, AT_LEAST, fused))
+            figures.append(self._time("time", "time at the roofline", time, least, OF_LIST, note))
+        return [*figures, self._rate(self.roofline.tokens_per_second, most, word)]
+
+    def _time(self, name: str, label: str, value: float, least: str, *notes: str) -> Figure:
+        words = ", ".join(filter(None, (*notes, *self.marks)))
+        return Figure(name, label, value, "s", f"{least}{seconds(value)}", words)
+
+    def _rate(self, value: float, most: str, what: str) -> Figure:
+        words = ", ".join((f"{what}, of all sequences", *self.marks))
+        return Figure("tokens_per_second", "tokens/s", value, "", f"{most}{rate(value)}", words)
 
     def _estimate(self, profile: str) -> Figure:
         label = "estimate, whole request" if self.request else "estimate"
@@ -263,14 +268,6 @@ class Answer:
 def _bounds(roofline: Roofline) -> tuple[str, str]:
     """Return what stands before its times and before its rates."""
     return (AT_LEAST, "at most ") if roofline.is_bound else ("", "")
-
-
-def _time(name: str, label: str, value: float, least: str, *notes: str) -> Figure:
-    return Figure(name, label, value, "s", f"{least}{seconds(value)}", ", ".join(filter(None, notes)))
-
-
-def _rate(value: float, most: str, *notes: str) -> Figure:
-    return Figure("tokens_per_second", "tokens/s", value, "", f"{most}{rate(value)}", ", ".join(notes))
 
 
 def change(before: Figure | None, after: Figure) -> str:
