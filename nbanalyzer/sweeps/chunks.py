@@ -8,8 +8,7 @@ runs the tasks on this machine's threads, or on the cluster of the user's ``dask
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import isqrt, prod
 from time import monotonic
@@ -229,7 +228,8 @@ def _on_this_machine(tasks: Sequence[Any], chunks: int) -> list[Any]:
     from dask.base import compute
     from dask.callbacks import Callback
 
-    with _told(chunks) as one_more, Callback(posttask=lambda *_: one_more()):
+    one_more = _told(chunks)
+    with Callback(posttask=lambda *_: one_more()):
         return list(compute(*tasks))
 
 
@@ -238,9 +238,9 @@ def _on_cluster(client: Any, tasks: Sequence[Any]) -> list[Any]:
 
     futures = client.compute(list(tasks))
     try:
-        with _told(len(tasks)) as one_more:
-            for _ in as_completed(futures):
-                one_more()
+        one_more = _told(len(tasks))
+        for _ in as_completed(futures):
+            one_more()
         return list(client.gather(futures))
     except BaseException:
         client.cancel(futures, force=True)
@@ -259,9 +259,8 @@ def _client() -> Any:
         return None
 
 
-@contextmanager
-def _told(number: int) -> Iterator[Callable[[], None]]:
-    """Yield a function to call after each of `number` tasks, which reports progress if they take long."""
+def _told(number: int) -> Callable[[], None]:
+    """Return a function to call after each of `number` tasks, which reports progress if they take long."""
     begin, done = monotonic(), 0
 
     def one_more() -> None:
@@ -270,4 +269,4 @@ def _told(number: int) -> Iterator[Callable[[], None]]:
         if monotonic() - begin > PATIENCE:
             tell("sweep", min(done / number, 1.0))
 
-    yield one_more
+    return one_more
