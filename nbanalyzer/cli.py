@@ -68,7 +68,7 @@ def main(words: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     try:
         with on_terminal():
-            return _run(_parser().parse_args(words))
+            return 0 if _run(_parser().parse_args(words)) else 1
     except NBAnalyzerError as error:
         _remark(str(error))
         return 2
@@ -130,29 +130,26 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> bool:
+    """Do what is asked for; return False if ``--verify`` finds a difference."""
     if arguments.list:
         _show(f"{catalogue.listing()}\n")
-        return 0
-    if arguments.list_hardware:
+    elif arguments.list_hardware:
         _show(f"{hardware.listing()}\n")
-        return 0
-    if arguments.generate:
+    elif arguments.generate:
         _refuse(arguments, "--generate", ("model_id", "config", "output"))
-        return _generate(arguments)
-    if arguments.verify:
+        _generate(arguments)
+    elif arguments.verify:
         _refuse(arguments, "--verify", ("model_id", "model_json", "output"))
         return _verify(arguments)
-    if arguments.calibrate:
+    elif arguments.calibrate:
         _refuse(arguments, "--calibrate", ("device", "seconds", "output"))
-        return _calibrate(arguments)
-    for name in given(arguments, ("device", "seconds")):
-        raise InputError(f"--{name} is of a calibration: --calibrate takes it")
-    if arguments.request:
-        return _request(arguments)
-    for name in given(arguments, (*LENGTHS, "tp", "quant", *SERVING, *MONEY)):
-        raise InputError(f"--{name} is of a request: --request takes it, --populate does not")
-    return _populate(arguments)
+        _calibrate(arguments)
+    else:
+        for name in given(arguments, ("device", "seconds")):
+            raise InputError(f"--{name} is of a calibration: --calibrate takes it")
+        (_request if arguments.request else _populate)(arguments)
+    return True
 
 
 def _refuse(arguments: argparse.Namespace, action: str, taken: tuple[str, ...]) -> None:
@@ -162,7 +159,9 @@ def _refuse(arguments: argparse.Namespace, action: str, taken: tuple[str, ...]) 
             raise InputError(f"{action} takes no --{name}: it takes {', '.join(f'--{option}' for option in taken)}")
 
 
-def _populate(arguments: argparse.Namespace) -> int:
+def _populate(arguments: argparse.Namespace) -> None:
+    for name in given(arguments, (*LENGTHS, "tp", "quant", *SERVING, *MONEY)):
+        raise InputError(f"--{name} is of a request: --request takes it, --populate does not")
     if not (arguments.model_id or arguments.model_json):
         raise InputError("--populate needs --model_id NAME or --model_json FILE")
     config = arguments.config
@@ -178,10 +177,9 @@ def _populate(arguments: argparse.Namespace) -> int:
         for warning in (*analysis.warnings, *(roofline.notes if roofline else ())):
             _remark(f"warning: {warning}")
     _write(FORMATS[wanted](analysis, roofline), arguments.output)
-    return 0
 
 
-def _request(arguments: argparse.Namespace) -> int:
+def _request(arguments: argparse.Namespace) -> None:
     if not arguments.model_id:
         raise InputError("--request needs --model_id NAME")
     if arguments.model_json or arguments.format not in {None, "table", "json"}:
@@ -190,34 +188,32 @@ def _request(arguments: argparse.Namespace) -> int:
     asked = request(arguments.model_id, config=arguments.config, set=read.changes(), **read.request())
     found = read.served(asked, ["format json"] if arguments.format == "json" else [])
     _write(as_served_json(found) if arguments.format == "json" else f"{found}\n", arguments.output)
-    return 0
 
 
-def _generate(arguments: argparse.Namespace) -> int:
+def _generate(arguments: argparse.Namespace) -> None:
     if not (arguments.model_id or arguments.config):
         raise InputError("--generate needs --model_id NAME, --config FILE, or both")
     model_id = arguments.model_id or ""
     template = generate(arguments.config, model_id=model_id) if arguments.config else generate(model_id)
     if arguments.output is None:
         _show(encode(template).decode())
-        return 0
+        return
     from .report.template import summary
 
     with writing(f"--output {arguments.output!r}"):
         save_template(template, arguments.output)
     _show(f"{summary(template)}\n")
-    return 0
 
 
-def _verify(arguments: argparse.Namespace) -> int:
+def _verify(arguments: argparse.Namespace) -> bool:
     if bool(arguments.model_id) == bool(arguments.model_json):
         raise InputError("--verify needs --model_id NAME or --model_json FILE")
     verification = verify(arguments.model_id or arguments.model_json)
     _write(f"{verification}\n", arguments.output)
-    return 0 if verification.ok else 1
+    return bool(verification.ok)
 
 
-def _calibrate(arguments: argparse.Namespace) -> int:
+def _calibrate(arguments: argparse.Namespace) -> None:
     text = arguments.seconds
     seconds = SECONDS if text is None else read_real("--seconds", text)
     profile = calibrate(arguments.device or DEVICES[0], seconds, output=arguments.output)
@@ -225,7 +221,6 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     from .report.profile import summary
 
     _show(f"{summary(profile)}\n" if arguments.output else encoded(profile).decode())
-    return 0
 
 
 def _write(text: str, output: str | None) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from IPython.core.magic_arguments import MagicArgumentParser
 
+from nbanalyzer.analysis import options
 from nbanalyzer.analysis.options import PROFILE, add_efficiency_options, add_request_options, add_run_options
 from nbanalyzer.costs.metrics import BY_MODULE, METRICS
 from nbanalyzer.costs.run import PHASES, SIZES, SWITCHES
@@ -144,8 +145,8 @@ def _(parser: LineParser) -> None:
     phase = "the prompt is read; one token more; or a whole request"
     parser.add_argument("--phase", choices=PHASES, help=phase)
     add_run_options(parser)
-    parser.add_value("--prompt_len", "N", "tokens per sequence that a request reads (1024)")
-    parser.add_value("--output_len", "N", "tokens per sequence that a request writes (256)")
+    for name, meaning in options.LENGTHS.items():
+        parser.add_value(f"--{name}", "N", meaning)
     parser.add_changes()
 
 

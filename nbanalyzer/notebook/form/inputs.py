@@ -154,14 +154,12 @@ class Inputs:
         return options | {"set": {**state.changes, **edited}}
 
     def _hardware(self) -> Any:
-        if self.hardware.value == NONE:
-            return None
-        own = self._state.hardware
-        return own if isinstance(own, Accelerator) and self.hardware.value == own.name else self.hardware.value
+        own, value = self._state.hardware, self.hardware.value
+        return own if value == _named(own, NONE) else None if value == NONE else value
 
     def _profile(self) -> Any:
-        own = self._state.profile
-        return own if self.profile.value == _profile_text(self._state) else self.profile.value
+        own, value = self._state.profile, self.profile.value
+        return own if value == _named(own, TYPICAL) else value
 
     def _chosen(self, name: str) -> str | None:
         """Return what a switch is set to; None where that follows from the others, or nobody has touched it."""
@@ -181,9 +179,9 @@ class Inputs:
         can = capabilities(state.model)
         with following(self):
             self.model.value = _model_text(state, analysis)
-            hardware = state.hardware.name if isinstance(state.hardware, Accelerator) else state.hardware or NONE
+            hardware = _named(state.hardware, NONE)
             _offer(self.hardware, list(dict.fromkeys((NONE, *accelerators(), hardware))), hardware)
-            profile = _profile_text(state)
+            profile = _named(state.profile, TYPICAL)
             _offer(self.profile, list(dict.fromkeys((*engines(state.hardware), profile))), profile)
             self.profile.layout.display = "" if state.hardware else "none"
             _offer(self.phase, can.phases, state.phase)
@@ -264,8 +262,8 @@ def _offer(widget: Any, options: Any, value: Any) -> None:
         widget.value = value
 
 
-def _profile_text(state: State) -> str:
-    return state.profile.name if isinstance(state.profile, Profile) else state.profile or TYPICAL
+def _named(one: str | Accelerator | Profile | None, none: str) -> str:
+    return one or none if isinstance(one, str | None) else one.name
 
 
 def _model_text(state: State, analysis: Analysis) -> str:
