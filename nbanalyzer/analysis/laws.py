@@ -140,6 +140,8 @@ class Pace:
 
     def time_us(self, launch: Launch[Number], value_of: Callable[[Formula], Number]) -> float:
         """Return the microseconds that one run of a launch takes."""
+        if launch.kind == "link":
+            return 0.0
         figures = self.figures(launch, value_of)
         return self.law(launch).time_us({name: float(value) for name, value in figures.items()})
 
@@ -147,6 +149,8 @@ class Pace:
         """Return the microseconds that one run of a launch takes, as a polynomial of what stays free."""
         from nbanalyzer.costs.symbolic import never_negative  # not needed for numbers
 
+        if launch.kind == "link":
+            return Polynomial({})
         law, figures = self.law(launch), self.figures(launch, value_of)
         law.require(figures)
         return decided(expanded(law.formula, figures).replace(_reduced), never_negative)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from nbanalyzer.costs.run import REQUEST, SIZES, SWITCHES, read_whole
@@ -26,6 +26,8 @@ PROFILE = "what estimates are made with: an engine (vllm, sglang, trtllm) or the
 """What ``--profile`` means."""
 
 
+IMBALANCE = "tokens that the busiest rank's experts get, in averages (1)"
+
 LENGTHS: Mapping[str, str] = {
     "prompt_len": "tokens per sequence that a request reads (1024)",
     "output_len": "tokens per sequence that a request writes (256)",
@@ -43,11 +45,13 @@ MONEY: Mapping[str, str] = {
 """What `Request.on` takes of money and carbon, as options: name → meaning."""
 
 
-def add_run_options(parser: ArgumentParser, *, several: bool = False, sizes: Iterable[str] = tuple(SIZES)) -> None:
+def add_run_options(parser: ArgumentParser, *, several: bool = False, sizes: Collection[str] = tuple(SIZES)) -> None:
     """Declare an option for every switch of a run, and for these sizes; with `several`, of one or more values."""
     number: dict[str, Any] = {"nargs": "+"} if several else {}
     for name in sizes:
         parser.add_argument(f"--{name}", metavar="N", help=SIZES[name], **number)
+    if "tp" in sizes:
+        parser.add_argument("--imbalance", metavar="X", help=IMBALANCE, **number)
     for name, switch in SWITCHES.items():
         # --causal alone means on.
         choice = number or ({"nargs": "?", "const": "on"} if "on" in switch.choices else {})
@@ -65,7 +69,6 @@ def add_request_options(parser: ArgumentParser) -> None:
     """Declare the options of a request beside those of its run: lengths, how it is served, money."""
     for name, meaning in LENGTHS.items():
         parser.add_argument(f"--{name}", metavar="N", help=meaning)
-    parser.add_argument("--tp", metavar="N", help="devices that an engine divides the model over (1)")
     scheme = "how an engine serves the weights inside the layers (as w_bit says)"
     parser.add_argument("--quant", choices=tuple(QUANTS), help=scheme)
     for name, meaning in {**SERVING, **MONEY}.items():
@@ -130,13 +133,13 @@ class Arguments:
         return {name: self.real(f"--{name}", text) for name, text in given(self.options, names).items()}
 
     def run(self, sizes: Iterable[str] = SIZES) -> dict[str, Any]:
-        """Return the sizes, as numbers, and the switches that are given."""
-        return {**self.numbers(sizes), **given(self.options, SWITCHES)}
+        """Return the sizes and the imbalance, as numbers, and the switches that are given."""
+        return {**self.numbers(sizes), **self.reals(("imbalance",)), **given(self.options, SWITCHES)}
 
     def request(self, sizes: Iterable[str] = SIZES) -> dict[str, Any]:
         """Return the lengths of a request, or the usual ones, how it is served, and its run."""
-        numbers = self.numbers((*REQUEST, "tp"))
-        return {"prompt_len": 1024, "output_len": 256, **numbers, **given(self.options, ("quant",)), **self.run(sizes)}
+        lengths = {"prompt_len": 1024, "output_len": 256, **self.numbers(REQUEST)}
+        return {**lengths, **given(self.options, ("quant",)), **self.run(sizes)}
 
     def changes(self) -> dict[str, int]:
         """Return the config values that ``--set`` changes."""

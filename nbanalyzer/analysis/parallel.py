@@ -11,118 +11,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nbanalyzer.costs.costs import Costs
-from nbanalyzer.costs.tree import Node
-from nbanalyzer.errors import InputError, quote
-from nbanalyzer.formulas.grammar import Number
+from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.profiles import Profile
-from nbanalyzer.templates.config import ModelParams
-from nbanalyzer.templates.template import Composite
 
-from .analysis import Analysis
+__all__ = ["AllReduce"]
 
-__all__ = ["AllReduce", "rank_of", "read_tp", "require_divided", "sizes_of"]
-
-MOST = 1024  # ranks
-WIDTHS = (
-    "intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size",
-    "moe_shared_expert_intermediate_size", "shared_intermediate_size", "intermediate_size_mlp",
-)  # fmt: skip
-"""The widths of feed-forward layers and experts, of those that a model has."""
 PER_LAYER = 2  # all-reduces: after the attention, and after the feed-forward layer
 ELEMENT = 2  # bytes: activations are summed in 16 bits, whatever the weights are
 MICRO = 1_000_000  # microseconds a second
-
-
-def read_tp(value: object) -> int:
-    """Return a number of ranks.
-
-    Raises:
-        InputError: it is none.
-
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
-        raise InputError(f"tp is a whole number from 1 to {MOST:,}, not {quote(value)}")
-    return value
-
-
-def sizes_of(costs: Costs, tp: int) -> dict[str, int]:
-    """Return name → size on one of `tp` ranks, of the sizes that are divided.
-
-    Key heads that are fewer than the ranks are kept by several, one each. The vocabulary is rounded up.
-
-    Raises:
-        InputError: a size that does not divide, or a model that is not divided so.
-
-    """
-    params, used = costs.params, costs.variables
-    if "encoder_len" in used:
-        raise InputError("not modelled: an encoder-decoder model on several devices")
-    if costs.is_latent:
-        raise InputError("not modelled: latent attention on several devices, which all keep the whole latent")
-    if "num_heads" not in used or not params.get("num_heads"):
-        raise InputError("not modelled: this model has no attention heads to divide over several devices")
-    found = {}
-    for name in ("num_heads", *(width for width in WIDTHS if width in used and params.get(width))):
-        found[name] = _divided(name, params[name], tp)
-    if heads := params.get("num_kv_heads"):
-        found["num_kv_heads"] = 1 if tp % heads == 0 else _divided("num_kv_heads", heads, tp)
-    found["vocab_size"] = -(-params["vocab_size"] // tp)
-    return found
-
-
-def _divided(name: str, value: int, tp: int) -> int:
-    if value % tp:
-        raise InputError(f"not modelled: {name} {value:,} does not divide into {tp} equal parts, as tp={tp} needs")
-    return value // tp
-
-
-def rank_of(analysis: Analysis, tp: int) -> Analysis:
-    """Return a pass as it is on one of `tp` ranks.
-
-    The formulas of its template are evaluated for the rank's sizes, in which a head keeps its own.
-
-    Raises:
-        InputError: as for `sizes_of`, or the formulas do not follow these sizes.
-
-    """
-    if tp == 1:
-        return analysis
-    whole = analysis.params
-    params = ModelParams({**whole, **sizes_of(analysis, tp)}, whole.model_type, whole.unknown, whole.defaults)
-    notes = (*analysis.notes, f"one of {tp} devices")
-    rank = Analysis(analysis.kernel_tree, params, analysis.run, notes, analysis.warnings)
-    require_divided(analysis, rank, tp)
-    return rank
-
-
-def require_divided(whole: Costs, rank: Costs, tp: int) -> None:
-    """Raise an `InputError` unless a rank has its part of the products of every layer, and no other.
-
-    A template whose formulas say hidden_size where they mean heads times their size is found so.
-    """
-    for node in rank.nodes:
-        if not node.is_basic or node.block is None or not (ours := _matmul(rank, node)):
-            continue
-        theirs = _matmul(whole, node)
-        if ours * tp == theirs or _is_kept(node, ours, theirs, whole.params, tp):
-            continue
-        raise InputError(
-            f"not modelled: tp={tp} would not divide {node.path}: its formula does not follow the heads or the width"
-        )
-
-
-def _matmul(costs: Costs, node: Node) -> Number:
-    return costs.costs[node].matmul_flops
-
-
-def _is_kept(node: Node, ours: Number, theirs: Number, params: Mapping[str, int], tp: int) -> bool:
-    """Return whether all ranks do a product alike: of key heads that are fewer than they, or of a router."""
-    if "num_kv_heads" in node.uses[0]:
-        return tp > params["num_kv_heads"] and ours * tp >= theirs >= ours
-    bindings = node.parent.kernel.bindings if node.parent and isinstance(node.parent.kernel, Composite) else {}
-    return ours == theirs and ("num_experts" in node.uses[0] or bindings.get("output_size") == "1")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from nbanalyzer.errors import InputError
 from nbanalyzer.files import writing
 
 from .arguments import Arguments
-from .options import LENGTHS, PARSERS
+from .options import LENGTHS, OF_REQUEST, PARSERS
 from .progress import bar
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class CostMagics(Magics):
         options = arguments.options
         if options.model is None:
             raise InputError("%request takes a model: a catalogue name, a path, $template or $config")
-        settings = arguments.request(("batch_size", "w_bit", "a_bit", "kv_bit"))
+        settings = arguments.request(OF_REQUEST)
         with bar(self.shell):
             asked = request(
                 arguments.value(options.model), config=arguments.config(), set=arguments.changes(), **settings

@@ -12,14 +12,15 @@ from IPython.core.magic_arguments import MagicArgumentParser
 from nbanalyzer.analysis import options
 from nbanalyzer.analysis.options import PROFILE, add_efficiency_options, add_request_options, add_run_options
 from nbanalyzer.costs.metrics import BY_MODULE, METRICS
-from nbanalyzer.costs.run import PHASES, SIZES, SWITCHES
+from nbanalyzer.costs.run import MESH, PHASES, SIZES, SWITCHES
 from nbanalyzer.generate import DEVICES
 
-__all__ = ["LENGTHS", "PARSERS", "PLOTS", "LineParser"]
+__all__ = ["LENGTHS", "OF_REQUEST", "PARSERS", "PLOTS", "LineParser"]
 
 MODEL = "catalogue name, path of a template or of a config.json, $template or $config"
 CONFIG = "a config.json to take the sizes from, or $config"
 HARDWARE = "an accelerator to run on: a name, see %%hardware, the path of a .json file or $card"
+OF_REQUEST = ("batch_size", "w_bit", "a_bit", "kv_bit", *MESH, "rank")  # sizes
 PLOTS = ("roofline", "both", "flops", "bytes", "none")
 LENGTHS = {
     **SIZES,
@@ -127,7 +128,7 @@ def _(parser: LineParser) -> None:
 @_options("request")
 def _(parser: LineParser) -> None:
     parser.add_argument("model", nargs="?", help=MODEL)
-    add_run_options(parser, sizes=("batch_size", "w_bit", "a_bit", "kv_bit"))
+    add_run_options(parser, sizes=OF_REQUEST)
     add_request_options(parser)
     parser.add_changes()
     parser.add_value("--config", "FILE", CONFIG)

@@ -31,7 +31,7 @@ from .validation import (
     uses_of,
 )  # fmt: skip
 
-__all__ = ["expand", "findings", "with_variants"]
+__all__ = ["expand", "findings", "rebound", "with_variants"]
 
 MOST_PUT_IN = 10 * MAX_OPERATIONS  # before simplification
 
@@ -111,6 +111,13 @@ def with_variants(
 
     kernels = tuple(changed(kernel, ()) for kernel in template.kernels)
     return msgspec.structs.replace(template, kernels=kernels), frozenset(variants)
+
+
+def rebound(kernel: Composite, bindings: Bindings, modules: Mapping[str, ModuleTemplate] = MODULES) -> Composite:
+    """Return a kernel of a module template with other bindings: its kernels and parameters follow."""
+    bare = msgspec.structs.replace(kernel, parameters="", sub_kernels=())
+    work = _Expansion(modules)
+    return work.module_node(bare, _module(kernel.module, modules, kernel.name), bindings, constant(1), ())
 
 
 def findings(
@@ -218,12 +225,15 @@ class _Expansion:
 
     def _basic(self, kernel: Basic, bindings: Bindings, path: tuple[str, ...]) -> Basic | None:
         here = ".".join((*path, kernel.operation))
-        flops, read, write = (
-            str(self.substituted(place.text, bindings, f"{here}, {place.field}")) for place in fields((kernel,))
-        )
-        if flops == read == write == "0":
+        texts = {
+            place.field: str(self.substituted(place.text, bindings, f"{here}, {place.field}"))
+            for place in fields((kernel,))
+        }
+        if set(texts.values()) == {"0"}:
             return None  # e.g. the bias of a layer without one
-        return msgspec.structs.replace(kernel, flops=flops, memory_access=MemoryAccess(read, write))
+        access = MemoryAccess(texts["memory_access.read"], texts["memory_access.write"])
+        payload = texts.get("payload", "0")
+        return msgspec.structs.replace(kernel, flops=texts["flops"], memory_access=access, payload=payload)
 
     def parsed(self, bindings: Mapping[str, str], where: str, outer: Bindings | None = None) -> dict[str, Formula]:
         """Return bindings as formulas, with those of the level above substituted."""
