@@ -102,16 +102,13 @@ class Hardware(Pass, frozen=True, kw_only=True):
     bandwidth_efficiency: Annotated[float, Meta(description="share of the peak bandwidth that is reached (1)")] = 1.0
     launch_overhead: Annotated[float, Meta(description="seconds that each kernel takes beside its work (0)")] = 0.0
 
-    def reached(self) -> dict[str, float]:
+    def reached(self) -> dict[str, Any]:
         """Return what is reached of the accelerator's peaks, as far as it was given."""
-        if not self.hardware and (self.profile or self._efficiencies != (1.0, 1.0, 0.0)):
+        names = ("compute_efficiency", "bandwidth_efficiency", "launch_overhead")
+        given = {name: getattr(self, name) for name in names}
+        if not self.hardware and (self.profile or [*given.values()] != [1.0, 1.0, 0.0]):
             raise InputError("profile, efficiencies and launch_overhead need hardware: nbanalyzer_list lists the names")
-        compute, bandwidth, overhead = self._efficiencies
-        return {"compute_efficiency": compute, "bandwidth_efficiency": bandwidth, "launch_overhead": overhead}
-
-    @property
-    def _efficiencies(self) -> tuple[float, float, float]:
-        return self.compute_efficiency, self.bandwidth_efficiency, self.launch_overhead
+        return given
 
 
 def read_range(name: str, value: int, least: int, most: int) -> int:

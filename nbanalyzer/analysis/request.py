@@ -16,6 +16,7 @@ from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.hardware.profiles import profile as find_profile
 
 from .analysis import Analysis
+from .communication import Communication
 from .populate import Source, populate
 from .price import Price
 from .quants import quant_of
@@ -120,6 +121,7 @@ class Request(RequestCosts):
         bandwidth_efficiency: float = 1.0,
         launch_overhead: float = 0.0,
         profile: str | os.PathLike[str] | Profile | None = None,
+        nodes: int = 1,
         price: float | None = None,
         grid: float | None = None,
     ) -> RequestTiming:
@@ -131,6 +133,7 @@ class Request(RequestCosts):
             bandwidth_efficiency: at the roofline.
             launch_overhead: at the roofline.
             profile: what estimates are made with.
+            nodes: that the devices are spread over.
             price: $ an hour of a device.
             grid: g of CO2 a kWh.
 
@@ -142,6 +145,5 @@ class Request(RequestCosts):
             compute=compute_efficiency, bandwidth=bandwidth_efficiency, launch_overhead=launch_overhead
         )
         card = find_hardware(hardware)
-        return RequestTiming(
-            self, card, efficiency, find_profile(profile, card), Price(card, self.tp, price=price, grid=grid)
-        )
+        cost = Price(card, self.tp, price=price, grid=grid)
+        return RequestTiming(self, card, efficiency, find_profile(profile, card), cost, Communication(nodes))

@@ -15,13 +15,14 @@ from types import MappingProxyType
 from typing import Literal
 
 from nbanalyzer.costs.costs import Costs
+from nbanalyzer.costs.shards import EXPERTS
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.errors import InputError, UnknownNameError, quote
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.templates.template import Basic
 
-__all__ = ["OPTIMIZERS", "States", "Step", "Unit", "gathered_at_once", "states_of", "step_of", "units_of"]
+__all__ = ["OPTIMIZERS", "States", "Step", "Unit", "states_of", "step_of", "units_of"]
 
 Plan = Literal["layers", "transformers"]
 
@@ -61,13 +62,15 @@ def units_of(costs: Costs, plan: Plan = "layers") -> list[Unit]:
             and head together, which are kept; a head that is the embedding takes that along.
 
     Raises:
-        InputError: a run on one device, or with expert parallelism.
+        InputError: a run without ``fsdp``, or with experts that are spread over some of its ranks.
 
     """
     ranks = costs.run.fsdp
     gathers = [node for node in costs.nodes if _is_gather(node)]
     if ranks == 1 or not gathers:
         raise InputError("weights are whole on every rank: populate with fsdp=8, or as many ranks as share them")
+    if any(node.path.split(".")[-2].startswith(EXPERTS) for node in gathers):
+        raise InputError("not modelled: a step of training with experts that are spread over some of the shards, by ep")
     found = []
     for node in gathers:
         part = normalize(Fraction(_payload(costs, node)) / ranks / Fraction(costs.values["w_bytes"]))
@@ -115,18 +118,6 @@ def _layer_of(node: Node) -> Node | None:
 def _payload(costs: Costs, node: Node) -> Number:
     assert isinstance(node.kernel, Basic)
     return costs.value_of(parse(node.kernel.payload))
-
-
-def gathered_at_once(costs: Costs) -> Number:
-    """Return the bytes of gathered weights that are there at a time: the root, and two layers, one of them in advance.
-
-    0 of a run on which every rank has its weights whole.
-    """
-    gathers = [node for node in costs.nodes if _is_gather(node)]
-    root = sum(_payload(costs, node) for node in gathers if _layer_of(node) is None)
-    layers = sorted(_payload(costs, node) for node in gathers if _layer_of(node) and costs.cost(node).copies)
-    copies = sum(costs.cost(node).copies for node in gathers if _layer_of(node))
-    return normalize(root + (2 * layers[-1] if copies > 1 else sum(layers)))
 
 
 @dataclass(frozen=True)

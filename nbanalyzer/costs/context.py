@@ -72,14 +72,13 @@ def context(template: ModelTemplate) -> ModelTemplate:
 
 def _ring(payload: Formula) -> Composite:
     """Return the sends of a layer: every rank passes on what it has, until all have seen it."""
-    calls = build("if", build("-", CP, constant(1)), MANY, constant(0))
-    return msgspec.structs.replace(link("ring", "send", "cp", payload), calls=str(calls))
+    times = str(build("-", CP, constant(1)))
+    return msgspec.structs.replace(link("ring", "send", "cp", payload), repeat=times, calls=str(MANY))
 
 
 def _sum(payload: str) -> Composite:
     """Return the sum of partial results of attention over what is cached."""
-    calls = build("if", constant(0), MANY, constant(1))
-    return msgspec.structs.replace(link("partial", "all_reduce", "cp", parse(payload)), calls=str(calls))
+    return msgspec.structs.replace(link("partial", "all_reduce", "cp", parse(payload)), calls="{seq_len} == 1")
 
 
 def _kernels(

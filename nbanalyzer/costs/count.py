@@ -24,7 +24,7 @@ from .division import Stage
 from .run import SWITCHES, Layout, Run
 from .tree import Tree
 
-__all__ = ["as_run", "count", "fused", "params_of", "prepared", "tree_of"]
+__all__ = ["again", "as_run", "count", "fused", "params_of", "prepared", "tree_of"]
 
 
 def count(template: ModelTemplate, **run: Any) -> Costs:
@@ -71,9 +71,11 @@ def prepared(template: ModelTemplate, config: object, changes: Mapping[str, int]
 
 def fused(costs: Costs) -> Costs:
     """Return the costs of the same pass as a serving engine launches it; switches that nobody chose follow."""
-    if costs.run.fusion == "engine":
-        return costs
-    run = costs.run.fused()
+    return costs if costs.run.fusion == "engine" else again(costs, costs.run.fused())
+
+
+def again(costs: Costs, run: Run) -> Costs:
+    """Return the costs of the same model in another run."""
     tree = tree_of(costs.kernel_tree.source, run, costs.params)
     _require_values(tree, costs.params, run)
     return Costs(tree, costs.params, run, costs.notes, costs.warnings)

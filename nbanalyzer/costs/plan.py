@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from nbanalyzer.formulas.formula import Formula, build, constant, parse, variable
+from nbanalyzer.templates.styles import matches
 from nbanalyzer.templates.template import Basic, Composite, Kernel, ModelTemplate
 
 from .run import Layout
 
-__all__ = ["REPEATED", "WHOLE_EXPERTS", "Plan", "heads_of", "megatron", "plan_of"]
+__all__ = ["REPEATED", "WHOLE_EXPERTS", "Plan", "has_experts", "heads_of", "is_attention", "megatron", "plan_of"]
 
 WHOLE_EXPERTS = "ep_dispatch_experts"
 VOCABULARY = variable("vocab_size")
@@ -45,18 +45,13 @@ class Plan:
     def style_of(self, path: str) -> str:
         """Return the style of a module; "" if the plan does not name it."""
         names = path.split(".")
-        return next((style for pattern, style in self.styles.items() if _matches(pattern.split("."), names)), "")
+        return next((style for pattern, style in self.styles.items() if matches(pattern.split("."), names)), "")
 
     def speaks_of(self, path: str) -> bool:
         """Return whether the plan names a module below this one."""
         names = path.split(".")
         below = (pattern.split(".") for pattern in self.styles)
-        return any(len(parts) > len(names) and _matches(parts[: len(names)], names) for parts in below)
-
-
-def _matches(parts: Sequence[str], names: Sequence[str]) -> bool:
-    pairs = zip(names, parts, strict=False)
-    return len(parts) == len(names) and all(fnmatchcase(name, part) for name, part in pairs)
+        return any(len(parts) > len(names) and matches(parts[: len(names)], names) for parts in below)
 
 
 def plan_of(template: ModelTemplate, layout: Layout) -> Plan:
@@ -80,11 +75,11 @@ def megatron(template: ModelTemplate) -> dict[str, str]:
     waiting: list[_Linear] = []  # linears since the last one that was divided by its inputs
     has_attended = False
     for path, kernel in _modules(template.kernels):
-        if _has_experts(kernel):
+        if has_experts(kernel):
             styles[path] = "moe_tp_experts"
         elif _is_embedding(kernel):
             styles[path] = "embedding_rowwise"
-        elif _is_attention(kernel):
+        elif is_attention(kernel):
             has_attended = True
         elif not _is_linear(kernel):
             continue
@@ -139,7 +134,7 @@ def heads_of(size: Formula) -> tuple[str, ...]:
     return next((heads for heads in HEADS if used.intersection(heads)), tied)
 
 
-def _is_attention(kernel: Composite) -> bool:
+def is_attention(kernel: Composite) -> bool:
     """Return whether a module is attention: products of two activations, for every head."""
     if {"num_heads", "num_queries", "num_keys"} <= kernel.bindings.keys():
         return True
@@ -161,7 +156,7 @@ def _is_linear(kernel: Composite) -> bool:
     return {"input_size", "output_size"} <= kernel.bindings.keys()
 
 
-def _has_experts(kernel: Composite) -> bool:
+def has_experts(kernel: Composite) -> bool:
     """Return whether a module holds the weights of all experts: products with more than one of them."""
     products = [child for child in kernel.sub_kernels if isinstance(child, Basic) and child.unit == "matmul"]
     return len(products) > 1 and "num_experts" in parse(kernel.parameters or "0").variables

@@ -45,7 +45,7 @@ def divided(varied: ModelTemplate, source: ModelTemplate, layout: Layout, stage:
         sizes = division.sizes
         notes += division.notes
     if "fsdp" in layout.axes:
-        template = gathered(template, whole_experts=layout.spreads_over_shards)
+        template = gathered(template, layout.axes, whole_experts=layout.spreads_over_shards)
     if "cp" in layout.axes:
         template = context(template)
         notes.append(NOT_CHECKED)

@@ -140,7 +140,8 @@ class Run:
         _whole("a_bit", self.a_bit, 1, MAX_BITS)
         object.__setattr__(self, "kv_bit", self.a_bit if self.kv_bit is None else self.kv_bit)
         _whole("kv_bit", self.kv_bit, 1, MAX_BITS)
-        if self.mesh != SINGLE or self.rank is not None or self.imbalance != 1:
+        is_single = self.mesh == SINGLE and all(type(size) is int for size in self.mesh)
+        if not is_single or self.rank is not None or self.imbalance != 1:
             self._check_mesh()
         if isinstance(self.causal, bool):
             object.__setattr__(self, "causal", "on" if self.causal else "off")
@@ -265,7 +266,7 @@ SIZES: Mapping[str, str] = {
     "a_bit": "bits per element of an activation (16)",
     "kv_bit": "bits per element of the cache (as activations)",
     **MESH,
-    "rank": "the rank of the mesh that is shown (the busiest)",
+    "rank": "the rank of the mesh that is shown, or all (the busiest)",
 }
 """The whole numbers of a run, as options: name → meaning and default."""
 

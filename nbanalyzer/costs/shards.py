@@ -8,7 +8,9 @@ not divide are padded, so that what is gathered is as many times the first rank'
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,35 +20,48 @@ from nbanalyzer.templates.template import Basic, Composite, Kernel, ModelTemplat
 from .sharding import link
 from .stages import layers_of
 
-__all__ = ["gathered", "rows_of"]
+__all__ = ["EXPERTS", "gathered", "rows_of"]
 
 RANKS = variable("fsdp")
+EXPERTS = "experts"
+"""Name of what gathers experts apart from all else."""
 
 
-def gathered(template: ModelTemplate, *, whole_experts: bool = False) -> ModelTemplate:
+def gathered(template: ModelTemplate, axes: Collection[str] = (), *, whole_experts: bool = False) -> ModelTemplate:
     """Return what one of `fsdp` ranks runs and keeps, with ``{fsdp}`` in the formulas.
 
     Args:
         template: complete, in the variants of the run; already divided along other axes, or not.
-        whole_experts: whether experts are spread over all these ranks already (``ep = fsdp * tp``), and not sharded.
+        axes: those of the mesh with more than one device. Experts that are spread along ``ep`` are sharded over the
+            ranks that are left, as transformers does (``efsdp``), and gathered apart.
+        whole_experts: whether they are spread over all these ranks already (``ep = tp * cp * fsdp``), and not sharded.
 
     """
-    work = _Gathering(frozenset(id(layer) for layer in layers_of(template.kernels)), whole_experts=whole_experts)
+    work = _Gathering(frozenset(id(layer) for layer in layers_of(template.kernels)), _expert_ranks(axes), whole_experts)
     kernels, root = work.inside(template.kernels, constant(1))
-    return msgspec.structs.replace(template, kernels=(*_gather(root), *kernels))
+    return msgspec.structs.replace(template, kernels=(*work.gathers(root), *kernels))
 
 
+def _expert_ranks(axes: Collection[str]) -> Formula:
+    """Return how many ranks share the weights of the same experts."""
+    if "ep" not in axes:
+        return RANKS
+    places = build("*", *(variable(axis) for axis in ("tp", "cp") if axis in axes), RANKS)
+    return Formula("min", None, (RANKS, build("/", places, variable("ep"))))
+
+
+@dataclass(frozen=True)
 class _Gathering:
     """A walk over a tree that divides parameters, and gathers those of each layer."""
 
-    def __init__(self, layers: frozenset[int], *, whole_experts: bool) -> None:
-        self.whole_experts = whole_experts
-        self.layers = layers
+    layers: frozenset[int]
+    expert_ranks: Formula
+    whole_experts: bool
 
-    def inside(self, kernels: Iterable[Kernel], copies: Formula) -> tuple[tuple[Kernel, ...], list[Formula]]:
+    def inside(self, kernels: Iterable[Kernel], copies: Formula) -> tuple[tuple[Kernel, ...], list[_Part]]:
         """Return the kernels, and the parts of their parameters that a rank keeps, of all copies within a unit."""
         made: list[Kernel] = []
-        kept: list[Formula] = []
+        kept: list[_Part] = []
         for kernel in kernels:
             if isinstance(kernel, Basic):
                 made.append(kernel)
@@ -55,21 +70,32 @@ class _Gathering:
             times = constant(1) if is_unit else build("*", copies, parse(kernel.repeat))
             subs, parts = self.inside(kernel.sub_kernels, times)
             parameters = kernel.parameters
-            if parameters and not (self.whole_experts and _are_experts(parse(parameters))):
-                part = _part(kernel)
+            are_experts = bool(parameters) and _are_experts(parse(parameters))
+            if parameters and not (self.whole_experts and are_experts):
+                ranks = self.expert_ranks if are_experts else RANKS
+                part = _part(kernel, ranks)
                 parameters = str(part)
-                parts = [build("*", times, part), *parts] if part != constant(0) else parts
+                parts = [_Part(ranks, build("*", times, part)), *parts] if part != constant(0) else parts
             if is_unit:
-                subs, parts = (*_gather(parts), *subs), []
+                subs, parts = (*self.gathers(parts), *subs), []
             made.append(msgspec.structs.replace(kernel, parameters=parameters, sub_kernels=subs))
             kept += parts
         return tuple(made), kept
 
+    def gathers(self, parts: Sequence[_Part]) -> Iterator[Composite]:
+        """Yield what gathers a unit that keeps such parts of weights: nothing if it has none, experts apart."""
+        for ranks in dict.fromkeys((RANKS, self.expert_ranks)):
+            kept = [part.kept for part in parts if part.ranks == ranks]
+            payload = build("*", ranks, build("+", *_counted(kept)), variable("w_bytes"))
+            if kept:
+                yield link("weights" if ranks == RANKS else EXPERTS, "all_gather", "fsdp", payload)
 
-def _gather(parts: Sequence[Formula]) -> tuple[Composite, ...]:
-    """Return the gathering of a unit that keeps such parts of weights; nothing if it has none."""
-    payload = build("*", RANKS, build("+", *_counted(parts)), variable("w_bytes"))
-    return (link("weights", "all_gather", "fsdp", payload),) if parts else ()
+
+class _Part(NamedTuple):
+    """Parameters that a rank keeps, of those that so many share."""
+
+    ranks: Formula
+    kept: Formula
 
 
 def _counted(parts: Sequence[Formula]) -> Iterator[Formula]:
@@ -78,16 +104,16 @@ def _counted(parts: Sequence[Formula]) -> Iterator[Formula]:
         yield build("*", constant(parts.count(part)), part)
 
 
-def _part(kernel: Composite) -> Formula:
+def _part(kernel: Composite, ranks: Formula) -> Formula:
     """Return the first rank's part of a module's own parameters."""
     parameters = parse(kernel.parameters)
     if kernel.module.endswith(".Conv1D") and {"input_size", "output_size", "has_bias"} <= kernel.bindings.keys():
         # The one linear whose weight has a row for every input.
         given, output, bias = (parse(kernel.bindings[name]) for name in ("input_size", "output_size", "has_bias"))
-        return build("+", build("*", _share(given), output), build("*", bias, _share(output)))
+        return build("+", build("*", _share(given, ranks), output), build("*", bias, _share(output, ranks)))
     rows = rows_of(kernel)
     terms = parameters.arguments if parameters.operation == "+" else (parameters,)
-    return build("+", *(_part_of(term, rows) for term in terms))
+    return build("+", *(_part_of(term, rows, ranks) for term in terms))
 
 
 def rows_of(kernel: Composite) -> Formula | None:
@@ -96,22 +122,22 @@ def rows_of(kernel: Composite) -> Formula | None:
     return next((parse(kernel.bindings[name]) for name in names if name in kernel.bindings), None)
 
 
-def _part_of(term: Formula, rows: Formula | None) -> Formula:
+def _part_of(term: Formula, rows: Formula | None, ranks: Formula) -> Formula:
     """Return a rank's part of a tensor: of its rows, which are its first size where nothing says more."""
     factors = list(term.arguments) if term.operation == "*" else [term]
     wanted = () if rows in {None, constant(1)} else rows.arguments if rows.operation == "*" else (rows,)
     if rows is not None and all(factors.count(one) >= wanted.count(one) for one in wanted):
         for one in wanted:
             factors.remove(one)
-        return build("*", *factors, _share(rows))
+        return build("*", *factors, _share(rows, ranks))
     place = next((place for place, factor in enumerate(factors) if factor.variables), None)
     if place is None:
-        return _share(term)
-    return build("*", *factors[:place], _share(factors[place]), *factors[place + 1 :])
+        return _share(term, ranks)
+    return build("*", *factors[:place], _share(factors[place], ranks), *factors[place + 1 :])
 
 
-def _share(size: Formula) -> Formula:
-    return Formula("ceil", None, (build("/", size, RANKS),))
+def _share(size: Formula, ranks: Formula) -> Formula:
+    return Formula("ceil", None, (build("/", size, ranks),))
 
 
 def _are_experts(parameters: Formula) -> bool:

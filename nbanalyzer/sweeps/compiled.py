@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nbanalyzer.analysis.closed_form import expected_of, memory_of, time_of
+from nbanalyzer.analysis.communication import ONE_NODE, Communication
 from nbanalyzer.analysis.estimate import spread_of, words_of
 from nbanalyzer.analysis.laws import Pace
 from nbanalyzer.analysis.price import Price
@@ -57,6 +58,7 @@ class Spec:
         lengths: `prompt_len` and `output_len` of a request, without those that are axes; None for a pass.
         profile: what estimates are made with; None without an accelerator.
         price: of the accelerator, with its power; None without one.
+        communication: of several devices.
 
     Raises:
         UnknownNameError, InputError: a metric that does not exist, or lacks what it needs.
@@ -73,6 +75,7 @@ class Spec:
     lengths: tuple[tuple[str, int], ...] | None
     profile: Profile | None = field(default=None, hash=False)
     price: Price | None = None
+    communication: Communication = ONE_NODE
 
     def __post_init__(self) -> None:
         known = metrics_of([*self.tree.template.state])
@@ -179,7 +182,8 @@ class CompiledMetrics:
                 continue
             engine = engine or self._symbolic(given, "engine")
             if name == "lower_bound":
-                outputs[name] = time_of(engine, Rates(self._accelerator, self.spec.run))
+                rates = Rates(self._accelerator, self.spec.run, communication=self.spec.communication)
+                outputs[name] = time_of(engine, rates)
             else:
                 expected = expected_of(engine, self._pace(given))
                 outputs[name] = expected if name == "estimate" else self._money(name, expected, engine.tokens)
@@ -208,11 +212,13 @@ class CompiledMetrics:
     def _pace(self, given: Mapping[str, str] | None) -> Pace:
         assert self.spec.profile is not None  # the spec has checked that there is an accelerator
         run = self._run(given, "engine")
-        return Pace(self._accelerator, self.spec.profile, run, tree_of(self.spec.tree.source, run).is_latent)
+        latent = tree_of(self.spec.tree.source, run).is_latent
+        return Pace(self._accelerator, self.spec.profile, run, latent, communication=self.spec.communication)
 
     @property
     def _rates(self) -> Rates:
-        return Rates(self._accelerator, self.spec.run, self.spec.efficiency)
+        spec = self.spec
+        return Rates(self._accelerator, spec.run, spec.efficiency, communication=spec.communication)
 
     @property
     def _accelerator(self) -> Accelerator:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nbanalyzer.analysis.communication import ONE_NODE, Communication
 from nbanalyzer.analysis.populate import prepared
 from nbanalyzer.analysis.price import Price
 from nbanalyzer.analysis.rates import Efficiency
@@ -110,6 +111,7 @@ def parts_of(
     efficiency: Efficiency,
     profile: str | os.PathLike[str] | Profile | None = None,
     price: float | None = None,
+    mesh: Communication = ONE_NODE,
 ) -> Iterator[Part]:
     """Yield the parts of a grid, one for each combination of the options with formulas of their own."""
     outer = [name for name in grid.axes if name in CHOICES]
@@ -124,15 +126,16 @@ def parts_of(
         length = "prompt_len" if _is_request(grid) else "seq_len"
         single = _single(grid, chosen, length, metrics)
         if single is None:
-            yield Part(at, _compiled(grid, chosen, metrics, config, efficiency, profile, price))
+            yield Part(at, _compiled(grid, chosen, metrics, config, efficiency, profile, price, mesh))
             continue
         yield Part(
-            {**at, length: single}, _compiled(grid, {**chosen, length: 1}, metrics, config, efficiency, profile, price)
+            {**at, length: single},
+            _compiled(grid, {**chosen, length: 1}, metrics, config, efficiency, profile, price, mesh),
         )
         lengths = grid.axes[length]
         spans = [(start, stop) for start, stop in ((0, single), (single + 1, len(lengths))) if start < stop]
         others = {**grid.axes, length: tuple(value for value in lengths if value != 1)}
-        compiled = _compiled(replace(grid, axes=others), chosen, metrics, config, efficiency, profile, price)
+        compiled = _compiled(replace(grid, axes=others), chosen, metrics, config, efficiency, profile, price, mesh)
         for span in spans:
             yield Part(at, compiled, {length: span})
 
@@ -173,6 +176,7 @@ def _compiled(
     efficiency: Efficiency,
     profile: str | os.PathLike[str] | Profile | None,
     price: float | None,
+    mesh: Communication,
 ) -> CompiledMetrics:
     """Return the metrics for the values chosen on the outer axes, over the inner axes."""
     inner = tuple(name for name in grid.axes if name not in CHOICES and name not in chosen)
@@ -198,7 +202,7 @@ def _compiled(
     arrays = _arrays([*used], tree, config, sizes, changing, inner) if changing else {}
     fixed = tuple((name, value) for name, value in params.items() if name not in arrays)
     cost = Price(accelerator, price=price) if accelerator else None
-    spec = Spec(tree, run, fixed, inner, metrics, accelerator, efficiency, lengths, found, cost)
+    spec = Spec(tree, run, fixed, inner, metrics, accelerator, efficiency, lengths, found, cost, mesh)
     if not changing:
         return _known(spec)
     Costs(tree, params, run)  # as in `_known`

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nbanalyzer import display
+from nbanalyzer.analysis.communication import ONE_NODE, Communication
 from nbanalyzer.analysis.rates import Efficiency
 from nbanalyzer.costs.metrics import is_timed, unit_of
 from nbanalyzer.costs.run import CHOICES, REQUEST, TOKENS
@@ -300,6 +301,8 @@ def sweep(
     launch_overhead: float = 0.0,
     profile: Any = None,
     price: float | None = None,
+    nodes: int = 1,
+    overlap: float = 0.0,
     **options: Any,
 ) -> Sweep:
     """Return metrics over a grid of values.
@@ -316,6 +319,8 @@ def sweep(
         launch_overhead: see above.
         profile: what ``estimate``, and cost and energy, are made with, as for `Analysis.on`.
         price: $ an hour of the accelerator, for the metric ``cost_per_million_tokens``.
+        nodes: with `overlap`, of several devices, as for `Analysis.on`.
+        overlap: see above.
         options: axes and fixed values: sizes and switches of a run, hardware, config values (``num_kv_heads=[1, 8]``);
             or prompt_len and output_len, for whole requests. An option with several values is an axis.
 
@@ -334,13 +339,15 @@ def sweep(
             raise InputError(f"{name} is given twice: in set, and as an option")
     grid = Grid.of({"model": model, **sizes, **options}, lambda shape: _require_possible(shape, asked, chunks))
     efficiency = Efficiency(compute=compute_efficiency, bandwidth=bandwidth_efficiency, launch_overhead=launch_overhead)
-    parts = tuple(parts_of(grid, asked, config, efficiency, profile, price))
+    mesh = Communication(nodes, overlap)
+    parts = tuple(parts_of(grid, asked, config, efficiency, profile, price, mesh))
     drafted = filter(None, dict.fromkeys(part.compiled.spec.tree.template.drafted for part in parts))
     fixed = {option: value for option, value in grid.fixed.items() if option != "model"}
     if not efficiency.is_perfect:
         fixed |= {"compute_efficiency": compute_efficiency, "bandwidth_efficiency": bandwidth_efficiency}
         fixed["launch_overhead"] = launch_overhead
     fixed |= {name: value for name, value in (("profile", profile), ("price", price)) if value is not None}
+    fixed |= {name: value for name, value in asdict(mesh).items() if value != getattr(ONE_NODE, name)}
     partition = Partition(grid, parts, asked)
     if chunks is None:
         arrays = partition.everything()

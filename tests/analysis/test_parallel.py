@@ -6,11 +6,8 @@ from typing import Any
 
 import pytest
 
-from nbanalyzer import Accelerator, populate, request
-from nbanalyzer.analysis.parallel import AllReduce
+from nbanalyzer import populate, request
 from nbanalyzer.errors import InputError
-from nbanalyzer.hardware.parameters import Fit
-from nbanalyzer.hardware.profiles import Profile
 
 H, LAYERS = 8192, 80
 
@@ -87,25 +84,6 @@ def test_what_is_not_divided(name: str, tp: Any, message: str) -> None:
         request(name, prompt_len=9, output_len=5, tp=tp)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_what_ranks_sum_by_hand() -> None:
-    """5 layers, twice each: 10 tokens of 64 elements of 2 bytes are 1.28 us at 1e9 bytes/s, of which 3 ranks send on."""
-    fit = Fit(parameters={"launch_us": 3, "per_rank_us": 2, "second_step_us": 5, "link": 0.5})
-    profile = Profile(
-        card="any", engine="round", source="a test", overlap=0, classes={"all_reduce": {"any": fit}},
-        in_models={"skew_us": 4},
-    )  # fmt: skip
-    card = Accelerator(name="card", bandwidth=1e12, peaks={"bf16": 1e14}, link_bandwidth=1e9)
-    sums = AllReduce.of({"num_layers": 5, "hidden_size": 64}, 4, card, profile)
-    # Each to all others at half of the link; in a model they wait for each other, twice for four.
-    each = 3 + 3 * 2 + 3 * 1.28 / 0.5 + 2 * 4
-    assert sums.time(10) * 1e6 == pytest.approx(2 * 5 * each, rel=1e-9)
-    assert sums.bound(10) * 1e6 == pytest.approx(2 * 5 * 2 * 3 / 4 * 1.28, rel=1e-9)
-    # One alone sums nothing, and needs no link.
-    unlinked = Accelerator(name="card", bandwidth=1e12, peaks={"bf16": 1e14})
-    alone = AllReduce.of({"num_layers": 5, "hidden_size": 64}, 1, unlinked, profile)
-    assert (alone.num_ranks, alone.times, alone.time(10), alone.bound(10)) == (1, 0, 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_a_rank_has_half_of_what_is_divided(name: str, least: float) -> None:
     kept = 2 * rank.totals["parameters"] - whole.totals["parameters"]
     assert 0 < kept / rank.totals["parameters"] < least
     assert rank.kept_whole == pytest.approx(kept / rank.totals["parameters"], abs=1e-3)  # but biases
-    assert 2 * rank.totals["matmul_flops"] == pytest.approx(whole.totals["matmul_flops"], rel=0.005)
+    assert 2 * rank.totals["matmul_flops"] == pytest.approx(whole.totals["matmul_flops"], rel=0.01)
 
 
 @pytest.mark.parametrize(
