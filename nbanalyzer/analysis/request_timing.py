@@ -244,10 +244,10 @@ class RequestTiming(Shown, shown_by="request"):
         fit = UNKNOWN if self.fit is None else self.fit.short
         unknown = f", {COMPUTE}" if COMPUTE in self.marks else ""
         try:
-            bound = f"bound {seconds(self.lower_bound)}{unknown}"
-            return f"whole request: estimate {self.words_of('estimate')} · {bound} · {fit}"
+            expected = self.words_of("estimate")
         except InputError as error:
-            return f"whole request: estimate {error} · at the roofline {seconds(self.time)}{unknown} · {fit}"
+            expected = str(error)
+        return f"whole request: estimate {expected} · bound {seconds(self.lower_bound)}{unknown} · {fit}"
 
     def words_of(self, name: str) -> str:
         """Return one of the intervals as text; without one, the time alone.
