@@ -17,11 +17,12 @@ from nbanalyzer.costs.explanation import Explanation
 from nbanalyzer.costs.launch import Launch
 from nbanalyzer.costs.symbolic import Symbolic
 from nbanalyzer.costs.tree import Node
-from nbanalyzer.errors import InputError
+from nbanalyzer.errors import InputError, NotModelledError
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import Polynomial
 from nbanalyzer.hardware.parameters import Spread
+from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.quantities import seconds, show
 
 from .eager import EagerPace
@@ -80,7 +81,7 @@ def spread_of(launches: Iterable[Launch[Any]], pace: Pace | EagerPace) -> Spread
     """Return how measured times spread around estimates of a model with these launches.
 
     Raises:
-        InputError: nobody compared estimates of this kind with measurements.
+        NotModelledError: nobody compared estimates of this kind with measurements.
 
     """
     # Tokens are routed to experts: such models are estimated less well.
@@ -88,15 +89,15 @@ def spread_of(launches: Iterable[Launch[Any]], pace: Pace | EagerPace) -> Spread
     spread = pace.profile.interval(kind, 1)
     if spread is None:
         name = pace.profile.name
-        raise InputError(f"not modelled: no estimate of {kind} models by {name} was compared with measurements")
+        raise NotModelledError(f"not modelled: no estimate of {kind} models by {name} was compared with measurements")
     return spread
 
 
-def words_of(spread: Spread, pace: Pace | EagerPace) -> str:
+def words_of(spread: Spread, profile: Profile) -> str:
     """Return what stands beside many estimates: how wide their intervals are, and by which measurements."""
     low, high = spread.ratio[LOW], spread.ratio[HIGH]
     basis = f"{100 * LEVEL:.0f} % of {spread.n:,} measured times are {low:.3g} to {high:.3g} of theirs"
-    return f"estimates by {pace.profile.name}: {basis}" + (f" ({spread.source})" if spread.source else "")
+    return f"estimates by {profile.name}: {basis}" + (f" ({spread.source})" if spread.source else "")
 
 
 class Estimate:
@@ -108,7 +109,7 @@ class Estimate:
         bound: seconds that it takes at least.
 
     Raises:
-        InputError: some launches are not modelled.
+        NotModelledError: some launches are not modelled.
 
     """
 
@@ -177,7 +178,7 @@ class Estimate:
         """The time with its interval.
 
         Raises:
-            InputError: nobody compared estimates of this kind with measurements.
+            NotModelledError: nobody compared estimates of this kind with measurements.
 
         """
         spread = spread_of(self.costs.launches, self.pace)

@@ -23,7 +23,7 @@ from nbanalyzer.costs.count import fused
 from nbanalyzer.costs.explanation import Explanation
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.display import Picture, Shown
-from nbanalyzer.errors import InputError, UnknownNameError
+from nbanalyzer.errors import InputError, NotModelledError, UnknownNameError
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.hardware.profiles import profile as find_profile
@@ -161,7 +161,7 @@ class Roofline(Shown, shown_by="roofline"):
         """The time that is expected of the profile's engine, launch by launch.
 
         Raises:
-            InputError: some launches are not modelled.
+            NotModelledError: some launches are not modelled.
 
         """
         if isinstance(self.pace, EagerPace):  # a processor's caches may be faster than its memory: no bound
@@ -180,11 +180,13 @@ class Roofline(Shown, shown_by="roofline"):
         """The same, of a serving engine, whose laws are formulas of what stays free.
 
         Raises:
-            InputError: the profile is of PyTorch itself.
+            NotModelledError: the profile is of PyTorch itself.
 
         """
         if isinstance(self.pace, EagerPace):
-            raise InputError(f"not modelled: formulas of times by {self.profile.name}: it times one pass at a time")
+            raise NotModelledError(
+                f"not modelled: formulas of times by {self.profile.name}: it times one pass at a time"
+            )
         return self.pace
 
     @property
@@ -192,7 +194,7 @@ class Roofline(Shown, shown_by="roofline"):
         """The time that is expected of the profile's engine, with its interval.
 
         Raises:
-            InputError: some launches are not modelled, or nobody compared such estimates with measurements.
+            NotModelledError: some launches are not modelled, or nobody compared such estimates with measurements.
 
         """
         return self.estimated.interval

@@ -15,7 +15,7 @@ from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.count import tree_of
 from nbanalyzer.costs.launch import Launch
 from nbanalyzer.costs.symbolic import Symbolic, free_values
-from nbanalyzer.errors import InputError
+from nbanalyzer.errors import NotModelledError
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import Polynomial
 from nbanalyzer.formulas.simplify import applied
@@ -52,11 +52,11 @@ class Times:
         """Seconds on the profile's engine.
 
         Raises:
-            InputError: it is not modelled.
+            NotModelledError: it is not modelled.
 
         """
         if isinstance(self.estimate, str):
-            raise InputError(self.estimate)
+            raise NotModelledError(self.estimate)
         return self.estimate
 
     @property
@@ -79,7 +79,7 @@ def _or_why(estimate: Callable[[], float]) -> float | str:
     """Return the seconds of an estimate, or why nobody knows them."""
     try:
         return estimate()
-    except InputError as error:
+    except NotModelledError as error:
         return str(error)
 
 
@@ -140,7 +140,7 @@ class Steps:
 
     def _pace(self, costs: Costs) -> Pace:
         if self.profile.engine == EAGER:
-            raise InputError(f"not modelled: requests by {self.profile.name}: it times one pass at a time")
+            raise NotModelledError(f"not modelled: requests by {self.profile.name}: it times one pass at a time")
         return Pace(self.accelerator, self.profile, costs.run, costs.is_latent, self.quant)
 
     def _times(self, step: Costs, launches: Iterable[Launch[Number]]) -> Times:
@@ -199,13 +199,13 @@ class Steps:
         """How measured times spread around estimates of such models on so many devices.
 
         Raises:
-            InputError: nobody compared them: they are not modelled.
+            NotModelledError: nobody compared them: they are not modelled.
 
         """
         found = self.profile.interval(self.kind, self.tp)
         if found is None:
             devices = "one device" if self.tp == 1 else f"{self.tp} devices"
-            raise InputError(
+            raise NotModelledError(
                 f"not modelled: no estimate of {self.kind} models on {devices} by {self.profile.name} "
                 "was compared with measurements"
             )

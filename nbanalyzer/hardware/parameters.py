@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from nbanalyzer.errors import InputError, UnknownNameError, quote
+from nbanalyzer.errors import InputError, NotModelledError, UnknownNameError, quote
 from nbanalyzer.formulas.formula import Formula
 
 from .accelerators import PRECISIONS
@@ -176,8 +176,8 @@ class Parameters:
             if name not in launch:
                 raise self._missing(name)
 
-    def _missing(self, name: str) -> InputError:
-        return InputError(f"not modelled: the law of {self.kind} reads {{{name}}}, which has no value")
+    def _missing(self, name: str) -> NotModelledError:
+        return NotModelledError(f"not modelled: the law of {self.kind} reads {{{name}}}, which has no value")
 
 
 def choice(profile: Rates, kind: str, precision: str, *, in_model: bool = False) -> Parameters:
@@ -189,7 +189,7 @@ def choice(profile: Rates, kind: str, precision: str, *, in_model: bool = False)
     used = next((name for name in (precision, ANY, *FALLBACKS.get(precision, ())) if name in fits), None)
     if used is None:
         has = f"has {', '.join(fits)}" if fits else "has none of that class"
-        raise InputError(
+        raise NotModelledError(
             f"{kind} at {quote(precision)} is not modelled: the profile of {profile.engine} on {profile.card} {has}"
         )
     fit = fits[used]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
-from nbanalyzer.analysis.options import EFFICIENCIES, given
-from nbanalyzer.costs.run import SIZES, SWITCHES
+from nbanalyzer.analysis.options import EFFICIENCIES, MONEY, given
+from nbanalyzer.costs.run import SERVED, SIZES, SWITCHES
 from nbanalyzer.errors import InputError
 from nbanalyzer.files import writing
 
@@ -145,7 +145,7 @@ class CostMagics(Magics):
         An axis is ``1,8,64`` or ``1 8 64``, ``1:64`` (both ends), ``128:32768:128`` (in steps), ``128:32768:*2``
         (doubling), or ``$name``, a list, range or array of the notebook.
         """
-        from nbanalyzer.sweeps.sweep import METRICS, sweep
+        from nbanalyzer.sweeps.sweep import sweep, usual_metrics
 
         from .axes import one_or_all, read_axes, values_of
 
@@ -158,11 +158,12 @@ class CostMagics(Magics):
         if options.config:
             settings["config"] = arguments.config()
         settings |= arguments.reached()
-        if options.price is not None:
-            settings["price"] = arguments.real("--price", options.price)
+        settings |= {name: arguments.real(f"--{name}", text) for name, text in given(options, MONEY).items()}
         if options.chunks is not None:
             settings["chunks"] = "auto" if options.chunks == "auto" else arguments.number("--chunks", options.chunks)
-        default = (*METRICS, *(["time"] if options.hardware else []), *(["estimate"] if options.profile else []))
+        default = usual_metrics(settings)
+        if SERVED not in settings:
+            default += (*(("time",) if options.hardware else ()), *(("estimate",) if options.profile else ()))
         metrics = values_of(arguments, options.metric) if options.metric else default
         with bar(self.shell):
             grid = sweep(one_or_all(models), metrics=metrics, **settings)

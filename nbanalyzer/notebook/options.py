@@ -10,11 +10,12 @@ from typing import Any
 from IPython.core.magic_arguments import MagicArgumentParser
 
 from nbanalyzer.analysis.options import PROFILE, add_efficiency_options, add_request_options, add_run_options
+from nbanalyzer.analysis.quants import QUANTS
 from nbanalyzer.costs.metrics import BY_MODULE, METRICS
 from nbanalyzer.costs.run import PHASES, SIZES, SWITCHES
 from nbanalyzer.generate import DEVICES
 
-__all__ = ["LENGTHS", "PARSERS", "PLOTS", "LineParser"]
+__all__ = ["AXES", "LENGTHS", "PARSERS", "PLOTS", "LineParser"]
 
 PLOTS = ("roofline", "both", "flops", "bytes", "none")
 LENGTHS = {
@@ -22,6 +23,8 @@ LENGTHS = {
     "prompt_len": "tokens per sequence that a request reads; with output_len",
     "output_len": "tokens per sequence that a request writes; with prompt_len",
 }
+"""The whole numbers of a form: name → meaning."""
+AXES = {**LENGTHS, "concurrency": "sequences that clients keep open, of served requests; with both lengths"}
 """The whole numbers that can be axes of a sweep: name → meaning."""
 
 
@@ -142,10 +145,12 @@ def _request() -> LineParser:
 def _sweep() -> LineParser:
     parser = LineParser("sweep")
     parser.add_argument("models", nargs="*", help="one or more, each as for %%populate; $models may be a list")
-    for name, meaning in LENGTHS.items():
+    for name, meaning in AXES.items():
         parser.add_argument(f"--{name}", nargs="+", metavar="AXIS", help=meaning)
     for name, switch in SWITCHES.items():
         parser.add_argument(f"--{name}", nargs="*", choices=_Several(switch.choices), help=switch.meaning)
+    scheme = "how an engine serves the weights inside the layers, of requests"
+    parser.add_argument("--quant", nargs="+", choices=_Several(QUANTS), help=scheme)
     accelerators = "accelerators: names, see %%hardware, or $card"
     parser.add_argument("--hardware", nargs="+", metavar="NAME", help=accelerators)
     parser.add_changes("NAME=AXIS", "config values to go through")
@@ -156,6 +161,7 @@ def _sweep() -> LineParser:
     )
     add_efficiency_options(parser)
     parser.add_argument("--price", metavar="X", help="$ an hour of the accelerator, for cost_per_million_tokens")
+    parser.add_argument("--grid", metavar="X", help="g of CO2 a kWh, for co2_per_million_tokens")
     chunks = "points to compute at a time, or auto: for grids larger than the memory"
     parser.add_argument("--chunks", metavar="N", help=chunks)
     parser.add_argument("--plot", nargs="?", const="", metavar="X", help="lines of the first metric along an axis")
