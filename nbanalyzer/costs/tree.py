@@ -237,6 +237,8 @@ class Tree:
         source: the same with all its variants, for other choices; `template` if None.
         launches: the kind of every launch, and the places in `nodes` of its basic kernels; None if every kernel runs,
             with those before it that it is fused with.
+        rules: the place of every basic kernel that was a launch of its own before kernels were fused → the rule that
+            took it away, see `nbanalyzer.costs.fusion`.
 
     """
 
@@ -245,10 +247,12 @@ class Tree:
         template: ModelTemplate,
         source: ModelTemplate | None = None,
         launches: Sequence[tuple[str, tuple[int, ...]]] | None = None,
+        rules: Mapping[int, str] | None = None,
     ) -> None:
         self.template = template
         self.source = source or template
         self._launches = launches
+        self._rules = rules or {}
         self.nodes: list[Node] = []
         self.roots = self._add(template.kernels, None)
 
@@ -290,6 +294,11 @@ class Tree:
             else:
                 launches.append(("", (node,)))
         return launches
+
+    @cached_property
+    def rules(self) -> dict[Node, str]:
+        """The basic kernels that an engine launches with others, or not at all → by which rule; none without fusion."""
+        return {self.nodes[place]: rule for place, rule in self._rules.items()}
 
     def costs(self, values: Mapping[str, Number]) -> dict[Node, Cost]:
         """Return the cost of every kernel; a composite kernel's is the sum of its parts'.

@@ -130,7 +130,8 @@ class CostMagics(Magics):
         # One value is the same for all variants, and no part of what tells them apart.
         single: dict[str, Any] = {name: values[0] if len(values) == 1 else values for name, values in several.items()}
         with bar(self.shell):
-            comparison = compare(*models, set=changes or None, **single)
+            profile = None if options.profile is None else arguments.value(options.profile)
+            comparison = compare(*models, profile=profile, set=changes or None, **single)
         if options.plot == "time" and not options.hardware:
             raise InputError("--plot time needs --hardware NAME: %hardware lists the names")
         if options.plot != "none":

@@ -95,6 +95,7 @@ def _compare() -> LineParser:
     add_run_options(parser, several=True)
     accelerators = "accelerators to run on, each a name, see %%hardware, the path of a .json file or $card"
     parser.add_argument("--hardware", nargs="+", metavar="NAME", help=accelerators)
+    parser.add_argument("--profile", metavar="NAME", help=PROFILE)
     parser.add_changes("NAME=N", "change config values of all")
     plot = "of what, by module (bytes; with hardware the time)"
     parser.add_argument("--plot", choices=(*BY_MODULE, "none"), help=plot)

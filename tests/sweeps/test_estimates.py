@@ -353,6 +353,23 @@ def test_elasticities_of_times_need_hardware() -> None:
         sensitivity("gpt2", "energy_per_token", hardware=CARD)
 
 
+def test_the_line_of_a_comparison_takes_a_profile(shell: InteractiveShell) -> None:
+    shell.user_ns |= {"mine": PROFILE}
+    line = "gpt2 mamba-2.8b --seq_len 1 --cache_len 9 --hardware h100-sxm --plot none"
+    for name, by in (("vllm", "vllm"), ("$mine", PROFILE)):
+        found = CostMagics(shell).compare(f"{line} --profile {name}")
+        one = populate("gpt2", seq_len=1, cache_len=9).on("h100-sxm", profile=by)
+        rows = found.table()["gpt2"]
+        assert rows["estimate"] == one.estimate.value
+        assert rows["lower_bound"] == one.lower_bound
+        assert rows["fits"] == 1
+        assert f"{seconds(one.estimate.low)} … {seconds(one.estimate.high)}" in repr(found)
+    with pytest.raises(InputError, match="a profile needs hardware"):
+        CostMagics(shell).compare("gpt2 gpt2-xl --profile vllm")
+    with pytest.raises(NBAnalyzerError, match="nobody"):
+        CostMagics(shell).compare(f"{line} --profile nobody")
+
+
 def test_variants_stand_beside_each_other_with_estimate_and_bound() -> None:
     found = compare("gpt2", seq_len=[1, 64], hardware=CARD, profile=PROFILE)
     rows = found.table()
@@ -365,7 +382,11 @@ def test_variants_stand_beside_each_other_with_estimate_and_bound() -> None:
         assert f"{seconds(estimate.low)} … {seconds(estimate.high)}" in repr(found)
     mixed = compare("gpt2", "mamba-2.8b", seq_len=1, hardware=CARD, profile=PROFILE)
     assert [np.isnan(one.metric("estimate") or 0) for one in mixed.variants] == [False, True]
-    (row,) = (line for line in repr(mixed).splitlines() if line.startswith("estimate"))
+    (row,) = (line for line in repr(mixed).splitlines() if line.startswith("estimate "))
     assert row.endswith("not modelled")
+    assert f"\nestimates by {PROFILE.name}\n" in repr(mixed)
+    assert [line for line in repr(mixed).splitlines() if "warning" in line] == [
+        "warning: mamba-2.8b-hf: not modelled: state-space and linear attention, of which no measured kernels are at hand"
+    ]
     with pytest.raises(InputError, match="a profile needs hardware"):
         compare("gpt2", seq_len=[1, 2], profile=PROFILE)
