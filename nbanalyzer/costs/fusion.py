@@ -53,7 +53,7 @@ def _rules(group: Group, flow: Flow) -> Iterator[tuple[Node, str]]:
     is_added = group.nodes[0] in flow.residual
     for node in group.nodes[1:]:
         if group.kind != "chain":
-            yield node, group.kind
+            yield node, "shared input" if group.kind == "linear" else group.kind
         elif node in flow.residual or is_added:
             yield node, "residual"
         else:
