@@ -21,7 +21,7 @@ from .memory import Fit, fit_of
 from .parallel import AllReduce
 from .price import Price
 from .quants import quant_of
-from .rates import Efficiency, Rates, busy, starts
+from .rates import Efficiency, Rates, busy, routing_of, starts
 from .request_costs import RequestCosts
 from .roofline import Roofline
 from .served import Served
@@ -256,7 +256,8 @@ class RequestTiming(Shown, shown_by="request"):
             expected = self.words_of("estimate")
         except InputError as error:
             expected = str(error)
-        return f"whole request: estimate {expected} · bound {seconds(self.lower_bound)}{unknown} · {fit}"
+        routing = routing_of(self.steps.costs.launches, self.request.prompt_len)
+        return f"whole request: estimate {expected} · bound {seconds(self.lower_bound)}{routing}{unknown} · {fit}"
 
     def words_of(self, name: str) -> str:
         """Return one of the intervals as text; without one, the time alone.

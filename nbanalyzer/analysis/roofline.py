@@ -34,7 +34,7 @@ from .estimate import Estimate, Interval
 from .laws import Pace
 from .marks import COMPUTE, UNKNOWN, marks_of
 from .memory import Fit, Memory, fit_of, memory_of
-from .rates import Efficiency, Rates, busy, starts
+from .rates import Efficiency, Rates, busy, routing_of, starts
 
 if TYPE_CHECKING:
     import pandas
@@ -144,7 +144,12 @@ class Roofline(Shown, shown_by="roofline"):
     @property
     def words(self) -> str:
         """What the times are, in words."""
-        return self.efficiency.words(self.analysis.run.fusion)
+        return f"{self.efficiency.words(self.analysis.run.fusion)}{self.routing if self.is_bound else ''}"
+
+    @cached_property
+    def routing(self) -> str:
+        """What the bound supposes of experts, see `nbanalyzer.analysis.rates.routing_of`."""
+        return routing_of(self.engine.launches, self.analysis.run.batch_size * self.analysis.run.seq_len)
 
     @cached_property
     def engine(self) -> Costs:
@@ -220,7 +225,7 @@ class Roofline(Shown, shown_by="roofline"):
             expected = f"estimate {error}"
         fit = UNKNOWN if self.fit is None else self.fit.short
         unknown = f", {COMPUTE}" if COMPUTE in self.marks else ""
-        return f"{expected} · bound {seconds(self.lower_bound)}{unknown} · {fit}"
+        return f"{expected} · bound {seconds(self.lower_bound)}{self.routing}{unknown} · {fit}"
 
     @property
     def bound(self) -> Bound:

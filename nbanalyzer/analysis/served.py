@@ -25,6 +25,7 @@ from .capacity import Capacity
 from .estimate import Interval
 from .marks import COMPUTE, marks_of
 from .price import Price
+from .rates import routing_of
 from .steps import Steps, Times
 
 __all__ = ["Served"]
@@ -197,8 +198,9 @@ class Served(Shown, shown_by="served"):
             expected = self.not_modelled or f"{self.time_per_output_token}"
         except InputError:  # a note says why
             expected = f"{seconds(self.expected)} (no interval)"
+        routing = routing_of(self.costs.launches, self.prompt_len)
         unknown = f", {COMPUTE}" if COMPUTE in marks_of(None, self.steps.unknown) else ""
-        bound = f"bound {seconds(self.lower_bound)}{unknown}"
+        bound = f"bound {seconds(self.lower_bound)}{routing}{unknown}"
         return f"time per output token: estimate {expected} · {bound} · {self.batch_words}"
 
     @property

@@ -82,7 +82,7 @@ def _table(served: Served) -> Table:
     for label, name, unit, note in () if served.not_modelled else money:
         if figure := served.figure(name, unit):
             rows.append((label, figure, note))
-    return Table(rows, words=(0, 2), has_head=False)
+    return Table(rows, words=(0, 2), prose=(2,), has_head=False)
 
 
 def _plain(served: Served) -> dict[str, Any]:

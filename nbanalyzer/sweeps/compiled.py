@@ -15,7 +15,7 @@ from nbanalyzer.analysis.closed_form import expected_of, memory_of, time_of
 from nbanalyzer.analysis.estimate import spread_of, words_of
 from nbanalyzer.analysis.laws import Pace
 from nbanalyzer.analysis.price import Price
-from nbanalyzer.analysis.rates import Efficiency, Rates
+from nbanalyzer.analysis.rates import Efficiency, Rates, routing_of
 from nbanalyzer.costs.count import tree_of
 from nbanalyzer.costs.metrics import METRICS, MONEY, OF_ENGINE, OF_ESTIMATE, metrics_of
 from nbanalyzer.costs.run import REQUEST, TOKENS, Run, passes_of
@@ -125,6 +125,11 @@ class CompiledMetrics:
         passes = passes_of(has_encoder=self._has_encoder)
         given = (None,) if self._lengths is None else (passes.first, passes.step)
         notes = [note for one in given for note in self._rates.notes(self._symbolic(one).launches)]
+        if "lower_bound" in self.spec.metrics:
+            are_many = self._lengths is not None or {"batch_size", "seq_len"} & {*self.spec.inner}
+            tokens = MANY if are_many else self.spec.run.batch_size * self.spec.run.seq_len
+            routing = routing_of(self._symbolic(given[-1], "engine").launches, tokens)
+            notes += [f"lower_bound{routing}"] if routing else []
         if not {*OF_ESTIMATE}.isdisjoint(self.metrics):
             pace = self._pace(given[-1])
             notes += [words_of(spread_of(self._symbolic(given[-1], "engine").launches, pace), pace.profile)]

@@ -18,6 +18,7 @@ from nbanalyzer.analysis.capacity import Capacity
 from nbanalyzer.analysis.estimate import words_of
 from nbanalyzer.analysis.price import Price
 from nbanalyzer.analysis.quants import quant_of
+from nbanalyzer.analysis.rates import routing_of
 from nbanalyzer.analysis.request import Request, request
 from nbanalyzer.analysis.request_timing import RequestTiming
 from nbanalyzer.analysis.served import Served
@@ -34,6 +35,7 @@ from .asked import Asked
 __all__ = ["EXPECTED", "MOST_POINTS", "OF_SERVED", "PointMetrics", "PointSpec"]
 
 MOST_POINTS = 5_000  # 10 to 20 ms each
+MANY = 2  # tokens of a prompt, or of several sequences
 ANY = Accelerator(name="any", bandwidth=1, memory_bytes=1)
 """Stands in where only the need for memory is asked for."""
 
@@ -246,11 +248,11 @@ class PointMetrics:
         if self.spec.accelerator is None:
             return ()
         steps = self._point(self.spec.inner).timed.steps
+        routing = routing_of(steps.costs.launches, MANY) if "lower_bound" in self.spec.asked.metrics else ""
+        known = (*steps.unknown, *([f"lower_bound{routing}"] if routing else []))
         if self.not_modelled or not self._needs_estimate:
-            return steps.unknown
-        return tuple(
-            dict.fromkeys((*steps.unknown, words_of(steps.spread, steps.profile), *steps.profile.notes, *steps.notes))
-        )
+            return known
+        return tuple(dict.fromkeys((*known, words_of(steps.spread, steps.profile), *steps.profile.notes, *steps.notes)))
 
     # ---- numbers
 

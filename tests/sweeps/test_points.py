@@ -258,3 +258,17 @@ def test_one_point_of_passes_is_as_before() -> None:
     """A sweep without either option goes by formulas, whatever the number of points."""
     found = sweep("gpt2", seq_len=range(1, 6001), metrics="flops")
     assert float(found.arrays["flops"][5999]) == populate("gpt2", seq_len=6000).totals["flops"]
+
+
+def test_a_bound_over_experts_says_what_it_supposes() -> None:
+    said = "lower_bound if tokens are routed evenly"
+    options: dict[str, Any] = {"metrics": "lower_bound", "hardware": "h200-sxm"}
+    lengths: dict[str, Any] = {"prompt_len": 10, "output_len": [5, 6]}
+    cases: list[tuple[dict[str, Any], bool]] = [
+        ({"seq_len": 1, "cache_len": [1, 2]}, False), ({"seq_len": 1, "batch_size": 3, "cache_len": [1, 2]}, True),
+        ({"seq_len": 1, "batch_size": [1, 2]}, True), (lengths, True), ({**lengths, "concurrency": 2}, True),
+    ]  # fmt: skip
+    for run, is_said in cases:
+        assert (said in sweep("qwen3-30b-a3b", **run, **options).notes) is is_said, run
+    assert said not in sweep("gpt2", seq_len=[1, 2], **options).notes
+    assert said not in sweep("gpt2", **lengths, concurrency=2, **options).notes

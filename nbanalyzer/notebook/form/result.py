@@ -235,7 +235,7 @@ class Answer:
         if self.roofline.is_bound:
             figures.append(_time("time", "bound", time, least, note, *self.marks))
         else:
-            figures.append(_time("bound", "bound", bound, AT_LEAST, FUSED, *self.marks))
+            figures.append(_time("bound", "bound", bound, AT_LEAST, f"{FUSED}{self.roofline.routing}", *self.marks))
             figures.append(_time("time", "time at the roofline", time, least, OF_LIST, note, *self.marks))
         return [
             *figures,
