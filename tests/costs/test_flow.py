@@ -225,3 +225,44 @@ def test_beside_what_nobody_made_the_latest_tensor_is_read() -> None:
     found, nodes = flow(linear("one", "0", small), linear("two", "0", X), mix)
     assert found.unknown == {nodes["mix"]}
     assert sources(found, nodes["mix"]) == ["two"]
+
+
+def test_a_linear_reads_what_another_gave_rather_than_what_only_equals_its_input() -> None:
+    found, nodes = flow(
+        linear("one", "0", X), linear("q", "0", HEADS), vector("act", HEADS, HEADS), linear("out", X, Y)
+    )
+    assert sources(found, nodes["out"]) == ["one"]
+    # What is not a linear's is read before a linear's, where both have its size.
+    found, nodes = flow(linear("one", "0", X), linear("q", "0", HEADS), vector("act", HEADS, X), linear("out", X, Y))
+    assert sources(found, nodes["out"]) == ["act"]
+
+
+def test_attention_reads_two_tensors_at_most_beside_what_was_made_for_it() -> None:
+    small = "{batch_size} * {a_bytes}"
+    parts = [linear(name, "0", f"{HEADS} / {share}") for name, share in (("half", 2), ("third", 4), ("fourth", 4))]
+    made = (linear("q", "0", HEADS), vector("rope", HEADS, HEADS), vector("peek", HEADS, small))
+    found, nodes = flow(*parts, composite("attn", *made, *attention()))
+    assert sources(found, nodes["peek"]) == ["rope"]
+    assert sources(found, nodes["scores"]) == ["rope"]
+
+
+def test_attention_reads_a_part_of_a_packed_product_and_nothing_old_of_the_same_size() -> None:
+    small = "{batch_size} * {a_bytes}"
+    packed = f"3 * {HEADS}"
+    found, nodes = flow(
+        linear("old", "0", HEADS),
+        vector("use", HEADS, small),
+        composite("attn", linear("qkv", "0", packed), *attention()),
+    )
+    assert sources(found, nodes["use"]) == ["old"]
+    assert sources(found, nodes["scores"]) == ["qkv"]
+
+
+def test_what_attention_leaves_of_a_packed_product_stays_unread() -> None:
+    small, rest = "{batch_size} * {a_bytes}", f"2 * {HEADS}"
+    found, nodes = flow(
+        linear("old", "0", rest), vector("use", rest, small), linear("qkv", "0", f"3 * {HEADS}"),
+        composite("attn", *attention()), vector("append", rest, small),
+    )  # fmt: skip
+    assert sources(found, nodes["scores"]) == ["qkv"]
+    assert sources(found, nodes["append"]) == ["qkv"]
