@@ -372,6 +372,16 @@ def test_a_scan_reads_its_state_and_writes_it() -> None:
     assert costs.launches[1].bytes == BF16 * (3 + 3) + 2 * 4 * 3 * 24
 
 
+def test_a_copy_of_the_state_in_a_scan_reads_nothing_beside_it() -> None:
+    """The state is read once and written once, though a kernel copies what a product made as large."""
+    copy = basic("0", STATE, STATE, name="copy")
+    update, read = basic("1", f"{STATE} + {X}", STATE, name="update"), basic("1", STATE, X, name="read")
+    costs = own(linear("in"), linear("first", X, STATE), copy, update, read, linear("out"), **OF_STATE)
+    scan = next(launch for launch in costs.launches if launch.kind == "scan")
+    assert names(scan) == ["copy", "update", "read"]
+    assert scan.bytes == BF16 * (3 + 3) + 2 * 4 * 3 * 24
+
+
 def test_what_only_copies_a_state_makes_no_scan() -> None:
     costs = own(
         linear("in"), basic("1", X, X, name="act"), basic("0", STATE, STATE, name="keep"), linear("out"), **OF_STATE
