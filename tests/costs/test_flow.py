@@ -8,7 +8,7 @@ from typing import Any
 
 from builders import basic, composite, template
 
-from nbanalyzer.costs.flow import Flow, flow_of
+from nbanalyzer.costs.flow import OTHER_RUN, PASSES, RUN, Flow, flow_of
 from nbanalyzer.costs.regions import regions_of
 from nbanalyzer.costs.tree import Node, Tree
 from nbanalyzer.formulas.formula import parse
@@ -266,3 +266,22 @@ def test_what_attention_leaves_of_a_packed_product_stays_unread() -> None:
     )  # fmt: skip
     assert sources(found, nodes["scores"]) == ["qkv"]
     assert sources(found, nodes["append"]) == ["qkv"]
+
+
+def test_lengths_are_different_primes_so_that_no_product_equals_another() -> None:
+    names = ("batch_size", "seq_len", "cache_len", "encoder_len", "a_bytes")
+    for run in (RUN, OTHER_RUN):
+        lengths = [int(run[name]) for name in names]
+        assert len(set(lengths)) == len(lengths)
+        assert all(length % factor for length in lengths for factor in range(2, length))
+        assert min(lengths) > 4  # bytes of fp32
+    assert all(RUN[name] != OTHER_RUN[name] for name in names[:4])
+
+
+def test_amounts_are_compared_in_prefills_steps_and_passes_of_several_tokens_after_others() -> None:
+    lengths = {(one["batch_size"], one["seq_len"], one["cache_len"]) for one in PASSES}
+    assert lengths == {
+        (batch, new, cached) for batch in (1, 64) for new, cached in ((2048, 0), (1, 0), (1, 2048), (64, 1000))
+    }
+    assert all(one["encoder_len"] == (one["cache_len"] or one["seq_len"]) for one in PASSES)
+    assert {one["a_bytes"] for one in PASSES} == {2}
