@@ -285,3 +285,23 @@ def test_amounts_are_compared_in_prefills_steps_and_passes_of_several_tokens_aft
     }
     assert all(one["encoder_len"] == (one["cache_len"] or one["seq_len"]) for one in PASSES)
     assert {one["a_bytes"] for one in PASSES} == {2}
+
+
+def test_attention_reads_two_of_what_only_equals_its_operands_at_most() -> None:
+    small = "{batch_size} * {a_bytes}"
+    parts = [linear(name, "0", f"{X} / {share}") for name, share in (("half", 2), ("third", 4), ("fourth", 4))]
+    made = (linear("q", "0", HEADS), vector("peek", HEADS, small))
+    found, nodes = flow(*parts, composite("attn", *made, *attention()))
+    assert sources(found, nodes["peek"]) == ["q"]
+    assert sources(found, nodes["scores"]) == ["q"]
+
+
+def test_what_is_made_for_attention_is_unread_until_its_last_product() -> None:
+    scores = "{batch_size} * {num_heads} * {num_heads} * {a_bytes}"
+    products = (
+        basic("2 * {batch_size}", f"2 * {HEADS}", scores, "matmul", "scores"),
+        basic("2 * {batch_size}", f"{scores} + {HEADS}", HEADS, "matmul", "values"),
+    )
+    made = [linear(name, "0", HEADS) for name in ("q", "k", "v")]
+    found, nodes = flow(linear("other", "0", HEADS), composite("attn", *made, *products))
+    assert "other" not in {*sources(found, nodes["scores"]), *sources(found, nodes["values"])}
