@@ -330,6 +330,10 @@ def test_steps_of_one_operation_are_one_kernel() -> None:
     costs = own(linear("up"), basic("8", f"8 * {X}", f"8 * {X}", name="gelu", steps=8), linear("down"))
     assert costs.launches[1].bytes == 2 * 3 * BF16
     assert costs.launches[1].steps == 1
+    # Each step of four reads the weights, the kernel reads them once.
+    scaled = basic("4", f"4 * {X} + 32 * {{w_bytes}}", f"4 * {X}", name="scale", steps=4)
+    costs = own(linear("up"), scaled, linear("down"))
+    assert costs.launches[1].bytes == (2 * 3 + 8) * BF16
 
 
 def test_a_copy_that_only_changes_a_layout_is_not_launched() -> None:
