@@ -13,7 +13,7 @@ export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: help demo lab app test check unit notebooks execute lint types fuzz mutate newest lock catalog catalog-check verify fields hints coverage times profiles accuracy bench clean chromium
+.PHONY: help demo lab app test check unit notebooks execute lint types fuzz mutate newest lock catalog catalog-check verify fields hints coverage devices times profiles accuracy bench clean chromium
 
 help:
 	@echo "make demo     install, run the quickstart notebook, show the table and where its page lies"
@@ -31,6 +31,7 @@ help:
 	@echo "make fields   change every field of every shipped config, one at a time, and compare with PyTorch"
 	@echo "make hints    take every hint for single architectures away, and see its model fail"
 	@echo "make coverage try every model type of transformers, and write docs/coverage.md"
+	@echo "make devices  divide every model type with a plan by two, beside transformers, and write docs/devices-coverage.md"
 	@echo "make times    calibrate this machine, and compare estimated with measured times of two models (ten minutes)"
 	@echo "make profiles DATA=folder   fit the shipped profiles to kernel tables (docs/profiles.md says which)"
 	@echo "make accuracy DATA=folder   estimate published servers: docs/accuracy.md, and the profiles' intervals"
@@ -122,6 +123,10 @@ hints: $(VENV)/test
 # Every model type of transformers; takes about a quarter of an hour.
 coverage: $(VENV)/test
 	$(BIN)/python -m tools.coverage
+
+# Every causal model type with a plan: one of two devices beside one rank of transformers; about a quarter of an hour.
+devices: $(VENV)/test
+	$(BIN)/python -m tools.devices
 
 # What `calibrate` leads to, on this machine; a busy one takes longer, and its speed changes.
 times: $(VENV)/test

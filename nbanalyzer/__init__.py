@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .analysis.comparison import Comparison, compare
     from .analysis.request import Request, request
     from .analysis.roofline import Roofline
+    from .analysis.search import fit
     from .analysis.sensitivity import sensitivity
     from .analysis.solve import Solution, solve
     from .hardware.accelerators import Accelerator, accelerators
@@ -58,6 +59,7 @@ __all__ = (
     "compare",
     "expand",
     "extract_model_params",
+    "fit",
     "generate",
     "load_ipython_extension",
     "load_model_template",
@@ -90,6 +92,7 @@ _LATER = {
     "accelerator": "hardware.accelerators.hardware",
     "accelerators": "hardware.accelerators.accelerators",
     "compare": "analysis.comparison.compare",
+    "fit": "analysis.search.fit",
     "request": "analysis.request.request",
     "sensitivity": "analysis.sensitivity.sensitivity",
     "solve": "analysis.solve.solve",

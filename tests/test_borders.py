@@ -26,7 +26,7 @@ AGENTS = {"mcp", "pydantic"}
 PUBLIC = {
     "ALLOWED_VARIABLES", "Accelerator", "Analysis", "Comparison", "Formula", "ModelTemplate", "ModuleTemplate",
     "NBAnalyzerError", "Request", "Roofline", "Solution", "Sweep", "accelerator", "accelerators", "calibrate", "compare", "expand",
-    "extract_model_params", "generate", "load_ipython_extension", "load_model_template", "load_module_template", "models",
+    "extract_model_params", "fit", "generate", "load_ipython_extension", "load_model_template", "load_module_template", "models",
     "modules", "parse_formula", "populate", "populate_template", "request", "save_template", "sensitivity", "solve",
     "sweep", "unload_ipython_extension", "validate_template", "verify", "whatif",
 }  # fmt: skip

@@ -190,7 +190,7 @@ def test_an_unknown_peak_is_said_on_stderr(capsys: pytest.CaptureFixture[str]) -
         (["--request", "--model_id", "gpt2", "--seq_len", "5"], "a request takes prompt_len and output_len, not seq_len"),
         (["--request", "--model_id", "gpt2", "--quant", "fp7"], "invalid choice: 'fp7'"),
         (["--request", "--model_id", "gpt2", "--hardware", "t4", "--price", "-1"], "from 0 to 1,000,000, not -1.0"),
-        (["--populate", "--model_id", "gpt2", "--tp", "2"], "--tp is of a request: --request takes it"),
+        (["--populate", "--model_id", "gpt2", "--quant", "fp8"], "--quant is of a request: --request takes it"),
         (["--verify"], "--verify needs --model_id NAME or --model_json FILE"),
         (["--verify", "--model_id", "gpt2", "--model_json", "x.json"], "--verify needs --model_id NAME or --model_json FILE"),
         (["--verify", "--model_id", "gpt2", "--config", "x.json"], "--verify takes no --config"),

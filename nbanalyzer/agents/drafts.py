@@ -19,20 +19,7 @@ from .arguments import Arguments, Limit, Offset
 from .passes import Number
 from .shelf import Shelf
 
-__all__ = [
-    "CheckOf",
-    "Checked",
-    "DraftOf",
-    "Expanded",
-    "PagesOfDraft",
-    "SaveOf",
-    "Saved",
-    "Validated",
-    "check_",
-    "expand",
-    "save_",
-    "validate",
-]  # fmt: skip
+__all__ = ["check_", "expand", "save_", "validate"]
 
 LONGEST = 600
 """Characters of a formula in an answer."""
@@ -166,7 +153,8 @@ def expand(_: Shelf, asked: PagesOfDraft) -> Expanded:
     """Show what a draft becomes: every kernel with its formulas in global variables, module templates put in."""
     found = expanded(asked.draft)
     if isinstance(found, Findings):
-        raise _refused(found)
+        number = len(found.findings)
+        raise InputError(f"{number} to be put right first, nbanalyzer_validate lists them: {found.lines[0]}")
     rows, place = page(list(_nodes(found.kernels)), asked.limit, asked.offset)
     state = {name: shorten(text, LONGEST) for name, text in list(found.state.items())[:8]}
     return Expanded(model=found.model_id or "draft", state=state, rows=rows, **place)
@@ -183,11 +171,6 @@ def _nodes(kernels: tuple[Kernel, ...], above: str = "") -> Iterator[Node]:
         repeat, calls, own = (shorten(text, LONGEST) for text in (kernel.repeat, kernel.calls, kernel.parameters))
         yield Node(path=path, module=kernel.module, repeat=repeat, calls=calls, parameters=own)
         yield from _nodes(kernel.sub_kernels, path)
-
-
-def _refused(found: Findings) -> InputError:
-    number = len(found.findings)
-    return InputError(f"{number} to be put right first, nbanalyzer_validate lists them: {found.lines[0]}")
 
 
 # ---- whether its numbers are right
@@ -272,18 +255,7 @@ def check_(_: Shelf, asked: CheckOf) -> Checked:
 
     Without either the draft is only counted, and would be saved as "drafted, not checked".
     """
-    return _checked(_check(asked))
-
-
-def _check(asked: CheckOf, name: str = "") -> Check:
-    config: Any = asked.config
-    if isinstance(config, str) and config.casefold() not in catalog.aliases():
-        raise InputError(f"config is data, or the name of a catalogue model, not {quote(config)}")
-    facts = None if asked.facts is None else msgspec.to_builtins(asked.facts)
-    return check(asked.draft, config=config, facts=facts, name=name)
-
-
-def _checked(found: Check) -> Checked:
+    found = _check(asked)
     sources = [
         Origin(
             kernel=shorten(one.kernel, 200), module=shorten(one.module, 200), parameters=plain(one.parameters),
@@ -301,6 +273,14 @@ def _checked(found: Check) -> Checked:
         findings=findings[:10],
         report=[shorten(line, 200) for line in repr(found).splitlines()[:20]],
     )
+
+
+def _check(asked: CheckOf, name: str = "") -> Check:
+    config: Any = asked.config
+    if isinstance(config, str) and config.casefold() not in catalog.aliases():
+        raise InputError(f"config is data, or the name of a catalogue model, not {quote(config)}")
+    facts = None if asked.facts is None else msgspec.to_builtins(asked.facts)
+    return check(asked.draft, config=config, facts=facts, name=name)
 
 
 # ---- its file

@@ -17,7 +17,7 @@ from .arguments import Limit, Names, Offset, Pass, Values, read_range
 from .passes import Number
 from .shelf import Shelf, card_of, remarks
 
-__all__ = ["SweepOf", "Swept", "sweep_"]
+__all__ = ["sweep_"]
 
 MOST_POINTS = 100_000
 MOST_COMPILED = 48

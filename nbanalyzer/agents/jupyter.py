@@ -45,10 +45,8 @@ def function_of(tool: Tool) -> Callable[..., dict[str, Any]]:
     hints = get_type_hints(tool.takes, include_extras=True)
     parameters = []
     for field in msgspec.structs.fields(tool.takes):
-        default = field.default
-        if default is msgspec.NODEFAULT and field.default_factory is not msgspec.NODEFAULT:
-            default = field.default_factory()
-        default = inspect.Parameter.empty if default is msgspec.NODEFAULT else default
+        made = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        default = inspect.Parameter.empty if field.required else made
         kind, hint = inspect.Parameter.KEYWORD_ONLY, _plain(hints[field.name])
         parameters.append(inspect.Parameter(field.name, kind, default=default, annotation=hint))
     function.__name__ = function.__qualname__ = tool.name

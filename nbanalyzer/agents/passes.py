@@ -10,6 +10,7 @@ from msgspec import Meta
 from nbanalyzer.analysis.analysis import Analysis
 from nbanalyzer.analysis.populate import populate
 from nbanalyzer.analysis.roofline import Roofline
+from nbanalyzer.costs.explanation import Derivation
 from nbanalyzer.costs.metrics import PASS_METRICS
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.errors import InputError, shorten
@@ -20,7 +21,7 @@ from .answers import Answer, Rows, finite, page
 from .arguments import Hardware, Limit, Offset, Pass, read_range
 from .shelf import Shelf, card_of, profile_of
 
-__all__ = ["Analyze", "Analyzed", "Explain", "Explained", "Number", "analysis_of", "analyze", "explain", "roofline_of"]
+__all__ = ["Number", "analysis_of", "analyze", "explain"]
 
 Number = int | float
 MOST_DEPTH = 30
@@ -244,18 +245,7 @@ def explain(shelf: Shelf, asked: Explain) -> Explained:
     if not asked.what.strip():
         raise InputError("what is empty: give the path of a module, or a metric")
     found = roofline.explain(asked.what) if roofline else analysis.explain(asked.what)
-    steps = [
-        Step(
-            what=one.what,
-            in_module=shorten(one.in_module, LONGEST),
-            in_model=shorten(one.in_model, LONGEST),
-            with_values=shorten(one.with_values, LONGEST),
-            number=plain(one.number),
-            count=plain(one.count),
-        )
-        for one in found.derivations
-    ]
-    kept, _ = page(steps, 200, 0)
+    kept, _ = page([_step(one) for one in found.derivations], 200, 0)
     return Explained(
         model=analysis.title,
         conditions=analysis.conditions,
@@ -264,3 +254,8 @@ def explain(shelf: Shelf, asked: Explain) -> Explained:
         steps=kept,
         text=shorten(repr(found), 3_000),
     )
+
+
+def _step(found: Derivation) -> Step:
+    formulas = {name: shorten(getattr(found, name), LONGEST) for name in ("in_module", "in_model", "with_values")}
+    return Step(what=found.what, number=plain(found.number), count=plain(found.count), **formulas)

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from nbanalyzer.analysis.estimate import Interval
-from nbanalyzer.analysis.request import Request, request
+from nbanalyzer.analysis.request import request
 from nbanalyzer.analysis.request_timing import RequestTiming
+from nbanalyzer.analysis.served import Served
 from nbanalyzer.errors import InputError
 from nbanalyzer.quantities import plain
 
@@ -18,7 +19,7 @@ from .arguments import Hardware, read_range
 from .passes import Number
 from .shelf import Shelf, card_of, profile_of
 
-__all__ = ["RequestOf", "Requested", "request_"]
+__all__ = ["request_"]
 
 MOST_OUTPUT = 1_000_000
 _Length = {"minimum": 1, "maximum": MOST_OUTPUT}
@@ -29,7 +30,6 @@ class RequestOf(Hardware, frozen=True, kw_only=True):
 
     prompt_len: Annotated[int, Meta(description="tokens that are read", extra_json_schema=_Length)]
     output_len: Annotated[int, Meta(description="tokens that are written", extra_json_schema=_Length)]
-    tp: Annotated[int, Meta(description="devices that the model is divided over", extra_json_schema={"minimum": 1})] = 1
     quant: Annotated[str | None, Meta(description="how an engine serves the weights inside the layers, e.g. fp8")] = (
         None
     )
@@ -94,19 +94,28 @@ def request_(shelf: Shelf, asked: RequestOf) -> Requested:
         config=config,
         prompt_len=asked.prompt_len,
         output_len=asked.output_len,
-        tp=asked.tp,
         quant=asked.quant,
         **asked.run(),
     )
-    if not asked.hardware:
-        return _answer(found, None, None, repr(found))
-    profile = profile_of(asked.profile)
-    timing = found.on(card_of(asked.hardware), profile=profile, price=asked.price, **reached)
-    if asked.concurrency is None:
-        return _answer(found, timing, None, repr(timing))
-    served = timing.served(asked.concurrency)
-    figures = {name: _figure(served, name) for name in _SERVED}
-    return _answer(found, timing, figures, f"{timing!r}\n{served!r}")
+    timing: RequestTiming | None = None
+    served: Served | None = None
+    if asked.hardware:
+        card, profile = card_of(asked.hardware), profile_of(asked.profile)
+        timing = found.on(card, profile=profile, price=asked.price, **reached)
+        served = None if asked.concurrency is None else timing.served(asked.concurrency)
+    report = [repr(one) for one in (timing or found, served) if one is not None]
+    return Requested(
+        model=found.prefill.title,
+        conditions=found.prefill.conditions,
+        prompt=found.prefill.totals,
+        decode=found.decode,
+        totals=found.totals,
+        memory_bytes=plain(found.memory.total),
+        times={name: _figure(timing, name) for name in _TIMES} if timing else None,
+        served={name: _figure(served, name) for name in _SERVED} if served else None,
+        notes=[*found.prefill.notes, *found.prefill.warnings],
+        report="\n".join(report).splitlines()[:60],
+    )
 
 
 _TIMES = (
@@ -117,21 +126,6 @@ _SERVED = (
     "time_per_output_token", "lower_bound", "tokens_per_second", "tokens_per_second_each", "max_concurrency",
     "longest_context", "batch", "cost_per_million_tokens", "energy_per_token",
 )  # fmt: skip
-
-
-def _answer(found: Request, timing: RequestTiming | None, served: dict[str, Any] | None, report: str) -> Requested:
-    return Requested(
-        model=found.prefill.title,
-        conditions=found.prefill.conditions,
-        prompt=found.prefill.totals,
-        decode=found.decode,
-        totals=found.totals,
-        memory_bytes=plain(found.memory.total),
-        times={name: _figure(timing, name) for name in _TIMES} if timing else None,
-        served=served,
-        notes=[*found.prefill.notes, *found.prefill.warnings],
-        report=report.splitlines()[:60],
-    )
 
 
 def _figure(result: object, name: str) -> Any:

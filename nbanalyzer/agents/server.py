@@ -1,7 +1,11 @@
-"""The server: tools, resources and prompts over the Model Context Protocol. This file alone knows the SDK."""
+"""The server: tools, resources and prompts over the Model Context Protocol. This file alone knows the SDK.
+
+The tools are loaded with the first question about them, for a client waits for the answer to its hello.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -17,7 +21,6 @@ from .prompts import PROMPTS, text_of
 from .resources import ACCELERATOR, RESOURCES, read
 from .shelf import Shelf
 from .tool import Tool
-from .tools import TOOLS
 
 __all__ = ["INSTRUCTIONS", "server_of"]
 
@@ -39,7 +42,7 @@ def server_of(shelf: Shelf) -> Server[Any]:
         version=_version(),
         title="nbanalyzer",
         instructions=INSTRUCTIONS,
-        get_tool_input_schema=lambda name: TOOLS[name].input_schema if name in TOOLS else None,
+        get_tool_input_schema=lambda name: _tools()[name].input_schema if name in _tools() else None,
         on_list_tools=_list_tools,
         on_call_tool=partial(_call_tool, bench),
         on_list_resources=_list_resources,
@@ -60,8 +63,14 @@ def _version() -> str:
 # ---- tools
 
 
+def _tools() -> Mapping[str, Tool]:
+    from .tools import TOOLS
+
+    return TOOLS
+
+
 async def _list_tools(_: Any, __: types.PaginatedRequestParams | None) -> types.ListToolsResult:
-    return types.ListToolsResult(tools=[_tool(tool) for tool in TOOLS.values()])
+    return types.ListToolsResult(tools=[_tool(tool) for tool in _tools().values()])
 
 
 def _tool(tool: Tool) -> types.Tool:
@@ -77,9 +86,9 @@ def _tool(tool: Tool) -> types.Tool:
 
 
 async def _call_tool(bench: Bench, _: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
-    tool = TOOLS.get(params.name)
+    tool = _tools().get(params.name)
     if tool is None:
-        raise _refused(UnknownNameError("tool", params.name, tuple(TOOLS)))
+        raise _refused(UnknownNameError("tool", params.name, tuple(_tools())))
     reply = await bench.call(tool, params.arguments)
     content: list[types.ContentBlock] = [types.TextContent(text=reply.text)]
     if reply.data is None:

@@ -89,7 +89,7 @@ def remarks(model: object) -> list[str]:
 
 def card_of(name: str) -> Accelerator:
     """Return an accelerator of the catalogue; paths are none."""
-    if "/" in name or "\\" in name or name.casefold().endswith(".json"):
+    if _is_path(name):
         raise InputError(f"hardware is a name that nbanalyzer_list gives, no path, not {quote(name)}")
     try:
         return hardware(name)
@@ -99,6 +99,10 @@ def card_of(name: str) -> Accelerator:
 
 def profile_of(name: str) -> str | None:
     """Return the engine that estimates are of; paths are none, and no name is None."""
-    if "/" in name or "\\" in name or name.casefold().endswith(".json"):
+    if _is_path(name):
         raise InputError(f"profile is the name of an engine, no path, not {quote(name)}")
     return name or None
+
+
+def _is_path(name: str) -> bool:
+    return "/" in name or "\\" in name or name.casefold().endswith(".json")

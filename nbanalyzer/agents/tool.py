@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import msgspec
 
@@ -39,17 +39,13 @@ class Tool:
     """A tool.
 
     Attributes:
-        function: what it does, given the shelf and its arguments; called like the tool, without the
-            prefix; `_` at its end only keeps it from being a name that there is already.
-        takes: the struct of its arguments.
-        gives: the struct of its answer.
+        function: what it does, given the shelf and a struct of arguments; it gives a struct. Called like the tool,
+            without the prefix; `_` at its end only keeps it from being a name that there is already.
         writes: whether it writes a file.
 
     """
 
     function: Callable[[Shelf, Any], Answer]
-    takes: type[Arguments]
-    gives: type[Answer]
     writes: bool = False
 
     @property
@@ -63,6 +59,16 @@ class Tool:
         return inspect.getdoc(self.function) or ""
 
     @cached_property
+    def _structs(self) -> tuple[type[Arguments], type[Answer]]:
+        _, takes, gives = get_type_hints(self.function).values()
+        return takes, gives
+
+    @property
+    def takes(self) -> type[Arguments]:
+        """The struct of its arguments."""
+        return self._structs[0]
+
+    @cached_property
     def input_schema(self) -> dict[str, Any]:
         """The JSON schema of its arguments."""
         return schema_of(self.takes, may_be_null=False)
@@ -70,7 +76,7 @@ class Tool:
     @cached_property
     def output_schema(self) -> dict[str, Any]:
         """The JSON schema of its answer's data."""
-        return schema_of(self.gives)
+        return schema_of(self._structs[1])
 
     def call(self, shelf: Shelf, arguments: object) -> Reply:
         """Return what a call comes to: an answer, or the one line that says what is wrong with it."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nbanalyzer.hardware.accelerators import Accelerator
     from nbanalyzer.hardware.profiles import Profile
 
+    from .ranks import Ranks
     from .roofline import Roofline
 
 __all__ = ["Analysis"]
@@ -52,6 +53,8 @@ class Analysis(Costs, Shown, shown_by="analysis"):
         bandwidth_efficiency: float = 1.0,
         launch_overhead: float = 0.0,
         profile: str | os.PathLike[str] | Profile | None = None,
+        nodes: int = 1,
+        overlap: float = 0.0,
     ) -> Roofline:
         """Return how long the pass takes on an accelerator: kernel by kernel at the roofline, and as it is expected to.
 
@@ -63,6 +66,8 @@ class Analysis(Costs, Shown, shown_by="analysis"):
             launch_overhead: seconds that each kernel takes beside its work.
             profile: what estimates are made with: an engine (``"vllm"``, ``"sglang"``, ``"trtllm"``), the path of a
                 profile's JSON, or a `Profile`; None for figures that are typical of all.
+            nodes: that the devices of the run's mesh are spread over.
+            overlap: share of the communication, 0 to 1, that is hidden behind the rest.
 
         Raises:
             NBAnalyzerError: no such accelerator, or no such profile for it.
@@ -71,6 +76,7 @@ class Analysis(Costs, Shown, shown_by="analysis"):
         from nbanalyzer.hardware.accelerators import hardware as find_hardware
         from nbanalyzer.hardware.profiles import profile as find_profile
 
+        from .communication import Communication
         from .eager import machine_of
         from .rates import Efficiency
         from .roofline import Roofline
@@ -78,12 +84,19 @@ class Analysis(Costs, Shown, shown_by="analysis"):
         efficiency = Efficiency(
             compute=compute_efficiency, bandwidth=bandwidth_efficiency, launch_overhead=launch_overhead
         )
+        mesh = Communication(nodes, overlap)
         if hardware is None:
             measured = find_profile(profile)
             machine = machine_of(measured)
-            return Roofline(self, machine, efficiency, find_profile(measured, machine))
+            return Roofline(self, machine, efficiency, find_profile(measured, machine), mesh)
         card = find_hardware(hardware)
-        return Roofline(self, card, efficiency, find_profile(profile, card))
+        return Roofline(self, card, efficiency, find_profile(profile, card), mesh)
+
+    def ranks(self, roofline: Roofline | None = None) -> Ranks:
+        """Return all ranks of the run's mesh that differ: what each keeps, and with a roofline for how long it runs."""
+        from .ranks import Ranks
+
+        return Ranks(self, roofline)
 
     def plot(self, what: str = "both") -> Picture:
         """Return a picture of where ``"flops"``, ``"bytes"`` or ``"both"`` go, by module."""

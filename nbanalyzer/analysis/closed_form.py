@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 from nbanalyzer.costs.symbolic import Symbolic, never_negative
@@ -12,6 +13,7 @@ from nbanalyzer.hardware.laws import exact
 
 from .estimate import expected_times, share_of, spread_of
 from .laws import Pace
+from .memory import LAYERS_AT_ONCE, gathered
 from .rates import Rates, busy, starts
 
 __all__ = ["as_polynomial", "expected_of", "kept_of", "memory_of", "time_of", "working_sets"]
@@ -25,19 +27,37 @@ def time_of(costs: Symbolic, rates: Rates) -> Expression:
     What is longer in every case, as most kernels' traffic is, needs no comparison.
     """
     decided: list[Polynomial] = []
-    undecided: list[Expression] = []
+    links: list[Polynomial] = []
+    undecided: list[tuple[Polynomial, ...]] = []
     for launch in costs.launches:
         times = [time for time in dict.fromkeys(busy(launch, rates).values()) if time]
         longest = [
             time for time in times if not any(never_negative(other - time) for other in times if other is not time)
         ]
-        if len(longest) > 1:
-            undecided.append(Expression("max", tuple(longest)))
+        if launch.kind == "link":
+            links += longest
+        elif len(longest) > 1:
+            undecided.append((*longest,))
         else:
             decided += longest
         if rates.efficiency.launch_overhead:
             decided.append(starts(launch) * Fraction(rates.efficiency.launch_overhead))
-    return Expression("sum", (Polynomial.sum(decided), *undecided))
+    return _overlapped(Polynomial.sum(decided), undecided, Polynomial.sum(links), rates.communication.overlap)
+
+
+def _overlapped(
+    rest: Polynomial, undecided: Sequence[tuple[Polynomial, ...]], links: Polynomial, overlap: float
+) -> Expression:
+    """Return the seconds of communication and of the rest, of which the shorter is hidden in part.
+
+    rest + links - overlap * min(rest, links) is the larger of what is left if the one is shorter, and if the other is.
+    """
+    if not overlap or not links:
+        return Expression("sum", (rest + links, *(Expression("max", each) for each in undecided)))
+    left = 1 - exact(overlap)
+    scaled = [tuple(part * left for part in each) for each in undecided]
+    hidden = _overlapped(rest, undecided, links * left, 0), _overlapped(rest * left, scaled, links, 0)
+    return Expression("max", hidden)
 
 
 def expected_of(costs: Symbolic, pace: Pace) -> Expression:
@@ -52,11 +72,15 @@ def expected_of(costs: Symbolic, pace: Pace) -> Expression:
 
     """
     share = exact(share_of(spread_of(costs.launches, pace)))
-    rates = Rates(pace.accelerator, pace.run)
+    rates = Rates(pace.accelerator, pace.run, communication=pace.communication)
     launches = [(launch, time * share) for launch, time in expected_times(costs, pace)]
-    estimate = Polynomial.sum(time for _, time in launches)
-    if all(_is_above(time, least) for launch, time in launches for least in busy(launch, rates).values()):
-        return Expression("sum", (estimate,))
+    links = Polynomial.sum(time for launch, time in launches if launch.kind == "link")
+    rest = Polynomial.sum(time for launch, time in launches if launch.kind != "link")
+    estimate = _overlapped(rest, (), links, pace.communication.overlap)
+    if not pace.communication.overlap and all(
+        _is_above(time, least) for launch, time in launches for least in busy(launch, rates).values()
+    ):
+        return estimate
     return Expression("max", (estimate, time_of(costs, rates)))
 
 
@@ -85,8 +109,10 @@ def as_polynomial(expression: Polynomial | Expression) -> Polynomial:
 
 
 def kept_of(costs: Symbolic) -> Polynomial:
-    """Return the bytes that are there during the whole pass, weights and state."""
-    return Polynomial.sum([costs.metric("weight_bytes"), *costs.state.values()])
+    """Return the bytes that are there during the whole pass: weights, also those that are gathered, and state."""
+    root, layers = gathered(costs.launches)
+    largest = applied("max", tuple(layers)) if len(layers) > 1 else Polynomial.sum(layers)
+    return Polynomial.sum([costs.metric("weight_bytes"), *costs.state.values(), *root, largest * LAYERS_AT_ONCE])
 
 
 def working_sets(costs: Symbolic) -> list[Polynomial]:

@@ -15,6 +15,7 @@ from typing import Any
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.explanation import Explanation
 from nbanalyzer.costs.launch import Launch
+from nbanalyzer.costs.run import Run
 from nbanalyzer.costs.symbolic import Symbolic
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.errors import InputError, NotModelledError
@@ -25,12 +26,13 @@ from nbanalyzer.hardware.parameters import Spread
 from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.quantities import seconds, show
 
+from .communication import MICRO, exposed
 from .eager import EagerPace
-from .laws import MICRO, Pace
+from .laws import Pace
 
 __all__ = [
-    "LEVEL", "Estimate", "Interval", "estimate_of", "expected_times", "interval_of", "share_of", "spread_of",
-    "words_of",
+    "LEVEL", "Estimate", "Interval", "estimate_of", "expected_times", "interval_of", "measured", "share_of",
+    "spread_of", "words_of",
 ]  # fmt: skip
 
 LEVEL = 0.8
@@ -84,12 +86,37 @@ def spread_of(launches: Iterable[Launch[Any]], pace: Pace | EagerPace) -> Spread
         NotModelledError: nobody compared estimates of this kind with measurements.
 
     """
+    launches = [*launches]
     # Tokens are routed to experts: such models are estimated less well.
     kind = "experts" if any(launch.kind == "experts" for launch in launches) else "dense"
-    spread = pace.profile.interval(kind, 1)
+    if not isinstance(pace, Pace):
+        return measured(kind, pace.costs.run, pace.profile)
+    return measured(kind, pace.run, pace.profile, over_nodes=any(map(pace.is_between_nodes, launches)))
+
+
+def measured(kind: str, run: Run, profile: Profile, *, over_nodes: bool = False) -> Spread:
+    """Return how measured times spread around estimates by a profile.
+
+    Args:
+        kind: of models, ``"dense"`` or ``"experts"``.
+        run: with its mesh: servers were measured whose devices are one tensor-parallel group, or copies of it.
+        profile: that estimates are made with.
+        over_nodes: whether the group communicates between nodes, which was not measured.
+
+    Raises:
+        NotModelledError: nobody compared estimates of this kind with measurements.
+
+    """
+    others = [f"{name}={size}" for name, size in run.axes.items() if name not in {"tp", "dp"}]
+    if over_nodes:
+        others.append("several nodes")
+    spread = None if others else profile.interval(kind, run.tp)
     if spread is None:
-        name = pace.profile.name
-        raise NotModelledError(f"not modelled: no estimate of {kind} models by {name} was compared with measurements")
+        on = "" if run.tp == 1 else f" on {run.tp:,} devices"
+        on += f" over {' and '.join(others)}" if others else ""
+        name = profile.name
+        why = f"no estimate of {kind} models{on} by {name} was compared with measurements"
+        raise NotModelledError(f"not modelled: {why}")
     return spread
 
 
@@ -107,16 +134,18 @@ class Estimate:
         costs: the pass, of an engine's list.
         pace: what the engine reaches.
         bound: seconds that it takes at least.
+        overlap: share of the communication that is hidden, see `nbanalyzer.analysis.communication`.
 
     Raises:
         NotModelledError: some launches are not modelled.
 
     """
 
-    def __init__(self, costs: Costs, pace: Pace | EagerPace, bound: float) -> None:
+    def __init__(self, costs: Costs, pace: Pace | EagerPace, bound: float, overlap: float = 0.0) -> None:
         self.costs = costs
         self.pace = pace
         self.bound = bound
+        self.overlap = overlap
         self.times: Mapping[Node, float] = self._times()
 
     def _times(self) -> dict[Node, float]:
@@ -124,6 +153,11 @@ class Estimate:
         for launch in self.costs.launches:
             if launch.is_started and launch.times:
                 found[launch.nodes[0]] = launch.times * self.pace.time_us(launch, self.costs.value_of) / MICRO
+        if self.overlap:
+            links = [launch.nodes[0] for launch in self.costs.launches if launch.kind == "link"]
+            link = sum(found[node] for node in links)
+            share = exposed(link, sum(found.values()) - link, self.overlap)
+            found.update({node: share * found[node] for node in links})
         for node in reversed(self.costs.nodes):
             if node.parent:
                 found[node.parent] += found[node]

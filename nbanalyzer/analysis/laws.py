@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 from nbanalyzer.costs.launch import Amount, Launch
@@ -18,19 +19,19 @@ from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import Atom, Polynomial
 from nbanalyzer.formulas.simplify import applied, expanded, reduced
 from nbanalyzer.hardware.accelerators import Accelerator
-from nbanalyzer.hardware.parameters import ARITHMETIC, Parameters
+from nbanalyzer.hardware.links import Fabric
+from nbanalyzer.hardware.parameters import ANY, ARITHMETIC, Parameters
 from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.templates.template import Composite
 
+from .communication import MICRO, ONE_NODE, Communication, between_us, group_of, message, note_of
 from .quants import Quant
 
 __all__ = ["Pace", "arithmetic", "widening"]
 
 _BATCH, _EXPERTS, _TOKENS = parse("{batch_size}"), parse("{num_experts}"), parse("{batch_size} * {seq_len}")
 _HIDDEN, _ROUTED = parse("{hidden_size}"), parse("{batch_size} * {seq_len} * {experts_per_token}")
-_HEADS, _KV_HEADS = parse("{num_heads}"), parse("{num_kv_heads}")
 _ELEMENT, _WEIGHT = parse("{a_bytes}"), parse("{w_bytes}")
-MICRO = 1_000_000  # microseconds a second
 
 
 def widening(launch: Launch[Any], run: Run, quant: Quant | None) -> Fraction:
@@ -56,6 +57,7 @@ class Pace:
         run: its bits decide the precision, unless `quant` does.
         is_latent: whether attention works on a latent.
         quant: how weights inside the layers are served; None if `run` says it.
+        communication: where the devices of the run's mesh are.
 
     """
 
@@ -64,6 +66,16 @@ class Pace:
     run: Run
     is_latent: bool = False
     quant: Quant | None = None
+    communication: Communication = ONE_NODE
+
+    @cached_property
+    def fabric(self) -> Fabric:
+        """The links between the devices of the run's mesh, see `nbanalyzer.analysis.rates.Rates.fabric`."""
+        return self.accelerator.fabric(self.run.axes, self.communication.nodes)
+
+    def is_between_nodes(self, launch: Launch[Any]) -> bool:
+        """Return whether a launch communicates with other nodes."""
+        return launch.kind == "link" and any(level.is_network for level in self.fabric.levels(*group_of(launch)))
 
     def law(self, launch: Launch[Any]) -> Parameters:
         """Return the law of a launch, with the profile's parameters.
@@ -72,7 +84,8 @@ class Pace:
             NotModelledError: nobody measured such launches: they are not modelled.
 
         """
-        return self.profile.parameters(self.kind(launch), self.precision(launch), in_model=True)
+        found = self.profile.parameters(self.kind(launch), self.precision(launch), in_model=True)
+        return replace(found, note=note_of(launch, self.fabric)) if launch.kind == "link" else found
 
     def kind(self, launch: Launch[Any]) -> str:
         """Return the class of kernel that a launch belongs to.
@@ -89,10 +102,12 @@ class Pace:
             raise NotModelledError("not modelled: latent attention, of which no measured kernels are at hand")
         if launch.kind == "attention":
             return "decode_attention" if self.run.seq_len == 1 else "prefill_attention"
-        return "elementwise" if launch.kind == "chain" else launch.kind
+        return {"chain": "elementwise", "link": "all_reduce"}.get(launch.kind, launch.kind)
 
     def precision(self, launch: Launch[Any]) -> str:
         """Return the precision of a launch, by the names of profiles."""
+        if launch.kind == "link":
+            return ANY
         run, has_weights = self.run, launch.kind in {"linear", "experts"}
         if not has_weights:
             return "fp8_cache" if launch.kind == "attention" and run.kv_bit == 8 else "bf16"
@@ -110,6 +125,8 @@ class Pace:
             value_of: formula of global variables → its value.
 
         """
+        if launch.kind == "link":
+            return message(launch, self.fabric)
         rate = self.accelerator.bandwidth / MICRO
         weights = launch.weights * widening(launch, self.run, self.quant)
         found: dict[str, Any] = {
@@ -124,9 +141,9 @@ class Pace:
         for name in ("num_tokens", "input_size"):
             found[name] = value_of(parse(bindings.get(name, "0")))
         if launch.kind == "attention":
-            for name, formula in (("num_heads", _HEADS), ("num_kv_heads", _KV_HEADS)):
+            for name in ("num_heads", "num_kv_heads"):
                 with suppress(FormulaError):  # a model by hand need not say it: laws that read it say so
-                    found[name] = value_of(formula)
+                    found[name] = value_of(parse(f"ceil({{{name}}} / {self.run.tp})"))
             found["num_tokens"] = value_of(_TOKENS)
             # Every pair of a query and a key that it sees takes two products over the elements of query and result.
             found["context"] = _ratio(launch.matmul_flops * value_of(_ELEMENT), launch.activations * 2)
@@ -143,7 +160,8 @@ class Pace:
     def time_us(self, launch: Launch[Number], value_of: Callable[[Formula], Number]) -> float:
         """Return the microseconds that one run of a launch takes."""
         figures = self.figures(launch, value_of)
-        return self.law(launch).time_us({name: float(value) for name, value in figures.items()})
+        inside = self.law(launch).time_us({name: float(value) for name, value in figures.items()})
+        return inside + float(between_us(launch, self.fabric)) if launch.kind == "link" else inside
 
     def polynomial_us(self, launch: Launch[Polynomial], value_of: Callable[[Formula], Polynomial]) -> Polynomial:
         """Return the microseconds that one run of a launch takes, as a polynomial of what stays free."""
@@ -151,7 +169,8 @@ class Pace:
 
         law, figures = self.law(launch), self.figures(launch, value_of)
         law.require(figures)
-        return decided(expanded(law.formula, figures).replace(_reduced), never_negative)
+        inside = decided(expanded(law.formula, figures).replace(_reduced), never_negative)
+        return inside + between_us(launch, self.fabric) if launch.kind == "link" else inside
 
     def _compute(self, launch: Launch[Amount]) -> Any:
         """Return the microseconds of a launch's FLOPs at their peak; of a chain, which has no products, all others."""

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nbanalyzer.costs.costs import Costs
+from nbanalyzer.costs.launch import Amount, Launch
+from nbanalyzer.costs.tree import Node
 from nbanalyzer.errors import InputError
 from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.quantities import show, si
+from nbanalyzer.templates.template import Basic
 from nbanalyzer.text import as_lines
 
 if TYPE_CHECKING:
     from nbanalyzer.hardware.accelerators import Accelerator
 
-__all__ = ["Fit", "Memory", "fit_of", "fit_text", "memory_of"]
+__all__ = ["LAYERS_AT_ONCE", "Fit", "Memory", "fit_of", "fit_text", "gathered", "memory_of"]
+
+LAYERS_AT_ONCE = 2  # of gathered weights: the layer that runs, and the next one
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,8 @@ class Memory:
             90 % of what PyTorch was seen to hold. One exception: where a kernel stands for a loop
             over the tokens, as in Mamba's scan, it counts the loop's traffic, which may be slightly more than is held.
         largest: path of that kernel.
+        buffers: weights that a rank gathers from others to run: all that is outside the layers, which stays, and two
+            layers, the one that runs and the next one, which is gathered meanwhile. 0 if every rank has its weights.
 
     """
 
@@ -37,17 +45,19 @@ class Memory:
     state: Number
     activations: Number
     largest: str
+    buffers: Number = 0
 
     @property
     def total(self) -> Number:
         """All of it."""
-        return normalize(self.weights + self.state + self.activations)
+        return normalize(self.weights + self.state + self.activations + self.buffers)
 
     def __repr__(self) -> str:
         rows = (
             ("weights", self.weights, ""),
             ("state", self.state, "kept between steps"),
             ("activations", self.activations, f"largest working set: {self.largest}"),
+            *([("buffers", self.buffers, "gathered weights: two layers, and what is outside")] if self.buffers else []),
             ("total", self.total, "at least"),
         )
         width = max(len(show(number)) for _, number, _ in rows)
@@ -118,4 +128,21 @@ def memory_of(costs: Costs) -> Memory:
     running = [launch for launch in costs.launches if launch.times]
     largest = max(running, key=lambda launch: launch.activations, default=None)
     sets = (largest.activations, largest.nodes[0].path) if largest else (0, "")
-    return Memory(costs.weight_bytes, costs.state_bytes, *sets)
+    root, layers = gathered(costs.launches)
+    buffers = sum(root) + LAYERS_AT_ONCE * max(layers, default=0)
+    return Memory(costs.weight_bytes, costs.state_bytes, *sets, normalize(buffers))
+
+
+def gathered(launches: Iterable[Launch[Amount]]) -> tuple[list[Amount], list[Amount]]:
+    """Return the bytes that each kernel gathers of weights outside the layers, and of those inside."""
+    root: list[Amount] = []
+    layers: dict[Node, Amount] = {}
+    for launch in launches:
+        kernel, layer = launch.nodes[0].kernel, launch.nodes[0].module_around
+        if not isinstance(kernel, Basic) or (kernel.collective, kernel.group) != ("all_gather", "fsdp"):
+            continue
+        if layer is None:
+            root.append(launch.payload)
+        else:  # experts are gathered apart
+            layers[layer] = layers[layer] + launch.payload if layer in layers else launch.payload
+    return root, list(layers.values())

@@ -11,15 +11,17 @@ from nbanalyzer.costs.launch import Amount, Launch
 from nbanalyzer.costs.run import Run
 from nbanalyzer.errors import InputError, quote
 from nbanalyzer.hardware.accelerators import Accelerator
+from nbanalyzer.hardware.links import Fabric
 from nbanalyzer.quantities import seconds
 
+from .communication import ONE_NODE, Communication, group_of
 from .laws import arithmetic, widening
 from .marks import COMPUTE
 from .quants import Quant
 
 __all__ = ["ROUTING", "Efficiency", "Rates", "Unit", "bits_of", "busy", "routing_of", "starts"]
 
-Unit = Literal["memory", "matmul", "vector"]
+Unit = Literal["memory", "matmul", "vector", "link"]
 LATEST = 1_000_000  # seconds that a kernel takes to start
 ROUTING = "if tokens are routed evenly"
 """What a bound supposes of several tokens and experts: tokens that all choose the same ones read no others."""
@@ -80,6 +82,7 @@ class Rates:
         run: its bits decide which of the accelerator's peaks counts.
         efficiency: shares of the peaks.
         quant: how weights inside the layers are served, of an engine's list; None if `run` says it.
+        communication: where the devices of the run's mesh are.
 
     """
 
@@ -87,6 +90,17 @@ class Rates:
     run: Run
     efficiency: Efficiency = Efficiency()
     quant: Quant | None = None
+    communication: Communication = ONE_NODE
+
+    @cached_property
+    def fabric(self) -> Fabric:
+        """The links between the devices of the run's mesh.
+
+        Raises:
+            InputError: they do not fit into the nodes.
+
+        """
+        return self.accelerator.fabric(self.run.axes, self.communication.nodes)
 
     def precision(self, sizes: frozenset[str]) -> str | None:
         """Return the precision that products over operands of these sizes run in, see `bits_of`; None if unknown."""
@@ -145,6 +159,10 @@ def busy(launch: Launch[Amount], rates: Rates) -> dict[Unit, Any]:
 
     The times are of the launch's kind: numbers, as ``float``, or polynomials. Units that it has no work for are left
     out, as is work whose peak is not known of the accelerator: see `Rates.notes`.
+
+    Raises:
+        InputError: the bandwidth of a link is not known, or the devices do not fit into the nodes.
+
     """
     found: dict[Unit, Any] = {}
     if launch.bytes:
@@ -156,6 +174,8 @@ def busy(launch: Launch[Amount], rates: Rates) -> dict[Unit, Any]:
         found["matmul"] = launch.times * launch.matmul_flops / rate
     if launch.vector_flops and rates.vector is not None:
         found["vector"] = launch.times * launch.vector_flops / rates.vector
+    if launch.payload:
+        found["link"] = launch.times * launch.payload / rates.fabric.rate(*group_of(launch))
     return found
 
 

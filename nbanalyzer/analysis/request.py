@@ -6,7 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from nbanalyzer.costs.run import passes_of, read_size
+from nbanalyzer.costs.count import as_run
+from nbanalyzer.costs.run import MESH, passes_of, read_size
 from nbanalyzer.errors import InputError, quote
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.hardware.accelerators import Accelerator
@@ -15,7 +16,7 @@ from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.hardware.profiles import profile as find_profile
 
 from .analysis import Analysis
-from .parallel import rank_of, read_tp
+from .communication import Communication
 from .populate import Source, populate
 from .price import Price
 from .quants import quant_of
@@ -51,8 +52,8 @@ def request(
         tp: devices that an engine divides the model over, by its heads and widths; everything is then one rank's.
         quant: how an engine serves the weights inside the layers, a name of `nbanalyzer.analysis.quants.QUANTS` such
             as ``"fp8"``; embeddings and head stay in 16 bits, as does the cache unless `kv_bit` says otherwise.
-        run: batch_size, w_bit, a_bit, kv_bit, attn, logits (here ``"last"``, as generate() does), mla, causal, fusion
-            (``"engine"`` with `tp` or `quant`).
+        run: batch_size, w_bit, a_bit, kv_bit, attn, logits (here ``"last"``, as generate() does), mla, causal, the
+            other axes of a mesh, fusion (``"engine"`` with several devices or `quant`).
 
     Raises:
         NBAnalyzerError: bad input, or a model that writes nothing.
@@ -64,8 +65,9 @@ def request(
     read_size("prompt_len", prompt_len, 1)
     read_size("output_len", output_len, 1)
     common: dict[str, Any] = {"config": config, "set": set, "logits": "last", **run}
-    if read_tp(tp) > 1 or quant is not None:
-        common |= _of_engine(tp, quant, run)
+    mesh = as_run({name: value for name, value in (("tp", tp), *run.items()) if name in MESH})
+    if mesh.devices > 1 or quant is not None:
+        common |= {"tp": tp, **_of_engine(mesh.axes, quant, run)}
     first = populate(model, seq_len=prompt_len, **common)
     if not first.template.state:
         raise InputError(f"{first.title} keeps nothing from one pass to the next: it writes no text, token by token")
@@ -78,16 +80,16 @@ def request(
 
     if "encoder_len" in first.variables:
         first = populated(passes.first)
-    first, last = (rank_of(one, tp) for one in (first, populated(passes.last)))
+    last = populated(passes.last)
     if quant is not None and not any(map(quant_of(quant).of, last.launches)):
         kinds = " and ".join(sorted(quant_of(quant).kinds))
         raise InputError(f"quant={quote(quant)} changes nothing: it is of {kinds}, and {last.title} has none in layers")
     return Request(first, last, prompt_len, output_len, tp, quant)
 
 
-def _of_engine(tp: int, quant: str | None, run: Mapping[str, Any]) -> dict[str, Any]:
+def _of_engine(axes: Mapping[str, int], quant: str | None, run: Mapping[str, Any]) -> dict[str, Any]:
     """Return the switches of a run that only an engine has, or raise."""
-    name = f"tp={tp}" if quant is None else f"quant={quote(quant)}"
+    name = ", ".join(f"{axis}={size}" for axis, size in axes.items()) if quant is None else f"quant={quote(quant)}"
     if run.get("fusion", "engine") != "engine":
         raise InputError(f"{name} is of a serving engine, which fuses kernels: leave fusion={run['fusion']} out")
     if quant is None:
@@ -119,6 +121,7 @@ class Request(RequestCosts):
         bandwidth_efficiency: float = 1.0,
         launch_overhead: float = 0.0,
         profile: str | os.PathLike[str] | Profile | None = None,
+        nodes: int = 1,
         price: float | None = None,
         grid: float | None = None,
     ) -> RequestTiming:
@@ -130,6 +133,7 @@ class Request(RequestCosts):
             bandwidth_efficiency: at the roofline.
             launch_overhead: at the roofline.
             profile: what estimates are made with.
+            nodes: that the devices are spread over.
             price: $ an hour of a device.
             grid: g of CO2 a kWh.
 
@@ -141,6 +145,5 @@ class Request(RequestCosts):
             compute=compute_efficiency, bandwidth=bandwidth_efficiency, launch_overhead=launch_overhead
         )
         card = find_hardware(hardware)
-        return RequestTiming(
-            self, card, efficiency, find_profile(profile, card), Price(card, self.tp, price=price, grid=grid)
-        )
+        cost = Price(card, self.tp, price=price, grid=grid)
+        return RequestTiming(self, card, efficiency, find_profile(profile, card), cost, Communication(nodes))

@@ -24,6 +24,7 @@ from nbanalyzer.text import as_lines
 from .analysis import Analysis
 from .capacity import weight_bytes
 from .closed_form import time_of
+from .communication import Communication
 from .memory import Fit, Memory
 from .quants import Quant, quant_of
 from .rates import Efficiency, Rates
@@ -39,7 +40,7 @@ class DecodeStep:
     def __init__(self, costs: Symbolic) -> None:
         self._costs = costs
         self._metrics: dict[str, Polynomial] = {}
-        self._times: dict[tuple[Accelerator, Efficiency, Quant | None], Program] = {}
+        self._times: dict[tuple[Accelerator, Efficiency, Quant | None, Communication], Program] = {}
 
     def metric(self, name: str) -> Polynomial:
         """Return one of `REQUEST_SUMS`."""
@@ -49,7 +50,8 @@ class DecodeStep:
 
     def time(self, rates: Rates) -> Program:
         """Return the seconds of a step, ready to be evaluated for a batch and an array of caches."""
-        key = (rates.accelerator, rates.efficiency, rates.quant)  # the run's bits are put into the formulas already
+        # The run's bits are put into the formulas already.
+        key = (rates.accelerator, rates.efficiency, rates.quant, rates.communication)
         if key not in self._times:
             axes = {"cache_len": frozenset({0}), "batch_size": frozenset[int]()}
             self._times[key] = Program({"time": time_of(self._costs, rates)}, axes)
@@ -122,7 +124,7 @@ class RequestCosts:
         most = max((one.memory for one in passes), key=lambda memory: memory.activations)
         state: Number = passes[-1].memory.state
         weights = weight_bytes(self.last, quant_of(self.quant)) if self.quant else most.weights
-        return Memory(weights, state, most.activations, most.largest)
+        return Memory(weights, state, most.activations, most.largest, most.buffers)
 
     def fits(self, hardware: str | os.PathLike[str] | Accelerator) -> Fit:
         """Return whether the request fits into an accelerator's memory, see `Analysis.fits`."""

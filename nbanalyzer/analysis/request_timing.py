@@ -15,10 +15,10 @@ from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.quantities import seconds
 
 from .capacity import MEMORY_FRACTION, Capacity
+from .communication import ONE_NODE, Communication
 from .estimate import Interval
 from .marks import COMPUTE, UNKNOWN, marks_of
 from .memory import Fit, fit_of
-from .parallel import AllReduce
 from .price import Price
 from .quants import quant_of
 from .rates import Efficiency, Rates, busy, routing_of, starts
@@ -46,19 +46,27 @@ class RequestTiming(Shown, shown_by="request"):
         efficiency: of what the accelerator could; everything by default.
         profile: what estimates are made with.
         price: of the devices.
+        communication: where the devices are.
 
     """
 
     def __init__(
-        self, request: RequestCosts, accelerator: Accelerator, efficiency: Efficiency, profile: Profile, price: Price
+        self,
+        request: RequestCosts,
+        accelerator: Accelerator,
+        efficiency: Efficiency,
+        profile: Profile,
+        price: Price,
+        communication: Communication = ONE_NODE,
     ) -> None:
         self.request = request
         self.accelerator = accelerator
         self.efficiency = efficiency
         self.profile = profile
         self.price = price
+        self.communication = communication
         self.quant = quant_of(request.quant) if request.quant else None
-        self.prefill = Roofline(request.prefill, accelerator, efficiency, profile)
+        self.prefill = Roofline(request.prefill, accelerator, efficiency, profile, communication)
         if request.output_len > LONGEST_OUTPUT:
             raise InputError(f"steps are timed up to an output of {LONGEST_OUTPUT:,} tokens, not {request.output_len}")
 
@@ -66,7 +74,7 @@ class RequestTiming(Shown, shown_by="request"):
 
     @property
     def _rates(self) -> Rates:
-        return Rates(self.accelerator, self.request.last.run, self.efficiency, self.quant)
+        return Rates(self.accelerator, self.request.last.run, self.efficiency, self.quant, self.communication)
 
     @cached_property
     def step_times(self) -> npt.NDArray[np.float64]:
@@ -77,23 +85,18 @@ class RequestTiming(Shown, shown_by="request"):
         program = self.request.step.time(self._rates)
         values = {"cache_len": np.arange(steps.start, steps.stop), "batch_size": np.asarray(run.batch_size)}
         times: npt.NDArray[np.float64] = program.evaluate(values, (len(steps),))["time"]
-        return times + self._sums.bound(run.batch_size)
+        return times
 
     @cached_property
     def time_to_first_token(self) -> float:
         """Seconds until the prompt is read, which gives the first token."""
-        if self.request.tp == 1 and self.quant is None:
+        if self.quant is None:
             return self.prefill.time
-        run, rates = self.request.prefill.run, self._rates
-        found = self._sums.bound(run.batch_size * run.seq_len)
+        rates, found = self._rates, 0.0
         for launch in self.request.prefill.launches:
             found += max(busy(launch, rates).values(), default=0.0)
             found += float(starts(launch)) * self.efficiency.launch_overhead
         return found
-
-    @property
-    def _sums(self) -> AllReduce:
-        return AllReduce.of(self.request.last.params, self.request.tp, self.accelerator, self.profile)
 
     @property
     def time_per_output_token(self) -> float:
@@ -120,7 +123,7 @@ class RequestTiming(Shown, shown_by="request"):
     def steps(self) -> Steps:
         """The steps of an engine, whose times the estimates add up."""
         engine = fused(self.request.last)
-        return Steps(engine, self.accelerator, self.profile, self.quant, self.request.tp)
+        return Steps(engine, self.accelerator, self.profile, self.quant, self.communication)
 
     @cached_property
     def _expected(self) -> tuple[Times, Times]:

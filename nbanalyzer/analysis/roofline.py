@@ -3,8 +3,9 @@
 Williams, Waterman and Patterson: *Roofline: an insightful visual performance model for multicore architectures*,
 Communications of the ACM 52 (2009), doi:10.1145/1498765.1498785.
 A kernel takes at least the longest of three times: its matrix products at the peak of the matrix units, its other
-FLOPs at the peak of the vector units, its traffic at the memory's bandwidth. A pass runs kernel after kernel, so its
-time is their sum: the least that this list of kernels can take, and a bound of the pass only if the list is fused.
+FLOPs at the peak of the vector units, its traffic at the memory's bandwidth; one that communicates, what it sends at
+the bandwidth of the links. A pass runs kernel after kernel, so its time is their sum: the least that this list of
+kernels can take, and a bound of the pass only if the list is fused.
 Real kernels take longer; by how much is what `nbanalyzer.analysis.estimate` says.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -29,6 +31,7 @@ from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.hardware.profiles import profile as find_profile
 from nbanalyzer.quantities import plain, seconds
 
+from .communication import ONE_NODE, Communication, exposed
 from .eager import EAGER, EagerPace, eager_costs
 from .estimate import Estimate, Interval
 from .laws import Pace
@@ -42,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Bound", "Roofline", "Timing"]
 
-Bound = Literal["compute", "memory", "overhead"]
+Bound = Literal["compute", "memory", "link", "overhead"]
 
 
 @dataclass(slots=True)
@@ -53,29 +56,34 @@ class Timing:
         time: at the roofline.
         compute: of that, in kernels that wait for the matrix or vector units.
         memory: of that, in kernels that wait for the memory.
+        link: of that, in communication, without what is hidden behind the rest.
         overhead: of that, the launches'.
 
     """
 
     compute: float = 0.0
     memory: float = 0.0
+    link: float = 0.0
     overhead: float = 0.0
 
     @property
     def time(self) -> float:
         """All of it."""
-        return self.compute + self.memory + self.overhead
+        return self.compute + self.memory + self.link + self.overhead
 
     @property
     def bound(self) -> Bound:
         """What most of the time is spent on."""
-        parts: dict[Bound, float] = {"memory": self.memory, "compute": self.compute, "overhead": self.overhead}
+        parts: dict[Bound, float] = {
+            "memory": self.memory, "compute": self.compute, "link": self.link, "overhead": self.overhead
+        }  # fmt: skip
         return max(parts, key=lambda part: parts[part])
 
     def include(self, other: Timing) -> None:
         """Add another's times."""
         self.compute += other.compute
         self.memory += other.memory
+        self.link += other.link
         self.overhead += other.overhead
 
 
@@ -87,6 +95,7 @@ class Roofline(Shown, shown_by="roofline"):
         accelerator: on what.
         efficiency: of what the accelerator could.
         profile: what estimates are made with.
+        communication: where the devices of the run's mesh are, and what is hidden of what they send.
         notes: what to know before believing the numbers: ``compute unknown: …`` if a peak that is needed is not.
         timings: kernel → its `Timing`; a module's is the sum of what is below it.
 
@@ -98,12 +107,14 @@ class Roofline(Shown, shown_by="roofline"):
         accelerator: Accelerator,
         efficiency: Efficiency | None = None,
         profile: Profile | None = None,
+        communication: Communication | None = None,
     ) -> None:
         self.analysis = analysis
         self.accelerator = accelerator
         self.efficiency = efficiency or Efficiency()
         self.profile = profile or find_profile(None, accelerator)
-        self._rates = Rates(accelerator, analysis.run, self.efficiency)
+        self.communication = communication or ONE_NODE
+        self._rates = Rates(accelerator, analysis.run, self.efficiency, communication=self.communication)
         self.notes = self._rates.notes(analysis.launches)
         self.timings: Mapping[Node, Timing] = self._timings()
 
@@ -112,11 +123,17 @@ class Roofline(Shown, shown_by="roofline"):
         for launch in self.analysis.launches:
             # Kernels that run as one wait for the slowest of all their work; the first of them stands for all.
             units = busy(launch, self._rates)
-            memory = units.pop("memory", 0.0)
+            memory, link = units.pop("memory", 0.0), units.pop("link", 0.0)
             compute = max(units.values(), default=0.0)
             timing = found[launch.nodes[0]]
             timing.compute, timing.memory = (compute, 0.0) if compute > memory else (0.0, memory)
+            timing.link = link
             timing.overhead = float(starts(launch)) * self.efficiency.launch_overhead
+        if self.communication.overlap:
+            link = sum(timing.link for timing in found.values())
+            rest = sum(timing.time for timing in found.values()) - link
+            for timing in found.values():
+                timing.link *= exposed(link, rest, self.communication.overlap)
         for node in reversed(self.analysis.nodes):
             if node.parent:
                 found[node.parent].include(found[node])
@@ -144,7 +161,8 @@ class Roofline(Shown, shown_by="roofline"):
     @property
     def words(self) -> str:
         """What the times are, in words."""
-        return f"{self.efficiency.words(self.analysis.run.fusion)}{self.routing if self.is_bound else ''}"
+        words = f"{self.efficiency.words(self.analysis.run.fusion)}{self.routing if self.is_bound else ''}"
+        return words if self.analysis.run.devices == 1 else f"{words}; {self.communication.words}"
 
     @cached_property
     def routing(self) -> str:
@@ -159,7 +177,9 @@ class Roofline(Shown, shown_by="roofline"):
     @cached_property
     def lower_bound(self) -> float:
         """Seconds that the pass takes at least on an engine, every fused kernel at its roofline."""
-        return self.time if self.is_bound else Roofline(self.engine, self.accelerator, None, self.profile).time
+        if self.is_bound:
+            return self.time
+        return Roofline(self.engine, self.accelerator, None, self.profile, self.communication).time
 
     @cached_property
     def estimated(self) -> Estimate:
@@ -171,14 +191,17 @@ class Roofline(Shown, shown_by="roofline"):
         """
         if isinstance(self.pace, EagerPace):  # a processor's caches may be faster than its memory: no bound
             return Estimate(self.pace.costs, self.pace, 0.0)
-        return Estimate(self.engine, self.pace, self.lower_bound)
+        return Estimate(self.engine, self.pace, self.lower_bound, self.communication.overlap)
 
     @cached_property
     def pace(self) -> Pace | EagerPace:
         """What the profile's engine reaches in this pass."""
         if self.profile.engine == EAGER:
+            if self.analysis.run.devices > 1:
+                raise InputError(f"not modelled: several devices by {self.profile.name}: it was measured on one")
             return EagerPace(self.profile, eager_costs(self.analysis))
-        return Pace(self.accelerator, self.profile, self.engine.run, self.engine.is_latent)
+        run, latent = self.engine.run, self.engine.is_latent
+        return Pace(self.accelerator, self.profile, run, latent, communication=self.communication)
 
     @property
     def engine_pace(self) -> Pace:
@@ -223,13 +246,16 @@ class Roofline(Shown, shown_by="roofline"):
             expected = f"estimate {self.estimate}"
         except InputError as error:
             expected = f"estimate {error}"
+            with suppress(InputError):  # of several devices most were never measured
+                if self.analysis.run.devices > 1:
+                    expected = f"estimate {seconds(max(self.estimated.time, self.lower_bound))} (no interval)"
         fit = UNKNOWN if self.fit is None else self.fit.short
         unknown = f", {COMPUTE}" if COMPUTE in self.marks else ""
         return f"{expected} · bound {seconds(self.lower_bound)}{self.routing}{unknown} · {fit}"
 
     @property
     def bound(self) -> Bound:
-        """What most of the pass's time is spent on: ``"memory"`` or ``"compute"``."""
+        """What most of the pass's time is spent on: ``"memory"``, ``"compute"`` or ``"link"``."""
         return self.total.bound
 
     @property
@@ -292,6 +318,7 @@ class Roofline(Shown, shown_by="roofline"):
             "time": self.time,
             "compute": total.compute,
             "memory": total.memory,
+            **({"link": total.link} if self.analysis.run.devices > 1 else {}),
             "overhead": total.overhead,
             "memory_bytes": plain(self.memory.total),
             "fits": None if self.fit is None else bool(self.fit),

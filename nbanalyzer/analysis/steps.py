@@ -14,6 +14,7 @@ from functools import cached_property
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.count import tree_of
 from nbanalyzer.costs.launch import Launch
+from nbanalyzer.costs.run import Run
 from nbanalyzer.costs.symbolic import Symbolic, free_values
 from nbanalyzer.errors import NotModelledError
 from nbanalyzer.formulas.grammar import Number
@@ -24,10 +25,10 @@ from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.parameters import Spread
 from nbanalyzer.hardware.profiles import Profile
 
+from .communication import MICRO, ONE_NODE, Communication
 from .eager import EAGER
-from .estimate import Interval, estimate_of, interval_of
-from .laws import MICRO, Pace
-from .parallel import AllReduce
+from .estimate import Interval, estimate_of, interval_of, measured
+from .laws import Pace
 from .quants import Quant
 from .rates import Rates, busy
 
@@ -91,42 +92,44 @@ class Steps:
         accelerator: where.
         profile: what times are expected with.
         quant: how weights inside the layers are served; None if the run says it.
-        tp: ranks.
-
-    Raises:
-        InputError: the link's bandwidth is not known, and several ranks need it.
+        communication: where the ranks are.
 
     """
 
     def __init__(
-        self, costs: Costs, accelerator: Accelerator, profile: Profile, quant: Quant | None = None, tp: int = 1
+        self,
+        costs: Costs,
+        accelerator: Accelerator,
+        profile: Profile,
+        quant: Quant | None = None,
+        communication: Communication = ONE_NODE,
     ) -> None:
         self.costs = costs
         self.accelerator = accelerator
         self.profile = profile
         self.quant = quant
-        self.sums = AllReduce.of(costs.params, tp, accelerator, profile)
+        self.communication = communication
 
     @property
     def tp(self) -> int:
         """Ranks."""
-        return self.sums.num_ranks
+        return self.costs.run.tp
 
     def decode(self, batch: int, context: int) -> Times:
         """Return a step that writes one token for each of `batch` sequences, with `context` tokens in the cache."""
         step = self._pass(batch, 1, context)
-        return self._times(step, step.launches) + self._sums(batch)
+        return self._times(step, step.launches)
 
     def prefill(self, prompt: int, batch: int = 1) -> Times:
         """Return a pass that reads `batch` prompts of `prompt` tokens, and nothing else."""
         step = self._pass(batch, prompt, 0)
-        return self._times(step, step.launches) + self._sums(batch * prompt)
+        return self._times(step, step.launches)
 
     def mixed(self, batch: int, context: int, prompt: int) -> Times:
         """Return a step as `decode` does it, with one prompt of `prompt` tokens in it."""
         both, heads = self._pass(batch + prompt, 1, context), self._pass(batch + 1, 1, context)
         old, new = self._pass(batch, 1, context), self._pass(1, prompt, 0)
-        found = self._sums(batch + prompt)
+        found = Times(0.0, 0.0)
         for name, step in (("attention", old), ("attention", new), ("head", heads), ("", both)):
             found += self._times(step, (launch for launch in step.launches if _part(launch) == name))
         return found
@@ -141,20 +144,20 @@ class Steps:
     def _pace(self, costs: Costs) -> Pace:
         if self.profile.engine == EAGER:
             raise NotModelledError(f"not modelled: requests by {self.profile.name}: it times one pass at a time")
-        return Pace(self.accelerator, self.profile, costs.run, costs.is_latent, self.quant)
+        return Pace(self.accelerator, self.profile, costs.run, costs.is_latent, self.quant, self.communication)
+
+    def _rates(self, run: Run) -> Rates:
+        return Rates(self.accelerator, run, quant=self.quant, communication=self.communication)
 
     def _times(self, step: Costs, launches: Iterable[Launch[Number]]) -> Times:
         started = [launch for launch in launches if launch.is_started and launch.times]
-        rates = Rates(self.accelerator, step.run, quant=self.quant)
+        rates = self._rates(step.run)
 
         def expected() -> float:
             pace = self._pace(step)
             return sum(float(launch.times) * pace.time_us(launch, step.value_of) / MICRO for launch in started)
 
         return Times(_or_why(expected), sum(max(busy(launch, rates).values(), default=0.0) for launch in started))
-
-    def _sums(self, tokens: int) -> Times:
-        return Times(_or_why(lambda: self.sums.time(tokens)), self.sums.bound(tokens))
 
     # ---- many steps, in closed form
 
@@ -165,13 +168,13 @@ class Steps:
         costs = self._pass(self.costs.run.batch_size, 1, start)
         values = {**costs.params, **free_values(costs.run, frozenset({"cache_len"}))}
         symbolic = Symbolic(costs.kernel_tree, values)
-        rates = Rates(self.accelerator, costs.run, quant=self.quant)
+        rates = self._rates(costs.run)
 
         def seconds(each: Polynomial) -> float:
             return float(total(each, "cache_len", start, stop).evaluate({}))
 
         expected = _or_why(lambda: seconds(estimate_of(symbolic, self._pace(costs))))
-        return Times(expected, seconds(_bound_of(symbolic, rates))) + self._sums(costs.run.batch_size) * (stop - start)
+        return Times(expected, seconds(_bound_of(symbolic, rates)))
 
     # ---- what to know
 
@@ -179,7 +182,7 @@ class Steps:
     def unknown(self) -> tuple[str, ...]:
         """Which peaks are not known, of the launches of a step: bounds leave out what would run at them."""
         step = self._pass(1, 1, 1)
-        return Rates(self.accelerator, step.run, quant=self.quant).notes(step.launches)
+        return self._rates(step.run).notes(step.launches)
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
@@ -194,7 +197,7 @@ class Steps:
         """``"experts"`` where tokens are routed to experts, else ``"dense"``."""
         return "experts" if any(kind == "experts" for kind, _ in self.costs.kernel_tree.launches) else "dense"
 
-    @property
+    @cached_property
     def spread(self) -> Spread:
         """How measured times spread around estimates of such models on so many devices.
 
@@ -202,14 +205,9 @@ class Steps:
             NotModelledError: nobody compared them: they are not modelled.
 
         """
-        found = self.profile.interval(self.kind, self.tp)
-        if found is None:
-            devices = "one device" if self.tp == 1 else f"{self.tp} devices"
-            raise NotModelledError(
-                f"not modelled: no estimate of {self.kind} models on {devices} by {self.profile.name} "
-                "was compared with measurements"
-            )
-        return found
+        step = self._pass(1, 1, 1)
+        over_nodes = any(map(self._pace(step).is_between_nodes, step.launches))
+        return measured(self.kind, self.costs.run, self.profile, over_nodes=over_nodes)
 
     def interval(self, times: Times) -> Interval:
         """Return an expected time with its interval, see `spread`."""
@@ -226,4 +224,5 @@ def _part(launch: Launch[Number]) -> str:
     """Return what a launch of a step runs over: the tokens that give logits, pairs of tokens, or all tokens."""
     if launch.kind == "attention":
         return "attention"
-    return "head" if any("num_logits" in used for node in launch.nodes for used in node.uses) else ""
+    used = (name for node in launch.nodes for names in (*node.uses, node.payload.variables) for name in names)
+    return "head" if "num_logits" in used else ""

@@ -35,5 +35,5 @@ def time_formula(roofline: Roofline, metric: str, name: str) -> Polynomial:
     if metric == "estimate":
         return as_polynomial(expected_of(symbolic, roofline.engine_pace))
     efficiency = roofline.efficiency if metric == "time" else None
-    rates = Rates(roofline.accelerator, costs.run, efficiency or Efficiency())
+    rates = Rates(roofline.accelerator, costs.run, efficiency or Efficiency(), communication=roofline.communication)
     return as_polynomial(time_of(symbolic, rates))

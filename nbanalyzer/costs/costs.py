@@ -19,8 +19,8 @@ from nbanalyzer.text import short_paths
 
 from .explanation import Explanation, explain_formula, explain_node, explain_sum, number_of
 from .launch import Launch
-from .metrics import PASS_METRICS, REQUEST_SUMS, metric_formula, unit_of
-from .run import SIZES, Run
+from .metrics import PASS_METRICS, RANK_METRICS, REQUEST_SUMS, metric_formula, unit_of
+from .run import MESH, SIZES, Run
 from .tree import Cost, Node, Tree, sizes_of
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ class Costs:
     def conventions(self) -> dict[str, str]:
         """The switches in force that make a difference to this model."""
         switches = self.run.switches
+        if self.run.devices == 1:
+            del switches["comm"]
         if not self.is_latent:
             del switches["mla"]
         if self.run.fusion == "engine":
@@ -126,14 +128,16 @@ class Costs:
             _each(cost.bytes, times),
         )
         weights, cache = _each(cost.weight_bytes_read, times), _each(cost.kv_bytes, times)
-        amounts = (times, matmul, vector, moved, weights, cache, _each(cost.activation_bytes, times * steps))
-        return Launch(kind, nodes, *amounts, sizes_of(nodes), steps, int(bool(matmul or vector or moved)))
+        activations, payload = _each(cost.activation_bytes, times * steps), _each(cost.payload_bytes, times)
+        amounts = (times, matmul, vector, moved, weights, cache, activations, payload)
+        return Launch(kind, nodes, *amounts, sizes_of(nodes), steps, int(bool(matmul or vector or moved or payload)))
 
     @cached_property
     def totals(self) -> dict[str, int | float]:
         """Metric → number for the whole pass, in `PASS_METRICS`; whole numbers are ``int``."""
         known = {"weight_bytes": self.weight_bytes, "kv_cache_bytes": self._state.get("kv_cache", 0)}
-        numbers = {name: known[name] if name in known else self.number(name) for name in PASS_METRICS}
+        metrics = RANK_METRICS if self.run.devices > 1 else PASS_METRICS
+        numbers = {name: known[name] if name in known else self.number(name) for name in metrics}
         states = {f"{name}_bytes": value for name, value in self._state.items() if f"{name}_bytes" not in PASS_METRICS}
         return {name: plain(value) for name, value in (numbers | states).items()}
 
@@ -183,9 +187,33 @@ class Costs:
         """The runtime values and conventions in one line."""
         sizes = (f"{name} {getattr(self.run, name)}" for name in SIZES if self._is_used(name))
         switches = (f"{name} {value}" for name, value in self.conventions.items())
-        return "; ".join((", ".join(sizes), ", ".join(switches), *self.notes))
+        devices = [self.devices] if self.devices else []
+        return "; ".join((", ".join(sizes), ", ".join(switches), *devices, *self.notes))
+
+    @property
+    def devices(self) -> str:
+        """The mesh of devices, which of its ranks is shown, and what that one has whole; "" for a single device."""
+        run, notes = self.run, self._tree.division.notes
+        if run.devices == 1:
+            return ""
+        axes = ", ".join(f"{name} {size}" for name, size in run.axes.items())
+        which = "the busiest" if run.rank is None else f"rank {run.rank}"
+        kept = self.kept_whole if {"tp", "ep", "fsdp"} & run.axes.keys() else 0.0
+        whole = [f"{100 * kept:.2g} % of its parameters are whole on every rank"] if kept else []
+        return ", ".join((f"{which} of {run.devices:,} devices ({axes})", *notes, *whole))
+
+    @property
+    def kept_whole(self) -> float:
+        """The share of the rank's parameters that nothing divides but the pipeline."""
+        divided = ("tp", "ep", "fsdp")
+        nodes = [node for node in self.nodes if not node.is_basic]
+        whole = [node for node in nodes if not any(name in node.own_parameters.variables for name in divided)]
+        own = sum(self.costs[node].copies * node.own_parameters.evaluate(self.values) for node in whole)
+        return float(own / self.cost_of_all.parameters) if self.cost_of_all.parameters else 0.0
 
     def _is_used(self, name: str) -> bool:
+        if name in MESH or name == "rank":
+            return False  # the line of the devices says it
         return name != "encoder_len" or name in self.variables
 
     def rows(self, depth: int | None = None) -> list[Node]:
@@ -228,13 +256,14 @@ class Costs:
     def _plain_node(self, node: Node) -> dict[str, Any]:
         kernel, cost = node.kernel, self.costs[node]
         if node.is_basic:
-            flops, read, write = node.values(self.values)
+            flops, read, write, *payload = node.values(self.values)
             return {
                 "kernel_type": "basic",
                 "operation": kernel.operation,  # type: ignore[union-attr]
                 "unit": kernel.unit,  # type: ignore[union-attr]
                 "flops": plain(flops),
                 "memory_access": {"read": plain(read), "write": plain(write)},
+                **({"collective": kernel.collective, "payload": plain(payload[0])} if payload else {}),  # type: ignore[union-attr]
             }
         repeat, calls, parameters = node.values(self.values)
         module: str = kernel.module  # type: ignore[union-attr]
@@ -262,17 +291,18 @@ class Costs:
         if depth is not None and (isinstance(depth, bool) or not isinstance(depth, int) or depth < 1):
             raise InputError(f"depth is a whole number from 1, or None for all levels, not {quote(depth)}")
         nodes = [node for node in self.nodes if depth is None or node.depth < depth]
+        columns = (*COLUMNS, "payload_bytes") if self.run.devices > 1 else COLUMNS
         rows = {
             "kernel_type": ["basic" if node.is_basic else "composite" for node in nodes],
             "module": ["" if node.is_basic else node.kernel.module for node in nodes],  # type: ignore[union-attr]
             "unit": [node.kernel.unit if node.is_basic else "" for node in nodes],  # type: ignore[union-attr]
-            **{name: _column([plain(getattr(self.costs[node], name)) for node in nodes]) for name in COLUMNS},
+            **{name: _column([plain(getattr(self.costs[node], name)) for node in nodes]) for name in columns},
         }
         if self._is_fused:
             rows["launch"] = [number_of(node, self._tree.launches) for node in nodes]
             rows["rule"] = [self._tree.rules.get(node, "") for node in nodes]
         frame = pandas.DataFrame(rows, index=pandas.Index([node.path for node in nodes], name="kernel"))
-        frame.attrs["units"] = {name: "" if name == "count" else unit_of(name) for name in COLUMNS}
+        frame.attrs["units"] = {name: "" if name == "count" else unit_of(name) for name in columns}
         return frame
 
     def find(self, path: str) -> Node:
@@ -305,8 +335,8 @@ class Costs:
 
         The run's conventions are substituted (``num_logits``, branches); sizes stay symbols.
         """
-        if not isinstance(metric, str) or metric not in PASS_METRICS:
-            raise UnknownNameError("metric", metric, PASS_METRICS)
+        if not isinstance(metric, str) or metric not in RANK_METRICS:
+            raise UnknownNameError("metric", metric, RANK_METRICS)
         nodes = [self.find(path)] if path is not None else self._tree.roots
         if metric == "kv_cache_bytes":
             if path is not None:
@@ -339,7 +369,7 @@ class Costs:
         """
         if what in REQUEST_SUMS and hasattr(self.cost_of_all, what):
             return explain_sum(what, self._tree.roots, self.costs)
-        if what in PASS_METRICS:
+        if what in RANK_METRICS:
             return explain_formula(what, self.formula_text(what), self.values)
         try:
             node = self.find(what)

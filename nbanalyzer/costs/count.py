@@ -20,10 +20,11 @@ from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.templates.template_files import as_json
 
 from .costs import Costs
-from .run import SWITCHES, Run
+from .division import Stage
+from .run import SWITCHES, Layout, Run
 from .tree import Tree
 
-__all__ = ["as_run", "count", "fused", "params_of", "prepared", "tree_of"]
+__all__ = ["again", "as_run", "count", "fused", "params_of", "prepared", "tree_of"]
 
 
 def count(template: ModelTemplate, **run: Any) -> Costs:
@@ -56,7 +57,13 @@ def prepared(template: ModelTemplate, config: object, changes: Mapping[str, int]
     """
     tree = tree_of(template, run)
     params = params_of(tree, config, changes)
+    if run.pp > 1:
+        tree = tree_of(template, run, params)
     _require_values(tree, params, run)
+    if run.layout.axes:
+        from .rank import require_division
+
+        require_division(tree, params, run)
     if not run.encoder_len_follows and "encoder_len" not in tree.variables:
         raise InputError(f"encoder_len={run.encoder_len} changes nothing: this model has no encoder of its own")
     return tree, params
@@ -64,10 +71,12 @@ def prepared(template: ModelTemplate, config: object, changes: Mapping[str, int]
 
 def fused(costs: Costs) -> Costs:
     """Return the costs of the same pass as a serving engine launches it; switches that nobody chose follow."""
-    if costs.run.fusion == "engine":
-        return costs
-    run = costs.run.fused()
-    tree = tree_of(costs.kernel_tree.source, run)
+    return costs if costs.run.fusion == "engine" else again(costs, costs.run.fused())
+
+
+def again(costs: Costs, run: Run) -> Costs:
+    """Return the costs of the same model in another run."""
+    tree = tree_of(costs.kernel_tree.source, run, costs.params)
     _require_values(tree, costs.params, run)
     return Costs(tree, costs.params, run, costs.notes, costs.warnings)
 
@@ -100,23 +109,49 @@ def params_of(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelPa
     return params
 
 
-def tree_of(template: ModelTemplate, run: Run) -> Tree:
-    """Return the template's tree in the variants that the run chooses."""
+def tree_of(template: ModelTemplate, run: Run, params: Mapping[str, int] | None = None) -> Tree:
+    """Return the template's tree in the variants that the run chooses, as a rank of its mesh has it.
+
+    Args:
+        template: complete.
+        run: its variants and its mesh.
+        params: the model's sizes, on which the layers of a stage depend; without them, it has all layers.
+
+    """
     try:
         content = as_json(template)
     except (TypeError, ValueError, RecursionError) as error:  # a config may hold any object
         raise TemplateError(f"cannot be written as JSON: {error}", template.model_id) from None
-    return _tree(content, run.variants, run.wanted, run.fusion)
+    stage = None
+    if run.pp > 1 and params is not None:
+        whole = _tree(content, run.variants, run.wanted, "none", Layout(), None)
+        _require_values(whole, params, run)
+        from .rank import stage_of  # not needed for one stage
+
+        stage = stage_of(whole, params, run)
+    return _tree(content, run.variants, run.wanted, run.fusion, run.layout, stage)
 
 
 @lru_cache(maxsize=64)
-def _tree(content: bytes, chosen: frozenset[str], wanted: frozenset[str], fusion: str) -> Tree:
+def _tree(
+    content: bytes,
+    chosen: frozenset[str],
+    wanted: frozenset[str],
+    fusion: str,
+    layout: Layout,
+    stage: Stage | None,
+) -> Tree:
     template = msgspec.json.decode(content, type=ModelTemplate)
     varied, variants = with_variants(template, chosen)
     usual = {switch.choices[0] for switch in SWITCHES.values()}
     for choice in sorted(wanted - usual - variants - {template.attention}):
         raise InputError(f"{template.model_id or 'this template'} has no attention variant {choice!r}")
-    tree = Tree(varied, template)
+    if layout.axes:
+        from .rank import divided  # not needed for one device
+
+        tree = divided(varied, template, layout, stage)
+    else:
+        tree = Tree(varied, template)
     if fusion == "none":
         return tree
     from .fusion import fused  # not needed for what PyTorch runs
@@ -124,7 +159,7 @@ def _tree(content: bytes, chosen: frozenset[str], wanted: frozenset[str], fusion
     return fused(tree)
 
 
-def _require_values(tree: Tree, params: ModelParams, run: Run) -> None:
+def _require_values(tree: Tree, params: Mapping[str, int], run: Run) -> None:
     """Raise if the template uses a variable without a value in config and run."""
     known = params.keys() | run.values().keys()
     for name in tree.variables:

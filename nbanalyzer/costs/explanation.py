@@ -157,8 +157,10 @@ def number_of(node: Node, launches: Launches) -> int:
 
 
 def _parts(node: Node, module: ModuleTemplate | None) -> Iterator[tuple[str, str, Formula]]:
-    """Yield (name, formula in the module template or "", formula) of a basic kernel's three costs."""
+    """Yield (name, formula in the module template or "", formula) of a basic kernel's costs."""
     assert isinstance(node.kernel, Basic)
+    if node.is_link:
+        yield f"{node.kernel.label} of the {node.kernel.group} ranks, payload in bytes", "", node.payload
     label = node.kernel.label
     names = (f"{label}, flops ({node.kernel.unit})", f"{label}, bytes read", f"{label}, bytes written")
     originals = [kernel for kernel in module.kernels if kernel.name == node.kernel.name] if module else []

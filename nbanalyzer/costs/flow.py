@@ -20,6 +20,7 @@ from nbanalyzer.templates.config import extract_model_params
 from nbanalyzer.templates.template import Basic
 
 from .regions import Region, basics_of, has_weights, is_linear, is_product
+from .run import MESH
 from .tensors import A_BYTES, Size, Tensor, adding_up_to, adds_to_stream, is_sum, sum_of, two_of
 from .terms import NOTHING, is_kept, kept_terms, outputs_of
 from .tree import Node, Tree
@@ -29,7 +30,7 @@ __all__ = ["Flow", "Tensor", "flow_of"]
 # Several new tokens after several cached ones: every case of a formula that some pass needs is on.
 RUN: Mapping[str, Number] = {
     "batch_size": 11, "seq_len": 5, "cache_len": 1009, "encoder_len": 211, "num_logits": 5, "causal": 0,
-    "w_bytes": 0, "a_bytes": A_BYTES, "kv_bytes": 0,
+    "w_bytes": 0, "a_bytes": A_BYTES, "kv_bytes": 0, **dict.fromkeys(MESH, 1),
 }  # fmt: skip
 OTHER_RUN: Mapping[str, Number] = {**RUN, "batch_size": 13, "seq_len": 17, "cache_len": 2003, "encoder_len": 223}
 PASSES: Sequence[Mapping[str, Number]] = tuple(
@@ -100,7 +101,7 @@ class _Tracing:
         block: Node | None = None
         for node in tree.nodes:
             self.active[node] = self.activity(node)
-            if node.is_basic:
+            if node.is_basic and not node.is_link:
                 self.has_begun |= is_product(node)
                 begins, block = node.block is not block, node.block
                 self.add(node, begins=begins)

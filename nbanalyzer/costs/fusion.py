@@ -35,9 +35,9 @@ def fused(tree: Tree) -> Tree:
     flow = flow_of(tree, regions)
     groups = _Grouping(flow, regions).groups(tree)
     carried = frozenset(node for group in groups for node in group.adds(flow))
-    kernels = {node: idle(node) for node in tree.nodes if node.is_basic}
+    kernels = {node: idle(node) for node in tree.nodes if node.is_basic and not node.is_link}
     dropped = kernels.keys() - {node for group in groups for node in group.nodes}
-    for group in groups:
+    for group in (group for group in groups if group.kind != "link"):
         kernels |= kernels_of(group, flow, carried, dropped)
     template = msgspec.structs.replace(tree.template, kernels=_rebuilt(tree.roots, kernels))
     place = {node: number for number, node in enumerate(tree.nodes)}
@@ -45,7 +45,8 @@ def fused(tree: Tree) -> Tree:
     rules = {node: "preparation" if node in flow.preparations else "layout" for node in dropped}
     rules |= {node: rule for group in groups for node, rule in _rules(group, flow)}
     alone = {nodes[0] for _, nodes in tree.launches}  # in PyTorch's list
-    return Tree(template, tree.source, launches, {place[node]: rule for node, rule in rules.items() if node in alone})
+    joined = {place[node]: rule for node, rule in rules.items() if node in alone}
+    return Tree(template, tree.source, launches, tree.division, joined)
 
 
 def _rules(group: Group, flow: Flow) -> Iterator[tuple[Node, str]]:
@@ -77,7 +78,10 @@ class _Grouping:
         for node in tree.nodes:
             if not isinstance(node.kernel, Basic) or node in self.flow.preparations:
                 continue
-            if node in self.regions:
+            if node.is_link:
+                self.made.append(Group(node.block, "link", [node]))
+                self.chain = None
+            elif node in self.regions:
                 self.latest = self.add_to_region(node, self.regions[node])
             elif node.kernel.fused and self.latest and self.latest.nodes[-1].parent is node.parent:
                 self.latest.nodes.append(node)
@@ -156,6 +160,6 @@ def _rebuilt(nodes: Iterable[Node], kernels: dict[Node, Basic]) -> tuple[Kernel,
     return tuple(
         msgspec.structs.replace(node.kernel, sub_kernels=_rebuilt(node.children, kernels))
         if isinstance(node.kernel, Composite)
-        else kernels[node]
+        else kernels.get(node, node.kernel)
         for node in nodes
     )

@@ -25,12 +25,13 @@ class Launch(NamedTuple, Generic[Amount]):
 
     Attributes:
         kind: ``"linear"``, ``"attention"``, ``"scan"``, ``"experts"`` or ``"chain"`` (of vector kernels) in an engine's
-            list, see `nbanalyzer.costs.regions`; "" in PyTorch's.
+            list, see `nbanalyzer.costs.regions`; "" in PyTorch's; ``"link"`` in both where devices communicate.
         nodes: the basic kernels that are fused; of equal launches merged into one, those of the first.
         times: runs in the whole pass.
         matmul_flops, vector_flops, bytes: of one run.
         weights, cache: of `bytes`, what is read of weights, and read and written of the cache.
         activations: bytes of activations that one run reads and writes, on average over its steps.
+        payload: bytes that one run communicates, see `nbanalyzer.templates.template.Basic`.
         sizes: those of ``"w_bytes"``, ``"a_bytes"`` and ``"kv_bytes"`` that its traffic depends on.
         steps: operations in one run, started one after the other.
         is_started: 1 if it has any work, else 0: it is then not started.
@@ -46,6 +47,7 @@ class Launch(NamedTuple, Generic[Amount]):
     weights: Amount
     cache: Amount
     activations: Amount
+    payload: Amount
     sizes: frozenset[str]
     steps: int
     is_started: Amount

@@ -17,6 +17,7 @@ from .tree import OWNED_TRAFFIC, Node
 
 __all__ = [
     "BY_MODULE", "KERNEL_METRICS", "METRICS", "MONEY", "OF_ENGINE", "OF_ESTIMATE", "OWNED", "PASS_METRICS",
+    "RANK_METRICS",
     "REQUEST_SUMS", "Metric", "is_timed", "metric_formula", "metrics_of", "unit_of",
 ]  # fmt: skip
 
@@ -76,6 +77,7 @@ METRICS: Mapping[str, Metric] = {
         Metric("kv_cache_bytes", "B"),
         Metric("arithmetic_intensity", "FLOP/B", more_is_better=True),
         Metric("memory_bytes", "B"),
+        Metric("payload_bytes", "B", lambda node: node.payload, is_summed=True),
         Metric("time", "s", is_summed=True, needs="hardware"),
         Metric("lower_bound", "s", is_summed=True, needs="hardware"),
         Metric("estimate", "s", is_summed=True, needs="hardware"),
@@ -97,6 +99,8 @@ KERNEL_METRICS = tuple(name for name, metric in METRICS.items() if metric.of_ker
 """The metrics that are sums over basic kernels."""
 PASS_METRICS = tuple(METRICS)[: tuple(METRICS).index("memory_bytes")]
 """The metrics of one pass that need nothing but its formulas: the names of `Costs.totals`."""
+RANK_METRICS = (*PASS_METRICS, "payload_bytes")
+"""The same of one rank of several devices."""
 REQUEST_SUMS = tuple(name for name in PASS_METRICS if METRICS[name].is_summed)
 """The metrics of `PASS_METRICS` that are summed over a request's passes."""
 BY_MODULE = ("flops", "bytes", "parameters", "time")

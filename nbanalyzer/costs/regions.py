@@ -20,8 +20,8 @@ from .tree import Node, Tree
 __all__ = ["Kind", "Region", "basics_of", "copies_cache", "has_weights", "is_linear", "is_product", "regions_of"]
 
 NOTHING = constant(0)
-Kind = Literal["linear", "attention", "scan", "experts", "chain"]
-"""What a launch is: a product with weights, a region, or a chain of vector kernels."""
+Kind = Literal["linear", "attention", "scan", "experts", "chain", "link"]
+"""What a launch is: a product with weights, a region, a chain of vector kernels, or communication."""
 
 
 @dataclass(frozen=True, eq=False)

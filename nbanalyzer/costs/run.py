@@ -12,12 +12,13 @@ from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number, normalize
 
 __all__ = [
-    "CHOICES", "MAX_SIZE", "NEVER_ZERO", "NOT_OF_MODEL", "REQUEST", "RUN_CHOICES", "SERVED", "SIZES", "SWITCHES",
-    "TOKENS", "Passes", "Run", "Switch", "passes_of", "read_size", "read_whole",
+    "CHOICES", "MAX_RANKS", "MAX_SIZE", "MESH", "NEVER_ZERO", "NOT_OF_MODEL", "REQUEST", "RUN_CHOICES", "SERVED",
+    "SIZES", "SWITCHES", "TOKENS", "Layout", "Passes", "Run", "Switch", "passes_of", "read_size", "read_whole",
 ]  # fmt: skip
 
 MAX_SIZE = 2**40  # tokens or sequences
 MAX_BITS = 64
+MAX_RANKS = 2**20  # along one axis of the mesh, and in all
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,48 @@ SWITCHES: Mapping[str, Switch] = {
     "logits": Switch(("all", "last"), "the LM head runs on all positions, or on the last one, as generate() does"),
     "mla": Switch(("expanded", "absorbed"), "latent attention expands what is cached, or works on it as it is"),
     "causal": Switch(("off", "on"), "attention counts the full rectangle, or only the visible triangle"),
+    "comm": Switch(
+        ("transformers", "megatron"), "devices divide a model by transformers' plan, or by Megatron's rules"
+    ),
 }
 """The switches; the defaults equal PyTorch's own count."""
 
-ENGINE: Mapping[str, str] = {"logits": "last", "mla": "absorbed", "causal": "on"}
+ENGINE: Mapping[str, str] = {"logits": "last", "mla": "absorbed", "causal": "on", "comm": "megatron"}
 """What serving engines do, and ``fusion="engine"`` means where nothing else is said; the latent in a decode step."""
+
+
+MESH: Mapping[str, str] = {
+    "tp": "ranks of a tensor-parallel group: heads, widths and vocabulary are divided (1)",
+    "ep": "ranks that the experts are spread over, each with whole ones (1: divided like the widths)",
+    "pp": "stages of a pipeline, each with some of the layers (1)",
+    "dp": "replicas, each with sequences of its own (1)",
+    "fsdp": "ranks that keep a part of every weight, and gather a layer when it runs (1)",
+    "cp": "ranks that share the tokens of a sequence (1)",
+}
+"""The axes of the mesh of devices, as options: name → meaning and default."""
+
+SINGLE = (1,) * len(MESH)
+
+
+class Layout(NamedTuple):
+    """What of a mesh decides on the formulas of a rank, whatever its sizes are.
+
+    Attributes:
+        axes: those with more than one device.
+        comm: whose plan divides the model.
+        shares_tokens: whether the ranks that the experts are spread over all have the same tokens.
+        is_stated: whether a certain rank is meant, not the busiest.
+        spreads_over_shards: whether the ranks that the experts are spread over shard the weights among them.
+        is_imbalanced: whether the busiest rank's experts get more tokens than others.
+
+    """
+
+    axes: frozenset[str] = frozenset()
+    comm: str = "transformers"
+    shares_tokens: bool = True
+    is_stated: bool = False
+    spreads_over_shards: bool = False
+    is_imbalanced: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,8 +91,13 @@ class Run:
             a prefill seq_len.
         w_bit, a_bit: bits of a weight and of an activation, 1 to 64.
         kv_bit: bits of an element of the cache; as activations if None.
+        tp, ep, pp, dp, fsdp, cp: devices along each axis of the mesh, see `MESH`. What is counted is one rank's, the
+            busiest one's, and `batch_size` are the sequences of one replica. Experts are spread over ranks of the
+            other axes: `ep` does not multiply the devices.
+        rank: another rank of the mesh: tp runs fastest, then cp, fsdp, dp, and pp slowest.
+        imbalance: how many times the average the tokens are that the busiest rank's experts get, at least 1.
         fusion, attn: see `SWITCHES`.
-        logits, mla, causal: see `SWITCHES`, and `ENGINE` for what None means; `causal` also takes a bool.
+        logits, mla, causal, comm: see `SWITCHES`, and `ENGINE` for what None means; `causal` also takes a bool.
 
     Raises:
         InputError: a value that is not possible; the message quotes it.
@@ -68,11 +111,20 @@ class Run:
     w_bit: int = 16
     a_bit: int = 16
     kv_bit: int | None = None
+    tp: int = 1
+    ep: int = 1
+    pp: int = 1
+    dp: int = 1
+    fsdp: int = 1
+    cp: int = 1
+    rank: int | None = None
+    imbalance: float = 1
     fusion: str = "none"
     attn: str = "sdpa"
     logits: str | None = None
     mla: str | None = None
     causal: bool | str | None = None
+    comm: str | None = None
     encoder_len_follows: bool = field(default=False, init=False, repr=False)  # it was None
     following: frozenset[str] = field(default=frozenset(), init=False, repr=False)  # the switches that were None
 
@@ -88,6 +140,9 @@ class Run:
         _whole("a_bit", self.a_bit, 1, MAX_BITS)
         object.__setattr__(self, "kv_bit", self.a_bit if self.kv_bit is None else self.kv_bit)
         _whole("kv_bit", self.kv_bit, 1, MAX_BITS)
+        is_single = self.mesh == SINGLE and all(type(size) is int for size in self.mesh)
+        if not is_single or self.rank is not None or self.imbalance != 1:
+            self._check_mesh()
         if isinstance(self.causal, bool):
             object.__setattr__(self, "causal", "on" if self.causal else "off")
         object.__setattr__(self, "following", frozenset(name for name in ENGINE if getattr(self, name) is None))
@@ -98,6 +153,23 @@ class Run:
             choice = getattr(self, name)
             if not isinstance(choice, str) or choice not in switch.choices:
                 raise InputError(f"{name} is {' or '.join(switch.choices)}, not {quote(choice)}")
+
+    def _check_mesh(self) -> None:
+        for name in MESH:
+            _whole(name, getattr(self, name), 1, MAX_RANKS)
+        if self.devices > MAX_RANKS:
+            raise InputError(f"a mesh has at most {MAX_RANKS:,} devices, not {self.devices:,}")
+        stage = self.devices // self.pp
+        if self.ep > 1 and (self.ep % self.tp or stage % self.ep):
+            raise InputError(
+                f"ep={self.ep} is a multiple of tp={self.tp} that divides the {stage:,} devices of a stage "
+                "(tp * cp * fsdp * dp): experts are spread over them"
+            )
+        if self.rank is not None:
+            _whole("rank", self.rank, 0, self.devices - 1)
+        is_number = isinstance(self.imbalance, int | float) and not isinstance(self.imbalance, bool)
+        if not is_number or not 1 <= self.imbalance <= MAX_RANKS:
+            raise InputError(f"imbalance is a number from 1 to {MAX_RANKS:,}, not {quote(self.imbalance)}")
 
     @classmethod
     def of(cls, **options: object) -> Run:
@@ -114,6 +186,40 @@ class Run:
         if self.encoder_len_follows:
             unsaid["encoder_len"] = None
         return replace(self, fusion=fusion, **{**unsaid, **sizes})  # type: ignore[arg-type]
+
+    @property
+    def mesh(self) -> tuple[int, ...]:
+        """The devices along each axis, in the order of `MESH`."""
+        return self.tp, self.ep, self.pp, self.dp, self.fsdp, self.cp
+
+    @property
+    def devices(self) -> int:
+        """The devices of the whole mesh."""
+        return self.tp * self.pp * self.dp * self.fsdp * self.cp
+
+    @property
+    def axes(self) -> dict[str, int]:
+        """The axes of the mesh that have more than one device."""
+        return {name: size for name, size in zip(MESH, self.mesh, strict=True) if size > 1}
+
+    @property
+    def layout(self) -> Layout:
+        """What of the mesh decides on formulas."""
+        if self.mesh == SINGLE:
+            return Layout()
+        over_shards = self.ep >= self.tp * self.cp * self.fsdp > 1
+        axes, comm, is_stated = frozenset(self.axes), str(self.comm), self.rank is not None
+        return Layout(axes, comm, self.ep == self.tp, is_stated, over_shards, self.imbalance != 1)
+
+    @property
+    def places(self) -> dict[str, int | None]:
+        """The place of `rank` along each axis but ep; None where the busiest one is meant."""
+        left, found = self.rank, {}
+        for name in ("tp", "cp", "fsdp", "dp", "pp"):
+            size = getattr(self, name)
+            found[name] = None if left is None else left % size
+            left = None if left is None else left // size
+        return found
 
     @property
     def variants(self) -> frozenset[str]:
@@ -143,6 +249,9 @@ class Run:
             "w_bytes": normalize(Fraction(self.w_bit, 8)),
             "a_bytes": normalize(Fraction(self.a_bit, 8)),
             "kv_bytes": normalize(Fraction(self.kv_bit, 8)),
+            **self.axes,
+            **({"tp_rank": self.places["tp"] or 0} if self.rank is not None else {}),
+            **({"imbalance": Fraction(str(self.imbalance))} if self.imbalance != 1 else {}),
             "causal": int(self.causal == "on"),
             "num_logits": self.seq_len if self.logits == "all" else 1,
         }
@@ -156,6 +265,8 @@ SIZES: Mapping[str, str] = {
     "w_bit": "bits per weight (16)",
     "a_bit": "bits per element of an activation (16)",
     "kv_bit": "bits per element of the cache (as activations)",
+    **MESH,
+    "rank": "the rank of the mesh that is shown, or all (the busiest)",
 }
 """The whole numbers of a run, as options: name → meaning and default."""
 
@@ -190,7 +301,7 @@ TOKENS = ("batch_size", "seq_len", "cache_len", "encoder_len")
 """Run values that may be arrays: the formulas are evaluated for all of them at once."""
 NEVER_ZERO = frozenset({"batch_size", "seq_len", "encoder_len", "w_bytes", "a_bytes", "kv_bytes"})
 """The global variables of a run that are above 0 in every pass."""
-RUN_CHOICES = ("w_bit", "a_bit", "kv_bit", *SWITCHES)
+RUN_CHOICES = ("w_bit", "a_bit", "kv_bit", *MESH, *SWITCHES)
 CHOICES = ("model", "hardware", "quant", *RUN_CHOICES)
 """Options with formulas of their own for each value."""
 REQUEST = ("prompt_len", "output_len")

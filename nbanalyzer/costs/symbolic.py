@@ -14,7 +14,7 @@ from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import MAX_TERMS, Atom, Polynomial
 from nbanalyzer.formulas.simplify import applied, expanded
-from nbanalyzer.templates.template import Composite
+from nbanalyzer.templates.template import Basic, Composite
 
 from .launch import Launch
 from .metrics import METRICS, OWNED
@@ -134,7 +134,7 @@ class Symbolic:
         for kind, nodes in self._tree.launches:
             launch = self._launch(kind, nodes)
             amounts = (launch.matmul_flops, launch.vector_flops, launch.bytes, launch.weights, launch.cache)
-            key = (kind, *amounts, launch.sizes, launch.steps, *_told_apart(launch))
+            key = (kind, *amounts, launch.payload, launch.sizes, launch.steps, *_told_apart(launch))
             if key in launches:
                 launch = launches[key]._replace(times=launches[key].times + launch.times)
             launches[key] = launch
@@ -149,8 +149,9 @@ class Symbolic:
         weights = summed("weight_bytes_read")
         cache = summed("kv_bytes_read") + summed("kv_bytes_written")
         activations = (moved - weights - cache) * Fraction(1, steps)
-        amounts = (self._times[nodes[0]], matmul, vector, moved, weights, cache, activations)
-        return Launch(kind, nodes, *amounts, sizes_of(nodes), steps, _any(moved + matmul + vector))
+        payload = summed("payload_bytes") if kind == "link" else _NOTHING
+        amounts = (self._times[nodes[0]], matmul, vector, moved, weights, cache, activations, payload)
+        return Launch(kind, nodes, *amounts, sizes_of(nodes), steps, _any(moved + matmul + vector + payload))
 
 
 def never_negative(polynomial: Polynomial) -> bool:
@@ -159,8 +160,10 @@ def never_negative(polynomial: Polynomial) -> bool:
 
 
 def _told_apart(launch: Launch[Polynomial]) -> tuple[object, ...]:
-    """Return what the time of a product depends on beside its amounts: those of 8 x 2 and 2 x 8 are the same."""
-    parent = launch.nodes[0].parent
+    """Return what the time of a launch depends on beside its amounts: products of 8 x 2 and 2 x 8 have the same."""
+    kernel, parent = launch.nodes[0].kernel, launch.nodes[0].parent
+    if isinstance(kernel, Basic) and kernel.unit == "link":
+        return kernel.collective, kernel.group
     if launch.kind != "linear" or parent is None or not isinstance(parent.kernel, Composite):
         return ()
     return (parent.kernel.bindings.get("num_tokens"), parent.kernel.bindings.get("input_size"), parent.block is None)

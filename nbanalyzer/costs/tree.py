@@ -18,13 +18,15 @@ from nbanalyzer.formulas.formula import Formula, build, constant, parse
 from nbanalyzer.formulas.grammar import MAX_BITS, Number, normalize
 from nbanalyzer.templates.template import Basic, Composite, Kernel, ModelTemplate
 
+from .division import Division
+
 __all__ = ["Cost", "Node", "Tree", "sizes_of"]
 
 
 LARGEST = 10**60  # of a cost or a count; a product of two is still a float
 SMALLEST = Fraction(1, LARGEST)  # but 0
 
-BASIC_FIELDS = ("flops", "memory_access.read", "memory_access.write")
+BASIC_FIELDS = ("flops", "memory_access.read", "memory_access.write", "payload")
 COMPOSITE_FIELDS = ("repeat", "calls", "parameters")
 """The names of `Node.formulas` in the template."""
 
@@ -52,6 +54,7 @@ class Cost:
     weight_bytes_read: Number = 0
     kv_bytes_read: Number = 0
     kv_bytes_written: Number = 0
+    payload_bytes: Number = 0  # of what is communicated
 
     @property
     def flops(self) -> Number:
@@ -66,7 +69,7 @@ class Cost:
     @property
     def is_empty(self) -> bool:
         """Whether it costs nothing."""
-        return not (self.parameters or self.flops or self.bytes)
+        return not (self.parameters or self.flops or self.bytes or self.payload_bytes)
 
     @property
     def kv_bytes(self) -> Number:
@@ -183,8 +186,18 @@ class Node:
         assert isinstance(self.kernel, Basic)
         access = self.kernel.memory_access
         texts = (self.kernel.flops, access.read, access.write)
-        flops, read, write = (self.formula_of(text, field) for text, field in zip(texts, BASIC_FIELDS, strict=True))
+        flops, read, write = (self.formula_of(text, field) for text, field in zip(texts, BASIC_FIELDS, strict=False))
         return flops, read, write
+
+    @cached_property
+    def payload(self) -> Formula:
+        """Bytes of what one execution of a basic kernel communicates."""
+        return self.formula_of(self.kernel.payload, "payload") if isinstance(self.kernel, Basic) else constant(0)
+
+    @cached_property
+    def is_link(self) -> bool:
+        """Whether it communicates."""
+        return isinstance(self.kernel, Basic) and self.kernel.unit == "link"
 
     @cached_property
     def uses(self) -> tuple[frozenset[str], ...]:
@@ -198,8 +211,10 @@ class Node:
 
     @cached_property
     def formulas(self) -> tuple[Formula, ...]:
-        """All its formulas: `parts`, or `repeat`, `calls` and `own_parameters`."""
-        return self.parts if self.is_basic else (self.repeat, self.calls, self.own_parameters)
+        """All its formulas: `parts`, of a link its `payload`; or `repeat`, `calls` and `own_parameters`."""
+        if not self.is_basic:
+            return self.repeat, self.calls, self.own_parameters
+        return (*self.parts, self.payload) if self.is_link else self.parts
 
     @cached_property
     def functions(self) -> tuple[Compiled, ...]:
@@ -217,7 +232,7 @@ class Node:
         """Return the exact values of `formulas`, none negative; errors name this kernel and the field."""
         results = []
         names = BASIC_FIELDS if self.is_basic else COMPOSITE_FIELDS
-        for function, formula, field in zip(self.functions, self.formulas, names, strict=True):
+        for function, formula, field in zip(self.functions, self.formulas, names, strict=False):
             try:
                 value = run(function, formula, values)
             except FormulaError as error:
@@ -237,6 +252,7 @@ class Tree:
         source: the same with all its variants, for other choices; `template` if None.
         launches: the kind of every launch, and the places in `nodes` of its basic kernels; None if every kernel runs,
             with those before it that it is fused with.
+        division: how the model is divided over devices; None if it is not.
         rules: the place of every basic kernel that was a launch of its own before kernels were fused → the rule that
             took it away, see `nbanalyzer.costs.fusion`.
 
@@ -247,10 +263,12 @@ class Tree:
         template: ModelTemplate,
         source: ModelTemplate | None = None,
         launches: Sequence[tuple[str, tuple[int, ...]]] | None = None,
+        division: Division | None = None,
         rules: Mapping[int, str] | None = None,
     ) -> None:
         self.template = template
         self.source = source or template
+        self.division = division or Division()
         self._launches = launches
         self._rules = rules or {}
         self.nodes: list[Node] = []
@@ -289,7 +307,9 @@ class Tree:
         for node in self.nodes:
             if not isinstance(node.kernel, Basic):
                 continue
-            if launches and node.kernel.fused and launches[-1][1][-1].parent is node.parent:
+            if node.is_link:
+                launches.append(("link", (node,)))
+            elif launches and node.kernel.fused and launches[-1][1][-1].parent is node.parent:
                 launches[-1] = ("", (*launches[-1][1], node))
             else:
                 launches.append(("", (node,)))
@@ -355,9 +375,12 @@ def _basic(node: Node, parent: Cost, values: Mapping[str, Number], doubled: Mapp
     """Return a basic kernel's cost; `doubled` are the values with twice the bytes per element, by its name."""
     assert isinstance(node.kernel, Basic)
     amounts = node.values(values)
-    times, (flops, read, write) = parent.count, amounts
+    times, (flops, read, write) = parent.count, amounts[:3]
     cost = Cost(times, parent.copies, read_bytes=normalize(times * read), write_bytes=normalize(times * write))
-    setattr(cost, f"{node.kernel.unit}_flops", normalize(times * flops))
+    if node.is_link:
+        cost.payload_bytes = normalize(times * amounts[3])
+    else:
+        setattr(cost, f"{node.kernel.unit}_flops", normalize(times * flops))
     for metric, (size, part) in OWNED_TRAFFIC.items():
         if size in node.uses[part]:
             formula = node.parts[part]

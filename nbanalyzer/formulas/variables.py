@@ -66,6 +66,17 @@ _RUNTIME = (
     Variable("kv_bytes", "runtime", "bytes/element", "size of what the cache keeps", "b_{kv}"),
 )
 
+_MESH = (
+    Variable("tp", "runtime", "devices", "ranks of a tensor-parallel group", r"n_{\mathrm{tp}}"),
+    Variable("ep", "runtime", "devices", "ranks that the experts are spread over", r"n_{\mathrm{ep}}"),
+    Variable("pp", "runtime", "devices", "stages of a pipeline", r"n_{\mathrm{pp}}"),
+    Variable("dp", "runtime", "devices", "replicas of the model", r"n_{\mathrm{dp}}"),
+    Variable("fsdp", "runtime", "devices", "ranks that keep a part of every weight", r"n_{\mathrm{fsdp}}"),
+    Variable("tp_rank", "runtime", "", "the place of a rank in its tensor-parallel group", r"r_{\mathrm{tp}}"),
+    Variable("imbalance", "runtime", "", "tokens of the busiest rank's experts, in averages", r"\beta"),
+    Variable("cp", "runtime", "devices", "ranks that share the tokens of a sequence", r"n_{\mathrm{cp}}"),
+)
+
 _SIZES = (
     Variable(
         "hidden_size", "config", "elements", "width of the residual stream", r"d_{\mathrm{model}}",
@@ -211,7 +222,7 @@ _CONVENTIONS = (
 VARIABLES: Mapping[str, Variable] = MappingProxyType(
     {
         variable.name: variable
-        for variable in (*_RUNTIME, *_SIZES, *_EXPERTS, *_ATTENTION, *_STATE_SPACE, *_REST, *_CONVENTIONS)
+        for variable in (*_RUNTIME, *_MESH, *_SIZES, *_EXPERTS, *_ATTENTION, *_STATE_SPACE, *_REST, *_CONVENTIONS)
     }
 )
 """Every global variable by name, in the order in which they are shown."""

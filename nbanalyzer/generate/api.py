@@ -100,6 +100,8 @@ def verify(
     model: str | os.PathLike[str] | Mapping[str, Any] | ModelTemplate,
     model_class: type[Any] | None = None,
     *,
+    tp: int = 1,
+    ep: int = 1,
     random_configs: int = 2,
     progress: Progress | None = None,
     seconds: float = math.inf,
@@ -109,6 +111,9 @@ def verify(
     Args:
         model: a shipped model's name, the path of a template, a template, or one as plain data.
         model_class: the class that it was generated from, if that is not transformers' own.
+        tp: devices that divide the model; one of them is compared with one rank by transformers' plan, at the model's
+            own config: what it holds, computes, moves and sends.
+        ep: devices that divide the experts, 1 or `tp`.
         random_configs: how many random configs are compared beside the model's own.
         progress: called with what is being done, and the part that is done, 0 to 1.
         seconds: that it may take, on the clock of the processor.
@@ -118,7 +123,8 @@ def verify(
 
     Raises:
         MissingPackageError: torch is not installed.
-        NBAnalyzerError: no such model, or one that cannot be built, or takes too long.
+        InputError: numbers of devices that cannot be, or cannot be compared.
+        NBAnalyzerError: no such model, or one that cannot be built or divided, or takes too long.
 
     """
     if isinstance(model, str | os.PathLike):
@@ -127,7 +133,7 @@ def verify(
     with _torch("to verify a template"):
         from . import pipeline
     with _in_turn(progress or tell):
-        return pipeline.verify(model, model_class, random_configs, progress, seconds)
+        return pipeline.verify(model, model_class, random_configs, progress, seconds, (tp, ep))
 
 
 def calibrate(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-__all__ = ["Schema", "schema", "storage", "unscripted"]
+__all__ = ["COLLECTIVES", "Schema", "collective", "fake_group", "group_of", "schema", "storage", "unscripted"]
 
 
 class Schema(NamedTuple):
@@ -64,3 +64,63 @@ def unscripted() -> Iterator[None]:
         yield
     finally:
         state.enable()
+
+
+# ---- one rank of many
+
+
+@contextmanager
+def fake_group(ranks: int) -> Iterator[None]:
+    """Be the first of so many ranks, in a process group that sends nothing: what it should have received is as it was.
+
+    Raises:
+        RuntimeError: this process is a rank of another group.
+
+    """
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        raise RuntimeError("this process is a rank of a process group already: compare in another one")
+    # the one process group that needs neither other processes nor data
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=ranks)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+COLLECTIVES = {
+    "all_reduce": "all_reduce", "all_reduce_": "all_reduce", "allreduce_": "all_reduce",
+    "all_gather_into_tensor": "all_gather", "_allgather_base_": "all_gather", "allgather_": "all_gather",
+    "reduce_scatter_tensor": "reduce_scatter", "_reduce_scatter_base_": "reduce_scatter",
+    "all_to_all_single": "all_to_all", "alltoall_base_": "all_to_all", "alltoall_": "all_to_all",
+    "broadcast": "broadcast", "broadcast_": "broadcast",
+}  # fmt: skip
+"""Operation of PyTorch's namespaces for process groups → the collective that it starts."""
+
+_NAMESPACES = ("c10d", "_c10d_functional", "_c10d_functional_autograd")
+_WAITS = frozenset({"wait_tensor", "_wrap_tensor_autograd"})
+
+
+def collective(func: Any) -> str | None:
+    """Return the collective that an operation starts, "" if it waits for one, None if it is work of this rank alone.
+
+    Raises:
+        KeyError: a collective that is not known here.
+
+    """
+    if func.namespace not in _NAMESPACES:
+        return None
+    name = schema(func).name
+    return "" if name in _WAITS else COLLECTIVES[name]
+
+
+def group_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """Return the name of the process group that a collective is for."""
+    names = [argument.name for argument in func._schema.arguments]  # noqa: SLF001 - the one way to it
+    given = dict(zip(names, args, strict=False)) | kwargs
+    if "group_name" in given:
+        return str(given["group_name"])
+    return str(torch.distributed.ProcessGroup.unbox(given["process_group"]).group_name)

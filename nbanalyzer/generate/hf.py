@@ -34,6 +34,7 @@ __all__ = [
     "cache_in",
     "config_classes",
     "default_of",
+    "distribute",
     "encoded_inputs",
     "exported",
     "fused_attention_switch",
@@ -43,6 +44,7 @@ __all__ = [
     "model_class",
     "multimodal",
     "parameters_of_forward",
+    "plans",
     "quiet",
     "reads_text",
     "release",
@@ -264,6 +266,32 @@ def kept_in_fp32(model: torch.nn.Module) -> tuple[str, ...]:
 def tied_weights(model: torch.nn.Module) -> tuple[str, ...]:
     """Return the names of the parameters that are another one's, if the config says so."""
     return tuple(getattr(model, "_tied_weights_keys", None) or ())
+
+
+# ---- sharing among ranks
+
+
+def plans(model: Any) -> tuple[dict[str, str], dict[str, str]]:
+    """Return a model's plans for tensor and for expert parallelism: module or parameter, with * for layers → style."""
+    if not all(hasattr(model, name) for name in ("tp_plan", "ep_plan")):
+        raise UnknownConventionError("tp_plan and ep_plan", f"class {type(model).__name__}")
+    return dict(model.tp_plan or {}), dict(model.ep_plan or {})
+
+
+def distribute(model: Any, tp: int, ep: int, exchange: str) -> dict[str, str]:
+    """Leave a rank its part of a model; return the names of its groups → what they share. A process group is open.
+
+    `exchange` is how experts get their tokens.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from transformers.distributed import DistributedConfig
+    from transformers.distributed.utils import TransformersDeviceMesh
+
+    sizes = DistributedConfig(tp_size=tp, ep_size=ep, ep_implementation=exchange)
+    dense = init_device_mesh("cpu", (1, 1, 1, tp), mesh_dim_names=("pp", "dp_replicate", "fsdp", "tp"))
+    experts = init_device_mesh("cpu", (1, 1, tp // ep, ep), mesh_dim_names=("pp", "dp_replicate", "efsdp", "ep"))
+    type(model).maybe_distribute_model(model, sizes, TransformersDeviceMesh(dense, experts))
+    return {mesh.get_group(name).group_name: name for mesh, name in ((experts, "ep"), (dense, "tp"))}
 
 
 # ---- calling

@@ -90,9 +90,20 @@ def count_parameters(config: Mapping[str, Any]) -> int:
 
 
 def verify(
-    model: object, model_class: type[Any] | None, random_configs: int, progress: Progress | None, seconds: float
+    model: object,
+    model_class: type[Any] | None,
+    random_configs: int,
+    progress: Progress | None,
+    seconds: float,
+    ranks: tuple[int, int] = (1, 1),
 ) -> verification.Verification:
     """Return the comparison of a template with PyTorch; see `nbanalyzer.verify`."""
+    tp, ep = ranks
+    for name, value in (("tp", tp), ("ep", ep)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(f"{name} is a whole number above 0, not {quote(value)}")
+    if ep not in {1, tp}:
+        raise InputError(f"ep is 1 or {tp}, as tp is, not {ep}: in other groups ranks have different tokens")
     if not isinstance(model, ModelTemplate | Mapping):
         raise InputError(f"verify takes a name, a path or a template, not {quote(model)}")
     template = model if isinstance(model, ModelTemplate) else convert(model, ModelTemplate, "template")
@@ -102,7 +113,9 @@ def verify(
     subject = Subject.of(template.config) if model_class is None else _own(model_class, template.config)
     _require_depth(subject)
     try:
-        return verification.verify(template, subject, random_configs=random_configs, progress=progress, seconds=seconds)
+        return verification.verify(
+            template, subject, tp=tp, ep=ep, random_configs=random_configs, progress=progress, seconds=seconds
+        )
     except Expired:
         raise TimeLimitError(template.model_id or "model", "comparing", seconds) from None
     except NBAnalyzerError:

@@ -24,12 +24,17 @@ from nbanalyzer.errors import InputError, TemplateError, UnknownNameError, quote
 from nbanalyzer.files import decode, read_file
 from nbanalyzer.formulas.grammar import Number
 
-__all__ = ["PRECISIONS", "Accelerator", "accelerators", "hardware"]
+from .links import TOPOLOGIES, Fabric, Link, placement, read_nodes
+
+__all__ = ["PRECISIONS", "Accelerator", "accelerators", "checked_text", "from_file", "hardware", "is_path"]
 
 PRECISIONS = ("fp4", "fp8", "int8", "bf16", "fp16", "tf32", "fp32")
 # What operands of up to so many bits are computed in, the best first. Either of a pair does: they run at one rate.
 CHAIN = ((4.0, ("fp4",)), (8.0, ("fp8", "int8")), (16.0, ("bf16", "fp16")), (math.inf, ("fp32",)))
-UNITS = {"bandwidth": "bytes/s", "link_bandwidth": "bytes/s", "pcie_bandwidth": "bytes/s", "power": "W"}
+UNITS = {
+    **dict.fromkeys(("bandwidth", "link_bandwidth", "network_bandwidth", "pcie_bandwidth"), "bytes/s"),
+    "power": "W",
+}
 ACCUMULATED = ("fp16", "fp8")  # what matrix units may add up in fp16 as well
 LARGEST = 1e27  # of any figure: far above all hardware, far below what overflows
 LONGEST = 1000  # of any text, in characters
@@ -54,7 +59,13 @@ class Accelerator(Shown, msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
         title: its full name, with `vendor`, who makes it.
         architecture: what its maker calls it, e.g. ``"Hopper"``: cards of one reach alike shares of their peaks.
         num_sms: streaming multiprocessors, compute units on AMD; None if unknown.
-        link: what connects it to its like, with `link_bandwidth`, of all links together, bytes/s in one direction.
+        link: what connects it to its like in a node, with `link_bandwidth`, of all links of a device together, bytes/s
+            in one direction, and `link_latency`, seconds of one step, in which every device sends once.
+        topology: ``"switched"``, all of it leads to any other device; ``"pairwise"``, every two devices have a link of
+            their own; ``"neighbours"``, each is joined to some, as in a ring or torus.
+        switches_add: the switches, in a node and between nodes, can add up what passes them.
+        devices_per_node: that are connected so; 8 of what goes into servers and says nothing else.
+        network: what connects nodes, with `network_bandwidth`, of one device, and `network_latency`, as of the link.
         pcie_bandwidth: to the host, bytes/s in one direction.
         power: W.
         source: where the figures come from, with `doubts`: where sources disagree, and what is missing.
@@ -78,6 +89,13 @@ class Accelerator(Shown, msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     num_sms: int | None = None
     link: str = ""
     link_bandwidth: float | None = None
+    link_latency: float | None = None
+    topology: str = "switched"
+    switches_add: bool = False
+    devices_per_node: int = 8
+    network: str = ""
+    network_bandwidth: float | None = None
+    network_latency: float | None = None
     pcie_bandwidth: float | None = None
     power: float | None = None
     source: str = ""
@@ -85,15 +103,23 @@ class Accelerator(Shown, msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
     def __post_init__(self) -> None:
         put = msgspec.structs.force_setattr
-        for field in ("name", "title", "vendor", "architecture", "link", "source", "doubts"):
-            text, least = getattr(self, field), int(field == "name")
-            if not isinstance(text, str) or not text.isprintable() or not least <= len(text) <= LONGEST:
-                raise InputError(f"{field} is {least} to {LONGEST} printable characters, not {quote(text)}")
+        for field in ("name", "title", "vendor", "architecture", "link", "network", "source", "doubts"):
+            checked_text(field, getattr(self, field), int(field == "name"))
         for field, unit in UNITS.items():
             if (value := getattr(self, field)) is not None or field == "bandwidth":
                 put(self, field, _figure(field, value, unit))
-        for field, unit in (("memory_bytes", "bytes"), ("num_sms", "multiprocessors")):
-            if (size := getattr(self, field)) is not None:
+        for field in ("link_latency", "network_latency"):
+            if (time := getattr(self, field)) is not None:
+                if isinstance(time, bool) or not isinstance(time, int | float) or not 0 <= time <= 1:
+                    raise InputError(f"{field} is a number of seconds from 0 to 1, not {quote(time)}")
+                put(self, field, float(time))
+        if self.topology not in TOPOLOGIES:
+            raise InputError(f"topology is one of {', '.join(TOPOLOGIES)}, not {quote(self.topology)}")
+        if not isinstance(self.switches_add, bool):
+            raise InputError(f"switches_add is true or false, not {quote(self.switches_add)}")
+        whole = {"memory_bytes": "bytes", "num_sms": "multiprocessors", "devices_per_node": "devices"}
+        for field, unit in whole.items():
+            if (size := getattr(self, field)) is not None or field == "devices_per_node":
                 if not _figure(field, size, unit).is_integer():
                     raise InputError(f"{field} is a whole number of {unit}, not {quote(size)}")
                 put(self, field, int(size))
@@ -167,6 +193,35 @@ class Accelerator(Shown, msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
         """The peak of vector work, FLOP/s: that of the ordinary units at fp32. None if unknown."""
         return self.peaks.get("fp32")
 
+    @property
+    def node_link(self) -> Link | None:
+        """What connects the devices of a node; None if its bandwidth is not known."""
+        if self.link_bandwidth is None:
+            return None
+        pairs, adds = self.topology == "pairwise", self.switches_add
+        return Link(self.link, self.link_bandwidth, self.link_latency, self.devices_per_node, pairs, adds)
+
+    @property
+    def network_link(self) -> Link | None:
+        """What connects nodes, of one device; None if its bandwidth is not known."""
+        if self.network_bandwidth is None:
+            return None
+        return Link(self.network, self.network_bandwidth, self.network_latency, adds=self.switches_add)
+
+    def fabric(self, sizes: Mapping[str, int], nodes: int = 1) -> Fabric:
+        """Return the links between the devices of a mesh.
+
+        Args:
+            sizes: axis of the mesh → devices along it.
+            nodes: to spread them over.
+
+        Raises:
+            InputError: they do not fit, see `nbanalyzer.hardware.links.placement`.
+
+        """
+        groups = placement(sizes, self.name, self.devices_per_node, read_nodes(nodes))
+        return Fabric(self.name, self.node_link, self.network_link, groups)
+
     def ridge(self, bits: Number) -> float:
         """Return the ridge point of the roofline for operands of `bits` bits, FLOP/B.
 
@@ -208,8 +263,12 @@ def hardware(which: str | os.PathLike[str] | Accelerator) -> Accelerator:
     if not isinstance(which, str | os.PathLike):
         raise InputError(f"an accelerator is a name, the path of a .json file or an Accelerator, not {quote(which)}")
     text = os.fspath(which)
-    if not isinstance(which, str) or text.casefold().endswith(".json") or {"/", os.sep} & {*text}:
-        return _from_file(text)
+    if is_path(which):
+        found = from_file(text, Accelerator | list[Accelerator])
+        cards: list[Accelerator] = found if isinstance(found, list) else [found]
+        if len(cards) != 1:
+            raise InputError(f"{text}: holds {len(cards)} accelerators, give a file with one")
+        return cards[0]
     name = "-".join(text.casefold().replace("_", " ").replace("-", " ").split())
     if name in _shipped():
         return _shipped()[name]
@@ -223,15 +282,28 @@ def _shipped() -> Mapping[str, Accelerator]:
     return {card.name: card for card in decode(content, list[Accelerator], "accelerators.json")}
 
 
-def _from_file(path: str) -> Accelerator:
+def is_path(which: str | os.PathLike[str]) -> bool:
+    """Return whether this is the path of a JSON file, not a name."""
+    return not isinstance(which, str) or which.casefold().endswith(".json") or bool({"/", os.sep} & {*which})
+
+
+def from_file(path: str, kind: Any) -> Any:
+    """Return what a JSON file holds, as `kind`.
+
+    Raises:
+        InputError: it cannot be read, or holds something else.
+
+    """
     try:
-        found = decode(read_file(Path(path).expanduser()), Accelerator | list[Accelerator], path)
+        return decode(read_file(Path(path).expanduser()), kind, path)
     except (TemplateError, RuntimeError) as error:  # RuntimeError: nobody's home
         raise InputError(str(error)) from None
-    cards: list[Accelerator] = found if isinstance(found, list) else [found]
-    if len(cards) == 1:
-        return cards[0]
-    raise InputError(f"{path}: holds {len(cards)} accelerators, give a file with one")
+
+
+def checked_text(field: str, text: object, least: int) -> None:
+    """Raise an `InputError` unless a field is printable text of at least so many characters, and not too many."""
+    if not isinstance(text, str) or not text.isprintable() or not least <= len(text) <= LONGEST:
+        raise InputError(f"{field} is {least} to {LONGEST:,} printable characters, not {quote(text)}")
 
 
 def _figure(what: str, value: object, unit: str) -> float:

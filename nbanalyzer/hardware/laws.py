@@ -6,7 +6,6 @@ what they were chosen by is in docs/profiles.md.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import cache, lru_cache
@@ -118,8 +117,6 @@ def _shipped() -> _Laws:
 
 def exact(value: float) -> int | Fraction:
     """Return a measured number as the decimal that it is written as: 0.853 is 853/1000."""
-    if not math.isfinite(value):
-        raise InputError(f"a parameter of a law is a finite number, not {quote(value)}")
     number = Fraction(str(value))
     return number.numerator if number.denominator == 1 else number
 

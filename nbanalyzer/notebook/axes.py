@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from nbanalyzer.analysis.options import EFFICIENCIES, MONEY, given
+from nbanalyzer.analysis.options import COMMUNICATION, EFFICIENCIES, MONEY, given
 from nbanalyzer.costs.run import NOT_OF_MODEL, SWITCHES
 from nbanalyzer.errors import InputError, quote
 from nbanalyzer.sweeps.grid import MOST_VALUES, is_several
@@ -43,7 +43,8 @@ def _config_axes(arguments: Arguments) -> dict[str, Any]:
         name = canonical_name(written)
         if name in NOT_OF_MODEL:
             raise InputError(f"{name} is not part of a model: give it as an option of its own")
-        if not name.isidentifier() or name in {"metrics", "config", "chunks", "set", "profile", *MONEY, *EFFICIENCIES}:
+        others = {"metrics", "config", "chunks", "set", "profile", *MONEY, *EFFICIENCIES, *COMMUNICATION}
+        if not name.isidentifier() or name in others:
             raise InputError(f"--set takes NAME=AXIS, such as num_kv_heads=1,8, not {quote(text)}")
         if name in axes:
             raise InputError(f"--set {name} is given twice")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from nbanalyzer.analysis.roofline import Roofline
     from nbanalyzer.costs.costs import Costs
 
-__all__ = ["as_csv", "as_fragment", "as_html", "as_json", "as_md", "as_text"]
+__all__ = ["FORMATS", "as_csv", "as_fragment", "as_html", "as_json", "as_md", "as_text", "in_cells", "page"]
 
 HEADINGS = ("count", "parameters", "FLOPs", "%", "bytes", "%", "FLOP/B")
 
@@ -44,12 +45,27 @@ def headline(analysis: Costs, roofline: Roofline | None = None) -> list[tuple[st
     ]
     states = analysis.state.items()
     lines += [("KV cache" if name == "kv_cache" else name, f"{value:,} bytes") for name, value in states]
+    if analysis.run.devices > 1:
+        lines.append(("communication", f"{show(cost.payload_bytes)} bytes{_collectives(analysis)}"))
     return lines + (_on_hardware(roofline) if roofline else [])
+
+
+def _collectives(analysis: Costs) -> str:
+    """Return how often the ranks communicate, by what they do: `` in 65 all-reduces, 1 all-gather``."""
+    numbers: Counter[str] = Counter()
+    for node in analysis.nodes:
+        if node.is_link:
+            numbers[node.kernel.name] += int(analysis.cost(node).count)
+    counts = [f"{number:,} {name}{'s' if number > 1 else ''}" for name, number in numbers.items() if number]
+    return f" in {', '.join(counts)}" if counts else ""
 
 
 def _on_hardware(roofline: Roofline) -> list[tuple[str, str]]:
     accelerator, total = roofline.accelerator, roofline.total
-    parts = (("compute-bound", total.compute), ("memory-bound", total.memory), ("launch overhead", total.overhead))
+    parts = (
+        ("compute-bound", total.compute), ("memory-bound", total.memory), ("communication", total.link),
+        ("launch overhead", total.overhead),
+    )  # fmt: skip
     split = " + ".join(f"{seconds(time)} {name}" for name, time in parts if time)
     peaks = [f"{precision} {si(accelerator.peak(precision), 'FLOP/s')}" for precision in roofline.precisions]
     rates = ", ".join([*peaks, si(accelerator.bandwidth, "B/s")])
@@ -64,36 +80,43 @@ def _on_hardware(roofline: Roofline) -> list[tuple[str, str]]:
     ]
 
 
-def as_text(analysis: Costs, depth: int | None = None, roofline: Roofline | None = None) -> str:
-    """Return the analysis as aligned text: totals, then one line per module, down to `depth` levels."""
+def as_text(analysis: Costs, roofline: Roofline | None = None) -> str:
+    """Return the analysis as aligned text: totals, then one line per module, down to its own depth."""
     lines = [analysis.title, analysis.conditions, *([roofline.answer] if roofline else [])]
     lines += [*(f"warning: {text}" for text in _warnings(analysis, roofline)), ""]
     heads = headline(analysis, roofline)
     width = max(len(name) for name, _ in heads)
     lines += [f"  {name:<{width}}  {text}" for name, text in heads]
-    table: list[tuple[str, ...]] = [("kernel", *_headings(roofline))]
-    table += [("  " * node.depth + _name(node), *_cells(analysis, node, roofline)) for node in analysis.rows(depth)]
+    table: list[tuple[str, ...]] = [("kernel", *_headings(analysis, roofline))]
+    table += [
+        ("  " * node.depth + _name(node), *_cells(analysis, node, roofline)) for node in analysis.rows(analysis.depth)
+    ]
     return as_lines([*lines, "", *Table(table).lines("  ")])
 
 
-def _headings(roofline: Roofline | None) -> tuple[str, ...]:
-    return HEADINGS if roofline is None else (*HEADINGS, signed("time", roofline.marks), "%", "bound")
+def _headings(analysis: Costs, roofline: Roofline | None) -> tuple[str, ...]:
+    times = () if roofline is None else (signed("time", roofline.marks), "%", "bound")
+    return (*HEADINGS, *times, *_payload_heading(analysis))
+
+
+def _payload_heading(analysis: Costs) -> tuple[str, ...]:
+    return ("payload",) if analysis.run.devices > 1 else ()
 
 
 def _warnings(analysis: Costs, roofline: Roofline | None) -> tuple[str, ...]:
     return analysis.warnings if roofline is None else (*analysis.warnings, *roofline.notes)
 
 
-def as_md(analysis: Costs, depth: int | None = None, roofline: Roofline | None = None) -> str:
+def as_md(analysis: Costs, roofline: Roofline | None = None) -> str:
     """Return the analysis as Markdown: totals, then a table with one row per module."""
     lines = [f"# {as_markdown(analysis.title)}", "", as_markdown(analysis.conditions), ""]
     lines += [f"**{as_markdown(roofline.answer)}**", ""] if roofline else []
     lines += [f"> warning: {as_markdown(text)}\n" for text in _warnings(analysis, roofline)]
     heads = headline(analysis, roofline)
     lines += [f"- {as_markdown(name)}{': ' if name else ''}{as_markdown(text)}" for name, text in heads]
-    headings = _headings(roofline)
+    headings = _headings(analysis, roofline)
     lines += ["", f"| kernel | {' | '.join(headings)} |", f"|---|{'---:|' * len(headings)}"]
-    for node in analysis.rows(depth):
+    for node in analysis.rows():
         cells = " | ".join(cell.strip() for cell in _cells(analysis, node, roofline))
         lines.append(f"| {'&nbsp;&nbsp;' * node.depth}{as_markdown(_name(node))} | {cells} |")
     return "\n".join(lines) + "\n"
@@ -102,11 +125,13 @@ def as_md(analysis: Costs, depth: int | None = None, roofline: Roofline | None =
 def as_csv(analysis: Costs, roofline: Roofline | None = None) -> str:
     """Return `Analysis.table`, or `Roofline.table`, as CSV, exact numbers."""
     frame = (roofline or analysis).table()
+    return in_cells([(frame.index.name, *frame.columns), *frame.itertuples()])
+
+
+def in_cells(rows: Iterable[Iterable[object]]) -> str:
+    """Return rows as CSV; no text in it is a spreadsheet's formula."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([frame.index.name, *frame.columns])
-    rows = zip(frame.index, frame.itertuples(index=False), strict=True)
-    writer.writerows([as_cell(index), *map(as_cell, row)] for index, row in rows)
+    csv.writer(out, lineterminator="\n").writerows(map(as_cell, row) for row in rows)
     return out.getvalue()
 
 
@@ -118,27 +143,30 @@ def as_json(analysis: Costs, roofline: Roofline | None = None) -> str:
 
 def as_html(analysis: Costs, roofline: Roofline | None = None) -> str:
     """Return the analysis as an HTML page of its own."""
-    body = as_fragment(analysis, analysis.depth, roofline)
+    return page(analysis.title, as_fragment(analysis, roofline))
+
+
+def page(title: str, body: str) -> str:
+    """Return HTML as a page of its own."""
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width">\n<meta name="color-scheme" content="light dark">\n'
-        f"<title>{as_attribute(analysis.title)}</title>\n"
+        f"<title>{as_attribute(title)}</title>\n"
         f'<body style="font-family:sans-serif;margin:1em">\n{body}\n</body>\n</html>\n'
     )
 
 
-FORMATS: Mapping[str, Callable[[Costs], str]] = {"json": as_json, "csv": as_csv, "md": as_md, "html": as_html}
-"""Suffix of an analysis' file → its content."""
+FORMATS: Mapping[str, Callable[[Costs, Roofline | None], str]]
+FORMATS = {"json": as_json, "csv": as_csv, "md": as_md, "html": as_html}
+"""Suffix of an analysis' file → its content, with a roofline its times too."""
 
 
-def text(analysis: Costs) -> str:
-    """Return an analysis as text, to its own depth."""
-    return as_text(analysis, analysis.depth)
+text = as_text
 
 
 def fragment(analysis: Costs) -> dict[str, str]:
-    """Return an analysis as HTML, to its own depth."""
-    return {"text/html": as_fragment(analysis, analysis.depth)}
+    """Return an analysis as HTML."""
+    return {"text/html": as_fragment(analysis)}
 
 
 # ---- HTML, from the outside in
@@ -146,13 +174,13 @@ def fragment(analysis: Costs) -> dict[str, str]:
 TABULAR = "font-variant-numeric:tabular-nums"
 NUMBER = f"flex:0 0 5.4em;text-align:right;white-space:nowrap;{TABULAR}"
 BAR = "flex:0 0 6em;height:0.7em;margin-left:0.5em;background-color:rgba(128,128,128,0.18)"
-FLOPS_COLOR, BYTES_COLOR = "rgba(56,132,255,0.75)", "rgba(245,140,20,0.8)"
+FLOPS_COLOR, BYTES_COLOR, LINK_COLOR = "rgba(56,132,255,0.75)", "rgba(245,140,20,0.8)", "rgba(0,158,115,0.75)"
 GAP = '<span style="flex:0 0 6em;margin-left:0.5em"></span>'
 BARS = (2, 4, 7)  # after FLOPs, bytes and time
 
 
-def as_fragment(analysis: Costs, depth: int | None = None, roofline: Roofline | None = None) -> str:
-    """Return the analysis as a part of an HTML page; the outermost `depth` levels (1 if None) are unfolded."""
+def as_fragment(analysis: Costs, roofline: Roofline | None = None) -> str:
+    """Return the analysis as a part of an HTML page; the outermost levels of its depth (1 if None) are unfolded."""
     heads = "".join(
         f'<div style="display:flex"><span style="flex:0 0 8.5em">{escape(name)}</span>'
         f'<span style="{TABULAR}">{escape(text)}</span></div>'
@@ -165,8 +193,8 @@ def as_fragment(analysis: Costs, depth: int | None = None, roofline: Roofline | 
     )
     answer = f'<div style="margin:0.4em 0"><b>{escape(roofline.answer)}</b></div>' if roofline else ""
     times, (least, most) = ((signed("time", roofline.marks), "", "bound"), (62, 92)) if roofline else ((), (46, 76))
-    labels = _columns("kernel", "parameters", "FLOPs", "", "bytes", "", "FLOP/B", *times)
-    rows = "".join(_html_rows(analysis, None, 1 if depth is None else depth, roofline))
+    labels = _columns("kernel", "parameters", "FLOPs", "", "bytes", "", "FLOP/B", *times, *_payload_heading(analysis))
+    rows = "".join(_html_rows(analysis, None, 1 if analysis.depth is None else analysis.depth, roofline))
     return (
         '<div style="font-size:0.92em;line-height:1.45">'
         f"<div><b>{escape(analysis.title)}</b></div><div>{escape(analysis.conditions)}</div>{answer}{warnings}"
@@ -196,14 +224,15 @@ def _html_rows(analysis: Costs, parent: Node | None, unfolded: int, roofline: Ro
 
 
 def _html_row(analysis: Costs, node: Node, roofline: Roofline | None) -> str:
-    _, parameters, flops, _, moved, _, intensity = _cells(analysis, node, None)
+    _, parameters, flops, _, moved, _, intensity, *payload = _cells(analysis, node, None)
     cost, whole = analysis.cost(node), analysis.cost_of_all
     bars = _bar(cost.flops, whole.flops, FLOPS_COLOR), _bar(cost.bytes, whole.bytes, BYTES_COLOR)
     cells = [escape(_name(node)), parameters, flops, bars[0], moved, bars[1], intensity]
     if roofline:
         time, _, bound = _time_cells(roofline, node)
-        color = FLOPS_COLOR if bound == "compute" else BYTES_COLOR
+        color = {"compute": FLOPS_COLOR, "link": LINK_COLOR}.get(bound, BYTES_COLOR)
         cells += [time, _bar(roofline.timings[node].time, roofline.time, color), bound]
+    cells += payload
     # In a box of their own, beside the summary's triangle.
     return f'<span style="display:inline-flex;width:calc(100% - 1.1em);vertical-align:top">{_columns(*cells)}</span>'
 
@@ -238,6 +267,7 @@ def _cells(analysis: Costs, node: Node, roofline: Roofline | None) -> tuple[str,
         _percent(cost.bytes, whole.bytes),
         f"{cost.arithmetic_intensity:.4g}" if cost.flops and cost.bytes else "",
         *(_time_cells(roofline, node) if roofline else ()),
+        *((si(cost.payload_bytes) if cost.payload_bytes else "",) if analysis.run.devices > 1 else ()),
     )
 
 

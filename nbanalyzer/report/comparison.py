@@ -10,7 +10,7 @@ from nbanalyzer.analysis.marks import legend, signed
 from nbanalyzer.analysis.times import TIMES
 from nbanalyzer.costs.metrics import unit_of
 from nbanalyzer.costs.run import SIZES
-from nbanalyzer.quantities import seconds, si
+from nbanalyzer.quantities import amount, seconds, si
 from nbanalyzer.table import Table
 from nbanalyzer.text import as_lines, escape
 
@@ -109,7 +109,5 @@ def _only(texts: Iterable[str]) -> str:
 
 
 def _shown(metric: str, value: float | None) -> str:
-    if metric in TIMES:
-        return seconds(float(value or 0))
-    unit = unit_of(metric)
-    return si(value or 0, "" if unit == "elements" else unit)
+    unit = "s" if metric in TIMES else unit_of(metric)
+    return amount(value or 0, "" if unit == "elements" else unit)

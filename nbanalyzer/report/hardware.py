@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.accelerators import PRECISIONS, Accelerator, accelerators, hardware
-from nbanalyzer.quantities import si
+from nbanalyzer.quantities import seconds, si
 from nbanalyzer.table import Table
 from nbanalyzer.text import escape
 
-__all__ = ["HardwareListing", "describe", "fragment", "text"]
+__all__ = ["describe", "fragment", "listing", "text"]
 
 HEADINGS = ("name", "memory", "bandwidth", "16-bit peak", "8-bit peak", "ridge at 16 bits")
 
@@ -29,18 +29,9 @@ def fragment(accelerator: Accelerator) -> dict[str, str]:
     return {"text/plain": describe(accelerator), "text/html": f"<div><b>{title}</b>{facts}</div>"}
 
 
-class HardwareListing:
-    """Accelerators as a table: the shipped ones, or those given."""
-
-    def __init__(self, listed: Iterable[Accelerator] | None = None) -> None:
-        chosen = map(hardware, accelerators()) if listed is None else listed
-        self.rows = [HEADINGS, *map(_row, chosen)]
-
-    def __repr__(self) -> str:
-        return "\n".join(Table(self.rows).lines())
-
-    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        return {"text/plain": repr(self), "text/html": Table(self.rows).html()}
+def listing(listed: Iterable[Accelerator] | None = None) -> Table:
+    """Return accelerators as a table: the shipped ones, or those given."""
+    return Table([HEADINGS, *map(_row, map(hardware, accelerators()) if listed is None else listed)])
 
 
 def describe(accelerator: Accelerator) -> str:
@@ -78,10 +69,30 @@ def _facts(device: Accelerator) -> list[tuple[str, str]]:
         if name in device.fp16_accumulate:
             text += f"; {si(device.fp16_accumulate[name], 'FLOP/s')} with fp16 accumulation"
         facts.append((f"{name} and vector" if name == "fp32" else name, text))
-    one_way = ((device.link or "link", device.link_bandwidth), ("to the host", device.pcie_bandwidth))
-    facts += [(label, f"{si(rate, 'B/s')} in one direction") for label, rate in one_way if rate]
+    facts += [(device.link or "link", _link(device)), (device.network or "network", _network(device))]
+    if device.pcie_bandwidth:
+        facts.append(("to the host", f"{si(device.pcie_bandwidth, 'B/s')} in one direction"))
     facts += [("power", power), ("source", device.source), ("doubts", device.doubts)]
     return [(label, text) for label, text in facts if text.strip()]
+
+
+def _link(device: Accelerator) -> str:
+    """Return what connects the devices of a node, in words; empty if its bandwidth is not known."""
+    if device.link_bandwidth is None:
+        return ""
+    step = f", {seconds(device.link_latency)} a step" if device.link_latency else ""
+    adds = " that adds" if device.switches_add else ""
+    how = {"switched": f"through a switch{adds}", "pairwise": "every two joined", "neighbours": "neighbours joined"}
+    nodes = f"up to {device.devices_per_node:,} a node, {how[device.topology]}"
+    return f"{si(device.link_bandwidth, 'B/s')} in one direction{step}; {nodes}"
+
+
+def _network(device: Accelerator) -> str:
+    """Return what connects nodes, in words; empty if its bandwidth is not known."""
+    if device.network_bandwidth is None:
+        return ""
+    step = f", {seconds(device.network_latency)} a step" if device.network_latency else ""
+    return f"{si(device.network_bandwidth, 'B/s')} a device in one direction{step}; between nodes"
 
 
 def _rate(device: Accelerator, precision: str) -> str:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from nbanalyzer.analysis.communication import ONE_NODE, Communication
 from nbanalyzer.analysis.rates import Efficiency
 from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.profiles import Profile
@@ -24,6 +25,7 @@ class Asked:
         profile: of estimates.
         price: $ an hour of the accelerator; None if it was not given.
         grid: g of CO2 a kWh; None if it was not given.
+        mesh: where several devices are.
 
     """
 
@@ -33,6 +35,7 @@ class Asked:
     profile: str | os.PathLike[str] | Profile | None = None
     price: float | None = None
     grid: float | None = None
+    mesh: Communication = ONE_NODE
 
     def require_used(self, expected: Collection[str]) -> None:
         """Raise an `InputError` if something changes none of the metrics, of which `expected` follow from estimates."""

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nbanalyzer.analysis.closed_form import expected_of, memory_of, time_of
+from nbanalyzer.analysis.communication import ONE_NODE, Communication
 from nbanalyzer.analysis.estimate import spread_of, words_of
 from nbanalyzer.analysis.laws import Pace
 from nbanalyzer.analysis.price import Price
@@ -22,7 +23,7 @@ from nbanalyzer.costs.run import REQUEST, TOKENS, Run, passes_of
 from nbanalyzer.costs.symbolic import Symbolic, free_values
 from nbanalyzer.costs.tree import Tree
 from nbanalyzer.errors import InputError, NotModelledError, UnknownNameError, near
-from nbanalyzer.formulas.blocks import block_sizes, windows
+from nbanalyzer.formulas.blocks import block_sizes, part_of, windows
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import Polynomial
@@ -55,6 +56,7 @@ class Spec:
         lengths: `prompt_len` and `output_len` of a request, without those that are axes; None for a pass.
         profile: what estimates are made with; None without an accelerator.
         price: of the accelerator, with its power; None without one.
+        communication: of several devices.
 
     Raises:
         UnknownNameError, InputError: a metric that does not exist, or lacks what it needs.
@@ -71,6 +73,7 @@ class Spec:
     lengths: tuple[tuple[str, int], ...] | None
     profile: Profile | None = field(default=None, hash=False)
     price: Price | None = None
+    communication: Communication = ONE_NODE
 
     def __post_init__(self) -> None:
         known = metrics_of([*self.tree.template.state])
@@ -206,7 +209,8 @@ class CompiledMetrics:
                 continue
             engine = engine or self._symbolic(given, "engine")
             if name == "lower_bound":
-                outputs[name] = time_of(engine, Rates(self._accelerator, self.spec.run))
+                rates = Rates(self._accelerator, self.spec.run, communication=self.spec.communication)
+                outputs[name] = time_of(engine, rates)
             else:
                 expected = expected_of(engine, self._pace(given))
                 outputs[name] = expected if name == "estimate" else self._money(name, expected, engine.tokens)
@@ -235,11 +239,13 @@ class CompiledMetrics:
     def _pace(self, given: Mapping[str, str] | None) -> Pace:
         assert self.spec.profile is not None  # the spec has checked that there is an accelerator
         run = self._run(given, "engine")
-        return Pace(self._accelerator, self.spec.profile, run, tree_of(self.spec.tree.source, run).is_latent)
+        latent = tree_of(self.spec.tree.source, run).is_latent
+        return Pace(self._accelerator, self.spec.profile, run, latent, communication=self.spec.communication)
 
     @property
     def _rates(self) -> Rates:
-        return Rates(self._accelerator, self.spec.run, self.spec.efficiency)
+        spec = self.spec
+        return Rates(self._accelerator, spec.run, spec.efficiency, communication=spec.communication)
 
     @property
     def _accelerator(self) -> Accelerator:
@@ -391,9 +397,3 @@ def _certain(
         else:
             certain[name] = Expression("unless negative", (output, *doubts))
     return certain
-
-
-def part_of(array: Any, window: Sequence[slice]) -> Any:
-    """Return a window of an array over the grid; along an axis of size 1, all of it."""
-    parts = zip(window, array.shape, strict=True)
-    return array[tuple(part if size > 1 else slice(None) for part, size in parts)]

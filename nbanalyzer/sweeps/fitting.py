@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nbanalyzer.analysis.options import EFFICIENCIES
+from nbanalyzer.analysis.options import COMMUNICATION, EFFICIENCIES
 from nbanalyzer.costs.run import CHOICES
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
 
@@ -61,7 +61,8 @@ class Fitting:
                 options[name] = [self.first[name], *(value for value in values if value != self.first[name])]
                 place_of = {value: place for place, value in enumerate(options[name])}
                 places.append([place_of[value] for value in values])
-        fixed = {name: value for name, value in self.fixed.items() if name not in {"hardware", *EFFICIENCIES}}
+        of_time = {"hardware", *EFFICIENCIES, *COMMUNICATION}
+        fixed = {name: value for name, value in self.fixed.items() if name not in of_time}
         grid = Grid.of({**fixed, **options}, lambda _: None)
         parts = tuple(parts_of(grid, Asked(MEMORY, self.config)))
         need = Partition(grid, parts, MEMORY).everything()["memory_bytes"][np.ix_(*places)]

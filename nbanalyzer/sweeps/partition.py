@@ -195,7 +195,7 @@ def _compiled(grid: Grid, chosen: Mapping[str, Any], asked: Asked) -> CompiledMe
     arrays = _arrays([*used], tree, config, sizes, changing, inner) if changing else {}
     fixed = tuple((name, value) for name, value in params.items() if name not in arrays)
     cost = Price(accelerator, price=asked.price, grid=asked.grid) if accelerator else None
-    spec = Spec(tree, run, fixed, inner, metrics, accelerator, asked.efficiency, lengths, found, cost)
+    spec = Spec(tree, run, fixed, inner, metrics, accelerator, asked.efficiency, lengths, found, cost, asked.mesh)
     if not changing:
         return _known(spec)
     Costs(tree, params, run)  # as in `_known`

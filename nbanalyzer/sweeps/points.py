@@ -203,6 +203,8 @@ class PointSpec:
                 raise InputError(f"{name} needs hardware: give hardware=…, such as 'h100-sxm'")
             if name in MONEY:
                 getattr(Price(self.accelerator or ANY, price=self.asked.price, grid=self.asked.grid), name)(1.0)
+        if self.asked.mesh.overlap:
+            raise InputError("overlap is of a pass, and not told of requests with quant or concurrency: leave it out")
         if self.concurrency is not None and "batch_size" in {*self.inner, *self.options}:
             raise InputError(
                 "served requests have a concurrency, and no batch_size: as many as fit are written at once"
@@ -293,6 +295,7 @@ class PointMetrics:
             bandwidth_efficiency=efficiency.bandwidth,
             launch_overhead=efficiency.launch_overhead,
             profile=asked.profile,
+            nodes=asked.mesh.nodes,
             price=asked.price,
             grid=asked.grid,
         )

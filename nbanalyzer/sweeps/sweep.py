@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nbanalyzer import display
+from nbanalyzer.analysis.communication import ONE_NODE, Communication
 from nbanalyzer.analysis.rates import Efficiency
 from nbanalyzer.costs.metrics import is_timed, unit_of
 from nbanalyzer.costs.run import NOT_OF_MODEL, SERVED
@@ -305,6 +306,8 @@ def sweep(
     profile: Any = None,
     price: float | None = None,
     grid: float | None = None,
+    nodes: int = 1,
+    overlap: float = 0.0,
     **options: Any,
 ) -> Sweep:
     """Return metrics over a grid of values.
@@ -322,6 +325,8 @@ def sweep(
         profile: what ``estimate``, and cost and energy, are made with, as for `Analysis.on`.
         price: $ an hour of the accelerator, for the metric ``cost_per_million_tokens``.
         grid: g of CO2 a kWh, for the metric ``co2_per_million_tokens``.
+        nodes: with `overlap`, of several devices, as for `Analysis.on`.
+        overlap: see above.
         options: axes and fixed values: sizes and switches of a run, hardware, config values (``num_kv_heads=[1, 8]``);
             or prompt_len and output_len, for whole requests, with a quant for weights in a scheme, and a concurrency
             for requests that are served all the time. An option with several values is an axis.
@@ -341,7 +346,8 @@ def sweep(
             raise InputError(f"{name} is given twice: in set, and as an option")
     space = Grid.of({"model": model, **sizes, **options}, lambda shape: _require_possible(shape, chosen, chunks))
     efficiency = Efficiency(compute=compute_efficiency, bandwidth=bandwidth_efficiency, launch_overhead=launch_overhead)
-    parts = tuple(parts_of(space, Asked(chosen, config, efficiency, profile, price, grid)))
+    mesh = Communication(nodes, overlap)
+    parts = tuple(parts_of(space, Asked(chosen, config, efficiency, profile, price, grid, mesh)))
     drafted = filter(None, dict.fromkeys(part.compiled.spec.tree.template.drafted for part in parts))
     fixed = {option: value for option, value in space.fixed.items() if option != "model"}
     if not efficiency.is_perfect:
@@ -349,6 +355,7 @@ def sweep(
         fixed["launch_overhead"] = launch_overhead
     given = {"profile": profile, "price": price, "grid": grid}
     fixed |= {name: value for name, value in given.items() if value is not None}
+    fixed |= {name: value for name, value in asdict(mesh).items() if value != getattr(ONE_NODE, name)}
     partition = Partition(space, parts, chosen)
     notes = notes_of(parts, space.axes)
     if chunks is None:

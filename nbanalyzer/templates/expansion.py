@@ -19,6 +19,7 @@ from nbanalyzer.formulas.formula import Formula, build, constant, extent, parse
 from nbanalyzer.formulas.grammar import MAX_DEPTH, MAX_OPERATIONS
 
 from .library import MODULES
+from .styles import sharding_errors
 from .template import Basic, Composite, Kernel, MemoryAccess, ModelTemplate, ModuleTemplate, fields
 from .validation import (
     MAX_LEVELS,
@@ -31,7 +32,7 @@ from .validation import (
     uses_of,
 )  # fmt: skip
 
-__all__ = ["expand", "findings", "with_variants"]
+__all__ = ["expand", "findings", "rebound", "with_variants"]
 
 MOST_PUT_IN = 10 * MAX_OPERATIONS  # before simplification
 
@@ -113,6 +114,13 @@ def with_variants(
     return msgspec.structs.replace(template, kernels=kernels), frozenset(variants)
 
 
+def rebound(kernel: Composite, bindings: Bindings, modules: Mapping[str, ModuleTemplate] = MODULES) -> Composite:
+    """Return a kernel of a module template with other bindings: its kernels and parameters follow."""
+    bare = msgspec.structs.replace(kernel, parameters="", sub_kernels=())
+    work = _Expansion(modules)
+    return work.module_node(bare, _module(kernel.module, modules, kernel.name), bindings, constant(1), ())
+
+
 def findings(
     template: ModelTemplate, modules: Mapping[str, ModuleTemplate] = MODULES
 ) -> list[TemplateError | DisallowedVariable]:
@@ -128,8 +136,8 @@ def findings(
     # Its own formulas are looked at as they are written: a binding that is wrong is one finding, wherever it goes to.
     for one in (*name_errors(template), *uses_of(template)):
         found[one.args if isinstance(one, TemplateError) else one] = one
-    work.kernels(template.kernels, {}, constant(1), ())
-    for error in work.refused or ():
+    kernels = work.kernels(template.kernels, {}, constant(1), ())
+    for error in (*(work.refused or ()), *sharding_errors(msgspec.structs.replace(template, kernels=kernels))):
         found.setdefault(error.args, error)
     return [*found.values()]
 
@@ -141,6 +149,8 @@ def _complete(template: ModelTemplate, modules: Mapping[str, ModuleTemplate]) ->
     kernels = work.kernels(template.kernels, {}, constant(1), ())
     state = template.state or _texts(work.state)
     result = msgspec.structs.replace(template, kernels=kernels, state=state)
+    for error in sharding_errors(result):
+        raise TemplateError(error.problem, f"{template.model_id or 'template'}, {error.where}")
     return require_valid(result, template.model_id or "template")
 
 
@@ -218,12 +228,15 @@ class _Expansion:
 
     def _basic(self, kernel: Basic, bindings: Bindings, path: tuple[str, ...]) -> Basic | None:
         here = ".".join((*path, kernel.operation))
-        flops, read, write = (
-            str(self.substituted(place.text, bindings, f"{here}, {place.field}")) for place in fields((kernel,))
-        )
-        if flops == read == write == "0":
+        texts = {
+            place.field: str(self.substituted(place.text, bindings, f"{here}, {place.field}"))
+            for place in fields((kernel,))
+        }
+        if set(texts.values()) == {"0"}:
             return None  # e.g. the bias of a layer without one
-        return msgspec.structs.replace(kernel, flops=flops, memory_access=MemoryAccess(read, write))
+        access = MemoryAccess(texts["memory_access.read"], texts["memory_access.write"])
+        payload = texts.get("payload", "0")
+        return msgspec.structs.replace(kernel, flops=texts["flops"], memory_access=access, payload=payload)
 
     def parsed(self, bindings: Mapping[str, str], where: str, outer: Bindings | None = None) -> dict[str, Formula]:
         """Return bindings as formulas, with those of the level above substituted."""

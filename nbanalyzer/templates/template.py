@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -19,8 +19,8 @@ from nbanalyzer.text import printable
 from .config_files import TEXT_PARTS, with_floats
 
 __all__ = [
-    "DRAFTED", "NOT_CHECKED", "Basic", "Composite", "Kernel", "MemoryAccess", "ModelTemplate", "ModuleTemplate",
-    "Validity",
+    "COLLECTIVES", "DRAFTED", "NOT_CHECKED", "Basic", "Collective", "Composite", "Kernel", "MemoryAccess",
+    "ModelTemplate", "ModuleTemplate", "Validity",
 ]  # fmt: skip
 
 DRAFTED = "drafted"
@@ -28,6 +28,10 @@ DRAFTED = "drafted"
 NOT_CHECKED = "drafted, not checked"
 
 MAX_STEPS = 1_000  # operations of one kernel
+
+Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send"]
+"""What devices do together, by PyTorch's names."""
+COLLECTIVES: tuple[str, ...] = get_args(Collective)
 
 
 class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -46,20 +50,27 @@ class Basic(_Struct, tag_field="kernel_type", tag="basic", frozen=True, kw_only=
 
     Attributes:
         operation: what is computed, in a few words, e.g. ``"matmul"``.
-        unit: the hardware that runs it: ``"matmul"`` (what FlopCounterMode counts) or ``"vector"``.
+        unit: the hardware that runs it: ``"matmul"`` (what FlopCounterMode counts), ``"vector"``, or ``"link"``: the
+            devices of a group communicate.
         fused: whether it is one launch with the kernel before it.
         steps: operations that it stands for, run and started one after the other.
         flops: floating-point operations, 2 per multiply-add.
         memory_access: bytes read and written.
+        collective: what the devices do together, of unit ``"link"``; "" of all others.
+        group: the axis of the mesh along which they do, e.g. ``"tp"``.
+        payload: bytes of the whole tensor: of an all-gather what is there after it, of a reduce-scatter before it.
 
     """
 
     operation: str
-    unit: Literal["matmul", "vector"]
+    unit: Literal["matmul", "vector", "link"]
     fused: bool = False
     steps: Annotated[int, msgspec.Meta(ge=1, le=MAX_STEPS)] = 1
     flops: str
     memory_access: MemoryAccess
+    collective: Literal["", "all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send"] = ""
+    group: Literal["", "tp", "ep", "pp", "dp", "fsdp", "cp"] = ""
+    payload: str = "0"
 
     @property
     def name(self) -> str:
@@ -170,6 +181,9 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True, dict=True):
         attention: ``"eager"`` if transformers has no other implementation for this model; "" if the run chooses.
         valid_for: the other configs that the kernels are valid for; None if not known.
         state: name → formula of the bytes kept between passes.
+        sharding: how transformers divides the model over the devices of a tensor-parallel group: path of modules,
+            with ``*`` in a name → style, see `nbanalyzer.costs.sharding`; empty if it does not.
+        expert_sharding: the same where every device keeps experts whole, but not all of them.
         kernels: the tree.
         provenance: origin, checks and their results.
 
@@ -184,6 +198,8 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True, dict=True):
     attention: Literal["", "eager"] = ""
     valid_for: Validity | None = None
     state: dict[str, str] = {}
+    sharding: dict[str, str] = {}
+    expert_sharding: dict[str, str] = {}
     kernels: tuple[Kernel, ...] = ()
     provenance: dict[str, Any] = {}
 
@@ -259,6 +275,8 @@ def fields(kernels: tuple[Kernel, ...], path: str = "") -> Iterator[Field]:
             yield Field(here, "flops", kernel.flops)
             yield Field(here, "memory_access.read", kernel.memory_access.read)
             yield Field(here, "memory_access.write", kernel.memory_access.write)
+            if kernel.unit == "link":
+                yield Field(here, "payload", kernel.payload)
             continue
         for variable, text in kernel.bindings.items():
             yield Field(here, f"bindings.{variable}", text)

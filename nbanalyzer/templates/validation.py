@@ -137,6 +137,10 @@ def _name_errors(kernels: tuple[Kernel, ...], path: str = "", level: int = 1) ->
         if isinstance(kernel, Basic):
             if not name.isprintable() or not 0 < len(name) <= 100:
                 yield TemplateError(f"an operation is 1 to 100 printable characters, not {shorten(name)!r}", path)
+            said = (kernel.collective, kernel.group, kernel.payload != "0")
+            if not (all(said) if kernel.unit == "link" else not any(said)):
+                needs = "needs a collective, its group and the payload" if kernel.unit == "link" else "sends nothing"
+                yield TemplateError(f"a kernel of unit {quote(kernel.unit)} {needs}: {shorten(name)!r}", path)
             continue
         if name in names:
             yield TemplateError(f"two kernels are called {quote(name)}: nobody could tell which is meant", path)

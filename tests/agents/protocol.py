@@ -12,12 +12,13 @@ from typing import Any
 import anyio
 import uvicorn
 from mcp import Client, StdioServerParameters, stdio_client
+from mcp.server.stdio import stdio_server
 from mcp_types import CallToolResult
 
 import nbanalyzer
-from nbanalyzer.agents.command import HOST, listening, web_app
 from nbanalyzer.agents.server import server_of
 from nbanalyzer.agents.shelf import Shelf
+from nbanalyzer.agents.transports import HOST, by_lines, listening, web_app
 
 __all__ = ["CONNECTIONS", "connected", "environment", "run", "serving", "text_of"]
 
@@ -49,11 +50,34 @@ async def serving(shelf: Shelf) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
+async def lines_to(shelf: Shelf) -> AsyncIterator[Any]:
+    """Serve as over stdin and stdout, but in this process, over two pipes; yield the streams of a client's side."""
+    (asked, asks), (answered, answers) = os.pipe(), os.pipe()
+    requests = os.fdopen(asks, "w", encoding="utf-8")
+
+    async def serve() -> None:
+        with os.fdopen(asked, "rb") as incoming, os.fdopen(answers, "w", encoding="utf-8") as outgoing:
+            await by_lines(server_of(shelf), incoming, anyio.wrap_file(outgoing))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(serve)
+        with os.fdopen(answered, encoding="utf-8") as replies:
+            async with stdio_server(anyio.wrap_file(replies), anyio.wrap_file(requests)) as streams:
+                try:
+                    yield streams
+                finally:
+                    requests.close()  # so that the server ends, and with it the replies
+
+
+@asynccontextmanager
 async def connected(how: str, folder: Path | None = None) -> AsyncIterator[Client]:
     """Yield a client that is connected to a server of its own."""
     shelf = Shelf(folder)
     if how == "memory":
         async with Client(server_of(shelf)) as client:
+            yield client
+    elif how == "lines":
+        async with Client(lines_to(shelf)) as client:
             yield client
     elif how == "stdio":
         words = ["-m", "nbanalyzer.agents", *(["--folder", str(folder)] if folder else [])]

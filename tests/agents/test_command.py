@@ -17,7 +17,8 @@ import anyio
 import pytest
 
 from nbanalyzer.agents import command
-from nbanalyzer.agents.command import HOST, listening, main
+from nbanalyzer.agents.command import main
+from nbanalyzer.agents.transports import HOST, listening
 
 from .protocol import ROOT, environment
 
@@ -60,6 +61,12 @@ def test_a_port_that_is_taken_is_one_line(capsys: pytest.CaptureFixture[str]) ->
     found = capsys.readouterr().err
     assert f"--port {port}" in found
     assert found.count("\n") == 1
+
+
+def test_a_stdin_that_is_closed_is_one_line() -> None:
+    done = program("import os, sys; os.close(0); os.execv(sys.executable, [sys.executable, '-m', 'nbanalyzer.agents'])")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "nbanalyzer-mcp: stdin is closed: a client writes there; --http serves HTTP instead\n"
 
 
 @pytest.mark.slow
@@ -144,6 +151,28 @@ def test_the_server_starts_and_answers_without_torch() -> None:
     loaded = set(done.stdout.split())
     assert "mcp" in loaded, done.stderr
     assert not loaded & HEAVY
+
+
+def test_the_start_loads_no_more_than_a_hello_needs() -> None:
+    """No tools, few of the SDK's validators; what was set for it is as before, in a process that goes on."""
+    done = program(
+        "import gc, sys\n"
+        "from nbanalyzer.agents.command import _load_sdk\n"
+        "_load_sdk()\n"
+        "from nbanalyzer.agents.server import server_of\n"
+        "from nbanalyzer.agents.shelf import Shelf\n"
+        "server_of(Shelf())\n"
+        "import mcp_types\n"
+        "from pydantic import BaseModel\n"
+        "class Own(BaseModel): pass\n"
+        "models = [one for one in vars(mcp_types).values() if isinstance(one, type) and issubclass(one, BaseModel)]\n"
+        "built = sum(one.__pydantic_complete__ for one in models)\n"
+        "print(len(models), built, 'nbanalyzer.agents.tools' in sys.modules, gc.isenabled(), Own.__pydantic_complete__)"
+    )
+    number, built, tools, collects, own = done.stdout.split()
+    assert int(number) > 100, done.stderr
+    assert int(built) < int(number) / 2
+    assert (tools, collects, own) == ("False", "True", "True")
 
 
 def test_no_tool_asks_the_network() -> None:

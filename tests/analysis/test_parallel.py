@@ -5,15 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from builders import basic, composite, template
 
-from nbanalyzer import Accelerator, populate, request
-from nbanalyzer.analysis.parallel import AllReduce, require_divided
-from nbanalyzer.costs.costs import Costs
+from nbanalyzer import populate, request
 from nbanalyzer.errors import InputError
-from nbanalyzer.hardware.parameters import Fit
-from nbanalyzer.hardware.profiles import Profile
-from nbanalyzer.templates.config import ModelParams
 
 H, LAYERS = 8192, 80
 
@@ -27,8 +21,7 @@ def test_a_rank_of_llama_70b_by_hand() -> None:
     attention = 4 * 8 * 128 * (100 + 1)
     assert rank.totals["matmul_flops"] == LAYERS * (2 * layer + attention) + 2 * vocab * H
     assert rank.totals["kv_cache_bytes"] == 2 * LAYERS * 1 * 128 * 101 * 2
-    assert rank.params["hidden_size"] == H
-    assert "one of 8 devices" in rank.conditions
+    assert "the busiest of 8 devices (tp 8), divided by Megatron's rules" in rank.conditions
 
 
 def test_a_rank_of_mixtral_by_hand() -> None:
@@ -58,41 +51,32 @@ def test_it_is_what_set_gives(name: str, tp: int, sizes: dict[str, int]) -> None
     rank = request(name, prompt_len=7, output_len=5, tp=tp)
     vocab = -(-populate(name, seq_len=1).params["vocab_size"] // tp)
     run: dict[str, Any] = {"fusion": "engine", "logits": "last", "set": {**sizes, "vocab_size": vocab}}
-    assert rank.prefill.totals == populate(name, seq_len=7, **run).totals
-    assert rank.last.totals == populate(name, seq_len=1, cache_len=7 + 3, **run).totals
+    for one, length, cached in ((rank.prefill, 7, 0), (rank.last, 1, 7 + 3)):
+        payload = {"payload_bytes": one.totals["payload_bytes"]}
+        assert one.totals == populate(name, seq_len=length, cache_len=cached, **run).totals | payload
 
 
 def test_key_heads_that_are_fewer_than_the_ranks_are_kept_by_several() -> None:
     """Qwen3-235B has 4 of them: of 8 ranks each has one, with a half of its query heads."""
     whole, rank = (request("qwen3-235b-a22b", prompt_len=9, output_len=2, tp=tp, fusion="engine") for tp in (1, 8))
-    assert rank.last.params["num_kv_heads"] == 1
     assert rank.last.state["kv_cache"] * 4 == whole.last.state["kv_cache"]
 
 
 def test_the_vocabulary_is_rounded_up() -> None:
-    rank = request("smollm2-1.7b", prompt_len=9, output_len=2, tp=32)
-    assert rank.last.params["vocab_size"] == 49_152 // 32
-    assert request("llama-2-7b", prompt_len=9, output_len=2, tp=1).last.params["vocab_size"] == 32_000
-    odd = request("llama-2-7b", prompt_len=9, output_len=2, tp=2, set={"vocab_size": 32_001})
-    assert odd.last.params["vocab_size"] == 16_001
+    odd = request("llama-2-7b", prompt_len=9, output_len=2, tp=2, set={"vocab_size": 32_001}).last
+    even = request("llama-2-7b", prompt_len=9, output_len=2, tp=2).last
+    assert odd.totals["parameters"] - even.totals["parameters"] == 2 * 4096 * (16_001 - 16_000)
 
 
 @pytest.mark.parametrize(
     ("name", "tp", "message"),
     [
-        ("llama-3.1-8b", 0, "tp is a whole number from 1 to 1,024, not 0"),
+        ("llama-3.1-8b", 0, "tp is a whole number from 1 to 1,048,576, not 0"),
         ("llama-3.1-8b", True, "not True"),
         ("llama-3.1-8b", 2.0, "not 2.0"),
-        ("llama-3.1-8b", 3, "not modelled: num_heads 32 does not divide into 3 equal parts, as tp=3 needs"),
-        ("smollm2-135m", 2, "not modelled: num_heads 9 does not divide"),
-        ("llama-3.2-3b", 12, "not modelled: intermediate_size 8,192 does not divide into 12 equal parts"),
-        ("gpt2", 2, "not modelled: tp=2 would not divide transformer.h.attn.c_attn.matmul"),
-        ("qwen2.5-7b-instruct", 2, "not modelled: tp=2 would not divide model.layers.self_attn.q_proj.matmul"),
-        ("gemma-4-26b-a4b", 2, "not modelled: tp=2 would not divide"),
-        ("qwen3-next-80b-a3b-instruct", 2, "not modelled: tp=2 would not divide"),
-        ("deepseek-v3", 8, "not modelled: latent attention on several devices"),
-        ("mamba-2.8b-hf", 2, "not modelled: this model has no attention heads to divide"),
-        ("t5-small", 2, "not modelled: an encoder-decoder model on several devices"),
+        ("llama-3.1-8b", 3, "tp=3 does not divide num_heads = 32 into equal parts"),
+        ("smollm2-135m", 2, "tp=2 does not divide num_heads = 9"),
+        ("falcon-7b", 2, "tp=2 does not divide num_heads = 71"),
     ],
 )
 def test_what_is_not_divided(name: str, tp: Any, message: str) -> None:
@@ -100,25 +84,6 @@ def test_what_is_not_divided(name: str, tp: Any, message: str) -> None:
         request(name, prompt_len=9, output_len=5, tp=tp)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_what_ranks_sum_by_hand() -> None:
-    """5 layers, twice each: 10 tokens of 64 elements of 2 bytes are 1.28 us at 1e9 bytes/s, of which 3 ranks send on."""
-    fit = Fit(parameters={"launch_us": 3, "per_rank_us": 2, "second_step_us": 5, "link": 0.5})
-    profile = Profile(
-        card="any", engine="round", source="a test", overlap=0, classes={"all_reduce": {"any": fit}},
-        in_models={"skew_us": 4},
-    )  # fmt: skip
-    card = Accelerator(name="card", bandwidth=1e12, peaks={"bf16": 1e14}, link_bandwidth=1e9)
-    sums = AllReduce.of({"num_layers": 5, "hidden_size": 64}, 4, card, profile)
-    # Each to all others at half of the link; in a model they wait for each other, twice for four.
-    each = 3 + 3 * 2 + 3 * 1.28 / 0.5 + 2 * 4
-    assert sums.time(10) * 1e6 == pytest.approx(2 * 5 * each, rel=1e-9)
-    assert sums.bound(10) * 1e6 == pytest.approx(2 * 5 * 2 * 3 / 4 * 1.28, rel=1e-9)
-    # One alone sums nothing, and needs no link.
-    unlinked = Accelerator(name="card", bandwidth=1e12, peaks={"bf16": 1e14})
-    alone = AllReduce.of({"num_layers": 5, "hidden_size": 64}, 1, unlinked, profile)
-    assert (alone.num_ranks, alone.times, alone.time(10), alone.bound(10)) == (1, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -140,49 +105,3 @@ def test_what_does_not_go_together(options: dict[str, Any], message: str) -> Non
     with pytest.raises(InputError) as caught:
         request("llama-3.1-8b", prompt_len=9, output_len=5, **options)
     assert message in str(caught.value)
-
-
-def product(flops: str, **fields: Any) -> dict[str, Any]:
-    """Return a template of 2 layers that are one product."""
-    one = composite("one", basic(flops, "{batch_size} * {w_bytes}", "{batch_size}", "matmul", "matmul"), **fields)
-    return template(composite("layers", one, repeat="{num_layers}"), config=WHOLE)
-
-
-WHOLE = {
-    "num_layers": 2,
-    "hidden_size": 8,
-    "num_heads": 8,
-    "num_kv_heads": 2,
-    "num_experts": 4,
-    "intermediate_size": 12,
-}
-
-
-@pytest.mark.parametrize(
-    ("flops", "fields", "rank", "is_divided"),
-    [
-        ("2 * {hidden_size} * {intermediate_size}", {}, {"intermediate_size": 3}, True),
-        ("2 * {hidden_size} * {intermediate_size}", {}, {"intermediate_size": 4}, False),
-        ("2 * {hidden_size} * {hidden_size}", {}, {}, False),
-        # All ranks have the whole router, and the whole gate of an expert that all tokens go to.
-        ("2 * {hidden_size} * {num_experts}", {}, {}, True),
-        ("2 * {hidden_size}", {"bindings": {"output_size": "1"}}, {}, True),
-        ("2 * {hidden_size}", {"bindings": {"output_size": "2"}}, {}, False),
-        ("2 * {hidden_size}", {}, {}, False),
-        ("2 * {hidden_size}", {"bindings": {"output_size": "1"}}, {"hidden_size": 4}, False),
-        # Of 2 key heads each of 4 ranks has one, or all.
-        ("2 * {hidden_size} * {num_kv_heads}", {}, {"num_kv_heads": 1}, True),
-        ("2 * {hidden_size} * {num_kv_heads}", {}, {}, True),
-        ("2 * {hidden_size} * {num_kv_heads}", {}, {"num_kv_heads": 3}, False),
-    ],
-)  # fmt: skip
-def test_what_a_rank_has_of_a_product(
-    flops: str, fields: dict[str, Any], rank: dict[str, int], is_divided: bool
-) -> None:
-    whole = populate(product(flops, **fields))
-    part = Costs(whole.kernel_tree, ModelParams({**whole.params, **rank}), whole.run)
-    if is_divided:
-        require_divided(whole, part, 4)
-    else:
-        with pytest.raises(InputError, match=r"not modelled: tp=4 would not divide layers\.one\.matmul: its"):
-            require_divided(whole, part, 4)

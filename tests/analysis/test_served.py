@@ -119,17 +119,40 @@ def test_products_run_at_the_peak_of_the_scheme(quant: str | None, peak: float) 
 
 
 def test_sums_over_the_ranks_by_hand() -> None:
-    """Two a layer, of 2 bytes an element: the law's launch, its ranks, and the cheaper of one step and two."""
+    """The embedding and two a layer, of 2 bytes an element: the law's launch, its ranks, and the cheaper of one step
+    and two. The logits of a token for each sequence are gathered, which takes what summing half as much does.
+    """
+
+    def law(ranks: int, sent: float) -> float:
+        return 3e-6 + (ranks - 1) * 2e-6 + min((ranks - 1) * sent / 0.5, 5e-6 + 2 * (ranks - 1) / ranks * sent / 0.5)
+
     found = served(10, tp=2)
-    short = 10 * H * 2 / 1e9 / 0.5
-    law = 3e-6 + 2e-6 + min(short, 5e-6 + 2 / 2 * short)
-    assert found.step.expected == pytest.approx(2 * LAYERS * law, rel=1e-9)
-    assert found.step.bound == pytest.approx(2 * LAYERS * 2 * 1 / 2 * 10 * H * 2 / 1e9, rel=1e-9)
-    long = 110 * H * 2 / 1e9 / 0.5
-    law = 3e-6 + 3 * 2e-6 + min(3 * long, 5e-6 + 2 * 3 / 4 * long)
+    summed, logits = 10 * H * 2 / 1e9, 10 * VOCAB * 2 / 1e9
+    sums = 2 * LAYERS + 1
+    assert found.step.expected == pytest.approx(sums * law(2, summed) + law(2, logits / 2), rel=1e-9)
+    assert found.step.bound == pytest.approx(sums * 2 * 1 / 2 * summed + 1 / 2 * logits, rel=1e-9)
     four = served(10, tp=4)
-    assert four.step_with_prompt.expected == pytest.approx(2 * LAYERS * law, rel=1e-9)
-    assert four.step_with_prompt.bound == pytest.approx(2 * LAYERS * 2 * 3 / 4 * long * 0.5, rel=1e-9)
+    summed, logits = 110 * H * 2 / 1e9, 11 * VOCAB * 2 / 1e9  # of the prompt, the last token alone has logits
+    assert four.step_with_prompt.expected == pytest.approx(sums * law(4, summed) + law(4, logits / 2), rel=1e-9)
+    assert four.step_with_prompt.bound == pytest.approx(sums * 2 * 3 / 4 * summed + 3 / 4 * logits, rel=1e-9)
+
+
+def test_ranks_that_fill_more_than_a_node_need_nodes() -> None:
+    with pytest.raises(InputError, match="tp=4 needs 4 devices, a node of card has 2: give --nodes 2"):
+        served(1, msgspec.structs.replace(CARD, devices_per_node=2), tp=4)
+    wide = msgspec.structs.replace(CARD, devices_per_node=2, network_bandwidth=1e8, network_latency=1e-3)
+    asked = request("llama-3.1-8b", set=SIZES, prompt_len=100, output_len=50, tp=4)
+    found = asked.on(wide, profile=profile(), nodes=2).served(10)
+    # Half of each message goes to the other node and back in half: two steps of 1 ms, or one to gather.
+    summed, logits = 10 * H * 2 / 2 / 1e8, 10 * VOCAB * 2 / 4 / 1e8
+    network = (2 * LAYERS + 1) * (summed + 2e-3) + logits + 1e-3
+    alone = served(10, tp=2)
+    inside = (2 * LAYERS + 1) * (5e-6 + min(2 * 10 * H * 2 / 1e9, 5e-6 + 2 * 10 * H * 2 / 1e9))
+    gathered = 5e-6 + min(10 * VOCAB * 2 / 1e9, 5e-6 + 10 * VOCAB * 2 / 1e9)
+    assert alone.step.expected == pytest.approx(inside + gathered, rel=1e-9)
+    assert found.step.expected == pytest.approx(inside + gathered + network, rel=1e-9)
+    with pytest.raises(InputError, match="compared with measurements"):
+        _ = found.time_per_output_token
 
 
 def test_one_device_is_no_group() -> None:
@@ -361,7 +384,7 @@ def test_the_text_begins_with_the_answer(tmp_path: Path) -> None:
 def test_without_an_interval_it_says_so() -> None:
     found = repr(served(10, by=profile(launch_us=1)))
     assert found.startswith("time per output token: estimate 90.00 µs (no interval) · bound ")
-    assert "note: no interval: not modelled: no estimate of dense models on one device by round" in found
+    assert "note: no interval: not modelled: no estimate of dense models by round" in found
 
 
 # ---- a request alone

@@ -45,7 +45,8 @@ def test_every_metric_at_every_size(name: str, run: dict[str, Any]) -> None:
         values: dict[str, Any] = dict(zip(FREE, point, strict=True))
         analysis = populate(name, **run, **values)
         for metric in (*KERNEL_METRICS, "activation_bytes", "parameters", "weight_bytes"):
-            assert plain(symbolic.metric(metric).evaluate(values)) == analysis.totals[metric], (metric, point)
+            found = analysis.totals.get(metric, 0)  # of one device, nothing is communicated
+            assert plain(symbolic.metric(metric).evaluate(values)) == found, (metric, point)
         assert {key: plain(one.evaluate(values)) for key, one in symbolic.state.items()} == analysis.state
         assert symbolic.tokens.evaluate(values) == point[0] * point[1]
 

@@ -641,13 +641,13 @@ def test_a_form_that_was_pinned_before_it_was_shown() -> None:
 def test_the_magic_gives_the_same_numbers(make: Make, shell: InteractiveShell, options: dict[str, Any]) -> None:
     form = make(**options)
     panel_of(form).copy.click()
-    line = panel_of(form).line.value
+    line = panel_of(form).magic.value
     assert line == form.magic
     name, _, rest = line.removeprefix("%").partition(" ")
     again = shell.run_line_magic(name, f"{rest} --plot none")
     assert again.totals == form.analysis.totals
     drag(inputs_of(form).sizes["batch_size"], 32)
-    assert "--batch_size 32" in panel_of(form).line.value  # it follows
+    assert "--batch_size 32" in panel_of(form).magic.value  # it follows
 
 
 def test_the_magic_names_the_hardware(make: Make, shell: InteractiveShell) -> None:

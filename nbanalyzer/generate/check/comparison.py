@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,13 +13,15 @@ from nbanalyzer.costs.tree import Node
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.generate.model.subject import Subject
-from nbanalyzer.templates.template import ModelTemplate
+from nbanalyzer.templates.template import Basic, ModelTemplate
 
 from . import oracle
+from .oracle import Seen
 from .positions import Layers, Position, parameters_of, positions
+from .ranks import Rank, Sent
 from .runs import Run, measured
 
-__all__ = ["Comparison", "comparisons", "parameters_alone"]
+__all__ = ["Comparison", "comparisons", "of_rank", "parameters_alone"]
 
 Numbers = Callable[[Position], tuple[Number, Number]]
 """From a place to a number by the template, and by PyTorch."""
@@ -96,6 +98,51 @@ def parameters_alone(template: ModelTemplate, subject: Subject) -> Comparison:
     return Comparison(
         "parameters", "", "parameters", whole, _parameters(costs, {whole: oracle.parameters(subject.build())})
     )
+
+
+def of_rank(rank: Rank, costs: Costs) -> Iterator[Comparison]:
+    """Yield what is compared of one rank's pass: parameters, matmul FLOPs, traffic, and what it sends.
+
+    How tokens reach whole experts depends on where they are: of those, and of what chooses them, only parameters and
+    matmul FLOPs are compared.
+
+    Args:
+        rank: by PyTorch.
+        costs: the template's, of the same run and mesh.
+
+    """
+    sent: dict[str, tuple[int, int]] = {}
+    for one in rank.sent:
+        number, payload = sent.get(one.collective, (0, 0))
+        sent[one.collective] = number + 1, payload + one.payload
+    said: dict[str, tuple[Number, Number]] = dict.fromkeys(sent, (0, 0))
+    for node, cost in costs.costs.items():
+        if isinstance(node.kernel, Basic) and node.kernel.unit == "link":
+            number_, payload_ = said.get(node.kernel.collective, (0, 0))
+            said[node.kernel.collective] = number_ + cost.count, payload_ + cost.payload_bytes
+    for name, numbers in said.items():
+        for what, ours, theirs in zip(("number", "payload_bytes"), numbers, sent.get(name, (0, 0)), strict=True):
+            yield Comparison(f"{name}_{what}", "", f"{name} {what}", Position(""), _always((normalize(ours), theirs)))
+    for seen in rank.measured:
+        whole = positions(_roots(costs), seen.seen, rank.layers)
+        if seen.root is not None:
+            places = parameters_of(whole, rank.model)
+            yield Comparison("parameters", "", "parameters", whole, _parameters(costs, places))
+            with_payloads(seen.seen, rank.sent)
+            yield Comparison("payload_bytes", "", "payload_bytes", whole, _costs(costs, "payload_bytes"))
+        if seen.root is None or rank.ep == 1:
+            for metric in seen.metrics:
+                yield Comparison(metric, "", metric, whole, _costs(costs, metric))
+
+
+def with_payloads(seen: Seen, sent: Sequence[Sent]) -> None:
+    """Note what was sent with the modules around those that caused it, as a template has it beside them."""
+    for one in sent:
+        place = seen
+        place.cost.payload_bytes += one.payload
+        while inner := next((child for child in place.children if one.path.startswith(f"{child.path}.")), None):
+            place = inner
+            place.cost.payload_bytes += one.payload
 
 
 def _roots(costs: Costs) -> list[Node]:

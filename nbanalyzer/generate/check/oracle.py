@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import prod
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -33,6 +33,7 @@ from nbanalyzer.generate.trace.tensors import kept
 __all__ = [
     "Seen",
     "affordable",
+    "calls",
     "flops",
     "flops_and_trace",
     "kept_sizes",
@@ -133,13 +134,20 @@ class _Counting(Step):
     seen: Seen = field(default_factory=lambda: Seen(""))
 
     def run(self, logits: int = 0) -> None:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter, _calls(self.model, counter, self.seen):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter, calls(self.model, counter, self.seen):
             super().run(logits)
         self.seen.cost.matmul_flops = counter.get_total_flops()
 
 
+class Counter(Protocol):
+    """What adds up FLOPs."""
+
+    def get_total_flops(self) -> int:
+        """Return the sum so far."""
+
+
 @contextmanager
-def _calls(model: torch.nn.Module, counter: FlopCounterMode, root: Seen) -> Iterator[None]:
+def calls(model: torch.nn.Module, counter: Counter, root: Seen) -> Iterator[None]:
     """Note which modules are called, and what the counter counts meanwhile.
 
     FlopCounterMode knows modules too, but books what a shared module does to one place only.

@@ -22,9 +22,10 @@ from nbanalyzer.templates import catalog
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.text import as_lines, escape
 
-from .comparison import Comparison, comparisons, parameters_alone
+from .comparison import Comparison, comparisons, of_rank, parameters_alone
 from .equality import checked_under
 from .positions import Position, culprits
+from .ranks import Rank, rank_of
 from .runs import RUNS, Run, runs_of
 from .samples import RUNS as OTHER_RUNS
 from .samples import analysed, drawn, named, runnable
@@ -34,6 +35,10 @@ __all__ = ["Row", "Verification", "verify"]
 SHOWN = 3  # levels of modules, where they are equal
 SHOWN_RUNS = ("", "prefill", "decode")
 SHOWN_METRICS = ("parameters", "matmul_flops", "read_bytes", "write_bytes")
+RANK_RUNS: Mapping[str, Run] = {
+    "prefill": {"batch_size": 2, "seq_len": 128},
+    "decode": {"batch_size": 2, "seq_len": 1, "cache_len": 128},
+}
 MOST = 40  # differences in the text
 WHOLE = "whole model"
 
@@ -78,6 +83,7 @@ class Verification:
         configs: the configs: what was changed in the model's own, "" for nothing.
         tiny: whether the model's own sizes are too large to be run where its code has the data that it needs; of them
             only the parameters were compared.
+        ranks: one of so many was compared; 1 where the model was, on one device.
         changed_since: the release of transformers that the template was right for, and still is, if differences come
             from another one that is installed; "" if it is the template that is wrong.
 
@@ -90,6 +96,7 @@ class Verification:
     configs: tuple[str, ...]
     tiny: bool = False
     changed_since: str = ""
+    ranks: int = 1
 
     @property
     def ok(self) -> bool:
@@ -117,6 +124,8 @@ class Verification:
         number = len(self.configs) - 1
         others = {0: "", 1: " and one other"}.get(number, f" and {number} others")
         where = f"{self.compared:,} numbers compared at its real config{others}"
+        if self.ranks > 1:
+            where = f"{self.compared:,} numbers compared of one of {self.ranks} ranks"
         if self.tiny:
             where = f"{self.compared:,} numbers compared at {number} tiny configs on the CPU, and its real parameters"
         if self.ok:
@@ -147,6 +156,8 @@ def verify(
     template: ModelTemplate,
     subject: Subject | None = None,
     *,
+    tp: int = 1,
+    ep: int = 1,
     random_configs: int = 2,
     progress: Progress | None = None,
     seconds: float = math.inf,
@@ -164,6 +175,15 @@ def verify(
     template = catalog.completed(template)
     subject = subject or Subject.of(template.config)
     found = _Found(template)
+    if tp > 1:
+        with working(progress, seconds) as job:
+            for number, (name, run) in enumerate(RANK_RUNS.items()):
+                if ep == 1 or name == "prefill":  # else tokens are too few to be the same for all experts
+                    job.tell(f"comparing {name} of one of {tp} ranks", number / len(RANK_RUNS))
+                    found.compare_rank(name, rank_of(subject, tp, ep, run), count(template, **run, tp=tp, ep=ep))
+            job.tell("done", 1)
+        differences = tuple(found.differences)
+        return Verification(template.model_id, differences, found.others(), found.compared, ("",), ranks=tp)
     deepen = not {"num_layers", "num_decoder_layers"}.isdisjoint(template.variables)
     configs, tiny = [""], False
     with working(progress, seconds) as job:
@@ -216,18 +236,28 @@ class _Found:
         """Add what is compared at one config."""
         model = subject.build("eager", "batched_mm")
         for comparison in comparisons(subject, model, runs_of(subject, model, runs), costs_of, eager=self.eager):
-            what = METRICS.get(comparison.metric, comparison.metric.replace("_", " "))
-            what = f"{what} of {comparison.run.replace('_', ' ')}{where}" if comparison.run else f"{what}{where}"
-            for place in culprits(comparison.whole, comparison.numbers):
-                self.differences[_row(comparison, place, what)] = None
             if not where:
                 self.own[comparison.what] = plain(comparison.totals[0])
             main = not where and comparison.metric in SHOWN_METRICS and comparison.run in SHOWN_RUNS
-            (self.totals if main else self.rest)[_row(comparison, comparison.whole, what)] = None
-            for place in comparison.whole.walk():
-                self.compared += 1
-                if main and place.path and place.path.count(".") < SHOWN and any(comparison.numbers(place)):
-                    self.modules[_row(comparison, place, what)] = None
+            run = f" of {comparison.run.replace('_', ' ')}" if comparison.run else ""
+            self.add(comparison, f"{run}{where}", main=main)
+
+    def add(self, comparison: Comparison, where: str, *, main: bool) -> None:
+        """Add a number, in total and at each place; of the `main` ones outer modules are shown too."""
+        what = f"{METRICS.get(comparison.metric, comparison.metric.replace('_', ' '))}{where}"
+        for place in culprits(comparison.whole, comparison.numbers):
+            self.differences[_row(comparison, place, what)] = None
+        (self.totals if main else self.rest)[_row(comparison, comparison.whole, what)] = None
+        for place in comparison.whole.walk():
+            self.compared += 1
+            if main and place.path and place.path.count(".") < SHOWN and any(comparison.numbers(place)):
+                self.modules[_row(comparison, place, what)] = None
+
+    def compare_rank(self, name: str, rank: Rank, costs: Costs) -> None:
+        """Add what is compared of one rank."""
+        for comparison in of_rank(rank, costs):
+            run = "" if comparison.metric == "parameters" else f" of {name}"
+            self.add(comparison, run, main=comparison.metric in (*SHOWN_METRICS, "payload_bytes"))
 
     def compare_parameters(self, subject: Subject) -> None:
         """Add the parameters of a model that does not run."""

@@ -24,7 +24,7 @@ from .grouping import group_experts, group_layers
 from .scope import Operand, Operation, Scope, qualified_name
 from .tensors import leaves, operand_of, tensors_of
 
-__all__ = ["Recorder", "line_of_model", "seldom_collected", "trace"]
+__all__ = ["Operations", "Recorder", "line_of_model", "seldom_collected", "trace"]
 
 SELDOM = (100_000, 50, 50)
 

@@ -36,9 +36,10 @@ from nbanalyzer.templates.validity import DEFAULTS
 from .assemble import Assembly
 from .cache_state import by_layer, gap_of
 from .layers import collapsed, kinds_of, state_of
+from .plans import in_kernels, plans_of
 from .variants import Eager, eager_of, with_absorbed, with_eager
 
-__all__ = ["GapError", "build_template", "stated"]
+__all__ = ["GapError", "build_template", "stated", "with_plans"]
 
 PROBES = 8
 PROBES_OF_TINY = 12  # models, which are quick to run, and whose code is likely to ask more questions
@@ -86,7 +87,19 @@ def build_template(subject: Subject, model_id: str) -> ModelTemplate:
     except Gap as gap:
         raise GapError(model_id, gap) from None
     template = stated(template, subject)
-    return msgspec.structs.replace(expand(template), state=template.state)  # a cache may be thrown away
+    return msgspec.structs.replace(
+        with_plans(expand(template), subject), state=template.state
+    )  # a cache may be thrown away
+
+
+def with_plans(template: ModelTemplate, subject: Subject) -> ModelTemplate:
+    """Return a complete template with transformers' plans for its model."""
+    plans = plans_of(subject.build())
+    return msgspec.structs.replace(
+        template,
+        sharding=in_kernels(plans.tensors, template.kernels),
+        expert_sharding=in_kernels(plans.experts, template.kernels),
+    )
 
 
 def _built(subject: Subject, model_id: str) -> ModelTemplate:

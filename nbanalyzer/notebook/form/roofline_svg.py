@@ -14,7 +14,10 @@ from nbanalyzer.text import as_attribute, escape
 __all__ = ["LIMITERS", "roofline_svg"]
 
 # Distinct in light and dark themes, and light enough for text on them.
-LIMITERS = {"compute": "rgba(56,132,255,0.55)", "memory": "rgba(245,140,20,0.6)", "overhead": "rgba(128,128,128,0.5)"}
+LIMITERS = {
+    "compute": "rgba(56,132,255,0.55)", "memory": "rgba(245,140,20,0.6)", "link": "rgba(0,158,115,0.55)",
+    "overhead": "rgba(128,128,128,0.5)",
+}  # fmt: skip
 WIDTH, HEIGHT = 640.0, 380.0
 LEFT, RIGHT, TOP, BOTTOM = 74.0, 632.0, 8.0, 336.0  # of the axes
 SMALLEST, LARGEST = 2.5, 17.0  # radius of a dot of no time, and of the whole time

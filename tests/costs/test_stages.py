@@ -1,0 +1,213 @@
+"""Which part of a model one stage of a pipeline runs."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import pytest
+from builders import ROOT, basic, composite, template
+
+from nbanalyzer.costs.count import params_of
+from nbanalyzer.costs.run import Run
+from nbanalyzer.costs.stages import busiest, order_of, range_of, staged
+from nbanalyzer.costs.tree import Tree
+from nbanalyzer.errors import InputError
+from nbanalyzer.formulas.grammar import Number
+from nbanalyzer.templates import catalog
+from nbanalyzer.templates.config import ModelParams
+from nbanalyzer.templates.template import Composite, ModelTemplate
+from nbanalyzer.templates.template_files import load_model_template
+
+GPT2 = "openai-community/gpt2"
+SUMS = ("parameters", "matmul_flops")
+
+
+@cache
+def shipped(name: str) -> tuple[ModelTemplate, ModelParams]:
+    found = catalog.shipped(name)
+    return found, params_of(Tree(found), None, {})
+
+
+def one_each() -> list[str]:
+    """Return the shipped models that have kernels of their own, and an order in which one stage follows another."""
+    return [name for name in catalog.names() if name != "google-t5/t5-small" and not is_extension(name)]
+
+
+def is_extension(name: str) -> bool:
+    return "extends" in json.loads((ROOT / "models" / f"{name}.json").read_text())
+
+
+def totals(model: ModelTemplate, values: Mapping[str, Number]) -> dict[str, Number]:
+    tree = Tree(model)
+    costs = tree.costs(values)
+    found = {name: sum(getattr(costs[root], name) for root in tree.roots) for name in (*SUMS, "payload_bytes")}
+    return {**found, **tree.state(values)}
+
+
+def own(*kernels: Mapping[str, Any], **fields: Any) -> ModelTemplate:
+    return load_model_template(json.dumps(template(*kernels, **fields)).encode())
+
+
+# ---- which layers
+
+
+def test_the_remainder_goes_to_the_first_stages() -> None:
+    """As the docstring of transformers' `layer_range_for_rank` has it: 32 layers, 3 stages."""
+    assert [range_of(32, 3, stage) for stage in range(3)] == [(0, 11), (11, 22), (22, 32)]
+    assert [range_of(6, 4, stage) for stage in range(4)] == [(0, 2), (2, 4), (4, 5), (5, 6)]
+    assert range_of(5, 1, 0) == (0, 5)
+
+
+EVERY_SIXTH = (0, 0, 0, 0, 0, 1)
+ORDERS = {
+    "google/gemma-2-2b-it": (0, 1) * 13,
+    "google/gemma-3-1b-it": (*EVERY_SIXTH * 4, 0, 0),
+    "google/gemma-4-26B-A4B": EVERY_SIXTH * 5,  # the last layer is a full one
+    "deepseek-ai/DeepSeek-V3": (0,) * 3 + (1,) * 58,
+    "deepseek-ai/DeepSeek-V2-Lite": (0,) + (1,) * 26,
+    "Qwen/Qwen3-Next-80B-A3B-Instruct": (0, 0, 0, 1) * 12,
+    # Attention in layer 4 of 8, experts in every second one.
+    "ai21labs/Jamba-v0.1": (0, 1, 0, 1, 2, 1, 0, 1) * 4,
+    # Experts in every second layer, attention to all tokens in every fourth, from 0 and without rotary embedding.
+    "meta-llama/Llama-4-Maverick-17B-128E-Instruct": (0, 1, 0, 2) * 12,
+    "state-spaces/mamba-2.8b-hf": (0,) + (1,) * 63,
+    GPT2: (0,) * 12,
+    "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16": tuple(
+        map("ME*".index, "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME")
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_the_order_of_layers(name: str) -> None:
+    assert order_of(*shipped(name)) == ORDERS[name]
+
+
+def test_the_order_at_another_depth() -> None:
+    model, _ = shipped("google/gemma-3-1b-it")
+    assert order_of(model, params_of(Tree(model), None, {"num_layers": 8})) == (*EVERY_SIXTH, 0, 0)
+    model, _ = shipped("openai/gpt-oss-20b")  # its config lists the layers
+    assert order_of(model, params_of(Tree(model), None, {"num_layers": 5})) == (0, 1, 0, 1, 0)
+
+
+def test_an_order_that_nothing_says() -> None:
+    layers = [composite("layers_a", basic("1"), repeat="3"), composite("layers_b", basic("1"), repeat="2")]
+    with pytest.raises(InputError, match="in which order own runs its layers"):
+        order_of(own(*layers), {})
+    listed = own(*layers, config={"kinds": ["x", "y", "x", "y", "x"], "others": ["x", "x", "y", "y", "y"]})
+    assert order_of(listed, {}) == (0, 1, 0, 1, 0)
+
+
+# ---- what a stage has
+
+
+def test_stages_by_hand() -> None:
+    """Llama-3.1-8B with 8 layers in 2 stages.
+
+    A layer has q and o of 4096 x 4096, k and v of 4096 x 1024, three of 4096 x 14336 and two norms: 218,112,000. The
+    table and the head have 128256 x 4096 each, the last norm 4096.
+    """
+    model, _ = shipped("meta-llama/Llama-3.1-8B")
+    params = params_of(Tree(model), None, {"num_layers": 8})
+    values = {**params, **Run(batch_size=3, seq_len=100).values(), "pp": 2}
+    layer, table = 2 * 4096**2 + 2 * 4096 * 1024 + 3 * 4096 * 14336 + 2 * 4096, 128256 * 4096
+    first, last = (totals(staged(model, params, 2, stage), values) for stage in range(2))
+    assert first["parameters"] == 4 * layer + table == 1_397_784_576
+    assert last["parameters"] == 4 * layer + table + 4096 == 1_397_788_672
+    assert (first["payload_bytes"], last["payload_bytes"]) == (3 * 100 * 4096 * 2, 0)
+    assert first["kv_cache"] == last["kv_cache"] == 4 * 2 * 3 * 8 * 100 * 128 * 2
+
+
+def test_a_tied_head_keeps_a_table_of_its_own() -> None:
+    model, params = shipped(GPT2)
+    values = {**params, **Run().values(), "pp": 3}
+    stages = [totals(staged(model, params, 3, stage), values)["parameters"] for stage in range(3)]
+    layer = 12 * 768**2 + 13 * 768
+    assert stages == [4 * layer + (50257 + 1024) * 768, 4 * layer, 4 * layer + 2 * 768 + 50257 * 768]
+
+
+@pytest.mark.parametrize("name", one_each())
+def test_the_stages_are_the_model(name: str) -> None:
+    """Together they have its parameters, the head's weight twice if it is tied, its products, and what it keeps."""
+    pp = 5
+    model, params = shipped(name)
+    values = {**params, **Run(batch_size=2, seq_len=16, cache_len=24).values(), "pp": pp}
+    whole, together = totals(model, values), Counter[str]()
+    for stage in range(pp):
+        together.update(totals(staged(model, params, pp, stage), values))
+    width = params.get("word_embed_proj_dim", params["hidden_size"])
+    table = params["vocab_size"] * width * params.get("tie_word_embeddings", 0)
+    sends = (pp - 1) * 2 * 16 * params["hidden_size"] * 2
+    assert together == {**whole, "parameters": whole["parameters"] + table, "payload_bytes": sends}
+
+
+def test_one_stage_is_the_model() -> None:
+    model, params = shipped(GPT2)
+    assert staged(model, params, 1, 0) is model
+
+
+def test_a_stage_has_no_layers_of_a_kind_that_it_does_not_run() -> None:
+    model, params = shipped("deepseek-ai/DeepSeek-V3")
+    (inside, *_) = staged(model, params, 4, 1).kernels
+    assert isinstance(inside, Composite)
+    assert [kernel.name for kernel in inside.sub_kernels if kernel.name.startswith("layers")] == ["layers_3"]
+    (inside, *_) = staged(model, params, 4, 0).kernels
+    assert isinstance(inside, Composite)
+    repeats = [(one.name, one.repeat) for one in inside.sub_kernels if isinstance(one, Composite) and "_" in one.name]
+    assert ("layers_0", "3") in repeats
+    assert ("layers_3", "13") in repeats
+
+
+def test_positions_belong_to_every_stage_and_the_embedding_to_the_first() -> None:
+    model, params = shipped("meta-llama/Llama-3.1-8B")
+    names = []
+    for stage in range(3):
+        (inside, *_) = staged(model, params, 3, stage).kernels
+        assert isinstance(inside, Composite)
+        names.append({kernel.name for kernel in inside.sub_kernels})
+    assert [("embed_tokens" in one, "rotary_emb" in one, "norm" in one) for one in names] == [
+        (True, True, False),
+        (False, True, False),
+        (False, True, True),
+    ]
+    assert [("stage_send" in one) for one in names] == [True, True, False]
+
+
+# ---- which stage has most to do
+
+
+def test_the_busiest_stage() -> None:
+    model, params = shipped("meta-llama/Llama-3.1-8B")
+    values = {**params, **Run().values()}
+    assert busiest(Tree(model), values, 4) == 3  # 8 layers each, and a head
+    assert busiest(Tree(model), values, 3) == 2  # a head is more than the layer that it has less
+    model, params = shipped("meta-llama/Meta-Llama-3.1-405B")
+    assert busiest(Tree(model), {**params, **Run().values()}, 4) == 0  # 32, 32, 31, 31: here it is not
+    model, params = shipped("google-bert/bert-base-uncased")
+    assert busiest(Tree(model), {**params, **Run(logits="last").values()}, 1) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "pp", "stage", "said"),
+    [
+        (GPT2, 13, 0, "pp=13: a model of 12 layers has 1 to 12 pipeline stages"),
+        (GPT2, 2, 2, "a pipeline of 2 stages has no stage 2: they count from 0 to 1"),
+        ("google-t5/t5-small", 2, 0, "several lists of layers, as an encoder and a decoder"),
+    ],
+)
+def test_what_is_no_stage(name: str, pp: int, stage: int, said: str) -> None:
+    model, params = shipped(name)
+    with pytest.raises(InputError, match=said):
+        staged(model, params, pp, stage)
+
+
+def test_models_that_have_no_stages() -> None:
+    with pytest.raises(InputError, match="own has no repeated layers"):
+        staged(own(composite("all", basic("1"))), {}, 2, 0)
+    kept = own(composite("layers", basic("1"), repeat="4"), state={"kv_cache": "3 * {batch_size}"})
+    with pytest.raises(InputError, match="which layers keep the kv_cache of own"):
+        staged(kept, {}, 2, 0)
