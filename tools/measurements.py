@@ -161,7 +161,7 @@ def _linear(card: Accelerator, rows: pd.DataFrame) -> Read | None:
         return None
     m, n, k = (rows[name].to_numpy(float) for name in ("m", "n", "k"))
     launches = counted(card, precision, 2 * m * n * k, weight=n * k * width, activation=ACTIVATION * m * (k + n))
-    launches |= {"num_tokens": m, "input_size": k}
+    launches |= {"num_tokens": m, "input_size": k, "output_size": n}
     return precision, launches, colour(m, n * k), np.ones(m.shape, bool)
 
 
