@@ -149,7 +149,7 @@ def expected(found: list[Row], part: list[Row], kernels: tuple[float, ...], whic
         kernels: measured / law of experts' kernels, as `missed` has it.
 
     """
-    together = np.array(spread(found, which)) * kernels
+    together = np.array(spread(found, which)) * np.array(kernels)
     if not part:
         return together
     own = np.array(spread(part, which))
@@ -202,7 +202,7 @@ def intervals(found: list[Row], kernels: tuple[float, ...], engine: str = "") ->
             source = f"{len({row.group for row in part})} groups of published servers, docs/accuracy.md"
             if kind == "experts":
                 source = source.replace(",", " with experts, dense ones and experts' kernels,", 1)
-            low, lower, middle, upper, high = (round(value, 3) for value in quantiles)
+            low, lower, middle, upper, high = (round(float(value), 3) for value in quantiles)
             made.setdefault(kind, {})[devices] = Spread(
                 n=len(part), ratio=(low, lower, middle, upper, high), source=source
             )

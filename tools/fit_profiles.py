@@ -37,7 +37,15 @@ SOURCE = (
 # Of a profile: chosen on the 16-bit linears of all engines of an architecture; else that of the typical profile.
 OVERLAP = 0.3
 OVERLAPS = {"Ampere": 0.5, "Ada Lovelace": 0.35, "Hopper": 0.2, "Blackwell": 0.4}
-CACHES = {"a100-sxm-80gb": 40, "l40s": 96, "h100-sxm": 50, "h200-sxm": 50, "b200-sxm": 126, "b300-sxm": 126, "gb200": 126}
+CACHES = {
+    "a100-sxm-80gb": 40,
+    "l40s": 96,
+    "h100-sxm": 50,
+    "h200-sxm": 50,
+    "b200-sxm": 126,
+    "b300-sxm": 126,
+    "gb200": 126,
+}
 """MB of a card's last cache. Where a benchmark reads the same cache of keys and values again, it finds it there."""
 # Of weights a benchmark takes turns with several, which together fit only where they are small. Linears have bent
 # at a sixth of the cache where that matters; where it does not, there is no such parameter.
