@@ -147,14 +147,16 @@ def expected(found: list[Row], part: list[Row], kernels: tuple[float, ...], whic
         found: dense servers, on as many devices.
         part: those of models with experts; none if there are none.
         kernels: measured / law of experts' kernels, as `missed` has it.
+        which: ``"estimated"`` or ``"typical"``.
 
     """
-    together = np.array(spread(found, which)) * np.array(kernels)
+    together: Array = np.array(spread(found, which)) * np.array(kernels)
     if not part:
         return together
     own = np.array(spread(part, which))
     middle = len(QUANTILES) // 2
-    return np.concatenate([np.minimum(own, together)[:middle], own[[middle]], np.maximum(own, together)[middle + 1 :]])
+    parts = np.minimum(own, together)[:middle], own[[middle]], np.maximum(own, together)[middle + 1 :]
+    return np.asarray(np.concatenate(parts))
 
 
 def judged(found: list[Row], dense: list[Row], kernels: tuple[float, ...]) -> tuple[float, float]:
