@@ -124,10 +124,13 @@ def test_a_linear_by_hand() -> None:
     fitted = MINE["classes"]["linear"]["bf16"]["parameters"] | {"longest_k": 1000, "per_token_ns": 5}
     long = mine(classes={"linear": {"bf16": {"parameters": fitted}}}).parameters("linear", "bf16")
     assert long.time_us(launch) == pytest.approx(10 + 6 / 4 + 3 + 0.5 + 0.01)
-    # Arithmetic takes a tenth longer after its first 4 us. Of 2 x 700 outputs, 6 tiles, a multiprocessor has 2 at most.
+    # Arithmetic takes a tenth longer after its first 4 us; 512 x 640 outputs are 20 tiles, four rounds of 5.
     fitted = MINE["classes"]["linear"]["bf16"]["parameters"] | {"throttle": 0.1, "brief_us": 4, "wave_us": 7}
     slow = mine(num_sms=5, classes={"linear": {"bf16": {"parameters": fitted}}}).parameters("linear", "bf16")
-    assert slow.time_us(launch | {"output_size": 700.0}) == pytest.approx(10 + 0.1 * (10 - 4) + 6 / 4 + 3 + 2 + 2 * 7)
+    assert slow.time_us(launch | {"num_tokens": 512.0, "output_size": 640.0}) == pytest.approx(
+        10 + 0.1 * (10 - 4) + 6 / 4 + 3 + 2 + (4 - 1) * 7
+    )
+    assert slow.time_us(launch | {"output_size": 640.0}) == pytest.approx(10 + 0.1 * (10 - 4) + 6 / 4 + 3 + 2)
     # What a benchmark has read before it finds in the cache, three times as fast; a model does not.
     fitted = MINE["classes"]["linear"]["bf16"]["parameters"] | {"kept": 3, "cached_us": 3}
     kept = mine(classes={"linear": {"bf16": {"parameters": fitted}}}, in_models={"kept": 1})
