@@ -327,8 +327,8 @@ def test_limits_that_cannot_be(options: dict[str, Any], kind: type[NBAnalyzerErr
 def test_elasticities_are_slopes(metric: str, point: dict[str, int]) -> None:
     # Without rounds of multiprocessors: they are steps, which a derivative passes over.
     # Nor just where the first round of a product's tiles is full: it has two slopes there.
-    attention = {"decode_attention": {"wave_us": 0}, "prefill_attention": {"wave_us": 0, "wave_context_ns": 0}}
-    laws = profile(linear={"wave_us": 0}, **attention)
+    none = {"wave_us": 0.0}
+    laws = profile(linear=none, decode_attention=none, prefill_attention=none | {"wave_context_ns": 0.0})
     given_to = laws if metric == "estimate" else None
     found = sensitivity("llama-3.1-8b", metric, point, hardware=CARD, profile=given_to).elasticities
 
