@@ -71,14 +71,8 @@ class FormulaError(NBAnalyzerError, ValueError):
         return f"{self.problem}, at column {at + 1} of '{marked}'"
 
 
-class TemplateError(NBAnalyzerError, ValueError):
-    """A template that is malformed or cannot be expanded or populated.
-
-    Attributes:
-        problem: what is wrong.
-        where: file and path inside it, e.g. ``models/x.json, transformer.h.attn.c_attn, flops``; may be empty.
-
-    """
+class _PlacedError(NBAnalyzerError, ValueError):
+    """Something wrong, and where."""
 
     def __init__(self, problem: str, where: str = "") -> None:
         super().__init__(problem, where)
@@ -87,6 +81,16 @@ class TemplateError(NBAnalyzerError, ValueError):
     def message(self) -> str:
         """Return what went wrong, and where."""
         return f"{self.where}: {self.problem}" if self.where else self.problem
+
+
+class TemplateError(_PlacedError):
+    """A template that is malformed or cannot be expanded or populated.
+
+    Attributes:
+        problem: what is wrong.
+        where: file and path inside it, e.g. ``models/x.json, transformer.h.attn.c_attn, flops``; may be empty.
+
+    """
 
 
 class UnresolvedVariablesError(TemplateError):
@@ -104,7 +108,7 @@ class UnresolvedVariablesError(TemplateError):
         self.variables, self.module = variables, module
 
 
-class ConfigError(NBAnalyzerError, ValueError):
+class ConfigError(_PlacedError):
     """A model config that lacks a value, or contradicts itself.
 
     Attributes:
@@ -112,14 +116,6 @@ class ConfigError(NBAnalyzerError, ValueError):
         where: the config's file or model, may be empty.
 
     """
-
-    def __init__(self, problem: str, where: str = "") -> None:
-        super().__init__(problem, where)
-        self.problem, self.where = problem, where
-
-    def message(self) -> str:
-        """Return what went wrong, and where."""
-        return f"{self.where}: {self.problem}" if self.where else self.problem
 
 
 class MissingPackageError(NBAnalyzerError, ImportError):
