@@ -124,10 +124,11 @@ def verify(
     if isinstance(model, str | os.PathLike):
         found, where = catalog.look_up(model)
         model = found if isinstance(found, ModelTemplate) else built_for(found, where)
-    with _torch("to verify a template"):
-        from . import pipeline
-    with _in_turn(progress or tell):
-        return pipeline.verify(model, model_class, random_configs, progress, seconds)
+    with working(progress, seconds) as job:
+        with _torch("to verify a template"):
+            from . import pipeline
+        with _in_turn(job.tell):
+            return pipeline.verify(model, model_class, random_configs, job)
 
 
 def calibrate(

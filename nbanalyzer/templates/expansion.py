@@ -207,7 +207,11 @@ class _Expansion:
         times = build("*", repeat, times)
         if kernel.sub_kernels or not kernel.module:
             subs = self.kernels(kernel.sub_kernels, bindings, times, (*path, kernel.name))
-            if calls == constant(0) and not parameters and not any(map(_has_parameters, subs)):
+            if (
+                calls == constant(0)
+                and not parameters
+                and not any(place.field == "parameters" for place in fields(subs))
+            ):
                 return None
             return msgspec.structs.replace(node, sub_kernels=subs, bindings=_texts(own_bindings))
         for variant in kernel.variants.values():  # they take the same bindings: an error now, not when one is chosen
@@ -325,10 +329,6 @@ def _module(class_name: str, modules: Mapping[str, ModuleTemplate], where: str) 
     close = short or near(class_name, modules) or near(class_name, {name.rpartition(".")[2] for name in modules})
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     raise TemplateError(f"no module template named {class_name!r}.{hint}", where)
-
-
-def _has_parameters(kernel: Kernel) -> bool:
-    return isinstance(kernel, Composite) and bool(kernel.parameters or any(map(_has_parameters, kernel.sub_kernels)))
 
 
 def _texts(formulas: Bindings) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nbanalyzer.formulas.variables import VARIABLES
+from nbanalyzer.text import words
 
 __all__ = [
     "FAMILIES", "NOT_RUN", "STRUCTURE", "WHICH_LAYERS", "Family", "canonical_name", "says_no_size", "speaks_of_cost",
@@ -96,19 +97,15 @@ FAMILIES: Mapping[str, Family] = {
 """Families by model_type. Other defaults (Mistral's 8 kv heads) come from transformers."""
 
 
-def _words(*lines: str) -> frozenset[str]:
-    return frozenset(word for line in lines for word in line.split())
-
-
 # What the names of other config fields mean.
-NOT_SIZES = _words(  # integers about generation, training or labels, scales of values, and repetitions of other fields
+NOT_SIZES = words(  # integers about generation, training or labels, scales of values, and repetitions of other fields
     "max_length min_length num_beams num_beam_groups num_return_sequences top_k no_repeat_ngram_size n_special seed",
     "encoder_no_repeat_ngram_size num_logits_to_keep pretraining_tp ep_size verbose chunk_size_feed_forward",
     "rope_theta compress_rope_theta rope_local_base_freq original_max_position_embeddings initial_context_length",
     "default_output_length initializer_factor n_ctx qk_head_dim",
 )
 
-WHICH_LAYERS = _words(  # a number is a period in layers; a list or a pattern states it layer by layer
+WHICH_LAYERS = words(  # a number is a period in layers; a list or a pattern states it layer by layer
     "moe_layer_freq sliding_window_pattern decoder_sparse_step interleave_moe_layer_step expert_layer_period",
     "attn_layer_period full_attention_interval no_rope_layer_interval",
 )
@@ -117,13 +114,13 @@ NOT_RUN = ("num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers
 """Layers that predict further tokens: in the checkpoint, but not run in a pass."""
 NOT_SIZES_ENDS = ("_token_id", "_token_index", "_token_ids", "_id")
 
-STRUCTURE = _words(  # the kinds of the layers: read elsewhere
+STRUCTURE = words(  # the kinds of the layers: read elsewhere
     "layer_types layers_block_type mlp_only_layers mlp_layer_types no_rope_layers moe_layers compress_ratios",
     "compress_rates attention_layers attention_types attn_config ffn_config per_layer_config indexer_types",
     "mtp_layers_block_type layer_rope_theta _sliding_window_pattern",
 )
 
-COST_WORDS = _words(  # a field with one of these in its name that is in no table here is reported as unknown
+COST_WORDS = words(  # a field with one of these in its name that is in no table here is reported as unknown
     "expert experts moe topk window rank lora ssm state states conv mamba head heads layer layers dim latent",
     "index indexer compress mtp nextn",
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,10 +11,9 @@ from typing import NamedTuple
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.count import count
 from nbanalyzer.generate import hf
-from nbanalyzer.generate.deadline import working
 from nbanalyzer.generate.model.subject import NeedsDataError, Subject
 from nbanalyzer.generate.write.variants import has_eager
-from nbanalyzer.progress import Progress, part_of
+from nbanalyzer.progress import part_of, tell
 from nbanalyzer.quantities import plain
 from nbanalyzer.table import Table
 from nbanalyzer.templates import catalog
@@ -143,21 +141,14 @@ class Verification:
 HEADER = ("kernel", "what", "template", "PyTorch", "difference")
 
 
-def verify(
-    template: ModelTemplate,
-    subject: Subject | None = None,
-    *,
-    random_configs: int = 2,
-    progress: Progress | None = None,
-    seconds: float = math.inf,
-) -> Verification:
+def verify(template: ModelTemplate, subject: Subject | None = None, *, random_configs: int = 2) -> Verification:
     """Return a template's numbers beside PyTorch's, see `nbanalyzer.verify`.
 
     At the real config, and at random ones with few layers, other sizes and another number of layers; fewer are found
     where the config's rules leave little room. The model is that of the template's config if `subject` is None.
 
     Raises:
-        Expired: it takes longer than `seconds` of the processor.
+        Expired: the time of the job that this is part of is over.
         NBAnalyzerError: the template cannot be populated, or transformers cannot build or run its config.
 
     """
@@ -166,27 +157,26 @@ def verify(
     found = _Found(template)
     deepen = not {"num_layers", "num_decoder_layers"}.isdisjoint(template.variables)
     configs, tiny = [""], False
-    with working(progress, seconds) as job:
-        job.tell("comparing at the real config", 0)
-        others = drawn(subject, random_configs, deepen=deepen) if random_configs else iter(())
-        try:
-            with part_of(0, 0.5):
-                found.compare(subject, RUNS, lambda run: count(template, **run))
-        except NeedsDataError as problem:
-            found.compare_parameters(subject)
-            others = runnable(subject, problem, random_configs)
-        job.tell("drawing other configs", 0.5)
-        with part_of(0.5, 0.6):
-            chosen = list(others)
-        for number, other in enumerate(chosen):
-            change = named(template, subject, other)
-            job.tell(f"comparing with {change or 'its real sizes'}", 0.6 + 0.4 * number / len(chosen))
-            where = f", config {len(configs)}" if change else ""
-            with part_of(0.6 + 0.4 * number / len(chosen), 0.6 + 0.4 * (number + 1) / len(chosen)):
-                found.compare(other, OTHER_RUNS, partial(analysed, template, other), where)
-            configs += [change] if change else []
-            tiny = tiny or (other.device != "meta" and bool(change))
-        job.tell("done", 1)
+    tell("comparing at the real config", 0)
+    others = drawn(subject, random_configs, deepen=deepen) if random_configs else iter(())
+    try:
+        with part_of(0, 0.5):
+            found.compare(subject, RUNS, lambda run: count(template, **run))
+    except NeedsDataError as problem:
+        found.compare_parameters(subject)
+        others = runnable(subject, problem, random_configs)
+    tell("drawing other configs", 0.5)
+    with part_of(0.5, 0.6):
+        chosen = list(others)
+    for number, other in enumerate(chosen):
+        change = named(template, subject, other)
+        tell(f"comparing with {change or 'its real sizes'}", 0.6 + 0.4 * number / len(chosen))
+        where = f", config {len(configs)}" if change else ""
+        with part_of(0.6 + 0.4 * number / len(chosen), 0.6 + 0.4 * (number + 1) / len(chosen)):
+            found.compare(other, OTHER_RUNS, partial(analysed, template, other), where)
+        configs += [change] if change else []
+        tiny = tiny or (other.device != "meta" and bool(change))
+    tell("done", 1)
     return Verification(
         template.model_id,
         tuple(found.differences),

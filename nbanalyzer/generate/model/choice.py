@@ -10,7 +10,7 @@ from typing import Any
 from nbanalyzer.errors import ConfigError, near, quote
 from nbanalyzer.generate import hf
 from nbanalyzer.generate.hf import KINDS, Kind, quiet
-from nbanalyzer.templates.config_files import TEXT_PARTS, essential, untyped
+from nbanalyzer.templates.config_files import TEXT_PARTS, essential, text_part, untyped
 from nbanalyzer.templates.validity import flat
 
 from .older import renamed
@@ -175,8 +175,8 @@ def _text_part(config: Mapping[str, Any], config_class: Any, types: Collection[s
     If its type is one of those whose classes the config names, the whole has no say in it.
     """
     found, known = None, hf.config_classes()
-    while any(isinstance(config.get(key), Mapping) or key in _parts(config_class) for key in TEXT_PARTS):
-        stated = next((config[key] for key in TEXT_PARTS if isinstance(config.get(key), Mapping)), None)
+    while text_part(config) or any(key in _parts(config_class) for key in TEXT_PARTS):
+        stated = config.get(text_part(config))
         try:
             with quiet():
                 built = config_class(

@@ -29,21 +29,7 @@ ENOUGH = 1000
 
 
 class TooLargeError(NBAnalyzerError):
-    """A model with more parameters than are allocated here.
-
-    Attributes:
-        parameters: how many it has.
-        largest: how many it may have.
-
-    """
-
-    def __init__(self, parameters: int, largest: int) -> None:
-        super().__init__(parameters, largest)
-        self.parameters, self.largest = parameters, largest
-
-    def message(self) -> str:
-        """Return how many it has, and how many it may have."""
-        return f"{self.parameters:,} parameters are more than the {self.largest:,} that are allocated to run a model"
+    """A model with more parameters than are allocated here."""
 
 
 def require_small(model: torch.nn.Module, largest: int = LARGEST) -> None:
@@ -55,7 +41,7 @@ def require_small(model: torch.nn.Module, largest: int = LARGEST) -> None:
     """
     count = sum(parameter.numel() for parameter in model.parameters())
     if count > largest:
-        raise TooLargeError(count, largest)
+        raise TooLargeError(f"{count:,} parameters are more than the {largest:,} that are allocated to run a model")
     global _allocated
     _allocated += count
     if _allocated > LARGEST // 2:

@@ -18,7 +18,7 @@ import torch
 from nbanalyzer.errors import ConfigError, NBAnalyzerError, shorten
 from nbanalyzer.generate import hf
 from nbanalyzer.generate.deadline import look
-from nbanalyzer.generate.dispatch import unscripted
+from nbanalyzer.generate.dispatch import tensors_of, unscripted
 from nbanalyzer.generate.hf import Kind, quiet
 
 from . import data
@@ -28,23 +28,7 @@ __all__ = ["NeedsDataError", "Step", "Subject", "UnrunnableError"]
 
 
 class UnrunnableError(NBAnalyzerError):
-    """A model that transformers builds, but that does not run.
-
-    Attributes:
-        step: what was tried.
-        problem: what PyTorch or transformers said.
-        device: where it was run.
-
-    """
-
-    def __init__(self, step: str, problem: str, device: str = "meta") -> None:
-        super().__init__(step, problem, device)
-        self.step, self.problem, self.device = step, problem, device
-
-    def message(self) -> str:
-        """Return the step and the problem."""
-        place = "the meta device" if self.device == "meta" else f"the {self.device.upper()}"
-        return f"{self.step} does not run on {place}: {self.problem}"
+    """A model that transformers builds, but that does not run."""
 
 
 class NeedsDataError(UnrunnableError):
@@ -223,12 +207,14 @@ class Step:
             with torch.no_grad(), quiet():
                 output = self.model(**inputs)
         except Exception as error:
-            where = f"{self.seq_len} tokens after {self.cache_len}" if self.cache_len else f"{self.seq_len} tokens"
+            step = f"{self.seq_len} tokens after {self.cache_len}" if self.cache_len else f"{self.seq_len} tokens"
             problem = f"{type(error).__name__}: {shorten(' '.join(str(error).split()), 160)}"
             self.untouched = self.cache is not None and _sizes(self.cache) == before
-            device = self.subject.device
-            wants = device == "meta" and isinstance(error, RuntimeError) and _WANTS_DATA.search(str(error))
-            raise (NeedsDataError if wants else UnrunnableError)(where, problem, device) from error
+            on_meta = self.subject.device == "meta"
+            place = "the meta device" if on_meta else f"the {self.subject.device.upper()}"
+            wants = on_meta and isinstance(error, RuntimeError) and _WANTS_DATA.search(str(error))
+            kind = NeedsDataError if wants else UnrunnableError
+            raise kind(f"{step} does not run on {place}: {problem}") from error
         self.after = None if self.subject.kind == "masked" else hf.cache_in(output)
         if self.has_encoder:
             self.encoded = getattr(output, "encoder_last_hidden_state", None)
@@ -275,12 +261,6 @@ def _refused(error: Exception) -> ConfigError:
     return ConfigError(f"transformers refuses this config: {problem}")
 
 
-def _sizes(cache: Any, depth: int = 6) -> object:
+def _sizes(cache: object) -> object:
     """Return the sizes of all tensors of a cache."""
-    if isinstance(cache, torch.Tensor):
-        return cache.shape
-    if isinstance(cache, Mapping):
-        cache = list(cache.values())
-    if isinstance(cache, list | tuple):
-        return [_sizes(part, depth - 1) for part in cache] if depth else None
-    return _sizes(vars(cache), depth - 1) if depth and hasattr(cache, "__dict__") and type(cache) is not type else None
+    return [tensor.shape for tensor in tensors_of(cache)]

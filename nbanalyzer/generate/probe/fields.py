@@ -8,7 +8,7 @@ from typing import Any
 
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.generate.model.subject import Subject
-from nbanalyzer.templates.config_files import TEXT_PARTS
+from nbanalyzer.templates.config_files import text_part
 from nbanalyzer.templates.families import NOT_SIZES, NOT_SIZES_ENDS
 
 from .observation import values_of
@@ -33,8 +33,7 @@ def candidates(subject: Subject) -> dict[str, int]:
 
 
 def _integers(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int]]:
-    text = next((part for part in TEXT_PARTS if isinstance(config.get(part), Mapping)), "")
-    if text:  # of what stands beside it, such as a vision tower, no variable tells the sizes
+    if text := text_part(config):  # of what stands beside it, such as a vision tower, no variable tells the sizes
         yield from _integers(config[text], f"{prefix}{text}.")
         return
     for name, value in config.items():

@@ -18,12 +18,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 
 from nbanalyzer.generate import hf
-from nbanalyzer.generate.dispatch import storage
+from nbanalyzer.generate.dispatch import storage, tensors_of
 from nbanalyzer.generate.hf import MASKS
 
 from .recorder import Recorder, line_of_model
 from .scope import APPEND, ATTENTION, Operation, Scope
-from .tensors import tensors_of
 
 __all__ = ["recording"]
 

@@ -223,13 +223,12 @@ class Assembly(Sizes):
 
     def _elementwise(self, slot: Slot, kernel: Kernel, previous: str) -> Kernel:
         """Return an addition or product of two activations as a kernel of its own template."""
-        sizes = {index: seen[0].outputs[0] for index, seen in slot.seen.items()}
+        shapes = {index: seen[0].outputs[0].shape for index, seen in slot.seen.items()}
         plain = all(len(seen) == 1 and _is_plain(seen[0]) for seen in slot.seen.values())
         if not plain:
             return kernel
         try:
-            dims = [self.fit({index: output.shape[place] for index, output in sizes.items()}, "a size")
-                    for place in range(len(next(iter(sizes.values())).shape))]  # fmt: skip
+            dims = self.dims(shapes, "a size")
         except Unfitted:
             return kernel
         verb = {"add": "add", "mul": "times"}[slot.name]
