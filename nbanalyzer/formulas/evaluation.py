@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbanalyzer.errors import FormulaError, quote
 
-from .grammar import MAX_BITS, MAX_EXPONENT, Number, Syntax, normalize
+from .grammar import COMPARISONS, MAX_BITS, MAX_EXPONENT, Number, Syntax, normalize
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,23 +89,26 @@ def _operation(formula: Syntax, parts: list[Compiled]) -> Compiled:
     operation = formula.operation
     if operation in {"+", "*", "-"}:
         return _folded(formula, BINARY[operation], parts)
-    if operation == "if":
-        yes, condition, no = parts
-        return lambda values: yes(values) if condition(values) else no(values)
-    if operation in {"min", "max"}:
-        pick: Callable[..., Number] = min if operation == "min" else max
-        return lambda values: pick(part(values) for part in parts)
     if operation == "**":
         return _power(formula, *parts)
     if operation in {"/", "//", "%"}:
         return _division(formula, *parts)
-    if operation in BINARY:
-        left, right = parts
-        apply = BINARY[operation]
-        return lambda values: apply(left(values), right(values)) + 0  # + 0: a comparison gives 1 or 0
-    (only,) = parts
-    unary = UNARY[operation]
-    return lambda values: unary(only(values))
+    return _plain(operation, parts)
+
+
+def _plain(operation: str, parts: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    """Return an operation that needs no care, whatever the numbers are: a choice, an extreme, a sign, a comparison."""
+    if operation == "if":
+        yes, condition, no = parts
+        return lambda values: yes(values) if condition(values) else no(values)
+    if operation in {"min", "max"}:
+        pick: Callable[..., Any] = min if operation == "min" else max
+        return lambda values: pick([part(values) for part in parts])
+    if operation in UNARY:
+        unary, (only,) = UNARY[operation], parts
+        return lambda values: unary(only(values))
+    apply, (left, right) = BINARY[operation], parts
+    return lambda values: apply(left(values), right(values)) + 0  # + 0: a comparison gives 1 or 0
 
 
 def _lookup(formula: Syntax) -> Compiled:
@@ -122,16 +125,8 @@ def _lookup(formula: Syntax) -> Compiled:
 
 def _folded(formula: Syntax, apply: Callable[[Any, Any], Any], parts: list[Compiled]) -> Compiled:
     first, *rest = parts
-    if len(rest) == 1:
-        (last,) = rest
 
-        def of_two(values: Mapping[str, Number]) -> Number:
-            value = apply(first(values), last(values))
-            return value if type(value) is int and -LIMIT < value < LIMIT else _bounded(value, formula)
-
-        return of_two
-
-    def of_many(values: Mapping[str, Number]) -> Number:
+    def folded(values: Mapping[str, Number]) -> Number:
         value = first(values)
         for part in rest:
             value = apply(value, part(values))
@@ -139,7 +134,7 @@ def _folded(formula: Syntax, apply: Callable[[Any, Any], Any], parts: list[Compi
                 _bounded(value, formula)
         return value
 
-    return of_many
+    return folded
 
 
 def is_bounded(value: Number) -> bool:
@@ -272,16 +267,9 @@ def real(formula: Syntax) -> Real:
     if operation == "variable":
         return operator.itemgetter(str(formula.value))
     parts = [real(argument) for argument in formula.arguments]
-    if operation == "if":
-        yes, condition, no = parts
-        return lambda values: yes(values) if condition(values) else no(values)
-    if operation in {"min", "max"}:
-        pick: Callable[..., float] = min if operation == "min" else max
-        return lambda values: pick([part(values) for part in parts])
-    if len(parts) == 1:
-        unary, (only,) = UNARY[operation], parts
-        return lambda values: unary(only(values))
-    apply = {**BINARY, "/": operator.truediv, "**": operator.pow}[operation]
+    apply = {**BINARY, "/": operator.truediv, "**": operator.pow}.get(operation)
+    if apply is None or operation in COMPARISONS:
+        return _plain(operation, parts)
     if len(parts) == 2:
         left, right = parts
         return lambda values: apply(left(values), right(values))

@@ -176,9 +176,8 @@ def _own(model_class: type[Any], config: object) -> Subject:
     fields = essential(as_mapping(config))
     if hf.exported(model_class.__name__) is model_class:  # its name is enough to find it again
         fields["architectures"] = [model_class.__name__]
-    return Subject(
-        {"model_type": str(config_class.model_type), **fields}, kind_of(model_class, fields), model_class, config_class
-    )
+    kind, fields = kind_of(model_class, fields), {"model_type": str(config_class.model_type), **fields}
+    return Subject(fields, kind, model_class, config_class=config_class)
 
 
 def _require_depth(subject: Subject) -> None:

@@ -229,7 +229,10 @@ class _Reader:
 
     def other_integers(self) -> dict[str, int]:
         """Return the integer fields that are no registered variable's."""
-        return {key: value for key, value in self.text.items() if _is_other_integer(key, value)}
+        integers = {
+            key: value for key, value in self.text.items() if isinstance(value, int) and type(value) is not bool
+        }
+        return {key: value for key, value in integers.items() if key not in _CANONICAL and not says_no_size(key)}
 
     def unknown(self) -> tuple[str, ...]:
         """Return the unknown keys with names that may concern cost."""
@@ -393,7 +396,3 @@ def _problem(value: object, variable: Variable) -> str:
         return "" if value in {0, 1} else "0 or 1 is needed"
     least = int(variable.name in _POSITIVE)
     return "" if least <= value <= LARGEST else f"at least {least} and at most 2**40 is needed"
-
-
-def _is_other_integer(key: str, value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and key not in _CANONICAL and not says_no_size(key)

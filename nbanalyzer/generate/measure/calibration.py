@@ -22,7 +22,7 @@ from nbanalyzer.progress import Progress
 
 from .cases import CPU, CUDA, Grid, cases
 from .clock import Clock, CudaClock, Series, ThreadClock, drift_of, interleaved
-from .fit import fitted
+from .fit import figure, fitted
 from .small import CASTS, KINDS
 
 __all__ = ["LAWS", "calibrate", "profile_of"]
@@ -98,8 +98,8 @@ def profile_of(card: str, series: dict[str, list[Series]], notes: Sequence[str],
 
     """
     everything = [one for found in series.values() for one in found]
-    peaks = {precision: _figure(_peak(found)) for precision, found in series.items()}
-    bandwidth = _figure(_bandwidth(everything))
+    peaks = {precision: figure(_peak(found)) for precision, found in series.items()}
+    bandwidth = figure(_bandwidth(everything))
     classes: dict[str, dict[str, Fit]] = {}
     for precision, found in series.items():
         for kind, fit in _fits(found, precision, peaks[precision], bandwidth).items():
@@ -176,13 +176,9 @@ def _with_python(fits: dict[str, Fit], series: Sequence[Series], precision: str)
     python = max(0.0, (times["pass"] - times["products"] - kernels) / sum(counts.values()))
     found = {}
     for kind, fit in fits.items():
-        parameters = fit.parameters | {"launch_us": _figure(fit.parameters["launch_us"] + python)}
+        parameters = fit.parameters | {"launch_us": figure(fit.parameters["launch_us"] + python)}
         found[kind] = msgspec.structs.replace(fit, parameters=parameters)
     return found
-
-
-def _figure(value: float) -> float:
-    return float(f"{value:.4g}")
 
 
 def _name(device: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -123,9 +124,7 @@ class Arena:
 
     def take(self, *shape: int) -> torch.Tensor:
         """Return the next part, in this shape; it is shared with what is taken a circle later."""
-        count = 1
-        for size in shape:
-            count *= size
+        count = prod(shape)
         if self._next + count > self._memory.numel():
             self._next = 0
         begin = self._next

@@ -23,10 +23,10 @@ class Choice:
     """What is built for a config.
 
     Attributes:
-        config: fields of what is counted, with ``model_type``.
+        config: fields of what is counted, under Hugging Face's names, with ``model_type``.
         kind: how it is run: see `kind_of`.
-        model_class: transformers' class, None for the one that it files under this kind.
-        given: the whole config, if only its text part is counted.
+        model_class: the class to build, if it is not the one that transformers files under this kind.
+        given: the config as it was given: of a multimodal model, all of it.
 
     """
 

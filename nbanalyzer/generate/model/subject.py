@@ -22,7 +22,7 @@ from nbanalyzer.generate.dispatch import tensors_of, unscripted
 from nbanalyzer.generate.hf import Kind, quiet
 
 from . import data
-from .choice import choose
+from .choice import Choice, choose
 
 __all__ = ["NeedsDataError", "Step", "Subject", "UnrunnableError"]
 
@@ -40,26 +40,18 @@ _WANTS_DATA = re.compile(r"\b[Mm]eta\b|\bregister_meta\b")
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A model type with a config, and the kind of model that is made of it.
+class Subject(Choice):
+    """A model type with a config, and the kind of model that is made of it: what was chosen, and how it is run.
 
     Attributes:
-        config: fields under Hugging Face's names, with ``model_type``.
-        kind: causal, encoder-decoder or masked language model.
-        model_class: the class to build, if it is not transformers' own for this kind.
         config_class: the class of its config, if it is not transformers' own for the model type.
-        given: the config as it was given: of a multimodal model, all of it.
         device: where it is built and run; anywhere else than on the meta device its weights are allocated.
         seed: of weights and tokens where there are any, see `nbanalyzer.generate.model.data`.
         largest: parameters that are allocated at most.
 
     """
 
-    config: Mapping[str, Any]
-    kind: Kind
-    model_class: type[Any] | None = None
     config_class: type[Any] | None = None
-    given: Mapping[str, Any] | None = None
     device: str = "meta"
     seed: int = 1
     largest: int = data.LARGEST
@@ -72,8 +64,7 @@ class Subject:
             ConfigError: transformers does not know the model type, or has nothing for it that reads text.
 
         """
-        found = choose(config, kind)
-        return cls(found.config, found.kind, found.model_class, given=found.given)
+        return cls(**vars(choose(config, kind)))
 
     def with_fields(self, fields: Mapping[str, Any]) -> Subject:
         """Return the subject with other config fields; a dot in a name leads into a nested part."""

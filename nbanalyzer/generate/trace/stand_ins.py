@@ -97,13 +97,11 @@ def _fused(attention: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor
         # A mask that only says what is visible is not read; a bias of the model's own is.
         if mask is not None and mask.is_floating_point() and not recorder.owner.get(storage(mask), "").endswith("mask"):
             inputs.append(mask)
-        scope = Scope("attention", ATTENTION)
-        scope.inputs, scope.outputs = recorder.operands(inputs), recorder.operands(written)
+        read, wrote = recorder.operands(inputs), recorder.operands(written)
         causal = kwargs.get("is_causal") or (mask is not None and recorder.owner.get(storage(mask)) == "causal mask")
-        operation = Operation(ATTENTION.rpartition(".")[2], line_of_model(), scope.inputs, scope.outputs)
+        operation = Operation(ATTENTION.rpartition(".")[2], line_of_model(), read, wrote)
         operation.detail = "causal" if causal else ""
-        scope.children.append(operation)
-        recorder.stack[-1].children.append(scope)
+        recorder.stack[-1].children.append(Scope("attention", ATTENTION, None, read, wrote, [operation]))
         return written.transpose(1, 2)
 
     return call
@@ -156,9 +154,8 @@ def _appending(update: Callable[..., Any]) -> Callable[..., Any]:
         sizes = ("kv_bytes" if operand.size == "a_bytes" else operand.size for operand in new)
         written = tuple(one._replace(size=size, stored=one.shape) for one, size in zip(new, sizes, strict=True))
         recorder.keep(tensors_of(result))
-        scope = Scope("cache", APPEND, None, new, written)
-        scope.children.append(Operation("append", line_of_model(), new, written))
-        recorder.stack[-1].children.append(scope)
+        operation = Operation("append", line_of_model(), new, written)
+        recorder.stack[-1].children.append(Scope("cache", APPEND, None, new, written, [operation]))
         return result
 
     return call

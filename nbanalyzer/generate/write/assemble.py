@@ -96,7 +96,6 @@ class Assembly(Sizes):
     def _children(self, node: Node, path: str, where: frozenset[int]) -> list[Kernel]:
         """Return what is inside a node, in order; `where` are the real observations in which it runs."""
         result: list[Kernel] = []
-        names: dict[str, int] = {}
         previous = ""
         for child in node.children:
             seen = frozenset(child.seen) & where
@@ -113,9 +112,6 @@ class Assembly(Sizes):
                 kernel = self._conditional(kernel, seen, where, inner)
             kernel = self._turned(kernel, child, inner)
             previous = kernel.name
-            names[kernel.name] = times = names.get(kernel.name, 0) + 1
-            if times > 1:
-                kernel = msgspec.structs.replace(kernel, name=f"{kernel.name}_{times}")
             result.append(kernel)
         return _distinct(result)
 
