@@ -190,9 +190,13 @@ def look(config: Mapping[str, Any], key: str) -> object:
 
 
 def put(config: dict[str, Any], key: str, value: object) -> None:
-    """Set the field `key`; a nested object is copied, not changed."""
+    """Set the field `key`, in which a dot leads into a nested object; that is copied, not changed."""
     outer, _, inner = key.partition(".")
-    config[outer] = {**config.get(outer, {}), inner: value} if inner else value
+    if inner:
+        nested = dict(config.get(outer, {}))
+        put(nested, inner, value)
+        value = nested
+    config[outer] = value
 
 
 @contextmanager

@@ -242,12 +242,8 @@ def affordable(subject: Subject, model: torch.nn.Module) -> int:
 def _affordable(subject: Subject, model: torch.nn.Module) -> int:
     def operations(*lengths: int) -> int:
         """Return how many operations the first step has; the others have to run too."""
-        counts = []
-        for step in subject.steps(model, 1, lengths, lengths[0]):
-            counts.append(sum(1 for _ in trace(step).operations()))
-            if step.after is None:
-                break
-        return counts[0]
+        first, *_ = (sum(1 for _ in trace(step).operations()) for step in subject.steps(model, 1, lengths, lengths[0]))
+        return first
 
     with recording(model):
         length = LONGEST if subject.device == "meta" else LONGEST_WITH_DATA

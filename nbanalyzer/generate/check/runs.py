@@ -142,7 +142,8 @@ def measured(
                     if _is_refused(step):
                         continue
                     raise
-                routed = routed or _is_routed(root)
+                # Experts that are computed in groups, FlopCounterMode does not count.
+                routed = routed or any("grouped_mm" in operation.name for operation in root.operations())
                 yield Measured(name, run, TRAFFIC, _traffic(root, again), kept_sizes(again.after), root)
             if not (traces and eager):
                 try:
@@ -190,20 +191,15 @@ def _chain(
     first = runs[names[0]]
     lengths = (length for _, length in plan)
     steps = subject.steps(model, first["batch_size"], lengths, first.get("encoder_len", 0))
-    for (name, _), step in zip(plan, steps, strict=True):
+    for (name, _), step in zip(plan, steps, strict=False):
         if name:
             yield name, step
         else:
             with Answers():
                 step.run(1)
-        if step.untouched or step.after is None:
-            return  # it was refused, or nothing is kept: there is no next step
+        if step.untouched:
+            return  # it was refused, and so are the next ones
 
 
 def _traffic(root: Scope, step: Step) -> Seen:
     return oracle.traffic(root, step.batch_size * step.seq_len)
-
-
-def _is_routed(root: Scope) -> bool:
-    """Return whether experts are computed in groups, which FlopCounterMode does not count."""
-    return any("grouped_mm" in operation.name for operation in root.operations())

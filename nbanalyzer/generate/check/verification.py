@@ -180,7 +180,7 @@ def verify(template: ModelTemplate, subject: Subject | None = None, *, random_co
     return Verification(
         template.model_id,
         tuple(found.differences),
-        found.others(),
+        tuple(sorted(found.rows, key=found.rows.__getitem__)),
         found.compared,
         tuple(configs),
         tiny,
@@ -196,9 +196,7 @@ class _Found:
         self.compared = 0
         self.own: dict[str, float] = {}  # by the template at its real config
         self.differences: dict[Row, None] = {}
-        self.totals: dict[Row, None] = {}
-        self.modules: dict[Row, None] = {}
-        self.rest: dict[Row, None] = {}
+        self.rows: dict[Row, int] = {}  # that are no differences by themselves: 0 totals, 1 modules, 2 the rest
 
     def compare(
         self, subject: Subject, runs: Mapping[str, Run], costs_of: Callable[[Run], Costs], where: str = ""
@@ -213,22 +211,21 @@ class _Found:
             if not where:
                 self.own[comparison.what] = plain(comparison.totals[0])
             main = not where and comparison.metric in SHOWN_METRICS and comparison.run in SHOWN_RUNS
-            (self.totals if main else self.rest)[_row(comparison, comparison.whole, what)] = None
+            self.rows.setdefault(_row(comparison, comparison.whole, what), 0 if main else 2)
             for place in comparison.whole.walk():
                 self.compared += 1
                 if main and place.path and place.path.count(".") < SHOWN and any(comparison.numbers(place)):
-                    self.modules[_row(comparison, place, what)] = None
+                    self.rows.setdefault(_row(comparison, place, what), 1)
 
     def compare_parameters(self, subject: Subject) -> None:
         """Add the parameters of a model that does not run."""
         comparison = parameters_alone(self.template, subject)
         row = _row(comparison, comparison.whole, comparison.what)
-        (self.totals if row.equal else self.differences)[row] = None
+        if row.equal:
+            self.rows[row] = 0
+        else:
+            self.differences[row] = None
         self.compared += 1
-
-    def others(self) -> tuple[Row, ...]:
-        """Return the rows that are no differences by themselves, each once."""
-        return tuple(self.totals | self.modules | self.rest)
 
 
 def _row(comparison: Comparison, place: Position, what: str) -> Row:
@@ -240,13 +237,10 @@ def _row(comparison: Comparison, place: Position, what: str) -> Row:
 
 
 def _cells(row: Row) -> tuple[str, str, str, str, str]:
-    difference = _signed(row.template - row.pytorch)
-    return row.path, row.what, _number(row.template), _number(row.pytorch), difference
+    difference = row.template - row.pytorch
+    signed = f"{'+' if difference > 0 else ''}{_number(difference)}" if difference else ""
+    return row.path, row.what, _number(row.template), _number(row.pytorch), signed
 
 
 def _number(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"
-
-
-def _signed(value: float) -> str:
-    return f"{'+' if value > 0 else ''}{_number(value)}" if value else ""

@@ -64,18 +64,15 @@ def calibrate(device: str, seconds: float, tell: Progress) -> Profile:
     deadline = begin + seconds * (1 - FITTING)
     try:
         with torch.inference_mode(), on_one_thread():
-            grid, clock = (CPU, ThreadClock()) if device == "cpu" else (CUDA, _cuda_clock())
-            series = _measured(device, grid, clock, deadline, tell)
+            clock: Clock = ThreadClock()
+            if device == "cuda":
+                clock = CudaClock(torch.empty(FLUSH, dtype=torch.uint8, device=device).zero_)
+            series = _measured(device, CPU if device == "cpu" else CUDA, clock, deadline, tell)
     except torch.OutOfMemoryError:
         raise InputError(f"the memory of {_name(device)} is too small, or in use: nothing was measured") from None
     threads = "1 thread" if device == "cpu" else f"CUDA {torch.version.cuda}, graphs"
     notes = (f"torch {torch.__version__}, Python {platform.python_version()}, {platform.system()}, {threads}",)
     return profile_of(_name(device), series, notes, time.monotonic() - begin)
-
-
-def _cuda_clock() -> Clock:
-    buffer = torch.empty(FLUSH, dtype=torch.uint8, device="cuda")
-    return CudaClock(buffer.zero_)
 
 
 def _measured(device: str, grid: Grid, clock: Clock, deadline: float, tell: Progress) -> dict[str, list[Series]]:
@@ -142,12 +139,8 @@ def _peak(series: Sequence[Series]) -> float:
 def _bandwidth(series: Sequence[Series]) -> float:
     """Return the bytes/s of the memory: of a large copy, or of weights where they are read faster."""
     copies = (one.case.amounts["bytes"] / one.median for one in series if one.case.kind == "copy")
-    weights = (one.case.amounts["weight_bytes"] / one.median for one in series if _is_large(one))
-    return max((*copies, *weights))
-
-
-def _is_large(one: Series) -> bool:
-    return one.case.kind == "linear" and one.case.amounts["weight_bytes"] > LARGE
+    linears = [one for one in series if one.case.kind == "linear" and one.case.amounts["weight_bytes"] > LARGE]
+    return max((*copies, *(one.case.amounts["weight_bytes"] / one.median for one in linears)))
 
 
 def _fits(series: Sequence[Series], precision: str, peak: float, bandwidth: float) -> dict[str, Fit]:

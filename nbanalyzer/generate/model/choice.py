@@ -175,7 +175,7 @@ def _text_part(config: Mapping[str, Any], config_class: Any, types: Collection[s
     If its type is one of those whose classes the config names, the whole has no say in it.
     """
     found, known = None, hf.config_classes()
-    while text_part(config) or any(key in _parts(config_class) for key in TEXT_PARTS):
+    while text_part(config) or any(key in (getattr(config_class, "sub_configs", None) or ()) for key in TEXT_PARTS):
         stated = config.get(text_part(config))
         try:
             with quiet():
@@ -203,11 +203,6 @@ def _text_part(config: Mapping[str, Any], config_class: Any, types: Collection[s
         found = _Part({**stated, **shared, "model_type": model_type}, model_type, str(config.get("model_type")))
         config, config_class = {**stated, "model_type": model_type}, known[model_type]
     return found
-
-
-def _parts(config_class: Any) -> Mapping[str, Any]:
-    parts: Mapping[str, Any] = getattr(config_class, "sub_configs", None) or {}
-    return parts
 
 
 def _part_of(

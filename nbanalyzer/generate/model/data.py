@@ -81,17 +81,13 @@ _DRAWS = frozenset({"kaiming_uniform_", "normal_", "uniform_"})  # of tensors, o
 def fill(model: torch.nn.Module, seed: int) -> None:
     """Give all weights small random values; what a model's code leaves as it was allocated could be anything."""
     drawn = torch.randn(NOISE, generator=torch.Generator().manual_seed(seed)) / 10
-    noise = {torch.float32: drawn}
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.is_floating_point():
-                if parameter.dtype not in noise:
-                    noise[parameter.dtype] = drawn.to(parameter.dtype)
-                values = noise[parameter.dtype]
-                weights = parameter.view(-1)
-                whole = weights.numel() // NOISE * NOISE
-                weights[:whole].view(-1, NOISE).copy_(values)  # in place: a copy of all would be as large again
-                weights[whole:].copy_(values[: weights.numel() - whole])
+                for weights in torch.split(
+                    parameter.view(-1), NOISE
+                ):  # in place: a copy of all would be as large again
+                    weights.copy_(drawn[: len(weights)])
 
 
 def tokens(config: Mapping[str, Any], vocabulary: int, shape: tuple[int, int], seed: int) -> torch.Tensor:

@@ -20,6 +20,7 @@ from nbanalyzer.generate import hf
 from nbanalyzer.generate.deadline import look
 from nbanalyzer.generate.dispatch import tensors_of, unscripted
 from nbanalyzer.generate.hf import Kind, quiet
+from nbanalyzer.templates.config_files import put
 
 from . import data
 from .choice import Choice, choose
@@ -68,13 +69,9 @@ class Subject(Choice):
 
     def with_fields(self, fields: Mapping[str, Any]) -> Subject:
         """Return the subject with other config fields; a dot in a name leads into a nested part."""
-        config = copy.deepcopy(dict(self.config))
+        config = dict(self.config)
         for name, value in fields.items():
-            *parents, last = name.split(".")
-            place = config
-            for parent in parents:
-                place = place.setdefault(parent, {})
-            place[last] = value
+            put(config, name, value)
         return replace(self, config=config, given=None)
 
     def hf_config(self) -> Any:
@@ -140,15 +137,19 @@ class Subject(Choice):
         """Yield one step after another, each on the cache that those before have left, to be run by the caller.
 
         `encoder_len` are the tokens that the encoder reads, if there is one, before the first step. After a step that
-        could not be run and left the cache `untouched`, the next one goes on from where that one should have.
+        could not be run and left the cache `untouched`, the next one goes on from where that one should have; after one
+        that left nothing there is none.
         """
         last = Step(self, model, batch_size, 0, 0, encoder_len)
         for length in lengths:
             before = last.cache_len + last.seq_len
             step = Step(self, model, batch_size, length, before, encoder_len, last.after, last.encoded)
             yield step
-            if not step.untouched:
-                last = step
+            if step.untouched:
+                continue
+            if step.after is None:
+                return  # nothing is kept: there is no next step
+            last = step
 
 
 @dataclass

@@ -97,8 +97,6 @@ def observe(
             )
             if like is not None and len(found) == 1 and structure(found[0]) != like:
                 return []
-            if step.after is None:
-                break  # nothing is kept: there is no next step
     finally:
         if subject.device != "meta":
             model.to("meta")  # what was seen holds on to the modules, which need no memory any more

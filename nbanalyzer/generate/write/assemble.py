@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
 
 import msgspec
 
@@ -138,7 +137,8 @@ class Assembly(Sizes):
     @cached_property
     def _eager(self) -> bool:
         """Whether the model was traced with eager attention, whose masks are part of it."""
-        return not any(_has_attention(self.observations[index].root) for index in self.real)
+        operations = (one for index in self.real for one in self.observations[index].root.operations())
+        return all(operation.name != "scaled_dot_product_attention" for operation in operations)
 
     @property
     def has_eager_attention(self) -> bool:
@@ -293,10 +293,6 @@ def _is_plain(operation: Operation) -> bool:
     tensors = (*operation.inputs, *operation.outputs)
     whole = operation.outputs[0].shape
     return len(tensors) == 3 and all(tensor.size == "a_bytes" and tensor.stored == whole for tensor in tensors)
-
-
-def _has_attention(scope: Any) -> bool:
-    return any(operation.name == "scaled_dot_product_attention" for operation in scope.operations())
 
 
 # ---- kernels from others

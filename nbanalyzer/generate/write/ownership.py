@@ -68,7 +68,7 @@ class Ownership:
         own: list[str] = []
         layers: dict[str, list[str]] = {}
         for name in names:
-            above = (stack for stack in self.stacks if _is_above(path, stack))
+            above = (stack for stack in self.stacks if not path or stack.startswith(f"{path}."))
             stack = next((stack for stack in above if name.startswith(f"{stack}.")), "")
             number = name.removeprefix(f"{stack}.").partition(".")[0]
             if stack and number.isdigit() and name not in self.shared:
@@ -92,8 +92,3 @@ class Ownership:
                 if child.is_module:
                     yield inner
                 yield from self._called(child, inner)
-
-
-def _is_above(path: str, stack: str) -> bool:
-    """Return whether a module holds a list of layers, directly or not."""
-    return not path or stack.startswith(f"{path}.")

@@ -66,11 +66,6 @@ def promised(template: ModuleTemplate, bound: Context) -> Counted:
     return matmul, vector, read, write
 
 
-def parameters(template: ModuleTemplate, bound: Context) -> int:
-    """Return how many parameters a template says."""
-    return int(parse(template.parameters).evaluate(bound))
-
-
 def candidates(target: str) -> list[ModuleTemplate]:
     """Return the module templates that a class or function of this name may have, the likeliest first."""
     if target in MODULES and target in _READERS:
