@@ -186,7 +186,9 @@ class _Reader:
         if missing := self.missing(values):
             looked = (f"{name} (looked for {', '.join(self.sources(name))})" for name in missing)
             raise self.error(f"no value for {'; '.join(looked)}")
-        self.check_groups(values)
+        heads, groups = values.get("num_heads", 0), values.get("num_kv_heads", 0)
+        if heads and groups and heads % groups:
+            raise self.error(f"num_heads {heads} is not a multiple of num_kv_heads {groups}")
         return ModelParams(values | self.other_integers(), self.model_type, self.unknown(), filled)
 
     def missing(self, values: Mapping[str, int]) -> list[str]:
@@ -246,12 +248,6 @@ class _Reader:
             and speaks_of_cost(key)
             and not (key in _CANONICAL or key in STRUCTURE or key in own or says_no_size(key))
         )
-
-    def check_groups(self, values: Mapping[str, int]) -> None:
-        """Raise if the query heads cannot share the key and value heads evenly."""
-        heads, groups = values.get("num_heads", 0), values.get("num_kv_heads", 0)
-        if heads and groups and heads % groups:
-            raise self.error(f"num_heads {heads} is not a multiple of num_kv_heads {groups}")
 
     # ---- the rules: each returns a derived value, None to leave the variable as it is
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import NamedTuple
 
@@ -238,10 +239,7 @@ def _decode(arena: Arena, kept: Kept, sizes: Attention, size: int) -> Iterator[C
 
         def call() -> list[torch.Tensor]:
             new = arena.take(2, batch, kv_heads, 1, width)
-            joined = []
-            for part in new:
-                joined.append(torch.cat((old.pop(0), part), dim=-2))  # noqa: PERF401 - the old one is freed in turn
-            return kept.keep(joined)
+            return kept.keep([torch.cat((old.pop(0), part), dim=-2) for part in new])  # the old one is freed in turn
 
         return call
 
@@ -294,28 +292,17 @@ OPERATIONS: tuple[tuple[str, int, Callable[[torch.Tensor, torch.Tensor], torch.T
 def _elementwise(grid: Grid, dtype: torch.dtype, device: str) -> Iterator[Case]:
     for count in grid.elements:
         for kind, reads, operation in OPERATIONS:
-            yield _function(grid, kind, reads, operation, torch.randn(2, count, device=device).to(dtype))
+            rows, others = torch.randn(2, count, device=device).to(dtype)
+            amounts = {
+                "activation_bytes": float((reads + 1) * count * rows.itemsize),
+                "num_elements": float(count),
+                "steps": 1.0,
+            }
 
+            def prepared(_number: int, call: Call = partial(operation, rows, others)) -> Call:  # noqa: B008 - of this turn
+                return call
 
-def _function(
-    grid: Grid,
-    kind: str,
-    reads: int,
-    operation: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    inputs: torch.Tensor,
-) -> Case:
-    rows, others = inputs
-    count = rows.numel()
-    amounts = {
-        "activation_bytes": float((reads + 1) * count * rows.itemsize),
-        "num_elements": float(count),
-        "steps": 1.0,
-    }
-
-    def prepared(_number: int) -> Call:
-        return lambda: operation(rows, others)
-
-    return Case(kind=kind, amounts=_whole(amounts), prepared=prepared, calls=_calls(grid, count * 100))
+            yield Case(kind=kind, amounts=_whole(amounts), prepared=prepared, calls=_calls(grid, count * 100))
 
 
 def _whole(amounts: dict[str, float]) -> dict[str, float]:

@@ -134,10 +134,7 @@ def interleaved(
     rounds: list[list[float]] = []
     for turn in range(MOST + 1):
         round_begin = now()
-        figures = []
-        for sampler in samplers:
-            figures.append(sampler(turn))  # noqa: PERF401 - a loop, for its order is what matters
-        rounds.append(figures)
+        rounds.append([sampler(turn) for sampler in samplers])
         after = now()
         tell("measuring", min((after - begin) / max(deadline - begin, 1e-9), 1.0))
         if turn >= LEAST and after + (after - round_begin) > deadline:
