@@ -113,18 +113,15 @@ def with_variants(
     return msgspec.structs.replace(template, kernels=kernels), frozenset(variants)
 
 
-def findings(
-    template: ModelTemplate, modules: Mapping[str, ModuleTemplate] = MODULES
-) -> list[TemplateError | DisallowedVariable]:
+def findings(template: ModelTemplate) -> list[TemplateError | DisallowedVariable]:
     """Return all that keeps a model template's references to modules from being expanded, not the first thing only.
 
     Args:
         template: as it is written; one that `expand` takes has none.
-        modules: the module templates that it may refer to.
 
     """
     found: dict[tuple[Any, ...], TemplateError | DisallowedVariable] = {}
-    work = _Expansion(modules, refused=[])
+    work = _Expansion(MODULES, refused=[])
     # Its own formulas are looked at as they are written: a binding that is wrong is one finding, wherever it goes to.
     for one in (*name_errors(template), *uses_of(template)):
         found[one.args if isinstance(one, TemplateError) else one] = one

@@ -144,9 +144,6 @@ def interleaved(
 
 def drift_of(series: Sequence[Series]) -> float:
     """Return by which share the machine's speed changed: the median over cases of second half / first half."""
-    changes = []
-    for one in series:
-        half = len(one.seconds) // 2
-        if half:
-            changes.append(median(one.seconds[-half:]) / median(one.seconds[:half]))
+    halves = [(one.seconds, len(one.seconds) // 2) for one in series]
+    changes = [median(times[-half:]) / median(times[:half]) for times, half in halves if half]
     return abs(median(changes) - 1) if changes else 0.0

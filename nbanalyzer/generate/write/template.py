@@ -107,7 +107,7 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
     layered = with_absorbed(layered)
     with part_of(0.9, 1):
         kinds = kinds_of(layered, states, found)
-        repeats = counts(subject, found, kinds, fields, values_of)
+        repeats = counts(subject, found, kinds, fields)
         kernels = collapsed(layered, found, kinds, repeats, fields)
         state = state_of(states, found, kinds, repeats)
     if missing := gap_of(first, state, values_of(subject)):
