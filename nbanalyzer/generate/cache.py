@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -111,19 +110,10 @@ def _tools() -> bytes:
             digest.update(f"{package} {version(package)}\0".encode())
         except PackageNotFoundError:  # a checkout that was never installed
             digest.update(f"{package}\0".encode())
-    for place, suffix in ((folder("modules"), ".json"), (files("nbanalyzer") / "generate", ".py")):
-        for file in _files(place, suffix):
+    for place, pattern in ((folder("modules"), "*.json"), (files("nbanalyzer") / "generate", "*.py")):
+        for file in sorted(Path(str(place)).rglob(pattern)):
             digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.digest()
-
-
-def _files(place: Traversable, suffix: str) -> Iterator[Traversable]:
-    """Yield the files of a folder and of the folders in it, in the same order everywhere."""
-    for entry in sorted(place.iterdir(), key=lambda entry: entry.name):
-        if entry.is_dir():
-            yield from _files(entry, suffix)
-        elif entry.name.endswith(suffix):
-            yield entry
 
 
 def _place(config: Mapping[str, Any], suffix: str) -> tuple[str, Path | None]:
