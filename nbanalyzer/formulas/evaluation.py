@@ -61,10 +61,13 @@ def run(function: Compiled, formula: Syntax, values: Mapping[str, Number]) -> Nu
     """Return the value of `function`, compiled from `formula`; a problem becomes a `FormulaError`."""
     try:
         return normalize(function(values))
+    except KeyError as missing:
+        part = f"{{{missing.args[0]}}}"
+        message = f"{part} has no value"
     except _ProblemError as problem:
         message, part = problem.args
-        text = str(formula)
-        raise FormulaError(message, text, max(text.find(str(part)), 0)) from None
+    text = str(formula)
+    raise FormulaError(message, text, max(text.find(str(part)), 0))
 
 
 def compiled(formula: Syntax) -> Compiled:
@@ -72,7 +75,7 @@ def compiled(formula: Syntax) -> Compiled:
     if formula.operation == "number":
         return _given(formula.value)  # type: ignore[arg-type]
     if formula.operation == "variable":
-        return _lookup(formula)
+        return operator.itemgetter(str(formula.value))
     return _operation(formula, [compiled(argument) for argument in formula.arguments])
 
 
@@ -109,18 +112,6 @@ def _plain(operation: str, parts: Sequence[Callable[[Any], Any]]) -> Callable[[A
         return lambda values: unary(only(values))
     apply, (left, right) = BINARY[operation], parts
     return lambda values: apply(left(values), right(values)) + 0  # + 0: a comparison gives 1 or 0
-
-
-def _lookup(formula: Syntax) -> Compiled:
-    name = str(formula.value)
-
-    def lookup(values: Mapping[str, Number]) -> Number:
-        try:
-            return values[name]
-        except KeyError:
-            raise _ProblemError(f"{{{name}}} has no value", formula) from None
-
-    return lookup
 
 
 def _folded(formula: Syntax, apply: Callable[[Any, Any], Any], parts: list[Compiled]) -> Compiled:
