@@ -47,7 +47,7 @@ def recording(model: torch.nn.Module) -> Iterator[None]:
         for owner, method in hf.appends():
             stack.enter_context(_replaced(owner, method, _appending(getattr(owner, method))))
         # A fused kernel shares grouped keys and values by itself, with a mask or without.
-        stack.enter_context(_replaced(*hf.fused_attention_switch(), _always))
+        stack.enter_context(_replaced(*hf.fused_attention_switch(), lambda *_args: True))
         yield
 
 
@@ -68,10 +68,6 @@ def _replaced(owner: Any, name: str, value: object) -> Iterator[None]:
         yield
     finally:
         setattr(owner, name, before)
-
-
-def _always(*_args: object) -> bool:
-    return True
 
 
 def _fused(attention: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from .merge import Node
 
 __all__ = ["Ownership"]
 
 
+@dataclass
 class Ownership:
     """The parameters of a model, being given to its kernels.
 
-    Args:
+    Attributes:
         tree: the merged traces.
         real: observations of the model itself.
         names: all parameters.
@@ -22,19 +24,17 @@ class Ownership:
 
     """
 
-    def __init__(
-        self,
-        tree: Node,
-        real: Collection[int],
-        names: Sequence[str],
-        stacks: Sequence[str],
-        shared: Collection[str],
-    ) -> None:
-        self.real, self.names, self.stacks, self.shared = real, names, stacks, shared
-        root = next(tree.seen[index] for index in real).module
+    tree: Node
+    real: Collection[int]
+    names: Sequence[str]
+    stacks: Sequence[str]
+    shared: Collection[str]
+
+    def __post_init__(self) -> None:
+        root = next(self.tree.seen[index] for index in self.real).module
         self._modules = frozenset(name for name, _ in root.named_modules()) if root is not None else frozenset()
         self._taken: set[str] = set()
-        calls = Counter(self._called(tree, ""))
+        calls = Counter(self._called(self.tree, ""))
         self._called_once = frozenset(path for path, times in calls.items() if times == 1)
 
     @property
