@@ -10,7 +10,7 @@ import nbanalyzer
 from nbanalyzer.analysis.analysis import Analysis
 
 MODELS = ("gpt2", "llama-3.1-8b", "qwen3-30b-a3b", "gemma-2-9b-it", "olmo-2-1124-13b", "deepseek-v3")
-STEP = {"batch_size": 2, "seq_len": 1, "cache_len": 100, "fusion": "engine"}
+STEP: dict[str, Any] = {"batch_size": 2, "seq_len": 1, "cache_len": 100, "fusion": "engine"}
 
 
 def _layers(analysis: Analysis) -> dict[str, tuple[Any, Any]]:
