@@ -48,3 +48,10 @@ def test_the_busiest_experts_move_more() -> None:
     ]
     assert [one["bytes"] for one in totals] == sorted({one["bytes"] for one in totals})
     assert len({one["payload_bytes"] for one in totals}) == 1
+
+
+def test_heads_that_are_fewer_than_ranks_are_on_all_of_them() -> None:
+    """Llama-3.1-8B has 8 of keys and values: of 16 ranks each has one, and its linear 4,096 x 128 weights."""
+    for rank in (None, 0, 8, 15):
+        found = nbanalyzer.populate("llama-3.1-8b", tp=16, rank=rank, **STEP)
+        assert found.cost(found.find("layers.self_attn.k_proj")).parameters == 32 * 4096 * 128
