@@ -18,6 +18,7 @@ __all__ = [
     "InputError",
     "MissingPackageError",
     "NBAnalyzerError",
+    "NotModelledError",
     "TemplateError",
     "UnknownNameError",
     "UnresolvedVariablesError",
@@ -46,6 +47,10 @@ class NBAnalyzerError(Exception):
 
 class InputError(NBAnalyzerError, ValueError):
     """An option or a size that cannot be: the message quotes it and says what can."""
+
+
+class NotModelledError(InputError):
+    """A time that nobody can say for want of measurements; what does not need it, such as the bound, is known."""
 
 
 class FormulaError(NBAnalyzerError, ValueError):

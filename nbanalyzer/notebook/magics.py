@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from IPython import display
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
-from nbanalyzer.analysis.options import ALL, given
-from nbanalyzer.costs.run import SIZES, SWITCHES
+from nbanalyzer.analysis.options import ALL, MONEY, given
+from nbanalyzer.costs.run import SERVED, SIZES, SWITCHES
 from nbanalyzer.errors import InputError
 from nbanalyzer.files import writing
 
@@ -150,7 +150,8 @@ class CostMagics(Magics):
         # One value is the same for all variants, and no part of what tells them apart.
         single: dict[str, Any] = {name: values[0] if len(values) == 1 else values for name, values in several.items()}
         with bar(self.shell):
-            comparison = compare(*models, set=changes or None, **single)
+            profile = arguments.values(("profile",))
+            comparison = compare(*models, set=changes or None, **profile, **single)
         arguments.require_hardware(["plot time"] if options.plot == "time" and not options.hardware else [])
         if options.plot != "none":
             display.display(comparison.plot(options.plot or ""))
@@ -164,7 +165,7 @@ class CostMagics(Magics):
         An axis is ``1,8,64`` or ``1 8 64``, ``1:64`` (both ends), ``128:32768:128`` (in steps), ``128:32768:*2``
         (doubling), or ``$name``, a list, range or array of the notebook.
         """
-        from nbanalyzer.sweeps.sweep import METRICS, sweep
+        from nbanalyzer.sweeps.sweep import sweep, usual_metrics
 
         from .axes import one_or_all, read_axes, values_of
 
@@ -176,11 +177,12 @@ class CostMagics(Magics):
         if options.config:
             settings["config"] = arguments.config()
         settings |= arguments.reached()
-        if options.price is not None:
-            settings["price"] = arguments.real("--price", options.price)
+        settings |= {name: arguments.real(f"--{name}", text) for name, text in given(options, MONEY).items()}
         if options.chunks is not None:
             settings["chunks"] = "auto" if options.chunks == "auto" else arguments.number("--chunks", options.chunks)
-        default = (*METRICS, *(["time"] if options.hardware else []), *(["estimate"] if options.profile else []))
+        default = usual_metrics(settings)
+        if SERVED not in settings:
+            default += (*(("time",) if options.hardware else ()), *(("estimate",) if options.profile else ()))
         metrics = values_of(arguments, options.metric) if options.metric else default
         with bar(self.shell):
             grid = sweep(one_or_all(models), metrics=metrics, **settings)

@@ -19,11 +19,12 @@ from nbanalyzer.analysis.options import (
     add_request_options,
     add_run_options,
 )
+from nbanalyzer.analysis.quants import QUANTS
 from nbanalyzer.costs.metrics import BY_MODULE, METRICS
 from nbanalyzer.costs.run import MESH, PHASES, SIZES, SWITCHES
 from nbanalyzer.generate import DEVICES
 
-__all__ = ["LENGTHS", "OF_REQUEST", "PARSERS", "PLOTS", "LineParser"]
+__all__ = ["AXES", "LENGTHS", "OF_REQUEST", "PARSERS", "PLOTS", "LineParser"]
 
 MODEL = "catalogue name, path of a template or of a config.json, $template or $config"
 CONFIG = "a config.json to take the sizes from, or $config"
@@ -35,6 +36,8 @@ LENGTHS = {
     "prompt_len": "tokens per sequence that a request reads; with output_len",
     "output_len": "tokens per sequence that a request writes; with prompt_len",
 }
+"""The whole numbers of a form: name → meaning."""
+AXES = {**LENGTHS, "concurrency": "sequences that clients keep open, of served requests; with both lengths"}
 """The whole numbers that can be axes of a sweep: name → meaning."""
 
 
@@ -124,6 +127,7 @@ def _(parser: LineParser) -> None:
     add_run_options(parser, several=True)
     accelerators = "accelerators to run on, each a name, see %%hardware, the path of a .json file or $card"
     parser.add_argument("--hardware", nargs="+", metavar="NAME", help=accelerators)
+    parser.add_value("--profile", "NAME", PROFILE)
     parser.add_changes(meaning="change config values of all")
     plot = "of what, by module (bytes; with hardware the time)"
     parser.add_argument("--plot", choices=(*BY_MODULE, "none"), help=plot)
@@ -183,10 +187,12 @@ def _(parser: LineParser) -> None:
 @_options("sweep")
 def _(parser: LineParser) -> None:
     parser.add_argument("models", nargs="*", help="one or more, each as for %%populate; $models may be a list")
-    for name, meaning in LENGTHS.items():
+    for name, meaning in AXES.items():
         parser.add_argument(f"--{name}", nargs="+", metavar="AXIS", help=meaning)
     for name, switch in SWITCHES.items():
         parser.add_argument(f"--{name}", nargs="*", choices=_Several(switch.choices), help=switch.meaning)
+    scheme = "how an engine serves the weights inside the layers, of requests"
+    parser.add_argument("--quant", nargs="+", choices=_Several(QUANTS), help=scheme)
     accelerators = "accelerators: names, see %%hardware, or $card"
     parser.add_argument("--hardware", nargs="+", metavar="NAME", help=accelerators)
     parser.add_changes("NAME=AXIS", "config values to go through")
@@ -198,6 +204,7 @@ def _(parser: LineParser) -> None:
     add_efficiency_options(parser)
     add_overlap_option(parser)
     parser.add_value("--price", "X", "$ an hour of the accelerator, for cost_per_million_tokens")
+    parser.add_value("--grid", "X", "g of CO2 a kWh, for co2_per_million_tokens")
     parser.add_value("--chunks", "N", "points to compute at a time, or auto: for grids larger than the memory")
     parser.add_argument("--plot", nargs="?", const="", metavar="X", help="lines of the first metric along an axis")
     parser.add_argument("--heatmap", action="store_true", help="the first metric over two axes, as colours")

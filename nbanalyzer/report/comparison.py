@@ -52,6 +52,7 @@ def _heads(comparison: Comparison) -> list[str]:
         efficiency = _only(roofline.words for roofline in rooflines)
         signs = legend(mark for variant in variants for mark in variant.marks)
         shared.append("; ".join(filter(None, (f"on {name}" if name else "", efficiency, signs))))
+        shared.append(f"estimates by {', '.join(dict.fromkeys(one.profile.name for one in rooflines))}")
     return [line for line in shared if line] + [f"warning: {warning}" for warning in comparison.warnings]
 
 

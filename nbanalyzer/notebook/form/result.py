@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from nbanalyzer.analysis.analysis import Analysis
 from nbanalyzer.analysis.comparison import Comparison, Variant, ratio
-from nbanalyzer.analysis.marks import UNKNOWN
 from nbanalyzer.analysis.memory import Fit, Memory, fit_of
 from nbanalyzer.analysis.populate import populate
 from nbanalyzer.analysis.roofline import Roofline
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Figure", "change"]
 
 UNMODELLED, AT_LEAST = "not modelled", "at least "
+FUSED = "every fused kernel at its roofline"
 OF_LIST = "operation by operation"  # of a list that is not fused
 
 
@@ -135,11 +135,8 @@ class Answer:
     @property
     def first_line(self) -> str:
         """The first thing to know: what to expect, the bound, and whether it fits; empty without hardware."""
-        if self.timing is None:
-            return self.roofline.answer if self.roofline else ""
-        least = "bound" if self.timing.prefill.is_bound else "at the roofline"
-        fit = UNKNOWN if self.fit is None else self.fit.short
-        return f"estimate {self.expected} · {least} {seconds(self.timing.time)} · {fit}"
+        timed = self.timing or self.roofline
+        return timed.answer if timed else ""
 
     @property
     def result(self) -> Analysis | Roofline | Request | RequestTiming:
@@ -212,8 +209,10 @@ class Answer:
             least, most = _bounds(self.timing.prefill)
             first, token, whole = self.timing.time_to_first_token, self.timing.time_per_output_token, self.timing.time
             note = f"{100 * first / whole:.1f} % prompt" if whole else ""
+            fused = self._time("bound", "bound, whole request", self.timing.lower_bound, AT_LEAST, FUSED)
             return [
                 self._estimate(self.timing.profile.name),
+                *([] if self.timing.prefill.is_bound else [fused]),
                 self._time("first", "time to first token", first, least),
                 self._time("token", "time per output token", token, least),
                 self._time("time", "whole request", whole, least, note),
@@ -225,12 +224,12 @@ class Answer:
         part = getattr(total, total.bound) / total.time if total.time else 1.0
         note = f"{total.bound}-bound for {100 * part:.3g} %" if total.time else ""
         word = "generated" if self.state.phase == "decode" else "read"
-        time, bound, fused = self.roofline.time, self.roofline.lower_bound, "every fused kernel at its roofline"
+        time, bound = self.roofline.time, self.roofline.lower_bound
         figures = [self._estimate(self.roofline.profile.name)]
         if self.roofline.is_bound:
             figures.append(self._time("time", "bound", time, least, note))
         else:
-            figures.append(self._time("bound", "bound", bound, AT_LEAST, fused))
+            figures.append(self._time("bound", "bound", bound, AT_LEAST, f"{FUSED}{self.roofline.routing}"))
             figures.append(self._time("time", "time at the roofline", time, least, OF_LIST, note))
         return [*figures, self._rate(self.roofline.tokens_per_second, most, word)]
 
