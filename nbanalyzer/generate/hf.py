@@ -265,7 +265,7 @@ def tied_weights(model: torch.nn.Module) -> tuple[str, ...]:
 def plans(model: Any) -> tuple[dict[str, str], dict[str, str]]:
     """Return a model's plans for tensor and for expert parallelism: module or parameter, with * for layers → style."""
     if not all(hasattr(model, name) for name in ("tp_plan", "ep_plan")):
-        raise UnknownConventionError("tp_plan and ep_plan", f"class {type(model).__name__}")
+        raise _unknown("tp_plan and ep_plan", f"class {type(model).__name__}")
     return dict(model.tp_plan or {}), dict(model.ep_plan or {})
 
 
