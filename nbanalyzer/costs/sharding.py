@@ -225,7 +225,7 @@ class _Sharding:
         widths = [name for name in used if name not in {"num_experts", "hidden_size"}]
         sizes = {name: self.part(name) for name in widths[:1]}
         given = _stream()
-        if "experts_per_token" not in _variables(kernel):  # every expert is given every token
+        if _gives_all(kernel):
             given = build("*", variable("num_experts"), given)
         return [_substituted(kernel, sizes), link(kernel.name, "all_reduce", "tp", given)]
 
@@ -303,12 +303,11 @@ def _with_bias_alone(kernel: Composite, given: Formula) -> Composite:
     return msgspec.structs.replace(kernel, sub_kernels=tuple(map(alone, kernel.sub_kernels)))
 
 
-def _variables(kernel: Kernel) -> set[str]:
-    """Return the variables of all FLOPs and traffic inside."""
-    if isinstance(kernel, Composite):
-        return set().union(*map(_variables, kernel.sub_kernels))
-    access = kernel.memory_access
-    return {name for text in (kernel.flops, access.read, access.write) for name in parse(text).variables}
+def _gives_all(experts: Kernel) -> bool:
+    """Return whether every expert is given every token: whether products are as many as experts."""
+    if isinstance(experts, Composite):
+        return any(map(_gives_all, experts.sub_kernels))
+    return experts.unit == "matmul" and "num_experts" in parse(experts.flops).variables
 
 
 def _stream() -> Formula:
