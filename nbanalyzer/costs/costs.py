@@ -300,6 +300,7 @@ class Costs:
         }
         if self._is_fused:
             rows["launch"] = [number_of(node, self._tree.launches) for node in nodes]
+            rows["rule"] = [self._tree.rules.get(node, "") for node in nodes]
         frame = pandas.DataFrame(rows, index=pandas.Index([node.path for node in nodes], name="kernel"))
         frame.attrs["units"] = {name: "" if name == "count" else unit_of(name) for name in columns}
         return frame
