@@ -140,6 +140,8 @@ class Pace:
         bindings = _bindings(launch)
         for name in ("num_tokens", "input_size"):
             found[name] = value_of(parse(bindings.get(name, "0")))
+        if launch.kind == "linear":  # linears that share their input are one product: their columns add up
+            found["output_size"] = _ratio(launch.matmul_flops, found["num_tokens"] * found["input_size"] * 2)
         if launch.kind == "attention":
             for name in ("num_heads", "num_kv_heads"):
                 with suppress(FormulaError):  # a model by hand need not say it: laws that read it say so

@@ -25,7 +25,7 @@ from nbanalyzer.costs.count import fused
 from nbanalyzer.costs.explanation import Explanation
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.display import Picture, Shown
-from nbanalyzer.errors import InputError, NotModelledError, UnknownNameError
+from nbanalyzer.errors import InputError, NotModelledError, UnknownNameError, quote
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.hardware.profiles import profile as find_profile
@@ -334,9 +334,11 @@ class Roofline(Shown, shown_by="roofline"):
         except InputError as error:
             return str(error)
 
-    def plot(self) -> Picture:
-        """Return the roofline with one dot per module, beside the time that each takes."""
-        return display.figure(self, "roofline_plot")
+    def plot(self, what: str = "modules") -> Picture:
+        """Return the roofline with one dot per module, beside the time that each takes; or, of ``"link"``, per tp."""
+        if what not in {"modules", "link"}:
+            raise InputError(f"a roofline is of modules or of the link, not {quote(what)}")
+        return display.figure(self, "roofline_plot" if what == "modules" else "link_plot")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the analysis with its times, see `Analysis.save`."""

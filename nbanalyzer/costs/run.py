@@ -180,7 +180,7 @@ class Run:
                 raise UnknownNameError("option", name, known)
         return cls(**options)  # type: ignore[arg-type]
 
-    def fused(self, fusion: str = "engine", **sizes: int) -> Run:
+    def fused(self, fusion: str = "engine", **sizes: int | None) -> Run:
         """Return the same run of other kernels, or of other sizes; switches that nobody chose follow."""
         unsaid: dict[str, None] = dict.fromkeys(self.following)
         if self.encoder_len_follows:
