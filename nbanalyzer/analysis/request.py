@@ -138,12 +138,17 @@ class Request(RequestCosts):
             grid: g of CO2 a kWh.
 
         Raises:
-            NBAnalyzerError: as for `Analysis.on`, or a price that cannot be.
+            NBAnalyzerError: as for `Analysis.on`, a price that cannot be, or a pipeline of stages.
 
         """
         efficiency = Efficiency(
             compute=compute_efficiency, bandwidth=bandwidth_efficiency, launch_overhead=launch_overhead
         )
         card = find_hardware(hardware)
+        if (stages := self.last.run.pp) > 1:
+            raise InputError(
+                f"not modelled: the time of a request through pp={stages} stages, of which these are the costs of one: "
+                "fit has the bound of a token through all of them"
+            )
         cost = Price(card, self.tp, price=price, grid=grid)
         return RequestTiming(self, card, efficiency, find_profile(profile, card), cost, Communication(nodes))

@@ -60,7 +60,7 @@ def prepared(template: ModelTemplate, config: object, changes: Mapping[str, int]
     if run.pp > 1:
         tree = tree_of(template, run, params)
     _require_values(tree, params, run)
-    if run.layout.axes:
+    if run.layout.axes or run.imbalance != 1:
         from .rank import require_division
 
         require_division(tree, params, run)

@@ -259,3 +259,11 @@ def test_peaks_of_either_pass_are_missed() -> None:
     moved = found.request.totals["bytes"] / 1e12
     assert found.time == pytest.approx(moved, rel=0.01)  # vector work hides behind the traffic
     assert not request("llama-3.1-8b", prompt_len=100, output_len=3, w_bit=8, a_bit=8, kv_bit=8).on(card).notes
+
+
+def test_a_request_through_stages_has_costs_and_no_times() -> None:
+    """A token waits for all stages, and the costs are those of the busiest one: its time would be half of a token's."""
+    asked = request("gpt2", prompt_len=16, output_len=4, pp=2, dp=3)
+    assert "one of 6 devices" in repr(asked)
+    with pytest.raises(InputError, match="not modelled: the time of a request through pp=2 stages"):
+        asked.on("h100-sxm")

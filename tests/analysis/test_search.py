@@ -150,3 +150,11 @@ def test_it_shows_the_best_first() -> None:
     assert text.startswith("fits on one device of h100-sxm: at least ")
     assert "estimate per token" in text
     assert list(found.table()["devices"]) == [one.devices for one in found.placements]
+
+
+def test_where_nothing_fits_it_says_why_and_shows_no_table() -> None:
+    found = fit("llama-3.1-405b", hardware="rtx-4090", max_devices=1)
+    lines = repr(found).splitlines()
+    assert lines[0].endswith(": no mesh fits")
+    assert lines[-1].startswith("  no place on 1: rtx-4090: a rank needs at least 8")  # 810 GB of weights
+    assert len(lines) == 3
