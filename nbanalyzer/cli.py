@@ -20,8 +20,8 @@ from .analysis.options import (
     LENGTHS,
     MONEY,
     SERVING,
+    add_communication_options,
     add_efficiency_options,
-    add_overlap_option,
     add_request_options,
     add_run_options,
     given,
@@ -128,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=N", help="change config values")
     parser.add_argument("--hardware", metavar="NAME", help="an accelerator to run on, or the path of its .json file")
     add_efficiency_options(parser)
-    add_overlap_option(parser)
+    add_communication_options(parser)
     parser.add_argument("--device", choices=DEVICES, help="what --calibrate measures (cpu)")
     parser.add_argument("--seconds", metavar="X", help="that --calibrate may take (60)")
     add_request_options(parser)

@@ -130,9 +130,8 @@ class Arguments:
 
     def reached(self) -> dict[str, Any]:
         """Return what is reached of an accelerator's peaks and links, as far as it is given, and a profile."""
-        names = (*EFFICIENCIES, *(name for name in COMMUNICATION if hasattr(self.options, name)))
         shares: dict[str, Any] = {
             name: self.number(f"--{name}", text) if name == "nodes" else self.real(f"--{name}", text)
-            for name, text in given(self.options, names).items()
+            for name, text in given(self.options, (*EFFICIENCIES, *COMMUNICATION)).items()
         }
         return shares | {name: self.value(text) for name, text in given(self.options, ("profile",)).items()}

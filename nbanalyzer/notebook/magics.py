@@ -157,13 +157,17 @@ class CostMagics(Magics):
             name: [arguments.number(f"--{name}", text) for text in texts]
             for name, texts in given(options, SIZES).items()
         }
+        several |= {
+            name: [arguments.real(f"--{name}", text) for text in texts]
+            for name, texts in given(options, ("imbalance",)).items()
+        }
         several |= given(options, SWITCHES)
         if options.hardware:
             several["hardware"] = [arguments.value(text) for text in options.hardware]
         # One value is the same for all variants, and no part of what tells them apart.
         single: dict[str, Any] = {name: values[0] if len(values) == 1 else values for name, values in several.items()}
         with bar(self.shell):
-            comparison = compare(*models, set=changes or None, **single)
+            comparison = compare(*models, set=changes or None, **single, **arguments.reached())
         if options.plot == "time" and not options.hardware:
             raise InputError("--plot time needs --hardware NAME: %hardware lists the names")
         if options.plot != "none":
@@ -212,20 +216,16 @@ class CostMagics(Magics):
 
         With ``--concurrency`` such requests are served all the time: time per output token, tokens a second, what fits.
         """
-        from nbanalyzer.analysis.options import LENGTHS, given
+        from nbanalyzer.analysis.options import LENGTHS
         from nbanalyzer.analysis.request import request
 
         arguments = self._arguments("request", line)
         options = arguments.options
         if options.model is None:
             raise InputError("%request takes a model: a catalogue name, a path, $template or $config")
-        numbers = {name: arguments.number(f"--{name}", text) for name, text in given(options, [*LENGTHS, "tp"]).items()}
-        settings = {"prompt_len": 1024, "output_len": 256, **numbers, **given(options, ("quant",))}
-        run = arguments.run(("batch_size", "w_bit", "a_bit", "kv_bit"))
+        run = {"prompt_len": 1024, "output_len": 256, **arguments.run((*SIZES, *LENGTHS)), **given(options, ("quant",))}
         with bar(self.shell):
-            asked = request(
-                arguments.value(options.model), config=arguments.config(), set=arguments.changes(), **settings, **run
-            )
+            asked = request(arguments.value(options.model), config=arguments.config(), set=arguments.changes(), **run)
         serving, on = _serving(arguments)
         if options.hardware is None:
             return asked
@@ -250,8 +250,7 @@ class CostMagics(Magics):
             settings["phase"] = options.phase
         if options.hardware:
             settings["hardware"] = arguments.value(options.hardware)
-        if options.profile:
-            settings["profile"] = arguments.value(options.profile)
+        settings |= arguments.reached()
         if options.set:
             settings["set"] = arguments.changes()
         with bar(self.shell):  # of a model that is not in the catalogue: its template is generated first

@@ -13,8 +13,8 @@ from nbanalyzer.analysis.options import (
     GOALS,
     PROFILE,
     SERVING,
+    add_communication_options,
     add_efficiency_options,
-    add_overlap_option,
     add_request_options,
     add_run_options,
 )
@@ -86,7 +86,7 @@ def _populate() -> LineParser:
     accelerator = "an accelerator to run on: a name, see %%hardware, the path of a .json file or $card"
     parser.add_argument("--hardware", metavar="NAME", help=accelerator)
     add_efficiency_options(parser)
-    add_overlap_option(parser)
+    add_communication_options(parser)
     plot = "where FLOPs and bytes go, by module (both), with hardware the roofline"
     parser.add_argument("--plot", choices=PLOTS, help=plot)
     parser.add_argument("--save", metavar="FILE", help="write the result: .json, .csv, .md or .html")
@@ -101,6 +101,7 @@ def _compare() -> LineParser:
     add_run_options(parser, several=True)
     accelerators = "accelerators to run on, each a name, see %%hardware, the path of a .json file or $card"
     parser.add_argument("--hardware", nargs="+", metavar="NAME", help=accelerators)
+    add_communication_options(parser)
     parser.add_changes("NAME=N", "change config values of all")
     plot = "of what, by module (bytes; with hardware the time)"
     parser.add_argument("--plot", choices=(*BY_MODULE, "none"), help=plot)
@@ -122,9 +123,10 @@ def _whatif() -> LineParser:
     accelerator = "accelerator: a name, the path of its JSON, or $accelerator"
     parser.add_argument("--hardware", metavar="NAME", help=accelerator)
     parser.add_argument("--profile", metavar="NAME", help=PROFILE)
+    add_communication_options(parser)
     phase = "the prompt is read; one token more; or a whole request"
     parser.add_argument("--phase", choices=PHASES, help=phase)
-    add_run_options(parser)
+    add_run_options(parser, sizes=[name for name in SIZES if name != "rank"])  # a form shows the busiest
     parser.add_argument("--prompt_len", metavar="N", help="tokens per sequence that a request reads (1024)")
     parser.add_argument("--output_len", metavar="N", help="tokens per sequence that a request writes (256)")
     parser.add_changes("NAME=N", "change config values")
@@ -143,6 +145,7 @@ def _request() -> LineParser:
     accelerator = "an accelerator to run on: a name, see %%hardware, the path of a .json file or $card"
     parser.add_argument("--hardware", metavar="NAME", help=accelerator)
     add_efficiency_options(parser)
+    add_communication_options(parser, ["nodes"])
     parser.add_argument("--save", metavar="FILE", help="write what --concurrency gives: .json")
     return parser
 
@@ -187,7 +190,7 @@ def _sweep() -> LineParser:
         "--metric", nargs="+", action="extend", choices=_Suggested(METRICS), metavar="NAME", help=metrics
     )
     add_efficiency_options(parser)
-    add_overlap_option(parser)
+    add_communication_options(parser)
     parser.add_argument("--price", metavar="X", help="$ an hour of the accelerator, for cost_per_million_tokens")
     chunks = "points to compute at a time, or auto: for grids larger than the memory"
     parser.add_argument("--chunks", metavar="N", help=chunks)

@@ -88,9 +88,10 @@ class Answer:
         self.roofline: Roofline | None = None
         if self.accelerator:
             profile = self._profile(self.accelerator, before)
-            self.roofline = Roofline(self.analysis, self.accelerator, profile=profile)
+            mesh = state.communication
+            self.roofline = Roofline(self.analysis, self.accelerator, profile=profile, communication=mesh)
             if self.request:
-                self.timing = self.request.on(self.accelerator, profile=profile)
+                self.timing = self.request.on(self.accelerator, profile=profile, nodes=mesh.nodes)
         self.figures: Mapping[str, Figure] = {figure.name: figure for figure in self._figures()}
 
     def _profile(self, accelerator: Accelerator, before: Answer | None) -> Profile:
@@ -166,7 +167,8 @@ class Answer:
         parts = [f"batch_size {run.batch_size}, prompt {self.request.prompt_len:,}, output {self.request.output_len:,}"]
         parts[0] += f", w_bit {run.w_bit}, a_bit {run.a_bit}, kv_bit {run.kv_bit}"
         parts.append(", ".join(f"{name} {value}" for name, value in self.request.prefill.conventions.items()))
-        return "; ".join([*parts, *self.analysis.notes])
+        devices = [self.analysis.devices] if self.analysis.devices else []
+        return "; ".join([*parts, *devices, *self.analysis.notes])
 
     @property
     def shown(self) -> str:
@@ -201,14 +203,16 @@ class Answer:
         own = self.analysis.totals
         stored = f"in {si(own['weight_bytes'], 'B')}"
         figures.append(Figure("parameters", "parameters", own["parameters"], "", si(own["parameters"]), stored))
+        if self.analysis.run.devices > 1:
+            sent, part = self.analysis.totals["payload_bytes"], "of the pass that is shown" if self.request else ""
+            figures.append(Figure("payload_bytes", "communication", sent, "B", si(sent, "B"), part))
         memory = self.memory
         for name, value in self.analysis.state.items():
             label, metric = ("KV cache", "kv_cache_bytes") if name == "kv_cache" else (name.replace("_", " "), name)
             figures.append(
                 Figure(metric, label, value, "B", si(value, "B"), "at the end" if self.request else "after it")
             )
-        sizes = (("weights", memory.weights), ("state", memory.state), ("activations", memory.activations))
-        parts = ", ".join(f"{si(size, 'B')} {name}" for name, size in sizes)
+        parts = ", ".join(f"{si(size, 'B')} {name}" for name, size in memory.parts.items())
         total = float(memory.total) if memory.total != int(memory.total) else int(memory.total)
         figures.append(Figure("memory", "memory, at least", total, "B", si(total, "B"), parts))
         return figures
