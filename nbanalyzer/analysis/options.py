@@ -13,7 +13,8 @@ from .quants import QUANTS
 
 __all__ = [
     "ALL", "COMMUNICATION", "EFFICIENCIES", "GOALS", "LENGTHS", "MONEY", "PROFILE", "SERVING",
-    "add_communication_options", "add_efficiency_options", "add_request_options", "add_run_options", "given", "read_real",
+    "add_communication_options", "add_efficiency_options", "add_request_options", "add_run_options", "given",
+    "read_real",
 ]  # fmt: skip
 
 EFFICIENCIES: Mapping[str, str] = {

@@ -311,7 +311,7 @@ class Roofline(Shown, shown_by="roofline"):
             "time": self.time,
             "compute": total.compute,
             "memory": total.memory,
-            **({"link": total.link} if self.analysis.run.devices > 1 else {}),
+            **({"link": total.link, "communication": asdict(self.communication)} if self.analysis.devices else {}),
             "overhead": total.overhead,
             "memory_bytes": plain(self.memory.total),
             "fits": None if self.fit is None else bool(self.fit),

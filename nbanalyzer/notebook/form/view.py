@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from nbanalyzer.analysis.marks import signed
-from nbanalyzer.costs.tree import Node
+from nbanalyzer.costs.tree import Cost, Node
 from nbanalyzer.quantities import seconds, show, si
 from nbanalyzer.table import Table
 from nbanalyzer.text import as_attribute, escape, short_paths
@@ -111,7 +111,7 @@ def remark(text: str) -> str:
 def bars(answer: Answer) -> str:
     """Return bars by module: time and bytes, or without hardware FLOPs and bytes; in the order of the pass."""
     analysis = answer.analysis
-    nodes = [node for node in analysis.modules() if analysis.cost(node).flops or analysis.cost(node).bytes]
+    nodes = [node for node in analysis.modules() if _does_anything(analysis.cost(node))]
     panels = {metric: {node: _parts(answer, node, metric) for node in nodes}
               for metric in ("time" if answer.roofline else "flops", "bytes")}  # fmt: skip
     totals = {metric: math.fsum(map(_sum, parts.values())) for metric, parts in panels.items()}
@@ -133,6 +133,10 @@ def bars(answer: Answer) -> str:
         f'<div style="line-height:1.3;font-size:0.92em"><div style="opacity:0.8">{escape(answer.shown)}</div>'
         f'<div style="display:flex;flex-wrap:wrap;gap:0.6em 1.2em">{html}</div></div>'
     )
+
+
+def _does_anything(cost: Cost) -> bool:
+    return bool(cost.flops or cost.bytes or cost.payload_bytes)
 
 
 def _sum(parts: Iterable[Part]) -> float:
