@@ -628,7 +628,8 @@ def test_every_axis_has_a_control(make: Make, axis: str) -> None:
     type_in(inputs_of(form).mesh.sizes[axis], "2")
     assert form.error == ""
     assert form.analysis.run.axes == {axis: 2, **other}
-    assert form.analysis.totals == nbanalyzer.populate("mixtral-8x7b-v0.1", seq_len=64, **{axis: 2, **other}).totals
+    options: dict[str, Any] = {axis: 2, **other}
+    assert form.analysis.totals == nbanalyzer.populate("mixtral-8x7b-v0.1", seq_len=64, **options).totals
     assert f"--{axis} 2" in form.magic
 
 
