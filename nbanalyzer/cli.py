@@ -19,6 +19,7 @@ from .analysis.options import (
     EFFICIENCIES,
     LENGTHS,
     MONEY,
+    NOT_ALL,
     SERVING,
     add_communication_options,
     add_efficiency_options,
@@ -202,6 +203,8 @@ def _request(arguments: argparse.Namespace) -> int:
         raise InputError("--request needs --model_id NAME")
     if arguments.model_json or arguments.format not in {None, "table", "json"}:
         raise InputError("--request takes no --model_json, and prints a table, or --format json with --concurrency")
+    if arguments.rank == ALL:
+        raise InputError(NOT_ALL)
     if arguments.overlap is not None:
         raise InputError("--request takes no --overlap: in a step of a served request the ranks wait for each other")
     texts = given(arguments, (*SIZES, *LENGTHS, "nodes", "concurrency"))

@@ -244,8 +244,9 @@ def compare(
 
     """
     if hardware is None and (profile is not None or Communication(nodes, overlap) != ONE_NODE):
-        what = "a profile needs" if profile is not None else "nodes and overlap need"
-        raise InputError(f"{what} hardware: compare(…, hardware=…)")
+        if profile is not None:
+            raise InputError("a profile needs hardware: compare(…, hardware=…)")
+        raise InputError("nodes and overlap need hardware: give hardware=…, such as 'h100-sxm'")
     cards = list(hardware) if isinstance(hardware, list | tuple) else [hardware]
     listed = {name: list(value) for name, value in run.items() if isinstance(value, list | tuple | range)}
     count = len(models) * len(cards)

@@ -12,7 +12,7 @@ from nbanalyzer.errors import InputError, quote
 from .quants import QUANTS
 
 __all__ = [
-    "ALL", "COMMUNICATION", "EFFICIENCIES", "GOALS", "LENGTHS", "MONEY", "PROFILE", "SERVING",
+    "ALL", "COMMUNICATION", "EFFICIENCIES", "GOALS", "LENGTHS", "MONEY", "NOT_ALL", "PROFILE", "SERVING",
     "add_communication_options", "add_efficiency_options", "add_request_options", "add_run_options", "given",
     "read_real",
 ]  # fmt: skip
@@ -34,6 +34,7 @@ PROFILE = "what estimates are made with: an engine (vllm, sglang, trtllm) or the
 
 ALL = "all"
 """In place of a rank: show every rank that differs."""
+NOT_ALL = "--rank all is of one pass: a request shows the busiest rank, or --rank K"
 IMBALANCE = "tokens that the busiest rank's experts get, in averages (1)"
 
 LENGTHS: Mapping[str, str] = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
-from nbanalyzer.analysis.options import ALL, COMMUNICATION, EFFICIENCIES, given
+from nbanalyzer.analysis.options import ALL, COMMUNICATION, EFFICIENCIES, NOT_ALL, given
 from nbanalyzer.costs.run import SIZES, SWITCHES
 from nbanalyzer.errors import InputError
 from nbanalyzer.files import writing
@@ -223,6 +223,8 @@ class CostMagics(Magics):
         options = arguments.options
         if options.model is None:
             raise InputError("%request takes a model: a catalogue name, a path, $template or $config")
+        if options.rank == ALL:
+            raise InputError(NOT_ALL)
         run = {"prompt_len": 1024, "output_len": 256, **arguments.run((*SIZES, *LENGTHS)), **given(options, ("quant",))}
         with bar(self.shell):
             asked = request(arguments.value(options.model), config=arguments.config(), set=arguments.changes(), **run)

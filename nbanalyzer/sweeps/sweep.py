@@ -341,7 +341,7 @@ def sweep(
     efficiency = Efficiency(compute=compute_efficiency, bandwidth=bandwidth_efficiency, launch_overhead=launch_overhead)
     mesh = Communication(nodes, overlap)
     if mesh != ONE_NODE and "hardware" not in {**grid.axes, **grid.fixed}:
-        raise InputError("nodes and overlap need hardware: sweep(…, hardware=…)")
+        raise InputError("nodes and overlap need hardware: give hardware=…, such as 'h100-sxm'")
     parts = tuple(parts_of(grid, asked, config, efficiency, profile, price, mesh))
     drafted = filter(None, dict.fromkeys(part.compiled.spec.tree.template.drafted for part in parts))
     fixed = {option: value for option, value in grid.fixed.items() if option != "model"}
