@@ -115,8 +115,10 @@ class Hardware(Pass, frozen=True, kw_only=True):
         names = ("compute_efficiency", "bandwidth_efficiency", "launch_overhead", "nodes", "overlap")
         given = {name: getattr(self, name) for name in names}
         if not self.hardware and (self.profile or [*given.values()] != [1.0, 1.0, 0.0, 1, 0.0]):
-            names = "profile, efficiencies, launch_overhead, nodes and overlap"
-            raise InputError(f"{names} need hardware: nbanalyzer_list lists them")
+            raise InputError(
+                "profile, efficiencies, launch_overhead, nodes and overlap need hardware: "
+                "nbanalyzer_list lists the names"
+            )
         return given
 
 

@@ -108,8 +108,8 @@ def sweep_(shelf: Shelf, asked: SweepOf) -> Swept:
         raise InputError(f"a sweep takes at most {MOST_METRICS} metrics and {MOST_WHERE} conditions")
     if len(set(asked.frontier)) > 2 and (points := _points(asked)) > MOST_COMPARED:
         raise InputError(f"a frontier of three or more metrics has at most {MOST_COMPARED:,} points, not {points:,}")
-    mesh = {"nodes": asked.nodes, "overlap": asked.overlap}
-    found = sweep(metrics=asked.metrics or (*COMMON, *timed), **mesh, **options)
+    options |= {"nodes": asked.nodes, "overlap": asked.overlap}
+    found = sweep(metrics=asked.metrics or (*COMMON, *timed), **options)
     best = None
     if asked.minimize or asked.maximize:
         point = found.best(minimize=asked.minimize or None, maximize=asked.maximize or None, where=tuple(asked.where))

@@ -172,7 +172,9 @@ def _estimate(found: Search) -> dict[str, Any] | str | None:
 
 
 def _place(one: Placement) -> Place:
-    return Place(**{name: finite(value) if isinstance(value, float) else value for name, value in asdict(one).items()})
+    fields: dict[str, Any] = asdict(one)
+    fields |= {name: finite(value) for name, value in fields.items() if isinstance(value, float)}
+    return Place(**fields)
 
 
 def _line(one: Place) -> str:

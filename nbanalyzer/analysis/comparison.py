@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -71,7 +72,9 @@ class Variant:
         if name in {"time", "lower_bound"}:
             return getattr(self.roofline, name) if self.roofline else None
         if name == "estimate":
-            return None if self.roofline is None else self.estimate.value if self.estimate else math.nan
+            if self.roofline is None:
+                return None
+            return self.estimate.value if self.estimate else math.nan if self.point is None else self.point
         if name == "fits":
             fit = self.roofline.fit if self.roofline else None
             return None if self.roofline is None else math.nan if fit is None else int(bool(fit))
@@ -87,6 +90,14 @@ class Variant:
             return self.roofline.estimate if self.roofline else None
         except InputError:
             return None
+
+    @cached_property
+    def point(self) -> float | None:
+        """The time that is expected of several devices that nobody measured, who have no interval; None if not so."""
+        if self.roofline and self.estimate is None and self.analysis.run.devices > 1:
+            with suppress(InputError):
+                return self.roofline.expected
+        return None
 
     @property
     def marks(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import isnan
 
 from nbanalyzer.analysis.comparison import Comparison, Variant, ratio
 from nbanalyzer.analysis.estimate import LEVEL
@@ -65,8 +66,8 @@ def _totals(comparison: Comparison) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [("", *(variant.label for variant in variants))]
     for label, name in names:
         rows.append((label, *_beside(name, [one.metric(name) for one in variants], variants)))
-        if name == "estimate" and any(one.estimate for one in variants):
-            rows.append((f"{LEVEL:.0%} within", *(one.estimate.within if one.estimate else "" for one in variants)))
+        if name == "estimate" and any(map(_within, variants)):
+            rows.append((f"{LEVEL:.0%} within", *map(_within, variants)))
     return rows
 
 
@@ -90,13 +91,19 @@ def _beside(metric: str, numbers: Sequence[float | None], variants: Sequence[Var
     if metric == "devices":
         return tuple(f"{number:,}" for number in numbers)
     if metric == "estimate":
-        texts = [seconds(one.estimate.value) if one.estimate else "not modelled" for one in variants]
+        texts = ["not modelled" if number is None or isnan(number) else seconds(number) for number in numbers]
     else:
         texts = [_shown(metric, number) for number in numbers]
     if metric in TIMES:
         texts = [signed(text, variant.marks) for text, variant in zip(texts, variants, strict=True)]
     ratios = ["", *(f"  {ratio(numbers[0], number)}".rstrip() for number in numbers[1:])]
     return tuple(f"{text}{against}" for text, against in zip(texts, ratios, strict=True))
+
+
+def _within(variant: Variant) -> str:
+    if variant.estimate:
+        return variant.estimate.within
+    return "" if variant.point is None else "no interval"
 
 
 def _fits(variant: Variant) -> str:

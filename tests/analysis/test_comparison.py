@@ -273,10 +273,10 @@ def test_ranks_are_compared() -> None:
     run: dict[str, Any] = {"seq_len": 16, "hardware": "h100-sxm", "nodes": 2, "overlap": 0.5}
     found = compare("llama-3.1-8b", tp=[1, 8, 16], **run)
     table = found.table()
-    assert table.loc["devices"].tolist() == [1, 8, 16]
+    assert [*table.loc["devices"]] == [1, 8, 16]
     stream = 16 * 4096 * 2
-    assert table.loc["payload_bytes"].tolist() == [0, *[65 * stream + 16 * 128_256 * 2] * 2]
-    assert table.loc["fits"].tolist() == [1, 1, 1]
+    assert [*table.loc["payload_bytes"]] == [0, *[65 * stream + 16 * 128_256 * 2] * 2]
+    assert [*table.loc["fits"]] == [1, 1, 1]
     assert (table.attrs["units"]["devices"], table.attrs["units"]["payload_bytes"]) == ("", "B")
     for one, tp in zip(found.variants, (1, 8, 16), strict=True):
         rank = populate("llama-3.1-8b", seq_len=16, tp=tp)
@@ -289,6 +289,11 @@ def test_ranks_are_compared() -> None:
     assert rows["payload_bytes"] == ["0", "B", "12.62", "MB", "new", "12.62", "MB", "new"]
     assert text.count("fits, each rank") == 1
     assert "over 2 nodes, 50 % of the communication is hidden" in text
+    spread = found.variants[2]  # nobody measured it: what is expected has no interval
+    assert spread.estimate is None
+    assert spread.roofline is not None
+    assert spread.metric("estimate") == spread.roofline.expected >= spread.roofline.lower_bound
+    assert text.count("no interval") == 2
     assert "ep 1" not in text  # what nobody divides by is not said
 
 

@@ -279,7 +279,7 @@ def test_the_most_that_fits_a_rank_by_hand() -> None:
 @pytest.mark.parametrize("metric", ["time", "lower_bound"])
 @pytest.mark.parametrize("where", [{"nodes": 2}, {"nodes": 2, "overlap": 0.5}, {"nodes": 2, "overlap": 1.0}])
 def test_times_of_a_rank_are_limits(metric: str, where: dict[str, Any]) -> None:
-    run = {"tp": 16, "seq_len": 1, "cache_len": 4096}
+    run: dict[str, Any] = {"tp": 16, "seq_len": 1, "cache_len": 4096}
     found = solve("llama-3.1-8b", "h100-sxm", maximize="batch_size", below={metric: 0.003}, **where, **run)
     assert found.value is not None
     times = [
@@ -290,7 +290,7 @@ def test_times_of_a_rank_are_limits(metric: str, where: dict[str, Any]) -> None:
 
 
 def test_devices_that_no_node_has_are_refused_where_links_matter() -> None:
-    run = {"tp": 16, "seq_len": 1, "cache_len": 4096}
+    run: dict[str, Any] = {"tp": 16, "seq_len": 1, "cache_len": 4096}
     with pytest.raises(InputError, match="tp=16 needs 16 devices, a node of h100-sxm has 8: give --nodes 2"):
         solve("llama-3.1-8b", "h100-sxm", maximize="batch_size", below={"time": 0.003}, **run)
     with pytest.raises(InputError, match="overlap is a share from 0 to 1"):

@@ -673,6 +673,17 @@ def test_a_request_of_several_devices_is_an_engines(make: Make, shell: Interacti
     assert mesh.overlap.layout.display == ""
 
 
+@pytest.mark.parametrize("options", [{}, {"prompt_len": 64, "output_len": 4}])
+def test_what_nobody_measured_is_expected_without_an_interval(make: Make, options: dict[str, Any]) -> None:
+    form = make("llama-3.1-8b", hardware="h100-sxm", tp=4, nodes=2, **options)
+    figure = form._answer.figures["estimate"]
+    timed = form._answer.timing or form.roofline
+    assert timed is not None
+    assert figure.value == timed.expected >= timed.lower_bound
+    assert figure.note.startswith("no interval: ")
+    assert f"estimate {figure.text} (no interval) · " in panel_of(form).heading.value
+
+
 def test_what_a_rank_gathers_has_a_colour(make: Make) -> None:
     form = make("llama-3.1-8b", hardware="h100-sxm", fsdp=8, seq_len=16)
     html = panel_of(form).memory.value
@@ -695,8 +706,8 @@ def test_what_a_rank_gathers_has_a_colour(make: Make) -> None:
         ("tp", "two", "tp is no number"),
         ("tp", "", "tp is a whole number, and the entry is empty"),
         ("tp", "16", "tp=16 needs 16 devices, a node of h100-sxm has 8: give --nodes 2"),
-        ("ep", "3", "ep=3 is a multiple of tp=1 that divides the 1 devices of a stage"),
-        ("pp", "100", "100"),
+        ("ep", "3", "ep=3 is a multiple of tp=1 that divides the 1 device of a stage"),
+        ("pp", "100", "pp=100: a model of 32 layers has 1 to 32 pipeline stages"),
         ("nodes", "0", "nodes is a whole number from 1 to 100,000, not 0"),
     ],
 )

@@ -126,7 +126,7 @@ def test_fit_with_all_its_options(shell: InteractiveShell) -> None:
 
 # ---- what is refused
 
-CELL = {
+CELL: dict[str, Any] = {
     "config": {"hidden_size": 8},
     "kernels": [
         {
@@ -228,7 +228,7 @@ def test_bad_input_is_one_line(
 def test_a_template_of_other_collectives_is_refused(
     shell: InteractiveShell, change: dict[str, str], message: str
 ) -> None:
-    cell = {**CELL, "kernels": [{**CELL["kernels"][0], **change}]}  # type: ignore[dict-item]
+    cell = {**CELL, "kernels": [{**CELL["kernels"][0], **change}]}
     with pytest.raises(NBAnalyzerError) as caught:
         shell.run_cell_magic("populate", "--plot none --tp 2", json.dumps(cell))
     assert f"'{message}'" in str(caught.value) or f"{{{message}}}" in str(caught.value)

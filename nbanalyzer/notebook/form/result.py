@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -133,6 +134,15 @@ class Answer:
         except InputError as error:
             return str(error)
 
+    @cached_property
+    def point(self) -> float | None:
+        """The time that is expected of several devices that nobody measured, who have no interval; None if not so."""
+        timed = self.timing or self.roofline
+        if timed and isinstance(self.expected, str) and self.analysis.run.devices > 1:
+            with suppress(InputError):
+                return timed.expected
+        return None
+
     @property
     def first_line(self) -> str:
         """The first thing to know: what to expect, the bound, and whether it fits; empty without hardware."""
@@ -140,7 +150,8 @@ class Answer:
             return self.roofline.answer if self.roofline else ""
         least = "bound" if self.timing.prefill.is_bound else "at the roofline"
         fit = UNKNOWN if self.fit is None else self.fit.short
-        return f"estimate {self.expected} · {least} {seconds(self.timing.time)} · {fit}"
+        expected = self.expected if self.point is None else f"{seconds(self.point)} (no interval)"
+        return f"estimate {expected} · {least} {seconds(self.timing.time)} · {fit}"
 
     @property
     def result(self) -> Analysis | Roofline | Request | RequestTiming:
@@ -250,6 +261,8 @@ class Answer:
     def _estimate(self, profile: str) -> Figure:
         label = "estimate, whole request" if self.request else "estimate"
         found = self.expected
+        if self.point is not None:
+            return Figure("estimate", label, self.point, "s", seconds(self.point), f"no interval: {found}")
         if isinstance(found, str):
             return Figure("estimate", label, math.nan, "s", UNMODELLED, found.removeprefix(f"{UNMODELLED}: "))
         around = f"{seconds(found.low)} … {seconds(found.high)} ({100 * found.level:.0f} %)"
