@@ -12,15 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .analysis.analysis import Analysis
 from .analysis.options import (
     ALL,
-    COMMUNICATION,
-    EFFICIENCIES,
     LENGTHS,
     MONEY,
     NOT_ALL,
     SERVING,
+    Arguments,
     add_communication_options,
     add_efficiency_options,
     add_request_options,
@@ -31,14 +29,14 @@ from .analysis.options import (
 from .analysis.populate import populate
 from .analysis.request import request
 from .analysis.roofline import Roofline
-from .costs.run import SIZES, SWITCHES, read_whole
+from .costs.costs import Costs
 from .errors import InputError, NBAnalyzerError
 from .files import write_whole, writing
 from .generate import DEVICES, SECONDS, calibrate, generate, verify
 from .progress import on_terminal
-from .report.analysis import as_csv, as_html, as_json, as_md, as_text
-from .report.catalogue import Listing
-from .report.hardware import HardwareListing
+from .report import catalogue, hardware
+from .report.analysis import FORMATS as SAVED
+from .report.analysis import as_json, as_text
 from .report.served import as_json as as_served_json
 from .templates.catalog import config_for
 from .templates.template_files import encode, save_template
@@ -46,12 +44,10 @@ from .text import printable
 
 __all__ = ["main"]
 
-FORMATS: Mapping[str, Callable[[Analysis, Roofline | None], str]] = {
+FORMATS: Mapping[str, Callable[[Costs, Roofline | None], str]] = {
     "json": as_json,
-    "table": lambda analysis, roofline: as_text(analysis, roofline=roofline) + "\n",
-    "csv": as_csv,
-    "md": lambda analysis, roofline: as_md(analysis, roofline=roofline),
-    "html": as_html,
+    "table": lambda analysis, roofline: as_text(analysis, roofline) + "\n",
+    **SAVED,
 }
 INTERRUPTED = 130  # 128 and the number of the signal, as shells have it
 
@@ -75,7 +71,7 @@ def main(words: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     try:
         with on_terminal():
-            return _run(_parser().parse_args(words))
+            return 0 if _run(_parser().parse_args(words)) else 1
     except NBAnalyzerError as error:
         _remark(str(error))
         return 2
@@ -138,29 +134,26 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> bool:
+    """Do what is asked for; return False if ``--verify`` finds a difference."""
     if arguments.list:
-        _show(f"{Listing()}\n")
-        return 0
-    if arguments.list_hardware:
-        _show(f"{HardwareListing()}\n")
-        return 0
-    if arguments.generate:
+        _show(f"{catalogue.listing()}\n")
+    elif arguments.list_hardware:
+        _show(f"{hardware.listing()}\n")
+    elif arguments.generate:
         _refuse(arguments, "--generate", ("model_id", "config", "output"))
-        return _generate(arguments)
-    if arguments.verify:
+        _generate(arguments)
+    elif arguments.verify:
         _refuse(arguments, "--verify", ("model_id", "model_json", "output"))
         return _verify(arguments)
-    if arguments.calibrate:
+    elif arguments.calibrate:
         _refuse(arguments, "--calibrate", ("device", "seconds", "output"))
-        return _calibrate(arguments)
-    for name in given(arguments, ("device", "seconds")):
-        raise InputError(f"--{name} is of a calibration: --calibrate takes it")
-    if arguments.request:
-        return _request(arguments)
-    for name in given(arguments, (*LENGTHS, "quant", *SERVING, *MONEY)):
-        raise InputError(f"--{name} is of a request: --request takes it, --populate does not")
-    return _populate(arguments)
+        _calibrate(arguments)
+    else:
+        for name in given(arguments, ("device", "seconds")):
+            raise InputError(f"--{name} is of a calibration: --calibrate takes it")
+        (_request if arguments.request else _populate)(arguments)
+    return True
 
 
 def _refuse(arguments: argparse.Namespace, action: str, taken: tuple[str, ...]) -> None:
@@ -170,7 +163,9 @@ def _refuse(arguments: argparse.Namespace, action: str, taken: tuple[str, ...]) 
             raise InputError(f"{action} takes no --{name}: it takes {', '.join(f'--{option}' for option in taken)}")
 
 
-def _populate(arguments: argparse.Namespace) -> int:
+def _populate(arguments: argparse.Namespace) -> None:
+    for name in given(arguments, (*LENGTHS, "quant", *SERVING, *MONEY)):
+        raise InputError(f"--{name} is of a request: --request takes it, --populate does not")
     if not (arguments.model_id or arguments.model_json):
         raise InputError("--populate needs --model_id NAME or --model_json FILE")
     config = arguments.config
@@ -178,27 +173,24 @@ def _populate(arguments: argparse.Namespace) -> int:
         config = config_for(arguments.model_id, arguments.model_json)
     if shows_all := arguments.rank == ALL:
         arguments.rank = None
-    run: dict[str, Any] = {name: read_whole(f"--{name}", text) for name, text in given(arguments, SIZES).items()}
-    run |= given(arguments, SWITCHES)
-    run |= {name: read_real(f"--{name}", text) for name, text in given(arguments, ("imbalance",)).items()}
-    changes = dict(map(_change, arguments.set))
-    analysis = populate(arguments.model_json or arguments.model_id, config=config, set=changes, **run)
-    roofline = _roofline(analysis, arguments)
+    read = Arguments(arguments)
+    model = arguments.model_json or arguments.model_id
+    analysis = populate(model, config=config, set=read.changes(), **read.run())
+    roofline: Roofline | None = read.on(analysis)
     if shows_all:
         if arguments.format not in {None, "table"}:
             raise InputError(f"--rank all is a table, not {arguments.format}: --rank K shows one rank")
         _write(f"{analysis.ranks(roofline)!r}\n", arguments.output)
-        return 0
+        return
     suffix = str(arguments.output or "").rpartition(".")[2]
     wanted = arguments.format or (suffix if suffix in FORMATS else "json")
     if wanted in {"json", "csv"}:  # the others show their warnings
         for warning in (*analysis.warnings, *(roofline.notes if roofline else ())):
             _remark(f"warning: {warning}")
     _write(FORMATS[wanted](analysis, roofline), arguments.output)
-    return 0
 
 
-def _request(arguments: argparse.Namespace) -> int:
+def _request(arguments: argparse.Namespace) -> None:
     if not arguments.model_id:
         raise InputError("--request needs --model_id NAME")
     if arguments.model_json or arguments.format not in {None, "table", "json"}:
@@ -207,75 +199,36 @@ def _request(arguments: argparse.Namespace) -> int:
         raise InputError(NOT_ALL)
     if arguments.overlap is not None:
         raise InputError("--request takes no --overlap: in a step of a served request the ranks wait for each other")
-    texts = given(arguments, (*SIZES, *LENGTHS, "nodes", "concurrency"))
-    numbers = {name: read_whole(f"--{name}", text) for name, text in texts.items()}
-    reals = {
-        name: read_real(f"--{name}", text)
-        for name, text in given(arguments, (*EFFICIENCIES, *MONEY, "imbalance", "memory_fraction")).items()
-    }
-    nodes = {name: numbers.pop(name) for name in ("nodes",) if name in numbers}
-    concurrency, fraction = numbers.pop("concurrency", None), reals.pop("memory_fraction", None)
-    imbalance = {"imbalance": reals.pop("imbalance")} if "imbalance" in reals else {}
-    changes = dict(map(_change, arguments.set))
-    options: dict[str, Any] = {
-        "prompt_len": 1024,
-        "output_len": 256,
-        **numbers,
-        **imbalance,
-        **given(arguments, ("quant", *SWITCHES)),
-    }
-    found: Any = request(arguments.model_id, config=arguments.config, set=changes, **options)
-    if arguments.hardware is None:
-        for name in (*given(arguments, ("concurrency", "profile")), *nodes, *reals):
-            raise InputError(f"--{name} needs --hardware NAME: --list_hardware lists the names")
-    else:
-        found = found.on(arguments.hardware, profile=arguments.profile, **nodes, **reals)
-    if concurrency is not None:
-        found = found.served(concurrency, **({} if fraction is None else {"memory_fraction": fraction}))
-    elif fraction is not None or arguments.format == "json":
-        raise InputError(f"--{'format json' if fraction is None else 'memory_fraction'} needs --concurrency N")
+    read = Arguments(arguments)
+    asked = request(arguments.model_id, config=arguments.config, set=read.changes(), **read.request())
+    found = read.served(asked, ["format json"] if arguments.format == "json" else [])
     _write(as_served_json(found) if arguments.format == "json" else f"{found}\n", arguments.output)
-    return 0
 
 
-def _roofline(analysis: Analysis, arguments: argparse.Namespace) -> Roofline | None:
-    shares = given(arguments, (*EFFICIENCIES, *COMMUNICATION))
-    if arguments.hardware is None and arguments.profile is None:  # a profile knows what it was measured on
-        for name in shares:
-            raise InputError(f"--{name} needs --hardware NAME: --list_hardware lists the names")
-        return None
-    reached: dict[str, Any] = {
-        name: read_whole("--nodes", text) if name == "nodes" else read_real(f"--{name}", text)
-        for name, text in shares.items()
-    }
-    return analysis.on(arguments.hardware, profile=arguments.profile, **reached)
-
-
-def _generate(arguments: argparse.Namespace) -> int:
+def _generate(arguments: argparse.Namespace) -> None:
     if not (arguments.model_id or arguments.config):
         raise InputError("--generate needs --model_id NAME, --config FILE, or both")
     model_id = arguments.model_id or ""
     template = generate(arguments.config, model_id=model_id) if arguments.config else generate(model_id)
     if arguments.output is None:
         _show(encode(template).decode())
-        return 0
+        return
     from .report.template import summary
 
     with writing(f"--output {arguments.output!r}"):
         save_template(template, arguments.output)
     _show(f"{summary(template)}\n")
-    return 0
 
 
-def _verify(arguments: argparse.Namespace) -> int:
+def _verify(arguments: argparse.Namespace) -> bool:
     if bool(arguments.model_id) == bool(arguments.model_json):
         raise InputError("--verify needs --model_id NAME or --model_json FILE")
     verification = verify(arguments.model_id or arguments.model_json)
     _write(f"{verification}\n", arguments.output)
-    return 0 if verification.ok else 1
+    return bool(verification.ok)
 
 
-def _calibrate(arguments: argparse.Namespace) -> int:
+def _calibrate(arguments: argparse.Namespace) -> None:
     text = arguments.seconds
     seconds = SECONDS if text is None else read_real("--seconds", text)
     profile = calibrate(arguments.device or DEVICES[0], seconds, output=arguments.output)
@@ -283,7 +236,6 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     from .report.profile import summary
 
     _show(f"{summary(profile)}\n" if arguments.output else encoded(profile).decode())
-    return 0
 
 
 def _write(text: str, output: str | None) -> None:
@@ -292,10 +244,3 @@ def _write(text: str, output: str | None) -> None:
         return
     with writing(f"--output {output!r}"):
         write_whole(output, text.encode())
-
-
-def _change(text: str) -> tuple[str, int]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise InputError(f"--set takes NAME=NUMBER, not {text!r}")
-    return name, read_whole(f"--set {name}", value)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -14,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 from .errors import InputError, quote
 from .files import write_whole, writing
 
-__all__ = ["Picture", "Shown", "figure", "save"]
+__all__ = ["Picture", "Shown", "figure", "save", "write"]
 
 
 class Picture(Protocol):
@@ -64,14 +65,18 @@ def save(result: Shown, path: str | os.PathLike[str]) -> None:
         InputError: another suffix than its formats have, or a place that cannot be written to.
 
     """
-    formats = _shower("report", result).FORMATS
+    write(result, path, _shower("report", result).FORMATS)
+
+
+def write(result: Any, path: str | os.PathLike[str], formats: Mapping[str, Callable[[Any], str | bytes]]) -> None:
+    """Write a result as `save` does, in formats that are given: suffix → a function that returns the content."""
     suffix = Path(path).suffix.lower().removeprefix(".")
     if suffix not in formats:
         known = ", ".join(f".{name}" for name in formats)
         raise InputError(f"save as {known}: {quote(str(path))} has another suffix")
-    content = formats[suffix](result).encode()
+    content = formats[suffix](result)
     with writing(quote(str(path))):
-        write_whole(path, content)
+        write_whole(path, content.encode() if isinstance(content, str) else content)
 
 
 def _shower(room: str, result: Shown) -> Any:

@@ -18,6 +18,7 @@ __all__ = [
     "InputError",
     "MissingPackageError",
     "NBAnalyzerError",
+    "NotModelledError",
     "TemplateError",
     "UnknownNameError",
     "UnresolvedVariablesError",
@@ -48,6 +49,10 @@ class InputError(NBAnalyzerError, ValueError):
     """An option or a size that cannot be: the message quotes it and says what can."""
 
 
+class NotModelledError(InputError):
+    """A time that nobody can say for want of measurements; what does not need it, such as the bound, is known."""
+
+
 class FormulaError(NBAnalyzerError, ValueError):
     """A formula that cannot be read or evaluated.
 
@@ -71,12 +76,13 @@ class FormulaError(NBAnalyzerError, ValueError):
         return f"{self.problem}, at column {at + 1} of '{marked}'"
 
 
-class TemplateError(NBAnalyzerError, ValueError):
-    """A template that is malformed or cannot be expanded or populated.
+class _PlacedError(NBAnalyzerError, ValueError):
+    """What is wrong, and where.
 
     Attributes:
         problem: what is wrong.
-        where: file and path inside it, e.g. ``models/x.json, transformer.h.attn.c_attn, flops``; may be empty.
+        where: the place: file and path inside it, e.g. ``models/x.json, transformer.h.attn.c_attn, flops``, or the
+            config's file or model; may be empty.
 
     """
 
@@ -87,6 +93,10 @@ class TemplateError(NBAnalyzerError, ValueError):
     def message(self) -> str:
         """Return what went wrong, and where."""
         return f"{self.where}: {self.problem}" if self.where else self.problem
+
+
+class TemplateError(_PlacedError):
+    """A template that is malformed or cannot be expanded or populated."""
 
 
 class UnresolvedVariablesError(TemplateError):
@@ -104,22 +114,8 @@ class UnresolvedVariablesError(TemplateError):
         self.variables, self.module = variables, module
 
 
-class ConfigError(NBAnalyzerError, ValueError):
-    """A model config that lacks a value, or contradicts itself.
-
-    Attributes:
-        problem: what is wrong.
-        where: the config's file or model, may be empty.
-
-    """
-
-    def __init__(self, problem: str, where: str = "") -> None:
-        super().__init__(problem, where)
-        self.problem, self.where = problem, where
-
-    def message(self) -> str:
-        """Return what went wrong, and where."""
-        return f"{self.where}: {self.problem}" if self.where else self.problem
+class ConfigError(_PlacedError):
+    """A model config that lacks a value, or contradicts itself."""
 
 
 class MissingPackageError(NBAnalyzerError, ImportError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-__all__ = ["plain", "rate", "seconds", "show", "si"]
+__all__ = ["amount", "plain", "rate", "seconds", "show", "si"]
 
 Number = int | Fraction
 
@@ -18,8 +18,7 @@ def si(number: Number | float, unit: str = "") -> str:
         value, index = value / 1000, index + 1
     if index == 0:
         return f"{value:.0f} {unit}".rstrip() if value == int(value) else f"{value:.4g} {unit}".rstrip()
-    digits = 3 if value < 9.9995 else 2 if value < 99.995 else 1
-    return f"{value:.{digits}f} {PREFIXES[index]}{unit}"
+    return f"{_four_digits(value)} {PREFIXES[index]}{unit}"
 
 
 def seconds(value: float) -> str:
@@ -28,6 +27,11 @@ def seconds(value: float) -> str:
         if value and value * factor < 999.95:
             return f"{_four_digits(value * factor)} {unit}"
     return f"{_four_digits(value)} s" if value < 1e4 else f"{value:,.0f} s"
+
+
+def amount(value: Number | float, unit: str) -> str:
+    """Return a number with its unit: times as `seconds` has them, others as `si`."""
+    return seconds(float(value)) if unit == "s" else si(value, unit)
 
 
 def rate(value: float) -> str:

@@ -1,6 +1,6 @@
 r"""Rows of words and numbers: aligned as text, or as HTML for light and dark pages alike.
 
->>> print(*Table([("name", "bytes"), ("weights", "12")]).lines(), sep="\n")
+>>> Table([("name", "bytes"), ("weights", "12")])
 name     bytes
 weights     12
 """
@@ -18,9 +18,9 @@ CELL = "padding:0.1em 0.9em 0.1em 0;white-space:nowrap;font-variant-numeric:tabu
 WRAPPED = "padding:0.1em 0.9em 0.1em 0;vertical-align:top"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
-    """Rows as text.
+    """Rows as text; it shows itself in a notebook.
 
     Attributes:
         rows: of as many cells each; the first one holds the headings if `has_head`.
@@ -34,6 +34,12 @@ class Table:
     words: Sequence[int] = (0,)
     prose: Sequence[int] = ()
     has_head: bool = True
+
+    def __repr__(self) -> str:
+        return "\n".join(self.lines())
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return {"text/plain": repr(self), "text/html": self.html()}
 
     def lines(self, indent: str = "") -> list[str]:
         """Return one line per row, the columns two spaces apart."""

@@ -60,7 +60,7 @@ def shell() -> Iterator[InteractiveShell]:
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Collect what is displayed beside the result."""
     found: list[Any] = []
-    monkeypatch.setattr("IPython.display.display", found.append)
+    monkeypatch.setattr("IPython.display.display", lambda result, **_: found.append(result))
     return found
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from nbanalyzer.errors import InputError, NBAnalyzerError, UnknownNameError
 from nbanalyzer.hardware.accelerators import PRECISIONS, Accelerator, accelerators, hardware
-from nbanalyzer.report.hardware import HardwareListing, describe
+from nbanalyzer.report.hardware import describe, listing
 
 CARDS = [hardware(name) for name in accelerators()]
 MINE: dict[str, Any] = {
@@ -561,14 +561,14 @@ def test_descriptions_are_narrow(card: Accelerator) -> None:
 
 
 def test_the_listing_is_aligned_and_the_same_every_time() -> None:
-    text = repr(HardwareListing())
-    assert text == repr(HardwareListing())
+    text = repr(listing())
+    assert text == repr(listing())
     lines = text.splitlines()
     assert len(lines) == 1 + len(CARDS)
     assert len({len(line) for line in lines}) == 1
     assert [line.split()[0] for line in lines[1:]] == accelerators()
     assert (
-        repr(HardwareListing([hardware("h100-sxm"), hardware("apple-m5")]))
+        repr(listing([hardware("h100-sxm"), hardware("apple-m5")]))
         == """\
 name        memory   bandwidth    16-bit peak     8-bit peak  ridge at 16 bits
 h100-sxm  85.90 GB  3.350 TB/s  989.4 TFLOP/s  1.979 PFLOP/s      295.3 FLOP/B
@@ -593,7 +593,7 @@ class Tags(HTMLParser):
 
 
 EVIL = "<script>alert('x')</script>&\"'"
-SHOWN: list[Callable[[Accelerator], Any]] = [lambda card: card, lambda card: HardwareListing([card])]
+SHOWN: list[Callable[[Accelerator], Any]] = [lambda card: card, lambda card: listing([card])]
 
 
 @pytest.mark.parametrize("shown", SHOWN, ids=["one", "listing"])

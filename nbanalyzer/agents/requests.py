@@ -120,7 +120,10 @@ def request_(shelf: Shelf, asked: RequestOf) -> Requested:
     )
 
 
-_TIMES = ("time_to_first_token", "time_per_output_token", "time", "tokens_per_second", "prefill_time", "estimate")
+_TIMES = (
+    "time_to_first_token", "time_per_output_token", "time", "tokens_per_second", "prefill_time", "estimate",
+    "lower_bound",
+)  # fmt: skip
 _SERVED = (
     "time_per_output_token", "lower_bound", "tokens_per_second", "tokens_per_second_each", "max_concurrency",
     "longest_context", "batch", "cost_per_million_tokens", "energy_per_token",

@@ -106,6 +106,10 @@ class Capacity:
         tree = self.costs.kernel_tree
         return normalize(sum(tree.state({**self.costs.params, **run.values()}).values()))
 
+    def need(self, tokens: int) -> Fraction:
+        """Return the bytes that a memory needs for one sequence of so many tokens, whatever the accelerator's has."""
+        return Fraction(sum(self.parts.values()) + _ceil(self.sequence(tokens))) / Fraction(self.memory_fraction)
+
     def sequences(self, tokens: int) -> int:
         """Return the most sequences of so many tokens that fit at a time: 0 if not even one does."""
         each = self.sequence(tokens)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nbanalyzer import display
 from nbanalyzer.costs.metrics import BY_MODULE, unit_of
 from nbanalyzer.display import Picture, Shown
-from nbanalyzer.errors import InputError, UnknownNameError, quote, shorten
+from nbanalyzer.errors import InputError, NotModelledError, UnknownNameError, quote, shorten
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
 
 from .analysis import Analysis
@@ -83,13 +83,22 @@ class Variant:
         amounts = {"memory": self.analysis.memory.total, "payload_bytes": self.analysis.cost_of_all.payload_bytes}
         return _plain(amounts[name]) if name in amounts else self.analysis.totals[name]
 
-    @cached_property
+    @property
     def estimate(self) -> Interval | None:
         """The time that is expected; None without an accelerator, and of what is not modelled."""
+        return self._expected if isinstance(self._expected, Interval) else None
+
+    @property
+    def not_modelled(self) -> str:
+        """Why there is no estimate on its accelerator; "" if there is."""
+        return self._expected if isinstance(self._expected, str) else ""
+
+    @cached_property
+    def _expected(self) -> Interval | str | None:
         try:
             return self.roofline.estimate if self.roofline else None
-        except InputError:
-            return None
+        except NotModelledError as error:
+            return str(error)
 
     @cached_property
     def point(self) -> float | None:
@@ -209,7 +218,8 @@ class Comparison(Shown, shown_by="comparison"):
         for one in self.variants:
             notes = one.roofline.notes if one.roofline else ()
             drafted = (one.analysis.template.drafted,) if one.analysis.template.drafted else ()
-            found += [f"{one.label}: {text}" for text in (*drafted, *one.analysis.warnings, *notes)]
+            missing = (one.not_modelled,) if one.not_modelled else ()
+            found += [f"{one.label}: {text}" for text in (*drafted, *one.analysis.warnings, *notes, *missing)]
         return tuple(found)
 
     def called(self, metric: str) -> str:

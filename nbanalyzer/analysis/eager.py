@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.kinds import BROADER, amounts_of, in_microseconds, kind_of
 from nbanalyzer.costs.launch import Launch
-from nbanalyzer.errors import InputError, quote
+from nbanalyzer.errors import InputError, NotModelledError, quote
 from nbanalyzer.formulas.formula import Formula
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.hardware.accelerators import Accelerator, accelerators, hardware
@@ -45,7 +45,9 @@ class EagerPace:
         """
         bits = self.costs.run.a_bit
         if bits not in BITS:
-            raise InputError(f"not modelled: activations of {bits} bits by {quote(self.profile.engine)}: 16 or 32 are")
+            raise NotModelledError(
+                f"not modelled: activations of {bits} bits by {quote(self.profile.engine)}: 16 or 32 are"
+            )
         return BITS[bits]
 
     def law(self, launch: Launch[Number]) -> Parameters:
@@ -71,7 +73,7 @@ class EagerPace:
         peak, bandwidth = self.profile.peaks.get(precision), self.profile.bandwidth
         if peak is None or bandwidth is None:
             lacking = "bandwidth" if bandwidth is None else f"peak at {precision}"
-            raise InputError(f"not modelled: the profile of {self.profile.name} has no {lacking}")
+            raise NotModelledError(f"not modelled: the profile of {self.profile.name} has no {lacking}")
         return in_microseconds(amounts_of(launch, self.costs), peak, bandwidth)
 
     def time_us(self, launch: Launch[Number], value_of: Callable[[Formula], Number]) -> float:

@@ -18,7 +18,7 @@ from nbanalyzer.costs.launch import Launch
 from nbanalyzer.costs.run import Run
 from nbanalyzer.costs.symbolic import Symbolic
 from nbanalyzer.costs.tree import Node
-from nbanalyzer.errors import InputError
+from nbanalyzer.errors import InputError, NotModelledError
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import Polynomial
@@ -83,7 +83,7 @@ def spread_of(launches: Iterable[Launch[Any]], pace: Pace | EagerPace) -> Spread
     """Return how measured times spread around estimates of a model with these launches.
 
     Raises:
-        InputError: nobody compared estimates of this kind with measurements.
+        NotModelledError: nobody compared estimates of this kind with measurements.
 
     """
     launches = [*launches]
@@ -104,7 +104,7 @@ def measured(kind: str, run: Run, profile: Profile, *, over_nodes: bool = False)
         over_nodes: whether the group communicates between nodes, which was not measured.
 
     Raises:
-        InputError: nobody compared estimates of this kind with measurements.
+        NotModelledError: nobody compared estimates of this kind with measurements.
 
     """
     others = [f"{name}={size}" for name, size in run.axes.items() if name not in {"tp", "dp"}]
@@ -115,15 +115,16 @@ def measured(kind: str, run: Run, profile: Profile, *, over_nodes: bool = False)
         on = "" if run.tp == 1 else f" on {run.tp:,} devices"
         on += f" over {' and '.join(others)}" if others else ""
         name = profile.name
-        raise InputError(f"not modelled: no estimate of {kind} models{on} by {name} was compared with measurements")
+        why = f"no estimate of {kind} models{on} by {name} was compared with measurements"
+        raise NotModelledError(f"not modelled: {why}")
     return spread
 
 
-def words_of(spread: Spread, pace: Pace | EagerPace) -> str:
+def words_of(spread: Spread, profile: Profile) -> str:
     """Return what stands beside many estimates: how wide their intervals are, and by which measurements."""
     low, high = spread.ratio[LOW], spread.ratio[HIGH]
     basis = f"{100 * LEVEL:.0f} % of {spread.n:,} measured times are {low:.3g} to {high:.3g} of theirs"
-    return f"estimates by {pace.profile.name}: {basis}" + (f" ({spread.source})" if spread.source else "")
+    return f"estimates by {profile.name}: {basis}" + (f" ({spread.source})" if spread.source else "")
 
 
 class Estimate:
@@ -136,7 +137,7 @@ class Estimate:
         overlap: share of the communication that is hidden, see `nbanalyzer.analysis.communication`.
 
     Raises:
-        InputError: some launches are not modelled.
+        NotModelledError: some launches are not modelled.
 
     """
 
@@ -211,7 +212,7 @@ class Estimate:
         """The time with its interval.
 
         Raises:
-            InputError: nobody compared estimates of this kind with measurements.
+            NotModelledError: nobody compared estimates of this kind with measurements.
 
         """
         spread = spread_of(self.costs.launches, self.pace)

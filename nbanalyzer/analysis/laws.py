@@ -12,7 +12,7 @@ from typing import Any
 from nbanalyzer.costs.launch import Amount, Launch
 from nbanalyzer.costs.run import NEVER_ZERO, Run
 from nbanalyzer.costs.tree import Node
-from nbanalyzer.errors import FormulaError, InputError
+from nbanalyzer.errors import FormulaError, NotModelledError
 from nbanalyzer.formulas.extremes import decided
 from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.formulas.grammar import Number
@@ -81,7 +81,7 @@ class Pace:
         """Return the law of a launch, with the profile's parameters.
 
         Raises:
-            InputError: nobody measured such launches: they are not modelled.
+            NotModelledError: nobody measured such launches: they are not modelled.
 
         """
         found = self.profile.parameters(self.kind(launch), self.precision(launch), in_model=True)
@@ -91,13 +91,15 @@ class Pace:
         """Return the class of kernel that a launch belongs to.
 
         Raises:
-            InputError: it belongs to none.
+            NotModelledError: it belongs to none.
 
         """
         if launch.kind == "scan":
-            raise InputError("not modelled: state-space and linear attention, of which no measured kernels are at hand")
+            raise NotModelledError(
+                "not modelled: state-space and linear attention, of which no measured kernels are at hand"
+            )
         if launch.kind == "attention" and self.is_latent:
-            raise InputError("not modelled: latent attention, of which no measured kernels are at hand")
+            raise NotModelledError("not modelled: latent attention, of which no measured kernels are at hand")
         if launch.kind == "attention":
             return "decode_attention" if self.run.seq_len == 1 else "prefill_attention"
         return {"chain": "elementwise", "link": "all_reduce"}.get(launch.kind, launch.kind)
@@ -138,6 +140,8 @@ class Pace:
         bindings = _bindings(launch)
         for name in ("num_tokens", "input_size"):
             found[name] = value_of(parse(bindings.get(name, "0")))
+        if launch.kind == "linear":  # linears that share their input are one product: their columns add up
+            found["output_size"] = _ratio(launch.matmul_flops, found["num_tokens"] * found["input_size"] * 2)
         if launch.kind == "attention":
             for name in ("num_heads", "num_kv_heads"):
                 with suppress(FormulaError):  # a model by hand need not say it: laws that read it say so

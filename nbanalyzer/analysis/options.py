@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
-from nbanalyzer.costs.run import SIZES, SWITCHES
+from nbanalyzer.costs.run import REQUEST, SIZES, SWITCHES, read_whole
 from nbanalyzer.errors import InputError, quote
 
 from .quants import QUANTS
 
 __all__ = [
-    "ALL", "COMMUNICATION", "EFFICIENCIES", "GOALS", "LENGTHS", "MONEY", "NOT_ALL", "PROFILE", "SERVING",
+    "ALL", "COMMUNICATION", "EFFICIENCIES", "GOALS", "LENGTHS", "MONEY", "NOT_ALL", "PROFILE", "SERVING", "Arguments",
     "add_communication_options", "add_efficiency_options", "add_request_options", "add_run_options", "given",
     "read_real",
 ]  # fmt: skip
@@ -110,3 +110,103 @@ def read_real(what: str, text: str) -> float:
         return float(text)
     except ValueError:
         raise InputError(f"{what} is a number, not {quote(text)}") from None
+
+
+class Arguments:
+    """The options of one line, as far as they are given: the same for the magics and the command line.
+
+    Attributes:
+        options: as they were written.
+        lists_hardware: what lists the names of accelerators, for messages, with `change`: what ``--set`` takes.
+
+    """
+
+    lists_hardware: ClassVar[str] = "--list_hardware"
+    change: ClassVar[str] = "NAME=NUMBER, not {!r}"
+
+    def __init__(self, options: Namespace) -> None:
+        self.options = options
+
+    def value(self, text: str) -> Any:
+        """Return what an option's text stands for."""
+        return text
+
+    def number(self, what: str, text: str) -> int:
+        """Return the whole number that an option's text is."""
+        return read_whole(what, text)
+
+    def real(self, what: str, text: str) -> float:
+        """Return the number that an option's text is."""
+        return read_real(what, text)
+
+    def values(self, names: Iterable[str]) -> dict[str, Any]:
+        """Return what the named options stand for."""
+        return {name: self.value(text) for name, text in given(self.options, names).items()}
+
+    def numbers(self, names: Iterable[str]) -> dict[str, int]:
+        """Return the named options, whole numbers."""
+        return {name: self.number(f"--{name}", text) for name, text in given(self.options, names).items()}
+
+    def reals(self, names: Iterable[str]) -> dict[str, float]:
+        """Return the named options, numbers."""
+        return {name: self.real(f"--{name}", text) for name, text in given(self.options, names).items()}
+
+    def run(self, sizes: Iterable[str] = SIZES) -> dict[str, Any]:
+        """Return the sizes and the imbalance, as numbers, and the switches that are given."""
+        return {**self.numbers(sizes), **self.reals(("imbalance",)), **given(self.options, SWITCHES)}
+
+    def request(self, sizes: Iterable[str] = SIZES) -> dict[str, Any]:
+        """Return the lengths of a request, or the usual ones, how it is served, and its run."""
+        lengths = {"prompt_len": 1024, "output_len": 256, **self.numbers(REQUEST)}
+        return {**lengths, **given(self.options, ("quant",)), **self.run(sizes)}
+
+    def search(self) -> dict[str, Any]:
+        """Return what `nbanalyzer.fit` is asked beside the model and its sizes."""
+        sizes = ("batch_size", "w_bit", "a_bit", "kv_bit", *REQUEST, "max_devices")
+        asked = {**self.numbers(sizes), **self.reals(("price", "memory_fraction")), **self.values(("profile",))}
+        if self.options.hardware:
+            asked["hardware"] = [self.value(name) for name in self.options.hardware]
+        return asked | given(self.options, ("minimize", "where"))
+
+    def changes(self) -> dict[str, int]:
+        """Return the config values that ``--set`` changes."""
+        changes: dict[str, int] = {}
+        for text in self.options.set:
+            name, equals, value = text.partition("=")
+            if not equals:
+                raise InputError(f"--set takes {self.change.format(text)}")
+            changes[name] = self.number(f"--set {name}", value)
+        return changes
+
+    def reached(self) -> dict[str, Any]:
+        """Return what is reached of an accelerator's peaks and links, as far as it is given, and a profile."""
+        shares = {**self.reals((*EFFICIENCIES, "overlap")), **self.numbers(("nodes",))}
+        return shares | self.values(("profile",))
+
+    def on(self, result: Any, needing: Sequence[str] = ()) -> Any:
+        """Return an analysis on the accelerator that is named, None without one, which nothing may be `needing`."""
+        options = self.options
+        if options.hardware is not None or options.profile is not None:  # a profile knows what it was measured on
+            return result.on(options.hardware and self.value(options.hardware), **self.reached())
+        self.require_hardware((*given(options, (*EFFICIENCIES, *COMMUNICATION)), *needing))
+        return None
+
+    def require_hardware(self, needing: Sequence[str]) -> None:
+        """Raise an `InputError` if an option needs an accelerator."""
+        if needing:
+            raise InputError(f"--{needing[0]} needs --hardware NAME: {self.lists_hardware} lists the names")
+
+    def served(self, asked: Any, needing: Sequence[str] = ()) -> Any:
+        """Return a request on the accelerator that is named, with ``--concurrency`` served there; else itself.
+
+        What is `needing` to be served, as ``--memory_fraction`` is, does not stand alone.
+        """
+        serving = {**self.numbers(("concurrency",)), **self.reals(("memory_fraction",))}
+        on = self.reached() | self.reals(MONEY)
+        if "concurrency" not in serving and (alone := [*serving, *needing]):
+            raise InputError(f"--{alone[0]} needs --concurrency N")
+        if self.options.hardware is None:
+            self.require_hardware([*serving, *on])
+            return asked
+        timing = asked.on(self.value(self.options.hardware), **on)
+        return timing.served(**serving) if serving else timing

@@ -19,10 +19,12 @@ from .laws import arithmetic, widening
 from .marks import COMPUTE
 from .quants import Quant
 
-__all__ = ["Efficiency", "Rates", "Unit", "bits_of", "busy", "starts"]
+__all__ = ["ROUTING", "Efficiency", "Rates", "Unit", "bits_of", "busy", "routing_of", "starts"]
 
 Unit = Literal["memory", "matmul", "vector", "link"]
 LATEST = 1_000_000  # seconds that a kernel takes to start
+ROUTING = "if tokens are routed evenly"
+"""What a bound supposes of several tokens and experts: tokens that all choose the same ones read no others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +177,11 @@ def busy(launch: Launch[Amount], rates: Rates) -> dict[Unit, Any]:
     if launch.payload:
         found["link"] = launch.times * launch.payload / rates.fabric.rate(*group_of(launch))
     return found
+
+
+def routing_of(launches: Iterable[Launch[Any]], tokens: int) -> str:
+    """Return what a bound of a pass over so many tokens supposes: `ROUTING` if they are routed to experts, else ""."""
+    return f" {ROUTING}" if tokens > 1 and any(launch.kind == "experts" for launch in launches) else ""
 
 
 def starts(launch: Launch[Amount]) -> Amount:

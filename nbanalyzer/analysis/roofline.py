@@ -25,7 +25,7 @@ from nbanalyzer.costs.count import fused
 from nbanalyzer.costs.explanation import Explanation
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.display import Picture, Shown
-from nbanalyzer.errors import InputError, UnknownNameError
+from nbanalyzer.errors import InputError, NotModelledError, UnknownNameError, quote
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.hardware.profiles import profile as find_profile
@@ -37,7 +37,7 @@ from .estimate import Estimate, Interval
 from .laws import Pace
 from .marks import COMPUTE, UNKNOWN, marks_of
 from .memory import Fit, Memory, fit_of, memory_of
-from .rates import Efficiency, Rates, busy, starts
+from .rates import Efficiency, Rates, busy, routing_of, starts
 
 if TYPE_CHECKING:
     import pandas
@@ -161,8 +161,13 @@ class Roofline(Shown, shown_by="roofline"):
     @property
     def words(self) -> str:
         """What the times are, in words."""
-        words = self.efficiency.words(self.analysis.run.fusion)
+        words = f"{self.efficiency.words(self.analysis.run.fusion)}{self.routing if self.is_bound else ''}"
         return words if self.analysis.run.devices == 1 else f"{words}; {self.communication.words}"
+
+    @cached_property
+    def routing(self) -> str:
+        """What the bound supposes of experts, see `nbanalyzer.analysis.rates.routing_of`."""
+        return routing_of(self.engine.launches, self.analysis.run.batch_size * self.analysis.run.seq_len)
 
     @cached_property
     def engine(self) -> Costs:
@@ -181,7 +186,7 @@ class Roofline(Shown, shown_by="roofline"):
         """The time that is expected of the profile's engine, launch by launch.
 
         Raises:
-            InputError: some launches are not modelled.
+            NotModelledError: some launches are not modelled.
 
         """
         if isinstance(self.pace, EagerPace):  # a processor's caches may be faster than its memory: no bound
@@ -203,11 +208,13 @@ class Roofline(Shown, shown_by="roofline"):
         """The same, of a serving engine, whose laws are formulas of what stays free.
 
         Raises:
-            InputError: the profile is of PyTorch itself.
+            NotModelledError: the profile is of PyTorch itself.
 
         """
         if isinstance(self.pace, EagerPace):
-            raise InputError(f"not modelled: formulas of times by {self.profile.name}: it times one pass at a time")
+            raise NotModelledError(
+                f"not modelled: formulas of times by {self.profile.name}: it times one pass at a time"
+            )
         return self.pace
 
     @property
@@ -215,7 +222,7 @@ class Roofline(Shown, shown_by="roofline"):
         """The time that is expected of the profile's engine, with its interval.
 
         Raises:
-            InputError: some launches are not modelled, or nobody compared such estimates with measurements.
+            NotModelledError: some launches are not modelled, or nobody compared such estimates with measurements.
 
         """
         return self.estimated.interval
@@ -254,7 +261,7 @@ class Roofline(Shown, shown_by="roofline"):
                     expected = f"estimate {seconds(self.expected)} (no interval)"
         fit = UNKNOWN if self.fit is None else self.fit.short
         unknown = f", {COMPUTE}" if COMPUTE in self.marks else ""
-        return f"{expected} · bound {seconds(self.lower_bound)}{unknown} · {fit}"
+        return f"{expected} · bound {seconds(self.lower_bound)}{self.routing}{unknown} · {fit}"
 
     @property
     def bound(self) -> Bound:
@@ -337,9 +344,11 @@ class Roofline(Shown, shown_by="roofline"):
         except InputError as error:
             return str(error)
 
-    def plot(self) -> Picture:
-        """Return the roofline with one dot per module, beside the time that each takes."""
-        return display.figure(self, "roofline_plot")
+    def plot(self, what: str = "modules") -> Picture:
+        """Return the roofline with one dot per module, beside the time that each takes; or, of ``"link"``, per tp."""
+        if what not in {"modules", "link"}:
+            raise InputError(f"a roofline is of modules or of the link, not {quote(what)}")
+        return display.figure(self, "roofline_plot" if what == "modules" else "link_plot")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the analysis with its times, see `Analysis.save`."""

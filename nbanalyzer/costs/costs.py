@@ -280,6 +280,7 @@ class Costs:
                 rows[name] = [getattr(node.kernel, name) if node.is_link else "" for node in nodes]
         if self._is_fused:
             rows["launch"] = [number_of(node, self._tree.launches) for node in nodes]
+            rows["rule"] = [self._tree.rules.get(node, "") for node in nodes]
         frame = pandas.DataFrame(rows, index=pandas.Index([node.path for node in nodes], name="kernel"))
         frame.attrs["units"] = {name: "" if name == "count" else unit_of(name) for name in columns}
         return frame

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from nbanalyzer.formulas.formula import Formula, build, constant, parse, variable
+from nbanalyzer.templates.styles import matches
 from nbanalyzer.templates.template import Basic, Composite, Kernel, ModelTemplate
 
 from .run import Layout
@@ -45,18 +45,13 @@ class Plan:
     def style_of(self, path: str) -> str:
         """Return the style of a module; "" if the plan does not name it."""
         names = path.split(".")
-        return next((style for pattern, style in self.styles.items() if _matches(pattern.split("."), names)), "")
+        return next((style for pattern, style in self.styles.items() if matches(pattern.split("."), names)), "")
 
     def speaks_of(self, path: str) -> bool:
         """Return whether the plan names a module below this one."""
         names = path.split(".")
         below = (pattern.split(".") for pattern in self.styles)
-        return any(len(parts) > len(names) and _matches(parts[: len(names)], names) for parts in below)
-
-
-def _matches(parts: Sequence[str], names: Sequence[str]) -> bool:
-    pairs = zip(names, parts, strict=False)
-    return len(parts) == len(names) and all(fnmatchcase(name, part) for name, part in pairs)
+        return any(len(parts) > len(names) and matches(parts[: len(names)], names) for parts in below)
 
 
 def plan_of(template: ModelTemplate, layout: Layout) -> Plan:

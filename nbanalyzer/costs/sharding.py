@@ -190,7 +190,7 @@ class _Sharding:
         """Return variable → its part, so that a size becomes the part of it that a rank has."""
         if heads := heads_of(size):  # some templates say hidden_size for heads times theirs
             exact = (name for name in (*heads, "hidden_size") if name in heads or name in size.variables)
-            return {name: self.part(name) if name in REPEATED else self.exactly(name) for name in exact}
+            return {name: _most(name) if name in REPEATED else self.exactly(name) for name in exact}
         width = next((name for name in size.variables if name != "hidden_size"), "hidden_size")
         if size == variable(width):
             return {width: self.part(width)}
@@ -199,7 +199,7 @@ class _Sharding:
 
     def part(self, size: str) -> Formula:
         """Return the part of a size that the busiest rank has, rounded up; or the one that is stated, what is left."""
-        most = build("ceil", build("/", variable(size), _TP))
+        most = _most(size)
         if not self.layout.is_stated:
             return most
         left = build("-", variable(size), build("*", variable("tp_rank"), most))
@@ -267,6 +267,11 @@ class _Sharding:
 
 
 _TP = variable("tp")
+
+
+def _most(size: str) -> Formula:
+    """Return a part of a size, rounded up: heads that are fewer than the ranks are repeated, and all have one."""
+    return build("ceil", build("/", variable(size), _TP))
 
 
 def _binding(kernel: Composite, name: str) -> Formula | None:

@@ -253,6 +253,8 @@ class Tree:
         launches: the kind of every launch, and the places in `nodes` of its basic kernels; None if every kernel runs,
             with those before it that it is fused with.
         division: how the model is divided over devices; None if it is not.
+        rules: the place of every basic kernel that was a launch of its own before kernels were fused → the rule that
+            took it away, see `nbanalyzer.costs.fusion`.
 
     """
 
@@ -262,11 +264,13 @@ class Tree:
         source: ModelTemplate | None = None,
         launches: Sequence[tuple[str, tuple[int, ...]]] | None = None,
         division: Division | None = None,
+        rules: Mapping[int, str] | None = None,
     ) -> None:
         self.template = template
         self.source = source or template
         self.division = division or Division()
         self._launches = launches
+        self._rules = rules or {}
         self.nodes: list[Node] = []
         self.roots = self._add(template.kernels, None)
 
@@ -310,6 +314,11 @@ class Tree:
             else:
                 launches.append(("", (node,)))
         return launches
+
+    @cached_property
+    def rules(self) -> dict[Node, str]:
+        """The basic kernels that an engine launches with others, or not at all → by which rule; none without fusion."""
+        return {self.nodes[place]: rule for place, rule in self._rules.items()}
 
     def costs(self, values: Mapping[str, Number]) -> dict[Node, Cost]:
         """Return the cost of every kernel; a composite kernel's is the sum of its parts'.

@@ -26,7 +26,7 @@ from nbanalyzer.formulas.grammar import Number
 
 from .links import TOPOLOGIES, Fabric, Link, placement, read_nodes
 
-__all__ = ["PRECISIONS", "Accelerator", "accelerators", "hardware"]
+__all__ = ["PRECISIONS", "Accelerator", "accelerators", "checked_text", "from_file", "hardware", "is_path"]
 
 PRECISIONS = ("fp4", "fp8", "int8", "bf16", "fp16", "tf32", "fp32")
 # What operands of up to so many bits are computed in, the best first. Either of a pair does: they run at one rate.
@@ -104,9 +104,7 @@ class Accelerator(Shown, msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     def __post_init__(self) -> None:
         put = msgspec.structs.force_setattr
         for field in ("name", "title", "vendor", "architecture", "link", "network", "source", "doubts"):
-            text, least = getattr(self, field), int(field == "name")
-            if not isinstance(text, str) or not text.isprintable() or not least <= len(text) <= LONGEST:
-                raise InputError(f"{field} is {least} to {LONGEST} printable characters, not {quote(text)}")
+            checked_text(field, getattr(self, field), int(field == "name"))
         for field, unit in UNITS.items():
             if (value := getattr(self, field)) is not None or field == "bandwidth":
                 put(self, field, _figure(field, value, unit))
@@ -265,8 +263,12 @@ def hardware(which: str | os.PathLike[str] | Accelerator) -> Accelerator:
     if not isinstance(which, str | os.PathLike):
         raise InputError(f"an accelerator is a name, the path of a .json file or an Accelerator, not {quote(which)}")
     text = os.fspath(which)
-    if not isinstance(which, str) or text.casefold().endswith(".json") or {"/", os.sep} & {*text}:
-        return _from_file(text)
+    if is_path(which):
+        found = from_file(text, Accelerator | list[Accelerator])
+        cards: list[Accelerator] = found if isinstance(found, list) else [found]
+        if len(cards) != 1:
+            raise InputError(f"{text}: holds {len(cards)} accelerators, give a file with one")
+        return cards[0]
     name = "-".join(text.casefold().replace("_", " ").replace("-", " ").split())
     if name in _shipped():
         return _shipped()[name]
@@ -280,15 +282,28 @@ def _shipped() -> Mapping[str, Accelerator]:
     return {card.name: card for card in decode(content, list[Accelerator], "accelerators.json")}
 
 
-def _from_file(path: str) -> Accelerator:
+def is_path(which: str | os.PathLike[str]) -> bool:
+    """Return whether this is the path of a JSON file, not a name."""
+    return not isinstance(which, str) or which.casefold().endswith(".json") or bool({"/", os.sep} & {*which})
+
+
+def from_file(path: str, kind: Any) -> Any:
+    """Return what a JSON file holds, as `kind`.
+
+    Raises:
+        InputError: it cannot be read, or holds something else.
+
+    """
     try:
-        found = decode(read_file(Path(path).expanduser()), Accelerator | list[Accelerator], path)
+        return decode(read_file(Path(path).expanduser()), kind, path)
     except (TemplateError, RuntimeError) as error:  # RuntimeError: nobody's home
         raise InputError(str(error)) from None
-    cards: list[Accelerator] = found if isinstance(found, list) else [found]
-    if len(cards) == 1:
-        return cards[0]
-    raise InputError(f"{path}: holds {len(cards)} accelerators, give a file with one")
+
+
+def checked_text(field: str, text: object, least: int) -> None:
+    """Raise an `InputError` unless a field is printable text of at least so many characters, and not too many."""
+    if not isinstance(text, str) or not text.isprintable() or not least <= len(text) <= LONGEST:
+        raise InputError(f"{field} is {least} to {LONGEST:,} printable characters, not {quote(text)}")
 
 
 def _figure(what: str, value: object, unit: str) -> float:

@@ -6,7 +6,6 @@ what they were chosen by is in docs/profiles.md.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import cache, lru_cache
@@ -43,7 +42,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     Attributes:
         meaning: one line.
         unit: ``"share"`` of what the hardware can do at best, ``"multiple"`` of it, where caches do better than the
-            memory, ``"us"``, ``"ns"`` or ``"switch"`` (0 or 1).
+            memory, ``"part"`` that is added, ``"us"``, ``"ns"`` or ``"switch"`` (0 or 1).
         least: the smallest value that it can have, with `most`, the largest.
         default: its value where a profile does not give it; None if a profile has to.
 
@@ -118,8 +117,6 @@ def _shipped() -> _Laws:
 
 def exact(value: float) -> int | Fraction:
     """Return a measured number as the decimal that it is written as: 0.853 is 853/1000."""
-    if not math.isfinite(value):
-        raise InputError(f"a parameter of a law is a finite number, not {quote(value)}")
     number = Fraction(str(value))
     return number.numerator if number.denominator == 1 else number
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import msgspec
 
-from nbanalyzer.errors import InputError, UnknownNameError, quote
+from nbanalyzer.errors import InputError, NotModelledError, quote
 from nbanalyzer.formulas.formula import Formula
 
 from .accelerators import PRECISIONS
 from .laws import closed, laws
 
-__all__ = ["ANY", "ARITHMETIC", "FALLBACKS", "QUANTILES", "Fit", "Parameters", "Spread", "checked_fit", "choice"]
+__all__ = ["ANY", "ARITHMETIC", "FALLBACKS", "QUANTILES", "Fit", "Parameters", "Spread", "checked_fit"]
 
 ANY = "any"
 """The card, or the precision, of what does not depend on it."""
@@ -94,42 +93,6 @@ class Fit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     kernel: str = ""
 
 
-class Rates(Protocol):
-    """What of a profile this file needs."""
-
-    @property
-    def card(self) -> str:
-        """The card it was fitted on."""
-
-    @property
-    def engine(self) -> str:
-        """What ran the kernels."""
-
-    @property
-    def engine_version(self) -> str:
-        """Of it."""
-
-    @property
-    def overlap(self) -> float:
-        """Share of the shorter part that is not hidden."""
-
-    @property
-    def bandwidth(self) -> float | None:
-        """Bytes/s."""
-
-    @property
-    def num_sms(self) -> int | None:
-        """Multiprocessors."""
-
-    @property
-    def classes(self) -> dict[str, dict[str, Fit]]:
-        """What was fitted."""
-
-    @property
-    def in_models(self) -> dict[str, float]:
-        """What differs in a model."""
-
-
 @dataclass(frozen=True)
 class Parameters:
     """The law of a class of kernel at a precision, with a profile's parameters.
@@ -176,33 +139,8 @@ class Parameters:
             if name not in launch:
                 raise self._missing(name)
 
-    def _missing(self, name: str) -> InputError:
-        return InputError(f"not modelled: the law of {self.kind} reads {{{name}}}, which has no value")
-
-
-def choice(profile: Rates, kind: str, precision: str, *, in_model: bool = False) -> Parameters:
-    """Return a profile's parameters of a class at a precision, or those of the nearest; see `Profile.parameters`."""
-    known = {**laws(), **dict.fromkeys(profile.classes)}
-    if kind not in known:
-        raise UnknownNameError("class of kernel", kind, known)
-    fits = profile.classes.get(kind, {})
-    used = next((name for name in (precision, ANY, *FALLBACKS.get(precision, ())) if name in fits), None)
-    if used is None:
-        has = f"has {', '.join(fits)}" if fits else "has none of that class"
-        raise InputError(
-            f"{kind} at {quote(precision)} is not modelled: the profile of {profile.engine} on {profile.card} {has}"
-        )
-    fit = fits[used]
-    law = laws()[fit.law or kind]
-    given = {name: value for name, value in profile.in_models.items() if in_model and name in law.parameters}
-    values = {**law.values(fit.parameters | given), "overlap": profile.overlap}
-    constants = dict(values)
-    if profile.bandwidth is not None:
-        constants["bytes_per_us"] = profile.bandwidth / 1e6
-    if profile.num_sms is not None:
-        constants["num_sms"] = profile.num_sms
-    note = "" if used in {precision, ANY} else f"{kind} at {precision} not measured: {used} stands in"
-    return Parameters(kind, used, values, law.formula, fit, note, tuple(constants.items()))
+    def _missing(self, name: str) -> NotModelledError:
+        return NotModelledError(f"not modelled: the law of {self.kind} reads {{{name}}}, which has no value")
 
 
 def checked_fit(kind: str, precision: str, fit: Fit) -> None:

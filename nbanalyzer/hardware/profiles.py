@@ -7,16 +7,15 @@ import os
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 
 import msgspec
 
-from nbanalyzer.errors import InputError, TemplateError, UnknownNameError, quote
-from nbanalyzer.files import decode, read_file
+from nbanalyzer.errors import InputError, NotModelledError, UnknownNameError, quote
+from nbanalyzer.files import decode
 
-from .accelerators import PRECISIONS, Accelerator
+from .accelerators import PRECISIONS, Accelerator, checked_text, from_file, is_path
 from .laws import laws
-from .parameters import ANY, Fit, Parameters, Spread, checked_fit, choice
+from .parameters import ANY, FALLBACKS, Fit, Parameters, Spread, checked_fit
 
 __all__ = ["TYPICAL", "Profile", "encoded", "profile", "profiles"]
 
@@ -25,7 +24,6 @@ TYPICAL = "typical"
 WIDER = 1.5  # times the logarithms of an interval, where a profile serves another card of its architecture
 LINKS = {"all_reduce"}  # classes whose time the link decides
 MODELS = ("dense", "experts")  # kinds that have intervals of their own
-LONGEST = 1000  # of any text, in characters
 AGREE = 0.01  # by which a card's figures may differ from those that a profile was fitted with
 
 
@@ -75,9 +73,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def __post_init__(self) -> None:
         for field in ("card", "architecture", "engine", "engine_version", "made", "source", "link", "tested"):
-            _checked_text(field, getattr(self, field), int(field in {"card", "engine", "source"}))
+            checked_text(field, getattr(self, field), int(field in {"card", "engine", "source"}))
         for note in self.notes:
-            _checked_text("a note", note, 1)
+            checked_text("a note", note, 1)
         if not (_is_number(self.overlap) and 0 <= self.overlap <= 1):
             raise InputError(f"overlap is a number from 0 to 1, not {quote(self.overlap)}")
         if not (_is_number(self.widened) and 1 <= self.widened <= 10):
@@ -97,7 +95,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                 raise InputError(f"in_models: no law has a parameter {quote(name)}")
             for kind in self.classes:
                 for precision in self.classes[kind]:
-                    choice(self, kind, precision, in_model=True)
+                    self.parameters(kind, precision, in_model=True)
         for kind, spreads in self.intervals.items():
             if kind not in MODELS:
                 raise InputError(f"intervals are of {' and '.join(MODELS)} models, not of {quote(kind)}")
@@ -126,10 +124,29 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
         Raises:
             UnknownNameError: no such class.
-            InputError: the profile has nothing for it: it is not modelled.
+            NotModelledError: the profile has nothing for it.
 
         """
-        return choice(self, kind, precision, in_model=in_model)
+        known = {**laws(), **dict.fromkeys(self.classes)}
+        if kind not in known:
+            raise UnknownNameError("class of kernel", kind, known)
+        fits = self.classes.get(kind, {})
+        used = next((name for name in (precision, ANY, *FALLBACKS.get(precision, ())) if name in fits), None)
+        if used is None:
+            has = f"has {', '.join(fits)}" if fits else "has none of that class"
+            place = f"the profile of {self.engine} on {self.card}"
+            raise NotModelledError(f"{kind} at {quote(precision)} is not modelled: {place} {has}")
+        fit = fits[used]
+        law = laws()[fit.law or kind]
+        given = {name: value for name, value in self.in_models.items() if in_model and name in law.parameters}
+        values = {**law.values(fit.parameters | given), "overlap": self.overlap}
+        constants = dict(values)
+        if self.bandwidth is not None:
+            constants["bytes_per_us"] = self.bandwidth / 1e6
+        if self.num_sms is not None:
+            constants["num_sms"] = self.num_sms
+        note = "" if used in {precision, ANY} else f"{kind} at {precision} not measured: {used} stands in"
+        return Parameters(kind, used, values, law.formula, fit, note, tuple(constants.items()))
 
     def interval(self, kind: str, num_devices: int) -> Spread | None:
         """Return how measured time per token spreads around estimates of models that had no part in the fit.
@@ -178,8 +195,8 @@ def profile(which: str | os.PathLike[str] | Profile | None = None, card: Acceler
     if not isinstance(which, str | os.PathLike):
         raise InputError(f"a profile is an engine, the path of a .json file or a Profile, not {quote(which)}")
     text = os.fspath(which)
-    if not isinstance(which, str) or text.casefold().endswith(".json") or {"/", os.sep} & {*text}:
-        return _on(_from_file(text), card, text)
+    if is_path(which):
+        return _on(from_file(text, Profile), card, text)
     engine = text.strip().casefold().replace("-", "")
     if engine == TYPICAL:
         return _on(_shipped()[TYPICAL], card, TYPICAL)
@@ -190,7 +207,7 @@ def profile(which: str | os.PathLike[str] | Profile | None = None, card: Acceler
     if card is None:
         raise InputError(f"the profile of {quote(text)} is one of several: say for which card")
     own = [found for found in of_engine if found.card == card.name]
-    like = [found for found in of_engine if found.architecture and found.architecture == _architecture(card)]
+    like = [found for found in of_engine if found.architecture and found.architecture == card.architecture]
     if not own and not like:
         names = ", ".join(found.card for found in of_engine)
         hint = f"There are profiles of {engine} on {names}; {TYPICAL!r} is for any card."
@@ -211,14 +228,6 @@ def _shipped() -> Mapping[str, Profile]:
     return {name.removesuffix(".json"): decode((folder / name).read_bytes(), Profile, name) for name in names}
 
 
-def _from_file(path: str) -> Profile:
-    try:
-        found: Profile = decode(read_file(Path(path).expanduser()), Profile, path)
-    except (TemplateError, RuntimeError) as error:  # RuntimeError: nobody's home
-        raise InputError(str(error)) from None
-    return found
-
-
 def _on(found: Profile, card: Accelerator | None, name: str) -> Profile:
     """Return a profile as it serves a card: with this card's figures, and with notes if they are not its own."""
     if card is None:
@@ -233,7 +242,7 @@ def _on(found: Profile, card: Accelerator | None, name: str) -> Profile:
             rates = f"{found.bandwidth:.4g} bytes/s, the card has {card.bandwidth:.4g}"
             notes = (*notes, f"shares refer to a bandwidth of {rates}")
     elif found.card != ANY:
-        if not found.architecture or found.architecture != _architecture(card):
+        if not found.architecture or found.architecture != card.architecture:
             raise InputError(
                 f"{name}: a profile of {quote(found.card)}, not of {quote(card.name)}, which is no card of its "
                 f"architecture: take that card, or {TYPICAL!r}, which is for any"
@@ -249,7 +258,7 @@ def _on(found: Profile, card: Accelerator | None, name: str) -> Profile:
         bandwidth=card.bandwidth,
         link=card.link,
         link_bandwidth=card.link_bandwidth,
-        num_sms=getattr(card, "num_sms", None) or found.num_sms,
+        num_sms=card.num_sms or found.num_sms,
         notes=notes,
         widened=widened,
     )
@@ -262,10 +271,6 @@ def _distance(found: Profile, card: Accelerator) -> float:
     return sum(abs(math.log(ours / theirs)) for ours, theirs in pairs) / len(pairs)
 
 
-def _architecture(card: Accelerator) -> str:
-    return str(getattr(card, "architecture", "") or "")
-
-
 def _devices(kind: str, text: str) -> tuple[int, int]:
     """Return the fewest and the most devices that ``"2-4"`` or ``"8"`` is for."""
     fewest, dash, most = text.partition("-")
@@ -275,11 +280,6 @@ def _devices(kind: str, text: str) -> tuple[int, int]:
     if not 1 <= found[0] <= found[1]:
         raise InputError(f"intervals of {kind}: from 1, the fewest devices before the most, not {quote(text)}")
     return found
-
-
-def _checked_text(field: str, text: object, least: int) -> None:
-    if not isinstance(text, str) or not text.isprintable() or not least <= len(text) <= LONGEST:
-        raise InputError(f"{field} is {least} to {LONGEST:,} printable characters, not {quote(text)}")
 
 
 def _is_number(value: object) -> bool:

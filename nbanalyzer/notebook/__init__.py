@@ -9,49 +9,34 @@ from nbanalyzer.progress import show_with
 
 __all__ = ["load", "unload"]
 
-TEMPLATE = ("nbanalyzer.templates.template", "ModelTemplate")
-PROFILE = ("nbanalyzer.hardware.profiles", "Profile")
-VERIFICATION = ("nbanalyzer.generate.check.verification", "Verification")
-
 
 def load(shell: Any) -> None:
     """Register the magics and their completion with IPython's `shell`, and how formulas and templates are displayed."""
     from .completion import complete
-    from .draft import DraftMagics
     from .magics import CostMagics
     from .progress import bar
 
     show_with(partial(bar, shell))
-    shell.register_magics(CostMagics, DraftMagics)
+    shell.register_magics(CostMagics)
     if complete not in shell.Completer.custom_matchers:
         shell.Completer.custom_matchers.append(complete)
-    # SymPy would typeset hidden_size as hidden with an index: the field's symbols take its place.
-    latex = shell.display_formatter.formatters["text/latex"]
-    latex.for_type_by_name("sympy.core.basic", "Basic", _latex)
-    # A template is a megabyte of formulas, a profile a page of numbers: a cell that ends in one shows its name.
-    text = shell.display_formatter.formatters["text/plain"]
-    text.for_type_by_name(*TEMPLATE, _template)
-    text.for_type_by_name(*PROFILE, _profile)
-    text.for_type_by_name(*VERIFICATION, _verification)
+    for kind, module, name, function in FORMATTERS:
+        shell.display_formatter.formatters[kind].for_type_by_name(module, name, function)
 
 
 def unload(shell: Any) -> None:
     """Remove everything that `load` registered."""
     from .completion import complete
-    from .draft import DraftMagics
     from .magics import CostMagics
 
     show_with(None)
     if complete in shell.Completer.custom_matchers:
         shell.Completer.custom_matchers.remove(complete)
-    for magics in (CostMagics, DraftMagics):
-        for kind, names in magics.magics.items():
-            for name in names:
-                shell.magics_manager.magics[kind].pop(name, None)
-    formatters = shell.display_formatter.formatters
-    formatters["text/latex"].pop("sympy.core.basic.Basic", None)
-    for kind_of in (TEMPLATE, PROFILE, VERIFICATION):
-        formatters["text/plain"].pop(".".join(kind_of), None)
+    for kind, names in CostMagics.magics.items():
+        for name in names:
+            shell.magics_manager.magics[kind].pop(name, None)
+    for kind, module, name, _ in FORMATTERS:
+        shell.display_formatter.formatters[kind].pop(f"{module}.{name}", None)
 
 
 def _latex(expression: Any) -> str:
@@ -71,3 +56,14 @@ def _profile(profile: Any, printer: Any, _cycle: bool) -> None:
 
 def _verification(verification: Any, printer: Any, _cycle: bool) -> None:
     printer.text(str(verification))
+
+
+FORMATTERS = (
+    # SymPy would typeset hidden_size as hidden with an index: the field's symbols take its place.
+    ("text/latex", "sympy.core.basic", "Basic", _latex),
+    # A template is a megabyte of formulas, a profile a page of numbers: a cell that ends in one shows its name.
+    ("text/plain", "nbanalyzer.templates.template", "ModelTemplate", _template),
+    ("text/plain", "nbanalyzer.hardware.profiles", "Profile", _profile),
+    ("text/plain", "nbanalyzer.generate.check.verification", "Verification", _verification),
+)
+"""Formats of displays: MIME type, module and name of a class, how it is shown."""

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import shlex
 from argparse import Namespace
-from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
 from IPython.core.error import UsageError
 
-from nbanalyzer.analysis.options import COMMUNICATION, EFFICIENCIES, given, read_real
-from nbanalyzer.costs.run import SIZES, SWITCHES, read_whole
+from nbanalyzer.analysis import options
 from nbanalyzer.errors import InputError, UnknownNameError, quote, shorten
 from nbanalyzer.formulas.grammar import MAX_BITS
 
@@ -20,7 +18,7 @@ from .options import LineParser
 __all__ = ["Arguments"]
 
 
-class Arguments:
+class Arguments(options.Arguments):
     """The arguments of one call of a magic.
 
     Attributes:
@@ -31,9 +29,12 @@ class Arguments:
 
     """
 
+    lists_hardware = "%hardware"
+    change = "name=number, not {!r}; put the model first"
+
     def __init__(self, parser: LineParser, line: str, shell: Any) -> None:
         self._shell = shell
-        self.options = self._parsed(parser, line)
+        super().__init__(self._parsed(parser, line))
 
     def _parsed(self, parser: LineParser, line: str) -> Namespace:
         magic = f"%{parser.prog}"
@@ -85,7 +86,7 @@ class Arguments:
         if isinstance(value, str):
             if value.isidentifier():
                 raise InputError(f"{what} is a whole number, not {quote(value)}; a notebook variable is ${value}")
-            return read_whole(what, value)
+            return super().number(what, value)
         if isinstance(value, Integral) and not isinstance(value, bool):
             return int(value)
         raise InputError(f"{what} is a whole number, not {value!r}")
@@ -94,7 +95,7 @@ class Arguments:
         """Return the number that an option's text is: ``0.7``, ``5e-6`` or ``$name``."""
         value = self.value(text)
         if isinstance(value, str):
-            return read_real(what, value)
+            return super().real(what, value)
         if isinstance(value, Real) and not isinstance(value, bool):
             return float(value)
         raise InputError(f"{what} is a number, not {quote(value)}")
@@ -106,32 +107,6 @@ class Arguments:
             raise InputError(f"{text} is no path: {value!r}")
         return value
 
-    # ---- the options that several magics have
-
-    def run(self, sizes: Iterable[str] = SIZES) -> dict[str, Any]:
-        """Return the sizes, as numbers, and the switches that are given."""
-        numbers = {name: self.number(f"--{name}", text) for name, text in given(self.options, sizes).items()}
-        shares = {name: self.real(f"--{name}", text) for name, text in given(self.options, ("imbalance",)).items()}
-        return {**numbers, **shares, **given(self.options, SWITCHES)}
-
-    def changes(self) -> dict[str, int]:
-        """Return the config values that ``--set`` changes."""
-        changes: dict[str, int] = {}
-        for text in self.options.set:
-            name, equals, value = text.partition("=")
-            if not equals:
-                raise InputError(f"--set takes name=number, not {text!r}; put the model first")
-            changes[name] = self.number(f"--set {name}", value)
-        return changes
-
     def config(self) -> Any:
         """Return what ``--config`` names, or None."""
         return self.value(self.options.config) if self.options.config else None
-
-    def reached(self) -> dict[str, Any]:
-        """Return what is reached of an accelerator's peaks and links, as far as it is given, and a profile."""
-        shares: dict[str, Any] = {
-            name: self.number(f"--{name}", text) if name == "nodes" else self.real(f"--{name}", text)
-            for name, text in given(self.options, (*EFFICIENCIES, *COMMUNICATION)).items()
-        }
-        return shares | {name: self.value(text) for name, text in given(self.options, ("profile",)).items()}

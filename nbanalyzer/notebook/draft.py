@@ -1,57 +1,20 @@
-"""``%draft``: how a template that is being written stands."""
+"""What a line of ``%draft`` says: the draft, where to save it, and the facts that it is compared with."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from IPython.core.magic import Magics, line_cell_magic, magics_class
+from typing import Any
 
 from nbanalyzer.errors import InputError, quote
 from nbanalyzer.files import read_file
 
-from .magics import reads_options
-from .progress import bar
+from .arguments import Arguments
 
-if TYPE_CHECKING:
-    from nbanalyzer.analysis.draft import Check
-
-    from .arguments import Arguments
-
-__all__ = ["DraftMagics"]
+__all__ = ["facts", "source", "target"]
 
 
-@magics_class
-class DraftMagics(Magics):
-    """The magic for drafts."""
-
-    @line_cell_magic
-    @reads_options
-    def draft(self, line: str, cell: str | None = None) -> Check:
-        """Show the state of a draft of a template: what is unresolved, and its numbers beside what they should be.
-
-        As a cell magic, the cell is the draft, in JSON.
-        """
-        from nbanalyzer.analysis.draft import check, save
-
-        from .arguments import Arguments
-        from .options import PARSERS
-
-        arguments = Arguments(PARSERS["draft"](), line, self.shell)
-        draft = _draft(arguments, cell)
-        target = _target(arguments)
-        with bar(self.shell):
-            found = check(draft, config=arguments.config(), facts=_facts(arguments))
-        if target is not None:
-            if found.failed:  # then what is wrong is shown beside the error that nothing is saved
-                from IPython.display import display
-
-                display(found)
-            save(draft, target.parent, target.stem, found)
-        return found
-
-
-def _draft(arguments: Arguments, cell: str | None) -> Any:
+def source(arguments: Arguments, cell: str | None) -> Any:
+    """Return the draft: the cell, what a ``$name`` is, or what is in a file."""
     named = arguments.options.draft
     if (named is None) == (cell is None):
         raise InputError("%draft takes one draft: the path of a .json file, $draft, or the cell of %%draft")
@@ -62,7 +25,8 @@ def _draft(arguments: Arguments, cell: str | None) -> Any:
     return read_file(draft) if isinstance(draft, str | Path) and not is_text else draft
 
 
-def _target(arguments: Arguments) -> Path | None:
+def target(arguments: Arguments) -> Path | None:
+    """Return where the template is to be saved, or None."""
     if not arguments.options.save:
         return None
     path = Path(arguments.path(arguments.options.save))
@@ -71,19 +35,16 @@ def _target(arguments: Arguments) -> Path | None:
     return path
 
 
-def _facts(arguments: Arguments) -> dict[str, Any]:
+def facts(arguments: Arguments) -> dict[str, Any]:
     """Return what the line states of the model; sizes and switches are of the run that its FLOPs are of."""
     options = arguments.options
-    facts: dict[str, Any] = {}
-    for name in ("parameters", "flops", "checkpoint_bytes"):
-        if (text := getattr(options, name)) is not None:
-            facts[name] = arguments.value(text)
+    stated = arguments.values(("parameters", "flops", "checkpoint_bytes"))
     if options.checkpoint_bits is not None:
-        if "checkpoint_bytes" not in facts:
+        if "checkpoint_bytes" not in stated:
             raise InputError("--checkpoint_bits needs --checkpoint_bytes")
-        facts["checkpoint_bits"] = arguments.number("--checkpoint_bits", options.checkpoint_bits)
+        stated["checkpoint_bits"] = arguments.number("--checkpoint_bits", options.checkpoint_bits)
     if run := arguments.run():
-        if "flops" not in facts:
+        if "flops" not in stated:
             raise InputError(f"--{next(iter(run))} is of the run of --flops: state both")
-        facts["run"] = run
-    return facts
+        stated["run"] = run
+    return stated

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
+from IPython import display
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
-from nbanalyzer.analysis.options import ALL, COMMUNICATION, EFFICIENCIES, NOT_ALL, given
-from nbanalyzer.costs.run import SIZES, SWITCHES
+from nbanalyzer.analysis.options import ALL, MONEY, NOT_ALL, given
+from nbanalyzer.costs.run import SERVED, SIZES, SWITCHES
 from nbanalyzer.errors import InputError
 from nbanalyzer.files import writing
 
 from .arguments import Arguments
-from .options import LENGTHS, PARSERS
+from .options import LENGTHS, OF_REQUEST, PARSERS
 from .progress import bar
 
 if TYPE_CHECKING:
     from nbanalyzer.analysis.analysis import Analysis
     from nbanalyzer.analysis.comparison import Comparison
+    from nbanalyzer.analysis.draft import Check
     from nbanalyzer.analysis.ranks import Ranks
     from nbanalyzer.analysis.request import Request, RequestTiming
     from nbanalyzer.analysis.roofline import Roofline
@@ -26,32 +29,34 @@ if TYPE_CHECKING:
     from nbanalyzer.analysis.served import Served
     from nbanalyzer.hardware.accelerators import Accelerator
     from nbanalyzer.hardware.profiles import Profile
-    from nbanalyzer.report.catalogue import Listing
-    from nbanalyzer.report.hardware import HardwareListing
     from nbanalyzer.sweeps.sweep import Sweep
+    from nbanalyzer.table import Table
     from nbanalyzer.templates.template import ModelTemplate
 
     from .form.whatif import WhatIf
 
 __all__ = ["CostMagics"]
 
-Function = TypeVar("Function", bound=Callable[..., Any])
 
-
-def reads_options(function: Function) -> Function:
-    """Let a magic's help, ``%name?``, be its docstring and the options of its line.
+def reads_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a function of `Arguments` be a magic of its name, whose help is its docstring and the options of its line.
 
     Braces on the line belong to templates, not to Python; ``$name`` reads a notebook variable.
     """
+    parser_of = PARSERS[function.__name__]
+
+    @wraps(function)
+    def magic(self: Magics, line: str, *cell: str | None) -> Any:
+        return function(self, Arguments(parser_of(), line, self.shell), *cell)
 
     def help_text() -> str:
-        parser = PARSERS[function.__name__]()
+        parser = parser_of()
         parser.description = function.__doc__
         text: str = parser.format_help()
         return text
 
-    function.getdoc = help_text  # type: ignore[attr-defined]  # where IPython looks first
-    decorated: Function = no_var_expand(function)
+    magic.getdoc = help_text  # type: ignore[attr-defined]  # where IPython looks first
+    decorated: Callable[..., Any] = no_var_expand(magic)
     return decorated
 
 
@@ -59,26 +64,22 @@ def reads_options(function: Function) -> Function:
 class CostMagics(Magics):
     """The magics of this package."""
 
-    def _arguments(self, magic: str, line: str) -> Arguments:
-        return Arguments(PARSERS[magic](), line, self.shell)
-
     # ---- a pass
 
     @line_cell_magic
     @reads_options
-    def populate(self, line: str, cell: str | None = None) -> Analysis | Roofline | Ranks | Listing:
+    def populate(self, arguments: Arguments, cell: str | None = None) -> Analysis | Roofline | Ranks | Table:
         """Show what one forward pass of a model costs, module by module; on hardware, how long it takes.
 
         As a cell magic, the cell is a template in JSON, which is expanded, populated and shown.
         """
         from nbanalyzer.analysis.populate import populate
 
-        arguments = self._arguments("populate", line)
         options = arguments.options
         if options.list:
-            from nbanalyzer.report.catalogue import Listing
+            from nbanalyzer.report.catalogue import listing
 
-            return Listing()
+            return listing()
         if shows_all := options.rank == ALL:
             options.rank = None
         with bar(self.shell):  # of a model that is not in the catalogue: its template is generated first
@@ -88,66 +89,52 @@ class CostMagics(Magics):
         analysis.depth = arguments.number("--depth", options.depth) if options.depth else None
         if analysis.depth is not None and analysis.depth < 1:
             raise InputError(f"--depth is a whole number from 1, not {options.depth}")
-        roofline = _roofline(analysis, arguments)
+        roofline: Roofline | None = arguments.on(analysis, ["plot roofline"] if options.plot == "roofline" else [])
         if options.save:
             analysis.save(arguments.path(options.save), roofline)
         if shows_all:
             ranks = analysis.ranks(roofline)
             if options.plot and options.plot != "none":
-                _show(ranks.plot())
+                display.display(ranks.plot())
             return ranks
         plot = options.plot or ("roofline" if roofline else "both")
         if plot != "none":
-            _show(roofline.plot() if roofline and plot == "roofline" else analysis.plot(plot))
+            display.display(roofline.plot() if roofline and plot == "roofline" else analysis.plot(plot))
         return roofline or analysis
 
     @line_magic
     @reads_options
-    def hardware(self, line: str) -> Accelerator | HardwareListing:
+    def hardware(self, arguments: Arguments) -> Accelerator | Table:
         """List the accelerators, or describe one: memory, bandwidth, peaks, and where the figures come from."""
         from nbanalyzer.hardware.accelerators import hardware
-        from nbanalyzer.report.hardware import HardwareListing
+        from nbanalyzer.report.hardware import listing
 
-        arguments = self._arguments("hardware", line)
         name = arguments.options.name
-        return HardwareListing() if name is None else hardware(arguments.value(name))
+        return listing() if name is None else hardware(arguments.value(name))
 
     @line_magic
     @reads_options
-    def fit(self, line: str) -> Search:
+    def fit(self, arguments: Arguments) -> Search:
         """Find the meshes of devices that a model fits on, and the best of them."""
         from nbanalyzer.analysis.search import fit
 
-        arguments = self._arguments("fit", line)
-        options = arguments.options
-        if options.model is None:
+        if arguments.options.model is None:
             raise InputError("%fit takes one model: %populate --list lists them")
-        sizes = ("batch_size", "w_bit", "a_bit", "kv_bit", "prompt_len", "output_len", "max_devices")
-        asked: dict[str, Any] = {
-            name: arguments.number(f"--{name}", text) for name, text in given(options, sizes).items()
-        }
-        reals = given(options, ("price", "memory_fraction"))
-        asked |= {name: arguments.real(f"--{name}", text) for name, text in reals.items()}
-        asked |= given(options, ("minimize", "where"))
-        if options.hardware:
-            asked["hardware"] = [arguments.value(name) for name in options.hardware]
-        if options.profile:
-            asked["profile"] = arguments.value(options.profile)
+        model = arguments.value(arguments.options.model)
         with bar(self.shell):
-            return fit(arguments.value(options.model), set=arguments.changes(), config=arguments.config(), **asked)
+            return fit(model, set=arguments.changes(), config=arguments.config(), **arguments.search())
 
     # ---- several passes
 
     @line_magic
     @reads_options
-    def compare(self, line: str) -> Comparison:
+    def compare(self, arguments: Arguments) -> Comparison:
         """Show two to six variants side by side, and the modules in which they differ most.
 
         Every size and switch, and ``--hardware``, takes one or more values: ``--w_bit 16 8 4`` makes three variants.
         """
         from nbanalyzer.analysis.comparison import compare
 
-        arguments = self._arguments("compare", line)
         options = arguments.options
         if not options.models:
             raise InputError("%compare takes one or more models, before the options")
@@ -167,26 +154,24 @@ class CostMagics(Magics):
         # One value is the same for all variants, and no part of what tells them apart.
         single: dict[str, Any] = {name: values[0] if len(values) == 1 else values for name, values in several.items()}
         with bar(self.shell):
-            comparison = compare(*models, set=changes or None, **single, **arguments.reached())
-        if options.plot == "time" and not options.hardware:
-            raise InputError("--plot time needs --hardware NAME: %hardware lists the names")
+            comparison = compare(*models, set=changes or None, **arguments.reached(), **single)
+        arguments.require_hardware(["plot time"] if options.plot == "time" and not options.hardware else [])
         if options.plot != "none":
-            _show(comparison.plot(options.plot or ""))
+            display.display(comparison.plot(options.plot or ""))
         return comparison
 
     @line_magic
     @reads_options
-    def sweep(self, line: str) -> Sweep:
+    def sweep(self, arguments: Arguments) -> Sweep:
         """Compute metrics over a grid: every option of a run takes several values, and each such option is an axis.
 
         An axis is ``1,8,64`` or ``1 8 64``, ``1:64`` (both ends), ``128:32768:128`` (in steps), ``128:32768:*2``
         (doubling), or ``$name``, a list, range or array of the notebook.
         """
-        from nbanalyzer.sweeps.sweep import METRICS, sweep
+        from nbanalyzer.sweeps.sweep import sweep, usual_metrics
 
         from .axes import one_or_all, read_axes, values_of
 
-        arguments = self._arguments("sweep", line)
         options = arguments.options
         models = values_of(arguments, options.models)
         if not models:
@@ -195,83 +180,90 @@ class CostMagics(Magics):
         if options.config:
             settings["config"] = arguments.config()
         settings |= arguments.reached()
-        if options.price is not None:
-            settings["price"] = arguments.real("--price", options.price)
+        settings |= {name: arguments.real(f"--{name}", text) for name, text in given(options, MONEY).items()}
         if options.chunks is not None:
             settings["chunks"] = "auto" if options.chunks == "auto" else arguments.number("--chunks", options.chunks)
-        default = (*METRICS, *(["time"] if options.hardware else []), *(["estimate"] if options.profile else []))
+        default = usual_metrics(settings)
+        if SERVED not in settings:
+            default += (*(("time",) if options.hardware else ()), *(("estimate",) if options.profile else ()))
         metrics = values_of(arguments, options.metric) if options.metric else default
         with bar(self.shell):
             grid = sweep(one_or_all(models), metrics=metrics, **settings)
         if options.plot is not None:
-            _show(grid.plot(x=options.plot or None))
+            display.display(grid.plot(x=options.plot or None))
         if options.heatmap:
-            _show(grid.heatmap())
+            display.display(grid.heatmap())
         return grid
 
     @line_magic
     @reads_options
-    def request(self, line: str) -> Request | RequestTiming | Served:
+    def request(self, arguments: Arguments) -> Request | RequestTiming | Served:
         """Show what a request costs: a prompt read, then token after token written; on hardware, how long it takes.
 
         With ``--concurrency`` such requests are served all the time: time per output token, tokens a second, what fits.
         """
-        from nbanalyzer.analysis.options import LENGTHS
         from nbanalyzer.analysis.request import request
 
-        arguments = self._arguments("request", line)
         options = arguments.options
         if options.model is None:
             raise InputError("%request takes a model: a catalogue name, a path, $template or $config")
         if options.rank == ALL:
             raise InputError(NOT_ALL)
-        run = {"prompt_len": 1024, "output_len": 256, **arguments.run((*SIZES, *LENGTHS)), **given(options, ("quant",))}
+        settings = arguments.request(OF_REQUEST)
         with bar(self.shell):
-            asked = request(arguments.value(options.model), config=arguments.config(), set=arguments.changes(), **run)
-        serving, on = _serving(arguments)
-        if options.hardware is None:
-            return asked
-        timing = asked.on(arguments.value(options.hardware), **on)
-        if not serving:
-            return timing
-        served = timing.served(**serving)
+            asked = request(
+                arguments.value(options.model), config=arguments.config(), set=arguments.changes(), **settings
+            )
+        found: Any = arguments.served(asked, [*given(options, ("save",))])
         if options.save:
-            served.save(arguments.path(options.save))
-        return served
+            found.save(arguments.path(options.save))
+        result: Request | RequestTiming | Served = found
+        return result
 
     @line_magic
     @reads_options
-    def whatif(self, line: str) -> WhatIf:
+    def whatif(self, arguments: Arguments) -> WhatIf:
         """Show a form: model, hardware, phase and sizes to move; time, memory and a roofline that follow."""
         from .form.whatif import WhatIf
 
-        arguments = self._arguments("whatif", line)
         options = arguments.options
-        settings: dict[str, Any] = arguments.run(LENGTHS)
-        if options.phase:
-            settings["phase"] = options.phase
-        if options.hardware:
-            settings["hardware"] = arguments.value(options.hardware)
-        settings |= arguments.reached()
-        if options.set:
-            settings["set"] = arguments.changes()
+        settings = arguments.run(LENGTHS) | arguments.values(("phase", "hardware")) | arguments.reached()
         with bar(self.shell):  # of a model that is not in the catalogue: its template is generated first
-            return WhatIf(arguments.value(options.model), **settings)
+            return WhatIf(arguments.value(options.model), set=arguments.changes(), **settings)
 
     # ---- PyTorch, which is loaded when it is first needed
 
+    @line_cell_magic
+    @reads_options
+    def draft(self, arguments: Arguments, cell: str | None = None) -> Check:
+        """Show the state of a draft of a template: what is unresolved, and its numbers beside what they should be.
+
+        As a cell magic, the cell is the draft, in JSON.
+        """
+        from nbanalyzer.analysis.draft import check, save
+
+        from .draft import facts, source, target
+
+        draft, path = source(arguments, cell), target(arguments)
+        with bar(self.shell):
+            found = check(draft, config=arguments.config(), facts=facts(arguments))
+        if path is not None:
+            if found.failed:  # then what is wrong is shown beside the error that nothing is saved
+                display.display(found)
+            save(draft, path.parent, path.stem, found)
+        return found
+
     @line_magic
     @reads_options
-    def generate(self, line: str) -> ModelTemplate:
+    def generate(self, arguments: Arguments) -> ModelTemplate:
         """Trace a model, and return its template once it is found equal to PyTorch.
 
         No weights are needed, and no network.
         """
         from nbanalyzer.generate import generate
-        from nbanalyzer.report.template import Summary
+        from nbanalyzer.report.template import summary
         from nbanalyzer.templates.template_files import save_template
 
-        arguments = self._arguments("generate", line)
         options = arguments.options
         if options.model is None:
             raise InputError("%generate takes a model: a catalogue name, the path of a config.json, or $config")
@@ -282,16 +274,15 @@ class CostMagics(Magics):
                 path = arguments.path(options.output)
                 with writing(f"--output {str(path)!r}"):
                     save_template(template, path)
-        _show(Summary(template))
+        display.display({"text/plain": summary(template)}, raw=True)
         return template
 
     @line_magic
     @reads_options
-    def verify(self, line: str) -> Any:
+    def verify(self, arguments: Arguments) -> Any:
         """Show a template's numbers beside PyTorch's, per module and in total."""
         from nbanalyzer.generate import verify
 
-        arguments = self._arguments("verify", line)
         options = arguments.options
         if options.model is None:
             raise InputError("%verify takes a model: a catalogue name, the path of a template, or $template")
@@ -303,21 +294,20 @@ class CostMagics(Magics):
 
     @line_magic
     @reads_options
-    def calibrate(self, line: str) -> Profile:
+    def calibrate(self, arguments: Arguments) -> Profile:
         """Measure how long kernels take on this machine: a minute, then a profile for estimates of time.
 
         One thread works, on the processor; or a CUDA device.
         """
         from nbanalyzer.generate import DEVICES, SECONDS, calibrate
-        from nbanalyzer.report.profile import Summary
+        from nbanalyzer.report.profile import summary
 
-        arguments = self._arguments("calibrate", line)
         options = arguments.options
         path = arguments.path(options.output) if options.output else None
         seconds = SECONDS if options.seconds is None else arguments.real("--seconds", options.seconds)
         with bar(self.shell):
             profile = calibrate(options.device or DEVICES[0], seconds, output=path)
-        _show(Summary(profile))
+        display.display({"text/plain": summary(profile)}, raw=True)
         return profile
 
 
@@ -345,41 +335,3 @@ def _config(arguments: Arguments) -> Any:
     if config is None and options.model_json and options.model:
         return config_for(arguments.path(options.model), arguments.path(options.model_json))
     return config
-
-
-def _roofline(analysis: Analysis, arguments: Arguments) -> Roofline | None:
-    """Return the analysis on the accelerator that ``%populate`` names, if any."""
-    options = arguments.options
-    if options.hardware is not None or options.profile is not None:  # a profile knows what it was measured on
-        hardware = options.hardware and arguments.value(options.hardware)
-        return analysis.on(hardware, **arguments.reached())
-    needing = given(options, (*EFFICIENCIES, *COMMUNICATION))
-    if options.plot == "roofline":
-        needing |= {"plot roofline": True}
-    if needing:
-        raise InputError(f"--{next(iter(needing))} needs --hardware NAME: %hardware lists the names")
-    return None
-
-
-def _serving(arguments: Arguments) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what ``%request`` says of serving, and of where it runs; options that need others do not stand alone."""
-    from nbanalyzer.analysis.options import MONEY, SERVING, given
-
-    options = arguments.options
-    on = arguments.reached()
-    on |= {name: arguments.real(f"--{name}", text) for name, text in given(options, MONEY).items()}
-    serving: dict[str, Any] = {
-        name: arguments.number(f"--{name}", text) if name == "concurrency" else arguments.real(f"--{name}", text)
-        for name, text in given(options, SERVING).items()
-    }
-    if needing := [name for name in (*given(options, ("memory_fraction", "save")),) if "concurrency" not in serving]:
-        raise InputError(f"--{needing[0]} needs --concurrency N")
-    if options.hardware is None and (needing := [*serving, *on]):
-        raise InputError(f"--{needing[0]} needs --hardware NAME: %hardware lists the names")
-    return serving, on
-
-
-def _show(result: Any) -> None:
-    from IPython.display import display
-
-    display(result)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from IPython import display
+
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.progress import on_terminal, watched_by
 
@@ -59,10 +61,9 @@ def _widget() -> Iterator[None]:
 
 def _displayed() -> tuple[Any, Any]:
     """Return a new bar, and the handle of its display in the notebook."""
-    from IPython.display import display
     from ipywidgets import IntProgress, Layout
 
     widget = IntProgress(0, 0, 100, style={"description_width": "24em"}, layout=Layout(width="52em"))
     # Displayed raw: nbval would compare the widget's own text, which holds the progress.
     view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
-    return widget, display({WIDGET: view, **NOTHING}, raw=True, display_id=True)
+    return widget, display.display({WIDGET: view, **NOTHING}, raw=True, display_id=True)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
 from nbanalyzer.quantities import si
 
-from .figure import SMALLEST_SHARE, Plot, dress, heading, name_of
+from .figure import SMALLEST_SHARE, Plot, dress, heading, name_of, rows_of, stack
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from nbanalyzer.analysis.analysis import Analysis
-    from nbanalyzer.costs.tree import Cost, Node
+    from nbanalyzer.costs.tree import Node
 
 __all__ = ["cost_plot"]
 
@@ -55,43 +56,29 @@ def _rows(analysis: Analysis) -> list[Row]:
     """Return (label, numbers) for every module worth a bar, and one for the others."""
     whole = analysis.cost_of_all
     shown: list[Node] = []
-    others: list[dict[str, float]] = []
+    others: list[Node] = []
     for node in analysis.modules():
         cost = analysis.cost(node)
         is_large = any(
             part and part >= SMALLEST_SHARE * total
             for part, total in ((cost.flops, whole.flops), (cost.bytes, whole.bytes))
         )
-        if is_large:
-            shown.append(node)
-        else:
-            others.append(_numbers(cost))
-    labels = analysis.labels(shown)
-    rows = [(label, _numbers(analysis.cost(node))) for label, node in zip(labels, shown, strict=True)]
-    if others:
-        rest = {part: math.fsum(numbers[part] for numbers in others) for part in others[0]}
-        rows.append((f"{len(others)} others", rest))
-    return rows
+        (shown if is_large else others).append(node)
+    parts = [part for part, _ in (*FLOPS_PARTS.values(), *BYTES_PARTS.values())]
 
+    def lengths(nodes: Sequence[Node]) -> dict[str, float]:
+        costs = [analysis.cost(node) for node in nodes]
+        return {part: math.fsum(float(getattr(cost, part)) for cost in costs) for part in parts}
 
-def _numbers(cost: Cost) -> dict[str, float]:
-    """Return the lengths of the parts of both panels' bars."""
-    return {part: float(getattr(cost, part)) for part, _ in (*FLOPS_PARTS.values(), *BYTES_PARTS.values())}
+    return rows_of(analysis, shown, others, lengths)
 
 
 def _bars(ax: Axes, rows: list[Row], parts: dict[str, tuple[str, str]], unit: str) -> None:
-    labels = [label for label, _ in rows]
-    places = range(len(rows))
-    left = [0.0] * len(rows)
-    for part, (key, color) in parts.items():
-        widths = [numbers[key] for _, numbers in rows]
-        if any(widths):
-            ax.barh(places, widths, left=left, height=0.72, color=color, label=part)
-        left = [start + width for start, width in zip(left, widths, strict=True)]
-    for place, total in zip(places, left, strict=True):
+    lengths = [(part, color, [numbers[key] for _, numbers in rows]) for part, (key, color) in parts.items()]
+    for place, total in enumerate(stack(ax, lengths)):
         if total:
             ax.annotate(f" {si(total, unit)}", (total, place), va="center", fontsize="x-small")
-    dress(ax, labels, unit, "floating-point operations" if unit == "FLOP" else "bytes moved")
+    dress(ax, [label for label, _ in rows], unit, "floating-point operations" if unit == "FLOP" else "bytes moved")
 
 
 def _text(name: str, rows: list[Row], panels: list[str]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from nbanalyzer.quantities import seconds, si
+from nbanalyzer.quantities import amount
 from nbanalyzer.table import Table
 from nbanalyzer.text import short_paths
 
@@ -51,31 +51,20 @@ def comparison_plot(comparison: Comparison, metric: str = "") -> Plot:
     figure = Figure(figsize=(7.4, 1.3 + len(labels) * (0.16 + 0.13 * len(bars))), dpi=100, layout="constrained")
     ax = figure.subplots()
     thick = 0.82 / len(bars)
+    cells: dict[str, list[str]] = {}
     for index, (label, widths) in enumerate(bars.items()):
         at = [place - 0.41 + thick * (index + 0.5) for place in range(len(labels))]
-        whole = _amount(math.fsum(widths), metric, unit)
+        whole = amount(math.fsum(widths), unit)
         marks = comparison.variants[index].marks if metric == "time" else ()
         name = ", ".join((f"{label}: {whole}", *marks))
+        cells[", ".join((label, *marks))] = [amount(width, unit) for width in widths]
         style: dict[str, Any] = {"hatch": "///", "edgecolor": "white", "linewidth": 0} if marks else {}
         ax.barh(at, widths, height=thick, color=VARIANTS[index], label=name, **style)
         for place, width in zip(at, widths, strict=True):
             if width:
-                ax.annotate(f" {_amount(width, metric, unit)}", (width, place), va="center", fontsize="xx-small")
+                ax.annotate(f" {amount(width, unit)}", (width, place), va="center", fontsize="xx-small")
     dress(ax, labels, unit, comparison.called(metric))
     ax.set_ylim(len(labels) - 0.4, -0.6)
-    cells = {
-        ", ".join((variant.label, *(variant.marks if metric == "time" else ()))): [
-            _amount(width, metric, unit) for width in bars[variant.label]
-        ]
-        for variant in comparison.variants
-    }
-    return Plot(figure, _comparison_text(comparison.called(metric), labels, cells))
-
-
-def _amount(value: float, metric: str, unit: str) -> str:
-    return seconds(value) if metric == "time" else si(value, unit)
-
-
-def _comparison_text(what: str, labels: list[str], cells: dict[str, list[str]]) -> str:
-    rows = [("", *cells), *zip(labels, *cells.values(), strict=True)]
-    return "\n".join([f"{what}, by module", *Table(rows).lines("  ")])
+    rows_of_text = [("", *cells), *zip(labels, *cells.values(), strict=True)]
+    lines = [f"{comparison.called(metric)}, by module", *Table(rows_of_text).lines("  ")]
+    return Plot(figure, "\n".join(lines))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -15,11 +16,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from nbanalyzer.costs.costs import Costs
+    from nbanalyzer.costs.tree import Node
 
-__all__ = ["COLORS", "SMALLEST_SHARE", "Plot", "dress", "heading", "name_of"]
+__all__ = ["COLORS", "SMALLEST_SHARE", "Plot", "dress", "heading", "name_of", "rows_of", "stack"]
 
 # Okabe and Ito's palette, without the yellow, which is illegible on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+Lengths = TypeVar("Lengths")
 SMALLEST_SHARE = 0.01  # of the FLOPs or of the bytes: a module below both is part of "other"
 
 
@@ -57,6 +60,29 @@ def heading(analysis: Costs) -> str:
     cached = f" after {run.cache_len:,} cached" if run.cache_len else ""
     encoded = f", {run.encoder_len:,} encoded" if "encoder_len" in analysis.variables else ""
     return "; ".join((f"{name_of(analysis)}: batch {run.batch_size:,}, {tokens}{cached}{encoded}", *analysis.notes))
+
+
+def rows_of(
+    analysis: Costs, shown: Sequence[Node], others: Sequence[Node], lengths: Callable[[Sequence[Node]], Lengths]
+) -> list[tuple[str, Lengths]]:
+    """Return (label, what `lengths` returns) for every module that has a bar, and one for all the others."""
+    rows = [(label, lengths([node])) for label, node in zip(analysis.labels(shown), shown, strict=True)]
+    return rows + ([(f"{len(others)} others", lengths(others))] if others else [])
+
+
+def stack(ax: Axes, parts: Sequence[tuple[str, str, Sequence[float]]]) -> list[float]:
+    """Draw horizontal bars, each of parts: of each part its name, its colour, its length in every bar.
+
+    Returns:
+        the length of each bar.
+
+    """
+    left = [0.0] * len(parts[0][2])
+    for name, color, widths in parts:
+        if any(widths):
+            ax.barh(range(len(left)), widths, left=left, height=0.72, color=color, label=name)
+        left = [start + width for start, width in zip(left, widths, strict=True)]
+    return left
 
 
 def dress(ax: Axes, labels: list[str], unit: str, meaning: str, legend: str = "left") -> None:

@@ -13,7 +13,8 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullLocat
 from nbanalyzer.analysis.dots import Dot, dots, named, roofs, spots, summit
 from nbanalyzer.quantities import seconds, si
 
-from .figure import Plot, dress, heading, name_of
+from .figure import Plot, dress, heading, name_of, rows_of, stack
+from .links import link_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from nbanalyzer.analysis.roofline import Bound, Roofline
     from nbanalyzer.costs.tree import Node
 
-__all__ = ["roofline_plot"]
+__all__ = ["link_plot", "roofline_plot"]
 
 # Okabe and Ito's palette: memory-bound has the colour of weights, compute-bound that of matrix products.
 COLORS: dict[Bound, str] = {"compute": "#0072B2", "memory": "#D55E00", "link": "#009E73", "overhead": "#999999"}
@@ -40,7 +41,12 @@ def roofline_plot(roofline: Roofline) -> Plot:
     analysis, timings = roofline.analysis, roofline.timings
     timed = [node for node in analysis.modules() if timings[node].time]
     barred = [node for node in timed if timings[node].time >= SMALLEST_SHARE * roofline.time]
-    rows = _rows(roofline, barred, [node for node in timed if node not in barred])
+    others = [node for node in timed if node not in barred]
+
+    def seconds_of(nodes: Sequence[Node]) -> dict[Bound, float]:
+        return {bound: math.fsum(getattr(timings[node], bound) for node in nodes) for bound in COLORS}
+
+    rows = rows_of(analysis, barred, others, seconds_of)
     shown = dots(roofline)
     labelled = [dot for dot in named(shown) if dot.node in barred]
     figure = Figure(figsize=(11.4, max(4.6, 1.4 + 0.27 * len(rows))), dpi=100, layout="constrained")
@@ -142,25 +148,9 @@ def _note(ax: Axes, roofline: Roofline, without: Sequence[Node]) -> None:
 Row = tuple[str, dict["Bound", float]]
 
 
-def _rows(roofline: Roofline, barred: Sequence[Node], others: Sequence[Node]) -> list[Row]:
-    """Return (label, seconds by limiter) for every module worth a bar, and one for the others."""
-    labels = roofline.analysis.labels(barred)
-    rows = [(label, _parts([node], roofline)) for label, node in zip(labels, barred, strict=True)]
-    return rows + ([(f"{len(others)} others", _parts(others, roofline))] if others else [])
-
-
-def _parts(nodes: Sequence[Node], roofline: Roofline) -> dict[Bound, float]:
-    return {bound: math.fsum(getattr(roofline.timings[node], bound) for node in nodes) for bound in COLORS}
-
-
 def _bars(ax: Axes, rows: Sequence[Row], ticks: list[str], whole: float) -> None:
-    left = [0.0] * len(rows)
-    for bound, color in COLORS.items():
-        widths = [parts[bound] for _, parts in rows]
-        if any(widths):
-            ax.barh(range(len(rows)), widths, left=left, height=0.72, color=color, label=WAITS[bound])
-        left = [start + width for start, width in zip(left, widths, strict=True)]
-    for place, time in enumerate(left):
+    lengths = [(WAITS[bound], color, [parts[bound] for _, parts in rows]) for bound, color in COLORS.items()]
+    for place, time in enumerate(stack(ax, lengths)):
         ax.annotate(f" {seconds(time)}, {_percent(time / whole)}", (time, place), va="center", fontsize="x-small")
     dress(ax, ticks, "s", "time", "right")
     ax.margins(x=0.3)

@@ -293,8 +293,6 @@ def _hatch(ax: Axes, cells: Any) -> None:
 def _map(ax: Axes, values: Any, metric: str, fitting: Any) -> None:
     """Draw the values as colours, and, with whether each of them fits, the numbers in the cells."""
     is_written = fitting is not None
-    figure = ax.get_figure()
-    assert figure is not None
     scaled = within(values)
     if metric == "fits":
         colors = ListedColormap([NO, YES])
@@ -312,7 +310,7 @@ def _map(ax: Axes, values: Any, metric: str, fitting: Any) -> None:
         if not is_written:  # else the numbers themselves stand there
             unit = unit_of(metric)
             short = unit if unit in {"s", "B", "FLOP"} else ""
-            bar = figure.colorbar(image, ax=ax, format=EngFormatter(short), pad=0.02)
+            bar = ax.figure.colorbar(image, ax=ax, format=EngFormatter(short), pad=0.02)
             bar.ax.minorticks_off()
             bar.ax.tick_params(labelsize="small")
             bar.set_label(metric if short or unit in {"", "elements"} else unit, fontsize="small")

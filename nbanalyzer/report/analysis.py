@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from nbanalyzer.analysis.roofline import Roofline
     from nbanalyzer.costs.costs import Costs
 
-__all__ = ["as_csv", "as_fragment", "as_html", "as_json", "as_md", "as_text"]
+__all__ = ["FORMATS", "as_csv", "as_fragment", "as_html", "as_json", "as_md", "as_text", "in_cells", "page"]
 
 HEADINGS = ("count", "parameters", "FLOPs", "%", "bytes", "%", "FLOP/B")
 
@@ -82,15 +82,17 @@ def _on_hardware(roofline: Roofline) -> list[tuple[str, str]]:
     ]
 
 
-def as_text(analysis: Costs, depth: int | None = None, roofline: Roofline | None = None) -> str:
-    """Return the analysis as aligned text: totals, then one line per module, down to `depth` levels."""
+def as_text(analysis: Costs, roofline: Roofline | None = None) -> str:
+    """Return the analysis as aligned text: totals, then one line per module, down to its own depth."""
     lines = [analysis.title, analysis.conditions, *([roofline.answer] if roofline else [])]
     lines += [*(f"warning: {text}" for text in _warnings(analysis, roofline)), ""]
     heads = headline(analysis, roofline)
     width = max(len(name) for name, _ in heads)
     lines += [f"  {name:<{width}}  {text}" for name, text in heads]
     table: list[tuple[str, ...]] = [("kernel", *_headings(analysis, roofline))]
-    table += [("  " * node.depth + _name(node), *_cells(analysis, node, roofline)) for node in analysis.rows(depth)]
+    table += [
+        ("  " * node.depth + _name(node), *_cells(analysis, node, roofline)) for node in analysis.rows(analysis.depth)
+    ]
     return as_lines([*lines, "", *Table(table).lines("  ")])
 
 
@@ -107,7 +109,7 @@ def _warnings(analysis: Costs, roofline: Roofline | None) -> tuple[str, ...]:
     return analysis.warnings if roofline is None else (*analysis.warnings, *roofline.notes)
 
 
-def as_md(analysis: Costs, depth: int | None = None, roofline: Roofline | None = None) -> str:
+def as_md(analysis: Costs, roofline: Roofline | None = None) -> str:
     """Return the analysis as Markdown: totals, then a table with one row per module."""
     lines = [f"# {as_markdown(analysis.title)}", "", as_markdown(analysis.conditions), ""]
     lines += [f"**{as_markdown(roofline.answer)}**", ""] if roofline else []
@@ -116,7 +118,7 @@ def as_md(analysis: Costs, depth: int | None = None, roofline: Roofline | None =
     lines += [f"- {as_markdown(name)}{': ' if name else ''}{as_markdown(text)}" for name, text in heads]
     headings = _headings(analysis, roofline)
     lines += ["", f"| kernel | {' | '.join(headings)} |", f"|---|{'---:|' * len(headings)}"]
-    for node in analysis.rows(depth):
+    for node in analysis.rows():
         cells = " | ".join(cell.strip() for cell in _cells(analysis, node, roofline))
         lines.append(f"| {'&nbsp;&nbsp;' * node.depth}{as_markdown(_name(node))} | {cells} |")
     return "\n".join(lines) + "\n"
@@ -125,11 +127,13 @@ def as_md(analysis: Costs, depth: int | None = None, roofline: Roofline | None =
 def as_csv(analysis: Costs, roofline: Roofline | None = None) -> str:
     """Return `Analysis.table`, or `Roofline.table`, as CSV, exact numbers."""
     frame = (roofline or analysis).table()
+    return in_cells([(frame.index.name, *frame.columns), *frame.itertuples()])
+
+
+def in_cells(rows: Iterable[Iterable[object]]) -> str:
+    """Return rows as CSV; no text in it is a spreadsheet's formula."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([frame.index.name, *frame.columns])
-    rows = zip(frame.index, frame.itertuples(index=False), strict=True)
-    writer.writerows([as_cell(index), *map(as_cell, row)] for index, row in rows)
+    csv.writer(out, lineterminator="\n").writerows(map(as_cell, row) for row in rows)
     return out.getvalue()
 
 
@@ -141,27 +145,30 @@ def as_json(analysis: Costs, roofline: Roofline | None = None) -> str:
 
 def as_html(analysis: Costs, roofline: Roofline | None = None) -> str:
     """Return the analysis as an HTML page of its own."""
-    body = as_fragment(analysis, analysis.depth, roofline)
+    return page(analysis.title, as_fragment(analysis, roofline))
+
+
+def page(title: str, body: str) -> str:
+    """Return HTML as a page of its own."""
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width">\n<meta name="color-scheme" content="light dark">\n'
-        f"<title>{as_attribute(analysis.title)}</title>\n"
+        f"<title>{as_attribute(title)}</title>\n"
         f'<body style="font-family:sans-serif;margin:1em">\n{body}\n</body>\n</html>\n'
     )
 
 
-FORMATS: Mapping[str, Callable[[Costs], str]] = {"json": as_json, "csv": as_csv, "md": as_md, "html": as_html}
-"""Suffix of an analysis' file → its content."""
+FORMATS: Mapping[str, Callable[[Costs, Roofline | None], str]]
+FORMATS = {"json": as_json, "csv": as_csv, "md": as_md, "html": as_html}
+"""Suffix of an analysis' file → its content, with a roofline its times too."""
 
 
-def text(analysis: Costs) -> str:
-    """Return an analysis as text, to its own depth."""
-    return as_text(analysis, analysis.depth)
+text = as_text
 
 
 def fragment(analysis: Costs) -> dict[str, str]:
-    """Return an analysis as HTML, to its own depth."""
-    return {"text/html": as_fragment(analysis, analysis.depth)}
+    """Return an analysis as HTML."""
+    return {"text/html": as_fragment(analysis)}
 
 
 # ---- HTML, from the outside in
@@ -174,8 +181,8 @@ GAP = '<span style="flex:0 0 6em;margin-left:0.5em"></span>'
 BARS = (2, 4, 7)  # after FLOPs, bytes and time
 
 
-def as_fragment(analysis: Costs, depth: int | None = None, roofline: Roofline | None = None) -> str:
-    """Return the analysis as a part of an HTML page; the outermost `depth` levels (1 if None) are unfolded."""
+def as_fragment(analysis: Costs, roofline: Roofline | None = None) -> str:
+    """Return the analysis as a part of an HTML page; the outermost levels of its depth (1 if None) are unfolded."""
     heads = "".join(
         f'<div style="display:flex"><span style="flex:0 0 8.5em">{escape(name)}</span>'
         f'<span style="{TABULAR}">{escape(text)}</span></div>'
@@ -189,7 +196,7 @@ def as_fragment(analysis: Costs, depth: int | None = None, roofline: Roofline | 
     answer = f'<div style="margin:0.4em 0"><b>{escape(roofline.answer)}</b></div>' if roofline else ""
     times, (least, most) = ((signed("time", roofline.marks), "", "bound"), (62, 92)) if roofline else ((), (46, 76))
     labels = _columns("kernel", "parameters", "FLOPs", "", "bytes", "", "FLOP/B", *times, *_payload_heading(analysis))
-    rows = "".join(_html_rows(analysis, None, 1 if depth is None else depth, roofline))
+    rows = "".join(_html_rows(analysis, None, 1 if analysis.depth is None else analysis.depth, roofline))
     return (
         '<div style="font-size:0.92em;line-height:1.45">'
         f"<div><b>{escape(analysis.title)}</b></div><div>{escape(analysis.conditions)}</div>{answer}{warnings}"

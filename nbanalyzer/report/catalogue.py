@@ -7,27 +7,15 @@ from nbanalyzer.quantities import si
 from nbanalyzer.table import Table
 from nbanalyzer.templates import catalog
 
-__all__ = ["Listing"]
-
-
-class Listing:
-    """The shipped models, with their sizes."""
-
-    def __init__(self) -> None:
-        self.rows = [_row(name, short) for name, short in zip(catalog.names(), catalog.short_names(), strict=True)]
-
-    @property
-    def _table(self) -> Table:
-        return Table([HEADINGS, *self.rows], words=(0, 1))
-
-    def __repr__(self) -> str:
-        return "\n".join(self._table.lines())
-
-    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        return {"text/plain": repr(self), "text/html": self._table.html()}
-
+__all__ = ["listing"]
 
 HEADINGS = ("name", "model", "parameters", "layers", "hidden_size", "vocab_size")
+
+
+def listing() -> Table:
+    """Return the shipped models, with their sizes."""
+    names = zip(catalog.names(), catalog.short_names(), strict=True)
+    return Table([HEADINGS, *(_row(name, short) for name, short in names)], words=(0, 1))
 
 
 def _row(name: str, short: str) -> tuple[str, ...]:

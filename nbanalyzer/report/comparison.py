@@ -11,7 +11,7 @@ from nbanalyzer.analysis.marks import legend, signed
 from nbanalyzer.analysis.times import TIMES
 from nbanalyzer.costs.metrics import unit_of
 from nbanalyzer.costs.run import MESH, SIZES
-from nbanalyzer.quantities import seconds, si
+from nbanalyzer.quantities import amount, seconds, si
 from nbanalyzer.table import Table
 from nbanalyzer.text import as_lines, escape
 
@@ -56,6 +56,7 @@ def _heads(comparison: Comparison) -> list[str]:
         efficiency = _only(roofline.words for roofline in several or rooflines)
         signs = legend(mark for variant in variants for mark in variant.marks)
         shared.append("; ".join(filter(None, (f"on {name}" if name else "", efficiency, signs))))
+        shared.append(f"estimates by {', '.join(dict.fromkeys(one.profile.name for one in rooflines))}")
     return [line for line in shared if line] + [f"warning: {warning}" for warning in comparison.warnings]
 
 
@@ -120,7 +121,5 @@ def _only(texts: Iterable[str]) -> str:
 
 
 def _shown(metric: str, value: float | None) -> str:
-    if metric in TIMES:
-        return seconds(float(value or 0))
-    unit = unit_of(metric)
-    return si(value or 0, "" if unit == "elements" else unit)
+    unit = "s" if metric in TIMES else unit_of(metric)
+    return amount(value or 0, "" if unit == "elements" else unit)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nbanalyzer.analysis.draft import Check
 from nbanalyzer.quantities import show
 from nbanalyzer.table import Table
@@ -19,7 +21,7 @@ def text(check: Check) -> str:
     lines = [_head(check), *(f"  {line}" for line in _lines(check))]
     for title, table in _tables(check):
         lines += [*([f"  {title}"] if title else []), *table.lines("  ")]
-    return as_lines([*lines, *(f"  {line}" for line in _more(check))])
+    return as_lines([*lines, *(f"  {line}" for line in _first(check.details, MOST_DETAILS))])
 
 
 def fragment(check: Check) -> dict[str, str]:
@@ -28,7 +30,7 @@ def fragment(check: Check) -> dict[str, str]:
     parts += [f"<div>{escape(line)}</div>" for line in _lines(check)]
     for title, table in _tables(check):
         parts += [*([f"<div>{escape(title)}</div>"] if title else []), table.html()]
-    parts += [f"<div>{escape(line)}</div>" for line in _more(check)]
+    parts += [f"<div>{escape(line)}</div>" for line in _first(check.details, MOST_DETAILS)]
     return {"text/html": "".join(parts)}
 
 
@@ -46,9 +48,7 @@ def _head(check: Check) -> str:
 
 def _lines(check: Check) -> list[str]:
     """Return what is wrong with the draft as such."""
-    lines = check.findings.lines
-    more = [f"… and {len(lines) - MOST_FINDINGS} more"] if len(lines) > MOST_FINDINGS else []
-    return [*lines[:MOST_FINDINGS], *more, *([check.problem] if check.problem else [])]
+    return _first(check.findings.lines, MOST_FINDINGS) + ([check.problem] if check.problem else [])
 
 
 def _tables(check: Check) -> list[tuple[str, Table]]:
@@ -70,7 +70,7 @@ def _tables(check: Check) -> list[tuple[str, Table]]:
     return found
 
 
-def _more(check: Check) -> list[str]:
-    """Return where it differs from PyTorch."""
-    more = [f"… and {len(check.details) - MOST_DETAILS} more"] if len(check.details) > MOST_DETAILS else []
-    return [*check.details[:MOST_DETAILS], *more]
+def _first(lines: Sequence[str], most: int) -> list[str]:
+    """Return the first ones, and how many more there are."""
+    more = [f"… and {len(lines) - most} more"] if len(lines) > most else []
+    return [*lines[:most], *more]

@@ -11,7 +11,7 @@ from nbanalyzer.quantities import seconds, si
 from nbanalyzer.table import Table
 from nbanalyzer.text import escape
 
-__all__ = ["HardwareListing", "describe", "fragment", "text"]
+__all__ = ["describe", "fragment", "listing", "text"]
 
 HEADINGS = ("name", "memory", "bandwidth", "16-bit peak", "8-bit peak", "ridge at 16 bits")
 
@@ -29,18 +29,9 @@ def fragment(accelerator: Accelerator) -> dict[str, str]:
     return {"text/plain": describe(accelerator), "text/html": f"<div><b>{title}</b>{facts}</div>"}
 
 
-class HardwareListing:
-    """Accelerators as a table: the shipped ones, or those given."""
-
-    def __init__(self, listed: Iterable[Accelerator] | None = None) -> None:
-        chosen = map(hardware, accelerators()) if listed is None else listed
-        self.rows = [HEADINGS, *map(_row, chosen)]
-
-    def __repr__(self) -> str:
-        return "\n".join(Table(self.rows).lines())
-
-    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        return {"text/plain": repr(self), "text/html": Table(self.rows).html()}
+def listing(listed: Iterable[Accelerator] | None = None) -> Table:
+    """Return accelerators as a table: the shipped ones, or those given."""
+    return Table([HEADINGS, *map(_row, map(hardware, accelerators()) if listed is None else listed)])
 
 
 def describe(accelerator: Accelerator) -> str:

@@ -4,18 +4,9 @@ from __future__ import annotations
 
 from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.quantities import si
+from nbanalyzer.table import Table
 
-__all__ = ["Summary", "summary"]
-
-
-class Summary:
-    """The `summary` of a profile, as shown in a notebook."""
-
-    def __init__(self, profile: Profile) -> None:
-        self.text = summary(profile)
-
-    def __repr__(self) -> str:
-        return self.text
+__all__ = ["summary"]
 
 
 def summary(profile: Profile) -> str:
@@ -33,6 +24,5 @@ def summary(profile: Profile) -> str:
     ]
     if rows:
         heads = ("kernels", "precision", "n", "measured / law, 10 … 90 %")
-        widths = [max(len(row[column]) for row in (heads, *rows)) for column in range(4)]
-        lines += ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (heads, *rows)]
+        lines += Table([heads, *rows], words=range(4)).lines()
     return "\n".join(lines)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from nbanalyzer.analysis.roofline import Roofline
+from nbanalyzer.costs.costs import Costs
 
 from . import analysis
 
@@ -10,19 +13,18 @@ __all__ = ["FORMATS", "fragment", "text"]
 
 
 def text(roofline: Roofline) -> str:
-    """Return a roofline as text, to its analysis' depth."""
-    return analysis.as_text(roofline.analysis, roofline.analysis.depth, roofline)
+    """Return a roofline as text."""
+    return analysis.as_text(roofline.analysis, roofline)
 
 
 def fragment(roofline: Roofline) -> dict[str, str]:
-    """Return a roofline as HTML, to its analysis' depth."""
-    return {"text/html": analysis.as_fragment(roofline.analysis, roofline.analysis.depth, roofline)}
+    """Return a roofline as HTML."""
+    return {"text/html": analysis.as_fragment(roofline.analysis, roofline)}
 
 
-FORMATS = {
-    "json": lambda roofline: analysis.as_json(roofline.analysis, roofline),
-    "csv": lambda roofline: analysis.as_csv(roofline.analysis, roofline),
-    "md": lambda roofline: analysis.as_md(roofline.analysis, roofline=roofline),
-    "html": lambda roofline: analysis.as_html(roofline.analysis, roofline),
-}
+def _with_times(write: Callable[[Costs, Roofline | None], str]) -> Callable[[Roofline], str]:
+    return lambda roofline: write(roofline.analysis, roofline)
+
+
+FORMATS = {suffix: _with_times(write) for suffix, write in analysis.FORMATS.items()}
 """Suffix of a roofline's file → its content."""

@@ -7,17 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from nbanalyzer.costs.count import count
 from nbanalyzer.templates.template import Basic, Kernel, ModelTemplate
 
-__all__ = ["Summary", "summary"]
-
-
-class Summary:
-    """The `summary` of a template, as shown in a notebook."""
-
-    def __init__(self, template: ModelTemplate) -> None:
-        self.text = summary(template)
-
-    def __repr__(self) -> str:
-        return self.text
+__all__ = ["summary"]
 
 
 def summary(template: ModelTemplate) -> str:

@@ -8,8 +8,7 @@ runs the tasks on this machine's threads, or on the cluster of the user's ``dask
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import isqrt, prod
 from time import monotonic
@@ -47,11 +46,6 @@ class Work:
     partition: Partition
     points: int
 
-    @property
-    def sizes(self) -> list[int]:
-        """A chunk's size along every axis of the grid."""
-        return block_sizes(self.partition.grid.shape, self.points)
-
 
 def require_chunks(shape: Sequence[int], chunks: int | str) -> int:
     """Return the points of a chunk, at most.
@@ -87,18 +81,16 @@ def arrays_of(partition: Partition, chunks: int | str) -> dict[str, Any]:
         from dask.delayed import delayed
     except ImportError:
         raise MissingPackageError("dask", "for a sweep in chunks") from None
-    work = Work(partition, require_chunks(partition.grid.shape, chunks))
+    shape = partition.grid.shape
+    work = Work(partition, require_chunks(shape, chunks))
     _compile(partition)
-    lengths = [
-        tuple(min(step, size - start) for start in range(0, size, step))
-        for size, step in zip(partition.grid.shape, work.sizes, strict=True)
-    ]
+    lengths = dask.array.core.normalize_chunks(tuple(block_sizes(shape, work.points)), shape)
     stacked = dask.array.map_blocks(
         _chunk,
         delayed(work, name=f"{WORK}{tokenize(object())}", traverse=False),
         chunks=((len(partition.metrics),), *lengths),
         dtype=np.float64,
-        meta=np.empty((0,) * (len(partition.grid.shape) + 1)),
+        meta=np.empty((0,) * (len(shape) + 1)),
     )
     return {
         name: stacked[place].astype(bool) if name == "fits" else stacked[place]
@@ -236,7 +228,8 @@ def _on_this_machine(tasks: Sequence[Any], chunks: int) -> list[Any]:
     from dask.base import compute
     from dask.callbacks import Callback
 
-    with _told(chunks) as one_more, Callback(posttask=lambda *_: one_more()):
+    one_more = _told(chunks)
+    with Callback(posttask=lambda *_: one_more()):
         return list(compute(*tasks))
 
 
@@ -245,9 +238,9 @@ def _on_cluster(client: Any, tasks: Sequence[Any]) -> list[Any]:
 
     futures = client.compute(list(tasks))
     try:
-        with _told(len(tasks)) as one_more:
-            for _ in as_completed(futures):
-                one_more()
+        one_more = _told(len(tasks))
+        for _ in as_completed(futures):
+            one_more()
         return list(client.gather(futures))
     except BaseException:
         client.cancel(futures, force=True)
@@ -266,9 +259,8 @@ def _client() -> Any:
         return None
 
 
-@contextmanager
-def _told(number: int) -> Iterator[Callable[[], None]]:
-    """Yield a function to call after each of `number` tasks, which reports progress if they take long."""
+def _told(number: int) -> Callable[[], None]:
+    """Return a function to call after each of `number` tasks, which reports progress if they take long."""
     begin, done = monotonic(), 0
 
     def one_more() -> None:
@@ -277,4 +269,4 @@ def _told(number: int) -> Iterator[Callable[[], None]]:
         if monotonic() - begin > PATIENCE:
             tell("sweep", min(done / number, 1.0))
 
-    yield one_more
+    return one_more

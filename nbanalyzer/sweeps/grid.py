@@ -11,7 +11,8 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-from nbanalyzer.costs.run import CHOICES, MAX_SIZE, REQUEST, RUN_CHOICES, TOKENS, Run
+from nbanalyzer.analysis.quants import quant_of
+from nbanalyzer.costs.run import CHOICES, MAX_SIZE, NOT_OF_MODEL, REQUEST, RUN_CHOICES, SERVED, TOKENS, Run
 from nbanalyzer.errors import InputError, UnknownNameError, quote
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.quantities import si
@@ -55,7 +56,7 @@ class Grid:
         fixed: dict[str, Any] = {}
         names: dict[str, str] = {}
         for given, value in options.items():
-            name = given if given in {*CHOICES, *TOKENS, *REQUEST} else canonical_name(given)
+            name = given if given in NOT_OF_MODEL else canonical_name(given)
             if name in names:
                 raise InputError(f"{names[name]} and {given} are the same variable: give it once")
             names[name] = given
@@ -106,7 +107,7 @@ def _count(name: str, values: Any) -> int:
 def _require_few(sizes: Mapping[str, int]) -> None:
     """Raise if the combinations that are compiled, or read, one by one take more than a few seconds."""
     choices = [name for name in sizes if name in CHOICES]
-    configs = [name for name in sizes if name not in {*CHOICES, *TOKENS, *REQUEST}]
+    configs = [name for name in sizes if name not in NOT_OF_MODEL]
     compiled = math.prod(sizes[name] for name in choices)
     if compiled > MOST_CHOICES:
         raise InputError(
@@ -151,7 +152,7 @@ def _checked(name: str, value: Any) -> Any:
         value = int(value)  # NumPy's
     elif hasattr(value, "item") and getattr(value, "ndim", None) == 0:
         value = value.item()
-    if name in REQUEST or name in TOKENS:
+    if name in {*REQUEST, *TOKENS, SERVED}:
         least = 0 if name == "cache_len" else 1
         if value is None and name == "encoder_len":
             return value
@@ -159,6 +160,8 @@ def _checked(name: str, value: Any) -> Any:
             raise InputError(f"{name} is a whole number from {least} to {MAX_SIZE:,}, not {quote(value)}")
     elif name in RUN_CHOICES:
         Run.of(**{name: value})
+    elif name == "quant":
+        quant_of(value)
     return value
 
 

@@ -24,7 +24,7 @@ def shown(metric: str, value: float) -> str:
         return "no number" if math.isnan(value) else f"{value} {unit}".rstrip()
     if unit == "s":
         return seconds(value)
-    if unit in {"elements", ""}:
+    if unit in {"elements", "sequences", ""}:
         return si(value)
     return f"{si(value)} {unit}" if "/" in unit else si(value, unit)
 

@@ -207,8 +207,8 @@ def test_an_unknown_peak_leaves_the_time_of_the_memory_and_is_said() -> None:
     assert note == "compute unknown: half-known's 8-bit peak is not known: products take no time here, bytes do"
     texts = (
         repr(found),
-        as_md(found.analysis, None, found),
-        as_fragment(found.analysis, None, found),
+        as_md(found.analysis, found),
+        as_fragment(found.analysis, found),
         repr(found.plot()),
     )
     for text in texts:
@@ -248,7 +248,7 @@ def test_no_time_without_its_mark(size: int | None, marks: tuple[str, ...], said
     summary = json.loads(as_json(found.analysis, found))["roofline"]
     assert summary["fits"] == {(): True, ("does not fit",): False}.get(marks)
     assert summary["memory_bytes"] == 1000
-    for text in (repr(found), as_md(found.analysis, None, found), as_fragment(found.analysis, None, found)):
+    for text in (repr(found), as_md(found.analysis, found), as_fragment(found.analysis, found)):
         assert said in text
         assert ("compute-bound, does not fit" in text) == (size == 999)
         assert ("compute-bound, memory unknown" in text) == (size is None)
@@ -263,9 +263,9 @@ def test_an_unknown_vector_peak_is_said_and_costs_no_time() -> None:
     assert found.time == pytest.approx(1e-3)
     (note,) = found.notes
     assert note == "tensor-only's vector peak is not known: vector FLOPs take no time here, bytes do"
-    for text in (repr(found), as_md(found.analysis, None, found)):
+    for text in (repr(found), as_md(found.analysis, found)):
         assert f"warning: {note}" in text
-    assert "tensor-only&#x27;s vector peak is not known" in as_fragment(found.analysis, None, found)
+    assert "tensor-only&#x27;s vector peak is not known" in as_fragment(found.analysis, found)
     assert note in json.loads(as_json(found.analysis, found))["roofline"]["notes"]
     assert CARD.name in repr(own(kernel("light", "vector", "1", "1")).on(CARD))
     assert own(kernel("light", "vector", "1", "1")).on(CARD).notes == ()
@@ -329,7 +329,7 @@ def shown(found: Roofline) -> dict[str, str]:
         "text": repr(found),
         "HTML": found._repr_mimebundle_()["text/html"],
         "page": as_html(found.analysis, found),
-        "Markdown": as_md(found.analysis, None, found),
+        "Markdown": as_md(found.analysis, found),
         "plot": repr(plot),
         "picture": plot.figure.get_suptitle(),
     }
@@ -384,7 +384,7 @@ def test_the_same_looks_the_same() -> None:
 
 def test_the_text_says_the_numbers() -> None:
     found = own(kernel("products", "matmul", "10**13", "1"), kernel("copy", "vector", "0", "3 * 10**11")).on(CARD)
-    text = as_text(found.analysis, None, found)
+    text = as_text(found.analysis, found)
     # The operand sizes of a product that names none are those of activations.
     assert "hardware        card: bf16 100.0 TFLOP/s, 1.000 TB/s" in text
     assert "time            400.0 ms = 100.0 ms compute-bound + 300.0 ms memory-bound" in text
@@ -484,3 +484,33 @@ def test_a_template_without_heads_is_modelled_by_laws_that_read_none() -> None:
     assert fitted.answer.startswith(
         "estimate not modelled: the law of prefill_attention reads {num_heads}, which has no value · "
     )
+
+
+@pytest.mark.parametrize(
+    ("model", "run", "is_said"),
+    [
+        ("mixtral-8x7b-v0.1", {"seq_len": 1, "batch_size": 1}, False),
+        ("mixtral-8x7b-v0.1", {"seq_len": 1, "batch_size": 2}, True),
+        ("mixtral-8x7b-v0.1", {"seq_len": 2, "batch_size": 1}, True),
+        ("llama-3.1-8b", {"seq_len": 2, "batch_size": 2}, False),
+    ],
+)
+def test_a_bound_says_what_it_supposes_of_experts(model: str, run: dict[str, Any], is_said: bool) -> None:
+    """One token reads the k experts that it chooses, several read those that even routing visits, and may read fewer."""
+    supposed = "if tokens are routed evenly"
+    found = populate(model, cache_len=9, **run).on("h200-sxm")
+    assert (f"bound {seconds(found.lower_bound)} {supposed} · " in found.answer) is is_said
+    assert (supposed in found.answer) is is_said
+    fused = populate(model, cache_len=9, fusion="engine", **run).on("h200-sxm")
+    assert (supposed in fused.words) is is_said
+    assert supposed not in found.words  # which is no bound
+    assert supposed not in populate(model, fusion="engine", **run).on("h200-sxm", compute_efficiency=0.5).words
+
+
+def test_one_token_reads_the_experts_that_it_chooses_and_no_fewer() -> None:
+    """Weights of Mixtral's experts, 3 matrices of 4096 x 14336 each: 2 of 8 for one token, 3.5 for two, on average."""
+    expert = 3 * 4096 * 14336 * 2
+    for tokens, visited in ((1, 2), (2, 8 * (1 - (1 - 2 / 8) ** 2))):
+        costs = populate("mixtral-8x7b-v0.1", fusion="engine", seq_len=1, batch_size=tokens, cache_len=9)
+        (experts,) = [launch for launch in costs.launches if launch.kind == "experts"]
+        assert float(experts.weights) == pytest.approx(visited * expert, rel=1e-12)

@@ -10,11 +10,14 @@ from typing import Any
 
 import msgspec
 import pytest
+import torch
 import torch.distributed as dist
 
 from nbanalyzer import verify
 from nbanalyzer.errors import InputError
+from nbanalyzer.generate import hf
 from nbanalyzer.generate.check.ranks import Rank, UnsharedError, rank_of
+from nbanalyzer.generate.dispatch import COLLECTIVES, collective, fake_group
 from nbanalyzer.generate.model.subject import Subject
 from nbanalyzer.generate.trace.recorder import trace
 from nbanalyzer.generate.trace.scope import Operation, Scope
@@ -139,6 +142,45 @@ def test_what_cannot_be_divided_is_one_line(config: dict[str, Any], tp: int, say
     assert f"tp={tp}" in str(raised.value)
     assert "\n" not in str(raised.value)
     assert not dist.is_initialized()
+
+
+# ---- the private parts that it leans on: red means that PyTorch or transformers has moved them
+
+
+def test_a_fake_group_is_there_and_gone() -> None:
+    with fake_group(4):
+        assert (dist.get_world_size(), dist.get_rank()) == (4, 0)
+        tensor = torch.ones(3)
+        dist.all_reduce(tensor)  # sends nothing: what it should have received is as it was
+        assert tensor.tolist() == [1, 1, 1]
+        with pytest.raises(UnsharedError, match="a rank of a process group already"):
+            rank(LLAMA, 4)
+        assert dist.is_initialized()
+    assert not dist.is_initialized()
+
+
+def test_pytorch_has_the_collectives_that_are_known() -> None:
+    there = {
+        name
+        for space in ("c10d", "_c10d_functional")
+        for name in COLLECTIVES
+        if hasattr(getattr(torch.ops, space), name)
+    }
+    assert there == {*COLLECTIVES}
+    assert collective(torch.ops.aten.mm.default) is None
+    assert collective(torch.ops._c10d_functional.wait_tensor.default) == ""
+    assert collective(torch.ops.c10d.allreduce_.default) == "all_reduce"
+
+
+def test_what_is_called_otherwise_is_named() -> None:
+    with pytest.raises(hf.UnknownConventionError, match="no tp_plan and ep_plan that nbanalyzer knows: class Linear"):
+        hf.plans(torch.nn.Linear(1, 1))
+
+
+def test_balanced_tokens_are_forgotten_afterwards() -> None:
+    before = torch.Tensor.tolist
+    rank(MIXTRAL, 2, 2, seq_len=8)
+    assert torch.Tensor.tolist is before
 
 
 # ---- templates beside it

@@ -56,7 +56,7 @@ def test_calibrate_shows_a_summary_and_returns_the_profile(
     assert found == MINE
     assert profile(tmp_path / "mine.json") == MINE
     (summary,) = shown
-    assert repr(summary).splitlines() == [
+    assert summary["text/plain"].splitlines() == [
         "my-processor, pytorch 2.13: measured on this machine on 2026-11-29.",
         "It reached 93.40 GFLOP/s in fp32, 26.70 GB/s of memory.",
         "1 thread.",

@@ -281,10 +281,12 @@ def test_a_request_is_estimated_too(make: Make, tried: str) -> None:
     form = make("llama-3.1-8b", hardware="h100-sxm", profile=tried, prompt_len=100, output_len=20)
     timing = nbanalyzer.request("llama-3.1-8b", prompt_len=100, output_len=20).on("h100-sxm", profile=tried)
     assert form._answer.figures["estimate"].value == pytest.approx(timing.estimate.value, rel=1e-12)
-    line = f"estimate {timing.estimate} · at the roofline {seconds(timing.time)} · fits"
+    line = f"whole request: estimate {timing.estimate} · bound {seconds(timing.lower_bound)} · fits"
     assert line in panel_of(form).heading.value
+    assert form.figures["bound"] == f"at least {seconds(timing.lower_bound)}"
     form.change(fusion="engine")
     assert f" · bound {form.figures['time'].removeprefix('at least ')} · fits" in panel_of(form).heading.value
+    assert "bound" not in form.figures  # it is the time
 
 
 @pytest.mark.parametrize(
@@ -296,6 +298,13 @@ def test_what_is_not_modelled_says_why(make: Make, tried: str, model: str, why: 
     assert form._answer.figures["estimate"].note.startswith(why)
     assert f"estimate not modelled: {why}" in panel_of(form).heading.value
     assert form.figures["bound"].startswith("at least ")
+    form.change(phase="request", prompt_len=10, output_len=3)
+    assert form.figures["estimate"] == "not modelled"
+    assert form.figures["bound"].startswith("at least ")
+    routing = " if tokens are routed evenly" if "mixtral" in model else ""
+    bound = f" · bound {form.figures['bound'].removeprefix('at least ')}{routing} · "
+    assert bound in panel_of(form).heading.value
+    form.change(phase="decode")
     form.pin()
     form.change(model="llama-3.1-8b")
     card = panel_of(form).headline.value.split("nb-figure-estimate")[1].split("nb-figure-")[0]
@@ -479,7 +488,7 @@ def test_a_peak_that_is_not_known(make: Make) -> None:
 def test_times_that_do_not_fit_say_so(make: Make, phase: str) -> None:
     form = make("llama-3.1-8b", hardware="rtx-3060", phase=phase)  # 16 GB of weights, 12 GiB of memory
     timed = {"estimate", "bound", "time", "tokens_per_second", "first", "token"} & form._answer.figures.keys()
-    assert len(timed) == (5 if phase == "request" else 4)
+    assert len(timed) == (6 if phase == "request" else 4)
     for name, figure in form._answer.figures.items():
         assert figure.note.endswith("does not fit") == (name in timed), name
 
@@ -815,13 +824,13 @@ def test_a_form_that_was_pinned_before_it_was_shown() -> None:
 def test_the_magic_gives_the_same_numbers(make: Make, shell: InteractiveShell, options: dict[str, Any]) -> None:
     form = make(**options)
     panel_of(form).copy.click()
-    line = panel_of(form).line.value
+    line = panel_of(form).magic.value
     assert line == form.magic
     name, _, rest = line.removeprefix("%").partition(" ")
     again = shell.run_line_magic(name, f"{rest} --plot none")
     assert again.totals == form.analysis.totals
     drag(inputs_of(form).sizes["batch_size"], 32)
-    assert "--batch_size 32" in panel_of(form).line.value  # it follows
+    assert "--batch_size 32" in panel_of(form).magic.value  # it follows
 
 
 def test_the_magic_names_the_hardware(make: Make, shell: InteractiveShell) -> None:

@@ -42,7 +42,7 @@ def test_generate_shows_a_summary_and_returns_the_template(
     template = shell.run_line_magic("generate", f"{config} --model_id me/tiny --output $place")
     assert isinstance(template, nbanalyzer.ModelTemplate)
     (summary,) = shown
-    assert repr(summary).startswith("me/tiny: LlamaForCausalLM, ")
+    assert summary["text/plain"].startswith("me/tiny: LlamaForCausalLM, ")
     assert shell.display_formatter.format(template)[0]["text/plain"] == "<ModelTemplate me/tiny, LlamaForCausalLM>"
     assert nbanalyzer.load_model_template(shell.user_ns["place"]) == template
     shell.user_ns["mine"] = template

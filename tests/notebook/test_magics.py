@@ -15,8 +15,7 @@ from nbanalyzer import Accelerator, Comparison, Roofline
 from nbanalyzer.analysis.analysis import Analysis
 from nbanalyzer.errors import InputError, NBAnalyzerError, TemplateError, UnknownNameError, UnresolvedVariablesError
 from nbanalyzer.plots.figure import Plot
-from nbanalyzer.report.catalogue import Listing
-from nbanalyzer.report.hardware import HardwareListing
+from nbanalyzer.table import Table
 
 
 def populate(shell: InteractiveShell, line: str) -> Any:
@@ -156,7 +155,7 @@ def test_a_card_of_ones_own(shell: InteractiveShell, tmp_path: Path) -> None:
 
 def test_hardware_lists_and_describes(shell: InteractiveShell) -> None:
     listing = shell.run_line_magic("hardware", "")
-    assert isinstance(listing, HardwareListing)
+    assert isinstance(listing, Table)
     assert len(repr(listing).splitlines()) == len(nbanalyzer.accelerators()) + 1
     card = shell.run_line_magic("hardware", "H100_SXM")
     assert isinstance(card, Accelerator)
@@ -266,7 +265,7 @@ def test_what_cannot_be_explained_lists_what_can(shell: InteractiveShell) -> Non
 @pytest.mark.slow
 def test_list(shell: InteractiveShell) -> None:
     result = populate(shell, "--list")
-    assert isinstance(result, Listing)
+    assert isinstance(result, Table)
     assert "openai-community/gpt2 " in repr(result)
     assert "124.4 M" in repr(result)
     assert len(repr(result).splitlines()) == len(nbanalyzer.models()) + 1

@@ -94,7 +94,8 @@ def all_metrics(model: str, *, of_requests: bool = False) -> tuple[str, ...]:
     states = sorted(populate(model, seq_len=1).state)
     known = [name for name in metrics_of(states) if name != "kv_cache_bytes" or "kv_cache" in states]
     known = [name for name in known if name not in OF_ENGINE]  # see test_estimates.py
-    return tuple(name for name in known if of_requests or name not in METRICS or METRICS[name].needs != "request")
+    kinds = {"", "hardware", *(["request"] if of_requests else [])}  # of served ones, see test_points.py
+    return tuple(name for name in known if name not in METRICS or METRICS[name].needs in kinds)
 
 
 def agrees(found: Sweep, exact: Callable[..., float], model: Any, **fixed: Any) -> None:

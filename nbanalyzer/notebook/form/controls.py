@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 from weakref import WeakMethod
@@ -16,7 +16,10 @@ from nbanalyzer.errors import InputError
 
 from .lifecycle import in_turn
 
-__all__ = ["Size", "close", "everything", "keep_order", "listen_in_turn", "stops", "weakly"]
+__all__ = [
+    "Size", "add_classes", "close", "everything", "following", "keep_order", "labelled", "listen_in_turn", "stops",
+    "weakly",
+]  # fmt: skip
 
 LABEL = "6.2em"
 ROUTE = "_reply_subshell_for"  # the hook by which ipykernel asks a comm which thread handles a message
@@ -54,7 +57,7 @@ class Size:
         self._places = list(places)
         self._changed = changed
         self._optional = optional
-        self._is_following = False
+        self.is_following = False
         self.entry = Text(
             value=_text(value), description=label, continuous_update=False, placeholder=optional,
             tooltip=tip, layout=Layout(flex="0 0 auto", width=f"calc({label_width} + 5.5em)"),
@@ -89,12 +92,9 @@ class Size:
 
     def show(self, value: int | None) -> None:
         """Show a number, without a call of `changed`."""
-        self._is_following = True
-        try:
+        with following(self):
             self.entry.value = _text(value)
             self.slider.index = self._nearest(value)
-        finally:
-            self._is_following = False
 
     def _nearest(self, value: int | None) -> int:
         if value is None:
@@ -106,24 +106,43 @@ class Size:
         return index - 1 if is_below else index
 
     def _typed(self, _: object) -> None:
-        if self._is_following:
+        if self.is_following:
             return
         with suppress(InputError):  # `changed` reports it
             self.show(self.value)
         self._changed()
 
     def _dragged(self, change: Any) -> None:
-        if not self._is_following:
-            self._is_following = True
-            try:
+        if not self.is_following:
+            with following(self):
                 self.entry.value = _text(change["new"])
-            finally:
-                self._is_following = False
             self._changed()
 
 
 def _text(value: int | None) -> str:
     return "" if value is None else f"{value}"
+
+
+@contextmanager
+def following(control: Any) -> Iterator[None]:
+    """Let a control follow a state: what changes inside, as its `is_following` says, is no wish of the user's."""
+    control.is_following = True
+    try:
+        yield
+    finally:
+        control.is_following = False
+
+
+def labelled(width: str = "calc(100% - 4px)") -> dict[str, Any]:
+    """Return the style and the layout of a control with a label before it."""
+    return {"style": {"description_width": LABEL}, "layout": {"width": width}}
+
+
+def add_classes(owner: object, name: str) -> None:
+    """Give an object's widgets the names of their attributes, as classes of CSS; its `widget`, this name."""
+    for attribute, part in vars(owner).items():
+        if isinstance(part, Widget):
+            part.add_class(f"nb-{name if attribute == 'widget' else attribute}")
 
 
 def weakly(method: Callable[..., None]) -> Callable[..., None]:

@@ -18,7 +18,6 @@ from ipywidgets import (
     ToggleButton,
     ToggleButtons,
     VBox,
-    Widget,
 )
 
 from nbanalyzer.analysis.analysis import Analysis
@@ -28,7 +27,7 @@ from nbanalyzer.hardware.accelerators import Accelerator, accelerators
 from nbanalyzer.hardware.profiles import TYPICAL, Profile
 from nbanalyzer.templates import catalog
 
-from .controls import LABEL, Size, close, listen_in_turn, stops
+from .controls import LABEL, Size, add_classes, close, following, labelled, listen_in_turn, stops
 from .mesh import MeshControls
 from .state import FOLLOWING, State, capabilities, engines, followed, known_model
 
@@ -74,20 +73,15 @@ class Inputs:
         self._changed = changed
         self._state = state
         self._analysis = analysis
-        self._is_showing = False
+        self.is_following = False
         self._variables: dict[str, Size] = {}
         self._own: dict[str, int] = {}
         self.model = Combobox(
             description="model", options=catalog.short_names(), continuous_update=False, ensure_option=False,
-            tooltip="a name of the catalogue: type to search it", **_labelled(),
+            tooltip="a name of the catalogue: type to search it", **labelled(),
         )  # fmt: skip
-        self.hardware = Dropdown(
-            description="hardware", options=[NONE], tooltip="accelerator; its figures are peaks", **_labelled()
-        )
-        self.profile = Dropdown(
-            description="profile", options=[TYPICAL], tooltip="the engine that is estimated, or typical figures",
-            **_labelled(),
-        )  # fmt: skip
+        self.hardware = _chooser("hardware", "accelerator; its figures are peaks", NONE)
+        self.profile = _chooser("profile", "the engine that is estimated, or typical figures", TYPICAL)
         self.phase = ToggleButtons(
             options=PHASES[:1], style={"button_width": "5.4em"}, layout=Layout(width="auto"),
             tooltips=["the prompt is read", "one token more", "a prompt, and the tokens written after it"],
@@ -101,12 +95,9 @@ class Inputs:
             )
             for name, label, _, first, last in SIZE_CONTROLS
         }  # fmt: skip
-        self.bits = {
-            name: Dropdown(description=label, tooltip=SIZES[name], **_labelled()) for name, label in BIT_CONTROLS
-        }
+        self.bits = {name: _chooser(label, SIZES[name]) for name, label in BIT_CONTROLS}
         self.switches: dict[str, Any] = {
-            name: Dropdown(description=label, tooltip=SWITCHES[name].meaning, **_labelled())
-            for name, label in SWITCH_CONTROLS
+            name: _chooser(label, SWITCHES[name].meaning) for name, label in SWITCH_CONTROLS
         }
         self.switches["causal"] = Checkbox(
             description="causal: only the visible triangle", indent=False, tooltip=SWITCHES["causal"].meaning,
@@ -120,18 +111,16 @@ class Inputs:
             tooltip="show the sizes that this template's formulas use",
             layout=Layout(width="calc(100% - 4px)"),
         )
-        self.body = VBox([], layout=Layout(width="100%", display="none"))
+        self.variables = VBox([], layout=Layout(width="100%", display="none"))
         self.widget = VBox(
             [self.model, self.hardware, phase, *(size.box for size in self.sizes.values()), *self.bits.values(),
              self.profile, *(widget for name, widget in self.switches.items() if name != "comm"), self.mesh.toggle,
-             self.mesh.body, self.architecture, self.body],
+             self.mesh.body, self.architecture, self.variables],
             layout=Layout(width="100%", flex="0 0 auto", overflow="hidden"),
         )  # fmt: skip
+        add_classes(self, "inputs")
         for name, widget in (
-            ("inputs", self.widget), ("model", self.model), ("hardware", self.hardware), ("profile", self.profile),
-            ("phase", self.phase), ("mesh", self.mesh.body), ("devices", self.mesh.toggle),
-            ("architecture", self.architecture), ("variables", self.body), ("reset", self.reset),
-            *self.bits.items(), *self.switches.items(),
+            *self.bits.items(), *self.switches.items(), ("mesh", self.mesh.body), ("devices", self.mesh.toggle),
         ):  # fmt: skip
             widget.add_class(f"nb-{name}")
         self.show(state, analysis)
@@ -142,7 +131,7 @@ class Inputs:
         self.architecture.observe(self._unfolded, "value")
 
     def _told(self, _: object = None) -> None:
-        if not self._is_showing:
+        if not self.is_following:
             self._changed()
 
     # ---- from the controls
@@ -173,14 +162,12 @@ class Inputs:
         return options | {"set": {**state.changes, **edited}}
 
     def _hardware(self) -> Any:
-        if self.hardware.value == NONE:
-            return None
-        own = self._state.hardware
-        return own if isinstance(own, Accelerator) and self.hardware.value == own.name else self.hardware.value
+        own, value = self._state.hardware, self.hardware.value
+        return own if value == _named(own, NONE) else None if value == NONE else value
 
     def _profile(self) -> Any:
-        own = self._state.profile
-        return own if self.profile.value == _profile_text(self._state) else self.profile.value
+        own, value = self._state.profile, self.profile.value
+        return own if value == _named(own, TYPICAL) else value
 
     def _chosen(self, name: str) -> str | None:
         """Return what a switch is set to; None where that follows from the others, or nobody has touched it."""
@@ -198,12 +185,11 @@ class Inputs:
         is_new = state.model is not self._state.model and state.model != self._state.model
         self._state, self._analysis = state, analysis
         can = capabilities(state.model)
-        self._is_showing = True
-        try:
+        with following(self):
             self.model.value = _model_text(state, analysis)
-            hardware = state.hardware.name if isinstance(state.hardware, Accelerator) else state.hardware or NONE
+            hardware = _named(state.hardware, NONE)
             _offer(self.hardware, list(dict.fromkeys((NONE, *accelerators(), hardware))), hardware)
-            profile = _profile_text(state)
+            profile = _named(state.profile, TYPICAL)
             _offer(self.profile, list(dict.fromkeys((*engines(state.hardware), profile))), profile)
             self.profile.layout.display = "" if state.hardware else "none"
             _offer(self.phase, can.phases, state.phase)
@@ -227,8 +213,6 @@ class Inputs:
             if self.architecture.value:
                 self._build()
             self._show_variables()
-        finally:
-            self._is_showing = False
 
     def _show_variables(self) -> None:
         params = self._analysis.params
@@ -243,14 +227,11 @@ class Inputs:
     # ---- the architecture: built when it is unfolded
 
     def _unfolded(self, _: object) -> None:
-        self._is_showing = True
-        try:
+        with following(self):
             if self.architecture.value:
                 self._build()
             self._show_variables()
-        finally:
-            self._is_showing = False
-        self.body.layout.display = "" if self.architecture.value else "none"
+        self.variables.layout.display = "" if self.architecture.value else "none"
 
     def _build(self) -> None:
         if self._variables:
@@ -259,34 +240,27 @@ class Inputs:
             places = [0, 1] if VARIABLES[name].unit == "0 or 1" else stops(max(own // 16, 1), max(16 * own, 16), own)
             tip = f"{VARIABLES[name].meaning}; the model's own: {own:,}"
             self._variables[name] = Size(name, name, own, places, tip, self._told, label_width=VARIABLE_LABEL)
-        self.body.children = [*(size.box for size in self._variables.values()), self.reset]
-        listen_in_turn(self.body)
+        self.variables.children = [*(size.box for size in self._variables.values()), self.reset]
+        listen_in_turn(self.variables)
 
     def _forget(self) -> None:
-        self.body.children = []
+        self.variables.children = []
         for size in self._variables.values():
             close(size.box)
         self._variables = {}
 
     def _reset(self, _: object) -> None:
         own = capabilities(self._state.model).sizes
-        self._is_showing = True
-        try:
+        with following(self):
             for name, size in self._variables.items():
                 size.show(own[name])
-        finally:
-            self._is_showing = False
         self._own = {name: int(own[name]) for name in self._variables}
         self._state = replace(self._state, changes={})
         self._changed()
 
-    def widgets(self) -> list[Widget]:
-        """Return the widgets that are not always inside `widget`."""
-        return [self.reset]
 
-
-def _labelled() -> dict[str, Any]:
-    return {"style": {"description_width": LABEL}, "layout": Layout(width="calc(100% - 4px)")}
+def _chooser(label: str, tip: str, *choices: str) -> Dropdown:
+    return Dropdown(description=label, tooltip=tip, options=choices, **labelled())
 
 
 def _offer(widget: Any, options: Any, value: Any) -> None:
@@ -297,8 +271,8 @@ def _offer(widget: Any, options: Any, value: Any) -> None:
         widget.value = value
 
 
-def _profile_text(state: State) -> str:
-    return state.profile.name if isinstance(state.profile, Profile) else state.profile or TYPICAL
+def _named(one: str | Accelerator | Profile | None, none: str) -> str:
+    return one or none if isinstance(one, str | None) else one.name
 
 
 def _model_text(state: State, analysis: Analysis) -> str:

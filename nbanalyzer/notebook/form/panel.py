@@ -10,12 +10,15 @@ from ipywidgets import HTML, Button, HBox, Layout, Text, VBox
 from nbanalyzer.errors import NBAnalyzerError
 
 from . import view
-from .controls import LABEL, close, listen_in_turn
+from .controls import add_classes, close, labelled, listen_in_turn
 from .inputs import Inputs
 from .result import Answer
 from .roofline_svg import roofline_svg
 
 __all__ = ["Panel"]
+
+NARROW = {"width": "auto"}
+ROW = {"flex_flow": "row wrap", "width": "100%"}
 
 
 class Panel:
@@ -37,20 +40,20 @@ class Panel:
         self.inputs = Inputs(answer.state, answer.analysis, asked)
         self.error, self.heading, self.headline = _html(), _html(), _html()
         self.roofline, self.bars, self.memory, self.changes = _html(), _html(), _html(), _html()
-        self.pin = Button(description="Pin", tooltip="keep this state, and show changes since", layout=_narrow())
-        self.unpin = Button(description="Unpin", tooltip="show no changes any more", layout=_narrow())
-        self.copy = Button(
-            description="Copy as magic", tooltip="the line that gives the same numbers", layout=_narrow()
-        )
-        self.line = Text(description="magic", **_wide())
+        self.pin = Button(description="Pin", tooltip="keep this state, and show changes since", layout=NARROW)
+        self.unpin = Button(description="Unpin", tooltip="show no changes any more", layout=NARROW)
+        self.copy = Button(description="Copy as magic", tooltip="the line that gives the same numbers", layout=NARROW)
+        self.magic = Text(description="magic", **labelled("100%"))
         self.copied = _html()
-        self.file = Text(value="whatif.html", description="file", tooltip=".csv, .json, .html or .png", **_wide("17em"))
-        self.save = Button(description="Save", tooltip="write the present state to the file", layout=_narrow())
+        self.file = Text(
+            value="whatif.html", description="file", tooltip=".csv, .json, .html or .png", **labelled("17em")
+        )
+        self.save = Button(description="Save", tooltip="write the present state to the file", layout=NARROW)
         self.saved = _html()
-        actions = HBox([self.pin, self.unpin, self.copy], layout=_row())
-        saving = HBox([self.file, self.save], layout=_row())
+        actions = HBox([self.pin, self.unpin, self.copy], layout=ROW)
+        saving = HBox([self.file, self.save], layout=ROW)
         left = VBox(
-            [self.inputs.widget, actions, self.line, self.copied, saving, self.saved],
+            [self.inputs.widget, actions, self.magic, self.copied, saving, self.saved],
             layout=Layout(flex="1 1 20em", min_width="0", max_width="30em"),
         )
         right = VBox(
@@ -59,14 +62,8 @@ class Panel:
         )
         columns = HBox([left, right], layout=Layout(flex_flow="row wrap", width="100%", grid_gap="0.5em 1.5em"))
         self.widget = VBox([self.error, columns], layout=Layout(width="100%"))
-        for name, widget in (
-            ("whatif", self.widget), ("answers", right), ("error", self.error), ("heading", self.heading),
-            ("headline", self.headline), ("changes", self.changes), ("memory", self.memory), ("bars", self.bars),
-            ("roofline", self.roofline), ("pin", self.pin), ("unpin", self.unpin), ("copy", self.copy),
-            ("magic", self.line), ("copied", self.copied), ("file", self.file), ("save", self.save),
-            ("saved", self.saved),
-        ):  # fmt: skip
-            widget.add_class(f"nb-{name}")
+        add_classes(self, "whatif")
+        right.add_class("nb-answers")
         self.pin.on_click(lambda _: pin())
         self.unpin.on_click(lambda _: unpin())
         self.save.on_click(lambda _: saved(self.file.value))
@@ -74,10 +71,6 @@ class Panel:
         self._answer = answer
         listen_in_turn(self.widget)
         self.show(answer, None)
-
-    def read(self) -> dict[str, Any]:
-        """Return the options that the inputs are set to."""
-        return self.inputs.read()
 
     def show(self, answer: Answer, pinned: Answer | None) -> None:
         """Show an answer; what is hidden is not drawn."""
@@ -109,38 +102,25 @@ class Panel:
         self._show_line()
 
     def _show_line(self) -> None:
-        _visible(self.line, self._shows_line)
+        _visible(self.magic, self._shows_line)
         _visible(self.copied, self._shows_line)
         if not self._shows_line:
             return
         try:
-            self.line.value = self._answer.state.magic
+            self.magic.value = self._answer.state.magic
             self.copied.value = view.remark("It follows the form. To take it along: click into it, Ctrl+A, Ctrl+C.")
         except NBAnalyzerError as error:
-            self.line.value = ""
+            self.magic.value = ""
             self.copied.value = view.error_line(str(error), is_first=True)
 
     def close(self) -> None:
         """Close all widgets."""
         close(self.widget)
-        for widget in self.inputs.widgets():
-            close(widget)
-
-
-def _wide(width: str = "100%") -> dict[str, Any]:
-    return {"style": {"description_width": LABEL}, "layout": Layout(width=width)}
+        close(self.inputs.reset)  # which is not always inside
 
 
 def _html() -> HTML:
     return HTML(layout=Layout(width="100%", margin="0.15em 0"))
-
-
-def _narrow() -> Layout:
-    return Layout(width="auto")
-
-
-def _row() -> Layout:
-    return Layout(flex_flow="row wrap", width="100%")
 
 
 def _visible(widget: Any, shown: object) -> None:

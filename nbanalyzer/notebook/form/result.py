@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 
 from nbanalyzer.analysis.analysis import Analysis
 from nbanalyzer.analysis.comparison import Comparison, Variant, ratio
-from nbanalyzer.analysis.marks import UNKNOWN
 from nbanalyzer.analysis.memory import Fit, Memory, fit_of
 from nbanalyzer.analysis.populate import populate
 from nbanalyzer.analysis.roofline import Roofline
 from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
 from nbanalyzer.hardware.profiles import profile as find_profile
-from nbanalyzer.quantities import rate, seconds, si
+from nbanalyzer.quantities import amount, rate, seconds, si
 
 from .state import State
 
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Figure", "change"]
 
 UNMODELLED, AT_LEAST = "not modelled", "at least "
+FUSED = "every fused kernel at its roofline"
 OF_LIST = "operation by operation"  # of a list that is not fused
 
 
@@ -146,22 +146,13 @@ class Answer:
     @property
     def first_line(self) -> str:
         """The first thing to know: what to expect, the bound, and whether it fits; empty without hardware."""
-        if self.timing is None:
-            return self.roofline.answer if self.roofline else ""
-        least = "bound" if self.timing.prefill.is_bound else "at the roofline"
-        fit = UNKNOWN if self.fit is None else self.fit.short
-        expected = self.expected if self.point is None else f"{seconds(self.point)} (no interval)"
-        return f"estimate {expected} · {least} {seconds(self.timing.time)} · {fit}"
+        timed = self.timing or self.roofline
+        return timed.answer if timed else ""
 
     @property
     def result(self) -> Analysis | Roofline | Request | RequestTiming:
         """The same result as the library gives without a form."""
         return self.timing or self.request or self.roofline or self.analysis
-
-    @property
-    def title(self) -> str:
-        """The model."""
-        return self.analysis.title
 
     @property
     def name(self) -> str:
@@ -220,9 +211,8 @@ class Answer:
         memory = self.memory
         for name, value in self.analysis.state.items():
             label, metric = ("KV cache", "kv_cache_bytes") if name == "kv_cache" else (name.replace("_", " "), name)
-            figures.append(
-                Figure(metric, label, value, "B", si(value, "B"), "at the end" if self.request else "after it")
-            )
+            when = "at the end" if self.request else "after it"
+            figures.append(Figure(metric, label, value, "B", si(value, "B"), when))
         parts = ", ".join(f"{si(size, 'B')} {name}" for name, size in memory.parts.items())
         total = float(memory.total) if memory.total != int(memory.total) else int(memory.total)
         figures.append(Figure("memory", "memory, at least", total, "B", si(total, "B"), parts))
@@ -233,12 +223,14 @@ class Answer:
             least, most = _bounds(self.timing.prefill)
             first, token, whole = self.timing.time_to_first_token, self.timing.time_per_output_token, self.timing.time
             note = f"{100 * first / whole:.1f} % prompt" if whole else ""
+            fused = self._time("bound", "bound, whole request", self.timing.lower_bound, AT_LEAST, FUSED)
             return [
                 self._estimate(self.timing.profile.name),
-                _time("first", "time to first token", first, least, *self.marks),
-                _time("token", "time per output token", token, least, *self.marks),
-                _time("time", "whole request", whole, least, note, *self.marks),
-                _rate(self.timing.tokens_per_second, most, "written, of all sequences", *self.marks),
+                *([] if self.timing.prefill.is_bound else [fused]),
+                self._time("first", "time to first token", first, least),
+                self._time("token", "time per output token", token, least),
+                self._time("time", "whole request", whole, least, note),
+                self._rate(self.timing.tokens_per_second, most, "written"),
             ]
         if self.roofline is None:
             return []
@@ -246,17 +238,22 @@ class Answer:
         part = getattr(total, total.bound) / total.time if total.time else 1.0
         note = f"{total.bound}-bound for {100 * part:.3g} %" if total.time else ""
         word = "generated" if self.state.phase == "decode" else "read"
-        time, bound, fused = self.roofline.time, self.roofline.lower_bound, "every fused kernel at its roofline"
+        time, bound = self.roofline.time, self.roofline.lower_bound
         figures = [self._estimate(self.roofline.profile.name)]
         if self.roofline.is_bound:
-            figures.append(_time("time", "bound", time, least, note, *self.marks))
+            figures.append(self._time("time", "bound", time, least, note))
         else:
-            figures.append(_time("bound", "bound", bound, AT_LEAST, fused, *self.marks))
-            figures.append(_time("time", "time at the roofline", time, least, OF_LIST, note, *self.marks))
-        return [
-            *figures,
-            _rate(self.roofline.tokens_per_second, most, f"{word}, of all sequences", *self.marks),
-        ]
+            figures.append(self._time("bound", "bound", bound, AT_LEAST, f"{FUSED}{self.roofline.routing}"))
+            figures.append(self._time("time", "time at the roofline", time, least, OF_LIST, note))
+        return [*figures, self._rate(self.roofline.tokens_per_second, most, word)]
+
+    def _time(self, name: str, label: str, value: float, least: str, *notes: str) -> Figure:
+        words = ", ".join(filter(None, (*notes, *self.marks)))
+        return Figure(name, label, value, "s", f"{least}{seconds(value)}", words)
+
+    def _rate(self, value: float, most: str, what: str) -> Figure:
+        words = ", ".join((f"{what}, of all sequences", *self.marks))
+        return Figure("tokens_per_second", "tokens/s", value, "", f"{most}{rate(value)}", words)
 
     def _estimate(self, profile: str) -> Figure:
         label = "estimate, whole request" if self.request else "estimate"
@@ -277,26 +274,15 @@ class Answer:
         label = f"fits {name}" if self.fit else f"does not fit {name}"
         return [Figure("fits", label, float(free), "B", text, f"of {si(self.fit.capacity, 'B')}")]
 
-    def variant(self, label: str) -> Variant:
-        """Return the pass for a comparison."""
-        return Variant(label, self.analysis, self.roofline)
-
     def since(self, pinned: Answer) -> Comparison:
         """Return the comparison of the pinned pass with this one."""
-        return Comparison((pinned.variant("pinned"), self.variant("now")))
+        both = (("pinned", pinned), ("now", self))
+        return Comparison(tuple(Variant(label, one.analysis, one.roofline) for label, one in both))
 
 
 def _bounds(roofline: Roofline) -> tuple[str, str]:
     """Return what stands before its times and before its rates."""
     return (AT_LEAST, "at most ") if roofline.is_bound else ("", "")
-
-
-def _time(name: str, label: str, value: float, least: str, *notes: str) -> Figure:
-    return Figure(name, label, value, "s", f"{least}{seconds(value)}", ", ".join(filter(None, notes)))
-
-
-def _rate(value: float, most: str, *notes: str) -> Figure:
-    return Figure("tokens_per_second", "tokens/s", value, "", f"{most}{rate(value)}", ", ".join(notes))
 
 
 def change(before: Figure | None, after: Figure) -> str:
@@ -308,8 +294,7 @@ def change(before: Figure | None, after: Figure) -> str:
         return "="
     if math.isnan(difference):
         return "new"
-    amount = seconds(abs(difference)) if after.unit == "s" else si(abs(difference), after.unit)
-    sign = "+" if difference > 0 else "−"
+    text = f"{'+' if difference > 0 else '−'}{amount(abs(difference), after.unit)}"
     if after.name == "fits":  # free memory has no ratio
-        return f"{sign}{amount}"
-    return f"{ratio(before.value, after.value)}, {sign}{amount}"
+        return text
+    return f"{ratio(before.value, after.value)}, {text}"

@@ -84,14 +84,10 @@ class State:
         if not isinstance(self.model, str | os.PathLike):
             raise InputError("no line reproduces this: the model is an object of the notebook, not a name")
         words = ["%whatif" if self.phase == "request" else "%populate", shlex.quote(os.fspath(self.model))]
-        if isinstance(self.hardware, Accelerator):
-            raise InputError(f"no line reproduces this: {quote(self.hardware.name)} is an object of the notebook")
-        if self.hardware:
-            words += ["--hardware", shlex.quote(self.hardware)]
-        if isinstance(self.profile, Profile):
-            raise InputError(f"no line reproduces this: {quote(self.profile.name)} is an object of the notebook")
-        if self.profile:
-            words += ["--profile", shlex.quote(self.profile)]
+        for option, value in (("--hardware", self.hardware), ("--profile", self.profile)):
+            if isinstance(value, Accelerator | Profile):
+                raise InputError(f"no line reproduces this: {quote(value.name)} is an object of the notebook")
+            words += [option, shlex.quote(value)] if value else []
         if self.phase == "request":
             words += ["--phase", "request"]
         for name, value in self.run.items():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nbanalyzer.analysis.marks import signed
 from nbanalyzer.costs.tree import Cost, Node
-from nbanalyzer.quantities import seconds, show, si
+from nbanalyzer.quantities import amount, seconds, show, si
 from nbanalyzer.table import Table
 from nbanalyzer.text import as_attribute, escape, short_paths
 
@@ -39,6 +39,7 @@ MEMORY = {
     "buffers": "rgba(204,121,167,0.6)",
 }
 """Part of the memory that is needed → its colour."""
+UNITS = {"time": "s", "flops": "FLOP", "bytes": "B"}
 SMALLEST = 0.01  # share of a bar's total below which a module is one of the others
 RANKED = 8  # modules in the list of changes
 Part = tuple[str, float, str]  # of a bar: a name, a number, a colour
@@ -47,11 +48,9 @@ NOTE = "border-left:4px solid rgba(245,140,20,0.9);padding:0.1em 0.6em;margin:0.
 
 
 def error_line(text: str, *, is_first: bool = False) -> str:
-    """Return an error in one line, or nothing."""
-    if not text:
-        return ""
-    still = "" if is_first else "Below is still the last state that could be worked out."
-    rest = f' <span style="opacity:0.75">{still}</span>' if still else ""
+    """Return an error in one line."""
+    still = "Below is still the last state that could be worked out."
+    rest = "" if is_first else f' <span style="opacity:0.75">{still}</span>'
     return f'<div role="alert" style="line-height:1.4;{ALERT}"><b>{escape(text)}</b>{rest}</div>'
 
 
@@ -61,7 +60,7 @@ def heading(answer: Answer) -> str:
     first = f'<div class="nb-first" style="font-weight:600;margin:0.2em 0">{escape(line)}</div>' if line else ""
     notes = "".join(f'<div style="{NOTE}">{escape(text)}</div>' for text in answer.warnings)
     return (
-        f'<div style="line-height:1.4"><b>{escape(answer.title)}</b>'
+        f'<div style="line-height:1.4"><b>{escape(answer.analysis.title)}</b>'
         f'<div style="opacity:0.8;font-size:0.92em">{escape(answer.conditions)}</div>{first}{notes}</div>'
     )
 
@@ -69,9 +68,8 @@ def heading(answer: Answer) -> str:
 def figures(answer: Answer, pinned: Answer | None) -> str:
     """Return the headline figures as cards, each with its change since the pinned state."""
     cards = "".join(_card(figure, pinned) for figure in answer.figures.values())
-    words = f"Times: {escape(answer.words)}."
-    note = f'<div style="opacity:0.75;font-size:0.85em;margin-top:0.3em;line-height:1.3">{words}</div>'
-    foot = note if answer.words else ""
+    note = '<div style="opacity:0.75;font-size:0.85em;margin-top:0.3em;line-height:1.3">'
+    foot = f"{note}Times: {escape(answer.words)}.</div>" if answer.words else ""
     return f'<div style="display:flex;flex-wrap:wrap;gap:0.5em 1em;line-height:1.3">{cards}</div>{foot}'
 
 
@@ -168,8 +166,7 @@ def _panel(metric: str, rows: Sequence[tuple[str, str, Sequence[Part]]], total: 
 
 
 def _share(value: float, total: float, metric: str) -> str:
-    text = seconds(value) if metric == "time" else si(value, {"flops": "FLOP", "bytes": "B"}[metric])
-    return f"{text} · {100 * value / total:.1f} %" if value and total else ""
+    return f"{amount(value, UNITS[metric])} · {100 * value / total:.1f} %" if value and total else ""
 
 
 def _legend(what: str, kinds: Iterable[tuple[str, str]]) -> str:
@@ -239,10 +236,11 @@ def changes(comparison: Comparison) -> str:
         return '<div style="opacity:0.8">Pinned. No module differs from the pinned state yet.</div>'
     rows: list[Sequence[str]] = [(f"changed most, by {metric}", "pinned", "now", "change")]
     for module, name in zip(ranked, short_paths([module.path for module in ranked]), strict=True):
-        unit = "s" if metric == "time" else "B"
-        before, after = (Figure(metric, "", value, unit, "") for value in (module.before, module.after))
-        texts = [seconds(value) if metric == "time" else si(value, "B") for value in (module.before, module.after)]
-        rows.append((name, *texts, change(before, after)))
+        unit = UNITS[metric]
+        before, after = (
+            Figure(metric, "", value, unit, amount(value, unit)) for value in (module.before, module.after)
+        )
+        rows.append((name, before.text, after.text, change(before, after)))
     return Table(rows).html()
 
 
@@ -251,18 +249,15 @@ def changes(comparison: Comparison) -> str:
 
 def static(answer: Answer) -> dict[str, str]:
     """Return a state as text and as HTML without any widget, the same every time."""
-    return {"text/plain": repr(answer.result), "text/html": _page(answer)}
-
-
-def _page(answer: Answer) -> str:
     rows = [(figure.label, figure.text, _exact(figure), figure.note) for figure in answer.figures.values()]
     words = "What the form began with; the form itself needs a kernel, run its cell:"
     began = f'<div style="opacity:0.75;font-size:0.85em">{words}</div>'
-    return (
+    html = (
         f"{began}{heading(answer)}{Table(rows, words=(0, 3), has_head=False).html()}"
         f'<details><summary style="cursor:pointer">{escape(answer.shown)}, by module</summary>'
         f"{Table(_modules(answer)).html()}</details>"
     )
+    return {"text/plain": repr(answer.result), "text/html": html}
 
 
 def _modules(answer: Answer) -> list[tuple[str, ...]]:

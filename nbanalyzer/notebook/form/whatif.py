@@ -8,16 +8,19 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from IPython import display
+
 from nbanalyzer.analysis.analysis import Analysis
 from nbanalyzer.analysis.comparison import Comparison
 from nbanalyzer.analysis.populate import Source
 from nbanalyzer.analysis.roofline import Roofline
+from nbanalyzer.display import write
 from nbanalyzer.errors import InputError, NBAnalyzerError
 
 from . import lifecycle
 from .lifecycle import in_turn
 from .result import Answer
-from .save import save
+from .save import FORMATS
 from .state import State, begin, changed
 from .view import static
 
@@ -50,6 +53,9 @@ class WhatIf:
             ``phase``: ``"prefill"``, ``"decode"`` or ``"request"``; ``set``; the values of a run, or ``prompt_len`` and
             ``output_len`` of a request.
 
+    Attributes:
+        error: why the last change could not be followed, in one line; empty if it could.
+
     Raises:
         NBAnalyzerError: an impossible initial state.
 
@@ -60,7 +66,7 @@ class WhatIf:
         self._answer = self._answered(begin(model, **options))
         self._pinned: Answer | None = None
         self._panel: Panel | None = None
-        self._error = ""
+        self.error = ""
 
     # ---- its answer
 
@@ -88,11 +94,6 @@ class WhatIf:
     def figures(self) -> dict[str, str]:
         """The headline figures, as they are shown."""
         return {name: figure.text for name, figure in self._answer.figures.items()}
-
-    @property
-    def error(self) -> str:
-        """Why the last change could not be followed, in one line; empty if it could."""
-        return self._error
 
     @property
     def magic(self) -> str:
@@ -135,7 +136,7 @@ class WhatIf:
             InputError: another suffix, or a place that cannot be written to.
 
         """
-        save(self._answer, path)
+        write(self._answer, path, FORMATS)
 
     def close(self) -> None:
         """Close the form and all its widgets."""
@@ -187,7 +188,7 @@ class WhatIf:
 
     def _accept(self, answer: Answer) -> None:
         self._answer = answer
-        self._error = ""
+        self.error = ""
         self._show()
 
     def _show(self) -> None:
@@ -198,10 +199,10 @@ class WhatIf:
         """Follow the controls; an error is shown in the form, and the last good state stays."""
         panel = self._built()
         try:
-            answer = self._answered(changed(self.state, **panel.read()))
+            answer = self._answered(changed(self.state, **panel.inputs.read()))
         except NBAnalyzerError as error:
-            self._error = str(error)
-            panel.say(self._error)
+            self.error = str(error)
+            panel.say(self.error)
         else:
             self._accept(answer)
 
@@ -226,9 +227,7 @@ class WhatIf:
         return {WIDGET: view, "text/plain": repr(self), "text/html": f'<div style="opacity:0.8">{needs}</div>'}
 
     def _ipython_display_(self) -> None:
-        from IPython.display import display
-
         lifecycle.keep(self)
-        display(self._repr_mimebundle_(), raw=True)
+        display.display(self._repr_mimebundle_(), raw=True)
         if not lifecycle.is_page():
-            display(static(self._answer), raw=True)
+            display.display(static(self._answer), raw=True)
