@@ -48,9 +48,15 @@ class Memory:
     buffers: Number = 0
 
     @property
+    def parts(self) -> dict[str, Number]:
+        """Its parts by name; buffers only where there are some."""
+        parts = {"weights": self.weights, "state": self.state, "activations": self.activations}
+        return parts | ({"buffers": self.buffers} if self.buffers else {})
+
+    @property
     def total(self) -> Number:
         """All of it."""
-        return normalize(self.weights + self.state + self.activations + self.buffers)
+        return normalize(sum(self.parts.values()))
 
     def __repr__(self) -> str:
         rows = (

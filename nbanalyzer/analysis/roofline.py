@@ -227,6 +227,16 @@ class Roofline(Shown, shown_by="roofline"):
         """
         return self.estimated.interval
 
+    @property
+    def expected(self) -> float:
+        """Seconds that are expected, without an interval.
+
+        Raises:
+            InputError: some launches are not modelled.
+
+        """
+        return max(self.estimated.time, self.lower_bound)
+
     def explain(self, what: str, metric: str = "time") -> Explanation:
         """Return where a kernel's numbers come from.
 
@@ -248,7 +258,7 @@ class Roofline(Shown, shown_by="roofline"):
             expected = f"estimate {error}"
             with suppress(InputError):  # of several devices most were never measured
                 if self.analysis.run.devices > 1:
-                    expected = f"estimate {seconds(max(self.estimated.time, self.lower_bound))} (no interval)"
+                    expected = f"estimate {seconds(self.expected)} (no interval)"
         fit = UNKNOWN if self.fit is None else self.fit.short
         unknown = f", {COMPUTE}" if COMPUTE in self.marks else ""
         return f"{expected} · bound {seconds(self.lower_bound)}{self.routing}{unknown} · {fit}"
@@ -318,7 +328,7 @@ class Roofline(Shown, shown_by="roofline"):
             "time": self.time,
             "compute": total.compute,
             "memory": total.memory,
-            **({"link": total.link} if self.analysis.run.devices > 1 else {}),
+            **({"link": total.link, "communication": asdict(self.communication)} if self.analysis.devices else {}),
             "overhead": total.overhead,
             "memory_bytes": plain(self.memory.total),
             "fits": None if self.fit is None else bool(self.fit),

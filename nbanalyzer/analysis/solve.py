@@ -21,6 +21,7 @@ from nbanalyzer.text import as_lines
 
 from .analysis import Analysis
 from .closed_form import kept_of, working_sets
+from .communication import Communication
 from .limits import Limits, bisected
 from .memory import Fit, fit_text
 from .populate import Source, populate
@@ -74,6 +75,8 @@ def solve(
     balance: Size | None = None,
     below: Mapping[str, float] | None = None,
     profile: str | os.PathLike[str] | Profile | None = None,
+    nodes: int = 1,
+    overlap: float = 0.0,
     config: object = None,
     set: Mapping[str, int] | None = None,  # noqa: A002 - the users' word: --set
     **run: Any,
@@ -92,6 +95,8 @@ def solve(
         below: with `maximize`, the seconds that times of the pass may be at most: ``{"estimate": 0.02}``; as well
             ``"lower_bound"`` and ``"time"``, of the kernels that the run chooses.
         profile: what estimates are made with, as for `Analysis.on`.
+        nodes: that the devices of the mesh are spread over, as for `Analysis.on`; what fits is one rank's.
+        overlap: share of the communication that is hidden, as for `Analysis.on`.
         config: as for `populate`.
         set: as for `populate`.
         run: the other values, as for `populate`.
@@ -111,7 +116,8 @@ def solve(
         raise InputError("below limits what is maximized: it goes with maximize=…")
     if profile is not None and "estimate" not in (below or {}):
         raise InputError("a profile changes nothing but estimates: give below={'estimate': …}, or leave it out")
-    limits = None if below is None else Limits(below, card, profile)
+    mesh = Communication(nodes, overlap)
+    limits = None if below is None else Limits(below, card, profile, mesh)
 
     def at(value: int) -> Analysis:
         return populate(model, config=config, set=set, **run, **{name: value})
@@ -199,7 +205,7 @@ def _balance(name: str, start: Analysis, at: Callable[[int], Analysis], symbolic
     for launch in symbolic.launches:
         if launch.matmul_flops:
             card.precision_for(bits_of(rates.run, launch.sizes))  # there is no balance with an unknown peak
-    times = [busy(launch, rates) for launch in symbolic.launches]
+    times = [busy(launch, rates) for launch in symbolic.launches if launch.kind != "link"]
     compute = Polynomial.sum(units["matmul"] for units in times if "matmul" in units)
     memory = Polynomial.sum(units["memory"] for units in times if "memory" in units)
 

@@ -20,6 +20,7 @@ from nbanalyzer.text import short_paths
 from .explanation import Explanation, explain_formula, explain_node, explain_sum, number_of
 from .launch import Launch
 from .metrics import PASS_METRICS, RANK_METRICS, REQUEST_SUMS, metric_formula, unit_of
+from .nested import nested
 from .run import MESH, SIZES, Run
 from .tree import Cost, Node, Tree, sizes_of
 
@@ -37,7 +38,6 @@ COLUMNS = (
     "count", "parameters", "flops", "matmul_flops", "vector_flops", "bytes", "read_bytes", "write_bytes",
     "weight_bytes_read", "kv_bytes_read", "kv_bytes_written", "activation_bytes", "arithmetic_intensity",
 )  # fmt: skip
-TREE_TOTALS = ("parameters", "flops", "read_bytes", "write_bytes")
 
 
 class Costs:
@@ -238,7 +238,7 @@ class Costs:
     def tree(self) -> dict[str, Any]:
         """The template's tree as plain data, with numbers in place of formulas, and the totals.
 
-        A formula's number is for one execution, as in the template; ``total`` includes every repeat.
+        See `nested`. Of several devices, ``devices`` says which rank of which mesh it is.
         """
         return {
             "model_id": self.template.model_id,
@@ -246,36 +246,12 @@ class Costs:
             "part": self.template.part,
             "values": {name: plain(self.values[name]) for name in self.values if self._is_used(name)},
             "conventions": self.conventions,
+            **({"devices": self.devices} if self.devices else {}),
             "notes": list(self.notes),
             "warnings": list(self.warnings),
             "totals": self.totals,
             "state": self.state,
-            "kernels": [self._plain_node(root) for root in self._tree.roots],
-        }
-
-    def _plain_node(self, node: Node) -> dict[str, Any]:
-        kernel, cost = node.kernel, self.costs[node]
-        if node.is_basic:
-            flops, read, write, *payload = node.values(self.values)
-            return {
-                "kernel_type": "basic",
-                "operation": kernel.operation,  # type: ignore[union-attr]
-                "unit": kernel.unit,  # type: ignore[union-attr]
-                "flops": plain(flops),
-                "memory_access": {"read": plain(read), "write": plain(write)},
-                **({"collective": kernel.collective, "payload": plain(payload[0])} if payload else {}),  # type: ignore[union-attr]
-            }
-        repeat, calls, parameters = node.values(self.values)
-        module: str = kernel.module  # type: ignore[union-attr]
-        return {
-            "kernel_type": "composite",
-            "name": kernel.name,
-            **({"module": module} if module else {}),
-            **({"repeat": plain(repeat)} if repeat != 1 else {}),
-            **({"calls": plain(calls)} if calls != 1 else {}),
-            **({"parameters": plain(parameters)} if parameters else {}),
-            "total": {name: plain(getattr(cost, name)) for name in TREE_TOTALS},
-            "sub_kernels": [self._plain_node(child) for child in node.children],
+            "kernels": [nested(root, self.costs, self.values) for root in self._tree.roots],
         }
 
     def table(self, depth: int | None = None) -> pandas.DataFrame:
@@ -283,8 +259,9 @@ class Costs:
 
         A composite kernel's row is the sum of those below it: sum FLOPs and bytes over the rows whose
         ``kernel_type`` is ``"basic"``, and parameters, which belong to modules, over ``table(depth=1)``.
-        `depth` keeps the outermost levels only. In an engine's list ``launch`` numbers the launches from 1: kernels
-        with the same number are one; 0 is a kernel that an engine does without, or a composite one.
+        `depth` keeps the outermost levels only. Of several devices ``collective`` and ``group`` say what is sent, and
+        among whom. In an engine's list ``launch`` numbers the launches from 1: kernels with the same number are one; 0
+        is a kernel that an engine does without, or a composite one.
         """
         import pandas
 
@@ -298,6 +275,9 @@ class Costs:
             "unit": [node.kernel.unit if node.is_basic else "" for node in nodes],  # type: ignore[union-attr]
             **{name: _column([plain(getattr(self.costs[node], name)) for node in nodes]) for name in columns},
         }
+        if self.run.devices > 1:
+            for name in ("collective", "group"):
+                rows[name] = [getattr(node.kernel, name) if node.is_link else "" for node in nodes]
         if self._is_fused:
             rows["launch"] = [number_of(node, self._tree.launches) for node in nodes]
             rows["rule"] = [self._tree.rules.get(node, "") for node in nodes]
