@@ -200,7 +200,7 @@ def fit(
     if not isinstance(memory_fraction, int | float) or not 0 < memory_fraction <= 1:
         raise InputError(f"memory_fraction is a share above 0 and at most 1, not {quote(memory_fraction)}")
     cards = _cards(hardware)
-    conditions = [_condition(text) for text in ([where] if isinstance(where, str) else where)]
+    conditions = [_condition(text) for text in (where if isinstance(where, list | tuple) else [where])]
     if minimize == "cost" and price is None:
         raise InputError("a cost needs a price: give price=…, in $ an hour for each device")
     options = {"prompt_len": prompt_len, "output_len": output_len, **run}
