@@ -203,7 +203,7 @@ def fit(
     cards = _cards(hardware)
     if profile is not None:
         _require(profile, cards)
-    conditions = [_condition(text) for text in ([where] if isinstance(where, str) else where)]
+    conditions = [_condition(text) for text in (where if isinstance(where, list | tuple) else [where])]
     if minimize == "cost" and price is None:
         raise InputError("a cost needs a price: give price=…, in $ an hour for each device")
     options = {"prompt_len": prompt_len, "output_len": output_len, **run}

@@ -59,11 +59,7 @@ def prepared(template: ModelTemplate, config: object, changes: Mapping[str, int]
     params = params_of(tree, config, changes)
     if run.pp > 1:
         tree = tree_of(template, run, params)
-    _require_values(tree, params, run)
-    if run.layout.axes or run.imbalance != 1:
-        from .rank import require_division
-
-        require_division(tree, params, run)
+    _require(tree, params, run)
     if not run.encoder_len_follows and "encoder_len" not in tree.variables:
         raise InputError(f"encoder_len={run.encoder_len} changes nothing: this model has no encoder of its own")
     return tree, params
@@ -77,7 +73,7 @@ def fused(costs: Costs) -> Costs:
 def again(costs: Costs, run: Run) -> Costs:
     """Return the costs of the same model in another run."""
     tree = tree_of(costs.kernel_tree.source, run, costs.params)
-    _require_values(tree, costs.params, run)
+    _require(tree, costs.params, run)
     return Costs(tree, costs.params, run, costs.notes, costs.warnings)
 
 
@@ -157,6 +153,15 @@ def _tree(
     from .fusion import fused  # not needed for what PyTorch runs
 
     return fused(tree)
+
+
+def _require(tree: Tree, params: ModelParams, run: Run) -> None:
+    """Raise unless all variables have a value, and sizes divide as the mesh of a run needs it."""
+    _require_values(tree, params, run)
+    if run.layout.axes or run.imbalance != 1:
+        from .rank import require_division  # not needed for one device
+
+        require_division(tree, params, run)
 
 
 def _require_values(tree: Tree, params: Mapping[str, int], run: Run) -> None:

@@ -128,6 +128,7 @@ def test_a_card_without_links_has_places_alone_only() -> None:
         ({"where": "{tpp} <= 8"}, "no field of a placement named 'tpp'. Did you mean"),
         ({"where": "{tp} <="}, "in where: "),
         ({"where": [8]}, "a condition is a formula"),
+        ({"where": 8}, "a condition is a formula"),
         ({"where": "{cost_per_million_tokens} <= 8"}, "a cost needs a price"),
         ({"max_devices": 0}, "max_devices is a whole number from 1 to 1,024, not 0"),
         ({"memory_fraction": 2}, "memory_fraction is a share above 0 and at most 1, not 2"),
