@@ -34,6 +34,9 @@ ROWWISE = {"rowwise", "packed_rowwise", "rowwise_split_input", "rowwise_rep"}
 SPLIT = {"rowwise_split_input", "rowwise_rep"}
 GATHERED = {"colwise_gather_output", "colwise_rep"}
 
+UNKNOWN = {"embedding_colwise", "moe_identity_expert", "sequence_parallel"}
+"""Styles that divide something, which is counted whole here; no shipped model has them."""
+
 Sizes = Mapping[str, Formula]
 
 
@@ -117,6 +120,9 @@ class _Sharding:
                 made.append(self.rejoined(kernel))
             elif style == "all_reduce":
                 made += [self.whole(kernel), link(kernel.name, "all_reduce", "tp", _stream())]
+            elif style in UNKNOWN:
+                self.undivided[f"{kernel.name} ({style}) is not"] = None
+                made.append(self.whole(kernel))
             elif self.plan.speaks_of(here):
                 made.append(self.around(kernel, here))
             else:
