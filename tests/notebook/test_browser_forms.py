@@ -270,7 +270,7 @@ def test_several_devices(form: Form) -> None:
         form.type("nodes", "2")
         rank = nbanalyzer.populate("llama-3.1-8b", seq_len=1, cache_len=2048, tp=8)
         form.wait_for("time", seconds(rank.on("h100-sxm", nodes=2).time))
-        form.page.wait_for_function(INSIDE, arg=form.box.locator(".nb-inputs").element_handle())
+        form.page.wait_for_function(INSIDE, arg=form.box.locator(".nb-mesh").element_handle())
         form.keep("devices")
         form.type("tp", "5")
         expect(form.box.locator(".nb-error")).to_contain_text("tp=5 does not divide num_heads = 32 into equal parts")
