@@ -144,7 +144,8 @@ class RequestCosts:
         run = self.prefill.run
         bits = f"w_bit {run.w_bit}, a_bit {run.a_bit}, kv_bit {run.kv_bit}"
         engine = f"; {self.prefill.template.drafted}" if self.prefill.template.drafted else ""
-        engine += f"; one of {self.tp} devices" if self.tp > 1 else ""
+        devices = self.prefill.run.devices
+        engine += f"; one of {devices:,} devices" if devices > 1 else ""
         if self.quant:
             engine += f"; bytes moved are those of w_bit {run.w_bit}, times and memory those of weights in {self.quant}"
         return f"batch_size {run.batch_size}, prompt {self.prompt_len:,}, output {self.output_len:,}; {bits}{engine}"
