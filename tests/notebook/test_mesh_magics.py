@@ -54,6 +54,7 @@ def test_every_axis_reaches_the_run(shell: InteractiveShell, words: str, options
     expected = nbanalyzer.request("mixtral-8x7b-v0.1", prompt_len=100, output_len=4, **options)
     assert asked.totals == expected.totals
     assert asked.prefill.run == expected.prefill.run
+    assert f"one of {asked.prefill.run.devices} devices" in repr(asked)
 
 
 def test_imbalance_is_of_experts_alone(shell: InteractiveShell) -> None:
