@@ -15,11 +15,11 @@ from typing import Literal
 from nbanalyzer.formulas.formula import constant
 from nbanalyzer.templates.template import Basic
 
+from .terms import NOTHING
 from .tree import Node, Tree
 
 __all__ = ["Kind", "Region", "basics_of", "copies_cache", "has_weights", "is_linear", "is_product", "regions_of"]
 
-NOTHING = constant(0)
 Kind = Literal["linear", "attention", "scan", "experts", "chain", "link"]
 """What a launch is: a product with weights, a region, a chain of vector kernels, or communication."""
 
