@@ -15,6 +15,7 @@ from nbanalyzer.costs.metrics import BY_MODULE, unit_of
 from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import InputError, NotModelledError, UnknownNameError, quote, shorten
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
+from nbanalyzer.quantities import plain
 
 from .analysis import Analysis
 from .estimate import Interval
@@ -70,7 +71,7 @@ class Variant:
         if name == "fits":
             fit = self.roofline.fit if self.roofline else None
             return None if self.roofline is None else math.nan if fit is None else int(bool(fit))
-        return _plain(self.analysis.memory.total) if name == "memory" else self.analysis.totals[name]
+        return plain(self.analysis.memory.total) if name == "memory" else self.analysis.totals[name]
 
     @property
     def estimate(self) -> Interval | None:
@@ -241,9 +242,7 @@ def compare(
         raise InputError("a profile needs hardware: compare(…, hardware=…)")
     cards = list(hardware) if isinstance(hardware, list | tuple) else [hardware]
     listed = {name: list(value) for name, value in run.items() if isinstance(value, list | tuple | range)}
-    count = len(models) * len(cards)
-    for values in listed.values():
-        count *= len(values)
+    count = math.prod(map(len, (models, cards, *listed.values())))
     if not 2 <= count <= MOST:
         raise InputError(
             f"a comparison is of 2 to {MOST} variants, not {count}: name models, or give an option several values"
@@ -289,7 +288,3 @@ def ratio(before: float | None, after: float | None) -> str:
     if before == after:
         return "="
     return f"×{after / before:.3g}" if before and after is not None else "new"
-
-
-def _plain(value: Any) -> int | float:
-    return int(value) if value == int(value) else float(value)
