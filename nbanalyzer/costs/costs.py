@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     import pandas
     import sympy
 
-    from nbanalyzer.formulas.polynomial import Polynomial
-
     from .symbolic import Symbolic
 
 __all__ = ["Costs"]
@@ -158,11 +156,12 @@ class Costs:
         """Name → bytes of what is kept between passes; ``kv_cache`` for most models."""
         return {name: plain(value) for name, value in self._state.items()}
 
-    def symbolic(self, values: Mapping[str, Number | Polynomial]) -> Symbolic:
-        """Return the template's costs multiplied out; variables without a value stay free."""
-        from .symbolic import Symbolic  # not needed for one set of values
+    def symbolic(self, *free: str) -> Symbolic:
+        """Return the template's costs multiplied out; the variables that are named stay free."""
+        from .symbolic import Symbolic, free_values  # not needed for one set of values
 
-        return Symbolic(self.kernel_tree, values)
+        values = {**self.params, **free_values(self.run, frozenset(free))}
+        return Symbolic(self.kernel_tree, {name: value for name, value in values.items() if name not in free})
 
     @property
     def title(self) -> str:
