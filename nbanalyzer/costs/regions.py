@@ -75,7 +75,8 @@ def _region(node: Node) -> Region | None:
         return Region("experts", _with_spreading(node, inside))
     if not bare:
         return None
-    is_one = len(bare) == 1 and all(child is bare[0] or _is_fused(child) for child in inside)
+    joined = [child for child in inside if isinstance(child.kernel, Basic) and child.kernel.fused]
+    is_one = len(bare) == 1 and all(child is bare[0] or child in joined for child in inside)
     kind: Kind = "attention" if len(bare) == 2 or is_one else "scan"
     if kind == "attention" or any(is_linear(child) for child in inside):
         first = next(child for child in inside if child is bare[0] or copies_cache(child))
@@ -95,10 +96,6 @@ def _with_spreading(node: Node, inside: list[Node]) -> tuple[Node, ...]:
     before = [one for one in spreading if beside.index(one) < beside.index(node)]
     after = [one for one in spreading if one not in before]
     return (*before, *inside, *after)
-
-
-def _is_fused(node: Node) -> bool:
-    return isinstance(node.kernel, Basic) and node.kernel.fused
 
 
 def basics_of(node: Node) -> Iterator[Node]:
