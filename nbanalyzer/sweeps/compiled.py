@@ -19,7 +19,7 @@ from nbanalyzer.analysis.price import Price
 from nbanalyzer.analysis.rates import Efficiency, Rates, routing_of
 from nbanalyzer.costs.count import tree_of
 from nbanalyzer.costs.metrics import METRICS, MONEY, OF_ENGINE, OF_ESTIMATE, metrics_of
-from nbanalyzer.costs.run import REQUEST, TOKENS, Passes, Run, passes_of
+from nbanalyzer.costs.run import REQUEST, TOKENS, Run, passes_of
 from nbanalyzer.costs.symbolic import Symbolic, free_values
 from nbanalyzer.costs.tree import Tree
 from nbanalyzer.errors import InputError, NotModelledError, UnknownNameError, near
@@ -125,7 +125,8 @@ class CompiledMetrics:
         """What to know before believing the times; of a request, those of both its passes."""
         if self.spec.accelerator is None:
             return ()
-        given = self._kinds
+        passes = passes_of(has_encoder=self._has_encoder)
+        given = (None,) if self._lengths is None else (passes.first, passes.step)
         notes = [note for one in given for note in self._rates.notes(self._symbolic(one).launches)]
         if "lower_bound" in self.spec.metrics:
             are_many = self._lengths is not None or {"batch_size", "seq_len"} & {*self.spec.inner}
@@ -143,8 +144,9 @@ class CompiledMetrics:
         """Why `OF_ESTIMATE` has no numbers here, though asked for; "" if it has."""
         if {*OF_ESTIMATE}.isdisjoint(self.spec.metrics):
             return ""
+        passes = passes_of(has_encoder=self._has_encoder)
         try:
-            for given in self._kinds:
+            for given in (None,) if self._lengths is None else (passes.first, passes.step):
                 launches, pace = self._symbolic(given, "engine").launches, self._pace(given)
                 for launch in launches:
                     if launch.times:
@@ -158,15 +160,6 @@ class CompiledMetrics:
     def metrics(self) -> tuple[str, ...]:
         """Those of the spec's that have numbers; the others are nan."""
         return tuple(name for name in self.spec.metrics if not (self.not_modelled and name in OF_ESTIMATE))
-
-    @property
-    def _passes(self) -> Passes:
-        return passes_of(has_encoder=self._has_encoder)
-
-    @property
-    def _kinds(self) -> Sequence[Mapping[str, str] | None]:
-        """What is given of each kind of pass: of a request, of the prompt's and of a decode step."""
-        return (None,) if self._lengths is None else (self._passes.first, self._passes.step)
 
     # ---- formulas
 
@@ -315,8 +308,9 @@ class CompiledMetrics:
     @cached_property
     def _first_program(self) -> Program:
         """The prompt's pass, and the memory at the end."""
-        first, last = self._symbolic(self._passes.first), self._symbolic(self._passes.last)
-        outputs = {**self._outputs(self._summed, self._passes.first), "memory_bytes": memory_of(last, first)}
+        passes = passes_of(has_encoder=self._has_encoder)
+        first, last = self._symbolic(passes.first), self._symbolic(passes.last)
+        outputs = {**self._outputs(self._summed, passes.first), "memory_bytes": memory_of(last, first)}
         for name in self.metrics:
             is_ratio = name == "arithmetic_intensity" or (name in METRICS and METRICS[name].needs)
             if name not in outputs and not is_ratio:
@@ -327,7 +321,7 @@ class CompiledMetrics:
     def _step_program(self) -> Program:
         """One decode step, along a further, last axis."""
         axes = {**self._axes(), "cache_len": frozenset({len(self.spec.inner)})}
-        return Program(self._outputs(self._summed, self._passes.step), axes)
+        return Program(self._outputs(self._summed, passes_of(has_encoder=self._has_encoder).step), axes)
 
     def _requests(self, arrays: Mapping[str, Any], shape: tuple[int, ...], out: Mapping[str, Any]) -> None:
         first = self._first_program.evaluate(arrays, shape)
