@@ -16,6 +16,7 @@ from nbanalyzer.costs.metrics import BY_MODULE, unit_of
 from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import InputError, NotModelledError, UnknownNameError, quote, shorten
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
+from nbanalyzer.quantities import plain
 
 from .analysis import Analysis
 from .communication import ONE_NODE, Communication
@@ -81,7 +82,7 @@ class Variant:
         if name == "devices":
             return self.analysis.run.devices
         amounts = {"memory": self.analysis.memory.total, "payload_bytes": self.analysis.cost_of_all.payload_bytes}
-        return _plain(amounts[name]) if name in amounts else self.analysis.totals[name]
+        return plain(amounts[name]) if name in amounts else self.analysis.totals[name]
 
     @property
     def estimate(self) -> Interval | None:
@@ -270,9 +271,7 @@ def compare(
         raise InputError("nodes and overlap need hardware: give hardware=…, such as 'h100-sxm'")
     cards = list(hardware) if isinstance(hardware, list | tuple) else [hardware]
     listed = {name: list(value) for name, value in run.items() if isinstance(value, list | tuple | range)}
-    count = len(models) * len(cards)
-    for values in listed.values():
-        count *= len(values)
+    count = math.prod(map(len, (models, cards, *listed.values())))
     if not 2 <= count <= MOST:
         raise InputError(
             f"a comparison is of 2 to {MOST} variants, not {count}: name models, or give an option several values"
@@ -318,7 +317,3 @@ def ratio(before: float | None, after: float | None) -> str:
     if before == after:
         return "="
     return f"×{after / before:.3g}" if before and after is not None else "new"
-
-
-def _plain(value: Any) -> int | float:
-    return int(value) if value == int(value) else float(value)

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from nbanalyzer.costs.run import MAX_SIZE
-from nbanalyzer.costs.symbolic import Symbolic, free_values
+from nbanalyzer.costs.symbolic import Symbolic
 from nbanalyzer.errors import InputError, quote
 from nbanalyzer.formulas.polynomial import Polynomial
 from nbanalyzer.hardware.accelerators import Accelerator
@@ -123,8 +123,7 @@ def solve(
         return populate(model, config=config, set=set, **run, **{name: value})
 
     start = at(LEAST[name])
-    values = {**start.params, **free_values(start.run, frozenset({name}))}
-    symbolic = start.symbolic(values)
+    symbolic = start.symbolic(name)
     if maximize:
         found = _largest(name, start, at, symbolic, Fit(start.memory, card))
         return found if limits is None else _in_time(found, start, at, limits)
@@ -136,16 +135,11 @@ def _largest(name: str, start: Analysis, at: Callable[[int], Analysis], symbolic
     needs = [kept_of(symbolic) + activations for activations in working_sets(symbolic)]
     if name not in start.variables:
         raise InputError(f"{name} makes no difference to this model")
-    best: tuple[int, Polynomial] | None = None
-    for need in needs:
-        most = _most(need, name, fit.capacity, LEAST[name])
-        if most is None:
-            reason = f"does not fit even at {name} = {LEAST[name]}, by {si(-fit.free, 'B')}"
-            return Solution(name, None, question, _inequality(need, name, fit.capacity), start, reason)
-        if best is None or most < best[0]:
-            best = (most, need)
-    assert best is not None
-    value, need = best
+    found = [(_most(need, name, fit.capacity, LEAST[name]), need) for need in needs]
+    value, need = min(found, key=lambda one: -1 if one[0] is None else one[0])
+    if value is None:
+        reason = f"does not fit even at {name} = {LEAST[name]}, by {si(-fit.free, 'B')}"
+        return Solution(name, None, question, _inequality(need, name, fit.capacity), start, reason)
     if value == MAX_SIZE:  # a sliding window, a state of one size
         reason = f"any {name} fits: beyond some size it needs no more memory"
         return Solution(name, None, question, "", start, reason, is_unbounded=True)

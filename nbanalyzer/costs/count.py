@@ -171,14 +171,9 @@ def _require_values(tree: Tree, params: Mapping[str, int], run: Run) -> None:
         if name not in known:
             sources = VARIABLES[name].sources if name in VARIABLES else (name,)
             looked = f" (looked for {', '.join(sources)})" if sources else ""
-            problem = f"the config has no {{{name}}}{looked}, and {_user(tree, name)} needs it"
+            users = [node.path for node in tree.nodes if any(name in one.variables for one in node.formulas)]
+            problem = f"the config has no {{{name}}}{looked}, and {users[0] if users else 'its state'} needs it"
             raise ConfigError(problem, tree.template.model_id)
-
-
-def _user(tree: Tree, name: str) -> str:
-    """Return the path of the first kernel whose formulas use a variable, else ``"its state"``."""
-    users = (node.path for node in tree.nodes if any(name in formula.variables for formula in node.formulas))
-    return next(users, "its state")
 
 
 def _require_effect(tree: Tree, name: str, changes: Mapping[str, int], params: ModelParams, source: object) -> None:
