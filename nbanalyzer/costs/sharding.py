@@ -145,7 +145,13 @@ class _Sharding:
     def colwise(self, kernel: Composite, style: str) -> list[Kernel]:
         """Return a linear that gives a part of its outputs; what follows it works on that part."""
         output = _binding(kernel, "output_size")
+        if output is None and style in GATHERED and "vocab_size" in parse(kernel.parameters or "0").variables:
+            head = _substituted(kernel, {"vocab_size": self.part("vocab_size")})
+            written = [sub.memory_access.write for sub in kernel.sub_kernels if isinstance(sub, Basic)]
+            return [head, link(kernel.name, "all_gather", "tp", parse(written[-1] if written else "0"))]
         if output is None:  # a module that says nothing of its sizes: they follow those of the part
+            if not self.local:
+                self.undivided[f"{kernel.name}, whose sizes are not told apart, is not"] = None
             return [self.whole(kernel)]
         if not output.variables:  # the heads of some layers only, such as Gemma-4's
             self.undivided[f"{kernel.name} with {output} outputs, which no size of the config says, is not"] = None
