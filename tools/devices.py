@@ -40,9 +40,11 @@ PAGE = Path("docs/devices-coverage.md")
 
 CHANGED: Mapping[str, Mapping[str, Any]] = {
     "bamba": {"attn_layer_indices": [1]},
-    "deepseek_v2": {"num_experts_per_tok": 2},
+    "deepseek_v2": {"num_experts_per_tok": 2, "moe_intermediate_size": 1408},
+    "nemotron_h": {"moe_intermediate_size": 8192},
 }
-"""Model type → config fields without which its default, made shallow, is no model: a layer with attention, say."""
+"""Model type → config fields without which its default, made shallow, is no model, or its half is none: a layer with
+attention, or a width of which the half is a multiple of 8, as grouped products want it."""
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from nbanalyzer.analysis.options import COMMUNICATION, EFFICIENCIES
 from nbanalyzer.costs.metrics import METRICS
 from nbanalyzer.costs.run import CHOICES, SERVED
 from nbanalyzer.errors import InputError, UnknownNameError
 
 from .answers import FURTHEST, MOST_ROWS, Rows, finite, page, place_of
-from .arguments import Limit, Names, Offset, Pass, Values, read_range
+from .arguments import Limit, Names, Nodes, Offset, Overlap, Pass, Values, read_range
 from .passes import Number
 from .shelf import Shelf, card_of, remarks
 
@@ -44,6 +45,8 @@ class SweepOf(Pass, frozen=True, kw_only=True):
         default_factory=list
     )
     hardware: Annotated[str, Meta(description="an accelerator, the same at every point")] = ""
+    nodes: Nodes = 1
+    overlap: Overlap = 0.0
     prompt_len: Annotated[int | None, Meta(description="of whole requests, with output_len")] = None
     output_len: Annotated[int | None, Meta(description="of whole requests, with prompt_len")] = None
     minimize: Annotated[str, Meta(description="a metric: find the point where it is least")] = ""
@@ -105,6 +108,7 @@ def sweep_(shelf: Shelf, asked: SweepOf) -> Swept:
         raise InputError(f"a sweep takes at most {MOST_METRICS} metrics and {MOST_WHERE} conditions")
     if len(set(asked.frontier)) > 2 and (points := _points(asked)) > MOST_COMPARED:
         raise InputError(f"a frontier of three or more metrics has at most {MOST_COMPARED:,} points, not {points:,}")
+    options |= {"nodes": asked.nodes, "overlap": asked.overlap}
     found = sweep(metrics=asked.metrics or (*usual_metrics(options), *timed), **options)
     best = None
     if asked.minimize or asked.maximize:
@@ -167,9 +171,7 @@ def _points(asked: SweepOf) -> int:
 
 
 _NAMED = ("batch_size", "seq_len", "cache_len", "encoder_len", "prompt_len", "output_len", SERVED)
-_RESERVED = frozenset(
-    {"metrics", "config", "set", "chunks", "compute_efficiency", "bandwidth_efficiency", "launch_overhead"}
-)
+_RESERVED = frozenset({"metrics", "config", "set", "chunks", *EFFICIENCIES, *COMMUNICATION})
 
 
 def _range(values: Any) -> Range:

@@ -82,6 +82,8 @@ def request_(shelf: Shelf, asked: RequestOf) -> Requested:
     requests served all the time: tokens a second, the most sequences that fit, $ per million tokens at a price.
     """
     reached = asked.reached()
+    if reached.pop("overlap"):
+        raise InputError("a request takes no overlap: in a step of a served request the ranks wait for each other")
     read_range("prompt_len", asked.prompt_len, 1, 2**40)
     read_range("output_len", asked.output_len, 1, MOST_OUTPUT)
     if not asked.hardware and (asked.concurrency is not None or asked.price is not None):

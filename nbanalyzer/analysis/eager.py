@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.kinds import BROADER, amounts_of, in_microseconds, kind_of
@@ -15,7 +15,7 @@ from nbanalyzer.hardware.accelerators import Accelerator, accelerators, hardware
 from nbanalyzer.hardware.parameters import Parameters
 from nbanalyzer.hardware.profiles import Profile
 
-__all__ = ["EAGER", "EagerPace", "eager_costs", "machine_of"]
+__all__ = ["EAGER", "EagerPace", "machine_of"]
 
 EAGER = "pytorch"
 """The engine of profiles that are measured with PyTorch's own operations."""
@@ -79,11 +79,6 @@ class EagerPace:
     def time_us(self, launch: Launch[Number], value_of: Callable[[Formula], Number]) -> float:
         """Return the microseconds that one run of a launch takes."""
         return self.law(launch).time_us(self.figures(launch, value_of))
-
-
-def eager_costs(costs: Costs) -> Costs:
-    """Return a pass as PyTorch runs it: its attention skips what is not visible."""
-    return Costs(costs.kernel_tree, costs.params, replace(costs.run, causal="on"), costs.notes, costs.warnings)
 
 
 def machine_of(profile: Profile) -> Accelerator:

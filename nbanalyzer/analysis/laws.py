@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -137,7 +137,8 @@ class Pace:
             "compute_us": self._compute(launch),
             "num_sequences": value_of(_BATCH),
         }
-        bindings = _bindings(launch)
+        module = launch.nodes[0].parent
+        bindings = module.kernel.bindings if module and isinstance(module.kernel, Composite) else {}
         for name in ("num_tokens", "input_size"):
             found[name] = value_of(parse(bindings.get(name, "0")))
         if launch.kind == "linear":  # linears that share their input are one product: their columns add up
@@ -187,18 +188,10 @@ class Pace:
         return launch.matmul_flops / (self.accelerator.peaks[name] / MICRO)
 
 
-def _bindings(launch: Launch[Any]) -> Mapping[str, str]:
-    parent = launch.nodes[0].parent
-    return parent.kernel.bindings if parent and isinstance(parent.kernel, Composite) else {}
-
-
 def _owner(launch: Launch[Any]) -> Node:
     """Return the module that holds the experts' weights."""
-    owner = next(node for node in launch.nodes if "w_bytes" in node.sizes).parent  # tokens may be copied before
-    while owner and "num_experts" not in owner.own_parameters.variables:
-        owner = owner.parent
-    assert owner is not None  # it is what makes the launch one of experts
-    return owner
+    product = next(node for node in launch.nodes if "w_bytes" in node.sizes)  # tokens may be copied before
+    return next(module for module in product.around if "num_experts" in module.own_parameters.variables)
 
 
 def _reduced(atom: Atom) -> Polynomial:

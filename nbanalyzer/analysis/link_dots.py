@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nbanalyzer.costs.count import again
+from nbanalyzer.costs.rank import require_division
 from nbanalyzer.errors import InputError
 
 from .communication import ONE_NODE
@@ -44,22 +45,25 @@ def link_dots(roofline: Roofline) -> list[LinkDot]:
     """
     if roofline.communication.nodes > 1:
         raise InputError("the roofline of communication is of the link within a node: give no --nodes")
-    found, why, run = [], InputError("no tp divides this model"), roofline.analysis.run
+    found: list[LinkDot] = []
+    problems: list[InputError] = []
+    run = roofline.analysis.run
     others = run.devices // run.tp
     most = min(roofline.accelerator.devices_per_node // others, MOST)
     for tp in (2**power for power in range(1, most.bit_length())):
         try:
             found.append(_dot(roofline, tp))
         except InputError as error:
-            why = error
+            problems.append(error)
     if not found:
-        raise why
+        raise next(iter(problems), InputError(f"a node of {roofline.accelerator.name} has no devices to divide by tp"))
     return found
 
 
 def _dot(of: Roofline, tp: int) -> LinkDot:
     run = of.analysis.run
     costs = again(of.analysis, run.fused(run.fusion, tp=tp, rank=None))
+    require_division(costs.kernel_tree, costs.params, costs.run)
     whole = Roofline(costs, of.accelerator, of.efficiency, of.profile, ONE_NODE)
     taken = Roofline(costs, of.accelerator, of.efficiency, of.profile, of.communication)
     bandwidth = of.accelerator.link_bandwidth

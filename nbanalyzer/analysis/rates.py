@@ -106,16 +106,12 @@ class Rates:
         """Return the precision that products over operands of these sizes run in, see `bits_of`; None if unknown."""
         return self.accelerator.known_precision(bits_of(self.run, sizes))
 
-    def matmul(self, sizes: frozenset[str]) -> float | None:
-        """Return the FLOP/s of matrix products over operands of these sizes; None if not known."""
-        precision = self.precision(sizes)
-        return None if precision is None else self.accelerator.peak(precision) * self.efficiency.compute
-
     def rate_of(self, launch: Launch[Any]) -> float | None:
         """Return the FLOP/s of a launch's matrix products; None if not known."""
         if self.quant is None or launch.kind not in {"linear", "experts"}:
-            return self.matmul(launch.sizes)
-        name = arithmetic(self.accelerator, self.quant.precision_of(launch, self.accelerator))
+            name = self.precision(launch.sizes)
+        else:
+            name = arithmetic(self.accelerator, self.quant.precision_of(launch, self.accelerator))
         return None if name is None else self.accelerator.peak(name) * self.efficiency.compute
 
     @cached_property

@@ -15,7 +15,7 @@ import math
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -32,7 +32,7 @@ from nbanalyzer.hardware.profiles import profile as find_profile
 from nbanalyzer.quantities import plain, seconds
 
 from .communication import ONE_NODE, Communication, exposed
-from .eager import EAGER, EagerPace, eager_costs
+from .eager import EAGER, EagerPace
 from .estimate import Estimate, Interval
 from .laws import Pace
 from .marks import COMPUTE, UNKNOWN, marks_of
@@ -74,10 +74,8 @@ class Timing:
     @property
     def bound(self) -> Bound:
         """What most of the time is spent on."""
-        parts: dict[Bound, float] = {
-            "memory": self.memory, "compute": self.compute, "link": self.link, "overhead": self.overhead
-        }  # fmt: skip
-        return max(parts, key=lambda part: parts[part])
+        parts: tuple[Bound, ...] = ("memory", "compute", "link", "overhead")
+        return max(parts, key=lambda part: getattr(self, part))
 
     def include(self, other: Timing) -> None:
         """Add another's times."""
@@ -199,7 +197,8 @@ class Roofline(Shown, shown_by="roofline"):
         if self.profile.engine == EAGER:
             if self.analysis.run.devices > 1:
                 raise InputError(f"not modelled: several devices by {self.profile.name}: it was measured on one")
-            return EagerPace(self.profile, eager_costs(self.analysis))
+            skipping = replace(self.analysis.run, causal="on")  # PyTorch's attention skips what is not visible
+            return EagerPace(self.profile, Costs(self.analysis.kernel_tree, self.analysis.params, skipping))
         run, latent = self.engine.run, self.engine.is_latent
         return Pace(self.accelerator, self.profile, run, latent, communication=self.communication)
 
@@ -227,6 +226,16 @@ class Roofline(Shown, shown_by="roofline"):
         """
         return self.estimated.interval
 
+    @property
+    def expected(self) -> float:
+        """Seconds that are expected, without an interval.
+
+        Raises:
+            InputError: some launches are not modelled.
+
+        """
+        return max(self.estimated.time, self.lower_bound)
+
     def explain(self, what: str, metric: str = "time") -> Explanation:
         """Return where a kernel's numbers come from.
 
@@ -248,7 +257,7 @@ class Roofline(Shown, shown_by="roofline"):
             expected = f"estimate {error}"
             with suppress(InputError):  # of several devices most were never measured
                 if self.analysis.run.devices > 1:
-                    expected = f"estimate {seconds(max(self.estimated.time, self.lower_bound))} (no interval)"
+                    expected = f"estimate {seconds(self.expected)} (no interval)"
         fit = UNKNOWN if self.fit is None else self.fit.short
         unknown = f", {COMPUTE}" if COMPUTE in self.marks else ""
         return f"{expected} · bound {seconds(self.lower_bound)}{self.routing}{unknown} · {fit}"
@@ -306,11 +315,7 @@ class Roofline(Shown, shown_by="roofline"):
         return {
             "accelerator": self.accelerator.name,
             "precisions": list(self.precisions),
-            "efficiency": {
-                "compute": self.efficiency.compute,
-                "bandwidth": self.efficiency.bandwidth,
-                "launch_overhead": self.efficiency.launch_overhead,
-            },
+            "efficiency": asdict(self.efficiency),
             "is_lower_bound": self.is_bound,
             "lower_bound": self.lower_bound,
             "profile": self.profile.name,
@@ -318,7 +323,7 @@ class Roofline(Shown, shown_by="roofline"):
             "time": self.time,
             "compute": total.compute,
             "memory": total.memory,
-            **({"link": total.link} if self.analysis.run.devices > 1 else {}),
+            **({"link": total.link, "communication": asdict(self.communication)} if self.analysis.devices else {}),
             "overhead": total.overhead,
             "memory_bytes": plain(self.memory.total),
             "fits": None if self.fit is None else bool(self.fit),

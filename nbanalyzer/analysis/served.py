@@ -194,10 +194,7 @@ class Served(Shown, shown_by="served"):
     @property
     def answer(self) -> str:
         """The first thing to know: the estimate, its bound, and what the batch is."""
-        try:
-            expected = self.not_modelled or f"{self.time_per_output_token}"
-        except InputError:  # a note says why
-            expected = f"{seconds(self.expected)} (no interval)"
+        expected = self.not_modelled or self.steps.words_of(self.times)
         routing = routing_of(self.costs.launches, self.prompt_len)
         unknown = f", {COMPUTE}" if COMPUTE in marks_of(None, self.steps.unknown) else ""
         bound = f"bound {seconds(self.lower_bound)}{routing}{unknown}"

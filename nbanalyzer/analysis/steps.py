@@ -15,7 +15,7 @@ from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.count import tree_of
 from nbanalyzer.costs.launch import Launch
 from nbanalyzer.costs.run import Run
-from nbanalyzer.costs.symbolic import Symbolic, free_values
+from nbanalyzer.costs.symbolic import Symbolic
 from nbanalyzer.errors import NotModelledError
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import Polynomial
@@ -24,10 +24,11 @@ from nbanalyzer.formulas.summation import total
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.parameters import Spread
 from nbanalyzer.hardware.profiles import Profile
+from nbanalyzer.quantities import seconds
 
 from .communication import MICRO, ONE_NODE, Communication
 from .eager import EAGER
-from .estimate import Interval, estimate_of, interval_of, measured
+from .estimate import Interval, expected_times, interval_of, spread_of
 from .laws import Pace
 from .quants import Quant
 from .rates import Rates, busy
@@ -84,6 +85,7 @@ def _or_why(estimate: Callable[[], float]) -> float | str:
         return str(error)
 
 
+@dataclass(eq=False, repr=False)
 class Steps:
     """The steps of a model on one rank.
 
@@ -96,19 +98,11 @@ class Steps:
 
     """
 
-    def __init__(
-        self,
-        costs: Costs,
-        accelerator: Accelerator,
-        profile: Profile,
-        quant: Quant | None = None,
-        communication: Communication = ONE_NODE,
-    ) -> None:
-        self.costs = costs
-        self.accelerator = accelerator
-        self.profile = profile
-        self.quant = quant
-        self.communication = communication
+    costs: Costs
+    accelerator: Accelerator
+    profile: Profile
+    quant: Quant | None = None
+    communication: Communication = ONE_NODE
 
     @property
     def tp(self) -> int:
@@ -166,15 +160,16 @@ class Steps:
         if stop <= start:
             return Times(0.0, 0.0)
         costs = self._pass(self.costs.run.batch_size, 1, start)
-        values = {**costs.params, **free_values(costs.run, frozenset({"cache_len"}))}
-        symbolic = Symbolic(costs.kernel_tree, values)
+        symbolic = costs.symbolic("cache_len")
         rates = self._rates(costs.run)
 
-        def seconds(each: Polynomial) -> float:
+        def together(each: Polynomial) -> float:
             return float(total(each, "cache_len", start, stop).evaluate({}))
 
-        expected = _or_why(lambda: seconds(estimate_of(symbolic, self._pace(costs))))
-        return Times(expected, seconds(_bound_of(symbolic, rates)))
+        def expected() -> float:
+            return together(Polynomial.sum(time for _, time in expected_times(symbolic, self._pace(costs))))
+
+        return Times(_or_why(expected), together(_bound_of(symbolic, rates)))
 
     # ---- what to know
 
@@ -193,11 +188,6 @@ class Steps:
         return tuple(dict.fromkeys(law.note for law in laws if law.note))
 
     @cached_property
-    def kind(self) -> str:
-        """``"experts"`` where tokens are routed to experts, else ``"dense"``."""
-        return "experts" if any(kind == "experts" for kind, _ in self.costs.kernel_tree.launches) else "dense"
-
-    @cached_property
     def spread(self) -> Spread:
         """How measured times spread around estimates of such models on so many devices.
 
@@ -206,12 +196,24 @@ class Steps:
 
         """
         step = self._pass(1, 1, 1)
-        over_nodes = any(map(self._pace(step).is_between_nodes, step.launches))
-        return measured(self.kind, self.costs.run, self.profile, over_nodes=over_nodes)
+        return spread_of(step.launches, self._pace(step))
 
     def interval(self, times: Times) -> Interval:
         """Return an expected time with its interval, see `spread`."""
         return interval_of(times.expected, times.bound, self.spread, self.profile.name)
+
+    def words_of(self, times: Times) -> str:
+        """Return an expected time with its interval as text; without one, the time alone.
+
+        Raises:
+            NotModelledError: some launches are not modelled.
+
+        """
+        expected = times.expected
+        try:
+            return str(self.interval(times))
+        except NotModelledError:  # nobody compared such estimates with measurements
+            return f"{seconds(max(expected, times.bound))} (no interval)"
 
 
 def _bound_of(costs: Symbolic, rates: Rates) -> Polynomial:

@@ -315,10 +315,8 @@ class _Tracing:
 
 def _beside(node: Node) -> frozenset[Node]:
     """Return the kernels of the innermost module around attention that has linears, e.g. of the projections."""
-    module = node.parent
-    while module and not any(map(is_linear, basics_of(module))):
-        module = module.parent
-    return frozenset(basics_of(module)) if module else frozenset()
+    inside = (frozenset(basics_of(module)) for module in node.around)
+    return next((kernels for kernels in inside if any(map(is_linear, kernels))), frozenset())
 
 
 def _hidden_from(node: Node, region: Region) -> frozenset[Node]:

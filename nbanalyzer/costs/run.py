@@ -162,8 +162,8 @@ class Run:
         stage = self.devices // self.pp
         if self.ep > 1 and (self.ep % self.tp or stage % self.ep):
             raise InputError(
-                f"ep={self.ep} is a multiple of tp={self.tp} that divides the {stage:,} devices of a stage "
-                "(tp * cp * fsdp * dp): experts are spread over them"
+                f"ep={self.ep} is a multiple of tp={self.tp} that divides the {stage:,} device{'s' * (stage > 1)} of a "
+                "stage (tp * cp * fsdp * dp): experts are spread over them"
             )
         if self.rank is not None:
             _whole("rank", self.rank, 0, self.devices - 1)

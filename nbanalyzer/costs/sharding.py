@@ -34,6 +34,9 @@ ROWWISE = {"rowwise", "packed_rowwise", "rowwise_split_input", "rowwise_rep"}
 SPLIT = {"rowwise_split_input", "rowwise_rep"}
 GATHERED = {"colwise_gather_output", "colwise_rep"}
 
+UNKNOWN = {"embedding_colwise", "moe_identity_expert", "sequence_parallel"}
+"""Styles that divide something, which is counted whole here; no shipped model has them."""
+
 Sizes = Mapping[str, Formula]
 
 
@@ -117,6 +120,9 @@ class _Sharding:
                 made.append(self.rejoined(kernel))
             elif style == "all_reduce":
                 made += [self.whole(kernel), link(kernel.name, "all_reduce", "tp", _stream())]
+            elif style in UNKNOWN:
+                self.undivided[f"{kernel.name} ({style}) is not"] = None
+                made.append(self.whole(kernel))
             elif self.plan.speaks_of(here):
                 made.append(self.around(kernel, here))
             else:
@@ -139,7 +145,13 @@ class _Sharding:
     def colwise(self, kernel: Composite, style: str) -> list[Kernel]:
         """Return a linear that gives a part of its outputs; what follows it works on that part."""
         output = _binding(kernel, "output_size")
+        if output is None and style in GATHERED and "vocab_size" in parse(kernel.parameters or "0").variables:
+            head = _substituted(kernel, {"vocab_size": self.part("vocab_size")})
+            written = [sub.memory_access.write for sub in kernel.sub_kernels if isinstance(sub, Basic)]
+            return [head, link(kernel.name, "all_gather", "tp", parse(written[-1] if written else "0"))]
         if output is None:  # a module that says nothing of its sizes: they follow those of the part
+            if not self.local:
+                self.undivided[f"{kernel.name}, whose sizes are not told apart, is not"] = None
             return [self.whole(kernel)]
         if not output.variables:  # the heads of some layers only, such as Gemma-4's
             self.undivided[f"{kernel.name} with {output} outputs, which no size of the config says, is not"] = None
@@ -225,7 +237,7 @@ class _Sharding:
         widths = [name for name in used if name not in {"num_experts", "hidden_size"}]
         sizes = {name: self.part(name) for name in widths[:1]}
         given = _stream()
-        if "experts_per_token" not in _variables(kernel):  # every expert is given every token
+        if _gives_all(kernel):
             given = build("*", variable("num_experts"), given)
         return [_substituted(kernel, sizes), link(kernel.name, "all_reduce", "tp", given)]
 
@@ -303,12 +315,11 @@ def _with_bias_alone(kernel: Composite, given: Formula) -> Composite:
     return msgspec.structs.replace(kernel, sub_kernels=tuple(map(alone, kernel.sub_kernels)))
 
 
-def _variables(kernel: Kernel) -> set[str]:
-    """Return the variables of all FLOPs and traffic inside."""
-    if isinstance(kernel, Composite):
-        return set().union(*map(_variables, kernel.sub_kernels))
-    access = kernel.memory_access
-    return {name for text in (kernel.flops, access.read, access.write) for name in parse(text).variables}
+def _gives_all(experts: Kernel) -> bool:
+    """Return whether every expert is given every token: whether products are as many as experts."""
+    if isinstance(experts, Composite):
+        return any(map(_gives_all, experts.sub_kernels))
+    return experts.unit == "matmul" and "num_experts" in parse(experts.flops).variables
 
 
 def _stream() -> Formula:

@@ -7,7 +7,7 @@ block is evaluated once and multiplied.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from functools import cached_property
@@ -129,6 +129,13 @@ class Node:
         """The innermost module around it that repeats, or that some passes skip."""
         parent = self.parent
         return parent if parent is None or parent.is_block else parent.block
+
+    @property
+    def around(self) -> Iterator[Node]:
+        """The modules around it, the innermost first."""
+        if self.parent:
+            yield self.parent
+            yield from self.parent.around
 
     @property
     def module_around(self) -> Node | None:
@@ -307,12 +314,10 @@ class Tree:
         for node in self.nodes:
             if not isinstance(node.kernel, Basic):
                 continue
-            if node.is_link:
-                launches.append(("link", (node,)))
-            elif launches and node.kernel.fused and launches[-1][1][-1].parent is node.parent:
+            if launches and node.kernel.fused and launches[-1][1][-1].parent is node.parent:
                 launches[-1] = ("", (*launches[-1][1], node))
             else:
-                launches.append(("", (node,)))
+                launches.append(("link" if node.is_link else "", (node,)))
         return launches
 
     @cached_property

@@ -14,8 +14,8 @@ from nbanalyzer.analysis.options import (
     GOALS,
     PROFILE,
     SERVING,
+    add_communication_options,
     add_efficiency_options,
-    add_overlap_option,
     add_request_options,
     add_run_options,
 )
@@ -114,7 +114,7 @@ def _(parser: LineParser) -> None:
     parser.add_value("--depth", "N", "levels of the table to show unfolded")
     parser.add_value("--hardware", "NAME", HARDWARE)
     add_efficiency_options(parser)
-    add_overlap_option(parser)
+    add_communication_options(parser)
     plot = "where FLOPs and bytes go, by module (both), with hardware the roofline"
     parser.add_argument("--plot", choices=PLOTS, help=plot)
     parser.add_value("--save", "FILE", "write the result: .json, .csv, .md or .html")
@@ -128,6 +128,7 @@ def _(parser: LineParser) -> None:
     accelerators = "accelerators to run on, each a name, see %%hardware, the path of a .json file or $card"
     parser.add_argument("--hardware", nargs="+", metavar="NAME", help=accelerators)
     parser.add_value("--profile", "NAME", PROFILE)
+    add_communication_options(parser)
     parser.add_changes(meaning="change config values of all")
     plot = "of what, by module (bytes; with hardware the time)"
     parser.add_argument("--plot", choices=(*BY_MODULE, "none"), help=plot)
@@ -147,6 +148,7 @@ def _(parser: LineParser) -> None:
     parser.add_value("--config", "FILE", CONFIG)
     parser.add_value("--hardware", "NAME", HARDWARE)
     add_efficiency_options(parser)
+    add_communication_options(parser, ["nodes"])
     parser.add_value("--save", "FILE", "write what --concurrency gives: .json")
 
 
@@ -156,9 +158,10 @@ def _(parser: LineParser) -> None:
     parser.add_argument("model", nargs="?", default="gpt2", help=model)
     parser.add_value("--hardware", "NAME", "accelerator: a name, the path of its JSON, or $accelerator")
     parser.add_value("--profile", "NAME", PROFILE)
+    add_communication_options(parser)
     phase = "the prompt is read; one token more; or a whole request"
     parser.add_argument("--phase", choices=PHASES, help=phase)
-    add_run_options(parser)
+    add_run_options(parser, sizes=[name for name in SIZES if name != "rank"])  # a form shows the busiest
     for name, meaning in options.LENGTHS.items():
         parser.add_value(f"--{name}", "N", meaning)
     parser.add_changes()
@@ -202,7 +205,7 @@ def _(parser: LineParser) -> None:
         "--metric", nargs="+", action="extend", choices=_Suggested(METRICS), metavar="NAME", help=metrics
     )
     add_efficiency_options(parser)
-    add_overlap_option(parser)
+    add_communication_options(parser)
     parser.add_value("--price", "X", "$ an hour of the accelerator, for cost_per_million_tokens")
     parser.add_value("--grid", "X", "g of CO2 a kWh, for co2_per_million_tokens")
     parser.add_value("--chunks", "N", "points to compute at a time, or auto: for grids larger than the memory")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -30,7 +29,7 @@ def link_plot(roofline: Roofline) -> Plot:
     peak = max(roofs(roofline).values(), default=max(dot.rate for dot in dots))
     figure = Figure(figsize=(7.2, 4.2), dpi=100, layout="constrained")
     title = f"{heading(roofline.analysis)}; on {card.title or card.name}"
-    figure.suptitle(textwrap.fill(title, 84), fontsize="medium", parse_math=False)
+    figure.suptitle(textwrap.fill(title, 92), fontsize="medium", parse_math=False)
     ax = figure.subplots()
     _roofs(ax, dots, bandwidth, peak, card.link or "link")
     ax.plot([dot.intensity for dot in dots], [dot.rate for dot in dots], "o-", color=COLORS[2], linewidth=1)
@@ -45,18 +44,16 @@ def link_plot(roofline: Roofline) -> Plot:
 def _roofs(ax: Axes, dots: list[LinkDot], bandwidth: float, peak: float, link: str) -> None:
     """Draw the link's roof up to the peak, and the peak from there, around all dots."""
     xs, ridge = [dot.intensity for dot in dots], peak / bandwidth
-    low, high = min(*xs, ridge) / 3, max(*xs, ridge) * 6
-    bottom = min(dot.rate for dot in dots) / 3
+    low, high = min(*xs, ridge) / 10, max(*xs, ridge) * 6
+    bottom = min(low * bandwidth, min(dot.rate for dot in dots) / 3)
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.plot([low, ridge, high], [low * bandwidth, peak, peak], color="#333333", linewidth=1.4)
     ax.set_xlim(low, high)
     ax.set_ylim(bottom, peak * 3)
-    start = max(low, bottom / bandwidth)
-    middle = math.sqrt(start * ridge)
     ax.annotate(
-        f"{link} {si(bandwidth, 'B/s')}", (middle, middle * bandwidth), xytext=(-6, 4), textcoords="offset points",
-        ha="right", fontsize="small",
+        f"{link} {si(bandwidth, 'B/s')}", (ridge, peak), xytext=(-4, 4), textcoords="offset points", ha="right",
+        fontsize="small",
     )  # fmt: skip
     ax.annotate(
         f"peak {si(peak, 'FLOP/s')}", (high, peak), xytext=(-2, 4), textcoords="offset points", ha="right",

@@ -7,12 +7,12 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 from nbanalyzer.analysis.quants import quant_of
-from nbanalyzer.costs.run import CHOICES, MAX_SIZE, NOT_OF_MODEL, REQUEST, RUN_CHOICES, SERVED, TOKENS, Run
+from nbanalyzer.costs.count import whole
+from nbanalyzer.costs.run import CHOICES, NOT_OF_MODEL, REQUEST, RUN_CHOICES, SERVED, TOKENS, Run, read_size
 from nbanalyzer.errors import InputError, UnknownNameError, quote
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.quantities import si
@@ -148,16 +148,11 @@ def _values(name: str, value: Any) -> tuple[Any, ...]:
 
 def _checked(name: str, value: Any) -> Any:
     """Return a value of an axis, or a fixed one, checked by itself."""
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        value = int(value)  # NumPy's
-    elif hasattr(value, "item") and getattr(value, "ndim", None) == 0:
-        value = value.item()
+    value = value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else whole(value)
     if name in {*REQUEST, *TOKENS, SERVED}:
         least = 0 if name == "cache_len" else 1
-        if value is None and name == "encoder_len":
-            return value
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_SIZE:
-            raise InputError(f"{name} is a whole number from {least} to {MAX_SIZE:,}, not {quote(value)}")
+        if value is not None or name != "encoder_len":
+            read_size(name, value, least)
     elif name in RUN_CHOICES:
         Run.of(**{name: value})
     elif name == "quant":

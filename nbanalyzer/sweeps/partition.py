@@ -194,7 +194,7 @@ def _compiled(grid: Grid, chosen: Mapping[str, Any], asked: Asked) -> CompiledMe
         used |= dict.fromkeys((*fused(Costs(tree, params, run)).variables, *params))
     arrays = _arrays([*used], tree, config, sizes, changing, inner) if changing else {}
     fixed = tuple((name, value) for name, value in params.items() if name not in arrays)
-    cost = Price(accelerator, price=asked.price, grid=asked.grid) if accelerator else None
+    cost = Price(accelerator, run.tp, price=asked.price, grid=asked.grid) if accelerator else None
     spec = Spec(tree, run, fixed, inner, metrics, accelerator, asked.efficiency, lengths, found, cost, asked.mesh)
     if not changing:
         return _known(spec)

@@ -29,6 +29,7 @@ from nbanalyzer.costs.tree import Tree
 from nbanalyzer.errors import InputError, NotModelledError, UnknownNameError, near
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.hardware.accelerators import Accelerator
+from nbanalyzer.hardware.profiles import profile as find_profile
 
 from .asked import Asked
 
@@ -286,16 +287,8 @@ class PointMetrics:
         return replace(shared, concurrency=concurrency)
 
     def _timing(self, found: Request) -> RequestTiming | None:
-        asked, efficiency = self.spec.asked, self.spec.asked.efficiency
-        if self.spec.accelerator is None:
+        asked, card = self.spec.asked, self.spec.accelerator
+        if card is None:
             return None
-        return found.on(
-            self.spec.accelerator,
-            compute_efficiency=efficiency.compute,
-            bandwidth_efficiency=efficiency.bandwidth,
-            launch_overhead=efficiency.launch_overhead,
-            profile=asked.profile,
-            nodes=asked.mesh.nodes,
-            price=asked.price,
-            grid=asked.grid,
-        )
+        price = Price(card, found.tp, price=asked.price, grid=asked.grid)
+        return RequestTiming(found, card, asked.efficiency, find_profile(asked.profile, card), price, asked.mesh)

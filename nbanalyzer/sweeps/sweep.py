@@ -347,6 +347,8 @@ def sweep(
     space = Grid.of({"model": model, **sizes, **options}, lambda shape: _require_possible(shape, chosen, chunks))
     efficiency = Efficiency(compute=compute_efficiency, bandwidth=bandwidth_efficiency, launch_overhead=launch_overhead)
     mesh = Communication(nodes, overlap)
+    if mesh != ONE_NODE and "hardware" not in {**space.axes, **space.fixed}:
+        raise InputError("nodes and overlap need hardware: give hardware=…, such as 'h100-sxm'")
     parts = tuple(parts_of(space, Asked(chosen, config, efficiency, profile, price, grid, mesh)))
     drafted = filter(None, dict.fromkeys(part.compiled.spec.tree.template.drafted for part in parts))
     fixed = {option: value for option, value in space.fixed.items() if option != "model"}

@@ -186,6 +186,20 @@ def test_a_llama_layer_by_rule() -> None:
     assert removed("meta-llama/Llama-3.1-8B") == expected
 
 
+def test_what_devices_send_is_a_launch_of_its_own_in_both_lists() -> None:
+    """On two devices no rule takes more away: 66 collectives, two a layer, one of the vocabulary at either end."""
+    template = catalog.completed(catalog.shipped("meta-llama/Llama-3.1-8B"))
+    eager = count(template, seq_len=512, causal="on", logits="last", comm="megatron", tp=2)
+    engine = count(template, seq_len=512, fusion="engine", tp=2)
+    for costs in (eager, engine):
+        assert launched(one for one in costs.launches if one.kind == "link") == 2 * 32 + 2
+    assert engine.kernel_tree.division == eager.kernel_tree.division
+    taken = {node.path for node in engine.kernel_tree.rules}
+    gone = launched(one for one in eager.launches if one.nodes[0].path in taken)
+    assert gone == removed("meta-llama/Llama-3.1-8B").total()
+    assert launched(eager.launches) - gone == launched(engine.launches)
+
+
 def test_the_table_says_the_rule() -> None:
     _, engine = passes("openai-community/gpt2")
     rules = engine.table()["rule"]

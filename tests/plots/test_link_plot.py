@@ -67,3 +67,8 @@ def test_a_card_whose_link_is_not_known() -> None:
     lonely = Accelerator(name="lonely", memory_bytes=10**10, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 5e13})
     with pytest.raises(InputError, match="the link bandwidth of lonely is not known"):
         populate("gpt2").on(lonely).plot("link")
+
+
+def test_only_what_divides_the_heads_has_a_dot() -> None:
+    """GPT-2 has 12."""
+    assert [dot.tp for dot in link_dots(populate("gpt2", seq_len=64).on(CARD))] == [2, 4]

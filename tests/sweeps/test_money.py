@@ -44,6 +44,19 @@ def test_of_requests() -> None:
                 assert float(found.arrays[name][row, column]) == pytest.approx(getattr(timing, name), rel=1e-9)
 
 
+def test_every_device_has_its_price() -> None:
+    """Two devices for the time that two take."""
+    options: dict[str, Any] = {"seq_len": 1, "cache_len": [10, 99], "hardware": "h100-sxm", "price": 3}
+    found = sweep("llama-3.2-1b", tp=[1, 2], metrics=MONEY[:2], **options)
+    for row, cache_len in enumerate((10, 99)):
+        for column, devices in enumerate((1, 2)):
+            one = populate("llama-3.2-1b", seq_len=1, cache_len=cache_len, tp=devices)
+            each = one.on("h100-sxm").estimate.value
+            cost, energy = (float(found.arrays[name][column, row]) for name in MONEY[:2])
+            assert cost == pytest.approx(3 * devices / 3600 * each * 1e6, rel=1e-9)
+            assert energy == pytest.approx(700 * devices * each, rel=1e-9)
+
+
 def test_what_is_free_costs_nothing() -> None:
     found = sweep("gpt2", seq_len=[1, 64], hardware="t4", price=0, metrics=MONEY[0])
     assert found.arrays[MONEY[0]].tolist() == [0, 0]

@@ -94,6 +94,28 @@ def test_what_does_not_fit_has_no_times() -> None:
     assert float(longer.arrays["memory_bytes"]) - need == pytest.approx(cache / 8 / 0.9, rel=1e-9)
 
 
+@pytest.mark.parametrize("lengths", [{"concurrency": [1, 10**6]}, {"batch_size": [1, 3]}])
+def test_devices_divide_what_is_asked_point_by_point(lengths: dict[str, Any]) -> None:
+    served = "concurrency" in lengths
+    metrics = ["lower_bound", "time_per_output_token" if served else "estimate", MONEY[0]]
+    found = sweep(
+        "llama-3.2-1b", prompt_len=100, output_len=50, **lengths, tp=[1, 2], quant="fp8", hardware="h100-sxm",
+        profile="vllm", price=2, metrics=metrics,
+    )  # fmt: skip
+    for place in np.ndindex(found.shape):
+        point = at(found, place)
+        batch = {} if served else {"batch_size": point["batch_size"]}
+        one = request("llama-3.2-1b", prompt_len=100, output_len=50, quant="fp8", tp=point["tp"], **batch)
+        timing = one.on("h100-sxm", profile="vllm")
+        expected: Any = timing.served(point["concurrency"]) if served else timing
+        bound, value, cost = (float(found.arrays[name][place]) for name in metrics)
+        assert bound == pytest.approx(expected.lower_bound, rel=1e-12)
+        assert value == pytest.approx(getattr(expected, metrics[1]).value, rel=1e-12)
+        each = value / expected.batch if served else value / (50 * point["batch_size"])  # seconds a token
+        assert cost == pytest.approx(2 * point["tp"] / 3600 * each * 1e6, rel=1e-12)
+    assert "all_gather not measured" in repr(found)
+
+
 def test_the_marks_of_a_table_are_those_of_memory() -> None:
     small = msgspec.structs.replace(CARD, memory_bytes=4 * 10**9)  # 2.5 GB of weights in 16 bits, and 2.7 of the engine
     found = sweep("llama-3.2-1b", **LENGTHS, concurrency=[1, 2], hardware=[CARD, small], profile=PROFILE)
@@ -132,6 +154,9 @@ def test_a_scheme_narrows_weights() -> None:
     assert wide - least == layers * (2 - (4 + 16 / 128) / 8)
     bounds = found.arrays["lower_bound"]
     assert (bounds[:, 1:] < bounds[:, :1]).all()
+    halved = sweep("llama-3.2-1b", **LENGTHS, quant=["bf16", "fp8"], tp=2, metrics="memory_bytes")
+    wide, narrow = halved.arrays["memory_bytes"][1]
+    assert wide - narrow == layers / 2  # of each of two devices
 
 
 # ---- what is not modelled is a gap
@@ -243,6 +268,8 @@ def test_the_line_takes_them(shell: InteractiveShell) -> None:
         ({**LENGTHS, "concurrency": range(1, 5001)}, InputError, "worked out one by one, 5,000 at most, not 10,000"),
         ({**LENGTHS, "concurrency": 2, "hardware": "t4", "metrics": "lower_bound", "profile": "vllm"}, InputError, "a profile changes nothing but"),
         ({**LENGTHS, "concurrency": 2, "hardware": "t4", "metrics": MONEY[2]}, InputError, "carbon needs a grid"),
+        ({**LENGTHS, "concurrency": 2, "tp": 2, "hardware": "h100-sxm", "overlap": 0.5}, InputError, "overlap is of a pass, and not told of requests with quant or concurrency"),
+        ({**LENGTHS, "concurrency": 2, "tp": [2, 3], "hardware": "h100-sxm", "nodes": 4}, InputError, "4 nodes"),
         ({"set": {"quant": 3}}, InputError, "quant is not part of a model: give it as an option of its own"),
         ({"set": {"concurrency": 3}}, InputError, "concurrency is not part of a model"),
     ],

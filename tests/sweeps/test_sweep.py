@@ -63,7 +63,8 @@ def of_pass(model: Any, metric: str, card: Any = None, set: Any = (), **run: Any
     if metric == "memory_bytes":
         return float(analysis.memory.total)
     state = metric.removesuffix("_bytes")
-    return float(analysis.state[state] if state in analysis.state else analysis.totals[metric])
+    totals = {"payload_bytes": 0, **analysis.totals}  # of one device, nothing is communicated
+    return float(analysis.state[state] if state in analysis.state else totals[metric])
 
 
 @lru_cache(maxsize=64)
@@ -87,7 +88,8 @@ def of_request(model: Any, metric: str, card: Any = None, **run: Any) -> float:
     state = metric.removesuffix("_bytes")
     if state in last.state:
         return float(last.state[state])
-    return float(totals[metric] if metric in totals else last.totals[metric])
+    kept = {"payload_bytes": 0, **last.totals}
+    return float(totals[metric] if metric in totals else kept[metric])
 
 
 def all_metrics(model: str, *, of_requests: bool = False) -> tuple[str, ...]:
