@@ -16,10 +16,11 @@ from .analysis.options import (
     ALL,
     LENGTHS,
     MONEY,
+    NOT_ALL,
     SERVING,
     Arguments,
+    add_communication_options,
     add_efficiency_options,
-    add_overlap_option,
     add_request_options,
     add_run_options,
     given,
@@ -124,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=N", help="change config values")
     parser.add_argument("--hardware", metavar="NAME", help="an accelerator to run on, or the path of its .json file")
     add_efficiency_options(parser)
-    add_overlap_option(parser)
+    add_communication_options(parser)
     parser.add_argument("--device", choices=DEVICES, help="what --calibrate measures (cpu)")
     parser.add_argument("--seconds", metavar="X", help="that --calibrate may take (60)")
     add_request_options(parser)
@@ -194,6 +195,8 @@ def _request(arguments: argparse.Namespace) -> None:
         raise InputError("--request needs --model_id NAME")
     if arguments.model_json or arguments.format not in {None, "table", "json"}:
         raise InputError("--request takes no --model_json, and prints a table, or --format json with --concurrency")
+    if arguments.rank == ALL:
+        raise InputError(NOT_ALL)
     if arguments.overlap is not None:
         raise InputError("--request takes no --overlap: in a step of a served request the ranks wait for each other")
     read = Arguments(arguments)

@@ -18,6 +18,7 @@ __all__ = [
     "InputError",
     "MissingPackageError",
     "NBAnalyzerError",
+    "NotModelledError",
     "TemplateError",
     "UnknownNameError",
     "UnresolvedVariablesError",
@@ -25,6 +26,7 @@ __all__ = [
 
 
 MAX_MESSAGE = 380  # characters; what is longer loses its middle
+LISTED = 24  # names at most where none is near: the options of a run are fewer
 
 
 class NBAnalyzerError(Exception):
@@ -46,6 +48,10 @@ class NBAnalyzerError(Exception):
 
 class InputError(NBAnalyzerError, ValueError):
     """An option or a size that cannot be: the message quotes it and says what can."""
+
+
+class NotModelledError(InputError):
+    """A time that nobody can say for want of measurements; what does not need it, such as the bound, is known."""
 
 
 class FormulaError(NBAnalyzerError, ValueError):
@@ -152,7 +158,7 @@ class UnknownNameError(NBAnalyzerError, KeyError):
         text = f"no {self.what} named {quote(self.name)}."
         if close := near(str(self.name), self.choices):
             text += f" Did you mean {' or '.join(repr(name) for name in close)}?"
-        elif 0 < len(self.choices) <= 16:
+        elif 0 < len(self.choices) <= LISTED:
             text += f" There are: {', '.join(self.choices)}."
         return f"{text} {self.hint}".rstrip()
 

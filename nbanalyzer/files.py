@@ -98,10 +98,8 @@ def _own_descriptor(path: str | os.PathLike[str]) -> int | None:
 
 
 def _write_into(handle: int, content: bytes) -> None:
-    with os.fdopen(handle, "wb", buffering=0) as file:
-        rest = memoryview(content)
-        while rest:
-            rest = rest[file.write(rest) :]
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
 
 
 def _replace(target: Path, content: bytes, before: os.stat_result | None, *, private: bool) -> None:

@@ -18,8 +18,7 @@ def si(number: Number | float, unit: str = "") -> str:
         value, index = value / 1000, index + 1
     if index == 0:
         return f"{value:.0f} {unit}".rstrip() if value == int(value) else f"{value:.4g} {unit}".rstrip()
-    digits = 3 if value < 9.9995 else 2 if value < 99.995 else 1
-    return f"{value:.{digits}f} {PREFIXES[index]}{unit}"
+    return f"{_four_digits(value)} {PREFIXES[index]}{unit}"
 
 
 def seconds(value: float) -> str:

@@ -10,10 +10,15 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
-__all__ = ["as_attribute", "as_cell", "as_lines", "as_markdown", "escape", "printable", "short_paths"]
+__all__ = ["as_attribute", "as_cell", "as_lines", "as_markdown", "escape", "printable", "short_paths", "words"]
 
 # What MathJax leaves alone, whichever its version.
 UNTYPESET = "tex2jax_ignore mathjax_ignore"
+
+
+def words(*lines: str) -> frozenset[str]:
+    """Return all words of some lines: a set that is written as a text."""
+    return frozenset(word for line in lines for word in line.split())
 
 
 def printable(text: str) -> str:

@@ -343,6 +343,61 @@ def test_a_request(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert plain["memory"]["cache"] == served.capacity.cache
 
 
+def test_a_rank(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["--populate", "--model_id", "llama-3.1-8b", "--seq_len", "512", "--tp", "8"]
+    rank = nbanalyzer.populate("llama-3.1-8b", seq_len=512, tp=8)
+    assert main(words) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["totals"]["parameters"] == 1_004_015_616
+    assert found["devices"] == rank.devices
+    path = tmp_path / "rank.json"
+    where = ["--hardware", "h100-sxm", "--nodes", "2", "--overlap", "0.5", "--comm", "megatron", "--output", str(path)]
+    assert main([*words, *where]) == 0
+    other = nbanalyzer.populate("llama-3.1-8b", seq_len=512, tp=8, comm="megatron")
+    assert json.loads(path.read_text())["roofline"]["time"] == other.on("h100-sxm", nodes=2, overlap=0.5).time
+    assert main([*words, "--rank", "all"]) == 0
+    assert capsys.readouterr().out == f"{rank.ranks()!r}\n"
+    spread = ["--populate", "--model_id", "mixtral-8x7b-v0.1", "--ep", "4", "--dp", "4", "--imbalance", "1.5"]
+    assert main(spread) == 0
+    uneven = nbanalyzer.populate("mixtral-8x7b-v0.1", ep=4, dp=4, imbalance=1.5)
+    assert json.loads(capsys.readouterr().out)["totals"] == uneven.totals
+    asked = ["--request", "--model_id", "llama-3.1-8b", "--prompt_len", "100", "--output_len", "4", "--tp", "16"]
+    assert main([*asked, "--hardware", "h100-sxm", "--nodes", "2"]) == 0
+    request = nbanalyzer.request("llama-3.1-8b", prompt_len=100, output_len=4, tp=16)
+    assert capsys.readouterr().out == f"{request.on('h100-sxm', nodes=2)}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--populate --tp 5", "tp=5 does not divide num_heads = 12 into equal parts"),
+        ("--populate --tp x", "--tp is no number"),
+        ("--populate --tp 4 --rank 9", "rank is a whole number from 0 to 3, not 9"),
+        ("--populate --tp 4 --rank all --format json", "--rank all is a table, not json"),
+        ("--populate --ep 3", "ep=3 is a multiple of tp=1"),
+        ("--populate --imbalance x", "--imbalance is a number, not 'x'"),
+        ("--populate --comm nccl", "invalid choice: 'nccl'"),
+        ("--populate --tp 4 --nodes 2", "--nodes needs --hardware NAME: --list_hardware lists the names"),
+        ("--populate --tp 4 --overlap 0.5", "--overlap needs --hardware NAME"),
+        ("--populate --tp 4 --hardware h100-sxm --nodes x", "--nodes is no number"),
+        ("--populate --tp 4 --hardware h100-sxm --nodes 3", "4 devices do not spread evenly over 3 nodes"),
+        ("--populate --tp 4 --hardware h100-sxm --overlap 2", "not 2.0"),
+        ("--populate --tp 4 --cp 4 --hardware h100-sxm", "needs 16 devices, a node of h100-sxm has 8: give --nodes 2"),
+        ("--request --tp 4 --rank all", "--rank all is of one pass"),
+        ("--request --tp 4 --overlap 1", "--request takes no --overlap"),
+        ("--request --tp 4 --nodes 2", "--nodes needs --hardware NAME"),
+        ("--request --pp 13", "pp=13: a model of 12 layers has 1 to 12 pipeline stages"),
+    ],
+)
+def test_a_mesh_that_cannot_be_is_one_line(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words.split(), "--model_id", "gpt2"]) == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error.startswith("nbanalyzer: ")
+    assert said in error
+    assert error.count("\n") == 1
+
+
 @pytest.mark.pytorch
 def test_calibrate_prints_or_writes_the_profile(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -58,7 +58,7 @@ def test_parameters_are_found_again(name: str) -> None:
     random = np.random.default_rng(1)
     launches = {
         "compute_us": np.exp(random.uniform(-3, 7, 500)), "memory_us": np.exp(random.uniform(1, 7, 500)),
-        "input_size": 2.0 ** random.integers(8, 16, 500), "num_tokens": 2.0 ** random.integers(0, 14, 500),
+        "input_size": 2.0 ** random.integers(8, 16, 500), "output_size": 2.0 ** random.integers(8, 15, 500), "num_tokens": 2.0 ** random.integers(0, 14, 500),
         "context": 2.0 ** random.integers(7, 17, 500), "num_sequences": 2.0 ** random.integers(0, 8, 500),
         "num_heads": np.full(500, 32.0), "num_kv_heads": np.full(500, 8.0), "experts_touched": random.uniform(1, 200, 500),
         "message_us": np.exp(random.uniform(-5, 6, 500)), "num_ranks": random.choice([2.0, 4.0, 8.0], 500),
@@ -73,9 +73,10 @@ def test_parameters_are_found_again(name: str) -> None:
         "quantize_us": 0.0,
         "skew_us": 0.0,
         "visited": 1.0,
+        "cached_us": 20.0,
     }
     true = {
-        "compute": 0.7, "bandwidth": 0.8, "launch_us": 5.0, "per_k_ns": 0.9, "longest_k": 6000.0, "per_token_ns": 2.0,
+        "compute": 0.7, "bandwidth": 0.8, "launch_us": 5.0, "per_k_ns": 0.9, "longest_k": 6000.0, "per_token_ns": 2.0, "throttle": 0.12, "brief_us": 60.0, "kept": 3.0,
         "per_context_ns": 0.8, "wave_us": 2.0, "wave_context_ns": 0.5, "activation_bandwidth": 0.4,
         "per_expert_us": 0.5, "per_rank_us": 0.5, "second_step_us": 3.0, "link": 0.7,
     }  # fmt: skip

@@ -290,26 +290,30 @@ def test_a_large_file_is_read_up_to_a_bound(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [pipe, zeros, large, folder], ids=lambda make: make.__name__)
-def test_what_is_no_file_in_the_cache_is_no_template(make: Callable[[Path], None], tmp_path: Path) -> None:
+def test_what_is_no_file_in_the_cache_is_no_template(
+    make: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make(tmp_path / "x.json")
-    assert cache._read(tmp_path / "x.json", "key") is None
+    monkeypatch.setattr(cache, "_place", lambda *_: ("key", tmp_path / "x.json"))
+    assert cache.kept_template({}) is None
 
 
 # ---- the cache: what others may have written is not believed
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Path:
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a file as the cache keeps it, of a template that says nonsense."""
     template = load_model_template(json.dumps({"model_id": "poison", "kernels": []}).encode())
     path = tmp_path / "cache" / "x.json"
-    cache._write(path, "key", template)
+    monkeypatch.setattr(cache, "_place", lambda *_: ("key", path))
+    cache.keep_template({}, template)
     return path
 
 
 def test_the_cache_is_its_owners(kept: Path) -> None:
     assert (mode(kept.parent), mode(kept)) == (0o700, 0o600)
-    found = cache._read(kept, "key")
+    found = cache.kept_template({})
     assert found is not None
     assert found.model_id == "poison"
 
@@ -317,22 +321,22 @@ def test_the_cache_is_its_owners(kept: Path) -> None:
 @pytest.mark.parametrize("loose", [0o666, 0o622, 0o602, 0o620, 0o660])
 def test_what_others_may_write_is_not_believed(kept: Path, loose: int) -> None:
     kept.chmod(loose)
-    assert cache._read(kept, "key") is None
+    assert cache.kept_template({}) is None
     found = load_model_template(b'{"model_id": "good", "kernels": []}')
-    cache._write(kept, "key", found)
+    cache.keep_template({}, found)
     assert mode(kept) == 0o600
-    assert cache._read(kept, "key") == found
+    assert cache.kept_template({}) == found
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
 def test_what_another_user_has_written_is_not_believed(kept: Path) -> None:
     os.chown(kept, 4321, 4321)
-    assert cache._read(kept, "key") is None
+    assert cache.kept_template({}) is None
 
 
 def test_what_is_another_users_is_not_believed(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 4321)
-    assert cache._read(kept, "key") is None
+    assert cache.kept_template({}) is None
 
 
 def test_without_a_home_there_is_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,7 @@ def test_every_law_reads_what_is_declared(name: str) -> None:
     law = laws()[name]
     names = {*parse(law.formula).variables}
     assert names - variables().keys() == law.parameters.keys()
-    units = {"share", "multiple", "us", "ns", "switch", "elements"}
+    units = {"share", "multiple", "part", "us", "ns", "switch", "elements"}
     assert {parameter.unit for parameter in law.parameters.values()} <= units
     for parameter in law.parameters.values():
         assert parameter.least < parameter.most
@@ -124,6 +124,21 @@ def test_a_linear_by_hand() -> None:
     fitted = MINE["classes"]["linear"]["bf16"]["parameters"] | {"longest_k": 1000, "per_token_ns": 5}
     long = mine(classes={"linear": {"bf16": {"parameters": fitted}}}).parameters("linear", "bf16")
     assert long.time_us(launch) == pytest.approx(10 + 6 / 4 + 3 + 0.5 + 0.01)
+    # Arithmetic takes a tenth longer after its first 4 us; 512 x 640 outputs are 20 tiles, four rounds of 5.
+    fitted = MINE["classes"]["linear"]["bf16"]["parameters"] | {"throttle": 0.1, "brief_us": 4, "wave_us": 7}
+    slow = mine(num_sms=5, classes={"linear": {"bf16": {"parameters": fitted}}}).parameters("linear", "bf16")
+    assert slow.time_us(launch | {"num_tokens": 512.0, "output_size": 640.0}) == pytest.approx(
+        10 + 0.1 * (10 - 4) + 6 / 4 + 3 + 2 + (4 - 1) * 7
+    )
+    assert slow.time_us(launch | {"output_size": 640.0}) == pytest.approx(10 + 0.1 * (10 - 4) + 6 / 4 + 3 + 2)
+    # What a benchmark has read before it finds in the cache, three times as fast; a model does not.
+    fitted = MINE["classes"]["linear"]["bf16"]["parameters"] | {"kept": 3, "cached_us": 3}
+    kept = mine(classes={"linear": {"bf16": {"parameters": fitted}}}, in_models={"kept": 1})
+    alone, in_model = (kept.parameters("linear", "bf16", in_model=inside) for inside in (False, True))
+    assert alone.time_us(launch) == pytest.approx(10 + 2 / 4 + 3 + 2)
+    assert alone.time_us(launch | {"memory_us": 3.1}) == pytest.approx(10 + 6.2 / 4 + 3 + 2)
+    assert in_model.time_us(launch) == pytest.approx(10 + 6 / 4 + 3 + 2)
+    assert "if" not in str(in_model.formula)  # so that it stays a polynomial
     # A kernel that quantises 2 x 4,000 elements moves 24,000 bytes at 500,000 a microsecond.
     quantised = mine().parameters("linear", "fp8")
     assert quantised.time_us(launch) == pytest.approx(10 + 6 / 4 + 3 + 0.5 + 0.048)
@@ -197,7 +212,7 @@ def test_a_law_is_a_formula_with_its_numbers_in_it() -> None:
 def test_what_a_parameter_left_out_comes_to() -> None:
     assert mine().parameters("linear", "fp8").values == {
         "compute": 0.8, "bandwidth": 0.5, "launch_us": 3, "per_k_ns": 0, "longest_k": 131072, "per_token_ns": 0,
-        "quantize": 1, "quantize_us": 0.5, "overlap": 0.25,
+        "wave_us": 0, "throttle": 0, "brief_us": 0, "kept": 1, "cached_us": 0, "quantize": 1, "quantize_us": 0.5, "overlap": 0.25,
     }  # fmt: skip
 
 
@@ -486,7 +501,7 @@ def test_a_shipped_profile_is_of_the_catalogue(name: str) -> None:
     assert "Apache-2.0" in found.source
     assert "not copied" in found.source
     assert found.engine_version
-    assert found.overlap == 0.3
+    assert found.overlap == {"Ampere": 0.5, "Ada Lovelace": 0.35, "Hopper": 0.2, "Blackwell": 0.4}[card.architecture]
     for kind, fits in found.classes.items():
         for precision, fit in fits.items():
             assert fit.assumed == (kind == "elementwise")
@@ -502,14 +517,16 @@ def test_a_shipped_profile_is_of_the_catalogue(name: str) -> None:
 
 @shipped_ones
 def test_no_shipped_law_is_below_the_bound(name: str) -> None:
+    """Of kernels in models, with all experts visited: a benchmark's find what they read in the card's cache."""
     found = own(name)
+    found = msgspec.structs.replace(found, in_models=found.in_models | {"visited": 1})
     sizes = dict.fromkeys(variables(), 0.0) | {"num_sequences": 1.0, "num_ranks": 8.0, "num_tokens": 1.0}
     for compute, memory in ((0.0, 5.0), (5.0, 0.0), (30.0, 31.0), (1e4, 1e3)):
         launch = sizes | {"compute_us": compute, "memory_us": memory, "activation_us": memory / 3, "message_us": memory}
         for kind, fits in found.classes.items():
             bound = 2 * 7 / 8 * memory if kind == "all_reduce" else max(compute, memory)
             for precision in fits:
-                assert found.parameters(kind, precision).time_us(launch) >= bound
+                assert found.parameters(kind, precision, in_model=True).time_us(launch) >= bound
 
 
 def held_out(
@@ -530,7 +547,7 @@ def held_out(
 @pytest.mark.parametrize(
     ("kind", "precisions", "engines", "middle", "high"),
     [
-        ("linear", ("bf16",), ("vllm", "sglang", "trtllm"), 0.075, 0.22),
+        ("linear", ("bf16",), ("vllm", "sglang", "trtllm"), 0.07, 0.22),
         ("linear", ("fp8", "fp8_block", "nvfp4"), ("vllm", "sglang", "trtllm"), 0.12, 0.32),
         ("decode_attention", ("bf16", "fp8_cache"), ("vllm", "sglang"), 0.08, 0.32),
         ("prefill_attention", ("bf16", "fp8", "fp8_cache"), ("vllm", "sglang", "trtllm"), 0.15, 0.4),

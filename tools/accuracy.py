@@ -29,7 +29,7 @@ from nbanalyzer.hardware.profiles import Profile
 
 from .fit_profiles import SHIPPED, lines
 
-__all__ = ["Row", "intervals", "judged", "main", "page", "rows"]
+__all__ = ["Row", "expected", "intervals", "judged", "main", "missed", "page", "rows"]
 
 PAGE = Path(__file__).parent.parent / "docs" / "accuracy.md"
 MODELS = {
@@ -127,37 +127,87 @@ def related(found: list[Row], engine: str) -> list[Row]:
     return own if len({row.model for row in own}) > 1 else found
 
 
-def judged(found: list[Row]) -> tuple[float, float]:
-    """Return the share of rows inside an interval that was made without their model, and its median half-width."""
+def missed() -> tuple[float, ...]:
+    """Return measured / law of experts' kernels, the middle of all shipped profiles.
+
+    All layers of a model have experts of one shape: what the law misses of it does not average out over a pass.
+    """
+    shipped = [msgspec.json.decode(path.read_bytes(), type=Profile) for path in sorted(SHIPPED.glob("*.json"))]
+    fits = [fit.ratio for one in shipped for fit in one.classes.get("experts", {}).values() if fit.ratio]
+    return tuple(float(value) for value in np.median(fits, axis=0))
+
+
+def expected(found: list[Row], part: list[Row], kernels: tuple[float, ...], which: str = "estimated") -> Array:
+    """Return the quantiles of measured / estimated of models with experts.
+
+    Few of them were measured, and those say little of another. So the interval holds what dense models and experts'
+    kernels miss together, which may be to the same side, and what measured models with experts miss.
+
+    Args:
+        found: dense servers, on as many devices.
+        part: those of models with experts; none if there are none.
+        kernels: measured / law of experts' kernels, as `missed` has it.
+        which: ``"estimated"`` or ``"typical"``.
+
+    """
+    together: Array = np.array(spread(found, which)) * np.array(kernels)
+    if not part:
+        return together
+    own = np.array(spread(part, which))
+    middle = len(QUANTILES) // 2
+    parts = np.minimum(own, together)[:middle], own[[middle]], np.maximum(own, together)[middle + 1 :]
+    return np.asarray(np.concatenate(parts))
+
+
+def judged(found: list[Row], dense: list[Row], kernels: tuple[float, ...]) -> tuple[float, float]:
+    """Return the share of rows inside an interval that was made without their model, and its median half-width.
+
+    Args:
+        found: of one kind and class of devices.
+        dense: the dense ones of that class.
+        kernels: as for `expected`.
+
+    """
     inside: list[bool] = []
     widths: list[float] = []
     for model, engine in sorted({(row.model, row.engine) for row in found}):
-        others = [row for row in found if row.model != model]
-        others = [row for row in others if row.engine == engine] or others
-        if not others:
+        others, plain = ([row for row in rows if row.model != model] for rows in (found, dense))
+        others, plain = ([row for row in rows if row.engine == engine] or rows for rows in (others, plain))
+        if not plain:
             continue
-        low, high = (spread(others)[QUANTILES.index(part)] for part in OUTER)
+        is_dense = found[0].kind == "dense"
+        quantiles = spread(others) if is_dense else expected(plain, others, kernels)
+        low, high = (float(quantiles[QUANTILES.index(part)]) for part in OUTER)
         for ratio in ratios([row for row in found if (row.model, row.engine) == (model, engine)]):
             inside.append(low <= ratio <= high)
             widths.append((high - low) / 2)
     return (float(np.mean(inside)), float(np.median(widths))) if inside else (math.nan, math.nan)
 
 
-def intervals(found: list[Row], engine: str = "") -> dict[str, dict[str, Spread]]:
+def intervals(found: list[Row], kernels: tuple[float, ...], engine: str = "") -> dict[str, dict[str, Spread]]:
     """Return what a profile carries: ``dense`` or ``experts`` → devices → spread; without an engine of typical ones."""
     made: dict[str, dict[str, Spread]] = {}
-    for kind in ("dense", "experts"):
-        for devices in CLASSES:
-            part = [row for row in found if (row.kind, row.devices) == (kind, devices)]
-            part = related(part, engine) if engine else part
-            if part:
-                low, lower, middle, upper, high = (
-                    round(value, 3) for value in spread(part, "estimated" if engine else "typical")
-                )
-                source = f"{len({row.group for row in part})} groups of published servers, docs/accuracy.md"
-                made.setdefault(kind, {})[devices] = Spread(
-                    n=len(part), ratio=(low, lower, middle, upper, high), source=source
-                )
+    which = "estimated" if engine else "typical"
+    for devices in CLASSES:
+        dense, experts = (
+            [row for row in found if (row.kind, row.devices) == (kind, devices)] for kind in ("dense", "experts")
+        )
+        if engine:
+            dense, experts = related(dense, engine), related(experts, engine)
+        if not dense:
+            continue
+        kinds = {"dense": spread(dense, which)}
+        if experts:
+            kinds["experts"] = tuple(expected(dense, experts, kernels, which))
+        for kind, quantiles in kinds.items():
+            part = dense if kind == "dense" else experts
+            source = f"{len({row.group for row in part})} groups of published servers, docs/accuracy.md"
+            if kind == "experts":
+                source = source.replace(",", " with experts, dense ones and experts' kernels,", 1)
+            low, lower, middle, upper, high = (round(float(value), 3) for value in quantiles)
+            made.setdefault(kind, {})[devices] = Spread(
+                n=len(part), ratio=(low, lower, middle, upper, high), source=source
+            )
     return made
 
 
@@ -167,15 +217,17 @@ def errors(found: list[Row], which: str) -> str:
     return f"{100 * off.mean():.1f} / {100 * np.median(off):.1f} / {100 * np.quantile(off, 0.9):.0f}"
 
 
-def page(found: list[Row]) -> str:
+def page(found: list[Row], kernels: tuple[float, ...]) -> str:
     """Return docs/accuracy.md."""
-    text = [INTRODUCTION, "## By class\n", HEADINGS]
+    low, high = (kernels[QUANTILES.index(part)] for part in OUTER)
+    text = [INTRODUCTION.replace("LOW", f"{low:.2f}").replace("HIGH", f"{high:.2f}"), "## By class\n", HEADINGS]
     for kind in ("dense", "experts"):
         for devices in CLASSES:
             part = [row for row in found if (row.kind, row.devices) == (kind, devices)]
             if not part:
                 continue
-            share, width = judged(part)
+            dense = [row for row in found if (row.kind, row.devices) == ("dense", devices)]
+            share, width = judged(part, dense, kernels)
             cells = (kind, devices, len(part), *(errors(part, which) for which in ("estimated", "typical", "bound")))
             covered = "one model" if math.isnan(share) else f"{100 * share:.0f} %, ±{100 * width:.0f} %"
             text.append(
@@ -194,12 +246,12 @@ def main(words: list[str] | None = None) -> int:
     """Estimate the servers of a folder; write the page and the intervals."""
     parser = argparse.ArgumentParser(prog="accuracy", description=__doc__, allow_abbrev=False)
     parser.add_argument("folder", type=Path, help="with end_to_end.csv")
-    found = list(rows(parser.parse_args(words).folder))
+    found, kernels = list(rows(parser.parse_args(words).folder)), missed()
     for path in sorted(SHIPPED.glob("*.json")):
         before = msgspec.json.decode(path.read_bytes(), type=Profile)
         engine = "" if before.card == ANY else before.engine
-        write_whole(path, lines(msgspec.structs.replace(before, intervals=intervals(found, engine))).encode())
-    write_whole(PAGE, page(found).encode())
+        write_whole(path, lines(msgspec.structs.replace(before, intervals=intervals(found, kernels, engine))).encode())
+    write_whole(PAGE, page(found, kernels).encode())
     print(f"{len(found)} servers: {PAGE}")
     return 0
 
@@ -215,8 +267,13 @@ all engines: how long ranks wait for each other, and how many of the experts tok
 Typical figures, three numbers for all cards, were chosen on the dense ones. "bound" is the roofline of the fused list.
 Errors are |estimate / measured − 1| in per cent: mean / median / 90 % quantile. "inside" is how many of the measured
 times lie within the interval, if that is made **without the model** that it is judged on, and half its width. Intervals
-are of an engine's own servers where those are of two models or more, else of all. Of models with experts there are
-two, off to different sides: an interval from one does not hold the other, and what is shipped is from both.
+are of an engine's own servers where those are of two models or more, else of all.
+
+Of models with experts two are measured, too few to say how far off a third may be: the quantiles of one hold few of the
+other's times. Their interval is wider, by a rule that was not fitted to them: quantiles of dense models on as many
+devices times those of experts' kernels (measured / law, LOW to HIGH in the middle of all profiles), as all layers have
+experts of one shape, what a law misses of it is missed in all of them, and it may be to the same side. Where measured
+models with experts, others than the one judged, lie farther out, it is widened to their quantiles.
 """
 HEADINGS = """| models | devices | servers | engine's profile | typical | bound | inside | below the bound |
 |---|---:|---:|---:|---:|---:|---:|---:|"""

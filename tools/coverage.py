@@ -109,7 +109,7 @@ def try_case(case: Case) -> Result:
     try:
         template = build_template(subject, f"default/{case.model_type}")
     except GapError as error:
-        return result("gaps", str(error.gap))
+        return result("gaps", str(error).partition(": ")[2])
     except Exception as error:  # noqa: BLE001 - a report has a line for whatever happens
         return result("not traceable", _said(error))
     try:

@@ -34,11 +34,26 @@ SOURCE = (
     "kernel tables of github.com/ai-dynamo/aiconfigurator, commit 095f58a51 (Apache-2.0, copyright NVIDIA); parameters "
     "fitted by nbanalyzer (tools/fit_profiles.py), not copied"
 )
+# Of a profile: chosen on the 16-bit linears of all engines of an architecture; else that of the typical profile.
 OVERLAP = 0.3
+OVERLAPS = {"Ampere": 0.5, "Ada Lovelace": 0.35, "Hopper": 0.2, "Blackwell": 0.4}
+CACHES = {
+    "a100-sxm-80gb": 40,
+    "l40s": 96,
+    "h100-sxm": 50,
+    "h200-sxm": 50,
+    "b200-sxm": 126,
+    "b300-sxm": 126,
+    "gb200": 126,
+}
+"""MB of a card's last cache. Where a benchmark reads the same cache of keys and values again, it finds it there."""
+# Of weights a benchmark takes turns with several, which together fit only where they are small. Linears have bent
+# at a sixth of the cache where that matters; where it does not, there is no such parameter.
+TURNS = {"a100-sxm-80gb": 6, "l40s": 6}
 QUANTISED = {"fp8", "fp8_block", "nvfp4"}  # linears whose tables include quantising the input
 # Of kernels that are part of a model: ranks wait for each other, and tokens of one text go to fewer experts than those
 # of a benchmark. Both were chosen once for all engines, on published times per token (tools/accuracy.py).
-ALL_ENGINES = {"skew_us": 2.0, "visited": 0.8}
+ALL_ENGINES = {"skew_us": 2.0, "visited": 0.8, "kept": 1.0}
 IN_MODELS = {"trtllm": {"quantize": 0.0}}  # its kernel before quantises
 # No table measures these: in a CUDA graph, as times per token of whole models bear out.
 ELEMENTWISE = Fit(parameters={"bandwidth": 0.75, "launch_us": 2.0}, assumed=True)
@@ -89,11 +104,15 @@ def fit(table: Table, launch_us: float | None = None) -> Outcome:
     """
     law = laws()[table.kind]
     constants = {
-        "overlap": OVERLAP,
+        "overlap": OVERLAPS.get(table.card.architecture, OVERLAP),
         "bytes_per_us": table.card.bandwidth / 1e6,
         "num_sms": float(table.card.num_sms or 0),
     }
     given = {name: law.parameters[name].default or 0.0 for name in ALL_ENGINES if name in law.parameters}
+    if "kept" in law.parameters:
+        given["cached_us"] = kept = _cached_us(table)
+        if kept:
+            del given["kept"]
     if table.kind == "linear":
         given |= {"quantize": 0.0, "quantize_us": 0.0}
         if table.precision in QUANTISED:
@@ -109,6 +128,8 @@ def fit(table: Table, launch_us: float | None = None) -> Outcome:
             errors.append(_errors(time, table.measured[~seen]))
     found = given | fitted(law, table.launches, table.measured, constants | given)
     found = {name: _rounded(found[name], law, name) for name in law.parameters}
+    if not found.get("throttle", 1):
+        found["brief_us"] = 0.0  # nothing begins then
     ratio = table.measured / times(law, table.launches, constants | found)
     low, lower, middle, upper, high = (float(f"{value:.{DIGITS}g}") for value in np.quantile(ratio, QUANTILES))
     error = np.concatenate(errors) if errors else None
@@ -128,6 +149,13 @@ def fit(table: Table, launch_us: float | None = None) -> Outcome:
         left_out = "no law"
     roofline = float(np.median(_errors(_roofline(table.launches), table.measured)))
     return Outcome(table, result, roofline, float(np.median(_errors(level_one, table.measured))), left_out)
+
+
+def _cached_us(table: Table) -> float:
+    """Return the most traffic that a table's benchmark finds in the card's cache, at the peak bandwidth."""
+    turns = TURNS.get(table.card.name, 0) if table.kind == "linear" else 1
+    bytes_kept = CACHES.get(table.card.name, 0) * 1e6 / turns if turns else 0.0
+    return float(f"{bytes_kept / table.card.bandwidth * 1e6:.{DIGITS}g}")
 
 
 def made(found: list[Outcome], day: str, before: Profile | None = None) -> Profile:
@@ -155,7 +183,7 @@ def made(found: list[Outcome], day: str, before: Profile | None = None) -> Profi
         engine_version=version,
         made=day,
         source=SOURCE,
-        overlap=OVERLAP,
+        overlap=OVERLAPS.get(card.architecture, OVERLAP),
         peaks=dict(card.peaks),
         bandwidth=card.bandwidth,
         link=card.link,

@@ -16,9 +16,10 @@ __all__ = ["fitted", "times"]
 
 OUTLIER = 0.1  # of the logarithm of a ratio: what lies farther counts linearly
 STEPS = 80
+LOGARITHMIC = {"share", "elements", "multiple"}  # units of what divides
 DIFFERENCE = 1e-4  # step of a difference quotient, of the parameter's scale
 SHARES, LAUNCHES = (0.35, 0.8), (0.3, 0.9)  # where the search begins: shares, and parts of the quickest launches
-OTHERS, LONGEST = 0.2, 8000  # and all other times, in their units, and lengths
+OTHERS, LONGEST, BRIEF = 0.2, 8000, 100.0  # and all other times, in their units, and lengths
 
 
 def times(law: Law, launches: Mapping[str, Array], values: Mapping[str, float]) -> Array:
@@ -37,7 +38,7 @@ def fitted(law: Law, launches: Mapping[str, Array], measured: Array, fixed: Mapp
 
     """
     free = [name for name, parameter in law.parameters.items() if name not in fixed]
-    shares = np.array([law.parameters[name].unit in {"share", "elements"} for name in free])
+    shares = np.array([law.parameters[name].unit in LOGARITHMIC for name in free])
     bounds = np.array([[law.parameters[name].least, law.parameters[name].most] for name in free])
     low, high = (_coded(bound, shares) for bound in bounds.T)
     logs = np.log(measured)
@@ -51,7 +52,7 @@ def fitted(law: Law, launches: Mapping[str, Array], measured: Array, fixed: Mapp
     quick = float(np.quantile(measured, 0.05))
     best, least = low, np.inf
     for share, part in product(SHARES, LAUNCHES):
-        first = {"launch_us": part * quick, "longest_k": LONGEST}
+        first = {"launch_us": part * quick, "longest_k": LONGEST, "brief_us": BRIEF, "throttle": 0.1, "kept": 2.0}
         start = np.array(
             [first.get(name, share if law.parameters[name].unit == "share" else OTHERS) for name in free], float
         )

@@ -56,6 +56,7 @@ ACTIVATION = 2.0  # bytes
 FEWEST = 40  # rows of a table that is worth a fit
 COPIED = 0.9  # share of equal times from which a table is a copy of another
 SHORTEST = 128  # cached tokens of a decode that a law is fitted to
+SHARED = 32  # query heads to a key head: where more share one, other kernels run, which read the cache again
 REGION = 4.0  # side of a region of shapes, as a factor
 
 
@@ -161,7 +162,7 @@ def _linear(card: Accelerator, rows: pd.DataFrame) -> Read | None:
         return None
     m, n, k = (rows[name].to_numpy(float) for name in ("m", "n", "k"))
     launches = counted(card, precision, 2 * m * n * k, weight=n * k * width, activation=ACTIVATION * m * (k + n))
-    launches |= {"num_tokens": m, "input_size": k}
+    launches |= {"num_tokens": m, "input_size": k, "output_size": n}
     return precision, launches, colour(m, n * k), np.ones(m.shape, bool)
 
 
@@ -192,6 +193,7 @@ def _decode(card: Accelerator, rows: pd.DataFrame) -> Read | None:
         return None
     heads = rows.num_heads.to_numpy(float)
     kept = (context >= SHORTEST) & (window == 0)  # below, another kernel runs
+    kept &= heads <= SHARED * rows.num_key_value_heads.to_numpy(float)
     return *found, colour(rows.step, rows.batch_size * heads), kept
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -212,7 +213,7 @@ def _without(subject: Subject, field: str) -> Subject:
     if inner and isinstance(part.get(outer), Mapping):
         part[outer] = {key: value for key, value in part[outer].items() if key != inner}
     part.pop(field, None)
-    return Subject(config, subject.kind, subject.model_class, subject.config_class)
+    return replace(subject, config=config)
 
 
 def _defaults(subject: Subject, derived: Iterable[str]) -> dict[str, Any]:

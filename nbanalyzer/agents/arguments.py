@@ -10,10 +10,14 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from nbanalyzer.analysis.options import COMMUNICATION
 from nbanalyzer.costs.run import MAX_RANKS, MAX_SIZE, MESH, SIZES, SWITCHES
 from nbanalyzer.errors import InputError, quote
 
-__all__ = ["Arguments", "Hardware", "Kinds", "Limit", "Model", "Names", "Offset", "Pass", "Values", "read_range"]
+__all__ = [
+    "Arguments", "Hardware", "Kinds", "Limit", "Model", "Names", "Nodes", "Offset", "Overlap", "Pass", "Values",
+    "read_range",
+]  # fmt: skip
 
 Names = Annotated[list[str], Meta(extra_json_schema={"maxItems": 64})]
 Values = Annotated[dict[str, list[int | str]], Meta(extra_json_schema={"maxProperties": 12})]
@@ -26,6 +30,8 @@ Limit = Annotated[
 Offset = Annotated[
     int, Meta(description="rows to leave out: next_offset of the answer before", extra_json_schema={"minimum": 0})
 ]
+Nodes = Annotated[int, Meta(description=COMMUNICATION["nodes"], extra_json_schema={"minimum": 1})]
+Overlap = Annotated[float, Meta(description=COMMUNICATION["overlap"], extra_json_schema={"minimum": 0, "maximum": 1})]
 
 _Tokens = {"minimum": 1, "maximum": MAX_SIZE}
 _Bits = {"minimum": 1, "maximum": 64}
@@ -101,13 +107,18 @@ class Hardware(Pass, frozen=True, kw_only=True):
     compute_efficiency: Annotated[float, Meta(description="share of the peak FLOP/s that is reached (1)")] = 1.0
     bandwidth_efficiency: Annotated[float, Meta(description="share of the peak bandwidth that is reached (1)")] = 1.0
     launch_overhead: Annotated[float, Meta(description="seconds that each kernel takes beside its work (0)")] = 0.0
+    nodes: Nodes = 1
+    overlap: Overlap = 0.0
 
     def reached(self) -> dict[str, Any]:
-        """Return what is reached of the accelerator's peaks, as far as it was given."""
-        names = ("compute_efficiency", "bandwidth_efficiency", "launch_overhead")
+        """Return what is reached of the accelerator's peaks and links, as far as it was given."""
+        names = ("compute_efficiency", "bandwidth_efficiency", "launch_overhead", "nodes", "overlap")
         given = {name: getattr(self, name) for name in names}
-        if not self.hardware and (self.profile or [*given.values()] != [1.0, 1.0, 0.0]):
-            raise InputError("profile, efficiencies and launch_overhead need hardware: nbanalyzer_list lists the names")
+        if not self.hardware and (self.profile or [*given.values()] != [1.0, 1.0, 0.0, 1, 0.0]):
+            raise InputError(
+                "profile, efficiencies, launch_overhead, nodes and overlap need hardware: "
+                "nbanalyzer_list lists the names"
+            )
         return given
 
 

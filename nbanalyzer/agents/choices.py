@@ -17,7 +17,7 @@ from nbanalyzer.hardware.accelerators import accelerators, hardware
 from nbanalyzer.quantities import plain, si
 
 from .answers import Answer, Rows, finite, page
-from .arguments import Limit, Names, Offset, Pass, Values
+from .arguments import Limit, Names, Nodes, Offset, Overlap, Pass, Values
 from .passes import Number, analysis_of
 from .shelf import Shelf, card_of
 
@@ -127,6 +127,8 @@ class Compare(Pass, frozen=True, kw_only=True):
         default_factory=list
     )
     hardware: Annotated[Names, Meta(description="one accelerator or several")] = msgspec.field(default_factory=list)
+    nodes: Nodes = 1
+    overlap: Overlap = 0.0
     values: Annotated[
         Values, Meta(description='option of a pass → the values to compare, e.g. {"w_bit": [16, 8, 4]}')
     ] = msgspec.field(default_factory=dict)
@@ -203,7 +205,7 @@ def compare_(shelf: Shelf, asked: Compare) -> Compared:
     cards = [card_of(name) for name in asked.hardware[: MOST + 1]]
     options = {**asked.run(), **several}
     card: Any = (cards[0] if len(cards) == 1 else cards) if cards else None
-    found = compare(*subjects, hardware=card, config=config, **options)
+    found = compare(*subjects, hardware=card, nodes=asked.nodes, overlap=asked.overlap, config=config, **options)
     metric = "time" if "time" in found.metrics else "bytes"
     rows = list(found.by_module(metric).items())[:MOST_CHANGES]
     variants = [

@@ -8,12 +8,13 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from nbanalyzer.analysis.options import COMMUNICATION, EFFICIENCIES
 from nbanalyzer.costs.metrics import METRICS
-from nbanalyzer.costs.run import CHOICES
+from nbanalyzer.costs.run import CHOICES, SERVED
 from nbanalyzer.errors import InputError, UnknownNameError
 
 from .answers import FURTHEST, MOST_ROWS, Rows, finite, page, place_of
-from .arguments import Limit, Names, Offset, Pass, Values, read_range
+from .arguments import Limit, Names, Nodes, Offset, Overlap, Pass, Values, read_range
 from .passes import Number
 from .shelf import Shelf, card_of, remarks
 
@@ -34,7 +35,8 @@ class SweepOf(Pass, frozen=True, kw_only=True):
     values: Annotated[
         Values,
         Meta(
-            description="axis → its values: options of a pass, model, hardware, prompt_len and output_len, or a config "
+            description="axis → its values: options of a pass, model, hardware, prompt_len and output_len (with quant, "
+            "and with concurrency for served requests), or a config "
             'value, e.g. {"batch_size": [1, 8, 64], "hardware": ["h100-sxm", "l4"]}; '
             f"{MOST_POINTS:,} points at most"
         ),
@@ -43,6 +45,8 @@ class SweepOf(Pass, frozen=True, kw_only=True):
         default_factory=list
     )
     hardware: Annotated[str, Meta(description="an accelerator, the same at every point")] = ""
+    nodes: Nodes = 1
+    overlap: Overlap = 0.0
     prompt_len: Annotated[int | None, Meta(description="of whole requests, with output_len")] = None
     output_len: Annotated[int | None, Meta(description="of whole requests, with prompt_len")] = None
     minimize: Annotated[str, Meta(description="a metric: find the point where it is least")] = ""
@@ -96,16 +100,16 @@ class Swept(Rows, frozen=True, kw_only=True):
 
 def sweep_(shelf: Shelf, asked: SweepOf) -> Swept:
     """Compute metrics over a grid of values; say which point is best under conditions, and which no other one beats."""
-    from nbanalyzer.sweeps.sweep import METRICS as COMMON
-    from nbanalyzer.sweeps.sweep import sweep
+    from nbanalyzer.sweeps.sweep import sweep, usual_metrics
 
     options = _options(shelf, asked)
-    timed = ("time",) if "hardware" in options else ()
+    timed = ("time",) if "hardware" in options and SERVED not in options else ()
     if len(asked.metrics) > MOST_METRICS or len(asked.frontier) > MOST_METRICS or len(asked.where) > MOST_WHERE:
         raise InputError(f"a sweep takes at most {MOST_METRICS} metrics and {MOST_WHERE} conditions")
     if len(set(asked.frontier)) > 2 and (points := _points(asked)) > MOST_COMPARED:
         raise InputError(f"a frontier of three or more metrics has at most {MOST_COMPARED:,} points, not {points:,}")
-    found = sweep(metrics=asked.metrics or (*COMMON, *timed), **options)
+    options |= {"nodes": asked.nodes, "overlap": asked.overlap}
+    found = sweep(metrics=asked.metrics or (*usual_metrics(options), *timed), **options)
     best = None
     if asked.minimize or asked.maximize:
         point = found.best(minimize=asked.minimize or None, maximize=asked.maximize or None, where=tuple(asked.where))
@@ -166,10 +170,8 @@ def _points(asked: SweepOf) -> int:
     return math.prod(len(axis) for axis in asked.values.values())
 
 
-_NAMED = ("batch_size", "seq_len", "cache_len", "encoder_len", "prompt_len", "output_len")
-_RESERVED = frozenset(
-    {"metrics", "config", "set", "chunks", "compute_efficiency", "bandwidth_efficiency", "launch_overhead"}
-)
+_NAMED = ("batch_size", "seq_len", "cache_len", "encoder_len", "prompt_len", "output_len", SERVED)
+_RESERVED = frozenset({"metrics", "config", "set", "chunks", *EFFICIENCIES, *COMMUNICATION})
 
 
 def _range(values: Any) -> Range:

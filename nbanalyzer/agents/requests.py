@@ -82,6 +82,8 @@ def request_(shelf: Shelf, asked: RequestOf) -> Requested:
     requests served all the time: tokens a second, the most sequences that fit, $ per million tokens at a price.
     """
     reached = asked.reached()
+    if reached.pop("overlap"):
+        raise InputError("a request takes no overlap: in a step of a served request the ranks wait for each other")
     read_range("prompt_len", asked.prompt_len, 1, 2**40)
     read_range("output_len", asked.output_len, 1, MOST_OUTPUT)
     if not asked.hardware and (asked.concurrency is not None or asked.price is not None):
@@ -118,7 +120,10 @@ def request_(shelf: Shelf, asked: RequestOf) -> Requested:
     )
 
 
-_TIMES = ("time_to_first_token", "time_per_output_token", "time", "tokens_per_second", "prefill_time", "estimate")
+_TIMES = (
+    "time_to_first_token", "time_per_output_token", "time", "tokens_per_second", "prefill_time", "estimate",
+    "lower_bound",
+)  # fmt: skip
 _SERVED = (
     "time_per_output_token", "lower_bound", "tokens_per_second", "tokens_per_second_each", "max_concurrency",
     "longest_context", "batch", "cost_per_million_tokens", "energy_per_token",

@@ -27,7 +27,8 @@ __all__ = ["INSTRUCTIONS", "server_of"]
 INSTRUCTIONS = """\
 What a language model costs: FLOPs, bytes, memory, time, with a readable formula behind every number. \
 nbanalyzer_list names models, module templates and accelerators. nbanalyzer_analyze, _request, _fit, _compare and \
-_sweep answer what a pass or a request costs and what fits; nbanalyzer_explain says where a number comes from. Say the \
+_sweep answer what a pass or a request costs and what fits, _meshes on how many devices; nbanalyzer_explain says where \
+a number comes from. Say the \
 conditions and warnings of an answer along with its numbers, and call times at the roofline bounds. For a model that \
 nobody has shipped: nbanalyzer_module, then draft, _validate, _expand, _check and _save, as the prompt model_analyzer \
 says; the check decides, not the draft."""

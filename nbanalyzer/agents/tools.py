@@ -10,6 +10,7 @@ from .catalogue import list_, module
 from .choices import compare_, fit
 from .drafts import check_, expand, save_, validate
 from .grids import sweep_
+from .meshes import meshes
 from .passes import analyze, explain
 from .requests import request_
 from .shelf import Shelf
@@ -18,7 +19,7 @@ from .tool import Tool
 __all__ = ["TOOLS"]
 
 _READ: tuple[Callable[[Shelf, Any], Answer], ...] = (
-    list_, analyze, explain, request_, fit, compare_, sweep_, module, validate, expand, check_,
+    list_, analyze, explain, request_, fit, meshes, compare_, sweep_, module, validate, expand, check_,
 )  # fmt: skip
 TOOLS: Mapping[str, Tool] = {tool.name: tool for tool in (*map(Tool, _READ), Tool(save_, writes=True))}
 """Name → tool, in the order in which they are listed."""

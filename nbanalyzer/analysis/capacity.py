@@ -7,6 +7,8 @@ a little more or less.
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -20,6 +22,7 @@ from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.quantities import si
 
+from .memory import memory_size
 from .quants import Quant
 
 __all__ = ["BLOCK", "COMMUNICATION", "CONTEXT", "GRAPHS", "MEMORY_FRACTION", "STEP_TOKENS", "Capacity", "weight_bytes"]
@@ -65,17 +68,14 @@ class Capacity:
         share = self.memory_fraction
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
             raise InputError(f"memory_fraction is a share above 0 and at most 1, not {quote(share)}")
-        if self.accelerator.memory_bytes is None:
-            raise InputError(
-                f"the memory of {self.accelerator.name} is not known: give an Accelerator with memory_bytes"
-            )
+        memory_size(self.accelerator)
 
     @cached_property
     def parts(self) -> Mapping[str, int]:
         """What the engine's share of the memory goes to before the cache: name → bytes."""
         found = {
-            "weights": _ceil(weight_bytes(self.costs, self.quant)),
-            "activations": _ceil(self._activations),
+            "weights": math.ceil(weight_bytes(self.costs, self.quant)),
+            "activations": math.ceil(self._activations),
             "context": CONTEXT,
             "graphs": GRAPHS,
         }
@@ -91,8 +91,7 @@ class Capacity:
     @property
     def taken(self) -> int:
         """Bytes that the engine takes for all it does."""
-        assert self.accelerator.memory_bytes is not None
-        return int(Fraction(self.memory_fraction) * self.accelerator.memory_bytes)
+        return int(Fraction(self.memory_fraction) * memory_size(self.accelerator))
 
     @property
     def cache(self) -> int:
@@ -106,6 +105,10 @@ class Capacity:
         tree = self.costs.kernel_tree
         return normalize(sum(tree.state({**self.costs.params, **run.values()}).values()))
 
+    def need(self, tokens: int) -> Fraction:
+        """Return the bytes that a memory needs for one sequence of so many tokens, whatever the accelerator's has."""
+        return Fraction(sum(self.parts.values()) + math.ceil(self.sequence(tokens))) / Fraction(self.memory_fraction)
+
     def sequences(self, tokens: int) -> int:
         """Return the most sequences of so many tokens that fit at a time: 0 if not even one does."""
         each = self.sequence(tokens)
@@ -117,17 +120,15 @@ class Capacity:
     def longest_context(self) -> int:
         """The most tokens of a single sequence that fit, at most what the model has positions for; 0 if none do."""
         most = self.costs.params.get("max_position_embeddings") or MAX_SIZE
-        low, high = 0, -(-most // BLOCK)
-        while low < high:  # the most blocks that fit
-            middle = -(-(low + high) // 2)
-            low, high = (middle, high) if self.sequences(middle * BLOCK) else (low, middle - 1)
-        return min(low * BLOCK, most)
+        counts = range(1, -(-most // BLOCK) + 1)
+        blocks = bisect_left(counts, 0, key=lambda count: -self.sequences(count * BLOCK))
+        return min(blocks * BLOCK, most)
 
     @property
     def words(self) -> str:
         """Where the memory goes, in a line."""
         parts = " + ".join(f"{name} {si(size, 'B')}" for name, size in self.parts.items())
-        whole = si(self.accelerator.memory_bytes or 0, "B")
+        whole = si(memory_size(self.accelerator), "B")
         return f"{self.memory_fraction:g} of {whole}: {parts}, cache {si(self.cache, 'B')}"
 
 
@@ -146,11 +147,4 @@ def weight_bytes(costs: Costs, quant: Quant | None) -> Number:
 
 def _owner(node: Node) -> Node | None:
     """Return the module with the weights of a product."""
-    owner = node.parent
-    while owner and not owner.own_parameters.variables:
-        owner = owner.parent
-    return owner
-
-
-def _ceil(value: Number) -> int:
-    return -(-value.numerator // value.denominator)
+    return next((module for module in node.around if module.own_parameters.variables), None)

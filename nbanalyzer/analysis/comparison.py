@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -13,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 from nbanalyzer import display
 from nbanalyzer.costs.metrics import BY_MODULE, unit_of
 from nbanalyzer.display import Picture, Shown
-from nbanalyzer.errors import InputError, UnknownNameError, quote, shorten
+from nbanalyzer.errors import InputError, NotModelledError, UnknownNameError, quote, shorten
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
+from nbanalyzer.quantities import plain
 
 from .analysis import Analysis
+from .communication import ONE_NODE, Communication
 from .estimate import Interval
 from .populate import populate
 from .roofline import Roofline
@@ -30,17 +33,21 @@ __all__ = ["MOST", "Change", "Comparison", "Variant", "compare", "ratio"]
 
 MOST = 6  # variants side by side: more is a sweep
 METRICS = (
+    "devices",
     "flops",
     "bytes",
     "parameters",
     "weight_bytes",
     "kv_cache_bytes",
+    "payload_bytes",
     "memory",
     "fits",
     "time",
     "lower_bound",
     "estimate",
 )
+
+SEVERAL_DEVICES = ("devices", "payload_bytes")
 
 
 @dataclass(frozen=True)
@@ -66,19 +73,41 @@ class Variant:
         if name in {"time", "lower_bound"}:
             return getattr(self.roofline, name) if self.roofline else None
         if name == "estimate":
-            return None if self.roofline is None else self.estimate.value if self.estimate else math.nan
+            if self.roofline is None:
+                return None
+            return self.estimate.value if self.estimate else math.nan if self.point is None else self.point
         if name == "fits":
             fit = self.roofline.fit if self.roofline else None
             return None if self.roofline is None else math.nan if fit is None else int(bool(fit))
-        return _plain(self.analysis.memory.total) if name == "memory" else self.analysis.totals[name]
+        if name == "devices":
+            return self.analysis.run.devices
+        amounts = {"memory": self.analysis.memory.total, "payload_bytes": self.analysis.cost_of_all.payload_bytes}
+        return plain(amounts[name]) if name in amounts else self.analysis.totals[name]
 
-    @cached_property
+    @property
     def estimate(self) -> Interval | None:
         """The time that is expected; None without an accelerator, and of what is not modelled."""
+        return self._expected if isinstance(self._expected, Interval) else None
+
+    @property
+    def not_modelled(self) -> str:
+        """Why there is no estimate on its accelerator; "" if there is."""
+        return self._expected if isinstance(self._expected, str) else ""
+
+    @cached_property
+    def _expected(self) -> Interval | str | None:
         try:
             return self.roofline.estimate if self.roofline else None
-        except InputError:
-            return None
+        except NotModelledError as error:
+            return str(error)
+
+    @cached_property
+    def point(self) -> float | None:
+        """The time that is expected of several devices that nobody measured, who have no interval; None if not so."""
+        if self.roofline and self.estimate is None and self.analysis.run.devices > 1:
+            with suppress(InputError):
+                return self.roofline.expected
+        return None
 
     @property
     def marks(self) -> tuple[str, ...]:
@@ -129,8 +158,10 @@ class Comparison(Shown, shown_by="comparison"):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The metrics that all variants have."""
-        return tuple(name for name in METRICS if all(one.metric(name) is not None for one in self.variants))
+        """The metrics that all variants have; of devices and what they send only if one has several."""
+        is_single = all(one.analysis.run.devices == 1 for one in self.variants)
+        names = [name for name in METRICS if not (is_single and name in SEVERAL_DEVICES)]
+        return tuple(name for name in names if all(one.metric(name) is not None for one in self.variants))
 
     def table(self) -> pandas.DataFrame:
         """Return the totals: a row per metric, a column per variant; units in ``attrs["units"]``."""
@@ -138,7 +169,7 @@ class Comparison(Shown, shown_by="comparison"):
 
         columns = {one.label: [one.metric(name) for name in self.metrics] for one in self.variants}
         frame = pandas.DataFrame(columns, index=pandas.Index(self.metrics, name="metric"))
-        frame.attrs["units"] = {name: unit_of(name) for name in self.metrics}
+        frame.attrs["units"] = {name: "" if name == "devices" else unit_of(name) for name in self.metrics}
         return frame
 
     def modules(self, metric: str = "bytes") -> pandas.DataFrame:
@@ -188,11 +219,14 @@ class Comparison(Shown, shown_by="comparison"):
         for one in self.variants:
             notes = one.roofline.notes if one.roofline else ()
             drafted = (one.analysis.template.drafted,) if one.analysis.template.drafted else ()
-            found += [f"{one.label}: {text}" for text in (*drafted, *one.analysis.warnings, *notes)]
+            missing = (one.not_modelled,) if one.not_modelled else ()
+            found += [f"{one.label}: {text}" for text in (*drafted, *one.analysis.warnings, *notes, *missing)]
         return tuple(found)
 
     def called(self, metric: str) -> str:
         """Return a metric's name; memory is at least what is said, and so are times where kernels are fused."""
+        if metric == "fits" and "devices" in self.metrics:
+            return "fits, each rank"
         are_bounds = all(one.roofline.is_bound for one in self.variants if one.roofline)
         return f"{metric}, at least" if metric == "memory" or (metric == "time" and are_bounds) else metric
 
@@ -206,6 +240,8 @@ def compare(
     *models: Any,
     hardware: Any = None,
     profile: str | os.PathLike[str] | Profile | None = None,
+    nodes: int = 1,
+    overlap: float = 0.0,
     config: object = None,
     set: Mapping[str, int] | None = None,  # noqa: A002 - the users' word: --set
     **run: Any,
@@ -216,6 +252,8 @@ def compare(
         models: as for `populate`; an `Analysis` is taken as it is.
         hardware: an accelerator, or a list of them.
         profile: what estimates are made with, as for `Analysis.on`.
+        nodes: that the devices of each are spread over, as for `Analysis.on`.
+        overlap: share of the communication that is hidden, as for `Analysis.on`.
         config: as for `populate`, for all models.
         set: as for `populate`, for all models.
         run: the values of a run; a list of values makes a variant for each: ``w_bit=[16, 8, 4]``.
@@ -227,13 +265,13 @@ def compare(
         NBAnalyzerError: bad input; fewer variants than two, or more than six.
 
     """
-    if profile is not None and hardware is None:
-        raise InputError("a profile needs hardware: compare(…, hardware=…)")
+    if hardware is None and (profile is not None or Communication(nodes, overlap) != ONE_NODE):
+        if profile is not None:
+            raise InputError("a profile needs hardware: compare(…, hardware=…)")
+        raise InputError("nodes and overlap need hardware: give hardware=…, such as 'h100-sxm'")
     cards = list(hardware) if isinstance(hardware, list | tuple) else [hardware]
     listed = {name: list(value) for name, value in run.items() if isinstance(value, list | tuple | range)}
-    count = len(models) * len(cards)
-    for values in listed.values():
-        count *= len(values)
+    count = math.prod(map(len, (models, cards, *listed.values())))
     if not 2 <= count <= MOST:
         raise InputError(
             f"a comparison is of 2 to {MOST} variants, not {count}: name models, or give an option several values"
@@ -255,7 +293,7 @@ def compare(
         parts += [f"{name} {value}" for name, value in options.items()]
         accelerator = find_hardware(card) if card is not None else None
         parts += [accelerator.name] if accelerator and len(cards) > 1 else []
-        roofline = analysis.on(accelerator, profile=profile) if accelerator else None
+        roofline = analysis.on(accelerator, profile=profile, nodes=nodes, overlap=overlap) if accelerator else None
         variants.append(Variant(", ".join(parts), analysis, roofline))
     return Comparison(_told_apart(variants))
 
@@ -279,7 +317,3 @@ def ratio(before: float | None, after: float | None) -> str:
     if before == after:
         return "="
     return f"×{after / before:.3g}" if before and after is not None else "new"
-
-
-def _plain(value: Any) -> int | float:
-    return int(value) if value == int(value) else float(value)

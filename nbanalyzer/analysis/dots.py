@@ -76,13 +76,10 @@ def _work(roofline: Roofline) -> dict[Node, tuple[Number, Number]]:
     """Return node → FLOPs and bytes of the launches whose time is its own."""
     found: dict[Node, tuple[Number, Number]] = {}
     for launch in roofline.analysis.launches:
-        costs = [roofline.analysis.cost(node) for node in launch.nodes]
-        flops, moved = sum(cost.flops for cost in costs), sum(cost.bytes for cost in costs)
-        node: Node | None = launch.nodes[0]
-        while node:
+        flops, moved = launch.times * (launch.matmul_flops + launch.vector_flops), launch.times * launch.bytes
+        for node in (launch.nodes[0], *launch.nodes[0].around):
             before = found.get(node, (0, 0))
             found[node] = (before[0] + flops, before[1] + moved)
-            node = node.parent
     return found
 
 

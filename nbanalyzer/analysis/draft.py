@@ -273,8 +273,8 @@ def _facts(template: ModelTemplate, costs: Costs, facts: Facts) -> list[Row]:
         if name == "parameters":
             what, counted = name, parameters
         elif name == "flops":
-            run = count(template, **facts.run)
-            what, counted = f"matmul FLOPs{_words(facts.run)}", run.cost_of_all.matmul_flops
+            what = ", ".join(("matmul FLOPs", *(f"{size} {value}" for size, value in facts.run.items())))
+            counted = count(template, **facts.run).cost_of_all.matmul_flops
         else:
             bits = facts.checkpoint_bits
             what, counted = f"checkpoint bytes, {bits} bits", normalize(Fraction(parameters * bits, 8))
@@ -292,10 +292,6 @@ def _off(counted: Number, right: Number) -> str:
     """Return how far off a number is."""
     difference = normalize(Fraction(counted - right))
     return f"differs by {'+' if difference > 0 else ''}{show(difference)}, {100 * float(difference / right):+.3g} %"
-
-
-def _words(run: Mapping[str, Any]) -> str:
-    return "".join(f", {name} {value}" for name, value in run.items())
 
 
 def _compared(verification: Verification) -> list[Row]:

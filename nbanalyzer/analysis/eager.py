@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.kinds import BROADER, amounts_of, in_microseconds, kind_of
 from nbanalyzer.costs.launch import Launch
-from nbanalyzer.errors import InputError, quote
+from nbanalyzer.errors import InputError, NotModelledError, quote
 from nbanalyzer.formulas.formula import Formula
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.hardware.accelerators import Accelerator, accelerators, hardware
 from nbanalyzer.hardware.parameters import Parameters
 from nbanalyzer.hardware.profiles import Profile
 
-__all__ = ["EAGER", "EagerPace", "eager_costs", "machine_of"]
+__all__ = ["EAGER", "EagerPace", "machine_of"]
 
 EAGER = "pytorch"
 """The engine of profiles that are measured with PyTorch's own operations."""
@@ -45,7 +45,9 @@ class EagerPace:
         """
         bits = self.costs.run.a_bit
         if bits not in BITS:
-            raise InputError(f"not modelled: activations of {bits} bits by {quote(self.profile.engine)}: 16 or 32 are")
+            raise NotModelledError(
+                f"not modelled: activations of {bits} bits by {quote(self.profile.engine)}: 16 or 32 are"
+            )
         return BITS[bits]
 
     def law(self, launch: Launch[Number]) -> Parameters:
@@ -71,17 +73,12 @@ class EagerPace:
         peak, bandwidth = self.profile.peaks.get(precision), self.profile.bandwidth
         if peak is None or bandwidth is None:
             lacking = "bandwidth" if bandwidth is None else f"peak at {precision}"
-            raise InputError(f"not modelled: the profile of {self.profile.name} has no {lacking}")
+            raise NotModelledError(f"not modelled: the profile of {self.profile.name} has no {lacking}")
         return in_microseconds(amounts_of(launch, self.costs), peak, bandwidth)
 
     def time_us(self, launch: Launch[Number], value_of: Callable[[Formula], Number]) -> float:
         """Return the microseconds that one run of a launch takes."""
         return self.law(launch).time_us(self.figures(launch, value_of))
-
-
-def eager_costs(costs: Costs) -> Costs:
-    """Return a pass as PyTorch runs it: its attention skips what is not visible."""
-    return Costs(costs.kernel_tree, costs.params, replace(costs.run, causal="on"), costs.notes, costs.warnings)
 
 
 def machine_of(profile: Profile) -> Accelerator:

@@ -15,10 +15,9 @@ from typing import Any
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.explanation import Explanation
 from nbanalyzer.costs.launch import Launch
-from nbanalyzer.costs.run import Run
 from nbanalyzer.costs.symbolic import Symbolic
 from nbanalyzer.costs.tree import Node
-from nbanalyzer.errors import InputError
+from nbanalyzer.errors import InputError, NotModelledError
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import Polynomial
@@ -31,8 +30,7 @@ from .eager import EagerPace
 from .laws import Pace
 
 __all__ = [
-    "LEVEL", "Estimate", "Interval", "estimate_of", "expected_times", "interval_of", "measured", "share_of",
-    "spread_of", "words_of",
+    "LEVEL", "Estimate", "Interval", "expected_times", "interval_of", "share_of", "spread_of", "words_of",
 ]  # fmt: skip
 
 LEVEL = 0.8
@@ -82,48 +80,33 @@ def share_of(spread: Spread) -> float:
 def spread_of(launches: Iterable[Launch[Any]], pace: Pace | EagerPace) -> Spread:
     """Return how measured times spread around estimates of a model with these launches.
 
+    Servers were measured whose devices are one tensor-parallel group in one node, or copies of it.
+
     Raises:
-        InputError: nobody compared estimates of this kind with measurements.
+        NotModelledError: nobody compared estimates of this kind with measurements.
 
     """
     launches = [*launches]
     # Tokens are routed to experts: such models are estimated less well.
     kind = "experts" if any(launch.kind == "experts" for launch in launches) else "dense"
-    if not isinstance(pace, Pace):
-        return measured(kind, pace.costs.run, pace.profile)
-    return measured(kind, pace.run, pace.profile, over_nodes=any(map(pace.is_between_nodes, launches)))
-
-
-def measured(kind: str, run: Run, profile: Profile, *, over_nodes: bool = False) -> Spread:
-    """Return how measured times spread around estimates by a profile.
-
-    Args:
-        kind: of models, ``"dense"`` or ``"experts"``.
-        run: with its mesh: servers were measured whose devices are one tensor-parallel group, or copies of it.
-        profile: that estimates are made with.
-        over_nodes: whether the group communicates between nodes, which was not measured.
-
-    Raises:
-        InputError: nobody compared estimates of this kind with measurements.
-
-    """
+    run = pace.run if isinstance(pace, Pace) else pace.costs.run
     others = [f"{name}={size}" for name, size in run.axes.items() if name not in {"tp", "dp"}]
-    if over_nodes:
+    if isinstance(pace, Pace) and any(map(pace.is_between_nodes, launches)):
         others.append("several nodes")
-    spread = None if others else profile.interval(kind, run.tp)
+    spread = None if others else pace.profile.interval(kind, run.tp)
     if spread is None:
         on = "" if run.tp == 1 else f" on {run.tp:,} devices"
         on += f" over {' and '.join(others)}" if others else ""
-        name = profile.name
-        raise InputError(f"not modelled: no estimate of {kind} models{on} by {name} was compared with measurements")
+        why = f"no estimate of {kind} models{on} by {pace.profile.name} was compared with measurements"
+        raise NotModelledError(f"not modelled: {why}")
     return spread
 
 
-def words_of(spread: Spread, pace: Pace | EagerPace) -> str:
+def words_of(spread: Spread, profile: Profile) -> str:
     """Return what stands beside many estimates: how wide their intervals are, and by which measurements."""
     low, high = spread.ratio[LOW], spread.ratio[HIGH]
     basis = f"{100 * LEVEL:.0f} % of {spread.n:,} measured times are {low:.3g} to {high:.3g} of theirs"
-    return f"estimates by {pace.profile.name}: {basis}" + (f" ({spread.source})" if spread.source else "")
+    return f"estimates by {profile.name}: {basis}" + (f" ({spread.source})" if spread.source else "")
 
 
 class Estimate:
@@ -136,7 +119,7 @@ class Estimate:
         overlap: share of the communication that is hidden, see `nbanalyzer.analysis.communication`.
 
     Raises:
-        InputError: some launches are not modelled.
+        NotModelledError: some launches are not modelled.
 
     """
 
@@ -179,7 +162,7 @@ class Estimate:
 
         """
         node = self.costs.find(what)
-        launches = [one for one in self.costs.launches if any(_is_inside(part, node) for part in one.nodes)]
+        launches = [one for one in self.costs.launches if any(node in (part, *part.around) for part in one.nodes)]
         if not launches:
             raise InputError(f"{node.path} is not launched: an engine does without it")
         lines: list[str] = []
@@ -211,7 +194,7 @@ class Estimate:
         """The time with its interval.
 
         Raises:
-            InputError: nobody compared estimates of this kind with measurements.
+            NotModelledError: nobody compared estimates of this kind with measurements.
 
         """
         spread = spread_of(self.costs.launches, self.pace)
@@ -223,17 +206,8 @@ class Estimate:
         return self.pace.profile.name
 
 
-def _is_inside(node: Node, outer: Node) -> bool:
-    return node is outer or (node.parent is not None and _is_inside(node.parent, outer))
-
-
-def estimate_of(costs: Symbolic, pace: Pace) -> Polynomial:
-    """Return the expected seconds of a pass as a polynomial of what stays free."""
-    return Polynomial.sum(time for _, time in expected_times(costs, pace))
-
-
 def expected_times(costs: Symbolic, pace: Pace) -> Iterator[tuple[Launch[Polynomial], Polynomial]]:
-    """Yield every launch with the seconds that it is expected to take in the whole pass."""
+    """Yield every launch with the seconds that it is expected to take in the whole pass, by what stays free."""
     for launch in costs.launches:
         if launch.times:
             once = pace.polynomial_us(launch, costs.value_of) / MICRO

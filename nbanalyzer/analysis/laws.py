@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -12,7 +12,7 @@ from typing import Any
 from nbanalyzer.costs.launch import Amount, Launch
 from nbanalyzer.costs.run import NEVER_ZERO, Run
 from nbanalyzer.costs.tree import Node
-from nbanalyzer.errors import FormulaError, InputError
+from nbanalyzer.errors import FormulaError, NotModelledError
 from nbanalyzer.formulas.extremes import decided
 from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.formulas.grammar import Number
@@ -81,7 +81,7 @@ class Pace:
         """Return the law of a launch, with the profile's parameters.
 
         Raises:
-            InputError: nobody measured such launches: they are not modelled.
+            NotModelledError: nobody measured such launches: they are not modelled.
 
         """
         found = self.profile.parameters(self.kind(launch), self.precision(launch), in_model=True)
@@ -91,13 +91,15 @@ class Pace:
         """Return the class of kernel that a launch belongs to.
 
         Raises:
-            InputError: it belongs to none.
+            NotModelledError: it belongs to none.
 
         """
         if launch.kind == "scan":
-            raise InputError("not modelled: state-space and linear attention, of which no measured kernels are at hand")
+            raise NotModelledError(
+                "not modelled: state-space and linear attention, of which no measured kernels are at hand"
+            )
         if launch.kind == "attention" and self.is_latent:
-            raise InputError("not modelled: latent attention, of which no measured kernels are at hand")
+            raise NotModelledError("not modelled: latent attention, of which no measured kernels are at hand")
         if launch.kind == "attention":
             return "decode_attention" if self.run.seq_len == 1 else "prefill_attention"
         return {"chain": "elementwise", "link": "all_reduce"}.get(launch.kind, launch.kind)
@@ -135,9 +137,12 @@ class Pace:
             "compute_us": self._compute(launch),
             "num_sequences": value_of(_BATCH),
         }
-        bindings = _bindings(launch)
+        module = launch.nodes[0].parent
+        bindings = module.kernel.bindings if module and isinstance(module.kernel, Composite) else {}
         for name in ("num_tokens", "input_size"):
             found[name] = value_of(parse(bindings.get(name, "0")))
+        if launch.kind == "linear":  # linears that share their input are one product: their columns add up
+            found["output_size"] = _ratio(launch.matmul_flops, found["num_tokens"] * found["input_size"] * 2)
         if launch.kind == "attention":
             for name in ("num_heads", "num_kv_heads"):
                 with suppress(FormulaError):  # a model by hand need not say it: laws that read it say so
@@ -183,18 +188,10 @@ class Pace:
         return launch.matmul_flops / (self.accelerator.peaks[name] / MICRO)
 
 
-def _bindings(launch: Launch[Any]) -> Mapping[str, str]:
-    parent = launch.nodes[0].parent
-    return parent.kernel.bindings if parent and isinstance(parent.kernel, Composite) else {}
-
-
 def _owner(launch: Launch[Any]) -> Node:
     """Return the module that holds the experts' weights."""
-    owner = next(node for node in launch.nodes if "w_bytes" in node.sizes).parent  # tokens may be copied before
-    while owner and "num_experts" not in owner.own_parameters.variables:
-        owner = owner.parent
-    assert owner is not None  # it is what makes the launch one of experts
-    return owner
+    product = next(node for node in launch.nodes if "w_bytes" in node.sizes)  # tokens may be copied before
+    return next(module for module in product.around if "num_experts" in module.own_parameters.variables)
 
 
 def _reduced(atom: Atom) -> Polynomial:

@@ -13,6 +13,8 @@ from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.quantities import seconds
 
 from .analysis import Analysis
+from .communication import ONE_NODE, Communication
+from .roofline import Roofline
 from .times import TIMES, time_formula
 
 __all__ = ["Limits", "bisected"]
@@ -25,6 +27,7 @@ class Limits:
         below: metric, one of `TIMES` → seconds.
         card: where the pass runs.
         profile: what estimates are made with.
+        communication: where the devices are, and what is hidden of what they send.
 
     Raises:
         InputError: no limit, or one that is no positive number of seconds.
@@ -33,8 +36,9 @@ class Limits:
     """
 
     def __init__(
-        self, below: Mapping[str, float], card: Accelerator, profile: str | os.PathLike[str] | Profile | None
-    ) -> None:
+        self, below: Mapping[str, float], card: Accelerator, profile: str | os.PathLike[str] | Profile | None,
+        communication: Communication = ONE_NODE,
+    ) -> None:  # fmt: skip
         if not isinstance(below, Mapping) or not below:
             raise InputError(f"below says what times may be at most, as {{'estimate': 0.02}}, not {quote(below)}")
         for metric, most in below.items():
@@ -45,16 +49,21 @@ class Limits:
         self.below = dict(below)
         self.card = card
         self.profile = profile
+        self.communication = communication
 
     def __str__(self) -> str:
         return " and ".join(f"{metric} <= {seconds(most)}" for metric, most in self.below.items())
 
     def told(self, analysis: Analysis) -> str:
         """Return the times of a pass that are limited, in words."""
-        roofline = analysis.on(self.card, profile=self.profile)
+        roofline = self._timed(analysis)
         values = {"time": lambda: roofline.time, "lower_bound": lambda: roofline.lower_bound}
         values["estimate"] = lambda: roofline.estimate.value
         return ", ".join(f"{metric} {seconds(values[metric]())}" for metric in self.below)
+
+    def _timed(self, analysis: Analysis) -> Roofline:
+        where = self.communication
+        return analysis.on(self.card, profile=self.profile, nodes=where.nodes, overlap=where.overlap)
 
     def largest(self, name: str, at: Callable[[int], Analysis], least: int) -> int | None:
         """Return the largest value of a size at which all limits hold; None if they do at no value."""
@@ -65,7 +74,7 @@ class Limits:
         return 1 if several is None and self._holds(name, at(1))(1) else several
 
     def _holds(self, name: str, analysis: Analysis) -> Callable[[int], bool]:
-        roofline = analysis.on(self.card, profile=self.profile)
+        roofline = self._timed(analysis)
         formulas = [(time_formula(roofline, metric, name), most) for metric, most in self.below.items()]
         return lambda value: all(formula.evaluate({name: value}) <= most for formula, most in formulas)
 

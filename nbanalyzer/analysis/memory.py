@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nbanalyzer.costs.costs import Costs
@@ -19,7 +18,7 @@ from nbanalyzer.text import as_lines
 if TYPE_CHECKING:
     from nbanalyzer.hardware.accelerators import Accelerator
 
-__all__ = ["LAYERS_AT_ONCE", "Fit", "Memory", "fit_of", "fit_text", "gathered", "memory_of"]
+__all__ = ["LAYERS_AT_ONCE", "Fit", "Memory", "fit_of", "fit_text", "gathered", "memory_of", "memory_size"]
 
 LAYERS_AT_ONCE = 2  # of gathered weights: the layer that runs, and the next one
 
@@ -48,9 +47,15 @@ class Memory:
     buffers: Number = 0
 
     @property
+    def parts(self) -> dict[str, Number]:
+        """Its parts by name; buffers only where there are some."""
+        parts = {"weights": self.weights, "state": self.state, "activations": self.activations}
+        return parts | ({"buffers": self.buffers} if self.buffers else {})
+
+    @property
     def total(self) -> Number:
         """All of it."""
-        return normalize(self.weights + self.state + self.activations + self.buffers)
+        return normalize(sum(self.parts.values()))
 
     def __repr__(self) -> str:
         rows = (
@@ -81,16 +86,12 @@ class Fit:
     accelerator: Accelerator
 
     def __post_init__(self) -> None:
-        _ = self.capacity
+        memory_size(self.accelerator)
 
-    @cached_property
+    @property
     def capacity(self) -> int:
         """The accelerator's memory in bytes."""
-        if self.accelerator.memory_bytes is None:
-            raise InputError(
-                f"the memory of {self.accelerator.name} is not known: give an Accelerator with memory_bytes"
-            )
-        return self.accelerator.memory_bytes
+        return memory_size(self.accelerator)
 
     @property
     def free(self) -> Number:
@@ -107,9 +108,20 @@ class Fit:
 
     def __repr__(self) -> str:
         need = f"{si(self.memory.total, 'B')} of {si(self.capacity, 'B')} on {self.accelerator.name}"
-        return (
-            f"fits: {need}, {si(self.free, 'B')} left" if self else f"does not fit: {need}, {si(-self.free, 'B')} short"
-        )
+        answer, left = self.short.split(", ")
+        return f"{answer}: {need}, {left}"
+
+
+def memory_size(accelerator: Accelerator) -> int:
+    """Return the bytes of an accelerator's memory.
+
+    Raises:
+        InputError: they are not known.
+
+    """
+    if accelerator.memory_bytes is None:
+        raise InputError(f"the memory of {accelerator.name} is not known: give an Accelerator with memory_bytes")
+    return accelerator.memory_bytes
 
 
 def fit_of(memory: Memory, accelerator: Accelerator) -> Fit | None:

@@ -12,8 +12,9 @@ from nbanalyzer.errors import InputError, quote
 from .quants import QUANTS
 
 __all__ = [
-    "ALL", "COMMUNICATION", "EFFICIENCIES", "GOALS", "LENGTHS", "MONEY", "PROFILE", "SERVING", "Arguments",
-    "add_efficiency_options", "add_overlap_option", "add_request_options", "add_run_options", "given", "read_real",
+    "ALL", "COMMUNICATION", "EFFICIENCIES", "GOALS", "LENGTHS", "MONEY", "NOT_ALL", "PROFILE", "SERVING", "Arguments",
+    "add_communication_options", "add_efficiency_options", "add_request_options", "add_run_options", "given",
+    "read_real",
 ]  # fmt: skip
 
 EFFICIENCIES: Mapping[str, str] = {
@@ -33,6 +34,7 @@ PROFILE = "what estimates are made with: an engine (vllm, sglang, trtllm) or the
 
 ALL = "all"
 """In place of a rank: show every rank that differs."""
+NOT_ALL = "--rank all is of one pass: a request shows the busiest rank, or --rank K"
 IMBALANCE = "tokens that the busiest rank's experts get, in averages (1)"
 
 LENGTHS: Mapping[str, str] = {
@@ -61,7 +63,7 @@ def add_run_options(parser: ArgumentParser, *, several: bool = False, sizes: Col
     number: dict[str, Any] = {"nargs": "+"} if several else {}
     for name in sizes:
         parser.add_argument(f"--{name}", metavar="N", help=SIZES[name], **number)
-    if "tp" in sizes:
+    if "rank" in sizes:
         parser.add_argument("--imbalance", metavar="X", help=IMBALANCE, **number)
     for name, switch in SWITCHES.items():
         # --causal alone means on.
@@ -70,16 +72,16 @@ def add_run_options(parser: ArgumentParser, *, several: bool = False, sizes: Col
 
 
 def add_efficiency_options(parser: ArgumentParser) -> None:
-    """Declare the options that say what is reached of an accelerator's peaks, by which engine, over how many nodes."""
+    """Declare the options that say what is reached of an accelerator's peaks, and by which engine."""
     for name, meaning in EFFICIENCIES.items():
         parser.add_argument(f"--{name}", metavar="X", help=meaning)
     parser.add_argument("--profile", metavar="NAME", help=PROFILE)
-    parser.add_argument("--nodes", metavar="N", help=COMMUNICATION["nodes"])
 
 
-def add_overlap_option(parser: ArgumentParser) -> None:
-    """Declare the option that says what is hidden of the communication of a pass."""
-    parser.add_argument("--overlap", metavar="X", help=COMMUNICATION["overlap"])
+def add_communication_options(parser: ArgumentParser, names: Collection[str] = tuple(COMMUNICATION)) -> None:
+    """Declare the options that say where the devices of a mesh are, and what is hidden of their communication."""
+    for name in names:
+        parser.add_argument(f"--{name}", metavar="N" if name == "nodes" else "X", help=COMMUNICATION[name])
 
 
 def add_request_options(parser: ArgumentParser) -> None:
@@ -94,7 +96,7 @@ def add_request_options(parser: ArgumentParser) -> None:
 
 def given(options: Namespace, names: Iterable[str]) -> dict[str, Any]:
     """Return those of the named options that stand on the line, as they were written."""
-    return {name: value for name in names if (value := getattr(options, name)) is not None}
+    return {name: value for name in names if (value := getattr(options, name, None)) is not None}
 
 
 def read_real(what: str, text: str) -> float:
@@ -178,8 +180,7 @@ class Arguments:
 
     def reached(self) -> dict[str, Any]:
         """Return what is reached of an accelerator's peaks and links, as far as it is given, and a profile."""
-        overlap = self.reals(("overlap",)) if hasattr(self.options, "overlap") else {}
-        shares = {**self.reals(EFFICIENCIES), **self.numbers(("nodes",)), **overlap}
+        shares = {**self.reals((*EFFICIENCIES, "overlap")), **self.numbers(("nodes",))}
         return shares | self.values(("profile",))
 
     def on(self, result: Any, needing: Sequence[str] = ()) -> Any:

@@ -19,10 +19,12 @@ from .laws import arithmetic, widening
 from .marks import COMPUTE
 from .quants import Quant
 
-__all__ = ["Efficiency", "Rates", "Unit", "bits_of", "busy", "starts"]
+__all__ = ["ROUTING", "Efficiency", "Rates", "Unit", "bits_of", "busy", "routing_of", "starts"]
 
 Unit = Literal["memory", "matmul", "vector", "link"]
 LATEST = 1_000_000  # seconds that a kernel takes to start
+ROUTING = "if tokens are routed evenly"
+"""What a bound supposes of several tokens and experts: tokens that all choose the same ones read no others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,16 +106,12 @@ class Rates:
         """Return the precision that products over operands of these sizes run in, see `bits_of`; None if unknown."""
         return self.accelerator.known_precision(bits_of(self.run, sizes))
 
-    def matmul(self, sizes: frozenset[str]) -> float | None:
-        """Return the FLOP/s of matrix products over operands of these sizes; None if not known."""
-        precision = self.precision(sizes)
-        return None if precision is None else self.accelerator.peak(precision) * self.efficiency.compute
-
     def rate_of(self, launch: Launch[Any]) -> float | None:
         """Return the FLOP/s of a launch's matrix products; None if not known."""
         if self.quant is None or launch.kind not in {"linear", "experts"}:
-            return self.matmul(launch.sizes)
-        name = arithmetic(self.accelerator, self.quant.precision_of(launch, self.accelerator))
+            name = self.precision(launch.sizes)
+        else:
+            name = arithmetic(self.accelerator, self.quant.precision_of(launch, self.accelerator))
         return None if name is None else self.accelerator.peak(name) * self.efficiency.compute
 
     @cached_property
@@ -175,6 +173,11 @@ def busy(launch: Launch[Amount], rates: Rates) -> dict[Unit, Any]:
     if launch.payload:
         found["link"] = launch.times * launch.payload / rates.fabric.rate(*group_of(launch))
     return found
+
+
+def routing_of(launches: Iterable[Launch[Any]], tokens: int) -> str:
+    """Return what a bound of a pass over so many tokens supposes: `ROUTING` if they are routed to experts, else ""."""
+    return f" {ROUTING}" if tokens > 1 and any(launch.kind == "experts" for launch in launches) else ""
 
 
 def starts(launch: Launch[Amount]) -> Amount:

@@ -67,7 +67,8 @@ def request(
     common: dict[str, Any] = {"config": config, "set": set, "logits": "last", **run}
     mesh = as_run({name: value for name, value in (("tp", tp), *run.items()) if name in MESH})
     if mesh.devices > 1 or quant is not None:
-        common |= {"tp": tp, **_of_engine(mesh.axes, quant, run)}
+        _require_engine(mesh.axes, quant, run)
+        common |= {"tp": tp, "fusion": "engine"}
     first = populate(model, seq_len=prompt_len, **common)
     if not first.template.state:
         raise InputError(f"{first.title} keeps nothing from one pass to the next: it writes no text, token by token")
@@ -87,31 +88,21 @@ def request(
     return Request(first, last, prompt_len, output_len, tp, quant)
 
 
-def _of_engine(axes: Mapping[str, int], quant: str | None, run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the switches of a run that only an engine has, or raise."""
+def _require_engine(axes: Mapping[str, int], quant: str | None, run: Mapping[str, Any]) -> None:
+    """Raise if a run says otherwise than an engine does with these devices, or such weights."""
     name = ", ".join(f"{axis}={size}" for axis, size in axes.items()) if quant is None else f"quant={quote(quant)}"
     if run.get("fusion", "engine") != "engine":
         raise InputError(f"{name} is of a serving engine, which fuses kernels: leave fusion={run['fusion']} out")
     if quant is None:
-        return {"fusion": "engine"}
+        return
     quant_of(quant)
     for bits in ("w_bit", "a_bit"):
         if run.get(bits, 16) != 16:
             raise InputError(f"{name} says the bits inside the layers, all else has 16: leave {bits}={run[bits]} out")
-    return {"fusion": "engine"}
 
 
 class Request(RequestCosts):
-    """What a request costs, and what can be asked of it: how long it takes.
-
-    Attributes:
-        prefill: the pass that reads the prompt and gives the first token.
-        last: the last decode step, with the most in the cache.
-        prompt_len, output_len: tokens per sequence.
-        tp: devices that the model is divided over; the passes are one rank's.
-        quant: how weights inside the layers are served; None if the run says it.
-
-    """
+    """What a request costs, see `RequestCosts`, and what can be asked of it: how long it takes."""
 
     def on(
         self,
@@ -138,12 +129,17 @@ class Request(RequestCosts):
             grid: g of CO2 a kWh.
 
         Raises:
-            NBAnalyzerError: as for `Analysis.on`, or a price that cannot be.
+            NBAnalyzerError: as for `Analysis.on`, a price that cannot be, or a pipeline of stages.
 
         """
         efficiency = Efficiency(
             compute=compute_efficiency, bandwidth=bandwidth_efficiency, launch_overhead=launch_overhead
         )
         card = find_hardware(hardware)
+        if (stages := self.last.run.pp) > 1:
+            raise InputError(
+                f"not modelled: the time of a request through pp={stages} stages, of which these are the costs of one: "
+                "fit has the bound of a token through all of them"
+            )
         cost = Price(card, self.tp, price=price, grid=grid)
         return RequestTiming(self, card, efficiency, find_profile(profile, card), cost, Communication(nodes))

@@ -7,6 +7,7 @@ Every decode step has one token more in the cache than the step before, so what 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from nbanalyzer.costs.metrics import REQUEST_SUMS
@@ -39,14 +40,12 @@ class DecodeStep:
 
     def __init__(self, costs: Symbolic) -> None:
         self._costs = costs
-        self._metrics: dict[str, Polynomial] = {}
         self._times: dict[tuple[Accelerator, Efficiency, Quant | None, Communication], Program] = {}
 
-    def metric(self, name: str) -> Polynomial:
-        """Return one of `REQUEST_SUMS`."""
-        if name not in self._metrics:
-            self._metrics[name] = self._costs.metric(name)
-        return self._metrics[name]
+    @cached_property
+    def metrics(self) -> dict[str, Polynomial]:
+        """Each of `REQUEST_SUMS` → its formula."""
+        return {name: self._costs.metric(name) for name in REQUEST_SUMS}
 
     def time(self, rates: Rates) -> Program:
         """Return the seconds of a step, ready to be evaluated for a batch and an array of caches."""
@@ -63,6 +62,7 @@ def _decode_step(tree: Tree, values: tuple[tuple[str, Number | Polynomial], ...]
     return DecodeStep(Symbolic(tree, dict(values)))
 
 
+@dataclass(eq=False, repr=False)
 class RequestCosts:
     """What a request costs, whatever it runs on.
 
@@ -75,21 +75,12 @@ class RequestCosts:
 
     """
 
-    def __init__(
-        self,
-        prefill: Analysis,
-        last: Analysis,
-        prompt_len: int,
-        output_len: int,
-        tp: int = 1,
-        quant: str | None = None,
-    ) -> None:
-        self.prefill = prefill
-        self.last = last
-        self.prompt_len = prompt_len
-        self.output_len = output_len
-        self.tp = tp
-        self.quant = quant
+    prefill: Analysis
+    last: Analysis
+    prompt_len: int
+    output_len: int
+    tp: int = 1
+    quant: str | None = None
 
     @property
     def steps(self) -> range:
@@ -106,10 +97,8 @@ class RequestCosts:
     @cached_property
     def decode(self) -> dict[str, int | float]:
         """Metric → its sum over all decode steps, exactly what a loop over the steps would give."""
-        batch = {"batch_size": self.last.run.batch_size}
-        sums = {
-            name: total(self.step.metric(name), "cache_len", self.steps.start, self.steps.stop) for name in REQUEST_SUMS
-        }
+        batch, steps = {"batch_size": self.last.run.batch_size}, self.steps
+        sums = {name: total(each, "cache_len", steps.start, steps.stop) for name, each in self.step.metrics.items()}
         return {name: plain(summed.evaluate(batch)) for name, summed in sums.items()}
 
     @cached_property
@@ -144,7 +133,7 @@ class RequestCosts:
         run = self.prefill.run
         bits = f"w_bit {run.w_bit}, a_bit {run.a_bit}, kv_bit {run.kv_bit}"
         engine = f"; {self.prefill.template.drafted}" if self.prefill.template.drafted else ""
-        engine += f"; one of {self.tp} devices" if self.tp > 1 else ""
+        engine += f"; one of {run.devices:,} devices" if run.devices > 1 else ""
         if self.quant:
             engine += f"; bytes moved are those of w_bit {run.w_bit}, times and memory those of weights in {self.quant}"
         return f"batch_size {run.batch_size}, prompt {self.prompt_len:,}, output {self.output_len:,}; {bits}{engine}"

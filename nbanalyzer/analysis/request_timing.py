@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nbanalyzer.costs.count import fused
 from nbanalyzer.costs.run import read_size
 from nbanalyzer.display import Shown
-from nbanalyzer.errors import InputError
+from nbanalyzer.errors import InputError, NotModelledError
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.quantities import seconds
@@ -21,7 +22,7 @@ from .marks import COMPUTE, UNKNOWN, marks_of
 from .memory import Fit, fit_of
 from .price import Price
 from .quants import quant_of
-from .rates import Efficiency, Rates, busy, starts
+from .rates import Efficiency, Rates, busy, routing_of, starts
 from .request_costs import RequestCosts
 from .roofline import Roofline
 from .served import Served
@@ -36,6 +37,7 @@ __all__ = ["RequestTiming"]
 LONGEST_OUTPUT = 10**7  # tokens whose steps are timed one by one
 
 
+@dataclass(eq=False, repr=False)
 class RequestTiming(Shown, shown_by="request"):
     """How long a request takes on an accelerator.
 
@@ -50,25 +52,19 @@ class RequestTiming(Shown, shown_by="request"):
 
     """
 
-    def __init__(
-        self,
-        request: RequestCosts,
-        accelerator: Accelerator,
-        efficiency: Efficiency,
-        profile: Profile,
-        price: Price,
-        communication: Communication = ONE_NODE,
-    ) -> None:
-        self.request = request
-        self.accelerator = accelerator
-        self.efficiency = efficiency
-        self.profile = profile
-        self.price = price
-        self.communication = communication
-        self.quant = quant_of(request.quant) if request.quant else None
-        self.prefill = Roofline(request.prefill, accelerator, efficiency, profile, communication)
-        if request.output_len > LONGEST_OUTPUT:
-            raise InputError(f"steps are timed up to an output of {LONGEST_OUTPUT:,} tokens, not {request.output_len}")
+    request: RequestCosts
+    accelerator: Accelerator
+    efficiency: Efficiency
+    profile: Profile
+    price: Price
+    communication: Communication = ONE_NODE
+
+    def __post_init__(self) -> None:
+        prefill, most = self.request.prefill, self.request.output_len
+        self.quant = quant_of(self.request.quant) if self.request.quant else None
+        self.prefill = Roofline(prefill, self.accelerator, self.efficiency, self.profile, self.communication)
+        if most > LONGEST_OUTPUT:
+            raise InputError(f"steps are timed up to an output of {LONGEST_OUTPUT:,} tokens, not {most}")
 
     # ---- at the roofline
 
@@ -189,14 +185,22 @@ class RequestTiming(Shown, shown_by="request"):
 
         """
         read_size("concurrency", concurrency, 1)
-        if "encoder_len" in self.request.last.variables:
-            raise InputError("not modelled: encoder-decoder models in continuous batching")
-        capacity = Capacity(self.steps.costs, self.accelerator, self.request.tp, self.quant, memory_fraction)
+        capacity = self.capacity(memory_fraction)
         ours = self.price
-        price, grid = ours.price if price is None else price, ours.grid if grid is None else grid
-        cost = Price(self.accelerator, self.request.tp, price=price, grid=grid)
+        cost = replace(ours, price=ours.price if price is None else price, grid=ours.grid if grid is None else grid)
         lengths = (self.request.prompt_len, self.request.output_len)
         return Served(self.steps, capacity, *lengths, concurrency, cost, self.request.quant)
+
+    def capacity(self, memory_fraction: float = MEMORY_FRACTION) -> Capacity:
+        """Return the memory of a device while such requests are served.
+
+        Raises:
+            NotModelledError: nobody knows how such a model is served.
+
+        """
+        if "encoder_len" in self.request.last.variables:
+            raise NotModelledError("not modelled: encoder-decoder models in continuous batching")
+        return Capacity(self.steps.costs, self.accelerator, self.request.tp, self.quant, memory_fraction)
 
     # ---- money and energy, of the time that is expected
 
@@ -247,20 +251,12 @@ class RequestTiming(Shown, shown_by="request"):
         fit = UNKNOWN if self.fit is None else self.fit.short
         unknown = f", {COMPUTE}" if COMPUTE in self.marks else ""
         try:
-            bound = f"bound {seconds(self.lower_bound)}{unknown}"
-            return f"whole request: estimate {self.words_of('estimate')} · {bound} · {fit}"
+            expected = self.words_of("estimate")
         except InputError as error:
-            return f"whole request: estimate {error} · at the roofline {seconds(self.time)}{unknown} · {fit}"
+            expected = str(error)
+        routing = routing_of(self.steps.costs.launches, self.request.prompt_len)
+        return f"whole request: estimate {expected} · bound {seconds(self.lower_bound)}{routing}{unknown} · {fit}"
 
     def words_of(self, name: str) -> str:
-        """Return one of the intervals as text; without one, the time alone.
-
-        Raises:
-            InputError: some launches are not modelled.
-
-        """
-        times = self._times(name)
-        try:
-            return str(self.steps.interval(times))
-        except InputError:  # nobody compared such estimates with measurements
-            return f"{seconds(max(times.expected, times.bound))} (no interval)"
+        """Return one of the intervals as text, see `Steps.words_of`."""
+        return self.steps.words_of(self._times(name))

@@ -15,7 +15,7 @@ import math
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -25,19 +25,19 @@ from nbanalyzer.costs.count import fused
 from nbanalyzer.costs.explanation import Explanation
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.display import Picture, Shown
-from nbanalyzer.errors import InputError, UnknownNameError
+from nbanalyzer.errors import InputError, NotModelledError, UnknownNameError, quote
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.hardware.profiles import profile as find_profile
 from nbanalyzer.quantities import plain, seconds
 
 from .communication import ONE_NODE, Communication, exposed
-from .eager import EAGER, EagerPace, eager_costs
+from .eager import EAGER, EagerPace
 from .estimate import Estimate, Interval
 from .laws import Pace
 from .marks import COMPUTE, UNKNOWN, marks_of
 from .memory import Fit, Memory, fit_of, memory_of
-from .rates import Efficiency, Rates, busy, starts
+from .rates import Efficiency, Rates, busy, routing_of, starts
 
 if TYPE_CHECKING:
     import pandas
@@ -74,10 +74,8 @@ class Timing:
     @property
     def bound(self) -> Bound:
         """What most of the time is spent on."""
-        parts: dict[Bound, float] = {
-            "memory": self.memory, "compute": self.compute, "link": self.link, "overhead": self.overhead
-        }  # fmt: skip
-        return max(parts, key=lambda part: parts[part])
+        parts: tuple[Bound, ...] = ("memory", "compute", "link", "overhead")
+        return max(parts, key=lambda part: getattr(self, part))
 
     def include(self, other: Timing) -> None:
         """Add another's times."""
@@ -161,8 +159,13 @@ class Roofline(Shown, shown_by="roofline"):
     @property
     def words(self) -> str:
         """What the times are, in words."""
-        words = self.efficiency.words(self.analysis.run.fusion)
+        words = f"{self.efficiency.words(self.analysis.run.fusion)}{self.routing if self.is_bound else ''}"
         return words if self.analysis.run.devices == 1 else f"{words}; {self.communication.words}"
+
+    @cached_property
+    def routing(self) -> str:
+        """What the bound supposes of experts, see `nbanalyzer.analysis.rates.routing_of`."""
+        return routing_of(self.engine.launches, self.analysis.run.batch_size * self.analysis.run.seq_len)
 
     @cached_property
     def engine(self) -> Costs:
@@ -181,7 +184,7 @@ class Roofline(Shown, shown_by="roofline"):
         """The time that is expected of the profile's engine, launch by launch.
 
         Raises:
-            InputError: some launches are not modelled.
+            NotModelledError: some launches are not modelled.
 
         """
         if isinstance(self.pace, EagerPace):  # a processor's caches may be faster than its memory: no bound
@@ -194,7 +197,8 @@ class Roofline(Shown, shown_by="roofline"):
         if self.profile.engine == EAGER:
             if self.analysis.run.devices > 1:
                 raise InputError(f"not modelled: several devices by {self.profile.name}: it was measured on one")
-            return EagerPace(self.profile, eager_costs(self.analysis))
+            skipping = replace(self.analysis.run, causal="on")  # PyTorch's attention skips what is not visible
+            return EagerPace(self.profile, Costs(self.analysis.kernel_tree, self.analysis.params, skipping))
         run, latent = self.engine.run, self.engine.is_latent
         return Pace(self.accelerator, self.profile, run, latent, communication=self.communication)
 
@@ -203,11 +207,13 @@ class Roofline(Shown, shown_by="roofline"):
         """The same, of a serving engine, whose laws are formulas of what stays free.
 
         Raises:
-            InputError: the profile is of PyTorch itself.
+            NotModelledError: the profile is of PyTorch itself.
 
         """
         if isinstance(self.pace, EagerPace):
-            raise InputError(f"not modelled: formulas of times by {self.profile.name}: it times one pass at a time")
+            raise NotModelledError(
+                f"not modelled: formulas of times by {self.profile.name}: it times one pass at a time"
+            )
         return self.pace
 
     @property
@@ -215,10 +221,20 @@ class Roofline(Shown, shown_by="roofline"):
         """The time that is expected of the profile's engine, with its interval.
 
         Raises:
-            InputError: some launches are not modelled, or nobody compared such estimates with measurements.
+            NotModelledError: some launches are not modelled, or nobody compared such estimates with measurements.
 
         """
         return self.estimated.interval
+
+    @property
+    def expected(self) -> float:
+        """Seconds that are expected, without an interval.
+
+        Raises:
+            InputError: some launches are not modelled.
+
+        """
+        return max(self.estimated.time, self.lower_bound)
 
     def explain(self, what: str, metric: str = "time") -> Explanation:
         """Return where a kernel's numbers come from.
@@ -241,10 +257,10 @@ class Roofline(Shown, shown_by="roofline"):
             expected = f"estimate {error}"
             with suppress(InputError):  # of several devices most were never measured
                 if self.analysis.run.devices > 1:
-                    expected = f"estimate {seconds(max(self.estimated.time, self.lower_bound))} (no interval)"
+                    expected = f"estimate {seconds(self.expected)} (no interval)"
         fit = UNKNOWN if self.fit is None else self.fit.short
         unknown = f", {COMPUTE}" if COMPUTE in self.marks else ""
-        return f"{expected} · bound {seconds(self.lower_bound)}{unknown} · {fit}"
+        return f"{expected} · bound {seconds(self.lower_bound)}{self.routing}{unknown} · {fit}"
 
     @property
     def bound(self) -> Bound:
@@ -299,11 +315,7 @@ class Roofline(Shown, shown_by="roofline"):
         return {
             "accelerator": self.accelerator.name,
             "precisions": list(self.precisions),
-            "efficiency": {
-                "compute": self.efficiency.compute,
-                "bandwidth": self.efficiency.bandwidth,
-                "launch_overhead": self.efficiency.launch_overhead,
-            },
+            "efficiency": asdict(self.efficiency),
             "is_lower_bound": self.is_bound,
             "lower_bound": self.lower_bound,
             "profile": self.profile.name,
@@ -311,7 +323,7 @@ class Roofline(Shown, shown_by="roofline"):
             "time": self.time,
             "compute": total.compute,
             "memory": total.memory,
-            **({"link": total.link} if self.analysis.run.devices > 1 else {}),
+            **({"link": total.link, "communication": asdict(self.communication)} if self.analysis.devices else {}),
             "overhead": total.overhead,
             "memory_bytes": plain(self.memory.total),
             "fits": None if self.fit is None else bool(self.fit),
@@ -327,9 +339,11 @@ class Roofline(Shown, shown_by="roofline"):
         except InputError as error:
             return str(error)
 
-    def plot(self) -> Picture:
-        """Return the roofline with one dot per module, beside the time that each takes."""
-        return display.figure(self, "roofline_plot")
+    def plot(self, what: str = "modules") -> Picture:
+        """Return the roofline with one dot per module, beside the time that each takes; or, of ``"link"``, per tp."""
+        if what not in {"modules", "link"}:
+            raise InputError(f"a roofline is of modules or of the link, not {quote(what)}")
+        return display.figure(self, "roofline_plot" if what == "modules" else "link_plot")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the analysis with its times, see `Analysis.save`."""

@@ -16,6 +16,7 @@ from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.hardware.accelerators import Accelerator, accelerators
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
 from nbanalyzer.hardware.profiles import Profile
+from nbanalyzer.hardware.profiles import profile as find_profile
 
 from .capacity import MEMORY_FRACTION
 from .estimate import Interval
@@ -200,7 +201,9 @@ def fit(
     if not isinstance(memory_fraction, int | float) or not 0 < memory_fraction <= 1:
         raise InputError(f"memory_fraction is a share above 0 and at most 1, not {quote(memory_fraction)}")
     cards = _cards(hardware)
-    conditions = [_condition(text) for text in ([where] if isinstance(where, str) else where)]
+    if profile is not None:
+        _require(profile, cards)
+    conditions = [_condition(text) for text in (where if isinstance(where, list | tuple) else [where])]
     if minimize == "cost" and price is None:
         raise InputError("a cost needs a price: give price=…, in $ an hour for each device")
     options = {"prompt_len": prompt_len, "output_len": output_len, **run}
@@ -235,6 +238,19 @@ def _cards(hardware: Any) -> list[Accelerator]:
         if card.memory_bytes is None:
             raise InputError(f"the memory of {card.name} is not known: give an Accelerator with memory_bytes")
     return found
+
+
+def _require(profile: str | os.PathLike[str] | Profile, cards: Iterable[Accelerator]) -> None:
+    """Raise unless one of the accelerators has such a profile."""
+    errors = []
+    for card in cards:
+        try:
+            find_profile(profile, card)
+        except NBAnalyzerError as error:
+            errors.append(error)
+        else:
+            return
+    raise errors[0]
 
 
 def _condition(text: object) -> Formula:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from nbanalyzer import display
 from nbanalyzer.costs.metrics import OF_ENGINE, PASS_METRICS
 from nbanalyzer.costs.run import CHOICES, TOKENS
-from nbanalyzer.costs.symbolic import free_values
 from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import InputError, UnknownNameError, quote
 from nbanalyzer.formulas.grammar import Number
@@ -112,9 +111,7 @@ def sensitivity(
 
 def _elasticity(analysis: Analysis, metric: str, name: str, value: Number) -> float:
     """Return d log(metric) / d log(variable), everything else held; what follows from the variable still follows."""
-    values = {**analysis.params, **free_values(analysis.run, frozenset({name}))}
-    values.pop(name, None)
-    symbolic = analysis.symbolic(values)
+    symbolic = analysis.symbolic(name)
     if metric == "arithmetic_intensity":  # a quotient
         above, below = (_logarithmic(symbolic.metric(one), metric, name, value) for one in ("flops", "bytes"))
         return above - below

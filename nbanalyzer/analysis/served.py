@@ -23,7 +23,9 @@ from nbanalyzer.quantities import seconds, si
 
 from .capacity import Capacity
 from .estimate import Interval
+from .marks import COMPUTE, marks_of
 from .price import Price
+from .rates import routing_of
 from .steps import Steps, Times
 
 __all__ = ["Served"]
@@ -192,22 +194,16 @@ class Served(Shown, shown_by="served"):
     @property
     def answer(self) -> str:
         """The first thing to know: the estimate, its bound, and what the batch is."""
-        if why := self.not_modelled:
-            return f"time per output token: estimate {why} · {self.batch_words}"
-        try:
-            expected = f"{self.time_per_output_token}"
-        except InputError:  # a note says why
-            expected = f"{seconds(self.expected)} (no interval)"
-        return f"time per output token: estimate {expected} · bound {seconds(self.lower_bound)} · {self.batch_words}"
+        expected = self.not_modelled or self.steps.words_of(self.times)
+        routing = routing_of(self.costs.launches, self.prompt_len)
+        unknown = f", {COMPUTE}" if COMPUTE in marks_of(None, self.steps.unknown) else ""
+        bound = f"bound {seconds(self.lower_bound)}{routing}{unknown}"
+        return f"time per output token: estimate {expected} · {bound} · {self.batch_words}"
 
-    @cached_property
+    @property
     def not_modelled(self) -> str:
-        """Why there are no times, of models that nobody measured; empty if there are."""
-        try:
-            _ = self.times, self.prefill
-        except InputError as error:
-            return str(error)
-        return ""
+        """Why there are no estimates, of models that nobody measured; empty if there are."""
+        return self.times.not_modelled or self.prefill.not_modelled
 
     @property
     def batch_words(self) -> str:
@@ -219,9 +215,9 @@ class Served(Shown, shown_by="served"):
     @property
     def notes(self) -> tuple[str, ...]:
         """What to know before believing the times: of the profile, and of its parameters that stand in for others."""
-        if self.not_modelled:  # there is nothing to believe, and the answer says why
-            return self.steps.profile.notes
-        found = [*self.steps.profile.notes, *self.steps.notes]
+        if self.not_modelled:  # the answer says why
+            return (*self.steps.profile.notes, *self.steps.unknown)
+        found = [*self.steps.profile.notes, *self.steps.unknown, *self.steps.notes]
         try:
             _ = self.steps.spread
         except InputError as error:

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from nbanalyzer.costs.run import MAX_SIZE
-from nbanalyzer.costs.symbolic import Symbolic, free_values
+from nbanalyzer.costs.symbolic import Symbolic
 from nbanalyzer.errors import InputError, quote
 from nbanalyzer.formulas.polynomial import Polynomial
 from nbanalyzer.hardware.accelerators import Accelerator
@@ -21,6 +21,7 @@ from nbanalyzer.text import as_lines
 
 from .analysis import Analysis
 from .closed_form import kept_of, working_sets
+from .communication import Communication
 from .limits import Limits, bisected
 from .memory import Fit, fit_text
 from .populate import Source, populate
@@ -74,6 +75,8 @@ def solve(
     balance: Size | None = None,
     below: Mapping[str, float] | None = None,
     profile: str | os.PathLike[str] | Profile | None = None,
+    nodes: int = 1,
+    overlap: float = 0.0,
     config: object = None,
     set: Mapping[str, int] | None = None,  # noqa: A002 - the users' word: --set
     **run: Any,
@@ -92,6 +95,8 @@ def solve(
         below: with `maximize`, the seconds that times of the pass may be at most: ``{"estimate": 0.02}``; as well
             ``"lower_bound"`` and ``"time"``, of the kernels that the run chooses.
         profile: what estimates are made with, as for `Analysis.on`.
+        nodes: that the devices of the mesh are spread over, as for `Analysis.on`; what fits is one rank's.
+        overlap: share of the communication that is hidden, as for `Analysis.on`.
         config: as for `populate`.
         set: as for `populate`.
         run: the other values, as for `populate`.
@@ -111,14 +116,14 @@ def solve(
         raise InputError("below limits what is maximized: it goes with maximize=…")
     if profile is not None and "estimate" not in (below or {}):
         raise InputError("a profile changes nothing but estimates: give below={'estimate': …}, or leave it out")
-    limits = None if below is None else Limits(below, card, profile)
+    mesh = Communication(nodes, overlap)
+    limits = None if below is None else Limits(below, card, profile, mesh)
 
     def at(value: int) -> Analysis:
         return populate(model, config=config, set=set, **run, **{name: value})
 
     start = at(LEAST[name])
-    values = {**start.params, **free_values(start.run, frozenset({name}))}
-    symbolic = start.symbolic(values)
+    symbolic = start.symbolic(name)
     if maximize:
         found = _largest(name, start, at, symbolic, Fit(start.memory, card))
         return found if limits is None else _in_time(found, start, at, limits)
@@ -130,16 +135,11 @@ def _largest(name: str, start: Analysis, at: Callable[[int], Analysis], symbolic
     needs = [kept_of(symbolic) + activations for activations in working_sets(symbolic)]
     if name not in start.variables:
         raise InputError(f"{name} makes no difference to this model")
-    best: tuple[int, Polynomial] | None = None
-    for need in needs:
-        most = _most(need, name, fit.capacity, LEAST[name])
-        if most is None:
-            reason = f"does not fit even at {name} = {LEAST[name]}, by {si(-fit.free, 'B')}"
-            return Solution(name, None, question, _inequality(need, name, fit.capacity), start, reason)
-        if best is None or most < best[0]:
-            best = (most, need)
-    assert best is not None
-    value, need = best
+    found = [(_most(need, name, fit.capacity, LEAST[name]), need) for need in needs]
+    value, need = min(found, key=lambda one: -1 if one[0] is None else one[0])
+    if value is None:
+        reason = f"does not fit even at {name} = {LEAST[name]}, by {si(-fit.free, 'B')}"
+        return Solution(name, None, question, _inequality(need, name, fit.capacity), start, reason)
     if value == MAX_SIZE:  # a sliding window, a state of one size
         reason = f"any {name} fits: beyond some size it needs no more memory"
         return Solution(name, None, question, "", start, reason, is_unbounded=True)
@@ -199,7 +199,7 @@ def _balance(name: str, start: Analysis, at: Callable[[int], Analysis], symbolic
     for launch in symbolic.launches:
         if launch.matmul_flops:
             card.precision_for(bits_of(rates.run, launch.sizes))  # there is no balance with an unknown peak
-    times = [busy(launch, rates) for launch in symbolic.launches]
+    times = [busy(launch, rates) for launch in symbolic.launches if launch.kind != "link"]
     compute = Polynomial.sum(units["matmul"] for units in times if "matmul" in units)
     memory = Polynomial.sum(units["memory"] for units in times if "memory" in units)
 

@@ -7,15 +7,16 @@ prompt. Both are sums over the launches of an engine's list (``fusion="engine"``
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cached_property
 
 from nbanalyzer.costs.costs import Costs
+from nbanalyzer.costs.count import tree_of
 from nbanalyzer.costs.launch import Launch
 from nbanalyzer.costs.run import Run
-from nbanalyzer.costs.symbolic import Symbolic, free_values
-from nbanalyzer.errors import InputError
+from nbanalyzer.costs.symbolic import Symbolic
+from nbanalyzer.errors import NotModelledError
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import Polynomial
 from nbanalyzer.formulas.simplify import applied
@@ -23,10 +24,11 @@ from nbanalyzer.formulas.summation import total
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.parameters import Spread
 from nbanalyzer.hardware.profiles import Profile
+from nbanalyzer.quantities import seconds
 
 from .communication import MICRO, ONE_NODE, Communication
 from .eager import EAGER
-from .estimate import Interval, estimate_of, interval_of, measured
+from .estimate import Interval, expected_times, interval_of, spread_of
 from .laws import Pace
 from .quants import Quant
 from .rates import Rates, busy
@@ -36,27 +38,54 @@ __all__ = ["Steps", "Times"]
 
 @dataclass(frozen=True)
 class Times:
-    """How long a step takes, in seconds.
+    """How long a step takes, in seconds; the bound is known whether or not the estimate is.
 
     Attributes:
-        expected: on the profile's engine.
+        estimate: on the profile's engine, or in words why nobody knows.
         bound: at least.
 
     """
 
-    expected: float
+    estimate: float | str
     bound: float
 
+    @property
+    def expected(self) -> float:
+        """Seconds on the profile's engine.
+
+        Raises:
+            NotModelledError: it is not modelled.
+
+        """
+        if isinstance(self.estimate, str):
+            raise NotModelledError(self.estimate)
+        return self.estimate
+
+    @property
+    def not_modelled(self) -> str:
+        """Why there is no estimate; empty if there is."""
+        return self.estimate if isinstance(self.estimate, str) else ""
+
     def __add__(self, other: Times) -> Times:
-        return Times(self.expected + other.expected, self.bound + other.bound)
+        why = self.not_modelled or other.not_modelled
+        return Times(why or self.expected + other.expected, self.bound + other.bound)
 
     def __sub__(self, other: Times) -> Times:
-        return Times(self.expected - other.expected, self.bound - other.bound)
+        return self + other * -1
 
     def __mul__(self, share: float) -> Times:
-        return Times(self.expected * share, self.bound * share)
+        return Times(self.not_modelled or self.expected * share, self.bound * share)
 
 
+def _or_why(estimate: Callable[[], float]) -> float | str:
+    """Return the seconds of an estimate, or why nobody knows them."""
+    try:
+        return estimate()
+    except NotModelledError as error:
+        return str(error)
+
+
+@dataclass(eq=False, repr=False)
 class Steps:
     """The steps of a model on one rank.
 
@@ -69,19 +98,11 @@ class Steps:
 
     """
 
-    def __init__(
-        self,
-        costs: Costs,
-        accelerator: Accelerator,
-        profile: Profile,
-        quant: Quant | None = None,
-        communication: Communication = ONE_NODE,
-    ) -> None:
-        self.costs = costs
-        self.accelerator = accelerator
-        self.profile = profile
-        self.quant = quant
-        self.communication = communication
+    costs: Costs
+    accelerator: Accelerator
+    profile: Profile
+    quant: Quant | None = None
+    communication: Communication = ONE_NODE
 
     @property
     def tp(self) -> int:
@@ -108,25 +129,29 @@ class Steps:
         return found
 
     def _pass(self, batch: int, seq_len: int, cache_len: int) -> Costs:
-        run = replace(self.costs.run, batch_size=batch, seq_len=seq_len, cache_len=cache_len)
-        return Costs(self.costs.kernel_tree, self.costs.params, run)
+        run = self.costs.run.fused(batch_size=batch, seq_len=seq_len, cache_len=cache_len)
+        tree = self.costs.kernel_tree
+        if run.variants != self.costs.run.variants:  # prompts are read with other kernels, as those of latent attention
+            tree = tree_of(tree.source, run)
+        return Costs(tree, self.costs.params, run)
 
     def _pace(self, costs: Costs) -> Pace:
         if self.profile.engine == EAGER:
-            raise InputError(f"not modelled: requests by {self.profile.name}: it times one pass at a time")
+            raise NotModelledError(f"not modelled: requests by {self.profile.name}: it times one pass at a time")
         return Pace(self.accelerator, self.profile, costs.run, costs.is_latent, self.quant, self.communication)
 
     def _rates(self, run: Run) -> Rates:
         return Rates(self.accelerator, run, quant=self.quant, communication=self.communication)
 
     def _times(self, step: Costs, launches: Iterable[Launch[Number]]) -> Times:
-        pace, rates = self._pace(step), self._rates(step.run)
-        expected = bound = 0.0
-        for launch in launches:
-            if launch.is_started and launch.times:
-                expected += float(launch.times) * pace.time_us(launch, step.value_of) / MICRO
-                bound += float(max(busy(launch, rates).values(), default=0.0))
-        return Times(expected, bound)
+        started = [launch for launch in launches if launch.is_started and launch.times]
+        rates = self._rates(step.run)
+
+        def expected() -> float:
+            pace = self._pace(step)
+            return sum(float(launch.times) * pace.time_us(launch, step.value_of) / MICRO for launch in started)
+
+        return Times(_or_why(expected), sum(max(busy(launch, rates).values(), default=0.0) for launch in started))
 
     # ---- many steps, in closed form
 
@@ -135,14 +160,24 @@ class Steps:
         if stop <= start:
             return Times(0.0, 0.0)
         costs = self._pass(self.costs.run.batch_size, 1, start)
-        values = {**costs.params, **free_values(costs.run, frozenset({"cache_len"}))}
-        symbolic = Symbolic(costs.kernel_tree, values)
+        symbolic = costs.symbolic("cache_len")
         rates = self._rates(costs.run)
-        each = (estimate_of(symbolic, self._pace(costs)), _bound_of(symbolic, rates))
-        expected, bound = (float(total(one, "cache_len", start, stop).evaluate({})) for one in each)
-        return Times(expected, bound)
+
+        def together(each: Polynomial) -> float:
+            return float(total(each, "cache_len", start, stop).evaluate({}))
+
+        def expected() -> float:
+            return together(Polynomial.sum(time for _, time in expected_times(symbolic, self._pace(costs))))
+
+        return Times(_or_why(expected), together(_bound_of(symbolic, rates)))
 
     # ---- what to know
+
+    @cached_property
+    def unknown(self) -> tuple[str, ...]:
+        """Which peaks are not known, of the launches of a step: bounds leave out what would run at them."""
+        step = self._pass(1, 1, 1)
+        return self._rates(step.run).notes(step.launches)
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
@@ -153,25 +188,32 @@ class Steps:
         return tuple(dict.fromkeys(law.note for law in laws if law.note))
 
     @cached_property
-    def kind(self) -> str:
-        """``"experts"`` where tokens are routed to experts, else ``"dense"``."""
-        return "experts" if any(kind == "experts" for kind, _ in self.costs.kernel_tree.launches) else "dense"
-
-    @cached_property
     def spread(self) -> Spread:
         """How measured times spread around estimates of such models on so many devices.
 
         Raises:
-            InputError: nobody compared them: they are not modelled.
+            NotModelledError: nobody compared them: they are not modelled.
 
         """
         step = self._pass(1, 1, 1)
-        over_nodes = any(map(self._pace(step).is_between_nodes, step.launches))
-        return measured(self.kind, self.costs.run, self.profile, over_nodes=over_nodes)
+        return spread_of(step.launches, self._pace(step))
 
     def interval(self, times: Times) -> Interval:
         """Return an expected time with its interval, see `spread`."""
         return interval_of(times.expected, times.bound, self.spread, self.profile.name)
+
+    def words_of(self, times: Times) -> str:
+        """Return an expected time with its interval as text; without one, the time alone.
+
+        Raises:
+            NotModelledError: some launches are not modelled.
+
+        """
+        expected = times.expected
+        try:
+            return str(self.interval(times))
+        except NotModelledError:  # nobody compared such estimates with measurements
+            return f"{seconds(max(expected, times.bound))} (no interval)"
 
 
 def _bound_of(costs: Symbolic, rates: Rates) -> Polynomial:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from nbanalyzer.costs.metrics import OF_ENGINE
-from nbanalyzer.costs.symbolic import free_values
 from nbanalyzer.formulas.polynomial import Polynomial
 
 from .closed_form import as_polynomial, expected_of, time_of
@@ -29,9 +28,7 @@ def time_formula(roofline: Roofline, metric: str, name: str) -> Polynomial:
 
     """
     costs = roofline.engine if metric in OF_ENGINE else roofline.analysis
-    values = {**costs.params, **free_values(costs.run, frozenset({name}))}
-    values.pop(name, None)
-    symbolic = costs.symbolic(values)
+    symbolic = costs.symbolic(name)
     if metric == "estimate":
         return as_polynomial(expected_of(symbolic, roofline.engine_pace))
     efficiency = roofline.efficiency if metric == "time" else None

@@ -20,14 +20,13 @@ from nbanalyzer.text import short_paths
 from .explanation import Explanation, explain_formula, explain_node, explain_sum, number_of
 from .launch import Launch
 from .metrics import PASS_METRICS, RANK_METRICS, REQUEST_SUMS, metric_formula, unit_of
+from .nested import nested
 from .run import MESH, SIZES, Run
 from .tree import Cost, Node, Tree, sizes_of
 
 if TYPE_CHECKING:
     import pandas
     import sympy
-
-    from nbanalyzer.formulas.polynomial import Polynomial
 
     from .symbolic import Symbolic
 
@@ -37,7 +36,6 @@ COLUMNS = (
     "count", "parameters", "flops", "matmul_flops", "vector_flops", "bytes", "read_bytes", "write_bytes",
     "weight_bytes_read", "kv_bytes_read", "kv_bytes_written", "activation_bytes", "arithmetic_intensity",
 )  # fmt: skip
-TREE_TOTALS = ("parameters", "flops", "read_bytes", "write_bytes")
 
 
 class Costs:
@@ -49,6 +47,8 @@ class Costs:
         run: the runtime values and conventions.
         notes: how the model differs from the template's, e.g. ``"set num_layers=24"``.
         warnings: reasons to doubt the numbers, one line each.
+        kernel_tree: its kernels with their compiled formulas, shared by all passes of it in the same variants.
+        nodes: the kernels in reading order.
         values: every global variable's value.
         costs: kernel → its cost in the whole pass.
         cost_of_all: the cost of the whole pass.
@@ -64,7 +64,8 @@ class Costs:
         self.notes = notes
         self.warnings = warnings
         self.depth: int | None = None  # levels that its text shows and its HTML unfolds; None: their defaults
-        self._tree = tree
+        self.kernel_tree = tree
+        self.nodes = tree.nodes
         self.values: dict[str, Number] = {**params, **run.values()}
         self.costs: Mapping[Node, Cost] = tree.costs(self.values)
         self._state = tree.state(self.values)
@@ -89,22 +90,12 @@ class Costs:
     @property
     def is_latent(self) -> bool:
         """Whether the model caches a latent that attention can work on directly: see ``mla`` in `Run`."""
-        return self._tree.is_latent
-
-    @property
-    def nodes(self) -> list[Node]:
-        """The kernels in reading order."""
-        return self._tree.nodes
-
-    @property
-    def kernel_tree(self) -> Tree:
-        """The template's kernels with their compiled formulas, shared by all passes of it in the same variants."""
-        return self._tree
+        return self.kernel_tree.is_latent
 
     @property
     def variables(self) -> tuple[str, ...]:
         """The global variables that the template's formulas use."""
-        return self._tree.variables
+        return self.kernel_tree.variables
 
     def cost(self, node: Node) -> Cost:
         """Return a kernel's cost in the whole pass."""
@@ -113,7 +104,7 @@ class Costs:
     @cached_property
     def launches(self) -> list[Launch[Number]]:
         """The launches, in the order of the pass."""
-        return [self._launch(kind, nodes) for kind, nodes in self._tree.launches]
+        return [self._launch(kind, nodes) for kind, nodes in self.kernel_tree.launches]
 
     def _launch(self, kind: str, nodes: tuple[Node, ...]) -> Launch[Number]:
         cost = self.costs[nodes[0]]
@@ -122,13 +113,10 @@ class Costs:
             for node in nodes:
                 cost.include(self.costs[node])
         times, steps = cost.count, nodes[0].steps
-        matmul, vector, moved = (
-            _each(cost.matmul_flops, times),
-            _each(cost.vector_flops, times),
-            _each(cost.bytes, times),
-        )
+        matmul, vector = _each(cost.matmul_flops, times), _each(cost.vector_flops, times)
+        moved, payload = _each(cost.bytes, times), _each(cost.payload_bytes, times)
         weights, cache = _each(cost.weight_bytes_read, times), _each(cost.kv_bytes, times)
-        activations, payload = _each(cost.activation_bytes, times * steps), _each(cost.payload_bytes, times)
+        activations = _each(cost.activation_bytes, times * steps)
         amounts = (times, matmul, vector, moved, weights, cache, activations, payload)
         return Launch(kind, nodes, *amounts, sizes_of(nodes), steps, int(bool(matmul or vector or moved or payload)))
 
@@ -161,18 +149,19 @@ class Costs:
         if hasattr(cost, metric):
             number: Number | float = getattr(cost, metric)
             return number
-        return metric_formula(self._tree.roots if node is None else [node], metric).evaluate(self.values)
+        return metric_formula(self.kernel_tree.roots if node is None else [node], metric).evaluate(self.values)
 
     @cached_property
     def state(self) -> dict[str, int | float]:
         """Name → bytes of what is kept between passes; ``kv_cache`` for most models."""
         return {name: plain(value) for name, value in self._state.items()}
 
-    def symbolic(self, values: Mapping[str, Number | Polynomial]) -> Symbolic:
-        """Return the template's costs multiplied out; variables without a value stay free."""
-        from .symbolic import Symbolic  # not needed for one set of values
+    def symbolic(self, *free: str) -> Symbolic:
+        """Return the template's costs multiplied out; the variables that are named stay free."""
+        from .symbolic import Symbolic, free_values  # not needed for one set of values
 
-        return Symbolic(self._tree, values)
+        values = {**self.params, **free_values(self.run, frozenset(free))}
+        return Symbolic(self.kernel_tree, {name: value for name, value in values.items() if name not in free})
 
     @property
     def title(self) -> str:
@@ -193,7 +182,7 @@ class Costs:
     @property
     def devices(self) -> str:
         """The mesh of devices, which of its ranks is shown, and what that one has whole; "" for a single device."""
-        run, notes = self.run, self._tree.division.notes
+        run, notes = self.run, self.kernel_tree.division.notes
         if run.devices == 1:
             return ""
         axes = ", ".join(f"{name} {size}" for name, size in run.axes.items())
@@ -238,7 +227,7 @@ class Costs:
     def tree(self) -> dict[str, Any]:
         """The template's tree as plain data, with numbers in place of formulas, and the totals.
 
-        A formula's number is for one execution, as in the template; ``total`` includes every repeat.
+        See `nested`. Of several devices, ``devices`` says which rank of which mesh it is.
         """
         return {
             "model_id": self.template.model_id,
@@ -246,36 +235,12 @@ class Costs:
             "part": self.template.part,
             "values": {name: plain(self.values[name]) for name in self.values if self._is_used(name)},
             "conventions": self.conventions,
+            **({"devices": self.devices} if self.devices else {}),
             "notes": list(self.notes),
             "warnings": list(self.warnings),
             "totals": self.totals,
             "state": self.state,
-            "kernels": [self._plain_node(root) for root in self._tree.roots],
-        }
-
-    def _plain_node(self, node: Node) -> dict[str, Any]:
-        kernel, cost = node.kernel, self.costs[node]
-        if node.is_basic:
-            flops, read, write, *payload = node.values(self.values)
-            return {
-                "kernel_type": "basic",
-                "operation": kernel.operation,  # type: ignore[union-attr]
-                "unit": kernel.unit,  # type: ignore[union-attr]
-                "flops": plain(flops),
-                "memory_access": {"read": plain(read), "write": plain(write)},
-                **({"collective": kernel.collective, "payload": plain(payload[0])} if payload else {}),  # type: ignore[union-attr]
-            }
-        repeat, calls, parameters = node.values(self.values)
-        module: str = kernel.module  # type: ignore[union-attr]
-        return {
-            "kernel_type": "composite",
-            "name": kernel.name,
-            **({"module": module} if module else {}),
-            **({"repeat": plain(repeat)} if repeat != 1 else {}),
-            **({"calls": plain(calls)} if calls != 1 else {}),
-            **({"parameters": plain(parameters)} if parameters else {}),
-            "total": {name: plain(getattr(cost, name)) for name in TREE_TOTALS},
-            "sub_kernels": [self._plain_node(child) for child in node.children],
+            "kernels": [nested(root, self.costs, self.values) for root in self.kernel_tree.roots],
         }
 
     def table(self, depth: int | None = None) -> pandas.DataFrame:
@@ -283,8 +248,9 @@ class Costs:
 
         A composite kernel's row is the sum of those below it: sum FLOPs and bytes over the rows whose
         ``kernel_type`` is ``"basic"``, and parameters, which belong to modules, over ``table(depth=1)``.
-        `depth` keeps the outermost levels only. In an engine's list ``launch`` numbers the launches from 1: kernels
-        with the same number are one; 0 is a kernel that an engine does without, or a composite one.
+        `depth` keeps the outermost levels only. Of several devices ``collective`` and ``group`` say what is sent, and
+        among whom. In an engine's list ``launch`` numbers the launches from 1: kernels with the same number are one; 0
+        is a kernel that an engine does without, or a composite one.
         """
         import pandas
 
@@ -298,8 +264,12 @@ class Costs:
             "unit": [node.kernel.unit if node.is_basic else "" for node in nodes],  # type: ignore[union-attr]
             **{name: _column([plain(getattr(self.costs[node], name)) for node in nodes]) for name in columns},
         }
-        if self._is_fused:
-            rows["launch"] = [number_of(node, self._tree.launches) for node in nodes]
+        if self.run.devices > 1:
+            for name in ("collective", "group"):
+                rows[name] = [getattr(node.kernel, name) if node.is_link else "" for node in nodes]
+        if self.run.fusion == "engine":
+            rows["launch"] = [number_of(node, self.kernel_tree.launches) for node in nodes]
+            rows["rule"] = [self.kernel_tree.rules.get(node, "") for node in nodes]
         frame = pandas.DataFrame(rows, index=pandas.Index([node.path for node in nodes], name="kernel"))
         frame.attrs["units"] = {name: "" if name == "count" else unit_of(name) for name in columns}
         return frame
@@ -336,7 +306,7 @@ class Costs:
         """
         if not isinstance(metric, str) or metric not in RANK_METRICS:
             raise UnknownNameError("metric", metric, RANK_METRICS)
-        nodes = [self.find(path)] if path is not None else self._tree.roots
+        nodes = [self.find(path)] if path is not None else self.kernel_tree.roots
         if metric == "kv_cache_bytes":
             if path is not None:
                 raise InputError("kv_cache_bytes belongs to the whole model: leave the path out")
@@ -367,7 +337,7 @@ class Costs:
 
         """
         if what in REQUEST_SUMS and hasattr(self.cost_of_all, what):
-            return explain_sum(what, self._tree.roots, self.costs)
+            return explain_sum(what, self.kernel_tree.roots, self.costs)
         if what in RANK_METRICS:
             return explain_formula(what, self.formula_text(what), self.values)
         try:
@@ -379,11 +349,8 @@ class Costs:
 
     def explain_node(self, node: Node) -> Explanation:
         """Return the derivations of a kernel's numbers; in an engine's list, with the launches that it runs in."""
-        return explain_node(node, self.costs, self.values, self._tree.launches if self._is_fused else None)
-
-    @property
-    def _is_fused(self) -> bool:
-        return self.run.fusion == "engine"
+        launches = self.kernel_tree.launches if self.run.fusion == "engine" else None
+        return explain_node(node, self.costs, self.values, launches)
 
 
 def _column(numbers: list[int | float]) -> list[int] | list[float]:

@@ -59,11 +59,7 @@ def prepared(template: ModelTemplate, config: object, changes: Mapping[str, int]
     params = params_of(tree, config, changes)
     if run.pp > 1:
         tree = tree_of(template, run, params)
-    _require_values(tree, params, run)
-    if run.layout.axes:
-        from .rank import require_division
-
-        require_division(tree, params, run)
+    _require(tree, params, run)
     if not run.encoder_len_follows and "encoder_len" not in tree.variables:
         raise InputError(f"encoder_len={run.encoder_len} changes nothing: this model has no encoder of its own")
     return tree, params
@@ -77,7 +73,7 @@ def fused(costs: Costs) -> Costs:
 def again(costs: Costs, run: Run) -> Costs:
     """Return the costs of the same model in another run."""
     tree = tree_of(costs.kernel_tree.source, run, costs.params)
-    _require_values(tree, costs.params, run)
+    _require(tree, costs.params, run)
     return Costs(tree, costs.params, run, costs.notes, costs.warnings)
 
 
@@ -159,6 +155,15 @@ def _tree(
     return fused(tree)
 
 
+def _require(tree: Tree, params: ModelParams, run: Run) -> None:
+    """Raise unless all variables have a value, and sizes divide as the mesh of a run needs it."""
+    _require_values(tree, params, run)
+    if run.layout.axes or run.imbalance != 1:
+        from .rank import require_division  # not needed for one device
+
+        require_division(tree, params, run)
+
+
 def _require_values(tree: Tree, params: Mapping[str, int], run: Run) -> None:
     """Raise if the template uses a variable without a value in config and run."""
     known = params.keys() | run.values().keys()
@@ -166,14 +171,9 @@ def _require_values(tree: Tree, params: Mapping[str, int], run: Run) -> None:
         if name not in known:
             sources = VARIABLES[name].sources if name in VARIABLES else (name,)
             looked = f" (looked for {', '.join(sources)})" if sources else ""
-            problem = f"the config has no {{{name}}}{looked}, and {_user(tree, name)} needs it"
+            users = [node.path for node in tree.nodes if any(name in one.variables for one in node.formulas)]
+            problem = f"the config has no {{{name}}}{looked}, and {users[0] if users else 'its state'} needs it"
             raise ConfigError(problem, tree.template.model_id)
-
-
-def _user(tree: Tree, name: str) -> str:
-    """Return the path of the first kernel whose formulas use a variable, else ``"its state"``."""
-    users = (node.path for node in tree.nodes if any(name in formula.variables for formula in node.formulas))
-    return next(users, "its state")
 
 
 def _require_effect(tree: Tree, name: str, changes: Mapping[str, int], params: ModelParams, source: object) -> None:

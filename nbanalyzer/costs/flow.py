@@ -22,7 +22,7 @@ from nbanalyzer.templates.template import Basic
 from .regions import Region, basics_of, has_weights, is_linear, is_product
 from .run import MESH
 from .tensors import A_BYTES, Size, Tensor, adding_up_to, adds_to_stream, is_sum, sum_of, two_of
-from .terms import NOTHING, is_kept, kept_terms, outputs_of
+from .terms import MEMORY, NOTHING, is_kept, kept_terms, outputs_of, without
 from .tree import Node, Tree
 
 __all__ = ["Flow", "Tensor", "flow_of"]
@@ -30,7 +30,7 @@ __all__ = ["Flow", "Tensor", "flow_of"]
 # Several new tokens after several cached ones: every case of a formula that some pass needs is on.
 RUN: Mapping[str, Number] = {
     "batch_size": 11, "seq_len": 5, "cache_len": 1009, "encoder_len": 211, "num_logits": 5, "causal": 0,
-    "w_bytes": 0, "a_bytes": A_BYTES, "kv_bytes": 0, **dict.fromkeys(MESH, 1),
+    "w_bytes": 0, "a_bytes": A_BYTES, "kv_bytes": 0, **dict.fromkeys(MESH, 1), "tp_rank": 0, "imbalance": 1,
 }  # fmt: skip
 OTHER_RUN: Mapping[str, Number] = {**RUN, "batch_size": 13, "seq_len": 17, "cache_len": 2003, "encoder_len": 223}
 PASSES: Sequence[Mapping[str, Number]] = tuple(
@@ -98,6 +98,7 @@ class _Tracing:
         self.prepared: dict[Size, Tensor] = {}  # the last of each size that follows from positions or weights alone
         self.neighbour: Node | None = None  # the last linear, with no region since
         self.has_begun = False  # whether a product was seen
+        self.has_layers = False  # whether a block was seen
         block: Node | None = None
         for node in tree.nodes:
             self.active[node] = self.activity(node)
@@ -132,6 +133,9 @@ class _Tracing:
         # Operations element by element, one after the other: each reads what the last one wrote.
         reads = self.size(node.parts[1]) if node.steps == 1 else written
         found = self.sources(node, reads, written)
+        if node.block and not self.has_layers:
+            self.has_layers = True
+            found = self.received(node, reads) if any(reads) and all(map(self.is_prepared, found)) else found
         flow.sources[node], flow.written[node] = found, written
         is_prepared = self.is_preparation(node, reads, found)
         if is_prepared:
@@ -156,6 +160,15 @@ class _Tracing:
                 self.prepared[size] = made
             elif node.block is None:
                 self.outer.append(made)
+
+    def received(self, node: Node, reads: Size) -> list[Tensor]:
+        """Return what the first layer of a later stage of a pipeline begins with: the stage before has sent it."""
+        self.flow.unknown.discard(node)
+        stage = next(iter(self.active))  # no kernel wrote it: it comes from outside all launches
+        stream = Tensor(stage, reads, without(node.parts[1], MEMORY), reads, is_stream=True)
+        self.tensors.append(stream)
+        self.outer.append(stream)
+        return [stream]
 
     def is_preparation(self, node: Node, reads: Size, found: list[Tensor]) -> bool:
         """Return whether a kernel follows from positions or from weights alone, so that it need not run again."""
@@ -302,10 +315,8 @@ class _Tracing:
 
 def _beside(node: Node) -> frozenset[Node]:
     """Return the kernels of the innermost module around attention that has linears, e.g. of the projections."""
-    module = node.parent
-    while module and not any(map(is_linear, basics_of(module))):
-        module = module.parent
-    return frozenset(basics_of(module)) if module else frozenset()
+    inside = (frozenset(basics_of(module)) for module in node.around)
+    return next((kernels for kernels in inside if any(map(is_linear, kernels))), frozenset())
 
 
 def _hidden_from(node: Node, region: Region) -> frozenset[Node]:

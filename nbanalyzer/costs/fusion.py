@@ -14,7 +14,7 @@ The products stay what they are: matmul FLOPs never change.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -42,7 +42,24 @@ def fused(tree: Tree) -> Tree:
     template = msgspec.structs.replace(tree.template, kernels=_rebuilt(tree.roots, kernels))
     place = {node: number for number, node in enumerate(tree.nodes)}
     launches = [(group.kind, tuple(place[node] for node in group.nodes)) for group in groups]
-    return Tree(template, tree.source, launches, tree.division)
+    rules = {node: "preparation" if node in flow.preparations else "layout" for node in dropped}
+    rules |= {node: rule for group in groups for node, rule in _rules(group, flow)}
+    alone = {nodes[0] for _, nodes in tree.launches}  # in PyTorch's list
+    joined = {place[node]: rule for node, rule in rules.items() if node in alone}
+    return Tree(template, tree.source, launches, tree.division, joined)
+
+
+def _rules(group: Group, flow: Flow) -> Iterator[tuple[Node, str]]:
+    """Yield the kernels of a launch that are none of their own, each with the rule that joined it to those before."""
+    is_added = group.nodes[0] in flow.residual
+    for node in group.nodes[1:]:
+        if group.kind != "chain":
+            yield node, "shared input" if group.kind == "linear" else group.kind
+        elif node in flow.residual or is_added:
+            yield node, "residual"
+        else:
+            yield node, "append" if touches_cache(node) else "chain"
+        is_added = False
 
 
 class _Grouping:

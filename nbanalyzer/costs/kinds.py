@@ -97,17 +97,14 @@ def amounts_of(launch: Launch[Number], costs: Costs) -> dict[str, float]:
 
     """
     times = launch.times or 1
-    parts = [costs.costs[node] for node in launch.nodes]
-    weights = sum(part.weight_bytes_read for part in parts) / times
-    cache = sum(part.kv_bytes for part in parts) / times
-    written = sum(part.write_bytes for part in parts) / times
+    written = sum(costs.costs[node].write_bytes for node in launch.nodes) / times
     size = costs.values["a_bytes"] if any("a_bytes" in node.uses[2] for node in launch.nodes) else 4
     found = {
         "matmul_flops": launch.matmul_flops,
         "bytes": launch.bytes,
-        "weight_bytes": weights,
-        "cache_bytes": cache,
-        "activation_bytes": launch.bytes - weights - cache,
+        "weight_bytes": launch.weights,
+        "cache_bytes": launch.cache,
+        "activation_bytes": launch.bytes - launch.weights - launch.cache,
         "kept_bytes": _kept(launch, costs),
         "steps": launch.steps,
         "num_elements": written / size / launch.steps,

@@ -16,7 +16,8 @@ from nbanalyzer.templates.template import Basic
 from .tree import OWNED_TRAFFIC, Node
 
 __all__ = [
-    "BY_MODULE", "KERNEL_METRICS", "METRICS", "OF_ENGINE", "OF_ESTIMATE", "OWNED", "PASS_METRICS", "RANK_METRICS",
+    "BY_MODULE", "KERNEL_METRICS", "METRICS", "MONEY", "OF_ENGINE", "OF_ESTIMATE", "OWNED", "PASS_METRICS",
+    "RANK_METRICS",
     "REQUEST_SUMS", "Metric", "is_timed", "metric_formula", "metrics_of", "unit_of",
 ]  # fmt: skip
 
@@ -30,7 +31,8 @@ class Metric:
         unit: e.g. ``"B"``; "" for a truth value.
         of_kernel: its formula for one execution of a basic kernel; None if it is no sum over kernels.
         is_summed: whether a request's is the sum over its passes.
-        needs: ``"hardware"`` if it needs an accelerator, ``"request"`` if it needs a request as well.
+        needs: ``"hardware"`` if it needs an accelerator, ``"request"`` if it needs a request as well, ``"served"`` if
+            that is served.
         more_is_better: whether larger values are better.
 
     """
@@ -39,7 +41,7 @@ class Metric:
     unit: str
     of_kernel: Callable[[Node], Formula] | None = None
     is_summed: bool = False
-    needs: Literal["", "hardware", "request"] = ""
+    needs: Literal["", "hardware", "request", "served"] = ""
     more_is_better: bool = False
 
 
@@ -82,8 +84,12 @@ METRICS: Mapping[str, Metric] = {
         Metric("tokens_per_s", "tokens/s", needs="hardware", more_is_better=True),
         Metric("cost_per_million_tokens", "$", needs="hardware"),
         Metric("energy_per_token", "J", needs="hardware"),
+        Metric("co2_per_million_tokens", "g", needs="hardware"),
         Metric("time_to_first_token", "s", needs="request"),
         Metric("time_per_output_token", "s", needs="request"),
+        Metric("prefill_time", "s", needs="served"),
+        Metric("tokens_per_s_each", "tokens/s", needs="served", more_is_better=True),
+        Metric("max_concurrency", "sequences", needs="served", more_is_better=True),
         Metric("fits", "", needs="hardware", more_is_better=True),
     )
 }
@@ -99,7 +105,9 @@ REQUEST_SUMS = tuple(name for name in PASS_METRICS if METRICS[name].is_summed)
 """The metrics of `PASS_METRICS` that are summed over a request's passes."""
 BY_MODULE = ("flops", "bytes", "parameters", "time")
 """The metrics that are compared module by module."""
-OF_ESTIMATE = ("estimate", "cost_per_million_tokens", "energy_per_token")
+MONEY = ("cost_per_million_tokens", "energy_per_token", "co2_per_million_tokens")
+"""What time costs, in money, energy and carbon: names of `nbanalyzer.analysis.price.Price`."""
+OF_ESTIMATE = ("estimate", *MONEY)
 """The metrics that follow from an estimate."""
 OF_ENGINE = ("lower_bound", *OF_ESTIMATE)
 """The metrics of the list that a serving engine launches, whatever list the others are of."""

@@ -15,11 +15,11 @@ from typing import Literal
 from nbanalyzer.formulas.formula import constant
 from nbanalyzer.templates.template import Basic
 
+from .terms import NOTHING
 from .tree import Node, Tree
 
 __all__ = ["Kind", "Region", "basics_of", "copies_cache", "has_weights", "is_linear", "is_product", "regions_of"]
 
-NOTHING = constant(0)
 Kind = Literal["linear", "attention", "scan", "experts", "chain", "link"]
 """What a launch is: a product with weights, a region, a chain of vector kernels, or communication."""
 
@@ -75,7 +75,8 @@ def _region(node: Node) -> Region | None:
         return Region("experts", _with_spreading(node, inside))
     if not bare:
         return None
-    is_one = len(bare) == 1 and all(child is bare[0] or _is_fused(child) for child in inside)
+    joined = [child for child in inside if isinstance(child.kernel, Basic) and child.kernel.fused]
+    is_one = len(bare) == 1 and all(child is bare[0] or child in joined for child in inside)
     kind: Kind = "attention" if len(bare) == 2 or is_one else "scan"
     if kind == "attention" or any(is_linear(child) for child in inside):
         first = next(child for child in inside if child is bare[0] or copies_cache(child))
@@ -95,10 +96,6 @@ def _with_spreading(node: Node, inside: list[Node]) -> tuple[Node, ...]:
     before = [one for one in spreading if beside.index(one) < beside.index(node)]
     after = [one for one in spreading if one not in before]
     return (*before, *inside, *after)
-
-
-def _is_fused(node: Node) -> bool:
-    return isinstance(node.kernel, Basic) and node.kernel.fused
 
 
 def basics_of(node: Node) -> Iterator[Node]:

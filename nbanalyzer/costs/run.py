@@ -12,8 +12,8 @@ from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number, normalize
 
 __all__ = [
-    "CHOICES", "MAX_RANKS", "MAX_SIZE", "MESH", "NEVER_ZERO", "REQUEST", "RUN_CHOICES", "SIZES", "SWITCHES", "TOKENS",
-    "Layout",    "Passes", "Run", "Switch", "passes_of", "read_size", "read_whole",
+    "CHOICES", "MAX_RANKS", "MAX_SIZE", "MESH", "NEVER_ZERO", "NOT_OF_MODEL", "REQUEST", "RUN_CHOICES", "SERVED",
+    "SIZES", "SWITCHES", "TOKENS", "Layout", "Passes", "Run", "Switch", "passes_of", "read_size", "read_whole",
 ]  # fmt: skip
 
 MAX_SIZE = 2**40  # tokens or sequences
@@ -162,8 +162,8 @@ class Run:
         stage = self.devices // self.pp
         if self.ep > 1 and (self.ep % self.tp or stage % self.ep):
             raise InputError(
-                f"ep={self.ep} is a multiple of tp={self.tp} that divides the {stage:,} devices of a stage "
-                "(tp * cp * fsdp * dp): experts are spread over them"
+                f"ep={self.ep} is a multiple of tp={self.tp} that divides the {stage:,} device{'s' * (stage > 1)} of a "
+                "stage (tp * cp * fsdp * dp): experts are spread over them"
             )
         if self.rank is not None:
             _whole("rank", self.rank, 0, self.devices - 1)
@@ -180,7 +180,7 @@ class Run:
                 raise UnknownNameError("option", name, known)
         return cls(**options)  # type: ignore[arg-type]
 
-    def fused(self, fusion: str = "engine", **sizes: int) -> Run:
+    def fused(self, fusion: str = "engine", **sizes: int | None) -> Run:
         """Return the same run of other kernels, or of other sizes; switches that nobody chose follow."""
         unsaid: dict[str, None] = dict.fromkeys(self.following)
         if self.encoder_len_follows:
@@ -302,10 +302,14 @@ TOKENS = ("batch_size", "seq_len", "cache_len", "encoder_len")
 NEVER_ZERO = frozenset({"batch_size", "seq_len", "encoder_len", "w_bytes", "a_bytes", "kv_bytes"})
 """The global variables of a run that are above 0 in every pass."""
 RUN_CHOICES = ("w_bit", "a_bit", "kv_bit", *MESH, *SWITCHES)
-CHOICES = ("model", "hardware", *RUN_CHOICES)
+CHOICES = ("model", "hardware", "quant", *RUN_CHOICES)
 """Options with formulas of their own for each value."""
 REQUEST = ("prompt_len", "output_len")
 """The lengths of a request, in place of those of a pass."""
+SERVED = "concurrency"
+"""The option that makes requests served ones: sequences that clients keep open."""
+NOT_OF_MODEL = frozenset({*CHOICES, *TOKENS, *REQUEST, SERVED})
+"""Options that no config has."""
 
 
 PHASES = ("prefill", "decode", "request")

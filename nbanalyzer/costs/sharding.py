@@ -34,6 +34,9 @@ ROWWISE = {"rowwise", "packed_rowwise", "rowwise_split_input", "rowwise_rep"}
 SPLIT = {"rowwise_split_input", "rowwise_rep"}
 GATHERED = {"colwise_gather_output", "colwise_rep"}
 
+UNKNOWN = {"embedding_colwise", "moe_identity_expert", "sequence_parallel"}
+"""Styles that divide something, which is counted whole here; no shipped model has them."""
+
 Sizes = Mapping[str, Formula]
 
 
@@ -117,6 +120,9 @@ class _Sharding:
                 made.append(self.rejoined(kernel))
             elif style == "all_reduce":
                 made += [self.whole(kernel), link(kernel.name, "all_reduce", "tp", _stream())]
+            elif style in UNKNOWN:
+                self.undivided[f"{kernel.name} ({style}) is not"] = None
+                made.append(self.whole(kernel))
             elif self.plan.speaks_of(here):
                 made.append(self.around(kernel, here))
             else:
@@ -139,7 +145,13 @@ class _Sharding:
     def colwise(self, kernel: Composite, style: str) -> list[Kernel]:
         """Return a linear that gives a part of its outputs; what follows it works on that part."""
         output = _binding(kernel, "output_size")
+        if output is None and style in GATHERED and "vocab_size" in parse(kernel.parameters or "0").variables:
+            head = _substituted(kernel, {"vocab_size": self.part("vocab_size")})
+            written = [sub.memory_access.write for sub in kernel.sub_kernels if isinstance(sub, Basic)]
+            return [head, link(kernel.name, "all_gather", "tp", parse(written[-1] if written else "0"))]
         if output is None:  # a module that says nothing of its sizes: they follow those of the part
+            if not self.local:
+                self.undivided[f"{kernel.name}, whose sizes are not told apart, is not"] = None
             return [self.whole(kernel)]
         if not output.variables:  # the heads of some layers only, such as Gemma-4's
             self.undivided[f"{kernel.name} with {output} outputs, which no size of the config says, is not"] = None
@@ -190,7 +202,7 @@ class _Sharding:
         """Return variable → its part, so that a size becomes the part of it that a rank has."""
         if heads := heads_of(size):  # some templates say hidden_size for heads times theirs
             exact = (name for name in (*heads, "hidden_size") if name in heads or name in size.variables)
-            return {name: self.part(name) if name in REPEATED else self.exactly(name) for name in exact}
+            return {name: _most(name) if name in REPEATED else self.exactly(name) for name in exact}
         width = next((name for name in size.variables if name != "hidden_size"), "hidden_size")
         if size == variable(width):
             return {width: self.part(width)}
@@ -199,7 +211,7 @@ class _Sharding:
 
     def part(self, size: str) -> Formula:
         """Return the part of a size that the busiest rank has, rounded up; or the one that is stated, what is left."""
-        most = build("ceil", build("/", variable(size), _TP))
+        most = _most(size)
         if not self.layout.is_stated:
             return most
         left = build("-", variable(size), build("*", variable("tp_rank"), most))
@@ -267,6 +279,11 @@ class _Sharding:
 
 
 _TP = variable("tp")
+
+
+def _most(size: str) -> Formula:
+    """Return a part of a size, rounded up: heads that are fewer than the ranks are repeated, and all have one."""
+    return build("ceil", build("/", variable(size), _TP))
 
 
 def _binding(kernel: Composite, name: str) -> Formula | None:

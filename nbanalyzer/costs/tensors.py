@@ -58,11 +58,8 @@ class Tensor:
 
 def sum_of(sizes: Iterable[Size]) -> Size:
     """Return the bytes of several tensors."""
-    first, second = list[Number](), list[Number]()
-    for size in sizes:
-        first.append(size[0])
-        second.append(size[1])
-    return sum(first), sum(second)
+    sizes = [*sizes]
+    return sum(size[0] for size in sizes), sum(size[1] for size in sizes)
 
 
 def is_sum(reads: Size, written: Size) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from nbanalyzer.formulas.formula import Formula, build, constant, parse
 from nbanalyzer.templates.template import ModelTemplate
@@ -31,25 +31,21 @@ def terms_of(formula: Formula) -> tuple[Formula, ...]:
 
 def without(formula: Formula, names: frozenset[str]) -> Formula:
     """Return a number of bytes without the terms of these variables, in all its cases."""
-    if formula.operation == "if":
-        yes, condition, no = formula.arguments
-        return build("if", without(yes, names), condition, without(no, names))
-    return build("+", *(term for term in (_pruned(term, names) for term in terms_of(formula)) if term != NOTHING))
-
-
-def _pruned(term: Formula, names: frozenset[str]) -> Formula:
-    if term.operation == "if":
-        return without(term, names)
-    return NOTHING if names.intersection(term.variables) else term
+    return _filtered(formula, lambda term: term != NOTHING and names.isdisjoint(term.variables))
 
 
 def only(formula: Formula, names: frozenset[str]) -> Formula:
     """Return the terms of a number of bytes that have one of these variables, in all its cases."""
+    return _filtered(formula, lambda term: not names.isdisjoint(term.variables))
+
+
+def _filtered(formula: Formula, keeps: Callable[[Formula], bool]) -> Formula:
+    """Return the sum of the terms that are kept, in all its cases."""
     if formula.operation == "if":
         yes, condition, no = formula.arguments
-        return build("if", only(yes, names), condition, only(no, names))
-    terms = (only(term, names) if term.operation == "if" else term for term in terms_of(formula))
-    return build("+", *(term for term in terms if names.intersection(term.variables)))
+        return build("if", _filtered(yes, keeps), condition, _filtered(no, keeps))
+    terms = (_filtered(term, keeps) if term.operation == "if" else term for term in terms_of(formula))
+    return build("+", *filter(keeps, terms))
 
 
 def less(formula: Formula, covered: list[Formula]) -> Formula:

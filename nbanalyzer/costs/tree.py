@@ -7,7 +7,7 @@ block is evaluated once and multiplied.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from functools import cached_property
@@ -129,6 +129,13 @@ class Node:
         """The innermost module around it that repeats, or that some passes skip."""
         parent = self.parent
         return parent if parent is None or parent.is_block else parent.block
+
+    @property
+    def around(self) -> Iterator[Node]:
+        """The modules around it, the innermost first."""
+        if self.parent:
+            yield self.parent
+            yield from self.parent.around
 
     @property
     def module_around(self) -> Node | None:
@@ -253,6 +260,8 @@ class Tree:
         launches: the kind of every launch, and the places in `nodes` of its basic kernels; None if every kernel runs,
             with those before it that it is fused with.
         division: how the model is divided over devices; None if it is not.
+        rules: the place of every basic kernel that was a launch of its own before kernels were fused → the rule that
+            took it away, see `nbanalyzer.costs.fusion`.
 
     """
 
@@ -262,11 +271,13 @@ class Tree:
         source: ModelTemplate | None = None,
         launches: Sequence[tuple[str, tuple[int, ...]]] | None = None,
         division: Division | None = None,
+        rules: Mapping[int, str] | None = None,
     ) -> None:
         self.template = template
         self.source = source or template
         self.division = division or Division()
         self._launches = launches
+        self._rules = rules or {}
         self.nodes: list[Node] = []
         self.roots = self._add(template.kernels, None)
 
@@ -303,13 +314,16 @@ class Tree:
         for node in self.nodes:
             if not isinstance(node.kernel, Basic):
                 continue
-            if node.is_link:
-                launches.append(("link", (node,)))
-            elif launches and node.kernel.fused and launches[-1][1][-1].parent is node.parent:
+            if launches and node.kernel.fused and launches[-1][1][-1].parent is node.parent:
                 launches[-1] = ("", (*launches[-1][1], node))
             else:
-                launches.append(("", (node,)))
+                launches.append(("link" if node.is_link else "", (node,)))
         return launches
+
+    @cached_property
+    def rules(self) -> dict[Node, str]:
+        """The basic kernels that an engine launches with others, or not at all → by which rule; none without fusion."""
+        return {self.nodes[place]: rule for place, rule in self._rules.items()}
 
     def costs(self, values: Mapping[str, Number]) -> dict[Node, Cost]:
         """Return the cost of every kernel; a composite kernel's is the sum of its parts'.

@@ -7,7 +7,7 @@ from itertools import product
 from threading import local
 from typing import Any
 
-__all__ = ["balanced_sizes", "block_sizes", "scratch", "windows"]
+__all__ = ["balanced_sizes", "block_sizes", "part_of", "scratch", "windows"]
 
 BLOCK = 32_768  # points: 256 KiB an array, a few of which stay in a core's own cache
 INNER = 1024  # points along the last axis: long enough for NumPy's inner loop
@@ -62,3 +62,9 @@ def windows(shape: Sequence[int], sizes: Sequence[int]) -> Iterator[tuple[slice,
     starts = (range(0, size, step) for size, step in zip(shape, sizes, strict=True))
     for corner in product(*starts):
         yield tuple(slice(at, min(at + step, size)) for at, step, size in zip(corner, sizes, shape, strict=True))
+
+
+def part_of(array: Any, window: Sequence[slice]) -> Any:
+    """Return a window of an array over the grid; along an axis of size 1, all of it."""
+    parts = zip(window, array.shape, strict=True)
+    return array[tuple(part if size > 1 else slice(None) for part, size in parts)]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbanalyzer.errors import FormulaError, quote
 
-from .grammar import MAX_BITS, MAX_EXPONENT, Number, Syntax, normalize
+from .grammar import COMPARISONS, MAX_BITS, MAX_EXPONENT, Number, Syntax, normalize
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,10 +61,13 @@ def run(function: Compiled, formula: Syntax, values: Mapping[str, Number]) -> Nu
     """Return the value of `function`, compiled from `formula`; a problem becomes a `FormulaError`."""
     try:
         return normalize(function(values))
+    except KeyError as missing:
+        part = f"{{{missing.args[0]}}}"
+        message = f"{part} has no value"
     except _ProblemError as problem:
         message, part = problem.args
-        text = str(formula)
-        raise FormulaError(message, text, max(text.find(str(part)), 0)) from None
+    text = str(formula)
+    raise FormulaError(message, text, max(text.find(str(part)), 0))
 
 
 def compiled(formula: Syntax) -> Compiled:
@@ -72,7 +75,7 @@ def compiled(formula: Syntax) -> Compiled:
     if formula.operation == "number":
         return _given(formula.value)  # type: ignore[arg-type]
     if formula.operation == "variable":
-        return _lookup(formula)
+        return operator.itemgetter(str(formula.value))
     return _operation(formula, [compiled(argument) for argument in formula.arguments])
 
 
@@ -89,49 +92,32 @@ def _operation(formula: Syntax, parts: list[Compiled]) -> Compiled:
     operation = formula.operation
     if operation in {"+", "*", "-"}:
         return _folded(formula, BINARY[operation], parts)
-    if operation == "if":
-        yes, condition, no = parts
-        return lambda values: yes(values) if condition(values) else no(values)
-    if operation in {"min", "max"}:
-        pick: Callable[..., Number] = min if operation == "min" else max
-        return lambda values: pick(part(values) for part in parts)
     if operation == "**":
         return _power(formula, *parts)
     if operation in {"/", "//", "%"}:
         return _division(formula, *parts)
-    if operation in BINARY:
-        left, right = parts
-        apply = BINARY[operation]
-        return lambda values: apply(left(values), right(values)) + 0  # + 0: a comparison gives 1 or 0
-    (only,) = parts
-    unary = UNARY[operation]
-    return lambda values: unary(only(values))
+    return _plain(operation, parts)
 
 
-def _lookup(formula: Syntax) -> Compiled:
-    name = str(formula.value)
-
-    def lookup(values: Mapping[str, Number]) -> Number:
-        try:
-            return values[name]
-        except KeyError:
-            raise _ProblemError(f"{{{name}}} has no value", formula) from None
-
-    return lookup
+def _plain(operation: str, parts: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    """Return an operation that needs no care, whatever the numbers are: a choice, an extreme, a sign, a comparison."""
+    if operation == "if":
+        yes, condition, no = parts
+        return lambda values: yes(values) if condition(values) else no(values)
+    if operation in {"min", "max"}:
+        pick: Callable[..., Any] = min if operation == "min" else max
+        return lambda values: pick([part(values) for part in parts])
+    if operation in UNARY:
+        unary, (only,) = UNARY[operation], parts
+        return lambda values: unary(only(values))
+    apply, (left, right) = BINARY[operation], parts
+    return lambda values: apply(left(values), right(values)) + 0  # + 0: a comparison gives 1 or 0
 
 
 def _folded(formula: Syntax, apply: Callable[[Any, Any], Any], parts: list[Compiled]) -> Compiled:
     first, *rest = parts
-    if len(rest) == 1:
-        (last,) = rest
 
-        def of_two(values: Mapping[str, Number]) -> Number:
-            value = apply(first(values), last(values))
-            return value if type(value) is int and -LIMIT < value < LIMIT else _bounded(value, formula)
-
-        return of_two
-
-    def of_many(values: Mapping[str, Number]) -> Number:
+    def folded(values: Mapping[str, Number]) -> Number:
         value = first(values)
         for part in rest:
             value = apply(value, part(values))
@@ -139,7 +125,7 @@ def _folded(formula: Syntax, apply: Callable[[Any, Any], Any], parts: list[Compi
                 _bounded(value, formula)
         return value
 
-    return of_many
+    return folded
 
 
 def is_bounded(value: Number) -> bool:
@@ -272,16 +258,9 @@ def real(formula: Syntax) -> Real:
     if operation == "variable":
         return operator.itemgetter(str(formula.value))
     parts = [real(argument) for argument in formula.arguments]
-    if operation == "if":
-        yes, condition, no = parts
-        return lambda values: yes(values) if condition(values) else no(values)
-    if operation in {"min", "max"}:
-        pick: Callable[..., float] = min if operation == "min" else max
-        return lambda values: pick([part(values) for part in parts])
-    if len(parts) == 1:
-        unary, (only,) = UNARY[operation], parts
-        return lambda values: unary(only(values))
-    apply = {**BINARY, "/": operator.truediv, "**": operator.pow}[operation]
+    apply = {**BINARY, "/": operator.truediv, "**": operator.pow}.get(operation)
+    if apply is None or operation in COMPARISONS:
+        return _plain(operation, parts)
     if len(parts) == 2:
         left, right = parts
         return lambda values: apply(left(values), right(values))

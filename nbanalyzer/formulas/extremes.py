@@ -29,11 +29,11 @@ def decided(polynomial: Polynomial, never_negative: Callable[[Polynomial], bool]
 
     """
     fewer = polynomial.replace(lambda atom: _fewer(atom, never_negative))
-    largest = {frozenset(atom.arguments) for atom in fewer.atoms if atom.operation == "max"}
+    largest = {frozenset(atom.arguments): atom for atom in fewer.atoms if atom.operation == "max"}
 
     def shared(atom: Atom) -> Polynomial:
-        if atom.operation == "min" and len(atom.arguments) == 2 and frozenset(atom.arguments) in largest:
-            most = next(one for one in fewer.atoms if one.operation == "max" and {*one.arguments} == {*atom.arguments})
+        most = largest.get(frozenset(atom.arguments))
+        if atom.operation == "min" and len(atom.arguments) == 2 and most:
             return Polynomial.sum(atom.arguments) - Polynomial.of(most)
         return Polynomial.of(atom)
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, NoReturn
 from nbanalyzer.errors import FormulaError, near, quote
 
 from . import algebra, evaluation, grammar, notation
-from .grammar import Number, normalize
+from .grammar import Number, Syntax, normalize
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +43,7 @@ TOKEN = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Formula:
+class Formula(Syntax):
     """A parsed formula: a tree of operations over numbers and variables. Immutable, hashable, comparable.
 
     Attributes:
@@ -54,24 +54,9 @@ class Formula:
 
     """
 
-    operation: str
-    value: Number | str | None = None
-    arguments: tuple[Formula, ...] = ()
-
     def __str__(self) -> str:
         """Return the formula as text that parses to the same formula."""
         return notation.to_text(self)
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """The names of the variables, each once, in the order of the text."""
-        return tuple(dict.fromkeys(str(node.value) for node in self.walk() if node.operation == "variable"))
-
-    def walk(self) -> Iterator[Formula]:
-        """Yield this formula and everything inside it, depth first, in the order of the text."""
-        yield self
-        for argument in self.arguments:
-            yield from argument.walk()
 
     def substitute(self, bindings: Mapping[str, Formula | Number]) -> Formula:
         """Return the formula with variables replaced, all at once.

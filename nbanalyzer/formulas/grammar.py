@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol
+from typing import Self
 
 __all__ = ["ATOM", "COMPARISONS", "FUNCTIONS", "PRECEDENCE", "Number", "Syntax", "normalize"]
 
@@ -28,27 +29,24 @@ Number = int | Fraction
 """An exact number: an ``int`` wherever the value is whole."""
 
 
-class Syntax(Protocol):
-    """A parsed formula, as evaluation and notation need it: see `Formula`."""
+@dataclass(frozen=True, slots=True)
+class Syntax:
+    """The tree of a parsed formula, as evaluation and notation need it: see `Formula`."""
 
-    @property
-    def operation(self) -> str:
-        """``"number"``, ``"variable"``, an operator or a function's name."""
-
-    @property
-    def value(self) -> Number | str | None:
-        """The number, or the variable's name."""
-
-    @property
-    def arguments(self) -> tuple[Syntax, ...]:
-        """The operands."""
+    operation: str
+    value: Number | str | None = None
+    arguments: tuple[Self, ...] = ()
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """The names of the variables, in the order of the text."""
+        """The names of the variables, each once, in the order of the text."""
+        return tuple(dict.fromkeys(str(node.value) for node in self.walk() if node.operation == "variable"))
 
-    def walk(self) -> Iterator[Syntax]:
-        """Yield the formula and everything inside it, depth first."""
+    def walk(self) -> Iterator[Self]:
+        """Yield this formula and everything inside it, depth first, in the order of the text."""
+        yield self
+        for argument in self.arguments:
+            yield from argument.walk()
 
 
 def normalize(value: Number) -> Number:

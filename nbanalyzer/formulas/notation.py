@@ -37,8 +37,9 @@ def to_latex(formula: Syntax) -> str:
             return f" {formula.operation} ".join([_inside(first, 3), *(_inside(argument, 4) for argument in rest)])
         case "if":
             yes, condition, no = arguments
+            holds = to_latex(condition) if condition.operation in COMPARISONS else rf"{_inside(condition, 3)} \ne 0"
             return (
-                rf"\begin{{cases}} {to_latex(yes)} & \text{{if }} {_condition_latex(condition)} \\ "
+                rf"\begin{{cases}} {to_latex(yes)} & \text{{if }} {holds} \\ "
                 rf"{to_latex(no)} & \text{{otherwise}} \end{{cases}}"
             )
         case "ceil" | "floor" as name:
@@ -64,10 +65,6 @@ def _inside(formula: Syntax, loosest: int) -> str:
     own = {"/": PRECEDENCE["neg"], "//": ATOM, "%": PRECEDENCE["if"]}
     binds = own.get(formula.operation, PRECEDENCE.get(formula.operation, ATOM))
     return text if binds >= loosest else rf"\left({text}\right)"
-
-
-def _condition_latex(condition: Syntax) -> str:
-    return to_latex(condition) if condition.operation in COMPARISONS else rf"{_inside(condition, 3)} \ne 0"
 
 
 # ---- as text

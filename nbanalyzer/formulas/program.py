@@ -62,11 +62,6 @@ class _Step:
     axes: Axes
     value: float | str = 0.0
 
-    @property
-    def is_call(self) -> bool:
-        """Whether it computes something."""
-        return self.operation not in {"constant", "variable"}
-
 
 @dataclass(frozen=True, slots=True)
 class _Schedule:
@@ -292,7 +287,8 @@ class Program:
         return results
 
     def _is_full(self, step: _Step) -> bool:
-        return step.is_call and step.axes == self._whole and bool(self._whole)
+        is_call = step.operation not in {"constant", "variable"}
+        return is_call and step.axes == self._whole and bool(self._whole)
 
     def _schedule(self, names: tuple[str, ...]) -> _Schedule:
         """Return the steps that some outputs need, in order."""

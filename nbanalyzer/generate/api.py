@@ -5,7 +5,6 @@ This module imports neither torch nor transformers before it is asked to work.
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 import sys
@@ -15,6 +14,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from numbers import Real
 from pathlib import Path
+from tempfile import TemporaryFile
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.text import printable
 
 from . import cache
-from .deadline import allowed, working
+from .deadline import Job, allowed, working
 
 if TYPE_CHECKING:
     from nbanalyzer.generate.check.verification import Verification
@@ -89,11 +89,10 @@ def generate(
             formula was found for, differs from PyTorch, or takes too long: there is no template then.
 
     """
-    with working(progress, allowed()) as job:
-        with _torch("to generate a template"):
-            from . import pipeline
-        with _in_turn(job.tell):
-            return pipeline.generate(model, config, model_id, job)
+    with _at_work("to generate a template", progress, allowed()) as job:
+        from . import pipeline
+
+        return pipeline.generate(model, config, model_id, job)
 
 
 def verify(
@@ -130,10 +129,10 @@ def verify(
     if isinstance(model, str | os.PathLike):
         found, where = catalog.look_up(model)
         model = found if isinstance(found, ModelTemplate) else built_for(found, where)
-    with _torch("to verify a template"):
+    with _at_work("to verify a template", progress, seconds) as job:
         from . import pipeline
-    with _in_turn(progress or tell):
-        return pipeline.verify(model, model_class, random_configs, progress, seconds, (tp, ep))
+
+        return pipeline.verify(model, model_class, random_configs, job, (tp, ep))
 
 
 def calibrate(
@@ -169,11 +168,10 @@ def calibrate(
         raise InputError(f"seconds is a number above 0 and at most {LONGEST:,}, not {quote(seconds)}")
     if output is not None:
         _require_writable(output)
-    with working(progress) as job:
-        with _torch("to calibrate"):
-            from .measure import calibration
-        with _in_turn(job.tell):
-            profile = calibration.calibrate(device, float(seconds), job.tell)
+    with _at_work("to calibrate", progress) as job:
+        from .measure import calibration
+
+        profile = calibration.calibrate(device, float(seconds), job.tell)
     if output is not None:
         from nbanalyzer.hardware.profiles import encoded
 
@@ -188,13 +186,10 @@ def _require_writable(output: str | os.PathLike[str]) -> None:
         raise InputError(f"output is the path of a file, not {quote(output)}")
     with writing(quote(str(output))):
         path = Path(output)
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        folder = path if path.exists() else path.parent
-        if not folder.exists():
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if path.exists():
+            os.close(os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0)))
+        else:
+            TemporaryFile(dir=path.parent).close()
 
 
 def count_parameters(config: Mapping[str, Any]) -> int:
@@ -205,9 +200,9 @@ def count_parameters(config: Mapping[str, Any]) -> int:
         ConfigError: transformers does not know the model, or refuses its config.
 
     """
-    with _torch("to count parameters"):
+    with _at_work("to count parameters"):
         from . import pipeline
-    with _in_turn(tell):
+
         return pipeline.count_parameters(config)
 
 
@@ -278,25 +273,20 @@ def _parameters(content: bytes) -> int | None:
 
 
 @contextmanager
-def _in_turn(progress: Progress) -> Iterator[None]:
-    """Trace one model after the other: what records its calls takes the place of functions that all threads share."""
-    if not _TURN.acquire(blocking=False):
-        progress("waiting for another thread, which traces a model", 0)
-        _TURN.acquire()
-    try:
-        yield
-    finally:
-        _TURN.release()
+def _at_work(what: str, progress: Progress | None = None, seconds: float = math.inf) -> Iterator[Job]:
+    """Work on one model after the other, once PyTorch is loaded; say in one line for what it is missing.
 
-
-@contextmanager
-def _torch(what: str) -> Iterator[None]:
-    """Say in one line that torch is missing, if the imports inside find that it is; and that they take seconds."""
-    if "torch" not in sys.modules:
-        tell("loading PyTorch", 0)
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise MissingPackageError("torch", what) from None
+    What records a model's calls takes the place of functions that all threads share.
+    """
+    with working(progress, seconds) as job:
+        if "torch" not in sys.modules:
+            tell("loading PyTorch", 0)
+        if find_spec("torch") is None:
+            raise MissingPackageError("torch", what)
+        if not _TURN.acquire(blocking=False):
+            job.tell("waiting for another thread, which traces a model", 0)
+            _TURN.acquire()
+        try:
+            yield job
+        finally:
+            _TURN.release()

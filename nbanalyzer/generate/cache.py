@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -30,63 +29,47 @@ from nbanalyzer.templates.template_files import encode, load_model_template
 __all__ = ["cache_folder", "keep_parameters", "keep_template", "kept_parameters", "kept_template", "text_of"]
 
 
-class _Kept(msgspec.Struct, forbid_unknown_fields=True):
-    """A file in the cache: the template, and what it has to agree with.
+class _Kept(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A file in the cache: a template or a number of parameters, and what it has to agree with.
 
     Attributes:
-        key: hash of what the template follows from, as in the file's name.
+        key: hash of what it follows from, as in the file's name.
         sha256: of the template's text.
         template: its text, as in a file of its own.
+        parameters: of the model that transformers builds from the config, tied ones once.
 
     """
 
     key: str
-    sha256: str
-    template: msgspec.Raw
+    sha256: str = ""
+    template: msgspec.Raw = msgspec.Raw()
+    parameters: int | None = None
 
 
 def kept_template(config: Mapping[str, Any]) -> ModelTemplate | None:
     """Return the template that is kept for a config; None if there is none, or it is not what was written."""
-    key = _key(config)
-    path = _path(key, ".json")
-    return _read(path, key) if path else None
+    kept = _read(config, ".json")
+    if kept and kept.sha256 == hashlib.sha256(kept.template).hexdigest():
+        with suppress(NBAnalyzerError):
+            return load_model_template(bytes(kept.template))
+    return None
 
 
 def keep_template(config: Mapping[str, Any], template: ModelTemplate) -> None:
     """Keep a template for a config; where that cannot be, it is made again the next time."""
-    key = _key(config)
-    if path := _path(key, ".json"):
-        _write(path, key, template)
-
-
-class _Counted(msgspec.Struct, forbid_unknown_fields=True):
-    """A file in the cache: the parameters of the model that transformers builds from a config.
-
-    Attributes:
-        key: hash of what they follow from, as in the file's name.
-        parameters: tied ones once.
-
-    """
-
-    key: str
-    parameters: int
+    content = encode(template).strip()
+    _write(config, ".json", sha256=hashlib.sha256(content).hexdigest(), template=msgspec.Raw(content))
 
 
 def kept_parameters(config: Mapping[str, Any]) -> int | None:
     """Return how many parameters are kept for a config; None if that is not known."""
-    key = _key(config)
-    path = _path(key, ".parameters.json")
-    with suppress(NBAnalyzerError):
-        kept: _Counted | None = decode(read_file(path, private=True), _Counted, str(path)) if path else None
-        return kept.parameters if kept and kept.key == key else None
-    return None
+    kept = _read(config, ".parameters.json")
+    return kept.parameters if kept else None
 
 
 def keep_parameters(config: Mapping[str, Any], count: int) -> None:
     """Keep how many parameters the model of a config has."""
-    key = _key(config)
-    if path := _path(key, ".parameters.json"):
-        _keep(path, _Counted(key, count))
+    _write(config, ".parameters.json", parameters=count)
 
 
 def cache_folder() -> Path | None:
@@ -118,11 +101,6 @@ def text_of(config: Mapping[str, Any]) -> bytes:
     return msgspec.json.encode(without_floats(essential(config)), order="sorted")
 
 
-def _path(key: str, suffix: str) -> Path | None:
-    kept_in = cache_folder()
-    return kept_in / f"{key[:40]}{suffix}" if kept_in else None
-
-
 @cache
 def _tools() -> bytes:
     """Return what a template owes to the installation: versions, module templates, the generator's own code."""
@@ -132,44 +110,30 @@ def _tools() -> bytes:
             digest.update(f"{package} {version(package)}\0".encode())
         except PackageNotFoundError:  # a checkout that was never installed
             digest.update(f"{package}\0".encode())
-    for file in _sources():
-        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    for place, pattern in ((folder("modules"), "*.json"), (files("nbanalyzer") / "generate", "*.py")):
+        for file in sorted(Path(str(place)).rglob(pattern)):
+            digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.digest()
 
 
-def _sources() -> Iterator[Traversable]:
-    yield from _files(folder("modules"), ".json")
-    yield from _files(files("nbanalyzer") / "generate", ".py")
+def _place(config: Mapping[str, Any], suffix: str) -> tuple[str, Path | None]:
+    """Return a config's key, and its file in the cache if there is a cache."""
+    key, kept_in = _key(config), cache_folder()
+    return key, kept_in / f"{key[:40]}{suffix}" if kept_in else None
 
 
-def _files(place: Traversable, suffix: str) -> Iterator[Traversable]:
-    """Yield the files of a folder and of the folders in it, in the same order everywhere."""
-    for entry in sorted(place.iterdir(), key=lambda entry: entry.name):
-        if entry.is_dir():
-            yield from _files(entry, suffix)
-        elif entry.name.endswith(suffix):
-            yield entry
+def _read(config: Mapping[str, Any], suffix: str) -> _Kept | None:
+    """Return what is in a config's file; None if there is none, or it is not what was written."""
+    key, path = _place(config, suffix)
+    with suppress(NBAnalyzerError):
+        kept: _Kept | None = decode(read_file(path, private=True), _Kept, str(path)) if path else None
+        return kept if kept and kept.key == key else None
+    return None
 
 
-def _read(path: Path, key: str) -> ModelTemplate | None:
-    """Return the template in a file of the cache; None if there is none, or it is not what was written."""
-    try:
-        kept: _Kept = decode(read_file(path, private=True), _Kept, str(path))
-        content = bytes(kept.template)
-        if kept.key != key or kept.sha256 != hashlib.sha256(content).hexdigest():
-            return None
-        return load_model_template(content, str(path))
-    except NBAnalyzerError:
-        return None
-
-
-def _write(path: Path, key: str, template: ModelTemplate) -> None:
-    """Keep a template; where that cannot be, it is made again the next time."""
-    content = encode(template).strip()
-    _keep(path, _Kept(key, hashlib.sha256(content).hexdigest(), msgspec.Raw(content)))
-
-
-def _keep(path: Path, kept: msgspec.Struct) -> None:
+def _write(config: Mapping[str, Any], suffix: str, **content: Any) -> None:
+    key, path = _place(config, suffix)
     with suppress(OSError, ValueError):  # ValueError: a folder with a null character
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_whole(path, msgspec.json.encode(kept) + b"\n", private=True)
+        if path:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_whole(path, msgspec.json.encode(_Kept(key, **content)) + b"\n", private=True)

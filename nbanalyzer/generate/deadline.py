@@ -30,25 +30,7 @@ SILENT = 1.0  # seconds, then what is being done is said again
 
 
 class TimeLimitError(NBAnalyzerError):
-    """A model whose template is not there in time.
-
-    Attributes:
-        model_id: the model's name.
-        stage: what was being done.
-        seconds: how long that could take.
-
-    """
-
-    def __init__(self, model_id: str, stage: str, seconds: float) -> None:
-        super().__init__(model_id, stage, seconds)
-        self.model_id, self.stage, self.seconds = model_id, stage, seconds
-
-    def message(self) -> str:
-        """Return what was being done, and how to let it go on."""
-        return (
-            f"{self.model_id}: no template after {self.seconds:g} s of work, the last of it {self.stage}; "
-            f"the environment variable {VARIABLE} allows more seconds"
-        )
+    """A model whose template is not there in time."""
 
 
 class Expired(BaseException):

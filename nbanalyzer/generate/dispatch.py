@@ -1,14 +1,17 @@
-"""The parts of PyTorch without a public name that a trace leans on, one function each."""
+"""The parts of PyTorch without a public name that a trace leans on, one function each; tensors in what holds some."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 
-__all__ = ["COLLECTIVES", "Schema", "collective", "fake_group", "group_of", "schema", "storage", "unscripted"]
+__all__ = [
+    "COLLECTIVES", "Schema", "collective", "fake_group", "group_of", "hooked", "schema", "storage", "tensors_of",
+    "unscripted",
+]  # fmt: skip
 
 
 class Schema(NamedTuple):
@@ -49,6 +52,36 @@ def schema(func: Any) -> Schema:
 def storage(tensor: torch.Tensor) -> int:
     """Return what a tensor has in common with its views, and with nothing else that lives."""
     return int(tensor.untyped_storage()._cdata)  # noqa: SLF001 - data_ptr is 0 on the meta device
+
+
+def tensors_of(value: object, depth: int = 6) -> list[torch.Tensor]:
+    """Return the tensors in a cache or a result, wherever its attributes hold them."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if depth == 0 or isinstance(value, type):
+        return []
+    if isinstance(value, Mapping):
+        inside: Iterable[object] = value.values()
+    elif isinstance(value, list | tuple):
+        inside = value
+    else:
+        inside = getattr(value, "__dict__", {}).values()
+    return [tensor for item in inside for tensor in tensors_of(item, depth - 1)]
+
+
+@contextmanager
+def hooked(enter: Callable[..., None], leave: Callable[..., None]) -> Iterator[None]:
+    """Call `enter` before each module's forward pass and `leave` after it, even if it fails."""
+    register = torch.nn.modules.module
+    hooks = (
+        register.register_module_forward_pre_hook(enter),
+        register.register_module_forward_hook(leave, with_kwargs=True, always_call=True),
+    )
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @contextmanager

@@ -23,38 +23,12 @@ from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.templates.config_files import with_labels
 
 __all__ = [
-    "KINDS",
-    "MASKS",
-    "Kind",
-    "UnknownConventionError",
-    "appends",
-    "architectures",
-    "build",
-    "cache_argument",
-    "cache_in",
-    "config_classes",
-    "default_of",
-    "distribute",
-    "encoded_inputs",
-    "exported",
-    "fused_attention_switch",
-    "has_plain_head",
-    "headed",
-    "kept_in_fp32",
-    "model_class",
-    "multimodal",
-    "parameters_of_forward",
-    "plans",
-    "quiet",
-    "reads_text",
-    "release",
-    "takes_cache",
-    "text_class",
-    "tied_weights",
-    "vocabulary",
-    "wants_choices",
+    "KINDS", "MASKS", "Kind", "UnknownConventionError", "appends", "architectures", "build", "cache_argument",
+    "cache_in", "config_classes", "default_of", "distribute", "encoded_inputs", "exported", "fused_attention_switch",
+    "has_plain_head", "headed", "kept_in_fp32", "model_class", "multimodal", "parameters_of_forward", "plans", "quiet",
+    "reads_text", "release", "takes_cache", "text_class", "tied_weights", "vocabulary", "wants_choices",
     "wants_padding",
-]
+]  # fmt: skip
 
 Kind = Literal["causal", "seq2seq", "masked"]
 
@@ -76,21 +50,12 @@ _OVERWRITES = frozenset({"update_conv_state", "update_recurrent_state"})
 
 
 class UnknownConventionError(NBAnalyzerError):
-    """Something that this release of transformers does in a way that is not known here.
+    """Something that this release of transformers does in a way that is not known here."""
 
-    Attributes:
-        what: what was looked for.
-        found: what is there instead.
 
-    """
-
-    def __init__(self, what: str, found: str) -> None:
-        super().__init__(what, found)
-        self.what, self.found = what, found
-
-    def message(self) -> str:
-        """Return what was looked for, where, and in which release."""
-        return f"transformers {release()} has no {self.what} that nbanalyzer knows: {self.found}"
+def _unknown(what: str, found: str) -> UnknownConventionError:
+    """Return the error for what was looked for, and what is there instead."""
+    return UnknownConventionError(f"transformers {release()} has no {what} that nbanalyzer knows: {found}")
 
 
 def release() -> str:
@@ -127,7 +92,7 @@ def architectures(kind: Kind) -> Mapping[str, str]:
     name = KINDS[kind][1]
     found = getattr(modeling_auto, name, None)
     if found is None:
-        raise UnknownConventionError(f"mapping {name}", modeling_auto.__name__)
+        raise _unknown(f"mapping {name}", modeling_auto.__name__)
     # Of a type with several classes, the first is what the automatic class builds.
     return MappingProxyType({key: name if isinstance(name, str) else name[0] for key, name in found.items()})
 
@@ -248,7 +213,7 @@ def build(builder: Any, config: Any, attn: str, experts: str = "") -> torch.nn.M
     """Return the model of a config, in bf16; `experts` is how a mixture of experts is computed, "" as by default."""
     make = getattr(builder, "from_config", None) or getattr(builder, "_from_config", None)
     if make is None:
-        raise UnknownConventionError("way to build a model from its config", f"class {builder.__name__}")
+        raise _unknown("way to build a model from its config", f"class {builder.__name__}")
     options: dict[str, Any] = {"attn_implementation": attn, "dtype": torch.bfloat16}
     if experts:
         options["experts_implementation"] = experts
@@ -274,7 +239,7 @@ def tied_weights(model: torch.nn.Module) -> tuple[str, ...]:
 def plans(model: Any) -> tuple[dict[str, str], dict[str, str]]:
     """Return a model's plans for tensor and for expert parallelism: module or parameter, with * for layers → style."""
     if not all(hasattr(model, name) for name in ("tp_plan", "ep_plan")):
-        raise UnknownConventionError("tp_plan and ep_plan", f"class {type(model).__name__}")
+        raise _unknown("tp_plan and ep_plan", f"class {type(model).__name__}")
     return dict(model.tp_plan or {}), dict(model.ep_plan or {})
 
 
@@ -317,7 +282,7 @@ def cache_argument(model_class: type[Any]) -> str:
         if name in takes:
             return name
     names = ", ".join(name for name in takes if name != "self")
-    raise UnknownConventionError("parameter for the cache", f"the forward pass of {model_class.__name__} takes {names}")
+    raise _unknown("parameter for the cache", f"the forward pass of {model_class.__name__} takes {names}")
 
 
 def takes_cache(model_class: type[Any]) -> bool:
@@ -372,7 +337,7 @@ def appends() -> tuple[tuple[Any, str], ...]:
 
     found = [name for name in vars(Cache) if name.startswith("update") and name not in _OVERWRITES]
     if "update" not in found:
-        raise UnknownConventionError("method that appends to a cache", f"Cache has {', '.join(sorted(vars(Cache)))}")
+        raise _unknown("method that appends to a cache", f"Cache has {', '.join(sorted(vars(Cache)))}")
     return tuple((Cache, name) for name in found)
 
 
@@ -382,7 +347,7 @@ def fused_attention_switch() -> tuple[Any, str]:
 
     name = "use_gqa_in_sdpa"
     if not isinstance(getattr(sdpa_attention, name, None), Callable):  # type: ignore[arg-type]
-        raise UnknownConventionError(f"function {name}", sdpa_attention.__name__)
+        raise _unknown(f"function {name}", sdpa_attention.__name__)
     return sdpa_attention, name
 
 

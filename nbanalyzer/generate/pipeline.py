@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from nbanalyzer.generate.check.oracle import parameters
 from nbanalyzer.generate.model.choice import kind_of
 from nbanalyzer.generate.model.subject import Subject
 from nbanalyzer.generate.write.template import build_template
-from nbanalyzer.progress import Progress, part_of
+from nbanalyzer.progress import part_of
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.config_files import TEXT_PARTS, as_mapping, essential
 from nbanalyzer.templates.families import canonical_name
@@ -27,7 +28,7 @@ from nbanalyzer.templates.validation import check_names
 
 from . import hf
 from .check import verification
-from .deadline import Expired, Job, TimeLimitError
+from .deadline import VARIABLE, Expired, Job, TimeLimitError
 from .hf import KINDS
 
 __all__ = ["MAX_LAYERS", "GenerationError", "count_parameters", "generate", "subject_of", "verify"]
@@ -38,30 +39,16 @@ BUILDING = 0.8  # the part of the work that is done when the check begins
 
 
 class GenerationError(NBAnalyzerError):
-    """A model that the generator fails on: a gap of its own, or of the model's code.
-
-    Attributes:
-        model_id: the model's name.
-        stage: what was being done.
-        problem: what Python said; the whole of it is the error's cause.
-
-    """
-
-    def __init__(self, model_id: str, stage: str, problem: str) -> None:
-        super().__init__(model_id, stage, problem)
-        self.model_id, self.stage, self.problem = model_id, stage, problem
-
-    def message(self) -> str:
-        """Return where it failed, and with what."""
-        return f"{self.model_id}: {self.stage} failed with {self.problem}"
+    """A model that the generator fails on: a gap of its own, or of the model's code; its cause is what Python said."""
 
 
 def generate(model: object, config: object, model_id: str, job: Job) -> ModelTemplate:
     """Return a model's template, traced and checked; see `nbanalyzer.generate`."""
     check_names(ModelTemplate(model_id=model_id))
     job.stage = "reading the config"  # too short to be reported: no progress bar for an unknown name
-    try:
+    with _reported(model_id, job):
         subject, model_id = subject_of(model, config, model_id)
+    with _reported(model_id, job):
         _require_depth(subject)
         _require_taken(subject)
         with part_of(0, BUILDING):
@@ -69,14 +56,6 @@ def generate(model: object, config: object, model_id: str, job: Job) -> ModelTem
         job.tell("checking", BUILDING)
         with part_of(BUILDING, 1):
             template, record = checked(template, subject)
-    except Expired:
-        raise TimeLimitError(model_id or "model", job.stage, job.seconds) from None
-    except ConfigError as error:
-        raise ConfigError(error.problem, error.where or model_id) from None
-    except NBAnalyzerError:
-        raise
-    except Exception as error:
-        raise _failure(model_id, job.stage, error) from error
     job.tell("done", 1)
     return msgspec.structs.replace(template, provenance={**template.provenance, **record})
 
@@ -90,12 +69,7 @@ def count_parameters(config: Mapping[str, Any]) -> int:
 
 
 def verify(
-    model: object,
-    model_class: type[Any] | None,
-    random_configs: int,
-    progress: Progress | None,
-    seconds: float,
-    ranks: tuple[int, int] = (1, 1),
+    model: object, model_class: type[Any] | None, random_configs: int, job: Job, ranks: tuple[int, int] = (1, 1)
 ) -> verification.Verification:
     """Return the comparison of a template with PyTorch; see `nbanalyzer.verify`."""
     tp, ep = ranks
@@ -112,21 +86,27 @@ def verify(
         raise ConfigError("the template has no config, so that there is no model to compare it with", template.model_id)
     subject = Subject.of(template.config) if model_class is None else _own(model_class, template.config)
     _require_depth(subject)
+    with _reported(template.model_id, job):
+        return verification.verify(template, subject, random_configs=random_configs, tp=tp, ep=ep)
+
+
+@contextmanager
+def _reported(model_id: str, job: Job) -> Iterator[None]:
+    """Say in one line of which model what is done inside fails, and in which stage of the job."""
     try:
-        return verification.verify(
-            template, subject, tp=tp, ep=ep, random_configs=random_configs, progress=progress, seconds=seconds
-        )
+        yield
     except Expired:
-        raise TimeLimitError(template.model_id or "model", "comparing", seconds) from None
+        raise TimeLimitError(
+            f"{model_id or 'model'}: no template after {job.seconds:g} s of work, the last of it {job.stage}; "
+            f"the environment variable {VARIABLE} allows more seconds"
+        ) from None
+    except ConfigError as error:
+        raise ConfigError(error.problem, error.where or model_id) from None
     except NBAnalyzerError:
         raise
     except Exception as error:
-        raise _failure(template.model_id, "comparing", error) from error
-
-
-def _failure(model_id: str, stage: str, error: Exception) -> GenerationError:
-    problem = f"{type(error).__name__}: {shorten(' '.join(str(error).split()), 160)}"
-    return GenerationError(model_id or "model", stage, problem)
+        problem = f"{type(error).__name__}: {shorten(' '.join(str(error).split()), 160)}"
+        raise GenerationError(f"{model_id or 'model'}: {job.stage} failed with {problem}") from error
 
 
 def subject_of(model: object, config: object = None, model_id: str = "") -> tuple[Subject, str]:
@@ -204,9 +184,8 @@ def _own(model_class: type[Any], config: object) -> Subject:
     fields = essential(as_mapping(config))
     if hf.exported(model_class.__name__) is model_class:  # its name is enough to find it again
         fields["architectures"] = [model_class.__name__]
-    return Subject(
-        {"model_type": str(config_class.model_type), **fields}, kind_of(model_class, fields), model_class, config_class
-    )
+    kind, fields = kind_of(model_class, fields), {"model_type": str(config_class.model_type), **fields}
+    return Subject(fields, kind, model_class, config_class=config_class)
 
 
 def _require_depth(subject: Subject) -> None:

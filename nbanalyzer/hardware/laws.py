@@ -42,7 +42,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     Attributes:
         meaning: one line.
         unit: ``"share"`` of what the hardware can do at best, ``"multiple"`` of it, where caches do better than the
-            memory, ``"us"``, ``"ns"`` or ``"switch"`` (0 or 1).
+            memory, ``"part"`` that is added, ``"us"``, ``"ns"`` or ``"switch"`` (0 or 1).
         least: the smallest value that it can have, with `most`, the largest.
         default: its value where a profile does not give it; None if a profile has to.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from nbanalyzer.errors import InputError, quote
+from nbanalyzer.errors import InputError, NotModelledError, quote
 from nbanalyzer.formulas.formula import Formula
 
 from .accelerators import PRECISIONS
@@ -139,8 +139,8 @@ class Parameters:
             if name not in launch:
                 raise self._missing(name)
 
-    def _missing(self, name: str) -> InputError:
-        return InputError(f"not modelled: the law of {self.kind} reads {{{name}}}, which has no value")
+    def _missing(self, name: str) -> NotModelledError:
+        return NotModelledError(f"not modelled: the law of {self.kind} reads {{{name}}}, which has no value")
 
 
 def checked_fit(kind: str, precision: str, fit: Fit) -> None:

@@ -10,7 +10,7 @@ from importlib.resources import files
 
 import msgspec
 
-from nbanalyzer.errors import InputError, UnknownNameError, quote
+from nbanalyzer.errors import InputError, NotModelledError, UnknownNameError, quote
 from nbanalyzer.files import decode
 
 from .accelerators import PRECISIONS, Accelerator, checked_text, from_file, is_path
@@ -124,7 +124,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
         Raises:
             UnknownNameError: no such class.
-            InputError: the profile has nothing for it: it is not modelled.
+            NotModelledError: the profile has nothing for it.
 
         """
         known = {**laws(), **dict.fromkeys(self.classes)}
@@ -135,7 +135,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         if used is None:
             has = f"has {', '.join(fits)}" if fits else "has none of that class"
             place = f"the profile of {self.engine} on {self.card}"
-            raise InputError(f"{kind} at {quote(precision)} is not modelled: {place} {has}")
+            raise NotModelledError(f"{kind} at {quote(precision)} is not modelled: {place} {has}")
         fit = fits[used]
         law = laws()[fit.law or kind]
         given = {name: value for name, value in self.in_models.items() if in_model and name in law.parameters}

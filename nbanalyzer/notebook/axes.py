@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from nbanalyzer.analysis.options import COMMUNICATION, EFFICIENCIES, given
-from nbanalyzer.costs.run import CHOICES, REQUEST, SWITCHES, TOKENS
+from nbanalyzer.analysis.options import COMMUNICATION, EFFICIENCIES, MONEY, given
+from nbanalyzer.costs.run import NOT_OF_MODEL, SWITCHES
 from nbanalyzer.errors import InputError, quote
 from nbanalyzer.sweeps.grid import MOST_VALUES, is_several
 from nbanalyzer.templates.families import canonical_name
 
 from .arguments import Arguments
-from .options import LENGTHS
+from .options import AXES
 
 __all__ = ["one_or_all", "read_axes", "values_of"]
 
@@ -20,12 +20,14 @@ __all__ = ["one_or_all", "read_axes", "values_of"]
 def read_axes(arguments: Arguments) -> dict[str, Any]:
     """Return option → its value or its values, of everything on the line that can be an axis but the models."""
     options = arguments.options
-    axes = {name: _axis(arguments, f"--{name}", texts) for name, texts in given(options, LENGTHS).items()}
+    axes = {name: _axis(arguments, f"--{name}", texts) for name, texts in given(options, AXES).items()}
     for name, choices in given(options, SWITCHES).items():
         # --causal alone means on, as for %populate.
         if not choices and "on" not in SWITCHES[name].choices:
             raise InputError(f"--{name} takes {' or '.join(SWITCHES[name].choices)}")
         axes[name] = one_or_all(values_of(arguments, choices) or ["on"])
+    if options.quant:
+        axes["quant"] = one_or_all(values_of(arguments, options.quant))
     if options.hardware:
         axes["hardware"] = one_or_all(values_of(arguments, options.hardware))
     return axes | _config_axes(arguments)
@@ -39,9 +41,9 @@ def _config_axes(arguments: Arguments) -> dict[str, Any]:
         if not equals:
             raise InputError(f"--set takes NAME=AXIS, such as num_kv_heads=1,8, not {text!r}; put the models first")
         name = canonical_name(written)
-        if name in {*CHOICES, *TOKENS, *REQUEST}:
+        if name in NOT_OF_MODEL:
             raise InputError(f"{name} is not part of a model: give it as an option of its own")
-        others = {"metrics", "config", "chunks", "set", "profile", "price", *EFFICIENCIES, *COMMUNICATION}
+        others = {"metrics", "config", "chunks", "set", "profile", *MONEY, *EFFICIENCIES, *COMMUNICATION}
         if not name.isidentifier() or name in others:
             raise InputError(f"--set takes NAME=AXIS, such as num_kv_heads=1,8, not {quote(text)}")
         if name in axes:

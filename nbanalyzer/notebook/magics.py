@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from IPython import display
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
-from nbanalyzer.analysis.options import ALL, given
-from nbanalyzer.costs.run import SIZES, SWITCHES
+from nbanalyzer.analysis.options import ALL, MONEY, NOT_ALL, given
+from nbanalyzer.costs.run import SERVED, SIZES, SWITCHES
 from nbanalyzer.errors import InputError
 from nbanalyzer.files import writing
 
@@ -144,13 +144,17 @@ class CostMagics(Magics):
             name: [arguments.number(f"--{name}", text) for text in texts]
             for name, texts in given(options, SIZES).items()
         }
+        several |= {
+            name: [arguments.real(f"--{name}", text) for text in texts]
+            for name, texts in given(options, ("imbalance",)).items()
+        }
         several |= given(options, SWITCHES)
         if options.hardware:
             several["hardware"] = [arguments.value(text) for text in options.hardware]
         # One value is the same for all variants, and no part of what tells them apart.
         single: dict[str, Any] = {name: values[0] if len(values) == 1 else values for name, values in several.items()}
         with bar(self.shell):
-            comparison = compare(*models, set=changes or None, **single)
+            comparison = compare(*models, set=changes or None, **arguments.reached(), **single)
         arguments.require_hardware(["plot time"] if options.plot == "time" and not options.hardware else [])
         if options.plot != "none":
             display.display(comparison.plot(options.plot or ""))
@@ -164,7 +168,7 @@ class CostMagics(Magics):
         An axis is ``1,8,64`` or ``1 8 64``, ``1:64`` (both ends), ``128:32768:128`` (in steps), ``128:32768:*2``
         (doubling), or ``$name``, a list, range or array of the notebook.
         """
-        from nbanalyzer.sweeps.sweep import METRICS, sweep
+        from nbanalyzer.sweeps.sweep import sweep, usual_metrics
 
         from .axes import one_or_all, read_axes, values_of
 
@@ -176,11 +180,12 @@ class CostMagics(Magics):
         if options.config:
             settings["config"] = arguments.config()
         settings |= arguments.reached()
-        if options.price is not None:
-            settings["price"] = arguments.real("--price", options.price)
+        settings |= {name: arguments.real(f"--{name}", text) for name, text in given(options, MONEY).items()}
         if options.chunks is not None:
             settings["chunks"] = "auto" if options.chunks == "auto" else arguments.number("--chunks", options.chunks)
-        default = (*METRICS, *(["time"] if options.hardware else []), *(["estimate"] if options.profile else []))
+        default = usual_metrics(settings)
+        if SERVED not in settings:
+            default += (*(("time",) if options.hardware else ()), *(("estimate",) if options.profile else ()))
         metrics = values_of(arguments, options.metric) if options.metric else default
         with bar(self.shell):
             grid = sweep(one_or_all(models), metrics=metrics, **settings)
@@ -202,6 +207,8 @@ class CostMagics(Magics):
         options = arguments.options
         if options.model is None:
             raise InputError("%request takes a model: a catalogue name, a path, $template or $config")
+        if options.rank == ALL:
+            raise InputError(NOT_ALL)
         settings = arguments.request(OF_REQUEST)
         with bar(self.shell):
             asked = request(
@@ -220,7 +227,7 @@ class CostMagics(Magics):
         from .form.whatif import WhatIf
 
         options = arguments.options
-        settings = arguments.run(LENGTHS) | arguments.values(("phase", "hardware", "profile"))
+        settings = arguments.run(LENGTHS) | arguments.values(("phase", "hardware")) | arguments.reached()
         with bar(self.shell):  # of a model that is not in the catalogue: its template is generated first
             return WhatIf(arguments.value(options.model), set=arguments.changes(), **settings)
 

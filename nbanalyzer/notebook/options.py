@@ -14,16 +14,17 @@ from nbanalyzer.analysis.options import (
     GOALS,
     PROFILE,
     SERVING,
+    add_communication_options,
     add_efficiency_options,
-    add_overlap_option,
     add_request_options,
     add_run_options,
 )
+from nbanalyzer.analysis.quants import QUANTS
 from nbanalyzer.costs.metrics import BY_MODULE, METRICS
 from nbanalyzer.costs.run import MESH, PHASES, SIZES, SWITCHES
 from nbanalyzer.generate import DEVICES
 
-__all__ = ["LENGTHS", "OF_REQUEST", "PARSERS", "PLOTS", "LineParser"]
+__all__ = ["AXES", "LENGTHS", "OF_REQUEST", "PARSERS", "PLOTS", "LineParser"]
 
 MODEL = "catalogue name, path of a template or of a config.json, $template or $config"
 CONFIG = "a config.json to take the sizes from, or $config"
@@ -35,6 +36,8 @@ LENGTHS = {
     "prompt_len": "tokens per sequence that a request reads; with output_len",
     "output_len": "tokens per sequence that a request writes; with prompt_len",
 }
+"""The whole numbers of a form: name → meaning."""
+AXES = {**LENGTHS, "concurrency": "sequences that clients keep open, of served requests; with both lengths"}
 """The whole numbers that can be axes of a sweep: name → meaning."""
 
 
@@ -111,7 +114,7 @@ def _(parser: LineParser) -> None:
     parser.add_value("--depth", "N", "levels of the table to show unfolded")
     parser.add_value("--hardware", "NAME", HARDWARE)
     add_efficiency_options(parser)
-    add_overlap_option(parser)
+    add_communication_options(parser)
     plot = "where FLOPs and bytes go, by module (both), with hardware the roofline"
     parser.add_argument("--plot", choices=PLOTS, help=plot)
     parser.add_value("--save", "FILE", "write the result: .json, .csv, .md or .html")
@@ -124,6 +127,8 @@ def _(parser: LineParser) -> None:
     add_run_options(parser, several=True)
     accelerators = "accelerators to run on, each a name, see %%hardware, the path of a .json file or $card"
     parser.add_argument("--hardware", nargs="+", metavar="NAME", help=accelerators)
+    parser.add_value("--profile", "NAME", PROFILE)
+    add_communication_options(parser)
     parser.add_changes(meaning="change config values of all")
     plot = "of what, by module (bytes; with hardware the time)"
     parser.add_argument("--plot", choices=(*BY_MODULE, "none"), help=plot)
@@ -143,6 +148,7 @@ def _(parser: LineParser) -> None:
     parser.add_value("--config", "FILE", CONFIG)
     parser.add_value("--hardware", "NAME", HARDWARE)
     add_efficiency_options(parser)
+    add_communication_options(parser, ["nodes"])
     parser.add_value("--save", "FILE", "write what --concurrency gives: .json")
 
 
@@ -152,9 +158,10 @@ def _(parser: LineParser) -> None:
     parser.add_argument("model", nargs="?", default="gpt2", help=model)
     parser.add_value("--hardware", "NAME", "accelerator: a name, the path of its JSON, or $accelerator")
     parser.add_value("--profile", "NAME", PROFILE)
+    add_communication_options(parser)
     phase = "the prompt is read; one token more; or a whole request"
     parser.add_argument("--phase", choices=PHASES, help=phase)
-    add_run_options(parser)
+    add_run_options(parser, sizes=[name for name in SIZES if name != "rank"])  # a form shows the busiest
     for name, meaning in options.LENGTHS.items():
         parser.add_value(f"--{name}", "N", meaning)
     parser.add_changes()
@@ -183,10 +190,12 @@ def _(parser: LineParser) -> None:
 @_options("sweep")
 def _(parser: LineParser) -> None:
     parser.add_argument("models", nargs="*", help="one or more, each as for %%populate; $models may be a list")
-    for name, meaning in LENGTHS.items():
+    for name, meaning in AXES.items():
         parser.add_argument(f"--{name}", nargs="+", metavar="AXIS", help=meaning)
     for name, switch in SWITCHES.items():
         parser.add_argument(f"--{name}", nargs="*", choices=_Several(switch.choices), help=switch.meaning)
+    scheme = "how an engine serves the weights inside the layers, of requests"
+    parser.add_argument("--quant", nargs="+", choices=_Several(QUANTS), help=scheme)
     accelerators = "accelerators: names, see %%hardware, or $card"
     parser.add_argument("--hardware", nargs="+", metavar="NAME", help=accelerators)
     parser.add_changes("NAME=AXIS", "config values to go through")
@@ -196,8 +205,9 @@ def _(parser: LineParser) -> None:
         "--metric", nargs="+", action="extend", choices=_Suggested(METRICS), metavar="NAME", help=metrics
     )
     add_efficiency_options(parser)
-    add_overlap_option(parser)
+    add_communication_options(parser)
     parser.add_value("--price", "X", "$ an hour of the accelerator, for cost_per_million_tokens")
+    parser.add_value("--grid", "X", "g of CO2 a kWh, for co2_per_million_tokens")
     parser.add_value("--chunks", "N", "points to compute at a time, or auto: for grids larger than the memory")
     parser.add_argument("--plot", nargs="?", const="", metavar="X", help="lines of the first metric along an axis")
     parser.add_argument("--heatmap", action="store_true", help="the first metric over two axes, as colours")

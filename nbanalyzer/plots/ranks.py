@@ -24,7 +24,7 @@ HELD = {
     "embedding": "#56B4E9", "attention": "#0072B2", "feed-forward": "#D55E00", "experts": "#CC79A7",
     "norms and others": "#000000", "head": "#E69F00", "state": "#009E73", "activations": "#999999",
 }  # fmt: skip
-SPENT = {"compute": COLORS[0], "memory": COLORS[1], "link": COLORS[3], "overhead": COLORS[7]}
+SPENT = {"compute": COLORS[0], "memory": COLORS[1], "link": COLORS[2], "overhead": COLORS[7]}
 MOST_ROWS = 40
 
 

@@ -14,6 +14,7 @@ from nbanalyzer.analysis.dots import Dot, dots, named, roofs, spots, summit
 from nbanalyzer.quantities import seconds, si
 
 from .figure import Plot, dress, heading, name_of, rows_of, stack
+from .links import link_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from nbanalyzer.analysis.roofline import Bound, Roofline
     from nbanalyzer.costs.tree import Node
 
-__all__ = ["roofline_plot"]
+__all__ = ["link_plot", "roofline_plot"]
 
 # Okabe and Ito's palette: memory-bound has the colour of weights, compute-bound that of matrix products.
 COLORS: dict[Bound, str] = {"compute": "#0072B2", "memory": "#D55E00", "link": "#009E73", "overhead": "#999999"}

@@ -21,6 +21,7 @@ from nbanalyzer.formulas.formula import Formula
 from nbanalyzer.formulas.grammar import COMPARISONS, Number
 from nbanalyzer.quantities import rate, seconds, show, si
 from nbanalyzer.table import Table
+from nbanalyzer.templates.template import Basic
 from nbanalyzer.text import as_attribute, as_cell, as_lines, as_markdown, escape
 
 if TYPE_CHECKING:
@@ -51,12 +52,13 @@ def headline(analysis: Costs, roofline: Roofline | None = None) -> list[tuple[st
 
 
 def _collectives(analysis: Costs) -> str:
-    """Return how often the ranks communicate, by what they do: `` in 65 all-reduces, 1 all-gather``."""
-    numbers: Counter[str] = Counter()
+    """Return how often the ranks communicate, with whom and how: `` in 65 all-reduces (tp), 1 all-gather (tp)``."""
+    numbers: Counter[tuple[str, str]] = Counter()
     for node in analysis.nodes:
-        if node.is_link:
-            numbers[node.kernel.name] += int(analysis.cost(node).count)
-    counts = [f"{number:,} {name}{'s' if number > 1 else ''}" for name, number in numbers.items() if number]
+        if isinstance(node.kernel, Basic) and node.is_link:
+            numbers[node.kernel.operation, node.kernel.group] += int(analysis.cost(node).count)
+    found = [(name, group, number) for (name, group), number in numbers.items() if number]
+    counts = [f"{number:,} {name}{'s' if number > 1 else ''} ({group})" for name, group, number in found]
     return f" in {', '.join(counts)}" if counts else ""
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import isnan
 
 from nbanalyzer.analysis.comparison import Comparison, Variant, ratio
 from nbanalyzer.analysis.estimate import LEVEL
 from nbanalyzer.analysis.marks import legend, signed
 from nbanalyzer.analysis.times import TIMES
 from nbanalyzer.costs.metrics import unit_of
-from nbanalyzer.costs.run import SIZES
+from nbanalyzer.costs.run import MESH, SIZES
 from nbanalyzer.quantities import amount, seconds, si
 from nbanalyzer.table import Table
 from nbanalyzer.text import as_lines, escape
@@ -43,15 +44,19 @@ def _heads(comparison: Comparison) -> list[str]:
     rooflines = [variant.roofline for variant in variants if variant.roofline]
     shared = [_only(analysis.title for analysis in analyses)]
     used = {name for analysis in analyses for name in analysis.variables}
-    sizes = [name for name in SIZES if name != "encoder_len" or name in used]
+    used |= {axis for analysis in analyses for axis in analysis.run.axes}
+    used |= {"rank"} if any(analysis.run.rank is not None for analysis in analyses) else set()
+    sizes = [name for name in SIZES if name not in {"encoder_len", "rank", *MESH} or name in used]
     runs = [{name: getattr(analysis.run, name) for name in sizes} | analysis.conventions for analysis in analyses]
     same = [name for name in runs[0] if all(run.get(name) == runs[0][name] for run in runs)]
     shared.append(", ".join(f"{name} {runs[0][name]}" for name in same))
     if rooflines:
         name = _only(roofline.accelerator.title or roofline.accelerator.name for roofline in rooflines)
-        efficiency = _only(roofline.words for roofline in rooflines)
+        several = [roofline for roofline in rooflines if roofline.analysis.run.devices > 1]
+        efficiency = _only(roofline.words for roofline in several or rooflines)
         signs = legend(mark for variant in variants for mark in variant.marks)
         shared.append("; ".join(filter(None, (f"on {name}" if name else "", efficiency, signs))))
+        shared.append(f"estimates by {', '.join(dict.fromkeys(one.profile.name for one in rooflines))}")
     return [line for line in shared if line] + [f"warning: {warning}" for warning in comparison.warnings]
 
 
@@ -62,8 +67,8 @@ def _totals(comparison: Comparison) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [("", *(variant.label for variant in variants))]
     for label, name in names:
         rows.append((label, *_beside(name, [one.metric(name) for one in variants], variants)))
-        if name == "estimate" and any(one.estimate for one in variants):
-            rows.append((f"{LEVEL:.0%} within", *(one.estimate.within if one.estimate else "" for one in variants)))
+        if name == "estimate" and any(map(_within, variants)):
+            rows.append((f"{LEVEL:.0%} within", *map(_within, variants)))
     return rows
 
 
@@ -84,14 +89,22 @@ def _beside(metric: str, numbers: Sequence[float | None], variants: Sequence[Var
     """Return the numbers with their marks and, behind those of the others, the ratio to the first."""
     if metric == "fits":
         return tuple(map(_fits, variants))
+    if metric == "devices":
+        return tuple(f"{number:,}" for number in numbers)
     if metric == "estimate":
-        texts = [seconds(one.estimate.value) if one.estimate else "not modelled" for one in variants]
+        texts = ["not modelled" if number is None or isnan(number) else seconds(number) for number in numbers]
     else:
         texts = [_shown(metric, number) for number in numbers]
     if metric in TIMES:
         texts = [signed(text, variant.marks) for text, variant in zip(texts, variants, strict=True)]
     ratios = ["", *(f"  {ratio(numbers[0], number)}".rstrip() for number in numbers[1:])]
     return tuple(f"{text}{against}" for text, against in zip(texts, ratios, strict=True))
+
+
+def _within(variant: Variant) -> str:
+    if variant.estimate:
+        return variant.estimate.within
+    return "" if variant.point is None else "no interval"
 
 
 def _fits(variant: Variant) -> str:

@@ -26,9 +26,9 @@ def fragment(ranks: Ranks) -> dict[str, str]:
 
 def _heads(ranks: Ranks) -> list[str]:
     run, lines = ranks.costs.run, [ranks.costs.title]
-    axes = ", ".join(f"{name} {size}" for name, size in run.axes.items()) or "one device"
+    axes = ", ".join(f"{name} {size}" for name, size in run.axes.items())
     copies = f"; each {ranks.replicas:,} times" if ranks.replicas > 1 else ""
-    lines.append(f"{run.devices:,} device{'s' if run.devices > 1 else ''}: {axes}{copies}")
+    lines.append(f"{run.devices:,} devices: {axes}{copies}" if axes else "one device")
     if ranks.roofline:
         card = ranks.roofline.accelerator
         lines.append(f"on {card.title or card.name}; {ranks.roofline.words}")

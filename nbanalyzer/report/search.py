@@ -26,14 +26,17 @@ HEADINGS = (
 
 def text(search: Search) -> str:
     """Return the best placements as aligned text."""
-    return as_lines([*_heads(search), "", *_table(search).lines("  "), *_after(search)])
+    if not search.placements:
+        return as_lines([*_heads(search), *_without(search)])
+    return as_lines([*_heads(search), "", *_table(search).lines("  "), *_after(search), *_without(search)])
 
 
 def fragment(search: Search) -> dict[str, str]:
     """Return the best placements as HTML."""
     before = "".join(f"<div>{escape(line)}</div>" for line in _heads(search))
-    after = "".join(f"<div>{escape(line)}</div>" for line in _after(search))
-    return {"text/html": f"{before}{_table(search).html()}{after}"}
+    lines = [*(_after(search) if search.placements else ()), *_without(search)]
+    after = "".join(f"<div>{escape(line)}</div>" for line in lines)
+    return {"text/html": f"{before}{_table(search).html() if search.placements else ''}{after}"}
 
 
 def _heads(search: Search) -> list[str]:
@@ -82,8 +85,13 @@ def _after(search: Search) -> list[str]:
     others = len({one.hardware for one in search.placements}) - SHOWN
     if others > 0:
         lines.append(f"  and {others} accelerators more: .table() has all placements")
-    if search.without:
-        names = [*search.without.items()]
-        listed = "; ".join(f"{name}: {why}" for name, why in names[:3])
-        lines.append(f"  no place on {len(names)}: {listed}{'; …' if len(names) > 3 else ''}")
     return lines
+
+
+def _without(search: Search) -> list[str]:
+    """Return why some accelerators have no place."""
+    if not search.without:
+        return []
+    names = [*search.without.items()]
+    listed = "; ".join(f"{name}: {why}" for name, why in names[:3])
+    return [f"  no place on {len(names)}: {listed}{'; …' if len(names) > 3 else ''}"]

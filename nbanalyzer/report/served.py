@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from nbanalyzer.analysis.served import Served
+from nbanalyzer.analysis.steps import Times
 from nbanalyzer.costs.run import MAX_SIZE
 from nbanalyzer.errors import InputError
 from nbanalyzer.quantities import rate, seconds, si
@@ -53,17 +54,16 @@ def _warnings(served: Served) -> list[str]:
 def _table(served: Served) -> Table:
     share = f"in {100 * served.prompt_share:.3g} % of the steps"
     all_of_them = "of all sequences" + (f", by {served.tp} devices" if served.tp > 1 else "")
-    times = (
-        []
-        if served.not_modelled
-        else [
-            ("step", seconds(served.step.expected), f"one token for each sequence, {served.context:,} in its cache"),
-            ("step with a prompt in it", seconds(served.step_with_prompt.expected), share),
-            ("tokens/s", rate(served.tokens_per_second), all_of_them),
-            ("tokens/s each", rate(served.tokens_per_second_each), "of one sequence"),
-            ("prefill time", seconds(served.prefill_time), "idle server: one prompt, nothing else"),
-        ]
-    )
+    step, mixed, prefill = served.step, served.step_with_prompt, served.prefill
+    most = "at most " if served.not_modelled else ""
+    each = 1 / served.lower_bound if served.not_modelled else served.tokens_per_second_each
+    times = [
+        ("step", _time(step), f"one token for each sequence, {served.context:,} in its cache"),
+        ("step with a prompt in it", _time(mixed), share),
+        ("tokens/s", f"{most}{rate(served.batch * each)}", all_of_them),
+        ("tokens/s each", f"{most}{rate(each)}", "of one sequence"),
+        ("prefill time", _time(prefill), "idle server: one prompt, nothing else"),
+    ]
     # What a state-space model keeps does not grow with the tokens.
     longest = f"{served.longest_context:,}" if served.longest_context < MAX_SIZE else "no limit"
     rows = [
@@ -82,7 +82,7 @@ def _table(served: Served) -> Table:
     for label, name, unit, note in () if served.not_modelled else money:
         if figure := served.figure(name, unit):
             rows.append((label, figure, note))
-    return Table(rows, words=(0, 2), has_head=False)
+    return Table(rows, words=(0, 2), prose=(2,), has_head=False)
 
 
 def _plain(served: Served) -> dict[str, Any]:
@@ -97,9 +97,17 @@ def _plain(served: Served) -> dict[str, Any]:
 
     steps, capacity = served.steps, served.capacity
     where = {"model": served.costs.title, "accelerator": steps.accelerator.name, "profile": steps.profile.name}
-    times = {name: served.not_modelled or asdict(getattr(served, name)) for name in ("step", "step_with_prompt")}
+    times = {name: _plain_times(getattr(served, name)) for name in ("step", "step_with_prompt")}
     memory = {"taken": capacity.taken, **capacity.parts, "cache": capacity.cache}
     return {**where, **{name: one(name) for name in NAMES}, **times, "memory": memory, "notes": list(served.notes)}
+
+
+def _plain_times(times: Times) -> dict[str, Any]:
+    return {"expected": times.estimate, "bound": times.bound}
+
+
+def _time(times: Times) -> str:
+    return f"at least {seconds(times.bound)}" if times.not_modelled else seconds(times.expected)
 
 
 def as_json(served: Served) -> str:

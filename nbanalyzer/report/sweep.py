@@ -28,13 +28,14 @@ def text(sweep: Sweep) -> str:
     lines += [f"  {name}: {listed(values)}" for name, values in sweep.axes.items()]
     if sweep.fixed:
         lines.append(f"  {', '.join(f'{name} {label_of(value)}' for name, value in sweep.fixed.items())}")
+    notes = [f"  warning: {note}" for note in sweep.notes]
     if sweep.is_lazy:
-        return as_lines([*lines, f"  metrics: {', '.join(sweep.metrics)}"])
+        return as_lines([*lines, f"  metrics: {', '.join(sweep.metrics)}", *notes])
     for name in sweep.metrics:
         values = sweep.values(name)
         summary = f"{int(values.sum()):,} of {sweep.size:,}" if name == "fits" else _range(sweep, name, values)
         lines.append(f"  {name}: {summary}")
-    return as_lines([*lines, *(f"  warning: {note}" for note in sweep.notes)])
+    return as_lines([*lines, *notes])
 
 
 def _range(sweep: Sweep, metric: str, values: Any) -> str:

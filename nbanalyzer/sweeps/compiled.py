@@ -16,14 +16,14 @@ from nbanalyzer.analysis.communication import ONE_NODE, Communication
 from nbanalyzer.analysis.estimate import spread_of, words_of
 from nbanalyzer.analysis.laws import Pace
 from nbanalyzer.analysis.price import Price
-from nbanalyzer.analysis.rates import Efficiency, Rates
+from nbanalyzer.analysis.rates import Efficiency, Rates, routing_of
 from nbanalyzer.costs.count import tree_of
-from nbanalyzer.costs.metrics import METRICS, OF_ENGINE, OF_ESTIMATE, metrics_of
+from nbanalyzer.costs.metrics import METRICS, MONEY, OF_ENGINE, OF_ESTIMATE, metrics_of
 from nbanalyzer.costs.run import REQUEST, TOKENS, Run, passes_of
 from nbanalyzer.costs.symbolic import Symbolic, free_values
 from nbanalyzer.costs.tree import Tree
-from nbanalyzer.errors import InputError, UnknownNameError, near
-from nbanalyzer.formulas.blocks import block_sizes, windows
+from nbanalyzer.errors import InputError, NotModelledError, UnknownNameError, near
+from nbanalyzer.formulas.blocks import block_sizes, part_of, windows
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import Polynomial
@@ -38,8 +38,6 @@ Array = npt.NDArray[np.float64]
 
 STEPS_AT_ONCE = 1 << 21  # decode steps times points, evaluated together: 16 MiB an array
 MOST_STEPS = 10**7
-MONEY = ("cost_per_million_tokens", "energy_per_token")
-MILLION = 1_000_000  # tokens
 MANY = 1024  # new tokens of a pass that reads a prompt of any length
 
 
@@ -88,6 +86,8 @@ class Spec:
                 raise InputError(f"{metric} needs hardware: give hardware=…, such as 'h100-sxm'")
             if needs == "request" and self.lengths is None:
                 raise InputError(f"{metric} belongs to a request: give prompt_len and output_len")
+            if needs == "served":
+                raise InputError(f"{metric} belongs to served requests: give concurrency, prompt_len and output_len")
         for name in {*MONEY} & {*self.metrics}:
             self.per_second(name)
         if "fits" in self.metrics and self.accelerator and self.accelerator.memory_bytes is None:
@@ -99,11 +99,11 @@ class Spec:
         """Return what a second of a pass adds to a metric of `MONEY`, for one token.
 
         Raises:
-            InputError: the price, or the board's power, is not known.
+            InputError: the price, the grid or the board's power is not known.
 
         """
-        assert self.price is not None  # there is an accelerator
-        return MILLION * self.price.cost(1.0) if metric == "cost_per_million_tokens" else self.price.energy(1.0)
+        of_a_token_a_second: float = getattr(self.price, metric)(1.0)
+        return of_a_token_a_second
 
 
 class CompiledMetrics:
@@ -128,11 +128,38 @@ class CompiledMetrics:
         passes = passes_of(has_encoder=self._has_encoder)
         given = (None,) if self._lengths is None else (passes.first, passes.step)
         notes = [note for one in given for note in self._rates.notes(self._symbolic(one).launches)]
-        if not {*OF_ESTIMATE}.isdisjoint(self.spec.metrics):
+        if "lower_bound" in self.spec.metrics:
+            are_many = self._lengths is not None or {"batch_size", "seq_len"} & {*self.spec.inner}
+            tokens = MANY if are_many else self.spec.run.batch_size * self.spec.run.seq_len
+            routing = routing_of(self._symbolic(given[-1], "engine").launches, tokens)
+            notes += [f"lower_bound{routing}"] if routing else []
+        if not {*OF_ESTIMATE}.isdisjoint(self.metrics):
             pace = self._pace(given[-1])
-            notes += [words_of(spread_of(self._symbolic(given[-1], "engine").launches, pace), pace)]
+            notes += [words_of(spread_of(self._symbolic(given[-1], "engine").launches, pace), pace.profile)]
             notes += pace.profile.notes
         return tuple(dict.fromkeys(notes))
+
+    @cached_property
+    def not_modelled(self) -> str:
+        """Why `OF_ESTIMATE` has no numbers here, though asked for; "" if it has."""
+        if {*OF_ESTIMATE}.isdisjoint(self.spec.metrics):
+            return ""
+        passes = passes_of(has_encoder=self._has_encoder)
+        try:
+            for given in (None,) if self._lengths is None else (passes.first, passes.step):
+                launches, pace = self._symbolic(given, "engine").launches, self._pace(given)
+                for launch in launches:
+                    if launch.times:
+                        pace.law(launch)
+                spread_of(launches, pace)
+        except NotModelledError as error:
+            return str(error)
+        return ""
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """Those of the spec's that have numbers; the others are nan."""
+        return tuple(name for name in self.spec.metrics if not (self.not_modelled and name in OF_ESTIMATE))
 
     # ---- formulas
 
@@ -227,7 +254,7 @@ class CompiledMetrics:
 
     @cached_property
     def _program(self) -> Program:
-        return Program(self._outputs(self.spec.metrics), self._axes())
+        return Program(self._outputs(self.metrics), self._axes())
 
     def _axes(self) -> dict[str, frozenset[int]]:
         """Return variable → the axes that its array extends along."""
@@ -252,6 +279,9 @@ class CompiledMetrics:
         for index, (name, part) in enumerate(zip(self.spec.inner, window, strict=True)):
             arrays[name] = values[name][part].reshape([-1 if place == index else 1 for place in range(len(shape))])
         arrays |= {name: part_of(array, window) for name, array in self._arrays.items()}
+        for name in {*out}.difference(self.metrics):
+            out[name][...] = np.nan
+        out = {name: array for name, array in out.items() if name in self.metrics}
         if self._lengths is None:
             self._program.evaluate(arrays, shape, out)
         else:
@@ -267,12 +297,12 @@ class CompiledMetrics:
     @property
     def _summed(self) -> tuple[str, ...]:
         """The needed metrics that are summed over a request's passes."""
-        asked = [METRICS[name] for name in self.spec.metrics if name in METRICS]
+        asked = [METRICS[name] for name in self.metrics if name in METRICS]
         needed = {metric.name for metric in asked if metric.is_summed}
         from_time = (metric for metric in asked if metric.needs and metric.name not in {"fits", *OF_ENGINE})
         needed |= {"time"} if any(from_time) else set()
-        needed |= {"estimate"} if not {*MONEY}.isdisjoint(self.spec.metrics) else set()
-        needed |= {"flops", "bytes"} if "arithmetic_intensity" in self.spec.metrics else set()
+        needed |= {"estimate"} if not {*MONEY}.isdisjoint(self.metrics) else set()
+        needed |= {"flops", "bytes"} if "arithmetic_intensity" in self.metrics else set()
         return tuple(sorted(needed))
 
     @cached_property
@@ -281,7 +311,7 @@ class CompiledMetrics:
         passes = passes_of(has_encoder=self._has_encoder)
         first, last = self._symbolic(passes.first), self._symbolic(passes.last)
         outputs = {**self._outputs(self._summed, passes.first), "memory_bytes": memory_of(last, first)}
-        for name in self.spec.metrics:
+        for name in self.metrics:
             is_ratio = name == "arithmetic_intensity" or (name in METRICS and METRICS[name].needs)
             if name not in outputs and not is_ratio:
                 outputs[name] = self._expression(last, name)  # sizes of weights and state
@@ -299,7 +329,7 @@ class CompiledMetrics:
         lengths = {**(self._lengths or {}), **arrays}
         batch, output = lengths.get("batch_size", self.spec.run.batch_size), lengths["output_len"]
         sums = {name: first[name] + steps[name] for name in self._summed}
-        for name in self.spec.metrics:
+        for name in self.metrics:
             match name:
                 case "time_to_first_token":
                     numbers = first["time"]
@@ -307,7 +337,7 @@ class CompiledMetrics:
                     numbers = steps["time"] / np.maximum(output - 1, 1)
                 case "tokens_per_s":
                     numbers = batch * output / sums["time"]
-                case "cost_per_million_tokens" | "energy_per_token":
+                case _ if name in MONEY:
                     numbers = sums["estimate"] * self.spec.per_second(name) / (batch * output)
                 case "arithmetic_intensity":
                     numbers = sums["flops"] / sums["bytes"]
@@ -367,9 +397,3 @@ def _certain(
         else:
             certain[name] = Expression("unless negative", (output, *doubts))
     return certain
-
-
-def part_of(array: Any, window: Sequence[slice]) -> Any:
-    """Return a window of an array over the grid; along an axis of size 1, all of it."""
-    parts = zip(window, array.shape, strict=True)
-    return array[tuple(part if size > 1 else slice(None) for part, size in parts)]

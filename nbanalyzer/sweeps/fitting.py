@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbanalyzer.analysis.options import COMMUNICATION, EFFICIENCIES
-from nbanalyzer.analysis.rates import Efficiency
 from nbanalyzer.costs.run import CHOICES
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
 
+from .asked import Asked
 from .grid import Grid
 from .partition import Partition, parts_of
 
@@ -64,7 +64,7 @@ class Fitting:
         of_time = {"hardware", *EFFICIENCIES, *COMMUNICATION}
         fixed = {name: value for name, value in self.fixed.items() if name not in of_time}
         grid = Grid.of({**fixed, **options}, lambda _: None)
-        parts = tuple(parts_of(grid, MEMORY, self.config, Efficiency()))
+        parts = tuple(parts_of(grid, Asked(MEMORY, self.config)))
         need = Partition(grid, parts, MEMORY).everything()["memory_bytes"][np.ix_(*places)]
         sizes = [find_hardware(card).memory_bytes for card in cards]
         room = np.asarray([math.nan if size is None else size for size in sizes])

@@ -7,11 +7,12 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-from nbanalyzer.costs.run import CHOICES, MAX_SIZE, REQUEST, RUN_CHOICES, TOKENS, Run
+from nbanalyzer.analysis.quants import quant_of
+from nbanalyzer.costs.count import whole
+from nbanalyzer.costs.run import CHOICES, NOT_OF_MODEL, REQUEST, RUN_CHOICES, SERVED, TOKENS, Run, read_size
 from nbanalyzer.errors import InputError, UnknownNameError, quote
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.quantities import si
@@ -55,7 +56,7 @@ class Grid:
         fixed: dict[str, Any] = {}
         names: dict[str, str] = {}
         for given, value in options.items():
-            name = given if given in {*CHOICES, *TOKENS, *REQUEST} else canonical_name(given)
+            name = given if given in NOT_OF_MODEL else canonical_name(given)
             if name in names:
                 raise InputError(f"{names[name]} and {given} are the same variable: give it once")
             names[name] = given
@@ -106,7 +107,7 @@ def _count(name: str, values: Any) -> int:
 def _require_few(sizes: Mapping[str, int]) -> None:
     """Raise if the combinations that are compiled, or read, one by one take more than a few seconds."""
     choices = [name for name in sizes if name in CHOICES]
-    configs = [name for name in sizes if name not in {*CHOICES, *TOKENS, *REQUEST}]
+    configs = [name for name in sizes if name not in NOT_OF_MODEL]
     compiled = math.prod(sizes[name] for name in choices)
     if compiled > MOST_CHOICES:
         raise InputError(
@@ -147,18 +148,15 @@ def _values(name: str, value: Any) -> tuple[Any, ...]:
 
 def _checked(name: str, value: Any) -> Any:
     """Return a value of an axis, or a fixed one, checked by itself."""
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        value = int(value)  # NumPy's
-    elif hasattr(value, "item") and getattr(value, "ndim", None) == 0:
-        value = value.item()
-    if name in REQUEST or name in TOKENS:
+    value = value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else whole(value)
+    if name in {*REQUEST, *TOKENS, SERVED}:
         least = 0 if name == "cache_len" else 1
-        if value is None and name == "encoder_len":
-            return value
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_SIZE:
-            raise InputError(f"{name} is a whole number from {least} to {MAX_SIZE:,}, not {quote(value)}")
+        if value is not None or name != "encoder_len":
+            read_size(name, value, least)
     elif name in RUN_CHOICES:
         Run.of(**{name: value})
+    elif name == "quant":
+        quant_of(value)
     return value
 
 

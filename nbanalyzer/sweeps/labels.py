@@ -24,7 +24,7 @@ def shown(metric: str, value: float) -> str:
         return "no number" if math.isnan(value) else f"{value} {unit}".rstrip()
     if unit == "s":
         return seconds(value)
-    if unit in {"elements", ""}:
+    if unit in {"elements", "sequences", ""}:
         return si(value)
     return f"{si(value)} {unit}" if "/" in unit else si(value, unit)
 
@@ -46,8 +46,6 @@ def labels_of(values: Sequence[Any]) -> Any:
 
 def listed(values: Sequence[Any]) -> str:
     """Return the values of an axis as text, without the middle of a long one."""
-    few = values if len(values) <= SHOWN_ROWS else [*values[:3], values[-1]]
-    texts = [str(label_of(value)) for value in few]
     if len(values) <= SHOWN_ROWS:
-        return ", ".join(texts)
-    return f"{', '.join(texts[:3])} … {texts[-1]} ({len(values):,} values)"
+        return ", ".join(str(label_of(value)) for value in values)
+    return f"{listed(values[:3])} … {label_of(values[-1])} ({len(values):,} values)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -12,25 +11,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nbanalyzer.analysis.communication import ONE_NODE, Communication
 from nbanalyzer.analysis.populate import prepared
 from nbanalyzer.analysis.price import Price
-from nbanalyzer.analysis.rates import Efficiency
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.count import fused, params_of
 from nbanalyzer.costs.metrics import OF_ENGINE, OF_ESTIMATE
-from nbanalyzer.costs.run import CHOICES, REQUEST, RUN_CHOICES, TOKENS
+from nbanalyzer.costs.run import CHOICES, NOT_OF_MODEL, REQUEST, RUN_CHOICES, SERVED, TOKENS
 from nbanalyzer.costs.tree import Tree
 from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
-from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.hardware.profiles import profile as find_profile
 from nbanalyzer.templates.config import ModelParams
 
+from .asked import Asked
 from .compiled import CompiledMetrics, Spec
 from .grid import Grid
+from .points import EXPECTED, MOST_POINTS, PointMetrics, PointSpec
 
-__all__ = ["Part", "Partition", "notes_of", "parts_of"]
+__all__ = ["Part", "Partition", "parts_of"]
 
 Array = npt.NDArray[np.float64]
 
@@ -48,7 +46,7 @@ class Part:
     """
 
     at: Mapping[str, int]
-    compiled: CompiledMetrics
+    compiled: CompiledMetrics | PointMetrics
     spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
@@ -104,38 +102,28 @@ class Partition:
                 part.compiled.evaluate(self.values, covered, views)
 
 
-def parts_of(
-    grid: Grid,
-    metrics: tuple[str, ...],
-    config: object,
-    efficiency: Efficiency,
-    profile: str | os.PathLike[str] | Profile | None = None,
-    price: float | None = None,
-    mesh: Communication = ONE_NODE,
-) -> Iterator[Part]:
+def parts_of(grid: Grid, asked: Asked) -> Iterator[Part]:
     """Yield the parts of a grid, one for each combination of the options with formulas of their own."""
     outer = [name for name in grid.axes if name in CHOICES]
-    _require_lengths(grid)
-    if profile is not None and {*OF_ESTIMATE}.isdisjoint(metrics):
-        raise InputError("a profile changes nothing but the metric estimate: ask for it, or leave profile out")
-    if price is not None and "cost_per_million_tokens" not in metrics:
-        raise InputError("a price changes nothing but cost_per_million_tokens: ask for it, or leave price out")
+    is_by_point = not {*grid.axes, *grid.fixed}.isdisjoint(("quant", SERVED))
+    asked.require_used(EXPECTED if SERVED in {*grid.axes, *grid.fixed} else OF_ESTIMATE)
+    _require_lengths(grid, is_by_point=is_by_point)
     for places in product(*(range(len(grid.axes[name])) for name in outer)):
         at = dict(zip(outer, places, strict=True))
         chosen = {**grid.fixed, **{name: grid.axes[name][place] for name, place in at.items()}}
-        length = "prompt_len" if _is_request(grid) else "seq_len"
-        single = _single(grid, chosen, length, metrics)
-        if single is None:
-            yield Part(at, _compiled(grid, chosen, metrics, config, efficiency, profile, price, mesh))
+        if is_by_point:
+            yield Part(at, _by_point(grid, chosen, asked))
             continue
-        yield Part(
-            {**at, length: single},
-            _compiled(grid, {**chosen, length: 1}, metrics, config, efficiency, profile, price, mesh),
-        )
+        length = "prompt_len" if _is_request(grid) else "seq_len"
+        single = _single(grid, chosen, length, asked.metrics)
+        if single is None:
+            yield Part(at, _compiled(grid, chosen, asked))
+            continue
+        yield Part({**at, length: single}, _compiled(grid, {**chosen, length: 1}, asked))
         lengths = grid.axes[length]
         spans = [(start, stop) for start, stop in ((0, single), (single + 1, len(lengths))) if start < stop]
         others = {**grid.axes, length: tuple(value for value in lengths if value != 1)}
-        compiled = _compiled(replace(grid, axes=others), chosen, metrics, config, efficiency, profile, price, mesh)
+        compiled = _compiled(replace(grid, axes=others), chosen, asked)
         for span in spans:
             yield Part(at, compiled, {length: span})
 
@@ -147,16 +135,17 @@ def _single(grid: Grid, chosen: Mapping[str, Any], length: str, metrics: Sequenc
     return values.index(1) if of_engine and len(values) > 1 and 1 in values else None
 
 
-def notes_of(parts: Iterable[Part]) -> tuple[str, ...]:
-    """Return what to know before believing the times of parts."""
-    return tuple(dict.fromkeys(note for part in parts for note in part.compiled.notes))
-
-
 def _is_request(grid: Grid) -> bool:
     return any(name in {*grid.axes, *grid.fixed} for name in REQUEST)
 
 
-def _require_lengths(grid: Grid) -> None:
+def _require_lengths(grid: Grid, *, is_by_point: bool) -> None:
+    if is_by_point and not _is_request(grid):
+        raise InputError("concurrency and quant are of requests: give prompt_len and output_len as well")
+    if is_by_point and grid.size > MOST_POINTS:
+        raise InputError(
+            f"requests with concurrency or quant are worked out one by one, {MOST_POINTS:,} at most, not {grid.size:,}"
+        )
     if not _is_request(grid):
         return
     given = {*grid.axes, *grid.fixed}
@@ -168,17 +157,21 @@ def _require_lengths(grid: Grid) -> None:
             raise InputError(f"a request takes prompt_len and output_len, not {name}")
 
 
-def _compiled(
-    grid: Grid,
-    chosen: Mapping[str, Any],
-    metrics: tuple[str, ...],
-    config: object,
-    efficiency: Efficiency,
-    profile: str | os.PathLike[str] | Profile | None,
-    price: float | None,
-    mesh: Communication,
-) -> CompiledMetrics:
+def _by_point(grid: Grid, chosen: Mapping[str, Any], asked: Asked) -> PointMetrics:
+    """Return the metrics for the values chosen on the outer axes, which requests are asked for one by one."""
+    inner = {name: values[0] for name, values in grid.axes.items() if name not in CHOICES}
+    options = {name: chosen[name] for name in (*REQUEST, "quant", *TOKENS, *RUN_CHOICES) if name in chosen}
+    sizes = {name: value for name, value in chosen.items() if name not in NOT_OF_MODEL}
+    first = {name: value for name, value in inner.items() if name not in NOT_OF_MODEL}
+    tree = prepared(chosen["model"], asked.config, {**sizes, **first}, {})[0]
+    accelerator = find_hardware(chosen["hardware"]) if chosen.get("hardware") is not None else None
+    concurrency = inner.get(SERVED, chosen.get(SERVED))
+    return PointMetrics(PointSpec(chosen["model"], tree, inner, asked, options, sizes, concurrency, accelerator))
+
+
+def _compiled(grid: Grid, chosen: Mapping[str, Any], asked: Asked) -> CompiledMetrics:
     """Return the metrics for the values chosen on the outer axes, over the inner axes."""
+    metrics, config = asked.metrics, asked.config
     inner = tuple(name for name in grid.axes if name not in CHOICES and name not in chosen)
     options = {name: chosen[name] for name in (*TOKENS, *RUN_CHOICES) if name in chosen}
     lengths = None
@@ -194,15 +187,15 @@ def _compiled(
         if name in {"cache_len", "encoder_len"} and name not in tree.variables:
             raise InputError(f"{name} changes nothing: no formula of this model uses it")
     accelerator = find_hardware(chosen["hardware"]) if chosen.get("hardware") is not None else None
-    found = find_profile(profile, accelerator) if accelerator else None
+    found = find_profile(asked.profile, accelerator) if accelerator else None
     used = dict.fromkeys(tree.variables)
     if not set(OF_ENGINE).isdisjoint(metrics):
         # Laws speak of heads and experts beside the formulas of the list.
         used |= dict.fromkeys((*fused(Costs(tree, params, run)).variables, *params))
     arrays = _arrays([*used], tree, config, sizes, changing, inner) if changing else {}
     fixed = tuple((name, value) for name, value in params.items() if name not in arrays)
-    cost = Price(accelerator, price=price) if accelerator else None
-    spec = Spec(tree, run, fixed, inner, metrics, accelerator, efficiency, lengths, found, cost, mesh)
+    cost = Price(accelerator, run.tp, price=asked.price, grid=asked.grid) if accelerator else None
+    spec = Spec(tree, run, fixed, inner, metrics, accelerator, asked.efficiency, lengths, found, cost, asked.mesh)
     if not changing:
         return _known(spec)
     Costs(tree, params, run)  # as in `_known`

@@ -10,6 +10,7 @@ import numpy as np
 
 from nbanalyzer.analysis.marks import SHORT, UNKNOWN, signed
 from nbanalyzer.costs.metrics import OF_ENGINE, is_timed, unit_of
+from nbanalyzer.costs.run import SERVED
 from nbanalyzer.errors import InputError
 from nbanalyzer.table import Table
 
@@ -105,7 +106,10 @@ def bound_of(sweep: Sweep, metric: str) -> str:
         return ""
     if "compute_efficiency" in sweep.fixed:
         return "assumed"
-    if {*sweep.axes.get("fusion", [sweep.fixed.get("fusion")])} != {"engine"}:
+    if SERVED in {*sweep.axes, *sweep.fixed}:
+        return "estimate"
+    is_fused = "quant" in {*sweep.axes, *sweep.fixed}  # of a serving engine
+    if not is_fused and {*sweep.axes.get("fusion", [sweep.fixed.get("fusion")])} != {"engine"}:
         return "at the roofline"
     return "upper bound" if metric == "tokens_per_s" else "lower bound"
 

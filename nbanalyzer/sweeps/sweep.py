@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +20,18 @@ from nbanalyzer import display
 from nbanalyzer.analysis.communication import ONE_NODE, Communication
 from nbanalyzer.analysis.rates import Efficiency
 from nbanalyzer.costs.metrics import is_timed, unit_of
-from nbanalyzer.costs.run import CHOICES, REQUEST, TOKENS
+from nbanalyzer.costs.run import NOT_OF_MODEL, SERVED
 from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import FormulaError, InputError, MissingPackageError, UnknownNameError, quote
 from nbanalyzer.formulas.blocks import block_sizes, windows
 from nbanalyzer.formulas.formula import parse
 
+from .asked import Asked
 from .fitting import Fitting, marks_of
+from .gaps import notes_of
 from .grid import Grid, require_memory
 from .labels import label_of, labels_of, listed
-from .partition import Partition, notes_of, parts_of
+from .partition import Partition, parts_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -38,9 +40,11 @@ if TYPE_CHECKING:
 
     from .reductions import Conditions, Reduction
 
-__all__ = ["Sweep", "sweep"]
+__all__ = ["Sweep", "sweep", "usual_metrics"]
 
 METRICS = ("flops", "bytes", "parameters", "kv_cache_bytes")
+OF_QUANT = ("flops", "parameters", "kv_cache_bytes", "memory_bytes")
+OF_SERVED = ("time_per_output_token", "lower_bound", "tokens_per_s", "max_concurrency")
 BLOCK = 1 << 16  # points that a reduction takes at a time
 
 
@@ -292,7 +296,7 @@ class Sweep(Shown, shown_by="sweep"):
 def sweep(
     model: Any,
     *,
-    metrics: Sequence[str] | str = METRICS,
+    metrics: Sequence[str] | str | None = None,
     config: object = None,
     set: Mapping[str, int] | None = None,  # noqa: A002 - the users' word: --set
     chunks: int | str | None = None,
@@ -301,6 +305,7 @@ def sweep(
     launch_overhead: float = 0.0,
     profile: Any = None,
     price: float | None = None,
+    grid: float | None = None,
     nodes: int = 1,
     overlap: float = 0.0,
     **options: Any,
@@ -309,7 +314,7 @@ def sweep(
 
     Args:
         model: as for `populate`; a list of several is an axis.
-        metrics: names, see `nbanalyzer.costs.metrics.METRICS`; times need hardware.
+        metrics: names, see `nbanalyzer.costs.metrics.METRICS`; times need hardware. `usual_metrics` if None.
         config: as for `populate`.
         set: config values that are the same everywhere, as for `populate`.
         chunks: points to compute at a time, or ``"auto"``: the arrays are then Dask's, computed on demand, on a
@@ -319,36 +324,42 @@ def sweep(
         launch_overhead: see above.
         profile: what ``estimate``, and cost and energy, are made with, as for `Analysis.on`.
         price: $ an hour of the accelerator, for the metric ``cost_per_million_tokens``.
+        grid: g of CO2 a kWh, for the metric ``co2_per_million_tokens``.
         nodes: with `overlap`, of several devices, as for `Analysis.on`.
         overlap: see above.
         options: axes and fixed values: sizes and switches of a run, hardware, config values (``num_kv_heads=[1, 8]``);
-            or prompt_len and output_len, for whole requests. An option with several values is an axis.
+            or prompt_len and output_len, for whole requests, with a quant for weights in a scheme, and a concurrency
+            for requests that are served all the time. An option with several values is an axis.
 
     Raises:
         NBAnalyzerError: bad input; without `chunks`, a grid that does not fit into memory.
 
     """
-    asked = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
-    if not asked:
+    chosen = usual_metrics(options, metrics)
+    if not chosen:
         raise InputError("a sweep needs a metric")
     sizes = dict(set or {})
     for name in sizes:
-        if name in {*CHOICES, *TOKENS, *REQUEST}:
+        if name in NOT_OF_MODEL:
             raise InputError(f"{name} is not part of a model: give it as an option of its own")
         if name in options:
             raise InputError(f"{name} is given twice: in set, and as an option")
-    grid = Grid.of({"model": model, **sizes, **options}, lambda shape: _require_possible(shape, asked, chunks))
+    space = Grid.of({"model": model, **sizes, **options}, lambda shape: _require_possible(shape, chosen, chunks))
     efficiency = Efficiency(compute=compute_efficiency, bandwidth=bandwidth_efficiency, launch_overhead=launch_overhead)
     mesh = Communication(nodes, overlap)
-    parts = tuple(parts_of(grid, asked, config, efficiency, profile, price, mesh))
+    if mesh != ONE_NODE and "hardware" not in {**space.axes, **space.fixed}:
+        raise InputError("nodes and overlap need hardware: give hardware=…, such as 'h100-sxm'")
+    parts = tuple(parts_of(space, Asked(chosen, config, efficiency, profile, price, grid, mesh)))
     drafted = filter(None, dict.fromkeys(part.compiled.spec.tree.template.drafted for part in parts))
-    fixed = {option: value for option, value in grid.fixed.items() if option != "model"}
+    fixed = {option: value for option, value in space.fixed.items() if option != "model"}
     if not efficiency.is_perfect:
         fixed |= {"compute_efficiency": compute_efficiency, "bandwidth_efficiency": bandwidth_efficiency}
         fixed["launch_overhead"] = launch_overhead
-    fixed |= {name: value for name, value in (("profile", profile), ("price", price)) if value is not None}
+    given = {"profile": profile, "price": price, "grid": grid}
+    fixed |= {name: value for name, value in given.items() if value is not None}
     fixed |= {name: value for name, value in asdict(mesh).items() if value != getattr(ONE_NODE, name)}
-    partition = Partition(grid, parts, asked)
+    partition = Partition(space, parts, chosen)
+    notes = notes_of(parts, space.axes)
     if chunks is None:
         arrays = partition.everything()
     else:
@@ -356,17 +367,24 @@ def sweep(
 
         arrays = arrays_of(partition, chunks)
     fitting = None
-    if "hardware" in {**grid.axes, **grid.fixed} and any(map(is_timed, asked)):
-        fitting = Fitting(grid.fixed, {axis: values[0] for axis, values in grid.axes.items()}, config)
+    if "hardware" in {**space.axes, **space.fixed} and any(map(is_timed, chosen)):
+        fitting = Fitting(space.fixed, {axis: values[0] for axis, values in space.axes.items()}, config)
     return Sweep(
         "; ".join((partition.title, *drafted)),
-        grid.axes,
-        asked,
+        space.axes,
+        chosen,
         fixed,
         arrays,
-        notes_of(parts) if fitting else (),
+        notes if fitting else (),
         fitting,
     )
+
+
+def usual_metrics(options: Collection[str], metrics: Sequence[str] | str | None = None) -> tuple[str, ...]:
+    """Return metrics as they were asked for, each once; if None, those that the options of a sweep suggest."""
+    if metrics is None:
+        return OF_SERVED if SERVED in options else OF_QUANT if "quant" in options else METRICS
+    return (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
 
 
 def _require_possible(shape: tuple[int, ...], metrics: tuple[str, ...], chunks: int | str | None) -> None:

@@ -254,9 +254,7 @@ def _unfit(base: ModelTemplate, config: Mapping[str, Any]) -> list[Difference]:
 
 def _message(base: ModelTemplate, unfit: Difference) -> str:
     name = base.model_id or "the template"
+    said = f"the config says {unfit.field} = {quote(unfit.stated)}"
     if not unfit.known:
-        return f"the config says {unfit.field} = {quote(unfit.stated)}, and nothing is known of that for {name}"
-    return (
-        f"the config says {unfit.field} = {quote(unfit.stated)}, {name} was made for "
-        f"{shorten(json.dumps(unfit.made_for), 60)}"
-    )
+        return f"{said}, and nothing is known of that for {name}"
+    return f"{said}, {name} was made for {shorten(json.dumps(unfit.made_for), 60)}"

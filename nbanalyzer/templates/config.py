@@ -186,7 +186,9 @@ class _Reader:
         if missing := self.missing(values):
             looked = (f"{name} (looked for {', '.join(self.sources(name))})" for name in missing)
             raise self.error(f"no value for {'; '.join(looked)}")
-        self.check_groups(values)
+        heads, groups = values.get("num_heads", 0), values.get("num_kv_heads", 0)
+        if heads and groups and heads % groups:
+            raise self.error(f"num_heads {heads} is not a multiple of num_kv_heads {groups}")
         return ModelParams(values | self.other_integers(), self.model_type, self.unknown(), filled)
 
     def missing(self, values: Mapping[str, int]) -> list[str]:
@@ -229,7 +231,10 @@ class _Reader:
 
     def other_integers(self) -> dict[str, int]:
         """Return the integer fields that are no registered variable's."""
-        return {key: value for key, value in self.text.items() if _is_other_integer(key, value)}
+        integers = {
+            key: value for key, value in self.text.items() if isinstance(value, int) and type(value) is not bool
+        }
+        return {key: value for key, value in integers.items() if key not in _CANONICAL and not says_no_size(key)}
 
     def unknown(self) -> tuple[str, ...]:
         """Return the unknown keys with names that may concern cost."""
@@ -243,12 +248,6 @@ class _Reader:
             and speaks_of_cost(key)
             and not (key in _CANONICAL or key in STRUCTURE or key in own or says_no_size(key))
         )
-
-    def check_groups(self, values: Mapping[str, int]) -> None:
-        """Raise if the query heads cannot share the key and value heads evenly."""
-        heads, groups = values.get("num_heads", 0), values.get("num_kv_heads", 0)
-        if heads and groups and heads % groups:
-            raise self.error(f"num_heads {heads} is not a multiple of num_kv_heads {groups}")
 
     # ---- the rules: each returns a derived value, None to leave the variable as it is
 
@@ -393,7 +392,3 @@ def _problem(value: object, variable: Variable) -> str:
         return "" if value in {0, 1} else "0 or 1 is needed"
     least = int(variable.name in _POSITIVE)
     return "" if least <= value <= LARGEST else f"at least {least} and at most 2**40 is needed"
-
-
-def _is_other_integer(key: str, value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and key not in _CANONICAL and not says_no_size(key)

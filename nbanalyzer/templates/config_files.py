@@ -19,7 +19,7 @@ from nbanalyzer.files import read_file
 
 __all__ = [
     "as_mapping", "config_file", "essential", "fields_of", "look", "object_of", "put", "quiet", "read_config",
-    "text_fields", "text_object", "untyped", "with_floats", "with_labels", "without_floats",
+    "text_fields", "text_object", "text_part", "untyped", "with_floats", "with_labels", "without_floats",
 ]  # fmt: skip
 
 MAX_CONFIG_BYTES = 8 * 2**20  # the largest known is a quarter of this, most of it names of classes
@@ -163,9 +163,14 @@ def untyped(config: Mapping[str, Any]) -> str:
 
 def text_fields(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the fields of a config's text part."""
-    while part := next((config[key] for key in TEXT_PARTS if isinstance(config.get(key), Mapping)), None):
-        config = part
+    while part := text_part(config):
+        config = config[part]
     return config
+
+
+def text_part(config: Mapping[str, Any]) -> str:
+    """Return the field of a config that holds its text part, "" if none does."""
+    return next((key for key in TEXT_PARTS if isinstance(config.get(key), Mapping)), "")
 
 
 def text_object(config: object) -> object:
@@ -185,9 +190,13 @@ def look(config: Mapping[str, Any], key: str) -> object:
 
 
 def put(config: dict[str, Any], key: str, value: object) -> None:
-    """Set the field `key`; a nested object is copied, not changed."""
+    """Set the field `key`, in which a dot leads into a nested object; that is copied, not changed."""
     outer, _, inner = key.partition(".")
-    config[outer] = {**config.get(outer, {}), inner: value} if inner else value
+    if inner:
+        nested = dict(config.get(outer, {}))
+        put(nested, inner, value)
+        value = nested
+    config[outer] = value
 
 
 @contextmanager

@@ -114,25 +114,22 @@ def with_variants(
     return msgspec.structs.replace(template, kernels=kernels), frozenset(variants)
 
 
-def rebound(kernel: Composite, bindings: Bindings, modules: Mapping[str, ModuleTemplate] = MODULES) -> Composite:
+def rebound(kernel: Composite, bindings: Bindings) -> Composite:
     """Return a kernel of a module template with other bindings: its kernels and parameters follow."""
     bare = msgspec.structs.replace(kernel, parameters="", sub_kernels=())
-    work = _Expansion(modules)
-    return work.module_node(bare, _module(kernel.module, modules, kernel.name), bindings, constant(1), ())
+    work = _Expansion(MODULES)
+    return work.module_node(bare, _module(kernel.module, MODULES, kernel.name), bindings, constant(1), ())
 
 
-def findings(
-    template: ModelTemplate, modules: Mapping[str, ModuleTemplate] = MODULES
-) -> list[TemplateError | DisallowedVariable]:
+def findings(template: ModelTemplate) -> list[TemplateError | DisallowedVariable]:
     """Return all that keeps a model template's references to modules from being expanded, not the first thing only.
 
     Args:
         template: as it is written; one that `expand` takes has none.
-        modules: the module templates that it may refer to.
 
     """
     found: dict[tuple[Any, ...], TemplateError | DisallowedVariable] = {}
-    work = _Expansion(modules, refused=[])
+    work = _Expansion(MODULES, refused=[])
     # Its own formulas are looked at as they are written: a binding that is wrong is one finding, wherever it goes to.
     for one in (*name_errors(template), *uses_of(template)):
         found[one.args if isinstance(one, TemplateError) else one] = one
@@ -217,7 +214,11 @@ class _Expansion:
         times = build("*", repeat, times)
         if kernel.sub_kernels or not kernel.module:
             subs = self.kernels(kernel.sub_kernels, bindings, times, (*path, kernel.name))
-            if calls == constant(0) and not parameters and not any(map(_has_parameters, subs)):
+            if (
+                calls == constant(0)
+                and not parameters
+                and not any(place.field == "parameters" for place in fields(subs))
+            ):
                 return None
             return msgspec.structs.replace(node, sub_kernels=subs, bindings=_texts(own_bindings))
         for variant in kernel.variants.values():  # they take the same bindings: an error now, not when one is chosen
@@ -338,10 +339,6 @@ def _module(class_name: str, modules: Mapping[str, ModuleTemplate], where: str) 
     close = short or near(class_name, modules) or near(class_name, {name.rpartition(".")[2] for name in modules})
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     raise TemplateError(f"no module template named {class_name!r}.{hint}", where)
-
-
-def _has_parameters(kernel: Kernel) -> bool:
-    return isinstance(kernel, Composite) and bool(kernel.parameters or any(map(_has_parameters, kernel.sub_kernels)))
 
 
 def _texts(formulas: Bindings) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nbanalyzer.formulas.variables import VARIABLES
+from nbanalyzer.text import words
 
 __all__ = [
     "FAMILIES", "NOT_RUN", "STRUCTURE", "WHICH_LAYERS", "Family", "canonical_name", "says_no_size", "speaks_of_cost",
@@ -52,63 +53,45 @@ _CHATGLM = {"num_kv_heads": ("multi_query_group_num",), "vocab_size": ("padded_v
 _DISTILBERT = {"hidden_size": ("dim",), "intermediate_size": ("hidden_dim",)}
 
 FAMILIES: Mapping[str, Family] = {
-    "gpt2": Family(ffn=4, grouped=False, tied=1),
-    "openai-gpt": Family(ffn=4, grouped=False, tied=1),
-    "gpt-sw3": Family(ffn=4, grouped=False, tied=1),
-    "gptj": Family(ffn=4, grouped=False, tied=0),
-    "codegen": Family(ffn=4, grouped=False, tied=0),
-    "gpt_neo": Family(ffn=4, grouped=False, tied=1),
-    "gpt_neox": Family(grouped=False, tied=0),
+    **dict.fromkeys(("gpt2", "openai-gpt", "gpt-sw3", "gpt_neo", "bloom"), Family(ffn=4, grouped=False, tied=1)),
+    **dict.fromkeys(("gptj", "codegen", "phi-msft"), Family(ffn=4, grouped=False, tied=0)),
     "gpt_neox_japanese": Family(ffn=4, ffn_key="intermediate_multiple_size", grouped=False, tied=1),
     "gpt_bigcode": Family(ffn=4, one_kv_head=True, tied=1),
-    "bloom": Family(ffn=4, grouped=False, tied=1),
     "falcon": Family(ffn=4, grouped=False, one_kv_head=True, tied=1),
-    "RefinedWeb": Family(ffn=4, grouped=False, one_kv_head=False, tied=1),  # Falcon's name before transformers had it
-    "RefinedWebModel": Family(ffn=4, grouped=False, one_kv_head=False, tied=1),
+    # Falcon's names before transformers had it.
+    **dict.fromkeys(("RefinedWeb", "RefinedWebModel"), Family(ffn=4, grouped=False, one_kv_head=False, tied=1)),
     "mpt": Family(ffn=4, ffn_key="expansion_ratio", grouped=False, tied=1),
-    "opt": Family(grouped=False, tied=1),
-    "phi-msft": Family(ffn=4, grouped=False, tied=0),
-    "phi": Family(grouped=False, tied=0),
-    "phi3": Family(grouped=False, tied=0),
-    "llama": Family(grouped=False, tied=0),
-    "olmo": Family(grouped=False, tied=0),
-    "olmo2": Family(grouped=False, tied=0),
-    "olmoe": Family(grouped=False, tied=0),
+    **dict.fromkeys(("gpt_neox", "phi", "phi3", "llama", "olmo", "olmo2", "olmoe"), Family(grouped=False, tied=0)),
     **dict.fromkeys(("mistral", "mixtral", "deepseek_v2", "deepseek_v3", "kimi_k2"), Family(tied=0)),
     **dict.fromkeys(("qwen2", "qwen2_moe", "qwen3_moe"), Family(tied=0)),
     **dict.fromkeys(("qwen3", "qwen3_next", "qwen3_5", "qwen3_5_moe", "llama4"), Family(even_heads=False, tied=0)),
     **dict.fromkeys(("gemma", "gemma2", "gemma3", "gemma4"), Family(even_heads=False, tied=1)),
     "smollm3": Family(tied=1),
-    "bert": Family(grouped=False, tied=1),
-    "roberta": Family(grouped=False, tied=1),
+    **dict.fromkeys(("opt", "bert", "roberta", "bart", "t5"), Family(grouped=False, tied=1)),
     "distilbert": Family(grouped=False, tied=1, sources=_DISTILBERT),
-    "bart": Family(grouped=False, tied=1),
-    "t5": Family(grouped=False, tied=1),
     "chatglm": Family(grouped=False, tied=0, sources=_CHATGLM),
     "longcat_flash": Family(grouped=False, tied=0, sources={"num_layers": ("num_layers",)}),  # each holds two halves
     "zamba2": Family(grouped=False, tied=1, sources={"head_dim": ("attention_head_dim",)}),
     "jamba": Family(step_rank="mamba_dt_rank", tied=0),
-    "mamba": Family(ffn=2, ffn_key="expand", attention=False, step_rank="time_step_rank", tied=1),
-    "falcon_mamba": Family(ffn=2, ffn_key="expand", attention=False, step_rank="time_step_rank", tied=1),
+    **dict.fromkeys(
+        ("mamba", "falcon_mamba"),
+        Family(ffn=2, ffn_key="expand", attention=False, step_rank="time_step_rank", tied=1),
+    ),
     "mamba2": Family(ffn=2, ffn_key="expand", attention=False, tied=0),
     "rwkv": Family(ffn=4, attention=False, tied=0),
 }
 """Families by model_type. Other defaults (Mistral's 8 kv heads) come from transformers."""
 
 
-def _words(*lines: str) -> frozenset[str]:
-    return frozenset(word for line in lines for word in line.split())
-
-
 # What the names of other config fields mean.
-NOT_SIZES = _words(  # integers about generation, training or labels, scales of values, and repetitions of other fields
+NOT_SIZES = words(  # integers about generation, training or labels, scales of values, and repetitions of other fields
     "max_length min_length num_beams num_beam_groups num_return_sequences top_k no_repeat_ngram_size n_special seed",
     "encoder_no_repeat_ngram_size num_logits_to_keep pretraining_tp ep_size verbose chunk_size_feed_forward",
     "rope_theta compress_rope_theta rope_local_base_freq original_max_position_embeddings initial_context_length",
     "default_output_length initializer_factor n_ctx qk_head_dim",
 )
 
-WHICH_LAYERS = _words(  # a number is a period in layers; a list or a pattern states it layer by layer
+WHICH_LAYERS = words(  # a number is a period in layers; a list or a pattern states it layer by layer
     "moe_layer_freq sliding_window_pattern decoder_sparse_step interleave_moe_layer_step expert_layer_period",
     "attn_layer_period full_attention_interval no_rope_layer_interval",
 )
@@ -117,13 +100,13 @@ NOT_RUN = ("num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers
 """Layers that predict further tokens: in the checkpoint, but not run in a pass."""
 NOT_SIZES_ENDS = ("_token_id", "_token_index", "_token_ids", "_id")
 
-STRUCTURE = _words(  # the kinds of the layers: read elsewhere
+STRUCTURE = words(  # the kinds of the layers: read elsewhere
     "layer_types layers_block_type mlp_only_layers mlp_layer_types no_rope_layers moe_layers compress_ratios",
     "compress_rates attention_layers attention_types attn_config ffn_config per_layer_config indexer_types",
     "mtp_layers_block_type layer_rope_theta _sliding_window_pattern",
 )
 
-COST_WORDS = _words(  # a field with one of these in its name that is in no table here is reported as unknown
+COST_WORDS = words(  # a field with one of these in its name that is in no table here is reported as unknown
     "expert experts moe topk window rank lora ssm state states conv mamba head heads layer layers dim latent",
     "index indexer compress mtp nextn",
 )

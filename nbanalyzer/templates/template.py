@@ -6,7 +6,7 @@ A kernel is one node of cost. A `Basic` kernel carries formulas. A `Composite` k
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
@@ -16,7 +16,7 @@ from nbanalyzer.errors import FormulaError, TemplateError, shorten
 from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.text import printable
 
-from .config_files import TEXT_PARTS, with_floats
+from .config_files import text_part, with_floats
 
 __all__ = [
     "COLLECTIVES", "DRAFTED", "NOT_CHECKED", "Basic", "Collective", "Composite", "Kernel", "MemoryAccess",
@@ -234,9 +234,7 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True, dict=True):
         whole = " or ".join(names) or shorten(str(self.config.get("model_type", "a multimodal model")))
         if not self.architecture or self.architecture.casefold() in map(str.casefold, names):
             return ""
-        if self.provenance.get("part") == "text" or any(
-            isinstance(self.config.get(key), Mapping) for key in TEXT_PARTS
-        ):
+        if self.provenance.get("part") == "text" or text_part(self.config):
             return f"the text part of {whole}"
         if not names:
             return ""
@@ -267,10 +265,18 @@ def fields_of(template: ModuleTemplate | ModelTemplate) -> Iterator[Field]:
     yield from fields(template.kernels)
 
 
-def fields(kernels: tuple[Kernel, ...], path: str = "") -> Iterator[Field]:
-    """Yield every formula of a kernel tree, outermost first."""
+def walk(kernels: Iterable[Kernel], path: str = "") -> Iterator[tuple[str, Kernel]]:
+    """Yield path and kernel of everything in a kernel tree, outermost first."""
     for kernel in kernels:
         here = f"{path}.{kernel.name}" if path else kernel.name
+        yield here, kernel
+        if isinstance(kernel, Composite):
+            yield from walk(kernel.sub_kernels, here)
+
+
+def fields(kernels: Iterable[Kernel]) -> Iterator[Field]:
+    """Yield every formula of a kernel tree, outermost first."""
+    for here, kernel in walk(kernels):
         if isinstance(kernel, Basic):
             yield Field(here, "flops", kernel.flops)
             yield Field(here, "memory_access.read", kernel.memory_access.read)
@@ -284,4 +290,3 @@ def fields(kernels: tuple[Kernel, ...], path: str = "") -> Iterator[Field]:
         yield Field(here, "calls", kernel.calls)
         if kernel.parameters:
             yield Field(here, "parameters", kernel.parameters)
-        yield from fields(kernel.sub_kernels, here)

@@ -68,15 +68,7 @@ def encode(template: msgspec.Struct) -> bytes:
 
 def as_json(template: msgspec.Struct) -> bytes:
     """Return the template as JSON text in one line."""
-    if isinstance(template, ModelTemplate):
-        written = msgspec.structs.replace(template)
-        msgspec.structs.force_setattr(written, "config", without_floats(template.config))
-        if template.valid_for:
-            validity = msgspec.structs.replace(template.valid_for)
-            msgspec.structs.force_setattr(validity, "defaults", without_floats(validity.defaults))
-            msgspec.structs.force_setattr(written, "valid_for", validity)
-        return msgspec.json.encode(written)
-    return msgspec.json.encode(template)
+    return msgspec.json.encode(without_floats(msgspec.to_builtins(template)))
 
 
 def _read(source: str | os.PathLike[str] | bytes, where: str) -> tuple[bytes, str]:

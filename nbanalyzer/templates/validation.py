@@ -11,7 +11,7 @@ from nbanalyzer.files import convert
 from nbanalyzer.formulas.variables import ALLOWED_VARIABLES
 
 from .config import integer_fields
-from .template import Basic, Kernel, ModelTemplate, ModuleTemplate, fields_of
+from .template import Basic, Kernel, ModelTemplate, ModuleTemplate, fields_of, walk
 
 __all__ = [
     "DisallowedVariable", "check_module", "check_names", "name_errors", "require_size", "require_valid", "uses_of",
@@ -90,18 +90,8 @@ def require_valid(template: ModelTemplate, where: str = "") -> ModelTemplate:
 
 def check_size(template: ModelTemplate | ModuleTemplate) -> None:
     """Raise if a template has too many kernels, or too long formulas, to be processed at once."""
-    kernels, characters = 0, sum(map(len, template.state.values()))
-    waiting: list[Kernel] = [*template.kernels]
-    while waiting:
-        kernel = waiting.pop()
-        kernels += 1
-        if isinstance(kernel, Basic):
-            characters += len(kernel.flops) + len(kernel.memory_access.read) + len(kernel.memory_access.write)
-            continue
-        characters += len(kernel.repeat) + len(kernel.calls) + len(kernel.parameters)
-        characters += sum(map(len, kernel.bindings.values()))
-        waiting += kernel.sub_kernels
-    require_size(kernels, characters)
+    kernels = sum(1 for _ in walk(template.kernels))
+    require_size(kernels, sum(len(field.text) for field in fields_of(template)))
 
 
 def require_size(kernels: int, characters: int) -> None:
@@ -114,9 +104,9 @@ def require_size(kernels: int, characters: int) -> None:
 
 def check_names(template: ModelTemplate) -> None:
     """Raise if a name cannot be shown or be part of a path, or if kernels are too many or too deep."""
-    check_size(template)
     for error in name_errors(template):
         raise error
+    check_size(template)
 
 
 def name_errors(template: ModelTemplate) -> Iterator[TemplateError]:
@@ -153,9 +143,9 @@ def _name_errors(kernels: tuple[Kernel, ...], path: str = "", level: int = 1) ->
 def check_module(template: ModuleTemplate, where: str = "") -> ModuleTemplate:
     """Return the module template if its formulas use only its declared variables and global ones."""
     where = where or template.class_name
-    check_size(template)
     for error in _name_errors(template.kernels):
         raise error
+    check_size(template)
     used: set[str] = set()
     for field in fields_of(template):
         try:

@@ -17,9 +17,9 @@ from nbanalyzer.errors import FormulaError
 from nbanalyzer.formulas.formula import Formula
 
 from .config import extract_model_params
-from .config_files import NOISE, TEXT_PARTS, text_fields
+from .config_files import NOISE, text_fields, text_part
 from .families import canonical_name
-from .template import Composite, Kernel, ModelTemplate, Validity
+from .template import Composite, Kernel, ModelTemplate, Validity, walk
 
 __all__ = ["DEFAULTS", "Difference", "differences", "ever_read", "filled", "flat", "is_noise", "unstated"]
 
@@ -130,7 +130,7 @@ def _untied(template: ModelTemplate, config: Mapping[str, Any]) -> list[Differen
 
     Which one holds depends on where the head is. If the whole does not state it, the template's config does.
     """
-    if not any(isinstance(config.get(part), Mapping) for part in TEXT_PARTS):
+    if not text_part(config):
         return []
     part, whole = flat(config).get("tie_word_embeddings"), config.get("tie_word_embeddings")
     if whole is None:
@@ -171,9 +171,8 @@ def unstated(template: ModelTemplate, config: Mapping[str, Any]) -> dict[str, An
 
 
 def _put(config: dict[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-    for part in TEXT_PARTS:
-        if isinstance(config.get(part), Mapping):
-            return {**config, part: _put(dict(config[part]), fields)}
+    if part := text_part(config):
+        return {**config, part: _put(dict(config[part]), fields)}
     return {**fields, **config}
 
 
@@ -276,12 +275,9 @@ def ever_read(template: ModelTemplate, key: str) -> bool:
 
 def _folder_of(kernels: Iterable[Kernel]) -> str:
     """Return the model type whose code the kernels were traced in; "" if there is none."""
-    for kernel in kernels:
-        if isinstance(kernel, Composite):
-            match = re.fullmatch(r"transformers\.models\.(\w+)\..*", kernel.module)
-            if model_type := (match[1] if match else _folder_of(kernel.sub_kernels)):
-                return model_type
-    return ""
+    modules = (kernel.module for _, kernel in walk(kernels) if isinstance(kernel, Composite))
+    found = (re.fullmatch(r"transformers\.models\.(\w+)\..*", module) for module in modules)
+    return next((match[1] for match in found if match), "")
 
 
 _SHARED = ("cache_utils.py", "configuration_utils.py", "masking_utils.py", "modeling_layers.py",

@@ -50,6 +50,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "explain": {"model": "gpt2", "what": "lm_head", "seq_len": 10},
     "request": {"model": "gpt2", "prompt_len": 10, "output_len": 3, "hardware": "h100-sxm"},
     "fit": {"model": "gpt2", "hardware": "h100-sxm"},
+    "meshes": {"model": "gpt2", "hardware": ["h100-sxm"], "max_devices": 4},
     "compare": {"models": ["gpt2", "gpt2-xl"]},
     "sweep": {"model": "gpt2", "values": {"batch_size": [1, 2]}, "maximize": "flops"},
     "module": {"name": LINEAR},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def shelf(tmp_path: Path) -> Shelf:
 
 
 def test_the_tools() -> None:
-    names = "list analyze explain request fit compare sweep module validate expand check save"
+    names = "list analyze explain request fit meshes compare sweep module validate expand check save"
     assert [*TOOLS] == [f"nbanalyzer_{name}" for name in names.split()]
     assert [tool.name for tool in TOOLS.values() if tool.writes] == ["nbanalyzer_save"]
 
@@ -271,6 +272,66 @@ def test_cards_that_hold_a_pass_hold_it() -> None:
     assert sizes == sorted(sizes)
 
 
+def test_a_rank_is_that_of_the_package() -> None:
+    """Llama-3.1-8B over 8: the study's parameters, and 64 all-reduces in the layers with the embedding's."""
+    found = answer("analyze", model="llama-3.1-8b", seq_len=512, tp=8, hardware=CARD, nodes=2, overlap=0.5)
+    rank = nbanalyzer.populate("llama-3.1-8b", seq_len=512, tp=8)
+    assert found["totals"] == rank.totals
+    assert found["totals"]["parameters"] == 1_004_015_616
+    assert found["totals"]["payload_bytes"] == 65 * 4_194_304 + 512 * 128_256 * 2
+    assert "the busiest of 8 devices (tp 8)" in found["conditions"]
+    assert found["hardware"]["time"] == rank.on(CARD, nodes=2, overlap=0.5).time
+    assert found["hardware"]["time"] != rank.on(CARD).time
+    spread = answer("request", model="llama-3.1-8b", prompt_len=10, output_len=3, tp=16, hardware=CARD, nodes=2)
+    timing = nbanalyzer.request("llama-3.1-8b", prompt_len=10, output_len=3, tp=16).on(CARD, nodes=2)
+    assert spread["times"]["time"] == timing.time
+    values = {"tp": [8, 16]}
+    compared = answer("compare", model="llama-3.1-8b", hardware=[CARD], values=values, nodes=2)
+    assert [one["totals"]["devices"] for one in compared["variants"]] == [8, 16]
+    metrics = ["payload_bytes", "time"]
+    swept = answer("sweep", model="llama-3.1-8b", hardware=CARD, values=values, metrics=metrics, nodes=2)
+    times = [one["totals"]["time"] for one in compared["variants"]]
+    assert [row["time"] for row in swept["rows"]] == pytest.approx(times, rel=1e-12)
+
+
+def test_meshes_are_those_of_the_search() -> None:
+    found = answer("meshes", model="llama-3.1-70b", hardware=[CARD, "t4"], max_devices=8, price=2.0, minimize="cost")
+    search = nbanalyzer.fit("llama-3.1-70b", hardware=[CARD, "t4"], max_devices=8, price=2.0, minimize="cost")
+    assert found["total"] == len(search.placements)
+    assert found["rows"] == json.loads(json.dumps([asdict(one) for one in search.placements[: len(found["rows"])]]))
+    costs = [row["cost_per_million_tokens"] for row in found["rows"]]
+    assert costs == sorted(costs)
+    assert found["without"].keys() == search.without.keys()
+    first = found["rows"][0]
+    rank = {name: first[name] for name in ("tp", "ep", "dp") if first[name] > 1}
+    run: dict[str, Any] = {"seq_len": 1, "cache_len": 1024 + 256 - 2, "fusion": "engine", **rank}
+    bound = nbanalyzer.populate("llama-3.1-70b", **run).on(first["hardware"]).lower_bound
+    assert first["time_per_output_token"] == pytest.approx(bound, rel=1e-9)
+    least = answer("meshes", model="llama-3.1-70b", hardware=[CARD], where=["{tp} >= 4"], batch_size=4)
+    assert least["rows"][0]["devices"] == min(row["devices"] for row in least["rows"])
+    assert all(row["tp"] >= 4 for row in least["rows"])
+    prices = answer("meshes", model="gpt2", hardware=[CARD, "t4"], prices={CARD: 1.0, "t4": 1.0}, minimize="cost")
+    assert {row["hardware"] for row in prices["rows"]} == {CARD, "t4"}
+
+
+def test_no_mesh_says_why() -> None:
+    found = answer("meshes", model="deepseek-v3", hardware=["t4"], max_devices=2)
+    assert (found["total"], found["rows"], found["estimate"]) == (0, [], None)
+    assert "needs at least" in found["without"]["t4"]
+    assert "no mesh fits" in call("meshes", model="deepseek-v3", hardware=["t4"], max_devices=2).text
+
+
+def test_pages_of_meshes_are_all_of_them() -> None:
+    rows: list[dict[str, Any]] = []
+    offset: int | None = 0
+    while offset is not None:
+        found = answer("meshes", model="llama-3.1-70b", limit=200, offset=offset)
+        rows += found["rows"]
+        offset = found["next_offset"]
+    assert len(rows) == found["total"] == len(nbanalyzer.fit("llama-3.1-70b").placements)
+    assert found["without_total"] >= len(found["without"]) > 0
+
+
 def test_variants_are_compared() -> None:
     found = answer("compare", model="llama-3.1-8b", values={"w_bit": [16, 4]}, seq_len=1, hardware=["rtx-4090"])
     sixteen, four = (one["totals"] for one in found["variants"])
@@ -466,7 +527,29 @@ def deep(levels: int) -> dict[str, Any]:
         ("request", {"model": "bert-base-uncased", "prompt_len": 4, "output_len": 4}, "writes no text"),
         ("fit", {"model": "gpt2", "hardware": CARD, "batch_size": 3}, "solved for"),
         ("fit", {"model": "gpt2", "hardware": CARD, "maximize": "w_bit"}, "'w_bit'"),
+        ("analyze", {"model": "llama-3.1-8b", "tp": 16, "hardware": CARD}, "needs 16 devices, a node of h100-sxm has 8"),
+        ("analyze", {"model": "gpt2", "tp": 3, "nodes": 2, "hardware": CARD}, "do not spread evenly over 2 nodes"),
+        ("analyze", {"model": "gpt2", "tp": 4, "nodes": 2}, "need hardware"),
+        ("analyze", {"model": "gpt2", "tp": 4, "overlap": 1.5, "hardware": CARD}, "not 1.5"),
+        ("analyze", {"model": "gpt2", "tp": 4, "rank": 4}, "rank is a whole number from 0 to 3, not 4"),
+        ("analyze", {"model": "gpt2", "ep": 3}, "ep=3"),
+        ("analyze", {"model": "gpt2", "comm": "nccl"}, "'nccl'"),
+        ("request", {"model": "gpt2", "prompt_len": 1, "output_len": 1, "hardware": CARD, "overlap": 0.5}, "no overlap"),
+        ("meshes", {"model": "gpt2", "hardware": ["h100"]}, "h100-sxm"),
+        ("meshes", {"model": "gpt2", "hardware": ["../card.json"]}, "no path"),
+        ("meshes", {"model": "gpt2", "minimize": "power"}, "'power'"),
+        ("meshes", {"model": "gpt2", "minimize": "cost"}, "needs a price"),
+        ("meshes", {"model": "gpt2", "price": 1.0, "prices": {CARD: 1.0}}, "not both"),
+        ("meshes", {"model": "gpt2", "where": ["{tpp} > 1"]}, "Did you mean 'tp'"),
+        ("meshes", {"model": "gpt2", "where": ["{tp}"] * 9}, "not 9"),
+        ("meshes", {"model": "gpt2", "where": ["{tp} >"]}, "in where"),
+        ("meshes", {"model": "gpt2", "max_devices": 0}, "max_devices is a whole number from 1 to 1,024, not 0"),
+        ("meshes", {"model": "gpt2", "max_devices": 10**9}, "not 1000000000"),
+        ("meshes", {"model": "gpt2", "batch_size": 0}, "batch_size is a whole number from 1"),
+        ("meshes", {"model": "gpt2", "memory_fraction": 2.0}, "not 2.0"),
+        ("meshes", {"model": "gpt2", "profile": "/tmp/p.json"}, "no path"),
         ("compare", {"model": "gpt2"}, "2 to 6 variants"),
+        ("compare", {"models": ["gpt2", "gpt2-xl"], "nodes": 2}, "need hardware"),
         ("compare", {"models": ["gpt2"] * 7}, "not 7"),
         ("compare", {"models": ["gpt2", "gpt2-xl"], "model": "gpt2"}, "not both"),
         ("compare", {"model": "gpt2", "values": {"w_bit": [16, 8], "a_bit": [16, 8, 4, 2]}}, "not 8"),
@@ -478,6 +561,8 @@ def deep(levels: int) -> dict[str, Any]:
         ("sweep", {"model": "gpt2", "values": {"w_bit": [*range(1, 60)]}}, "59 combinations"),
         ("sweep", {"model": "gpt2", "values": {"num_kv_heads": [*range(1, 60)]}}, "59 combinations"),
         ("sweep", {"model": "gpt2", "values": {"chunks": [1, 2]}}, "'chunks'"),
+        ("sweep", {"model": "gpt2", "values": {"nodes": [1, 2]}}, "'nodes'"),
+        ("sweep", {"model": "gpt2", "values": {"tp": [1, 2]}, "nodes": 2}, "need hardware"),
         ("sweep", {"model": "gpt2", "values": {"seq_len": [1]}, "where": ["1"]}, "where needs"),
         ("sweep", {"model": "gpt2", "values": {"seq_len": [1, 2]}, "minimize": "flops", "where": ["__import__('os')"]}, "_"),
         ("sweep", {"model": "gpt2", "values": {"seq_len": [1, 2]}, "minimize": "flops", "where": ["{flops} < 0"]}, "no point"),
@@ -527,6 +612,7 @@ def shapes() -> Iterator[tuple[str, dict[str, Any]]]:
     for name in nbanalyzer.modules:
         yield "module", {"name": name}
     yield "compare", {"models": [*nbanalyzer.models()[:6]]}
+    yield "meshes", {"model": "deepseek-v3", "max_devices": 1024, "limit": 200, "batch_size": 64}
     yield "explain", {"model": "deepseek-v3", "what": "flops"}
 
 

@@ -15,7 +15,6 @@ from nbanalyzer import Accelerator, Analysis, populate, sweep
 from nbanalyzer.analysis.closed_form import as_polynomial, expected_of, time_of
 from nbanalyzer.analysis.communication import Communication, exposed
 from nbanalyzer.analysis.rates import Rates
-from nbanalyzer.costs.symbolic import free_values
 from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.links import COLLECTIVES
 from nbanalyzer.hardware.parameters import Fit, Spread
@@ -188,8 +187,7 @@ def test_formulas_of_times_give_the_times(nodes: int, overlap: float) -> None:
     )
     options: dict[str, Any] = {"nodes": nodes, "overlap": overlap, "profile": profile()}
     first = passed(*kernels, tp=4).on(CARD, **options)
-    values = {**first.analysis.params, **free_values(first.analysis.run, frozenset({"batch_size"}))}
-    symbolic = first.analysis.symbolic(values)
+    symbolic = first.analysis.symbolic("batch_size")
     rates = Rates(CARD, first.analysis.run, communication=Communication(nodes, overlap))
     time = as_polynomial(time_of(symbolic, rates))
     for batch in (1, 2, 5, 40, 1000):

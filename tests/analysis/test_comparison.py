@@ -264,3 +264,64 @@ def test_bars_of_fused_kernels_are_bounds() -> None:
     plot = compare("gpt2", "gpt2-xl", seq_len=64, fusion="engine", hardware=CARD).plot()
     assert repr(plot).startswith("time, at least, by module")
     assert plot.figure.axes[0].get_xlabel() == "time, at least"
+
+
+# ---- several devices
+
+
+def test_ranks_are_compared() -> None:
+    run: dict[str, Any] = {"seq_len": 16, "hardware": "h100-sxm", "nodes": 2, "overlap": 0.5}
+    found = compare("llama-3.1-8b", tp=[1, 8, 16], **run)
+    table = found.table()
+    assert [*table.loc["devices"]] == [1, 8, 16]
+    stream = 16 * 4096 * 2
+    assert [*table.loc["payload_bytes"]] == [0, *[65 * stream + 16 * 128_256 * 2] * 2]
+    assert [*table.loc["fits"]] == [1, 1, 1]
+    assert (table.attrs["units"]["devices"], table.attrs["units"]["payload_bytes"]) == ("", "B")
+    for one, tp in zip(found.variants, (1, 8, 16), strict=True):
+        rank = populate("llama-3.1-8b", seq_len=16, tp=tp)
+        assert one.analysis.totals == rank.totals
+        assert one.roofline is not None
+        assert one.roofline.time == rank.on("h100-sxm", nodes=2, overlap=0.5).time
+    text = repr(found)
+    rows = {line.split("  ")[0]: line.split()[1:] for line in text.splitlines()}
+    assert rows["devices"] == ["1", "8", "16"]
+    assert rows["payload_bytes"] == ["0", "B", "12.62", "MB", "new", "12.62", "MB", "new"]
+    assert text.count("fits, each rank") == 1
+    assert "over 2 nodes, 50 % of the communication is hidden" in text
+    spread = found.variants[2]  # nobody measured it: what is expected has no interval
+    assert spread.estimate is None
+    assert spread.roofline is not None
+    assert spread.metric("estimate") == spread.roofline.expected >= spread.roofline.lower_bound
+    assert text.count("no interval") == 2
+    assert "ep 1" not in text  # what nobody divides by is not said
+
+
+def test_one_device_says_nothing_of_devices() -> None:
+    found = compare("gpt2", "gpt2-xl", seq_len=16, hardware=CARD)
+    assert {"devices", "payload_bytes"}.isdisjoint(found.metrics)
+    text = repr(found)
+    assert all(word not in text for word in ("devices", "payload", "each rank", "tp 1", "rank None"))
+
+
+def test_what_all_ranks_share_is_said_once() -> None:
+    heads = repr(compare("llama-3.1-8b", tp=8, rank=3, w_bit=[16, 8], seq_len=16)).splitlines()[1]
+    assert "tp 8, rank 3," in heads
+    assert "pp" not in heads
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"nodes": 2}, "nodes and overlap need hardware"),
+        ({"overlap": 0.5}, "nodes and overlap need hardware"),
+        ({"nodes": True, "hardware": "h100-sxm"}, "nodes is a whole number from 1 to 100,000, not True"),
+        ({"overlap": "half", "hardware": "h100-sxm"}, "not 'half'"),
+        ({"hardware": "h100-sxm"}, "tp=16 needs 16 devices, a node of h100-sxm has 8: give --nodes 2"),
+        ({"hardware": "h100-sxm", "nodes": 3}, "8 devices do not spread evenly over 3 nodes"),
+    ],
+)
+def test_ranks_that_cannot_be_compared(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        compare("llama-3.1-8b", tp=[8, 16], seq_len=4, **options)
+    assert message in str(caught.value)

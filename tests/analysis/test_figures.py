@@ -56,6 +56,7 @@ def test_a_linear() -> None:
             "num_sequences": BATCH,
             "num_tokens": tokens,
             "input_size": H,
+            "output_size": outputs,
         },
         rel=1e-12,
     )

@@ -71,3 +71,7 @@ def test_it_is_shown_and_drawn() -> None:
 def test_more_ranks_than_are_counted_one_by_one() -> None:
     with pytest.raises(InputError, match="2,048 ranks may differ: at most 1,024 are shown"):
         populate("llama-3.1-405b", tp=128, pp=16).ranks()
+
+
+def test_one_device_is_called_so() -> None:
+    assert repr(populate("gpt2").ranks()).splitlines()[1] == "one device"

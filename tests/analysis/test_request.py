@@ -10,6 +10,7 @@ import pytest
 from nbanalyzer import Accelerator, populate, request
 from nbanalyzer.costs.metrics import REQUEST_SUMS
 from nbanalyzer.errors import InputError, UnknownNameError
+from nbanalyzer.quantities import seconds
 
 CARD = Accelerator(name="card", memory_bytes=24 * 10**9, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
 
@@ -222,11 +223,13 @@ def test_the_page_has_what_the_text_has() -> None:
     assert "per million tokens" not in repr(request("gpt2", prompt_len=10, output_len=3).on(CARD))
 
 
-def test_what_no_law_is_of_says_so_and_keeps_its_roofline() -> None:
+def test_what_no_law_is_of_says_so_and_keeps_its_bound() -> None:
     timing = request("mamba-2.8b-hf", prompt_len=10, output_len=3).on(CARD)
     first, *rest = repr(timing).splitlines()
     assert first.startswith("whole request: estimate not modelled: state-space")
-    assert " · at the roofline " in first
+    assert f" · bound {seconds(timing.lower_bound)} · " in first
+    weights = 3 * 2 * 2_768_345_600 / 1e12  # three passes read them, in bf16
+    assert weights < timing.lower_bound < timing.time
     assert any(line.startswith("  estimate ") and "not modelled: state-space" in line for line in rest)
 
 
@@ -256,3 +259,11 @@ def test_peaks_of_either_pass_are_missed() -> None:
     moved = found.request.totals["bytes"] / 1e12
     assert found.time == pytest.approx(moved, rel=0.01)  # vector work hides behind the traffic
     assert not request("llama-3.1-8b", prompt_len=100, output_len=3, w_bit=8, a_bit=8, kv_bit=8).on(card).notes
+
+
+def test_a_request_through_stages_has_costs_and_no_times() -> None:
+    """A token waits for all stages, and the costs are those of the busiest one: its time would be half of a token's."""
+    asked = request("gpt2", prompt_len=16, output_len=4, pp=2, dp=3)
+    assert "one of 6 devices" in repr(asked)
+    with pytest.raises(InputError, match="not modelled: the time of a request through pp=2 stages"):
+        asked.on("h100-sxm")

@@ -484,3 +484,33 @@ def test_a_template_without_heads_is_modelled_by_laws_that_read_none() -> None:
     assert fitted.answer.startswith(
         "estimate not modelled: the law of prefill_attention reads {num_heads}, which has no value · "
     )
+
+
+@pytest.mark.parametrize(
+    ("model", "run", "is_said"),
+    [
+        ("mixtral-8x7b-v0.1", {"seq_len": 1, "batch_size": 1}, False),
+        ("mixtral-8x7b-v0.1", {"seq_len": 1, "batch_size": 2}, True),
+        ("mixtral-8x7b-v0.1", {"seq_len": 2, "batch_size": 1}, True),
+        ("llama-3.1-8b", {"seq_len": 2, "batch_size": 2}, False),
+    ],
+)
+def test_a_bound_says_what_it_supposes_of_experts(model: str, run: dict[str, Any], is_said: bool) -> None:
+    """One token reads the k experts that it chooses, several read those that even routing visits, and may read fewer."""
+    supposed = "if tokens are routed evenly"
+    found = populate(model, cache_len=9, **run).on("h200-sxm")
+    assert (f"bound {seconds(found.lower_bound)} {supposed} · " in found.answer) is is_said
+    assert (supposed in found.answer) is is_said
+    fused = populate(model, cache_len=9, fusion="engine", **run).on("h200-sxm")
+    assert (supposed in fused.words) is is_said
+    assert supposed not in found.words  # which is no bound
+    assert supposed not in populate(model, fusion="engine", **run).on("h200-sxm", compute_efficiency=0.5).words
+
+
+def test_one_token_reads_the_experts_that_it_chooses_and_no_fewer() -> None:
+    """Weights of Mixtral's experts, 3 matrices of 4096 x 14336 each: 2 of 8 for one token, 3.5 for two, on average."""
+    expert = 3 * 4096 * 14336 * 2
+    for tokens, visited in ((1, 2), (2, 8 * (1 - (1 - 2 / 8) ** 2))):
+        costs = populate("mixtral-8x7b-v0.1", fusion="engine", seq_len=1, batch_size=tokens, cache_len=9)
+        (experts,) = [launch for launch in costs.launches if launch.kind == "experts"]
+        assert float(experts.weights) == pytest.approx(visited * expert, rel=1e-12)

@@ -128,6 +128,7 @@ def test_a_card_without_links_has_places_alone_only() -> None:
         ({"where": "{tpp} <= 8"}, "no field of a placement named 'tpp'. Did you mean"),
         ({"where": "{tp} <="}, "in where: "),
         ({"where": [8]}, "a condition is a formula"),
+        ({"where": 8}, "a condition is a formula"),
         ({"where": "{cost_per_million_tokens} <= 8"}, "a cost needs a price"),
         ({"max_devices": 0}, "max_devices is a whole number from 1 to 1,024, not 0"),
         ({"memory_fraction": 2}, "memory_fraction is a share above 0 and at most 1, not 2"),
@@ -150,3 +151,11 @@ def test_it_shows_the_best_first() -> None:
     assert text.startswith("fits on one device of h100-sxm: at least ")
     assert "estimate per token" in text
     assert list(found.table()["devices"]) == [one.devices for one in found.placements]
+
+
+def test_where_nothing_fits_it_says_why_and_shows_no_table() -> None:
+    found = fit("llama-3.1-405b", hardware="rtx-4090", max_devices=1)
+    lines = repr(found).splitlines()
+    assert lines[0].endswith(": no mesh fits")
+    assert lines[-1].startswith("  no place on 1: rtx-4090: a rank needs at least 8")  # 810 GB of weights
+    assert len(lines) == 3

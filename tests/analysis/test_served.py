@@ -13,10 +13,11 @@ import pytest
 from nbanalyzer import Accelerator, populate, request
 from nbanalyzer.analysis.capacity import COMMUNICATION, CONTEXT, GRAPHS, STEP_TOKENS
 from nbanalyzer.analysis.served import Served
-from nbanalyzer.analysis.steps import Steps
+from nbanalyzer.analysis.steps import Steps, Times
 from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.parameters import Fit, Spread
 from nbanalyzer.hardware.profiles import Profile
+from nbanalyzer.quantities import rate, seconds
 
 H, LAYERS, HEADS, KV, D, WIDTH, VOCAB = 64, 3, 8, 2, 16, 160, 1000
 SIZES = {
@@ -175,6 +176,7 @@ def test_without_a_link_or_its_law_it_is_not_modelled() -> None:
     without = {kind: fits for kind, fits in profile().classes.items() if kind != "all_reduce"}
     with pytest.raises(InputError, match="all_reduce at 'any' is not modelled"):
         _ = served(1, by=profile(classes=without), tp=2).expected
+    assert served(1, by=profile(classes=without), tp=2).lower_bound == served(1, tp=2).lower_bound
 
 
 # ---- intervals
@@ -366,6 +368,10 @@ def test_the_text_begins_with_the_answer(tmp_path: Path) -> None:
     page = found._repr_mimebundle_()
     assert page["text/plain"] == repr(found)
     assert page["text/html"].startswith("<div>time per output token: estimate 90.00 µs")
+    ((before, _),) = [
+        row.split(found.capacity.words) for row in page["text/html"].split("<tr>") if found.capacity.words in row
+    ]
+    assert "nowrap" not in before.rpartition("<td")[2]  # it is longer than a page is wide
     found.save(tmp_path / "served.json")
     plain = json.loads((tmp_path / "served.json").read_text())
     assert plain["expected"] == found.expected
@@ -428,22 +434,83 @@ def test_at_the_roofline_ranks_and_schemes_count() -> None:
         assert timing.time == pytest.approx(timing.lower_bound, rel=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("name", "why"),
-    [
-        ("mamba-2.8b-hf", "not modelled: state-space and linear attention, of which no measured kernels are at hand"),
-        ("deepseek-v2-lite", "not modelled: latent attention, of which no measured kernels are at hand"),
-    ],
+EVENLY = " if tokens are routed evenly"
+NOT_MODELLED = (
+    ("mamba-2.8b-hf", "not modelled: state-space and linear attention, of which no measured kernels are at hand"),
+    ("deepseek-v2-lite", "not modelled: latent attention, of which no measured kernels are at hand"),
 )
+
+
+@pytest.mark.parametrize(("name", "why"), NOT_MODELLED)
 def test_what_is_not_modelled_shows_what_fits(name: str, why: str, tmp_path: Path) -> None:
     found = request(name, prompt_len=10, output_len=10).on("h200-sxm", price=2, grid=300).served(3)
-    assert repr(found).splitlines()[0] == f"time per output token: estimate {why} · 3 sequences at a time"
+    bound = f"{seconds(found.lower_bound)}{EVENLY if 'deepseek' in name else ''}"
+    assert repr(found).splitlines()[0] == (
+        f"time per output token: estimate {why} · bound {bound} · 3 sequences at a time"
+    )
     (most,) = (line for line in repr(found).splitlines() if "most sequences" in line)
     assert most.split()[2] == f"{found.max_concurrency:,}"
     assert ("no limit  tokens of a single sequence" in repr(found)) == name.startswith("mamba")
     assert why in found._repr_mimebundle_()["text/html"]
+    cells = {line.split("  ")[1]: line for line in repr(found).splitlines()[3:]}
+    assert f"at least {seconds(found.step.bound)}" in cells["step"]
+    assert f"at most {rate(3 / found.lower_bound)}" in cells["tokens/s"]
     found.save(tmp_path / "served.json")
     plain = json.loads((tmp_path / "served.json").read_text())
-    for figure in ("step", "step_with_prompt", "time_per_output_token", "expected", "cost_per_million_tokens"):
+    for figure in ("time_per_output_token", "expected", "cost_per_million_tokens", "tokens_per_second"):
         assert plain[figure] == why
+    assert plain["step"] == {"expected": why, "bound": found.step.bound}
+    assert plain["lower_bound"] == found.lower_bound
     assert plain["max_concurrency"] == found.max_concurrency > 0
+
+
+@pytest.mark.parametrize(("name", "why"), NOT_MODELLED)
+def test_what_is_not_modelled_has_a_bound(name: str, why: str) -> None:
+    """The bound is that of the passes, which nobody has to have measured."""
+    timing = request(name, prompt_len=10, output_len=5).on("h200-sxm")
+
+    def bound(**run: Any) -> float:
+        return populate(name, fusion="engine", logits="last", **run).on("h200-sxm").lower_bound
+
+    step = bound(seq_len=1, cache_len=12, batch_size=3)
+    served = timing.served(3)
+    assert served.step.bound == pytest.approx(step, rel=1e-12)
+    mixed = served.step_with_prompt.bound
+    assert step < mixed < step + bound(seq_len=10)  # the weights are read once
+    assert served.lower_bound == pytest.approx(step + 3 / 5 * (mixed - step), rel=1e-12)
+    assert served.prefill.bound == pytest.approx(bound(seq_len=10), rel=1e-12)
+    whole = bound(seq_len=10) + sum(bound(seq_len=1, cache_len=10 + one) for one in range(4))
+    assert timing.lower_bound == pytest.approx(whole, rel=1e-12)
+    routing = EVENLY if "deepseek" in name else ""
+    assert timing.answer.startswith(f"whole request: estimate {why} · bound {seconds(whole)}{routing} · fits, ")
+    assert served.not_modelled == served.prefill.not_modelled == why
+    for figure in ("estimate", "prefill_time", "estimate_per_output_token", "expected"):
+        with pytest.raises(InputError, match=why):
+            getattr(timing, figure)
+
+
+def test_times_add_up_whether_or_not_they_are_modelled() -> None:
+    known, unknown = Times(3.0, 2.0), Times("not modelled: one", 1.0)
+    assert known + known * 2 - Times(1.0, 0.5) == Times(8.0, 5.5)
+    for found, bound in ((known + unknown, 3), (unknown - known, -1), (unknown * 4, 4), (known - unknown, 1)):
+        assert found == Times("not modelled: one", bound)
+    assert (unknown + Times("not modelled: two", 0.0)).not_modelled == "not modelled: one"
+    assert not known.not_modelled
+    with pytest.raises(InputError, match=r"^not modelled: one$"):
+        _ = unknown.expected
+
+
+def test_a_peak_that_is_not_known_is_beside_the_bound() -> None:
+    card = msgspec.structs.replace(CARD, peaks={})
+    found = served(1, card, by=profile(launch_us=1))
+    assert ", compute unknown · 1 sequence at a time" in found.answer
+    assert any(note.startswith("compute unknown: card's 16-bit peak") for note in found.notes)
+    assert "compute unknown" not in served(1, by=profile(launch_us=1)).answer
+
+
+def test_requests_say_what_their_bound_supposes_of_experts() -> None:
+    asked = request("qwen3-30b-a3b", prompt_len=10, output_len=5).on("h200-sxm", profile="vllm")
+    assert f"bound {seconds(asked.lower_bound)} if tokens are routed evenly · " in asked.answer
+    found = asked.served(4)
+    assert f"bound {seconds(found.lower_bound)} if tokens are routed evenly · " in found.answer
+    assert "routed" not in request("gpt2", prompt_len=10, output_len=5).on("h200-sxm").answer

@@ -244,3 +244,57 @@ def test_a_balance_says_whether_it_fits() -> None:
     unknown = Accelerator(name="unknown", bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
     assert solve("gpt2", unknown, balance="seq_len").fit.startswith("memory unknown: ")
     assert solve("llama-3.1-8b", CARD, maximize="batch_size", seq_len=1).fit == ""
+
+
+# ---- several devices
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        {"tp": 8, "seq_len": 1, "cache_len": 4096},
+        {"fsdp": 8, "seq_len": 1, "cache_len": 4096},
+        {"pp": 4, "seq_len": 1, "cache_len": 4096},
+        {"tp": 2, "cp": 2, "seq_len": 64},
+        {"tp": 8, "fusion": "engine", "seq_len": 64, "w_bit": 8},
+    ],
+)
+def test_the_most_that_fits_a_rank(run: dict[str, Any]) -> None:
+    found = solve("llama-3.1-8b", CARD, maximize="batch_size", **run)
+    assert found.value is not None
+    assert at(found, "llama-3.1-8b", found.value, run).fits(CARD)
+    assert not at(found, "llama-3.1-8b", found.value + 1, run).fits(CARD)
+    assert "devices" in repr(found)
+
+
+def test_the_most_that_fits_a_rank_by_hand() -> None:
+    """Of 24 GB a rank's 1,004,015,616 weights of 2 bytes; a sequence keeps one head's 4,097 keys and values in 32 layers."""
+    found = solve("llama-3.1-8b", CARD, maximize="batch_size", seq_len=1, cache_len=4096, tp=8)
+    each = 32 * 2 * 4097 * 128 * 2
+    most = (24 * 10**9 - 2 * 1_004_015_616) // each
+    assert found.value is not None
+    assert 0.99 * most < found.value <= most  # beside the largest activations
+
+
+@pytest.mark.parametrize("metric", ["time", "lower_bound"])
+@pytest.mark.parametrize("where", [{"nodes": 2}, {"nodes": 2, "overlap": 0.5}, {"nodes": 2, "overlap": 1.0}])
+def test_times_of_a_rank_are_limits(metric: str, where: dict[str, Any]) -> None:
+    run: dict[str, Any] = {"tp": 16, "seq_len": 1, "cache_len": 4096}
+    found = solve("llama-3.1-8b", "h100-sxm", maximize="batch_size", below={metric: 0.003}, **where, **run)
+    assert found.value is not None
+    times = [
+        getattr(at(found, "llama-3.1-8b", value, run).on("h100-sxm", **where), metric)
+        for value in (found.value, found.value + 1)
+    ]
+    assert times[0] <= 0.003 < times[1]
+
+
+def test_devices_that_no_node_has_are_refused_where_links_matter() -> None:
+    run: dict[str, Any] = {"tp": 16, "seq_len": 1, "cache_len": 4096}
+    with pytest.raises(InputError, match="tp=16 needs 16 devices, a node of h100-sxm has 8: give --nodes 2"):
+        solve("llama-3.1-8b", "h100-sxm", maximize="batch_size", below={"time": 0.003}, **run)
+    with pytest.raises(InputError, match="overlap is a share from 0 to 1"):
+        solve("llama-3.1-8b", "h100-sxm", maximize="batch_size", overlap=7, **run)
+    assert solve("llama-3.1-8b", "h100-sxm", maximize="batch_size", **run).value
+    balance = solve("llama-3.1-8b", "h100-sxm", balance="seq_len", tp=16)  # between products and traffic
+    assert balance.value == solve("llama-3.1-8b", "h100-sxm", balance="seq_len", tp=16, nodes=2).value

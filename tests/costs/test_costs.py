@@ -312,18 +312,23 @@ def test_the_table_of_metrics() -> None:
     passes = {"time", "lower_bound", "estimate"}
     times = {*passes, "time_to_first_token", "time_per_output_token"}
     others = {"parameters", "arithmetic_intensity", "tokens_per_s", "fits"}
-    money = {"cost_per_million_tokens", "energy_per_token"}
-    assert METRICS.keys() == work | traffic | held | sent | times | others | money
+    money = {"cost_per_million_tokens", "energy_per_token", "co2_per_million_tokens"}
+    served = {"prefill_time", "tokens_per_s_each", "max_concurrency"}
+    assert METRICS.keys() == work | traffic | held | sent | times | others | money | served
     assert {name for name, metric in METRICS.items() if metric.is_summed} == work | traffic | sent | passes
-    assert {name for name, metric in METRICS.items() if metric.more_is_better} == others - {"parameters"}
+    assert {name for name, metric in METRICS.items() if metric.more_is_better} == (others | served) - {
+        "parameters", "prefill_time",
+    }  # fmt: skip
     assert {name for name, metric in METRICS.items() if metric.unit == "B"} == traffic | held | sent
     assert {name for name, metric in METRICS.items() if metric.needs == "request"} == times - passes
+    assert {name for name, metric in METRICS.items() if metric.needs == "served"} == served
     assert {name for name, metric in METRICS.items() if metric.needs == "hardware"} == {
         *passes, *money, "tokens_per_s", "fits",
     }  # fmt: skip
     assert set(REQUEST_SUMS) == work | traffic
     assert set(KERNEL_METRICS) == work | sent | traffic - {"activation_bytes"}  # is what the others leave
-    assert METRICS.keys() - set(PASS_METRICS) == {"memory_bytes", "tokens_per_s", "fits"} | sent | times | money
+    later = {"memory_bytes", "tokens_per_s", "fits"} | sent | times | money | served
+    assert METRICS.keys() - set(PASS_METRICS) == later
     assert metrics_of(["kv_cache", "ssm"]) == (*METRICS, "ssm_bytes")
     assert (unit_of("flops"), unit_of("ssm_bytes"), unit_of("fits")) == ("FLOP", "B", "")
     assert own(part("m", basic("1"), repeat="3")).cost_of_all.count == 1

@@ -8,7 +8,7 @@ from typing import Any
 
 from builders import basic, composite, template
 
-from nbanalyzer.costs.flow import Flow, flow_of
+from nbanalyzer.costs.flow import OTHER_RUN, PASSES, RUN, Flow, flow_of
 from nbanalyzer.costs.regions import regions_of
 from nbanalyzer.costs.tree import Node, Tree
 from nbanalyzer.formulas.formula import parse
@@ -225,3 +225,83 @@ def test_beside_what_nobody_made_the_latest_tensor_is_read() -> None:
     found, nodes = flow(linear("one", "0", small), linear("two", "0", X), mix)
     assert found.unknown == {nodes["mix"]}
     assert sources(found, nodes["mix"]) == ["two"]
+
+
+def test_a_linear_reads_what_another_gave_rather_than_what_only_equals_its_input() -> None:
+    found, nodes = flow(
+        linear("one", "0", X), linear("q", "0", HEADS), vector("act", HEADS, HEADS), linear("out", X, Y)
+    )
+    assert sources(found, nodes["out"]) == ["one"]
+    # What is not a linear's is read before a linear's, where both have its size.
+    found, nodes = flow(linear("one", "0", X), linear("q", "0", HEADS), vector("act", HEADS, X), linear("out", X, Y))
+    assert sources(found, nodes["out"]) == ["act"]
+
+
+def test_attention_reads_two_tensors_at_most_beside_what_was_made_for_it() -> None:
+    small = "{batch_size} * {a_bytes}"
+    parts = [linear(name, "0", f"{HEADS} / {share}") for name, share in (("half", 2), ("third", 4), ("fourth", 4))]
+    made = (linear("q", "0", HEADS), vector("rope", HEADS, HEADS), vector("peek", HEADS, small))
+    found, nodes = flow(*parts, composite("attn", *made, *attention()))
+    assert sources(found, nodes["peek"]) == ["rope"]
+    assert sources(found, nodes["scores"]) == ["rope"]
+
+
+def test_attention_reads_a_part_of_a_packed_product_and_nothing_old_of_the_same_size() -> None:
+    small = "{batch_size} * {a_bytes}"
+    packed = f"3 * {HEADS}"
+    found, nodes = flow(
+        linear("old", "0", HEADS),
+        vector("use", HEADS, small),
+        composite("attn", linear("qkv", "0", packed), *attention()),
+    )
+    assert sources(found, nodes["use"]) == ["old"]
+    assert sources(found, nodes["scores"]) == ["qkv"]
+
+
+def test_what_attention_leaves_of_a_packed_product_stays_unread() -> None:
+    small, rest = "{batch_size} * {a_bytes}", f"2 * {HEADS}"
+    found, nodes = flow(
+        linear("old", "0", rest), vector("use", rest, small), linear("qkv", "0", f"3 * {HEADS}"),
+        composite("attn", *attention()), vector("append", rest, small),
+    )  # fmt: skip
+    assert sources(found, nodes["scores"]) == ["qkv"]
+    assert sources(found, nodes["append"]) == ["qkv"]
+
+
+def test_lengths_are_different_primes_so_that_no_product_equals_another() -> None:
+    names = ("batch_size", "seq_len", "cache_len", "encoder_len", "a_bytes")
+    for run in (RUN, OTHER_RUN):
+        lengths = [int(run[name]) for name in names]
+        assert len(set(lengths)) == len(lengths)
+        assert all(length % factor for length in lengths for factor in range(2, length))
+        assert min(lengths) > 4  # bytes of fp32
+    assert all(RUN[name] != OTHER_RUN[name] for name in names[:4])
+
+
+def test_amounts_are_compared_in_prefills_steps_and_passes_of_several_tokens_after_others() -> None:
+    lengths = {(one["batch_size"], one["seq_len"], one["cache_len"]) for one in PASSES}
+    assert lengths == {
+        (batch, new, cached) for batch in (1, 64) for new, cached in ((2048, 0), (1, 0), (1, 2048), (64, 1000))
+    }
+    assert all(one["encoder_len"] == (one["cache_len"] or one["seq_len"]) for one in PASSES)
+    assert {one["a_bytes"] for one in PASSES} == {2}
+
+
+def test_attention_reads_two_of_what_only_equals_its_operands_at_most() -> None:
+    small = "{batch_size} * {a_bytes}"
+    parts = [linear(name, "0", f"{X} / {share}") for name, share in (("half", 2), ("third", 4), ("fourth", 4))]
+    made = (linear("q", "0", HEADS), vector("peek", HEADS, small))
+    found, nodes = flow(*parts, composite("attn", *made, *attention()))
+    assert sources(found, nodes["peek"]) == ["q"]
+    assert sources(found, nodes["scores"]) == ["q"]
+
+
+def test_what_is_made_for_attention_is_unread_until_its_last_product() -> None:
+    scores = "{batch_size} * {num_heads} * {num_heads} * {a_bytes}"
+    products = (
+        basic("2 * {batch_size}", f"2 * {HEADS}", scores, "matmul", "scores"),
+        basic("2 * {batch_size}", f"{scores} + {HEADS}", HEADS, "matmul", "values"),
+    )
+    made = [linear(name, "0", HEADS) for name in ("q", "k", "v")]
+    found, nodes = flow(linear("other", "0", HEADS), composite("attn", *made, *products))
+    assert "other" not in {*sources(found, nodes["scores"]), *sources(found, nodes["values"])}

@@ -330,6 +330,10 @@ def test_steps_of_one_operation_are_one_kernel() -> None:
     costs = own(linear("up"), basic("8", f"8 * {X}", f"8 * {X}", name="gelu", steps=8), linear("down"))
     assert costs.launches[1].bytes == 2 * 3 * BF16
     assert costs.launches[1].steps == 1
+    # Each step of four reads the weights, the kernel reads them once.
+    scaled = basic("4", f"4 * {X} + 32 * {{w_bytes}}", f"4 * {X}", name="scale", steps=4)
+    costs = own(linear("up"), scaled, linear("down"))
+    assert costs.launches[1].bytes == (2 * 3 + 8) * BF16
 
 
 def test_a_copy_that_only_changes_a_layout_is_not_launched() -> None:
@@ -370,6 +374,16 @@ def test_a_scan_reads_its_state_and_writes_it() -> None:
     costs = own(linear("in"), update, read, linear("out"), **OF_STATE)
     assert [launch.kind for launch in costs.launches] == ["linear", "scan", "linear"]
     assert costs.launches[1].bytes == BF16 * (3 + 3) + 2 * 4 * 3 * 24
+
+
+def test_a_copy_of_the_state_in_a_scan_reads_nothing_beside_it() -> None:
+    """The state is read once and written once, though a kernel copies what a product made as large."""
+    copy = basic("0", STATE, STATE, name="copy")
+    update, read = basic("1", f"{STATE} + {X}", STATE, name="update"), basic("1", STATE, X, name="read")
+    costs = own(linear("in"), linear("first", X, STATE), copy, update, read, linear("out"), **OF_STATE)
+    scan = next(launch for launch in costs.launches if launch.kind == "scan")
+    assert names(scan) == ["copy", "update", "read"]
+    assert scan.bytes == BF16 * (3 + 3) + 2 * 4 * 3 * 24
 
 
 def test_what_only_copies_a_state_makes_no_scan() -> None:

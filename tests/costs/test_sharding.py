@@ -121,10 +121,11 @@ def test_a_rank_has_half_of_what_is_divided(name: str, least: float) -> None:
         ({"tp": 0}, "tp is a whole number from 1 to 1,048,576, not 0"),
         ({"dp": 2.0}, "dp is a whole number from 1 to 1,048,576, not 2.0"),
         ({"dp": 2**20, "tp": 2}, "a mesh has at most 1,048,576 devices, not 2,097,152"),
-        ({"ep": 2}, "ep=2 is a multiple of tp=1 that divides the 1 devices of a stage"),
+        ({"ep": 2}, "ep=2 is a multiple of tp=1 that divides the 1 device of a stage"),
         ({"ep": 3, "dp": 3}, "ep=3 does not divide num_experts = 8 into equal parts"),
         ({"tp": 8, "rank": 8}, "rank is a whole number from 0 to 7, not 8"),
         ({"tp": 2, "imbalance": 0.5}, "imbalance is a number from 1 to 1,048,576, not 0.5"),
+        ({"imbalance": 2}, "imbalance=2 changes nothing: it is of experts that are spread, by ep"),
         ({"tp": 2, "comm": "nccl"}, "comm is transformers or megatron, not 'nccl'"),
     ],
 )

@@ -35,7 +35,7 @@ MODELS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 def free(name: str, run: dict[str, Any], *names: str) -> Symbolic:
     analysis = populate(name, **run)
-    return analysis.symbolic({**analysis.params, **free_values(analysis.run, frozenset(names))})
+    return analysis.symbolic(*names)
 
 
 @pytest.mark.parametrize(("name", "run"), MODELS)
@@ -76,8 +76,7 @@ def test_launches_add_up_and_the_largest_working_set_is_the_memorys(name: str, r
 
 def test_sizes_of_the_architecture_may_be_free() -> None:
     analysis = populate("llama-3.1-8b", seq_len=7)
-    values = {name: value for name, value in analysis.values.items() if name not in {"num_layers", "vocab_size"}}
-    symbolic = analysis.symbolic(values)
+    symbolic = analysis.symbolic("num_layers", "vocab_size")
     for layers, words in ((1, 10), (32, 128_256), (80, 1000)):
         changed = populate("llama-3.1-8b", seq_len=7, set={"num_layers": layers, "vocab_size": words})
         for metric in ("flops", "bytes", "parameters"):
@@ -98,7 +97,7 @@ def test_an_error_names_the_kernel() -> None:
     part = {"kernel_type": "composite", "name": "part", "sub_kernels": [kernel]}
     analysis = populate({"model_id": "own", "kernels": [part]}, cache_len=3)
     with pytest.raises(TemplateError, match=r"part\.op"):
-        analysis.symbolic({**analysis.values, "cache_len": 0}).metric("flops")
+        Symbolic(analysis.kernel_tree, {**analysis.values, "cache_len": 0}).metric("flops")
 
 
 # ---- by hand
@@ -110,7 +109,7 @@ def basic(flops: str, read: str = "0", name: str = "op", **fields: Any) -> dict[
 
 def own(*kernels: dict[str, Any], names: tuple[str, ...] = FREE, **run: Any) -> Symbolic:
     analysis = populate(builders.template(builders.composite("part", *kernels)), **run)
-    return analysis.symbolic({**analysis.params, **free_values(analysis.run, frozenset(names))})
+    return analysis.symbolic(*names)
 
 
 def test_what_follows_from_what_is_free_follows_still() -> None:
@@ -191,7 +190,7 @@ def test_working_sets_that_may_be_the_largest() -> None:
         part("later", "200 * {seq_len}", repeat="{cache_len}"),
     ]
     analysis = populate({"model_id": "own", "kernels": kernels, "config": {"n": 0}})
-    symbolic = analysis.symbolic({**analysis.params, **free_values(analysis.run, frozenset(FREE))})
+    symbolic = analysis.symbolic(*FREE)
     sets = working_sets(symbolic)
     found = [[one.evaluate({"seq_len": 7, "cache_len": cached}) for one in sets] for cached in (0, 3, 60)]
     assert found == [[35, 0, 0], [35, 6, 1400], [35, 120, 1400]]

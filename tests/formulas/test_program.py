@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nbanalyzer import models, populate
-from nbanalyzer.costs.symbolic import free_values
 from nbanalyzer.errors import FormulaError
 from nbanalyzer.formulas.blocks import BLOCK, balanced_sizes, block_sizes, scratch, windows
 from nbanalyzer.formulas.formula import parse
@@ -249,8 +248,7 @@ def test_what_is_larger_than_any_float_is_refused() -> None:
 @pytest.mark.parametrize("name", models())
 def test_every_shipped_model_over_arrays(name: str) -> None:
     analysis = populate(name, logits="all")
-    free = frozenset({"batch_size", "seq_len", "cache_len"})
-    symbolic = analysis.symbolic({**analysis.params, **free_values(analysis.run, free)})
+    symbolic = analysis.symbolic("batch_size", "seq_len", "cache_len")
     metrics = (
         "flops",
         "bytes",

@@ -108,7 +108,7 @@ class PartsModel(PreTrainedModel):  # type: ignore[misc, unused-ignore]
 
 def parts() -> Subject:
     config = PartsConfig()
-    return Subject({**config.to_dict(), "model_type": "parts"}, "masked", PartsModel, PartsConfig)
+    return Subject({**config.to_dict(), "model_type": "parts"}, "masked", PartsModel, config_class=PartsConfig)
 
 
 def test_parts_that_are_shared_called_again_or_never_called() -> None:

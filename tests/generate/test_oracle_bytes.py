@@ -26,6 +26,7 @@ from nbanalyzer.generate.model.meta import Answers
 from nbanalyzer.generate.model.subject import Step, Subject
 from nbanalyzer.generate.trace.recorder import trace
 from nbanalyzer.generate.trace.stand_ins import recording
+from nbanalyzer.generate.trace.tensors import kept_sizes
 from nbanalyzer.templates import library
 from nbanalyzer.templates.config import extract_model_params
 from nbanalyzer.templates.expansion import expand, with_variants
@@ -556,7 +557,7 @@ def last_step(name: str, model: torch.nn.Module, run: tuple[int, int, int]) -> S
 
 def kept_bytes(step: Step, size: int) -> int:
     """Return the bytes of the cache after a step; `size` is that of all its elements."""
-    elements, others = oracle.kept_sizes(step.after)
+    elements, others = kept_sizes(step.after)
     return elements * size + others
 
 

@@ -18,6 +18,7 @@ from nbanalyzer.errors import InputError
 from nbanalyzer.generate.check import oracle
 from nbanalyzer.generate.check.equality import MismatchError, check
 from nbanalyzer.generate.check.verification import Row, Verification, verify
+from nbanalyzer.generate.deadline import working
 from nbanalyzer.generate.model.subject import Subject
 from nbanalyzer.generate.write.template import build_template
 from nbanalyzer.templates import catalog
@@ -76,7 +77,8 @@ def test_a_right_template_is_equal(name: str) -> None:
 
 def test_verification_of_a_right_template_is_one_line() -> None:
     told: list[tuple[str, float]] = []
-    found = verify(generated("mixtral"), progress=lambda what, part: told.append((what, part)))
+    with working(lambda what, part: told.append((what, part))):
+        found = verify(generated("mixtral"))
     assert found.ok
     assert not found.differences
     assert str(found) == (

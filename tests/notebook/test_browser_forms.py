@@ -258,6 +258,30 @@ def test_fusion_and_profile(form: Form) -> None:
     expect(form.box.locator(".nb-logits select")).to_have_value("all")
 
 
+def test_several_devices(form: Form) -> None:
+    form.page.set_viewport_size({"width": 1000, "height": 1000})
+    try:
+        form.box.locator("button.nb-devices").click()
+        form.type("tp", "8")
+        form.wait_for("parameters", si(1_004_015_616))  # of a rank
+        form.wait_for("payload_bytes", si(65 * 4096 * 2 + 128_256 * 2, "B"))  # the stream of one token, and its logits
+        expect(form.box.locator(".nb-heading")).to_contain_text("the busiest of 8 devices (tp 8)")
+        expect(form.box.locator("button.nb-devices")).to_have_text("▾ devices: tp=8")
+        form.type("nodes", "2")
+        rank = nbanalyzer.populate("llama-3.1-8b", seq_len=1, cache_len=2048, tp=8)
+        form.wait_for("time", seconds(rank.on("h100-sxm", nodes=2).time))
+        form.page.wait_for_function(INSIDE, arg=form.box.locator(".nb-mesh").element_handle())
+        form.keep("devices")
+        form.type("tp", "5")
+        expect(form.box.locator(".nb-error")).to_contain_text("tp=5 does not divide num_heads = 32 into equal parts")
+    finally:
+        form.type("nodes", "1")
+        form.type("tp", "1")
+        expect(form.box.locator(".nb-error")).to_have_text("")
+        form.box.locator("button.nb-devices").click()
+        form.page.set_viewport_size({"width": 1280, "height": 1000})
+
+
 def test_pin_shows_what_changed(form: Form) -> None:
     form.box.locator("button.nb-pin").click()
     form.choose("w_bit", "4")

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 import nbanalyzer
 from nbanalyzer.analysis.comparison import ratio
 from nbanalyzer.analysis.dots import NAMED, dots, named, spots
+from nbanalyzer.costs.run import MESH
 from nbanalyzer.errors import InputError, NBAnalyzerError, UnknownNameError
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.profiles import profile
@@ -280,10 +281,12 @@ def test_a_request_is_estimated_too(make: Make, tried: str) -> None:
     form = make("llama-3.1-8b", hardware="h100-sxm", profile=tried, prompt_len=100, output_len=20)
     timing = nbanalyzer.request("llama-3.1-8b", prompt_len=100, output_len=20).on("h100-sxm", profile=tried)
     assert form._answer.figures["estimate"].value == pytest.approx(timing.estimate.value, rel=1e-12)
-    line = f"estimate {timing.estimate} · at the roofline {seconds(timing.time)} · fits"
+    line = f"whole request: estimate {timing.estimate} · bound {seconds(timing.lower_bound)} · fits"
     assert line in panel_of(form).heading.value
+    assert form.figures["bound"] == f"at least {seconds(timing.lower_bound)}"
     form.change(fusion="engine")
     assert f" · bound {form.figures['time'].removeprefix('at least ')} · fits" in panel_of(form).heading.value
+    assert "bound" not in form.figures  # it is the time
 
 
 @pytest.mark.parametrize(
@@ -295,6 +298,13 @@ def test_what_is_not_modelled_says_why(make: Make, tried: str, model: str, why: 
     assert form._answer.figures["estimate"].note.startswith(why)
     assert f"estimate not modelled: {why}" in panel_of(form).heading.value
     assert form.figures["bound"].startswith("at least ")
+    form.change(phase="request", prompt_len=10, output_len=3)
+    assert form.figures["estimate"] == "not modelled"
+    assert form.figures["bound"].startswith("at least ")
+    routing = " if tokens are routed evenly" if "mixtral" in model else ""
+    bound = f" · bound {form.figures['bound'].removeprefix('at least ')}{routing} · "
+    assert bound in panel_of(form).heading.value
+    form.change(phase="decode")
     form.pin()
     form.change(model="llama-3.1-8b")
     card = panel_of(form).headline.value.split("nb-figure-estimate")[1].split("nb-figure-")[0]
@@ -478,7 +488,7 @@ def test_a_peak_that_is_not_known(make: Make) -> None:
 def test_times_that_do_not_fit_say_so(make: Make, phase: str) -> None:
     form = make("llama-3.1-8b", hardware="rtx-3060", phase=phase)  # 16 GB of weights, 12 GiB of memory
     timed = {"estimate", "bound", "time", "tokens_per_second", "first", "token"} & form._answer.figures.keys()
-    assert len(timed) == (5 if phase == "request" else 4)
+    assert len(timed) == (6 if phase == "request" else 4)
     for name, figure in form._answer.figures.items():
         assert figure.note.endswith("does not fit") == (name in timed), name
 
@@ -572,6 +582,186 @@ def test_the_phase_follows_from_the_sizes() -> None:
     assert changed(begin("gpt2", seq_len=100, cache_len=50), phase="decode").run["cache_len"] == 150
 
 
+# ---- several devices
+
+
+def test_a_mesh_is_folded_and_made_when_somebody_looks(make: Make) -> None:
+    form = make("llama-3.1-8b", hardware="h100-sxm")
+    mesh = inputs_of(form).mesh
+    assert (mesh.sizes, mesh.body.layout.display, mesh.toggle.description) == ({}, "none", "▸ devices")
+    mesh.toggle.value = True
+    assert mesh.body.layout.display == ""
+    assert {name: size.value for name, size in mesh.sizes.items()} == {**dict.fromkeys(MESH, 1), "nodes": 1}
+    assert [size.entry.tooltip for name, size in mesh.sizes.items() if name in MESH] == [*MESH.values()]
+    mesh.toggle.value = False
+    assert mesh.body.layout.display == "none"
+    assert form.magic == "%populate llama-3.1-8b --hardware h100-sxm --seq_len 1024"
+    assert "communication" not in panel_of(form).headline.value
+
+
+def test_the_controls_of_a_mesh_reach_the_run(make: Make, shell: InteractiveShell) -> None:
+    form = make("llama-3.1-8b", hardware="h100-sxm", seq_len=512)
+    mesh = inputs_of(form).mesh
+    mesh.toggle.value = True
+    assert mesh.overlap is not None
+    drag(mesh.sizes["tp"], 8)
+    assert form.error == ""
+    assert form.analysis.totals["parameters"] == 1_004_015_616  # the study's number for a rank
+    drag(mesh.sizes["nodes"], 2)
+    mesh.overlap.value = 0.5
+    inputs_of(form).switches["comm"].value = "megatron"
+    expected = nbanalyzer.populate("llama-3.1-8b", seq_len=512, tp=8, comm="megatron")
+    assert form.analysis.totals == expected.totals
+    assert form.roofline is not None
+    assert form.roofline.time == expected.on("h100-sxm", nodes=2, overlap=0.5).time
+    assert form.roofline.time != expected.on("h100-sxm", nodes=2).time != expected.on("h100-sxm").time
+    assert "the busiest of 8 devices (tp 8), divided by Megatron" in panel_of(form).heading.value
+    assert f"{expected.totals['payload_bytes']:,}" in panel_of(form).headline.value
+    assert "link-bound" in panel_of(form).bars.value
+    assert mesh.toggle.description == "▾ devices: tp=8, nodes=2"
+    line = "%populate llama-3.1-8b --hardware h100-sxm --seq_len 512 --tp 8 --comm megatron --nodes 2 --overlap 0.5"
+    assert form.magic == line
+    again = shell.run_line_magic("populate", line.removeprefix("%populate ") + " --plot none")
+    assert again.time == form.roofline.time
+    inputs_of(form).hardware.value = "none"
+    assert form.error == ""
+    assert form.magic == "%populate llama-3.1-8b --seq_len 512 --tp 8 --comm megatron"
+    assert (mesh.sizes["nodes"].box.layout.display, mesh.overlap.layout.display) == ("none", "none")
+
+
+@pytest.mark.parametrize("axis", MESH)
+def test_every_axis_has_a_control(make: Make, axis: str) -> None:
+    other = {"dp": 2} if axis == "ep" else {}
+    form = make("mixtral-8x7b-v0.1", seq_len=64, **other)
+    inputs_of(form).mesh.toggle.value = True
+    type_in(inputs_of(form).mesh.sizes[axis], "2")
+    assert form.error == ""
+    assert form.analysis.run.axes == {axis: 2, **other}
+    options: dict[str, Any] = {axis: 2, **other}
+    assert form.analysis.totals == nbanalyzer.populate("mixtral-8x7b-v0.1", seq_len=64, **options).totals
+    assert f"--{axis} 2" in form.magic
+
+
+def test_the_plan_follows_the_fusion_until_somebody_chooses(make: Make) -> None:
+    form = make("llama-3.1-8b", tp=4)
+    comm = inputs_of(form).switches["comm"]
+    assert comm.value == "transformers"
+    inputs_of(form).switches["fusion"].value = "engine"
+    assert comm.value == form.analysis.run.comm == "megatron"
+    assert "--comm" not in form.magic
+    comm.value = "transformers"
+    assert "--comm transformers" in form.magic
+
+
+def test_a_request_of_several_devices_is_an_engines(make: Make, shell: InteractiveShell) -> None:
+    form = make("llama-3.1-8b", hardware="h100-sxm", prompt_len=100, output_len=10)
+    mesh = inputs_of(form).mesh
+    mesh.toggle.value = True
+    assert mesh.overlap is not None
+    assert mesh.overlap.layout.display == "none"
+    drag(mesh.sizes["tp"], 16)
+    assert "tp=16 needs 16 devices, a node of h100-sxm has 8: give --nodes 2" in form.error
+    drag(mesh.sizes["nodes"], 2)
+    assert form.error == ""
+    expected = nbanalyzer.request("llama-3.1-8b", prompt_len=100, output_len=10, tp=16)
+    assert form.request is not None
+    assert form.request.totals == expected.totals
+    assert form._answer.figures["time"].value == pytest.approx(expected.on("h100-sxm", nodes=2).time, rel=1e-12)
+    assert inputs_of(form).switches["fusion"].value == "engine"
+    assert "of 16 devices (tp 16)" in panel_of(form).heading.value
+    assert "--fusion engine" in form.magic
+    assert "--tp 16" in form.magic
+    again = shell.run_line_magic("whatif", form.magic.removeprefix("%whatif "))
+    assert again.state == form.state
+    assert again.figures == form.figures
+    inputs_of(form).switches["fusion"].value = "none"
+    assert "tp=16 is of a serving engine, which fuses kernels" in form.error
+    inputs_of(form).switches["fusion"].value = "engine"
+    inputs_of(form).phase.value = "decode"
+    assert form.error == ""
+    assert mesh.overlap.layout.display == ""
+
+
+@pytest.mark.parametrize("options", [{}, {"prompt_len": 64, "output_len": 4}])
+def test_what_nobody_measured_is_expected_without_an_interval(make: Make, options: dict[str, Any]) -> None:
+    form = make("llama-3.1-8b", hardware="h100-sxm", tp=4, nodes=2, **options)
+    figure = form._answer.figures["estimate"]
+    timed = form._answer.timing or form.roofline
+    assert timed is not None
+    assert figure.value == timed.expected >= timed.lower_bound
+    assert figure.note.startswith("no interval: ")
+    assert f"estimate {figure.text} (no interval) · " in panel_of(form).heading.value
+
+
+def test_what_a_rank_gathers_has_a_colour(make: Make) -> None:
+    form = make("llama-3.1-8b", hardware="h100-sxm", fsdp=8, seq_len=16)
+    html = panel_of(form).memory.value
+    widths = [float(text) for text in re.findall(r"flex:0 0 ([\d.]+)%", html)]
+    memory = form.analysis.memory
+    assert memory.buffers > 0
+    assert [*memory.parts] == ["weights", "state", "activations", "buffers"]
+    assert re.findall(r"</span>(\w+) [^<]+</span>", html) == [*memory.parts]  # the legend
+    capacity = 80 * 2**30
+    assert widths[-1] == pytest.approx(100 * float(memory.buffers) / capacity, abs=1e-3)
+    assert sum(widths) == pytest.approx(100 * float(memory.total) / capacity, abs=4e-3)
+    form.change(fsdp=1)
+    assert "buffers" not in panel_of(form).memory.value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("tp", "0", "tp is a whole number from 1 to 1,048,576, not 0"),
+        ("tp", "two", "tp is no number"),
+        ("tp", "", "tp is a whole number, and the entry is empty"),
+        ("tp", "16", "tp=16 needs 16 devices, a node of h100-sxm has 8: give --nodes 2"),
+        ("ep", "3", "ep=3 is a multiple of tp=1 that divides the 1 device of a stage"),
+        ("pp", "100", "pp=100: a model of 32 layers has 1 to 32 pipeline stages"),
+        ("nodes", "0", "nodes is a whole number from 1 to 100,000, not 0"),
+    ],
+)
+def test_a_mesh_that_cannot_be_is_one_line(make: Make, name: str, text: str, message: str) -> None:
+    form = make("llama-3.1-8b", hardware="h100-sxm")
+    mesh, before = inputs_of(form).mesh, form.analysis
+    mesh.toggle.value = True
+    type_in(mesh.sizes[name], text)
+    assert message in form.error
+    assert "\n" not in form.error
+    assert message.split(" ")[0] in panel_of(form).error.value
+    assert form.analysis is before
+    type_in(mesh.sizes[name], "1")
+    assert form.error == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"nodes": 2}, "nodes=2 is of links, and there is no hardware: choose an accelerator"),
+        ({"overlap": 0.5}, "overlap=0.5 is of links"),
+        ({"overlap": 2, "hardware": "h100-sxm"}, "overlap is a share from 0 to 1 of the communication that is hidden, not 2"),
+        ({"overlap": 0.5, "hardware": "h100-sxm", "prompt_len": 4}, "a request takes no overlap"),
+        ({"nodes": 2, "tp": 3, "hardware": "h100-sxm"}, "3 devices do not spread evenly over 2 nodes: give another --nodes"),
+        ({"rank": 3}, "no option named 'rank'"),
+        ({"comm": "nccl"}, "comm is transformers or megatron, not 'nccl'"),
+        ({"tp": 2, "fusion": "none", "prompt_len": 4}, "tp=2 is of a serving engine"),
+    ],
+)  # fmt: skip
+def test_a_form_cannot_begin_with_such_a_mesh(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(NBAnalyzerError) as caught:
+        WhatIf("gpt2", **options)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{"tp": 2, "nodes": 2}, {"tp": 2, "prompt_len": 64}])
+def test_a_mesh_is_in_what_is_saved(make: Make, tmp_path: Path, options: dict[str, Any]) -> None:
+    form = make("gpt2", hardware="h100-sxm", **options)
+    for suffix in ("json", "html"):
+        form.save(tmp_path / f"a.{suffix}")
+        assert "the busiest of 2 devices (tp 2)" in (tmp_path / f"a.{suffix}").read_text()
+    form.save(tmp_path / "a.csv")
+    assert "payload_bytes" in (tmp_path / "a.csv").read_text()
+
+
 # ---- pin, copy, save
 
 
@@ -627,6 +817,8 @@ def test_a_form_that_was_pinned_before_it_was_shown() -> None:
         {"model": "deepseek-v3", "phase": "decode", "mla": "absorbed", "logits": "last", "causal": True},
         {"model": "gpt2", "set": {"num_layers": 3, "hidden_size": 96}, "attn": "eager", "a_bit": 32},
         {"model": "t5-small", "seq_len": 5, "encoder_len": 77},
+        {"model": "mixtral-8x7b-v0.1", "tp": 2, "ep": 4, "pp": 2, "dp": 2, "comm": "megatron"},
+        {"model": "gpt2", "fsdp": 2, "cp": 2},
     ],
 )
 def test_the_magic_gives_the_same_numbers(make: Make, shell: InteractiveShell, options: dict[str, Any]) -> None:
@@ -938,9 +1130,10 @@ def test_every_control_says_what_it_is(make: Make) -> None:
 
     form = make("llama-3.1-8b", hardware="h100-sxm")
     inputs_of(form).architecture.value = True
+    inputs_of(form).mesh.toggle.value = True
     for widget in everything(form.widget):
         kind = type(widget).__name__
-        if kind in {"Text", "Dropdown", "Combobox", "Checkbox", "Button"}:
+        if kind in {"Text", "Dropdown", "Combobox", "Checkbox", "Button", "FloatSlider"}:
             assert widget.description, kind
             assert widget.tooltip or kind == "Text", kind
         if kind == "SelectionSlider":
@@ -949,6 +1142,7 @@ def test_every_control_says_what_it_is(make: Make) -> None:
     assert classes >= {
         "nb-whatif", "nb-error", "nb-headline", "nb-roofline", "nb-bars", "nb-memory", "nb-changes", "nb-pin", "nb-unpin",
         "nb-copy", "nb-magic", "nb-save", "nb-file", "nb-saved", "nb-model", "nb-hardware", "nb-phase", "nb-batch_size",
+        "nb-devices", "nb-mesh", "nb-tp", "nb-nodes", "nb-overlap", "nb-comm",
     }  # fmt: skip
 
 

@@ -361,3 +361,63 @@ def test_saving_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Monke
 )
 def test_si(number: int | float | Fraction, text: str) -> None:
     assert si(number) == text
+
+
+# ---- a rank of several devices
+
+
+def test_files_of_a_rank_say_what_it_sends(tmp_path: Path) -> None:
+    """All-reduces of the stream over tp, weights gathered over fsdp; the last stage gathers its logits."""
+    rank = populate("llama-3.1-8b", seq_len=16, tp=2, pp=2, fsdp=2)
+    stream = 16 * 4096 * 2
+    found = json.loads(as_json(rank))
+    assert found["devices"] == rank.devices
+    assert found["devices"].startswith("the busiest of 8 devices (tp 2, pp 2, fsdp 2)")
+    sent = [one for one in _basics(found["kernels"]) if one["unit"] == "link"]
+    assert {(one["collective"], one["group"]) for one in sent} == {
+        ("all_reduce", "tp"), ("all_gather", "fsdp"), ("all_gather", "tp"),
+    }  # fmt: skip
+    assert {one["payload"] for one in sent if one["group"] == "tp" and one["collective"] == "all_reduce"} == {stream}
+    assert all("payload" not in one for one in _basics(found["kernels"]) if one["unit"] != "link")
+    assert found["totals"]["payload_bytes"] == rank.totals["payload_bytes"]
+
+    rows = [*csv.DictReader(io.StringIO(as_csv(rank)))]
+    links = [row for row in rows if row["unit"] == "link"]
+    assert {(row["collective"], row["group"]) for row in links} == {(one["collective"], one["group"]) for one in sent}
+    assert sum(float(row["payload_bytes"]) for row in links) == rank.totals["payload_bytes"]
+    assert all(row["collective"] == row["group"] == "" for row in rows if row["unit"] != "link")
+
+    for text in (as_md(rank), as_html(rank), as_text(rank)):
+        assert "the busiest of 8 devices (tp 2, pp 2, fsdp 2)" in text
+        assert "payload" in text
+        assert re.search(r"\b\d+ all-reduces \(tp\)", text)
+        assert re.search(r"\b\d+ all-gathers \(fsdp\)", text)
+    for suffix in ("json", "csv", "md", "html"):
+        rank.save(tmp_path / f"a.{suffix}")
+    assert json.loads((tmp_path / "a.json").read_text()) == found
+    assert (tmp_path / "a.csv").read_text() == as_csv(rank)
+
+
+def test_files_of_a_rank_on_hardware_say_where_it_is() -> None:
+    roofline = populate("llama-3.1-8b", seq_len=16, tp=8).on("h100-sxm", nodes=2, overlap=0.25)
+    found = json.loads(as_json(roofline.analysis, roofline))
+    assert found["roofline"]["communication"] == {"nodes": 2, "overlap": 0.25}
+    assert 0 < found["roofline"]["link"] < found["roofline"]["time"]
+    for text in (as_md(roofline.analysis, roofline=roofline), as_html(roofline.analysis, roofline)):
+        assert "over 2 nodes, 25 % of the communication is hidden behind the rest" in text
+
+
+def test_files_of_one_device_say_nothing_of_several() -> None:
+    one = populate("gpt2", seq_len=16)
+    found = json.loads(as_json(one, one.on("h100-sxm")))
+    assert "devices" not in found
+    assert "communication" not in found["roofline"]
+    heads = as_csv(one).partition("\n")[0].split(",")
+    assert {"collective", "group", "payload_bytes"}.isdisjoint(heads)
+
+
+def _basics(kernels: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    found = []
+    for kernel in kernels:
+        found += [kernel] if kernel["kernel_type"] == "basic" else _basics(kernel["sub_kernels"])
+    return found

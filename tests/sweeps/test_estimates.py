@@ -17,7 +17,6 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbanalyzer import Accelerator, compare, models, populate, sensitivity, solve, sweep
 from nbanalyzer.analysis.closed_form import as_polynomial, expected_of
 from nbanalyzer.analysis.estimate import Interval
-from nbanalyzer.costs.symbolic import free_values
 from nbanalyzer.errors import InputError, NBAnalyzerError, UnknownNameError
 from nbanalyzer.formulas.summation import total
 from nbanalyzer.hardware.parameters import Fit, Spread
@@ -37,7 +36,7 @@ RATIO = (0.7, 0.8, 1.0, 1.25, 1.5)
 def profile(*, ratio: tuple[float, ...] = RATIO, **changes: Mapping[str, float]) -> Profile:
     """Return a profile in which every parameter of every law makes a difference."""
     parameters: dict[str, dict[str, float]] = {
-        "linear": {"compute": 0.7, "bandwidth": 0.9, "launch_us": 3, "per_k_ns": 0.7, "longest_k": 3000, "per_token_ns": 0.5, "quantize": 1, "quantize_us": 2},
+        "linear": {"compute": 0.7, "bandwidth": 0.9, "launch_us": 3, "per_k_ns": 0.7, "longest_k": 3000, "per_token_ns": 0.5, "wave_us": 0.4, "throttle": 0.15, "brief_us": 9, "quantize": 1, "quantize_us": 2},
         "decode_attention": {"compute": 0.4, "bandwidth": 0.8, "launch_us": 9, "per_context_ns": 0.3, "wave_us": 2},
         "prefill_attention": {"compute": 0.6, "bandwidth": 0.3, "launch_us": 12, "per_context_ns": 5, "wave_us": 0.2, "wave_context_ns": 3},
         "experts": {"compute": 0.5, "bandwidth": 0.9, "activation_bandwidth": 0.3, "launch_us": 33, "per_expert_us": 0.4},
@@ -190,8 +189,7 @@ def test_a_request_is_the_sum_of_its_passes(model: str) -> None:
 @pytest.mark.parametrize("model", ["llama-3.1-8b", "qwen1.5-moe-a2.7b"])
 def test_the_steps_of_a_request_have_a_closed_sum(model: str) -> None:
     step = populate(model, seq_len=1, cache_len=5, batch_size=2).on(CARD, profile=PROFILE)
-    values = {**step.engine.params, **free_values(step.engine.run, frozenset({"cache_len"}))}
-    formula = as_polynomial(expected_of(step.engine.symbolic(values), step.engine_pace))
+    formula = as_polynomial(expected_of(step.engine.symbolic("cache_len"), step.engine_pace))
     steps = [
         at(model, (("batch_size", 2), ("seq_len", 1), ("cache_len", length)), "estimate") for length in range(3, 40)
     ]
@@ -326,7 +324,9 @@ def test_limits_that_cannot_be(options: dict[str, Any], kind: type[NBAnalyzerErr
 )
 def test_elasticities_are_slopes(metric: str, point: dict[str, int]) -> None:
     # Without rounds of multiprocessors: they are steps, which a derivative passes over.
-    laws = profile(decode_attention={"wave_us": 0}, prefill_attention={"wave_us": 0, "wave_context_ns": 0})
+    # Nor just where the first round of a product's tiles is full: it has two slopes there.
+    none = {"wave_us": 0.0}
+    laws = profile(linear=none, decode_attention=none, prefill_attention=none | {"wave_context_ns": 0.0})
     given_to = laws if metric == "estimate" else None
     found = sensitivity("llama-3.1-8b", metric, point, hardware=CARD, profile=given_to).elasticities
 
@@ -353,6 +353,23 @@ def test_elasticities_of_times_need_hardware() -> None:
         sensitivity("gpt2", "energy_per_token", hardware=CARD)
 
 
+def test_the_line_of_a_comparison_takes_a_profile(shell: InteractiveShell) -> None:
+    shell.user_ns |= {"mine": PROFILE}
+    line = "gpt2 mamba-2.8b --seq_len 1 --cache_len 9 --hardware h100-sxm --plot none"
+    for name, by in (("vllm", "vllm"), ("$mine", PROFILE)):
+        found = CostMagics(shell).compare(f"{line} --profile {name}")
+        one = populate("gpt2", seq_len=1, cache_len=9).on("h100-sxm", profile=by)
+        rows = found.table()["gpt2"]
+        assert rows["estimate"] == one.estimate.value
+        assert rows["lower_bound"] == one.lower_bound
+        assert rows["fits"] == 1
+        assert f"{seconds(one.estimate.low)} … {seconds(one.estimate.high)}" in repr(found)
+    with pytest.raises(InputError, match="a profile needs hardware"):
+        CostMagics(shell).compare("gpt2 gpt2-xl --profile vllm")
+    with pytest.raises(NBAnalyzerError, match="nobody"):
+        CostMagics(shell).compare(f"{line} --profile nobody")
+
+
 def test_variants_stand_beside_each_other_with_estimate_and_bound() -> None:
     found = compare("gpt2", seq_len=[1, 64], hardware=CARD, profile=PROFILE)
     rows = found.table()
@@ -365,7 +382,11 @@ def test_variants_stand_beside_each_other_with_estimate_and_bound() -> None:
         assert f"{seconds(estimate.low)} … {seconds(estimate.high)}" in repr(found)
     mixed = compare("gpt2", "mamba-2.8b", seq_len=1, hardware=CARD, profile=PROFILE)
     assert [np.isnan(one.metric("estimate") or 0) for one in mixed.variants] == [False, True]
-    (row,) = (line for line in repr(mixed).splitlines() if line.startswith("estimate"))
+    (row,) = (line for line in repr(mixed).splitlines() if line.startswith("estimate "))
     assert row.endswith("not modelled")
+    assert f"\nestimates by {PROFILE.name}\n" in repr(mixed)
+    assert [line for line in repr(mixed).splitlines() if "warning" in line] == [
+        "warning: mamba-2.8b-hf: not modelled: state-space and linear attention, of which no measured kernels are at hand"
+    ]
     with pytest.raises(InputError, match="a profile needs hardware"):
         compare("gpt2", seq_len=[1, 2], profile=PROFILE)

@@ -63,7 +63,8 @@ def of_pass(model: Any, metric: str, card: Any = None, set: Any = (), **run: Any
     if metric == "memory_bytes":
         return float(analysis.memory.total)
     state = metric.removesuffix("_bytes")
-    return float(analysis.state[state] if state in analysis.state else analysis.totals[metric])
+    totals = {"payload_bytes": 0, **analysis.totals}  # of one device, nothing is communicated
+    return float(analysis.state[state] if state in analysis.state else totals[metric])
 
 
 @lru_cache(maxsize=64)
@@ -87,14 +88,16 @@ def of_request(model: Any, metric: str, card: Any = None, **run: Any) -> float:
     state = metric.removesuffix("_bytes")
     if state in last.state:
         return float(last.state[state])
-    return float(totals[metric] if metric in totals else last.totals[metric])
+    kept = {"payload_bytes": 0, **last.totals}
+    return float(totals[metric] if metric in totals else kept[metric])
 
 
 def all_metrics(model: str, *, of_requests: bool = False) -> tuple[str, ...]:
     states = sorted(populate(model, seq_len=1).state)
     known = [name for name in metrics_of(states) if name != "kv_cache_bytes" or "kv_cache" in states]
     known = [name for name in known if name not in OF_ENGINE]  # see test_estimates.py
-    return tuple(name for name in known if of_requests or name not in METRICS or METRICS[name].needs != "request")
+    kinds = {"", "hardware", *(["request"] if of_requests else [])}  # of served ones, see test_points.py
+    return tuple(name for name in known if name not in METRICS or METRICS[name].needs in kinds)
 
 
 def agrees(found: Sweep, exact: Callable[..., float], model: Any, **fixed: Any) -> None:

@@ -11,24 +11,22 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
-from math import prod
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from nbanalyzer.costs.tree import Cost
-from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number, normalize
+from nbanalyzer.generate.dispatch import hooked
 from nbanalyzer.generate.hf import MASKS
 from nbanalyzer.generate.model.meta import Answers
 from nbanalyzer.generate.model.subject import Step, Subject, UnrunnableError
 from nbanalyzer.generate.trace.layers import Depth, seen_alike, stacks
-from nbanalyzer.generate.trace.pricing import Amount, work
+from nbanalyzer.generate.trace.pricing import Amount, total, work
 from nbanalyzer.generate.trace.recorder import trace
 from nbanalyzer.generate.trace.scope import Operation, Scope
 from nbanalyzer.generate.trace.stand_ins import recording
-from nbanalyzer.generate.trace.tensors import kept
 
 __all__ = [
     "Seen",
@@ -36,7 +34,6 @@ __all__ = [
     "calls",
     "flops",
     "flops_and_trace",
-    "kept_sizes",
     "layers_of",
     "parameters",
     "price",
@@ -91,17 +88,6 @@ def layers_of(subject: Subject, model: torch.nn.Module, root: Scope) -> dict[str
             (str(first), *(value[number] for value in words)) for number, first in enumerate(stack.alike)
         )
     return found
-
-
-def kept_sizes(cache: object) -> tuple[int, int]:
-    """Return what a cache holds: the elements in the model's precision, and the bytes of all others."""
-    elements = others = 0
-    for tensor in kept(cache):
-        if tensor.operand.size == "kv_bytes":
-            elements += prod(tensor.operand.shape)
-        else:
-            others += prod(tensor.operand.shape) * int(tensor.operand.size)
-    return elements, others
 
 
 # ---- matmul FLOPs
@@ -164,20 +150,12 @@ def calls(model: torch.nn.Module, counter: Counter, root: Seen) -> Iterator[None
             outer.children.append(seen)
         stack.append((seen, counter.get_total_flops()))
 
-    def leave(_module: torch.nn.Module, _args: Any, _output: Any) -> None:
+    def leave(_module: torch.nn.Module, _args: Any, _kwargs: Any, _output: Any) -> None:
         seen, before = stack.pop()
         seen.cost.matmul_flops = counter.get_total_flops() - before
 
-    register = torch.nn.modules.module
-    hooks = (
-        register.register_module_forward_pre_hook(enter),
-        register.register_module_forward_hook(leave, always_call=True),
-    )
-    try:
+    with hooked(enter, leave):
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 # ---- traffic and vector FLOPs
@@ -230,37 +208,23 @@ def price(operation: Operation, tokens: int, size: int = 2) -> Cost:
 
     """
     needed = work(operation)
-    cost = Cost(vector_flops=_sum(needed.extra, tokens, size))
+    sizes = {"w_bytes": size, "a_bytes": size, "kv_bytes": size}
+
+    def bytes_of(amounts: Iterable[Amount], unit: str) -> Number:
+        return total((amount for amount in amounts if amount.unit == unit), tokens, sizes)
+
+    flops, extra, read, write = (
+        total(part, tokens, sizes) for part in (needed.flops, needed.extra, needed.read, needed.write)
+    )
+    cost = Cost(vector_flops=extra, read_bytes=read, write_bytes=write)
     if needed.kind == "matmul":
-        cost.matmul_flops = _sum(needed.flops, tokens, size)
+        cost.matmul_flops = flops
     else:
-        cost.vector_flops = normalize(cost.vector_flops + _sum(needed.flops, tokens, size))
-    cost.read_bytes, cost.write_bytes = (_sum(part, tokens, size) for part in (needed.read, needed.write))
-    cost.weight_bytes_read = _sum(_of(needed.read, "w_bytes"), tokens, size)
-    cost.kv_bytes_read = _sum(_of(needed.read, "kv_bytes"), tokens, size)
-    cost.kv_bytes_written = _sum(_of(needed.write, "kv_bytes"), tokens, size)
+        cost.vector_flops = normalize(extra + flops)
+    cost.weight_bytes_read = bytes_of(needed.read, "w_bytes")
+    cost.kv_bytes_read = bytes_of(needed.read, "kv_bytes")
+    cost.kv_bytes_written = bytes_of(needed.write, "kv_bytes")
     return cost
-
-
-def _of(amounts: Iterable[Amount], unit: str) -> tuple[Amount, ...]:
-    return tuple(amount for amount in amounts if amount.unit == unit)
-
-
-def _sum(amounts: Iterable[Amount], tokens: int, size: int) -> Number:
-    total: Number = 0
-    for amount in amounts:
-        unit = size if amount.unit.endswith("bytes") else int(amount.unit or 1)
-        number = amount.times * prod(amount.sizes) * unit
-        total += number * _visited(amount.experts, amount.routed, tokens) if amount.experts else number
-    return normalize(total)
-
-
-_VISITED = parse("{experts} * (1 - (1 - {each} / {experts}) ** {tokens})")
-
-
-def _visited(experts: int, routed: int, tokens: int) -> Number:
-    """Return how many experts are visited, as expected, rounded as a template's formula is."""
-    return _VISITED.evaluate({"experts": experts, "each": Fraction(routed, tokens), "tokens": tokens})
 
 
 # ---- how long
@@ -286,12 +250,8 @@ def affordable(subject: Subject, model: torch.nn.Module) -> int:
 def _affordable(subject: Subject, model: torch.nn.Module) -> int:
     def operations(*lengths: int) -> int:
         """Return how many operations the first step has; the others have to run too."""
-        counts = []
-        for step in subject.steps(model, 1, lengths, lengths[0]):
-            counts.append(sum(1 for _ in trace(step).operations()))
-            if step.after is None:
-                break
-        return counts[0]
+        first, *_ = (sum(1 for _ in trace(step).operations()) for step in subject.steps(model, 1, lengths, lengths[0]))
+        return first
 
     with recording(model):
         length = LONGEST if subject.device == "meta" else LONGEST_WITH_DATA

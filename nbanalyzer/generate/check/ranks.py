@@ -28,9 +28,9 @@ from nbanalyzer.generate.trace.grouping import group_layers
 from nbanalyzer.generate.trace.recorder import Operations, Recorder
 from nbanalyzer.generate.trace.scope import Operation, Scope
 from nbanalyzer.generate.trace.stand_ins import recording
-from nbanalyzer.generate.trace.tensors import leaves
+from nbanalyzer.generate.trace.tensors import kept_sizes, leaves
 
-from .oracle import Seen, calls, kept_sizes, layers_of, parameters, traffic
+from .oracle import Seen, calls, layers_of, parameters, traffic
 from .runs import MATMUL, TRAFFIC, Measured, Run
 
 __all__ = ["Rank", "Sent", "UnsharedError", "rank_of"]

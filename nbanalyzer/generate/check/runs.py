@@ -15,6 +15,7 @@ from nbanalyzer.generate.probe.cases import kernels_of
 from nbanalyzer.generate.trace.recorder import trace
 from nbanalyzer.generate.trace.scope import Scope
 from nbanalyzer.generate.trace.stand_ins import recording
+from nbanalyzer.generate.trace.tensors import kept_sizes
 from nbanalyzer.progress import tell
 from nbanalyzer.templates.config import extract_model_params
 
@@ -141,8 +142,9 @@ def measured(
                     if _is_refused(step):
                         continue
                     raise
-                routed = routed or _is_routed(root)
-                yield Measured(name, run, TRAFFIC, _traffic(root, again), oracle.kept_sizes(again.after), root)
+                # Experts that are computed in groups, FlopCounterMode does not count.
+                routed = routed or any("grouped_mm" in operation.name for operation in root.operations())
+                yield Measured(name, run, TRAFFIC, _traffic(root, again), kept_sizes(again.after), root)
             if not (traces and eager):
                 try:
                     seen = oracle.flops(step, logits)
@@ -150,10 +152,10 @@ def measured(
                     if _is_refused(step):
                         continue
                     raise
-                yield Measured(name, run, MATMUL, seen, oracle.kept_sizes(step.after))
+                yield Measured(name, run, MATMUL, seen, kept_sizes(step.after))
                 continue
             seen, root = oracle.flops_and_trace(step, logits)
-            kept = oracle.kept_sizes(step.after)
+            kept = kept_sizes(step.after)
             yield Measured(name, run, MATMUL, seen, kept)
             if routed:  # by batched products, as FlopCounterMode wants them, experts are read once a token
                 unbatched = unbatched or subject.build("eager")
@@ -179,34 +181,25 @@ def _chain(
     subject: Subject, model: torch.nn.Module, names: list[str], runs: Mapping[str, Run]
 ) -> Iterator[tuple[str, Step]]:
     """Yield the steps of runs that follow each other, to be run by the caller, with the steps in between run here."""
-    first = runs[names[0]]
-    last = Step(subject, model, first["batch_size"], 0, 0, first.get("encoder_len", 0))
-    refused = False
+    plan: list[tuple[str, int]] = []  # name of the run, "" for a step in between; new tokens
+    before = 0
     for name in names:
-        before, wanted = last.cache_len + last.seq_len, runs[name].get("cache_len", 0)
-        if before and last.after is None:
-            return  # nothing is kept: there is no next step
-        if wanted > before:
-            if refused:
-                return  # nor would the steps in between be taken
-            last = _next(last, wanted - before)
+        after, length = runs[name].get("cache_len", 0), runs[name]["seq_len"]
+        plan += [("", after - before)] if after > before else []
+        plan.append((name, length))
+        before = max(after, before) + length
+    first = runs[names[0]]
+    lengths = (length for _, length in plan)
+    steps = subject.steps(model, first["batch_size"], lengths, first.get("encoder_len", 0))
+    for (name, _), step in zip(plan, steps, strict=False):
+        if name:
+            yield name, step
+        else:
             with Answers():
-                last.run(1)
-        step = _next(last, runs[name]["seq_len"])
-        yield name, step
-        refused = step.untouched
-        last = last if refused else step
-
-
-def _next(step: Step, length: int) -> Step:
-    before = step.cache_len + step.seq_len
-    return replace(step, seq_len=length, cache_len=before, cache=step.after, encoded=step.encoded, after=None)
+                step.run(1)
+        if step.untouched:
+            return  # it was refused, and so are the next ones
 
 
 def _traffic(root: Scope, step: Step) -> Seen:
     return oracle.traffic(root, step.batch_size * step.seq_len)
-
-
-def _is_routed(root: Scope) -> bool:
-    """Return whether experts are computed in groups, which FlopCounterMode does not count."""
-    return any("grouped_mm" in operation.name for operation in root.operations())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,10 +11,9 @@ from typing import NamedTuple
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.count import count
 from nbanalyzer.generate import hf
-from nbanalyzer.generate.deadline import working
 from nbanalyzer.generate.model.subject import NeedsDataError, Subject
 from nbanalyzer.generate.write.variants import has_eager
-from nbanalyzer.progress import Progress, part_of
+from nbanalyzer.progress import part_of, tell
 from nbanalyzer.quantities import plain
 from nbanalyzer.table import Table
 from nbanalyzer.templates import catalog
@@ -153,14 +151,7 @@ HEADER = ("kernel", "what", "template", "PyTorch", "difference")
 
 
 def verify(
-    template: ModelTemplate,
-    subject: Subject | None = None,
-    *,
-    tp: int = 1,
-    ep: int = 1,
-    random_configs: int = 2,
-    progress: Progress | None = None,
-    seconds: float = math.inf,
+    template: ModelTemplate, subject: Subject | None = None, *, random_configs: int = 2, tp: int = 1, ep: int = 1
 ) -> Verification:
     """Return a template's numbers beside PyTorch's, see `nbanalyzer.verify`.
 
@@ -168,7 +159,7 @@ def verify(
     where the config's rules leave little room. The model is that of the template's config if `subject` is None.
 
     Raises:
-        Expired: it takes longer than `seconds` of the processor.
+        Expired: the time of the job that this is part of is over.
         NBAnalyzerError: the template cannot be populated, or transformers cannot build or run its config.
 
     """
@@ -176,41 +167,39 @@ def verify(
     subject = subject or Subject.of(template.config)
     found = _Found(template)
     if tp > 1:
-        with working(progress, seconds) as job:
-            for number, (name, run) in enumerate(RANK_RUNS.items()):
-                if ep == 1 or name == "prefill":  # else tokens are too few to be the same for all experts
-                    job.tell(f"comparing {name} of one of {tp} ranks", number / len(RANK_RUNS))
-                    found.compare_rank(name, rank_of(subject, tp, ep, run), count(template, **run, tp=tp, ep=ep))
-            job.tell("done", 1)
+        for number, (name, run) in enumerate(RANK_RUNS.items()):
+            if ep == 1 or name == "prefill":  # else tokens are too few to be the same for all experts
+                tell(f"comparing {name} of one of {tp} ranks", number / len(RANK_RUNS))
+                found.compare_rank(name, rank_of(subject, tp, ep, run), count(template, **run, tp=tp, ep=ep))
+        tell("done", 1)
         differences = tuple(found.differences)
-        return Verification(template.model_id, differences, found.others(), found.compared, ("",), ranks=tp)
+        return Verification(template.model_id, differences, found.others, found.compared, ("",), ranks=tp)
     deepen = not {"num_layers", "num_decoder_layers"}.isdisjoint(template.variables)
     configs, tiny = [""], False
-    with working(progress, seconds) as job:
-        job.tell("comparing at the real config", 0)
-        others = drawn(subject, random_configs, deepen=deepen) if random_configs else iter(())
-        try:
-            with part_of(0, 0.5):
-                found.compare(subject, RUNS, lambda run: count(template, **run))
-        except NeedsDataError as problem:
-            found.compare_parameters(subject)
-            others = runnable(subject, problem, random_configs)
-        job.tell("drawing other configs", 0.5)
-        with part_of(0.5, 0.6):
-            chosen = list(others)
-        for number, other in enumerate(chosen):
-            change = named(template, subject, other)
-            job.tell(f"comparing with {change or 'its real sizes'}", 0.6 + 0.4 * number / len(chosen))
-            where = f", config {len(configs)}" if change else ""
-            with part_of(0.6 + 0.4 * number / len(chosen), 0.6 + 0.4 * (number + 1) / len(chosen)):
-                found.compare(other, OTHER_RUNS, partial(analysed, template, other), where)
-            configs += [change] if change else []
-            tiny = tiny or (other.device != "meta" and bool(change))
-        job.tell("done", 1)
+    tell("comparing at the real config", 0)
+    others = drawn(subject, random_configs, deepen=deepen) if random_configs else iter(())
+    try:
+        with part_of(0, 0.5):
+            found.compare(subject, RUNS, lambda run: count(template, **run))
+    except NeedsDataError as problem:
+        found.compare_parameters(subject)
+        others = runnable(subject, problem, random_configs)
+    tell("drawing other configs", 0.5)
+    with part_of(0.5, 0.6):
+        chosen = list(others)
+    for number, other in enumerate(chosen):
+        change = named(template, subject, other)
+        tell(f"comparing with {change or 'its real sizes'}", 0.6 + 0.4 * number / len(chosen))
+        where = f", config {len(configs)}" if change else ""
+        with part_of(0.6 + 0.4 * number / len(chosen), 0.6 + 0.4 * (number + 1) / len(chosen)):
+            found.compare(other, OTHER_RUNS, partial(analysed, template, other), where)
+        configs += [change] if change else []
+        tiny = tiny or (other.device != "meta" and bool(change))
+    tell("done", 1)
     return Verification(
         template.model_id,
         tuple(found.differences),
-        found.others(),
+        found.others,
         found.compared,
         tuple(configs),
         tiny,
@@ -226,9 +215,12 @@ class _Found:
         self.compared = 0
         self.own: dict[str, float] = {}  # by the template at its real config
         self.differences: dict[Row, None] = {}
-        self.totals: dict[Row, None] = {}
-        self.modules: dict[Row, None] = {}
-        self.rest: dict[Row, None] = {}
+        self.rows: dict[Row, int] = {}  # that are no differences by themselves: 0 totals, 1 modules, 2 the rest
+
+    @property
+    def others(self) -> tuple[Row, ...]:
+        """The rows that are no differences by themselves: totals, modules, the rest."""
+        return tuple(sorted(self.rows, key=self.rows.__getitem__))
 
     def compare(
         self, subject: Subject, runs: Mapping[str, Run], costs_of: Callable[[Run], Costs], where: str = ""
@@ -247,11 +239,11 @@ class _Found:
         what = f"{METRICS.get(comparison.metric, comparison.metric.replace('_', ' '))}{where}"
         for place in culprits(comparison.whole, comparison.numbers):
             self.differences[_row(comparison, place, what)] = None
-        (self.totals if main else self.rest)[_row(comparison, comparison.whole, what)] = None
+        self.rows.setdefault(_row(comparison, comparison.whole, what), 0 if main else 2)
         for place in comparison.whole.walk():
             self.compared += 1
             if main and place.path and place.path.count(".") < SHOWN and any(comparison.numbers(place)):
-                self.modules[_row(comparison, place, what)] = None
+                self.rows.setdefault(_row(comparison, place, what), 1)
 
     def compare_rank(self, name: str, rank: Rank, costs: Costs) -> None:
         """Add what is compared of one rank."""
@@ -263,12 +255,11 @@ class _Found:
         """Add the parameters of a model that does not run."""
         comparison = parameters_alone(self.template, subject)
         row = _row(comparison, comparison.whole, comparison.what)
-        (self.totals if row.equal else self.differences)[row] = None
+        if row.equal:
+            self.rows[row] = 0
+        else:
+            self.differences[row] = None
         self.compared += 1
-
-    def others(self) -> tuple[Row, ...]:
-        """Return the rows that are no differences by themselves, each once."""
-        return tuple(self.totals | self.modules | self.rest)
 
 
 def _row(comparison: Comparison, place: Position, what: str) -> Row:
@@ -280,13 +271,10 @@ def _row(comparison: Comparison, place: Position, what: str) -> Row:
 
 
 def _cells(row: Row) -> tuple[str, str, str, str, str]:
-    difference = _signed(row.template - row.pytorch)
-    return row.path, row.what, _number(row.template), _number(row.pytorch), difference
+    difference = row.template - row.pytorch
+    signed = f"{'+' if difference > 0 else ''}{_number(difference)}" if difference else ""
+    return row.path, row.what, _number(row.template), _number(row.pytorch), signed
 
 
 def _number(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"
-
-
-def _signed(value: float) -> str:
-    return f"{'+' if value > 0 else ''}{_number(value)}" if value else ""

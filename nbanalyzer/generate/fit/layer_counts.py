@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.formulas.formula import Formula, build, constant, variable
 from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.generate.probe.observation import values_of
 from nbanalyzer.generate.trace.layers import COUNTS, Stack, count_fields, facts_of, signatures
 from nbanalyzer.progress import tell
 
@@ -46,7 +47,6 @@ def counts(
     found: Sequence[Stack],
     kinds: Mapping[str, Mapping[int, int]],
     fields: Mapping[str, Any],
-    values: Callable[[Subject], Mapping[str, int]],
 ) -> dict[tuple[str, int], Formula]:
     """Return (stack, kind) → how many layers of the stack are of that kind, as a formula.
 
@@ -58,13 +58,12 @@ def counts(
         found: its stacks.
         kinds: stack → first layer of those that are alike → its kind.
         fields: all fields of the config.
-        values: a subject's variables.
 
     """
     # Layers that are built alike are counted together; then the layers that run differently are subtracted.
     usual = {stack.path: _usual_kinds(stack, kinds[stack.path]) for stack in found}
     built = [replace(stack, alike=stack.built_alike or stack.alike) for stack in found]
-    variations = _variations(subject, built, usual, fields, values)
+    variations = _variations(subject, built, usual, fields)
     own = variations[0].values
     result: dict[tuple[str, int], Formula] = {}
     for stack, alike in zip(found, built, strict=True):
@@ -103,7 +102,6 @@ def _variations(
     found: Sequence[Stack],
     kinds: Mapping[str, Mapping[int, int]],
     fields: Mapping[str, Any],
-    values: Callable[[Subject], Mapping[str, int]],
 ) -> list[Variation]:
     """Return the model itself, then models of other depths.
 
@@ -121,7 +119,7 @@ def _variations(
     several = any(len(set(kinds[stack.path].values())) > 1 for stack in found)
     most, enough = (MOST, ENOUGH) if several else (FEW + 1, FEW)
     draws = _Draws(subject.config, fields, found, varies_pattern=several)
-    variations = [Variation(values(subject), own)]
+    variations = [Variation(values_of(subject), own)]
     for attempt in range(most):
         if len(variations) > enough:
             break
@@ -133,7 +131,7 @@ def _variations(
             if layers is None:
                 draws.barred.update(changed)
             else:
-                variations.append(Variation(values(other), {**dict.fromkeys(own, 0), **layers}, frozenset(changed)))
+                variations.append(Variation(values_of(other), {**dict.fromkeys(own, 0), **layers}, frozenset(changed)))
     return [variation for variation in variations if not variation.changed & draws.barred]
 
 

@@ -135,10 +135,7 @@ class Sizes:
                 if name in observation.parameters
             }
             try:
-                dims = [
-                    self.fit({index: shape[place] for index, shape in shapes.items()}, f"a size of {name}")
-                    for place in range(len(next(iter(shapes.values()))))
-                ]
+                dims = self.dims(shapes, f"a size of {name}")
             except Unfitted as problem:
                 # A formula for more configs would be one for these; and this many values leave no doubt about any.
                 final = len(set(problem.values)) >= ENOUGH
@@ -154,6 +151,13 @@ class Sizes:
         if found := self._by_cases(values, attempt, 2):
             return found
         raise Unfitted(what, values.values())
+
+    def dims(self, shapes: Mapping[int, tuple[int, ...]], what: str) -> list[Formula]:
+        """Return a formula for each size of a tensor that was seen in these shapes at some observations."""
+        if len(set(map(len, shapes.values()))) > 1:
+            raise Unfitted(f"{what}, whose number is another one", map(len, shapes.values()))
+        places = zip(*shapes.values(), strict=True)
+        return [self.fit(dict(zip(shapes, sizes, strict=True)), what) for sizes in places]
 
     def _by_cases(
         self, values: Mapping[int, int], attempt: Callable[[Mapping[int, int]], Formula | None], depth: int

@@ -22,7 +22,7 @@ from nbanalyzer.progress import Progress
 
 from .cases import CPU, CUDA, Grid, cases
 from .clock import Clock, CudaClock, Series, ThreadClock, drift_of, interleaved
-from .fit import fitted
+from .fit import figure, fitted
 from .small import CASTS, KINDS
 
 __all__ = ["LAWS", "calibrate", "profile_of"]
@@ -64,18 +64,15 @@ def calibrate(device: str, seconds: float, tell: Progress) -> Profile:
     deadline = begin + seconds * (1 - FITTING)
     try:
         with torch.inference_mode(), on_one_thread():
-            grid, clock = (CPU, ThreadClock()) if device == "cpu" else (CUDA, _cuda_clock())
-            series = _measured(device, grid, clock, deadline, tell)
+            clock: Clock = ThreadClock()
+            if device == "cuda":
+                clock = CudaClock(torch.empty(FLUSH, dtype=torch.uint8, device=device).zero_)
+            series = _measured(device, CPU if device == "cpu" else CUDA, clock, deadline, tell)
     except torch.OutOfMemoryError:
         raise InputError(f"the memory of {_name(device)} is too small, or in use: nothing was measured") from None
     threads = "1 thread" if device == "cpu" else f"CUDA {torch.version.cuda}, graphs"
     notes = (f"torch {torch.__version__}, Python {platform.python_version()}, {platform.system()}, {threads}",)
     return profile_of(_name(device), series, notes, time.monotonic() - begin)
-
-
-def _cuda_clock() -> Clock:
-    buffer = torch.empty(FLUSH, dtype=torch.uint8, device="cuda")
-    return CudaClock(buffer.zero_)
 
 
 def _measured(device: str, grid: Grid, clock: Clock, deadline: float, tell: Progress) -> dict[str, list[Series]]:
@@ -98,8 +95,8 @@ def profile_of(card: str, series: dict[str, list[Series]], notes: Sequence[str],
 
     """
     everything = [one for found in series.values() for one in found]
-    peaks = {precision: _figure(_peak(found)) for precision, found in series.items()}
-    bandwidth = _figure(_bandwidth(everything))
+    peaks = {precision: figure(_peak(found)) for precision, found in series.items()}
+    bandwidth = figure(_bandwidth(everything))
     classes: dict[str, dict[str, Fit]] = {}
     for precision, found in series.items():
         for kind, fit in _fits(found, precision, peaks[precision], bandwidth).items():
@@ -142,12 +139,8 @@ def _peak(series: Sequence[Series]) -> float:
 def _bandwidth(series: Sequence[Series]) -> float:
     """Return the bytes/s of the memory: of a large copy, or of weights where they are read faster."""
     copies = (one.case.amounts["bytes"] / one.median for one in series if one.case.kind == "copy")
-    weights = (one.case.amounts["weight_bytes"] / one.median for one in series if _is_large(one))
-    return max((*copies, *weights))
-
-
-def _is_large(one: Series) -> bool:
-    return one.case.kind == "linear" and one.case.amounts["weight_bytes"] > LARGE
+    linears = [one for one in series if one.case.kind == "linear" and one.case.amounts["weight_bytes"] > LARGE]
+    return max((*copies, *(one.case.amounts["weight_bytes"] / one.median for one in linears)))
 
 
 def _fits(series: Sequence[Series], precision: str, peak: float, bandwidth: float) -> dict[str, Fit]:
@@ -176,13 +169,9 @@ def _with_python(fits: dict[str, Fit], series: Sequence[Series], precision: str)
     python = max(0.0, (times["pass"] - times["products"] - kernels) / sum(counts.values()))
     found = {}
     for kind, fit in fits.items():
-        parameters = fit.parameters | {"launch_us": _figure(fit.parameters["launch_us"] + python)}
+        parameters = fit.parameters | {"launch_us": figure(fit.parameters["launch_us"] + python)}
         found[kind] = msgspec.structs.replace(fit, parameters=parameters)
     return found
-
-
-def _figure(value: float) -> float:
-    return float(f"{value:.4g}")
 
 
 def _name(device: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -123,9 +125,7 @@ class Arena:
 
     def take(self, *shape: int) -> torch.Tensor:
         """Return the next part, in this shape; it is shared with what is taken a circle later."""
-        count = 1
-        for size in shape:
-            count *= size
+        count = prod(shape)
         if self._next + count > self._memory.numel():
             self._next = 0
         begin = self._next
@@ -239,10 +239,7 @@ def _decode(arena: Arena, kept: Kept, sizes: Attention, size: int) -> Iterator[C
 
         def call() -> list[torch.Tensor]:
             new = arena.take(2, batch, kv_heads, 1, width)
-            joined = []
-            for part in new:
-                joined.append(torch.cat((old.pop(0), part), dim=-2))  # noqa: PERF401 - the old one is freed in turn
-            return kept.keep(joined)
+            return kept.keep([torch.cat((old.pop(0), part), dim=-2) for part in new])  # the old one is freed in turn
 
         return call
 
@@ -295,28 +292,17 @@ OPERATIONS: tuple[tuple[str, int, Callable[[torch.Tensor, torch.Tensor], torch.T
 def _elementwise(grid: Grid, dtype: torch.dtype, device: str) -> Iterator[Case]:
     for count in grid.elements:
         for kind, reads, operation in OPERATIONS:
-            yield _function(grid, kind, reads, operation, torch.randn(2, count, device=device).to(dtype))
+            rows, others = torch.randn(2, count, device=device).to(dtype)
+            amounts = {
+                "activation_bytes": float((reads + 1) * count * rows.itemsize),
+                "num_elements": float(count),
+                "steps": 1.0,
+            }
 
+            def prepared(_number: int, call: Call = partial(operation, rows, others)) -> Call:  # noqa: B008 - of this turn
+                return call
 
-def _function(
-    grid: Grid,
-    kind: str,
-    reads: int,
-    operation: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    inputs: torch.Tensor,
-) -> Case:
-    rows, others = inputs
-    count = rows.numel()
-    amounts = {
-        "activation_bytes": float((reads + 1) * count * rows.itemsize),
-        "num_elements": float(count),
-        "steps": 1.0,
-    }
-
-    def prepared(_number: int) -> Call:
-        return lambda: operation(rows, others)
-
-    return Case(kind=kind, amounts=_whole(amounts), prepared=prepared, calls=_calls(grid, count * 100))
+            yield Case(kind=kind, amounts=_whole(amounts), prepared=prepared, calls=_calls(grid, count * 100))
 
 
 def _whole(amounts: dict[str, float]) -> dict[str, float]:

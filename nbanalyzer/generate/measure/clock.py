@@ -134,10 +134,7 @@ def interleaved(
     rounds: list[list[float]] = []
     for turn in range(MOST + 1):
         round_begin = now()
-        figures = []
-        for sampler in samplers:
-            figures.append(sampler(turn))  # noqa: PERF401 - a loop, for its order is what matters
-        rounds.append(figures)
+        rounds.append([sampler(turn) for sampler in samplers])
         after = now()
         tell("measuring", min((after - begin) / max(deadline - begin, 1e-9), 1.0))
         if turn >= LEAST and after + (after - round_begin) > deadline:
@@ -147,9 +144,6 @@ def interleaved(
 
 def drift_of(series: Sequence[Series]) -> float:
     """Return by which share the machine's speed changed: the median over cases of second half / first half."""
-    changes = []
-    for one in series:
-        half = len(one.seconds) // 2
-        if half:
-            changes.append(median(one.seconds[-half:]) / median(one.seconds[:half]))
+    halves = [(one.seconds, len(one.seconds) // 2) for one in series]
+    changes = [median(times[-half:]) / median(times[:half]) for times, half in halves if half]
     return abs(median(changes) - 1) if changes else 0.0

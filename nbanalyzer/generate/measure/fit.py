@@ -16,7 +16,7 @@ from nbanalyzer.formulas.formula import parse
 from nbanalyzer.hardware.laws import Law, laws
 from nbanalyzer.hardware.parameters import Fit
 
-__all__ = ["fitted", "law_us"]
+__all__ = ["figure", "fitted", "law_us"]
 
 Point = tuple[Mapping[str, float], float]
 """What a law reads of a launch, and the microseconds that were measured."""
@@ -63,7 +63,7 @@ def fitted(name: str, points: Sequence[Point], fixed: Mapping[str, float] | None
         errors = np.abs((matrix @ solution + constant) / times - 1)
         weights = 1 / np.maximum(errors, FINE)
     parameters = {
-        parameter: _rounded(1 / value if _is_share(law, parameter) else value)
+        parameter: figure(1 / value if _is_share(law, parameter) else value)
         for parameter, value in zip(free, solution.tolist(), strict=True)
     } | known
     ratios = [measured / law_us(law, parameters, launch) for launch, measured in points]
@@ -110,12 +110,13 @@ def _is_share(law: Law, name: str) -> bool:
     return law.parameters[name].unit in {"share", "multiple"}
 
 
-def _rounded(value: float) -> float:
+def figure(value: float) -> float:
+    """Return a number with as many digits as profiles have."""
     return float(f"{value:.{DIGITS}g}")
 
 
 def _spread(ratios: list[float]) -> tuple[float, float, float, float, float]:
     """Return the quantiles of measured / law that profiles have."""
     cuts = quantiles(ratios, n=20, method="inclusive") if len(ratios) > 1 else ratios * 19
-    low, tenth, half, ninety, high = (float(f"{cuts[index]:.4g}") for index in (0, 1, 9, 17, 18))
+    low, tenth, half, ninety, high = (figure(cuts[index]) for index in (0, 1, 9, 17, 18))
     return low, tenth, half, ninety, high

@@ -10,7 +10,7 @@ from typing import Any
 from nbanalyzer.errors import ConfigError, near, quote
 from nbanalyzer.generate import hf
 from nbanalyzer.generate.hf import KINDS, Kind, quiet
-from nbanalyzer.templates.config_files import TEXT_PARTS, essential, untyped
+from nbanalyzer.templates.config_files import TEXT_PARTS, essential, text_part, untyped
 from nbanalyzer.templates.validity import flat
 
 from .older import renamed
@@ -23,10 +23,10 @@ class Choice:
     """What is built for a config.
 
     Attributes:
-        config: fields of what is counted, with ``model_type``.
+        config: fields of what is counted, under Hugging Face's names, with ``model_type``.
         kind: how it is run: see `kind_of`.
-        model_class: transformers' class, None for the one that it files under this kind.
-        given: the whole config, if only its text part is counted.
+        model_class: the class to build, if it is not the one that transformers files under this kind.
+        given: the config as it was given: of a multimodal model, all of it.
 
     """
 
@@ -175,8 +175,8 @@ def _text_part(config: Mapping[str, Any], config_class: Any, types: Collection[s
     If its type is one of those whose classes the config names, the whole has no say in it.
     """
     found, known = None, hf.config_classes()
-    while any(isinstance(config.get(key), Mapping) or key in _parts(config_class) for key in TEXT_PARTS):
-        stated = next((config[key] for key in TEXT_PARTS if isinstance(config.get(key), Mapping)), None)
+    while text_part(config) or any(key in (getattr(config_class, "sub_configs", None) or ()) for key in TEXT_PARTS):
+        stated = config.get(text_part(config))
         try:
             with quiet():
                 built = config_class(
@@ -203,11 +203,6 @@ def _text_part(config: Mapping[str, Any], config_class: Any, types: Collection[s
         found = _Part({**stated, **shared, "model_type": model_type}, model_type, str(config.get("model_type")))
         config, config_class = {**stated, "model_type": model_type}, known[model_type]
     return found
-
-
-def _parts(config_class: Any) -> Mapping[str, Any]:
-    parts: Mapping[str, Any] = getattr(config_class, "sub_configs", None) or {}
-    return parts
 
 
 def _part_of(

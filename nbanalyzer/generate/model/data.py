@@ -29,21 +29,7 @@ ENOUGH = 1000
 
 
 class TooLargeError(NBAnalyzerError):
-    """A model with more parameters than are allocated here.
-
-    Attributes:
-        parameters: how many it has.
-        largest: how many it may have.
-
-    """
-
-    def __init__(self, parameters: int, largest: int) -> None:
-        super().__init__(parameters, largest)
-        self.parameters, self.largest = parameters, largest
-
-    def message(self) -> str:
-        """Return how many it has, and how many it may have."""
-        return f"{self.parameters:,} parameters are more than the {self.largest:,} that are allocated to run a model"
+    """A model with more parameters than are allocated here."""
 
 
 def require_small(model: torch.nn.Module, largest: int = LARGEST) -> None:
@@ -55,7 +41,7 @@ def require_small(model: torch.nn.Module, largest: int = LARGEST) -> None:
     """
     count = sum(parameter.numel() for parameter in model.parameters())
     if count > largest:
-        raise TooLargeError(count, largest)
+        raise TooLargeError(f"{count:,} parameters are more than the {largest:,} that are allocated to run a model")
     global _allocated
     _allocated += count
     if _allocated > LARGEST // 2:
@@ -95,17 +81,13 @@ _DRAWS = frozenset({"kaiming_uniform_", "normal_", "uniform_"})  # of tensors, o
 def fill(model: torch.nn.Module, seed: int) -> None:
     """Give all weights small random values; what a model's code leaves as it was allocated could be anything."""
     drawn = torch.randn(NOISE, generator=torch.Generator().manual_seed(seed)) / 10
-    noise = {torch.float32: drawn}
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.is_floating_point():
-                if parameter.dtype not in noise:
-                    noise[parameter.dtype] = drawn.to(parameter.dtype)
-                values = noise[parameter.dtype]
-                weights = parameter.view(-1)
-                whole = weights.numel() // NOISE * NOISE
-                weights[:whole].view(-1, NOISE).copy_(values)  # in place: a copy of all would be as large again
-                weights[whole:].copy_(values[: weights.numel() - whole])
+                for weights in torch.split(
+                    parameter.view(-1), NOISE
+                ):  # in place: a copy of all would be as large again
+                    weights.copy_(drawn[: len(weights)])
 
 
 def tokens(config: Mapping[str, Any], vocabulary: int, shape: tuple[int, int], seed: int) -> torch.Tensor:

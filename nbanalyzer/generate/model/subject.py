@@ -18,33 +18,18 @@ import torch
 from nbanalyzer.errors import ConfigError, NBAnalyzerError, shorten
 from nbanalyzer.generate import hf
 from nbanalyzer.generate.deadline import look
-from nbanalyzer.generate.dispatch import unscripted
+from nbanalyzer.generate.dispatch import tensors_of, unscripted
 from nbanalyzer.generate.hf import Kind, quiet
+from nbanalyzer.templates.config_files import put
 
 from . import data
-from .choice import choose
+from .choice import Choice, choose
 
 __all__ = ["NeedsDataError", "Step", "Subject", "UnrunnableError"]
 
 
 class UnrunnableError(NBAnalyzerError):
-    """A model that transformers builds, but that does not run.
-
-    Attributes:
-        step: what was tried.
-        problem: what PyTorch or transformers said.
-        device: where it was run.
-
-    """
-
-    def __init__(self, step: str, problem: str, device: str = "meta") -> None:
-        super().__init__(step, problem, device)
-        self.step, self.problem, self.device = step, problem, device
-
-    def message(self) -> str:
-        """Return the step and the problem."""
-        place = "the meta device" if self.device == "meta" else f"the {self.device.upper()}"
-        return f"{self.step} does not run on {place}: {self.problem}"
+    """A model that transformers builds, but that does not run."""
 
 
 class NeedsDataError(UnrunnableError):
@@ -56,26 +41,18 @@ _WANTS_DATA = re.compile(r"\b[Mm]eta\b|\bregister_meta\b")
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A model type with a config, and the kind of model that is made of it.
+class Subject(Choice):
+    """A model type with a config, and the kind of model that is made of it: what was chosen, and how it is run.
 
     Attributes:
-        config: fields under Hugging Face's names, with ``model_type``.
-        kind: causal, encoder-decoder or masked language model.
-        model_class: the class to build, if it is not transformers' own for this kind.
         config_class: the class of its config, if it is not transformers' own for the model type.
-        given: the config as it was given: of a multimodal model, all of it.
         device: where it is built and run; anywhere else than on the meta device its weights are allocated.
         seed: of weights and tokens where there are any, see `nbanalyzer.generate.model.data`.
         largest: parameters that are allocated at most.
 
     """
 
-    config: Mapping[str, Any]
-    kind: Kind
-    model_class: type[Any] | None = None
     config_class: type[Any] | None = None
-    given: Mapping[str, Any] | None = None
     device: str = "meta"
     seed: int = 1
     largest: int = data.LARGEST
@@ -88,18 +65,13 @@ class Subject:
             ConfigError: transformers does not know the model type, or has nothing for it that reads text.
 
         """
-        found = choose(config, kind)
-        return cls(found.config, found.kind, found.model_class, given=found.given)
+        return cls(**vars(choose(config, kind)))
 
     def with_fields(self, fields: Mapping[str, Any]) -> Subject:
         """Return the subject with other config fields; a dot in a name leads into a nested part."""
-        config = copy.deepcopy(dict(self.config))
+        config = dict(self.config)
         for name, value in fields.items():
-            *parents, last = name.split(".")
-            place = config
-            for parent in parents:
-                place = place.setdefault(parent, {})
-            place[last] = value
+            put(config, name, value)
         return replace(self, config=config, given=None)
 
     def hf_config(self) -> Any:
@@ -165,15 +137,19 @@ class Subject:
         """Yield one step after another, each on the cache that those before have left, to be run by the caller.
 
         `encoder_len` are the tokens that the encoder reads, if there is one, before the first step. After a step that
-        could not be run and left the cache `untouched`, the next one goes on from where that one should have.
+        could not be run and left the cache `untouched`, the next one goes on from where that one should have; after one
+        that left nothing there is none.
         """
         last = Step(self, model, batch_size, 0, 0, encoder_len)
         for length in lengths:
             before = last.cache_len + last.seq_len
             step = Step(self, model, batch_size, length, before, encoder_len, last.after, last.encoded)
             yield step
-            if not step.untouched:
-                last = step
+            if step.untouched:
+                continue
+            if step.after is None:
+                return  # nothing is kept: there is no next step
+            last = step
 
 
 @dataclass
@@ -223,12 +199,14 @@ class Step:
             with torch.no_grad(), quiet():
                 output = self.model(**inputs)
         except Exception as error:
-            where = f"{self.seq_len} tokens after {self.cache_len}" if self.cache_len else f"{self.seq_len} tokens"
+            step = f"{self.seq_len} tokens after {self.cache_len}" if self.cache_len else f"{self.seq_len} tokens"
             problem = f"{type(error).__name__}: {shorten(' '.join(str(error).split()), 160)}"
             self.untouched = self.cache is not None and _sizes(self.cache) == before
-            device = self.subject.device
-            wants = device == "meta" and isinstance(error, RuntimeError) and _WANTS_DATA.search(str(error))
-            raise (NeedsDataError if wants else UnrunnableError)(where, problem, device) from error
+            on_meta = self.subject.device == "meta"
+            place = "the meta device" if on_meta else f"the {self.subject.device.upper()}"
+            wants = on_meta and isinstance(error, RuntimeError) and _WANTS_DATA.search(str(error))
+            kind = NeedsDataError if wants else UnrunnableError
+            raise kind(f"{step} does not run on {place}: {problem}") from error
         self.after = None if self.subject.kind == "masked" else hf.cache_in(output)
         if self.has_encoder:
             self.encoded = getattr(output, "encoder_last_hidden_state", None)
@@ -275,12 +253,6 @@ def _refused(error: Exception) -> ConfigError:
     return ConfigError(f"transformers refuses this config: {problem}")
 
 
-def _sizes(cache: Any, depth: int = 6) -> object:
+def _sizes(cache: object) -> object:
     """Return the sizes of all tensors of a cache."""
-    if isinstance(cache, torch.Tensor):
-        return cache.shape
-    if isinstance(cache, Mapping):
-        cache = list(cache.values())
-    if isinstance(cache, list | tuple):
-        return [_sizes(part, depth - 1) for part in cache] if depth else None
-    return _sizes(vars(cache), depth - 1) if depth and hasattr(cache, "__dict__") and type(cache) is not type else None
+    return [tensor.shape for tensor in tensors_of(cache)]

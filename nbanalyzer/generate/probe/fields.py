@@ -8,8 +8,8 @@ from typing import Any
 
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.generate.model.subject import Subject
-from nbanalyzer.templates.config_files import TEXT_PARTS
-from nbanalyzer.templates.families import NOT_SIZES, NOT_SIZES_ENDS
+from nbanalyzer.templates.config_files import text_part
+from nbanalyzer.templates.families import says_no_size
 
 from .observation import values_of
 
@@ -33,14 +33,15 @@ def candidates(subject: Subject) -> dict[str, int]:
 
 
 def _integers(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int]]:
-    text = next((part for part in TEXT_PARTS if isinstance(config.get(part), Mapping)), "")
-    if text:  # of what stands beside it, such as a vision tower, no variable tells the sizes
+    if text := text_part(config):  # of what stands beside it, such as a vision tower, no variable tells the sizes
         yield from _integers(config[text], f"{prefix}{text}.")
         return
     for name, value in config.items():
         if isinstance(value, Mapping) and name.endswith("_config") and not prefix:
             yield from (field for field in _integers(value, f"{name}.") if field[0] in _NAMED)
-        elif isinstance(value, int) and not isinstance(value, bool) and value > 0 and _may_be_size(name):
+        elif isinstance(value, bool) or says_no_size(name) or says_which_layer(name):
+            continue
+        elif isinstance(value, int) and value > 0:
             yield prefix + name, value
 
 
@@ -58,7 +59,3 @@ _NO_SIZE = re.compile(r"layers?$|^_|pattern|interval|period|offset|freq|sparse_s
 def says_which_layer(name: str) -> bool:
     """Return whether a field may say which layer is what, or the number of repetitions."""
     return bool(_NO_SIZE.search(name))
-
-
-def _may_be_size(name: str) -> bool:
-    return not (name in NOT_SIZES or name.endswith(NOT_SIZES_ENDS) or says_which_layer(name))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbanalyzer.generate.hf import MASKS
-from nbanalyzer.generate.model.subject import Step, Subject, UnrunnableError
+from nbanalyzer.generate.model.subject import Subject, UnrunnableError
 from nbanalyzer.generate.trace.layers import Depth
 from nbanalyzer.generate.trace.recorder import trace
 from nbanalyzer.generate.trace.scope import Kept, Scope
@@ -89,14 +89,14 @@ def observe(
                 if step.untouched:
                     continue  # some go on one token at a time only
                 break
-            runtime = _runtime(step) | {"num_logits": logits if step.picks_logits else step.seq_len}
+            runtime = {"batch_size": step.batch_size, "seq_len": step.seq_len, "cache_len": step.cache_len}
+            runtime |= {"encoder_len": step.encoder_len} if step.has_encoder else {}
+            runtime["num_logits"] = logits if step.picks_logits else step.seq_len
             found.append(
                 Observation(runtime | values, root, tuple(kept(step.after)), parameters, subject, real, shares)
             )
             if like is not None and len(found) == 1 and structure(found[0]) != like:
                 return []
-            if step.after is None:
-                break  # nothing is kept: there is no next step
     finally:
         if subject.device != "meta":
             model.to("meta")  # what was seen holds on to the modules, which need no memory any more
@@ -116,11 +116,6 @@ def structure(run: Observation) -> Hashable:
 
     look(run.root, "")
     return tuple(found)
-
-
-def _runtime(step: Step) -> dict[str, int]:
-    values = {"batch_size": step.batch_size, "seq_len": step.seq_len, "cache_len": step.cache_len}
-    return values | ({"encoder_len": step.encoder_len} if step.has_encoder else {})
 
 
 def _shares(config: Mapping[str, Any]) -> Iterator[float]:

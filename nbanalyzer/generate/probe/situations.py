@@ -56,10 +56,9 @@ def base_runs(
 def cases_of(subject: Subject, depth: Depth, *, has_encoder: bool) -> Cases:
     """Return the thresholds of a step's lengths in a model."""
     kernels = kernels_of(values_of(subject))
-    if chunk := chunk_of(subject, depth):
-        return Cases(chunk, kernels=kernels)
-    if has_encoder and (chunk := chunk_of(subject, depth, "encoder_len")):
-        return Cases(chunk, "encoder_len", kernels)
+    for chunked in ("seq_len", "encoder_len") if has_encoder else ("seq_len",):
+        if chunk := chunk_of(subject, depth, chunked):
+            return Cases(chunk, chunked, kernels)
     return Cases(kernels=kernels)
 
 

@@ -38,20 +38,7 @@ FACTORS = (64, 32, 16, 8, 4, 2)
 
 
 class DataDependentError(NBAnalyzerError):
-    """A model that does more with some data than with other of the same sizes: no formula gives its cost.
-
-    Attributes:
-        place: where that is seen: an operation, and the line of the model's code.
-
-    """
-
-    def __init__(self, place: str) -> None:
-        super().__init__(place)
-        self.place = place
-
-    def message(self) -> str:
-        """Return what it is that no formula can give, and where."""
-        return f"the cost depends on the data: as many other tokens make other sizes in {self.place}"
+    """A model that does more with some data than with other of the same sizes: no formula gives its cost."""
 
 
 def tiny(subject: Subject, problem: NeedsDataError) -> Subject:
@@ -138,7 +125,8 @@ def require_determined(subject: Subject, depth: Depth) -> None:
     for other in others:
         for run, again in zip(usual, other, strict=True):
             for left, right in zip_longest(run.root.operations(), again.root.operations()):
-                if left is None or right is None:
-                    raise DataDependentError("how much is run")
-                if left.done != right.done:
-                    raise DataDependentError(f"{left.name} ({left.line})")
+                if left is None or right is None or left.done != right.done:
+                    place = f"{left.name} ({left.line})" if left and right else "how much is run"
+                    raise DataDependentError(
+                        f"the cost depends on the data: as many other tokens make other sizes in {place}"
+                    )

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import torch
 
-from .scope import Operand, Operation, Scope, qualified_name
+from .scope import Operand, Operation, Scope, joined, qualified_name
 
 __all__ = ["group_experts", "group_layers"]
 
@@ -25,13 +25,13 @@ def group_layers(scope: Scope, path: str, modules: Mapping[str, torch.nn.Module]
     last: dict[str, int] = {}
     for place, child in enumerate(children):
         found = _LAYER.fullmatch(child.name) if isinstance(child, Scope) and child.module is not None else None
-        if found and _join(path, found.group(1)) in modules:
+        if found and joined(path, found.group(1)) in modules:
             last[found.group(1)] = place
     inside: Scope | None = None
     for place, child in enumerate(children):
         name = next((name for name in last if isinstance(child, Scope) and child.name.startswith(f"{name}.")), "")
         if name and (inside is None or inside.name != name):
-            module = modules[_join(path, name)]
+            module = modules[joined(path, name)]
             inside = Scope(name, qualified_name(type(module)), module)
             scope.children.append(inside)
         if inside is not None and place <= last[inside.name]:
@@ -42,12 +42,8 @@ def group_layers(scope: Scope, path: str, modules: Mapping[str, torch.nn.Module]
             scope.children.append(child)
     for child in scope.children:
         if isinstance(child, Scope) and child.module is not None:
-            inner = _join(path, child.name)
+            inner = joined(path, child.name)
             group_layers(child, inner if inner in modules else child.name, modules)
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
 
 
 # ---- experts

@@ -7,15 +7,19 @@ is 1 per element of every arithmetic operation and function, and a textbook form
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import prod
 from typing import Literal
 
+from nbanalyzer.formulas.formula import parse
+from nbanalyzer.formulas.grammar import Number, normalize
+from nbanalyzer.text import words
+
 from .scope import Operand, Operation
 
-__all__ = ["Amount", "UnknownOperation", "Work", "work"]
+__all__ = ["Amount", "UnknownOperation", "Work", "flat", "total", "work"]
 
 Shape = tuple[int, ...]
 
@@ -78,6 +82,22 @@ def flat(cost: Work) -> Work:
         return tuple(replace(amount, sizes=(prod(amount.sizes),)) for amount in amounts)
 
     return Work(cost.kind, one(cost.flops), one(cost.read), one(cost.write), one(cost.extra))
+
+
+def total(amounts: Iterable[Amount], tokens: int, sizes: Mapping[str, int]) -> Number:
+    """Return what amounts come to, with elements of these `sizes`; `tokens` are those that are routed to experts."""
+    result: Number = 0
+    for amount in amounts:
+        number = amount.times * prod(amount.sizes) * (sizes.get(amount.unit) or int(amount.unit or 1))
+        if amount.experts:
+            each = Fraction(amount.routed, tokens)
+            number *= _VISITED.evaluate({"experts": amount.experts, "each": each, "tokens": tokens})
+        result += number
+    return normalize(result)
+
+
+_VISITED = parse("{experts} * (1 - (1 - {each} / {experts}) ** {tokens})")
+"""How many experts are visited, as expected, rounded as a template's formula is."""
 
 
 # ---- matrix products
@@ -179,21 +199,17 @@ _NORMS: Mapping[str, tuple[int, int]] = {
 """Norms → operations per element, without weight and bias, and per row."""
 
 
-def _words(*lines: str) -> frozenset[str]:
-    return frozenset(word for line in lines for word in line.split())
-
-
-_COPIES = _words(
+_COPIES = words(
     "_to_copy append as_strided_scatter cat clone constant_pad_nd contiguous copy copy_ flip im2col reflection_pad1d",
     "repeat repeat_interleave roll select_scatter slice_scatter stack unfold_copy",
 )
-_SELECTIONS = _words(
+_SELECTIONS = words(
     "_index_put_impl_ argmax argmin argsort bincount bucketize diagonal_scatter embedding gather histc index",
     "index_copy index_copy_ index_put index_put_ index_select masked_fill masked_fill_ masked_scatter nonzero",
     "one_hot scatter scatter_ searchsorted sort take_along_dim topk tril tril_ tril_indices triu triu_",
     "triu_indices unique_dim where",
 )
-_FILLS = _words(
+_FILLS = words(
     "arange bernoulli bernoulli_ eye fill fill_ full full_like linspace new_full new_ones new_zeros normal_",
     "ones ones_like rand rand_like randn randn_like scalar_tensor uniform_ zero_ zeros zeros_like",
 )

@@ -16,13 +16,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from nbanalyzer.generate.dispatch import schema, storage
+from nbanalyzer.generate.dispatch import hooked, schema, storage, tensors_of
 from nbanalyzer.generate.model.meta import answer
 from nbanalyzer.generate.model.subject import Step
 
 from .grouping import group_experts, group_layers
 from .scope import Operand, Operation, Scope, qualified_name
-from .tensors import leaves, operand_of, tensors_of
+from .tensors import leaves, operand_of
 
 __all__ = ["Operations", "Recorder", "line_of_model", "seldom_collected", "trace"]
 
@@ -82,18 +82,12 @@ class Recorder:
     @contextmanager
     def open(self) -> Iterator[None]:
         """Listen to the modules' hooks."""
-        register = torch.nn.modules.module
-        hooks = (
-            register.register_module_forward_pre_hook(self.enter_module),
-            register.register_module_forward_hook(self.leave_module, with_kwargs=True, always_call=True),
-        )
         Recorder.current, outer = self, Recorder.current
         try:
-            yield
+            with hooked(self.enter_module, self.leave_module):
+                yield
         finally:
             Recorder.current = outer
-            for hook in hooks:
-                hook.remove()
 
     def enter_module(self, module: torch.nn.Module, _args: Any) -> None:
         """Open a module's scope."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["APPEND", "ATTENTION", "Kept", "Operand", "Operation", "Scope", "modules_of", "qualified_name"]
+__all__ = ["APPEND", "ATTENTION", "Kept", "Operand", "Operation", "Scope", "joined", "modules_of", "qualified_name"]
 
 ATTENTION = "torch.nn.functional.scaled_dot_product_attention"
 APPEND = "transformers.cache_utils.Cache.update"
@@ -98,12 +98,17 @@ class Kept:
     operand: Operand
 
 
+def joined(path: str, name: str) -> str:
+    """Return the path of what has a name at a path; "" is that of the whole model."""
+    return f"{path}.{name}" if path else name
+
+
 def modules_of(scope: Scope, path: str = "") -> Iterator[tuple[str, Scope]]:
     """Yield path and scope of every module that is called in a scope, itself first."""
     yield path, scope
     for child in scope.children:
         if isinstance(child, Scope) and child.module is not None:
-            yield from modules_of(child, f"{path}.{child.name}" if path else child.name)
+            yield from modules_of(child, joined(path, child.name))
 
 
 def qualified_name(class_: type[object]) -> str:

@@ -18,12 +18,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 
 from nbanalyzer.generate import hf
-from nbanalyzer.generate.dispatch import storage
+from nbanalyzer.generate.dispatch import storage, tensors_of
 from nbanalyzer.generate.hf import MASKS
 
 from .recorder import Recorder, line_of_model
 from .scope import APPEND, ATTENTION, Operation, Scope
-from .tensors import tensors_of
 
 __all__ = ["recording"]
 
@@ -48,7 +47,7 @@ def recording(model: torch.nn.Module) -> Iterator[None]:
         for owner, method in hf.appends():
             stack.enter_context(_replaced(owner, method, _appending(getattr(owner, method))))
         # A fused kernel shares grouped keys and values by itself, with a mask or without.
-        stack.enter_context(_replaced(*hf.fused_attention_switch(), _always))
+        stack.enter_context(_replaced(*hf.fused_attention_switch(), lambda *_args: True))
         yield
 
 
@@ -69,10 +68,6 @@ def _replaced(owner: Any, name: str, value: object) -> Iterator[None]:
         yield
     finally:
         setattr(owner, name, before)
-
-
-def _always(*_args: object) -> bool:
-    return True
 
 
 def _fused(attention: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
@@ -98,13 +93,11 @@ def _fused(attention: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor
         # A mask that only says what is visible is not read; a bias of the model's own is.
         if mask is not None and mask.is_floating_point() and not recorder.owner.get(storage(mask), "").endswith("mask"):
             inputs.append(mask)
-        scope = Scope("attention", ATTENTION)
-        scope.inputs, scope.outputs = recorder.operands(inputs), recorder.operands(written)
+        read, wrote = recorder.operands(inputs), recorder.operands(written)
         causal = kwargs.get("is_causal") or (mask is not None and recorder.owner.get(storage(mask)) == "causal mask")
-        operation = Operation(ATTENTION.rpartition(".")[2], line_of_model(), scope.inputs, scope.outputs)
+        operation = Operation(ATTENTION.rpartition(".")[2], line_of_model(), read, wrote)
         operation.detail = "causal" if causal else ""
-        scope.children.append(operation)
-        recorder.stack[-1].children.append(scope)
+        recorder.stack[-1].children.append(Scope("attention", ATTENTION, None, read, wrote, [operation]))
         return written.transpose(1, 2)
 
     return call
@@ -157,9 +150,8 @@ def _appending(update: Callable[..., Any]) -> Callable[..., Any]:
         sizes = ("kv_bytes" if operand.size == "a_bytes" else operand.size for operand in new)
         written = tuple(one._replace(size=size, stored=one.shape) for one, size in zip(new, sizes, strict=True))
         recorder.keep(tensors_of(result))
-        scope = Scope("cache", APPEND, None, new, written)
-        scope.children.append(Operation("append", line_of_model(), new, written))
-        recorder.stack[-1].children.append(scope)
+        operation = Operation("append", line_of_model(), new, written)
+        recorder.stack[-1].children.append(Scope("cache", APPEND, None, new, written, [operation]))
         return result
 
     return call

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import prod
 
 import torch
 
 from .scope import Kept, Operand
 
-__all__ = ["kept", "leaves", "operand_of", "tensors_of"]
+__all__ = ["kept", "kept_sizes", "leaves", "operand_of"]
 
 
 def leaves(values: Iterable[object]) -> list[torch.Tensor]:
@@ -20,21 +21,6 @@ def leaves(values: Iterable[object]) -> list[torch.Tensor]:
         elif isinstance(value, list | tuple):
             found += leaves(value)
     return found
-
-
-def tensors_of(value: object, depth: int = 6) -> list[torch.Tensor]:
-    """Return the tensors in a cache or a result, wherever its attributes hold them."""
-    if isinstance(value, torch.Tensor):
-        return [value]
-    if depth == 0 or isinstance(value, type):
-        return []
-    if isinstance(value, Mapping):
-        inside: Iterable[object] = value.values()
-    elif isinstance(value, list | tuple):
-        inside = value
-    else:
-        inside = getattr(value, "__dict__", {}).values()
-    return [tensor for item in inside for tensor in tensors_of(item, depth - 1)]
 
 
 def operand_of(tensor: torch.Tensor, size: str) -> Operand:
@@ -70,3 +56,14 @@ def kept(cache: object, dtype: torch.dtype = torch.bfloat16) -> list[Kept]:
 
     look(cache, -1, "")
     return found
+
+
+def kept_sizes(cache: object) -> tuple[int, int]:
+    """Return what a cache holds: the elements in the model's precision, and the bytes of all others."""
+    elements = others = 0
+    for tensor in kept(cache):
+        if tensor.operand.size == "kv_bytes":
+            elements += prod(tensor.operand.shape)
+        else:
+            others += prod(tensor.operand.shape) * int(tensor.operand.size)
+    return elements, others

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
 
 import msgspec
 
@@ -96,7 +95,6 @@ class Assembly(Sizes):
     def _children(self, node: Node, path: str, where: frozenset[int]) -> list[Kernel]:
         """Return what is inside a node, in order; `where` are the real observations in which it runs."""
         result: list[Kernel] = []
-        names: dict[str, int] = {}
         previous = ""
         for child in node.children:
             seen = frozenset(child.seen) & where
@@ -113,9 +111,6 @@ class Assembly(Sizes):
                 kernel = self._conditional(kernel, seen, where, inner)
             kernel = self._turned(kernel, child, inner)
             previous = kernel.name
-            names[kernel.name] = times = names.get(kernel.name, 0) + 1
-            if times > 1:
-                kernel = msgspec.structs.replace(kernel, name=f"{kernel.name}_{times}")
             result.append(kernel)
         return _distinct(result)
 
@@ -142,7 +137,8 @@ class Assembly(Sizes):
     @cached_property
     def _eager(self) -> bool:
         """Whether the model was traced with eager attention, whose masks are part of it."""
-        return not any(_has_attention(self.observations[index].root) for index in self.real)
+        operations = (one for index in self.real for one in self.observations[index].root.operations())
+        return all(operation.name != "scaled_dot_product_attention" for operation in operations)
 
     @property
     def has_eager_attention(self) -> bool:
@@ -223,13 +219,12 @@ class Assembly(Sizes):
 
     def _elementwise(self, slot: Slot, kernel: Kernel, previous: str) -> Kernel:
         """Return an addition or product of two activations as a kernel of its own template."""
-        sizes = {index: seen[0].outputs[0] for index, seen in slot.seen.items()}
+        shapes = {index: seen[0].outputs[0].shape for index, seen in slot.seen.items()}
         plain = all(len(seen) == 1 and _is_plain(seen[0]) for seen in slot.seen.values())
         if not plain:
             return kernel
         try:
-            dims = [self.fit({index: output.shape[place] for index, output in sizes.items()}, "a size")
-                    for place in range(len(next(iter(sizes.values())).shape))]  # fmt: skip
+            dims = self.dims(shapes, "a size")
         except Unfitted:
             return kernel
         verb = {"add": "add", "mul": "times"}[slot.name]
@@ -298,10 +293,6 @@ def _is_plain(operation: Operation) -> bool:
     tensors = (*operation.inputs, *operation.outputs)
     whole = operation.outputs[0].shape
     return len(tensors) == 3 and all(tensor.size == "a_bytes" and tensor.stored == whole for tensor in tensors)
-
-
-def _has_attention(scope: Any) -> bool:
-    return any(operation.name == "scaled_dot_product_attention" for operation in scope.operations())
 
 
 # ---- kernels from others

@@ -92,7 +92,7 @@ class Binder:
         index = self.sizes.real[0] if self.sizes.real[0] in contexts else next(iter(contexts))
         shapes = self.sizes.observations[index].parameters
         seen = sum(prod(shapes[name]) for name in own)
-        said = readings.parameters(template, contexts[index])
+        said = int(parse(template.parameters).evaluate(contexts[index]))
         if seen == said or path == self.tied_head:
             return ""
         return "0" if seen == 0 else None  # tied: counted elsewhere

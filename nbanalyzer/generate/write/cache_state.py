@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from math import prod
+from collections.abc import Mapping
 from typing import Any
 
 from nbanalyzer.formulas.formula import Formula, build, constant, variable
 from nbanalyzer.generate import hints
 from nbanalyzer.generate.fit.sizes import Gap, Unfitted
 from nbanalyzer.generate.model.subject import Step
-from nbanalyzer.generate.trace.tensors import kept
+from nbanalyzer.generate.trace.tensors import kept_sizes
 
 from .assemble import Assembly
 
@@ -37,7 +36,7 @@ def by_layer(assembly: Assembly) -> dict[tuple[str, int], Formula]:
         if not any(index in operands for index in assembly.real):
             continue
         try:
-            dims = _fitted(assembly, list(operands), [operand.shape for operand in operands.values()])
+            dims = assembly.dims({index: operand.shape for index, operand in operands.items()}, "a size of the state")
         except Unfitted as problem:
             raise Gap(f"layer {layer}", f"{problem.what} {name}", problem.values) from None
         unit = next(iter(operands.values())).size
@@ -46,21 +45,12 @@ def by_layer(assembly: Assembly) -> dict[tuple[str, int], Formula]:
     return {key: added(parts) for key, parts in found.items()}
 
 
-def _fitted(assembly: Assembly, where: Sequence[int], shapes: Sequence[tuple[int, ...]]) -> list[Formula]:
-    """Return the sizes of what a layer keeps, which was seen in these shapes in as many observations."""
-    if len({len(shape) for shape in shapes}) > 1:
-        raise Unfitted("how many sizes has the state", map(len, shapes))
-    return [
-        assembly.fit(dict(zip(where, sizes, strict=True)), "a size of the state") for sizes in zip(*shapes, strict=True)
-    ]
-
-
 def gap_of(step: Step, state: Mapping[str, Formula], values: Mapping[str, int]) -> Gap | None:
     """Return what is wrong with the formulas of the state after a step of the whole model, None if nothing is."""
     real = {"batch_size": step.batch_size, "seq_len": step.seq_len, "cache_len": 0, "encoder_len": step.encoder_len}
     mine = sum(formula.evaluate({**values, **real, "kv_bytes": 2}) for formula in state.values())
-    sizes = [tensor.operand for tensor in kept(step.after)]
-    seen = sum(prod(operand.shape) * (2 if operand.size == "kv_bytes" else int(operand.size)) for operand in sizes)
+    elements, others = kept_sizes(step.after)
+    seen = 2 * elements + others
     return None if mine == seen else Gap("state", "the bytes that are kept", (seen,))
 
 

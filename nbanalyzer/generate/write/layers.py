@@ -10,6 +10,7 @@ import msgspec
 
 from nbanalyzer.formulas.formula import Formula, build, parse
 from nbanalyzer.generate.trace.layers import Stack
+from nbanalyzer.generate.trace.scope import joined
 from nbanalyzer.templates.template import Composite, Kernel
 
 from .cache_state import added
@@ -80,7 +81,7 @@ def collapsed(
         inside = _inside(path, kernel.name, stacks)
         sub_kernels = collapsed(kernel.sub_kernels, stacks, kinds, counts, fields, inside)
         match = _LAYER.match(kernel.name)
-        stack = by_path.get(_join(path, match.group(1))) if match else None
+        stack = by_path.get(joined(path, match.group(1))) if match else None
         name, repeat = kernel.name.replace(".", "_"), kernel.repeat
         if match and stack:
             kind = int(match.group(2))
@@ -111,17 +112,17 @@ def _layers(kernels: Sequence[Kernel], stacks: Sequence[Stack], path: str = "") 
     for kernel in kernels:
         if isinstance(kernel, Composite):
             if match := _LAYER.match(kernel.name):
-                yield _join(path, match.group(1)), int(match.group(2)), kernel
+                yield joined(path, match.group(1)), int(match.group(2)), kernel
             yield from _layers(kernel.sub_kernels, stacks, _inside(path, kernel.name, stacks))
 
 
 def _inside(path: str, name: str, stacks: Sequence[Stack]) -> str:
     """Return the path of a kernel's module; a module that holds layers may be called several times."""
     if again := _CALLED_AGAIN.match(name):
-        module = _join(path, again.group(1))
+        module = joined(path, again.group(1))
         if any(stack.path.startswith(f"{module}.") for stack in stacks):
             return module
-    return _join(path, name)
+    return joined(path, name)
 
 
 def _keeps_state(stack: Stack, stacks: Sequence[Stack]) -> bool:
@@ -141,7 +142,3 @@ def _label(stack: Stack, kinds: Mapping[int, int], kind: int, fields: Mapping[st
             if len(pairs) == len(set(layers)) == len(set(names)):
                 return f"_{names[kind]}"
     return f"_{kind}"
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from .merge import Node
 
 __all__ = ["Ownership"]
 
 
+@dataclass
 class Ownership:
     """The parameters of a model, being given to its kernels.
 
-    Args:
+    Attributes:
         tree: the merged traces.
         real: observations of the model itself.
         names: all parameters.
@@ -22,19 +24,17 @@ class Ownership:
 
     """
 
-    def __init__(
-        self,
-        tree: Node,
-        real: Collection[int],
-        names: Sequence[str],
-        stacks: Sequence[str],
-        shared: Collection[str],
-    ) -> None:
-        self.real, self.names, self.stacks, self.shared = real, names, stacks, shared
-        root = next(tree.seen[index] for index in real).module
+    tree: Node
+    real: Collection[int]
+    names: Sequence[str]
+    stacks: Sequence[str]
+    shared: Collection[str]
+
+    def __post_init__(self) -> None:
+        root = next(self.tree.seen[index] for index in self.real).module
         self._modules = frozenset(name for name, _ in root.named_modules()) if root is not None else frozenset()
         self._taken: set[str] = set()
-        calls = Counter(self._called(tree, ""))
+        calls = Counter(self._called(self.tree, ""))
         self._called_once = frozenset(path for path, times in calls.items() if times == 1)
 
     @property
@@ -68,7 +68,7 @@ class Ownership:
         own: list[str] = []
         layers: dict[str, list[str]] = {}
         for name in names:
-            above = (stack for stack in self.stacks if _is_above(path, stack))
+            above = (stack for stack in self.stacks if not path or stack.startswith(f"{path}."))
             stack = next((stack for stack in above if name.startswith(f"{stack}.")), "")
             number = name.removeprefix(f"{stack}.").partition(".")[0]
             if stack and number.isdigit() and name not in self.shared:
@@ -92,8 +92,3 @@ class Ownership:
                 if child.is_module:
                     yield inner
                 yield from self._called(child, inner)
-
-
-def _is_above(path: str, stack: str) -> bool:
-    """Return whether a module holds a list of layers, directly or not."""
-    return not path or stack.startswith(f"{path}.")

@@ -16,7 +16,7 @@ from typing import Any
 
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.generate import hints
-from nbanalyzer.generate.trace.pricing import Amount, work
+from nbanalyzer.generate.trace.pricing import total, work
 from nbanalyzer.generate.trace.scope import APPEND, ATTENTION, Operand, Operation, Scope
 from nbanalyzer.templates.library import MODULES
 from nbanalyzer.templates.template import Basic, ModuleTemplate
@@ -37,22 +37,12 @@ def counted(operations: Iterable[Operation], tokens: int) -> Counted:
     matmul = vector = read = write = Fraction(0)
     for operation in operations:
         cost = work(operation)
-        flops = sum(value(amount, tokens) for amount in cost.flops)
+        flops = total(cost.flops, tokens, BYTES)
         matmul, vector = (matmul + flops, vector) if cost.kind == "matmul" else (matmul, vector + flops)
-        vector += sum(value(amount, tokens) for amount in cost.extra)
-        read += sum(value(amount, tokens) for amount in cost.read)
-        write += sum(value(amount, tokens) for amount in cost.write)
+        vector += total(cost.extra, tokens, BYTES)
+        read += total(cost.read, tokens, BYTES)
+        write += total(cost.write, tokens, BYTES)
     return matmul, vector, read, write
-
-
-def value(amount: Amount, tokens: int) -> Fraction:
-    """Return what an amount is, with elements of the sizes in `BYTES`."""
-    unit = BYTES.get(amount.unit) or int(amount.unit or 1)
-    result = Fraction(amount.times) * prod(amount.sizes) * unit
-    if amount.experts:
-        each = Fraction(amount.routed, tokens * amount.experts)
-        result *= amount.experts * (1 - (1 - each) ** tokens)
-    return result
 
 
 def conversion(operation: Operation) -> bool:
@@ -76,11 +66,6 @@ def promised(template: ModuleTemplate, bound: Context) -> Counted:
     return matmul, vector, read, write
 
 
-def parameters(template: ModuleTemplate, bound: Context) -> int:
-    """Return how many parameters a template says."""
-    return int(parse(template.parameters).evaluate(bound))
-
-
 def candidates(target: str) -> list[ModuleTemplate]:
     """Return the module templates that a class or function of this name may have, the likeliest first."""
     if target in MODULES and target in _READERS:
@@ -100,20 +85,13 @@ def context(template: ModuleTemplate, scope: Scope) -> Context | None:
 # ---- readings: from a call to context variables
 
 
-def _elements(operand: Operand) -> int:
-    return prod(operand.shape)
-
-
 def _floats(scope: Scope) -> list[Operand]:
     return [operand for operand in scope.inputs if operand.floating]
 
 
-def _module(scope: Scope) -> Any:
-    return scope.module
-
-
 def _linear(scope: Scope) -> Context:
-    module, rows = _module(scope), scope.inputs[0]
+    module: Any = scope.module
+    rows = scope.inputs[0]
     return {
         "num_tokens": prod(rows.shape[:-1]),
         "input_size": module.in_features,
@@ -123,24 +101,25 @@ def _linear(scope: Scope) -> Context:
 
 
 def _conv1d(scope: Scope) -> Context:
-    module, rows = _module(scope), scope.inputs[0]
+    module: Any = scope.module
+    rows = scope.inputs[0]
     return {"num_tokens": prod(rows.shape[:-1]), "input_size": module.nx, "output_size": module.nf, "has_bias": 1}
 
 
 def _embedding(scope: Scope) -> Context:
-    module = _module(scope)
+    module: Any = scope.module
     return {
-        "num_tokens": _elements(scope.inputs[0]),
+        "num_tokens": prod(scope.inputs[0].shape),
         "num_embeddings": module.num_embeddings,
         "embedding_dim": module.embedding_dim,
     }
 
 
 def _layer_norm(scope: Scope) -> Context:
-    module = _module(scope)
+    module: Any = scope.module
     (size,) = module.normalized_shape
     return {
-        "num_tokens": _elements(scope.inputs[0]) // size,
+        "num_tokens": prod(scope.inputs[0].shape) // size,
         "normalized_size": size,
         "has_weight": int(module.weight is not None),
         "has_bias": int(module.bias is not None),
@@ -148,12 +127,13 @@ def _layer_norm(scope: Scope) -> Context:
 
 
 def _rms_norm(scope: Scope) -> Context:
-    (size,) = _module(scope).weight.shape
-    return {"num_tokens": _elements(_floats(scope)[0]) // size, "normalized_size": size}
+    module: Any = scope.module
+    (size,) = module.weight.shape
+    return {"num_tokens": prod(_floats(scope)[0].shape) // size, "normalized_size": size}
 
 
 def _activation(scope: Scope) -> Context:
-    return {"num_elements": _elements(_floats(scope)[0])}
+    return {"num_elements": prod(_floats(scope)[0].shape)}
 
 
 def _rotary_tables(scope: Scope) -> Context:

@@ -28,7 +28,7 @@ from nbanalyzer.generate.trace.recorder import seldom_collected, trace
 from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.progress import part_of, tell
 from nbanalyzer.templates.config import extract_model_params
-from nbanalyzer.templates.config_files import TEXT_PARTS, essential, with_labels
+from nbanalyzer.templates.config_files import essential, text_part, with_labels
 from nbanalyzer.templates.expansion import expand
 from nbanalyzer.templates.template import Kernel, ModelTemplate
 from nbanalyzer.templates.validity import DEFAULTS
@@ -46,21 +46,7 @@ PROBES_OF_TINY = 12  # models, which are quick to run, and whose code is likely 
 
 
 class GapError(NBAnalyzerError):
-    """A size that no formula was found for: there is no template without it, and the others are not looked for.
-
-    Attributes:
-        model_id: the model's name.
-        gap: path, what, and observed values.
-
-    """
-
-    def __init__(self, model_id: str, gap: Gap) -> None:
-        super().__init__(model_id, gap)
-        self.model_id, self.gap = model_id, gap
-
-    def message(self) -> str:
-        """Return the gap."""
-        return f"{self.model_id}: {self.gap}"
+    """A size that no formula was found for: there is no template without it, and the others are not looked for."""
 
 
 @quiet()
@@ -85,7 +71,7 @@ def build_template(subject: Subject, model_id: str) -> ModelTemplate:
             template = _built(tiny(subject, problem), model_id)
             template = msgspec.structs.replace(template, config=dict(subject.given or subject.config))
     except Gap as gap:
-        raise GapError(model_id, gap) from None
+        raise GapError(f"{model_id}: {gap}") from None
     template = stated(template, subject)
     return msgspec.structs.replace(
         with_plans(expand(template), subject), state=template.state
@@ -134,7 +120,7 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
     layered = with_absorbed(layered)
     with part_of(0.9, 1):
         kinds = kinds_of(layered, states, found)
-        repeats = counts(subject, found, kinds, fields, values_of)
+        repeats = counts(subject, found, kinds, fields)
         kernels = collapsed(layered, found, kinds, repeats, fields)
         state = state_of(states, found, kinds, repeats)
     if missing := gap_of(first, state, values_of(subject)):
@@ -257,14 +243,14 @@ def stated(template: ModelTemplate, subject: Subject) -> ModelTemplate:
     part, fields = config, dict(with_labels(subject.hf_config().to_dict()))
     silent = False  # of its text part altogether
     ties = fields.get("tie_word_embeddings")  # of the whole model; its text part may say otherwise
-    while name := next((key for key in TEXT_PARTS if isinstance(fields.get(key), Mapping)), ""):
+    while name := text_part(fields):
         fields = fields[name]
         if not isinstance(part.get(name), Mapping):
             part[name], silent = essential(fields), True
             if ties is not None:
                 config.setdefault("tie_word_embeddings", ties)
         part = part[name]
-    while name := next((key for key in TEXT_PARTS if isinstance(part.get(key), Mapping)), ""):
+    while name := text_part(part):
         part = part[name]
     own, defaults = subject.hf_config(), dict[str, Any]()
     for name in sorted(template.variables):

@@ -17,9 +17,9 @@ from nbanalyzer.generate import hints
 from nbanalyzer.generate.hf import MASKS
 from nbanalyzer.generate.probe.observation import Observation
 from nbanalyzer.generate.trace.pricing import UnknownOperation
-from nbanalyzer.generate.trace.scope import ATTENTION, Scope, modules_of
+from nbanalyzer.generate.trace.scope import ATTENTION, Scope, joined, modules_of
 from nbanalyzer.templates.library import MODULES
-from nbanalyzer.templates.template import Composite, Kernel
+from nbanalyzer.templates.template import Composite, Kernel, walk
 
 from . import readings
 from .masks import window_of
@@ -114,10 +114,10 @@ def with_eager(kernels: tuple[Kernel, ...], eager: Eager, path: str = "") -> tup
         while pending and isinstance(kernel, Composite) and kernel.name in pending[0][0]:
             result += _mask(pending.pop(0)[1], keys)
         if isinstance(kernel, Composite):
-            here = f"{path}.{kernel.name}" if path else kernel.name
             if kernel.module == ATTENTION and path in eager.attention:
                 kernel = msgspec.structs.replace(kernel, variants={"eager": eager.attention[path]})
-            kernel = msgspec.structs.replace(kernel, sub_kernels=with_eager(kernel.sub_kernels, eager, here))
+            inner = with_eager(kernel.sub_kernels, eager, joined(path, kernel.name))
+            kernel = msgspec.structs.replace(kernel, sub_kernels=inner)
         result.append(kernel)
     return tuple(result)
 
@@ -135,23 +135,20 @@ def without_eager(kernels: tuple[Kernel, ...]) -> tuple[Kernel, ...]:
     return tuple(result)
 
 
-def has_eager(kernels: Iterable[Kernel]) -> bool:
+def has_eager(kernels: tuple[Kernel, ...]) -> bool:
     """Return whether all attention in a template has an eager variant, and there is some."""
-    calls = [kernel for kernel in _composites(kernels) if kernel.module == ATTENTION]
+    calls = list(_attentions(kernels))
     return bool(calls) and all("eager" in kernel.variants for kernel in calls)
 
 
-def _composites(kernels: Iterable[Kernel]) -> Iterator[Composite]:
-    for kernel in kernels:
-        if isinstance(kernel, Composite):
-            yield kernel
-            yield from _composites(kernel.sub_kernels)
+def _attentions(kernels: tuple[Kernel, ...]) -> Iterator[Composite]:
+    return (one for _, one in walk(kernels) if isinstance(one, Composite) and one.module == ATTENTION)
 
 
 def _keys(kernels: tuple[Kernel, ...]) -> Iterator[tuple[str, str]]:
     """Yield sequences and keys of every attention in kernels and below."""
-    for kernel in _composites(kernels):
-        if kernel.module == ATTENTION and kernel.bindings:
+    for kernel in _attentions(kernels):
+        if kernel.bindings:
             yield kernel.bindings["num_sequences"], kernel.bindings["num_keys"]
 
 

@@ -28,6 +28,7 @@ from nbanalyzer.hardware.profiles import TYPICAL, Profile
 from nbanalyzer.templates import catalog
 
 from .controls import LABEL, Size, add_classes, close, following, labelled, listen_in_turn, stops
+from .mesh import MeshControls
 from .state import FOLLOWING, State, capabilities, engines, followed, known_model
 
 __all__ = ["Inputs"]
@@ -52,6 +53,9 @@ TIPS = {
     "output_len": "tokens per sequence that are written",
 }
 BIT_CONTROLS = (("w_bit", "weight bits"), ("a_bit", "act. bits"), ("kv_bit", "KV bits"))
+SWITCH_CONTROLS = (
+    ("fusion", "fusion"), ("attn", "attention"), ("logits", "logits"), ("mla", "mla"), ("comm", "plan"),
+)  # fmt: skip
 VARIABLE_LABEL = "12em"
 
 
@@ -93,13 +97,13 @@ class Inputs:
         }  # fmt: skip
         self.bits = {name: _chooser(label, SIZES[name]) for name, label in BIT_CONTROLS}
         self.switches: dict[str, Any] = {
-            name: _chooser(label, SWITCHES[name].meaning)
-            for name, label in (("fusion", "fusion"), ("attn", "attention"), ("logits", "logits"), ("mla", "mla"))
-        }  # fmt: skip
+            name: _chooser(label, SWITCHES[name].meaning) for name, label in SWITCH_CONTROLS
+        }
         self.switches["causal"] = Checkbox(
             description="causal: only the visible triangle", indent=False, tooltip=SWITCHES["causal"].meaning,
             layout=Layout(width="auto", margin="2px 2px 2px 6.7em"),
         )  # fmt: skip
+        self.mesh = MeshControls(self.switches["comm"], self._told)
         self.reset = Button(description="reset", tooltip="the model's own architecture", layout=Layout(width="8em"))
         # A button, not an accordion: those cannot be reached by keyboard.
         self.architecture = ToggleButton(
@@ -110,11 +114,14 @@ class Inputs:
         self.variables = VBox([], layout=Layout(width="100%", display="none"))
         self.widget = VBox(
             [self.model, self.hardware, phase, *(size.box for size in self.sizes.values()), *self.bits.values(),
-             self.profile, *self.switches.values(), self.architecture, self.variables],
+             self.profile, *(widget for name, widget in self.switches.items() if name != "comm"), self.mesh.toggle,
+             self.mesh.body, self.architecture, self.variables],
             layout=Layout(width="100%", flex="0 0 auto", overflow="hidden"),
         )  # fmt: skip
         add_classes(self, "inputs")
-        for name, widget in (*self.bits.items(), *self.switches.items()):
+        for name, widget in (
+            *self.bits.items(), *self.switches.items(), ("mesh", self.mesh.body), ("devices", self.mesh.toggle),
+        ):  # fmt: skip
             widget.add_class(f"nb-{name}")
         self.show(state, analysis)
         choosers = (self.model, self.hardware, self.profile, self.phase)
@@ -150,6 +157,7 @@ class Inputs:
             options["profile"] = self._profile()
         options |= {name: self.switches[name].value for name in ("fusion", "attn")}
         options |= {name: self._chosen(name) for name in FOLLOWING}
+        options |= self.mesh.read(is_same_hardware=options["hardware"] == state.hardware)
         edited = {name: size.value for name, size in self._variables.items() if size.value != self._own[name]}
         return options | {"set": {**state.changes, **edited}}
 
@@ -195,10 +203,11 @@ class Inputs:
                 choices = [(f"{bit}", bit) for bit in bits]
                 _offer(widget, [("as activations", AS_ACTIVATIONS), *choices] if name == "kv_bit" else choices, value)
             _offer(self.switches["attn"], [(label, name) for name, label in can.attentions.items()], state.run["attn"])
-            for name in ("fusion", "logits", "mla"):
+            for name in ("fusion", "logits", "mla", "comm"):
                 _offer(self.switches[name], SWITCHES[name].choices, getattr(analysis.run, name))
             self.switches["mla"].layout.display = "" if can.is_latent else "none"
             self.switches["causal"].value = analysis.run.causal == "on"
+            self.mesh.show(state)
             if is_new:
                 self._forget()
             if self.architecture.value:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nbanalyzer.analysis.analysis import Analysis
 from nbanalyzer.analysis.comparison import Comparison, Variant, ratio
-from nbanalyzer.analysis.marks import UNKNOWN
 from nbanalyzer.analysis.memory import Fit, Memory, fit_of
 from nbanalyzer.analysis.populate import populate
 from nbanalyzer.analysis.roofline import Roofline
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Figure", "change"]
 
 UNMODELLED, AT_LEAST = "not modelled", "at least "
+FUSED = "every fused kernel at its roofline"
 OF_LIST = "operation by operation"  # of a list that is not fused
 
 
@@ -88,9 +89,10 @@ class Answer:
         self.roofline: Roofline | None = None
         if self.accelerator:
             profile = self._profile(self.accelerator, before)
-            self.roofline = Roofline(self.analysis, self.accelerator, profile=profile)
+            mesh = state.communication
+            self.roofline = Roofline(self.analysis, self.accelerator, profile=profile, communication=mesh)
             if self.request:
-                self.timing = self.request.on(self.accelerator, profile=profile)
+                self.timing = self.request.on(self.accelerator, profile=profile, nodes=mesh.nodes)
         self.figures: Mapping[str, Figure] = {figure.name: figure for figure in self._figures()}
 
     def _profile(self, accelerator: Accelerator, before: Answer | None) -> Profile:
@@ -132,14 +134,20 @@ class Answer:
         except InputError as error:
             return str(error)
 
+    @cached_property
+    def point(self) -> float | None:
+        """The time that is expected of several devices that nobody measured, who have no interval; None if not so."""
+        timed = self.timing or self.roofline
+        if timed and isinstance(self.expected, str) and self.analysis.run.devices > 1:
+            with suppress(InputError):
+                return timed.expected
+        return None
+
     @property
     def first_line(self) -> str:
         """The first thing to know: what to expect, the bound, and whether it fits; empty without hardware."""
-        if self.timing is None:
-            return self.roofline.answer if self.roofline else ""
-        least = "bound" if self.timing.prefill.is_bound else "at the roofline"
-        fit = UNKNOWN if self.fit is None else self.fit.short
-        return f"estimate {self.expected} · {least} {seconds(self.timing.time)} · {fit}"
+        timed = self.timing or self.roofline
+        return timed.answer if timed else ""
 
     @property
     def result(self) -> Analysis | Roofline | Request | RequestTiming:
@@ -161,7 +169,8 @@ class Answer:
         parts = [f"batch_size {run.batch_size}, prompt {self.request.prompt_len:,}, output {self.request.output_len:,}"]
         parts[0] += f", w_bit {run.w_bit}, a_bit {run.a_bit}, kv_bit {run.kv_bit}"
         parts.append(", ".join(f"{name} {value}" for name, value in self.request.prefill.conventions.items()))
-        return "; ".join([*parts, *self.analysis.notes])
+        devices = [self.analysis.devices] if self.analysis.devices else []
+        return "; ".join([*parts, *devices, *self.analysis.notes])
 
     @property
     def shown(self) -> str:
@@ -196,13 +205,15 @@ class Answer:
         own = self.analysis.totals
         stored = f"in {si(own['weight_bytes'], 'B')}"
         figures.append(Figure("parameters", "parameters", own["parameters"], "", si(own["parameters"]), stored))
+        if self.analysis.run.devices > 1:
+            sent, part = self.analysis.totals["payload_bytes"], "of the pass that is shown" if self.request else ""
+            figures.append(Figure("payload_bytes", "communication", sent, "B", si(sent, "B"), part))
         memory = self.memory
         for name, value in self.analysis.state.items():
             label, metric = ("KV cache", "kv_cache_bytes") if name == "kv_cache" else (name.replace("_", " "), name)
             when = "at the end" if self.request else "after it"
             figures.append(Figure(metric, label, value, "B", si(value, "B"), when))
-        sizes = (("weights", memory.weights), ("state", memory.state), ("activations", memory.activations))
-        parts = ", ".join(f"{si(size, 'B')} {name}" for name, size in sizes)
+        parts = ", ".join(f"{si(size, 'B')} {name}" for name, size in memory.parts.items())
         total = float(memory.total) if memory.total != int(memory.total) else int(memory.total)
         figures.append(Figure("memory", "memory, at least", total, "B", si(total, "B"), parts))
         return figures
@@ -212,8 +223,10 @@ class Answer:
             least, most = _bounds(self.timing.prefill)
             first, token, whole = self.timing.time_to_first_token, self.timing.time_per_output_token, self.timing.time
             note = f"{100 * first / whole:.1f} % prompt" if whole else ""
+            fused = self._time("bound", "bound, whole request", self.timing.lower_bound, AT_LEAST, FUSED)
             return [
                 self._estimate(self.timing.profile.name),
+                *([] if self.timing.prefill.is_bound else [fused]),
                 self._time("first", "time to first token", first, least),
                 self._time("token", "time per output token", token, least),
                 self._time("time", "whole request", whole, least, note),
@@ -225,12 +238,12 @@ class Answer:
         part = getattr(total, total.bound) / total.time if total.time else 1.0
         note = f"{total.bound}-bound for {100 * part:.3g} %" if total.time else ""
         word = "generated" if self.state.phase == "decode" else "read"
-        time, bound, fused = self.roofline.time, self.roofline.lower_bound, "every fused kernel at its roofline"
+        time, bound = self.roofline.time, self.roofline.lower_bound
         figures = [self._estimate(self.roofline.profile.name)]
         if self.roofline.is_bound:
             figures.append(self._time("time", "bound", time, least, note))
         else:
-            figures.append(self._time("bound", "bound", bound, AT_LEAST, fused))
+            figures.append(self._time("bound", "bound", bound, AT_LEAST, f"{FUSED}{self.roofline.routing}"))
             figures.append(self._time("time", "time at the roofline", time, least, OF_LIST, note))
         return [*figures, self._rate(self.roofline.tokens_per_second, most, word)]
 
@@ -245,6 +258,8 @@ class Answer:
     def _estimate(self, profile: str) -> Figure:
         label = "estimate, whole request" if self.request else "estimate"
         found = self.expected
+        if self.point is not None:
+            return Figure("estimate", label, self.point, "s", seconds(self.point), f"no interval: {found}")
         if isinstance(found, str):
             return Figure("estimate", label, math.nan, "s", UNMODELLED, found.removeprefix(f"{UNMODELLED}: "))
         around = f"{seconds(found.low)} … {seconds(found.high)} ({100 * found.level:.0f} %)"

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
+from nbanalyzer.analysis.communication import ONE_NODE, Communication
+from nbanalyzer.analysis.options import COMMUNICATION
 from nbanalyzer.analysis.populate import Source, populate
-from nbanalyzer.costs.run import ENGINE, MAX_SIZE, PHASES, REQUEST, SWITCHES, Run
+from nbanalyzer.costs.run import ENGINE, MAX_SIZE, MESH, PHASES, REQUEST, SWITCHES, Run
 from nbanalyzer.errors import InputError, NBAnalyzerError, UnknownNameError, quote
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.hardware.accelerators import Accelerator
@@ -27,7 +29,7 @@ __all__ = [
 
 DEFAULTS: Mapping[str, int | None] = {
     "batch_size": 1, "seq_len": 1024, "cache_len": 0, "encoder_len": None, "prompt_len": 1024, "output_len": 256,
-    "w_bit": 16, "a_bit": 16, "kv_bit": None,
+    "w_bit": 16, "a_bit": 16, "kv_bit": None, **dict.fromkeys(MESH, 1),
 }  # fmt: skip
 CACHED = 2048  # tokens in the cache of a decode step without a pass before it
 PASS = ("seq_len", "cache_len", "encoder_len")
@@ -47,6 +49,7 @@ class State:
         phase: one of `PHASES`.
         run: all values of the pass or of the request.
         changes: config values that differ from the model's own.
+        communication: where the devices of the mesh are, and what is hidden of what they send.
 
     """
 
@@ -56,6 +59,7 @@ class State:
     phase: str = "prefill"
     run: Mapping[str, Any] = field(default_factory=dict)
     changes: Mapping[str, int] = field(default_factory=dict)
+    communication: Communication = ONE_NODE
 
     @property
     def options(self) -> dict[str, Any]:
@@ -88,6 +92,9 @@ class State:
             words += ["--phase", "request"]
         for name, value in self.run.items():
             if value != self._usual(name) or name in {"seq_len", "prompt_len", "output_len"}:
+                words += [f"--{name}", str(value)]
+        for name in COMMUNICATION:
+            if (value := getattr(self.communication, name)) != getattr(ONE_NODE, name):
                 words += [f"--{name}", str(value)]
         if self.changes:
             words += ["--set", *(f"{name}={value}" for name, value in self.changes.items())]
@@ -177,8 +184,8 @@ def begin(model: Source, **options: Any) -> State:
 
     Args:
         model: as for `populate`.
-        options: ``hardware``, ``profile``, ``phase`` (else it follows from the sizes), ``set``, the values of a run or
-            of a request.
+        options: ``hardware``, ``profile``, ``nodes``, ``overlap``, ``phase`` (else it follows from the sizes), ``set``,
+            the values of a run or of a request.
 
     Raises:
         NBAnalyzerError: an option that does not exist, or that the phase does not have.
@@ -200,7 +207,7 @@ def changed(state: State, **options: Any) -> State:
         NBAnalyzerError: an option that does not exist, or that the phase or the model does not have.
 
     """
-    known = ("model", "hardware", "profile", "phase", "set", *DEFAULTS, *SWITCHES)
+    known = ("model", "hardware", "profile", "phase", "set", *COMMUNICATION, *DEFAULTS, *SWITCHES)
     for name in options:
         if name not in known:
             raise UnknownNameError("option", name, known)
@@ -218,11 +225,15 @@ def changed(state: State, **options: Any) -> State:
         accelerator = find_hardware(hardware)
         hardware = str(hardware) if str(hardware).casefold().endswith(".json") else accelerator.name
     profile = _profile(state, hardware, options)
+    communication = _communication(state, hardware, phase, options)
     changes = options.pop("set", None)
     if changes is None:
         changes = state.changes if model is state.model or model == state.model else {}
     run = _run(state, phase, can, options)
-    return replace(state, model=model, hardware=hardware, profile=profile, phase=phase, run=run, changes=dict(changes))
+    return replace(
+        state, model=model, hardware=hardware, profile=profile, phase=phase, run=run, changes=dict(changes),
+        communication=communication,
+    )  # fmt: skip
 
 
 def _profile(state: State, hardware: str | Accelerator | None, options: dict[str, Any]) -> str | Profile | None:
@@ -247,6 +258,23 @@ def _profile(state: State, hardware: str | Accelerator | None, options: dict[str
         return asked
     path = os.fspath(asked)
     return path if path.casefold().endswith(".json") else found.engine
+
+
+def _communication(
+    state: State, hardware: str | Accelerator | None, phase: str, options: dict[str, Any]
+) -> Communication:
+    """Return what is asked for; else the state's own, as far as there is hardware and the phase has it."""
+    asked = {name: options.pop(name) for name in COMMUNICATION if name in options}
+    has = () if hardware is None else ("nodes",) if phase == "request" else (*COMMUNICATION,)
+    kept = {name: getattr(state.communication, name) for name in has}
+    found = Communication(**{**kept, **asked})
+    for name in asked:
+        if name in has or getattr(found, name) == getattr(ONE_NODE, name):
+            continue
+        if hardware is None:
+            raise InputError(f"{name}={asked[name]} is of links, and there is no hardware: choose an accelerator")
+        raise InputError(f"a request takes no {name}: in a step of a served request the ranks wait for each other")
+    return found
 
 
 @lru_cache(maxsize=32)
@@ -285,7 +313,8 @@ def _run(state: State, phase: str, can: Capabilities, options: Mapping[str, Any]
     if phase == "decode":
         before["seq_len"] = 1
         before.setdefault("cache_len", CACHED)
-    usual: dict[str, Any] = {name: DEFAULTS[name] for name in ("batch_size", *own, "w_bit", "a_bit", "kv_bit")}
+    names = ("batch_size", *own, "w_bit", "a_bit", "kv_bit", *MESH)
+    usual: dict[str, Any] = {name: DEFAULTS[name] for name in names}
     usual |= {name: None if name in FOLLOWING else switch.choices[0] for name, switch in SWITCHES.items()}
     run = {name: options.get(name, before.get(name, value)) for name, value in usual.items()}
     run["causal"] = {True: "on", False: "off"}.get(run["causal"], run["causal"])
@@ -295,7 +324,14 @@ def _run(state: State, phase: str, can: Capabilities, options: Mapping[str, Any]
         run["attn"] = usual["attn"]
     if not can.has_encoder and run.get("encoder_len") is None:
         run.pop("encoder_len", None)
+    if _is_served(phase, run) and not _is_served(state.phase, state.run) and (before or "fusion" not in options):
+        run["fusion"] = "engine"  # who comes here did not choose the kernels: only an engine's are of several devices
     return run
+
+
+def _is_served(phase: str, run: Mapping[str, Any]) -> bool:
+    """Return whether a request is of several devices, which an engine serves."""
+    return phase == "request" and any(run.get(name, 1) != 1 for name in MESH)
 
 
 def _continued(state: State, phase: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from nbanalyzer.analysis.marks import signed
-from nbanalyzer.costs.tree import Node
+from nbanalyzer.costs.tree import Cost, Node
 from nbanalyzer.quantities import amount, seconds, show, si
 from nbanalyzer.table import Table
 from nbanalyzer.text import as_attribute, escape, short_paths
@@ -23,7 +23,7 @@ __all__ = ["bars", "changes", "error_line", "figures", "heading", "memory", "rem
 
 TABULAR = "font-variant-numeric:tabular-nums"
 TRACK = "rgba(128,128,128,0.16)"
-LIMITED = [(f"{limiter}-bound", LIMITERS[limiter]) for limiter in ("compute", "memory")]
+LIMITED = {limiter: (f"{limiter}-bound", LIMITERS[limiter]) for limiter in ("compute", "memory", "link")}
 OTHER = LIMITERS["overhead"]
 PARTS = {
     "bytes": (
@@ -34,6 +34,11 @@ PARTS = {
     "flops": (("matmul", "matmul_flops", "rgba(0,114,178,0.6)"), ("vector", "vector_flops", "rgba(86,180,233,0.6)")),
 }
 """Metric → of each part of a bar the name, the attribute of `Cost`, and the colour."""
+MEMORY = {
+    **{name: color for name, (*_, color) in zip(("weights", "state", "activations"), PARTS["bytes"], strict=True)},
+    "buffers": "rgba(204,121,167,0.6)",
+}
+"""Part of the memory that is needed → its colour."""
 UNITS = {"time": "s", "flops": "FLOP", "bytes": "B"}
 SMALLEST = 0.01  # share of a bar's total below which a module is one of the others
 RANKED = 8  # modules in the list of changes
@@ -104,7 +109,7 @@ def remark(text: str) -> str:
 def bars(answer: Answer) -> str:
     """Return bars by module: time and bytes, or without hardware FLOPs and bytes; in the order of the pass."""
     analysis = answer.analysis
-    nodes = [node for node in analysis.modules() if analysis.cost(node).flops or analysis.cost(node).bytes]
+    nodes = [node for node in analysis.modules() if _does_anything(analysis.cost(node))]
     panels = {metric: {node: _parts(answer, node, metric) for node in nodes}
               for metric in ("time" if answer.roofline else "flops", "bytes")}  # fmt: skip
     totals = {metric: math.fsum(map(_sum, parts.values())) for metric, parts in panels.items()}
@@ -128,6 +133,10 @@ def bars(answer: Answer) -> str:
     )
 
 
+def _does_anything(cost: Cost) -> bool:
+    return bool(cost.flops or cost.bytes or cost.payload_bytes)
+
+
 def _sum(parts: Iterable[Part]) -> float:
     return math.fsum(value for _, value, _ in parts)
 
@@ -143,7 +152,11 @@ def _parts(answer: Answer, node: Node, metric: str) -> list[Part]:
 
 def _panel(metric: str, rows: Sequence[tuple[str, str, Sequence[Part]]], total: float) -> str:
     """Return the bars of one metric: of each a name, the path, and its parts."""
-    kinds = LIMITED if metric == "time" else [(name, color) for name, _, color in PARTS[metric]]
+    if metric == "time":
+        found = {name for _, _, parts in rows for name, *_ in parts}
+        kinds = [kind for limiter, kind in LIMITED.items() if limiter != "link" or kind[0] in found]
+    else:
+        kinds = [(name, color) for name, _, color in PARTS[metric]]
     title = _legend({"flops": "FLOPs"}.get(metric, metric) + " by module", kinds)
     most = max((_sum(parts) for _, _, parts in rows), default=0.0)
     lines = "".join(
@@ -196,11 +209,7 @@ def memory(answer: Answer) -> str:
     need, fit = answer.memory, answer.fit
     capacity = float(fit.capacity if fit is not None else need.total)
     most = max(capacity, float(need.total)) or 1.0
-    sizes = zip(("weights", "state", "activations"), (need.weights, need.state, need.activations), strict=True)
-    parts = [
-        (f"{name} {si(size, 'B')}", float(size), color)
-        for (name, size), (*_, color) in zip(sizes, PARTS["bytes"], strict=True)
-    ]
+    parts = [(f"{name} {si(size, 'B')}", float(size), MEMORY[name]) for name, size in need.parts.items()]
     edge = ""
     if fit is not None:
         edge = (

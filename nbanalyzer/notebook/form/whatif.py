@@ -49,8 +49,9 @@ class WhatIf:
 
     Args:
         model: the initial model, as for `populate`.
-        options: ``hardware``; ``profile``, what estimates are made with; ``phase``: ``"prefill"``, ``"decode"`` or
-            ``"request"``; ``set``; the values of a run, or ``prompt_len`` and ``output_len`` of a request.
+        options: ``hardware``; ``profile``, what estimates are made with; ``nodes`` and ``overlap``, of several devices;
+            ``phase``: ``"prefill"``, ``"decode"`` or ``"request"``; ``set``; the values of a run, or ``prompt_len`` and
+            ``output_len`` of a request.
 
     Attributes:
         error: why the last change could not be followed, in one line; empty if it could.
@@ -171,7 +172,7 @@ class WhatIf:
 
     def _answered(self, state: State) -> Answer:
         profile = state.profile if isinstance(state.profile, str | None) else id(state.profile)
-        key = (state.key, state.hardware, profile)
+        key = (state.key, state.hardware, profile, state.communication)
         if key in self._answers:
             self._answers.move_to_end(key)
             return self._answers[key]
