@@ -10,12 +10,13 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -34,13 +35,14 @@ Outcome = Literal["equal", "bytes differ", "differs", "no template", "refused"]
 OUTCOMES: tuple[Outcome, ...] = ("equal", "bytes differ", "differs", "no template", "refused")
 """Equal in everything; in all but bytes moved; a number that differs; none to compare; transformers does not run it."""
 
-TP, LIMIT = 2, 240.0
+TP, LIMIT, MEMORY = 2, 240.0, 12 << 30  # ranks; seconds and bytes for one type
 RUN = {"batch_size": 2, "seq_len": 40}
 PAGE = Path("docs/devices-coverage.md")
 
 CHANGED: Mapping[str, Mapping[str, Any]] = {
     "bamba": {"attn_layer_indices": [1]},
     "deepseek_v2": {"num_experts_per_tok": 2, "moe_intermediate_size": 1408},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention"]},
     "nemotron_h": {"moe_intermediate_size": 8192},
 }
 """Model type → config fields without which its default, made shallow, is no model, or its half is none: a layer with
@@ -90,7 +92,6 @@ def try_type(model_type: str) -> Result:
     from nbanalyzer.generate.check.comparison import of_rank
     from nbanalyzer.generate.check.positions import culprits
     from nbanalyzer.generate.check.ranks import rank_of
-    from nbanalyzer.generate.deadline import working
     from nbanalyzer.generate.write.template import build_template
 
     torch.set_num_threads(1)
@@ -99,7 +100,7 @@ def try_type(model_type: str) -> Result:
     def result(outcome: Outcome, why: str = "", collectives: int = 0) -> Result:
         return Result(model_type, outcome, _line(why), collectives, round(time.process_time() - start, 1))
 
-    with working(None, LIMIT):
+    with _at_most(LIMIT):
         try:
             subject = _subject(model_type)
             rank = rank_of(subject, TP, 1, RUN)
@@ -125,11 +126,35 @@ def try_type(model_type: str) -> Result:
     return result(outcome, "; ".join(grave or wrong.values()), len(rank.sent))
 
 
+def _bounded() -> None:
+    """Let a type that needs too much memory fail by itself, not the machine."""
+    with suppress(ImportError):  # not on Windows
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+@contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError inside once the processor has worked so long: not every search looks at a deadline."""
+
+    def late(_signal: int, _frame: object) -> None:
+        raise TimeoutError(f"takes more than {seconds:.0f} s")
+
+    before = signal.signal(signal.SIGPROF, late)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
 _MOVED = ("_bytes", "bytes_read", "bytes_written", "vector_flops")
 
 
 def _said(error: Exception) -> str:
-    return str(error) if isinstance(error, NBAnalyzerError) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, NBAnalyzerError | TimeoutError) else f"{type(error).__name__}: {error}"
 
 
 def _line(text: str) -> str:
@@ -196,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = {one.model_type: one for one in _read(given.results)}
     left = [one for one in types if one not in found]
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(given.jobs, mp_context=spawn, max_tasks_per_child=10) as pool:
+    with ProcessPoolExecutor(given.jobs, mp_context=spawn, initializer=_bounded, max_tasks_per_child=10) as pool:
         for done in as_completed([pool.submit(try_type, one) for one in left]):
             one = done.result()
             found[one.model_type] = one

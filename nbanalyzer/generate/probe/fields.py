@@ -9,7 +9,7 @@ from typing import Any
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.generate.model.subject import Subject
 from nbanalyzer.templates.config_files import text_part
-from nbanalyzer.templates.families import says_no_size
+from nbanalyzer.templates.families import canonical_name, says_no_size
 
 from .observation import values_of
 
@@ -20,6 +20,10 @@ def candidates(subject: Subject) -> dict[str, int]:
     """Return the integer fields that may be sizes, with their values."""
     config = subject.hf_config().to_dict()
     found = dict(_integers(config))
+    # What a class reads and does not keep under any name, such as the heads of some layers.
+    kept = {canonical_name(name) for name in (*config, *map(last, found))}
+    stated = {name: value for name, value in _integers(subject.config) if last(name) in _NAMED}
+    found |= {name: value for name, value in stated.items() if canonical_name(last(name)) not in kept}
     # What is null follows from others; stated, it can be told from them.
     values = values_of(subject)
     if subject.model_class is not None:  # it may have a head of its own

@@ -51,8 +51,9 @@ class Observation:
 
 
 def values_of(subject: Subject) -> dict[str, int]:
-    """Return the global variables that a config gives."""
-    return dict(extract_model_params(subject.hf_config(), required=()))
+    """Return the global variables that a config gives, those that its class reads and does not keep among them."""
+    stated = extract_model_params(subject.config, required=())
+    return {**stated, **extract_model_params(subject.hf_config(), required=())}
 
 
 def observe(
