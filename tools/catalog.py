@@ -30,7 +30,7 @@ from typing import Any
 import msgspec
 
 import nbanalyzer
-from nbanalyzer.errors import NBAnalyzerError, TemplateError, UnknownNameError
+from nbanalyzer.errors import InputError, NBAnalyzerError, TemplateError, UnknownNameError
 from nbanalyzer.files import write_whole
 from nbanalyzer.templates import library
 from nbanalyzer.templates.template import ModelTemplate
@@ -170,7 +170,7 @@ def _verify(path: Path) -> Outcome:
     try:
         template = completed(load_model_template(path))
         check(template)
-        result = "unchanged"
+        result = _of_a_rank(template) or "unchanged"
     except MismatchError as error:
         release = checked_under(template, _prefill_of(template) | {error.what: error.template})
         result = f"transformers changed this model since {release}: {error}" if release else str(error)
@@ -178,6 +178,20 @@ def _verify(path: Path) -> Outcome:
         result = str(error)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return Outcome(model_id, time.perf_counter() - start, memory, result)
+
+
+def _of_a_rank(template: ModelTemplate) -> str:
+    """Return how a rank of two differs from transformers', "" if it does not, or is not divided by two at all."""
+    from nbanalyzer.generate.check.ranks import UnsharedError
+    from nbanalyzer.generate.check.verification import verify
+
+    if not template.sharding:
+        return ""
+    try:
+        found = verify(template, tp=2)
+    except (InputError, UnsharedError):  # heads that do not divide
+        return ""
+    return "" if found.ok else f"a rank of two: {' '.join(str(found.differences[0]).split())}"
 
 
 def _prefill_of(template: ModelTemplate) -> dict[str, float]:

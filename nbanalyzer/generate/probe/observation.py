@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.generate.hf import MASKS
 from nbanalyzer.generate.model.subject import Subject, UnrunnableError
 from nbanalyzer.generate.trace.layers import Depth
@@ -14,6 +15,7 @@ from nbanalyzer.generate.trace.recorder import trace
 from nbanalyzer.generate.trace.scope import Kept, Scope
 from nbanalyzer.generate.trace.tensors import kept
 from nbanalyzer.templates.config import extract_model_params
+from nbanalyzer.templates.config_files import text_part
 
 __all__ = ["FEW", "Observation", "observe", "structure", "values_of"]
 
@@ -52,8 +54,13 @@ class Observation:
 
 def values_of(subject: Subject) -> dict[str, int]:
     """Return the global variables that a config gives, those that its class reads and does not keep among them."""
-    stated = extract_model_params(subject.config, required=())
-    return {**stated, **extract_model_params(subject.hf_config(), required=())}
+    config, part = subject.hf_config(), subject.config
+    while text := text_part(part):
+        part = part[text]
+    found = dict(extract_model_params(config, required=()))
+    known = {*found, *config.to_dict()}
+    stated = {name: value for name, value in part.items() if name in VARIABLES and name not in known}
+    return {**found, **{name: value for name, value in stated.items() if type(value) is int}}
 
 
 def observe(
