@@ -114,7 +114,7 @@ def prepared(
     this_run = as_run(run)  # a value that cannot be is told before any model is looked for
     changes = {name: whole(value) for name, value in (set or {}).items()}
     template, bound = compared(template_of(model))
-    tree, params = count.prepared(template, config, changes, this_run)
+    tree, params, this_run = count.prepared(template, config, changes, this_run)
     changed = {canonical_name(name) for name in changes}
     notes = [f"set {', '.join(f'{name}={value}' for name, value in changes.items())}"] if changes else []
     if config is not None:

@@ -131,8 +131,14 @@ class Costs:
 
     @property
     def weight_bytes(self) -> Number:
-        """Bytes of all weights, tied ones once, exact."""
+        """Bytes of all weights as they are stored, tied ones once, exact."""
+        if self.kernel_tree.stored:
+            return normalize(sum(self.own_weight_bytes(node) for node in self.nodes if not node.is_basic))
         return normalize(self.cost_of_all.parameters * self.values["w_bytes"])
+
+    def own_weight_bytes(self, node: Node) -> Number:
+        """Return the bytes of a module's own parameters as they are stored, of all its copies."""
+        return normalize(self.costs[node].copies * node.own_weight_bytes.evaluate(self.values))
 
     @property
     def state_bytes(self) -> Number:
