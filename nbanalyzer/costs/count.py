@@ -13,11 +13,12 @@ import msgspec
 from nbanalyzer.errors import ConfigError, InputError, TemplateError, quote
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.templates import catalog
+from nbanalyzer.templates.choices import Quantisation
 from nbanalyzer.templates.config import ModelParams, extract_model_params, with_overrides
 from nbanalyzer.templates.config_files import as_mapping
 from nbanalyzer.templates.expansion import with_variants
 from nbanalyzer.templates.families import canonical_name
-from nbanalyzer.templates.quantisation import FIELDS, Quantisation, asked_for, quantisation_in, stated_in
+from nbanalyzer.templates.quantisation import FIELDS, asked_for, quantisation_in, stated_in
 from nbanalyzer.templates.schemes import NONE
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.templates.template_files import as_json
@@ -159,7 +160,9 @@ def tree_of(template: ModelTemplate, run: Run, params: Mapping[str, int] | None 
         return tree
     from .storing import stored_tree  # not needed for weights of one width
 
-    return stored_tree(tree, quantisation, extract_model_params(template.config, {}, ()) if params is None else params, run)
+    return stored_tree(
+        tree, quantisation, extract_model_params(template.config, {}, ()) if params is None else params, run
+    )
 
 
 @lru_cache(maxsize=64)

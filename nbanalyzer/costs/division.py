@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from nbanalyzer.formulas.formula import Formula
-from nbanalyzer.templates.quantisation import Quantisation
+from nbanalyzer.templates.choices import Quantisation
 from nbanalyzer.templates.schemes import Scheme
 
 __all__ = ["Division", "Requirement", "Stage", "Stored"]
@@ -72,9 +72,11 @@ class Stored:
         quantisation: which are in which scheme.
         requires: what has to be true of the sizes.
         schemes: those that some matrix is in.
+        decided_by: the sizes on which it depends which format a matrix has.
 
     """
 
     quantisation: Quantisation
     requires: tuple[Requirement, ...] = ()
     schemes: frozenset[Scheme] = frozenset()
+    decided_by: frozenset[str] = frozenset()

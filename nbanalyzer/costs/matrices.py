@@ -1,7 +1,7 @@
-"""The matrices among a module's parameters: their sizes as formulas, and what they are of. By structure, as far as it goes.
+"""The matrices among a module's parameters: their sizes as formulas, and what they are of, by structure.
 
-A linear has one. Experts have two or three each, gate and up apart, since a scheme rounds the sizes of either up. What is
-no matrix (norms, biases, convolutions, state-space parameters) is the rest.
+A linear has one. Experts have two or three each, gate and up apart, since a scheme rounds the sizes of either up. What
+is no matrix (norms, biases, convolutions, state-space parameters) is the rest.
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ def _linear(node: Node, bindings: Mapping[str, Formula]) -> tuple[list[Matrix], 
 def _absorbed(bindings: Mapping[str, Formula]) -> Matrix:
     """Return the matrix that expands a latent, which attention has absorbed: a checkpoint has it as it is."""
     heads, widths = bindings["num_heads"], (bindings["nope_head_dim"], bindings["v_head_dim"])
-    return Matrix("linear", build("*", heads, build("+", *widths)), bindings["latent_size"], place=-1, names=("kv_b_proj",))
+    return Matrix(
+        "linear", build("*", heads, build("+", *widths)), bindings["latent_size"], place=-1, names=("kv_b_proj",)
+    )
 
 
 def _unbound(node: Node) -> tuple[list[Matrix], Formula]:
@@ -152,8 +154,8 @@ def _experts(node: Node) -> tuple[list[Matrix], Formula]:
         output = next(size for size in sizes if size is not taken[0])
         is_gated = [number.value for number in numbers] == [2]
         is_down = place > 0
-        for names in (DOWN,) if is_down else GATED if is_gated else PLAIN:
-            found.append(Matrix("expert", output, taken[0], copies[0], place, names))
+        names = (DOWN,) if is_down else GATED if is_gated else PLAIN
+        found += [Matrix("expert", output, taken[0], copies[0], place, one) for one in names]
         if is_down and numbers:
             return [], node.own_parameters
         place += 1

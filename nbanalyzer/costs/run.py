@@ -13,8 +13,9 @@ from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.templates.schemes import NONE, scheme_named
 
 __all__ = [
-    "CHOICES", "MAX_RANKS", "MAX_SIZE", "MESH", "NEVER_ZERO", "NOT_OF_MODEL", "QUANT", "REQUEST", "RUN_CHOICES", "SERVED",
-    "SIZES", "SWITCHES", "TOKENS", "Layout", "Passes", "Run", "Switch", "passes_of", "read_size", "read_whole",
+    "CHOICES", "MAX_RANKS", "MAX_SIZE", "MESH", "NEVER_ZERO", "NOT_OF_MODEL", "QUANT", "REQUEST", "RUN_CHOICES",
+    "SERVED", "SIZES", "SWITCHES", "TOKENS", "Layout", "Passes", "Run", "Switch", "passes_of", "read_size",
+    "read_whole",
 ]  # fmt: skip
 
 MAX_SIZE = 2**40  # tokens or sequences

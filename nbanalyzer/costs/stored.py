@@ -19,10 +19,10 @@ from nbanalyzer.errors import FormulaError, InputError
 from nbanalyzer.formulas.formula import Formula, build, constant, parse, variable
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.quantities import show
+from nbanalyzer.templates.choices import Quantisation
 from nbanalyzer.templates.matching import Module
-from nbanalyzer.templates.quantisation import Quantisation
 from nbanalyzer.templates.schemes import DTYPES, MODEL, Role, Rule, Scheme
-from nbanalyzer.templates.template import Basic, Composite, Kernel, MemoryAccess, Tensor
+from nbanalyzer.templates.template import Basic, Kernel, MemoryAccess, Tensor
 
 from .division import Requirement, Stored
 from .matrices import NOTHING, ONE, Matrix, factors_of, matrices_of
@@ -75,7 +75,7 @@ def stored(tree: Tree, quantisation: Quantisation, layers: Layers | None, sizes:
     work = _Storing(quantisation, layers, sizes)
     kernels = tuple(work.inside(root) for root in tree.roots)
     template = msgspec.structs.replace(tree.template, kernels=kernels)
-    found = Stored(quantisation, tuple(work.required), frozenset(work.used))
+    found = Stored(quantisation, tuple(work.required), frozenset(work.used), frozenset(work.decided_by))
     return tree.with_kernels(template, found)
 
 
@@ -106,6 +106,7 @@ class _Storing:
         sizes: the model's.
         required: what has to be true of sizes.
         used: the schemes that some matrix is in.
+        decided_by: the sizes on which it depends which format a matrix has.
 
     """
 
@@ -114,6 +115,7 @@ class _Storing:
     sizes: Mapping[str, Number]
     required: dict[Requirement, None] = field(default_factory=dict)
     used: set[Scheme] = field(default_factory=set)
+    decided_by: set[str] = field(default_factory=set)
 
     def inside(self, node: Node) -> Kernel:
         """Return a kernel with all below it."""
@@ -137,7 +139,7 @@ class _Storing:
             tensors.append(Tensor("others", around or MODEL, str(rest)))
         for place, child in enumerate(node.children):
             if child.is_basic and "w_bytes" in child.sizes:
-                subs[place] = self.read(node, child, [pair for pair in narrow if self.reads(node, child, pair[0])])
+                subs[place] = self.read(child, [pair for pair in narrow if self.reads(node, child, pair[0])])
         main = next((form.scheme for _, mixture in narrow for form, _ in mixture if form), None)
         return msgspec.structs.replace(
             kernel, scheme=main.name if main else "", weights=_merged(tensors), sub_kernels=tuple(subs)
@@ -162,6 +164,7 @@ class _Storing:
             count = parse(counted[0].rule.count)
             other = next(form for form in found if form != counted[0])
             return [(counted[0], build("/", count, DEPTH)), (other, build("/", build("-", DEPTH, count), DEPTH))]
+        self.decided_by.add("num_layers")
         total = constant(len(numbers))
         return [(form, build("/", constant(count), total)) for form, count in found.items()]
 
@@ -183,6 +186,7 @@ class _Storing:
         """Return a format, or the one to take in its place for these sizes."""
         while other := scheme.file.formats[name].otherwise:
             condition = scheme.requirement(name, matrix.output, matrix.taken)
+            self.decided_by.update(condition.variables if condition else ())
             if condition is None or condition.evaluate(self.sizes):
                 break
             name = other
@@ -190,6 +194,8 @@ class _Storing:
 
     def holds(self, condition: str, layer: int | None) -> bool:
         """Return whether a rule's condition holds in a layer."""
+        used = {*parse(condition).variables}
+        self.decided_by |= used - {"layer", "num_layers"} if "layer" in used else used  # else layers are counted
         known = {"layer": layer or 0, "num_experts": 0, "tie_word_embeddings": 0, **self.sizes}
         return bool(parse(condition).evaluate(known))
 
@@ -234,9 +240,7 @@ class _Storing:
 
     # ---- what is kept
 
-    def tensors(
-        self, node: Node, matrix: Matrix, mixture: Iterable[tuple[Form | None, Formula]]
-    ) -> Iterator[Tensor]:
+    def tensors(self, node: Node, matrix: Matrix, mixture: Iterable[tuple[Form | None, Formula]]) -> Iterator[Tensor]:
         """Yield the tensors of a matrix, of all its copies."""
         elements = build("*", matrix.output, matrix.taken)
         start = f"{matrix.names[0]}." if matrix.names else ""
@@ -274,7 +278,7 @@ class _Storing:
         products = [one for one in node.children if _is_product(one)]
         return _is_product(child) and products.index(child) == matrix.place
 
-    def read(self, node: Node, child: Node, mixed: Sequence[tuple[Matrix, list[tuple[Form | None, Formula]]]]) -> Basic:
+    def read(self, child: Node, mixed: Sequence[tuple[Matrix, list[tuple[Form | None, Formula]]]]) -> Basic:
         """Return a kernel that reads matrices, or parts of them, as they are stored."""
         assert isinstance(child.kernel, Basic)
         text = child.parts[1]
@@ -301,9 +305,7 @@ class _Storing:
         access = MemoryAccess(str(text), child.kernel.memory_access.write)
         return msgspec.structs.replace(child.kernel, memory_access=access, weights=str(build("+", *weights)))
 
-    def bytes_read(
-        self, matrix: Matrix, mixture: Iterable[tuple[Form | None, Formula]], rows: Formula
-    ) -> Formula:
+    def bytes_read(self, matrix: Matrix, mixture: Iterable[tuple[Form | None, Formula]], rows: Formula) -> Formula:
         """Return the bytes that are read of so many rows of a matrix."""
         parts = []
         for form, share in mixture:
@@ -348,7 +350,7 @@ def _term_of(formula: Formula, sizes: Sequence[Formula]) -> Formula | None:
 
 
 def _without(term: Formula, sizes: Sequence[Formula], matrices: int) -> Formula:
-    """Return a product without the sizes of a matrix, ``{w_bytes}``, and the number of matrices that are read as one."""
+    """Return a product without a matrix's sizes, ``{w_bytes}``, and the number of matrices that are read as one."""
     left = Counter(factors_of(term)) - Counter(factor for size in sizes for factor in factors_of(size))
     left[W_BYTES] -= 1
     if matrices > 1:

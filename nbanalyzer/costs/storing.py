@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from nbanalyzer.errors import InputError
 from nbanalyzer.formulas.grammar import Number
-from nbanalyzer.templates.quantisation import Quantisation
+from nbanalyzer.templates.choices import Quantisation
 
 from .run import Run
 from .stages import order_of, range_of, stack_of

@@ -13,9 +13,9 @@ from fractions import Fraction
 from functools import cached_property
 
 from nbanalyzer.errors import FormulaError, TemplateError, quote
-from nbanalyzer.formulas.evaluation import Compiled, compiled, is_bounded, run
+from nbanalyzer.formulas.evaluation import Compiled, compiled, run
 from nbanalyzer.formulas.formula import Formula, build, constant, parse, variable
-from nbanalyzer.formulas.grammar import MAX_BITS, Number, normalize
+from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.templates.schemes import DTYPES
 from nbanalyzer.templates.template import Basic, Composite, Kernel, ModelTemplate, Tensor
 

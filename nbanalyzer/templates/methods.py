@@ -12,7 +12,7 @@ from typing import Any
 
 from nbanalyzer.errors import ConfigError, InputError, quote
 
-from .quantisation import Choice, Quantisation
+from .choices import Choice, Quantisation
 from .schemes import Role, Scheme, scheme_named, with_values
 
 __all__ = ["METHODS", "read"]
@@ -48,8 +48,10 @@ def read(fields: Fields, model_type: str) -> Quantisation:
 
 def _guessed(fields: Fields) -> object:
     """Return the method of a config that does not name it, as older ones; None if nothing tells."""
-    marks = {"config_groups": "compressed-tensors", "quant_algo": "modelopt", "quantization": "modelopt",
-             "load_in_4bit": "bitsandbytes", "load_in_8bit": "bitsandbytes", "zero_point": "awq", "desc_act": "gptq"}  # fmt: skip
+    marks = {
+        "config_groups": "compressed-tensors", "quant_algo": "modelopt", "quantization": "modelopt",
+        "load_in_4bit": "bitsandbytes", "load_in_8bit": "bitsandbytes", "zero_point": "awq", "desc_act": "gptq",
+    }  # fmt: skip
     return next((method for mark, method in marks.items() if mark in fields), None)
 
 

@@ -6,7 +6,7 @@ Raises `ConfigError` for what is not understood: weights are never taken to have
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -14,82 +14,16 @@ import msgspec
 
 from nbanalyzer.errors import ConfigError, quote
 
+from .choices import Choice, Quantisation
 from .config_files import TEXT_PARTS
-from .matching import Language, Module, matches
-from .schemes import NONE, Role, Scheme, scheme_named
+from .methods import read
+from .schemes import NONE, scheme_named
 
-__all__ = ["FIELDS", "Choice", "Quantisation", "asked_for", "quantisation_in", "stated_in"]
+__all__ = ["FIELDS", "asked_for", "quantisation_in", "stated_in"]
 
 FIELDS = ("quantization_config", "quantization")
 """Where a config says it: transformers' name, and MLX's."""
 MOST = 1_000_000  # bytes of what is stated: the longest lists name every layer's modules
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The scheme of some modules.
-
-    Attributes:
-        scheme: None if they are left out.
-        patterns: the modules that are meant, in a language of its own.
-        language: see `nbanalyzer.templates.matching`.
-        roles: what their matrices are of; empty for all.
-        only_in_layers: whether only modules inside the layers are meant.
-
-    """
-
-    scheme: Scheme | None
-    patterns: tuple[str, ...] = ()
-    language: Language = "all"
-    roles: tuple[Role, ...] = ()
-    only_in_layers: bool = False
-
-    def is_of(self, module: Module) -> bool:
-        """Return whether a module is meant."""
-        if (self.roles and module.role not in self.roles) or (self.only_in_layers and module.layer is None):
-            return False
-        return self.language == "all" or any(matches(self.language, pattern, module) for pattern in self.patterns)
-
-
-@dataclass(frozen=True)
-class Quantisation:
-    """The schemes of a model's weights.
-
-    Attributes:
-        choices: the first that a module is meant by decides; no scheme if none does.
-        scheme: the one of most weights.
-        kv_bits: bits of an element of the cache; None if nobody says it.
-        is_stated: whether a config says it.
-        notes: what to know of it, a line each.
-        prefixes: of the names of modules, as other spellings of ``model.``.
-
-    """
-
-    choices: tuple[Choice, ...]
-    scheme: Scheme
-    kv_bits: int | None = None
-    is_stated: bool = False
-    notes: tuple[str, ...] = ()
-    prefixes: tuple[str, ...] = ()
-
-    def scheme_of(self, module: Module) -> Scheme | None:
-        """Return the scheme of a module's matrix; None if it has the run's bits."""
-        return next((choice.scheme for choice in self.choices if choice.is_of(module)), None)
-
-    @property
-    def schemes(self) -> tuple[Scheme, ...]:
-        """All schemes that there may be, each once."""
-        return tuple(dict.fromkeys(choice.scheme for choice in self.choices if choice.scheme))
-
-    @property
-    def has_names(self) -> bool:
-        """Whether it speaks of modules by name, which may be those of some layers."""
-        return any(choice.language != "all" for choice in self.choices)
-
-    @property
-    def name(self) -> str:
-        """What it is called, in a few words."""
-        return f"{self.scheme.name} (config)" if self.is_stated else self.scheme.name
 
 
 @lru_cache(maxsize=256)
@@ -154,9 +88,7 @@ def quantisation_in(config: Mapping[str, Any], where: str = "") -> Quantisation 
 
 
 @lru_cache(maxsize=64)
-def _read(content: bytes, model_type: str, has_parts: bool) -> Quantisation:  # noqa: FBT001 - a part of a key
-    from .methods import read  # not needed for what has none
-
+def _read(content: bytes, model_type: str, has_parts: bool) -> Quantisation:
     stated = msgspec.json.decode(content)
     both = [stated[name] for name in FIELDS if name in stated]
     for one in both:
