@@ -25,7 +25,8 @@ MODELS = (
     "mistralai/Mistral-7B-v0.1", "mistralai/Mixtral-8x7B-v0.1", "Qwen/Qwen3-0.6B", "Qwen/Qwen3-8B",
     "Qwen/Qwen3-235B-A22B", "Qwen/Qwen3.5-27B", "Qwen/Qwen3-Next-80B-A3B-Instruct", "google/gemma-2-9b-it",
     "google/gemma-3-27b-it", "google/gemma-4-26B-A4B", "openai/gpt-oss-20b",
-    "meta-llama/Llama-4-Scout-17B-16E-Instruct", "deepseek-ai/DeepSeek-V2", "deepseek-ai/DeepSeek-V3", "ai21labs/Jamba-v0.1", "tiiuae/falcon-7b",
+    "meta-llama/Llama-4-Scout-17B-16E-Instruct", "deepseek-ai/DeepSeek-V2", "deepseek-ai/DeepSeek-V3",
+    "ai21labs/Jamba-v0.1", "tiiuae/falcon-7b",
 )  # fmt: skip
 
 
