@@ -89,6 +89,7 @@ def test_the_table_holds_the_totals() -> None:
     assert "time" not in compare("gpt2", "gpt2-xl", seq_len=4).table().index
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", BY_MODULE)
 def test_modules_are_ranked_by_how_much_they_differ(metric: str) -> None:
     found = compare("gpt2", "mamba-2.8b-hf", "gpt2-medium", seq_len=64, hardware=CARD)

@@ -375,6 +375,7 @@ def test_the_first_line_says_what_to_expect(fusion: str) -> None:
         assert " ".join(found.answer.split()) in " ".join(one.split()), where
 
 
+@pytest.mark.slow
 def test_the_same_looks_the_same() -> None:
     first, second = (populate("qwen3-0.6b", seq_len=16).on("h100-sxm") for _ in range(2))
     assert shown(first) == shown(second)

@@ -191,6 +191,7 @@ def test_phases_go_on_where_the_last_one_was(make: Make) -> None:
     assert (form.analysis.run.seq_len, form.analysis.run.cache_len, form.analysis.run.logits) == (4096, 0, "all")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["llama-3.1-8b", "deepseek-v3", "gemma-3-4b-it", "t5-small", "mamba-2.8b"])
 def test_a_request_has_the_numbers_of_request(make: Make, model: str) -> None:
     form = make(model, hardware="h200-sxm", prompt_len=100, output_len=20)
@@ -868,6 +869,7 @@ def test_the_whatif_magic(shell: InteractiveShell) -> None:
         assert message in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"hardware": "h100-sxm"}, {"prompt_len": 64, "hardware": "h100-sxm"}])
 def test_saving_every_format(make: Make, tmp_path: Path, options: dict[str, Any]) -> None:
     form = make("gpt2", **options)
