@@ -36,14 +36,14 @@ def count(template: ModelTemplate, **run: Any) -> Costs:
 
     Args:
         template: with its kernels, in whatever variants.
-        run: batch_size, seq_len, cache_len, encoder_len, w_bit, a_bit, kv_bit, quant, attn, logits, causal; see
-            `Run`.
+        run: batch_size, seq_len, cache_len, encoder_len, w_bit, a_bit, kv_bit, attn, logits, causal; see `Run`. All
+            weights have `w_bit` bits, unless a `quant` is given: what is compared with PyTorch's own count is so.
 
     Raises:
         NBAnalyzerError: a run that is not possible, or formulas without a value.
 
     """
-    return Costs(*prepared(template, None, {}, as_run(run)))
+    return Costs(*prepared(template, None, {}, as_run({"quant": NONE, **run})))
 
 
 def prepared(
