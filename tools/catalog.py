@@ -69,12 +69,12 @@ class Outcome:
 
 
 def regenerate(template: ModelTemplate, bases: Templates) -> ModelTemplate:
-    """Return the template as it should be written, see `_regenerated`; how its weights are stored is as it was."""
-    fresh = _regenerated(template, bases)
+    """Return the template as it should be written, see `_anew`; how its weights are stored is as it was."""
+    fresh = _anew(template, bases)
     return msgspec.structs.replace(fresh, config={**fresh.config, **stated_in(template.config)})
 
 
-def _regenerated(template: ModelTemplate, bases: Templates) -> ModelTemplate:
+def _anew(template: ModelTemplate, bases: Templates) -> ModelTemplate:
     """Return the template as it should be written, its provenance saying what was checked.
 
     Args:

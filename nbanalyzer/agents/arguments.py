@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from nbanalyzer.analysis.options import COMMUNICATION
-from nbanalyzer.costs.run import MAX_RANKS, MAX_SIZE, MESH, SIZES, SWITCHES
+from nbanalyzer.costs.run import MAX_RANKS, MAX_SIZE, MESH, QUANT, SIZES, SWITCHES
 from nbanalyzer.errors import InputError, quote
 
 __all__ = [

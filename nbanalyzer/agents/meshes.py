@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from nbanalyzer.analysis.capacity import MEMORY_FRACTION
 from nbanalyzer.analysis.search import Placement, Search, fit
-from nbanalyzer.costs.run import SIZES
+from nbanalyzer.costs.run import QUANT, SIZES
 from nbanalyzer.errors import InputError
 from nbanalyzer.quantities import seconds, si
 

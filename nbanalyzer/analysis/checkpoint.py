@@ -1,4 +1,4 @@
-"""What a checkpoint weighs: the bytes of a model's weights as they are stored, by dtype, and what a pass reads of them."""
+"""What a checkpoint weighs: bytes of a model's weights as they are stored, by dtype, and what a pass reads of them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Checkpoint:
         name: how they are stored, e.g. ``"mxfp4 (config)"``; "" if all have the run's bits.
         parts: dtype → bytes of all tensors of it, the largest first.
         tensors: name of a stored tensor, as its last part → bytes of all of them.
-        read: bytes that a pass reads: experts that no token is sent to and most rows of an embedding are not among them,
-            and a weight that is used twice is read twice.
+        read: bytes that a pass reads: experts that no token is sent to and most rows of an embedding are not among
+            them, and a weight that is used twice is read twice.
 
     """
 

@@ -11,9 +11,9 @@ from nbanalyzer.errors import InputError, quote
 from nbanalyzer.templates.schemes import NONE, scheme_names
 
 __all__ = [
-    "ALL", "COMMUNICATION", "EFFICIENCIES", "GOALS", "LENGTHS", "MONEY", "NOT_ALL", "PROFILE", "SERVING", "Arguments", "Suggested",
-    "add_communication_options", "add_efficiency_options", "add_quant_option", "add_request_options", "add_run_options", "given",
-    "read_real",
+    "ALL", "COMMUNICATION", "EFFICIENCIES", "GOALS", "LENGTHS", "MONEY", "NOT_ALL", "PROFILE", "SERVING",
+    "Arguments", "Suggested", "add_communication_options", "add_efficiency_options", "add_quant_option",
+    "add_request_options", "add_run_options", "given", "read_real",
 ]  # fmt: skip
 
 EFFICIENCIES: Mapping[str, str] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 from numbers import Integral
 from typing import Any
@@ -63,13 +62,16 @@ def prepared(
     """
     template = _as_stated(template, config)
     quantisation = quantisation_of(template, run)
-    tree = tree_of(template, replace(run, quant=NONE) if quantisation else run)
+    tree = _plain(template, run)
     params = params_of(tree, config, changes)
     if quantisation and quantisation.kv_bits and run.kv_bit_follows:
-        run = replace(run, kv_bit=quantisation.kv_bits)
+        run = run.fused(run.fusion, kv_bit=quantisation.kv_bits)
     if run.pp > 1 or quantisation:
         tree = tree_of(template, run, params)
     _require(tree, params, run)
+    if run.quant and tree.stored and not tree.stored.schemes:
+        roles = " and ".join(f"{role}s" for role in tree.stored.quantisation.scheme.file.roles)
+        raise InputError(f"quant={quote(run.quant)} changes nothing: it is of {roles}, and this model has none")
     if not run.encoder_len_follows and "encoder_len" not in tree.variables:
         raise InputError(f"encoder_len={run.encoder_len} changes nothing: this model has no encoder of its own")
     return tree, params, run
@@ -144,25 +146,29 @@ def tree_of(template: ModelTemplate, run: Run, params: Mapping[str, int] | None 
         params: the model's sizes, on which the layers of a stage depend; without them, it has all layers.
 
     """
+    tree, quantisation = _plain(template, run, params), quantisation_of(template, run)
+    if quantisation is None:
+        return tree
+    from .storing import stored_tree  # not needed for weights of one width
+
+    known = extract_model_params(template.config, {}, ()) if params is None else params
+    return stored_tree(tree, quantisation, known, run)
+
+
+def _plain(template: ModelTemplate, run: Run, params: Mapping[str, int] | None = None) -> Tree:
+    """Return the template's tree with all weights of the same width."""
     try:
         content = as_json(template)
     except (TypeError, ValueError, RecursionError) as error:  # a config may hold any object
         raise TemplateError(f"cannot be written as JSON: {error}", template.model_id) from None
-    stage, quantisation = None, quantisation_of(template, run)
+    stage = None
     if run.pp > 1 and params is not None:
         whole = _tree(content, run.variants, run.wanted, "none", Layout(), None)
         _require_values(whole, params, run)
         from .rank import stage_of  # not needed for one stage
 
         stage = stage_of(whole, params, run)
-    tree = _tree(content, run.variants, run.wanted, run.fusion, run.layout, stage)
-    if quantisation is None:
-        return tree
-    from .storing import stored_tree  # not needed for weights of one width
-
-    return stored_tree(
-        tree, quantisation, extract_model_params(template.config, {}, ()) if params is None else params, run
-    )
+    return _tree(content, run.variants, run.wanted, run.fusion, run.layout, stage)
 
 
 @lru_cache(maxsize=64)

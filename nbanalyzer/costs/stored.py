@@ -26,6 +26,7 @@ from nbanalyzer.templates.template import Basic, Kernel, MemoryAccess, Tensor
 
 from .division import Requirement, Stored
 from .matrices import NOTHING, ONE, Matrix, factors_of, matrices_of
+from .run import MESH
 from .terms import terms_of
 from .tree import Node, Tree, bytes_of
 
@@ -66,7 +67,7 @@ def stored(tree: Tree, quantisation: Quantisation, layers: Layers | None, sizes:
         tree: as it runs.
         quantisation: which weights are in which scheme.
         layers: which layers its nodes are; None if they are not told apart.
-        sizes: the model's, on which mixtures of formats depend, and the axes of the mesh.
+        sizes: the model's, on which mixtures of formats depend, and 1 for the axes of the mesh: a checkpoint is whole.
 
     Raises:
         InputError: layers that differ in their schemes and are not told apart.
@@ -80,9 +81,10 @@ def stored(tree: Tree, quantisation: Quantisation, layers: Layers | None, sizes:
 
 
 def require_storable(tree: Tree, values: Mapping[str, Number]) -> None:
-    """Raise an `InputError` if a scheme cannot store a matrix of these sizes."""
+    """Raise an `InputError` if a scheme cannot store a matrix of these sizes; a rank's part is filled up to a group."""
     if tree.stored is None:
         return
+    values = {**values, **dict.fromkeys(MESH, 1)}
     for one in tree.stored.requires:
         try:
             holds = bool(one.condition.evaluate(values))
@@ -185,9 +187,9 @@ class _Storing:
     def fitting(self, scheme: Scheme, name: str, matrix: Matrix) -> str:
         """Return a format, or the one to take in its place for these sizes."""
         while other := scheme.file.formats[name].otherwise:
-            condition = scheme.requirement(name, matrix.output, matrix.taken)
-            self.decided_by.update(condition.variables if condition else ())
-            if condition is None or condition.evaluate(self.sizes):
+            conditions = [one for _, one in scheme.requirements(name, matrix.output, matrix.taken)]
+            self.decided_by.update(name for condition in conditions for name in condition.variables)
+            if all(condition.evaluate(self.sizes) for condition in conditions):
                 break
             name = other
         return name
@@ -260,12 +262,7 @@ class _Storing:
 
     def require(self, node: Node, matrix: Matrix, form: Form) -> None:
         """Note what has to be true of the sizes of a matrix."""
-        condition = form.scheme.requirement(form.format, matrix.output, matrix.taken)
-        if condition is not None:
-            text = form.scheme.file.formats[form.format].requires
-            for name, value in form.scheme.values:
-                text = text.replace(f"{{{name}}}", str(value))
-            text = text.replace("{", "").replace("}", "")
+        for text, condition in form.scheme.requirements(form.format, matrix.output, matrix.taken):
             one = Requirement(condition, node.path, form.scheme.name, text, matrix.output, matrix.taken)
             self.required[one] = None
 
@@ -303,7 +300,8 @@ class _Storing:
         if not weights:
             return child.kernel
         access = MemoryAccess(str(text), child.kernel.memory_access.write)
-        return msgspec.structs.replace(child.kernel, memory_access=access, weights=str(build("+", *weights)))
+        beside = build("+", *weights).substitute({"w_bytes": 0})  # scales in the run's precision say so themselves
+        return msgspec.structs.replace(child.kernel, memory_access=access, weights=str(beside))
 
     def bytes_read(self, matrix: Matrix, mixture: Iterable[tuple[Form | None, Formula]], rows: Formula) -> Formula:
         """Return the bytes that are read of so many rows of a matrix."""

@@ -46,7 +46,9 @@ def _stored(
     axes: tuple[tuple[str, int], ...],
 ) -> Tree:
     sizes = dict(params)
-    return stored(tree, quantisation, layers_of(tree, sizes, dict(axes).get("pp", 1)), {**sizes, **dict(axes)})
+    return stored(
+        tree, quantisation, layers_of(tree, sizes, dict(axes).get("pp", 1)), {**sizes, **dict.fromkeys(dict(axes), 1)}
+    )
 
 
 def layers_of(tree: Tree, params: Mapping[str, Number], stages: int) -> Layers | None:

@@ -136,7 +136,7 @@ class Node:
 
     @cached_property
     def stored(self) -> Formula | None:
-        """Of the bytes that a basic kernel reads, those of weights in a scheme; None if it reads none."""
+        """Bytes of weights in a scheme that a basic kernel reads, but those by ``{w_bytes}``; None if it reads none."""
         text = self.kernel.weights if isinstance(self.kernel, Basic) else ""
         return self.formula_of(text, "weights") if text else None
 

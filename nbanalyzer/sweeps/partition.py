@@ -164,7 +164,7 @@ def _by_point(grid: Grid, chosen: Mapping[str, Any], asked: Asked) -> PointMetri
     first = {name: value for name, value in inner.items() if name not in NOT_OF_MODEL}
     tree = prepared(chosen["model"], asked.config, {**sizes, **first}, {})[0]
     accelerator = find_hardware(chosen["hardware"]) if chosen.get("hardware") is not None else None
-    concurrency = int(inner.get(SERVED, chosen.get(SERVED)))
+    concurrency: int = inner[SERVED] if SERVED in inner else chosen[SERVED]
     return PointMetrics(PointSpec(chosen["model"], tree, inner, asked, options, sizes, concurrency, accelerator))
 
 
@@ -208,8 +208,8 @@ def _require_formulas(tree: Tree, changing: Collection[str]) -> None:
     if names:
         assert tree.stored is not None
         raise InputError(
-            f"the formats of {tree.stored.quantisation.name} depend on {', '.join(names)}: give these values one by one, "
-            "or quant=none"
+            f"the formats of {tree.stored.quantisation.name} depend on {', '.join(names)}: give these values one by "
+            "one, or quant=none"
         )
 
 

@@ -77,7 +77,7 @@ def quantisation_in(config: Mapping[str, Any], where: str = "") -> Quantisation 
         if not stated:
             return None
         try:
-            content = msgspec.json.encode(stated, order="sorted")
+            content = msgspec.json.encode(stated)  # in its order: some lists go by the first that fits
         except (TypeError, ValueError, RecursionError):
             raise ConfigError("quantization_config is no plain data") from None
         if len(content) > MOST:

@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Literal
 
 import msgspec
 
 from nbanalyzer.errors import FormulaError, InputError, TemplateError, near, quote
 from nbanalyzer.files import decode
-from nbanalyzer.formulas.formula import Formula, constant, parse
+from nbanalyzer.formulas.formula import Formula, parse
 
 from .library import folder
 from .template import Tensor, _Struct
@@ -57,13 +57,13 @@ class Format(_Struct, frozen=True, kw_only=True):
 
     Attributes:
         tensors: what is stored; formulas over ``{out}``, ``{in}`` and the scheme's variables.
-        requires: what has to be true of the sizes; "" for nothing.
+        requires: what has to be true of the sizes, each a condition.
         otherwise: the format to take where it is not; "" where the scheme cannot store such a matrix.
 
     """
 
     tensors: tuple[Tensor, ...]
-    requires: str = ""
+    requires: tuple[str, ...] = ()
     otherwise: str = msgspec.field(default="", name="else")
 
 
@@ -184,14 +184,16 @@ class Scheme:
         sizes: dict[str, Formula | int] = {"out": output, "in": taken, **known}
         for tensor in self.file.formats[name].tensors:
             elements = parse(tensor.elements).substitute(sizes)
-            if elements != constant(0):
+            if not _is_nothing(elements):
                 dtype = dtype_of(tensor, known)
                 yield msgspec.structs.replace(tensor, dtype=dtype, elements=str(_folded(elements)))
 
-    def requirement(self, name: str, output: Formula, taken: Formula) -> Formula | None:
-        """Return what has to be true of the sizes of a matrix in a format; None if nothing has to."""
-        text = self.file.formats[name].requires
-        return parse(text).substitute({"out": output, "in": taken, **dict(self.values)}) if text else None
+    def requirements(self, name: str, output: Formula, taken: Formula) -> Iterator[tuple[str, Formula]]:
+        """Yield what has to be true of a matrix in a format: over ``in`` and ``out``, and over the model's sizes."""
+        sizes: dict[str, Formula | int] = {"out": output, "in": taken, **dict(self.values)}
+        for text in self.file.formats[name].requires:
+            shown = str(parse(text).substitute(dict(self.values))).replace("{", "").replace("}", "")
+            yield shown, parse(text).substitute(sizes)
 
 
 def dtype_of(tensor: Tensor, values: Mapping[str, int]) -> str:
@@ -206,7 +208,6 @@ def scheme_names() -> tuple[str, ...]:
     return tuple(_presets())
 
 
-@cache
 def scheme_named(text: str) -> Scheme:
     """Return the scheme of a name, which may set variables: ``gptq-4-g128:group=32``.
 
@@ -214,9 +215,16 @@ def scheme_named(text: str) -> Scheme:
         InputError: there is none, or it has no such variable.
 
     """
-    name, _, changes = text.partition(":") if isinstance(text, str) else (text, "", "")
+    if not isinstance(text, str):
+        raise InputError(f"quant is {NONE} or the name of a scheme, such as fp8-block, not {quote(text)}")
+    return _named(text)
+
+
+@lru_cache(maxsize=256)
+def _named(text: str) -> Scheme:
+    name, _, changes = text.partition(":")
     if name not in _presets():
-        close = near(name, _presets(), 1) if isinstance(name, str) else []
+        close = near(name, _presets(), 1)
         hint = f", did you mean {close[0]!r}?" if close else ""
         raise InputError(f"quant is {NONE} or one of {', '.join(scheme_names())}, not {quote(text)}{hint}")
     scheme = Scheme(name, tuple(_file(_presets()[name]).presets[name].values.items()))
@@ -258,6 +266,11 @@ def _problem(name: str, value: object) -> str:
     return "-1 or a whole number from 1" if name == "group" and (value < -1 or value == 0) else ""
 
 
+def _is_nothing(elements: Formula) -> bool:
+    """Return whether a tensor has no elements whatever the sizes are: a variable of the scheme leaves it out."""
+    return all(elements.evaluate(dict.fromkeys(elements.variables, size)) == 0 for size in (1, 3840))
+
+
 def _folded(formula: Formula) -> Formula:
     """Return a formula with an ``if`` decided where its condition has no variables."""
     return formula.substitute({})
@@ -292,7 +305,7 @@ def checked(file: SchemeFile, where: str) -> SchemeFile:
         if form.otherwise and form.otherwise not in file.formats:
             raise TemplateError(f"no format {quote(form.otherwise)}", f"{where}, formats.{name}.else")
         texts = [(f"tensors.{tensor.name}", tensor.elements) for tensor in form.tensors]
-        texts += [("requires", form.requires)] if form.requires else []
+        texts += [("requires", text) for text in form.requires]
         texts += [(f"tensors.{t.name}, dtype", t.dtype) for t in form.tensors if t.dtype.startswith("{")]
         for place, text in texts:
             _check_formula(text, known, f"{where}, formats.{name}.{place}")

@@ -73,7 +73,7 @@ class Basic(_Struct, tag_field="kernel_type", tag="basic", frozen=True, kw_only=
         steps: operations that it stands for, run and started one after the other.
         flops: floating-point operations, 2 per multiply-add.
         memory_access: bytes read and written.
-        weights: of the bytes read, those of weights in a scheme; weights beside them are ``… * {w_bytes}``.
+        weights: of the bytes read, those of weights in a scheme that are not ``… * {w_bytes}``, as all others are.
         collective: what the devices do together, of unit ``"link"``; "" of all others.
         group: the axis of the mesh along which they do, e.g. ``"tp"``.
         payload: bytes of the whole tensor: of an all-gather what is there after it, of a reduce-scatter before it.
