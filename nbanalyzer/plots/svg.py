@@ -158,7 +158,7 @@ class _Drawing(RendererBase):
         bounds, hatch = gc.get_clip_rectangle(), gc.get_hatch()
         fill = 'fill="none"' if rgbFace is None else _paint("fill", _faded(gc, rgbFace))
         # What has words, a bar or a dot, has an edge that parts it from its neighbours.
-        box = path.get_extents(transform)
+        box = _box(path, transform)
         is_edged = words and fill != 'fill="none"' and not hatch and min(box.width, box.height) > THIN
         stroke = EDGED if is_edged else self._stroke(gc)
         if words and min(box.width, box.height) < SEEN:
@@ -168,7 +168,8 @@ class _Drawing(RendererBase):
         is_line = rgbFace is None and not hatch and not words
         is_clipped = is_line and bounds is not None and not _is_curved(path)
         # Matplotlib leaves a pixel on every side.
-        shape = self._shape(path, transform, bounds.padded(-1).extents if is_clipped and bounds else None)
+        clip = bounds.padded(-1).extents if is_clipped and bounds else None
+        shape = self._circle(box) if _is_circle(path, box) else self._path(path, transform, clip)
         if shape and (stroke or words or fill != 'fill="none"'):
             name = shape.partition(" ")[0]
             title = f"><title>{escape(words)}</title></{name}>" if words else "/>"
@@ -259,12 +260,12 @@ class _Drawing(RendererBase):
         broken = " ".join(map(_number, self.points_to_pixels(np.asarray(dashes if dashes is not None else ()))))
         return f'{paint} stroke-width="{_number(width)}"' + (f' stroke-dasharray="{broken}"' if broken else "")
 
-    def _shape(self, path: Path, transform: Transform, clip: Any) -> str:
-        """Return a path as a circle, if it is one, or as a path; nothing if no part of it is inside."""
-        box = path.get_extents(transform)
-        if _is_circle(path) and abs(box.width - box.height) < 0.01 * box.width:
-            x, y = (box.x0 + box.x1) / 2, self.height - (box.y0 + box.y1) / 2
-            return f'circle cx="{_number(x)}" cy="{_number(y)}" r="{_number(box.width / 2)}"'
+    def _circle(self, box: Bbox) -> str:
+        x, y = (box.x0 + box.x1) / 2, self.height - (box.y0 + box.y1) / 2
+        return f'circle cx="{_number(x)}" cy="{_number(y)}" r="{_number(box.width / 2)}"'
+
+    def _path(self, path: Path, transform: Transform, clip: Any) -> str:
+        """Return a path as an element without its end; nothing if no part of it is inside."""
         commands = self._commands(path, transform, clip)
         return f'path d="{commands}"' if commands else ""
 
@@ -336,11 +337,19 @@ def _paint(kind: str, rgba: Sequence[float]) -> str:
     return f'{kind}="{color}"' + (f' {kind}-opacity="{alpha:.2g}"' if alpha < 0.995 else "")
 
 
-def _is_circle(path: Path) -> bool:
-    if not np.array_equal(path.codes, CIRCLE.codes):  # type: ignore[arg-type]
+def _box(path: Path, transform: Transform) -> Bbox:
+    """Return the box around a path's points, which is that around the path if each curve ends where it is furthest."""
+    points = transform.transform(np.asarray(path.vertices))
+    points = points[np.isfinite(points).all(axis=1)]
+    return Bbox((points.min(axis=0), points.max(axis=0))) if len(points) else Bbox.null()
+
+
+def _is_circle(path: Path, box: Bbox) -> bool:
+    if len(path) != len(CIRCLE) or abs(box.width - box.height) > 0.01 * box.width:
         return False
-    box = path.get_extents()
-    return np.allclose(path.vertices, np.asarray(CIRCLE.vertices) * box.width / 2 + (box.p0 + box.p1) / 2)
+    points = np.asarray(path.vertices)
+    middle, reach = (points.max(axis=0) + points.min(axis=0)) / 2, float(np.ptp(points[:, 0])) / 2
+    return bool(np.abs(points - middle - reach * np.asarray(CIRCLE.vertices)).max() < 1e-6 * reach)
 
 
 def _is_curved(path: Path) -> bool:
