@@ -257,7 +257,7 @@ def test_bars_add_up(metric: str) -> None:
         assert sum(bar.get_width() for bar in bars) == pytest.approx(sum(one.modules(shown).values()), rel=1e-9)
     assert repr(plot).startswith(f"{shown}, by module")
     assert repr(plot) == repr(found.plot(metric))
-    assert plot._repr_png_().startswith(b"\x89PNG")
+    assert plot.png().startswith(b"\x89PNG")
     assert compare("gpt2", "t5-small", seq_len=4).plot().figure.axes[0].get_xlabel() == "bytes"
 
 
