@@ -63,7 +63,9 @@ class Costs:
         self.run = run
         self.notes = notes
         self.warnings = warnings
-        self.depth: int | None = None  # levels that its text shows and its HTML unfolds; None: their defaults
+        self.depth: int | None = None  # levels that its text and its HTML show; None: all
+        self.by = "module"  # what the rows of its text and its HTML are of: modules inside one another, or roles
+        self.top: int | None = None  # the largest rows only, the largest first
         self.kernel_tree = tree
         self.nodes = tree.nodes
         self.values: dict[str, Number] = {**params, **run.values()}
