@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
-__all__ = ["amount", "count_of", "gib", "percent", "plain", "rate", "seconds", "show", "si", "whole"]
+__all__ = ["amount", "count_of", "gib", "percent", "plain", "rate", "seconds", "show", "si", "spelled_out", "whole"]
 
 Number = int | Fraction
 
@@ -79,6 +80,33 @@ def show(number: Number) -> str:
 def whole(number: Number) -> str:
     """Return an exact number, to the nearest whole one, with thousands separated: bytes on average are whole too."""
     return f"{round(number):,}"
+
+
+TYPED = re.compile(
+    r"(?<![\w.{])(?P<digits>\d{1,3}(?:,\d{3})+|\d+(?:_\d+)*)(?P<part>\.\d{1,20})?(?:e\+?(?P<power>\d{1,2}))?"
+    r"(?: ?(?P<prefix>[kmgt])(?P<binary>i?))?(?![\w.,])",
+    re.ASCII | re.IGNORECASE,
+)
+"""A number as people type it; a comma before three digits separates thousands."""
+CALL = re.compile(r"[a-z]\(")  # of a function, whose commas separate arguments
+POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def spelled_out(text: str) -> str:
+    """Return arithmetic with plain digits for numbers as people type them; what is none is left as it is.
+
+    >>> [spelled_out(text) for text in ("2k", "2_048", "2,048", "1e6", "1.5M", "32Ki", "2 * 4k")]
+    ['2000', '2048', '2048', '1000000', '1500000', '32768', '2 * 4000']
+    """
+    return text if CALL.search(text) else TYPED.sub(_digits, text)
+
+
+def _digits(found: re.Match[str]) -> str:
+    prefix = (found["prefix"] or "").lower()
+    value = Fraction(re.sub(r"\D", "", found["digits"]) + (found["part"] or "")) * 10 ** int(found["power"] or 0)
+    if prefix:
+        value *= (1024 if found["binary"] else 1000) ** POWERS[prefix]
+    return str(value.numerator) if value.denominator == 1 else found[0]
 
 
 WHOLE = 2**53  # floats are all whole from here on

@@ -85,7 +85,7 @@ def _short_of_memory(roofline: Timed) -> str:
     need, there = si(fit.memory.total, "B"), si(fit.capacity, "B")
     if roofline.analysis.run.devices > 1:
         return f"Does not fit: each rank needs {need} and has {there}. "
-    return f"Does not fit: {need} are needed and {there} are there, so at least {number:,} such devices. "
+    return f"Does not fit: {need} are needed and {there} are there: {number:,} such devices could hold it. "
 
 
 def _moved(roofline: Timed) -> dict[str, float]:
@@ -128,11 +128,11 @@ def _narrow(roofline: Timed) -> str:
         return ""
     bits = dict.fromkeys(("w_bit", "a_bit", "kv_bit"), NARROW_PRODUCTS)
     what = f"{NARROW_PRODUCTS}-bit weights and activations"
-    return _gain(roofline, roofline.analysis.launches, bits, what, "at least ")
+    return _gain(roofline, roofline.analysis.launches, bits, what, " or more")
 
 
 def _gain(
-    roofline: Timed, launches: Iterable[Launch[Number]], bits: Mapping[str, int], what: str, least: str = ""
+    roofline: Timed, launches: Iterable[Launch[Number]], bits: Mapping[str, int], what: str, more: str = ""
 ) -> str:
     if roofline.communication.overlap:
         return ""
@@ -144,4 +144,4 @@ def _gain(
         link = units.pop("link", 0.0)
         time += link + max(map(float, units.values()), default=0.0)
     gain = roofline.time / time if time else math.inf
-    return f" {what} would make it {least}{gain:.2g} times as fast." if WORTH < gain < math.inf else ""
+    return f" {what} would make it {gain:.2g} times{more} as fast." if WORTH < gain < math.inf else ""

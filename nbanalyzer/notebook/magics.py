@@ -86,9 +86,7 @@ class CostMagics(Magics):
             analysis = populate(
                 _model(arguments, cell), **arguments.run(), set=arguments.changes(), config=_config(arguments)
             )
-        analysis.depth = arguments.number("--depth", options.depth) if options.depth else None
-        if analysis.depth is not None and analysis.depth < 1:
-            raise InputError(f"--depth is a whole number from 1, not {options.depth}")
+        analysis.show(by=options.by, **arguments.numbers(("depth", "top")))
         roofline: Roofline | None = arguments.on(analysis, ["plot roofline"] if options.plot == "roofline" else [])
         if options.save:
             analysis.save(arguments.path(options.save), roofline)
