@@ -44,8 +44,7 @@ def percent(share: float) -> str:
 
 def gib(number: Number) -> str:
     """Return the size of a card's memory as it is sold, and in decimal bytes: ``80 GiB (85.90 GB)``."""
-    size = number / 2**30
-    return f"{size:.4g} GiB ({si(number, 'B')})" if number >= 2**30 else si(number, "B")
+    return f"{number // 2**30:,} GiB ({si(number, 'B')})" if number and not number % 2**30 else si(number, "B")
 
 
 def seconds(value: float) -> str:

@@ -19,6 +19,7 @@ from nbanalyzer.templates import catalog
 from nbanalyzer.templates.config import ModelParams
 from nbanalyzer.templates.config_files import as_mapping
 from nbanalyzer.templates.families import NOT_RUN, WHICH_LAYERS, canonical_name, speaks_of_cost
+from nbanalyzer.templates.spelling import stored_otherwise
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.templates.validity import DEFAULTS, ever_read, flat
 from nbanalyzer.text import printable
@@ -131,6 +132,10 @@ def prepared(
         notes.insert(0, bound)
     if template.drafted:
         notes.insert(0, template.drafted)
+    if isinstance(asked := template.provenance.get(catalog.NAMED), str):
+        stored = stored_otherwise(asked)
+        bits = f", whose weights are {stored}: w_bit says what is counted" if stored else ""
+        notes.insert(0, f"has the structure of {asked}{bits}")
     if is_short:
         notes.append(f"seq_len {positions}: all positions of the model")
     stated_nowhere = template.provenance.get(DEFAULTS)

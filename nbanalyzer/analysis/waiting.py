@@ -13,7 +13,7 @@ from nbanalyzer.costs.launch import Launch
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.hardware.accelerators import Accelerator
-from nbanalyzer.quantities import percent, si
+from nbanalyzer.quantities import gib, percent, si
 
 from .communication import Communication
 from .memory import Fit
@@ -82,7 +82,7 @@ def _short_of_memory(roofline: Timed) -> str:
     if fit is None or fit or not fit.capacity:
         return ""
     number = math.ceil(fit.memory.total / fit.capacity)
-    need, there = si(fit.memory.total, "B"), si(fit.capacity, "B")
+    need, there = si(fit.memory.total, "B"), gib(fit.capacity)
     if roofline.analysis.run.devices > 1:
         return f"Does not fit: each rank needs {need} and has {there}. "
     return f"Does not fit: {need} are needed and {there} are there: {number:,} such devices could hold it. "

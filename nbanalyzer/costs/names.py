@@ -160,7 +160,7 @@ def kernels_of(node: Node) -> int:
 def tied_to(node: Node, costs: Costs) -> str:
     """Return the module whose weights a module without any of its own multiplies by; "" if it is no such module."""
     cost = costs.cost(node)
-    if not node.is_last or cost.parameters or not cost.weight_bytes_read or not cost.matmul_flops:
+    if not node.is_last or node.is_part or cost.parameters or not cost.weight_bytes_read or not cost.matmul_flops:
         return ""
     size = cost.weight_bytes_read / costs.values["w_bytes"]
     for one in costs.nodes:

@@ -283,7 +283,12 @@ def test_list(shell: InteractiveShell) -> None:
     result = populate(shell, "--list")
     assert isinstance(result, Table)
     assert "openai-community/gpt2 " in repr(result)
-    assert "124.4 M" in repr(result)
+    rows = {line.split()[1]: line for line in repr(result).splitlines()[1:]}
+    assert rows["openai-community/gpt2"].split()[2:] == ["124", "M", "1,024", "12", "768"]
+    # Two of eight experts of three matrices in each of 32 layers, of 46.7 billion parameters.
+    assert rows["mistralai/Mixtral-8x7B-v0.1"].split()[2:6] == ["46.7", "B", "12.9", "B"]
+    makers = [name.partition("/")[0] for name in rows]
+    assert sum(one != before for one, before in zip(makers[1:], makers, strict=False)) == len({*makers}) - 1
     assert len(repr(result).splitlines()) == len(nbanalyzer.models()) + 1
 
 
