@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ def test_a_decode_step_waits_for_its_weights() -> None:
 
 
 def test_many_sequences_wait_for_the_cache() -> None:
-    run = {"batch_size": 64, "seq_len": 1, "cache_len": 8192}
+    run: dict[str, Any] = {"batch_size": 64, "seq_len": 1, "cache_len": 8192}
     found = populate("llama-3.1-8b", **run).on(CARD)
     assert "reading and writing the cache. An 8-bit cache" in found.sentence
     narrow = populate("llama-3.1-8b", **run, kv_bit=8).on(CARD)
@@ -93,7 +94,7 @@ def test_a_step_without_hardware_reads_its_weights() -> None:
 
 @pytest.mark.parametrize("model", ["t5-small", "mamba-2.8b", "jamba-v0.1", "gpt-oss-20b", "gemma-3-1b-it"])
 @pytest.mark.parametrize("run", [{}, {"seq_len": 1, "cache_len": 64}, {"seq_len": 64, "tp": 2}], ids=str)
-def test_every_pass_has_one(model: str, run: dict[str, int]) -> None:
+def test_every_pass_has_one(model: str, run: dict[str, Any]) -> None:
     found = populate(model, **run)
     for text in (found.sentence, found.on(CARD).sentence):
         assert text.endswith(".")
