@@ -172,11 +172,9 @@ def known_model(text: str) -> str:
 
     """
     name = text.strip()
-    if name.casefold() in catalog.aliases() or name.endswith(".json"):
+    if catalog.known_as(name) or name.endswith(".json"):
         return name
-    raise UnknownNameError(
-        "model", name, (*catalog.short_names(), *catalog.names()), "The path of a file ends in .json."
-    )
+    raise UnknownNameError("model", name, catalog.like(name), "The path of a file ends in .json.")
 
 
 def begin(model: Source, **options: Any) -> State:
