@@ -67,8 +67,8 @@ def _totals(comparison: Comparison) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [("", *(variant.label for variant in variants))]
     for label, name in names:
         rows.append((label, *_beside(name, [one.metric(name) for one in variants], variants)))
-        if name == "estimate" and any(map(_within, variants)):
-            rows.append((f"{LEVEL:.0%} within", *map(_within, variants)))
+        if name == "estimate" and any(variant.within for variant in variants):
+            rows.append((f"{LEVEL:.0%} within", *(variant.within for variant in variants)))
     return rows
 
 
@@ -99,12 +99,6 @@ def _beside(metric: str, numbers: Sequence[float | None], variants: Sequence[Var
         texts = [signed(text, variant.marks) for text, variant in zip(texts, variants, strict=True)]
     ratios = ["", *(f"  {ratio(numbers[0], number)}".rstrip() for number in numbers[1:])]
     return tuple(f"{text}{against}" for text, against in zip(texts, ratios, strict=True))
-
-
-def _within(variant: Variant) -> str:
-    if variant.estimate:
-        return variant.estimate.within
-    return "" if variant.point is None else "no interval"
 
 
 def _fits(variant: Variant) -> str:
