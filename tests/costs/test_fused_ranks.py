@@ -23,6 +23,7 @@ def _layers(analysis: Analysis) -> dict[str, tuple[Any, Any]]:
     return {path: (cost.flops / copies, float(cost.bytes / copies)) for path, (cost, copies) in costs.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("rank", [0, 1, 2])
 def test_a_layer_moves_as_much_in_every_stage(model: str, rank: int) -> None:
