@@ -446,9 +446,9 @@ def test_pictures_of_what_is_infinite_warn_of_nothing() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             bundle = found._repr_mimebundle_()
-            found.plot()._repr_png_()
+            found.plot().png()
             if len(found.axes) > 1:
-                found.heatmap()._repr_png_()
+                found.heatmap().png()
         assert "nan)" not in bundle["text/html"]  # as a share of a colour
     assert "flops: no number" in repr(nothing)
 

@@ -252,10 +252,10 @@ def test_the_forms_csv_is_no_formula(tmp_path: Any) -> None:
 @pytest.mark.parametrize("model", [{"kernels": []}, {"kernels": [{"kernel_type": "composite", "name": "part"}]}])
 def test_an_empty_model_has_empty_pictures(model: dict[str, Any]) -> None:
     analysis = populate(model)
-    assert analysis.plot()._repr_png_().startswith(b"\x89PNG")
+    assert analysis.plot().png().startswith(b"\x89PNG")
     assert repr(analysis.plot()) == "FLOPs and bytes by module: template"
-    assert analysis.on("h100-sxm").plot()._repr_png_().startswith(b"\x89PNG")
-    assert compare(analysis, analysis).plot()._repr_png_().startswith(b"\x89PNG")
+    assert analysis.on("h100-sxm").plot().png().startswith(b"\x89PNG")
+    assert compare(analysis, analysis).plot().png().startswith(b"\x89PNG")
 
 
 # ---- text that is none, in plain data

@@ -237,7 +237,7 @@ def test_it_is_drawn_with_gaps() -> None:
     found = sweep(["gpt2", "mamba-2.8b"], seq_len=[1, 8, 64], metrics="estimate", hardware=CARD, profile=PROFILE)
     for picture in (found.plot(), found.heatmap()):
         assert "mamba-2.8b: not modelled: state-space" in str(picture)
-        assert picture._repr_png_()
+        assert picture.png()
     assert "no number" in found._repr_mimebundle_()["text/html"]
     served = sweep("gpt2", prompt_len=10, output_len=10, concurrency=[1, 2, 4], hardware=CARD, profile=PROFILE)
     assert "time_per_output_token (estimate)" in served._repr_mimebundle_()["text/html"]
