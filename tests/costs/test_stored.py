@@ -267,6 +267,21 @@ def test_a_config_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert nbanalyzer.request(path, prompt_len=3, output_len=2).last.kernel_tree.stored.quantisation == again  # type: ignore[union-attr]
 
 
+def test_a_file_beside_the_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NVIDIA's exports say in a file of its own how weights are stored."""
+    monkeypatch.setenv("NBANALYZER_COMPARE", "off")
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({**catalog.shipped("meta-llama/Llama-3.2-1B").config}))
+    assert populate(config, seq_len=1).kernel_tree.stored is None
+    quantization = {"quant_algo": "NVFP4", "kv_cache_quant_algo": "FP8", "exclude_modules": ["lm_head"]}
+    (tmp_path / "hf_quant_config.json").write_text(json.dumps({"producer": {}, "quantization": quantization}))
+    found = populate(config, seq_len=1)
+    assert (found.checkpoint.name, found.run.kv_bit) == ("nvfp4 (config)", 8)
+    (tmp_path / "hf_quant_config.json").write_text("[]")
+    with pytest.raises(ConfigError, match=r"hf_quant_config.json: a config is a JSON object"):
+        populate(config, seq_len=1)
+
+
 # ---- what cannot be
 
 
