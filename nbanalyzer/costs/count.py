@@ -16,12 +16,13 @@ from nbanalyzer.templates.config import ModelParams, extract_model_params, with_
 from nbanalyzer.templates.config_files import as_mapping
 from nbanalyzer.templates.expansion import with_variants
 from nbanalyzer.templates.families import canonical_name
+from nbanalyzer.templates.media import evaluated, fitted, positions_of
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.templates.template_files import as_json
 
 from .costs import Costs
 from .division import Stage
-from .run import SWITCHES, Layout, Run
+from .run import MEDIA, SWITCHES, Layout, Run
 from .tree import Tree
 
 __all__ = ["again", "as_run", "count", "fused", "params_of", "prepared", "tree_of"]
@@ -59,10 +60,37 @@ def prepared(template: ModelTemplate, config: object, changes: Mapping[str, int]
     params = params_of(tree, config, changes)
     if run.pp > 1:
         tree = tree_of(template, run, params)
+    params = with_media(tree.template, params, run)
     _require(tree, params, run)
     if not run.encoder_len_follows and "encoder_len" not in tree.variables:
         raise InputError(f"encoder_len={run.encoder_len} changes nothing: this model has no encoder of its own")
     return tree, params
+
+
+def with_media(template: ModelTemplate, params: ModelParams, run: Run) -> ModelParams:
+    """Return a model's sizes with those of the images or the sound that a run has it read.
+
+    Raises:
+        InputError: what the model does not read, or cannot take; a prompt without room for it.
+
+    """
+    reads = template.reads
+    given = {name: value for name in MEDIA if (value := getattr(run, name)) is not None}
+    if reads is None:
+        for name, value in given.items():
+            raise InputError(f"{name}={value} changes nothing: this model reads text alone")
+        return params
+    media, note = fitted(reads, params, run.images, run.image_size, run.audio_seconds)
+    values = {name: whole(value) for name, value in evaluated(reads, params, media).items()}
+    taken = positions_of(reads, params, media, run.batch_size)
+    if not run.cache_len and taken > run.seq_len:
+        raise InputError(
+            f"seq_len={run.seq_len} counts all positions of a sequence, those of {reads.what} too, which alone are "
+            f"{taken:,}: it is at least that"
+        )
+    found = ModelParams({**params, **values}, params.model_type, params.unknown, params.defaults)
+    found.note = note
+    return found
 
 
 def fused(costs: Costs) -> Costs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from itertools import islice
+from random import Random
 from typing import Any
 
 import msgspec
@@ -19,9 +20,9 @@ from nbanalyzer.generate.fit.sizes import Gap
 from nbanalyzer.generate.hf import quiet
 from nbanalyzer.generate.model.data import on_one_thread
 from nbanalyzer.generate.model.subject import NeedsDataError, Subject
-from nbanalyzer.generate.probe.observation import Observation, values_of
+from nbanalyzer.generate.probe.observation import Observation, read_values, values_of
 from nbanalyzer.generate.probe.sampling import Space, probes, space_of
-from nbanalyzer.generate.probe.situations import PLAIN_RUNS, base_runs, cases_of
+from nbanalyzer.generate.probe.situations import PLAIN_RUNS, base_runs, cases_of, media_of
 from nbanalyzer.generate.probe.tiny import require_determined, tiny
 from nbanalyzer.generate.trace.layers import Stack, depth_of, seen_alike, stacks
 from nbanalyzer.generate.trace.recorder import seldom_collected, trace
@@ -97,12 +98,13 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
     """
     tell("building the model", 0)
     model = subject.build()
-    fields = subject.hf_config().to_dict()
+    fields = subject.fields()
     with recording(model):
         tell("tracing all its layers", 0.05)
-        first = next(subject.steps(model, 2, (5,), 7))
+        media, taken = media_of(subject, Random(2), 2, 2)  # noqa: S311 - the same every time
+        first = next(subject.steps(model, 2, (taken + 5,), 7, media))
         found = seen_alike(stacks(model, fields), trace(first))
-        depth = depth_of(subject, found, fields)
+        depth = depth_of(subject, found, fields, least=1 if subject.reader is None else 2)
         few = subject.with_fields(depth.config())
         if subject.device != "meta":
             require_determined(few, depth)
@@ -123,7 +125,7 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
         repeats = counts(subject, found, kinds, fields)
         kernels = collapsed(layered, found, kinds, repeats, fields)
         state = state_of(states, found, kinds, repeats)
-    if missing := gap_of(first, state, values_of(subject)):
+    if missing := gap_of(first, state, values_of(subject) | read_values(subject, values_of(subject), media)):
         raise missing
     return ModelTemplate(
         model_id=model_id,
@@ -132,6 +134,7 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
         kernels=kernels,
         attention="eager" if assembly.has_eager_attention else "",
         state={name: str(formula) for name, formula in state.items()},
+        reads=None if subject.reader is None else subject.reader.reads,
         provenance={"part": "text"} if subject.given is not None else {},
     )
 
