@@ -179,14 +179,17 @@ def text_part(config: Mapping[str, Any]) -> str:
 def media_fields(config: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     """Yield the fields of a multimodal config beside its text part: name of the variable, path of the field, value.
 
-    A field of ``vision_config`` is a variable with ``vision_`` before its name; those of the whole keep theirs.
+    A field of ``vision_config`` is a variable with ``vision_`` before its name; those of the whole keep theirs, with
+    ``whole_`` before it where the text part has another one of that name.
     """
     parts = [(key, config[key]) for key in MEDIA_PARTS if isinstance(config.get(key), Mapping)]
     for key, part in parts:
         prefix = key.removesuffix("config")
         yield from ((f"{prefix}{name}", f"{key}.{name}", value) for name, value in part.items())
     if parts and text_part(config):
-        yield from ((name, name, value) for name, value in config.items() if not isinstance(value, Mapping))
+        text = text_fields(config)
+        own = ((name, value) for name, value in config.items() if not isinstance(value, Mapping))
+        yield from ((f"whole_{name}" if name in text else name, name, value) for name, value in own)
 
 
 def text_object(config: object) -> object:

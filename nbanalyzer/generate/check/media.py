@@ -9,7 +9,7 @@ from nbanalyzer.generate.model.subject import NOTHING, Subject
 from nbanalyzer.generate.probe.observation import values_of
 from nbanalyzer.templates.media import Media, fitted, positions_of
 
-__all__ = ["in_run", "needed", "with_images"]
+__all__ = ["in_run", "needed", "stands_for", "with_images"]
 
 Run = Mapping[str, Any]
 
@@ -50,6 +50,11 @@ def with_images(subject: Subject) -> dict[str, Run]:
         taken = 0 if before else positions_of(reader.reads, values_of(subject), in_run(subject, sized), run["batch_size"])
         found[name] = {**sized, "seq_len": run["seq_len"] + taken, **({"cache_len": before} if before else {})}
     return found
+
+
+def stands_for(subject: Subject, name: str) -> bool:
+    """Return whether a run with images is another that is compared anyway, of the last logits or of several tokens."""
+    return name in {"prefill_last_logits", "continuation"} and bool(with_images(subject))
 
 
 def in_run(subject: Subject, run: Run) -> Media:

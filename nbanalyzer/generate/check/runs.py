@@ -80,6 +80,8 @@ def runs_of(
     longest = longest if most is None else min(longest, most // 2)
     found: dict[str, Run] = {}
     for name, run in runs.items():
+        if media.stands_for(subject, name):
+            continue
         if subject.kind == "masked" and (run.get("cache_len") or "logits" in run):
             continue
         found[name] = _within(run, longest, subject, longest)

@@ -61,7 +61,7 @@ def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
     config_class = known_types[model_type]
     types = {_type_of(name, filed) for name in stated}
     part = None if kind else _text_part(whole, config_class, types)
-    if kind is None and (reading := _reading(whole, config_class, stated, filed)):
+    if kind is None and (reading := _reading(whole, config_class, stated)):
         return reading
     named = None if kind else _named(stated, filed)
     if part is not None and part.model_type in types:
@@ -85,17 +85,13 @@ def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
     raise ConfigError(f"transformers has no language model for model_type {model_type!r}")
 
 
-def _reading(
-    whole: Mapping[str, Any], config_class: Any, stated: list[str], filed: Mapping[Kind, Mapping[str, str]]
-) -> Choice | None:
+def _reading(whole: Mapping[str, Any], config_class: Any, stated: list[str]) -> Choice | None:
     """Return the model of a config that reads images or sound, if it is known how; None if it reads text alone.
 
     A config that states a text part and nothing beside it means that part.
     """
     has_parts = any(isinstance(whole.get(key), Mapping) for key in MEDIA_PARTS)
     if text_part(whole) and not has_parts:
-        return None
-    if any(name in names.values() for name in stated for names in filed.values()):
         return None
     found = next((class_ for name in stated if (class_ := hf.exported(name)) is not None), None)
     if not stated:

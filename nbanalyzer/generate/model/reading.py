@@ -35,6 +35,7 @@ class Reader:
         reads_text: whether it takes tokens too.
         held: fields that are not varied: others follow from them by no rule that a config states.
         together: fields that have to be equal, the leading one first.
+        looks: whether the model's code looks for places among the tokens.
         always: inputs of every step.
 
     """
@@ -45,6 +46,7 @@ class Reader:
     reads_text: bool = False
     held: tuple[str, ...] = ()
     together: tuple[tuple[str, ...], ...] = ()
+    looks: bool = False
     always: Inputs = lambda _step: {}
 
     @property
@@ -159,9 +161,62 @@ _PLAIN: Mapping[str, Callable[[Any], Reader | None]] = {
 }  # fmt: skip
 """What an encoder reads, by transformers' name for it → how."""
 
+# ---- images in a prompt
+
+
+def _towers(config: Any, tokens: str, **how: Any) -> Reader:
+    """Return the reader of a model that reads images of one size in its prompt; each takes so many `tokens`."""
+    side = "{vision_image_size}"
+    types = how.pop("types", False)
+    reads = Reads(
+        what="images",
+        rule="one size",
+        sizes={"height": side, "width": side},
+        variables={**_squares(config), "image_tokens": tokens},
+        positions="{image_tokens}",
+    )
+
+    def inputs(step: Any) -> dict[str, Any]:
+        token = image_token(step.model.config)
+        ids = step.prompt(token)
+        return {"input_ids": ids, **_pixels(step), **({"token_type_ids": (ids == token).long()} if types else {})}
+
+    return Reader(reads, inputs, _of_one_size, reads_text=True, looks=True, **how)
+
+
+def image_token(config: Any) -> int:
+    """Return the token that stands for a position of an image."""
+    return int(next(found for name in _TOKENS if (found := getattr(config, name, None)) is not None))
+
+
+_TOKENS = ("image_token_id", "image_token_index", "media_placeholder_token_id")
+
+
+def _llava(config: Any) -> Reader | None:
+    if getattr(config.vision_config, "model_type", "") not in {"clip_vision_model", "siglip_vision_model"}:
+        return None
+    has_class = config.vision_config.model_type == "clip_vision_model"
+    kept = "{image_patches}" if config.vision_feature_select_strategy == "default" else "{image_positions}"
+    return _towers(config, kept if has_class else "{image_patches}")
+
+
+def _paligemma(config: Any) -> Reader | None:
+    return _towers(config, "{image_patches}", types=True)
+
+
+def _gemma3(config: Any) -> Reader | None:
+    return _towers(config, "{mm_tokens_per_image}", types=True, held=("mm_tokens_per_image",))
+
+
 _BOTH: tuple[str, ...] = ("clip", "siglip", "chinese_clip", "align")
 
-_FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = dict.fromkeys(_BOTH, _images)
+_FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
+    **dict.fromkeys(_BOTH, _images),
+    "llava": _llava,
+    "vipllava": _llava,
+    "paligemma": _paligemma,
+    "gemma3": _gemma3,
+}
 """Model type → how models of it read images or sound beside text."""
 
 

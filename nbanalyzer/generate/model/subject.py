@@ -21,8 +21,10 @@ from nbanalyzer.generate import hf
 from nbanalyzer.generate.deadline import look
 from nbanalyzer.generate.dispatch import tensors_of, unscripted
 from nbanalyzer.generate.hf import Kind, quiet
-from nbanalyzer.templates.config_files import MEDIA_PARTS, TEXT_PARTS, put
-from nbanalyzer.templates.media import Media
+from nbanalyzer.formulas.variables import VARIABLES
+from nbanalyzer.templates.config import extract_model_params
+from nbanalyzer.templates.config_files import MEDIA_PARTS, TEXT_PARTS, put, text_part
+from nbanalyzer.templates.media import Media, positions_of
 
 from . import data
 from .choice import Choice, choose
@@ -154,6 +156,17 @@ class Subject(Choice):
         if self.device != "meta":
             data.fill(model, self.seed)
         return model.eval()
+
+    @cached_property
+    def params(self) -> Mapping[str, int]:
+        """The global variables that its config gives, those that its class reads and does not keep among them."""
+        config, part = self.hf_config(), self.config
+        while text := text_part(part):
+            part = part[text]
+        found = dict(extract_model_params(config, required=()))
+        known = {*found, *config.to_dict()}
+        stated = {name: value for name, value in part.items() if name in VARIABLES and name not in known}
+        return {**found, **{name: value for name, value in stated.items() if type(value) is int}}
 
     @cached_property
     def reader(self) -> Reader | None:
@@ -293,8 +306,27 @@ class Step:
             inputs["logits_to_keep"] = logits
         return inputs
 
+    def prompt(self, token: int) -> torch.Tensor:
+        """Return the tokens of a first step, with `token` for every position of the images or the sound.
+
+        Images are shared evenly among the sequences; they are numbers on the host, as are all tokens of a model that
+        looks for places among them.
+        """
+        assert self.reader is not None
+        ids, each = self._tokens(self.seq_len), positions_of(self.reader.reads, self.subject.params, self.media, 1)
+        count = self.media.num_images or self.batch_size
+        each //= max(self.media.num_images, 1)
+        for sequence in range(self.batch_size):
+            own = each * len(range(sequence, count, self.batch_size))
+            if own > self.seq_len:
+                raise UnrunnableError(f"{self.seq_len} tokens have no room for {own} positions of what is read")
+            ids[sequence, self.seq_len - own :] = token
+        return ids
+
     def _tokens(self, length: int) -> torch.Tensor:
         shape = (self.batch_size, length)
+        if self.reader is not None and self.reader.looks and self.subject.device == "meta":
+            return torch.zeros(shape, dtype=torch.long)  # on the host
         if self.subject.device == "meta":
             return torch.empty(shape, dtype=torch.long, device="meta")
         config: Any = self.model.config

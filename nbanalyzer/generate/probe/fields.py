@@ -22,6 +22,7 @@ def candidates(subject: Subject) -> dict[str, int]:
     found = dict(_integers(config))
     if subject.reader is not None:
         found |= dict(_beside(config))
+        found = {name: value for name, value in found.items() if last(name) not in subject.reader.held}
     # What a class reads and does not keep under any name, such as the heads of some layers.
     kept = {canonical_name(name) for name in (*config, *map(last, found))}
     stated = {name: value for name, value in _integers(subject.config) if last(name) in _NAMED}

@@ -56,13 +56,7 @@ class Observation:
 
 def values_of(subject: Subject) -> dict[str, int]:
     """Return the global variables that a config gives, those that its class reads and does not keep among them."""
-    config, part = subject.hf_config(), subject.config
-    while text := text_part(part):
-        part = part[text]
-    found = dict(extract_model_params(config, required=()))
-    known = {*found, *config.to_dict()}
-    stated = {name: value for name, value in part.items() if name in VARIABLES and name not in known}
-    return {**found, **{name: value for name, value in stated.items() if type(value) is int}}
+    return dict(subject.params)
 
 
 def observe(

@@ -66,7 +66,7 @@ def _with_media(
     plain = runs if subject.reader is not None and subject.reader.optional else ()
     for batch, lengths, read in plain:
         observations += observe(subject, depth, batch, lengths, read, real=True, attn=attn)
-    counts = (3, 1, 2, 1) if plain else (1,) * len(runs)
+    counts = (3, 1, 1, 2)  # others than those of sequences
     for count, (batch, lengths, read) in zip(counts, runs, strict=False):
         media, taken = media_of(subject, chance, count, batch)
         longer = (taken + lengths[0], *lengths[1:])

@@ -7,7 +7,7 @@ after a cache replaces) gets a condition on batch_size, seq_len and cache_len.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import msgspec
@@ -140,6 +140,11 @@ class Assembly(Sizes):
         operations = (one for index in self.real for one in self.observations[index].root.operations())
         return all(operation.name != "scaled_dot_product_attention" for operation in operations)
 
+    @cached_property
+    def _reads(self) -> bool:
+        """Whether the model reads images or sound, of which there are many or few."""
+        return self.observations[0].subject.reader is not None
+
     @property
     def has_eager_attention(self) -> bool:
         """Whether the model attends, and transformers has no fused kernel for it."""
@@ -175,8 +180,11 @@ class Assembly(Sizes):
 
     def _slot(self, slot: Slot, path: str, where: frozenset[int], previous: str) -> list[Kernel]:
         """Return one operation as kernels: one for each way it is run in."""
+        seen = slot.seen
+        if slot.name in _JOINS and len({len(one.inputs) for turns in seen.values() for one in turns}) > 1 and self._reads:
+            seen = {index: list(map(_joined, turns)) for index, turns in seen.items()}
         try:
-            costs = {index: list(map(work, operations)) for index, operations in slot.seen.items()}
+            costs = {index: list(map(work, operations)) for index, operations in seen.items()}
         except UnknownOperation as problem:
             raise Gap(path, f"{problem}: no rule says what it costs", (), final=True) from None
         problems: list[Unfitted] = []
@@ -253,6 +261,16 @@ class Assembly(Sizes):
             operation=f"{label}: rest", unit="vector", fused=True, flops=extra, memory_access=MemoryAccess("0", "0")
         )
         return [main, more]
+
+
+_JOINS = ("cat", "stack")
+
+
+def _joined(operation: Operation) -> Operation:
+    """Return what joins tensors as what reads as much as it writes, however many they are."""
+    out = operation.outputs[0]
+    plain = all(one.size == out.size and one.stored == one.shape for one in operation.inputs)
+    return replace(operation, inputs=(out,)) if plain else operation
 
 
 def _alignments(costs: Mapping[int, list[Work]]) -> Iterator[Sequence[Mapping[int, list[Work]]]]:

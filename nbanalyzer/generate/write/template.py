@@ -29,7 +29,7 @@ from nbanalyzer.generate.trace.recorder import seldom_collected, trace
 from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.progress import part_of, tell
 from nbanalyzer.templates.config import extract_model_params
-from nbanalyzer.templates.config_files import essential, text_part, with_labels
+from nbanalyzer.templates.config_files import essential, media_fields, put, text_part, with_labels
 from nbanalyzer.templates.expansion import expand
 from nbanalyzer.templates.template import Kernel, ModelTemplate
 from nbanalyzer.templates.validity import DEFAULTS
@@ -155,6 +155,7 @@ def _assembled(
     """
     count = PROBES if space.subject.device == "meta" else PROBES_OF_TINY
     count *= 1 + bool(space.cases.chunk) + bool(space.cases.kernels)  # every case has to be seen at several sizes
+    count += count // 2 * space.cases.images
     drawn = probes(space, 2 * count, deepen=deepen)
     observations = [*space.usual]
     gap: Gap | None = None
@@ -255,6 +256,9 @@ def stated(template: ModelTemplate, subject: Subject) -> ModelTemplate:
         part = part[name]
     while name := text_part(part):
         part = part[name]
+    beside = {name: (path, value) for name, path, value in media_fields(subject.hf_config().to_dict())}
+    for name in sorted(template.variables & beside.keys() - known.keys()):
+        put(config, *beside[name])
     own, defaults = subject.hf_config(), dict[str, Any]()
     for name in sorted(template.variables):
         if name in known or (name in VARIABLES and VARIABLES[name].kind in {"runtime", "convention"}):
