@@ -103,7 +103,12 @@ def _reading(whole: Mapping[str, Any], config_class: Any, stated: list[str]) -> 
             config = config_class(**copy.deepcopy({key: value for key, value in whole.items() if key != "model_type"}))
     except Exception:  # noqa: BLE001 - whatever the checks of a config raise; building the model will say what
         return None
-    return _of_class(found, whole) if reader_of(found, config) is not None else None
+    if reader_of(found, config) is None:
+        return None
+    if not text_part(whole) and text_part(parts := config.to_dict()):  # an older config, which states them beside it
+        kept = {key: value for key, value in essential(parts).items() if key != "num_labels"}
+        whole = {**kept, "model_type": whole["model_type"], **({"architectures": stated} if stated else {})}
+    return _of_class(found, whole)
 
 
 def _require_one_answer(config: Mapping[str, Any]) -> None:

@@ -36,6 +36,7 @@ class Reader:
         held: fields that are not varied: others follow from them by no rule that a config states.
         together: fields that have to be equal, the leading one first.
         looks: whether the model's code looks for places among the tokens.
+        least: how many layers show all that is done, of the text model, and of what reads images.
         always: inputs of every step.
 
     """
@@ -47,6 +48,7 @@ class Reader:
     held: tuple[str, ...] = ()
     together: tuple[tuple[str, ...], ...] = ()
     looks: bool = False
+    least: tuple[int, int] = (2, 2)
     always: Inputs = lambda _step: {}
 
     @property
@@ -208,6 +210,83 @@ def _gemma3(config: Any) -> Reader | None:
     return _towers(config, "{mm_tokens_per_image}", types=True, held=("mm_tokens_per_image",))
 
 
+# ---- images of any size, on a grid of patches
+
+
+def _grid(config: Any, pixels: tuple[int, int], **how: Any) -> Reader:
+    """Return the reader of a model that reads images on a grid, of so many pixels at least and at most.
+
+    Patches are merged before they are read; where attention is in windows, those at the edges are smaller.
+    """
+    vision = config.vision_config
+    has_windows = getattr(vision, "window_size", None) is not None
+    width = "embed_dim" if hasattr(vision, "embed_dim") else "hidden_size"
+    patch, merge = "{vision_patch_size}", "{vision_spatial_merge_size}"
+    variables = {
+        "image_rows": f"{{image_height}} // {patch}",
+        "image_columns": f"{{image_width}} // {patch}",
+        "image_patches": "{image_rows} * {image_columns}",
+        "image_tokens": f"{{image_patches}} // {merge} ** 2",
+        "vision_head_dim": f"{{vision_{width}}} // {{vision_num_heads}}",
+        "vision_patch_pixels": f"{{vision_in_channels}} * {{vision_temporal_patch_size}} * {patch} ** 2",
+        "vision_merged_size": f"{{vision_{width}}} * {merge} ** 2",
+    }
+    if has_windows:
+        variables |= {
+            "image_window": f"{{vision_window_size}} // {merge} // {patch}",
+            "image_windows": f"ceil({{image_rows}} / ({merge} * {{image_window}})) "
+            f"* ceil({{image_columns}} / ({merge} * {{image_window}}))",
+            "window_pairs": f"{_squares_of('rows')} * {_squares_of('columns')} * {merge} ** 4",
+        }
+    reads = Reads(
+        what="images",
+        rule="grid",
+        sizes={"factor": f"{patch} * {merge}", "least": str(pixels[0]), "most": str(pixels[1])},
+        variables=variables,
+        positions="{image_tokens}",
+    )
+
+    def numbers(step: Any) -> tuple[int, int, int]:
+        own = step.model.config.vision_config
+        return step.media.num_images, step.media.image_height // own.patch_size, step.media.image_width // own.patch_size
+
+    def inputs(step: Any) -> dict[str, Any]:
+        own, (count, rows, columns) = step.model.config.vision_config, numbers(step)
+        token = image_token(step.model.config)
+        ids = step.prompt(token)
+        pixels = own.in_channels * own.temporal_patch_size * own.patch_size**2
+        return {
+            "input_ids": ids,
+            "pixel_values": step.floats(count * rows * columns, pixels),
+            "image_grid_thw": torch.tensor([[1, rows, columns]] * count),
+        }
+
+    def draw(chance: Random, values: Mapping[str, int], count: int) -> Media:
+        side = values["vision_patch_size"] * values["vision_spatial_merge_size"]
+        return Media(count, side * chance.randint(2, 13), side * chance.randint(5, 11), 1)
+
+    def positions(step: Any) -> dict[str, Any]:
+        place = torch.arange(step.cache_len, step.cache_len + step.seq_len).expand(3, step.batch_size, -1)
+        return {"position_ids": place if step.subject.device != "meta" else place.to("meta")}
+
+    return Reader(reads, inputs, draw, reads_text=True, looks=True, always=positions, **how)
+
+
+def _squares_of(name: str) -> str:
+    """Return the sum of the squares of how many merged patches windows have along one side of an image."""
+    side = f"({{image_{name}}} // {{vision_spatial_merge_size}})"
+    return f"({side} // {{image_window}} * {{image_window}} ** 2 + ({side} % {{image_window}}) ** 2)"
+
+
+def _qwen2_vl(config: Any) -> Reader | None:
+    return _grid(config, (56 * 56, 28 * 28 * 16384))
+
+
+def _qwen3_vl(config: Any) -> Reader | None:
+    indexes = getattr(config.vision_config, "deepstack_visual_indexes", None) or [0]
+    return _grid(config, (256 * 256, 4096 * 4096), least=(len(indexes) + 1, max(indexes) + 2))
+
+
 _BOTH: tuple[str, ...] = ("clip", "siglip", "chinese_clip", "align")
 
 _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
@@ -216,6 +295,8 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "vipllava": _llava,
     "paligemma": _paligemma,
     "gemma3": _gemma3,
+    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), _qwen2_vl),
+    **dict.fromkeys(("qwen3_vl", "qwen3_vl_moe"), _qwen3_vl),
 }
 """Model type → how models of it read images or sound beside text."""
 

@@ -23,7 +23,7 @@ from nbanalyzer.generate.dispatch import tensors_of, unscripted
 from nbanalyzer.generate.hf import Kind, quiet
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.templates.config import extract_model_params
-from nbanalyzer.templates.config_files import MEDIA_PARTS, TEXT_PARTS, put, text_part
+from nbanalyzer.templates.config_files import MEDIA_PARTS, TEXT_PARTS, put, text_fields, text_part
 from nbanalyzer.templates.media import Media, positions_of
 
 from . import data
@@ -164,7 +164,7 @@ class Subject(Choice):
         while text := text_part(part):
             part = part[text]
         found = dict(extract_model_params(config, required=()))
-        known = {*found, *config.to_dict()}
+        known = {*found, *text_fields(config.to_dict())}
         stated = {name: value for name, value in part.items() if name in VARIABLES and name not in known}
         return {**found, **{name: value for name, value in stated.items() if type(value) is int}}
 

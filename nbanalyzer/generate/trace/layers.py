@@ -33,6 +33,9 @@ __all__ = [
 
 COUNTS = re.compile(r"(^|_|\.)layers?$|^vision(_config\.|_)depth$")  # num_hidden_layers, n_layer, decoder_layers, …
 
+_MEDIA = re.compile(r"(^|\.)(vis|image|audio|sound)")
+"""Paths of what reads images and sound."""
+
 Facts = Mapping[Hashable, Hashable]
 """What a layer is made of: module → class, (module, attribute) → value, (parameter, "shape") → sizes."""
 
@@ -53,6 +56,11 @@ class Stack:
     alike: tuple[int, ...]
     built_alike: tuple[int, ...] = ()
     layers: tuple[Facts, ...] = field(default=(), compare=False, repr=False)
+
+    @property
+    def reads_media(self) -> bool:
+        """Whether it is a part that reads images or sound."""
+        return bool(_MEDIA.search(self.path))
 
     @property
     def needed(self) -> int:
@@ -196,13 +204,9 @@ def count_fields(config: Mapping[str, Any], found: Sequence[Stack]) -> dict[str,
     return own
 
 
-_MEDIA = re.compile(r"(^|\.)(vis|image|audio|sound)")
-"""Paths of what reads images and sound."""
-
-
 def _is_of(stack: Stack, name: str) -> bool:
     """Return whether a stack is in the part of a model that a field with a dot is of."""
-    return bool(_MEDIA.search(stack.path)) == (name.partition(".")[0] in MEDIA_PARTS)
+    return stack.reads_media == (name.partition(".")[0] in MEDIA_PARTS)
 
 
 def depth_of(subject: Subject, found: Sequence[Stack], fields: Mapping[str, Any], least: int = 1) -> Depth:
@@ -216,7 +220,10 @@ def depth_of(subject: Subject, found: Sequence[Stack], fields: Mapping[str, Any]
 
     """
     named = count_fields(fields, found)
-    wanted = {stack.path: min(max(stack.needed, least), len(stack.alike)) for stack in found}
+    leasts = (least, least) if subject.reader is None else subject.reader.least
+    wanted = {
+        stack.path: min(max(stack.needed, leasts[stack.reads_media]), len(stack.alike)) for stack in found
+    }
     counted = {
         name: max(
             wanted[stack.path]

@@ -16,7 +16,7 @@ from nbanalyzer.formulas.formula import Formula, build, constant, parse
 from nbanalyzer.generate.fit.sizes import Gap, Sizes, Unfitted, product
 from nbanalyzer.generate.hf import MASKS
 from nbanalyzer.generate.trace.pricing import Amount, UnknownOperation, Work, flat, work
-from nbanalyzer.generate.trace.scope import Operation
+from nbanalyzer.generate.trace.scope import Operation, Scope
 from nbanalyzer.progress import tell
 from nbanalyzer.templates.template import Basic, Composite, Kernel, MemoryAccess
 
@@ -104,6 +104,9 @@ class Assembly(Sizes):
                 result += self._slot(child, path, where, previous)
                 continue
             inner = self.ownership.path(child, path)
+            if not child.alike and self._reads and (kernels := self._loop(child, inner, seen)):
+                result += [kernel if seen == where else self._conditional(kernel, seen, where, inner) for kernel in kernels]
+                continue
             kernel = self._node(child, inner, seen)
             if kernel is None:
                 continue
@@ -113,6 +116,24 @@ class Assembly(Sizes):
             previous = kernel.name
             result.append(kernel)
         return _distinct(result)
+
+    def _loop(self, node: Node, path: str, where: frozenset[int]) -> list[Composite]:
+        """Return the turns of a loop that differ in their sizes as one kernel, if they are calls of a function."""
+        turns = [scope for scopes in node.calls.values() for scope in scopes]
+        if node.is_module or any(isinstance(child, Scope) for scope in turns for child in scope.children):
+            return []
+        slots: dict[tuple[str, str, int], Slot] = {}
+        for index, scopes in node.calls.items():
+            for scope in scopes:
+                count: dict[tuple[str, str], int] = {}
+                for one in scope.children:
+                    assert isinstance(one, Operation)
+                    key = (one.name, one.line)
+                    count[key] = count.get(key, 0) + 1
+                    slot = slots.setdefault((*key, count[key]), Slot(*key))
+                    slot.seen.setdefault(index, []).append(one)
+        kernels = [kernel for slot in slots.values() for kernel in self._slot(slot, path, where, "")]
+        return [Composite(name=name_of(node), module=node.target, sub_kernels=tuple(_distinct(kernels)))]
 
     def _node(self, node: Node, path: str, where: frozenset[int]) -> Composite | None:
         """Return one call as a kernel, None if it costs nothing."""
@@ -196,7 +217,8 @@ class Assembly(Sizes):
             except Unfitted as problem:
                 problems.append(problem)
                 continue
-            if slot.name in {"add", "mul"} and len(result) == 1 and len(ways) == 1:
+            is_always = where <= slot.seen.keys()
+            if slot.name in {"add", "mul"} and len(result) == 1 and len(ways) == 1 and is_always:
                 return [self._elementwise(slot, result[0], previous)]
             return result
         raise Gap(path, f"{slot.name} ({slot.line}), {problems[0].what}", problems[0].values)

@@ -104,7 +104,7 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
         media, taken = media_of(subject, Random(2), 2, 2)  # noqa: S311 - the same every time
         first = next(subject.steps(model, 2, (taken + 5,), 7, media))
         found = seen_alike(stacks(model, fields), trace(first))
-        depth = depth_of(subject, found, fields, least=1 if subject.reader is None else 2)
+        depth = depth_of(subject, found, fields)
         few = subject.with_fields(depth.config())
         if subject.device != "meta":
             require_determined(few, depth)
