@@ -14,6 +14,7 @@ from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.quantities import plain, show
 from nbanalyzer.templates.config import ModelParams
+from nbanalyzer.templates.media import described
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.text import short_paths
 
@@ -177,7 +178,9 @@ class Costs:
         sizes = (f"{name} {getattr(self.run, name)}" for name in SIZES if self._is_used(name))
         switches = (f"{name} {value}" for name, value in self.conventions.items())
         devices = [self.devices] if self.devices else []
-        return "; ".join((", ".join(sizes), ", ".join(switches), *devices, *self.notes))
+        reads = self.template.reads
+        read = [described(reads, self.values)] if reads is not None and "num_images" in self.values else []
+        return "; ".join((", ".join((*sizes, *read)), ", ".join(switches), *devices, *self.notes))
 
     @property
     def devices(self) -> str:

@@ -16,7 +16,7 @@ from nbanalyzer.templates.config import ModelParams, extract_model_params, with_
 from nbanalyzer.templates.config_files import as_mapping
 from nbanalyzer.templates.expansion import with_variants
 from nbanalyzer.templates.families import canonical_name
-from nbanalyzer.templates.media import evaluated, fitted, positions_of
+from nbanalyzer.templates.media import evaluated, fitted, positions_of, variables_of
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.templates.template_files import as_json
 
@@ -25,7 +25,7 @@ from .division import Stage
 from .run import MEDIA, SWITCHES, Layout, Run
 from .tree import Tree
 
-__all__ = ["again", "as_run", "count", "fused", "params_of", "prepared", "tree_of"]
+__all__ = ["again", "as_run", "count", "fused", "params_of", "prepared", "tree_of", "with_media"]
 
 
 def count(template: ModelTemplate, **run: Any) -> Costs:
@@ -118,12 +118,20 @@ def whole(value: Any) -> Any:
 def params_of(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelParams:
     """Return the sizes for a template's formulas; changes without effect are refused."""
     template = tree.template
+    reads = template.reads
     source = template.config if config is None else config
-    required = [name for name in tree.variables if name in VARIABLES and VARIABLES[name].sources]
+    used = dict.fromkeys((*tree.variables, *variables_of(reads))) if reads else tree.variables
+    required = [name for name in used if name in VARIABLES and VARIABLES[name].sources]
     wanted, given = template.config.get("model_type"), None if config is None else as_mapping(config).get("model_type")
     if wanted and isinstance(given, str) and given and given != wanted:
         raise ConfigError(f"this config is a {quote(given)}, the template of {template.model_id!r} is a {wanted!r}")
     params = extract_model_params(source, changes, required)
+    if reads and not template.valid_for and (changes or config is not None):
+        what = f"set {next(iter(changes))}" if changes else "another config"
+        raise InputError(
+            f"{what}: the template of {template.model_id!r} reads {reads.what} and answers for its own config alone; "
+            "generate one for the other"
+        )
     if config is not None and template.config:
         catalog.require_fit(template, as_mapping(config), template.model_id)
     for name in changes:
@@ -207,7 +215,8 @@ def _require_values(tree: Tree, params: Mapping[str, int], run: Run) -> None:
 def _require_effect(tree: Tree, name: str, changes: Mapping[str, int], params: ModelParams, source: object) -> None:
     """Raise if setting `name` changes none of the variables of the template's formulas."""
     validity = tree.template.valid_for
-    if canonical_name(name) in tree.variables or (
+    read = variables_of(tree.template.reads) if tree.template.reads else frozenset()
+    if canonical_name(name) in {*tree.variables, *read} or (
         validity and any(name in pair.split("=") for pair in validity.together)
     ):
         return

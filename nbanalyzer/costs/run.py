@@ -13,8 +13,9 @@ from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.templates.media import read_image_size
 
 __all__ = [
-    "CHOICES", "MAX_RANKS", "MEDIA", "MAX_SIZE", "MESH", "NEVER_ZERO", "NOT_OF_MODEL", "REQUEST", "RUN_CHOICES", "SERVED",
-    "SIZES", "SWITCHES", "TOKENS", "Layout", "Passes", "Run", "Switch", "passes_of", "read_size", "read_whole",
+    "CHOICES", "MAX_IMAGES", "MAX_RANKS", "MAX_SIZE", "MEDIA", "MESH", "NEVER_ZERO", "NOT_OF_MODEL", "REQUEST",
+    "RUN_CHOICES", "SERVED", "SIZES", "SWITCHES", "TOKENS", "Layout", "Passes", "Run", "Switch", "passes_of",
+    "read_size", "read_whole",
 ]  # fmt: skip
 
 MAX_SIZE = 2**40  # tokens or sequences
@@ -329,8 +330,8 @@ TOKENS = ("batch_size", "seq_len", "cache_len", "encoder_len")
 """Run values that may be arrays: the formulas are evaluated for all of them at once."""
 NEVER_ZERO = frozenset({"batch_size", "seq_len", "encoder_len", "w_bytes", "a_bytes", "kv_bytes"})
 """The global variables of a run that are above 0 in every pass."""
-RUN_CHOICES = ("w_bit", "a_bit", "kv_bit", *MESH, *SWITCHES)
-CHOICES = ("model", "hardware", "quant", *MEDIA, *RUN_CHOICES)
+RUN_CHOICES = (*MEDIA, "w_bit", "a_bit", "kv_bit", *MESH, *SWITCHES)
+CHOICES = ("model", "hardware", "quant", *RUN_CHOICES)
 """Options with formulas of their own for each value."""
 REQUEST = ("prompt_len", "output_len")
 """The lengths of a request, in place of those of a pass."""

@@ -25,9 +25,9 @@ from nbanalyzer.templates.config_files import with_labels
 __all__ = [
     "KINDS", "MASKS", "Kind", "UnknownConventionError", "appends", "architectures", "build", "cache_argument",
     "cache_in", "config_classes", "default_of", "distribute", "encoded_inputs", "exported", "fused_attention_switch",
-    "has_plain_head", "headed", "kept_in_fp32", "main_input", "model_class", "multimodal", "parameters_of_forward", "plans", "quiet",
-    "reads_text", "reads_media", "release", "takes_cache", "text_class", "tied_weights", "vocabulary", "wants_choices",
-    "wants_padding", "whole_class",
+    "has_plain_head", "headed", "kept_in_fp32", "main_input", "model_class", "multimodal", "parameters_of_forward",
+    "plans", "quiet", "reads_media", "reads_text", "release", "takes_cache", "text_class", "tied_weights",
+    "vocabulary", "wants_choices", "wants_padding", "whole_class",
 ]  # fmt: skip
 
 Kind = Literal["causal", "seq2seq", "masked"]

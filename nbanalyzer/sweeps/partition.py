@@ -14,9 +14,9 @@ import numpy.typing as npt
 from nbanalyzer.analysis.populate import prepared
 from nbanalyzer.analysis.price import Price
 from nbanalyzer.costs.costs import Costs
-from nbanalyzer.costs.count import fused, params_of
+from nbanalyzer.costs.count import fused, params_of, with_media
 from nbanalyzer.costs.metrics import OF_ENGINE, OF_ESTIMATE
-from nbanalyzer.costs.run import CHOICES, NOT_OF_MODEL, REQUEST, RUN_CHOICES, SERVED, TOKENS
+from nbanalyzer.costs.run import CHOICES, MEDIA, NOT_OF_MODEL, REQUEST, RUN_CHOICES, SERVED, TOKENS, Run
 from nbanalyzer.costs.tree import Tree
 from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
@@ -182,6 +182,7 @@ def _compiled(grid: Grid, chosen: Mapping[str, Any], asked: Asked) -> CompiledMe
     changing = {name: grid.axes[name] for name in inner if name not in {*TOKENS, *REQUEST}}
     first = {name: values[0] for name, values in changing.items()}
     options |= {name: grid.axes[name][0] for name in inner if name in TOKENS}
+    _require_room(grid, chosen, options, asked)
     tree, params, run, _ = prepared(chosen["model"], config, {**sizes, **first}, options)
     for name in inner:
         if name in {"cache_len", "encoder_len"} and name not in tree.variables:
@@ -192,7 +193,7 @@ def _compiled(grid: Grid, chosen: Mapping[str, Any], asked: Asked) -> CompiledMe
     if not set(OF_ENGINE).isdisjoint(metrics):
         # Laws speak of heads and experts beside the formulas of the list.
         used |= dict.fromkeys((*fused(Costs(tree, params, run)).variables, *params))
-    arrays = _arrays([*used], tree, config, sizes, changing, inner) if changing else {}
+    arrays = _arrays([*used], tree, run, config, sizes, changing, inner) if changing else {}
     fixed = tuple((name, value) for name, value in params.items() if name not in arrays)
     cost = Price(accelerator, run.tp, price=asked.price, grid=asked.grid) if accelerator else None
     spec = Spec(tree, run, fixed, inner, metrics, accelerator, asked.efficiency, lengths, found, cost, asked.mesh)
@@ -200,6 +201,18 @@ def _compiled(grid: Grid, chosen: Mapping[str, Any], asked: Asked) -> CompiledMe
         return _known(spec)
     Costs(tree, params, run)  # as in `_known`
     return CompiledMetrics(spec, arrays)
+
+
+def _require_room(grid: Grid, chosen: Mapping[str, Any], options: Mapping[str, Any], asked: Asked) -> None:
+    """Raise unless the shortest prompt has room for the images, or the sound, that it has."""
+    if set(MEDIA).isdisjoint(options):
+        return
+    at_least = {name: min(grid.axes[name]) for name in (*TOKENS, *REQUEST) if name in grid.axes}
+    lengths = {**{name: chosen[name] for name in REQUEST if name in chosen}, **at_least}
+    shortest = {**options, **{name: value for name, value in lengths.items() if name in TOKENS}}
+    if "prompt_len" in lengths:
+        shortest["seq_len"] = lengths["prompt_len"]
+    prepared(chosen["model"], asked.config, {}, shortest)
 
 
 @lru_cache(maxsize=256)
@@ -213,6 +226,7 @@ def _known(spec: Spec) -> CompiledMetrics:
 def _arrays(
     names: Iterable[str],
     tree: Tree,
+    run: Run,
     config: object,
     sizes: Mapping[str, int],
     changing: Mapping[str, Sequence[int]],
@@ -221,7 +235,7 @@ def _arrays(
     """Return those of the model's sizes that config axes change, as arrays with one dimension per inner axis."""
     shape = tuple(len(changing[name]) if name in changing else 1 for name in inner)
     all_params = [
-        params_of(tree, config, {**sizes, **dict(zip(changing, values, strict=True))})
+        with_media(tree.template, params_of(tree, config, {**sizes, **dict(zip(changing, values, strict=True))}), run)
         for values in product(*changing.values())
     ]
     arrays: dict[str, Any] = {}

@@ -167,8 +167,8 @@ class _Reader:
         reader = cls(dict(with_labels(text)), name, where or f"{name} config".lstrip(), family)
         if whole.get("tie_word_embeddings") is not None:  # the whole model ties, whatever its text part states
             reader.text["tie_word_embeddings"] = whole["tie_word_embeddings"]
-        found = ((name, value) for name, _, value in media_fields(whole) if not says_no_size(name))
-        reader.beside = {name: value for name, value in found if type(value) is int}
+        beside = ((name, value) for name, _, value in media_fields(whole) if not says_no_size(name))
+        reader.beside = {name: value for name, value in beside if type(value) is int}
         if text.get("use_sliding_window") is False:  # then transformers ignores the window's size
             reader.text |= dict.fromkeys({"sliding_window", "max_window_layers"} & text.keys())
         return reader

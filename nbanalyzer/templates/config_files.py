@@ -18,8 +18,9 @@ from nbanalyzer.errors import ConfigError, TemplateError, shorten
 from nbanalyzer.files import read_file
 
 __all__ = [
-    "MEDIA_PARTS", "as_mapping", "config_file", "essential", "fields_of", "look", "media_fields", "object_of", "put", "quiet", "read_config",
-    "text_fields", "text_object", "text_part", "untyped", "with_floats", "with_labels", "without_floats",
+    "MEDIA_PARTS", "as_mapping", "config_file", "essential", "fields_of", "look", "media_fields", "object_of", "put",
+    "quiet", "read_config", "text_fields", "text_object", "text_part", "untyped", "with_floats", "with_labels",
+    "without_floats",
 ]  # fmt: skip
 
 MAX_CONFIG_BYTES = 8 * 2**20  # the largest known is a quarter of this, most of it names of classes

@@ -17,7 +17,10 @@ from nbanalyzer.formulas.grammar import Number
 
 from .template import Reads
 
-__all__ = ["OF_RUN", "RULES", "SAMPLE_RATE", "Fitted", "Media", "evaluated", "fitted", "positions_of", "read_image_size"]
+__all__ = [
+    "OF_RUN", "RULES", "SAMPLE_RATE", "Fitted", "Media", "described", "evaluated", "fitted", "positions_of",
+    "read_image_size", "some", "variables_of",
+]  # fmt: skip
 
 SAMPLE_RATE = 16_000
 """Samples a second of the sound that models read."""
@@ -146,6 +149,22 @@ def fitted(
     return Media(count, found.height, found.width, found.tiles), note
 
 
+def variables_of(reads: Reads) -> frozenset[str]:
+    """Return the variables of a model that what it reads follows from."""
+    texts = (*reads.variables.values(), *reads.sizes.values(), reads.positions)
+    return frozenset(name for text in texts for name in parse(text).variables) - {*reads.variables, *OF_RUN}
+
+
+def described(reads: Reads, values: Mapping[str, Number]) -> str:
+    """Return what a pass reads besides tokens, in a few words, from the values of its variables."""
+    if reads.what == "sound":
+        return f"audio_seconds {float(values['audio_samples']) / SAMPLE_RATE:g}"
+    size = f"{values['image_height']}x{values['image_width']}"
+    if reads.each:
+        return f"an image of {size} each"
+    return f"images {values['num_images']}" + (f" of {size}" if values["num_images"] else "")
+
+
 def positions_of(reads: Reads, params: Mapping[str, int], media: Media, batch_size: int) -> int:
     """Return how many positions of a sequence images or sound take, of the sequence that has most.
 
@@ -159,6 +178,16 @@ def positions_of(reads: Reads, params: Mapping[str, int], media: Media, batch_si
     values = {**params, **evaluated(reads, params, media)}
     each = int(parse(reads.positions).evaluate(values)) if any(media) else 0
     return each * (1 if reads.what == "sound" else -(-media.num_images // batch_size))
+
+
+def some(reads: Reads, params: Mapping[str, int]) -> Media:
+    """Return a few images, or some sound, that a model takes."""
+    if reads.what == "sound":
+        return Media(audio_samples=10 * SAMPLE_RATE)
+    sizes = {name: int(parse(text).evaluate(params)) for name, text in reads.sizes.items()}
+    side = sizes.get("factor", 0)
+    height, width = (sizes["height"], sizes["width"]) if "height" in sizes else (11 * side, 13 * side)
+    return Media(3, height, width, 5)
 
 
 def evaluated(reads: Reads, params: Mapping[str, int], media: Media) -> dict[str, Number]:

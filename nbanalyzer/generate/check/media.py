@@ -47,7 +47,9 @@ def with_images(subject: Subject) -> dict[str, Run]:
     for name, run in IMAGES.items():
         sized = {**run, **size}
         before = found["images"]["seq_len"] if name == "after_images" else 0
-        taken = 0 if before else positions_of(reader.reads, values_of(subject), in_run(subject, sized), run["batch_size"])
+        taken = (
+            0 if before else positions_of(reader.reads, values_of(subject), in_run(subject, sized), run["batch_size"])
+        )
         found[name] = {**sized, "seq_len": run["seq_len"] + taken, **({"cache_len": before} if before else {})}
     return found
 

@@ -254,7 +254,9 @@ def _affordable(subject: Subject, model: torch.nn.Module) -> int:
 
     def operations(*lengths: int) -> int:
         """Return how many operations the first step has; the others have to run too."""
-        first, *_ = (sum(1 for _ in trace(step).operations()) for step in subject.steps(model, 1, lengths, lengths[0], read))
+        first, *_ = (
+            sum(1 for _ in trace(step).operations()) for step in subject.steps(model, 1, lengths, lengths[0], read)
+        )
         return first
 
     with recording(model):

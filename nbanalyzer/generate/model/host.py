@@ -1,4 +1,4 @@
-"""Work that a host does beside the device: the grids, lengths and places of images, as numbers that a model's code reads.
+"""Work that a host does beside the device: grids, lengths and places of images, numbers that a model's code reads.
 
 Weights, pixels and sound are on the meta device, which has no data; what says how large an image is, and which tokens
 stand for it, is real. So a model's code may ask for it, and go through it in loops. What is computed from such numbers
@@ -32,15 +32,15 @@ class Host:
     @contextmanager
     def open(cls) -> Iterator[None]:
         """Have what follows run with numbers on the host; masks of the device are full."""
-        before, checks = symbolic.meta_nonzero_assume_all_nonzero, os.environ.get(_UNCHECKED)  # type: ignore[attr-defined]
+        before, checks = symbolic.meta_nonzero_assume_all_nonzero, os.environ.get(_UNCHECKED)
         cls.active, outer = True, cls.active
-        symbolic.meta_nonzero_assume_all_nonzero = True  # type: ignore[attr-defined]
+        symbolic.meta_nonzero_assume_all_nonzero = True
         os.environ[_UNCHECKED] = "1"
         try:
             yield
         finally:
             cls.active = outer
-            symbolic.meta_nonzero_assume_all_nonzero = before  # type: ignore[attr-defined]
+            symbolic.meta_nonzero_assume_all_nonzero = before
             if checks is None:
                 os.environ.pop(_UNCHECKED, None)
             else:

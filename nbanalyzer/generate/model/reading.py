@@ -147,9 +147,7 @@ def _spectra(config: Any) -> Reader | None:
     """Return the reader of an encoder of 30 s of sound, as spectra of mel bins."""
     if not all(hasattr(config, name) for name in ("num_mel_bins", "max_source_positions")):
         return None
-    reads = Reads(
-        what="sound", variables={"audio_frames": "2 * {max_source_positions}"}, each=True, usual=30, most=30
-    )
+    reads = Reads(what="sound", variables={"audio_frames": "2 * {max_source_positions}"}, each=True, usual=30, most=30)
 
     def features(step: Any) -> dict[str, Any]:
         own = step.model.config
@@ -248,7 +246,11 @@ def _grid(config: Any, pixels: tuple[int, int], **how: Any) -> Reader:
 
     def numbers(step: Any) -> tuple[int, int, int]:
         own = step.model.config.vision_config
-        return step.media.num_images, step.media.image_height // own.patch_size, step.media.image_width // own.patch_size
+        return (
+            step.media.num_images,
+            step.media.image_height // own.patch_size,
+            step.media.image_width // own.patch_size,
+        )
 
     def inputs(step: Any) -> dict[str, Any]:
         own, (count, rows, columns) = step.model.config.vision_config, numbers(step)
@@ -266,8 +268,10 @@ def _grid(config: Any, pixels: tuple[int, int], **how: Any) -> Reader:
         return Media(count, side * chance.randint(2, 13), side * chance.randint(5, 11), 1)
 
     def positions(step: Any) -> dict[str, Any]:
-        place = torch.arange(step.cache_len, step.cache_len + step.seq_len).expand(3, step.batch_size, -1)
-        return {"position_ids": place if step.subject.device != "meta" else place.to("meta")}
+        if step.subject.device == "meta":
+            return {"position_ids": torch.empty((3, step.batch_size, step.seq_len), dtype=torch.long, device="meta")}
+        place = torch.arange(step.cache_len, step.cache_len + step.seq_len)
+        return {"position_ids": place.expand(3, step.batch_size, -1)}
 
     return Reader(reads, inputs, draw, reads_text=True, looks=True, always=positions, **how)
 

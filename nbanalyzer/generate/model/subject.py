@@ -17,11 +17,11 @@ from typing import Any
 import torch
 
 from nbanalyzer.errors import ConfigError, NBAnalyzerError, shorten
+from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.generate import hf
 from nbanalyzer.generate.deadline import look
 from nbanalyzer.generate.dispatch import tensors_of, unscripted
 from nbanalyzer.generate.hf import Kind, quiet
-from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.templates.config import extract_model_params
 from nbanalyzer.templates.config_files import MEDIA_PARTS, TEXT_PARTS, put, text_fields, text_part
 from nbanalyzer.templates.media import Media, positions_of
@@ -249,7 +249,8 @@ class Step:
 
         """
         before = _sizes(self.cache)
-        inputs = self._inputs(logits)
+        with Host.open() if self._has_numbers else nullcontext():
+            inputs = self._inputs(logits)
         try:
             with torch.no_grad(), quiet(), Host.open() if self._has_numbers else nullcontext():
                 output = self.model(**inputs)

@@ -7,16 +7,13 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nbanalyzer.formulas.variables import VARIABLES
-from nbanalyzer.generate.hf import MASKS
 from nbanalyzer.formulas.formula import parse
+from nbanalyzer.generate.hf import MASKS
 from nbanalyzer.generate.model.subject import NOTHING, Subject, UnrunnableError
 from nbanalyzer.generate.trace.layers import Depth
 from nbanalyzer.generate.trace.recorder import trace
 from nbanalyzer.generate.trace.scope import Kept, Scope
 from nbanalyzer.generate.trace.tensors import kept
-from nbanalyzer.templates.config import extract_model_params
-from nbanalyzer.templates.config_files import media_fields, text_part
 from nbanalyzer.templates.media import OF_RUN, Media, evaluated
 
 __all__ = ["FEW", "Observation", "observe", "read_values", "structure", "values_of"]
@@ -86,7 +83,9 @@ def observe(
     read = read_values(subject, values, media)
     found: list[Observation] = []
     try:
-        for step, logits in zip(subject.steps(model, batch_size, lengths, encoder_len, media), keep or lengths, strict=False):
+        for step, logits in zip(
+            subject.steps(model, batch_size, lengths, encoder_len, media), keep or lengths, strict=False
+        ):
             try:
                 root = trace(step, logits if logits < step.seq_len else 0)
             except UnrunnableError:

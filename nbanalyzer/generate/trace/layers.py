@@ -171,7 +171,9 @@ class Depth:
         """Return the fields to set; `more` layers than needed."""
         result: dict[str, Any] = {name: count + more for name, count in self.fields.items()}
         for name, entries in self.lists.items():
-            own = [number for field, number in self.fields.items() if field.rpartition(".")[0] == name.rpartition(".")[0]]
+            own = [
+                number for field, number in self.fields.items() if field.rpartition(".")[0] == name.rpartition(".")[0]
+            ]
             count = min(own, default=len(entries)) + more
             result[name] = entries[:count]
         return result
@@ -221,9 +223,7 @@ def depth_of(subject: Subject, found: Sequence[Stack], fields: Mapping[str, Any]
     """
     named = count_fields(fields, found)
     leasts = (least, least) if subject.reader is None else subject.reader.least
-    wanted = {
-        stack.path: min(max(stack.needed, leasts[stack.reads_media]), len(stack.alike)) for stack in found
-    }
+    wanted = {stack.path: min(max(stack.needed, leasts[stack.reads_media]), len(stack.alike)) for stack in found}
     counted = {
         name: max(
             wanted[stack.path]

@@ -105,7 +105,9 @@ class Assembly(Sizes):
                 continue
             inner = self.ownership.path(child, path)
             if not child.alike and self._reads and (kernels := self._loop(child, inner, seen)):
-                result += [kernel if seen == where else self._conditional(kernel, seen, where, inner) for kernel in kernels]
+                result += [
+                    kernel if seen == where else self._conditional(kernel, seen, where, inner) for kernel in kernels
+                ]
                 continue
             kernel = self._node(child, inner, seen)
             if kernel is None:
@@ -202,7 +204,11 @@ class Assembly(Sizes):
     def _slot(self, slot: Slot, path: str, where: frozenset[int], previous: str) -> list[Kernel]:
         """Return one operation as kernels: one for each way it is run in."""
         seen = slot.seen
-        if slot.name in _JOINS and len({len(one.inputs) for turns in seen.values() for one in turns}) > 1 and self._reads:
+        if (
+            slot.name in _JOINS
+            and len({len(one.inputs) for turns in seen.values() for one in turns}) > 1
+            and self._reads
+        ):
             seen = {index: list(map(_joined, turns)) for index, turns in seen.items()}
         try:
             costs = {index: list(map(work, operations)) for index, operations in seen.items()}

@@ -83,7 +83,9 @@ def merged(scopes: Mapping[int, Scope], real: Collection[int]) -> Node:
             child.turns = {index: len(turns) for index, turns in found.items()}
             child.alike = all(map(_alike, found.values()))
             if not child.alike:
-                child.calls = {index: [turn for turn in turns if isinstance(turn, Scope)] for index, turns in found.items()}
+                child.calls = {
+                    index: [turn for turn in turns if isinstance(turn, Scope)] for index, turns in found.items()
+                }
             node.children.append(child)
     return node
 
