@@ -79,7 +79,7 @@ def _grid(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
     factor, least, most = sizes["factor"], sizes["least"], sizes["most"]
     if max(height, width) > MOST_ASPECT * min(height, width):
         raise InputError(f"image_size {height}x{width}: its sides differ by more than {MOST_ASPECT} times")
-    sides = [max(factor, round(side / factor) * factor) for side in (height, width)]
+    sides = [round(side / factor) * factor for side in (height, width)]
     if sides[0] * sides[1] > most:
         ratio = sqrt(height * width / most)
         sides = [max(factor, floor(side / ratio / factor) * factor) for side in (height, width)]

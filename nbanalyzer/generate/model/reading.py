@@ -69,6 +69,8 @@ def reader_of(model_class: type[Any] | None, config: Any) -> Reader | None:
     model_type = str(getattr(config, "model_type", ""))
     if make := _FAMILIES.get(model_type):
         return make(config) if hf.main_input(model_class) != "input_ids" or hf.reads_media(model_class) else None
+    if hasattr(config, "text_config") or "input_ids" in hf.parameters_of_forward(model_class):
+        return None  # how text and images go together is not known
     make = _PLAIN.get(hf.main_input(model_class))
     return make(config) if make else None
 
