@@ -87,9 +87,8 @@ class CostMagics(Magics):
             analysis = populate(
                 _model(arguments, cell), **arguments.run(), set=arguments.changes(), config=_config(arguments)
             )
-        analysis.depth = arguments.number("--depth", options.depth) if options.depth else current().depth or None
-        if analysis.depth is not None and analysis.depth < 1:
-            raise InputError(f"--depth is a whole number from 1, not {options.depth}")
+        usual = {"depth": current().depth} if current().depth else {}
+        analysis.show(by=options.by, **(usual | arguments.numbers(("depth", "top"))))
         roofline: Roofline | None = arguments.on(analysis, ["plot roofline"] if options.plot == "roofline" else [])
         if options.save:
             analysis.save(arguments.path(options.save), roofline)
@@ -317,6 +316,7 @@ class CostMagics(Magics):
 def _model(arguments: Arguments, cell: str | None) -> Any:
     """Return the model of ``%populate``: named, in a file, or the cell itself."""
     from nbanalyzer.templates.expansion import expand
+    from nbanalyzer.templates.template import ModelTemplate
     from nbanalyzer.templates.template_files import load_template
 
     options = arguments.options
@@ -325,7 +325,10 @@ def _model(arguments: Arguments, cell: str | None) -> Any:
         where = "the cell is the template" if cell is not None else "%populate --list lists them"
         raise InputError(f"%populate takes one model: {where}")
     if cell is not None:
-        return expand(load_template(cell.encode(), "cell"))
+        template = load_template(cell.encode(), "cell")
+        if isinstance(template, ModelTemplate) and not (template.kernels or template.extends):
+            raise InputError("the cell is a template without kernels: it costs nothing")
+        return expand(template)
     return arguments.value(options.model_json or options.model)
 
 

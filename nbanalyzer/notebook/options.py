@@ -20,6 +20,7 @@ from nbanalyzer.analysis.options import (
     add_run_options,
 )
 from nbanalyzer.analysis.quants import QUANTS
+from nbanalyzer.costs.costs import VIEWS
 from nbanalyzer.costs.metrics import BY_MODULE, METRICS
 from nbanalyzer.costs.run import MESH, PHASES, SIZES, SWITCHES
 from nbanalyzer.generate import DEVICES
@@ -112,7 +113,9 @@ def _(parser: LineParser) -> None:
     parser.add_changes()
     parser.add_value("--model_json", "FILE", "the model template to use")
     parser.add_value("--config", "FILE", CONFIG)
-    parser.add_value("--depth", "N", "levels of the table to show unfolded")
+    parser.add_value("--depth", "N", "levels of the table to show")
+    parser.add_argument("--by", choices=VIEWS, help="rows of the table: modules, or their roles (module)")
+    parser.add_value("--top", "N", "the largest rows of the table only")
     parser.add_value("--hardware", "NAME", HARDWARE)
     add_efficiency_options(parser)
     add_communication_options(parser)

@@ -384,7 +384,9 @@ def test_the_text_begins_with_the_answer(tmp_path: Path) -> None:
 
 def test_without_an_interval_it_says_so() -> None:
     found = repr(served(10, by=profile(launch_us=1)))
-    assert found.startswith("time per output token: estimate 90.00 µs (no interval) · bound ")
+    assert found.startswith(
+        "time per output token: estimate 90.00 µs (no interval: dense models not measured) · bound "
+    )
     assert "note: no interval: not modelled: no estimate of dense models by round" in found
 
 

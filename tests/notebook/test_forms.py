@@ -699,7 +699,7 @@ def test_what_nobody_measured_is_expected_without_an_interval(make: Make, option
     assert timed is not None
     assert figure.value == timed.expected >= timed.lower_bound
     assert figure.note.startswith("no interval: ")
-    assert f"estimate {figure.text} (no interval) · " in panel_of(form).heading.value
+    assert f"estimate {figure.text} (no interval: several nodes not measured) · " in panel_of(form).heading.value
 
 
 def test_what_a_rank_gathers_has_a_colour(make: Make) -> None:

@@ -110,7 +110,7 @@ class Size:
             InputError: the entry holds no such number.
 
         """
-        text = self.entry.value.replace(",", "").replace("_", "").strip()
+        text = self.entry.value.strip()
         if not text and self._optional:
             return None
         if not text:

@@ -145,10 +145,10 @@ def known_model(text: str) -> str:
     """
     name = text.strip()
     is_file = name.endswith(".json") and not lifecycle.is_page()  # a visitor of a page names no file of its server
-    if name.casefold() in catalog.aliases() or is_file:
+    if catalog.known_as(name) or is_file:
         return name
     hint = "" if lifecycle.is_page() else "The path of a file ends in .json."
-    raise UnknownNameError("model", name, (*catalog.short_names(), *catalog.names()), hint)
+    raise UnknownNameError("model", name, catalog.like(name), hint)
 
 
 def begin(model: Source, **options: Any) -> State:
