@@ -295,8 +295,7 @@ def beside(answer: Answer, other: Answer) -> str:
 def static(answer: Answer) -> dict[str, str]:
     """Return a state as text and as HTML without any widget, the same every time."""
     rows = [(figure.label, figure.text, _exact(figure), figure.note) for figure in answer.figures.values()]
-    words = "What the form began with; the form itself needs a kernel, run its cell:"
-    began = f'<div style="opacity:0.75;font-size:0.85em">{words}</div>'
+    began = '<div style="opacity:0.8;font-size:0.9em">What the form began with:</div>'
     html = (
         f'<div class="nb-began">{began}{heading(answer)}{Table(rows, words=(0, 3), has_head=False).html()}'
         f'<details><summary style="cursor:pointer">{escape(answer.shown)}, by module</summary>'
