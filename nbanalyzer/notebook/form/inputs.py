@@ -254,7 +254,7 @@ class Inputs:
             self.switches["causal"].value = analysis.run.causal == "on"
             for size in self.sizes.values():
                 if "max" in size.actions:
-                    size.actions["max"].layout.visibility = "visible" if state.hardware else "hidden"
+                    size.actions["max"].layout.display = "" if state.hardware else "none"
             self.assumed.show(state)
             self.mesh.show(state)
             if is_new:
