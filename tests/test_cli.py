@@ -281,6 +281,7 @@ def test_verify_tells_a_difference_by_its_status(
     assert main(["--verify", "--model_id", "gpt2"]) == 0
 
 
+@pytest.mark.slow
 def test_an_interrupt_is_one_line_and_leaves_nothing(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

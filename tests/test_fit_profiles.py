@@ -159,6 +159,7 @@ def test_all_reduces_without_a_graph_or_over_pcie_are_dropped(tmp_path: Path) ->
 # ---- what is written
 
 
+@pytest.mark.slow
 def test_a_profile_is_written_and_the_same_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = folder_of(tmp_path / "data", gemm=linears(0.05))
     out = tmp_path / "out"
@@ -216,6 +217,7 @@ def test_what_was_started_without_a_graph_is_not_modelled(tmp_path: Path) -> Non
     assert not [*out.iterdir()]
 
 
+@pytest.mark.slow
 def test_what_no_law_explains_is_not_modelled(tmp_path: Path) -> None:
     (outcome,) = outcomes(folder_of(tmp_path, gemm=linears(1.0)))
     assert outcome.left_out == "no law"

@@ -11,7 +11,7 @@ from nbanalyzer.quantities import amount
 from nbanalyzer.table import Table
 from nbanalyzer.text import short_paths
 
-from .figure import SMALLEST_SHARE, Plot, dress
+from .figure import SMALLEST_SHARE, Plot, dress, exact, note, say
 
 if TYPE_CHECKING:
     from nbanalyzer.analysis.comparison import Comparison
@@ -50,7 +50,7 @@ def comparison_plot(comparison: Comparison, metric: str = "") -> Plot:
         rows.append([math.fsum(numbers) for numbers in zip(*(by_module[path] for path in others), strict=True)])
     labels = (paths if by == "role" else short_paths(paths)) + ([f"{len(others)} others"] if others else [])
     bars = {variant.label: [row[index] for row in rows] for index, variant in enumerate(comparison.variants)}
-    figure = Figure(figsize=(7.4, 1.3 + len(labels) * (0.16 + 0.13 * len(bars))), dpi=100, layout="constrained")
+    figure = Figure(figsize=(6.8, 1.3 + len(labels) * (0.14 + 0.14 * len(bars))), dpi=100, layout="constrained")
     ax = figure.subplots()
     thick = 0.82 / len(bars)
     cells: dict[str, list[str]] = {}
@@ -61,12 +61,18 @@ def comparison_plot(comparison: Comparison, metric: str = "") -> Plot:
         name = ", ".join((f"{label}: {whole}", *marks))
         cells[", ".join((label, *marks))] = [amount(width, unit) if width else "-" for width in widths]
         style: dict[str, Any] = {"hatch": "///", "edgecolor": "white", "linewidth": 0} if marks else {}
-        ax.barh(at, widths, height=thick, color=VARIANTS[index], label=name, **style)
-        for place, width in zip(at, widths, strict=True):
+        drawn = ax.barh(at, widths, height=thick, color=VARIANTS[index], label=name, **style)
+        words = [
+            ", ".join((f"{module}, {label}: {exact(width, unit)}", *marks))
+            for module, width in zip(labels, widths, strict=True)
+        ]
+        for bar, said in zip(drawn, words, strict=True):
+            say(bar, said)
+        for place, width, said in zip(at, widths, words, strict=True):
             if width:
-                ax.annotate(f" {amount(width, unit)}", (width, place), va="center", fontsize="xx-small")
+                note(ax, place, width, amount(width, unit), said)
     dress(ax, labels, unit, comparison.called(metric))
     ax.set_ylim(len(labels) - 0.4, -0.6)
     rows_of_text = [("", *cells), *zip(labels, *cells.values(), strict=True)]
     lines = [f"{comparison.called(metric)}, by {by}", *Table(rows_of_text).lines("  ")]
-    return Plot(figure, "\n".join(lines))
+    return Plot(figure, "\n".join(lines), heading=lines[:1])

@@ -89,6 +89,7 @@ def test_the_table_holds_the_totals() -> None:
     assert "time" not in compare("gpt2", "gpt2-xl", seq_len=4).table().index
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", BY_MODULE)
 def test_modules_are_ranked_by_how_much_they_differ(metric: str) -> None:
     found = compare("gpt2", "mamba-2.8b-hf", "gpt2-medium", seq_len=64, hardware=CARD)
@@ -261,7 +262,7 @@ def test_bars_add_up(metric: str) -> None:
     own = compare("gpt2", "gpt2-xl", seq_len=64, hardware=CARD).plot(metric)
     assert repr(own).startswith(f"{shown}, by module")
     assert repr(plot) == repr(found.plot(metric))
-    assert plot._repr_png_().startswith(b"\x89PNG")
+    assert plot.png().startswith(b"\x89PNG")
     assert compare("gpt2", "t5-small", seq_len=4).plot().figure.axes[0].get_xlabel() == "bytes"
 
 

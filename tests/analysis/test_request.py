@@ -41,6 +41,7 @@ def passes(name: str, prompt: int, output: int, run: dict[str, Any]) -> tuple[An
     return first, [populate(name, seq_len=1, cache_len=start + step, **run) for step in range(output - 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "prompt", "output", "run"), ASKED, ids=[one[0] for one in ASKED])
 def test_the_closed_form_is_the_loop(name: str, prompt: int, output: int, run: dict[str, Any]) -> None:
     found = request(name, prompt_len=prompt, output_len=output, **run)

@@ -375,11 +375,12 @@ def test_the_first_line_says_what_to_expect(fusion: str) -> None:
         assert " ".join(found.answer.split()) in " ".join(one.split()), where
 
 
+@pytest.mark.slow
 def test_the_same_looks_the_same() -> None:
     first, second = (populate("qwen3-0.6b", seq_len=16).on("h100-sxm") for _ in range(2))
     assert shown(first) == shown(second)
     assert as_csv(first.analysis, first) == as_csv(second.analysis, second)
-    assert first.plot()._repr_png_() == second.plot()._repr_png_()
+    assert first.plot().png() == second.plot().png()
 
 
 def test_the_text_says_the_numbers() -> None:
@@ -407,7 +408,7 @@ def test_a_pass_that_does_nothing_takes_no_time() -> None:
     assert found.time == 0
     assert repr(found)
     assert found._repr_mimebundle_()["text/html"]
-    assert found.plot()._repr_png_()
+    assert found.plot().png()
     assert found.table()["share"].sum() == 0
     assert Efficiency().is_perfect
 

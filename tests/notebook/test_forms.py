@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 import nbanalyzer
 from nbanalyzer.analysis.comparison import ratio
-from nbanalyzer.analysis.dots import NAMED, dots, named, spots
+from nbanalyzer.analysis.dots import NAMED, dots, named, roofs, spots
 from nbanalyzer.costs.run import MESH
 from nbanalyzer.errors import InputError, NBAnalyzerError, UnknownNameError
 from nbanalyzer.hardware.accelerators import Accelerator
@@ -191,6 +191,7 @@ def test_phases_go_on_where_the_last_one_was(make: Make) -> None:
     assert (form.analysis.run.seq_len, form.analysis.run.cache_len, form.analysis.run.logits) == (4096, 0, "all")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["llama-3.1-8b", "deepseek-v3", "gemma-3-4b-it", "t5-small", "mamba-2.8b"])
 def test_a_request_has_the_numbers_of_request(make: Make, model: str) -> None:
     form = make(model, hardware="h200-sxm", prompt_len=100, output_len=20)
@@ -868,6 +869,7 @@ def test_the_whatif_magic(shell: InteractiveShell) -> None:
         assert message in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"hardware": "h100-sxm"}, {"prompt_len": 64, "hardware": "h100-sxm"}])
 def test_saving_every_format(make: Make, tmp_path: Path, options: dict[str, Any]) -> None:
     form = make("gpt2", **options)
@@ -981,6 +983,28 @@ def test_larger_dots_take_more_of_the_time() -> None:
     areas = [radius**2 - min(radii) ** 2 for radius in radii]
     first, second = dots(roofline)[:2]
     assert areas[0] / areas[1] == pytest.approx(first.time / second.time, rel=0.05)
+
+
+def test_what_was_pinned_is_drawn_behind() -> None:
+    """Hollow dots at their own places, and the other card's roofs, over axes that hold both."""
+    now = nbanalyzer.populate("gpt2", seq_len=1024).on("h100-sxm")
+    then = nbanalyzer.populate("gpt2", seq_len=1, cache_len=1024).on("rtx-4090")
+    alone, both = svg_of(roofline_svg(now, "now")), svg_of(roofline_svg(now, "now", then))
+    ghosts = [one for one in both.iter("circle") if one.get("fill") == "none"]
+    assert len(ghosts) == len(dots(then))
+    assert len([*both.iter("circle")]) == len(ghosts) + len([*alone.iter("circle")])
+    for ghost, dot in zip(ghosts, dots(then), strict=True):
+        (title,) = ghost
+        assert str(title.text).startswith(f"pinned: {dot.node.path}: {seconds(dot.time)}, {100 * dot.share:.1f} %")
+        assert f"{dot.intensity:.4g} FLOP per byte" in str(title.text)
+    assert "pinned" in both.attrib["aria-label"]
+    assert "pinned" not in alone.attrib["aria-label"]
+
+    def broken(drawing: ElementTree.Element) -> int:
+        return sum(line.get("stroke-dasharray") == "2 4" for line in drawing.iter("line"))
+
+    assert broken(both) == 1 + len({*roofs(then).values()} - {*roofs(now).values()}) > 1
+    assert broken(alone) == 0 == broken(svg_of(roofline_svg(now, "now", now)))
 
 
 def test_dots_far_out_have_wider_axes() -> None:

@@ -28,7 +28,7 @@ def test_the_main_job(shell: InteractiveShell, shown: list[Any]) -> None:
     assert result.totals["matmul_flops"] == 660_606_025_728  # DESIGN section 6
     (plot,) = shown
     assert isinstance(plot, Plot)
-    assert plot._repr_png_().startswith(b"\x89PNG")
+    assert plot.png().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_plot_adds_up(shell: InteractiveShell) -> None:
 def test_a_dollar_in_a_name_is_no_mathematics(shell: InteractiveShell) -> None:
     cell = json.dumps({**CELL, "model_id": "x$\\frac$y, a name as long as names can be " * 3})
     plot = shell.run_cell_magic("populate", "--plot none", cell).plot()
-    assert plot._repr_png_().startswith(b"\x89PNG")
+    assert plot.png().startswith(b"\x89PNG")
     assert plot.figure.get_suptitle().startswith("x$\\frac$y")
 
 

@@ -103,6 +103,7 @@ def texts_of(one: Any) -> Iterator[str]:
 # ---- what steers a terminal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", STEERS, ids=ascii)
 def test_nothing_of_a_strangers_steers_a_terminal(text: str) -> None:
     for name, one in shown(text):
@@ -160,6 +161,7 @@ def is_mathematics(run: str) -> bool:
     return bool(re.search(r"\$.*\$|\\\(.*\\\)|\\\[.*\\\]|\\begin\{|\\ref|\\href", run, re.S))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", MATHS)
 def test_no_page_takes_a_strangers_text_for_mathematics(text: str) -> None:
     assert is_mathematics(text)
@@ -195,6 +197,7 @@ def test_markdown_escapes_its_own_marks() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a nb-error", '"><b>', "x\ty", "é$", "kv_cache"])
 def test_a_states_name_is_one_class_of_the_form(name: str) -> None:
     template = load_model_template(b'{"kernels": []}')
@@ -249,10 +252,10 @@ def test_the_forms_csv_is_no_formula(tmp_path: Any) -> None:
 @pytest.mark.parametrize("model", [{"kernels": []}, {"kernels": [{"kernel_type": "composite", "name": "part"}]}])
 def test_an_empty_model_has_empty_pictures(model: dict[str, Any]) -> None:
     analysis = populate(model)
-    assert analysis.plot()._repr_png_().startswith(b"\x89PNG")
+    assert analysis.plot().png().startswith(b"\x89PNG")
     assert repr(analysis.plot()) == "FLOPs and bytes by module: template"
-    assert analysis.on("h100-sxm").plot()._repr_png_().startswith(b"\x89PNG")
-    assert compare(analysis, analysis).plot()._repr_png_().startswith(b"\x89PNG")
+    assert analysis.on("h100-sxm").plot().png().startswith(b"\x89PNG")
+    assert compare(analysis, analysis).plot().png().startswith(b"\x89PNG")
 
 
 # ---- text that is none, in plain data

@@ -41,7 +41,7 @@ def _html(answer: Answer) -> str:
 
 
 def _png(answer: Answer) -> bytes:
-    return (answer.roofline or answer.analysis).plot()._repr_png_()
+    return (answer.roofline or answer.analysis).plot().png()
 
 
 FORMATS: Mapping[str, Callable[[Answer], str | bytes]] = {"csv": _csv, "json": _json, "html": _html, "png": _png}
