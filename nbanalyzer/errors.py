@@ -181,7 +181,9 @@ def near(name: str, choices: Iterable[str], count: int = 3) -> list[str]:
     by_fold = {choice.casefold().lstrip("-"): choice for choice in choices}
     wanted = name.casefold().lstrip("-")[:200]
     begun = [fold for fold in by_fold if len(wanted) >= BEGUN and fold.startswith(wanted)]
-    found = dict.fromkeys(difflib.get_close_matches(wanted, by_fold, n=count, cutoff=CLOSE if len(wanted) > SHORT else 0.6) + begun)
+    found = dict.fromkeys(
+        difflib.get_close_matches(wanted, by_fold, n=count, cutoff=CLOSE if len(wanted) > SHORT else 0.6) + begun
+    )
     return [by_fold[fold] for fold in found][:count]
 
 

@@ -13,9 +13,9 @@ from nbanalyzer.quantities import spelled_out
 from .quants import QUANTS
 
 __all__ = [
-    "ALL", "COMMUNICATION", "EFFICIENCIES", "GOALS", "LENGTHS", "MONEY", "NOT_ALL", "PROFILE", "SERVING", "Arguments",
-    "add_communication_options", "add_efficiency_options", "add_request_options", "add_run_options", "given",
-    "read_real",
+    "ALL", "COMMUNICATION", "EFFICIENCIES", "GOALS", "LENGTHS", "MONEY", "NOT_ALL", "PASSES", "PROFILE", "SERVING",
+    "Arguments", "add_communication_options", "add_efficiency_options", "add_request_options", "add_run_options",
+    "given", "read_real",
 ]  # fmt: skip
 
 EFFICIENCIES: Mapping[str, str] = {
@@ -55,6 +55,9 @@ MONEY: Mapping[str, str] = {
 """What `Request.on` takes of money and carbon, as options: name → meaning."""
 
 
+PASSES: Mapping[str, str] = {"prefill": "the prompt is read", "decode": "one token more, 2048 in the cache"}
+"""What ``--phase`` of one pass may be → what it is."""
+CACHED = 2048  # tokens of a decode step, if nothing else is said
 GOALS = ("devices", "cost", "time_per_output_token")
 """What `nbanalyzer.fit` minimizes."""
 
@@ -155,6 +158,17 @@ class Arguments:
     def run(self, sizes: Iterable[str] = SIZES) -> dict[str, Any]:
         """Return the sizes and the imbalance, as numbers, and the switches that are given."""
         return {**self.numbers(sizes), **self.reals(("imbalance",)), **given(self.options, SWITCHES)}
+
+    def of_phase(self) -> dict[str, Any]:
+        """Return the same with what ``--phase`` says of the lengths: one token after the cache, or nothing cached."""
+        run, phase = self.run(), self.options.phase
+        if phase == "decode":
+            if run.get("seq_len", 1) != 1:
+                raise InputError(f"decode is one new token after the cache: leave --seq_len {run['seq_len']} out")
+            return {"cache_len": CACHED, **run, "seq_len": 1}
+        if phase == "prefill" and run.get("cache_len"):
+            raise InputError(f"a prefill has nothing in the cache: leave --cache_len {run['cache_len']} out")
+        return run
 
     def request(self, sizes: Iterable[str] = SIZES) -> dict[str, Any]:
         """Return the lengths of a request, or the usual ones, how it is served, and its run."""

@@ -84,7 +84,7 @@ class CostMagics(Magics):
             options.rank = None
         with bar(self.shell):  # of a model that is not in the catalogue: its template is generated first
             analysis = populate(
-                _model(arguments, cell), **arguments.run(), set=arguments.changes(), config=_config(arguments)
+                _model(arguments, cell), **arguments.of_phase(), set=arguments.changes(), config=_config(arguments)
             )
         analysis.show(by=options.by, **arguments.numbers(("depth", "top")))
         roofline: Roofline | None = arguments.on(analysis, ["plot roofline"] if options.plot == "roofline" else [])
