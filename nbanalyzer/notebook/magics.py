@@ -85,7 +85,7 @@ class CostMagics(Magics):
             options.rank = None
         with bar(self.shell):  # of a model that is not in the catalogue: its template is generated first
             analysis = populate(
-                _model(arguments, cell), **arguments.run(), set=arguments.changes(), config=_config(arguments)
+                _model(arguments, cell), **arguments.of_phase(), set=arguments.changes(), config=_config(arguments)
             )
         usual = {"depth": current().depth} if current().depth else {}
         analysis.show(by=options.by, **(usual | arguments.numbers(("depth", "top"))))

@@ -105,6 +105,8 @@ def _options(magic: str) -> Callable[[Callable[[LineParser], None]], None]:
 def _(parser: LineParser) -> None:
     parser.add_argument("model", nargs="?", help=MODEL)
     add_run_options(parser)
+    phase = "; ".join(f"{name}: {meaning}" for name, meaning in options.PASSES.items())
+    parser.add_argument("--phase", choices=(*options.PASSES,), help=phase)
     parser.add_changes()
     parser.add_value("--model_json", "FILE", "the model template to use")
     parser.add_value("--config", "FILE", CONFIG)
