@@ -85,7 +85,7 @@ class Plot:
             for index, line in enumerate(self._heading)
         )
         lines = "\n".join(map(escape, self.text.split("\n")))
-        words = f'<pre style="overflow-x:auto;color:inherit;background:none;margin:0">{lines}</pre>'
+        words = f'<pre tabindex="0" style="overflow-x:auto;color:inherit;background:none;margin:0">{lines}</pre>'
         return (
             f'<div class="{UNTYPESET}" style="line-height:1.4;font-size:0.92em">{head}'
             f'<div style="display:flex;flex-wrap:wrap;gap:0.4em 1.6em;align-items:flex-start">{drawings}</div>'
