@@ -43,6 +43,7 @@ def test_populate_from_the_wheel(python: Path) -> None:
     assert run(python, "-c", PROGRAM, cwd=Path("/")).split() == ["660606025728", str(models)]
 
 
+@pytest.mark.slow
 def test_profiles_from_the_wheel(python: Path) -> None:
     program = """
 from nbanalyzer.hardware.accelerators import hardware
@@ -53,6 +54,7 @@ print(len(profiles()), profile("vllm", hardware("h100-sxm")).parameters("linear"
     assert run(python, "-c", program, cwd=Path("/")).split() == [str(shipped), "True"]
 
 
+@pytest.mark.slow
 def test_the_command_from_the_wheel(python: Path) -> None:
     words = ("--populate", "--model_id", "gpt2", "--format", "table")
     said = run(python, "-m", "nbanalyzer", *words, cwd=Path("/"))
@@ -60,6 +62,7 @@ def test_the_command_from_the_wheel(python: Path) -> None:
     assert run(python.parent / "nbanalyzer", *words, cwd=Path("/")) == said
 
 
+@pytest.mark.slow
 def test_the_console_command_says_by_its_status_that_something_is_wrong(python: Path) -> None:
     command = [str(python.parent / "nbanalyzer"), "--populate", "--model_id", "gpt2", "--seq_len", "ten"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
@@ -68,6 +71,7 @@ def test_the_console_command_says_by_its_status_that_something_is_wrong(python: 
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_tools_for_agents_from_the_wheel(python: Path) -> None:
     program = """
 from importlib.resources import files
@@ -82,6 +86,7 @@ print(TOOLS["nbanalyzer_analyze"].call(Shelf(), {"model": "gpt2"}).data["totals"
     assert run(python, "-c", program, cwd=Path("/")).split() == ["124439808"]
 
 
+@pytest.mark.slow
 def test_what_the_wheel_says_of_itself(python: Path) -> None:
     program = """
 from importlib.metadata import metadata

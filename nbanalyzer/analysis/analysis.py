@@ -7,9 +7,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nbanalyzer import display
+from nbanalyzer.costs.active import active_parameters
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import InputError, quote
+from nbanalyzer.formulas.grammar import Number
 
 from .memory import Fit, Memory, memory_of
 
@@ -25,6 +27,18 @@ __all__ = ["Analysis"]
 
 class Analysis(Costs, Shown, shown_by="analysis"):
     """A model template with values put in: the numbers of one pass, see `Costs`, and its questions."""
+
+    @cached_property
+    def sentence(self) -> str:
+        """The first thing to know, in one or two plain sentences: where the FLOPs or the bytes are."""
+        from .sentence import sentence_of
+
+        return sentence_of(self)
+
+    @cached_property
+    def active_parameters(self) -> Number:
+        """The parameters that a token uses: of experts only those that it visits."""
+        return active_parameters(self)
 
     @cached_property
     def memory(self) -> Memory:

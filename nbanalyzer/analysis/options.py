@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from nbanalyzer.costs.run import REQUEST, SIZES, SWITCHES, read_whole
 from nbanalyzer.errors import InputError, quote
+from nbanalyzer.quantities import spelled_out
 
 from .quants import QUANTS
 
@@ -107,7 +108,7 @@ def read_real(what: str, text: str) -> float:
 
     """
     try:
-        return float(text)
+        return float(spelled_out(text))
     except ValueError:
         raise InputError(f"{what} is a number, not {quote(text)}") from None
 

@@ -13,7 +13,7 @@ from nbanalyzer.display import Shown
 from nbanalyzer.errors import InputError, NotModelledError
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.profiles import Profile
-from nbanalyzer.quantities import seconds
+from nbanalyzer.quantities import percent, seconds
 
 from .capacity import MEMORY_FRACTION, Capacity
 from .communication import ONE_NODE, Communication
@@ -256,6 +256,17 @@ class RequestTiming(Shown, shown_by="request"):
             expected = str(error)
         routing = routing_of(self.steps.costs.launches, self.request.prompt_len)
         return f"whole request: estimate {expected} · bound {seconds(self.lower_bound)}{routing}{unknown} · {fit}"
+
+    @property
+    def sentence(self) -> str:
+        """The same for a newcomer, in a plain sentence: whether reading or writing takes the time."""
+        if not self.time:
+            return ""
+        writing = 1 - self.time_to_first_token / self.time
+        first = f"Reading the prompt of {self.request.prompt_len:,} tokens takes {percent(1 - writing)} of the time"
+        if self.request.output_len == 1:
+            return f"{first}: one token is written."
+        return f"{first}, writing the {self.request.output_len - 1:,} tokens after the first {percent(writing)}."
 
     def words_of(self, name: str) -> str:
         """Return one of the intervals as text, see `Steps.words_of`."""

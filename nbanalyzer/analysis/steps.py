@@ -212,8 +212,8 @@ class Steps:
         expected = times.expected
         try:
             return str(self.interval(times))
-        except NotModelledError:  # nobody compared such estimates with measurements
-            return f"{seconds(max(expected, times.bound))} (no interval)"
+        except NotModelledError as error:  # nobody compared such estimates with measurements
+            return f"{seconds(max(expected, times.bound))} ({error.short})"
 
 
 def _bound_of(costs: Symbolic, rates: Rates) -> Polynomial:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from nbanalyzer.formulas.formula import Formula, constant, parse
 from nbanalyzer.formulas.grammar import Number, normalize
+from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.quantities import show
 from nbanalyzer.templates.library import MODULES
 from nbanalyzer.templates.template import Basic, Composite, ModuleTemplate
@@ -91,7 +92,14 @@ class Explanation:
 def explain_formula(what: str, formula: Formula, values: Mapping[str, Number]) -> Explanation:
     """Return the derivation of a number of the whole model from its formula."""
     derivation = Derivation(what, "", str(formula), with_values(formula, values), formula.evaluate(values), 1)
-    return Explanation(f"{what} of the whole pass", "", (), (derivation,))
+    legend = tuple(_meaning(name, values[name]) for name in formula.variables)
+    return Explanation(f"{what} of the whole pass", "", legend, (derivation,))
+
+
+def _meaning(name: str, value: Number) -> str:
+    """Return what a variable is: its value, and what it means."""
+    known = VARIABLES.get(name)
+    return f"{{{name}}} = {show(value)}{f'   {known.meaning}' if known else ''}"
 
 
 def explain_sum(what: str, nodes: Sequence[Node], costs: Mapping[Node, Cost]) -> Explanation:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from nbanalyzer.errors import FormulaError, InputError, UnknownNameError, quote
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number, normalize
+from nbanalyzer.quantities import spelled_out
 
 __all__ = [
     "CHOICES", "MAX_RANKS", "MAX_SIZE", "MESH", "NEVER_ZERO", "NOT_OF_MODEL", "REQUEST", "RUN_CHOICES", "SERVED",
@@ -272,14 +273,14 @@ SIZES: Mapping[str, str] = {
 
 
 def read_whole(what: str, text: str) -> int:
-    """Return the whole number in an option's text: digits, or arithmetic such as ``4 * 1024``.
+    """Return the whole number in an option's text: ``2048``, ``2,048``, ``2k``, ``32Ki``, or ``4 * 1024``.
 
     Raises:
         InputError: it is none; the message begins with `what`.
 
     """
     try:
-        value = parse(text).evaluate({})
+        value = parse(spelled_out(text)).evaluate({})
     except FormulaError as error:
         raise InputError(f"{what} is no number: {error}") from None
     if not isinstance(value, int):

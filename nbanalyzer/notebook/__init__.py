@@ -15,7 +15,9 @@ def load(shell: Any) -> None:
     from .completion import complete
     from .magics import CostMagics
     from .progress import bar
+    from .settings import begin
 
+    begin(shell)
     show_with(partial(bar, shell))
     shell.register_magics(CostMagics)
     if complete not in shell.Completer.custom_matchers:
@@ -29,7 +31,9 @@ def unload(shell: Any) -> None:
     """Remove everything that `load` registered."""
     from .completion import complete
     from .magics import CostMagics
+    from .settings import end
 
+    end(shell)
     show_with(None)
     if complete in shell.Completer.custom_matchers:
         shell.Completer.custom_matchers.remove(complete)

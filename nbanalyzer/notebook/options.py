@@ -20,17 +20,19 @@ from nbanalyzer.analysis.options import (
     add_run_options,
 )
 from nbanalyzer.analysis.quants import QUANTS
+from nbanalyzer.costs.costs import VIEWS
 from nbanalyzer.costs.metrics import BY_MODULE, METRICS
 from nbanalyzer.costs.run import MESH, PHASES, SIZES, SWITCHES
 from nbanalyzer.generate import DEVICES
 
-__all__ = ["AXES", "LENGTHS", "OF_REQUEST", "PARSERS", "PLOTS", "LineParser"]
+from .settings import PLOTS
+
+__all__ = ["AXES", "LENGTHS", "OF_REQUEST", "PARSERS", "LineParser"]
 
 MODEL = "catalogue name, path of a template or of a config.json, $template or $config"
 CONFIG = "a config.json to take the sizes from, or $config"
 HARDWARE = "an accelerator to run on: a name, see %%hardware, the path of a .json file or $card"
 OF_REQUEST = ("batch_size", "w_bit", "a_bit", "kv_bit", *MESH, "rank")  # sizes
-PLOTS = ("roofline", "both", "flops", "bytes", "none")
 LENGTHS = {
     **SIZES,
     "prompt_len": "tokens per sequence that a request reads; with output_len",
@@ -111,7 +113,9 @@ def _(parser: LineParser) -> None:
     parser.add_changes()
     parser.add_value("--model_json", "FILE", "the model template to use")
     parser.add_value("--config", "FILE", CONFIG)
-    parser.add_value("--depth", "N", "levels of the table to show unfolded")
+    parser.add_value("--depth", "N", "levels of the table to show")
+    parser.add_argument("--by", choices=VIEWS, help="rows of the table: modules, or their roles (module)")
+    parser.add_value("--top", "N", "the largest rows of the table only")
     parser.add_value("--hardware", "NAME", HARDWARE)
     add_efficiency_options(parser)
     add_communication_options(parser)
@@ -157,7 +161,8 @@ def _(parser: LineParser) -> None:
     model = "catalogue name, path of a template or of a config.json, $template"
     parser.add_argument("model", nargs="?", default="gpt2", help=model)
     parser.add_value("--hardware", "NAME", "accelerator: a name, the path of its JSON, or $accelerator")
-    parser.add_value("--profile", "NAME", PROFILE)
+    add_efficiency_options(parser)
+    parser.add_value("--price", "X", options.MONEY["price"])
     add_communication_options(parser)
     phase = "the prompt is read; one token more; or a whole request"
     parser.add_argument("--phase", choices=PHASES, help=phase)

@@ -28,6 +28,7 @@ from .config_files import (
     object_of,
     put,
     read_config,
+    same_for_all,
     text_fields,
     text_object,
     with_labels,
@@ -222,8 +223,7 @@ class _Reader:
         """Return the config's `value` as an int; raise if it is none."""
         if isinstance(value, bool) and variable.unit == "0 or 1":
             return int(value)
-        if isinstance(value, list) and value and value.count(value[0]) == len(value):
-            value = value[0]  # one entry per layer, all the same
+        value = same_for_all(value)
         if problem := _problem(value, variable):
             raise self.error(f"{key} is {quote(value)}: {problem}")
         assert isinstance(value, int)

@@ -19,7 +19,8 @@ from nbanalyzer.files import read_file
 
 __all__ = [
     "as_mapping", "config_file", "essential", "fields_of", "look", "object_of", "put", "quiet", "read_config",
-    "text_fields", "text_object", "text_part", "untyped", "with_floats", "with_labels", "without_floats",
+    "same_for_all", "text_fields", "text_object", "text_part", "untyped", "with_floats", "with_labels",
+    "without_floats",
 ]  # fmt: skip
 
 MAX_CONFIG_BYTES = 8 * 2**20  # the largest known is a quarter of this, most of it names of classes
@@ -60,6 +61,11 @@ def read_config(path: Path) -> Mapping[str, Any]:
     if not isinstance(fields, dict):
         raise ConfigError(f"a config is a JSON object, not {shorten(json.dumps(config))}", str(path))
     return fields
+
+
+def same_for_all(value: Any) -> Any:
+    """Return the entry of a list with one for each layer, all the same: that is what it says; else the value."""
+    return value[0] if isinstance(value, list) and value and value.count(value[0]) == len(value) else value
 
 
 def with_floats(value: Any) -> Any:

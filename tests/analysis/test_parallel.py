@@ -38,6 +38,7 @@ def test_a_rank_of_mixtral_by_hand() -> None:
     assert rank.totals["matmul_flops"] == flops
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "tp", "sizes"),
     [

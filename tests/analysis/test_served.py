@@ -204,6 +204,7 @@ def test_the_interval_is_that_of_the_kind_and_the_devices() -> None:
     assert [tight.low, tight.value] == pytest.approx([served(10, card).lower_bound] * 2, rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "tp", "quant", "card", "by"),
     [
@@ -383,13 +384,16 @@ def test_the_text_begins_with_the_answer(tmp_path: Path) -> None:
 
 def test_without_an_interval_it_says_so() -> None:
     found = repr(served(10, by=profile(launch_us=1)))
-    assert found.startswith("time per output token: estimate 90.00 µs (no interval) · bound ")
+    assert found.startswith(
+        "time per output token: estimate 90.00 µs (no interval: dense models not measured) · bound "
+    )
     assert "note: no interval: not modelled: no estimate of dense models by round" in found
 
 
 # ---- a request alone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "prompt", "output", "run"),
     [
@@ -508,6 +512,7 @@ def test_a_peak_that_is_not_known_is_beside_the_bound() -> None:
     assert "compute unknown" not in served(1, by=profile(launch_us=1)).answer
 
 
+@pytest.mark.slow
 def test_requests_say_what_their_bound_supposes_of_experts() -> None:
     asked = request("qwen3-30b-a3b", prompt_len=10, output_len=5).on("h200-sxm", profile="vllm")
     assert f"bound {seconds(asked.lower_bound)} if tokens are routed evenly · " in asked.answer

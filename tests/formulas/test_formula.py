@@ -393,6 +393,7 @@ def test_big_sizes_stay_exact() -> None:
     assert formula.evaluate({"a": 2**40}) == 2 ** (1 + 4 * 40) + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("above", "below"), [(2, 3), (1, 3), (127, 128), (2**90 - 1, 2**90), (1, 2**80)])
 @pytest.mark.parametrize("exponent", [65, 2_048, 2_049, 3_001, 6_783, 6_784, 100_000])
 def test_large_powers_of_a_share(above: int, below: int, exponent: int) -> None:

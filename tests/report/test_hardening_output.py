@@ -104,6 +104,7 @@ def texts_of(one: Any) -> Iterator[str]:
 # ---- what steers a terminal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", STEERS, ids=ascii)
 def test_nothing_of_a_strangers_steers_a_terminal(text: str) -> None:
     for name, one in shown(text):
@@ -161,6 +162,7 @@ def is_mathematics(run: str) -> bool:
     return bool(re.search(r"\$.*\$|\\\(.*\\\)|\\\[.*\\\]|\\begin\{|\\ref|\\href", run, re.S))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", MATHS)
 def test_no_page_takes_a_strangers_text_for_mathematics(text: str) -> None:
     assert is_mathematics(text)
@@ -196,6 +198,7 @@ def test_markdown_escapes_its_own_marks() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a nb-error", '"><b>', "x\ty", "é$", "kv_cache"])
 def test_a_states_name_is_one_class_of_the_form(name: str) -> None:
     template = load_model_template(b'{"kernels": []}')

@@ -45,6 +45,7 @@ def at(found: Sweep, place: tuple[int, ...]) -> dict[str, Any]:
 # ---- served requests
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunks", [None, 3])
 def test_served_requests_are_their_points(chunks: int | None) -> None:
     metrics = (
@@ -116,6 +117,7 @@ def test_devices_divide_what_is_asked_point_by_point(lengths: dict[str, Any]) ->
     assert "all_gather not measured" in repr(found)
 
 
+@pytest.mark.slow
 def test_the_marks_of_a_table_are_those_of_memory() -> None:
     small = msgspec.structs.replace(CARD, memory_bytes=4 * 10**9)  # 2.5 GB of weights in 16 bits, and 2.7 of the engine
     found = sweep("llama-3.2-1b", **LENGTHS, concurrency=[1, 2], hardware=[CARD, small], profile=PROFILE)
@@ -162,6 +164,7 @@ def test_a_scheme_narrows_weights() -> None:
 # ---- what is not modelled is a gap
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunks", [None, 2])
 @pytest.mark.parametrize("lengths", [{"seq_len": [1, 8]}, {"prompt_len": 20, "output_len": [1, 9]}])
 def test_the_others_are_shown(lengths: dict[str, Any], chunks: int | None) -> None:
@@ -224,6 +227,7 @@ def test_if_nothing_is_modelled_it_is_refused() -> None:
 # ---- how it is shown, and what cannot be
 
 
+@pytest.mark.slow
 def test_it_is_drawn_with_gaps() -> None:
     found = sweep(["gpt2", "mamba-2.8b"], seq_len=[1, 8, 64], metrics="estimate", hardware=CARD, profile=PROFILE)
     for picture in (found.plot(), found.heatmap()):

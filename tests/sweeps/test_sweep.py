@@ -226,6 +226,7 @@ SMALL = Accelerator(name="small", memory_bytes=17 * 10**9, bandwidth=1e12, peaks
 WITHOUT = Accelerator(name="without", bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -438,6 +439,7 @@ def test_the_frontier_is_what_nothing_beats(found: Sweep, metrics: list[str]) ->
     assert len(merged) == len(front)  # its rows are points of the sweep
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(
     st.lists(st.tuples(*[st.integers(0, 4)] * 3), min_size=1, max_size=40),
@@ -452,6 +454,7 @@ def test_frontiers_with_many_ties(rows: list[tuple[int, ...]], metrics: tuple[st
     assert len(front) == len(keys)
 
 
+@pytest.mark.slow
 def test_a_frontier_larger_than_what_is_compared_at_once() -> None:
     count = 5_000
     x = np.linspace(0, 1, count)

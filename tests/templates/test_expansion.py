@@ -108,6 +108,7 @@ def test_only_global_variables_are_left() -> None:
             assert all(ALLOWED_VARIABLES.issuperset(parse(text).variables) for text in texts)
 
 
+@pytest.mark.slow
 def test_the_nodes_of_shipped_templates_are_what_their_bindings_expand_to() -> None:
     from nbanalyzer import modules
     from nbanalyzer.analysis.populate import template_of as model
