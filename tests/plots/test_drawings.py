@@ -218,7 +218,7 @@ def test_every_dot_says_what_it_is(name: str) -> None:
     for words in hidden:
         first, _, others = words.partition("; also here: ")
         dot = next(dot for dot in found if first.startswith(f"{dot.node.path}: "))
-        names = {name.split()[0] for name in others.partition(" and ")[0].split(", ")}
+        names = {name.rsplit(" ", 2)[0] for name in others.partition(" and ")[0].split(", ")}
         alike = {other.node.path for other in found if abs(other.intensity / dot.intensity - 1) < 0.1}
         assert names <= alike
     # What is further to the right has more FLOPs per byte, and what is higher reaches more FLOP/s.
