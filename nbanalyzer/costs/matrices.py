@@ -82,6 +82,10 @@ def _linear(node: Node, bindings: Mapping[str, Formula]) -> tuple[list[Matrix], 
     output, taken = bindings["output_size"], bindings["input_size"]
     role: Role = "head" if VOCABULARY in output.variables else "linear"
     bias = build("*", bindings.get("has_bias", NOTHING), output)
+    factors = Counter(factors_of(node.own_parameters))  # as written: parts that a rank has are no polynomials
+    for copies in (ONE, TIED):
+        if factors == Counter(factors_of(build("*", copies, output, taken))):
+            return [Matrix(role, output, taken, copies)], NOTHING
     own = expanded(node.own_parameters, {})
     for copies in (ONE, TIED, NOTHING):
         for rest in (bias, NOTHING) if bias != NOTHING else (NOTHING,):

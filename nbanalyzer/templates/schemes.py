@@ -184,7 +184,7 @@ class Scheme:
         sizes: dict[str, Formula | int] = {"out": output, "in": taken, **known}
         for tensor in self.file.formats[name].tensors:
             elements = parse(tensor.elements).substitute(sizes)
-            if not _is_nothing(elements):
+            if not _is_nothing(parse(tensor.elements), known):
                 dtype = dtype_of(tensor, known)
                 yield msgspec.structs.replace(tensor, dtype=dtype, elements=str(_folded(elements)))
 
@@ -266,9 +266,9 @@ def _problem(name: str, value: object) -> str:
     return "-1 or a whole number from 1" if name == "group" and (value < -1 or value == 0) else ""
 
 
-def _is_nothing(elements: Formula) -> bool:
+def _is_nothing(elements: Formula, values: Mapping[str, int]) -> bool:
     """Return whether a tensor has no elements whatever the sizes are: a variable of the scheme leaves it out."""
-    return all(elements.evaluate(dict.fromkeys(elements.variables, size)) == 0 for size in (1, 3840))
+    return all(elements.evaluate({**values, **dict.fromkeys(SIZES, size)}) == 0 for size in (1, 3840))
 
 
 def _folded(formula: Formula) -> Formula:

@@ -189,6 +189,12 @@ def test_two_ranks_have_what_one_has(quant: str) -> None:
     assert 2 * rank[name] == whole[name]
 
 
+def test_the_first_rank_is_the_busiest() -> None:
+    """Sizes that a certain rank has are written otherwise, and stored alike."""
+    busiest, first = (small("fp8-channel", tp=2, rank=rank).totals["weight_bytes"] for rank in (None, 0))
+    assert busiest == first
+
+
 @pytest.mark.parametrize("quant", ["fp8-block", "gguf-q4_k_m"])
 def test_stages_have_what_the_whole_has(quant: str) -> None:
     whole = small(quant).totals["weight_bytes"]
