@@ -57,10 +57,9 @@ def prepared(template: ModelTemplate, config: object, changes: Mapping[str, int]
 
     """
     tree = tree_of(template, run)
-    params = params_of(tree, config, changes)
+    params = with_media(template, params_of(tree, config, changes), run)
     if run.pp > 1:
         tree = tree_of(template, run, params)
-    params = with_media(tree.template, params, run)
     _require(tree, params, run)
     if not run.encoder_len_follows and "encoder_len" not in tree.variables:
         raise InputError(f"encoder_len={run.encoder_len} changes nothing: this model has no encoder of its own")
@@ -76,6 +75,9 @@ def with_media(template: ModelTemplate, params: ModelParams, run: Run) -> ModelP
     """
     reads = template.reads
     given = {name: value for name in MEDIA if (value := getattr(run, name)) is not None}
+    for axis in ("pp", "cp"):
+        if reads is not None and getattr(run, axis) > 1:
+            raise InputError(f"not modelled: {axis} for {template.model_id or 'a model'}, which reads {reads.what}")
     if reads is None:
         for name, value in given.items():
             raise InputError(f"{name}={value} changes nothing: this model reads text alone")

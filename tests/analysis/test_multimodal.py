@@ -119,7 +119,7 @@ def test_a_sweep_over_images() -> None:
         for length in (2000, 3000):
             one = nbanalyzer.populate(name, images=images, image_size="448x672", seq_len=length)
             point = found.sel(images=images, seq_len=length).values("matmul_flops")
-                assert float(point) == one.totals["matmul_flops"]
+            assert float(point) == one.totals["matmul_flops"]
     with pytest.raises(NBAnalyzerError, match="seq_len=100"):
         nbanalyzer.sweep(name, images=3, image_size="448x672", seq_len=[3000, 100], metrics=["flops"])
 
