@@ -19,7 +19,7 @@ __all__ = ["Picture", "Shown", "figure", "save", "write"]
 
 
 class Picture(Protocol):
-    """A figure that shows itself in a notebook; its text form says what is to be seen.
+    """A figure that shows itself in a notebook, as a drawing in the page's colours; its text says what is to be seen.
 
     Attributes:
         figure: the matplotlib figure, to be changed or saved at will.
@@ -30,7 +30,17 @@ class Picture(Protocol):
     figure: Any
     text: str
 
-    def _repr_png_(self) -> bytes: ...
+    def html(self) -> str:
+        """Return it as a part of a page, drawn in the colours of the page."""
+
+    def svg(self) -> str:
+        """Return it as an SVG file."""
+
+    def png(self) -> bytes:
+        """Return it as PNG, on white."""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it: .svg, .png or .pdf."""
 
 
 class Shown:

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from nbanalyzer.errors import NBAnalyzerError
+from nbanalyzer.templates import catalog
 
-__all__ = ["ROOT", "basic", "composite", "error_of", "template", "written"]
+__all__ = ["ROOT", "basic", "composite", "error_of", "every_model", "template", "written"]
 
 ROOT = Path(__file__).parents[1]
 """The checkout."""
+
+QUICK = {
+    "openai-community/gpt2", "meta-llama/Llama-3.1-8B", "deepseek-ai/DeepSeek-V3", "openai/gpt-oss-20b", "google/gemma-3-1b-it",
+    "google-t5/t5-small", "state-spaces/mamba-2.8b-hf",
+}  # fmt: skip
+"""What `make check` looks at of the shipped models: one of each kind."""
+
+
+def every_model(names: Iterable[str] | None = None, *, but: Collection[str] = ()) -> list[ParameterSet]:
+    """Return the shipped models, or these, for `parametrize`: all but a few of them are `slow`."""
+    names = [name for name in names or catalog.names() if name not in but]
+    return [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in names]
 
 
 def basic(

@@ -63,8 +63,13 @@ def statements(node: ast.AST, *, lazy: bool, inside: str = "") -> Iterator[tuple
             yield from statements(child, lazy=lazy, inside=inside)
 
 
-def imports(path: Path, *, lazy: bool = True) -> Iterator[tuple[str, str]]:
-    """Yield the full name of everything imported, and the function that does it."""
+@cache
+def imports(path: Path, *, lazy: bool = True) -> tuple[tuple[str, str], ...]:
+    """Return the full name of everything imported, and the function that does it."""
+    return tuple(imported(path, lazy=lazy))
+
+
+def imported(path: Path, *, lazy: bool) -> Iterator[tuple[str, str]]:
     own = module_name(path)
     package = own if path.name == "__init__.py" else own.rpartition(".")[0]
     for node, inside in statements(tree_of(path), lazy=lazy):
@@ -109,6 +114,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert not found.intersection(HEAVY)
 
 
+@pytest.mark.slow
 def test_a_public_name_is_never_a_module() -> None:
     """A module of its name would take the place of a function as soon as it is imported."""
     assert not {room_of(path, PACKAGE) for path in FILES} & PUBLIC - {"generate"}
@@ -142,6 +148,7 @@ assert pipeline.__name__ == "nbanalyzer.generate.pipeline"
     assert "torch" in loaded_after(program)
 
 
+@pytest.mark.slow
 def test_loading_the_extension_loads_neither_torch_nor_widgets() -> None:
     program = """
 from IPython.core.interactiveshell import InteractiveShell
@@ -163,6 +170,7 @@ assert all(find_spec(f"nbanalyzer.{one}") for one in later)  # what is named her
     assert not loaded_after(program).intersection(heavy)
 
 
+@pytest.mark.slow
 def test_times_on_hardware_load_nothing_heavy() -> None:
     program = """
 import nbanalyzer
@@ -176,6 +184,7 @@ repr(nbanalyzer.solve("gpt2", "h100-sxm", maximize="batch_size"))
     assert not loaded_after(program).intersection(heavy)
 
 
+@pytest.mark.slow
 def test_a_shipped_model_needs_none_of_transformers_sympy_torch() -> None:
     program = "import nbanalyzer; a = nbanalyzer.populate('gpt2', seq_len=8); repr(a); a._repr_mimebundle_(); a.tree"
     assert not loaded_after(program).intersection({"transformers", "sympy", "torch", "matplotlib", "IPython"})
@@ -222,6 +231,7 @@ def room_of(path: Path, folder: Path) -> str:
     return parts[0]
 
 
+@cache
 def graph() -> dict[Path, set[Path]]:
     """Return file → the files that it imports, wherever in it."""
     known = {module_name(path): path for path in FILES}

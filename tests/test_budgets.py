@@ -100,6 +100,7 @@ def test_a_template_of_large_numbers_is_refused() -> None:
         refused(lambda data=data: populate(data, seq_len=LARGE), "more than 4,096 bits", TemplateError)  # type: ignore[misc]
 
 
+@pytest.mark.slow
 def test_kernels_that_add_up_to_a_long_number_are_refused() -> None:
     data = template(*(basic(f"({{seq_len}}**30+{i})/({{batch_size}}**30+{i})") for i in range(1000)))
     refused(
@@ -344,6 +345,7 @@ def test_powers_in_minima_in_powers_are_too_long_to_be_read() -> None:
     refused(lambda: sweep(template(basic(text)), seq_len=[1, 2], batch_size=[1, 2]), "too long to be read")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flops", [times("{batch_size}**8", 150), "+".join(f"max({{seq_len}},{i})" for i in range(2, 402))]
 )
@@ -359,6 +361,7 @@ def test_more_than_can_be_arranged_is_one_line(flops: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_formulas_that_multiply_out_are_refused_together() -> None:
     one = "({batch_size} + 2*{seq_len} + 3*{cache_len} + %d)**4 * ({seq_len} + {cache_len} + {batch_size})**4"
     data = template(*(basic(one % i) for i in range(500)))
@@ -435,6 +438,7 @@ def test_a_cost_that_only_looks_negative_has_a_number() -> None:
     assert found.arrays["flops"].tolist() == [[0, 0], [1, 7], [8, 56]]
 
 
+@pytest.mark.slow
 def test_pictures_of_what_is_infinite_warn_of_nothing() -> None:
     nothing = Sweep("x", {"seq_len": (1, 2)}, ("flops",), {}, {"flops": np.array([np.nan, np.nan])})
     both = Sweep("x", {"seq_len": (1, 2)}, ("flops",), {}, {"flops": np.array([-np.inf, np.inf])})
@@ -442,9 +446,9 @@ def test_pictures_of_what_is_infinite_warn_of_nothing() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             bundle = found._repr_mimebundle_()
-            found.plot()._repr_png_()
+            found.plot().png()
             if len(found.axes) > 1:
-                found.heatmap()._repr_png_()
+                found.heatmap().png()
         assert "nan)" not in bundle["text/html"]  # as a share of a colour
     assert "flops: no number" in repr(nothing)
 

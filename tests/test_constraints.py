@@ -72,6 +72,7 @@ def test_names_and_versions_and_nothing_else() -> None:
     assert not LOCKED.keys() & {"nbanalyzer", "pip"}
 
 
+@pytest.mark.slow
 def test_every_distribution_that_is_needed_is_there_in_a_version_that_is_allowed() -> None:
     found = list(needed())
     assert len(found) > 200

@@ -19,6 +19,7 @@ from nbanalyzer.formulas.formula import Formula
 from nbanalyzer.formulas.grammar import Number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("campaign", "count"),
     [(FORMULAS, 1_500), (TEMPLATES, 150), (CONFIGS, 12)],

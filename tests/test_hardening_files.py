@@ -423,6 +423,7 @@ def test_the_command_line_says_it_in_one_line(line: str, tmp_path: Path) -> None
     assert left == {"own.json", "pipe", *(["done.json"] if "done.json" in line else [])}
 
 
+@pytest.mark.slow
 def test_what_the_shell_appends_to_keeps_what_it_has(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("before\n")
     done = run(f"nba {POPULATE} --format csv --output /proc/self/fd/1 >> log", tmp_path)

@@ -151,6 +151,7 @@ def test_placement(sizes: dict[str, int], nodes: int, expected: dict[str, tuple[
     assert found == {name: Group(*pair) for name, pair in expected.items()}
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.sampled_from([1, 2, 3, 4]), min_size=len(AXES), max_size=len(AXES)), st.sampled_from([1, 2, 3, 4, 6, 8])
 )

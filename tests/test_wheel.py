@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -38,11 +39,19 @@ def run(*words: object, cwd: Path = ROOT) -> str:
 
 
 @pytest.mark.slow
+def test_the_wheel_carries_what_the_form_needs_in_the_browser(python: Path) -> None:
+    (wheel,) = python.parents[2].glob("*.whl")
+    names = ZipFile(wheel).namelist()
+    assert {"nbanalyzer/notebook/form/browser.js", "nbanalyzer/notebook/form/browser.css"} <= {*names}
+
+
+@pytest.mark.slow
 def test_populate_from_the_wheel(python: Path) -> None:
     models = len(list((ROOT / "models").glob("*/*.json")))
     assert run(python, "-c", PROGRAM, cwd=Path("/")).split() == ["660606025728", str(models)]
 
 
+@pytest.mark.slow
 def test_profiles_from_the_wheel(python: Path) -> None:
     program = """
 from nbanalyzer.hardware.accelerators import hardware
@@ -53,6 +62,7 @@ print(len(profiles()), profile("vllm", hardware("h100-sxm")).parameters("linear"
     assert run(python, "-c", program, cwd=Path("/")).split() == [str(shipped), "True"]
 
 
+@pytest.mark.slow
 def test_the_command_from_the_wheel(python: Path) -> None:
     words = ("--populate", "--model_id", "gpt2", "--format", "table")
     said = run(python, "-m", "nbanalyzer", *words, cwd=Path("/"))
@@ -60,6 +70,7 @@ def test_the_command_from_the_wheel(python: Path) -> None:
     assert run(python.parent / "nbanalyzer", *words, cwd=Path("/")) == said
 
 
+@pytest.mark.slow
 def test_the_console_command_says_by_its_status_that_something_is_wrong(python: Path) -> None:
     command = [str(python.parent / "nbanalyzer"), "--populate", "--model_id", "gpt2", "--seq_len", "ten"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
@@ -68,6 +79,7 @@ def test_the_console_command_says_by_its_status_that_something_is_wrong(python: 
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_tools_for_agents_from_the_wheel(python: Path) -> None:
     program = """
 from importlib.resources import files
@@ -82,6 +94,7 @@ print(TOOLS["nbanalyzer_analyze"].call(Shelf(), {"model": "gpt2"}).data["totals"
     assert run(python, "-c", program, cwd=Path("/")).split() == ["124439808"]
 
 
+@pytest.mark.slow
 def test_what_the_wheel_says_of_itself(python: Path) -> None:
     program = """
 from importlib.metadata import metadata

@@ -245,7 +245,8 @@ class _Sharding:
         """Return experts of which every rank has some, whole; tokens are spread over them evenly, but for `imbalance`.
 
         If all ranks have the same tokens, they sum what their experts give. Otherwise tokens go to the ranks that have
-        their experts, and what these give comes back: the products see the tokens of all.
+        their experts, and what these give comes back: the products see the tokens of all. What the busiest rank is sent
+        is more than what it sends, and what it gives back is as much.
         """
         self.divided[variable("num_experts")] = "ep"
         experts = {"num_experts": parse("{num_experts} / {ep}")}
@@ -256,7 +257,7 @@ class _Sharding:
         own = build(
             "*", variable("batch_size"), build("/", variable("seq_len"), _TP) if has_tp else variable("seq_len")
         )
-        rows = build("*", own, parse("{experts_per_token} * {hidden_size} * {a_bytes}"))
+        rows = self.uneven(build("*", own, parse("{experts_per_token} * {hidden_size} * {a_bytes}")))
         others = {**experts, "experts_per_token": self.chosen("tp" if has_tp else "")}
         made = _substituted(kernel, others, is_product=False)
         copies = parse("{batch_size} * {ep} / {tp}" if has_tp else "{batch_size} * {ep}")
@@ -275,7 +276,11 @@ class _Sharding:
     def chosen(self, axis: str) -> Formula:
         """Return how many of a token's experts the busiest rank along an axis has, on average."""
         each = build("/", variable("experts_per_token"), variable(axis)) if axis else variable("experts_per_token")
-        return build("*", variable("imbalance"), each) if self.layout.is_imbalanced else each
+        return self.uneven(each)
+
+    def uneven(self, average: Formula) -> Formula:
+        """Return what the busiest rank has of what is spread over the experts."""
+        return build("*", variable("imbalance"), average) if self.layout.is_imbalanced else average
 
 
 _TP = variable("tp")

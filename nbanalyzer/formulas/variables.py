@@ -44,6 +44,15 @@ class Variable:
     latex: str
     sources: tuple[str, ...] = ()
 
+    def refuses(self, value: object, least: int, most: int) -> str:
+        """Return why a value is none of this variable, "" if it is one."""
+        if not isinstance(value, int) or isinstance(value, bool):
+            return "a whole number is needed"
+        if self.unit == "0 or 1":
+            return "" if value in {0, 1} else "0 or 1 is needed"
+        power = f"2**{most.bit_length() - 1}"
+        return "" if least <= value <= most else f"at least {least} and at most {power} is needed"
+
 
 def _upright(name: str) -> str:
     """Return `name` as upright LaTeX text, its underscores escaped."""

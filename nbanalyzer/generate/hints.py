@@ -94,6 +94,8 @@ EXPRESSIONS = (
     Hint("", "qwen3_next", ("ceil({seq_len} / 64)",)),
     # The largest power of 2 up to the heads, from which ALiBi's slopes are made: they may be 112, as in BLOOM.
     Hint("^num_heads$", "bloom", (f"1 + {_POWERS}",)),
+    # How wide an adapter is.
+    Hint("^adapter_reduction_factor$", "xmod", ("<other> // <field>",), other="^hidden_size$"),
     # How many heads share one, also where each has its own.
     Hint("^linear_num_key_heads$", "qwen3_next", ("<other> // <field>",), other="^linear_num_value_heads$"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -76,6 +77,11 @@ def one_or_all(values: list[Any]) -> Any:
 def _axis(arguments: Arguments, what: str, texts: Sequence[str]) -> Any:
     """Return an option's values: a number if it is one, else a range or a list."""
     parts = [part for text in texts for part in text.split(",")]
+    if any(re.fullmatch(r"0\d+", part.strip()) for part in parts[1:]):
+        written = " ".join(texts)
+        raise InputError(
+            f"{what}: a comma separates values here: {quote(written)} is {written.replace(',', '')} or 2 values"
+        )
     collected: list[Any] = []
     for part in parts:
         if not part.strip():

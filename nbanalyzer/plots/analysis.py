@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from nbanalyzer.quantities import si
 
-from .figure import SMALLEST_SHARE, Plot, dress, heading, name_of, rows_of, stack
+from .figure import SMALLEST_SHARE, Part, Plot, dress, exact, heading, name_of, note, rows_of, stack
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,15 +41,14 @@ def cost_plot(analysis: Analysis, what: str = "both") -> Plot:
     """
     rows = _rows(analysis)
     panels = [panel for panel in ("flops", "bytes") if what in {panel, "both"}]
-    figure = Figure(figsize=(1.9 + 4.2 * len(panels), 1.1 + 0.27 * len(rows)), dpi=100, layout="constrained")
+    figure = Figure(figsize=(5.6 * len(panels), 1.1 + 0.27 * len(rows)), dpi=100, layout="constrained")
     # A name may hold a $, which is no mathematics.
-    figure.suptitle(textwrap.fill(heading(analysis), 62 * len(panels)), fontsize="medium", parse_math=False)
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    title = figure.suptitle(textwrap.fill(heading(analysis), 72 * len(panels)), fontsize="medium", parse_math=False)
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for panel, ax in zip(panels, axes, strict=True):
         parts = FLOPS_PARTS if panel == "flops" else BYTES_PARTS
         _bars(ax, rows, parts, "FLOP" if panel == "flops" else "B")
-    axes[0].invert_yaxis()
-    return Plot(figure, _text(name_of(analysis), rows, panels))
+    return Plot(figure, _text(name_of(analysis), rows, panels), title, [heading(analysis)])
 
 
 def _rows(analysis: Analysis) -> list[Row]:
@@ -74,11 +73,13 @@ def _rows(analysis: Analysis) -> list[Row]:
 
 
 def _bars(ax: Axes, rows: list[Row], parts: dict[str, tuple[str, str]], unit: str) -> None:
-    lengths = [(part, color, [numbers[key] for _, numbers in rows]) for part, (key, color) in parts.items()]
-    for place, total in enumerate(stack(ax, lengths)):
+    labels = [label for label, _ in rows]
+    lengths: list[Part] = [(part, color, [numbers[key] for _, numbers in rows]) for part, (key, color) in parts.items()]
+    for place, total in enumerate(stack(ax, lengths, labels, unit)):
         if total:
-            ax.annotate(f" {si(total, unit)}", (total, place), va="center", fontsize="x-small")
-    dress(ax, [label for label, _ in rows], unit, "floating-point operations" if unit == "FLOP" else "bytes moved")
+            note(ax, place, total, si(total, unit), f"{labels[place]}: {exact(total, unit)}")
+    dress(ax, labels, unit, "floating-point operations" if unit == "FLOP" else "bytes moved")
+    ax.set_ylim(len(rows) - 0.4, -0.6)
 
 
 def _text(name: str, rows: list[Row], panels: list[str]) -> str:

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from nbanalyzer.quantities import seconds, si
 
-from .figure import COLORS, Plot, dress, heading, name_of
+from .colors import COLORS
+from .figure import TINY, Part, Plot, dress, exact, heading, name_of, note, stack
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,21 +33,22 @@ def mesh_plot(ranks: Ranks) -> Plot:
     """Return a bar per rank: of its memory by what it holds, and with hardware of its time by what it waits for."""
     rows, timed = ranks.rows[:MOST_ROWS], ranks.roofline is not None
     panels = 2 if timed else 1
-    figure = Figure(figsize=(2.2 + 4.4 * panels, 1.5 + 0.34 * len(rows)), dpi=100, layout="constrained")
+    figure = Figure(figsize=(5.6 * panels, 1.6 + 0.34 * len(rows)), dpi=100, layout="constrained")
     run = ranks.costs.run
     axes = ", ".join(f"{name} {size}" for name, size in run.axes.items()) or "one device"
     place = f" on {ranks.roofline.accelerator.name}" if ranks.roofline else ""
     more = "" if len(rows) == len(ranks.rows) else f"; the first {len(rows)} of {len(ranks.rows):,} rows"
     title = f"{heading(ranks.costs)}; {run.devices:,} devices ({axes}){place}{more}"
-    figure.suptitle(textwrap.fill(title, 56 * panels), fontsize="medium", parse_math=False)
-    drawn = figure.subplots(1, panels, sharey=True, squeeze=False)[0]
+    above = figure.suptitle(textwrap.fill(title, 56 * panels), fontsize="medium", parse_math=False)
+    drawn = figure.subplots(1, panels, squeeze=False)[0]
     labels = [_label(rank, run.pp) for rank in rows]
     _bars(drawn[0], labels, [rank.holdings for rank in rows], HELD, "B", "memory")
     if ranks.roofline:
         _limit(drawn[0], ranks.roofline.accelerator.memory_bytes)
         _bars(drawn[1], labels, [_times(rank) for rank in rows], SPENT, "s", "time at the roofline", "right")
-    drawn[0].set_ylim(len(rows) - (0.1 if timed else 0.4), -0.6)  # room for the words on what a device has
-    return Plot(figure, _text(ranks, rows))
+    for ax in drawn:
+        ax.set_ylim(len(rows) - (0.1 if timed else 0.4), -0.6)  # room for the words on what a device has
+    return Plot(figure, _text(ranks, rows), above, [title])
 
 
 def _label(rank: Rank, stages: int) -> str:
@@ -63,15 +65,13 @@ def _bars(
     ax: Axes, labels: list[str], rows: Sequence[Mapping[str, object]], colors: Mapping[str, str], unit: str,
     meaning: str, legend: str = "left",
 ) -> None:  # fmt: skip
-    left = [0.0] * len(rows)
-    for name, color in colors.items():
-        widths = [float(row.get(name, 0)) for row in rows]  # type: ignore[arg-type]
-        if any(widths):
-            ax.barh(range(len(rows)), widths, left=left, height=0.7, color=color, label=name)
-        left = [start + width for start, width in zip(left, widths, strict=True)]
-    for place, total in enumerate(left):
+    parts: list[Part] = [
+        (name, color, [float(row.get(name, 0)) for row in rows])  # type: ignore[arg-type]
+        for name, color in colors.items()
+    ]
+    for place, total in enumerate(stack(ax, parts, labels, unit)):
         said = si(total, "B") if unit == "B" else seconds(total)
-        ax.annotate(f" {said}", (total, place), va="center", fontsize="x-small")
+        note(ax, place, total, said, f"{labels[place]}: {exact(total, unit)}")
     dress(ax, labels, unit, meaning, legend)
 
 
@@ -82,7 +82,7 @@ def _limit(ax: Axes, capacity: int | None) -> None:
     ax.axvline(capacity, color="#333333", linewidth=1.2, linestyle="--")
     ax.annotate(
         f"{si(capacity, 'B')} a device ", (capacity, 0), xycoords=("data", "axes fraction"), xytext=(-2, 3),
-        textcoords="offset points", ha="right", fontsize="x-small",
+        textcoords="offset points", ha="right", fontsize=TINY,
     )  # fmt: skip
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.collections import PatchCollection
 from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
@@ -39,7 +39,8 @@ from nbanalyzer.sweeps.slices import (
     within,
 )
 
-from .figure import COLORS, Plot
+from .colors import COLORS, ORDERED, ink
+from .figure import SMALL, TINY, Plot, exact, say
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = ["heatmap", "line_chart"]
 
-NO, YES = "#D9D9D9", "#009E73"
+NO, YES = "#D9D8D6", "#009E73"
 MOST_LINES = len(COLORS)
 MOST_POINTS = 2_000  # of a line, and of each side of a map
 MOST_TICKS = 8
@@ -101,15 +102,16 @@ def line_chart(sweep: Sweep, metric: str | None = None, x: str | None = None, hu
     labels = [str(label_of(sweep.axes[hue][place])) for place in places[hue]] if hue else [""]
     colors = _line_colors(sweep, hue, len(labels))
 
-    figure = Figure(figsize=(7.4, 4.2), dpi=100, layout="constrained")
+    figure = Figure(figsize=(6.8, 4.2), dpi=100, layout="constrained")
     ax = figure.subplots()
     markers = "o" if len(xs) <= 24 else ""
-    for line, fit, color in zip(lines, marks, colors, strict=True):
-        _line(ax, xs, line, fit == 1, color, markers)
+    for line, fit, color, label in zip(lines, marks, colors, labels, strict=True):
+        words = _words(name, [f"{x} {value:,}{f', {hue} {label}' if hue else ''}" for value in xs], line, fit)
+        _line(ax, xs, line, fit == 1, color, markers, label, words)
     _scale(ax, xs)
-    ax.set_xlabel(x, fontsize="small")
+    ax.set_xlabel(x, fontsize=SMALL)
     if name == "fits":
-        ax.set_yticks([0, 1], ["no", "yes"], fontsize="small")
+        ax.set_yticks([0, 1], ["no", "yes"], fontsize=SMALL)
         ax.set_ylim(-0.1, 1.1)
     else:
         _number_axis(ax, lines, name)
@@ -117,7 +119,8 @@ def line_chart(sweep: Sweep, metric: str | None = None, x: str | None = None, hu
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
     dashed = [f"dashed: {' or '.join(marks_of(fits))}"] if marks_of(fits) else []
-    ax.set_title(title_of(sweep, name, [*notes, *dashed]), fontsize="small", loc="left", parse_math=False)
+    title = title_of(sweep, name, [*notes, *dashed])
+    above = ax.set_title(title, fontsize=SMALL, loc="left", parse_math=False)
     if hue:
         _name_lines(ax, hue, [line[-1] for line in lines], labels, colors)
 
@@ -128,23 +131,45 @@ def line_chart(sweep: Sweep, metric: str | None = None, x: str | None = None, hu
         cells = (cell_of(name, float(line[at]), float(fit[at])) for line, fit in zip(lines, marks, strict=True))
         rows.append([f"{xs[at]:,}", *cells])
     signs = [legend(marks_of(fits))] if marks_of(fits) else []
-    return Plot(figure, text_of(sweep, name, f"along {x}", rows, [*notes, *signs]))
+    text = text_of(sweep, name, f"along {x}", rows, [*notes, *signs])
+    return Plot(figure, text, above, title.split("\n"))
 
 
-def _line(ax: Axes, xs: Sequence[Any], line: Any, fits: Any, color: Any, marker: str) -> None:
+def _words(metric: str, places: Sequence[str], values: Any, fits: Any) -> list[str]:
+    """Return what is said of every point: where it is, its number, whether it fits."""
+    unit = unit_of(metric)
+    short = "" if metric == "fits" or unit == "elements" else unit
+    return [
+        f"{place}: {_number(metric, float(value), short)}{''.join(f', {mark}' for mark in marks_of(np.array([fit])))}"
+        for place, value, fit in zip(places, values, fits, strict=True)
+    ]
+
+
+def _number(metric: str, value: float, unit: str) -> str:
+    if metric == "fits" or not math.isfinite(value):
+        return cell_of(metric, value)
+    return exact(value, unit) if float(value).is_integer() or unit == "s" else f"{value:.9g} {unit}".rstrip()
+
+
+def _line(
+    ax: Axes, xs: Sequence[Any], line: Any, fits: Any, color: Any, marker: str, label: str, words: Sequence[str]
+) -> None:
     """Draw a line, broken and with hollow markers where it does not fit."""
-    style: dict[str, Any] = {"color": color, "marker": marker, "markersize": 4, "linewidth": 1.8}
+    style: dict[str, Any] = {"color": color, "marker": marker, "markersize": 4, "linewidth": 1.8, "label": label}
+    found = np.isfinite(line)
     if not np.all(fits):
-        ax.plot(xs, line, **style, linestyle=(0, (2, 2.5)), markerfacecolor="white", alpha=0.75)
+        (drawn,) = ax.plot(xs, line, **style, linestyle=(0, (2, 2.5)), markerfacecolor="white", alpha=0.75)
+        say(drawn, *itertools.compress(words, found))
     if np.any(fits):
-        ax.plot(xs, np.where(fits, line, np.nan), **style)
+        (drawn,) = ax.plot(xs, np.where(fits, line, np.nan), **style)
+        say(drawn, *itertools.compress(words, found & fits))
 
 
 def _line_colors(sweep: Sweep, hue: str | None, count: int) -> list[Any]:
     """Return a colour per line: of an order if the values have one, else as different as can be."""
     if hue is None or not is_numeric(sweep.axes[hue]) or count < 3:
         return list(COLORS[:count])
-    return [colormaps["viridis"](0.86 * (1 - index / (count - 1))) for index in range(count)]
+    return [ORDERED(index / (count - 1)) for index in range(count)]
 
 
 def _scale(ax: Axes, values: Sequence[Any]) -> None:
@@ -162,7 +187,7 @@ def _scale(ax: Axes, values: Sequence[Any]) -> None:
     else:
         axis.set_major_formatter(EngFormatter())
         axis.set_minor_formatter(NullFormatter())
-    axis.set_tick_params(labelsize="small")
+    axis.set_tick_params(labelsize=SMALL)
 
 
 def _number_axis(ax: Axes, values: Any, metric: str) -> None:
@@ -175,8 +200,8 @@ def _number_axis(ax: Axes, values: Any, metric: str) -> None:
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,), numticks=MOST_TICKS))
         ax.yaxis.set_minor_formatter(NullFormatter())
     ax.yaxis.set_major_formatter(EngFormatter(short))
-    ax.tick_params(axis="y", labelsize="small")
-    ax.set_ylabel(metric if short or not unit or unit == "elements" else f"{metric}, {unit}", fontsize="small")
+    ax.tick_params(axis="y", labelsize=SMALL)
+    ax.set_ylabel(metric if short or not unit or unit == "elements" else f"{metric}, {unit}", fontsize=SMALL)
 
 
 def _name_lines(ax: Axes, hue: str, ends: Sequence[float], labels: Sequence[str], colors: Sequence[Any]) -> None:
@@ -195,14 +220,17 @@ def _name_lines(ax: Axes, hue: str, ends: Sequence[float], labels: Sequence[str]
         "xycoords": "axes fraction",
         "textcoords": "offset points",
         "va": "center",
-        "fontsize": "small",
+        "fontsize": SMALL,
     }
     for index, place in zip(order, places, strict=True):
-        ax.annotate(
-            labels[index], (1.0, place), (5, 0), color=colors[index], fontweight="bold", parse_math=False, **style
+        # The name in the colour of all text, which is legible on every page; beside it the line's own.
+        key = Rectangle(
+            (1.012, place - 0.006), 0.022, 0.012, transform=ax.transAxes, clip_on=False, color=colors[index]
         )
+        ax.add_patch(key)
+        ax.annotate(labels[index], (1.042, place), (0, 0), parse_math=False, **style)
     above = (places[-1] if places else 0.98) + apart
-    ax.annotate(hue, (1.0, above), (5, 0), color="#555555", parse_math=False, **style)
+    ax.annotate(hue, (1.012, above), (0, 0), color="#555555", parse_math=False, **style)
 
 
 # ---- a map
@@ -240,28 +268,36 @@ def heatmap(sweep: Sweep, metric: str | None = None, x: str | None = None, y: st
     columns, rows = ([label_of(sweep.axes[axis][place]) for place in places[axis]] for axis in (x, y))
     is_written = values.size <= WRITTEN_IN and len(columns) <= 11
     height = 1.6 + (min(4.4, 0.42 * len(rows)) if is_written else 2.9)
-    figure = Figure(figsize=(7.4, height), dpi=100, layout="constrained")
+    figure = Figure(figsize=(6.8, height), dpi=100, layout="constrained")
     ax = figure.subplots()
     _map(ax, values, name, fitting if is_written else None)
+    if is_written:
+        rows_of_words = (
+            _words(name, [f"{x} {tick_of(column)}, {y} {tick_of(row)}" for column in columns], line, fit)
+            for row, line, fit in zip(rows, values, fitting, strict=True)
+        )
+        say(ax, *itertools.chain.from_iterable(rows_of_words))
     if fits is not None:
         _hatch(ax, fits != 1)
     for axis, labels in ((ax.xaxis, columns), (ax.yaxis, rows)):
         ticks = {at: tick_of(label) for at, label in enumerate(labels)} if is_written else _ticks(labels)
-        axis.set_ticks(list(ticks), list(ticks.values()), fontsize="small", parse_math=False)
-    ax.set_xlabel(x, fontsize="small")
-    ax.set_ylabel(y, fontsize="small")
+        axis.set_ticks(list(ticks), list(ticks.values()), fontsize=SMALL, parse_math=False)
+    ax.set_xlabel(x, fontsize=SMALL)
+    ax.set_ylabel(y, fontsize=SMALL)
     if not is_numeric(sweep.axes[y]):
         ax.invert_yaxis()  # words are read from the top
     marks = marks_of(fits)
     hatched = [f"hatched: {' or '.join(marks)}"] if marks else []
-    ax.set_title(title_of(sweep, name, hatched), fontsize="small", loc="left", parse_math=False)
+    title = title_of(sweep, name, hatched)
+    above = ax.set_title(title, fontsize=SMALL, loc="left", parse_math=False)
 
     across, down = few(len(columns), MOST_ROWS), few(len(rows), MOST_ROWS)
     table = [[f"{y} \\ {x}", *(tick_of(columns[at]) for at in across)]]
     for row in down:
         cells = (cell_of(name, float(values[row, at]), float(fitting[row, at])) for at in across)
         table.append([tick_of(rows[row]), *cells])
-    return Plot(figure, text_of(sweep, name, f"over {y} and {x}", table, [legend(marks)] if marks else []))
+    text = text_of(sweep, name, f"over {y} and {x}", table, [legend(marks)] if marks else [])
+    return Plot(figure, text, above, title.split("\n"))
 
 
 def _side(sweep: Sweep, other: str | None) -> str:
@@ -296,32 +332,28 @@ def _map(ax: Axes, values: Any, metric: str, fitting: Any) -> None:
     scaled = within(values)
     if metric == "fits":
         colors = ListedColormap([NO, YES])
-        image = ax.imshow(values, origin="lower", aspect="auto", cmap=colors, vmin=0, vmax=1, interpolation="nearest")
+        image = ax.imshow(values, origin="lower", aspect="auto", cmap=colors, vmin=0, vmax=1, interpolation="none")
         legend = [Patch(color=YES, label="fits"), Patch(color=NO, label="does not fit")]
         ax.legend(
-            handles=legend, fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False,
+            handles=legend, fontsize=SMALL, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False,
             borderaxespad=0,
         )  # fmt: skip
     else:
         known = scaled[~np.isnan(scaled)]
         low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
         norm = LogNorm(low, high) if spans_decades(values) else Normalize(low, high)
-        image = ax.imshow(scaled, origin="lower", aspect="auto", cmap="viridis", norm=norm, interpolation="nearest")
+        image = ax.imshow(scaled, origin="lower", aspect="auto", cmap="viridis", norm=norm, interpolation="none")
         if not is_written:  # else the numbers themselves stand there
             unit = unit_of(metric)
             short = unit if unit in {"s", "B", "FLOP"} else ""
             bar = ax.figure.colorbar(image, ax=ax, format=EngFormatter(short), pad=0.02)
             bar.ax.minorticks_off()
-            bar.ax.tick_params(labelsize="small")
-            bar.set_label(metric if short or unit in {"", "elements"} else unit, fontsize="small")
+            bar.ax.tick_params(labelsize=SMALL)
+            bar.set_label(metric if short or unit in {"", "elements"} else unit, fontsize=SMALL)
     if not is_written:
         return
     for row, line in enumerate(values):
         for column, value in enumerate(line):
             red, green, blue, _ = image.cmap(image.norm(scaled[row, column]))
-            is_dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
             text = cell_of(metric, float(value), float(fitting[row, column]))
-            ax.text(
-                column, row, text, ha="center", va="center", fontsize="x-small",
-                color="white" if is_dark else "black",
-            )  # fmt: skip
+            ax.text(column, row, text, ha="center", va="center", fontsize=TINY, color=ink((red, green, blue)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,11 +55,10 @@ def _end(sweep: Sweep, metric: str, values: Any, place: int) -> str:
     return " ".join((shown(metric, float(values.flat[place])), *(f"({mark})" for mark in marks)))
 
 
-def fragment(sweep: Sweep) -> dict[str, bytes | str]:
-    """Return a sweep as ``"text/html"``, ranges and a coloured table, and lines as ``"image/png"``, in base64.
+def fragment(sweep: Sweep) -> dict[str, str]:
+    """Return a sweep as ``"text/html"``, ranges and a coloured table.
 
-    Nothing for a lazy sweep, which would have to be computed, and for a single point. Lines need an axis of numbers;
-    front ends without HTML show them.
+    Nothing for a lazy sweep, which would have to be computed, and for a single point.
     """
     if sweep.is_lazy or not sweep.axes:
         return {}
@@ -72,11 +70,7 @@ def fragment(sweep: Sweep) -> dict[str, bytes | str]:
     others = [name for name in sweep.axes if name != x]
     hue = slices.longest(sweep, others)
     part = sweep.sel(**{name: sweep.axes[name][0] for name in others if name != hue})
-    bundle: dict[str, bytes | str] = {"text/html": _html(sweep, part, metric, x, hue)}
-    if numeric:
-        png = part.plot(metric, x=x, hue=hue)._repr_png_()
-        bundle["image/png"] = base64.b64encode(png).decode("ascii")
-    return bundle
+    return {"text/html": _html(sweep, part, metric, x, hue)}
 
 
 def _html(sweep: Sweep, part: Sweep, metric: str, x: str, hue: str | None) -> str:

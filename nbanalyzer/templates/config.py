@@ -29,6 +29,7 @@ from .config_files import (
     object_of,
     put,
     read_config,
+    same_for_all,
     text_fields,
     text_object,
     with_labels,
@@ -230,9 +231,8 @@ class _Reader:
         """Return the config's `value` as an int; raise if it is none."""
         if isinstance(value, bool) and variable.unit == "0 or 1":
             return int(value)
-        if isinstance(value, list) and value and value.count(value[0]) == len(value):
-            value = value[0]  # one entry per layer, all the same
-        if problem := _problem(value, variable):
+        value = same_for_all(value)
+        if problem := variable.refuses(value, least=int(variable.name in _POSITIVE), most=LARGEST):
             raise self.error(f"{key} is {quote(value)}: {problem}")
         assert isinstance(value, int)
         return value
@@ -313,7 +313,8 @@ class _Reader:
             target = self.target(name)
             if given.setdefault(target, name) != name:
                 raise InputError(f"{given[target]} and {name} are the same variable: give one of them")
-            if problem := _problem(value, VARIABLES.get(target, _PLAIN)):
+            variable = VARIABLES.get(target, _PLAIN)
+            if problem := variable.refuses(value, least=int(target in _POSITIVE), most=LARGEST):
                 raise InputError(f"{name} = {quote(value)}: {problem}")
             sources = self.sources(target) if target in VARIABLES else (target,)
             for key in [key for key in sources if look(self.text, key) is not None] or sources[:1]:
@@ -391,13 +392,3 @@ _RULES: Mapping[str, Callable[[_Reader, Mapping[str, int]], int | None]] = {
 def integer_fields(config: Mapping[str, Any]) -> frozenset[str]:
     """Return the integer fields that are variables under their own names."""
     return frozenset(_Reader.of(config).other_integers())
-
-
-def _problem(value: object, variable: Variable) -> str:
-    """Return why `value` is none of `variable`, "" if it is one."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        return "a whole number is needed"
-    if variable.unit == "0 or 1":
-        return "" if value in {0, 1} else "0 or 1 is needed"
-    least = int(variable.name in _POSITIVE)
-    return "" if least <= value <= LARGEST else f"at least {least} and at most 2**40 is needed"

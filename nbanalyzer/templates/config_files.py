@@ -19,7 +19,8 @@ from nbanalyzer.files import read_file
 
 __all__ = [
     "MEDIA_PARTS", "as_mapping", "config_file", "essential", "fields_of", "look", "media_fields", "object_of", "put",
-    "quiet", "read_config", "text_fields", "text_object", "text_part", "untyped", "with_floats", "with_labels",
+    "quiet", "read_config", "same_for_all", "text_fields", "text_object", "text_part", "untyped", "with_floats",
+    "with_labels",
     "without_floats",
 ]  # fmt: skip
 
@@ -38,6 +39,7 @@ MEDIA_PARTS = ("vision_config", "audio_config")
 # Fields about how a model is loaded, run and labelled.
 NOISE = frozenset(
     {"_name_or_path", "_commit_hash", "transformers_version", "dtype", "torch_dtype", "auto_map", "quantization_config",
+     "quantization",
      "use_cache", "id2label", "label2id", "problem_type", "task_specific_params", "return_dict", "output_attentions",
      "output_hidden_states", "torchscript", "_attn_implementation", "attn_implementation", "_experts_implementation",
      "experts_implementation", "transformers.js_config", "init_config"}
@@ -64,6 +66,11 @@ def read_config(path: Path) -> Mapping[str, Any]:
     if not isinstance(fields, dict):
         raise ConfigError(f"a config is a JSON object, not {shorten(json.dumps(config))}", str(path))
     return fields
+
+
+def same_for_all(value: Any) -> Any:
+    """Return the entry of a list with one for each layer, all the same: that is what it says; else the value."""
+    return value[0] if isinstance(value, list) and value and value.count(value[0]) == len(value) else value
 
 
 def with_floats(value: Any) -> Any:

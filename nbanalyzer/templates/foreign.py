@@ -10,6 +10,7 @@ from typing import Any
 from nbanalyzer.errors import quote, shorten
 from nbanalyzer.formulas.variables import VARIABLES
 
+from .config_files import same_for_all
 from .families import FAMILIES, says_no_size
 
 __all__ = ["not_taken"]
@@ -31,8 +32,8 @@ def not_taken(stated: Mapping[str, Any], built: object) -> str:
     for variable in _CORE:
         sources = _sources(variable, stated)
         foreign = [key for key in sources if _is_size(stated.get(key)) and key not in known]
-        own = {key: getattr(built, key, None) for key in sources if key in known}
-        sizes = {value for value in own.values() if value is not None}
+        own = {key: same_for_all(getattr(built, key, None)) for key in sources if key in known}
+        sizes = {value for value in own.values() if isinstance(value, int)}
         if foreign and not own.keys() & stated.keys() and (sizes or (not own and variable == "hidden_size")):
             key = foreign[0]
             if stated[key] not in sizes:

@@ -134,6 +134,7 @@ def test_without_the_sdk_the_tools_are_there() -> None:
     assert done.stdout.split() == ["124439808"], done.stderr
 
 
+@pytest.mark.slow
 def test_the_server_starts_and_answers_without_torch() -> None:
     done = program(
         "import sys\n"
@@ -153,6 +154,7 @@ def test_the_server_starts_and_answers_without_torch() -> None:
     assert not loaded & HEAVY
 
 
+@pytest.mark.slow
 def test_the_start_loads_no_more_than_a_hello_needs() -> None:
     """No tools, few of the SDK's validators; what was set for it is as before, in a process that goes on."""
     done = program(
@@ -175,6 +177,7 @@ def test_the_start_loads_no_more_than_a_hello_needs() -> None:
     assert (tools, collects, own) == ("False", "True", "True")
 
 
+@pytest.mark.slow
 def test_no_tool_asks_the_network() -> None:
     """Whatever opens a connection ends this process."""
     done = program(

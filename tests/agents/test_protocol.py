@@ -184,6 +184,7 @@ HOSTILE: list[tuple[str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @HOW
 def test_a_hundred_calls_at_once(how: str) -> None:
     """Good and bad ones, side by side: each gets its own answer."""

@@ -11,6 +11,8 @@ from typing import Any
 
 import jsonschema
 import pytest
+from _pytest.mark.structures import ParameterSet
+from builders import every_model
 
 import nbanalyzer
 from nbanalyzer.agents.arguments import Pass
@@ -117,6 +119,7 @@ def test_pages_that_are_not_current_are_told(tmp_path: Path, monkeypatch: pytest
 # ---- lists
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
@@ -194,6 +197,7 @@ def test_a_config_gives_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert answer("fit", model="gpt2", config=config, seq_len=4)["needed_bytes"] > 0
 
 
+@pytest.mark.slow
 def test_pages_of_a_pass_have_every_module_once() -> None:
     whole = answer("analyze", model="deepseek-v3", depth=30, limit=200)
     found, offset = [], 0
@@ -314,6 +318,7 @@ def test_meshes_are_those_of_the_search() -> None:
     assert {row["hardware"] for row in prices["rows"]} == {CARD, "t4"}
 
 
+@pytest.mark.slow
 def test_no_mesh_says_why() -> None:
     found = answer("meshes", model="deepseek-v3", hardware=["t4"], max_devices=2)
     assert (found["total"], found["rows"], found["estimate"]) == (0, [], None)
@@ -321,6 +326,7 @@ def test_no_mesh_says_why() -> None:
     assert "no mesh fits" in call("meshes", model="deepseek-v3", hardware=["t4"], max_devices=2).text
 
 
+@pytest.mark.slow
 def test_pages_of_meshes_are_all_of_them() -> None:
     rows: list[dict[str, Any]] = []
     offset: int | None = 0
@@ -508,7 +514,7 @@ def deep(levels: int) -> dict[str, Any]:
         ("analyze", {"model": "gpt2", "set": {"hidden_size": -1}}, "hidden_size"),
         ("analyze", {"model": "gpt2", "set": {"nonsense": 3}}, "nonsense"),
         ("analyze", {"model": "gpt2", "depth": 0}, "depth"),
-        ("analyze", {"model": "gpt2", "hardware": "h100"}, "h100-sxm"),
+        ("analyze", {"model": "gpt2", "hardware": "mi300"}, "mi300x"),
         ("analyze", {"model": "gpt2", "hardware": "abacus"}, "nbanalyzer_list lists them"),
         ("analyze", {"model": "gpt2", "hardware": "../card.json"}, "no path"),
         ("analyze", {"model": "gpt2", "hardware": CARD, "profile": "/tmp/p.json"}, "no path"),
@@ -535,7 +541,7 @@ def deep(levels: int) -> dict[str, Any]:
         ("analyze", {"model": "gpt2", "ep": 3}, "ep=3"),
         ("analyze", {"model": "gpt2", "comm": "nccl"}, "'nccl'"),
         ("request", {"model": "gpt2", "prompt_len": 1, "output_len": 1, "hardware": CARD, "overlap": 0.5}, "no overlap"),
-        ("meshes", {"model": "gpt2", "hardware": ["h100"]}, "h100-sxm"),
+        ("meshes", {"model": "gpt2", "hardware": ["mi300"]}, "mi300x"),
         ("meshes", {"model": "gpt2", "hardware": ["../card.json"]}, "no path"),
         ("meshes", {"model": "gpt2", "minimize": "power"}, "'power'"),
         ("meshes", {"model": "gpt2", "minimize": "cost"}, "needs a price"),
@@ -606,14 +612,17 @@ def test_a_fault_is_told_without_its_traceback(monkeypatch: pytest.MonkeyPatch) 
 # ---- how long answers are
 
 
-def shapes() -> Iterator[tuple[str, dict[str, Any]]]:
-    for model in nbanalyzer.models():
-        yield "analyze", {"model": model, "depth": 30, "limit": 200, "hardware": CARD}
+def shapes() -> Iterator[ParameterSet]:
+    for model in every_model():
+        (name,) = model.values
+        arguments = {"model": name, "depth": 30, "limit": 200, "hardware": CARD}
+        yield pytest.param("analyze", arguments, marks=model.marks)
     for name in nbanalyzer.modules:
-        yield "module", {"name": name}
-    yield "compare", {"models": [*nbanalyzer.models()[:6]]}
-    yield "meshes", {"model": "deepseek-v3", "max_devices": 1024, "limit": 200, "batch_size": 64}
-    yield "explain", {"model": "deepseek-v3", "what": "flops"}
+        yield pytest.param("module", {"name": name})
+    yield pytest.param("compare", {"models": [*nbanalyzer.models()[:6]]})
+    meshes = {"model": "deepseek-v3", "max_devices": 1024, "limit": 200, "batch_size": 64}
+    yield pytest.param("meshes", meshes, marks=pytest.mark.slow)
+    yield pytest.param("explain", {"model": "deepseek-v3", "what": "flops"})
 
 
 @pytest.mark.parametrize(("name", "arguments"), [*shapes()], ids=lambda value: str(value)[:60])

@@ -438,6 +438,7 @@ def test_without_torch_one_line_says_what_to_install() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_every_result_repeats_what_the_draft_was_checked_against(tmp_path: Path) -> None:
     path = str(save(mimo(), tmp_path, "own/mimo", check(mimo())))
     analysis = nbanalyzer.populate(path, seq_len=8)

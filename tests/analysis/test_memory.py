@@ -145,6 +145,7 @@ def peak(run: Callable[[], object], known: Iterable[Any]) -> int:
     return int(watch.most)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attn", ["sdpa", "eager"])
 @pytest.mark.parametrize(("batch_size", "seq_len", "cache_len"), [(1, 128, 0), (2, 256, 0), (1, 512, 0), (3, 1, 64)])
 @pytest.mark.parametrize("name", ["gpt2", "llama"])

@@ -104,8 +104,8 @@ def test_sound_of_any_length_is_read_in_frames_of_400_samples() -> None:
 
 
 def test_a_request_reads_images_with_its_prompt() -> None:
-    asked: dict[str, Any] = {"prompt_len": 1000, "output_len": 10}
     name = "Qwen/Qwen2-VL-2B-Instruct"
+    asked: dict[str, Any] = {"prompt_len": 1000, "output_len": 10}
     images: dict[str, Any] = {"images": 1, "image_size": "448x672"}
     with_images, alone = nbanalyzer.request(name, **asked, **images), nbanalyzer.request(name, **asked)
     tower = nbanalyzer.populate(name, seq_len=1000, **images)

@@ -60,6 +60,7 @@ def test_one_chunk(pp: int, times: tuple[int, int, int]) -> None:
         assert agrees(Pipeline("1f1b", pp, microbatches), tables, *times)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pp", range(2, 9))
 @pytest.mark.parametrize("chunks", range(1, 5))
 @pytest.mark.parametrize("times", TIMES)

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import sympy
-from builders import basic
+from builders import basic, every_model
 from builders import composite as part
 from builders import template as own
 from hypothesis import given, settings
@@ -27,7 +27,7 @@ from nbanalyzer.costs.metrics import PASS_METRICS, unit_of
 from nbanalyzer.costs.tree import Tree
 from nbanalyzer.errors import ConfigError, InputError, TemplateError, UnknownNameError
 from nbanalyzer.formulas.formula import parse
-from nbanalyzer.templates.catalog import for_config, names
+from nbanalyzer.templates.catalog import for_config
 from nbanalyzer.templates.template import Basic
 
 GPT2 = Path(__file__).parents[2] / "models" / "openai-community" / "gpt2.json"
@@ -251,7 +251,7 @@ def offers_eager(name: str) -> bool:
     return only or any("eager" in getattr(node.kernel, "variants", {}) for node in Tree(template).nodes)
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", every_model())
 @pytest.mark.parametrize("attn", ["sdpa", "eager"])
 def test_parts_sum_to_wholes(name: str, attn: str) -> None:
     options: dict[str, Any] = {"batch_size": 2, "seq_len": 3, "cache_len": 4, "w_bit": 4, "kv_bit": 8}
@@ -743,6 +743,7 @@ def test_a_config_of_a_model_built_otherwise_is_refused(model: str, changes: dic
         for_config(config)
 
 
+@pytest.mark.slow
 def test_a_config_as_plain_data_is_a_model() -> None:
     config = {**populate("llama-3.1-8b").template.config, "num_hidden_layers": 2}
     assert populate(config).totals == populate("llama-3.1-8b", set={"num_layers": 2}).totals

@@ -16,6 +16,7 @@ def engine(model: str, **run: Any) -> Any:
     return populate(model, fusion="engine", **run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "mesh"),
     [
@@ -41,6 +42,7 @@ def test_what_the_fullest_stage_keeps(model: str, mesh: Mesh, pp: int) -> None:
     assert found == max(one.memory.weights + one.memory.state for one in stages) + activations
 
 
+@pytest.mark.slow
 def test_the_times_are_those_of_the_mesh() -> None:
     """Of a pipeline: those of all its stages, but for the add that a stage ends with, which joins no norm."""
     run = {"batch_size": 4, "seq_len": 1, "cache_len": 1024 + 256 - 2}
@@ -79,6 +81,7 @@ def test_the_goals() -> None:
     assert one.cost_per_million_tokens == pytest.approx(1e6 * one.time_per_output_token / 3600 * 1 * one.devices)
 
 
+@pytest.mark.slow
 def test_the_frontier_is_what_no_other_beats() -> None:
     found = fit("mixtral-8x7b-v0.1", hardware="a100-sxm-80gb", max_devices=16)
     for one in found.placements:

@@ -23,6 +23,7 @@ def _layers(analysis: Analysis) -> dict[str, tuple[Any, Any]]:
     return {path: (cost.flops / copies, float(cost.bytes / copies)) for path, (cost, copies) in costs.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("rank", [0, 1, 2])
 def test_a_layer_moves_as_much_in_every_stage(model: str, rank: int) -> None:
@@ -41,13 +42,14 @@ def test_ranks_that_are_alike_move_as_much(model: str) -> None:
 
 
 def test_the_busiest_experts_move_more() -> None:
-    """What they read and write grows with their tokens, and what else a layer moves stays."""
+    """What they read and write grows with their tokens, and with it what they are sent and give back."""
     totals = [
         nbanalyzer.populate("qwen3-30b-a3b", dp=4, ep=4, imbalance=imbalance, **STEP).totals
         for imbalance in (1, 1.25, 2)
     ]
     assert [one["bytes"] for one in totals] == sorted({one["bytes"] for one in totals})
-    assert len({one["payload_bytes"] for one in totals}) == 1
+    even, more, twice = (one["payload_bytes"] for one in totals)
+    assert more - even == (twice - even) / 4 > 0
 
 
 def test_heads_that_are_fewer_than_ranks_are_on_all_of_them() -> None:

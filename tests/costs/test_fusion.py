@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from builders import basic, composite, template
+from builders import basic, composite, every_model, template
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -172,12 +172,11 @@ OF_MODEL = {
     "meta-llama/Llama-4-Scout-17B-16E-Instruct": ({SHARED}, {SHARED}),
     "meta-llama/Llama-4-Maverick-17B-128E-Instruct": ({DENSE, SHARED}, {DENSE, SHARED}),
 }
-UNLIKE_ANY = {"google-t5/t5-small", "state-spaces/mamba-2.8b-hf"}  # below
+READING = {name for name in catalog.names() if catalog.shipped(name).reads is not None}  # towers are like no engine's
+UNLIKE_ANY = {"google-t5/t5-small", "state-spaces/mamba-2.8b-hf", *READING}  # the first two below
 
 
-@pytest.mark.parametrize(
-    "model", [name for name in catalog.names() if name not in UNLIKE_ANY and catalog.shipped(name).reads is None]
-)
+@pytest.mark.parametrize("model", every_model(but=UNLIKE_ANY))
 def test_layers_are_launched_as_engines_launch_their_family(model: str) -> None:
     architecture = catalog.completed(catalog.shipped(model)).architecture
     family = architecture.removesuffix("LMHeadModel").removesuffix("ForCausalLM").removesuffix("ForMaskedLM")
@@ -425,7 +424,7 @@ def test_a_result_is_written_as_the_cast_after_it_leaves_it() -> None:
 RUNS = ({"batch_size": 1, "seq_len": 2048}, {"batch_size": 64, "seq_len": 1, "cache_len": 2048}, {"batch_size": 1, "seq_len": 1, "cache_len": 1}, {"batch_size": 64, "seq_len": 32, "cache_len": 1000})  # fmt: skip
 
 
-@pytest.mark.parametrize("model", catalog.names())
+@pytest.mark.parametrize("model", every_model())
 def test_a_launch_never_moves_more_than_its_kernels_one_by_one(model: str) -> None:
     shipped = catalog.completed(catalog.shipped(model))
     for run in RUNS:
@@ -446,6 +445,7 @@ def test_a_launch_never_moves_more_than_its_kernels_one_by_one(model: str) -> No
         assert costs.cost_of_all.kv_bytes <= cache
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["openai-community/gpt2", "openai/gpt-oss-20b", "ai21labs/Jamba-v0.1"])
 def test_fusing_twice_changes_no_flops(model: str) -> None:
     costs = engine(model, seq_len=1, cache_len=9)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from builders import every_model
 
 import nbanalyzer
 from nbanalyzer.analysis.analysis import Analysis
@@ -97,7 +98,7 @@ def test_microseconds() -> None:
     assert found["num_tokens"] == 8
 
 
-@pytest.mark.parametrize("name", nbanalyzer.models())
+@pytest.mark.parametrize("name", every_model())
 def test_every_launch_of_every_model_has_a_kind_that_is_known(name: str) -> None:
     analysis = nbanalyzer.populate(name, seq_len=1, cache_len=16)
     known = {"linear", "decode_attention", "elementwise", *BROADER}

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import pytest
+from builders import every_model
 
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.count import count
@@ -97,7 +98,7 @@ def family(model: str) -> str:
     return name
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", every_model())
 def test_what_is_left_is_what_no_rule_took(model: str) -> None:
     """Of products and of vector kernels apart: no rule takes away a product but those that leave it in a launch."""
     eager, engine = passes(model)
@@ -161,7 +162,7 @@ def _prepared(model: str, node: Node) -> Iterator[Number]:
             yield launch.times
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", every_model())
 def test_each_rule_takes_what_the_modules_say(model: str) -> None:
     found, expected = removed(model), by_hand(model)
     for rule in RULES - {"chain", "layout"}:  # what is left of the sum
@@ -169,6 +170,7 @@ def test_each_rule_takes_what_the_modules_say(model: str) -> None:
             assert found[rule] == expected[rule], rule
 
 
+@pytest.mark.slow
 def test_families_are_left_out_of_no_rule_without_need() -> None:
     """All that is named is there, and most models have every rule counted."""
     families = {family(model) for model in MODELS}

@@ -69,6 +69,9 @@ def test_the_busiest_experts_get_more_tokens() -> None:
     even, busy = (populate("mixtral-8x7b-v0.1", seq_len=64, dp=4, ep=4, imbalance=imbalance) for imbalance in (1, 1.5))
     experts = 32 * 64 * 2 * 2 * 3 * 4096 * 14_336  # a token's two experts, in all layers
     assert busy.totals["matmul_flops"] - even.totals["matmul_flops"] == experts // 2
+    # So do all-to-alls: the busiest rank is sent half as many rows again, and gives as many back.
+    rows = 64 * 2 * 4096 * 2
+    assert busy.totals["payload_bytes"] - even.totals["payload_bytes"] == 32 * 2 * rows // 2
 
 
 def test_other_ranks_have_what_is_left() -> None:

@@ -148,6 +148,7 @@ def test_a_composite_class_that_ignores_the_sizes_is_refused() -> None:
         transformers.BloomConfig(hidden_size=48, n_layer=2),
         transformers.MambaConfig(hidden_size=48, d_inner=96),
         transformers.XLMConfig(emb_dim=48, n_layers=2),
+        transformers.Gemma3nTextConfig(intermediate_size=80, num_hidden_layers=2),  # it keeps a list, one a layer
     ],
     ids=lambda config: type(config).__name__,
 )

@@ -16,6 +16,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 import nbanalyzer
 from nbanalyzer import populate
 from nbanalyzer.formulas.formula import parse, variable
+from nbanalyzer.generate.check.oracle import Seen
+from nbanalyzer.generate.check.positions import Position, parameters_of
 from nbanalyzer.generate.fit.atoms import derived
 from nbanalyzer.generate.fit.search import Atom, Fitter
 from nbanalyzer.generate.fit.sizes import Unfitted
@@ -333,6 +335,23 @@ def test_a_cost_may_be_known_by_its_number_of_elements() -> None:
         (1, (24,), "a_bytes"),
         (1, (24,), "a_bytes"),
     ]
+
+
+def test_a_list_of_one_size_for_all_layers_is_varied_as_that_size() -> None:
+    config = {"model_type": "gemma3n_text", "num_hidden_layers": 2, "intermediate_size": [96, 96]}
+    assert candidates(Subject.of(config))["intermediate_size"] == 96
+
+
+def test_parameters_of_a_module_that_is_called_twice_stand_above_its_calls() -> None:
+    def place(path: str, kernels: str, *inside: Position) -> Position:
+        nodes: list[Any] = [SimpleNamespace(kernel=SimpleNamespace(name=name)) for name in kernels.split()]
+        return Position(path, nodes, [Seen(path.rpartition(".")[2], path)] * max(1, len(nodes)), [*inside])
+
+    norm, up = place("layer.norm", "norm norm_2"), place("layer.up", "up")  # a template calls the second norm_2
+    layer = place("layer", "layer", norm, up)
+    inside = torch.nn.ModuleDict({"norm": linear(2, 2), "up": linear(2, 5)})
+    found = parameters_of(place("", "", layer), torch.nn.ModuleDict({"layer": inside}))
+    assert (found[norm], found[up], found[layer]) == (0, 10, 14)
 
 
 def test_a_chunk_is_a_variable_wherever_the_config_has_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,14 +14,13 @@ import torch
 import torch.distributed as dist
 
 from nbanalyzer import verify
+from nbanalyzer.costs.plan import WHOLE_EXPERTS
 from nbanalyzer.errors import InputError
 from nbanalyzer.generate import hf
+from nbanalyzer.generate.check.programs import Program, program_of
 from nbanalyzer.generate.check.ranks import Rank, UnsharedError, rank_of
 from nbanalyzer.generate.dispatch import COLLECTIVES, collective, fake_group
 from nbanalyzer.generate.model.subject import Subject
-from nbanalyzer.generate.trace.recorder import trace
-from nbanalyzer.generate.trace.scope import Operation, Scope
-from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.templates import catalog
 
 pytestmark = pytest.mark.pytorch
@@ -104,23 +103,43 @@ def test_a_rank_of_qwen3_has_its_heads_and_the_norms_of_all() -> None:
     assert sent(found) == {"all_reduce": [1_048_576] * 5, "all_gather": [38_895_616 * 4]}
 
 
-def names(scope: Scope, path: str = "") -> list[tuple[str, str]]:
-    found = []
-    for child in scope.children:
-        if isinstance(child, Operation):
-            found.append((path, child.name))
-        else:
-            found += names(child, f"{path}.{child.name}".strip("."))
-    return found
+PROGRAMS: dict[str, tuple[dict[str, Any], int]] = {
+    "llama": (LLAMA, 1),
+    "mixtral": (MIXTRAL, 1),
+    "mixtral, whole experts": (MIXTRAL, 2),
+    "a bias after the sum": ({"model_type": "phi", "num_hidden_layers": 2}, 1),
+    "its own part of an input": ({"model_type": "olmoe", "num_hidden_layers": 2}, 1),
+    "a latent side by side": (
+        {"model_type": "deepseek_v2", "num_hidden_layers": 2, "num_experts_per_tok": 2, "moe_intermediate_size": 1408},
+        1,
+    ),
+}
 
 
-@pytest.mark.parametrize("config", [LLAMA, MIXTRAL], ids=["llama", "mixtral"])
-def test_a_rank_runs_the_program_of_one_device(config: dict[str, Any]) -> None:
-    subject = Subject.of(config)
-    model = subject.build()
-    with recording(model):
-        root = trace(next(subject.steps(model, 1, [512])))
-    assert sorted(rank(config, 4).operations) == sorted(names(root))
+@pytest.mark.parametrize(("config", "ep"), PROGRAMS.values(), ids=[*PROGRAMS])
+def test_a_rank_runs_the_program_of_one_device_in_its_order(config: dict[str, Any], ep: int) -> None:
+    program = program_of(Subject.of(config), RUN, ep)
+    found = rank(config, 2, ep).operations
+    assert len(found) > 60
+    assert program.differences(found) == []
+    assert {name for _, name in found} >= {"mm", "mul"}
+
+
+def test_what_being_divided_takes_is_named() -> None:
+    alone = [("m.0.up", "mm"), ("m.0.o", "addmm"), ("m.1.a", "mm"), ("m.1.e", "ge"), ("m.1.e", "mm"), ("", "ge")]
+    plan = {"m.*.up": "colwise", "m.*.o": "rowwise_split_input", "m.*.a": "mla_kv_a_proj", "m.*.e": WHOLE_EXPERTS}
+    divided = [
+        ("m.0.up", "mm"), ("m.0.o", "clone"), ("m.0.o", "mm"), ("m.0.o", "add"),
+        ("m.1.a", "mm"), ("m.1.a", "cat"), ("m.1.e", "mm"), ("", "ge"),
+    ]  # fmt: skip
+    program = Program(alone, plan)
+    assert program.divided() == divided
+    assert program.differences(divided) == []
+    assert program.differences([*divided, ("m.1.e", "where")]) == []  # which tokens a rank's experts get
+    assert program.differences([*divided, ("m.0.up", "where")]) == [("m.0.up", "where", 0, 1)]
+    assert program.differences(divided[1:]) == [("m.0.up", "mm", 1, 0)]
+    swapped = [divided[0], divided[2], divided[1], *divided[3:]]
+    assert program.differences(swapped) == [("m.0.o", "operations until their order differs", 8, 1)]
 
 
 def test_a_decode_step_sends_little() -> None:
@@ -216,6 +235,7 @@ def test_a_wrong_plan_is_found() -> None:
     rows = {(row.path, row.what): (row.template, row.pytorch) for row in found.differences}
     assert rows["whole model", "all reduce number of prefill"] == (3, 5)
     assert "model.layers.mlp" in {path for path, _ in rows}
+    assert not any("operations" in what for _, what in rows)  # those are of transformers' own plan
     plan = {**template.sharding, "lm_head": "colwise"}
     found = verify(msgspec.structs.replace(template, sharding=plan), tp=2)
     rows = {(row.path, row.what): (row.template, row.pytorch) for row in found.differences}

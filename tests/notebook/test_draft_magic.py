@@ -105,6 +105,7 @@ def test_what_cannot_be_is_one_line(shell: InteractiveShell, line: str, words: s
     assert words in error_of(lambda: run(shell, line), NBAnalyzerError)
 
 
+@pytest.mark.slow
 def test_the_line_is_completed(shell: InteractiveShell) -> None:
     from test_magics import completions
 

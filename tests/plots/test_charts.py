@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.collections import PatchCollection
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.text import Annotation
 
 from nbanalyzer import populate, sensitivity, sweep
 from nbanalyzer.errors import InputError, NBAnalyzerError, UnknownNameError
@@ -38,22 +40,29 @@ def cube() -> Sweep:
 
 
 def lines_of(figure: Figure) -> dict[str, tuple[list[float], list[float]]]:
-    """Return label → (x, y); the labels stand at the lines' ends, in their colours.
+    """Return label → (x, y); the labels stand at the lines' ends, each beside a piece of its line's colour.
 
     A line that does not fit somewhere is drawn broken, and over it what fits.
     """
     (ax,) = figure.axes
-    names = {text.get_color(): text.get_text() for text in ax.texts}
-    found: dict[str, Any] = {
-        str(names.get(line.get_color(), "")): (list(line.get_xdata()), list(line.get_ydata()))  # type: ignore[arg-type]
-        for line in reversed(ax.lines)
-    }
+    found: dict[str, Any] = {}
+    for line in reversed(ax.lines):
+        name = next((name for name, color in names_of(figure).items() if color == to_rgba(line.get_color())), "")
+        found[name] = (list(line.get_xdata()), list(line.get_ydata()))  # type: ignore[arg-type]
     return dict([*found.items()][::-1])
+
+
+def names_of(figure: Figure) -> dict[str, Any]:
+    """Return label → the colour of the piece of line beside it."""
+    (ax,) = figure.axes
+    keys = {round(key.get_y() + key.get_height() / 2, 6): key for key in ax.patches if isinstance(key, Rectangle)}
+    texts = {round(float(text.xy[1]), 6): text.get_text() for text in ax.texts if isinstance(text, Annotation)}
+    return {texts[height]: key.get_facecolor() for height, key in keys.items()}
 
 
 def test_lines_show_the_numbers_in_order(found: Sweep) -> None:
     plot = found.plot()
-    assert plot._repr_png_().startswith(PNG)
+    assert plot.png().startswith(PNG)
     lines = lines_of(plot.figure)
     assert list(lines) == ["1", "8", "64"]
     for batch, (xs, ys) in lines.items():
@@ -117,7 +126,8 @@ def test_what_does_not_fit_is_broken_hatched_and_signed(found: Sweep, metric: st
     fits = np.asarray(found.arrays["fits"])[order]  # seq_len, batch_size
     assert 0 < fits.sum() < fits.size
     for index, batch in enumerate(found.axes["batch_size"]):
-        drawn = [line for line in plot.figure.axes[0].lines if line.get_color() == name_color(plot.figure, f"{batch}")]
+        own = names_of(plot.figure)[f"{batch}"]
+        drawn = [line for line in plot.figure.axes[0].lines if to_rgba(line.get_color()) == own]
         assert len(drawn) == (1 if fits[:, index].all() else 2)
         assert (~np.isnan(np.asarray(drawn[-1].get_ydata(), dtype=float))).tolist() == fits[:, index].tolist()
     assert "dashed: does not fit" in plot.figure.axes[0].get_title(loc="left")
@@ -135,11 +145,6 @@ def test_what_does_not_fit_is_broken_hatched_and_signed(found: Sweep, metric: st
     assert (~np.asarray(at)).tolist() == fits.T.tolist()
     assert sum("✗" in text.get_text() for text in ax.texts) == (~fits).sum()
     assert not found.heatmap("parameters").figure.axes[0].collections
-
-
-def name_color(figure: Figure, name: str) -> Any:
-    """Return the colour of a line's label."""
-    return next(text.get_color() for text in figure.axes[0].texts if text.get_text() == name)
 
 
 def test_cells_of_a_table_that_do_not_fit_are_hatched(found: Sweep) -> None:
@@ -203,7 +208,7 @@ def test_of_many_values_eight_are_drawn_and_the_picture_says_so() -> None:
     assert all(len(xs) == MOST_POINTS and xs[0] == 1 and xs[-1] == 2_999 for xs, _ in lines.values())
     assert "  8 of 100 values of batch_size" in repr(plot).splitlines()
     assert "8 of 100 values of batch_size" in plot.figure.axes[0].get_title(loc="left")
-    assert heatmap(found)._repr_png_().startswith(PNG)
+    assert heatmap(found).png().startswith(PNG)
 
 
 def test_a_map_shows_the_numbers(found: Sweep) -> None:
@@ -285,8 +290,7 @@ def test_what_cannot_be_drawn_is_one_line(
 
 def test_the_fragment(cube: Sweep) -> None:
     bundle = cube._repr_mimebundle_()
-    assert set(bundle) == {"text/plain", "text/html", "image/png"}
-    assert base64.b64decode(bundle["image/png"]).startswith(PNG)
+    assert set(bundle) == {"text/plain", "text/html"}
     assert bundle["text/plain"] == repr(cube)
     html = bundle["text/html"]
     assert html == fragment(cube)["text/html"]
@@ -310,13 +314,13 @@ def test_names_are_escaped() -> None:
     found = Sweep("<b>$x$", {"seq_len": (1, 2)}, ("flops",), {"model": "<i>"}, {"flops": np.array([1.0, 2.0])})
     assert "<b>$x$" not in str(fragment(found)["text/html"])
     assert "<i>" not in str(fragment(found)["text/html"])
-    assert line_chart(found)._repr_png_().startswith(PNG)
+    assert line_chart(found).png().startswith(PNG)
 
 
 def test_elasticities_are_bars() -> None:
     found = sensitivity("gpt2", "arithmetic_intensity", {"seq_len": 512})
     plot = elasticity_chart(found)
-    assert plot._repr_png_().startswith(PNG)
+    assert plot.png().startswith(PNG)
     (ax,) = plot.figure.axes
     assert [label.get_text() for label in ax.get_yticklabels()] == list(found.elasticities)
     assert min(found.elasticities.values()) < 0

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
@@ -103,6 +104,7 @@ def texts_of(one: Any) -> Iterator[str]:
 # ---- what steers a terminal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", STEERS, ids=ascii)
 def test_nothing_of_a_strangers_steers_a_terminal(text: str) -> None:
     for name, one in shown(text):
@@ -160,6 +162,7 @@ def is_mathematics(run: str) -> bool:
     return bool(re.search(r"\$.*\$|\\\(.*\\\)|\\\[.*\\\]|\\begin\{|\\ref|\\href", run, re.S))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", MATHS)
 def test_no_page_takes_a_strangers_text_for_mathematics(text: str) -> None:
     assert is_mathematics(text)
@@ -195,6 +198,7 @@ def test_markdown_escapes_its_own_marks() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a nb-error", '"><b>', "x\ty", "é$", "kv_cache"])
 def test_a_states_name_is_one_class_of_the_form(name: str) -> None:
     template = load_model_template(b'{"kernels": []}')
@@ -210,6 +214,18 @@ def test_a_states_name_is_one_class_of_the_form(name: str) -> None:
     assert len(new) == 1
     assert re.fullmatch(r"nb-figure-[A-Za-z0-9_-]+", new[0])
     assert len(after) == len(before) + 3  # the card, its class of its own, its value
+
+
+def test_a_drawing_has_text_that_is_text() -> None:
+    """Whatever a name holds, the drawing is well-formed, and nothing in it steers anything."""
+    text = "a <b>&\"' $x$ \\(y\\)"
+    analysis = analysis_of("".join(STEERS), text)
+    for plot in (analysis.plot(), analysis.on(card_of(text)).plot()):
+        for drawing in (f"<p>{plot.html()}</p>", plot.svg()):
+            root = ElementTree.fromstring(drawing)
+            assert all(one.replace("\n", "").isprintable() for one in root.itertext())
+            labels = {"".join(one.itertext()) for one in root.iter() if one.tag.endswith("text")}
+            assert any(label.endswith(text) for label in labels)
 
 
 # ---- what steers a spreadsheet
@@ -249,10 +265,10 @@ def test_the_forms_csv_is_no_formula(tmp_path: Any) -> None:
 @pytest.mark.parametrize("model", [{"kernels": []}, {"kernels": [{"kernel_type": "composite", "name": "part"}]}])
 def test_an_empty_model_has_empty_pictures(model: dict[str, Any]) -> None:
     analysis = populate(model)
-    assert analysis.plot()._repr_png_().startswith(b"\x89PNG")
+    assert analysis.plot().png().startswith(b"\x89PNG")
     assert repr(analysis.plot()) == "FLOPs and bytes by module: template"
-    assert analysis.on("h100-sxm").plot()._repr_png_().startswith(b"\x89PNG")
-    assert compare(analysis, analysis).plot()._repr_png_().startswith(b"\x89PNG")
+    assert analysis.on("h100-sxm").plot().png().startswith(b"\x89PNG")
+    assert compare(analysis, analysis).plot().png().startswith(b"\x89PNG")
 
 
 # ---- text that is none, in plain data

@@ -77,6 +77,7 @@ def swept(model: str, *metrics: str, **options: Any) -> Sweep:
 # ---- the numbers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELLED)
 def test_a_sweep_is_its_points(model: str) -> None:
     axes: dict[str, Any] = {"batch_size": [1, 40]}
@@ -131,6 +132,7 @@ def test_config_values_are_axes(model: str, axes: dict[str, Any]) -> None:
         assert found.arrays["estimate"][place] == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_one_new_token_among_others_has_kernels_of_its_own() -> None:
     """Of gpt2's 12 layers each attends once: a launch that takes 1 us, or 500 us where there is one new token."""
     fast, slow = ({"launch_us": 1, "per_context_ns": 0, "wave_us": 0, "bandwidth": 1, "compute": 1}, {"launch_us": 501})
@@ -171,6 +173,7 @@ def test_lazy_is_eager() -> None:
     assert lazy.best(minimize="estimate") == eager.best(minimize="estimate")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["gpt2", "t5-small", "qwen1.5-moe-a2.7b"])
 def test_a_request_is_the_sum_of_its_passes(model: str) -> None:
     has_encoder = model.startswith("t5")
@@ -186,6 +189,7 @@ def test_a_request_is_the_sum_of_its_passes(model: str) -> None:
             assert found.arrays[metric][place] == pytest.approx(sum(each), rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["llama-3.1-8b", "qwen1.5-moe-a2.7b"])
 def test_the_steps_of_a_request_have_a_closed_sum(model: str) -> None:
     step = populate(model, seq_len=1, cache_len=5, batch_size=2).on(CARD, profile=PROFILE)
@@ -318,6 +322,7 @@ def test_limits_that_cannot_be(options: dict[str, Any], kind: type[NBAnalyzerErr
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["time", "lower_bound", "estimate"])
 @pytest.mark.parametrize(
     "point", [{"batch_size": 64, "seq_len": 1, "cache_len": 2048}, {"batch_size": 2, "seq_len": 500}]

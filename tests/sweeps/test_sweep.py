@@ -226,6 +226,7 @@ SMALL = Accelerator(name="small", memory_bytes=17 * 10**9, bandwidth=1e12, peaks
 WITHOUT = Accelerator(name="without", bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -438,6 +439,7 @@ def test_the_frontier_is_what_nothing_beats(found: Sweep, metrics: list[str]) ->
     assert len(merged) == len(front)  # its rows are points of the sweep
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(
     st.lists(st.tuples(*[st.integers(0, 4)] * 3), min_size=1, max_size=40),
@@ -452,6 +454,7 @@ def test_frontiers_with_many_ties(rows: list[tuple[int, ...]], metrics: tuple[st
     assert len(front) == len(keys)
 
 
+@pytest.mark.slow
 def test_a_frontier_larger_than_what_is_compared_at_once() -> None:
     count = 5_000
     x = np.linspace(0, 1, count)
@@ -560,7 +563,7 @@ def test_a_grid_larger_than_the_memory_is_there_in_chunks() -> None:
         ({"model": []}, InputError, "the axis model has no values"),
         ({"nope": [1, 2]}, UnknownNameError, "no model variable named 'nope'. There are: hidden_size"),
         ({"num_kv_head": [1, 2]}, UnknownNameError, "Did you mean 'num_kv_heads'"),
-        ({"w_bytes": [1, 2]}, UnknownNameError, "Did you mean 'w_bit'?"),
+        ({"w_bytes": [1, 2]}, UnknownNameError, "There are: w_bit."),
         ({"num_logits": [1, 2]}, UnknownNameError, "no axis named 'num_logits'"),
         ({"seq_len": [1, 2, 1]}, InputError, "the axis seq_len has 1 twice"),
         ({"attn": ["sdpa", "sdpa"]}, InputError, "the axis attn has 'sdpa' twice"),
@@ -585,7 +588,7 @@ def test_a_grid_larger_than_the_memory_is_there_in_chunks() -> None:
         ({"output_len": 5}, InputError, "prompt_len is missing"),
         ({"prompt_len": 1, "output_len": 1, "seq_len": [1]}, InputError, "not seq_len"),
         ({"prompt_len": [1], "output_len": [2**30], "metrics": "flops"}, InputError, "up to 10,000,000 decode steps"),
-        ({"hardware": ["h100"], "metrics": "time"}, UnknownNameError, "Did you mean 'h100-sxm'"),
+        ({"hardware": ["mi300"], "metrics": "time"}, UnknownNameError, "Which of 'mi300a', 'mi300x'"),
         ({"n_layer": [1, 2], "num_layers": 2}, InputError, "n_layer and num_layers are the same variable"),
         ({"set": {"batch_size": 4}}, InputError, "batch_size is not part of a model"),
         ({"set": {"model": 4}}, InputError, "model is not part of a model"),

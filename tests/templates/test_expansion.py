@@ -108,6 +108,7 @@ def test_only_global_variables_are_left() -> None:
             assert all(ALLOWED_VARIABLES.issuperset(parse(text).variables) for text in texts)
 
 
+@pytest.mark.slow
 def test_the_nodes_of_shipped_templates_are_what_their_bindings_expand_to() -> None:
     from nbanalyzer import modules
     from nbanalyzer.analysis.populate import template_of as model
@@ -129,8 +130,11 @@ def test_the_nodes_of_shipped_templates_are_what_their_bindings_expand_to() -> N
         nodes = bound(model(name).kernels)
         assert len(nodes) > 3
         for node in nodes:
-            modules_of = ModelTemplate(module=node.module, bindings=node.bindings, reads=model(name).reads)
-            assert basics(expand(modules_of).kernels) == basics(node.sub_kernels)
+            alone = Composite(name="alone", module=node.module, bindings=node.bindings)
+            whole = ModelTemplate(
+                model_id="alone", kernels=(alone,), config=model(name).config, reads=model(name).reads
+            )
+            assert basics(expand(whole).kernels) == basics(node.sub_kernels)
 
 
 # ---- expanding one's own modules

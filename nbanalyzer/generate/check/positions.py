@@ -129,14 +129,15 @@ def _slot(call: Seen, names: set[str], layers: Layers) -> str:
 def parameters_of(whole: Position, model: torch.nn.Module) -> dict[Position, int]:
     """Return how many parameters PyTorch has at each place, tied tensors once.
 
-    Those of a module that is called from several places belong to the place above them.
+    Those of a module that is called from several places, or several times at one, belong to the place above them.
     """
     owners: dict[str, Position | None] = {}
     above: dict[Position, Position] = {}
     for position in whole.walk():
         above |= dict.fromkeys(position.children, position)
+        is_one = len({node.kernel.name for node in position.nodes}) < 2
         for seen in position.seen:
-            owners[seen.path] = position if owners.get(seen.path, position) is position else None
+            owners[seen.path] = position if is_one and owners.get(seen.path, position) is position else None
     count = dict.fromkeys(whole.walk(), 0)
     for name, parameter in model.named_parameters():
         path = name

@@ -26,11 +26,12 @@ from nbanalyzer.generate.model.meta import answer
 from nbanalyzer.generate.model.subject import Step, Subject
 from nbanalyzer.generate.trace.grouping import group_layers
 from nbanalyzer.generate.trace.recorder import Operations, Recorder
-from nbanalyzer.generate.trace.scope import Operation, Scope
+from nbanalyzer.generate.trace.scope import Scope
 from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.generate.trace.tensors import kept_sizes, leaves
 
 from .oracle import Seen, calls, layers_of, parameters, traffic
+from .programs import operations
 from .runs import MATMUL, TRAFFIC, Measured, Run
 
 __all__ = ["Rank", "Sent", "UnsharedError", "rank_of"]
@@ -109,12 +110,7 @@ class Rank:
         """Path of the module and name of every operation, in order."""
         root = self.measured[-1].root
         assert root is not None
-        return [
-            (path, child.name)
-            for path, scope in _scopes(root, "")
-            for child in scope.children
-            if isinstance(child, Operation)
-        ]
+        return [*operations(root)]
 
     def communication(self) -> dict[tuple[str, str], tuple[int, int]]:
         """Return collective and group → how many there are, and the bytes of all payloads."""

@@ -23,6 +23,7 @@ from nbanalyzer.text import as_lines, escape
 from .comparison import Comparison, comparisons, of_rank, parameters_alone
 from .equality import checked_under
 from .positions import Position, culprits
+from .programs import Program, Steps, program_of
 from .ranks import Rank, rank_of
 from .runs import RUNS, Run, runs_of
 from .samples import RUNS as OTHER_RUNS
@@ -170,7 +171,9 @@ def verify(
         for number, (name, run) in enumerate(RANK_RUNS.items()):
             if ep == 1 or name == "prefill":  # else tokens are too few to be the same for all experts
                 tell(f"comparing {name} of one of {tp} ranks", number / len(RANK_RUNS))
-                found.compare_rank(name, rank_of(subject, tp, ep, run), count(template, **run, tp=tp, ep=ep))
+                rank = rank_of(subject, tp, ep, run)
+                found.compare_rank(name, rank, count(template, **run, tp=tp, ep=ep))
+                found.compare_programs(name, program_of(subject, run, ep), rank.operations)
         tell("done", 1)
         differences = tuple(found.differences)
         return Verification(template.model_id, differences, found.others, found.compared, ("",), ranks=tp)
@@ -250,6 +253,12 @@ class _Found:
         for comparison in of_rank(rank, costs):
             run = "" if comparison.metric == "parameters" else f" of {name}"
             self.add(comparison, run, main=comparison.metric in (*SHOWN_METRICS, "payload_bytes"))
+
+    def compare_programs(self, name: str, program: Program, rank: Steps) -> None:
+        """Add the operations of a rank beside those of one device, from which a template is made."""
+        for path, what, ours, theirs in program.differences(rank):
+            self.differences[Row(path or WHOLE, f"{what} of {name}", ours, theirs)] = None
+        self.compared += len(rank)
 
     def compare_parameters(self, subject: Subject) -> None:
         """Add the parameters of a model that does not run."""

@@ -70,7 +70,7 @@ class Unfilled(TorchFunctionMode):
         # It would draw again and again what is out of bounds, and nothing is drawn.
         self._replaced = getattr(torch.nn.init, _BOUNDED, None)
         setattr(torch.nn.init, _BOUNDED, lambda tensor, *_args, **_kwargs: tensor)
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *raised: object) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.generate.model.subject import Subject
-from nbanalyzer.templates.config_files import media_fields, text_part
+from nbanalyzer.templates.config_files import media_fields, same_for_all, text_part
 from nbanalyzer.templates.families import canonical_name, says_no_size
 
 from .observation import values_of
@@ -54,7 +54,8 @@ def _integers(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
     if text := text_part(config):  # of what stands beside it, such as a vision tower, no variable tells the sizes
         yield from _integers(config[text], f"{prefix}{text}.")
         return
-    for name, value in config.items():
+    for name, stated in config.items():
+        value = same_for_all(stated) if name in _NAMED else stated
         if isinstance(value, Mapping) and name.endswith("_config") and not prefix:
             yield from (field for field in _integers(value, f"{name}.") if field[0] in _NAMED)
         elif isinstance(value, bool) or says_no_size(name) or says_which_layer(name):

@@ -29,7 +29,7 @@ from nbanalyzer.generate.trace.recorder import seldom_collected, trace
 from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.progress import part_of, tell
 from nbanalyzer.templates.config import extract_model_params
-from nbanalyzer.templates.config_files import essential, media_fields, put, text_part, with_labels
+from nbanalyzer.templates.config_files import essential, media_fields, put, same_for_all, text_part, with_labels
 from nbanalyzer.templates.expansion import expand
 from nbanalyzer.templates.template import Kernel, ModelTemplate
 from nbanalyzer.templates.validity import DEFAULTS
@@ -269,7 +269,7 @@ def stated(template: ModelTemplate, subject: Subject) -> ModelTemplate:
             continue
         for source in (*(VARIABLES[name].sources if name in VARIABLES else ()), name):
             # Several fields may be about the same thing, of different parts of the model.
-            value = fields.get(source)
+            value = same_for_all(fields.get(source))
             if value is not None and value == wanted.get(name) and (silent or part.get(source) is None):
                 part[source] = value
                 if silent or value == hf.default_of(own, source):

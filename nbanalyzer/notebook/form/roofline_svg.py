@@ -42,20 +42,39 @@ class Axes:
         return BOTTOM - (BOTTOM - TOP) * math.log(rate / self.bottom) / math.log(self.top / self.bottom)
 
 
-def roofline_svg(roofline: Roofline, title: str) -> str:
-    """Return the roofline with one dot per module, its area the share of time; below it the names of the largest."""
-    shown = dots(roofline)
-    peaks = roofs(roofline)
-    bandwidth = roofline.accelerator.bandwidth * roofline.efficiency.bandwidth
+def roofline_svg(roofline: Roofline, title: str, ghost: Roofline | None = None) -> str:
+    """Return the roofline with one dot per module, its area the share of time; below it the names of the largest.
+
+    It takes a millisecond or two, colours are those of the page, and every dot has its numbers as a tooltip.
+
+    Args:
+        roofline: what to draw.
+        title: text above the drawing, and its name for those who do not see it.
+        ghost: another pass, drawn behind the first as hollow dots: that which was pinned. Its roofs are drawn
+            where they differ.
+
+    """
+    shown, behind = dots(roofline), dots(ghost) if ghost else []
+    peaks, bandwidth = roofs(roofline), _bandwidth(roofline)
     peak = summit(roofline, shown)
-    axes = _axes(shown, peak)
-    drawing = "".join((*_grid(axes), *_roofs(axes, bandwidth, peaks, peak), *_dots(axes, shown)))
+    highest = max(peak, summit(ghost, behind)) if ghost else peak
+    axes = _axes([*shown, *behind], highest)
+    parts = [*_grid(axes)]
+    if ghost:
+        parts += [*_ghost_roofs(axes, roofline, ghost, summit(ghost, behind)), *_ghosts(axes, behind)]
+    drawing = "".join((*parts, *_roofs(axes, bandwidth, peaks, peak), *_dots(axes, shown)))
+    beside = ", beside what was pinned" if ghost else ""
+    name = as_attribute(f"roofline of {title}: a dot per module, FLOP/s over FLOP per byte{beside}")
     return (
         f'<div style="max-width:{WIDTH:.0f}px;line-height:1.3;font-size:0.92em"><b>{escape(title)}</b>'
-        f'<svg viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img" aria-label="roofline" font-size="12" '
+        f'<svg viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img" aria-label="{name}" font-size="12" '
         f'style="display:block;width:100%" fill="currentColor" stroke="none">{drawing}</svg>'
-        f"{_names(roofline, shown)}</div>"
+        f"{_names(roofline, shown, has_ghost=ghost is not None)}</div>"
     )
+
+
+def _bandwidth(roofline: Roofline) -> float:
+    return roofline.accelerator.bandwidth * roofline.efficiency.bandwidth
 
 
 def _axes(shown: Sequence[Dot], peak: float) -> Axes:
@@ -104,13 +123,42 @@ def _roofs(axes: Axes, bandwidth: float, peaks: Mapping[str, float], peak: float
         yield _text(RIGHT - 2, axes.y(value) + shift, f"{name} {si(value, 'FLOP/s')}", "end")
 
 
-def _dots(axes: Axes, shown: Sequence[Dot]) -> Iterator[str]:
-    """Yield the dots, each with its name and time as a tooltip, and the numbers of the largest."""
+def _ghost_roofs(axes: Axes, roofline: Roofline, ghost: Roofline, peak: float) -> Iterator[str]:
+    """Yield the roofs of the other pass that differ, thin and dashed: the memory's up to `peak`, and each unit's."""
+    bandwidth, style = _bandwidth(ghost), ' stroke-dasharray="2 4"'
+    if bandwidth != _bandwidth(roofline):
+        start = max(axes.low, axes.bottom / bandwidth)
+        ends = (axes.x(start), axes.y(start * bandwidth), axes.x(peak / bandwidth), axes.y(peak))
+        yield _line(*ends, "0.6", "1.2", style)
+    for value in {*roofs(ghost).values()} - {*roofs(roofline).values()}:
+        yield _line(axes.x(max(axes.low, value / bandwidth)), axes.y(value), RIGHT, axes.y(value), "0.6", "1.2", style)
+
+
+def _ghosts(axes: Axes, shown: Sequence[Dot]) -> Iterator[str]:
+    """Yield the dots of the other pass, hollow and broken."""
     for dot in shown:
-        about = as_attribute(f"{dot.node.path}: {seconds(dot.time)}, {dot.limiter}-bound")
+        about = as_attribute(f"pinned: {_about(dot)}")
+        yield (
+            f'<circle cx="{axes.x(dot.intensity):.1f}" cy="{axes.y(dot.rate):.1f}" r="{_radius(dot):.1f}" fill="none" '
+            'stroke="currentColor" stroke-opacity="0.6" stroke-dasharray="3 2" pointer-events="all">'
+            f"<title>{about}</title></circle>"
+        )
+
+
+def _about(dot: Dot) -> str:
+    """Return a dot's numbers in words."""
+    numbers = f"{dot.intensity:.4g} FLOP per byte, {si(dot.rate, 'FLOP/s')}"
+    limiter = dot.limiter if dot.limiter == "overhead" else f"{dot.limiter}-bound"
+    return f"{dot.node.path}: {seconds(dot.time)}, {100 * dot.share:.1f} % of the time, {limiter}; {numbers}"
+
+
+def _dots(axes: Axes, shown: Sequence[Dot]) -> Iterator[str]:
+    """Yield the dots, each with its numbers as a tooltip, and the numbers by which the largest are listed."""
+    for dot in shown:
         yield (
             f'<circle cx="{axes.x(dot.intensity):.1f}" cy="{axes.y(dot.rate):.1f}" r="{_radius(dot):.1f}" '
-            f'fill="{LIMITERS[dot.limiter]}" stroke="currentColor" stroke-opacity="0.5"><title>{about}</title></circle>'
+            f'fill="{LIMITERS[dot.limiter]}" stroke="currentColor" stroke-opacity="0.5">'
+            f"<title>{as_attribute(_about(dot))}</title></circle>"
         )
     for dot, numbers in spots(named(shown)):  # below the roofs, where there is room
         reach = 0.7 * _radius(dot) + 3
@@ -122,11 +170,12 @@ def _radius(dot: Dot) -> float:
     return math.hypot(SMALLEST, LARGEST * math.sqrt(dot.share))
 
 
-def _names(roofline: Roofline, shown: Sequence[Dot]) -> str:
+def _names(roofline: Roofline, shown: Sequence[Dot], *, has_ghost: bool) -> str:
     """Return the legend, colours and numbered modules, as HTML that wraps on narrow pages."""
     labelled = named(shown)
     labels = roofline.analysis.labels([dot.node for dot in labelled])
     entries = [f'<span style="color:{LIMITERS[limiter]}">●</span> {limiter}-bound' for limiter in ("compute", "memory")]
+    entries += ["◌ pinned"] if has_ghost else []
     entries += [
         f"<b>{number}</b> {escape(label)}, {100 * dot.share:.1f} %"
         for number, (label, dot) in enumerate(zip(labels, labelled, strict=True), 1)
