@@ -128,7 +128,7 @@ def _images(config: Any) -> Reader:
 
 def _of_one_size(_chance: Random, values: Mapping[str, int], count: int) -> Media:
     side = values.get("vision_image_size", values.get("image_size", 0))
-    return Media(count, side, side, 1)
+    return Media(count, side, side)
 
 
 def _waves(config: Any) -> Reader:
@@ -269,7 +269,7 @@ def _grid(config: Any, pixels: tuple[int, int], **how: Any) -> Reader:
 
     def draw(chance: Random, values: Mapping[str, int], count: int) -> Media:
         side = values["vision_patch_size"] * values["vision_spatial_merge_size"]
-        return Media(count, side * chance.randint(2, 13), side * chance.randint(5, 11), 1)
+        return Media(count, side * chance.randint(2, 13), side * chance.randint(5, 11))
 
     def positions(step: Any) -> dict[str, Any]:
         if step.subject.device == "meta":
@@ -325,7 +325,7 @@ def _mistral3(config: Any) -> Reader | None:
 
     def draw(chance: Random, values: Mapping[str, int], count: int) -> Media:
         side = values["vision_patch_size"] * values["spatial_merge_size"]
-        return Media(count, side * chance.randint(2, 11), side * chance.randint(3, 9), 1)
+        return Media(count, side * chance.randint(2, 11), side * chance.randint(3, 9))
 
     return Reader(reads, inputs, draw, reads_text=True, looks=True)
 
