@@ -169,7 +169,7 @@ def _refuse(arguments: argparse.Namespace, action: str, taken: tuple[str, ...]) 
 
 
 def _populate(arguments: argparse.Namespace) -> None:
-    for name in given(arguments, (*LENGTHS, "quant", *SERVING, *MONEY)):
+    for name in given(arguments, (*LENGTHS, *SERVING, *MONEY)):
         raise InputError(f"--{name} is of a request: --request takes it, --populate does not")
     if not (arguments.model_id or arguments.model_json):
         raise InputError("--populate needs --model_id NAME or --model_json FILE")

@@ -53,7 +53,21 @@ class InputError(NBAnalyzerError, ValueError):
 
 
 class NotModelledError(InputError):
-    """A time that nobody can say for want of measurements; what does not need it, such as the bound, is known."""
+    """A time that nobody can say for want of measurements; what does not need it, such as the bound, is known.
+
+    Attributes:
+        missing: what was not measured, in a word or two, of a time that has no more than no interval; else "".
+
+    """
+
+    def __init__(self, problem: str, missing: str = "") -> None:
+        super().__init__(problem)
+        self.missing = missing
+
+    @property
+    def short(self) -> str:
+        """What stands in the place of an interval."""
+        return f"no interval: {self.missing} not measured" if self.missing else "no interval"
 
 
 class FormulaError(NBAnalyzerError, ValueError):

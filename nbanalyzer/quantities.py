@@ -5,23 +5,48 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-__all__ = ["amount", "count_of", "gib", "percent", "plain", "rate", "seconds", "show", "si", "spelled_out", "whole"]
+__all__ = [
+    "BYTES",
+    "amount",
+    "count_of",
+    "gib",
+    "percent",
+    "plain",
+    "rate",
+    "seconds",
+    "show",
+    "si",
+    "spelled_out",
+    "whole",
+    "write_bytes",
+]
 
 Number = int | Fraction
 
 PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 COUNTS = ("", "k", "M", "B", "T")
 LEAST = 0.9995e-9  # seconds
+BYTES = ("decimal", "binary")
+"""How bytes may be written: 16.06 GB, or 14.96 GiB."""
+_IN = {"B": BYTES[0]}
 
 
 def si(number: Number | float, unit: str = "") -> str:
     """Return a number with four digits and a decimal prefix: 124439808 → ``124.4 M``; 2048, "B" → ``2.048 kB``."""
     value, index = float(number), 0
+    is_binary = _IN.get(unit) == BYTES[1]
+    step = 1024 if is_binary else 1000
     while abs(value) >= 999.95 and index < len(PREFIXES) - 1:
-        value, index = value / 1000, index + 1
+        value, index = value / step, index + 1
     if index == 0:
         return f"{value:.0f} {unit}".rstrip() if value == int(value) else f"{value:.4g} {unit}".rstrip()
-    return f"{_four_digits(value)} {PREFIXES[index]}{unit}"
+    prefix = f"{PREFIXES[index].upper()}i" if is_binary else PREFIXES[index]
+    return f"{_four_digits(value)} {prefix}{unit}"
+
+
+def write_bytes(units: str) -> None:
+    """Choose how `si` writes bytes from now on, one of `BYTES`; rates, bytes a second, stay decimal."""
+    _IN["B"] = units
 
 
 def count_of(number: Number | float, digits: int = 3) -> str:

@@ -24,20 +24,23 @@ DENSE = servers("llama-3.1-8b", *even(0.9, 1.1)) + servers("qwen3-32b", *even(0.
 
 def test_what_dense_models_and_kernels_miss_together() -> None:
     # A tenth of what lies evenly from 0.9 to 1.1 is below 0.92.
+    # As a logarithm that is -0.0834, 0.8 is -0.2231: together the root of their squares, -0.2382, which is 0.788.
     found = expected(DENSE, [], KERNELS)
-    assert found == pytest.approx([0.91 * 0.7, 0.92 * 0.8, 1.0, 1.08 * 1.25, 1.09 * 1.5], abs=0.002)
+    assert found == pytest.approx([0.6915, 0.7880, 1.0, 1.2662, 1.5136], abs=0.002)
+    # Where one misses nothing, it is the other's.
+    assert expected(DENSE, [], (1.0,) * 5) == pytest.approx([0.91, 0.92, 1.0, 1.08, 1.09], abs=0.002)
     # Measured models with experts widen it where they lie farther out, and say where its middle is.
     own = servers("gpt-oss-120b", *even(1.0, 2.0))
     found = expected(DENSE, own, KERNELS)
-    assert found == pytest.approx([0.91 * 0.7, 0.92 * 0.8, 1.5, 1.9, 1.95], abs=0.01)
+    assert found == pytest.approx([0.6915, 0.7880, 1.5, 1.9, 1.95], abs=0.01)
 
 
 def test_an_interval_is_judged_without_its_model() -> None:
     far = servers("gpt-oss-120b", *even(1.0, 2.0))
-    # From 0.736 to 1.35 there are 36 of 101; what they themselves say does not count.
+    # From 0.788 to 1.266 there are 27 of 101; what they themselves say does not count.
     share, width = judged(far, DENSE, KERNELS)
-    assert share == pytest.approx(0.35, abs=0.02)
-    assert width == pytest.approx((1.35 - 0.736) / 2, abs=0.005)
+    assert share == pytest.approx(0.27, abs=0.02)
+    assert width == pytest.approx((1.266 - 0.788) / 2, abs=0.005)
     # Another model with experts counts, and is itself inside what the first gives.
     both = far + servers("qwen3-235b-a22b", *even(1.0, 2.0))
     assert judged(both, DENSE, KERNELS)[0] == pytest.approx(0.9, abs=0.02)

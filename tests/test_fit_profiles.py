@@ -78,7 +78,7 @@ def test_parameters_are_found_again(name: str) -> None:
     true = {
         "compute": 0.7, "bandwidth": 0.8, "launch_us": 5.0, "per_k_ns": 0.9, "longest_k": 6000.0, "per_token_ns": 2.0, "throttle": 0.12, "brief_us": 60.0, "kept": 3.0,
         "per_context_ns": 0.8, "wave_us": 2.0, "wave_context_ns": 0.5, "activation_bandwidth": 0.4,
-        "per_expert_us": 0.5, "per_rank_us": 0.5, "second_step_us": 3.0, "link": 0.7,
+        "per_expert_us": 0.5, "uneven": 0.3, "per_rank_us": 0.5, "second_step_us": 3.0, "link": 0.7,
     }  # fmt: skip
     wanted = {key: true[key] for key in law.parameters if key in true}
     measured = times(law, launches, fixed | wanted)

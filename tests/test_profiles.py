@@ -187,6 +187,9 @@ def test_the_other_laws_by_hand() -> None:
     assert mine().parameters("experts", "bf16").time_us(launch) == pytest.approx(10 + 4 / 4 + 1 / 0.25 + 9 + 15)
     found = mine().parameters("experts", "bf16").time_us(launch | long)
     assert found == pytest.approx(40 + 10 / 4 + 1 / 0.25 + 9 + 15)
+    given = {"compute": 0.5, "bandwidth": 0.8, "activation_bandwidth": 0.25, "launch_us": 9, "uneven": 0.25}
+    uneven = mine(classes={"experts": {"bf16": {"parameters": given}}}).parameters("experts", "bf16")
+    assert uneven.time_us(launch) == pytest.approx(10 + (0.25 + 0.25) * 4 + 1 / 0.25 + 9)
     # A message of 0.5 us goes to all three others whole, one of 30 in quarters and twice.
     reduced = mine().parameters("all_reduce")
     assert reduced.time_us({"message_us": 0.5, "num_ranks": 4.0}) == pytest.approx(4 + 3 * 0.5 + 3 * 0.5 / 0.75)

@@ -33,6 +33,7 @@ import nbanalyzer
 from nbanalyzer.errors import InputError, NBAnalyzerError, TemplateError, UnknownNameError
 from nbanalyzer.files import write_whole
 from nbanalyzer.templates import library
+from nbanalyzer.templates.quantisation import stated_in
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.templates.template_files import encode, load_model_template, save_template
 
@@ -68,6 +69,12 @@ class Outcome:
 
 
 def regenerate(template: ModelTemplate, bases: Templates) -> ModelTemplate:
+    """Return the template as it should be written, see `_anew`; how its weights are stored is as it was."""
+    fresh = _anew(template, bases)
+    return msgspec.structs.replace(fresh, config={**fresh.config, **stated_in(template.config)})
+
+
+def _anew(template: ModelTemplate, bases: Templates) -> ModelTemplate:
     """Return the template as it should be written, its provenance saying what was checked.
 
     Args:

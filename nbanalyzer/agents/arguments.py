@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from nbanalyzer.analysis.options import COMMUNICATION
-from nbanalyzer.costs.run import MAX_RANKS, MAX_SIZE, MESH, SIZES, SWITCHES
+from nbanalyzer.costs.run import MAX_RANKS, MAX_SIZE, MESH, QUANT, SIZES, SWITCHES
 from nbanalyzer.errors import InputError, quote
 
 __all__ = [
@@ -74,6 +74,7 @@ class Pass(Model, frozen=True, kw_only=True):
     w_bit: Annotated[int | None, Meta(description=SIZES["w_bit"], extra_json_schema=_Bits)] = None
     a_bit: Annotated[int | None, Meta(description=SIZES["a_bit"], extra_json_schema=_Bits)] = None
     kv_bit: Annotated[int | None, Meta(description=SIZES["kv_bit"], extra_json_schema=_Bits)] = None
+    quant: Annotated[str | None, Meta(description=QUANT)] = None
     fusion: Annotated[Literal["none", "engine"] | None, Meta(description=SWITCHES["fusion"].meaning)] = None
     attn: Annotated[Literal["sdpa", "eager"] | None, Meta(description=SWITCHES["attn"].meaning)] = None
     logits: Annotated[Literal["all", "last"] | None, Meta(description=SWITCHES["logits"].meaning)] = None
@@ -90,7 +91,7 @@ class Pass(Model, frozen=True, kw_only=True):
 
     def run(self) -> dict[str, Any]:
         """Return the sizes and switches that were given, and what is set."""
-        given = {name: getattr(self, name) for name in (*SIZES, *SWITCHES)}
+        given = {name: getattr(self, name) for name in (*SIZES, "quant", *SWITCHES)}
         changes = {"set": self.set} if self.set else {}
         return {name: value for name, value in given.items() if value is not None} | changes
 

@@ -95,14 +95,21 @@ class Variant:
     @property
     def not_modelled(self) -> str:
         """Why there is no estimate on its accelerator; "" if there is."""
-        return self._expected if isinstance(self._expected, str) else ""
+        return str(self._expected) if isinstance(self._expected, NotModelledError) else ""
+
+    @property
+    def within(self) -> str:
+        """The ends of the interval, as text; or why there is none, of a time that is expected without one."""
+        if isinstance(self._expected, NotModelledError):
+            return "" if self.point is None else self._expected.short
+        return self._expected.within if self._expected else ""
 
     @cached_property
-    def _expected(self) -> Interval | str | None:
+    def _expected(self) -> Interval | NotModelledError | None:
         try:
             return self.roofline.estimate if self.roofline else None
         except NotModelledError as error:
-            return str(error)
+            return error
 
     @cached_property
     def point(self) -> float | None:

@@ -98,7 +98,8 @@ def spread_of(launches: Iterable[Launch[Any]], pace: Pace | EagerPace) -> Spread
         on = "" if run.tp == 1 else f" on {run.tp:,} devices"
         on += f" over {' and '.join(others)}" if others else ""
         why = f"no estimate of {kind} models{on} by {pace.profile.name} was compared with measurements"
-        raise NotModelledError(f"not modelled: {why}")
+        missing = " and ".join(others) or (f"{run.tp:,} devices" if run.tp > 1 else f"{kind} models")
+        raise NotModelledError(f"not modelled: {why}", missing)
     return spread
 
 

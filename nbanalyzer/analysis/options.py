@@ -6,16 +6,15 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from nbanalyzer.costs.run import REQUEST, SIZES, SWITCHES, read_whole
+from nbanalyzer.costs.run import QUANT, REQUEST, SIZES, SWITCHES, read_whole
 from nbanalyzer.errors import InputError, quote
 from nbanalyzer.quantities import spelled_out
-
-from .quants import QUANTS
+from nbanalyzer.templates.schemes import NONE, scheme_names
 
 __all__ = [
     "ALL", "COMMUNICATION", "EFFICIENCIES", "GOALS", "LENGTHS", "MONEY", "NOT_ALL", "PASSES", "PROFILE", "SERVING",
-    "Arguments", "add_communication_options", "add_efficiency_options", "add_request_options", "add_run_options",
-    "given", "read_real",
+    "Arguments", "Suggested", "add_communication_options", "add_efficiency_options", "add_quant_option",
+    "add_request_options", "add_run_options", "given", "read_real",
 ]  # fmt: skip
 
 EFFICIENCIES: Mapping[str, str] = {
@@ -67,12 +66,27 @@ def add_run_options(parser: ArgumentParser, *, several: bool = False, sizes: Col
     number: dict[str, Any] = {"nargs": "+"} if several else {}
     for name in sizes:
         parser.add_argument(f"--{name}", metavar="N", help=SIZES[name], **number)
+    if "w_bit" in sizes:
+        add_quant_option(parser, several=several)
     if "rank" in sizes:
         parser.add_argument("--imbalance", metavar="X", help=IMBALANCE, **number)
     for name, switch in SWITCHES.items():
         # --causal alone means on.
         choice = number or ({"nargs": "?", "const": "on"} if "on" in switch.choices else {})
         parser.add_argument(f"--{name}", choices=switch.choices, help=switch.meaning, **choice)
+
+
+class Suggested(tuple[str, ...]):
+    """Choices to complete: other values are read later, where more is known."""
+
+    def __contains__(self, _text: object) -> bool:
+        return True
+
+
+def add_quant_option(parser: ArgumentParser, *, several: bool = False) -> None:
+    """Declare the option for the scheme of the weights."""
+    number: dict[str, Any] = {"nargs": "+"} if several else {}
+    parser.add_argument("--quant", choices=Suggested((*scheme_names(), NONE)), metavar="NAME", help=QUANT, **number)
 
 
 def add_efficiency_options(parser: ArgumentParser) -> None:
@@ -92,8 +106,6 @@ def add_request_options(parser: ArgumentParser) -> None:
     """Declare the options of a request beside those of its run: lengths, how it is served, money."""
     for name, meaning in LENGTHS.items():
         parser.add_argument(f"--{name}", metavar="N", help=meaning)
-    scheme = "how an engine serves the weights inside the layers (as w_bit says)"
-    parser.add_argument("--quant", choices=tuple(QUANTS), help=scheme)
     for name, meaning in {**SERVING, **MONEY}.items():
         parser.add_argument(f"--{name}", metavar="N" if name == "concurrency" else "X", help=meaning)
 
@@ -157,7 +169,8 @@ class Arguments:
 
     def run(self, sizes: Iterable[str] = SIZES) -> dict[str, Any]:
         """Return the sizes and the imbalance, as numbers, and the switches that are given."""
-        return {**self.numbers(sizes), **self.reals(("imbalance",)), **given(self.options, SWITCHES)}
+        named = given(self.options, ("quant", *SWITCHES))
+        return {**self.numbers(sizes), **self.reals(("imbalance",)), **named}
 
     def of_phase(self) -> dict[str, Any]:
         """Return the same with what ``--phase`` says of the lengths: one token after the cache, or nothing cached."""
@@ -173,7 +186,7 @@ class Arguments:
     def request(self, sizes: Iterable[str] = SIZES) -> dict[str, Any]:
         """Return the lengths of a request, or the usual ones, how it is served, and its run."""
         lengths = {"prompt_len": 1024, "output_len": 256, **self.numbers(REQUEST)}
-        return {**lengths, **given(self.options, ("quant",)), **self.run(sizes)}
+        return {**lengths, **self.run(sizes)}
 
     def search(self) -> dict[str, Any]:
         """Return what `nbanalyzer.fit` is asked beside the model and its sizes."""
@@ -181,7 +194,7 @@ class Arguments:
         asked = {**self.numbers(sizes), **self.reals(("price", "memory_fraction")), **self.values(("profile",))}
         if self.options.hardware:
             asked["hardware"] = [self.value(name) for name in self.options.hardware]
-        return asked | given(self.options, ("minimize", "where"))
+        return asked | given(self.options, ("minimize", "where", "quant"))
 
     def changes(self) -> dict[str, int]:
         """Return the config values that ``--set`` changes."""

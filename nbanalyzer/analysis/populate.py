@@ -115,11 +115,11 @@ def prepared(
     this_run = as_run(run)  # a value that cannot be is told before any model is looked for
     changes = {name: whole(value) for name, value in (set or {}).items()}
     template, bound = compared(template_of(model))
-    tree, params = count.prepared(template, config, changes, this_run)
+    tree, params, this_run = count.prepared(template, config, changes, this_run)
     positions = params.get("max_position_embeddings") or this_run.seq_len
     if is_short := "seq_len" not in run and positions < this_run.seq_len:
-        this_run = as_run({**run, "seq_len": positions})  # nobody asked for more than it was made for
-        tree, params = count.prepared(template, config, changes, this_run)
+        shorter = as_run({**run, "seq_len": positions})  # nobody asked for more than it was made for
+        tree, params, this_run = count.prepared(template, config, changes, shorter)
     changed = {canonical_name(name) for name in changes}
     notes = [f"set {', '.join(f'{name}={value}' for name, value in changes.items())}"] if changes else []
     if config is not None:

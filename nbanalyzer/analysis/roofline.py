@@ -220,7 +220,8 @@ class Roofline(Shown, shown_by="roofline"):
             expected = f"estimate {error}"
             with suppress(InputError):  # of several devices most were never measured
                 if self.analysis.run.devices > 1:
-                    expected = f"estimate {seconds(self.expected)} (no interval)"
+                    why = error.short if isinstance(error, NotModelledError) else "no interval"
+                    expected = f"estimate {seconds(self.expected)} ({why})"
         fit = UNKNOWN if self.fit is None else self.fit.short
         unknown = f", {COMPUTE}" if COMPUTE in self.marks else ""
         return f"{expected} · bound {seconds(self.lower_bound)}{self.routing}{unknown} · {fit}"

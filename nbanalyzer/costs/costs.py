@@ -137,8 +137,20 @@ class Costs:
 
     @property
     def weight_bytes(self) -> Number:
-        """Bytes of all weights, tied ones once, exact."""
+        """Bytes of all weights as they are stored, tied ones once, exact."""
+        if self.kernel_tree.stored:
+            return normalize(sum(self.own_weight_bytes(node) for node in self.nodes if not node.is_basic))
         return normalize(self.cost_of_all.parameters * self.values["w_bytes"])
+
+    def weight_bytes_below(self, node: Node) -> Number:
+        """Return the bytes of the parameters of a module and of all below it as they are stored, of all copies."""
+        if node.is_basic:
+            return 0
+        return normalize(self.own_weight_bytes(node) + sum(map(self.weight_bytes_below, node.children)))
+
+    def own_weight_bytes(self, node: Node) -> Number:
+        """Return the bytes of a module's own parameters as they are stored, of all its copies."""
+        return normalize(self.costs[node].copies * node.own_weight_bytes.evaluate(self.values))
 
     @property
     def state_bytes(self) -> Number:
@@ -180,7 +192,10 @@ class Costs:
     @property
     def conditions(self) -> str:
         """The runtime values and conventions in one line."""
-        sizes = (f"{name} {getattr(self.run, name)}" for name in SIZES if self._is_used(name))
+        stored = self.kernel_tree.stored
+        said = {"w_bit": f"quant {stored.quantisation.name}"} if stored else {}
+        used = filter(self._is_used, SIZES)
+        sizes = (said.get(name) or f"{name} {getattr(self.run, name)}" for name in used)
         switches = (f"{name} {value}" for name, value in self.conventions.items())
         devices = [self.devices] if self.devices else []
         return "; ".join((", ".join(sizes), ", ".join(switches), *devices, *self.notes))
@@ -264,6 +279,7 @@ class Costs:
             "values": {name: plain(self.values[name]) for name in self.values if self._is_used(name)},
             "conventions": self.conventions,
             **({"devices": self.devices} if self.devices else {}),
+            **({"quant": self.kernel_tree.stored.quantisation.name} if self.kernel_tree.stored else {}),
             "notes": list(self.notes),
             "warnings": list(self.warnings),
             "totals": self.totals,

@@ -12,10 +12,13 @@ import msgspec
 from nbanalyzer.errors import ConfigError, InputError, TemplateError, quote
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.templates import catalog
+from nbanalyzer.templates.choices import Quantisation
 from nbanalyzer.templates.config import ModelParams, extract_model_params, with_overrides
 from nbanalyzer.templates.config_files import as_mapping
 from nbanalyzer.templates.expansion import with_variants
 from nbanalyzer.templates.families import canonical_name
+from nbanalyzer.templates.quantisation import FIELDS, asked_for, quantisation_in, stated_in
+from nbanalyzer.templates.schemes import NONE
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.templates.template_files import as_json
 
@@ -24,7 +27,7 @@ from .division import Stage
 from .run import SWITCHES, Layout, Run
 from .tree import Tree
 
-__all__ = ["again", "as_run", "count", "fused", "params_of", "prepared", "tree_of"]
+__all__ = ["again", "as_run", "count", "fused", "params_of", "prepared", "quantisation_of", "tree_of"]
 
 
 def count(template: ModelTemplate, **run: Any) -> Costs:
@@ -32,18 +35,20 @@ def count(template: ModelTemplate, **run: Any) -> Costs:
 
     Args:
         template: with its kernels, in whatever variants.
-        run: batch_size, seq_len, cache_len, encoder_len, w_bit, a_bit, kv_bit, attn, logits, causal; see `Run`.
+        run: batch_size, seq_len, cache_len, encoder_len, w_bit, a_bit, kv_bit, attn, logits, causal; see `Run`. All
+            weights have `w_bit` bits, unless a `quant` is given: what is compared with PyTorch's own count is so.
 
     Raises:
         NBAnalyzerError: a run that is not possible, or formulas without a value.
 
     """
-    this_run = as_run(run)
-    return Costs(*prepared(template, None, {}, this_run), this_run)
+    return Costs(*prepared(template, None, {}, as_run({"quant": NONE, **run})))
 
 
-def prepared(template: ModelTemplate, config: object, changes: Mapping[str, int], run: Run) -> tuple[Tree, ModelParams]:
-    """Return the kernels and sizes that costs are counted from, checked.
+def prepared(
+    template: ModelTemplate, config: object, changes: Mapping[str, int], run: Run
+) -> tuple[Tree, ModelParams, Run]:
+    """Return the kernels and sizes that costs are counted from, checked, and the run as the weights' scheme has it.
 
     Args:
         template: complete.
@@ -55,14 +60,41 @@ def prepared(template: ModelTemplate, config: object, changes: Mapping[str, int]
         NBAnalyzerError: options that are not possible, or without effect.
 
     """
-    tree = tree_of(template, run)
+    template = _as_stated(template, config)
+    quantisation = quantisation_of(template, run)
+    tree = _plain(template, run)
     params = params_of(tree, config, changes)
-    if run.pp > 1:
+    if quantisation and quantisation.kv_bits and run.kv_bit_follows:
+        run = run.fused(run.fusion, kv_bit=quantisation.kv_bits)
+    if run.pp > 1 or quantisation:
         tree = tree_of(template, run, params)
     _require(tree, params, run)
+    if run.quant and tree.stored and not tree.stored.schemes:
+        roles = " and ".join(f"{role}s" for role in tree.stored.quantisation.scheme.file.roles)
+        raise InputError(f"quant={quote(run.quant)} changes nothing: it is of {roles}, and this model has none")
     if not run.encoder_len_follows and "encoder_len" not in tree.variables:
         raise InputError(f"encoder_len={run.encoder_len} changes nothing: this model has no encoder of its own")
-    return tree, params
+    return tree, params, run
+
+
+def _as_stated(template: ModelTemplate, config: object) -> ModelTemplate:
+    """Return the template with what another config says of how weights are stored."""
+    if config is None:
+        return template
+    rest = {name: value for name, value in template.config.items() if name not in FIELDS}
+    return msgspec.structs.replace(template, config=rest | stated_in(as_mapping(config)))
+
+
+def quantisation_of(template: ModelTemplate, run: Run) -> Quantisation | None:
+    """Return how weights are stored: as a run says, or else the model's config; None if the run's bits say it.
+
+    Raises:
+        ConfigError: the config says what is not understood.
+
+    """
+    if run.quant is not None:
+        return asked_for(run.quant)
+    return quantisation_in(template.config, template.model_id)
 
 
 def fused(costs: Costs) -> Costs:
@@ -114,6 +146,17 @@ def tree_of(template: ModelTemplate, run: Run, params: Mapping[str, int] | None 
         params: the model's sizes, on which the layers of a stage depend; without them, it has all layers.
 
     """
+    tree, quantisation = _plain(template, run, params), quantisation_of(template, run)
+    if quantisation is None:
+        return tree
+    from .storing import stored_tree  # not needed for weights of one width
+
+    known = extract_model_params(template.config, {}, ()) if params is None else params
+    return stored_tree(tree, quantisation, known, run)
+
+
+def _plain(template: ModelTemplate, run: Run, params: Mapping[str, int] | None = None) -> Tree:
+    """Return the template's tree with all weights of the same width."""
     try:
         content = as_json(template)
     except (TypeError, ValueError, RecursionError) as error:  # a config may hold any object
@@ -162,6 +205,10 @@ def _require(tree: Tree, params: ModelParams, run: Run) -> None:
         from .rank import require_division  # not needed for one device
 
         require_division(tree, params, run)
+    if tree.stored:
+        from .stored import require_storable  # not needed for weights of one width
+
+        require_storable(tree, {**params, **run.values()})
 
 
 def _require_values(tree: Tree, params: Mapping[str, int], run: Run) -> None:

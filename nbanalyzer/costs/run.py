@@ -11,14 +11,17 @@ from nbanalyzer.errors import FormulaError, InputError, UnknownNameError, quote
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.quantities import spelled_out
+from nbanalyzer.templates.schemes import NONE, scheme_named
 
 __all__ = [
-    "CHOICES", "MAX_RANKS", "MAX_SIZE", "MESH", "NEVER_ZERO", "NOT_OF_MODEL", "REQUEST", "RUN_CHOICES", "SERVED",
-    "SIZES", "SWITCHES", "TOKENS", "Layout", "Passes", "Run", "Switch", "passes_of", "read_size", "read_whole",
+    "CHOICES", "MAX_RANKS", "MAX_SIZE", "MESH", "NEVER_ZERO", "NOT_OF_MODEL", "QUANT", "REQUEST", "RUN_CHOICES",
+    "SERVED", "SIZES", "SWITCHES", "TOKENS", "Layout", "Passes", "Run", "Switch", "passes_of", "read_size",
+    "read_whole",
 ]  # fmt: skip
 
 MAX_SIZE = 2**40  # tokens or sequences
 MAX_BITS = 64
+USUAL = 16  # bits of a weight that nobody says anything of
 MAX_RANKS = 2**20  # along one axis of the mesh, and in all
 
 
@@ -91,7 +94,9 @@ class Run:
         encoder_len: tokens per sequence that the encoder of an encoder-decoder model reads; if None, cache_len, in
             a prefill seq_len.
         w_bit, a_bit: bits of a weight and of an activation, 1 to 64.
-        kv_bit: bits of an element of the cache; as activations if None.
+        kv_bit: bits of an element of the cache; if None, what the scheme of the weights says, or else as activations.
+        quant: the scheme that weights are stored in, see `nbanalyzer.templates.schemes`; ``"none"`` if all have `w_bit`
+            bits; if None, what the model's config says, unless a `w_bit` is given.
         tp, ep, pp, dp, fsdp, cp: devices along each axis of the mesh, see `MESH`. What is counted is one rank's, the
             busiest one's, and `batch_size` are the sequences of one replica. Experts are spread over ranks of the
             other axes: `ep` does not multiply the devices.
@@ -112,6 +117,7 @@ class Run:
     w_bit: int = 16
     a_bit: int = 16
     kv_bit: int | None = None
+    quant: str | None = None
     tp: int = 1
     ep: int = 1
     pp: int = 1
@@ -127,6 +133,7 @@ class Run:
     causal: bool | str | None = None
     comm: str | None = None
     encoder_len_follows: bool = field(default=False, init=False, repr=False)  # it was None
+    kv_bit_follows: bool = field(default=False, init=False, repr=False)  # it was None
     following: frozenset[str] = field(default=frozenset(), init=False, repr=False)  # the switches that were None
 
     def __post_init__(self) -> None:
@@ -139,8 +146,12 @@ class Run:
         _whole("encoder_len", self.encoder_len, 1, MAX_SIZE)
         _whole("w_bit", self.w_bit, 1, MAX_BITS)
         _whole("a_bit", self.a_bit, 1, MAX_BITS)
-        object.__setattr__(self, "kv_bit", self.a_bit if self.kv_bit is None else self.kv_bit)
+        if self.kv_bit is None:
+            object.__setattr__(self, "kv_bit_follows", True)
+            object.__setattr__(self, "kv_bit", self.a_bit)
         _whole("kv_bit", self.kv_bit, 1, MAX_BITS)
+        if self.quant is not None or self.w_bit != USUAL:
+            self._check_quant()
         is_single = self.mesh == SINGLE and all(type(size) is int for size in self.mesh)
         if not is_single or self.rank is not None or self.imbalance != 1:
             self._check_mesh()
@@ -154,6 +165,14 @@ class Run:
             choice = getattr(self, name)
             if not isinstance(choice, str) or choice not in switch.choices:
                 raise InputError(f"{name} is {' or '.join(switch.choices)}, not {quote(choice)}")
+
+    def _check_quant(self) -> None:
+        if self.quant is None:
+            object.__setattr__(self, "quant", NONE)
+        elif self.quant != NONE:
+            scheme_named(self.quant)
+            if self.w_bit != USUAL:
+                _exclude(self.quant, self.w_bit)
 
     def _check_mesh(self) -> None:
         for name in MESH:
@@ -179,6 +198,10 @@ class Run:
         for name in options:
             if name not in known:
                 raise UnknownNameError("option", name, known)
+        if options.get("w_bit") is not None and options.get("quant") != NONE:
+            if options.get("quant") is not None:
+                _exclude(options["quant"], options["w_bit"])
+            options["quant"] = NONE
         return cls(**options)  # type: ignore[arg-type]
 
     def fused(self, fusion: str = "engine", **sizes: int | None) -> Run:
@@ -258,6 +281,8 @@ class Run:
         }
 
 
+QUANT = "scheme that weights are stored in, as fp8-block or awq-4-g128; none: all have w_bit (as the config says)"
+"""What ``--quant`` means."""
 SIZES: Mapping[str, str] = {
     "batch_size": "sequences (1)",
     "seq_len": "new tokens per sequence in this pass (1024)",
@@ -270,6 +295,10 @@ SIZES: Mapping[str, str] = {
     "rank": "the rank of the mesh that is shown, or all (the busiest)",
 }
 """The whole numbers of a run, as options: name → meaning and default."""
+
+
+def _exclude(quant: object, w_bit: object) -> None:
+    raise InputError(f"quant={quote(quant)} says the bits of weights: leave w_bit={quote(w_bit)} out")
 
 
 def read_whole(what: str, text: str) -> int:
@@ -302,8 +331,8 @@ TOKENS = ("batch_size", "seq_len", "cache_len", "encoder_len")
 """Run values that may be arrays: the formulas are evaluated for all of them at once."""
 NEVER_ZERO = frozenset({"batch_size", "seq_len", "encoder_len", "w_bytes", "a_bytes", "kv_bytes"})
 """The global variables of a run that are above 0 in every pass."""
-RUN_CHOICES = ("w_bit", "a_bit", "kv_bit", *MESH, *SWITCHES)
-CHOICES = ("model", "hardware", "quant", *RUN_CHOICES)
+RUN_CHOICES = ("w_bit", "a_bit", "kv_bit", "quant", *MESH, *SWITCHES)
+CHOICES = ("model", "hardware", *RUN_CHOICES)
 """Options with formulas of their own for each value."""
 REQUEST = ("prompt_len", "output_len")
 """The lengths of a request, in place of those of a pass."""

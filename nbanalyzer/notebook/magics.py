@@ -17,6 +17,7 @@ from nbanalyzer.files import writing
 from .arguments import Arguments
 from .options import LENGTHS, OF_REQUEST, PARSERS
 from .progress import bar
+from .settings import NONE, current
 
 if TYPE_CHECKING:
     from nbanalyzer.analysis.analysis import Analysis
@@ -53,7 +54,7 @@ def reads_options(function: Callable[..., Any]) -> Callable[..., Any]:
         parser = parser_of()
         parser.description = function.__doc__
         text: str = parser.format_help()
-        return text
+        return f"{text}\n{current().words}"
 
     magic.getdoc = help_text  # type: ignore[attr-defined]  # where IPython looks first
     decorated: Callable[..., Any] = no_var_expand(magic)
@@ -86,17 +87,18 @@ class CostMagics(Magics):
             analysis = populate(
                 _model(arguments, cell), **arguments.of_phase(), set=arguments.changes(), config=_config(arguments)
             )
-        analysis.show(by=options.by, **arguments.numbers(("depth", "top")))
+        usual = {"depth": current().depth} if current().depth else {}
+        analysis.show(by=options.by, **(usual | arguments.numbers(("depth", "top"))))
         roofline: Roofline | None = arguments.on(analysis, ["plot roofline"] if options.plot == "roofline" else [])
         if options.save:
             analysis.save(arguments.path(options.save), roofline)
         if shows_all:
             ranks = analysis.ranks(roofline)
-            if options.plot and options.plot != "none":
+            if options.plot and options.plot != NONE:
                 display.display(ranks.plot())
             return ranks
-        plot = options.plot or ("roofline" if roofline else "both")
-        if plot != "none":
+        plot = options.plot or current().plot_of(has_times=roofline is not None)
+        if plot != NONE:
             display.display(roofline.plot() if roofline and plot == "roofline" else analysis.plot(plot))
         return roofline or analysis
 
@@ -154,7 +156,8 @@ class CostMagics(Magics):
         with bar(self.shell):
             comparison = compare(*models, set=changes or None, **arguments.reached(), **single)
         arguments.require_hardware(["plot time"] if options.plot == "time" and not options.hardware else [])
-        if options.plot != "none":
+        usual = NONE if current().plot == NONE else ""
+        if (options.plot or usual) != NONE:
             display.display(comparison.plot(options.plot or ""))
         return comparison
 
@@ -226,6 +229,7 @@ class CostMagics(Magics):
 
         options = arguments.options
         settings = arguments.run(LENGTHS) | arguments.values(("phase", "hardware")) | arguments.reached()
+        settings |= arguments.reals(("price",))
         with bar(self.shell):  # of a model that is not in the catalogue: its template is generated first
             return WhatIf(arguments.value(options.model), set=arguments.changes(), **settings)
 

@@ -69,8 +69,8 @@ def _totals(comparison: Comparison) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [("", *(variant.label for variant in variants))]
     for label, name in names:
         rows.append((label, *_beside(name, [one.metric(name) for one in variants], variants)))
-        if name == "estimate" and any(map(_within, variants)):
-            rows.append((f"{LEVEL:.0%} within", *map(_within, variants)))
+        if name == "estimate" and any(variant.within for variant in variants):
+            rows.append((f"{LEVEL:.0%} within", *(variant.within for variant in variants)))
     return rows
 
 
@@ -108,12 +108,6 @@ def _parts(metric: str, numbers: Sequence[float], variants: Sequence[Variant]) -
     """Return the numbers of a module or role as `_beside` does; where a variant has none of it, a dash."""
     texts = _beside(metric, numbers, variants)
     return tuple(text if number else "-" for number, text in zip(numbers, texts, strict=True))
-
-
-def _within(variant: Variant) -> str:
-    if variant.estimate:
-        return variant.estimate.within
-    return "" if variant.point is None else "no interval"
 
 
 def _fits(variant: Variant) -> str:

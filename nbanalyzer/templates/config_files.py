@@ -35,6 +35,7 @@ TEXT_PARTS = ("thinker_config", "text_config", "llm_config", "language_config")
 # Fields about how a model is loaded, run and labelled.
 NOISE = frozenset(
     {"_name_or_path", "_commit_hash", "transformers_version", "dtype", "torch_dtype", "auto_map", "quantization_config",
+     "quantization",
      "use_cache", "id2label", "label2id", "problem_type", "task_specific_params", "return_dict", "output_attentions",
      "output_hidden_states", "torchscript", "_attn_implementation", "attn_implementation", "_experts_implementation",
      "experts_implementation", "transformers.js_config", "init_config"}

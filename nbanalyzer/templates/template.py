@@ -20,7 +20,7 @@ from .config_files import text_part, with_floats
 
 __all__ = [
     "COLLECTIVES", "DRAFTED", "NOT_CHECKED", "Basic", "Collective", "Composite", "Kernel", "MemoryAccess",
-    "ModelTemplate", "ModuleTemplate", "Validity",
+    "ModelTemplate", "ModuleTemplate", "Tensor", "Validity",
 ]  # fmt: skip
 
 DRAFTED = "drafted"
@@ -45,6 +45,23 @@ class MemoryAccess(_Struct, frozen=True):
     write: str
 
 
+class Tensor(_Struct, frozen=True):
+    """A tensor that a scheme stores of a weight, see `nbanalyzer.templates.schemes`.
+
+    Attributes:
+        name: e.g. ``"weight_scale"``.
+        dtype: a name of `nbanalyzer.templates.schemes.DTYPES`, or ``"model"``: the run's bits of a weight.
+        elements: how many it has; of llama.cpp's dtypes, how many blocks.
+        is_read: whether a pass reads it.
+
+    """
+
+    name: str
+    dtype: str
+    elements: str
+    is_read: bool = True
+
+
 class Basic(_Struct, tag_field="kernel_type", tag="basic", frozen=True, kw_only=True):
     """A kernel with formulas, each for one execution.
 
@@ -56,6 +73,7 @@ class Basic(_Struct, tag_field="kernel_type", tag="basic", frozen=True, kw_only=
         steps: operations that it stands for, run and started one after the other.
         flops: floating-point operations, 2 per multiply-add.
         memory_access: bytes read and written.
+        weights: of the bytes read, those of weights in a scheme that are not ``… * {w_bytes}``, as all others are.
         collective: what the devices do together, of unit ``"link"``; "" of all others.
         group: the axis of the mesh along which they do, e.g. ``"tp"``.
         payload: bytes of the whole tensor: of an all-gather what is there after it, of a reduce-scatter before it.
@@ -68,6 +86,7 @@ class Basic(_Struct, tag_field="kernel_type", tag="basic", frozen=True, kw_only=
     steps: Annotated[int, msgspec.Meta(ge=1, le=MAX_STEPS)] = 1
     flops: str
     memory_access: MemoryAccess
+    weights: str = ""
     collective: Literal["", "all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send"] = ""
     group: Literal["", "tp", "ep", "pp", "dp", "fsdp", "cp"] = ""
     payload: str = "0"
@@ -98,6 +117,8 @@ class Composite(_Struct, tag_field="kernel_type", tag="composite", frozen=True, 
         calls: how often each copy runs in this pass: 0 if the pass skips it (an encoder in decoding), more if one
             module is called repeatedly. The parameters do not depend on it.
         parameters: of one copy, without those of `sub_kernels`.
+        scheme: the name of the scheme that its weights are stored in; "" if the run's bits say it.
+        weights: the tensors that one copy's parameters are stored in, by that scheme.
         sub_kernels: the kernels inside.
 
     """
@@ -110,6 +131,8 @@ class Composite(_Struct, tag_field="kernel_type", tag="composite", frozen=True, 
     repeat: str = "1"
     calls: str = "1"
     parameters: str = ""
+    scheme: str = ""
+    weights: tuple[Tensor, ...] = ()
     sub_kernels: tuple[Basic | Composite, ...] = ()
 
     @property
@@ -281,6 +304,8 @@ def fields(kernels: Iterable[Kernel]) -> Iterator[Field]:
             yield Field(here, "flops", kernel.flops)
             yield Field(here, "memory_access.read", kernel.memory_access.read)
             yield Field(here, "memory_access.write", kernel.memory_access.write)
+            if kernel.weights:
+                yield Field(here, "weights", kernel.weights)
             if kernel.unit == "link":
                 yield Field(here, "payload", kernel.payload)
             continue
@@ -290,3 +315,5 @@ def fields(kernels: Iterable[Kernel]) -> Iterator[Field]:
         yield Field(here, "calls", kernel.calls)
         if kernel.parameters:
             yield Field(here, "parameters", kernel.parameters)
+        for tensor in kernel.weights:
+            yield Field(here, f"weights.{tensor.name}", tensor.elements)

@@ -497,6 +497,11 @@ def test_sympy_shows_the_fields_symbols(shell: InteractiveShell) -> None:
     data, _ = shell.display_formatter.format(formula)
     assert "d_{\\mathrm{model}}" in data["text/latex"]
     assert "hidden_{size}" not in data["text/latex"]
+    # What a browser sets by itself; of what MathML has no words for here, the LaTeX alone.
+    assert "<msub><mi>d</mi><mi>model</mi></msub>" in data["text/html"]
+    import sympy
+
+    assert "text/html" not in shell.display_formatter.format(sympy.sin(sympy.Symbol("seq_len")))[0]
 
 
 def test_how_somebody_chose_to_show_sympy_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -507,7 +512,9 @@ def test_how_somebody_chose_to_show_sympy_stays(monkeypatch: pytest.MonkeyPatch)
     shell.display_formatter.formatters["text/latex"].for_type(sympy.Basic, lambda _: "$chosen$")
     for extension in ("load_ext", "unload_ext"):
         shell.run_line_magic(extension, "nbanalyzer")
-        assert shell.display_formatter.format(sympy.Symbol("hidden_size"))[0]["text/latex"] == "$chosen$"
+        data, _ = shell.display_formatter.format(sympy.Symbol("hidden_size"))
+        assert data["text/latex"] == "$chosen$"
+        assert "text/html" not in data
 
 
 def test_reload_and_unload(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -531,3 +538,4 @@ def test_reload_and_unload(monkeypatch: pytest.MonkeyPatch) -> None:
 
     data, _ = shell.display_formatter.format(sympy.Symbol("hidden_size"))
     assert "mathrm" not in data["text/latex"]
+    assert "text/html" not in data

@@ -19,7 +19,7 @@ from .roofline_svg import LIMITERS
 if TYPE_CHECKING:
     from nbanalyzer.analysis.comparison import Comparison
 
-__all__ = ["bars", "changes", "error_line", "figures", "heading", "memory", "remark", "static"]
+__all__ = ["bars", "beside", "changes", "error_line", "figures", "heading", "memory", "remark", "static"]
 
 TABULAR = "font-variant-numeric:tabular-nums"
 TRACK = "rgba(128,128,128,0.16)"
@@ -40,6 +40,8 @@ MEMORY = {
 }
 """Part of the memory that is needed → its colour."""
 UNITS = {"time": "s", "flops": "FLOP", "bytes": "B"}
+FIRST = frozenset({"estimate", "bound", "time", "fits"})
+"""The figures that one looks at first."""
 SMALLEST = 0.01  # share of a bar's total below which a module is one of the others
 RANKED = 8  # modules in the list of changes
 Part = tuple[str, float, str]  # of a bar: a name, a number, a colour
@@ -47,10 +49,10 @@ ALERT = "border-left:4px solid #d9363e;padding:0.15em 0.6em;margin:0.2em 0"
 NOTE = "border-left:4px solid rgba(245,140,20,0.9);padding:0.1em 0.6em;margin:0.2em 0"
 
 
-def error_line(text: str, *, is_first: bool = False) -> str:
+def error_line(text: str) -> str:
     """Return an error in one line."""
-    still = "Below is still the last state that could be worked out."
-    rest = "" if is_first else f' <span style="opacity:0.75">{still}</span>'
+    still = "The figures are still those of the last state that could be worked out."
+    rest = f' <span style="opacity:0.8">{still}</span>'
     return f'<div role="alert" style="line-height:1.4;{ALERT}"><b>{escape(text)}</b>{rest}</div>'
 
 
@@ -70,7 +72,8 @@ def figures(answer: Answer, pinned: Answer | None) -> str:
     cards = "".join(_card(figure, pinned) for figure in answer.figures.values())
     note = '<div style="opacity:0.75;font-size:0.85em;margin-top:0.3em;line-height:1.3">'
     foot = f"{note}Times: {escape(answer.words)}.</div>" if answer.words else ""
-    return f'<div style="display:flex;flex-wrap:wrap;gap:0.5em 1em;line-height:1.3">{cards}</div>{foot}'
+    columns = "display:grid;grid-template-columns:repeat(auto-fill,minmax(min(11.9em,100%),1fr))"
+    return f'<div style="{columns};gap:0.5em 0.7em;line-height:1.3">{cards}</div>{foot}'
 
 
 def _card(figure: Figure, pinned: Answer | None) -> str:
@@ -79,14 +82,15 @@ def _card(figure: Figure, pinned: Answer | None) -> str:
         text = change(pinned.figures.get(figure.name), figure)
         changed = f'<div class="nb-change" style="{TABULAR};font-weight:600">{escape(text)}</div>'
     small = "".join(
-        f'<div style="opacity:0.75;font-size:0.8em;{TABULAR}">{escape(text)}</div>'
+        f'<div style="opacity:0.8;font-size:0.88em;{TABULAR}">{escape(text)}</div>'
         for text in (_exact(figure), figure.note)
         if text
     )
+    size = 1.25 if figure.name in FIRST else 1.08
     return (
-        f'<div class="nb-figure nb-figure-{_class(figure.name)}" style="flex:1 1 11.5em;min-width:10em;max-width:17em">'
-        f'<div style="opacity:0.8;font-size:0.85em">{escape(figure.label)}</div>'
-        f'<div class="nb-value" style="font-size:1.15em;font-weight:600;white-space:nowrap;{TABULAR}">'
+        f'<div class="nb-figure nb-figure-{_class(figure.name)}" style="min-width:0">'
+        f'<div style="opacity:0.85;font-size:0.92em">{escape(figure.label)}</div>'
+        f'<div class="nb-value" style="font-size:{size}em;font-weight:600;{TABULAR}">'
         f"{escape(figure.text)}</div>{changed}{small}</div>"
     )
 
@@ -103,7 +107,7 @@ def _exact(figure: Figure) -> str:
 
 def remark(text: str) -> str:
     """Return a line that is no error."""
-    return f'<div style="opacity:0.85;line-height:1.4">{escape(text)}</div>'
+    return f'<div role="status" style="opacity:0.85;line-height:1.4">{escape(text)}</div>'
 
 
 def bars(answer: Answer) -> str:
@@ -217,14 +221,16 @@ def memory(answer: Answer) -> str:
             f'left:calc({100 * capacity / most:.3f}% - 2px);background:currentColor"></span>'
         )
     text = repr(fit) if fit is not None else f"needs {si(need.total, 'B')} at least"
+    about = as_attribute(f"memory: {', '.join(name for name, *_ in parts)}; {text}")
     return (
         '<div style="line-height:1.4;font-size:0.92em">'
         f"{_legend('memory', [(name, color) for name, _, color in parts])}"
-        f'<div style="position:relative;height:1.5em;background:{TRACK};margin:0.4em 3px">'
+        f'<div role="img" aria-label="{about}" '
+        f'style="position:relative;height:1.5em;background:{TRACK};margin:0.4em 3px">'
         f'<span style="display:flex;position:absolute;inset:0;overflow:hidden">{_filled(parts, most)}</span>'
         f"{edge}</div>"
         f"<div>{escape(text)}</div>"
-        f'<div style="opacity:0.75;overflow-wrap:anywhere">largest working set: {escape(need.largest)}</div></div>'
+        f'<div style="opacity:0.8;overflow-wrap:anywhere">largest working set: {escape(need.largest)}</div></div>'
     )
 
 
@@ -244,6 +250,18 @@ def changes(comparison: Comparison) -> str:
     return Table(rows).html()
 
 
+def beside(answer: Answer, other: Answer) -> str:
+    """Return the figures of two models side by side, under the same conditions."""
+    rows: list[Sequence[str]] = [("side by side", answer.name, other.name, "change")]
+    for name in dict.fromkeys((*answer.figures, *other.figures)):
+        first, second = answer.figures.get(name), other.figures.get(name)
+        label = (first or second).label  # type: ignore[union-attr]  # one of them has it
+        texts = [figure.text if figure else "" for figure in (first, second)]
+        rows.append((label if name != "fits" else "fits", *texts, change(first, second) if first and second else ""))
+    is_alike = other.conditions == answer.conditions
+    return Table(rows).html() + ("" if is_alike else remark(f"{other.name}: {other.conditions}"))
+
+
 # ---- the table beside a form, which a saved, exported or untrusted notebook still shows
 
 
@@ -253,9 +271,9 @@ def static(answer: Answer) -> dict[str, str]:
     words = "What the form began with; the form itself needs a kernel, run its cell:"
     began = f'<div style="opacity:0.75;font-size:0.85em">{words}</div>'
     html = (
-        f"{began}{heading(answer)}{Table(rows, words=(0, 3), has_head=False).html()}"
+        f'<div class="nb-began">{began}{heading(answer)}{Table(rows, words=(0, 3), has_head=False).html()}'
         f'<details><summary style="cursor:pointer">{escape(answer.shown)}, by module</summary>'
-        f"{Table(_modules(answer)).html()}</details>"
+        f"{Table(_modules(answer)).html()}</details></div>"
     )
     return {"text/plain": repr(answer.result), "text/html": html}
 
