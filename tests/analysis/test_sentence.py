@@ -60,9 +60,8 @@ def test_unfused_kernels_wait_for_activations() -> None:
 def test_what_does_not_fit_says_so_first() -> None:
     found = populate("deepseek-v3", seq_len=1, cache_len=2048).on(CARD)
     needed = -(-found.memory.total // (80 * 2**30))
-    assert found.sentence.startswith(
-        f"Does not fit: 1.342 TB are needed and 80 GiB (85.90 GB) are there: {needed} such "
-    )
+    need = f"{si(found.memory.total, 'B')} are needed and 80 GiB (85.90 GB) are there"
+    assert found.sentence.startswith(f"Does not fit: {need}: {needed} such devices could hold it. ")
 
 
 def test_few_bits_and_half_bits_promise_nothing() -> None:
