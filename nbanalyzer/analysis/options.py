@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from nbanalyzer.costs.run import QUANT, REQUEST, SIZES, SWITCHES, read_whole
+from nbanalyzer.costs.run import MEDIA, QUANT, REQUEST, SIZES, SWITCHES, read_whole
 from nbanalyzer.errors import InputError, quote
 from nbanalyzer.quantities import spelled_out
 from nbanalyzer.templates.schemes import NONE, scheme_names
@@ -61,13 +61,21 @@ GOALS = ("devices", "cost", "time_per_output_token")
 """What `nbanalyzer.fit` minimizes."""
 
 
-def add_run_options(parser: ArgumentParser, *, several: bool = False, sizes: Collection[str] = tuple(SIZES)) -> None:
-    """Declare an option for every switch of a run, and for these sizes; with `several`, of one or more values."""
+def add_run_options(
+    parser: ArgumentParser,
+    *,
+    several: bool = False,
+    sizes: Collection[str] = tuple(SIZES),
+    media: Collection[str] = tuple(MEDIA),
+) -> None:
+    """Declare an option for every switch of a run, these sizes, and what it reads; `several` take more values."""
     number: dict[str, Any] = {"nargs": "+"} if several else {}
     for name in sizes:
         parser.add_argument(f"--{name}", metavar="N", help=SIZES[name], **number)
     if "w_bit" in sizes:
         add_quant_option(parser, several=several)
+    for name in media:
+        parser.add_argument(f"--{name}", metavar="N" if name == "images" else "X", help=MEDIA[name], **number)
     if "rank" in sizes:
         parser.add_argument("--imbalance", metavar="X", help=IMBALANCE, **number)
     for name, switch in SWITCHES.items():
@@ -170,7 +178,8 @@ class Arguments:
     def run(self, sizes: Iterable[str] = SIZES) -> dict[str, Any]:
         """Return the sizes and the imbalance, as numbers, and the switches that are given."""
         named = given(self.options, ("quant", *SWITCHES))
-        return {**self.numbers(sizes), **self.reals(("imbalance",)), **named}
+        read = {**self.numbers(("images",)), **self.values(("image_size",)), **self.reals(("audio_seconds",))}
+        return {**self.numbers(sizes), **read, **self.reals(("imbalance",)), **named}
 
     def of_phase(self) -> dict[str, Any]:
         """Return the same with what ``--phase`` says of the lengths: one token after the cache, or nothing cached."""

@@ -148,6 +148,12 @@ class CostMagics(Magics):
             name: [arguments.real(f"--{name}", text) for text in texts]
             for name, texts in given(options, ("imbalance",)).items()
         }
+        several |= {
+            name: [read(f"--{name}", text) for text in texts]
+            for name, read in (("images", arguments.number), ("audio_seconds", arguments.real))
+            for texts in given(options, (name,)).values()
+        }
+        several |= {name: [*map(arguments.value, texts)] for name, texts in given(options, ("image_size",)).items()}
         several |= given(options, SWITCHES)
         if options.hardware:
             several["hardware"] = [arguments.value(text) for text in options.hardware]
