@@ -13,6 +13,7 @@ from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import InputError, quote
 from nbanalyzer.formulas.grammar import Number
 
+from .checkpoint import Checkpoint, checkpoint_of
 from .memory import Fit, Memory, memory_of
 
 if TYPE_CHECKING:
@@ -44,6 +45,11 @@ class Analysis(Costs, Shown, shown_by="analysis"):
     def memory(self) -> Memory:
         """What has to be in memory during the pass: weights, state after it, and the largest activations."""
         return memory_of(self)
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """What the weights weigh as they are stored, by dtype, and what the pass reads of them."""
+        return checkpoint_of(self)
 
     def fits(self, hardware: str | os.PathLike[str] | Accelerator) -> Fit:
         """Return whether the pass fits into an accelerator's memory: a `Fit`, true if it does.

@@ -130,6 +130,9 @@ def explain_node(
         # Once per copy, however often the pass runs it.
         origin = module.parameters if module else ""
         derivations.append(derive("parameters", origin, node.own_parameters, costs[node].copies))
+    if node.is_stored:
+        what = f"weight bytes ({place.scheme})" if place.scheme else "weight bytes"
+        derivations.append(derive(what, "", node.own_weight_bytes, costs[node].copies))
     basics = [node] if node.is_basic else [child for child in node.children if child.is_basic]
     for basic in basics:
         for what, in_module, formula in _parts(basic, module):
@@ -139,6 +142,7 @@ def explain_node(
         metrics = [metric for metric in ("flops", "bytes", "parameters") if getattr(costs[node], metric)]
         derivations += [_sum(f"{metric}, all repeats", metric, node.children, costs) for metric in metrics]
     lines = tuple(_binding(name, formula, values) for name, formula in bindings.items())
+    lines += tuple(f"{tensor.name}: {tensor.elements} of {tensor.dtype}" for tensor in place.weights)
     launched = tuple(_launch_lines(basics, launches)) if launches is not None else ()
     return Explanation(title, "" if node.is_basic else place.description, lines, tuple(derivations), launched)
 

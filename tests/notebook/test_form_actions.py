@@ -251,7 +251,7 @@ def test_the_largest_request_that_fits(make: Make) -> None:
 
 def test_without_hardware_nothing_is_too_large(make: Make) -> None:
     form = make()
-    assert panel_of(form).inputs.sizes["batch_size"].actions["max"].layout.visibility == "hidden"
+    assert panel_of(form).inputs.sizes["batch_size"].actions["max"].layout.display == "none"
     with pytest.raises(InputError, match="choose an accelerator"):
         form.largest("batch_size")
     unknown = Accelerator(name="mine", bandwidth=1e12, peaks={"bf16": 1e14})
@@ -365,3 +365,27 @@ def test_every_slider_says_its_stops(make: Make) -> None:
     assert places["seq_len"][-1] == "1,048,576"
     assert {"tp", "nodes", "price", "hidden_size"} <= {*places}
     assert "tie_word_embeddings" not in places
+
+
+# ---- what was pinned
+
+
+def test_what_was_pinned_is_seen_in_every_picture(make: Make) -> None:
+    form = make(hardware="h100-sxm", phase="decode")
+    panel = panel_of(form)
+    assert "nb-pinned" not in panel.bars.value + panel.memory.value
+    panel.pin.click()
+    whole = form._answer.memory.total
+    panel.inputs.bits["w_bit"].value = 8
+    assert "Pinned: Llama-3.1-8B on h100-sxm; batch_size 1, seq_len 1, cache_len 2048, w_bit 16" in panel.changes.value
+    (place,) = re.findall(r"nb-pinned[^>]*left:calc\(([\d.]+)%", panel.memory.value)
+    assert float(place) == pytest.approx(100 * float(whole) / (80 * 2**30), abs=1e-3)
+    marks = [float(place) for place in re.findall(r"nb-pinned[^>]*left:calc\(([\d.]+)%", panel.bars.value)]
+    assert max(marks) == 100  # the longest bar was twice as long
+    widths = [float(place) for place in re.findall(r"flex:0 0 ([\d.]+)%;background", panel.bars.value)]
+    assert max(widths) < 60
+    form.change(hardware=None)
+    form.change(model="gpt2")  # of its modules only the head has the name of one that was pinned
+    assert panel.bars.value.count("nb-pinned") == 2
+    panel.unpin.click()
+    assert "nb-pinned" not in panel.memory.value

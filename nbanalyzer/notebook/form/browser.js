@@ -142,27 +142,29 @@ function render({ model, el }) {
   }
 
   function look() {
+    root ??= el.closest(".nb-whatif");
     if (!root) return;
-    describe(root, model.get("places"));
+    const places = model.get("places");
+    describe(root, places);
     offerAll(root.querySelector(".nb-model input"));
-    offerAll(root.querySelector(".nb-beside_model input"));
+    offerAll(root.querySelector(".nb-beside input"));
     root.classList.toggle("nb-is-stale", model.get("is_stale"));
     hide(root, hidden);
+    const inputs = root.querySelector(".nb-inputs");
+    if (!watcher && inputs) {
+      watcher = new MutationObserver(() => describe(root, model.get("places")));
+      watcher.observe(inputs, { attributeFilter: ["aria-valuenow"], childList: true, subtree: true });
+    }
   }
 
-  // The form is put together after its parts, and its table comes after it.
+  // The form is put together after its parts, its table comes after it, and a notebook may show it much later.
+  const seen = new IntersectionObserver(look);
+  seen.observe(box);
   let tries = 0;
   const clock = setInterval(() => {
-    root ??= el.closest(".nb-whatif");
     look();
-    if (root && !watcher) {
-      watcher = new MutationObserver(() => describe(root, model.get("places")));
-      watcher.observe(root.querySelector(".nb-inputs"), {
-        attributeFilter: ["aria-valuenow"], childList: true, subtree: true,
-      });
-    }
     tries += 1;
-    if ((root && hidden.length) || tries > 100) clearInterval(clock);
+    if ((watcher && hidden.length) || tries > 100) clearInterval(clock);
   }, 50);
 
   const receive = (message, buffers) => {
@@ -176,6 +178,7 @@ function render({ model, el }) {
 
   return () => {
     clearInterval(clock);
+    seen.disconnect();
     watcher?.disconnect();
     for (const one of hidden) one.style.display = "";
     model.off("change:lines", offer);

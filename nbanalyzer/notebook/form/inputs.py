@@ -20,7 +20,8 @@ from ipywidgets import (
 )
 
 from nbanalyzer.analysis.analysis import Analysis
-from nbanalyzer.costs.run import PHASES, SIZES, SWITCHES
+from nbanalyzer.costs.passes import PHASES
+from nbanalyzer.costs.run import SIZES, SWITCHES
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.hardware.accelerators import Accelerator, accelerators
 from nbanalyzer.hardware.profiles import TYPICAL, Profile
@@ -253,7 +254,7 @@ class Inputs:
             self.switches["causal"].value = analysis.run.causal == "on"
             for size in self.sizes.values():
                 if "max" in size.actions:
-                    size.actions["max"].layout.visibility = "visible" if state.hardware else "hidden"
+                    size.actions["max"].layout.display = "" if state.hardware else "none"
             self.assumed.show(state)
             self.mesh.show(state)
             if is_new:

@@ -133,13 +133,13 @@ class Panel:
         self.error.value = self.status.value = ""
         self.heading.value = view.heading(answer)
         self.headline.value = view.figures(answer, pinned)
-        self.changes.value = view.changes(answer.since(pinned)) if pinned else ""
-        self.memory.value = view.memory(answer)
+        self.changes.value = view.changes(answer.since(pinned), pinned) if pinned else ""
+        self.memory.value = view.memory(answer, pinned)
         if answer.roofline:
             title = f"{answer.name} on {answer.roofline.accelerator.name}"
             self.roofline.value = roofline_svg(answer.roofline, title, pinned.roofline if pinned else None)
         _visible(self.roofline, answer.roofline is not None)
-        self.bars.value = view.bars(answer)
+        self.bars.value = view.bars(answer, pinned)
         _visible(self.unpin, pinned is not None)
         self.undo.disabled = not shown.can_undo
         self.compared.value = view.beside(answer, other) if isinstance(other, Answer) else view.remark(other or "")

@@ -54,7 +54,9 @@ class WhatIf:
 
     Args:
         model: the initial model, as for `populate`.
-        options: ``hardware``; ``profile``, what estimates are made with; ``nodes`` and ``overlap``, of several devices;
+        options: ``hardware``; ``profile``, what estimates are made with; ``compute_efficiency``,
+            ``bandwidth_efficiency`` and ``launch_overhead``, as for `Analysis.on`; a ``price``, $ an hour of a device;
+            ``nodes`` and ``overlap``, of several devices;
             ``phase``: ``"prefill"``, ``"decode"`` or ``"request"``; ``set``; the values of a run, or ``prompt_len`` and
             ``output_len`` of a request.
 
