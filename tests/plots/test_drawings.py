@@ -66,7 +66,12 @@ def test_a_page_takes_it_anywhere(name: str) -> None:
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_it_is_the_same_every_time(name: str) -> None:
-    assert PICTURES[name]().html() == html_of(name) == picture(name).html()
+    assert picture(name).html() == html_of(name)
+
+
+@pytest.mark.parametrize("name", ["bars", "roofline", "ranks", "lines"])
+def test_it_is_the_same_if_it_is_made_again(name: str) -> None:
+    assert PICTURES[name]().html() == html_of(name)
 
 
 @pytest.mark.parametrize("name", ["bars of bytes", "lines", "map", "large map"])
