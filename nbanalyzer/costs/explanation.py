@@ -76,7 +76,7 @@ class Explanation:
         return as_lines(lines)
 
     def as_html(self, *, in_symbols: bool = False) -> str:
-        """Return the explanation as HTML with inline styles, everything escaped; formulas in the field's symbols too."""
+        """Return the explanation as HTML with inline styles, all escaped; its formulas in the field's symbols too."""
         code = "font-family:monospace;white-space:pre-wrap;margin:0 0 0 1.2em"
         parts = [f'<div style="margin-left:1.2em">{escape(self.description)}</div>'] if self.description else []
         parts += [f'<div style="{code}">{escape(line)}</div>' for line in self.bindings]
