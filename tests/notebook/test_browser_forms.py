@@ -199,7 +199,7 @@ def form(lab: tuple[Page, list[str]]) -> Form:
     form.choose("profile", "typical")
     form.type("batch_size", "1")
     form.type("cache_len", "2048")
-    form.choose("w_bit", "16")
+    form.choose("w_bit", "as stored")
     expect(form.box.locator(".nb-heading")).to_contain_text("Llama-3.1-8B")
     expect(form.box.locator(".nb-heading")).to_contain_text("batch_size 1, seq_len 1, cache_len 2048, w_bit 16,")
     expect(form.box.locator(".nb-memory")).to_contain_text("h100-sxm")
@@ -339,7 +339,7 @@ def test_undo_and_reset(form: Form) -> None:
     form.wait_for("kv_cache_bytes", si(131_072 * 2049, "B"))
     form.choose("w_bit", "4")
     form.box.locator("button.nb-reset_all").click()
-    expect(form.box.locator(".nb-w_bit select")).to_have_value("16")
+    expect(form.box.locator(".nb-w_bit select")).to_have_value("as stored, 16 bits")
 
 
 def test_the_largest_and_a_plot_along(form: Form) -> None:

@@ -171,7 +171,7 @@ def test_hardware_comes_and_goes(make: Make) -> None:
     assert len([*svg_of(panel.roofline.value).iter("circle")]) == len(dots(form.roofline))
     assert "gpt2 on rtx-4090" in panel.roofline.value
     assert "time by module" in panel.bars.value
-    assert "of 25.77 GB on rtx-4090" in panel.memory.value
+    assert "of 24 GiB (25.77 GB) on rtx-4090" in panel.memory.value
     inputs_of(form).hardware.value = "none"
     assert form.state.hardware is None
     assert "time" not in form.figures
