@@ -17,6 +17,7 @@ from .analysis.options import (
     LENGTHS,
     MONEY,
     NOT_ALL,
+    PASSES,
     SERVING,
     Arguments,
     add_communication_options,
@@ -129,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", choices=DEVICES, help="what --calibrate measures (cpu)")
     parser.add_argument("--seconds", metavar="X", help="that --calibrate may take (60)")
     add_request_options(parser)
+    parser.add_argument("--phase", choices=(*PASSES,), help="the prompt is read, or one token more (with --populate)")
     parser.add_argument("--by", choices=VIEWS, help="rows of the table: modules, or their roles (module)")
     parser.add_argument("--top", metavar="N", help="the largest rows of the table only")
     parser.add_argument("--depth", metavar="N", help="levels of the table to show")
@@ -178,7 +180,7 @@ def _populate(arguments: argparse.Namespace) -> None:
         arguments.rank = None
     read = Arguments(arguments)
     model = arguments.model_json or arguments.model_id
-    analysis = populate(model, config=config, set=read.changes(), **read.run())
+    analysis = populate(model, config=config, set=read.changes(), **read.of_phase())
     analysis.show(by=arguments.by, **read.numbers(("depth", "top")))
     roofline: Roofline | None = read.on(analysis)
     if shows_all:
@@ -197,7 +199,7 @@ def _populate(arguments: argparse.Namespace) -> None:
 def _request(arguments: argparse.Namespace) -> None:
     if not arguments.model_id:
         raise InputError("--request needs --model_id NAME")
-    for name in given(arguments, ("by", "top", "depth")):
+    for name in given(arguments, ("by", "top", "depth", "phase")):
         raise InputError(f"--{name} is of the table of a pass: --populate takes it")
     if arguments.model_json or arguments.format not in {None, "table", "json"}:
         raise InputError("--request takes no --model_json, and prints a table, or --format json with --concurrency")

@@ -26,7 +26,8 @@ __all__ = [
 
 
 MAX_MESSAGE = 380  # characters; what is longer loses its middle
-CLOSE = 0.7  # of what is suggested: the share of letters in common
+CLOSE, SHORT = 0.7, 4  # of what is suggested: the share of letters in common; of names of so few letters, fewer
+BEGUN = 3  # letters: what begins with them is near too
 LISTED = 24  # names at most where none is near: the options of a run are fewer
 
 
@@ -192,8 +193,12 @@ def near(name: str, choices: Iterable[str], count: int = 3) -> list[str]:
     A far one is worse than none.
     """
     by_fold = {choice.casefold().lstrip("-"): choice for choice in choices}
-    found = difflib.get_close_matches(name.casefold().lstrip("-")[:200], by_fold, n=count, cutoff=CLOSE)
-    return [by_fold[fold] for fold in found]
+    wanted = name.casefold().lstrip("-")[:200]
+    begun = [fold for fold in by_fold if len(wanted) >= BEGUN and fold.startswith(wanted)]
+    found = dict.fromkeys(
+        difflib.get_close_matches(wanted, by_fold, n=count, cutoff=CLOSE if len(wanted) > SHORT else 0.6) + begun
+    )
+    return [by_fold[fold] for fold in found][:count]
 
 
 def quote(value: object, limit: int = 60) -> str:

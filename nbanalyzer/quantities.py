@@ -8,6 +8,7 @@ from fractions import Fraction
 __all__ = [
     "BYTES",
     "amount",
+    "column",
     "count_of",
     "gib",
     "percent",
@@ -142,3 +143,9 @@ def plain(value: Number | float) -> int | float:
         return value
     found = float(value)
     return int(found) if found.is_integer() and abs(found) < WHOLE else int(value) if value == int(value) else found
+
+
+def column(numbers: list[int | float]) -> list[int] | list[float]:
+    """Return the numbers as one pandas type: ``float`` if some are fractions, or beyond 64 bits."""
+    integers = [number for number in numbers if isinstance(number, int) and number < 2**63]
+    return integers if len(integers) == len(numbers) else [float(number) for number in numbers]

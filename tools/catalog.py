@@ -101,9 +101,9 @@ def _anew(template: ModelTemplate, bases: Templates) -> ModelTemplate:
                     return _extending(template, base, subject, notes)
     fresh = build_template(subject, template.model_id)
     fresh, record = checked(fresh, subject)
-    return msgspec.structs.replace(
-        fresh, valid_for=validity_of(fresh, subject), provenance={**notes, **fresh.provenance, **record}
-    )
+    # A whole that reads images or sound answers for its own config alone.
+    valid_for = validity_of(fresh, subject) if fresh.reads is None else None
+    return msgspec.structs.replace(fresh, valid_for=valid_for, provenance={**notes, **fresh.provenance, **record})
 
 
 def _extending(template: ModelTemplate, base: ModelTemplate, subject: Any, notes: Mapping[str, Any]) -> ModelTemplate:

@@ -6,13 +6,13 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from nbanalyzer.costs.run import QUANT, REQUEST, SIZES, SWITCHES, read_whole
+from nbanalyzer.costs.run import MEDIA, QUANT, REQUEST, SIZES, SWITCHES, read_whole
 from nbanalyzer.errors import InputError, quote
 from nbanalyzer.quantities import spelled_out
 from nbanalyzer.templates.schemes import NONE, scheme_names
 
 __all__ = [
-    "ALL", "COMMUNICATION", "EFFICIENCIES", "GOALS", "LENGTHS", "MONEY", "NOT_ALL", "PROFILE", "SERVING",
+    "ALL", "COMMUNICATION", "EFFICIENCIES", "GOALS", "LENGTHS", "MONEY", "NOT_ALL", "PASSES", "PROFILE", "SERVING",
     "Arguments", "Suggested", "add_communication_options", "add_efficiency_options", "add_quant_option",
     "add_request_options", "add_run_options", "given", "read_real",
 ]  # fmt: skip
@@ -54,17 +54,28 @@ MONEY: Mapping[str, str] = {
 """What `Request.on` takes of money and carbon, as options: name → meaning."""
 
 
+PASSES: Mapping[str, str] = {"prefill": "the prompt is read", "decode": "one token more, 2048 in the cache"}
+"""What ``--phase`` of one pass may be → what it is."""
+CACHED = 2048  # tokens of a decode step, if nothing else is said
 GOALS = ("devices", "cost", "time_per_output_token")
 """What `nbanalyzer.fit` minimizes."""
 
 
-def add_run_options(parser: ArgumentParser, *, several: bool = False, sizes: Collection[str] = tuple(SIZES)) -> None:
-    """Declare an option for every switch of a run, and for these sizes; with `several`, of one or more values."""
+def add_run_options(
+    parser: ArgumentParser,
+    *,
+    several: bool = False,
+    sizes: Collection[str] = tuple(SIZES),
+    media: Collection[str] = tuple(MEDIA),
+) -> None:
+    """Declare an option for every switch of a run, these sizes, and what it reads; `several` take more values."""
     number: dict[str, Any] = {"nargs": "+"} if several else {}
     for name in sizes:
         parser.add_argument(f"--{name}", metavar="N", help=SIZES[name], **number)
     if "w_bit" in sizes:
         add_quant_option(parser, several=several)
+    for name in media:
+        parser.add_argument(f"--{name}", metavar="N" if name == "images" else "X", help=MEDIA[name], **number)
     if "rank" in sizes:
         parser.add_argument("--imbalance", metavar="X", help=IMBALANCE, **number)
     for name, switch in SWITCHES.items():
@@ -167,7 +178,19 @@ class Arguments:
     def run(self, sizes: Iterable[str] = SIZES) -> dict[str, Any]:
         """Return the sizes and the imbalance, as numbers, and the switches that are given."""
         named = given(self.options, ("quant", *SWITCHES))
-        return {**self.numbers(sizes), **self.reals(("imbalance",)), **named}
+        read = {**self.numbers(("images",)), **self.values(("image_size",)), **self.reals(("audio_seconds",))}
+        return {**self.numbers(sizes), **read, **self.reals(("imbalance",)), **named}
+
+    def of_phase(self) -> dict[str, Any]:
+        """Return the same with what ``--phase`` says of the lengths: one token after the cache, or nothing cached."""
+        run, phase = self.run(), self.options.phase
+        if phase == "decode":
+            if run.get("seq_len", 1) != 1:
+                raise InputError(f"decode is one new token after the cache: leave --seq_len {run['seq_len']} out")
+            return {"cache_len": CACHED, **run, "seq_len": 1}
+        if phase == "prefill" and run.get("cache_len"):
+            raise InputError(f"a prefill has nothing in the cache: leave --cache_len {run['cache_len']} out")
+        return run
 
     def request(self, sizes: Iterable[str] = SIZES) -> dict[str, Any]:
         """Return the lengths of a request, or the usual ones, how it is served, and its run."""

@@ -19,6 +19,7 @@ from nbanalyzer.templates import catalog
 from nbanalyzer.templates.config import ModelParams
 from nbanalyzer.templates.config_files import as_mapping
 from nbanalyzer.templates.families import NOT_RUN, WHICH_LAYERS, canonical_name, speaks_of_cost
+from nbanalyzer.templates.media import variables_of
 from nbanalyzer.templates.spelling import stored_otherwise
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.templates.validity import DEFAULTS, ever_read, flat
@@ -130,6 +131,8 @@ def prepared(
         notes.insert(0, f"template made for this config, equal to PyTorch{' at tiny sizes' if only else ''}")
     elif bound:
         notes.insert(0, bound)
+    if params.note:
+        notes.append(params.note)
     if template.drafted:
         notes.insert(0, template.drafted)
     if isinstance(asked := template.provenance.get(catalog.NAMED), str):
@@ -200,7 +203,9 @@ def _warnings(tree: Tree, params: ModelParams, run: Run) -> tuple[str, ...]:
         )
     every = {name for name in WHICH_LAYERS if params.get(name) == 1}  # one layer in one
     costly = [name for name in params if speaks_of_cost(name) and name not in {*COMMON, *NOT_RUN, *every}]
-    unused = [name for name in dict.fromkeys((*costly, *params.unknown)) if name not in tree.variables]
+    reads = tree.template.reads
+    used = {*tree.variables, *(() if reads is None else (*reads.variables, *variables_of(reads)))}
+    unused = [name for name in dict.fromkeys((*costly, *params.unknown)) if name not in used]
     if unused and (unused := _unsettled(tree.template, unused)):
         found.append(f"the config says what looks like cost, and no formula uses it: {', '.join(unused)}")
     return tuple(found)

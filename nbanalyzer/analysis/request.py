@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbanalyzer.costs.count import as_run
-from nbanalyzer.costs.run import MESH, passes_of, read_size
+from nbanalyzer.costs.passes import passes_of
+from nbanalyzer.costs.run import MESH, read_size
 from nbanalyzer.errors import InputError
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.hardware.accelerators import Accelerator

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from fractions import Fraction
 
 from nbanalyzer.errors import TemplateError
 from nbanalyzer.formulas.evaluation import is_bounded
 from nbanalyzer.formulas.grammar import MAX_BITS, Number, normalize
 
-__all__ = ["Cost"]
+__all__ = ["Cost", "per_run"]
 
 
 @dataclass(slots=True)
@@ -77,3 +78,10 @@ class Cost:
 
 
 SUMS = tuple(field.name for field in fields(Cost) if field.name not in {"count", "copies"})
+
+
+def per_run(whole: Number, runs: Number) -> Number:
+    """Return the share of one of several runs, 0 if there are none."""
+    if type(whole) is int and runs and not whole % runs:  # nearly always
+        return whole // runs
+    return normalize(Fraction(whole, runs)) if runs else 0

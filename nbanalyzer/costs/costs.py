@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +11,17 @@ from nbanalyzer.errors import InputError, UnknownNameError, near, quote
 from nbanalyzer.formulas.algebra import expanded_sympy
 from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.formulas.grammar import Number, normalize
-from nbanalyzer.quantities import plain, show
+from nbanalyzer.quantities import column, plain, show
 from nbanalyzer.templates.config import ModelParams
+from nbanalyzer.templates.media import described
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.text import short_paths
 
+from .cost import per_run
 from .explanation import Explanation, explain_formula, explain_node, explain_sum, number_of
 from .launch import Launch
 from .metrics import PASS_METRICS, RANK_METRICS, REQUEST_SUMS, metric_formula, unit_of
+from .names import called
 from .nested import nested
 from .run import MESH, SIZES, Run
 from .tree import Cost, Node, Tree, sizes_of
@@ -118,10 +120,10 @@ class Costs:
             for node in nodes:
                 cost.include(self.costs[node])
         times, steps = cost.count, nodes[0].steps
-        matmul, vector = _each(cost.matmul_flops, times), _each(cost.vector_flops, times)
-        moved, payload = _each(cost.bytes, times), _each(cost.payload_bytes, times)
-        weights, cache = _each(cost.weight_bytes_read, times), _each(cost.kv_bytes, times)
-        activations = _each(cost.activation_bytes, times * steps)
+        matmul, vector = per_run(cost.matmul_flops, times), per_run(cost.vector_flops, times)
+        moved, payload = per_run(cost.bytes, times), per_run(cost.payload_bytes, times)
+        weights, cache = per_run(cost.weight_bytes_read, times), per_run(cost.kv_bytes, times)
+        activations = per_run(cost.activation_bytes, times * steps)
         amounts = (times, matmul, vector, moved, weights, cache, activations, payload)
         return Launch(kind, nodes, *amounts, sizes_of(nodes), steps, int(bool(matmul or vector or moved or payload)))
 
@@ -197,7 +199,9 @@ class Costs:
         sizes = (said.get(name) or f"{name} {getattr(self.run, name)}" for name in used)
         switches = (f"{name} {value}" for name, value in self.conventions.items())
         devices = [self.devices] if self.devices else []
-        return "; ".join((", ".join(sizes), ", ".join(switches), *devices, *self.notes))
+        reads = self.template.reads
+        read = [described(reads, self.values)] if reads is not None and "num_images" in self.values else []
+        return "; ".join((", ".join((*sizes, *read)), ", ".join(switches), *devices, *self.notes))
 
     @property
     def devices(self) -> str:
@@ -259,7 +263,10 @@ class Costs:
     def labels(self, nodes: Sequence[Node]) -> list[str]:
         """Return a short name for every kernel, all of them different, with how often it runs."""
         counts = (self.cost(node).count for node in nodes)
-        names = short_paths([node.path for node in nodes])
+        said = called(self)
+        paths = [f"{node.parent.path}." if node.parent else "" for node in nodes]
+        own = [said[node] if node.is_basic and node in said else node.kernel.name for node in nodes]
+        names = short_paths([f"{path}{name}" for path, name in zip(paths, own, strict=True)])
         return [name if count == 1 else f"{name} × {show(count)}" for name, count in zip(names, counts, strict=True)]
 
     @cached_property
@@ -302,7 +309,7 @@ class Costs:
             "kernel_type": ["basic" if node.is_basic else "composite" for node in nodes],
             "module": ["" if node.is_basic else node.kernel.module for node in nodes],  # type: ignore[union-attr]
             "unit": [node.kernel.unit if node.is_basic else "" for node in nodes],  # type: ignore[union-attr]
-            **{name: _column([plain(getattr(self.costs[node], name)) for node in nodes]) for name in columns},
+            **{name: column([plain(getattr(self.costs[node], name)) for node in nodes]) for name in columns},
         }
         if self.run.devices > 1:
             for name in ("collective", "group"):
@@ -391,16 +398,3 @@ class Costs:
         """Return the derivations of a kernel's numbers; in an engine's list, with the launches that it runs in."""
         launches = self.kernel_tree.launches if self.run.fusion == "engine" else None
         return explain_node(node, self.costs, self.values, launches)
-
-
-def _column(numbers: list[int | float]) -> list[int] | list[float]:
-    """Return the numbers as one pandas type: ``float`` if some are fractions, or beyond 64 bits."""
-    whole = [number for number in numbers if isinstance(number, int) and number < 2**63]
-    return whole if len(whole) == len(numbers) else [float(number) for number in numbers]
-
-
-def _each(whole: Number, runs: Number) -> Number:
-    """Return the share of one of several runs, 0 if there are none."""
-    if type(whole) is int and runs and not whole % runs:  # nearly always
-        return whole // runs
-    return normalize(Fraction(whole, runs)) if runs else 0

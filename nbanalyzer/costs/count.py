@@ -17,6 +17,7 @@ from nbanalyzer.templates.config import ModelParams, extract_model_params, with_
 from nbanalyzer.templates.config_files import as_mapping
 from nbanalyzer.templates.expansion import with_variants
 from nbanalyzer.templates.families import canonical_name
+from nbanalyzer.templates.media import evaluated, fitted, positions_of, variables_of
 from nbanalyzer.templates.quantisation import FIELDS, asked_for, quantisation_in, stated_in
 from nbanalyzer.templates.schemes import NONE
 from nbanalyzer.templates.template import ModelTemplate
@@ -24,10 +25,10 @@ from nbanalyzer.templates.template_files import as_json
 
 from .costs import Costs
 from .division import Stage
-from .run import SWITCHES, Layout, Run
+from .run import MEDIA, SWITCHES, Layout, Run
 from .tree import Tree
 
-__all__ = ["again", "as_run", "count", "fused", "params_of", "prepared", "quantisation_of", "tree_of"]
+__all__ = ["again", "as_run", "count", "fused", "params_of", "prepared", "quantisation_of", "tree_of", "with_media"]
 
 
 def count(template: ModelTemplate, **run: Any) -> Costs:
@@ -68,6 +69,7 @@ def prepared(
         run = run.fused(run.fusion, kv_bit=quantisation.kv_bits)
     if run.pp > 1 or quantisation:
         tree = tree_of(template, run, params)
+    params = with_media(tree.template, params, run)
     _require(tree, params, run)
     if run.quant and tree.stored and not tree.stored.schemes:
         roles = " and ".join(f"{role}s" for role in tree.stored.quantisation.scheme.file.roles)
@@ -97,6 +99,32 @@ def quantisation_of(template: ModelTemplate, run: Run) -> Quantisation | None:
     return quantisation_in(template.config, template.model_id)
 
 
+def with_media(template: ModelTemplate, params: ModelParams, run: Run) -> ModelParams:
+    """Return a model's sizes with those of the images or the sound that a run has it read.
+
+    Raises:
+        InputError: what the model does not read, or cannot take; a prompt without room for it.
+
+    """
+    reads = template.reads
+    given = {name: value for name in MEDIA if (value := getattr(run, name)) is not None}
+    if reads is None:
+        for name, value in given.items():
+            raise InputError(f"{name}={value} changes nothing: this model reads text alone")
+        return params
+    media, note = fitted(reads, params, run.images, run.image_size, run.audio_seconds)
+    values = {name: whole(value) for name, value in evaluated(reads, params, media).items()}
+    taken = positions_of(reads, params, media, run.batch_size)
+    if not run.cache_len and taken > run.seq_len:
+        raise InputError(
+            f"seq_len={run.seq_len} counts all positions of a sequence, those of {reads.what} too, which alone are "
+            f"{taken:,}: it is at least that"
+        )
+    found = ModelParams({**params, **values}, params.model_type, params.unknown, params.defaults)
+    found.note = note
+    return found
+
+
 def fused(costs: Costs) -> Costs:
     """Return the costs of the same pass as a serving engine launches it; switches that nobody chose follow."""
     return costs if costs.run.fusion == "engine" else again(costs, costs.run.fused())
@@ -122,12 +150,20 @@ def whole(value: Any) -> Any:
 def params_of(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelParams:
     """Return the sizes for a template's formulas; changes without effect are refused."""
     template = tree.template
+    reads = template.reads
     source = template.config if config is None else config
-    required = [name for name in tree.variables if name in VARIABLES and VARIABLES[name].sources]
+    used = dict.fromkeys((*tree.variables, *variables_of(reads))) if reads else tree.variables
+    required = [name for name in used if name in VARIABLES and VARIABLES[name].sources]
     wanted, given = template.config.get("model_type"), None if config is None else as_mapping(config).get("model_type")
     if wanted and isinstance(given, str) and given and given != wanted:
         raise ConfigError(f"this config is a {quote(given)}, the template of {template.model_id!r} is a {wanted!r}")
     params = extract_model_params(source, changes, required)
+    if reads and not template.valid_for and (changes or config is not None):
+        what = f"set {next(iter(changes))}" if changes else "another config"
+        raise InputError(
+            f"{what}: the template of {template.model_id!r} reads {reads.what} and answers for its own config alone; "
+            "generate one for the other"
+        )
     if config is not None and template.config:
         catalog.require_fit(template, as_mapping(config), template.model_id)
     for name in changes:
@@ -226,7 +262,8 @@ def _require_values(tree: Tree, params: Mapping[str, int], run: Run) -> None:
 def _require_effect(tree: Tree, name: str, changes: Mapping[str, int], params: ModelParams, source: object) -> None:
     """Raise if setting `name` changes none of the variables of the template's formulas."""
     validity = tree.template.valid_for
-    if canonical_name(name) in tree.variables or (
+    read = variables_of(tree.template.reads) if tree.template.reads else frozenset()
+    if canonical_name(name) in {*tree.variables, *read} or (
         validity and any(name in pair.split("=") for pair in validity.together)
     ):
         return

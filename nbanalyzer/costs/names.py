@@ -7,22 +7,35 @@ Modules keep the names that PyTorch gives them. A basic kernel beside modules is
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from nbanalyzer.formulas.formula import Formula, constant, parse
-from nbanalyzer.formulas.grammar import COMPARISONS
+from nbanalyzer.formulas.grammar import COMPARISONS, Number
 from nbanalyzer.quantities import show
 from nbanalyzer.templates.library import MODULES
 from nbanalyzer.templates.template import Basic, Composite
 
 from .regions import has_weights, is_linear, is_product
-from .tree import Node
+from .tree import Cost, Node
 
-if TYPE_CHECKING:
-    from .costs import Costs
+__all__ = ["Counted", "called", "help_of", "kernels_of", "tied_to"]
 
-__all__ = ["called", "help_of", "kernels_of", "tied_to"]
+
+class Counted(Protocol):
+    """The costs of a pass, as far as names follow from them: see `nbanalyzer.costs.costs.Costs`."""
+
+    @property
+    def nodes(self) -> Sequence[Node]:
+        """The kernels in reading order."""
+
+    @property
+    def values(self) -> Mapping[str, Number]:
+        """Every global variable's value."""
+
+    def cost(self, node: Node) -> Cost:
+        """Return a kernel's cost."""
+
 
 ADD, TIMES, APPEND = "torch.add", "torch.mul", "transformers.cache_utils.Cache.update"
 ATTENTION = "torch.nn.functional.scaled_dot_product_attention"
@@ -45,7 +58,7 @@ OF_EXPERTS: Mapping[str, str] = {
 """The same beside the products of experts."""
 
 
-def called(costs: Costs) -> dict[Node, str]:
+def called(costs: Counted) -> dict[Node, str]:
     """Return the name of every row: of a module its own and how often it repeats, of a basic kernel what it does."""
     found: dict[Node, str] = {}
     counts: Counter[tuple[Node | None, str]] = Counter()
@@ -60,7 +73,7 @@ def called(costs: Costs) -> dict[Node, str]:
     return found
 
 
-def _times(node: Node, costs: Costs) -> str:
+def _times(node: Node, costs: Counted) -> str:
     """Return how often a module repeats, and when it runs: `` × 12``, `` if cache_len == 0``."""
     text = ""
     for formula in (node.repeat, node.calls):
@@ -76,7 +89,7 @@ def _module_name(node: Node) -> str:
     return "append to the cache" if node.kernel.module == APPEND else node.kernel.label
 
 
-def _operation_name(node: Node, costs: Costs) -> str:
+def _operation_name(node: Node, costs: Counted) -> str:
     """Return what a basic kernel beside modules does."""
     kernel = node.kernel
     assert isinstance(kernel, Basic)
@@ -108,7 +121,7 @@ def _of_embeddings(node: Node, operation: str, siblings: list[Node], tables: lis
     return OPERATIONS.get(operation, operation)
 
 
-def _place_of_expert(node: Node, costs: Costs) -> str:
+def _place_of_expert(node: Node, costs: Counted) -> str:
     """Return which of the experts' products one is; "" if it is none of them."""
     if not _is_of_experts(node) or node.parent is None:
         return ""
@@ -157,7 +170,7 @@ def kernels_of(node: Node) -> int:
     return sum(one.steps for one in basics if isinstance(one.kernel, Basic) and not one.kernel.fused)
 
 
-def tied_to(node: Node, costs: Costs) -> str:
+def tied_to(node: Node, costs: Counted) -> str:
     """Return the module whose weights a module without any of its own multiplies by; "" if it is no such module."""
     cost = costs.cost(node)
     if not node.is_last or node.is_part or cost.parameters or not cost.weight_bytes_read or not cost.matmul_flops:
@@ -170,7 +183,7 @@ def tied_to(node: Node, costs: Costs) -> str:
     return ""
 
 
-def help_of(node: Node, costs: Costs) -> str:
+def help_of(node: Node, costs: Counted) -> str:
     """Return one line about a row: what it does, with its sizes."""
     kernel = node.kernel
     if isinstance(kernel, Basic):

@@ -11,17 +11,20 @@ from nbanalyzer.errors import FormulaError, InputError, UnknownNameError, quote
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.quantities import spelled_out
+from nbanalyzer.templates.media import read_image_size
 from nbanalyzer.templates.schemes import NONE, scheme_named
 
 __all__ = [
-    "CHOICES", "MAX_RANKS", "MAX_SIZE", "MESH", "NEVER_ZERO", "NOT_OF_MODEL", "QUANT", "REQUEST", "RUN_CHOICES",
-    "SERVED", "SIZES", "SWITCHES", "TOKENS", "Layout", "Passes", "Run", "Switch", "passes_of", "read_size",
-    "read_whole",
+    "CHOICES", "MAX_IMAGES", "MAX_RANKS", "MAX_SIZE", "MEDIA", "MESH", "NEVER_ZERO", "NOT_OF_MODEL", "QUANT",
+    "REQUEST", "RUN_CHOICES", "SERVED", "SIZES", "SWITCHES", "TOKENS", "Layout", "Run", "Switch",
+    "read_size", "read_whole",
 ]  # fmt: skip
 
 MAX_SIZE = 2**40  # tokens or sequences
 MAX_BITS = 64
 USUAL = 16  # bits of a weight that nobody says anything of
+MAX_IMAGES = 2**20
+MAX_SECONDS = 86_400
 MAX_RANKS = 2**20  # along one axis of the mesh, and in all
 
 
@@ -93,6 +96,9 @@ class Run:
         cache_len: tokens per sequence that are in the cache already; 0 is a prefill.
         encoder_len: tokens per sequence that the encoder of an encoder-decoder model reads; if None, cache_len, in
             a prefill seq_len.
+        images: in the prompts of all sequences together, if the model reads some: as it usually does if None.
+        image_size: height x width of each in pixels, such as ``"448x672"``; the model's own if None.
+        audio_seconds: of sound that each sequence has, if the model reads some; as it usually does if None.
         w_bit, a_bit: bits of a weight and of an activation, 1 to 64.
         kv_bit: bits of an element of the cache; if None, what the scheme of the weights says, or else as activations.
         quant: the scheme that weights are stored in, see `nbanalyzer.templates.schemes`; ``"none"`` if all have `w_bit`
@@ -114,6 +120,9 @@ class Run:
     seq_len: int = 1024
     cache_len: int = 0
     encoder_len: int | None = None
+    images: int | None = None
+    image_size: str | None = None
+    audio_seconds: float | None = None
     w_bit: int = 16
     a_bit: int = 16
     kv_bit: int | None = None
@@ -144,6 +153,7 @@ class Run:
             object.__setattr__(self, "encoder_len_follows", True)
             object.__setattr__(self, "encoder_len", self.cache_len or self.seq_len)
         _whole("encoder_len", self.encoder_len, 1, MAX_SIZE)
+        self._check_media()
         _whole("w_bit", self.w_bit, 1, MAX_BITS)
         _whole("a_bit", self.a_bit, 1, MAX_BITS)
         if self.kv_bit is None:
@@ -173,6 +183,17 @@ class Run:
             scheme_named(self.quant)
             if self.w_bit != USUAL:
                 _exclude(self.quant, self.w_bit)
+
+    def _check_media(self) -> None:
+        if self.images is not None:
+            _whole("images", self.images, 0, MAX_IMAGES)
+        if self.image_size is not None:
+            read_image_size(self.image_size)
+        seconds = self.audio_seconds
+        if seconds is not None and (
+            isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_SECONDS
+        ):
+            raise InputError(f"audio_seconds is a number from 0 to {MAX_SECONDS:,}, not {quote(seconds)}")
 
     def _check_mesh(self) -> None:
         for name in MESH:
@@ -327,11 +348,18 @@ def _whole(name: str, value: object, least: int, most: int) -> None:
         raise InputError(f"{name} is a whole number from {least} to {most:,}, not {quote(value)}")
 
 
+MEDIA: Mapping[str, str] = {
+    "images": "images in the prompts of the batch, for a model that reads some (0)",
+    "image_size": "HxW: height and width of each image in pixels (the model's own, if it has one)",
+    "audio_seconds": "seconds of sound in each sequence, for a model that reads some",
+}
+"""What a pass reads besides tokens, as options: name → meaning and default."""
+
 TOKENS = ("batch_size", "seq_len", "cache_len", "encoder_len")
 """Run values that may be arrays: the formulas are evaluated for all of them at once."""
 NEVER_ZERO = frozenset({"batch_size", "seq_len", "encoder_len", "w_bytes", "a_bytes", "kv_bytes"})
 """The global variables of a run that are above 0 in every pass."""
-RUN_CHOICES = ("w_bit", "a_bit", "kv_bit", "quant", *MESH, *SWITCHES)
+RUN_CHOICES = (*MEDIA, "w_bit", "a_bit", "kv_bit", "quant", *MESH, *SWITCHES)
 CHOICES = ("model", "hardware", *RUN_CHOICES)
 """Options with formulas of their own for each value."""
 REQUEST = ("prompt_len", "output_len")
@@ -340,36 +368,3 @@ SERVED = "concurrency"
 """The option that makes requests served ones: sequences that clients keep open."""
 NOT_OF_MODEL = frozenset({*CHOICES, *TOKENS, *REQUEST, SERVED})
 """Options that no config has."""
-
-
-PHASES = ("prefill", "decode", "request")
-"""The prompt is read; one token more is written; or both, the whole request."""
-
-
-class Passes(NamedTuple):
-    """The lengths in each pass of a request, as formulas of `REQUEST`: name → formula.
-
-    Attributes:
-        first: reads the prompt, and gives the first token.
-        step: any decode step, by its `cache_len`.
-        last: the last decode step, with the most in the cache.
-
-    """
-
-    first: Mapping[str, str]
-    step: Mapping[str, str]
-    last: Mapping[str, str]
-
-
-def passes_of(*, has_encoder: bool) -> Passes:
-    """Return a request's passes: the prompt's gives the first token, each decode step another one.
-
-    If an encoder reads the prompt, the decoder begins with one token.
-    """
-    encoder = {"encoder_len": "{prompt_len}"} if has_encoder else {}
-    start = "1" if has_encoder else "{prompt_len}"
-    return Passes(
-        {"seq_len": start, "cache_len": "0", **encoder},
-        {"seq_len": "1", "cache_len": "{cache_len}", **encoder},
-        {"seq_len": "1", "cache_len": f"{start} + {{output_len}} - 2", **encoder},
-    )

@@ -59,7 +59,7 @@ def _mathml(shell: Any, expression: Any) -> str | None:
     if shell.display_formatter.formatters["text/latex"].lookup(expression) is not _latex:
         return None
     formula = from_sympy(expression)
-    return f'<div style="line-height:2;overflow-x:auto">{to_mathml(formula)}</div>' if formula else None
+    return f'<div style="line-height:2">{to_mathml(formula)}</div>' if formula else None
 
 
 def _template(template: Any, printer: Any, _cycle: bool) -> None:

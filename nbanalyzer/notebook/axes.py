@@ -22,6 +22,13 @@ def read_axes(arguments: Arguments) -> dict[str, Any]:
     """Return option → its value or its values, of everything on the line that can be an axis but the models."""
     options = arguments.options
     axes = {name: _axis(arguments, f"--{name}", texts) for name, texts in given(options, AXES).items()}
+    if options.images:
+        axes["images"] = _axis(arguments, "--images", options.images)
+    if options.image_size:
+        axes["image_size"] = one_or_all(values_of(arguments, options.image_size))
+    if options.audio_seconds:
+        texts = values_of(arguments, options.audio_seconds)
+        axes["audio_seconds"] = one_or_all([arguments.real("--audio_seconds", str(text)) for text in texts])
     for name, choices in given(options, SWITCHES).items():
         # --causal alone means on, as for %populate.
         if not choices and "on" not in SWITCHES[name].choices:

@@ -85,7 +85,7 @@ class CostMagics(Magics):
             options.rank = None
         with bar(self.shell):  # of a model that is not in the catalogue: its template is generated first
             analysis = populate(
-                _model(arguments, cell), **arguments.run(), set=arguments.changes(), config=_config(arguments)
+                _model(arguments, cell), **arguments.of_phase(), set=arguments.changes(), config=_config(arguments)
             )
         usual = {"depth": current().depth} if current().depth else {}
         analysis.show(by=options.by, **(usual | arguments.numbers(("depth", "top"))))
@@ -148,6 +148,12 @@ class CostMagics(Magics):
             name: [arguments.real(f"--{name}", text) for text in texts]
             for name, texts in given(options, ("imbalance",)).items()
         }
+        several |= {
+            name: [read(f"--{name}", text) for text in texts]
+            for name, read in (("images", arguments.number), ("audio_seconds", arguments.real))
+            for texts in given(options, (name,)).values()
+        }
+        several |= {name: [*map(arguments.value, texts)] for name, texts in given(options, ("image_size",)).items()}
         several |= given(options, SWITCHES)
         if options.hardware:
             several["hardware"] = [arguments.value(text) for text in options.hardware]

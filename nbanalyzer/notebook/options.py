@@ -23,7 +23,8 @@ from nbanalyzer.analysis.options import (
 )
 from nbanalyzer.costs.costs import VIEWS
 from nbanalyzer.costs.metrics import BY_MODULE, METRICS
-from nbanalyzer.costs.run import MESH, PHASES, SIZES, SWITCHES
+from nbanalyzer.costs.passes import PHASES
+from nbanalyzer.costs.run import MEDIA, MESH, SIZES, SWITCHES
 from nbanalyzer.generate import DEVICES
 
 from .settings import PLOTS
@@ -104,6 +105,8 @@ def _options(magic: str) -> Callable[[Callable[[LineParser], None]], None]:
 def _(parser: LineParser) -> None:
     parser.add_argument("model", nargs="?", help=MODEL)
     add_run_options(parser)
+    phase = "; ".join(f"{name}: {meaning}" for name, meaning in options.PASSES.items())
+    parser.add_argument("--phase", choices=(*options.PASSES,), help=phase)
     parser.add_changes()
     parser.add_value("--model_json", "FILE", "the model template to use")
     parser.add_value("--config", "FILE", CONFIG)
@@ -160,7 +163,7 @@ def _(parser: LineParser) -> None:
     add_communication_options(parser)
     phase = "the prompt is read; one token more; or a whole request"
     parser.add_argument("--phase", choices=PHASES, help=phase)
-    add_run_options(parser, sizes=[name for name in SIZES if name != "rank"])  # a form shows the busiest
+    add_run_options(parser, sizes=[name for name in SIZES if name != "rank"], media=())  # the busiest
     for name, meaning in options.LENGTHS.items():
         parser.add_value(f"--{name}", "N", meaning)
     parser.add_changes()
@@ -191,6 +194,8 @@ def _(parser: LineParser) -> None:
 def _(parser: LineParser) -> None:
     parser.add_argument("models", nargs="*", help="one or more, each as for %%populate; $models may be a list")
     for name, meaning in AXES.items():
+        parser.add_argument(f"--{name}", nargs="+", metavar="AXIS", help=meaning)
+    for name, meaning in MEDIA.items():
         parser.add_argument(f"--{name}", nargs="+", metavar="AXIS", help=meaning)
     for name, switch in SWITCHES.items():
         parser.add_argument(f"--{name}", nargs="*", choices=_Several(switch.choices), help=switch.meaning)

@@ -48,8 +48,7 @@ def as_fragment(analysis: Costs, roofline: Roofline | None = None) -> str:
         for text in warnings(analysis, roofline)
     )
     heads = "".join(
-        f'<tr><th scope="row" align="left" style="{NAME.format(0)}">{_unbroken(name)}</th>'
-        f'<td style="{CELL};text-align:left">{escape(text)}</td></tr>'
+        f'<tr>{_heading(name)}<td style="{CELL};text-align:left">{escape(text)}</td></tr>'
         for name, text in headline(analysis, roofline)
     )
     return (
@@ -58,6 +57,12 @@ def as_fragment(analysis: Costs, roofline: Roofline | None = None) -> str:
         f'<table cellpadding="1" style="{TABLE};margin:.5em 0">{heads}</table>'
         f'<div style="overflow-x:auto">{_table(analysis, roofline)}</div>{_legend(analysis)}</div>'
     )
+
+
+def _heading(name: str) -> str:
+    """Return the name of a total, or an empty cell where a line belongs to the one before."""
+    tag = f'th scope="row" align="left" style="{NAME.format(0)}"' if name else "td"
+    return f"<{tag}>{_unbroken(name)}</{tag.partition(' ')[0]}>"
 
 
 def _table(analysis: Costs, roofline: Roofline | None) -> str:

@@ -19,7 +19,8 @@ from nbanalyzer.analysis.price import Price
 from nbanalyzer.analysis.rates import Efficiency, Rates, routing_of
 from nbanalyzer.costs.count import tree_of
 from nbanalyzer.costs.metrics import METRICS, MONEY, OF_ENGINE, OF_ESTIMATE, metrics_of
-from nbanalyzer.costs.run import REQUEST, TOKENS, Run, passes_of
+from nbanalyzer.costs.passes import passes_of
+from nbanalyzer.costs.run import REQUEST, TOKENS, Run
 from nbanalyzer.costs.symbolic import Symbolic, free_values
 from nbanalyzer.costs.tree import Tree
 from nbanalyzer.errors import InputError, NotModelledError, UnknownNameError, near
@@ -32,6 +33,8 @@ from nbanalyzer.formulas.simplify import expanded
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.templates.config import extract_model_params
+
+from .doubts import certain
 
 __all__ = ["CompiledMetrics", "Spec"]
 
@@ -222,7 +225,7 @@ class CompiledMetrics:
             else:
                 expected = expected_of(engine, self._pace(given))
                 outputs[name] = expected if name == "estimate" else self._money(name, expected, engine.tokens)
-        return _certain(outputs, (*own.doubts, *(engine.doubts if engine else ())))
+        return certain(outputs, (*own.doubts, *(engine.doubts if engine else ())))
 
     def _expression(self, symbolic: Symbolic, name: str) -> Polynomial | Expression:
         if name in {"time", "tokens_per_s"}:
@@ -323,7 +326,7 @@ class CompiledMetrics:
             is_ratio = name == "arithmetic_intensity" or (name in METRICS and METRICS[name].needs)
             if name not in outputs and not is_ratio:
                 outputs[name] = self._expression(last, name)  # sizes of weights and state
-        return Program(_certain(outputs, (*first.doubts, *last.doubts)), self._axes())
+        return Program(certain(outputs, (*first.doubts, *last.doubts)), self._axes())
 
     @cached_property
     def _step_program(self) -> Program:
@@ -389,19 +392,3 @@ class CompiledMetrics:
                 before, after = (np.take_along_axis(running, end, axis=-1)[..., 0] for end in ends)
                 sums[name][points] = after - before
         return sums
-
-
-def _certain(
-    outputs: Mapping[str, Polynomial | Expression], doubts: Sequence[Polynomial]
-) -> dict[str, Polynomial | Expression]:
-    """Return the outputs as nan where a kernel's own cost is negative, which `populate` refuses."""
-    if not doubts:
-        return dict(outputs)
-    certain: dict[str, Polynomial | Expression] = {}
-    for name, output in outputs.items():
-        if name == "fits" and isinstance(output, Expression):  # of booleans, which have no nan
-            need, available = output.parts
-            certain[name] = Expression("<=", (Expression("unless negative", (need, *doubts)), available))
-        else:
-            certain[name] = Expression("unless negative", (output, *doubts))
-    return certain

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from nbanalyzer.analysis.populate import prepared
 from nbanalyzer.analysis.price import Price
 from nbanalyzer.costs.costs import Costs
-from nbanalyzer.costs.count import fused, params_of
+from nbanalyzer.costs.count import fused, params_of, with_media
 from nbanalyzer.costs.metrics import OF_ENGINE, OF_ESTIMATE
-from nbanalyzer.costs.run import CHOICES, NOT_OF_MODEL, REQUEST, RUN_CHOICES, SERVED, TOKENS, Run
+from nbanalyzer.costs.run import CHOICES, MEDIA, NOT_OF_MODEL, REQUEST, RUN_CHOICES, SERVED, TOKENS, Run
 from nbanalyzer.costs.stored import require_storable
 from nbanalyzer.costs.tree import Tree
 from nbanalyzer.errors import InputError
@@ -181,6 +181,7 @@ def _compiled(grid: Grid, chosen: Mapping[str, Any], asked: Asked) -> CompiledMe
     changing = {name: grid.axes[name] for name in inner if name not in {*TOKENS, *REQUEST}}
     first = {name: values[0] for name, values in changing.items()}
     options |= {name: grid.axes[name][0] for name in inner if name in TOKENS}
+    _require_room(grid, chosen, options, asked)
     tree, params, run, _ = prepared(chosen["model"], config, {**sizes, **first}, options)
     for name in inner:
         if name in {"cache_len", "encoder_len"} and name not in tree.variables:
@@ -213,6 +214,18 @@ def _require_formulas(tree: Tree, changing: Collection[str]) -> None:
         )
 
 
+def _require_room(grid: Grid, chosen: Mapping[str, Any], options: Mapping[str, Any], asked: Asked) -> None:
+    """Raise unless the shortest prompt has room for the images, or the sound, that it has."""
+    if set(MEDIA).isdisjoint(options):
+        return
+    at_least = {name: min(grid.axes[name]) for name in (*TOKENS, *REQUEST) if name in grid.axes}
+    lengths = {**{name: chosen[name] for name in REQUEST if name in chosen}, **at_least}
+    shortest = {**options, **{name: value for name, value in lengths.items() if name in TOKENS}}
+    if "prompt_len" in lengths:
+        shortest["seq_len"] = lengths["prompt_len"]
+    prepared(chosen["model"], asked.config, {}, shortest)
+
+
 @lru_cache(maxsize=256)
 def _known(spec: Spec) -> CompiledMetrics:
     """Return the compiled metrics of a spec, the same ones for equal specs."""
@@ -233,7 +246,7 @@ def _arrays(
     """Return those of the model's sizes that config axes change, as arrays with one dimension per inner axis."""
     shape = tuple(len(changing[name]) if name in changing else 1 for name in inner)
     all_params = [
-        params_of(tree, config, {**sizes, **dict(zip(changing, values, strict=True))})
+        with_media(tree.template, params_of(tree, config, {**sizes, **dict(zip(changing, values, strict=True))}), run)
         for values in product(*changing.values())
     ]
     for params in all_params if tree.stored else ():

@@ -190,6 +190,7 @@ def _extended(template: ModelTemplate, base: ModelTemplate) -> ModelTemplate:
         architecture=template.architecture or base.architecture,
         config=template.config,
         valid_for=template.valid_for or base.valid_for,
+        reads=template.reads or base.reads,
         provenance=template.provenance,
     )
 

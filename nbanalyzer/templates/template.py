@@ -20,7 +20,7 @@ from .config_files import text_part, with_floats
 
 __all__ = [
     "COLLECTIVES", "DRAFTED", "NOT_CHECKED", "Basic", "Collective", "Composite", "Kernel", "MemoryAccess",
-    "ModelTemplate", "ModuleTemplate", "Tensor", "Validity",
+    "ModelTemplate", "ModuleTemplate", "Reads", "Tensor", "Validity",
 ]  # fmt: skip
 
 DRAFTED = "drafted"
@@ -191,6 +191,32 @@ class Validity(_Struct, frozen=True, kw_only=True):
         msgspec.structs.force_setattr(self, "defaults", with_floats(self.defaults))
 
 
+class Reads(_Struct, frozen=True, kw_only=True):
+    """What a model reads besides tokens, and the sizes that follow from it, see `nbanalyzer.templates.media`.
+
+    Attributes:
+        what: images, or sound.
+        rule: how a processor fits an image's size to the model, one of `nbanalyzer.templates.media.RULES`; "" if the
+            model takes images of one size only, or sound.
+        sizes: what the rule needs: name → formula of the model's variables.
+        variables: variable → formula of those of the model and of the run, each after those that it uses.
+        positions: how many positions of the prompt one image takes, or the sound of a sequence: a formula.
+        each: whether every sequence is an image or a sound, and nothing else: the model reads no text.
+        usual: how many images there are in a pass, or how many seconds of sound, where the run does not say.
+        most: how many seconds of sound the model takes; 0 for any.
+
+    """
+
+    what: Literal["images", "sound"]
+    rule: str = ""
+    sizes: dict[str, str] = {}
+    variables: dict[str, str] = {}
+    positions: str = "0"
+    each: bool = False
+    usual: int = 0
+    most: int = 0
+
+
 class ModelTemplate(_Struct, frozen=True, kw_only=True, dict=True):
     """The kernel tree of one model, in global variables only, with its config values beside it.
 
@@ -207,6 +233,7 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True, dict=True):
         sharding: how transformers divides the model over the devices of a tensor-parallel group: path of modules,
             with ``*`` in a name → style, see `nbanalyzer.costs.sharding`; empty if it does not.
         expert_sharding: the same where every device keeps experts whole, but not all of them.
+        reads: what the model reads besides tokens; None if nothing, or if its text part alone is counted.
         kernels: the tree.
         provenance: origin, checks and their results.
 
@@ -223,6 +250,7 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True, dict=True):
     state: dict[str, str] = {}
     sharding: dict[str, str] = {}
     expert_sharding: dict[str, str] = {}
+    reads: Reads | None = None
     kernels: tuple[Kernel, ...] = ()
     provenance: dict[str, Any] = {}
 
@@ -257,7 +285,7 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True, dict=True):
         whole = " or ".join(names) or shorten(str(self.config.get("model_type", "a multimodal model")))
         if not self.architecture or self.architecture.casefold() in map(str.casefold, names):
             return ""
-        if self.provenance.get("part") == "text" or text_part(self.config):
+        if self.provenance.get("part") == "text" or (text_part(self.config) and self.reads is None):
             return f"the text part of {whole}"
         if not names:
             return ""
@@ -285,6 +313,10 @@ def fields_of(template: ModuleTemplate | ModelTemplate) -> Iterator[Field]:
     if isinstance(template, ModuleTemplate):
         yield Field("", "parameters", template.parameters)
     yield from (Field("", f"state.{name}", text) for name, text in template.state.items())
+    if isinstance(template, ModelTemplate) and template.reads:
+        yield from (Field("", f"reads.{name}", text) for name, text in template.reads.variables.items())
+        yield from (Field("", f"reads.{name}", text) for name, text in template.reads.sizes.items())
+        yield Field("", "reads.positions", template.reads.positions)
     yield from fields(template.kernels)
 
 

@@ -93,6 +93,16 @@ def first_words(result: Any) -> list[str]:
     return [line.split()[0] for line in lines[start + 1 : lines.index("", start)]]
 
 
+def test_phases(shell: InteractiveShell) -> None:
+    step = populate(shell, "llama-3.1-8b --plot none --phase decode")
+    assert (step.run.seq_len, step.run.cache_len) == (1, 2048)
+    assert populate(shell, "gpt2 --plot none --phase decode --cache_len 7").run.cache_len == 7
+    assert populate(shell, "gpt2 --plot none --phase prefill").run.seq_len == 1024
+    for wrong in ("decode --seq_len 5", "prefill --cache_len 5", "request"):
+        with pytest.raises(InputError, match=r"phase|leave --"):
+            populate(shell, f"gpt2 --plot none --phase {wrong}")
+
+
 def test_roles_and_the_largest_rows(shell: InteractiveShell) -> None:
     roles = populate(shell, "gpt2 --plot none --by role")
     assert first_words(roles) == ["embedding", "attention", "MLP", "norms", "residual", "head", "total"]

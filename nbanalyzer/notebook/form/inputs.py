@@ -20,7 +20,8 @@ from ipywidgets import (
 )
 
 from nbanalyzer.analysis.analysis import Analysis
-from nbanalyzer.costs.run import PHASES, SIZES, SWITCHES
+from nbanalyzer.costs.passes import PHASES
+from nbanalyzer.costs.run import SIZES, SWITCHES
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.hardware.accelerators import Accelerator, accelerators
 from nbanalyzer.hardware.profiles import TYPICAL, Profile

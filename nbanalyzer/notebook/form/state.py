@@ -11,7 +11,8 @@ from typing import Any
 from nbanalyzer.analysis.communication import ONE_NODE, Communication
 from nbanalyzer.analysis.options import COMMUNICATION
 from nbanalyzer.analysis.populate import Source, populate
-from nbanalyzer.costs.run import ENGINE, MAX_SIZE, MESH, PHASES, REQUEST, SWITCHES, Run
+from nbanalyzer.costs.passes import PHASES
+from nbanalyzer.costs.run import ENGINE, MAX_SIZE, MESH, REQUEST, SWITCHES, Run
 from nbanalyzer.errors import InputError, NBAnalyzerError, UnknownNameError, quote
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.hardware.accelerators import Accelerator
