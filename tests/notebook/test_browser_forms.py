@@ -141,9 +141,10 @@ class Form:
 
     def choose(self, name: str, label: str) -> None:
         """Choose the option whose text begins with a label."""
-        options = self.box.locator(f".nb-{name} select option").all_inner_texts()
-        (text,) = [text for text in options if re.match(rf"{re.escape(label)}\b(?!-)", text)]
-        self.box.locator(f".nb-{name} select").select_option(label=text)
+        texts = self.box.locator(f".nb-{name} select option").all_inner_texts()
+        begins = re.compile(rf"{re.escape(label)}\b(?!-)")
+        (index,) = [at for at, text in enumerate(texts) if begins.match(text.replace("\xa0", " "))]
+        self.box.locator(f".nb-{name} select").select_option(index=index)
 
     def stands_out(self, part: str) -> None:
         """Wait until a part's text can be told from what is behind it: a theme's colours come a moment after it."""
