@@ -81,6 +81,13 @@ def test_other_ranks_have_what_is_left() -> None:
     assert parameters[0] - parameters[3] == 3 * 768
 
 
+def test_parts_that_are_rounded_up_are_gathered_as_they_are() -> None:
+    """Llama's 128,256 logits on 5 ranks are 25,652 each, 4 more than there are; 10 tokens in 16 bits."""
+    rank = populate("llama-3.1-8b", tp=5, set={"num_heads": 40, "num_kv_heads": 5, "head_dim": 128}, seq_len=10)
+    (node,) = (node for node in rank.nodes if node.is_basic and node.kernel.operation == "all-gather")
+    assert rank.cost(node).payload_bytes == 10 * 5 * 25_652 * 2
+
+
 def test_key_heads_that_are_fewer_than_the_ranks_are_repeated() -> None:
     """Llama's 8: each of 32 ranks keeps one whole head of keys and one of values."""
     rank = populate("llama-3.1-8b", seq_len=10, tp=32)
