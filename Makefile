@@ -49,8 +49,9 @@ demo: $(VENV)/lab
 lab: $(VENV)/lab
 	$(BIN)/jupyter lab notebooks
 
+# A page of its own: app/ has its notebook and its template.
 app: $(VENV)/app
-	$(BIN)/voila notebooks/whatif.ipynb
+	JUPYTER_PATH=$(CURDIR)/app $(BIN)/voila app/whatif.ipynb --template=whatif
 
 test: unit notebooks lint types
 

@@ -17,6 +17,7 @@ from .analysis.options import (
     LENGTHS,
     MONEY,
     NOT_ALL,
+    PASSES,
     SERVING,
     Arguments,
     add_communication_options,
@@ -29,7 +30,7 @@ from .analysis.options import (
 from .analysis.populate import populate
 from .analysis.request import request
 from .analysis.roofline import Roofline
-from .costs.costs import Costs
+from .costs.costs import VIEWS, Costs
 from .errors import InputError, NBAnalyzerError
 from .files import write_whole, writing
 from .generate import DEVICES, SECONDS, calibrate, generate, verify
@@ -129,6 +130,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", choices=DEVICES, help="what --calibrate measures (cpu)")
     parser.add_argument("--seconds", metavar="X", help="that --calibrate may take (60)")
     add_request_options(parser)
+    parser.add_argument("--phase", choices=(*PASSES,), help="the prompt is read, or one token more (with --populate)")
+    parser.add_argument("--by", choices=VIEWS, help="rows of the table: modules, or their roles (module)")
+    parser.add_argument("--top", metavar="N", help="the largest rows of the table only")
+    parser.add_argument("--depth", metavar="N", help="levels of the table to show")
     parser.add_argument("--format", choices=FORMATS, help="of the output (json, or as --output ends)")
     parser.add_argument("--output", metavar="FILE", help="write there, whole or not at all, instead of printing")
     return parser
@@ -164,7 +169,7 @@ def _refuse(arguments: argparse.Namespace, action: str, taken: tuple[str, ...]) 
 
 
 def _populate(arguments: argparse.Namespace) -> None:
-    for name in given(arguments, (*LENGTHS, "quant", *SERVING, *MONEY)):
+    for name in given(arguments, (*LENGTHS, *SERVING, *MONEY)):
         raise InputError(f"--{name} is of a request: --request takes it, --populate does not")
     if not (arguments.model_id or arguments.model_json):
         raise InputError("--populate needs --model_id NAME or --model_json FILE")
@@ -175,7 +180,8 @@ def _populate(arguments: argparse.Namespace) -> None:
         arguments.rank = None
     read = Arguments(arguments)
     model = arguments.model_json or arguments.model_id
-    analysis = populate(model, config=config, set=read.changes(), **read.run())
+    analysis = populate(model, config=config, set=read.changes(), **read.of_phase())
+    analysis.show(by=arguments.by, **read.numbers(("depth", "top")))
     roofline: Roofline | None = read.on(analysis)
     if shows_all:
         if arguments.format not in {None, "table"}:
@@ -193,6 +199,8 @@ def _populate(arguments: argparse.Namespace) -> None:
 def _request(arguments: argparse.Namespace) -> None:
     if not arguments.model_id:
         raise InputError("--request needs --model_id NAME")
+    for name in given(arguments, ("by", "top", "depth", "phase")):
+        raise InputError(f"--{name} is of the table of a pass: --populate takes it")
     if arguments.model_json or arguments.format not in {None, "table", "json"}:
         raise InputError("--request takes no --model_json, and prints a table, or --format json with --concurrency")
     if arguments.rank == ALL:

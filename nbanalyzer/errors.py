@@ -26,6 +26,8 @@ __all__ = [
 
 
 MAX_MESSAGE = 380  # characters; what is longer loses its middle
+CLOSE, SHORT = 0.7, 4  # of what is suggested: the share of letters in common; of names of so few letters, fewer
+BEGUN = 3  # letters: what begins with them is near too
 LISTED = 24  # names at most where none is near: the options of a run are fewer
 
 
@@ -170,18 +172,33 @@ class UnknownNameError(NBAnalyzerError, KeyError):
     def message(self) -> str:
         """Return what went wrong, and where."""
         text = f"no {self.what} named {quote(self.name)}."
-        if close := near(str(self.name), self.choices):
+        if 1 < len(self.choices) <= LISTED and all(_begins(str(self.name), choice) for choice in self.choices):
+            text += f" Which of {', '.join(map(repr, self.choices))}?"
+        elif close := near(str(self.name), self.choices):
             text += f" Did you mean {' or '.join(repr(name) for name in close)}?"
         elif 0 < len(self.choices) <= LISTED:
             text += f" There are: {', '.join(self.choices)}."
         return f"{text} {self.hint}".rstrip()
 
 
+def _begins(name: str, choice: str) -> bool:
+    """Return whether a choice begins with a name, whatever separates their parts."""
+    plain, whole = ("".join(filter(str.isalnum, text.casefold())) for text in (name, choice))
+    return whole.startswith(plain)
+
+
 def near(name: str, choices: Iterable[str], count: int = 3) -> list[str]:
-    """Return up to `count` of `choices` that resemble `name`, the nearest first; case does not matter."""
-    by_fold = {choice.casefold(): choice for choice in choices}
-    found = difflib.get_close_matches(name.casefold()[:200], by_fold, n=count, cutoff=0.6)
-    return [by_fold[fold] for fold in found]
+    """Return up to `count` of `choices` that resemble `name`, the nearest first; case and dashes before do not matter.
+
+    A far one is worse than none.
+    """
+    by_fold = {choice.casefold().lstrip("-"): choice for choice in choices}
+    wanted = name.casefold().lstrip("-")[:200]
+    begun = [fold for fold in by_fold if len(wanted) >= BEGUN and fold.startswith(wanted)]
+    found = dict.fromkeys(
+        difflib.get_close_matches(wanted, by_fold, n=count, cutoff=CLOSE if len(wanted) > SHORT else 0.6) + begun
+    )
+    return [by_fold[fold] for fold in found][:count]
 
 
 def quote(value: object, limit: int = 60) -> str:

@@ -62,7 +62,8 @@ class Table:
             for column, cell in enumerate(row):
                 side = "left" if column in self.words else "right"
                 style = WRAPPED if column in self.prose else CELL
-                cells += f'<{tag} style="{style};text-align:{side}">{escape(cell)}</{tag}>'
+                scope = ' scope="col"' if tag == "th" else ""
+                cells += f'<{tag}{scope} style="{style};text-align:{side}">{escape(cell)}</{tag}>'
             lines += f"<tr>{cells}</tr>\n"
         return (
             '<div style="overflow-x:auto;line-height:1.35;font-size:0.92em">'

@@ -104,7 +104,7 @@ def test_ipython_has_a_parser_whose_help_is_that_of_a_magic() -> None:
 
 def test_unloading_leaves_neither_magics_nor_formatters() -> None:
     shell = InteractiveShell()
-    kinds = ("text/latex", "text/plain")
+    kinds = ("text/latex", "text/html", "text/plain")
     types = [
         "sympy.core.basic.Basic",
         "nbanalyzer.templates.template.ModelTemplate",
@@ -120,7 +120,9 @@ def test_unloading_leaves_neither_magics_nor_formatters() -> None:
     shell.run_line_magic("load_ext", "nbanalyzer")
     magics, formatters = registered()
     assert {name for _, name in magics - before[0]} == {*PARSERS}
-    assert formatters == {("text/latex", types[0]), ("text/plain", types[1]), ("text/plain", types[2])}
+    assert formatters == {
+        ("text/latex", types[0]), ("text/html", types[0]), ("text/plain", types[1]), ("text/plain", types[2])
+    }  # fmt: skip
     shell.run_line_magic("unload_ext", "nbanalyzer")
     assert registered() == before
 

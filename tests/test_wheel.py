@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -35,6 +36,13 @@ def run(*words: object, cwd: Path = ROOT) -> str:
     done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False, cwd=cwd, env=env)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@pytest.mark.slow
+def test_the_wheel_carries_what_the_form_needs_in_the_browser(python: Path) -> None:
+    (wheel,) = python.parents[2].glob("*.whl")
+    names = ZipFile(wheel).namelist()
+    assert {"nbanalyzer/notebook/form/browser.js", "nbanalyzer/notebook/form/browser.css"} <= {*names}
 
 
 @pytest.mark.slow

@@ -37,6 +37,8 @@ MODELS = {
     "gpt-oss-120b": "gpt-oss-120b",
 }  # fmt: skip
 """Part of a published name → catalogue name."""
+STORED = {"bf16": "none"}
+"""What measurements call how weights are stored → the scheme, where it is not its name."""
 SCHEMES = {"mxfp4 experts": "mxfp4", "float16": "bf16", "bfloat16": "bf16", "fp16": "bf16"}
 CLASSES = {"1": (1, 1), "2-4": (2, 4), "8": (5, 8)}
 """Number of devices, as profiles have it → fewest and most."""
@@ -95,8 +97,8 @@ def rows(folder: Path) -> Iterator[Row]:
         model = next(name for part_of, name in MODELS.items() if part_of in path)
         card, quant = system.replace("_", "-"), SCHEMES.get(scheme, scheme)
         if model == "qwen3-235b-a22b" and quant == "fp8":
-            quant = "fp8_block"  # so its weights are published
-        request = nbanalyzer.request(model, prompt_len=prompt, output_len=output, tp=tp, quant=quant)
+            quant = "fp8-block"  # so its weights are published
+        request = nbanalyzer.request(model, prompt_len=prompt, output_len=output, tp=tp, quant=STORED.get(quant, quant))
         try:
             own, typical = (request.on(card, profile=name).served(concurrency=batch) for name in (engine, None))
         except InputError as error:

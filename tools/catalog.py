@@ -33,6 +33,7 @@ import nbanalyzer
 from nbanalyzer.errors import InputError, NBAnalyzerError, TemplateError, UnknownNameError
 from nbanalyzer.files import write_whole
 from nbanalyzer.templates import library
+from nbanalyzer.templates.quantisation import stated_in
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.templates.template_files import encode, load_model_template, save_template
 
@@ -68,6 +69,12 @@ class Outcome:
 
 
 def regenerate(template: ModelTemplate, bases: Templates) -> ModelTemplate:
+    """Return the template as it should be written, see `_anew`; how its weights are stored is as it was."""
+    fresh = _anew(template, bases)
+    return msgspec.structs.replace(fresh, config={**fresh.config, **stated_in(template.config)})
+
+
+def _anew(template: ModelTemplate, bases: Templates) -> ModelTemplate:
     """Return the template as it should be written, its provenance saying what was checked.
 
     Args:
@@ -94,9 +101,9 @@ def regenerate(template: ModelTemplate, bases: Templates) -> ModelTemplate:
                     return _extending(template, base, subject, notes)
     fresh = build_template(subject, template.model_id)
     fresh, record = checked(fresh, subject)
-    return msgspec.structs.replace(
-        fresh, valid_for=validity_of(fresh, subject), provenance={**notes, **fresh.provenance, **record}
-    )
+    # A whole that reads images or sound answers for its own config alone.
+    valid_for = validity_of(fresh, subject) if fresh.reads is None else None
+    return msgspec.structs.replace(fresh, valid_for=valid_for, provenance={**notes, **fresh.provenance, **record})
 
 
 def _extending(template: ModelTemplate, base: ModelTemplate, subject: Any, notes: Mapping[str, Any]) -> ModelTemplate:

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from nbanalyzer.analysis.options import COMMUNICATION
-from nbanalyzer.costs.run import MAX_RANKS, MAX_SIZE, MESH, SIZES, SWITCHES
+from nbanalyzer.costs.run import MAX_IMAGES, MAX_RANKS, MAX_SIZE, MEDIA, MESH, QUANT, SIZES, SWITCHES
 from nbanalyzer.errors import InputError, quote
 
 __all__ = [
@@ -33,6 +33,7 @@ Offset = Annotated[
 Nodes = Annotated[int, Meta(description=COMMUNICATION["nodes"], extra_json_schema={"minimum": 1})]
 Overlap = Annotated[float, Meta(description=COMMUNICATION["overlap"], extra_json_schema={"minimum": 0, "maximum": 1})]
 
+_Images = {"minimum": 0, "maximum": MAX_IMAGES}
 _Tokens = {"minimum": 1, "maximum": MAX_SIZE}
 _Bits = {"minimum": 1, "maximum": 64}
 _Ranks = {"minimum": 1, "maximum": MAX_RANKS}
@@ -71,9 +72,13 @@ class Pass(Model, frozen=True, kw_only=True):
         int | None, Meta(description=SIZES["cache_len"], extra_json_schema={"minimum": 0, "maximum": MAX_SIZE})
     ] = None
     encoder_len: Annotated[int | None, Meta(description=SIZES["encoder_len"], extra_json_schema=_Tokens)] = None
+    images: Annotated[int | None, Meta(description=MEDIA["images"], extra_json_schema=_Images)] = None
+    image_size: Annotated[str | None, Meta(description=MEDIA["image_size"])] = None
+    audio_seconds: Annotated[float | None, Meta(description=MEDIA["audio_seconds"])] = None
     w_bit: Annotated[int | None, Meta(description=SIZES["w_bit"], extra_json_schema=_Bits)] = None
     a_bit: Annotated[int | None, Meta(description=SIZES["a_bit"], extra_json_schema=_Bits)] = None
     kv_bit: Annotated[int | None, Meta(description=SIZES["kv_bit"], extra_json_schema=_Bits)] = None
+    quant: Annotated[str | None, Meta(description=QUANT)] = None
     fusion: Annotated[Literal["none", "engine"] | None, Meta(description=SWITCHES["fusion"].meaning)] = None
     attn: Annotated[Literal["sdpa", "eager"] | None, Meta(description=SWITCHES["attn"].meaning)] = None
     logits: Annotated[Literal["all", "last"] | None, Meta(description=SWITCHES["logits"].meaning)] = None
@@ -90,7 +95,7 @@ class Pass(Model, frozen=True, kw_only=True):
 
     def run(self) -> dict[str, Any]:
         """Return the sizes and switches that were given, and what is set."""
-        given = {name: getattr(self, name) for name in (*SIZES, *SWITCHES)}
+        given = {name: getattr(self, name) for name in (*SIZES, "quant", *MEDIA, *SWITCHES)}
         changes = {"set": self.set} if self.set else {}
         return {name: value for name, value in given.items() if value is not None} | changes
 

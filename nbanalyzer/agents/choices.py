@@ -11,7 +11,7 @@ from nbanalyzer.analysis.comparison import MOST, compare
 from nbanalyzer.analysis.memory import Fit
 from nbanalyzer.analysis.solve import solve
 from nbanalyzer.costs.metrics import unit_of
-from nbanalyzer.costs.run import SIZES, SWITCHES
+from nbanalyzer.costs.run import MEDIA, SIZES, SWITCHES
 from nbanalyzer.errors import InputError, UnknownNameError
 from nbanalyzer.hardware.accelerators import accelerators, hardware
 from nbanalyzer.quantities import plain, si
@@ -222,7 +222,7 @@ def compare_(shelf: Shelf, asked: Compare) -> Compared:
 
 
 def _values(asked: Compare) -> dict[str, Any]:
-    known = (*SIZES, *SWITCHES)
+    known = (*SIZES, *MEDIA, *SWITCHES)
     fixed = asked.run()
     for name in asked.values:
         if name not in known:

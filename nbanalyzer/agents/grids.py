@@ -35,8 +35,8 @@ class SweepOf(Pass, frozen=True, kw_only=True):
     values: Annotated[
         Values,
         Meta(
-            description="axis → its values: options of a pass, model, hardware, prompt_len and output_len (with quant, "
-            "and with concurrency for served requests), or a config "
+            description="axis → its values: options of a pass, model, hardware, prompt_len and output_len (and "
+            "concurrency for served requests), or a config "
             'value, e.g. {"batch_size": [1, 8, 64], "hardware": ["h100-sxm", "l4"]}; '
             f"{MOST_POINTS:,} points at most"
         ),

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from nbanalyzer.analysis.capacity import MEMORY_FRACTION
 from nbanalyzer.analysis.search import Placement, Search, fit
-from nbanalyzer.costs.run import SIZES
+from nbanalyzer.costs.run import QUANT, SIZES
 from nbanalyzer.errors import InputError
 from nbanalyzer.quantities import seconds, si
 
@@ -38,6 +38,7 @@ class Meshes(Model, frozen=True, kw_only=True):
     w_bit: Annotated[int | None, Meta(description=SIZES["w_bit"])] = None
     a_bit: Annotated[int | None, Meta(description=SIZES["a_bit"])] = None
     kv_bit: Annotated[int | None, Meta(description=SIZES["kv_bit"])] = None
+    quant: Annotated[str | None, Meta(description=QUANT)] = None
     minimize: Annotated[
         Literal["devices", "cost", "time_per_output_token"],
         Meta(description="what the best mesh has least of; cost needs a price"),
@@ -132,7 +133,9 @@ def meshes(shelf: Shelf, asked: Meshes) -> Placed:
     if len(asked.where) > MOST_WHERE:
         raise InputError(f"at most {MOST_WHERE} conditions, not {len(asked.where)}")
     model, config = shelf.subject(asked)
-    bits = {name: value for name in ("w_bit", "a_bit", "kv_bit") if (value := getattr(asked, name)) is not None}
+    bits = {
+        name: value for name in ("w_bit", "a_bit", "kv_bit", "quant") if (value := getattr(asked, name)) is not None
+    }
     changes = {"set": asked.set} if asked.set else {}
     found = fit(
         model,

@@ -30,9 +30,6 @@ class RequestOf(Hardware, frozen=True, kw_only=True):
 
     prompt_len: Annotated[int, Meta(description="tokens that are read", extra_json_schema=_Length)]
     output_len: Annotated[int, Meta(description="tokens that are written", extra_json_schema=_Length)]
-    quant: Annotated[str | None, Meta(description="how an engine serves the weights inside the layers, e.g. fp8")] = (
-        None
-    )
     concurrency: Annotated[
         int | None,
         Meta(
@@ -96,7 +93,6 @@ def request_(shelf: Shelf, asked: RequestOf) -> Requested:
         config=config,
         prompt_len=asked.prompt_len,
         output_len=asked.output_len,
-        quant=asked.quant,
         **asked.run(),
     )
     timing: RequestTiming | None = None

@@ -7,10 +7,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nbanalyzer import display
+from nbanalyzer.costs.active import active_parameters
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import InputError, quote
+from nbanalyzer.formulas.grammar import Number
 
+from .checkpoint import Checkpoint, checkpoint_of
 from .memory import Fit, Memory, memory_of
 
 if TYPE_CHECKING:
@@ -27,9 +30,26 @@ class Analysis(Costs, Shown, shown_by="analysis"):
     """A model template with values put in: the numbers of one pass, see `Costs`, and its questions."""
 
     @cached_property
+    def sentence(self) -> str:
+        """The first thing to know, in one or two plain sentences: where the FLOPs or the bytes are."""
+        from .sentence import sentence_of
+
+        return sentence_of(self)
+
+    @cached_property
+    def active_parameters(self) -> Number:
+        """The parameters that a token uses: of experts only those that it visits."""
+        return active_parameters(self)
+
+    @cached_property
     def memory(self) -> Memory:
         """What has to be in memory during the pass: weights, state after it, and the largest activations."""
         return memory_of(self)
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """What the weights weigh as they are stored, by dtype, and what the pass reads of them."""
+        return checkpoint_of(self)
 
     def fits(self, hardware: str | os.PathLike[str] | Accelerator) -> Fit:
         """Return whether the pass fits into an accelerator's memory: a `Fit`, true if it does.

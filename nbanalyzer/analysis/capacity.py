@@ -16,16 +16,14 @@ from functools import cached_property
 
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.run import MAX_SIZE
-from nbanalyzer.costs.tree import Node
 from nbanalyzer.errors import InputError, quote
 from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.quantities import si
 
 from .memory import memory_size
-from .quants import Quant
 
-__all__ = ["BLOCK", "COMMUNICATION", "CONTEXT", "GRAPHS", "MEMORY_FRACTION", "STEP_TOKENS", "Capacity", "weight_bytes"]
+__all__ = ["BLOCK", "COMMUNICATION", "CONTEXT", "GRAPHS", "MEMORY_FRACTION", "STEP_TOKENS", "Capacity"]
 
 GIB = 2**30
 MEMORY_FRACTION = 0.9
@@ -50,7 +48,6 @@ class Capacity:
         costs: any pass of the rank, of an engine's list.
         accelerator: whose memory it is.
         tp: ranks.
-        quant: how weights inside the layers are served; None if the run says it.
         memory_fraction: share of the memory that the engine takes.
 
     Raises:
@@ -61,7 +58,6 @@ class Capacity:
     costs: Costs
     accelerator: Accelerator
     tp: int = 1
-    quant: Quant | None = None
     memory_fraction: float = MEMORY_FRACTION
 
     def __post_init__(self) -> None:
@@ -74,7 +70,7 @@ class Capacity:
     def parts(self) -> Mapping[str, int]:
         """What the engine's share of the memory goes to before the cache: name → bytes."""
         found = {
-            "weights": math.ceil(weight_bytes(self.costs, self.quant)),
+            "weights": math.ceil(self.costs.weight_bytes),
             "activations": math.ceil(self._activations),
             "context": CONTEXT,
             "graphs": GRAPHS,
@@ -130,21 +126,3 @@ class Capacity:
         parts = " + ".join(f"{name} {si(size, 'B')}" for name, size in self.parts.items())
         whole = si(memory_size(self.accelerator), "B")
         return f"{self.memory_fraction:g} of {whole}: {parts}, cache {si(self.cache, 'B')}"
-
-
-def weight_bytes(costs: Costs, quant: Quant | None) -> Number:
-    """Return the bytes of all weights; with `quant`, products inside the layers have its bits, all else the run's."""
-    if quant is None:
-        return costs.weight_bytes
-    narrow = {_owner(node) for launch in costs.launches if quant.of(launch) for node in launch.nodes}
-    bits = Fraction(0)
-    for node in costs.nodes:
-        if not node.is_basic:
-            own = costs.costs[node].copies * node.own_parameters.evaluate(costs.values)
-            bits += own * Fraction(quant.bits if node in narrow else quant.rest)
-    return normalize(bits / 8)
-
-
-def _owner(node: Node) -> Node | None:
-    """Return the module with the weights of a product."""
-    return next((module for module in node.around if module.own_parameters.variables), None)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from nbanalyzer import display
 from nbanalyzer.costs.metrics import BY_MODULE, unit_of
+from nbanalyzer.costs.roles import MLP, ROLES, roles_of
+from nbanalyzer.costs.tree import Node
 from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import InputError, NotModelledError, UnknownNameError, quote, shorten
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
@@ -47,6 +49,7 @@ METRICS = (
     "estimate",
 )
 
+ALONE = 0.1  # of a variant's whole: more of it in modules that others lack, and they are compared by role
 SEVERAL_DEVICES = ("devices", "payload_bytes")
 
 
@@ -129,6 +132,21 @@ class Variant:
             return {node.path: timings[node].time for node in nodes if node in timings}
         return {node.path: float(getattr(self.analysis.cost(node), metric)) for node in nodes}
 
+    def roles(self, metric: str) -> dict[str, float]:
+        """Return role → a metric, summed over its modules; see `nbanalyzer.costs.roles`."""
+        found: dict[str, float] = {}
+        for node, role in roles_of(self.analysis.kernel_tree).items():
+            found[role] = found.get(role, 0.0) + self._own(metric, node)
+        if metric == "parameters":  # modules with parts may hold some themselves, as experts do
+            rest = float(self.analysis.cost_of_all.parameters) - math.fsum(found.values())
+            found[MLP] = found.get(MLP, 0.0) + rest
+        return found
+
+    def _own(self, metric: str, node: Node) -> float:
+        if metric == "time":
+            return self.roofline.timings[node].time if self.roofline else 0.0
+        return float(getattr(self.analysis.cost(node), metric))
+
 
 @dataclass(frozen=True)
 class Change:
@@ -202,6 +220,44 @@ class Comparison(Shown, shown_by="comparison"):
         cells = {path: [found.get(path, 0.0) for found in numbers] for path in paths}
         # What differs by as much stays in the order of the pass.
         return dict(sorted(cells.items(), key=lambda item: min(item[1]) - max(item[1])))
+
+    def by_role(self, metric: str = "bytes") -> dict[str, list[float]]:
+        """Return role → a metric in every variant, in the order of a pass; roles that none has are left out."""
+        self._require(metric)
+        numbers = [one.roles(metric) for one in self.variants]
+        cells = {role: [found.get(role, 0.0) for found in numbers] for role in ROLES}
+        return {role: amounts for role, amounts in cells.items() if any(amounts)}
+
+    def aligned(self, metric: str = "bytes") -> tuple[str, dict[str, list[float]]]:
+        """Return what variants are compared by, ``"module"`` or ``"role"``, and its numbers.
+
+        Of models whose modules are not the same, those of one have nothing beside them in the other; their roles do.
+        """
+        by_module = self.by_module(metric)
+        known = [one.modules(metric).keys() for one in self.variants]
+        alone = {path for path in by_module if not all(path in paths for paths in known)}
+        for index in range(len(self.variants)):
+            whole = math.fsum(numbers[index] for numbers in by_module.values())
+            if math.fsum(by_module[path][index] for path in alone) > ALONE * whole:
+                return "role", self.by_role(metric)
+        return "module", by_module
+
+    @property
+    def sentence(self) -> str:
+        """The first thing to know, in a plain sentence: how the last variant compares with the first, and why."""
+        metric = "time" if "time" in self.metrics else "bytes"
+        before, after = self.variants[0], self.variants[-1]
+        first, last = before.metric(metric) or 0, after.metric(metric) or 0
+        if not first or not last:
+            return ""
+        what = "takes as long as" if metric == "time" else "moves as many bytes as"
+        if first != last:
+            times = f"{last / first:.3g} times"
+            what = f"takes {times} as long as" if metric == "time" else f"moves {times} the bytes of"
+        text = f"{after.label} {what} {before.label}"
+        roles = {role: numbers[-1] - numbers[0] for role, numbers in self.by_role(metric).items()}
+        role = max(roles, key=lambda name: abs(roles[name]))
+        return f"{text}; most of the difference is in: {role}." if roles[role] and first != last else f"{text}."
 
     def _require(self, metric: str) -> None:
         if metric not in BY_MODULE:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
@@ -25,20 +24,13 @@ from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.templates.template import Composite
 
 from .communication import MICRO, ONE_NODE, Communication, between_us, group_of, message, note_of
-from .quants import Quant
+from .quants import precision_of, scheme_of
 
-__all__ = ["Pace", "arithmetic", "widening"]
+__all__ = ["Pace", "arithmetic"]
 
 _BATCH, _EXPERTS, _TOKENS = parse("{batch_size}"), parse("{num_experts}"), parse("{batch_size} * {seq_len}")
 _HIDDEN, _ROUTED = parse("{hidden_size}"), parse("{batch_size} * {seq_len} * {experts_per_token}")
-_ELEMENT, _WEIGHT = parse("{a_bytes}"), parse("{w_bytes}")
-
-
-def widening(launch: Launch[Any], run: Run, quant: Quant | None) -> Fraction:
-    """Return how many bytes a weight of a launch has for each byte that a run counts."""
-    if quant is None or launch.kind not in {"linear", "experts"}:
-        return Fraction(1)
-    return Fraction(quant.bits if quant.of(launch) else quant.rest) / run.w_bit
+_ELEMENT = parse("{a_bytes}")
 
 
 def arithmetic(accelerator: Accelerator, precision: str) -> str | None:
@@ -54,9 +46,8 @@ class Pace:
     Args:
         accelerator: where.
         profile: the engine's.
-        run: its bits decide the precision, unless `quant` does.
+        run: its bits decide the precision of weights that are in no scheme.
         is_latent: whether attention works on a latent.
-        quant: how weights inside the layers are served; None if `run` says it.
         communication: where the devices of the run's mesh are.
 
     """
@@ -65,7 +56,6 @@ class Pace:
     profile: Profile
     run: Run
     is_latent: bool = False
-    quant: Quant | None = None
     communication: Communication = ONE_NODE
 
     @cached_property
@@ -111,8 +101,8 @@ class Pace:
         run, has_weights = self.run, launch.kind in {"linear", "experts"}
         if not has_weights:
             return "fp8_cache" if launch.kind == "attention" and run.kv_bit == 8 else "bf16"
-        if self.quant:
-            return self.quant.precision_of(launch, self.accelerator)
+        if scheme := scheme_of(launch):
+            return precision_of(scheme, self.accelerator)
         if run.a_bit > 8:
             return "bf16" if run.w_bit > 8 else f"int{8 if run.w_bit > 4 else 4}_wo"
         return "fp8" if max(run.w_bit, run.a_bit) > 4 else "nvfp4"
@@ -128,9 +118,9 @@ class Pace:
         if launch.kind == "link":
             return message(launch, self.fabric)
         rate = self.accelerator.bandwidth / MICRO
-        weights = launch.weights * widening(launch, self.run, self.quant)
+        weights = launch.weights
         found: dict[str, Any] = {
-            "memory_us": (launch.bytes - launch.weights + weights) / rate,
+            "memory_us": launch.bytes / rate,
             "weight_us": weights / rate,
             "cache_us": launch.cache / rate,
             "activation_us": launch.activations / rate,
@@ -151,7 +141,7 @@ class Pace:
             # Every pair of a query and a key that it sees takes two products over the elements of query and result.
             found["context"] = _ratio(launch.matmul_flops * value_of(_ELEMENT), launch.activations * 2)
         if launch.kind == "experts":
-            all_of_them = value_of(_owner(launch).own_parameters) * value_of(_WEIGHT)
+            all_of_them = value_of(_owner(launch).own_weight_bytes)
             found["experts_touched"] = _ratio(launch.weights * value_of(_EXPERTS), all_of_them)
             # Between the products of an expert, gate, up and down, engines go through memory: laws are fitted so.
             hidden = value_of(_HIDDEN)

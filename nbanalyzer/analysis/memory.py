@@ -11,7 +11,7 @@ from nbanalyzer.costs.launch import Amount, Launch
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.errors import InputError
 from nbanalyzer.formulas.grammar import Number, normalize
-from nbanalyzer.quantities import show, si
+from nbanalyzer.quantities import gib, show, si
 from nbanalyzer.templates.template import Basic
 from nbanalyzer.text import as_lines
 
@@ -107,7 +107,7 @@ class Fit:
         return f"fits, {si(self.free, 'B')} left" if self else f"does not fit, {si(-self.free, 'B')} short"
 
     def __repr__(self) -> str:
-        need = f"{si(self.memory.total, 'B')} of {si(self.capacity, 'B')} on {self.accelerator.name}"
+        need = f"{si(self.memory.total, 'B')} of {gib(self.capacity)} on {self.accelerator.name}"
         answer, left = self.short.split(", ")
         return f"{answer}: {need}, {left}"
 

@@ -179,12 +179,12 @@ class _Kept:
     @classmethod
     def of(cls, costs: Costs) -> _Kept:
         """Return it for the pass of a rank that has all layers."""
-        template, size = costs.template, Fraction(costs.values["w_bytes"])
+        template = costs.template
         stack = stack_of(template)
         paths = [".".join((*stack.inside, kind.name)) for kind in stack.kinds]
         nodes = {node.path: node for node in costs.nodes}
         layers = [
-            Fraction(costs.costs[nodes[path]].parameters, costs.costs[nodes[path]].copies or 1) * size for path in paths
+            Fraction(costs.weight_bytes_below(nodes[path])) / (costs.costs[nodes[path]].copies or 1) for path in paths
         ]
         for terms in per_layer(template, stack).values():
             for kind, share in terms:
@@ -194,7 +194,7 @@ class _Kept:
         for number, node in enumerate(costs.nodes):
             if node.is_basic or any(_is_in(node.path, path) for path in paths):
                 continue
-            own = costs.costs[node].copies * node.own_parameters.evaluate(costs.values) * size
+            own = costs.own_weight_bytes(node)
             before, after = (before + own, after) if number < place else (before, after + own)
             table += own if number < place and "vocab_size" in node.own_parameters.variables else 0
         if costs.values.get("tie_word_embeddings"):  # then the last stage keeps the table too

@@ -6,15 +6,15 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from nbanalyzer.costs.run import REQUEST, SIZES, SWITCHES, read_whole
+from nbanalyzer.costs.run import MEDIA, QUANT, REQUEST, SIZES, SWITCHES, read_whole
 from nbanalyzer.errors import InputError, quote
-
-from .quants import QUANTS
+from nbanalyzer.quantities import spelled_out
+from nbanalyzer.templates.schemes import NONE, scheme_names
 
 __all__ = [
-    "ALL", "COMMUNICATION", "EFFICIENCIES", "GOALS", "LENGTHS", "MONEY", "NOT_ALL", "PROFILE", "SERVING", "Arguments",
-    "add_communication_options", "add_efficiency_options", "add_request_options", "add_run_options", "given",
-    "read_real",
+    "ALL", "COMMUNICATION", "EFFICIENCIES", "GOALS", "LENGTHS", "MONEY", "NOT_ALL", "PASSES", "PROFILE", "SERVING",
+    "Arguments", "Suggested", "add_communication_options", "add_efficiency_options", "add_quant_option",
+    "add_request_options", "add_run_options", "given", "read_real",
 ]  # fmt: skip
 
 EFFICIENCIES: Mapping[str, str] = {
@@ -54,21 +54,47 @@ MONEY: Mapping[str, str] = {
 """What `Request.on` takes of money and carbon, as options: name → meaning."""
 
 
+PASSES: Mapping[str, str] = {"prefill": "the prompt is read", "decode": "one token more, 2048 in the cache"}
+"""What ``--phase`` of one pass may be → what it is."""
+CACHED = 2048  # tokens of a decode step, if nothing else is said
 GOALS = ("devices", "cost", "time_per_output_token")
 """What `nbanalyzer.fit` minimizes."""
 
 
-def add_run_options(parser: ArgumentParser, *, several: bool = False, sizes: Collection[str] = tuple(SIZES)) -> None:
-    """Declare an option for every switch of a run, and for these sizes; with `several`, of one or more values."""
+def add_run_options(
+    parser: ArgumentParser,
+    *,
+    several: bool = False,
+    sizes: Collection[str] = tuple(SIZES),
+    media: Collection[str] = tuple(MEDIA),
+) -> None:
+    """Declare an option for every switch of a run, these sizes, and what it reads; `several` take more values."""
     number: dict[str, Any] = {"nargs": "+"} if several else {}
     for name in sizes:
         parser.add_argument(f"--{name}", metavar="N", help=SIZES[name], **number)
+    if "w_bit" in sizes:
+        add_quant_option(parser, several=several)
+    for name in media:
+        parser.add_argument(f"--{name}", metavar="N" if name == "images" else "X", help=MEDIA[name], **number)
     if "rank" in sizes:
         parser.add_argument("--imbalance", metavar="X", help=IMBALANCE, **number)
     for name, switch in SWITCHES.items():
         # --causal alone means on.
         choice = number or ({"nargs": "?", "const": "on"} if "on" in switch.choices else {})
         parser.add_argument(f"--{name}", choices=switch.choices, help=switch.meaning, **choice)
+
+
+class Suggested(tuple[str, ...]):
+    """Choices to complete: other values are read later, where more is known."""
+
+    def __contains__(self, _text: object) -> bool:
+        return True
+
+
+def add_quant_option(parser: ArgumentParser, *, several: bool = False) -> None:
+    """Declare the option for the scheme of the weights."""
+    number: dict[str, Any] = {"nargs": "+"} if several else {}
+    parser.add_argument("--quant", choices=Suggested((*scheme_names(), NONE)), metavar="NAME", help=QUANT, **number)
 
 
 def add_efficiency_options(parser: ArgumentParser) -> None:
@@ -88,8 +114,6 @@ def add_request_options(parser: ArgumentParser) -> None:
     """Declare the options of a request beside those of its run: lengths, how it is served, money."""
     for name, meaning in LENGTHS.items():
         parser.add_argument(f"--{name}", metavar="N", help=meaning)
-    scheme = "how an engine serves the weights inside the layers (as w_bit says)"
-    parser.add_argument("--quant", choices=tuple(QUANTS), help=scheme)
     for name, meaning in {**SERVING, **MONEY}.items():
         parser.add_argument(f"--{name}", metavar="N" if name == "concurrency" else "X", help=meaning)
 
@@ -107,7 +131,7 @@ def read_real(what: str, text: str) -> float:
 
     """
     try:
-        return float(text)
+        return float(spelled_out(text))
     except ValueError:
         raise InputError(f"{what} is a number, not {quote(text)}") from None
 
@@ -153,12 +177,25 @@ class Arguments:
 
     def run(self, sizes: Iterable[str] = SIZES) -> dict[str, Any]:
         """Return the sizes and the imbalance, as numbers, and the switches that are given."""
-        return {**self.numbers(sizes), **self.reals(("imbalance",)), **given(self.options, SWITCHES)}
+        named = given(self.options, ("quant", *SWITCHES))
+        read = {**self.numbers(("images",)), **self.values(("image_size",)), **self.reals(("audio_seconds",))}
+        return {**self.numbers(sizes), **read, **self.reals(("imbalance",)), **named}
+
+    def of_phase(self) -> dict[str, Any]:
+        """Return the same with what ``--phase`` says of the lengths: one token after the cache, or nothing cached."""
+        run, phase = self.run(), self.options.phase
+        if phase == "decode":
+            if run.get("seq_len", 1) != 1:
+                raise InputError(f"decode is one new token after the cache: leave --seq_len {run['seq_len']} out")
+            return {"cache_len": CACHED, **run, "seq_len": 1}
+        if phase == "prefill" and run.get("cache_len"):
+            raise InputError(f"a prefill has nothing in the cache: leave --cache_len {run['cache_len']} out")
+        return run
 
     def request(self, sizes: Iterable[str] = SIZES) -> dict[str, Any]:
         """Return the lengths of a request, or the usual ones, how it is served, and its run."""
         lengths = {"prompt_len": 1024, "output_len": 256, **self.numbers(REQUEST)}
-        return {**lengths, **given(self.options, ("quant",)), **self.run(sizes)}
+        return {**lengths, **self.run(sizes)}
 
     def search(self) -> dict[str, Any]:
         """Return what `nbanalyzer.fit` is asked beside the model and its sizes."""
@@ -166,7 +203,7 @@ class Arguments:
         asked = {**self.numbers(sizes), **self.reals(("price", "memory_fraction")), **self.values(("profile",))}
         if self.options.hardware:
             asked["hardware"] = [self.value(name) for name in self.options.hardware]
-        return asked | given(self.options, ("minimize", "where"))
+        return asked | given(self.options, ("minimize", "where", "quant"))
 
     def changes(self) -> dict[str, int]:
         """Return the config values that ``--set`` changes."""

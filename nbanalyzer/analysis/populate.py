@@ -19,6 +19,8 @@ from nbanalyzer.templates import catalog
 from nbanalyzer.templates.config import ModelParams
 from nbanalyzer.templates.config_files import as_mapping
 from nbanalyzer.templates.families import NOT_RUN, WHICH_LAYERS, canonical_name, speaks_of_cost
+from nbanalyzer.templates.media import variables_of
+from nbanalyzer.templates.spelling import stored_otherwise
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.templates.validity import DEFAULTS, ever_read, flat
 from nbanalyzer.text import printable
@@ -114,7 +116,11 @@ def prepared(
     this_run = as_run(run)  # a value that cannot be is told before any model is looked for
     changes = {name: whole(value) for name, value in (set or {}).items()}
     template, bound = compared(template_of(model))
-    tree, params = count.prepared(template, config, changes, this_run)
+    tree, params, this_run = count.prepared(template, config, changes, this_run)
+    positions = params.get("max_position_embeddings") or this_run.seq_len
+    if is_short := "seq_len" not in run and positions < this_run.seq_len:
+        shorter = as_run({**run, "seq_len": positions})  # nobody asked for more than it was made for
+        tree, params, this_run = count.prepared(template, config, changes, shorter)
     changed = {canonical_name(name) for name in changes}
     notes = [f"set {', '.join(f'{name}={value}' for name, value in changes.items())}"] if changes else []
     if config is not None:
@@ -125,8 +131,16 @@ def prepared(
         notes.insert(0, f"template made for this config, equal to PyTorch{' at tiny sizes' if only else ''}")
     elif bound:
         notes.insert(0, bound)
+    if params.note:
+        notes.append(params.note)
     if template.drafted:
         notes.insert(0, template.drafted)
+    if isinstance(asked := template.provenance.get(catalog.NAMED), str):
+        stored = stored_otherwise(asked)
+        bits = f", whose weights are {stored}: w_bit says what is counted" if stored else ""
+        notes.insert(0, f"has the structure of {asked}{bits}")
+    if is_short:
+        notes.append(f"seq_len {positions}: all positions of the model")
     stated_nowhere = template.provenance.get(DEFAULTS)
     defaults = dict(stated_nowhere) if isinstance(stated_nowhere, Mapping) and config is None else {}
     defaults |= {name: params[name] for name in params.defaults if name in tree.variables}
@@ -189,7 +203,9 @@ def _warnings(tree: Tree, params: ModelParams, run: Run) -> tuple[str, ...]:
         )
     every = {name for name in WHICH_LAYERS if params.get(name) == 1}  # one layer in one
     costly = [name for name in params if speaks_of_cost(name) and name not in {*COMMON, *NOT_RUN, *every}]
-    unused = [name for name in dict.fromkeys((*costly, *params.unknown)) if name not in tree.variables]
+    reads = tree.template.reads
+    used = {*tree.variables, *(() if reads is None else (*reads.variables, *variables_of(reads)))}
+    unused = [name for name in dict.fromkeys((*costly, *params.unknown)) if name not in used]
     if unused and (unused := _unsettled(tree.template, unused)):
         found.append(f"the config says what looks like cost, and no formula uses it: {', '.join(unused)}")
     return tuple(found)

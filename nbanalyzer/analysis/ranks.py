@@ -59,12 +59,11 @@ class Rank:
     def holdings(self) -> dict[str, Number]:
         """Bytes of its memory by what they are: weights by `KINDS`, what is kept between passes, and the rest."""
         weights: dict[str, Number] = {}
-        size = self.costs.values["w_bytes"]
         for node in self.costs.nodes:
-            if node.is_basic or not (own := node.own_parameters.evaluate(self.costs.values)):
+            if node.is_basic or not (own := self.costs.own_weight_bytes(node)):
                 continue
             kind = _kind(node)
-            weights[kind] = normalize(weights.get(kind, 0) + self.costs.costs[node].copies * own * size)
+            weights[kind] = normalize(weights.get(kind, 0) + own)
         found = {kind: weights[kind] for kind in KINDS if weights.get(kind)}
         memory = self.memory
         others = {"state": memory.state, "activations": memory.total - memory.weights - memory.state}

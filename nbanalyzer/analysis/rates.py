@@ -15,9 +15,9 @@ from nbanalyzer.hardware.links import Fabric
 from nbanalyzer.quantities import seconds
 
 from .communication import ONE_NODE, Communication, group_of
-from .laws import arithmetic, widening
+from .laws import arithmetic
 from .marks import COMPUTE
-from .quants import Quant
+from .quants import precision_of, scheme_of, widened
 
 __all__ = ["ROUTING", "Efficiency", "Rates", "Unit", "bits_of", "busy", "routing_of", "starts"]
 
@@ -79,9 +79,8 @@ class Rates:
 
     Args:
         accelerator: which.
-        run: its bits decide which of the accelerator's peaks counts.
+        run: its bits decide which of the accelerator's peaks counts, of weights that are in no scheme.
         efficiency: shares of the peaks.
-        quant: how weights inside the layers are served, of an engine's list; None if `run` says it.
         communication: where the devices of the run's mesh are.
 
     """
@@ -89,7 +88,6 @@ class Rates:
     accelerator: Accelerator
     run: Run
     efficiency: Efficiency = Efficiency()
-    quant: Quant | None = None
     communication: Communication = ONE_NODE
 
     @cached_property
@@ -108,10 +106,11 @@ class Rates:
 
     def rate_of(self, launch: Launch[Any]) -> float | None:
         """Return the FLOP/s of a launch's matrix products; None if not known."""
-        if self.quant is None or launch.kind not in {"linear", "experts"}:
+        scheme = scheme_of(launch)
+        if scheme is None:
             name = self.precision(launch.sizes)
         else:
-            name = arithmetic(self.accelerator, self.quant.precision_of(launch, self.accelerator))
+            name = arithmetic(self.accelerator, precision_of(scheme, self.accelerator))
         return None if name is None else self.accelerator.peak(name) * self.efficiency.compute
 
     @cached_property
@@ -128,6 +127,7 @@ class Rates:
     def notes(self, launches: Iterable[Launch[Any]]) -> tuple[str, ...]:
         """Return what to know before believing the times of launches."""
         name, run, known = self.accelerator.name, self.run, self.accelerator.known_precision
+        launches = list(launches)
         notes = []
         if not all(map(known, (run.w_bit, run.a_bit, run.kv_bit or run.a_bit))):
             used = {bits_of(run, launch.sizes) for launch in launches if launch.matmul_flops}
@@ -136,7 +136,7 @@ class Rates:
                 notes.append(f"{COMPUTE}: {name}'s {bits} peak is not known: products take no time here, bytes do")
         if self.vector is None:
             notes.append(f"{name}'s vector peak is not known: vector FLOPs take no time here, bytes do")
-        return tuple(notes)
+        return (*notes, *widened(launches, self.accelerator))
 
 
 def bits_of(run: Run, sizes: frozenset[str]) -> int:
@@ -162,10 +162,7 @@ def busy(launch: Launch[Amount], rates: Rates) -> dict[Unit, Any]:
     """
     found: dict[Unit, Any] = {}
     if launch.bytes:
-        moved = launch.bytes
-        if rates.quant:
-            moved = moved - launch.weights + launch.weights * widening(launch, rates.run, rates.quant)
-        found["memory"] = launch.times * moved / rates.bandwidth
+        found["memory"] = launch.times * launch.bytes / rates.bandwidth
     if launch.matmul_flops and (rate := rates.rate_of(launch)) is not None:
         found["matmul"] = launch.times * launch.matmul_flops / rate
     if launch.vector_flops and rates.vector is not None:

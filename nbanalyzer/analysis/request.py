@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbanalyzer.costs.count import as_run
-from nbanalyzer.costs.run import MESH, passes_of, read_size
-from nbanalyzer.errors import InputError, quote
+from nbanalyzer.costs.passes import passes_of
+from nbanalyzer.costs.run import MESH, read_size
+from nbanalyzer.errors import InputError
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
@@ -19,7 +20,6 @@ from .analysis import Analysis
 from .communication import Communication
 from .populate import Source, populate
 from .price import Price
-from .quants import quant_of
 from .rates import Efficiency
 from .request_costs import RequestCosts
 from .request_timing import RequestTiming
@@ -35,7 +35,6 @@ def request(
     config: object = None,
     set: Mapping[str, int] | None = None,  # noqa: A002 - the users' word: --set
     tp: int = 1,
-    quant: str | None = None,
     **run: Any,
 ) -> Request:
     """Return what a request costs: a prompt of `prompt_len` tokens read, `output_len` tokens written.
@@ -50,10 +49,8 @@ def request(
         config: as for `populate`.
         set: as for `populate`.
         tp: devices that an engine divides the model over, by its heads and widths; everything is then one rank's.
-        quant: how an engine serves the weights inside the layers, a name of `nbanalyzer.analysis.quants.QUANTS` such
-            as ``"fp8"``; embeddings and head stay in 16 bits, as does the cache unless `kv_bit` says otherwise.
-        run: batch_size, w_bit, a_bit, kv_bit, attn, logits (here ``"last"``, as generate() does), mla, causal, the
-            other axes of a mesh, fusion (``"engine"`` with several devices or `quant`).
+        run: batch_size, w_bit, a_bit, kv_bit, quant, attn, logits (here ``"last"``, as generate() does), mla, causal,
+            the other axes of a mesh, fusion (``"engine"`` with several devices).
 
     Raises:
         NBAnalyzerError: bad input, or a model that writes nothing.
@@ -66,8 +63,8 @@ def request(
     read_size("output_len", output_len, 1)
     common: dict[str, Any] = {"config": config, "set": set, "logits": "last", **run}
     mesh = as_run({name: value for name, value in (("tp", tp), *run.items()) if name in MESH})
-    if mesh.devices > 1 or quant is not None:
-        _require_engine(mesh.axes, quant, run)
+    if mesh.devices > 1:
+        _require_engine(mesh.axes, run)
         common |= {"tp": tp, "fusion": "engine"}
     first = populate(model, seq_len=prompt_len, **common)
     if not first.template.state:
@@ -82,23 +79,14 @@ def request(
     if "encoder_len" in first.variables:
         first = populated(passes.first)
     last = populated(passes.last)
-    if quant is not None and not any(map(quant_of(quant).of, last.launches)):
-        kinds = " and ".join(sorted(quant_of(quant).kinds))
-        raise InputError(f"quant={quote(quant)} changes nothing: it is of {kinds}, and {last.title} has none in layers")
-    return Request(first, last, prompt_len, output_len, tp, quant)
+    return Request(first, last, prompt_len, output_len, tp)
 
 
-def _require_engine(axes: Mapping[str, int], quant: str | None, run: Mapping[str, Any]) -> None:
-    """Raise if a run says otherwise than an engine does with these devices, or such weights."""
-    name = ", ".join(f"{axis}={size}" for axis, size in axes.items()) if quant is None else f"quant={quote(quant)}"
+def _require_engine(axes: Mapping[str, int], run: Mapping[str, Any]) -> None:
+    """Raise if a run says otherwise than an engine does with these devices."""
+    name = ", ".join(f"{axis}={size}" for axis, size in axes.items())
     if run.get("fusion", "engine") != "engine":
         raise InputError(f"{name} is of a serving engine, which fuses kernels: leave fusion={run['fusion']} out")
-    if quant is None:
-        return
-    quant_of(quant)
-    for bits in ("w_bit", "a_bit"):
-        if run.get(bits, 16) != 16:
-            raise InputError(f"{name} says the bits inside the layers, all else has 16: leave {bits}={run[bits]} out")
 
 
 class Request(RequestCosts):

@@ -23,11 +23,9 @@ from nbanalyzer.quantities import plain, si
 from nbanalyzer.text import as_lines
 
 from .analysis import Analysis
-from .capacity import weight_bytes
 from .closed_form import time_of
 from .communication import Communication
 from .memory import Fit, Memory
-from .quants import Quant, quant_of
 from .rates import Efficiency, Rates
 
 __all__ = ["DecodeStep", "RequestCosts"]
@@ -40,7 +38,7 @@ class DecodeStep:
 
     def __init__(self, costs: Symbolic) -> None:
         self._costs = costs
-        self._times: dict[tuple[Accelerator, Efficiency, Quant | None, Communication], Program] = {}
+        self._times: dict[tuple[Accelerator, Efficiency, Communication], Program] = {}
 
     @cached_property
     def metrics(self) -> dict[str, Polynomial]:
@@ -50,7 +48,7 @@ class DecodeStep:
     def time(self, rates: Rates) -> Program:
         """Return the seconds of a step, ready to be evaluated for a batch and an array of caches."""
         # The run's bits are put into the formulas already.
-        key = (rates.accelerator, rates.efficiency, rates.quant, rates.communication)
+        key = (rates.accelerator, rates.efficiency, rates.communication)
         if key not in self._times:
             axes = {"cache_len": frozenset({0}), "batch_size": frozenset[int]()}
             self._times[key] = Program({"time": time_of(self._costs, rates)}, axes)
@@ -71,7 +69,6 @@ class RequestCosts:
         last: the last decode step, with the most in the cache.
         prompt_len, output_len: tokens per sequence.
         tp: devices that the model is divided over; the passes are one rank's.
-        quant: how weights inside the layers are served; None if the run says it.
 
     """
 
@@ -80,7 +77,12 @@ class RequestCosts:
     prompt_len: int
     output_len: int
     tp: int = 1
-    quant: str | None = None
+
+    @property
+    def quant(self) -> str | None:
+        """The scheme that weights are stored in; None if the run's bits say it."""
+        stored = self.last.kernel_tree.stored
+        return stored.quantisation.name if stored else None
 
     @property
     def steps(self) -> range:
@@ -112,8 +114,7 @@ class RequestCosts:
         passes = (self.prefill, self.last) if self.steps else (self.prefill,)
         most = max((one.memory for one in passes), key=lambda memory: memory.activations)
         state: Number = passes[-1].memory.state
-        weights = weight_bytes(self.last, quant_of(self.quant)) if self.quant else most.weights
-        return Memory(weights, state, most.activations, most.largest, most.buffers)
+        return Memory(most.weights, state, most.activations, most.largest, most.buffers)
 
     def fits(self, hardware: str | os.PathLike[str] | Accelerator) -> Fit:
         """Return whether the request fits into an accelerator's memory, see `Analysis.fits`."""
@@ -131,9 +132,9 @@ class RequestCosts:
 
     def _conditions(self) -> str:
         run = self.prefill.run
-        bits = f"w_bit {run.w_bit}, a_bit {run.a_bit}, kv_bit {run.kv_bit}"
+        bits = (
+            f"{(self.quant and f'quant {self.quant}') or f'w_bit {run.w_bit}'}, a_bit {run.a_bit}, kv_bit {run.kv_bit}"
+        )
         engine = f"; {self.prefill.template.drafted}" if self.prefill.template.drafted else ""
         engine += f"; one of {run.devices:,} devices" if run.devices > 1 else ""
-        if self.quant:
-            engine += f"; bytes moved are those of w_bit {run.w_bit}, times and memory those of weights in {self.quant}"
         return f"batch_size {run.batch_size}, prompt {self.prompt_len:,}, output {self.output_len:,}; {bits}{engine}"

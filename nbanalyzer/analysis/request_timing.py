@@ -13,7 +13,7 @@ from nbanalyzer.display import Shown
 from nbanalyzer.errors import InputError, NotModelledError
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.profiles import Profile
-from nbanalyzer.quantities import seconds
+from nbanalyzer.quantities import percent, seconds
 
 from .capacity import MEMORY_FRACTION, Capacity
 from .communication import ONE_NODE, Communication
@@ -21,8 +21,7 @@ from .estimate import Interval
 from .marks import COMPUTE, UNKNOWN, marks_of
 from .memory import Fit, fit_of
 from .price import Price
-from .quants import quant_of
-from .rates import Efficiency, Rates, busy, routing_of, starts
+from .rates import Efficiency, Rates, routing_of
 from .request_costs import RequestCosts
 from .roofline import Roofline
 from .served import Served
@@ -61,7 +60,6 @@ class RequestTiming(Shown, shown_by="request"):
 
     def __post_init__(self) -> None:
         prefill, most = self.request.prefill, self.request.output_len
-        self.quant = quant_of(self.request.quant) if self.request.quant else None
         self.prefill = Roofline(prefill, self.accelerator, self.efficiency, self.profile, self.communication)
         if most > LONGEST_OUTPUT:
             raise InputError(f"steps are timed up to an output of {LONGEST_OUTPUT:,} tokens, not {most}")
@@ -70,7 +68,7 @@ class RequestTiming(Shown, shown_by="request"):
 
     @property
     def _rates(self) -> Rates:
-        return Rates(self.accelerator, self.request.last.run, self.efficiency, self.quant, self.communication)
+        return Rates(self.accelerator, self.request.last.run, self.efficiency, self.communication)
 
     @cached_property
     def step_times(self) -> npt.NDArray[np.float64]:
@@ -86,13 +84,7 @@ class RequestTiming(Shown, shown_by="request"):
     @cached_property
     def time_to_first_token(self) -> float:
         """Seconds until the prompt is read, which gives the first token."""
-        if self.quant is None:
-            return self.prefill.time
-        rates, found = self._rates, 0.0
-        for launch in self.request.prefill.launches:
-            found += max(busy(launch, rates).values(), default=0.0)
-            found += float(starts(launch)) * self.efficiency.launch_overhead
-        return found
+        return self.prefill.time
 
     @property
     def time_per_output_token(self) -> float:
@@ -119,7 +111,7 @@ class RequestTiming(Shown, shown_by="request"):
     def steps(self) -> Steps:
         """The steps of an engine, whose times the estimates add up."""
         engine = fused(self.request.last)
-        return Steps(engine, self.accelerator, self.profile, self.quant, self.communication)
+        return Steps(engine, self.accelerator, self.profile, self.communication)
 
     @cached_property
     def _expected(self) -> tuple[Times, Times]:
@@ -200,7 +192,7 @@ class RequestTiming(Shown, shown_by="request"):
         """
         if "encoder_len" in self.request.last.variables:
             raise NotModelledError("not modelled: encoder-decoder models in continuous batching")
-        return Capacity(self.steps.costs, self.accelerator, self.request.tp, self.quant, memory_fraction)
+        return Capacity(self.steps.costs, self.accelerator, self.request.tp, memory_fraction)
 
     # ---- money and energy, of the time that is expected
 
@@ -256,6 +248,17 @@ class RequestTiming(Shown, shown_by="request"):
             expected = str(error)
         routing = routing_of(self.steps.costs.launches, self.request.prompt_len)
         return f"whole request: estimate {expected} · bound {seconds(self.lower_bound)}{routing}{unknown} · {fit}"
+
+    @property
+    def sentence(self) -> str:
+        """The same for a newcomer, in a plain sentence: whether reading or writing takes the time."""
+        if not self.time:
+            return ""
+        writing = 1 - self.time_to_first_token / self.time
+        first = f"Reading the prompt of {self.request.prompt_len:,} tokens takes {percent(1 - writing)} of the time"
+        if self.request.output_len == 1:
+            return f"{first}: one token is written."
+        return f"{first}, writing the {self.request.output_len - 1:,} tokens after the first {percent(writing)}."
 
     def words_of(self, name: str) -> str:
         """Return one of the intervals as text, see `Steps.words_of`."""

@@ -15,9 +15,9 @@ import math
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from nbanalyzer import display
 from nbanalyzer.costs.costs import Costs
@@ -38,51 +38,14 @@ from .laws import Pace
 from .marks import COMPUTE, UNKNOWN, marks_of
 from .memory import Fit, Memory, fit_of, memory_of
 from .rates import Efficiency, Rates, busy, routing_of, starts
+from .timing import Bound, Timing
+from .waiting import sentence_on
 
 if TYPE_CHECKING:
     import pandas
 
 
 __all__ = ["Bound", "Roofline", "Timing"]
-
-Bound = Literal["compute", "memory", "link", "overhead"]
-
-
-@dataclass(slots=True)
-class Timing:
-    """How long a kernel, or all below a module, takes in the whole pass, repeats included; seconds.
-
-    Attributes:
-        time: at the roofline.
-        compute: of that, in kernels that wait for the matrix or vector units.
-        memory: of that, in kernels that wait for the memory.
-        link: of that, in communication, without what is hidden behind the rest.
-        overhead: of that, the launches'.
-
-    """
-
-    compute: float = 0.0
-    memory: float = 0.0
-    link: float = 0.0
-    overhead: float = 0.0
-
-    @property
-    def time(self) -> float:
-        """All of it."""
-        return self.compute + self.memory + self.link + self.overhead
-
-    @property
-    def bound(self) -> Bound:
-        """What most of the time is spent on."""
-        parts: tuple[Bound, ...] = ("memory", "compute", "link", "overhead")
-        return max(parts, key=lambda part: getattr(self, part))
-
-    def include(self, other: Timing) -> None:
-        """Add another's times."""
-        self.compute += other.compute
-        self.memory += other.memory
-        self.link += other.link
-        self.overhead += other.overhead
 
 
 class Roofline(Shown, shown_by="roofline"):
@@ -262,6 +225,11 @@ class Roofline(Shown, shown_by="roofline"):
         fit = UNKNOWN if self.fit is None else self.fit.short
         unknown = f", {COMPUTE}" if COMPUTE in self.marks else ""
         return f"{expected} · bound {seconds(self.lower_bound)}{self.routing}{unknown} · {fit}"
+
+    @cached_property
+    def sentence(self) -> str:
+        """The same for a newcomer, in one or two plain sentences: what the pass waits for, and what would help."""
+        return sentence_on(self)
 
     @property
     def bound(self) -> Bound:

@@ -184,7 +184,7 @@ def fit(
         price: $ an hour of a device, the same for all accelerators, or accelerator → price.
         profile: what estimates are made with.
         memory_fraction: share of each device's memory that may be used.
-        run: w_bit, a_bit, kv_bit, set, config.
+        run: w_bit, a_bit, kv_bit, quant, set, config.
 
     Raises:
         NBAnalyzerError: bad input, or a model that cannot be divided.

@@ -30,7 +30,6 @@ from .communication import MICRO, ONE_NODE, Communication
 from .eager import EAGER
 from .estimate import Interval, expected_times, interval_of, spread_of
 from .laws import Pace
-from .quants import Quant
 from .rates import Rates, busy
 
 __all__ = ["Steps", "Times"]
@@ -93,7 +92,6 @@ class Steps:
         costs: any pass of an engine's list, of the rank.
         accelerator: where.
         profile: what times are expected with.
-        quant: how weights inside the layers are served; None if the run says it.
         communication: where the ranks are.
 
     """
@@ -101,7 +99,6 @@ class Steps:
     costs: Costs
     accelerator: Accelerator
     profile: Profile
-    quant: Quant | None = None
     communication: Communication = ONE_NODE
 
     @property
@@ -132,16 +129,16 @@ class Steps:
         run = self.costs.run.fused(batch_size=batch, seq_len=seq_len, cache_len=cache_len)
         tree = self.costs.kernel_tree
         if run.variants != self.costs.run.variants:  # prompts are read with other kernels, as those of latent attention
-            tree = tree_of(tree.source, run)
+            tree = tree_of(tree.source, run, self.costs.params)
         return Costs(tree, self.costs.params, run)
 
     def _pace(self, costs: Costs) -> Pace:
         if self.profile.engine == EAGER:
             raise NotModelledError(f"not modelled: requests by {self.profile.name}: it times one pass at a time")
-        return Pace(self.accelerator, self.profile, costs.run, costs.is_latent, self.quant, self.communication)
+        return Pace(self.accelerator, self.profile, costs.run, costs.is_latent, self.communication)
 
     def _rates(self, run: Run) -> Rates:
-        return Rates(self.accelerator, run, quant=self.quant, communication=self.communication)
+        return Rates(self.accelerator, run, communication=self.communication)
 
     def _times(self, step: Costs, launches: Iterable[Launch[Number]]) -> Times:
         started = [launch for launch in launches if launch.is_started and launch.times]

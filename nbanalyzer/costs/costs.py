@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +11,17 @@ from nbanalyzer.errors import InputError, UnknownNameError, near, quote
 from nbanalyzer.formulas.algebra import expanded_sympy
 from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.formulas.grammar import Number, normalize
-from nbanalyzer.quantities import plain, show
+from nbanalyzer.quantities import column, plain, show
 from nbanalyzer.templates.config import ModelParams
+from nbanalyzer.templates.media import described
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.text import short_paths
 
+from .cost import per_run
 from .explanation import Explanation, explain_formula, explain_node, explain_sum, number_of
 from .launch import Launch
 from .metrics import PASS_METRICS, RANK_METRICS, REQUEST_SUMS, metric_formula, unit_of
+from .names import called
 from .nested import nested
 from .run import MESH, SIZES, Run
 from .tree import Cost, Node, Tree, sizes_of
@@ -30,7 +32,10 @@ if TYPE_CHECKING:
 
     from .symbolic import Symbolic
 
-__all__ = ["Costs"]
+__all__ = ["VIEWS", "Costs"]
+
+VIEWS = ("module", "role")
+"""What the rows of a table are of."""
 
 COLUMNS = (
     "count", "parameters", "flops", "matmul_flops", "vector_flops", "bytes", "read_bytes", "write_bytes",
@@ -63,7 +68,9 @@ class Costs:
         self.run = run
         self.notes = notes
         self.warnings = warnings
-        self.depth: int | None = None  # levels that its text shows and its HTML unfolds; None: their defaults
+        self.depth: int | None = None  # levels that its text and its HTML show; None: all
+        self.by = "module"  # what the rows of its text and its HTML are of: modules inside one another, or roles
+        self.top: int | None = None  # the largest rows only, the largest first
         self.kernel_tree = tree
         self.nodes = tree.nodes
         self.values: dict[str, Number] = {**params, **run.values()}
@@ -113,10 +120,10 @@ class Costs:
             for node in nodes:
                 cost.include(self.costs[node])
         times, steps = cost.count, nodes[0].steps
-        matmul, vector = _each(cost.matmul_flops, times), _each(cost.vector_flops, times)
-        moved, payload = _each(cost.bytes, times), _each(cost.payload_bytes, times)
-        weights, cache = _each(cost.weight_bytes_read, times), _each(cost.kv_bytes, times)
-        activations = _each(cost.activation_bytes, times * steps)
+        matmul, vector = per_run(cost.matmul_flops, times), per_run(cost.vector_flops, times)
+        moved, payload = per_run(cost.bytes, times), per_run(cost.payload_bytes, times)
+        weights, cache = per_run(cost.weight_bytes_read, times), per_run(cost.kv_bytes, times)
+        activations = per_run(cost.activation_bytes, times * steps)
         amounts = (times, matmul, vector, moved, weights, cache, activations, payload)
         return Launch(kind, nodes, *amounts, sizes_of(nodes), steps, int(bool(matmul or vector or moved or payload)))
 
@@ -131,8 +138,20 @@ class Costs:
 
     @property
     def weight_bytes(self) -> Number:
-        """Bytes of all weights, tied ones once, exact."""
+        """Bytes of all weights as they are stored, tied ones once, exact."""
+        if self.kernel_tree.stored:
+            return normalize(sum(self.own_weight_bytes(node) for node in self.nodes if not node.is_basic))
         return normalize(self.cost_of_all.parameters * self.values["w_bytes"])
+
+    def weight_bytes_below(self, node: Node) -> Number:
+        """Return the bytes of the parameters of a module and of all below it as they are stored, of all copies."""
+        if node.is_basic:
+            return 0
+        return normalize(self.own_weight_bytes(node) + sum(map(self.weight_bytes_below, node.children)))
+
+    def own_weight_bytes(self, node: Node) -> Number:
+        """Return the bytes of a module's own parameters as they are stored, of all its copies."""
+        return normalize(self.costs[node].copies * node.own_weight_bytes.evaluate(self.values))
 
     @property
     def state_bytes(self) -> Number:
@@ -174,10 +193,15 @@ class Costs:
     @property
     def conditions(self) -> str:
         """The runtime values and conventions in one line."""
-        sizes = (f"{name} {getattr(self.run, name)}" for name in SIZES if self._is_used(name))
+        stored = self.kernel_tree.stored
+        said = {"w_bit": f"quant {stored.quantisation.name}"} if stored else {}
+        used = filter(self._is_used, SIZES)
+        sizes = (said.get(name) or f"{name} {getattr(self.run, name)}" for name in used)
         switches = (f"{name} {value}" for name, value in self.conventions.items())
         devices = [self.devices] if self.devices else []
-        return "; ".join((", ".join(sizes), ", ".join(switches), *devices, *self.notes))
+        reads = self.template.reads
+        read = [described(reads, self.values)] if reads is not None and "num_images" in self.values else []
+        return "; ".join((", ".join((*sizes, *read)), ", ".join(switches), *devices, *self.notes))
 
     @property
     def devices(self) -> str:
@@ -205,6 +229,25 @@ class Costs:
             return False  # the line of the devices says it
         return name != "encoder_len" or name in self.variables
 
+    def show(self, *, by: str | None = None, top: int | None = None, depth: int | None = None) -> None:
+        """Say which rows its text and its HTML have, as far as it is said: see `VIEWS`.
+
+        Args:
+            by: ``"module"`` for the tree of modules, ``"role"`` for embedding, attention, MLP, norms, head, ….
+            top: the largest rows only, the largest first.
+            depth: the outermost levels of the tree only.
+
+        Raises:
+            InputError: a value that cannot be.
+
+        """
+        if by is not None and by not in VIEWS:
+            raise InputError(f"by is {' or '.join(VIEWS)}, not {quote(by)}")
+        for name, number in (("top", top), ("depth", depth)):
+            if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
+                raise InputError(f"{name} is a whole number from 1, not {quote(number)}")
+        self.by, self.top, self.depth = by or self.by, top or self.top, depth or self.depth
+
     def rows(self, depth: int | None = None) -> list[Node]:
         """Return the modules, and basic kernels beside modules, that cost anything; the outermost `depth` levels."""
         nodes = (node for node in self.nodes if depth is None or node.depth < depth)
@@ -220,7 +263,10 @@ class Costs:
     def labels(self, nodes: Sequence[Node]) -> list[str]:
         """Return a short name for every kernel, all of them different, with how often it runs."""
         counts = (self.cost(node).count for node in nodes)
-        names = short_paths([node.path for node in nodes])
+        said = called(self)
+        paths = [f"{node.parent.path}." if node.parent else "" for node in nodes]
+        own = [said[node] if node.is_basic and node in said else node.kernel.name for node in nodes]
+        names = short_paths([f"{path}{name}" for path, name in zip(paths, own, strict=True)])
         return [name if count == 1 else f"{name} × {show(count)}" for name, count in zip(names, counts, strict=True)]
 
     @cached_property
@@ -236,6 +282,7 @@ class Costs:
             "values": {name: plain(self.values[name]) for name in self.values if self._is_used(name)},
             "conventions": self.conventions,
             **({"devices": self.devices} if self.devices else {}),
+            **({"quant": self.kernel_tree.stored.quantisation.name} if self.kernel_tree.stored else {}),
             "notes": list(self.notes),
             "warnings": list(self.warnings),
             "totals": self.totals,
@@ -262,7 +309,7 @@ class Costs:
             "kernel_type": ["basic" if node.is_basic else "composite" for node in nodes],
             "module": ["" if node.is_basic else node.kernel.module for node in nodes],  # type: ignore[union-attr]
             "unit": [node.kernel.unit if node.is_basic else "" for node in nodes],  # type: ignore[union-attr]
-            **{name: _column([plain(getattr(self.costs[node], name)) for node in nodes]) for name in columns},
+            **{name: column([plain(getattr(self.costs[node], name)) for node in nodes]) for name in columns},
         }
         if self.run.devices > 1:
             for name in ("collective", "group"):
@@ -351,16 +398,3 @@ class Costs:
         """Return the derivations of a kernel's numbers; in an engine's list, with the launches that it runs in."""
         launches = self.kernel_tree.launches if self.run.fusion == "engine" else None
         return explain_node(node, self.costs, self.values, launches)
-
-
-def _column(numbers: list[int | float]) -> list[int] | list[float]:
-    """Return the numbers as one pandas type: ``float`` if some are fractions, or beyond 64 bits."""
-    whole = [number for number in numbers if isinstance(number, int) and number < 2**63]
-    return whole if len(whole) == len(numbers) else [float(number) for number in numbers]
-
-
-def _each(whole: Number, runs: Number) -> Number:
-    """Return the share of one of several runs, 0 if there are none."""
-    if type(whole) is int and runs and not whole % runs:  # nearly always
-        return whole // runs
-    return normalize(Fraction(whole, runs)) if runs else 0

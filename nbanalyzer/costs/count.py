@@ -12,19 +12,23 @@ import msgspec
 from nbanalyzer.errors import ConfigError, InputError, TemplateError, quote
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.templates import catalog
+from nbanalyzer.templates.choices import Quantisation
 from nbanalyzer.templates.config import ModelParams, extract_model_params, with_overrides
 from nbanalyzer.templates.config_files import as_mapping
 from nbanalyzer.templates.expansion import with_variants
 from nbanalyzer.templates.families import canonical_name
+from nbanalyzer.templates.media import evaluated, fitted, positions_of, variables_of
+from nbanalyzer.templates.quantisation import FIELDS, asked_for, quantisation_in, stated_in
+from nbanalyzer.templates.schemes import NONE
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.templates.template_files import as_json
 
 from .costs import Costs
 from .division import Stage
-from .run import SWITCHES, Layout, Run
+from .run import MEDIA, SWITCHES, Layout, Run
 from .tree import Tree
 
-__all__ = ["again", "as_run", "count", "fused", "params_of", "prepared", "tree_of"]
+__all__ = ["again", "as_run", "count", "fused", "params_of", "prepared", "quantisation_of", "tree_of", "with_media"]
 
 
 def count(template: ModelTemplate, **run: Any) -> Costs:
@@ -32,18 +36,20 @@ def count(template: ModelTemplate, **run: Any) -> Costs:
 
     Args:
         template: with its kernels, in whatever variants.
-        run: batch_size, seq_len, cache_len, encoder_len, w_bit, a_bit, kv_bit, attn, logits, causal; see `Run`.
+        run: batch_size, seq_len, cache_len, encoder_len, w_bit, a_bit, kv_bit, attn, logits, causal; see `Run`. All
+            weights have `w_bit` bits, unless a `quant` is given: what is compared with PyTorch's own count is so.
 
     Raises:
         NBAnalyzerError: a run that is not possible, or formulas without a value.
 
     """
-    this_run = as_run(run)
-    return Costs(*prepared(template, None, {}, this_run), this_run)
+    return Costs(*prepared(template, None, {}, as_run({"quant": NONE, **run})))
 
 
-def prepared(template: ModelTemplate, config: object, changes: Mapping[str, int], run: Run) -> tuple[Tree, ModelParams]:
-    """Return the kernels and sizes that costs are counted from, checked.
+def prepared(
+    template: ModelTemplate, config: object, changes: Mapping[str, int], run: Run
+) -> tuple[Tree, ModelParams, Run]:
+    """Return the kernels and sizes that costs are counted from, checked, and the run as the weights' scheme has it.
 
     Args:
         template: complete.
@@ -55,14 +61,68 @@ def prepared(template: ModelTemplate, config: object, changes: Mapping[str, int]
         NBAnalyzerError: options that are not possible, or without effect.
 
     """
-    tree = tree_of(template, run)
+    template = _as_stated(template, config)
+    quantisation = quantisation_of(template, run)
+    tree = _plain(template, run)
     params = params_of(tree, config, changes)
-    if run.pp > 1:
+    if quantisation and quantisation.kv_bits and run.kv_bit_follows:
+        run = run.fused(run.fusion, kv_bit=quantisation.kv_bits)
+    if run.pp > 1 or quantisation:
         tree = tree_of(template, run, params)
+    params = with_media(tree.template, params, run)
     _require(tree, params, run)
+    if run.quant and tree.stored and not tree.stored.schemes:
+        roles = " and ".join(f"{role}s" for role in tree.stored.quantisation.scheme.file.roles)
+        raise InputError(f"quant={quote(run.quant)} changes nothing: it is of {roles}, and this model has none")
     if not run.encoder_len_follows and "encoder_len" not in tree.variables:
         raise InputError(f"encoder_len={run.encoder_len} changes nothing: this model has no encoder of its own")
-    return tree, params
+    return tree, params, run
+
+
+def _as_stated(template: ModelTemplate, config: object) -> ModelTemplate:
+    """Return the template with what another config says of how weights are stored."""
+    if config is None:
+        return template
+    rest = {name: value for name, value in template.config.items() if name not in FIELDS}
+    return msgspec.structs.replace(template, config=rest | stated_in(as_mapping(config)))
+
+
+def quantisation_of(template: ModelTemplate, run: Run) -> Quantisation | None:
+    """Return how weights are stored: as a run says, or else the model's config; None if the run's bits say it.
+
+    Raises:
+        ConfigError: the config says what is not understood.
+
+    """
+    if run.quant is not None:
+        return asked_for(run.quant)
+    return quantisation_in(template.config, template.model_id)
+
+
+def with_media(template: ModelTemplate, params: ModelParams, run: Run) -> ModelParams:
+    """Return a model's sizes with those of the images or the sound that a run has it read.
+
+    Raises:
+        InputError: what the model does not read, or cannot take; a prompt without room for it.
+
+    """
+    reads = template.reads
+    given = {name: value for name in MEDIA if (value := getattr(run, name)) is not None}
+    if reads is None:
+        for name, value in given.items():
+            raise InputError(f"{name}={value} changes nothing: this model reads text alone")
+        return params
+    media, note = fitted(reads, params, run.images, run.image_size, run.audio_seconds)
+    values = {name: whole(value) for name, value in evaluated(reads, params, media).items()}
+    taken = positions_of(reads, params, media, run.batch_size)
+    if not run.cache_len and taken > run.seq_len:
+        raise InputError(
+            f"seq_len={run.seq_len} counts all positions of a sequence, those of {reads.what} too, which alone are "
+            f"{taken:,}: it is at least that"
+        )
+    found = ModelParams({**params, **values}, params.model_type, params.unknown, params.defaults)
+    found.note = note
+    return found
 
 
 def fused(costs: Costs) -> Costs:
@@ -90,12 +150,20 @@ def whole(value: Any) -> Any:
 def params_of(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelParams:
     """Return the sizes for a template's formulas; changes without effect are refused."""
     template = tree.template
+    reads = template.reads
     source = template.config if config is None else config
-    required = [name for name in tree.variables if name in VARIABLES and VARIABLES[name].sources]
+    used = dict.fromkeys((*tree.variables, *variables_of(reads))) if reads else tree.variables
+    required = [name for name in used if name in VARIABLES and VARIABLES[name].sources]
     wanted, given = template.config.get("model_type"), None if config is None else as_mapping(config).get("model_type")
     if wanted and isinstance(given, str) and given and given != wanted:
         raise ConfigError(f"this config is a {quote(given)}, the template of {template.model_id!r} is a {wanted!r}")
     params = extract_model_params(source, changes, required)
+    if reads and not template.valid_for and (changes or config is not None):
+        what = f"set {next(iter(changes))}" if changes else "another config"
+        raise InputError(
+            f"{what}: the template of {template.model_id!r} reads {reads.what} and answers for its own config alone; "
+            "generate one for the other"
+        )
     if config is not None and template.config:
         catalog.require_fit(template, as_mapping(config), template.model_id)
     for name in changes:
@@ -114,6 +182,17 @@ def tree_of(template: ModelTemplate, run: Run, params: Mapping[str, int] | None 
         params: the model's sizes, on which the layers of a stage depend; without them, it has all layers.
 
     """
+    tree, quantisation = _plain(template, run, params), quantisation_of(template, run)
+    if quantisation is None:
+        return tree
+    from .storing import stored_tree  # not needed for weights of one width
+
+    known = extract_model_params(template.config, {}, ()) if params is None else params
+    return stored_tree(tree, quantisation, known, run)
+
+
+def _plain(template: ModelTemplate, run: Run, params: Mapping[str, int] | None = None) -> Tree:
+    """Return the template's tree with all weights of the same width."""
     try:
         content = as_json(template)
     except (TypeError, ValueError, RecursionError) as error:  # a config may hold any object
@@ -162,6 +241,10 @@ def _require(tree: Tree, params: ModelParams, run: Run) -> None:
         from .rank import require_division  # not needed for one device
 
         require_division(tree, params, run)
+    if tree.stored:
+        from .stored import require_storable  # not needed for weights of one width
+
+        require_storable(tree, {**params, **run.values()})
 
 
 def _require_values(tree: Tree, params: Mapping[str, int], run: Run) -> None:
@@ -179,7 +262,8 @@ def _require_values(tree: Tree, params: Mapping[str, int], run: Run) -> None:
 def _require_effect(tree: Tree, name: str, changes: Mapping[str, int], params: ModelParams, source: object) -> None:
     """Raise if setting `name` changes none of the variables of the template's formulas."""
     validity = tree.template.valid_for
-    if canonical_name(name) in tree.variables or (
+    read = variables_of(tree.template.reads) if tree.template.reads else frozenset()
+    if canonical_name(name) in {*tree.variables, *read} or (
         validity and any(name in pair.split("=") for pair in validity.together)
     ):
         return

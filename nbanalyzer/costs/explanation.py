@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from nbanalyzer.formulas.formula import Formula, constant, parse
 from nbanalyzer.formulas.grammar import Number, normalize
+from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.quantities import show
 from nbanalyzer.templates.library import MODULES
 from nbanalyzer.templates.template import Basic, Composite, ModuleTemplate
@@ -91,7 +92,14 @@ class Explanation:
 def explain_formula(what: str, formula: Formula, values: Mapping[str, Number]) -> Explanation:
     """Return the derivation of a number of the whole model from its formula."""
     derivation = Derivation(what, "", str(formula), with_values(formula, values), formula.evaluate(values), 1)
-    return Explanation(f"{what} of the whole pass", "", (), (derivation,))
+    legend = tuple(_meaning(name, values[name]) for name in formula.variables)
+    return Explanation(f"{what} of the whole pass", "", legend, (derivation,))
+
+
+def _meaning(name: str, value: Number) -> str:
+    """Return what a variable is: its value, and what it means."""
+    known = VARIABLES.get(name)
+    return f"{{{name}}} = {show(value)}{f'   {known.meaning}' if known else ''}"
 
 
 def explain_sum(what: str, nodes: Sequence[Node], costs: Mapping[Node, Cost]) -> Explanation:
@@ -122,6 +130,9 @@ def explain_node(
         # Once per copy, however often the pass runs it.
         origin = module.parameters if module else ""
         derivations.append(derive("parameters", origin, node.own_parameters, costs[node].copies))
+    if node.is_stored:
+        what = f"weight bytes ({place.scheme})" if place.scheme else "weight bytes"
+        derivations.append(derive(what, "", node.own_weight_bytes, costs[node].copies))
     basics = [node] if node.is_basic else [child for child in node.children if child.is_basic]
     for basic in basics:
         for what, in_module, formula in _parts(basic, module):
@@ -131,6 +142,7 @@ def explain_node(
         metrics = [metric for metric in ("flops", "bytes", "parameters") if getattr(costs[node], metric)]
         derivations += [_sum(f"{metric}, all repeats", metric, node.children, costs) for metric in metrics]
     lines = tuple(_binding(name, formula, values) for name, formula in bindings.items())
+    lines += tuple(f"{tensor.name}: {tensor.elements} of {tensor.dtype}" for tensor in place.weights)
     launched = tuple(_launch_lines(basics, launches)) if launches is not None else ()
     return Explanation(title, "" if node.is_basic else place.description, lines, tuple(derivations), launched)
 

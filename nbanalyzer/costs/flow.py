@@ -17,6 +17,7 @@ from nbanalyzer.formulas.evaluation import compiled, run
 from nbanalyzer.formulas.formula import Formula, constant
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.templates.config import extract_model_params
+from nbanalyzer.templates.media import evaluated, some, variables_of
 from nbanalyzer.templates.template import Basic
 
 from .regions import Region, basics_of, has_weights, is_linear, is_product
@@ -336,7 +337,13 @@ def _values(tree: Tree) -> tuple[dict[str, Number], dict[str, Number]]:
     except ConfigError:  # a template by hand may have no config
         own = {}
     apart: dict[str, Number] = {}
-    for place, name in enumerate(sorted(tree.variables), 1):
+    reads = tree.template.reads
+    names = {*tree.variables, *(variables_of(reads) if reads else ())}
+    for place, name in enumerate(sorted(names), 1):
         size = own.get(name, 1000 + 10 * place)
         apart[name] = size if size < SMALL else size + place
-    return {**apart, **RUN}, {**apart, **own, **RUN}
+    found = ({**apart, **RUN}, {**apart, **own, **RUN})
+    if reads is None:
+        return found
+    first, second = ({**values, **evaluated(reads, values, some(reads, values))} for values in found)  # type: ignore[arg-type]
+    return first, second

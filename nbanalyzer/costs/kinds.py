@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from nbanalyzer.errors import NotModelledError
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.templates.template import Basic, Composite
 
@@ -75,6 +76,8 @@ def kind_of(launch: Launch[Number], costs: Costs) -> str:
 
     """
     products = [node for node in launch.nodes if _basic(node).unit == "matmul"]
+    if any(node.stored for node in launch.nodes):
+        raise NotModelledError("not modelled: weights in a scheme, operation by operation: quant=none has 16 bits")
     if any("w_bytes" in node.uses[1] for node in products):
         return "transposed_linear" if _module(products[0]) in TRANSPOSED else "linear"
     if len(products) > 1:  # scores and values in one kernel

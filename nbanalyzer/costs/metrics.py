@@ -54,9 +54,11 @@ def _owned(node: Node, metric: str) -> Formula:
     """Return the formula of the weights' or the cache's share of a kernel's traffic."""
     name, part = OWNED_TRAFFIC[metric]
     formula = node.parts[part]
+    stored = node.stored if metric == "weight_bytes_read" and node.stored else constant(0)
     if name not in formula.variables:
-        return constant(0)
-    return build("-", formula.substitute({name: build("*", constant(2), variable(name))}), formula)
+        return stored
+    doubled = formula.substitute({name: build("*", constant(2), variable(name))})
+    return build("+", build("-", doubled, formula), stored)
 
 
 METRICS: Mapping[str, Metric] = {
@@ -139,8 +141,10 @@ def metric_formula(nodes: Sequence[Node], metric: str) -> Formula:
 
     """
     if metric in {"parameters", "weight_bytes"}:
-        total = build("+", *(build("*", node.copies, node.own_parameters) for node in _below(nodes)))
-        return build("*", total, variable("w_bytes")) if metric == "weight_bytes" else total
+        is_stored = metric == "weight_bytes" and any(node.is_stored for node in _below(nodes))
+        own = (node.own_weight_bytes if is_stored else node.own_parameters for node in _below(nodes))
+        total = build("+", *(build("*", node.copies, one) for node, one in zip(_below(nodes), own, strict=True)))
+        return build("*", total, variable("w_bytes")) if metric == "weight_bytes" and not is_stored else total
     if metric == "activation_bytes":
         owned = build("+", *(metric_formula(nodes, name) for name in OWNED))
         return build("-", metric_formula(nodes, "bytes"), owned)

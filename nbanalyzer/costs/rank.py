@@ -49,7 +49,7 @@ def divided(varied: ModelTemplate, source: ModelTemplate, layout: Layout, stage:
     if "cp" in layout.axes:
         template = context(template)
         notes.append(NOT_CHECKED)
-    return Tree(template, source, division=Division(sizes, tuple(notes)))
+    return Tree(template, source, division=Division(sizes, tuple(notes), stage.number if stage else None))
 
 
 def stage_of(tree: Tree, params: Mapping[str, int], run: Run) -> Stage:

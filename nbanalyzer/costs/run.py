@@ -10,14 +10,21 @@ from typing import NamedTuple
 from nbanalyzer.errors import FormulaError, InputError, UnknownNameError, quote
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number, normalize
+from nbanalyzer.quantities import spelled_out
+from nbanalyzer.templates.media import read_image_size
+from nbanalyzer.templates.schemes import NONE, scheme_named
 
 __all__ = [
-    "CHOICES", "MAX_RANKS", "MAX_SIZE", "MESH", "NEVER_ZERO", "NOT_OF_MODEL", "REQUEST", "RUN_CHOICES", "SERVED",
-    "SIZES", "SWITCHES", "TOKENS", "Layout", "Passes", "Run", "Switch", "passes_of", "read_size", "read_whole",
+    "CHOICES", "MAX_IMAGES", "MAX_RANKS", "MAX_SIZE", "MEDIA", "MESH", "NEVER_ZERO", "NOT_OF_MODEL", "QUANT",
+    "REQUEST", "RUN_CHOICES", "SERVED", "SIZES", "SWITCHES", "TOKENS", "Layout", "Run", "Switch",
+    "read_size", "read_whole",
 ]  # fmt: skip
 
 MAX_SIZE = 2**40  # tokens or sequences
 MAX_BITS = 64
+USUAL = 16  # bits of a weight that nobody says anything of
+MAX_IMAGES = 2**20
+MAX_SECONDS = 86_400
 MAX_RANKS = 2**20  # along one axis of the mesh, and in all
 
 
@@ -89,8 +96,13 @@ class Run:
         cache_len: tokens per sequence that are in the cache already; 0 is a prefill.
         encoder_len: tokens per sequence that the encoder of an encoder-decoder model reads; if None, cache_len, in
             a prefill seq_len.
+        images: in the prompts of all sequences together, if the model reads some: as it usually does if None.
+        image_size: height x width of each in pixels, such as ``"448x672"``; the model's own if None.
+        audio_seconds: of sound that each sequence has, if the model reads some; as it usually does if None.
         w_bit, a_bit: bits of a weight and of an activation, 1 to 64.
-        kv_bit: bits of an element of the cache; as activations if None.
+        kv_bit: bits of an element of the cache; if None, what the scheme of the weights says, or else as activations.
+        quant: the scheme that weights are stored in, see `nbanalyzer.templates.schemes`; ``"none"`` if all have `w_bit`
+            bits; if None, what the model's config says, unless a `w_bit` is given.
         tp, ep, pp, dp, fsdp, cp: devices along each axis of the mesh, see `MESH`. What is counted is one rank's, the
             busiest one's, and `batch_size` are the sequences of one replica. Experts are spread over ranks of the
             other axes: `ep` does not multiply the devices.
@@ -108,9 +120,13 @@ class Run:
     seq_len: int = 1024
     cache_len: int = 0
     encoder_len: int | None = None
+    images: int | None = None
+    image_size: str | None = None
+    audio_seconds: float | None = None
     w_bit: int = 16
     a_bit: int = 16
     kv_bit: int | None = None
+    quant: str | None = None
     tp: int = 1
     ep: int = 1
     pp: int = 1
@@ -126,6 +142,7 @@ class Run:
     causal: bool | str | None = None
     comm: str | None = None
     encoder_len_follows: bool = field(default=False, init=False, repr=False)  # it was None
+    kv_bit_follows: bool = field(default=False, init=False, repr=False)  # it was None
     following: frozenset[str] = field(default=frozenset(), init=False, repr=False)  # the switches that were None
 
     def __post_init__(self) -> None:
@@ -136,10 +153,15 @@ class Run:
             object.__setattr__(self, "encoder_len_follows", True)
             object.__setattr__(self, "encoder_len", self.cache_len or self.seq_len)
         _whole("encoder_len", self.encoder_len, 1, MAX_SIZE)
+        self._check_media()
         _whole("w_bit", self.w_bit, 1, MAX_BITS)
         _whole("a_bit", self.a_bit, 1, MAX_BITS)
-        object.__setattr__(self, "kv_bit", self.a_bit if self.kv_bit is None else self.kv_bit)
+        if self.kv_bit is None:
+            object.__setattr__(self, "kv_bit_follows", True)
+            object.__setattr__(self, "kv_bit", self.a_bit)
         _whole("kv_bit", self.kv_bit, 1, MAX_BITS)
+        if self.quant is not None or self.w_bit != USUAL:
+            self._check_quant()
         is_single = self.mesh == SINGLE and all(type(size) is int for size in self.mesh)
         if not is_single or self.rank is not None or self.imbalance != 1:
             self._check_mesh()
@@ -153,6 +175,25 @@ class Run:
             choice = getattr(self, name)
             if not isinstance(choice, str) or choice not in switch.choices:
                 raise InputError(f"{name} is {' or '.join(switch.choices)}, not {quote(choice)}")
+
+    def _check_quant(self) -> None:
+        if self.quant is None:
+            object.__setattr__(self, "quant", NONE)
+        elif self.quant != NONE:
+            scheme_named(self.quant)
+            if self.w_bit != USUAL:
+                _exclude(self.quant, self.w_bit)
+
+    def _check_media(self) -> None:
+        if self.images is not None:
+            _whole("images", self.images, 0, MAX_IMAGES)
+        if self.image_size is not None:
+            read_image_size(self.image_size)
+        seconds = self.audio_seconds
+        if seconds is not None and (
+            isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_SECONDS
+        ):
+            raise InputError(f"audio_seconds is a number from 0 to {MAX_SECONDS:,}, not {quote(seconds)}")
 
     def _check_mesh(self) -> None:
         for name in MESH:
@@ -178,6 +219,10 @@ class Run:
         for name in options:
             if name not in known:
                 raise UnknownNameError("option", name, known)
+        if options.get("w_bit") is not None and options.get("quant") != NONE:
+            if options.get("quant") is not None:
+                _exclude(options["quant"], options["w_bit"])
+            options["quant"] = NONE
         return cls(**options)  # type: ignore[arg-type]
 
     def fused(self, fusion: str = "engine", **sizes: int | None) -> Run:
@@ -257,6 +302,8 @@ class Run:
         }
 
 
+QUANT = "scheme that weights are stored in, as fp8-block or awq-4-g128; none: all have w_bit (as the config says)"
+"""What ``--quant`` means."""
 SIZES: Mapping[str, str] = {
     "batch_size": "sequences (1)",
     "seq_len": "new tokens per sequence in this pass (1024)",
@@ -271,15 +318,19 @@ SIZES: Mapping[str, str] = {
 """The whole numbers of a run, as options: name → meaning and default."""
 
 
+def _exclude(quant: object, w_bit: object) -> None:
+    raise InputError(f"quant={quote(quant)} says the bits of weights: leave w_bit={quote(w_bit)} out")
+
+
 def read_whole(what: str, text: str) -> int:
-    """Return the whole number in an option's text: digits, or arithmetic such as ``4 * 1024``.
+    """Return the whole number in an option's text: ``2048``, ``2,048``, ``2k``, ``32Ki``, or ``4 * 1024``.
 
     Raises:
         InputError: it is none; the message begins with `what`.
 
     """
     try:
-        value = parse(text).evaluate({})
+        value = parse(spelled_out(text)).evaluate({})
     except FormulaError as error:
         raise InputError(f"{what} is no number: {error}") from None
     if not isinstance(value, int):
@@ -297,12 +348,19 @@ def _whole(name: str, value: object, least: int, most: int) -> None:
         raise InputError(f"{name} is a whole number from {least} to {most:,}, not {quote(value)}")
 
 
+MEDIA: Mapping[str, str] = {
+    "images": "images in the prompts of the batch, for a model that reads some (0)",
+    "image_size": "HxW: height and width of each image in pixels (the model's own, if it has one)",
+    "audio_seconds": "seconds of sound in each sequence, for a model that reads some",
+}
+"""What a pass reads besides tokens, as options: name → meaning and default."""
+
 TOKENS = ("batch_size", "seq_len", "cache_len", "encoder_len")
 """Run values that may be arrays: the formulas are evaluated for all of them at once."""
 NEVER_ZERO = frozenset({"batch_size", "seq_len", "encoder_len", "w_bytes", "a_bytes", "kv_bytes"})
 """The global variables of a run that are above 0 in every pass."""
-RUN_CHOICES = ("w_bit", "a_bit", "kv_bit", *MESH, *SWITCHES)
-CHOICES = ("model", "hardware", "quant", *RUN_CHOICES)
+RUN_CHOICES = (*MEDIA, "w_bit", "a_bit", "kv_bit", "quant", *MESH, *SWITCHES)
+CHOICES = ("model", "hardware", *RUN_CHOICES)
 """Options with formulas of their own for each value."""
 REQUEST = ("prompt_len", "output_len")
 """The lengths of a request, in place of those of a pass."""
@@ -310,36 +368,3 @@ SERVED = "concurrency"
 """The option that makes requests served ones: sequences that clients keep open."""
 NOT_OF_MODEL = frozenset({*CHOICES, *TOKENS, *REQUEST, SERVED})
 """Options that no config has."""
-
-
-PHASES = ("prefill", "decode", "request")
-"""The prompt is read; one token more is written; or both, the whole request."""
-
-
-class Passes(NamedTuple):
-    """The lengths in each pass of a request, as formulas of `REQUEST`: name → formula.
-
-    Attributes:
-        first: reads the prompt, and gives the first token.
-        step: any decode step, by its `cache_len`.
-        last: the last decode step, with the most in the cache.
-
-    """
-
-    first: Mapping[str, str]
-    step: Mapping[str, str]
-    last: Mapping[str, str]
-
-
-def passes_of(*, has_encoder: bool) -> Passes:
-    """Return a request's passes: the prompt's gives the first token, each decode step another one.
-
-    If an encoder reads the prompt, the decoder begins with one token.
-    """
-    encoder = {"encoder_len": "{prompt_len}"} if has_encoder else {}
-    start = "1" if has_encoder else "{prompt_len}"
-    return Passes(
-        {"seq_len": start, "cache_len": "0", **encoder},
-        {"seq_len": "1", "cache_len": "{cache_len}", **encoder},
-        {"seq_len": "1", "cache_len": f"{start} + {{output_len}} - 2", **encoder},
-    )

@@ -99,6 +99,9 @@ class Symbolic:
         """Return a metric of the whole pass: one of `KERNEL_METRICS`, activation_bytes, parameters, weight_bytes."""
         if name == "activation_bytes":
             return self.metric("bytes") - Polynomial.sum(map(self.metric, OWNED))
+        if name == "weight_bytes" and self._tree.stored:
+            modules = (node for node in self._tree.nodes if not node.is_basic)
+            return Polynomial.sum(self._copies[node] * self._checked(node, node.own_weight_bytes) for node in modules)
         if name == "weight_bytes":
             return self.metric("parameters") * expanded(parse("{w_bytes}"), self._values)
         if name == "parameters":

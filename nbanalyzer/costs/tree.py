@@ -8,19 +8,21 @@ block is evaluated once and multiplied.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 
 from nbanalyzer.errors import FormulaError, TemplateError, quote
-from nbanalyzer.formulas.evaluation import Compiled, compiled, is_bounded, run
-from nbanalyzer.formulas.formula import Formula, build, constant, parse
-from nbanalyzer.formulas.grammar import MAX_BITS, Number, normalize
-from nbanalyzer.templates.template import Basic, Composite, Kernel, ModelTemplate
+from nbanalyzer.formulas.evaluation import Compiled, compiled, run
+from nbanalyzer.formulas.formula import Formula, build, constant, parse, variable
+from nbanalyzer.formulas.grammar import Number, normalize
+from nbanalyzer.templates.schemes import DTYPES
+from nbanalyzer.templates.template import Basic, Composite, Kernel, ModelTemplate, Tensor
 
-from .division import Division
+from .cost import Cost
+from .division import Division, Stored
 
-__all__ = ["Cost", "Node", "Tree", "sizes_of"]
+__all__ = ["Cost", "Node", "Tree", "bytes_of", "sizes_of"]
 
 
 LARGEST = 10**60  # of a cost or a count; a product of two is still a float
@@ -34,74 +36,6 @@ OWNED_TRAFFIC = {
     "weight_bytes_read": ("w_bytes", 1), "kv_bytes_read": ("kv_bytes", 1), "kv_bytes_written": ("kv_bytes", 2),
 }  # fmt: skip
 """The traffic of weights and cache: metric → its bytes per element, and the index of its formula in `Node.parts`."""
-
-
-@dataclass(slots=True)
-class Cost:
-    """The cost of a kernel in the whole pass, all its repeats included.
-
-    FLOPs are floating-point operations, 2 per multiply-add. Bytes are the traffic of each executed operation, unfused;
-    those of weights and cache are included in the bytes read and written.
-    """
-
-    count: Number = 0  # runs in the pass
-    copies: Number = 0  # with parameters of their own
-    parameters: Number = 0
-    matmul_flops: Number = 0
-    vector_flops: Number = 0
-    read_bytes: Number = 0
-    write_bytes: Number = 0
-    weight_bytes_read: Number = 0
-    kv_bytes_read: Number = 0
-    kv_bytes_written: Number = 0
-    payload_bytes: Number = 0  # of what is communicated
-
-    @property
-    def flops(self) -> Number:
-        """All floating-point operations."""
-        return self.matmul_flops + self.vector_flops
-
-    @property
-    def bytes(self) -> Number:
-        """All traffic, read and written."""
-        return normalize(self.read_bytes + self.write_bytes)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether it costs nothing."""
-        return not (self.parameters or self.flops or self.bytes or self.payload_bytes)
-
-    @property
-    def kv_bytes(self) -> Number:
-        """The cache's traffic, read and written."""
-        return normalize(self.kv_bytes_read + self.kv_bytes_written)
-
-    @property
-    def activation_bytes(self) -> Number:
-        """All traffic that is neither weights nor cache."""
-        return normalize(self.bytes - self.weight_bytes_read - self.kv_bytes)
-
-    @property
-    def arithmetic_intensity(self) -> float:
-        """FLOPs per byte of traffic; 0 where nothing moves."""
-        return float(self.flops / self.bytes) if self.bytes else 0.0
-
-    def include(self, other: Cost) -> None:
-        """Add what `other` costs; the count stays.
-
-        Raises:
-            TemplateError: a sum of fractions with more than `MAX_BITS` bits.
-
-        """
-        for name in SUMS:
-            if amount := getattr(other, name):
-                total = getattr(self, name) + amount
-                if type(total) is not int and not is_bounded(total):
-                    raise TemplateError(f"the kernels' {name} add up to a number of more than {MAX_BITS:,} bits")
-                setattr(self, name, normalize(total))
-
-
-SUMS = tuple(field.name for field in fields(Cost) if field.name not in {"count", "copies"})
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -188,6 +122,25 @@ class Node:
         return self.formula_of(text, "parameters") if text else constant(0)
 
     @cached_property
+    def own_weight_bytes(self) -> Formula:
+        """Bytes of one copy's own parameters, as they are stored."""
+        if self.is_stored:
+            assert isinstance(self.kernel, Composite)
+            return build("+", *map(bytes_of, self.kernel.weights))
+        return build("*", self.own_parameters, variable("w_bytes"))
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether its own parameters are in a scheme, or beside such ones."""
+        return isinstance(self.kernel, Composite) and bool(self.kernel.weights)
+
+    @cached_property
+    def stored(self) -> Formula | None:
+        """Bytes of weights in a scheme that a basic kernel reads, but those by ``{w_bytes}``; None if it reads none."""
+        text = self.kernel.weights if isinstance(self.kernel, Basic) else ""
+        return self.formula_of(text, "weights") if text else None
+
+    @cached_property
     def parts(self) -> tuple[Formula, Formula, Formula]:
         """FLOPs, bytes read and bytes written of one execution of a basic kernel."""
         assert isinstance(self.kernel, Basic)
@@ -214,7 +167,8 @@ class Node:
     @cached_property
     def sizes(self) -> frozenset[str]:
         """Those of ``"w_bytes"``, ``"a_bytes"`` and ``"kv_bytes"`` that the traffic of a basic kernel depends on."""
-        return frozenset().union(*self.uses[1:]) & {"w_bytes", "a_bytes", "kv_bytes"}
+        used = frozenset().union(*self.uses[1:]) & {"w_bytes", "a_bytes", "kv_bytes"}
+        return used | {"w_bytes"} if self.stored else used
 
     @cached_property
     def formulas(self) -> tuple[Formula, ...]:
@@ -262,6 +216,7 @@ class Tree:
         division: how the model is divided over devices; None if it is not.
         rules: the place of every basic kernel that was a launch of its own before kernels were fused → the rule that
             took it away, see `nbanalyzer.costs.fusion`.
+        stored: how its weights are stored; None if the run's bits say it.
 
     """
 
@@ -272,10 +227,12 @@ class Tree:
         launches: Sequence[tuple[str, tuple[int, ...]]] | None = None,
         division: Division | None = None,
         rules: Mapping[int, str] | None = None,
+        stored: Stored | None = None,
     ) -> None:
         self.template = template
         self.source = source or template
         self.division = division or Division()
+        self.stored = stored
         self._launches = launches
         self._rules = rules or {}
         self.nodes: list[Node] = []
@@ -292,12 +249,19 @@ class Tree:
                 node.children.extend(self._add(kernel.sub_kernels, node))
         return added
 
+    def with_kernels(self, template: ModelTemplate, stored: Stored) -> Tree:
+        """Return the tree of the same kernels at the same places, with other formulas and weights that are stored."""
+        return Tree(template, self.source, self._launches, self.division, self._rules, stored)
+
     @cached_property
     def variables(self) -> tuple[str, ...]:
         """The variables of its costs and its state, in the order of the formulas."""
         formulas = [parse(text) for text in self.template.state.values()]
         for node in self.nodes:
             formulas += node.formulas
+            if self.stored:
+                formulas += [node.stored] if node.stored else []
+                formulas += [] if node.is_basic else [node.own_weight_bytes]
         return tuple(dict.fromkeys(name for formula in formulas for name in formula.variables))
 
     @cached_property
@@ -393,4 +357,20 @@ def _basic(node: Node, parent: Cost, values: Mapping[str, Number], doubled: Mapp
             if not 0 <= share <= amounts[part]:
                 raise TemplateError(f"'{formula}' is not proportional to {{{size}}}", f"{node.path}, memory_access")
             setattr(cost, metric, normalize(times * share))
+    if node.stored:
+        cost.weight_bytes_read = normalize(cost.weight_bytes_read + times * _stored(node, values))
     return cost
+
+
+def _stored(node: Node, values: Mapping[str, Number]) -> Number:
+    assert node.stored is not None
+    try:
+        return node.stored.evaluate(values)
+    except FormulaError as error:
+        raise TemplateError(str(error), f"{node.path}, weights") from None
+
+
+def bytes_of(tensor: Tensor) -> Formula:
+    """Return the bytes of a stored tensor."""
+    width = constant(DTYPES[tensor.dtype]) if tensor.dtype in DTYPES else variable("w_bytes")
+    return build("*", parse(tensor.elements), width)

@@ -7,6 +7,7 @@ size. So constants are computed by this package's own rules, and what would take
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import sympy
 
 
-__all__ = ["expanded_sympy", "sympy_latex", "to_sympy"]
+__all__ = ["expanded_sympy", "from_sympy", "sympy_latex", "to_sympy"]
 
 SYMPY = {
     "+": "Add", "*": "Mul", "min": "Min", "max": "Max", "ceil": "ceiling", "floor": "floor",
@@ -70,6 +71,60 @@ def sympy_latex(expression: sympy.Basic) -> str:
     names = {symbol: latex_symbol(symbol.name) for symbol in expression.free_symbols if symbol.name in VARIABLES}
     text: str = sympy.latex(expression, symbol_names=names)
     return text
+
+
+def from_sympy(expression: sympy.Basic) -> Syntax | None:
+    """Return a SymPy expression as a formula, its terms and factors in SymPy's order; None if the language has none.
+
+    The other way round than `to_sympy`, and to be shown rather than evaluated: what its user made of a formula.
+    """
+    import sympy
+
+    if isinstance(expression, sympy.Symbol):
+        return Syntax("variable", expression.name)
+    if isinstance(expression, sympy.Integer):
+        value = int(expression)
+        return Syntax("number", value) if value >= 0 else Syntax("neg", None, (Syntax("number", -value),))
+    if isinstance(expression, sympy.Mul | sympy.Pow | sympy.Rational):
+        return _from_product(expression)
+    if isinstance(expression, sympy.Piecewise):
+        return _from_cases(expression.args)
+    if isinstance(expression, sympy.Add):
+        operation, parts = "+", expression.as_ordered_terms()
+    else:
+        names = {getattr(sympy, name): operation for operation, name in SYMPY.items()} | {sympy.Mod: "%"}
+        operation, parts = names.get(type(expression), ""), list(expression.args)
+    arguments = [from_sympy(part) for part in parts]
+    return Syntax(operation, None, tuple(filter(None, arguments))) if operation and all(arguments) else None
+
+
+def _from_product(expression: sympy.Expr) -> Syntax | None:
+    """Return a product, a quotient or a power as a formula."""
+    import sympy
+
+    if expression.could_extract_minus_sign():
+        positive = from_sympy(-expression)
+        return positive and Syntax("neg", None, (positive,))
+    above, below = sympy.fraction(expression)
+    if below != 1:
+        arguments = (from_sympy(above), from_sympy(below))
+        return Syntax("/", None, (arguments[0], arguments[1])) if arguments[0] and arguments[1] else None
+    operation = "**" if isinstance(expression, sympy.Pow) else "*"
+    parts = expression.args if operation == "**" else expression.as_ordered_factors()
+    factors = [from_sympy(part) for part in parts]
+    return Syntax(operation, None, tuple(filter(None, factors))) if all(factors) else None
+
+
+def _from_cases(cases: Sequence[tuple[sympy.Expr, sympy.Basic]]) -> Syntax | None:
+    """Return cases as conditions inside each other; None if there is no last one for all the rest."""
+    if not cases:
+        return None
+    (value, condition), *others = cases
+    yes = from_sympy(value)
+    if condition == True:  # noqa: E712 (SymPy's own truth)
+        return yes
+    holds, no = from_sympy(condition), _from_cases(others)
+    return Syntax("if", None, (yes, holds, no)) if yes and holds and no else None
 
 
 class _Conversion:

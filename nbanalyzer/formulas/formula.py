@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from nbanalyzer.errors import FormulaError, near, quote
 
-from . import algebra, evaluation, grammar, notation
+from . import algebra, evaluation, grammar, mathml, notation
 from .grammar import Number, Syntax, normalize
 
 if TYPE_CHECKING:
@@ -107,6 +107,10 @@ class Formula(Syntax):
     def latex(self) -> str:
         r"""Return the formula as LaTeX, with the field's symbols (``d_{\mathrm{model}}``, ``S``, …)."""
         return notation.to_latex(self)
+
+    def mathml(self) -> str:
+        """Return the formula as MathML, for HTML: with the same symbols, and set by the browser itself."""
+        return mathml.to_mathml(self)
 
 
 def constant(value: Number) -> Formula:

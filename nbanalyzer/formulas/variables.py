@@ -44,6 +44,15 @@ class Variable:
     latex: str
     sources: tuple[str, ...] = ()
 
+    def refuses(self, value: object, least: int, most: int) -> str:
+        """Return why a value is none of this variable, "" if it is one."""
+        if not isinstance(value, int) or isinstance(value, bool):
+            return "a whole number is needed"
+        if self.unit == "0 or 1":
+            return "" if value in {0, 1} else "0 or 1 is needed"
+        power = f"2**{most.bit_length() - 1}"
+        return "" if least <= value <= most else f"at least {least} and at most {power} is needed"
+
 
 def _upright(name: str) -> str:
     """Return `name` as upright LaTeX text, its underscores escaped."""
@@ -61,6 +70,11 @@ _RUNTIME = (
     Variable("seq_len", "runtime", "tokens", "new tokens per sequence in this forward pass", "S"),
     Variable("cache_len", "runtime", "tokens", "tokens per sequence already in the cache", "C"),
     Variable("encoder_len", "runtime", "tokens", "tokens per sequence that the encoder reads", r"S_{\mathrm{enc}}"),
+    Variable("num_images", "runtime", "images", "images in the prompts of this pass", r"n_{\mathrm{img}}"),
+    Variable("image_height", "runtime", "pixels", "height of each image, as the model takes it", r"H"),
+    Variable("image_width", "runtime", "pixels", "width of each image, as the model takes it", r"W"),
+    Variable("image_tiles", "runtime", "tiles", "tiles that each image is cut into", r"n_{\mathrm{tile}}"),
+    Variable("audio_samples", "runtime", "samples", "samples of sound per sequence", r"n_{\mathrm{smp}}"),
     Variable("w_bytes", "runtime", "bytes/element", "size of a weight", "b_{w}"),
     Variable("a_bytes", "runtime", "bytes/element", "size of an activation", "b_{a}"),
     Variable("kv_bytes", "runtime", "bytes/element", "size of what the cache keeps", "b_{kv}"),

@@ -25,6 +25,7 @@ from nbanalyzer.files import write_whole, writing
 from nbanalyzer.progress import Progress, tell
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.config_files import untyped, with_floats
+from nbanalyzer.templates.quantisation import FIELDS, stated_in
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.text import printable
 
@@ -244,7 +245,9 @@ def template_for(config: Mapping[str, Any], where: str, unfit: ConfigError) -> M
             raise ConfigError(f"{unfit.problem}; {missing}", unfit.where) from None
         template = msgspec.structs.replace(template, provenance={MADE: "for this config", **template.provenance})
         cache.keep_template(config, template)
-    return msgspec.structs.replace(template, model_id=label)
+    # Models that differ in how weights are stored share a template in the cache.
+    rest = {name: value for name, value in template.config.items() if name not in FIELDS}
+    return msgspec.structs.replace(template, model_id=label, config=rest | stated_in(config))
 
 
 def parameters_of(config: Mapping[str, Any]) -> int | None:

@@ -25,9 +25,9 @@ from nbanalyzer.templates.config_files import with_labels
 __all__ = [
     "KINDS", "MASKS", "Kind", "UnknownConventionError", "appends", "architectures", "build", "cache_argument",
     "cache_in", "config_classes", "default_of", "distribute", "encoded_inputs", "exported", "fused_attention_switch",
-    "has_plain_head", "headed", "kept_in_fp32", "model_class", "multimodal", "parameters_of_forward", "plans", "quiet",
-    "reads_text", "release", "takes_cache", "text_class", "tied_weights", "vocabulary", "wants_choices",
-    "wants_padding",
+    "has_plain_head", "headed", "kept_in_fp32", "main_input", "model_class", "multimodal", "parameters_of_forward",
+    "plans", "quiet", "reads_media", "reads_text", "release", "takes_cache", "text_class", "tied_weights",
+    "vocabulary", "wants_choices", "wants_padding", "whole_class",
 ]  # fmt: skip
 
 Kind = Literal["causal", "seq2seq", "masked"]
@@ -135,6 +135,32 @@ def multimodal(model_type: str) -> type[Any] | None:
     name = "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES"
     found = getattr(modeling_auto, name, {}).get(model_type)
     return exported(found if isinstance(found, str) else next(iter(found))) if found else None
+
+
+_WHOLE = ("IMAGE_TEXT_TO_TEXT", "SPEECH_SEQ_2_SEQ", "ZERO_SHOT_IMAGE_CLASSIFICATION", "IMAGE_CLASSIFICATION", "CTC")
+"""The mappings of models that read images or sound, those that read most first."""
+
+
+def whole_class(model_type: str) -> type[Any] | None:
+    """Return the class of the models of a type that read images or sound, None if transformers files none."""
+    from transformers.models.auto import modeling_auto
+
+    for name in (*(f"MODEL_FOR_{kind}_MAPPING_NAMES" for kind in _WHOLE), "MODEL_MAPPING_NAMES"):
+        found = getattr(modeling_auto, name, {}).get(model_type)
+        class_ = exported(found if isinstance(found, str) else next(iter(found))) if found else None
+        if class_ is not None and (main_input(class_) != "input_ids" or reads_media(class_)):
+            return class_
+    return None
+
+
+def main_input(model_class: type[Any]) -> str:
+    """Return what transformers calls a model's main input, such as ``"pixel_values"``."""
+    return str(getattr(model_class, "main_input_name", "input_ids"))
+
+
+def reads_media(model_class: type[Any]) -> bool:
+    """Return whether a model takes images or sound beside tokens."""
+    return not {"pixel_values", "input_features", "input_values"}.isdisjoint(parameters_of_forward(model_class))
 
 
 def text_class(model_type: str, whole: type[Any] | None) -> type[Any] | None:

@@ -23,6 +23,7 @@ from nbanalyzer.templates import catalog
 from nbanalyzer.templates.config_files import TEXT_PARTS, as_mapping, essential
 from nbanalyzer.templates.families import canonical_name
 from nbanalyzer.templates.foreign import not_taken
+from nbanalyzer.templates.quantisation import stated_in
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.templates.validation import check_names
 
@@ -57,7 +58,9 @@ def generate(model: object, config: object, model_id: str, job: Job) -> ModelTem
         with part_of(BUILDING, 1):
             template, record = checked(template, subject)
     job.tell("done", 1)
-    return msgspec.structs.replace(template, provenance={**template.provenance, **record})
+    stated = {} if isinstance(model, type) or hasattr(model, "named_parameters") else stated_in(_fields(model)[0])
+    provenance = {**template.provenance, **record}
+    return msgspec.structs.replace(template, config={**template.config, **stated}, provenance=provenance)
 
 
 def count_parameters(config: Mapping[str, Any]) -> int:

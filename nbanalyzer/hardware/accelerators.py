@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, partial
 from importlib.resources import files
@@ -241,6 +242,11 @@ class Accelerator(Shown, msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
         )
 
 
+MAKERS = frozenset({"nvidia", "amd", "intel", "google", "geforce", "tesla", "radeon", "apple", "rtx"})
+BUILT = re.compile(r"sxm\d?|pcie|nvl|\d+gb|rtx|apple|rx")
+"""Parts of a name that say who makes a card, and how a chip is built in, not which it is."""
+
+
 def accelerators() -> list[str]:
     """Return the names of the shipped accelerators, in the order of the catalogue."""
     return list(_shipped())
@@ -264,16 +270,40 @@ def hardware(which: str | os.PathLike[str] | Accelerator) -> Accelerator:
         raise InputError(f"an accelerator is a name, the path of a .json file or an Accelerator, not {quote(which)}")
     text = os.fspath(which)
     if is_path(which):
-        found = from_file(text, Accelerator | list[Accelerator])
-        cards: list[Accelerator] = found if isinstance(found, list) else [found]
+        held = from_file(text, Accelerator | list[Accelerator])
+        cards: list[Accelerator] = held if isinstance(held, list) else [held]
         if len(cards) != 1:
             raise InputError(f"{text}: holds {len(cards)} accelerators, give a file with one")
         return cards[0]
     name = "-".join(text.casefold().replace("_", " ").replace("-", " ").split())
-    if name in _shipped():
-        return _shipped()[name]
+    if found := _meant(name):
+        return _shipped()[found]
     close = [known for known in _shipped() if name and (known.startswith(name) or name.startswith(f"{known}-"))]
     raise UnknownNameError("accelerator", text, close or _shipped(), "The path of a file ends in .json.")
+
+
+def _meant(name: str) -> str:
+    """Return the shipped accelerator that a name means; "" if there is none, or several.
+
+    What a chip is built into may be left out: ``h100`` is the one of servers (SXM), of several the one with most
+    memory, as ``a100`` is that of 80 GB. What says which chip it is, such as ``ti``, may not.
+    """
+    if name in _shipped() or not name:
+        return name
+    parts = {*re.sub(r"\brtx(?=\d)", "rtx-", name).split("-")}
+    found = [card for card in _shipped().values() if _differing(parts, card)]
+    if len(found) > 1:
+        found = [card for card in found if any(part.startswith("sxm") for part in card.name.split("-"))] or found
+        most = max(card.memory_bytes or 0 for card in found)
+        found = [card for card in found if card.memory_bytes == most]
+    return found[0].name if len(found) == 1 else ""
+
+
+def _differing(typed: set[str], card: Accelerator) -> bool:
+    """Return whether all that is typed is of a card, or says who makes it, and what is left out is no chip."""
+    known = {*card.name.split("-")}
+    said = known | MAKERS | {f"{(card.memory_bytes or 0) / 2**30:g}gb"}
+    return typed <= said and bool(typed & known - MAKERS) and all(map(BUILT.fullmatch, known - typed))
 
 
 @cache

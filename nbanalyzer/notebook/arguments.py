@@ -14,6 +14,7 @@ from nbanalyzer.errors import InputError, UnknownNameError, quote, shorten
 from nbanalyzer.formulas.grammar import MAX_BITS
 
 from .options import LineParser
+from .settings import current
 
 __all__ = ["Arguments"]
 
@@ -35,6 +36,9 @@ class Arguments(options.Arguments):
     def __init__(self, parser: LineParser, line: str, shell: Any) -> None:
         self._shell = shell
         super().__init__(self._parsed(parser, line))
+        if parser.prog != "fit":  # which goes through all accelerators
+            hardware = parser.options.get("--hardware")
+            current().fill(self.options, takes_several=hardware is not None and hardware.nargs == "+")
 
     def _parsed(self, parser: LineParser, line: str) -> Namespace:
         magic = f"%{parser.prog}"

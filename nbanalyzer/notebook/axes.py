@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -21,6 +22,13 @@ def read_axes(arguments: Arguments) -> dict[str, Any]:
     """Return option → its value or its values, of everything on the line that can be an axis but the models."""
     options = arguments.options
     axes = {name: _axis(arguments, f"--{name}", texts) for name, texts in given(options, AXES).items()}
+    if options.images:
+        axes["images"] = _axis(arguments, "--images", options.images)
+    if options.image_size:
+        axes["image_size"] = one_or_all(values_of(arguments, options.image_size))
+    if options.audio_seconds:
+        texts = values_of(arguments, options.audio_seconds)
+        axes["audio_seconds"] = one_or_all([arguments.real("--audio_seconds", str(text)) for text in texts])
     for name, choices in given(options, SWITCHES).items():
         # --causal alone means on, as for %populate.
         if not choices and "on" not in SWITCHES[name].choices:
@@ -69,6 +77,11 @@ def one_or_all(values: list[Any]) -> Any:
 def _axis(arguments: Arguments, what: str, texts: Sequence[str]) -> Any:
     """Return an option's values: a number if it is one, else a range or a list."""
     parts = [part for text in texts for part in text.split(",")]
+    if any(re.fullmatch(r"0\d+", part.strip()) for part in parts[1:]):
+        written = " ".join(texts)
+        raise InputError(
+            f"{what}: a comma separates values here: {quote(written)} is {written.replace(',', '')} or 2 values"
+        )
     collected: list[Any] = []
     for part in parts:
         if not part.strip():

@@ -15,6 +15,7 @@ from .options import PARSERS, LineParser
 __all__ = ["complete"]
 
 SEVERAL = frozenset({"compare", "sweep"})  # the magics that take more than one model
+ANYWHERE = frozenset({"model", "accelerator"})  # kinds of names of which any part is typed: 3.1, h100
 CALL = re.compile(r"^\s*(?:[\w, ]+=\s*)?%{1,2}(?P<magic>\w+)\s+(?P<words>[^\n]*)$")
 
 
@@ -27,6 +28,8 @@ def complete(context: Any) -> dict[str, Any]:
     *before, word = call["words"].split(" ")
     candidates, kind = _candidates(PARSERS[call["magic"]](), [text for text in before if text], word)
     fitting = [text for text in candidates if text.casefold().startswith(word.casefold())]
+    if not fitting and kind in ANYWHERE and len(word) > 1:
+        fitting = [text for text in candidates if word.casefold() in text.casefold()]
     # Where none fits, a path or a $name is being written, which other matchers complete.
     suppress = bool(fitting) or word.startswith("-")
     completions = [SimpleCompletion(text=text, type=kind) for text in fitting]
@@ -66,7 +69,7 @@ def _candidates(parser: LineParser, before: list[str], word: str) -> tuple[list[
 
 def _settable(before: list[str]) -> list[str]:
     """Return the config variables that the model on the line uses."""
-    name = catalog.aliases().get(before[0].casefold(), "")
+    name = catalog.known_as(before[0])
     if not name:
         return []
     from nbanalyzer.analysis.populate import populate

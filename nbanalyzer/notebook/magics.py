@@ -17,6 +17,7 @@ from nbanalyzer.files import writing
 from .arguments import Arguments
 from .options import LENGTHS, OF_REQUEST, PARSERS
 from .progress import bar
+from .settings import NONE, current
 
 if TYPE_CHECKING:
     from nbanalyzer.analysis.analysis import Analysis
@@ -53,7 +54,7 @@ def reads_options(function: Callable[..., Any]) -> Callable[..., Any]:
         parser = parser_of()
         parser.description = function.__doc__
         text: str = parser.format_help()
-        return text
+        return f"{text}\n{current().words}"
 
     magic.getdoc = help_text  # type: ignore[attr-defined]  # where IPython looks first
     decorated: Callable[..., Any] = no_var_expand(magic)
@@ -84,21 +85,20 @@ class CostMagics(Magics):
             options.rank = None
         with bar(self.shell):  # of a model that is not in the catalogue: its template is generated first
             analysis = populate(
-                _model(arguments, cell), **arguments.run(), set=arguments.changes(), config=_config(arguments)
+                _model(arguments, cell), **arguments.of_phase(), set=arguments.changes(), config=_config(arguments)
             )
-        analysis.depth = arguments.number("--depth", options.depth) if options.depth else None
-        if analysis.depth is not None and analysis.depth < 1:
-            raise InputError(f"--depth is a whole number from 1, not {options.depth}")
+        usual = {"depth": current().depth} if current().depth else {}
+        analysis.show(by=options.by, **(usual | arguments.numbers(("depth", "top"))))
         roofline: Roofline | None = arguments.on(analysis, ["plot roofline"] if options.plot == "roofline" else [])
         if options.save:
             analysis.save(arguments.path(options.save), roofline)
         if shows_all:
             ranks = analysis.ranks(roofline)
-            if options.plot and options.plot != "none":
+            if options.plot and options.plot != NONE:
                 display.display(ranks.plot())
             return ranks
-        plot = options.plot or ("roofline" if roofline else "both")
-        if plot != "none":
+        plot = options.plot or current().plot_of(has_times=roofline is not None)
+        if plot != NONE:
             display.display(roofline.plot() if roofline and plot == "roofline" else analysis.plot(plot))
         return roofline or analysis
 
@@ -148,6 +148,12 @@ class CostMagics(Magics):
             name: [arguments.real(f"--{name}", text) for text in texts]
             for name, texts in given(options, ("imbalance",)).items()
         }
+        several |= {
+            name: [read(f"--{name}", text) for text in texts]
+            for name, read in (("images", arguments.number), ("audio_seconds", arguments.real))
+            for texts in given(options, (name,)).values()
+        }
+        several |= {name: [*map(arguments.value, texts)] for name, texts in given(options, ("image_size",)).items()}
         several |= given(options, SWITCHES)
         if options.hardware:
             several["hardware"] = [arguments.value(text) for text in options.hardware]
@@ -156,7 +162,8 @@ class CostMagics(Magics):
         with bar(self.shell):
             comparison = compare(*models, set=changes or None, **arguments.reached(), **single)
         arguments.require_hardware(["plot time"] if options.plot == "time" and not options.hardware else [])
-        if options.plot != "none":
+        usual = NONE if current().plot == NONE else ""
+        if (options.plot or usual) != NONE:
             display.display(comparison.plot(options.plot or ""))
         return comparison
 
@@ -228,6 +235,7 @@ class CostMagics(Magics):
 
         options = arguments.options
         settings = arguments.run(LENGTHS) | arguments.values(("phase", "hardware")) | arguments.reached()
+        settings |= arguments.reals(("price",))
         with bar(self.shell):  # of a model that is not in the catalogue: its template is generated first
             return WhatIf(arguments.value(options.model), set=arguments.changes(), **settings)
 
@@ -314,6 +322,7 @@ class CostMagics(Magics):
 def _model(arguments: Arguments, cell: str | None) -> Any:
     """Return the model of ``%populate``: named, in a file, or the cell itself."""
     from nbanalyzer.templates.expansion import expand
+    from nbanalyzer.templates.template import ModelTemplate
     from nbanalyzer.templates.template_files import load_template
 
     options = arguments.options
@@ -322,7 +331,10 @@ def _model(arguments: Arguments, cell: str | None) -> Any:
         where = "the cell is the template" if cell is not None else "%populate --list lists them"
         raise InputError(f"%populate takes one model: {where}")
     if cell is not None:
-        return expand(load_template(cell.encode(), "cell"))
+        template = load_template(cell.encode(), "cell")
+        if isinstance(template, ModelTemplate) and not (template.kernels or template.extends):
+            raise InputError("the cell is a template without kernels: it costs nothing")
+        return expand(template)
     return arguments.value(options.model_json or options.model)
 
 

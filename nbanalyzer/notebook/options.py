@@ -14,23 +14,27 @@ from nbanalyzer.analysis.options import (
     GOALS,
     PROFILE,
     SERVING,
+    Suggested,
     add_communication_options,
     add_efficiency_options,
+    add_quant_option,
     add_request_options,
     add_run_options,
 )
-from nbanalyzer.analysis.quants import QUANTS
+from nbanalyzer.costs.costs import VIEWS
 from nbanalyzer.costs.metrics import BY_MODULE, METRICS
-from nbanalyzer.costs.run import MESH, PHASES, SIZES, SWITCHES
+from nbanalyzer.costs.passes import PHASES
+from nbanalyzer.costs.run import MEDIA, MESH, SIZES, SWITCHES
 from nbanalyzer.generate import DEVICES
 
-__all__ = ["AXES", "LENGTHS", "OF_REQUEST", "PARSERS", "PLOTS", "LineParser"]
+from .settings import PLOTS
+
+__all__ = ["AXES", "LENGTHS", "OF_REQUEST", "PARSERS", "LineParser"]
 
 MODEL = "catalogue name, path of a template or of a config.json, $template or $config"
 CONFIG = "a config.json to take the sizes from, or $config"
 HARDWARE = "an accelerator to run on: a name, see %%hardware, the path of a .json file or $card"
 OF_REQUEST = ("batch_size", "w_bit", "a_bit", "kv_bit", *MESH, "rank")  # sizes
-PLOTS = ("roofline", "both", "flops", "bytes", "none")
 LENGTHS = {
     **SIZES,
     "prompt_len": "tokens per sequence that a request reads; with output_len",
@@ -78,13 +82,6 @@ class _Several(tuple[str, ...]):
         )
 
 
-class _Suggested(tuple[str, ...]):
-    """Choices to complete: other values are read later, where more is known."""
-
-    def __contains__(self, _text: object) -> bool:
-        return True
-
-
 PARSERS: dict[str, Callable[[], LineParser]] = {}
 """Magic → a function that returns the parser of its line, made when it is first asked for."""
 
@@ -108,10 +105,14 @@ def _options(magic: str) -> Callable[[Callable[[LineParser], None]], None]:
 def _(parser: LineParser) -> None:
     parser.add_argument("model", nargs="?", help=MODEL)
     add_run_options(parser)
+    phase = "; ".join(f"{name}: {meaning}" for name, meaning in options.PASSES.items())
+    parser.add_argument("--phase", choices=(*options.PASSES,), help=phase)
     parser.add_changes()
     parser.add_value("--model_json", "FILE", "the model template to use")
     parser.add_value("--config", "FILE", CONFIG)
-    parser.add_value("--depth", "N", "levels of the table to show unfolded")
+    parser.add_value("--depth", "N", "levels of the table to show")
+    parser.add_argument("--by", choices=VIEWS, help="rows of the table: modules, or their roles (module)")
+    parser.add_value("--top", "N", "the largest rows of the table only")
     parser.add_value("--hardware", "NAME", HARDWARE)
     add_efficiency_options(parser)
     add_communication_options(parser)
@@ -157,11 +158,12 @@ def _(parser: LineParser) -> None:
     model = "catalogue name, path of a template or of a config.json, $template"
     parser.add_argument("model", nargs="?", default="gpt2", help=model)
     parser.add_value("--hardware", "NAME", "accelerator: a name, the path of its JSON, or $accelerator")
-    parser.add_value("--profile", "NAME", PROFILE)
+    add_efficiency_options(parser)
+    parser.add_value("--price", "X", options.MONEY["price"])
     add_communication_options(parser)
     phase = "the prompt is read; one token more; or a whole request"
     parser.add_argument("--phase", choices=PHASES, help=phase)
-    add_run_options(parser, sizes=[name for name in SIZES if name != "rank"])  # a form shows the busiest
+    add_run_options(parser, sizes=[name for name in SIZES if name != "rank"], media=())  # the busiest
     for name, meaning in options.LENGTHS.items():
         parser.add_value(f"--{name}", "N", meaning)
     parser.add_changes()
@@ -174,6 +176,7 @@ def _(parser: LineParser) -> None:
     parser.add_argument("--hardware", nargs="+", metavar="NAME", help=accelerators)
     for name in ("batch_size", "w_bit", "a_bit", "kv_bit"):
         parser.add_value(f"--{name}", "N", SIZES[name])
+    add_quant_option(parser)
     for name, meaning in options.LENGTHS.items():
         parser.add_value(f"--{name}", "N", meaning)
     parser.add_argument("--minimize", choices=GOALS, help="what the best has least of (devices)")
@@ -192,17 +195,18 @@ def _(parser: LineParser) -> None:
     parser.add_argument("models", nargs="*", help="one or more, each as for %%populate; $models may be a list")
     for name, meaning in AXES.items():
         parser.add_argument(f"--{name}", nargs="+", metavar="AXIS", help=meaning)
+    for name, meaning in MEDIA.items():
+        parser.add_argument(f"--{name}", nargs="+", metavar="AXIS", help=meaning)
     for name, switch in SWITCHES.items():
         parser.add_argument(f"--{name}", nargs="*", choices=_Several(switch.choices), help=switch.meaning)
-    scheme = "how an engine serves the weights inside the layers, of requests"
-    parser.add_argument("--quant", nargs="+", choices=_Several(QUANTS), help=scheme)
+    add_quant_option(parser, several=True)
     accelerators = "accelerators: names, see %%hardware, or $card"
     parser.add_argument("--hardware", nargs="+", metavar="NAME", help=accelerators)
     parser.add_changes("NAME=AXIS", "config values to go through")
     parser.add_value("--config", "FILE", CONFIG)
     metrics = "what to compute (flops, bytes, parameters, kv_cache_bytes; with hardware also time)"
     parser.add_argument(
-        "--metric", nargs="+", action="extend", choices=_Suggested(METRICS), metavar="NAME", help=metrics
+        "--metric", nargs="+", action="extend", choices=Suggested(METRICS), metavar="NAME", help=metrics
     )
     add_efficiency_options(parser)
     add_communication_options(parser)

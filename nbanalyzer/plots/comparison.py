@@ -33,7 +33,7 @@ def comparison_plot(comparison: Comparison, metric: str = "") -> Plot:
     """
     metric = metric or ("time" if "time" in comparison.metrics else "bytes")
     unit = {"flops": "FLOP", "bytes": "B", "parameters": "", "time": "s"}[metric]
-    by_module = comparison.by_module(metric)
+    by, by_module = comparison.aligned(metric)
     wholes = [math.fsum(numbers) for numbers in zip(*by_module.values(), strict=True)]
     shown = {
         path for path, numbers in by_module.items()
@@ -41,12 +41,14 @@ def comparison_plot(comparison: Comparison, metric: str = "") -> Plot:
     }  # fmt: skip
     shown = set(sorted(shown, key=lambda path: -max(by_module[path]))[:MOST_MODULES])
     order = dict.fromkeys(path for variant in comparison.variants for path in variant.modules(metric))
+    if by == "role":
+        order = dict.fromkeys(by_module)
     paths = [path for path in order if path in shown]
     others = [path for path in order if path not in shown and any(by_module[path])]
     rows = [by_module[path] for path in paths]
     if others:
         rows.append([math.fsum(numbers) for numbers in zip(*(by_module[path] for path in others), strict=True)])
-    labels = short_paths(paths) + ([f"{len(others)} others"] if others else [])
+    labels = (paths if by == "role" else short_paths(paths)) + ([f"{len(others)} others"] if others else [])
     bars = {variant.label: [row[index] for row in rows] for index, variant in enumerate(comparison.variants)}
     figure = Figure(figsize=(6.8, 1.3 + len(labels) * (0.14 + 0.14 * len(bars))), dpi=100, layout="constrained")
     ax = figure.subplots()
@@ -57,7 +59,7 @@ def comparison_plot(comparison: Comparison, metric: str = "") -> Plot:
         whole = amount(math.fsum(widths), unit)
         marks = comparison.variants[index].marks if metric == "time" else ()
         name = ", ".join((f"{label}: {whole}", *marks))
-        cells[", ".join((label, *marks))] = [amount(width, unit) for width in widths]
+        cells[", ".join((label, *marks))] = [amount(width, unit) if width else "-" for width in widths]
         style: dict[str, Any] = {"hatch": "///", "edgecolor": "white", "linewidth": 0} if marks else {}
         drawn = ax.barh(at, widths, height=thick, color=VARIANTS[index], label=name, **style)
         words = [
@@ -72,5 +74,5 @@ def comparison_plot(comparison: Comparison, metric: str = "") -> Plot:
     dress(ax, labels, unit, comparison.called(metric))
     ax.set_ylim(len(labels) - 0.4, -0.6)
     rows_of_text = [("", *cells), *zip(labels, *cells.values(), strict=True)]
-    lines = [f"{comparison.called(metric)}, by module", *Table(rows_of_text).lines("  ")]
+    lines = [f"{comparison.called(metric)}, by {by}", *Table(rows_of_text).lines("  ")]
     return Plot(figure, "\n".join(lines), heading=lines[:1])

@@ -33,6 +33,7 @@ __all__ = [
 ]  # fmt: skip
 
 SMALL, TINY = 9.0, 8.0  # points: 12.5 and 11 pixels
+LABELLED = 180  # pixels beside bars, where their names stand
 Part = tuple[str, str, Sequence[float]]  # of bars: a name, a colour, a length in every bar
 Lengths = TypeVar("Lengths")
 SMALLEST_SHARE = 0.01  # of the FLOPs or of the bytes: a module below both is part of "other"
@@ -85,7 +86,7 @@ class Plot:
             for index, line in enumerate(self._heading)
         )
         lines = "\n".join(map(escape, self.text.split("\n")))
-        words = f'<pre style="overflow-x:auto;color:inherit;background:none;margin:0">{lines}</pre>'
+        words = f'<pre tabindex="0" style="overflow-x:auto;color:inherit;background:none;margin:0">{lines}</pre>'
         return (
             f'<div class="{UNTYPESET}" style="line-height:1.4;font-size:0.92em">{head}'
             f'<div style="display:flex;flex-wrap:wrap;gap:0.4em 1.6em;align-items:flex-start">{drawings}</div>'
@@ -206,10 +207,14 @@ def dress(ax: Axes, labels: list[str], unit: str, meaning: str, legend: str = "l
     ax.spines[["top", "right"]].set_visible(False)
     # Above the bars, where it hides none of them.
     x = 1.01 if legend == "right" else -0.01
-    if ax.get_legend_handles_labels()[0]:
+    names = ax.get_legend_handles_labels()[1]
+    if names:
+        # As many columns as the axes have room for, which they would give to a wider one.
+        room = ax.figure.bbox.width / len(ax.figure.axes) - LABELLED
+        columns = int(min(3, max(1, room / (30 + 6.5 * max(map(len, names))))))
         ax.legend(
             fontsize=TINY, loc="lower right" if legend == "right" else "lower left", bbox_to_anchor=(x, 0.99),
-            ncols=3, frameon=False, borderaxespad=0, columnspacing=1.2, handlelength=1.4,
+            ncols=columns, frameon=False, borderaxespad=0, columnspacing=1.2, handlelength=1.4,
         )  # fmt: skip
 
 

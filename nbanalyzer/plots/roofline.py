@@ -30,6 +30,8 @@ WAITS: dict[Bound, str] = {
     "compute": "compute-bound", "memory": "memory-bound", "link": "communication", "overhead": "launch overhead"
 }  # fmt: skip
 SMALLEST_SHARE = 0.01  # of the time: a module below it has no bar of its own
+SAME = 0.04  # powers of ten: what is nearer lies at the same place
+MOST_NAMED = 4  # of those that lie there
 NAMES = 0.38  # of the width, right of the last dot
 SMALLEST_DOT, LARGEST_DOT = 14.0, 900.0  # points², of no time, and added for the whole time
 
@@ -81,13 +83,26 @@ def _roofline(ax: Axes, roofline: Roofline, shown: Sequence[Dot], labelled: Sequ
             xs, ys = [dot.intensity for dot in alike], [dot.rate for dot in alike]
             areas = [_area(dot) for dot in alike]
             drawn = ax.scatter(xs, ys, s=areas, color=color, alpha=0.6, linewidths=0.8, edgecolors="white", zorder=3)
-            say(drawn, *map(_about, alike))
+            say(drawn, *(_together(dot, shown) for dot in alike))
     for dot, digits in spots(labelled):  # below the roofs, where there is room
         reach = 0.7 * math.sqrt(_area(dot) / math.pi) + 2
         ax.annotate(
             digits, (dot.intensity, dot.rate), xytext=(reach, -reach), textcoords="offset points", va="top",
             fontsize=TINY, fontweight="bold", zorder=4,
         )  # fmt: skip
+
+
+def _together(dot: Dot, shown: Sequence[Dot]) -> str:
+    """Return what a dot is, and which others it may hide: those within two pixels, the longest ones first."""
+    near = [other for other in shown if other is not dot and _is_same(dot, other)]
+    names = ", ".join(f"{other.node.path} {seconds(other.time)}" for other in near[:MOST_NAMED])
+    more = f" and {len(near) - MOST_NAMED} more" if len(near) > MOST_NAMED else ""
+    return f"{_about(dot)}; also here: {names}{more}" if near else _about(dot)
+
+
+def _is_same(dot: Dot, other: Dot) -> bool:
+    across, along = abs(math.log10(dot.rate / other.rate)), abs(math.log10(dot.intensity / other.intensity))
+    return max(across, along) < SAME
 
 
 def _about(dot: Dot) -> str:

@@ -207,6 +207,8 @@ class _Drawing(RendererBase):
         title = f"<title>{escape(words)}</title>" if words else ""
         # White is meant for a ground of its own; what is black is already the page's.
         paint = {'fill="currentColor"': "", 'fill="none"': ' fill="#fff"'}.get(paint, f" {paint}")
+        if paint and "currentColor" not in paint:  # it stands on what has words of its own
+            paint += ' pointer-events="none"'
         self._add(
             f'<text x="{_number(x)}" y="{_number(y)}"{turned}>{title}{_escaped(s)}</text>',
             f'font-size="{size:.3g}"{anchor}{weight}{paint}',
@@ -304,7 +306,7 @@ class _Drawing(RendererBase):
         while start < right:
             commands += f"M{_number(start)} {_number(bottom)}L{_number(start + bottom - top)} {_number(top)}"
             start += HATCH_APART
-        return f'<svg {self._frame(box)}><path d="{commands}" fill="none" {color}/></svg>'
+        return f'<svg {self._frame(box)}><path d="{commands}" pointer-events="none" fill="none" {color}/></svg>'
 
     def _cells(self, image: np.ndarray[Any, Any], x: float, y: float, wide: float, high: float) -> Iterator[str]:
         rows, columns = image.shape[:2]

@@ -11,7 +11,7 @@ from nbanalyzer.analysis.marks import legend, signed
 from nbanalyzer.analysis.times import TIMES
 from nbanalyzer.costs.metrics import unit_of
 from nbanalyzer.costs.run import MESH, SIZES
-from nbanalyzer.quantities import amount, seconds, si
+from nbanalyzer.quantities import amount, count_of, seconds, si
 from nbanalyzer.table import Table
 from nbanalyzer.text import as_lines, escape
 
@@ -57,6 +57,8 @@ def _heads(comparison: Comparison) -> list[str]:
         signs = legend(mark for variant in variants for mark in variant.marks)
         shared.append("; ".join(filter(None, (f"on {name}" if name else "", efficiency, signs))))
         shared.append(f"estimates by {', '.join(dict.fromkeys(one.profile.name for one in rooflines))}")
+    if comparison.sentence:
+        shared.insert(0, comparison.sentence)
     return [line for line in shared if line] + [f"warning: {warning}" for warning in comparison.warnings]
 
 
@@ -73,13 +75,14 @@ def _totals(comparison: Comparison) -> list[tuple[str, ...]]:
 
 
 def _modules(comparison: Comparison) -> list[tuple[str, ...]]:
-    """Return the modules that differ most, by time if there is one, else by bytes; nothing if none does."""
+    """Return the modules, or roles, that differ, by time if there is one, else by bytes; nothing if none does."""
     metric = "time" if "time" in comparison.metrics else "bytes"
-    ranked = {path: numbers for path, numbers in comparison.by_module(metric).items() if min(numbers) < max(numbers)}
+    by, found = comparison.aligned(metric)
+    ranked = {path: numbers for path, numbers in found.items() if by == "role" or min(numbers) < max(numbers)}
     if not ranked:
         return []
-    rows = [(comparison.called(metric), *(variant.label for variant in comparison.variants))]
-    rows += [(path, *_beside(metric, numbers, comparison.variants)) for path, numbers in [*ranked.items()][:MOST_ROWS]]
+    rows = [(f"{comparison.called(metric)}, by {by}", *(variant.label for variant in comparison.variants))]
+    rows += [(path, *_parts(metric, numbers, comparison.variants)) for path, numbers in [*ranked.items()][:MOST_ROWS]]
     if (more := len(ranked) - MOST_ROWS) > 0:
         rows.append((f"and {more} more that differ{'s' if more == 1 else ''}", *[""] * len(comparison.variants)))
     return rows
@@ -101,6 +104,12 @@ def _beside(metric: str, numbers: Sequence[float | None], variants: Sequence[Var
     return tuple(f"{text}{against}" for text, against in zip(texts, ratios, strict=True))
 
 
+def _parts(metric: str, numbers: Sequence[float], variants: Sequence[Variant]) -> tuple[str, ...]:
+    """Return the numbers of a module or role as `_beside` does; where a variant has none of it, a dash."""
+    texts = _beside(metric, numbers, variants)
+    return tuple(text if number else "-" for number, text in zip(numbers, texts, strict=True))
+
+
 def _fits(variant: Variant) -> str:
     fit = variant.roofline.fit if variant.roofline else None
     if fit is None:
@@ -115,5 +124,7 @@ def _only(texts: Iterable[str]) -> str:
 
 
 def _shown(metric: str, value: float | None) -> str:
+    if metric == "parameters":
+        return count_of(value or 0)
     unit = "s" if metric in TIMES else unit_of(metric)
     return amount(value or 0, "" if unit == "elements" else unit)

@@ -7,18 +7,19 @@ from collections.abc import Iterable
 
 from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.accelerators import PRECISIONS, Accelerator, accelerators, hardware
-from nbanalyzer.quantities import seconds, si
+from nbanalyzer.quantities import gib, seconds, si
 from nbanalyzer.table import Table
 from nbanalyzer.text import escape
 
 __all__ = ["describe", "fragment", "listing", "text"]
 
-HEADINGS = ("name", "memory", "bandwidth", "16-bit peak", "8-bit peak", "ridge at 16 bits")
+HEADINGS = ("name", "architecture", "memory", "bandwidth", "16-bit peak", "8-bit peak", "ridge at 16 bits")
 
 
 def text(accelerator: Accelerator) -> str:
     """Return an accelerator in one line."""
-    _, memory, bandwidth, peak, *_ = _row(accelerator)
+    memory = gib(accelerator.memory_bytes) if accelerator.memory_bytes else "unknown"
+    _, _, _, bandwidth, peak, *_ = _row(accelerator)
     return f"<Accelerator {accelerator.name}: memory {memory}, bandwidth {bandwidth}, 16-bit peak {peak}>"
 
 
@@ -30,8 +31,16 @@ def fragment(accelerator: Accelerator) -> dict[str, str]:
 
 
 def listing(listed: Iterable[Accelerator] | None = None) -> Table:
-    """Return accelerators as a table: the shipped ones, or those given."""
-    return Table([HEADINGS, *map(_row, map(hardware, accelerators()) if listed is None else listed)])
+    """Return accelerators as a table: the shipped ones, grouped by who makes them, or those given."""
+    if listed is None:
+        cards = [hardware(name) for name in accelerators()]
+        makers = list(dict.fromkeys(card.vendor for card in cards))
+        kinds = list(dict.fromkeys((card.vendor, card.architecture) for card in cards))
+        listed = sorted(
+            cards,
+            key=lambda card: (makers.index(card.vendor), kinds.index((card.vendor, card.architecture)), card.name),
+        )
+    return Table([HEADINGS, *map(_row, listed)], words=(0, 1))
 
 
 def describe(accelerator: Accelerator) -> str:
@@ -53,12 +62,13 @@ def _row(device: Accelerator) -> tuple[str, ...]:
         except InputError:
             cells.append(("unknown", "unknown"))
     (peak, ridge), (narrow, _) = cells
-    memory = si(device.memory_bytes, "B") if device.memory_bytes else "unknown"
-    return (device.name, memory, si(device.bandwidth, "B/s"), peak, narrow, ridge)
+    memory = gib(device.memory_bytes).partition(" (")[0] if device.memory_bytes else "unknown"
+    made = device.architecture if device.vendor in device.architecture else f"{device.vendor} {device.architecture}"
+    return (device.name, made.strip(), memory, si(device.bandwidth, "B/s"), peak, narrow, ridge)
 
 
 def _facts(device: Accelerator) -> list[tuple[str, str]]:
-    memory = f"{si(device.memory_bytes, 'B')} = {device.memory_bytes:,} bytes" if device.memory_bytes else "unknown"
+    memory = f"{gib(device.memory_bytes)} = {device.memory_bytes:,} bytes" if device.memory_bytes else "unknown"
     bandwidth, power = si(device.bandwidth, "B/s"), si(device.power, "W") if device.power else ""
     facts = [("name", device.name), ("vendor", device.vendor), ("architecture", device.architecture)]
     facts += [("multiprocessors", str(device.num_sms or "")), ("memory", memory), ("bandwidth", bandwidth)]

@@ -33,6 +33,7 @@ def fragment(timing: RequestTiming) -> dict[str, str]:
 def _heads(timing: RequestTiming) -> list[str]:
     accelerator = timing.accelerator
     return [
+        *filter(None, (timing.sentence,)),
         timing.answer,
         *repr(timing.request).splitlines(),
         f"  on {accelerator.title or accelerator.name}; {timing.prefill.words}",

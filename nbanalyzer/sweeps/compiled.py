@@ -19,7 +19,8 @@ from nbanalyzer.analysis.price import Price
 from nbanalyzer.analysis.rates import Efficiency, Rates, routing_of
 from nbanalyzer.costs.count import tree_of
 from nbanalyzer.costs.metrics import METRICS, MONEY, OF_ENGINE, OF_ESTIMATE, metrics_of
-from nbanalyzer.costs.run import REQUEST, TOKENS, Run, passes_of
+from nbanalyzer.costs.passes import passes_of
+from nbanalyzer.costs.run import REQUEST, TOKENS, Run
 from nbanalyzer.costs.symbolic import Symbolic, free_values
 from nbanalyzer.costs.tree import Tree
 from nbanalyzer.errors import InputError, NotModelledError, UnknownNameError, near
@@ -31,6 +32,9 @@ from nbanalyzer.formulas.program import Expression, Program
 from nbanalyzer.formulas.simplify import expanded
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.profiles import Profile
+from nbanalyzer.templates.config import extract_model_params
+
+from .doubts import certain
 
 __all__ = ["CompiledMetrics", "Spec"]
 
@@ -175,6 +179,13 @@ class CompiledMetrics:
     def _constants(self) -> dict[str, Number | Polynomial]:
         return dict(self._lengths or {})
 
+    def _tree(self, run: Run) -> Tree:
+        """Return the template's tree in another run."""
+        source, sizes = self.spec.tree.source, dict(self.spec.params)
+        if self.spec.tree.stored:  # of sizes that change, no format depends: any will do
+            sizes = {**extract_model_params(source.config, {}, ()), **sizes}
+        return tree_of(source, run, sizes if self.spec.tree.stored else None)
+
     def _symbolic(self, given: Mapping[str, str] | None = None, fusion: str = "") -> Symbolic:
         """Return the costs of the list of kernels that `fusion` says, by default the run's own.
 
@@ -185,7 +196,7 @@ class CompiledMetrics:
         """
         spec, run = self.spec, self._run(given, fusion or self.spec.run.fusion)
         is_own = (run.fusion, run.variants) == (spec.run.fusion, spec.run.variants)
-        tree = spec.tree if is_own else tree_of(spec.tree.source, run)
+        tree = spec.tree if is_own else self._tree(run)
         if given is None:
             free = frozenset(spec.inner) & {*TOKENS}
             return Symbolic(tree, {**dict(spec.params), **free_values(run, free)})
@@ -214,7 +225,7 @@ class CompiledMetrics:
             else:
                 expected = expected_of(engine, self._pace(given))
                 outputs[name] = expected if name == "estimate" else self._money(name, expected, engine.tokens)
-        return _certain(outputs, (*own.doubts, *(engine.doubts if engine else ())))
+        return certain(outputs, (*own.doubts, *(engine.doubts if engine else ())))
 
     def _expression(self, symbolic: Symbolic, name: str) -> Polynomial | Expression:
         if name in {"time", "tokens_per_s"}:
@@ -239,7 +250,7 @@ class CompiledMetrics:
     def _pace(self, given: Mapping[str, str] | None) -> Pace:
         assert self.spec.profile is not None  # the spec has checked that there is an accelerator
         run = self._run(given, "engine")
-        latent = tree_of(self.spec.tree.source, run).is_latent
+        latent = self._tree(run).is_latent
         return Pace(self._accelerator, self.spec.profile, run, latent, communication=self.spec.communication)
 
     @property
@@ -315,7 +326,7 @@ class CompiledMetrics:
             is_ratio = name == "arithmetic_intensity" or (name in METRICS and METRICS[name].needs)
             if name not in outputs and not is_ratio:
                 outputs[name] = self._expression(last, name)  # sizes of weights and state
-        return Program(_certain(outputs, (*first.doubts, *last.doubts)), self._axes())
+        return Program(certain(outputs, (*first.doubts, *last.doubts)), self._axes())
 
     @cached_property
     def _step_program(self) -> Program:
@@ -381,19 +392,3 @@ class CompiledMetrics:
                 before, after = (np.take_along_axis(running, end, axis=-1)[..., 0] for end in ends)
                 sums[name][points] = after - before
         return sums
-
-
-def _certain(
-    outputs: Mapping[str, Polynomial | Expression], doubts: Sequence[Polynomial]
-) -> dict[str, Polynomial | Expression]:
-    """Return the outputs as nan where a kernel's own cost is negative, which `populate` refuses."""
-    if not doubts:
-        return dict(outputs)
-    certain: dict[str, Polynomial | Expression] = {}
-    for name, output in outputs.items():
-        if name == "fits" and isinstance(output, Expression):  # of booleans, which have no nan
-            need, available = output.parts
-            certain[name] = Expression("<=", (Expression("unless negative", (need, *doubts)), available))
-        else:
-            certain[name] = Expression("unless negative", (output, *doubts))
-    return certain

@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nbanalyzer.analysis.quants import quant_of
 from nbanalyzer.costs.count import whole
 from nbanalyzer.costs.run import CHOICES, NOT_OF_MODEL, REQUEST, RUN_CHOICES, SERVED, TOKENS, Run, read_size
 from nbanalyzer.errors import InputError, UnknownNameError, quote
@@ -155,8 +154,6 @@ def _checked(name: str, value: Any) -> Any:
             read_size(name, value, least)
     elif name in RUN_CHOICES:
         Run.of(**{name: value})
-    elif name == "quant":
-        quant_of(value)
     return value
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import product
@@ -14,9 +14,10 @@ import numpy.typing as npt
 from nbanalyzer.analysis.populate import prepared
 from nbanalyzer.analysis.price import Price
 from nbanalyzer.costs.costs import Costs
-from nbanalyzer.costs.count import fused, params_of
+from nbanalyzer.costs.count import fused, params_of, with_media
 from nbanalyzer.costs.metrics import OF_ENGINE, OF_ESTIMATE
-from nbanalyzer.costs.run import CHOICES, NOT_OF_MODEL, REQUEST, RUN_CHOICES, SERVED, TOKENS
+from nbanalyzer.costs.run import CHOICES, MEDIA, NOT_OF_MODEL, REQUEST, RUN_CHOICES, SERVED, TOKENS, Run
+from nbanalyzer.costs.stored import require_storable
 from nbanalyzer.costs.tree import Tree
 from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
@@ -105,7 +106,7 @@ class Partition:
 def parts_of(grid: Grid, asked: Asked) -> Iterator[Part]:
     """Yield the parts of a grid, one for each combination of the options with formulas of their own."""
     outer = [name for name in grid.axes if name in CHOICES]
-    is_by_point = not {*grid.axes, *grid.fixed}.isdisjoint(("quant", SERVED))
+    is_by_point = SERVED in {*grid.axes, *grid.fixed}
     asked.require_used(EXPECTED if SERVED in {*grid.axes, *grid.fixed} else OF_ESTIMATE)
     _require_lengths(grid, is_by_point=is_by_point)
     for places in product(*(range(len(grid.axes[name])) for name in outer)):
@@ -141,11 +142,9 @@ def _is_request(grid: Grid) -> bool:
 
 def _require_lengths(grid: Grid, *, is_by_point: bool) -> None:
     if is_by_point and not _is_request(grid):
-        raise InputError("concurrency and quant are of requests: give prompt_len and output_len as well")
+        raise InputError("concurrency is of requests: give prompt_len and output_len as well")
     if is_by_point and grid.size > MOST_POINTS:
-        raise InputError(
-            f"requests with concurrency or quant are worked out one by one, {MOST_POINTS:,} at most, not {grid.size:,}"
-        )
+        raise InputError(f"served requests are worked out one by one, {MOST_POINTS:,} at most, not {grid.size:,}")
     if not _is_request(grid):
         return
     given = {*grid.axes, *grid.fixed}
@@ -160,12 +159,12 @@ def _require_lengths(grid: Grid, *, is_by_point: bool) -> None:
 def _by_point(grid: Grid, chosen: Mapping[str, Any], asked: Asked) -> PointMetrics:
     """Return the metrics for the values chosen on the outer axes, which requests are asked for one by one."""
     inner = {name: values[0] for name, values in grid.axes.items() if name not in CHOICES}
-    options = {name: chosen[name] for name in (*REQUEST, "quant", *TOKENS, *RUN_CHOICES) if name in chosen}
+    options = {name: chosen[name] for name in (*REQUEST, *TOKENS, *RUN_CHOICES) if name in chosen}
     sizes = {name: value for name, value in chosen.items() if name not in NOT_OF_MODEL}
     first = {name: value for name, value in inner.items() if name not in NOT_OF_MODEL}
     tree = prepared(chosen["model"], asked.config, {**sizes, **first}, {})[0]
     accelerator = find_hardware(chosen["hardware"]) if chosen.get("hardware") is not None else None
-    concurrency = inner.get(SERVED, chosen.get(SERVED))
+    concurrency: int = inner[SERVED] if SERVED in inner else chosen[SERVED]
     return PointMetrics(PointSpec(chosen["model"], tree, inner, asked, options, sizes, concurrency, accelerator))
 
 
@@ -182,6 +181,7 @@ def _compiled(grid: Grid, chosen: Mapping[str, Any], asked: Asked) -> CompiledMe
     changing = {name: grid.axes[name] for name in inner if name not in {*TOKENS, *REQUEST}}
     first = {name: values[0] for name, values in changing.items()}
     options |= {name: grid.axes[name][0] for name in inner if name in TOKENS}
+    _require_room(grid, chosen, options, asked)
     tree, params, run, _ = prepared(chosen["model"], config, {**sizes, **first}, options)
     for name in inner:
         if name in {"cache_len", "encoder_len"} and name not in tree.variables:
@@ -192,7 +192,8 @@ def _compiled(grid: Grid, chosen: Mapping[str, Any], asked: Asked) -> CompiledMe
     if not set(OF_ENGINE).isdisjoint(metrics):
         # Laws speak of heads and experts beside the formulas of the list.
         used |= dict.fromkeys((*fused(Costs(tree, params, run)).variables, *params))
-    arrays = _arrays([*used], tree, config, sizes, changing, inner) if changing else {}
+    arrays = _arrays([*used], tree, run, config, sizes, changing, inner) if changing else {}
+    _require_formulas(tree, arrays)
     fixed = tuple((name, value) for name, value in params.items() if name not in arrays)
     cost = Price(accelerator, run.tp, price=asked.price, grid=asked.grid) if accelerator else None
     spec = Spec(tree, run, fixed, inner, metrics, accelerator, asked.efficiency, lengths, found, cost, asked.mesh)
@@ -200,6 +201,29 @@ def _compiled(grid: Grid, chosen: Mapping[str, Any], asked: Asked) -> CompiledMe
         return _known(spec)
     Costs(tree, params, run)  # as in `_known`
     return CompiledMetrics(spec, arrays)
+
+
+def _require_formulas(tree: Tree, changing: Collection[str]) -> None:
+    """Raise if weights are stored in formats that depend on sizes which change."""
+    names = sorted(tree.stored.decided_by.intersection(changing)) if tree.stored else []
+    if names:
+        assert tree.stored is not None
+        raise InputError(
+            f"the formats of {tree.stored.quantisation.name} depend on {', '.join(names)}: give these values one by "
+            "one, or quant=none"
+        )
+
+
+def _require_room(grid: Grid, chosen: Mapping[str, Any], options: Mapping[str, Any], asked: Asked) -> None:
+    """Raise unless the shortest prompt has room for the images, or the sound, that it has."""
+    if set(MEDIA).isdisjoint(options):
+        return
+    at_least = {name: min(grid.axes[name]) for name in (*TOKENS, *REQUEST) if name in grid.axes}
+    lengths = {**{name: chosen[name] for name in REQUEST if name in chosen}, **at_least}
+    shortest = {**options, **{name: value for name, value in lengths.items() if name in TOKENS}}
+    if "prompt_len" in lengths:
+        shortest["seq_len"] = lengths["prompt_len"]
+    prepared(chosen["model"], asked.config, {}, shortest)
 
 
 @lru_cache(maxsize=256)
@@ -213,6 +237,7 @@ def _known(spec: Spec) -> CompiledMetrics:
 def _arrays(
     names: Iterable[str],
     tree: Tree,
+    run: Run,
     config: object,
     sizes: Mapping[str, int],
     changing: Mapping[str, Sequence[int]],
@@ -221,9 +246,11 @@ def _arrays(
     """Return those of the model's sizes that config axes change, as arrays with one dimension per inner axis."""
     shape = tuple(len(changing[name]) if name in changing else 1 for name in inner)
     all_params = [
-        params_of(tree, config, {**sizes, **dict(zip(changing, values, strict=True))})
+        with_media(tree.template, params_of(tree, config, {**sizes, **dict(zip(changing, values, strict=True))}), run)
         for values in product(*changing.values())
     ]
+    for params in all_params if tree.stored else ():
+        require_storable(tree, {**params, **run.values()})
     arrays: dict[str, Any] = {}
     for name in names:
         values = [params[name] for params in all_params if name in params]

@@ -1,7 +1,6 @@
-"""Metrics of requests that are worked out point by point: served ones, and those with weights in a scheme.
+"""Metrics of served requests, which are worked out point by point.
 
-How many sequences fit, and which precision a scheme multiplies in, have no formula of all points; the results of
-`nbanalyzer.analysis.request` have the numbers.
+How many sequences fit has no formula of all points; the results of `nbanalyzer.analysis.request` have the numbers.
 """
 
 from __future__ import annotations
@@ -17,13 +16,12 @@ import numpy as np
 from nbanalyzer.analysis.capacity import Capacity
 from nbanalyzer.analysis.estimate import words_of
 from nbanalyzer.analysis.price import Price
-from nbanalyzer.analysis.quants import quant_of
 from nbanalyzer.analysis.rates import routing_of
 from nbanalyzer.analysis.request import Request, request
 from nbanalyzer.analysis.request_timing import RequestTiming
 from nbanalyzer.analysis.served import Served
 from nbanalyzer.costs.count import fused
-from nbanalyzer.costs.metrics import METRICS, MONEY, OF_ESTIMATE, REQUEST_SUMS, metrics_of
+from nbanalyzer.costs.metrics import METRICS, MONEY, metrics_of
 from nbanalyzer.costs.run import NOT_OF_MODEL, SERVED
 from nbanalyzer.costs.tree import Tree
 from nbanalyzer.errors import InputError, NotModelledError, UnknownNameError, near
@@ -43,18 +41,18 @@ ANY = Accelerator(name="any", bandwidth=1, memory_bytes=1)
 
 @dataclass(frozen=True)
 class Point:
-    """A request, or requests that are served.
+    """Requests that are served.
 
     Attributes:
         request: the request.
         timing: on the accelerator; None without one.
-        concurrency: sequences that clients keep open; None of a request alone.
+        concurrency: sequences that clients keep open.
 
     """
 
     request: Request
     timing: RequestTiming | None
-    concurrency: int | None
+    concurrency: int
 
     @cached_property
     def timed(self) -> RequestTiming:
@@ -65,7 +63,6 @@ class Point:
     @cached_property
     def served(self) -> Served | None:
         """The served requests; None if not even one sequence fits."""
-        assert self.concurrency is not None
         return self.timed.served(self.concurrency) if self.most else None
 
     @cached_property
@@ -80,26 +77,13 @@ class Point:
 
     @property
     def need(self) -> Number:
-        """Bytes of memory that it needs: of served requests, for one sequence."""
-        if self.concurrency is None:
-            return self.request.memory.total
-        costs, quant = fused(self.request.last), quant_of(self.request.quant) if self.request.quant else None
-        return Capacity(costs, ANY, self.request.tp, quant).need(self.tokens)
-
-
-def _total(name: str) -> Callable[[Point], float]:
-    """Return a metric that is summed over a request's passes."""
-    return lambda point: float(point.request.totals[name])
+        """Bytes of memory that one sequence needs."""
+        return Capacity(fused(self.request.last), ANY, self.request.tp).need(self.tokens)
 
 
 def _served(name: str) -> Callable[[Point], float]:
     """Return a metric of served requests, which have none where nothing fits."""
     return lambda point: math.nan if point.served is None else float(getattr(point.served, name))
-
-
-def _expected(name: str) -> Callable[[Point], float]:
-    """Return a metric that follows from the estimate of a request: not without an interval."""
-    return lambda point: float(getattr(point.timed, name)) if point.timed.estimate else math.nan
 
 
 def _seconds(point: Point) -> float:
@@ -132,25 +116,8 @@ OF_SERVED: Mapping[str, Callable[[Point], float]] = {
     "fits": lambda point: float(point.most > 0),
 }
 """Metric of served requests → its number."""
-SUMS = tuple(name for name in REQUEST_SUMS if name not in {"bytes", "read_bytes", "weight_bytes_read"})
-"""What `Request` does not count by w_bit, whatever scheme the weights are in."""
-OF_REQUESTS: Mapping[str, Callable[[Point], float]] = {
-    **{name: _total(name) for name in SUMS},
-    "parameters": lambda point: float(point.request.prefill.totals["parameters"]),
-    "kv_cache_bytes": lambda point: float(point.request.memory.state),
-    "memory_bytes": lambda point: float(point.need),
-    "time": lambda point: point.timed.time,
-    "lower_bound": lambda point: point.timed.lower_bound,
-    "estimate": lambda point: point.timed.estimate.value,
-    "tokens_per_s": lambda point: point.timed.tokens_per_second,
-    **{name: _expected(name) for name in MONEY},
-    "time_to_first_token": lambda point: point.timed.time_to_first_token,
-    "time_per_output_token": lambda point: point.timed.time_per_output_token,
-    "fits": lambda point: float(bool(point.timed.fit)),
-}
-"""Metric of a request alone → its number."""
 EXPECTED = frozenset({"tokens_per_s", "time_per_output_token", "prefill_time", "tokens_per_s_each", *MONEY})
-"""Those of served requests that follow from an estimate."""
+"""Those that follow from an estimate."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +131,7 @@ class PointSpec:
         asked: the metrics, and what they are made with.
         options: of `nbanalyzer.analysis.request.request`, those that are the same everywhere.
         sizes: config values that are the same everywhere.
-        concurrency: of served requests, or the first one of an axis; None of requests alone.
+        concurrency: the same everywhere, or the first one of an axis.
         accelerator: None if no metric needs it.
 
     Raises:
@@ -178,7 +145,7 @@ class PointSpec:
     asked: Asked
     options: Mapping[str, Any]
     sizes: Mapping[str, int]
-    concurrency: int | None
+    concurrency: int
     accelerator: Accelerator | None
 
     @property
@@ -189,7 +156,7 @@ class PointSpec:
     @property
     def told(self) -> Mapping[str, Callable[[Point], float]]:
         """The metrics that such requests have."""
-        return OF_REQUESTS if self.concurrency is None else OF_SERVED
+        return OF_SERVED
 
     def __post_init__(self) -> None:
         known = metrics_of([*self.tree.template.state])
@@ -198,15 +165,14 @@ class PointSpec:
                 hint = "" if near(str(name), known) else f"There are: {', '.join(known)}."
                 raise UnknownNameError("metric", name, known if not hint else (), hint)
             if name not in self.told:
-                whose = "requests with quant" if self.concurrency is None else "served requests"
-                raise InputError(f"{name} is not told of {whose}: they have {', '.join(self.told)}")
+                raise InputError(f"{name} is not told of served requests: they have {', '.join(self.told)}")
             if METRICS[name].needs and self.accelerator is None:
                 raise InputError(f"{name} needs hardware: give hardware=…, such as 'h100-sxm'")
             if name in MONEY:
                 getattr(Price(self.accelerator or ANY, price=self.asked.price, grid=self.asked.grid), name)(1.0)
         if self.asked.mesh.overlap:
-            raise InputError("overlap is of a pass, and not told of requests with quant or concurrency: leave it out")
-        if self.concurrency is not None and "batch_size" in {*self.inner, *self.options}:
+            raise InputError("overlap is of a pass, and not told of served requests: leave it out")
+        if "batch_size" in {*self.inner, *self.options}:
             raise InputError(
                 "served requests have a concurrency, and no batch_size: as many as fit are written at once"
             )
@@ -233,8 +199,7 @@ class PointMetrics:
             return ""
         timing = self._point(self.spec.inner).timed
         try:
-            if self.spec.concurrency is not None:
-                timing.capacity()
+            timing.capacity()
             timing.steps.interval(timing.steps.mixed(1, 1, 2))
         except NotModelledError as error:
             return str(error)
@@ -242,8 +207,7 @@ class PointMetrics:
 
     @property
     def _needs_estimate(self) -> bool:
-        expected = {*OF_ESTIMATE} if self.spec.concurrency is None else EXPECTED
-        return not expected.isdisjoint(self.spec.asked.metrics)
+        return not EXPECTED.isdisjoint(self.spec.asked.metrics)
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
@@ -282,7 +246,7 @@ class PointMetrics:
             lengths = {name: value for name, value in rest.items() if name in NOT_OF_MODEL}
             options: dict[str, Any] = {**spec.options, **lengths}
             found = request(spec.model, config=asked.config, set=sizes or None, **options)
-            self._latest = {key: Point(found, self._timing(found), None)}
+            self._latest = {key: Point(found, self._timing(found), concurrency)}
         shared = self._latest[key]
         return replace(shared, concurrency=concurrency)
 

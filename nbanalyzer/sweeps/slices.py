@@ -108,8 +108,7 @@ def bound_of(sweep: Sweep, metric: str) -> str:
         return "assumed"
     if SERVED in {*sweep.axes, *sweep.fixed}:
         return "estimate"
-    is_fused = "quant" in {*sweep.axes, *sweep.fixed}  # of a serving engine
-    if not is_fused and {*sweep.axes.get("fusion", [sweep.fixed.get("fusion")])} != {"engine"}:
+    if {*sweep.axes.get("fusion", [sweep.fixed.get("fusion")])} != {"engine"}:
         return "at the roofline"
     return "upper bound" if metric == "tokens_per_s" else "lower bound"
 

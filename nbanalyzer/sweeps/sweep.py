@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 __all__ = ["Sweep", "sweep", "usual_metrics"]
 
 METRICS = ("flops", "bytes", "parameters", "kv_cache_bytes")
-OF_QUANT = ("flops", "parameters", "kv_cache_bytes", "memory_bytes")
 OF_SERVED = ("time_per_output_token", "lower_bound", "tokens_per_s", "max_concurrency")
 BLOCK = 1 << 16  # points that a reduction takes at a time
 
@@ -328,8 +327,8 @@ def sweep(
         nodes: with `overlap`, of several devices, as for `Analysis.on`.
         overlap: see above.
         options: axes and fixed values: sizes and switches of a run, hardware, config values (``num_kv_heads=[1, 8]``);
-            or prompt_len and output_len, for whole requests, with a quant for weights in a scheme, and a concurrency
-            for requests that are served all the time. An option with several values is an axis.
+            or prompt_len and output_len, for whole requests, and a concurrency for requests that are served all the
+            time. An option with several values is an axis.
 
     Raises:
         NBAnalyzerError: bad input; without `chunks`, a grid that does not fit into memory.
@@ -383,7 +382,7 @@ def sweep(
 def usual_metrics(options: Collection[str], metrics: Sequence[str] | str | None = None) -> tuple[str, ...]:
     """Return metrics as they were asked for, each once; if None, those that the options of a sweep suggest."""
     if metrics is None:
-        return OF_SERVED if SERVED in options else OF_QUANT if "quant" in options else METRICS
+        return OF_SERVED if SERVED in options else METRICS
     return (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
 
 

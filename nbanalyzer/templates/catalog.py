@@ -22,17 +22,21 @@ from nbanalyzer.files import decode, read_file
 from .config_files import read_config
 from .expansion import expand
 from .library import folder
+from .spelling import begun, is_variant, meant
 from .template import ModelTemplate
 from .template_files import load_model_template
 from .validity import DEFAULTS, Difference, differences, filled, unstated
 
 __all__ = [
-    "KERNELS_OF", "aliases", "completed", "config_for", "config_of", "for_config", "look_up", "names", "require_fit",
-    "shipped", "short_names",
+    "KERNELS_OF", "NAMED", "aliases", "completed", "config_for", "config_of", "for_config", "known_as", "like",
+    "look_up", "names", "require_fit", "shipped", "short_names",
 ]  # fmt: skip
 
 KERNELS_OF = "kernels of"
 """Key in a template's provenance: the id of the shipped template whose kernels it has."""
+
+NAMED = "named"
+"""The same: what was asked for, if the template is of a model with the same structure."""
 
 TEMPLATE_FIELDS = {*ModelTemplate.__struct_fields__} - {"architecture"}  # no config has any of them
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
@@ -97,17 +101,36 @@ def look_up(name: str | os.PathLike[str]) -> tuple[ModelTemplate | Mapping[str, 
     if path := _path(text):
         model = _from_file(path)
         return model, (model.model_id if isinstance(model, ModelTemplate) else "") or str(path)
-    if HUB_NAME.fullmatch(text) and ".." not in text:
-        if cached := _hub_cache(text):
-            return read_config(cached), text
-        hint = (
-            "It is neither in the catalogue (--list) nor in the Hugging Face cache; "
-            f"`hf download {text} config.json` puts its config there, if it exists."
-        )
-        raise UnknownNameError("model", text, {*names(), *short_names()}, hint)
+    is_name = bool(HUB_NAME.fullmatch(text)) and ".." not in text
+    if is_name and (cached := _hub_cache(text)):
+        return read_config(cached), text
+    if name := known_as(text):
+        return (_named(shipped(name), text) if is_variant(text, name) else shipped(name)), name
+    if is_name:
+        hint = "It is neither in the catalogue (--list) nor in the Hugging Face cache"
+        if "/" in text:
+            hint += f"; `hf download {text} config.json` puts its config there, if it exists"
+        raise UnknownNameError("model", text, like(text), f"{hint}.")
     raise UnknownNameError(
         "model", text, (), "A model is a catalogue name (--list), org/name, or the path of a .json file."
     )
+
+
+def known_as(text: str) -> str:
+    """Return the id of the shipped model that a text means, however it is spelled; "" if it is none."""
+    return aliases().get(text.casefold()) or meant(text, names()) or ""
+
+
+def like(text: str) -> list[str]:
+    """Return the shipped models that a text may mean: those that it begins, or else all."""
+    short = {name: name if "/" in text else one for name, one in zip(names(), short_names(), strict=True)}
+    found = [short[name] for name in begun(text.rpartition("/")[2], names())]
+    return found or [*names(), *short_names()]
+
+
+def _named(template: ModelTemplate, text: str) -> ModelTemplate:
+    """Return a shipped template with what was asked for, which has its structure."""
+    return msgspec.structs.replace(template, provenance={**template.provenance, NAMED: shorten(text)})
 
 
 def _path(text: str) -> Path | None:
@@ -167,6 +190,7 @@ def _extended(template: ModelTemplate, base: ModelTemplate) -> ModelTemplate:
         architecture=template.architecture or base.architecture,
         config=template.config,
         valid_for=template.valid_for or base.valid_for,
+        reads=template.reads or base.reads,
         provenance=template.provenance,
     )
 

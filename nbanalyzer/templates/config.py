@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -25,6 +25,7 @@ from .config_files import (
     config_file,
     fields_of,
     look,
+    media_fields,
     object_of,
     put,
     read_config,
@@ -56,6 +57,7 @@ class ModelParams(dict[str, int]):
         model_type: as the config states it, ``""`` if it does not.
         unknown: config keys that nbanalyzer does not know, with names that may concern cost.
         defaults: variables that the config does not state, by transformers' default.
+        note: on images or sound that are among the values, "" if none was made of them.
 
     """
 
@@ -68,6 +70,7 @@ class ModelParams(dict[str, int]):
     ) -> None:
         super().__init__(values)
         self.model_type, self.unknown, self.defaults = model_type, unknown, defaults
+        self.note = ""
 
 
 def extract_model_params(
@@ -123,6 +126,7 @@ class _Reader:
         asked: whether a `source` has been looked for: then the rules may assume what is usual.
         overridden: variables whose values the user gave.
         required: variables that must be found; None for those that every model of its kind has.
+        beside: sizes of what reads images and sound, in a multimodal config.
 
     """
 
@@ -134,6 +138,7 @@ class _Reader:
     asked: bool = False
     overridden: frozenset[str] = frozenset()
     required: Collection[str] | None = None
+    beside: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def open(cls, config: object) -> _Reader:
@@ -163,6 +168,8 @@ class _Reader:
         reader = cls(dict(with_labels(text)), name, where or f"{name} config".lstrip(), family)
         if whole.get("tie_word_embeddings") is not None:  # the whole model ties, whatever its text part states
             reader.text["tie_word_embeddings"] = whole["tie_word_embeddings"]
+        beside = ((name, value) for name, _, value in media_fields(whole) if not says_no_size(name))
+        reader.beside = {name: value for name, value in beside if type(value) is int}
         if text.get("use_sliding_window") is False:  # then transformers ignores the window's size
             reader.text |= dict.fromkeys({"sliding_window", "max_window_layers"} & text.keys())
         return reader
@@ -213,7 +220,8 @@ class _Reader:
         stated: dict[str, int] = {}
         for key in self.sources(name):
             value = look(self.text, key)
-            if value not in _SILENT and not (name in WHICH_LAYERS and isinstance(value, str | list | tuple)):
+            by_layer = name in WHICH_LAYERS or name == "conv_kernel"  # of several convolutions
+            if value not in _SILENT and not (by_layer and isinstance(value, str | list | tuple)):
                 stated[key] = self.size(key, value, VARIABLES[name])
         if len(set(stated.values())) > 1:
             raise self.error(f"contradicts itself: {', '.join(f'{key} is {value}' for key, value in stated.items())}")
@@ -224,7 +232,7 @@ class _Reader:
         if isinstance(value, bool) and variable.unit == "0 or 1":
             return int(value)
         value = same_for_all(value)
-        if problem := _problem(value, variable):
+        if problem := variable.refuses(value, least=int(variable.name in _POSITIVE), most=LARGEST):
             raise self.error(f"{key} is {quote(value)}: {problem}")
         assert isinstance(value, int)
         return value
@@ -234,7 +242,8 @@ class _Reader:
         integers = {
             key: value for key, value in self.text.items() if isinstance(value, int) and type(value) is not bool
         }
-        return {key: value for key, value in integers.items() if key not in _CANONICAL and not says_no_size(key)}
+        own = {key: value for key, value in integers.items() if key not in _CANONICAL and not says_no_size(key)}
+        return {**self.beside, **own}
 
     def unknown(self) -> tuple[str, ...]:
         """Return the unknown keys with names that may concern cost."""
@@ -304,7 +313,8 @@ class _Reader:
             target = self.target(name)
             if given.setdefault(target, name) != name:
                 raise InputError(f"{given[target]} and {name} are the same variable: give one of them")
-            if problem := _problem(value, VARIABLES.get(target, _PLAIN)):
+            variable = VARIABLES.get(target, _PLAIN)
+            if problem := variable.refuses(value, least=int(target in _POSITIVE), most=LARGEST):
                 raise InputError(f"{name} = {quote(value)}: {problem}")
             sources = self.sources(target) if target in VARIABLES else (target,)
             for key in [key for key in sources if look(self.text, key) is not None] or sources[:1]:
@@ -382,13 +392,3 @@ _RULES: Mapping[str, Callable[[_Reader, Mapping[str, int]], int | None]] = {
 def integer_fields(config: Mapping[str, Any]) -> frozenset[str]:
     """Return the integer fields that are variables under their own names."""
     return frozenset(_Reader.of(config).other_integers())
-
-
-def _problem(value: object, variable: Variable) -> str:
-    """Return why `value` is none of `variable`, "" if it is one."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        return "a whole number is needed"
-    if variable.unit == "0 or 1":
-        return "" if value in {0, 1} else "0 or 1 is needed"
-    least = int(variable.name in _POSITIVE)
-    return "" if least <= value <= LARGEST else f"at least {least} and at most 2**40 is needed"

@@ -18,8 +18,9 @@ from nbanalyzer.errors import ConfigError, TemplateError, shorten
 from nbanalyzer.files import read_file
 
 __all__ = [
-    "as_mapping", "config_file", "essential", "fields_of", "look", "object_of", "put", "quiet", "read_config",
-    "same_for_all", "text_fields", "text_object", "text_part", "untyped", "with_floats", "with_labels",
+    "MEDIA_PARTS", "as_mapping", "config_file", "essential", "fields_of", "look", "media_fields", "object_of", "put",
+    "quiet", "read_config", "same_for_all", "text_fields", "text_object", "text_part", "untyped", "with_floats",
+    "with_labels",
     "without_floats",
 ]  # fmt: skip
 
@@ -32,9 +33,13 @@ FLOATS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
 # Where a multimodal config keeps its language model.
 TEXT_PARTS = ("thinker_config", "text_config", "llm_config", "language_config")
 
+# Where it keeps what reads images and sound.
+MEDIA_PARTS = ("vision_config", "audio_config")
+
 # Fields about how a model is loaded, run and labelled.
 NOISE = frozenset(
     {"_name_or_path", "_commit_hash", "transformers_version", "dtype", "torch_dtype", "auto_map", "quantization_config",
+     "quantization",
      "use_cache", "id2label", "label2id", "problem_type", "task_specific_params", "return_dict", "output_attentions",
      "output_hidden_states", "torchscript", "_attn_implementation", "attn_implementation", "_experts_implementation",
      "experts_implementation", "transformers.js_config", "init_config"}
@@ -177,6 +182,22 @@ def text_fields(config: Mapping[str, Any]) -> Mapping[str, Any]:
 def text_part(config: Mapping[str, Any]) -> str:
     """Return the field of a config that holds its text part, "" if none does."""
     return next((key for key in TEXT_PARTS if isinstance(config.get(key), Mapping)), "")
+
+
+def media_fields(config: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Yield the fields of a multimodal config beside its text part: name of the variable, path of the field, value.
+
+    A field of ``vision_config`` is a variable with ``vision_`` before its name; those of the whole keep theirs, with
+    ``whole_`` before it where the text part has another one of that name.
+    """
+    parts = [(key, config[key]) for key in MEDIA_PARTS if isinstance(config.get(key), Mapping)]
+    for key, part in parts:
+        prefix = key.removesuffix("config")
+        yield from ((f"{prefix}{name}", f"{key}.{name}", value) for name, value in part.items())
+    if parts and text_part(config):
+        text = text_fields(config)
+        own = ((name, value) for name, value in config.items() if not isinstance(value, Mapping))
+        yield from ((f"whole_{name}" if name in text else name, name, value) for name, value in own)
 
 
 def text_object(config: object) -> object:

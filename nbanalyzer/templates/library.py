@@ -1,4 +1,4 @@
-"""The folders of the shipped templates, and the module templates.
+"""The folders of the shipped templates and schemes, and the module templates.
 
 The folders lie inside the package in the wheel, beside it in a checkout.
 """
@@ -19,7 +19,7 @@ __all__ = ["MODULES", "folder"]
 
 
 def folder(kind: str) -> Traversable:
-    """Return the folder of shipped ``"modules"`` or ``"models"``."""
+    """Return the folder of shipped ``"modules"``, ``"models"`` or ``"schemes"``."""
     package = files("nbanalyzer")
     packed = package / "_data" / kind
     return packed if packed.is_dir() else package.parent / kind  # type: ignore[attr-defined]

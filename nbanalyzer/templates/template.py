@@ -20,7 +20,7 @@ from .config_files import text_part, with_floats
 
 __all__ = [
     "COLLECTIVES", "DRAFTED", "NOT_CHECKED", "Basic", "Collective", "Composite", "Kernel", "MemoryAccess",
-    "ModelTemplate", "ModuleTemplate", "Validity",
+    "ModelTemplate", "ModuleTemplate", "Reads", "Tensor", "Validity",
 ]  # fmt: skip
 
 DRAFTED = "drafted"
@@ -45,6 +45,23 @@ class MemoryAccess(_Struct, frozen=True):
     write: str
 
 
+class Tensor(_Struct, frozen=True):
+    """A tensor that a scheme stores of a weight, see `nbanalyzer.templates.schemes`.
+
+    Attributes:
+        name: e.g. ``"weight_scale"``.
+        dtype: a name of `nbanalyzer.templates.schemes.DTYPES`, or ``"model"``: the run's bits of a weight.
+        elements: how many it has; of llama.cpp's dtypes, how many blocks.
+        is_read: whether a pass reads it.
+
+    """
+
+    name: str
+    dtype: str
+    elements: str
+    is_read: bool = True
+
+
 class Basic(_Struct, tag_field="kernel_type", tag="basic", frozen=True, kw_only=True):
     """A kernel with formulas, each for one execution.
 
@@ -56,6 +73,7 @@ class Basic(_Struct, tag_field="kernel_type", tag="basic", frozen=True, kw_only=
         steps: operations that it stands for, run and started one after the other.
         flops: floating-point operations, 2 per multiply-add.
         memory_access: bytes read and written.
+        weights: of the bytes read, those of weights in a scheme that are not ``… * {w_bytes}``, as all others are.
         collective: what the devices do together, of unit ``"link"``; "" of all others.
         group: the axis of the mesh along which they do, e.g. ``"tp"``.
         payload: bytes of the whole tensor: of an all-gather what is there after it, of a reduce-scatter before it.
@@ -68,6 +86,7 @@ class Basic(_Struct, tag_field="kernel_type", tag="basic", frozen=True, kw_only=
     steps: Annotated[int, msgspec.Meta(ge=1, le=MAX_STEPS)] = 1
     flops: str
     memory_access: MemoryAccess
+    weights: str = ""
     collective: Literal["", "all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send"] = ""
     group: Literal["", "tp", "ep", "pp", "dp", "fsdp", "cp"] = ""
     payload: str = "0"
@@ -98,6 +117,8 @@ class Composite(_Struct, tag_field="kernel_type", tag="composite", frozen=True, 
         calls: how often each copy runs in this pass: 0 if the pass skips it (an encoder in decoding), more if one
             module is called repeatedly. The parameters do not depend on it.
         parameters: of one copy, without those of `sub_kernels`.
+        scheme: the name of the scheme that its weights are stored in; "" if the run's bits say it.
+        weights: the tensors that one copy's parameters are stored in, by that scheme.
         sub_kernels: the kernels inside.
 
     """
@@ -110,6 +131,8 @@ class Composite(_Struct, tag_field="kernel_type", tag="composite", frozen=True, 
     repeat: str = "1"
     calls: str = "1"
     parameters: str = ""
+    scheme: str = ""
+    weights: tuple[Tensor, ...] = ()
     sub_kernels: tuple[Basic | Composite, ...] = ()
 
     @property
@@ -168,6 +191,32 @@ class Validity(_Struct, frozen=True, kw_only=True):
         msgspec.structs.force_setattr(self, "defaults", with_floats(self.defaults))
 
 
+class Reads(_Struct, frozen=True, kw_only=True):
+    """What a model reads besides tokens, and the sizes that follow from it, see `nbanalyzer.templates.media`.
+
+    Attributes:
+        what: images, or sound.
+        rule: how a processor fits an image's size to the model, one of `nbanalyzer.templates.media.RULES`; "" if the
+            model takes images of one size only, or sound.
+        sizes: what the rule needs: name → formula of the model's variables.
+        variables: variable → formula of those of the model and of the run, each after those that it uses.
+        positions: how many positions of the prompt one image takes, or the sound of a sequence: a formula.
+        each: whether every sequence is an image or a sound, and nothing else: the model reads no text.
+        usual: how many images there are in a pass, or how many seconds of sound, where the run does not say.
+        most: how many seconds of sound the model takes; 0 for any.
+
+    """
+
+    what: Literal["images", "sound"]
+    rule: str = ""
+    sizes: dict[str, str] = {}
+    variables: dict[str, str] = {}
+    positions: str = "0"
+    each: bool = False
+    usual: int = 0
+    most: int = 0
+
+
 class ModelTemplate(_Struct, frozen=True, kw_only=True, dict=True):
     """The kernel tree of one model, in global variables only, with its config values beside it.
 
@@ -184,6 +233,7 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True, dict=True):
         sharding: how transformers divides the model over the devices of a tensor-parallel group: path of modules,
             with ``*`` in a name → style, see `nbanalyzer.costs.sharding`; empty if it does not.
         expert_sharding: the same where every device keeps experts whole, but not all of them.
+        reads: what the model reads besides tokens; None if nothing, or if its text part alone is counted.
         kernels: the tree.
         provenance: origin, checks and their results.
 
@@ -200,6 +250,7 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True, dict=True):
     state: dict[str, str] = {}
     sharding: dict[str, str] = {}
     expert_sharding: dict[str, str] = {}
+    reads: Reads | None = None
     kernels: tuple[Kernel, ...] = ()
     provenance: dict[str, Any] = {}
 
@@ -234,7 +285,7 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True, dict=True):
         whole = " or ".join(names) or shorten(str(self.config.get("model_type", "a multimodal model")))
         if not self.architecture or self.architecture.casefold() in map(str.casefold, names):
             return ""
-        if self.provenance.get("part") == "text" or text_part(self.config):
+        if self.provenance.get("part") == "text" or (text_part(self.config) and self.reads is None):
             return f"the text part of {whole}"
         if not names:
             return ""
@@ -262,6 +313,10 @@ def fields_of(template: ModuleTemplate | ModelTemplate) -> Iterator[Field]:
     if isinstance(template, ModuleTemplate):
         yield Field("", "parameters", template.parameters)
     yield from (Field("", f"state.{name}", text) for name, text in template.state.items())
+    if isinstance(template, ModelTemplate) and template.reads:
+        yield from (Field("", f"reads.{name}", text) for name, text in template.reads.variables.items())
+        yield from (Field("", f"reads.{name}", text) for name, text in template.reads.sizes.items())
+        yield Field("", "reads.positions", template.reads.positions)
     yield from fields(template.kernels)
 
 
@@ -281,6 +336,8 @@ def fields(kernels: Iterable[Kernel]) -> Iterator[Field]:
             yield Field(here, "flops", kernel.flops)
             yield Field(here, "memory_access.read", kernel.memory_access.read)
             yield Field(here, "memory_access.write", kernel.memory_access.write)
+            if kernel.weights:
+                yield Field(here, "weights", kernel.weights)
             if kernel.unit == "link":
                 yield Field(here, "payload", kernel.payload)
             continue
@@ -290,3 +347,5 @@ def fields(kernels: Iterable[Kernel]) -> Iterator[Field]:
         yield Field(here, "calls", kernel.calls)
         if kernel.parameters:
             yield Field(here, "parameters", kernel.parameters)
+        for tensor in kernel.weights:
+            yield Field(here, f"weights.{tensor.name}", tensor.elements)

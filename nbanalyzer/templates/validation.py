@@ -56,6 +56,7 @@ def validate_template(template: ModelTemplate | Mapping[str, Any]) -> list[Disal
 def uses_of(template: ModelTemplate) -> Iterator[DisallowedVariable | TemplateError]:
     """Yield every use of a variable that is not global, and the error of every formula that cannot be read."""
     allowed = ALLOWED_VARIABLES | integer_fields(template.config)
+    allowed |= template.reads.variables.keys() if template.reads else set()
     for field in fields_of(template):
         try:
             variables = field.parse().variables

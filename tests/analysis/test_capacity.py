@@ -9,8 +9,7 @@ import msgspec
 import pytest
 
 from nbanalyzer import Accelerator, populate
-from nbanalyzer.analysis.capacity import Capacity, weight_bytes
-from nbanalyzer.analysis.quants import quant_of
+from nbanalyzer.analysis.capacity import Capacity
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.templates.config import ModelParams
 
@@ -25,8 +24,8 @@ GIB = 1024**3
 CARD = Accelerator(name="card", memory_bytes=80 * 10**9, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 1e13})
 
 
-def costs_of() -> Costs:
-    run: dict[str, Any] = {"seq_len": 1, "cache_len": 5, "fusion": "engine", "logits": "last"}
+def costs_of(**more: Any) -> Costs:
+    run: dict[str, Any] = {"seq_len": 1, "cache_len": 5, "fusion": "engine", "logits": "last", **more}
     return populate("llama-3.1-8b", set=SIZES, **run)
 
 
@@ -83,8 +82,10 @@ def test_a_context_is_at_most_what_the_model_has_positions_for(positions: int, l
 
 
 def test_weights_in_a_scheme() -> None:
-    """4.5 bits inside the layers, and 6.5625 for all else: norms, embedding and head."""
+    """8 bits and a scale of two bytes an output inside the layers, 16 for all else: norms, embedding and head."""
     inside = LAYERS * (H * D * (2 * HEADS + 2 * KV) + 3 * H * WIDTH)
     rest = 2 * VOCAB * H + LAYERS * 2 * H + H
-    assert weight_bytes(costs_of(), quant_of("q4_0")) == (inside * 4.5 + rest * 6.5625) / 8
-    assert weight_bytes(costs_of(), None) == (inside + rest) * 2
+    outputs = LAYERS * (2 * H + (HEADS + 2 * KV) * D + 2 * WIDTH)
+    found = Capacity(costs_of(quant="fp8-channel"), CARD).parts["weights"]
+    assert found == inside + 2 * outputs + 2 * rest
+    assert Capacity(costs_of(), CARD).parts["weights"] == (inside + rest) * 2

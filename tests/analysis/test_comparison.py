@@ -152,6 +152,7 @@ def test_questions_that_cannot_be() -> None:
 def test_the_text_says_what_is_the_same_and_what_differs() -> None:
     found = compare("llama-3.1-8b", w_bit=[16, 4], seq_len=1, cache_len=2048, hardware=CARD)
     lines = repr(found).splitlines()
+    assert lines.pop(0) == found.sentence
     assert lines[0] == "meta-llama/Llama-3.1-8B (LlamaForCausalLM)"
     assert lines[1].startswith("batch_size 1, seq_len 1, cache_len 2048, a_bit 16, kv_bit 16, fusion none, attn sdpa")
     assert "w_bit" not in lines[1]
@@ -168,7 +169,8 @@ def test_the_text_says_what_is_the_same_and_what_differs() -> None:
 
 def test_what_differs_is_in_no_head() -> None:
     found = compare("gpt2", "mamba-2.8b-hf", hardware=["h100-sxm", "rtx-4090"], seq_len=2000)
-    heads = repr(found).split("\n\n")[0]
+    sentence, _, heads = repr(found).split("\n\n")[0].partition("\n")
+    assert sentence == found.sentence
     assert "batch_size 1, seq_len 2000" in heads
     assert "openai-community" not in heads
     assert "state-spaces" not in heads
@@ -254,8 +256,11 @@ def test_bars_add_up(metric: str) -> None:
     shown = metric or "time"
     (ax,) = plot.figure.axes
     for one, bars in zip(found.variants, ax.containers, strict=True):
-        assert sum(bar.get_width() for bar in bars) == pytest.approx(sum(one.modules(shown).values()), rel=1e-9)
-    assert repr(plot).startswith(f"{shown}, by module")
+        whole = one.roofline.time if shown == "time" else one.analysis.totals[shown]  # type: ignore[union-attr]
+        assert sum(bar.get_width() for bar in bars) == pytest.approx(whole, rel=1e-9)
+    assert repr(plot).startswith(f"{shown}, by role")  # none of their modules are the same
+    own = compare("gpt2", "gpt2-xl", seq_len=64, hardware=CARD).plot(metric)
+    assert repr(own).startswith(f"{shown}, by module")
     assert repr(plot) == repr(found.plot(metric))
     assert plot.png().startswith(b"\x89PNG")
     assert compare("gpt2", "t5-small", seq_len=4).plot().figure.axes[0].get_xlabel() == "bytes"
@@ -306,7 +311,7 @@ def test_one_device_says_nothing_of_devices() -> None:
 
 
 def test_what_all_ranks_share_is_said_once() -> None:
-    heads = repr(compare("llama-3.1-8b", tp=8, rank=3, w_bit=[16, 8], seq_len=16)).splitlines()[1]
+    heads = repr(compare("llama-3.1-8b", tp=8, rank=3, w_bit=[16, 8], seq_len=16)).splitlines()[2]
     assert "tp 8, rank 3," in heads
     assert "pp" not in heads
 
@@ -326,3 +331,40 @@ def test_ranks_that_cannot_be_compared(options: dict[str, Any], message: str) ->
     with pytest.raises(InputError) as caught:
         compare("llama-3.1-8b", tp=[8, 16], seq_len=4, **options)
     assert message in str(caught.value)
+
+
+def test_other_families_are_compared_by_role() -> None:
+    """Two of Mixtral's eight experts have the MLP of Llama 3.1 each; attention is the same, module by module."""
+    found = compare("llama-3.1-8b", "mixtral-8x7b-v0.1", seq_len=1, cache_len=2048, hardware=CARD)
+    by, times = found.aligned("time")
+    assert by == "role"
+    assert sum(numbers[0] for numbers in times.values()) == pytest.approx(found.variants[0].metric("time"))
+    assert sum(numbers[1] for numbers in times.values()) == pytest.approx(found.variants[1].metric("time"))
+    mlp, attention = times["MLP / experts"], times["attention"]
+    assert mlp[1] == pytest.approx(2 * mlp[0], rel=1e-3)
+    assert attention[0] == attention[1]
+    parameters = found.by_role("parameters")
+    assert parameters["MLP / experts"] == [32 * 3 * 4096 * 14336, 32 * (8 * 3 * 4096 * 14336 + 8 * 4096)]
+    text = repr(found)
+    assert "time, by role" in text
+    assert "0 s" not in text
+    assert found.sentence in text
+    assert compare("llama-3.1-8b", "llama-3.1-70b", seq_len=1, cache_len=2048).aligned("bytes")[0] == "module"
+
+
+def test_what_a_variant_has_none_of_is_a_dash() -> None:
+    text = repr(compare("gpt2", "mamba-2.8b-hf", seq_len=16, hardware=CARD))
+    (line,) = (line for line in text.splitlines() if line.startswith("attention "))
+    assert line.split()[-1] == "-"
+    (line,) = (line for line in text.splitlines() if line.startswith("state space "))
+    assert line.split()[2] == "-"
+
+
+def test_the_sentence_of_a_comparison() -> None:
+    found = compare("gpt2", w_bit=[16, 4], seq_len=1, cache_len=64, hardware=CARD)
+    first, last = (one.metric("time") for one in found.variants)
+    assert first is not None
+    assert last is not None
+    words = f"w_bit 4 takes {last / first:.3g} times as long as w_bit 16"
+    assert found.sentence == f"{words}; most of the difference is in: MLP / experts."
+    assert compare("gpt2", "gpt2", seq_len=8).sentence == "gpt2 (2) moves as many bytes as gpt2 (1)."

@@ -10,7 +10,6 @@ from builders import basic, composite, template
 
 from nbanalyzer import Accelerator, populate
 from nbanalyzer.analysis.laws import Pace
-from nbanalyzer.analysis.quants import quant_of
 from nbanalyzer.analysis.rates import Rates, busy
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.launch import Launch
@@ -37,8 +36,8 @@ def launch_of(costs: Costs, path: str) -> Launch[Any]:
     return found
 
 
-def figures(costs: Costs, path: str, quant: str | None = None, card: Accelerator = CARD) -> dict[str, float]:
-    pace = Pace(card, profile(), costs.run, quant=quant_of(quant) if quant else None)
+def figures(costs: Costs, path: str, card: Accelerator = CARD) -> dict[str, float]:
+    pace = Pace(card, profile(), costs.run)
     return {name: float(value) for name, value in pace.figures(launch_of(costs, path), costs.value_of).items()}
 
 
@@ -64,10 +63,10 @@ def test_a_linear() -> None:
     assert (
         figures(costs_of(3), "q_proj.matmul", card=msgspec.structs.replace(CARD, peaks={"tf32": 1}))["compute_us"] == 0
     )
-    # In fp8 a weight has one byte and products take a quarter of the time; activations stay.
-    narrow = figures(costs_of(3), "q_proj.matmul", "fp8")
-    assert narrow["weight_us"] == pytest.approx(weights / 2 / 1e6)
-    assert narrow["memory_us"] == pytest.approx((weights / 2 + activations) / 1e6)
+    # In fp8 a weight has one byte and products take a quarter of the time; activations stay. Each linear has two scales.
+    narrow = figures(costs_of(3, quant="fp8"), "q_proj.matmul")
+    assert narrow["weight_us"] == pytest.approx((weights / 2 + 3 * 8) / 1e6)
+    assert narrow["memory_us"] == pytest.approx((weights / 2 + 3 * 8 + activations) / 1e6)
     assert narrow["compute_us"] == pytest.approx(2 * tokens * H * outputs / 4e8)
 
 
@@ -150,9 +149,9 @@ def test_the_kinds_of_launches() -> None:
 
 def test_what_a_launch_keeps_busy_in_a_scheme() -> None:
     """Down, in 3 layers: a byte for each of 160 x 64 weights, and activations of two, at the peak of fp8."""
-    costs, tokens = costs_of(3), BATCH * 3
-    launch = launch_of(costs, "down_proj.matmul")
+    tokens = BATCH * 3
     moved, flops = 2 * tokens * (WIDTH + H), 2 * tokens * WIDTH * H
-    for quant, size, peak in ((None, 2, 1e14), (quant_of("fp8"), 1, 4e14)):
-        found = busy(launch, Rates(CARD, costs.run, quant=quant))
-        assert found == pytest.approx({"memory": 3 * (size * WIDTH * H + moved) / 1e12, "matmul": 3 * flops / peak})
+    for quant, weights, peak in ((None, 2 * WIDTH * H, 1e14), ("fp8", WIDTH * H + 8, 4e14)):
+        costs = costs_of(3, quant=quant)
+        found = busy(launch_of(costs, "down_proj.matmul"), Rates(CARD, costs.run))
+        assert found == pytest.approx({"memory": 3 * (weights + moved) / 1e12, "matmul": 3 * flops / peak})

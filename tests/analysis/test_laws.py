@@ -10,7 +10,6 @@ import nbanalyzer
 from nbanalyzer import Accelerator, populate
 from nbanalyzer.analysis.estimate import interval_of
 from nbanalyzer.analysis.laws import Pace
-from nbanalyzer.analysis.quants import quant_of
 from nbanalyzer.errors import InputError, UnknownNameError
 from nbanalyzer.hardware.parameters import Fit, Spread
 from nbanalyzer.hardware.profiles import Profile
@@ -91,11 +90,12 @@ def test_experts_go_through_memory_between_their_products() -> None:
 
 
 @pytest.mark.parametrize(
-    ("quant", "inside", "head"), [("fp8", 1, 2), ("int4", 0.515625, 2), ("q4_0", 0.5625, 0.8203125)]
+    ("quant", "inside", "head"),
+    [("fp8", 1, 2), ("w4a16", 0.515625, 2), ("gguf-q4_0", 0.5625, 0.8203125), ("mlx-4", 0.5625, 0.5625)],
 )
 def test_schemes_narrow_weights_inside_the_layers(quant: str, inside: float, head: float) -> None:
-    engine = populate("llama-3.1-8b", seq_len=1, cache_len=100, fusion="engine")
-    pace = Pace(CARD, profile(), engine.run, quant=quant_of(quant))
+    engine = populate("llama-3.1-8b", seq_len=1, cache_len=100, fusion="engine", quant=quant)
+    pace = Pace(CARD, profile(), engine.run)
     by_path = {launch.nodes[0].path: launch for launch in engine.launches}
     for path, size, width in (
         ("model.layers.mlp.down_proj.matmul", 4096 * 14336, inside), ("lm_head.matmul", 4096 * 128256, head),

@@ -15,17 +15,17 @@ import nbanalyzer
 from nbanalyzer.analysis.request_timing import RequestTiming
 
 PUBLISHED = {
-    ("rtx-3090", "llama-2-7b", "q4_0"): 120.6, ("rtx-3090", "llama-2-7b", ""): 51.85,
-    ("rtx-4080", "llama-2-7b", "q4_0"): 118.01, ("rtx-4080", "llama-2-7b", ""): 44.2,
-    ("rtx-4090", "llama-2-7b", "q4_0"): 149.37, ("rtx-4090", "llama-2-7b", ""): 60.78,
-    ("apple-m2-ultra", "llama-2-7b", "q4_0"): 91.89, ("apple-m2-ultra", "llama-2-7b", ""): 40.68,
-    ("apple-m3", "llama-2-7b", "q4_0"): 20.79,
-    ("rtx-3090", "llama-3-8b", "q4_k_m"): 111.74, ("rtx-3090", "llama-3-8b", ""): 46.51,
-    ("rtx-4080", "llama-3-8b", "q4_k_m"): 106.22, ("rtx-4080", "llama-3-8b", ""): 40.29,
-    ("rtx-4090", "llama-3-8b", "q4_k_m"): 127.74, ("rtx-4090", "llama-3-8b", ""): 54.34,
-    ("apple-m1", "llama-3-8b", "q4_k_m"): 9.72,
-    ("apple-m1-max", "llama-3-8b", "q4_k_m"): 34.49, ("apple-m1-max", "llama-3-8b", ""): 18.43,
-    ("apple-m2-ultra", "llama-3-8b", "q4_k_m"): 76.28,
+    ("rtx-3090", "llama-2-7b", "gguf-q4_0"): 120.6, ("rtx-3090", "llama-2-7b", ""): 51.85,
+    ("rtx-4080", "llama-2-7b", "gguf-q4_0"): 118.01, ("rtx-4080", "llama-2-7b", ""): 44.2,
+    ("rtx-4090", "llama-2-7b", "gguf-q4_0"): 149.37, ("rtx-4090", "llama-2-7b", ""): 60.78,
+    ("apple-m2-ultra", "llama-2-7b", "gguf-q4_0"): 91.89, ("apple-m2-ultra", "llama-2-7b", ""): 40.68,
+    ("apple-m3", "llama-2-7b", "gguf-q4_0"): 20.79,
+    ("rtx-3090", "llama-3-8b", "gguf-q4_k_m"): 111.74, ("rtx-3090", "llama-3-8b", ""): 46.51,
+    ("rtx-4080", "llama-3-8b", "gguf-q4_k_m"): 106.22, ("rtx-4080", "llama-3-8b", ""): 40.29,
+    ("rtx-4090", "llama-3-8b", "gguf-q4_k_m"): 127.74, ("rtx-4090", "llama-3-8b", ""): 54.34,
+    ("apple-m1", "llama-3-8b", "gguf-q4_k_m"): 9.72,
+    ("apple-m1-max", "llama-3-8b", "gguf-q4_k_m"): 34.49, ("apple-m1-max", "llama-3-8b", ""): 18.43,
+    ("apple-m2-ultra", "llama-3-8b", "gguf-q4_k_m"): 76.28,
 }  # fmt: skip
 """Card, model, scheme (none: f16) → tokens a second."""
 NAMES = {"llama-2-7b": "llama-2-7b-hf", "llama-3-8b": "meta-llama-3-8b"}

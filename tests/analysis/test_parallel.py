@@ -49,9 +49,9 @@ def test_a_rank_of_mixtral_by_hand() -> None:
     ],
 )
 def test_it_is_what_set_gives(name: str, tp: int, sizes: dict[str, int]) -> None:
-    rank = request(name, prompt_len=7, output_len=5, tp=tp)
+    rank = request(name, prompt_len=7, output_len=5, tp=tp, quant="none")
     vocab = -(-populate(name, seq_len=1).params["vocab_size"] // tp)
-    run: dict[str, Any] = {"fusion": "engine", "logits": "last", "set": {**sizes, "vocab_size": vocab}}
+    run: dict[str, Any] = {"fusion": "engine", "logits": "last", "quant": "none", "set": {**sizes, "vocab_size": vocab}}
     for one, length, cached in ((rank.prefill, 7, 0), (rank.last, 1, 7 + 3)):
         payload = {"payload_bytes": one.totals["payload_bytes"]}
         assert one.totals == populate(name, seq_len=length, cache_len=cached, **run).totals | payload
@@ -91,15 +91,11 @@ def test_what_is_not_divided(name: str, tp: Any, message: str) -> None:
     ("options", "message"),
     [
         ({"tp": 2, "fusion": "none"}, "tp=2 is of a serving engine, which fuses kernels: leave fusion=none out"),
-        ({"quant": "fp8", "fusion": "none"}, "quant='fp8' is of a serving engine"),
-        (
-            {"quant": "fp8", "w_bit": 8},
-            "quant='fp8' says the bits inside the layers, all else has 16: leave w_bit=8 out",
-        ),
-        ({"quant": "fp8", "a_bit": 8}, "leave a_bit=8 out"),
+        ({"quant": "fp8", "w_bit": 8}, "quant='fp8' says the bits of weights: leave w_bit=8 out"),
+        ({"quant": "fp8", "w_bit": 16}, "quant='fp8' says the bits of weights: leave w_bit=16 out"),
         ({"quant": "fp7"}, ", not 'fp7'"),
         ({"quant": ["fp8"]}, "not ['fp8']"),
-        ({"quant": "mxfp4"}, "quant='mxfp4' changes nothing: it is of experts"),
+        ({"quant": "mxfp4"}, "quant='mxfp4' changes nothing: it is of experts, and this model has none"),
     ],
 )
 def test_what_does_not_go_together(options: dict[str, Any], message: str) -> None:

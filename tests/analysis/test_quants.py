@@ -1,24 +1,23 @@
-"""Schemes of weights: how many bits each has, which are meant, and what their products run in, by hand."""
+"""What products of weights in a scheme run in, and that it is said where a card is not made for it."""
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any
 
 import pytest
 
 from nbanalyzer import Accelerator, populate
-from nbanalyzer.analysis.laws import widening
-from nbanalyzer.analysis.quants import QUANTS, quant_of
+from nbanalyzer.analysis.laws import Pace
+from nbanalyzer.analysis.quants import precision_of, scheme_of
+from nbanalyzer.analysis.rates import Rates
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.launch import Launch
-from nbanalyzer.errors import InputError
+from nbanalyzer.hardware.profiles import profile
+from nbanalyzer.templates.schemes import scheme_named
 
-CARD = Accelerator(name="card", bandwidth=1e12, peaks={"bf16": 1e14})
-
-
-def step(model: str) -> Costs:
-    return populate(model, fusion="engine", seq_len=1, cache_len=5)
+PLAIN = Accelerator(name="plain", bandwidth=1e12, peaks={"bf16": 1e14})
+NEWER = Accelerator(name="newer", bandwidth=1e12, peaks={"bf16": 1e14, "fp8": 2e14, "int8": 3e14})
+NEWEST = Accelerator(name="newest", bandwidth=1e12, peaks={"bf16": 1e14, "fp8": 2e14, "fp4": 4e14})
 
 
 def launch_of(costs: Costs, path: str) -> Launch[Any]:
@@ -27,32 +26,35 @@ def launch_of(costs: Costs, path: str) -> Launch[Any]:
 
 
 @pytest.mark.parametrize(
-    ("name", "inside", "head"),
+    ("name", "precisions"),
     [
-        ("bf16", 16, 16), ("fp8", 8, 16), ("fp8_block", 8 + Fraction(32, 128 * 128), 16), ("nvfp4", Fraction(9, 2), 16),
-        ("int8", 8, 16), ("int4", 4 + Fraction(1, 8), 16), ("q4_0", Fraction(9, 2), Fraction(105, 16)),
-        ("q4_k_m", Fraction(4.85), Fraction(105, 16)), ("mxfp4", 16, 16),
+        ("fp8", ("int8_wo", "fp8", "fp8")), ("fp8-block", ("int8_wo", "fp8_block", "fp8_block")),
+        ("int8", ("int8_wo", "int8", "int8_wo")), ("nvfp4", ("int4_wo", "int4_wo", "nvfp4")),
+        ("mxfp4", ("mxfp4_wo", "mxfp4_wo", "mxfp4")), ("awq-4-g128", ("int4_wo",) * 3), ("gguf-q8_0", ("int8_wo",) * 3),
+        ("nvfp4-a16", ("int4_wo",) * 3), ("w8a16", ("int8_wo",) * 3),
     ],
 )  # fmt: skip
-def test_bits_of_a_weight_in_a_scheme(name: str, inside: Fraction, head: Fraction) -> None:
-    """A scale of 32 bits for 128 x 128 weights, of 8 for 16, of 16 for 128 or 32; q6_k has 105 bytes for 128."""
-    costs = step("llama-3.1-8b")
-    for path, bits in (("gate_proj.matmul", inside), ("lm_head.matmul", head), ("attention.scores", 16)):
-        assert widening(launch_of(costs, path), costs.run, quant_of(name)) == Fraction(bits) / 16
-    assert widening(launch_of(costs, "gate_proj.matmul"), costs.run, None) == 1
+def test_precisions(name: str, precisions: tuple[str, ...]) -> None:
+    found = tuple(precision_of(scheme_named(name), card) for card in (PLAIN, NEWER, NEWEST))
+    assert found == precisions
 
 
-def test_mxfp4_is_of_experts() -> None:
-    """A scale of 8 bits for 32 weights; without units of 4 bits they are multiplied as wide as activations."""
-    costs = step("mixtral-8x7b-v0.1")
+def test_only_the_launches_with_such_weights() -> None:
+    costs = populate("mixtral-8x7b-v0.1", seq_len=1, cache_len=5, fusion="engine", quant="mxfp4")
     (experts,) = (one for one in costs.launches if one.kind == "experts")
-    quant = quant_of("mxfp4")
-    assert widening(experts, costs.run, quant) == Fraction(17, 4) / 16
-    four = Accelerator(name="four", bandwidth=1e12, peaks={"bf16": 1e14, "fp4": 8e14})
-    assert [quant.precision_of(experts, card) for card in (CARD, four)] == ["mxfp4_wo", "mxfp4"]
-    assert quant.precision_of(launch_of(costs, "q_proj.matmul"), four) == "bf16"
+    linear = launch_of(costs, "q_proj.matmul")
+    assert scheme_of(experts) == scheme_named("mxfp4")
+    assert scheme_of(linear) is None
+    pace = Pace(NEWEST, profile(), costs.run)
+    assert [pace.precision(one) for one in (experts, linear)] == ["mxfp4", "bf16"]
+    rates = [Rates(card, costs.run).rate_of(experts) for card in (PLAIN, NEWEST)]
+    assert rates == [1e14, 2e14]  # where a card has 4 bits, activations of 8 are multiplied
 
 
-def test_a_scheme_that_is_none() -> None:
-    with pytest.raises(InputError, match=f"quant is one of {', '.join(QUANTS)}, not 'fp7'"):
-        quant_of("fp7")
+def test_what_is_widened_is_said() -> None:
+    said = "weights are unpacked and multiplied in 16 bits: plain has no fp8 for fp8-block"
+    costs = populate("llama-3.2-1b", seq_len=1, quant="fp8-block")
+    assert said in costs.on(PLAIN).notes
+    assert not any("unpacked" in note for note in costs.on(NEWER).notes)
+    four = populate("llama-3.2-1b", seq_len=1, quant="awq-4-g128")  # made for 16 bits
+    assert not any("unpacked" in note for note in four.on(PLAIN).notes)

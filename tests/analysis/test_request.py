@@ -192,6 +192,10 @@ def test_too_many_steps_to_time_are_refused() -> None:
 def test_the_text_says_the_numbers() -> None:
     found = request("gpt2", prompt_len=1000, output_len=3, batch_size=2)
     lines = repr(found.on(CARD)).splitlines()
+    timing = found.on(CARD)
+    assert lines.pop(0) == timing.sentence
+    reading = f"{100 * timing.time_to_first_token / timing.time:.0f} %"
+    assert timing.sentence.startswith(f"Reading the prompt of 1,000 tokens takes {reading} of the time, writing the 2 ")
     assert lines[0].startswith("whole request: estimate ")
     assert lines[0].endswith(f" · fits, {(24e9 - found.memory.total) / 1e9:.2f} GB left")
     assert lines[2] == "batch_size 2, prompt 1,000, output 3; w_bit 16, a_bit 16, kv_bit 16"
@@ -219,14 +223,14 @@ def test_the_page_has_what_the_text_has() -> None:
     timing = request("gpt2", prompt_len=10, output_len=3).on(CARD, price=2)
     page = timing._repr_mimebundle_()
     assert page["text/plain"] == repr(timing)
-    assert page["text/html"].startswith("<div>whole request: estimate ")
+    assert page["text/html"].startswith(f"<div>{timing.sentence}</div><div>whole request: estimate ")
     assert "per million tokens" in page["text/html"]
     assert "per million tokens" not in repr(request("gpt2", prompt_len=10, output_len=3).on(CARD))
 
 
 def test_what_no_law_is_of_says_so_and_keeps_its_bound() -> None:
     timing = request("mamba-2.8b-hf", prompt_len=10, output_len=3).on(CARD)
-    first, *rest = repr(timing).splitlines()
+    _, first, *rest = repr(timing).splitlines()
     assert first.startswith("whole request: estimate not modelled: state-space")
     assert f" · bound {seconds(timing.lower_bound)} · " in first
     weights = 3 * 2 * 2_768_345_600 / 1e12  # three passes read them, in bf16

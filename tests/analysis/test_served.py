@@ -95,17 +95,21 @@ def test_one_prompt_a_step_at_most() -> None:
 def test_weights_inside_the_layers_are_narrower() -> None:
     """Nothing takes time but traffic, at 1e9 bytes a second: embedding and head stay as they are."""
     card = msgspec.structs.replace(CARD, bandwidth=1e9)
-    wide, narrow, block = (served(1, card, quant=quant) for quant in (None, "fp8", "fp8_block"))
+    wide, narrow, block = (served(1, card, quant=quant) for quant in (None, "fp8-channel", "fp8-block"))
     less = LAYERS * LAYER * 1
+    outputs = LAYERS * (H * 2 + (HEADS + 2 * KV) * D + 2 * WIDTH)  # each with a scale of two bytes
+    less -= 2 * outputs
     assert (wide.step - narrow.step).expected == pytest.approx(less / 1e9, rel=1e-9)
     assert (wide.step - narrow.step).bound == pytest.approx(less / 1e9, rel=1e-9)
-    assert (block.step - narrow.step).expected == pytest.approx(LAYERS * LAYER * 4 / 128**2 / 1e9, rel=1e-6)
+    sizes = ((HEADS * D, H), (KV * D, H), (KV * D, H), (H, HEADS * D), (WIDTH, H), (WIDTH, H), (H, WIDTH))
+    scales = 4 * LAYERS * sum(math.ceil(rows / 128) * math.ceil(columns / 128) for rows, columns in sizes)
+    assert (block.step - narrow.step).expected == pytest.approx((scales - 2 * outputs) / 1e9, rel=1e-6)
     total = LAYERS * (LAYER + 2 * H) + H + 2 * VOCAB * H
     assert wide.capacity.parts["weights"] == 2 * total
     assert narrow.capacity.parts["weights"] == 2 * total - less
 
 
-@pytest.mark.parametrize(("quant", "peak"), [("fp8", 4e12), ("int8", 1e12), (None, 1e12)])
+@pytest.mark.parametrize(("quant", "peak"), [("fp8", 4e12), ("w8a16", 1e12), (None, 1e12)])
 def test_products_run_at_the_peak_of_the_scheme(quant: str | None, peak: float) -> None:
     card = msgspec.structs.replace(CARD, peaks={"bf16": 1e12, "fp8": 4e12, "fp32": ENDLESS})
     found = served(10, card, quant=quant)
@@ -210,9 +214,9 @@ def test_the_interval_is_that_of_the_kind_and_the_devices() -> None:
     [
         ("llama-3.1-8b", 1, None, "h100-sxm", "vllm"),
         ("llama-3.1-70b", 4, "fp8", "h200-sxm", "trtllm"),
-        ("qwen3-30b-a3b", 2, "fp8_block", "b300-sxm", "sglang"),
+        ("qwen3-30b-a3b", 2, "fp8-block", "b300-sxm", "sglang"),
         ("gpt-oss-120b", 8, "mxfp4", "b200-sxm", "vllm"),
-        ("gemma-3-27b-it", 2, "int4", "a100-sxm-80gb", None),
+        ("gemma-3-27b-it", 2, "w4a16", "a100-sxm-80gb", None),
         ("mixtral-8x7b-v0.1", 2, "nvfp4", "gb300", "vllm"),
     ],
 )
@@ -432,7 +436,7 @@ def test_a_request_alone_has_intervals_of_its_own() -> None:
 def test_at_the_roofline_ranks_and_schemes_count() -> None:
     """With a list that is fused already, the bound of a request is its time."""
     slow = msgspec.structs.replace(CARD, bandwidth=1e9)
-    for options in ({"tp": 2}, {"quant": "fp8"}, {"tp": 4, "quant": "int8"}, {"fusion": "engine"}):
+    for options in ({"tp": 2}, {"quant": "fp8", "fusion": "engine"}, {"tp": 4, "quant": "int8"}, {"fusion": "engine"}):
         timing = request("llama-3.1-8b", set=SIZES, prompt_len=100, output_len=20, **options).on(slow)
         assert timing.prefill.is_bound
         assert timing.time == pytest.approx(timing.lower_bound, rel=1e-9)

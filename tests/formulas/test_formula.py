@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -22,8 +23,9 @@ from hypothesis import strategies as st
 
 from nbanalyzer.errors import FormulaError
 from nbanalyzer.formulas import evaluation
-from nbanalyzer.formulas.algebra import expanded_sympy
+from nbanalyzer.formulas.algebra import expanded_sympy, from_sympy
 from nbanalyzer.formulas.formula import Formula, constant, parse
+from nbanalyzer.formulas.mathml import to_mathml
 
 NAMES = ("hidden_size", "seq_len", "x_1")
 # Python's precedence, loosest first; calls, names and numbers are atoms.
@@ -233,6 +235,94 @@ def test_latex_has_balanced_braces_and_no_raw_name(data: st.DataObject) -> None:
     assert "hidden_" not in latex
     assert len(re.findall(r"\\left", latex)) == len(re.findall(r"\\right", latex))
     assert latex.count(r"\begin") == latex.count(r"\end")
+
+
+WRITTEN = {
+    "\N{INVISIBLE TIMES}": "*", "·": "*", "−": "-", "^": "**", "mod": "%", "⌈": "ceil(", "⌉": ")", "⌊": "floor(",
+    "⌋": ")", "{": "(", "}": ")", ";": " else ", "otherwise": "", "\N{NO-BREAK SPACE}": " ", "=": "==", "≤": "<=",
+    "≥": ">=", "≠": "!=",
+}  # fmt: skip
+SYMBOLS = {"dmodel": "hidden_size", "S": "seq_len", "x_1": "x_1"}
+
+
+def without_tags(mathml: str) -> str:
+    """Return what is left of MathML where tags are taken away."""
+    return "".join(ElementTree.fromstring(f"<p>{mathml}</p>").itertext())
+
+
+@FEW
+@given(st.data())
+def test_mathml_without_its_tags_is_worth_the_same(data: st.DataObject) -> None:
+    """Read again, sign by sign, as an untrusted notebook shows it."""
+    values = data.draw(environments())
+    expected = data.draw(expressions(values, 3))
+    text = re.sub(r"(?<=\d),(?=\d{3})", "", without_tags(parse(expected.bare).mathml()))
+    text = re.sub(r"\b(?:dmodel|S|x_1)\b", lambda found: SYMBOLS[found[0]], text)
+    for sign, meaning in WRITTEN.items():
+        text = text.replace(sign, meaning)
+    text = re.sub("|".join(NAMES), r"{\g<0>}", text)
+    assert parse(text).evaluate(values) == expected.value
+
+
+@pytest.mark.parametrize(
+    ("text", "mathml"),
+    [
+        ("{hidden_size}", "<msub><mi>d</mi><mi>model</mi></msub>"),
+        ("{kv_lora_rank}", "<mi>kv_lora_rank</mi>"),
+        ("{own_a}", "<mi>own_a</mi>"),
+        ("12345", "<mn>12,345</mn>"),
+        ("0.25", "<mn>0.25</mn>"),
+        ("{seq_len} - 1", "<mi>S</mi> <mo>−</mo> <mn>1</mn>"),
+        ("{seq_len} < 2", "<mi>S</mi> <mo>&lt;</mo> <mn>2</mn>"),
+        ("{seq_len} * 2", "<mi>S</mi> <mo>·</mo> <mn>2</mn>"),
+    ],
+)
+def test_mathml(text: str, mathml: str) -> None:
+    assert parse(text).mathml() == f'<math displaystyle="true">{mathml}</math>'
+
+
+def test_what_mathml_draws_is_not_read_out() -> None:
+    """A bar and a level are seen; their signs are there for pages without tags, and not displayed."""
+    root = ElementTree.fromstring(parse("({seq_len} + 1) / 2 ** {batch_size}").mathml())
+    unseen = [one.text for one in root.iter("mtext") if one.get("style") == "display:none"]
+    assert sorted(map(str, unseen)) == sorted("()/^()")
+    assert len([*root.iter("mfrac")]) == len([*root.iter("msup")]) == 1
+    assert all(len(one) == 2 for kind in ("mfrac", "msup") for one in root.iter(kind))  # or browsers set an error
+
+
+def test_a_long_sum_breaks_between_its_terms() -> None:
+    text = parse("{batch_size} + 2 * {seq_len} + -3").mathml()
+    assert [without_tags(one) for one in re.findall("<math.*?</math>", text)] == [
+        "B",
+        "+ 2\N{INVISIBLE TIMES} S",
+        "− 3",
+    ]
+
+
+@FEW
+@given(st.data())
+def test_from_sympy_is_worth_the_same(data: st.DataObject) -> None:
+    values = data.draw(environments())
+    expected = data.draw(expressions(values, 3, plain=True))
+    found = from_sympy(parse(expected.bare).sympy())
+    assert found is not None
+    assert evaluation.evaluate(found, values) == expected.value
+
+
+def test_of_sympy_there_is_what_the_language_has() -> None:
+    n, m = sympy.symbols("n m")
+    for expression, text in (
+        (-n + 1, "1 − n"),
+        (sympy.Rational(-3, 2) * n, "−(3\N{INVISIBLE TIMES} n)/2"),
+        (m / (3 * (n - 1) ** 2), "m/(3\N{INVISIBLE TIMES} (n − 1)^2)"),
+        (sympy.floor(n / 2) + sympy.Min(n, 3), "⌊n/2⌋ + min(3, n)"),
+        (sympy.Piecewise((n, n > 1), (2, True)), "{n if\N{NO-BREAK SPACE}n > 1; 2 otherwise}"),
+    ):
+        found = from_sympy(expression)
+        assert found is not None
+        assert without_tags(to_mathml(found)) == text
+    for expression in (sympy.sin(n), n + sympy.sqrt(sympy.sin(m)), sympy.Piecewise((n, n > 1)), sympy.pi, sympy.oo):
+        assert from_sympy(expression) is None
 
 
 @pytest.mark.parametrize(

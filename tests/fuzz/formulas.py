@@ -114,6 +114,7 @@ def check(text: str, watch: Watch, rng: random.Random) -> None:
     chance = rng.random()
     if chance < 0.15:
         watch.call("latex", formula.latex)
+        watch.call("mathml", formula.mathml)
         _substitute(formula, at, found, watch, rng)
     elif chance < 0.3:
         _multiply_out(formula, at, found, watch)

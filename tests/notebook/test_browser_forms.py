@@ -17,9 +17,10 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
 import nbanalyzer
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "notebooks" / "whatif.ipynb"
+APP = ROOT / "app"
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 SCREENS = ROOT / "build" / "screens"
 CHROMIUM = shutil.which("chromium")
 NO_CHROMIUM = "no chromium: install it to run the browser tests"
@@ -96,9 +99,9 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-def open_page(browser: Browser) -> tuple[Page, list[str]]:
+def open_page(browser: Browser, scheme: Literal["light", "dark"] = "light") -> tuple[Page, list[str]]:
     """Open a page, and the list of the addresses beyond this machine that it asks for, in vain."""
-    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page = browser.new_page(viewport={"width": 1280, "height": 1000}, color_scheme=scheme)
     page.set_default_timeout(PATIENCE)
     outside: list[str] = []
 
@@ -137,7 +140,10 @@ class Form:
         self.entry(name).press("Enter")
 
     def choose(self, name: str, label: str) -> None:
-        self.box.locator(f".nb-{name} select").select_option(label=label)
+        """Choose the option whose text begins with a label."""
+        options = self.box.locator(f".nb-{name} select option").all_inner_texts()
+        (text,) = [text for text in options if re.match(rf"{re.escape(label)}\b(?!-)", text)]
+        self.box.locator(f".nb-{name} select").select_option(label=text)
 
     def stands_out(self, part: str) -> None:
         """Wait until a part's text can be told from what is behind it: a theme's colours come a moment after it."""
@@ -148,6 +154,13 @@ class Form:
         SCREENS.mkdir(parents=True, exist_ok=True)
         self.box.scroll_into_view_if_needed()
         self.page.screenshot(path=SCREENS / f"{name}.png")
+
+
+def violations(form: Form) -> list[str]:
+    """Return what breaks the rules of WCAG 2.2, levels A and AA, in the form."""
+    form.page.mouse.move(0, 0)
+    found = Axe().run(form.page, context=".nb-whatif", options={"runOnly": RULES}).response["violations"]
+    return [f"{one['id']}: {node['html'][:120]}" for one in found for node in one["nodes"]]
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +260,7 @@ def test_fusion_and_profile(form: Form) -> None:
     form.choose("fusion", "engine")
     fused = nbanalyzer.populate("llama-3.1-8b", seq_len=1, cache_len=2048, fusion="engine").on("h100-sxm")
     form.wait_for("time", f"at least {seconds(fused.time)}")
-    expect(form.box.locator(".nb-logits select")).to_have_value("last")  # follows
+    expect(form.box.locator(".nb-logits select")).to_have_value("last position only")  # follows
     expect(form.box.locator(".nb-causal input")).to_be_checked()
     form.choose("profile", "vllm")
     line = nbanalyzer.populate("llama-3.1-8b", seq_len=1, cache_len=2048).on("h100-sxm", profile="vllm").answer
@@ -255,7 +268,7 @@ def test_fusion_and_profile(form: Form) -> None:
     form.keep("engine")
     form.choose("fusion", "none")
     expect(form.box.locator(".nb-headline")).to_contain_text("no bound, for fused kernels move less")
-    expect(form.box.locator(".nb-logits select")).to_have_value("all")
+    expect(form.box.locator(".nb-logits select")).to_have_value("all positions")
 
 
 def test_several_devices(form: Form) -> None:
@@ -293,20 +306,96 @@ def test_pin_shows_what_changed(form: Form) -> None:
     expect(form.box.locator(".nb-change")).to_have_count(0)
 
 
-def test_copy_as_magic(form: Form) -> None:
-    form.box.locator("button.nb-copy").click()
-    line = "%populate llama-3.1-8b --hardware h100-sxm --seq_len 1 --cache_len 2048"
-    expect(form.box.locator(".nb-magic input")).to_have_value(line)
+def test_lines_are_copied(form: Form) -> None:
+    form.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    words = "llama-3.1-8b --hardware h100-sxm --seq_len 1 --cache_len 2048"
+    for magic in ("%populate", "%whatif"):
+        form.box.locator(".nb-lines button", has_text=f"Copy {magic}").click()
+        expect(form.box.locator(".nb-copied")).to_have_text(f"{magic} copied: {magic} {words}")
+        assert form.page.evaluate("navigator.clipboard.readText()") == f"{magic} {words}"
+    form.type("batch_size", "2")
+    expect(form.box.locator(".nb-copied")).to_have_text("")  # what was copied is not this
+    form.box.locator(".nb-phase button", has_text="request").click()
+    form.box.locator(".nb-lines button", has_text="Copy %request").click()
+    expect(form.box.locator(".nb-copied")).to_contain_text("%request llama-3.1-8b --hardware h100-sxm --batch_size 2")
 
 
 @pytest.mark.parametrize("suffix", ["csv", "json", "html", "png"])
-def test_save(form: Form, tmp_path: Path, suffix: str) -> None:
-    target = tmp_path / f"state.{suffix}"
-    form.box.locator(".nb-file input").fill(str(target))
-    form.box.locator(".nb-file input").press("Enter")
-    form.box.locator("button.nb-save").click()
-    expect(form.box.locator(".nb-saved")).to_contain_text(target.name)
-    assert target.stat().st_size > 1000
+def test_downloads(form: Form, tmp_path: Path, suffix: str) -> None:
+    form.choose("format", suffix)
+    with form.page.expect_download() as found:
+        form.box.locator("button.nb-download").click()
+    assert found.value.suggested_filename == f"Llama-3.1-8B-decode.{suffix}"
+    beside = nbanalyzer.whatif("llama-3.1-8b", hardware="h100-sxm", phase="decode")
+    beside.save(tmp_path / f"a.{suffix}")
+    assert Path(found.value.path()).read_bytes() == (tmp_path / f"a.{suffix}").read_bytes()
+
+
+def test_undo_and_reset(form: Form) -> None:
+    form.choose("kv_bit", "8")
+    form.wait_for("kv_cache_bytes", si(131_072 * 2049 / 2, "B"))
+    form.box.locator("button.nb-undo").click()
+    expect(form.box.locator(".nb-kv_bit select")).to_have_value("as activations")
+    form.wait_for("kv_cache_bytes", si(131_072 * 2049, "B"))
+    form.choose("w_bit", "4")
+    form.box.locator("button.nb-reset_all").click()
+    expect(form.box.locator(".nb-w_bit select")).to_have_value("16")
+
+
+def test_the_largest_and_a_plot_along(form: Form) -> None:
+    form.box.locator(".nb-batch_size .nb-do-max").click()
+    expect(form.entry("batch_size")).not_to_have_value("1")
+    largest = int(form.entry("batch_size").input_value())
+    form.type("batch_size", str(largest + 1))
+    expect(form.box.locator(".nb-figure-fits .nb-value")).to_contain_text("short")
+    form.box.locator(".nb-cache_len button", has_text="∿").click()
+    expect(form.box.locator(".nb-along svg[role=img]")).to_have_count(2)
+    form.box.locator("button.nb-close_along").click()
+    expect(form.box.locator(".nb-along svg")).to_have_count(0)
+
+
+def test_two_models_side_by_side(form: Form) -> None:
+    form.box.locator(".nb-beside input").fill("mixtral-8x7b-v0.1")
+    form.box.locator(".nb-beside input").press("Enter")
+    expect(form.box.locator(".nb-compared th")).to_have_text(
+        ["side by side", "Llama-3.1-8B", "Mixtral-8x7B-v0.1", "change"]
+    )
+    form.keep("beside")
+    form.box.locator(".nb-beside input").fill("")
+    form.box.locator(".nb-beside input").press("Enter")
+    expect(form.box.locator(".nb-compared")).not_to_be_visible()
+
+
+def test_a_name_is_chosen_from_the_whole_list(form: Form) -> None:
+    """A browser offers the names that match what stands in the field: it is empty while one chooses."""
+    field = form.box.locator(".nb-model input")
+    field.click()
+    expect(field).to_have_value("")
+    expect(field).to_have_attribute("placeholder", "llama-3.1-8b")
+    field.blur()
+    expect(field).to_have_value("llama-3.1-8b")
+    form.wait_for("kv_cache_bytes", si(131_072 * 2049, "B"))
+
+
+def test_what_the_form_began_with_is_not_seen_beside_it(form: Form) -> None:
+    began = form.page.locator(".nb-began")
+    expect(began.first).to_be_attached()
+    expect(began.first).to_be_hidden()
+
+
+def test_sliders_say_their_names_and_values(form: Form) -> None:
+    handle = form.handle("cache_len")
+    expect(handle).to_have_attribute("aria-label", "cache")
+    expect(handle).to_have_attribute("aria-valuetext", "2,048")
+    handle.press("ArrowRight")
+    expect(handle).to_have_attribute("aria-valuetext", "3,072")
+    form.type("cache_len", "3000")  # between two stops
+    expect(handle).to_have_attribute("aria-valuetext", "3,000")
+    expect(form.box.locator(".nb-phase button", has_text="decode")).to_have_attribute("aria-pressed", "true")
+    expect(form.box.locator("button.nb-devices")).to_have_attribute("aria-expanded", "false")
+    expect(form.box.locator(".nb-batch_size .nb-do-max")).to_have_attribute(
+        "aria-label", "max batch: the largest that fits the memory"
+    )
 
 
 @pytest.mark.parametrize(
@@ -318,9 +407,13 @@ def test_a_mistake_is_one_line_and_the_last_state_stays(form: Form, name: str, t
     form.type(name, text)
     expect(form.box.locator(".nb-error")).to_contain_text(says)
     assert form.figure("kv_cache_bytes").inner_text() == before
+    expect(form.box.locator(".nb-answers")).to_have_css("opacity", "0.65")  # dimmed, and read all the same
+    if says == "many":
+        assert violations(form) == []
     form.keep("mistake")
     form.type(name, {"batch_size": "2", "cache_len": "1024"}[name])
     expect(form.box.locator(".nb-error")).to_have_text("")
+    expect(form.box.locator(".nb-answers")).to_have_css("opacity", "1")
 
 
 def test_a_model_that_does_not_exist(form: Form) -> None:
@@ -341,18 +434,50 @@ def test_the_dark_theme(form: Form) -> None:
     for part in (".nb-figure-time .nb-value", ".nb-heading b", ".nb-bars div", ".nb-memory div", ".nb-roofline b"):
         form.stands_out(part)
     form.keep("dark")
+    assert violations(form) == []
     form.page.evaluate(THEME, "JupyterLab Light")
     form.page.wait_for_function("() => document.body.dataset.jpThemeLight === 'true'")
     form.stands_out(".nb-figure-time .nb-value")
 
 
-def test_on_a_narrow_page_nothing_sticks_out(form: Form) -> None:
-    form.page.set_viewport_size({"width": 700, "height": 1000})  # of which Lab's side bar leaves about 400
+@pytest.mark.parametrize("width", [700, 1000, 1440, 1800])  # of which Lab's side bar leaves 300 less
+def test_nothing_sticks_out(form: Form, width: int) -> None:
+    form.page.set_viewport_size({"width": width, "height": 1000})
     try:
         form.page.wait_for_function(INSIDE, arg=form.box.element_handle())
-        form.keep("narrow")
+        columns = {700: 1, 1000: 1, 1440: 2, 1800: 2}[width]
+        boxes = [
+            form.box.locator(f".nb-{part}").bounding_box() for part in ("controls", "answers", "headline", "roofline")
+        ]
+        controls, answers, figures, roofline = [(box["x"], box["y"]) for box in boxes if box]
+        assert (controls[1] == answers[1]) == (columns == 2)
+        assert (roofline[0] > figures[0]) == (width == 1800)
+        form.keep(f"width-{width}")
     finally:
         form.page.set_viewport_size({"width": 1280, "height": 1000})
+
+
+def test_no_rule_of_accessibility_is_broken(form: Form) -> None:
+    assert violations(form) == []
+    folds = [form.box.locator(f"button.nb-{name}") for name in ("efficiency", "devices", "architecture")]
+    for fold in folds:
+        fold.click()
+        expect(fold).to_have_attribute("aria-expanded", "true")
+    form.box.locator("button.nb-pin").click()
+    form.choose("w_bit", "8")
+    form.box.locator(".nb-batch_size button", has_text="∿").click()
+    form.box.locator(".nb-beside input").fill("gpt2")
+    form.box.locator(".nb-beside input").press("Enter")
+    expect(form.box.locator(".nb-compared th")).to_have_count(4)
+    expect(form.box.locator(".nb-along svg[role=img]")).to_have_count(2)
+    expect(form.box.locator(".nb-overlap .noUi-handle")).to_have_attribute("aria-label", "overlap")
+    assert violations(form) == []
+    form.keep("everything")
+    form.box.locator(".nb-beside input").fill("")
+    form.box.locator(".nb-beside input").press("Enter")
+    form.box.locator("button.nb-close_along").click()
+    for fold in folds:
+        fold.click()
 
 
 def test_every_control_has_a_label(form: Form) -> None:
@@ -380,22 +505,53 @@ def test_nothing_left_the_machine(lab: tuple[Page, list[str]]) -> None:
     assert lab[1] == []
 
 
-def test_voila(browser: Browser, tmp_path: Path) -> None:
-    shutil.copy(NOTEBOOK, tmp_path)
+@pytest.fixture(scope="module")
+def served_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Serve the page as `make app` does."""
+    folder = tmp_path_factory.mktemp("page")
     port = free_port()
-    words = ["voila", str(tmp_path / NOTEBOOK.name), "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1"]
-    with served(words, f"http://127.0.0.1:{port}/voila/static/voila.js", tmp_path):
-        page, outside = open_page(browser)
-        page.goto(f"http://127.0.0.1:{port}/")
-        form = Form(page)
-        form.box.wait_for()
-        form.box.locator(".nb-phase button", has_text="decode").click()
-        form.type("cache_len", "2048")
-        form.box.locator(".nb-model input").fill("llama-3.1-8b")
-        form.box.locator(".nb-model input").press("Enter")
-        form.wait_for("kv_cache_bytes", si(131_072 * 2049, "B"))
-        form.handle("cache_len").press("ArrowRight")
-        form.wait_for("kv_cache_bytes", si(131_072 * 3073, "B"))
-        form.keep("voila")
-        # Voila's page asks for the icons of Font Awesome; without them nothing of the form is missing.
-        assert [url for url in outside if "font-awesome" not in url and "fontawesome" not in url] == []
+    words = ["voila", str(APP / "whatif.ipynb"), "--template=whatif", "--no-browser", f"--port={port}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_PATH", os.pathsep.join(filter(None, (str(APP), os.environ.get("JUPYTER_PATH")))))
+        with served([*words, "--Voila.ip=127.0.0.1"], f"http://127.0.0.1:{port}/voila/static/voila.js", folder):
+            yield f"http://127.0.0.1:{port}/"
+
+
+def test_make_app_serves_that_page() -> None:
+    recipe = (ROOT / "Makefile").read_text().partition("\napp:")[2].partition("\n\n")[0]
+    assert "JUPYTER_PATH=$(CURDIR)/app" in recipe
+    assert "app/whatif.ipynb --template=whatif" in recipe
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page(browser: Browser, served_page: str, scheme: Literal["light", "dark"]) -> None:
+    page, outside = open_page(browser, scheme)
+    page.goto(served_page)
+    form = Form(page)
+    form.box.wait_for()
+    assert page.title() == "What does a token cost?"
+    expect(page.locator(".nb-began, .jp-InputArea:visible, pre:visible")).to_have_count(0)  # the form, nothing else
+    form.type("cache_len", "4096")
+    form.wait_for("kv_cache_bytes", si(131_072 * 4097, "B"))
+    form.handle("cache_len").press("ArrowRight")
+    form.wait_for("kv_cache_bytes", si(131_072 * 6145, "B"))
+    form.box.locator(".nb-model input").fill("gpt2")
+    form.box.locator(".nb-model input").press("Enter")
+    expect(form.box.locator(".nb-heading")).to_contain_text("openai-community/gpt2")
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", dark)[:3])) < 3 * 64) == (scheme == "dark")
+    form.stands_out(".nb-figure-time .nb-value")
+    assert violations(form) == []
+    with page.expect_download() as found:
+        form.box.locator("button.nb-download").click()
+    assert found.value.suggested_filename == "gpt2-decode.html"
+    form.box.locator(".nb-model input").fill(str(APP / "voila" / "templates" / "whatif" / "conf.json"))
+    form.box.locator(".nb-model input").press("Enter")
+    expect(form.box.locator(".nb-error")).to_contain_text("no model named")
+    expect(form.box.locator(".nb-error")).not_to_contain_text("The path of a file")
+    for width in (700, 1000, 1440, 1800):
+        page.set_viewport_size({"width": width, "height": 1000})
+        page.wait_for_function(INSIDE, arg=form.box.element_handle())
+        form.keep(f"page-{scheme}-{width}")
+    assert outside == []
+    page.close()

@@ -29,6 +29,7 @@ from nbanalyzer.hardware.profiles import profile
 from nbanalyzer.notebook.form import lifecycle
 from nbanalyzer.notebook.form.controls import Size, stops
 from nbanalyzer.notebook.form.inputs import Inputs
+from nbanalyzer.notebook.form.lines import lines
 from nbanalyzer.notebook.form.panel import Panel
 from nbanalyzer.notebook.form.roofline_svg import _axes, roofline_svg
 from nbanalyzer.notebook.form.state import begin, changed
@@ -61,6 +62,12 @@ def panel_of(form: WhatIf) -> Panel:
 
 def inputs_of(form: WhatIf) -> Inputs:
     return panel_of(form).inputs
+
+
+def variable(inputs: Inputs, name: str) -> Size:
+    found = inputs._variables[name]
+    assert isinstance(found, Size)
+    return found
 
 
 def drag(size: Size, value: int) -> None:
@@ -164,7 +171,7 @@ def test_hardware_comes_and_goes(make: Make) -> None:
     assert len([*svg_of(panel.roofline.value).iter("circle")]) == len(dots(form.roofline))
     assert "gpt2 on rtx-4090" in panel.roofline.value
     assert "time by module" in panel.bars.value
-    assert "of 25.77 GB on rtx-4090" in panel.memory.value
+    assert "of 24 GiB (25.77 GB) on rtx-4090" in panel.memory.value
     inputs_of(form).hardware.value = "none"
     assert form.state.hardware is None
     assert "time" not in form.figures
@@ -231,9 +238,9 @@ def test_the_architecture_follows_too(make: Make) -> None:
     assert not inputs._variables  # made when somebody looks
     inputs.architecture.value = True
     assert {*inputs._variables} == {name for name in form.analysis.variables if name in form.analysis.params}
-    drag(inputs._variables["num_layers"], 24)
+    drag(variable(inputs, "num_layers"), 24)
     assert form.analysis.totals == nbanalyzer.populate("gpt2", set={"num_layers": 24}).totals
-    type_in(inputs._variables["hidden_size"], "1536")
+    type_in(variable(inputs, "hidden_size"), "1536")
     assert form.state.changes == {"num_layers": 24, "hidden_size": 1536}
     assert inputs._variables["intermediate_size"].value == 4 * 1536  # what follows is shown
     assert inputs.architecture.description.startswith("▾ architecture: num_layers=24")
@@ -388,7 +395,7 @@ def test_the_profile_is_chosen_saved_and_in_the_line(make: Make, shell: Interact
     inputs.phase.value = "request"
     assert form._answer.timing is not None
     assert form._answer.timing.profile == expected.profile
-    assert "--profile vllm --phase request" in form.magic
+    assert form.magic.startswith("%request llama-3.1-8b --hardware h100-sxm --profile vllm --batch_size 8 --prompt_len")
 
 
 def test_only_profiles_of_the_card_are_offered(make: Make) -> None:
@@ -497,10 +504,10 @@ def test_times_that_do_not_fit_say_so(make: Make, phase: str) -> None:
 def test_sizes_that_contradict_each_other_are_explained(make: Make) -> None:
     form = make("llama-3.1-8b")
     inputs_of(form).architecture.value = True
-    type_in(inputs_of(form)._variables["num_kv_heads"], "7")
+    type_in(variable(inputs_of(form), "num_kv_heads"), "7")
     assert "num_heads 32 is not a multiple of num_kv_heads 7" in form.error
     assert form.state.changes == {}
-    type_in(inputs_of(form)._variables["num_kv_heads"], "4")
+    type_in(variable(inputs_of(form), "num_kv_heads"), "4")
     assert form.state.changes == {"num_kv_heads": 4}
 
 
@@ -528,13 +535,14 @@ def test_memory_that_is_not_known_is_said(make: Make) -> None:
     assert form.state.hardware is card
     with pytest.raises(InputError, match="no line reproduces this: 'mine' is an object"):
         _ = form.magic
-    panel_of(form).copy.click()
-    assert "no line reproduces this" in panel_of(form).copied.value
+    (said,) = panel_of(form).browser.lines
+    assert said["line"].startswith("no line reproduces this")
 
 
 def test_wrong_combinations_cannot_be_chosen(make: Make) -> None:
     assert [value for _, value in inputs_of(make("mamba-2.8b")).switches["attn"].options] == ["sdpa"]
-    assert inputs_of(make("gpt2")).switches["attn"].options == (("sdpa", "sdpa"), ("eager", "eager"))
+    offered = inputs_of(make("gpt2")).switches["attn"].options
+    assert offered == (("sdpa, one kernel", "sdpa"), ("eager, step by step", "eager"))
     assert inputs_of(make("gpt2")).switches["mla"].layout.display == "none"
     bert = make("bert-base-uncased")
     assert tuple(inputs_of(bert).phase.options) == ("prefill",)
@@ -672,7 +680,7 @@ def test_a_request_of_several_devices_is_an_engines(make: Make, shell: Interacti
     assert "of 16 devices (tp 16)" in panel_of(form).heading.value
     assert "--fusion engine" in form.magic
     assert "--tp 16" in form.magic
-    again = shell.run_line_magic("whatif", form.magic.removeprefix("%whatif "))
+    again = shell.run_line_magic("whatif", lines(form.state)["whatif"].removeprefix("%whatif "))
     assert again.state == form.state
     assert again.figures == form.figures
     inputs_of(form).switches["fusion"].value = "none"
@@ -824,14 +832,14 @@ def test_a_form_that_was_pinned_before_it_was_shown() -> None:
 )
 def test_the_magic_gives_the_same_numbers(make: Make, shell: InteractiveShell, options: dict[str, Any]) -> None:
     form = make(**options)
-    panel_of(form).copy.click()
-    line = panel_of(form).magic.value
+    line, whatif = [one["line"] for one in panel_of(form).browser.lines]
     assert line == form.magic
+    assert shell.run_line_magic("whatif", whatif.removeprefix("%whatif ")).state == form.state
     name, _, rest = line.removeprefix("%").partition(" ")
     again = shell.run_line_magic(name, f"{rest} --plot none")
     assert again.totals == form.analysis.totals
     drag(inputs_of(form).sizes["batch_size"], 32)
-    assert "--batch_size 32" in panel_of(form).magic.value  # it follows
+    assert all("--batch_size 32" in one["line"] for one in panel_of(form).browser.lines)  # they follow
 
 
 def test_the_magic_names_the_hardware(make: Make, shell: InteractiveShell) -> None:
@@ -842,10 +850,12 @@ def test_the_magic_names_the_hardware(make: Make, shell: InteractiveShell) -> No
     assert again.time == form.roofline.time
 
 
-def test_the_magic_of_a_request_makes_the_form_again(make: Make, shell: InteractiveShell) -> None:
+def test_the_lines_of_a_request(make: Make, shell: InteractiveShell) -> None:
     form = make("llama-3.1-8b", hardware="h100-sxm", prompt_len=300, output_len=40, set={"num_kv_heads": 4}, w_bit=8)
-    assert form.magic.startswith("%whatif llama-3.1-8b --hardware h100-sxm --phase request --prompt_len 300")
-    again = shell.run_line_magic("whatif", form.magic.removeprefix("%whatif "))
+    assert form.magic.startswith("%request llama-3.1-8b --hardware h100-sxm --prompt_len 300 --output_len 40")
+    timing = shell.run_line_magic("request", form.magic.removeprefix("%request "))
+    assert timing.time == form._answer.figures["time"].value
+    again = shell.run_line_magic("whatif", lines(form.state)["whatif"].removeprefix("%whatif "))
     assert again.state == form.state
     assert again.figures == form.figures
 
@@ -871,14 +881,18 @@ def test_the_whatif_magic(shell: InteractiveShell) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"hardware": "h100-sxm"}, {"prompt_len": 64, "hardware": "h100-sxm"}])
-def test_saving_every_format(make: Make, tmp_path: Path, options: dict[str, Any]) -> None:
+def test_saving_every_format(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
     form = make("gpt2", **options)
-    panel = panel_of(form)
-    for suffix in ("csv", "json", "html", "png"):
-        path = tmp_path / f"a.{suffix}"
-        panel.file.value = str(path)
-        panel.save.click()
-        assert f"saved {path} ({path.stat().st_size:,} bytes)" in panel.saved.value
+    panel, sent = panel_of(form), {}
+    assert {*panel.format.options} == {"csv", "json", "html", "png"}
+    monkeypatch.setattr(panel.browser, "send", lambda words, buffers: sent.update({words["download"]: buffers[0]}))
+    for suffix in panel.format.options:
+        form.save(tmp_path / f"a.{suffix}")
+        panel.format.value = suffix
+        panel.download.click()
+        assert sent[f"gpt2-{form.state.phase}.{suffix}"] == (tmp_path / f"a.{suffix}").read_bytes()
     rows = [*csv.reader((tmp_path / "a.csv").read_text().splitlines())]
     assert len(rows) > 8
     found = json.loads((tmp_path / "a.json").read_text())
@@ -892,17 +906,16 @@ def test_saving_every_format(make: Make, tmp_path: Path, options: dict[str, Any]
 
 
 def test_saving_what_cannot_be_saved(make: Make, tmp_path: Path) -> None:
-    panel = panel_of(make("gpt2"))
+    form = make("gpt2")
     for name, message in (
         ("", "has another suffix"),
-        ("a.txt", "save as .csv, .json, .html, .png: &#x27;a.txt&#x27; has another suffix"),
+        ("a.txt", "save as .csv, .json, .html, .png: 'a.txt' has another suffix"),
         (str(tmp_path / "none" / "a.png"), "cannot be written: No such file"),
         (str(tmp_path / "none" / "a.csv"), "cannot be written: No such file"),
     ):
-        panel.file.value = name
-        panel.save.click()
-        assert message in panel.saved.value
-        assert 'role="alert"' in panel.saved.value
+        with pytest.raises(InputError) as caught:
+            form.save(name)
+        assert message in str(caught.value)
 
 
 # ---- the pictures
@@ -1039,6 +1052,7 @@ def test_what_a_notebook_keeps(make: Make, monkeypatch: pytest.MonkeyPatch) -> N
     assert view[WIDGET]["model_id"] == form.widget.model_id
     assert view["text/plain"] == "WhatIf(llama-3.1-8b, decode, on h100-sxm)"
     assert "while a kernel runs" in view["text/html"]
+    assert form._repr_mimebundle_() == {**view, "text/html": table["text/html"]}  # asked for by others than Jupyter
     assert WIDGET not in table
     assert table["text/plain"] == repr(form.roofline)
     assert form.roofline is not None
@@ -1165,7 +1179,7 @@ def test_every_control_says_what_it_is(make: Make) -> None:
     classes = {name for widget in everything(form.widget) for name in getattr(widget, "_dom_classes", ())}
     assert classes >= {
         "nb-whatif", "nb-error", "nb-headline", "nb-roofline", "nb-bars", "nb-memory", "nb-changes", "nb-pin", "nb-unpin",
-        "nb-copy", "nb-magic", "nb-save", "nb-file", "nb-saved", "nb-model", "nb-hardware", "nb-phase", "nb-batch_size",
+        "nb-undo", "nb-reset_all", "nb-beside", "nb-along", "nb-format", "nb-download", "nb-browser", "nb-model", "nb-hardware", "nb-phase", "nb-batch_size",
         "nb-devices", "nb-mesh", "nb-tp", "nb-nodes", "nb-overlap", "nb-comm",
     }  # fmt: skip
 

@@ -82,9 +82,35 @@ def test_braces_belong_to_the_template(shell: InteractiveShell) -> None:
 def test_set_and_depth(shell: InteractiveShell) -> None:
     result = populate(shell, "gpt2 --plot none --depth 1 --set num_layers=3 vocab_size=100 --set n_head=6")
     assert (result.params["num_layers"], result.params["vocab_size"], result.params["num_heads"]) == (3, 100, 6)
+    assert first_words(result) == ["transformer", "lm_head", "total"]
+    assert "h × 12" in repr(populate(shell, "gpt2 --plot none --depth 2"))
+
+
+def first_words(result: Any) -> list[str]:
+    """The first word of every row of a result's table."""
     lines = repr(result).splitlines()
-    assert [line.split()[0] for line in lines[-2:]] == ["transformer", "lm_head"]
-    assert "h × num_layers" in repr(populate(shell, "gpt2 --plot none --depth 2"))
+    start = next(index for index, line in enumerate(lines) if line.startswith(("  kernel ", "  role ")))
+    return [line.split()[0] for line in lines[start + 1 : lines.index("", start)]]
+
+
+def test_phases(shell: InteractiveShell) -> None:
+    step = populate(shell, "llama-3.1-8b --plot none --phase decode")
+    assert (step.run.seq_len, step.run.cache_len) == (1, 2048)
+    assert populate(shell, "gpt2 --plot none --phase decode --cache_len 7").run.cache_len == 7
+    assert populate(shell, "gpt2 --plot none --phase prefill").run.seq_len == 1024
+    for wrong in ("decode --seq_len 5", "prefill --cache_len 5", "request"):
+        with pytest.raises(InputError, match=r"phase|leave --"):
+            populate(shell, f"gpt2 --plot none --phase {wrong}")
+
+
+def test_roles_and_the_largest_rows(shell: InteractiveShell) -> None:
+    roles = populate(shell, "gpt2 --plot none --by role")
+    assert first_words(roles) == ["embedding", "attention", "MLP", "norms", "residual", "head", "total"]
+    # Of GPT-2's bytes, most are those of gelu_new's eight kernels; then the head, which reads the embedding.
+    assert first_words(populate(shell, "gpt2 --plot none --top 2")) == ["mlp.act,", "lm_head", "16", "total"]
+    assert first_words(populate(shell, "gpt2 --plot none --by role --top 1")) == ["MLP", "5", "total"]
+    with pytest.raises(InputError, match="--by"):
+        populate(shell, "gpt2 --plot none --by size")
 
 
 @pytest.mark.parametrize("plot", ["flops", "bytes", "both", "none"])
@@ -139,7 +165,7 @@ def test_assumed_efficiencies(shell: InteractiveShell) -> None:
     result = populate(shell, f"{line} --bandwidth_efficiency=1")
     assert (result.efficiency.compute, result.efficiency.bandwidth, result.efficiency.launch_overhead) == (0.5, 1, 4e-6)
     assert "assumed: 50 % of the peak FLOP/s, 100 % of the bandwidth, 4.000 µs a kernel" in repr(result)
-    assert [line.split()[0] for line in repr(result).splitlines()[-2:]] == ["transformer", "lm_head"]
+    assert first_words(result) == ["transformer", "lm_head", "total"]
 
 
 def test_a_card_of_ones_own(shell: InteractiveShell, tmp_path: Path) -> None:
@@ -267,7 +293,12 @@ def test_list(shell: InteractiveShell) -> None:
     result = populate(shell, "--list")
     assert isinstance(result, Table)
     assert "openai-community/gpt2 " in repr(result)
-    assert "124.4 M" in repr(result)
+    rows = {line.split()[1]: line for line in repr(result).splitlines()[1:]}
+    assert rows["openai-community/gpt2"].split()[2:] == ["124", "M", "1,024", "12", "768"]
+    # Two of eight experts of three matrices in each of 32 layers, of 46.7 billion parameters.
+    assert rows["mistralai/Mixtral-8x7B-v0.1"].split()[2:6] == ["46.7", "B", "12.9", "B"]
+    makers = [name.partition("/")[0] for name in rows]
+    assert sum(one != before for one, before in zip(makers[1:], makers, strict=False)) == len({*makers}) - 1
     assert len(repr(result).splitlines()) == len(nbanalyzer.models()) + 1
 
 
@@ -321,7 +352,7 @@ def test_a_cell_may_be_a_module_template(shell: InteractiveShell) -> None:
         ("gpt2 --attn flash", None, InputError, "invalid choice: 'flash'"),
         ("gpt2 --mla absorbed", None, InputError, "openai-community/gpt2 has no attention variant 'absorbed'"),
         ("gpt2 --encoder_len 5", None, InputError, "encoder_len=5 changes nothing"),
-        ("gpt2 --depth 0", None, InputError, "--depth is a whole number from 1"),
+        ("gpt2 --depth 0", None, InputError, "depth is a whole number from 1"),
         ("gpt2 --set layers", None, InputError, "--set takes name=number, not 'layers'"),
         ("gpt2 --set num_kv_heads=4", None, InputError, "set num_kv_heads=4 changes nothing"),
         ("gpt2 --set num_head=4", None, UnknownNameError, "Did you mean 'num_heads'"),
@@ -466,6 +497,11 @@ def test_sympy_shows_the_fields_symbols(shell: InteractiveShell) -> None:
     data, _ = shell.display_formatter.format(formula)
     assert "d_{\\mathrm{model}}" in data["text/latex"]
     assert "hidden_{size}" not in data["text/latex"]
+    # What a browser sets by itself; of what MathML has no words for here, the LaTeX alone.
+    assert "<msub><mi>d</mi><mi>model</mi></msub>" in data["text/html"]
+    import sympy
+
+    assert "text/html" not in shell.display_formatter.format(sympy.sin(sympy.Symbol("seq_len")))[0]
 
 
 def test_how_somebody_chose_to_show_sympy_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -476,7 +512,9 @@ def test_how_somebody_chose_to_show_sympy_stays(monkeypatch: pytest.MonkeyPatch)
     shell.display_formatter.formatters["text/latex"].for_type(sympy.Basic, lambda _: "$chosen$")
     for extension in ("load_ext", "unload_ext"):
         shell.run_line_magic(extension, "nbanalyzer")
-        assert shell.display_formatter.format(sympy.Symbol("hidden_size"))[0]["text/latex"] == "$chosen$"
+        data, _ = shell.display_formatter.format(sympy.Symbol("hidden_size"))
+        assert data["text/latex"] == "$chosen$"
+        assert "text/html" not in data
 
 
 def test_reload_and_unload(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -500,3 +538,4 @@ def test_reload_and_unload(monkeypatch: pytest.MonkeyPatch) -> None:
 
     data, _ = shell.display_formatter.format(sympy.Symbol("hidden_size"))
     assert "mathrm" not in data["text/latex"]
+    assert "text/html" not in data

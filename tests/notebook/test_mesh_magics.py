@@ -194,7 +194,7 @@ CELL: dict[str, Any] = {
         ("fit", "gpt2 --max_devices many", InputError, "--max_devices is a whole number, not 'many'"),
         ("fit", "gpt2 --batch_size 0", InputError, "batch_size is a whole number from 1"),
         ("fit", "gpt2 --prompt_len 0", InputError, "prompt_len is a whole number from 1"),
-        ("fit", "gpt2 --hardware h100", UnknownNameError, "Did you mean 'h100-sxm'"),
+        ("fit", "gpt2 --hardware mi300", UnknownNameError, "Which of 'mi300a', 'mi300x'?"),
         ("fit", "gpt2 --memory_fraction 0", InputError, "memory_fraction is a share above 0 and at most 1, not 0.0"),
         ("fit", "gpt2 --price=-1", InputError, "price is a number of $ an hour from 0 to 1,000,000, not -1.0"),
         ("fit", "gpt2 --price x", InputError, "--price is a number, not 'x'"),

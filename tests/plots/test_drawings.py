@@ -213,6 +213,14 @@ def test_every_dot_says_what_it_is(name: str) -> None:
         words = next(words for words in circles if words.startswith(f"{dot.node.path}: "))
         assert f"({dot.time:.6g} s), {100 * dot.share:.1f} % of the time" in words
         assert f"{dot.intensity:.6g} FLOP/B" in words
+    hidden = [words for words in circles if "; also here: " in words]
+    assert hidden  # layers' products lie on one another
+    for words in hidden:
+        first, _, others = words.partition("; also here: ")
+        dot = next(dot for dot in found if first.startswith(f"{dot.node.path}: "))
+        names = {name.rsplit(" ", 2)[0] for name in others.partition(" and ")[0].split(", ")}
+        alike = {other.node.path for other in found if abs(other.intensity / dot.intensity - 1) < 0.1}
+        assert names <= alike
     # What is further to the right has more FLOPs per byte, and what is higher reaches more FLOP/s.
     for value, key, sign in (("intensity", "cx", 1), ("rate", "cy", -1)):
         places = [

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
@@ -213,6 +214,18 @@ def test_a_states_name_is_one_class_of_the_form(name: str) -> None:
     assert len(new) == 1
     assert re.fullmatch(r"nb-figure-[A-Za-z0-9_-]+", new[0])
     assert len(after) == len(before) + 3  # the card, its class of its own, its value
+
+
+def test_a_drawing_has_text_that_is_text() -> None:
+    """Whatever a name holds, the drawing is well-formed, and nothing in it steers anything."""
+    text = "a <b>&\"' $x$ \\(y\\)"
+    analysis = analysis_of("".join(STEERS), text)
+    for plot in (analysis.plot(), analysis.on(card_of(text)).plot()):
+        for drawing in (f"<p>{plot.html()}</p>", plot.svg()):
+            root = ElementTree.fromstring(drawing)
+            assert all(one.replace("\n", "").isprintable() for one in root.itertext())
+            labels = {"".join(one.itertext()) for one in root.iter() if one.tag.endswith("text")}
+            assert any(label.endswith(text) for label in labels)
 
 
 # ---- what steers a spreadsheet

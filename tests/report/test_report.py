@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import pytest
 
 from nbanalyzer import Analysis, populate
+from nbanalyzer.costs.tree import Node
 from nbanalyzer.errors import InputError
 from nbanalyzer.quantities import si
 from nbanalyzer.report.analysis import as_csv, as_fragment, as_html, as_json, as_md, as_text
@@ -74,31 +75,52 @@ def test_two_analyses_of_the_same_look_the_same(name: str, run: dict[str, Any]) 
 
 def table_lines(text: str) -> list[str]:
     lines = text.splitlines()
-    start = next(index for index, line in enumerate(lines) if line.startswith("  kernel "))
-    return lines[start:]
+    start = next(index for index, line in enumerate(lines) if line.startswith(("  kernel ", "  role ")))
+    end = next(index for index, line in enumerate(lines) if index > start and not line)
+    return lines[start:end]
+
+
+def share(analysis: Analysis, node: Node) -> float:
+    """The largest of a kernel's shares of FLOPs, bytes and parameters."""
+    cost, whole = analysis.cost(node), analysis.cost_of_all
+    pairs = ((cost.flops, whole.flops), (cost.bytes, whole.bytes), (cost.parameters, whole.parameters))
+    return max(float(part) / float(total) for part, total in pairs if total)
+
+
+def expected_rows(analysis: Analysis) -> list[tuple[int, str]]:
+    """Depth and path of every row: below 0.1 % of everything two or more siblings are one row, with the path ''."""
+
+    def inside(siblings: list[Node]) -> list[tuple[int, str]]:
+        alive = [node for node in siblings if not analysis.cost(node).is_empty and not node.is_part]
+        small = [node for node in alive if share(analysis, node) < 0.001]
+        found = []
+        for node in alive:
+            if node not in small:
+                found += [(node.depth, node.path), *inside(node.children)]
+        if len(small) == 1:
+            found.append((small[0].depth, small[0].path))
+        return found + ([(small[0].depth, "")] if len(small) > 1 else [])
+
+    return inside([node for node in analysis.nodes if node.parent is None])
 
 
 def test_the_columns_of_the_text_are_right_aligned(analysis: Analysis) -> None:
-    heading, *rows = table_lines(as_text(analysis))
+    heading, *rows, total = table_lines(as_text(analysis))
     # "%" and others stand under no heading of their own width: the right edge is what is shared.
     edges = [match.end() for match in re.finditer(r"\S+", heading)][1:]
     assert len(edges) == 7
-    first_column = len(heading) - len(heading[len("  kernel") :].lstrip())
-    for node, row in zip(analysis.rows(), rows, strict=True):
+    for (depth, _), row in zip(expected_rows(analysis), rows, strict=True):
         assert row == row.rstrip()
-        assert row.startswith("  " + "  " * node.depth + node.kernel.name)
-        label = "  " + "  " * node.depth + node.kernel.name
-        rest = row[len(label) :]
-        if " × " in rest[:4]:
-            label += rest[: re.match(r" × \w+", rest).end()]  # type: ignore[union-attr]
-        assert len(label) <= first_column
-        for cell in re.finditer(r"\S+(?: [kMGTPEZY](?= |$))?", row[len(label) :]):
-            assert cell.end() + len(label) in edges
+        assert re.match(r" *", row)[0] == "  " + "  " * depth  # type: ignore[index]
+    first_column = max(len(re.match(r" *\S+(?: \S+)*", row)[0]) for row in (*rows, total))  # type: ignore[index]
+    for row in (*rows, total):
+        for cell in re.finditer(r"tied to \w+|\S+(?: [kMBGTPEZY](?= |$))?", row[first_column:]):
+            assert cell.end() + first_column in edges
 
 
 def test_the_text_has_a_row_per_module_and_the_exact_totals(analysis: Analysis) -> None:
     text = as_text(analysis)
-    assert len(table_lines(text)) == 1 + len(analysis.rows())
+    assert len(table_lines(text)) == 1 + len(expected_rows(analysis)) + 1
     for metric in ("flops", "matmul_flops", "parameters", "kv_cache_bytes"):
         assert f"{analysis.totals[metric]:,}" in text
     assert analysis.template.model_id in text
@@ -113,7 +135,7 @@ def test_the_text_can_be_cut_at_a_depth() -> None:
     analysis = populate("gpt2", seq_len=16)
     analysis.depth = 1
     rows = table_lines(as_text(analysis))
-    assert [row.split()[0] for row in rows] == ["kernel", "transformer", "lm_head"]
+    assert [row.split()[0] for row in rows] == ["kernel", "transformer", "lm_head", "total"]
 
 
 def test_percentages_are_shares_of_the_whole() -> None:
@@ -126,6 +148,7 @@ def test_percentages_are_shares_of_the_whole() -> None:
     # of 8 FLOPs and 8 bytes
     assert rows[1].split() == ["three", "1", "3", "37.5", "1", "12.5", "3"]
     assert rows[2].split() == ["five", "1", "5", "62.5", "7", "87.5", "0.7143"]
+    assert rows[3].split() == ["total", "8", "100.0", "8", "100.0", "1"]
 
 
 # ---- HTML
@@ -147,24 +170,76 @@ def test_the_html_is_balanced_and_passive(analysis: Analysis) -> None:
         assert all("url(" not in (value or "") for name, value in page.attributes if name == "style")
 
 
-def test_the_html_has_a_foldable_row_per_kernel_with_its_derivation() -> None:
+def test_the_html_has_a_row_per_kernel_that_unfolds_to_its_derivation() -> None:
     analysis = populate("gpt2", seq_len=2048)
     page = Page(as_fragment(analysis))
-    assert page.tags.count("details") == page.tags.count("summary") == len(analysis.rows())
+    leaves = [node for node in analysis.modules() if not analysis.cost(node).is_empty]
+    # Leaves, the row of the two small ones, and the legend.
+    assert page.tags.count("details") == page.tags.count("summary") == len(leaves) + 1 + 1
     text = "".join(page.text)
-    assert "h × num_layers" in text
+    assert "h × 12" in text
+    assert "position ids: count 1, bytes 16.38 k" in text  # 8 * 2048: int64
+    assert "position ids after the cache: count 1, bytes 32.77 k" in text  # read and written
     assert "2 * {num_tokens} * {input_size} * {output_size}" in text
     assert "2 * 1 * 2048 * 768 * 3 * 768" in text
     assert f"{2 * 2048 * 768 * 3 * 768:,}" in text
     assert "warning: cache_len + seq_len = 2,048 tokens" in text
 
 
-def test_more_depth_unfolds_more() -> None:
+def test_more_depth_shows_more() -> None:
     analysis = populate("gpt2", seq_len=16)
-    opened = [sum(name == "open" for name, _ in Page(unfolded(analysis, depth)).attributes) for depth in (0, 1, 2, 3)]
-    assert opened[0] == 0
-    assert opened == sorted(opened)
-    assert len(set(opened)) == 4
+    rows = [Page(unfolded(analysis, depth)).tags.count("tr") for depth in (1, 2, 3, 4)]
+    assert rows == sorted(set(rows))
+
+
+def cells_of(html: str) -> list[list[tuple[str, str | None, str]]]:
+    """Return the rows of the largest table, of each its cells: tag, scope, text; as a screen reader has them."""
+
+    class Tables(HTMLParser):
+        def __init__(self) -> None:
+            super().__init__(convert_charrefs=True)
+            self.rows: list[list[tuple[str, str | None, str]]] = []
+            self.hidden = 0  # divisions inside a cell: what is folded
+            self.is_row = False
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            if tag == "tr":
+                self.rows.append([])
+                self.is_row = True
+            elif tag in {"td", "th"} and not self.hidden:
+                self.rows[-1].append((tag, dict(attrs).get("scope"), ""))
+            self.hidden += tag == "div" and self.is_row
+
+        def handle_endtag(self, tag: str) -> None:
+            self.hidden -= tag == "div" and bool(self.hidden)
+            self.is_row = self.is_row and tag != "tr"
+
+        def handle_data(self, data: str) -> None:
+            if self.is_row and self.rows[-1] and not self.hidden:
+                tag, scope, text = self.rows[-1][-1]
+                self.rows[-1][-1] = (tag, scope, text + data)
+
+    reader = Tables()
+    reader.feed(html)
+    return reader.rows
+
+
+def test_the_table_is_one_for_those_who_hear_it_and_without_styles(analysis: Analysis) -> None:
+    """Every row begins with a heading of its own, every column has one, and each number stands in a cell."""
+    rows = cells_of(re.sub(r' style="[^"]*"', "", as_fragment(analysis)))
+    head = next(index for index, row in enumerate(rows) if row and row[0][1] == "col")
+    assert [text.replace("\xa0", " ") for _, _, text in rows[head]] == [
+        "kernel", "count", "parameters", "FLOPs", "% of FLOPs", "bytes", "% of bytes", "FLOP/B",
+    ]  # fmt: skip
+    assert {(tag, scope) for tag, scope, _ in rows[head]} == {("th", "col")}
+    expected = expected_rows(analysis)
+    body = rows[head + 1 : head + 1 + len(expected) + 1]
+    assert body[-1][0][2] == "total"
+    for row in body:
+        assert [(tag, scope) for tag, scope, _ in row] == [("th", "row"), *[("td", None)] * 7]
+    plain = table_lines(as_text(analysis))[1:]
+    for row, line in zip(body, plain, strict=True):
+        assert "".join(text for _, _, text in row).replace("\xa0", "").replace(" ", "") == line.replace(" ", "")
 
 
 def test_the_page_stands_alone() -> None:
@@ -198,7 +273,7 @@ def nasty() -> Analysis:
 def test_everything_is_escaped_in_html(nasty: Analysis) -> None:
     for html in (as_fragment(nasty), as_html(nasty)):
         page = Page(html)
-        assert page.tags.count("b") == 1  # the title's own
+        assert page.tags.count("b") == 2  # the title's own, and the sentence's
         assert NASTY in "".join(page.text)
 
 
@@ -219,7 +294,7 @@ def test_everything_is_quoted_in_csv(nasty: Analysis) -> None:
 def test_the_markdown_has_a_row_per_module_of_as_many_cells(analysis: Analysis) -> None:
     lines = as_md(analysis).splitlines()
     rows = [line for line in lines if line.startswith("|")]
-    assert len(rows) == 2 + len(analysis.rows())
+    assert len(rows) == 2 + len(expected_rows(analysis)) + 1
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {9}
     assert lines[0].startswith("# ")
 
@@ -250,11 +325,12 @@ def test_the_json_is_the_tree(analysis: Analysis) -> None:
 def test_times_are_three_columns_more(analysis: Analysis) -> None:
     roofline = analysis.on("b200-sxm")
     rows = [line for line in as_md(analysis, roofline).splitlines() if line.startswith("|")]
-    assert len(rows) == 2 + len(analysis.rows())
+    assert len(rows) > 10
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {9 + 3}
-    heading = table_lines(as_text(analysis, roofline))[0]
+    heading, *lines = table_lines(as_text(analysis, roofline))
+    assert len(lines) == len(rows) - 2
     assert heading.split()[-3:] == ["time", "%", "bound"]
-    edges = {len(row) for row in table_lines(as_text(analysis, roofline)) if row.split()[-1] in {"memory", "compute"}}
+    edges = {len(row) for row in lines if row.split()[-1] in {"memory", "compute"}}
     assert edges == {len(heading)}
     reader = csv.DictReader(io.StringIO(as_csv(analysis, roofline)))
     assert (reader.fieldnames or [])[-3:] == ["time", "bound", "share"]
@@ -268,7 +344,7 @@ def test_the_html_with_times_is_balanced_and_passive(analysis: Analysis) -> None
         assert "at the roofline, operation by operation: no bound" in "".join(page.text)
         assert roofline.answer in "".join(page.text)
         assert "at least" not in "".join(page.text)
-        assert page.tags.count("summary") == len(analysis.rows())
+        assert roofline.sentence in "".join(page.text)
         assert "NVIDIA B200" in "".join(page.text)
 
 

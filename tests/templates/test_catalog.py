@@ -16,7 +16,7 @@ import nbanalyzer
 from nbanalyzer import populate
 from nbanalyzer.analysis.populate import template_of as model
 from nbanalyzer.errors import ConfigError, TemplateError, UnknownNameError
-from nbanalyzer.templates.catalog import aliases, completed, for_config, names, short_names
+from nbanalyzer.templates.catalog import aliases, completed, for_config, known_as, names, shipped, short_names
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.templates.template_files import load_model_template
 
@@ -95,15 +95,67 @@ def test_a_spelling_means_one_model_only() -> None:
 
 @pytest.mark.parametrize(
     ("wanted", "near"),
-    [("gpt-2", "gpt2"), ("gpt3", "gpt2"), ("llama-2-7", "llama-2-7b"), ("Qwen/Qwen3-8", "Qwen/Qwen3-8B"),
-     ("mistral-7b", "mistral-7b-v0.1"), ("openai/gpt2", "gpt2")],
-)  # fmt: skip
+    [("gpt3", "gpt2"), ("llama-2-7", "llama-2-7b"), ("Qwen/Qwen3-8", "Qwen/Qwen3-8B"), ("openai/gpt2", "gpt2")],
+)
 def test_an_unknown_name_suggests_the_near_one_and_how_to_get_it(wanted: str, near: str) -> None:
     message = error_of(lambda: model(wanted), UnknownNameError)
     assert message.startswith(f"no model named {wanted!r}.")
-    assert "Did you mean" in message
+    assert "Did you mean" in message or "There are" in message
     assert near in message
-    assert f"hf download {wanted} config.json" in message
+    # Without an organisation there is nothing to download.
+    assert (f"hf download {wanted} config.json" in message) == ("/" in wanted)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "name"),
+    [
+        ("gpt-2", "openai-community/gpt2"),
+        ("qwen3 8b", "Qwen/Qwen3-8B"),
+        ("Llama 3.1 8B", "meta-llama/Llama-3.1-8B"),
+        ("mixtral", "mistralai/Mixtral-8x7B-v0.1"),
+        ("llama-2-7b-chat", "meta-llama/Llama-2-7b-hf"),
+        ("meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-8B"),
+        ("RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8", "meta-llama/Llama-3.1-8B"),
+        ("someone/Qwen3-32B-AWQ", "Qwen/Qwen3-32B"),
+        ("gemma-2-2b", "google/gemma-2-2b-it"),
+        ("deepseek-ai/DeepSeek-V3-0324", "deepseek-ai/DeepSeek-V3"),
+    ],
+)
+def test_names_as_people_type_them(wanted: str, name: str) -> None:
+    assert known_as(wanted) == name
+    assert model(wanted).config == shipped(name).config
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "llama3",
+        "qwen3",
+        "someone/gpt2",
+        "mistral-7b-instruct-v0.2",
+        "phi-3-mini-128k-instruct",
+        "qwen3-14b",
+        "3.1",
+        "-",
+    ],
+)
+def test_what_may_be_another_model_is_not_taken_for_one(wanted: str) -> None:
+    """Sizes, versions and contexts make other models; somebody else's model of a name may be any."""
+    assert known_as(wanted) == ""
+    with pytest.raises(UnknownNameError):
+        model(wanted)
+
+
+def test_a_begun_name_asks_which() -> None:
+    assert "Which of 'llama-3-70b', 'llama-3-8b'?" in error_of(lambda: model("llama3"), UnknownNameError)
+    assert "Did you mean" not in error_of(lambda: model("gpt-4"), UnknownNameError)
+
+
+def test_a_variant_says_whose_structure_it_has() -> None:
+    assert populate("llama-3.1-8b-instruct").notes == ("has the structure of llama-3.1-8b-instruct",)
+    (note,) = populate("Qwen/Qwen3-8B-FP8").notes
+    assert note == "has the structure of Qwen/Qwen3-8B-FP8, whose weights are fp8: w_bit says what is counted"
+    assert populate("Llama 3.1 8B").notes == ()
 
 
 NOT_NAMES = {

@@ -130,7 +130,11 @@ def test_the_nodes_of_shipped_templates_are_what_their_bindings_expand_to() -> N
         nodes = bound(model(name).kernels)
         assert len(nodes) > 3
         for node in nodes:
-            assert basics(expand(node.module, node.bindings).kernels) == basics(node.sub_kernels)
+            alone = Composite(name="alone", module=node.module, bindings=node.bindings)
+            whole = ModelTemplate(
+                model_id="alone", kernels=(alone,), config=model(name).config, reads=model(name).reads
+            )
+            assert basics(expand(whole).kernels) == basics(node.sub_kernels)
 
 
 # ---- expanding one's own modules

@@ -28,6 +28,8 @@ from nbanalyzer.generate.trace.recorder import trace
 from nbanalyzer.generate.trace.scope import Operation, Scope
 from nbanalyzer.generate.trace.stand_ins import recording
 
+from .media import in_run, needed
+
 __all__ = [
     "Seen",
     "affordable",
@@ -79,7 +81,7 @@ def layers_of(subject: Subject, model: torch.nn.Module, root: Scope) -> dict[str
     That is the number of the first layer that is like it, and does the same in the trace `root` of a first step;
     and what the config's lists say of it.
     """
-    fields = subject.hf_config().to_dict()
+    fields = subject.fields()
     found = {}
     for stack in seen_alike(stacks(model, fields), root):
         lists = [value for value in fields.values() if isinstance(value, list) and len(value) == len(stack.alike)]
@@ -240,7 +242,7 @@ def affordable(subject: Subject, model: torch.nn.Module) -> int:
         UnrunnableError: the model does not run at any length.
 
     """
-    few = {stack.path: stack.needed for stack in stacks(model, subject.hf_config().to_dict())}
+    few = {stack.path: stack.needed for stack in stacks(model, subject.fields())}
     try:
         return _affordable(subject, Depth(cut=few).shorten(subject.build()))
     except UnrunnableError:
@@ -248,9 +250,13 @@ def affordable(subject: Subject, model: torch.nn.Module) -> int:
 
 
 def _affordable(subject: Subject, model: torch.nn.Module) -> int:
+    read = in_run(subject, needed(subject))
+
     def operations(*lengths: int) -> int:
         """Return how many operations the first step has; the others have to run too."""
-        first, *_ = (sum(1 for _ in trace(step).operations()) for step in subject.steps(model, 1, lengths, lengths[0]))
+        first, *_ = (
+            sum(1 for _ in trace(step).operations()) for step in subject.steps(model, 1, lengths, lengths[0], read)
+        )
         return first
 
     with recording(model):

@@ -18,8 +18,9 @@ from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.generate.trace.tensors import kept_sizes
 from nbanalyzer.progress import tell
 from nbanalyzer.templates.config import extract_model_params
+from nbanalyzer.templates.media import Media
 
-from . import oracle
+from . import media, oracle
 from .oracle import Seen
 
 __all__ = ["MATMUL", "RUNS", "TRAFFIC", "Measured", "Run", "measured", "runs_of"]
@@ -79,6 +80,8 @@ def runs_of(
     longest = longest if most is None else min(longest, most // 2)
     found: dict[str, Run] = {}
     for name, run in runs.items():
+        if media.stands_for(subject, name):
+            continue
         if subject.kind == "masked" and (run.get("cache_len") or "logits" in run):
             continue
         found[name] = _within(run, longest, subject, longest)
@@ -94,14 +97,14 @@ def runs_of(
                 name = f"beyond_window_{number + 1}" if number else "beyond_window"
                 after = max(window + 100, longest + 1 + 16 * number)
                 found[name] = _within({"batch_size": 1, "seq_len": 16, "cache_len": after}, after, subject, longest)
-    return found
+    return {**found, **media.with_images(subject)}
 
 
 def _within(run: Run, longest: int, subject: Subject, reads: int) -> dict[str, Any]:
     sizes = {name: min(run[name], longest) for name in ("seq_len", "cache_len") if name in run}
-    if subject.kind == "seq2seq":
+    if subject.kind == "seq2seq" and subject.reader is None:
         sizes["encoder_len"] = min(reads, 2048 if run["batch_size"] == 1 else 60)
-    return {**run, **sizes}
+    return {**run, **sizes, **media.needed(subject)}
 
 
 def _windows(values: Mapping[str, int]) -> list[int]:
@@ -170,9 +173,9 @@ def _is_refused(step: Step) -> bool:
 
 def _steps(subject: Subject, model: torch.nn.Module, runs: Mapping[str, Run]) -> Iterator[tuple[str, Step]]:
     """Yield runs as steps to be run by the caller; those of as many sequences follow each other."""
-    chains: dict[int, list[str]] = {}
+    chains: dict[tuple[int, Media], list[str]] = {}
     for name in sorted(runs, key=lambda name: runs[name].get("cache_len", 0)):
-        chains.setdefault(runs[name]["batch_size"], []).append(name)
+        chains.setdefault((runs[name]["batch_size"], media.in_run(subject, runs[name])), []).append(name)
     for names in chains.values():
         yield from _chain(subject, model, names, runs)
 
@@ -190,7 +193,8 @@ def _chain(
         before = max(after, before) + length
     first = runs[names[0]]
     lengths = (length for _, length in plan)
-    steps = subject.steps(model, first["batch_size"], lengths, first.get("encoder_len", 0))
+    read = media.in_run(subject, first)
+    steps = subject.steps(model, first["batch_size"], lengths, first.get("encoder_len", 0), read)
     for (name, _), step in zip(plan, steps, strict=False):
         if name:
             yield name, step

@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Any
 
 from nbanalyzer.costs.costs import Costs
+from nbanalyzer.costs.count import with_media
 from nbanalyzer.costs.run import Run as Options
 from nbanalyzer.costs.tree import Tree
 from nbanalyzer.errors import NBAnalyzerError
@@ -24,6 +25,7 @@ from nbanalyzer.templates.config import extract_model_params
 from nbanalyzer.templates.expansion import with_variants
 from nbanalyzer.templates.template import ModelTemplate
 
+from .media import in_run, needed
 from .oracle import parameters
 
 __all__ = ["RUNS", "UnvariedError", "analysed", "drawn", "named", "runnable"]
@@ -89,7 +91,7 @@ def drawn(subject: Subject, count: int, *, deepen: bool = True) -> Iterator[Subj
     Without `deepen` it has as many layers as it really has, for templates that only answer for those.
     """
     few, depth = shallow(subject)
-    fields = subject.hf_config().to_dict()
+    fields = subject.fields()
     found: list[Subject] = []
     with recording(subject.build()):  # closed before anything is yielded
         for observations in probes(space_of(few, depth), 4 * count, deepen=False, seed=SEED):
@@ -108,7 +110,8 @@ def drawn(subject: Subject, count: int, *, deepen: bool = True) -> Iterator[Subj
 def _runs(subject: Subject) -> bool:
     """Return whether a model runs with eager attention too, which asks more of its sizes."""
     try:
-        for step in subject.steps(subject.build("eager", "batched_mm"), 1, (4, 1), 5):
+        read = in_run(subject, needed(subject))
+        for step in subject.steps(subject.build("eager", "batched_mm"), 1, (4, 1), 5, read):
             with Answers():
                 step.run()
     except NBAnalyzerError:
@@ -132,7 +135,8 @@ def analysed(template: ModelTemplate, subject: Subject, run: Mapping[str, Any]) 
     """Return what a template says of a run of a model at other sizes than its own."""
     options = Options.of(**run)
     tree = Tree(with_variants(template, frozenset({options.attn}))[0])
-    return Costs(tree, extract_model_params(subject.hf_config(), required=()), options)
+    params = with_media(template, extract_model_params(subject.hf_config(), required=()), options)
+    return Costs(tree, params, options)
 
 
 def named(template: ModelTemplate, real: Subject, other: Subject) -> str:

@@ -118,7 +118,7 @@ def _variations(
     own = Counter((stack.path, kinds[stack.path][first]) for stack in found for first in stack.alike)
     several = any(len(set(kinds[stack.path].values())) > 1 for stack in found)
     most, enough = (MOST, ENOUGH) if several else (FEW + 1, FEW)
-    draws = _Draws(subject.config, fields, found, varies_pattern=several)
+    draws = _Draws(subject.stated(), fields, found, varies_pattern=several)
     variations = [Variation(values_of(subject), own)]
     for attempt in range(most):
         if len(variations) > enough:
@@ -178,7 +178,9 @@ class _Draws:
             value = self.fields[name] + self.chance.choice((-2, -1, 1, 2, 3))
             change[name] = min(max(0, value), max(depth, 1))
         for name, entries in self.lists.items():
-            change[name] = [entries[index % _period(entries)] for index in range(depth)]
+            part = name.rpartition(".")[0]
+            own = next((number for field, number in change.items() if field.rpartition(".")[0] == part), depth)
+            change[name] = [entries[index % _period(entries)] for index in range(own)]
         return changed, change
 
     def _depths(self, attempt: int) -> dict[str, int]:

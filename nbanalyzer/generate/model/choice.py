@@ -10,10 +10,11 @@ from typing import Any
 from nbanalyzer.errors import ConfigError, near, quote
 from nbanalyzer.generate import hf
 from nbanalyzer.generate.hf import KINDS, Kind, quiet
-from nbanalyzer.templates.config_files import TEXT_PARTS, essential, text_part, untyped
+from nbanalyzer.templates.config_files import MEDIA_PARTS, TEXT_PARTS, essential, text_part, untyped
 from nbanalyzer.templates.validity import flat
 
 from .older import renamed
+from .reading import reader_of
 
 __all__ = ["Choice", "choose", "kind_of"]
 
@@ -60,6 +61,8 @@ def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
     config_class = known_types[model_type]
     types = {_type_of(name, filed) for name in stated}
     part = None if kind else _text_part(whole, config_class, types)
+    if kind is None and (reading := _reading(whole, config_class, stated)):
+        return reading
     named = None if kind else _named(stated, filed)
     if part is not None and part.model_type in types:
         _require_one_answer(config)
@@ -80,6 +83,32 @@ def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
     if named is not None:
         raise ConfigError(f"{named.__name__} does not read text alone, and transformers has no text model of its type")
     raise ConfigError(f"transformers has no language model for model_type {model_type!r}")
+
+
+def _reading(whole: Mapping[str, Any], config_class: Any, stated: list[str]) -> Choice | None:
+    """Return the model of a config that reads images or sound, if it is known how; None if it reads text alone.
+
+    A config that states a text part and nothing beside it means that part.
+    """
+    has_parts = any(isinstance(whole.get(key), Mapping) for key in MEDIA_PARTS)
+    if text_part(whole) and not has_parts:
+        return None
+    found = next((class_ for name in stated if (class_ := hf.exported(name)) is not None), None)
+    if not stated:
+        found = hf.whole_class(str(whole["model_type"]))
+    if found is None or _reads(found) != whole["model_type"]:
+        return None
+    try:
+        with quiet():
+            config = config_class(**copy.deepcopy({key: value for key, value in whole.items() if key != "model_type"}))
+    except Exception:  # noqa: BLE001 - whatever the checks of a config raise; building the model will say what
+        return None
+    if reader_of(found, config) is None:
+        return None
+    if not text_part(whole) and text_part(parts := config.to_dict()):  # an older config, which states them beside it
+        kept = {key: value for key, value in essential(parts).items() if key != "num_labels"}
+        whole = {**kept, "model_type": whole["model_type"], **({"architectures": stated} if stated else {})}
+    return _of_class(found, whole)
 
 
 def _require_one_answer(config: Mapping[str, Any]) -> None:

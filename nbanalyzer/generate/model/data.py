@@ -66,6 +66,17 @@ def on_one_thread() -> Iterator[None]:
 class Unfilled(TorchFunctionMode):
     """Leaves memory as it was allocated where a model's code draws its first weights: they are filled afterwards."""
 
+    def __enter__(self) -> Unfilled:
+        # It would draw again and again what is out of bounds, and nothing is drawn.
+        self._replaced = getattr(torch.nn.init, _BOUNDED, None)
+        setattr(torch.nn.init, _BOUNDED, lambda tensor, *_args, **_kwargs: tensor)
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        super().__exit__(*raised)  # type: ignore[no-untyped-call]
+        setattr(torch.nn.init, _BOUNDED, self._replaced)
+
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
@@ -74,6 +85,9 @@ class Unfilled(TorchFunctionMode):
             return next(iter((*args, *kwargs.values())))
         return func(*args, **kwargs)
 
+
+_BOUNDED = "_no_grad_trunc_normal_"
+"""PyTorch's function that draws within bounds, which no mode sees."""
 
 _DRAWS = frozenset({"kaiming_uniform_", "normal_", "uniform_"})  # of tensors, of torch.nn.init, and transformers' own
 

@@ -10,6 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nbanalyzer.generate.deadline import look
 from nbanalyzer.generate.dispatch import schema
 
+from .host import Host
+
 __all__ = ["Answers", "answer"]
 
 
@@ -32,6 +34,8 @@ def answer(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     works them out in Python. Here a forward pass that takes too long is stopped.
     """
     look()
+    if Host.active:
+        args, kwargs = Host.placed(func, args, kwargs)
     if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:  # noqa: SLF001 - tensor.item()
         return True if args[0].dtype == torch.bool else 1
     key = (id(func), _described(args), _described(tuple(kwargs.items()))) if schema(func).makes_new else None

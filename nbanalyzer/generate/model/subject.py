@@ -11,21 +11,30 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 
 from nbanalyzer.errors import ConfigError, NBAnalyzerError, shorten
+from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.generate import hf
 from nbanalyzer.generate.deadline import look
 from nbanalyzer.generate.dispatch import tensors_of, unscripted
 from nbanalyzer.generate.hf import Kind, quiet
-from nbanalyzer.templates.config_files import put
+from nbanalyzer.templates.config import extract_model_params
+from nbanalyzer.templates.config_files import MEDIA_PARTS, TEXT_PARTS, put, text_fields, text_part
+from nbanalyzer.templates.media import Media, positions_of
 
 from . import data
 from .choice import Choice, choose
+from .host import Host
+from .reading import Reader, floats, reader_of
 
-__all__ = ["NeedsDataError", "Step", "Subject", "UnrunnableError"]
+__all__ = ["NOTHING", "NeedsDataError", "Step", "Subject", "UnrunnableError"]
+
+
+NOTHING = Media()
 
 
 class UnrunnableError(NBAnalyzerError):
@@ -93,6 +102,23 @@ class Subject(Choice):
         except Exception as error:  # noqa: BLE001 - whatever the checks of a config raise
             raise _refused(error) from None
 
+    def fields(self) -> dict[str, Any]:
+        """Return all fields of its config; those of the parts of a whole that reads images or sound with a dot."""
+        return self._flat(self.hf_config().to_dict())
+
+    def stated(self) -> dict[str, Any]:
+        """Return the fields that its config was given with, in the same way."""
+        return self._flat(dict(self.config))
+
+    def _flat(self, fields: dict[str, Any]) -> dict[str, Any]:
+        parts = {key: value for key, value in fields.items() if key in (*TEXT_PARTS, *MEDIA_PARTS)}
+        if self.model_class is None or not any(isinstance(value, dict) for value in parts.values()):
+            return fields
+        found = {key: value for key, value in fields.items() if key not in parts}
+        for key, part in parts.items():
+            found |= {f"{key}.{name}": value for name, value in dict(part or {}).items()}
+        return found
+
     def build(self, attn: str = "sdpa", experts: str = "") -> torch.nn.Module:
         """Return the model in bf16 on its device; eager attention where it has no other.
 
@@ -131,19 +157,41 @@ class Subject(Choice):
             data.fill(model, self.seed)
         return model.eval()
 
+    @cached_property
+    def params(self) -> Mapping[str, int]:
+        """The global variables that its config gives, those that its class reads and does not keep among them."""
+        config, part = self.hf_config(), self.config
+        while text := text_part(part):
+            part = part[text]
+        found = dict(extract_model_params(config, required=()))
+        known = {*found, *text_fields(config.to_dict())}
+        stated = {name: value for name, value in part.items() if name in VARIABLES and name not in known}
+        return {**found, **{name: value for name, value in stated.items() if type(value) is int}}
+
+    @cached_property
+    def reader(self) -> Reader | None:
+        """How it reads images or sound, None if it reads text alone."""
+        return None if self.model_class is None else reader_of(self.model_class, self.hf_config())
+
     def steps(
-        self, model: torch.nn.Module, batch_size: int, lengths: Iterable[int], encoder_len: int = 0
+        self,
+        model: torch.nn.Module,
+        batch_size: int,
+        lengths: Iterable[int],
+        encoder_len: int = 0,
+        media: Media = NOTHING,
     ) -> Iterator[Step]:
         """Yield one step after another, each on the cache that those before have left, to be run by the caller.
 
-        `encoder_len` are the tokens that the encoder reads, if there is one, before the first step. After a step that
+        `encoder_len` are the tokens that the encoder reads, if there is one, before the first step, and `media` what
+        images or sound the first step reads. After a step that
         could not be run and left the cache `untouched`, the next one goes on from where that one should have; after one
         that left nothing there is none.
         """
-        last = Step(self, model, batch_size, 0, 0, encoder_len)
+        last = Step(self, model, batch_size, 0, 0, encoder_len, media=media)
         for length in lengths:
             before = last.cache_len + last.seq_len
-            step = Step(self, model, batch_size, length, before, encoder_len, last.after, last.encoded)
+            step = Step(self, model, batch_size, length, before, encoder_len, last.after, last.encoded, media=media)
             yield step
             if step.untouched:
                 continue
@@ -161,6 +209,7 @@ class Step:
         encoded: the encoder's output, once it is there.
         after: what this step leaves, once it has run.
         untouched: whether it failed, and left the cache as it was.
+        media: the images or the sound that the first step reads.
 
     """
 
@@ -174,6 +223,12 @@ class Step:
     encoded: Any = None
     after: Any = None
     untouched: bool = False
+    media: Media = NOTHING
+
+    @property
+    def reader(self) -> Reader | None:
+        """How its model reads images or sound."""
+        return self.subject.reader
 
     @property
     def has_encoder(self) -> bool:
@@ -194,9 +249,10 @@ class Step:
 
         """
         before = _sizes(self.cache)
-        inputs = self._inputs(logits)
+        with Host.open() if self._has_numbers else nullcontext():
+            inputs = self._inputs(logits)
         try:
-            with torch.no_grad(), quiet():
+            with torch.no_grad(), quiet(), Host.open() if self._has_numbers else nullcontext():
                 output = self.model(**inputs)
         except Exception as error:
             step = f"{self.seq_len} tokens after {self.cache_len}" if self.cache_len else f"{self.seq_len} tokens"
@@ -211,7 +267,26 @@ class Step:
         if self.has_encoder:
             self.encoded = getattr(output, "encoder_last_hidden_state", None)
 
+    @property
+    def _has_numbers(self) -> bool:
+        """Whether some of its inputs are numbers on the host, beside the meta device."""
+        return self.reader is not None and self.subject.device == "meta"
+
+    def floats(self, *shape: int) -> torch.Tensor:
+        """Return pixels, or samples of sound: any will do."""
+        return floats(self.subject.device, shape, self.subject.seed)
+
     def _inputs(self, logits: int) -> dict[str, Any]:
+        reader = self.reader
+        inputs = self._tokens_in(logits) if reader is None or reader.reads_text or self.has_encoder else {}
+        if reader is None:
+            return inputs
+        first = self.cache is None and self.encoded is None
+        if self.has_encoder:
+            inputs.pop("input_ids", None)
+        return {**inputs, **reader.always(self), **(reader.inputs(self) if first and any(self.media) else {})}
+
+    def _tokens_in(self, logits: int) -> dict[str, Any]:
         ids = self._tokens(self.seq_len)
         if hf.wants_choices(type(self.model)):
             return {"input_ids": ids.unsqueeze(0)}  # one question; the sequences are what it may choose
@@ -232,8 +307,27 @@ class Step:
             inputs["logits_to_keep"] = logits
         return inputs
 
+    def prompt(self, token: int) -> torch.Tensor:
+        """Return the tokens of a first step, with `token` for every position of the images or the sound.
+
+        Images are shared evenly among the sequences; they are numbers on the host, as are all tokens of a model that
+        looks for places among them.
+        """
+        assert self.reader is not None
+        ids, each = self._tokens(self.seq_len), positions_of(self.reader.reads, self.subject.params, self.media, 1)
+        count = self.media.num_images or self.batch_size
+        each //= max(self.media.num_images, 1)
+        for sequence in range(self.batch_size):
+            own = each * len(range(sequence, count, self.batch_size))
+            if own > self.seq_len:
+                raise UnrunnableError(f"{self.seq_len} tokens have no room for {own} positions of what is read")
+            ids[sequence, self.seq_len - own :] = token
+        return ids
+
     def _tokens(self, length: int) -> torch.Tensor:
         shape = (self.batch_size, length)
+        if self.reader is not None and self.reader.looks and self.subject.device == "meta":
+            return torch.zeros(shape, dtype=torch.long)  # on the host
         if self.subject.device == "meta":
             return torch.empty(shape, dtype=torch.long, device="meta")
         config: Any = self.model.config

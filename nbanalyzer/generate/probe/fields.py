@@ -8,7 +8,7 @@ from typing import Any
 
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.generate.model.subject import Subject
-from nbanalyzer.templates.config_files import same_for_all, text_part
+from nbanalyzer.templates.config_files import media_fields, same_for_all, text_part
 from nbanalyzer.templates.families import canonical_name, says_no_size
 
 from .observation import values_of
@@ -20,6 +20,9 @@ def candidates(subject: Subject) -> dict[str, int]:
     """Return the integer fields that may be sizes, with their values."""
     config = subject.hf_config().to_dict()
     found = dict(_integers(config))
+    if subject.reader is not None:
+        found |= dict(_beside(config))
+        found = {name: value for name, value in found.items() if last(name) not in subject.reader.held}
     # What a class reads and does not keep under any name, such as the heads of some layers.
     kept = {canonical_name(name) for name in (*config, *map(last, found))}
     stated = {name: value for name, value in _integers(subject.config) if last(name) in _NAMED}
@@ -34,6 +37,17 @@ def candidates(subject: Subject) -> dict[str, int]:
                 if source in config and config[source] is None:
                     found.setdefault(source, values[name])
     return found
+
+
+def _beside(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """Yield the fields of what reads images and sound, and those of the whole that stand beside its parts."""
+    for name, path, value in media_fields(config):
+        if type(value) is int and value > 0 and not (says_no_size(name) or says_which_layer(name) or name in _DEPTHS):
+            yield path, value
+
+
+_DEPTHS = frozenset({"vision_depth", "audio_depth"})
+"""Fields that say how many layers there are, beside those that are called so."""
 
 
 def _integers(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int]]:

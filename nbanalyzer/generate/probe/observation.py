@@ -7,17 +7,16 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nbanalyzer.formulas.variables import VARIABLES
+from nbanalyzer.formulas.formula import parse
 from nbanalyzer.generate.hf import MASKS
-from nbanalyzer.generate.model.subject import Subject, UnrunnableError
+from nbanalyzer.generate.model.subject import NOTHING, Subject, UnrunnableError
 from nbanalyzer.generate.trace.layers import Depth
 from nbanalyzer.generate.trace.recorder import trace
 from nbanalyzer.generate.trace.scope import Kept, Scope
 from nbanalyzer.generate.trace.tensors import kept
-from nbanalyzer.templates.config import extract_model_params
-from nbanalyzer.templates.config_files import text_part
+from nbanalyzer.templates.media import OF_RUN, Media, evaluated
 
-__all__ = ["FEW", "Observation", "observe", "structure", "values_of"]
+__all__ = ["FEW", "Observation", "observe", "read_values", "structure", "values_of"]
 
 FEW = 3
 """The least number of observations at other sizes that support a formula."""
@@ -54,13 +53,7 @@ class Observation:
 
 def values_of(subject: Subject) -> dict[str, int]:
     """Return the global variables that a config gives, those that its class reads and does not keep among them."""
-    config, part = subject.hf_config(), subject.config
-    while text := text_part(part):
-        part = part[text]
-    found = dict(extract_model_params(config, required=()))
-    known = {*found, *config.to_dict()}
-    stated = {name: value for name, value in part.items() if name in VARIABLES and name not in known}
-    return {**found, **{name: value for name, value in stated.items() if type(value) is int}}
+    return dict(subject.params)
 
 
 def observe(
@@ -74,10 +67,11 @@ def observe(
     attn: str = "sdpa",
     keep: Sequence[int] = (),
     like: object = None,
+    media: Media = NOTHING,
 ) -> list[Observation]:
     """Return one observation for each step of a run; none if the structure of the first differs from `like`.
 
-    `keep` is how many positions' logits to compute in each step.
+    `keep` is how many positions' logits to compute in each step; `media` the images or the sound that the first reads.
 
     Raises:
         NBAnalyzerError: it cannot be built or run.
@@ -86,9 +80,12 @@ def observe(
     model = depth.shorten(subject.build(attn))
     values, shares = values_of(subject), frozenset(_shares(subject.hf_config().to_dict()))
     parameters = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    read = read_values(subject, values, media)
     found: list[Observation] = []
     try:
-        for step, logits in zip(subject.steps(model, batch_size, lengths, encoder_len), keep or lengths, strict=False):
+        for step, logits in zip(
+            subject.steps(model, batch_size, lengths, encoder_len, media), keep or lengths, strict=False
+        ):
             try:
                 root = trace(step, logits if logits < step.seq_len else 0)
             except UnrunnableError:
@@ -98,10 +95,10 @@ def observe(
                     continue  # some go on one token at a time only
                 break
             runtime = {"batch_size": step.batch_size, "seq_len": step.seq_len, "cache_len": step.cache_len}
-            runtime |= {"encoder_len": step.encoder_len} if step.has_encoder else {}
+            runtime |= {"encoder_len": step.encoder_len} if step.has_encoder and subject.reader is None else {}
             runtime["num_logits"] = logits if step.picks_logits else step.seq_len
             found.append(
-                Observation(runtime | values, root, tuple(kept(step.after)), parameters, subject, real, shares)
+                Observation(runtime | values | read, root, tuple(kept(step.after)), parameters, subject, real, shares)
             )
             if like is not None and len(found) == 1 and structure(found[0]) != like:
                 return []
@@ -109,6 +106,17 @@ def observe(
         if subject.device != "meta":
             model.to("meta")  # what was seen holds on to the modules, which need no memory any more
     return found
+
+
+def read_values(subject: Subject, values: Mapping[str, int], media: Media) -> dict[str, int]:
+    """Return the variables of the images or the sound that are read: those of a run that count, and all that follow."""
+    reader = subject.reader
+    if reader is None:
+        return {}
+    found = {name: int(value) for name, value in evaluated(reader.reads, values, media).items()}
+    used = {name for text in reader.reads.variables.values() for name in parse(text).variables}
+    used |= {"num_images"} if reader.several else set()
+    return {name: value for name, value in found.items() if name not in OF_RUN or name in used}
 
 
 def structure(run: Observation) -> Hashable:

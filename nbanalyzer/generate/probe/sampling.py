@@ -17,14 +17,14 @@ from typing import Any
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.generate import hints
-from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.generate.model.subject import NOTHING, Subject
 from nbanalyzer.generate.trace.layers import Depth
 from nbanalyzer.progress import part_of, tell
 
 from .cases import PLAIN, Cases
 from .fields import candidates, last
 from .observation import Observation, observe, structure, values_of
-from .situations import base_runs
+from .situations import base_runs, media_of
 
 __all__ = ["Space", "probes", "sizes_seen", "space_of", "varied"]
 
@@ -83,7 +83,8 @@ class _Trial:
 
     def _run(self, subject: Subject, *, real: bool) -> Observation:
         # A few tokens show it too, where the model's code loops over them.
-        return observe(subject, self.depth, 2, (9,), self.encoder_len, real=real)[0]
+        media, taken = media_of(subject, random.Random(3), 2, 2)  # noqa: S311 - the same every time
+        return observe(subject, self.depth, 2, (taken + 9,), self.encoder_len, real=real, media=media)[0]
 
     def sizes(self, change: Mapping[str, int]) -> object:
         """Return the sizes that are seen with other values, None if it does not run, or runs other operations."""
@@ -172,6 +173,7 @@ class _Draws:
         chunks = parse(space.cases.chunk or "0").variables
         self.limits = [name for name in self.base if any(hint.matches(last(name)) for hint in hints.LIMITS)]
         self.chunks = [name for name in self.base if last(name) in chunks]
+        self.reader = space.subject.reader
         first_steps = [run for run in space.usual if run.values["cache_len"] == 0]
         self.structures = {space.cases.situation(run.values): structure(run) for run in first_steps}
         self.goes_on = len(first_steps) < len(space.usual)  # otherwise a first step is all there is
@@ -217,12 +219,18 @@ class _Draws:
             lengths = (chunk * chance.randint(1, 4), chunk * chance.randint(1, 3), 1)
         elif widest > 2 and not whole_chunks:
             lengths = (chance.randint(2, widest - 1), chance.randint(2, 40), 1)
+        media, taken = NOTHING, 0
+        if self.reader is not None and (not self.reader.optional or situation % 3):  # of three, one reads no images
+            media, taken = media_of(subject, chance, chance.choice((1, 1, 2, 3)), batch)
+        lengths = (taken + lengths[0], *lengths[1:])
         first = lengths[0] if self.goes_on else chance.randint(1, lengths[0])
         logits = (first, chance.randint(1, lengths[1]), 1)
-        step = {"batch_size": batch, "seq_len": lengths[0], "encoder_len": read}
+        step = {"batch_size": batch, "seq_len": lengths[0], "encoder_len": read, "num_images": media.num_images}
         like = None if self.deepen else self.structures.get(self.cases.situation(values | step))
         depth = self.space.depth
-        steps = observe(subject, depth, batch, lengths, read, real=False, keep=logits, like=like)
+        steps = observe(subject, depth, batch, lengths, read, real=False, keep=logits, like=like, media=media)
+        if self.reader is not None and not self.reader.optional and steps:
+            return [*steps, *observe(subject, depth, batch, (1,), read, real=False, media=media)]
         return steps and [*steps, *observe(subject, depth, batch, (1,), read, real=False)]
 
 

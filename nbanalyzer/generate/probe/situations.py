@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import random
+from collections.abc import Hashable, Sequence
 from contextlib import suppress
 
 from nbanalyzer.generate import hints
-from nbanalyzer.generate.model.subject import Subject, UnrunnableError
+from nbanalyzer.generate.model.subject import NOTHING, Subject, UnrunnableError
 from nbanalyzer.generate.trace.layers import Depth
 from nbanalyzer.progress import tell
+from nbanalyzer.templates.media import Media, positions_of
 
 from .cases import PLAIN, Cases, kernels_of
 from .fields import candidates, last
 from .observation import Observation, observe, structure, values_of
 
-__all__ = ["PLAIN_RUNS", "base_runs", "cases_of", "chunk_of"]
+__all__ = ["PLAIN_RUNS", "base_runs", "cases_of", "chunk_of", "media_of"]
 
 PLAIN_RUNS = 4
 """The first runs at the model's own config, which differ in nothing but sequences, tokens, and a cache."""
@@ -46,6 +48,8 @@ def base_runs(
     if widest:
         runs += [(batch, (length, length, 1), 9) for batch in (1, 3) for length in {2, widest - 1}]
     observations: list[Observation] = []
+    if subject.reader is not None:
+        return _with_media(subject, depth, runs, attn)
     runs = runs[:most]
     for number, (batch, lengths, read) in enumerate(runs):
         tell("running it in every situation", number / len(runs))
@@ -53,12 +57,41 @@ def base_runs(
     return observations
 
 
+def _with_media(
+    subject: Subject, depth: Depth, runs: Sequence[tuple[int, tuple[int, ...], int]], attn: str
+) -> list[Observation]:
+    """Return the same of a model that reads images or sound: in every run; where some may read none, in others."""
+    observations: list[Observation] = []
+    chance = random.Random(5)  # noqa: S311 - the same every time
+    plain = runs if subject.reader is not None and subject.reader.optional else ()
+    for batch, lengths, read in plain:
+        observations += observe(subject, depth, batch, lengths, read, real=True, attn=attn)
+    counts = (3, 1, 1, 2)  # others than those of sequences
+    for count, (batch, lengths, read) in zip(counts, runs, strict=False):
+        media, taken = media_of(subject, chance, count, batch)
+        longer = (taken + lengths[0], *lengths[1:])
+        observations += observe(subject, depth, batch, longer, read, real=True, attn=attn, media=media)
+    return observations
+
+
+def media_of(subject: Subject, chance: random.Random, count: int, batch: int) -> tuple[Media, int]:
+    """Return what so many images, or some sound, may be, and how many positions of a sequence they take."""
+    reader = subject.reader
+    if reader is None:
+        return NOTHING, 0
+    values = values_of(subject)
+    media = reader.draw(chance, values, count)
+    return media, positions_of(reader.reads, values, media, batch)
+
+
 def cases_of(subject: Subject, depth: Depth, *, has_encoder: bool) -> Cases:
     """Return the thresholds of a step's lengths in a model."""
     kernels = kernels_of(values_of(subject))
     for chunked in ("seq_len", "encoder_len") if has_encoder else ("seq_len",):
-        if chunk := chunk_of(subject, depth, chunked):
+        if subject.reader is None and (chunk := chunk_of(subject, depth, chunked)):
             return Cases(chunk, chunked, kernels)
+    if subject.reader is not None:
+        return Cases(images=subject.reader.several)
     return Cases(kernels=kernels)
 
 

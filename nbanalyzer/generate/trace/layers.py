@@ -12,6 +12,7 @@ import torch
 
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.templates.config_files import MEDIA_PARTS
 
 from .scope import Scope, modules_of, qualified_name
 
@@ -30,7 +31,10 @@ __all__ = [
     "stacks",
 ]
 
-COUNTS = re.compile(r"(^|_)layers?$")  # num_hidden_layers, n_layer, decoder_layers, …
+COUNTS = re.compile(r"(^|_|\.)layers?$|^vision(_config\.|_)depth$")  # num_hidden_layers, n_layer, decoder_layers, …
+
+_MEDIA = re.compile(r"(^|\.)(vis|image|audio|sound)")
+"""Paths of what reads images and sound."""
 
 Facts = Mapping[Hashable, Hashable]
 """What a layer is made of: module → class, (module, attribute) → value, (parameter, "shape") → sizes."""
@@ -52,6 +56,11 @@ class Stack:
     alike: tuple[int, ...]
     built_alike: tuple[int, ...] = ()
     layers: tuple[Facts, ...] = field(default=(), compare=False, repr=False)
+
+    @property
+    def reads_media(self) -> bool:
+        """Whether it is a part that reads images or sound."""
+        return bool(_MEDIA.search(self.path))
 
     @property
     def needed(self) -> int:
@@ -162,7 +171,10 @@ class Depth:
         """Return the fields to set; `more` layers than needed."""
         result: dict[str, Any] = {name: count + more for name, count in self.fields.items()}
         for name, entries in self.lists.items():
-            count = min(self.fields.values(), default=len(entries)) + more
+            own = [
+                number for field, number in self.fields.items() if field.rpartition(".")[0] == name.rpartition(".")[0]
+            ]
+            count = min(own, default=len(entries)) + more
             result[name] = entries[:count]
         return result
 
@@ -181,12 +193,22 @@ def count_fields(config: Mapping[str, Any], found: Sequence[Stack]) -> dict[str,
     own: dict[str, Stack] = {}
     for name, value in config.items():
         if isinstance(value, int) and not isinstance(value, bool) and COUNTS.search(name) and value in lengths:
+            if "." in name:
+                fitting = [stack for stack in found if len(stack.alike) == value and _is_of(stack, name)]
+                if fitting:
+                    own[name] = fitting[0]
+                continue
             half = next((part for part in ("encoder", "decoder") if name.startswith(part) or f"_{part}_" in name), "")
             fitting = [
                 stack for stack in found if len(stack.alike) == value and (half in stack.path.split(".") or not half)
             ]
             own[name] = (fitting or [lengths[value]])[0]
     return own
+
+
+def _is_of(stack: Stack, name: str) -> bool:
+    """Return whether a stack is in the part of a model that a field with a dot is of."""
+    return stack.reads_media == (name.partition(".")[0] in MEDIA_PARTS)
 
 
 def depth_of(subject: Subject, found: Sequence[Stack], fields: Mapping[str, Any], least: int = 1) -> Depth:
@@ -200,14 +222,21 @@ def depth_of(subject: Subject, found: Sequence[Stack], fields: Mapping[str, Any]
 
     """
     named = count_fields(fields, found)
-    wanted = {stack.path: min(max(stack.needed, least), len(stack.alike)) for stack in found}
-    counted = {name: max(wanted[stack.path] for stack in found if len(stack.alike) == len(named[name].alike))
-               for name, stack in named.items()}  # fmt: skip
-    lengths = {len(stack.alike) for stack in found}
+    leasts = (least, least) if subject.reader is None else subject.reader.least
+    wanted = {stack.path: min(max(stack.needed, leasts[stack.reads_media]), len(stack.alike)) for stack in found}
+    counted = {
+        name: max(
+            wanted[stack.path]
+            for stack in found
+            if len(stack.alike) == len(named[name].alike) and ("." not in name or _is_of(stack, name))
+        )
+        for name in named
+    }
+    lengths, stated = {len(stack.alike) for stack in found}, subject.stated()
     lists = {
         name: list(value)
         for name, value in fields.items()
-        if isinstance(value, list | tuple) and len(value) in lengths and name in subject.config
+        if isinstance(value, list | tuple) and len(value) in lengths and name in stated
     }
     depth = Depth(counted, lists)
     if counted and _shows_all(subject.with_fields(depth.config()), found, wanted):
@@ -232,6 +261,6 @@ def _shows_all(few: Subject, found: Sequence[Stack], wanted: Mapping[str, int]) 
 
 def shallow(subject: Subject, least: int = 1) -> tuple[Subject, Depth]:
     """Return the model with as few layers as show all kinds, `least` at least, and how it is made so."""
-    fields = subject.hf_config().to_dict()
+    fields = subject.fields()
     depth = depth_of(subject, stacks(subject.build(), fields), fields, least)
     return subject.with_fields(depth.config()), depth

@@ -159,6 +159,12 @@ def _vector(operation: Operation) -> tuple[Amount, ...]:
         return (Amount(1, first.shape), *per_row)
     if name == "linalg_solve_triangular":  # one multiply-add for each entry of the triangle and column
         return (Amount(1, (*first.shape, operation.inputs[1].shape[-1])),)
+    if name in _POOLS:
+        return (Amount(1, first.shape), Amount(int(name.startswith("avg") or "adaptive" in name), out.shape))
+    if name in _TAPS:
+        return (Amount(2 * _TAPS[name], out.shape),)
+    if name == "_weight_norm_interface":  # the norm of each row, and what it is scaled to
+        return (Amount(3, first.shape), Amount(2, operation.outputs[1].shape))
     if name in _SCATTERED:
         return (Amount(1, operation.inputs[-1].shape),)
     if name in _NORMS:
@@ -180,7 +186,7 @@ _PER_ELEMENT: Mapping[str, int] = {
     "silu": 4, "sigmoid": 4,
     "_softmax": 5, "_log_softmax": 5, "_safe_softmax": 5, "addcmul": 2, "addcdiv": 2, "lerp": 3,
     "cumsum": 1, "cumprod": 1, "logcumsumexp": 3, "glu": 5, "mish": 4, "hardswish": 4, "softplus": 1,
-    "_native_batch_norm_legit_no_training": 4, "logsumexp": 1, "log_sigmoid_forward": 4,
+    "_native_batch_norm_legit_no_training": 4, "native_batch_norm": 4, "logsumexp": 1, "log_sigmoid_forward": 4,
 }  # fmt: skip
 """Operations → what each element of the output counts, by the textbook formula."""
 
@@ -189,6 +195,14 @@ _REDUCTIONS: Mapping[str, int] = {
     "var_mean": 2, "std": 3, "norm": 1, "aminmax": 0, "avg_pool1d": 1, "histc": 0,
 }  # fmt: skip
 """Reductions → what is added for each element of the output, to 1 for each element of the input."""
+
+_POOLS = words("avg_pool2d max_pool2d_with_indices _adaptive_avg_pool2d")
+"""Operations that make one element of several beside each other, none of which is seen twice."""
+
+_TAPS: Mapping[str, int] = {
+    "upsample_bilinear2d": 4, "_upsample_bilinear2d_aa": 4, "upsample_bicubic2d": 16, "_upsample_bicubic2d_aa": 16,
+}  # fmt: skip
+"""Interpolations → how many elements each element of the output is a weighted sum of."""
 
 _SCATTERED = frozenset({"index_add", "scatter_add", "scatter_reduce"})
 """Operations that add each element of the last operand to some place of the first."""

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from nbanalyzer.generate.dispatch import hooked, schema, storage, tensors_of
+from nbanalyzer.generate.model.host import is_host_work
 from nbanalyzer.generate.model.meta import answer
 from nbanalyzer.generate.model.subject import Step
 
@@ -154,7 +155,7 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torc
             recorder.alive.extend(outputs)
         else:
             recorder.forget(outputs, leaves(args))
-        if recorder.silent:
+        if recorder.silent or is_host_work(outputs):
             return result
         name, _, writes_aliases, pointwise = schema(func)
         if name in _MOVES_NOTHING or not writes_aliases:

@@ -7,7 +7,7 @@ after a cache replaces) gets a condition on batch_size, seq_len and cache_len.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import msgspec
@@ -16,7 +16,7 @@ from nbanalyzer.formulas.formula import Formula, build, constant, parse
 from nbanalyzer.generate.fit.sizes import Gap, Sizes, Unfitted, product
 from nbanalyzer.generate.hf import MASKS
 from nbanalyzer.generate.trace.pricing import Amount, UnknownOperation, Work, flat, work
-from nbanalyzer.generate.trace.scope import Operation
+from nbanalyzer.generate.trace.scope import Operation, Scope
 from nbanalyzer.progress import tell
 from nbanalyzer.templates.template import Basic, Composite, Kernel, MemoryAccess
 
@@ -104,6 +104,11 @@ class Assembly(Sizes):
                 result += self._slot(child, path, where, previous)
                 continue
             inner = self.ownership.path(child, path)
+            if not child.alike and self._reads and (kernels := self._loop(child, inner, seen)):
+                result += [
+                    kernel if seen == where else self._conditional(kernel, seen, where, inner) for kernel in kernels
+                ]
+                continue
             kernel = self._node(child, inner, seen)
             if kernel is None:
                 continue
@@ -113,6 +118,24 @@ class Assembly(Sizes):
             previous = kernel.name
             result.append(kernel)
         return _distinct(result)
+
+    def _loop(self, node: Node, path: str, where: frozenset[int]) -> list[Composite]:
+        """Return the turns of a loop that differ in their sizes as one kernel, if they are calls of a function."""
+        turns = [scope for scopes in node.calls.values() for scope in scopes]
+        if node.is_module or any(isinstance(child, Scope) for scope in turns for child in scope.children):
+            return []
+        slots: dict[tuple[str, str, int], Slot] = {}
+        for index, scopes in node.calls.items():
+            for scope in scopes:
+                count: dict[tuple[str, str], int] = {}
+                for one in scope.children:
+                    assert isinstance(one, Operation)
+                    key = (one.name, one.line)
+                    count[key] = count.get(key, 0) + 1
+                    slot = slots.setdefault((*key, count[key]), Slot(*key))
+                    slot.seen.setdefault(index, []).append(one)
+        kernels = [kernel for slot in slots.values() for kernel in self._slot(slot, path, where, "")]
+        return [Composite(name=name_of(node), module=node.target, sub_kernels=tuple(_distinct(kernels)))]
 
     def _node(self, node: Node, path: str, where: frozenset[int]) -> Composite | None:
         """Return one call as a kernel, None if it costs nothing."""
@@ -139,6 +162,11 @@ class Assembly(Sizes):
         """Whether the model was traced with eager attention, whose masks are part of it."""
         operations = (one for index in self.real for one in self.observations[index].root.operations())
         return all(operation.name != "scaled_dot_product_attention" for operation in operations)
+
+    @cached_property
+    def _reads(self) -> bool:
+        """Whether the model reads images or sound, of which there are many or few."""
+        return self.observations[0].subject.reader is not None
 
     @property
     def has_eager_attention(self) -> bool:
@@ -175,8 +203,15 @@ class Assembly(Sizes):
 
     def _slot(self, slot: Slot, path: str, where: frozenset[int], previous: str) -> list[Kernel]:
         """Return one operation as kernels: one for each way it is run in."""
+        seen = slot.seen
+        if (
+            slot.name in _JOINS
+            and len({len(one.inputs) for turns in seen.values() for one in turns}) > 1
+            and self._reads
+        ):
+            seen = {index: list(map(_joined, turns)) for index, turns in seen.items()}
         try:
-            costs = {index: list(map(work, operations)) for index, operations in slot.seen.items()}
+            costs = {index: list(map(work, operations)) for index, operations in seen.items()}
         except UnknownOperation as problem:
             raise Gap(path, f"{problem}: no rule says what it costs", (), final=True) from None
         problems: list[Unfitted] = []
@@ -188,7 +223,8 @@ class Assembly(Sizes):
             except Unfitted as problem:
                 problems.append(problem)
                 continue
-            if slot.name in {"add", "mul"} and len(result) == 1 and len(ways) == 1:
+            is_always = where <= slot.seen.keys()
+            if slot.name in {"add", "mul"} and len(result) == 1 and len(ways) == 1 and is_always:
                 return [self._elementwise(slot, result[0], previous)]
             return result
         raise Gap(path, f"{slot.name} ({slot.line}), {problems[0].what}", problems[0].values)
@@ -253,6 +289,16 @@ class Assembly(Sizes):
             operation=f"{label}: rest", unit="vector", fused=True, flops=extra, memory_access=MemoryAccess("0", "0")
         )
         return [main, more]
+
+
+_JOINS = ("cat", "stack")
+
+
+def _joined(operation: Operation) -> Operation:
+    """Return what joins tensors as what reads as much as it writes, however many they are."""
+    out = operation.outputs[0]
+    plain = all(one.size == out.size and one.stored == one.shape for one in operation.inputs)
+    return replace(operation, inputs=(out,)) if plain else operation
 
 
 def _alignments(costs: Mapping[int, list[Work]]) -> Iterator[Sequence[Mapping[int, list[Work]]]]:

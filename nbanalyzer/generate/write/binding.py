@@ -44,7 +44,8 @@ class Binder:
             Gap: a context variable of the template that is right has no formula.
 
         """
-        if set(node.turns.values()) != {1}:
+        reads = self.sizes.observations[0].subject.reader is not None
+        if set(node.turns.values()) != {1} and not (reads and node.alike and node.target == ATTENTION):
             return None
         own = self.ownership.left(path) if node.is_module else []
         if own and not self.ownership.may_stand(path):

@@ -128,6 +128,8 @@ def _inside(path: str, name: str, stacks: Sequence[Stack]) -> str:
 def _keeps_state(stack: Stack, stacks: Sequence[Stack]) -> bool:
     """Return whether a stack's layers are those that the cache counts: a decoder's, or all that there are."""
     encoders = ["encoder" in other.path.split(".") for other in stacks]
+    if any(other.reads_media for other in stacks) and not all(other.reads_media for other in stacks):
+        return not stack.reads_media
     return len(stacks) == 1 or all(encoders) or "encoder" not in stack.path.split(".")
 
 

@@ -45,6 +45,7 @@ class Node:
         turns: observation → how often a loop calls it.
         alike: whether all turns do the same.
         children: what is inside, in order.
+        calls: observation → the scopes of all turns, if they do not do the same.
 
     """
 
@@ -54,6 +55,7 @@ class Node:
     turns: dict[int, int] = field(default_factory=dict)
     alike: bool = True
     children: list[Node | Slot] = field(default_factory=list)
+    calls: dict[int, list[Scope]] = field(default_factory=dict)
 
     @property
     def is_module(self) -> bool:
@@ -80,6 +82,10 @@ def merged(scopes: Mapping[int, Scope], real: Collection[int]) -> Node:
             child = merged({index: turns[0] for index, turns in found.items() if isinstance(turns[0], Scope)}, real)
             child.turns = {index: len(turns) for index, turns in found.items()}
             child.alike = all(map(_alike, found.values()))
+            if not child.alike:
+                child.calls = {
+                    index: [turn for turn in turns if isinstance(turn, Scope)] for index, turns in found.items()
+                }
             node.children.append(child)
     return node
 

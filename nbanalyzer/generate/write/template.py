@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from itertools import islice
+from random import Random
 from typing import Any
 
 import msgspec
@@ -19,16 +20,16 @@ from nbanalyzer.generate.fit.sizes import Gap
 from nbanalyzer.generate.hf import quiet
 from nbanalyzer.generate.model.data import on_one_thread
 from nbanalyzer.generate.model.subject import NeedsDataError, Subject
-from nbanalyzer.generate.probe.observation import Observation, values_of
+from nbanalyzer.generate.probe.observation import Observation, read_values, values_of
 from nbanalyzer.generate.probe.sampling import Space, probes, space_of
-from nbanalyzer.generate.probe.situations import PLAIN_RUNS, base_runs, cases_of
+from nbanalyzer.generate.probe.situations import PLAIN_RUNS, base_runs, cases_of, media_of
 from nbanalyzer.generate.probe.tiny import require_determined, tiny
 from nbanalyzer.generate.trace.layers import Stack, depth_of, seen_alike, stacks
 from nbanalyzer.generate.trace.recorder import seldom_collected, trace
 from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.progress import part_of, tell
 from nbanalyzer.templates.config import extract_model_params
-from nbanalyzer.templates.config_files import essential, same_for_all, text_part, with_labels
+from nbanalyzer.templates.config_files import essential, media_fields, put, same_for_all, text_part, with_labels
 from nbanalyzer.templates.expansion import expand
 from nbanalyzer.templates.template import Kernel, ModelTemplate
 from nbanalyzer.templates.validity import DEFAULTS
@@ -97,10 +98,11 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
     """
     tell("building the model", 0)
     model = subject.build()
-    fields = subject.hf_config().to_dict()
+    fields = subject.fields()
     with recording(model):
         tell("tracing all its layers", 0.05)
-        first = next(subject.steps(model, 2, (5,), 7))
+        media, taken = media_of(subject, Random(2), 2, 2)  # noqa: S311 - the same every time
+        first = next(subject.steps(model, 2, (taken + 5,), 7, media))
         found = seen_alike(stacks(model, fields), trace(first))
         depth = depth_of(subject, found, fields)
         few = subject.with_fields(depth.config())
@@ -123,7 +125,7 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
         repeats = counts(subject, found, kinds, fields)
         kernels = collapsed(layered, found, kinds, repeats, fields)
         state = state_of(states, found, kinds, repeats)
-    if missing := gap_of(first, state, values_of(subject)):
+    if missing := gap_of(first, state, values_of(subject) | read_values(subject, values_of(subject), media)):
         raise missing
     return ModelTemplate(
         model_id=model_id,
@@ -132,6 +134,7 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
         kernels=kernels,
         attention="eager" if assembly.has_eager_attention else "",
         state={name: str(formula) for name, formula in state.items()},
+        reads=None if subject.reader is None else subject.reader.reads,
         provenance={"part": "text"} if subject.given is not None else {},
     )
 
@@ -152,6 +155,7 @@ def _assembled(
     """
     count = PROBES if space.subject.device == "meta" else PROBES_OF_TINY
     count *= 1 + bool(space.cases.chunk) + bool(space.cases.kernels)  # every case has to be seen at several sizes
+    count += count // 2 * space.cases.images
     drawn = probes(space, 2 * count, deepen=deepen)
     observations = [*space.usual]
     gap: Gap | None = None
@@ -252,6 +256,9 @@ def stated(template: ModelTemplate, subject: Subject) -> ModelTemplate:
         part = part[name]
     while name := text_part(part):
         part = part[name]
+    beside = {name: (path, value) for name, path, value in media_fields(subject.hf_config().to_dict())}
+    for name in sorted(template.variables & beside.keys() - known.keys()):
+        put(config, *beside[name])
     own, defaults = subject.hf_config(), dict[str, Any]()
     for name in sorted(template.variables):
         if name in known or (name in VARIABLES and VARIABLES[name].kind in {"runtime", "convention"}):

@@ -1,27 +1,31 @@
-"""The controls of a form: a size with a slider and an entry, and how widgets receive messages and are closed."""
+"""The controls of a form: a number with a slider and an entry, and how widgets receive messages and are closed."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 from weakref import WeakMethod
 
-from ipywidgets import HBox, Layout, SelectionSlider, Text, Widget
+from ipywidgets import Button, Checkbox, HBox, Layout, SelectionSlider, Text, ToggleButton, VBox, Widget
 
+from nbanalyzer.analysis.options import read_real
 from nbanalyzer.costs.run import read_whole
 from nbanalyzer.errors import InputError
 
 from .lifecycle import in_turn
 
 __all__ = [
-    "Size", "add_classes", "close", "everything", "following", "keep_order", "labelled", "listen_in_turn", "stops",
-    "weakly",
+    "Fold", "Real", "Size", "Switch", "add_classes", "close", "everything", "following", "keep_order", "labelled",
+    "listen_in_turn", "stops", "weakly",
 ]  # fmt: skip
 
-LABEL = "6.2em"
+LABEL = "7.4em"
+FOLDED, UNFOLDED = "▸", "▾"
+Number = int | float
 ROUTE = "_reply_subshell_for"  # the hook by which ipykernel asks a comm which thread handles a message
 
 
@@ -45,13 +49,15 @@ class Size:
         places: the stops of the slider.
         tip: one sentence, shown under the mouse.
         changed: called without arguments when the user has changed it.
-        optional: whether the entry may be empty.
+        optional: what an empty entry says, if it may be empty.
+        actions: short buttons after the slider: text → its tooltip, and what is called with the name.
 
     """
 
     def __init__(
-        self, name: str, label: str, value: int | None, places: Sequence[int], tip: str, changed: Callable[[], None],
-        *, optional: str = "", label_width: str = LABEL,
+        self, name: str, label: str, value: Number | None, places: Sequence[Number], tip: str,
+        changed: Callable[[], None], *, optional: str = "", label_width: str = LABEL,
+        actions: Mapping[str, tuple[str, Callable[[str], None]]] = MappingProxyType({}),
     ) -> None:  # fmt: skip
         self.name = name
         self._places = list(places)
@@ -64,11 +70,22 @@ class Size:
             style={"description_width": label_width},
         )  # fmt: skip
         self.slider = SelectionSlider(
-            options=[(f"{place:,}", place) for place in self._places], index=self._nearest(value), readout=False,
-            tooltip=f"{label}: arrow keys step through {self._places[0]:,} to {self._places[-1]:,}",
-            layout=Layout(flex="1 1 5em", width="auto", min_width="4em"),
+            options=[(text, place) for text, place in zip(self.texts, self._places, strict=True)],
+            index=self._nearest(value), readout=False,
+            tooltip=f"{label}: arrow keys step through {self.texts[0]} to {self.texts[-1]}",
+            layout=Layout(flex="1 1 4em", width="auto", min_width="3em", margin="2px 10px 2px 8px"),
         )  # fmt: skip
-        self.box = HBox([self.entry, self.slider], layout=Layout(width="100%", align_items="center"))
+        self.actions = {
+            text: Button(description=text, tooltip=f"{text} {about}", layout=Layout(width="2.7em", flex="0 0 auto"))
+            for text, (about, _) in actions.items()
+        }
+        for text, (_, act) in actions.items():
+            self.actions[text].add_class("nb-short")
+            self.actions[text].add_class(f"nb-do-{text}")
+            self.actions[text].on_click(lambda _, act=act: act(name))
+        self.box = HBox(
+            [self.entry, self.slider, *self.actions.values()], layout=Layout(width="100%", align_items="center")
+        )
         for widget, part in ((self.box, "nb-size"), (self.entry, "nb-entry"), (self.slider, "nb-slider")):
             widget.add_class(part)
         self.box.add_class(f"nb-{name}")
@@ -76,27 +93,42 @@ class Size:
         self.slider.observe(self._dragged, "value")
 
     @property
-    def value(self) -> int | None:
-        """The number.
+    def texts(self) -> list[str]:
+        """The stops of the slider, as they are said."""
+        return [f"{place:,}" for place in self._places]
+
+    @property
+    def places(self) -> list[Any]:
+        """The stops of the slider, numbers."""
+        return [*self._places]
+
+    @property
+    def value(self) -> Any:
+        """The number; None, if it is optional and the entry is empty.
 
         Raises:
-            InputError: the entry holds no whole number.
+            InputError: the entry holds no such number.
 
         """
-        text = self.entry.value.replace(",", "").replace("_", "").strip()
+        text = self.entry.value.strip()
         if not text and self._optional:
             return None
         if not text:
-            raise InputError(f"{self.name} is a whole number, and the entry is empty")
+            raise InputError(f"{self.name} is {self._kind}, and the entry is empty")
+        return self._read(text)
+
+    _kind = "a whole number"
+
+    def _read(self, text: str) -> Number:
         return read_whole(self.name, text)
 
-    def show(self, value: int | None) -> None:
+    def show(self, value: Number | None) -> None:
         """Show a number, without a call of `changed`."""
         with following(self):
             self.entry.value = _text(value)
             self.slider.index = self._nearest(value)
 
-    def _nearest(self, value: int | None) -> int:
+    def _nearest(self, value: Number | None) -> int:
         if value is None:
             return 0
         index = bisect_left(self._places, value)
@@ -119,8 +151,80 @@ class Size:
             self._changed()
 
 
-def _text(value: int | None) -> str:
-    return "" if value is None else f"{value}"
+class Real(Size):
+    """A number that need not be whole, see `Size`."""
+
+    _kind = "a number"
+
+    def _read(self, text: str) -> Number:
+        return read_real(self.name, text)
+
+
+class Switch:
+    """A config value that is 0 or 1: a box to tick, used as a `Size` is."""
+
+    texts: Sequence[str] = ()
+
+    def __init__(self, name: str, value: int, tip: str, changed: Callable[[], None]) -> None:
+        self.name = name
+        self.is_following = False
+        self._changed = changed
+        self.box = Checkbox(
+            value=bool(value), description=name, indent=False, tooltip=tip,
+            layout=Layout(width="auto", margin="2px 2px 2px 0.6em"),
+        )  # fmt: skip
+        self.box.add_class(f"nb-{name}")
+        self.box.observe(self._ticked, "value")
+
+    @property
+    def value(self) -> int:
+        """1 if it is ticked, else 0."""
+        return int(self.box.value)
+
+    def show(self, value: int) -> None:
+        """Show a value, without a call of `changed`."""
+        with following(self):
+            self.box.value = bool(value)
+
+    def _ticked(self, _: object) -> None:
+        if not self.is_following:
+            self._changed()
+
+
+class Fold:
+    """A button, and controls below it that it unfolds: not an accordion, which cannot be reached by keyboard.
+
+    Args:
+        title: the text of the button.
+        tip: one sentence, shown under the mouse.
+        unfolded: called when it was unfolded or folded.
+
+    """
+
+    def __init__(self, title: str, tip: str, unfolded: Callable[[], None]) -> None:
+        self._title = title
+        self._unfolded = unfolded
+        self.toggle = ToggleButton(
+            description=f"{FOLDED} {title}", tooltip=tip, layout=Layout(width="calc(100% - 4px)")
+        )
+        self.toggle.add_class("nb-fold")
+        self.body = VBox([], layout=Layout(width="100%", display="none"))
+        for part in (self.toggle, self.body):
+            part.add_class("nb-wide")
+        self.toggle.observe(self._pressed, "value")
+
+    def say(self, values: Mapping[str, Any]) -> None:
+        """Say beside the title what is not as usual."""
+        text = f": {', '.join(f'{name}={value}' for name, value in values.items())}" if values else ""
+        self.toggle.description = f"{UNFOLDED if self.toggle.value else FOLDED} {self._title}{text}"
+
+    def _pressed(self, _: object) -> None:
+        self._unfolded()
+        self.body.layout.display = "" if self.toggle.value else "none"
+
+
+def _text(value: Number | None) -> str:
+    return "" if value is None else f"{value:.12g}" if isinstance(value, float) else f"{value}"
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,27 +15,38 @@ from ipywidgets import (
     HBox,
     Label,
     Layout,
-    ToggleButton,
     ToggleButtons,
     VBox,
 )
 
 from nbanalyzer.analysis.analysis import Analysis
-from nbanalyzer.costs.run import PHASES, SIZES, SWITCHES
+from nbanalyzer.costs.passes import PHASES
+from nbanalyzer.costs.run import SIZES, SWITCHES
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.hardware.accelerators import Accelerator, accelerators
 from nbanalyzer.hardware.profiles import TYPICAL, Profile
 from nbanalyzer.templates import catalog
 
-from .controls import LABEL, Size, add_classes, close, following, labelled, listen_in_turn, stops
+from .controls import (
+    LABEL,
+    Fold,
+    Size,
+    Switch,
+    add_classes,
+    close,
+    following,
+    labelled,
+    listen_in_turn,
+    stops,
+)
 from .mesh import MeshControls
+from .reached import AssumedControls
 from .state import FOLLOWING, State, capabilities, engines, followed, known_model
 
 __all__ = ["Inputs"]
 
 NONE = "none"
 AS_ACTIVATIONS = 0  # bits of the cache where none are given; a chooser cannot hold None
-FOLDED, UNFOLDED = "▸ architecture", "▾ architecture"
 BITS = (32, 16, 8, 6, 5, 4, 3, 2, 1)
 LONGEST, LONGEST_OUTPUT = 2**20, 2**17  # last stops of the sliders of lengths; the entries take more
 SIZE_CONTROLS = (
@@ -52,11 +63,25 @@ TIPS = {
     "prompt_len": "tokens per sequence that are read",
     "output_len": "tokens per sequence that are written",
 }
-BIT_CONTROLS = (("w_bit", "weight bits"), ("a_bit", "act. bits"), ("kv_bit", "KV bits"))
+BIT_CONTROLS = (("w_bit", "weight bits"), ("a_bit", "activation bits"), ("kv_bit", "KV cache bits"))
 SWITCH_CONTROLS = (
-    ("fusion", "fusion"), ("attn", "attention"), ("logits", "logits"), ("mla", "mla"), ("comm", "plan"),
-)  # fmt: skip
+    # name, label, choice → what it is in a few words
+    ("fusion", "fusion", {"none": "none, as PyTorch", "engine": "engine, as servers"}),
+    ("attn", "attention", {"sdpa": "sdpa, one kernel", "eager": "eager, step by step"}),
+    ("logits", "logits", {"all": "all positions", "last": "last position only"}),
+    ("mla", "latent", {"expanded": "expanded, as PyTorch", "absorbed": "absorbed, as servers"}),
+    ("comm", "plan", {"transformers": "transformers' plan", "megatron": "megatron's rules"}),
+)
+MORE = {
+    "fusion": "; serving engines launch fused kernels, which move fewer bytes",
+    "attn": "; scaled dot product attention is one kernel, eager writes all scores to memory",
+    "logits": "; generate() needs the last one only",
+    "mla": "; no server expands in decode",
+}
+"""Name of a switch → what its meaning leaves unsaid to those who meet it first."""
 VARIABLE_LABEL = "12em"
+ACTIONS = {"max": ": the largest that fits the memory", "∿": ": plot along this slider"}
+"""The short buttons of a size: text → what they do."""
 
 
 class Inputs:
@@ -66,16 +91,27 @@ class Inputs:
         state: the initial state.
         analysis: the pass, for the values of the architecture.
         changed: called without arguments when the user has changed something.
+        largest: called with the name of a size, to set it to the largest that fits.
+        swept: called with the name of a size, to plot along its slider.
 
     """
 
-    def __init__(self, state: State, analysis: Analysis, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, state: State, analysis: Analysis, changed: Callable[[], None], largest: Callable[[str], None],
+        swept: Callable[[str], None],
+    ) -> None:  # fmt: skip
         self._changed = changed
         self._state = state
         self._analysis = analysis
         self.is_following = False
-        self._variables: dict[str, Size] = {}
+        self._variables: dict[str, Size | Switch] = {}
         self._own: dict[str, int] = {}
+        acts = dict(zip(ACTIONS, (largest, swept), strict=True))
+
+        def actions(name: str, label: str) -> dict[str, tuple[str, Callable[[str], None]]]:
+            found = {text: (f"{label}{does}", acts[text]) for text, does in ACTIONS.items()}
+            return {} if name == "encoder_len" else found
+
         self.model = Combobox(
             description="model", options=catalog.short_names(), continuous_update=False, ensure_option=False,
             tooltip="a name of the catalogue: type to search it", **labelled(),
@@ -83,7 +119,7 @@ class Inputs:
         self.hardware = _chooser("hardware", "accelerator; its figures are peaks", NONE)
         self.profile = _chooser("profile", "the engine that is estimated, or typical figures", TYPICAL)
         self.phase = ToggleButtons(
-            options=PHASES[:1], style={"button_width": "5.4em"}, layout=Layout(width="auto"),
+            options=PHASES[:1], style={"button_width": "5.1em"}, layout=Layout(width="auto"),
             tooltips=["the prompt is read", "one token more", "a prompt, and the tokens written after it"],
         )  # fmt: skip
         label = Label("phase", layout=Layout(width=LABEL, display="flex", justify_content="flex-end"))
@@ -92,35 +128,35 @@ class Inputs:
             name: Size(
                 name, label, None if name == "encoder_len" else first, stops(first, last), TIPS[name], self._told,
                 optional="as decoder" if name == "encoder_len" else "",
+                actions=actions(name, label),
             )
             for name, label, _, first, last in SIZE_CONTROLS
         }  # fmt: skip
         self.bits = {name: _chooser(label, SIZES[name]) for name, label in BIT_CONTROLS}
         self.switches: dict[str, Any] = {
-            name: _chooser(label, SWITCHES[name].meaning) for name, label in SWITCH_CONTROLS
+            name: _chooser(label, f"{SWITCHES[name].meaning}{MORE.get(name, '')}") for name, label, _ in SWITCH_CONTROLS
         }
         self.switches["causal"] = Checkbox(
-            description="causal: only the visible triangle", indent=False, tooltip=SWITCHES["causal"].meaning,
-            layout=Layout(width="auto", margin="2px 2px 2px 6.7em"),
+            description="causal: triangle only", indent=False, tooltip=SWITCHES["causal"].meaning,
+            layout=Layout(width="auto", margin="2px 2px 2px 7.9em"),
         )  # fmt: skip
         self.mesh = MeshControls(self.switches["comm"], self._told)
         self.reset = Button(description="reset", tooltip="the model's own architecture", layout=Layout(width="8em"))
-        # A button, not an accordion: those cannot be reached by keyboard.
-        self.architecture = ToggleButton(
-            description=FOLDED,
-            tooltip="show the sizes that this template's formulas use",
-            layout=Layout(width="calc(100% - 4px)"),
-        )
-        self.variables = VBox([], layout=Layout(width="100%", display="none"))
+        self.assumed = AssumedControls(self._told)
+        self._fold = Fold("architecture", "show the sizes that this template's formulas use", self._unfolded)
+        self.architecture, self.variables = self._fold.toggle, self._fold.body
         self.widget = VBox(
             [self.model, self.hardware, phase, *(size.box for size in self.sizes.values()), *self.bits.values(),
-             self.profile, *(widget for name, widget in self.switches.items() if name != "comm"), self.mesh.toggle,
-             self.mesh.body, self.architecture, self.variables],
+             self.profile, *(widget for name, widget in self.switches.items() if name != "comm"),
+             self.assumed.toggle, self.assumed.body, self.mesh.toggle, self.mesh.body, self.architecture,
+             self.variables],
             layout=Layout(width="100%", flex="0 0 auto", overflow="hidden"),
         )  # fmt: skip
         add_classes(self, "inputs")
+        phase.add_class("nb-wide")
         for name, widget in (
             *self.bits.items(), *self.switches.items(), ("mesh", self.mesh.body), ("devices", self.mesh.toggle),
+            ("efficiency", self.assumed.toggle), ("assumed", self.assumed.body),
         ):  # fmt: skip
             widget.add_class(f"nb-{name}")
         self.show(state, analysis)
@@ -128,7 +164,6 @@ class Inputs:
         for widget in (*choosers, *self.bits.values(), *self.switches.values()):
             widget.observe(self._told, "value")
         self.reset.on_click(self._reset)
-        self.architecture.observe(self._unfolded, "value")
 
     def _told(self, _: object = None) -> None:
         if not self.is_following:
@@ -155,6 +190,8 @@ class Inputs:
         options |= {name: widget.value or None for name, widget in self.bits.items()}
         if options["hardware"] == state.hardware:  # other hardware may have no such profile
             options["profile"] = self._profile()
+        if options["hardware"]:
+            options |= self.assumed.read()
         options |= {name: self.switches[name].value for name in ("fusion", "attn")}
         options |= {name: self._chosen(name) for name in FOLLOWING}
         options |= self.mesh.read(is_same_hardware=options["hardware"] == state.hardware)
@@ -180,6 +217,12 @@ class Inputs:
 
     # ---- to the controls
 
+    @property
+    def places(self) -> dict[str, list[str]]:
+        """Size → the texts of its slider's stops, of all that are there."""
+        numbers = {**self.sizes, **self.mesh.sizes, **self.assumed.numbers, **self._variables}
+        return {name: [*number.texts] for name, number in numbers.items() if number.texts}
+
     def show(self, state: State, analysis: Analysis) -> None:
         """Show a state, and offer the choices that go with it."""
         is_new = state.model is not self._state.model and state.model != self._state.model
@@ -202,11 +245,17 @@ class Inputs:
                 bits = sorted({*BITS, value} - {AS_ACTIVATIONS}, reverse=True)
                 choices = [(f"{bit}", bit) for bit in bits]
                 _offer(widget, [("as activations", AS_ACTIVATIONS), *choices] if name == "kv_bit" else choices, value)
-            _offer(self.switches["attn"], [(label, name) for name, label in can.attentions.items()], state.run["attn"])
-            for name in ("fusion", "logits", "mla", "comm"):
-                _offer(self.switches[name], SWITCHES[name].choices, getattr(analysis.run, name))
+            for name, _, words in SWITCH_CONTROLS:
+                labels: Mapping[str, str] = words
+                if name == "attn":
+                    labels = {one: words[one] if label == one else label for one, label in can.attentions.items()}
+                _offer(self.switches[name], [(labels[one], one) for one in labels], getattr(analysis.run, name))
             self.switches["mla"].layout.display = "" if can.is_latent else "none"
             self.switches["causal"].value = analysis.run.causal == "on"
+            for size in self.sizes.values():
+                if "max" in size.actions:
+                    size.actions["max"].layout.display = "" if state.hardware else "none"
+            self.assumed.show(state)
             self.mesh.show(state)
             if is_new:
                 self._forget()
@@ -219,26 +268,26 @@ class Inputs:
         self._own = {name: int(params[name]) for name in self._variables}
         for name, value in self._own.items():
             self._variables[name].show(value)
-        changes = self._state.changes
-        said = f": {', '.join(f'{name}={value}' for name, value in changes.items())}" if changes else ""
-        self.architecture.description = f"{UNFOLDED if self.architecture.value else FOLDED}{said}"
-        self.reset.disabled = not changes
+        self._fold.say(self._state.changes)
+        self.reset.disabled = not self._state.changes
 
     # ---- the architecture: built when it is unfolded
 
-    def _unfolded(self, _: object) -> None:
+    def _unfolded(self) -> None:
         with following(self):
             if self.architecture.value:
                 self._build()
             self._show_variables()
-        self.variables.layout.display = "" if self.architecture.value else "none"
 
     def _build(self) -> None:
         if self._variables:
             return
         for name, own in capabilities(self._state.model).sizes.items():
-            places = [0, 1] if VARIABLES[name].unit == "0 or 1" else stops(max(own // 16, 1), max(16 * own, 16), own)
             tip = f"{VARIABLES[name].meaning}; the model's own: {own:,}"
+            if VARIABLES[name].unit == "0 or 1":
+                self._variables[name] = Switch(name, own, tip, self._told)
+                continue
+            places = stops(max(own // 16, 1), max(16 * own, 16), own)
             self._variables[name] = Size(name, name, own, places, tip, self._told, label_width=VARIABLE_LABEL)
         self.variables.children = [*(size.box for size in self._variables.values()), self.reset]
         listen_in_turn(self.variables)

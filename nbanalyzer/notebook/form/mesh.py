@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ipywidgets import Dropdown, FloatSlider, Layout, ToggleButton, VBox
+from ipywidgets import Dropdown, FloatSlider, Layout
 
 from nbanalyzer.analysis.options import COMMUNICATION
 from nbanalyzer.costs.run import MESH
 
-from .controls import Size, listen_in_turn, stops
+from .controls import Fold, Size, listen_in_turn, stops
 from .state import State
 
 __all__ = ["MeshControls"]
 
-FOLDED, UNFOLDED = "▸ devices", "▾ devices"
 LABELS = {
     "tp": "tensor (tp)", "ep": "experts (ep)", "pp": "pipeline (pp)", "dp": "data (dp)", "fsdp": "shards (fsdp)",
     "cp": "context (cp)",
@@ -39,11 +38,9 @@ class MeshControls:
         self._comm = comm
         self.sizes: dict[str, Size] = {}
         self.overlap: FloatSlider | None = None
-        self.toggle = ToggleButton(
-            description=FOLDED, tooltip="divide the model over several devices", layout=Layout(width="calc(100% - 4px)")
-        )
-        self.body = VBox([comm], layout=Layout(width="100%", display="none"))
-        self.toggle.observe(self._unfolded, "value")
+        self._fold = Fold("devices", "divide the model over several devices", self._unfolded)
+        self.toggle, self.body = self._fold.toggle, self._fold.body
+        self.body.children = [comm]
 
     def read(self, *, is_same_hardware: bool) -> dict[str, Any]:
         """Return the options that the controls are set to; of the links only if the hardware is still the same.
@@ -70,8 +67,7 @@ class MeshControls:
         self._state = state
         said = {name: size for name in MESH if (size := state.run[name]) != 1}
         said |= {"nodes": state.communication.nodes} if state.communication.nodes != 1 else {}
-        text = f": {', '.join(f'{name}={size}' for name, size in said.items())}" if said else ""
-        self.toggle.description = f"{UNFOLDED if self.toggle.value else FOLDED}{text}"
+        self._fold.say(said)
         if self.overlap is None:
             return
         for name, size in self.sizes.items():
@@ -80,12 +76,11 @@ class MeshControls:
         self.sizes["nodes"].box.layout.display = "" if self._has_links else "none"
         self.overlap.layout.display = "" if self._has_links and state.phase != "request" else "none"
 
-    def _unfolded(self, _: object) -> None:
+    def _unfolded(self) -> None:
         if self.toggle.value and self.overlap is None:
             self._build()
         if self._state is not None:
             self.show(self._state)
-        self.body.layout.display = "" if self.toggle.value else "none"
 
     def _build(self) -> None:
         places = stops(1, MOST)

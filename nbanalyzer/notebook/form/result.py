@@ -89,10 +89,14 @@ class Answer:
         self.roofline: Roofline | None = None
         if self.accelerator:
             profile = self._profile(self.accelerator, before)
-            mesh = state.communication
-            self.roofline = Roofline(self.analysis, self.accelerator, profile=profile, communication=mesh)
+            mesh, reached = state.communication, state.assumed.efficiency
+            self.roofline = Roofline(self.analysis, self.accelerator, reached, profile, mesh)
             if self.request:
-                self.timing = self.request.on(self.accelerator, profile=profile, nodes=mesh.nodes)
+                self.timing = self.request.on(
+                    self.accelerator, compute_efficiency=reached.compute, bandwidth_efficiency=reached.bandwidth,
+                    launch_overhead=reached.launch_overhead, profile=profile, nodes=mesh.nodes,
+                    price=state.assumed.price,
+                )  # fmt: skip
         self.figures: Mapping[str, Figure] = {figure.name: figure for figure in self._figures()}
 
     def _profile(self, accelerator: Accelerator, before: Answer | None) -> Profile:
@@ -193,10 +197,11 @@ class Answer:
         return tuple(dict.fromkeys((*first, *self.analysis.warnings, *notes)))
 
     def _figures(self) -> list[Figure]:
-        figures = [*self._times(), *self._fitting()]
+        figures = [*self._times(), *self._money(), *self._fitting()]
         totals = self.request.totals if self.request else self.analysis.totals
         weights, cache = totals["weight_bytes_read"], totals["kv_bytes_read"] + totals["kv_bytes_written"]
-        parts = f"{si(weights)}B weights, {si(cache)}B cache, {si(totals['activation_bytes'])}B activations"
+        traffic = {"weights": weights, "cache": cache, "activations": totals["activation_bytes"]}
+        parts = ", ".join(f"{si(size, 'B')} {name}" for name, size in traffic.items())
         split = f"{si(totals['matmul_flops'])} matmul, {si(totals['vector_flops'])} vector"
         figures.append(Figure("flops", "FLOPs", totals["flops"], "FLOP", si(totals["flops"], "FLOP"), split))
         figures.append(Figure("bytes", "bytes moved", totals["bytes"], "B", si(totals["bytes"], "B"), parts))
@@ -265,6 +270,24 @@ class Answer:
         around = f"{seconds(found.low)} … {seconds(found.high)} ({100 * found.level:.0f} %)"
         notes = ", ".join((around, profile, *self.marks))
         return Figure("estimate", label, found.value, "s", seconds(found.value), notes)
+
+    def _money(self) -> list[Figure]:
+        """Return what a million tokens cost in the time that is expected, if there is a price."""
+        if self.state.assumed.price is None or self.accelerator is None or self.roofline is None:
+            return []
+        label, whole = "$ per million tokens", self.expected if self.point is None else self.point
+        if isinstance(whole, str):
+            return [Figure("cost", label, math.nan, "", UNMODELLED, "of the estimate, and there is none")]
+        took = whole if isinstance(whole, float) else whole.value
+        if self.timing:
+            value = self.timing.cost_per_million_tokens
+        else:
+            price = self.state.assumed.money(self.accelerator, self.analysis.run.devices)
+            value = price.cost_per_million_tokens(self.roofline.tokens_per_second * self.roofline.time / took)
+        word = "written" if self.state.phase != "prefill" else "read"
+        devices = f"{count} devices, " if (count := self.analysis.run.devices) > 1 else ""
+        note = f"{word}, at the estimate; {devices}${self.state.assumed.price:g} an hour{' each' if devices else ''}"
+        return [Figure("cost", label, value, "", f"${value:.2f}" if value >= 0.1 else f"${value:.2g}", note)]
 
     def _fitting(self) -> list[Figure]:
         if self.fit is None:

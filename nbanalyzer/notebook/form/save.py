@@ -11,7 +11,7 @@ from nbanalyzer.report.analysis import as_csv, as_html, as_json, in_cells, page
 from .result import Answer
 from .view import static
 
-__all__ = ["FORMATS"]
+__all__ = ["FORMATS", "content_of"]
 
 
 def _csv(answer: Answer) -> str:
@@ -46,3 +46,9 @@ def _png(answer: Answer) -> bytes:
 
 FORMATS: Mapping[str, Callable[[Answer], str | bytes]] = {"csv": _csv, "json": _json, "html": _html, "png": _png}
 """Suffix of a file → its content: a pass as `Analysis.save` writes it; of a request, the figures."""
+
+
+def content_of(answer: Answer, suffix: str) -> bytes:
+    """Return a state as the bytes of a file."""
+    content = FORMATS[suffix](answer)
+    return content.encode() if isinstance(content, str) else content

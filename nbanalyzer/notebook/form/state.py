@@ -1,9 +1,8 @@
-"""The state of a form: model, accelerator, phase and sizes, and the magic that reproduces it."""
+"""The state of a form: model, accelerator, phase and sizes, and what follows from a change of them."""
 
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -12,7 +11,8 @@ from typing import Any
 from nbanalyzer.analysis.communication import ONE_NODE, Communication
 from nbanalyzer.analysis.options import COMMUNICATION
 from nbanalyzer.analysis.populate import Source, populate
-from nbanalyzer.costs.run import ENGINE, MAX_SIZE, MESH, PHASES, REQUEST, SWITCHES, Run
+from nbanalyzer.costs.passes import PHASES
+from nbanalyzer.costs.run import ENGINE, MAX_SIZE, MESH, REQUEST, SWITCHES, Run
 from nbanalyzer.errors import InputError, NBAnalyzerError, UnknownNameError, quote
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.hardware.accelerators import Accelerator
@@ -22,9 +22,12 @@ from nbanalyzer.hardware.profiles import profile as find_profile
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.template import Composite
 
+from . import lifecycle
+from .assumed import ASSUMED, AT_ROOFLINE, Assumed
+
 __all__ = [
-    "DEFAULTS", "FOLLOWING", "Capabilities", "State", "begin", "capabilities", "changed", "engines", "followed",
-    "known_model",
+    "DEFAULTS", "FOLLOWING", "Capabilities", "State", "begin", "capabilities", "changed", "differences", "engines",
+    "followed", "known_model",
 ]  # fmt: skip
 
 DEFAULTS: Mapping[str, int | None] = {
@@ -50,6 +53,7 @@ class State:
         run: all values of the pass or of the request.
         changes: config values that differ from the model's own.
         communication: where the devices of the mesh are, and what is hidden of what they send.
+        assumed: what is reached of the accelerator's peaks, and its price.
 
     """
 
@@ -60,6 +64,7 @@ class State:
     run: Mapping[str, Any] = field(default_factory=dict)
     changes: Mapping[str, int] = field(default_factory=dict)
     communication: Communication = ONE_NODE
+    assumed: Assumed = AT_ROOFLINE
 
     @property
     def options(self) -> dict[str, Any]:
@@ -72,38 +77,6 @@ class State:
         """The key of its answer in a cache."""
         model = self.model if isinstance(self.model, str) else id(self.model)
         return (model, self.phase, tuple(sorted(self.run.items(), key=str)), tuple(self.changes.items()))
-
-    @property
-    def magic(self) -> str:
-        """The line that gives the same numbers: ``%populate …``, of a request ``%whatif …``.
-
-        Raises:
-            InputError: the model, the accelerator or the profile is an object of the notebook, which no line can name.
-
-        """
-        if not isinstance(self.model, str | os.PathLike):
-            raise InputError("no line reproduces this: the model is an object of the notebook, not a name")
-        words = ["%whatif" if self.phase == "request" else "%populate", shlex.quote(os.fspath(self.model))]
-        for option, value in (("--hardware", self.hardware), ("--profile", self.profile)):
-            if isinstance(value, Accelerator | Profile):
-                raise InputError(f"no line reproduces this: {quote(value.name)} is an object of the notebook")
-            words += [option, shlex.quote(value)] if value else []
-        if self.phase == "request":
-            words += ["--phase", "request"]
-        for name, value in self.run.items():
-            if value != self._usual(name) or name in {"seq_len", "prompt_len", "output_len"}:
-                words += [f"--{name}", str(value)]
-        for name in COMMUNICATION:
-            if (value := getattr(self.communication, name)) != getattr(ONE_NODE, name):
-                words += [f"--{name}", str(value)]
-        if self.changes:
-            words += ["--set", *(f"{name}={value}" for name, value in self.changes.items())]
-        return " ".join(words)
-
-    def _usual(self, name: str) -> object:
-        if name in FOLLOWING:
-            return None
-        return SWITCHES[name].choices[0] if name in SWITCHES else DEFAULTS[name]
 
     def __repr__(self) -> str:
         model = self.model if isinstance(self.model, str | os.PathLike) else type(self.model).__name__
@@ -172,11 +145,11 @@ def known_model(text: str) -> str:
 
     """
     name = text.strip()
-    if name.casefold() in catalog.aliases() or name.endswith(".json"):
+    is_file = name.endswith(".json") and not lifecycle.is_page()  # a visitor of a page names no file of its server
+    if catalog.known_as(name) or is_file:
         return name
-    raise UnknownNameError(
-        "model", name, (*catalog.short_names(), *catalog.names()), "The path of a file ends in .json."
-    )
+    hint = "" if lifecycle.is_page() else "The path of a file ends in .json."
+    raise UnknownNameError("model", name, catalog.like(name), hint)
 
 
 def begin(model: Source, **options: Any) -> State:
@@ -207,7 +180,7 @@ def changed(state: State, **options: Any) -> State:
         NBAnalyzerError: an option that does not exist, or that the phase or the model does not have.
 
     """
-    known = ("model", "hardware", "profile", "phase", "set", *COMMUNICATION, *DEFAULTS, *SWITCHES)
+    known = ("model", "hardware", "profile", "phase", "set", *COMMUNICATION, *ASSUMED, *DEFAULTS, *SWITCHES)
     for name in options:
         if name not in known:
             raise UnknownNameError("option", name, known)
@@ -226,14 +199,24 @@ def changed(state: State, **options: Any) -> State:
         hardware = str(hardware) if str(hardware).casefold().endswith(".json") else accelerator.name
     profile = _profile(state, hardware, options)
     communication = _communication(state, hardware, phase, options)
+    wished = {name: options.pop(name) for name in ASSUMED if name in options}
+    assumed = state.assumed.changed(wished, find_hardware(hardware) if hardware else None)
     changes = options.pop("set", None)
     if changes is None:
         changes = state.changes if model is state.model or model == state.model else {}
     run = _run(state, phase, can, options)
     return replace(
         state, model=model, hardware=hardware, profile=profile, phase=phase, run=run, changes=dict(changes),
-        communication=communication,
+        communication=communication, assumed=assumed,
     )  # fmt: skip
+
+
+def differences(one: State, other: State) -> frozenset[str]:
+    """Return the names of what differs between two states."""
+    fields = ("model", "hardware", "profile", "phase", "changes", "communication", "assumed")
+    names = {name for name in fields if getattr(one, name) != getattr(other, name)}
+    runs = one.run.keys() | other.run.keys()
+    return frozenset(names | {name for name in runs if one.run.get(name) != other.run.get(name)})
 
 
 def _profile(state: State, hardware: str | Accelerator | None, options: dict[str, Any]) -> str | Profile | None:

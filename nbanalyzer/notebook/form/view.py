@@ -19,7 +19,7 @@ from .roofline_svg import LIMITERS
 if TYPE_CHECKING:
     from nbanalyzer.analysis.comparison import Comparison
 
-__all__ = ["bars", "changes", "error_line", "figures", "heading", "memory", "remark", "static"]
+__all__ = ["bars", "beside", "changes", "error_line", "figures", "heading", "memory", "remark", "static"]
 
 TABULAR = "font-variant-numeric:tabular-nums"
 TRACK = "rgba(128,128,128,0.16)"
@@ -40,17 +40,21 @@ MEMORY = {
 }
 """Part of the memory that is needed → its colour."""
 UNITS = {"time": "s", "flops": "FLOP", "bytes": "B"}
+FIRST = frozenset({"estimate", "bound", "time", "fits"})
+"""The figures that one looks at first."""
 SMALLEST = 0.01  # share of a bar's total below which a module is one of the others
 RANKED = 8  # modules in the list of changes
 Part = tuple[str, float, str]  # of a bar: a name, a number, a colour
+Row = tuple[str, str, Sequence[Part], float | None]  # a bar: its name, its path, its parts, its length when pinned
+DASHED = "border-left:2px dashed currentColor"
 ALERT = "border-left:4px solid #d9363e;padding:0.15em 0.6em;margin:0.2em 0"
 NOTE = "border-left:4px solid rgba(245,140,20,0.9);padding:0.1em 0.6em;margin:0.2em 0"
 
 
-def error_line(text: str, *, is_first: bool = False) -> str:
+def error_line(text: str) -> str:
     """Return an error in one line."""
-    still = "Below is still the last state that could be worked out."
-    rest = "" if is_first else f' <span style="opacity:0.75">{still}</span>'
+    still = "The figures are still those of the last state that could be worked out."
+    rest = f' <span style="opacity:0.8">{still}</span>'
     return f'<div role="alert" style="line-height:1.4;{ALERT}"><b>{escape(text)}</b>{rest}</div>'
 
 
@@ -70,7 +74,8 @@ def figures(answer: Answer, pinned: Answer | None) -> str:
     cards = "".join(_card(figure, pinned) for figure in answer.figures.values())
     note = '<div style="opacity:0.75;font-size:0.85em;margin-top:0.3em;line-height:1.3">'
     foot = f"{note}Times: {escape(answer.words)}.</div>" if answer.words else ""
-    return f'<div style="display:flex;flex-wrap:wrap;gap:0.5em 1em;line-height:1.3">{cards}</div>{foot}'
+    columns = "display:grid;grid-template-columns:repeat(auto-fill,minmax(min(11.9em,100%),1fr))"
+    return f'<div style="{columns};gap:0.5em 0.7em;line-height:1.3">{cards}</div>{foot}'
 
 
 def _card(figure: Figure, pinned: Answer | None) -> str:
@@ -79,14 +84,15 @@ def _card(figure: Figure, pinned: Answer | None) -> str:
         text = change(pinned.figures.get(figure.name), figure)
         changed = f'<div class="nb-change" style="{TABULAR};font-weight:600">{escape(text)}</div>'
     small = "".join(
-        f'<div style="opacity:0.75;font-size:0.8em;{TABULAR}">{escape(text)}</div>'
+        f'<div style="opacity:0.8;font-size:0.88em;{TABULAR}">{escape(text)}</div>'
         for text in (_exact(figure), figure.note)
         if text
     )
+    size = 1.25 if figure.name in FIRST else 1.08
     return (
-        f'<div class="nb-figure nb-figure-{_class(figure.name)}" style="flex:1 1 11.5em;min-width:10em;max-width:17em">'
-        f'<div style="opacity:0.8;font-size:0.85em">{escape(figure.label)}</div>'
-        f'<div class="nb-value" style="font-size:1.15em;font-weight:600;white-space:nowrap;{TABULAR}">'
+        f'<div class="nb-figure nb-figure-{_class(figure.name)}" style="min-width:0">'
+        f'<div style="opacity:0.85;font-size:0.92em">{escape(figure.label)}</div>'
+        f'<div class="nb-value" style="font-size:{size}em;font-weight:600;{TABULAR}">'
         f"{escape(figure.text)}</div>{changed}{small}</div>"
     )
 
@@ -103,11 +109,14 @@ def _exact(figure: Figure) -> str:
 
 def remark(text: str) -> str:
     """Return a line that is no error."""
-    return f'<div style="opacity:0.85;line-height:1.4">{escape(text)}</div>'
+    return f'<div role="status" style="opacity:0.85;line-height:1.4">{escape(text)}</div>'
 
 
-def bars(answer: Answer) -> str:
-    """Return bars by module: time and bytes, or without hardware FLOPs and bytes; in the order of the pass."""
+def bars(answer: Answer, pinned: Answer | None = None) -> str:
+    """Return bars by module: time and bytes, or without hardware FLOPs and bytes; in the order of the pass.
+
+    Where a module was pinned, a line shows how long its bar was.
+    """
     analysis = answer.analysis
     nodes = [node for node in analysis.modules() if _does_anything(analysis.cost(node))]
     panels = {metric: {node: _parts(answer, node, metric) for node in nodes}
@@ -122,15 +131,23 @@ def bars(answer: Answer) -> str:
     names = analysis.labels(shown)
     html = ""
     for metric, parts in panels.items():
-        rows = [(name, node.path, parts[node]) for name, node in zip(names, shown, strict=True)]
+        before = _before(pinned, metric)
+        rows = [(name, node.path, parts[node], before.get(node.path)) for name, node in zip(names, shown, strict=True)]
         if others:
             rest = math.fsum(_sum(parts[node]) for node in others)
-            rows.append((f"{len(others)} others", "", [("", rest, OTHER)]))
+            rows.append((f"{len(others)} others", "", [("", rest, OTHER)], None))
         html += _panel(metric, rows, totals[metric])
     return (
         f'<div style="line-height:1.3;font-size:0.92em"><div style="opacity:0.8">{escape(answer.shown)}</div>'
         f'<div style="display:flex;flex-wrap:wrap;gap:0.6em 1.2em">{html}</div></div>'
     )
+
+
+def _before(pinned: Answer | None, metric: str) -> dict[str, float]:
+    """Return path → the length of its bar, of what was pinned."""
+    if pinned is None or (metric == "time" and pinned.roofline is None):
+        return {}
+    return {node.path: _sum(_parts(pinned, node, metric)) for node in pinned.analysis.modules()}
 
 
 def _does_anything(cost: Cost) -> bool:
@@ -150,17 +167,18 @@ def _parts(answer: Answer, node: Node, metric: str) -> list[Part]:
     return [(name, float(getattr(cost, attribute)), color) for name, attribute, color in PARTS[metric]]
 
 
-def _panel(metric: str, rows: Sequence[tuple[str, str, Sequence[Part]]], total: float) -> str:
-    """Return the bars of one metric: of each a name, the path, and its parts."""
+def _panel(metric: str, rows: Sequence[Row], total: float) -> str:
+    """Return the bars of one metric."""
     if metric == "time":
-        found = {name for _, _, parts in rows for name, *_ in parts}
+        found = {name for _, _, parts, _ in rows for name, *_ in parts}
         kinds = [kind for limiter, kind in LIMITED.items() if limiter != "link" or kind[0] in found]
     else:
         kinds = [(name, color) for name, _, color in PARTS[metric]]
     title = _legend({"flops": "FLOPs"}.get(metric, metric) + " by module", kinds)
-    most = max((_sum(parts) for _, _, parts in rows), default=0.0)
+    most = max((max(_sum(parts), before or 0.0) for *_, parts, before in rows), default=0.0)
     lines = "".join(
-        _row(name, path, _bar(parts, most, _share(_sum(parts), total, metric))) for name, path, parts in rows
+        _row(name, path, _bar(parts, most, _share(_sum(parts), total, metric), _mark(before, most, metric)))
+        for name, path, parts, before in rows
     )
     return f'<div style="flex:1 1 22em;min-width:0"><div>{title}</div>{lines}</div>'
 
@@ -196,19 +214,29 @@ def _filled(parts: Sequence[Part], most: float) -> str:
     )
 
 
-def _bar(parts: Sequence[Part], most: float, text: str) -> str:
+def _mark(before: float | None, most: float, metric: str) -> str:
+    """Return the line that shows where a bar ended when the state was pinned."""
+    if not before or not most:
+        return ""
+    about = as_attribute(f"pinned: {amount(before, UNITS[metric])}")
+    place = f"position:absolute;top:0;bottom:0;width:0;left:calc({100 * before / most:.3f}% - 2px)"
+    return f'<span class="nb-pinned" title="{about}" style="{place};{DASHED}"></span>'
+
+
+def _bar(parts: Sequence[Part], most: float, text: str, mark: str = "") -> str:
     return (
         f'<span style="display:block;position:relative;height:1.35em;background:{TRACK};overflow:hidden">'
-        f'<span style="display:flex;position:absolute;inset:0">{_filled(parts, most)}</span>'
+        f'<span style="display:flex;position:absolute;inset:0">{_filled(parts, most)}</span>{mark}'
         f'<span style="position:relative;padding-left:0.3em;white-space:nowrap;{TABULAR}">{escape(text)}</span></span>'
     )
 
 
-def memory(answer: Answer) -> str:
-    """Return the memory that is needed, as one bar against the capacity."""
+def memory(answer: Answer, pinned: Answer | None = None) -> str:
+    """Return the memory that is needed, as one bar against the capacity; a line shows what was needed when pinned."""
     need, fit = answer.memory, answer.fit
     capacity = float(fit.capacity if fit is not None else need.total)
-    most = max(capacity, float(need.total)) or 1.0
+    before = float(pinned.memory.total) if pinned else 0.0
+    most = max(capacity, float(need.total), before) or 1.0
     parts = [(f"{name} {si(size, 'B')}", float(size), MEMORY[name]) for name, size in need.parts.items()]
     edge = ""
     if fit is not None:
@@ -217,23 +245,28 @@ def memory(answer: Answer) -> str:
             f'left:calc({100 * capacity / most:.3f}% - 2px);background:currentColor"></span>'
         )
     text = repr(fit) if fit is not None else f"needs {si(need.total, 'B')} at least"
+    about = as_attribute(f"memory: {', '.join(name for name, *_ in parts)}; {text}")
     return (
         '<div style="line-height:1.4;font-size:0.92em">'
         f"{_legend('memory', [(name, color) for name, _, color in parts])}"
-        f'<div style="position:relative;height:1.5em;background:{TRACK};margin:0.4em 3px">'
+        f'<div role="img" aria-label="{about}" '
+        f'style="position:relative;height:1.5em;background:{TRACK};margin:0.4em 3px">'
         f'<span style="display:flex;position:absolute;inset:0;overflow:hidden">{_filled(parts, most)}</span>'
-        f"{edge}</div>"
+        f"{_mark(before, most, 'bytes')}{edge}</div>"
         f"<div>{escape(text)}</div>"
-        f'<div style="opacity:0.75;overflow-wrap:anywhere">largest working set: {escape(need.largest)}</div></div>'
+        f'<div style="opacity:0.8;overflow-wrap:anywhere">largest working set: {escape(need.largest)}</div></div>'
     )
 
 
-def changes(comparison: Comparison) -> str:
-    """Return the modules that changed most since the pinned state, the largest change first."""
+def changes(comparison: Comparison, pinned: Answer) -> str:
+    """Return what was pinned, and the modules that changed most since then, the largest change first."""
+    where = f" on {pinned.accelerator.name}" if pinned.accelerator else ""
+    what = f"Pinned: {pinned.name}{where}; {pinned.conditions}"
+    said = f'<div style="opacity:0.85;font-size:0.92em;line-height:1.4">{escape(what)}</div>'
     metric = "time" if "time" in comparison.metrics else "bytes"
     ranked = [module for module in comparison.changes(metric) if module.difference][:RANKED]
     if not ranked:
-        return '<div style="opacity:0.8">Pinned. No module differs from the pinned state yet.</div>'
+        return f'{said}<div style="opacity:0.85">No module differs from the pinned state yet.</div>'
     rows: list[Sequence[str]] = [(f"changed most, by {metric}", "pinned", "now", "change")]
     for module, name in zip(ranked, short_paths([module.path for module in ranked]), strict=True):
         unit = UNITS[metric]
@@ -241,7 +274,19 @@ def changes(comparison: Comparison) -> str:
             Figure(metric, "", value, unit, amount(value, unit)) for value in (module.before, module.after)
         )
         rows.append((name, before.text, after.text, change(before, after)))
-    return Table(rows).html()
+    return said + Table(rows).html()
+
+
+def beside(answer: Answer, other: Answer) -> str:
+    """Return the figures of two models side by side, under the same conditions."""
+    rows: list[Sequence[str]] = [("side by side", answer.name, other.name, "change")]
+    for name in dict.fromkeys((*answer.figures, *other.figures)):
+        first, second = answer.figures.get(name), other.figures.get(name)
+        label = (first or second).label  # type: ignore[union-attr]  # one of them has it
+        texts = [figure.text if figure else "" for figure in (first, second)]
+        rows.append((label if name != "fits" else "fits", *texts, change(first, second) if first and second else ""))
+    is_alike = other.conditions == answer.conditions
+    return Table(rows).html() + ("" if is_alike else remark(f"{other.name}: {other.conditions}"))
 
 
 # ---- the table beside a form, which a saved, exported or untrusted notebook still shows
@@ -250,12 +295,11 @@ def changes(comparison: Comparison) -> str:
 def static(answer: Answer) -> dict[str, str]:
     """Return a state as text and as HTML without any widget, the same every time."""
     rows = [(figure.label, figure.text, _exact(figure), figure.note) for figure in answer.figures.values()]
-    words = "What the form began with; the form itself needs a kernel, run its cell:"
-    began = f'<div style="opacity:0.75;font-size:0.85em">{words}</div>'
+    began = '<div style="opacity:0.8;font-size:0.9em">What the form began with:</div>'
     html = (
-        f"{began}{heading(answer)}{Table(rows, words=(0, 3), has_head=False).html()}"
+        f'<div class="nb-began">{began}{heading(answer)}{Table(rows, words=(0, 3), has_head=False).html()}'
         f'<details><summary style="cursor:pointer">{escape(answer.shown)}, by module</summary>'
-        f"{Table(_modules(answer)).html()}</details>"
+        f"{Table(_modules(answer)).html()}</details></div>"
     )
     return {"text/plain": repr(answer.result), "text/html": html}
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import weakref
 from collections import OrderedDict
-from pathlib import Path
+from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from IPython import display
@@ -19,20 +20,24 @@ from nbanalyzer.errors import InputError, NBAnalyzerError
 
 from . import lifecycle
 from .lifecycle import in_turn
+from .lines import magic
+from .questions import Along, along, largest
 from .result import Answer
-from .save import FORMATS
-from .state import State, begin, changed
+from .save import FORMATS, content_of
+from .state import State, begin, changed, differences, known_model
 from .view import static
 
 if TYPE_CHECKING:
     from nbanalyzer.analysis.request import Request
 
-    from .panel import Panel
+    from .panel import Panel, Shown
 
 __all__ = ["WhatIf"]
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KEPT = 32  # answers: going back to one of them costs nothing
+PAST = 100  # states that can be gone back to
+PAUSE = 1.0  # seconds after which the same slider makes another step
 
 
 class WhatIf:
@@ -49,7 +54,9 @@ class WhatIf:
 
     Args:
         model: the initial model, as for `populate`.
-        options: ``hardware``; ``profile``, what estimates are made with; ``nodes`` and ``overlap``, of several devices;
+        options: ``hardware``; ``profile``, what estimates are made with; ``compute_efficiency``,
+            ``bandwidth_efficiency`` and ``launch_overhead``, as for `Analysis.on`; a ``price``, $ an hour of a device;
+            ``nodes`` and ``overlap``, of several devices;
             ``phase``: ``"prefill"``, ``"decode"`` or ``"request"``; ``set``; the values of a run, or ``prompt_len`` and
             ``output_len`` of a request.
 
@@ -64,7 +71,12 @@ class WhatIf:
     def __init__(self, model: Source = "gpt2", **options: Any) -> None:
         self._answers: OrderedDict[object, Answer] = OrderedDict()
         self._answer = self._answered(begin(model, **options))
+        self._begun = self.state
+        self._past: list[State] = []
+        self._moved: tuple[frozenset[str], float] = (frozenset(), 0.0)  # what changed last, and when
         self._pinned: Answer | None = None
+        self._other: Source | None = None
+        self._along: Along | None = None
         self._panel: Panel | None = None
         self.error = ""
 
@@ -97,8 +109,8 @@ class WhatIf:
 
     @property
     def magic(self) -> str:
-        """The line that gives the same numbers, see `State.magic`."""
-        return self.state.magic
+        """The line that gives the same numbers: ``%populate …``, of a request ``%request …``."""
+        return magic(self.state)
 
     @property
     def comparison(self) -> Comparison | None:
@@ -129,6 +141,54 @@ class WhatIf:
         self._pinned = None
         self._show()
 
+    @in_turn
+    def undo(self) -> None:
+        """Go back to the state before the last option was changed; after a mistake, to the last good state."""
+        if not self.error and self._past:
+            self._answer = self._answered(self._past.pop())
+            self._moved = (frozenset(), 0.0)
+        self.error = ""
+        self._show()
+
+    @in_turn
+    def reset(self) -> None:
+        """Go back to the state that the form began with; `undo` takes it back."""
+        self._accept(self._answered(self._begun))
+
+    @in_turn
+    def beside(self, model: Source | None) -> None:
+        """Show another model side by side with the form's own, under the same conditions; None: no longer.
+
+        Raises:
+            NBAnalyzerError: there is no such model.
+
+        """
+        if model is not None:
+            changed(self.state, model=model)
+        self._other = model
+        self._show()
+
+    @in_turn
+    def largest(self, name: str) -> None:
+        """Set a size to the largest that fits the accelerator's memory.
+
+        Raises:
+            NBAnalyzerError: there is none, or there is no hardware.
+
+        """
+        self.change(**{name: largest(self.state, name)})
+
+    @in_turn
+    def sweep(self, name: str) -> None:
+        """Plot the figures along a size, over the stops of its slider; an empty name takes the plot away.
+
+        Raises:
+            NBAnalyzerError: they cannot be worked out.
+
+        """
+        self._along = along(self.state, name, self._built().inputs.sizes[name].places) if name else None
+        self._show()
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the present state in the format of the suffix: .csv, .json, .html or .png.
 
@@ -154,17 +214,14 @@ class WhatIf:
     def _built(self) -> Panel:
         if self._panel is None:
             from .controls import weakly
-            from .panel import Panel
+            from .panel import Actions, Panel
 
-            self._panel = Panel(
-                self._answer,
-                asked=weakly(self._asked),
-                pin=weakly(self.pin),
-                unpin=weakly(self.unpin),
-                saved=weakly(self._saved),
-            )
-            if self._pinned:
-                self._panel.show(self._answer, self._pinned)
+            actions = Actions(
+                asked=weakly(self._asked), pin=weakly(self.pin), unpin=weakly(self.unpin), undo=weakly(self.undo),
+                reset=weakly(self.reset), download=weakly(self._download), beside=weakly(self._beside),
+                largest=weakly(self._largest), swept=weakly(self._swept),
+            )  # fmt: skip
+            self._panel = Panel(self._shown(), actions)
             # The registry of widgets keeps them alive: they are closed with the form.
             self._finalizer = weakref.finalize(self, self._panel.close)
             self._finalizer.atexit = False
@@ -172,7 +229,7 @@ class WhatIf:
 
     def _answered(self, state: State) -> Answer:
         profile = state.profile if isinstance(state.profile, str | None) else id(state.profile)
-        key = (state.key, state.hardware, profile, state.communication)
+        key = (state.key, state.hardware, profile, state.communication, state.assumed)
         if key in self._answers:
             self._answers.move_to_end(key)
             return self._answers[key]
@@ -187,13 +244,37 @@ class WhatIf:
         return answer
 
     def _accept(self, answer: Answer) -> None:
+        self._remember(answer.state)
         self._answer = answer
         self.error = ""
         self._show()
 
+    def _remember(self, state: State) -> None:
+        """Remember the state that another one follows; what moves without a pause is one step back."""
+        if state == self.state:
+            return
+        moved, now = differences(self.state, state), monotonic()
+        is_going_on = moved == self._moved[0] and now - self._moved[1] < PAUSE
+        self._moved = (moved, now)
+        if not (is_going_on and self._past):
+            self._past = [*self._past[-PAST:], self.state]
+
+    def _shown(self) -> Shown:
+        from .panel import Shown
+
+        other: Answer | str | None = None
+        if self._other is not None:
+            try:
+                other = self._answered(changed(self.state, model=self._other))
+            except NBAnalyzerError as error:
+                other = f"{self._other}: {error}"
+        return Shown(self._answer, self._pinned, other, self._along, can_undo=bool(self._past))
+
     def _show(self) -> None:
         if self._panel:
-            self._panel.show(self._answer, self._pinned)
+            self._panel.show(self._shown())
+
+    # ---- what the controls ask
 
     def _asked(self) -> None:
         """Follow the controls; an error is shown in the form, and the last good state stays."""
@@ -206,14 +287,25 @@ class WhatIf:
         else:
             self._accept(answer)
 
-    def _saved(self, path: str) -> None:
-        panel = self._built()
+    def _told(self, act: Callable[[], None]) -> None:
+        """Do what a button asks; if it cannot be done, say why."""
         try:
-            self.save(path.strip())
+            act()
         except NBAnalyzerError as error:
-            panel.said(str(error), is_error=True)
-        else:
-            panel.said(f"saved {path.strip()} ({Path(path.strip()).stat().st_size:,} bytes)", is_error=False)
+            self._built().tell(str(error))
+
+    def _beside(self, text: str) -> None:
+        self._told(lambda: self.beside(known_model(text) if text.strip() else None))
+
+    def _largest(self, name: str) -> None:
+        self._told(lambda: self.largest(name))
+
+    def _swept(self, name: str) -> None:
+        self._told(lambda: self.sweep(name))
+
+    def _download(self, suffix: str) -> None:
+        name = f"{self._answer.name}-{self.state.phase}.{suffix}"
+        self._told(lambda: self._built().browser.download(name, content_of(self._answer, suffix)))
 
     # ---- how it is shown
 
@@ -221,6 +313,10 @@ class WhatIf:
         return f"WhatIf({self.state!r})"
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        """Return the form, and for those who show no widgets the table; Jupyter asks `_ipython_display_`."""
+        return {**self._view(), "text/html": static(self._answer)["text/html"]}
+
+    def _view(self) -> dict[str, Any]:
         view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
         # Shown where no widget can be: in an untrusted notebook, and in an exported one.
         needs = "A form stands here while a kernel runs: run the cell to see it."
@@ -228,6 +324,6 @@ class WhatIf:
 
     def _ipython_display_(self) -> None:
         lifecycle.keep(self)
-        display.display(self._repr_mimebundle_(), raw=True)
+        display.display(self._view(), raw=True)
         if not lifecycle.is_page():
             display.display(static(self._answer), raw=True)

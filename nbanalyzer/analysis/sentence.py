@@ -1,0 +1,78 @@
+"""The first thing to say of a pass, in one or two plain sentences: made from its numbers, the same every time."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from nbanalyzer.costs.active import active_parameters
+from nbanalyzer.costs.regions import is_linear, is_product, regions_of
+from nbanalyzer.costs.roles import ATTENTION, HEAD, MLP, SCAN, roles_of
+from nbanalyzer.quantities import count_of, percent, si
+
+if TYPE_CHECKING:
+    from nbanalyzer.costs.costs import Costs
+    from nbanalyzer.formulas.grammar import Number
+
+__all__ = ["sentence_of"]
+
+LARGE = 0.5  # a share that most of a pass is
+
+
+def sentence_of(costs: Costs) -> str:
+    """Return what a student wants to know of a pass: where its FLOPs or its bytes are."""
+    cost = costs.cost_of_all
+    if not cost.flops or not cost.bytes:
+        return ""
+    uses = _uses(costs)
+    weights = float(cost.weight_bytes_read / cost.bytes)
+    if weights > LARGE:
+        read, ratio = si(cost.weight_bytes_read, "B"), f"{cost.arithmetic_intensity:.3g}"
+        tokens = costs.run.batch_size * costs.run.seq_len
+        whom = "one token" if tokens == 1 else f"{tokens:,} tokens"
+        return f"For {whom}, {read} of weights are read, {percent(weights)} of all bytes: {ratio} FLOPs a byte.{uses}"
+    shares = _shares(costs)
+    role = max(shares, key=lambda name: shares[name])
+    who = _who(role, costs)
+    text = f"{who[:1].upper()}{who[1:]} {'have' if who.endswith('s') else 'has'} {percent(shares[role])} of the FLOPs"
+    among, growth = _among_tokens(costs)
+    if among > 0.005 and growth > 2:
+        text += f"; products of tokens with tokens have {percent(among)}, a share that grows with seq_len"
+    moved = float(cost.activation_bytes / cost.bytes)
+    if moved > LARGE and costs.run.fusion == "none":
+        return f"{text}. {percent(moved)} of the bytes are activations between kernels that are not fused.{uses}"
+    return f"{text}.{uses}"
+
+
+def _uses(costs: Costs) -> str:
+    """Return how many of its parameters a token uses, if it does not use all."""
+    whole, active = costs.cost_of_all.parameters, active_parameters(costs)
+    if active == whole or costs.run.devices > 1:
+        return ""
+    return f" A token uses {count_of(active)} of {count_of(whole)} parameters."
+
+
+def _shares(costs: Costs) -> dict[str, float]:
+    """Return role → its share of the FLOPs."""
+    found: dict[str, Number] = {}
+    for node, role in roles_of(costs.kernel_tree).items():
+        found[role] = found.get(role, 0) + costs.cost(node).flops
+    return {role: float(Fraction(number) / costs.cost_of_all.flops) for role, number in found.items()}
+
+
+def _who(role: str, costs: Costs) -> str:
+    experts = "the experts" if "num_experts" in costs.variables else "the MLP"
+    return {MLP: experts, ATTENTION: "attention", SCAN: "the state-space layers", HEAD: "the head"}.get(role, role)
+
+
+def _among_tokens(costs: Costs) -> tuple[float, float]:
+    """Return the share of the FLOPs in products of tokens with tokens, and by what they grow with twice the tokens."""
+    regions = regions_of(costs.kernel_tree)
+    nodes = [node for node, one in regions.items() if one.kind == "attention" and is_product(node)]
+    nodes = [node for node in nodes if not is_linear(node) and costs.cost(node).flops]
+    if not nodes:
+        return 0.0, 0.0
+    doubled = {**costs.values, "seq_len": 2 * costs.run.seq_len}
+    own = sum(costs.cost(node).flops for node in nodes)
+    more = sum(costs.cost(node).count * node.parts[0].evaluate(doubled) for node in nodes)
+    return float(own / costs.cost_of_all.flops), float(Fraction(more) / own)

@@ -1,0 +1,67 @@
+"""The images and the sound of the runs that are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nbanalyzer.generate.model.subject import NOTHING, Subject
+from nbanalyzer.generate.probe.observation import values_of
+from nbanalyzer.templates.media import Media, fitted, positions_of
+
+__all__ = ["in_run", "needed", "stands_for", "with_images"]
+
+Run = Mapping[str, Any]
+
+SIZE = "448x672"
+"""Of images, where a model takes them of many sizes."""
+
+SECONDS = 3
+"""Of sound, where a model takes it of any length."""
+
+IMAGES: Mapping[str, Run] = {
+    "images": {"batch_size": 1, "seq_len": 64, "images": 2},
+    "after_images": {"batch_size": 1, "seq_len": 3, "images": 2},
+    "image_of_two": {"batch_size": 2, "seq_len": 30, "images": 1, "logits": "last"},
+}
+"""The runs with images, and so many tokens beside them; the second follows the first."""
+
+
+def needed(subject: Subject) -> dict[str, Any]:
+    """Return the options of what every run of a model reads beside text: nothing, where it may read text alone."""
+    reader = subject.reader
+    if reader is None:
+        return {}
+    if reader.reads.what == "sound":
+        return {"audio_seconds": SECONDS} if reader.reads.usual and not reader.reads.most else {}
+    return {"images": 2} if reader.several and reader.reads.usual else {}
+
+
+def with_images(subject: Subject) -> dict[str, Run]:
+    """Return the runs of a model that may read images, with images."""
+    reader = subject.reader
+    if reader is None or not reader.optional:
+        return {}
+    size = {} if "height" in reader.reads.sizes else {"image_size": SIZE}
+    found: dict[str, Run] = {}
+    for name, run in IMAGES.items():
+        sized = {**run, **size}
+        before = found["images"]["seq_len"] if name == "after_images" else 0
+        taken = (
+            0 if before else positions_of(reader.reads, values_of(subject), in_run(subject, sized), run["batch_size"])
+        )
+        found[name] = {**sized, "seq_len": run["seq_len"] + taken, **({"cache_len": before} if before else {})}
+    return found
+
+
+def stands_for(subject: Subject, name: str) -> bool:
+    """Return whether a run with images is another that is compared anyway, of the last logits or of several tokens."""
+    return name in {"prefill_last_logits", "continuation"} and bool(with_images(subject))
+
+
+def in_run(subject: Subject, run: Run) -> Media:
+    """Return what a run has a model read."""
+    if subject.reader is None:
+        return NOTHING
+    given = (run.get(name) for name in ("images", "image_size", "audio_seconds"))
+    return fitted(subject.reader.reads, values_of(subject), *given)[0]

@@ -1,0 +1,103 @@
+"""Work that a host does beside the device: grids, lengths and places of images, numbers that a model's code reads.
+
+Weights, pixels and sound are on the meta device, which has no data; what says how large an image is, and which tokens
+stand for it, is real. So a model's code may ask for it, and go through it in loops. What is computed from such numbers
+alone is run for real, and is no work of the device.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.fx.experimental import _config as symbolic
+
+__all__ = ["Host", "is_host_work", "tensors_in"]
+
+_UNCHECKED = "TRANSFORMERS_DISABLE_TORCH_CHECK"
+"""The environment variable by which transformers leaves out checks of values, which the meta device does not have."""
+
+_MASKED = frozenset({"aten::index", "aten::index_put", "aten::index_put_"})
+
+
+class Host:
+    """Whether some of a model's inputs are numbers on the host just now."""
+
+    active = False
+
+    @classmethod
+    @contextmanager
+    def open(cls) -> Iterator[None]:
+        """Have what follows run with numbers on the host; masks of the device are full."""
+        before, checks = symbolic.meta_nonzero_assume_all_nonzero, os.environ.get(_UNCHECKED)
+        cls.active, outer = True, cls.active
+        symbolic.meta_nonzero_assume_all_nonzero = True
+        os.environ[_UNCHECKED] = "1"
+        try:
+            yield
+        finally:
+            cls.active = outer
+            symbolic.meta_nonzero_assume_all_nonzero = before
+            if checks is None:
+                os.environ.pop(_UNCHECKED, None)
+            else:
+                os.environ[_UNCHECKED] = checks
+
+    @staticmethod
+    def placed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return an operation's arguments where it can be run: all on the host, or all on the meta device."""
+        tensors = tensors_in((args, kwargs))
+        on_host = [tensor for tensor in tensors if tensor.device.type == "cpu"]
+        device = kwargs.get("device")
+        if not on_host:
+            if device is not None and tensors and torch.device(device).type == "cpu":  # what has no data stays there
+                kwargs = {**kwargs, "device": torch.device("meta")}
+        elif len(on_host) == len(tensors):
+            whole = all(not tensor.is_floating_point() for tensor in tensors)
+            if device is not None and whole and func is torch.ops.aten._to_copy.default:  # noqa: SLF001
+                kwargs = {**kwargs, "device": torch.device("cpu")}
+        else:
+            if func._schema.name in _MASKED:  # noqa: SLF001 - the one way to it
+                args = (args[0], _places(args[1]), *args[2:])
+            args, kwargs = _on_meta(args), _on_meta(kwargs)
+        return args, kwargs
+
+
+def _places(indices: Any) -> list[Any]:
+    """Return indices with the places in a mask of the host, so that it is known how many there are."""
+    found: list[Any] = []
+    for index in indices:
+        if isinstance(index, torch.Tensor) and index.device.type == "cpu" and index.dtype == torch.bool:
+            found += index.nonzero().unbind(1)
+        else:
+            found.append(index)
+    return found
+
+
+def _on_meta(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.to("meta") if value.device.type == "cpu" else value
+    if isinstance(value, list | tuple):
+        return type(value)(map(_on_meta, value))
+    if isinstance(value, dict):
+        return {key: _on_meta(one) for key, one in value.items()}
+    return value
+
+
+def tensors_in(value: Any) -> list[torch.Tensor]:
+    """Return the tensors among an operation's arguments."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return [tensor for one in value for tensor in tensors_in(one)]
+    return []
+
+
+def is_host_work(results: list[torch.Tensor]) -> bool:
+    """Return whether an operation was run on the host: a device's work gives something there."""
+    return Host.active and bool(results) and all(tensor.device.type == "cpu" for tensor in results)

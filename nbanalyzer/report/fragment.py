@@ -1,0 +1,179 @@
+"""An analysis as HTML: real tables, with inline styles, without ids, scripts and style sheets.
+
+It is read by ear, on pages that strip styles, in untrusted notebooks, nbconvert's pages and both themes; the name of a
+row unfolds to its derivation. Everything in it is escaped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from nbanalyzer.costs.names import help_of
+from nbanalyzer.costs.roles import ROLES
+from nbanalyzer.formulas.variables import VARIABLES
+from nbanalyzer.quantities import show
+from nbanalyzer.text import as_attribute, escape
+
+from .cells import LEGEND, cells, headings, label_of
+from .heads import headline, sentences, warnings
+from .rows import Row, rows_of
+
+if TYPE_CHECKING:
+    from nbanalyzer.analysis.roofline import Roofline
+    from nbanalyzer.costs.costs import Costs
+
+__all__ = ["as_fragment"]
+
+TABLE = "color:inherit;border-spacing:.7em 0;font-size:inherit;font-variant-numeric:tabular-nums"
+CELL = "vertical-align:top"  # beside a row that is unfolded
+NAME = "padding-left:{:g}em;vertical-align:top;text-align:left;font-weight:normal"
+INSIDE = "width:56em;max-width:85vw;margin:.2em -48em .5em 1em"  # wider than its cell: nothing else is on its lines
+SIDES = ("left", "left", "right", "left")  # of the columns of the legend
+COLUMNS = ";columns:26em 2"
+LINE = "border-top:1px solid rgba(128,128,128,.5)"
+FLOPS_COLOR, BYTES_COLOR, LINK_COLOR = "rgba(56,132,255,.35)", "rgba(245,140,20,.4)", "rgba(0,158,115,.4)"
+MATH = re.compile(r"\\mathrm\{([^{}]*)\}")
+WIDE = {3: "FLOPs", 5: "bytes", 8: "time"}
+"""Columns of shares, which are bars too → what they are shares of."""
+
+
+def as_fragment(analysis: Costs, roofline: Roofline | None = None) -> str:
+    """Return the analysis as a part of an HTML page; rows as `nbanalyzer.report.rows.rows_of` has them."""
+    answers = [f'<div style="margin:.4em 0"><b>{escape(text)}</b></div>' for text in sentences(analysis, roofline)]
+    notes = "".join(
+        '<div style="margin:.4em 0;padding:.2em .6em;border-left:4px solid rgba(245,140,20,.9)">'
+        f"warning: {escape(text)}</div>"
+        for text in warnings(analysis, roofline)
+    )
+    heads = "".join(
+        f'<tr>{_heading(name)}<td style="{CELL};text-align:left">{escape(text)}</td></tr>'
+        for name, text in headline(analysis, roofline)
+    )
+    return (
+        '<div style="font-size:.92em;line-height:1.45">'
+        f"<div><b>{escape(analysis.title)}</b></div><div>{escape(analysis.conditions)}</div>{''.join(answers)}{notes}"
+        f'<table cellpadding="1" style="{TABLE};margin:.5em 0">{heads}</table>'
+        f'<div style="overflow-x:auto">{_table(analysis, roofline)}</div>{_legend(analysis)}</div>'
+    )
+
+
+def _heading(name: str) -> str:
+    """Return the name of a total, or an empty cell where a line belongs to the one before."""
+    tag = f'th scope="row" align="left" style="{NAME.format(0)}"' if name else "td"
+    return f"<{tag}>{_unbroken(name)}</{tag.partition(' ')[0]}>"
+
+
+def _table(analysis: Costs, roofline: Roofline | None) -> str:
+    """Return the table of the rows."""
+    names = headings(analysis, roofline)
+    labels = [f"% of {WIDE[index]}" if text == "%" else text for index, text in enumerate(names)]
+    kind = "role" if analysis.by == "role" else "kernel"
+    head = f'<th scope="col" align="left" style="{NAME.format(0.5)}">{kind}</th>'
+    head += "".join(f'<th scope="col" style="{CELL};font-weight:normal">{_unbroken(text)}</th>' for text in labels)
+    *rows, total = rows_of(analysis, roofline)
+    body = "".join(_row(analysis, row, roofline) for row in rows)
+    body += _row(analysis, total, roofline, f";{LINE}")
+    return (
+        f'<table cellpadding="1" style="{TABLE}"><thead><tr align="right" style="text-align:right">{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table>"
+    )
+
+
+def _row(analysis: Costs, row: Row, roofline: Roofline | None, line: str = "") -> str:
+    texts = cells(analysis, row, roofline)
+    name, style = _name(analysis, row, roofline), NAME.format(0.5 + row.depth)
+    found = [f'<th scope="row" align="left" style="{style}{line}">{name}</th>']
+    for index, text in enumerate(texts):
+        style = CELL + line
+        if index in WIDE and text and (row.node or row.parts) and float(text) >= 1:
+            style += f";background:{_bar(float(text), _color(index, texts))}"
+        found.append(f'<td style="{style}">{_unbroken(text)}</td>')
+    return f'<tr align="right" style="text-align:right">{"".join(found)}</tr>'
+
+
+def _name(analysis: Costs, row: Row, roofline: Roofline | None) -> str:
+    """Return the name of a row; it unfolds to its derivation, or to the rows that it is the sum of."""
+    label = escape(label_of(analysis, row))
+    if row.parts:
+        said = ROLES.get(row.label, "")
+        style, inside = INSIDE, f"<div>{escape(said)}</div>" if said else ""
+        inside += _parts(analysis, row.parts, roofline)
+    elif row.node and (row.node.is_last or row.depth + 1 == analysis.depth):
+        style = INSIDE + COLUMNS
+        inside = f"<div>{escape(help_of(row.node, analysis))}</div>{_derivation(analysis, row)}"
+    else:
+        return label if row.node is None else f'<span title="{as_attribute(row.node.path)}">{label}</span>'
+    return (
+        f'<details><summary style="cursor:pointer;white-space:nowrap">{label}</summary>'
+        f'<div style="{style}">{inside}</div></details>'
+    )
+
+
+def _derivation(analysis: Costs, row: Row) -> str:
+    assert row.node is not None
+    explained = analysis.explain_node(row.node)
+    return f"<div>{escape(explained.title)}</div>{explained.as_html()}"
+
+
+def _parts(analysis: Costs, rows: Sequence[Row], roofline: Roofline | None) -> str:
+    """Return the rows that another is the sum of, each with its numbers and its derivation."""
+    return "".join(_part(analysis, row, roofline) for row in rows)
+
+
+def _part(analysis: Costs, row: Row, roofline: Roofline | None) -> str:
+    named = zip(headings(analysis, roofline), cells(analysis, row, roofline), strict=True)
+    numbers = ", ".join(f"{name} {text}" for name, text in named if text and name not in {"%", "FLOP/B", "bound"})
+    inside = f"<div>{escape(help_of(row.node, analysis))}</div>{_derivation(analysis, row)}" if row.node else ""
+    return (
+        f'<details><summary style="cursor:pointer">{escape(row.label)}: {escape(numbers)}</summary>'
+        f'<div style="margin-left:1.2em">{inside}</div></details>'
+    )
+
+
+def _bar(share: float, color: str) -> str:
+    return f"linear-gradient(90deg,{color} {share:.1f}%,transparent 0) 0 0/100% 1.7em no-repeat"
+
+
+def _color(index: int, texts: Sequence[str]) -> str:
+    """Return the colour of a bar: of a time that of what it waits for."""
+    if index == 3 or (index == 8 and texts[9] == "compute"):
+        return FLOPS_COLOR
+    return LINK_COLOR if index == 8 and texts[9] == "link" else BYTES_COLOR
+
+
+def _unbroken(text: str) -> str:
+    return "&nbsp;".join(map(escape, text.split(" ")))
+
+
+def _legend(analysis: Costs) -> str:
+    """Return what units and symbols mean, folded."""
+    lines = "".join(_symbols(analysis))
+    names = zip(("variable", "symbol", "value", "meaning"), SIDES, strict=True)
+    heads = "".join(f'<th scope="col" style="text-align:{side}">{name}</th>' for name, side in names)
+    return (
+        '<details><summary style="cursor:pointer">Units and symbols</summary>'
+        f'<div style="margin-left:1.2em"><div>{escape(" ".join(LEGEND))}</div>'
+        f'<table cellpadding="1" style="{TABLE}"><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>'
+        "</div></details>"
+    )
+
+
+def _symbols(analysis: Costs) -> Iterator[str]:
+    for name in analysis.variables:
+        known, value = VARIABLES.get(name), analysis.values.get(name)
+        if value is None:
+            continue
+        meaning = known.meaning if known else "a field of the config"
+        texts = (escape(name), _symbol(known.latex) if known else "", escape(show(value)), escape(meaning))
+        pairs = zip(texts, SIDES, strict=True)
+        row = "".join(f'<td style="text-align:{side}">{text}</td>' for text, side in pairs)
+        yield f"<tr>{row}</tr>"
+
+
+def _symbol(latex: str) -> str:
+    r"""Return a symbol of a formula in HTML: ``d_{\mathrm{model}}`` → ``d<sub>model</sub>``."""
+    plain = MATH.sub(r"\1", latex).replace(r"\_", "_").replace(r"\beta", "β")
+    base, line, index = plain.partition("_{")
+    return f"{escape(base)}<sub>{escape(index.removesuffix('}'))}</sub>" if line else escape(plain)

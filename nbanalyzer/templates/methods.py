@@ -1,0 +1,337 @@
+"""What a config's quantisation method means: which scheme, of which modules. A function for each method.
+
+Sources: transformers ``quantizers/`` and ``utils/quantization_config.py``, compressed-tensors
+``quantization/quant_args.py`` and ``utils/match.py``, NVIDIA Model-Optimizer ``export/quant_utils.py``, GPTQModel
+``quantization/config.py``, mlx-lm ``utils.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nbanalyzer.errors import ConfigError, InputError, quote
+
+from .choices import Choice, Quantisation
+from .schemes import Role, Scheme, scheme_named, with_values
+
+__all__ = ["METHODS", "read"]
+
+Fields = Mapping[str, Any]
+WEIGHTS: tuple[Role, ...] = ("linear", "expert")
+LINEARS: tuple[Role, ...] = ("linear", "expert", "head")
+HEAD: tuple[Role, ...] = ("head",)
+
+
+def read(fields: Fields, model_type: str) -> Quantisation:
+    """Return what the fields of a ``quantization_config`` mean.
+
+    Args:
+        fields: with quant_method.
+        model_type: of the model, which decides on the scales of block-wise fp8.
+
+    Raises:
+        ConfigError: a method that is not known, or values that it does not have.
+
+    """
+    method = fields.get("quant_method") or _guessed(fields)
+    if not isinstance(method, str) or method not in METHODS:
+        raise ConfigError(
+            f"the quantisation method {quote(method)} is not known: there are {', '.join(METHODS)}. w_bit=… or quant=… "
+            "counts its weights otherwise"
+        )
+    try:
+        return METHODS[method](fields, model_type)
+    except InputError as error:
+        raise ConfigError(f"quantization_config: {error}") from None
+
+
+def _guessed(fields: Fields) -> object:
+    """Return the method of a config that does not name it, as older ones; None if nothing tells."""
+    marks = {
+        "config_groups": "compressed-tensors", "quant_algo": "modelopt", "quantization": "modelopt",
+        "load_in_4bit": "bitsandbytes", "load_in_8bit": "bitsandbytes", "zero_point": "awq", "desc_act": "gptq",
+    }  # fmt: skip
+    return next((method for mark, method in marks.items() if mark in fields), None)
+
+
+# ---- lists of modules
+
+
+def _listed(fields: Fields, *names: str) -> tuple[str, ...] | None:
+    """Return the modules that are listed under one of these names; None if none is there.
+
+    Raises:
+        ConfigError: two of them list others, or one is no list of names.
+
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for name in names:
+        value = fields.get(name)
+        if value is None:
+            continue
+        if isinstance(value, str) or not isinstance(value, list | tuple) or not all(isinstance(x, str) for x in value):
+            raise ConfigError(f"{name} is a list of names, not {quote(value)}")
+        found[name] = tuple(value)
+    for name, value in found.items():
+        first = next(iter(found))
+        if set(value) != set(found[first]):
+            odd = sorted({*value} ^ {*found[first]})[0]
+            raise ConfigError(f"{first} and {name} contradict each other: only one of them has {quote(odd)}")
+    return next(iter(found.values()), None)
+
+
+def _leaving(
+    scheme: Scheme, left: tuple[str, ...] | None, *, roles: tuple[Role, ...] = LINEARS, always: bool = False
+) -> tuple[Choice, ...]:
+    """Return the choices of transformers' rule: the head is left out where nothing is listed, or `always`."""
+    choices = [Choice(None, left, "transformers")] if left else []
+    if left is None or always:
+        choices.append(Choice(None, roles=HEAD))
+    return (*choices, Choice(scheme, roles=roles))
+
+
+def _whole(fields: Fields, *names: str, default: int | None = None) -> int:
+    """Return the whole number under one of these names."""
+    value = next((fields[name] for name in names if fields.get(name) is not None), default)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"{names[0]} is a whole number, not {quote(value)}")
+    return value
+
+
+# ---- methods
+
+
+def _fp8(fields: Fields, model_type: str) -> Quantisation:
+    block = fields.get("weight_block_size")
+    notes: tuple[str, ...] = ()
+    if block is None:
+        is_static = fields.get("activation_scheme", "dynamic") == "static"
+        scheme = with_values(scheme_named("fp8"), {"static": int(is_static)})
+    else:
+        if not isinstance(block, list | tuple) or len(block) != 2:
+            raise ConfigError(f"weight_block_size is two whole numbers, not {quote(block)}")
+        size = _scale_bytes(fields, model_type)
+        values = {"rows": block[0], "columns": block[1], "scale_bytes": size}
+        scheme = with_values(scheme_named("fp8-block"), values)
+        notes = (f"scales of {size} bytes, as {model_type or 'such models'} have them: the config does not say it",)
+    choices = _leaving(scheme, _listed(fields, "modules_to_not_convert", "ignored_layers"))
+    if fields.get("expert_dtype") in {"fp4", "mxfp4"}:
+        choices = (Choice(scheme_named("mxfp4"), roles=("expert",)), *choices)
+    return Quantisation(choices, scheme, notes=notes)
+
+
+def _scale_bytes(fields: Fields, model_type: str) -> int:
+    """Return the bytes of a scale of block-wise fp8: no config says them, published files do."""
+    if fields.get("scale_fmt") == "ue8m0" and model_type == "deepseek_v4":
+        return 1
+    return 2 if model_type.startswith("qwen") else 4
+
+
+def _mxfp4(fields: Fields, _: str) -> Quantisation:
+    scheme = scheme_named("mxfp4")
+    return Quantisation(_leaving(scheme, _listed(fields, "modules_to_not_convert"), roles=("expert",)), scheme)
+
+
+def _gptq(fields: Fields, _: str) -> Quantisation:
+    base = _gptq_scheme(fields)
+    choices: list[Choice] = []
+    dynamic = fields.get("dynamic")
+    if dynamic is not None:
+        if not isinstance(dynamic, Mapping):
+            raise ConfigError(f"dynamic is an object of patterns, not {quote(dynamic)}")
+        for pattern, changes in dynamic.items():
+            text = pattern.removeprefix("+:").removeprefix("-:")
+            if pattern.startswith("-:"):
+                choices.append(Choice(None, (text,), "regex"))
+            else:
+                changed = _gptq_scheme({**fields, **_object(changes, pattern)})
+                choices.append(Choice(changed, (text,), "regex", LINEARS))
+    blocks = fields.get("modules_in_block_to_quantize")
+    if blocks:
+        names = [name for group in blocks for name in (group if isinstance(group, list | tuple) else [group])]
+        if not all(isinstance(name, str) for name in names):
+            raise ConfigError(f"modules_in_block_to_quantize is a list of names, not {quote(blocks)}")
+        choices.append(Choice(base, tuple(f"*.{name}" for name in names), "glob", WEIGHTS, only_in_layers=True))
+    else:
+        choices.append(Choice(base, roles=WEIGHTS, only_in_layers=True))
+    if fields.get("lm_head") is True:
+        choices.append(Choice(base, roles=HEAD))
+    return Quantisation(tuple(choices), base)
+
+
+def _gptq_scheme(fields: Fields) -> Scheme:
+    values = {"bits": _whole(fields, "bits"), "group": _whole(fields, "group_size", default=128)}
+    return with_values(scheme_named("gptq-4-g128"), {**values, "ordered": int(fields.get("desc_act") is True)})
+
+
+def _awq(fields: Fields, _: str) -> Quantisation:
+    values = {"bits": _whole(fields, "bits", "w_bit"), "group": _whole(fields, "group_size", "q_group_size")}
+    scheme = with_values(scheme_named("awq-4-g128"), values)
+    return Quantisation(_leaving(scheme, _listed(fields, "modules_to_not_convert"), always=True), scheme)
+
+
+def _bitsandbytes(fields: Fields, _: str) -> Quantisation:
+    has_4, has_8 = (any(fields.get(f"{start}load_in_{bits}bit") is True for start in ("", "_")) for bits in (4, 8))
+    if has_4 == has_8:
+        raise ConfigError("bitsandbytes loads in 4 or in 8 bits: one of load_in_4bit and load_in_8bit is true")
+    scheme = scheme_named("bnb-int8")
+    if has_4:
+        is_nested = fields.get("bnb_4bit_use_double_quant") is True
+        state = -1 if fields.get("bnb_4bit_compute_dtype") == "float16" else 0  # its name is a character shorter
+        scheme = scheme_named("nf4-dq") if is_nested else with_values(scheme_named("nf4"), {"state": state})
+    return Quantisation(_leaving(scheme, _listed(fields, "llm_int8_skip_modules")), scheme)
+
+
+def _compressed_tensors(fields: Fields, _: str) -> Quantisation:
+    groups = _object(fields.get("config_groups"), "config_groups")
+    if not groups:
+        raise ConfigError("compressed-tensors without config_groups says no scheme")
+    sparsity = _object(fields.get("sparsity_config") or {}, "sparsity_config")
+    if sparsity.get("format", "dense") != "dense":
+        raise ConfigError(f"the sparsity {quote(sparsity.get('format'))} of compressed-tensors is not known")
+    choices = []
+    if ignored := _listed(fields, "ignore", "ignored_layers"):
+        choices.append(Choice(None, ignored, "compressed-tensors"))
+    schemes = []
+    for name, group in groups.items():
+        group = _object(group, name)
+        if group.get("weights") is None:
+            continue
+        scheme = _of_tensors(group, str(group.get("format") or fields.get("format") or ""))
+        schemes.append(scheme)
+        choices.append(Choice(scheme, _listed(group, "targets") or ("Linear",), "compressed-tensors"))
+    if not schemes:
+        raise ConfigError("no group of compressed-tensors says what weights are")
+    return Quantisation(tuple(choices), schemes[0], _kv_bits(fields.get("kv_cache_scheme")))
+
+
+def _of_tensors(group: Fields, form: str) -> Scheme:
+    """Return the scheme of a group of compressed-tensors."""
+    weights, activations = _object(group["weights"], "weights"), group.get("input_activations")
+    kind, bits, strategy = weights.get("type", "int"), _whole(weights, "num_bits"), weights.get("strategy") or "tensor"
+    size = weights.get("group_size") or 0
+    if kind == "float" and bits == 8 and strategy == "block":
+        block = weights.get("block_structure") or [128, 128]
+        rows, columns = block.split("x") if isinstance(block, str) else block
+        return with_values(scheme_named("fp8-block"), {"rows": int(rows), "columns": int(columns), "scale_bytes": 2})
+    if kind == "float" and bits == 8 and strategy == "channel":
+        return scheme_named("fp8-channel")
+    if kind == "float" and bits == 8 and strategy == "tensor":
+        is_static = isinstance(activations, Mapping) and not activations.get("dynamic")
+        return with_values(scheme_named("fp8"), {"scale_bytes": 2, "static": int(is_static)})
+    if kind == "float" and bits == 4 and size == 16:
+        return scheme_named("nvfp4" if activations else "nvfp4-a16")
+    if kind == "float" and bits == 4 and size == 32:
+        return scheme_named("mxfp4")
+    if kind == "int" and form in {"pack-quantized", "marlin-24", ""} and not activations:
+        values = {"bits": bits, "group": _whole(weights, "group_size", default=-1)}
+        ordered = weights.get("actorder") in {"group", "dynamic"}
+        values |= {"asymmetric": int(weights.get("symmetric") is False), "ordered": int(ordered)}
+        return with_values(scheme_named("w4a16"), values)
+    if kind == "int" and bits == 8 and strategy == "channel":
+        return scheme_named("int8")
+    raise ConfigError(f"weights of {bits} bits, {kind}, by {strategy} in {quote(form)} are no scheme that is known")
+
+
+def _modelopt(fields: Fields, model_type: str) -> Quantisation:
+    fields = _object(fields["quantization"], "quantization") if "quantization" in fields else fields
+    kv_bits = _kv_bits(fields.get("kv_cache_scheme") or fields.get("kv_cache_quant_algo"))
+    left = _listed(fields, "ignore", "exclude_modules", "modules_to_not_convert") or ()
+    choices = [Choice(None, left, "glob")] if left else []
+    algorithm = fields.get("quant_algo")
+    if algorithm == "MIXED_PRECISION":
+        layers = _object(fields.get("quantized_layers"), "quantized_layers")
+        named = [
+            Choice(_algorithm(_object(one, name).get("quant_algo"), model_type), (name,), "exact")
+            for name, one in layers.items()
+        ]
+        if not named:
+            raise ConfigError("MIXED_PRECISION of modelopt without quantized_layers says no scheme")
+        first = next(choice.scheme for choice in named if choice.scheme)
+        return Quantisation((*named, *choices), first, kv_bits)
+    scheme = _algorithm(algorithm, model_type)
+    return Quantisation((*choices, Choice(scheme, roles=LINEARS)), scheme, kv_bits)
+
+
+def _algorithm(name: object, model_type: str) -> Scheme:
+    """Return the scheme of one of modelopt's algorithms."""
+    known = {"FP8": "fp8", "NVFP4": "nvfp4", "W4A16_NVFP4": "nvfp4-a16", "FP8_PER_CHANNEL_PER_TOKEN": "torchao-fp8",
+             "FP8_PB_WO": "fp8-block", "MXFP4": "mxfp4"}  # fmt: skip
+    if name not in known:
+        raise ConfigError(f"the algorithm {quote(name)} of modelopt is not known: there are {', '.join(known)}")
+    scheme = scheme_named(known[str(name)])
+    return with_values(scheme, {"scale_bytes": 2}) if name == "FP8_PB_WO" and model_type.startswith("qwen") else scheme
+
+
+def _torchao(fields: Fields, _: str) -> Quantisation:
+    kind = fields.get("quant_type")
+    values = fields.get("quant_type_kwargs") or {}
+    if isinstance(kind, Mapping):
+        stated = _object(kind.get("default"), "quant_type.default")
+        kind, values = stated.get("_type"), _object(stated.get("_data") or {}, "quant_type.default._data")
+    known = {"int4_weight_only": "torchao-int4", "Int4WeightOnlyConfig": "torchao-int4",
+             "int8_dynamic_activation_int8_weight": "int8", "Int8DynamicActivationInt8WeightConfig": "int8",
+             "float8_weight_only": "torchao-fp8", "float8_dynamic_activation_float8_weight": "torchao-fp8",
+             "Float8WeightOnlyConfig": "torchao-fp8",
+             "Float8DynamicActivationFloat8WeightConfig": "torchao-fp8"}  # fmt: skip
+    if kind not in known:
+        raise ConfigError(f"the type {quote(kind)} of torchao is not known: there are {', '.join(known)}")
+    scheme = scheme_named(known[str(kind)])
+    if scheme.preset == "torchao-int4":
+        scheme = with_values(scheme, {"group": _whole(values, "group_size", default=128)})
+    return Quantisation(_leaving(scheme, _listed(fields, "modules_to_not_convert")), scheme)
+
+
+def _hqq(fields: Fields, _: str) -> Quantisation:
+    stated = _object(fields.get("quant_config") or {}, "quant_config")
+    weights = _object(stated.get("weight_quant_params") or {}, "weight_quant_params")
+    values = {"bits": _whole(weights, "nbits"), "group": _whole(weights, "group_size", default=64)}
+    scheme = with_values(scheme_named("hqq-4-g64"), values)
+    return Quantisation(_leaving(scheme, _listed(fields, "skip_modules") or ("lm_head",)), scheme)
+
+
+def _mlx(fields: Fields, _: str) -> Quantisation:
+    base, everything = _mlx_scheme(fields), scheme_named("mlx-4").file.roles
+    choices: list[Choice] = []
+    for path, changes in fields.items():
+        if isinstance(changes, Mapping):
+            choices.append(Choice(_mlx_scheme({**fields, **changes}), (path,), "exact"))
+        elif changes is False and "." in path:
+            choices.append(Choice(None, (path,), "exact"))
+    choices.append(Choice(None, base.file.leaves_out, "glob"))
+    return Quantisation((*choices, Choice(base, roles=everything)), base)
+
+
+def _mlx_scheme(fields: Fields) -> Scheme:
+    mode, bits, group = fields.get("mode", "affine"), _whole(fields, "bits"), _whole(fields, "group_size")
+    if mode == "affine":
+        return with_values(scheme_named("mlx-4"), {"bits": bits, "group": group, "router_bits": bits})
+    if (mode, bits, group) == ("mxfp4", 4, 32):
+        return scheme_named("mlx-mxfp4")
+    raise ConfigError(f"MLX's mode {quote(mode)} of {bits} bits in groups of {group} is not known")
+
+
+def _object(value: object, name: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name} is an object, not {quote(value)}")
+    return value
+
+
+def _kv_bits(stated: object) -> int | None:
+    """Return the bits of an element of the cache, as a scheme for it says."""
+    if stated is None:
+        return None
+    if isinstance(stated, Mapping):
+        return _whole(stated, "num_bits")
+    known = {"FP8": 8, "INT8": 8, "NVFP4": 4}
+    if stated not in known:
+        raise ConfigError(f"the scheme {quote(stated)} of the cache is not known: there are {', '.join(known)}")
+    return known[str(stated)]
+
+
+METHODS: Mapping[str, Callable[[Fields, str], Quantisation]] = {
+    "fp8": _fp8, "mxfp4": _mxfp4, "gptq": _gptq, "awq": _awq, "bitsandbytes": _bitsandbytes,
+    "compressed-tensors": _compressed_tensors, "modelopt": _modelopt, "torchao": _torchao, "hqq": _hqq, "mlx": _mlx,
+}  # fmt: skip
+"""Method, as ``quant_method`` says it → how its fields are read."""

@@ -1,0 +1,157 @@
+"""Shipped models that read images and sound, against a table that was made beforehand, without this package."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import nbanalyzer
+from nbanalyzer.errors import NBAnalyzerError
+from nbanalyzer.templates import catalog
+
+TEXT = 64
+SIZES = ("448x672", "896x896")
+
+# Parameters; matmul FLOPs of two images and 64 tokens, at both sizes, of the whole and of its tower and projector.
+GRIDS: dict[str, tuple[int, tuple[int, int], tuple[int, int], tuple[int, int]]] = {
+    "Qwen/Qwen2-VL-2B-Instruct": (
+        2_208_985_600, (7_387_742_208_000, 23_257_122_078_720), (4_700_158_033_920, 15_969_728_593_920), (384, 1024)
+    ),
+    "Qwen/Qwen2.5-VL-7B-Instruct": (
+        8_292_166_656, (16_115_845_562_368, 42_946_283_962_368), (4_073_025_699_840, 11_290_898_595_840), (384, 1024)
+    ),
+    "Qwen/Qwen3-VL-2B-Instruct": (
+        2_127_532_032, (4_159_220_219_904, 12_283_589_689_344), (1_818_243_366_912, 6_057_111_846_912), (294, 784)
+    ),
+    "Qwen/Qwen3-VL-30B-A3B-Instruct": (
+        31_070_754_032, (6_731_039_309_824, 20_033_106_345_984), (2_430_403_411_968, 8_010_536_583_168), (294, 784)
+    ),
+}  # fmt: skip
+ONE_SIZE = {
+    "llava-hf/llava-1.5-7b-hf": (7_063_427_072, 17_656_446_124_032, 576),
+    "google/paligemma-3b-pt-224": (2_923_466_480, 3_379_167_756_288, 256),
+}
+# As their publishers have them.
+PARAMETERS = {
+    "google/vit-base-patch16-224": 86_567_656, "openai/clip-vit-large-patch14": 427_616_513,
+    "google/siglip-base-patch16-224": 203_155_970, "openai/whisper-large-v3": 1_543_490_560,
+    "facebook/wav2vec2-base-960h": 94_396_320, "facebook/dinov2-base": 86_580_480,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_images_on_a_grid(name: str) -> None:
+    parameters, wholes, towers, positions = GRIDS[name]
+    for size, whole, tower, taken in zip(SIZES, wholes, towers, positions, strict=True):
+        found = nbanalyzer.populate(name, images=2, image_size=size, seq_len=2 * taken + TEXT)
+        assert found.totals["parameters"] == parameters
+        assert found.totals["matmul_flops"] == whole
+        assert found.cost(found.find("model.visual")).matmul_flops == tower
+        with pytest.raises(NBAnalyzerError, match=f"{2 * taken:,}: it is at least that"):
+            nbanalyzer.populate(name, images=2, image_size=size, seq_len=2 * taken - 1)
+
+
+@pytest.mark.parametrize("name", ONE_SIZE)
+def test_images_of_one_size(name: str) -> None:
+    parameters, whole, taken = ONE_SIZE[name]
+    found = nbanalyzer.populate(name, images=2, seq_len=2 * taken + TEXT)
+    assert (found.totals["parameters"], found.totals["matmul_flops"]) == (parameters, whole)
+    resized = nbanalyzer.populate(name, images=2, image_size="300x500", seq_len=2 * taken + TEXT)
+    assert resized.totals == found.totals
+    assert "images of 300x500 are resized to" in resized.conditions
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters_are_the_published_ones(name: str) -> None:
+    assert nbanalyzer.populate(name, seq_len=4).totals["parameters"] == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", [*GRIDS, *ONE_SIZE])
+def test_without_images_the_text_part_is_computed_and_all_weights_are_there(name: str) -> None:
+    alone = nbanalyzer.populate(name, seq_len=100)
+    assert alone.totals["weight_bytes"] == 2 * alone.totals["parameters"]
+    tower = alone.find("model.visual" if "Qwen" in name else "model.vision_tower")
+    assert alone.cost(tower).flops == alone.cost(tower).bytes == 0
+    assert alone.cost(tower).parameters > 0
+
+
+@pytest.mark.parametrize("name", [*GRIDS, *ONE_SIZE])
+def test_a_step_after_images_costs_what_one_after_text_does(name: str) -> None:
+    size: dict[str, Any] = {"image_size": "448x672"} if name in GRIDS else {}
+    after = nbanalyzer.populate(name, images=2, seq_len=1, cache_len=2000, **size)
+    assert after.totals == nbanalyzer.populate(name, seq_len=1, cache_len=2000).totals
+
+
+def test_of_more_images_each_costs_the_same() -> None:
+    """Qwen's tower attends to each image by itself: it is proportional to their number, once its weights are read."""
+    towers = [
+        found.cost(found.find("model.visual")).matmul_flops
+        for images in (1, 2, 5)
+        for found in [
+            nbanalyzer.populate("Qwen/Qwen2-VL-2B-Instruct", images=images, image_size="300x500", seq_len=4000)
+        ]
+    ]
+    assert towers[1] == 2 * towers[0]
+    assert towers[2] == 5 * towers[0]
+
+
+def test_sound_of_any_length_is_read_in_frames_of_400_samples() -> None:
+    """25 ms every 20 ms: the encoder's layers see one position for each; the last product counts them."""
+    for seconds, frames in ((1, 49), (10.5, 524)):
+        found = nbanalyzer.populate("facebook/wav2vec2-base-960h", audio_seconds=seconds)
+        assert found.cost(found.find("lm_head")).matmul_flops == 2 * frames * 768 * 32
+
+
+def test_a_request_reads_images_with_its_prompt() -> None:
+    name = "Qwen/Qwen2-VL-2B-Instruct"
+    asked: dict[str, Any] = {"prompt_len": 1000, "output_len": 10}
+    images: dict[str, Any] = {"images": 1, "image_size": "448x672"}
+    with_images, alone = nbanalyzer.request(name, **asked, **images), nbanalyzer.request(name, **asked)
+    tower = nbanalyzer.populate(name, seq_len=1000, **images)
+    more = with_images.totals["matmul_flops"] - alone.totals["matmul_flops"]
+    assert more == tower.cost(tower.find("model.visual")).matmul_flops
+
+
+def test_a_sweep_over_images() -> None:
+    name = "Qwen/Qwen2-VL-2B-Instruct"
+    found = nbanalyzer.sweep(name, images=[0, 3], image_size="448x672", seq_len=[2000, 3000], metrics=["matmul_flops"])
+    for images in (0, 3):
+        for length in (2000, 3000):
+            one = nbanalyzer.populate(name, images=images, image_size="448x672", seq_len=length)
+            point = found.sel(images=images, seq_len=length).values("matmul_flops")
+            assert float(point) == one.totals["matmul_flops"]
+    with pytest.raises(NBAnalyzerError, match="seq_len=100"):
+        nbanalyzer.sweep(name, images=3, image_size="448x672", seq_len=[3000, 100], metrics=["flops"])
+
+
+BAD: tuple[tuple[str, dict[str, Any], str], ...] = (
+    ("gpt2", {"images": 1}, "images=1 changes nothing: this model reads text alone"),
+    ("gpt2", {"audio_seconds": 1.5}, "audio_seconds=1.5 changes nothing: this model reads text alone"),
+    ("Qwen/Qwen2-VL-2B-Instruct", {"images": 1}, 'image_size="448x672"'),
+    ("Qwen/Qwen2-VL-2B-Instruct", {"images": 1, "image_size": "9x5000"}, "9x5000: its sides differ"),
+    ("Qwen/Qwen2-VL-2B-Instruct", {"images": 1, "image_size": "big"}, "not 'big'"),
+    ("Qwen/Qwen2-VL-2B-Instruct", {"images": 1, "image_size": "0x9"}, "not '0x9'"),
+    ("Qwen/Qwen2-VL-2B-Instruct", {"images": -1}, "not -1"),
+    ("Qwen/Qwen2-VL-2B-Instruct", {"audio_seconds": 2}, "this model reads images"),
+    ("Qwen/Qwen2-VL-2B-Instruct", {"set": {"num_layers": 3}}, "answers for its own config alone"),
+    ("google/vit-base-patch16-224", {"images": 3}, "batch_size says how many"),
+    ("facebook/wav2vec2-base-960h", {"audio_seconds": -2}, "not -2"),
+    ("openai/whisper-large-v3", {"audio_seconds": 31}, "30 seconds at most"),
+)
+
+
+@pytest.mark.parametrize(("name", "run", "said"), BAD)
+def test_bad_input_is_one_line(name: str, run: dict[str, Any], said: str) -> None:
+    with pytest.raises(NBAnalyzerError) as caught:
+        nbanalyzer.populate(name, **run)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_formula_of_what_is_read_is_used() -> None:
+    for name in catalog.names():
+        template = catalog.shipped(name)
+        if template.reads is not None:
+            assert template.reads.what in {"images", "sound"}
+            assert template.valid_for is None

@@ -1,0 +1,305 @@
+"""Weights as they are stored: bytes by hand, on ranks, in stages, as formulas, and what cannot be."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import nbanalyzer
+from nbanalyzer import Analysis, populate
+from nbanalyzer.costs.count import count
+from nbanalyzer.errors import ConfigError, InputError
+from nbanalyzer.formulas.formula import parse
+from nbanalyzer.templates import catalog
+from nbanalyzer.templates.schemes import scheme_names
+from nbanalyzer.templates.template import Composite
+
+H, LAYERS, HEADS, KV, D, WIDTH, VOCAB = 256, 4, 8, 2, 32, 768, 1000
+SIZES = {
+    "hidden_size": H, "num_layers": LAYERS, "num_heads": HEADS, "num_kv_heads": KV, "head_dim": D,
+    "intermediate_size": WIDTH, "vocab_size": VOCAB,
+}  # fmt: skip
+LINEARS = ((HEADS * D, H), (KV * D, H), (KV * D, H), (H, HEADS * D), (WIDTH, H), (WIDTH, H), (H, WIDTH))
+MATRICES = sum(rows * columns for rows, columns in LINEARS)
+REST = 2 * (2 * VOCAB * H + LAYERS * 2 * H + H)  # bytes in 16 bits: embedding, head, norms
+
+
+def small(quant: str | None = None, **run: Any) -> Analysis:
+    return populate("llama-3.1-8b", set=SIZES, quant=quant, **{"seq_len": 3, **run})
+
+
+def stated(model: str, fields: dict[str, Any], **more: Any) -> Analysis:
+    """Return a pass of a shipped model whose config says how its weights are stored."""
+    template = catalog.shipped(catalog.aliases()[model])
+    return populate(
+        msgspec.structs.replace(template, config={**template.config, "quantization_config": fields}), **more
+    )
+
+
+# ---- to the byte
+
+
+@pytest.mark.parametrize(("name", "size"), [("gpt-oss-20b", 13_761_264_768), ("gpt-oss-120b", 65_248_815_744)])
+def test_shipped_in_a_scheme(name: str, size: int) -> None:
+    """Published sizes; experts have 17 bytes for 32 weights and biases of two bytes, all else has two bytes."""
+    found = populate(name, seq_len=1)
+    assert found.totals["weight_bytes"] == size
+    sizes = found.params
+    experts = sizes["num_layers"] * sizes["num_experts"] * 3 * 2880 * 2880
+    parts = found.checkpoint.parts
+    assert parts == {"u8": experts // 2, "16 bits": 2 * (found.totals["parameters"] - experts), "e8m0": experts // 32}
+    assert found.checkpoint.total == size == found.memory.weights
+    assert "quant mxfp4 (config)" in found.conditions
+
+
+def test_what_a_run_says_goes_first() -> None:
+    wide = populate("gpt-oss-20b", seq_len=1, quant="none")
+    assert wide.totals == count(catalog.shipped("openai/gpt-oss-20b"), seq_len=1).totals
+    assert populate("gpt-oss-20b", seq_len=1, w_bit=16).totals == wide.totals
+    assert populate("gpt-oss-20b", seq_len=1, w_bit=4).totals["weight_bytes"] * 4 == wide.totals["weight_bytes"]
+    other = populate("gpt-oss-20b", seq_len=1, quant="fp8-block").totals["weight_bytes"]
+    assert 13_761_264_768 < other < wide.totals["weight_bytes"]
+
+
+def test_models_that_say_nothing_are_as_they_were() -> None:
+    assert small().kernel_tree.stored is None
+    assert small().totals == small("none").totals
+    assert small().checkpoint.parts == {"16 bits": small().totals["weight_bytes"]}
+
+
+def test_blocks_of_fp8() -> None:
+    scales = sum(math.ceil(rows / 128) * math.ceil(columns / 128) for rows, columns in LINEARS)
+    found = small("fp8-block")
+    assert found.totals["weight_bytes"] == LAYERS * (MATRICES + 4 * scales) + REST
+    assert found.checkpoint.tensors == {
+        "weight": LAYERS * MATRICES, "weight_scale_inv": 4 * LAYERS * scales,
+    }  # fmt: skip
+
+
+def test_groups_of_awq() -> None:
+    per_layer = sum(rows * columns // 2 + columns // 128 * (rows // 8 * 4 + rows * 2) for rows, columns in LINEARS)
+    assert small("awq-4-g128").totals["weight_bytes"] == LAYERS * per_layer + REST
+
+
+def test_embedding_and_head_in_a_scheme() -> None:
+    """4.5 bits of everything but the norms."""
+    wide = (LAYERS * MATRICES + 2 * VOCAB * H) * 9 // 16
+    found = small("mlx-4")
+    assert found.totals["weight_bytes"] == wide + 2 * (2 * LAYERS + 1) * H
+    lookup = found.cost(found.find("embed_tokens.lookup"))
+    assert lookup.weight_bytes_read == 3 * H * 9 // 16
+
+
+def test_a_tied_head_is_read_as_the_embedding_is_stored() -> None:
+    found = populate("llama-3.2-1b", seq_len=1, quant="gguf-q4_k_m")
+    sizes = found.params
+    table = sizes["vocab_size"] * sizes["hidden_size"]
+    assert found.own_weight_bytes(found.find("embed_tokens")) == table * 210 // 256
+    assert found.own_weight_bytes(found.find("lm_head")) == 0
+    assert found.cost(found.find("lm_head")).weight_bytes_read == table * 210 // 256
+
+
+def test_experts_gate_and_up_apart() -> None:
+    """Widths of 200 are two blocks of 128 each for gate and up; of 400 together they would be four."""
+    set_ = {"hidden_size": 128, "moe_intermediate_size": 200, "num_experts": 6, "num_layers": 2, "vocab_size": 100}
+    found = populate("qwen3-30b-a3b", set=set_, seq_len=1, quant="fp8-block")
+    experts = found.find("mlp.experts")
+    assert found.own_weight_bytes(experts) == 2 * 6 * (3 * 128 * 200 + 4 * (2 + 2 + 2))
+    visited = 6 * (1 - (1 - 8 / 6))  # the formula of a pass of one token that visits 8 of 6, whatever that means
+    assert float(found.cost(experts).weight_bytes_read) == pytest.approx(2 * visited * (3 * 128 * 200 + 4 * 6))
+    assert found.own_weight_bytes(found.find("mlp.gate")) == 2 * 2 * 6 * 128  # a router stays as it is
+
+
+def test_a_latent_that_attention_absorbs_is_stored_all_the_same() -> None:
+    expanded = populate("deepseek-v2-lite", seq_len=1, cache_len=9, quant="fp8-block")
+    absorbed = populate("deepseek-v2-lite", seq_len=1, cache_len=9, quant="fp8-block", mla="absorbed")
+    assert expanded.totals["weight_bytes"] == absorbed.totals["weight_bytes"]
+
+
+# ---- layers that differ
+
+
+def test_a_list_of_modules_of_some_layers() -> None:
+    fields = {
+        "quant_method": "fp8",
+        "weight_block_size": [128, 128],
+        "modules_to_not_convert": ["lm_head", "model.layers.1.mlp"],
+    }
+    found = stated("llama-3.1-8b", fields, set=SIZES, seq_len=3)
+    every = small("fp8-block").totals["weight_bytes"]
+    mlp = LINEARS[4:]
+    scales = sum(math.ceil(rows / 128) * math.ceil(columns / 128) for rows, columns in mlp)
+    assert found.totals["weight_bytes"] == every + sum(rows * columns for rows, columns in mlp) - 4 * scales
+    # model.layers.1 is not model.layers.10, nor is layers.11.
+    deep = {**SIZES, "num_layers": 14}
+    many = stated("llama-3.1-8b", fields, set=deep, seq_len=3).totals["weight_bytes"]
+    one = populate("llama-3.1-8b", set=deep, quant="fp8-block", seq_len=3)
+    assert many - one.totals["weight_bytes"] == found.totals["weight_bytes"] - every
+
+
+@pytest.mark.parametrize(("name", "kinds"), [("llama-3.1-8b", 2), ("llama-3.1-70b", 2)])
+def test_mixtures_of_llama_cpp(name: str, kinds: int) -> None:
+    """Half of the layers give values and down more bits; of 70B, the other values have 5.5."""
+    found = populate(name, seq_len=1, quant="gguf-q4_k_m")
+    sizes, layers = found.params, found.params["num_layers"]
+    values = sizes["num_kv_heads"] * sizes["head_dim"] * sizes["hidden_size"]
+    more = layers // 8 + (layers - 7 * layers // 8) + (7 * layers // 8 - layers // 8) // 3
+    less = 176 if layers == 80 else 144
+    expected = values // 256 * (more * 210 + (layers - more) * less)
+    node = found.find("v_proj")
+    assert found.own_weight_bytes(node) == expected
+    assert isinstance(node.kernel, Composite)
+    assert len(node.kernel.weights) == kinds
+    assert "{num_layers} // 8" in str(node.own_weight_bytes)  # a count, for any number of layers
+
+
+def test_formats_in_place_of_others() -> None:
+    """Rows of 2,880 are no multiple of 256: q8_0 in place of q6_k, q5_0 of q4_k."""
+    found = populate("gpt-oss-20b", seq_len=1, quant="gguf-q4_k_m")
+    modules = (node.kernel for node in found.nodes if isinstance(node.kernel, Composite))
+    assert {tensor.dtype for kernel in modules for tensor in kernel.weights} == {"f32", "q4_k", "q5_0", "q8_0"}
+
+
+# ---- ranks, stages, formulas, sweeps
+
+
+@pytest.mark.parametrize("quant", ["fp8-channel", "awq-4-g128", "mlx-4"])
+def test_two_ranks_have_what_one_has(quant: str) -> None:
+    """But for the norms, and scales of inputs that both have."""
+    whole, rank = (small(quant, tp=tp, comm="megatron").checkpoint.tensors for tp in (1, 2))
+    name = next(iter(whole))
+    assert 2 * rank[name] == whole[name]
+
+
+@pytest.mark.parametrize("quant", ["fp8-block", "gguf-q4_k_m"])
+def test_stages_have_what_the_whole_has(quant: str) -> None:
+    whole = small(quant).totals["weight_bytes"]
+    stages = [small(quant, pp=2, rank=rank).totals["weight_bytes"] for rank in (0, 1)]
+    assert sum(stages) == whole
+
+
+def test_experts_that_are_spread() -> None:
+    whole, rank = populate("gpt-oss-20b", seq_len=1), populate("gpt-oss-20b", seq_len=1, tp=2, ep=2)
+    one, part = (each.own_weight_bytes(each.find("layers_full_attention.mlp.experts")) for each in (whole, rank))
+    assert 2 * part == one
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("quant", [name for name in scheme_names() if name != "mxfp4"])
+def test_numbers_formulas_and_launches_agree(quant: str) -> None:
+    runs: tuple[dict[str, Any], ...] = ({}, {"fusion": "engine", "seq_len": 1, "cache_len": 5})
+    for run in runs:
+        found = small(quant, **run)
+        symbolic = found.symbolic("batch_size")
+        values = {"batch_size": 1}
+        for metric in ("weight_bytes", "weight_bytes_read", "bytes"):
+            assert symbolic.metric(metric).evaluate(values) == found.totals[metric]
+            assert found.formula_text(metric).evaluate(found.values) == found.totals[metric]
+        assert sum(one.times * one.weights for one in found.launches) == found.totals["weight_bytes_read"]
+        assert found.totals["weight_bytes"] < small().totals["weight_bytes"]
+        assert 0 < found.totals["activation_bytes"] == small(**run).totals["activation_bytes"]
+
+
+def test_a_formula_for_each_node() -> None:
+    found = small("awq-4-g128")
+    text = repr(found.explain("down_proj"))
+    assert "weight bytes (awq-4-g128)" in text
+    assert "scales: ceil({intermediate_size} / 128) * {hidden_size} of f16" in text
+    assert repr(found.explain("weight_bytes")).endswith(f"= {found.totals['weight_bytes']:,}")
+
+
+@pytest.mark.parametrize("requested", [False, True])
+def test_an_axis_of_sweeps(requested: bool) -> None:
+    lengths: dict[str, Any] = {"prompt_len": 9, "output_len": [3, 5]} if requested else {"seq_len": [1, 9]}
+    metrics = ("weight_bytes", "bytes", "memory_bytes") if not requested else ("bytes", "memory_bytes")
+    quants = ["none", "fp8-block", "gguf-q4_k_m"]
+    found = nbanalyzer.sweep("llama-3.1-8b", set=SIZES, quant=quants, **lengths, metrics=metrics)
+    for place, name in enumerate(quants):
+        for other, length in enumerate(next(value for value in lengths.values() if isinstance(value, list))):
+            at = (other, place) if found.values("bytes").shape == (2, 3) else (place, other)
+            if requested:
+                one: Any = nbanalyzer.request("llama-3.1-8b", set=SIZES, quant=name, prompt_len=9, output_len=length)
+                expected = {"bytes": one.totals["bytes"], "memory_bytes": one.memory.total}
+            else:
+                one = small(name, seq_len=length)
+                expected = {**one.totals, "memory_bytes": one.memory.total}
+            for metric in metrics:
+                assert float(found.values(metric)[at]) == pytest.approx(float(expected[metric]), rel=1e-12)
+
+
+def test_sizes_may_change_where_no_format_depends_on_them() -> None:
+    found = nbanalyzer.sweep("llama-3.1-8b", num_layers=[4, 80], quant="fp8-block", seq_len=1, metrics="weight_bytes")
+    assert [int(value) for value in found.values("weight_bytes")] == [
+        populate("llama-3.1-8b", set={"num_layers": layers}, quant="fp8-block", seq_len=1).totals["weight_bytes"]
+        for layers in (4, 80)
+    ]
+    with pytest.raises(InputError, match=r"the formats of gguf-q4_k_m depend on .*num_layers"):
+        nbanalyzer.sweep("llama-3.1-8b", num_layers=[4, 80], quant="gguf-q4_k_m", seq_len=1, metrics="weight_bytes")
+
+
+def test_the_cache_has_the_bits_that_the_scheme_says() -> None:
+    fields = {"quant_method": "modelopt", "quant_algo": "FP8", "ignore": ["lm_head"], "kv_cache_scheme": "FP8"}
+    found = stated("llama-3.1-8b", fields, seq_len=8)
+    assert found.run.kv_bit == 8
+    assert found.totals["kv_cache_bytes"] * 2 == populate("llama-3.1-8b", seq_len=8).totals["kv_cache_bytes"]
+    assert stated("llama-3.1-8b", fields, seq_len=8, kv_bit=16).run.kv_bit == 16
+    request = nbanalyzer.request("llama-3.1-8b", prompt_len=8, output_len=2, quant="fp8", kv_bit=8)
+    assert request.last.run.kv_bit == 8
+
+
+def test_a_config_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is given as config says how weights are stored, and nobody else."""
+    monkeypatch.setenv("NBANALYZER_COMPARE", "off")
+    own = catalog.shipped("openai/gpt-oss-20b").config
+    config = {name: value for name, value in own.items() if name != "quantization_config"}
+    assert populate("gpt-oss-20b", config=config, seq_len=1).kernel_tree.stored is None
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**config, "quantization_config": {"quant_method": "fp8"}}))
+    found = populate(path, seq_len=1)
+    assert found.kernel_tree.stored is not None
+    assert found.kernel_tree.stored.quantisation.name == "fp8:static=0 (config)"
+    again = found.kernel_tree.stored.quantisation
+    assert nbanalyzer.request(path, prompt_len=3, output_len=2).last.kernel_tree.stored.quantisation == again  # type: ignore[union-attr]
+
+
+# ---- what cannot be
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"quant": "awq-4-g128", "set": {**SIZES, "intermediate_size": 704}}, InputError,
+         "awq-4-g128 cannot store model.layers.mlp.down_proj, 256 x 704 .outputs x inputs.: it needs in % 128 == 0; another"),
+        ({"quant": "mxfp4"}, InputError, "quant='mxfp4' changes nothing: it is of experts, and this model has none"),
+        ({"quant": "fp8", "fsdp": 2}, InputError, "not modelled: fsdp=2 with weights in fp8"),
+        ({"quant": "fp8", "w_bit": 4}, InputError, "quant='fp8' says the bits of weights: leave w_bit=4 out"),
+        ({"quant": "fp7"}, InputError, "quant is none or one of"),
+        ({"quant": 8}, InputError, "not 8"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_one_line(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message) as raised:
+        populate("llama-3.1-8b", **{"set": SIZES, "seq_len": 3, **options})
+    assert "\n" not in str(raised.value)
+
+
+def test_a_method_that_is_not_known() -> None:
+    with pytest.raises(ConfigError, match="the quantisation method 'aqlm' is not known") as raised:
+        stated("llama-3.1-8b", {"quant_method": "aqlm"})
+    assert "\n" not in str(raised.value)
+    assert stated("llama-3.1-8b", {"quant_method": "aqlm"}, seq_len=1, w_bit=4).totals["weight_bytes"] > 0
+
+
+def test_elements_are_formulas() -> None:
+    """What a module keeps is the sum of its tensors, each a formula of global variables."""
+    node = small("nvfp4").find("up_proj")
+    assert [tensor.name for tensor in node.kernel.weights] == [  # type: ignore[union-attr]
+        "weight_packed", "weight_scale", "weight_global_scale", "input_global_scale",
+    ]  # fmt: skip
+    first = parse(node.kernel.weights[0].elements)  # type: ignore[union-attr]
+    assert set(first.variables) == {"intermediate_size", "hidden_size"}
