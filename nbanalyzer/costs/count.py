@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from numbers import Integral
 from typing import Any
@@ -28,7 +28,10 @@ from .division import Stage
 from .run import MEDIA, SWITCHES, Layout, Run
 from .tree import Tree
 
-__all__ = ["again", "as_run", "count", "fused", "params_of", "prepared", "quantisation_of", "tree_of", "with_media"]
+__all__ = [
+    "again", "as_run", "count", "fused", "params_of", "prepared", "quantisation_of", "tree_again", "tree_of",
+    "with_media",
+]  # fmt: skip
 
 
 def count(template: ModelTemplate, **run: Any) -> Costs:
@@ -64,12 +67,11 @@ def prepared(
     template = _as_stated(template, config)
     quantisation = quantisation_of(template, run)
     tree = _plain(template, run)
-    params = params_of(tree, config, changes)
+    params = with_media(template, params_of(tree, config, changes), run)
     if quantisation and quantisation.kv_bits and run.kv_bit_follows:
         run = run.fused(run.fusion, kv_bit=quantisation.kv_bits)
     if run.pp > 1 or quantisation:
         tree = tree_of(template, run, params)
-    params = with_media(tree.template, params, run)
     _require(tree, params, run)
     if run.quant and tree.stored and not tree.stored.schemes:
         roles = " and ".join(f"{role}s" for role in tree.stored.quantisation.scheme.file.roles)
@@ -108,6 +110,9 @@ def with_media(template: ModelTemplate, params: ModelParams, run: Run) -> ModelP
     """
     reads = template.reads
     given = {name: value for name in MEDIA if (value := getattr(run, name)) is not None}
+    for axis in ("pp", "cp"):
+        if reads is not None and getattr(run, axis) > 1:
+            raise InputError(f"not modelled: {axis} for {template.model_id or 'a model'}, which reads {reads.what}")
     if reads is None:
         for name, value in given.items():
             raise InputError(f"{name}={value} changes nothing: this model reads text alone")
@@ -189,6 +194,16 @@ def tree_of(template: ModelTemplate, run: Run, params: Mapping[str, int] | None 
 
     known = extract_model_params(template.config, {}, ()) if params is None else params
     return stored_tree(tree, quantisation, known, run)
+
+
+def tree_again(tree: Tree, run: Run, sizes: Iterable[tuple[str, int]]) -> Tree:
+    """Return the tree of the same template in another run, where some of the model's sizes may not be told.
+
+    No format of weights depends on sizes that are not: those of the template's config stand in.
+    """
+    if tree.stored is None:
+        return tree_of(tree.source, run)
+    return tree_of(tree.source, run, {**extract_model_params(tree.source.config, {}, ()), **dict(sizes)})
 
 
 def _plain(template: ModelTemplate, run: Run, params: Mapping[str, int] | None = None) -> Tree:
