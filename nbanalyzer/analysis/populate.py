@@ -137,7 +137,9 @@ def prepared(
         notes.insert(0, template.drafted)
     if isinstance(asked := template.provenance.get(catalog.NAMED), str):
         stored = stored_otherwise(asked)
-        bits = f", whose weights are {stored}: quant says what is counted" if stored and not tree.stored else ""
+        bits = (
+            f", whose weights are {stored}: give quant or w_bit to count them so" if stored and not tree.stored else ""
+        )
         notes.insert(0, f"has the structure of {asked}{bits}")
     if is_short:
         notes.append(f"seq_len {positions}: all positions of the model")
@@ -217,6 +219,8 @@ def _unsettled(template: ModelTemplate, names: Iterable[str]) -> list[str]:
     What a shipped template's own config says was there when it was compared with PyTorch; of a template that was made
     for a config, so was everything that transformers' code speaks of at all.
     """
+    if template.reads is not None and "checked" in template.provenance:
+        return []  # it answers for its own config alone
     if MADE in template.provenance:
         spoken = {canonical_name(key) for key in flat(template.config) if ever_read(template, key)}
         return [name for name in names if name not in spoken]

@@ -67,12 +67,11 @@ def prepared(
     template = _as_stated(template, config)
     quantisation = quantisation_of(template, run)
     tree = _plain(template, run)
-    params = params_of(tree, config, changes)
+    params = with_media(template, params_of(tree, config, changes), run)
     if quantisation and quantisation.kv_bits and run.kv_bit_follows:
         run = run.fused(run.fusion, kv_bit=quantisation.kv_bits)
     if run.pp > 1 or quantisation:
         tree = tree_of(template, run, params)
-    params = with_media(tree.template, params, run)
     _require(tree, params, run)
     if run.quant and tree.stored and not tree.stored.schemes:
         roles = " and ".join(f"{role}s" for role in tree.stored.quantisation.scheme.file.roles)
@@ -111,6 +110,9 @@ def with_media(template: ModelTemplate, params: ModelParams, run: Run) -> ModelP
     """
     reads = template.reads
     given = {name: value for name in MEDIA if (value := getattr(run, name)) is not None}
+    for axis in ("pp", "cp"):
+        if reads is not None and getattr(run, axis) > 1:
+            raise InputError(f"not modelled: {axis} for {template.model_id or 'a model'}, which reads {reads.what}")
     if reads is None:
         for name, value in given.items():
             raise InputError(f"{name}={value} changes nothing: this model reads text alone")

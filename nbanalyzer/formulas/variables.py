@@ -73,7 +73,6 @@ _RUNTIME = (
     Variable("num_images", "runtime", "images", "images in the prompts of this pass", r"n_{\mathrm{img}}"),
     Variable("image_height", "runtime", "pixels", "height of each image, as the model takes it", r"H"),
     Variable("image_width", "runtime", "pixels", "width of each image, as the model takes it", r"W"),
-    Variable("image_tiles", "runtime", "tiles", "tiles that each image is cut into", r"n_{\mathrm{tile}}"),
     Variable("audio_samples", "runtime", "samples", "samples of sound per sequence", r"n_{\mathrm{smp}}"),
     Variable("w_bytes", "runtime", "bytes/element", "size of a weight", "b_{w}"),
     Variable("a_bytes", "runtime", "bytes/element", "size of an activation", "b_{a}"),

@@ -20,7 +20,7 @@ from nbanalyzer.generate.model.subject import Subject
 from nbanalyzer.generate.write.template import build_template
 from nbanalyzer.progress import part_of
 from nbanalyzer.templates import catalog
-from nbanalyzer.templates.config_files import TEXT_PARTS, as_mapping, essential
+from nbanalyzer.templates.config_files import TEXT_PARTS, as_mapping, essential, text_fields, text_object, text_part
 from nbanalyzer.templates.families import canonical_name
 from nbanalyzer.templates.foreign import not_taken
 from nbanalyzer.templates.quantisation import stated_in
@@ -205,5 +205,8 @@ def _require_depth(subject: Subject) -> None:
 
 def _require_taken(subject: Subject) -> None:
     """Raise if transformers' class does not take the sizes that the config states."""
-    if subject.config_class is None and (problem := not_taken(subject.config, subject.hf_config())):
+    config, built = subject.config, subject.hf_config()
+    if subject.reader is not None and text_part(config):  # the whole repeats sizes of its parts
+        config, built = text_fields(config), text_object(built)
+    if subject.config_class is None and (problem := not_taken(config, built)):
         raise ConfigError(problem)

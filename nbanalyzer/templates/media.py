@@ -1,6 +1,6 @@
 """What a model makes of images and sound: the sizes that its processor gives them, and the variables that follow.
 
-A model takes images of one size, of any size on its grid, or cut into tiles; a processor makes any image one of those.
+A model takes images of one size, or of any size on its grid; a processor makes any image one of those.
 The rules here are the processors', by the sizes that the model's own config states; tests hold them against
 transformers' code. All images of a pass are of one size.
 """
@@ -28,7 +28,7 @@ SAMPLE_RATE = 16_000
 LARGEST_SIDE = 2**16  # pixels: PIL refuses far smaller images
 MOST_ASPECT = 200  # of the sides, as Qwen's processors have it
 
-OF_RUN = ("num_images", "image_height", "image_width", "image_tiles", "audio_samples")
+OF_RUN = ("num_images", "image_height", "image_width", "audio_samples")
 """The variables of a run that say what is read."""
 
 
@@ -38,16 +38,14 @@ class Media(NamedTuple):
     num_images: int = 0
     image_height: int = 0
     image_width: int = 0
-    image_tiles: int = 0
     audio_samples: int = 0
 
 
 class Fitted(NamedTuple):
-    """An image as a model takes it: its sides in pixels, and how many tiles it is cut into."""
+    """An image as a model takes it: its sides in pixels."""
 
     height: int
     width: int
-    tiles: int = 1
 
 
 def read_image_size(text: object) -> tuple[int, int]:
@@ -146,7 +144,7 @@ def fitted(
     note = ""
     if found[:2] != (height, width):
         note = f"images of {height}x{width} are resized to {found.height}x{found.width}, as its processor does"
-    return Media(count, found.height, found.width, found.tiles), note
+    return Media(count, found.height, found.width), note
 
 
 def variables_of(reads: Reads) -> frozenset[str]:
@@ -187,7 +185,7 @@ def some(reads: Reads, params: Mapping[str, int]) -> Media:
     sizes = {name: int(parse(text).evaluate(params)) for name, text in reads.sizes.items()}
     side = sizes.get("factor", 0)
     height, width = (sizes["height"], sizes["width"]) if "height" in sizes else (11 * side, 13 * side)
-    return Media(3, height, width, 5)
+    return Media(3, height, width)
 
 
 def evaluated(reads: Reads, params: Mapping[str, int], media: Media) -> dict[str, Number]:

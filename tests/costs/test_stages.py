@@ -34,7 +34,8 @@ def shipped(name: str) -> tuple[ModelTemplate, ModelParams]:
 
 def one_each() -> list[str]:
     """Return the shipped models that have kernels of their own, and an order in which one stage follows another."""
-    return [name for name in catalog.names() if name != "google-t5/t5-small" and not is_extension(name)]
+    others = {"google-t5/t5-small", *(name for name in catalog.names() if catalog.shipped(name).reads is not None)}
+    return [name for name in catalog.names() if name not in others and not is_extension(name)]
 
 
 def is_extension(name: str) -> bool:

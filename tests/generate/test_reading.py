@@ -76,6 +76,19 @@ SMALL: dict[str, dict[str, Any]] = {
         "mm_tokens_per_image": 4, "text_config": {**TEXT, "model_type": "gemma3_text", "sliding_window": 16},
         "vision_config": {**TOWER, "model_type": "siglip_vision_model", "vision_use_head": False},
     },
+    "mistral3": {
+        "model_type": "mistral3", "architectures": ["Mistral3ForConditionalGeneration"], "image_token_index": 7,
+        "spatial_merge_size": 2, "text_config": {**TEXT, "model_type": "mistral"},
+        "vision_config": {**TOWER, "model_type": "pixtral", "image_size": 308, "head_dim": 12},
+    },
+    "voxtral": {
+        "model_type": "voxtral", "architectures": ["VoxtralForConditionalGeneration"], "audio_token_id": 7,
+        "text_config": {**TEXT, "model_type": "llama"},
+        "audio_config": {
+            "model_type": "voxtral_encoder", "hidden_size": 48, "intermediate_size": 96, "num_attention_heads": 4,
+            "num_hidden_layers": 3, "num_mel_bins": 8, "max_source_positions": 30,
+        },
+    },
     "qwen2_vl": {
         "model_type": "qwen2_vl", "architectures": ["Qwen2VLForConditionalGeneration"], "image_token_id": 7,
         "text_config": {**TEXT, "model_type": "qwen2_vl_text", "rope_parameters": ROPE},
@@ -108,6 +121,7 @@ RUNS: tuple[dict[str, Any], ...] = (
     {"images": 3, "image_size": "112x168"},
     {"images": 1, "image_size": "300x200"},
     {"audio_seconds": 0.4},
+    {"audio_seconds": 31},
 )
 
 

@@ -26,9 +26,13 @@ QWEN3 = {
     "text_config": {**TEXT, "head_dim": 16, "model_type": "qwen3_vl_text", "rope_parameters": ROPE},
     "vision_config": {"depth": 1, "hidden_size": 32, "num_heads": 2, "intermediate_size": 40, "out_hidden_size": 64},
 }  # fmt: skip
-QWEN2_5 = {  # all in one, as these are published
-    "model_type": "qwen2_5_vl", "architectures": ["Qwen2_5_VLForConditionalGeneration"], "tie_word_embeddings": True,
-    **TEXT, "rope_scaling": ROPE, "vision_config": {"depth": 1, "hidden_size": 32, "num_heads": 2, "out_hidden_size": 64},
+GLM = {
+    "model_type": "glm4v", "architectures": ["Glm4vForConditionalGeneration"], "tie_word_embeddings": False,
+    "text_config": {
+        **TEXT, "model_type": "glm4v_text",
+        "rope_parameters": {**ROPE, "mrope_section": [2, 1, 1], "partial_rotary_factor": 0.5},
+    },
+    "vision_config": {"depth": 1, "hidden_size": 32, "num_heads": 2, "intermediate_size": 40, "out_hidden_size": 64},
 }  # fmt: skip
 TOKENS = 17
 
@@ -47,7 +51,7 @@ def text_parameters(config: dict[str, Any]) -> int:
     return sum({id(one): one.numel() for part in parts for one in part.parameters()}.values())
 
 
-@pytest.mark.parametrize("config", [QWEN3, QWEN2_5], ids=["stated", "flat"])
+@pytest.mark.parametrize("config", [GLM], ids=["glm4v"])
 def test_a_text_part_without_a_causal_class_has_the_head_of_the_whole(config: dict[str, Any]) -> None:
     template = nbanalyzer.generate(config, model_id="some/model")
     analysis = populate(template, batch_size=2, seq_len=TOKENS)
@@ -67,7 +71,7 @@ def test_a_text_part_without_a_causal_class_has_the_head_of_the_whole(config: di
 @pytest.mark.parametrize(
     ("config", "name"),
     [
-        ({**QWEN3, "architectures": ["Qwen3VLModel"]}, "Qwen3VLTextModel"),
+        ({**GLM, "architectures": ["Glm4vModel"]}, "Glm4vTextModel"),
         ({**QWEN3, "architectures": ["Qwen3VLTextModel"]}, "Qwen3VLTextModel"),
         ({"model_type": "clip", "architectures": ["CLIPTextModel"], "text_config": {"hidden_size": 64}}, "CLIPTextModel"),
         ({"model_type": "llava", "text_config": {"vocab_size": 32064}}, "LlamaForCausalLM"),
@@ -96,8 +100,8 @@ def test_a_text_part_that_reads_and_writes_is_counted_as_both() -> None:
 
 def test_populating_a_file_says_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NBANALYZER_CACHE", str(tmp_path))
-    analysis = populate({**QWEN2_5, "num_hidden_layers": 1}, seq_len=4)
-    assert "the text part of Qwen2_5_VLForConditionalGeneration" in as_text(analysis).splitlines()[0]
+    analysis = populate(GLM, seq_len=4)
+    assert "the text part of Glm4vForConditionalGeneration" in as_text(analysis).splitlines()[0]
     assert analysis.warnings == ()
 
 

@@ -34,7 +34,7 @@ def needed(subject: Subject) -> dict[str, Any]:
         return {}
     if reader.reads.what == "sound":
         return {"audio_seconds": SECONDS} if reader.reads.usual and not reader.reads.most else {}
-    return {"images": 2} if reader.several and reader.reads.usual else {}
+    return {"images": 2} if not reader.reads.each and reader.reads.usual else {}
 
 
 def with_images(subject: Subject) -> dict[str, Run]:
@@ -42,6 +42,8 @@ def with_images(subject: Subject) -> dict[str, Run]:
     reader = subject.reader
     if reader is None or not reader.optional:
         return {}
+    if reader.reads.what == "sound":
+        return _with_sound(subject)
     size = {} if "height" in reader.reads.sizes else {"image_size": SIZE}
     found: dict[str, Run] = {}
     for name, run in IMAGES.items():
@@ -52,6 +54,18 @@ def with_images(subject: Subject) -> dict[str, Run]:
         )
         found[name] = {**sized, "seq_len": run["seq_len"] + taken, **({"cache_len": before} if before else {})}
     return found
+
+
+def _with_sound(subject: Subject) -> dict[str, Run]:
+    """Return the runs of a model that may hear sound, with two chunks of it."""
+    assert subject.reader is not None
+    heard = {"audio_seconds": 45}
+    taken = positions_of(subject.reader.reads, values_of(subject), in_run(subject, heard), 1)
+    return {
+        "sound": {"batch_size": 1, "seq_len": taken + 64, **heard},
+        "after_sound": {"batch_size": 1, "seq_len": 3, "cache_len": taken + 64, **heard},
+        "sound_of_two": {"batch_size": 2, "seq_len": taken // 2 + 30, "audio_seconds": 20, "logits": "last"},
+    }
 
 
 def stands_for(subject: Subject, name: str) -> bool:

@@ -54,12 +54,14 @@ class Reader:
     @property
     def optional(self) -> bool:
         """Whether a pass may read none."""
-        return self.several and not self.reads.usual
+        return not self.reads.each and not self.reads.usual
 
     @property
-    def several(self) -> bool:
-        """Whether there is a number of images, apart from that of sequences."""
-        return self.reads.what == "images" and not self.reads.each
+    def counts(self) -> str:
+        """The variable that says how much is read, "" if every sequence is one image or sound."""
+        if self.reads.each:
+            return ""
+        return "num_images" if self.reads.what == "images" else "audio_chunks"
 
 
 def reader_of(model_class: type[Any] | None, config: Any) -> Reader | None:
@@ -126,7 +128,7 @@ def _images(config: Any) -> Reader:
 
 def _of_one_size(_chance: Random, values: Mapping[str, int], count: int) -> Media:
     side = values.get("vision_image_size", values.get("image_size", 0))
-    return Media(count, side, side, 1)
+    return Media(count, side, side)
 
 
 def _waves(config: Any) -> Reader:
@@ -267,7 +269,7 @@ def _grid(config: Any, pixels: tuple[int, int], **how: Any) -> Reader:
 
     def draw(chance: Random, values: Mapping[str, int], count: int) -> Media:
         side = values["vision_patch_size"] * values["vision_spatial_merge_size"]
-        return Media(count, side * chance.randint(2, 13), side * chance.randint(5, 11), 1)
+        return Media(count, side * chance.randint(2, 13), side * chance.randint(5, 11))
 
     def positions(step: Any) -> dict[str, Any]:
         if step.subject.device == "meta":
@@ -293,6 +295,76 @@ def _qwen3_vl(config: Any) -> Reader | None:
     return _grid(config, (256 * 256, 4096 * 4096), least=(len(indexes) + 1, max(indexes) + 2))
 
 
+def _mistral3(config: Any) -> Reader | None:
+    """Return the reader of a model whose images are one sequence, each attending to itself through a mask."""
+    if getattr(config.vision_config, "model_type", "") != "pixtral":
+        return None
+    patch, merge = "{vision_patch_size}", "{spatial_merge_size}"
+    reads = Reads(
+        what="images",
+        rule="longest side",
+        sizes={"factor": f"{patch} * {merge}", "longest": "{vision_image_size}"},
+        variables={
+            "image_rows": f"{{image_height}} // {patch}",
+            "image_columns": f"{{image_width}} // {patch}",
+            "image_patches": "{image_rows} * {image_columns}",
+            "image_tokens": f"{{image_patches}} // {merge} ** 2",
+            "vision_merged_size": f"{{vision_hidden_size}} * {merge} ** 2",
+        },
+        positions="{image_tokens}",
+    )
+
+    def inputs(step: Any) -> dict[str, Any]:
+        own, media = step.model.config, step.media
+        channels = own.vision_config.num_channels
+        return {
+            "input_ids": step.prompt(image_token(own)),
+            "pixel_values": step.floats(media.num_images, channels, media.image_height, media.image_width),
+            "image_sizes": torch.tensor([[media.image_height, media.image_width]] * media.num_images),
+        }
+
+    def draw(chance: Random, values: Mapping[str, int], count: int) -> Media:
+        side = values["vision_patch_size"] * values["spatial_merge_size"]
+        return Media(count, side * chance.randint(2, 11), side * chance.randint(3, 9))
+
+    return Reader(reads, inputs, draw, reads_text=True, looks=True)
+
+
+# ---- sound in a prompt
+
+
+def _heard(config: Any) -> Reader | None:
+    """Return the reader of a model whose prompt has sound in it: chunks of 30 s, filled up, as spectra of mel bins."""
+    audio = config.audio_config
+    if not all(hasattr(audio, name) for name in ("num_mel_bins", "max_source_positions")):
+        return None
+    chunk = 30 * SAMPLE_RATE
+    reads = Reads(
+        what="sound",
+        variables={
+            "audio_chunks": f"ceil({{audio_samples}} / {chunk})",
+            "audio_positions": "{audio_chunks} * {audio_max_source_positions}",
+            "audio_tokens": "{audio_positions} * {audio_hidden_size} // {audio_intermediate_size}",
+            "audio_head_dim": "{audio_hidden_size} // {audio_num_attention_heads}",
+        },
+        positions="{audio_tokens}",
+    )
+
+    def inputs(step: Any) -> dict[str, Any]:
+        own = step.model.config.audio_config
+        count = step.batch_size * -(-step.media.audio_samples // chunk)
+        ids = step.prompt(int(step.model.config.audio_token_id))
+        return {
+            "input_ids": ids,
+            "input_features": step.floats(count, own.num_mel_bins, 2 * own.max_source_positions),
+        }
+
+    def draw(chance: Random, _values: Mapping[str, int], _count: int) -> Media:
+        return Media(audio_samples=chunk * chance.randint(1, 3))
+
+    return Reader(reads, inputs, draw, reads_text=True, looks=True)
+
+
 _BOTH: tuple[str, ...] = ("clip", "siglip", "chinese_clip", "align")
 
 _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
@@ -301,6 +373,8 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "vipllava": _llava,
     "paligemma": _paligemma,
     "gemma3": _gemma3,
+    "mistral3": _mistral3,
+    "voxtral": _heard,
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), _qwen2_vl),
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_moe"), _qwen3_vl),
 }

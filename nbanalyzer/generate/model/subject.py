@@ -315,6 +315,7 @@ class Step:
         """
         assert self.reader is not None
         ids, each = self._tokens(self.seq_len), positions_of(self.reader.reads, self.subject.params, self.media, 1)
+        ids.masked_fill_(ids == token, int(not token))  # of those that were drawn
         count = self.media.num_images or self.batch_size
         each //= max(self.media.num_images, 1)
         for sequence in range(self.batch_size):

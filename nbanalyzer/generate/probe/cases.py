@@ -18,10 +18,6 @@ SITUATIONS = ("{seq_len} > 1", "{cache_len} > 0", "{batch_size} > 1")
 OPPOSITES = ("{seq_len} == 1", "{cache_len} == 0", "{batch_size} == 1")
 
 
-IMAGES = ("{num_images} > 0", "{num_images} > 1", "{num_images} == 1")
-"""What it depends on where a step may read images."""
-
-
 @dataclass(frozen=True)
 class Cases:
     """Thresholds of lengths at which a step runs other operations, or has other sizes.
@@ -30,14 +26,14 @@ class Cases:
         chunk: what attention divides a sequence by: a number or a variable; "" if nothing does.
         chunked: which length it divides.
         kernels: variables: how many tokens a convolution sees. With fewer, what it keeps is filled up.
-        images: whether a step may read some images, or none.
+        media: the variable that says how much of images or sound a step reads, "" if that is always the same.
 
     """
 
     chunk: str = ""
     chunked: str = "seq_len"
     kernels: tuple[str, ...] = ()
-    images: bool = False
+    media: str = ""
 
     def size(self, values: Mapping[str, int]) -> int:
         """Return how large a chunk is, 0 if there are none."""
@@ -52,15 +48,15 @@ class Cases:
         chunk, length = self.size(values), values[self.chunked]
         several, whole = (length > chunk, length % chunk == 0) if chunk else (False, False)
         short = tuple(values["seq_len"] < values.get(name, 0) for name in self.kernels)
-        images = tuple(values["num_images"] > number for number in (0, 1)) if self.images else ()
-        return values["batch_size"] > 1, values["seq_len"] > 1, several, whole, *short, *images
+        read = tuple(values[self.media] > number for number in (0, 1)) if self.media else ()
+        return values["batch_size"] > 1, values["seq_len"] > 1, several, whole, *short, *read
 
     @property
     def splits(self) -> tuple[Formula, ...]:
         """The conditions that divide observations where one formula does not give all."""
         own = (f"{{{self.chunked}}} > {self.chunk}",) if self.chunk else ()
         short = (f"{{seq_len}} < {{{name}}}" for name in self.kernels)
-        return tuple(map(parse, (*SITUATIONS, *own, *short, *(IMAGES if self.images else ()))))
+        return tuple(map(parse, (*SITUATIONS, *own, *short, *self._media)))
 
     @property
     def conditions(self) -> tuple[Formula, ...]:
@@ -68,7 +64,11 @@ class Cases:
         ends = (f"> {self.chunk}", f"<= {self.chunk}", f"% {self.chunk} == 0", f"% {self.chunk} != 0")
         chunks = tuple(f"{{{self.chunked}}} {rest}" for rest in ends) if self.chunk else ()
         short = tuple(f"{{seq_len}} {sign} {{{name}}}" for name in self.kernels for sign in ("<", ">="))
-        return conditions(*chunks, *short, *(IMAGES if self.images else ()))
+        return conditions(*chunks, *short, *self._media)
+
+    @property
+    def _media(self) -> tuple[str, ...]:
+        return tuple(f"{{{self.media}}} {rest}" for rest in ("> 0", "> 1", "== 1")) if self.media else ()
 
 
 PLAIN = Cases()

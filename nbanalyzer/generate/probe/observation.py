@@ -115,7 +115,7 @@ def read_values(subject: Subject, values: Mapping[str, int], media: Media) -> di
         return {}
     found = {name: int(value) for name, value in evaluated(reader.reads, values, media).items()}
     used = {name for text in reader.reads.variables.values() for name in parse(text).variables}
-    used |= {"num_images"} if reader.several else set()
+    used |= {reader.counts}
     return {name: value for name, value in found.items() if name not in OF_RUN or name in used}
 
 

@@ -23,7 +23,7 @@ from nbanalyzer.progress import part_of, tell
 
 from .cases import PLAIN, Cases
 from .fields import candidates, last
-from .observation import Observation, observe, structure, values_of
+from .observation import Observation, observe, read_values, structure, values_of
 from .situations import base_runs, media_of
 
 __all__ = ["Space", "probes", "sizes_seen", "space_of", "varied"]
@@ -225,7 +225,8 @@ class _Draws:
         lengths = (taken + lengths[0], *lengths[1:])
         first = lengths[0] if self.goes_on else chance.randint(1, lengths[0])
         logits = (first, chance.randint(1, lengths[1]), 1)
-        step = {"batch_size": batch, "seq_len": lengths[0], "encoder_len": read, "num_images": media.num_images}
+        step = {"batch_size": batch, "seq_len": lengths[0], "encoder_len": read}
+        step |= read_values(subject, values, media)
         like = None if self.deepen else self.structures.get(self.cases.situation(values | step))
         depth = self.space.depth
         steps = observe(subject, depth, batch, lengths, read, real=False, keep=logits, like=like, media=media)

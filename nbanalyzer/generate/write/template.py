@@ -38,7 +38,7 @@ from .assemble import Assembly
 from .cache_state import by_layer, gap_of
 from .layers import collapsed, kinds_of, state_of
 from .plans import in_kernels, plans_of
-from .variants import Eager, eager_of, with_absorbed, with_eager
+from .variants import Eager, eager_of, has_eager, with_absorbed, with_eager
 
 __all__ = ["GapError", "build_template", "stated", "with_plans"]
 
@@ -118,7 +118,9 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
             shared=_shared(model, found),
         )
         if eager := _eager(space):
-            layered = with_eager(layered, eager)
+            offered = with_eager(layered, eager)
+            # A tower may attend in another way, which no template says.
+            layered = offered if subject.reader is None or has_eager(offered) else layered
     layered = with_absorbed(layered)
     with part_of(0.9, 1):
         kinds = kinds_of(layered, states, found)
@@ -155,7 +157,7 @@ def _assembled(
     """
     count = PROBES if space.subject.device == "meta" else PROBES_OF_TINY
     count *= 1 + bool(space.cases.chunk) + bool(space.cases.kernels)  # every case has to be seen at several sizes
-    count += count // 2 * space.cases.images
+    count += count // 2 * bool(space.cases.media)
     drawn = probes(space, 2 * count, deepen=deepen)
     observations = [*space.usual]
     gap: Gap | None = None
@@ -247,6 +249,8 @@ def stated(template: ModelTemplate, subject: Subject) -> ModelTemplate:
     part, fields = config, dict(with_labels(subject.hf_config().to_dict()))
     silent = False  # of its text part altogether
     ties = fields.get("tie_word_embeddings")  # of the whole model; its text part may say otherwise
+    if template.reads is not None and text_part(fields) and ties is not None:
+        config.setdefault("tie_word_embeddings", ties)
     while name := text_part(fields):
         fields = fields[name]
         if not isinstance(part.get(name), Mapping):

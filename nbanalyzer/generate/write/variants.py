@@ -114,7 +114,7 @@ def with_eager(kernels: tuple[Kernel, ...], eager: Eager, path: str = "") -> tup
         while pending and isinstance(kernel, Composite) and kernel.name in pending[0][0]:
             result += _mask(pending.pop(0)[1], keys)
         if isinstance(kernel, Composite):
-            if kernel.module == ATTENTION and path in eager.attention:
+            if kernel.module == ATTENTION and kernel.bindings and path in eager.attention:
                 kernel = msgspec.structs.replace(kernel, variants={"eager": eager.attention[path]})
             inner = with_eager(kernel.sub_kernels, eager, joined(path, kernel.name))
             kernel = msgspec.structs.replace(kernel, sub_kernels=inner)
