@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.launch import Launch
 from nbanalyzer.costs.stages import order_of, per_layer, range_of, stack_of
+from nbanalyzer.costs.tree import Node
 from nbanalyzer.errors import InputError
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.hardware.accelerators import Accelerator
@@ -183,9 +184,7 @@ class _Kept:
         stack = stack_of(template)
         paths = [".".join((*stack.inside, kind.name)) for kind in stack.kinds]
         nodes = {node.path: node for node in costs.nodes}
-        layers = [
-            Fraction(costs.weight_bytes_below(nodes[path])) / (costs.costs[nodes[path]].copies or 1) for path in paths
-        ]
+        layers = [Fraction(_weights(costs, nodes[path])) / (costs.costs[nodes[path]].copies or 1) for path in paths]
         for terms in per_layer(template, stack).values():
             for kind, share in terms:
                 layers[kind] += Fraction(costs.value_of(share))
@@ -209,6 +208,12 @@ class _Kept:
             total = sum((self.layers[kind] for kind in self.order[start:end]), Fraction())
             totals.append(total + self.before * (stage == 0) + self.after * (stage == pp - 1))
         return max(totals)
+
+
+def _weights(costs: Costs, node: Node) -> Number:
+    """Return the bytes of the parameters of a module and of all below it as they are stored, of all copies."""
+    below = sum(_weights(costs, child) for child in node.children)
+    return below if node.is_basic else costs.own_weight_bytes(node) + below
 
 
 def _is_in(path: str, module: str) -> bool:

@@ -137,7 +137,7 @@ def prepared(
         notes.insert(0, template.drafted)
     if isinstance(asked := template.provenance.get(catalog.NAMED), str):
         stored = stored_otherwise(asked)
-        bits = f", whose weights are {stored}: w_bit says what is counted" if stored else ""
+        bits = f", whose weights are {stored}: quant says what is counted" if stored and not tree.stored else ""
         notes.insert(0, f"has the structure of {asked}{bits}")
     if is_short:
         notes.append(f"seq_len {positions}: all positions of the model")

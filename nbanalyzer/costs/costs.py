@@ -143,12 +143,6 @@ class Costs:
             return normalize(sum(self.own_weight_bytes(node) for node in self.nodes if not node.is_basic))
         return normalize(self.cost_of_all.parameters * self.values["w_bytes"])
 
-    def weight_bytes_below(self, node: Node) -> Number:
-        """Return the bytes of the parameters of a module and of all below it as they are stored, of all copies."""
-        if node.is_basic:
-            return 0
-        return normalize(self.own_weight_bytes(node) + sum(map(self.weight_bytes_below, node.children)))
-
     def own_weight_bytes(self, node: Node) -> Number:
         """Return the bytes of a module's own parameters as they are stored, of all its copies."""
         return normalize(self.costs[node].copies * node.own_weight_bytes.evaluate(self.values))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from numbers import Integral
 from typing import Any
@@ -28,7 +28,10 @@ from .division import Stage
 from .run import MEDIA, SWITCHES, Layout, Run
 from .tree import Tree
 
-__all__ = ["again", "as_run", "count", "fused", "params_of", "prepared", "quantisation_of", "tree_of", "with_media"]
+__all__ = [
+    "again", "as_run", "count", "fused", "params_of", "prepared", "quantisation_of", "tree_again", "tree_of",
+    "with_media",
+]  # fmt: skip
 
 
 def count(template: ModelTemplate, **run: Any) -> Costs:
@@ -191,6 +194,16 @@ def tree_of(template: ModelTemplate, run: Run, params: Mapping[str, int] | None 
 
     known = extract_model_params(template.config, {}, ()) if params is None else params
     return stored_tree(tree, quantisation, known, run)
+
+
+def tree_again(tree: Tree, run: Run, sizes: Iterable[tuple[str, int]]) -> Tree:
+    """Return the tree of the same template in another run, where some of the model's sizes may not be told.
+
+    No format of weights depends on sizes that are not: those of the template's config stand in.
+    """
+    if tree.stored is None:
+        return tree_of(tree.source, run)
+    return tree_of(tree.source, run, {**extract_model_params(tree.source.config, {}, ()), **dict(sizes)})
 
 
 def _plain(template: ModelTemplate, run: Run, params: Mapping[str, int] | None = None) -> Tree:

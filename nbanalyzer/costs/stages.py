@@ -24,7 +24,18 @@ from nbanalyzer.templates.template import Basic, Composite, Kernel, ModelTemplat
 from .sharding import link
 from .tree import Tree
 
-__all__ = ["Range", "Stack", "busiest", "layers_of", "order_of", "per_layer", "range_of", "stack_of", "staged"]
+__all__ = [
+    "Range",
+    "Stack",
+    "busiest",
+    "layers_of",
+    "order_of",
+    "per_layer",
+    "range_of",
+    "stack_of",
+    "stacks_of",
+    "staged",
+]
 
 TIED = "tie_word_embeddings"
 SEND = "{batch_size} * {seq_len} * {hidden_size} * {a_bytes}"
@@ -85,6 +96,11 @@ def stack_of(template: ModelTemplate) -> Stack:
         several = "several lists of layers, as an encoder and a decoder" if found else "no repeated layers"
         raise InputError(f"not modelled: {template.model_id or 'this template'} has {several}: no pipeline stages")
     return found[0]
+
+
+def stacks_of(template: ModelTemplate) -> tuple[Stack, ...]:
+    """Return all lists of layers of a template, as of an encoder and a decoder."""
+    return tuple(_stacks(template.kernels, ()))
 
 
 def layers_of(kernels: Sequence[Kernel]) -> Iterator[Composite]:

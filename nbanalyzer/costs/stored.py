@@ -35,6 +35,8 @@ __all__ = ["Layers", "require_storable", "stored"]
 W_BYTES = variable("w_bytes")
 HOLE = "stored"  # stands for what takes the place of a matrix, while a formula is taken apart
 DEPTH = variable("num_layers")
+TOWERS = ("visual", "vision", "audio", "multi_modal_projector")
+"""What the names of the other parts of a model begin with, inside ``model``."""
 
 
 class Layers(NamedTuple):
@@ -60,13 +62,13 @@ class Form(NamedTuple):
     format: str
 
 
-def stored(tree: Tree, quantisation: Quantisation, layers: Layers | None, sizes: Mapping[str, Number]) -> Tree:
+def stored(tree: Tree, quantisation: Quantisation, layers: tuple[Layers, ...], sizes: Mapping[str, Number]) -> Tree:
     """Return a tree whose weights are stored in schemes.
 
     Args:
         tree: as it runs.
         quantisation: which weights are in which scheme.
-        layers: which layers its nodes are; None if they are not told apart.
+        layers: which layers its nodes are, of each list of layers.
         sizes: the model's, on which mixtures of formats depend, and 1 for the axes of the mesh: a checkpoint is whole.
 
     Raises:
@@ -113,7 +115,7 @@ class _Storing:
     """
 
     quantisation: Quantisation
-    layers: Layers | None
+    layers: tuple[Layers, ...]
     sizes: Mapping[str, Number]
     required: dict[Requirement, None] = field(default_factory=dict)
     used: set[Scheme] = field(default_factory=set)
@@ -160,9 +162,10 @@ class _Storing:
         found = Counter(self.form(self.module(node, matrix, role, layer), matrix) for layer in numbers)
         if len(found) <= 1:
             return [(form, ONE) for form in found]
-        assert self.layers is not None
+        place = self._place(node.path.split("."))
+        assert place is not None
         counted = [form for form in found if form and form.rule.count]
-        if len(found) == 2 and len(counted) == 1 and self.layers.is_whole:
+        if len(found) == 2 and len(counted) == 1 and place[0].is_whole:
             count = parse(counted[0].rule.count)
             other = next(form for form in found if form != counted[0])
             return [(counted[0], build("/", count, DEPTH)), (other, build("/", build("-", DEPTH, count), DEPTH))]
@@ -209,23 +212,25 @@ class _Storing:
 
     def numbers(self, node: Node) -> tuple[int, ...] | None:
         """Return which layers a module is in; None if in none, or if they are not told apart."""
-        kind = self._kind(node.path.split("."))
-        return kind[1] if kind and kind[1] else None
+        place = self._place(node.path.split("."))
+        return (place[1] or None) if place else None
 
-    def _kind(self, parts: Sequence[str]) -> tuple[str, tuple[int, ...]] | None:
-        if self.layers is None or len(parts) <= len(self.layers.inside):
-            return None
-        depth = len(self.layers.inside)
-        if tuple(parts[:depth]) != self.layers.inside:
-            return None
-        return next((kind for kind in self.layers.kinds if kind[0] == parts[depth]), None)
+    def _place(self, parts: Sequence[str]) -> tuple[Layers, tuple[int, ...]] | None:
+        """Return the list of layers that a path leads into, and the numbers of those that are meant."""
+        for layers in self.layers:
+            depth = len(layers.inside)
+            if len(parts) > depth and tuple(parts[:depth]) == layers.inside:
+                for name, numbers in layers.kinds:
+                    if name == parts[depth]:
+                        return layers, numbers
+        return None
 
     def module(self, node: Node, matrix: Matrix, role: Role, layer: int | None) -> Module:
         """Return what lists of modules call the module of a matrix in a layer."""
         parts = node.path.split(".")
         is_inside = node.block is not None or node.is_block
-        if self._kind(parts) is not None:
-            depth = len(self.layers.inside) if self.layers else 0
+        if (place := self._place(parts)) is not None:
+            depth = len(place[0].inside)
             base = parts[depth].partition("_")[0]
             parts = [*parts[:depth], base, str(layer or 0), *parts[depth + 1 :]]
         else:
@@ -236,9 +241,19 @@ class _Storing:
             names += [f"{path}.0.{name}" for name in matrix.names] + [f"{path}.{name}" for name in matrix.names]
         elif matrix.names:
             names = [f"{path.rpartition('.')[0]}.{name}" for name in matrix.names]
-        for prefix in self.quantisation.prefixes:
-            names += [prefix + name.removeprefix("model.") for name in names if name.startswith(("model.", "lm_head"))]
+        names += [spelling for name in names for spelling in self.spellings(name)]
         return Module(tuple(names), role, (layer or 0) if is_inside else None)
+
+    def spellings(self, name: str) -> Iterator[str]:
+        """Yield other names of a module of a model of several parts: checkpoints have older ones."""
+        rest = name.removeprefix("model.")
+        if rest.startswith("language_model."):
+            inside = rest.removeprefix("language_model.")
+            yield from (f"model.{inside}", f"language_model.model.{inside}", rest)
+        elif rest.startswith(TOWERS):
+            yield rest
+        elif name.startswith(("model.", "lm_head")):
+            yield from (prefix + rest for prefix in self.quantisation.prefixes)
 
     # ---- what is kept
 

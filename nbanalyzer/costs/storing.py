@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
-from nbanalyzer.errors import InputError
+import msgspec
+
+from nbanalyzer.errors import FormulaError, InputError
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.templates.choices import Quantisation
 
 from .run import Run
-from .stages import order_of, range_of, stack_of
+from .stages import order_of, range_of, stacks_of
 from .stored import Layers, stored
 from .tree import Tree
 
@@ -45,26 +47,25 @@ def _stored(
     params: tuple[tuple[str, Number], ...],
     axes: tuple[tuple[str, int], ...],
 ) -> Tree:
-    sizes = dict(params)
-    return stored(
-        tree, quantisation, layers_of(tree, sizes, dict(axes).get("pp", 1)), {**sizes, **dict.fromkeys(dict(axes), 1)}
-    )
+    sizes, mesh = dict(params), dict(axes)
+    layers = tuple(layers_of(tree, sizes, mesh.get("pp", 1)))
+    return stored(tree, quantisation, layers, {**sizes, **dict.fromkeys(mesh, 1)})
 
 
-def layers_of(tree: Tree, params: Mapping[str, Number], stages: int) -> Layers | None:
-    """Return which layers the nodes of a tree are; None if it has no list of layers, or their order is not known."""
-    try:
-        whole = stack_of(tree.source)
-        order = order_of(tree.source, params)
-    except InputError:
-        return None
-    numbers = range(len(order))
-    if stages > 1:
-        stage = tree.division.stage
-        assert stage is not None
-        numbers = range(*range_of(len(order), stages, stage))
-    kinds = tuple(
-        (kind.name, tuple(layer for layer in numbers if order[layer] == place))
-        for place, kind in enumerate(whole.kinds)
-    )
-    return Layers(whole.inside, kinds, is_whole=stages == 1 and len(kinds) == 1)
+def layers_of(tree: Tree, params: Mapping[str, Number], stages: int) -> Iterator[Layers]:
+    """Yield which layers the nodes of a tree are, of each of its lists of layers whose order is known."""
+    for stack in stacks_of(tree.source):
+        try:
+            order = order_of(msgspec.structs.replace(tree.source, kernels=stack.kinds), params)
+        except (InputError, FormulaError):
+            continue
+        numbers = range(len(order))
+        if stages > 1:
+            stage = tree.division.stage
+            assert stage is not None
+            numbers = range(*range_of(len(order), stages, stage))
+        kinds = tuple(
+            (kind.name, tuple(layer for layer in numbers if order[layer] == place))
+            for place, kind in enumerate(stack.kinds)
+        )
+        yield Layers(stack.inside, kinds, is_whole=stages == 1 and len(kinds) == 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from nbanalyzer.analysis.checkpoint import checkpoint_of
 from nbanalyzer.analysis.memory import fit_text
 from nbanalyzer.costs.active import active_parameters
 from nbanalyzer.quantities import count_of, rate, seconds, show, si, whole
@@ -41,6 +42,10 @@ def headline(analysis: Costs, roofline: Roofline | None = None) -> list[tuple[st
         ("FLOPs per byte", f"{cost.arithmetic_intensity:.4g}"),
         ("parameters", f"{_parameters(analysis)} in {whole(analysis.weight_bytes)} bytes"),
     ]
+    if analysis.kernel_tree.stored:
+        stored = checkpoint_of(analysis)
+        parts = " + ".join(f"{whole(size)} {dtype}" for dtype, size in stored.parts.items())
+        lines.append(("weights", f"{whole(stored.total)} bytes in {stored.name} = {parts}"))
     states = analysis.state.items()
     lines += [("KV cache" if name == "kv_cache" else name, f"{round(value):,} bytes") for name, value in states]
     if analysis.run.devices > 1:

@@ -17,7 +17,7 @@ from nbanalyzer.analysis.estimate import spread_of, words_of
 from nbanalyzer.analysis.laws import Pace
 from nbanalyzer.analysis.price import Price
 from nbanalyzer.analysis.rates import Efficiency, Rates, routing_of
-from nbanalyzer.costs.count import tree_of
+from nbanalyzer.costs.count import tree_again
 from nbanalyzer.costs.metrics import METRICS, MONEY, OF_ENGINE, OF_ESTIMATE, metrics_of
 from nbanalyzer.costs.passes import passes_of
 from nbanalyzer.costs.run import REQUEST, TOKENS, Run
@@ -32,7 +32,6 @@ from nbanalyzer.formulas.program import Expression, Program
 from nbanalyzer.formulas.simplify import expanded
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.profiles import Profile
-from nbanalyzer.templates.config import extract_model_params
 
 from .doubts import certain
 
@@ -179,13 +178,6 @@ class CompiledMetrics:
     def _constants(self) -> dict[str, Number | Polynomial]:
         return dict(self._lengths or {})
 
-    def _tree(self, run: Run) -> Tree:
-        """Return the template's tree in another run."""
-        source, sizes = self.spec.tree.source, dict(self.spec.params)
-        if self.spec.tree.stored:  # of sizes that change, no format depends: any will do
-            sizes = {**extract_model_params(source.config, {}, ()), **sizes}
-        return tree_of(source, run, sizes if self.spec.tree.stored else None)
-
     def _symbolic(self, given: Mapping[str, str] | None = None, fusion: str = "") -> Symbolic:
         """Return the costs of the list of kernels that `fusion` says, by default the run's own.
 
@@ -196,7 +188,7 @@ class CompiledMetrics:
         """
         spec, run = self.spec, self._run(given, fusion or self.spec.run.fusion)
         is_own = (run.fusion, run.variants) == (spec.run.fusion, spec.run.variants)
-        tree = spec.tree if is_own else self._tree(run)
+        tree = spec.tree if is_own else tree_again(spec.tree, run, spec.params)
         if given is None:
             free = frozenset(spec.inner) & {*TOKENS}
             return Symbolic(tree, {**dict(spec.params), **free_values(run, free)})
@@ -250,7 +242,7 @@ class CompiledMetrics:
     def _pace(self, given: Mapping[str, str] | None) -> Pace:
         assert self.spec.profile is not None  # the spec has checked that there is an accelerator
         run = self._run(given, "engine")
-        latent = self._tree(run).is_latent
+        latent = tree_again(self.spec.tree, run, self.spec.params).is_latent
         return Pace(self._accelerator, self.spec.profile, run, latent, communication=self.spec.communication)
 
     @property

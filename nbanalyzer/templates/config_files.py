@@ -30,6 +30,9 @@ MAX_CONFIG_BYTES = 8 * 2**20  # the largest known is a quarter of this, most of 
 FLOAT = "__float__"
 FLOATS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
 
+CONFIG = "config.json"
+QUANTISED = "quantization_config"
+
 # Where a multimodal config keeps its language model.
 TEXT_PARTS = ("thinker_config", "text_config", "llm_config", "language_config")
 
@@ -65,7 +68,16 @@ def read_config(path: Path) -> Mapping[str, Any]:
         raise ConfigError(f"not JSON: {shorten(str(error), 100)}", str(path)) from None
     if not isinstance(fields, dict):
         raise ConfigError(f"a config is a JSON object, not {shorten(json.dumps(config))}", str(path))
-    return fields
+    return fields | _stated_beside(path) if not fields.get(QUANTISED) and path.name == CONFIG else fields
+
+
+def _stated_beside(path: Path) -> dict[str, Any]:
+    """Return what a file beside a config says of how weights are stored: NVIDIA's, of models that it exports."""
+    beside = path.with_name("hf_quant_config.json")
+    if not beside.is_file():
+        return {}
+    stated = read_config(beside)
+    return {QUANTISED: {**stated, "quant_method": "modelopt"}}
 
 
 def same_for_all(value: Any) -> Any:

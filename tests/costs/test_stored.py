@@ -158,6 +158,19 @@ def test_mixtures_of_llama_cpp(name: str, kinds: int) -> None:
     assert "{num_layers} // 8" in str(node.own_weight_bytes)  # a count, for any number of layers
 
 
+def test_parts_of_a_model_have_older_names_too() -> None:
+    """Its checkpoint says ``visual.blocks`` and ``model.layers``, transformers' tree ``model.visual.blocks``."""
+    left = ["lm_head", "visual", "model.layers.0.mlp"]
+    fields = {"quant_method": "fp8", "weight_block_size": [128, 128], "modules_to_not_convert": left}
+    found = stated("qwen2.5-vl-7b-instruct", fields, seq_len=8)
+    assert not any(node.is_stored for node in found.nodes if "visual" in node.path)
+    widths = found.params["hidden_size"] * found.params["intermediate_size"]
+    node = found.find("language_model.layers.mlp.up_proj")
+    scales = 28 * (18944 // 128)
+    layers = found.params["num_layers"]
+    assert found.own_weight_bytes(node) == (layers - 1) * (widths + 2 * scales) + 2 * widths
+
+
 def test_formats_in_place_of_others() -> None:
     """Rows of 2,880 are no multiple of 256: q8_0 in place of q6_k, q5_0 of q4_k."""
     found = populate("gpt-oss-20b", seq_len=1, quant="gguf-q4_k_m")
@@ -265,6 +278,21 @@ def test_a_config_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert found.kernel_tree.stored.quantisation.name == "fp8:static=0 (config)"
     again = found.kernel_tree.stored.quantisation
     assert nbanalyzer.request(path, prompt_len=3, output_len=2).last.kernel_tree.stored.quantisation == again  # type: ignore[union-attr]
+
+
+def test_a_file_beside_the_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NVIDIA's exports say in a file of its own how weights are stored."""
+    monkeypatch.setenv("NBANALYZER_COMPARE", "off")
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({**catalog.shipped("meta-llama/Llama-3.2-1B").config}))
+    assert populate(config, seq_len=1).kernel_tree.stored is None
+    quantization = {"quant_algo": "NVFP4", "kv_cache_quant_algo": "FP8", "exclude_modules": ["lm_head"]}
+    (tmp_path / "hf_quant_config.json").write_text(json.dumps({"producer": {}, "quantization": quantization}))
+    found = populate(config, seq_len=1)
+    assert (found.checkpoint.name, found.run.kv_bit) == ("nvfp4 (config)", 8)
+    (tmp_path / "hf_quant_config.json").write_text("[]")
+    with pytest.raises(ConfigError, match=r"hf_quant_config.json: a config is a JSON object"):
+        populate(config, seq_len=1)
 
 
 # ---- what cannot be

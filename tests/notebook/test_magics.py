@@ -466,7 +466,7 @@ def test_completion_of_forms_and_sweeps(shell: InteractiveShell) -> None:
     assert completions(shell, "%sweep gpt2 gpt2-x") == ["gpt2-xl"]
     assert completions(shell, "%sweep gpt2 --batch") == ["--batch_size"]
     assert completions(shell, "%request gpt2-x") == ["gpt2-xl"]
-    assert completions(shell, "%request gpt2 --quant fp") == ["fp8", "fp8_block"]
+    assert completions(shell, "%request gpt2 --quant fp") == ["fp8", "fp8-block", "fp8-channel"]
     assert completions(shell, "%request gpt2 --hardware h100-s") == ["h100-sxm"]
     assert completions(shell, "%request gpt2 --conc") == ["--concurrency"]
     assert completions(shell, "%request gpt2 --seq") == []

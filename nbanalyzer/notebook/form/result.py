@@ -171,7 +171,8 @@ class Answer:
             return self.analysis.conditions
         run = self.request.prefill.run
         parts = [f"batch_size {run.batch_size}, prompt {self.request.prompt_len:,}, output {self.request.output_len:,}"]
-        parts[0] += f", w_bit {run.w_bit}, a_bit {run.a_bit}, kv_bit {run.kv_bit}"
+        weights = f"quant {self.request.quant}" if self.request.quant else f"w_bit {run.w_bit}"
+        parts[0] += f", {weights}, a_bit {run.a_bit}, kv_bit {run.kv_bit}"
         parts.append(", ".join(f"{name} {value}" for name, value in self.request.prefill.conventions.items()))
         devices = [self.analysis.devices] if self.analysis.devices else []
         return "; ".join([*parts, *devices, *self.analysis.notes])

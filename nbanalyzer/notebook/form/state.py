@@ -30,9 +30,9 @@ __all__ = [
     "followed", "known_model",
 ]  # fmt: skip
 
-DEFAULTS: Mapping[str, int | None] = {
+DEFAULTS: Mapping[str, int | str | None] = {
     "batch_size": 1, "seq_len": 1024, "cache_len": 0, "encoder_len": None, "prompt_len": 1024, "output_len": 256,
-    "w_bit": 16, "a_bit": 16, "kv_bit": None, **dict.fromkeys(MESH, 1),
+    "w_bit": 16, "a_bit": 16, "kv_bit": None, "quant": None, **dict.fromkeys(MESH, 1),
 }  # fmt: skip
 CACHED = 2048  # tokens in the cache of a decode step without a pass before it
 PASS = ("seq_len", "cache_len", "encoder_len")
@@ -70,6 +70,8 @@ class State:
     def options(self) -> dict[str, Any]:
         """The keywords of `populate`, or of `request`, beside the model."""
         run = {name: value for name, value in self.run.items() if value is not None or name not in FOLLOWING}
+        if run.get("w_bit") == DEFAULTS["w_bit"]:
+            del run["w_bit"]  # nobody chose it: what the model's config says comes first
         return {**run, "set": dict(self.changes)}
 
     @property
@@ -296,7 +298,7 @@ def _run(state: State, phase: str, can: Capabilities, options: Mapping[str, Any]
     if phase == "decode":
         before["seq_len"] = 1
         before.setdefault("cache_len", CACHED)
-    names = ("batch_size", *own, "w_bit", "a_bit", "kv_bit", *MESH)
+    names = ("batch_size", *own, "w_bit", "a_bit", "kv_bit", "quant", *MESH)
     usual: dict[str, Any] = {name: DEFAULTS[name] for name in names}
     usual |= {name: None if name in FOLLOWING else switch.choices[0] for name, switch in SWITCHES.items()}
     run = {name: options.get(name, before.get(name, value)) for name, value in usual.items()}
