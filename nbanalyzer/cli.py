@@ -30,7 +30,8 @@ from .analysis.options import (
 from .analysis.populate import populate
 from .analysis.request import request
 from .analysis.roofline import Roofline
-from .costs.costs import VIEWS, Costs
+from .costs.costs import Costs
+from .costs.view import VIEWS
 from .errors import InputError, NBAnalyzerError
 from .files import write_whole, writing
 from .generate import DEVICES, SECONDS, calibrate, generate, verify

@@ -70,7 +70,8 @@ def percent(share: float) -> str:
 
 def gib(number: Number) -> str:
     """Return the size of a card's memory as it is sold, and in decimal bytes: ``80 GiB (85.90 GB)``."""
-    return f"{number // 2**30:,} GiB ({si(number, 'B')})" if number and not number % 2**30 else si(number, "B")
+    is_said = _IN["B"] == BYTES[1] or not number or number % 2**30
+    return si(number, "B") if is_said else f"{number // 2**30:,} GiB ({si(number, 'B')})"
 
 
 def seconds(value: float) -> str:

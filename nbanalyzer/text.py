@@ -36,7 +36,10 @@ def as_lines(lines: Iterable[str]) -> str:
 def escape(text: str) -> str:
     """Return the text for the content of an HTML element, where nothing of it is markup or mathematics."""
     # Front ends look for $…$ and \(…\) in what they show. Alone in an element, neither finds its other half.
-    return re.sub(r"[$\\]", rf'<span class="{UNTYPESET}">\g<0></span>', as_attribute(text))
+    plain = as_attribute(text)
+    if "$" not in plain and "\\" not in plain:  # nearly always
+        return plain
+    return re.sub(r"[$\\]", rf'<span class="{UNTYPESET}">\g<0></span>', plain)
 
 
 def as_attribute(text: str) -> str:

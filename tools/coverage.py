@@ -351,10 +351,8 @@ def report(results: Sequence[Result]) -> str:
         "- **not traceable**: transformers itself cannot build or run the default config, what it costs depends on the",
         "  data, or it took too long.",
         "",
-        (
-            "Models of images and sound are not in these mappings: [multimodal.md](multimodal.md) lists the families whose "
-            "whole is counted, and how each was checked."
-        ),
+        "Models of images and sound are not in these mappings: [multimodal.md](multimodal.md) lists the families whose",
+        "whole is counted, and how each was checked.",
         "",
         f"| mapping | types | {' | '.join(OUTCOMES)} |",
         f"|---|{'---|' * (len(OUTCOMES) + 1)}",

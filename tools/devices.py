@@ -36,6 +36,7 @@ OUTCOMES: tuple[Outcome, ...] = ("equal", "bytes differ", "differs", "no templat
 """Equal in everything; in all but bytes moved; a number that differs; none to compare; transformers does not run it."""
 
 TP, LIMIT, MEMORY = 2, 240.0, 12 << 30  # ranks; seconds and bytes for one type
+PART = 10  # types that a process tries, for memory; a pool that replaces its processes by itself may wait for ever
 RUN = {"batch_size": 2, "seq_len": 40}
 PAGE = Path("docs/devices-coverage.md")
 
@@ -210,6 +211,14 @@ def _read(path: Path | None) -> list[Result]:
     return [Result(**json.loads(line)) for line in path.read_text().splitlines() if line.endswith("}")]
 
 
+def _tried(types: Sequence[str], jobs: int) -> Iterator[Result]:
+    """Yield what comes of types, in processes of their own."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_bounded) as pool:
+        for done in as_completed([pool.submit(try_type, one) for one in types]):
+            yield done.result()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it from the command line."""
     parser = argparse.ArgumentParser(prog="python -m tools.devices", description=__doc__)
@@ -220,10 +229,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     types = [*planned(given.types)]
     found = {one.model_type: one for one in _read(given.results)}
     left = [one for one in types if one not in found]
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(given.jobs, mp_context=spawn, initializer=_bounded, max_tasks_per_child=10) as pool:
-        for done in as_completed([pool.submit(try_type, one) for one in left]):
-            one = done.result()
+    for first in range(0, len(left), PART * given.jobs):
+        for one in _tried(left[first : first + PART * given.jobs], given.jobs):
             found[one.model_type] = one
             if given.results:
                 with given.results.open("a") as file:

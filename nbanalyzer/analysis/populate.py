@@ -137,7 +137,9 @@ def prepared(
         notes.insert(0, template.drafted)
     if isinstance(asked := template.provenance.get(catalog.NAMED), str):
         stored = stored_otherwise(asked)
-        bits = f", whose weights are {stored}: quant says what is counted" if stored and not tree.stored else ""
+        bits = (
+            f", whose weights are {stored}: give quant or w_bit to count them so" if stored and not tree.stored else ""
+        )
         notes.insert(0, f"has the structure of {asked}{bits}")
     if is_short:
         notes.append(f"seq_len {positions}: all positions of the model")

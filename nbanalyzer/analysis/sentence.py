@@ -6,8 +6,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from nbanalyzer.costs.active import active_parameters
-from nbanalyzer.costs.regions import is_linear, is_product, regions_of
-from nbanalyzer.costs.roles import ATTENTION, HEAD, MLP, SCAN, roles_of
+from nbanalyzer.costs.regions import is_linear, is_product
+from nbanalyzer.costs.roles import ATTENTION, HEAD, MLP, SCAN, regions_in, roles_of
 from nbanalyzer.quantities import count_of, percent, si
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _who(role: str, costs: Costs) -> str:
 
 def _among_tokens(costs: Costs) -> tuple[float, float]:
     """Return the share of the FLOPs in products of tokens with tokens, and by what they grow with twice the tokens."""
-    regions = regions_of(costs.kernel_tree)
+    regions = regions_in(costs.kernel_tree)
     nodes = [node for node, one in regions.items() if one.kind == "attention" and is_product(node)]
     nodes = [node for node in nodes if not is_linear(node) and costs.cost(node).flops]
     if not nodes:

@@ -110,8 +110,8 @@ def _amounts(launch: Launch[Number]) -> Mapping[str, Fraction]:
 def _faster(roofline: Timed, option: str, bits: int, what: str) -> str:
     """Return how many times as fast the pass would be with fewer bits of weights or of the cache."""
     before = getattr(roofline.analysis.run, option)
-    if before <= bits:
-        return ""
+    if before <= bits or (option == "w_bit" and roofline.analysis.kernel_tree.stored):
+        return ""  # nor is anything said of weights that are stored in several ways
     part = "weights" if option == "w_bit" else "cache"
     launches = []
     for launch in roofline.analysis.launches:
@@ -124,7 +124,7 @@ def _faster(roofline: Timed, option: str, bits: int, what: str) -> str:
 def _narrow(roofline: Timed) -> str:
     """Return how many times as fast the pass would be at least with products of fewer bits."""
     run = roofline.analysis.run
-    if max(run.w_bit, run.a_bit) <= NARROW_PRODUCTS:
+    if max(run.w_bit, run.a_bit) <= NARROW_PRODUCTS or roofline.analysis.kernel_tree.stored:
         return ""
     bits = dict.fromkeys(("w_bit", "a_bit", "kv_bit"), NARROW_PRODUCTS)
     what = f"{NARROW_PRODUCTS}-bit weights and activations"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from nbanalyzer.formulas.grammar import Number, normalize
 
-from .regions import is_linear, regions_of
+from .regions import is_linear
+from .roles import regions_in
 
 if TYPE_CHECKING:
     from .costs import Costs
@@ -21,7 +22,7 @@ def active_parameters(costs: Costs) -> Number:
     whole = costs.cost_of_all.parameters
     if not experts or visited is None or visited >= experts:
         return whole
-    inside = [node for node, region in regions_of(costs.kernel_tree).items() if region.kind == "experts"]
+    inside = [node for node, region in regions_in(costs.kernel_tree).items() if region.kind == "experts"]
     owners = {node.parent for node in inside if is_linear(node)}
     held = (
         costs.cost(owner).copies * owner.own_parameters.evaluate(costs.values)

@@ -25,6 +25,7 @@ from .names import called
 from .nested import nested
 from .run import MESH, SIZES, Run
 from .tree import Cost, Node, Tree, sizes_of
+from .view import View
 
 if TYPE_CHECKING:
     import pandas
@@ -32,10 +33,7 @@ if TYPE_CHECKING:
 
     from .symbolic import Symbolic
 
-__all__ = ["VIEWS", "Costs"]
-
-VIEWS = ("module", "role")
-"""What the rows of a table are of."""
+__all__ = ["Costs"]
 
 COLUMNS = (
     "count", "parameters", "flops", "matmul_flops", "vector_flops", "bytes", "read_bytes", "write_bytes",
@@ -43,7 +41,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-class Costs:
+class Costs(View):
     """A model template with values put in.
 
     Attributes:
@@ -68,9 +66,6 @@ class Costs:
         self.run = run
         self.notes = notes
         self.warnings = warnings
-        self.depth: int | None = None  # levels that its text and its HTML show; None: all
-        self.by = "module"  # what the rows of its text and its HTML are of: modules inside one another, or roles
-        self.top: int | None = None  # the largest rows only, the largest first
         self.kernel_tree = tree
         self.nodes = tree.nodes
         self.values: dict[str, Number] = {**params, **run.values()}
@@ -222,25 +217,6 @@ class Costs:
         if name in MESH or name == "rank":
             return False  # the line of the devices says it
         return name != "encoder_len" or name in self.variables
-
-    def show(self, *, by: str | None = None, top: int | None = None, depth: int | None = None) -> None:
-        """Say which rows its text and its HTML have, as far as it is said: see `VIEWS`.
-
-        Args:
-            by: ``"module"`` for the tree of modules, ``"role"`` for embedding, attention, MLP, norms, head, ….
-            top: the largest rows only, the largest first.
-            depth: the outermost levels of the tree only.
-
-        Raises:
-            InputError: a value that cannot be.
-
-        """
-        if by is not None and by not in VIEWS:
-            raise InputError(f"by is {' or '.join(VIEWS)}, not {quote(by)}")
-        for name, number in (("top", top), ("depth", depth)):
-            if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
-                raise InputError(f"{name} is a whole number from 1, not {quote(number)}")
-        self.by, self.top, self.depth = by or self.by, top or self.top, depth or self.depth
 
     def rows(self, depth: int | None = None) -> list[Node]:
         """Return the modules, and basic kernels beside modules, that cost anything; the outermost `depth` levels."""

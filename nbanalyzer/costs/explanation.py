@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+from nbanalyzer.errors import FormulaError
 from nbanalyzer.formulas.formula import Formula, constant, parse
 from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.formulas.variables import VARIABLES
@@ -73,20 +75,32 @@ class Explanation:
             lines += [f"  {'= ' if index else '  '}{step}" for index, step in enumerate(derivation.steps())]
         return as_lines(lines)
 
-    def as_html(self) -> str:
-        """Return the explanation as HTML with inline styles, everything escaped."""
+    def as_html(self, *, in_symbols: bool = False) -> str:
+        """Return the explanation as HTML with inline styles, all escaped; its formulas in the field's symbols too."""
         code = "font-family:monospace;white-space:pre-wrap;margin:0 0 0 1.2em"
         parts = [f'<div style="margin-left:1.2em">{escape(self.description)}</div>'] if self.description else []
         parts += [f'<div style="{code}">{escape(line)}</div>' for line in self.bindings]
         parts += [f'<div style="margin-left:1.2em">{escape(line)}</div>' for line in self.launches]
         for derivation in self.derivations:
             steps = "\n".join(("= " if index else "  ") + escape(step) for index, step in enumerate(derivation.steps()))
-            parts.append(f'<div>{escape(derivation.what)}</div><div style="{code}">{steps}</div>')
+            symbols = _in_symbols(derivation.in_model) if in_symbols else ""
+            parts.append(f'<div>{escape(derivation.what)}</div>{symbols}<div style="{code}">{steps}</div>')
         return "".join(parts)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        html = f'<div style="font-size:0.9em"><div><b>{escape(self.title)}</b></div>{self.as_html()}</div>'
+        html = (
+            f'<div style="font-size:0.9em"><div><b>{escape(self.title)}</b></div>{self.as_html(in_symbols=True)}</div>'
+        )
         return {"text/plain": repr(self), "text/html": html}
+
+
+def _in_symbols(text: str) -> str:
+    """Return a formula as MathML; nothing if it has no variables, or is the names of what is added up."""
+    with suppress(FormulaError):
+        formula = parse(text)
+        if formula.variables:
+            return f'<div style="margin:0.2em 0 0.2em 1.2em;line-height:2">{formula.mathml()}</div>'
+    return ""
 
 
 def explain_formula(what: str, formula: Formula, values: Mapping[str, Number]) -> Explanation:

@@ -188,9 +188,9 @@ def help_of(node: Node, costs: Counted) -> str:
     kernel = node.kernel
     if isinstance(kernel, Basic):
         return f"PyTorch's operation {_base(kernel.operation)!r}"
-    sizes = {name: parse(text).evaluate(costs.values) for name, text in kernel.bindings.items()}
-    if {"input_size", "output_size"} <= sizes.keys():
-        inputs, outputs = show(sizes["input_size"]), show(sizes["output_size"])
+    if {"input_size", "output_size"} <= kernel.bindings.keys():
+        sizes = (parse(kernel.bindings[name]).evaluate(costs.values) for name in ("input_size", "output_size"))
+        inputs, outputs = map(show, sizes)
         tied = f", by the weights of {table}" if (table := tied_to(node, costs)) else ""
         return f"matrix product: a vector of {inputs} becomes one of {outputs}{tied}"
     if kernel.module == ATTENTION:

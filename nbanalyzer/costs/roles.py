@@ -8,6 +8,7 @@ that are looked up are the embedding, and products over the vocabulary the head.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from nbanalyzer.formulas.formula import constant
 from nbanalyzer.templates.template import Composite
@@ -15,7 +16,7 @@ from nbanalyzer.templates.template import Composite
 from .regions import Region, basics_of, has_weights, is_linear, is_product, regions_of
 from .tree import Node, Tree
 
-__all__ = ["ROLES", "leaves", "roles_of", "uses_width"]
+__all__ = ["ROLES", "leaves", "regions_in", "roles_of", "uses_width"]
 
 EMBEDDING, ATTENTION, SCAN, MLP = "embedding", "attention", "state space", "MLP / experts"
 NORMS, RESIDUAL, HEAD, COMMUNICATION = "norms", "residual adds", "head", "communication"
@@ -32,6 +33,7 @@ ROLES: Mapping[str, str] = {
     REST: "what belongs to none of these",
 }
 """Role → what it does, in the order of a pass."""
+TREES = 64  # that are known at a time: as many as are kept, see `nbanalyzer.costs.count`
 
 
 def leaves(nodes: Iterable[Node]) -> list[Node]:
@@ -39,9 +41,16 @@ def leaves(nodes: Iterable[Node]) -> list[Node]:
     return [node for node in nodes if node.is_last and not node.is_part]
 
 
-def roles_of(tree: Tree) -> dict[Node, str]:
+@lru_cache(maxsize=TREES)
+def regions_in(tree: Tree) -> Mapping[Node, Region]:
+    """Return the same as `regions_of`, which sentences and roles ask again for every pass of a tree."""
+    return regions_of(tree)
+
+
+@lru_cache(maxsize=TREES)
+def roles_of(tree: Tree) -> Mapping[Node, str]:
     """Return the role of every one of the `leaves` of a tree."""
-    regions = regions_of(tree)
+    regions = regions_in(tree)
     layers = _layers(tree)
     found: dict[Node, str] = {}
     last = max((place for place, node in enumerate(tree.nodes) if node in layers), default=-1)

@@ -148,7 +148,8 @@ class _Sharding:
         if output is None and style in GATHERED and "vocab_size" in parse(kernel.parameters or "0").variables:
             head = _substituted(kernel, {"vocab_size": self.part("vocab_size")})
             written = [sub.memory_access.write for sub in kernel.sub_kernels if isinstance(sub, Basic)]
-            return [head, link(kernel.name, "all_gather", "tp", parse(written[-1] if written else "0"))]
+            given = parse(written[-1] if written else "0").substitute({"vocab_size": _joined(variable("vocab_size"))})
+            return [head, link(kernel.name, "all_gather", "tp", given)]
         if output is None:  # a module that says nothing of its sizes: they follow those of the part
             if not self.local:
                 self.undivided[f"{kernel.name}, whose sizes are not told apart, is not"] = None
@@ -159,7 +160,7 @@ class _Sharding:
         sizes = {**self.local, **self.part_of(output)}
         made = self.split(kernel, "output_size", sizes)
         if style in GATHERED:
-            return [made, link(kernel.name, "all_gather", "tp", _tensor(kernel, output))]
+            return [made, link(kernel.name, "all_gather", "tp", _tensor(kernel, _joined(output)))]
         self.local = sizes
         self.heads = self.heads | {name: sizes[name] for name in heads_of(output) if name in sizes}
         return [made]
@@ -289,6 +290,11 @@ _TP = variable("tp")
 def _most(size: str) -> Formula:
     """Return a part of a size, rounded up: heads that are fewer than the ranks are repeated, and all have one."""
     return build("ceil", build("/", variable(size), _TP))
+
+
+def _joined(size: Formula) -> Formula:
+    """Return what all ranks' parts of a size are together: each sends as much as the first, which may be rounded up."""
+    return build("*", _TP, _most(str(size.variables[0]))) if size.operation == "variable" else size
 
 
 def _binding(kernel: Composite, name: str) -> Formula | None:

@@ -21,10 +21,10 @@ from nbanalyzer.analysis.options import (
     add_request_options,
     add_run_options,
 )
-from nbanalyzer.costs.costs import VIEWS
 from nbanalyzer.costs.metrics import BY_MODULE, METRICS
 from nbanalyzer.costs.passes import PHASES
 from nbanalyzer.costs.run import MEDIA, MESH, SIZES, SWITCHES
+from nbanalyzer.costs.view import VIEWS
 from nbanalyzer.generate import DEVICES
 
 from .settings import PLOTS

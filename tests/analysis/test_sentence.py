@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nbanalyzer import populate
-from nbanalyzer.quantities import percent
+from nbanalyzer.quantities import percent, si
 
 CARD = "h100-sxm"
 
@@ -60,15 +60,24 @@ def test_unfused_kernels_wait_for_activations() -> None:
 def test_what_does_not_fit_says_so_first() -> None:
     found = populate("deepseek-v3", seq_len=1, cache_len=2048).on(CARD)
     needed = -(-found.memory.total // (80 * 2**30))
-    assert found.sentence.startswith(
-        f"Does not fit: 1.342 TB are needed and 80 GiB (85.90 GB) are there: {needed} such "
-    )
+    need = f"{si(found.memory.total, 'B')} are needed and 80 GiB (85.90 GB) are there"
+    assert found.sentence.startswith(f"Does not fit: {need}: {needed} such devices could hold it. ")
 
 
 def test_few_bits_and_half_bits_promise_nothing() -> None:
     text = populate("llama-3.1-8b", seq_len=1, cache_len=64, w_bit=4).on(CARD).sentence
     assert text.startswith("Memory-bound:")
     assert "4-bit" not in text
+
+
+def test_weights_that_are_stored_in_several_ways_promise_nothing() -> None:
+    step: dict[str, Any] = {"seq_len": 1, "cache_len": 64}
+    by_config, asked = populate("gpt-oss-20b", **step), populate("llama-3.1-8b", **step, quant="gptq-4-g128")
+    for text in (by_config.on(CARD).sentence, asked.on(CARD).sentence):
+        assert text.startswith("Memory-bound:")
+        assert "4-bit" not in text
+    reading = populate("llama-3.1-8b", seq_len=4096, fusion="engine", quant="fp8-block").on(CARD).sentence
+    assert "8-bit" not in reading
 
 
 def test_without_hardware_it_says_where_the_flops_are() -> None:

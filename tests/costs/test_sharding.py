@@ -51,8 +51,8 @@ def test_a_rank_of_mixtral_has_a_part_of_every_expert_or_some_whole(ep: int) -> 
 
 def test_experts_over_replicas_get_the_tokens_of_all() -> None:
     """Of 8 replicas each has 2 of 16 sequences and an eighth of the experts: as many products as with all of them."""
-    whole = populate("deepseek-v3", batch_size=2, seq_len=64)
-    rank = populate("deepseek-v3", batch_size=2, seq_len=64, dp=8, ep=8)
+    whole = populate("deepseek-v3", batch_size=2, seq_len=64, quant="none")
+    rank = populate("deepseek-v3", batch_size=2, seq_len=64, dp=8, ep=8, quant="none")
     assert rank.totals["matmul_flops"] == whole.totals["matmul_flops"]
     experts = 58 * 256 * 3 * 7168 * 2048
     assert whole.totals["parameters"] - rank.totals["parameters"] == experts - experts // 8
@@ -79,6 +79,12 @@ def test_other_ranks_have_what_is_left() -> None:
     parameters = [populate("gpt2", tp=4, rank=rank).totals["parameters"] for rank in range(4)]
     assert parameters[0] == parameters[2] == populate("gpt2", tp=4).totals["parameters"]
     assert parameters[0] - parameters[3] == 3 * 768
+
+
+def test_parts_that_are_rounded_up_are_gathered_as_they_are() -> None:
+    """Llama's 128,256 logits on 5 ranks are 25,652 each, 4 more than there are; 10 tokens in 16 bits."""
+    rank = populate("llama-3.1-8b", tp=5, set={"num_heads": 40, "num_kv_heads": 5, "head_dim": 128}, seq_len=10)
+    assert rank.cost(rank.find("lm_head_all_gather")).payload_bytes == 10 * 5 * 25_652 * 2
 
 
 def test_key_heads_that_are_fewer_than_the_ranks_are_repeated() -> None:

@@ -68,10 +68,10 @@ def test_undo_goes_back_control_by_control(make: Make, monkeypatch: pytest.Monke
     for _ in range(5):  # once more than there is
         panel.undo.click()
         found.append((form.state.run["batch_size"], form.state.run["w_bit"]))
-    assert found == [(16, 4), (16, 16), (4, 16), (1, 16), (1, 16)]
+    assert found == [(16, 4), (16, None), (4, None), (1, None), (1, None)]
     assert form.state == begun
     assert panel.undo.disabled
-    assert panel.inputs.bits["w_bit"].value == 16
+    assert panel.inputs.bits["w_bit"].label == "as stored, 16 bits"
 
 
 def test_undo_after_a_mistake_is_the_last_good_state(make: Make) -> None:
@@ -389,3 +389,40 @@ def test_what_was_pinned_is_seen_in_every_picture(make: Make) -> None:
     assert panel.bars.value.count("nb-pinned") == 2
     panel.unpin.click()
     assert "nb-pinned" not in panel.memory.value
+
+
+# ---- how weights are stored
+
+
+def test_weights_are_as_stored_in_bits_or_in_a_scheme(make: Make, shell: InteractiveShell) -> None:
+    form = make("deepseek-v3", phase="decode")
+    weights = panel_of(form).inputs.bits["w_bit"]
+    plain: dict[str, Any] = {"seq_len": 1, "cache_len": 2048}
+    assert weights.label == "as stored, fp8-block"
+    assert form.analysis.totals == nbanalyzer.populate("deepseek-v3", **plain).totals
+    for choice, options in ((16, {"w_bit": 16}), ("awq-4-g128", {"quant": "awq-4-g128"}), (4, {"w_bit": 4}), (0, {})):
+        weights.value = choice
+        assert form.error == ""
+        expected = nbanalyzer.populate("deepseek-v3", **plain, **options)
+        assert form.analysis.totals == expected.totals
+        again = shell.run_line_magic("populate", f"{form.magic.partition(' ')[2]} --plot none")
+        assert again.totals == expected.totals
+    form.change(model="llama-3.1-8b")
+    assert weights.label == "as stored, 16 bits"
+
+
+def test_a_scheme_goes_with_requests_plots_and_what_fits(make: Make) -> None:
+    form = make(hardware="h100-sxm", prompt_len=256, output_len=16, quant="fp8-block")
+    expected = nbanalyzer.request("llama-3.1-8b", prompt_len=256, output_len=16, quant="fp8-block")
+    assert form._answer.figures["bytes"].value == expected.totals["bytes"]
+    form.change(phase="decode")
+    form.largest("batch_size")
+    assert bool(form._answer.fit)
+    form.sweep("batch_size")
+    assert panel_of(form).along.value
+
+
+def test_a_form_begins_with_no_more_tokens_than_the_model_has(make: Make) -> None:
+    form = make("bert-base-uncased")
+    assert form.state.run["seq_len"] == 512
+    assert not form._answer.warnings

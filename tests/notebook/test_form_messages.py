@@ -58,7 +58,7 @@ def test_every_message_goes_to_the_thread_that_the_browser_names(client: Blockin
     # the second widget has been heard before, the others have not
     for comm, data in (
         (activations, update),
-        (weights, update),
+        (weights, update | {"state": {"index": 3}}),
         (pin, click),
         (activations, update | {"state": {"index": 1}}),
     ):

@@ -93,6 +93,12 @@ def first_words(result: Any) -> list[str]:
     return [line.split()[0] for line in lines[start + 1 : lines.index("", start)]]
 
 
+def test_an_empty_cell_is_one_line(shell: InteractiveShell) -> None:
+    for cell in ("{}", '{"model_id": "x"}'):
+        with pytest.raises(InputError, match="the cell is a template without kernels: it costs nothing"):
+            shell.run_cell_magic("populate", "--plot none", cell)
+
+
 def test_phases(shell: InteractiveShell) -> None:
     step = populate(shell, "llama-3.1-8b --plot none --phase decode")
     assert (step.run.seq_len, step.run.cache_len) == (1, 2048)

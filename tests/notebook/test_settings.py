@@ -121,7 +121,7 @@ def test_a_theme_dresses_what_is_shown(shell: InteractiveShell) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("hardware", "h1000", "no accelerator named 'h1000'. Did you mean"),
+        ("hardware", "h100-smx", "no accelerator named 'h100-smx'. Did you mean"),
         ("profile", "vlmm", "NBAnalyzer.profile is typical, "),
         ("plot", "pie", "NBAnalyzer.plot is roofline, both, flops, bytes, none, not 'pie'"),
         ("units", "KiB", "NBAnalyzer.units is decimal, binary, not 'KiB'"),

@@ -204,9 +204,7 @@ def test_a_states_name_is_one_class_of_the_form(name: str) -> None:
     template = load_model_template(b'{"kernels": []}')
     other = populate({"kernels": [basic()], "state": {name: "8"}}).template
     plain, form = WhatIf(template), WhatIf(other)
-    (pages,) = [
-        [Page(panel.widget.children[1].children[1].children[1].value) for panel in (plain._built(), form._built())]
-    ]
+    (pages,) = [[Page(panel.headline.value) for panel in (plain._built(), form._built())]]
     before, after = ([one for one in page.classes if one.startswith("nb-")] for page in pages)
     plain.close()
     form.close()

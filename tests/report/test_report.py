@@ -497,3 +497,15 @@ def _basics(kernels: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for kernel in kernels:
         found += [kernel] if kernel["kernel_type"] == "basic" else _basics(kernel["sub_kernels"])
     return found
+
+
+def test_an_explanation_has_its_formulas_in_symbols() -> None:
+    """As MathML, which a browser sets by itself; the table has them as text, which many rows share the room of."""
+    analysis = populate("gpt2", seq_len=8)
+    html = analysis.explain("c_attn")._repr_mimebundle_()["text/html"]
+    # 2 * B * S * d_model * 3 d_model multiply-adds of the product.
+    assert "<math" in html
+    assert html.count("<msub><mi>d</mi><mi>model</mi></msub>") >= 2
+    assert "2 * {batch_size} * {seq_len} * {hidden_size} * 3 * {hidden_size}" in html
+    assert "<math" not in analysis._repr_mimebundle_()["text/html"]
+    assert "<math" not in analysis.explain("matmul_flops")._repr_mimebundle_()["text/html"]  # a sum of names

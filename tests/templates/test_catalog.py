@@ -154,7 +154,7 @@ def test_a_begun_name_asks_which() -> None:
 def test_a_variant_says_whose_structure_it_has() -> None:
     assert populate("llama-3.1-8b-instruct").notes == ("has the structure of llama-3.1-8b-instruct",)
     (note,) = populate("Qwen/Qwen3-8B-FP8").notes
-    assert note == "has the structure of Qwen/Qwen3-8B-FP8, whose weights are fp8: quant says what is counted"
+    assert note == "has the structure of Qwen/Qwen3-8B-FP8, whose weights are fp8: give quant or w_bit to count them so"
     assert populate("Llama 3.1 8B").notes == ()
 
 

@@ -26,6 +26,7 @@ from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.hardware.accelerators import Accelerator, accelerators
 from nbanalyzer.hardware.profiles import TYPICAL, Profile
 from nbanalyzer.templates import catalog
+from nbanalyzer.templates.schemes import scheme_names
 
 from .controls import (
     LABEL,
@@ -46,7 +47,7 @@ from .state import FOLLOWING, State, capabilities, engines, followed, known_mode
 __all__ = ["Inputs"]
 
 NONE = "none"
-AS_ACTIVATIONS = 0  # bits of the cache where none are given; a chooser cannot hold None
+AS_ACTIVATIONS = AS_STORED = 0  # bits of the cache and of weights where none are given; a chooser cannot hold None
 BITS = (32, 16, 8, 6, 5, 4, 3, 2, 1)
 LONGEST, LONGEST_OUTPUT = 2**20, 2**17  # last stops of the sliders of lengths; the entries take more
 SIZE_CONTROLS = (
@@ -63,7 +64,8 @@ TIPS = {
     "prompt_len": "tokens per sequence that are read",
     "output_len": "tokens per sequence that are written",
 }
-BIT_CONTROLS = (("w_bit", "weight bits"), ("a_bit", "activation bits"), ("kv_bit", "KV cache bits"))
+BIT_CONTROLS = (("w_bit", "weights"), ("a_bit", "activation bits"), ("kv_bit", "KV cache bits"))
+BIT_TIPS = {"w_bit": "how weights are stored: as the model's config says, in so many bits each, or in a scheme"}
 SWITCH_CONTROLS = (
     # name, label, choice → what it is in a few words
     ("fusion", "fusion", {"none": "none, as PyTorch", "engine": "engine, as servers"}),
@@ -132,7 +134,7 @@ class Inputs:
             )
             for name, label, _, first, last in SIZE_CONTROLS
         }  # fmt: skip
-        self.bits = {name: _chooser(label, SIZES[name]) for name, label in BIT_CONTROLS}
+        self.bits = {name: _chooser(label, BIT_TIPS.get(name, SIZES[name])) for name, label in BIT_CONTROLS}
         self.switches: dict[str, Any] = {
             name: _chooser(label, f"{SWITCHES[name].meaning}{MORE.get(name, '')}") for name, label, _ in SWITCH_CONTROLS
         }
@@ -188,6 +190,9 @@ class Inputs:
             if name in state.run and not (name == "seq_len" and state.phase == "decode"):
                 options[name] = size.value
         options |= {name: widget.value or None for name, widget in self.bits.items()}
+        if isinstance(options["w_bit"], str):  # the name of a scheme
+            options["quant"] = options.pop("w_bit")
+        options = {"w_bit": None, "quant": None, **options}
         if options["hardware"] == state.hardware:  # other hardware may have no such profile
             options["profile"] = self._profile()
         if options["hardware"]:
@@ -243,8 +248,18 @@ class Inputs:
             for name, widget in self.bits.items():
                 value = state.run[name] or AS_ACTIVATIONS
                 bits = sorted({*BITS, value} - {AS_ACTIVATIONS}, reverse=True)
-                choices = [(f"{bit}", bit) for bit in bits]
-                _offer(widget, [("as activations", AS_ACTIVATIONS), *choices] if name == "kv_bit" else choices, value)
+                choices: list[tuple[str, int | str]] = [(f"{bit} bits", bit) for bit in bits]
+                if name == "w_bit":
+                    value = state.run["quant"] or value
+                    stored = f"as stored, {can.stored}{' bits' * can.stored.isdigit()}"
+                    schemes = dict.fromkeys((*scheme_names(), *((value,) if isinstance(value, str) else ())))
+                    choices = [(stored, AS_STORED), *choices, *((scheme, scheme) for scheme in schemes)]
+                elif name == "kv_bit":
+                    usual = "as activations"
+                    if analysis.run.kv_bit_follows and analysis.run.kv_bit != analysis.run.a_bit:
+                        usual = f"as stored, {analysis.run.kv_bit} bits"
+                    choices = [(usual, AS_ACTIVATIONS), *choices]
+                _offer(widget, choices, value)
             for name, _, words in SWITCH_CONTROLS:
                 labels: Mapping[str, str] = words
                 if name == "attn":

@@ -82,4 +82,4 @@ def _phase_of_sizes(state: State) -> str:
 def _usual(name: str) -> object:
     if name in FOLLOWING:
         return None
-    return SWITCHES[name].choices[0] if name in SWITCHES else DEFAULTS[name]
+    return SWITCHES[name].choices[0] if name in SWITCHES else DEFAULTS.get(name)

@@ -30,13 +30,15 @@ __all__ = [
     "followed", "known_model",
 ]  # fmt: skip
 
-DEFAULTS: Mapping[str, int | str | None] = {
+DEFAULTS: Mapping[str, int | None] = {
     "batch_size": 1, "seq_len": 1024, "cache_len": 0, "encoder_len": None, "prompt_len": 1024, "output_len": 256,
-    "w_bit": 16, "a_bit": 16, "kv_bit": None, "quant": None, **dict.fromkeys(MESH, 1),
+    "w_bit": None, "a_bit": 16, "kv_bit": None, **dict.fromkeys(MESH, 1),
 }  # fmt: skip
 CACHED = 2048  # tokens in the cache of a decode step without a pass before it
 PASS = ("seq_len", "cache_len", "encoder_len")
 LIKE_GENERATE = "last"  # the logits of a request
+STORED = ("w_bit", "quant")
+"""What says how weights are stored; None for both, what the model's config says."""
 FOLLOWING = (*ENGINE,)
 """The switches that follow from the others where nobody chose: then a run has None for them."""
 
@@ -69,9 +71,8 @@ class State:
     @property
     def options(self) -> dict[str, Any]:
         """The keywords of `populate`, or of `request`, beside the model."""
-        run = {name: value for name, value in self.run.items() if value is not None or name not in FOLLOWING}
-        if run.get("w_bit") == DEFAULTS["w_bit"]:
-            del run["w_bit"]  # nobody chose it: what the model's config says comes first
+        silent = {*FOLLOWING, *STORED}
+        run = {name: value for name, value in self.run.items() if value is not None or name not in silent}
         return {**run, "set": dict(self.changes)}
 
     @property
@@ -96,6 +97,8 @@ class Capabilities:
         is_latent: whether ``mla`` makes a difference.
         has_encoder: whether ``encoder_len`` does.
         sizes: config variable that its formulas use → the model's own value, in the registry's order.
+        stored: how its weights are stored, as its config says: a scheme, or the bits of a weight.
+        positions: the tokens that it was made for; None if it does not say.
 
     """
 
@@ -104,6 +107,8 @@ class Capabilities:
     is_latent: bool
     has_encoder: bool
     sizes: Mapping[str, int]
+    stored: str
+    positions: int | None
 
 
 def capabilities(model: Source) -> Capabilities:
@@ -133,6 +138,8 @@ def _capabilities(model: Source) -> Capabilities:
         analysis.is_latent,
         "encoder_len" in analysis.variables,
         sizes,
+        stored.quantisation.scheme.name if (stored := analysis.kernel_tree.stored) else f"{analysis.run.w_bit}",
+        analysis.params.get("max_position_embeddings"),
     )
 
 
@@ -182,7 +189,7 @@ def changed(state: State, **options: Any) -> State:
         NBAnalyzerError: an option that does not exist, or that the phase or the model does not have.
 
     """
-    known = ("model", "hardware", "profile", "phase", "set", *COMMUNICATION, *ASSUMED, *DEFAULTS, *SWITCHES)
+    known = ("model", "hardware", "profile", "phase", "set", *COMMUNICATION, *ASSUMED, *DEFAULTS, "quant", *SWITCHES)
     for name in options:
         if name not in known:
             raise UnknownNameError("option", name, known)
@@ -298,8 +305,13 @@ def _run(state: State, phase: str, can: Capabilities, options: Mapping[str, Any]
     if phase == "decode":
         before["seq_len"] = 1
         before.setdefault("cache_len", CACHED)
-    names = ("batch_size", *own, "w_bit", "a_bit", "kv_bit", "quant", *MESH)
-    usual: dict[str, Any] = {name: DEFAULTS[name] for name in names}
+    names = ("batch_size", *own, "w_bit", "a_bit", "kv_bit", *MESH)
+    usual: dict[str, Any] = {name: DEFAULTS[name] for name in names} | {"quant": None}
+    if "seq_len" in usual and can.positions:
+        usual["seq_len"] = min(usual["seq_len"], can.positions)  # nobody asked for more than it was made for
+    for name, other in (STORED, STORED[::-1]):  # the one that is given is meant
+        if options.get(name) is not None:
+            before.pop(other, None)
     usual |= {name: None if name in FOLLOWING else switch.choices[0] for name, switch in SWITCHES.items()}
     run = {name: options.get(name, before.get(name, value)) for name, value in usual.items()}
     run["causal"] = {True: "on", False: "off"}.get(run["causal"], run["causal"])
