@@ -67,11 +67,11 @@ class Host:
 
 
 def _places(indices: Any) -> list[Any]:
-    """Return indices with the places in a mask of the host, so that it is known how many there are."""
+    """Return indices with as many places as a mask of the host has: which ones they are, the meta device never asks."""
     found: list[Any] = []
     for index in indices:
         if isinstance(index, torch.Tensor) and index.device.type == "cpu" and index.dtype == torch.bool:
-            found += index.nonzero().unbind(1)
+            found += [torch.empty(int(index.sum()), dtype=torch.long, device="meta")] * index.dim()
         else:
             found.append(index)
     return found
