@@ -28,7 +28,7 @@ __all__ = [
 MAX_MESSAGE = 380  # characters; what is longer loses its middle
 CLOSE, SHORT = 0.7, 4  # of what is suggested: the share of letters in common; of names of so few letters, fewer
 BEGUN = 3  # letters: what begins with them is near too
-LISTED = 24  # names at most where none is near: the options of a run are fewer
+LISTED = 32  # names at most where none is near: the options of a run are fewer
 
 
 class NBAnalyzerError(Exception):

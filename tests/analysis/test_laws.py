@@ -127,7 +127,7 @@ def test_an_interval_is_cut_off_at_the_bound() -> None:
 
 def test_the_answer_comes_first() -> None:
     roofline = populate("llama-3.1-8b", seq_len=1, cache_len=100).on(CARD, profile=profile())
-    assert repr(roofline).splitlines()[2] == roofline.answer
+    assert repr(roofline).splitlines()[2:4] == [roofline.sentence, roofline.answer]
     assert roofline.answer.startswith(f"estimate {roofline.estimate} · bound ")
     assert "80 %" in roofline.answer
     assert " · fits, " in roofline.answer

@@ -100,7 +100,7 @@ def test_microseconds() -> None:
 
 @pytest.mark.parametrize("name", every_model())
 def test_every_launch_of_every_model_has_a_kind_that_is_known(name: str) -> None:
-    analysis = nbanalyzer.populate(name, seq_len=1, cache_len=16)
+    analysis = nbanalyzer.populate(name, seq_len=1, cache_len=16, quant="none")
     known = {"linear", "decode_attention", "elementwise", *BROADER}
     for launch in analysis.launches:
         if launch.is_started and launch.times:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -341,3 +342,19 @@ def test_a_config_in_the_hugging_face_cache_is_found_without_network(tmp_path: P
     assert second.startswith("ConfigError someone/odd: transformers knows no model_type 'lama', did you mean 'llama'?")
     assert third.startswith("UnknownNameError no model named 'someone/else'.")
     assert rest == [""]
+
+
+# What their names count: Llama 4 active parameters, Voxtral those of its text part.
+OTHERWISE = {"Llama-4-Maverick-17B-128E-Instruct", "Llama-4-Scout-17B-16E-Instruct", "Voxtral-Mini-3B-2507"}
+SAID = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)([bBmM])(?![a-zA-Z])")
+
+
+def test_models_are_as_large_as_their_names_say() -> None:
+    """A config from memory, or from the defaults of a class, may be that of no model: OLMoE's was, at twice its size."""
+    found = {}
+    for name in nbanalyzer.models():
+        said = [float(number) * {"b": 1e9, "m": 1e6}[unit.lower()] for number, unit in SAID.findall(name)]
+        if said and name.rpartition("/")[2] not in OTHERWISE:
+            found[name] = populate(name, seq_len=1).totals["parameters"] / max(said)
+    assert len(found) > 60
+    assert {name: ratio for name, ratio in found.items() if not 0.8 < ratio < 1.35} == {}
