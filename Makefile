@@ -49,9 +49,9 @@ demo: $(VENV)/lab
 lab: $(VENV)/lab
 	$(BIN)/jupyter lab notebooks
 
-# A page of its own: app/ has its notebook and its template.
+# A page of its own: notebooks/app/ has its notebook and its template.
 app: $(VENV)/app
-	JUPYTER_PATH=$(CURDIR)/app $(BIN)/voila app/whatif.ipynb --template=whatif
+	JUPYTER_PATH=$(CURDIR)/notebooks/app $(BIN)/voila notebooks/app/whatif.ipynb --template=whatif
 
 test: unit notebooks lint types
 

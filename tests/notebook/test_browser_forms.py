@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "notebooks" / "whatif.ipynb"
-APP = ROOT / "app"
+APP = ROOT / "notebooks" / "app"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 SCREENS = ROOT / "build" / "screens"
 CHROMIUM = shutil.which("chromium")
@@ -520,8 +520,8 @@ def served_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def test_make_app_serves_that_page() -> None:
     recipe = (ROOT / "Makefile").read_text().partition("\napp:")[2].partition("\n\n")[0]
-    assert "JUPYTER_PATH=$(CURDIR)/app" in recipe
-    assert "app/whatif.ipynb --template=whatif" in recipe
+    assert "JUPYTER_PATH=$(CURDIR)/notebooks/app" in recipe
+    assert "notebooks/app/whatif.ipynb --template=whatif" in recipe
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
