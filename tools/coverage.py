@@ -152,7 +152,9 @@ def shallow(case: Case) -> Subject:
     subject = Subject.of({"model_type": case.model_type, **VALID.get(case.model_type, {})}, case.kind)
     config = subject.hf_config()
     if any(getattr(config, part, None) for part in TEXT_PARTS):
-        text = Subject.of(config.to_dict())
+        fields = config.to_dict()
+        kept = ("model_type", "tie_word_embeddings", *TEXT_PARTS)  # the text part alone is meant
+        text = Subject.of({name: fields[name] for name in kept if name in fields})
         if text.kind == case.kind:
             subject, config = text, text.hf_config()
     if case.kind == "causal" and getattr(config, "is_decoder", True) is False:

@@ -17,7 +17,7 @@ from nbanalyzer.files import convert
 from nbanalyzer.generate.api import MADE, built_for, parameters_of, template_for
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.config import ModelParams
-from nbanalyzer.templates.config_files import as_mapping
+from nbanalyzer.templates.config_files import as_mapping, media_fields
 from nbanalyzer.templates.families import NOT_RUN, WHICH_LAYERS, canonical_name, speaks_of_cost
 from nbanalyzer.templates.media import variables_of
 from nbanalyzer.templates.spelling import stored_otherwise
@@ -204,8 +204,10 @@ def _warnings(tree: Tree, params: ModelParams, run: Run) -> tuple[str, ...]:
             f"(max_position_embeddings): {'it has no more and would not run' if learned else 'it was made for no more'}"
         )
     every = {name for name in WHICH_LAYERS if params.get(name) == 1}  # one layer in one
-    costly = [name for name in params if speaks_of_cost(name) and name not in {*COMMON, *NOT_RUN, *every}]
     reads = tree.template.reads
+    beside = () if reads is not None else {name for name, _, _ in media_fields(tree.template.config)}  # not counted
+    silent = {*COMMON, *NOT_RUN, *every, *beside}
+    costly = [name for name in params if speaks_of_cost(name) and name not in silent]
     used = {*tree.variables, *(() if reads is None else (*reads.variables, *variables_of(reads)))}
     unused = [name for name in dict.fromkeys((*costly, *params.unknown)) if name not in used]
     if unused and (unused := _unsettled(tree.template, unused)):

@@ -16,6 +16,7 @@ import msgspec
 
 from nbanalyzer.errors import ConfigError, TemplateError, shorten
 from nbanalyzer.files import read_file
+from nbanalyzer.formulas.variables import VARIABLES
 
 __all__ = [
     "MEDIA_PARTS", "as_mapping", "config_file", "essential", "fields_of", "look", "media_fields", "object_of", "put",
@@ -200,7 +201,7 @@ def media_fields(config: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     """Yield the fields of a multimodal config beside its text part: name of the variable, path of the field, value.
 
     A field of ``vision_config`` is a variable with ``vision_`` before its name; those of the whole keep theirs, with
-    ``whole_`` before it where the text part has another one of that name.
+    ``whole_`` before it where the text part has another one of that name, or may have one.
     """
     parts = [(key, config[key]) for key in MEDIA_PARTS if isinstance(config.get(key), Mapping)]
     for key, part in parts:
@@ -209,7 +210,8 @@ def media_fields(config: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     if parts and text_part(config):
         text = text_fields(config)
         own = ((name, value) for name, value in config.items() if not isinstance(value, Mapping))
-        yield from ((f"whole_{name}" if name in text else name, name, value) for name, value in own)
+        taken = {*text, *VARIABLES}
+        yield from ((f"whole_{name}" if name in taken else name, name, value) for name, value in own)
 
 
 def text_object(config: object) -> object:

@@ -98,7 +98,7 @@ def family(model: str) -> str:
     return name
 
 
-@pytest.mark.parametrize("model", every_model())
+@pytest.mark.parametrize("model", every_model(MODELS))
 def test_what_is_left_is_what_no_rule_took(model: str) -> None:
     """Of products and of vector kernels apart: no rule takes away a product but those that leave it in a launch."""
     eager, engine = passes(model)
@@ -162,7 +162,7 @@ def _prepared(model: str, node: Node) -> Iterator[Number]:
             yield launch.times
 
 
-@pytest.mark.parametrize("model", every_model())
+@pytest.mark.parametrize("model", every_model(MODELS))
 def test_each_rule_takes_what_the_modules_say(model: str) -> None:
     found, expected = removed(model), by_hand(model)
     for rule in RULES - {"chain", "layout"}:  # what is left of the sum

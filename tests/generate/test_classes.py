@@ -147,8 +147,8 @@ def test_the_first_line_says_what_is_counted_instead(config: dict[str, Any], arc
 
 
 def test_what_cannot_be_counted_is_refused_in_a_line() -> None:
-    with pytest.raises(ConfigError, match="ViTForImageClassification does not read text alone"):
-        choose({"model_type": "vit", "architectures": ["ViTForImageClassification"]})
+    with pytest.raises(ConfigError, match="PatchTSTModel does not read text alone"):
+        choose({"model_type": "patchtst", "architectures": ["PatchTSTModel"]})
     with pytest.raises(ConfigError, match="contradicts itself: model_type is 'llama', architectures are BertModel"):
         choose(named(LLAMA, "BertModel"))
 

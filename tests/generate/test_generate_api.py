@@ -220,7 +220,7 @@ def test_what_is_no_model_is_one_line(arguments: tuple[Any, ...], said: str) -> 
         ({"model_type": None, "architectures": None}, "the config has no model_type"),
         ({"model_type": ["llama"]}, "a name is needed"),
         ({"model_type": "bloom"}, "model_type is 'bloom', architectures are LlamaForCausalLM"),
-        ({"model_type": "vit", "architectures": None}, "no language model for model_type 'vit'"),
+        ({"model_type": "vits", "architectures": None}, "no language model for model_type 'vits'"),
         ({"architectures": 5}, "architectures is 5"),
         ({"hidden_size": object()}, "plain data"),
     ],
@@ -365,4 +365,4 @@ def test_what_cannot_be_verified_is_one_line(source: Any, said: str) -> None:
 
 
 def test_names_near_a_shipped_one_are_suggested() -> None:
-    assert "Did you mean 'gpt2'" in error_of(lambda: nbanalyzer.generate("gpt-2"), UnknownNameError)
+    assert "Did you mean 'gpt2'" in error_of(lambda: nbanalyzer.generate("gpt-2x"), UnknownNameError)

@@ -60,7 +60,7 @@ class TestShippedModel:
                 mine = {what: number for what, number in mine.items() if _metric(what, f"{variant}{run}_")}
                 if not mine:
                     continue
-                analysis = populate(name, **options, **attn)
+                analysis = populate(name, quant="none", **options, **attn)  # 16 bits, whatever is published
                 totals, state = analysis.totals, sum([*analysis.state.values()])
                 for what, number in mine.items():
                     metric = _metric(what, f"{variant}{run}_")

@@ -145,6 +145,8 @@ def test_the_meta_device_counts_what_the_cpu_does(family: str) -> None:
     for run in RUNS:
         if ("images" in run) != (what == "images"):
             continue
+        if family == "whisper" and run.get("audio_seconds", 0) > 30:
+            continue  # it reads so many at most
         asked = {} if subject.reader.reads.each and what == "images" else run
         found = counted(subject, asked)
         assert found == counted(replace(subject, device="cpu"), asked)
