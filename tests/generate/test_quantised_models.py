@@ -1,4 +1,5 @@
-"""Weights in fp8 beside transformers: the modules that its quantiser puts into a model on the meta device.
+"""Weights in fp8 and in compressed-tensors' formats beside transformers: the modules that its quantiser puts into a
+model on the meta device.
 
 The quantiser is asked for itself: what transformers does before (whether there is a GPU, kernels, accelerate) would
 leave a model of 16 bits. No size is a multiple of 128.
@@ -15,7 +16,8 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, MixtralConfig, PreTrainedConfig
+from torch import nn
+from transformers import AutoModelForCausalLM, LlamaConfig, MixtralConfig, PreTrainedConfig, Qwen3MoeConfig
 from transformers.quantizers.auto import AutoHfQuantizer
 
 from nbanalyzer import populate
@@ -87,6 +89,119 @@ def test_static_scales() -> None:
         ours = populate({**config.to_dict(), "quantization_config": static}, seq_len=1).checkpoint.parts
         assert ours["f32"] - theirs[torch.float32] == 4 * experts * SIZES["num_hidden_layers"]
         assert ours["e4m3"] == theirs[torch.float8_e4m3fn]
+
+
+# ---- compressed-tensors
+
+PRESETS = {  # scheme of the package → its format, intermediate_size and head_dim, which its group divides
+    "FP8_DYNAMIC": ("float-quantized", 328, 40), "FP8": ("float-quantized", 328, 40),
+    "FP8_BLOCK": ("float-quantized", 328, 40), "W8A8": ("int-quantized", 328, 40),
+    "W4A16": ("pack-quantized", 352, 48), "NVFP4": ("nvfp4-pack-quantized", 336, 40),
+    "NVFP4A16": ("nvfp4-pack-quantized", 336, 40), "MXFP4": ("mxfp4-pack-quantized", 352, 48),
+}  # fmt: skip
+EXPERTS = 6
+
+
+class Expert(nn.Module):
+    """An expert as files have it; transformers' model has all of a layer in two parameters of three dimensions."""
+
+    def __init__(self, hidden: int, width: int) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(hidden, width, bias=False, dtype=torch.bfloat16)
+        self.up_proj = nn.Linear(hidden, width, bias=False, dtype=torch.bfloat16)
+        self.down_proj = nn.Linear(width, hidden, bias=False, dtype=torch.bfloat16)
+
+
+def preset(name: str, ignored: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return sizes, and the ``quantization_config`` that the package writes for one of its schemes."""
+    package = "compressed_tensors.quantization.quant_scheme"
+    why = "compressed-tensors and accelerate, whose modules are compared with, are not installed"
+    pytest.importorskip("accelerate", reason=why)
+    scheme = pytest.importorskip(package, reason=why).preset_name_to_scheme(name, ["Linear"]).model_dump(mode="json")
+    form, width, head = PRESETS[name]
+    if name == "W4A16":
+        scheme["weights"]["group_size"] = 32  # in place of 128
+    stated = {"quant_method": "compressed-tensors", "quantization_status": "compressed", "format": form,
+              "ignore": ignored, "config_groups": {"group_0": {**scheme, "format": form}}}  # fmt: skip
+    return {**SIZES, "intermediate_size": width, "head_dim": head}, stated
+
+
+def compressed(config: PreTrainedConfig, stated: dict[str, Any], *, apart: bool) -> Counter[torch.dtype]:
+    """Return dtype → bytes of transformers' model after its quantiser, each expert a module of its own if `apart`."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+        if apart:
+            sizes = config.hidden_size, config.intermediate_size
+            for layer in model.model.layers:
+                layer.mlp.experts = nn.ModuleList(Expert(*sizes) for _ in range(EXPERTS))
+    quantiser: Any = AutoHfQuantizer.from_config(dict(stated), pre_quantized=True)
+    quantiser.use_fp8_kernel = False  # of the form for a GPU; transformers sets it when it looks for one
+    quantiser.preprocess_model(model=model, dtype=torch.bfloat16)
+    found: Counter[torch.dtype] = Counter()
+    for tensor in model.state_dict().values():
+        found[tensor.dtype] += tensor.nbytes
+    return found
+
+
+def counted(config: PreTrainedConfig, stated: dict[str, Any]) -> Counter[torch.dtype]:
+    """Return dtype → bytes that are counted; the shape of packed weights is two numbers of 64 bits."""
+    raw = torch.int64 if stated["format"] == "pack-quantized" else torch.uint8
+    dtypes = {**DTYPES, "i8": torch.int8, "i32": torch.int32, "u8": raw, "e8m0": torch.uint8}
+    found: Counter[torch.dtype] = Counter()
+    parts = populate({**config.to_dict(), "quantization_config": stated}, seq_len=1).checkpoint.parts
+    for dtype, size in parts.items():
+        found[dtypes[dtype]] += int(size)
+    return found
+
+
+def of_kind(kind: type[PreTrainedConfig], sizes: dict[str, Any]) -> PreTrainedConfig:
+    experts: dict[str, Any] = {}
+    if kind is MixtralConfig:
+        experts = {"num_local_experts": EXPERTS, "num_experts_per_tok": 2}
+    elif kind is Qwen3MoeConfig:
+        width = sizes["intermediate_size"]
+        experts = {"num_experts": EXPERTS, "num_experts_per_tok": 2, "moe_intermediate_size": width}
+    return kind(**sizes, **experts)
+
+
+@pytest.mark.parametrize("kind", [LlamaConfig, MixtralConfig, Qwen3MoeConfig])
+@pytest.mark.parametrize("name", PRESETS)
+def test_formats_of_compressed_tensors(kind: type[PreTrainedConfig], name: str) -> None:
+    sizes, stated = preset(name, ["lm_head", "re:.*mlp.gate$"])
+    config = of_kind(kind, sizes)
+    theirs = compressed(config, stated, apart=kind is not LlamaConfig)
+    assert len(theirs) > 1
+    assert counted(config, stated) == theirs
+
+
+@pytest.mark.parametrize("kind", [LlamaConfig, MixtralConfig])
+@pytest.mark.parametrize(
+    "ignored",
+    [
+        [],  # the head, too
+        ["Linear"],
+        ["lm_head", "model.layers.0.mlp.down_proj", "model.layers.0.self_attn.o_proj"],
+        ["lm_head", r"re:.*layers\.1\..*"],
+        ["lm_head", "re:.*self_attn"],
+    ],
+)
+def test_what_compressed_tensors_ignores(kind: type[PreTrainedConfig], ignored: list[str]) -> None:
+    sizes, stated = preset("FP8_DYNAMIC", ignored)
+    config = of_kind(kind, sizes)
+    assert counted(config, stated) == compressed(config, stated, apart=kind is not LlamaConfig)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_compressed_tensors_leaves_experts_of_transformers_as_they_are(name: str) -> None:
+    """They are no linear modules there: its model is equal, as it stands, where a config ignores them."""
+    sizes, stated = preset(name, ["lm_head", "re:.*mlp.gate$", "re:.*experts.*"])
+    config = of_kind(MixtralConfig, sizes)
+    theirs = compressed(config, stated, apart=False)
+    assert counted(config, stated) == theirs
+    assert compressed(config, {**stated, "ignore": ["lm_head", "re:.*mlp.gate$"]}, apart=False) == theirs
+
+
+# ---- templates made for a config
 
 
 def test_a_template_made_for_a_config_keeps_how_its_weights_are_stored(monkeypatch: pytest.MonkeyPatch) -> None:
