@@ -28,7 +28,7 @@ __all__ = ["as_fragment"]
 
 TABLE = "color:inherit;border-spacing:.7em 0;font-size:inherit;font-variant-numeric:tabular-nums"
 CELL = "vertical-align:top"  # beside a row that is unfolded
-NAME = "padding-left:{:g}em;vertical-align:top;text-align:left;font-weight:normal"
+NAME = "padding-left:{:g}em;height:24px;vertical-align:top;text-align:left;font-weight:normal"
 INSIDE = "width:56em;max-width:85vw;margin:.2em -48em .5em 1em"  # wider than its cell: nothing else is on its lines
 SIDES = ("left", "left", "right", "left")  # of the columns of the legend
 COLUMNS = ";columns:26em 2"

@@ -273,6 +273,7 @@ def test_the_first_thing_to_know_is_estimate_bound_and_fit(make: Make, tried: st
         on_card = nbanalyzer.populate("llama-3.1-8b", batch_size=batch, **DECODE).on("h100-sxm", profile=tried)
         heading = panel_of(form).heading.value
         assert re.findall('nb-first"[^>]*>(.*?)</div>', heading) == [on_card.answer]
+        assert re.findall('nb-sentence"[^>]*>(.*?)</div>', heading) == [on_card.sentence]
         assert on_card.answer.startswith("estimate ")
         value = on_card.estimated.time
         figures = form._answer.figures

@@ -17,7 +17,7 @@ from nbanalyzer.analysis.roofline import Roofline
 from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
 from nbanalyzer.hardware.profiles import profile as find_profile
-from nbanalyzer.quantities import amount, rate, seconds, si
+from nbanalyzer.quantities import amount, count_of, rate, seconds, si
 
 from .state import State
 
@@ -154,6 +154,14 @@ class Answer:
         return timed.answer if timed else ""
 
     @property
+    def sentence(self) -> str:
+        """The same for a newcomer, in plain words; of a request without hardware nothing."""
+        timed = self.timing or self.roofline
+        if timed:
+            return timed.sentence
+        return "" if self.request else self.analysis.sentence
+
+    @property
     def result(self) -> Analysis | Roofline | Request | RequestTiming:
         """The same result as the library gives without a form."""
         return self.timing or self.request or self.roofline or self.analysis
@@ -210,7 +218,9 @@ class Answer:
         figures.append(Figure("intensity", "FLOPs per byte", intensity, "", f"{intensity:.4g}"))
         own = self.analysis.totals
         stored = f"in {si(own['weight_bytes'], 'B')}"
-        figures.append(Figure("parameters", "parameters", own["parameters"], "", si(own["parameters"]), stored))
+        figures.append(
+            Figure("parameters", "parameters", own["parameters"], "", count_of(own["parameters"], 4), stored)
+        )
         if self.analysis.run.devices > 1:
             sent, part = self.analysis.totals["payload_bytes"], "of the pass that is shown" if self.request else ""
             figures.append(Figure("payload_bytes", "communication", sent, "B", si(sent, "B"), part))

@@ -60,8 +60,12 @@ def error_line(text: str) -> str:
 
 def heading(answer: Answer) -> str:
     """Return the model, its conditions, on hardware the first thing to know, and its caveats."""
-    line = answer.first_line
-    first = f'<div class="nb-first" style="font-weight:600;margin:0.2em 0">{escape(line)}</div>' if line else ""
+    said = {"nb-sentence": answer.sentence, "nb-first": answer.first_line}
+    first = "".join(
+        f'<div class="{name}" style="font-weight:600;margin:0.2em 0">{escape(line)}</div>'
+        for name, line in said.items()
+        if line
+    )
     notes = "".join(f'<div style="{NOTE}">{escape(text)}</div>' for text in answer.warnings)
     return (
         f'<div style="line-height:1.4"><b>{escape(answer.analysis.title)}</b>'
