@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 import msgspec
 
-from nbanalyzer.errors import FormulaError, InputError
+from nbanalyzer.errors import FormulaError, InputError, quote
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.templates.choices import Quantisation
 
@@ -17,6 +18,9 @@ from .stored import Layers, stored
 from .tree import Tree
 
 __all__ = ["stored_tree"]
+
+_EXPERT = re.compile(r"experts\\?\.(\d+|\\d[+*]?|[\[(][^\])]*[\])][+*]?)")
+"""The number of an expert in a list of modules, or what stands for some."""
 
 
 def stored_tree(tree: Tree, quantisation: Quantisation, params: Mapping[str, Number], run: Run) -> Tree:
@@ -29,7 +33,7 @@ def stored_tree(tree: Tree, quantisation: Quantisation, params: Mapping[str, Num
         run: its mesh decides the sizes of a rank.
 
     Raises:
-        InputError: weights that ranks share, or layers whose order is not known.
+        InputError: weights that ranks share, lists that mean some experts of a layer, layers whose order is not known.
 
     """
     if run.fsdp > 1:
@@ -48,6 +52,7 @@ def _stored(
     axes: tuple[tuple[str, int], ...],
 ) -> Tree:
     sizes, mesh = dict(params), dict(axes)
+    _require_even(quantisation, int(sizes.get("num_experts", 0)))
     layers = tuple(layers_of(tree, sizes, mesh.get("pp", 1)))
     return stored(tree, quantisation, layers, {**sizes, **dict.fromkeys(mesh, 1)})
 
@@ -69,3 +74,20 @@ def layers_of(tree: Tree, params: Mapping[str, Number], stages: int) -> Iterator
             for place, kind in enumerate(stack.kinds)
         )
         yield Layers(stack.inside, kinds, is_whole=stages == 1 and len(kinds) == 1)
+
+
+def _require_even(quantisation: Quantisation, experts: int) -> None:
+    """Raise if a list means some experts of a layer and not the others: they are counted as one matrix."""
+    named: dict[str, set[int]] = {}
+    for pattern in (pattern for choice in quantisation.choices for pattern in choice.patterns):
+        if found := _EXPERT.search(pattern):
+            number = found[1]
+            every = number.startswith(("\\d", "[0-9]"))  # any number
+            numbers = {int(number)} if number.isdigit() else {*range(experts)} if every else {-1}
+            named.setdefault(f"{pattern[: found.start(1)]}*{pattern[found.end(1) :]}", set()).update(numbers)
+    for pattern, numbers in named.items():
+        if numbers != {*range(experts)}:
+            raise InputError(
+                f"quantization_config means single experts, {quote(pattern)}: those of a layer are counted alike, so "
+                "give a scheme's name as quant, or quant=none"
+            )

@@ -124,6 +124,32 @@ def test_a_latent_that_attention_absorbs_is_stored_all_the_same() -> None:
 # ---- layers that differ
 
 
+CT = {
+    "quant_method": "compressed-tensors", "format": "float-quantized",
+    "config_groups": {"group_0": {
+        "targets": ["Linear"], "weights": {"num_bits": 8, "type": "float", "strategy": "channel", "symmetric": True},
+    }},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "pattern", ["re:.*experts.[0-2].*", "re:.*experts\\.3\\..*", "model.layers.0.mlp.experts.3.up_proj"]
+)
+def test_a_list_that_means_some_experts_is_refused(pattern: str) -> None:
+    with pytest.raises(InputError, match="means single experts"):
+        stated("mixtral-8x7b-v0.1", {**CT, "ignore": ["lm_head", pattern]})
+
+
+def test_a_list_that_means_all_experts_is_read() -> None:
+    """Eight of them by number, or by a pattern for any number: 32 layers of 3 matrices of 4096 x 14336 in 16 bits."""
+    each = [f"re:.*experts\\.{number}\\..*" for number in range(8)]
+    for ignored in (each, ["re:.*experts\\.\\d+\\..*"]):
+        left = stated("mixtral-8x7b-v0.1", {**CT, "ignore": ["lm_head", *ignored]}).totals["weight_bytes"]
+        every = stated("mixtral-8x7b-v0.1", {**CT, "ignore": ["lm_head"]}).totals["weight_bytes"]
+        outputs = 2 * 14336 + 4096  # a scale of 2 bytes for each, where they are stored in 8 bits
+        assert left - every == 32 * 8 * (3 * 4096 * 14336 - 2 * outputs)
+
+
 def test_a_list_of_modules_of_some_layers() -> None:
     fields = {
         "quant_method": "fp8",
