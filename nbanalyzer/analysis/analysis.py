@@ -7,19 +7,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nbanalyzer import display
-from nbanalyzer.costs.active import active_parameters
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import InputError, quote
 from nbanalyzer.formulas.grammar import Number
 
-from .checkpoint import Checkpoint, checkpoint_of
 from .memory import Fit, Memory, memory_of
 
 if TYPE_CHECKING:
     from nbanalyzer.hardware.accelerators import Accelerator
     from nbanalyzer.hardware.profiles import Profile
 
+    from .checkpoint import Checkpoint
     from .ranks import Ranks
     from .roofline import Roofline
 
@@ -39,6 +38,8 @@ class Analysis(Costs, Shown, shown_by="analysis"):
     @cached_property
     def active_parameters(self) -> Number:
         """The parameters that a token uses: of experts only those that it visits."""
+        from nbanalyzer.costs.active import active_parameters
+
         return active_parameters(self)
 
     @cached_property
@@ -49,6 +50,8 @@ class Analysis(Costs, Shown, shown_by="analysis"):
     @cached_property
     def checkpoint(self) -> Checkpoint:
         """What the weights weigh as they are stored, by dtype, and what the pass reads of them."""
+        from .checkpoint import checkpoint_of
+
         return checkpoint_of(self)
 
     def fits(self, hardware: str | os.PathLike[str] | Accelerator) -> Fit:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from nbanalyzer.costs.run import MEDIA, QUANT, REQUEST, SIZES, SWITCHES, read_whole
@@ -84,17 +84,28 @@ def add_run_options(
         parser.add_argument(f"--{name}", choices=switch.choices, help=switch.meaning, **choice)
 
 
-class Suggested(tuple[str, ...]):
-    """Choices to complete: other values are read later, where more is known."""
+class Suggested(Collection[str]):
+    """Choices to complete, asked for when somebody does: other values are read later, where more is known."""
+
+    def __init__(self, names: Callable[[], Iterable[str]]) -> None:
+        self._names = names
 
     def __contains__(self, _text: object) -> bool:
         return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names())
+
+    def __len__(self) -> int:
+        return len(tuple(self))
 
 
 def add_quant_option(parser: ArgumentParser, *, several: bool = False) -> None:
     """Declare the option for the scheme of the weights."""
     number: dict[str, Any] = {"nargs": "+"} if several else {}
-    parser.add_argument("--quant", choices=Suggested((*scheme_names(), NONE)), metavar="NAME", help=QUANT, **number)
+    parser.add_argument(
+        "--quant", choices=Suggested(lambda: (*scheme_names(), NONE)), metavar="NAME", help=QUANT, **number
+    )
 
 
 def add_efficiency_options(parser: ArgumentParser) -> None:

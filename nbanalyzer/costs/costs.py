@@ -21,7 +21,6 @@ from .cost import per_run
 from .explanation import Explanation, explain_formula, explain_node, explain_sum, number_of
 from .launch import Launch
 from .metrics import PASS_METRICS, RANK_METRICS, REQUEST_SUMS, metric_formula, unit_of
-from .names import called
 from .nested import nested
 from .run import MESH, SIZES, Run
 from .tree import Cost, Node, Tree, sizes_of
@@ -233,6 +232,8 @@ class Costs(View):
     def labels(self, nodes: Sequence[Node]) -> list[str]:
         """Return a short name for every kernel, all of them different, with how often it runs."""
         counts = (self.cost(node).count for node in nodes)
+        from .names import called
+
         said = called(self)
         paths = [f"{node.parent.path}." if node.parent else "" for node in nodes]
         own = [said[node] if node.is_basic and node in said else node.kernel.name for node in nodes]

@@ -206,7 +206,7 @@ def _(parser: LineParser) -> None:
     parser.add_value("--config", "FILE", CONFIG)
     metrics = "what to compute (flops, bytes, parameters, kv_cache_bytes; with hardware also time)"
     parser.add_argument(
-        "--metric", nargs="+", action="extend", choices=Suggested(METRICS), metavar="NAME", help=metrics
+        "--metric", nargs="+", action="extend", choices=Suggested(METRICS.keys), metavar="NAME", help=metrics
     )
     add_efficiency_options(parser)
     add_communication_options(parser)

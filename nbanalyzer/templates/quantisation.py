@@ -16,7 +16,6 @@ from nbanalyzer.errors import ConfigError, quote
 
 from .choices import Choice, Quantisation
 from .config_files import TEXT_PARTS
-from .methods import read
 from .schemes import NONE, scheme_named
 
 __all__ = ["FIELDS", "asked_for", "quantisation_in", "stated_in"]
@@ -100,6 +99,8 @@ def _read(content: bytes, model_type: str, has_parts: bool) -> Quantisation:
     fields = {**both[-1], "quant_method": both[-1].get("quant_method", "mlx")} if is_mlx else dict(both[0])
     if "expert_dtype" in stated:
         fields["expert_dtype"] = stated["expert_dtype"]
+    from .methods import read
+
     found = read(fields, model_type)
     prefixes = ("language_model.model.", "model.language_model.") if has_parts else ()
     return replace(found, is_stated=True, prefixes=prefixes)
