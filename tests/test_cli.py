@@ -188,7 +188,7 @@ def test_an_unknown_peak_is_said_on_stderr(capsys: pytest.CaptureFixture[str]) -
         (["--request", "--model_id", "gpt2", "--format", "json"], "--format json needs --concurrency N"),
         (["--request", "--model_id", "gpt2", "--format", "csv"], "prints a table, or --format json"),
         (["--request", "--model_id", "gpt2", "--seq_len", "5"], "a request takes prompt_len and output_len, not seq_len"),
-        (["--request", "--model_id", "gpt2", "--quant", "fp7"], "quant is none or one of "),
+        (["--request", "--model_id", "gpt2", "--quant", "fp7"], "quant is none or a scheme, such as fp8, not "),
         (["--request", "--model_id", "gpt2", "--hardware", "t4", "--price", "-1"], "from 0 to 1,000,000, not -1.0"),
         (["--populate", "--model_id", "gpt2", "--quant", "fp8", "--w_bit", "8"], "quant='fp8' says the bits of weights"),
         (["--verify"], "--verify needs --model_id NAME or --model_json FILE"),

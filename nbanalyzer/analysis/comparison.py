@@ -251,13 +251,13 @@ class Comparison(Shown, shown_by="comparison"):
         if not first or not last:
             return ""
         what = "takes as long as" if metric == "time" else "moves as many bytes as"
-        if first != last:
-            times = f"{last / first:.3g} times"
-            what = f"takes {times} as long as" if metric == "time" else f"moves {times} the bytes of"
+        times = f"{last / first:.3g}"
+        if times != "1":
+            what = f"takes {times} times as long as" if metric == "time" else f"moves {times} times the bytes of"
         text = f"{after.label} {what} {before.label}"
         roles = {role: numbers[-1] - numbers[0] for role, numbers in self.by_role(metric).items()}
         role = max(roles, key=lambda name: abs(roles[name]))
-        return f"{text}; most of the difference is in: {role}." if roles[role] and first != last else f"{text}."
+        return f"{text}; most of the difference is in: {role}." if roles[role] and times != "1" else f"{text}."
 
     def _require(self, metric: str) -> None:
         if metric not in BY_MODULE:

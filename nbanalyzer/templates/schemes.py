@@ -224,9 +224,10 @@ def scheme_named(text: str) -> Scheme:
 def _named(text: str) -> Scheme:
     name, _, changes = text.partition(":")
     if name not in _presets():
-        close = near(name, _presets(), 1)
-        hint = f", did you mean {close[0]!r}?" if close else ""
-        raise InputError(f"quant is {NONE} or one of {', '.join(scheme_names())}, not {quote(text)}{hint}")
+        begun = [preset for preset in _presets() if _plain(preset).startswith(_plain(name))] if name else []
+        close = begun[:3] or near(name, _presets())
+        some = f"a scheme, such as {' or '.join(close)}" if close else f"one of {', '.join(scheme_names())}"
+        raise InputError(f"quant is {NONE} or {some}, not {quote(text)}")
     scheme = Scheme(name, tuple(_file(_presets()[name]).presets[name].values.items()))
     given: dict[str, int] = {}
     for change in changes.split(",") if changes else ():
@@ -235,6 +236,11 @@ def _named(text: str) -> Scheme:
             raise InputError(f"quant={quote(text)}: after the colon stand VARIABLE=NUMBER, not {quote(change)}")
         given[variable.strip()] = int(number)
     return with_values(scheme, given)
+
+
+def _plain(name: str) -> str:
+    """Return a name as people type it, without what separates its parts."""
+    return "".join(filter(str.isalnum, name.casefold()))
 
 
 def with_values(scheme: Scheme, values: Mapping[str, int]) -> Scheme:

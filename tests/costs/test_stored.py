@@ -338,7 +338,9 @@ def test_a_file_beside_the_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ({"quant": "mxfp4"}, InputError, "quant='mxfp4' changes nothing: it is of experts, and this model has none"),
         ({"quant": "fp8", "fsdp": 2}, InputError, "not modelled: fsdp=2 with weights in fp8"),
         ({"quant": "fp8", "w_bit": 4}, InputError, "quant='fp8' says the bits of weights: leave w_bit=4 out"),
-        ({"quant": "fp7"}, InputError, "quant is none or one of"),
+        ({"quant": "fp7"}, InputError, "quant is none or a scheme, such as fp8"),
+        ({"quant": "awq4"}, InputError, "such as awq-4-g128 or awq-4-g64, not 'awq4'"),
+        ({"quant": "xyz"}, InputError, "quant is none or one of awq-4-g128, "),
         ({"quant": 8}, InputError, "not 8"),
     ],
 )  # fmt: skip

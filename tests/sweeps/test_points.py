@@ -264,7 +264,7 @@ def test_the_line_takes_them(shell: InteractiveShell) -> None:
     ("options", "error", "message"),
     [
         ({"concurrency": [1, 2], "hardware": "t4"}, InputError, "concurrency is of requests: give prompt_len"),
-        ({**LENGTHS, "quant": ["fp8", "fp9"]}, InputError, "quant is none or one of .*fp8, .*, not 'fp9'"),
+        ({**LENGTHS, "quant": ["fp8", "fp9"]}, InputError, "quant is none or a scheme, such as fp8.*, not 'fp9'"),
         ({**LENGTHS, "concurrency": [0, 2]}, InputError, "concurrency is a whole number from 1 to .*, not 0"),
         ({**LENGTHS, "concurrency": 2, "batch_size": [1, 2], "metrics": "fits", "hardware": "t4"}, InputError, "served requests have a concurrency, and no batch_size"),
         ({**LENGTHS, "concurrency": 2}, InputError, "time_per_output_token needs hardware"),

@@ -121,8 +121,8 @@ def test_precisions() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("fp7", r"quant is none or one of .*, not 'fp7'"),
-        ("awq-4-g129", "did you mean 'awq-4-g128'"),
+        ("fp7", r"quant is none or a scheme, such as fp8.*, not 'fp7'"),
+        ("awq-4-g129", "such as awq-4-g128 or awq-4-g64, not 'awq-4-g129'"),
         ("", "not ''"),
         ("fp8-block:", "fp8-block"),
         ("fp8:group=3", "fp8 has no variable 'group': it has scale_bytes, static"),
