@@ -24,7 +24,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
 import nbanalyzer
-from nbanalyzer.quantities import seconds, si
+from nbanalyzer.quantities import count_of, seconds, si
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -277,7 +277,7 @@ def test_several_devices(form: Form) -> None:
     try:
         form.box.locator("button.nb-devices").click()
         form.type("tp", "8")
-        form.wait_for("parameters", si(1_004_015_616))  # of a rank
+        form.wait_for("parameters", count_of(1_004_015_616, 4))  # of a rank
         form.wait_for("payload_bytes", si(65 * 4096 * 2 + 128_256 * 2, "B"))  # the stream of one token, and its logits
         expect(form.box.locator(".nb-heading")).to_contain_text("the busiest of 8 devices (tp 8)")
         expect(form.box.locator("button.nb-devices")).to_have_text("▾ devices: tp=8")
