@@ -97,7 +97,7 @@ class Suggested(Collection[str]):
         return iter(self._names())
 
     def __len__(self) -> int:
-        return len(tuple(self))
+        return sum(1 for _ in self)
 
 
 def add_quant_option(parser: ArgumentParser, *, several: bool = False) -> None:
