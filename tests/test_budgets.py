@@ -286,6 +286,7 @@ def test_modules_that_multiply_are_refused() -> None:
     refused(lambda: expand("A0", modules=modules), "more than 3,000 kernels", TemplateError)
 
 
+@pytest.mark.slow
 def test_bindings_that_multiply_are_refused() -> None:
     access = MemoryAccess("1", "1")
     condition = f"1 if {'+'.join(['{v}'] * 1600)} else 2"

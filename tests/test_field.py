@@ -171,6 +171,7 @@ def test_the_text_part_of_what_transformers_does_not_know_is_counted_alone() -> 
     assert found.text == truth(GPT2, 16).whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "architecture"),
     [

@@ -18,6 +18,7 @@ def test_published_figures_that_are_right(claim: kv_cache.Claim) -> None:
     assert found == pytest.approx(claim.bytes, rel=0.01)
 
 
+@pytest.mark.slow
 def test_the_page_is_written_anew_after_a_change() -> None:
     assert (ROOT / kv_cache.PAGE).read_text(encoding="utf-8") == kv_cache.page()
 

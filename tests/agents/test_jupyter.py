@@ -32,6 +32,7 @@ def test_every_tool_is_found() -> None:
         assert function.__doc__ == TOOLS[name].description
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*TOOLS])
 def test_signatures_are_those_of_the_schemas(name: str) -> None:
     parameters = inspect.signature(functions()[name]).parameters

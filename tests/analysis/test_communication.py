@@ -198,6 +198,7 @@ def test_formulas_of_times_give_the_times(nodes: int, overlap: float) -> None:
             assert float(expected.evaluate({"batch_size": batch})) == pytest.approx(found.estimate.value, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overlap", [0, 0.5])
 def test_a_sweep_gives_what_each_pass_does(overlap: float) -> None:
     options: dict[str, Any] = {"seq_len": 1, "cache_len": 100, "fusion": "engine"}

@@ -249,6 +249,7 @@ def test_everything_is_escaped() -> None:
     assert "<b>" not in html
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["", *BY_MODULE])
 def test_bars_add_up(metric: str) -> None:
     found = compare("gpt2", "t5-small", "mamba-2.8b-hf", seq_len=64, hardware=CARD)

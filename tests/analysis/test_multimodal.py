@@ -52,6 +52,7 @@ def test_images_on_a_grid(name: str) -> None:
             nbanalyzer.populate(name, images=2, image_size=size, seq_len=2 * taken - 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ONE_SIZE)
 def test_images_of_one_size(name: str) -> None:
     parameters, whole, taken = ONE_SIZE[name]

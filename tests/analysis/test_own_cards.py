@@ -37,6 +37,7 @@ def written(card: str, model: str, scheme: str) -> RequestTiming:
     return nbanalyzer.request(NAMES[model], **options).on(card)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_median_error_is_below_15_percent() -> None:
     errors = {key: 1 / written(*key).estimate_per_output_token.value / speed - 1 for key, speed in PUBLISHED.items()}
     assert median(map(abs, errors.values())) < 0.15

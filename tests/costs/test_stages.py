@@ -131,6 +131,7 @@ def test_a_tied_head_keeps_a_table_of_its_own() -> None:
     assert stages == [4 * layer + (50257 + 1024) * 768, 4 * layer, 4 * layer + 2 * 768 + 50257 * 768]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", every_model(one_each()))
 def test_the_stages_are_the_model(name: str) -> None:
     """Together they have its parameters, the head's weight twice if it is tied, its products, and what it keeps."""

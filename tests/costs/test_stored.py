@@ -86,6 +86,7 @@ def test_groups_of_awq() -> None:
     assert small("awq-4-g128").totals["weight_bytes"] == LAYERS * per_layer + REST
 
 
+@pytest.mark.slow
 def test_embedding_and_head_in_a_scheme() -> None:
     """4.5 bits of everything but the norms."""
     wide = (LAYERS * MATRICES + 2 * VOCAB * H) * 9 // 16

@@ -38,6 +38,7 @@ def free(name: str, run: dict[str, Any], *names: str) -> Symbolic:
     return analysis.symbolic(*names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "run"), MODELS)
 def test_every_metric_at_every_size(name: str, run: dict[str, Any]) -> None:
     symbolic = free(name, run, *FREE)

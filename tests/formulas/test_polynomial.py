@@ -39,6 +39,7 @@ def multiplied_out(text: str, values: dict[str, Number]) -> Polynomial:
 # ---- the value
 
 
+@pytest.mark.slow
 @FEW
 @given(st.data())
 def test_a_formula_multiplied_out_is_worth_the_same(data: st.DataObject) -> None:

@@ -84,6 +84,7 @@ def check(outputs: Mapping[str, Polynomial | Expression], values: Mapping[str, l
 VALUES = st.fixed_dictionaries({name: st.lists(st.integers(0, 30), min_size=1, max_size=4) for name in NAMES})
 
 
+@pytest.mark.slow
 @FEW
 @given(st.lists(texts(), min_size=1, max_size=3), VALUES)
 def test_a_plan_is_worth_what_its_polynomials_are(formulas: list[str], values: dict[str, list[int]]) -> None:
@@ -94,6 +95,7 @@ def test_a_plan_is_worth_what_its_polynomials_are(formulas: list[str], values: d
     check(outputs, values)
 
 
+@pytest.mark.slow
 @FEW
 @given(texts(2), texts(2), VALUES)
 def test_powers_of_a_probability(left: str, right: str, values: dict[str, list[int]]) -> None:

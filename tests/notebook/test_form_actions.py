@@ -234,6 +234,7 @@ def test_the_largest_that_fits(make: Make, options: dict[str, Any], name: str) -
     assert not form._answer.fit
 
 
+@pytest.mark.slow
 def test_the_largest_request_that_fits(make: Make) -> None:
     form = make(hardware="h100-sxm", prompt_len=1000, output_len=24)
     form.largest("batch_size")
@@ -292,6 +293,7 @@ def test_a_plot_along_a_size(make: Make) -> None:
     assert (panel.along.value, panel.along.layout.display) == ("", "none")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "options", "name", "labels"),
     [

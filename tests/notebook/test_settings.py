@@ -150,6 +150,7 @@ def test_the_help_of_a_magic_says_what_is_usual(shell: InteractiveShell) -> None
     assert "says what is usual: depth 2, hardware h100-sxm" in help_of()
 
 
+@pytest.mark.slow
 def test_magics_that_are_loaded_late_have_the_same_help() -> None:
     """IPython loads what is registered as lazy when it is first asked for: also by ``?``."""
     import subprocess

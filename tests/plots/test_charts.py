@@ -199,6 +199,7 @@ def test_labels_do_not_cover_each_other() -> None:
     assert min(np.diff(heights)) > 0.05
 
 
+@pytest.mark.slow
 def test_of_many_values_eight_are_drawn_and_the_picture_says_so() -> None:
     found = sweep("gpt2", seq_len=range(1, 3_000), batch_size=range(1, 101), metrics="flops")
     plot = found.plot()

@@ -214,6 +214,7 @@ def test_a_states_name_is_one_class_of_the_form(name: str) -> None:
     assert len(after) == len(before) + 3  # the card, its class of its own, its value
 
 
+@pytest.mark.slow
 def test_a_drawing_has_text_that_is_text() -> None:
     """Whatever a name holds, the drawing is well-formed, and nothing in it steers anything."""
     text = "a <b>&\"' $x$ \\(y\\)"
@@ -260,6 +261,7 @@ def test_the_forms_csv_is_no_formula(tmp_path: Any) -> None:
 # ---- what is nothing at all
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [{"kernels": []}, {"kernels": [{"kernel_type": "composite", "name": "part"}]}])
 def test_an_empty_model_has_empty_pictures(model: dict[str, Any]) -> None:
     analysis = populate(model)

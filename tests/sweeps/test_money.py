@@ -15,6 +15,7 @@ from nbanalyzer.notebook.magics import CostMagics
 MONEY = ("cost_per_million_tokens", "energy_per_token", "co2_per_million_tokens")
 
 
+@pytest.mark.slow
 def test_of_passes() -> None:
     """$ = price / 3600 * seconds a token * 1,000,000; J = watts * seconds a token; g = kWh of a million * g a kWh."""
     cards = ["h100-sxm", "l40s"]

@@ -95,6 +95,7 @@ def test_what_does_not_fit_has_no_times() -> None:
     assert float(longer.arrays["memory_bytes"]) - need == pytest.approx(cache / 8 / 0.9, rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lengths", [{"concurrency": [1, 10**6]}, {"batch_size": [1, 3]}])
 def test_devices_divide_what_is_asked_point_by_point(lengths: dict[str, Any]) -> None:
     served = "concurrency" in lengths

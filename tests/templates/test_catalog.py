@@ -349,6 +349,7 @@ OTHERWISE = {"Llama-4-Maverick-17B-128E-Instruct", "Llama-4-Scout-17B-16E-Instru
 SAID = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)([bBmM])(?![a-zA-Z])")
 
 
+@pytest.mark.slow
 def test_models_are_as_large_as_their_names_say() -> None:
     """A config from memory, or from the defaults of a class, may be that of no model: OLMoE's was, at twice its size."""
     found = {}

@@ -504,6 +504,7 @@ def formulas(draw: st.DrawFn, names: tuple[str, ...], depth: int = 3) -> str:
     return f"({left}) {kind} ({right})"
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_expanding_then_evaluating_is_evaluating_the_bindings_first(data: st.DataObject) -> None:
