@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints.txt
-NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/app/*.ipynb)
 
 # What reads the text of notebooks and of errors should see the same on every machine.
 export TRANSFORMERS_VERBOSITY := error

@@ -4,42 +4,26 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from forms import Make, forms, panel_of
 from IPython.core.interactiveshell import InteractiveShell
 
 import nbanalyzer
 from nbanalyzer.errors import InputError, NBAnalyzerError, UnknownNameError
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.notebook.form.lines import lines
-from nbanalyzer.notebook.form.panel import Panel
 from nbanalyzer.notebook.form.whatif import WhatIf
-
-Make = Callable[..., WhatIf]
 
 
 @pytest.fixture
 def make() -> Iterator[Make]:
     """Return a function that makes forms; they are closed afterwards."""
-    made: list[WhatIf] = []
-
-    def form(model: Any = "llama-3.1-8b", **options: Any) -> WhatIf:
-        made.append(WhatIf(model, **options))
-        _ = made[-1].widget
-        return made[-1]
-
-    yield form
-    for one in made:
-        one.close()
-
-
-def panel_of(form: WhatIf) -> Panel:
-    assert form._panel is not None
-    return form._panel
+    yield from forms("llama-3.1-8b")
 
 
 def put(form: WhatIf, **sizes: int) -> None:

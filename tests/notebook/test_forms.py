@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 import msgspec
 import pytest
+from forms import Make, forms, panel_of
 from IPython.core.interactiveshell import InteractiveShell
 from ipywidgets.widgets.widget import _instances
 from matplotlib.figure import Figure
@@ -36,28 +37,11 @@ from nbanalyzer.notebook.form.state import begin, changed
 from nbanalyzer.notebook.form.whatif import WIDGET, WhatIf
 from nbanalyzer.quantities import seconds
 
-Make = Callable[..., WhatIf]
-
 
 @pytest.fixture
 def make() -> Iterator[Make]:
     """Return a function that makes forms; they are closed afterwards."""
-    made: list[WhatIf] = []
-
-    def form(model: Any = "gpt2", **options: Any) -> WhatIf:
-        made.append(WhatIf(model, **options))
-        _ = made[-1].widget
-        return made[-1]
-
-    yield form
-    for one in made:
-        one.close()
-
-
-def panel_of(form: WhatIf) -> Panel:
-    _ = form.widget
-    assert form._panel is not None
-    return form._panel
+    yield from forms("gpt2")
 
 
 def inputs_of(form: WhatIf) -> Inputs:
@@ -1128,8 +1112,8 @@ def test_running_a_cell_again_leaks_nothing(cell: Callable[[str], None]) -> None
     for index in range(100):
         run(everything=index % 20 == 0)
     assert counted() == once
-    for _, forms in [*lifecycle.SHOWN.values()]:
-        for form in [*forms]:
+    for _, left in [*lifecycle.SHOWN.values()]:
+        for form in [*left]:
             form.close()
     assert counted() == start
     assert not lifecycle.SHOWN
