@@ -886,7 +886,10 @@ def test_saving_every_format(
         assert found["units"]["time"] == "s"
     else:
         assert found["totals"] == form.analysis.totals
-    assert "openai-community/gpt2" in (tmp_path / "a.html").read_text()
+    saved = (tmp_path / "a.html").read_text()
+    assert "openai-community/gpt2" in saved
+    assert form.request is None or "decode steps" in saved
+    assert saved.count("<svg viewBox") == 2  # a picture of two panels
     assert png_size((tmp_path / "a.png").read_bytes())[0] >= 640
 
 

@@ -35,10 +35,8 @@ def _json(answer: Answer) -> str:
 
 
 def _html(answer: Answer) -> str:
-    if answer.request is None:
-        content = as_fragment(answer.analysis, answer.roofline)
-    else:
-        content = static(answer)["text/html"]
+    is_pass = answer.request is None
+    content = as_fragment(answer.analysis, answer.roofline) if is_pass else static(answer)["text/html"]
     return page(answer.analysis.title, content + answer.result.plot().html())
 
 
@@ -47,7 +45,7 @@ def _png(answer: Answer) -> bytes:
 
 
 FORMATS: Mapping[str, Callable[[Answer], str | bytes]] = {"csv": _csv, "json": _json, "html": _html, "png": _png}
-"""Suffix of a file → its content: a pass as `Analysis.save` writes it, a page with a picture too; of a request, the figures."""
+"""Suffix of a file → its content: a pass as `Analysis.save` writes it; of a request, the figures. A page has a picture."""
 
 
 def content_of(answer: Answer, suffix: str) -> bytes:
