@@ -80,8 +80,8 @@ def _table(analysis: Costs, roofline: Roofline | None) -> str:
     body += _row(analysis, total, roofline, line=f";{LINE}")
     number = max((fold.number for fold in folds if fold.number is not None), default=-1) + 1
     rules = ",".join(f".nb-rows:has(.f{one}:not([open])) .u{one}" for one in range(number))
-    style = f"<style>{rules}{{display:none}}.nb-rows .f{{list-style:disclosure-closed!important}}"
-    style += ".nb-rows [open]>.f{list-style:disclosure-open!important}</style>"
+    style = f"<style>{rules}{{display:none}}.nb-rows .f{{list-style:inside disclosure-closed!important}}"
+    style += ".nb-rows [open]>.f{list-style:inside disclosure-open!important}</style>"
     return (
         f'{style if number else ""}<table class="nb-rows" cellpadding="1" style="{TABLE}"><thead><tr align="right" '
         f'style="text-align:right">{head}</tr></thead><tbody>{body}</tbody></table>'

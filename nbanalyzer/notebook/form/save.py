@@ -45,7 +45,7 @@ def _png(answer: Answer) -> bytes:
 
 
 FORMATS: Mapping[str, Callable[[Answer], str | bytes]] = {"csv": _csv, "json": _json, "html": _html, "png": _png}
-"""Suffix of a file → its content: a pass as `Analysis.save` writes it; of a request, the figures. A page has a picture."""
+"""Suffix of a file → its content: a pass as `Analysis.save` writes it; of a request, figures. Pages have a picture."""
 
 
 def content_of(answer: Answer, suffix: str) -> bytes:
