@@ -41,7 +41,8 @@ def with_images(subject: Subject) -> dict[str, Run]:
     """Return the runs of a model that may read images, with images."""
     reader = subject.reader
     if reader is None or not reader.optional:
-        return {}
+        alone = reader is not None and reader.reads.each and subject.kind == "masked"
+        return {"several": {"batch_size": 3, "seq_len": 7, **needed(subject)}} if alone else {}
     if reader.reads.what == "sound":
         return _with_sound(subject)
     size = {} if "height" in reader.reads.sizes else {"image_size": SIZE}
@@ -59,7 +60,7 @@ def with_images(subject: Subject) -> dict[str, Run]:
 def _with_sound(subject: Subject) -> dict[str, Run]:
     """Return the runs of a model that may hear sound, with two chunks of it."""
     assert subject.reader is not None
-    heard = {"audio_seconds": 45}
+    heard = {"audio_seconds": min(45, subject.reader.reads.most or 45)}
     taken = positions_of(subject.reader.reads, values_of(subject), in_run(subject, heard), 1)
     return {
         "sound": {"batch_size": 1, "seq_len": taken + 64, **heard},

@@ -23,6 +23,9 @@ _UNCHECKED = "TRANSFORMERS_DISABLE_TORCH_CHECK"
 _MASKED = frozenset({"aten::index", "aten::index_put", "aten::index_put_"})
 
 
+_FILLED = frozenset({"aten::masked_scatter", "aten::masked_scatter_"})
+
+
 class Host:
     """Whether some of a model's inputs are numbers on the host just now."""
 
@@ -60,8 +63,11 @@ class Host:
             if device is not None and whole and func is torch.ops.aten._to_copy.default:  # noqa: SLF001
                 kwargs = {**kwargs, "device": torch.device("cpu")}
         else:
-            if func._schema.name in _MASKED:  # noqa: SLF001 - the one way to it
+            name = func._schema.name  # noqa: SLF001 - the one way to it
+            if name in _MASKED:
                 args = (args[0], _places(args[1]), *args[2:])
+            elif name in _FILLED and args[1].device.type == "cpu":
+                _require_as_many(*args[:3])
             args, kwargs = _on_meta(args), _on_meta(kwargs)
         return args, kwargs
 
@@ -75,6 +81,13 @@ def _places(indices: Any) -> list[Any]:
         else:
             found.append(index)
     return found
+
+
+def _require_as_many(tensor: torch.Tensor, mask: torch.Tensor, source: torch.Tensor) -> None:
+    """Raise if a mask has other places than there are numbers to fill them: the meta device does not look."""
+    places = int(mask.sum()) * (tensor.numel() // mask.numel())  # a mask may be as wide as one number
+    if places != source.numel():
+        raise RuntimeError(f"the prompt has room for {places:,} numbers of what is read, which are {source.numel():,}")
 
 
 def _on_meta(value: Any) -> Any:

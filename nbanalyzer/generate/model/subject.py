@@ -29,7 +29,9 @@ from nbanalyzer.templates.media import Media, positions_of
 from . import data
 from .choice import Choice, choose
 from .host import Host
-from .reading import Reader, floats, reader_of
+from .outputs import complete_outputs
+from .reader import Reader, floats
+from .reading import reader_of
 
 __all__ = ["NOTHING", "NeedsDataError", "Step", "Subject", "UnrunnableError"]
 
@@ -252,7 +254,7 @@ class Step:
         with Host.open() if self._has_numbers else nullcontext():
             inputs = self._inputs(logits)
         try:
-            with torch.no_grad(), quiet(), Host.open() if self._has_numbers else nullcontext():
+            with torch.no_grad(), quiet(), complete_outputs(), Host.open() if self._has_numbers else nullcontext():
                 output = self.model(**inputs)
         except Exception as error:
             step = f"{self.seq_len} tokens after {self.cache_len}" if self.cache_len else f"{self.seq_len} tokens"
