@@ -11,20 +11,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
 
-<<<<<<< HEAD
 from nbanalyzer import display
-from nbanalyzer.costs.metrics import REQUEST_SUMS
-from nbanalyzer.costs.symbolic import Symbolic, free_values
-from nbanalyzer.costs.tree import Tree
-from nbanalyzer.display import Picture, Shown
-from nbanalyzer.formulas.grammar import Number
-=======
 from nbanalyzer.costs.drafts import tokens_a_step, words_of
 from nbanalyzer.costs.metrics import REQUEST_SUMS
 from nbanalyzer.costs.symbolic import Symbolic, free_values
 from nbanalyzer.costs.tree import Tree
+from nbanalyzer.display import Picture, Shown
 from nbanalyzer.formulas.grammar import Number, normalize
->>>>>>> main
 from nbanalyzer.formulas.polynomial import Polynomial
 from nbanalyzer.formulas.program import Program
 from nbanalyzer.formulas.summation import total
@@ -139,11 +132,16 @@ class RequestCosts(Shown, shown_by="request_costs"):
         """Return whether the request fits into an accelerator's memory, see `Analysis.fits`."""
         return Fit(self.memory, find_hardware(hardware))
 
-<<<<<<< HEAD
     @property
     def sentence(self) -> str:
         """The first thing to know, in a plain sentence: what writing costs beside reading."""
-        return of_request(len(self.steps), self.prefill.totals, self.decode)
+        return of_request(len(self.steps), self.steps_run, self.prefill.totals, self.decode)
+
+    @property
+    def steps_run(self) -> int | float:
+        """The number of decode steps: fewer than the tokens after the first, where a step writes several on average."""
+        steps = len(self.steps) / self.tokens_a_step
+        return int(steps) if steps.denominator == 1 else round(float(steps), 1)
 
     @property
     def title(self) -> str:
@@ -153,24 +151,6 @@ class RequestCosts(Shown, shown_by="request_costs"):
     @property
     def conditions(self) -> str:
         """The lengths and the bits in one line."""
-=======
-    def __repr__(self) -> str:
-        lines = [self.prefill.title, f"{self._conditions()}"]
-        columns = (("prompt", self.prefill.totals), (f"{self._steps_run:,} decode steps", self.decode))
-        for name, numbers in (*columns, ("together", self.totals)):
-            weights, moved = si(numbers["weight_bytes_read"], "B"), si(numbers["bytes"], "B")
-            lines.append(f"  {name:<22}{si(numbers['flops'], 'FLOP'):>14}  {moved:>10} moved, of it weights {weights}")
-        memory = self.memory
-        lines.append(f"  {'memory at the end':<22}{si(memory.total, 'B'):>14}  of it cache {si(memory.state, 'B')}")
-        return as_lines(lines)
-
-    @property
-    def _steps_run(self) -> int | float:
-        steps = len(self.steps) / self.tokens_a_step
-        return int(steps) if steps.denominator == 1 else round(float(steps), 1)
-
-    def _conditions(self) -> str:
->>>>>>> main
         run = self.prefill.run
         bits = (
             f"{(self.quant and f'quant {self.quant}') or f'w_bit {run.w_bit}'}, a_bit {run.a_bit}, kv_bit {run.kv_bit}"

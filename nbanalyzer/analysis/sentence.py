@@ -79,29 +79,30 @@ def _among_tokens(costs: Costs) -> tuple[float, float]:
     return float(own / costs.cost_of_all.flops), float(Fraction(more) / own)
 
 
-def of_request(steps: int, prompt: Mapping[str, float], decode: Mapping[str, float]) -> str:
+def of_request(tokens: int, steps: float, prompt: Mapping[str, float], decode: Mapping[str, float]) -> str:
     """Return what a student wants to know of a request: where its FLOPs and its bytes are.
 
     Args:
-        steps: decode steps.
+        tokens: that are written after the first.
+        steps: decode steps, fewer where one writes several tokens.
         prompt: metric → number of the pass that reads the prompt.
         decode: the same of all decode steps together.
 
     """
-    if not steps:
+    if not tokens:
         return "One token is written, which reading the prompt gives: the request is a single pass."
     shares = {}
     for name in ("flops", "bytes"):
         together = prompt[name] + decode[name]
         shares[name] = percent(decode[name] / together if together else 0.0)
-    tokens = "token" if steps == 1 else f"{steps:,} tokens"
-    text = f"Writing the {tokens} after the first has {shares['flops']} of the FLOPs and {shares['bytes']} of the bytes"
+    what = "token" if tokens == 1 else f"{tokens:,} tokens"
+    text = f"Writing the {what} after the first has {shares['flops']} of the FLOPs and {shares['bytes']} of the bytes"
     cache = decode["kv_bytes_read"] + decode["kv_bytes_written"]
     parts = {"weights": decode["weight_bytes_read"], "the cache": cache}
     what = max(parts, key=lambda name: parts[name])
     if parts[what] <= LARGE * decode["bytes"]:
         return f"{text}."
-    each = "it" if steps == 1 else "each"
+    each = "it" if tokens == 1 else "each" if steps == tokens else "each step"
     amount = f"{si(parts[what] / steps, 'B')} of weights" if what == "weights" else "the cache"
     moved = percent(parts[what] / decode["bytes"])
     return f"{text}: {each} reads {amount}{' again' if what == 'weights' else ''}, {moved} of what it moves."

@@ -33,7 +33,7 @@ def timing_chart(timing: RequestTiming) -> Plot:
     above = figure.suptitle(textwrap.fill(title, 144 if len(steps) > 1 else 72), fontsize="medium", parse_math=False)
     axes = figure.subplots(1, 2 if len(steps) > 1 else 1, squeeze=False)[0]
     rows = [("prompt", timing.time_to_first_token)]
-    rows += [(steps_of(timing.request), float(steps.sum()))] if len(steps) else []
+    rows += [(steps_of(timing.request), timing.time - timing.time_to_first_token)] if len(steps) else []
     _bars(axes[0], rows)
     if len(steps) > 1:
         _line(axes[1], timing)

@@ -47,4 +47,4 @@ def heading(request: RequestCosts) -> str:
 
 def steps_of(request: RequestCosts) -> str:
     """Return what the bar of the decode steps is called."""
-    return f"{len(request.steps):,} decode step{'' if len(request.steps) == 1 else 's'}"
+    return f"{request.steps_run:,} decode step{'' if request.steps_run == 1 else 's'}"

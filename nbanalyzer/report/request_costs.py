@@ -33,7 +33,7 @@ def heads(request: RequestCosts) -> list[str]:
 
 def parts(request: RequestCosts) -> Table:
     """Return the costs of the prompt, of all decode steps, and of both."""
-    steps = len(request.steps)
+    steps = request.steps_run
     columns = {"prompt": request.prefill.totals}
     if steps:
         columns |= {f"{steps:,} decode step{'' if steps == 1 else 's'}": request.decode, "together": request.totals}
