@@ -157,6 +157,8 @@ class Subject(Choice):
                 parameter.data = parameter.data.to(torch.bfloat16)  # as a checkpoint is loaded
         if self.device != "meta":
             data.fill(model, self.seed)
+        if self.reader is not None:
+            model.requires_grad_(requires_grad=False)  # else FlopCounterMode asks BLIP-2's queries for what made them
         return model.eval()
 
     @cached_property
@@ -278,6 +280,10 @@ class Step:
         """Return pixels, or samples of sound: any will do."""
         return floats(self.subject.device, shape, self.subject.seed)
 
+    def ones(self, *shape: int) -> torch.Tensor:
+        """Return whole numbers that say of everything that it is there."""
+        return torch.ones(shape, dtype=torch.long, device=self.subject.device)
+
     def _inputs(self, logits: int) -> dict[str, Any]:
         reader = self.reader
         inputs = self._tokens_in(logits) if reader is None or reader.reads_text or self.has_encoder else {}
@@ -318,8 +324,8 @@ class Step:
         assert self.reader is not None
         ids, each = self._tokens(self.seq_len), positions_of(self.reader.reads, self.subject.params, self.media, 1)
         ids.masked_fill_(ids == token, int(not token))  # of those that were drawn
-        count = self.media.num_images or self.batch_size
         each //= max(self.media.num_images, 1)
+        count = self.batch_size if self.reader.reads.each else self.media.num_images or self.batch_size
         for sequence in range(self.batch_size):
             own = each * len(range(sequence, count, self.batch_size))
             if own > self.seq_len:
