@@ -20,6 +20,7 @@ from nbanalyzer.templates.config import ModelParams
 from nbanalyzer.templates.config_files import as_mapping, media_fields
 from nbanalyzer.templates.families import NOT_RUN, WHICH_LAYERS, canonical_name, speaks_of_cost
 from nbanalyzer.templates.media import variables_of
+from nbanalyzer.templates.mtp import layout_of, says_layers
 from nbanalyzer.templates.spelling import stored_otherwise
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.templates.validity import DEFAULTS, ever_read, flat
@@ -114,6 +115,8 @@ def prepared(
     if set is not None and not isinstance(set, Mapping):
         raise InputError(f"set is a mapping of names to whole numbers, not {quote(set)}")
     this_run = as_run(run)  # a value that cannot be is told before any model is looked for
+    if this_run.acceptance is not None and "mtp" not in run:
+        raise InputError(f"acceptance={this_run.acceptance} changes nothing: it is of drafts, by mtp")
     changes = {name: whole(value) for name, value in (set or {}).items()}
     template, bound = compared(template_of(model))
     tree, params, this_run = count.prepared(template, config, changes, this_run)
@@ -149,8 +152,13 @@ def prepared(
     sizes = {name: value for name, value in defaults.items() if not isinstance(value, bool)}
     if left := [f"{name}={value}" for name, value in sizes.items() if canonical_name(name) not in changed]:
         notes.append(shorten(f"not in the config, transformers' defaults: {', '.join(left)}", 300))
-    if ahead := [f"{name}={params[name]}" for name in NOT_RUN if params.get(name)]:
-        notes.append(f"not counted: {', '.join(ahead)}, which predict further tokens and are not run in a pass")
+    if (ahead := says_layers(params)) and not this_run.mtp:
+        known = layout_of(template.config.get("model_type")) is not None
+        notes.append(
+            f"{ahead}: predict further tokens, in the checkpoint, but run in a pass with mtp alone"
+            if known
+            else f"not counted: {ahead}, which predict further tokens and are not run in a pass"
+        )
     return tree, params, this_run, tuple(notes)
 
 

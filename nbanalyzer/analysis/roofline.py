@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from nbanalyzer import display
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.count import fused
+from nbanalyzer.costs.drafts import tokens_a_step
 from nbanalyzer.costs.explanation import Explanation
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.display import Picture, Shown
@@ -128,7 +129,7 @@ class Roofline(Shown, shown_by="roofline"):
     @cached_property
     def routing(self) -> str:
         """What the bound supposes of experts, see `nbanalyzer.analysis.rates.routing_of`."""
-        return routing_of(self.engine.launches, self.analysis.run.batch_size * self.analysis.run.seq_len)
+        return routing_of(self.engine.launches, self.analysis.run.batch_size * self.analysis.run.new_tokens)
 
     @cached_property
     def engine(self) -> Costs:
@@ -219,7 +220,7 @@ class Roofline(Shown, shown_by="roofline"):
         except InputError as error:
             expected = f"estimate {error}"
             with suppress(InputError):  # of several devices most were never measured
-                if self.analysis.run.devices > 1:
+                if self.analysis.run.devices > 1 or self.analysis.run.mtp:
                     why = error.short if isinstance(error, NotModelledError) else "no interval"
                     expected = f"estimate {seconds(self.expected)} ({why})"
         fit = UNKNOWN if self.fit is None else self.fit.short
@@ -240,7 +241,8 @@ class Roofline(Shown, shown_by="roofline"):
     def tokens_per_second(self) -> float:
         """New tokens of all sequences a second: of a decode step what is generated, of a prefill what is read."""
         run = self.analysis.run
-        return run.batch_size * run.seq_len / self.time if self.time else math.inf
+        each = float(tokens_a_step(run)) if run.drafts else run.seq_len
+        return run.batch_size * each / self.time if self.time else math.inf
 
     @property
     def precisions(self) -> tuple[str, ...]:

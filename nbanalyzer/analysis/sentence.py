@@ -28,7 +28,7 @@ def sentence_of(costs: Costs) -> str:
     weights = float(cost.weight_bytes_read / cost.bytes)
     if weights > LARGE:
         read, ratio = si(cost.weight_bytes_read, "B"), f"{cost.arithmetic_intensity:.3g}"
-        tokens = costs.run.batch_size * costs.run.seq_len
+        tokens = costs.run.batch_size * costs.run.new_tokens
         whom = "one token" if tokens == 1 else f"{tokens:,} tokens"
         return f"For {whom}, {read} of weights are read, {percent(weights)} of all bytes: {ratio} FLOPs a byte.{uses}"
     shares = _shares(costs)
@@ -72,7 +72,7 @@ def _among_tokens(costs: Costs) -> tuple[float, float]:
     nodes = [node for node in nodes if not is_linear(node) and costs.cost(node).flops]
     if not nodes:
         return 0.0, 0.0
-    doubled = {**costs.values, "seq_len": 2 * costs.run.seq_len}
+    doubled = {**costs.values, "seq_len": 2 * costs.run.new_tokens}
     own = sum(costs.cost(node).flops for node in nodes)
     more = sum(costs.cost(node).count * node.parts[0].evaluate(doubled) for node in nodes)
     return float(own / costs.cost_of_all.flops), float(Fraction(more) / own)

@@ -18,6 +18,7 @@ from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.text import short_paths
 
 from .cost import per_run
+from .drafts import words_of
 from .explanation import Explanation, explain_formula, explain_node, explain_sum, number_of
 from .launch import Launch
 from .metrics import PASS_METRICS, RANK_METRICS, REQUEST_SUMS, metric_formula, unit_of
@@ -187,9 +188,10 @@ class Costs(View):
         sizes = (said.get(name) or f"{name} {getattr(self.run, name)}" for name in used)
         switches = (f"{name} {value}" for name, value in self.conventions.items())
         devices = [self.devices] if self.devices else []
+        drafts = filter(None, (words_of(self.run),))
         reads = self.template.reads
         read = [described(reads, self.values)] if reads is not None and "num_images" in self.values else []
-        return "; ".join((", ".join((*sizes, *read)), ", ".join(switches), *devices, *self.notes))
+        return "; ".join((", ".join((*sizes, *read)), ", ".join(switches), *drafts, *devices, *self.notes))
 
     @property
     def devices(self) -> str:
@@ -213,8 +215,8 @@ class Costs(View):
         return float(own / self.cost_of_all.parameters) if self.cost_of_all.parameters else 0.0
 
     def _is_used(self, name: str) -> bool:
-        if name in MESH or name == "rank":
-            return False  # the line of the devices says it
+        if name in MESH or name in {"rank", "mtp"}:
+            return False  # lines of their own say it
         return name != "encoder_len" or name in self.variables
 
     def rows(self, depth: int | None = None) -> list[Node]:

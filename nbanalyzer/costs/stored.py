@@ -247,7 +247,10 @@ class _Storing:
     def spellings(self, name: str) -> Iterator[str]:
         """Yield other names of a module of a model of several parts: checkpoints have older ones."""
         rest = name.removeprefix("model.")
-        if rest.startswith("language_model."):
+        if name.startswith("mtp."):  # DeepSeek's and GLM's files number it as one layer more
+            depth, inside = self.sizes.get("num_layers"), name.removeprefix("mtp.").removeprefix("layers.0.")
+            yield f"model.layers.{depth}.{'shared_head.head' if inside == 'lm_head' else inside}"
+        elif rest.startswith("language_model."):
             inside = rest.removeprefix("language_model.")
             yield from (f"model.{inside}", f"language_model.model.{inside}", rest)
         elif rest.startswith(TOWERS):

@@ -83,6 +83,11 @@ _RUNTIME = (
     Variable("kv_bytes", "runtime", "bytes/element", "size of what the cache keeps", "b_{kv}"),
 )
 
+_DRAFTS = (
+    Variable("mtp", "runtime", "tokens", "tokens that are drafted for every step of a sequence", r"n_{\mathrm{mtp}}"),
+    Variable("drafts", "runtime", "tokens", "drafts of a sequence that this pass verifies", r"n_{\mathrm{draft}}"),
+)
+
 _MESH = (
     Variable("tp", "runtime", "devices", "ranks of a tensor-parallel group", r"n_{\mathrm{tp}}"),
     Variable("ep", "runtime", "devices", "ranks that the experts are spread over", r"n_{\mathrm{ep}}"),
@@ -239,7 +244,17 @@ _CONVENTIONS = (
 VARIABLES: Mapping[str, Variable] = MappingProxyType(
     {
         variable.name: variable
-        for variable in (*_RUNTIME, *_MESH, *_SIZES, *_EXPERTS, *_ATTENTION, *_STATE_SPACE, *_REST, *_CONVENTIONS)
+        for variable in (
+            *_RUNTIME,
+            *_DRAFTS,
+            *_MESH,
+            *_SIZES,
+            *_EXPERTS,
+            *_ATTENTION,
+            *_STATE_SPACE,
+            *_REST,
+            *_CONVENTIONS,
+        )
     }
 )
 """Every global variable by name, in the order in which they are shown."""

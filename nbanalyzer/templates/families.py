@@ -68,6 +68,9 @@ FAMILIES: Mapping[str, Family] = {
     **dict.fromkeys(("gemma", "gemma2", "gemma3", "gemma4"), Family(even_heads=False, tied=1)),
     "smollm3": Family(tied=1),
     **dict.fromkeys(("opt", "bert", "roberta", "bart", "t5"), Family(grouped=False, tied=1)),
+    **dict.fromkeys(("xlm-roberta", "deberta-v2"), Family(grouped=False, tied=1)),
+    **dict.fromkeys(("vit", "dinov2", "wav2vec2", "clip_text_model", "siglip_text_model"), Family(grouped=False)),
+    "whisper": Family(grouped=False, tied=1),
     "distilbert": Family(grouped=False, tied=1, sources=_DISTILBERT),
     "chatglm": Family(grouped=False, tied=0, sources=_CHATGLM),
     "longcat_flash": Family(grouped=False, tied=0, sources={"num_layers": ("num_layers",)}),  # each holds two halves

@@ -21,6 +21,9 @@ Fields = Mapping[str, Any]
 WEIGHTS: tuple[Role, ...] = ("linear", "expert")
 LINEARS: tuple[Role, ...] = ("linear", "expert", "head")
 HEAD: tuple[Role, ...] = ("head",)
+UNSAID = ("mtp.*eh_proj", "*.indexer.weights_proj")
+"""What DeepSeek's block-wise files leave out though no list says so: V3's joint of the layer that predicts further
+tokens, V3.2's weights of the indexer's heads; both by the numbers of elements of each dtype that the hub counts."""
 
 
 def read(fields: Fields, model_type: str) -> Quantisation:
@@ -115,7 +118,10 @@ def _fp8(fields: Fields, model_type: str) -> Quantisation:
         values = {"rows": block[0], "columns": block[1], "scale_bytes": size}
         scheme = with_values(scheme_named("fp8-block"), values)
         notes = (f"scales of {size} bytes, as {model_type or 'such models'} have them: the config does not say it",)
-    choices = _leaving(scheme, _listed(fields, "modules_to_not_convert", "ignored_layers"))
+    left = _listed(fields, "modules_to_not_convert", "ignored_layers")
+    choices = _leaving(scheme, left)
+    if left is None:
+        choices = (Choice(None, UNSAID, "glob"), *choices)
     if fields.get("expert_dtype") in {"fp4", "mxfp4"}:
         choices = (Choice(scheme_named("mxfp4"), roles=("expert",)), *choices)
     return Quantisation(choices, scheme, notes=notes)
