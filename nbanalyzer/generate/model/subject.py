@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -253,10 +253,10 @@ class Step:
 
         """
         before = _sizes(self.cache)
-        with Host.open() if self._has_numbers else nullcontext():
+        with self._host():
             inputs = self._inputs(logits)
         try:
-            with torch.no_grad(), quiet(), complete_outputs(), Host.open() if self._has_numbers else nullcontext():
+            with torch.no_grad(), quiet(), complete_outputs(), self._host():
                 output = self.model(**inputs)
         except Exception as error:
             step = f"{self.seq_len} tokens after {self.cache_len}" if self.cache_len else f"{self.seq_len} tokens"
@@ -271,10 +271,11 @@ class Step:
         if self.has_encoder:
             self.encoded = getattr(output, "encoder_last_hidden_state", None)
 
-    @property
-    def _has_numbers(self) -> bool:
-        """Whether some of its inputs are numbers on the host, beside the meta device."""
-        return self.reader is not None and self.subject.device == "meta"
+    def _host(self) -> AbstractContextManager[None]:
+        """Return the context of a step some of whose inputs are numbers on the host, beside the meta device."""
+        if self.reader is None or self.subject.device != "meta":
+            return nullcontext()
+        return Host.open(counts=self.reader.counts_on_host)
 
     def floats(self, *shape: int) -> torch.Tensor:
         """Return pixels, or samples of sound: any will do."""
