@@ -118,7 +118,7 @@ def _line(figure: Figure, pinned: Answer | None) -> str:
         f'<div class="nb-figure nb-figure-{_class(figure.name)}" '
         'style="display:flex;flex-wrap:wrap;gap:0 0.8em;align-items:baseline;padding:0.1em 0">'
         f'<span style="flex:0 0 11em;opacity:0.85;font-size:0.92em">{escape(figure.label)}</span>'
-        f'<span class="nb-value" style="flex:0 0 7.5em;font-weight:600;{TABULAR}">{escape(figure.text)}</span>'
+        f'<span class="nb-value" style="flex:0 0 auto;min-width:7.5em;font-weight:600;{TABULAR}">{escape(figure.text)}</span>'
         f"{_changed(figure, pinned)}"
         f'<span style="flex:1 1 14em;opacity:0.8;font-size:0.88em;{TABULAR}">{escape(beside)}</span></div>'
     )
@@ -214,7 +214,11 @@ def _panel(metric: str, rows: Sequence[Row], total: float) -> str:
         _row(name, path, _bar(parts, most, _share(_sum(parts), total, metric), _mark(before, most, metric)))
         for name, path, parts, before in rows
     )
-    return f'<div style="flex:1 1 22em;min-width:0"><div>{title}</div>{lines}</div>'
+    columns = "display:grid;grid-template-columns:fit-content(55%) minmax(0,1fr);gap:0.24em 0.5em"
+    return (
+        f'<div style="flex:1 1 22em;min-width:0"><div>{title}</div>'
+        f'<div style="{columns};align-items:center;margin:0.12em 0">{lines}</div></div>'
+    )
 
 
 def _share(value: float, total: float, metric: str) -> str:
@@ -232,11 +236,7 @@ def _legend(what: str, kinds: Iterable[tuple[str, str]]) -> str:
 
 def _row(name: str, path: str, bar: str) -> str:
     clipped = "overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
-    return (
-        '<div style="display:flex;gap:0.5em;margin:0.12em 0;align-items:center">'
-        f'<span title="{as_attribute(path)}" style="flex:0 0 14.5em;max-width:52%;{clipped}">{escape(name)}</span>'
-        f'<span style="flex:1 1 0;min-width:0">{bar}</span></div>'
-    )
+    return f'<span title="{as_attribute(path)}" style="{clipped}">{escape(name)}</span><span>{bar}</span>'
 
 
 def _filled(parts: Sequence[Part], most: float) -> str:
