@@ -91,8 +91,8 @@ def test_by_hand() -> None:
     assert SEARCHES["longest canvas"](300, 600, {"tile": 364, "most": 4}) == Canvas(2, 4)
     # 672x336 of 24 patches a tile: 300x600 fills it.
     assert SEARCHES["listed canvases"](300, 600, LISTED) == Canvas(1, 2, 24, 48)
-    # 300x500 is made 672/500 times as large, 403 pixels high: of 48 rows of patches 28.8, and so 48 - 2 * (20 // 2).
-    assert SEARCHES["listed canvases"](300, 500, LISTED) == Canvas(2, 2, 28, 48)
+    # 300x500 is seen whole on 1 x 2 tiles too, and least is wasted there: 24 rows high, it is 500 * 24 / 300 = 40 wide.
+    assert SEARCHES["listed canvases"](300, 500, LISTED) == Canvas(1, 2, 24, 40)
     assert SEARCHES["fitting canvas"](300, 600, {"tile": 336, "most": 16}) == Canvas(1, 2)
 
 
