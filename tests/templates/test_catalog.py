@@ -14,7 +14,7 @@ import pytest
 from builders import error_of, written
 
 import nbanalyzer
-from nbanalyzer import populate
+from nbanalyzer import populate, request, sweep
 from nbanalyzer.analysis.populate import template_of as model
 from nbanalyzer.errors import ConfigError, TemplateError, UnknownNameError
 from nbanalyzer.templates.catalog import aliases, completed, for_config, known_as, names, shipped, short_names
@@ -164,9 +164,44 @@ def test_a_begun_name_asks_which() -> None:
 
 def test_a_variant_says_whose_structure_it_has() -> None:
     assert populate("llama-3.1-8b-instruct").notes == ("has the structure of llama-3.1-8b-instruct",)
-    (note,) = populate("Qwen/Qwen3-8B-FP8").notes
-    assert note == "has the structure of Qwen/Qwen3-8B-FP8, whose weights are fp8: give quant or w_bit to count them so"
+    (note,) = populate("nvidia/Llama-3.1-8B-Instruct-FP8").notes
+    assert note == (
+        "has the structure of nvidia/Llama-3.1-8B-Instruct-FP8, whose weights are fp8 there and counted as the base's: "
+        "quant=fp8 or quant=fp8-block or quant=fp8-channel counts them so"
+    )
+    assert populate("nvidia/Llama-3.1-8B-Instruct-FP8", quant="fp8").notes == (
+        "has the structure of nvidia/Llama-3.1-8B-Instruct-FP8",
+    )
+    assert populate("unsloth/Llama-3.1-8B-Instruct-bf16").notes == (
+        "has the structure of unsloth/Llama-3.1-8B-Instruct-bf16",
+    )
     assert populate("Llama 3.1 8B").notes == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme", "size", "state"),
+    [
+        ("Qwen/Qwen3-32B-AWQ", "awq-4-g128", 19_325_298_688, 0),  # published, as are the next
+        ("qwen2.5-7b-instruct-awq", "awq-4-g128", 5_570_747_392, 0),
+        ("mlx-community/Meta-Llama-3.1-8B-Instruct-4bit", "mlx-4", 4_517_404_672, 0),
+        ("unsloth/Llama-3.2-1B-Instruct-bnb-4bit", "nf4-dq", 1_027_594_033, 16),  # digits of its states
+    ],
+)
+def test_a_variant_is_stored_as_its_publisher_does(name: str, scheme: str, size: int, state: int) -> None:
+    found = populate(name, seq_len=1)
+    assert size <= found.totals["weight_bytes"] <= size + state
+    assert found.notes[0].endswith(f"whose weights are counted as its publisher stores them, in {scheme}")
+    assert found.conditions.count(scheme) == 2
+    assert populate(name, seq_len=1, quant="none").totals["weight_bytes"] > 2 * size
+    assert request(name, prompt_len=2, output_len=2).totals["weight_bytes_read"] < size * 2.2
+    points = sweep(name, seq_len=[1, 2], metrics=["weight_bytes"])
+    assert set(points.values("weight_bytes")) == {found.totals["weight_bytes"]}
+
+
+def test_files_in_fp8_are_those_of_qwen() -> None:
+    """A scale of two bytes for 128 x 128 weights; embedding and head in 16 bits."""
+    found = populate("Qwen/Qwen3-8B-FP8", seq_len=1)
+    assert 0 < 9_436_628_784 - found.totals["weight_bytes"] < 160 * 1000  # the header of a published file
 
 
 NOT_NAMES = {
