@@ -194,7 +194,7 @@ def _color(index: int, texts: Sequence[str]) -> str:
 
 
 def _unbroken(text: str) -> str:
-    return "\xa0".join(map(escape, text.split(" ")))
+    return "&nbsp;".join(map(escape, text.split(" ")))
 
 
 def _legend(analysis: Costs) -> str:

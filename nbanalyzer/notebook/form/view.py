@@ -119,7 +119,8 @@ def _line(figure: Figure, pinned: Answer | None) -> str:
         'style="display:flex;flex-wrap:wrap;gap:0 0.8em;align-items:baseline;padding:0.1em 0">'
         f'<span style="flex:0 0 11em;opacity:0.85;font-size:0.92em">{escape(figure.label)}</span>'
         f'<span class="nb-value" style="flex:0 0 auto;min-width:7.5em;font-weight:600;{TABULAR}">'
-        f"{escape(figure.text)}</span>{_changed(figure, pinned)}"
+        f"{escape(figure.text)}</span>"
+        f"{_changed(figure, pinned)}"
         f'<span style="flex:1 1 14em;opacity:0.8;font-size:0.88em;{TABULAR}">{escape(beside)}</span></div>'
     )
 
