@@ -71,7 +71,7 @@ class Sizes:
         # A whole that reads images or sound answers for its own config alone: what no field explains is a number there.
         whole = self.observations[0].subject.reader is not None
         varying = [atom for atom in atoms if len({atom.values[index] for index in self.real}) > 1]
-        self.own = Fitter(varying) if whole else None
+        self.own = Fitter(varying, chosen=1) if whole else None  # of a few runs only
 
     def summed(self, costs: Mapping[int, list[Work]], part: Callable[[Work], tuple[Amount, ...]]) -> Formula:
         """Return the sum of an operation's amounts of one sort as a formula."""

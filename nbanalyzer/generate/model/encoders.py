@@ -82,7 +82,8 @@ def squares(config: Any) -> dict[str, str]:
     if not all(type(getattr(vision, name, None)) is int for name in ("image_size", "patch_size")):
         return {}
     heads = {}
-    if prefix and all(type(getattr(vision, name, None)) is int for name in ("hidden_size", "num_attention_heads")):
+    stated = vision.to_dict() if prefix else {}
+    if all(type(stated.get(name)) is int for name in ("hidden_size", "num_attention_heads")):
         heads = {"vision_head_dim": "{vision_hidden_size} // {vision_num_attention_heads}"}
     return {
         "image_grid": f"{{{prefix}image_size}} // {{{prefix}patch_size}}",

@@ -30,19 +30,24 @@ class Host:
     """Whether some of a model's inputs are numbers on the host just now."""
 
     active = False
+    counts = False
 
     @classmethod
     @contextmanager
-    def open(cls) -> Iterator[None]:
-        """Have what follows run with numbers on the host; masks of the device are full."""
+    def open(cls, *, counts: bool = False) -> Iterator[None]:
+        """Have what follows run with numbers on the host; masks of the device are full.
+
+        With `counts`, ranges of whole numbers are on the host too: lengths are compared with them.
+        """
         before, checks = symbolic.meta_nonzero_assume_all_nonzero, os.environ.get(_UNCHECKED)
         cls.active, outer = True, cls.active
+        cls.counts, outer_counts = counts, cls.counts
         symbolic.meta_nonzero_assume_all_nonzero = True
         os.environ[_UNCHECKED] = "1"
         try:
             yield
         finally:
-            cls.active = outer
+            cls.active, cls.counts = outer, outer_counts
             symbolic.meta_nonzero_assume_all_nonzero = before
             if checks is None:
                 os.environ.pop(_UNCHECKED, None)
@@ -55,6 +60,8 @@ class Host:
         tensors = tensors_in((args, kwargs))
         on_host = [tensor for tensor in tensors if tensor.device.type == "cpu"]
         device = kwargs.get("device")
+        if Host.counts and not tensors and func._schema.name == "aten::arange":  # noqa: SLF001
+            return args, {**kwargs, "device": torch.device("cpu")}
         if not on_host:
             if device is not None and tensors and torch.device(device).type == "cpu":  # what has no data stays there
                 kwargs = {**kwargs, "device": torch.device("meta")}

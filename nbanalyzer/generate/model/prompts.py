@@ -10,19 +10,21 @@ from .encoders import of_one_size, one_size, pixels, squares
 from .grids import pixtral
 from .reader import Reader, image_token
 
-__all__ = ["gemma3", "in_prompt", "llava", "paligemma"]
+__all__ = ["aria", "gemma3", "in_prompt", "llava", "paligemma", "queried"]
 
 
 def in_prompt(config: Any, tokens: str, **how: Any) -> Reader:
     """Return the reader of a model that reads images of one size in its prompt; each takes so many `tokens`."""
     height, width = one_size(config)
-    types = how.pop("types", False)
+    types, each = how.pop("types", False), how.pop("each", False)
     reads = Reads(
         what="images",
         rule="one size",
         sizes={"height": height, "width": width},
         variables={**squares(config), "image_tokens": tokens},
         positions="{image_tokens}",
+        each=each,
+        usual=int(each),
     )
 
     def inputs(step: Any) -> dict[str, Any]:
@@ -52,3 +54,18 @@ def paligemma(config: Any) -> Reader:
 def gemma3(config: Any) -> Reader:
     """Return the reader of a model that pools patches to a number of tokens."""
     return in_prompt(config, "{mm_tokens_per_image}", types=True, held=("mm_tokens_per_image",))
+
+
+def aria(config: Any) -> Reader | None:
+    """Return the reader of a model with as many queries as a table says for a number of patches."""
+    vision = config.vision_config
+    queries = {int(key): int(value) for key, value in config.projector_patch_to_query_dict.items()}
+    taken = queries.get((vision.image_size // vision.patch_size) ** 2)
+    return in_prompt(config, str(taken), held=("image_size", "patch_size")) if taken else None
+
+
+def queried(config: Any) -> Reader | None:
+    """Return the reader of a model with a number of queries an image, one image a sequence: BLIP-2."""
+    if getattr(config, "image_token_index", None) is None:
+        return None
+    return in_prompt(config, "{num_query_tokens}", held=("num_query_tokens",), each=True)

@@ -32,6 +32,7 @@ class Reader:
         looks: whether the model's code looks for places among the tokens.
         least: how many layers show all that is done, of the text model, and of what reads images.
         always: inputs of every step.
+        counts_on_host: whether the model's code compares lengths with ranges of numbers.
 
     """
 
@@ -44,6 +45,7 @@ class Reader:
     looks: bool = False
     least: tuple[int, int] = (2, 2)
     always: Inputs = lambda _step: {}
+    counts_on_host: bool = False
 
     @property
     def optional(self) -> bool:

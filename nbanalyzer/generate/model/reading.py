@@ -14,10 +14,10 @@ from nbanalyzer.generate import hf
 
 from .encoders import and_texts, beside_text, images
 from .grids import on_grid, pixtral, qwen3_vl
-from .prompts import gemma3, in_prompt, llava, paligemma
+from .prompts import aria, gemma3, in_prompt, llava, paligemma, queried
 from .reader import Reader
 from .sounds import filled_up, heard, spectra, waves
-from .tiles import listed, shuffled, split
+from .tiles import crossed, listed, shuffled, split
 
 __all__ = ["reader_of"]
 
@@ -57,6 +57,10 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(("aya_vision", "cohere2_vision"), shuffled("nearest canvas", 12, 4)),
     "llama4": shuffled("fitting canvas", 16, 4),
     **dict.fromkeys(("idefics3", "smolvlm"), split),
+    "mllama": crossed,
+    "aria": aria,
+    "blip-2": queried,
+    **dict.fromkeys(("deepseek_vl", "janus"), lambda config: in_prompt(config, "{image_patches}")),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), on_grid(56 * 56, 28 * 28 * 16384)),
     **dict.fromkeys(("exaone4_5", "hyperclovax_vision_v2", "cohere_compass"), on_grid(56 * 56, 28 * 28 * 16384)),
     **dict.fromkeys(("glm4v", "glm4v_moe", "glm46v", "glmga", "glm_ocr"), on_grid(112 * 112, 28 * 28 * 15000)),

@@ -128,4 +128,4 @@ def filled_up(config: Any) -> Reader | None:
     def draw(chance: Random, _values: Mapping[str, int], _count: int) -> Media:
         return Media(audio_samples=chance.randint(SAMPLE_RATE, 30 * SAMPLE_RATE))
 
-    return Reader(reads, inputs, draw, reads_text=True, looks=True)
+    return Reader(reads, inputs, draw, reads_text=True, looks=True, counts_on_host=True)

@@ -12,10 +12,10 @@ from nbanalyzer.formulas.formula import parse
 from nbanalyzer.templates.media import RULES, Media
 from nbanalyzer.templates.template import Reads
 
-from .encoders import one_size, sides_of, squares, vision_of
+from .encoders import of_one_size, one_size, sides_of, squares, vision_of
 from .reader import Reader, image_token
 
-__all__ = ["listed", "shuffled", "split"]
+__all__ = ["crossed", "listed", "shuffled", "split"]
 
 _TILES = "{tile_rows} * {tile_columns} + ({tile_rows} * {tile_columns} > 1)"
 """Tiles of an image: those of its canvas, and one of the whole image if they are several."""
@@ -144,3 +144,34 @@ def split(config: Any) -> Reader:
     return _tiled(
         config, "longest canvas", {"most": "4"}, variables, inputs, held=("image_size", "patch_size", "scale_factor")
     )
+
+
+def crossed(config: Any) -> Reader:
+    """Return the reader of a model that attends to its images from a few of its layers: Llama 3.2.
+
+    Every image is as many tiles as there may be, and every sequence as many images as the one that has most.
+    """
+    height, width = one_size(config)
+    reads = Reads(
+        what="images",
+        rule="one size",
+        sizes={"height": height, "width": width},
+        variables=squares(config),
+    )
+
+    def inputs(step: Any) -> dict[str, Any]:
+        own = step.model.config.vision_config
+        each, tiles = -(-step.media.num_images // step.batch_size), own.max_num_tiles
+        return {
+            "pixel_values": _pixels(step, step.batch_size, each, tiles),
+            "aspect_ratio_ids": step.ones(step.batch_size, each),
+            "aspect_ratio_mask": step.ones(step.batch_size, each, tiles),
+        }
+
+    def mask(step: Any) -> dict[str, Any]:
+        if not step.media.num_images:
+            return {}
+        each, tiles = -(-step.media.num_images // step.batch_size), step.model.config.vision_config.max_num_tiles
+        return {"cross_attention_mask": step.ones(step.batch_size, step.cache_len + step.seq_len, each, tiles)}
+
+    return Reader(reads, inputs, of_one_size(config), reads_text=True, always=mask)
