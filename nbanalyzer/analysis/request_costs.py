@@ -11,24 +11,26 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
 
+from nbanalyzer import display
 from nbanalyzer.costs.drafts import tokens_a_step, words_of
 from nbanalyzer.costs.metrics import REQUEST_SUMS
 from nbanalyzer.costs.symbolic import Symbolic, free_values
 from nbanalyzer.costs.tree import Tree
+from nbanalyzer.display import Picture, Shown
 from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.formulas.polynomial import Polynomial
 from nbanalyzer.formulas.program import Program
 from nbanalyzer.formulas.summation import total
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
-from nbanalyzer.quantities import plain, si
-from nbanalyzer.text import as_lines
+from nbanalyzer.quantities import plain
 
 from .analysis import Analysis
 from .closed_form import time_of
 from .communication import Communication
 from .memory import Fit, Memory
 from .rates import Efficiency, Rates
+from .sentence import of_request
 
 __all__ = ["DecodeStep", "RequestCosts"]
 
@@ -63,7 +65,7 @@ def _decode_step(tree: Tree, values: tuple[tuple[str, Number | Polynomial], ...]
 
 
 @dataclass(eq=False, repr=False)
-class RequestCosts:
+class RequestCosts(Shown, shown_by="request_costs"):
     """What a request costs, whatever it runs on.
 
     Attributes:
@@ -130,22 +132,25 @@ class RequestCosts:
         """Return whether the request fits into an accelerator's memory, see `Analysis.fits`."""
         return Fit(self.memory, find_hardware(hardware))
 
-    def __repr__(self) -> str:
-        lines = [self.prefill.title, f"{self._conditions()}"]
-        columns = (("prompt", self.prefill.totals), (f"{self._steps_run:,} decode steps", self.decode))
-        for name, numbers in (*columns, ("together", self.totals)):
-            weights, moved = si(numbers["weight_bytes_read"], "B"), si(numbers["bytes"], "B")
-            lines.append(f"  {name:<22}{si(numbers['flops'], 'FLOP'):>14}  {moved:>10} moved, of it weights {weights}")
-        memory = self.memory
-        lines.append(f"  {'memory at the end':<22}{si(memory.total, 'B'):>14}  of it cache {si(memory.state, 'B')}")
-        return as_lines(lines)
+    @property
+    def sentence(self) -> str:
+        """The first thing to know, in a plain sentence: what writing costs beside reading."""
+        return of_request(len(self.steps), self.steps_run, self.prefill.totals, self.decode)
 
     @property
-    def _steps_run(self) -> int | float:
+    def steps_run(self) -> int | float:
+        """The number of decode steps: fewer than the tokens after the first, where a step writes several on average."""
         steps = len(self.steps) / self.tokens_a_step
         return int(steps) if steps.denominator == 1 else round(float(steps), 1)
 
-    def _conditions(self) -> str:
+    @property
+    def title(self) -> str:
+        """The model's id and class."""
+        return self.prefill.title
+
+    @property
+    def conditions(self) -> str:
+        """The lengths and the bits in one line."""
         run = self.prefill.run
         bits = (
             f"{(self.quant and f'quant {self.quant}') or f'w_bit {run.w_bit}'}, a_bit {run.a_bit}, kv_bit {run.kv_bit}"
@@ -154,3 +159,11 @@ class RequestCosts:
         engine += f"; {self.prefill.template.drafted}" if self.prefill.template.drafted else ""
         engine += f"; one of {run.devices:,} devices" if run.devices > 1 else ""
         return f"batch_size {run.batch_size}, prompt {self.prompt_len:,}, output {self.output_len:,}; {bits}{engine}"
+
+    def plot(self) -> Picture:
+        """Return bars of where FLOPs and bytes go: the prompt, and all decode steps together."""
+        return display.figure(self, "request_chart")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the request, whole or not at all: a page, .html."""
+        display.save(self, path)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from nbanalyzer import display
 from nbanalyzer.costs.count import fused
 from nbanalyzer.costs.run import read_size
-from nbanalyzer.display import Shown
+from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import InputError, NotModelledError
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.profiles import Profile
@@ -273,3 +275,13 @@ class RequestTiming(Shown, shown_by="request"):
     def words_of(self, name: str) -> str:
         """Return one of the intervals as text, see `Steps.words_of`."""
         return self.steps.words_of(self._times(name))
+
+    # ---- as a picture, and as a file
+
+    def plot(self) -> Picture:
+        """Return the time of the prompt and of all steps, and the time of each step beside its cache."""
+        return display.figure(self, "timing_chart")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the times of the request, whole or not at all: a page, .html."""
+        display.save(self, path)

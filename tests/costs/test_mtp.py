@@ -6,12 +6,12 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
+from builders import error_of
 
 from nbanalyzer import populate, request, sweep
 from nbanalyzer.costs.drafts import tokens_a_step
 from nbanalyzer.costs.run import Run
 from nbanalyzer.errors import NotModelledError
-from tests.builders import error_of
 
 STEP: dict[str, Any] = {"seq_len": 1, "cache_len": 2048}
 
