@@ -92,6 +92,12 @@ EXPRESSIONS = (
     Hint("conv|kernel", "mamba2", ("max({seq_len}, <field>)",)),
     # The chunks of linear attention, whose size is a number in the model's code.
     Hint("", "qwen3_next", ("ceil({seq_len} / 64)",)),
+    # The rows of experts with weights, where routing is uniform: those without have theirs, too.
+    Hint(
+        "^zero_expert_num$",
+        "longcat_flash",
+        ("{batch_size} * {seq_len} * {experts_per_token} * {num_experts} // ({num_experts} + <field>)",),
+    ),
     # The largest power of 2 up to the heads, from which ALiBi's slopes are made: they may be 112, as in BLOOM.
     Hint("^num_heads$", "bloom", (f"1 + {_POWERS}",)),
     # How wide an adapter is.

@@ -10,7 +10,7 @@ import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -30,6 +30,7 @@ from . import data
 from .choice import Choice, choose
 from .host import Host
 from .reading import Reader, floats, reader_of
+from .routing import Routed, Routing
 
 __all__ = ["NOTHING", "NeedsDataError", "Step", "Subject", "UnrunnableError"]
 
@@ -153,6 +154,10 @@ class Subject(Choice):
         for name, parameter in model.named_parameters():
             if parameter.dtype == torch.float32 and not any(part in name for part in kept):
                 parameter.data = parameter.data.to(torch.bfloat16)  # as a checkpoint is loaded
+        for module in model.modules():  # routers that would convert themselves in a first pass, for good
+            own, classifier = vars(module).get("dtype"), getattr(module, "classifier", None)
+            if isinstance(own, torch.dtype) and isinstance(classifier, torch.nn.Module):
+                classifier.to(own)
         if self.device != "meta":
             data.fill(model, self.seed)
         return model.eval()
@@ -210,6 +215,7 @@ class Step:
         after: what this step leaves, once it has run.
         untouched: whether it failed, and left the cache as it was.
         media: the images or the sound that the first step reads.
+        routed: module → what was sent to its experts, where the model's own code goes through them in a loop.
 
     """
 
@@ -224,6 +230,7 @@ class Step:
     after: Any = None
     untouched: bool = False
     media: Media = NOTHING
+    routed: Mapping[torch.nn.Module, Routed] = field(default_factory=dict)
 
     @property
     def reader(self) -> Reader | None:
@@ -251,8 +258,9 @@ class Step:
         before = _sizes(self.cache)
         with Host.open() if self._has_numbers else nullcontext():
             inputs = self._inputs(logits)
+        routing = Routing.open(self.model) if self.subject.device == "meta" else nullcontext()
         try:
-            with torch.no_grad(), quiet(), Host.open() if self._has_numbers else nullcontext():
+            with torch.no_grad(), quiet(), Host.open() if self._has_numbers else nullcontext(), routing as loops:
                 output = self.model(**inputs)
         except Exception as error:
             step = f"{self.seq_len} tokens after {self.cache_len}" if self.cache_len else f"{self.seq_len} tokens"
@@ -263,6 +271,7 @@ class Step:
             wants = on_meta and isinstance(error, RuntimeError) and _WANTS_DATA.search(str(error))
             kind = NeedsDataError if wants else UnrunnableError
             raise kind(f"{step} does not run on {place}: {problem}") from error
+        self.routed = {} if loops is None else loops.sent
         self.after = None if self.subject.kind == "masked" else hf.cache_in(output)
         if self.has_encoder:
             self.encoded = getattr(output, "encoder_last_hidden_state", None)

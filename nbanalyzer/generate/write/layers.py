@@ -15,7 +15,7 @@ from nbanalyzer.templates.template import Composite, Kernel
 
 from .cache_state import added
 
-__all__ = ["collapsed", "kinds_of", "state_of"]
+__all__ = ["collapsed", "kinds_of", "of_layers", "state_of"]
 
 _LAYER = re.compile(r"(.+)\.(\d+)$")
 _CALLED_AGAIN = re.compile(r"(.+)_\d+$")
@@ -93,6 +93,20 @@ def collapsed(
     return tuple(result)
 
 
+def of_layers(
+    state: Mapping[tuple[str, int], Formula], stacks: Sequence[Stack], kept: int
+) -> Mapping[tuple[str, int], Formula]:
+    """Return (name, layer) → bytes of what is kept there, where each layer has several of the `kept` places of a cache."""
+    keeper = next((stack for stack in stacks if _keeps_state(stack, stacks)), None)
+    each, rest = divmod(kept, len(keeper.alike)) if keeper else (1, 0)
+    if each < 2 or rest:
+        return state
+    parts: dict[tuple[str, int], list[Formula]] = {}
+    for (name, place), formula in state.items():
+        parts.setdefault((name, place // each), []).append(formula)
+    return {key: added(formulas) for key, formulas in parts.items()}
+
+
 def state_of(
     state: Mapping[tuple[str, int], Formula], stacks: Sequence[Stack], kinds: Kinds, counts: Counts
 ) -> dict[str, Formula]:
@@ -100,7 +114,7 @@ def state_of(
     keeper = next((stack for stack in stacks if _keeps_state(stack, stacks)), None)
     parts: dict[str, list[Formula]] = {}
     for (name, layer), formula in state.items():
-        if keeper is None:
+        if keeper is None or "num_layers" in formula.variables:  # of all layers together
             parts.setdefault(name, []).append(formula)
         elif kinds[keeper.path].get(layer) == layer:
             parts.setdefault(name, []).append(build("*", counts[keeper.path, layer], formula))
