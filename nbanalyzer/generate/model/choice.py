@@ -79,7 +79,10 @@ def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
         return _of_class(named, whole)
     for choice in (kind,) if kind else _order(whole, config_class, filed):
         if model_type in filed[choice]:
-            return Choice(whole, choice)
+            return _decoder(whole, config_class, choice, hf.exported(filed[choice][model_type])) or Choice(whole, choice)
+    own = next((found for name in stated if (found := hf.exported(name)) is not None), None)
+    if own is not None and _reads(own) == model_type and hf.reads_text(own):  # filed under what it is a part of
+        return _of_class(own, whole)
     if named is not None:
         raise ConfigError(f"{named.__name__} does not read text alone, and transformers has no text model of its type")
     raise ConfigError(f"transformers has no language model for model_type {model_type!r}")
@@ -109,6 +112,27 @@ def _reading(whole: Mapping[str, Any], config_class: Any, stated: list[str]) -> 
         kept = {key: value for key, value in essential(parts).items() if key != "num_labels"}
         whole = {**kept, "model_type": whole["model_type"], **({"architectures": stated} if stated else {})}
     return _of_class(found, whole)
+
+
+def _decoder(
+    whole: Mapping[str, Any], config_class: Any, kind: Kind, model_class: type[Any] | None
+) -> Choice | None:
+    """Return the model of the part that a class reads which is filed under the whole, such as a decoder; None if none.
+
+    What reads text is found by the name of its part.
+    """
+    parts = [key for key in getattr(config_class, "sub_configs_defaults", None) or () if key not in TEXT_PARTS]
+    if model_class is None or not parts or _reads(model_class) in {"", whole["model_type"]}:
+        return None
+    try:
+        with quiet():
+            built = config_class(**copy.deepcopy({key: value for key, value in whole.items() if key != "model_type"}))
+    except Exception:  # noqa: BLE001 - whatever the checks of a config raise; building the model will say what
+        return None
+    for part in (getattr(built, key, None) for key in parts):
+        if getattr(part, "model_type", "") == _reads(model_class):
+            return Choice({**essential(part.to_dict()), "model_type": part.model_type}, kind, model_class, given=whole)
+    return None
 
 
 def _require_one_answer(config: Mapping[str, Any]) -> None:

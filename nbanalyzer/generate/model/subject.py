@@ -335,7 +335,7 @@ class Step:
         return ids
 
     def _tokens(self, length: int) -> torch.Tensor:
-        shape = (self.batch_size, length)
+        shape = (self.batch_size * _codebooks(self.model), length)
         if self.reader is not None and self.reader.looks and self.subject.device == "meta":
             return torch.zeros(shape, dtype=torch.long)  # on the host
         if self.subject.device == "meta":
@@ -345,6 +345,12 @@ class Step:
         if hf.wants_padding(type(self.model)) and getattr(config, "eos_token_id", None) is not None:
             found[:, -1] = config.eos_token_id  # some look for the end of each text
         return found
+
+
+def _codebooks(model: Any) -> int:
+    """Return how many rows of tokens a sequence is: one, but for sound as codes of several books, a head for each."""
+    count, heads = getattr(model.config, "num_codebooks", 1), getattr(model, "lm_heads", ())
+    return int(count) if isinstance(heads, torch.nn.ModuleList) and len(heads) == count else 1
 
 
 _TREE = re.compile(r"\b(\w+)\(\n.*\n\)", re.DOTALL)

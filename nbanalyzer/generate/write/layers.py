@@ -97,7 +97,7 @@ def of_layers(
     state: Mapping[tuple[str, int], Formula], stacks: Sequence[Stack], kept: int
 ) -> Mapping[tuple[str, int], Formula]:
     """Return (name, layer) → bytes of what is kept there, where each layer has several of the `kept` places of a cache."""
-    keeper = next((stack for stack in stacks if _keeps_state(stack, stacks)), None)
+    keeper = _keeper(stacks)
     each, rest = divmod(kept, len(keeper.alike)) if keeper else (1, 0)
     if each < 2 or rest:
         return state
@@ -111,7 +111,7 @@ def state_of(
     state: Mapping[tuple[str, int], Formula], stacks: Sequence[Stack], kinds: Kinds, counts: Counts
 ) -> dict[str, Formula]:
     """Return the bytes of what the whole model keeps, by name."""
-    keeper = next((stack for stack in stacks if _keeps_state(stack, stacks)), None)
+    keeper = _keeper(stacks)
     parts: dict[str, list[Formula]] = {}
     for (name, layer), formula in state.items():
         if keeper is None or "num_layers" in formula.variables:  # of all layers together
@@ -137,6 +137,13 @@ def _inside(path: str, name: str, stacks: Sequence[Stack]) -> str:
         if any(stack.path.startswith(f"{module}.") for stack in stacks):
             return module
     return joined(path, name)
+
+
+def _keeper(stacks: Sequence[Stack]) -> Stack | None:
+    """Return the stack whose layers the cache counts; lists of plain modules, such as heads, only if there is no other."""
+    keeping = [stack for stack in stacks if _keeps_state(stack, stacks)]
+    whole = (stack for stack in keeping if any(isinstance(fact, str) and fact for fact in next(iter(stack.layers), ())))
+    return next(whole, next(iter(keeping), None))
 
 
 def _keeps_state(stack: Stack, stacks: Sequence[Stack]) -> bool:

@@ -246,14 +246,9 @@ def _depth_matters(model: torch.nn.Module, run: Observation, found: list[Stack])
 
 def _keeps_by_depth(whole: Step, run: Observation) -> bool:
     """Return whether the sizes of what is kept, not how much that is, depend on how many layers there are."""
-    seen = [tuple(one.operand.shape) for one in kept(whole.after)]
-    return len(seen) == len(run.kept) and run.values["num_layers"] > 1 and _last(seen) != _last(
-        [one.operand.shape for one in run.kept]
-    )
-
-
-def _last(shapes: list[tuple[int, ...]]) -> list[int]:
-    return [shape[-1] for shape in shapes if shape]
+    seen = [one.operand.shape for one in kept(whole.after)]
+    last = [shape[-1] for shape in seen if shape]
+    return len(seen) == len(run.kept) and last != [one.operand.shape[-1] for one in run.kept if one.operand.shape]
 
 
 # ---- the config beside it
