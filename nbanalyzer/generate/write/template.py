@@ -19,7 +19,7 @@ from nbanalyzer.generate.fit.layer_counts import counts
 from nbanalyzer.generate.fit.sizes import Gap
 from nbanalyzer.generate.hf import quiet
 from nbanalyzer.generate.model.data import on_one_thread
-from nbanalyzer.generate.model.subject import NeedsDataError, Step, Subject
+from nbanalyzer.generate.model.subject import NeedsDataError, Subject
 from nbanalyzer.generate.probe.observation import Observation, read_values, values_of
 from nbanalyzer.generate.probe.sampling import Space, probes, space_of
 from nbanalyzer.generate.probe.situations import PLAIN_RUNS, base_runs, cases_of, media_of
@@ -113,7 +113,7 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
             space = space_of(few, depth, cases_of(few, depth, has_encoder=first.has_encoder))
         assembly, layered, states = _assembled(
             space,
-            deepen=_depth_matters(model, space.usual[0], found) or _keeps_by_depth(first, space.usual[0]),
+            deepen=_depth_matters(model, space.usual[0], found) or _holds_all_layers(first.after),
             tied_head=_head(model, few),
             stacks=tuple(stack.path for stack in found),
             shared=_shared(model, found),
@@ -244,11 +244,9 @@ def _depth_matters(model: torch.nn.Module, run: Observation, found: list[Stack])
     return any(run.parameters.get(name) != shape for name, shape in outside.items())
 
 
-def _keeps_by_depth(whole: Step, run: Observation) -> bool:
-    """Return whether the sizes of what is kept, not how much that is, depend on how many layers there are."""
-    seen = [one.operand.shape for one in kept(whole.after)]
-    last = [shape[-1] for shape in seen if shape]
-    return len(seen) == len(run.kept) and last != [one.operand.shape[-1] for one in run.kept if one.operand.shape]
+def _holds_all_layers(cache: object) -> bool:
+    """Return whether each tensor of a cache is of all layers together."""
+    return isinstance(cache, list | tuple) and all(isinstance(one, torch.Tensor) for one in cache)
 
 
 # ---- the config beside it
