@@ -6,7 +6,7 @@ gets which. Of experts without weights, which give back what they get, routing i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
@@ -60,8 +60,8 @@ class Routing:
         if cls.current is not None:
             for module in loops.values():
                 hooks += [
-                    module.register_forward_pre_hook(cls.current._enter),
-                    module.register_forward_hook(cls.current._leave, always_call=True),
+                    module.register_forward_pre_hook(cls.current.enter),
+                    module.register_forward_hook(cls.current.leave, always_call=True),
                 ]
         try:
             yield cls.current
@@ -92,11 +92,13 @@ class Routing:
         self.sent[self._inside] = Routed(self._tokens, choices, among)
         return torch.empty((rows if computes else choices - rows, mask.dim()), dtype=torch.long, device="meta")
 
-    def _enter(self, module: torch.nn.Module, args: tuple[Any, ...]) -> None:
+    def enter(self, module: torch.nn.Module, args: tuple[Any, ...]) -> None:
+        """Note that a loop begins, over experts for so many tokens."""
         first = next((value for value in args if isinstance(value, torch.Tensor)), None)
         self._inside, self._tokens = module, 0 if first is None else first.numel() // first.shape[-1]
 
-    def _leave(self, *_call: Any) -> None:
+    def leave(self, *_call: Any) -> None:
+        """Note that it ends."""
         self._inside = None
 
 
@@ -105,7 +107,7 @@ def experts_in(module: torch.nn.Module) -> int:
 
     They are modules that are alike, or the slices of its stacked weights, the fewest if some have slices that are idle.
     """
-    if not _loops(type(module)):
+    if not _loops(type(module).forward):
         return 0
     if names := expert_names(module):
         return len(names)
@@ -122,8 +124,7 @@ def expert_names(module: torch.nn.Module) -> list[str]:
 
 
 @cache
-def _loops(module_class: type[Any]) -> bool:
-    """Return whether a class's forward pass looks for the experts that are hit, and has no other way to run them."""
-    forward = module_class.forward
+def _loops(forward: Callable[..., Any]) -> bool:
+    """Return whether a forward pass looks for the experts that are hit, and there is no other way to run them."""
     code = getattr(forward, "__code__", None)  # what is wrapped may be run by kernels for all experts at once
     return code is not None and not hasattr(forward, "__wrapped__") and {"nonzero", "index_add_"} <= {*code.co_names}

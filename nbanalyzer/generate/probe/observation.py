@@ -114,7 +114,7 @@ def observe(
 def shapes_of(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
     """Return name → shape of each parameter, tied ones once.
 
-    Those of experts that a model's code goes through in a loop are one, under ``*``, with as many as there are in front.
+    Those of experts that a model's code goes through in a loop are one, under ``*``, with their number in front.
     """
     stacked = {
         f"{path}.{name}." if path else f"{name}.": (f"{path}.", len(names))

@@ -95,12 +95,12 @@ def collapsed(
 
 def of_layers(
     state: Mapping[tuple[str, int], Formula], stacks: Sequence[Stack], kept: int
-) -> Mapping[tuple[str, int], Formula]:
-    """Return (name, layer) → bytes of what is kept there, where each layer has several of the `kept` places of a cache."""
+) -> dict[tuple[str, int], Formula]:
+    """Return (name, layer) → bytes of what is kept there, where a layer may have several of a cache's `kept` places."""
     keeper = _keeper(stacks)
     each, rest = divmod(kept, len(keeper.alike)) if keeper else (1, 0)
     if each < 2 or rest:
-        return state
+        return dict(state)
     parts: dict[tuple[str, int], list[Formula]] = {}
     for (name, place), formula in state.items():
         parts.setdefault((name, place // each), []).append(formula)
@@ -140,7 +140,7 @@ def _inside(path: str, name: str, stacks: Sequence[Stack]) -> str:
 
 
 def _keeper(stacks: Sequence[Stack]) -> Stack | None:
-    """Return the stack whose layers the cache counts; lists of plain modules, such as heads, only if there is no other."""
+    """Return the stack whose layers the cache counts; a list of plain modules, such as heads, only if it is alone."""
     keeping = [stack for stack in stacks if _keeps_state(stack, stacks)]
     whole = (stack for stack in keeping if any(isinstance(fact, str) and fact for fact in next(iter(stack.layers), ())))
     return next(whole, next(iter(keeping), None))
