@@ -103,6 +103,8 @@ EXPRESSIONS = (
     ),
     # The largest power of 2 up to the heads, from which ALiBi's slopes are made: they may be 112, as in BLOOM.
     Hint("^num_heads$", "bloom", (f"1 + {_POWERS}",)),
+    # Images of each sequence, where all have as many as the one that has most.
+    Hint("^num_images$", "mllama", ("ceil({num_images} / {batch_size})",)),
     # How wide an adapter is.
     Hint("^adapter_reduction_factor$", "xmod", ("<other> // <field>",), other="^hidden_size$"),
     # How many heads share one, also where each has its own.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -29,7 +29,9 @@ from nbanalyzer.templates.media import Media, positions_of
 from . import data
 from .choice import Choice, choose
 from .host import Host
-from .reading import Reader, floats, reader_of
+from .outputs import complete_outputs
+from .reader import Reader, floats
+from .reading import reader_of
 from .routing import Routed, Routing
 
 __all__ = ["NOTHING", "NeedsDataError", "Step", "Subject", "UnrunnableError"]
@@ -160,6 +162,8 @@ class Subject(Choice):
                 classifier.to(own)
         if self.device != "meta":
             data.fill(model, self.seed)
+        if self.reader is not None:
+            model.requires_grad_(requires_grad=False)  # else FlopCounterMode asks BLIP-2's queries for what made them
         return model.eval()
 
     @cached_property
@@ -256,11 +260,11 @@ class Step:
 
         """
         before = _sizes(self.cache)
-        with Host.open() if self._has_numbers else nullcontext():
+        with self._host():
             inputs = self._inputs(logits)
         routing = Routing.open(self.model) if self.subject.device == "meta" else nullcontext()
         try:
-            with torch.no_grad(), quiet(), Host.open() if self._has_numbers else nullcontext(), routing as loops:
+            with torch.no_grad(), quiet(), complete_outputs(), self._host(), routing as loops:
                 output = self.model(**inputs)
         except Exception as error:
             step = f"{self.seq_len} tokens after {self.cache_len}" if self.cache_len else f"{self.seq_len} tokens"
@@ -276,14 +280,19 @@ class Step:
         if self.has_encoder:
             self.encoded = getattr(output, "encoder_last_hidden_state", None)
 
-    @property
-    def _has_numbers(self) -> bool:
-        """Whether some of its inputs are numbers on the host, beside the meta device."""
-        return self.reader is not None and self.subject.device == "meta"
+    def _host(self) -> AbstractContextManager[None]:
+        """Return the context of a step some of whose inputs are numbers on the host, beside the meta device."""
+        if self.reader is None or self.subject.device != "meta":
+            return nullcontext()
+        return Host.open(counts=self.reader.counts_on_host)
 
     def floats(self, *shape: int) -> torch.Tensor:
         """Return pixels, or samples of sound: any will do."""
         return floats(self.subject.device, shape, self.subject.seed)
+
+    def ones(self, *shape: int) -> torch.Tensor:
+        """Return whole numbers that say of everything that it is there."""
+        return torch.ones(shape, dtype=torch.long, device=self.subject.device)
 
     def _inputs(self, logits: int) -> dict[str, Any]:
         reader = self.reader
@@ -325,8 +334,8 @@ class Step:
         assert self.reader is not None
         ids, each = self._tokens(self.seq_len), positions_of(self.reader.reads, self.subject.params, self.media, 1)
         ids.masked_fill_(ids == token, int(not token))  # of those that were drawn
-        count = self.media.num_images or self.batch_size
         each //= max(self.media.num_images, 1)
+        count = self.batch_size if self.reader.reads.each else self.media.num_images or self.batch_size
         for sequence in range(self.batch_size):
             own = each * len(range(sequence, count, self.batch_size))
             if own > self.seq_len:

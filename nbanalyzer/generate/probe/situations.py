@@ -67,8 +67,9 @@ def _with_media(
     plain = runs if subject.reader is not None and subject.reader.optional else ()
     for batch, lengths, read in plain:
         observations += observe(subject, depth, batch, lengths, read, real=True, attn=attn)
-    counts = (3, 1, 1, 2)  # others than those of sequences
-    for count, (batch, lengths, read) in zip(counts, runs, strict=False):
+    counts = (3, 1, 1, 2, 2, 5)  # others than those of sequences
+    more = ((4, (9, 2, 1), 7), (1, (11, 3, 1), 11))
+    for count, (batch, lengths, read) in zip(counts, (*runs[:PLAIN_RUNS], *more), strict=True):
         media, taken = media_of(subject, chance, count, batch)
         longer = (taken + lengths[0], *lengths[1:])
         observations += observe(subject, depth, batch, longer, read, real=True, attn=attn, media=media)
