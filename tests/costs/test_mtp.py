@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from builders import basic, composite, error_of, template
 
-from nbanalyzer import populate, request, sweep
+from nbanalyzer import Accelerator, populate, request, sweep
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.count import count
 from nbanalyzer.costs.drafts import tokens_a_step
@@ -356,3 +356,15 @@ def test_what_is_refused_of_a_small_model(made: ModelTemplate, run: dict[str, An
 @pytest.mark.parametrize("run", [{"mtp": 1}, {"mtp": 1, "seq_len": 2, "cache_len": 0}, {"mtp": 2, "acceptance": 0}])
 def test_what_is_not_refused(run: dict[str, Any]) -> None:
     require_drafts(small(), {"hidden_size": 8}, Run(**{**STEP, **run}))
+
+
+def test_a_request_with_drafts_takes_fewer_steps_of_a_small_model() -> None:
+    """One draft and a half of them accepted: three steps of 1.5 tokens are as long as two would be."""
+    card = Accelerator(name="card", bandwidth=1e3, peaks={"bf16": 1e9, "fp32": 1e9})
+    timing = request(small(), mtp=1, acceptance=0.5, prompt_len=5, output_len=4).on(card)
+    steps = [
+        populate(small(), mtp=1, acceptance=0.5, seq_len=1, cache_len=5 + n, logits="last").on(card) for n in range(3)
+    ]
+    together = sum(step.time for step in steps)
+    assert timing.time == pytest.approx(timing.time_to_first_token + together / 1.5)
+    assert timing.time_per_output_token == pytest.approx(together / 3 / 1.5)

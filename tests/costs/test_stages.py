@@ -13,9 +13,10 @@ from builders import ROOT, basic, composite, every_model, template
 
 from nbanalyzer.costs.count import params_of
 from nbanalyzer.costs.run import Run
-from nbanalyzer.costs.stages import busiest, order_of, range_of, staged
+from nbanalyzer.costs.stages import busiest, order_of, per_layer, range_of, stack_of, staged
 from nbanalyzer.costs.tree import Tree
 from nbanalyzer.errors import InputError
+from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.config import ModelParams
@@ -213,3 +214,22 @@ def test_models_that_have_no_stages() -> None:
     kept = own(composite("layers", basic("1"), repeat="4"), state={"kv_cache": "3 * {batch_size}"})
     with pytest.raises(InputError, match="which layers keep the kv_cache of own"):
         staged(kept, {}, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("state", "share"),
+    [
+        (
+            "({num_layers} - 1) * {hidden_size} * {batch_size}",
+            (1, "{hidden_size} * {batch_size}"),
+        ),  # of those that repeat
+        ("{hidden_size} * {batch_size}", (0, "{hidden_size} * {batch_size}")),
+    ],
+)
+def test_which_layers_keep_what(state: str, share: tuple[int, str]) -> None:
+    """A term that is a sum over the layers that repeat is theirs, though the one before would do, too."""
+    op = basic("{hidden_size} * {batch_size} * {num_layers}", unit="matmul")
+    kinds = [composite("layers_0", op), composite("layers_1", op, repeat="{num_layers} - 1")]
+    made = load_model_template(json.dumps(template(*kinds, state={"kv_cache": state})).encode())
+    kind, text = share
+    assert per_layer(made, stack_of(made)) == {"kv_cache": [(kind, parse(text))]}
