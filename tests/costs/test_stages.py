@@ -233,3 +233,12 @@ def test_which_layers_keep_what(state: str, share: tuple[int, str]) -> None:
     made = load_model_template(json.dumps(template(*kinds, state={"kv_cache": state})).encode())
     kind, text = share
     assert per_layer(made, stack_of(made)) == {"kv_cache": [(kind, parse(text))]}
+
+
+def test_stages_that_there_are_not() -> None:
+    for stage in (-1, 4):
+        with pytest.raises(InputError, match=f"a pipeline of 4 stages has no stage {stage}: they count from 0 to 3"):
+            range_of(6, 4, stage)
+    for stages in (0, 7):
+        with pytest.raises(InputError, match="a model of 6 layers has 1 to 6 pipeline stages"):
+            range_of(6, stages, 0)
