@@ -408,13 +408,13 @@ def test_a_mistake_is_one_line_and_the_last_state_stays(form: Form, name: str, t
     form.type(name, text)
     expect(form.box.locator(".nb-error")).to_contain_text(says)
     assert form.figure("kv_cache_bytes").inner_text() == before
-    expect(form.box.locator(".nb-answers")).to_have_css("opacity", "0.65")  # dimmed, and read all the same
+    expect(form.box.locator(".nb-headline")).to_have_css("opacity", "0.65")  # dimmed, and read all the same
     if says == "many":
         assert violations(form) == []
     form.keep("mistake")
     form.type(name, {"batch_size": "2", "cache_len": "1024"}[name])
     expect(form.box.locator(".nb-error")).to_have_text("")
-    expect(form.box.locator(".nb-answers")).to_have_css("opacity", "1")
+    expect(form.box.locator(".nb-headline")).to_have_css("opacity", "1")
 
 
 def test_a_model_that_does_not_exist(form: Form) -> None:
