@@ -10,6 +10,7 @@ from builders import error_of
 
 from nbanalyzer import populate, request, sweep
 from nbanalyzer.costs.drafts import tokens_a_step
+from nbanalyzer.costs.names import tied_to
 from nbanalyzer.costs.run import Run
 from nbanalyzer.errors import NotModelledError
 
@@ -88,6 +89,12 @@ def test_copies_are_in_the_files_and_not_in_memory() -> None:
     assert found.checkpoint.mtp == 2 * (
         found.totals["parameters"] - populate("glm-4.5", **STEP).totals["parameters"] + both
     )
+
+
+def test_a_shared_head_is_said_to_be_the_models() -> None:
+    found = populate("glm-4.5", mtp=1, fusion="engine", **STEP)
+    assert tied_to(found.find("mtp.lm_head"), found) == "lm_head"
+    assert tied_to(found.find("model.layers_3.self_attn.q_proj"), found) == ""
 
 
 def test_converters_leave_it_out() -> None:
