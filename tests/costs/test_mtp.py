@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
+import msgspec
 import pytest
 from builders import error_of
 
@@ -13,6 +14,7 @@ from nbanalyzer.costs.drafts import tokens_a_step
 from nbanalyzer.costs.names import tied_to
 from nbanalyzer.costs.run import Run
 from nbanalyzer.errors import NotModelledError
+from nbanalyzer.templates.template import Composite
 
 STEP: dict[str, Any] = {"seq_len": 1, "cache_len": 2048}
 
@@ -89,6 +91,16 @@ def test_copies_are_in_the_files_and_not_in_memory() -> None:
     assert found.checkpoint.mtp == 2 * (
         found.totals["parameters"] - populate("glm-4.5", **STEP).totals["parameters"] + both
     )
+
+
+def test_the_layers_of_a_tower_do_not_draft() -> None:
+    shipped = populate("qwen3.5-27b", **STEP)
+    block = Composite(name="blocks", repeat="3", parameters="{hidden_size} * {hidden_size}")
+    tower = Composite(name="tower", sub_kernels=(block,))
+    kernels = (tower, *shipped.kernel_tree.source.kernels)
+    whole = populate(msgspec.structs.replace(shipped.kernel_tree.source, kernels=kernels), **STEP)
+    assert whole.checkpoint.mtp == shipped.checkpoint.mtp
+    assert whole.checkpoint.total - shipped.checkpoint.total == 2 * 3 * 5120 * 5120
 
 
 def test_a_shared_head_is_said_to_be_the_models() -> None:
