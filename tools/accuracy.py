@@ -95,7 +95,7 @@ def rows(folder: Path) -> Iterator[Row]:
         path, system, engine, scheme = (str(part[name].iloc[0]) for name in texts)
         tp, prompt, output, batch = (int(part[name].iloc[0]) for name in numbers)
         model = next(name for part_of, name in MODELS.items() if part_of in path)
-        card, quant = system.replace("_", "-"), SCHEMES.get(scheme, scheme)
+        card, quant = system.replace("_", "-"), SCHEMES.get(scheme, scheme.replace("_", "-"))
         if model == "qwen3-235b-a22b" and quant == "fp8":
             quant = "fp8-block"  # so its weights are published
         request = nbanalyzer.request(model, prompt_len=prompt, output_len=output, tp=tp, quant=STORED.get(quant, quant))

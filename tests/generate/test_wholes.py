@@ -78,7 +78,7 @@ def test_all_that_is_counted_holds_at_sizes_that_no_probe_had(family: str) -> No
     metrics = ("matmul_flops", "vector_flops", "read_bytes", "write_bytes", "state_bytes")
     assert {f"{run}_{metric}" for run in ("first", "next") for metric in metrics} <= seen
     if template.reads is not None and template.reads.rule == "one size":
-        given = [populate(template, batch_size=2, **runs_of(subject, size)["first"]) for size in SIZES[:2]]
+        given = [populate(template, **runs_of(subject, size)["first"]) for size in SIZES[:2]]
         assert given[0].totals == given[1].totals
         assert f"images of {SIZES[1]} are resized to" in given[1].conditions
 
@@ -90,6 +90,7 @@ def test_a_prompt_with_too_little_room_is_refused_on_the_meta_device_too(monkeyp
     reads = subject.reader.reads
     few = replace(subject.reader, reads=type(reads)(**{**_fields(reads), "positions": "{image_tokens} - 1"}))
     monkeypatch.setattr(type(subject), "reader", few)
+    subject = Subject.of(LLAVA)
     step = next(subject.steps(subject.build("eager"), 1, (40,), media=in_run(subject, {"images": 1})))
     with pytest.raises(UnrunnableError, match="has room for 960 numbers"):  # 15 positions of 64, where 16 are read
         oracle.flops(step)
