@@ -291,10 +291,10 @@ HEADINGS = """| models | devices | servers | engine's profile | typical | bound 
 CLOSING = """
 ## Cards of one's own
 
-Typical figures against 19 published speeds of llama.cpp, one sequence, Llama 2 7B and Llama 3 8B in f16, q4_0 and q4_k_m
-(github.com/XiongjieDai/GPU-Benchmarks-on-LLM-Inference at 00dd2bde; in tests/analysis/test_own_cards.py): estimated
-tokens a second are 12.9 / 8.2 / 27 % off; on GeForce RTX 3090, 4080 and 4090 (12 of them) 5.1 / 5.1 / 10 %, on Apple's M1
-to M3 (7) 26.1 / 22.3 / 44 %: those reach 40 to 84 % of what the bound allows, the M1 Max with q4_k_m least. None was
+Typical figures against 19 published speeds of llama.cpp, one sequence, Llama 2 7B and Llama 3 8B in f16, q4_0 and
+q4_k_m (github.com/XiongjieDai/GPU-Benchmarks-on-LLM-Inference at 00dd2bde; tests/analysis/test_own_cards.py): estimated
+tokens a second are 12.9 / 8.2 / 27 % off; on GeForce RTX 3090, 4080 and 4090 (12 of them) 5.1 / 5.1 / 10 %, on Apple's
+M1 to M3 (7) 26.1 / 22.3 / 44 %: those reach 40 to 84 % of what the bound allows, the M1 Max with q4_k_m least. None was
 measured faster than its bound, which is 46 % off in the median.
 
 ## What is not in it
