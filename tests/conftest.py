@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE / "generate"):
             item.add_marker(pytest.mark.pytorch)
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage rarely: tests and shipped templates, millions of objects, stay until the end."""
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 100)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from nbanalyzer import compare, populate, sensitivity, sweep
+from nbanalyzer import compare, populate, request, sensitivity, solve, sweep
 
 __all__ = ["PICTURES", "html_of", "picture", "swept"]
 
@@ -36,6 +36,11 @@ PICTURES: dict[str, Callable[[], Any]] = {
     "map": lambda: swept().heatmap("time"),
     "fits": lambda: swept().heatmap("fits"),
     "large map": lambda: sweep("gpt2", seq_len=range(1, 100), batch_size=range(1, 100), metrics="bytes").heatmap(),
+    "request": lambda: request("llama-3.1-8b", prompt_len=1000, output_len=200).plot(),
+    "times of a request": lambda: request("gpt2", prompt_len=200, output_len=500).on("h100-sxm").plot(),
+    "what fits": lambda: solve("llama-3.1-8b", "h100-sxm", maximize="batch_size", seq_len=1, cache_len=4096).plot(),
+    "what does not": lambda: solve("deepseek-v3", "h100-sxm", maximize="batch_size", seq_len=1).plot(),
+    "balance": lambda: solve("gpt2", "h100-sxm", balance="batch_size", seq_len=1, cache_len=10).plot(),
     "elasticities": lambda: sensitivity("gpt2", "arithmetic_intensity", {"seq_len": 512}).plot(),
 }
 

@@ -119,12 +119,13 @@ def _extending(template: ModelTemplate, base: ModelTemplate, subject: Any, notes
         bindings={},
         state=base.state,
         kernels=base.kernels,
+        reads=base.reads,
         provenance=kept,
     )
     whole = stated(whole, subject)
     record = check(whole, subject)
     return msgspec.structs.replace(
-        whole, extends=base.model_id, state={}, kernels=(), provenance={**notes, **kept, **record}
+        whole, extends=base.model_id, state={}, kernels=(), reads=None, provenance={**notes, **kept, **record}
     )
 
 

@@ -48,6 +48,8 @@ MODELS: Mapping[str, str] = {
 }  # fmt: skip
 # Language model that transformers has as a part only → one that is built alike.
 ALIKE: Mapping[str, str] = {"qwen2_5_vl": "qwen2", "mistral4": "deepseek_v3"}
+PUBLISHERS = ("deepseek-ai/", "zai-org/", "Qwen/")
+"""Whose own files hold the layers that predict further tokens: converters and transformers leave them out."""
 MOLMO = 8_021_025_280
 """Parameters of Molmo-7B-D, ``total_parameters`` of its index: transformers has no such model."""
 
@@ -96,6 +98,8 @@ def _result(row: Mapping[str, str], folder: Path) -> Result:
             return Result(model, scheme, row["kind"], published, size, addends)
     source, config = _source(row, folder)
     quant = SCHEMES.get(scheme, scheme)
+    if model.startswith(PUBLISHERS) and "quantization_config" in config:
+        quant = None  # which layers are narrow is not only a scheme's affair
     run: dict[str, Any] = {"w_bit": 32} if scheme == "fp32" else {"quant": quant} if quant else {}
     analysis = populate(source, seq_len=1, **run)
     addends = _addends(row, analysis, config)
@@ -108,7 +112,8 @@ def _source(row: Mapping[str, str], folder: Path) -> tuple[Any, Mapping[str, Any
     path = folder / "configs" / row["config_file"]
     if row["config_file"] and path.is_file():
         config = json.loads(path.read_text(encoding="utf-8"))
-        return path if SCHEMES.get(row["scheme"], "") is None else _text_of(config), config
+        stated = SCHEMES.get(row["scheme"], "") is None or row["model"].startswith(PUBLISHERS)
+        return path if stated else _text_of(config), config
     return next(name for part, name in MODELS.items() if part in row["model"]), {}
 
 
@@ -130,6 +135,12 @@ def _addends(row: Mapping[str, str], analysis: Analysis, config: Mapping[str, An
     """Return name → bytes of the tensors of a row that its config does not speak of."""
     model, scheme, sizes = row["model"], row["scheme"], analysis.params
     found: dict[str, int] = {}
+    if model.startswith(PUBLISHERS) and (ahead := analysis.checkpoint.mtp):
+        found["layers that predict further tokens"] = int(ahead)
+        if sizes.model_type in {"deepseek_v3", "deepseek_v32", "glm4_moe"}:
+            gates = [node for node in analysis.nodes if node.path.endswith(".mlp.gate")]
+            layers = 1 + int(sum(analysis.costs[node].copies for node in gates))
+            found["e_score_correction_bias, fp32"] = 4 * layers * sizes["num_experts"]
     if "vision_config" in config and not scheme.startswith("gguf"):
         found["vision tower, 16 bits"] = 2 * _vision(config)
     if scheme.startswith("gguf") and "Llama-3" in model:

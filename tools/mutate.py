@@ -25,6 +25,7 @@ import random
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import time
 import tomllib
@@ -46,14 +47,13 @@ __all__ = ["Covered", "Result", "Room", "main", "report", "statement"]
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "build" / "mutate"
-COPIED = ("nbanalyzer", "modules", "models", "notebooks", "tests", "tools", "pyproject.toml", "README.md", "docs")
 LIBRARIES = (
     "numpy", "sympy", "pandas", "matplotlib.figure", "hypothesis", "IPython", "msgspec", "torch",
     "transformers.models.gpt2.configuration_gpt2", "transformers.models.llama.configuration_llama",
 )  # fmt: skip
 """Loaded before the first fork, so that no mutant waits for them; nbanalyzer is not among them."""
 MEMORY = 16 * 2**30  # bytes of address space: a mutant may compute without end
-MARKERS = "not (pytorch or browser or cluster)"
+MARKERS = "not (pytorch or browser or cluster or slow)"
 PYTEST = ("-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "-m", MARKERS)
 
 Outcome = Literal["killed", "survived", "equivalent"]
@@ -288,12 +288,11 @@ def copied() -> Path:
     copy = FOLDER / "copy"
     shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir(parents=True)
-    for name in COPIED:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, copy / name)
+    listed = ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    for name in subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0"):
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, copy / name)
     compileall.compile_dir(copy, quiet=2)  # once: the processes of the mutants write no bytecode
     return copy
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from nbanalyzer.analysis.options import COMMUNICATION
-from nbanalyzer.costs.run import MAX_IMAGES, MAX_RANKS, MAX_SIZE, MEDIA, MESH, QUANT, SIZES, SWITCHES
+from nbanalyzer.analysis.options import ACCEPTANCE, COMMUNICATION
+from nbanalyzer.costs.run import MAX_DRAFTS, MAX_IMAGES, MAX_RANKS, MAX_SIZE, MEDIA, MESH, QUANT, SIZES, SWITCHES
 from nbanalyzer.errors import InputError, quote
 
 __all__ = [
@@ -91,11 +91,17 @@ class Pass(Model, frozen=True, kw_only=True):
     fsdp: Annotated[int | None, Meta(description=MESH["fsdp"], extra_json_schema=_Ranks)] = None
     cp: Annotated[int | None, Meta(description=MESH["cp"], extra_json_schema=_Ranks)] = None
     rank: Annotated[int | None, Meta(description=SIZES["rank"])] = None
+    mtp: Annotated[
+        int | None, Meta(description=SIZES["mtp"], extra_json_schema={"minimum": 0, "maximum": MAX_DRAFTS})
+    ] = None
+    acceptance: Annotated[
+        float | None, Meta(description=ACCEPTANCE, extra_json_schema={"minimum": 0, "maximum": 1})
+    ] = None
     comm: Annotated[Literal["transformers", "megatron"] | None, Meta(description=SWITCHES["comm"].meaning)] = None
 
     def run(self) -> dict[str, Any]:
         """Return the sizes and switches that were given, and what is set."""
-        given = {name: getattr(self, name) for name in (*SIZES, "quant", *MEDIA, *SWITCHES)}
+        given = {name: getattr(self, name) for name in (*SIZES, "quant", "acceptance", *MEDIA, *SWITCHES)}
         changes = {"set": self.set} if self.set else {}
         return {name: value for name, value in given.items() if value is not None} | changes
 

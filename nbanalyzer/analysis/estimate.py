@@ -91,6 +91,7 @@ def spread_of(launches: Iterable[Launch[Any]], pace: Pace | EagerPace) -> Spread
     kind = "experts" if any(launch.kind == "experts" for launch in launches) else "dense"
     run = pace.run if isinstance(pace, Pace) else pace.costs.run
     others = [f"{name}={size}" for name, size in run.axes.items() if name not in {"tp", "dp"}]
+    others += [f"mtp={run.mtp}"] if run.mtp else []
     if isinstance(pace, Pace) and any(map(pace.is_between_nodes, launches)):
         others.append("several nodes")
     spread = None if others else pace.profile.interval(kind, run.tp)

@@ -12,7 +12,8 @@ from nbanalyzer.quantities import spelled_out
 from nbanalyzer.templates.schemes import NONE, scheme_names
 
 __all__ = [
-    "ALL", "COMMUNICATION", "EFFICIENCIES", "GOALS", "LENGTHS", "MONEY", "NOT_ALL", "PASSES", "PROFILE", "SERVING",
+    "ACCEPTANCE", "ALL", "COMMUNICATION", "EFFICIENCIES", "GOALS", "LENGTHS", "MONEY", "NOT_ALL", "PASSES", "PROFILE",
+    "SERVING",
     "Arguments", "Suggested", "add_communication_options", "add_efficiency_options", "add_quant_option",
     "add_request_options", "add_run_options", "given", "read_real",
 ]  # fmt: skip
@@ -36,6 +37,7 @@ ALL = "all"
 """In place of a rank: show every rank that differs."""
 NOT_ALL = "--rank all is of one pass: a request shows the busiest rank, or --rank K"
 IMBALANCE = "tokens that the busiest rank's experts get, in averages (1)"
+ACCEPTANCE = "share of mtp's drafts that are accepted (0.85 of one draft, by DeepSeek-V3's report)"
 
 LENGTHS: Mapping[str, str] = {
     "prompt_len": "tokens per sequence that a request reads (1024)",
@@ -78,6 +80,8 @@ def add_run_options(
         parser.add_argument(f"--{name}", metavar="N" if name == "images" else "X", help=MEDIA[name], **number)
     if "rank" in sizes:
         parser.add_argument("--imbalance", metavar="X", help=IMBALANCE, **number)
+    if "mtp" in sizes:
+        parser.add_argument("--acceptance", metavar="X", help=ACCEPTANCE, **number)
     for name, switch in SWITCHES.items():
         # --causal alone means on.
         choice = number or ({"nargs": "?", "const": "on"} if "on" in switch.choices else {})
@@ -187,10 +191,10 @@ class Arguments:
         return {name: self.real(f"--{name}", text) for name, text in given(self.options, names).items()}
 
     def run(self, sizes: Iterable[str] = SIZES) -> dict[str, Any]:
-        """Return the sizes and the imbalance, as numbers, and the switches that are given."""
+        """Return the sizes, the imbalance and the acceptance, as numbers, and the switches that are given."""
         named = given(self.options, ("quant", *SWITCHES))
         read = {**self.numbers(("images",)), **self.values(("image_size",)), **self.reals(("audio_seconds",))}
-        return {**self.numbers(sizes), **read, **self.reals(("imbalance",)), **named}
+        return {**self.numbers(sizes), **read, **self.reals(("imbalance", "acceptance")), **named}
 
     def of_phase(self) -> dict[str, Any]:
         """Return the same with what ``--phase`` says of the lengths: one token after the cache, or nothing cached."""

@@ -20,6 +20,8 @@ from nbanalyzer.templates.config import ModelParams
 from nbanalyzer.templates.config_files import as_mapping, media_fields
 from nbanalyzer.templates.families import NOT_RUN, WHICH_LAYERS, canonical_name, speaks_of_cost
 from nbanalyzer.templates.media import variables_of
+from nbanalyzer.templates.mtp import layout_of, says_layers
+from nbanalyzer.templates.publishers import may_mean, meant_by
 from nbanalyzer.templates.spelling import stored_otherwise
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.templates.validity import DEFAULTS, ever_read, flat
@@ -114,8 +116,17 @@ def prepared(
     if set is not None and not isinstance(set, Mapping):
         raise InputError(f"set is a mapping of names to whole numbers, not {quote(set)}")
     this_run = as_run(run)  # a value that cannot be is told before any model is looked for
+    if this_run.acceptance is not None and "mtp" not in run:
+        raise InputError(f"acceptance={this_run.acceptance} changes nothing: it is of drafts, by mtp")
     changes = {name: whole(value) for name, value in (set or {}).items()}
     template, bound = compared(template_of(model))
+    named = template.provenance.get(catalog.NAMED)
+    asked = named if isinstance(named, str) else ""
+    is_open = run.get("quant") is None and run.get("w_bit") is None
+    implied = meant_by(asked, template.model_id) if is_open else ""
+    if implied:
+        run = {**run, "quant": implied}
+        this_run = as_run(run)
     tree, params, this_run = count.prepared(template, config, changes, this_run)
     positions = params.get("max_position_embeddings") or this_run.seq_len
     if is_short := "seq_len" not in run and positions < this_run.seq_len:
@@ -135,12 +146,8 @@ def prepared(
         notes.append(params.note)
     if template.drafted:
         notes.insert(0, template.drafted)
-    if isinstance(asked := template.provenance.get(catalog.NAMED), str):
-        stored = stored_otherwise(asked)
-        bits = (
-            f", whose weights are {stored}: give quant or w_bit to count them so" if stored and not tree.stored else ""
-        )
-        notes.insert(0, f"has the structure of {asked}{bits}")
+    if asked:
+        notes.insert(0, f"has the structure of {asked}{_stored_there(asked, implied) if is_open else ''}")
     if is_short:
         notes.append(f"seq_len {positions}: all positions of the model")
     stated_nowhere = template.provenance.get(DEFAULTS)
@@ -149,9 +156,24 @@ def prepared(
     sizes = {name: value for name, value in defaults.items() if not isinstance(value, bool)}
     if left := [f"{name}={value}" for name, value in sizes.items() if canonical_name(name) not in changed]:
         notes.append(shorten(f"not in the config, transformers' defaults: {', '.join(left)}", 300))
-    if ahead := [f"{name}={params[name]}" for name in NOT_RUN if params.get(name)]:
-        notes.append(f"not counted: {', '.join(ahead)}, which predict further tokens and are not run in a pass")
+    if (ahead := says_layers(params)) and not this_run.mtp:
+        known = layout_of(template.config.get("model_type")) is not None
+        notes.append(
+            f"{ahead}: predict further tokens, in the checkpoint, but run in a pass with mtp alone"
+            if known
+            else f"not counted: {ahead}, which predict further tokens and are not run in a pass"
+        )
     return tree, params, this_run, tuple(notes)
+
+
+def _stored_there(asked: str, implied: str) -> str:
+    """Return how the weights of a model are stored that was asked for by a name, and are counted here."""
+    if implied:
+        return f", whose weights are counted as its publisher stores them, in {implied}"
+    if not (schemes := may_mean(asked)):
+        return ""
+    asking = " or ".join(f"quant={scheme}" for scheme in schemes)
+    return f", whose weights are {stored_otherwise(asked)} there and counted as the base's: {asking} counts them so"
 
 
 def template_of(model: Source) -> ModelTemplate:

@@ -104,13 +104,16 @@ class Rates:
         """Return the precision that products over operands of these sizes run in, see `bits_of`; None if unknown."""
         return self.accelerator.known_precision(bits_of(self.run, sizes))
 
-    def rate_of(self, launch: Launch[Any]) -> float | None:
-        """Return the FLOP/s of a launch's matrix products; None if not known."""
+    def name_of(self, launch: Launch[Any]) -> str | None:
+        """Return the precision that a launch's matrix products run in; None if its peak is not known."""
         scheme = scheme_of(launch)
         if scheme is None:
-            name = self.precision(launch.sizes)
-        else:
-            name = arithmetic(self.accelerator, precision_of(scheme, self.accelerator))
+            return self.precision(launch.sizes)
+        return arithmetic(self.accelerator, precision_of(scheme, self.accelerator))
+
+    def rate_of(self, launch: Launch[Any]) -> float | None:
+        """Return the FLOP/s of a launch's matrix products; None if not known."""
+        name = self.name_of(launch)
         return None if name is None else self.accelerator.peak(name) * self.efficiency.compute
 
     @cached_property

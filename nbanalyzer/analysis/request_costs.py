@@ -8,25 +8,29 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property, lru_cache
 
+from nbanalyzer import display
+from nbanalyzer.costs.drafts import tokens_a_step, words_of
 from nbanalyzer.costs.metrics import REQUEST_SUMS
 from nbanalyzer.costs.symbolic import Symbolic, free_values
 from nbanalyzer.costs.tree import Tree
-from nbanalyzer.formulas.grammar import Number
+from nbanalyzer.display import Picture, Shown
+from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.formulas.polynomial import Polynomial
 from nbanalyzer.formulas.program import Program
 from nbanalyzer.formulas.summation import total
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
-from nbanalyzer.quantities import plain, si
-from nbanalyzer.text import as_lines
+from nbanalyzer.quantities import plain
 
 from .analysis import Analysis
 from .closed_form import time_of
 from .communication import Communication
 from .memory import Fit, Memory
 from .rates import Efficiency, Rates
+from .sentence import of_request
 
 __all__ = ["DecodeStep", "RequestCosts"]
 
@@ -61,7 +65,7 @@ def _decode_step(tree: Tree, values: tuple[tuple[str, Number | Polynomial], ...]
 
 
 @dataclass(eq=False, repr=False)
-class RequestCosts:
+class RequestCosts(Shown, shown_by="request_costs"):
     """What a request costs, whatever it runs on.
 
     Attributes:
@@ -85,8 +89,13 @@ class RequestCosts:
         return stored.quantisation.name if stored else None
 
     @property
+    def tokens_a_step(self) -> Fraction:
+        """Tokens that a decode step writes of each sequence, on average: more than one where drafts are accepted."""
+        return tokens_a_step(self.last.run)
+
+    @property
     def steps(self) -> range:
-        """The `cache_len` of every decode step."""
+        """The `cache_len` before every token after the first: of every decode step, if each writes one."""
         start = self.prefill.run.seq_len
         return range(start, start + self.output_len - 1)
 
@@ -98,10 +107,13 @@ class RequestCosts:
 
     @cached_property
     def decode(self) -> dict[str, int | float]:
-        """Metric → its sum over all decode steps, exactly what a loop over the steps would give."""
+        """Metric → its sum over all decode steps, exactly what a loop over the steps would give.
+
+        Steps that write several tokens are so many fewer, at caches between the same ends.
+        """
         batch, steps = {"batch_size": self.last.run.batch_size}, self.steps
         sums = {name: total(each, "cache_len", steps.start, steps.stop) for name, each in self.step.metrics.items()}
-        return {name: plain(summed.evaluate(batch)) for name, summed in sums.items()}
+        return {name: plain(normalize(summed.evaluate(batch) / self.tokens_a_step)) for name, summed in sums.items()}
 
     @cached_property
     def totals(self) -> dict[str, int | float]:
@@ -120,21 +132,38 @@ class RequestCosts:
         """Return whether the request fits into an accelerator's memory, see `Analysis.fits`."""
         return Fit(self.memory, find_hardware(hardware))
 
-    def __repr__(self) -> str:
-        lines = [self.prefill.title, f"{self._conditions()}"]
-        columns = (("prompt", self.prefill.totals), (f"{len(self.steps):,} decode steps", self.decode))
-        for name, numbers in (*columns, ("together", self.totals)):
-            weights, moved = si(numbers["weight_bytes_read"], "B"), si(numbers["bytes"], "B")
-            lines.append(f"  {name:<22}{si(numbers['flops'], 'FLOP'):>14}  {moved:>10} moved, of it weights {weights}")
-        memory = self.memory
-        lines.append(f"  {'memory at the end':<22}{si(memory.total, 'B'):>14}  of it cache {si(memory.state, 'B')}")
-        return as_lines(lines)
+    @property
+    def sentence(self) -> str:
+        """The first thing to know, in a plain sentence: what writing costs beside reading."""
+        return of_request(len(self.steps), self.steps_run, self.prefill.totals, self.decode)
 
-    def _conditions(self) -> str:
+    @property
+    def steps_run(self) -> int | float:
+        """The number of decode steps: fewer than the tokens after the first, where a step writes several on average."""
+        steps = len(self.steps) / self.tokens_a_step
+        return int(steps) if steps.denominator == 1 else round(float(steps), 1)
+
+    @property
+    def title(self) -> str:
+        """The model's id and class."""
+        return self.prefill.title
+
+    @property
+    def conditions(self) -> str:
+        """The lengths and the bits in one line."""
         run = self.prefill.run
         bits = (
             f"{(self.quant and f'quant {self.quant}') or f'w_bit {run.w_bit}'}, a_bit {run.a_bit}, kv_bit {run.kv_bit}"
         )
-        engine = f"; {self.prefill.template.drafted}" if self.prefill.template.drafted else ""
+        engine = f"; {words}" if (words := words_of(run)) else ""
+        engine += f"; {self.prefill.template.drafted}" if self.prefill.template.drafted else ""
         engine += f"; one of {run.devices:,} devices" if run.devices > 1 else ""
         return f"batch_size {run.batch_size}, prompt {self.prompt_len:,}, output {self.output_len:,}; {bits}{engine}"
+
+    def plot(self) -> Picture:
+        """Return bars of where FLOPs and bytes go: the prompt, and all decode steps together."""
+        return display.figure(self, "request_chart")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the request, whole or not at all: a page, .html."""
+        display.save(self, path)

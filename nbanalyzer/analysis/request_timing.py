@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from nbanalyzer import display
 from nbanalyzer.costs.count import fused
 from nbanalyzer.costs.run import read_size
-from nbanalyzer.display import Shown
+from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import InputError, NotModelledError
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.profiles import Profile
@@ -72,7 +74,7 @@ class RequestTiming(Shown, shown_by="request"):
 
     @cached_property
     def step_times(self) -> npt.NDArray[np.float64]:
-        """Seconds of every decode step, float64, of shape (output_len - 1,)."""
+        """Seconds of a decode step at the cache before every token after the first, float64, (output_len - 1,)."""
         import numpy as np
 
         steps, run = self.request.steps, self.request.last.run
@@ -88,18 +90,25 @@ class RequestTiming(Shown, shown_by="request"):
 
     @property
     def time_per_output_token(self) -> float:
-        """Seconds between two tokens of a sequence, on average over the steps; 0 without steps."""
-        return float(self.step_times.mean()) if len(self.step_times) else 0.0
+        """Seconds between two tokens of a sequence, on average over the steps; 0 without steps.
+
+        A step with drafts writes several tokens, see `nbanalyzer.costs.drafts`: it takes so many times that.
+        """
+        return float(self.step_times.mean()) / self._tokens_a_step if len(self.step_times) else 0.0
 
     @property
     def time(self) -> float:
         """Seconds of the whole request."""
-        return self.time_to_first_token + float(self.step_times.sum())
+        return self.time_to_first_token + float(self.step_times.sum()) / self._tokens_a_step
 
     @property
     def tokens_per_second(self) -> float:
         """Tokens written a second, of all sequences, over the whole request; of all its devices."""
         return self._written / self.time if self.time else math.inf
+
+    @property
+    def _tokens_a_step(self) -> float:
+        return float(self.request.tokens_a_step)
 
     @property
     def _written(self) -> int:
@@ -117,7 +126,8 @@ class RequestTiming(Shown, shown_by="request"):
     def _expected(self) -> tuple[Times, Times]:
         """The prompt's pass, and all decode steps together."""
         run, steps = fused(self.request.prefill).run, self.request.steps
-        return self.steps.prefill(run.seq_len, run.batch_size), self.steps.all_decodes(steps.start, steps.stop)
+        decodes = self.steps.all_decodes(steps.start, steps.stop) * (1 / self._tokens_a_step)
+        return self.steps.prefill(run.seq_len, run.batch_size), decodes
 
     def _times(self, name: str) -> Times:
         prompt, decodes = self._expected
@@ -190,6 +200,8 @@ class RequestTiming(Shown, shown_by="request"):
             NotModelledError: nobody knows how such a model is served.
 
         """
+        if drafts := self.request.last.run.mtp:
+            raise NotModelledError(f"not modelled: mtp={drafts} in continuous batching: leave concurrency out")
         if "encoder_len" in self.request.last.variables:
             raise NotModelledError("not modelled: encoder-decoder models in continuous batching")
         return Capacity(self.steps.costs, self.accelerator, self.request.tp, memory_fraction)
@@ -263,3 +275,13 @@ class RequestTiming(Shown, shown_by="request"):
     def words_of(self, name: str) -> str:
         """Return one of the intervals as text, see `Steps.words_of`."""
         return self.steps.words_of(self._times(name))
+
+    # ---- as a picture, and as a file
+
+    def plot(self) -> Picture:
+        """Return the time of the prompt and of all steps, and the time of each step beside its cache."""
+        return display.figure(self, "timing_chart")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the times of the request, whole or not at all: a page, .html."""
+        display.save(self, path)

@@ -20,12 +20,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nbanalyzer import display
+from nbanalyzer.costs.breakdown import explain_parts
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.count import fused
+from nbanalyzer.costs.drafts import tokens_a_step
 from nbanalyzer.costs.explanation import Explanation
+from nbanalyzer.costs.metrics import RANK_METRICS
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import InputError, NotModelledError, UnknownNameError, quote
+from nbanalyzer.formulas.formula import Formula
+from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.hardware.profiles import profile as find_profile
@@ -43,7 +48,7 @@ from .waiting import sentence_on
 
 if TYPE_CHECKING:
     import pandas
-
+    import sympy
 
 __all__ = ["Bound", "Roofline", "Timing"]
 
@@ -128,7 +133,7 @@ class Roofline(Shown, shown_by="roofline"):
     @cached_property
     def routing(self) -> str:
         """What the bound supposes of experts, see `nbanalyzer.analysis.rates.routing_of`."""
-        return routing_of(self.engine.launches, self.analysis.run.batch_size * self.analysis.run.seq_len)
+        return routing_of(self.engine.launches, self.analysis.run.batch_size * self.analysis.run.new_tokens)
 
     @cached_property
     def engine(self) -> Costs:
@@ -199,17 +204,76 @@ class Roofline(Shown, shown_by="roofline"):
         """
         return max(self.estimated.time, self.lower_bound)
 
-    def explain(self, what: str, metric: str = "time") -> Explanation:
-        """Return where a kernel's numbers come from.
+    def formula_text(self, metric: str = "time", path: str | None = None) -> Formula:
+        """Return the formula of a time at the roofline, of the whole pass or of one kernel; of others as `Costs` does.
+
+        Sizes stay symbols, and what the accelerator reaches too: `values` has their numbers.
 
         Args:
-            what: a kernel's path, as for `Costs.find`.
-            metric: ``"time"`` for the estimate, see `Estimate.explain`; ``"counts"`` for FLOPs, bytes and parameters.
+            metric: ``"time"``; ``"lower_bound"``, of fused kernels; or a metric of the pass, such as ``"bytes"``.
+            path: of a kernel, as for `Costs.find`.
+
+        Raises:
+            InputError: an estimate, which is no single formula.
+            NotModelledError: the time of several devices.
+
+        """
+        from .roofline_formula import time_formula
+
+        if metric == "estimate":
+            raise InputError("an estimate is a sum of laws: explain(path) has the law of each launch of a kernel")
+        if metric not in {"time", "lower_bound"}:
+            return self.analysis.formula_text(metric, path)
+        costs, rates = (self.analysis, self._rates) if metric == "time" else (self.engine, self._engine_rates)
+        node = None if path is None else costs.find(path)
+        within = None if node is None else [one for one in costs.nodes if node in (one, *one.around)]
+        return time_formula(costs, rates, within)
+
+    def formula(self, metric: str = "time", path: str | None = None) -> sympy.Expr:
+        """Return `formula_text` as a SymPy expression; symbols are named like the variables.
+
+        Raises:
+            FormulaError: more than SymPy can do in a moment; `formula_text` has no such limit.
+
+        """
+        formula = self.formula_text(metric, path)
+        return formula.sympy() if metric in {"time", "lower_bound"} else self.analysis.formula(metric, path)
+
+    @property
+    def values(self) -> dict[str, Number]:
+        """Every symbol's value in `formula`: the pass's sizes, and what the accelerator reaches."""
+        from .roofline_formula import rates_of
+
+        return {**self.analysis.values, **rates_of(self.analysis, self._rates)}
+
+    @property
+    def _engine_rates(self) -> Rates:
+        return Rates(self.accelerator, self.engine.run, communication=self.communication)
+
+    def explain(self, what: str = "time", metric: str = "time") -> Explanation:
+        """Return where a kernel's numbers come from, or the time of the whole pass.
+
+        Args:
+            what: a kernel's path, as for `Costs.find`; ``"time"`` for the share of each module at the roofline, with
+                its formula, ``"lower_bound"`` for that of fused kernels; or a metric, as for `Costs.explain`.
+            metric: of a kernel ``"time"`` for the estimate, see `Estimate.explain`; ``"counts"`` for FLOPs, bytes and
+                parameters.
 
         """
         if metric not in {"time", "counts"}:
             raise UnknownNameError("explanation", metric, ("time", "counts"))
+        if what in {"time", "lower_bound"}:
+            return self._explain_time(what)
+        if what in RANK_METRICS:
+            return self.analysis.explain(what)
         return self.estimated.explain(what) if metric == "time" else self.analysis.explain(what)
+
+    def _explain_time(self, what: str) -> Explanation:
+        from .roofline_formula import MEANINGS, parts_of, rates_of
+
+        costs, rates = (self.analysis, self._rates) if what == "time" else (self.engine, self._engine_rates)
+        values = {**costs.values, **rates_of(costs, rates)}
+        return explain_parts(what, parts_of(costs, rates), values, MEANINGS, "s")
 
     @property
     def answer(self) -> str:
@@ -219,7 +283,7 @@ class Roofline(Shown, shown_by="roofline"):
         except InputError as error:
             expected = f"estimate {error}"
             with suppress(InputError):  # of several devices most were never measured
-                if self.analysis.run.devices > 1:
+                if self.analysis.run.devices > 1 or self.analysis.run.mtp:
                     why = error.short if isinstance(error, NotModelledError) else "no interval"
                     expected = f"estimate {seconds(self.expected)} ({why})"
         fit = UNKNOWN if self.fit is None else self.fit.short
@@ -240,7 +304,8 @@ class Roofline(Shown, shown_by="roofline"):
     def tokens_per_second(self) -> float:
         """New tokens of all sequences a second: of a decode step what is generated, of a prefill what is read."""
         run = self.analysis.run
-        return run.batch_size * run.seq_len / self.time if self.time else math.inf
+        each = float(tokens_a_step(run)) if run.drafts else run.seq_len
+        return run.batch_size * each / self.time if self.time else math.inf
 
     @property
     def precisions(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from nbanalyzer.formulas.polynomial import Polynomial
 
 from .analysis import Analysis
 from .populate import Source, populate
+from .sentence import of_elasticities
 from .times import TIMES, time_formula
 
 if TYPE_CHECKING:
@@ -45,6 +46,11 @@ class Sensitivity(Shown, shown_by="sensitivity"):
         self.metric = metric
         self.elasticities = dict(sorted(elasticities.items(), key=lambda item: (-abs(item[1]), item[0])))
 
+    @property
+    def sentence(self) -> str:
+        """The first thing to know, in a plain sentence: what moves the metric most, and what does not."""
+        return of_elasticities(self.metric, self.elasticities)
+
     def table(self) -> pandas.DataFrame:
         """Return one row per variable: its value, and the elasticity."""
         import pandas
@@ -56,6 +62,10 @@ class Sensitivity(Shown, shown_by="sensitivity"):
     def plot(self) -> Picture:
         """Return the elasticities as bars."""
         return display.figure(self, "elasticity_chart")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the elasticities, whole or not at all: a page, .html."""
+        display.save(self, path)
 
 
 def sensitivity(

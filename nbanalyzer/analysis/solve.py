@@ -9,15 +9,16 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Literal
 
+from nbanalyzer import display
 from nbanalyzer.costs.run import MAX_SIZE
 from nbanalyzer.costs.symbolic import Symbolic
+from nbanalyzer.display import Picture, Shown
 from nbanalyzer.errors import InputError, quote
 from nbanalyzer.formulas.polynomial import Polynomial
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
 from nbanalyzer.hardware.profiles import Profile
-from nbanalyzer.quantities import si
-from nbanalyzer.text import as_lines
+from nbanalyzer.quantities import percent, si
 
 from .analysis import Analysis
 from .closed_form import kept_of, working_sets
@@ -31,12 +32,16 @@ __all__ = ["SOLVABLE", "Solution", "solve"]
 
 SOLVABLE = ("batch_size", "seq_len", "cache_len")
 LEAST: Mapping[str, int] = {"batch_size": 1, "seq_len": 1, "cache_len": 0}
+COUNTED: Mapping[str, str] = {
+    "batch_size": "sequences", "seq_len": "tokens in a pass", "cache_len": "tokens in the cache",
+}  # fmt: skip
+"""What a size is a number of."""
 
 Size = Literal["batch_size", "seq_len", "cache_len"]
 
 
-@dataclass(frozen=True)
-class Solution:
+@dataclass(frozen=True, repr=False)
+class Solution(Shown, shown_by="solution"):
     """The answer to an inverse question.
 
     Attributes:
@@ -48,6 +53,9 @@ class Solution:
         reason: why there is no answer, e.g. ``"does not fit even at batch_size = 1"``.
         is_unbounded: whether there is none because every size fits.
         fit: of a balance, whether the pass at `value` fits into the memory, in words.
+        accelerator: on what.
+        is_balance: whether a balance was asked for, not what fits.
+        is_timed: whether a limit of time decides, and not the memory.
 
     """
 
@@ -60,11 +68,35 @@ class Solution:
     is_unbounded: bool = False
     fit: str = ""
 
-    def __repr__(self) -> str:
-        found = f"{self.variable} = {self.value:,}" if self.value is not None else self.reason
-        lines = [self.analysis.title, self.analysis.conditions, f"{self.question}: {found}"]
-        more = (f"from {self.formula}" if self.formula else "", self.fit)
-        return as_lines([*lines, *(f"  {line}" for line in more if line)])
+    accelerator: Accelerator | None = None
+    is_balance: bool = False
+    is_timed: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """The answer in a plain sentence."""
+        if self.value is None:
+            return f"{self.reason[:1].upper()}{self.reason[1:]}."
+        what = COUNTED[self.variable].partition(" ")[0] if self.value == 1 else COUNTED[self.variable]
+        if self.is_balance:
+            fewer = " With fewer, the pass waits for its memory." if self.value > LEAST[self.variable] else ""
+            return f"From {self.value:,} {COUNTED[self.variable]} on, arithmetic takes as long as traffic.{fewer}"
+        if self.is_timed:
+            return f"At most {self.value:,} {what}: the memory would hold more, but that would take too long."
+        need = self.analysis.memory
+        part = max(need.parts, key=lambda name: need.parts[name])
+        name = "cache" if part == "state" and set(self.analysis.state) == {"kv_cache"} else part
+        verb = "are" if name.endswith("s") else "is"
+        share = percent(float(need.parts[part] / need.total))
+        return f"At most {self.value:,} {what}: the {name} {verb} {share} of the memory that is needed then."
+
+    def plot(self) -> Picture:
+        """Return the memory that is needed along the variable, beside what there is."""
+        return display.figure(self, "solution_chart")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the answer, whole or not at all: a page, .html."""
+        display.save(self, path)
 
 
 def solve(
@@ -126,8 +158,10 @@ def solve(
     symbolic = start.symbolic(name)
     if maximize:
         found = _largest(name, start, at, symbolic, Fit(start.memory, card))
-        return found if limits is None else _in_time(found, start, at, limits)
-    return _balance(name, start, at, symbolic, Rates(card, start.run))
+        found = found if limits is None else _in_time(found, start, at, limits)
+    else:
+        found = _balance(name, start, at, symbolic, Rates(card, start.run))
+    return replace(found, accelerator=card, is_balance=balance is not None)
 
 
 def _largest(name: str, start: Analysis, at: Callable[[int], Analysis], symbolic: Symbolic, fit: Fit) -> Solution:
@@ -152,12 +186,12 @@ def _in_time(found: Solution, start: Analysis, at: Callable[[int], Analysis], li
     most = limits.largest(name, at, LEAST[name])
     if most is None:
         reason = f"takes longer even at {name} = {LEAST[name]}: {limits.told(start)}"
-        return Solution(name, None, question, "", start, reason)
+        return Solution(name, None, question, "", start, reason, is_timed=True)
     fits = MAX_SIZE if found.is_unbounded else found.value
     if fits is None or most >= fits:
         reason = f"any {name} fits, and takes no longer" if found.is_unbounded else found.reason
         return replace(found, question=question, reason=reason)
-    return Solution(name, most, question, "", at(most))
+    return Solution(name, most, question, "", at(most), is_timed=True)
 
 
 def _inequality(need: Polynomial, name: str, capacity: int) -> str:

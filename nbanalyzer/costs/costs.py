@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbanalyzer.errors import InputError, UnknownNameError, near, quote
 from nbanalyzer.formulas.algebra import expanded_sympy
-from nbanalyzer.formulas.formula import Formula, parse
+from nbanalyzer.formulas.formula import Formula, constant, parse
 from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.quantities import column, plain, show
 from nbanalyzer.templates.config import ModelParams
@@ -17,11 +17,14 @@ from nbanalyzer.templates.media import described
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.text import short_paths
 
+from .breakdown import Part, explain_parts
 from .cost import per_run
-from .explanation import Explanation, explain_formula, explain_node, explain_sum, number_of
+from .drafts import words_of
+from .explanation import Explanation, explain_formula, explain_node, number_of
 from .launch import Launch
 from .metrics import PASS_METRICS, RANK_METRICS, REQUEST_SUMS, metric_formula, unit_of
 from .nested import nested
+from .roles import REST, roles_of
 from .run import MESH, SIZES, Run
 from .tree import Cost, Node, Tree, sizes_of
 from .view import View
@@ -187,9 +190,10 @@ class Costs(View):
         sizes = (said.get(name) or f"{name} {getattr(self.run, name)}" for name in used)
         switches = (f"{name} {value}" for name, value in self.conventions.items())
         devices = [self.devices] if self.devices else []
+        drafts = filter(None, (words_of(self.run),))
         reads = self.template.reads
         read = [described(reads, self.values)] if reads is not None and "num_images" in self.values else []
-        return "; ".join((", ".join((*sizes, *read)), ", ".join(switches), *devices, *self.notes))
+        return "; ".join((", ".join((*sizes, *read)), ", ".join(switches), *drafts, *devices, *self.notes))
 
     @property
     def devices(self) -> str:
@@ -213,8 +217,8 @@ class Costs(View):
         return float(own / self.cost_of_all.parameters) if self.cost_of_all.parameters else 0.0
 
     def _is_used(self, name: str) -> bool:
-        if name in MESH or name == "rank":
-            return False  # the line of the devices says it
+        if name in MESH or name in {"rank", "mtp"}:
+            return False  # lines of their own say it
         return name != "encoder_len" or name in self.variables
 
     def rows(self, depth: int | None = None) -> list[Node]:
@@ -322,6 +326,7 @@ class Costs(View):
 
         The run's conventions are substituted (``num_logits``, branches); sizes stay symbols.
         """
+        _require_no_time(metric, "formula")
         if not isinstance(metric, str) or metric not in RANK_METRICS:
             raise UnknownNameError("metric", metric, RANK_METRICS)
         nodes = [self.find(path)] if path is not None else self.kernel_tree.roots
@@ -333,7 +338,11 @@ class Costs(View):
             formula = Formula("/", None, (metric_formula(nodes, "flops"), metric_formula(nodes, "bytes")))
         else:
             formula = metric_formula(nodes, metric)
-        logits = parse("{seq_len}" if self.run.logits == "all" else "1")
+        return self.in_sizes(formula)
+
+    def in_sizes(self, formula: Formula) -> Formula:
+        """Return a formula with the run's conventions put in; sizes stay symbols."""
+        logits = parse("{seq_len}") if self.run.logits == "all" else constant(self.values["num_logits"])
         return formula.resolve(self.values).substitute({"num_logits": logits})
 
     def formula(self, metric: str = "flops", path: str | None = None) -> sympy.Expr:
@@ -354,8 +363,9 @@ class Costs(View):
             what: a kernel's path, as for `find`, or a metric of the whole pass such as ``"parameters"``.
 
         """
+        _require_no_time(what, "explain")
         if what in REQUEST_SUMS and hasattr(self.cost_of_all, what):
-            return explain_sum(what, self.kernel_tree.roots, self.costs)
+            return explain_parts(what, self._parts(what), self.values)
         if what in RANK_METRICS:
             return explain_formula(what, self.formula_text(what), self.values)
         try:
@@ -365,7 +375,22 @@ class Costs(View):
             raise UnknownNameError(f"{error.what} or metric", what, choices, error.hint) from None
         return self.explain_node(node)
 
+    def _parts(self, metric: str) -> list[Part]:
+        """Return the parts of a metric of the whole pass, by module."""
+        nodes, roles = self.modules(), roles_of(self.kernel_tree)
+        formulas = (self.in_sizes(metric_formula([node], metric)) for node in nodes)
+        return [
+            Part(label, roles.get(node, REST), formula, getattr(self.costs[node], metric))
+            for node, label, formula in zip(nodes, self.labels(nodes), formulas, strict=True)
+        ]
+
     def explain_node(self, node: Node) -> Explanation:
         """Return the derivations of a kernel's numbers; in an engine's list, with the launches that it runs in."""
         launches = self.kernel_tree.launches if self.run.fusion == "engine" else None
         return explain_node(node, self.costs, self.values, launches)
+
+
+def _require_no_time(what: object, asked: str) -> None:
+    """Raise if what is asked for is a time, which a pass has on hardware only."""
+    if what in ("time", "lower_bound", "estimate"):
+        raise InputError(f"{what} needs hardware: .on('h100-sxm').{asked}({what!r}) has it")

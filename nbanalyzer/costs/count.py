@@ -66,11 +66,15 @@ def prepared(
     """
     template = _as_stated(template, config)
     quantisation = quantisation_of(template, run)
-    tree = _plain(template, run)
+    tree = _plain(template, run.fused(run.fusion, mtp=0) if run.mtp else run)
     params = with_media(template, params_of(tree, config, changes), run)
     if quantisation and quantisation.kv_bits and run.kv_bit_follows:
         run = run.fused(run.fusion, kv_bit=quantisation.kv_bits)
-    if run.pp > 1 or quantisation:
+    if run.mtp:
+        from .mtp import require_drafts  # not needed without drafts
+
+        require_drafts(template, params, run)
+    if run.pp > 1 or quantisation or run.mtp:
         tree = tree_of(template, run, params)
     _require(tree, params, run)
     if run.quant and tree.stored and not tree.stored.schemes:
@@ -214,12 +218,12 @@ def _plain(template: ModelTemplate, run: Run, params: Mapping[str, int] | None =
         raise TemplateError(f"cannot be written as JSON: {error}", template.model_id) from None
     stage = None
     if run.pp > 1 and params is not None:
-        whole = _tree(content, run.variants, run.wanted, "none", Layout(), None)
+        whole = _tree(content, run.variants, run.wanted, "none", Layout(), None, drafts=False)
         _require_values(whole, params, run)
         from .rank import stage_of  # not needed for one stage
 
         stage = stage_of(whole, params, run)
-    return _tree(content, run.variants, run.wanted, run.fusion, run.layout, stage)
+    return _tree(content, run.variants, run.wanted, run.fusion, run.layout, stage, drafts=run.mtp > 0)
 
 
 @lru_cache(maxsize=64)
@@ -230,18 +234,31 @@ def _tree(
     fusion: str,
     layout: Layout,
     stage: Stage | None,
+    *,
+    drafts: bool,
 ) -> Tree:
     template = msgspec.json.decode(content, type=ModelTemplate)
     varied, variants = with_variants(template, chosen)
     usual = {switch.choices[0] for switch in SWITCHES.values()}
     for choice in sorted(wanted - usual - variants - {template.attention}):
         raise InputError(f"{template.model_id or 'this template'} has no attention variant {choice!r}")
+    tree = _run_by(varied, template, fusion, layout, stage)
+    if not drafts:
+        return tree
+    from .mtp import drafting, head_of  # not needed without drafts
+
+    ahead = with_variants(head_of(template), chosen)[0]
+    return drafting(tree, _run_by(ahead, ahead, fusion, layout, None), is_fused=fusion != "none")
+
+
+def _run_by(varied: ModelTemplate, source: ModelTemplate, fusion: str, layout: Layout, stage: Stage | None) -> Tree:
+    """Return the tree of a template in the variants of a run, divided over devices, and fused."""
     if layout.axes:
         from .rank import divided  # not needed for one device
 
-        tree = divided(varied, template, layout, stage)
+        tree = divided(varied, source, layout, stage)
     else:
-        tree = Tree(varied, template)
+        tree = Tree(varied, source)
     if fusion == "none":
         return tree
     from .fusion import fused  # not needed for what PyTorch runs

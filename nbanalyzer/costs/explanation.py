@@ -10,14 +10,23 @@ from nbanalyzer.errors import FormulaError
 from nbanalyzer.formulas.formula import Formula, constant, parse
 from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.formulas.variables import VARIABLES
-from nbanalyzer.quantities import show
+from nbanalyzer.quantities import seconds, show
 from nbanalyzer.templates.library import MODULES
 from nbanalyzer.templates.template import Basic, Composite, ModuleTemplate
 from nbanalyzer.text import as_lines, escape, short_paths
 
 from .tree import Cost, Node
 
-__all__ = ["Derivation", "Explanation", "explain_formula", "explain_node", "explain_sum", "number_of"]
+__all__ = [
+    "Derivation",
+    "Explanation",
+    "explain_formula",
+    "explain_node",
+    "meaning",
+    "number_of",
+    "with_values",
+    "written",
+]
 
 LISTED = 6  # modules that a launch is said to be shared with, at most
 
@@ -36,6 +45,7 @@ class Derivation:
         with_values: the same with values substituted.
         number: its value, for one execution.
         count: of executions; for parameters, of copies.
+        unit: ``"s"`` of a time, which is shown as one.
 
     """
 
@@ -45,16 +55,18 @@ class Derivation:
     with_values: str
     number: Number
     count: Number
+    unit: str = ""
 
     def steps(self) -> list[str]:
         """Return the lines from the formula to the number."""
         lines = [f"{self.in_module}   (module template)"] if self.in_module and self.in_module != self.in_model else []
-        if self.in_model not in {self.with_values, show(self.number)}:
+        number = written(self.number, self.unit)
+        if self.in_model not in {self.with_values, number}:
             lines.append(self.in_model)
-        if self.with_values.replace(",", "") != show(self.number).replace(",", ""):
+        if self.with_values.replace(",", "") != number.replace(",", ""):
             lines.append(self.with_values)
         total = f"  × {show(self.count)} = {show(normalize(self.number * self.count))}" if self.count != 1 else ""
-        return [*lines, f"{show(self.number)}{total}"]
+        return [*lines, f"{number}{total}"]
 
 
 @dataclass(frozen=True)
@@ -103,22 +115,23 @@ def _in_symbols(text: str) -> str:
     return ""
 
 
+def written(number: Number, unit: str) -> str:
+    """Return a number of a derivation: exact, or a time."""
+    return seconds(float(number)) if unit == "s" else show(number)
+
+
 def explain_formula(what: str, formula: Formula, values: Mapping[str, Number]) -> Explanation:
     """Return the derivation of a number of the whole model from its formula."""
     derivation = Derivation(what, "", str(formula), with_values(formula, values), formula.evaluate(values), 1)
-    legend = tuple(_meaning(name, values[name]) for name in formula.variables)
+    legend = tuple(meaning(name, values[name]) for name in formula.variables)
     return Explanation(f"{what} of the whole pass", "", legend, (derivation,))
 
 
-def _meaning(name: str, value: Number) -> str:
-    """Return what a variable is: its value, and what it means."""
+def meaning(name: str, value: Number, others: Mapping[str, str] | None = None) -> str:
+    """Return what a variable is: its value, and what it means; `others` has meanings of what is none of a model."""
     known = VARIABLES.get(name)
-    return f"{{{name}}} = {show(value)}{f'   {known.meaning}' if known else ''}"
-
-
-def explain_sum(what: str, nodes: Sequence[Node], costs: Mapping[Node, Cost]) -> Explanation:
-    """Return the derivation of a total as the sum over the outermost kernels."""
-    return Explanation(f"{what} of the whole pass", "", (), (_sum(what, what, nodes, costs),))
+    said = known.meaning if known else (others or {}).get(name, "")
+    return f"{{{name}}} = {show(value)}{f'   {said}' if said else ''}"
 
 
 def explain_node(

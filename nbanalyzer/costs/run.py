@@ -15,8 +15,8 @@ from nbanalyzer.templates.media import read_image_size
 from nbanalyzer.templates.schemes import NONE, scheme_named
 
 __all__ = [
-    "CHOICES", "MAX_IMAGES", "MAX_RANKS", "MAX_SIZE", "MEDIA", "MESH", "NEVER_ZERO", "NOT_OF_MODEL", "QUANT",
-    "REQUEST", "RUN_CHOICES", "SERVED", "SIZES", "SWITCHES", "TOKENS", "Layout", "Run", "Switch",
+    "CHOICES", "MAX_DRAFTS", "MAX_IMAGES", "MAX_RANKS", "MAX_SIZE", "MEDIA", "MESH", "NEVER_ZERO", "NOT_OF_MODEL",
+    "QUANT", "REQUEST", "RUN_CHOICES", "SERVED", "SIZES", "SWITCHES", "TOKENS", "Layout", "Run", "Switch",
     "read_size", "read_whole",
 ]  # fmt: skip
 
@@ -25,6 +25,7 @@ MAX_BITS = 64
 USUAL = 16  # bits of a weight that nobody says anything of
 MAX_IMAGES = 2**20
 MAX_SECONDS = 86_400
+MAX_DRAFTS = 64
 MAX_RANKS = 2**20  # along one axis of the mesh, and in all
 
 
@@ -108,6 +109,9 @@ class Run:
             other axes: `ep` does not multiply the devices.
         rank: another rank of the mesh: tp runs fastest, then cp, fsdp, dp, and pp slowest.
         imbalance: how many times the average the tokens are that the busiest rank's experts get, at least 1.
+        mtp: tokens that layers of the model draft for every step, and a pass of one new token verifies; see
+            `nbanalyzer.costs.mtp`.
+        acceptance: share of drafts that are accepted, see `nbanalyzer.costs.drafts`; None for the usual of one draft.
         fusion, attn: see `SWITCHES`.
         logits, mla, causal, comm: see `SWITCHES`, and `ENGINE` for what None means; `causal` also takes a bool.
 
@@ -135,6 +139,8 @@ class Run:
     cp: int = 1
     rank: int | None = None
     imbalance: float = 1
+    mtp: int = 0
+    acceptance: float | None = None
     fusion: str = "none"
     attn: str = "sdpa"
     logits: str | None = None
@@ -165,6 +171,8 @@ class Run:
         is_single = self.mesh == SINGLE and all(type(size) is int for size in self.mesh)
         if not is_single or self.rank is not None or self.imbalance != 1:
             self._check_mesh()
+        if self.mtp != 0 or self.acceptance is not None:
+            self._check_drafts()
         if isinstance(self.causal, bool):
             object.__setattr__(self, "causal", "on" if self.causal else "off")
         object.__setattr__(self, "following", frozenset(name for name in ENGINE if getattr(self, name) is None))
@@ -211,6 +219,13 @@ class Run:
         is_number = isinstance(self.imbalance, int | float) and not isinstance(self.imbalance, bool)
         if not is_number or not 1 <= self.imbalance <= MAX_RANKS:
             raise InputError(f"imbalance is a number from 1 to {MAX_RANKS:,}, not {quote(self.imbalance)}")
+
+    def _check_drafts(self) -> None:
+        _whole("mtp", self.mtp, 0, MAX_DRAFTS)
+        share = self.acceptance
+        is_number = isinstance(share, int | float) and not isinstance(share, bool)
+        if share is not None and not (is_number and 0 <= share <= 1):
+            raise InputError(f"acceptance is a number from 0 to 1, not {quote(share)}")
 
     @classmethod
     def of(cls, **options: object) -> Run:
@@ -267,6 +282,16 @@ class Run:
         return found
 
     @property
+    def drafts(self) -> int:
+        """The drafts of each sequence that this pass verifies beside its new token: none of a prompt's."""
+        return self.mtp if self.seq_len == 1 else 0
+
+    @property
+    def new_tokens(self) -> int:
+        """Tokens of each sequence that the model runs over: the new ones, and drafts that are verified."""
+        return self.seq_len + self.drafts
+
+    @property
     def variants(self) -> frozenset[str]:
         """The choices of other kernels, not of other numbers."""
         assert self.mla is not None
@@ -288,7 +313,7 @@ class Run:
         assert self.encoder_len is not None
         return {
             "batch_size": self.batch_size,
-            "seq_len": self.seq_len,
+            "seq_len": self.new_tokens,
             "cache_len": self.cache_len,
             "encoder_len": self.encoder_len,
             "w_bytes": normalize(Fraction(self.w_bit, 8)),
@@ -298,7 +323,8 @@ class Run:
             **({"tp_rank": self.places["tp"] or 0} if self.rank is not None else {}),
             **({"imbalance": Fraction(str(self.imbalance))} if self.imbalance != 1 else {}),
             "causal": int(self.causal == "on"),
-            "num_logits": self.seq_len if self.logits == "all" else 1,
+            "num_logits": self.drafts + (self.seq_len if self.logits == "all" else 1),
+            **({"mtp": self.mtp, "drafts": self.drafts} if self.mtp else {}),
         }
 
 
@@ -314,6 +340,7 @@ SIZES: Mapping[str, str] = {
     "kv_bit": "bits per element of the cache (as activations)",
     **MESH,
     "rank": "the rank of the mesh that is shown, or all (the busiest)",
+    "mtp": "tokens that multi-token prediction drafts for every step, and the next one verifies (0)",
 }
 """The whole numbers of a run, as options: name → meaning and default."""
 
@@ -359,7 +386,7 @@ TOKENS = ("batch_size", "seq_len", "cache_len", "encoder_len")
 """Run values that may be arrays: the formulas are evaluated for all of them at once."""
 NEVER_ZERO = frozenset({"batch_size", "seq_len", "encoder_len", "w_bytes", "a_bytes", "kv_bytes"})
 """The global variables of a run that are above 0 in every pass."""
-RUN_CHOICES = (*MEDIA, "w_bit", "a_bit", "kv_bit", "quant", *MESH, *SWITCHES)
+RUN_CHOICES = (*MEDIA, "w_bit", "a_bit", "kv_bit", "quant", "mtp", "acceptance", *MESH, *SWITCHES)
 CHOICES = ("model", "hardware", *RUN_CHOICES)
 """Options with formulas of their own for each value."""
 REQUEST = ("prompt_len", "output_len")

@@ -27,7 +27,7 @@ from nbanalyzer.templates.template import Basic, Kernel, MemoryAccess, Tensor
 from .division import Requirement, Stored
 from .matrices import NOTHING, ONE, Matrix, factors_of, matrices_of
 from .run import MESH
-from .terms import terms_of
+from .terms import replaced, share_of
 from .tree import Node, Tree, bytes_of
 
 __all__ = ["Layers", "require_storable", "stored"]
@@ -35,6 +35,8 @@ __all__ = ["Layers", "require_storable", "stored"]
 W_BYTES = variable("w_bytes")
 HOLE = "stored"  # stands for what takes the place of a matrix, while a formula is taken apart
 DEPTH = variable("num_layers")
+CACHED = {"k_proj": "k_scale", "v_proj": "v_scale"}
+"""What gives keys and values to the cache → its scale, by the names of checkpoints."""
 TOWERS = ("visual", "vision", "audio", "multi_modal_projector")
 """What the names of the other parts of a model begin with, inside ``model``."""
 
@@ -134,13 +136,16 @@ class _Storing:
         mixed = [(matrix, self.mixture(node, matrix)) for matrix in matrices]
         narrow = [pair for pair in mixed if any(form for form, _ in pair[1])]
         around = self.quantisation.scheme.file.rest
-        if not narrow and not around:
+        scale = self.cache_scale(node)
+        if not narrow and not around and scale is None:
             return msgspec.structs.replace(kernel, sub_kernels=tuple(subs))
         tensors: list[Tensor] = []
         for matrix, mixture in mixed:
             tensors += self.tensors(node, matrix, mixture)
         if rest != NOTHING:
             tensors.append(Tensor("others", around or MODEL, str(rest)))
+        if scale is not None:
+            tensors.append(scale)
         for place, child in enumerate(node.children):
             if child.is_basic and "w_bytes" in child.sizes:
                 subs[place] = self.read(child, [pair for pair in narrow if self.reads(node, child, pair[0])])
@@ -247,7 +252,10 @@ class _Storing:
     def spellings(self, name: str) -> Iterator[str]:
         """Yield other names of a module of a model of several parts: checkpoints have older ones."""
         rest = name.removeprefix("model.")
-        if rest.startswith("language_model."):
+        if name.startswith("mtp."):  # DeepSeek's and GLM's files number it as one layer more
+            depth, inside = self.sizes.get("num_layers"), name.removeprefix("mtp.").removeprefix("layers.0.")
+            yield f"model.layers.{depth}.{'shared_head.head' if inside == 'lm_head' else inside}"
+        elif rest.startswith("language_model."):
             inside = rest.removeprefix("language_model.")
             yield from (f"model.{inside}", f"language_model.model.{inside}", rest)
         elif rest.startswith(TOWERS):
@@ -274,6 +282,13 @@ class _Storing:
             for tensor in form.scheme.tensors(form.format, matrix.output, matrix.taken):
                 whole = build("*", count, parse(tensor.elements))
                 yield msgspec.structs.replace(tensor, name=f"{start}{tensor.name}", elements=str(whole))
+
+    def cache_scale(self, node: Node) -> Tensor | None:
+        """Return the scale of what a projection gives to the cache, which files keep beside its weight."""
+        scale, parts = self.quantisation.kv_scale, node.path.split(".")
+        if scale is None or node.kernel.name not in CACHED or any(part.startswith(TOWERS) for part in parts):
+            return None
+        return msgspec.structs.replace(scale, name=CACHED[node.kernel.name])
 
     def require(self, node: Node, matrix: Matrix, form: Form) -> None:
         """Note what has to be true of the sizes of a matrix."""
@@ -304,13 +319,13 @@ class _Storing:
             if term is not None:
                 hole = build("*", _without(term, sizes, len(mixed)), variable(HOLE))
                 size = build("+", *(self.bytes_read(matrix, mixture, rows) for matrix, mixture in mixed))
-                text = _replaced(text, term, hole)
-                weights.append(_share_of(text, HOLE, size))
+                text = replaced(text, term, hole)
+                weights.append(share_of(text, HOLE, size))
                 text = text.substitute({HOLE: size})
         rest = self.quantisation.scheme.file.rest
         if rest and "w_bytes" in text.variables:
             width = constant(DTYPES[rest])
-            weights.append(_share_of(text, "w_bytes", width))
+            weights.append(share_of(text, "w_bytes", width))
             text = text.substitute({"w_bytes": width})
         if not weights:
             return child.kernel
@@ -369,22 +384,3 @@ def _without(term: Formula, sizes: Sequence[Formula], matrices: int) -> Formula:
     if matrices > 1:
         left[constant(matrices)] -= 1
     return build("*", *(+left).elements())
-
-
-def _replaced(formula: Formula, old: Formula, new: Formula) -> Formula:
-    """Return a formula with a part of it replaced, where it comes first."""
-    if formula is old:
-        return new
-    if not formula.arguments:
-        return formula
-    return build(formula.operation, *(_replaced(argument, old, new) for argument in formula.arguments))
-
-
-def _share_of(formula: Formula, name: str, value: Formula) -> Formula:
-    """Return what a variable adds to a sum that is proportional to it."""
-    found = []
-    for term in terms_of(formula):
-        if name in term.variables:
-            whole, rest = term.substitute({name: value}), term.substitute({name: 0})
-            found.append(whole if rest == NOTHING else build("-", whole, rest))
-    return build("+", *found)

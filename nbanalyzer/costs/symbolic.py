@@ -31,6 +31,9 @@ def free_values(run: Run, free: frozenset[str]) -> dict[str, Number | Polynomial
     values: dict[str, Number | Polynomial] = {**run.values()}
     for name in free:
         values.pop(name, None)
+    if "seq_len" in free and run.mtp:
+        values["drafts"] = 0  # several new tokens are a prompt's
+        values["num_logits"] = 1
     if "seq_len" in free and run.logits == "all":
         values["num_logits"] = expanded(parse("{seq_len}"), {})
     if run.encoder_len_follows and free & {"cache_len", "seq_len"}:
@@ -59,7 +62,7 @@ class Symbolic:
             times, copies = (self._times[node.parent], self._copies[node.parent]) if node.parent else (_ONE, _ONE)
             if not node.is_basic:
                 repeat, calls = self._checked(node, node.repeat), self._checked(node, node.calls)
-                times, copies = times * repeat * calls, copies * repeat
+                times, copies = times * repeat * calls, _NOTHING if node.is_shared else copies * repeat
             self._times[node], self._copies[node] = times, copies
 
     def _of(self, node: Node, formula: Formula) -> Polynomial:

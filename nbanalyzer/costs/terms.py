@@ -10,7 +10,10 @@ from nbanalyzer.templates.template import ModelTemplate
 
 from .tree import Node
 
-__all__ = ["CACHE", "MEMORY", "NOTHING", "is_kept", "kept_terms", "less", "only", "outputs_of", "terms_of", "without"]
+__all__ = [
+    "CACHE", "MEMORY", "NOTHING", "is_kept", "kept_terms", "less", "only", "outputs_of", "replaced", "share_of",
+    "terms_of", "without",
+]  # fmt: skip
 
 MEMORY = frozenset({"w_bytes", "kv_bytes"})  # what is read and written whatever is fused
 CACHE = frozenset({"kv_bytes"})
@@ -78,3 +81,22 @@ def is_kept(formula: Formula, term: Counter[Formula]) -> bool:
 
 def _factors(formula: Formula) -> tuple[Formula, ...]:
     return formula.arguments if formula.operation == "*" else (formula,)
+
+
+def replaced(formula: Formula, old: Formula, new: Formula) -> Formula:
+    """Return a formula with a part of it replaced, where it comes first."""
+    if formula is old:
+        return new
+    if not formula.arguments:
+        return formula
+    return build(formula.operation, *(replaced(argument, old, new) for argument in formula.arguments))
+
+
+def share_of(formula: Formula, name: str, value: Formula) -> Formula:
+    """Return what a variable adds to a sum that is proportional to it."""
+    found = []
+    for term in terms_of(formula):
+        if name in term.variables:
+            whole, rest = term.substitute({name: value}), term.substitute({name: 0})
+            found.append(whole if rest == NOTHING else build("-", whole, rest))
+    return build("+", *found)

@@ -106,7 +106,9 @@ class Node:
 
     @cached_property
     def copies(self) -> Formula:
-        """Its copies in the whole model."""
+        """Its copies in the whole model; none of what is shared."""
+        if self.is_shared:
+            return constant(0)
         return build("*", self.parent.copies, self.repeat) if self.parent else self.repeat
 
     @cached_property
@@ -128,6 +130,11 @@ class Node:
             assert isinstance(self.kernel, Composite)
             return build("+", *map(bytes_of, self.kernel.weights))
         return build("*", self.own_parameters, variable("w_bytes"))
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether its own parameters are another kernel's."""
+        return isinstance(self.kernel, Composite) and self.kernel.shared
 
     @property
     def is_stored(self) -> bool:
@@ -334,7 +341,7 @@ def _composite(node: Node, parent: Cost, values: Mapping[str, Number]) -> Cost:
         if not isinstance(number, int):
             problem = f"a kernel repeats a whole number of times, not {quote(number)}"
             raise TemplateError(problem, f"{node.path}, {field}")
-    count, copies = parent.count * repeat * calls, parent.copies * repeat
+    count, copies = parent.count * repeat * calls, 0 if node.is_shared else parent.copies * repeat
     if max(count, copies) >= LARGEST:
         raise TemplateError("runs more often than anything does", f"{node.path}, repeat")
     return Cost(count=count, copies=copies, parameters=normalize(copies * parameters))

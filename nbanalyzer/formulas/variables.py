@@ -73,10 +73,19 @@ _RUNTIME = (
     Variable("num_images", "runtime", "images", "images in the prompts of this pass", r"n_{\mathrm{img}}"),
     Variable("image_height", "runtime", "pixels", "height of each image, as the model takes it", r"H"),
     Variable("image_width", "runtime", "pixels", "width of each image, as the model takes it", r"W"),
+    Variable("tile_rows", "runtime", "tiles", "rows of tiles that each image is laid on", r"r_{\mathrm{tile}}"),
+    Variable("tile_columns", "runtime", "tiles", "columns of tiles that each image is laid on", r"c_{\mathrm{tile}}"),
+    Variable("kept_rows", "runtime", "patches", "rows of patches that each image covers", r"r_{\mathrm{kept}}"),
+    Variable("kept_columns", "runtime", "patches", "columns of patches that each image covers", r"c_{\mathrm{kept}}"),
     Variable("audio_samples", "runtime", "samples", "samples of sound per sequence", r"n_{\mathrm{smp}}"),
     Variable("w_bytes", "runtime", "bytes/element", "size of a weight", "b_{w}"),
     Variable("a_bytes", "runtime", "bytes/element", "size of an activation", "b_{a}"),
     Variable("kv_bytes", "runtime", "bytes/element", "size of what the cache keeps", "b_{kv}"),
+)
+
+_DRAFTS = (
+    Variable("mtp", "runtime", "tokens", "tokens that are drafted for every step of a sequence", r"n_{\mathrm{mtp}}"),
+    Variable("drafts", "runtime", "tokens", "drafts of a sequence that this pass verifies", r"n_{\mathrm{draft}}"),
 )
 
 _MESH = (
@@ -235,7 +244,17 @@ _CONVENTIONS = (
 VARIABLES: Mapping[str, Variable] = MappingProxyType(
     {
         variable.name: variable
-        for variable in (*_RUNTIME, *_MESH, *_SIZES, *_EXPERTS, *_ATTENTION, *_STATE_SPACE, *_REST, *_CONVENTIONS)
+        for variable in (
+            *_RUNTIME,
+            *_DRAFTS,
+            *_MESH,
+            *_SIZES,
+            *_EXPERTS,
+            *_ATTENTION,
+            *_STATE_SPACE,
+            *_REST,
+            *_CONVENTIONS,
+        )
     }
 )
 """Every global variable by name, in the order in which they are shown."""

@@ -29,6 +29,9 @@ def read_axes(arguments: Arguments) -> dict[str, Any]:
     if options.audio_seconds:
         texts = values_of(arguments, options.audio_seconds)
         axes["audio_seconds"] = one_or_all([arguments.real("--audio_seconds", str(text)) for text in texts])
+    if options.acceptance:
+        texts = values_of(arguments, options.acceptance)
+        axes["acceptance"] = one_or_all([arguments.real("--acceptance", str(text)) for text in texts])
     for name, choices in given(options, SWITCHES).items():
         # --causal alone means on, as for %populate.
         if not choices and "on" not in SWITCHES[name].choices:

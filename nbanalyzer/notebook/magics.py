@@ -146,7 +146,7 @@ class CostMagics(Magics):
         }
         several |= {
             name: [arguments.real(f"--{name}", text) for text in texts]
-            for name, texts in given(options, ("imbalance",)).items()
+            for name, texts in given(options, ("imbalance", "acceptance")).items()
         }
         several |= {
             name: [read(f"--{name}", text) for text in texts]

@@ -34,7 +34,7 @@ __all__ = ["AXES", "LENGTHS", "OF_REQUEST", "PARSERS", "LineParser"]
 MODEL = "catalogue name, path of a template or of a config.json, $template or $config"
 CONFIG = "a config.json to take the sizes from, or $config"
 HARDWARE = "an accelerator to run on: a name, see %%hardware, the path of a .json file or $card"
-OF_REQUEST = ("batch_size", "w_bit", "a_bit", "kv_bit", *MESH, "rank")  # sizes
+OF_REQUEST = ("batch_size", "w_bit", "a_bit", "kv_bit", *MESH, "rank", "mtp")  # sizes
 LENGTHS = {
     **SIZES,
     "prompt_len": "tokens per sequence that a request reads; with output_len",
@@ -163,7 +163,7 @@ def _(parser: LineParser) -> None:
     add_communication_options(parser)
     phase = "the prompt is read; one token more; or a whole request"
     parser.add_argument("--phase", choices=PHASES, help=phase)
-    add_run_options(parser, sizes=[name for name in SIZES if name != "rank"], media=())  # the busiest
+    add_run_options(parser, sizes=[name for name in SIZES if name not in {"rank", "mtp"}], media=())  # the busiest
     for name, meaning in options.LENGTHS.items():
         parser.add_value(f"--{name}", "N", meaning)
     parser.add_changes()
@@ -200,6 +200,7 @@ def _(parser: LineParser) -> None:
     for name, switch in SWITCHES.items():
         parser.add_argument(f"--{name}", nargs="*", choices=_Several(switch.choices), help=switch.meaning)
     add_quant_option(parser, several=True)
+    parser.add_argument("--acceptance", nargs="+", metavar="AXIS", help=options.ACCEPTANCE)
     accelerators = "accelerators: names, see %%hardware, or $card"
     parser.add_argument("--hardware", nargs="+", metavar="NAME", help=accelerators)
     parser.add_changes("NAME=AXIS", "config values to go through")

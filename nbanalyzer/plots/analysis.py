@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nbanalyzer.analysis.analysis import Analysis
     from nbanalyzer.costs.tree import Node
 
-__all__ = ["cost_plot"]
+__all__ = ["BYTES_PARTS", "FLOPS_PARTS", "cost_plot", "draw_bars"]
 
 Row = tuple[str, dict[str, float]]  # a label, and the lengths of the parts of its bars
 # Okabe and Ito's palette: told apart by colour-blind readers, on white.
@@ -47,7 +47,7 @@ def cost_plot(analysis: Analysis, what: str = "both") -> Plot:
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for panel, ax in zip(panels, axes, strict=True):
         parts = FLOPS_PARTS if panel == "flops" else BYTES_PARTS
-        _bars(ax, rows, parts, "FLOP" if panel == "flops" else "B")
+        draw_bars(ax, rows, parts, "FLOP" if panel == "flops" else "B")
     return Plot(figure, _text(name_of(analysis), rows, panels), title, [heading(analysis)])
 
 
@@ -72,7 +72,8 @@ def _rows(analysis: Analysis) -> list[Row]:
     return rows_of(analysis, shown, others, lengths)
 
 
-def _bars(ax: Axes, rows: list[Row], parts: dict[str, tuple[str, str]], unit: str) -> None:
+def draw_bars(ax: Axes, rows: list[Row], parts: dict[str, tuple[str, str]], unit: str) -> None:
+    """Draw the bars of one panel: their parts, a number at the end, names, a legend."""
     labels = [label for label, _ in rows]
     lengths: list[Part] = [(part, color, [numbers[key] for _, numbers in rows]) for part, (key, color) in parts.items()]
     for place, total in enumerate(stack(ax, lengths, labels, unit)):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from nbanalyzer.analysis.analysis import Analysis
-from nbanalyzer.analysis.populate import populate
+from nbanalyzer.costs.active import parameters
+from nbanalyzer.costs.count import with_media
+from nbanalyzer.costs.run import Run
+from nbanalyzer.costs.tree import Tree
 from nbanalyzer.quantities import count_of
 from nbanalyzer.table import Table
 from nbanalyzer.templates import catalog
+from nbanalyzer.templates.config import extract_model_params
 
 __all__ = ["listing"]
 
 HEADINGS = ("name", "model", "parameters", "active", "context", "layers", "hidden_size")
+ANY = Run.of(seq_len=1)  # no size of a model follows from it
 SIZES = ("max_position_embeddings", "num_layers", "hidden_size")
 
 
@@ -20,17 +24,13 @@ def listing() -> Table:
     Active parameters are those that a token uses, where that is not all; the context is what it was made for, in
     tokens, where there is a limit.
     """
-    models = {name: populate(name, seq_len=1) for name in catalog.names()}
-    short = dict(zip(catalog.names(), catalog.short_names(), strict=True))
-    order = sorted(models, key=lambda name: (name.partition("/")[0].casefold(), _size(models[name]), name))
-    return Table([HEADINGS, *(_row(short[name], name, models[name]) for name in order)], words=(0, 1))
-
-
-def _size(analysis: Analysis) -> int | float:
-    return analysis.totals["parameters"]
-
-
-def _row(short: str, name: str, analysis: Analysis) -> tuple[str, ...]:
-    whole, active = analysis.cost_of_all.parameters, analysis.active_parameters
-    sizes = (f"{analysis.params[field]:,}" if field in analysis.params else "" for field in SIZES)
-    return (short, name, count_of(whole), count_of(active) if active != whole else "", *sizes)
+    trees = {name: Tree(catalog.shipped(name)) for name in {*map(catalog.base, catalog.names())}}
+    rows = []
+    for short, name in zip(catalog.short_names(), catalog.names(), strict=True):
+        template = catalog.shipped(name)
+        sizes = with_media(template, extract_model_params(template.config, required=()), ANY)
+        whole, active = parameters(trees[catalog.base(name)], sizes)
+        shown = (f"{sizes[field]:,}" if field in sizes else "" for field in SIZES)
+        row = (short, name, count_of(whole), count_of(active) if active != whole else "", *shown)
+        rows.append((name.partition("/")[0].casefold(), whole, name, row))
+    return Table([HEADINGS, *(row for *_, row in sorted(rows))], words=(0, 1))

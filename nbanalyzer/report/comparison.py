@@ -28,7 +28,10 @@ def text(comparison: Comparison) -> str:
 
 def fragment(comparison: Comparison) -> dict[str, str]:
     """Return the comparison as HTML."""
-    heads = "".join(f"<div>{escape(line)}</div>" for line in _heads(comparison))
+    lines = [escape(line) for line in _heads(comparison)]
+    if comparison.sentence:
+        lines[0] = f"<b>{lines[0]}</b>"
+    heads = "".join(f"<div>{line}</div>" for line in lines)
     return {"text/html": heads + "<br>".join(Table(rows).html() for rows in tables(comparison))}
 
 
@@ -45,8 +48,9 @@ def _heads(comparison: Comparison) -> list[str]:
     shared = [_only(analysis.title for analysis in analyses)]
     used = {name for analysis in analyses for name in analysis.variables}
     used |= {axis for analysis in analyses for axis in analysis.run.axes}
+    used |= {"mtp"} if any(analysis.run.mtp for analysis in analyses) else set()
     used |= {"rank"} if any(analysis.run.rank is not None for analysis in analyses) else set()
-    sizes = [name for name in SIZES if name not in {"encoder_len", "rank", *MESH} or name in used]
+    sizes = [name for name in SIZES if name not in {"encoder_len", "rank", "mtp", *MESH} or name in used]
     runs = [{name: getattr(analysis.run, name) for name in sizes} | analysis.conventions for analysis in analyses]
     same = [name for name in runs[0] if all(run.get(name) == runs[0][name] for run in runs)]
     shared.append(", ".join(f"{name} {runs[0][name]}" for name in same))

@@ -1,13 +1,15 @@
-"""An analysis as HTML: real tables, with inline styles, without ids, scripts and style sheets.
+"""An analysis as HTML: real tables, with inline styles, without ids and scripts.
 
 It is read by ear, on pages that strip styles, in untrusted notebooks, nbconvert's pages and both themes; the name of a
-row unfolds to its derivation. Everything in it is escaped.
+row unfolds to its derivation. A module folds the rows that are inside it, by a style sheet of a few rules: where that
+is taken away, all rows are shown. Everything in it is escaped.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nbanalyzer.costs.names import help_of
@@ -73,28 +75,72 @@ def _table(analysis: Costs, roofline: Roofline | None) -> str:
     head = f'<th scope="col" align="left" style="{NAME.format(0.5)}">{kind}</th>'
     head += "".join(f'<th scope="col" style="{CELL};font-weight:normal">{_unbroken(text)}</th>' for text in labels)
     *rows, total = rows_of(analysis, roofline)
-    body = "".join(_row(analysis, row, roofline) for row in rows)
-    body += _row(analysis, total, roofline, f";{LINE}")
+    folds = _folds(rows)
+    body = "".join(_row(analysis, row, roofline, fold) for row, fold in zip(rows, folds, strict=True))
+    body += _row(analysis, total, roofline, line=f";{LINE}")
+    number = max((fold.number for fold in folds if fold.number is not None), default=-1) + 1
+    rules = ",".join(f".nb-rows:has(.f{one}:not([open])) .u{one}" for one in range(number))
+    style = f"<style>{rules}{{display:none}}.nb-rows .f{{list-style:inside disclosure-closed!important}}"
+    style += ".nb-rows [open]>.f{list-style:inside disclosure-open!important}</style>"
     return (
-        f'<table cellpadding="1" style="{TABLE}"><thead><tr align="right" style="text-align:right">{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table>"
+        f'{style if number else ""}<table class="nb-rows" cellpadding="1" style="{TABLE}"><thead><tr align="right" '
+        f'style="text-align:right">{head}</tr></thead><tbody>{body}</tbody></table>'
     )
 
 
-def _row(analysis: Costs, row: Row, roofline: Roofline | None, line: str = "") -> str:
+@dataclass(frozen=True)
+class _Fold:
+    """Where a row is folded.
+
+    Attributes:
+        number: of the rows that it folds itself; None if there are none inside it.
+        inside: the numbers of the rows around it, each of which folds it.
+
+    """
+
+    number: int | None
+    inside: tuple[int, ...]
+
+
+def _folds(rows: Sequence[Row]) -> list[_Fold]:
+    """Return of each row, in reading order, whether there are rows inside it, and inside which it is."""
+    found: list[_Fold] = []
+    around: list[tuple[int, int]] = []  # depth and number of the rows that the present one is inside
+    count = 0
+    for place, row in enumerate(rows):
+        around = [one for one in around if one[0] < row.depth]
+        inside = tuple(number for _, number in around)
+        if any(after.depth > row.depth for after in rows[place + 1 : place + 2]):
+            found.append(_Fold(count, inside))
+            around.append((row.depth, count))
+            count += 1
+        else:
+            found.append(_Fold(None, inside))
+    return found
+
+
+NOTHING = _Fold(None, ())
+
+
+def _row(analysis: Costs, row: Row, roofline: Roofline | None, fold: _Fold = NOTHING, line: str = "") -> str:
     texts = cells(analysis, row, roofline)
-    name, style = _name(analysis, row, roofline), NAME.format(0.5 + row.depth)
+    name, style = _name(analysis, row, roofline, fold.number), NAME.format(0.5 + row.depth)
     found = [f'<th scope="row" align="left" style="{style}{line}">{name}</th>']
     for index, text in enumerate(texts):
         style = CELL + line
         if index in WIDE and text and (row.node or row.parts) and float(text) >= 1:
             style += f";background:{_bar(float(text), _color(index, texts))}"
-        found.append(f'<td style="{style}">{_unbroken(text)}</td>')
-    return f'<tr align="right" style="text-align:right">{"".join(found)}</tr>'
+        found.append(f'<td style="{style}">{_unbroken(text)}</td>' if text or line else "<td></td>")
+    inside = " ".join(f"u{number}" for number in fold.inside)
+    within = f' class="{inside}"' if inside else ""
+    return f'<tr{within} align="right">{"".join(found)}</tr>'
 
 
-def _name(analysis: Costs, row: Row, roofline: Roofline | None) -> str:
-    """Return the name of a row; it unfolds to its derivation, or to the rows that it is the sum of."""
+def _name(analysis: Costs, row: Row, roofline: Roofline | None, number: int | None) -> str:
+    """Return the name of a row; it unfolds to its derivation, or to the rows that it is the sum of.
+
+    With a number it folds the rows inside it.
+    """
     label = escape(label_of(analysis, row))
     if row.parts:
         said = ROLES.get(row.label, "")
@@ -104,7 +150,11 @@ def _name(analysis: Costs, row: Row, roofline: Roofline | None) -> str:
         style = INSIDE + COLUMNS
         inside = f"<div>{escape(help_of(row.node, analysis))}</div>{_derivation(analysis, row)}"
     else:
-        return label if row.node is None else f'<span title="{as_attribute(row.node.path)}">{label}</span>'
+        text = label if row.node is None else f'<span title="{as_attribute(row.node.path)}">{label}</span>'
+        if number is None:
+            return text
+        # Where no style sheet is, nothing folds, and nothing looks as if it did.
+        return f'<details class="f{number}" open><summary class="f" style="list-style:none">{text}</summary></details>'
     return (
         f'<details><summary style="cursor:pointer;white-space:nowrap">{label}</summary>'
         f'<div style="{style}">{inside}</div></details>'

@@ -9,7 +9,10 @@ from nbanalyzer.quantities import rate, seconds
 from nbanalyzer.table import Table
 from nbanalyzer.text import as_lines, escape
 
-__all__ = ["fragment", "text"]
+from .analysis import page
+from .request_costs import heads, parts
+
+__all__ = ["FORMATS", "fragment", "text"]
 
 ESTIMATES = (
     ("prefill, idle server", "prefill_time"),
@@ -21,21 +24,24 @@ ESTIMATES = (
 
 def text(timing: RequestTiming) -> str:
     """Return the times of a request as aligned text."""
-    return as_lines([*_heads(timing), *Table(_rows(timing), words=(0, 1), has_head=False).lines("  ")])
+    costs = parts(timing.request).lines("  ")
+    return as_lines([*_heads(timing), *Table(_rows(timing), words=(0, 1), has_head=False).lines("  "), "", *costs])
 
 
 def fragment(timing: RequestTiming) -> dict[str, str]:
     """Return the times of a request as HTML."""
-    heads = "".join(f"<div>{escape(line)}</div>" for line in _heads(timing))
-    return {"text/html": f"{heads}{Table(_rows(timing), words=(0, 1), has_head=False).html()}"}
+    first, *others = _heads(timing)
+    lines = f"<div><b>{escape(first)}</b></div>" + "".join(f"<div>{escape(line.strip())}</div>" for line in others)
+    times = Table(_rows(timing), words=(0, 1), has_head=False).html()
+    return {"text/html": f"{lines}{times}{parts(timing.request).html()}"}
 
 
 def _heads(timing: RequestTiming) -> list[str]:
     accelerator = timing.accelerator
     return [
-        *filter(None, (timing.sentence,)),
-        timing.answer,
-        *repr(timing.request).splitlines(),
+        timing.sentence or timing.answer,
+        *([timing.answer] if timing.sentence else ()),
+        *heads(timing.request),
         f"  on {accelerator.title or accelerator.name}; {timing.prefill.words}",
         *(f"  warning: {note}" for note in timing.notes),
         f"  {fit_text(timing.request.memory, accelerator)}",
@@ -69,3 +75,11 @@ def _money(timing: RequestTiming) -> list[tuple[str, str]]:
         if timing.price.grid is not None:
             found.append(("g CO2 per million tokens", f"{timing.co2_per_million_tokens:.4g}"))
     return found
+
+
+def _page(timing: RequestTiming) -> str:
+    return page(timing.request.title, fragment(timing)["text/html"] + timing.plot().html())
+
+
+FORMATS = {"html": _page}
+"""Suffix of the file of a request's times → its content."""

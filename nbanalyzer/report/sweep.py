@@ -9,6 +9,7 @@ import numpy as np
 from nbanalyzer.analysis.marks import legend
 from nbanalyzer.sweeps import slices
 from nbanalyzer.sweeps.labels import label_of, listed, shown
+from nbanalyzer.sweeps.sentence import sentence_of
 from nbanalyzer.text import as_lines, escape
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ HATCH = "repeating-linear-gradient(-45deg,rgba(128,128,128,0.4) 0 2px,transparen
 def text(sweep: Sweep) -> str:
     """Return the axes and, unless the sweep is lazy, the range of every metric."""
     points = "1 point" if sweep.size == 1 else f"{sweep.size:,} points"
-    lines = [f"{sweep.model}: {points}{', lazy' if sweep.is_lazy else ''}"]
+    lines = [f"{sweep.model}: {points}{', lazy' if sweep.is_lazy else ''}", *filter(None, (sentence_of(sweep),))]
     lines += [f"  {name}: {listed(values)}" for name, values in sweep.axes.items()]
     if sweep.fixed:
         lines.append(f"  {', '.join(f'{name} {label_of(value)}' for name, value in sweep.fixed.items())}")
@@ -77,6 +78,8 @@ def _html(sweep: Sweep, part: Sweep, metric: str, x: str, hue: str | None) -> st
     """Return the ranges of all metrics, and one metric along two axes, in cells coloured by value."""
     head, *lines = repr(sweep).splitlines()
     parts = [f'<div style="font-size:0.92em;line-height:1.45"><div><b>{escape(head)}</b></div>']
+    if sentence_of(sweep):
+        parts.append(f"<div><b>{escape(lines.pop(0))}</b></div>")
     for line in lines:
         name, colon, text = line.strip().partition(": ")
         cells = (name, text) if colon else ("", name)

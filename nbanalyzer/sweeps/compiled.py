@@ -18,6 +18,7 @@ from nbanalyzer.analysis.laws import Pace
 from nbanalyzer.analysis.price import Price
 from nbanalyzer.analysis.rates import Efficiency, Rates, routing_of
 from nbanalyzer.costs.count import tree_again
+from nbanalyzer.costs.drafts import tokens_a_step
 from nbanalyzer.costs.metrics import METRICS, MONEY, OF_ENGINE, OF_ESTIMATE, metrics_of
 from nbanalyzer.costs.passes import passes_of
 from nbanalyzer.costs.run import REQUEST, TOKENS, Run
@@ -196,6 +197,7 @@ class CompiledMetrics:
         if "batch_size" in spec.inner:
             del values["batch_size"]
         values |= {name: expanded(parse(formula), self._constants) for name, formula in given.items()}
+        values["seq_len"] = expanded(parse(f"{given['seq_len']} + {run.drafts}"), self._constants)
         if run.logits == "all":
             values["num_logits"] = values["seq_len"]
         return Symbolic(tree, values)
@@ -328,7 +330,9 @@ class CompiledMetrics:
 
     def _requests(self, arrays: Mapping[str, Any], shape: tuple[int, ...], out: Mapping[str, Any]) -> None:
         first = self._first_program.evaluate(arrays, shape)
-        steps = self._step_sums(arrays, shape)
+        # A step that verifies drafts writes several tokens: there are so many fewer.
+        tokens = float(tokens_a_step(self.spec.run))
+        steps = {name: numbers / tokens for name, numbers in self._step_sums(arrays, shape).items()}
         lengths = {**(self._lengths or {}), **arrays}
         batch, output = lengths.get("batch_size", self.spec.run.batch_size), lengths["output_len"]
         sums = {name: first[name] + steps[name] for name in self._summed}

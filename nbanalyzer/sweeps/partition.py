@@ -130,10 +130,10 @@ def parts_of(grid: Grid, asked: Asked) -> Iterator[Part]:
 
 
 def _single(grid: Grid, chosen: Mapping[str, Any], length: str, metrics: Sequence[str]) -> int | None:
-    """Return the place of 1 among other new tokens, where an engine has other kernels for one; else None."""
+    """Return the place of 1 among other new tokens, where one runs other kernels, or verifies drafts; else None."""
     of_engine = chosen.get("fusion") == "engine" or not set(OF_ENGINE).isdisjoint(metrics)
     values = grid.axes.get(length, ())
-    return values.index(1) if of_engine and len(values) > 1 and 1 in values else None
+    return values.index(1) if (of_engine or chosen.get("mtp")) and len(values) > 1 and 1 in values else None
 
 
 def _is_request(grid: Grid) -> bool:
@@ -182,6 +182,11 @@ def _compiled(grid: Grid, chosen: Mapping[str, Any], asked: Asked) -> CompiledMe
     first = {name: values[0] for name, values in changing.items()}
     options |= {name: grid.axes[name][0] for name in inner if name in TOKENS}
     _require_room(grid, chosen, options, asked)
+    if options.get("mtp"):
+        at_least = {name: min(grid.axes[name]) for name in ("cache_len", "prompt_len") if name in grid.axes}
+        options |= {name: value for name, value in at_least.items() if name == "cache_len"}  # none drafts after none
+        if {**chosen, **at_least}.get("prompt_len") == 1:
+            raise InputError(f"mtp={options['mtp']}: a prompt of one token has no drafts to verify: give prompt_len")
     tree, params, run, _ = prepared(chosen["model"], config, {**sizes, **first}, options)
     for name in inner:
         if name in {"cache_len", "encoder_len"} and name not in tree.variables:

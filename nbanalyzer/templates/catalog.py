@@ -28,7 +28,7 @@ from .template_files import load_model_template
 from .validity import DEFAULTS, Difference, differences, filled, unstated
 
 __all__ = [
-    "KERNELS_OF", "NAMED", "aliases", "completed", "config_for", "config_of", "for_config", "known_as", "like",
+    "KERNELS_OF", "NAMED", "aliases", "base", "completed", "config_for", "config_of", "for_config", "known_as", "like",
     "look_up", "names", "require_fit", "shipped", "short_names",
 ]  # fmt: skip
 
@@ -200,6 +200,11 @@ def shipped(name: str) -> ModelTemplate:
     """Return a shipped model's complete template by its id, one of `names`."""
     template = _file(name)
     return _extended(template, shipped(template.extends)) if template.extends else template
+
+
+def base(name: str) -> str:
+    """Return the id of the shipped model whose kernels one of `names` has: itself, or the one that it extends."""
+    return _file(name).extends or name
 
 
 @cache

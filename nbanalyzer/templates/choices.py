@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from .matching import Language, Module, matches
 from .schemes import Role, Scheme
+from .template import Tensor
 
 __all__ = ["Choice", "Quantisation"]
 
@@ -44,6 +45,7 @@ class Quantisation:
         choices: the first that a module is meant by decides; no scheme if none does.
         scheme: the one of most weights.
         kv_bits: bits of an element of the cache; None if nobody says it.
+        kv_scale: the scale of the keys, and of the values, that a checkpoint has in every layer; None if it has none.
         is_stated: whether a config says it.
         notes: what to know of it, a line each.
         prefixes: of the names of modules, as other spellings of ``model.``.
@@ -53,6 +55,7 @@ class Quantisation:
     choices: tuple[Choice, ...]
     scheme: Scheme
     kv_bits: int | None = None
+    kv_scale: Tensor | None = None
     is_stated: bool = False
     notes: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()

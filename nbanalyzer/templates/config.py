@@ -221,7 +221,10 @@ class _Reader:
         for key in self.sources(name):
             value = look(self.text, key)
             by_layer = name in WHICH_LAYERS or name == "conv_kernel"  # of several convolutions
-            if value not in _SILENT and not (by_layer and isinstance(value, str | list | tuple)):
+            listed = isinstance(value, str | list | tuple)
+            if "vocab_size" not in self.text and listed and isinstance(same_for_all(value), str | list | tuple):
+                continue  # what reads images states sizes stage by stage
+            if value not in _SILENT and not (by_layer and listed):
                 stated[key] = self.size(key, value, VARIABLES[name])
         if len(set(stated.values())) > 1:
             raise self.error(f"contradicts itself: {', '.join(f'{key} is {value}' for key, value in stated.items())}")

@@ -16,6 +16,7 @@ from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number
 
 from .template import Reads
+from .tiles import SEARCHES, Canvas
 
 __all__ = [
     "OF_RUN", "RULES", "SAMPLE_RATE", "Fitted", "Media", "described", "evaluated", "fitted", "positions_of",
@@ -28,7 +29,10 @@ SAMPLE_RATE = 16_000
 LARGEST_SIDE = 2**16  # pixels: PIL refuses far smaller images
 MOST_ASPECT = 200  # of the sides, as Qwen's processors have it
 
-OF_RUN = ("num_images", "image_height", "image_width", "audio_samples")
+OF_RUN = (
+    "num_images", "image_height", "image_width", "audio_samples", "tile_rows", "tile_columns", "kept_rows",
+    "kept_columns",
+)  # fmt: skip
 """The variables of a run that say what is read."""
 
 
@@ -39,13 +43,22 @@ class Media(NamedTuple):
     image_height: int = 0
     image_width: int = 0
     audio_samples: int = 0
+    tile_rows: int = 0
+    tile_columns: int = 0
+    kept_rows: int = 0
+    kept_columns: int = 0
 
 
 class Fitted(NamedTuple):
-    """An image as a model takes it: its sides in pixels."""
+    """An image as a model takes it: its sides in pixels, and what it is laid on where it is cut into tiles."""
 
     height: int
     width: int
+    canvas: Canvas = Canvas(0, 0)
+
+    def read(self, count: int) -> Media:
+        """Return so many of them."""
+        return Media(count, self.height, self.width, 0, *self.canvas)
 
 
 def read_image_size(text: object) -> tuple[int, int]:
@@ -84,7 +97,7 @@ def _grid(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
     elif sides[0] * sides[1] < least:
         ratio = sqrt(least / (height * width))
         sides = [ceil(side * ratio / factor) * factor for side in (height, width)]
-    return Fitted(*sides)
+    return Fitted(sides[0], sides[1])
 
 
 def _longest_side(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
@@ -93,11 +106,32 @@ def _longest_side(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
     ratio = max(height / longest, width / longest)
     if ratio > 1:
         height, width = max(1, floor(height / ratio)), max(1, floor(width / ratio))
-    return Fitted(*(((side - 1) // factor + 1) * factor for side in (height, width)))
+    return Fitted(-(-height // factor) * factor, -(-width // factor) * factor)
+
+
+def _padded(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
+    """Return an image on whole patches, made smaller if those are too many, and never larger: Kimi-K2.5's processor."""
+    patch, factor, most, longest = (sizes[name] for name in ("patch", "factor", "most", "longest"))
+    patches = max(1.0, height // patch) * max(1.0, width // patch)
+    scale = min(1.0, sqrt(most / patches), longest * patch / height, longest * patch / width)
+    height, width = (min(max(1, int(side * scale)), longest * patch) for side in (height, width))
+    return Fitted(-(-height // factor) * factor, -(-width // factor) * factor)
+
+
+def _laid(search: Callable[[int, int, Mapping[str, int]], Canvas]) -> Callable[[int, int, Mapping[str, int]], Fitted]:
+    """Return how an image is cut into tiles, by a search for its canvas."""
+
+    def cut(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
+        if max(height, width) > MOST_ASPECT * min(height, width):
+            raise InputError(f"image_size {height}x{width}: its sides differ by more than {MOST_ASPECT} times")
+        return Fitted(height, width, search(height, width, sizes))
+
+    return cut
 
 
 RULES: Mapping[str, Callable[[int, int, Mapping[str, int]], Fitted]] = {
-    "one size": _one_size, "grid": _grid, "longest side": _longest_side,
+    "one size": _one_size, "grid": _grid, "longest side": _longest_side, "padded": _padded,
+    **{name: _laid(search) for name, search in SEARCHES.items()},
 }  # fmt: skip
 """How a processor fits an image to a model: name → function of its height, its width, and the model's sizes."""
 
@@ -144,7 +178,9 @@ def fitted(
     note = ""
     if found[:2] != (height, width):
         note = f"images of {height}x{width} are resized to {found.height}x{found.width}, as its processor does"
-    return Media(count, found.height, found.width), note
+    if rows := found.canvas.rows:
+        note = f"images of {height}x{width} are laid on {rows} x {found.canvas.columns} tiles, as its processor does"
+    return found.read(count), note
 
 
 def variables_of(reads: Reads) -> frozenset[str]:
@@ -183,9 +219,9 @@ def some(reads: Reads, params: Mapping[str, int]) -> Media:
     if reads.what == "sound":
         return Media(audio_samples=10 * SAMPLE_RATE)
     sizes = {name: int(parse(text).evaluate(params)) for name, text in reads.sizes.items()}
-    side = sizes.get("factor", 0)
+    side = sizes.get("factor", sizes.get("tile", 0))
     height, width = (sizes["height"], sizes["width"]) if "height" in sizes else (11 * side, 13 * side)
-    return Media(3, height, width)
+    return RULES[reads.rule](height, width, sizes).read(3)
 
 
 def evaluated(reads: Reads, params: Mapping[str, int], media: Media) -> dict[str, Number]:

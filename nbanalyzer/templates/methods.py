@@ -13,7 +13,8 @@ from typing import Any
 from nbanalyzer.errors import ConfigError, InputError, quote
 
 from .choices import Choice, Quantisation
-from .schemes import Role, Scheme, scheme_named, with_values
+from .schemes import MODEL, Role, Scheme, scheme_named, with_values
+from .template import Tensor
 
 __all__ = ["METHODS", "read"]
 
@@ -21,6 +22,9 @@ Fields = Mapping[str, Any]
 WEIGHTS: tuple[Role, ...] = ("linear", "expert")
 LINEARS: tuple[Role, ...] = ("linear", "expert", "head")
 HEAD: tuple[Role, ...] = ("head",)
+UNSAID = ("mtp.*eh_proj", "*.indexer.weights_proj")
+"""What DeepSeek's block-wise files leave out though no list says so: V3's joint of the layer that predicts further
+tokens, V3.2's weights of the indexer's heads; both by the numbers of elements of each dtype that the hub counts."""
 
 
 def read(fields: Fields, model_type: str) -> Quantisation:
@@ -115,7 +119,10 @@ def _fp8(fields: Fields, model_type: str) -> Quantisation:
         values = {"rows": block[0], "columns": block[1], "scale_bytes": size}
         scheme = with_values(scheme_named("fp8-block"), values)
         notes = (f"scales of {size} bytes, as {model_type or 'such models'} have them: the config does not say it",)
-    choices = _leaving(scheme, _listed(fields, "modules_to_not_convert", "ignored_layers"))
+    left = _listed(fields, "modules_to_not_convert", "ignored_layers")
+    choices = _leaving(scheme, left)
+    if left is None:
+        choices = (Choice(None, UNSAID, "glob"), *choices)
     if fields.get("expert_dtype") in {"fp4", "mxfp4"}:
         choices = (Choice(scheme_named("mxfp4"), roles=("expert",)), *choices)
     return Quantisation(choices, scheme, notes=notes)
@@ -203,7 +210,8 @@ def _compressed_tensors(fields: Fields, _: str) -> Quantisation:
         choices.append(Choice(scheme, _listed(group, "targets") or ("Linear",), "compressed-tensors"))
     if not schemes:
         raise ConfigError("no group of compressed-tensors says what weights are")
-    return Quantisation(tuple(choices), schemes[0], _kv_bits(fields.get("kv_cache_scheme")))
+    stated = fields.get("kv_cache_scheme")
+    return Quantisation(tuple(choices), schemes[0], _kv_bits(stated), _kv_scale(stated))
 
 
 def _of_tensors(group: Fields, form: str) -> Scheme:
@@ -237,6 +245,7 @@ def _of_tensors(group: Fields, form: str) -> Scheme:
 def _modelopt(fields: Fields, model_type: str) -> Quantisation:
     fields = _object(fields["quantization"], "quantization") if "quantization" in fields else fields
     kv_bits = _kv_bits(fields.get("kv_cache_scheme") or fields.get("kv_cache_quant_algo"))
+    kv_scale = Tensor("scale", "f32", "1", is_read=False) if kv_bits else None
     left = _listed(fields, "ignore", "exclude_modules", "modules_to_not_convert") or ()
     choices = [Choice(None, left, "glob")] if left else []
     algorithm = fields.get("quant_algo")
@@ -249,9 +258,9 @@ def _modelopt(fields: Fields, model_type: str) -> Quantisation:
         if not named:
             raise ConfigError("MIXED_PRECISION of modelopt without quantized_layers says no scheme")
         first = next(choice.scheme for choice in named if choice.scheme)
-        return Quantisation((*named, *choices), first, kv_bits)
+        return Quantisation((*named, *choices), first, kv_bits, kv_scale)
     scheme = _algorithm(algorithm, model_type)
-    return Quantisation((*choices, Choice(scheme, roles=LINEARS)), scheme, kv_bits)
+    return Quantisation((*choices, Choice(scheme, roles=LINEARS)), scheme, kv_bits, kv_scale)
 
 
 def _algorithm(name: object, model_type: str) -> Scheme:
@@ -328,6 +337,20 @@ def _kv_bits(stated: object) -> int | None:
     if stated not in known:
         raise ConfigError(f"the scheme {quote(stated)} of the cache is not known: there are {', '.join(known)}")
     return known[str(stated)]
+
+
+def _kv_scale(stated: object) -> Tensor | None:
+    """Return a scale of the cache in compressed-tensors' files: one for all heads or for each; none if it is dynamic.
+
+    Source: compressed-tensors ``quantization/lifecycle/initialize.py``, `initialize_attn_qparams`.
+    """
+    if not isinstance(stated, Mapping) or stated.get("dynamic"):
+        return None
+    strategy = stated.get("strategy") or "tensor"
+    elements = {"tensor": "1", "attn_head": "{num_kv_heads}"}
+    if strategy not in elements:
+        raise ConfigError(f"scales of the cache by {quote(strategy)} are not known: there are {', '.join(elements)}")
+    return Tensor("scale", MODEL, elements[str(strategy)], is_read=False)
 
 
 METHODS: Mapping[str, Callable[[Fields, str], Quantisation]] = {

@@ -117,6 +117,7 @@ class SchemeFile(_Struct, frozen=True, kw_only=True):
         rules: which matrices have which format, the first that fits; the rest has the only format.
         formats: name → the tensors.
         rest: dtype of all other weights; "" for that of the run.
+        has_mtp: whether its files keep layers that predict further tokens: converters leave them out.
 
     """
 
@@ -132,6 +133,7 @@ class SchemeFile(_Struct, frozen=True, kw_only=True):
     rules: tuple[Rule, ...] = ()
     formats: dict[str, Format]
     rest: str = ""
+    has_mtp: bool = True
 
 
 @dataclass(frozen=True)

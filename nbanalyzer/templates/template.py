@@ -117,6 +117,7 @@ class Composite(_Struct, tag_field="kernel_type", tag="composite", frozen=True, 
         calls: how often each copy runs in this pass: 0 if the pass skips it (an encoder in decoding), more if one
             module is called repeatedly. The parameters do not depend on it.
         parameters: of one copy, without those of `sub_kernels`.
+        shared: whether its parameters, and those inside, are another kernel's: no memory holds them a second time.
         scheme: the name of the scheme that its weights are stored in; "" if the run's bits say it.
         weights: the tensors that one copy's parameters are stored in, by that scheme.
         sub_kernels: the kernels inside.
@@ -131,6 +132,7 @@ class Composite(_Struct, tag_field="kernel_type", tag="composite", frozen=True, 
     repeat: str = "1"
     calls: str = "1"
     parameters: str = ""
+    shared: bool = False
     scheme: str = ""
     weights: tuple[Tensor, ...] = ()
     sub_kernels: tuple[Basic | Composite, ...] = ()

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 from _pytest.mark.structures import ParameterSet
 from builders import every_model
@@ -38,6 +37,8 @@ def call(tool: str, shelf: Shelf | None = None, /, **arguments: Any) -> Reply:
 
 
 def answer(tool: str, shelf: Shelf | None = None, /, **arguments: Any) -> dict[str, Any]:
+    import jsonschema  # a second, which whoever collects tests need not wait for
+
     reply = call(tool, shelf, **arguments)
     assert reply.data is not None, reply.text
     jsonschema.validate(reply.data, TOOLS[f"nbanalyzer_{tool}"].output_schema)
@@ -81,6 +82,8 @@ def test_the_tools() -> None:
 
 @pytest.mark.parametrize("tool", TOOLS.values(), ids=lambda tool: tool.name)
 def test_schemas_are_schemas_of_objects(tool: Any) -> None:
+    import jsonschema
+
     for schema in (tool.input_schema, tool.output_schema):
         jsonschema.Draft202012Validator.check_schema(schema)
         assert schema["type"] == "object"

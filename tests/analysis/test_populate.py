@@ -19,7 +19,6 @@ from builders import composite as part
 from builders import template as own
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import GPT2Config, LlamaConfig
 
 from nbanalyzer import Analysis, expand, populate, populate_template
 from nbanalyzer.analysis.populate import template_of as model
@@ -403,7 +402,10 @@ def test_untying_the_head_adds_its_weight() -> None:
 # ---- configs from elsewhere
 
 
+@pytest.mark.slow
 def test_a_config_object_a_mapping_and_a_path_agree(tmp_path: Path) -> None:
+    from transformers import GPT2Config  # takes seconds
+
     config = GPT2Config(n_embd=1024, n_layer=24, n_head=16)
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
     totals = [
@@ -414,7 +416,10 @@ def test_a_config_object_a_mapping_and_a_path_agree(tmp_path: Path) -> None:
     assert totals[0] == populate("gpt2-medium", seq_len=32).totals
 
 
+@pytest.mark.slow
 def test_a_config_of_another_model_is_refused() -> None:
+    from transformers import LlamaConfig  # takes seconds
+
     for config in (LlamaConfig(), {**model("gpt2").config, "model_type": "llama"}):
         with pytest.raises(ConfigError, match=r"'llama'.*'gpt2'"):
             populate("gpt2", config=config)
@@ -645,7 +650,10 @@ def test_the_documented_call_has_the_documented_signature() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_documented_call_returns_the_tree_with_numbers() -> None:
+    from transformers import GPT2Config  # takes seconds
+
     result = populate_template(GPT2, GPT2Config(), 2, 16, 4, 8, 16, 8, logits="last")
     assert json.loads(json.dumps(result)) == result
     analysis = populate("gpt2", batch_size=2, seq_len=16, cache_len=4, w_bit=8, a_bit=16, kv_bit=8, logits="last")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nbanalyzer import expand, populate, sensitivity
+from nbanalyzer.analysis.sentence import of_elasticities
 from nbanalyzer.costs.metrics import PASS_METRICS
 from nbanalyzer.errors import InputError, NBAnalyzerError, UnknownNameError
 from nbanalyzer.plots.figure import Plot
@@ -140,3 +142,22 @@ def test_bad_input_is_one_line(
         sensitivity(model, metric, at)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_sentence_says_what_moves_most_and_what_does_not(tmp_path: Path) -> None:
+    found = sensitivity("llama-3.1-8b", "weight_bytes")
+    # Bytes of weights are in proportion to a weight's, and to the width but for norms; tokens make no difference.
+    first = "hidden_size and w_bytes move weight_bytes most: 1 % more of one is 1 % more, in proportion. "
+    assert found.sentence.startswith(first)
+    assert found.sentence.endswith(" make no difference here.")
+    assert repr(found).splitlines()[2] == found.sentence
+    html = found._repr_mimebundle_()["text/html"]
+    assert f"<b>{found.sentence}</b>" in html
+    assert html.count("<tr") == 1 + len(found.elasticities)
+    found.save(tmp_path / "moves.html")
+    assert "<svg" in (tmp_path / "moves.html").read_text(encoding="utf-8")
+    square = of_elasticities("flops", {"a": 2.0, "b": 2.0, "c": -0.25, "d": 0.0})
+    assert square == (
+        "a and b move flops most: 1 % more of one is 2 % more, with its square. d makes no difference here."
+    )
+    assert of_elasticities("flops", {"a": 0.0}) == "None of the 1 variables moves flops here."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -298,3 +299,38 @@ def test_devices_that_no_node_has_are_refused_where_links_matter() -> None:
     assert solve("llama-3.1-8b", "h100-sxm", maximize="batch_size", **run).value
     balance = solve("llama-3.1-8b", "h100-sxm", balance="seq_len", tp=16)  # between products and traffic
     assert balance.value == solve("llama-3.1-8b", "h100-sxm", balance="seq_len", tp=16, nodes=2).value
+
+
+def test_the_answer_is_a_sentence_made_from_the_numbers() -> None:
+    found = solve("llama-3.1-8b", CARD, maximize="batch_size", seq_len=1, cache_len=4096)
+    need = found.analysis.memory
+    assert need.state < need.weights  # 16 of 24 GB
+    share = f"{100 * float(need.weights / need.total):.0f} %"
+    assert (
+        found.sentence == f"At most {found.value} sequences: the weights are {share} of the memory that is needed then."
+    )
+    assert repr(found).splitlines()[2] == found.sentence
+    assert f"<b>{found.sentence}</b>" in found._repr_mimebundle_()["text/html"]
+    none = solve("deepseek-v3", CARD, maximize="batch_size", seq_len=1)
+    assert none.sentence.startswith("Does not fit even at batch_size = 1, by ")
+    turn = solve("llama-3.1-8b", CARD, balance="batch_size", seq_len=1, cache_len=100)
+    assert turn.sentence.startswith(f"From {turn.value:,} sequences on, arithmetic takes as long as traffic.")
+    slow = solve("llama-3.1-8b", CARD, maximize="batch_size", seq_len=1, below={"lower_bound": 0.017})
+    assert slow.sentence.endswith("the memory would hold more, but that would take too long.")
+
+
+def test_what_the_picture_has_is_what_another_pass_needs(tmp_path: Path) -> None:
+    found = solve("llama-3.1-8b", CARD, maximize="cache_len", seq_len=1)
+    whole, weights, cache = found.plot().figure.axes[0].lines[:3]
+    for x, needed, stored, kept in zip(*whole.get_data(), weights.get_ydata(), cache.get_ydata(), strict=True):
+        memory = populate("llama-3.1-8b", seq_len=1, cache_len=int(x)).memory
+        assert (needed, stored, kept) == (memory.total, memory.weights, memory.state)
+    found.save(tmp_path / "found.html")
+    saved = (tmp_path / "found.html").read_text(encoding="utf-8")
+    assert "<svg" in saved
+    assert found.sentence in saved
+    turn = solve("gpt2", CARD, balance="batch_size", seq_len=1)
+    products, traffic = (line.get_ydata() for line in turn.plot().figure.axes[0].lines[:2])
+    assert turn.value is not None
+    xs = [*turn.plot().figure.axes[0].lines[0].get_xdata()]
+    assert [products[place] >= traffic[place] for place, x in enumerate(xs)] == [x >= turn.value for x in xs]

@@ -194,7 +194,15 @@ def test_a_derivation_shows_every_step_once() -> None:
     lines = repr(analysis.explain("b")).splitlines()  # two layers of 10 + 3, and a head of 1
     assert lines == ["b", "flops, all repeats", "    layer + head", "  = 26 + 1", "  = 27"]
     lines = repr(analysis.explain("flops")).splitlines()
-    assert lines == ["flops of the whole pass", "flops", "    a + b", "  = 26 + 27", "  = 53"]
+    # Of 53: twice 2 * 2 * 5 of the projections, twice 2 * 3 of the norms, and 1 of the head.
+    assert lines[:2] == ["flops of the whole pass", "  {hidden_size} = 5   width of the residual stream"]
+    assert lines[2:5] == ["flops", "    head 100 %", "  = 53"]  # nothing of it is a layer
+    shares = {line.partition(" (")[0]: line.rpartition(": ")[2] for line in lines[5:] if line[0] != " "}
+    assert shares == {
+        "a.layer.proj × 2": "38 %", "b.layer.proj × 2": "38 %", "a.layer.norm × 2": "11 %", "b.layer.norm × 2": "11 %",
+        "b.head": "2 %",
+    }  # fmt: skip
+    assert lines[6:8] == ["    2 * 2 * {hidden_size}", "  = 2 * 2 * 5"]
     assert repr(analysis.explain("bytes")).splitlines()[1:] == ["bytes", "    nothing", "  = 0"]
     assert repr(analysis.explain("b.head")).splitlines() == ["b.head", "op, flops (vector)", "    1"]
 

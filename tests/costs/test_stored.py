@@ -298,6 +298,31 @@ def test_the_cache_has_the_bits_that_the_scheme_says() -> None:
     assert request.last.run.kv_bit == 8
 
 
+GROUP = {"targets": ["Linear"], "weights": {"num_bits": 8, "type": "float", "strategy": "channel"}}
+TENSORS = {"quant_method": "compressed-tensors", "ignore": ["lm_head"], "config_groups": {"group_0": GROUP}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "size"),
+    [
+        # Two scales a layer: fp32 by modelopt, in the model's precision by compressed-tensors, one or one a head.
+        ({"quant_method": "modelopt", "quant_algo": "FP8", "ignore": ["lm_head"], "kv_cache_scheme": "FP8"}, 2 * 4),
+        ({"quant_algo": "NVFP4", "kv_cache_quant_algo": "FP8", "exclude_modules": ["*self_attn*"]}, 2 * 4),
+        ({**TENSORS, "kv_cache_scheme": {"num_bits": 8, "type": "float", "strategy": "tensor"}}, 2 * 2),
+        ({**TENSORS, "kv_cache_scheme": {"num_bits": 8, "strategy": "attn_head", "dynamic": False}}, 2 * 2 * 8),
+        ({**TENSORS, "kv_cache_scheme": {"num_bits": 8, "strategy": "tensor", "dynamic": True}}, 0),
+    ],
+)
+def test_a_checkpoint_has_the_scales_of_the_cache(fields: dict[str, Any], size: int) -> None:
+    without = {name: value for name, value in fields.items() if not name.startswith("kv_cache")}
+    (scaled, plain) = (
+        stated("llama-3.1-8b", {"quant_method": "modelopt", **one}, seq_len=1) for one in (fields, without)
+    )
+    assert scaled.checkpoint.total - plain.checkpoint.total == 32 * size
+    assert [scaled.checkpoint.tensors.get(name, 0) for name in ("k_scale", "v_scale")] == [16 * size] * 2
+    assert scaled.totals["weight_bytes_read"] == plain.totals["weight_bytes_read"]
+
+
 def test_a_config_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is given as config says how weights are stored, and nobody else."""
     monkeypatch.setenv("NBANALYZER_COMPARE", "off")

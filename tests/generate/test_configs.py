@@ -171,12 +171,12 @@ def test_shipped_models_give_no_warning(name: str, monkeypatch: pytest.MonkeyPat
     assert populate(name, seq_len=min(128, positions)).warnings == ()
 
 
-def test_layers_that_predict_further_tokens_are_said_not_to_be_counted() -> None:
+def test_layers_that_predict_further_tokens_are_said_not_to_be_run() -> None:
     notes = populate("DeepSeek-V3", seq_len=4).notes
-    assert any(
-        note.startswith("not counted: num_nextn_predict_layers=1, which predict further tokens") for note in notes
-    )
-    assert not any("not counted" in note for note in populate("gpt2", seq_len=4).notes)
+    assert any(note.startswith("num_nextn_predict_layers=1: predict further tokens, in the ch") for note in notes)
+    notes = populate("MiniMax-M2.5", seq_len=4).notes  # whose files have none
+    assert any(note.startswith("not counted: num_mtp_modules=3, which predict further tokens") for note in notes)
+    assert not any("predict" in note for note in populate("gpt2", seq_len=4).notes)
 
 
 def test_a_template_that_nobody_checked_is_still_doubted() -> None:

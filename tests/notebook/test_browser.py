@@ -80,3 +80,30 @@ def test_text_stands_out_from_its_background(page: Page) -> None:
         " lum(getComputedStyle(canvas).backgroundColor)] }"
     )
     assert abs(text - background) > 0.6
+
+
+def test_a_module_folds_the_rows_inside_it(page: Page) -> None:
+    rows = page.locator(".nb-rows > tbody > tr:visible")
+    names = [text.strip().split("\n")[0] for text in rows.locator("th").all_inner_texts()]
+    block = names.index("layers × 32")
+    inside = page.locator("summary:visible", has_text="mlp").first
+    inside.click()  # gate, up and down projection, activation, product of gate and up
+    assert len(names) - rows.count() == 5
+    page.locator("summary:visible", has_text="layers × 32").click()
+    folded = [text.strip() for text in rows.locator("th").all_inner_texts()]
+    assert folded[: block + 1] == names[: block + 1]
+    assert "mlp" not in folded
+    assert folded[-1] == "total"
+    page.locator("summary:visible", has_text="layers × 32").press("Enter")
+    assert len(names) - rows.count() == 5  # what was folded inside still is
+    inside.click()
+    assert rows.count() == len(names)
+
+
+def test_without_a_style_sheet_all_rows_are_shown(page: Page) -> None:
+    count = page.locator(".nb-rows > tbody > tr:visible").count()
+    page.locator("summary:visible", has_text="layers × 32").click()
+    page.evaluate("document.querySelectorAll('style').forEach(one => one.remove())")
+    assert page.locator(".nb-rows > tbody > tr:visible").count() == count
+    marker = "getComputedStyle(document.querySelector('summary.f')).listStyleType"
+    assert page.evaluate(marker) == "none"

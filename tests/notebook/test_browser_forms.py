@@ -408,13 +408,13 @@ def test_a_mistake_is_one_line_and_the_last_state_stays(form: Form, name: str, t
     form.type(name, text)
     expect(form.box.locator(".nb-error")).to_contain_text(says)
     assert form.figure("kv_cache_bytes").inner_text() == before
-    expect(form.box.locator(".nb-answers")).to_have_css("opacity", "0.65")  # dimmed, and read all the same
+    expect(form.box.locator(".nb-headline")).to_have_css("opacity", "0.65")  # dimmed, and read all the same
     if says == "many":
         assert violations(form) == []
     form.keep("mistake")
     form.type(name, {"batch_size": "2", "cache_len": "1024"}[name])
     expect(form.box.locator(".nb-error")).to_have_text("")
-    expect(form.box.locator(".nb-answers")).to_have_css("opacity", "1")
+    expect(form.box.locator(".nb-headline")).to_have_css("opacity", "1")
 
 
 def test_a_model_that_does_not_exist(form: Form) -> None:
@@ -441,6 +441,24 @@ def test_the_dark_theme(form: Form) -> None:
     form.stands_out(".nb-figure-time .nb-value")
 
 
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_the_theme_of_the_settings(form: Form, theme: str) -> None:
+    """As `%config NBAnalyzer.theme` dresses it, on a page of the other one."""
+    page = "Light" if theme == "dark" else "Dark"
+    form.page.evaluate(THEME, f"JupyterLab {page}")
+    form.page.wait_for_function(f"() => document.body.dataset.jpThemeLight === '{str(page == 'Light').lower()}'")
+    form.box.evaluate(f"box => box.classList.add('nb-theme-{theme}')")
+    try:
+        for part in (".nb-figure-time .nb-value", ".nb-heading b", ".nb-model input", ".nb-batch_size .widget-label"):
+            form.stands_out(part)
+        assert violations(form) == []
+        form.keep(f"theme-{theme}")
+    finally:
+        form.box.evaluate(f"box => box.classList.remove('nb-theme-{theme}')")
+        form.page.evaluate(THEME, "JupyterLab Light")
+        form.page.wait_for_function("() => document.body.dataset.jpThemeLight === 'true'")
+
+
 @pytest.mark.parametrize("width", [700, 1000, 1440, 1800])  # of which Lab's side bar leaves 300 less
 def test_nothing_sticks_out(form: Form, width: int) -> None:
     form.page.set_viewport_size({"width": width, "height": 1000})
@@ -448,10 +466,10 @@ def test_nothing_sticks_out(form: Form, width: int) -> None:
         form.page.wait_for_function(INSIDE, arg=form.box.element_handle())
         columns = {700: 1, 1000: 1, 1440: 2, 1800: 2}[width]
         boxes = [
-            form.box.locator(f".nb-{part}").bounding_box() for part in ("controls", "answers", "headline", "roofline")
+            form.box.locator(f".nb-{part}").bounding_box() for part in ("controls", "heading", "headline", "roofline")
         ]
-        controls, answers, figures, roofline = [(box["x"], box["y"]) for box in boxes if box]
-        assert (controls[1] == answers[1]) == (columns == 2)
+        controls, heading, figures, roofline = [(box["x"], box["y"]) for box in boxes if box]
+        assert (abs(controls[1] - heading[1]) < 5) == (columns == 2)
         assert (roofline[0] > figures[0]) == (width == 1800)
         form.keep(f"width-{width}")
     finally:

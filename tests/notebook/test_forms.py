@@ -27,6 +27,7 @@ from nbanalyzer.costs.run import MESH
 from nbanalyzer.errors import InputError, NBAnalyzerError, UnknownNameError
 from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.profiles import profile
+from nbanalyzer.notebook import settings
 from nbanalyzer.notebook.form import lifecycle
 from nbanalyzer.notebook.form.controls import Size, stops
 from nbanalyzer.notebook.form.inputs import Inputs
@@ -886,7 +887,10 @@ def test_saving_every_format(
         assert found["units"]["time"] == "s"
     else:
         assert found["totals"] == form.analysis.totals
-    assert "openai-community/gpt2" in (tmp_path / "a.html").read_text()
+    saved = (tmp_path / "a.html").read_text()
+    assert "openai-community/gpt2" in saved
+    assert form.request is None or "decode steps" in saved
+    assert saved.count("<svg viewBox") == 2  # a picture of two panels
     assert png_size((tmp_path / "a.png").read_bytes())[0] >= 640
 
 
@@ -1028,6 +1032,21 @@ def test_going_back_costs_nothing(make: Make, monkeypatch: pytest.MonkeyPatch) -
 # ---- how it is shown, and how it goes
 
 
+def test_the_theme_of_the_settings_dresses_a_form(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[dict[str, Any]] = []
+    monkeypatch.setattr("IPython.display.display", lambda data, **_: shown.append(data))
+    form = make("gpt2")
+    monkeypatch.setattr(settings.current(), "theme", "dark")
+    form._ipython_display_()
+    assert "nb-theme-dark" in form.widget._dom_classes
+    # The form hides what stands in it, its ground included.
+    assert shown[1]["text/html"].startswith('<div class="nb-began"><div style="color-scheme:dark;')
+    monkeypatch.setattr(settings.current(), "theme", "auto")
+    form._ipython_display_()
+    assert "nb-theme-dark" not in form.widget._dom_classes
+    assert shown[3]["text/html"].startswith('<div class="nb-began"><div style="opacity')
+
+
 def test_what_a_notebook_keeps(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[dict[str, Any]] = []
     monkeypatch.setattr("IPython.display.display", lambda data, **_: shown.append(data))
@@ -1037,7 +1056,10 @@ def test_what_a_notebook_keeps(make: Make, monkeypatch: pytest.MonkeyPatch) -> N
     assert view[WIDGET]["model_id"] == form.widget.model_id
     assert view["text/plain"] == "WhatIf(llama-3.1-8b, decode, on h100-sxm)"
     assert "while a kernel runs" in view["text/html"]
-    assert form._repr_mimebundle_() == {**view, "text/html": table["text/html"]}  # asked for by others than Jupyter
+    asked = form._repr_mimebundle_()  # by others than Jupyter
+    assert all(asked[name] == view[name] for name in (WIDGET, "text/plain"))
+    assert asked["text/html"].endswith(table["text/html"])
+    assert "A form of Jupyter's widgets" in asked["text/html"]
     assert WIDGET not in table
     assert table["text/plain"] == repr(form.roofline)
     assert form.roofline is not None

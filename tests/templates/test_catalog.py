@@ -14,7 +14,7 @@ import pytest
 from builders import error_of, written
 
 import nbanalyzer
-from nbanalyzer import populate
+from nbanalyzer import populate, request, sweep
 from nbanalyzer.analysis.populate import template_of as model
 from nbanalyzer.errors import ConfigError, TemplateError, UnknownNameError
 from nbanalyzer.templates.catalog import aliases, completed, for_config, known_as, names, shipped, short_names
@@ -51,7 +51,7 @@ def test_the_names_are_the_shipped_files() -> None:
     assert set(names()) == files
     assert nbanalyzer.models() == names()
     assert list(names()) == sorted(files, key=str.casefold)
-    assert len(names()) == len(set(names())) >= 29
+    assert len(names()) == len(set(names())) >= 150
 
 
 @pytest.mark.parametrize("name", names())
@@ -113,7 +113,14 @@ def test_an_unknown_name_suggests_the_near_one_and_how_to_get_it(wanted: str, ne
         ("gpt-2", "openai-community/gpt2"),
         ("qwen3 8b", "Qwen/Qwen3-8B"),
         ("Llama 3.1 8B", "meta-llama/Llama-3.1-8B"),
-        ("mixtral", "mistralai/Mixtral-8x7B-v0.1"),
+        ("mixtral 8x22b", "mistralai/Mixtral-8x22B-v0.1"),
+        ("jamba", "ai21labs/Jamba-v0.1"),
+        ("Qwen2.5-14B-Instruct-AWQ", "Qwen/Qwen2.5-14B"),
+        ("qwen2.5-coder 7b instruct", "Qwen/Qwen2.5-Coder-7B"),
+        ("llama-3.3-70b", "meta-llama/Llama-3.3-70B-Instruct"),
+        ("deepseek-r1-distill-llama-8b-fp8", "deepseek-ai/DeepSeek-R1-Distill-Llama-8B"),
+        ("all minilm", "sentence-transformers/all-MiniLM-L6-v2"),
+        ("bge small", "BAAI/bge-small-en-v1.5"),
         ("llama-2-7b-chat", "meta-llama/Llama-2-7b-hf"),
         ("meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-8B"),
         ("RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8", "meta-llama/Llama-3.1-8B"),
@@ -132,10 +139,13 @@ def test_names_as_people_type_them(wanted: str, name: str) -> None:
     [
         "llama3",
         "qwen3",
+        "mixtral",
+        "whisper",
         "someone/gpt2",
-        "mistral-7b-instruct-v0.2",
+        "mistral-7b-instruct-v0.4",
         "phi-3-mini-128k-instruct",
-        "qwen3-14b",
+        "qwen3-15b",
+        "minilm",
         "3.1",
         "-",
     ],
@@ -154,9 +164,44 @@ def test_a_begun_name_asks_which() -> None:
 
 def test_a_variant_says_whose_structure_it_has() -> None:
     assert populate("llama-3.1-8b-instruct").notes == ("has the structure of llama-3.1-8b-instruct",)
-    (note,) = populate("Qwen/Qwen3-8B-FP8").notes
-    assert note == "has the structure of Qwen/Qwen3-8B-FP8, whose weights are fp8: give quant or w_bit to count them so"
+    (note,) = populate("nvidia/Llama-3.1-8B-Instruct-FP8").notes
+    assert note == (
+        "has the structure of nvidia/Llama-3.1-8B-Instruct-FP8, whose weights are fp8 there and counted as the base's: "
+        "quant=fp8 or quant=fp8-block or quant=fp8-channel counts them so"
+    )
+    assert populate("nvidia/Llama-3.1-8B-Instruct-FP8", quant="fp8").notes == (
+        "has the structure of nvidia/Llama-3.1-8B-Instruct-FP8",
+    )
+    assert populate("unsloth/Llama-3.1-8B-Instruct-bf16").notes == (
+        "has the structure of unsloth/Llama-3.1-8B-Instruct-bf16",
+    )
     assert populate("Llama 3.1 8B").notes == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme", "size", "state"),
+    [
+        ("Qwen/Qwen3-32B-AWQ", "awq-4-g128", 19_325_298_688, 0),  # published, as are the next
+        ("qwen2.5-7b-instruct-awq", "awq-4-g128", 5_570_747_392, 0),
+        ("mlx-community/Meta-Llama-3.1-8B-Instruct-4bit", "mlx-4", 4_517_404_672, 0),
+        ("unsloth/Llama-3.2-1B-Instruct-bnb-4bit", "nf4-dq", 1_027_594_033, 16),  # digits of its states
+    ],
+)
+def test_a_variant_is_stored_as_its_publisher_does(name: str, scheme: str, size: int, state: int) -> None:
+    found = populate(name, seq_len=1)
+    assert size <= found.totals["weight_bytes"] <= size + state
+    assert found.notes[0].endswith(f"whose weights are counted as its publisher stores them, in {scheme}")
+    assert found.conditions.count(scheme) == 2
+    assert populate(name, seq_len=1, quant="none").totals["weight_bytes"] > 2 * size
+    assert request(name, prompt_len=2, output_len=2).totals["weight_bytes_read"] < size * 2.2
+    points = sweep(name, seq_len=[1, 2], metrics=["weight_bytes"])
+    assert set(points.values("weight_bytes")) == {found.totals["weight_bytes"]}
+
+
+def test_files_in_fp8_are_those_of_qwen() -> None:
+    """A scale of two bytes for 128 x 128 weights; embedding and head in 16 bits."""
+    found = populate("Qwen/Qwen3-8B-FP8", seq_len=1)
+    assert 0 < 9_436_628_784 - found.totals["weight_bytes"] < 160 * 1000  # the header of a published file
 
 
 NOT_NAMES = {
@@ -344,8 +389,10 @@ def test_a_config_in_the_hugging_face_cache_is_found_without_network(tmp_path: P
     assert rest == [""]
 
 
-# What their names count: Llama 4 active parameters, Voxtral those of its text part.
-OTHERWISE = {"Llama-4-Maverick-17B-128E-Instruct", "Llama-4-Scout-17B-16E-Instruct", "Voxtral-Mini-3B-2507"}
+# What their names count: Llama 4 active parameters, Voxtral those of its text part, Falcon3's rounds 1.67 B down.
+OTHERWISE = {
+    "Llama-4-Maverick-17B-128E-Instruct", "Llama-4-Scout-17B-16E-Instruct", "Voxtral-Mini-3B-2507", "Falcon3-1B-Base",
+}  # fmt: skip
 SAID = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)([bBmM])(?![a-zA-Z])")
 
 

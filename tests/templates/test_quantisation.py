@@ -275,6 +275,14 @@ def test_a_config_that_says_nothing() -> None:
         ),
         ({"quant_method": "modelopt", "quant_algo": "W4A8_AWQ"}, "the algorithm 'W4A8_AWQ' of modelopt is not known"),
         ({"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_scheme": "FP6"}, "the scheme 'FP6' of the cache"),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": {"a": {"weights": {"num_bits": 8, "type": "float", "strategy": "channel"}}},
+                "kv_cache_scheme": {"num_bits": 8, "strategy": "group"},
+            },
+            "scales of the cache by 'group' are not known: there are tensor, attn_head",
+        ),
         ({"quant_method": "torchao", "quant_type": "int3"}, "the type 'int3' of torchao is not known"),
         ("fp8", "quantization_config is an object, not 'fp8'"),
     ],

@@ -41,7 +41,11 @@ def with_images(subject: Subject) -> dict[str, Run]:
     """Return the runs of a model that may read images, with images."""
     reader = subject.reader
     if reader is None or not reader.optional:
-        return {}
+        if reader is None or not reader.reads.each or subject.kind != "masked":
+            return {}
+        several = {"batch_size": 3, **needed(subject)}
+        taken = positions_of(reader.reads, values_of(subject), in_run(subject, several), 3)
+        return {"several": {**several, "seq_len": taken + 7}}
     if reader.reads.what == "sound":
         return _with_sound(subject)
     size = {} if "height" in reader.reads.sizes else {"image_size": SIZE}
@@ -59,12 +63,13 @@ def with_images(subject: Subject) -> dict[str, Run]:
 def _with_sound(subject: Subject) -> dict[str, Run]:
     """Return the runs of a model that may hear sound, with two chunks of it."""
     assert subject.reader is not None
-    heard = {"audio_seconds": 45}
-    taken = positions_of(subject.reader.reads, values_of(subject), in_run(subject, heard), 1)
+    reads = subject.reader.reads
+    heard, less = {"audio_seconds": min(45, reads.most or 45)}, {"audio_seconds": 20}
+    taken, fewer = (positions_of(reads, values_of(subject), in_run(subject, run), 1) for run in (heard, less))
     return {
         "sound": {"batch_size": 1, "seq_len": taken + 64, **heard},
         "after_sound": {"batch_size": 1, "seq_len": 3, "cache_len": taken + 64, **heard},
-        "sound_of_two": {"batch_size": 2, "seq_len": taken // 2 + 30, "audio_seconds": 20, "logits": "last"},
+        "sound_of_two": {"batch_size": 2, "seq_len": fewer + 30, **less, "logits": "last"},
     }
 
 

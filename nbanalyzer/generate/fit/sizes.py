@@ -66,7 +66,12 @@ class Sizes:
     def __post_init__(self) -> None:
         values = [observation.values for observation in self.observations]
         self.real = [index for index, observation in enumerate(self.observations) if observation.real]
-        self.fitter = Fitter(atoms_of(values, derived(values, self.observations[0].shares)))
+        atoms = [*atoms_of(values, derived(values, self.observations[0].shares))]
+        self.fitter = Fitter(atoms)
+        # A whole that reads images or sound answers for its own config alone: what no field explains is a number there.
+        whole = self.observations[0].subject.reader is not None
+        varying = [atom for atom in atoms if len({atom.values[index] for index in self.real}) > 1]
+        self.own = Fitter(varying, chosen=1) if whole else None  # of a few runs only
 
     def summed(self, costs: Mapping[int, list[Work]], part: Callable[[Work], tuple[Amount, ...]]) -> Formula:
         """Return the sum of an operation's amounts of one sort as a formula."""
@@ -111,13 +116,16 @@ class Sizes:
 
     def _visited(self, amounts: Mapping[int, Amount]) -> Formula:
         """Return how many experts are visited, as expected under uniform routing."""
-        tokens = {index: self.observations[index].tokens for index in amounts}
+        tokens = {index: amount.tokens or self.observations[index].tokens for index, amount in amounts.items()}
         each = self.fit(
             {index: amount.routed // tokens[index] for index, amount in amounts.items()}, "experts per token"
         )
         count = self.fit({index: amount.experts for index, amount in amounts.items()}, "experts")
-        batch = build("*", variable("batch_size"), variable("seq_len"))
-        missed = build("**", build("-", constant(1), build("/", each, count)), batch)
+        among, batch = count, build("*", variable("batch_size"), variable("seq_len"))
+        if any(amount.tokens for amount in amounts.values()):
+            among = self.fit({index: amount.among for index, amount in amounts.items()}, "experts to choose from")
+            batch = self.fit(tokens, "tokens that are routed")
+        missed = build("**", build("-", constant(1), build("/", each, among)), batch)
         return build("*", count, build("-", constant(1), missed))
 
     def parameters(self, names: Iterable[str]) -> Formula:
@@ -150,6 +158,11 @@ class Sizes:
         attempt = self.fitter.fit_product if product else self.fitter.fit
         if found := self._by_cases(values, attempt, 2):
             return found
+        if self.own is not None:
+            attempt = self.own.fit_product if product else self.own.fit
+            own = {index: values[index] for index in self.real if index in values}
+            if found := self._by_cases(own, attempt, 2, least=0):
+                return found
         raise Unfitted(what, values.values())
 
     def dims(self, shapes: Mapping[int, tuple[int, ...]], what: str) -> list[Formula]:
@@ -160,18 +173,22 @@ class Sizes:
         return [self.fit(dict(zip(shapes, sizes, strict=True)), what) for sizes in places]
 
     def _by_cases(
-        self, values: Mapping[int, int], attempt: Callable[[Mapping[int, int]], Formula | None], depth: int
+        self,
+        values: Mapping[int, int],
+        attempt: Callable[[Mapping[int, int]], Formula | None],
+        depth: int,
+        least: int = FEW,
     ) -> Formula | None:
-        """Return a formula, with at most `depth` nested conditions on the step."""
-        if sum(not self.observations[index].real for index in values) < FEW:
+        """Return a formula, with at most `depth` nested conditions on the step, from `least` other configs at least."""
+        if not values or sum(not self.observations[index].real for index in values) < least:
             return None  # a number that only the model's own config was seen to give explains nothing
         if (found := attempt(values)) or not depth:
             return found
         for condition in self.cases.splits:
             yes = {index: size for index, size in values.items() if condition.evaluate(self.observations[index].values)}
             no = {index: size for index, size in values.items() if index not in yes}
-            left = self._by_cases(yes, attempt, depth - 1) if yes and no else None
-            right = self._by_cases(no, attempt, depth - 1) if left else None
+            left = self._by_cases(yes, attempt, depth - 1, least) if yes and no else None
+            right = self._by_cases(no, attempt, depth - 1, least) if left else None
             if left and right:
                 return build("if", left, condition, right)
         return None

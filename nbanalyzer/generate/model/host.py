@@ -23,23 +23,31 @@ _UNCHECKED = "TRANSFORMERS_DISABLE_TORCH_CHECK"
 _MASKED = frozenset({"aten::index", "aten::index_put", "aten::index_put_"})
 
 
+_FILLED = frozenset({"aten::masked_scatter", "aten::masked_scatter_"})
+
+
 class Host:
     """Whether some of a model's inputs are numbers on the host just now."""
 
     active = False
+    counts = False
 
     @classmethod
     @contextmanager
-    def open(cls) -> Iterator[None]:
-        """Have what follows run with numbers on the host; masks of the device are full."""
+    def open(cls, *, counts: bool = False) -> Iterator[None]:
+        """Have what follows run with numbers on the host; masks of the device are full.
+
+        With `counts`, ranges of whole numbers are on the host too: lengths are compared with them.
+        """
         before, checks = symbolic.meta_nonzero_assume_all_nonzero, os.environ.get(_UNCHECKED)
         cls.active, outer = True, cls.active
+        cls.counts, outer_counts = counts, cls.counts
         symbolic.meta_nonzero_assume_all_nonzero = True
         os.environ[_UNCHECKED] = "1"
         try:
             yield
         finally:
-            cls.active = outer
+            cls.active, cls.counts = outer, outer_counts
             symbolic.meta_nonzero_assume_all_nonzero = before
             if checks is None:
                 os.environ.pop(_UNCHECKED, None)
@@ -52,6 +60,8 @@ class Host:
         tensors = tensors_in((args, kwargs))
         on_host = [tensor for tensor in tensors if tensor.device.type == "cpu"]
         device = kwargs.get("device")
+        if Host.counts and not tensors and func._schema.name == "aten::arange":  # noqa: SLF001
+            return args, {**kwargs, "device": torch.device("cpu")}
         if not on_host:
             if device is not None and tensors and torch.device(device).type == "cpu":  # what has no data stays there
                 kwargs = {**kwargs, "device": torch.device("meta")}
@@ -60,8 +70,11 @@ class Host:
             if device is not None and whole and func is torch.ops.aten._to_copy.default:  # noqa: SLF001
                 kwargs = {**kwargs, "device": torch.device("cpu")}
         else:
-            if func._schema.name in _MASKED:  # noqa: SLF001 - the one way to it
+            name = func._schema.name  # noqa: SLF001 - the one way to it
+            if name in _MASKED:
                 args = (args[0], _places(args[1]), *args[2:])
+            elif name in _FILLED and args[1].device.type == "cpu":
+                _require_as_many(*args[:3])
             args, kwargs = _on_meta(args), _on_meta(kwargs)
         return args, kwargs
 
@@ -75,6 +88,13 @@ def _places(indices: Any) -> list[Any]:
         else:
             found.append(index)
     return found
+
+
+def _require_as_many(tensor: torch.Tensor, mask: torch.Tensor, source: torch.Tensor) -> None:
+    """Raise if a mask has other places than there are numbers to fill them: the meta device does not look."""
+    places = int(mask.sum()) * (tensor.numel() // mask.numel())  # a mask may be as wide as one number
+    if places != source.numel():
+        raise RuntimeError(f"the prompt has room for {places:,} numbers of what is read, which are {source.numel():,}")
 
 
 def _on_meta(value: Any) -> Any:

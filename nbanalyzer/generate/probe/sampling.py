@@ -231,7 +231,7 @@ class _Draws:
         depth = self.space.depth
         steps = observe(subject, depth, batch, lengths, read, real=False, keep=logits, like=like, media=media)
         if self.reader is not None and not self.reader.optional and steps:
-            return [*steps, *observe(subject, depth, batch, (1,), read, real=False, media=media)]
+            return [*steps, *observe(subject, depth, batch, (taken + 1,), read, real=False, media=media)]
         return steps and [*steps, *observe(subject, depth, batch, (1,), read, real=False)]
 
 

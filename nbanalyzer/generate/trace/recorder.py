@@ -20,8 +20,9 @@ from nbanalyzer.generate.dispatch import hooked, schema, storage, tensors_of
 from nbanalyzer.generate.model.host import is_host_work
 from nbanalyzer.generate.model.meta import answer
 from nbanalyzer.generate.model.subject import Step
+from nbanalyzer.text import words
 
-from .grouping import group_experts, group_layers
+from .grouping import group_experts, group_layers, join_experts
 from .scope import Operand, Operation, Scope, qualified_name
 from .tensors import leaves, operand_of
 
@@ -30,8 +31,8 @@ __all__ = ["Operations", "Recorder", "line_of_model", "seldom_collected", "trace
 SELDOM = (100_000, 50, 50)
 
 _NOT_THE_MODELS = (torch.__file__.rpartition("/")[0], __file__.rpartition("/")[0])
-_MOVES_NOTHING = frozenset(
-    {"_local_scalar_dense", "_unsafe_view", "empty", "empty_like", "empty_strided", "lift_fresh", "new_empty"}
+_MOVES_NOTHING = words(
+    "_local_scalar_dense _unsafe_view as_strided_ empty empty_like empty_strided lift_fresh new_empty"
 )
 """Operations that allocate or reinterpret memory without moving any; so do all whose schema says view."""
 
@@ -59,6 +60,8 @@ def trace(step: Step, logits: int = 0) -> Scope:
     group_layers(recorder.root, "", dict(step.model.named_modules()))
     if has_data:
         group_experts(recorder.root)
+    elif step.routed:
+        join_experts(recorder.root, step.routed)
     return recorder.root
 
 
@@ -78,6 +81,7 @@ class Recorder:
         self.silent = 0
         for tensor in (*model.parameters(), *model.buffers()):
             self.owner[storage(tensor)] = "w_bytes"
+            self.alive.append(tensor)  # some convert a weight, and drop it
         self.keep(tensors_of(cache))
 
     @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 from ipywidgets import HTML, Button, Combobox, Dropdown, HBox, Layout, VBox
 
 from nbanalyzer.errors import NBAnalyzerError
+from nbanalyzer.notebook.settings import THEMES
 from nbanalyzer.templates import catalog
 
 from . import view
@@ -157,6 +158,11 @@ class Panel:
         is_same = along.is_of(answer.state)
         title = along.title if is_same else f"{along.title}. Of an earlier state: press ∿ beside {label} again"
         self.along.value = along_svg(along, label, answer.state.run.get(along.name) if is_same else None, title)
+
+    def dress(self, theme: str) -> None:
+        """Show the form in the colours of a theme, or in those of the page."""
+        for name in THEMES:
+            (self.widget.add_class if name == theme else self.widget.remove_class)(f"nb-theme-{name}")
 
     def say(self, error: str) -> None:
         """Show an error above the last good state."""

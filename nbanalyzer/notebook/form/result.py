@@ -155,11 +155,8 @@ class Answer:
 
     @property
     def sentence(self) -> str:
-        """The same for a newcomer, in plain words; of a request without hardware nothing."""
-        timed = self.timing or self.roofline
-        if timed:
-            return timed.sentence
-        return "" if self.request else self.analysis.sentence
+        """The same for a newcomer, in plain words."""
+        return self.result.sentence
 
     @property
     def result(self) -> Analysis | Roofline | Request | RequestTiming:

@@ -18,8 +18,8 @@ LIMITERS = {
     "compute": "rgba(56,132,255,0.55)", "memory": "rgba(245,140,20,0.6)", "link": "rgba(0,158,115,0.55)",
     "overhead": "rgba(128,128,128,0.5)",
 }  # fmt: skip
-WIDTH, HEIGHT = 640.0, 380.0
-LEFT, RIGHT, TOP, BOTTOM = 74.0, 632.0, 8.0, 336.0  # of the axes
+WIDTH, HEIGHT = 640.0, 310.0
+LEFT, RIGHT, TOP, BOTTOM = 74.0, 632.0, 8.0, 266.0  # of the axes
 SMALLEST, LARGEST = 2.5, 17.0  # radius of a dot of no time, and of the whole time
 INTENSITIES, DECADES = (0.05, 2e5), 5  # nearly every pass lies inside: there the axes never change
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from nbanalyzer.report.analysis import as_csv, as_html, as_json, in_cells, page
+from nbanalyzer.report.analysis import as_csv, as_fragment, as_json, in_cells, page
 
 from .result import Answer
-from .view import static
+from .view import table
 
 __all__ = ["FORMATS", "content_of"]
 
@@ -35,17 +35,17 @@ def _json(answer: Answer) -> str:
 
 
 def _html(answer: Answer) -> str:
-    if answer.request is None:
-        return as_html(answer.analysis, answer.roofline)
-    return page(answer.analysis.title, static(answer)["text/html"])
+    is_pass = answer.request is None
+    content = as_fragment(answer.analysis, answer.roofline) if is_pass else table(answer)
+    return page(answer.analysis.title, content + answer.result.plot().html())
 
 
 def _png(answer: Answer) -> bytes:
-    return (answer.roofline or answer.analysis).plot().png()
+    return answer.result.plot().png()
 
 
 FORMATS: Mapping[str, Callable[[Answer], str | bytes]] = {"csv": _csv, "json": _json, "html": _html, "png": _png}
-"""Suffix of a file → its content: a pass as `Analysis.save` writes it; of a request, the figures."""
+"""Suffix of a file → its content: a pass as `Analysis.save` writes it; of a request, figures. Pages have a picture."""
 
 
 def content_of(answer: Answer, suffix: str) -> bytes:

@@ -19,7 +19,7 @@ from .roofline_svg import LIMITERS
 if TYPE_CHECKING:
     from nbanalyzer.analysis.comparison import Comparison
 
-__all__ = ["bars", "beside", "changes", "error_line", "figures", "heading", "memory", "remark", "static"]
+__all__ = ["bars", "beside", "changes", "error_line", "figures", "heading", "memory", "remark", "static", "table"]
 
 TABULAR = "font-variant-numeric:tabular-nums"
 TRACK = "rgba(128,128,128,0.16)"
@@ -40,8 +40,13 @@ MEMORY = {
 }
 """Part of the memory that is needed → its colour."""
 UNITS = {"time": "s", "flops": "FLOP", "bytes": "B"}
-FIRST = frozenset({"estimate", "bound", "time", "fits"})
-"""The figures that one looks at first."""
+FIRST = {
+    "": ("flops", "bytes", "parameters", "memory"),
+    "pass": ("estimate", "bound", "tokens_per_second", "fits"),
+    "request": ("estimate", "first", "token", "fits"),
+}
+"""Without hardware, of a pass and of a request on it: the figures that one looks at first, which are larger."""
+LEASTS = ("at least ", "at most ")  # before a number, which they are smaller than
 SMALLEST = 0.01  # share of a bar's total below which a module is one of the others
 RANKED = 8  # modules in the list of changes
 Part = tuple[str, float, str]  # of a bar: a name, a number, a colour
@@ -59,12 +64,13 @@ def error_line(text: str) -> str:
 
 
 def heading(answer: Answer) -> str:
-    """Return the model, its conditions, on hardware the first thing to know, and its caveats."""
-    said = {"nb-sentence": answer.sentence, "nb-first": answer.first_line}
+    """Return the model, its conditions, the first things to know, the plain one larger, and its caveats."""
+    said = {
+        "nb-sentence": (answer.sentence, "font-size:1.15em;font-weight:600;margin:0.3em 0 0.1em"),
+        "nb-first": (answer.first_line, "margin:0.1em 0 0.2em"),
+    }
     first = "".join(
-        f'<div class="{name}" style="font-weight:600;margin:0.2em 0">{escape(line)}</div>'
-        for name, line in said.items()
-        if line
+        f'<div class="{name}" style="{style}">{escape(line)}</div>' for name, (line, style) in said.items() if line
     )
     notes = "".join(f'<div style="{NOTE}">{escape(text)}</div>' for text in answer.warnings)
     return (
@@ -74,31 +80,56 @@ def heading(answer: Answer) -> str:
 
 
 def figures(answer: Answer, pinned: Answer | None) -> str:
-    """Return the headline figures as cards, each with its change since the pinned state."""
-    cards = "".join(_card(figure, pinned) for figure in answer.figures.values())
-    note = '<div style="opacity:0.75;font-size:0.85em;margin-top:0.3em;line-height:1.3">'
+    """Return the headline figures as cards, the first ones larger, each with its change since the pinned state."""
+    kind = "" if answer.accelerator is None else "request" if answer.request else "pass"
+    known = answer.figures
+    names = [name if name in known or name != "bound" else "time" for name in FIRST[kind]]
+    first = [known[name] for name in names if name in known]
+    rest = [figure for figure in known.values() if figure not in first]
+    note = '<div style="opacity:0.8;font-size:0.88em;margin-top:0.3em;line-height:1.3">'
     foot = f"{note}Times: {escape(answer.words)}.</div>" if answer.words else ""
-    columns = "display:grid;grid-template-columns:repeat(auto-fill,minmax(min(11.9em,100%),1fr))"
-    return f'<div style="{columns};gap:0.5em 0.7em;line-height:1.3">{cards}</div>{foot}'
+    columns = "display:grid;grid-template-columns:repeat(auto-fill,minmax(min(9.4em,100%),1fr));gap:0.4em 0.7em"
+    cards = "".join(_card(figure, pinned) for figure in first)
+    lines = "".join(_line(figure, pinned) for figure in rest)
+    return (
+        f'<div style="line-height:1.3"><div style="{columns}">{cards}</div>'
+        f'<div style="margin-top:0.6em">{lines}</div>{foot}</div>'
+    )
 
 
 def _card(figure: Figure, pinned: Answer | None) -> str:
-    changed = ""
-    if pinned is not None:
-        text = change(pinned.figures.get(figure.name), figure)
-        changed = f'<div class="nb-change" style="{TABULAR};font-weight:600">{escape(text)}</div>'
-    small = "".join(
-        f'<div style="opacity:0.8;font-size:0.88em;{TABULAR}">{escape(text)}</div>'
-        for text in (_exact(figure), figure.note)
-        if text
-    )
-    size = 1.25 if figure.name in FIRST else 1.08
+    """Return one of the first figures: large, with what belongs to it below."""
+    least = next((word for word in LEASTS if figure.text.startswith(word)), "")
+    before = f'<span style="font-size:0.77em;font-weight:400">{least}</span>' if least else ""
+    below = "".join(f"<div>{escape(text)}</div>" for text in (_exact(figure), figure.note) if text)
     return (
         f'<div class="nb-figure nb-figure-{_class(figure.name)}" style="min-width:0">'
         f'<div style="opacity:0.85;font-size:0.92em">{escape(figure.label)}</div>'
-        f'<div class="nb-value" style="font-size:{size}em;font-weight:600;{TABULAR}">'
-        f"{escape(figure.text)}</div>{changed}{small}</div>"
+        f'<div class="nb-value" style="font-size:1.3em;font-weight:600;{TABULAR}">'
+        f"{before}{escape(figure.text.removeprefix(least))}</div>{_changed(figure, pinned)}"
+        f'<div style="opacity:0.8;font-size:0.88em;{TABULAR}">{below}</div></div>'
     )
+
+
+def _line(figure: Figure, pinned: Answer | None) -> str:
+    """Return one of the other figures: a line, which is broken where there is no room."""
+    beside = ": ".join(filter(None, (_exact(figure), figure.note)))
+    return (
+        f'<div class="nb-figure nb-figure-{_class(figure.name)}" '
+        'style="display:flex;flex-wrap:wrap;gap:0 0.8em;align-items:baseline;padding:0.1em 0">'
+        f'<span style="flex:0 0 11em;opacity:0.85;font-size:0.92em">{escape(figure.label)}</span>'
+        f'<span class="nb-value" style="flex:0 0 auto;min-width:7.5em;font-weight:600;{TABULAR}">'
+        f"{escape(figure.text)}</span>"
+        f"{_changed(figure, pinned)}"
+        f'<span style="flex:1 1 14em;opacity:0.8;font-size:0.88em;{TABULAR}">{escape(beside)}</span></div>'
+    )
+
+
+def _changed(figure: Figure, pinned: Answer | None) -> str:
+    if pinned is None:
+        return ""
+    text = change(pinned.figures.get(figure.name), figure)
+    return f'<div class="nb-change" style="{TABULAR};font-weight:600">{escape(text)}</div>'
 
 
 def _class(name: str) -> str:
@@ -184,7 +215,11 @@ def _panel(metric: str, rows: Sequence[Row], total: float) -> str:
         _row(name, path, _bar(parts, most, _share(_sum(parts), total, metric), _mark(before, most, metric)))
         for name, path, parts, before in rows
     )
-    return f'<div style="flex:1 1 22em;min-width:0"><div>{title}</div>{lines}</div>'
+    columns = "display:grid;grid-template-columns:fit-content(55%) minmax(0,1fr);gap:0.24em 0.5em"
+    return (
+        f'<div style="flex:1 1 22em;min-width:0"><div>{title}</div>'
+        f'<div style="{columns};align-items:center;margin:0.12em 0">{lines}</div></div>'
+    )
 
 
 def _share(value: float, total: float, metric: str) -> str:
@@ -202,11 +237,7 @@ def _legend(what: str, kinds: Iterable[tuple[str, str]]) -> str:
 
 def _row(name: str, path: str, bar: str) -> str:
     clipped = "overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
-    return (
-        '<div style="display:flex;gap:0.5em;margin:0.12em 0;align-items:center">'
-        f'<span title="{as_attribute(path)}" style="flex:0 0 14.5em;max-width:52%;{clipped}">{escape(name)}</span>'
-        f'<span style="flex:1 1 0;min-width:0">{bar}</span></div>'
-    )
+    return f'<span title="{as_attribute(path)}" style="{clipped}">{escape(name)}</span><span>{bar}</span>'
 
 
 def _filled(parts: Sequence[Part], most: float) -> str:
@@ -298,14 +329,18 @@ def beside(answer: Answer, other: Answer) -> str:
 
 def static(answer: Answer) -> dict[str, str]:
     """Return a state as text and as HTML without any widget, the same every time."""
-    rows = [(figure.label, figure.text, _exact(figure), figure.note) for figure in answer.figures.values()]
     began = '<div style="opacity:0.8;font-size:0.9em">What the form began with:</div>'
-    html = (
-        f'<div class="nb-began">{began}{heading(answer)}{Table(rows, words=(0, 3), has_head=False).html()}'
+    return {"text/plain": repr(answer.result), "text/html": f'<div class="nb-began">{began}{table(answer)}</div>'}
+
+
+def table(answer: Answer) -> str:
+    """Return a state as a table of its figures, and one of its modules, folded."""
+    rows = [(figure.label, figure.text, _exact(figure), figure.note) for figure in answer.figures.values()]
+    return (
+        f"{heading(answer)}{Table(rows, words=(0, 3), prose=(3,), has_head=False).html()}"
         f'<details><summary style="cursor:pointer">{escape(answer.shown)}, by module</summary>'
-        f"{Table(_modules(answer)).html()}</details></div>"
+        f"{Table(_modules(answer)).html()}</details>"
     )
-    return {"text/plain": repr(answer.result), "text/html": html}
 
 
 def _modules(answer: Answer) -> list[tuple[str, ...]]:

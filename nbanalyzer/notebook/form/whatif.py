@@ -17,6 +17,7 @@ from nbanalyzer.analysis.populate import Source
 from nbanalyzer.analysis.roofline import Roofline
 from nbanalyzer.display import write
 from nbanalyzer.errors import InputError, NBAnalyzerError
+from nbanalyzer.notebook.settings import current
 
 from . import lifecycle
 from .lifecycle import in_turn
@@ -314,9 +315,15 @@ class WhatIf:
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
         """Return the form, and for those who show no widgets the table; Jupyter asks `_ipython_display_`."""
-        return {**self._view(), "text/html": static(self._answer)["text/html"]}
+        what = (
+            "A form of Jupyter's widgets, which move in JupyterLab, Notebook, VS Code and Colab; elsewhere it is this"
+        )
+        goes_on = f"{what} table, and <code>form.change(…)</code> goes on."
+        table = self._table()["text/html"]
+        return {**self._view(), "text/html": f'<div style="opacity:0.8">{goes_on}</div>{table}'}
 
     def _view(self) -> dict[str, Any]:
+        self._built().dress(current().theme)
         view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
         # Shown where no widget can be: in an untrusted notebook, and in an exported one.
         needs = "A form stands here while a kernel runs: run the cell to see it."
@@ -326,4 +333,12 @@ class WhatIf:
         lifecycle.keep(self)
         display.display(self._view(), raw=True)
         if not lifecycle.is_page():
-            display.display(static(self._answer), raw=True)
+            display.display(self._table(), raw=True)
+
+    def _table(self) -> dict[str, str]:
+        """Return the table that stays in a notebook, in the theme of the settings; the form hides all of it."""
+        plain = static(self._answer)
+        dressed = current().dress({**plain})
+        if dressed != plain:
+            dressed["text/html"] = f'<div class="nb-began">{dressed["text/html"]}</div>'
+        return dressed

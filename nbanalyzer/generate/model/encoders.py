@@ -1,0 +1,119 @@
+"""Models that read images of one size, one by one or beside texts, and are encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from random import Random
+from typing import Any
+
+from nbanalyzer.templates.media import Media
+from nbanalyzer.templates.template import Reads
+
+from .reader import Reader
+
+__all__ = [
+    "and_texts", "beside_text", "images", "of_one_size", "one_size", "pixels", "sides_of", "squares", "vision_of",
+]  # fmt: skip
+
+USUAL = 224
+"""The side of images in pixels where a config states none: of nearly all published processors of such models."""
+
+
+def images(config: Any) -> Reader:
+    """Return the reader of an encoder whose sequences are an image each."""
+    return Reader(_reads(config, each=True), pixels, of_one_size(config))
+
+
+def beside_text(config: Any) -> Reader:
+    """Return the reader of an encoder whose sequences are an image and a text each."""
+    return Reader(_reads(config, each=True), pixels, of_one_size(config), reads_text=True)
+
+
+def and_texts(config: Any) -> Reader:
+    """Return the reader of two encoders, one of images and one of texts: there may be more of the one."""
+    return Reader(_reads(config, each=False), pixels, of_one_size(config), reads_text=True)
+
+
+def _reads(config: Any, *, each: bool) -> Reads:
+    height, width = one_size(config)
+    return Reads(
+        what="images",
+        rule="one size",
+        sizes={"height": height, "width": width},
+        variables=squares(config),
+        each=each,
+        usual=1,
+    )
+
+
+def vision_of(config: Any) -> tuple[Any, str]:
+    """Return the config of what reads images, and what stands before the names of its variables."""
+    vision = getattr(config, "vision_config", None)
+    return (config, "") if vision is None else (vision, "vision_")
+
+
+def sides_of(config: Any) -> tuple[int, int]:
+    """Return the height and width of the images that a config is made for, in pixels."""
+    vision = next((part for name in _HALVES if (part := getattr(config, name, None)) is not None), config)
+    side = next((found for name in _SIDES if (found := getattr(vision, name, None))), USUAL)
+    if isinstance(side, Mapping):
+        side = (side["height"], side["width"])
+    if isinstance(side, list | tuple):
+        return (side[0], side[0]) if len(side) == 1 else (side[0], side[1])
+    return side, side
+
+
+_HALVES = ("vision_config", "encoder")
+_SIDES = ("image_size", "img_size", "input_size")
+
+
+def one_size(config: Any) -> tuple[str, str]:
+    """Return the same as formulas: of the field that states it, if it is a number."""
+    vision, prefix = vision_of(config)
+    if type(getattr(vision, "image_size", None)) is int:
+        return f"{{{prefix}image_size}}", f"{{{prefix}image_size}}"
+    height, width = sides_of(config)
+    return str(height), str(width)
+
+
+def squares(config: Any) -> dict[str, str]:
+    """Return the variables of square images that are cut into patches."""
+    vision, prefix = vision_of(config)
+    if not all(type(getattr(vision, name, None)) is int for name in ("image_size", "patch_size")):
+        return {}
+    heads = {}
+    stated = vision.to_dict() if prefix else {}
+    if all(type(stated.get(name)) is int for name in ("hidden_size", "num_attention_heads")):
+        heads = {"vision_head_dim": "{vision_hidden_size} // {vision_num_attention_heads}"}
+    return {
+        "image_grid": f"{{{prefix}image_size}} // {{{prefix}patch_size}}",
+        "image_patches": "{image_grid} ** 2",
+        "image_positions": "{image_patches} + 1",
+        **heads,
+    }
+
+
+def pixels(step: Any) -> dict[str, Any]:
+    """Return the images of a step, all of the one size."""
+    config = step.model.config
+    vision, _ = vision_of(config)
+    vision = getattr(config, "encoder", vision)
+    count = step.batch_size if step.reader.reads.each else step.media.num_images
+    channels = next((found for name in _CHANNELS if type(found := getattr(vision, name, None)) is int), 3)
+    return {"pixel_values": step.floats(count, channels, *sides_of(config))}
+
+
+_CHANNELS = ("num_channels", "in_channels", "in_chans")
+
+
+def of_one_size(config: Any) -> Any:
+    """Return how images are drawn for a probe: so many of the one size."""
+    _, prefix = vision_of(config)
+    height, width = sides_of(config)
+    name = f"{prefix}image_size"
+    stated = type(getattr(vision_of(config)[0], "image_size", None)) is int
+
+    def draw(_chance: Random, values: Mapping[str, int], count: int) -> Media:
+        return Media(count, values[name], values[name]) if stated else Media(count, height, width)
+
+    return draw

@@ -1,0 +1,177 @@
+"""Models that read images of any size on a grid of patches, in a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any
+
+import torch
+
+from nbanalyzer.templates.media import Media
+from nbanalyzer.templates.template import Reads
+
+from .reader import Reader, image_token
+
+__all__ = ["on_grid", "pixtral", "qwen3_vl"]
+
+SHORTEST, LONGEST = 5, 11  # sides of a probe's images, in merged patches
+
+
+def on_grid(
+    least: int, most: int, *, longest: int = 0, flat: bool = True, deep: tuple[int, int] = (2, 2)
+) -> Callable[[Any], Reader]:
+    """Return how models of a family read images of so many pixels at least and at most.
+
+    Patches are merged before they are read; where attention is in windows, those at the edges are smaller.
+
+    Args:
+        least: pixels of an image.
+        most: the same; patches, if there is a longest side.
+        longest: side of an image in patches; images are then made smaller, and padded.
+        flat: whether a patch is one row of numbers, or an image of its own.
+        deep: how many layers show all that is done.
+
+    """
+
+    def make(config: Any) -> Reader:
+        vision = config.vision_config
+        patch, merge = "{vision_patch_size}", _merge_of(vision)
+        sizes = {"least": str(least)} if not longest else {"patch": patch, "longest": str(longest)}
+        reads = Reads(
+            what="images",
+            rule="padded" if longest else "grid",
+            sizes={"factor": f"{patch} * {merge}", "most": str(most), **sizes},
+            variables=_variables(vision, merge),
+            positions="{image_tokens}",
+        )
+
+        def inputs(step: Any) -> dict[str, Any]:
+            own, media = step.model.config.vision_config, step.media
+            rows, columns = media.image_height // own.patch_size, media.image_width // own.patch_size
+            token = image_token(step.model.config)
+            channels = getattr(own, _name(own, _CHANNELS), 3)
+            sizes: tuple[int, ...] = (channels * getattr(own, "temporal_patch_size", 1) * own.patch_size**2,)
+            if not flat:
+                sizes = (channels, own.patch_size, own.patch_size)
+            return {
+                "input_ids": step.prompt(token),
+                "pixel_values": step.floats(media.num_images * rows * columns, *sizes),
+                "image_grid_thw": torch.tensor([[1, rows, columns]] * media.num_images),
+            }
+
+        def draw(chance: Random, values: Mapping[str, int], count: int) -> Media:
+            side = values["vision_patch_size"] * int(values.get(merge.strip("{}"), 0) or merge)
+            return Media(count, side * chance.randint(2, 13), side * chance.randint(SHORTEST, LONGEST))
+
+        always: Callable[[Any], dict[str, Any]] = positions if _has_planes(config) else lambda _step: {}
+        return Reader(reads, inputs, draw, reads_text=True, looks=True, always=always, least=deep)
+
+    return make
+
+
+def positions(step: Any) -> dict[str, Any]:
+    """Return places of tokens in time, height and width, which are three numbers each."""
+    if step.subject.device == "meta":
+        return {"position_ids": torch.empty((3, step.batch_size, step.seq_len), dtype=torch.long, device="meta")}
+    place = torch.arange(step.cache_len, step.cache_len + step.seq_len)
+    return {"position_ids": place.expand(3, step.batch_size, -1)}
+
+
+def _has_planes(config: Any) -> bool:
+    """Return whether the places of tokens are three numbers each."""
+    text = config.get_text_config()
+    rope = getattr(text, "rope_parameters", None) or {}
+    return "mrope_section" in rope or str(config.model_type).startswith(("qwen2", "qwen3", "glm"))
+
+
+_WIDTHS = ("embed_dim", "hidden_size")
+_HEADS = ("num_heads", "num_attention_heads")
+_CHANNELS = ("in_channels", "num_channels", "in_chans")
+
+
+def _name(vision: Any, names: tuple[str, ...]) -> str:
+    """Return the name that a config has for a size."""
+    return next((name for name in names if type(getattr(vision, name, None)) is int), "")
+
+
+def _merge_of(vision: Any) -> str:
+    """Return how many patches are merged along a side."""
+    if type(getattr(vision, "spatial_merge_size", None)) is int:
+        return "{vision_spatial_merge_size}"
+    kernel = getattr(vision, "merge_kernel_size", None) or getattr(vision, "merge_size", None) or 1
+    return str(kernel[0] if isinstance(kernel, list | tuple) else kernel)
+
+
+def _variables(vision: Any, merge: str) -> dict[str, str]:
+    width, heads, channels = (_name(vision, names) for names in (_WIDTHS, _HEADS, _CHANNELS))
+    patch = "{vision_patch_size}"
+    variables = {
+        "image_rows": f"{{image_height}} // {patch}",
+        "image_columns": f"{{image_width}} // {patch}",
+        "image_patches": "{image_rows} * {image_columns}",
+        "image_tokens": f"{{image_patches}} // {merge} ** 2",
+    }
+    if heads and width:
+        variables["vision_head_dim"] = f"{{vision_{width}}} // {{vision_{heads}}}"
+    if channels:
+        frames = " * {vision_temporal_patch_size}" if hasattr(vision, "temporal_patch_size") else ""
+        variables["vision_patch_pixels"] = f"{{vision_{channels}}}{frames} * {patch} ** 2"
+    if width:
+        variables["vision_merged_size"] = f"{{vision_{width}}} * {merge} ** 2"
+    if getattr(vision, "window_size", None) is not None and hasattr(vision, "fullatt_block_indexes"):
+        window = f"({merge} * {{image_window}})"
+        variables |= {
+            "image_window": f"{{vision_window_size}} // {merge} // {patch}",
+            "image_windows": f"ceil({{image_rows}} / {window}) * ceil({{image_columns}} / {window})",
+            "window_pairs": f"{_squares_of('rows', merge)} * {_squares_of('columns', merge)} * {merge} ** 4",
+        }
+    return variables
+
+
+def _squares_of(name: str, merge: str) -> str:
+    """Return the sum of the squares of how many merged patches windows have along one side of an image."""
+    side = f"({{image_{name}}} // {merge})"
+    return f"({side} // {{image_window}} * {{image_window}} ** 2 + ({side} % {{image_window}}) ** 2)"
+
+
+def qwen3_vl(config: Any) -> Reader:
+    """Return the reader of a model whose tower hands on what some of its layers see."""
+    indexes = getattr(config.vision_config, "deepstack_visual_indexes", None) or [0]
+    return on_grid(256 * 256, 4096 * 4096, deep=(len(indexes) + 1, max(indexes) + 2))(config)
+
+
+def pixtral(config: Any) -> Reader | None:
+    """Return the reader of a model whose images are one sequence, each attending to itself through a mask."""
+    if getattr(config.vision_config, "model_type", "") != "pixtral":
+        return None
+    merges = hasattr(config, "spatial_merge_size")
+    patch, merge = "{vision_patch_size}", "{spatial_merge_size}" if merges else "1"
+    reads = Reads(
+        what="images",
+        rule="longest side",
+        sizes={"factor": f"{patch} * {merge}", "longest": "{vision_image_size}"},
+        variables={
+            "image_rows": f"{{image_height}} // {patch}",
+            "image_columns": f"{{image_width}} // {patch}",
+            "image_patches": "{image_rows} * {image_columns}",
+            "image_tokens": f"{{image_patches}} // {merge} ** 2",
+            **({"vision_merged_size": f"{{vision_hidden_size}} * {merge} ** 2"} if merges else {}),
+        },
+        positions="{image_tokens}",
+    )
+
+    def inputs(step: Any) -> dict[str, Any]:
+        own, media = step.model.config, step.media
+        channels = own.vision_config.num_channels
+        return {
+            "input_ids": step.prompt(image_token(own)),
+            "pixel_values": step.floats(media.num_images, channels, media.image_height, media.image_width),
+            "image_sizes": torch.tensor([[media.image_height, media.image_width]] * media.num_images),
+        }
+
+    def draw(chance: Random, values: Mapping[str, int], count: int) -> Media:
+        side = values["vision_patch_size"] * values.get("spatial_merge_size", 1)
+        return Media(count, side * chance.randint(2, 11), side * chance.randint(3, 9))
+
+    return Reader(reads, inputs, draw, reads_text=True, looks=True)

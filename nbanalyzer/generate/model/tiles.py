@@ -1,0 +1,177 @@
+"""Models whose images are cut into tiles of one size, in a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any
+
+import torch
+
+from nbanalyzer.formulas.formula import parse
+from nbanalyzer.templates.media import RULES, Media
+from nbanalyzer.templates.template import Reads
+
+from .encoders import of_one_size, one_size, sides_of, squares, vision_of
+from .reader import Reader, image_token
+
+__all__ = ["crossed", "listed", "shuffled", "split"]
+
+_TILES = "{tile_rows} * {tile_columns} + ({tile_rows} * {tile_columns} > 1)"
+"""Tiles of an image: those of its canvas, and one of the whole image if they are several."""
+
+
+def _tiled(
+    config: Any,
+    search: str,
+    sizes: Mapping[str, str],
+    variables: Mapping[str, str],
+    inputs: Callable[[Any, int], dict[str, Any]],
+    **how: Any,
+) -> Reader:
+    """Return the reader of a model whose images are laid on the canvas that a search finds.
+
+    `inputs` gives its images from a step, and how many tiles an image is.
+    """
+    tile, _ = one_size(config)
+    reads = Reads(
+        what="images",
+        rule=search,
+        sizes={"tile": tile, **sizes},
+        variables={**squares(config), **variables},
+        positions="{image_tokens}",
+    )
+
+    def given(step: Any) -> dict[str, Any]:
+        token = image_token(step.model.config)
+        values = {**step.subject.params, **step.media._asdict()}
+        tiles = int(parse(variables["image_tiles"]).evaluate(values))
+        return {"input_ids": step.prompt(token), **inputs(step, tiles)}
+
+    def draw(chance: Random, values: Mapping[str, int], count: int) -> Media:
+        found = {name: int(parse(text).evaluate(values)) for name, text in reads.sizes.items()}
+        side = found["tile"]
+        height, width = (chance.randint(side // 2, 5 * side) for _ in range(2))
+        return RULES[search](height, width, found).read(count)
+
+    return Reader(reads, given, draw, reads_text=True, looks=True, **how)
+
+
+def _pixels(step: Any, *counts: int) -> torch.Tensor:
+    config = step.model.config
+    channels = getattr(vision_of(config)[0], "num_channels", 3)
+    found: torch.Tensor = step.floats(*counts, channels, *sides_of(config))
+    return found
+
+
+def _patches(config: Any) -> str:
+    """Return how many patches a tile is, as a formula."""
+    if squares(config):
+        return "{image_patches}"
+    patch = vision_of(config)[0].patch_size
+    side = sides_of(config)[0] // (patch if isinstance(patch, int) else patch[0])
+    return str(side**2)
+
+
+def listed(config: Any) -> Reader | None:
+    """Return the reader of a model that states its canvases: LLaVA-NeXT; rows of patches have an end each."""
+    vision, points = config.vision_config, getattr(config, "image_grid_pinpoints", None)
+    if not points or not squares(config):
+        return None
+    side = vision.image_size
+    sizes = {"patches": "{image_grid}"}
+    for number, (height, width) in enumerate(points, 1):
+        sizes |= {f"rows_{number}": str(height // side), f"columns_{number}": str(width // side)}
+    drops = config.vision_feature_select_strategy == "default"
+    has_class = vision.model_type == "clip_vision_model"
+    whole = "{image_patches}" + (" + 1" if has_class and not drops else " - 1" if drops and not has_class else "")
+    sizes["patches"] = "{vision_image_size} // {vision_patch_size}"
+    variables = {
+        "image_tiles": "{tile_rows} * {tile_columns} + 1",
+        "tile_tokens": whole,
+        "kept_patches": "{kept_rows} * ({kept_columns} + 1)",
+        "image_tokens": "{tile_tokens} + {kept_patches}",
+    }
+
+    def inputs(step: Any, tiles: int) -> dict[str, Any]:
+        media = step.media
+        return {
+            "pixel_values": _pixels(step, media.num_images, tiles),
+            "image_sizes": torch.tensor([[media.image_height, media.image_width]] * media.num_images),
+        }
+
+    return _tiled(config, "listed canvases", sizes, variables, inputs, held=("image_size", "patch_size"))
+
+
+def shuffled(search: str, most: int, per_token: int) -> Callable[[Any], Reader]:
+    """Return how models read tiles of which a square of patches is one token: InternVL, Llama 4, Aya, Command A.
+
+    Args:
+        search: for the canvas.
+        most: tiles of a canvas.
+        per_token: patches of a token.
+
+    """
+
+    def make(config: Any) -> Reader:
+        variables = {
+            "image_tiles": _TILES,
+            "tile_tokens": f"{_patches(config)} // {per_token}",
+            "image_tokens": "{image_tiles} * {tile_tokens}",
+        }
+
+        def inputs(step: Any, tiles: int) -> dict[str, Any]:
+            return {"pixel_values": _pixels(step, step.media.num_images * tiles)}
+
+        return _tiled(config, search, {"most": str(most)}, variables, inputs, held=("image_size", "patch_size"))
+
+    return make
+
+
+def split(config: Any) -> Reader:
+    """Return the reader of a model whose images are made four tiles long: Idefics 3, SmolVLM."""
+    variables = {
+        "image_tiles": _TILES,
+        "tile_tokens": f"{_patches(config)} // {{scale_factor}} ** 2",
+        "image_tokens": "{image_tiles} * {tile_tokens}",
+    }
+
+    def inputs(step: Any, tiles: int) -> dict[str, Any]:
+        own = vision_of(step.model.config)[0]
+        shape = (1, step.media.num_images * tiles, own.num_channels, *sides_of(step.model.config))
+        return {"pixel_values": torch.ones(shape, dtype=torch.bfloat16)}  # its code looks for images of zeros
+
+    return _tiled(
+        config, "longest canvas", {"most": "4"}, variables, inputs, held=("image_size", "patch_size", "scale_factor")
+    )
+
+
+def crossed(config: Any) -> Reader:
+    """Return the reader of a model that attends to its images from a few of its layers: Llama 3.2.
+
+    Every image is as many tiles as there may be, and every sequence as many images as the one that has most.
+    """
+    height, width = one_size(config)
+    reads = Reads(
+        what="images",
+        rule="one size",
+        sizes={"height": height, "width": width},
+        variables=squares(config),
+    )
+
+    def inputs(step: Any) -> dict[str, Any]:
+        own = step.model.config.vision_config
+        each, tiles = -(-step.media.num_images // step.batch_size), own.max_num_tiles
+        return {
+            "pixel_values": _pixels(step, step.batch_size, each, tiles),
+            "aspect_ratio_ids": step.ones(step.batch_size, each),
+            "aspect_ratio_mask": step.ones(step.batch_size, each, tiles),
+        }
+
+    def mask(step: Any) -> dict[str, Any]:
+        if not step.media.num_images:
+            return {}
+        each, tiles = -(-step.media.num_images // step.batch_size), step.model.config.vision_config.max_num_tiles
+        return {"cross_attention_mask": step.ones(step.batch_size, step.cache_len + step.seq_len, each, tiles)}
+
+    return Reader(reads, inputs, of_one_size(config), reads_text=True, always=mask)

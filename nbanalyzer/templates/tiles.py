@@ -1,0 +1,140 @@
+"""How images are cut into tiles: searches over canvases, as the processors of transformers do them.
+
+A canvas is so many rows and columns of square tiles. Which one an image is laid on is a search, and no formula; what a
+model costs follows from the rows and columns that are found. Every function here is held against transformers' own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
+from math import ceil, floor, inf
+from typing import NamedTuple
+
+__all__ = ["SEARCHES", "Canvas"]
+
+
+class Canvas(NamedTuple):
+    """What an image is laid on.
+
+    Attributes:
+        rows: of tiles.
+        columns: of tiles.
+        kept_rows: of patches that the image covers, where those that it does not cover are dropped; else 0.
+        kept_columns: the same.
+
+    """
+
+    rows: int
+    columns: int
+    kept_rows: int = 0
+    kept_columns: int = 0
+
+
+def listed(height: int, width: int, sizes: Mapping[str, int]) -> Canvas:
+    """Return the canvas of a list on which most of an image is seen, and least is wasted: LLaVA-NeXT's processor.
+
+    Args:
+        height: of the image, in pixels.
+        width: the same.
+        sizes: ``tile``, the side of a tile in pixels; ``patches``, that in patches; ``rows_1``, ``columns_1``, ….
+            With ``most``, patches beyond the square of that many tiles are interpolated: LLaVA-OneVision.
+
+    """
+    tile, patches = sizes["tile"], sizes["patches"]
+    best, most_seen, least_wasted = (1, 1), 0, inf
+    for rows, columns in _canvases(sizes):
+        scale = min(columns * tile / width, rows * tile / height)
+        seen = min(int(width * scale) * int(height * scale), width * height)
+        wasted = rows * columns * tile**2 - seen
+        if seen > most_seen or (seen == most_seen and wasted < least_wasted):
+            best, most_seen, least_wasted = (rows, columns), seen, wasted
+    kept_rows, kept_columns = best[0] * patches, best[1] * patches
+    if width / height > kept_columns / kept_rows:
+        covered = int(round(height * (kept_columns / width), 7))
+        kept_rows -= (kept_rows - covered) // 2 * 2
+    else:
+        covered = int(round(width * (kept_rows / height), 7))
+        kept_columns -= (kept_columns - covered) // 2 * 2
+    return Canvas(*best, kept_rows, kept_columns)
+
+
+def _canvases(sizes: Mapping[str, int]) -> Iterator[tuple[int, int]]:
+    number = 1
+    while f"rows_{number}" in sizes:
+        yield sizes[f"rows_{number}"], sizes[f"columns_{number}"]
+        number += 1
+
+
+def nearest(height: int, width: int, sizes: Mapping[str, int]) -> Canvas:
+    """Return the canvas of at most so many tiles whose sides are most alike an image's: InternVL's processor.
+
+    Of several the first, unless the image has more than half the pixels of a larger one.
+    """
+    tile, most = sizes["tile"], sizes["most"]
+    every = sorted(
+        ((columns, rows) for columns in range(1, most + 1) for rows in range(1, most // columns + 1)),
+        key=lambda one: one[0] * one[1],
+    )
+    best, least = (1, 1), inf
+    for columns, rows in every:
+        apart = abs(width / height - columns / rows)
+        if apart < least or (apart == least and width * height > 0.5 * tile**2 * columns * rows):
+            best, least = (columns, rows), apart
+    return Canvas(best[1], best[0])
+
+
+def longest(height: int, width: int, sizes: Mapping[str, int]) -> Canvas:
+    """Return the canvas of an image that is made so long that its longer side is ``most`` tiles: Idefics3's processor.
+
+    What is longer than 4096 pixels is made shorter again.
+    """
+    tile, length = sizes["tile"], sizes["tile"] * sizes["most"]
+    ratio = width / height
+    if width >= height:
+        width, height = length, int(length / ratio)
+        height += height % 2
+    else:
+        height, width = length, int(length * ratio)
+        width += width % 2
+    height, width = max(height, 1), max(width, 1)
+    ratio = width / height
+    if width >= height and width > _LONGEST:
+        width, height = _LONGEST, int(_LONGEST / ratio)
+    elif height > width and height > _LONGEST:
+        height, width = _LONGEST, int(_LONGEST * ratio)
+    return Canvas(ceil(max(height, 1) / tile), ceil(max(width, 1) / tile))
+
+
+_LONGEST = 4096
+
+
+def fitting(height: int, width: int, sizes: Mapping[str, int]) -> Canvas:
+    """Return the smallest canvas that an image fits on enlarged least, or reduced least: Llama 4's processor."""
+    tile, most = sizes["tile"], sizes["most"]
+    counts = range(most, 0, -1)
+    every = [(rows, count // rows) for count in counts for rows in range(1, count + 1) if not count % rows]
+    scales = {one: min(_fp32(one[1] * tile, width), _fp32(one[0] * tile, height)) for one in every}
+    enlarged = [scale for scale in scales.values() if scale >= 1]
+    chosen = min(enlarged) if enlarged else max(scales.values())
+    return Canvas(*min((one for one in every if scales[one] == chosen), key=lambda one: one[0] * one[1]))
+
+
+def _fp32(numerator: int, denominator: int) -> Fraction:
+    """Return a quotient in single precision, as the processor has it: the nearest number, of two the even one."""
+    exact = Fraction(numerator, denominator)
+    step = Fraction(1)
+    while exact / step >= 2**24:
+        step *= 2
+    while exact / step < 2**23:
+        step /= 2
+    whole = floor(exact / step)
+    rest = exact / step - whole
+    up = rest > Fraction(1, 2) or (rest == Fraction(1, 2) and whole % 2)
+    return (whole + up) * step
+
+
+SEARCHES: Mapping[str, Callable[[int, int, Mapping[str, int]], Canvas]] = {
+    "listed canvases": listed, "nearest canvas": nearest, "longest canvas": longest, "fitting canvas": fitting,
+}  # fmt: skip
+"""Which canvas an image is laid on: name → function of its height, its width, and the model's sizes."""
