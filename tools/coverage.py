@@ -51,9 +51,18 @@ _RUNS = {
 """Name → the run that is compared; an encoder reads so many tokens as `_READ` says."""
 
 
+_INDEXER = {
+    "indexer_n_heads": 8, "indexer_kv_heads": 1, "indexer_head_dim": 256, "indexer_budget": 512,
+    "indexer_compress_ratio": 16, "num_hidden_layers": 4,
+}  # fmt: skip
+
 VALID: Mapping[str, Mapping[str, Any]] = {
     "bamba": {"attn_layer_indices": [1], "num_hidden_layers": 3},
     "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}}},
+    "dbrx": {
+        "attn_config": {"kv_n_heads": 8, "clip_qkv": 8, "rope_theta": 10000.0},
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+    },
     "deepseek_v2": {"num_experts_per_tok": 6, "moe_intermediate_size": 1408},
     "dots1": {"n_routed_experts": 8, "num_experts_per_tok": 2, "n_shared_experts": 1},
     "esm": {"vocab_size": 33, "pad_token_id": 1},
@@ -63,6 +72,8 @@ VALID: Mapping[str, Mapping[str, Any]] = {
     "lfm2_moe": {"num_hidden_layers": 4, "layer_types": ["conv", "conv", "full_attention", "conv"]},
     "ministral": {"head_dim": 128},
     "nemotron": {"num_key_value_heads": 8},
+    "qwen4_exp": {"text_config": _INDEXER},
+    "qwen4_exp_text": dict(_INDEXER),
     "xmod": {"default_language": "en_XX"},
 }
 """Model type → config fields without which its default is no model that transformers can build or run."""

@@ -116,13 +116,16 @@ class Sizes:
 
     def _visited(self, amounts: Mapping[int, Amount]) -> Formula:
         """Return how many experts are visited, as expected under uniform routing."""
-        tokens = {index: self.observations[index].tokens for index in amounts}
+        tokens = {index: amount.tokens or self.observations[index].tokens for index, amount in amounts.items()}
         each = self.fit(
             {index: amount.routed // tokens[index] for index, amount in amounts.items()}, "experts per token"
         )
         count = self.fit({index: amount.experts for index, amount in amounts.items()}, "experts")
-        batch = build("*", variable("batch_size"), variable("seq_len"))
-        missed = build("**", build("-", constant(1), build("/", each, count)), batch)
+        among, batch = count, build("*", variable("batch_size"), variable("seq_len"))
+        if any(amount.tokens for amount in amounts.values()):
+            among = self.fit({index: amount.among for index, amount in amounts.items()}, "experts to choose from")
+            batch = self.fit(tokens, "tokens that are routed")
+        missed = build("**", build("-", constant(1), build("/", each, among)), batch)
         return build("*", count, build("-", constant(1), missed))
 
     def parameters(self, names: Iterable[str]) -> Formula:

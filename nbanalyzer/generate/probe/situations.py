@@ -6,6 +6,7 @@ import random
 from collections.abc import Hashable, Sequence
 from contextlib import suppress
 
+from nbanalyzer.formulas.formula import parse
 from nbanalyzer.generate import hints
 from nbanalyzer.generate.model.subject import NOTHING, Subject, UnrunnableError
 from nbanalyzer.generate.trace.layers import Depth
@@ -105,10 +106,11 @@ def chunk_of(subject: Subject, depth: Depth, chunked: str = "seq_len") -> str:
     known = values_of(subject)
     rows = [(hint, int(hint.says[1])) for hint in hints.CHUNKS if hint.says[0] == chunked]
     sizes = {
-        f"{{{field}}}": size
+        said: int(parse(said).evaluate(known))
         for field, size in ((last(name), size) for name, size in candidates(subject).items())
-        if known.get(field) == size
-        and any(hint.matches(field) and least <= size <= LARGEST_CHUNK for hint, least in rows)
+        for hint, least in rows
+        if known.get(field) == size and hint.matches(field) and least <= size <= LARGEST_CHUNK
+        for said in ("".join(hint.says[2:] or ("<field>",)).replace("<field>", f"{{{field}}}"),)
     }
     sizes |= {hint.name: size for hint, size in rows if hint.name.isdigit()}
     for text, size in sizes.items():
