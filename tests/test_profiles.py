@@ -343,6 +343,15 @@ def broken(path: str, value: object) -> dict[str, Any]:
         ("engine", "a\nb", "printable"),
         ("engine", "x" * 1001, "engine is 1 to 1,000"),
         ("notes", ["one\x1b[31m"], "a note is"),
+        ("notes", [""], "a note is 1 to 1,000 printable characters, not ''"),
+        ("source", "", "source is 1 to"),
+        ("widened", 10.5, "widened is a number from 1 to 10, not 10.5"),
+        ("num_sms", 0, "num_sms is a positive number, not 0"),
+        ("link_bandwidth", -1, "link_bandwidth is a positive number, not -1"),
+        ("classes.linear.bf16.ratio", [0.0009, 1, 1, 1, 1], "at most 1,000 times off"),
+        ("intervals.dense.1-2-3", {"n": 3, "ratio": [1, 1, 1, 1, 1]}, "not '1-2-3'"),
+        ("intervals.dense.2-", {"n": 3, "ratio": [1, 1, 1, 1, 1]}, "not '2-'"),
+        ("intervals.dense.111111111111111111111", {"n": 3, "ratio": [1, 1, 1, 1, 1]}, "is written 8 or 2-4"),
         ("speed", 3, "speed"),
     ],
 )  # fmt: skip
@@ -354,6 +363,39 @@ def test_a_file_that_cannot_be(path: str, value: object, said: str, tmp_path: Pa
     with pytest.raises(InputError) as caught:
         profile(str(file))
     one_line(caught.value, str(file)[:40], said)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("overlap", 0), ("overlap", 1), ("widened", 1), ("widened", 10), ("classes.linear.bf16.n", 0),
+        ("classes.linear.bf16.error", [0, 0.5]), ("classes.linear.bf16.ratio", [0.001, 1, 1, 1, 1000]), ("made", ""),
+        ("classes.linear.bf16.parameters.launch_us", 0), ("classes.linear.bf16.parameters.compute", 1),
+        ("classes.linear.bf16.parameters.compute", 0.01), ("classes.linear.fp8.parameters.quantize", 0),
+        ("notes", ["x"]), ("bandwidth", 0.5), ("num_sms", 1), ("engine", "x" * 1000),
+        ("intervals.dense.8-8", {"n": 0, "ratio": [1, 1, 1, 1, 1]}),
+        ("intervals.dense.11111111111111111111", {"n": 0, "ratio": [1, 1, 1, 1, 1]}),
+    ],
+)  # fmt: skip
+def test_a_profile_at_its_bounds(path: str, value: object) -> None:
+    assert msgspec.convert(broken(path, value), Profile)
+
+
+@pytest.mark.parametrize("value", [True, "0.5", None, 0.5j])
+def test_a_parameter_from_python_is_a_number(value: object) -> None:
+    given = {"compute": 0.5, "bandwidth": 0.5, "launch_us": 3.0}
+    law = laws()["linear"]
+    assert law.values(given | {"quantize": 1})["quantize"] == 1
+    with pytest.raises(InputError, match=r"compute is a number from 0\.01 to 1 ") as caught:
+        law.values(given | {"compute": value})  # type: ignore[arg-type]
+    one_line(caught.value, "is missing" if value is None else str(value))
+
+
+def test_errors_of_a_fit_are_numbers() -> None:
+    for error in ((math.inf, 1.0), (0.1, math.nan), (0.1, -0.1)):
+        fit = msgspec.structs.replace(mine().classes["linear"]["bf16"], error=error)
+        with pytest.raises(InputError, match="linear, bf16: error is the median and the 90 % quantile"):
+            msgspec.structs.replace(mine(), classes={"linear": {"bf16": fit}})
 
 
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "1e999", "true", "null", '"0.3"'])
@@ -429,6 +471,52 @@ def test_the_nearest_of_the_architecture_serves(shipped: Callable[..., None]) ->
     assert spread.ratio == pytest.approx((0.81**1.5, 0.9**1.5, 1, 1.1**1.5, 1.21**1.5))
 
 
+def test_an_interval_is_widened_to_a_power_of_10_at_most(shipped: Callable[..., None]) -> None:
+    for own_power, power in ((2, 3), (6, 9), (7, 10), (10, 10)):
+        shipped(mine(card="near", widened=own_power))
+        found = profile("mine", CARD)
+        assert found.widened == power
+        spread = found.interval("dense", 1)
+        assert spread is not None
+        assert spread.ratio == pytest.approx((0.81**power, 0.9**power, 1, 1.1**power, 1.21**power))
+
+
+def test_which_number_of_devices_an_interval_is_for() -> None:
+    found = mine()
+    assert [(spread := found.interval("dense", number)) and spread.n for number in (1, 2, 3, 4, 5)] == [
+        9,
+        3,
+        3,
+        3,
+        None,
+    ]
+
+
+def test_which_card_is_the_nearest(shipped: Callable[..., None]) -> None:
+    """By the mean logarithm of what both have: twice one figure of two is nearer than 1.5 times both of them."""
+    shipped(mine(card="one", bandwidth=2e12), mine(card="both", bandwidth=1.5e12, peaks={"bf16": 1.5e14}))
+    assert profile("mine", CARD).card == "one"
+    shipped(mine(card="one", bandwidth=2.5e12), mine(card="both", bandwidth=1.5e12, peaks={"bf16": 1.5e14}))
+    assert profile("mine", CARD).card == "both"
+    # Of half as much as of twice, the first; a peak that one lacks counts for nothing.
+    shipped(mine(card="less", bandwidth=0.5e12, peaks={"fp8": 1e20}), mine(card="more", bandwidth=2.1e12, peaks={}))
+    assert profile("mine", CARD).card == "less"
+
+
+def test_the_name_of_a_profile() -> None:
+    assert profile().name == "typical"
+    assert mine().name == "mine on my-card"
+    assert mine(engine_version="1.2").name == "mine 1.2 on my-card"
+    assert mine(card="any", engine_version="1.2").name == "mine"
+
+
+def test_the_text_of_a_file() -> None:
+    text = module.encoded(mine()).decode()
+    assert text.startswith('{\n  "card": "my-card",\n')
+    assert text.endswith("\n}\n")
+    assert msgspec.json.decode(text, type=Profile) == mine()
+
+
 def test_another_kind_of_link_is_not_modelled(shipped: Callable[..., None]) -> None:
     shipped(mine(card="near", link="NVLink 4"))
     found = profile("mine", msgspec.structs.replace(CARD, link="NVLink 5"))
@@ -474,6 +562,10 @@ def test_figures_that_moved_are_said() -> None:
         "shares refer to a bf16 peak of 1e+14 FLOP/s, the card has 1.1e+14",
         "shares refer to a bandwidth of 1e+12 bytes/s, the card has 1.2e+12",
     )
+    # A figure that is rounded otherwise is the same: by 1 %, not by 2.
+    for factor, notes in ((1.009, 0), (1.02, 2), (0.98, 2)):
+        peaks = {"bf16": factor * 1e14, "fp8": 1.0}
+        assert len(profile(mine(), msgspec.structs.replace(CARD, peaks=peaks, bandwidth=factor * 1e12)).notes) == notes
 
 
 def test_a_profile_can_be_a_key_and_be_sent(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from nbanalyzer.templates.media import SAMPLE_RATE, Media
+from nbanalyzer.templates.media import SAMPLE_RATE, Media, evaluated
 from nbanalyzer.templates.template import Reads
 
 from .reader import Reader, image_token
@@ -27,11 +27,14 @@ def waves(config: Any) -> Reader:
         variables[f"audio_len_{number}"] = f"({{{before}}} - {kernel}) // {stride} + 1"
         before = f"audio_len_{number}"
     reads = Reads(what="sound", variables=variables, each=True, usual=30)
-    return Reader(
-        reads,
-        lambda step: {"input_values": step.floats(step.batch_size, step.media.audio_samples)},
-        lambda chance, _values, _count: Media(audio_samples=chance.randint(SAMPLE_RATE // 4, 4 * SAMPLE_RATE)),
-    )
+
+    def draw(chance: Random, values: Mapping[str, int], _count: int) -> Media:
+        while True:
+            media = Media(audio_samples=chance.randint(SAMPLE_RATE // 4, 4 * SAMPLE_RATE))
+            if not variables or int(evaluated(reads, values, media)[before]) % 16:  # else it may be as wide as a head
+                return media
+
+    return Reader(reads, lambda step: {"input_values": step.floats(step.batch_size, step.media.audio_samples)}, draw)
 
 
 _STEPS: Mapping[str, tuple[tuple[int, int], ...]] = {"moonshine": ((127, 64), (7, 3), (3, 2))}
