@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import pytest
-from builders import every_model
+from builders import every_model, own_kernels
 
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.count import count
@@ -71,7 +71,7 @@ def kernels(model: str, node: Node) -> int:
     return int(sum(launch.times for launch in inside) / times)
 
 
-MODELS = tuple(name for name in catalog.names() if catalog.shipped(name).reads is None)  # a tower has its own rules
+MODELS = tuple(name for name in own_kernels() if catalog.shipped(name).reads is None)  # a tower has its own rules
 PER_LAYER = {"Bloom": 2, "Falcon": 1, "Gemma4": 2}
 """Residual adds of a layer that are no module of their own, or that do not stand alone: Gemma 4 adds its MLP to its
 experts before it adds to the stream; Falcon adds attention and MLP at once."""
