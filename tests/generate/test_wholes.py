@@ -146,4 +146,4 @@ def test_what_no_field_explains_is_a_number_of_its_own_config(family: str) -> No
 def test_a_number_of_one_config_answers_for_no_other() -> None:
     template = nbanalyzer.generate(SHAPES["resnet"], model_id="some/model")
     with pytest.raises(nbanalyzer.NBAnalyzerError, match="answers for its own config alone"):
-        populate(template, num_labels=5)
+        populate(template, set={"num_labels": 5})
