@@ -66,6 +66,6 @@ class Table:
                 cells += f'<{tag}{scope} style="{style};text-align:{side}">{escape(cell)}</{tag}>'
             lines += f"<tr>{cells}</tr>\n"
         return (
-            '<div style="overflow-x:auto;line-height:1.35;font-size:0.92em">'
+            '<div tabindex="0" style="overflow-x:auto;line-height:1.35;font-size:0.92em">'
             f'<table style="color:inherit;border-collapse:collapse">{lines}</table></div>'
         )

@@ -49,7 +49,7 @@ MODELS: Mapping[str, str] = {
 # Language model that transformers has as a part only → one that is built alike.
 ALIKE: Mapping[str, str] = {"qwen2_5_vl": "qwen2", "mistral4": "deepseek_v3"}
 PUBLISHERS = ("deepseek-ai/", "zai-org/", "Qwen/")
-"""Whose own files hold the layers that predict further tokens: converters, and what transformers saves, leave them out."""
+"""Whose own files hold the layers that predict further tokens: converters and transformers leave them out."""
 MOLMO = 8_021_025_280
 """Parameters of Molmo-7B-D, ``total_parameters`` of its index: transformers has no such model."""
 

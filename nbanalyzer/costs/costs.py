@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbanalyzer.errors import InputError, UnknownNameError, near, quote
 from nbanalyzer.formulas.algebra import expanded_sympy
-from nbanalyzer.formulas.formula import Formula, parse
+from nbanalyzer.formulas.formula import Formula, constant, parse
 from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.quantities import column, plain, show
 from nbanalyzer.templates.config import ModelParams
@@ -342,7 +342,7 @@ class Costs(View):
 
     def in_sizes(self, formula: Formula) -> Formula:
         """Return a formula with the run's conventions put in; sizes stay symbols."""
-        logits = parse("{seq_len}" if self.run.logits == "all" else "1")
+        logits = parse("{seq_len}") if self.run.logits == "all" else constant(self.values["num_logits"])
         return formula.resolve(self.values).substitute({"num_logits": logits})
 
     def formula(self, metric: str = "flops", path: str | None = None) -> sympy.Expr:

@@ -345,7 +345,9 @@ def encoded_inputs(hidden: torch.Tensor) -> Any:
     """Return an encoder's output as a decoder takes it."""
     from transformers.modeling_outputs import BaseModelOutput
 
-    return BaseModelOutput(last_hidden_state=hidden)
+    found: Any = BaseModelOutput(last_hidden_state=hidden)
+    found.router_logits = None  # decoders of those with experts hand them on
+    return found
 
 
 def vocabulary(model: torch.nn.Module) -> int:

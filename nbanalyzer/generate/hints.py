@@ -50,8 +50,9 @@ LIMITS = (
     Hint("window", "mistral"),
     Hint("^attention_chunk_size$", "llama4_text"),
     Hint("^index_topk$", "deepseek_v32"),
+    Hint("^expert_capacity$", "switch_transformers"),
 )
-"""Fields that limit how many tokens are attended to: probes have values that are shorter than their texts."""
+"""Fields that limit how many tokens are attended to, or go to an expert: probes have values below their texts."""
 
 CONVOLUTIONS = (Hint("conv|kernel", "mamba2"),)
 """Fields that say how many tokens a convolution sees: a step with fewer does something else."""
@@ -63,11 +64,13 @@ CHUNKS = (
     Hint("chunk_size$", "mamba2", ("seq_len", "8")),
     Hint("attention_window$", "longformer", ("seq_len", "2")),  # made narrow, for the model needs data
     Hint("attention_window$", "led", ("encoder_len", "2")),
+    Hint("^local_radius$", "longt5", ("encoder_len", "2", "(<field> + 1)")),
     Hint("64", "qwen3_next", ("seq_len", "64")),
 )
 """Fields with the size of a chunk that attention works in, or that size itself, where the model's code states it.
 
-They say which length is divided: of the new tokens, or of the encoder's text; and the smallest size that is tried.
+They say which length is divided: of the new tokens, or of the encoder's text; the smallest size that is tried; and how
+large a chunk is, if not as the field says.
 """
 
 _KEPT = ("min({cache_len}, <field> - 1)", "min({cache_len} + {seq_len}, <field> - 1)")
@@ -80,6 +83,7 @@ EXPRESSIONS = (
     # What a text is padded to a multiple of: the chunks of attention.
     Hint("^attention_window$", "longformer", ("ceil({seq_len} / <field>)",)),
     Hint("^attention_window$", "led", ("ceil({encoder_len} / <field>)",)),
+    Hint("^local_radius$", "longt5", ("<field> + 1", "ceil({encoder_len} / (<field> + 1))")),
     Hint("^mem_len$", "xlnet", ("min({cache_len}, <field>)", "min({cache_len} + {seq_len}, <field>)")),
     Hint("^index_topk$", "deepseek_v32", ("min({cache_len} + {seq_len}, <field>)",)),
     # The chunks that a scan works in.
@@ -92,6 +96,18 @@ EXPRESSIONS = (
     Hint("conv|kernel", "mamba2", ("max({seq_len}, <field>)",)),
     # The chunks of linear attention, whose size is a number in the model's code.
     Hint("", "qwen3_next", ("ceil({seq_len} / 64)",)),
+    # The rows of experts with weights, where routing is uniform: those without have theirs, too.
+    Hint(
+        "^zero_expert_num$",
+        "longcat_flash",
+        ("{batch_size} * {seq_len} * {experts_per_token} * {num_experts} // ({num_experts} + <field>)",),
+    ),
+    # The tokens of a sequence that experts have room for.
+    Hint(
+        "^expert_capacity$",
+        "switch_transformers",
+        ("min({seq_len}, {num_experts} * <field>)", "min({encoder_len}, {num_experts} * <field>)"),
+    ),
     # The largest power of 2 up to the heads, from which ALiBi's slopes are made: they may be 112, as in BLOOM.
     Hint("^num_heads$", "bloom", (f"1 + {_POWERS}",)),
     # Images of each sequence, where all have as many as the one that has most.

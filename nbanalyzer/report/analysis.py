@@ -89,7 +89,8 @@ def page(title: str, body: str) -> str:
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width">\n<meta name="color-scheme" content="light dark">\n'
         f"<title>{as_attribute(title)}</title>\n"
-        f'<body style="font-family:sans-serif;margin:1em">\n<main>{body}</main>\n</body>\n</html>\n'
+        '<body style="font-family:sans-serif;margin:1em;color:CanvasText;background:Canvas">\n'
+        f"<main>{body}</main>\n</body>\n</html>\n"
     )
 
 

@@ -28,7 +28,10 @@ def text(comparison: Comparison) -> str:
 
 def fragment(comparison: Comparison) -> dict[str, str]:
     """Return the comparison as HTML."""
-    heads = "".join(f"<div>{escape(line)}</div>" for line in _heads(comparison))
+    lines = [escape(line) for line in _heads(comparison)]
+    if comparison.sentence:
+        lines[0] = f"<b>{lines[0]}</b>"
+    heads = "".join(f"<div>{line}</div>" for line in lines)
     return {"text/html": heads + "<br>".join(Table(rows).html() for rows in tables(comparison))}
 
 

@@ -107,10 +107,10 @@ def _folds(rows: Sequence[Row]) -> list[_Fold]:
     found: list[_Fold] = []
     around: list[tuple[int, int]] = []  # depth and number of the rows that the present one is inside
     count = 0
-    for row, after in zip(rows, [*rows[1:], None], strict=True):
+    for place, row in enumerate(rows):
         around = [one for one in around if one[0] < row.depth]
         inside = tuple(number for _, number in around)
-        if after is not None and after.depth > row.depth:
+        if any(after.depth > row.depth for after in rows[place + 1 : place + 2]):
             found.append(_Fold(count, inside))
             around.append((row.depth, count))
             count += 1
@@ -194,7 +194,7 @@ def _color(index: int, texts: Sequence[str]) -> str:
 
 
 def _unbroken(text: str) -> str:
-    return escape(text.replace(" ", "\xa0"))
+    return "&nbsp;".join(map(escape, text.split(" ")))
 
 
 def _legend(analysis: Costs) -> str:

@@ -61,7 +61,8 @@ FAMILIES: Mapping[str, Family] = {
     # Falcon's names before transformers had it.
     **dict.fromkeys(("RefinedWeb", "RefinedWebModel"), Family(ffn=4, grouped=False, one_kv_head=False, tied=1)),
     "mpt": Family(ffn=4, ffn_key="expansion_ratio", grouped=False, tied=1),
-    **dict.fromkeys(("gpt_neox", "phi", "phi3", "llama", "olmo", "olmo2", "olmoe"), Family(grouped=False, tied=0)),
+    **dict.fromkeys(("gpt_neox", "phi", "phi3", "llama"), Family(grouped=False, tied=0)),
+    **dict.fromkeys(("olmo", "olmo2", "olmo3", "olmoe"), Family(grouped=False, tied=0)),
     **dict.fromkeys(("mistral", "mixtral", "deepseek_v2", "deepseek_v3", "kimi_k2"), Family(tied=0)),
     **dict.fromkeys(("qwen2", "qwen2_moe", "qwen3_moe"), Family(tied=0)),
     **dict.fromkeys(("qwen3", "qwen3_next", "qwen3_5", "qwen3_5_moe", "llama4"), Family(even_heads=False, tied=0)),

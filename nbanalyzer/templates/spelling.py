@@ -19,7 +19,10 @@ from nbanalyzer.text import words
 
 __all__ = ["begun", "is_variant", "meant", "stored_otherwise"]
 
-TRAINED = words("instruct chat it base pt hf")
+TRAINED = words("instruct chat it pt hf")
+BASE = "base"
+"""Not trained further, in a name that says a size, as Falcon3-7B-Base does; a size itself in others: whisper-base."""
+SIZE = re.compile(r"\d+(?:\.\d+)?[bm]", re.ASCII)
 STORED = words(
     "fp8 fp4 nvfp4 mxfp4 awq gptq gguf bnb int4 int8 4bit 8bit w4a16 w8a8 w8a16 bf16 fp16 quantized dynamic kv block",
 )
@@ -41,6 +44,8 @@ def meant(text: str, names: Iterable[str]) -> str:
     if same:
         return _nearest(parts, same)
     found = begun(last, names) if not org else []
+    if len(found) != 1 and BASE in parts:
+        return meant("-".join(part for part in parts if part != BASE), known)  # DeepSeek-V3-Base
     return found[0] if len(found) == 1 else ""
 
 
@@ -73,6 +78,8 @@ def _parts(last: str) -> list[str]:
 def _structure(parts: list[str]) -> list[str]:
     """Return the parts of a name that its structure follows from."""
     kept = [part for part in parts if part not in TRAINED and part not in STORED and not DATED.fullmatch(part)]
+    if any(map(SIZE.fullmatch, parts)):
+        kept = [part for part in kept if part != BASE]
     return kept[1:] if kept[:1] == [PREFIX] else kept
 
 

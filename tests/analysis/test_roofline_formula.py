@@ -76,7 +76,22 @@ def test_the_formula_is_the_time(name: str) -> None:
     agrees(populate(name, seq_len=3, cache_len=5, w_bit=4).on("a100-sxm-80gb", launch_overhead=3e-6))
 
 
+def test_drafts_have_logits_too() -> None:
+    found = populate("deepseek-v3", seq_len=1, cache_len=100, mtp=1, fusion="engine")
+    assert found.formula_text("flops").evaluate(found.values) == found.totals["flops"]
+    agrees(found.on("h200-sxm"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", every_model())
 def test_the_formula_is_the_time_of_every_model(name: str) -> None:
     agrees(populate(name, seq_len=7).on("h100-sxm"))
+
+
+def test_of_several_devices_there_is_no_formula() -> None:
+    made = template(composite("a", basic("{batch_size}")))
+    for devices in (2, 3):
+        roofline = populate(expand(made), batch_size=6, dp=devices).on(CARD)
+        for asked in (roofline.formula_text, lambda roofline=roofline: roofline.explain("time")):
+            message = error_of(asked, NotModelledError)
+            assert message.startswith(f"not modelled: a formula of the time on {devices} devices")

@@ -11,6 +11,7 @@ from itertools import product
 from typing import Any
 
 import pytest
+from wholes import MORE
 
 from nbanalyzer import NBAnalyzerError, populate
 from nbanalyzer.generate import hints
@@ -30,11 +31,16 @@ ROWS = [
     if hint.model in QUICK or os.environ.get("THOROUGH")
 ]
 MASKED = {"longformer", "mobilebert", "perceiver", "squeezebert"}
-FIELDS = {"bloom": {"n_head": 112, "hidden_size": 896}}  # as many heads as BLOOM has; other types at their defaults
+FIELDS: dict[str, dict[str, Any]] = {  # other types at their defaults
+    "bloom": {"n_head": 112, "hidden_size": 896},  # as many heads as BLOOM has
+    "switch_transformers": {"expert_capacity": 16},  # so that experts are full
+}
 
 
 @cache
 def subject_of(model_type: str) -> Subject:
+    if model_type in MORE:  # with its images
+        return Subject.of(MORE[model_type])
     kind = "masked" if model_type in MASKED else next(kind for kind in KINDS if model_type in architectures(kind))
     return shallow(Case(kind, model_type)).with_fields(FIELDS.get(model_type, {}))
 

@@ -122,6 +122,7 @@ class _Counting(Step):
     seen: Seen = field(default_factory=lambda: Seen(""))
 
     def run(self, logits: int = 0) -> None:
+        self.model.requires_grad_(requires_grad=False)  # of slices of weights, the counter would ask for gradients
         with torch.no_grad(), FlopCounterMode(display=False) as counter, calls(self.model, counter, self.seen):
             super().run(logits)
         self.seen.cost.matmul_flops = counter.get_total_flops()
@@ -185,7 +186,7 @@ def traffic(root: Scope, tokens: int, size: int = 2) -> Seen:
     def look(scope: Scope, seen: Seen) -> None:
         for child in scope.children:
             if isinstance(child, Operation):
-                key = (child.name, child.detail, child.pointwise, child.inputs, child.outputs)
+                key = (child.name, child.detail, child.pointwise, child.inputs, child.outputs, child.routed)
                 if key not in known:
                     known[key] = price(child, tokens, size)
                 seen.cost.include(known[key])

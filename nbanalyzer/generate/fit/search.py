@@ -60,10 +60,12 @@ class Fitter:
     Args:
         atoms: what they may be made of, the preferred ones first. One that never varies cannot be told from a
             number, and one that always equals another cannot be told from it: both are left out.
+        chosen: how many variables and numbers a formula may have for each different value beyond the first.
 
     """
 
-    def __init__(self, atoms: Iterable[Atom]) -> None:
+    def __init__(self, atoms: Iterable[Atom], chosen: int = 2) -> None:
+        self.chosen = chosen
         self.atoms: list[Atom] = []
         seen: set[Vector] = set()
         for atom in atoms:
@@ -115,7 +117,7 @@ class Fitter:
 
     def _is_believable(self, formula: Formula, values: Iterable[int]) -> bool:
         """Return whether enough different values speak for a formula: by chance, a long one gives any few numbers."""
-        return formula.operation == "number" or self._choices(formula) <= 2 * (len(set(values)) - 1)
+        return formula.operation == "number" or self._choices(formula) <= self.chosen * (len(set(values)) - 1)
 
     def _choices(self, formula: Formula) -> int:
         """Return how many variables, and numbers beside 1 and 2, a formula was put together from."""

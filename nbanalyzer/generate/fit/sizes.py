@@ -71,7 +71,7 @@ class Sizes:
         # A whole that reads images or sound answers for its own config alone: what no field explains is a number there.
         whole = self.observations[0].subject.reader is not None
         varying = [atom for atom in atoms if len({atom.values[index] for index in self.real}) > 1]
-        self.own = Fitter(varying) if whole else None
+        self.own = Fitter(varying, chosen=1) if whole else None  # of a few runs only
 
     def summed(self, costs: Mapping[int, list[Work]], part: Callable[[Work], tuple[Amount, ...]]) -> Formula:
         """Return the sum of an operation's amounts of one sort as a formula."""
@@ -116,13 +116,16 @@ class Sizes:
 
     def _visited(self, amounts: Mapping[int, Amount]) -> Formula:
         """Return how many experts are visited, as expected under uniform routing."""
-        tokens = {index: self.observations[index].tokens for index in amounts}
+        tokens = {index: amount.tokens or self.observations[index].tokens for index, amount in amounts.items()}
         each = self.fit(
             {index: amount.routed // tokens[index] for index, amount in amounts.items()}, "experts per token"
         )
         count = self.fit({index: amount.experts for index, amount in amounts.items()}, "experts")
-        batch = build("*", variable("batch_size"), variable("seq_len"))
-        missed = build("**", build("-", constant(1), build("/", each, count)), batch)
+        among, batch = count, build("*", variable("batch_size"), variable("seq_len"))
+        if any(amount.tokens for amount in amounts.values()):
+            among = self.fit({index: amount.among for index, amount in amounts.items()}, "experts to choose from")
+            batch = self.fit(tokens, "tokens that are routed")
+        missed = build("**", build("-", constant(1), build("/", each, among)), batch)
         return build("*", count, build("-", constant(1), missed))
 
     def parameters(self, names: Iterable[str]) -> Formula:

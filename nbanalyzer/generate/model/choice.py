@@ -78,8 +78,11 @@ def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
     if part is None and named is not None and hf.reads_text(named):
         return _of_class(named, whole)
     for choice in (kind,) if kind else _order(whole, config_class, filed):
-        if model_type in filed[choice]:
-            return Choice(whole, choice)
+        if name := filed[choice].get(str(model_type), ""):
+            return _decoder(whole, config_class, choice, name) or Choice(whole, choice)
+    own = next((class_ for name in stated if (class_ := hf.exported(name)) is not None), None)
+    if own is not None and _reads(own) == model_type and hf.reads_text(own):  # filed under what it is a part of
+        return _of_class(own, whole)
     if named is not None:
         raise ConfigError(f"{named.__name__} does not read text alone, and transformers has no text model of its type")
     raise ConfigError(f"transformers has no language model for model_type {model_type!r}")
@@ -109,6 +112,27 @@ def _reading(whole: Mapping[str, Any], config_class: Any, stated: list[str]) -> 
         kept = {key: value for key, value in essential(parts).items() if key != "num_labels"}
         whole = {**kept, "model_type": whole["model_type"], **({"architectures": stated} if stated else {})}
     return _of_class(found, whole)
+
+
+def _decoder(whole: Mapping[str, Any], config_class: Any, kind: Kind, name: str) -> Choice | None:
+    """Return the model of a part whose class is filed under the whole by its name, such as a decoder; None if none.
+
+    What reads text is found by the name of its part.
+    """
+    model_class = hf.exported(name)
+    parts = [key for key in getattr(config_class, "sub_configs_defaults", None) or () if key not in TEXT_PARTS]
+    if model_class is None or not parts or _reads(model_class) in {"", whole["model_type"]}:
+        return None
+    try:
+        with quiet():
+            built = config_class(**copy.deepcopy({key: value for key, value in whole.items() if key != "model_type"}))
+    except Exception:  # noqa: BLE001 - whatever the checks of a config raise; building the model will say what
+        return None
+    for key in parts:
+        part: Any = getattr(built, key, None)
+        if getattr(part, "model_type", "") == _reads(model_class):
+            return Choice({**essential(part.to_dict()), "model_type": part.model_type}, kind, model_class, given=whole)
+    return None
 
 
 def _require_one_answer(config: Mapping[str, Any]) -> None:

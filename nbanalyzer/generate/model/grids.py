@@ -82,7 +82,7 @@ def _has_planes(config: Any) -> bool:
     """Return whether the places of tokens are three numbers each."""
     text = config.get_text_config()
     rope = getattr(text, "rope_parameters", None) or {}
-    return "mrope_section" in rope or str(config.model_type).startswith(("qwen2", "qwen3", "glm4v"))
+    return "mrope_section" in rope or str(config.model_type).startswith(("qwen2", "qwen3", "glm"))
 
 
 _WIDTHS = ("embed_dim", "hidden_size")

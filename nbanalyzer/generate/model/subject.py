@@ -10,7 +10,7 @@ import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -32,6 +32,7 @@ from .host import Host
 from .outputs import complete_outputs
 from .reader import Reader, floats
 from .reading import reader_of
+from .routing import Routed, Routing
 
 __all__ = ["NOTHING", "NeedsDataError", "Step", "Subject", "UnrunnableError"]
 
@@ -155,6 +156,10 @@ class Subject(Choice):
         for name, parameter in model.named_parameters():
             if parameter.dtype == torch.float32 and not any(part in name for part in kept):
                 parameter.data = parameter.data.to(torch.bfloat16)  # as a checkpoint is loaded
+        for module in model.modules():  # routers that would convert themselves in a first pass, for good
+            own, classifier = vars(module).get("dtype"), getattr(module, "classifier", None)
+            if isinstance(own, torch.dtype) and isinstance(classifier, torch.nn.Module):
+                classifier.to(own)
         if self.device != "meta":
             data.fill(model, self.seed)
         if self.reader is not None:
@@ -214,6 +219,7 @@ class Step:
         after: what this step leaves, once it has run.
         untouched: whether it failed, and left the cache as it was.
         media: the images or the sound that the first step reads.
+        routed: module → what was sent to its experts, where the model's own code goes through them in a loop.
 
     """
 
@@ -228,6 +234,7 @@ class Step:
     after: Any = None
     untouched: bool = False
     media: Media = NOTHING
+    routed: Mapping[torch.nn.Module, Routed] = field(default_factory=dict)
 
     @property
     def reader(self) -> Reader | None:
@@ -255,8 +262,9 @@ class Step:
         before = _sizes(self.cache)
         with self._host():
             inputs = self._inputs(logits)
+        routing = Routing.open(self.model) if self.subject.device == "meta" else nullcontext()
         try:
-            with torch.no_grad(), quiet(), complete_outputs(), self._host():
+            with torch.no_grad(), quiet(), complete_outputs(), self._host(), routing as loops:
                 output = self.model(**inputs)
         except Exception as error:
             step = f"{self.seq_len} tokens after {self.cache_len}" if self.cache_len else f"{self.seq_len} tokens"
@@ -267,6 +275,7 @@ class Step:
             wants = on_meta and isinstance(error, RuntimeError) and _WANTS_DATA.search(str(error))
             kind = NeedsDataError if wants else UnrunnableError
             raise kind(f"{step} does not run on {place}: {problem}") from error
+        self.routed = {} if loops is None else loops.sent
         self.after = None if self.subject.kind == "masked" else hf.cache_in(output)
         if self.has_encoder:
             self.encoded = getattr(output, "encoder_last_hidden_state", None)
@@ -335,7 +344,7 @@ class Step:
         return ids
 
     def _tokens(self, length: int) -> torch.Tensor:
-        shape = (self.batch_size, length)
+        shape = (self.batch_size * _codebooks(self.model), length)
         if self.reader is not None and self.reader.looks and self.subject.device == "meta":
             return torch.zeros(shape, dtype=torch.long)  # on the host
         if self.subject.device == "meta":
@@ -345,6 +354,12 @@ class Step:
         if hf.wants_padding(type(self.model)) and getattr(config, "eos_token_id", None) is not None:
             found[:, -1] = config.eos_token_id  # some look for the end of each text
         return found
+
+
+def _codebooks(model: Any) -> int:
+    """Return how many rows of tokens a sequence is: one, but for sound as codes of several books, a head for each."""
+    count, heads = getattr(model.config, "num_codebooks", 1), getattr(model, "lm_heads", ())
+    return int(count) if isinstance(heads, torch.nn.ModuleList) and len(heads) == count else 1
 
 
 _TREE = re.compile(r"\b(\w+)\(\n.*\n\)", re.DOTALL)

@@ -7,8 +7,11 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.generate.hf import MASKS
+from nbanalyzer.generate.model.routing import expert_names, experts_in
 from nbanalyzer.generate.model.subject import NOTHING, Subject, UnrunnableError
 from nbanalyzer.generate.trace.layers import Depth
 from nbanalyzer.generate.trace.recorder import trace
@@ -79,7 +82,7 @@ def observe(
     """
     model = depth.shorten(subject.build(attn))
     values, shares = values_of(subject), frozenset(_shares(subject.hf_config().to_dict()))
-    parameters = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    parameters = shapes_of(model)
     read = read_values(subject, values, media)
     found: list[Observation] = []
     try:
@@ -105,6 +108,29 @@ def observe(
     finally:
         if subject.device != "meta":
             model.to("meta")  # what was seen holds on to the modules, which need no memory any more
+    return found
+
+
+def shapes_of(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    """Return name → shape of each parameter, tied ones once.
+
+    Those of experts that a model's code goes through in a loop are one, under ``*``, with their number in front.
+    """
+    stacked = {
+        f"{path}.{name}." if path else f"{name}.": (f"{path}.", len(names))
+        for path, module in model.named_modules()
+        if experts_in(module)
+        for names in (expert_names(module),)
+        for name in names
+    }
+    found: dict[str, tuple[int, ...]] = {}
+    for name, parameter in model.named_parameters():
+        expert = next((one for one in stacked if name.startswith(one)), "")
+        if expert:
+            above, count = stacked[expert]
+            found[f"{above}*.{name.removeprefix(expert)}"] = (count, *parameter.shape)
+        else:
+            found[name] = tuple(parameter.shape)
     return found
 
 

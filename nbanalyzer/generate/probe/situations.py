@@ -6,6 +6,7 @@ import random
 from collections.abc import Hashable, Sequence
 from contextlib import suppress
 
+from nbanalyzer.formulas.formula import parse
 from nbanalyzer.generate import hints
 from nbanalyzer.generate.model.subject import NOTHING, Subject, UnrunnableError
 from nbanalyzer.generate.trace.layers import Depth
@@ -66,8 +67,9 @@ def _with_media(
     plain = runs if subject.reader is not None and subject.reader.optional else ()
     for batch, lengths, read in plain:
         observations += observe(subject, depth, batch, lengths, read, real=True, attn=attn)
-    counts = (3, 1, 1, 2)  # others than those of sequences
-    for count, (batch, lengths, read) in zip(counts, runs, strict=False):
+    counts = (3, 1, 1, 2, 2, 5)  # others than those of sequences
+    more = ((4, (9, 2, 1), 7), (1, (11, 3, 1), 11))
+    for count, (batch, lengths, read) in zip(counts, (*runs[:PLAIN_RUNS], *more), strict=True):
         media, taken = media_of(subject, chance, count, batch)
         longer = (taken + lengths[0], *lengths[1:])
         observations += observe(subject, depth, batch, longer, read, real=True, attn=attn, media=media)
@@ -104,10 +106,11 @@ def chunk_of(subject: Subject, depth: Depth, chunked: str = "seq_len") -> str:
     known = values_of(subject)
     rows = [(hint, int(hint.says[1])) for hint in hints.CHUNKS if hint.says[0] == chunked]
     sizes = {
-        f"{{{field}}}": size
+        said: int(parse(said).evaluate(known))
         for field, size in ((last(name), size) for name, size in candidates(subject).items())
-        if known.get(field) == size
-        and any(hint.matches(field) and least <= size <= LARGEST_CHUNK for hint, least in rows)
+        for hint, least in rows
+        if known.get(field) == size and hint.matches(field) and least <= size <= LARGEST_CHUNK
+        for said in ("".join(hint.says[2:] or ("<field>",)).replace("<field>", f"{{{field}}}"),)
     }
     sizes |= {hint.name: size for hint, size in rows if hint.name.isdigit()}
     for text, size in sizes.items():

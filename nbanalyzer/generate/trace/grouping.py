@@ -12,9 +12,11 @@ from dataclasses import replace
 
 import torch
 
+from nbanalyzer.generate.model.routing import Routed, expert_names, experts_in
+
 from .scope import Operand, Operation, Scope, joined, qualified_name
 
-__all__ = ["group_experts", "group_layers"]
+__all__ = ["group_experts", "group_layers", "join_experts"]
 
 _LAYER = re.compile(r"(.*?\b\d+)\..+")
 
@@ -101,3 +103,44 @@ def _group(scope: Scope, turns: Sequence[Operation], experts: int) -> None:
         elif id(child) not in done:
             children.append(child)
     scope.children = children
+
+
+# ---- experts run as one
+
+
+def join_experts(scope: Scope, sent: Mapping[torch.nn.Module, Routed]) -> None:
+    """Make products of experts of those with a weight, in the modules that went through their experts as if one.
+
+    Experts that are modules have no scopes of their own: that one of them was called says nothing of the others.
+    """
+    for child in scope.children:
+        if isinstance(child, Scope):
+            join_experts(child, sent)
+    if scope.module is None or (routed := sent.get(scope.module)) is None:
+        return
+    if expert_names(scope.module):
+        scope.children = [*scope.operations()]
+    _join(scope, routed, experts_in(scope.module))
+
+
+def _join(scope: Scope, routed: Routed, experts: int) -> None:
+    children, scope.children = scope.children, []
+    for child in children:
+        place = _PRODUCTS.get(child.name) if isinstance(child, Operation) else None
+        if isinstance(child, Scope):
+            _join(child, routed, experts)
+        elif place is not None and child.inputs[place].size == "w_bytes":
+            *bias, rows, weight = child.inputs[: place + 1]
+            shape = (experts, *weight.shape)
+            stacked = weight._replace(shape=shape, stored=shape)
+            scope.children.append(replace(child, name="_grouped_mm", inputs=(rows, stacked), routed=routed))
+            if bias:
+                scope.children.append(
+                    Operation("add", child.line, (*child.outputs, *bias), child.outputs, pointwise=True)
+                )
+            continue
+        scope.children.append(child)
+
+
+_PRODUCTS: Mapping[str, int] = {"mm": 1, "addmm": 2}
+"""Products → the place of the weight among their operands."""

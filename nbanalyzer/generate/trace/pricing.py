@@ -38,6 +38,8 @@ class Amount:
         unit: for traffic, the size of an element: a variable's name or a number of bytes; else empty.
         experts: how many experts the rows of `routed` are spread over, if only the visited ones are read.
         routed: rows sent to experts.
+        among: how many experts each token chooses from; 0 if those are all that there are.
+        tokens: how many are routed; 0 if those are the step's.
 
     """
 
@@ -46,6 +48,8 @@ class Amount:
     unit: str = ""
     experts: int = 0
     routed: int = 0
+    among: int = 0
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,11 @@ def work(operation: Operation) -> Work:
     """
     name, inputs, outputs = operation.name, operation.inputs, operation.outputs
     read, write = _traffic(name, inputs, outputs)
+    if routed := operation.routed:
+        read = tuple(
+            replace(one, routed=routed.choices, among=routed.among, tokens=routed.tokens) if one.experts else one
+            for one in read
+        )
     if name in _PRODUCTS:
         flops, extra = _PRODUCTS[name](operation)
         return Work("matmul", flops, read, write, extra)
@@ -90,13 +99,15 @@ def total(amounts: Iterable[Amount], tokens: int, sizes: Mapping[str, int]) -> N
     for amount in amounts:
         number = amount.times * prod(amount.sizes) * (sizes.get(amount.unit) or int(amount.unit or 1))
         if amount.experts:
-            each = Fraction(amount.routed, tokens)
-            number *= _VISITED.evaluate({"experts": amount.experts, "each": each, "tokens": tokens})
+            tokens_ = amount.tokens or tokens
+            each = Fraction(amount.routed, tokens_)
+            among = amount.among or amount.experts
+            number *= _VISITED.evaluate({"experts": amount.experts, "among": among, "each": each, "tokens": tokens_})
         result += number
     return normalize(result)
 
 
-_VISITED = parse("{experts} * (1 - (1 - {each} / {experts}) ** {tokens})")
+_VISITED = parse("{experts} * (1 - (1 - {each} / {among}) ** {tokens})")
 """How many experts are visited, as expected, rounded as a template's formula is."""
 
 

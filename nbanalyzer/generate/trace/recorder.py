@@ -22,7 +22,7 @@ from nbanalyzer.generate.model.meta import answer
 from nbanalyzer.generate.model.subject import Step
 from nbanalyzer.text import words
 
-from .grouping import group_experts, group_layers
+from .grouping import group_experts, group_layers, join_experts
 from .scope import Operand, Operation, Scope, qualified_name
 from .tensors import leaves, operand_of
 
@@ -60,6 +60,8 @@ def trace(step: Step, logits: int = 0) -> Scope:
     group_layers(recorder.root, "", dict(step.model.named_modules()))
     if has_data:
         group_experts(recorder.root)
+    elif step.routed:
+        join_experts(recorder.root, step.routed)
     return recorder.root
 
 
@@ -79,6 +81,7 @@ class Recorder:
         self.silent = 0
         for tensor in (*model.parameters(), *model.buffers()):
             self.owner[storage(tensor)] = "w_bytes"
+            self.alive.append(tensor)  # some convert a weight, and drop it
         self.keep(tensors_of(cache))
 
     @contextmanager

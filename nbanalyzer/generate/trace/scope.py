@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import torch
 
+from nbanalyzer.generate.model.routing import Routed
+
 __all__ = ["APPEND", "ATTENTION", "Kept", "Operand", "Operation", "Scope", "joined", "modules_of", "qualified_name"]
 
 ATTENTION = "torch.nn.functional.scaled_dot_product_attention"
@@ -44,6 +46,7 @@ class Operation:
         pointwise: whether PyTorch calls it that.
         detail: what else its cost depends on: ``"tanh"`` for that kind of GELU, ``"transposed"`` for a convolution,
             ``"causal"`` for attention that sees no later token.
+        routed: what is sent to the experts whose products it is, if its sizes do not say so.
 
     """
 
@@ -53,6 +56,7 @@ class Operation:
     outputs: tuple[Operand, ...]
     pointwise: bool = False
     detail: str = ""
+    routed: Routed | None = None
 
     @property
     def done(self) -> tuple[str, str, str, tuple[Operand, ...], tuple[Operand, ...]]:

@@ -15,7 +15,7 @@ from nbanalyzer.templates.template import Composite, Kernel
 
 from .cache_state import added
 
-__all__ = ["collapsed", "kinds_of", "state_of"]
+__all__ = ["collapsed", "kinds_of", "of_layers", "state_of"]
 
 _LAYER = re.compile(r"(.+)\.(\d+)$")
 _CALLED_AGAIN = re.compile(r"(.+)_\d+$")
@@ -93,14 +93,28 @@ def collapsed(
     return tuple(result)
 
 
+def of_layers(
+    state: Mapping[tuple[str, int], Formula], stacks: Sequence[Stack], kept: int
+) -> dict[tuple[str, int], Formula]:
+    """Return (name, layer) → bytes of what is kept there, where a layer may have several of a cache's `kept` places."""
+    keeper = _keeper(stacks)
+    each, rest = divmod(kept, len(keeper.alike)) if keeper else (1, 0)
+    if each < 2 or rest:
+        return dict(state)
+    parts: dict[tuple[str, int], list[Formula]] = {}
+    for (name, place), formula in state.items():
+        parts.setdefault((name, place // each), []).append(formula)
+    return {key: added(formulas) for key, formulas in parts.items()}
+
+
 def state_of(
     state: Mapping[tuple[str, int], Formula], stacks: Sequence[Stack], kinds: Kinds, counts: Counts
 ) -> dict[str, Formula]:
     """Return the bytes of what the whole model keeps, by name."""
-    keeper = next((stack for stack in stacks if _keeps_state(stack, stacks)), None)
+    keeper = _keeper(stacks)
     parts: dict[str, list[Formula]] = {}
     for (name, layer), formula in state.items():
-        if keeper is None:
+        if keeper is None or "num_layers" in formula.variables:  # of all layers together
             parts.setdefault(name, []).append(formula)
         elif kinds[keeper.path].get(layer) == layer:
             parts.setdefault(name, []).append(build("*", counts[keeper.path, layer], formula))
@@ -123,6 +137,13 @@ def _inside(path: str, name: str, stacks: Sequence[Stack]) -> str:
         if any(stack.path.startswith(f"{module}.") for stack in stacks):
             return module
     return joined(path, name)
+
+
+def _keeper(stacks: Sequence[Stack]) -> Stack | None:
+    """Return the stack whose layers the cache counts; a list of plain modules, such as heads, only if it is alone."""
+    keeping = [stack for stack in stacks if _keeps_state(stack, stacks)]
+    whole = (stack for stack in keeping if any(isinstance(fact, str) and fact for fact in next(iter(stack.layers), ())))
+    return next(whole, next(iter(keeping), None))
 
 
 def _keeps_state(stack: Stack, stacks: Sequence[Stack]) -> bool:

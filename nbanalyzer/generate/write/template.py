@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import torch
 
-from nbanalyzer.errors import NBAnalyzerError
+from nbanalyzer.errors import ConfigError, NBAnalyzerError
 from nbanalyzer.formulas.formula import Formula
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.generate import hf
@@ -27,6 +27,7 @@ from nbanalyzer.generate.probe.tiny import require_determined, tiny
 from nbanalyzer.generate.trace.layers import Stack, depth_of, seen_alike, stacks
 from nbanalyzer.generate.trace.recorder import seldom_collected, trace
 from nbanalyzer.generate.trace.stand_ins import recording
+from nbanalyzer.generate.trace.tensors import kept
 from nbanalyzer.progress import part_of, tell
 from nbanalyzer.templates.config import extract_model_params
 from nbanalyzer.templates.config_files import essential, media_fields, put, same_for_all, text_part, with_labels
@@ -36,7 +37,7 @@ from nbanalyzer.templates.validity import DEFAULTS
 
 from .assemble import Assembly
 from .cache_state import by_layer, gap_of
-from .layers import collapsed, kinds_of, state_of
+from .layers import collapsed, kinds_of, of_layers, state_of
 from .plans import in_kernels, plans_of
 from .variants import Eager, eager_of, has_eager, with_absorbed, with_eager
 
@@ -112,7 +113,7 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
             space = space_of(few, depth, cases_of(few, depth, has_encoder=first.has_encoder))
         assembly, layered, states = _assembled(
             space,
-            deepen=_depth_matters(model, space.usual[0], found),
+            deepen=_depth_matters(model, space.usual[0], found) or _holds_all_layers(first.after),
             tied_head=_head(model, few),
             stacks=tuple(stack.path for stack in found),
             shared=_shared(model, found),
@@ -122,6 +123,7 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
             # A tower may attend in another way, which no template says.
             layered = offered if subject.reader is None or has_eager(offered) else layered
     layered = with_absorbed(layered)
+    states = of_layers(states, found, 1 + max((one.layer for one in kept(first.after)), default=-1))
     with part_of(0.9, 1):
         kinds = kinds_of(layered, states, found)
         repeats = counts(subject, found, kinds, fields)
@@ -206,7 +208,10 @@ def _head(model: torch.nn.Module, subject: Subject) -> str:
 def _ties_as_stated(subject: Subject) -> bool:
     """Return whether a model shares its embedding with its head exactly if the config says so: some always do."""
     for stated in (False, True):
-        model: Any = subject.with_fields({"tie_word_embeddings": stated}).build()
+        try:
+            model: Any = subject.with_fields({"tie_word_embeddings": stated}).build()
+        except ConfigError:
+            return False  # some have to be told so
         if (model.get_output_embeddings().weight is model.get_input_embeddings().weight) != stated:
             return False
     return True
@@ -237,6 +242,11 @@ def _depth_matters(model: torch.nn.Module, run: Observation, found: list[Stack])
         if not any(name.startswith(f"{stack.path}.") for stack in found)
     }
     return any(run.parameters.get(name) != shape for name, shape in outside.items())
+
+
+def _holds_all_layers(cache: object) -> bool:
+    """Return whether each tensor of a cache is of all layers together."""
+    return isinstance(cache, list | tuple) and all(isinstance(one, torch.Tensor) for one in cache)
 
 
 # ---- the config beside it

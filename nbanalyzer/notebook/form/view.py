@@ -19,7 +19,7 @@ from .roofline_svg import LIMITERS
 if TYPE_CHECKING:
     from nbanalyzer.analysis.comparison import Comparison
 
-__all__ = ["bars", "beside", "changes", "error_line", "figures", "heading", "memory", "remark", "static"]
+__all__ = ["bars", "beside", "changes", "error_line", "figures", "heading", "memory", "remark", "static", "table"]
 
 TABULAR = "font-variant-numeric:tabular-nums"
 TRACK = "rgba(128,128,128,0.16)"
@@ -118,7 +118,8 @@ def _line(figure: Figure, pinned: Answer | None) -> str:
         f'<div class="nb-figure nb-figure-{_class(figure.name)}" '
         'style="display:flex;flex-wrap:wrap;gap:0 0.8em;align-items:baseline;padding:0.1em 0">'
         f'<span style="flex:0 0 11em;opacity:0.85;font-size:0.92em">{escape(figure.label)}</span>'
-        f'<span class="nb-value" style="flex:0 0 7.5em;font-weight:600;{TABULAR}">{escape(figure.text)}</span>'
+        f'<span class="nb-value" style="flex:0 0 auto;min-width:7.5em;font-weight:600;{TABULAR}">'
+        f"{escape(figure.text)}</span>"
         f"{_changed(figure, pinned)}"
         f'<span style="flex:1 1 14em;opacity:0.8;font-size:0.88em;{TABULAR}">{escape(beside)}</span></div>'
     )
@@ -214,7 +215,11 @@ def _panel(metric: str, rows: Sequence[Row], total: float) -> str:
         _row(name, path, _bar(parts, most, _share(_sum(parts), total, metric), _mark(before, most, metric)))
         for name, path, parts, before in rows
     )
-    return f'<div style="flex:1 1 22em;min-width:0"><div>{title}</div>{lines}</div>'
+    columns = "display:grid;grid-template-columns:fit-content(55%) minmax(0,1fr);gap:0.24em 0.5em"
+    return (
+        f'<div style="flex:1 1 22em;min-width:0"><div>{title}</div>'
+        f'<div style="{columns};align-items:center;margin:0.12em 0">{lines}</div></div>'
+    )
 
 
 def _share(value: float, total: float, metric: str) -> str:
@@ -232,11 +237,7 @@ def _legend(what: str, kinds: Iterable[tuple[str, str]]) -> str:
 
 def _row(name: str, path: str, bar: str) -> str:
     clipped = "overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
-    return (
-        '<div style="display:flex;gap:0.5em;margin:0.12em 0;align-items:center">'
-        f'<span title="{as_attribute(path)}" style="flex:0 0 14.5em;max-width:52%;{clipped}">{escape(name)}</span>'
-        f'<span style="flex:1 1 0;min-width:0">{bar}</span></div>'
-    )
+    return f'<span title="{as_attribute(path)}" style="{clipped}">{escape(name)}</span><span>{bar}</span>'
 
 
 def _filled(parts: Sequence[Part], most: float) -> str:
@@ -328,14 +329,18 @@ def beside(answer: Answer, other: Answer) -> str:
 
 def static(answer: Answer) -> dict[str, str]:
     """Return a state as text and as HTML without any widget, the same every time."""
-    rows = [(figure.label, figure.text, _exact(figure), figure.note) for figure in answer.figures.values()]
     began = '<div style="opacity:0.8;font-size:0.9em">What the form began with:</div>'
-    html = (
-        f'<div class="nb-began">{began}{heading(answer)}{Table(rows, words=(0, 3), has_head=False).html()}'
+    return {"text/plain": repr(answer.result), "text/html": f'<div class="nb-began">{began}{table(answer)}</div>'}
+
+
+def table(answer: Answer) -> str:
+    """Return a state as a table of its figures, and one of its modules, folded."""
+    rows = [(figure.label, figure.text, _exact(figure), figure.note) for figure in answer.figures.values()]
+    return (
+        f"{heading(answer)}{Table(rows, words=(0, 3), prose=(3,), has_head=False).html()}"
         f'<details><summary style="cursor:pointer">{escape(answer.shown)}, by module</summary>'
-        f"{Table(_modules(answer)).html()}</details></div>"
+        f"{Table(_modules(answer)).html()}</details>"
     )
-    return {"text/plain": repr(answer.result), "text/html": html}
 
 
 def _modules(answer: Answer) -> list[tuple[str, ...]]:

@@ -1,0 +1,149 @@
+"""Models whose images are cut into tiles, and others of all kinds: at sizes that no probe had, in all that is counted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from wholes import LLAVA, MORE, SMALL, TOWER
+
+import nbanalyzer
+from nbanalyzer import populate
+from nbanalyzer.costs.count import count
+from nbanalyzer.generate.check import oracle
+from nbanalyzer.generate.check.comparison import comparisons
+from nbanalyzer.generate.check.media import in_run
+from nbanalyzer.generate.model.subject import Subject, UnrunnableError
+from nbanalyzer.templates.media import positions_of
+
+SIZES = ("112x168", "300x500", "60x500")
+"""On a canvas, off it, and a strip."""
+
+QUICK = ("llava_next", "internvl")
+IN_PROMPT = tuple(name for name, config in {**SMALL, **MORE}.items() if "text_config" in config and "clip" not in name)
+IN_PROMPT = tuple(name for name in IN_PROMPT if name not in {"siglip", "blip-2"})
+
+
+def marked(names: tuple[str, ...]) -> list[Any]:
+    return [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in names]
+
+
+def runs_of(subject: Subject, size: str) -> dict[str, dict[str, Any]]:
+    """Return a prefill of three images, or of some sound, in two sequences, and what goes on from it."""
+    assert subject.reader is not None
+    read: dict[str, Any] = {"images": 3, "image_size": size}
+    if subject.reader.reads.what == "sound":
+        read = {"audio_seconds": 7}
+    length = 11 + positions_of(subject.reader.reads, subject.params, in_run(subject, read), 2)
+    return {
+        "first": {"batch_size": 2, "seq_len": length, **read},
+        "next": {"batch_size": 2, "seq_len": 3, "cache_len": length, **read},
+    }
+
+
+@pytest.mark.parametrize("family", marked(tuple(MORE)))
+def test_the_meta_device_counts_what_the_cpu_does(family: str) -> None:
+    """On the CPU all tensors are real, and transformers checks that placeholders and images agree."""
+    subject = Subject.of(MORE[family])
+    for size in SIZES:
+        found: list[list[int]] = []
+        for own in (subject, replace(subject, device="cpu")):
+            first, after = runs_of(own, size).values()
+            if own.reader is not None and own.reader.reads.each:
+                first = {"batch_size": 2, "seq_len": first["seq_len"]}
+            lengths = (first["seq_len"], after["seq_len"])
+            model = own.build("eager", "batched_mm")
+            steps = own.steps(model, 2, lengths, media=in_run(own, first))
+            found.append([int(oracle.flops(step).cost.matmul_flops) for step in steps])
+        assert found[0] == found[1]
+        assert found[0][0] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", IN_PROMPT)
+def test_all_that_is_counted_holds_at_sizes_that_no_probe_had(family: str) -> None:
+    """FLOPs, traffic by the trace, and what is kept: of a prompt with images, and of the step after it."""
+    config = {**SMALL, **MORE}[family]
+    template = nbanalyzer.generate(config, model_id="some/model")
+    assert template.provenance["result"] == "equal"
+    subject = Subject.of(config)
+    model = subject.build("eager", "batched_mm")
+    seen: set[str] = set()
+    for size in SIZES[1:]:
+        runs = runs_of(subject, size)
+        for compared in comparisons(subject, model, runs, lambda run: count(template, **run)):
+            assert compared.totals[0] == compared.totals[1], compared.what
+            seen.add(compared.what)
+    metrics = ("matmul_flops", "vector_flops", "read_bytes", "write_bytes", "state_bytes")
+    assert {f"{run}_{metric}" for run in ("first", "next") for metric in metrics} <= seen
+    if template.reads is not None and template.reads.rule == "one size":
+        given = [populate(template, **runs_of(subject, size)["first"]) for size in SIZES[:2]]
+        assert given[0].totals == given[1].totals
+        assert f"images of {SIZES[1]} are resized to" in given[1].conditions
+
+
+def test_a_prompt_with_too_little_room_is_refused_on_the_meta_device_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There, a mask takes any number of features: what is computed would be wrong, and nobody would say so."""
+    subject = Subject.of(LLAVA)
+    assert subject.reader is not None
+    reads = subject.reader.reads
+    few = replace(subject.reader, reads=type(reads)(**{**_fields(reads), "positions": "{image_tokens} - 1"}))
+    monkeypatch.setattr(type(subject), "reader", few)
+    subject = Subject.of(LLAVA)
+    step = next(subject.steps(subject.build("eager"), 1, (40,), media=in_run(subject, {"images": 1})))
+    with pytest.raises(UnrunnableError, match="has room for 960 numbers"):  # 15 positions of 64, where 16 are read
+        oracle.flops(step)
+
+
+def _fields(reads: Any) -> dict[str, Any]:
+    return {name: getattr(reads, name) for name in reads.__struct_fields__}
+
+
+# ---- encoders of any shape
+
+SWIN = {
+    "model_type": "swin", "architectures": ["SwinForImageClassification"], "image_size": 64, "patch_size": 4,
+    "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4,
+}  # fmt: skip
+SHAPES: dict[str, dict[str, Any]] = {
+    "resnet": {
+        "model_type": "resnet", "architectures": ["ResNetForImageClassification"], "embedding_size": 16,
+        "hidden_sizes": [16, 32], "depths": [2, 2],
+    },
+    "convnext": {
+        "model_type": "convnext", "architectures": ["ConvNextForImageClassification"], "hidden_sizes": [16, 32, 48, 64],
+        "depths": [1, 1, 2, 1], "image_size": 96,
+    },
+    "swin": SWIN,
+    "clip": {
+        "model_type": "clip", "architectures": ["CLIPForImageClassification"],
+        "vision_config": TOWER, "text_config": {"hidden_size": 48},
+    },
+    "audio-spectrogram-transformer": {
+        "model_type": "audio-spectrogram-transformer", "architectures": ["ASTForAudioClassification"],
+        "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 80,
+        "max_length": 100, "num_mel_bins": 32,
+    },
+}  # fmt: skip
+"""Towers whose sizes no single field says."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", SHAPES)
+def test_what_no_field_explains_is_a_number_of_its_own_config(family: str) -> None:
+    config = SHAPES[family]
+    template = nbanalyzer.generate(config, model_id="some/model")
+    assert template.provenance["result"] == "equal"
+    subject = replace(Subject.of(config), device="cpu")
+    model = subject.build("eager")
+    for batch in (1, 7):
+        expected = oracle.flops(next(subject.steps(model, batch, (1,), media=in_run(subject, {})))).cost.matmul_flops
+        assert populate(template, batch_size=batch).totals["matmul_flops"] == expected
+
+
+@pytest.mark.slow
+def test_a_number_of_one_config_answers_for_no_other() -> None:
+    template = nbanalyzer.generate(SHAPES["resnet"], model_id="some/model")
+    with pytest.raises(nbanalyzer.NBAnalyzerError, match="answers for its own config alone"):
+        populate(template, num_labels=5)
