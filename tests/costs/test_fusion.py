@@ -173,10 +173,6 @@ OF_MODEL = {
     # After the MLP, inputs of the layer's own: gate, product, projection; the norm and the add join the next layer's.
     **dict.fromkeys(("google/gemma-4-E2B-it", "google/gemma-4-E4B-it"), ({DENSE + "clcl"}, {DENSE + "clcl"})),
     "nvidia/Nemotron-H-56B-Base-8K": ({"clcal", "clcl", "cllcscl"}, {"clcal", "clcl", "clclcscl"}),  # no experts
-    "nvidia/NVIDIA-Nemotron-3-Super-120B-A12B-BF16": (  # its experts work on a latent: down before them, up after
-        {"clcal", "clclellcl", "cllcscl"},
-        {"clcal", "clclellcl", "clclcscl"},
-    ),
     "meta-llama/Llama-4-Scout-17B-16E-Instruct": ({SHARED}, {SHARED}),
     "meta-llama/Llama-4-Maverick-17B-128E-Instruct": ({DENSE, SHARED}, {DENSE, SHARED}),
 }

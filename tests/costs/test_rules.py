@@ -180,12 +180,12 @@ def test_each_rule_takes_what_the_modules_say(model: str) -> None:
 
 @pytest.mark.slow
 def test_families_are_left_out_of_no_rule_without_need() -> None:
-    """All that is named is there, and most models have every rule counted."""
+    """All that is named is there, and of many models every rule is counted."""
     families = {family(model) for model in MODELS}
     assert set().union(*UNCOUNTED.values()) <= families | {*MODELS}
     left = set().union(*UNCOUNTED.values())
     counted = [model for model in MODELS if left.isdisjoint({family(model), model})]
-    assert len(counted) >= 50
+    assert len(counted) >= 25
 
 
 def test_a_llama_layer_by_rule() -> None:
