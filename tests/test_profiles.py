@@ -22,7 +22,7 @@ from nbanalyzer.formulas.polynomial import Polynomial
 from nbanalyzer.formulas.simplify import expanded
 from nbanalyzer.hardware import profiles as module
 from nbanalyzer.hardware.accelerators import Accelerator, accelerators, hardware
-from nbanalyzer.hardware.laws import laws, variables
+from nbanalyzer.hardware.laws import Law, laws, variables
 from nbanalyzer.hardware.parameters import ARITHMETIC, FALLBACKS, KNOWN, Fit, Spread
 from nbanalyzer.hardware.profiles import Profile, profile, profiles
 
@@ -99,6 +99,16 @@ def test_every_law_reads_what_is_declared(name: str) -> None:
         assert parameter.default is None or parameter.least <= parameter.default <= parameter.most
 
 
+def test_parts_of_a_law_are_put_in_one_after_the_other() -> None:
+    law = Law(
+        meaning="a", short="{b} + 2 * {whole}", parts={"whole": "{half} + {half}", "half": "{b} / 2"}, parameters={}
+    )
+    assert law.formula == "{b} + 2 * (({b} / 2) + ({b} / 2))"
+    for found in laws().values():
+        assert not set(parse(found.formula).variables) & found.parts.keys()
+        assert not found.parts.keys() & {*found.parameters, *variables()}
+
+
 @pytest.mark.parametrize("name", laws())
 def test_no_law_is_below_its_roofline_at_the_best_parameters(name: str) -> None:
     best = {key: part.most if part.unit == "share" else part.least for key, part in laws()[name].parameters.items()}
@@ -131,6 +141,18 @@ def test_a_linear_by_hand() -> None:
         10 + 0.1 * (10 - 4) + 6 / 4 + 3 + 2 + (4 - 1) * 7
     )
     assert slow.time_us(launch | {"output_size": 640.0}) == pytest.approx(10 + 0.1 * (10 - 4) + 6 / 4 + 3 + 2)
+    # A tile of 128 rows takes 2 ns for each of K: 8 us of arithmetic, whose rows are half as many, are 4 at least.
+    fitted = MINE["classes"]["linear"]["bf16"]["parameters"] | {"tile_k_ns": 2}
+    tile = mine(classes={"linear": {"bf16": {"parameters": fitted}}}).parameters("linear", "bf16")
+    few = launch | {"compute_us": 1.0, "num_tokens": 64.0}
+    assert tile.time_us(few) == pytest.approx(6 + 4 / 4 + 3 + 2)
+    assert tile.time_us(few | {"num_tokens": 128.0}) == pytest.approx(8 + 6 / 4 + 3 + 2)
+    assert tile.time_us(few | {"num_tokens": 4096.0, "compute_us": 64.0}) == pytest.approx(80 + 6 / 4 + 3 + 2)
+    # Of a sum that is divided, each multiprocessor has 1,000 elements.
+    divided = mine(classes={"linear": {"bf16": {"parameters": fitted | {"longest_k": 1000}}}})
+    assert divided.parameters("linear", "bf16").time_us(few | {"num_tokens": 999.0}) == pytest.approx(
+        6 + 2 / 4 + 3 + 0.5
+    )
     # What a benchmark has read before it finds in the cache, three times as fast; a model does not.
     fitted = MINE["classes"]["linear"]["bf16"]["parameters"] | {"kept": 3, "cached_us": 3}
     kept = mine(classes={"linear": {"bf16": {"parameters": fitted}}}, in_models={"kept": 1})
@@ -174,6 +196,19 @@ def test_the_other_laws_by_hand() -> None:
     assert found == pytest.approx(10 + 4 / 4 + 4 + 0.3 + 2 * (0.5 + 0.45))
     found = prefill.parameters("prefill_attention", "bf16").time_us(launch | long)
     assert found == pytest.approx(40 + 10 / 4 + 4 + 0.3 + 2 * (0.5 + 0.45))
+    # Eight pairs, each of which 20 multiprocessors read at most, keep 160 of 1,000 busy: 10 us of traffic take 62.5.
+    fitted = {"compute": 0.5, "bandwidth": 0.8, "launch_us": 4, "undivided": 0.05}
+    few = mine(num_sms=1000, classes={"decode_attention": {"bf16": {"parameters": fitted}}})
+    step = {"compute_us": 2.0, "memory_us": 8.0, "context": 3000.0, "num_sequences": 1.0, "num_kv_heads": 8.0}
+    assert few.parameters("decode_attention", "bf16").time_us(step) == pytest.approx(62.5 + 4 / 4 + 4)
+    assert few.parameters("decode_attention", "bf16").time_us(step | {"num_sequences": 9.0}) == pytest.approx(
+        10 + 4 / 4 + 4
+    )
+    # Of 100 multiprocessors, 48 pairs keep 96 busy, in twos; 64 keep 64; 104 take two rounds, of which they fill 1.04.
+    idle = mine(classes={"decode_attention": {"bf16": {"parameters": fitted | {"undivided": 0, "unfilled": 0.5}}}})
+    for sequences, busy in ((6.0, 0.96), (8.0, 0.64), (13.0, 1.04 / 2), (25.0, 1.0), (200.0, 1.0)):
+        time = idle.parameters("decode_attention", "bf16").time_us(step | {"num_sequences": sequences})
+        assert time == pytest.approx(10 * (1 + 0.5 * (1 / busy - 1)) + 4 / 4 + 4)
     # A block has 128 queries: 256 of a prompt are two, 257 three, so that 3 or 5 rounds of 100 blocks are needed.
     many = {"compute_us": 0.0, "memory_us": 0.0, "context": 0.0, "num_heads": 75.0, "num_sequences": 2.0}
     for tokens, number in ((256.0, 3), (257.0, 5)):
@@ -214,7 +249,7 @@ def test_a_law_is_a_formula_with_its_numbers_in_it() -> None:
 
 def test_what_a_parameter_left_out_comes_to() -> None:
     assert mine().parameters("linear", "fp8").values == {
-        "compute": 0.8, "bandwidth": 0.5, "launch_us": 3, "per_k_ns": 0, "longest_k": 131072, "per_token_ns": 0,
+        "compute": 0.8, "bandwidth": 0.5, "launch_us": 3, "per_k_ns": 0, "longest_k": 131072, "tile_k_ns": 0, "per_token_ns": 0,
         "wave_us": 0, "throttle": 0, "brief_us": 0, "kept": 1, "cached_us": 0, "quantize": 1, "quantize_us": 0.5, "overlap": 0.25,
     }  # fmt: skip
 
@@ -618,9 +653,10 @@ def test_no_shipped_law_is_below_the_bound(name: str) -> None:
     """Of kernels in models, with all experts visited: a benchmark's find what they read in the card's cache."""
     found = own(name)
     found = msgspec.structs.replace(found, in_models=found.in_models | {"visited": 1})
-    sizes = dict.fromkeys(variables(), 0.0) | {"num_sequences": 1.0, "num_ranks": 8.0, "num_tokens": 1.0}
-    for compute, memory in ((0.0, 5.0), (5.0, 0.0), (30.0, 31.0), (1e4, 1e3)):
+    sizes = dict.fromkeys(variables(), 0.0) | {"num_kv_heads": 1.0, "num_ranks": 8.0, "num_tokens": 1.0}
+    for compute, memory, sequences in ((0.0, 5.0, 1.0), (5.0, 0.0, 131.0), (30.0, 31.0, 133.0), (1e4, 1e3, 400.0)):
         launch = sizes | {"compute_us": compute, "memory_us": memory, "activation_us": memory / 3, "message_us": memory}
+        launch |= {"num_sequences": sequences}
         for kind, fits in found.classes.items():
             bound = 2 * 7 / 8 * memory if kind == "all_reduce" else max(compute, memory)
             for precision in fits:

@@ -50,8 +50,9 @@ LIMITS = (
     Hint("window", "mistral"),
     Hint("^attention_chunk_size$", "llama4_text"),
     Hint("^index_topk$", "deepseek_v32"),
+    Hint("^expert_capacity$", "switch_transformers"),
 )
-"""Fields that limit how many tokens are attended to: probes have values that are shorter than their texts."""
+"""Fields that limit how many tokens are attended to, or go to an expert: probes have values below their texts."""
 
 CONVOLUTIONS = (Hint("conv|kernel", "mamba2"),)
 """Fields that say how many tokens a convolution sees: a step with fewer does something else."""
@@ -100,6 +101,12 @@ EXPRESSIONS = (
         "^zero_expert_num$",
         "longcat_flash",
         ("{batch_size} * {seq_len} * {experts_per_token} * {num_experts} // ({num_experts} + <field>)",),
+    ),
+    # The tokens of a sequence that experts have room for.
+    Hint(
+        "^expert_capacity$",
+        "switch_transformers",
+        ("min({seq_len}, {num_experts} * <field>)", "min({encoder_len}, {num_experts} * <field>)"),
     ),
     # The largest power of 2 up to the heads, from which ALiBi's slopes are made: they may be 112, as in BLOOM.
     Hint("^num_heads$", "bloom", (f"1 + {_POWERS}",)),

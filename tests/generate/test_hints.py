@@ -31,7 +31,10 @@ ROWS = [
     if hint.model in QUICK or os.environ.get("THOROUGH")
 ]
 MASKED = {"longformer", "mobilebert", "perceiver", "squeezebert"}
-FIELDS = {"bloom": {"n_head": 112, "hidden_size": 896}}  # as many heads as BLOOM has; other types at their defaults
+FIELDS: dict[str, dict[str, Any]] = {  # other types at their defaults
+    "bloom": {"n_head": 112, "hidden_size": 896},  # as many heads as BLOOM has
+    "switch_transformers": {"expert_capacity": 16},  # so that experts are full
+}
 
 
 @cache

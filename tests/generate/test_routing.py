@@ -72,6 +72,15 @@ def test_experts_without_weights_have_their_share_of_the_rows() -> None:
 
 
 @pytest.mark.pytorch
+def test_no_expert_is_full_before_all_are() -> None:
+    subject = Subject.of({**SWITCH, "expert_capacity": 2})
+    seen = flops_of(subject, batch_size=2, seq_len=20)
+    half = {"decoder.block.1.layer.2": 2 * 3 * 2, "encoder.block.1.layer.1": 2 * 5}  # 3 experts have room for 2 each
+    for path, rows in half.items():
+        assert found(seen, f"{path}.mlp.experts").cost.matmul_flops == 2 * rows * (32 * 24 + 24 * 32)
+
+
+@pytest.mark.pytorch
 @pytest.mark.parametrize("model_type", ["mixtral", "qwen3_moe", "longformer", "llama"])
 def test_what_other_models_do_with_masks_is_no_loop_over_experts(model_type: str) -> None:
     model = Subject.of({"model_type": model_type, "num_hidden_layers": 2}).build()

@@ -148,8 +148,9 @@ class Form:
 
     def stands_out(self, part: str) -> None:
         """Wait until a part's text can be told from what is behind it: a theme's colours come a moment after it."""
-        element = self.box.locator(part).first.element_handle()
-        self.page.wait_for_function(f"element => ({CONTRAST})(element) > 0.5", arg=element)
+        found = "([box, part]) => box.querySelector(part)"  # anew each time: figures are written again
+        box = self.box.element_handle()
+        self.page.wait_for_function(f"given => ({CONTRAST})(({found})(given)) > 0.5", arg=[box, part])
 
     def keep(self, name: str) -> None:
         SCREENS.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
 """Loops over experts in a model's own code, on the meta device: which tokens go to which expert, nobody knows there.
 
 All experts that are hit are run as one, with as many rows as they have together: what they cost does not depend on who
-gets which. Of experts without weights, which give back what they get, routing is uniform: they have their share.
+gets which. Otherwise routing is uniform: experts without weights, which give back what they get, have their share, and
+where an expert takes so many tokens of a sequence at most, none is full before all are.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 __all__ = ["Routed", "Routing", "expert_names", "experts_in"]
 
 _CHOICES = (torch.ops.aten.topk.default, torch.ops.aten.argmax.default)
+_LIMITS = (torch.ops.aten.le.Scalar, torch.ops.aten.lt.Scalar)
 
 
 class Routed(NamedTuple):
@@ -44,9 +46,9 @@ class Routing:
 
     current: Routing | None = None
 
-    def __init__(self, loops: dict[int, torch.nn.Module]) -> None:
+    def __init__(self) -> None:
         self.sent: dict[torch.nn.Module, Routed] = {}
-        self._loops, self._among = loops, 0
+        self._among, self._room = 0, -1
         self._inside: torch.nn.Module | None = None
         self._tokens, self._turns = 0, list[bool]()
 
@@ -54,11 +56,11 @@ class Routing:
     @contextmanager
     def open(cls, model: torch.nn.Module) -> Iterator[Routing | None]:
         """Answer what the loops of a model ask."""
-        loops = {id(module): module for module in model.modules() if experts_in(module)}
-        outer, cls.current = cls.current, cls(loops) if loops else None
+        loops = [module for module in model.modules() if experts_in(module)]
+        outer, cls.current = cls.current, cls() if loops else None
         hooks = []
         if cls.current is not None:
-            for module in loops.values():
+            for module in loops:
                 hooks += [
                     module.register_forward_pre_hook(cls.current.enter),
                     module.register_forward_hook(cls.current.leave, always_call=True),
@@ -78,7 +80,9 @@ class Routing:
         """
         if func in _CHOICES:
             place = kwargs.get("dim", args[-1] if func is _CHOICES[1] and len(args) > 1 else -1)
-            self._among = args[0].shape[place if isinstance(place, int) else -1]
+            self._among, self._room = args[0].shape[place if isinstance(place, int) else -1], -1
+        if func in _LIMITS and args[0].dim() > 1 and args[0].shape[-1] == self._among and self._inside is None:
+            self._room = args[0].shape[:-2].numel() * self._among * int(args[1])  # in all sequences together
         if func is not torch.ops.aten.nonzero.default or self._inside is None or not args[0].is_meta:
             return None
         mask, computing = args[0], experts_in(self._inside)
@@ -88,6 +92,7 @@ class Routing:
             return torch.tensor([[0], [computing]] if idle else [[0]])
         choices, among = mask.numel(), max(self._among, computing)
         rows = choices * computing // among
+        rows = min(rows, self._room) if self._room >= 0 else rows
         computes = self._turns.pop(0) if self._turns else True
         self.sent[self._inside] = Routed(self._tokens, choices, among)
         return torch.empty((rows if computes else choices - rows, mask.dim()), dtype=torch.long, device="meta")
