@@ -25,9 +25,17 @@ QUICK = {
 """What `make check` looks at of the shipped models: one of each kind."""
 
 
+def own_kernels() -> list[str]:
+    """Return the shipped models that have kernels of their own, and the quick ones.
+
+    All others extend one of them: they are the same formulas in other sizes.
+    """
+    return [name for name in catalog.names() if catalog.base(name) == name or name in QUICK]
+
+
 def every_model(names: Iterable[str] | None = None, *, but: Collection[str] = ()) -> list[ParameterSet]:
-    """Return the shipped models, or these, for `parametrize`: all but a few of them are `slow`."""
-    names = [name for name in names or catalog.names() if name not in but]
+    """Return the models with kernels of their own, or these, for `parametrize`: all but a few of them are `slow`."""
+    names = [name for name in names or own_kernels() if name not in but]
     return [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in names]
 
 

@@ -623,7 +623,7 @@ def test_html_is_whole_escaped_and_without_ids(shown: Callable[[Accelerator], An
     tags.close()
     assert not tags.open
     assert tags.seen <= {"div", "b", "table", "tr", "th", "td"}
-    assert tags.attributes - {"scope"} == {"style"}
+    assert tags.attributes - {"scope"} == {"style", "tabindex"}
     assert "<script" not in bundle["text/html"]
     assert "&lt;script&gt;" in bundle["text/html"]
     assert "#" not in bundle["text/html"].replace("&#x27;", "")  # no colour that one theme could not read

@@ -22,7 +22,7 @@ from nbanalyzer.formulas.polynomial import Polynomial
 from nbanalyzer.formulas.simplify import expanded
 from nbanalyzer.hardware import profiles as module
 from nbanalyzer.hardware.accelerators import Accelerator, accelerators, hardware
-from nbanalyzer.hardware.laws import laws, variables
+from nbanalyzer.hardware.laws import Law, laws, variables
 from nbanalyzer.hardware.parameters import ARITHMETIC, FALLBACKS, KNOWN, Fit, Spread
 from nbanalyzer.hardware.profiles import Profile, profile, profiles
 
@@ -99,6 +99,16 @@ def test_every_law_reads_what_is_declared(name: str) -> None:
         assert parameter.default is None or parameter.least <= parameter.default <= parameter.most
 
 
+def test_parts_of_a_law_are_put_in_one_after_the_other() -> None:
+    law = Law(
+        meaning="a", short="{b} + 2 * {whole}", parts={"whole": "{half} + {half}", "half": "{b} / 2"}, parameters={}
+    )
+    assert law.formula == "{b} + 2 * (({b} / 2) + ({b} / 2))"
+    for found in laws().values():
+        assert not set(parse(found.formula).variables) & found.parts.keys()
+        assert not found.parts.keys() & {*found.parameters, *variables()}
+
+
 @pytest.mark.parametrize("name", laws())
 def test_no_law_is_below_its_roofline_at_the_best_parameters(name: str) -> None:
     best = {key: part.most if part.unit == "share" else part.least for key, part in laws()[name].parameters.items()}
@@ -131,6 +141,18 @@ def test_a_linear_by_hand() -> None:
         10 + 0.1 * (10 - 4) + 6 / 4 + 3 + 2 + (4 - 1) * 7
     )
     assert slow.time_us(launch | {"output_size": 640.0}) == pytest.approx(10 + 0.1 * (10 - 4) + 6 / 4 + 3 + 2)
+    # A tile of 128 rows takes 2 ns for each of K: 8 us of arithmetic, whose rows are half as many, are 4 at least.
+    fitted = MINE["classes"]["linear"]["bf16"]["parameters"] | {"tile_k_ns": 2}
+    tile = mine(classes={"linear": {"bf16": {"parameters": fitted}}}).parameters("linear", "bf16")
+    few = launch | {"compute_us": 1.0, "num_tokens": 64.0}
+    assert tile.time_us(few) == pytest.approx(6 + 4 / 4 + 3 + 2)
+    assert tile.time_us(few | {"num_tokens": 128.0}) == pytest.approx(8 + 6 / 4 + 3 + 2)
+    assert tile.time_us(few | {"num_tokens": 4096.0, "compute_us": 64.0}) == pytest.approx(80 + 6 / 4 + 3 + 2)
+    # Of a sum that is divided, each multiprocessor has 1,000 elements.
+    divided = mine(classes={"linear": {"bf16": {"parameters": fitted | {"longest_k": 1000}}}})
+    assert divided.parameters("linear", "bf16").time_us(few | {"num_tokens": 999.0}) == pytest.approx(
+        6 + 2 / 4 + 3 + 0.5
+    )
     # What a benchmark has read before it finds in the cache, three times as fast; a model does not.
     fitted = MINE["classes"]["linear"]["bf16"]["parameters"] | {"kept": 3, "cached_us": 3}
     kept = mine(classes={"linear": {"bf16": {"parameters": fitted}}}, in_models={"kept": 1})
@@ -174,6 +196,19 @@ def test_the_other_laws_by_hand() -> None:
     assert found == pytest.approx(10 + 4 / 4 + 4 + 0.3 + 2 * (0.5 + 0.45))
     found = prefill.parameters("prefill_attention", "bf16").time_us(launch | long)
     assert found == pytest.approx(40 + 10 / 4 + 4 + 0.3 + 2 * (0.5 + 0.45))
+    # Eight pairs, each of which 20 multiprocessors read at most, keep 160 of 1,000 busy: 10 us of traffic take 62.5.
+    fitted = {"compute": 0.5, "bandwidth": 0.8, "launch_us": 4, "undivided": 0.05}
+    few = mine(num_sms=1000, classes={"decode_attention": {"bf16": {"parameters": fitted}}})
+    step = {"compute_us": 2.0, "memory_us": 8.0, "context": 3000.0, "num_sequences": 1.0, "num_kv_heads": 8.0}
+    assert few.parameters("decode_attention", "bf16").time_us(step) == pytest.approx(62.5 + 4 / 4 + 4)
+    assert few.parameters("decode_attention", "bf16").time_us(step | {"num_sequences": 9.0}) == pytest.approx(
+        10 + 4 / 4 + 4
+    )
+    # Of 100 multiprocessors, 48 pairs keep 96 busy, in twos; 64 keep 64; 104 take two rounds, of which they fill 1.04.
+    idle = mine(classes={"decode_attention": {"bf16": {"parameters": fitted | {"undivided": 0, "unfilled": 0.5}}}})
+    for sequences, busy in ((6.0, 0.96), (8.0, 0.64), (13.0, 1.04 / 2), (25.0, 1.0), (200.0, 1.0)):
+        time = idle.parameters("decode_attention", "bf16").time_us(step | {"num_sequences": sequences})
+        assert time == pytest.approx(10 * (1 + 0.5 * (1 / busy - 1)) + 4 / 4 + 4)
     # A block has 128 queries: 256 of a prompt are two, 257 three, so that 3 or 5 rounds of 100 blocks are needed.
     many = {"compute_us": 0.0, "memory_us": 0.0, "context": 0.0, "num_heads": 75.0, "num_sequences": 2.0}
     for tokens, number in ((256.0, 3), (257.0, 5)):
@@ -214,7 +249,7 @@ def test_a_law_is_a_formula_with_its_numbers_in_it() -> None:
 
 def test_what_a_parameter_left_out_comes_to() -> None:
     assert mine().parameters("linear", "fp8").values == {
-        "compute": 0.8, "bandwidth": 0.5, "launch_us": 3, "per_k_ns": 0, "longest_k": 131072, "per_token_ns": 0,
+        "compute": 0.8, "bandwidth": 0.5, "launch_us": 3, "per_k_ns": 0, "longest_k": 131072, "tile_k_ns": 0, "per_token_ns": 0,
         "wave_us": 0, "throttle": 0, "brief_us": 0, "kept": 1, "cached_us": 0, "quantize": 1, "quantize_us": 0.5, "overlap": 0.25,
     }  # fmt: skip
 
@@ -308,6 +343,15 @@ def broken(path: str, value: object) -> dict[str, Any]:
         ("engine", "a\nb", "printable"),
         ("engine", "x" * 1001, "engine is 1 to 1,000"),
         ("notes", ["one\x1b[31m"], "a note is"),
+        ("notes", [""], "a note is 1 to 1,000 printable characters, not ''"),
+        ("source", "", "source is 1 to"),
+        ("widened", 10.5, "widened is a number from 1 to 10, not 10.5"),
+        ("num_sms", 0, "num_sms is a positive number, not 0"),
+        ("link_bandwidth", -1, "link_bandwidth is a positive number, not -1"),
+        ("classes.linear.bf16.ratio", [0.0009, 1, 1, 1, 1], "at most 1,000 times off"),
+        ("intervals.dense.1-2-3", {"n": 3, "ratio": [1, 1, 1, 1, 1]}, "not '1-2-3'"),
+        ("intervals.dense.2-", {"n": 3, "ratio": [1, 1, 1, 1, 1]}, "not '2-'"),
+        ("intervals.dense.111111111111111111111", {"n": 3, "ratio": [1, 1, 1, 1, 1]}, "is written 8 or 2-4"),
         ("speed", 3, "speed"),
     ],
 )  # fmt: skip
@@ -319,6 +363,39 @@ def test_a_file_that_cannot_be(path: str, value: object, said: str, tmp_path: Pa
     with pytest.raises(InputError) as caught:
         profile(str(file))
     one_line(caught.value, str(file)[:40], said)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("overlap", 0), ("overlap", 1), ("widened", 1), ("widened", 10), ("classes.linear.bf16.n", 0),
+        ("classes.linear.bf16.error", [0, 0.5]), ("classes.linear.bf16.ratio", [0.001, 1, 1, 1, 1000]), ("made", ""),
+        ("classes.linear.bf16.parameters.launch_us", 0), ("classes.linear.bf16.parameters.compute", 1),
+        ("classes.linear.bf16.parameters.compute", 0.01), ("classes.linear.fp8.parameters.quantize", 0),
+        ("notes", ["x"]), ("bandwidth", 0.5), ("num_sms", 1), ("engine", "x" * 1000),
+        ("intervals.dense.8-8", {"n": 0, "ratio": [1, 1, 1, 1, 1]}),
+        ("intervals.dense.11111111111111111111", {"n": 0, "ratio": [1, 1, 1, 1, 1]}),
+    ],
+)  # fmt: skip
+def test_a_profile_at_its_bounds(path: str, value: object) -> None:
+    assert msgspec.convert(broken(path, value), Profile)
+
+
+@pytest.mark.parametrize("value", [True, "0.5", None, 0.5j])
+def test_a_parameter_from_python_is_a_number(value: object) -> None:
+    given = {"compute": 0.5, "bandwidth": 0.5, "launch_us": 3.0}
+    law = laws()["linear"]
+    assert law.values(given | {"quantize": 1})["quantize"] == 1
+    with pytest.raises(InputError, match=r"compute is a number from 0\.01 to 1 ") as caught:
+        law.values(given | {"compute": value})  # type: ignore[arg-type]
+    one_line(caught.value, "is missing" if value is None else str(value))
+
+
+def test_errors_of_a_fit_are_numbers() -> None:
+    for error in ((math.inf, 1.0), (0.1, math.nan), (0.1, -0.1)):
+        fit = msgspec.structs.replace(mine().classes["linear"]["bf16"], error=error)
+        with pytest.raises(InputError, match="linear, bf16: error is the median and the 90 % quantile"):
+            msgspec.structs.replace(mine(), classes={"linear": {"bf16": fit}})
 
 
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "1e999", "true", "null", '"0.3"'])
@@ -394,6 +471,52 @@ def test_the_nearest_of_the_architecture_serves(shipped: Callable[..., None]) ->
     assert spread.ratio == pytest.approx((0.81**1.5, 0.9**1.5, 1, 1.1**1.5, 1.21**1.5))
 
 
+def test_an_interval_is_widened_to_a_power_of_10_at_most(shipped: Callable[..., None]) -> None:
+    for own_power, power in ((2, 3), (6, 9), (7, 10), (10, 10)):
+        shipped(mine(card="near", widened=own_power))
+        found = profile("mine", CARD)
+        assert found.widened == power
+        spread = found.interval("dense", 1)
+        assert spread is not None
+        assert spread.ratio == pytest.approx((0.81**power, 0.9**power, 1, 1.1**power, 1.21**power))
+
+
+def test_which_number_of_devices_an_interval_is_for() -> None:
+    found = mine()
+    assert [(spread := found.interval("dense", number)) and spread.n for number in (1, 2, 3, 4, 5)] == [
+        9,
+        3,
+        3,
+        3,
+        None,
+    ]
+
+
+def test_which_card_is_the_nearest(shipped: Callable[..., None]) -> None:
+    """By the mean logarithm of what both have: twice one figure of two is nearer than 1.5 times both of them."""
+    shipped(mine(card="one", bandwidth=2e12), mine(card="both", bandwidth=1.5e12, peaks={"bf16": 1.5e14}))
+    assert profile("mine", CARD).card == "one"
+    shipped(mine(card="one", bandwidth=2.5e12), mine(card="both", bandwidth=1.5e12, peaks={"bf16": 1.5e14}))
+    assert profile("mine", CARD).card == "both"
+    # Of half as much as of twice, the first; a peak that one lacks counts for nothing.
+    shipped(mine(card="less", bandwidth=0.5e12, peaks={"fp8": 1e20}), mine(card="more", bandwidth=2.1e12, peaks={}))
+    assert profile("mine", CARD).card == "less"
+
+
+def test_the_name_of_a_profile() -> None:
+    assert profile().name == "typical"
+    assert mine().name == "mine on my-card"
+    assert mine(engine_version="1.2").name == "mine 1.2 on my-card"
+    assert mine(card="any", engine_version="1.2").name == "mine"
+
+
+def test_the_text_of_a_file() -> None:
+    text = module.encoded(mine()).decode()
+    assert text.startswith('{\n  "card": "my-card",\n')
+    assert text.endswith("\n}\n")
+    assert msgspec.json.decode(text, type=Profile) == mine()
+
+
 def test_another_kind_of_link_is_not_modelled(shipped: Callable[..., None]) -> None:
     shipped(mine(card="near", link="NVLink 4"))
     found = profile("mine", msgspec.structs.replace(CARD, link="NVLink 5"))
@@ -439,6 +562,10 @@ def test_figures_that_moved_are_said() -> None:
         "shares refer to a bf16 peak of 1e+14 FLOP/s, the card has 1.1e+14",
         "shares refer to a bandwidth of 1e+12 bytes/s, the card has 1.2e+12",
     )
+    # A figure that is rounded otherwise is the same: by 1 %, not by 2.
+    for factor, notes in ((1.009, 0), (1.02, 2), (0.98, 2)):
+        peaks = {"bf16": factor * 1e14, "fp8": 1.0}
+        assert len(profile(mine(), msgspec.structs.replace(CARD, peaks=peaks, bandwidth=factor * 1e12)).notes) == notes
 
 
 def test_a_profile_can_be_a_key_and_be_sent(tmp_path: Path) -> None:
@@ -523,9 +650,10 @@ def test_no_shipped_law_is_below_the_bound(name: str) -> None:
     """Of kernels in models, with all experts visited: a benchmark's find what they read in the card's cache."""
     found = own(name)
     found = msgspec.structs.replace(found, in_models=found.in_models | {"visited": 1})
-    sizes = dict.fromkeys(variables(), 0.0) | {"num_sequences": 1.0, "num_ranks": 8.0, "num_tokens": 1.0}
-    for compute, memory in ((0.0, 5.0), (5.0, 0.0), (30.0, 31.0), (1e4, 1e3)):
+    sizes = dict.fromkeys(variables(), 0.0) | {"num_kv_heads": 1.0, "num_ranks": 8.0, "num_tokens": 1.0}
+    for compute, memory, sequences in ((0.0, 5.0, 1.0), (5.0, 0.0, 131.0), (30.0, 31.0, 133.0), (1e4, 1e3, 400.0)):
         launch = sizes | {"compute_us": compute, "memory_us": memory, "activation_us": memory / 3, "message_us": memory}
+        launch |= {"num_sequences": sequences}
         for kind, fits in found.classes.items():
             bound = 2 * 7 / 8 * memory if kind == "all_reduce" else max(compute, memory)
             for precision in fits:

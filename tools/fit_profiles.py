@@ -50,6 +50,9 @@ CACHES = {
 # Of weights a benchmark takes turns with several, which together fit only where they are small. Linears have bent
 # at a sixth of the cache where that matters; where it does not, there is no such parameter.
 TURNS = {"a100-sxm-80gb": 6, "l40s": 6}
+TILE = 64 * 64
+"""Outputs that a multiprocessor takes at a time, of 16-bit linears: all engines call the same library, and half of the
+regions say less of it than all cards together, on which it was chosen. Kernels of other precisions are the engines'."""
 QUANTISED = {"fp8", "fp8_block", "nvfp4"}  # linears whose tables include quantising the input
 # Of kernels that are part of a model: ranks wait for each other, and tokens of one text go to fewer experts than those
 # of a benchmark. Both were chosen once for all engines, on published times per token (tools/accuracy.py).
@@ -115,6 +118,10 @@ def fit(table: Table, launch_us: float | None = None) -> Outcome:
             del given["kept"]
     if table.kind == "linear":
         given |= {"quantize": 0.0, "quantize_us": 0.0}
+        if (
+            table.precision == "bf16"
+        ):  # per element of the sum: 2 FLOPs an output, at a multiprocessor's share of the peak
+            given["tile_k_ns"] = 2e9 * TILE * (table.card.num_sms or 0) / table.card.peak("bf16")
         if table.precision in QUANTISED:
             given["quantize"] = 1.0
             if launch_us is not None:  # what starting takes longer is then the other kernel's

@@ -53,6 +53,7 @@ def fitted(law: Law, launches: Mapping[str, Array], measured: Array, fixed: Mapp
     best, least = low, np.inf
     for share, part in product(SHARES, LAUNCHES):
         first = {"launch_us": part * quick, "longest_k": LONGEST, "brief_us": BRIEF, "throttle": 0.1, "kept": 2.0}
+        first |= {"tile_k_ns": 1.0, "undivided": 0.05}
         start = np.array(
             [first.get(name, share if law.parameters[name].unit == "share" else OTHERS) for name in free], float
         )

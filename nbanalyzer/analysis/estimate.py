@@ -177,15 +177,16 @@ class Estimate:
 
     def _derivation(self, launch: Launch[Number]) -> list[str]:
         law, figures = self.pace.law(launch), self.pace.figures(launch, self.costs.value_of)
-        names = {str(name) for name in parse(law.law).variables}
+        names = {str(name) for name in parse(law.law.formula).variables}
         read = [f"{{{name}}} = {float(value):.6g}" for name, value in figures.items() if name in names]
-        given = [f"{{{name}}} = {value:g}" for name, value in law.values.items() if name in names]
+        given = [f"{{{name}}} = {value:g}" for name, value in law.constants if name in names]
         time = self.pace.time_us(launch, self.costs.value_of)
         basis = f"fitted on {law.fit.n:,} measurements" if law.fit.n else "assumed"
         return [
             f"one launch ({law.kind}, {law.precision}): {', '.join(node.path for node in launch.nodes)}",
             f"  {time:.6g} us  × {show(launch.times)} = {seconds(time * float(launch.times) / MICRO)}",
-            f"  = {law.law}",
+            f"  = {law.law.short}",
+            *(f"    {{{name}}} = {part}" for name, part in law.law.parts.items()),
             f"  of the launch: {', '.join(read)}",
             f"  of the profile ({self.source}; {basis}): {', '.join(given)}",
             *([f"  {law.note}"] if law.note else []),

@@ -175,6 +175,9 @@ def tied_to(node: Node, costs: Counted) -> str:
     cost = costs.cost(node)
     if not node.is_last or node.is_part or cost.parameters or not cost.weight_bytes_read or not cost.matmul_flops:
         return ""
+    if node.is_shared:  # by a head that drafts: the module of that name that has them
+        named = (one for one in costs.nodes if one.kernel.name == node.kernel.name and not one.is_shared)
+        return next((one.kernel.label for one in named if one.own_parameters == node.own_parameters), "")
     size = cost.weight_bytes_read / costs.values["w_bytes"]
     for one in costs.nodes:
         # Beside the table's rows, a bias that the module around it holds: an element for each.

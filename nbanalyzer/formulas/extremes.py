@@ -9,7 +9,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from .polynomial import Atom, Polynomial
 from .simplify import applied
@@ -43,9 +44,30 @@ def decided(polynomial: Polynomial, never_negative: Callable[[Polynomial], bool]
 def _fewer(atom: Atom, never_negative: Callable[[Polynomial], bool]) -> Polynomial:
     if atom.operation not in {"min", "max"}:
         return Polynomial.of(atom)
-    left = list(dict.fromkeys(atom.arguments))
+    left = list(dict.fromkeys(part for argument in atom.arguments for part in _flat(argument, atom, never_negative)))
     sign = 1 if atom.operation == "max" else -1
     for one in tuple(left):
-        if any(never_negative((other - one) * sign) for other in left if other is not one):
+        bounds = [*_at_most(one)] if atom.operation == "max" else [one]
+        if any(never_negative((other - bound) * sign) for other in left if other is not one for bound in bounds):
             left.remove(one)
     return applied(atom.operation, tuple(left)) if len(left) > 1 else left[0]
+
+
+def _flat(argument: Polynomial, atom: Atom, never_negative: Callable[[Polynomial], bool]) -> tuple[Polynomial, ...]:
+    """Return an argument of an operation, with what is decided in it; those of it, if it is the same operation."""
+    found = argument.replace(lambda inner: _fewer(inner, never_negative))
+    (inner, *others) = found.atoms or (None,)
+    if inner and not others and inner.operation == atom.operation and found == Polynomial.of(inner):
+        return inner.arguments
+    return (found,)
+
+
+def _at_most(polynomial: Polynomial) -> Iterator[Polynomial]:
+    """Yield polynomials that are nowhere less: itself, and with the first or the last argument of each ``min``."""
+
+    def chosen(atom: Atom, place: int) -> Polynomial:
+        return atom.arguments[place] if atom.operation == "min" else Polynomial.of(atom)
+
+    yield polynomial
+    if polynomial.never_negative and any(atom.operation == "min" for atom in polynomial.atoms):
+        yield from (polynomial.replace(partial(chosen, place=place)) for place in (0, -1))

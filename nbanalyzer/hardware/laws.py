@@ -60,14 +60,22 @@ class Law(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     Attributes:
         meaning: of which launches, in a line.
-        formula: microseconds, text of the formula language in parameters and in `variables`.
+        short: microseconds, text of the formula language in parameters, in `variables` and in `parts`.
+        parts: name → what stands for it in `short` or in parts before, text in parameters, in `variables` and in parts
+            after.
         parameters: name → what it means.
 
     """
 
     meaning: str
-    formula: str
+    short: str = msgspec.field(name="formula")
+    parts: dict[str, str] = {}
     parameters: dict[str, Parameter]
+
+    @property
+    def formula(self) -> str:
+        """The law as one text, with its parts put in."""
+        return _whole(self.short, tuple(self.parts.items()))
 
     def values(self, given: Mapping[str, float]) -> dict[str, float]:
         """Return the value of every parameter, in the law's order, defaults put in.
@@ -92,6 +100,13 @@ class Law(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             if unit == "switch" and value not in {0, 1}:
                 raise InputError(f"{name} is 0 or 1 ({part.meaning}), not {quote(value)}")
         return {name: float(value) for name, value in found.items() if value is not None}
+
+
+@cache
+def _whole(text: str, parts: tuple[tuple[str, str], ...]) -> str:
+    for name, part in parts:
+        text = text.replace(f"{{{name}}}", f"({part})")
+    return text
 
 
 class _Laws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,7 +12,7 @@ from nbanalyzer.errors import InputError, NotModelledError, quote
 from nbanalyzer.formulas.formula import Formula
 
 from .accelerators import PRECISIONS
-from .laws import closed, laws
+from .laws import Law, closed, laws
 
 __all__ = ["ANY", "ARITHMETIC", "FALLBACKS", "QUANTILES", "Fit", "Parameters", "Spread", "checked_fit"]
 
@@ -101,7 +101,7 @@ class Parameters:
         kind: the class of kernel.
         precision: whose parameters these are.
         values: name → value of every parameter, and of ``overlap``.
-        law: the text of the law.
+        law: the law itself.
         fit: what was fitted, with its number of measurements and their spread.
         note: what stands in for what; empty if nothing does.
         formula: the law with all of `values` and the card's constants put in; its variables are the launch's.
@@ -111,7 +111,7 @@ class Parameters:
     kind: str
     precision: str
     values: Mapping[str, float]
-    law: str
+    law: Law
     fit: Fit
     note: str
     constants: tuple[tuple[str, float], ...]
@@ -119,7 +119,7 @@ class Parameters:
     @property
     def formula(self) -> Formula:
         """The law, in microseconds, with all numbers put in but those of a launch."""
-        return closed(self.law, self.constants)[0]
+        return closed(self.law.formula, self.constants)[0]
 
     def time_us(self, launch: Mapping[str, float]) -> float:
         """Return the microseconds of a launch; names that the law does not read are passed over.
@@ -129,7 +129,7 @@ class Parameters:
 
         """
         try:
-            return float(closed(self.law, self.constants)[1](launch))
+            return float(closed(self.law.formula, self.constants)[1](launch))
         except KeyError as error:
             raise self._missing(error.args[0]) from None
 

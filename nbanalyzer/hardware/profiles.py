@@ -146,7 +146,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         if self.num_sms is not None:
             constants["num_sms"] = self.num_sms
         note = "" if used in {precision, ANY} else f"{kind} at {precision} not measured: {used} stands in"
-        return Parameters(kind, used, values, law.formula, fit, note, tuple(constants.items()))
+        return Parameters(kind, used, values, law, fit, note, tuple(constants.items()))
 
     def interval(self, kind: str, num_devices: int) -> Spread | None:
         """Return how measured time per token spreads around estimates of models that had no part in the fit.

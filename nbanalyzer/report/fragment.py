@@ -194,7 +194,7 @@ def _color(index: int, texts: Sequence[str]) -> str:
 
 
 def _unbroken(text: str) -> str:
-    return escape(text.replace(" ", "\xa0"))
+    return "&nbsp;".join(map(escape, text.split(" ")))
 
 
 def _legend(analysis: Costs) -> str:

@@ -39,6 +39,7 @@ _QWEN = MtpLayout("fc", ("pre_fc_norm_embedding", "pre_fc_norm_hidden"), has_cop
 _LAYOUTS: Mapping[str, MtpLayout] = {
     **dict.fromkeys(("deepseek_v3", "deepseek_v32"), _NEXTN),
     "glm4_moe": MtpLayout(_NEXTN.joint, _NEXTN.norms, has_copies=True, unsaid=1),  # transformers' default
+    "glm_moe_dsa": MtpLayout(_NEXTN.joint, _NEXTN.norms, has_copies=False),
     "qwen3_next": MtpLayout(_QWEN.joint, _QWEN.norms, has_copies=False, unsaid=1),  # its config has no such field
     **dict.fromkeys(("qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text"), _QWEN),
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from builders import basic, composite, template
 
 from nbanalyzer import Accelerator, populate
 from nbanalyzer.analysis.capacity import Capacity
@@ -89,3 +90,13 @@ def test_weights_in_a_scheme() -> None:
     found = Capacity(costs_of(quant="fp8-channel"), CARD).parts["weights"]
     assert found == inside + 2 * outputs + 2 * rest
     assert Capacity(costs_of(), CARD).parts["weights"] == (inside + rest) * 2
+
+
+def test_the_largest_step_reads_prompts_after_nothing() -> None:
+    """8,192 new tokens of one sequence, of two bytes an element each way; what is cached makes no step larger."""
+    read = "({batch_size} * {seq_len} + 10**6 * {cache_len}) * {a_bytes} + 8 * {w_bytes}"
+    product = basic("2 * {batch_size}", read, "{batch_size} * {seq_len} * {a_bytes}", "matmul")
+    state = {"kv_cache": "{batch_size} * ({cache_len} + {seq_len}) * {kv_bytes}"}
+    made = template(composite("part", product, parameters="8"), state=state)
+    costs = populate(made, batch_size=3, seq_len=1, cache_len=5, fusion="engine")
+    assert Capacity(costs, CARD).parts["activations"] == 2 * 8192 * 2

@@ -246,7 +246,8 @@ def test_everything_is_escaped() -> None:
               "memory_access": {"read": "1", "write": "0"}}  # fmt: skip
     nasty = {"model_id": "<b>&\"'", "architecture": "", "kernels": [kernel]}
     html = compare(nasty, seq_len=[1, 2])._repr_mimebundle_()["text/html"]
-    assert "<b>" not in html
+    assert html.count("<b>") == html.count("</b>") == 1  # around the sentence
+    assert "&lt;b&gt;" in html
 
 
 @pytest.mark.slow

@@ -79,6 +79,11 @@ def test_the_derivation_of_a_launch() -> None:
     assert "{bandwidth} = 0.5, {launch_us} = 1" in text
     assert "fitted on 1,234 measurements" in text
     assert "{weight_us}" not in text  # the law reads none
+    # What stands in a law twice is named once.
+    assert "= max({arithmetic}, {traffic}) + {overlap} * min({arithmetic}, {traffic})" in text
+    assert text.count("{traffic} = {memory_us} / ({bandwidth}") == 1
+    served = populate("llama-3.1-8b", set=SIZES, seq_len=1, cache_len=9).on("h100-sxm", profile="vllm")
+    assert "{num_sms} = 132" in repr(served.explain("o_proj"))
     assert "fitted" not in repr(step().explain("mlp.act_fn"))
     assert "assumed" in repr(step().explain("mlp.act_fn"))
 

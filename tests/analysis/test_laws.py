@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 import nbanalyzer
@@ -161,3 +162,22 @@ def test_a_time_is_explained_by_its_law() -> None:
         roofline.explain("v_proj", "tine")
     with pytest.raises(InputError, match="not launched"):
         roofline.explain("rotary_emb")
+
+
+def test_a_law_of_any_number_of_sequences() -> None:
+    """Of each, 256 tokens are two blocks of 128 for each of 8 heads: 16 rounds of 1.5 µs on a single multiprocessor."""
+    sizes = {"hidden_size": 64, "num_layers": 1, "num_heads": 8, "num_kv_heads": 2, "head_dim": 16,
+             "intermediate_size": 160, "vocab_size": 1000}  # fmt: skip
+    found = populate("llama-3.1-8b", set=sizes, seq_len=256, fusion="engine")
+    costs = found.symbolic("batch_size")
+    (launch,) = (one for one in costs.launches if one.kind == "attention")
+    plain, rounds = (
+        Pace(CARD, msgspec.structs.replace(profile(prefill_attention={"wave_us": wave}), num_sms=1), found.run)
+        for wave in (0.0, 1.5)
+    )
+    times = [pace.polynomial_us(launch, costs.value_of) for pace in (plain, rounds)]
+    assert "128" not in str(times[1])  # 256 tokens of any number of sequences are reduced by that of a block
+    for sequences in (1, 2, 7):
+        without, each = (float(time.evaluate({"batch_size": sequences})) for time in times)
+        assert each - without == pytest.approx(16 * 1.5 * sequences)
+        assert without > 0

@@ -58,3 +58,11 @@ def test_what_is_widened_is_said() -> None:
     assert not any("unpacked" in note for note in costs.on(NEWER).notes)
     four = populate("llama-3.2-1b", seq_len=1, quant="awq-4-g128")  # made for 16 bits
     assert not any("unpacked" in note for note in four.on(PLAIN).notes)
+
+
+def test_the_scheme_of_a_launch_is_that_of_its_module() -> None:
+    sizes = {"hidden_size": 64, "num_layers": 1, "num_heads": 4, "num_kv_heads": 2, "head_dim": 16,
+             "intermediate_size": 96, "vocab_size": 50}  # fmt: skip
+    costs = populate("llama-3.1-8b", set=sizes, seq_len=1, cache_len=5, fusion="engine", quant="fp8-channel")
+    assert scheme_of(launch_of(costs, "o_proj.matmul")) == scheme_named("fp8-channel")
+    assert scheme_of(launch_of(costs, "lm_head.matmul")) is scheme_of(launch_of(costs, "embed_tokens.lookup")) is None

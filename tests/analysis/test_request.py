@@ -6,8 +6,9 @@ import time
 from typing import Any
 
 import pytest
+from builders import basic, composite, template
 
-from nbanalyzer import Accelerator, populate, request
+from nbanalyzer import Accelerator, Request, populate, request
 from nbanalyzer.costs.metrics import REQUEST_SUMS
 from nbanalyzer.errors import InputError, UnknownNameError
 from nbanalyzer.quantities import seconds
@@ -278,3 +279,15 @@ def test_a_request_through_stages_has_costs_and_no_times() -> None:
     assert "one of 6 devices" in repr(asked)
     with pytest.raises(InputError, match="not modelled: the time of a request through pp=2 stages"):
         asked.on("h100-sxm")
+
+
+def test_the_last_step_has_all_but_the_last_token_in_its_cache() -> None:
+    """A request that writes a single token has no step; the first that there would be stands for it."""
+    state = {"kv_cache": "{batch_size} * ({cache_len} + {seq_len}) * {kv_bytes}"}
+    made = template(composite("part", basic("{batch_size} * {seq_len}")), state=state)
+    for output, cached in ((1, 5), (2, 5), (3, 6), (9, 12)):
+        found = request(made, prompt_len=5, output_len=output)
+        assert (found.last.run.seq_len, found.last.run.cache_len, found.tp) == (1, cached, 1)
+        assert len(found.steps) == output - 1
+        assert found.totals["flops"] == 5 + output - 1
+    assert Request(found.prefill, found.last, 5, 9).tp == 1

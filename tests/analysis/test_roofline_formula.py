@@ -86,3 +86,12 @@ def test_drafts_have_logits_too() -> None:
 @pytest.mark.parametrize("name", every_model())
 def test_the_formula_is_the_time_of_every_model(name: str) -> None:
     agrees(populate(name, seq_len=7).on("h100-sxm"))
+
+
+def test_of_several_devices_there_is_no_formula() -> None:
+    made = template(composite("a", basic("{batch_size}")))
+    for devices in (2, 3):
+        roofline = populate(expand(made), batch_size=6, dp=devices).on(CARD)
+        for asked in (roofline.formula_text, lambda roofline=roofline: roofline.explain("time")):
+            message = error_of(asked, NotModelledError)
+            assert message.startswith(f"not modelled: a formula of the time on {devices} devices")

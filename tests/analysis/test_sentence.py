@@ -6,8 +6,10 @@ import re
 from typing import Any
 
 import pytest
+from builders import basic, composite, template
 
 from nbanalyzer import populate
+from nbanalyzer.analysis.sentence import of_elasticities, of_request, sentence_of
 from nbanalyzer.quantities import percent, si
 
 CARD = "h100-sxm"
@@ -116,3 +118,97 @@ def test_nothing_costs_nothing_and_says_nothing() -> None:
     empty = populate({"model_id": "x", "kernels": []})
     assert empty.sentence == ""
     assert empty.on(CARD).sentence == ""
+
+
+# ---- sentences by hand, of small templates and of numbers
+
+
+def own(read: str, flops: str = "4000", **run: Any) -> str:
+    product = basic(flops, read, "0", "matmul", "product")
+    return sentence_of(populate(template(composite("part", product)), **{"seq_len": 1, **run}))
+
+
+def test_most_bytes_are_weights() -> None:
+    """2,000 bytes of weights and 200 of activations are 91 %, and 4,000 FLOPs 1.82 a byte."""
+    read = "1000 * {w_bytes} + 100 * {a_bytes}"
+    text = "2.000 kB of weights are read, 91 % of all bytes: 1.82 FLOPs a byte."
+    assert own(read) == f"For one token, {text}"
+    assert own(read, batch_size=2, seq_len=3) == f"For 6 tokens, {text}"
+    assert own("101 * {w_bytes} + 100 * {a_bytes}").startswith("For one token, 202 B of weights are read, 50 %")
+
+
+def test_half_of_the_bytes_are_not_most() -> None:
+    assert own("100 * {w_bytes} + 100 * {a_bytes}") == "The head has 100 % of the FLOPs."
+    moved = "of the bytes are activations between kernels that are not fused."
+    assert own("90 * {w_bytes} + 110 * {a_bytes}") == f"The head has 100 % of the FLOPs. 55 % {moved}"
+    assert own("{a_bytes}", "0") == own("0") == ""
+
+
+def layered(among: str) -> str:
+    """Return the sentence of two layers of two linears, 90 FLOPs a token each, and of attention, over 10 tokens."""
+    linears = [
+        basic("90 * {seq_len}", "100 * {w_bytes} + 100 * {a_bytes}", "0", "matmul", name) for name in ("up", "down")
+    ]
+    products = [basic(among, "0", "0", "matmul", name) for name in ("scores", "values")]
+    layer = composite("layers", composite("attn", *products), composite("mlp", *linears, parameters="200"), repeat="2")
+    return sentence_of(populate(template(layer), seq_len=10))
+
+
+def test_products_of_tokens_with_tokens() -> None:
+    """200 of 2,000 FLOPs in each layer, four times as many for twice the tokens; what only doubles is not of them."""
+    assert layered("{seq_len} ** 2") == (
+        "The MLP has 90 % of the FLOPs; products of tokens with tokens have 10 %, a share that grows with seq_len."
+    )
+    assert layered("10 * {seq_len}") == "The MLP has 90 % of the FLOPs."
+    assert layered("{seq_len} ** 2 / 25") == "The MLP has over 99 % of the FLOPs."  # 8 of 1,808
+    assert layered("20 * {seq_len} ** 2").startswith("Attention has 69 % of the FLOPs; products of tokens")
+
+
+def decoded(**numbers: float) -> dict[str, float]:
+    return {
+        "flops": 100,
+        "bytes": 300,
+        "weight_bytes_read": 200,
+        "kv_bytes_read": 20,
+        "kv_bytes_written": 10,
+        **numbers,
+    }
+
+
+def test_what_a_request_says() -> None:
+    prompt = {"flops": 300.0, "bytes": 100.0}
+    start = "after the first has 25 % of the FLOPs and 75 % of the bytes"
+    assert of_request(0, 0, prompt, decoded()) == (
+        "One token is written, which reading the prompt gives: the request is a single pass."
+    )
+    assert of_request(1, 1, prompt, decoded()) == (
+        f"Writing the token {start}: it reads 200 B of weights again, 67 % of what it moves."
+    )
+    tokens = f"Writing the 4,000 tokens {start}"
+    assert of_request(4000, 4000, prompt, decoded(weight_bytes_read=200_000, bytes=300_000)).endswith(
+        ": each reads 50 B of weights again, 67 % of what it moves."
+    )
+    assert of_request(4000, 2, prompt, decoded()) == (
+        f"{tokens}: each step reads 100 B of weights again, 67 % of what it moves."
+    )
+    assert of_request(4000, 4000, prompt, decoded(weight_bytes_read=20, kv_bytes_read=200)) == (
+        f"{tokens}: each reads the cache, 70 % of what it moves."
+    )
+    assert of_request(4000, 4000, prompt, decoded(weight_bytes_read=150)) == f"{tokens}."  # half is not most
+    nothing = of_request(1, 1, {"flops": 0, "bytes": 0}, decoded(flops=0))
+    assert nothing.startswith("Writing the token after the first has 0 % of the FLOPs and 100 % of the bytes")
+
+
+def test_what_elasticities_say() -> None:
+    assert of_elasticities("flops", {}) == ""
+    assert of_elasticities("flops", {"a": 0, "b": 0}) == "None of the 2 variables moves flops here."
+    assert of_elasticities("flops", {"a": 2.0, "b": 0}) == (
+        "a moves flops most: 1 % more of it is 2 % more, with its square. b makes no difference here."
+    )
+    assert of_elasticities("bytes", {"a": 1.0, "b": 0.996, "c": 0.994}) == (
+        "a and b move bytes most: 1 % more of one is 1 % more, in proportion."
+    )
+    assert of_elasticities("time", {"a": -0.5, "b": 0.3}) == "a moves time most: 1 % more of it is 0.5 % less."
+    four, five = ({"a": 0.25, **dict.fromkeys(names, 0.0)} for names in ("bcde", "bcdef"))
+    assert of_elasticities("x", four).endswith(" b, c, d and e make no difference here.")
+    assert of_elasticities("x", five).endswith(" b, c, d and 2 more make no difference here.")

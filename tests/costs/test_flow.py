@@ -305,3 +305,25 @@ def test_what_is_made_for_attention_is_unread_until_its_last_product() -> None:
     made = [linear(name, "0", HEADS) for name in ("q", "k", "v")]
     found, nodes = flow(linear("other", "0", HEADS), composite("attn", *made, *products))
     assert "other" not in {*sources(found, nodes["scores"]), *sources(found, nodes["values"])}
+
+
+def test_a_kernel_reads_a_part_of_what_its_own_module_gave_rather_than_something_old_of_that_size() -> None:
+    small, packed = "{batch_size} * {a_bytes}", f"3 * {X}"
+    product = basic("2 * {batch_size}", "{hidden_size} * {w_bytes}", packed, "matmul", "qkv")
+    found, nodes = flow(
+        linear("old", "0", X), vector("use", X, small),
+        composite("mix", product, vector("scale", X, X), parameters="{hidden_size}"),
+    )  # fmt: skip
+    assert sources(found, nodes["use"]) == ["old"]
+    assert sources(found, nodes["scale"]) == ["qkv"]
+
+
+def test_attention_reads_a_part_of_what_a_vector_kernel_made_for_it_rather_than_something_old() -> None:
+    small = "{batch_size} * {a_bytes}"
+    rope = vector("rope", HEADS, f"3 * {HEADS}")
+    found, nodes = flow(
+        linear("old", "0", HEADS), vector("use", HEADS, small), composite("attn", linear("q", "0", HEADS), rope, *attention()),
+    )  # fmt: skip
+    assert sources(found, nodes["use"]) == ["old"]
+    assert sources(found, nodes["rope"]) == ["q"]
+    assert sources(found, nodes["scores"]) == ["rope"]

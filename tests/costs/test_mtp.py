@@ -5,13 +5,16 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
+import msgspec
 import pytest
 from builders import error_of
 
 from nbanalyzer import populate, request, sweep
 from nbanalyzer.costs.drafts import tokens_a_step
+from nbanalyzer.costs.names import tied_to
 from nbanalyzer.costs.run import Run
 from nbanalyzer.errors import NotModelledError
+from nbanalyzer.templates.template import Composite
 
 STEP: dict[str, Any] = {"seq_len": 1, "cache_len": 2048}
 
@@ -19,7 +22,14 @@ STEP: dict[str, Any] = {"seq_len": 1, "cache_len": 2048}
 # routers' e_score_correction_bias, a number for each expert of a layer with experts, or the vision tower.
 DEEPSEEK_V3 = {"bf16": 3_918_786_560, "e4m3": 680_571_043_840, "f32": 41_555_600}
 DEEPSEEK_V32_EXP, DEEPSEEK_V32 = 685_396_921_376, 685_355_329_792  # with scales, and without
-GLM_45, QWEN3_NEXT, QWEN35_27B, QWEN35_35B = 358_337_791_296, 81_324_862_720, 27_781_427_952, 35_951_822_704
+GLM_45, GLM_5, QWEN3_NEXT = 358_337_791_296, 753_864_139_008, 81_324_862_720
+QWEN35 = {  # with the width of the text, which the vision tower ends in
+    "9b": (9_653_104_368, 4096),
+    "27b": (27_781_427_952, 5120),
+    "35b-a3b": (35_951_822_704, 2048),
+    "122b-a10b": (125_086_497_008, 3072),
+    "397b-a17b": (403_397_928_944, 4096),
+}
 QWEN36_27B_MLX = 54_713_457_120  # bytes, without these layers, as the converter has it
 
 
@@ -42,14 +52,19 @@ def test_a_checkpoint_is_that_of_deepseek_v32s_files() -> None:
 
 def test_a_checkpoint_is_that_of_glms_files() -> None:
     assert elements("glm-4.5") == GLM_45 - 90 * 160
+    assert elements("glm-5") == GLM_5 - 76 * 256  # without copies of embedding and head
 
 
 def test_a_checkpoint_is_that_of_qwens_files() -> None:
-    assert elements("qwen3-next-80b-a3b") == QWEN3_NEXT
-    # The published vision tower, of the same model as a converter has it, ends in as many features as the text has.
-    vision = QWEN36_27B_MLX // 2 - populate("qwen3.5-27b", **STEP).totals["parameters"]
-    assert elements("qwen3.5-27b") == QWEN35_27B - vision
-    assert elements("qwen3.5-35b-a3b") == QWEN35_35B - (vision - (5120 - 2048) * (4 * 1152 + 1))
+    assert elements("qwen3-next-80b-a3b-instruct") == QWEN3_NEXT
+
+
+@pytest.mark.parametrize("size", QWEN35)
+def test_a_checkpoint_is_that_of_qwens_files_without_the_vision_tower(size: str) -> None:
+    """The tower is that of the 27 B model, as a converter has it: its last linear has as many outputs as the text."""
+    published, width = QWEN35[size]
+    tower = QWEN36_27B_MLX // 2 - populate("qwen3.5-27b", **STEP).totals["parameters"]
+    assert elements(f"qwen3.5-{size}") == published - (tower - (5120 - width) * (4 * 1152 + 1))
 
 
 def test_the_layer_that_drafts_by_hand() -> None:
@@ -76,6 +91,22 @@ def test_copies_are_in_the_files_and_not_in_memory() -> None:
     assert found.checkpoint.mtp == 2 * (
         found.totals["parameters"] - populate("glm-4.5", **STEP).totals["parameters"] + both
     )
+
+
+def test_the_layers_of_a_tower_do_not_draft() -> None:
+    shipped = populate("qwen3.5-27b", **STEP)
+    block = Composite(name="blocks", repeat="3", parameters="{hidden_size} * {hidden_size}")
+    tower = Composite(name="tower", sub_kernels=(block,))
+    kernels = (tower, *shipped.kernel_tree.source.kernels)
+    whole = populate(msgspec.structs.replace(shipped.kernel_tree.source, kernels=kernels), **STEP)
+    assert whole.checkpoint.mtp == shipped.checkpoint.mtp
+    assert whole.checkpoint.total - shipped.checkpoint.total == 2 * 3 * 5120 * 5120
+
+
+def test_a_shared_head_is_said_to_be_the_models() -> None:
+    found = populate("glm-4.5", mtp=1, fusion="engine", **STEP)
+    assert tied_to(found.find("mtp.lm_head"), found) == "lm_head"
+    assert tied_to(found.find("model.layers_3.self_attn.q_proj"), found) == ""
 
 
 def test_converters_leave_it_out() -> None:

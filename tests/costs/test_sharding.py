@@ -175,3 +175,21 @@ def test_a_module_between_has_the_part_of_the_width() -> None:
     assert rank.totals["payload_bytes"] == 5 * 4 * 2
     uneven = populate(template(mlp, config={**config, "intermediate_size": 13}), batch_size=5, tp=3)
     assert uneven.totals["parameters"] == 2 * 4 * 5
+
+
+def test_a_bias_is_added_to_the_sum_of_all_ranks_in_a_launch_of_its_own() -> None:
+    """Up 4 x 12, down 12 x 4, 5 tokens, 2 ranks, 16 bits: up adds its own part of the bias as it is written."""
+    linear = {"num_tokens": "{batch_size}", "has_bias": "1"}
+    up = composite("up", module="torch.nn.modules.linear.Linear",
+                   bindings={**linear, "input_size": "{hidden_size}", "output_size": "{intermediate_size}"})  # fmt: skip
+    down = {**up, "name": "down", "bindings": {**linear, "input_size": "{intermediate_size}", "output_size": "{hidden_size}"}}  # fmt: skip
+    plan = {"mlp.up": "colwise", "mlp.down": "rowwise"}
+    made = template(composite("mlp", up, down), config={"hidden_size": 4, "intermediate_size": 12}, sharding=plan)
+    rank = populate(made, batch_size=5, tp=2)
+    first, last = (rank.find(f"mlp.{name}.bias add") for name in ("up", "down"))
+    assert [node.kernel.fused for node in (first, last)] == [True, False]  # type: ignore[union-attr]
+    assert (rank.cost(first).bytes, rank.cost(last).bytes) == (6 * 2, 4 * 2 + 2 * 5 * 4 * 2)
+    assert (rank.cost(first).flops, rank.cost(last).flops) == (5 * 6, 5 * 4)
+    assert rank.cost(rank.find("mlp.down.matmul")).bytes == 2 * (5 * 6 + 6 * 4 + 5 * 4)
+    engine = populate(made, batch_size=5, tp=2, comm="megatron")
+    assert engine.find("mlp.down.bias add").kernel.fused  # type: ignore[union-attr]

@@ -391,3 +391,14 @@ def test_elements_are_formulas() -> None:
     ]  # fmt: skip
     first = parse(node.kernel.weights[0].elements)  # type: ignore[union-attr]
     assert set(first.variables) == {"intermediate_size", "hidden_size"}
+
+
+def test_the_parts_of_a_rank_are_filled_up_to_a_group() -> None:
+    """A checkpoint is whole: 640 inputs are five groups of 128, of which two ranks have 320 inputs each."""
+    sizes = {**SIZES, "num_layers": 1, "intermediate_size": 640}
+    run: dict[str, Any] = {"set": sizes, "quant": "awq-4-g128", "seq_len": 1, "comm": "megatron"}
+    found = populate("llama-3.1-8b", tp=2, **run)
+    # 256 x 320 weights of 4 bits; of three groups (2.5), 4 bits and two bytes for each of 256 outputs.
+    assert found.own_weight_bytes(found.find("down_proj")) == 256 * 320 // 2 + 3 * 256 // 2 + 3 * 256 * 2
+    with pytest.raises(InputError, match="256 x 704"):
+        populate("llama-3.1-8b", tp=2, **{**run, "set": {**sizes, "intermediate_size": 704}})

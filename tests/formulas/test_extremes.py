@@ -53,6 +53,21 @@ def test_what_is_never_chosen_is_left_out() -> None:
     assert decided(Polynomial.of(Atom("max", (polynomial("{x}"), polynomial("{x}")))), provably) == polynomial("{x}")
 
 
+def test_what_is_inside_another_is_decided_too() -> None:
+    assert decided(polynomial("max(max({x}, {x} + 1), {y})"), provably) == polynomial("max({x} + 1, {y})")
+    # The same operation on all of them, of which one is never the largest.
+    assert decided(polynomial("max(max({x}, {y}), {x} + 1)"), provably) == polynomial("max({y}, {x} + 1)")
+    assert decided(polynomial("max(max({x}, {y}) + {x}, {x})"), provably) == polynomial("max({x}, {y}) + {x}")
+
+
+def test_no_minimum_is_more_than_one_of_its_own() -> None:
+    assert decided(polynomial("max(3 * {x}, 2 * min({x}, 5))"), provably) == polynomial("3 * {x}")
+    assert decided(polynomial("max(10 + {y}, 2 * min({x}, 5))"), provably) == polynomial("10 + {y}")
+    # At 3 the second is more, and less of it is nothing that could be said of the first.
+    assert operations(decided(polynomial("max({x}, 2 * min({x}, 5))"), provably)) == ["max"]
+    assert operations(decided(polynomial("max(3 * {x}, 20 - 2 * min({x}, 5))"), provably)) == ["max"]
+
+
 def test_what_is_chosen_for_sizes_from_one_needs_who_knows_it() -> None:
     law = polynomial("max({x}, 1)")
     assert operations(decided(law, provably)) == ["max"]

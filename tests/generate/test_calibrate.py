@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count, product
@@ -37,6 +39,8 @@ TINY = Grid(
     decode=(Attention(2, 4, 2, 50, 8), Attention(2, 4, 2, 5, 8)),
     prefill=(Attention(2, 4, 2, 6, 8),),
     calls=2,
+    products=10_000,
+    few=10_000,
 )
 
 
@@ -195,6 +199,57 @@ def test_a_graph_is_captured_once_and_replayed_with_an_empty_cache() -> None:
     assert sample(0) == pytest.approx(0.002)  # 6 ms of three calls, without the flush
     assert sample(1) == pytest.approx(0.002)
     assert device.log == ["flush", "record", "replay", "record", "synchronize"] * 2
+
+
+class Held:
+    """A result, or data, of which a test sees whether somebody still has it."""
+
+
+def test_what_a_graph_reads_and_writes_stays_as_long_as_it_is_replayed() -> None:
+    """Its addresses are in the graph: whatever else came there would be read, or be overwritten."""
+    alive: list[weakref.ref[Held]] = []
+
+    def made() -> Held:
+        held = Held()
+        alive.append(weakref.ref(held))
+        return held
+
+    def prepared(_number: int) -> Call:
+        data = made()
+        return lambda: (made(), data)[0]
+
+    sample = CudaClock(lambda: None, cuda=Device()).sampler(Case(kind="a", amounts={}, prepared=prepared, calls=3))
+    sample(0)
+    gc.collect()
+    # Data of three calls, then three results of the warm-up, which nobody needs, and three of the capture.
+    assert [one() is not None for one in alive] == [True] * 3 + [False] * 3 + [True] * 3
+    del sample
+    gc.collect()
+    assert not any(one() for one in alive)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_kernel_of_a_device_can_be_captured_after_it_was_warmed_up(dtype: torch.dtype) -> None:
+    """Called twice with the same data, as a graph needs it; tensors without data stand in for the device's."""
+    clock = CudaClock(lambda: None, cuda=Device())
+    found = cases(CUDA, dtype, "meta")
+    with torch.inference_mode():
+        samplers = [clock.sampler(one) for one in found]
+    assert {one.kind for one in found} == {*LAWS, "copy"}
+    for one, sample in zip(found, samplers, strict=True):
+        assert sample(0) == sample(1) == pytest.approx(0.006 / one.calls)
+
+
+def test_what_is_short_on_a_device_is_timed_together() -> None:
+    """Two events around a graph take some microseconds: no product of less than ten times 3 us is timed alone.
+
+    As it is on a card of 1,000 TFLOP/s and 3.35 TB/s, the H100's.
+    """
+    products = [one for one in cases(CUDA, torch.bfloat16, "meta") if one.kind in {"linear", "transposed_linear"}]
+    for one in products:
+        quickest = max(one.amounts["matmul_flops"] / 1e15, one.amounts["bytes"] / 3.35e12)
+        assert one.calls == CUDA.calls or quickest > 10 * 3e-6
+    assert {one.calls for one in products} == {1, CUDA.calls}
 
 
 # ---- what is timed

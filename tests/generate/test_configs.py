@@ -256,3 +256,15 @@ def test_an_eager_variant_that_is_wrong_is_left_out(monkeypatch: pytest.MonkeyPa
     assert populate(found, seq_len=9).totals == populate(template, seq_len=9).totals
     with pytest.raises(InputError, match="no attention variant 'eager'"):
         populate(found, seq_len=9, attn="eager")
+
+
+@pytest.mark.slow
+def test_files_of_a_model_that_is_not_shipped_are_counted_whole() -> None:
+    """GLM-4.5-Air: the hub counts 110,468,824,832 elements, 128 of them in each router's correction."""
+    config = {
+        **catalog.shipped("zai-org/GLM-4.5").config, "hidden_size": 4096, "num_hidden_layers": 46, "n_routed_experts": 128,
+        "intermediate_size": 10944, "moe_intermediate_size": 1408, "first_k_dense_replace": 1, "use_qk_norm": False,
+    }  # fmt: skip
+    found = populate(config, seq_len=1).checkpoint
+    assert found.total == 2 * (110_468_824_832 - 46 * 128)
+    assert populate(config, seq_len=1, cache_len=8, mtp=1).checkpoint.total == found.total

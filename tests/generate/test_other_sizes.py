@@ -23,7 +23,12 @@ STRUCTURE = ("hidden_size", "word_embed_proj_dim")
 """Of OPT: where they differ there is a projection, and where they are equal there is none."""
 
 
-OF_TEXT = [name for name in catalog.names() if catalog.shipped(name).reads is None]  # others have their own config's
+OF_TEXT = [
+    name
+    for name in catalog.names()
+    if catalog.base(name) == name  # others extend one of these: the same formulas
+    and catalog.shipped(name).reads is None  # wholes are of their own config's sizes
+]
 
 
 def of_depth(config: dict[str, Any], depth: int) -> Subject:

@@ -15,6 +15,7 @@ from nbanalyzer.generate.check import oracle
 from nbanalyzer.generate.check.comparison import comparisons
 from nbanalyzer.generate.check.media import in_run
 from nbanalyzer.generate.model.subject import Subject, UnrunnableError
+from nbanalyzer.templates import catalog
 from nbanalyzer.templates.media import positions_of
 
 SIZES = ("112x168", "300x500", "60x500")
@@ -78,7 +79,7 @@ def test_all_that_is_counted_holds_at_sizes_that_no_probe_had(family: str) -> No
     metrics = ("matmul_flops", "vector_flops", "read_bytes", "write_bytes", "state_bytes")
     assert {f"{run}_{metric}" for run in ("first", "next") for metric in metrics} <= seen
     if template.reads is not None and template.reads.rule == "one size":
-        given = [populate(template, batch_size=2, **runs_of(subject, size)["first"]) for size in SIZES[:2]]
+        given = [populate(template, **runs_of(subject, size)["first"]) for size in SIZES[:2]]
         assert given[0].totals == given[1].totals
         assert f"images of {SIZES[1]} are resized to" in given[1].conditions
 
@@ -90,6 +91,7 @@ def test_a_prompt_with_too_little_room_is_refused_on_the_meta_device_too(monkeyp
     reads = subject.reader.reads
     few = replace(subject.reader, reads=type(reads)(**{**_fields(reads), "positions": "{image_tokens} - 1"}))
     monkeypatch.setattr(type(subject), "reader", few)
+    subject = Subject.of(LLAVA)
     step = next(subject.steps(subject.build("eager"), 1, (40,), media=in_run(subject, {"images": 1})))
     with pytest.raises(UnrunnableError, match="has room for 960 numbers"):  # 15 positions of 64, where 16 are read
         oracle.flops(step)
@@ -97,6 +99,67 @@ def test_a_prompt_with_too_little_room_is_refused_on_the_meta_device_too(monkeyp
 
 def _fields(reads: Any) -> dict[str, Any]:
     return {name: getattr(reads, name) for name in reads.__struct_fields__}
+
+
+# ---- as they are shipped, against a table that was made beforehand, without this package
+
+LLAMA_3_2: dict[str, Any] = {
+    "model_type": "mllama", "architectures": ["MllamaForConditionalGeneration"],
+    "text_config": {
+        "model_type": "mllama_text_model", "hidden_size": 4096, "num_hidden_layers": 40, "num_attention_heads": 32,
+        "num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 128256, "pad_token_id": 128004,
+        "cross_attention_layers": [3, 8, 13, 18, 23, 28, 33, 38],
+    },
+    "vision_config": {
+        "hidden_size": 1280, "num_hidden_layers": 32, "num_global_layers": 8, "attention_heads": 16,
+        "intermediate_size": 5120, "image_size": 560, "patch_size": 14, "max_num_tiles": 4, "vision_output_dim": 7680,
+        "intermediate_layers_indices": [3, 7, 15, 23, 30],
+    },
+}  # fmt: skip
+SCOUT = {
+    "hidden_size": 1408, "num_hidden_layers": 34, "num_attention_heads": 16, "intermediate_size": 5632,
+    "image_size": 336, "patch_size": 14, "vision_output_dim": 4096, "projector_input_dim": 4096,
+    "projector_output_dim": 4096, "pixel_shuffle_ratio": 0.5,
+}  # fmt: skip
+
+
+def scout() -> dict[str, Any]:
+    config, _ = catalog.config_of("meta-llama/Llama-4-Scout-17B-16E-Instruct")
+    text = config.get("text_config", config)
+    kind = {"model_type": "llama4", "architectures": ["Llama4ForConditionalGeneration"]}
+    return {**kind, "text_config": {**text, "model_type": "llama4_text"}, "vision_config": SCOUT}
+
+
+def kimi() -> dict[str, Any]:
+    config, _ = catalog.config_of("moonshotai/Kimi-K2-Instruct")
+    text = {key: value for key, value in config.items() if key not in {"architectures", "quantization_config"}}
+    kind = {"model_type": "kimi_k25", "architectures": ["Kimi_K25ForConditionalGeneration"]}
+    return {**kind, "tie_word_embeddings": False, "text_config": {**text, "model_type": "deepseek_v3"}}
+
+
+TABLE: dict[str, tuple[Any, int, dict[str, int]]] = {
+    "Llama-3.2-11B-Vision": (
+        lambda: LLAMA_3_2, 10_670_220_835, dict.fromkeys(("448x672", "896x896", "300x500"), 41_007_966_916_608)
+    ),
+    "Llama-4-Scout": (scout, 108_641_793_536, {"448x672": 333_438_452_971_520, "896x896": 657_287_678_423_040}),
+    "Kimi-K2.5": (kimi, 1_026_879_353_328, {"448x672": 57_655_373_594_624, "896x896": 156_129_929_723_904}),
+}  # fmt: skip
+"""Parameters, and matmul FLOPs of two images and 64 tokens of text."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TABLE)
+def test_real_sizes_are_those_of_the_table(name: str) -> None:
+    make, parameters, sizes = TABLE[name]
+    subject = Subject.of({"vision_config": {}, **make()})
+    model = subject.build("eager", "batched_mm")
+    assert subject.reader is not None
+    assert oracle.parameters(model) == parameters
+    for size, expected in sizes.items():
+        media = in_run(subject, {"images": 2, "image_size": size})
+        taken = positions_of(subject.reader.reads, subject.params, media, 1)
+        step = next(subject.steps(model, 1, (taken + 64,), media=media))
+        assert oracle.flops(step).cost.matmul_flops == expected
 
 
 # ---- encoders of any shape
@@ -145,4 +208,4 @@ def test_what_no_field_explains_is_a_number_of_its_own_config(family: str) -> No
 def test_a_number_of_one_config_answers_for_no_other() -> None:
     template = nbanalyzer.generate(SHAPES["resnet"], model_id="some/model")
     with pytest.raises(nbanalyzer.NBAnalyzerError, match="answers for its own config alone"):
-        populate(template, num_labels=5)
+        populate(template, set={"num_labels": 5})

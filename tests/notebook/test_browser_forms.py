@@ -148,8 +148,9 @@ class Form:
 
     def stands_out(self, part: str) -> None:
         """Wait until a part's text can be told from what is behind it: a theme's colours come a moment after it."""
-        element = self.box.locator(part).first.element_handle()
-        self.page.wait_for_function(f"element => ({CONTRAST})(element) > 0.5", arg=element)
+        found = "([box, part]) => box.querySelector(part)"  # anew each time: figures are written again
+        box = self.box.element_handle()
+        self.page.wait_for_function(f"given => ({CONTRAST})(({found})(given)) > 0.5", arg=[box, part])
 
     def keep(self, name: str) -> None:
         SCREENS.mkdir(parents=True, exist_ok=True)
@@ -408,13 +409,13 @@ def test_a_mistake_is_one_line_and_the_last_state_stays(form: Form, name: str, t
     form.type(name, text)
     expect(form.box.locator(".nb-error")).to_contain_text(says)
     assert form.figure("kv_cache_bytes").inner_text() == before
-    expect(form.box.locator(".nb-answers")).to_have_css("opacity", "0.65")  # dimmed, and read all the same
+    expect(form.box.locator(".nb-headline")).to_have_css("opacity", "0.65")  # dimmed, and read all the same
     if says == "many":
         assert violations(form) == []
     form.keep("mistake")
     form.type(name, {"batch_size": "2", "cache_len": "1024"}[name])
     expect(form.box.locator(".nb-error")).to_have_text("")
-    expect(form.box.locator(".nb-answers")).to_have_css("opacity", "1")
+    expect(form.box.locator(".nb-headline")).to_have_css("opacity", "1")
 
 
 def test_a_model_that_does_not_exist(form: Form) -> None:

@@ -187,6 +187,14 @@ def test_the_html_has_a_row_per_kernel_that_unfolds_to_its_derivation() -> None:
     assert "warning: cache_len + seq_len = 2,048 tokens" in text
 
 
+def test_a_number_stays_with_its_prefix() -> None:
+    """A narrow page breaks no cell into lines."""
+    page = Page(as_fragment(populate("gpt2", seq_len=2048)))
+    cells = [text for text in page.text if re.fullmatch(r"[\d.]+\s[kMGT]", text)]
+    assert len(cells) > 40
+    assert not [text for text in cells if " " in text]
+
+
 def test_more_depth_shows_more() -> None:
     analysis = populate("gpt2", seq_len=16)
     rows = [Page(unfolded(analysis, depth)).tags.count("tr") for depth in (1, 2, 3, 4)]

@@ -15,7 +15,7 @@ from nbanalyzer import expand, populate
 from nbanalyzer.errors import NBAnalyzerError, UnresolvedVariablesError
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.variables import ALLOWED_VARIABLES
-from nbanalyzer.templates.expansion import with_variants
+from nbanalyzer.templates.expansion import findings, with_variants
 from nbanalyzer.templates.template import Basic, Composite, Kernel, MemoryAccess, ModelTemplate, ModuleTemplate
 from nbanalyzer.templates.template_files import load_model_template
 from nbanalyzer.templates.validation import validate_template
@@ -531,3 +531,12 @@ def test_an_expanded_template_survives_the_file() -> None:
 
     template = expand(GPT2, model_id="me/copy", config={"n_embd": 4, "model_type": "gpt2"})
     assert load_model_template(encode(template)) == template
+
+
+def test_what_stands_in_for_a_wrong_formula_hides_no_other() -> None:
+    """What would repeat 0 times is left out, and what is wrong inside it would be, too."""
+    inside = Composite(name="inside", module="no.such")
+    made = ModelTemplate(model_id="own", kernels=(Composite(name="outer", repeat="3 *", sub_kernels=(inside,)),))
+    first, second = map(str, findings(made))
+    assert first.startswith("outer, repeat: ")
+    assert "no.such" in second

@@ -177,9 +177,10 @@ class _Draws:
         for name in changed:
             value = self.fields[name] + self.chance.choice((-2, -1, 1, 2, 3))
             change[name] = min(max(0, value), max(depth, 1))
+        numbers = {field: number for field, number in change.items() if isinstance(number, int)}
         for name, entries in self.lists.items():
             part = name.rpartition(".")[0]
-            own = next((number for field, number in change.items() if field.rpartition(".")[0] == part), depth)
+            own = next((number for field, number in numbers.items() if field.rpartition(".")[0] == part), depth)
             change[name] = [entries[index % _period(entries)] for index in range(own)]
         return changed, change
 

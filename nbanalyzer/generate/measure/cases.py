@@ -39,7 +39,9 @@ class Grid:
         peak: tokens, inputs and outputs of the product that is to reach the peak.
         elements: of elementwise kernels.
         decode: attention of one new token, with `prefill`, that of a prompt.
-        calls: of the smallest kernels, timed together.
+        calls: of the smallest kernels, timed together: how long a clock takes to begin and to end is then divided.
+        products: elements of a weight times tokens, up to which a product is one of these.
+        few: elements, up to which an elementwise kernel is.
 
     """
 
@@ -52,6 +54,8 @@ class Grid:
     decode: tuple[Attention, ...]
     prefill: tuple[Attention, ...]
     calls: int
+    products: int
+    few: int
 
 
 CPU = Grid(
@@ -76,6 +80,8 @@ CPU = Grid(
         Attention(2, 16, 2, 320, 64),
     ),
     calls=20,
+    products=1_000_000,
+    few=10_000,
 )
 """For one thread of a processor."""
 
@@ -85,13 +91,13 @@ CUDA = Grid(
     transposed=((1024, 4096), (4096, 1024), (4096, 4096)),
     tokens=(1, 4, 16, 64, 256, 1024, 4096),
     peak=(8192, 8192, 8192),
-    elements=(4096, 2**18, 2**22, 2**26),
+    elements=(4096, 2**18, 2**21, 2**24),
     decode=(
         Attention(1, 32, 8, 1024, 128),
         Attention(1, 32, 8, 8192, 128),
         Attention(32, 32, 8, 2048, 128),
         Attention(8, 32, 32, 2048, 128),
-        Attention(64, 32, 8, 4096, 128),
+        Attention(16, 32, 8, 4096, 128),
     ),
     prefill=(
         Attention(1, 32, 8, 512, 128),
@@ -100,11 +106,13 @@ CUDA = Grid(
         Attention(1, 32, 32, 2048, 128),
     ),
     calls=20,
+    products=2**34,
+    few=2**18,
 )
-"""For a CUDA device."""
+"""For a CUDA device: what takes a processor milliseconds is over before a graph has begun."""
 
 
-MOST_OUTPUTS = 2**27
+MOST_OUTPUTS = 2**26
 """Elements that a product writes at most: the results of all of them are held by a device at once."""
 
 
@@ -161,9 +169,9 @@ def cases(grid: Grid, dtype: torch.dtype, device: str) -> list[Case]:
     return [
         *_copies(grid, arena, dtype.itemsize),
         *_linears(grid, arena, dtype, device),
-        *_attentions(grid, arena, dtype.itemsize),
+        *_attentions(grid, arena, dtype.itemsize, device),
         *_elementwise(grid, dtype, device),
-        *(() if device == "cuda" else passes(dtype)),
+        *(passes(dtype) if device == "cpu" else ()),
     ]
 
 
@@ -211,35 +219,44 @@ def _linear(
         "output_size": float(outputs),
     }
     kind = "transposed_linear" if transposed else "linear"
-    return Case(kind=kind, amounts=_whole(amounts), prepared=prepared, calls=_calls(grid, weights * tokens))
+    is_brief = weights * tokens <= grid.products
+    return Case(kind=kind, amounts=_whole(amounts), prepared=prepared, calls=_calls(grid, is_brief=is_brief))
 
 
-def _attentions(grid: Grid, arena: Arena, size: int) -> Iterator[Case]:
+def _attentions(grid: Grid, arena: Arena, size: int, device: str) -> Iterator[Case]:
     kept = Kept(grid.arena_bytes)
     for sizes in grid.decode:
-        yield from _decode(arena, kept, sizes, size)
+        yield from _decode(arena, kept, sizes, size, device)
     for sizes in grid.prefill:
         yield _prefill(arena, sizes, size)
 
 
-def _decode(arena: Arena, kept: Kept, sizes: Attention, size: int) -> Iterator[Case]:
-    """Yield a step of a cache that is written anew by each step, and the attention that reads it afterwards."""
+def _decode(arena: Arena, kept: Kept, sizes: Attention, size: int, device: str) -> Iterator[Case]:
+    """Yield a step of a cache that is written anew by each step, and the attention that reads it afterwards.
+
+    On a processor the old cache is freed in turn, as in a model. A graph reads it at every replay: there it stays.
+    """
     batch, heads, kv_heads, length, width = sizes
     grouped = heads != kv_heads
 
     def cache() -> list[torch.Tensor]:
         return [arena.take(batch, kv_heads, length - 1, width).clone() for _ in ("keys", "values")]
 
-    caches = deque([cache()])
+    caches = deque([cache()] if device == "cpu" else ())
 
     def append(_number: int) -> Call:
-        kept.forget()
-        caches.append(cache())
-        old = caches.popleft()  # of the last round: nothing of it is in a cache of the processor
+        if device != "cpu":
+            old = cache()
+        else:
+            kept.forget()
+            caches.append(cache())
+            old = caches.popleft()  # of the last round: nothing of it is in a cache of the processor
 
         def call() -> list[torch.Tensor]:
             new = arena.take(2, batch, kv_heads, 1, width)
-            return kept.keep([torch.cat((old.pop(0), part), dim=-2) for part in new])  # the old one is freed in turn
+            if device != "cpu":
+                return [torch.cat(both, dim=-2) for both in zip(old, new, strict=True)]
+            return kept.keep([torch.cat((old.pop(0), part), dim=-2) for part in new])
 
         return call
 
@@ -302,7 +319,9 @@ def _elementwise(grid: Grid, dtype: torch.dtype, device: str) -> Iterator[Case]:
             def prepared(_number: int, call: Call = partial(operation, rows, others)) -> Call:  # noqa: B008 - of this turn
                 return call
 
-            yield Case(kind=kind, amounts=_whole(amounts), prepared=prepared, calls=_calls(grid, count * 100))
+            yield Case(
+                kind=kind, amounts=_whole(amounts), prepared=prepared, calls=_calls(grid, is_brief=count <= grid.few)
+            )
 
 
 def _whole(amounts: dict[str, float]) -> dict[str, float]:
@@ -312,6 +331,6 @@ def _whole(amounts: dict[str, float]) -> dict[str, float]:
     return found | {"bytes": sum(found[name] for name in parts)}
 
 
-def _calls(grid: Grid, work: int) -> int:
+def _calls(grid: Grid, *, is_brief: bool) -> int:
     """Return how many calls are timed together: one of what takes long."""
-    return 1 if work > 1_000_000 else grid.calls
+    return grid.calls if is_brief else 1

@@ -74,7 +74,8 @@ class CudaClock:
         self.cuda.current_stream().wait_stream(side)
         graph = self.cuda.CUDAGraph()
         with self.cuda.graph(graph):
-            kept = [call() for call in work]  # a graph's results live as long as it does
+            results = [call() for call in work]
+        held = [*zip(work, results, strict=True)]  # what a graph reads and writes lives as long as it does
 
         def sample(_turn: int) -> float:
             begin, end = self.cuda.Event(enable_timing=True), self.cuda.Event(enable_timing=True)
@@ -84,7 +85,7 @@ class CudaClock:
             end.record()
             self.cuda.synchronize()
             milliseconds: float = begin.elapsed_time(end)
-            return milliseconds / 1000 / len(kept)
+            return milliseconds / 1000 / len(held)
 
         return sample
 

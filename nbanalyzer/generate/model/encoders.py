@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isqrt
 from random import Random
 from typing import Any
+
+import torch
 
 from nbanalyzer.templates.media import Media
 from nbanalyzer.templates.template import Reads
@@ -56,6 +59,8 @@ def sides_of(config: Any) -> tuple[int, int]:
     """Return the height and width of the images that a config is made for, in pixels."""
     vision = next((part for name in _HALVES if (part := getattr(config, name, None)) is not None), config)
     side = next((found for name in _SIDES if (found := getattr(vision, name, None))), USUAL)
+    if _in_patches(vision):
+        side = isqrt(vision.num_patches) * vision.patch_size
     if isinstance(side, Mapping):
         side = (side["height"], side["width"])
     if isinstance(side, list | tuple):
@@ -100,7 +105,19 @@ def pixels(step: Any) -> dict[str, Any]:
     vision = getattr(config, "encoder", vision)
     count = step.batch_size if step.reader.reads.each else step.media.num_images
     channels = next((found for name in _CHANNELS if type(found := getattr(vision, name, None)) is int), 3)
+    if _in_patches(vision):
+        side = isqrt(vision.num_patches)
+        return {
+            "pixel_values": step.floats(count, side**2, channels * vision.patch_size**2),
+            "pixel_attention_mask": step.ones(count, side**2),
+            "spatial_shapes": torch.tensor([[side, side]] * count),
+        }
     return {"pixel_values": step.floats(count, channels, *sides_of(config))}
+
+
+def _in_patches(vision: Any) -> bool:
+    """Return whether images come cut into as many patches as a config says: SigLIP 2's, as squares here."""
+    return str(getattr(vision, "model_type", "")).startswith("siglip2") and hasattr(vision, "num_patches")
 
 
 _CHANNELS = ("num_channels", "in_channels", "in_chans")

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from nbanalyzer.templates.media import SAMPLE_RATE, Media
+from nbanalyzer.templates.media import SAMPLE_RATE, Media, evaluated
 from nbanalyzer.templates.template import Reads
 
 from .reader import Reader, image_token
@@ -27,11 +27,14 @@ def waves(config: Any) -> Reader:
         variables[f"audio_len_{number}"] = f"({{{before}}} - {kernel}) // {stride} + 1"
         before = f"audio_len_{number}"
     reads = Reads(what="sound", variables=variables, each=True, usual=30)
-    return Reader(
-        reads,
-        lambda step: {"input_values": step.floats(step.batch_size, step.media.audio_samples)},
-        lambda chance, _values, _count: Media(audio_samples=chance.randint(SAMPLE_RATE // 4, 4 * SAMPLE_RATE)),
-    )
+
+    def draw(chance: Random, values: Mapping[str, int], _count: int) -> Media:
+        while True:
+            media = Media(audio_samples=chance.randint(SAMPLE_RATE // 4, 4 * SAMPLE_RATE))
+            if not variables or int(evaluated(reads, values, media)[before]) % 16:  # else it may be as wide as a head
+                return media
+
+    return Reader(reads, lambda step: {"input_values": step.floats(step.batch_size, step.media.audio_samples)}, draw)
 
 
 _STEPS: Mapping[str, tuple[tuple[int, int], ...]] = {"moonshine": ((127, 64), (7, 3), (3, 2))}
@@ -50,8 +53,43 @@ def _spectrograms(config: Any) -> Reader:
     return Reader(reads, features, lambda _chance, _values, _count: Media(audio_samples=seconds * SAMPLE_RATE))
 
 
+_BANKS = "({audio_samples} - 400) // 160 + 1"
+"""Spectra of 25 ms each, every 10 ms."""
+
+_FRAMES: Mapping[str, tuple[str, int, str]] = {
+    "wav2vec2-bert": ("feature_projection_input_dim", 0, f"ceil(({_BANKS}) / 2)"),
+    "parakeet_ctc": ("num_mel_bins", 3, "{audio_samples} // 160 + 1"),
+}
+"""Model type → field with the numbers of a spectrum, how often half of them are left, how many there are."""
+
+
+def _framed(bins: str, halved: int, frames: str) -> Reader:
+    """Return the reader of an encoder of as many spectra as there is sound."""
+    variables = {"audio_frames": frames}
+    before = "audio_frames"
+    for number in range(1, halved + 1):
+        variables[f"audio_len_{number}"] = f"({{{before}}} - 1) // 2 + 1"
+        before = f"audio_len_{number}"
+    reads = Reads(what="sound", variables=variables, each=True, usual=30)
+
+    def features(step: Any) -> dict[str, Any]:
+        own = getattr(step.model.config, "encoder_config", step.model.config)
+        values = evaluated(reads, step.subject.params, step.media)
+        return {"input_features": step.floats(step.batch_size, int(values["audio_frames"]), getattr(own, bins))}
+
+    def draw(chance: Random, values: Mapping[str, int], _count: int) -> Media:
+        while True:
+            media = Media(audio_samples=chance.randint(SAMPLE_RATE // 2, 8 * SAMPLE_RATE))
+            if int(evaluated(reads, values, media)[before]) % 16:  # else it may be as wide as a head
+                return media
+
+    return Reader(reads, features, draw)
+
+
 def spectra(config: Any) -> Reader | None:
     """Return the reader of an encoder of 30 s of sound, as spectra of mel bins."""
+    if row := _FRAMES.get(config.model_type):
+        return _framed(*row)
     if not all(hasattr(config, name) for name in ("num_mel_bins", "max_source_positions")):
         return None
     reads = Reads(what="sound", variables={"audio_frames": "2 * {max_source_positions}"}, each=True, usual=30, most=30)

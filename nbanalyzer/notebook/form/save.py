@@ -9,7 +9,7 @@ import msgspec
 from nbanalyzer.report.analysis import as_csv, as_fragment, as_json, in_cells, page
 
 from .result import Answer
-from .view import static
+from .view import table
 
 __all__ = ["FORMATS", "content_of"]
 
@@ -36,7 +36,7 @@ def _json(answer: Answer) -> str:
 
 def _html(answer: Answer) -> str:
     is_pass = answer.request is None
-    content = as_fragment(answer.analysis, answer.roofline) if is_pass else static(answer)["text/html"]
+    content = as_fragment(answer.analysis, answer.roofline) if is_pass else table(answer)
     return page(answer.analysis.title, content + answer.result.plot().html())
 
 

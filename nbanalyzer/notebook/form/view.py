@@ -19,7 +19,7 @@ from .roofline_svg import LIMITERS
 if TYPE_CHECKING:
     from nbanalyzer.analysis.comparison import Comparison
 
-__all__ = ["bars", "beside", "changes", "error_line", "figures", "heading", "memory", "remark", "static"]
+__all__ = ["bars", "beside", "changes", "error_line", "figures", "heading", "memory", "remark", "static", "table"]
 
 TABULAR = "font-variant-numeric:tabular-nums"
 TRACK = "rgba(128,128,128,0.16)"
@@ -329,14 +329,18 @@ def beside(answer: Answer, other: Answer) -> str:
 
 def static(answer: Answer) -> dict[str, str]:
     """Return a state as text and as HTML without any widget, the same every time."""
-    rows = [(figure.label, figure.text, _exact(figure), figure.note) for figure in answer.figures.values()]
     began = '<div style="opacity:0.8;font-size:0.9em">What the form began with:</div>'
-    html = (
-        f'<div class="nb-began">{began}{heading(answer)}{Table(rows, words=(0, 3), has_head=False).html()}'
+    return {"text/plain": repr(answer.result), "text/html": f'<div class="nb-began">{began}{table(answer)}</div>'}
+
+
+def table(answer: Answer) -> str:
+    """Return a state as a table of its figures, and one of its modules, folded."""
+    rows = [(figure.label, figure.text, _exact(figure), figure.note) for figure in answer.figures.values()]
+    return (
+        f"{heading(answer)}{Table(rows, words=(0, 3), prose=(3,), has_head=False).html()}"
         f'<details><summary style="cursor:pointer">{escape(answer.shown)}, by module</summary>'
-        f"{Table(_modules(answer)).html()}</details></div>"
+        f"{Table(_modules(answer)).html()}</details>"
     )
-    return {"text/plain": repr(answer.result), "text/html": html}
 
 
 def _modules(answer: Answer) -> list[tuple[str, ...]]:

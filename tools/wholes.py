@@ -1,0 +1,68 @@
+"""Models that read images or sound, of transformers' mappings: each is built, traced and compared as a whole.
+
+A type is taken at its default config, made as shallow as its kinds of layers allow. What is compared is what
+`nbanalyzer.generate` compares before it gives a template: parameters, FLOPs, traffic and what is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Literal
+
+from nbanalyzer.generate import hf
+from nbanalyzer.generate.model.subject import Subject
+
+__all__ = ["MAPPINGS", "NAMES", "Whole", "classes", "try_whole"]
+
+Whole = Literal["image-text-to-text", "image", "audio"]
+NAMES: tuple[Whole, ...] = ("image-text-to-text", "image", "audio")
+
+MAPPINGS: Mapping[Whole, tuple[str, ...]] = {
+    "image-text-to-text": ("IMAGE_TEXT_TO_TEXT",),
+    "image": ("IMAGE_CLASSIFICATION", "ZERO_SHOT_IMAGE_CLASSIFICATION", "IMAGE"),
+    "audio": ("CTC", "AUDIO_CLASSIFICATION", "SPEECH_SEQ_2_SEQ"),
+}
+"""Sort of model → transformers' mappings of its types, the one that is taken of several first."""
+
+UNREAD = "how it reads images or sound is not known: its text part is counted, if it has one"
+
+Outcome = Literal["exact", "gaps", "wrong", "not traceable"]
+
+
+@cache
+def classes(whole: Whole) -> Mapping[str, str]:
+    """Return model type → name of its class, of all types that have a model of this sort."""
+    from transformers.models.auto import modeling_auto
+
+    found: dict[str, str] = {}
+    for name in MAPPINGS[whole]:
+        for model_type, class_ in getattr(modeling_auto, f"MODEL_FOR_{name}_MAPPING_NAMES").items():
+            found.setdefault(model_type, class_ if isinstance(class_, str) else class_[0])
+    return found
+
+
+def try_whole(whole: Whole, model_type: str) -> tuple[Outcome, str]:
+    """Return what comes of a type, and why."""
+    from nbanalyzer.generate.check.equality import MismatchError, checked
+    from nbanalyzer.generate.trace.layers import shallow
+    from nbanalyzer.generate.write.template import GapError, build_template
+
+    name = classes(whole)[model_type]
+    try:
+        subject = Subject.of({"model_type": model_type, "architectures": [name]})
+        if subject.reader is None or subject.model_class is not hf.exported(name):
+            return "not traceable", UNREAD
+        subject, _ = shallow(subject, least=2)
+    except Exception as error:  # noqa: BLE001 - the defaults of some configs are no model at all
+        return "not traceable", f"its default config cannot be built: {error}"
+    try:
+        template = build_template(subject, f"default/{model_type}")
+        checked(template, subject)
+    except GapError as error:
+        return "gaps", str(error).partition(": ")[2]
+    except MismatchError as error:
+        return "wrong", str(error)
+    except Exception as error:  # noqa: BLE001 - a report has a line for whatever happens
+        return "not traceable", str(error)
+    return "exact", ""
