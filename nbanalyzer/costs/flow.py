@@ -206,7 +206,7 @@ class _Tracing:
                 if sum_of(one.size for one in shared) == reads:
                     return shared
             nonlinear = [one for one in recent if not self.is_linear_in(one)]
-            recent = nonlinear if self.exactly(reads, nonlinear, 0) else recent
+            recent = nonlinear if self.exactly(reads, nonlinear, 0, most=1) else recent
         if is_sum(reads, written) and (added := two_of(written, recent)):
             return added
         fresh = [one for one in recent if one.is_fresh]
@@ -268,9 +268,9 @@ class _Tracing:
         writer = tensor.writer
         return self.kind(writer) == "experts" if writer in self.regions else is_linear(writer)
 
-    def exactly(self, reads: Size, tensors: Sequence[Tensor], view: int) -> list[Tensor]:
+    def exactly(self, reads: Size, tensors: Sequence[Tensor], view: int, most: int = 3) -> list[Tensor]:
         """Return the tensors that have this size together, at most two tables made beforehand among them."""
-        found = adding_up_to(reads[view], tensors, view, most=3)
+        found = adding_up_to(reads[view], tensors, view, most=most)
         if found:
             return found
         for table in self.prepared.values():

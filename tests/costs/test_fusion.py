@@ -152,8 +152,8 @@ LAYERS: Mapping[str, tuple[set[str], set[str]]] = {
         ("Qwen2Moe", {GATED}, {GATED}),
         ("DeepseekV3", {LATENT, LATENT_ROUTED}, {ABSORBED, ABSORBED_ROUTED}),
         ("DeepseekV2", {LATENT, LATENT_ROUTED}, {ABSORBED, ABSORBED_ROUTED}),
-        # An indexer scores all tokens: its q and k, rope + append, its scores.
-        ("DeepseekV32 GlmMoeDsa", {"clclclcllcaalclcl", "clclclcllcaalclcelcl"}, {ABSORBED, ABSORBED_ROUTED}),
+        # An indexer scores all tokens, absorbed or not: its q and k, rope + append, its scores.
+        ("DeepseekV32 GlmMoeDsa", {"clclcllcalcalclcl", "clclcllcalcalclcelcl"}, {"clclcllcalallclcl", "clclcllcalallclcelcl"}),
         # A convolution, x_proj, three norms in one, dt_proj, scan, out, then an MLP or experts.
         ("Jamba", {DENSE, "cllclclslclcl", "cllclclslclce"}, {DENSE, "clclclclslclcl", "clclclclslclce"}),
         ("NemotronH", {"clcal", "clcelcl", "cllcscl"}, {"clcal", "clcelcl", "clclcscl"}),
@@ -261,6 +261,25 @@ def test_absorbed_attention_reads_the_latent_once() -> None:
     for one in attentions:
         assert one.cache == BF16 * batch * (cached + 1) * (latent + rope)
         assert one.activations == BF16 * batch * heads * (latent + rope + latent)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "deepseek-ai/DeepSeek-V3",
+        pytest.param("deepseek-ai/DeepSeek-V3.2", marks=pytest.mark.slow),
+        pytest.param("zai-org/GLM-5", marks=pytest.mark.slow),
+        pytest.param("moonshotai/Kimi-K2-Instruct", marks=pytest.mark.slow),
+    ],
+)
+def test_what_is_not_expanded_is_all_that_absorbed_attention_leaves_out(model: str) -> None:
+    """An indexer runs either way: all weights are there, and its products."""
+    expanded, absorbed = (populate(model, seq_len=1, cache_len=500, mla=mla) for mla in ("expanded", "absorbed"))
+    assert absorbed.totals["parameters"] == expanded.totals["parameters"]
+    paths = [{node.path.rpartition(".")[2] for node in costs.nodes} for costs in (expanded, absorbed)]
+    assert (
+        ("indexer" in paths[0]) == ("indexer" in paths[1]) == (model in {"deepseek-ai/DeepSeek-V3.2", "zai-org/GLM-5"})
+    )
 
 
 def test_a_decode_step_of_a_scan_reads_and_writes_the_state_once() -> None:

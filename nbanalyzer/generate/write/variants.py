@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import msgspec
 
@@ -19,7 +20,7 @@ from nbanalyzer.generate.probe.observation import Observation
 from nbanalyzer.generate.trace.pricing import UnknownOperation
 from nbanalyzer.generate.trace.scope import ATTENTION, Scope, joined, modules_of
 from nbanalyzer.templates.library import MODULES
-from nbanalyzer.templates.template import Composite, Kernel, walk
+from nbanalyzer.templates.template import Basic, Composite, Kernel, walk
 
 from . import readings
 from .masks import window_of
@@ -189,7 +190,10 @@ def with_absorbed(kernels: tuple[Kernel, ...]) -> tuple[Kernel, ...]:
                 and kernel.module == ATTENTION
                 and "{cache_len}" in kernel.bindings.get("num_keys", "")
             ):
-                result[first:] = [_latent((*result[first:], kernel), kernel.bindings, hint.says)]
+                more = [*takewhile(lambda one: isinstance(one, Basic), result[first + 1 :])]
+                inside = (result[first], *more, kernel)
+                beside = result[first + 1 + len(more) :]  # an indexer, and the mask that it makes: not absorbed
+                result[first:] = [*beside, _latent(inside, kernel.bindings, hint.says)]
                 break
         else:
             result.append(msgspec.structs.replace(kernel, sub_kernels=with_absorbed(kernel.sub_kernels)))
