@@ -349,6 +349,7 @@ def broken(path: str, value: object) -> dict[str, Any]:
         ("num_sms", 0, "num_sms is a positive number, not 0"),
         ("link_bandwidth", -1, "link_bandwidth is a positive number, not -1"),
         ("classes.linear.bf16.ratio", [0.0009, 1, 1, 1, 1], "at most 1,000 times off"),
+        ("intervals.dense.1", {"n": 3, "ratio": [1, 1, 1, 1, 1], "nn": 3}, "nn"),
         ("intervals.dense.1-2-3", {"n": 3, "ratio": [1, 1, 1, 1, 1]}, "not '1-2-3'"),
         ("intervals.dense.2-", {"n": 3, "ratio": [1, 1, 1, 1, 1]}, "not '2-'"),
         ("intervals.dense.111111111111111111111", {"n": 3, "ratio": [1, 1, 1, 1, 1]}, "is written 8 or 2-4"),
@@ -497,6 +498,8 @@ def test_which_card_is_the_nearest(shipped: Callable[..., None]) -> None:
     shipped(mine(card="one", bandwidth=2e12), mine(card="both", bandwidth=1.5e12, peaks={"bf16": 1.5e14}))
     assert profile("mine", CARD).card == "one"
     shipped(mine(card="one", bandwidth=2.5e12), mine(card="both", bandwidth=1.5e12, peaks={"bf16": 1.5e14}))
+    assert profile("mine", CARD).card == "both"
+    shipped(mine(card="one", bandwidth=2e12, peaks={}), mine(card="both", bandwidth=1.5e12, peaks={"bf16": 1.5e14}))
     assert profile("mine", CARD).card == "both"
     # Of half as much as of twice, the first; a peak that one lacks counts for nothing.
     shipped(mine(card="less", bandwidth=0.5e12, peaks={"fp8": 1e20}), mine(card="more", bandwidth=2.1e12, peaks={}))

@@ -77,10 +77,11 @@ class Solution(Shown, shown_by="solution"):
         """The answer in a plain sentence."""
         if self.value is None:
             return f"{self.reason[:1].upper()}{self.reason[1:]}."
-        what = COUNTED[self.variable].partition(" ")[0] if self.value == 1 else COUNTED[self.variable]
+        many, _, where = COUNTED[self.variable].partition(" ")
+        what = f"{many.removesuffix('s') if self.value == 1 else many} {where}".rstrip()
         if self.is_balance:
             fewer = " With fewer, the pass waits for its memory." if self.value > LEAST[self.variable] else ""
-            return f"From {self.value:,} {COUNTED[self.variable]} on, arithmetic takes as long as traffic.{fewer}"
+            return f"From {self.value:,} {what} on, arithmetic takes as long as traffic.{fewer}"
         if self.is_timed:
             return f"At most {self.value:,} {what}: the memory would hold more, but that would take too long."
         need = self.analysis.memory

@@ -22,7 +22,7 @@ from nbanalyzer.templates.template import Basic, Composite, Kernel, MemoryAccess
 from .division import Division
 from .drafts import ACCEPTANCE
 from .run import MESH, Run
-from .stages import per_layer, stack_of
+from .stages import Stack, per_layer, stacks_of
 from .stored import stored
 from .tree import Node, Tree
 
@@ -85,10 +85,7 @@ def head_of(template: ModelTemplate, *, layers: int = 0) -> ModelTemplate:
     layout = layout_of(template.config.get("model_type"))
     if layout is None:
         raise InputError(f"mtp: {template.model_id or 'this model'} has no layers that predict further tokens")
-    stack = stack_of(template)
-    inside: Sequence[Kernel] = template.kernels
-    for name in stack.inside:
-        inside = next(one.sub_kernels for one in _modules(inside) if one.name == name)
+    stack, inside = _of_text(template)
     embedding = next((one for one in _modules(inside) if _has_vocabulary(one)), None)
     last = [one for one in _modules(inside) if one.parameters][-1]
     head = next((one for one in reversed(_modules(template.kernels)) if _has_vocabulary(one)), None)
@@ -113,12 +110,27 @@ def head_of(template: ModelTemplate, *, layers: int = 0) -> ModelTemplate:
         msgspec.structs.replace(_changed(head, _with({"num_logits": 1})), shared=is_shared),
     )
     of_layer = len(stack.kinds) - 1
-    kept = {
-        name: [one for kind, one in terms if kind == of_layer] for name, terms in per_layer(template, stack).items()
-    }
+    each = {} if layers else per_layer(template, stack)
+    kept = {name: [one for kind, one in terms if kind == of_layer] for name, terms in each.items()}
     state = {name: str(build("+", *terms)) for name, terms in kept.items() if terms}
     whole = Composite(name=MTP, repeat=str(layers or 1), sub_kernels=parts)
     return msgspec.structs.replace(template, kernels=(whole,), state=state, sharding={}, expert_sharding={})
+
+
+def _of_text(template: ModelTemplate) -> tuple[Stack, Sequence[Kernel]]:
+    """Return the layers of a model that writes text, and all that stands in the module around them.
+
+    Raises:
+        InputError: there are no layers beside an embedding.
+
+    """
+    for stack in stacks_of(template):
+        inside: Sequence[Kernel] = template.kernels
+        for name in stack.inside:
+            inside = next(one.sub_kernels for one in _modules(inside) if one.name == name)
+        if any(map(_has_vocabulary, _modules(inside))):
+            return stack, inside
+    raise InputError(f"not modelled: mtp for {template.model_id or 'this model'}, whose layers are not found")
 
 
 def held_of(tree: Tree, params: Mapping[str, Number], run: Run) -> Tree | None:

@@ -214,7 +214,11 @@ class _Cut:
             if (kernel.name == inside[0] if inside else kernel in self.stack.kinds)
         ]
         before, after = kernels[: here[0]], kernels[here[-1] + 1 :]
-        kept: list[Kernel] = [kernel for kernel in before if self.is_first or not _is_embedding(kernel)]
+        kept: list[Kernel] = [
+            _untied(kernel) if self.is_first else kernel
+            for kernel in before
+            if self.is_first or not _is_embedding(kernel)
+        ]
         for kernel in kernels[here[0] : here[-1] + 1]:
             if not inside and kernel in self.stack.kinds:
                 count = self.counts[self.stack.kinds.index(kernel)]
@@ -239,12 +243,15 @@ def _is_embedding(kernel: Kernel) -> bool:
 
 
 def _untied(kernel: Kernel) -> Kernel:
-    """Return a kernel after the layers with a weight of its own, where it would be the embedding's."""
+    """Return a kernel before or after the layers with a weight of its own, where it would be the other's."""
     if isinstance(kernel, Basic):
         return kernel
     parameters = kernel.parameters and str(parse(kernel.parameters).substitute({TIED: 0}))
-    if parameters == "0" and {"input_size", "output_size"} <= kernel.bindings.keys():
-        parameters = str(build("*", *(parse(kernel.bindings[name]) for name in ("output_size", "input_size"))))
+    for names in (("output_size", "input_size"), ("num_embeddings", "embedding_dim")):
+        if parameters and kernel.bindings.keys() >= {*names}:
+            sizes, own = [parse(kernel.bindings[name]) for name in names], parse(parameters)
+            if own in (constant(0), sizes[0]):  # nothing, or a bias
+                parameters = str(build("+", build("*", *sizes), own))
     subs = tuple(map(_untied, kernel.sub_kernels))
     return msgspec.structs.replace(kernel, parameters=parameters, sub_kernels=subs)
 

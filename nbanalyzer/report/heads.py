@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from nbanalyzer.analysis.checkpoint import checkpoint_of
 from nbanalyzer.analysis.memory import fit_text
 from nbanalyzer.costs.active import active_parameters
 from nbanalyzer.quantities import count_of, rate, seconds, show, si, whole
@@ -43,6 +42,8 @@ def headline(analysis: Costs, roofline: Roofline | None = None) -> list[tuple[st
         ("parameters", f"{_parameters(analysis)} in {whole(analysis.weight_bytes)} bytes"),
     ]
     if analysis.kernel_tree.stored:
+        from nbanalyzer.analysis.checkpoint import checkpoint_of  # not needed where all weights have the run's bits
+
         stored = checkpoint_of(analysis)
         parts = " + ".join(f"{whole(size)} {dtype}" for dtype, size in stored.parts.items())
         lines.append(("weights", f"{whole(stored.total)} bytes in {stored.name} = {parts}"))

@@ -99,4 +99,7 @@ def test_the_largest_step_reads_prompts_after_nothing() -> None:
     state = {"kv_cache": "{batch_size} * ({cache_len} + {seq_len}) * {kv_bytes}"}
     made = template(composite("part", product, parameters="8"), state=state)
     costs = populate(made, batch_size=3, seq_len=1, cache_len=5, fusion="engine")
-    assert Capacity(costs, CARD).parts["activations"] == 2 * 8192 * 2
+    # 1.79 and 0.73 of 1,073,741,824 bytes, of which there are whole ones.
+    assert Capacity(costs, CARD).parts == {
+        "weights": 8 * 2, "activations": 2 * 8192 * 2, "context": 1_921_997_864, "graphs": 783_831_531,
+    }  # fmt: skip

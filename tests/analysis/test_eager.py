@@ -6,8 +6,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from builders import basic, composite, template
 
 import nbanalyzer
+from nbanalyzer import Accelerator, populate
 from nbanalyzer.analysis.eager import EagerPace, machine_of
 from nbanalyzer.analysis.estimate import Estimate
 from nbanalyzer.errors import InputError
@@ -153,3 +155,15 @@ def test_a_request_by_a_measured_profile_is_one_line() -> None:
     with pytest.raises(InputError, match=f"^{said}$"):
         _ = timing.served(2).time_per_output_token
     assert said in repr(timing.served(2))
+
+
+def test_several_devices_were_not_measured() -> None:
+    made = template(composite("part", basic("{batch_size}")))
+    for devices in (2, 3):
+        roofline = populate(made, batch_size=6, dp=devices).on(
+            Accelerator(name="mine", bandwidth=1e10, peaks={"bf16": 1e11}), profile=machine()
+        )
+        with pytest.raises(
+            InputError, match="not modelled: several devices by pytorch on mine: it was measured on one"
+        ):
+            _ = roofline.pace

@@ -220,3 +220,11 @@ def test_what_never_runs_is_not_held_however_many_kernels_there_are() -> None:
     sets = working_sets(analysis.symbolic("seq_len", "batch_size"))
     largest = max(one.evaluate({"seq_len": 3, "batch_size": 2}) for one in sets)
     assert largest == analysis.memory.activations < 10**30
+
+
+def test_the_parts_of_a_memory() -> None:
+    """Buffers of weights that are gathered are there where somebody gathers them."""
+    assert (Memory(1, 20, 300, "x").total, Memory(1, 20, 300, "x").parts) == (
+        321, {"weights": 1, "state": 20, "activations": 300},
+    )  # fmt: skip
+    assert (Memory(1, 20, 300, "x", 4000).total, Memory(1, 20, 300, "x", 4000).parts["buffers"]) == (4321, 4000)

@@ -291,3 +291,11 @@ def test_the_last_step_has_all_but_the_last_token_in_its_cache() -> None:
         assert len(found.steps) == output - 1
         assert found.totals["flops"] == 5 + output - 1
     assert Request(found.prefill, found.last, 5, 9).tp == 1
+
+
+def test_the_most_steps_that_are_timed_one_by_one() -> None:
+    state = {"kv_cache": "{batch_size} * ({cache_len} + {seq_len}) * {kv_bytes}"}
+    made = template(composite("part", basic("{batch_size} * {seq_len}")), state=state)
+    assert request(made, prompt_len=5, output_len=10_000_000).on(CARD).time_to_first_token > 0
+    with pytest.raises(InputError, match="10,000,000"):
+        request(made, prompt_len=5, output_len=10_000_001).on(CARD)

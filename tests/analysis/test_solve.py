@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import basic, composite, template
 
 from nbanalyzer import Accelerator, Analysis, Solution, populate, solve
 from nbanalyzer.analysis.limits import bisected as _bisected
@@ -334,3 +335,34 @@ def test_what_the_picture_has_is_what_another_pass_needs(tmp_path: Path) -> None
     assert turn.value is not None
     xs = [*turn.plot().figure.axes[0].lines[0].get_xdata()]
     assert [products[place] >= traffic[place] for place, x in enumerate(xs)] == [x >= turn.value for x in xs]
+
+
+def test_the_answer_of_a_small_model_in_words() -> None:
+    """60 bytes of weights, and a kernel that reads 8 and writes 2 elements of 2 bytes."""
+    made = template(composite("part", basic("1", "8 * {a_bytes}", "2 * {a_bytes}"), parameters="30"))
+    analysis = populate(made, seq_len=1)
+    words = "the weights are 75 % of the memory that is needed then."
+    assert Solution("batch_size", 1, "", "", analysis).sentence == f"At most 1 sequence: {words}"
+    assert Solution("batch_size", 2, "", "", analysis).sentence == f"At most 2 sequences: {words}"
+    assert Solution("batch_size", None, "", "", analysis, reason="none: x").sentence == "None: x."
+    turn = "on, arithmetic takes as long as traffic."
+    first, second = (Solution("batch_size", size, "", "", analysis, is_balance=True).sentence for size in (1, 2))
+    assert first == f"From 1 sequence {turn}"
+    assert second == f"From 2 sequences {turn} With fewer, the pass waits for its memory."
+    timed = Solution("cache_len", 1, "", "", analysis, is_timed=True).sentence
+    assert timed.startswith("At most 1 token in the cache: the memory would hold more")
+    assert timed.endswith("would take too long.")
+
+
+def test_what_no_size_changes_fits_at_any() -> None:
+    made = template(composite("part", basic("{batch_size}", "8 * {a_bytes}", "2 * {a_bytes}"), parameters="30"))
+    card = Accelerator(name="card", memory_bytes=80, bandwidth=1e12, peaks={"bf16": 1e14})
+    found = solve(made, card, maximize="batch_size", seq_len=1)
+    assert (found.value, found.is_unbounded) == (None, True)
+    small = solve(
+        made,
+        Accelerator(name="card", memory_bytes=79, bandwidth=1e12, peaks={"bf16": 1e14}),
+        maximize="batch_size",
+        seq_len=1,
+    )
+    assert (small.value, small.is_unbounded) == (None, False)

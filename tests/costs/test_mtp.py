@@ -5,14 +5,20 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
+import msgspec
 import pytest
-from builders import error_of
+from builders import basic, composite, error_of, template
 
-from nbanalyzer import populate, request, sweep
+from nbanalyzer import Accelerator, populate, request, sweep
+from nbanalyzer.costs.costs import Costs
+from nbanalyzer.costs.count import count
 from nbanalyzer.costs.drafts import tokens_a_step
+from nbanalyzer.costs.mtp import head_of, require_drafts
 from nbanalyzer.costs.names import tied_to
 from nbanalyzer.costs.run import Run
 from nbanalyzer.errors import NotModelledError
+from nbanalyzer.files import convert
+from nbanalyzer.templates.template import Composite, ModelTemplate
 
 STEP: dict[str, Any] = {"seq_len": 1, "cache_len": 2048}
 
@@ -89,6 +95,16 @@ def test_copies_are_in_the_files_and_not_in_memory() -> None:
     assert found.checkpoint.mtp == 2 * (
         found.totals["parameters"] - populate("glm-4.5", **STEP).totals["parameters"] + both
     )
+
+
+def test_the_layers_of_a_tower_do_not_draft() -> None:
+    shipped = populate("qwen3.5-27b", **STEP)
+    block = Composite(name="blocks", repeat="3", parameters="{hidden_size} * {hidden_size}")
+    tower = Composite(name="tower", sub_kernels=(block,))
+    kernels = (tower, *shipped.kernel_tree.source.kernels)
+    whole = populate(msgspec.structs.replace(shipped.kernel_tree.source, kernels=kernels), **STEP)
+    assert whole.checkpoint.mtp == shipped.checkpoint.mtp
+    assert whole.checkpoint.total - shipped.checkpoint.total == 2 * 3 * 5120 * 5120
 
 
 def test_a_shared_head_is_said_to_be_the_models() -> None:
@@ -291,3 +307,94 @@ def test_a_sweep_refuses_steps_after_nothing() -> None:
     assert "give cache_len" in error_of(lambda: sweep("glm-4.5", **asked))
     prompts: dict[str, Any] = {"prompt_len": [8, 1], "output_len": 4, "mtp": 1, "metrics": ["flops"]}
     assert "a prompt of one token has no drafts" in error_of(lambda: sweep("glm-4.5", **prompts))
+
+
+# ---- a small template by hand
+
+
+def small(model_type: str = "glm4_moe", **config: int) -> ModelTemplate:
+    """Return a template with a table of 100 x 8, 3 layers of 50 weights, a norm of 8, and a head of 100 x 8."""
+    rows = "{vocab_size} * {hidden_size}"
+    table = composite("embed", basic("0", "{hidden_size} * {w_bytes}", "{a_bytes}"), parameters=rows)
+    layer = composite(
+        "layers",
+        basic("2 * {seq_len}", "50 * {w_bytes}", "{a_bytes}", "matmul"),
+        parameters="50",
+        repeat="{num_layers}",
+    )
+    norm = composite("norm", basic("1", "{hidden_size} * {w_bytes}", "{a_bytes}"), parameters="{hidden_size}")
+    product = basic(f"2 * {{num_logits}} * {rows}", f"{rows} * {{w_bytes}}", "{a_bytes}", "matmul")
+    head = composite("head", product, parameters=rows)
+    sizes = {"model_type": model_type, "vocab_size": 100, "hidden_size": 8, "num_layers": 3, **config}
+    state = {"kv_cache": "{num_layers} * {batch_size} * ({cache_len} + {seq_len}) * {kv_bytes}"}
+    made = template(composite("model", table, layer, norm), head, config=sizes, state=state)
+    return convert(made, ModelTemplate, "own")
+
+
+def of_head(layers: int, model_type: str = "glm4_moe") -> Costs:
+    return count(head_of(small(model_type), layers=layers), seq_len=4, batch_size=2)
+
+
+def test_a_small_head() -> None:
+    """The joint of 16 x 8, a norm before each half, one layer and the last norm; of the pass, each sequence's last token."""
+    own = 2 * 8 * 8 + 3 * 8 + 50
+    found = of_head(0)
+    assert found.totals["parameters"] == own
+    assert found.cost(found.find("mtp.head")).matmul_flops == 2 * 1 * 100 * 8
+    assert found.cost(found.find("mtp.eh_proj")).matmul_flops == 2 * (2 * 4) * 16 * 8
+    assert found.cost(found.find("mtp.concatenate")).bytes == 2 * (2 * 2 * 4 * 8 * 2)
+    assert found.state["kv_cache"] == 2 * 4 * 2
+    assert [node.kernel.name for node in found.nodes if node.depth == 1] == [
+        "embed", "enorm", "hnorm", "concatenate", "eh_proj", "layers_0", "norm", "head",
+    ]  # fmt: skip
+    # As files have them: GLM's with copies of embedding and head in each, Qwen's without.
+    assert of_head(2).totals["parameters"] == 2 * (own + 2 * 800)
+    assert of_head(2, "qwen3_next").totals["parameters"] == 2 * own
+
+
+def test_what_a_small_checkpoint_holds() -> None:
+    own = 2 * 8 * 8 + 3 * 8 + 50
+    found = populate(small(num_nextn_predict_layers=2), **STEP)
+    assert found.checkpoint.mtp == 2 * (own + 1600) * 2
+    assert found.checkpoint.total - found.checkpoint.mtp == (1600 + 150 + 8) * 2
+    assert populate(small(num_nextn_predict_layers=0), **STEP).checkpoint.mtp == 0
+    drafting = populate(small(), mtp=1, **STEP)
+    assert drafting.totals["parameters"] == 1758 + own
+    assert drafting.state["kv_cache"] == (3 + 1) * 2050 * 2
+
+
+@pytest.mark.parametrize(
+    ("made", "run", "problem"),
+    [
+        (small("llama"), {"mtp": 1}, "mtp=1: own has no layers that predict further tokens: leave mtp out"),
+        (small("llama", num_mtp_modules=2), {"mtp": 1}, "config says num_mtp_modules=2, and no files"),
+        (small("deepseek_v3"), {"mtp": 1}, "has no layers that predict further tokens"),
+        (small(), {"mtp": 2}, "mtp=2 needs acceptance"),
+        (small(num_nextn_predict_layers=2), {"mtp": 1}, "not modelled: mtp=1 by 2 layers (num_nextn_predict_layers=2)"),
+        (small(), {"mtp": 1, "cache_len": 0}, "give cache_len"),
+        (small(), {"mtp": 1, "cp": 2}, "not modelled: mtp=1 with cp=2"),
+        (small(), {"mtp": 1, "tp": 2}, "comm=megatron divides it"),
+    ],
+)
+def test_what_is_refused_of_a_small_model(made: ModelTemplate, run: dict[str, Any], problem: str) -> None:
+    asked = Run(**{**STEP, **run})
+    assert problem in error_of(
+        lambda: require_drafts(made, {k: v for k, v in made.config.items() if k != "model_type"}, asked)
+    )
+
+
+@pytest.mark.parametrize("run", [{"mtp": 1}, {"mtp": 1, "seq_len": 2, "cache_len": 0}, {"mtp": 2, "acceptance": 0}])
+def test_what_is_not_refused(run: dict[str, Any]) -> None:
+    require_drafts(small(), {"hidden_size": 8}, Run(**{**STEP, **run}))
+
+
+def test_a_request_with_drafts_takes_fewer_steps_of_a_small_model() -> None:
+    """One draft and a half of them accepted: three steps of 1.5 tokens are as long as two would be."""
+    card = Accelerator(name="card", bandwidth=1e3, peaks={"bf16": 1e9, "fp32": 1e9})
+    timing = request(small(), mtp=1, acceptance=0.5, prompt_len=5, output_len=4).on(card)
+    steps = [
+        populate(small(), mtp=1, acceptance=0.5, seq_len=1, cache_len=5 + n, logits="last").on(card) for n in range(3)
+    ]
+    together = sum(step.time for step in steps)
+    assert timing.time == pytest.approx(timing.time_to_first_token + together / 1.5)
+    assert timing.time_per_output_token == pytest.approx(together / 3 / 1.5)

@@ -147,3 +147,16 @@ def test_lines_about_rows() -> None:
     assert kernels_of(analysis.find("many")) == 4
     assert [kernels_of(node) for node in analysis.find("many").children] == [1, 3, 0]
     assert isinstance(analysis.find("many").kernel, Composite)
+
+
+def test_copies_of_what_is_cached() -> None:
+    """They read the cache and compute nothing; what computes with it is called by what it does."""
+    read = "{cache_len} * {kv_bytes}"
+    copy, product = basic("0", read, "{a_bytes}", name="repeat"), basic("4", read, "{a_bytes}", name="mul")
+    part = composite("part", copy, product, basic("1", read, "{a_bytes}", name="neg"), composite("x", vector("gelu")))
+    found = names(of(part))
+    assert [found[f"part.{name}"] for name in ("repeat", "mul", "neg")] == [
+        "copies of what is cached",
+        "product",
+        "negation",
+    ]

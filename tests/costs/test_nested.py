@@ -39,3 +39,10 @@ def test_a_token_uses_its_share_of_the_experts() -> None:
         assert found.totals["parameters"] == 200 + 2 * 6 * 64
         assert active_parameters(found) == active
         assert parameters(found.kernel_tree, found.values) == (200 + 2 * 6 * 64, active)
+
+
+def test_what_is_sent_has_columns_where_there_are_several_devices() -> None:
+    made = template(composite("part", basic("{batch_size}")))
+    columns = {"payload_bytes", "collective", "group"}
+    assert not columns & {*populate(made, batch_size=2).table().columns}
+    assert columns <= {*populate(made, batch_size=2, dp=2).table().columns}

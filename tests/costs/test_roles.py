@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from builders import basic, composite, template
 
 from nbanalyzer import populate
 from nbanalyzer.costs.active import active_parameters
 from nbanalyzer.costs.names import called, help_of, tied_to
 from nbanalyzer.costs.roles import roles_of
+from nbanalyzer.costs.tree import Tree
+from nbanalyzer.files import convert
+from nbanalyzer.templates.template import ModelTemplate
 
 ROLES = {
     "gpt2": {"wte": "embedding", "wpe": "embedding", "arange": "embedding", "ln_1": "norms", "c_attn": "attention",
@@ -94,3 +100,78 @@ def test_all_of_a_dense_model_is_active() -> None:
     assert analysis.active_parameters == analysis.totals["parameters"]
     assert "active" not in repr(analysis)
     assert "46.7 B, 12.9 B of them active: 46,702,792,704 in" in repr(populate("mixtral-8x7b-v0.1", seq_len=4))
+
+
+# ---- a small template by hand
+
+
+def product(name: str, read: str = "{a_bytes}", unit: str = "matmul") -> dict[str, Any]:
+    return basic("2 * {seq_len}", read, "{a_bytes}", unit, name)
+
+
+def linear(name: str, size: str = "{hidden_size}") -> dict[str, Any]:
+    return composite(name, product("matmul", f"{size} * {{w_bytes}} + {{a_bytes}}"), parameters=size)
+
+
+def vector(name: str, read: str = "{a_bytes}", module: str = "") -> dict[str, Any]:
+    return composite(name, basic("1", read, "{a_bytes}", name="op"), module=module)
+
+
+def roles_in(*inside: dict[str, Any], more: tuple[dict[str, Any], ...] = ()) -> dict[str, str]:
+    """Return the roles of the leaves of a layer, with an embedding before and a head after it, by path."""
+    rows = "{vocab_size} * {hidden_size}"
+    table = composite(
+        "table", basic("0", f"{rows} * {{w_bytes}}", "1", name="look up"), module="x.Embedding", parameters=rows
+    )
+    layer = composite("layers", *inside, repeat="2")
+    made = template(vector("ids"), table, vector("norm_0", module="x.LayerNorm"), layer, *more)
+    return {node.path: role for node, role in roles_of(Tree(convert(made, ModelTemplate, "own"))).items()}
+
+
+def test_what_stands_outside_the_layers() -> None:
+    head = linear("out", "{vocab_size} * {hidden_size}")
+    found = roles_in(
+        linear("up"), more=(vector("last", module="x.RMSNorm"), vector("pool"), head, composite("nothing"))
+    )
+    assert found == {
+        "ids": "embedding", "table": "embedding", "norm_0": "norms", "layers.up": "MLP / experts", "last": "norms",
+        "pool": "head", "out": "head", "nothing": "other",
+    }  # fmt: skip
+
+
+def test_what_stands_inside_a_layer() -> None:
+    attention = composite("scores", product("scores"), vector("softmax"), product("values"))
+    found = roles_in(
+        vector("ln", module="x.Norm"), composite("attn", linear("q"), attention, linear("o"), vector("rotate")),
+        composite("mlp", linear("up"), vector("act"), linear("down")), vector("plus", module="torch.add"),
+        vector("plain"), vector("wide", "{intermediate_size} * {a_bytes}"), vector("wider", "{moe_intermediate_size} * {a_bytes}"),
+        vector("named", "{intermediate_size_x} * {a_bytes}"), linear("alone"),
+    )  # fmt: skip
+    inside = {path.removeprefix("layers."): role for path, role in found.items() if path.startswith("layers.")}
+    assert {role for path, role in inside.items() if path.startswith("attn.")} == {"attention"}
+    assert {role for path, role in inside.items() if path.startswith("mlp.")} == {"MLP / experts"}
+    assert [inside[name] for name in ("ln", "plus", "plain", "wide", "wider", "named", "alone")] == [
+        "norms", "residual adds", "other", "MLP / experts", "MLP / experts", "MLP / experts", "MLP / experts",
+    ]  # fmt: skip
+
+
+def test_a_scan_has_what_is_around_it() -> None:
+    """One product without weights, beside two linears: these belong to the state space, and not to an MLP."""
+    scan = composite("scan", product("scan"), basic("1", "{a_bytes}", "{a_bytes}", name="decay"))
+    found = roles_in(composite("mixer", linear("in"), scan, vector("gate"), linear("out")), vector("beside"))
+    assert {role for path, role in found.items() if ".mixer." in path} == {"state space"}
+    assert found["layers.beside"] == "other"
+
+
+def test_layers_of_a_class_need_not_repeat() -> None:
+    """A first layer that differs is one of them; without linears nothing that repeats is a layer."""
+    first = composite("first", linear("up"), vector("plain"), module="x.Layer")
+    rest = composite("rest", linear("up"), vector("plain"), module="x.Layer", repeat="3")
+    made = template(vector("before"), first, rest, vector("after"))
+    found = {node.path: role for node, role in roles_of(Tree(convert(made, ModelTemplate, "own"))).items()}
+    assert [found[name] for name in ("before", "first.plain", "rest.plain", "after")] == [
+        "embedding", "other", "other", "head",
+    ]  # fmt: skip
+    made = template(composite("loop", vector("plain"), repeat="3"), linear("up"))
+    found = {node.path: role for node, role in roles_of(Tree(convert(made, ModelTemplate, "own"))).items()}
+    assert found == {"loop.plain": "head", "up": "head"}

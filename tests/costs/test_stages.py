@@ -13,9 +13,10 @@ from builders import ROOT, basic, composite, every_model, template
 
 from nbanalyzer.costs.count import params_of
 from nbanalyzer.costs.run import Run
-from nbanalyzer.costs.stages import busiest, order_of, range_of, staged
+from nbanalyzer.costs.stages import busiest, order_of, per_layer, range_of, stack_of, staged
 from nbanalyzer.costs.tree import Tree
 from nbanalyzer.errors import InputError
+from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.config import ModelParams
@@ -23,6 +24,7 @@ from nbanalyzer.templates.template import Composite, ModelTemplate
 from nbanalyzer.templates.template_files import load_model_template
 
 GPT2 = "openai-community/gpt2"
+DEBERTA = "microsoft/deberta-v3-base"
 SUMS = ("parameters", "matmul_flops")
 
 
@@ -34,7 +36,8 @@ def shipped(name: str) -> tuple[ModelTemplate, ModelParams]:
 
 def one_each() -> list[str]:
     """Return the shipped models that have kernels of their own, and an order in which one stage follows another."""
-    others = {"google-t5/t5-small", *(name for name in catalog.names() if catalog.shipped(name).reads is not None)}
+    others = {"google-t5/t5-small", "facebook/bart-base", "google/gemma-4-E2B-it", "google/gemma-4-E4B-it", DEBERTA}
+    others |= {name for name in catalog.names() if catalog.shipped(name).reads is not None}
     return [name for name in catalog.names() if name not in others and not is_extension(name)]
 
 
@@ -142,9 +145,35 @@ def test_the_stages_are_the_model(name: str) -> None:
     for stage in range(pp):
         together.update(totals(staged(model, params, pp, stage), values))
     width = params.get("word_embed_proj_dim", params["hidden_size"])
-    table = params["vocab_size"] * width * params.get("tie_word_embeddings", 0)
+    has_head = "LMHead" in model.architecture or not model.architecture.endswith("Model")
+    table = params["vocab_size"] * width * params.get("tie_word_embeddings", 0) * has_head
     sends = (pp - 1) * 2 * 16 * params["hidden_size"] * 2
     assert together == {**whole, "parameters": whole["parameters"] + table, "payload_bytes": sends}
+
+
+def test_every_stage_has_the_table_of_relative_positions() -> None:
+    """DeBERTa has one for all layers, of 2 x 256 distances: four more of them on five stages."""
+    model, params = shipped(DEBERTA)
+    values = {**params, **Run(seq_len=16).values(), "pp": 5}
+    stages = [totals(staged(model, params, 5, stage), values)["parameters"] for stage in range(5)]
+    assert sum(stages) == totals(model, values)["parameters"] + 4 * 512 * 768
+
+
+def test_a_head_that_holds_the_table_leaves_the_embedding_one() -> None:
+    """Whichever of the two has it in the template: the first stage reads it, and so does the last."""
+    table = "{vocab_size} * {hidden_size}"
+    sizes = {"num_embeddings": "{vocab_size}", "embedding_dim": "{hidden_size}", "num_tokens": "{seq_len}"}
+    parts = (
+        composite("embed", basic(read="{hidden_size} * {w_bytes}"), bindings=sizes, parameters="0"),
+        composite("layers", basic(flops="{hidden_size}"), parameters="{hidden_size}", repeat="{num_layers}"),
+        composite("head", basic(flops="{vocab_size} * {hidden_size}", unit="matmul"), parameters=table),
+    )
+    config = {"vocab_size": 10, "hidden_size": 4, "num_hidden_layers": 6, "num_attention_heads": 1}
+    model = load_model_template(json.dumps(template(*parts, config=config)).encode())
+    values = {"vocab_size": 10, "hidden_size": 4, "num_layers": 6, **Run(seq_len=2).values(), "pp": 3}
+    params = params_of(Tree(model), None, {})
+    stages = [totals(staged(model, params, 3, stage), values)["parameters"] for stage in range(3)]
+    assert stages == [40 + 2 * 4, 2 * 4, 2 * 4 + 40]
 
 
 def test_one_stage_is_the_model() -> None:
@@ -213,3 +242,31 @@ def test_models_that_have_no_stages() -> None:
     kept = own(composite("layers", basic("1"), repeat="4"), state={"kv_cache": "3 * {batch_size}"})
     with pytest.raises(InputError, match="which layers keep the kv_cache of own"):
         staged(kept, {}, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("state", "share"),
+    [
+        (
+            "({num_layers} - 1) * {hidden_size} * {batch_size}",
+            (1, "{hidden_size} * {batch_size}"),
+        ),  # of those that repeat
+        ("{hidden_size} * {batch_size}", (0, "{hidden_size} * {batch_size}")),
+    ],
+)
+def test_which_layers_keep_what(state: str, share: tuple[int, str]) -> None:
+    """A term that is a sum over the layers that repeat is theirs, though the one before would do, too."""
+    op = basic("{hidden_size} * {batch_size} * {num_layers}", unit="matmul")
+    kinds = [composite("layers_0", op), composite("layers_1", op, repeat="{num_layers} - 1")]
+    made = load_model_template(json.dumps(template(*kinds, state={"kv_cache": state})).encode())
+    kind, text = share
+    assert per_layer(made, stack_of(made)) == {"kv_cache": [(kind, parse(text))]}
+
+
+def test_stages_that_there_are_not() -> None:
+    for stage in (-1, 4):
+        with pytest.raises(InputError, match=f"a pipeline of 4 stages has no stage {stage}: they count from 0 to 3"):
+            range_of(6, 4, stage)
+    for stages in (0, 7):
+        with pytest.raises(InputError, match="a model of 6 layers has 1 to 6 pipeline stages"):
+            range_of(6, stages, 0)

@@ -6,7 +6,7 @@ import pytest
 
 from nbanalyzer import populate
 
-PARAMETERS = {  # of the safetensors on the hub, a tied head once
+PARAMETERS = {  # of the safetensors on the hub, a tied head once; of encoders alone without the head
     "BAAI/bge-large-en-v1.5": 335_141_888,
     "BAAI/bge-small-en-v1.5": 33_360_000,
     "EleutherAI/gpt-neo-1.3B": 1_315_575_808,
@@ -17,9 +17,10 @@ PARAMETERS = {  # of the safetensors on the hub, a tied head once
     "EleutherAI/pythia-1b": 1_011_781_632,
     "EleutherAI/pythia-2.8b": 2_775_208_960,
     "EleutherAI/pythia-410m": 405_334_016,
-    "FacebookAI/roberta-base": 124_697_433,
-    "FacebookAI/roberta-large": 355_412_057,
-    "FacebookAI/xlm-roberta-base": 278_295_186,
+    "FacebookAI/roberta-base": 124_645_632,
+    "FacebookAI/roberta-large": 355_359_744,
+    "FacebookAI/xlm-roberta-base": 278_043_648,
+    "FacebookAI/xlm-roberta-large": 559_890_432,
     "HuggingFaceTB/SmolLM2-360M": 361_821_120,
     "Qwen/QwQ-32B": 32_763_876_352,
     "Qwen/Qwen2.5-1.5B": 1_543_714_304,
@@ -46,7 +47,7 @@ PARAMETERS = {  # of the safetensors on the hub, a tied head once
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B": 14_770_033_664,
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B": 32_763_876_352,
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": 7_615_616_512,
-    "distilbert/distilbert-base-uncased": 66_985_530,
+    "distilbert/distilbert-base-uncased": 66_362_880,
     "facebook/opt-13b": 12_853_473_280,
     "google/gemma-2-27b-it": 27_227_128_320,
     "google/siglip-so400m-patch14-384": 877_960_498,

@@ -29,6 +29,8 @@ NAMES = ("a/Foo-8B-Instruct", "a/Foo-8B", "b/Meta-Bar-3-70B", "b/Bar-3-8B", "c/O
         ("twin", "d/Twin"),
         ("instruct", ""),
         (" ", ""),
+        ("foo-8b-base", "a/Foo-8B"),  # as the model was before it was trained further
+        ("bar-3-base", ""),
     ],
 )
 def test_what_is_meant(text: str, name: str) -> None:

@@ -207,7 +207,8 @@ class _Draws:
         """
         chance = self.chance
         several, whole_chunks = situation % 2 == 0, situation % 4 > 1
-        batch, read = (chance.randint(2, 6) if several else 1), chance.randint(3, 50)
+        most = 400 if any("capacity" in name for name in self.limits) else 50  # experts of an encoder are full as well
+        batch, read = (chance.randint(2, 6) if several else 1), chance.randint(3, most)
         values = values_of(subject)
         if not self.known <= values.keys():
             return []
