@@ -32,7 +32,6 @@ GLM = {
         **TEXT, "model_type": "glm4v_text",
         "rope_parameters": {**ROPE, "mrope_section": [2, 1, 1], "partial_rotary_factor": 0.5},
     },
-    "vision_config": {"depth": 1, "hidden_size": 32, "num_heads": 2, "intermediate_size": 40, "out_hidden_size": 64},
 }  # fmt: skip
 TOKENS = 17
 

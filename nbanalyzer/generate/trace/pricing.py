@@ -172,6 +172,8 @@ def _vector(operation: Operation) -> tuple[Amount, ...]:
         return (Amount(1, (*first.shape, operation.inputs[1].shape[-1])),)
     if name in _POOLS:
         return (Amount(1, first.shape), Amount(int(name.startswith("avg") or "adaptive" in name), out.shape))
+    if name == "_embedding_bag_forward_only":  # each row that is looked up, weighted and added
+        return (Amount(2, (*operation.inputs[1].shape, out.shape[-1])),)
     if name in _TAPS:
         return (Amount(2 * _TAPS[name], out.shape),)
     if name == "_weight_norm_interface":  # the norm of each row, and what it is scaled to
@@ -212,6 +214,7 @@ _POOLS = words("avg_pool2d max_pool2d_with_indices _adaptive_avg_pool2d")
 
 _TAPS: Mapping[str, int] = {
     "upsample_bilinear2d": 4, "_upsample_bilinear2d_aa": 4, "upsample_bicubic2d": 16, "_upsample_bicubic2d_aa": 16,
+    "upsample_linear1d": 2, "grid_sampler_2d": 16,
 }  # fmt: skip
 """Interpolations → how many elements each element of the output is a weighted sum of."""
 
@@ -255,6 +258,9 @@ def _traffic(
         return (_whole(inputs[-1]),), write
     if name in {"embedding", "index", "index_select", "gather", "take_along_dim"}:
         looked_up = Amount(1, outputs[0].shape, inputs[0].size)
+        return (looked_up, *map(_whole, inputs[1:])), write
+    if name == "_embedding_bag_forward_only":
+        looked_up = Amount(1, (*inputs[1].shape, inputs[0].shape[-1]), inputs[0].size)
         return (looked_up, *map(_whole, inputs[1:])), write
     if name in {"index_put_", "index_put", "_index_put_impl_", "index_copy_", "scatter_"} and len(inputs) > 1:
         # Only the rows that are put are touched; what is put comes last.
