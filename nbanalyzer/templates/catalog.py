@@ -244,8 +244,15 @@ def for_config(config: Mapping[str, Any], where: str = "config") -> ModelTemplat
     """
     model_type = config.get("model_type")
     alike = [name for name in names() if _file(name).config.get("model_type") == model_type]
-    # Templates with kernels of their own first: those that extend them add only a config.
-    bases = [shipped(name) for name in sorted(alike, key=lambda name: bool(_file(name).extends))]
+    # Templates with kernels of their own first, as those that extend them add only a config; and of a config that states
+    # no architecture, those of another such before an encoder alone.
+    stated = config.get("architectures")
+    bases = [
+        shipped(name)
+        for name in sorted(
+            alike, key=lambda name: (bool(_file(name).extends), _file(name).config.get("architectures") != stated)
+        )
+    ]
     refused: list[tuple[ModelTemplate, list[Difference]]] = []
     for base in bases:
         if not base.valid_for:
