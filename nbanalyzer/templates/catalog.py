@@ -244,8 +244,8 @@ def for_config(config: Mapping[str, Any], where: str = "config") -> ModelTemplat
     """
     model_type = config.get("model_type")
     alike = [name for name in names() if _file(name).config.get("model_type") == model_type]
-    # Templates with kernels of their own first, as those that extend them add only a config; and of a config that states
-    # no architecture, those of another such before an encoder alone.
+    # Templates with kernels of their own first, as those that extend them add only a config; for a config that states
+    # no architecture, that of another such one before an encoder alone.
     stated = config.get("architectures")
     bases = [
         shipped(name)
