@@ -273,7 +273,7 @@ def test_an_option_that_is_not_there_lists_the_choices_once() -> None:
     assert "kv_bit" in message
 
 
-@pytest.mark.parametrize("depth", [100, 200, 400, 1_000, 20_000])
+@pytest.mark.parametrize("depth", [100, 200, 400, 1_000, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_a_deep_template_is_shown_or_refused(depth: int) -> None:
     kernel = basic("1")
     for _ in range(depth):

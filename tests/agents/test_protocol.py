@@ -68,6 +68,7 @@ def data_of(result: CallToolResult) -> dict[str, Any]:
 
 
 @HOW
+@pytest.mark.slow
 def test_every_tool_answers(how: str, tmp_path: Path) -> None:
     """The client holds every answer against the schema that the server states."""
 

@@ -69,6 +69,7 @@ def test_it_is_the_same_every_time(name: str) -> None:
     assert picture(name).html() == html_of(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bars", "roofline", "ranks", "lines"])
 def test_it_is_the_same_if_it_is_made_again(name: str) -> None:
     assert PICTURES[name]().html() == html_of(name)
@@ -387,6 +388,7 @@ def test_what_a_person_adds_is_drawn_too(ax: Any) -> None:
 # ---- for programs that want another format
 
 
+@pytest.mark.slow
 def test_formats_are_there_for_those_who_ask() -> None:
     plot = picture("link")
     assert {*plot._repr_mimebundle_()} == {"text/plain", "text/html"}
@@ -395,6 +397,7 @@ def test_formats_are_there_for_those_who_ask() -> None:
     assert bundle["image/svg+xml"] == plot.svg()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("suffix", "begins"), [("svg", b"<svg xmlns="), ("png", b"\x89PNG"), ("pdf", b"%PDF")])
 def test_it_is_saved_whole_and_the_same_every_time(tmp_path: Path, suffix: str, begins: bytes) -> None:
     plot = picture("bars")
