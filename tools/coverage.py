@@ -124,6 +124,7 @@ def try_case(case: Case) -> Result:
     import torch
 
     from nbanalyzer.generate.check.samples import UnvariedError
+    from nbanalyzer.generate.model.subject import UnrunnableError
     from nbanalyzer.generate.write.template import GapError, build_template
 
     torch.set_num_threads(1)
@@ -146,7 +147,7 @@ def try_case(case: Case) -> Result:
         return result("not traceable", _said(error))
     try:
         different, steps, where = _differences(subject, template)
-    except UnvariedError as error:  # nothing is known to be wrong, nor to be right
+    except (UnvariedError, UnrunnableError) as error:  # nothing is known to be wrong, nor to be right
         return result("not traceable", _said(error))
     except Exception as error:  # noqa: BLE001
         return result("wrong", _said(error))
@@ -208,7 +209,8 @@ def _different_runs(subject: Subject, costs_of: Callable[[Any], Any]) -> tuple[l
     from nbanalyzer.generate.model.subject import UnrunnableError
 
     model = subject.build("eager", "batched_mm")
-    read = {"encoder_len": _READ} if subject.kind == "seq2seq" else {}
+    # A model that reads sound in its prompt has no encoder of its own: its text part is compared.
+    read = {"encoder_len": _READ} if "encoder_len" in costs_of(_RUNS["prefill"]).variables else {}
     compared = comparisons(
         subject, model, {name: {**run, **read} for name, run in _RUNS.items()}, costs_of, traced=False
     )
@@ -368,8 +370,8 @@ def report(results: Sequence[Result]) -> str:
         "- **not traceable**: transformers itself cannot build or run the default config, what it costs depends on the",
         "  data, or it took too long.",
         "",
-        "Models of images and sound are compared as wholes, in all that `%generate` compares; of those that are not,",
-        "the text part is counted ([multimodal.md](multimodal.md)). Many of their defaults contradict themselves.",
+        "Models of images and sound are compared as wholes, in all that `%generate` compares, in mappings of their own,",
+        "where those were tried; in the others, and if they are no wholes, by their text part ([multimodal.md](multimodal.md)).",
         "",
         f"| mapping | types | {' | '.join(OUTCOMES)} |",
         f"|---|{'---|' * (len(OUTCOMES) + 1)}",
