@@ -101,17 +101,22 @@ def _reading(whole: Mapping[str, Any], config_class: Any, stated: list[str]) -> 
         found = hf.whole_class(str(whole["model_type"]))
     if found is None or _reads(found) != whole["model_type"]:
         return None
-    try:
-        with quiet():
-            config = config_class(**copy.deepcopy({key: value for key, value in whole.items() if key != "model_type"}))
-    except Exception:  # noqa: BLE001 - whatever the checks of a config raise; building the model will say what
-        return None
-    if reader_of(found, config) is None:
+    config = _built(config_class, whole)
+    if config is None or reader_of(found, config) is None:
         return None
     if not text_part(whole) and text_part(parts := config.to_dict()):  # an older config, which states them beside it
         kept = {key: value for key, value in essential(parts).items() if key != "num_labels"}
         whole = {**kept, "model_type": whole["model_type"], **({"architectures": stated} if stated else {})}
     return _of_class(found, whole)
+
+
+def _built(config_class: Any, whole: Mapping[str, Any]) -> Any | None:
+    """Return the config as its class makes it; None if the class refuses it: building the model will say why."""
+    try:
+        with quiet():
+            return config_class(**copy.deepcopy({key: value for key, value in whole.items() if key != "model_type"}))
+    except Exception:  # noqa: BLE001 - whatever the checks of a config raise
+        return None
 
 
 def _decoder(whole: Mapping[str, Any], config_class: Any, kind: Kind, name: str) -> Choice | None:
@@ -123,11 +128,7 @@ def _decoder(whole: Mapping[str, Any], config_class: Any, kind: Kind, name: str)
     parts = [key for key in getattr(config_class, "sub_configs_defaults", None) or () if key not in TEXT_PARTS]
     if model_class is None or not parts or _reads(model_class) in {"", whole["model_type"]}:
         return None
-    try:
-        with quiet():
-            built = config_class(**copy.deepcopy({key: value for key, value in whole.items() if key != "model_type"}))
-    except Exception:  # noqa: BLE001 - whatever the checks of a config raise; building the model will say what
-        return None
+    built = _built(config_class, whole)
     for key in parts:
         part: Any = getattr(built, key, None)
         if getattr(part, "model_type", "") == _reads(model_class):
