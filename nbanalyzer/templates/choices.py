@@ -70,11 +70,6 @@ class Quantisation:
         return tuple(dict.fromkeys(choice.scheme for choice in self.choices if choice.scheme))
 
     @property
-    def has_names(self) -> bool:
-        """Whether it speaks of modules by name, which may be those of some layers."""
-        return any(choice.language != "all" for choice in self.choices)
-
-    @property
     def name(self) -> str:
         """What it is called, in a few words."""
         return f"{self.scheme.name} (config)" if self.is_stated else self.scheme.name

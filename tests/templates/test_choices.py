@@ -32,12 +32,6 @@ def test_the_first_choice_decides() -> None:
     assert Quantisation((Choice(FP8, roles=("head",)),), FP8).scheme_of(INSIDE) is None
 
 
-def test_whether_names_matter() -> None:
-    assert not Quantisation((Choice(FP8), Choice(INT8, roles=("head",))), FP8).has_names
-    assert Quantisation((Choice(FP8, ("x",), "glob"),), FP8).has_names
-    assert Quantisation((Choice(FP8), Choice(None, ("x",), "exact")), FP8).has_names
-
-
 def test_what_it_is_called() -> None:
     assert Quantisation((), FP8).name == "fp8"
     assert Quantisation((), FP8, is_stated=True).name == "fp8 (config)"
