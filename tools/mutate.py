@@ -103,7 +103,7 @@ def _globbed(patterns: Iterable[str]) -> set[str]:
 
 @dataclass(frozen=True)
 class Covered:
-    """What the tests of the unchanged code do: seconds of each, file → line → the tests that run it, and the slow ones.
+    """What the tests of the unchanged code do: the processor's seconds of each, file → line → tests, and the slow ones.
 
     A line that runs while the tests are loaded, before any of them, is run by all.
     """
@@ -150,18 +150,19 @@ class _Contexts:
 
     def __init__(self, measured: coverage.Coverage) -> None:
         self.measured = measured
-        self.seconds: dict[str, float] = defaultdict(float)
+        self.seconds: dict[str, float] = {}
         self.slow: list[str] = []
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         _forget()
         if item.get_closest_marker("slow"):
             self.slow.append(item.nodeid)
         self.measured.switch_context(item.nodeid)
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self.seconds[report.nodeid] += report.duration
+        begin = time.process_time()
+        result = yield
+        self.seconds[item.nodeid] = time.process_time() - begin
+        return result
 
 
 def _forget() -> None:
@@ -176,16 +177,17 @@ def _forget() -> None:
 def covered(chosen: Sequence[Room], copy: Path) -> Covered:
     """Return what the tests of these rooms run of the unchanged code, by file of tests.
 
-    A file is measured again, in a process of its own, once it or the package has changed.
+    A file is measured again, in a process of its own, once it or the package has changed, or other rooms are asked for.
     """
+    files = sorted({file for room in chosen for file in room.files})
     stored = FOLDER / "covered.json"
     known: dict[str, Any] = json.loads(stored.read_text(encoding="utf-8")) if stored.is_file() else {}
-    package = _digest(sorted((copy / "nbanalyzer").rglob("*.py")))
+    package = _digest(sorted((copy / "nbanalyzer").rglob("*.py"))) + _digest(copy / file for file in files)
     found = Covered({}, defaultdict(lambda: defaultdict(list)), set())
     for file in sorted({file for room in chosen for file in _tests_in(copy, room.tests)}):
         digest = package + _digest([copy / file])
         if known.get(file, {}).get("digest") != digest:
-            known[file] = {"digest": digest, **_measured(file, copy)}
+            known[file] = {"digest": digest, **_measured(file, copy, files)}
             stored.write_text(json.dumps(known), encoding="utf-8")
         found.seconds.update(known[file]["seconds"])
         found.slow.update(known[file]["slow"])
@@ -205,12 +207,11 @@ def _tests_in(copy: Path, places: Iterable[str]) -> Iterator[str]:
         yield from (path.relative_to(copy).as_posix() for path in paths)
 
 
-def _measured(file: str, copy: Path) -> dict[str, Any]:
+def _measured(file: str, copy: Path, files: Sequence[str]) -> dict[str, Any]:
     target, log = FOLDER / "measured.json", FOLDER / "measured.log"
 
     def measure() -> int:
-        package = copy / "nbanalyzer"
-        measured = coverage.Coverage(data_file=None, source=[str(package)], config_file=False)
+        measured = coverage.Coverage(data_file=None, include=[str(copy / one) for one in files], config_file=False)
         contexts = _Contexts(measured)
         measured.start()
         code = pytest.main([*PYTEST, "--tb=short", file], plugins=[contexts])
@@ -277,10 +278,14 @@ class _Chosen:
 
 
 def is_killed(mutant: Mutant, text: str, tests: Sequence[str], limit: float, copy: Path) -> bool:
-    """Return whether one of the tests fails, or does not end in time, with `text` in the mutant's file."""
+    """Return whether one of the tests fails, or does not end in time, with `text` in the mutant's file.
+
+    Time is the processor's: on a busy machine a mutant does not look killed.
+    """
 
     def test() -> int:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_CPU, (int(limit), int(limit) + 1))
         files = sorted({test.partition("::")[0] for test in tests})
         return int(pytest.main([*PYTEST, "--tb=line", *files], plugins=[_Chosen(tests)]))
 
@@ -290,7 +295,7 @@ def is_killed(mutant: Mutant, text: str, tests: Sequence[str], limit: float, cop
     source = path.read_text(encoding="utf-8")
     path.write_text(text, encoding="utf-8")
     try:
-        return _forked(test, copy, limit=limit, log=FOLDER / "mutant.log") != 0
+        return _forked(test, copy, limit=20 * limit, log=FOLDER / "mutant.log") != 0
     finally:
         path.write_text(source, encoding="utf-8")
 
