@@ -175,6 +175,6 @@ def test_what_a_rank_keeps(state: str, kept: int) -> None:
 
 
 def test_a_model_is_called_by_its_name() -> None:
+    kept = "{num_layers} * {batch_size} * {cache_len}"
     for name, said in (("own", "for own, "), ("", "for this template, ")):
-        kept = "{num_layers} * {batch_size} * {cache_len}"
         assert said in error_of(lambda name=name: rank(state=kept, model_id=name), InputError)  # type: ignore[misc]

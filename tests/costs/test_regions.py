@@ -111,7 +111,9 @@ def test_what_spreads_tokens_stands_before_experts_and_what_adds_up_after_them()
     read = "{batch_size} * {a_bytes} + {num_experts} * {w_bytes}"
     inside = product("up", read=read), product("down", read=read)
     experts = composite("experts", *inside, parameters="{num_experts} * {hidden_size}")
-    spread, gather = (basic("0", "{hidden_size}", "{num_experts} * {hidden_size}", name=name) for name in ("repeat", "sum"))
+    spread, gather = (
+        basic("0", "{hidden_size}", "{num_experts} * {hidden_size}", name=name) for name in ("repeat", "sum")
+    )
     config = {"num_experts": 8, "hidden_size": 4}
     tree = Tree(own(template(composite("mlp", spread, experts, gather), config=config)))
     (region,) = {*regions_of(tree).values()}

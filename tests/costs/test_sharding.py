@@ -256,7 +256,10 @@ def test_a_rank_may_have_nothing_left() -> None:
     """10 rows on 4 ranks: 3, 3, 3 and 1; on 6: 2 each, and none on the last."""
     table = composite("table", basic("1", "{vocab_size} * {w_bytes}"), parameters="{vocab_size} * {hidden_size}")
     found = [
-        [ranked(table, plan={"table": "embedding_rowwise"}, tp=tp, rank=rank).totals["parameters"] for rank in range(tp)]
+        [
+            ranked(table, plan={"table": "embedding_rowwise"}, tp=tp, rank=rank).totals["parameters"]
+            for rank in range(tp)
+        ]
         for tp in (4, 6)
     ]
     assert found == [[12, 12, 12, 4], [8, 8, 8, 8, 8, 0]]
@@ -297,4 +300,7 @@ def test_a_linear_that_takes_all_inputs_takes_its_own_part_first() -> None:
     rank = ranked(up, plan={"up": "colwise_rep"}, tp=5)
     assert (rank.totals["parameters"], payloads(rank)) == (3 * 4, [5 * 15 * 2])
     fixed = sized("fixed", "512", "{hidden_size}")
-    assert "fixed with 512 outputs, which no size of the config says, is not" in ranked(fixed, plan={"fixed": "colwise"}).conditions
+    assert (
+        "fixed with 512 outputs, which no size of the config says, is not"
+        in ranked(fixed, plan={"fixed": "colwise"}).conditions
+    )

@@ -362,9 +362,13 @@ def test_of_kinds_that_are_as_many_those_keep_it_that_use_its_sizes() -> None:
 
 
 def test_layers_whose_number_is_a_product_keep_what_is_left_of_it() -> None:
-    made = own(composite("layers", basic("{seq_len}"), repeat="2 * {num_layers}"), state={"kv": "2 * {num_layers} * {seq_len}"})
+    made = own(
+        composite("layers", basic("{seq_len}"), repeat="2 * {num_layers}"), state={"kv": "2 * {num_layers} * {seq_len}"}
+    )
     assert per_layer(made, stack_of(made)) == {"kv": [(0, parse("{seq_len}"))]}
-    other = own(composite("layers", basic("{seq_len}"), repeat="2 * {num_layers}"), state={"kv": "{num_layers} * {seq_len}"})
+    other = own(
+        composite("layers", basic("{seq_len}"), repeat="2 * {num_layers}"), state={"kv": "{num_layers} * {seq_len}"}
+    )
     with pytest.raises(InputError, match="which layers keep the kv of own"):
         per_layer(other, stack_of(other))
 

@@ -9,8 +9,19 @@ import pytest
 from builders import basic, composite, template
 
 from nbanalyzer.costs.terms import (
-    CACHE, MEMORY, NOTHING, is_kept, kept_terms, less, only, outputs_of, replaced, share_of, terms_of, without,
-)  # fmt: skip
+    CACHE,
+    MEMORY,
+    NOTHING,
+    is_kept,
+    kept_terms,
+    less,
+    only,
+    outputs_of,
+    replaced,
+    share_of,
+    terms_of,
+    without,
+)
 from nbanalyzer.costs.tree import Tree
 from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.templates.template_files import load_model_template
