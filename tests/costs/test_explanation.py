@@ -101,7 +101,7 @@ def test_a_linear_is_derived_from_its_module_template() -> None:
         "matmul, bytes read",
         "matmul, bytes written",
     ]
-    assert [one.in_module for one in alone.derivations][0] == FLOPS
+    assert alone.derivations[0].in_module == FLOPS
     sums = costs.explain("mlp").derivations
     assert [(one.what, one.number, one.count) for one in sums] == [
         ("flops, all repeats", 720, 1), ("bytes, all repeats", 6 * 2 * (5 * 4 + 3 * 4 + 5 * 3), 1),
