@@ -578,3 +578,55 @@ def test_of_what_nobody_made_the_latest_tensor_alone_is_read() -> None:
     made = [linear(name, "0", SMALL) for name in ("one", "two", "three")]
     found, nodes = flow(*made, vector("mix", f"{X} + 8 * {{batch_size}}", X))
     assert sources(found, nodes["mix"]) == ["three"]
+
+
+def test_of_passes_that_exclude_this_one_nothing_of_its_size_is_read() -> None:
+    step, many = "({cache_len} > 0) * ({seq_len} == 1)", "max({seq_len} > 1, {cache_len} == 0)"
+    inside = composite("update", vector("step", "0", X), calls=step), composite("scan", vector("all", X, Y), calls=many)
+    found, nodes = flow(linear("in", "0", SMALL), *inside)
+    assert sources(found, nodes["all"]) == []
+    assert found.unknown == {nodes["all"]}
+
+
+def test_parts_leave_the_tensors_after_theirs() -> None:
+    kernels = (
+        linear("qkv", "0", PACKED),
+        vector("small", "0", SMALL),
+        vector("part", X, "0"),
+        vector("other", SMALL, "0"),
+    )
+    found, nodes = flow(composite("layers", *kernels, repeat="2"))
+    assert [sources(found, nodes[name]) for name in ("part", "other")] == [["qkv"], ["small"]]
+
+
+def test_one_byte_beside_a_table_is_read() -> None:
+    table = "{seq_len} * {head_dim} * {a_bytes}"
+    kernels = (
+        vector("cos", "0", table, "0"),
+        linear("q", "0", X),
+        vector("flag", "0", "1"),
+        vector("use", f"{table} + 1", "0"),
+    )
+    found, nodes = flow(*kernels)
+    assert sources(found, nodes["use"]) == ["cos", "flag"]
+
+
+def test_nothing_that_is_inside_attention_is_taken_for_a_part_outside() -> None:
+    extra, twice = vector("extra", SCORES, f"2 * {SCORES}"), f"2 * {SCORES}"
+    made = [linear(name, "0", HEADS) for name in ("q", "k", "v")]
+    found, nodes = flow(composite("attn", *made, THREE[0], extra, *THREE[1:]), vector("late", twice, "0"))
+    assert sources(found, nodes["extra"]) == ["scores"]
+    assert found.unknown == {nodes["late"]}
+    assert "extra" not in sources(found, nodes["late"])
+
+
+def test_vector_kernels_of_attention_read_any_copy() -> None:
+    cached, copied = "{cache_len} * {num_heads} * {kv_bytes}", "{cache_len} * {num_heads} * {a_bytes}"
+    copies = [vector(f"copy {name}", cached, copied, "0") for name in "kv"]
+    products = (
+        basic("2 * {batch_size}", f"{HEADS} + {copied}", SCORES, "matmul", "scores"),
+        basic("2 * {batch_size}", f"{SCORES} + {copied}", HEADS, "matmul", "values"),
+    )
+    turn = vector("turn", copied, f"3 * {copied}")
+    found, nodes = flow(composite("attn", linear("q", "0", HEADS), *copies, turn, *products))
+    assert sources(found, nodes["turn"]) == ["copy v"]  # the latest

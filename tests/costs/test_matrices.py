@@ -133,13 +133,20 @@ def test_experts_without_a_gate() -> None:
 def test_experts_whose_operands_say_nothing_take_the_first_size() -> None:
     blind = basic("2", f"{E} * {H} * {M} * {{w_bytes}} + {{a_bytes}}", "{a_bytes}", "matmul", "blind")
     matrices, _ = experts(f"{E} * {H} * {M} + {E} * {H} * {M}", blind, {**blind, "operation": "again"})
-    assert [(one.taken, one.output, one.place) for one in matrices] == [(parse(H), parse(M), 0), (parse(H), parse(M), 1)]
+    assert [(one.taken, one.output, one.place) for one in matrices] == [
+        (parse(H), parse(M), 0),
+        (parse(H), parse(M), 1),
+    ]
 
 
 @pytest.mark.parametrize(
     ("parameters", "number", "rest"),
     [
-        (f"{E} * {H} * {M} + 2 * {E} * {M} * {H}", 0, f"{E} * {H} * {M} + 2 * {E} * {M} * {H}"),  # two of them give the stream
+        (
+            f"{E} * {H} * {M} + 2 * {E} * {M} * {H}",
+            0,
+            f"{E} * {H} * {M} + 2 * {E} * {M} * {H}",
+        ),  # two of them give the stream
         (f"{E} * {H} * {M} + {E} * {M} * {H} + {E} * {M} * {H}", 2, f"{E} * {M} * {H}"),  # more than products
         (f"{E} * {H} + {E} * {H} * {M}", 1, f"{E} * {H}"),
         (f"{E} * {H} * {M} * {W} + {H} * {M}", 0, f"{E} * {H} * {M} * {W} + {H} * {M}"),
@@ -172,7 +179,9 @@ def test_a_latent_that_attention_has_absorbed_is_in_no_product_of_the_module() -
         (H, H, "x.Linear", None),
     ],
 )
-def test_a_linear_of_which_no_binding_says_the_sizes(parameters: str, reads: str, module: str, expected: Matrix | None) -> None:
+def test_a_linear_of_which_no_binding_says_the_sizes(
+    parameters: str, reads: str, module: str, expected: Matrix | None
+) -> None:
     read = product(f"{parameters} * {{w_bytes}}", f"{{batch_size}} * {reads} * {{a_bytes}}")
     matrices, rest = found_in(composite("up", read, parameters=parameters, module=module))
     assert matrices == ([expected] if expected else [])
@@ -180,4 +189,7 @@ def test_a_linear_of_which_no_binding_says_the_sizes(parameters: str, reads: str
 
 
 def test_a_linear_that_reads_nothing_has_no_matrix() -> None:
-    assert found_in(composite("up", basic("1"), parameters=f"{W} * {H}", module="x.Linear")) == ([], parse(f"{W} * {H}"))
+    assert found_in(composite("up", basic("1"), parameters=f"{W} * {H}", module="x.Linear")) == (
+        [],
+        parse(f"{W} * {H}"),
+    )

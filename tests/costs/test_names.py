@@ -164,7 +164,9 @@ def test_copies_of_what_is_cached() -> None:
 
 def test_two_kernels_of_a_module_and_one() -> None:
     op = "transformers.activations.NewGELUActivation"
-    analysis = of(composite("two", vector("a"), vector("b")), composite("one", vector("a"), module=op), composite("none"))
+    analysis = of(
+        composite("two", vector("a"), vector("b")), composite("one", vector("a"), module=op), composite("none")
+    )
     assert [help_of(node, analysis) for node in analysis.kernel_tree.roots] == [
         "2 kernels one after the other: each reads and writes, where a fused one does so once",
         help_of(analysis.find("one"), analysis), "",
@@ -179,7 +181,9 @@ def test_a_head_that_drafts_has_the_models_weights() -> None:
     other = composite("other", {**own, "description": "x", "parameters": H})
     analysis = of(table(), other, composite("model", own), composite("mtp", draft))
     assert tied_to(analysis.find("mtp.head"), analysis) == "head"
-    assert [tied_to(analysis.find(name), analysis) for name in ("model.head", "other.head", "mtp.head.matmul")] == [""] * 3
+    assert [tied_to(analysis.find(name), analysis) for name in ("model.head", "other.head", "mtp.head.matmul")] == [
+        ""
+    ] * 3
     alone = of(table(), other, composite("mtp", draft))
     assert tied_to(alone.find("mtp.head"), alone) == ""
 
@@ -190,12 +194,19 @@ def test_only_products_that_read_weights_are_tied() -> None:
     add = composite("add", basic("1", "{a_bytes}", "{a_bytes}", "matmul"))  # reads none
     outer = composite("outer", head("0"))
     analysis = of(table(), scale, add, outer)
-    assert [tied_to(analysis.find(name), analysis) for name in ("scale", "add", "outer", "outer.head")] == ["", "", "", "wte"]
+    assert [tied_to(analysis.find(name), analysis) for name in ("scale", "add", "outer", "outer.head")] == [
+        "",
+        "",
+        "",
+        "wte",
+    ]
 
 
 def test_a_module_that_runs_in_some_passes_says_when() -> None:
     choice = "2 if {cache_len} else 1"
-    found = names(of(composite("some", vector("gelu"), calls=choice), composite("many", vector("gelu"), repeat="{seq_len}")))
+    found = names(
+        of(composite("some", vector("gelu"), calls=choice), composite("many", vector("gelu"), repeat="{seq_len}"))
+    )
     assert (found["some"], found["many"]) == ("some if 2 if cache_len else 1", "many × 3")
 
 
@@ -205,5 +216,9 @@ def test_kernels_that_are_known_by_what_stands_beside_them() -> None:
         "model", basic("1", "8", "8", name="mul"), table("types", "{type_vocab_size}"), table("rows", "{hidden_size}"),
         vector("add"), vector("neg"), vector("exotic (x)"),
     ), config={**CONFIG, "type_vocab_size": 2}))  # fmt: skip
-    assert [found[f"model.{name}"] for name in ("mul", "add", "neg")] == ["product", "token type + rows embedding", "negation"]
+    assert [found[f"model.{name}"] for name in ("mul", "add", "neg")] == [
+        "product",
+        "token type + rows embedding",
+        "negation",
+    ]
     assert found["model.exotic (x)"] == "exotic (x)"

@@ -114,7 +114,7 @@ def test_a_run_of_which_nothing_is_said() -> None:
     assert Run(mla="expanded").wanted == {"sdpa", "expanded"}
     assert Layout() == (frozenset(), "transformers", True, False, False, False)
     assert all(name not in repr(run) for name in ("follow", "kv_bit_", "encoder_len_"))
-    assert NEVER_ZERO == {name for name, value in run.values().items() if value} - {"num_logits"}
+    assert {name for name, value in run.values().items() if value} - {"num_logits"} == NEVER_ZERO
     assert {"batch_size", "prompt_len", "concurrency", "tp", "fusion", "images", "model"} <= NOT_OF_MODEL
 
 
@@ -139,7 +139,14 @@ def test_what_of_a_mesh_decides_on_formulas(mesh: dict[str, Any], layout: tuple[
 def test_the_places_of_a_rank() -> None:
     """tp runs fastest, then cp, fsdp, dp, and pp slowest."""
     mesh = {"tp": 2, "cp": 3, "fsdp": 5, "dp": 7, "pp": 11}
-    for places in ((0, 0, 0, 0, 0), (1, 0, 0, 0, 0), (0, 2, 0, 0, 0), (1, 1, 4, 0, 0), (0, 2, 3, 6, 0), (1, 2, 4, 6, 10)):
+    for places in (
+        (0, 0, 0, 0, 0),
+        (1, 0, 0, 0, 0),
+        (0, 2, 0, 0, 0),
+        (1, 1, 4, 0, 0),
+        (0, 2, 3, 6, 0),
+        (1, 2, 4, 6, 10),
+    ):
         tp, cp, fsdp, dp, pp = places
         rank = tp + 2 * (cp + 3 * (fsdp + 5 * (dp + 7 * pp)))
         run = Run(**mesh, rank=rank)  # type: ignore[arg-type]
@@ -161,7 +168,11 @@ def test_drafts_are_of_a_step_and_logits_follow() -> None:
 
 def test_bits_and_busy_experts_are_fractions() -> None:
     values = Run(w_bit=4, a_bit=12, kv_bit=3, dp=2, ep=2, imbalance=1.1).values()
-    assert [values[name] for name in ("w_bytes", "a_bytes", "kv_bytes")] == [Fraction(1, 2), Fraction(3, 2), Fraction(3, 8)]
+    assert [values[name] for name in ("w_bytes", "a_bytes", "kv_bytes")] == [
+        Fraction(1, 2),
+        Fraction(3, 2),
+        Fraction(3, 8),
+    ]
     assert (values["imbalance"], values["dp"], values["ep"]) == (Fraction(11, 10), 2, 2)
     assert "imbalance" not in Run(dp=2, ep=2).values()
 
@@ -169,8 +180,16 @@ def test_bits_and_busy_experts_are_fractions() -> None:
 def test_what_follows_in_another_run() -> None:
     run = Run(seq_len=8, causal=True, kv_bit=8)
     engine = run.fused()
-    assert (engine.fusion, engine.logits, engine.causal, engine.comm, engine.kv_bit) == ("engine", "last", "on", "megatron", 8)
+    assert (engine.fusion, engine.logits, engine.causal, engine.comm, engine.kv_bit) == (
+        "engine",
+        "last",
+        "on",
+        "megatron",
+        8,
+    )
     assert (run.fused("none", seq_len=3).encoder_len, run.fused("none", cache_len=5).encoder_len) == (3, 5)
     assert Run(seq_len=8, logits="all").fused().logits == "all"
     read_size("tokens", 2**40, 0)
-    assert error_of(lambda: read_size("tokens", -1, 0)) == "tokens is a whole number from 0 to 1,099,511,627,776, not -1"
+    assert (
+        error_of(lambda: read_size("tokens", -1, 0)) == "tokens is a whole number from 0 to 1,099,511,627,776, not -1"
+    )
