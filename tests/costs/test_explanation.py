@@ -145,6 +145,7 @@ def test_what_is_sent_has_a_payload() -> None:
 
 def test_an_explanation_as_a_page() -> None:
     steps = Derivation("w <o>", "", "2 * {seq_len}", "2 * 3", 6, 2), Derivation("v", "", "7", "7", 7, 1)
+    steps = (*steps, Derivation("u", "", "{seq_len}", "3", 3, 1), Derivation("s", "", "names + of kernels", "3", 3, 1))
     found = Explanation("a <title>", "what & why", ("{x} = 1",), steps, ("launch 1",))
     page = found.as_html()
     for said in (
@@ -156,9 +157,9 @@ def test_an_explanation_as_a_page() -> None:
         "  7</div>",
     ):
         assert said in page
-    assert page.count("<div>") == 2  # one for what each of the numbers is
+    assert page.count("<div>") == 4  # one for what each of the numbers is
     assert "<math" not in page
     whole = found._repr_mimebundle_()["text/html"]
-    assert whole.count("<math") == 1  # no symbols without variables
+    assert whole.count("<math") == 2  # no symbols without variables
     assert "<b>a &lt;title&gt;</b>" in whole
     assert Explanation("t", "", (), ()).as_html() == ""

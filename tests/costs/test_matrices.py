@@ -71,6 +71,7 @@ def test_parameters_that_are_no_linears() -> None:
         (f"2 * {V} * {H}", [matrix("embedding", V, f"2 * {H}")]),
         (V, []),  # no width
         (f"{V} * {V}", []),
+        (f"{V} * {V} * {H}", []),
         (f"{V} * {H} + {H}", []),
     ],
 )
@@ -193,3 +194,11 @@ def test_a_linear_that_reads_nothing_has_no_matrix() -> None:
         [],
         parse(f"{W} * {H}"),
     )
+
+
+def test_what_two_bindings_say_is_a_linear_and_a_head_without_any_is_no_table() -> None:
+    sizes = {"output_size": W, "input_size": H}
+    found = found_in(composite("up", product(H), parameters=f"{W} * {H}", bindings=sizes))
+    assert found == ([matrix("linear", W, H)], parse("0"))
+    head = composite("head", product(f"{V} * {H} * {{w_bytes}}"), parameters=f"{V} * {H}", module="x.Head")
+    assert found_in(head) == ([], parse(f"{V} * {H}"))

@@ -64,7 +64,7 @@ def test_kernels_beside_modules_are_numbered_where_they_are_called_alike() -> No
 def test_what_stands_beside_tables() -> None:
     index = basic("1", "8", "8", name="add")
     found = names(of(composite(
-        "model", basic("0", "0", "8", name="arange"), index, table(),
+        "model", composite("act", vector("gelu")), basic("0", "0", "8", name="arange"), index, table(),
         vector("add", number=2), table("wpe", "{max_position_embeddings}"), vector("add", number=3), vector("add", "0", 4),
     ), config={**CONFIG, "max_position_embeddings": 16}))  # fmt: skip
     assert [found[f"model.{name}"] for name in ("arange", "add")] == ["position ids", "position ids after the cache"]
@@ -222,3 +222,16 @@ def test_kernels_that_are_known_by_what_stands_beside_them() -> None:
         "negation",
     ]
     assert found["model.exotic (x)"] == "exotic (x)"
+    assert (
+        names(of(composite("part", vector("exotic", number=2), composite("x", vector("a")))))["part.exotic (2)"]
+        == "exotic"
+    )
+
+
+def test_a_head_is_tied_where_no_vocabulary_is_known() -> None:
+    rows = composite("rows", basic("0", f"{H} * {{w_bytes}}", "{a_bytes}", name="look up"), parameters=f"{E} * {H}")
+    read = f"{E} * {H} * {{w_bytes}} + {{a_bytes}}"
+    analysis = of(
+        rows, composite("head", basic("2", read, "{a_bytes}", "matmul")), config={"hidden_size": 8, "num_experts": 4}
+    )
+    assert tied_to(analysis.find("head"), analysis) == "rows"

@@ -47,6 +47,8 @@ BOTH = {"q": "colwise", "o": "rowwise"}
     [
         # A width that one linear gives is taken by another one, which gives the stream.
         ((UP, DOWN), {"up": "colwise", "down": "rowwise"}),
+        ((composite("up", bindings={"input_size": H, "output_size": W}), DOWN), {"up": "colwise", "down": "rowwise"}),
+        ((composite("up", bindings={"input_size": H}), DOWN), {}),
         ((linear("gate", H, W), UP, DOWN), {"gate": "colwise", "up": "colwise", "down": "rowwise"}),
         ((linear("both", H, f"2 * {W}"), DOWN), {"both": "colwise", "down": "rowwise"}),
         ((linear("more", H, f"{E} * {W}"), DOWN), {}),  # not a number of times

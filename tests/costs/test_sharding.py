@@ -201,6 +201,7 @@ def test_a_bias_is_added_to_the_sum_of_all_ranks_in_a_launch_of_its_own() -> Non
 def ranked(*kernels: dict[str, Any], plan: dict[str, str], **run: Any) -> Any:
     """Return a rank of two or more of a template with a plan: widths of 12 and 4, 10 words, 6 experts."""
     sizes = {"hidden_size": 4, "intermediate_size": 12, "vocab_size": 10, "num_experts": 6, "moe_intermediate_size": 8}
+    sizes |= {"num_heads": 2, "num_kv_heads": 2}
     return populate(template(*kernels, config=sizes, sharding=plan), **{"batch_size": 5, "seq_len": 1, "tp": 2, **run})
 
 
@@ -304,3 +305,33 @@ def test_a_linear_that_takes_all_inputs_takes_its_own_part_first() -> None:
         "fixed with 512 outputs, which no size of the config says, is not"
         in ranked(fixed, plan={"fixed": "colwise"}).conditions
     )
+
+
+def test_a_width_is_divided_and_not_the_stream_that_heads_are_said_to_have() -> None:
+    """Heads are as wide as the stream, and divided, in q; what up takes is the stream all the same."""
+    sizes = {
+        "input_size": "{hidden_size}",
+        "output_size": "{hidden_size}",
+        "num_tokens": "{batch_size}",
+        "has_bias": "0",
+    }
+    q = composite("q", module="torch.nn.modules.linear.Linear", bindings=sizes)
+    rank = ranked(q, sized("up", "{intermediate_size}", "{hidden_size}"), plan={"q": "colwise", "up": "colwise"}, tp=2)
+    assert [rank.cost(node).parameters for node in rank.kernel_tree.roots] == [16 // 2, 48 // 2]
+
+
+def test_the_share_that_every_rank_has_whole() -> None:
+    """Of 48 weights half, and a norm of 8: a fourth of what a rank has is not divided."""
+    up, norm = sized("up", "{intermediate_size}", "{hidden_size}"), composite("norm", basic("1"), parameters="8")
+    rank = ranked(up, norm, plan={"up": "colwise"})
+    assert rank.kept_whole == 0.25
+    assert (
+        rank.devices
+        == "the busiest of 2 devices (tp 2), divided by transformers' plan, 25 % of its parameters are whole on every rank"
+    )
+    assert rank.tree["devices"] == rank.devices
+    assert "whole on every rank" not in ranked(up, plan={"up": "colwise"}).devices
+    assert "whole on every rank" not in ranked(up, norm, plan={}, tp=1, dp=2).devices
+    nothing = ranked(composite("act", basic("{intermediate_size}")), plan={"act": "colwise"})
+    assert nothing.kept_whole == 0.0
+    assert "devices" not in ranked(up, plan={}, tp=1).tree

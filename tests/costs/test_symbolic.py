@@ -248,6 +248,9 @@ def test_weights_that_are_stored_are_their_bytes() -> None:
     expected = 2 * (128 * 256 + 2 * 4 + 256 * 2)
     assert found.totals["weight_bytes"] == found.symbolic().metric("weight_bytes").number == expected
     assert found.totals["weight_bytes_read"] == found.symbolic().metric("weight_bytes_read").number == expected
+    for metric, number in (("weight_bytes", expected), ("weight_bytes_read", expected), ("kv_bytes_read", 0)):
+        assert found.formula_text(metric).evaluate(found.values) == number
+    assert found.number("weight_bytes", found.find("up")) == 2 * (128 * 256 + 2 * 4)
 
 
 def test_products_of_an_engine_that_only_differ_in_their_sizes_are_two() -> None:
