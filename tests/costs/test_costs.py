@@ -117,6 +117,9 @@ def test_copies_are_counted_without_calls() -> None:
     analysis = own(part("m", layer, parameters="7", repeat="2"))
     assert analysis.totals["parameters"] == 2 * (7 + 3 * 10)
     assert analysis.totals["flops"] == 2 * 3 * 5
+    table = analysis.table()
+    assert table["kernel_type"].tolist() == ["composite", "composite", "basic"]
+    assert table["unit"].tolist() == ["", "", "vector"]
     cost = analysis.cost(analysis.find("n"))
     assert (cost.count, cost.copies, cost.parameters) == (30, 6, 60)
     assert analysis.formula_text("parameters").evaluate({}) == 74

@@ -62,6 +62,7 @@ def test_the_devices_of_a_mesh() -> None:
     assert "the 1 device of a stage" in error_of(lambda: Run(ep=2, pp=2))
     assert "the 4 devices of a stage" in error_of(lambda: Run(tp=4, ep=2))  # half of a group
     assert "the 5 devices of a stage" in error_of(lambda: Run(dp=5, ep=2))
+    assert "the 2 devices of a stage" in error_of(lambda: Run(dp=2, ep=3))
 
 
 def test_what_follows() -> None:

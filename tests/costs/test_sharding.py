@@ -261,9 +261,9 @@ def test_a_rank_may_have_nothing_left() -> None:
             ranked(table, plan={"table": "embedding_rowwise"}, tp=tp, rank=rank).totals["parameters"]
             for rank in range(tp)
         ]
-        for tp in (4, 6)
+        for tp in (4, 6, 8)
     ]
-    assert found == [[12, 12, 12, 4], [8, 8, 8, 8, 8, 0]]
+    assert found == [[12, 12, 12, 4], [8, 8, 8, 8, 8, 0], [8, 8, 8, 8, 8, 0, 0, 0]]
 
 
 @pytest.mark.parametrize(("flops", "times"), [("{batch_size}", 1), ("{num_experts} * {batch_size}", 6)])

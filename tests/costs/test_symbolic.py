@@ -271,3 +271,9 @@ def test_products_of_an_engine_that_only_differ_in_their_sizes_are_two() -> None
     top = builders.basic("32", "16 * {w_bytes}", "0", "matmul", "op")
     (alone,) = populate(builders.template(top), fusion="engine").symbolic().launches
     assert (alone.kind, alone.matmul_flops.number) == ("linear", 32)
+
+
+def test_a_launch_takes_as_many_steps_as_its_first_kernel() -> None:
+    first, second = basic("1", "12", name="a", steps=3), basic("2", "18", name="b", fused=True)
+    (launch,) = own(first, second).launches
+    assert (launch.steps, launch.activations.number, launch.bytes.number) == (3, 10, 30)
