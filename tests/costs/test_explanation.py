@@ -144,8 +144,10 @@ def test_what_is_sent_has_a_payload() -> None:
 
 
 def test_an_explanation_as_a_page() -> None:
-    steps = Derivation("w <o>", "", "2 * {seq_len}", "2 * 3", 6, 2), Derivation("v", "", "7", "7", 7, 1)
-    steps = (*steps, Derivation("u", "", "{seq_len}", "3", 3, 1), Derivation("s", "", "names + of kernels", "3", 3, 1))
+    steps = (
+        Derivation("w <o>", "", "2 * {seq_len}", "2 * 3", 6, 2), Derivation("v", "", "7", "7", 7, 1),
+        Derivation("u", "", "{seq_len}", "3", 3, 1), Derivation("s", "", "names + of kernels", "3", 3, 1),
+    )  # fmt: skip
     found = Explanation("a <title>", "what & why", ("{x} = 1",), steps, ("launch 1",))
     page = found.as_html()
     for said in (

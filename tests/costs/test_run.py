@@ -111,7 +111,7 @@ def test_a_run_of_which_nothing_is_said() -> None:
     assert run.switches == {
         "fusion": "none", "attn": "sdpa", "logits": "all", "mla": "expanded", "causal": "off", "comm": "transformers",
     }  # fmt: skip
-    assert (run.variants, run.wanted) == ({"sdpa", "expanded"}, {"sdpa"})
+    assert (run.variants, run.wanted) == (frozenset({"sdpa", "expanded"}), frozenset({"sdpa"}))
     assert Run(mla="expanded").wanted == {"sdpa", "expanded"}
     assert Layout() == (frozenset(), "transformers", True, False, False, False)
     assert all(name not in repr(run) for name in ("follow", "kv_bit_", "encoder_len_"))
