@@ -190,3 +190,9 @@ def test_a_table_is_called_an_embedding_and_looked_up() -> None:
     assert {name: found[name] for name in leaves} == {
         "table": "embedding", "product": "head", "empty": "head", "other": "head",
     }  # fmt: skip
+
+
+def test_without_layers_all_that_has_weights_is_after_them() -> None:
+    made = template(composite("one", basic("1")), linear("two"))
+    found = {node.path: role for node, role in roles_of(Tree(convert(made, ModelTemplate, "own"))).items()}
+    assert found == {"one": "head", "two": "head"}

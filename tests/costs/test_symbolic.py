@@ -123,6 +123,8 @@ def test_what_follows_from_what_is_free_follows_still() -> None:
     assert "seq_len" not in found
     assert found["batch_size"] == 2
     assert free_values(replace(run, logits="last"), frozenset({"seq_len"}))["num_logits"] == 1
+    drafts = free_values(Run(seq_len=1, cache_len=7, mtp=2, acceptance=0.5, logits="last"), frozenset({"seq_len"}))
+    assert (drafts["drafts"], drafts["num_logits"], drafts["mtp"]) == (0, 1, 2)  # of a prompt
     encoder = free_values(run, frozenset({"cache_len"}))["encoder_len"]
     assert isinstance(encoder, Polynomial)
     assert [encoder.evaluate({"cache_len": cached}) for cached in (0, 1, 9)] == [5, 1, 9]
@@ -277,3 +279,14 @@ def test_a_launch_takes_as_many_steps_as_its_first_kernel() -> None:
     first, second = basic("1", "12", name="a", steps=3), basic("2", "18", name="b", fused=True)
     (launch,) = own(first, second).launches
     assert (launch.steps, launch.activations.number, launch.bytes.number) == (3, 10, 30)
+
+
+@pytest.mark.parametrize("fusion", ["none", "engine"])
+def test_what_is_sent_is_in_launches_of_its_own(fusion: str) -> None:
+    """3 sequences of 2 tokens with 4 elements each, in 16 bits, twice."""
+    norm = builders.composite("norm", basic("{hidden_size}", "{w_bytes}"), repeat="2")
+    made = builders.template(norm, config={"hidden_size": 4}, sharding={"norm": "all_reduce"})
+    rank = populate(made, tp=2, batch_size=3, seq_len=2, fusion=fusion, comm="transformers")
+    found = [(one.kind, one.times.number, one.payload.number) for one in rank.symbolic().launches if one.kind == "link"]
+    assert found == [("link", 1, 3 * 2 * 4 * 2)]
+    assert all(not one.payload for one in rank.symbolic().launches if one.kind != "link")
