@@ -11,6 +11,7 @@ from builders import basic, composite, template
 
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.count import count
+from nbanalyzer.costs.traffic import Group, idle
 from nbanalyzer.templates.template_files import load_model_template
 
 X = "{batch_size} * {a_bytes}"
@@ -172,3 +173,20 @@ def test_a_cast_after_a_launch_makes_its_result_smaller_and_never_larger(cast: f
     wide = times(cast) if cast > 1 else f"{X} / 2"
     costs = engine(linear("embed"), layers, basic("0", X, wide, name="cast"), linear("head", wide))
     assert next(one for one in moved(costs) if one[0] == "chain") == ("chain", 3 * (1 + written))
+
+
+def test_what_is_wide_as_the_stream_is_read_once_as_well() -> None:
+    """Of 640 elements, whatever number they have where sizes are told apart."""
+    wide = "{batch_size} * {hidden_size} * {a_bytes}"
+    twice = basic("1", wide, X, name="one"), basic("1", f"{wide} + {X}", X, name="two")
+    costs = engine(linear("up", X, wide), *twice, linear("out"), config={"hidden_size": 640})
+    assert moved(costs)[1] == ("chain", 3 * (640 + 1))
+
+
+def test_what_does_not_run_costs_nothing_and_is_no_part_of_another() -> None:
+    costs = engine(linear("in"), basic("0", X, X, name="copy"), linear("out"))
+    (copy,) = (node for node in costs.nodes if node.kernel.name == "copy")
+    for kernel in (copy.kernel, idle(copy)):
+        assert (kernel.flops, kernel.memory_access.read, kernel.memory_access.write) == ("0", "0", "0")  # type: ignore[union-attr]
+        assert (kernel.steps, kernel.fused) == (1, False)  # type: ignore[union-attr]
+    assert Group(None, "chain").carried == 0
