@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from nbanalyzer.errors import ConfigError, quote
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.templates.media import RULES, Media
 from nbanalyzer.templates.template import Reads
@@ -79,6 +80,9 @@ def listed(config: Any) -> Reader | None:
     if not points or not squares(config):
         return None
     side = vision.image_size
+    for point in points:
+        if not isinstance(point, list | tuple) or len(point) != 2 or not all(_holds(size, side) for size in point):
+            raise ConfigError(f"image_grid_pinpoints has {quote(point)}: a canvas is of whole tiles of {side} pixels")
     sizes = {"patches": "{image_grid}"}
     for number, (height, width) in enumerate(points, 1):
         sizes |= {f"rows_{number}": str(height // side), f"columns_{number}": str(width // side)}
@@ -101,6 +105,10 @@ def listed(config: Any) -> Reader | None:
         }
 
     return _tiled(config, "listed canvases", sizes, variables, inputs, held=("image_size", "patch_size"))
+
+
+def _holds(size: object, side: int) -> bool:
+    return isinstance(size, int) and not isinstance(size, bool) and size >= side
 
 
 def shuffled(search: str, most: int, per_token: int) -> Callable[[Any], Reader]:
