@@ -26,7 +26,7 @@ from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.parameters import Spread
 from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.quantities import seconds
-from nbanalyzer.templates.media import OF_RUN
+from nbanalyzer.templates.media import names_of
 
 from .communication import MICRO, ONE_NODE, Communication
 from .eager import EAGER
@@ -138,8 +138,7 @@ class Steps:
     @cached_property
     def _media(self) -> frozenset[str]:
         """The variables of what a prompt has besides text."""
-        reads = self.costs.kernel_tree.source.reads
-        return frozenset({*OF_RUN, *reads.variables} if reads else ())
+        return names_of(self.costs.kernel_tree.source.reads)
 
     def _pass(self, batch: int, seq_len: int, cache_len: int) -> Costs:
         run = self.costs.run.fused(batch_size=batch, seq_len=seq_len, cache_len=cache_len)

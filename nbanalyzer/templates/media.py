@@ -19,7 +19,7 @@ from .template import Reads
 from .tiles import SEARCHES, Canvas
 
 __all__ = [
-    "OF_RUN", "RULES", "SAMPLE_RATE", "Fitted", "Media", "described", "evaluated", "fitted", "positions_of",
+    "OF_RUN", "RULES", "SAMPLE_RATE", "Fitted", "Media", "described", "evaluated", "fitted", "names_of", "positions_of",
     "read_image_size", "room_for", "some", "variables_of",
 ]  # fmt: skip
 
@@ -187,6 +187,11 @@ def variables_of(reads: Reads) -> frozenset[str]:
     """Return the variables of a model that what it reads follows from."""
     texts = (*reads.variables.values(), *reads.sizes.values(), reads.positions)
     return frozenset(name for text in texts for name in parse(text).variables) - {*reads.variables, *OF_RUN}
+
+
+def names_of(reads: Reads | None) -> frozenset[str]:
+    """Return the variables of formulas by which work is of images or sound; none of a model that reads text alone."""
+    return frozenset({*OF_RUN, *reads.variables} if reads else ())
 
 
 def described(reads: Reads, values: Mapping[str, Number]) -> str:
