@@ -220,8 +220,9 @@ READERS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", every_model(READERS))
 @pytest.mark.parametrize("lengths", [{"seq_len": 1024}, {"seq_len": 1, "cache_len": 1024}], ids=["prompt", "step"])
-def test_the_first_stage_reads_images_and_sound(name: str, lengths: dict[str, int]) -> None:
-    run, media = lengths, READERS[name]
+def test_the_first_stage_reads_images_and_sound(name: str, lengths: dict[str, Any]) -> None:
+    run: dict[str, Any] = {**lengths}
+    media = READERS[name]
     whole = populate(name, **run, **media)
     stages = [populate(name, pp=3, rank=stage, **run, **media) for stage in range(3)]
     table = whole.params["vocab_size"] * whole.params["hidden_size"] * whole.params.get("tie_word_embeddings", 0)
@@ -277,7 +278,7 @@ def test_the_busiest_stage() -> None:
     assert busiest(Tree(model), {**params, **Run().values()}, 4) == 0  # 32, 32, 31, 31: here it is not
     model, params = shipped("google-bert/bert-base-uncased")
     assert busiest(Tree(model), {**params, **Run(logits="last").values()}, 1) == 0
-    many = {"seq_len": 8192, "image_size": "448x672", "pp": 2}
+    many: dict[str, Any] = {"seq_len": 8192, "image_size": "448x672", "pp": 2}
     assert "stage 1" in populate("qwen2.5-vl-7b-instruct", images=0, **many).devices
     assert "stage 0" in populate("qwen2.5-vl-7b-instruct", images=16, **many).devices  # its tower is more than the head
 
