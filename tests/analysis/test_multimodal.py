@@ -118,6 +118,22 @@ def test_a_request_reads_images_with_its_prompt() -> None:
     assert more == tower.cost(tower.find("model.visual")).matmul_flops
 
 
+def test_a_sweep_over_images_of_requests() -> None:
+    """Whose prompts are longer than a pass usually is, and have no room for these images at that length."""
+    run: dict[str, Any] = {"output_len": 64, "image_size": "896x896"}
+    name = "qwen2.5-vl-7b-instruct"
+    found = nbanalyzer.sweep(name, prompt_len=[2048, 4096], images=[0, 2], metrics=["flops", "bytes"], **run)
+    for metric in ("flops", "bytes"):
+        each = [
+            nbanalyzer.request(name, prompt_len=length, images=images, **run).totals[metric]
+            for length in (2048, 4096)
+            for images in (0, 2)
+        ]
+        assert [*found.values(metric).reshape(-1)] == pytest.approx(each, rel=1e-12)
+    with pytest.raises(NBAnalyzerError, match="seq_len=2047 counts all positions"):
+        nbanalyzer.sweep(name, prompt_len=[2047, 4096], images=2, metrics=["flops"], **run)
+
+
 def test_a_sweep_over_images() -> None:
     name = "Qwen/Qwen2-VL-2B-Instruct"
     found = nbanalyzer.sweep(name, images=[0, 3], image_size="448x672", seq_len=[2000, 3000], metrics=["matmul_flops"])
