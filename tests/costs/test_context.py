@@ -178,3 +178,24 @@ def test_a_model_is_called_by_its_name() -> None:
     kept = "{num_layers} * {batch_size} * {cache_len}"
     for name, said in (("own", "for own, "), ("", "for this template, ")):
         assert said in error_of(lambda name=name: rank(state=kept, model_id=name), InputError)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("name", "media", "tower"),
+    [
+        ("qwen2.5-vl-7b-instruct", {"images": 2, "image_size": "448x672"}, ("model.visual",)),
+        ("llava-1.5-7b", {"images": 2}, ("model.vision_tower", "model.multi_modal_projector")),
+        ("voxtral-mini-3b-2507", {"audio_seconds": 60}, ("model.audio_tower", "model.multi_modal_projector")),
+    ],
+)
+def test_every_rank_reads_all_images_and_a_part_of_the_text(
+    name: str, media: dict[str, Any], tower: tuple[str, ...]
+) -> None:
+    whole, rank = populate(name, seq_len=2048, **media), populate(name, seq_len=2048, cp=2, **media)
+    read = sum(whole.cost(whole.find(path)).matmul_flops for path in tower)
+    assert read == sum(rank.cost(rank.find(path)).matmul_flops for path in tower) > 0
+    assert 2 * (rank.totals["matmul_flops"] - read) == whole.totals["matmul_flops"] - read
+    assert rank.state_bytes * 2 == whole.state_bytes
+    keys = whole.state["kv_cache"] / 2  # a rank's, each layer's sent once
+    assert rank.totals["payload_bytes"] == keys
+    assert "every rank of cp reads all" in rank.devices

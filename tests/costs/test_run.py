@@ -40,7 +40,7 @@ def test_whole_numbers(name: str, least: int, most: int, beside: dict[str, Any])
     ("name", "values", "wrong"),
     [
         ("audio_seconds", (0, 0.5, 86_400), (-0.1, 86_400.5, True, "1")),
-        ("imbalance", (1, 1.5, 1_048_576), (0.99, 1_048_577, "2")),
+        ("imbalance", (1, 1.5, 1_048_576), (0.99, 1_048_577, True, "2")),
         ("acceptance", (0, 0.5, 1), (-0.1, 1.1, True, "1")),
     ],
 )

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from builders import ROOT, basic, composite, every_model, template
 
+from nbanalyzer import populate
 from nbanalyzer.costs.count import params_of
 from nbanalyzer.costs.run import Run
 from nbanalyzer.costs.stages import busiest, order_of, per_layer, range_of, stack_of, staged
@@ -208,6 +209,63 @@ def test_positions_belong_to_every_stage_and_the_embedding_to_the_first() -> Non
     assert [("stage_send" in one) for one in names] == [True, True, False]
 
 
+READERS: dict[str, dict[str, Any]] = {
+    "qwen2.5-vl-7b-instruct": {"images": 2, "image_size": "448x672"},
+    "qwen3-vl-30b-a3b-instruct": {"images": 2, "image_size": "448x672"},
+    "paligemma-3b-pt-224": {"images": 2},
+    "mistral-small-3.1-24b-instruct-2503": {"images": 2, "image_size": "448x672"},
+    "voxtral-mini-3b-2507": {"audio_seconds": 60},
+}
+
+
+@pytest.mark.parametrize("name", every_model(READERS))
+@pytest.mark.parametrize("lengths", [{"seq_len": 1024}, {"seq_len": 1, "cache_len": 1024}], ids=["prompt", "step"])
+def test_the_first_stage_reads_images_and_sound(name: str, lengths: dict[str, Any]) -> None:
+    run: dict[str, Any] = {**lengths}
+    media = READERS[name]
+    whole = populate(name, **run, **media)
+    stages = [populate(name, pp=3, rank=stage, **run, **media) for stage in range(3)]
+    table = whole.params["vocab_size"] * whole.params["hidden_size"] * whole.params.get("tie_word_embeddings", 0)
+    assert sum(stage.totals["parameters"] for stage in stages) == whole.totals["parameters"] + table
+    assert sum(stage.totals["matmul_flops"] for stage in stages) == whole.totals["matmul_flops"]
+    assert sum(stage.state_bytes for stage in stages) == whole.state_bytes
+    sent = lengths["seq_len"] * whole.params["hidden_size"] * 2
+    assert [stage.totals.get("payload_bytes", 0) for stage in stages] == [sent, sent, 0]
+    for stage, found in enumerate(stages[1:], 1):  # their work is that of text of the same length
+        text = {"images": 0} if "images" in media else {}
+        assert found.totals == populate(name, pp=3, rank=stage, **run, **text).totals
+    stored = [populate(name, pp=3, rank=stage, quant="fp8-channel", **run, **media) for stage in range(3)]
+    all_stored = populate(name, quant="fp8-channel", **run, **media)
+    assert sum(one.weight_bytes for one in stored) == all_stored.weight_bytes + 2 * table
+
+
+@pytest.mark.parametrize(
+    ("name", "pp", "said"),
+    [
+        ("qwen3-vl-30b-a3b-instruct", 24, "after each of the first 3 layers, of which the first stage has 2"),
+        ("clip-vit-base-patch32", 2, "pp for openai/clip-vit-base-patch32, which reads images"),
+        ("vit-base-patch16-224", 2, "pp for google/vit-base-patch16-224, which reads images"),
+        ("whisper-tiny", 2, "pp for openai/whisper-tiny, which reads sound"),
+    ],
+)
+def test_readers_that_have_no_such_stages(name: str, pp: int, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        populate(name, pp=pp, seq_len=16)
+    assert populate("qwen3-vl-30b-a3b-instruct", pp=16, rank=0, seq_len=16).totals["flops"]  # of 3 layers each
+
+
+def test_layers_of_text_that_read_images_have_no_stages() -> None:
+    """As those of Llama 3.2 Vision, which attend to images in the middle of the text model."""
+    reads = {"what": "images", "rule": "one size", "sizes": {"height": "224", "width": "224"}, "positions": "0"}
+    attends = composite("attend", basic("{num_images} * {seq_len}", unit="matmul"))
+    made = own(
+        composite("tower", composite("layers", basic("{num_images}"), repeat="2")),
+        composite("text", composite("layers", attends, repeat="4")), state={"kv_cache": "4 * {seq_len}"}, reads=reads,
+    )  # fmt: skip
+    with pytest.raises(InputError, match="layers of text read images"):
+        stack_of(made)
+
+
 # ---- which stage has most to do
 
 
@@ -220,6 +278,9 @@ def test_the_busiest_stage() -> None:
     assert busiest(Tree(model), {**params, **Run().values()}, 4) == 0  # 32, 32, 31, 31: here it is not
     model, params = shipped("google-bert/bert-base-uncased")
     assert busiest(Tree(model), {**params, **Run(logits="last").values()}, 1) == 0
+    many: dict[str, Any] = {"seq_len": 8192, "image_size": "448x672", "pp": 2}
+    assert "stage 1" in populate("qwen2.5-vl-7b-instruct", images=0, **many).devices
+    assert "stage 0" in populate("qwen2.5-vl-7b-instruct", images=16, **many).devices  # its tower is more than the head
 
 
 @pytest.mark.parametrize(
