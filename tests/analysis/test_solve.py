@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import basic, composite, template
+from builders import basic, composite, error_of, template
 
 from nbanalyzer import Accelerator, Analysis, Solution, populate, solve
 from nbanalyzer.analysis.limits import bisected as _bisected
@@ -391,6 +391,7 @@ def test_what_never_fits_is_found_beside_what_does() -> None:
         ("{batch_size} ** 2 + 11", 10, None),
         ("5 * {batch_size} + 6", 10, None),
         ("{batch_size} / 2 + 1 / 2", 1, 1),
+        ("{batch_size} ** 3 + {batch_size} ** 2 + {batch_size} + 1", 15, 2),
     ],
 )
 def test_the_root_in_whole_numbers(need: str, capacity: int, value: int | None) -> None:
@@ -448,3 +449,18 @@ def test_a_limit_of_time_beside_that_of_memory() -> None:
     assert late.reason.startswith("takes longer even at batch_size = 1: ")
     none = found(100, 2)
     assert (none.value, none.is_timed, none.reason) == (None, False, "does not fit even at batch_size = 1, by 1 B")
+
+
+def test_what_a_limit_and_a_profile_go_with() -> None:
+    ask: dict[str, Any] = {"seq_len": 1, "cache_len": 9}
+    found = solve("gpt2", "h100-sxm", maximize="batch_size", below={"estimate": 0.01}, profile="vllm", **ask)
+    assert found.is_timed
+    assert found.analysis.on("h100-sxm", profile="vllm").expected <= 0.01
+    alone = "a profile changes nothing but estimates: give below={'estimate': …}, or leave it out"
+    for below in (None, {"time": 0.01}, {}):
+        message = error_of(
+            lambda below=below: solve("gpt2", CARD, maximize="batch_size", below=below, profile="vllm", **ask)  # type: ignore[misc]
+        )
+        assert message == alone
+    with pytest.raises(InputError, match="below limits what is maximized: it goes with maximize=…"):
+        solve("gpt2", CARD, balance="batch_size", below={"time": 0.01}, **ask)
