@@ -13,6 +13,7 @@ from nbanalyzer.analysis.laws import Pace
 from nbanalyzer.errors import InputError, NotModelledError
 from nbanalyzer.hardware.parameters import Fit, Spread
 from nbanalyzer.hardware.profiles import Profile
+from nbanalyzer.quantities import seconds
 
 SIZES = {
     "hidden_size": 64, "num_layers": 3, "num_heads": 8, "num_kv_heads": 2, "head_dim": 16, "intermediate_size": 160,
@@ -155,3 +156,10 @@ def test_experts_are_estimated_less_well() -> None:
     assert words_of(Spread(n=7, ratio=WIDE), by) == (
         "estimates by round: 80 % of 7 measured times are 0.8 to 1.5 of theirs"
     )
+
+
+def test_the_time_of_a_launch_is_said_of_each_of_its_products() -> None:
+    """Queries, keys and values of 3 layers: 64 x 192 weights, 64 inputs and 192 outputs of 2 bytes, and 1 us."""
+    whole = 3 * (1 + 2 * (64 * 192 + 64 + 192) / 1e6 / 0.5)
+    for name in ("q_proj", "k_proj", "v_proj"):
+        assert f"{name}: estimated {seconds(whole / 1e6)} in the whole pass" in repr(step().explain(name))
