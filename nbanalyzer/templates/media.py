@@ -31,7 +31,7 @@ MOST_ASPECT = 200  # of the sides, as Qwen's processors have it
 
 OF_RUN = (
     "num_images", "image_height", "image_width", "audio_samples", "tile_rows", "tile_columns", "kept_rows",
-    "kept_columns",
+    "kept_columns", "shown_rows", "shown_columns",
 )  # fmt: skip
 """The variables of a run that say what is read."""
 
@@ -47,6 +47,8 @@ class Media(NamedTuple):
     tile_columns: int = 0
     kept_rows: int = 0
     kept_columns: int = 0
+    shown_rows: int = 0
+    shown_columns: int = 0
 
 
 class Fitted(NamedTuple):
@@ -118,19 +120,42 @@ def _padded(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
     return Fitted(-(-height // factor) * factor, -(-width // factor) * factor)
 
 
+def _quarters(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
+    """Return the size of an image and its four quarters, within limits, each padded to the largest: Idefics2's."""
+    longest, shortest = sizes["longest"], sizes["shortest"]
+    parts = (
+        (one, other)
+        for one in (height // 2, height - height // 2, height)
+        for other in (width // 2, width - width // 2, width)
+    )
+    found = []
+    for tall, wide in parts:
+        ratio = max(wide, 1) / max(tall, 1)
+        if wide >= tall and wide > longest:
+            tall, wide = int(longest / ratio), longest
+        elif tall > wide and tall > longest:
+            tall, wide = longest, int(longest * ratio)
+        found.append((max(tall, shortest), max(wide, shortest)))
+    return Fitted(max(tall for tall, _ in found), max(wide for _, wide in found))
+
+
 def _laid(search: Callable[[int, int, Mapping[str, int]], Canvas]) -> Callable[[int, int, Mapping[str, int]], Fitted]:
     """Return how an image is cut into tiles, by a search for its canvas."""
 
     def cut(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
         if max(height, width) > MOST_ASPECT * min(height, width):
             raise InputError(f"image_size {height}x{width}: its sides differ by more than {MOST_ASPECT} times")
-        return Fitted(height, width, search(height, width, sizes))
+        canvas = search(height, width, sizes)
+        if canvas.rows:
+            return Fitted(height, width, canvas)
+        return Fitted(canvas.kept_rows * sizes["patch"], canvas.kept_columns * sizes["patch"], canvas)
 
     return cut
 
 
 RULES: Mapping[str, Callable[[int, int, Mapping[str, int]], Fitted]] = {
     "one size": _one_size, "grid": _grid, "longest side": _longest_side, "padded": _padded,
+    "quarters": _quarters,
     **{name: _laid(search) for name, search in SEARCHES.items()},
 }  # fmt: skip
 """How a processor fits an image to a model: name → function of its height, its width, and the model's sizes."""

@@ -27,6 +27,7 @@ class Cases:
         chunked: which length it divides.
         kernels: variables: how many tokens a convolution sees. With fewer, what it keeps is filled up.
         media: the variable that says how much of images or sound a step reads, "" if that is always the same.
+        switches: variables of what is read that are not 0 where more is run.
 
     """
 
@@ -34,6 +35,7 @@ class Cases:
     chunked: str = "seq_len"
     kernels: tuple[str, ...] = ()
     media: str = ""
+    switches: tuple[str, ...] = ()
 
     def size(self, values: Mapping[str, int]) -> int:
         """Return how large a chunk is, 0 if there are none."""
@@ -49,6 +51,7 @@ class Cases:
         several, whole = (length > chunk, length % chunk == 0) if chunk else (False, False)
         short = tuple(values["seq_len"] < values.get(name, 0) for name in self.kernels)
         read = tuple(values[self.media] > number for number in (0, 1)) if self.media else ()
+        read += tuple(values[name] > 0 for name in self.switches)
         return values["batch_size"] > 1, values["seq_len"] > 1, several, whole, *short, *read
 
     @property
@@ -68,7 +71,8 @@ class Cases:
 
     @property
     def _media(self) -> tuple[str, ...]:
-        return tuple(f"{{{self.media}}} {rest}" for rest in ("> 0", "> 1", "== 1")) if self.media else ()
+        counted = tuple(f"{{{self.media}}} {rest}" for rest in ("> 0", "> 1", "== 1")) if self.media else ()
+        return counted + tuple(f"{{{name}}} > 0" for name in self.switches)
 
 
 PLAIN = Cases()
