@@ -177,6 +177,24 @@ MORE: dict[str, dict[str, Any]] = {
         "linear_key_head_dim": 16, "linear_value_head_dim": 16}, "vision_config": {**GRID, "patch_size": 16,
         "num_position_embeddings": 64, "deepstack_visual_indexes": []},
     },
+    "qwen3_5_moe": {
+        "model_type": "qwen3_5_moe", "architectures": ["Qwen3_5MoeForConditionalGeneration"], "image_token_id": 7,
+        "text_config": {**TEXT, "num_hidden_layers": 4, "model_type": "qwen3_5_moe_text", "rope_parameters":
+        {**ROPE, "partial_rotary_factor": 1.0}, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+        "linear_key_head_dim": 16, "linear_value_head_dim": 16, "num_experts": 4, "num_experts_per_tok": 2,
+        "moe_intermediate_size": 24, "shared_expert_intermediate_size": 40}, "vision_config": {**GRID, "patch_size":
+        16, "num_position_embeddings": 64, "deepstack_visual_indexes": []},
+    },
+    "gemma4": {
+        "model_type": "gemma4", "architectures": ["Gemma4ForConditionalGeneration"], "image_token_id": 7,
+        "audio_token_id": 8, "video_token_id": 9, "text_config": {**TEXT, "model_type": "gemma4_text",
+        "num_hidden_layers": 4, "sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "global_head_dim": 24, "vocab_size_per_layer_input": 120, "hidden_size_per_layer_input": 20,
+        "num_kv_shared_layers": 2}, "vision_config": {"hidden_size": 48, "num_hidden_layers": 3,
+        "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 12, "intermediate_size": 80, "patch_size": 8,
+        "pooling_kernel_size": 2, "position_embedding_size": 300}, "audio_config": {"hidden_size": 32,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "output_proj_dims": 40},
+    },
     "paddleocr_vl": {
         "model_type": "paddleocr_vl", "architectures": ["PaddleOCRVLForConditionalGeneration"],
         "image_token_id": 7, "text_config": {**TEXT, "model_type": "paddleocr_vl_text", "rope_parameters":

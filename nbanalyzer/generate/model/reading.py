@@ -13,10 +13,11 @@ from typing import Any
 from nbanalyzer.generate import hf
 
 from .encoders import and_texts, beside_text, images
-from .grids import on_grid, pixtral, qwen3_vl
+from .grids import gemma4, on_grid, pixtral, qwen3_vl
 from .prompts import aria, gemma3, in_prompt, llava, paligemma, queried
 from .reader import Reader
-from .sounds import filled_up, heard, spectra, waves
+from .sounds import spectra, waves
+from .speech import filled_up, heard
 from .tiles import crossed, listed, shuffled, split
 
 __all__ = ["reader_of"]
@@ -65,6 +66,7 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(("exaone4_5", "hyperclovax_vision_v2", "cohere_compass"), on_grid(56 * 56, 28 * 28 * 16384)),
     **dict.fromkeys(("glm4v", "glm4v_moe", "glm46v", "glmga", "glm_ocr"), on_grid(112 * 112, 28 * 28 * 15000)),
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "qwen4_exp", "cosmos3_omni"), qwen3_vl),
+    "gemma4": gemma4,
     "ernie4_5_vl_moe": on_grid(56 * 56, 28 * 28 * 6177),
     "paddleocr_vl": on_grid(384 * 384, 1536 * 1536, flat=False),
     "video_llama_3": on_grid(56 * 56, 28 * 28 * 16384),

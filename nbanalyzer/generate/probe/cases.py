@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -73,6 +74,7 @@ class Cases:
 
 PLAIN = Cases()
 _WIDEST = 64  # tokens that a convolution sees, at most
+_MEDIA = re.compile("(vision|audio)_")  # which tokens are not
 
 
 def kernels_of(values: Mapping[str, int]) -> tuple[str, ...]:
@@ -80,7 +82,7 @@ def kernels_of(values: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(
         name
         for name, value in values.items()
-        if 2 < value <= _WIDEST and any(hint.matches(name) for hint in hints.CONVOLUTIONS)
+        if 2 < value <= _WIDEST and any(hint.matches(name) for hint in hints.CONVOLUTIONS) and not _MEDIA.match(name)
     )
 
 
