@@ -247,5 +247,25 @@ MORE: dict[str, dict[str, Any]] = {
         "encoder_ffn_dim": 80, "encoder_attention_heads": 4, "encoder_layers": 3, "num_mel_bins": 8,
         "max_source_positions": 1500},
     },
+    "audioflamingo3": {
+        "model_type": "audioflamingo3", "architectures": ["AudioFlamingo3ForConditionalGeneration"],
+        "audio_token_id": 7, "text_config": {**TEXT, "model_type": "qwen2"}, "audio_config": {"hidden_size": 48,
+        "intermediate_size": 80, "num_attention_heads": 4, "num_hidden_layers": 3, "num_mel_bins": 8,
+        "max_source_positions": 1500},
+    },
+    "granite_speech": {
+        "model_type": "granite_speech", "architectures": ["GraniteSpeechForConditionalGeneration"],
+        "audio_token_index": 7, "text_config": {**TEXT, "model_type": "granite"}, "window_size": 6, "downsample_rate":
+        3, "has_lora_adapter": False, "encoder_config": {"input_dim": 20, "num_layers": 4, "hidden_dim": 48,
+        "num_heads": 4, "dim_head": 12, "output_dim": 14, "context_size": 40, "max_pos_emb": 50, "conv_kernel_size": 5},
+        "projector_config": {"model_type": "blip_2_qformer", "hidden_size": 48, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "intermediate_size": 80, "encoder_hidden_size": 48, "cross_attention_frequency": 1},
+    },
+    "qwen3_asr": {
+        "model_type": "qwen3_asr", "architectures": ["Qwen3ASRForConditionalGeneration"], "audio_token_id": 7,
+        "text_config": {**TEXT, "model_type": "qwen3"}, "audio_config": {"d_model": 48, "encoder_ffn_dim": 80,
+        "encoder_attention_heads": 4, "encoder_layers": 3, "num_mel_bins": 8, "downsample_hidden_size": 20,
+        "output_dim": 64, "n_window": 50, "n_window_infer": 200},
+    },
 }  # fmt: skip
 """The same of families that are not shipped."""

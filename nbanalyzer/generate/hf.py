@@ -236,7 +236,7 @@ def wants_padding(model_class: type[Any]) -> bool:
 
 
 def build(builder: Any, config: Any, attn: str, experts: str = "") -> torch.nn.Module:
-    """Return the model of a config, in bf16; `attn` and `experts` say how it attends and mixes experts, "" as by default."""
+    """Return the model of a config, in bf16; `attn` and `experts` say how it attends and mixes, if not by default."""
     make = getattr(builder, "from_config", None) or getattr(builder, "_from_config", None)
     if make is None:
         raise _unknown("way to build a model from its config", f"class {builder.__name__}")

@@ -7,6 +7,7 @@ of every operation that was traced, by the one table of rules. Both say which mo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -262,6 +263,8 @@ def _affordable(subject: Subject, model: torch.nn.Module) -> int:
 
     with recording(model):
         length = LONGEST if subject.device == "meta" else LONGEST_WITH_DATA
+        while length >= getattr(model.config, "max_target_positions", math.inf):  # a table that may grow
+            length //= 2
         with suppress(UnrunnableError):  # it takes even fewer
             short, long = operations(16), operations(144)
             each = Fraction(long - short, 128)

@@ -17,7 +17,7 @@ from .grids import gemma4, on_grid, pixtral, qwen3_vl
 from .prompts import aria, gemma3, in_prompt, llava, paligemma, queried
 from .reader import Reader
 from .sounds import spectra, waves
-from .speech import filled_up, heard
+from .speech import filled_up, granite, heard, qwen3_asr
 from .tiles import crossed, listed, shuffled, split
 
 __all__ = ["reader_of"]
@@ -75,5 +75,10 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "minimax_m3_vl": on_grid(4 * 28 * 28, 451584),
     **dict.fromkeys(("voxtral", "moss_transcribe_diarize"), heard),
     "qwen2_audio": filled_up,
+    **dict.fromkeys(
+        ("audioflamingo3", "musicflamingo"), lambda config: filled_up(config, most=0, mask="input_features_mask")
+    ),
+    **dict.fromkeys(("granite_speech", "granite_speech_plus"), granite),
+    "qwen3_asr": qwen3_asr,
 }
 """Model type → how models of it read images or sound beside text."""

@@ -114,8 +114,10 @@ _PARAKEET = Spectra(_mel, CENTRED, _halved)
 _SEAMLESS = Spectra(
     _projected,
     f"ceil(({BANKS}) / 2)",
-    lambda config: [(config.adaptor_kernel_size, config.adaptor_stride, config.adaptor_stride // 2)]
-    * (config.num_adapter_layers if config.add_adapter else 0),
+    lambda config: (
+        [(config.adaptor_kernel_size, config.adaptor_stride, config.adaptor_stride // 2)]
+        * (config.num_adapter_layers if config.add_adapter else 0)
+    ),
 )
 
 _SPECTRA: Mapping[str, Spectra] = {

@@ -28,6 +28,7 @@ class Cases:
         chunked: which length it divides.
         kernels: variables: how many tokens a convolution sees. With fewer, what it keeps is filled up.
         media: the variable that says how much of images or sound a step reads, "" if that is always the same.
+        others: further conditions, on what is read.
 
     """
 
@@ -35,6 +36,7 @@ class Cases:
     chunked: str = "seq_len"
     kernels: tuple[str, ...] = ()
     media: str = ""
+    others: tuple[str, ...] = ()
 
     def size(self, values: Mapping[str, int]) -> int:
         """Return how large a chunk is, 0 if there are none."""
@@ -50,7 +52,8 @@ class Cases:
         several, whole = (length > chunk, length % chunk == 0) if chunk else (False, False)
         short = tuple(values["seq_len"] < values.get(name, 0) for name in self.kernels)
         read = tuple(values[self.media] > number for number in (0, 1)) if self.media else ()
-        return values["batch_size"] > 1, values["seq_len"] > 1, several, whole, *short, *read
+        others = tuple(bool(parse(text).evaluate(values)) for text in self.others)
+        return values["batch_size"] > 1, values["seq_len"] > 1, several, whole, *short, *read, *others
 
     @property
     def splits(self) -> tuple[Formula, ...]:
@@ -69,7 +72,8 @@ class Cases:
 
     @property
     def _media(self) -> tuple[str, ...]:
-        return tuple(f"{{{self.media}}} {rest}" for rest in ("> 0", "> 1", "== 1")) if self.media else ()
+        counts = tuple(f"{{{self.media}}} {rest}" for rest in ("> 0", "> 1", "== 1")) if self.media else ()
+        return (*counts, *self.others)
 
 
 PLAIN = Cases()

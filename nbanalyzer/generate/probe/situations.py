@@ -99,13 +99,13 @@ def cases_of(subject: Subject, depth: Depth, *, has_encoder: bool) -> Cases:
     """Return the thresholds of a step's lengths in a model."""
     reader = subject.reader
     if reader is not None and not reader.optional:
-        return Cases(media=reader.counts)
-    media = "" if reader is None else reader.counts
+        return Cases(media=reader.counts, others=reader.cases)
+    media, others = ("", ()) if reader is None else (reader.counts, reader.cases)
     kernels = kernels_of(values_of(subject))
     for chunked in ("seq_len", "encoder_len") if has_encoder else ("seq_len",):
         if chunk := chunk_of(subject, depth, chunked):
-            return Cases(chunk, chunked, kernels, media)
-    return Cases(kernels=kernels, media=media)
+            return Cases(chunk, chunked, kernels, media, others)
+    return Cases(kernels=kernels, media=media, others=others)
 
 
 def chunk_of(subject: Subject, depth: Depth, chunked: str = "seq_len") -> str:
