@@ -22,6 +22,11 @@ SOUND: dict[str, Any] = {
     "conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4,
 }  # fmt: skip
 
+PARAKEET = {
+    "model_type": "parakeet_encoder", "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "intermediate_size": 80, "num_mel_bins": 16, "subsampling_conv_channels": 8, "conv_kernel_size": 5,
+}  # fmt: skip
+
 LLAVA = {
     "model_type": "llava", "architectures": ["LlavaForConditionalGeneration"], "image_token_index": 7,
     "text_config": {**TEXT, "model_type": "llama"}, "vision_config": {**TOWER, "model_type": "clip_vision_model"},
@@ -267,5 +272,37 @@ MORE: dict[str, dict[str, Any]] = {
         "encoder_attention_heads": 4, "encoder_layers": 3, "num_mel_bins": 8, "downsample_hidden_size": 20,
         "output_dim": 64, "n_window": 50, "n_window_infer": 200},
     },
+    "parakeet": {
+        "model_type": "parakeet_ctc", "architectures": ["ParakeetForCTC"], "vocab_size": 33, "encoder_config": PARAKEET,
+    },
+    "lasr": {
+        "model_type": "lasr_ctc", "architectures": ["LasrForCTC"], "vocab_size": 33, "encoder_config":
+        {**PARAKEET, "model_type": "lasr_encoder"},
+    },
+    "canary": {
+        "model_type": "canary", "architectures": ["CanaryForConditionalGeneration"], "vocab_size": 120,
+        "encoder_config": PARAKEET, "decoder_config": {"hidden_size": 48, "num_hidden_layers": 2, "vocab_size": 120,
+        "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 12, "intermediate_size": 80,
+        "max_position_embeddings": 128},
+    },
+    "speech_to_text": {
+        "model_type": "speech_to_text", "architectures": ["Speech2TextForConditionalGeneration"], "d_model": 48,
+        "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 80, "decoder_ffn_dim": 80, "vocab_size": 120, "input_feat_per_channel": 20,
+        "conv_channels": 24, "max_target_positions": 200,
+    },
+    "seamless_m4t": {
+        "model_type": "seamless_m4t", "architectures": ["SeamlessM4TForSpeechToText"], "hidden_size": 48,
+        "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 80, "decoder_ffn_dim": 80, "vocab_size": 120, "speech_encoder_layers": 2,
+        "speech_encoder_attention_heads": 4, "speech_encoder_intermediate_size": 80, "feature_projection_input_dim": 20,
+        "num_conv_pos_embedding_groups": 4, "max_position_embeddings": 256,
+    },
+    "moonshine": {
+        "model_type": "moonshine", "architectures": ["MoonshineForConditionalGeneration"], "hidden_size": 48,
+        "intermediate_size": 80, "encoder_num_hidden_layers": 2, "decoder_num_hidden_layers": 2,
+        "encoder_num_attention_heads": 4, "decoder_num_attention_heads": 4, "vocab_size": 120,
+    },
+    "sew": {**SOUND, "model_type": "sew", "architectures": ["SEWForCTC"], "conv_dim": [16] * 13},
 }  # fmt: skip
 """The same of families that are not shipped."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 from nbanalyzer.generate import hf
 from nbanalyzer.generate.model.subject import Subject
@@ -24,6 +24,9 @@ MAPPINGS: Mapping[Whole, tuple[str, ...]] = {
     "audio": ("CTC", "AUDIO_CLASSIFICATION", "SPEECH_SEQ_2_SEQ"),
 }
 """Sort of model → transformers' mappings of its types, the one that is taken of several first."""
+
+VALID: Mapping[str, Mapping[str, Any]] = {"moonshine_streaming": {"num_key_value_heads": 8}}
+"""Model type → fields without which its default is no model."""
 
 UNREAD = "how it reads images or sound is not known: its text part is counted, if it has one"
 
@@ -50,7 +53,7 @@ def try_whole(whole: Whole, model_type: str) -> tuple[Outcome, str]:
 
     name = classes(whole)[model_type]
     try:
-        subject = Subject.of({"model_type": model_type, "architectures": [name]})
+        subject = Subject.of({"model_type": model_type, "architectures": [name], **VALID.get(model_type, {})})
         if subject.reader is None or subject.model_class is not hf.exported(name):
             return "not traceable", UNREAD
         subject, _ = shallow(subject, least=2)

@@ -16,7 +16,7 @@ from .encoders import and_texts, beside_text, images
 from .grids import gemma4, on_grid, pixtral, qwen3_vl
 from .prompts import aria, gemma3, in_prompt, llava, paligemma, queried
 from .reader import Reader
-from .sounds import spectra, waves
+from .sounds import clap, spectra, waves
 from .speech import filled_up, granite, heard, qwen3_asr
 from .tiles import crossed, listed, shuffled, split
 
@@ -80,5 +80,6 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     ),
     **dict.fromkeys(("granite_speech", "granite_speech_plus"), granite),
     "qwen3_asr": qwen3_asr,
+    "clap": clap,
 }
 """Model type → how models of it read images or sound beside text."""

@@ -11,7 +11,7 @@ from nbanalyzer.templates.template import Reads
 
 from .reader import Reader
 
-__all__ = ["spectra", "waves"]
+__all__ = ["clap", "spectra", "waves"]
 
 Step = tuple[int, int, int]
 """Kernel, stride and padding of a convolution over time."""
@@ -42,20 +42,53 @@ def _drawn(variables: Mapping[str, str], least: int, most: int) -> Callable[...,
 
 
 def waves(config: Any) -> Reader:
-    """Return the reader of an encoder of sound as it is sampled."""
+    """Return the reader of an encoder of sound as it is sampled, which is filled up to whole frames, if it has any."""
     if all(hasattr(config, name) for name in ("max_length", "num_mel_bins")):
         return _spectrograms(config)
     own = getattr(config, "encoder_config", config)
     stated = zip(getattr(own, "conv_kernel", ()), getattr(own, "conv_stride", ()), strict=True)
     steps = _STEPS.get(config.model_type) or tuple((kernel, stride, 0) for kernel, stride in stated)
-    variables = _lengths("audio_samples", steps)
+    frame = steps[0][1] if steps and steps[0][0] == steps[0][1] else 1
+    filled = {"audio_filled": f"ceil({{audio_samples}} / {frame}) * {frame}"} if frame > 1 else {}
+    variables = {**filled, **_lengths("audio_filled" if filled else "audio_samples", steps)}
+    held, cases = (), ()
+    if factor := getattr(config, "squeeze_factor", 0):
+        last, kernel = f"{{audio_len_{len(steps)}}}", config.num_conv_pos_embeddings
+        variables["audio_squeezed"] = f"{last} // {factor}"
+        variables["audio_places"] = f"({last} + {kernel // 2 * 2} - {kernel}) // {factor} + 1"
+        held, cases = ("squeeze_factor", "num_conv_pos_embeddings"), (f"{last} % {factor} > 0",)
     reads = Reads(what="sound", variables=variables, each=True, usual=30)
-    draw = _drawn(variables, SAMPLE_RATE // 4, 4 * SAMPLE_RATE)
-    return Reader(reads, lambda step: {"input_values": step.floats(step.batch_size, step.media.audio_samples)}, draw)
+
+    def samples(step: Any) -> dict[str, Any]:
+        values = evaluated(reads, step.subject.params, step.media)
+        return {
+            "input_values": step.floats(step.batch_size, int(values["audio_filled" if filled else "audio_samples"]))
+        }
+
+    return Reader(reads, samples, _drawn(variables, SAMPLE_RATE // 4, 4 * SAMPLE_RATE), held=held, cases=cases)
 
 
-_STEPS: Mapping[str, tuple[Step, ...]] = {"moonshine": ((127, 64, 0), (7, 3, 0), (3, 2, 0))}
+_STEPS: Mapping[str, tuple[Step, ...]] = {
+    "moonshine": ((127, 64, 0), (7, 3, 0), (3, 2, 0)),
+    "moonshine_streaming": ((80, 80, 0), (5, 2, 2), (5, 2, 2)),
+}
 """Model type → convolutions that its code states."""
+
+
+def clap(config: Any) -> Reader | None:
+    """Return the reader of two encoders, of a text and of 10 s of sound each, whose spectra are made an image."""
+    if config.audio_config.enable_fusion:
+        return None  # whether sound is longer decides what is run
+    reads = Reads(what="sound", each=True, usual=10, most=10)
+
+    def features(step: Any) -> dict[str, Any]:
+        bins = step.model.config.audio_config.num_mel_bins
+        return {"input_features": step.floats(step.batch_size, 1, 1001, bins)}
+
+    def draw(_chance: Random, _values: Mapping[str, int], _count: int) -> Media:
+        return Media(audio_samples=10 * SAMPLE_RATE)
+
+    return Reader(reads, features, draw, reads_text=True)
 
 
 def _spectrograms(config: Any) -> Reader:
