@@ -48,6 +48,7 @@ def classes(whole: Whole) -> Mapping[str, str]:
 def try_whole(whole: Whole, model_type: str) -> tuple[Outcome, str]:
     """Return what comes of a type, and why."""
     from nbanalyzer.generate.check.equality import MismatchError, checked
+    from nbanalyzer.generate.model.subject import UnrunnableError
     from nbanalyzer.generate.trace.layers import shallow
     from nbanalyzer.generate.write.template import GapError, build_template
 
@@ -56,12 +57,15 @@ def try_whole(whole: Whole, model_type: str) -> tuple[Outcome, str]:
         subject = Subject.of({"model_type": model_type, "architectures": [name], **VALID.get(model_type, {})})
         if subject.reader is None or subject.model_class is not hf.exported(name):
             return "not traceable", UNREAD
-        subject, _ = shallow(subject, least=2)
+        few, _ = shallow(subject, least=2)
     except Exception as error:  # noqa: BLE001 - the defaults of some configs are no model at all
         return "not traceable", f"its default config cannot be built: {error}"
     try:
-        template = build_template(subject, f"default/{model_type}")
-        checked(template, subject)
+        try:
+            template = build_template(few, f"default/{model_type}")
+        except UnrunnableError:  # its code takes what some of its layers see
+            few, template = subject, build_template(subject, f"default/{model_type}")
+        checked(template, few)
     except GapError as error:
         return "gaps", str(error).partition(": ")[2]
     except MismatchError as error:

@@ -121,7 +121,7 @@ def granite(config: Any) -> Reader:
         return Media(audio_samples=(2 * frames - 1) * 160 + chance.randint(0, 319))
 
     held = ("window_size", "downsample_rate", "context_size")
-    cases = (f"{{audio_frames}} % {block} > 0",)
+    cases = (f"{{audio_frames}} % {block} > 0", f"{{audio_frames}} % {block} == 0")
     return Reader(reads, inputs, draw, reads_text=True, looks=True, held=held, cases=cases)
 
 
