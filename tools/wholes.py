@@ -25,7 +25,12 @@ MAPPINGS: Mapping[Whole, tuple[str, ...]] = {
 }
 """Sort of model → transformers' mappings of its types, the one that is taken of several first."""
 
-VALID: Mapping[str, Mapping[str, Any]] = {"moonshine_streaming": {"num_key_value_heads": 8}}
+_QUERIES = {"projector_config": {"model_type": "blip_2_qformer", "encoder_hidden_size": 1024}}
+
+VALID: Mapping[str, Mapping[str, Any]] = {
+    "moonshine_streaming": {"num_key_value_heads": 8},
+    **dict.fromkeys(("granite_speech", "granite_speech_plus"), _QUERIES),
+}
 """Model type → fields without which its default is no model."""
 
 UNREAD = "how it reads images or sound is not known: its text part is counted, if it has one"

@@ -58,7 +58,7 @@ def vision_of(config: Any) -> tuple[Any, str]:
 def sides_of(config: Any) -> tuple[int, int]:
     """Return the height and width of the images that a config is made for, in pixels."""
     vision = next((part for name in _HALVES if (part := getattr(config, name, None)) is not None), config)
-    side = next((found for name in _SIDES if (found := getattr(vision, name, None))), USUAL)
+    side = next((found for part in (vision, config) for name in _SIDES if (found := getattr(part, name, None))), USUAL)
     if _in_patches(vision):
         side = isqrt(vision.num_patches) * vision.patch_size
     if isinstance(side, Mapping):
@@ -68,7 +68,7 @@ def sides_of(config: Any) -> tuple[int, int]:
     return side, side
 
 
-_HALVES = ("vision_config", "encoder")
+_HALVES = ("vision_config", "encoder", "backbone_config")
 _SIDES = ("image_size", "img_size", "input_size")
 
 

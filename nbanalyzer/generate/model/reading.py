@@ -47,7 +47,7 @@ _PLAIN: Mapping[str, Callable[[Any], Reader | None]] = {
 """What an encoder reads, by transformers' name for it → how."""
 
 _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
-    **dict.fromkeys(("vilt", "blip"), beside_text),
+    **dict.fromkeys(("vilt", "blip", "owlvit", "owlv2"), beside_text),
     **dict.fromkeys(("llava", "vipllava"), llava),
     "paligemma": paligemma,
     **dict.fromkeys(("gemma3", "shieldgemma2"), gemma3),

@@ -117,11 +117,12 @@ def granite(config: Any) -> Reader:
         return {"input_ids": ids, "input_features": features, "input_features_mask": seen}
 
     def draw(chance: Random, _values: Mapping[str, int], _count: int) -> Media:
-        frames = chance.choice((chance.randint(window, 2 * block), block * chance.randint(1, 3)))
+        part, whole = chance.randint(1, block - 1), block * chance.randint(1, 3)
+        frames = chance.choice((part, block, whole + part, whole + block))
         return Media(audio_samples=(2 * frames - 1) * 160 + chance.randint(0, 319))
 
     held = ("window_size", "downsample_rate", "context_size")
-    cases = (f"{{audio_frames}} % {block} > 0", f"{{audio_frames}} % {block} == 0")
+    cases = tuple(f"{{audio_frames}} {rest}" for rest in (f"% {block} > 0", f"% {block} == 0", f"> {block}"))
     return Reader(reads, inputs, draw, reads_text=True, looks=True, held=held, cases=cases)
 
 

@@ -73,7 +73,10 @@ def _with_media(
         observations += observe(subject, depth, batch, lengths, read, real=True, attn=attn)
     counts = (3, 1, 1, 2, 2, 5)  # others than those of sequences
     more = ((4, (9, 2, 1), 7), (1, (11, 3, 1), 11))
-    for count, (batch, lengths, read) in zip(cycle(counts), (*runs[:PLAIN_RUNS], *more, *runs[PLAIN_RUNS:])):
+    several = 1 if subject.reader is None or not subject.reader.cases else 3  # so that each case is seen in every one
+    for count, (batch, lengths, read) in zip(
+        cycle(counts), (*(*runs[:PLAIN_RUNS], *more) * several, *runs[PLAIN_RUNS:])
+    ):
         media, taken = media_of(subject, chance, count, batch)
         longer = (whole(taken, chunk) + lengths[0], *lengths[1:])
         observations += observe(subject, depth, batch, longer, read, real=True, attn=attn, media=media)
