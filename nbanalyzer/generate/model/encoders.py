@@ -22,8 +22,10 @@ USUAL = 224
 """The side of images in pixels where a config states none: of nearly all published processors of such models."""
 
 
-def images(config: Any) -> Reader:
-    """Return the reader of an encoder whose sequences are an image each."""
+def images(config: Any) -> Reader | None:
+    """Return the reader of an encoder whose sequences are an image each; None for one of frames of a video."""
+    if hasattr(config, "num_frames"):
+        return None
     return Reader(_reads(config, each=True), pixels, of_one_size(config))
 
 

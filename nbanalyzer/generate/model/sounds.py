@@ -51,7 +51,8 @@ def waves(config: Any) -> Reader:
     frame = steps[0][1] if steps and steps[0][0] == steps[0][1] else 1
     filled = {"audio_filled": f"ceil({{audio_samples}} / {frame}) * {frame}"} if frame > 1 else {}
     variables = {**filled, **_lengths("audio_filled" if filled else "audio_samples", steps)}
-    held, cases = (), ()
+    held: tuple[str, ...] = ()
+    cases: tuple[str, ...] = ()
     if factor := getattr(config, "squeeze_factor", 0):
         last, kernel = f"{{audio_len_{len(steps)}}}", config.num_conv_pos_embeddings
         variables["audio_squeezed"] = f"{last} // {factor}"
