@@ -178,6 +178,11 @@ SHAPES: dict[str, dict[str, Any]] = {
         "depths": [1, 1, 2, 1], "image_size": 96,
     },
     "swin": SWIN,
+    "dpt": {  # its neck takes what each of the layers sees
+        "model_type": "dpt", "architectures": ["DPTForDepthEstimation"], "hidden_size": 48, "num_hidden_layers": 4,
+        "num_attention_heads": 4, "intermediate_size": 80, "image_size": 64, "patch_size": 16, "fusion_hidden_size": 16,
+        "backbone_out_indices": [0, 1, 2, 3], "neck_hidden_sizes": [8, 16, 24, 32],
+    },
     "clip": {
         "model_type": "clip", "architectures": ["CLIPForImageClassification"],
         "vision_config": TOWER, "text_config": {"hidden_size": 48},

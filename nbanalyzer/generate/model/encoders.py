@@ -63,6 +63,8 @@ def sides_of(config: Any) -> tuple[int, int]:
     side = next((found for part in (vision, config) for name in _SIDES if (found := getattr(part, name, None))), USUAL)
     if _in_patches(vision):
         side = isqrt(vision.num_patches) * vision.patch_size
+    if ratios := getattr(config, "scaled_images_ratios", None):  # the smallest is one window of Depth Pro
+        side = round(config.patch_size / min(ratios))
     if isinstance(side, Mapping):
         side = (side["height"], side["width"])
     if isinstance(side, list | tuple):

@@ -103,6 +103,7 @@ def granite(config: Any) -> Reader:
             "audio_chunks": "min(1, {audio_samples})",
             "audio_frames": "({audio_samples} // 160 + 1) // 2",
             "audio_blocks": f"ceil({{audio_frames}} / {block})",
+            "audio_rest": f"{{audio_frames}} % {block}",
             "audio_windows": f"ceil({{audio_frames}} / {window})",
             "audio_tokens": f"{{audio_windows}} * {taken}",
         },
