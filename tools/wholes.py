@@ -29,6 +29,7 @@ _QUERIES = {"projector_config": {"model_type": "blip_2_qformer", "encoder_hidden
 
 VALID: Mapping[str, Mapping[str, Any]] = {
     "moonshine_streaming": {"num_key_value_heads": 8},
+    "shieldgemma2": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 896, "patch_size": 14}},
     **dict.fromkeys(("granite_speech", "granite_speech_plus"), _QUERIES),
 }
 """Model type → fields without which its default is no model."""
