@@ -125,6 +125,12 @@ def test_a_part_without_fused_attention_leaves_the_others_theirs() -> None:
     assert config.audio_config._attn_implementation == "eager"
 
 
+def test_a_tower_that_transformers_does_not_have_is_no_text_model() -> None:
+    """Nomic's text model is of the same model type."""
+    with pytest.raises(ConfigError, match="transformers has no NomicVisionModel; its 'nomic_bert' is another model"):
+        Subject.of({"model_type": "nomic_bert", "architectures": ["NomicVisionModel"], "img_size": 224})
+
+
 def test_a_video_is_no_image() -> None:
     with pytest.raises(ConfigError, match="does not read text alone"):
         Subject.of({"model_type": "videomae", "architectures": ["VideoMAEForVideoClassification"]})
