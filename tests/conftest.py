@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 
 # What is red is red for the next person too; `pytest --hypothesis-profile=default` looks at other examples each time.
-settings.register_profile("repeatable", derandomize=True)
+# Nothing is timed: a busy machine, or one that measures coverage, is no reason to fail.
+SLOW = [HealthCheck.too_slow]
+settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=SLOW)
 settings.load_profile("repeatable")
 
 

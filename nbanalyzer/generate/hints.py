@@ -112,6 +112,8 @@ EXPRESSIONS = (
     Hint("^num_heads$", "bloom", (f"1 + {_POWERS}",)),
     # Images of each sequence, where all have as many as the one that has most.
     Hint("^num_images$", "mllama", ("ceil({num_images} / {batch_size})",)),
+    # The text of a prompt that begins with a number of queries.
+    Hint("^num_query_tokens$", "instructblip", ("{seq_len} - <field>",)),
     # How wide an adapter is.
     Hint("^adapter_reduction_factor$", "xmod", ("<other> // <field>",), other="^hidden_size$"),
     # How many heads share one, also where each has its own.

@@ -220,7 +220,7 @@ def test_what_fits_at_every_size_and_at_none() -> None:
 @pytest.mark.parametrize(
     ("options", "kind", "said"),
     [
-        ({}, InputError, "solve takes maximize=… or balance=… of batch_size, seq_len, cache_len, not []"),
+        ({}, InputError, "solve takes maximize=… or balance=… of batch_size, seq_len, cache_len, images, not []"),
         ({"maximize": "batch_size", "balance": "batch_size"}, InputError, "not ['batch_size', 'batch_size']"),
         ({"maximize": "num_layers"}, InputError, "not ['num_layers']"),
         ({"maximize": "seq_len", "seq_len": 4}, InputError, "seq_len is what is solved for: it takes no value"),
