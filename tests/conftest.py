@@ -30,10 +30,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.pytorch)
 
 
+# Garbage is looked for rarely: tests and shipped templates, millions of objects, stay until the end.
+gc.set_threshold(100_000, 20, 100)
+
+
 def pytest_collection_finish() -> None:
-    """Look for garbage rarely: tests and shipped templates, millions of objects, stay until the end."""
+    """Never look at what is there before the tests for garbage."""
     gc.freeze()
-    gc.set_threshold(10_000, 20, 100)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -186,17 +186,20 @@ class Steps:
     # ---- what to know
 
     @cached_property
+    def _one(self) -> Costs:
+        """A step of one sequence: its launches are of the kinds that those of any other are."""
+        return self._pass(1, 1, 1)
+
+    @cached_property
     def unknown(self) -> tuple[str, ...]:
         """Which peaks are not known, of the launches of a step: bounds leave out what would run at them."""
-        step = self._pass(1, 1, 1)
-        return self._rates(step.run).notes(step.launches)
+        return self._rates(self._one.run).notes(self._one.launches)
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """Which parameters stand in for others that were not measured, of the launches of a step."""
-        step = self._pass(1, 1, 1)
-        pace = self._pace(step)
-        laws = (pace.law(launch) for launch in step.launches if launch.is_started and launch.times)
+        pace = self._pace(self._one)
+        laws = (pace.law(launch) for launch in self._one.launches if launch.is_started and launch.times)
         return tuple(dict.fromkeys(law.note for law in laws if law.note))
 
     @cached_property
@@ -207,8 +210,7 @@ class Steps:
             NotModelledError: nobody compared them: they are not modelled.
 
         """
-        step = self._pass(1, 1, 1)
-        return spread_of(step.launches, self._pace(step))
+        return spread_of(self._one.launches, self._pace(self._one))
 
     def interval(self, times: Times) -> Interval:
         """Return an expected time with its interval, see `spread`."""
