@@ -215,7 +215,7 @@ _PER_ELEMENT: Mapping[str, int] = {
 
 _REDUCTIONS: Mapping[str, int] = {
     "sum": 0, "mean": 1, "amax": 0, "amin": 0, "max": 0, "min": 0, "prod": 0, "linalg_vector_norm": 1, "var": 2,
-    "var_mean": 2, "std": 3, "norm": 1, "aminmax": 0, "avg_pool1d": 1, "histc": 0,
+    "var_mean": 2, "std": 3, "norm": 1, "aminmax": 0, "avg_pool1d": 1, "histc": 0, "col2im": 0,
 }  # fmt: skip
 """Reductions → what is added for each element of the output, to 1 for each element of the input."""
 
