@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 from nbanalyzer.generate import hf
 from nbanalyzer.generate.model.subject import Subject
@@ -24,6 +24,15 @@ MAPPINGS: Mapping[Whole, tuple[str, ...]] = {
     "audio": ("CTC", "AUDIO_CLASSIFICATION", "SPEECH_SEQ_2_SEQ"),
 }
 """Sort of model → transformers' mappings of its types, the one that is taken of several first."""
+
+_QUERIES = {"projector_config": {"model_type": "blip_2_qformer", "encoder_hidden_size": 1024}}
+
+VALID: Mapping[str, Mapping[str, Any]] = {
+    "moonshine_streaming": {"num_key_value_heads": 8},
+    "shieldgemma2": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 896, "patch_size": 14}},
+    **dict.fromkeys(("granite_speech", "granite_speech_plus"), _QUERIES),
+}
+"""Model type → fields without which its default is no model."""
 
 UNREAD = "how it reads images or sound is not known: its text part is counted, if it has one"
 
@@ -45,20 +54,24 @@ def classes(whole: Whole) -> Mapping[str, str]:
 def try_whole(whole: Whole, model_type: str) -> tuple[Outcome, str]:
     """Return what comes of a type, and why."""
     from nbanalyzer.generate.check.equality import MismatchError, checked
+    from nbanalyzer.generate.model.subject import UnrunnableError
     from nbanalyzer.generate.trace.layers import shallow
     from nbanalyzer.generate.write.template import GapError, build_template
 
     name = classes(whole)[model_type]
     try:
-        subject = Subject.of({"model_type": model_type, "architectures": [name]})
+        subject = Subject.of({"model_type": model_type, "architectures": [name], **VALID.get(model_type, {})})
         if subject.reader is None or subject.model_class is not hf.exported(name):
             return "not traceable", UNREAD
-        subject, _ = shallow(subject, least=2)
+        few, _ = shallow(subject, least=2)
     except Exception as error:  # noqa: BLE001 - the defaults of some configs are no model at all
         return "not traceable", f"its default config cannot be built: {error}"
     try:
-        template = build_template(subject, f"default/{model_type}")
-        checked(template, subject)
+        try:
+            template = build_template(few, f"default/{model_type}")
+        except UnrunnableError:  # its code takes what some of its layers see
+            few, template = subject, build_template(subject, f"default/{model_type}")
+        checked(template, few)
     except GapError as error:
         return "gaps", str(error).partition(": ")[2]
     except MismatchError as error:

@@ -51,12 +51,13 @@ def _tiled(
 
     def draw(chance: Random, values: Mapping[str, int], count: int) -> Media:
         found = {name: int(parse(text).evaluate(values)) for name, text in reads.sizes.items()}
-        side, switches = found["tile"], how.get("switches", ())
+        side, cases = found["tile"], how.get("cases", ())
         wanted = chance.random() < 0.5
-        for _ in range(50 if switches else 1):  # some of which turn it on, and some off
+        for _ in range(50 if cases else 1):  # some of which turn it on, and some off
             height, width = (chance.randint(side // 2, 5 * side) for _ in range(2))
             media = RULES[search](height, width, found).read(count)
-            if not switches or any(evaluated(reads, values, media)[name] for name in switches) == wanted:
+            seen = evaluated(reads, values, media)
+            if not cases or any(parse(text).evaluate({**values, **seen}) for text in cases) == wanted:
                 break
         return media
 
@@ -124,7 +125,7 @@ def listed(config: Any) -> Reader | None:
         inputs,
         held=("image_size", "patch_size"),
         least=(2, deepest(config)),
-        switches=("image_shrunk",) if most else (),
+        cases=("{image_shrunk} > 0",) if most else (),
     )
 
 
