@@ -14,7 +14,9 @@ from nbanalyzer.generate import hf
 
 from .encoders import and_texts, beside_text, images
 from .grids import on_grid, pixtral, qwen3_vl
-from .prompts import aria, gemma3, in_prompt, instructed, latents, llava, paligemma, queried
+from .prompts import (
+    aria, gemma3, in_prompt, instructed, into_encoder, latents, llava, paligemma, queried,
+)  # fmt: skip
 from .reader import Reader
 from .sounds import filled_up, heard, spectra, waves
 from .tiles import covering, crossed, in_five, listed, one_or_tiles, shuffled, split
@@ -63,6 +65,7 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "mllama": crossed,
     "aria": aria,
     "blip-2": queried,
+    "florence2": into_encoder,
     "instructblip": instructed,
     "kosmos-2": latents,
     **dict.fromkeys(("deepseek_vl", "janus"), lambda config: in_prompt(config, "{image_patches}")),
