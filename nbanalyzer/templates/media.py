@@ -19,8 +19,8 @@ from .template import Reads
 from .tiles import SEARCHES, Canvas
 
 __all__ = [
-    "OF_RUN", "RULES", "SAMPLE_RATE", "Fitted", "Media", "described", "evaluated", "fitted", "positions_of",
-    "read_image_size", "some", "variables_of",
+    "OF_RUN", "RULES", "SAMPLE_RATE", "Fitted", "Media", "described", "evaluated", "fitted", "names_of", "positions_of",
+    "read_image_size", "room_for", "some", "variables_of",
 ]  # fmt: skip
 
 SAMPLE_RATE = 16_000
@@ -214,6 +214,11 @@ def variables_of(reads: Reads) -> frozenset[str]:
     return frozenset(name for text in texts for name in parse(text).variables) - {*reads.variables, *OF_RUN}
 
 
+def names_of(reads: Reads | None) -> frozenset[str]:
+    """Return the variables of formulas by which work is of images or sound; none of a model that reads text alone."""
+    return frozenset({*OF_RUN, *reads.variables} if reads else ())
+
+
 def described(reads: Reads, values: Mapping[str, Number]) -> str:
     """Return what a pass reads besides tokens, in a few words, from the values of its variables."""
     if reads.what == "sound":
@@ -237,6 +242,13 @@ def positions_of(reads: Reads, params: Mapping[str, int], media: Media, batch_si
     values = {**params, **evaluated(reads, params, media)}
     each = int(parse(reads.positions).evaluate(values)) if any(media) else 0
     return each * (1 if reads.what == "sound" else -(-media.num_images // batch_size))
+
+
+def room_for(reads: Reads, params: Mapping[str, int], seq_len: int, batch_size: int) -> int | None:
+    """Return how many images prompts have room for, of which `params` has the size; None if they take none of it."""
+    media = Media(*(int(params[name]) for name in OF_RUN))
+    each = positions_of(reads, params, media._replace(num_images=1), 1)
+    return batch_size * (seq_len // each) if each else None
 
 
 def some(reads: Reads, params: Mapping[str, int]) -> Media:

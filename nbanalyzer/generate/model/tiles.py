@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from nbanalyzer.errors import ConfigError, quote
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.templates.media import RULES, Media, evaluated
 from nbanalyzer.templates.template import Reads
@@ -84,6 +85,9 @@ def listed(config: Any) -> Reader | None:
     if not points or not squares(config):
         return None
     side = vision.image_size
+    for point in points:
+        if not isinstance(point, list | tuple) or len(point) != 2 or not all(_holds(size, side) for size in point):
+            raise ConfigError(f"image_grid_pinpoints has {quote(point)}: a canvas is of whole tiles of {side} pixels")
     sizes = {"patches": "{image_grid}"}
     for number, (height, width) in enumerate(points, 1):
         sizes |= {f"rows_{number}": str(height // side), f"columns_{number}": str(width // side)}
@@ -128,6 +132,10 @@ def _most_shown(config: Any) -> int:
     """Return how many tiles of patches are shown at most, 0 if there is no limit: "anyres_max_9" of LLaVA-OneVision."""
     limit = str(getattr(config, "vision_aspect_ratio", "")).rpartition("_")[2]
     return int(limit) if limit.isdecimal() else 0
+
+
+def _holds(size: object, side: int) -> bool:
+    return isinstance(size, int) and not isinstance(size, bool) and size >= side
 
 
 def shuffled(search: str, most: int, per_token: int) -> Callable[[Any], Reader]:
