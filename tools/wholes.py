@@ -33,13 +33,13 @@ VALID: Mapping[str, Mapping[str, Any]] = {
     **dict.fromkeys(("cosmos3_omni", "exaone4_5", "qwen3_vl"), _VISION_OF_4096),
     "gemma3": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 896, "patch_size": 14}},
     "shieldgemma2": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 896, "patch_size": 14}},
-    **dict.fromkeys(
-        ("glm4v", "glm46v"),
-        {
+    **{
+        name: {
             "text_config": {"rope_parameters": {**_ROPE, "mrope_section": [8, 12, 12], "partial_rotary_factor": 0.5}},
             "vision_config": {},
-        },
-    ),
+        }
+        for name in ("glm4v", "glm46v")
+    },
     "glm4v_moe": {
         "text_config": {
             "head_dim": 128,
@@ -63,13 +63,13 @@ VALID: Mapping[str, Mapping[str, Any]] = {
         "vision_config": {"intermediate_layers_indices": [3, 7, 15, 23, 30], "vision_output_dim": 7680},
         "text_config": {"pad_token_id": 0},
     },
-    **dict.fromkeys(
-        ("qwen2_vl", "qwen2_5_vl"),
-        {
+    **{
+        name: {
             "text_config": {"hidden_size": 3584, "num_attention_heads": 28, "num_key_value_heads": 4},
             "vision_config": {},
-        },
-    ),
+        }
+        for name in ("qwen2_vl", "qwen2_5_vl")
+    },
     "qwen3_vl_moe": {"vision_config": {"out_hidden_size": 2048}},
 }  # fmt: skip
 """Model type → config fields without which its default is no model that transformers can run: sizes that contradict."""

@@ -15,7 +15,15 @@ from nbanalyzer.generate import hf
 from .encoders import and_texts, beside_text, images
 from .grids import on_grid, pixtral, qwen3_vl
 from .prompts import (
-    aria, gemma3, in_prompt, instructed, into_encoder, latents, llava, paligemma, queried,
+    aria,
+    gemma3,
+    in_prompt,
+    instructed,
+    into_encoder,
+    latents,
+    llava,
+    paligemma,
+    queried,
 )  # fmt: skip
 from .reader import Reader
 from .sounds import filled_up, heard, spectra, waves
