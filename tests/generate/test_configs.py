@@ -134,6 +134,11 @@ def test_a_config_that_says_it_all_has_no_such_note() -> None:
 # ---- what is not taken
 
 
+def test_what_transformers_refuses_names_the_field_once() -> None:
+    message = error_of({"model_type": "gpt2", "n_embd": "48", "n_layer": 2, "n_head": 4, "vocab_size": 90})
+    assert message == "config: transformers refuses this config: Field 'n_embd' expected int, got str (value: '48')"
+
+
 def test_another_tools_format_is_refused() -> None:
     assert "LlamaConfig does not take n_layers = 2, which it knows as num_hidden_layers" in error_of(
         {"model_type": "llama", **OTHER_TOOL}
