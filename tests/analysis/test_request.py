@@ -299,3 +299,15 @@ def test_the_most_steps_that_are_timed_one_by_one() -> None:
     assert request(made, prompt_len=5, output_len=10_000_000).on(CARD).time_to_first_token > 0
     with pytest.raises(InputError, match="10,000,000"):
         request(made, prompt_len=5, output_len=10_000_001).on(CARD)
+
+
+def test_an_encoder_reads_the_prompt_and_a_decoder_begins_with_one_token() -> None:
+    state = {"kv_cache": "{batch_size} * ({cache_len} + {seq_len}) * {kv_bytes}"}
+    with_encoder, alone = (
+        request(template(composite("part", basic(flops)), state=state), prompt_len=40, output_len=3)
+        for flops in ("10 * {encoder_len} + {seq_len}", "10 * {cache_len} + {seq_len}")
+    )
+    assert (with_encoder.prefill.run.seq_len, with_encoder.prefill.totals["flops"]) == (1, 10 * 40 + 1)
+    assert (with_encoder.last.run.cache_len, with_encoder.last.totals["flops"]) == (2, 10 * 40 + 1)
+    assert (alone.prefill.run.seq_len, alone.prefill.totals["flops"]) == (40, 40)
+    assert (alone.last.run.cache_len, alone.last.totals["flops"]) == (41, 10 * 41 + 1)
