@@ -587,7 +587,9 @@ def test_peaks_that_steps_need_are_missed() -> None:
     stand_in = Steps(missed.costs, CARD, profile(classes=fits))
     assert len(stand_in.notes) == 1
     assert "fp8_block" in stand_in.notes[0]
-    prompts_alone = {"prefill_attention": {}}  # a step writes: what reads prompts is another law
+    prompts_alone: dict[str, dict[str, Fit]] = {
+        "prefill_attention": {}
+    }  # a step writes: what reads prompts is another law
     assert Steps(missed.costs, CARD, profile(classes=fits | prompts_alone)).notes == stand_in.notes
 
 
