@@ -270,7 +270,8 @@ def test_the_batch_is_what_fits() -> None:
 def test_what_does_not_fit_says_how_much_is_left_or_lacking() -> None:
     """10 blocks of 16 tokens are needed, 61.44 kB; 6.144 kB are left, or 2 GB are lacking before any is cached."""
     used = sum(served(1).capacity.parts.values())
-    for memory, said in ((used + 6_144, "6.144 kB are left"), (used - 2 * 10**9, "2.000 GB are lacking already")):
+    cases = {6_144: "6.144 kB are left", 0: "0 B are left", -2 * 10**9: "2.000 GB are lacking already"}
+    for memory, said in ((used + more, said) for more, said in cases.items()):
         card = msgspec.structs.replace(CARD, memory_bytes=memory)
         with pytest.raises(InputError) as caught:
             request("llama-3.1-8b", set=SIZES, prompt_len=100, output_len=50).on(card, profile=profile()).served(
