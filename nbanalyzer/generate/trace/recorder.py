@@ -177,6 +177,8 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torc
             operation.detail = "transposed"
         elif name == "gelu":
             operation.detail = kwargs.get("approximate", "none")
+        elif name.startswith("_fft"):
+            operation.detail = " ".join(map(str, args[1]))
         recorder.stack[-1].children.append(operation)
         return result
 
