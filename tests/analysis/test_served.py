@@ -270,7 +270,8 @@ def test_the_batch_is_what_fits() -> None:
 def test_what_does_not_fit_says_how_much_is_left_or_lacking() -> None:
     """10 blocks of 16 tokens are needed, 61.44 kB; 6.144 kB are left, or 2 GB are lacking before any is cached."""
     used = sum(served(1).capacity.parts.values())
-    for memory, said in ((used + 6_144, "6.144 kB are left"), (used - 2 * 10**9, "2.000 GB are lacking already")):
+    cases = {6_144: "6.144 kB are left", 0: "0 B are left", -2 * 10**9: "2.000 GB are lacking already"}
+    for memory, said in ((used + more, said) for more, said in cases.items()):
         card = msgspec.structs.replace(CARD, memory_bytes=memory)
         with pytest.raises(InputError) as caught:
             request("llama-3.1-8b", set=SIZES, prompt_len=100, output_len=50).on(card, profile=profile()).served(
@@ -646,7 +647,9 @@ def test_peaks_that_steps_need_are_missed() -> None:
     stand_in = Steps(missed.costs, CARD, profile(classes=fits))
     assert len(stand_in.notes) == 1
     assert "fp8_block" in stand_in.notes[0]
-    prompts_alone = {"prefill_attention": {}}  # a step writes: what reads prompts is another law
+    prompts_alone: dict[str, dict[str, Fit]] = {
+        "prefill_attention": {}
+    }  # a step writes: what reads prompts is another law
     assert Steps(missed.costs, CARD, profile(classes=fits | prompts_alone)).notes == stand_in.notes
 
 
