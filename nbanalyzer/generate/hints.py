@@ -122,6 +122,8 @@ EXPRESSIONS = (
     Hint("^num_heads$", "bloom", (f"1 + {_POWERS}",)),
     # Images of each sequence, where all have as many as the one that has most.
     Hint("^num_images$", "mllama", ("ceil({num_images} / {batch_size})",)),
+    # The text of a prompt that begins with a number of queries.
+    Hint("^num_query_tokens$", "instructblip", ("{seq_len} - <field>",)),
     # The stages of a Fourier transform, of the tokens and of what each is: their logarithms, rounded up.
     Hint("^tpu_short_seq_length$", "fnet", tuple(map(_stages, ("seq_len", "hidden_size")))),
     # How wide an adapter is.

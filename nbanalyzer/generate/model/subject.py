@@ -327,6 +327,11 @@ class Step:
             inputs["logits_to_keep"] = logits
         return inputs
 
+    def tokens(self, length: int) -> torch.Tensor:
+        """Return so many tokens a sequence, such as those of another vocabulary, which is not known to be large."""
+        ids = self._tokens(length)
+        return ids if self.subject.device == "meta" else ids.clamp_(max=1)
+
     def prompt(self, token: int) -> torch.Tensor:
         """Return the tokens of a first step, with `token` for every position of the images or the sound.
 

@@ -27,6 +27,7 @@ class Cases:
         chunked: which length it divides.
         kernels: variables: how many tokens a convolution sees. With fewer, what it keeps is filled up.
         media: the variable that says how much of images or sound a step reads, "" if that is always the same.
+        switches: variables of what is read that are not 0 where more is run.
         rates: how many tokens are kept as one, in layers that compress what they keep: each closed window becomes an
             entry, and the tokens after the last one wait.
         halvings: how often a sequence is pooled to half its length.
@@ -37,6 +38,7 @@ class Cases:
     chunked: str = "seq_len"
     kernels: tuple[str, ...] = ()
     media: str = ""
+    switches: tuple[str, ...] = ()
     rates: tuple[int, ...] = ()
     halvings: int = 0
 
@@ -54,6 +56,7 @@ class Cases:
         several, whole = (length > chunk, length % chunk == 0) if chunk else (False, False)
         short = tuple(values["seq_len"] < values.get(name, 0) for name in self.kernels)
         read = tuple(values[self.media] > number for number in (0, 1)) if self.media else ()
+        read += tuple(values[name] > 0 for name in self.switches)
         closed = tuple(values["seq_len"] // rate >= number for rate in self.rates for number in (1, 2))
         return values["batch_size"] > 1, values["seq_len"] > 1, several, whole, *short, *read, *closed
 
@@ -96,7 +99,8 @@ class Cases:
 
     @property
     def _media(self) -> tuple[str, ...]:
-        return tuple(f"{{{self.media}}} {rest}" for rest in ("> 0", "> 1", "== 1")) if self.media else ()
+        counted = tuple(f"{{{self.media}}} {rest}" for rest in ("> 0", "> 1", "== 1")) if self.media else ()
+        return counted + tuple(f"{{{name}}} > 0" for name in self.switches)
 
 
 PLAIN = Cases()

@@ -101,7 +101,7 @@ def cases_of(subject: Subject, depth: Depth, *, has_encoder: bool) -> Cases:
         if subject.reader is None and (chunk := chunk_of(subject, depth, chunked)):
             return Cases(chunk, chunked, kernels)
     if subject.reader is not None:
-        return Cases(media=subject.reader.counts)
+        return Cases(kernels=kernels, media=subject.reader.counts, switches=subject.reader.switches)
     return Cases(kernels=kernels)
 
 
