@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,13 @@ def own_kernels() -> list[str]:
 
     All others extend one of them: they are the same formulas in other sizes.
     """
-    return [name for name in catalog.names() if catalog.base(name) == name or name in QUICK]
+    return [name for name in catalog.names() if name in QUICK or not _extends(name)]
+
+
+@cache
+def _extends(name: str) -> bool:
+    """Return whether a shipped model's file names another, without the work of checking it."""
+    return '"extends"' in (ROOT / "models" / f"{name}.json").read_text(encoding="utf-8")
 
 
 def every_model(names: Iterable[str] | None = None, *, but: Collection[str] = ()) -> list[ParameterSet]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 
 # What is red is red for the next person too; `pytest --hypothesis-profile=default` looks at other examples each time.
-settings.register_profile("repeatable", derandomize=True)
+# Nothing is timed: a busy machine, or one that measures coverage, is no reason to fail.
+SLOW = [HealthCheck.too_slow]
+settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=SLOW)
 settings.load_profile("repeatable")
 
 
@@ -28,10 +30,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.pytorch)
 
 
+# Garbage is looked for rarely: tests and shipped templates, millions of objects, stay until the end.
+gc.set_threshold(100_000, 20, 100)
+
+
 def pytest_collection_finish() -> None:
-    """Look for garbage rarely: tests and shipped templates, millions of objects, stay until the end."""
+    """Never look at what is there before the tests for garbage."""
     gc.freeze()
-    gc.set_threshold(10_000, 20, 100)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,7 +2,8 @@
 
 The mutants are those of cosmic-ray's operators that ``[tool.mutate]`` in pyproject.toml names, in the files of its
 rooms. Each runs in a copy of the project under ``build/mutate``, in a forked process that has the libraries loaded
-already, against those tests of its room that run the changed statement, the fastest first, until one fails.
+already, against those tests of its room that run the changed statement, the fastest first, until one fails: at first
+the quick ones, those of `make check`, and what survives them against all others, the slow ones included.
 
     make mutate                                     every mutant: hours
     make mutate MUTATE="--sample 60 --seed 1"       as many of each room, drawn with that seed
@@ -53,7 +54,7 @@ LIBRARIES = (
 )  # fmt: skip
 """Loaded before the first fork, so that no mutant waits for them; nbanalyzer is not among them."""
 MEMORY = 16 * 2**30  # bytes of address space: a mutant may compute without end
-MARKERS = "not (pytorch or browser or cluster or slow)"
+MARKERS = "not (pytorch or browser or cluster)"
 PYTEST = ("-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "-m", MARKERS)
 
 Outcome = Literal["killed", "survived", "equivalent"]
@@ -70,7 +71,10 @@ class Room:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a mutant; `before` and `after` are the changed lines, without their indentation."""
+    """What came of a mutant; `before` and `after` are the changed lines, without their indentation.
+
+    `quick` says of a killed one that the quick tests were enough.
+    """
 
     room: str
     mutant: Mutant
@@ -79,6 +83,7 @@ class Result:
     outcome: Outcome
     reason: str = ""
     seconds: float = 0.0
+    quick: bool = True
 
 
 def rooms(configuration: dict[str, Any]) -> list[Room]:
@@ -98,27 +103,32 @@ def _globbed(patterns: Iterable[str]) -> set[str]:
 
 @dataclass(frozen=True)
 class Covered:
-    """What the tests of the unchanged code do: seconds of each, and file → line → the tests that run it.
+    """What the tests of the unchanged code do: the processor's seconds of each, file → line → tests, and the slow ones.
 
     A line that runs while the tests are loaded, before any of them, is run by all.
     """
 
     seconds: dict[str, float]
     lines: dict[str, dict[int, list[str]]]
+    slow: set[str]
 
-    def tests(self, mutant: Mutant, source: str, folders: Sequence[str], budget: float) -> list[str]:
+    def tests(
+        self, mutant: Mutant, source: str, folders: Sequence[str], budget: float, *, but: Sequence[str] | None = None
+    ) -> list[str]:
         """Return the tests in `folders` that run the mutant's statement, for `budget` seconds.
 
-        The fastest come first; of a statement that all run, as a constant of the file is, the file's own tests.
+        The quick ones, or with `but` all others than these, slow ones too. The fastest come first; of a statement that
+        all run, as a constant of the file is, the file's own tests.
         """
         lines = self.lines[mutant.file]
         names = {test for line in statement(source, mutant.line) for test in lines.get(line, [])}
         own = f"test_{Path(mutant.file).name}::"
         by_all = "" in names
+        left_out = self.slow if but is None else set(but)
         here = [
             test
             for test in (self.seconds if by_all else names)
-            if test in self.seconds and test.startswith(tuple(folders))
+            if test in self.seconds and test not in left_out and test.startswith(tuple(folders))
         ]
         here.sort(key=lambda test: (by_all and own not in test, self.seconds[test]))
         ends = accumulate(map(self.seconds.__getitem__, here))
@@ -136,19 +146,23 @@ def statement(source: str, line: int) -> range:
 
 
 class _Contexts:
-    """A pytest plugin: coverage by test, each from a cold start, and how long each takes."""
+    """A pytest plugin: coverage by test, each from a cold start, how long each takes, and which are marked slow."""
 
     def __init__(self, measured: coverage.Coverage) -> None:
         self.measured = measured
-        self.seconds: dict[str, float] = defaultdict(float)
+        self.seconds: dict[str, float] = {}
+        self.slow: list[str] = []
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         _forget()
+        if item.get_closest_marker("slow"):
+            self.slow.append(item.nodeid)
         self.measured.switch_context(item.nodeid)
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self.seconds[report.nodeid] += report.duration
+        begin = time.process_time()
+        result = yield
+        self.seconds[item.nodeid] = time.process_time() - begin
+        return result
 
 
 def _forget() -> None:
@@ -163,18 +177,20 @@ def _forget() -> None:
 def covered(chosen: Sequence[Room], copy: Path) -> Covered:
     """Return what the tests of these rooms run of the unchanged code, by file of tests.
 
-    A file is measured again, in a process of its own, once it or the package has changed.
+    A file is measured again, in a process of its own, once it or the package has changed, or other rooms are asked for.
     """
+    files = sorted({file for room in chosen for file in room.files})
     stored = FOLDER / "covered.json"
     known: dict[str, Any] = json.loads(stored.read_text(encoding="utf-8")) if stored.is_file() else {}
-    package = _digest(sorted((copy / "nbanalyzer").rglob("*.py")))
-    found = Covered({}, defaultdict(lambda: defaultdict(list)))
+    package = _digest(sorted((copy / "nbanalyzer").rglob("*.py"))) + _digest(copy / file for file in files)
+    found = Covered({}, defaultdict(lambda: defaultdict(list)), set())
     for file in sorted({file for room in chosen for file in _tests_in(copy, room.tests)}):
         digest = package + _digest([copy / file])
         if known.get(file, {}).get("digest") != digest:
-            known[file] = {"digest": digest, **_measured(file, copy)}
+            known[file] = {"digest": digest, **_measured(file, copy, files)}
             stored.write_text(json.dumps(known), encoding="utf-8")
         found.seconds.update(known[file]["seconds"])
+        found.slow.update(known[file]["slow"])
         for path, lines in known[file]["lines"].items():
             for line, tests in lines.items():
                 found.lines[path][int(line)] += tests
@@ -191,12 +207,11 @@ def _tests_in(copy: Path, places: Iterable[str]) -> Iterator[str]:
         yield from (path.relative_to(copy).as_posix() for path in paths)
 
 
-def _measured(file: str, copy: Path) -> dict[str, Any]:
+def _measured(file: str, copy: Path, files: Sequence[str]) -> dict[str, Any]:
     target, log = FOLDER / "measured.json", FOLDER / "measured.log"
 
     def measure() -> int:
-        package = copy / "nbanalyzer"
-        measured = coverage.Coverage(data_file=None, source=[str(package)], config_file=False)
+        measured = coverage.Coverage(data_file=None, include=[str(copy / one) for one in files], config_file=False)
         contexts = _Contexts(measured)
         measured.start()
         code = pytest.main([*PYTEST, "--tb=short", file], plugins=[contexts])
@@ -205,7 +220,8 @@ def _measured(file: str, copy: Path) -> dict[str, Any]:
         lines = {
             Path(path).relative_to(copy).as_posix(): data.contexts_by_lineno(path) for path in data.measured_files()
         }
-        target.write_text(json.dumps({"seconds": contexts.seconds, "lines": lines}), encoding="utf-8")
+        told = {"seconds": contexts.seconds, "slow": contexts.slow, "lines": lines}
+        target.write_text(json.dumps(told), encoding="utf-8")
         return 0 if code == pytest.ExitCode.NO_TESTS_COLLECTED else int(code)
 
     if _forked(measure, copy, limit=3600, log=log) != 0:
@@ -262,10 +278,14 @@ class _Chosen:
 
 
 def is_killed(mutant: Mutant, text: str, tests: Sequence[str], limit: float, copy: Path) -> bool:
-    """Return whether one of the tests fails, or does not end in time, with `text` in the mutant's file."""
+    """Return whether one of the tests fails, or does not end in time, with `text` in the mutant's file.
+
+    Time is the processor's: on a busy machine a mutant does not look killed.
+    """
 
     def test() -> int:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_CPU, (int(limit), int(limit) + 1))
         files = sorted({test.partition("::")[0] for test in tests})
         return int(pytest.main([*PYTEST, "--tb=line", *files], plugins=[_Chosen(tests)]))
 
@@ -275,7 +295,7 @@ def is_killed(mutant: Mutant, text: str, tests: Sequence[str], limit: float, cop
     source = path.read_text(encoding="utf-8")
     path.write_text(text, encoding="utf-8")
     try:
-        return _forked(test, copy, limit=limit, log=FOLDER / "mutant.log") != 0
+        return _forked(test, copy, limit=20 * limit, log=FOLDER / "mutant.log") != 0
     finally:
         path.write_text(source, encoding="utf-8")
 
@@ -307,28 +327,44 @@ def drawn(room: Room, operators: Sequence[str], sample: int | None, seed: int) -
     yield from islice(((mutant, source, text) for mutant, source, text in texts if text is not None), sample)
 
 
-def tried(room: Room, mutant: Mutant, source: str, text: str, known: Covered, budget: float, copy: Path) -> Result:
-    """Return what comes of a mutant: listed as equivalent, or run against its tests for `budget` seconds."""
+def tried(
+    room: Room, mutant: Mutant, source: str, text: str, known: Covered, budget: float, whole: float, copy: Path
+) -> Result:
+    """Return what comes of a mutant: listed as equivalent, or run against its tests.
+
+    `budget` seconds of the quick ones, and if it survives them, `whole` seconds of all others.
+    """
     before, after = lines_of(source, text)
     if reason := reason_for(mutant, before, after):
         return Result(room.name, mutant, before, after, "equivalent", reason)
     begin = time.monotonic()
+
+    def kill(tests: Sequence[str]) -> bool:
+        return is_killed(mutant, text, tests, 10 + 5 * sum(known.seconds[test] for test in tests), copy)
+
     tests = known.tests(mutant, source, room.tests, budget)
-    limit = 10 + 5 * sum(known.seconds[test] for test in tests)
-    outcome: Outcome = "killed" if is_killed(mutant, text, tests, limit, copy) else "survived"
-    return Result(room.name, mutant, before, after, outcome, "", round(time.monotonic() - begin, 2))
+    quick = kill(tests)
+    killed = quick or kill(known.tests(mutant, source, room.tests, whole, but=tests))
+    outcome: Outcome = "killed" if killed else "survived"
+    return Result(room.name, mutant, before, after, outcome, "", round(time.monotonic() - begin, 2), quick)
 
 
 def report(results: Sequence[Result]) -> str:
-    """Return a table of the rooms and the list of survivors, as Markdown."""
-    lines = ["| room | mutants | killed | survived | equivalent | score |", "|---|---:|---:|---:|---:|---:|"]
+    """Return a table of the rooms and the list of survivors, as Markdown.
+
+    The score says what all tests notice; the quick one, what those of `make check` do within their seconds.
+    """
+    head = ("room", "mutants", "killed", "by a quick test", "survived", "equivalent", "quick score", "score")
+    lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
     names = list(dict.fromkeys(result.room for result in results))
     for name in (*names, "together"):
-        counts = Counter(result.outcome for result in results if name in {result.room, "together"})
-        counted = counts["killed"] + counts["survived"]
-        score = f"{100 * counts['killed'] / counted:.1f} %" if counted else ""
-        numbers = (counts.total(), counts["killed"], counts["survived"], counts["equivalent"])
-        lines.append(f"| {name} | {' | '.join(map(str, numbers))} | {score} |")
+        here = [result for result in results if name in {result.room, "together"}]
+        counts = Counter(result.outcome for result in here)
+        killed, survived = counts["killed"], counts["survived"]
+        quick = sum(result.outcome == "killed" and result.quick for result in here)
+        scores = (f"{100 * part / (killed + survived):.1f} %" if killed + survived else "" for part in (quick, killed))
+        numbers = (counts.total(), killed, quick, survived, counts["equivalent"])
+        lines.append(f"| {name} | {' | '.join(map(str, (*numbers, *scores)))} |")
     survivors = [result for result in results if result.outcome == "survived"]
     lines += ["", "Survivors:" if survivors else "No survivors.", ""]
     for result in survivors:
@@ -345,7 +381,8 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("rooms", nargs="*", metavar="ROOM", help=f"of {', '.join(room.name for room in all_rooms)}")
     parser.add_argument("--sample", type=int, help="mutants of each room (all)")
     parser.add_argument("--seed", type=int, default=1, help="of the sample (1)")
-    parser.add_argument("--budget", type=float, default=30, help="seconds of tests for each mutant (30)")
+    parser.add_argument("--budget", type=float, default=30, help="seconds of quick tests for each mutant (30)")
+    parser.add_argument("--whole", type=float, default=120, help="seconds of all others for what survives (120)")
     parser.add_argument("--again", action="store_true", help="what survived the last time")
     options = parser.parse_args(words)
     chosen = [room for room in all_rooms if not options.rooms or room.name in options.rooms]
@@ -365,10 +402,11 @@ def main(words: Sequence[str] | None = None) -> None:
             else drawn(room, configuration["operators"], options.sample, options.seed)
         )
         for mutant, source, text in found:
-            result = tried(room, mutant, source, text, known, options.budget, copy)
+            result = tried(room, mutant, source, text, known, options.budget, options.whole, copy)
             results.append(result)
             change = f"{result.before}  →  {result.after}"
-            print(f"{result.outcome:<10} {result.seconds:6.1f} s  {mutant.file}:{mutant.line}  {change}", flush=True)
+            how = result.outcome if result.quick or result.outcome != "killed" else "killed late"
+            print(f"{how:<11} {result.seconds:6.1f} s  {mutant.file}:{mutant.line}  {change}", flush=True)
             file.write_text(json.dumps([asdict(result) for result in results], indent=1), encoding="utf-8")
     print(f"\n{report(results)}")
     if lines := stale():

@@ -24,7 +24,7 @@ from .shelf import Shelf, card_of
 __all__ = ["compare_", "fit"]
 
 MOST_CHANGES = 15
-Size = Literal["batch_size", "seq_len", "cache_len"]
+Size = Literal["batch_size", "seq_len", "cache_len", "images"]
 
 
 class FitOf(Pass, frozen=True, kw_only=True):
@@ -89,7 +89,7 @@ class Fitted(Rows, frozen=True, kw_only=True):
 
 
 def fit(shelf: Shelf, asked: FitOf) -> Fitted:
-    """Find the largest batch_size, seq_len or cache_len that fits into an accelerator's memory.
+    """Find the largest batch_size, seq_len, cache_len or number of images that fits into an accelerator's memory.
 
     Without hardware: which accelerators hold the pass, and how much each has left.
     """

@@ -68,7 +68,6 @@ def add_run_options(
     *,
     several: bool = False,
     sizes: Collection[str] = tuple(SIZES),
-    media: Collection[str] = tuple(MEDIA),
 ) -> None:
     """Declare an option for every switch of a run, these sizes, and what it reads; `several` take more values."""
     number: dict[str, Any] = {"nargs": "+"} if several else {}
@@ -76,8 +75,7 @@ def add_run_options(
         parser.add_argument(f"--{name}", metavar="N", help=SIZES[name], **number)
     if "w_bit" in sizes:
         add_quant_option(parser, several=several)
-    for name in media:
-        parser.add_argument(f"--{name}", metavar="N" if name == "images" else "X", help=MEDIA[name], **number)
+    add_media_options(parser, several=several)
     if "rank" in sizes:
         parser.add_argument("--imbalance", metavar="X", help=IMBALANCE, **number)
     if "mtp" in sizes:
@@ -86,6 +84,13 @@ def add_run_options(
         # --causal alone means on.
         choice = number or ({"nargs": "?", "const": "on"} if "on" in switch.choices else {})
         parser.add_argument(f"--{name}", choices=switch.choices, help=switch.meaning, **choice)
+
+
+def add_media_options(parser: ArgumentParser, *, several: bool = False) -> None:
+    """Declare the options of what a pass reads besides tokens."""
+    number: dict[str, Any] = {"nargs": "+"} if several else {}
+    for name, meaning in MEDIA.items():
+        parser.add_argument(f"--{name}", metavar="N" if name == "images" else "X", help=meaning, **number)
 
 
 class Suggested(Collection[str]):
@@ -193,8 +198,11 @@ class Arguments:
     def run(self, sizes: Iterable[str] = SIZES) -> dict[str, Any]:
         """Return the sizes, the imbalance and the acceptance, as numbers, and the switches that are given."""
         named = given(self.options, ("quant", *SWITCHES))
-        read = {**self.numbers(("images",)), **self.values(("image_size",)), **self.reals(("audio_seconds",))}
-        return {**self.numbers(sizes), **read, **self.reals(("imbalance", "acceptance")), **named}
+        return {**self.numbers(sizes), **self.media(), **self.reals(("imbalance", "acceptance")), **named}
+
+    def media(self) -> dict[str, Any]:
+        """Return what is read besides tokens, as far as it is given."""
+        return {**self.numbers(("images",)), **self.values(("image_size",)), **self.reals(("audio_seconds",))}
 
     def of_phase(self) -> dict[str, Any]:
         """Return the same with what ``--phase`` says of the lengths: one token after the cache, or nothing cached."""
@@ -218,7 +226,7 @@ class Arguments:
         asked = {**self.numbers(sizes), **self.reals(("price", "memory_fraction")), **self.values(("profile",))}
         if self.options.hardware:
             asked["hardware"] = [self.value(name) for name in self.options.hardware]
-        return asked | given(self.options, ("minimize", "where", "quant"))
+        return asked | self.media() | given(self.options, ("minimize", "where", "quant"))
 
     def changes(self) -> dict[str, int]:
         """Return the config values that ``--set`` changes."""

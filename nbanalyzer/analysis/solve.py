@@ -19,6 +19,7 @@ from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
 from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.quantities import percent, si
+from nbanalyzer.templates.media import room_for
 
 from .analysis import Analysis
 from .closed_form import kept_of, working_sets
@@ -30,14 +31,16 @@ from .rates import Rates, bits_of, busy
 
 __all__ = ["SOLVABLE", "Solution", "solve"]
 
-SOLVABLE = ("batch_size", "seq_len", "cache_len")
-LEAST: Mapping[str, int] = {"batch_size": 1, "seq_len": 1, "cache_len": 0}
+SOLVABLE = ("batch_size", "seq_len", "cache_len", "images")
+LEAST: Mapping[str, int] = {"batch_size": 1, "seq_len": 1, "cache_len": 0, "images": 1}
 COUNTED: Mapping[str, str] = {
-    "batch_size": "sequences", "seq_len": "tokens in a pass", "cache_len": "tokens in the cache",
+    "batch_size": "sequences", "seq_len": "tokens in a pass", "cache_len": "tokens in the cache", "images": "images",
 }  # fmt: skip
 """What a size is a number of."""
+IN_FORMULAS: Mapping[str, str] = {"images": "num_images"}
+"""Sizes that formulas have by another name."""
 
-Size = Literal["batch_size", "seq_len", "cache_len"]
+Size = Literal["batch_size", "seq_len", "cache_len", "images"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,6 +59,7 @@ class Solution(Shown, shown_by="solution"):
         accelerator: on what.
         is_balance: whether a balance was asked for, not what fits.
         is_timed: whether a limit of time decides, and not the memory.
+        is_full: whether the prompt has no room for more, although the memory does.
 
     """
 
@@ -71,6 +75,12 @@ class Solution(Shown, shown_by="solution"):
     accelerator: Accelerator | None = None
     is_balance: bool = False
     is_timed: bool = False
+    is_full: bool = False
+
+    @property
+    def in_formulas(self) -> str:
+        """The name of the variable in formulas."""
+        return IN_FORMULAS.get(self.variable, self.variable)
 
     @property
     def sentence(self) -> str:
@@ -82,6 +92,8 @@ class Solution(Shown, shown_by="solution"):
         if self.is_balance:
             fewer = " With fewer, the pass waits for its memory." if self.value > LEAST[self.variable] else ""
             return f"From {self.value:,} {what} on, arithmetic takes as long as traffic.{fewer}"
+        if self.is_full:
+            return f"At most {self.value:,} {what}: the prompts have room for no more."
         if self.is_timed:
             return f"At most {self.value:,} {what}: the memory would hold more, but that would take too long."
         need = self.analysis.memory
@@ -122,9 +134,10 @@ def solve(
     Args:
         model: as for `populate`.
         hardware: a name of the hardware catalogue, the path of an accelerator's JSON, or an `Accelerator`.
-        maximize: of what to find the largest that fits: ``"batch_size"``, ``"seq_len"`` or ``"cache_len"``.
-        balance: of what to find the smallest at which all matrix products at their peak take as long as all traffic
-            at the bandwidth: where a pass turns from memory- to compute-bound.
+        maximize: of what to find the largest that fits: ``"batch_size"``, ``"seq_len"``, ``"cache_len"``, or
+            ``"images"`` in prompts of `seq_len` positions, which have room for so many.
+        balance: of which of the first three to find the smallest at which all matrix products at their peak take as
+            long as all traffic at the bandwidth: where a pass turns from memory- to compute-bound.
         below: with `maximize`, the seconds that times of the pass may be at most: ``{"estimate": 0.02}``; as well
             ``"lower_bound"`` and ``"time"``, of the kernels that the run chooses.
         profile: what estimates are made with, as for `Analysis.on`.
@@ -144,6 +157,10 @@ def solve(
     (name,) = asked
     if name in run:
         raise InputError(f"{name} is what is solved for: it takes no value")
+    if balance in IN_FORMULAS:
+        raise InputError(
+            f"balance={quote(balance)}: a balance is of tokens or sequences; ask for maximize={quote(balance)}"
+        )
     card = find_hardware(hardware)
     if below is not None and maximize is None:
         raise InputError("below limits what is maximized: it goes with maximize=…")
@@ -156,7 +173,7 @@ def solve(
         return populate(model, config=config, set=set, **run, **{name: value})
 
     start = at(LEAST[name])
-    symbolic = start.symbolic(name)
+    symbolic = start.symbolic(IN_FORMULAS.get(name, name))
     if maximize:
         found = _largest(name, start, at, symbolic, Fit(start.memory, card))
         found = found if limits is None else _in_time(found, start, at, limits)
@@ -168,13 +185,19 @@ def solve(
 def _largest(name: str, start: Analysis, at: Callable[[int], Analysis], symbolic: Symbolic, fit: Fit) -> Solution:
     question = f"largest {name} that fits into {si(fit.capacity, 'B')} of {fit.accelerator.name}"
     needs = [kept_of(symbolic) + activations for activations in working_sets(symbolic)]
-    if name not in start.variables:
+    free = IN_FORMULAS.get(name, name)
+    if free not in start.variables:
         raise InputError(f"{name} makes no difference to this model")
-    found = [(_most(need, name, fit.capacity, LEAST[name]), need) for need in needs]
+    if name == "images" and start.run.cache_len:
+        raise InputError(f"images make no difference after a cache, of cache_len={start.run.cache_len:,}: leave it out")
+    found = [(_most(need, free, fit.capacity, LEAST[name]), need) for need in needs]
     value, need = min(found, key=lambda one: -1 if one[0] is None else one[0])
     if value is None:
         reason = f"does not fit even at {name} = {LEAST[name]}, by {si(-fit.free, 'B')}"
         return Solution(name, None, question, _inequality(need, name, fit.capacity), start, reason)
+    room = _room(start) if name == "images" else None
+    if room is not None and value > room:
+        return Solution(name, room, question, "", at(room), is_full=True)
     if value == MAX_SIZE:  # a sliding window, a state of one size
         reason = f"any {name} fits: beyond some size it needs no more memory"
         return Solution(name, None, question, "", start, reason, is_unbounded=True)
@@ -184,7 +207,7 @@ def _largest(name: str, start: Analysis, at: Callable[[int], Analysis], symbolic
 def _in_time(found: Solution, start: Analysis, at: Callable[[int], Analysis], limits: Limits) -> Solution:
     """Return the answer of `_largest` within limits of time."""
     name, question = found.variable, f"{found.question}, with {limits}"
-    most = limits.largest(name, at, LEAST[name])
+    most = limits.largest(found.in_formulas, at, LEAST[name])
     if most is None:
         reason = f"takes longer even at {name} = {LEAST[name]}: {limits.told(start)}"
         return Solution(name, None, question, "", start, reason, is_timed=True)
@@ -195,8 +218,15 @@ def _in_time(found: Solution, start: Analysis, at: Callable[[int], Analysis], li
     return Solution(name, most, question, "", at(most), is_timed=True)
 
 
+def _room(start: Analysis) -> int | None:
+    """Return how many images prompts have room for; None if they need none."""
+    reads, run = start.template.reads, start.run
+    assert reads is not None
+    return room_for(reads, start.params, run.seq_len, run.batch_size)
+
+
 def _inequality(need: Polynomial, name: str, capacity: int) -> str:
-    powers = need.by_power(name)
+    powers = need.by_power(IN_FORMULAS.get(name, name))
     if powers is None or not all(rest.is_constant for rest in powers.values()):
         return ""
     terms = []

@@ -2,7 +2,8 @@
 
 A step writes one token for every sequence of a batch. A step **with a prompt in it** reads the prompt of a new sequence
 as well: its linears and experts run once over the tokens of both, its attention is that of the batch and that of the
-prompt. Both are sums over the launches of an engine's list (``fusion="engine"``).
+prompt, and what reads the prompt's images or sound runs besides. Both are sums over the launches of an engine's list
+(``fusion="engine"``).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.parameters import Spread
 from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.quantities import seconds
+from nbanalyzer.templates.media import names_of
 
 from .communication import MICRO, ONE_NODE, Communication
 from .eager import EAGER
@@ -121,9 +123,22 @@ class Steps:
         both, heads = self._pass(batch + prompt, 1, context), self._pass(batch + 1, 1, context)
         old, new = self._pass(batch, 1, context), self._pass(1, prompt, 0)
         found = Times(0.0, 0.0)
-        for name, step in (("attention", old), ("attention", new), ("head", heads), ("", both)):
-            found += self._times(step, (launch for launch in step.launches if _part(launch) == name))
+        parts = (("media", new), ("attention", old), ("attention", new), ("head", heads), ("", both))
+        for name, step in parts:
+            found += self._times(step, (launch for launch in step.launches if self._part(launch) == name))
         return found
+
+    def _part(self, launch: Launch[Number]) -> str:
+        """Return what a launch runs over: images or sound, pairs of tokens, those that give logits, or all tokens."""
+        used = {name for node in launch.nodes for names in (*node.uses, node.payload.variables) for name in names}
+        if not used.isdisjoint(self._media):
+            return "media"
+        return "attention" if launch.kind == "attention" else "head" if "num_logits" in used else ""
+
+    @cached_property
+    def _media(self) -> frozenset[str]:
+        """The variables of what a prompt has besides text."""
+        return names_of(self.costs.kernel_tree.source.reads)
 
     def _pass(self, batch: int, seq_len: int, cache_len: int) -> Costs:
         run = self.costs.run.fused(batch_size=batch, seq_len=seq_len, cache_len=cache_len)
@@ -171,17 +186,20 @@ class Steps:
     # ---- what to know
 
     @cached_property
+    def _one(self) -> Costs:
+        """A step of one sequence: its launches are of the kinds that those of any other are."""
+        return self._pass(1, 1, 1)
+
+    @cached_property
     def unknown(self) -> tuple[str, ...]:
         """Which peaks are not known, of the launches of a step: bounds leave out what would run at them."""
-        step = self._pass(1, 1, 1)
-        return self._rates(step.run).notes(step.launches)
+        return self._rates(self._one.run).notes(self._one.launches)
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """Which parameters stand in for others that were not measured, of the launches of a step."""
-        step = self._pass(1, 1, 1)
-        pace = self._pace(step)
-        laws = (pace.law(launch) for launch in step.launches if launch.is_started and launch.times)
+        pace = self._pace(self._one)
+        laws = (pace.law(launch) for launch in self._one.launches if launch.is_started and launch.times)
         return tuple(dict.fromkeys(law.note for law in laws if law.note))
 
     @cached_property
@@ -192,8 +210,7 @@ class Steps:
             NotModelledError: nobody compared them: they are not modelled.
 
         """
-        step = self._pass(1, 1, 1)
-        return spread_of(step.launches, self._pace(step))
+        return spread_of(self._one.launches, self._pace(self._one))
 
     def interval(self, times: Times) -> Interval:
         """Return an expected time with its interval, see `spread`."""
@@ -217,11 +234,3 @@ def _bound_of(costs: Symbolic, rates: Rates) -> Polynomial:
     """Return the least seconds of a pass as a polynomial of what stays free: the longest of each launch's times."""
     times = ([*busy(launch, rates).values()] for launch in costs.launches)
     return Polynomial.sum(applied("max", (*one,)) if len(one) > 1 else one[0] for one in times if one)
-
-
-def _part(launch: Launch[Number]) -> str:
-    """Return what a launch of a step runs over: the tokens that give logits, pairs of tokens, or all tokens."""
-    if launch.kind == "attention":
-        return "attention"
-    used = (name for node in launch.nodes for names in (*node.uses, node.payload.variables) for name in names)
-    return "head" if "num_logits" in used else ""

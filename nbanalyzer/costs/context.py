@@ -56,7 +56,12 @@ def context(template: ModelTemplate) -> ModelTemplate:
         for kind, share in terms:
             shares.setdefault(kind, []).append(_part(share))
     tree = Tree(template)
-    last = {region.nodes[-1].path: region for region in regions_of(tree).values() if region.kind == "attention"}
+    around = "".join(f"{name}." for name in stack.inside)
+    last = {
+        region.nodes[-1].path: region
+        for region in regions_of(tree).values()
+        if region.kind == "attention" and region.nodes[-1].path.startswith(around)
+    }
     results = {
         path: [node.kernel.memory_access.write for node in region.nodes if is_product(node)][-1]  # type: ignore[union-attr]
         for path, region in last.items()

@@ -115,7 +115,7 @@ def with_media(template: ModelTemplate, params: ModelParams, run: Run) -> ModelP
     reads = template.reads
     given = {name: value for name in MEDIA if (value := getattr(run, name)) is not None}
     for axis in ("pp", "cp"):
-        if reads is not None and getattr(run, axis) > 1:
+        if reads is not None and getattr(run, axis) > 1 and (reads.each or not template.state):
             raise InputError(f"not modelled: {axis} for {template.model_id or 'a model'}, which reads {reads.what}")
     if reads is None:
         for name, value in given.items():

@@ -175,7 +175,7 @@ def explain_node(
 
 
 def _launch_lines(nodes: Sequence[Node], launches: Launches) -> Iterator[str]:
-    """Yield in which launch each of some kernels runs, and with what; those without a launch last."""
+    """Yield in which launch each of some kernels runs, and with what, in their order."""
     numbers = {number_of(node, launches): None for node in nodes}
     for number in numbers:
         own = [node for node in nodes if number_of(node, launches) == number]

@@ -98,6 +98,7 @@ class _Tracing:
         self.outer: list[Tensor] = []  # of these, made outside all blocks
         self.prepared: dict[Size, Tensor] = {}  # the last of each size that follows from positions or weights alone
         self.neighbour: Node | None = None  # the last linear, with no region since
+        self.between: list[Node] = []  # the vector kernels since, each on what the one before it wrote
         self.has_begun = False  # whether a product was seen
         self.has_layers = False  # whether a block was seen
         block: Node | None = None
@@ -144,6 +145,8 @@ class _Tracing:
             flow.preparations[node] = [*before, node] if has_weights(node) else before
         elif node.parts[0] != NOTHING and adds_to_stream(found, written):
             flow.residual.add(node)
+        if isinstance(node.kernel, Basic) and node.kernel.unit == "vector" and not node.kernel.fused:
+            self.between.append(node)
         for tensor in found:
             tensor.is_fresh = False
             tensor.is_stream |= begins and not is_prepared
@@ -201,7 +204,8 @@ class _Tracing:
         elif is_linear(node):
             # No layer is linear in what a layer of its kind beside it gives, nor in what routed experts give.
             beside, self.neighbour = self.neighbour, node
-            if beside and beside.module_around is node.module_around:
+            is_apart, self.between = _is_transform(self.between), []
+            if beside and beside.module_around is node.module_around and not is_apart:
                 shared = self.flow.sources[beside]
                 if sum_of(one.size for one in shared) == reads:
                     return shared
@@ -312,6 +316,12 @@ class _Tracing:
                 tensors[place : place + 1] = [tensor.part(left), part]
             return [part]
         return []
+
+
+def _is_transform(kernels: Sequence[Node]) -> bool:
+    """Return whether an activation and a norm stand between two linears: a gate or a query has one of them only."""
+    norms = {node.parent for node in kernels if has_weights(node)}
+    return bool(norms) and any(node.parent not in norms and node.parts[0] != NOTHING for node in kernels)
 
 
 def _beside(node: Node) -> frozenset[Node]:

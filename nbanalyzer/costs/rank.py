@@ -39,7 +39,8 @@ def divided(varied: ModelTemplate, source: ModelTemplate, layout: Layout, stage:
         params = dict(stage.sizes)
         layers = range_of(len(order_of(varied, params)), stage.stages, stage.number)
         template = staged(template, params, stage.stages, stage.number)
-        notes.append(f"stage {stage.number} with layers {layers.start} to {layers.end - 1}")
+        tower = f", and what reads {varied.reads.what}" if varied.reads and stage.number == 0 else ""
+        notes.append(f"stage {stage.number} with layers {layers.start} to {layers.end - 1}{tower}")
     if layout.axes & {"tp", "ep"}:
         template, division = sharded(template, plan_of(varied, layout), layout)
         sizes = division.sizes
@@ -48,6 +49,7 @@ def divided(varied: ModelTemplate, source: ModelTemplate, layout: Layout, stage:
         template = gathered(template, layout.axes, whole_experts=layout.spreads_over_shards)
     if "cp" in layout.axes:
         template = context(template)
+        notes += [f"every rank of cp reads all {varied.reads.what}"] if varied.reads else []
         notes.append(NOT_CHECKED)
     return Tree(template, source, division=Division(sizes, tuple(notes), stage.number if stage else None))
 

@@ -169,7 +169,7 @@ class Run:
         if self.quant is not None or self.w_bit != USUAL:
             self._check_quant()
         is_single = self.mesh == SINGLE and all(type(size) is int for size in self.mesh)
-        if not is_single or self.rank is not None or self.imbalance != 1:
+        if not is_single or self.rank is not None or type(self.imbalance) is bool or self.imbalance != 1:
             self._check_mesh()
         if self.mtp != 0 or self.acceptance is not None:
             self._check_drafts()

@@ -69,13 +69,13 @@ class _Gathering:
             is_unit = id(kernel) in self.layers
             times = constant(1) if is_unit else build("*", copies, parse(kernel.repeat))
             subs, parts = self.inside(kernel.sub_kernels, times)
-            parameters = kernel.parameters
-            are_experts = bool(parameters) and _are_experts(parse(parameters))
-            if parameters and not (self.whole_experts and are_experts):
+            parameters, own = kernel.parameters, parse(kernel.parameters or "0")
+            are_experts = _are_experts(own)
+            if own != constant(0) and not (self.whole_experts and are_experts):
                 ranks = self.expert_ranks if are_experts else RANKS
                 part = _part(kernel, ranks)
                 parameters = str(part)
-                parts = [_Part(ranks, build("*", times, part)), *parts] if part != constant(0) else parts
+                parts = [_Part(ranks, build("*", times, part)), *parts]
             if is_unit:
                 subs, parts = (*self.gathers(parts), *subs), []
             made.append(msgspec.structs.replace(kernel, parameters=parameters, sub_kernels=subs))

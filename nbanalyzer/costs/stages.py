@@ -19,6 +19,7 @@ import msgspec
 from nbanalyzer.errors import InputError
 from nbanalyzer.formulas.formula import Formula, build, constant, parse, variable
 from nbanalyzer.formulas.grammar import Number
+from nbanalyzer.templates.media import names_of
 from nbanalyzer.templates.template import Basic, Composite, Kernel, ModelTemplate, fields
 
 from .sharding import link
@@ -85,13 +86,19 @@ class Stack:
 
 
 def stack_of(template: ModelTemplate) -> Stack:
-    """Return where a template's layers are.
+    """Return where a template's layers are: of a model that reads images or sound and writes text, the text model's.
 
     Raises:
-        InputError: there are none, or several lists of them.
+        InputError: there are none, or several lists of them, or layers of text that read images.
 
     """
     found = list(_stacks(template.kernels, ()))
+    media = names_of(template.reads)
+    if media and template.state:
+        found = [stack for stack in found if "seq_len" in _used(stack.kinds)]
+        if any(not media.isdisjoint(_used(stack.kinds)) for stack in found):
+            what = f"{template.model_id or 'this template'}, whose layers of text read images or sound"
+            raise InputError(f"not modelled: pipeline stages of {what}")
     if len(found) != 1:
         several = "several lists of layers, as an encoder and a decoder" if found else "no repeated layers"
         raise InputError(f"not modelled: {template.model_id or 'this template'} has {several}: no pipeline stages")
@@ -192,17 +199,32 @@ def staged(template: ModelTemplate, params: Mapping[str, Number], pp: int, stage
     if len(counts) == 1:  # ceil((num_layers - stage) / pp): the remainder goes to the first stages
         left = build("-", stack.repeats[0], constant(stage))
         counts = [Formula("ceil", None, (build("/", left, variable("pp")),))]
-    cut = _Cut(stack, counts, is_first=stage == 0, is_last=stage == pp - 1)
+    cut = _Cut(stack, counts, names_of(template.reads), is_first=stage == 0, is_last=stage == pp - 1)
+    deep, first = cut.deep(template.kernels, stack.inside), range_of(len(order), pp, 0)
+    if deep > first.end:
+        raise InputError(
+            f"not modelled: pp={pp}: images are added after each of the first {deep} layers, of which the first stage "
+            f"has {first.end}"
+        )
     state = {name: str(total(terms, counts)) for name, terms in per_layer(template, stack).items()}
     return msgspec.structs.replace(template, kernels=cut.kernels(template.kernels, stack.inside), state=state)
 
 
 @dataclass(frozen=True)
 class _Cut:
-    """Takes a stage's kernels out of a tree."""
+    """Takes a stage's kernels out of a tree.
+
+    Attributes:
+        stack: the layers that are divided.
+        counts: how many of each kind the stage has.
+        media: variables of what is read besides tokens: the first stage reads it, towers and all.
+        is_first, is_last: of the stages.
+
+    """
 
     stack: Stack
     counts: Sequence[Formula]
+    media: frozenset[str]
     is_first: bool
     is_last: bool
 
@@ -215,9 +237,9 @@ class _Cut:
         ]
         before, after = kernels[: here[0]], kernels[here[-1] + 1 :]
         kept: list[Kernel] = [
-            _untied(kernel) if self.is_first else kernel
+            _untied(kernel) if self.is_first and not self.reads(kernel) else kernel
             for kernel in before
-            if self.is_first or not _is_embedding(kernel)
+            if self.is_first or not (_is_embedding(kernel) or self.reads(kernel))
         ]
         for kernel in kernels[here[0] : here[-1] + 1]:
             if not inside and kernel in self.stack.kinds:
@@ -231,7 +253,24 @@ class _Cut:
                 kept.append(kernel)
         if not inside and not self.is_last:
             kept.append(link("stage", "send", "pp", parse(SEND)))
-        return (*kept, *(map(_untied, after) if self.is_last else ()))
+        kept += [kernel for kernel in after if self.is_first and self.reads(kernel)]
+        return (*kept, *(_untied(kernel) for kernel in after if self.is_last and not self.reads(kernel)))
+
+    def reads(self, kernel: Kernel) -> bool:
+        """Return whether a kernel is of images or sound."""
+        return not self.media.isdisjoint(_used((kernel,)))
+
+    def deep(self, kernels: Sequence[Kernel], inside: tuple[str, ...]) -> int:
+        """Return after how many layers something of images is added to the stream (Qwen3-VL's DeepStack)."""
+        if inside:
+            around = next(one for one in kernels if one.name == inside[0])
+            return self.deep(around.sub_kernels, inside[1:]) if isinstance(around, Composite) else 0
+        return sum(isinstance(one, Basic) and one.flops != "0" and self.reads(one) for one in kernels)
+
+
+def _used(kernels: Sequence[Kernel]) -> set[str]:
+    """Return the variables of kernels, with all below them."""
+    return {name for field in fields(tuple(kernels)) for name in field.parse().variables}
 
 
 def _is_embedding(kernel: Kernel) -> bool:
@@ -301,7 +340,7 @@ def total(terms: Sequence[tuple[int, Formula]], counts: Sequence[Formula]) -> Fo
 
 
 def busiest(tree: Tree, values: Mapping[str, Number], pp: int) -> int:
-    """Return which of `pp` stages has most to do: FLOPs of its layers, and of all else, the head, in the last stage.
+    """Return which of `pp` stages has most to do: FLOPs of its layers, of towers in the first, all else in the last.
 
     Args:
         tree: of the whole model, in the variants of the run, not divided.
@@ -313,14 +352,19 @@ def busiest(tree: Tree, values: Mapping[str, Number], pp: int) -> int:
 
     """
     stack, order = stack_of(tree.template), order_of(tree.template, values)
-    costs = tree.costs(values)
+    costs, media = tree.costs(values), names_of(tree.template.reads)
     nodes = {node.path: node for node in tree.nodes}
     layers = [costs[nodes[".".join((*stack.inside, kind.name))]] for kind in stack.kinds]
     rest = sum(costs[root].flops for root in tree.roots) - sum(layer.flops for layer in layers)
     each = [Fraction(layer.flops) / max(order.count(kind), 1) for kind, layer in enumerate(layers)]
+    around = {".".join(stack.inside[:depth]) for depth in range(1, len(stack.inside) + 1)}
+    beside = [node for node in tree.nodes if (node.parent.path if node.parent else "") in {"", *around}]
+    read = sum(
+        costs[node].flops for node in beside if node.path not in around and not media.isdisjoint(_used((node.kernel,)))
+    )
 
     def work(stage: int) -> Number:
         start, end = range_of(len(order), pp, stage)
-        return sum(each[kind] for kind in order[start:end]) + (rest if stage == pp - 1 else 0)
+        return sum(each[kind] for kind in order[start:end]) + read * (stage == 0) + (rest - read) * (stage == pp - 1)
 
     return max(range(pp), key=work)

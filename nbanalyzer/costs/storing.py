@@ -13,7 +13,7 @@ from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.templates.choices import Quantisation
 
 from .run import Run
-from .stages import order_of, range_of, stacks_of
+from .stages import order_of, range_of, stack_of, stacks_of
 from .stored import Layers, stored
 from .tree import Tree
 
@@ -59,13 +59,14 @@ def _stored(
 
 def layers_of(tree: Tree, params: Mapping[str, Number], stages: int) -> Iterator[Layers]:
     """Yield which layers the nodes of a tree are, of each of its lists of layers whose order is known."""
+    divided = stack_of(tree.source) if stages > 1 else None
     for stack in stacks_of(tree.source):
         try:
             order = order_of(msgspec.structs.replace(tree.source, kernels=stack.kinds), params)
         except (InputError, FormulaError):
             continue
         numbers = range(len(order))
-        if stages > 1:
+        if stack == divided:
             stage = tree.division.stage
             assert stage is not None
             numbers = range(*range_of(len(order), stages, stage))

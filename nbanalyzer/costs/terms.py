@@ -76,7 +76,7 @@ def is_kept(formula: Formula, term: Counter[Formula]) -> bool:
     factors = Counter(_factors(formula))
     rest = term - factors
     is_part = "batch_size" in formula.variables and not factors - term
-    return is_part and not any(one.operation == "number" and one != constant(1) and one.value == 4 for one in rest)
+    return is_part and not any(one.operation == "number" and one.value == 4 for one in rest)
 
 
 def _factors(formula: Formula) -> tuple[Formula, ...]:

@@ -77,6 +77,8 @@ _RUNTIME = (
     Variable("tile_columns", "runtime", "tiles", "columns of tiles that each image is laid on", r"c_{\mathrm{tile}}"),
     Variable("kept_rows", "runtime", "patches", "rows of patches that each image covers", r"r_{\mathrm{kept}}"),
     Variable("kept_columns", "runtime", "patches", "columns of patches that each image covers", r"c_{\mathrm{kept}}"),
+    Variable("shown_rows", "runtime", "patches", "rows of patches that are left of each image", r"r_{\mathrm{seen}}"),
+    Variable("shown_columns", "runtime", "patches", "columns of patches that are left", r"c_{\mathrm{seen}}"),
     Variable("audio_samples", "runtime", "samples", "samples of sound per sequence", r"n_{\mathrm{smp}}"),
     Variable("w_bytes", "runtime", "bytes/element", "size of a weight", "b_{w}"),
     Variable("a_bytes", "runtime", "bytes/element", "size of an activation", "b_{a}"),

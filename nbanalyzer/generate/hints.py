@@ -17,6 +17,7 @@ __all__ = [
     "CONVOLUTIONS",
     "EXPRESSIONS",
     "FIXED_CHUNKS",
+    "HALVINGS",
     "LIMITS",
     "SIMILAR",
     "STATES",
@@ -60,6 +61,9 @@ CONVOLUTIONS = (Hint("conv|kernel", "mamba2"),)
 FIXED_CHUNKS = (Hint("^attention_chunk_size$", "llama4_text"),)
 """Fields with the size of a window that does not slide: each token sees the earlier ones of its chunk."""
 
+HALVINGS = (Hint("^block_sizes$", "funnel"),)
+"""Lists with the sizes of blocks of layers: before each but the first, the sequence is pooled to half its length."""
+
 CHUNKS = (
     Hint("chunk_size$", "mamba2", ("seq_len", "8")),
     Hint("attention_window$", "longformer", ("seq_len", "2")),  # made narrow, for the model needs data
@@ -74,6 +78,12 @@ large a chunk is, if not as the field says.
 """
 
 _KEPT = ("min({cache_len}, <field> - 1)", "min({cache_len} + {seq_len}, <field> - 1)")
+
+
+def _stages(name: str) -> str:
+    return " + ".join(f"({{{name}}} > {2**power})" for power in range(21))
+
+
 _POWERS = " + ".join(f"{2**power} * ({{num_heads}} >= {2 ** (power + 1)})" for power in range(9))
 
 EXPRESSIONS = (
@@ -112,6 +122,10 @@ EXPRESSIONS = (
     Hint("^num_heads$", "bloom", (f"1 + {_POWERS}",)),
     # Images of each sequence, where all have as many as the one that has most.
     Hint("^num_images$", "mllama", ("ceil({num_images} / {batch_size})",)),
+    # The text of a prompt that begins with a number of queries.
+    Hint("^num_query_tokens$", "instructblip", ("{seq_len} - <field>",)),
+    # The stages of a Fourier transform, of the tokens and of what each is: their logarithms, rounded up.
+    Hint("^tpu_short_seq_length$", "fnet", tuple(map(_stages, ("seq_len", "hidden_size")))),
     # How wide an adapter is.
     Hint("^adapter_reduction_factor$", "xmod", ("<other> // <field>",), other="^hidden_size$"),
     # How many heads share one, also where each has its own.

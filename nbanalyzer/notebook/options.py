@@ -17,6 +17,7 @@ from nbanalyzer.analysis.options import (
     Suggested,
     add_communication_options,
     add_efficiency_options,
+    add_media_options,
     add_quant_option,
     add_request_options,
     add_run_options,
@@ -163,7 +164,7 @@ def _(parser: LineParser) -> None:
     add_communication_options(parser)
     phase = "the prompt is read; one token more; or a whole request"
     parser.add_argument("--phase", choices=PHASES, help=phase)
-    add_run_options(parser, sizes=[name for name in SIZES if name not in {"rank", "mtp"}], media=())  # the busiest
+    add_run_options(parser, sizes=[name for name in SIZES if name != "rank"])  # the busiest
     for name, meaning in options.LENGTHS.items():
         parser.add_value(f"--{name}", "N", meaning)
     parser.add_changes()
@@ -176,6 +177,7 @@ def _(parser: LineParser) -> None:
     parser.add_argument("--hardware", nargs="+", metavar="NAME", help=accelerators)
     for name in ("batch_size", "w_bit", "a_bit", "kv_bit"):
         parser.add_value(f"--{name}", "N", SIZES[name])
+    add_media_options(parser)
     add_quant_option(parser)
     for name, meaning in options.LENGTHS.items():
         parser.add_value(f"--{name}", "N", meaning)

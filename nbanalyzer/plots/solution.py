@@ -90,7 +90,7 @@ def _note(ax: Axes, text: str, place: tuple[float, float], side: str) -> None:
 
 def _memory(solution: Solution, xs: Sequence[int]) -> dict[str, list[float]]:
     """Return what is needed: of everything, of the weights, and of what is kept of the tokens."""
-    costs, name = solution.analysis.symbolic(solution.variable), solution.variable
+    costs, name = solution.analysis.symbolic(solution.in_formulas), solution.in_formulas
     sets, kept, state = working_sets(costs), kept_of(costs), Polynomial.sum(costs.state.values())
     largest = [max((one.evaluate({name: x}) for one in sets), default=0) for x in xs]
     found = {
@@ -105,7 +105,7 @@ def _memory(solution: Solution, xs: Sequence[int]) -> dict[str, list[float]]:
 def _times(solution: Solution, xs: Sequence[int]) -> Mapping[str, list[float]]:
     """Return the times of all products at the peak, and of all traffic at the bandwidth, as `solve` compares them."""
     assert solution.accelerator is not None
-    costs, name = solution.analysis.symbolic(solution.variable), solution.variable
+    costs, name = solution.analysis.symbolic(solution.in_formulas), solution.in_formulas
     rates = Rates(solution.accelerator, solution.analysis.run)
     times = [busy(launch, rates) for launch in costs.launches if launch.kind != "link"]
     parts = {"matmul": "all products at the peak", "memory": "all traffic at the bandwidth"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -18,6 +18,7 @@ from .heads import headline, sentences, warnings
 from .rows import rows_of
 
 if TYPE_CHECKING:
+    from nbanalyzer.analysis.analysis import Analysis
     from nbanalyzer.analysis.roofline import Roofline
     from nbanalyzer.costs.costs import Costs
 
@@ -79,8 +80,9 @@ def as_json(analysis: Costs, roofline: Roofline | None = None) -> str:
 
 
 def as_html(analysis: Costs, roofline: Roofline | None = None) -> str:
-    """Return the analysis as an HTML page of its own."""
-    return page(analysis.title, as_fragment(analysis, roofline))
+    """Return the analysis as an HTML page of its own, with its picture: bars by module, or the roofline."""
+    picture = roofline.plot() if roofline else cast("Analysis", analysis).plot()  # no other costs are saved
+    return page(analysis.title, as_fragment(analysis, roofline) + picture.html())
 
 
 def page(title: str, body: str) -> str:

@@ -182,6 +182,8 @@ def _compiled(grid: Grid, chosen: Mapping[str, Any], asked: Asked) -> CompiledMe
     first = {name: values[0] for name, values in changing.items()}
     options |= {name: grid.axes[name][0] for name in inner if name in TOKENS}
     _require_room(grid, chosen, options, asked)
+    if lengths is not None and not set(MEDIA).isdisjoint(options):  # the prompt has room for them
+        options["seq_len"] = chosen["prompt_len"] if "prompt_len" in chosen else max(grid.axes["prompt_len"])
     if options.get("mtp"):
         at_least = {name: min(grid.axes[name]) for name in ("cache_len", "prompt_len") if name in grid.axes}
         options |= {name: value for name, value in at_least.items() if name == "cache_len"}  # none drafts after none

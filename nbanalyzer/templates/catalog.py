@@ -19,7 +19,8 @@ import msgspec
 from nbanalyzer.errors import ConfigError, TemplateError, UnknownNameError, near, quote, shorten
 from nbanalyzer.files import decode, read_file
 
-from .config_files import read_config
+from .artifacts import in_place_of_config, kind_of_file
+from .config_files import CONFIG, read_config
 from .expansion import expand
 from .library import folder
 from .spelling import begun, is_variant, meant
@@ -99,11 +100,15 @@ def look_up(name: str | os.PathLike[str]) -> tuple[ModelTemplate | Mapping[str, 
         template = shipped(aliases()[text.casefold()])
         return template, template.model_id
     if path := _path(text):
+        if path.parent.is_dir() and path.name == CONFIG and not path.exists():
+            raise ConfigError(in_place_of_config(path.parent), str(path.parent))
         model = _from_file(path)
         return model, (model.model_id if isinstance(model, ModelTemplate) else "") or str(path)
     is_name = bool(HUB_NAME.fullmatch(text)) and ".." not in text
     if is_name and (cached := _hub_cache(text)):
         return read_config(cached), text
+    if kind := kind_of_file(text):
+        raise UnknownNameError("model", text, (), f"This is {kind}.")
     if name := known_as(text):
         return (_named(shipped(name), text) if is_variant(text, name) else shipped(name)), name
     if is_name:
@@ -140,7 +145,7 @@ def _path(text: str) -> Path | None:
     try:
         path = Path(text).expanduser()
         if path.is_dir():
-            return path / "config.json"
+            return path / CONFIG
     except (OSError, ValueError, RuntimeError):  # too long, a null character, no home folder
         return None
     return path if path.suffix == ".json" else None
@@ -243,6 +248,8 @@ def for_config(config: Mapping[str, Any], where: str = "config") -> ModelTemplat
 
     """
     model_type = config.get("model_type")
+    if not isinstance(model_type, str | None):
+        raise ConfigError(f"model_type is {quote(model_type)}: a name is needed", where)
     alike = [name for name in names() if _file(name).config.get("model_type") == model_type]
     # Templates with kernels of their own first, as those that extend them add only a config; for a config that states
     # no architecture, that of another such one before an encoder alone.

@@ -18,6 +18,8 @@ from nbanalyzer.errors import ConfigError, TemplateError, shorten
 from nbanalyzer.files import read_file
 from nbanalyzer.formulas.variables import VARIABLES
 
+from .artifacts import kind_of_object
+
 __all__ = [
     "MEDIA_PARTS", "as_mapping", "config_file", "essential", "fields_of", "look", "media_fields", "object_of", "put",
     "quiet", "read_config", "same_for_all", "text_fields", "text_object", "text_part", "untyped", "with_floats",
@@ -180,6 +182,8 @@ def _without_noise(value: Any) -> Any:
 
 def untyped(config: Mapping[str, Any]) -> str:
     """Return the message for a config with neither model type nor class."""
+    if kind := kind_of_object(config):
+        return f"this is no config of a model, but {kind}"
     marks = {"type_vocab_size": "bert", "n_embd": "gpt2", "d_kv": "t5"}
     likely = next((model_type for key, model_type in marks.items() if key in config), "llama")
     return f'the config has no model_type, which says which model it is: add it, such as "model_type": "{likely}"'

@@ -52,6 +52,10 @@ class Family:
 _CHATGLM = {"num_kv_heads": ("multi_query_group_num",), "vocab_size": ("padded_vocab_size",)}
 _DISTILBERT = {"hidden_size": ("dim",), "intermediate_size": ("hidden_dim",)}
 
+_KOSMOS = {
+    "hidden_size": ("embed_dim",), "num_layers": ("layers",), "num_heads": ("attention_heads",),
+}  # fmt: skip
+
 FAMILIES: Mapping[str, Family] = {
     **dict.fromkeys(("gpt2", "openai-gpt", "gpt-sw3", "gpt_neo", "bloom"), Family(ffn=4, grouped=False, tied=1)),
     **dict.fromkeys(("gptj", "codegen", "phi-msft"), Family(ffn=4, grouped=False, tied=0)),
@@ -73,6 +77,7 @@ FAMILIES: Mapping[str, Family] = {
     **dict.fromkeys(("vit", "dinov2", "wav2vec2", "clip_text_model", "siglip_text_model"), Family(grouped=False)),
     "whisper": Family(grouped=False, tied=1),
     "distilbert": Family(grouped=False, tied=1, sources=_DISTILBERT),
+    **dict.fromkeys(("kosmos-2", "kosmos_2_text_model"), Family(grouped=False, tied=1, sources=_KOSMOS)),
     "chatglm": Family(grouped=False, tied=0, sources=_CHATGLM),
     "longcat_flash": Family(grouped=False, tied=0, sources={"num_layers": ("num_layers",)}),  # each holds two halves
     "zamba2": Family(grouped=False, tied=1, sources={"head_dim": ("attention_head_dim",)}),

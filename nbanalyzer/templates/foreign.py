@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
+from itertools import chain
 from typing import Any
 
 from nbanalyzer.errors import quote, shorten
@@ -54,7 +55,17 @@ def _known(config_class: Any) -> frozenset[str]:
     renamed: Mapping[str, str] = getattr(config_class, "attribute_map", {})
     parts = tuple(getattr(config_class, "sub_configs", {}))
     taken = inspect.signature(config_class).parameters
-    return frozenset((*(field.name for field in fields(config_class)), *renamed, *renamed.values(), *parts, *taken))
+    older = chain.from_iterable(map(_renamed_by, config_class.__mro__))
+    own = (field.name for field in fields(config_class))
+    return frozenset((*own, *renamed, *renamed.values(), *parts, *taken, *older))
+
+
+def _renamed_by(config_class: type) -> Iterator[str]:
+    """Yield the names that a class's own code may take older fields from, as BLOOM's ``n_embed``: the texts in it."""
+    code = getattr(vars(config_class).get("__post_init__"), "__code__", None)
+    shared = config_class.__module__ == "transformers.configuration_utils"  # it reads parts, labels, precisions
+    if code is not None and not shared:
+        yield from (text for text in code.co_consts if isinstance(text, str) and text.isidentifier())
 
 
 def _sources(variable: str, config: Mapping[str, Any]) -> tuple[str, ...]:

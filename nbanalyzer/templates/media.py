@@ -19,8 +19,8 @@ from .template import Reads
 from .tiles import SEARCHES, Canvas
 
 __all__ = [
-    "OF_RUN", "RULES", "SAMPLE_RATE", "Fitted", "Media", "described", "evaluated", "fitted", "positions_of",
-    "read_image_size", "some", "variables_of",
+    "OF_RUN", "RULES", "SAMPLE_RATE", "Fitted", "Media", "described", "evaluated", "fitted", "names_of", "positions_of",
+    "read_image_size", "room_for", "some", "variables_of",
 ]  # fmt: skip
 
 SAMPLE_RATE = 16_000
@@ -31,7 +31,7 @@ MOST_ASPECT = 200  # of the sides, as Qwen's processors have it
 
 OF_RUN = (
     "num_images", "image_height", "image_width", "audio_samples", "tile_rows", "tile_columns", "kept_rows",
-    "kept_columns",
+    "kept_columns", "shown_rows", "shown_columns",
 )  # fmt: skip
 """The variables of a run that say what is read."""
 
@@ -47,6 +47,8 @@ class Media(NamedTuple):
     tile_columns: int = 0
     kept_rows: int = 0
     kept_columns: int = 0
+    shown_rows: int = 0
+    shown_columns: int = 0
 
 
 class Fitted(NamedTuple):
@@ -118,19 +120,42 @@ def _padded(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
     return Fitted(-(-height // factor) * factor, -(-width // factor) * factor)
 
 
+def _quarters(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
+    """Return the size of an image and its four quarters, within limits, each padded to the largest: Idefics2's."""
+    longest, shortest = sizes["longest"], sizes["shortest"]
+    parts = (
+        (one, other)
+        for one in (height // 2, height - height // 2, height)
+        for other in (width // 2, width - width // 2, width)
+    )
+    found = []
+    for tall, wide in parts:
+        ratio = max(wide, 1) / max(tall, 1)
+        if wide >= tall and wide > longest:
+            tall, wide = int(longest / ratio), longest
+        elif tall > wide and tall > longest:
+            tall, wide = longest, int(longest * ratio)
+        found.append((max(tall, shortest), max(wide, shortest)))
+    return Fitted(max(tall for tall, _ in found), max(wide for _, wide in found))
+
+
 def _laid(search: Callable[[int, int, Mapping[str, int]], Canvas]) -> Callable[[int, int, Mapping[str, int]], Fitted]:
     """Return how an image is cut into tiles, by a search for its canvas."""
 
     def cut(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
         if max(height, width) > MOST_ASPECT * min(height, width):
             raise InputError(f"image_size {height}x{width}: its sides differ by more than {MOST_ASPECT} times")
-        return Fitted(height, width, search(height, width, sizes))
+        canvas = search(height, width, sizes)
+        if canvas.rows:
+            return Fitted(height, width, canvas)
+        return Fitted(canvas.kept_rows * sizes["patch"], canvas.kept_columns * sizes["patch"], canvas)
 
     return cut
 
 
 RULES: Mapping[str, Callable[[int, int, Mapping[str, int]], Fitted]] = {
     "one size": _one_size, "grid": _grid, "longest side": _longest_side, "padded": _padded,
+    "quarters": _quarters,
     **{name: _laid(search) for name, search in SEARCHES.items()},
 }  # fmt: skip
 """How a processor fits an image to a model: name → function of its height, its width, and the model's sizes."""
@@ -189,6 +214,11 @@ def variables_of(reads: Reads) -> frozenset[str]:
     return frozenset(name for text in texts for name in parse(text).variables) - {*reads.variables, *OF_RUN}
 
 
+def names_of(reads: Reads | None) -> frozenset[str]:
+    """Return the variables of formulas by which work is of images or sound; none of a model that reads text alone."""
+    return frozenset({*OF_RUN, *reads.variables} if reads else ())
+
+
 def described(reads: Reads, values: Mapping[str, Number]) -> str:
     """Return what a pass reads besides tokens, in a few words, from the values of its variables."""
     if reads.what == "sound":
@@ -212,6 +242,13 @@ def positions_of(reads: Reads, params: Mapping[str, int], media: Media, batch_si
     values = {**params, **evaluated(reads, params, media)}
     each = int(parse(reads.positions).evaluate(values)) if any(media) else 0
     return each * (1 if reads.what == "sound" else -(-media.num_images // batch_size))
+
+
+def room_for(reads: Reads, params: Mapping[str, int], seq_len: int, batch_size: int) -> int | None:
+    """Return how many images prompts have room for, of which `params` has the size; None if they take none of it."""
+    media = Media(*(int(params[name]) for name in OF_RUN))
+    each = positions_of(reads, params, media._replace(num_images=1), 1)
+    return batch_size * (seq_len // each) if each else None
 
 
 def some(reads: Reads, params: Mapping[str, int]) -> Media:

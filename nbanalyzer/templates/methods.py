@@ -123,7 +123,7 @@ def _fp8(fields: Fields, model_type: str) -> Quantisation:
     choices = _leaving(scheme, left)
     if left is None:
         choices = (Choice(None, UNSAID, "glob"), *choices)
-    if fields.get("expert_dtype") in {"fp4", "mxfp4"}:
+    if fields.get("expert_dtype") in ("fp4", "mxfp4"):
         choices = (Choice(scheme_named("mxfp4"), roles=("expert",)), *choices)
     return Quantisation(choices, scheme, notes=notes)
 
@@ -156,6 +156,8 @@ def _gptq(fields: Fields, _: str) -> Quantisation:
                 choices.append(Choice(changed, (text,), "regex", LINEARS))
     blocks = fields.get("modules_in_block_to_quantize")
     if blocks:
+        if not isinstance(blocks, list | tuple):
+            raise ConfigError(f"modules_in_block_to_quantize is a list of names, not {quote(blocks)}")
         names = [name for group in blocks for name in (group if isinstance(group, list | tuple) else [group])]
         if not all(isinstance(name, str) for name in names):
             raise ConfigError(f"modules_in_block_to_quantize is a list of names, not {quote(blocks)}")
@@ -234,7 +236,7 @@ def _of_tensors(group: Fields, form: str) -> Scheme:
         return scheme_named("mxfp4")
     if kind == "int" and form in {"pack-quantized", "marlin-24", ""} and not activations:
         values = {"bits": bits, "group": _whole(weights, "group_size", default=-1)}
-        ordered = weights.get("actorder") in {"group", "dynamic"}
+        ordered = weights.get("actorder") in ("group", "dynamic")
         values |= {"asymmetric": int(weights.get("symmetric") is False), "ordered": int(ordered)}
         return with_values(scheme_named("w4a16"), values)
     if kind == "int" and bits == 8 and strategy == "channel":
@@ -267,9 +269,9 @@ def _algorithm(name: object, model_type: str) -> Scheme:
     """Return the scheme of one of modelopt's algorithms."""
     known = {"FP8": "fp8", "NVFP4": "nvfp4", "W4A16_NVFP4": "nvfp4-a16", "FP8_PER_CHANNEL_PER_TOKEN": "torchao-fp8",
              "FP8_PB_WO": "fp8-block", "MXFP4": "mxfp4"}  # fmt: skip
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ConfigError(f"the algorithm {quote(name)} of modelopt is not known: there are {', '.join(known)}")
-    scheme = scheme_named(known[str(name)])
+    scheme = scheme_named(known[name])
     return with_values(scheme, {"scale_bytes": 2}) if name == "FP8_PB_WO" and model_type.startswith("qwen") else scheme
 
 
@@ -284,9 +286,9 @@ def _torchao(fields: Fields, _: str) -> Quantisation:
              "float8_weight_only": "torchao-fp8", "float8_dynamic_activation_float8_weight": "torchao-fp8",
              "Float8WeightOnlyConfig": "torchao-fp8",
              "Float8DynamicActivationFloat8WeightConfig": "torchao-fp8"}  # fmt: skip
-    if kind not in known:
+    if not isinstance(kind, str) or kind not in known:
         raise ConfigError(f"the type {quote(kind)} of torchao is not known: there are {', '.join(known)}")
-    scheme = scheme_named(known[str(kind)])
+    scheme = scheme_named(known[kind])
     if scheme.preset == "torchao-int4":
         scheme = with_values(scheme, {"group": _whole(values, "group_size", default=128)})
     return Quantisation(_leaving(scheme, _listed(fields, "modules_to_not_convert")), scheme)
@@ -334,9 +336,9 @@ def _kv_bits(stated: object) -> int | None:
     if isinstance(stated, Mapping):
         return _whole(stated, "num_bits")
     known = {"FP8": 8, "INT8": 8, "NVFP4": 4}
-    if stated not in known:
+    if not isinstance(stated, str) or stated not in known:
         raise ConfigError(f"the scheme {quote(stated)} of the cache is not known: there are {', '.join(known)}")
-    return known[str(stated)]
+    return known[stated]
 
 
 def _kv_scale(stated: object) -> Tensor | None:
@@ -348,9 +350,9 @@ def _kv_scale(stated: object) -> Tensor | None:
         return None
     strategy = stated.get("strategy") or "tensor"
     elements = {"tensor": "1", "attn_head": "{num_kv_heads}"}
-    if strategy not in elements:
+    if not isinstance(strategy, str) or strategy not in elements:
         raise ConfigError(f"scales of the cache by {quote(strategy)} are not known: there are {', '.join(elements)}")
-    return Tensor("scale", MODEL, elements[str(strategy)], is_read=False)
+    return Tensor("scale", MODEL, elements[strategy], is_read=False)
 
 
 METHODS: Mapping[str, Callable[[Fields, str], Quantisation]] = {

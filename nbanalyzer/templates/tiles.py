@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
-from math import ceil, floor, inf
+from math import ceil, floor, inf, sqrt
 from typing import NamedTuple
 
 __all__ = ["SEARCHES", "Canvas"]
@@ -22,6 +22,8 @@ class Canvas(NamedTuple):
         columns: of tiles.
         kept_rows: of patches that the image covers, where those that it does not cover are dropped; else 0.
         kept_columns: the same.
+        shown_rows: of those after they were made fewer, where they may be too many; else 0.
+        shown_columns: the same.
 
     """
 
@@ -29,6 +31,8 @@ class Canvas(NamedTuple):
     columns: int
     kept_rows: int = 0
     kept_columns: int = 0
+    shown_rows: int = 0
+    shown_columns: int = 0
 
 
 def listed(height: int, width: int, sizes: Mapping[str, int]) -> Canvas:
@@ -38,7 +42,7 @@ def listed(height: int, width: int, sizes: Mapping[str, int]) -> Canvas:
         height: of the image, in pixels.
         width: the same.
         sizes: ``tile``, the side of a tile in pixels; ``patches``, that in patches; ``rows_1``, ``columns_1``, ….
-            With ``most``, patches beyond the square of that many tiles are interpolated: LLaVA-OneVision.
+            With ``most``, patches beyond those of that many tiles are made fewer: LLaVA-OneVision.
 
     """
     tile, patches = sizes["tile"], sizes["patches"]
@@ -56,7 +60,16 @@ def listed(height: int, width: int, sizes: Mapping[str, int]) -> Canvas:
     else:
         covered = int(round(width * (kept_rows / height), 7))
         kept_columns -= (kept_columns - covered) // 2 * 2
-    return Canvas(*best, kept_rows, kept_columns)
+    if "most" not in sizes:
+        return Canvas(*best, kept_rows, kept_columns)
+    times = sqrt(kept_rows * kept_columns / (sizes["most"] * patches**2))
+    if times <= _TOO_MANY:
+        return Canvas(*best, kept_rows, kept_columns, kept_rows, kept_columns)
+    return Canvas(*best, kept_rows, kept_columns, int(kept_rows // times), int(kept_columns // times))
+
+
+_TOO_MANY = 1.1
+"""By how much an image's side in patches may be longer than that of the most that are shown."""
 
 
 def _canvases(sizes: Mapping[str, int]) -> Iterator[tuple[int, int]]:
@@ -134,7 +147,87 @@ def _fp32(numerator: int, denominator: int) -> Fraction:
     return (whole + up) * step
 
 
+def covering(height: int, width: int, sizes: Mapping[str, int]) -> Canvas:
+    """Return the smallest canvas whose tiles show nine tenths of an image's pixels at least: Ovis2's processor.
+
+    If none does, the one that shows most. Rows are taken for columns, as there: of grids that are alike the first.
+    """
+    tile, most = sizes["tile"], sizes["most"]
+    every = sorted(
+        ((first, second) for first in range(1, most + 1) for second in range(1, most // first + 1)),
+        key=lambda one: one[0] * one[1],
+    )
+    shown = {one: _shown(height, width, one, tile) / (width * height) for one in every}
+    if enough := [one for one in every if shown[one] > _ENOUGH]:
+        columns, rows = min(enough, key=lambda one: (one[0] * one[1], -shown[one]))
+    else:
+        columns, rows = min(every, key=lambda one: (-shown[one], one[0] * one[1]))
+    return Canvas(rows, columns)
+
+
+_ENOUGH = 0.9
+
+
+def _shown(height: int, width: int, grid: tuple[int, int], tile: int) -> float:
+    """Return how many pixels of an image are left if each part of a grid is made no longer than a tile."""
+    tall, wide = height // grid[0], width // grid[1]
+    found = 0.0
+    for row in range(grid[0]):
+        for column in range(grid[1]):
+            sides = (
+                width - column * wide if column == grid[1] - 1 else wide,
+                height - row * tall if row == grid[0] - 1 else tall,
+            )
+            longer, shorter = max(sides), float(min(sides))
+            if longer > tile:
+                shorter, longer = shorter / longer * tile, tile
+            found += longer * shorter
+    return found
+
+
+def tolerant(height: int, width: int, sizes: Mapping[str, int]) -> Canvas:
+    """Return one tile of whole patches, or where an image is twice as large as that may be, a canvas: LFM2-VL's.
+
+    ``kept_rows`` and ``kept_columns`` are the patches of that tile, which beside a canvas shows the whole image.
+
+    Args:
+        height: of the image, in pixels.
+        width: the same.
+        sizes: ``tile``, the side of a tile in pixels; ``factor``, that of a merged patch; ``patch``, that of a patch;
+            ``least`` and ``most`` pixels of a tile of its own; ``fewest`` and ``tiles``, how many a canvas is of.
+
+    """
+    factor, least, most, patch = (sizes[name] for name in ("factor", "least", "most", "patch"))
+    own = [round(side / factor) * factor for side in (height, width)]
+    found = [max(factor, side) for side in own]
+    if found[0] * found[1] > most:
+        scale = sqrt(height * width / most)
+        found = [max(factor, floor(side / scale / factor) * factor) for side in (height, width)]
+    elif found[0] * found[1] < least:
+        scale = sqrt(least / (height * width))
+        found = [ceil(side * scale / factor) * factor for side in (height, width)]
+    kept = (found[0] // patch, found[1] // patch)
+    if max(patch, own[0]) * max(patch, own[1]) <= 2 * most:
+        return Canvas(0, 0, *kept)
+    best, nearby = (1, 1), inf
+    every = sorted(
+        {
+            (columns, rows)
+            for columns in range(1, sizes["tiles"] + 1)
+            for rows in range(1, sizes["tiles"] // columns + 1)
+            if columns * rows >= sizes["fewest"]
+        },
+        key=lambda one: one[0] * one[1],
+    )
+    for columns, rows in every:
+        apart = abs(width / height - columns / rows)
+        if apart < nearby or (apart == nearby and width * height > 0.5 * sizes["tile"] ** 2 * columns * rows):
+            best, nearby = (columns, rows), apart
+    return Canvas(best[1], best[0], *kept)
+
+
 SEARCHES: Mapping[str, Callable[[int, int, Mapping[str, int]], Canvas]] = {
     "listed canvases": listed, "nearest canvas": nearest, "longest canvas": longest, "fitting canvas": fitting,
+    "covering canvas": covering, "tolerant canvas": tolerant,
 }  # fmt: skip
 """Which canvas an image is laid on: name → function of its height, its width, and the model's sizes."""

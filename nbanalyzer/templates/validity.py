@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from importlib.util import find_spec
+from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,6 +98,9 @@ def _unrotated(defaults: Mapping[str, Any], config: Mapping[str, Any]) -> Iterat
     if "rope.type" not in defaults:
         return
     share: Any = flat(config).get("rope.partial_rotary_factor", defaults.get("rope.partial_rotary_factor"))
+    if isinstance(share, float) and not isfinite(share):
+        yield Difference("rope.partial_rotary_factor", share, defaults.get("rope.partial_rotary_factor"))
+        return
     size = extract_model_params(config, required=()).get("head_dim")
     if size and int(size * (share if _is_number(share) else 1)) % 2:
         yield Difference("head_dim", size, "pairs that are rotated")
@@ -236,8 +240,11 @@ def _unequal(
         same = [(x is None) == (y is None) for x, y in ((a, c), (b, d))]
         if not all(same):
             yield Difference(right, b, d) if same[0] else Difference(left, a, c)
-        elif None in {a, b, c, d}:
+        elif any(value is None for value in (a, b, c, d)):
             continue
+        elif not all(map(_is_number, (a, b, c, d))):
+            if (a, b) != (c, d):
+                yield Difference(left, a, c) if a != c else Difference(right, b, d)
         elif is_apart and a == b and c != d:
             yield Difference(left, a, c)
         elif not is_apart and a * d != b * c:

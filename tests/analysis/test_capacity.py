@@ -7,11 +7,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from builders import basic, composite, template
+from builders import basic, composite, error_of, template
 
 from nbanalyzer import Accelerator, populate
 from nbanalyzer.analysis.capacity import Capacity
 from nbanalyzer.costs.costs import Costs
+from nbanalyzer.costs.run import MAX_SIZE
 from nbanalyzer.templates.config import ModelParams
 
 H, LAYERS, HEADS, KV, D, WIDTH, VOCAB = 64, 3, 8, 2, 16, 160, 1000
@@ -103,3 +104,25 @@ def test_the_largest_step_reads_prompts_after_nothing() -> None:
     assert Capacity(costs, CARD).parts == {
         "weights": 8 * 2, "activations": 2 * 8192 * 2, "context": 1_921_997_864, "graphs": 783_831_531,
     }  # fmt: skip
+
+
+def test_what_a_memory_needs_for_one_sequence() -> None:
+    """Two blocks, and all else, are three quarters of it."""
+    found = Capacity(costs_of(), CARD, memory_fraction=0.75)
+    assert found.need(17) * 3 == (sum(found.parts.values()) + 2 * BLOCK) * 4
+
+
+def test_a_model_that_keeps_nothing_has_room_where_there_is_any() -> None:
+    made = template(composite("part", basic("1", "{a_bytes}", "{a_bytes}"), parameters="7"))
+    costs = populate(made, seq_len=1, fusion="engine")
+    whole = Capacity(costs, CARD, memory_fraction=1)
+    assert Capacity(populate(template(), seq_len=1, fusion="engine"), CARD).parts["activations"] == 0
+    sizes = [sum(whole.parts.values()) + more for more in (-1, 0, 1)]
+    cards = [msgspec.structs.replace(CARD, memory_bytes=size) for size in sizes]
+    assert [Capacity(costs, card, memory_fraction=1).sequences(5) for card in cards] == [0, MAX_SIZE, MAX_SIZE]
+
+
+@pytest.mark.parametrize("share", [True, "0.9", None, 0, 1.01])
+def test_a_share_of_the_memory_is_one(share: Any) -> None:
+    message = error_of(lambda: Capacity(costs_of(), CARD, memory_fraction=share))
+    assert message.startswith("memory_fraction is a share above 0 and at most 1, not ")

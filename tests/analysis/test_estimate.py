@@ -8,10 +8,12 @@ import msgspec
 import pytest
 
 from nbanalyzer import Accelerator, populate
-from nbanalyzer.analysis.estimate import interval_of, share_of, words_of
-from nbanalyzer.errors import InputError
+from nbanalyzer.analysis.estimate import interval_of, share_of, spread_of, words_of
+from nbanalyzer.analysis.laws import Pace
+from nbanalyzer.errors import InputError, NotModelledError
 from nbanalyzer.hardware.parameters import Fit, Spread
 from nbanalyzer.hardware.profiles import Profile
+from nbanalyzer.quantities import seconds
 
 SIZES = {
     "hidden_size": 64, "num_layers": 3, "num_heads": 8, "num_kv_heads": 2, "head_dim": 16, "intermediate_size": 160,
@@ -121,3 +123,43 @@ def test_the_interval_is_that_of_one_device() -> None:
 def test_what_is_not_launched_has_no_time() -> None:
     with pytest.raises(InputError, match="rotary_emb is not launched: an engine does without it"):
         step().explain("rotary_emb")
+
+
+@pytest.mark.parametrize(
+    ("run", "of", "missing"),
+    [
+        ({}, "dense models", "dense models"),
+        ({"tp": 2}, "dense models on 2 devices", "2 devices"),
+        ({"tp": 2, "dp": 2}, "dense models on 2 devices", "2 devices"),  # copies of what was measured
+        ({"pp": 3}, "dense models over pp=3", "pp=3"),
+        ({"tp": 2, "pp": 3}, "dense models on 2 devices over pp=3", "pp=3"),
+    ],
+)
+def test_what_nobody_compared_is_named(run: dict[str, Any], of: str, missing: str) -> None:
+    """There are intervals for eight devices alone."""
+    by = msgspec.structs.replace(profile(), intervals={"dense": {"8": Spread(n=7, ratio=WIDE)}})
+    costs = populate("llama-3.1-8b", set=SIZES, seq_len=1, batch_size=4, fusion="engine", **run)
+    with pytest.raises(NotModelledError) as caught:
+        spread_of(costs.launches, Pace(msgspec.structs.replace(CARD, link_bandwidth=1e9), by, costs.run))
+    assert str(caught.value) == f"not modelled: no estimate of {of} by round was compared with measurements"
+    assert caught.value.short == f"no interval: {missing} not measured"
+
+
+def test_experts_are_estimated_less_well() -> None:
+    spreads = {"dense": {"1": Spread(n=7, ratio=WIDE)}, "experts": {"1": Spread(n=8, ratio=WIDE)}}
+    by = msgspec.structs.replace(profile(), intervals=spreads)
+    costs = populate("llama-3.1-8b", set=SIZES, seq_len=1, fusion="engine")
+    pace = Pace(CARD, by, costs.run)
+    launches = costs.launches
+    assert spread_of(iter(launches), pace).n == 7
+    assert spread_of([*launches[:-1], launches[-1]._replace(kind="experts")], pace).n == 8
+    assert words_of(Spread(n=7, ratio=WIDE), by) == (
+        "estimates by round: 80 % of 7 measured times are 0.8 to 1.5 of theirs"
+    )
+
+
+def test_the_time_of_a_launch_is_said_of_each_of_its_products() -> None:
+    """Queries, keys and values of 3 layers: 64 x 192 weights, 64 inputs and 192 outputs of 2 bytes, and 1 us."""
+    whole = 3 * (1 + 2 * (64 * 192 + 64 + 192) / 1e6 / 0.5)
+    for name in ("q_proj", "k_proj", "v_proj"):
+        assert f"{name}: estimated {seconds(whole / 1e6)} in the whole pass" in repr(step().explain(name))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
+from builders import basic, composite, error_of, template
 
 import nbanalyzer
 from nbanalyzer import Accelerator, populate
@@ -181,3 +183,93 @@ def test_a_law_of_any_number_of_sequences() -> None:
         without, each = (float(time.evaluate({"batch_size": sequences})) for time in times)
         assert each - without == pytest.approx(16 * 1.5 * sequences)
         assert without > 0
+
+
+SIZES = {
+    "hidden_size": 64, "num_layers": 3, "num_heads": 8, "num_kv_heads": 2, "head_dim": 16, "intermediate_size": 160,
+    "vocab_size": 1000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("bits", "precision"),
+    [
+        ((16, 16), "bf16"), ((9, 16), "bf16"), ((8, 16), "int8_wo"), ((5, 9), "int8_wo"), ((4, 16), "int4_wo"),
+        ((8, 8), "fp8"), ((5, 4), "fp8"), ((4, 5), "fp8"), ((4, 4), "nvfp4"),
+    ],
+)  # fmt: skip
+def test_the_precision_of_a_product_is_that_of_weights_and_activations(bits: tuple[int, int], precision: str) -> None:
+    found = populate(template(composite("part", basic("2", "{w_bytes}", "0", "matmul"))), w_bit=bits[0], a_bit=bits[1])
+    (launch,) = found.launches
+    pace = Pace(CARD, profile(), found.run)
+    kinds = ("linear", "experts", "chain", "link")
+    assert [pace.precision(launch._replace(kind=kind)) for kind in kinds] == [precision, precision, "bf16", "any"]
+    caches = [(7, "bf16"), (8, "fp8_cache"), (9, "bf16")]
+    for width, name in caches:
+        run = replace(found.run, kv_bit=width)
+        assert Pace(CARD, profile(), run).precision(launch._replace(kind="attention")) == name
+
+
+def test_the_class_of_a_launch() -> None:
+    found = populate(template(composite("part", basic("2", "{w_bytes}", "0", "matmul"))), seq_len=2)
+    (launch,) = found.launches
+    prompt, step, latent = (
+        Pace(CARD, profile(), run, is_latent)
+        for run, is_latent in ((found.run, False), (replace(found.run, seq_len=1), False), (found.run, True))
+    )
+    kinds = {"linear": "linear", "experts": "experts", "chain": "elementwise", "link": "all_reduce"}
+    for kind, name in kinds.items():
+        assert prompt.kind(launch._replace(kind=kind)) == latent.kind(launch._replace(kind=kind)) == name
+    attention = launch._replace(kind="attention")
+    assert (prompt.kind(attention), step.kind(attention)) == ("prefill_attention", "decode_attention")
+    assert error_of(lambda: latent.kind(attention)).startswith("not modelled: latent attention, ")
+    assert error_of(lambda: prompt.kind(launch._replace(kind="scan"))).startswith("not modelled: state-space and ")
+
+
+def test_what_laws_read_of_a_launch() -> None:
+    """Three sequences with 9 tokens in the cache, on two devices: each has half of the heads, and a key head."""
+    found = populate("llama-3.1-8b", set=SIZES, seq_len=1, cache_len=9, batch_size=3, tp=2, fusion="engine")
+    pace = Pace(CARD, profile(), found.run)
+    launches = {launch.nodes[0].path.rpartition("layers.")[2]: launch for launch in found.launches}
+
+    def figures(path: str) -> dict[str, float]:
+        return {name: float(value) for name, value in pace.figures(launches[path], found.value_of).items()}
+
+    output = figures("self_attn.o_proj.matmul")
+    assert (output["num_tokens"], output["input_size"], output["output_size"]) == (3, 64, 64)
+    assert output["weight_us"] == pytest.approx(2 * 64 * 64 / 1e6)
+    assert output["activation_us"] == pytest.approx(2 * 3 * (64 + 64) / 1e6)
+    assert output["memory_us"] == pytest.approx(output["weight_us"] + output["activation_us"])
+    assert output["compute_us"] == pytest.approx(2 * 3 * 64 * 64 / 1e9)
+    attention = figures("self_attn.attention.scores")
+    assert {name: attention[name] for name in ("num_heads", "num_kv_heads", "num_tokens", "num_sequences")} == {
+        "num_heads": 4, "num_kv_heads": 1, "num_tokens": 3, "num_sequences": 3,
+    }  # fmt: skip
+    assert attention["context"] == pytest.approx(10)
+    assert attention["cache_us"] == pytest.approx(3 * 10 * 2 * 16 * 2 / 1e6)
+
+
+def test_flops_of_a_chain_are_those_of_the_vector_units() -> None:
+    """Products that no unit is known for take no time, and neither does a chain on such a card."""
+    chain, product = (
+        basic("5000", "{a_bytes}", "{a_bytes}", "vector"),
+        basic("4000", "{w_bytes}", "{a_bytes}", "matmul"),
+    )
+    found = populate(template(composite("one", chain), composite("other", product)), seq_len=1, fusion="engine")
+    few = Accelerator(name="few", bandwidth=1e12, peaks={"fp8": 1e15})
+    for card, times in ((CARD, [5000 / 1e7, 4000 / 1e9]), (few, [0, 0])):
+        pace = Pace(card, profile(), found.run)
+        figures = [pace.figures(launch, found.value_of) for launch in found.launches]
+        assert [launch.kind for launch in found.launches] == ["chain", "linear"]
+        assert [float(each["compute_us"]) for each in figures] == pytest.approx(times)
+        # Nothing says how many tokens there are, nor that there are heads.
+        assert [each.get("output_size") for each in figures] == [None, 0]
+        assert not {"num_heads", "context"} & {*figures[0], *figures[1]}
+
+
+def test_a_parameter_of_models_stands_in_for_that_of_a_kernel_alone() -> None:
+    by = msgspec.structs.replace(profile(elementwise={"launch_us": 3.0}), in_models={"launch_us": 1.0})
+    made = template(composite("one", basic("1", "{a_bytes}", "{a_bytes}", "vector")))
+    found = populate(made, seq_len=1, fusion="engine")
+    (launch,) = found.launches
+    assert dict(Pace(CARD, by, found.run).law(launch).constants)["launch_us"] == 1

@@ -7,10 +7,14 @@ from typing import Any
 import pytest
 
 import nbanalyzer
+from nbanalyzer.analysis.memory import Fit
+from nbanalyzer.analysis.served import Served
 from nbanalyzer.errors import NBAnalyzerError
+from nbanalyzer.hardware.accelerators import hardware
 from nbanalyzer.templates import catalog
 
 TEXT = 64
+L40S = hardware("l40s")
 SIZES = ("448x672", "896x896")
 
 # Parameters; matmul FLOPs of two images and 64 tokens, at both sizes, of the whole and of its tower and projector.
@@ -114,6 +118,22 @@ def test_a_request_reads_images_with_its_prompt() -> None:
     assert more == tower.cost(tower.find("model.visual")).matmul_flops
 
 
+def test_a_sweep_over_images_of_requests() -> None:
+    """Whose prompts are longer than a pass usually is, and have no room for these images at that length."""
+    run: dict[str, Any] = {"output_len": 64, "image_size": "896x896"}
+    name = "qwen2.5-vl-7b-instruct"
+    found = nbanalyzer.sweep(name, prompt_len=[2048, 4096], images=[0, 2], metrics=["flops", "bytes"], **run)
+    for metric in ("flops", "bytes"):
+        each = [
+            nbanalyzer.request(name, prompt_len=length, images=images, **run).totals[metric]
+            for length in (2048, 4096)
+            for images in (0, 2)
+        ]
+        assert [*found.values(metric).reshape(-1)] == pytest.approx(each, rel=1e-12)
+    with pytest.raises(NBAnalyzerError, match="seq_len=2047 counts all positions"):
+        nbanalyzer.sweep(name, prompt_len=[2047, 4096], images=2, metrics=["flops"], **run)
+
+
 def test_a_sweep_over_images() -> None:
     name = "Qwen/Qwen2-VL-2B-Instruct"
     found = nbanalyzer.sweep(name, images=[0, 3], image_size="448x672", seq_len=[2000, 3000], metrics=["matmul_flops"])
@@ -156,3 +176,63 @@ def test_every_formula_of_what_is_read_is_used() -> None:
         if template.reads is not None:
             assert template.reads.what in {"images", "sound"}
             assert template.valid_for is None
+
+
+def test_a_served_prompt_with_images_takes_what_its_tower_takes() -> None:
+    """Prompts are of equal lengths, so that the text model's part of a step is the same with images and without."""
+
+    def served(**media: Any) -> Served:
+        asked = nbanalyzer.request("qwen2.5-vl-7b-instruct", prompt_len=4096, output_len=64, **media)
+        return asked.on("h100-sxm", profile="vllm").served(concurrency=8)
+
+    text, whole = served(), served(images=3, image_size="896x896")
+    assert whole.step == text.step  # a step without a prompt in it reads no image
+    for name in ("expected", "bound"):
+        alone = getattr(whole.prefill, name) - getattr(text.prefill, name)
+        within = getattr(whole.step_with_prompt, name) - getattr(text.step_with_prompt, name)
+        assert alone == pytest.approx(within, rel=1e-9) != 0
+
+
+@pytest.mark.parametrize(("batch_size", "seq_len", "most"), [(1, 4096, 10), (1, 383 + 384, 1), (3, 800, 6)])
+def test_as_many_images_as_prompts_have_room_for(batch_size: int, seq_len: int, most: int) -> None:
+    """An image of 448 x 672 is 16 x 24 tokens."""
+    run: dict[str, Any] = {"batch_size": batch_size, "seq_len": seq_len, "image_size": "448x672"}
+    found = nbanalyzer.solve("qwen2.5-vl-7b-instruct", "h200-sxm", maximize="images", **run)
+    assert found.value == most
+    assert found.sentence == f"At most {most} image{'s' * (most > 1)}: the prompts have room for no more."
+    assert found.analysis.run.images == most
+
+
+def test_the_most_images_that_fit() -> None:
+    run: dict[str, Any] = {"seq_len": 77}
+    found = nbanalyzer.solve("clip-vit-large-patch14", "l40s", maximize="images", **run)
+    assert found.value is not None
+    for value, fits in ((found.value, True), (found.value + 1, False)):
+        assert bool(Fit(nbanalyzer.populate("clip-vit-large-patch14", images=value, **run).memory, L40S)) is fits
+    timed = nbanalyzer.solve("clip-vit-large-patch14", "l40s", maximize="images", below={"lower_bound": 0.1}, **run)
+    assert timed.value is not None
+    for value, holds in ((timed.value, True), (timed.value + 1, False)):
+        passed = nbanalyzer.populate("clip-vit-large-patch14", images=value, **run)
+        assert (passed.on("l40s").lower_bound <= 0.1) is holds
+    points = found.plot().figure.axes[0].lines[0].get_data()
+    for x, needed in [*zip(*points, strict=True)][:3]:
+        memory = nbanalyzer.populate("clip-vit-large-patch14", images=int(x), **run).memory
+        assert needed == float(memory.total)
+
+
+@pytest.mark.parametrize(
+    ("model", "run", "message"),
+    [
+        ("gpt2", {}, "reads text alone"),
+        ("vit-base-patch16-224", {}, "one image a sequence"),
+        ("voxtral-mini-3b-2507", {}, "reads sound"),
+        ("qwen2.5-vl-7b-instruct", {"seq_len": 8192}, "say theirs"),
+        ("qwen2.5-vl-7b-instruct", {"seq_len": 1, "cache_len": 64, "image_size": "448x672"}, "no difference after a"),
+        ("qwen2.5-vl-7b-instruct", {"seq_len": 100, "image_size": "448x672"}, "which alone are 384"),
+    ],
+)
+def test_images_that_are_no_question(model: str, run: dict[str, Any], message: str) -> None:
+    with pytest.raises(NBAnalyzerError, match=message):
+        nbanalyzer.solve(model, "h100-sxm", maximize="images", **run)
+    with pytest.raises(NBAnalyzerError, match="a balance is of tokens or sequences"):
+        nbanalyzer.solve(model, "h100-sxm", balance="images", **run)

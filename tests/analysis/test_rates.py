@@ -6,7 +6,7 @@ import pytest
 from builders import basic, composite, error_of, template
 
 from nbanalyzer import Accelerator, populate
-from nbanalyzer.analysis.rates import Efficiency, Rates, bits_of, busy, starts
+from nbanalyzer.analysis.rates import Efficiency, Rates, bits_of, busy, routing_of, starts
 from nbanalyzer.costs.run import Run
 
 CARD = Accelerator(name="card", bandwidth=1e12, peaks={"bf16": 1e14, "fp8": 3e14, "fp32": 2e13})
@@ -64,3 +64,10 @@ def test_what_is_not_known_of_a_card_is_said() -> None:
     assert wide == ()
     assert narrow[0].endswith("poor's 8-bit peak is not known: products take no time here, bytes do")
     assert narrow[1] == "poor's vector peak is not known: vector FLOPs take no time here, bytes do"
+
+
+def test_only_several_tokens_of_experts_are_routed() -> None:
+    (launch,) = populate(template(composite("part", basic("2", "{a_bytes}", "0")))).launches
+    kinds = [launch._replace(kind=kind) for kind in ("linear", "experts", "chain")]
+    assert [routing_of(kinds, tokens) for tokens in (1, 2, 3)] == ["", *[" if tokens are routed evenly"] * 2]
+    assert routing_of(kinds[:1], 5) == routing_of([], 5) == ""

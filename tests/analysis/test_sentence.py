@@ -9,7 +9,8 @@ import pytest
 from builders import basic, composite, template
 
 from nbanalyzer import populate
-from nbanalyzer.analysis.sentence import of_elasticities, of_request, sentence_of
+from nbanalyzer.analysis.sentence import _shares, of_elasticities, of_request, sentence_of
+from nbanalyzer.costs.roles import ATTENTION, HEAD, MLP
 from nbanalyzer.quantities import percent, si
 
 CARD = "h100-sxm"
@@ -212,3 +213,28 @@ def test_what_elasticities_say() -> None:
     four, five = ({"a": 0.25, **dict.fromkeys(names, 0.0)} for names in ("bcde", "bcdef"))
     assert of_elasticities("x", four).endswith(" b, c, d and e make no difference here.")
     assert of_elasticities("x", five).endswith(" b, c, d and 2 more make no difference here.")
+
+
+def test_shares_are_of_all_flops() -> None:
+    """In two layers two linears of 3 FLOPs and two products of tokens with tokens of 1; and a head of 4."""
+    kernels = [composite("attn", basic("1", "0", "0", "matmul", "scores"), basic("1", "0", "0", "matmul", "values"))]
+    kernels.append(composite("mlp", *(basic("3", "{w_bytes}", "0", "matmul", name) for name in ("up", "down"))))
+    head = composite("head", basic("4", "{w_bytes}", "0", "matmul"))
+    made = template(composite("layers", *kernels, repeat="2"), head)
+    assert _shares(populate(made, seq_len=1)) == {ATTENTION: 0.2, MLP: 0.6, HEAD: 0.2}
+
+
+def test_of_several_devices_nobody_says_what_a_token_uses() -> None:
+    step: dict[str, Any] = {"seq_len": 1, "cache_len": 64}
+    assert " A token uses " in populate("mixtral-8x7b-v0.1", **step).sentence
+    for devices in (2, 4):
+        assert " A token uses " not in populate("mixtral-8x7b-v0.1", tp=devices, **step).sentence
+
+
+def test_what_moves_alike_stands_together() -> None:
+    shares = {"a": 1.0, "b": 1.0, "c": 0.5}
+    assert of_elasticities("x", shares).startswith("a and b move x most: 1 % more of one is 1 % more, in proportion.")
+    three = of_elasticities("x", {**shares, "c": 1.0})
+    assert three.startswith("a, b and c move x most: 1 % more of one is ")
+    assert of_elasticities("x", {"a": 3.0}) == "a moves x most: 1 % more of it is 3 % more."
+    assert of_elasticities("x", {"a": 0.5, "b": 0, "c": 0}).endswith(" b and c make no difference here.")

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from builders import error_of
 
 from nbanalyzer import Accelerator, populate, request
 from nbanalyzer.analysis.capacity import COMMUNICATION, CONTEXT, GRAPHS, STEP_TOKENS
@@ -17,7 +18,7 @@ from nbanalyzer.analysis.steps import Steps, Times
 from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.parameters import Fit, Spread
 from nbanalyzer.hardware.profiles import Profile
-from nbanalyzer.quantities import rate, seconds
+from nbanalyzer.quantities import percent, rate, seconds
 
 H, LAYERS, HEADS, KV, D, WIDTH, VOCAB = 64, 3, 8, 2, 16, 160, 1000
 SIZES = {
@@ -539,3 +540,82 @@ def test_requests_say_what_their_bound_supposes_of_experts() -> None:
     found = asked.served(4)
     assert f"bound {seconds(found.lower_bound)} if tokens are routed evenly · " in found.answer
     assert "routed" not in request("gpt2", prompt_len=10, output_len=5).on("h200-sxm").answer
+
+
+def test_a_request_alone_by_hand() -> None:
+    """Nothing takes time but starting, and products, at 1e12 a second: a prompt of 100 tokens and 49 steps."""
+    spread = Spread(n=9, ratio=(0.5, 0.5, 1.0, 2.0, 2.0))
+    by = profile(launch_us=1, intervals={"dense": {"1": spread}})
+    card = msgspec.structs.replace(CARD, peaks={"bf16": 1e12, "fp32": ENDLESS})
+    asked = request("llama-3.1-8b", set=SIZES, prompt_len=100, output_len=50, batch_size=2)
+    timing = asked.on(card, profile=by, price=9, grid=200)
+    head, matrices = 2 * H * VOCAB, 2 * LAYER * LAYERS
+    prompt = 2 * (100 * matrices + head + 4 * HEADS * D * 100 * 101 // 2 * LAYERS) / 1e12
+    steps = sum(2 * (matrices + head + 4 * HEADS * D * (tokens + 1) * LAYERS) / 1e12 for tokens in range(100, 149))
+    started = ((8 * LAYERS + 3) * 1e-6 + LAYERS * 100e-6, 49 * (9 * LAYERS + 3) * 1e-6)
+    assert timing.prefill_time.value == pytest.approx(prompt + started[0], rel=1e-9)
+    assert timing.expected == timing.estimate.value == pytest.approx(prompt + steps + sum(started), rel=1e-9)
+    assert timing.estimate_per_output_token.value == pytest.approx((steps + started[1]) / 49, rel=1e-9)
+    assert timing.lower_bound == pytest.approx(prompt + steps, rel=1e-9)
+    assert timing.time_per_output_token == pytest.approx(steps / 49, rel=1e-9)
+    # Operation by operation, a prompt's tokens look at what they do not see as well.
+    reading = prompt + 2 * 4 * HEADS * D * 100 * 99 // 2 * LAYERS / 1e12
+    assert timing.tokens_per_second == pytest.approx(2 * 50 / (reading + steps), rel=1e-9)
+    assert timing.sentence == (
+        f"Reading the prompt of 100 tokens takes {percent(reading / (reading + steps))} of the time, "
+        f"writing the 49 tokens after the first {percent(steps / (reading + steps))}."
+    )
+    # Price and grid are those of the request, unless served at others.
+    own, other = timing.served(1), timing.served(1, price=1, grid=2)
+    assert (own.price.price, own.price.grid) == (9, 200)
+    assert (other.price.price, other.price.grid) == (1, 2)
+    assert timing.served(1, price=1).price.grid == 200
+    single = request("llama-3.1-8b", set=SIZES, prompt_len=100, output_len=1).on(card, profile=by)
+    assert single.sentence == "Reading the prompt of 100 tokens takes 100 % of the time: one token is written."
+    assert single.estimate_per_output_token.value == single.time_per_output_token == 0
+    assert single.estimate.value == single.prefill_time.value
+
+
+def test_times_without_an_estimate_say_why() -> None:
+    known, unknown = Times(3.0, 2.0), Times("not modelled: x", 5.0)
+    assert (known + known, known - Times(1.0, 0.5), known * 2) == (Times(6.0, 4.0), Times(2.0, 1.5), Times(6.0, 4.0))
+    assert known + unknown == unknown + known == Times("not modelled: x", 7.0)
+    assert unknown * 2 == Times("not modelled: x", 10.0)
+    assert (known.not_modelled, unknown.not_modelled) == ("", "not modelled: x")
+    assert error_of(lambda: unknown.expected) == "not modelled: x"
+
+
+def test_no_steps_take_no_time() -> None:
+    steps = Steps(populate("llama-3.1-8b", set=SIZES, seq_len=1, fusion="engine"), CARD, profile(launch_us=1))
+    one, none = steps.decode(1, 7), Times(0.0, 0.0)
+    assert (steps.all_decodes(7, 7), steps.all_decodes(8, 7)) == (none, none)
+    assert steps.all_decodes(7, 8).expected == pytest.approx(one.expected)
+
+
+def test_peaks_that_steps_need_are_missed() -> None:
+    known = Steps(populate("llama-3.1-8b", set=SIZES, seq_len=1, fusion="engine"), CARD, profile(launch_us=1))
+    run: dict[str, Any] = {"seq_len": 1, "fusion": "engine", "w_bit": 8, "a_bit": 8, "kv_bit": 8}
+    lacking = msgspec.structs.replace(CARD, peaks={"bf16": ENDLESS, "fp32": ENDLESS})
+    missed = Steps(populate("llama-3.1-8b", set=SIZES, **run), lacking, profile())
+    assert known.unknown == ()
+    assert [note.partition(":")[0] for note in missed.unknown] == ["compute unknown"]
+    fits = profile().classes | {"linear": {"fp8_block": Fit(parameters={"compute": 1, "bandwidth": 1, "launch_us": 0})}}
+    stand_in = Steps(missed.costs, CARD, profile(classes=fits))
+    assert len(stand_in.notes) == 1
+    assert "fp8_block" in stand_in.notes[0]
+    prompts_alone = {"prefill_attention": {}}  # a step writes: what reads prompts is another law
+    assert Steps(missed.costs, CARD, profile(classes=fits | prompts_alone)).notes == stand_in.notes
+
+
+def test_the_first_note_is_that_there_is_no_interval() -> None:
+    by = profile(launch_us=1, notes=("said by whoever made it",))
+    lacking = msgspec.structs.replace(CARD, peaks={"bf16": ENDLESS})
+    first, *others = served(10, lacking, by=by).notes
+    assert first.startswith("no interval: not modelled: no estimate of dense models by round")
+    assert others == [
+        "said by whoever made it",
+        "card's vector peak is not known: vector FLOPs take no time here, bytes do",
+    ]
+    assert "compute unknown" not in served(10, lacking, by=by).answer
+    eight = request("llama-3.1-8b", set=SIZES, prompt_len=100, output_len=50, w_bit=8, a_bit=8, kv_bit=8)
+    assert ", compute unknown · 10 sequences" in eight.on(lacking, profile=by).served(10).answer

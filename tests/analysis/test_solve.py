@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import basic, composite, template
+from builders import basic, composite, error_of, template
 
 from nbanalyzer import Accelerator, Analysis, Solution, populate, solve
 from nbanalyzer.analysis.limits import bisected as _bisected
+from nbanalyzer.analysis.solve import _most
 from nbanalyzer.costs.run import MAX_SIZE
 from nbanalyzer.errors import InputError, UnknownNameError
+from nbanalyzer.formulas.formula import parse
+from nbanalyzer.formulas.simplify import expanded
 
 CARD = Accelerator(name="card", memory_bytes=24 * 10**9, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
 LARGE = Accelerator(name="large", memory_bytes=2 * 10**12, bandwidth=1e12, peaks={"bf16": 1e14, "fp32": 2e13})
@@ -220,7 +223,7 @@ def test_what_fits_at_every_size_and_at_none() -> None:
 @pytest.mark.parametrize(
     ("options", "kind", "said"),
     [
-        ({}, InputError, "solve takes maximize=… or balance=… of batch_size, seq_len, cache_len, not []"),
+        ({}, InputError, "solve takes maximize=… or balance=… of batch_size, seq_len, cache_len, images, not []"),
         ({"maximize": "batch_size", "balance": "batch_size"}, InputError, "not ['batch_size', 'batch_size']"),
         ({"maximize": "num_layers"}, InputError, "not ['num_layers']"),
         ({"maximize": "seq_len", "seq_len": 4}, InputError, "seq_len is what is solved for: it takes no value"),
@@ -366,3 +369,98 @@ def test_what_no_size_changes_fits_at_any() -> None:
         seq_len=1,
     )
     assert (small.value, small.is_unbounded) == (None, False)
+
+
+def test_what_never_fits_is_found_beside_what_does() -> None:
+    """Of two working sets the one of 20 bytes fits at no batch, whatever the other one has room for."""
+    reads = [basic("1", f"({text}) * {{a_bytes}}", "0") for text in ("3 * {batch_size}", "20")]
+    card = Accelerator(name="tiny", memory_bytes=10, bandwidth=1e12, peaks={"bf16": 1e14})
+    for kernels in (reads, reads[::-1]):
+        found = solve(template(composite("part", *kernels)), card, maximize="batch_size", a_bit=8)
+        assert (found.value, found.is_unbounded) == (None, False)
+        assert found.reason == "does not fit even at batch_size = 1, by 10 B"
+
+
+@pytest.mark.parametrize(
+    ("need", "capacity", "value"),
+    [
+        ("{batch_size}", 10, 10),
+        ("{batch_size} ** 2", 10, 3),
+        ("{batch_size} ** 2 + {batch_size}", 12, 3),
+        ("{batch_size} ** 2 + {batch_size}", 11, 2),
+        ("{batch_size} ** 2 + 11", 10, None),
+        ("5 * {batch_size} + 6", 10, None),
+        ("{batch_size} / 2 + 1 / 2", 1, 1),
+        ("{batch_size} ** 3 + {batch_size} ** 2 + {batch_size} + 1", 15, 2),
+    ],
+)
+def test_the_root_in_whole_numbers(need: str, capacity: int, value: int | None) -> None:
+    assert _most(expanded(parse(need), {}), "batch_size", capacity, 1) == value
+
+
+def test_an_empty_cache_may_be_all_that_fits() -> None:
+    assert _most(expanded(parse("3 * {cache_len} + 10"), {}), "cache_len", 10, 0) == 0
+    assert _most(expanded(parse("3 * {cache_len} + 11"), {}), "cache_len", 10, 0) is None
+    assert _most(expanded(parse("{cache_len} ** 2 + 10"), {}), "cache_len", 10, 0) == 0
+    assert _most(expanded(parse("10"), {}), "cache_len", 10, 0) == MAX_SIZE
+    assert _most(expanded(parse("21 / 2"), {}), "cache_len", 10, 0) is None
+
+
+def test_a_balance_of_products_that_gain_from_the_start() -> None:
+    found = solve(own("3 * 10**11 * {batch_size}", "10**9 * {batch_size}"), CARD, balance="batch_size")
+    each = "0.002 s more of products than of traffic for each batch_size"
+    assert (found.value, found.formula) == (1, f"{each}, against 0 s of traffic whatever it is")
+    same = solve(own("3 * 10**11", "10**9 + {batch_size} * 0"), CARD, balance="batch_size")
+    assert (same.value, same.formula) == (1, "")
+    square = solve(own("10**11 * {batch_size} ** 2", "2 * 10**9 * {batch_size}"), CARD, balance="batch_size")
+    assert (square.value, square.formula) == (2, "")  # a ms times the square against two times the batch
+
+
+@pytest.mark.parametrize(
+    ("state", "name"),
+    [
+        ({"kv_cache": "90 * ({cache_len} + {seq_len})"}, "cache is"),
+        ({"ssm_state": "90 * ({cache_len} + {seq_len})"}, "state is"),
+        ({"kv_cache": "90 * ({cache_len} + {seq_len})", "ssm_state": "1"}, "state is"),
+        ({"kv_cache": "1"}, "weights are"),
+    ],
+)
+def test_what_has_the_most_of_the_memory_is_named(state: dict[str, str], name: str) -> None:
+    """10 bytes of weights, and 90 of state for one token."""
+    made = template(composite("part", basic("1", "{a_bytes}", "0"), parameters="10"), state=state)
+    found = Solution("cache_len", 1, "", "", populate(made, seq_len=1, w_bit=8, a_bit=8))
+    assert f" in the cache: the {name} " in found.sentence
+
+
+def test_a_limit_of_time_beside_that_of_memory() -> None:
+    """3 bytes a sequence, of which 10 hold three; a byte takes a second."""
+    card = Accelerator(name="tiny", memory_bytes=10, bandwidth=1, peaks={"fp8": 1e14, "fp32": 1e14})
+    made = template(composite("part", basic("0", "3 * {batch_size} * {a_bytes}", "0")))
+
+    def found(seconds: float, size: int = 10) -> Solution:
+        on = Accelerator(name="tiny", memory_bytes=size, bandwidth=1, peaks=card.peaks)
+        return solve(made, on, maximize="batch_size", below={"time": seconds}, w_bit=8, a_bit=8)
+
+    assert [(one.value, one.is_timed) for one in map(found, (5.9, 6, 8.9, 9, 100))] == [
+        (1, True), (2, True), (2, True), (3, False), (3, False),
+    ]  # fmt: skip
+    late = found(2)
+    assert (late.value, late.is_timed) == (None, True)
+    assert late.reason.startswith("takes longer even at batch_size = 1: ")
+    none = found(100, 2)
+    assert (none.value, none.is_timed, none.reason) == (None, False, "does not fit even at batch_size = 1, by 1 B")
+
+
+def test_what_a_limit_and_a_profile_go_with() -> None:
+    ask: dict[str, Any] = {"seq_len": 1, "cache_len": 9}
+    found = solve("gpt2", "h100-sxm", maximize="batch_size", below={"estimate": 0.01}, profile="vllm", **ask)
+    assert found.is_timed
+    assert found.analysis.on("h100-sxm", profile="vllm").expected <= 0.01
+    alone = "a profile changes nothing but estimates: give below={'estimate': …}, or leave it out"
+    for below in (None, {"time": 0.01}, {}):
+        message = error_of(
+            lambda below=below: solve("gpt2", CARD, maximize="batch_size", below=below, profile="vllm", **ask)  # type: ignore[misc]
+        )
+        assert message == alone
+    with pytest.raises(InputError, match="below limits what is maximized: it goes with maximize=…"):
+        solve("gpt2", CARD, balance="batch_size", below={"time": 0.01}, **ask)

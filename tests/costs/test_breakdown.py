@@ -32,6 +32,7 @@ def test_small_parts_are_the_others() -> None:
     found = explained(980, 10, 6, 4, 0).derivations
     assert [one.what for one in found[1:]] == ["part 0 (MLP): 98 %", "part 1 (attention): 1 %", "2 others: 1 %"]
     assert found[3].number == 10
+    assert {one.count for one in found} == {1}  # of the whole pass, once
     assert explained(9_991, 9).derivations[2].what == "1 other: under 1 %"
 
 

@@ -12,7 +12,7 @@ from builders import composite as part
 
 from nbanalyzer import populate
 from nbanalyzer.analysis.analysis import Analysis
-from nbanalyzer.costs.metrics import KERNEL_METRICS, METRICS, PASS_METRICS, REQUEST_SUMS, metrics_of, unit_of
+from nbanalyzer.costs.metrics import KERNEL_METRICS, METRICS, PASS_METRICS, REQUEST_SUMS, is_timed, metrics_of, unit_of
 from nbanalyzer.costs.run import Run, read_size, read_whole
 from nbanalyzer.errors import ConfigError, InputError, TemplateError, UnknownNameError
 
@@ -117,6 +117,9 @@ def test_copies_are_counted_without_calls() -> None:
     analysis = own(part("m", layer, parameters="7", repeat="2"))
     assert analysis.totals["parameters"] == 2 * (7 + 3 * 10)
     assert analysis.totals["flops"] == 2 * 3 * 5
+    table = analysis.table()
+    assert table["kernel_type"].tolist() == ["composite", "composite", "basic"]
+    assert table["unit"].tolist() == ["", "", "vector"]
     cost = analysis.cost(analysis.find("n"))
     assert (cost.count, cost.copies, cost.parameters) == (30, 6, 60)
     assert analysis.formula_text("parameters").evaluate({}) == 74
@@ -357,3 +360,70 @@ def test_a_size_that_only_a_template_knows_is_asked_for_by_its_own_name() -> Non
     assert populate(own_size).totals["flops"] == 3
     with pytest.raises(ConfigError, match=r"the config has no \{my_size\} \(looked for my_size\), and "):
         populate(own_size, config={"your_size": 3})
+
+
+# ---- what a pass says of itself
+
+
+def test_conventions_are_those_that_make_a_difference() -> None:
+    usual = {"fusion": "none", "attn": "sdpa", "logits": "all", "causal": "off"}
+    made = template(part("m", basic("1")))
+    assert populate(made).conventions == usual
+    assert populate(made, dp=2).conventions == usual | {"comm": "transformers"}
+    assert populate(made, dp=3).conventions["comm"] == "transformers"
+    engine = populate(made, fusion="engine").conventions
+    assert engine == {"fusion": "engine", "logits": "last", "causal": "on"}
+    assert populate({**made, "attention": "eager"}).conventions["attn"] == "eager"
+
+
+def test_a_metric_of_a_part_and_of_the_whole() -> None:
+    analysis = own(part("a", basic("1"), parameters="3", repeat="2"), part("b", basic("1"), parameters="5"), w_bit=8)
+    assert [analysis.number("weight_bytes", node) for node in (None, analysis.find("a"), analysis.find("b"))] == [
+        11,
+        6,
+        5,
+    ]
+    assert analysis.own_weight_bytes(analysis.find("a")) == 6
+    assert analysis.kept_whole == 1.0
+    assert own(part("a", basic("1"))).kept_whole == 0.0
+    assert [is_timed(name) for name in ("time", "tokens_per_s", "fits", "flops", "mine")] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
+def test_what_is_asked_for_by_no_name_that_there_is() -> None:
+    analysis = own(part("heat_1", basic("1")), part("heat_2", basic("1")))
+    for wrong in ("flop", 7, None):
+        with pytest.raises(UnknownNameError, match="no metric named"):
+            analysis.formula_text(wrong)  # type: ignore[arg-type]
+    with pytest.raises(UnknownNameError, match=r"no kernel named 'heat'\. Did you mean 'heat_[12]'\?"):
+        analysis.find("heat")
+    with pytest.raises(UnknownNameError, match=r"no kernel or metric named 'paramters'\. Did you mean 'parameters'"):
+        analysis.explain("paramters")
+    with pytest.raises(UnknownNameError, match=r"no kernel or metric named 'heat'\. Did you mean 'heat_[12]'\?$"):
+        analysis.explain("heat")
+    twice = own(part("a", part("x", basic("1"))), part("b", part("x", basic("1"))))
+    with pytest.raises(UnknownNameError, match="no single kernel named 'x'"):
+        twice.find("x")
+    for metric in ("time", "lower_bound", "estimate"):
+        with pytest.raises(InputError, match=rf"{metric} needs hardware: .on\('h100-sxm'\).formula\('{metric}'\)"):
+            analysis.formula_text(metric)
+    with pytest.raises(InputError, match="kv_cache_bytes belongs to the whole model: leave the path out"):
+        analysis.formula_text("kv_cache_bytes", "heat_1")
+
+
+def test_parameters_are_explained_by_their_formula_and_work_by_its_parts() -> None:
+    analysis = own(part("a", basic("1"), parameters="3"), part("b", basic("2"), parameters="5"))
+    (one,) = analysis.explain("parameters").derivations
+    assert (one.what, one.number) == ("parameters", 8)
+    assert [one.number for one in analysis.explain("flops").derivations] == [3, 2, 1]
+
+
+def test_a_launch_takes_as_many_steps_as_its_first_kernel() -> None:
+    first, second = basic("1", "12", unit="matmul", name="a", steps=3), basic("2", "18", name="b", fused=True)
+    (launch,) = own(part("m", first, second)).launches
+    assert (launch.steps, launch.activations, launch.bytes) == (3, 10, 30)

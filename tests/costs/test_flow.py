@@ -327,3 +327,306 @@ def test_attention_reads_a_part_of_what_a_vector_kernel_made_for_it_rather_than_
     assert sources(found, nodes["use"]) == ["old"]
     assert sources(found, nodes["rope"]) == ["q"]
     assert sources(found, nodes["scores"]) == ["rope"]
+
+
+def test_sizes_are_told_apart_by_their_place_but_small_ones_are_kept() -> None:
+    """A size of 48 or more is as much larger as its place by name; what no config says is in steps of 10 from 1,000."""
+    sizes = {"head_dim": 47, "hidden_size": 48, "intermediate_size": 640}
+    kernels = (vector(name, "0", f"{{{name}}} * {{a_bytes}}") for name in (*sizes, "num_experts", "vocab_size"))
+    tree = Tree(own(template(*kernels, config=sizes)))
+    found = flow_of(tree, {})
+    assert sorted(tree.variables) == ["a_bytes", "batch_size", *sizes, "num_experts", "vocab_size"]
+    assert {node.kernel.name: tuple(size / 7 for size in found.written[node]) for node in tree.nodes} == {
+        "head_dim": (47, 47), "hidden_size": (48 + 4, 48), "intermediate_size": (640 + 5, 640),
+        "num_experts": (1000 + 10 * 6 + 6,) * 2, "vocab_size": (1000 + 10 * 7 + 7,) * 2,
+    }  # fmt: skip
+    assert all(one["intermediate_size"] == 640 for one in found.passes)
+
+
+def test_what_no_length_is_in_the_passes_that_are_looked_at() -> None:
+    for run in (RUN, OTHER_RUN):
+        assert run["num_logits"] == 5  # as many as the new tokens of the first
+        assert [run[name] for name in ("causal", "w_bytes", "kv_bytes", "tp_rank")] == [0, 0, 0, 0]
+        assert [run[name] for name in ("tp", "ep", "pp", "dp", "fsdp", "cp", "imbalance")] == [1] * 7
+
+
+def test_amounts_that_are_equal_are_never_more() -> None:
+    found = Flow(passes=[{"batch_size": 3}])
+    assert found.never_more(parse("2 * {batch_size}"), parse("{batch_size} + {batch_size}"))
+
+
+SMALL, PACKED = "{batch_size} * {a_bytes}", f"3 * {X}"
+
+
+def test_a_stage_begins_with_what_the_stage_before_sent() -> None:
+    """Once: what a later kernel reads and nobody made is unknown."""
+    weights = f"{X} + {{hidden_size}} * {{w_bytes}}"
+    layer = composite(
+        "layers", vector("norm", weights, Y), linear("up", Y, Y), linear("down", Y, X), vector("add", f"2 * {X}", X),
+        vector("peek", X, "0"), vector("odd", f"100 * {X}", X), repeat="{num_layers}",
+    )  # fmt: skip
+    found, nodes = flow(vector("arange", "0", "{seq_len} * 8", "0"), layer)
+    (sent,) = found.sources[nodes["norm"]]
+    assert (sent.writer.kernel.name, sent.formula, sent.is_stream) == ("arange", parse(X), True)
+    assert sources(found, nodes["add"]) == ["arange", "down"]
+    assert found.residual == {nodes["add"]}
+    assert found.unknown == {nodes["odd"]}
+
+
+def test_what_adds_nothing_is_no_residual() -> None:
+    for flops, residual in (("{batch_size}", ["add"]), ("0", [])):
+        add = vector("add", f"2 * {X}", X, flops)
+        layer = composite("layers", vector("norm", X, X), linear("up", X, Y), linear("down", Y, X), add, repeat="2")
+        found, _ = flow(linear("embed", X, X), layer)
+        assert [node.kernel.name for node in found.residual] == residual
+
+
+SCORES = "{batch_size} * {num_heads} * {cache_len} * {a_bytes}"
+THREE = (
+    basic("2 * {batch_size}", f"2 * {HEADS}", SCORES, "matmul", "scores"),
+    basic("{batch_size}", SCORES, SCORES, name="softmax"),
+    basic("2 * {batch_size}", f"{SCORES} + {HEADS}", HEADS, "matmul", "values"),
+)
+"""Attention with a kernel between its products, whose result is larger than all else."""
+
+
+def test_what_is_made_for_attention_is_its_own_until_the_end_and_nobody_elses_then() -> None:
+    made = [linear(name, "0", HEADS) for name in ("q", "k", "v", "rest")]
+    attention = composite("attn", *made, *THREE)
+    found, nodes = flow(linear("other", "0", HEADS), attention)
+    read = {*sources(found, nodes["scores"]), *sources(found, nodes["values"])}
+    assert read == {"rest", "v", "k", "softmax"}  # the latest three, and not the other one
+    assert sources(found, nodes["softmax"]) == ["scores"]
+    found, nodes = flow(attention, linear("o", HEADS, Y), vector("late", HEADS, X))
+    assert sources(found, nodes["o"]) == ["values"]
+    assert sources(found, nodes["late"]) == ["values"]  # and not q, which nobody has read
+
+
+def test_what_is_inside_attention_is_not_read_outside() -> None:
+    made = [linear(name, "0", HEADS) for name in ("q", "k", "v")]
+    found, nodes = flow(composite("attn", *made, *THREE), vector("late", SCORES, "0"), linear("o", HEADS, Y))
+    assert found.unknown == {nodes["late"]}
+    assert sources(found, nodes["o"]) == ["values"]
+
+
+def test_attention_is_not_linear_in_what_it_reads_but_experts_are() -> None:
+    decoy = vector("decoy", "0", HEADS)
+    made = [linear(name, "0", HEADS) for name in ("q", "k", "v")]
+    found, nodes = flow(linear("in", "0", X), decoy, composite("attn", *made, *THREE), linear("o", HEADS, Y))
+    assert sources(found, nodes["o"]) == ["values"]
+    weights = "{num_experts} * {hidden_size}"
+    experts = composite("experts", *(
+        basic("2 * {batch_size}", f"{X} + {weights} * {{w_bytes}}", X, "matmul", name) for name in ("one", "two")
+    ), parameters=weights)  # fmt: skip
+    found, nodes = flow(linear("in", "0", Y), vector("act", Y, X), experts, linear("out", X, Y))
+    assert sources(found, nodes["out"]) == ["act"]
+
+
+def test_copies_of_keys_go_into_the_first_product_and_those_of_values_into_the_second() -> None:
+    cached, copied = "{cache_len} * {num_heads} * {kv_bytes}", "{cache_len} * {num_heads} * {a_bytes}"
+    attend = (
+        vector("copy k", cached, copied, "0"), vector("copy v", cached, copied, "0"),
+        basic("2 * {batch_size}", f"{HEADS} + {copied}", SCORES, "matmul", "scores"),
+        basic("2 * {batch_size}", f"{SCORES} + {copied}", HEADS, "matmul", "values"),
+    )  # fmt: skip
+    found, nodes = flow(composite("attn", linear("q", "0", HEADS), *attend))
+    assert sources(found, nodes["scores"]) == ["copy k", "q"]
+    assert sources(found, nodes["values"]) == ["copy v", "scores"]
+
+
+def test_forty_tensors_are_looked_at_beside_those_outside_all_layers() -> None:
+    def after(number: int, read: str, *, inside: bool = True) -> tuple[list[str], bool]:
+        first = linear("first", "0", PACKED)
+        rest = [vector(f"op {place}", "0", SMALL) for place in range(number)]
+        reader = vector("reader", read, "0")
+        if not inside:
+            found, nodes = flow(first, composite("layers", *rest, reader, repeat="2"))
+        else:
+            found, nodes = flow(composite("layers", first, *rest, reader, repeat="2"))
+        return sources(found, nodes["reader"]), nodes["reader"] in found.unknown
+
+    for read in (PACKED, X):  # all of it, and a part
+        assert after(39, read) == (["first"], False)
+        assert "first" not in after(40, read)[0]
+    assert after(60, PACKED, inside=False) == (["first"], False)
+
+
+def test_a_part_is_of_the_latest_tensor_that_is_larger() -> None:
+    """Past smaller ones, prepared ones, and those of passes that exclude this one."""
+    step, many = "({cache_len} > 0) * ({seq_len} == 1)", "max({seq_len} > 1, {cache_len} == 0)"
+    table = vector("arange", "0", "{seq_len} * 80000", "0")
+    found, nodes = flow(
+        linear("old", "0", f"5 * {X}"), linear("qkv", "0", PACKED), vector("small", "0", SMALL), table,
+        composite("update", vector("step", "0", f"7 * {X}"), calls=step),
+        composite("scan", vector("part", X, "0"), vector("other", SMALL, "0"), calls=many),
+    )  # fmt: skip
+    assert sources(found, nodes["part"]) == ["qkv"]
+    assert sources(found, nodes["other"]) == ["small"]  # which is still there
+
+
+def test_a_part_is_smaller_in_this_model() -> None:
+    """639 of 640, whatever numbers they have where sizes are told apart."""
+    sizes = {**CONFIG, "z_other": 639}
+    other = "{batch_size} * {z_other} * {a_bytes}"
+    tree = Tree(own(template(linear("one", "0", X), vector("part", other, "0"), config=sizes)))
+    found = flow_of(tree, {})
+    (reader,) = (node for node in tree.nodes if node.kernel.name == "part")
+    assert sources(found, reader) == ["one"]
+
+
+def test_parts_take_the_place_of_the_whole() -> None:
+    parts = linear("qkv", "0", PACKED), vector("part", X, "0"), vector("all", PACKED, "0")
+    found, nodes = flow(composite("layers", *parts, repeat="2"))
+    assert sources(found, nodes["all"]) == ["qkv", "qkv"]
+    assert [one.is_whole for one in found.sources[nodes["all"]]] == [False, False]
+
+
+def test_products_and_what_is_fused_and_what_reads_the_cache_are_no_preparations() -> None:
+    weights = "{hidden_size} * {w_bytes}"
+    product = basic("{hidden_size}", weights, "{hidden_size}", "matmul", "product")
+    found, nodes = flow(
+        vector("cached", "{cache_len} * {kv_bytes}", "{cache_len}", "0"), vector("convert", weights, "{hidden_size}", "0"),
+        composite("part", product, basic("{hidden_size}", weights, "{hidden_size}", name="bias", fused=True)),
+    )  # fmt: skip
+    assert set(found.preparations) == {nodes["convert"]}
+
+
+def test_a_linear_reads_one_tensor_that_is_no_linears_or_else_any() -> None:
+    found, nodes = flow(vector("act", "0", X), linear("q", "0", X), composite("next", linear("out", X, Y)))
+    assert sources(found, nodes["out"]) == ["act"]  # though the other one is later
+    halves = [vector(name, "0", f"{X} / 2") for name in ("one", "two")]
+    found, nodes = flow(linear("q", "0", X), *halves, composite("next", linear("out", X, Y)))
+    assert sources(found, nodes["out"]) == ["q"]
+
+
+def attending(*before: Mapping[str, Any], read: str = HEADS) -> list[str]:
+    """Return what the first product of attention reads, in a module with what stands before it."""
+    products = (
+        basic("2 * {batch_size}", read, SCORES, "matmul", "scores"),
+        basic("2 * {batch_size}", f"{SCORES} + {{cache_len}} * {{kv_bytes}}", HEADS, "matmul", "values"),
+    )
+    found, nodes = flow(linear("big", "0", f"5 * {X}"), composite("attn", *before, *products))
+    return sources(found, nodes["scores"])
+
+
+def test_what_attention_reads_first() -> None:
+    q, k = (linear(name, "0", HEADS) for name in "qk")
+    gate, more, narrow = linear("gate", "0", X), linear("more", "0", X), linear("narrow", "0", SMALL)
+    late = linear("late", "0", f"7 * {HEADS}")
+    rope, turn, packed = vector("rope", "0", HEADS), vector("turn", "0", X), vector("packed", "0", f"3 * {HEADS}")
+    assert attending(q, k, gate, read=f"2 * {HEADS}") == ["k", "q"]  # two of its size, and none that only equals them
+    assert attending(gate, more, read=f"2 * {HEADS}") == ["gate", "more"]  # rather than a part of another
+    assert attending(packed, late) == ["packed"]  # a part of what a vector kernel made for it, not of a linear's
+    assert attending(packed, vector("peek", f"3 * {HEADS}", "0"), late) == ["late"]  # once that was read
+    both = vector("peek", f"{HEADS} + {X}", "0")
+    assert attending(narrow, rope, turn, both) == ["rope"]  # what was read before, of its size
+    assert attending(narrow, turn, vector("peek", X, "0")) == ["turn"]  # or what only equals it
+
+
+def test_a_product_reads_what_is_unread_and_only_equals_its_input_before_what_was_read() -> None:
+    peek, act = vector("peek", X, "0"), vector("act", HEADS, HEADS)
+    found, nodes = flow(linear("one", "0", X), peek, linear("q", "0", HEADS), act, linear("out", X, Y))
+    assert sources(found, nodes["out"]) == ["act"]
+
+
+def test_a_vector_kernel_reads_what_only_equals_its_input_before_a_part_of_another() -> None:
+    big, q, gate = linear("big", "0", f"5 * {X}"), linear("q", "0", HEADS), vector("gate", X, Y)
+    found, nodes = flow(q, big, gate)
+    assert sources(found, nodes["gate"]) == ["q"]
+    found, nodes = flow(q, vector("peek", HEADS, "0"), big, vector("use", f"5 * {X}", "0"), gate)
+    assert sources(found, nodes["gate"]) == ["q"]  # both were read
+    found, nodes = flow(big, vector("use", f"5 * {X}", "0"), gate)
+    assert sources(found, nodes["gate"]) == ["big"]
+    assert found.unknown == {nodes["gate"]}
+
+
+def test_what_follows_a_preparation_continues_it_until_there_was_a_product() -> None:
+    tables = [vector(f"arange {place}", "0", f"{{seq_len}} * {place}", "0") for place in (8, 9, 10)]
+    next_, reads = vector("next", "{seq_len} * 1000", SMALL), ["arange 10"]
+    found, nodes = flow(*tables, next_)
+    assert (sources(found, nodes["next"]), found.unknown) == (reads, set())
+    found, nodes = flow(linear("q", "0", SMALL), *tables, next_)
+    assert (sources(found, nodes["next"]), found.unknown) == (reads, {nodes["next"]})
+    lookup = vector("lookup", "{batch_size} * {hidden_size} * {w_bytes}", SMALL)
+    found, nodes = flow(*tables, lookup, next_)
+    assert (sources(found, nodes["next"]), found.unknown) == (["lookup"], {nodes["next"]})
+
+
+def test_a_kernel_does_not_read_a_part_of_its_own_product_that_was_read() -> None:
+    product = basic("2 * {batch_size}", "{hidden_size} * {w_bytes}", PACKED, "matmul", "qkv")
+    part = composite("mix", product, vector("peek", PACKED, "0"), vector("scale", X, X), parameters="{hidden_size}")
+    found, nodes = flow(linear("old", "0", X), vector("use", X, "0"), part)
+    assert sources(found, nodes["scale"]) == ["old"]
+
+
+def test_three_tensors_at_most_and_two_beside_a_table_are_read_together() -> None:
+    sizes = [f"{{batch_size}} * {{hidden_size}} * {{a_bytes}} * {number}" for number in (2, 4, 8, 16)]
+    made = [linear(f"l{place}", "0", size) for place, size in enumerate(sizes)]
+    for number in (2, 3, 4):
+        found, nodes = flow(*made, vector("join", " + ".join(sizes[:number]), "0"))
+        assert (nodes["join"] in found.unknown) == (number > 3)
+        assert sources(found, nodes["join"]) == ([f"l{place}" for place in range(number)] if number < 4 else ["l3"])
+    table = "{seq_len} * {head_dim} * {a_bytes}"
+    for number in (1, 2, 3):
+        join = vector("join", " + ".join((*sizes[:number], table)), "0")
+        found, nodes = flow(vector("cos", "0", table, "0"), *made[:3], join)
+        assert ("cos" in sources(found, nodes["join"])) == (number < 3)
+        assert (nodes["join"] in found.unknown) == (number == 3)
+
+
+def test_of_what_nobody_made_the_latest_tensor_alone_is_read() -> None:
+    made = [linear(name, "0", SMALL) for name in ("one", "two", "three")]
+    found, nodes = flow(*made, vector("mix", f"{X} + 8 * {{batch_size}}", X))
+    assert sources(found, nodes["mix"]) == ["three"]
+
+
+def test_of_passes_that_exclude_this_one_nothing_of_its_size_is_read() -> None:
+    step, many = "({cache_len} > 0) * ({seq_len} == 1)", "max({seq_len} > 1, {cache_len} == 0)"
+    inside = composite("update", vector("step", "0", X), calls=step), composite("scan", vector("all", X, Y), calls=many)
+    found, nodes = flow(linear("in", "0", SMALL), *inside)
+    assert sources(found, nodes["all"]) == []
+    assert found.unknown == {nodes["all"]}
+
+
+def test_parts_leave_the_tensors_after_theirs() -> None:
+    kernels = (
+        linear("qkv", "0", PACKED),
+        vector("small", "0", SMALL),
+        vector("part", X, "0"),
+        vector("other", SMALL, "0"),
+    )
+    found, nodes = flow(composite("layers", *kernels, repeat="2"))
+    assert [sources(found, nodes[name]) for name in ("part", "other")] == [["qkv"], ["small"]]
+
+
+def test_one_byte_beside_a_table_is_read() -> None:
+    table = "{seq_len} * {head_dim} * {a_bytes}"
+    kernels = (
+        vector("cos", "0", table, "0"),
+        linear("q", "0", X),
+        vector("flag", "0", "1"),
+        vector("use", f"{table} + 1", "0"),
+    )
+    found, nodes = flow(*kernels)
+    assert sources(found, nodes["use"]) == ["cos", "flag"]
+
+
+def test_nothing_that_is_inside_attention_is_taken_for_a_part_outside() -> None:
+    extra, twice = vector("extra", SCORES, f"2 * {SCORES}"), f"2 * {SCORES}"
+    made = [linear(name, "0", HEADS) for name in ("q", "k", "v")]
+    found, nodes = flow(composite("attn", *made, THREE[0], extra, *THREE[1:]), vector("late", twice, "0"))
+    assert sources(found, nodes["extra"]) == ["scores"]
+    assert found.unknown == {nodes["late"]}
+    assert "extra" not in sources(found, nodes["late"])
+
+
+def test_vector_kernels_of_attention_read_any_copy() -> None:
+    cached, copied = "{cache_len} * {num_heads} * {kv_bytes}", "{cache_len} * {num_heads} * {a_bytes}"
+    copies = [vector(f"copy {name}", cached, copied, "0") for name in "kv"]
+    products = (
+        basic("2 * {batch_size}", f"{HEADS} + {copied}", SCORES, "matmul", "scores"),
+        basic("2 * {batch_size}", f"{SCORES} + {copied}", HEADS, "matmul", "values"),
+    )
+    turn = vector("turn", copied, f"3 * {copied}")
+    found, nodes = flow(composite("attn", linear("q", "0", HEADS), *copies, turn, *products))
+    assert sources(found, nodes["turn"]) == ["copy v"]  # the latest

@@ -349,6 +349,30 @@ def test_linears_on_two_sides_of_a_kernel_are_two() -> None:
     assert [launch.kind for launch in costs.launches] == ["linear", "chain", "linear"]
 
 
+@pytest.mark.parametrize(
+    ("between", "kinds"),
+    [
+        (("act", "norm"), ["chain", "linear", "chain", "linear"]),  # the transform in a head of RoBERTa
+        (("act",), ["chain", "linear", "chain"]),  # of a gated feed-forward: both linears read what comes in
+        (("norm",), ["chain", "linear", "chain"]),  # of queries, each normed before the keys are made
+    ],
+)
+def test_an_activation_and_a_norm_part_two_linears(between: tuple[str, ...], kinds: list[str]) -> None:
+    def kernel(name: str) -> dict[str, Any]:
+        if name == "act":
+            return basic("1", X, X, name="act")
+        return composite(name, basic("5", f"{X} + 3 * {{w_bytes}}", X, name="norm"), parameters="3")
+
+    lookup = basic("1", "8 * {batch_size} + 24 * {w_bytes}", X, name="lookup")
+    costs = own(lookup, composite("head", linear("dense"), *map(kernel, between), linear("decoder", X, f"5 * {X}")))
+    assert [launch.kind for launch in costs.launches] == kinds
+    if len(kinds) == 4:
+        # each linear reads three numbers of 2 bytes and 8 weights, and writes three, or fifteen
+        assert [launch.bytes for launch in costs.launches if launch.kind == "linear"] == [
+            BF16 * (3 + 8 + 3), BF16 * (3 + 8 + 15)
+        ]  # fmt: skip
+
+
 def test_linears_before_and_after_a_block_are_two() -> None:
     lookup = basic("{batch_size}", "8 * {batch_size} + 24 * {w_bytes}", X, name="lookup")
     layers = composite(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from builders import every_model
+from builders import basic, composite, every_model, template
 
 import nbanalyzer
 from nbanalyzer.analysis.analysis import Analysis
@@ -116,3 +116,62 @@ def test_what_is_kept_adds_up_to_the_cache() -> None:
         analysis = nbanalyzer.populate(name, seq_len=1, cache_len=99)
         kept = sum(float(one.times) * amounts_of(one, analysis)["kept_bytes"] for one in analysis.launches)
         assert kept == pytest.approx(analysis.state["kv_cache"])
+
+
+# ---- small templates by hand
+
+
+def one(*kernels: dict[str, Any], module: str = "", **run: Any) -> tuple[str, dict[str, float]]:
+    """Return the kind of the only launch of a module, and what it does."""
+    analysis = nbanalyzer.populate(template(composite("part", *kernels, module=module)), **{"seq_len": 5, **run})
+    (launch,) = analysis.launches
+    return kind_of(launch, analysis), amounts_of(launch, analysis)
+
+
+def test_the_first_kernel_of_a_launch_says_its_kind() -> None:
+    exp, add = (basic("1", "{a_bytes}", "{a_bytes}", name=name) for name in ("exp (2)", "add"))
+    assert one(exp, {**add, "fused": True})[0] == "exp"
+    assert one(add, {**exp, "fused": True})[0] == "elementwise"
+    assert one(add, module="torch.nn.modules.activation.GELU")[0] == "exp"
+    assert one(basic("1", name="tanh"))[0] == "tanh"
+    write = basic("0", "{a_bytes}", "{kv_bytes}", name="exp")
+    assert one(write)[0] == "append"
+    product = basic("2", "{a_bytes}", "{a_bytes}", "matmul", "a")
+    assert one(product, {**exp, "fused": True})[0] == "product"
+    both = product, {**product, "operation": "b", "fused": True}
+    assert [one(*both, seq_len=new)[0] for new in (1, 2)] == ["decode_attention", "prefill_attention"]
+    weighted = {**product, "memory_access": {"read": "{w_bytes}", "write": "0"}}
+    assert one(weighted)[0] == "linear"
+    assert one(weighted, module="transformers.pytorch_utils.Conv1D")[0] == "transposed_linear"
+
+
+def test_elements_are_of_two_bytes_where_activations_are_written_and_else_of_four() -> None:
+    assert one(basic("1", "{a_bytes}", "40"))[1]["num_elements"] == 10
+    assert one(basic("1", "40", "10 * {a_bytes}"))[1]["num_elements"] == 10
+    assert one(basic("1", "40", "10 * {a_bytes}", steps=5))[1]["num_elements"] == 2
+    assert one(basic("{cache_len}", "0", "{cache_len}"))[1]["num_elements"] == 0
+
+
+def test_sizes_of_a_product_with_weights() -> None:
+    """5 tokens, 3 inputs, 7 outputs, twice; without weights, or without work, there are none."""
+    read = "3 * 7 * {w_bytes} + 3 * {seq_len} * {a_bytes}"
+    product = basic("2 * {seq_len} * 3 * 7", read, "7 * {seq_len} * {a_bytes}", "matmul")
+    layers = template(composite("layers", product, repeat="2"))
+    analysis = nbanalyzer.populate(layers, seq_len=5, w_bit=4)
+    (launch,) = analysis.launches
+    found = amounts_of(launch, analysis)
+    names = ("num_tokens", "input_size", "output_size")
+    assert [found[name] for name in names] == [5, 3, 7]
+    assert (found["weight_bytes"], found["activation_bytes"], found["bytes"]) == (10.5, 100, 110.5)
+    for text in ("0", "5"):
+        other = {**product, "flops": text} if text == "0" else {**product, "memory_access": {"read": "8", "write": "8"}}
+        assert [one(other)[1][name] for name in names] == [0, 0, 0]
+
+
+def test_a_second_has_a_million_microseconds() -> None:
+    amounts = {"bytes": 60, "weight_bytes": 10, "cache_bytes": 20, "activation_bytes": 30, "kept_bytes": 40}
+    found = in_microseconds({**amounts, "matmul_flops": 50.0}, peak=1e6, bandwidth=1e7)
+    assert [found[f"{name}_us"] for name in ("memory", "weight", "cache", "activation", "kept", "compute")] == [
+        6, 1, 2, 3, 4, 50,
+    ]  # fmt: skip
+    assert found["matmul_flops"] == 50

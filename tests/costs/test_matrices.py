@@ -71,6 +71,7 @@ def test_parameters_that_are_no_linears() -> None:
         (f"2 * {V} * {H}", [matrix("embedding", V, f"2 * {H}")]),
         (V, []),  # no width
         (f"{V} * {V}", []),
+        (f"{V} * {V} * {H}", []),
         (f"{V} * {H} + {H}", []),
     ],
 )
@@ -128,3 +129,76 @@ def test_experts_without_a_gate() -> None:
         matrix("expert", H, M, E, 1, ("down_proj", "w2")),
     ]
     assert rest == parse(f"{E} * {H}")
+
+
+def test_experts_whose_operands_say_nothing_take_the_first_size() -> None:
+    blind = basic("2", f"{E} * {H} * {M} * {{w_bytes}} + {{a_bytes}}", "{a_bytes}", "matmul", "blind")
+    matrices, _ = experts(f"{E} * {H} * {M} + {E} * {H} * {M}", blind, {**blind, "operation": "again"})
+    assert [(one.taken, one.output, one.place) for one in matrices] == [
+        (parse(H), parse(M), 0),
+        (parse(H), parse(M), 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "number", "rest"),
+    [
+        (
+            f"{E} * {H} * {M} + 2 * {E} * {M} * {H}",
+            0,
+            f"{E} * {H} * {M} + 2 * {E} * {M} * {H}",
+        ),  # two of them give the stream
+        (f"{E} * {H} * {M} + {E} * {M} * {H} + {E} * {M} * {H}", 2, f"{E} * {M} * {H}"),  # more than products
+        (f"{E} * {H} + {E} * {H} * {M}", 1, f"{E} * {H}"),
+        (f"{E} * {H} * {M} * {W} + {H} * {M}", 0, f"{E} * {H} * {M} * {W} + {H} * {M}"),
+        (f"3 * {E} * {H} * {M} + {E} * {M} * {H}", 2, "0"),
+    ],
+)
+def test_terms_of_experts_that_are_no_matrices(parameters: str, number: int, rest: str) -> None:
+    matrices, left = experts(parameters, of_experts(H, M), of_experts(M, H))
+    assert (len(matrices), left) == (number, parse(rest))
+    assert [one.names[0] for one in matrices] == ["up_proj", "down_proj"][:number]
+
+
+def test_a_latent_that_attention_has_absorbed_is_in_no_product_of_the_module() -> None:
+    sizes = {"num_heads": "8", "nope_head_dim": "{head_dim}", "v_head_dim": "3", "latent_size": W}
+    found = found_in(composite("attn", basic("1"), module="x.absorbed_latent_attention", bindings=sizes, parameters=W))
+    assert found == ([matrix("linear", "8 * ({head_dim} + 3)", W, "1", -1, ("kv_b_proj",))], parse("0"))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reads", "module", "expected"),
+    [
+        (f"{W} * {H}", H, "x.Linear", matrix("linear", W, H)),
+        (f"{H} * {W}", H, "x.Conv1D", matrix("linear", W, H)),
+        (f"2 * {W} * {H}", H, "x.Linear", matrix("linear", f"2 * {W}", H)),
+        (f"{V} * {H}", H, "x.Linear", matrix("head", V, H)),
+        (f"{W} * {H}", W, "x.Linear", matrix("linear", H, W)),
+        (f"{W} * {H}", H, "x.Conv2d", None),
+        (f"{W} * {H}", M, "x.Linear", None),  # reads neither
+        (f"{H} * {H}", H, "x.Linear", None),  # both
+        (H, H, "x.Linear", None),
+    ],
+)
+def test_a_linear_of_which_no_binding_says_the_sizes(
+    parameters: str, reads: str, module: str, expected: Matrix | None
+) -> None:
+    read = product(f"{parameters} * {{w_bytes}}", f"{{batch_size}} * {reads} * {{a_bytes}}")
+    matrices, rest = found_in(composite("up", read, parameters=parameters, module=module))
+    assert matrices == ([expected] if expected else [])
+    assert rest == parse("0" if expected else parameters)
+
+
+def test_a_linear_that_reads_nothing_has_no_matrix() -> None:
+    assert found_in(composite("up", basic("1"), parameters=f"{W} * {H}", module="x.Linear")) == (
+        [],
+        parse(f"{W} * {H}"),
+    )
+
+
+def test_what_two_bindings_say_is_a_linear_and_a_head_without_any_is_no_table() -> None:
+    sizes = {"output_size": W, "input_size": H}
+    found = found_in(composite("up", product(H), parameters=f"{W} * {H}", bindings=sizes))
+    assert found == ([matrix("linear", W, H)], parse("0"))
+    head = composite("head", product(f"{V} * {H} * {{w_bytes}}"), parameters=f"{V} * {H}", module="x.Head")
+    assert found_in(head) == ([], parse(f"{V} * {H}"))

@@ -398,3 +398,38 @@ def test_a_request_with_drafts_takes_fewer_steps_of_a_small_model() -> None:
     together = sum(step.time for step in steps)
     assert timing.time == pytest.approx(timing.time_to_first_token + together / 1.5)
     assert timing.time_per_output_token == pytest.approx(together / 3 / 1.5)
+
+
+def test_an_engine_launches_the_layer_that_drafts_and_its_further_passes() -> None:
+    """Every launch is of kernels of its own; all together they are what the pass moves."""
+    for fusion, kinds in (("none", {""}), ("engine", {"linear"})):
+        found = populate(small(), mtp=2, acceptance=0.5, fusion=fusion, **STEP)
+        nodes = [node for launch in found.launches for node in launch.nodes]
+        assert {launch.kind for launch in found.launches} == kinds
+        assert len(nodes) == len({*nodes})
+        assert {node.path.partition(".")[0] for node in nodes} == {"model", "head", "mtp", "mtp_more"}
+        assert sum(one.times * one.bytes for one in found.launches) == found.totals["bytes"]
+        assert sum(one.times * one.matmul_flops for one in found.launches) == found.totals["matmul_flops"]
+        prepared = {node.path for node, rule in found.kernel_tree.rules.items() if rule == "preparation"}
+        norms = {f"{part}.{name}.op" for part in ("mtp", "mtp_more") for name in ("enorm", "hnorm", "norm")}
+        assert {"model.norm.op", *norms} <= prepared if fusion == "engine" else not prepared  # of weights alone
+
+
+def test_a_rank_holds_layers_that_are_not_known() -> None:
+    assert populate(small(num_nextn_predict_layers=1), **STEP).checkpoint.mtp > 0
+    assert populate(small(num_nextn_predict_layers=1), dp=2, **STEP).checkpoint.mtp == 0
+
+
+def test_a_model_without_a_head_a_table_or_a_last_norm_drafts_nothing() -> None:
+    whole = small()
+    model, head = whole.kernels
+    assert isinstance(model, Composite)
+    table, layers, norm = model.sub_kernels
+    replaced = msgspec.structs.replace
+    for kernels, said in (
+        ((model,), "whose embedding or head is not found"),
+        ((replaced(model, sub_kernels=(table, layers)), head), "whose embedding or head is not found"),
+        ((replaced(model, sub_kernels=(layers, norm)), head), "whose layers are not found"),
+    ):
+        made = replaced(whole, kernels=kernels)
+        assert error_of(lambda made=made: head_of(made)) == f"not modelled: mtp for own, {said}"  # type: ignore[misc]

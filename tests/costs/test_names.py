@@ -64,7 +64,7 @@ def test_kernels_beside_modules_are_numbered_where_they_are_called_alike() -> No
 def test_what_stands_beside_tables() -> None:
     index = basic("1", "8", "8", name="add")
     found = names(of(composite(
-        "model", basic("0", "0", "8", name="arange"), index, table(),
+        "model", composite("act", vector("gelu")), basic("0", "0", "8", name="arange"), index, table(),
         vector("add", number=2), table("wpe", "{max_position_embeddings}"), vector("add", number=3), vector("add", "0", 4),
     ), config={**CONFIG, "max_position_embeddings": 16}))  # fmt: skip
     assert [found[f"model.{name}"] for name in ("arange", "add")] == ["position ids", "position ids after the cache"]
@@ -160,3 +160,78 @@ def test_copies_of_what_is_cached() -> None:
         "product",
         "negation",
     ]
+
+
+def test_two_kernels_of_a_module_and_one() -> None:
+    op = "transformers.activations.NewGELUActivation"
+    analysis = of(
+        composite("two", vector("a"), vector("b")), composite("one", vector("a"), module=op), composite("none")
+    )
+    assert [help_of(node, analysis) for node in analysis.kernel_tree.roots] == [
+        "2 kernels one after the other: each reads and writes, where a fused one does so once",
+        help_of(analysis.find("one"), analysis), "",
+    ]  # fmt: skip
+    assert help_of(analysis.find("one"), analysis) not in {"", op}
+    assert kernels_of(analysis.find("one.a")) == 1
+
+
+def test_a_head_that_drafts_has_the_models_weights() -> None:
+    """It is called like the one that has them; another of that name, with other weights, is none."""
+    own, draft = head("0", parameters=f"{V} * {H}"), head("0", parameters=f"{V} * {H}", shared=True)
+    other = composite("other", {**own, "description": "x", "parameters": H})
+    analysis = of(table(), other, composite("model", own), composite("mtp", draft))
+    assert tied_to(analysis.find("mtp.head"), analysis) == "head"
+    assert [tied_to(analysis.find(name), analysis) for name in ("model.head", "other.head", "mtp.head.matmul")] == [
+        ""
+    ] * 3
+    alone = of(table(), other, composite("mtp", draft))
+    assert tied_to(alone.find("mtp.head"), alone) == ""
+
+
+def test_only_products_that_read_weights_are_tied() -> None:
+    read = f"{V} * {H} * {{w_bytes}}"
+    scale = composite("scale", basic("0", read, "{a_bytes}", "matmul"))  # computes nothing
+    add = composite("add", basic("1", "{a_bytes}", "{a_bytes}", "matmul"))  # reads none
+    outer = composite("outer", head("0"))
+    analysis = of(table(), scale, add, outer)
+    assert [tied_to(analysis.find(name), analysis) for name in ("scale", "add", "outer", "outer.head")] == [
+        "",
+        "",
+        "",
+        "wte",
+    ]
+
+
+def test_a_module_that_runs_in_some_passes_says_when() -> None:
+    choice = "2 if {cache_len} else 1"
+    found = names(
+        of(composite("some", vector("gelu"), calls=choice), composite("many", vector("gelu"), repeat="{seq_len}"))
+    )
+    assert (found["some"], found["many"]) == ("some if 2 if cache_len else 1", "many × 3")
+
+
+def test_kernels_that_are_known_by_what_stands_beside_them() -> None:
+    """Beside one table only, an index that is no sum, and types of tokens."""
+    found = names(of(composite(
+        "model", basic("1", "8", "8", name="mul"), table("types", "{type_vocab_size}"), table("rows", "{hidden_size}"),
+        vector("add"), vector("neg"), vector("exotic (x)"),
+    ), config={**CONFIG, "type_vocab_size": 2}))  # fmt: skip
+    assert [found[f"model.{name}"] for name in ("mul", "add", "neg")] == [
+        "product",
+        "token type + rows embedding",
+        "negation",
+    ]
+    assert found["model.exotic (x)"] == "exotic (x)"
+    assert (
+        names(of(composite("part", vector("exotic", number=2), composite("x", vector("a")))))["part.exotic (2)"]
+        == "exotic"
+    )
+
+
+def test_a_head_is_tied_where_no_vocabulary_is_known() -> None:
+    rows = composite("rows", basic("0", f"{H} * {{w_bytes}}", "{a_bytes}", name="look up"), parameters=f"{E} * {H}")
+    read = f"{E} * {H} * {{w_bytes}} + {{a_bytes}}"
+    analysis = of(
+        rows, composite("head", basic("2", read, "{a_bytes}", "matmul")), config={"hidden_size": 8, "num_experts": 4}
+    )
+    assert tied_to(analysis.find("head"), analysis) == "rows"

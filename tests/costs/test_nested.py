@@ -46,3 +46,10 @@ def test_what_is_sent_has_columns_where_there_are_several_devices() -> None:
     columns = {"payload_bytes", "collective", "group"}
     assert not columns & {*populate(made, batch_size=2).table().columns}
     assert columns <= {*populate(made, batch_size=2, dp=2).table().columns}
+
+
+def test_experts_of_which_no_number_is_visited_are_all_active() -> None:
+    experts = composite("experts", basic("{num_experts}"), parameters="{num_experts} * 7")
+    for config in ({"num_experts": 6}, {"num_experts": 0}):
+        found = populate(template(experts, config=config), seq_len=3)
+        assert active_parameters(found) == found.totals["parameters"] == 7 * config["num_experts"]

@@ -86,3 +86,56 @@ def test_a_linear_is_none_of_these() -> None:
 def test_weights_that_are_fp32_whatever_the_precision_are_weights() -> None:
     router = composite("router", product("matmul", read="{batch_size} * 4 + 8 * 4"), parameters="8")
     assert [has_weights(node) for node in tree_of(router).nodes if node.is_basic] == [True]
+    assert [has_weights(node) for node in tree_of(router).nodes] == [False, True]  # a module reads nothing
+    norm = composite("norm", basic("1", "8 * 4", name="weigh"), parameters="8")
+    assert not any(has_weights(node) for node in tree_of(norm, product("alone")).nodes)
+    mixed = composite("mixed", product("fp32"), product("own", read="8 * {w_bytes}"), parameters="8")
+    assert [has_weights(node) for node in tree_of(mixed).nodes] == [False, False, True]
+
+
+def of_experts(*products: str, parameters: str = "{num_experts} * {hidden_size}") -> dict[str, str]:
+    """Return the kinds of a module of products: with weights (`w`) or without (`b`)."""
+    reads = {"w": "{num_experts} * {w_bytes}", "b": "{batch_size}"}
+    kernels = (product(f"{kind} {place}", read=reads[kind]) for place, kind in enumerate(products))
+    config = {"num_experts": 8, "hidden_size": 4}
+    return kinds(Tree(own(template(composite("mlp", *kernels, parameters=parameters), config=config))))
+
+
+def test_experts_are_two_products_or_more_with_the_weights_of_all() -> None:
+    assert of_experts("w", "w") == dict.fromkeys(["mlp.w 0", "mlp.w 1"], "experts")
+    assert of_experts("w") == of_experts("w", "w", parameters="{hidden_size}") == {}
+    assert set(of_experts("w", "b").values()) == {"scan"}
+
+
+def test_what_spreads_tokens_stands_before_experts_and_what_adds_up_after_them() -> None:
+    read = "{batch_size} * {a_bytes} + {num_experts} * {w_bytes}"
+    inside = product("up", read=read), product("down", read=read)
+    experts = composite("experts", *inside, parameters="{num_experts} * {hidden_size}")
+    spread, gather = (
+        basic("0", "{hidden_size}", "{num_experts} * {hidden_size}", name=name) for name in ("repeat", "sum")
+    )
+    config = {"num_experts": 8, "hidden_size": 4}
+    tree = Tree(own(template(composite("mlp", spread, experts, gather), config=config)))
+    (region,) = {*regions_of(tree).values()}
+    assert [node.kernel.name for node in region.nodes] == ["repeat", "up", "down", "sum"]
+    assert region.copies == ()
+
+
+def test_attention_begins_with_its_first_product_or_a_copy_of_the_cache() -> None:
+    before, after = (basic("{batch_size}", "{batch_size}", "{batch_size}", name=name) for name in ("rope", "scale"))
+    copy = basic("0", "{batch_size} * {kv_bytes}", "{batch_size} * {a_bytes}", name="copy")
+    write = basic("0", "{batch_size} * {kv_bytes}", "{batch_size} * {kv_bytes}", name="write")
+    used = basic("1", "{batch_size} * {kv_bytes}", "{batch_size} * {a_bytes}", name="use")
+    two = product("scores"), product("values")
+    for first in (write, used):  # neither is a copy
+        tree = tree_of(composite("attn", before, first, *two, after))
+        assert kinds(tree) == dict.fromkeys(["attn.scores", "attn.values"], "attention")
+    tree = tree_of(composite("attn", before, copy, *two, after))
+    (region,) = {*regions_of(tree).values()}
+    assert [node.kernel.name for node in region.nodes] == ["copy", "scores", "values"]
+    assert [node.kernel.name for node in region.copies] == ["copy"]
+    # A scan is all of its module, unless linears stand beside it.
+    tree = tree_of(composite("mix", before, product("scan"), after))
+    assert set(kinds(tree)) == {"mix.rope", "mix.scan", "mix.scale"}
+    tree = tree_of(composite("mix", linear("in"), before, product("scan"), after, linear("out")))
+    assert kinds(tree) == {"mix.scan": "scan"}

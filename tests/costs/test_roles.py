@@ -175,3 +175,24 @@ def test_layers_of_a_class_need_not_repeat() -> None:
     made = template(composite("loop", vector("plain"), repeat="3"), linear("up"))
     found = {node.path: role for node, role in roles_of(Tree(convert(made, ModelTemplate, "own"))).items()}
     assert found == {"loop.plain": "head", "up": "head"}
+
+
+def test_a_table_is_called_an_embedding_and_looked_up() -> None:
+    """Wherever it stands; a product of that name is none, nor is what reads no weights, nor weights of another name."""
+    weights = "{hidden_size} * {w_bytes}"
+    leaves = {
+        "table": composite("table", basic("0", weights), module="x.Embedding"),
+        "product": composite("product", basic("2", weights, unit="matmul"), module="x.Embedding"),
+        "empty": composite("empty", basic("1"), module="x.Embedding"),
+        "other": composite("other", basic("0", weights), module="x.Scale"),
+    }
+    found = roles_in(linear("up"), more=tuple(leaves.values()))
+    assert {name: found[name] for name in leaves} == {
+        "table": "embedding", "product": "head", "empty": "head", "other": "head",
+    }  # fmt: skip
+
+
+def test_without_layers_all_that_has_weights_is_after_them() -> None:
+    made = template(composite("one", basic("1")), linear("two"))
+    found = {node.path: role for node, role in roles_of(Tree(convert(made, ModelTemplate, "own"))).items()}
+    assert found == {"one": "head", "two": "head"}

@@ -193,3 +193,145 @@ def test_a_bias_is_added_to_the_sum_of_all_ranks_in_a_launch_of_its_own() -> Non
     assert rank.cost(rank.find("mlp.down.matmul")).bytes == 2 * (5 * 6 + 6 * 4 + 5 * 4)
     engine = populate(made, batch_size=5, tp=2, comm="megatron")
     assert engine.find("mlp.down.bias add").kernel.fused  # type: ignore[union-attr]
+
+
+# ---- styles, on small templates by hand
+
+
+def ranked(*kernels: dict[str, Any], plan: dict[str, str], **run: Any) -> Any:
+    """Return a rank of two or more of a template with a plan: widths of 12 and 4, 10 words, 6 experts."""
+    sizes = {"hidden_size": 4, "intermediate_size": 12, "vocab_size": 10, "num_experts": 6, "moe_intermediate_size": 8}
+    sizes |= {"num_heads": 2, "num_kv_heads": 2}
+    return populate(template(*kernels, config=sizes, sharding=plan), **{"batch_size": 5, "seq_len": 1, "tp": 2, **run})
+
+
+def payloads(rank: Any) -> list[int]:
+    return [rank.cost(node).payload_bytes for node in rank.nodes if node.is_link]
+
+
+def test_logits_are_gathered_as_the_last_kernel_gives_them() -> None:
+    """10 words on 3 ranks: 4 each, so that 12 are gathered of each of 5 tokens in 16 bits."""
+    writes = ("1", "3 * {vocab_size}", "2", "{batch_size} * {vocab_size} * {a_bytes}")
+    kernels = [basic("{vocab_size}", "1", write, name=f"op {place}") for place, write in enumerate(writes)]
+    head = composite("head", *kernels, parameters="{vocab_size} * {hidden_size}")
+    rank = ranked(head, plan={"head": "colwise_gather_output"}, tp=3)
+    assert (rank.totals["parameters"], rank.totals["flops"], payloads(rank)) == (4 * 4, 4 * 4, [5 * 12 * 2])
+    for style in ("colwise", "rowwise_rep"):  # neither of them gathers what no binding says
+        if style == "colwise":
+            rank = ranked(head, plan={"head": style}, tp=3)
+            assert payloads(rank) == []
+            assert "head, whose sizes are not told apart, is not" in rank.conditions
+    no_words = composite("head", *kernels, parameters="{hidden_size}")
+    assert payloads(ranked(no_words, plan={"head": "colwise_gather_output"}, tp=3)) == []
+
+
+def sized(name: str, output: str, taken: str, **more: Any) -> dict[str, Any]:
+    """Return a linear whose bindings say its sizes, of no class of PyTorch."""
+    flops, read = f"2 * {{batch_size}} * {output} * {taken}", f"{output} * {taken} * {{w_bytes}}"
+    bindings = {"num_tokens": "{batch_size}", "output_size": output, "input_size": taken}
+    op = basic(flops, read, f"{{batch_size}} * {output}", "matmul")
+    return composite(name, op, parameters=f"{output} * {taken}", bindings=bindings, **more)
+
+
+def test_a_module_without_sizes_of_its_own_follows_those_of_the_part() -> None:
+    up = sized("up", "{intermediate_size}", "{hidden_size}")
+    scale = composite("scale", basic("{intermediate_size}"), parameters="{intermediate_size}")
+    rank = ranked(up, scale, plan={"up": "colwise", "scale": "colwise"})
+    assert rank.totals["parameters"] == 6 * 4 + 6
+    assert "told apart" not in rank.conditions
+    rank = ranked(scale, up, plan={"up": "colwise", "scale": "colwise"})
+    assert rank.totals["parameters"] == 6 * 4 + 12
+    assert "scale, whose sizes are not told apart, is not" in rank.conditions
+
+
+def test_a_latent_and_its_rotary_part_are_put_side_by_side_again() -> None:
+    plan = {"kv": "mla_kv_a_proj"}
+    rank = ranked(sized("kv", "{intermediate_size}", "{hidden_size}"), plan=plan)
+    copy = rank.cost(rank.find("kv.latent and rotary part side by side"))
+    assert (copy.read_bytes, copy.write_bytes, copy.flops) == (5 * 12 * 2, 5 * 12 * 2, 0)
+    assert (rank.totals["parameters"], payloads(rank)) == (12 * 4, [])
+    assert len(ranked(composite("kv", basic("1")), plan=plan).nodes) == 2
+
+
+def test_a_rank_may_have_nothing_left() -> None:
+    """10 rows on 4 ranks: 3, 3, 3 and 1; on 6: 2 each, and none on the last."""
+    table = composite("table", basic("1", "{vocab_size} * {w_bytes}"), parameters="{vocab_size} * {hidden_size}")
+    found = [
+        [
+            ranked(table, plan={"table": "embedding_rowwise"}, tp=tp, rank=rank).totals["parameters"]
+            for rank in range(tp)
+        ]
+        for tp in (4, 6, 8)
+    ]
+    assert found == [[12, 12, 12, 4], [8, 8, 8, 8, 8, 0], [8, 8, 8, 8, 8, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(("flops", "times"), [("{batch_size}", 1), ("{num_experts} * {batch_size}", 6)])
+def test_experts_are_divided_once_and_give_a_token_or_each_of_them(flops: str, times: int) -> None:
+    """Of the two widths the first one: half of the weights are left. What is summed is a token, or one of each."""
+    size = "{num_experts} * {moe_intermediate_size} * {intermediate_size}"
+    products = [basic(flops, f"{size} * {{w_bytes}}", "0", "matmul", name) for name in ("up", "down")]
+    moe = composite("moe", composite("inside", *products), parameters=size)
+    rank = ranked(moe, plan={"moe": "moe_tp_experts"})
+    assert rank.totals["parameters"] == 6 * 8 * 12 // 2
+    assert payloads(rank) == [times * 5 * 1 * 4 * 2]
+
+
+def test_what_else_a_plan_says() -> None:
+    """A sum of a module's results; a style that divides what is counted whole; a module around; and one that it leaves."""
+    inner = sized("inner", "{intermediate_size}", "{hidden_size}")
+    rank = ranked(composite("norm", basic("{hidden_size}"), parameters="7"), plan={"norm": "all_reduce"})
+    assert (rank.totals["parameters"], payloads(rank)) == (7, [5 * 1 * 4 * 2])
+    rank = ranked(inner, plan={"inner": "sequence_parallel"})
+    assert (rank.totals["parameters"], payloads(rank)) == (48, [])
+    assert "inner (sequence_parallel) is not" in rank.conditions
+    rank = ranked(inner, composite("outer", inner, parameters="9"), plan={"outer.inner": "colwise"})
+    assert rank.totals["parameters"] == 48 + 48 // 2 + 9
+
+
+def test_a_linear_that_takes_all_inputs_takes_its_own_part_first() -> None:
+    """12 inputs of 5 tokens on 2 ranks: 6 of each are read and written before, and 4 outputs summed after."""
+    down = sized("down", "{hidden_size}", "{intermediate_size}")
+    for style, moved in (("rowwise", 0), ("rowwise_rep", 2 * 5 * 6 * 2)):
+        rank = ranked(down, plan={"down": style})
+        copied = [rank.cost(node).bytes for node in rank.nodes if node.kernel.name == "own part of the input"]
+        assert sum(copied) == moved
+        assert (rank.totals["parameters"], payloads(rank)) == (4 * 6, [5 * 4 * 2])
+    up = sized("up", "{intermediate_size}", "{hidden_size}")
+    rank = ranked(up, plan={"up": "colwise_rep"}, tp=5)
+    assert (rank.totals["parameters"], payloads(rank)) == (3 * 4, [5 * 15 * 2])
+    fixed = sized("fixed", "512", "{hidden_size}")
+    assert (
+        "fixed with 512 outputs, which no size of the config says, is not"
+        in ranked(fixed, plan={"fixed": "colwise"}).conditions
+    )
+
+
+def test_a_width_is_divided_and_not_the_stream_that_heads_are_said_to_have() -> None:
+    """Heads are as wide as the stream, and divided, in q; what up takes is the stream all the same."""
+    sizes = {
+        "input_size": "{hidden_size}",
+        "output_size": "{hidden_size}",
+        "num_tokens": "{batch_size}",
+        "has_bias": "0",
+    }
+    q = composite("q", module="torch.nn.modules.linear.Linear", bindings=sizes)
+    rank = ranked(q, sized("up", "{intermediate_size}", "{hidden_size}"), plan={"q": "colwise", "up": "colwise"}, tp=2)
+    assert [rank.cost(node).parameters for node in rank.kernel_tree.roots] == [16 // 2, 48 // 2]
+
+
+def test_the_share_that_every_rank_has_whole() -> None:
+    """Of 48 weights half, and a norm of 8: a fourth of what a rank has is not divided."""
+    up, norm = sized("up", "{intermediate_size}", "{hidden_size}"), composite("norm", basic("1"), parameters="8")
+    rank = ranked(up, norm, plan={"up": "colwise"})
+    assert rank.kept_whole == 0.25
+    assert (
+        rank.devices
+        == "the busiest of 2 devices (tp 2), divided by transformers' plan, 25 % of its parameters are whole on every rank"
+    )
+    assert rank.tree["devices"] == rank.devices
+    assert "whole on every rank" not in ranked(up, plan={"up": "colwise"}).devices
+    assert "whole on every rank" not in ranked(up, norm, plan={}, tp=1, dp=2).devices
+    nothing = ranked(composite("act", basic("{intermediate_size}")), plan={"act": "colwise"})
+    assert nothing.kept_whole == 0.0
+    assert "devices" not in ranked(up, plan={}, tp=1).tree

@@ -106,3 +106,20 @@ def test_both_halves_of_an_encoder_and_decoder_have_layers() -> None:
     gathers = [node.path for node in rank.nodes if node.is_link]
     assert [path.split(".")[0] for path in gathers].count("encoder") == 2
     assert [path.split(".")[0] for path in gathers].count("decoder") == 2
+
+
+def test_what_has_no_weights_is_not_gathered() -> None:
+    """Neither a layer nor all else; of a term the first factor is divided that is a size, the others stay."""
+    for parameters in ("0", ""):
+        tree = Tree(gathered(own(composite("layers", composite("act", parameters=parameters), repeat="4"))))
+        assert [node for node in tree.nodes if node.is_link] == []
+    made = kept("3 * {fsdp} * 5", 4)
+    assert made == 3 * 1 * 5
+
+
+def test_parts_of_a_layer_that_are_alike_are_gathered_with_their_number() -> None:
+    """Two modules of 10 rows on 4 ranks: 3 of each, so that 2 x 4 x 3 are gathered, in 16 bits; a third one of 8."""
+    inside = [composite(name, parameters=rows) for name, rows in (("a", "10"), ("b", "10"), ("c", "8"))]
+    tree = Tree(gathered(own(composite("layers", *inside, repeat="4"), composite("norm", parameters="6"))))
+    links = [node.payload.evaluate({"fsdp": 4, "w_bytes": 2}) for node in tree.nodes if node.is_link]
+    assert links == [2 * 4 * 2, 2 * 4 * (3 + 3 + 2)]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from builders import ROOT, basic, composite, every_model, template
 
+from nbanalyzer import populate
 from nbanalyzer.costs.count import params_of
 from nbanalyzer.costs.run import Run
 from nbanalyzer.costs.stages import busiest, order_of, per_layer, range_of, stack_of, staged
@@ -208,6 +209,63 @@ def test_positions_belong_to_every_stage_and_the_embedding_to_the_first() -> Non
     assert [("stage_send" in one) for one in names] == [True, True, False]
 
 
+READERS: dict[str, dict[str, Any]] = {
+    "qwen2.5-vl-7b-instruct": {"images": 2, "image_size": "448x672"},
+    "qwen3-vl-30b-a3b-instruct": {"images": 2, "image_size": "448x672"},
+    "paligemma-3b-pt-224": {"images": 2},
+    "mistral-small-3.1-24b-instruct-2503": {"images": 2, "image_size": "448x672"},
+    "voxtral-mini-3b-2507": {"audio_seconds": 60},
+}
+
+
+@pytest.mark.parametrize("name", every_model(READERS))
+@pytest.mark.parametrize("lengths", [{"seq_len": 1024}, {"seq_len": 1, "cache_len": 1024}], ids=["prompt", "step"])
+def test_the_first_stage_reads_images_and_sound(name: str, lengths: dict[str, Any]) -> None:
+    run: dict[str, Any] = {**lengths}
+    media = READERS[name]
+    whole = populate(name, **run, **media)
+    stages = [populate(name, pp=3, rank=stage, **run, **media) for stage in range(3)]
+    table = whole.params["vocab_size"] * whole.params["hidden_size"] * whole.params.get("tie_word_embeddings", 0)
+    assert sum(stage.totals["parameters"] for stage in stages) == whole.totals["parameters"] + table
+    assert sum(stage.totals["matmul_flops"] for stage in stages) == whole.totals["matmul_flops"]
+    assert sum(stage.state_bytes for stage in stages) == whole.state_bytes
+    sent = lengths["seq_len"] * whole.params["hidden_size"] * 2
+    assert [stage.totals.get("payload_bytes", 0) for stage in stages] == [sent, sent, 0]
+    for stage, found in enumerate(stages[1:], 1):  # their work is that of text of the same length
+        text = {"images": 0} if "images" in media else {}
+        assert found.totals == populate(name, pp=3, rank=stage, **run, **text).totals
+    stored = [populate(name, pp=3, rank=stage, quant="fp8-channel", **run, **media) for stage in range(3)]
+    all_stored = populate(name, quant="fp8-channel", **run, **media)
+    assert sum(one.weight_bytes for one in stored) == all_stored.weight_bytes + 2 * table
+
+
+@pytest.mark.parametrize(
+    ("name", "pp", "said"),
+    [
+        ("qwen3-vl-30b-a3b-instruct", 24, "after each of the first 3 layers, of which the first stage has 2"),
+        ("clip-vit-base-patch32", 2, "pp for openai/clip-vit-base-patch32, which reads images"),
+        ("vit-base-patch16-224", 2, "pp for google/vit-base-patch16-224, which reads images"),
+        ("whisper-tiny", 2, "pp for openai/whisper-tiny, which reads sound"),
+    ],
+)
+def test_readers_that_have_no_such_stages(name: str, pp: int, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        populate(name, pp=pp, seq_len=16)
+    assert populate("qwen3-vl-30b-a3b-instruct", pp=16, rank=0, seq_len=16).totals["flops"]  # of 3 layers each
+
+
+def test_layers_of_text_that_read_images_have_no_stages() -> None:
+    """As those of Llama 3.2 Vision, which attend to images in the middle of the text model."""
+    reads = {"what": "images", "rule": "one size", "sizes": {"height": "224", "width": "224"}, "positions": "0"}
+    attends = composite("attend", basic("{num_images} * {seq_len}", unit="matmul"))
+    made = own(
+        composite("tower", composite("layers", basic("{num_images}"), repeat="2")),
+        composite("text", composite("layers", attends, repeat="4")), state={"kv_cache": "4 * {seq_len}"}, reads=reads,
+    )  # fmt: skip
+    with pytest.raises(InputError, match="layers of text read images"):
+        stack_of(made)
+
+
 # ---- which stage has most to do
 
 
@@ -220,6 +278,9 @@ def test_the_busiest_stage() -> None:
     assert busiest(Tree(model), {**params, **Run().values()}, 4) == 0  # 32, 32, 31, 31: here it is not
     model, params = shipped("google-bert/bert-base-uncased")
     assert busiest(Tree(model), {**params, **Run(logits="last").values()}, 1) == 0
+    many: dict[str, Any] = {"seq_len": 8192, "image_size": "448x672", "pp": 2}
+    assert "stage 1" in populate("qwen2.5-vl-7b-instruct", images=0, **many).devices
+    assert "stage 0" in populate("qwen2.5-vl-7b-instruct", images=16, **many).devices  # its tower is more than the head
 
 
 @pytest.mark.parametrize(
@@ -270,3 +331,118 @@ def test_stages_that_there_are_not() -> None:
     for stages in (0, 7):
         with pytest.raises(InputError, match="a model of 6 layers has 1 to 6 pipeline stages"):
             range_of(6, stages, 0)
+
+
+# ---- small templates by hand
+
+
+def kinds(*repeats: str) -> list[dict[str, Any]]:
+    return [composite(f"layers_{place}", basic("1"), repeat=repeat) for place, repeat in enumerate(repeats)]
+
+
+def test_the_last_layers_may_differ() -> None:
+    """Two last ones however many there are: models of fewer layers have these first."""
+    made = own(*kinds("max({num_layers} - 2, 0)", "min({num_layers}, 2)"))
+    assert order_of(made, {"num_layers": 5}) == (0, 0, 0, 1, 1)
+
+
+def test_layers_that_come_two_at_a_time_are_in_no_order() -> None:
+    made = own(*kinds("min({num_layers}, 1)", "2 * ({num_layers} // 3)"))
+    with pytest.raises(InputError, match="in which order own runs its layers"):
+        order_of(made, {"num_layers": 3})
+
+
+VALUES: dict[str, Number] = {"num_layers": 3, "vocab_size": 10, "hidden_size": 4, "seq_len": 2, "w_bytes": 2, "pp": 2}
+
+
+def parts(*kernels: Mapping[str, Any], pp: int = 2) -> list[list[str]]:
+    """Return the paths of the modules of each stage."""
+    made = own(*kernels)
+    stages = [Tree(staged(made, {"num_layers": 3}, pp, stage)) for stage in range(pp)]
+    return [[node.path for node in tree.nodes if not node.is_basic] for tree in stages]
+
+
+def test_what_stands_between_the_layers_is_every_stages() -> None:
+    first, rest = kinds("1", "{num_layers} - 1")
+    between = composite("between", basic("1"))
+    stages = parts(composite("model", composite("text", first, between, rest)), composite("head", basic("1")))
+    inside = [f"model.text.{name}" for name in ("layers_0", "between", "layers_1")]
+    assert stages[0] == ["model", "model.text", *inside, "model.text.stage_send"]
+    assert stages[1] == ["model", "model.text", *inside[1:], "head"]
+
+
+@pytest.mark.parametrize(
+    ("before", "is_every_stages"),
+    [
+        (composite("ids", basic("1", "8")), True),
+        (composite("mask", basic("1", "8"), parameters="0"), True),
+        (composite("table", basic("1", "8"), parameters="{vocab_size}"), False),
+        (composite("scale", basic("{hidden_size}", "8")), False),
+        (composite("scale", basic("1", "{hidden_size}"), parameters="0"), False),
+        (basic("1", "8", name="arange"), True),
+        (basic("1", "{hidden_size} * 8", name="lookup"), False),
+    ],
+)
+def test_what_makes_the_input_of_the_layers_is_the_first_stages(before: dict[str, Any], is_every_stages: bool) -> None:
+    made = own(before, composite("layers", basic("1"), repeat="{num_layers}"))
+    for stage in (0, 1):
+        names = [kernel.name for kernel in staged(made, {"num_layers": 3}, 2, stage).kernels]
+        assert (before.get("name", before.get("operation")) in names) == (is_every_stages or stage == 0)
+
+
+@pytest.mark.parametrize(
+    ("names", "parameters", "expected"),
+    [
+        (("output_size", "input_size"), "0", 40),  # another module's
+        (("output_size", "input_size"), "{vocab_size}", 40 + 10),  # a bias of its own
+        (("output_size", "input_size"), "{hidden_size}", 4),
+        (("output_size", "input_size"), "(1 - {tie_word_embeddings}) * {vocab_size} * {hidden_size}", 40),
+        (("num_embeddings", "embedding_dim"), "0", 40),
+        (("num_embeddings", "other"), "0", 0),
+        (("output_size", "input_size"), "", 0),
+    ],
+)
+def test_the_last_stage_has_a_head_of_its_own(names: tuple[str, str], parameters: str, expected: int) -> None:
+    bindings = dict(zip(names, ("{vocab_size}", "{hidden_size}"), strict=True))
+    head = composite("head", basic("1"), bindings=bindings, parameters=parameters)
+    made = own(*kinds("{num_layers}"), composite("out", head))
+    tree = Tree(staged(made, {"num_layers": 3}, 2, 1))
+    (node,) = (node for node in tree.nodes if node.path == "out.head")
+    assert node.own_parameters.evaluate({**VALUES, "tie_word_embeddings": 1}) == expected
+
+
+def test_of_kinds_that_are_as_many_those_keep_it_that_use_its_sizes() -> None:
+    one, two = (
+        composite(f"layers_{place}", basic(f"{{{size}}} * {{seq_len}}"), repeat="{num_layers}")
+        for place, size in enumerate(("head_dim", "state_size"))
+    )
+    made = own(one, two, state={"ssm": "{num_layers} * {state_size}", "kv_cache": "{num_layers} * {head_dim}"})
+    assert per_layer(made, stack_of(made)) == {
+        "ssm": [(1, parse("{state_size}"))], "kv_cache": [(0, parse("{head_dim}"))],
+    }  # fmt: skip
+
+
+def test_layers_whose_number_is_a_product_keep_what_is_left_of_it() -> None:
+    made = own(
+        composite("layers", basic("{seq_len}"), repeat="2 * {num_layers}"), state={"kv": "2 * {num_layers} * {seq_len}"}
+    )
+    assert per_layer(made, stack_of(made)) == {"kv": [(0, parse("{seq_len}"))]}
+    other = own(
+        composite("layers", basic("{seq_len}"), repeat="2 * {num_layers}"), state={"kv": "{num_layers} * {seq_len}"}
+    )
+    with pytest.raises(InputError, match="which layers keep the kv of own"):
+        per_layer(other, stack_of(other))
+
+
+@pytest.mark.parametrize(
+    ("flops", "head", "stage"),
+    [((30, 10), 15, 0), ((30, 10), 25, 1), ((10, 10), 1, 1), ((10, 10), 0, 0), ((12, 10), 1, 0), ((12, 10), 3, 1)],
+)
+def test_the_busiest_of_two_small_stages(flops: tuple[int, int], head: int, stage: int) -> None:
+    """A layer of one kind and three of another: of two stages the first has the first two, the last one the head."""
+    first, rest = (
+        composite(f"layers_{place}", basic(str(number)), repeat=repeat)
+        for place, (number, repeat) in enumerate(zip(flops, ("1", "{num_layers} - 1"), strict=True))
+    )
+    tree = Tree(own(composite("model", first, rest), composite("head", basic(str(head)))))
+    assert busiest(tree, {**VALUES, "num_layers": 4, "kv_bytes": 2}, 2) == stage

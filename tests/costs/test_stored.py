@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from builders import basic, composite, template
 
 import nbanalyzer
 from nbanalyzer import Analysis, populate
@@ -139,6 +140,12 @@ CT = {
 def test_a_list_that_means_some_experts_is_refused(pattern: str) -> None:
     with pytest.raises(InputError, match="means single experts"):
         stated("mixtral-8x7b-v0.1", {**CT, "ignore": ["lm_head", pattern]})
+
+
+def test_a_list_that_means_all_experts_and_some_again_is_refused() -> None:
+    every = [f"re:.*experts\\.{number}\\..*" for number in range(8)]
+    with pytest.raises(InputError, match="means single experts"):
+        stated("mixtral-8x7b-v0.1", {**CT, "ignore": ["lm_head", *every, "re:.*experts\\.[0-2]\\..*"]})
 
 
 def test_a_list_that_means_all_experts_is_read() -> None:
@@ -402,3 +409,74 @@ def test_the_parts_of_a_rank_are_filled_up_to_a_group() -> None:
     assert found.own_weight_bytes(found.find("down_proj")) == 256 * 320 // 2 + 3 * 256 // 2 + 3 * 256 * 2
     with pytest.raises(InputError, match="256 x 704"):
         populate("llama-3.1-8b", tp=2, **{**run, "set": {**sizes, "intermediate_size": 704}})
+
+
+# ---- a small template by hand: 10 words, a width of 256, rows of 32 weights in 18 bytes (q4_0), of 256 in 210 (q6_k)
+
+LINEAR = "torch.nn.modules.linear.Linear"
+
+
+def linear(name: str, output: str, taken: str, **more: Any) -> dict[str, Any]:
+    sizes = {"num_tokens": "{seq_len}", "output_size": output, "input_size": taken, "has_bias": "0"}
+    return composite(name, module=LINEAR, bindings=sizes, **more)
+
+
+def made(*, tied: int | None, layers: tuple[dict[str, Any], ...] | None = None) -> dict[str, Any]:
+    """Return a table, layers of one linear and a norm, and a head that may be tied; None where no config says so."""
+    rows, copies = "{vocab_size} * {hidden_size}", "" if tied is None else "(1 - {tie_word_embeddings}) * "
+    lookup = basic("0", "{seq_len} * {hidden_size} * {w_bytes}", "{seq_len} * {hidden_size} * {a_bytes}")
+    norm = composite("norm", basic("1", "{hidden_size} * {w_bytes}"), parameters="{hidden_size}")
+    own = composite("layers", linear("up", "{intermediate_size}", "{hidden_size}"), norm, repeat="{num_layers}")
+    head = basic("2", f"{rows} * {{w_bytes}}", "{vocab_size}", "matmul")
+    bound = {"num_tokens": "{seq_len}", "output_size": "{vocab_size}", "input_size": "{hidden_size}"}
+    return template(
+        composite("embed", lookup, parameters=rows), composite("list", *(layers or (own,))),
+        composite("buffer", basic("1"), parameters="5"),
+        composite("lm_head", head, parameters=f"{copies}{rows}", bindings=bound),
+        config={"vocab_size": 10, "hidden_size": 256, "intermediate_size": 512, "num_layers": 16}
+        | ({} if tied is None else {"tie_word_embeddings": tied}),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("tied", "table", "head", "read"), [(0, 1440, 2100, 2100), (1, 2100, 0, 2100), (None, 1440, 2100, 2100)]
+)
+def test_table_and_head_of_llama_cpp(tied: int | None, table: int, head: int, read: int) -> None:
+    """A head is in q6_k, a table too if it is the head, else in q4_0: 10 x 256 weights; norms and the like in 32 bits."""
+    found = populate(made(tied=tied), quant="gguf-q4_0", seq_len=3)
+    own = {path: found.own_weight_bytes(found.find(path)) for path in ("embed", "up", "norm", "buffer", "lm_head")}
+    assert own == {"embed": table, "up": 16 * 512 * 8 * 18, "norm": 16 * 256 * 4, "buffer": 5 * 4, "lm_head": head}
+    reads = {path: found.cost(found.find(path)).weight_bytes_read for path in own}
+    assert reads == {**own, "embed": table * 3 // 10, "lm_head": read, "buffer": 0}
+    plain = populate(made(tied=tied), quant="none", seq_len=3)
+    assert found.totals["activation_bytes"] == plain.totals["activation_bytes"]
+
+
+def test_the_first_layer_of_a_mixture_that_stands_alone() -> None:
+    """Layer 0 of 16 has more bits than layer 2, by the list of llama.cpp: rows of 256 weights in 210 bytes, or in 144."""
+    kinds = [
+        composite(f"layers_{place}", linear("down_proj", "{intermediate_size}", "{hidden_size}"), repeat=repeat)
+        for place, repeat in ((0, "1"), (1, "{num_layers} - 1"))
+    ]
+    found = populate(made(tied=0, layers=tuple(kinds)), quant="gguf-q4_k_m", seq_len=1)
+    first, rest = (found.own_weight_bytes(found.find(f"layers_{place}.down_proj")) for place in (0, 1))
+    # Below 16 // 8 and from 7 * 16 // 8: 0, 1, 14, 15; between these every third one from 4: 4, 7, 10, 13.
+    assert (first, rest) == (512 * 210, 512 * (7 * 210 + 8 * 144))
+
+
+def test_matrices_of_experts_are_called_by_their_names() -> None:
+    size, width = "{num_experts} * {hidden_size} * {moe_intermediate_size}", "{moe_intermediate_size}"
+    reads = [
+        f"{factor}{size} * {{w_bytes}} + {other} * {{a_bytes}}"
+        for factor, other in (("2 * ", "{hidden_size}"), ("", width))
+    ]
+    products = [basic("2", read, "1", "matmul", name) for name, read in zip(("up", "down"), reads, strict=True)]
+    moe = composite("experts", *products, parameters=f"2 * {size} + {size}")
+    config = {"num_experts": 6, "hidden_size": 256, "moe_intermediate_size": 128}
+    found = populate(template(composite("mlp", moe), config=config), quant="fp8-block", seq_len=1)
+    node = found.find("mlp.experts")
+    assert [tensor.name for tensor in node.kernel.weights] == [  # type: ignore[union-attr]
+        f"{name}_proj.{kind}" for name in ("gate", "up", "down") for kind in ("weight", "weight_scale_inv")
+    ]
+    # 128 x 256 weights of a byte each, and 4 bytes for each of two blocks, three times in each expert.
+    assert found.own_weight_bytes(node) == found.cost(node).weight_bytes_read == 6 * 3 * (128 * 256 + 2 * 4)

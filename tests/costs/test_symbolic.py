@@ -14,6 +14,7 @@ from nbanalyzer.costs.metrics import KERNEL_METRICS
 from nbanalyzer.costs.run import Run
 from nbanalyzer.costs.symbolic import Symbolic, free_values
 from nbanalyzer.errors import TemplateError
+from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import Polynomial
 from nbanalyzer.quantities import plain
@@ -122,6 +123,8 @@ def test_what_follows_from_what_is_free_follows_still() -> None:
     assert "seq_len" not in found
     assert found["batch_size"] == 2
     assert free_values(replace(run, logits="last"), frozenset({"seq_len"}))["num_logits"] == 1
+    drafts = free_values(Run(seq_len=1, cache_len=7, mtp=2, acceptance=0.5, logits="last"), frozenset({"seq_len"}))
+    assert (drafts["drafts"], drafts["num_logits"], drafts["mtp"]) == (0, 1, 2)  # of a prompt
     encoder = free_values(run, frozenset({"cache_len"}))["encoder_len"]
     assert isinstance(encoder, Polynomial)
     assert [encoder.evaluate({"cache_len": cached}) for cached in (0, 1, 9)] == [5, 1, 9]
@@ -204,3 +207,86 @@ def test_equal_launches_are_taken_together() -> None:
     assert [node.path for node in first.nodes] == ["part.a"]
     assert len(own(one, {**one, "operation": "b", "steps": 2}).launches) == 2  # started twice as often
     assert len(own(basic("0", "4 * {w_bytes}", "a"), basic("0", "4 * {a_bytes}", "b")).launches) == 2  # other sizes
+
+
+MOVED = "5 * {w_bytes} + 7 * {cache_len} * {kv_bytes} + {batch_size} * {a_bytes}"
+STATE = {"kv_cache": "{batch_size} * {cache_len} * {kv_bytes}", "ssm": "8 * {batch_size}"}
+
+
+def counted(**run: Any) -> Symbolic:
+    """Return three layers of 10 weights, a product and a vector kernel each, and a module that shares its weights."""
+    product = builders.basic("2 * {batch_size} * {seq_len}", MOVED, "11 * {kv_bytes} + {seq_len} * {a_bytes}", "matmul")
+    layers = builders.composite("layers", product, basic("4 * {seq_len}"), parameters="10", repeat="3")
+    shared = builders.composite("shared", basic("0", "{w_bytes}"), parameters="100", shared=True)
+    return populate(builders.template(layers, shared, state=STATE), **run).symbolic(*FREE)
+
+
+def test_every_metric_of_three_small_layers() -> None:
+    """2 sequences of 3 tokens after 5, in 16 bits."""
+    found, values = counted(), {"batch_size": 2, "seq_len": 3, "cache_len": 5}
+    read, written, weights, cached, appended = 3 * (10 + 70 * 1 + 4) + 2, 3 * (22 + 6), 3 * 10 + 2, 3 * 70, 3 * 22
+    expected = {
+        "matmul_flops": 3 * 2 * 2 * 3, "vector_flops": 3 * 4 * 3, "flops": 36 + 36, "read_bytes": read, "write_bytes": written,
+        "bytes": read + written, "weight_bytes_read": weights, "kv_bytes_read": cached, "kv_bytes_written": appended,
+        "activation_bytes": 3 * 4 + 3 * 6, "parameters": 30, "weight_bytes": 60, "payload_bytes": 0,
+    }  # fmt: skip
+    assert {name: found.metric(name).evaluate(values) for name in expected} == expected
+    assert {name: one.evaluate(values) for name, one in found.state.items()} == {"kv_cache": 2 * 5 * 2, "ssm": 16}
+    assert found.tokens.evaluate(values) == 6
+    assert found.value_of(parse("{batch_size} * {a_bytes}")).evaluate(values) == 4
+    product, vector, other = found.launches
+    assert [one.times.number for one in (product, vector, other)] == [3, 3, 1]
+    parts = (product.weights, product.cache, product.activations, product.bytes)
+    assert [one.evaluate(values) for one in parts] == [10, 70 + 22, 4 + 6, 10 + 92 + 10]
+
+
+def test_weights_that_are_stored_are_their_bytes() -> None:
+    """Two layers of 128 x 256 in fp8, a scale of 4 bytes for each of two blocks, and a norm of 256 in 16 bits."""
+    sizes = {"input_size": "256", "output_size": "128", "num_tokens": "{seq_len}", "has_bias": "0"}
+    up = builders.composite("up", module="torch.nn.modules.linear.Linear", bindings=sizes)
+    norm = builders.composite("norm", basic("1", "256 * {w_bytes}"), parameters="256")
+    made = builders.template(builders.composite("layers", up, norm, repeat="{num_layers}"), config={"num_layers": 2})
+    found = populate(made, quant="fp8-block", seq_len=4)
+    expected = 2 * (128 * 256 + 2 * 4 + 256 * 2)
+    assert found.totals["weight_bytes"] == found.symbolic().metric("weight_bytes").number == expected
+    assert found.totals["weight_bytes_read"] == found.symbolic().metric("weight_bytes_read").number == expected
+    for metric, number in (("weight_bytes", expected), ("weight_bytes_read", expected), ("kv_bytes_read", 0)):
+        assert found.formula_text(metric).evaluate(found.values) == number
+    assert found.number("weight_bytes", found.find("up")) == 2 * (128 * 256 + 2 * 4)
+
+
+def test_products_of_an_engine_that_only_differ_in_their_sizes_are_two() -> None:
+    """Of 8 x 2 and 2 x 8 all amounts are alike, not their time; one at the top stands in no module."""
+
+    def product(name: str, taken: str, block: str = "1") -> dict[str, Any]:
+        bound = {"num_tokens": "{batch_size}", "input_size": taken, "output_size": "3"}
+        op = builders.basic("32 * {batch_size}", "16 * {w_bytes} + 10 * {a_bytes}", "0", "matmul", "op")
+        return builders.composite(name, builders.composite("in", op, bindings=bound), repeat=block)
+
+    analysis = populate(builders.template(product("a", "8"), product("b", "2")), fusion="engine")
+    assert len(analysis.symbolic().launches) == 2
+    analysis = populate(builders.template(product("a", "8"), product("b", "8")), fusion="engine")
+    (both,) = analysis.symbolic().launches
+    assert both.times.number == 2
+    analysis = populate(builders.template(product("a", "8"), product("b", "8", "3")), fusion="engine")
+    assert [one.times.number for one in analysis.symbolic().launches] == [1, 3]  # inside layers, and outside
+    top = builders.basic("32", "16 * {w_bytes}", "0", "matmul", "op")
+    (alone,) = populate(builders.template(top), fusion="engine").symbolic().launches
+    assert (alone.kind, alone.matmul_flops.number) == ("linear", 32)
+
+
+def test_a_launch_takes_as_many_steps_as_its_first_kernel() -> None:
+    first, second = basic("1", "12", name="a", steps=3), basic("2", "18", name="b", fused=True)
+    (launch,) = own(first, second).launches
+    assert (launch.steps, launch.activations.number, launch.bytes.number) == (3, 10, 30)
+
+
+@pytest.mark.parametrize("fusion", ["none", "engine"])
+def test_what_is_sent_is_in_launches_of_its_own(fusion: str) -> None:
+    """3 sequences of 2 tokens with 4 elements each, in 16 bits, twice."""
+    norm = builders.composite("norm", basic("{hidden_size}", "{w_bytes}"), repeat="2")
+    made = builders.template(norm, config={"hidden_size": 4}, sharding={"norm": "all_reduce"})
+    rank = populate(made, tp=2, batch_size=3, seq_len=2, fusion=fusion, comm="transformers")
+    found = [(one.kind, one.times.number, one.payload.number) for one in rank.symbolic().launches if one.kind == "link"]
+    assert found == [("link", 1, 3 * 2 * 4 * 2)]
+    assert all(not one.payload for one in rank.symbolic().launches if one.kind != "link")

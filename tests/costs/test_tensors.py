@@ -36,6 +36,7 @@ def test_two_of_a_size_are_the_latest_unread_ones_then_the_stream() -> None:
     size: Size = (8, 8)
     first, second, third = (tensor(8) for _ in range(3))
     assert two_of(size, [first, second, third]) == [third, second]
+    assert two_of(size, [first, second]) == [second, first]
     stream, read = tensor(8, is_fresh=False, is_stream=True), tensor(8, is_fresh=False)
     assert two_of(size, [stream, first, read]) == [first, stream]
     assert two_of(size, [first, tensor(8, 9)]) == []  # one is none: of another size are others
@@ -50,6 +51,7 @@ def test_tensors_that_add_up_are_few_and_the_latest() -> None:
     assert adding_up_to(7, among, 0, most=2) == []
     assert {*adding_up_to(8, among, 0, most=2)} == {four, other}
     assert adding_up_to(2, [tensor(1)], 0, most=2) == []  # no tensor counts twice
+    assert {*adding_up_to(4, [one, two, twin := tensor(1)], 0, most=3)} == {one, two, twin}
     read = tensor(4, is_fresh=False)
     assert adding_up_to(4, [four, read], 0, most=1) == [four]
     assert adding_up_to(9, [tensor(5, 9)], 1, most=1) != []
@@ -65,3 +67,12 @@ def test_what_is_as_long_as_the_stream_is_added_to_it() -> None:
         assert not adds_to_stream([stream, *others], (28, 28))
     assert not adds_to_stream([tensor(28), tensor(28)], (28, 28))
     assert not adds_to_stream([stream, tensor(28)], (27, 27))
+    assert not adds_to_stream([Tensor(WRITER, (0, 5), constant(0), (0, 5), is_stream=True), tensor(28)], (0, 5))
+
+
+def test_a_tensor_is_unread_and_its_parts_are_of_the_same_one() -> None:
+    made = Tensor(WRITER, (8, 9), constant(8), (8, 9))
+    assert (made.is_fresh, made.is_stream, made.is_whole) == (True, False, True)
+    part = tensor(8, is_fresh=False, is_stream=True).part((3, 4))
+    assert (part.size, part.total, part.is_fresh, part.is_stream, part.is_whole) == ((3, 4), (8, 8), True, True, False)
+    assert part.whole == (WRITER, constant(8))

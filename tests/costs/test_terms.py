@@ -8,7 +8,20 @@ from collections import Counter
 import pytest
 from builders import basic, composite, template
 
-from nbanalyzer.costs.terms import CACHE, MEMORY, is_kept, kept_terms, less, only, outputs_of, terms_of, without
+from nbanalyzer.costs.terms import (
+    CACHE,
+    MEMORY,
+    NOTHING,
+    is_kept,
+    kept_terms,
+    less,
+    only,
+    outputs_of,
+    replaced,
+    share_of,
+    terms_of,
+    without,
+)
 from nbanalyzer.costs.tree import Tree
 from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.templates.template_files import load_model_template
@@ -82,3 +95,19 @@ def test_a_layer_of_what_is_kept(text: str, is_of_it: bool) -> None:
     assert is_kept(parse(text), term) == is_of_it
     (three,) = kept("3 * {batch_size} * {hidden_size} * 4")
     assert is_kept(parse("{batch_size} * {hidden_size} * 4"), three)
+
+
+def test_a_part_of_a_formula_gives_place_to_another_wherever_it_stands() -> None:
+    other, whole = parse("7 * {w_bytes}"), parse("3 if {cache_len} else max({seq_len} * {hidden_size}, 2) + {a_bytes}")
+    (part,) = (one for one in whole.walk() if one == parse("{seq_len} * {hidden_size}"))
+    assert replaced(part, part, other) is other
+    assert replaced(whole, part, other) == parse("3 if {cache_len} else max(7 * {w_bytes}, 2) + {a_bytes}")
+    assert replaced(whole, other, part) == whole
+
+
+def test_what_a_variable_adds_to_a_sum() -> None:
+    """Of products all, of a maximum what it is more than without the variable, of other terms nothing."""
+    formula = parse("3 * {w_bytes} + max({w_bytes}, 5) + 4 * {a_bytes} + {w_bytes} * {seq_len}")
+    share = share_of(formula, "w_bytes", parse("8"))
+    assert share.evaluate({"a_bytes": 2, "seq_len": 10}) == 3 * 8 + (8 - 5) + 8 * 10
+    assert share_of(parse("4 * {a_bytes}"), "w_bytes", parse("8")) == NOTHING == parse("0")

@@ -53,9 +53,21 @@ def test_a_class_is_enough_to_know_the_model() -> None:
     assert analysis.totals["parameters"] == parameters(transformers.BertModel, **sizes)
 
 
+def test_a_decoder_that_sees_both_ways_is_an_encoder() -> None:
+    """As EmbeddingGemma: no cache, and windows on either side."""
+    sizes = {**SIZES, "num_key_value_heads": 2, "head_dim": 12, "vocab_size": 90, "sliding_window": 6,
+             "layer_types": ["sliding_attention", "full_attention"], "query_pre_attn_scalar": 12}  # fmt: skip
+    config = {"model_type": "gemma3_text", "architectures": ["Gemma3TextModel"], **sizes}
+    both = populate({**config, "use_bidirectional_attention": True}, seq_len=16)
+    assert both.template.state == {}
+    assert both.totals["parameters"] == parameters(transformers.Gemma3TextModel, **sizes)
+    linears = 2 * 16 * 2 * (48 * 12 * (2 * 4 + 2 * 2) + 3 * 48 * 80)
+    assert both.totals["matmul_flops"] == linears + 2 * 2 * 2 * 16 * 16 * 48  # two products a layer, all pairs
+
+
 @pytest.mark.parametrize(
     ("config", "likely"),
-    [({**SIZES, "type_vocab_size": 2}, "bert"), ({"n_embd": 48, "n_layer": 2}, "gpt2"), (OTHER_TOOL, "llama")],
+    [({**SIZES, "type_vocab_size": 2}, "bert"), ({"n_embd": 48, "n_layer": 2}, "gpt2"), (SIZES, "llama")],
 )
 def test_without_either_a_line_says_what_to_add(config: dict[str, Any], likely: str) -> None:
     assert f'the config has no model_type, which says which model it is: add it, such as "model_type": "{likely}"' in (
@@ -156,9 +168,31 @@ def test_every_family_is_taken_under_its_own_names(config: Any) -> None:
     assert not_taken(config.to_dict(), config) == ""
 
 
+def test_an_older_name_that_the_class_itself_takes_is_taken() -> None:
+    """The published configs of the smaller BLOOMs state their width as n_embed."""
+    config = {"model_type": "bloom", "n_embed": 64, "n_layer": 3, "num_attention_heads": 8, "vocab_size": 90,
+              "seq_length": 64}  # fmt: skip
+    analysis = populate(config, seq_len=8)
+    assert analysis.totals["parameters"] == parameters(
+        transformers.BloomForCausalLM, hidden_size=64, n_layer=3, n_head=8, vocab_size=90
+    )
+    rest = {name: value for name, value in config.items() if name != "n_embed"}
+    assert "it states no hidden_size, and BloomConfig does not know seq_length" in error_of(rest)
+
+
 def test_a_silent_text_part_is_no_other_tools_format() -> None:
     """Some multimodal models leave all of it to the defaults of Llama."""
     assert not_taken({"model_type": "llama", "vocab_size": 32064}, transformers.LlamaConfig(vocab_size=32064)) == ""
+
+
+@pytest.mark.parametrize("point", [[0, 0], [56], [56, 28], [True, 56], "56x56", None])
+def test_a_canvas_is_of_whole_tiles(point: object) -> None:
+    config = {
+        "model_type": "llava_next", "architectures": ["LlavaNextForConditionalGeneration"], "image_token_index": 7,
+        "image_grid_pinpoints": [[56, 112], point], "text_config": {"model_type": "llama", **SIZES, "vocab_size": 90},
+        "vision_config": {"model_type": "clip_vision_model", **SIZES, "image_size": 56, "patch_size": 14},
+    }  # fmt: skip
+    assert f"image_grid_pinpoints has {point!r}: a canvas is of whole tiles of 56 pixels" in error_of(config)
 
 
 # ---- what no formula uses

@@ -22,7 +22,17 @@ from nbanalyzer.templates.template import Composite, Kernel, ModelTemplate
 from nbanalyzer.templates.template_files import encode
 from tools.coverage import Case, shallow
 
-TABLES = ("LIMITS", "CONVOLUTIONS", "CHUNKS", "EXPRESSIONS", "FIXED_CHUNKS", "SIMILAR", "STATES", "ABSORBED")
+TABLES = (
+    "LIMITS",
+    "CONVOLUTIONS",
+    "HALVINGS",
+    "CHUNKS",
+    "EXPRESSIONS",
+    "FIXED_CHUNKS",
+    "SIMILAR",
+    "STATES",
+    "ABSORBED",
+)
 QUICK = {"falcon", "llama", "llama4_text", "mistral", "mpt", "squeezebert"}  # `make hints` takes away every row
 ROWS = [
     pytest.param(table, place, id=f"{table}-{hint.name}-{hint.model}")
@@ -30,7 +40,7 @@ ROWS = [
     for place, hint in enumerate(getattr(hints, table))
     if hint.model in QUICK or os.environ.get("THOROUGH")
 ]
-MASKED = {"longformer", "mobilebert", "perceiver", "squeezebert"}
+MASKED = {"fnet", "funnel", "longformer", "mobilebert", "perceiver", "squeezebert"}
 FIELDS: dict[str, dict[str, Any]] = {  # other types at their defaults
     "bloom": {"n_head": 112, "hidden_size": 896},  # as many heads as BLOOM has
     "switch_transformers": {"expert_capacity": 16},  # so that experts are full

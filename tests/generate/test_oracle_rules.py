@@ -80,6 +80,14 @@ BY_HAND: list[Case] = [
     ("copy_", [tensor(4, 6), fp32(4, 6)], [tensor(4, 6)], {}, (0, 0, 4 * 24, 2 * 24, 0)),
     ("silu", [tensor(4, 6)], [tensor(4, 6)], {"pointwise": True}, (0, 4 * 24, 2 * 24, 2 * 24, 0)),
     ("sigmoid", [tensor(4, 6)], [tensor(4, 6)], {"pointwise": True}, (0, 4 * 24, 2 * 24, 2 * 24, 0)),
+    (  # 5 tokens in 3 stages, of 8 numbers in another 3; of real numbers, 5/2 for each and stage
+        "_fft_r2c", [tensor(2, 5, 8)], [tensor(2, 5, 8, size="8", floating=False)], {"detail": "1 2"},
+        (0, 5 * 80 * 6 // 2, 2 * 80, 8 * 80, 0),
+    ),
+    (  # one token is its own transform, and 9 numbers take a fourth stage
+        "_fft_c2c", [tensor(1, 9, size="8", floating=False)], [tensor(1, 9, size="8", floating=False)], {"detail": "0 1"},
+        (0, 5 * 9 * 4, 8 * 9, 8 * 9, 0),
+    ),
     ("gelu", [tensor(4, 6)], [tensor(4, 6)], {"detail": "tanh"}, (0, 8 * 24, 2 * 24, 2 * 24, 0)),
     ("add", [tensor(2, 6), tensor(1, 6)], [tensor(2, 6)], {"pointwise": True}, (0, 12, 2 * 18, 2 * 12, 0)),
     ("add", [ids(7), ids(1)], [ids(7)], {"pointwise": True}, (0, 0, 8 * 8, 8 * 7, 0)),

@@ -140,6 +140,22 @@ def test_fields_that_say_how_a_model_is_built(case: str) -> None:
         for_config(config)
 
 
+@pytest.mark.parametrize(
+    ("name", "field", "value", "said"),
+    [
+        ("gemma-2-9b-it", "num_attention_heads", [16], r"\[16\]"),
+        ("gemma-2-9b-it", "num_attention_heads", [], r"num_attention_heads"),
+        ("opt-1.3b", "word_embed_proj_dim", {"a": 1}, "word_embed_proj_dim"),
+        ("mamba-130m-hf", "state_size", [16, 17], "state_size"),
+        ("phi-2", "partial_rotary_factor", float("nan"), "partial_rotary_factor"),
+        ("phi-2", "partial_rotary_factor", float("inf"), "partial_rotary_factor"),
+    ],
+)
+def test_values_of_another_kind_make_another_model(name: str, field: str, value: object, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        for_config({**model(name).config, field: value})
+
+
 WITHOUT_TORCH = """
 import sys
 sys.modules["torch"] = None

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from prompts import PROMPTS
 from wholes import LLAVA, MORE, SMALL, TOWER
 
 import nbanalyzer
@@ -23,8 +24,9 @@ SIZES = ("112x168", "300x500", "60x500")
 """On a canvas, off it, and a strip."""
 
 QUICK = ("llava_next", "internvl")
-IN_PROMPT = tuple(name for name, config in {**SMALL, **MORE}.items() if "text_config" in config and "clip" not in name)
-IN_PROMPT = tuple(name for name in IN_PROMPT if name not in {"siglip", "blip-2"})
+EVERY = {**SMALL, **MORE, **PROMPTS}
+IN_PROMPT = tuple(name for name, config in EVERY.items() if "text_config" in config and "clip" not in name)
+IN_PROMPT = tuple(name for name in IN_PROMPT if name not in {"siglip", "blip-2", "instructblip"})
 GAPS = {"qwen3_5": "when it runs"}  # chunks of its linear attention, in a prompt that is longer by what images become
 
 
@@ -45,10 +47,10 @@ def runs_of(subject: Subject, size: str) -> dict[str, dict[str, Any]]:
     }
 
 
-@pytest.mark.parametrize("family", marked(tuple(MORE)))
+@pytest.mark.parametrize("family", marked((*MORE, *PROMPTS)))
 def test_the_meta_device_counts_what_the_cpu_does(family: str) -> None:
     """On the CPU all tensors are real, and transformers checks that placeholders and images agree."""
-    subject = Subject.of(MORE[family])
+    subject = Subject.of(EVERY[family])
     for size in SIZES:
         found: list[list[int]] = []
         for own in (subject, replace(subject, device="cpu")):
@@ -67,7 +69,7 @@ def test_the_meta_device_counts_what_the_cpu_does(family: str) -> None:
 @pytest.mark.parametrize("family", [name for name in IN_PROMPT if name not in GAPS])
 def test_all_that_is_counted_holds_at_sizes_that_no_probe_had(family: str) -> None:
     """FLOPs, traffic by the trace, and what is kept: of a prompt with images, and of the step after it."""
-    config = {**SMALL, **MORE}[family]
+    config = EVERY[family]
     template = nbanalyzer.generate(config, model_id="some/model")
     assert template.provenance["result"] == "equal"
     subject = Subject.of(config)
@@ -90,7 +92,7 @@ def test_all_that_is_counted_holds_at_sizes_that_no_probe_had(family: str) -> No
 @pytest.mark.parametrize("family", GAPS)
 def test_a_whole_that_no_formula_is_found_for_is_refused(family: str) -> None:
     with pytest.raises(GapError, match=GAPS[family]):
-        nbanalyzer.generate({**SMALL, **MORE}[family], model_id="some/model")
+        nbanalyzer.generate(EVERY[family], model_id="some/model")
 
 
 def test_a_prompt_with_too_little_room_is_refused_on_the_meta_device_too(monkeypatch: pytest.MonkeyPatch) -> None:

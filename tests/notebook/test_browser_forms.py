@@ -297,6 +297,36 @@ def test_several_devices(form: Form) -> None:
         form.page.set_viewport_size({"width": 1280, "height": 1000})
 
 
+def test_drafts_and_images_are_asked_of_models_that_have_them(form: Form) -> None:
+    assert not form.box.locator("button.nb-beside").is_visible()
+    form.box.locator(".nb-model input").fill("deepseek-v3")
+    form.box.locator(".nb-model input").press("Enter")
+    expect(form.box.locator(".nb-heading")).to_contain_text("DeepSeek-V3")
+    form.box.locator("button.nb-beside").click()
+    form.type("mtp", "1")
+    drafting = nbanalyzer.populate("deepseek-v3", seq_len=1, cache_len=2048, mtp=1)
+    form.wait_for("kv_cache_bytes", si(drafting.state_bytes, "B"))
+    expect(form.box.locator(".nb-heading")).to_contain_text("mtp 1: 1.85 tokens a step")
+    form.page.wait_for_function(INSIDE, arg=form.box.locator(".nb-extras").element_handle())
+    assert violations(form) == []
+    form.keep("drafts")
+    form.box.locator(".nb-model input").fill("qwen2.5-vl-7b-instruct")
+    form.box.locator(".nb-model input").press("Enter")
+    form.box.locator(".nb-phase button", has_text="prefill").click()
+    form.type("seq_len", "2048")
+    form.type("image_size", "448x672")
+    form.type("images", "2")
+    expect(form.box.locator(".nb-heading")).to_contain_text("images 2 of 448x672")
+    expect(form.box.locator("button.nb-beside")).to_have_text("▾ beside tokens: images=2, image_size=448x672")
+    form.page.wait_for_function(INSIDE, arg=form.box.locator(".nb-extras").element_handle())
+    form.keep("images")
+    form.type("images", "9")
+    expect(form.box.locator(".nb-error")).to_contain_text("which alone are 3,456")
+    form.type("images", "0")
+    expect(form.box.locator(".nb-error")).to_have_text("")
+    form.box.locator("button.nb-beside").click()
+
+
 def test_pin_shows_what_changed(form: Form) -> None:
     form.box.locator("button.nb-pin").click()
     form.choose("w_bit", "4")

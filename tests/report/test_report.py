@@ -255,7 +255,17 @@ def test_the_page_stands_alone() -> None:
     html = as_html(populate("gpt2", seq_len=16))
     assert html.startswith("<!doctype html>")
     assert '<meta charset="utf-8">' in html
-    assert Page(html).tags.count("title") == 1
+    assert Page(html.partition("<main>")[0] + "</body></html>").tags.count("title") == 1  # those of a picture are words
+
+
+def test_the_page_has_the_picture_of_what_it_shows(tmp_path: Path) -> None:
+    analysis = populate("gpt2", seq_len=16)
+    roofline = analysis.on("h100-sxm")
+    for result, place in ((analysis, tmp_path / "bars.html"), (roofline, tmp_path / "roofline.html")):
+        result.save(place)
+        saved = place.read_text(encoding="utf-8")
+        assert result.plot().html() in saved
+    assert "<svg" not in as_fragment(analysis)  # in a notebook the picture is asked for
 
 
 def test_what_a_notebook_gets() -> None:

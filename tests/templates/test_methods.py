@@ -124,6 +124,21 @@ def test_whole_numbers_are_no_truths() -> None:
     assert message.startswith("bits is a whole number, not True")
 
 
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"quant_method": "gptq", "bits": 4, "modules_in_block_to_quantize": 3}, "modules_in_block_to_quantize is a"),
+        ({"quant_method": "modelopt", "quant_algo": ["FP8"]}, "the algorithm ['FP8'] of modelopt is not known"),
+        ({"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_quant_algo": ["FP8"]}, "the scheme ['FP8'] of"),
+        ({"quant_method": "torchao", "quant_type": ["int4_weight_only"]}, "the type ['int4_weight_only'] of torchao"),
+        ({**tensors(num_bits=8, type="float", strategy="channel"), "kv_cache_scheme": {"num_bits": 8, "strategy": [1]}},
+         "scales of the cache by [1] are not known"),
+    ],
+)  # fmt: skip
+def test_lists_where_a_name_is_meant(fields: Fields, said: str) -> None:
+    assert said in error_of(lambda: read(fields, ""), ConfigError)
+
+
 def test_bits_and_scales_of_the_cache() -> None:
     form: Fields = tensors(num_bits=8, type="float", strategy="channel")
     plain = read(form, "")

@@ -33,7 +33,8 @@ def test_a_canvas_of_a_list_is_that_of_llava_next() -> None:
 
     processor = object.__new__(LlavaNextProcessor)
     for height, width in sides(300, 336):
-        rows, columns, kept_rows, kept_columns = SEARCHES["listed canvases"](height, width, LISTED)
+        rows, columns, kept_rows, kept_columns, *shown = SEARCHES["listed canvases"](height, width, LISTED)
+        assert shown == [0, 0]
         assert (336 * rows, 336 * columns) == tuple(select_best_resolution((height, width), list(PINPOINTS)))
         patches, ends = processor._get_unpadded_features(height, width, 24, 24, rows, columns)
         assert (kept_rows * kept_columns, kept_rows) == (patches, ends)
@@ -99,3 +100,80 @@ def test_by_hand() -> None:
 def test_a_strip_is_laid_on_nothing() -> None:
     with pytest.raises(InputError, match="differ by more than 200 times"):
         RULES["nearest canvas"](1, 201, {"tile": 448, "most": 12})
+
+
+@pytest.mark.pytorch
+def test_patches_made_fewer_are_those_of_llava_onevision() -> None:
+    from transformers.models.llava_onevision.processing_llava_onevision import LlavaOnevisionProcessor
+
+    processor = object.__new__(LlavaOnevisionProcessor)
+    processor.vision_aspect_ratio = "anyres_max_9"
+    points = [(rows, columns) for rows in range(1, 7) for columns in range(1, 7)]
+    sizes = {
+        "tile": 384, "patches": 27, "most": 9,
+        **{f"rows_{number}": rows for number, (rows, _) in enumerate(points, 1)},
+        **{f"columns_{number}": columns for number, (_, columns) in enumerate(points, 1)},
+    }  # fmt: skip
+    fewer = 0
+    for height, width in sides(300, 384):
+        found = SEARCHES["listed canvases"](height, width, sizes)
+        expected = processor._get_unpadded_features(height, width, 27, 27, found.rows, found.columns)
+        assert (found.shown_rows * found.shown_columns, found.shown_rows) == expected
+        fewer += found.shown_rows < found.kept_rows
+    assert 50 < fewer < 550
+
+
+@pytest.mark.pytorch
+def test_the_smallest_canvas_that_shows_an_image_is_that_of_ovis() -> None:
+    from transformers.models.ovis2.image_processing_pil_ovis2 import get_min_tile_covering_grid
+
+    for height, width in sides(150, 448):
+        found = SEARCHES["covering canvas"](height, width, {"tile": 448, "most": 12})
+        assert (found.columns, found.rows) == get_min_tile_covering_grid((height, width), 448, 12)
+
+
+@pytest.mark.pytorch
+def test_a_tile_or_a_canvas_is_that_of_lfm2() -> None:
+    pytest.importorskip("torchvision")
+    from transformers.models.lfm2_vl.image_processing_lfm2_vl import Lfm2VlImageProcessor
+
+    processor = object.__new__(Lfm2VlImageProcessor)
+    for height, width in sides(300, 512):
+        found = SEARCHES["tolerant canvas"](height, width, LFM2)
+        across, down = processor.smart_resize(height, width, 2, 64, 256, 16)
+        assert (16 * found.kept_rows, 16 * found.kept_columns) == (down, across)
+        canvas = (0, 0)
+        if processor._is_image_too_large(height, width, 256, 16, 2, 2.0):
+            canvas = processor._get_grid_layout(height, width, 2, 10, 512)[:2]
+        assert (found.columns, found.rows) == canvas
+
+
+LFM2 = {"tile": 512, "factor": 32, "patch": 16, "least": 65_536, "most": 262_144, "fewest": 2, "tiles": 10}
+
+
+def test_a_tile_or_a_canvas_by_hand() -> None:
+    """Up to 2 x 262,144 pixels an image is one tile of 256 squares of 32 pixels at most, and at least 64."""
+    canvas = SEARCHES["tolerant canvas"]
+    assert canvas(300, 500, LFM2) == Canvas(0, 0, 18, 32)  # 9 x 16 squares: 9.4 and 15.6 to the nearest
+    assert canvas(100, 100, LFM2) == Canvas(0, 0, 16, 16)  # 3 x 3 squares are too few: 100 * 2.56 is 8 of them
+    assert canvas(720, 720, LFM2) == Canvas(0, 0, 32, 32)  # 704 x 704 to the nearest, so not too large
+    assert canvas(724, 724, LFM2) == Canvas(2, 2, 32, 32)  # 736 x 736 to the nearest is 541,696, more than 524,288
+    assert canvas(1024, 1024, LFM2) == Canvas(2, 2, 32, 32)  # less than half of 3 x 3 tiles
+    assert canvas(1100, 1100, LFM2) == Canvas(3, 3, 32, 32)  # more than half of them
+
+
+@pytest.mark.pytorch
+def test_quarters_are_padded_as_those_of_idefics_2() -> None:
+    import numpy as np
+    from transformers.image_utils import SizeDict
+    from transformers.models.idefics2.image_processing_pil_idefics2 import get_resize_output_image_size
+
+    size = SizeDict(shortest_edge=378, longest_edge=980)
+    for height, width in sides(300, 490):
+        halves = (height // 2, height - height // 2, height), (width // 2, width - width // 2, width)
+        if min(height, width) < 2:
+            continue  # a quarter of it has no pixels
+        parts = [np.empty((0, tall, wide)) for tall in halves[0] for wide in halves[1]]
+        found = [get_resize_output_image_size(part, size) for part in parts]
+        expected = (max(tall for tall, _ in found), max(wide for _, wide in found))
+        assert RULES["quarters"](height, width, {"longest": 980, "shortest": 378})[:2] == expected

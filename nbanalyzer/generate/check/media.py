@@ -7,7 +7,7 @@ from typing import Any
 
 from nbanalyzer.generate.model.subject import NOTHING, Subject
 from nbanalyzer.generate.probe.observation import values_of
-from nbanalyzer.templates.media import Media, fitted, positions_of
+from nbanalyzer.templates.media import Media, evaluated, fitted, positions_of
 
 __all__ = ["in_run", "needed", "stands_for", "with_images"]
 
@@ -57,7 +57,29 @@ def with_images(subject: Subject) -> dict[str, Run]:
             0 if before else positions_of(reader.reads, values_of(subject), in_run(subject, sized), run["batch_size"])
         )
         found[name] = {**sized, "seq_len": run["seq_len"] + taken, **({"cache_len": before} if before else {})}
-    return found
+    return found | _switched(subject, found["images"])
+
+
+SIZES = ("112x168", "60x500", "1000x1000", "3000x3000")
+"""Of images that are looked through for those that turn on what others turn off."""
+
+
+def _switched(subject: Subject, run: Run) -> dict[str, Run]:
+    """Return a run with images that turn something on that those of another one turn off, or the other way round."""
+    assert subject.reader is not None
+    reads, values = subject.reader.reads, values_of(subject)
+
+    def on(run: Run) -> list[bool]:
+        assert subject.reader is not None
+        found = evaluated(reads, values, in_run(subject, run))
+        return [found[name] > 0 for name in subject.reader.switches]
+
+    for size in SIZES if subject.reader.switches else ():
+        other = {**run, "image_size": size}
+        if on(other) != on(run):
+            taken = positions_of(reads, values, in_run(subject, other), run["batch_size"])
+            return {"images_otherwise": {**other, "seq_len": taken + 64}}
+    return {}
 
 
 def _with_sound(subject: Subject) -> dict[str, Run]:

@@ -8,22 +8,26 @@ from fractions import Fraction
 
 from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.generate.hints import expressions
+from nbanalyzer.generate.probe.cases import PLAIN, Cases
 
 __all__ = ["derived"]
 
 _DIVISOR = re.compile(r"(_rate|_ratio|(?<!topk_)groups?|(kv|key|key_value)_heads)$")
 
 
-def derived(values: Sequence[Mapping[str, int]], shares: Iterable[float] = ()) -> dict[str, Formula]:
+def derived(
+    values: Sequence[Mapping[str, int]], shares: Iterable[float] = (), cases: Cases = PLAIN
+) -> dict[str, Formula]:
     """Return the expressions that sizes are often made of, by their text.
 
     Args:
         values: the variables of each observation.
         shares: the parts of a head that may be rotated, between 0 and 1.
+        cases: thresholds of a step's lengths.
 
     """
     names = list(dict.fromkeys(name for observed in values for name in observed))
-    texts = [*expressions(names)]
+    texts = [*expressions(names), *cases.lengths(names)]
     for divisor in filter(_DIVISOR.search, names):
         texts += [f"{{{name}}} // {{{divisor}}}" for name in names if _always_divides(values, divisor, name)]
     heads = ["({hidden_size} // {num_heads})", *(f"{{{name}}}" for name in names if name.endswith("head_dim"))]

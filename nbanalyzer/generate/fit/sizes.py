@@ -66,7 +66,7 @@ class Sizes:
     def __post_init__(self) -> None:
         values = [observation.values for observation in self.observations]
         self.real = [index for index, observation in enumerate(self.observations) if observation.real]
-        atoms = [*atoms_of(values, derived(values, self.observations[0].shares))]
+        atoms = [*atoms_of(values, derived(values, self.observations[0].shares, self.cases))]
         self.fitter = Fitter(atoms)
         # A whole that reads images or sound answers for its own config alone: what no field explains is a number there.
         whole = self.observations[0].subject.reader is not None

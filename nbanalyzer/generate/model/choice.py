@@ -162,6 +162,8 @@ def kind_of(model_class: type[Any], config: Mapping[str, Any]) -> Kind:
     # An encoder takes a cache too, and keeps none unless its config makes a decoder of it.
     if _says(config, getattr(model_class, "config_class", None), "is_decoder") is False:
         return "masked"
+    if config.get("use_bidirectional_attention") in {True, "all"} and model_class.__name__.endswith("Model"):
+        return "masked"  # a decoder as an encoder, as of EmbeddingGemma: every token sees those after it
     keeps = hf.takes_cache(model_class) or "use_cache" in takes
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
     return "causal" if keeps or (open_ended and not hf.exported(model_class.__name__)) else "masked"

@@ -15,7 +15,8 @@ from nbanalyzer.templates.template import Reads
 from .reader import Reader
 
 __all__ = [
-    "and_texts", "beside_text", "images", "of_one_size", "one_size", "pixels", "sides_of", "squares", "vision_of",
+    "and_texts", "beside_text", "deepest", "images", "of_one_size", "one_size", "pixels", "sides_of", "squares",
+    "vision_of",
 ]  # fmt: skip
 
 USUAL = 224
@@ -66,6 +67,13 @@ def sides_of(config: Any) -> tuple[int, int]:
     if isinstance(side, list | tuple):
         return (side[0], side[0]) if len(side) == 1 else (side[0], side[1])
     return side, side
+
+
+def deepest(config: Any) -> int:
+    """Return how many layers of a tower show the deepest one that a config takes numbers of."""
+    stated = [getattr(config, name, None) for name in ("vision_feature_layer", "vision_feature_layers")]
+    layers = [layer for one in stated for layer in (one if isinstance(one, list | tuple) else [one])]
+    return max((2, *(max(-layer, layer + 1) for layer in layers if type(layer) is int)))
 
 
 _HALVES = ("vision_config", "encoder")

@@ -135,10 +135,10 @@ def _squares_of(name: str, merge: str) -> str:
     return f"({side} // {{image_window}} * {{image_window}} ** 2 + ({side} % {{image_window}}) ** 2)"
 
 
-def qwen3_vl(config: Any) -> Reader:
+def qwen3_vl(config: Any, least: int = 256 * 256, most: int = 4096 * 4096) -> Reader:
     """Return the reader of a model whose tower hands on what some of its layers see."""
     indexes = getattr(config.vision_config, "deepstack_visual_indexes", None) or [0]
-    return on_grid(256 * 256, 4096 * 4096, deep=(len(indexes) + 1, max(indexes) + 2))(config)
+    return on_grid(least, most, deep=(len(indexes) + 1, max(indexes) + 2))(config)
 
 
 def pixtral(config: Any) -> Reader | None:

@@ -30,7 +30,7 @@ def renamed(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a config under the names that transformers has for what it says; any other one as it is."""
     old = config.get("model_type")
     if not isinstance(old, str) or old not in _TYPES:
-        return _spelled_out(config)
+        return _spelled_out(_under_new_names(config))
     model_type, names = _TYPES[old]
     found = {names.get(key, key): value for key, value in config.items() if value is not None or key not in names}
     found["model_type"] = model_type
@@ -39,6 +39,24 @@ def renamed(config: Mapping[str, Any]) -> Mapping[str, Any]:
     if model_type == "phi":
         return _phi(found)
     return found
+
+
+_FIELDS: Mapping[str, Mapping[str, str]] = {
+    "bloom": {"n_embed": "hidden_size"},
+    "falcon": {"n_embed": "hidden_size"},
+    "lfm2": {"block_ff_dim": "intermediate_size"},
+}
+"""Model type → fields that its class takes in place of its own, whatever these state."""
+
+
+def _under_new_names(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a config with the class's own fields in place of older ones, which would hide changes of these."""
+    names = _FIELDS.get(str(config.get("model_type")), {})
+    old = {key: name for key, name in names.items() if config.get(key) is not None}
+    if not old:
+        return config
+    kept = {key: value for key, value in config.items() if key not in old}
+    return kept | {name: config[key] for key, name in old.items()}
 
 
 _KINDS = {"L": "sliding_attention", "G": "full_attention"}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
+
+import torch
 
 from nbanalyzer.templates.template import Reads
 
-from .encoders import of_one_size, one_size, pixels, squares
+from .encoders import deepest, of_one_size, one_size, pixels, squares
 from .grids import pixtral
 from .reader import Reader, image_token
 
-__all__ = ["aria", "gemma3", "in_prompt", "llava", "paligemma", "queried"]
+__all__ = ["aria", "gemma3", "in_prompt", "instructed", "latents", "llava", "paligemma", "queried"]
 
 
 def in_prompt(config: Any, tokens: str, **how: Any) -> Reader:
@@ -43,7 +46,10 @@ def llava(config: Any) -> Reader | None:
         return None
     has_class = config.vision_config.model_type == "clip_vision_model"
     drops = getattr(config, "vision_feature_select_strategy", "default") == "default"
-    return in_prompt(config, "{image_patches}" + (" - 1" * (drops > has_class) or " + 1" * (has_class > drops)))
+    tokens = "{image_patches}" + (" - 1" * (drops > has_class) or " + 1" * (has_class > drops))
+    # A tower of videos that no image runs through is as deep as the other one.
+    depth = config.vision_config.num_hidden_layers if config.model_type == "video_llava" else deepest(config)
+    return in_prompt(config, tokens, least=(2, depth))
 
 
 def paligemma(config: Any) -> Reader:
@@ -69,3 +75,35 @@ def queried(config: Any) -> Reader | None:
     if getattr(config, "image_token_index", None) is None:
         return None
     return in_prompt(config, "{num_query_tokens}", held=("num_query_tokens",), each=True)
+
+
+def instructed(config: Any) -> Reader | None:
+    """Return the reader of a model whose queries read the question too, which is the prompt's text: InstructBLIP."""
+    reader = queried(config)
+    if reader is None:
+        return None
+
+    def inputs(step: Any) -> dict[str, Any]:
+        asked = step.seq_len - step.model.config.num_query_tokens
+        return {**reader.inputs(step), "qformer_input_ids": step.tokens(asked)}
+
+    return replace(reader, inputs=inputs)
+
+
+def latents(config: Any) -> Reader:
+    """Return the reader of a model that is told where its images stand, and takes a number of latents: Kosmos-2."""
+    reader = in_prompt(config, "{latent_query_num}", held=("latent_query_num",))
+    place = 3  # any token: it is not looked for
+
+    def inputs(step: Any) -> dict[str, Any]:
+        ids = step.prompt(place)
+        return {"input_ids": ids, "image_embeds_position_mask": ids == place, **pixels(step)}
+
+    def none(step: Any) -> dict[str, Any]:
+        if step.cache is None and step.media.num_images:
+            return {}
+        nowhere = torch.zeros((step.batch_size, step.seq_len), dtype=torch.bool)
+        width = step.model.config.text_config.embed_dim
+        return {"image_embeds": step.floats(0, width), "image_embeds_position_mask": nowhere}
+
+    return replace(reader, inputs=inputs, always=none)

@@ -14,10 +14,10 @@ from nbanalyzer.generate import hf
 
 from .encoders import and_texts, beside_text, images
 from .grids import on_grid, pixtral, qwen3_vl
-from .prompts import aria, gemma3, in_prompt, llava, paligemma, queried
+from .prompts import aria, gemma3, in_prompt, instructed, latents, llava, paligemma, queried
 from .reader import Reader
 from .sounds import filled_up, heard, spectra, waves
-from .tiles import crossed, listed, shuffled, split
+from .tiles import covering, crossed, in_five, listed, one_or_tiles, shuffled, split
 
 __all__ = ["reader_of"]
 
@@ -47,21 +47,28 @@ _PLAIN: Mapping[str, Callable[[Any], Reader | None]] = {
 
 _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(("vilt", "blip"), beside_text),
-    **dict.fromkeys(("llava", "vipllava"), llava),
+    **dict.fromkeys(("llava", "vipllava", "video_llava"), llava),
     "paligemma": paligemma,
     **dict.fromkeys(("gemma3", "shieldgemma2"), gemma3),
     **dict.fromkeys(("got_ocr2", "pp_chart2table"), lambda config: in_prompt(config, "{image_patches} // 16")),
-    **dict.fromkeys(("mistral3", "mistral_large4"), pixtral),
-    **dict.fromkeys(("llava_next", "llava_next_video"), listed),
+    **dict.fromkeys(("mistral3", "mistral_large4", "lighton_ocr"), pixtral),
+    **dict.fromkeys(("llava_next", "llava_next_video", "llava_onevision"), listed),
     **dict.fromkeys(("internvl", "qianfan_ocr"), shuffled("nearest canvas", 12, 4)),
     **dict.fromkeys(("aya_vision", "cohere2_vision"), shuffled("nearest canvas", 12, 4)),
     "llama4": shuffled("fitting canvas", 16, 4),
     **dict.fromkeys(("idefics3", "smolvlm"), split),
+    "idefics2": in_five,
+    "lfm2_vl": one_or_tiles,
+    "ovis2": covering,
     "mllama": crossed,
     "aria": aria,
     "blip-2": queried,
+    "instructblip": instructed,
+    "kosmos-2": latents,
     **dict.fromkeys(("deepseek_vl", "janus"), lambda config: in_prompt(config, "{image_patches}")),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), on_grid(56 * 56, 28 * 28 * 16384)),
+    "qwen2_5_omni_thinker": on_grid(56 * 56, 28 * 28 * 16384),
+    "qwen3_omni_moe_thinker": lambda config: qwen3_vl(config, 56 * 56, 28 * 28 * 16384),
     **dict.fromkeys(("exaone4_5", "hyperclovax_vision_v2", "cohere_compass"), on_grid(56 * 56, 28 * 28 * 16384)),
     **dict.fromkeys(("glm4v", "glm4v_moe", "glm46v", "glmga", "glm_ocr"), on_grid(112 * 112, 28 * 28 * 15000)),
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "qwen4_exp", "cosmos3_omni"), qwen3_vl),

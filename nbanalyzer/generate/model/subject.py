@@ -28,6 +28,7 @@ from nbanalyzer.templates.media import Media, positions_of
 
 from . import data
 from .choice import Choice, choose
+from .demands import in_fp32, takes_whole_text
 from .host import Host
 from .outputs import complete_outputs
 from .reader import Reader, floats
@@ -152,7 +153,7 @@ class Subject(Choice):
             if experts and "experts implementation" in str(error):
                 return self.build(attn, "")
             raise _refused(error) from None
-        kept = hf.kept_in_fp32(model)
+        kept = ("",) if in_fp32(model) else hf.kept_in_fp32(model)
         for name, parameter in model.named_parameters():
             if parameter.dtype == torch.float32 and not any(part in name for part in kept):
                 parameter.data = parameter.data.to(torch.bfloat16)  # as a checkpoint is loaded
@@ -305,7 +306,8 @@ class Step:
         return {**inputs, **reader.always(self), **(reader.inputs(self) if first and any(self.media) else {})}
 
     def _tokens_in(self, logits: int) -> dict[str, Any]:
-        ids = self._tokens(self.seq_len)
+        again = self.cache_len if self.cache is not None and takes_whole_text(self.model) else 0
+        ids = self._tokens(again + self.seq_len)
         if hf.wants_choices(type(self.model)):
             return {"input_ids": ids.unsqueeze(0)}  # one question; the sequences are what it may choose
         inputs: dict[str, Any] = {"input_ids": ids}
@@ -324,6 +326,11 @@ class Step:
         if logits and self.picks_logits:
             inputs["logits_to_keep"] = logits
         return inputs
+
+    def tokens(self, length: int) -> torch.Tensor:
+        """Return so many tokens a sequence, such as those of another vocabulary, which is not known to be large."""
+        ids = self._tokens(length)
+        return ids if self.subject.device == "meta" else ids.clamp_(max=1)
 
     def prompt(self, token: int) -> torch.Tensor:
         """Return the tokens of a first step, with `token` for every position of the images or the sound.

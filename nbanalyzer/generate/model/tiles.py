@@ -8,14 +8,15 @@ from typing import Any
 
 import torch
 
+from nbanalyzer.errors import ConfigError, quote
 from nbanalyzer.formulas.formula import parse
-from nbanalyzer.templates.media import RULES, Media
+from nbanalyzer.templates.media import RULES, Media, evaluated
 from nbanalyzer.templates.template import Reads
 
-from .encoders import of_one_size, one_size, sides_of, squares, vision_of
+from .encoders import deepest, of_one_size, one_size, sides_of, squares, vision_of
 from .reader import Reader, image_token
 
-__all__ = ["crossed", "listed", "shuffled", "split"]
+__all__ = ["covering", "crossed", "in_five", "listed", "one_or_tiles", "shuffled", "split"]
 
 _TILES = "{tile_rows} * {tile_columns} + ({tile_rows} * {tile_columns} > 1)"
 """Tiles of an image: those of its canvas, and one of the whole image if they are several."""
@@ -50,9 +51,14 @@ def _tiled(
 
     def draw(chance: Random, values: Mapping[str, int], count: int) -> Media:
         found = {name: int(parse(text).evaluate(values)) for name, text in reads.sizes.items()}
-        side = found["tile"]
-        height, width = (chance.randint(side // 2, 5 * side) for _ in range(2))
-        return RULES[search](height, width, found).read(count)
+        side, switches = found["tile"], how.get("switches", ())
+        wanted = chance.random() < 0.5
+        for _ in range(50 if switches else 1):  # some of which turn it on, and some off
+            height, width = (chance.randint(side // 2, 5 * side) for _ in range(2))
+            media = RULES[search](height, width, found).read(count)
+            if not switches or any(evaluated(reads, values, media)[name] for name in switches) == wanted:
+                break
+        return media
 
     return Reader(reads, given, draw, reads_text=True, looks=True, **how)
 
@@ -79,19 +85,29 @@ def listed(config: Any) -> Reader | None:
     if not points or not squares(config):
         return None
     side = vision.image_size
+    for point in points:
+        if not isinstance(point, list | tuple) or len(point) != 2 or not all(_holds(size, side) for size in point):
+            raise ConfigError(f"image_grid_pinpoints has {quote(point)}: a canvas is of whole tiles of {side} pixels")
     sizes = {"patches": "{image_grid}"}
     for number, (height, width) in enumerate(points, 1):
         sizes |= {f"rows_{number}": str(height // side), f"columns_{number}": str(width // side)}
     drops = config.vision_feature_select_strategy == "default"
     has_class = vision.model_type == "clip_vision_model"
+    most = _most_shown(config)
     whole = "{image_patches}" + (" + 1" if has_class and not drops else " - 1" if drops and not has_class else "")
     sizes["patches"] = "{vision_image_size} // {vision_patch_size}"
     variables = {
         "image_tiles": "{tile_rows} * {tile_columns} + 1",
         "tile_tokens": whole,
         "kept_patches": "{kept_rows} * ({kept_columns} + 1)",
-        "image_tokens": "{tile_tokens} + {kept_patches}",
     }
+    if most:
+        sizes["most"] = str(most)
+        variables |= {
+            "image_shrunk": "{shown_rows} < {kept_rows}",
+            "shown_patches": "{shown_rows} * ({shown_columns} + 1)",
+        }
+    variables["image_tokens"] = "{tile_tokens} + {shown_patches}" if most else "{tile_tokens} + {kept_patches}"
 
     def inputs(step: Any, tiles: int) -> dict[str, Any]:
         media = step.media
@@ -100,7 +116,26 @@ def listed(config: Any) -> Reader | None:
             "image_sizes": torch.tensor([[media.image_height, media.image_width]] * media.num_images),
         }
 
-    return _tiled(config, "listed canvases", sizes, variables, inputs, held=("image_size", "patch_size"))
+    return _tiled(
+        config,
+        "listed canvases",
+        sizes,
+        variables,
+        inputs,
+        held=("image_size", "patch_size"),
+        least=(2, deepest(config)),
+        switches=("image_shrunk",) if most else (),
+    )
+
+
+def _most_shown(config: Any) -> int:
+    """Return how many tiles of patches are shown at most, 0 if there is no limit: "anyres_max_9" of LLaVA-OneVision."""
+    limit = str(getattr(config, "vision_aspect_ratio", "")).rpartition("_")[2]
+    return int(limit) if limit.isdecimal() else 0
+
+
+def _holds(size: object, side: int) -> bool:
+    return isinstance(size, int) and not isinstance(size, bool) and size >= side
 
 
 def shuffled(search: str, most: int, per_token: int) -> Callable[[Any], Reader]:
@@ -126,6 +161,104 @@ def shuffled(search: str, most: int, per_token: int) -> Callable[[Any], Reader]:
         return _tiled(config, search, {"most": str(most)}, variables, inputs, held=("image_size", "patch_size"))
 
     return make
+
+
+def covering(config: Any) -> Reader:
+    """Return the reader of a model that cuts an image into the fewest tiles that show it: Ovis2."""
+    own = config.vision_config
+    side = -(-(own.image_size // own.patch_size) // own.hidden_stride)
+    variables = {
+        "image_tiles": _TILES,
+        "tile_tokens": str(side**2),
+        "image_tokens": "{image_tiles} * {tile_tokens}",
+    }
+
+    def inputs(step: Any, tiles: int) -> dict[str, Any]:
+        return {"pixel_values": _pixels(step, step.media.num_images * tiles)}
+
+    held = ("image_size", "patch_size", "hidden_stride")
+    return _tiled(config, "covering canvas", {"most": "12"}, variables, inputs, held=held)
+
+
+def one_or_tiles(_config: Any) -> Reader:
+    """Return the reader of a model that reads an image whole, and only a large one in tiles beside it: LFM2-VL.
+
+    Whatever an image's size, the tower is given as many patches of it as a tile has.
+    """
+    patch, factor = "{vision_patch_size}", "{downsample_factor}"
+    side, merged = f"(32 * {patch})", f"({patch} * {factor})"
+    sizes = {
+        "tile": side, "factor": merged, "patch": patch, "least": f"64 * {merged} ** 2", "most": f"256 * {merged} ** 2",
+        "fewest": "2", "tiles": "10",
+    }  # fmt: skip
+    reads = Reads(
+        what="images",
+        rule="tolerant canvas",
+        sizes=sizes,
+        variables={
+            "canvas_tiles": "{tile_rows} * {tile_columns}",
+            "image_tiles": "{canvas_tiles} + 1",
+            "kept_patches": "{kept_rows} * {kept_columns}",
+            "image_patches": "1024 * {canvas_tiles} + {kept_patches}",
+            "image_tokens": f"{{image_patches}} // {factor} ** 2",
+            "vision_head_dim": "{vision_hidden_size} // {vision_num_attention_heads}",
+            "vision_patch_pixels": f"{{vision_num_channels}} * {patch} ** 2",
+        },
+        positions="{image_tokens}",
+    )
+
+    def inputs(step: Any) -> dict[str, Any]:
+        own, media = step.model.config.vision_config, step.media
+        shapes = [(32, 32)] * (media.tile_rows * media.tile_columns) + [(media.kept_rows, media.kept_columns)]
+        every = shapes * media.num_images
+        covered = torch.arange(1024) < torch.tensor([rows * columns for rows, columns in every])[:, None]
+        return {
+            "input_ids": step.prompt(image_token(step.model.config)),
+            "pixel_values": step.floats(len(every), 1024, own.num_channels * own.patch_size**2),
+            "pixel_attention_mask": covered.to(torch.int32),
+            "spatial_shapes": torch.tensor(every),
+        }
+
+    def draw(chance: Random, values: Mapping[str, int], count: int) -> Media:
+        found = {name: int(parse(text).evaluate(values)) for name, text in sizes.items()}
+        side = found["tile"]
+        height, width = (chance.randint(side // 3, 4 * side) for _ in range(2))
+        return RULES["tolerant canvas"](height, width, found).read(count)
+
+    return Reader(reads, inputs, draw, reads_text=True, looks=True, held=("downsample_factor",), counts_on_host=True)
+
+
+def in_five(config: Any) -> Reader:
+    """Return the reader of a model that reads an image and its four quarters, all made as large: Idefics 2."""
+    patch, latents = "{vision_patch_size}", config.perceiver_config.resampler_n_latents
+    reads = Reads(
+        what="images",
+        rule="quarters",
+        sizes={"longest": "980", "shortest": "378"},
+        variables={
+            "image_rows": f"{{image_height}} // {patch}",
+            "image_columns": f"{{image_width}} // {patch}",
+            "image_patches": "{image_rows} * {image_columns}",
+            "image_latents": str(latents),
+            "context_positions": "{image_patches} + {image_latents}",
+            "image_parts": "5 * {num_images}",
+            "image_tokens": "5 * {image_latents}",
+            "vision_head_dim": "{vision_hidden_size} // {vision_num_attention_heads}",
+        },
+        positions="{image_tokens}",
+    )
+
+    def inputs(step: Any) -> dict[str, Any]:
+        own, media = step.model.config, step.media
+        shape = (1, 5 * media.num_images, own.vision_config.num_channels, media.image_height, media.image_width)
+        ones = torch.ones(shape, dtype=torch.bfloat16)  # its code looks for images of zeros
+        return {"input_ids": step.prompt(image_token(own)), "pixel_values": ones}
+
+    def draw(chance: Random, values: Mapping[str, int], count: int) -> Media:
+        side = values["vision_patch_size"]
+        return Media(count, chance.randint(3 * side, 8 * side), chance.randint(2 * side, 9 * side))
+
+    return Reader(reads, inputs, draw, reads_text=True, looks=True)
 
 
 def split(config: Any) -> Reader:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import combinations
 
 from nbanalyzer.formulas.formula import Formula, parse
@@ -27,6 +27,10 @@ class Cases:
         chunked: which length it divides.
         kernels: variables: how many tokens a convolution sees. With fewer, what it keeps is filled up.
         media: the variable that says how much of images or sound a step reads, "" if that is always the same.
+        switches: variables of what is read that are not 0 where more is run.
+        rates: how many tokens are kept as one, in layers that compress what they keep: each closed window becomes an
+            entry, and the tokens after the last one wait.
+        halvings: how often a sequence is pooled to half its length.
 
     """
 
@@ -34,6 +38,9 @@ class Cases:
     chunked: str = "seq_len"
     kernels: tuple[str, ...] = ()
     media: str = ""
+    switches: tuple[str, ...] = ()
+    rates: tuple[int, ...] = ()
+    halvings: int = 0
 
     def size(self, values: Mapping[str, int]) -> int:
         """Return how large a chunk is, 0 if there are none."""
@@ -49,7 +56,9 @@ class Cases:
         several, whole = (length > chunk, length % chunk == 0) if chunk else (False, False)
         short = tuple(values["seq_len"] < values.get(name, 0) for name in self.kernels)
         read = tuple(values[self.media] > number for number in (0, 1)) if self.media else ()
-        return values["batch_size"] > 1, values["seq_len"] > 1, several, whole, *short, *read
+        read += tuple(values[name] > 0 for name in self.switches)
+        closed = tuple(values["seq_len"] // rate >= number for rate in self.rates for number in (1, 2))
+        return values["batch_size"] > 1, values["seq_len"] > 1, several, whole, *short, *read, *closed
 
     @property
     def splits(self) -> tuple[Formula, ...]:
@@ -58,7 +67,7 @@ class Cases:
         short = (f"{{seq_len}} < {{{name}}}" for name in self.kernels)
         return tuple(map(parse, (*SITUATIONS, *own, *short, *self._media)))
 
-    @property
+    @cached_property
     def conditions(self) -> tuple[Formula, ...]:
         """When something may be run, the simplest first."""
         ends = (f"> {self.chunk}", f"<= {self.chunk}", f"% {self.chunk} == 0", f"% {self.chunk} != 0")
@@ -66,9 +75,32 @@ class Cases:
         short = tuple(f"{{seq_len}} {sign} {{{name}}}" for name in self.kernels for sign in ("<", ">="))
         return conditions(*chunks, *short, *self._media)
 
+    @cached_property
+    def facts(self) -> tuple[Formula, ...]:
+        """What a step may close of the windows that are kept as one token each: conditions that hold together."""
+        found: list[str] = []
+        for rate in self.rates:
+            waiting, after = f"{{cache_len}} % {rate}", "{cache_len} + {seq_len}"
+            for known in (f"{waiting} + {{seq_len}}", "{cache_len}", after):
+                found += [f"{known} >= {rate}", f"{known} < {rate}"]
+            found += [f"{waiting} + {{seq_len}} >= {2 * rate}", f"{waiting} + {{seq_len}} < {2 * rate}"]
+            found += [f"{waiting} > 0", f"{waiting} == 0", f"({after}) % {rate} > 0", f"({after}) % {rate} == 0"]
+        return tuple(map(parse, (*found, *SITUATIONS, *OPPOSITES))) if found else ()
+
+    def lengths(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return what lengths are made of where tokens are kept, or read on, as fewer; `names` are all variables."""
+        found: list[str] = []
+        for rate in self.rates:  # what is kept, what a step adds to it, and what waits to be closed
+            kept, waiting = f"({{cache_len}} + {{seq_len}}) // {rate}", f"{{cache_len}} % {rate}"
+            found += [kept, f"({waiting} + {{seq_len}}) // {rate}", f"({{cache_len}} + {{seq_len}}) % {rate}"]
+            found += [f"{{cache_len}} // {rate}", waiting]
+            found += [f"min({kept}, {{{name}}})" for name in names if name.endswith("topk")]
+        return (*found, *(f"ceil({{seq_len}} / {2**number})" for number in range(1, self.halvings + 1)))
+
     @property
     def _media(self) -> tuple[str, ...]:
-        return tuple(f"{{{self.media}}} {rest}" for rest in ("> 0", "> 1", "== 1")) if self.media else ()
+        counted = tuple(f"{{{self.media}}} {rest}" for rest in ("> 0", "> 1", "== 1")) if self.media else ()
+        return counted + tuple(f"{{{name}}} > 0" for name in self.switches)
 
 
 PLAIN = Cases()

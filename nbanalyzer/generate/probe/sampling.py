@@ -214,7 +214,10 @@ class _Draws:
             return []
         chunk, widest = self.cases.size(values), self.cases.widest(values)
         lengths = (5 + (chance.randint(5, 150) - 5) // self.shorter, chance.randint(2, 40), 1)
-        if chunk and whole_chunks and self.cases.chunked == "encoder_len":
+        if self.cases.rates:
+            first, second = (chance.choice(self.cases.rates) * chance.choice(_WINDOWS) for _ in range(2))
+            lengths = (first + chance.randint(1, 5), second + chance.randint(1, 5), 1)
+        elif chunk and whole_chunks and self.cases.chunked == "encoder_len":
             read = chunk * chance.randint(1, 4)
         elif chunk and whole_chunks:
             lengths = (chunk * chance.randint(1, 4), chunk * chance.randint(1, 3), 1)
@@ -242,6 +245,9 @@ def _turns_by_token(usual: Sequence[Observation]) -> bool:
     short, long = (pick(steps, key=lambda run: run.values["seq_len"]) for pick in (min, max))
     return sum(1 for _ in long.root.operations()) > 3 * sum(1 for _ in short.root.operations())
 
+
+_WINDOWS = (0, 0, 1, 1, 2, 4)
+"""How many windows of tokens that are kept as one a step closes."""
 
 _ANYTHING, _PARTS = re.compile(""), re.compile(r"heads?$|groups?$")
 

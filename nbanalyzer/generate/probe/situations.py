@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 
 from nbanalyzer.formulas.formula import parse
@@ -46,6 +46,10 @@ def base_runs(
         runs[0] = (3, (2 * chunk + 5, 5, 1), 13)
         runs += [(3, (2 * chunk, 2 * chunk), 13), (1, (2 * chunk,), 9), (1, (2 * chunk + 5, 2 * chunk + 5), 9)]
         runs += [(3, (7, chunk, 2 * chunk + 5), 13), (1, (chunk, chunk, 2 * chunk), 9), (3, (chunk,), 9)]
+    for rate in cases.rates:  # a step closes no window, one or more; before it some are closed, or tokens wait
+        most = max(rate - 2, 1)
+        runs += [(1, (1, most, 1, 1, rate - 1, most, 2, 2 * rate + 1, rate, 2 * rate - 1, 1), 9)]
+        runs += [(3, (2 * rate + 1, 1, rate), 9), (2, (rate, rate, 1), 9), (3, (rate - 1, 2 * rate + 1), 9)]
     if widest:
         runs += [(batch, (length, length, 1), 9) for batch in (1, 3) for length in {2, widest - 1}]
     observations: list[Observation] = []
@@ -89,12 +93,39 @@ def media_of(subject: Subject, chance: random.Random, count: int, batch: int) ->
 def cases_of(subject: Subject, depth: Depth, *, has_encoder: bool) -> Cases:
     """Return the thresholds of a step's lengths in a model."""
     kernels = kernels_of(values_of(subject))
+    if rates := _rates(subject):
+        return Cases(rates=rates)
+    if halvings := _halvings(subject):
+        return Cases(halvings=halvings)
     for chunked in ("seq_len", "encoder_len") if has_encoder else ("seq_len",):
         if subject.reader is None and (chunk := chunk_of(subject, depth, chunked)):
             return Cases(chunk, chunked, kernels)
     if subject.reader is not None:
-        return Cases(media=subject.reader.counts)
+        return Cases(kernels=kernels, media=subject.reader.counts, switches=subject.reader.switches)
     return Cases(kernels=kernels)
+
+
+def _halvings(subject: Subject) -> int:
+    """Return how often a sequence is halved: before every block of layers but the first, by the config's sizes."""
+    blocks = (
+        value
+        for name, value in subject.hf_config().to_dict().items()
+        if isinstance(value, list) and any(hint.matches(name) for hint in hints.HALVINGS)
+    )
+    return max((len(value) - 1 for value in blocks), default=0)
+
+
+def _rates(subject: Subject) -> tuple[int, ...]:
+    """Return how many tokens are kept as one, by the config's rates of the types of layers that there are."""
+    config = subject.hf_config().to_dict()
+    found = {
+        rate
+        for name, stated in config.items()
+        if name.endswith("rates") and isinstance(stated, Mapping)
+        for layer, rate in stated.items()
+        if type(rate) is int and 1 < rate <= LARGEST_CHUNK and layer in (config.get("layer_types") or [layer])
+    }
+    return tuple(sorted(found))
 
 
 def chunk_of(subject: Subject, depth: Depth, chunked: str = "seq_len") -> str:

@@ -158,6 +158,11 @@ def _vector(operation: Operation) -> tuple[Amount, ...]:
     name = operation.name.removesuffix("_") if operation.name not in _NO_ARITHMETIC else operation.name
     if name in _NO_ARITHMETIC:
         return ()
+    if name in _TRANSFORMS:
+        shape = operation.outputs[0].shape
+        return tuple(
+            Amount(_TRANSFORMS[name], (*shape, _stages(shape[int(place)]))) for place in operation.detail.split()
+        )
     if not operation.outputs or not any(output.floating for output in operation.outputs):
         return ()  # integers and booleans
     first, out = (operation.inputs or operation.outputs)[0], operation.outputs[0]
@@ -190,6 +195,11 @@ def _vector(operation: Operation) -> tuple[Amount, ...]:
     raise UnknownOperation(operation.name)
 
 
+def _stages(length: int) -> int:
+    """Return how often a length is halved until nothing is left to transform, rounded up: its logarithm to base 2."""
+    return max(length - 1, 0).bit_length()
+
+
 def _rows(operation: Operation) -> Shape:
     """Return the sizes of a norm's statistics: one row of each is normalized."""
     return operation.outputs[1].shape if len(operation.outputs) > 1 else operation.outputs[0].shape[:-1]
@@ -217,6 +227,9 @@ _TAPS: Mapping[str, int] = {
     "upsample_linear1d": 2, "grid_sampler_2d": 16,
 }  # fmt: skip
 """Interpolations → how many elements each element of the output is a weighted sum of."""
+
+_TRANSFORMS: Mapping[str, Fraction] = {"_fft_c2c": Fraction(5), "_fft_r2c": Fraction(5, 2)}
+"""Fourier transforms → operations per element and stage, as FFTW counts its own: 5 N log2 N, half of it for reals."""
 
 _SCATTERED = frozenset({"index_add", "scatter_add", "scatter_reduce"})
 """Operations that add each element of the last operand to some place of the first."""

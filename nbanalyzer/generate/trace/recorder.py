@@ -32,7 +32,8 @@ SELDOM = (100_000, 50, 50)
 
 _NOT_THE_MODELS = (torch.__file__.rpartition("/")[0], __file__.rpartition("/")[0])
 _MOVES_NOTHING = words(
-    "_local_scalar_dense _unsafe_view as_strided_ empty empty_like empty_strided lift_fresh new_empty"
+    "_local_scalar_dense _unsafe_view as_strided_ empty empty_like empty_strided lift_fresh new_empty",
+    "squeeze_ t_ transpose_ unsqueeze_",
 )
 """Operations that allocate or reinterpret memory without moving any; so do all whose schema says view."""
 
@@ -176,6 +177,8 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torc
             operation.detail = "transposed"
         elif name == "gelu":
             operation.detail = kwargs.get("approximate", "none")
+        elif name.startswith("_fft"):
+            operation.detail = " ".join(map(str, args[1]))
         recorder.stack[-1].children.append(operation)
         return result
 

@@ -45,7 +45,7 @@ class Operation:
         inputs, outputs: its tensors.
         pointwise: whether PyTorch calls it that.
         detail: what else its cost depends on: ``"tanh"`` for that kind of GELU, ``"transposed"`` for a convolution,
-            ``"causal"`` for attention that sees no later token.
+            the dimensions of a Fourier transform, ``"causal"`` for attention that sees no later token.
         routed: what is sent to the experts whose products it is, if its sizes do not say so.
 
     """

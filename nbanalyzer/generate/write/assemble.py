@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import combinations
 
 import msgspec
 
@@ -36,6 +37,7 @@ _OPERATIONS = {
 
 
 MOST_TURNS = 4  # of a loop that may be none
+MOST_FACTS = 3  # that together say when something is run
 
 
 @dataclass
@@ -191,13 +193,39 @@ class Assembly(Sizes):
             raise Gap(path, problem.what, problem.values) from None
         return msgspec.structs.replace(kernel, calls=str(build("*", parse(kernel.calls), turns)))
 
+    def condition(self, seen: frozenset[int]) -> Formula | None:
+        """Return the condition that holds for these observations of the model itself only, None if there is none."""
+        where = frozenset(self.real)
+        return self._condition(seen & where, where)
+
     def _condition(self, seen: frozenset[int], where: frozenset[int]) -> Formula | None:
         """Return the condition that holds for the observations in `seen` and for no other in `where`."""
         for condition in self.cases.conditions:
-            holds = frozenset(index for index in where if condition.evaluate(self.observations[index].values))
-            if holds == seen:
+            if self._holding(condition) & where == seen:
                 return condition
+        facts = [(fact, self._holding(fact) & where) for fact in self.cases.facts]
+        for count in range(1, MOST_FACTS + 1):
+            for some in combinations([one for one in facts if one[1] >= seen], count):
+                if frozenset.intersection(*(holds for _, holds in some)) == seen:
+                    return build("*", *(fact for fact, _ in some))
+            for some in combinations([one for one in facts if one[1] <= seen], count):
+                if frozenset.union(*(holds for _, holds in some)) == seen:
+                    return build("max", *(fact for fact, _ in some))
         return None
+
+    def _holding(self, condition: Formula) -> frozenset[int]:
+        """Return the observations of the model itself that a condition holds for."""
+        found = self._held.get(id(condition))
+        if found is None:
+            values = ((index, self.observations[index].values) for index in self.real)
+            found = frozenset(index for index, own in values if condition.evaluate(own))
+            self._held[id(condition)] = found
+        return found
+
+    @cached_property
+    def _held(self) -> dict[int, frozenset[int]]:
+        """What was found, by the conditions of these cases, which are made once."""
+        return {}
 
     # ---- traced operations
 

@@ -41,7 +41,13 @@ def by_layer(assembly: Assembly) -> dict[tuple[str, int], Formula]:
             raise Gap(f"layer {layer}", f"{problem.what} {name}", problem.values) from None
         unit = next(iter(operands.values())).size
         size = variable(unit) if unit.endswith("bytes") else constant(int(unit))
-        found.setdefault((named.get(name, name.strip("_")), layer), []).append(build("*", *dims, size))
+        whole = build("*", *dims, size)
+        missing = [index for index in assembly.real if index not in operands] if assembly.cases.rates else []
+        if any(whole.evaluate({**assembly.observations[index].values, "kv_bytes": 1}) for index in missing):
+            if (condition := assembly.condition(frozenset(operands))) is None:
+                raise Gap(f"layer {layer}", f"when {name} is kept", ())
+            whole = build("if", whole, condition, constant(0))
+        found.setdefault((named.get(name, name.strip("_")), layer), []).append(whole)
     return {key: added(parts) for key, parts in found.items()}
 
 

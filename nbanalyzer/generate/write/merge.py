@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from nbanalyzer.generate.trace.scope import Operation, Scope
 
 __all__ = ["Node", "Slot", "merged"]
 
-MOST_REPEATS = 24  # of one operation on one line; more are a loop, whose turns are added up
+MOST_REPEATS = 16  # of one operation on one line; more are a loop, whose turns are added up
 FEW_CALLS = 4  # of one module; if what they do differs, they are different calls, of which a step may leave some out
 
 
@@ -67,8 +68,10 @@ def merged(scopes: Mapping[int, Scope], real: Collection[int]) -> Node:
     """Return the tree of the same call at several observations; the `real` ones say what is a loop."""
     first = next(iter(scopes.values()))
     node = Node(first.name, first.target, dict(scopes), dict.fromkeys(scopes, 1))
-    loops = _loops([scope for index, scope in scopes.items() if index in real] or list(scopes.values()))
-    keyed = {index: _keyed(scope, loops) for index, scope in scopes.items()}
+    seen = [scope for index, scope in scopes.items() if index in real] or list(scopes.values())
+    loops = _loops(seen)
+    backwards = _from_the_end(seen, loops)
+    keyed = {index: _keyed(scope, loops, backwards) for index, scope in scopes.items()}
     for key in _order([list(children) for children in keyed.values()]):
         found = {index: children[key] for index, children in keyed.items() if key in children}
         first_child = next(iter(found.values()))[0]
@@ -117,16 +120,38 @@ def _alike(turns: Sequence[Scope | Operation]) -> bool:
     return len({tuple(operation.done for operation in call.operations()) for call in calls}) == 1
 
 
-def _keyed(scope: Scope, loops: set[Hashable]) -> dict[Hashable, list[Scope | Operation]]:
+def _from_the_end(scopes: Sequence[Scope], loops: set[Hashable]) -> set[Hashable]:
+    """Return which calls some traces leave the first of out, not the last: what follows the last one says so."""
+    found: set[Hashable] = set()
+    followers: dict[Hashable, list[list[Hashable]]] = {}
+    for scope in scopes:
+        after: dict[Hashable, list[Hashable]] = {}
+        names = [_identity(child) for child in scope.children]
+        for child, name, follower in zip_longest(scope.children, names, names[1:]):
+            if isinstance(child, Scope) and name not in loops:
+                after.setdefault(name, []).append(follower)
+        for name, seen in after.items():
+            followers.setdefault(name, []).append(seen)
+    for name, each in followers.items():
+        fewest, most = min(each, key=len), max(each, key=len)
+        if len(fewest) < len(most) and fewest[0] != most[0] and fewest[-1] == most[-1]:
+            found.add(name)
+    return found
+
+
+def _keyed(
+    scope: Scope, loops: set[Hashable], from_the_end: Collection[Hashable]
+) -> dict[Hashable, list[Scope | Operation]]:
     """Return the children by what they have in common with those of other traces, in order."""
     keyed: dict[Hashable, list[Scope | Operation]] = {}
     count: Counter[Hashable] = Counter()
+    left = Counter(name for child in scope.children if (name := _identity(child)) in from_the_end)
     for child in scope.children:
         identity = _identity(child)
         if identity in loops:
             keyed.setdefault(identity, []).append(child)
         else:
-            keyed[identity, count[identity]] = [child]
+            keyed[identity, count[identity] - left[identity]] = [child]
             count[identity] += 1
     return keyed
 

@@ -22,6 +22,7 @@ from ipywidgets import (
 from nbanalyzer.analysis.analysis import Analysis
 from nbanalyzer.costs.passes import PHASES
 from nbanalyzer.costs.run import SIZES, SWITCHES
+from nbanalyzer.errors import UnknownNameError
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.hardware.accelerators import Accelerator, accelerators
 from nbanalyzer.hardware.profiles import TYPICAL, Profile
@@ -40,6 +41,7 @@ from .controls import (
     listen_in_turn,
     stops,
 )
+from .extras import ExtraControls, images_in
 from .mesh import MeshControls
 from .reached import AssumedControls
 from .state import FOLLOWING, State, capabilities, engines, followed, known_model
@@ -144,21 +146,23 @@ class Inputs:
         )  # fmt: skip
         self.mesh = MeshControls(self.switches["comm"], self._told)
         self.reset = Button(description="reset", tooltip="the model's own architecture", layout=Layout(width="8em"))
+        self.extras = ExtraControls(self._told, actions("images", "images"))
         self.assumed = AssumedControls(self._told)
         self._fold = Fold("architecture", "show the sizes that this template's formulas use", self._unfolded)
         self.architecture, self.variables = self._fold.toggle, self._fold.body
         self.widget = VBox(
-            [self.model, self.hardware, phase, *(size.box for size in self.sizes.values()), *self.bits.values(),
-             self.profile, *(widget for name, widget in self.switches.items() if name != "comm"),
-             self.assumed.toggle, self.assumed.body, self.mesh.toggle, self.mesh.body, self.architecture,
-             self.variables],
+            [self.model, self.hardware, phase, *(size.box for size in self.sizes.values()), self.extras.toggle,
+             self.extras.body, *self.bits.values(), self.profile,
+             *(widget for name, widget in self.switches.items() if name != "comm"), self.assumed.toggle,
+             self.assumed.body, self.mesh.toggle, self.mesh.body, self.architecture, self.variables],
             layout=Layout(width="100%", flex="0 0 auto", overflow="hidden"),
         )  # fmt: skip
         add_classes(self, "inputs")
         phase.add_class("nb-wide")
         for name, widget in (
             *self.bits.items(), *self.switches.items(), ("mesh", self.mesh.body), ("devices", self.mesh.toggle),
-            ("efficiency", self.assumed.toggle), ("assumed", self.assumed.body),
+            ("beside", self.extras.toggle), ("extras", self.extras.body), ("efficiency", self.assumed.toggle),
+            ("assumed", self.assumed.body),
         ):  # fmt: skip
             widget.add_class(f"nb-{name}")
         self.show(state, analysis)
@@ -189,6 +193,7 @@ class Inputs:
         for name, size in self.sizes.items():
             if name in state.run and not (name == "seq_len" and state.phase == "decode"):
                 options[name] = size.value
+        options |= self.extras.read()
         options |= {name: widget.value or None for name, widget in self.bits.items()}
         if isinstance(options["w_bit"], str):  # the name of a scheme
             options["quant"] = options.pop("w_bit")
@@ -225,8 +230,21 @@ class Inputs:
     @property
     def places(self) -> dict[str, list[str]]:
         """Size → the texts of its slider's stops, of all that are there."""
-        numbers = {**self.sizes, **self.mesh.sizes, **self.assumed.numbers, **self._variables}
+        numbers = {**self.sizes, **self.mesh.sizes, **self.extras.numbers, **self.assumed.numbers, **self._variables}
         return {name: [*number.texts] for name, number in numbers.items() if number.texts}
+
+    def places_of(self, name: str) -> list[int]:
+        """Return the stops of a size; of images those that the prompts have room for.
+
+        Raises:
+            UnknownNameError: no such size.
+
+        """
+        if name == "images" and name in self._state.run:
+            return images_in(self._analysis, self._state.run)
+        if name not in self.sizes:
+            raise UnknownNameError("size", name, self.sizes)
+        return self.sizes[name].places
 
     def show(self, state: State, analysis: Analysis) -> None:
         """Show a state, and offer the choices that go with it."""
@@ -270,6 +288,7 @@ class Inputs:
             for size in self.sizes.values():
                 if "max" in size.actions:
                     size.actions["max"].layout.display = "" if state.hardware else "none"
+            self.extras.show(state.run, can.extras, has_hardware=state.hardware is not None)
             self.assumed.show(state)
             self.mesh.show(state)
             if is_new:

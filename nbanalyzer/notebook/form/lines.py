@@ -14,7 +14,7 @@ from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.profiles import TYPICAL, Profile
 from nbanalyzer.notebook.settings import NONE, current
 
-from .state import DEFAULTS, FOLLOWING, State
+from .state import DEFAULTS, FOLLOWING, State, capabilities
 
 __all__ = ["lines", "magic"]
 
@@ -59,7 +59,10 @@ def _words(state: State, magic: str) -> Iterator[str]:
             yield from (option, shlex.quote(str(value)))
     if magic == "whatif" and _phase_of_sizes(state) != state.phase:
         yield from ("--phase", state.phase)
+    extras = capabilities(state.model).extras
     for name, value in state.run.items():
+        if name in extras and value in (None, extras[name]):
+            continue
         if value != _usual(name) or name in ALWAYS:
             yield from (f"--{name}", str(value))
     for name, value in state.assumed.options.items():

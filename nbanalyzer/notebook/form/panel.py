@@ -154,7 +154,8 @@ class Panel:
         if along is None:
             self.along.value = ""
             return
-        label = self.inputs.sizes[along.name].entry.description
+        size = self.inputs.sizes.get(along.name)
+        label = size.entry.description if size else along.name
         is_same = along.is_of(answer.state)
         title = along.title if is_same else f"{along.title}. Of an earlier state: press ∿ beside {label} again"
         self.along.value = along_svg(along, label, answer.state.run.get(along.name) if is_same else None, title)

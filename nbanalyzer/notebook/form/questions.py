@@ -52,7 +52,13 @@ def _largest_request(state: State, name: str) -> int:
     card = find_hardware(state.hardware or "")
 
     def fits(value: int) -> bool:
-        return value <= LONGEST and bool(fit_of(request(state.model, **{**state.options, name: value}).memory, card))
+        try:
+            asked = request(state.model, **{**state.options, name: value})
+        except InputError:
+            if name == "images" and value > 1:  # prompts have no room for so many
+                return False
+            raise
+        return value <= LONGEST and bool(fit_of(asked.memory, card))
 
     found = bisected(fits, 1)
     question = f"largest {name} of a request that fits {card.name}"

@@ -24,6 +24,7 @@ from nbanalyzer.templates.template import Composite
 
 from . import lifecycle
 from .assumed import ASSUMED, AT_ROOFLINE, Assumed
+from .extras import EXTRAS, extras_of, require_extras
 
 __all__ = [
     "DEFAULTS", "FOLLOWING", "Capabilities", "State", "begin", "capabilities", "changed", "differences", "engines",
@@ -99,6 +100,7 @@ class Capabilities:
         sizes: config variable that its formulas use → the model's own value, in the registry's order.
         stored: how its weights are stored, as its config says: a scheme, or the bits of a weight.
         positions: the tokens that it was made for; None if it does not say.
+        extras: option of what it takes beside tokens → the usual value.
 
     """
 
@@ -109,6 +111,7 @@ class Capabilities:
     sizes: Mapping[str, int]
     stored: str
     positions: int | None
+    extras: Mapping[str, int | None]
 
 
 def capabilities(model: Source) -> Capabilities:
@@ -140,6 +143,7 @@ def _capabilities(model: Source) -> Capabilities:
         sizes,
         stored.quantisation.scheme.name if (stored := analysis.kernel_tree.stored) else f"{analysis.run.w_bit}",
         analysis.params.get("max_position_embeddings"),
+        extras_of(analysis),
     )
 
 
@@ -189,7 +193,8 @@ def changed(state: State, **options: Any) -> State:
         NBAnalyzerError: an option that does not exist, or that the phase or the model does not have.
 
     """
-    known = ("model", "hardware", "profile", "phase", "set", *COMMUNICATION, *ASSUMED, *DEFAULTS, "quant", *SWITCHES)
+    of_run = (*DEFAULTS, "quant", *SWITCHES, *EXTRAS)
+    known = ("model", "hardware", "profile", "phase", "set", *COMMUNICATION, *ASSUMED, *of_run)
     for name in options:
         if name not in known:
             raise UnknownNameError("option", name, known)
@@ -306,7 +311,8 @@ def _run(state: State, phase: str, can: Capabilities, options: Mapping[str, Any]
         before["seq_len"] = 1
         before.setdefault("cache_len", CACHED)
     names = ("batch_size", *own, "w_bit", "a_bit", "kv_bit", *MESH)
-    usual: dict[str, Any] = {name: DEFAULTS[name] for name in names} | {"quant": None}
+    require_extras(options, can.extras)
+    usual: dict[str, Any] = {name: DEFAULTS[name] for name in names} | {"quant": None, **can.extras}
     if "seq_len" in usual and can.positions:
         usual["seq_len"] = min(usual["seq_len"], can.positions)  # nobody asked for more than it was made for
     for name, other in (STORED, STORED[::-1]):  # the one that is given is meant

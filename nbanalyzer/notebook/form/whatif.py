@@ -187,7 +187,7 @@ class WhatIf:
             NBAnalyzerError: they cannot be worked out.
 
         """
-        self._along = along(self.state, name, self._built().inputs.sizes[name].places) if name else None
+        self._along = along(self.state, name, self._built().inputs.places_of(name)) if name else None
         self._show()
 
     def save(self, path: str | os.PathLike[str]) -> None:

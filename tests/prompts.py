@@ -1,0 +1,106 @@
+"""Further small models that read images in a prompt, one of each family."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wholes import GRID, ROPE, TEXT, TOWER
+
+SIGLIP = {**TOWER, "model_type": "siglip_vision_model", "vision_use_head": False}
+
+PROMPTS: dict[str, dict[str, Any]] = {
+    "llava_onevision": {
+        "model_type": "llava_onevision", "architectures": ["LlavaOnevisionForConditionalGeneration"],
+        "image_token_index": 7, "video_token_index": 8, "vision_aspect_ratio": "anyres_max_2",
+        "image_grid_pinpoints": [[56, 56], [56, 112], [112, 56], [112, 112], [168, 56], [56, 168], [168, 168]],
+        "text_config": {**TEXT, "model_type": "qwen2"}, "vision_config": SIGLIP,
+    },
+    "video_llava": {
+        "model_type": "video_llava", "architectures": ["VideoLlavaForConditionalGeneration"], "image_token_index": 7,
+        "video_token_index": 8, "text_config": {**TEXT, "model_type": "llama"},
+        "vision_config": {**TOWER, "model_type": "clip_vision_model"},
+    },
+    "vipllava": {
+        "model_type": "vipllava", "architectures": ["VipLlavaForConditionalGeneration"], "image_token_index": 7,
+        "vision_feature_layers": [-2, -3, 1], "text_config": {**TEXT, "model_type": "llama"},
+        "vision_config": {**TOWER, "model_type": "clip_vision_model"},
+    },
+    "lighton_ocr": {
+        "model_type": "lighton_ocr", "architectures": ["LightOnOcrForConditionalGeneration"], "image_token_id": 7,
+        "spatial_merge_size": 2, "text_config": {**TEXT, "model_type": "qwen3"},
+        "vision_config": {**TOWER, "model_type": "pixtral", "image_size": 308, "head_dim": 12},
+    },
+    "idefics2": {
+        "model_type": "idefics2", "architectures": ["Idefics2ForConditionalGeneration"], "image_token_id": 7,
+        "text_config": {**TEXT, "model_type": "mistral", "pad_token_id": 0},
+        "vision_config": {**TOWER, "model_type": "idefics2_vision", "image_size": 980},
+        "perceiver_config": {
+            "hidden_size": 64, "resampler_n_latents": 5, "resampler_depth": 2, "resampler_n_heads": 4,
+            "resampler_head_dim": 12, "num_key_value_heads": 2,
+        },
+    },
+    "ovis2": {
+        "model_type": "ovis2", "architectures": ["Ovis2ForConditionalGeneration"], "image_token_id": 7,
+        "visual_indicator_token_ids": [110, 111, 112, 113, 114], "vocab_size": 120, "hidden_size": 64,
+        "text_config": {**TEXT, "model_type": "qwen2"},
+        "vision_config": {**TOWER, "vocab_size": 50, "hidden_stride": 2, "num_visual_indicator_tokens": 5},
+    },
+    "lfm2_vl": {
+        "model_type": "lfm2_vl", "architectures": ["Lfm2VlForConditionalGeneration"], "image_token_id": 7,
+        "downsample_factor": 2, "projector_hidden_size": 40,
+        "text_config": {
+            **TEXT, "model_type": "lfm2", "layer_types": ["conv", "full_attention"], "block_ff_dim": 96,
+            "block_auto_adjust_ff_dim": False,
+        },
+        "vision_config": {
+            **TOWER, "model_type": "siglip2_vision_model", "num_patches": 64, "patch_size": 4, "vision_use_head": False,
+        },
+    },
+    "instructblip": {
+        "model_type": "instructblip", "architectures": ["InstructBlipForConditionalGeneration"],
+        "image_token_index": 7, "num_query_tokens": 8,
+        "text_config": {
+            "model_type": "opt", "hidden_size": 64, "word_embed_proj_dim": 64, "ffn_dim": 96, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "vocab_size": 120, "max_position_embeddings": 512,
+        },
+        "vision_config": {**TOWER},
+        "qformer_config": {
+            "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 80,
+            "encoder_hidden_size": 48, "vocab_size": 60,
+        },
+    },
+    "kosmos-2": {
+        "model_type": "kosmos-2", "architectures": ["Kosmos2ForConditionalGeneration"], "latent_query_num": 6,
+        "text_config": {
+            "vocab_size": 120, "max_position_embeddings": 512, "embed_dim": 64, "layers": 2, "ffn_dim": 96,
+            "attention_heads": 4,
+        },
+        "vision_config": {**TOWER},
+    },
+    "qwen2_5_omni_thinker": {
+        "model_type": "qwen2_5_omni_thinker", "architectures": ["Qwen2_5OmniThinkerForConditionalGeneration"],
+        "image_token_index": 7, "audio_token_index": 8, "video_token_index": 9,
+        "text_config": {**TEXT, "model_type": "qwen2_5_omni_text", "rope_parameters": ROPE},
+        "vision_config": {**GRID, "window_size": 84, "fullatt_block_indexes": [1]},
+        "audio_config": {
+            "d_model": 48, "encoder_ffn_dim": 80, "encoder_attention_heads": 4, "encoder_layers": 2, "num_mel_bins": 8,
+            "output_dim": 64, "n_window": 10,
+        },
+    },
+    "qwen3_omni_moe_thinker": {
+        "model_type": "qwen3_omni_moe_thinker", "architectures": ["Qwen3OmniMoeThinkerForConditionalGeneration"],
+        "image_token_id": 7, "audio_token_id": 8, "video_token_id": 9,
+        "text_config": {
+            **TEXT, "model_type": "qwen3_omni_moe_text", "rope_parameters": ROPE, "num_experts": 4,
+            "num_experts_per_tok": 2, "moe_intermediate_size": 24, "num_hidden_layers": 4,
+        },
+        "vision_config": {
+            **GRID, "patch_size": 16, "deepstack_visual_indexes": [0, 2], "num_position_embeddings": 64,
+        },
+        "audio_config": {
+            "d_model": 48, "encoder_ffn_dim": 80, "encoder_attention_heads": 4, "encoder_layers": 2, "num_mel_bins": 8,
+            "output_dim": 64, "n_window": 10, "downsample_hidden_size": 24,
+        },
+    },
+}  # fmt: skip
+"""Of the same kinds as those of `wholes`."""
