@@ -34,6 +34,9 @@ CARD = Accelerator(
 )  # fmt: skip
 
 
+FREE: dict[str, float] = {"compute": 1, "bandwidth": 1, "launch_us": 0}
+
+
 def profile(launch_us: float = 0, share: float = 1, **fields: Any) -> Profile:
     """Return a profile whose kernels reach everything, and take so long to start."""
     all_of_them = {"compute": share, "bandwidth": share, "launch_us": launch_us}
@@ -433,6 +436,19 @@ def test_a_request_alone_has_intervals_of_its_own() -> None:
     assert timing.estimate_per_output_token.value == pytest.approx(step, rel=1e-9)
     assert timing.estimate.value == pytest.approx(prompt + 49 * step, rel=1e-9)
     assert timing.estimate.high == pytest.approx(1.5 * timing.estimate.value)
+
+
+def test_steps_before_and_after_the_first_keys_add_up() -> None:
+    """A microsecond for each of the first 130 keys: 49 steps see 121 to 169, those from the eleventh on more."""
+    fits = dict.fromkeys(("linear", "prefill_attention", "elementwise"), Fit(parameters=FREE))
+    fits["decode_attention"] = Fit(parameters={**FREE, "per_first_key_ns": 1000, "first_keys": 130})
+    by = profile(
+        classes={kind: {"any": fit} for kind, fit in fits.items()},
+        intervals={"dense": {"1": Spread(n=9, ratio=(1, 1, 1, 1, 1))}},
+    )
+    timing = request("llama-3.1-8b", set=SIZES, prompt_len=120, output_len=50).on(CARD, profile=by)
+    keys = sum(range(121, 131)) + 39 * 130
+    assert timing.estimate.value == pytest.approx(LAYERS * keys * 1e-6, rel=1e-9)
 
 
 def test_at_the_roofline_ranks_and_schemes_count() -> None:
