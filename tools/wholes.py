@@ -26,13 +26,56 @@ MAPPINGS: Mapping[Whole, tuple[str, ...]] = {
 """Sort of model → transformers' mappings of its types, the one that is taken of several first."""
 
 _QUERIES = {"projector_config": {"model_type": "blip_2_qformer", "encoder_hidden_size": 1024}}
+_ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+_VISION_OF_4096 = {"vision_config": {"out_hidden_size": 4096}}
 
 VALID: Mapping[str, Mapping[str, Any]] = {
-    "moonshine_streaming": {"num_key_value_heads": 8},
+    "aya_vision": {"vision_config": {"model_type": "siglip_vision_model", "hidden_size": 1152, "image_size": 364}},
+    **dict.fromkeys(("cosmos3_omni", "exaone4_5", "qwen3_vl"), _VISION_OF_4096),
+    "gemma3": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 896, "patch_size": 14}},
     "shieldgemma2": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 896, "patch_size": 14}},
+    **{
+        name: {
+            "text_config": {"rope_parameters": {**_ROPE, "mrope_section": [8, 12, 12], "partial_rotary_factor": 0.5}},
+            "vision_config": {},
+        }
+        for name in ("glm4v", "glm46v")
+    },
+    "glm4v_moe": {
+        "text_config": {
+            "head_dim": 128,
+            "rope_parameters": {**_ROPE, "mrope_section": [8, 12, 12], "partial_rotary_factor": 0.5},
+        },
+        "vision_config": {"out_hidden_size": 4096},
+    },
+    "glm_ocr": {"vision_config": {"out_hidden_size": 1024}},
+    "idefics3": {"vision_config": {"image_size": 364, "patch_size": 14}, "scale_factor": 2},
+    "smolvlm": {"vision_config": {"image_size": 364, "patch_size": 14}, "scale_factor": 2},
+    "instructblip": {"image_token_index": 50265},
+    "blip-2": {"image_token_index": 50265},
+    "janus": {"vision_config": {"projection_dim": 4096}},
+    "llama4": {
+        "vision_config": {
+            "hidden_size": 1408, "vision_output_dim": 4096, "projector_input_dim": 4096,
+            "projector_output_dim": 4096,
+        }
+    },
+    "mllama": {
+        "vision_config": {"intermediate_layers_indices": [3, 7, 15, 23, 30], "vision_output_dim": 7680},
+        "text_config": {"pad_token_id": 0},
+    },
+    **{
+        name: {
+            "text_config": {"hidden_size": 3584, "num_attention_heads": 28, "num_key_value_heads": 4},
+            "vision_config": {},
+        }
+        for name in ("qwen2_vl", "qwen2_5_vl")
+    },
+    "qwen3_vl_moe": {"vision_config": {"out_hidden_size": 2048}},
+    "moonshine_streaming": {"num_key_value_heads": 8},
     **dict.fromkeys(("granite_speech", "granite_speech_plus"), _QUERIES),
-}
-"""Model type → fields without which its default is no model."""
+}  # fmt: skip
+"""Model type → config fields without which its default is no model that transformers can run: sizes that contradict."""
 
 UNREAD = "how it reads images or sound is not known: its text part is counted, if it has one"
 

@@ -11,6 +11,7 @@ from nbanalyzer.errors import ConfigError, near, quote
 from nbanalyzer.generate import hf
 from nbanalyzer.generate.hf import KINDS, Kind, quiet
 from nbanalyzer.templates.config_files import MEDIA_PARTS, TEXT_PARTS, essential, text_part, untyped
+from nbanalyzer.templates.foreign import said_once
 from nbanalyzer.templates.validity import flat
 
 from .older import renamed
@@ -61,6 +62,7 @@ def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
     if strange := next((name for name in stated if "Vision" in name and hf.exported(name) is None), None):
         raise ConfigError(f"transformers has no {strange}; its {model_type!r} is another model")
     config_class = known_types[model_type]
+    whole = said_once(whole, config_class)
     types = {_type_of(name, filed) for name in stated}
     part = None if kind else _text_part(whole, config_class, types)
     if kind is None and (reading := _reading(whole, config_class, stated)):

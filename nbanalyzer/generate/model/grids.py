@@ -82,9 +82,10 @@ def _has_planes(config: Any) -> bool:
     """Return whether the places of tokens are three numbers each."""
     text = config.get_text_config()
     rope = getattr(text, "rope_parameters", None) or {}
-    return "mrope_section" in rope or str(config.model_type).startswith(("qwen2", "qwen3", "glm"))
+    return "mrope_section" in rope or str(config.model_type).startswith(_PLANES)
 
 
+_PLANES = ("qwen2", "qwen3", "glm", "cosmos3_omni", "ernie4_5_vl", "paddleocr_vl")
 _WIDTHS = ("embed_dim", "hidden_size")
 _HEADS = ("num_heads", "num_attention_heads")
 _CHANNELS = ("in_channels", "num_channels", "in_chans")

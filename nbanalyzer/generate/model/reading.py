@@ -14,7 +14,17 @@ from nbanalyzer.generate import hf
 
 from .encoders import and_texts, beside_text, images
 from .grids import gemma4, on_grid, pixtral, qwen3_vl
-from .prompts import aria, gemma3, in_prompt, instructed, latents, llava, paligemma, queried
+from .prompts import (
+    aria,
+    gemma3,
+    in_prompt,
+    instructed,
+    into_encoder,
+    latents,
+    llava,
+    paligemma,
+    queried,
+)  # fmt: skip
 from .reader import Reader
 from .sounds import clap, spectra, waves
 from .speech import filled_up, granite, heard, qwen3_asr
@@ -64,6 +74,7 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "mllama": crossed,
     "aria": aria,
     "blip-2": queried,
+    "florence2": into_encoder,
     "instructblip": instructed,
     "kosmos-2": latents,
     **dict.fromkeys(("deepseek_vl", "janus"), lambda config: in_prompt(config, "{image_patches}")),

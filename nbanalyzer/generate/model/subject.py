@@ -373,9 +373,13 @@ _TREE = re.compile(r"\b(\w+)\(\n.*\n\)", re.DOTALL)
 """A module as PyTorch shows it, with all that is in it."""
 
 
+_OF_FIELD = re.compile(r"^Validation error for field '\w+': \w+Error: (?=Field ')")
+"""What transformers' checks say before what names the field once more."""
+
+
 def _refused(error: Exception) -> ConfigError:
-    said = _TREE.sub(r"\1", str(error))
-    problem = shorten(" ".join(said.split()) or type(error).__name__, 200)
+    said = " ".join(_TREE.sub(r"\1", str(error)).split())
+    problem = shorten(_OF_FIELD.sub("", said) or type(error).__name__, 200)
     return ConfigError(f"transformers refuses this config: {problem}")
 
 

@@ -177,7 +177,7 @@ def covering(config: Any) -> Reader:
     def inputs(step: Any, tiles: int) -> dict[str, Any]:
         return {"pixel_values": _pixels(step, step.media.num_images * tiles)}
 
-    held = ("image_size", "patch_size", "hidden_stride")
+    held = ("image_size", "patch_size", "hidden_stride", "hidden_size", "vocab_size")  # both are stated twice
     return _tiled(config, "covering canvas", {"most": "12"}, variables, inputs, held=held)
 
 
@@ -308,4 +308,5 @@ def crossed(config: Any) -> Reader:
         each, tiles = -(-step.media.num_images // step.batch_size), step.model.config.vision_config.max_num_tiles
         return {"cross_attention_mask": step.ones(step.batch_size, step.cache_len + step.seq_len, each, tiles)}
 
-    return Reader(reads, inputs, of_one_size(config), reads_text=True, always=mask)
+    deep = max(getattr(config.vision_config, "intermediate_layers_indices", None) or [0]) + 2
+    return Reader(reads, inputs, of_one_size(config), reads_text=True, always=mask, least=(2, deep))

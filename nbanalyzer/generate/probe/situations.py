@@ -48,8 +48,8 @@ def base_runs(
         runs += [(3, (2 * chunk, 2 * chunk), 13), (1, (2 * chunk,), 9), (1, (2 * chunk + 5, 2 * chunk + 5), 9)]
         runs += [(3, (7, chunk, 2 * chunk + 5), 13), (1, (chunk, chunk, 2 * chunk), 9), (3, (chunk,), 9)]
     for rate in cases.rates:  # a step closes no window, one or more; before it some are closed, or tokens wait
-        most = max(rate - 2, 1)
-        runs += [(1, (1, most, 1, 1, rate - 1, most, 2, 2 * rate + 1, rate, 2 * rate - 1, 1), 9)]
+        fewer = max(rate - 2, 1)
+        runs += [(1, (1, fewer, 1, 1, rate - 1, fewer, 2, 2 * rate + 1, rate, 2 * rate - 1, 1), 9)]
         runs += [(3, (2 * rate + 1, 1, rate), 9), (2, (rate, rate, 1), 9), (3, (rate - 1, 2 * rate + 1), 9)]
     if widest:
         runs += [(batch, (length, length, 1), 9) for batch in (1, 3) for length in {2, widest - 1}]
