@@ -126,3 +126,12 @@ def test_a_model_that_keeps_nothing_has_room_where_there_is_any() -> None:
 def test_a_share_of_the_memory_is_one(share: Any) -> None:
     message = error_of(lambda: Capacity(costs_of(), CARD, memory_fraction=share))
     assert message.startswith("memory_fraction is a share above 0 and at most 1, not ")
+
+
+def test_sequences_are_counted_in_whole_bytes() -> None:
+    """A byte less than 2**39 sequences of 2**20 bytes need: no float knows that it is one sequence less."""
+    made = template(composite("part", basic("1")), state={"kv_cache": "2**16 * ({cache_len} + {seq_len})"})
+    whole = Capacity(populate(made, seq_len=1, fusion="engine"), CARD, memory_fraction=1)
+    memory = sum(whole.parts.values()) + 2**59 - 1
+    found = replace(whole, accelerator=msgspec.structs.replace(CARD, memory_bytes=memory))
+    assert found.sequences(16) == 2**39 - 1

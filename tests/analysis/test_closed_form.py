@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from builders import basic, composite, template
@@ -37,7 +38,7 @@ def at(value: int, formula: Polynomial) -> Fraction:
     return Fraction(formula.evaluate({"seq_len": value}))
 
 
-def symbolic(*kernels: dict[str, object], **run: int) -> Symbolic:
+def symbolic(*kernels: dict[str, object], **run: Any) -> Symbolic:
     """Return the costs of kernels that stay free in seq_len; elements have one byte."""
     module = composite("part", *kernels, parameters="7")
     return populate(template(module), w_bit=8, a_bit=8, **run).symbolic("seq_len")
@@ -130,7 +131,7 @@ def test_what_a_pass_does_not_run_needs_nothing() -> None:
     """A module that runs only beside a cache, so often as there are tokens in it."""
     large = composite("part", basic("1", "1000 * {a_bytes}", "0", "vector", "op"), repeat="{cache_len}")
     small = composite("other", basic("1", "10 * {a_bytes}", "0", "vector", "op"))
-    run = {"seq_len": 1, "a_bit": 8}
+    run: dict[str, Any] = {"seq_len": 1, "a_bit": 8}
     costs = populate(template(large, small), **run).symbolic("cache_len")
     whole = as_polynomial(memory_of(costs))
     assert [whole.evaluate({"cache_len": number}) for number in (0, 1, 7)] == [10, 1000, 1000]

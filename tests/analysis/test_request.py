@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -299,3 +300,24 @@ def test_the_most_steps_that_are_timed_one_by_one() -> None:
     assert request(made, prompt_len=5, output_len=10_000_000).on(CARD).time_to_first_token > 0
     with pytest.raises(InputError, match="10,000,000"):
         request(made, prompt_len=5, output_len=10_000_001).on(CARD)
+
+
+def test_an_encoder_reads_the_prompt_and_a_decoder_begins_with_one_token() -> None:
+    state = {"kv_cache": "{batch_size} * ({cache_len} + {seq_len}) * {kv_bytes}"}
+    with_encoder, alone = (
+        request(template(composite("part", basic(flops)), state=state), prompt_len=40, output_len=3)
+        for flops in ("10 * {encoder_len} + {seq_len}", "10 * {cache_len} + {seq_len}")
+    )
+    assert (with_encoder.prefill.run.seq_len, with_encoder.prefill.totals["flops"]) == (1, 10 * 40 + 1)
+    assert (with_encoder.last.run.cache_len, with_encoder.last.totals["flops"]) == (2, 10 * 40 + 1)
+    assert (alone.prefill.run.seq_len, alone.prefill.totals["flops"]) == (40, 40)
+    assert (alone.last.run.cache_len, alone.last.totals["flops"]) == (41, 10 * 41 + 1)
+
+
+def test_steps_that_write_several_tokens_are_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = {"kv_cache": "{batch_size} * ({cache_len} + {seq_len}) * {kv_bytes}"}
+    made = template(composite("part", basic("{seq_len}")), state=state)
+    monkeypatch.setattr("nbanalyzer.analysis.request_costs.tokens_a_step", lambda _: Fraction(7, 4))
+    found = {tokens: request(made, prompt_len=5, output_len=tokens + 1).steps_run for tokens in (7, 14, 9)}
+    assert found == {7: 4, 14: 8, 9: 5.1}  # of 5.142…
+    assert [type(steps) for steps in found.values()] == [int, int, float]

@@ -31,8 +31,8 @@ READS = {
 SEES = composite("tower", basic("10 * {num_patches}"))
 
 
-def seeing(model_id: str = "own", **run: Any) -> Analysis:
-    state = {"kv_cache": "{num_layers} * ({cache_len} + {seq_len})"}
+def seeing(model_id: str = "own", *, writes: bool = True, **run: Any) -> Analysis:
+    state = {"kv_cache": "{num_layers} * ({cache_len} + {seq_len})"} if writes else {}
     made = {**own(LAYER, SEES, reads=READS, state=state), "model_id": model_id}
     return populate(made, **{"seq_len": 20, **run})
 
@@ -52,11 +52,15 @@ def test_images_are_in_the_pass_and_in_its_line() -> None:
 
 
 @pytest.mark.parametrize(("model_id", "name"), [("own", "own"), ("", "a model")])
-def test_what_is_not_divided_with_images(model_id: str, name: str) -> None:
-    for axis in ("pp", "cp"):
-        said = f"not modelled: {axis} for {name}, which reads images"
-        assert error_of(lambda axis=axis: seeing(model_id, **{axis: 2})) == said  # type: ignore[misc]
-    assert seeing(model_id, dp=2).run.devices == 2
+def test_a_model_that_reads_images_alone_has_no_stages(model_id: str, name: str) -> None:
+    said = f"not modelled: pp for {name}, which reads images"
+    assert error_of(lambda: seeing(model_id, writes=False, pp=2)) == said
+    assert seeing(model_id, writes=False, dp=2).run.devices == 2
+    for axis, note in (
+        ("pp", "stage 0 with layers 0 to 1, and what reads images"),
+        ("cp", "every rank of cp reads all images"),
+    ):
+        assert note in seeing(model_id, **{axis: 2, "rank": 0}).conditions
 
 
 def test_a_model_that_reads_text_alone() -> None:

@@ -290,3 +290,13 @@ def test_what_is_sent_is_in_launches_of_its_own(fusion: str) -> None:
     found = [(one.kind, one.times.number, one.payload.number) for one in rank.symbolic().launches if one.kind == "link"]
     assert found == [("link", 1, 3 * 2 * 4 * 2)]
     assert all(not one.payload for one in rank.symbolic().launches if one.kind != "link")
+
+
+def test_all_formulas_together_have_so_many_terms_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The 1 of repeats and calls, and two terms of FLOPs."""
+    kernel = basic("{batch_size} + {seq_len}")
+    monkeypatch.setattr("nbanalyzer.costs.symbolic.MAX_TERMS", 3)
+    assert str(own(kernel).metric("flops")) == "batch_size + seq_len"
+    monkeypatch.setattr("nbanalyzer.costs.symbolic.MAX_TERMS", 2)
+    with pytest.raises(TemplateError, match=r"part\.op: multiplied out, all formulas have more than 2 terms"):
+        own(kernel).metric("flops")

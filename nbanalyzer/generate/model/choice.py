@@ -59,6 +59,8 @@ def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
         if model_type is None:
             raise _unknown(config, known_types)
         whole = {**config, "model_type": model_type}
+    if strange := next((name for name in stated if "Vision" in name and hf.exported(name) is None), None):
+        raise ConfigError(f"transformers has no {strange}; its {model_type!r} is another model")
     config_class = known_types[model_type]
     whole = said_once(whole, config_class)
     types = {_type_of(name, filed) for name in stated}
@@ -95,7 +97,7 @@ def _reading(whole: Mapping[str, Any], config_class: Any, stated: list[str]) -> 
 
     A config that states a text part and nothing beside it means that part.
     """
-    has_parts = any(isinstance(whole.get(key), Mapping) for key in MEDIA_PARTS)
+    has_parts = any(isinstance(whole.get(key), Mapping) for key in (*MEDIA_PARTS, "encoder_config"))
     if text_part(whole) and not has_parts:
         return None
     found = next((class_ for name in stated if (class_ := hf.exported(name)) is not None), None)

@@ -124,10 +124,10 @@ class Subject(Choice):
         return found
 
     def build(self, attn: str = "sdpa", experts: str = "") -> torch.nn.Module:
-        """Return the model in bf16 on its device; eager attention where it has no other.
+        """Return the model in bf16 on its device; eager attention where a part of it has no other.
 
         Args:
-            attn: ``"sdpa"`` or ``"eager"``.
+            attn: ``"sdpa"``, ``"eager"``, or ``""`` for what each part of the model has.
             experts: how a mixture of experts is computed; FlopCounterMode counts nothing for ``"grouped_mm"``, which is
                 the default.
 
@@ -149,7 +149,7 @@ class Subject(Choice):
             raise
         except Exception as error:  # noqa: BLE001 - whatever a layer's checks raise
             if attn == "sdpa" and "scaled_dot_product_attention" in str(error):
-                return self.build("eager", experts)
+                return self.build("", experts)
             if experts and "experts implementation" in str(error):
                 return self.build(attn, "")
             raise _refused(error) from None
