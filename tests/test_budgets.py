@@ -252,7 +252,7 @@ def references(count: int) -> dict[str, Any]:
         (siblings(30_000), "more than 3,000 kernels"),
         (template(*[basic("1")] * 100_000), "more than 3,000 kernels"),
         (references(3_000), "more than 3,000 kernels"),
-        (template(*[basic("1+" * 4_000 + "1")] * 50), "more than 200,000 characters of formulas"),
+        (template(*[basic("1+" * 4_000 + "1")] * 50), "more than 300,000 characters of formulas"),
     ],
     ids=["siblings", "basic", "references", "characters"],
 )

@@ -60,7 +60,7 @@ def test_parameters_are_found_again(name: str) -> None:
         "compute_us": np.exp(random.uniform(-3, 7, 500)), "memory_us": np.exp(random.uniform(1, 7, 500)),
         "input_size": 2.0 ** random.integers(8, 16, 500), "output_size": 2.0 ** random.integers(8, 15, 500), "num_tokens": 2.0 ** random.integers(0, 14, 500),
         "context": 2.0 ** random.integers(7, 17, 500), "num_sequences": 2.0 ** random.integers(0, 8, 500),
-        "num_heads": np.full(500, 32.0), "num_kv_heads": random.choice([1.0, 3.0, 8.0], 500), "experts_touched": random.uniform(1, 200, 500),
+        "num_heads": random.choice([8.0, 32.0], 500), "num_kv_heads": random.choice([1.0, 3.0, 8.0], 500), "experts_touched": random.uniform(1, 200, 500),
         "message_us": np.exp(random.uniform(-5, 6, 500)), "num_ranks": random.choice([2.0, 4.0, 8.0], 500),
     }  # fmt: skip
     launches["rank_doublings"] = np.log2(launches["num_ranks"])
@@ -77,7 +77,7 @@ def test_parameters_are_found_again(name: str) -> None:
     }
     true = {
         "compute": 0.7, "bandwidth": 0.8, "launch_us": 5.0, "per_k_ns": 0.9, "longest_k": 6000.0, "tile_k_ns": 9.0, "per_token_ns": 2.0, "throttle": 0.12, "brief_us": 60.0, "kept": 3.0,
-        "undivided": 0.1, "unfilled": 0.6, "per_context_ns": 0.8, "wave_us": 2.0, "wave_context_ns": 0.5, "activation_bandwidth": 0.4,
+        "undivided": 0.1, "undivided_multi_head": 0.3, "unfilled": 0.6, "per_context_ns": 0.8, "per_first_key_ns": 9.0, "first_keys": 1500.0, "wave_us": 2.0, "wave_context_ns": 0.5, "activation_bandwidth": 0.4,
         "per_expert_us": 0.5, "uneven": 0.3, "per_rank_us": 0.5, "second_step_us": 3.0, "link": 0.7,
     }  # fmt: skip
     wanted = {key: true[key] for key in law.parameters if key in true}

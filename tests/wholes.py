@@ -22,6 +22,11 @@ SOUND: dict[str, Any] = {
     "conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4,
 }  # fmt: skip
 
+PARAKEET = {
+    "model_type": "parakeet_encoder", "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "intermediate_size": 80, "num_mel_bins": 16, "subsampling_conv_channels": 8, "conv_kernel_size": 5,
+}  # fmt: skip
+
 LLAVA = {
     "model_type": "llava", "architectures": ["LlavaForConditionalGeneration"], "image_token_index": 7,
     "text_config": {**TEXT, "model_type": "llama"}, "vision_config": {**TOWER, "model_type": "clip_vision_model"},
@@ -177,6 +182,24 @@ MORE: dict[str, dict[str, Any]] = {
         "linear_key_head_dim": 16, "linear_value_head_dim": 16}, "vision_config": {**GRID, "patch_size": 16,
         "num_position_embeddings": 64, "deepstack_visual_indexes": []},
     },
+    "qwen3_5_moe": {
+        "model_type": "qwen3_5_moe", "architectures": ["Qwen3_5MoeForConditionalGeneration"], "image_token_id": 7,
+        "text_config": {**TEXT, "num_hidden_layers": 4, "model_type": "qwen3_5_moe_text", "rope_parameters":
+        {**ROPE, "partial_rotary_factor": 1.0}, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+        "linear_key_head_dim": 16, "linear_value_head_dim": 16, "num_experts": 4, "num_experts_per_tok": 2,
+        "moe_intermediate_size": 24, "shared_expert_intermediate_size": 40}, "vision_config": {**GRID, "patch_size":
+        16, "num_position_embeddings": 64, "deepstack_visual_indexes": []},
+    },
+    "gemma4": {
+        "model_type": "gemma4", "architectures": ["Gemma4ForConditionalGeneration"], "image_token_id": 7,
+        "audio_token_id": 8, "video_token_id": 9, "text_config": {**TEXT, "model_type": "gemma4_text",
+        "num_hidden_layers": 4, "sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "global_head_dim": 24, "vocab_size_per_layer_input": 120, "hidden_size_per_layer_input": 20,
+        "num_kv_shared_layers": 2}, "vision_config": {"hidden_size": 48, "num_hidden_layers": 3,
+        "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 12, "intermediate_size": 80, "patch_size": 8,
+        "pooling_kernel_size": 2, "position_embedding_size": 300}, "audio_config": {"hidden_size": 32,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "output_proj_dims": 40},
+    },
     "paddleocr_vl": {
         "model_type": "paddleocr_vl", "architectures": ["PaddleOCRVLForConditionalGeneration"],
         "image_token_id": 7, "text_config": {**TEXT, "model_type": "paddleocr_vl_text", "rope_parameters":
@@ -229,5 +252,57 @@ MORE: dict[str, dict[str, Any]] = {
         "encoder_ffn_dim": 80, "encoder_attention_heads": 4, "encoder_layers": 3, "num_mel_bins": 8,
         "max_source_positions": 1500},
     },
+    "audioflamingo3": {
+        "model_type": "audioflamingo3", "architectures": ["AudioFlamingo3ForConditionalGeneration"],
+        "audio_token_id": 7, "text_config": {**TEXT, "model_type": "qwen2"}, "audio_config": {"hidden_size": 48,
+        "intermediate_size": 80, "num_attention_heads": 4, "num_hidden_layers": 3, "num_mel_bins": 8,
+        "max_source_positions": 1500},
+    },
+    "granite_speech": {
+        "model_type": "granite_speech", "architectures": ["GraniteSpeechForConditionalGeneration"],
+        "audio_token_index": 7, "text_config": {**TEXT, "model_type": "granite"}, "window_size": 6, "downsample_rate":
+        3, "has_lora_adapter": False, "encoder_config": {"input_dim": 20, "num_layers": 4, "hidden_dim": 48,
+        "num_heads": 4, "dim_head": 12, "output_dim": 14, "context_size": 40, "max_pos_emb": 50, "conv_kernel_size": 5},
+        "projector_config": {"model_type": "blip_2_qformer", "hidden_size": 48, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "intermediate_size": 80, "encoder_hidden_size": 48, "cross_attention_frequency": 1},
+    },
+    "qwen3_asr": {
+        "model_type": "qwen3_asr", "architectures": ["Qwen3ASRForConditionalGeneration"], "audio_token_id": 7,
+        "text_config": {**TEXT, "model_type": "qwen3"}, "audio_config": {"d_model": 48, "encoder_ffn_dim": 80,
+        "encoder_attention_heads": 4, "encoder_layers": 3, "num_mel_bins": 8, "downsample_hidden_size": 20,
+        "output_dim": 64, "n_window": 50, "n_window_infer": 200},
+    },
+    "parakeet": {
+        "model_type": "parakeet_ctc", "architectures": ["ParakeetForCTC"], "vocab_size": 33, "encoder_config": PARAKEET,
+    },
+    "lasr": {
+        "model_type": "lasr_ctc", "architectures": ["LasrForCTC"], "vocab_size": 33, "encoder_config":
+        {**PARAKEET, "model_type": "lasr_encoder"},
+    },
+    "canary": {
+        "model_type": "canary", "architectures": ["CanaryForConditionalGeneration"], "vocab_size": 120,
+        "encoder_config": PARAKEET, "decoder_config": {"hidden_size": 48, "num_hidden_layers": 2, "vocab_size": 120,
+        "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 12, "intermediate_size": 80,
+        "max_position_embeddings": 128},
+    },
+    "speech_to_text": {
+        "model_type": "speech_to_text", "architectures": ["Speech2TextForConditionalGeneration"], "d_model": 48,
+        "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 80, "decoder_ffn_dim": 80, "vocab_size": 120, "input_feat_per_channel": 20,
+        "conv_channels": 24, "max_target_positions": 200,
+    },
+    "seamless_m4t": {
+        "model_type": "seamless_m4t", "architectures": ["SeamlessM4TForSpeechToText"], "hidden_size": 48,
+        "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 80, "decoder_ffn_dim": 80, "vocab_size": 120, "speech_encoder_layers": 2,
+        "speech_encoder_attention_heads": 4, "speech_encoder_intermediate_size": 80, "feature_projection_input_dim": 20,
+        "num_conv_pos_embedding_groups": 4, "max_position_embeddings": 256,
+    },
+    "moonshine": {
+        "model_type": "moonshine", "architectures": ["MoonshineForConditionalGeneration"], "hidden_size": 48,
+        "intermediate_size": 80, "encoder_num_hidden_layers": 2, "decoder_num_hidden_layers": 2,
+        "encoder_num_attention_heads": 4, "decoder_num_attention_heads": 4, "vocab_size": 120,
+    },
+    "sew": {**SOUND, "model_type": "sew", "architectures": ["SEWForCTC"], "conv_dim": [16] * 13},
 }  # fmt: skip
 """The same of families that are not shipped."""

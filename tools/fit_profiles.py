@@ -60,6 +60,8 @@ ALL_ENGINES = {"skew_us": 2.0, "visited": 0.8, "kept": 1.0}
 IN_MODELS = {"trtllm": {"quantize": 0.0}}  # its kernel before quantises
 # No table measures these: in a CUDA graph, as times per token of whole models bear out.
 ELEMENTWISE = Fit(parameters={"bandwidth": 0.75, "launch_us": 2.0}, assumed=True)
+LENGTHS = {"throttle": "brief_us", "per_first_key_ns": "first_keys"}
+"""Parameter → what says how long it counts, and says nothing where that is 0."""
 FEWEST = 20  # rows of a colour that a law can be fitted to
 LARGEST_ERROR = 0.25  # median, where a law saw nothing, of what is still modelled
 WITHOUT_GRAPH = 50.0  # microseconds: a quickest linear as slow as that was not started in a graph
@@ -135,8 +137,9 @@ def fit(table: Table, launch_us: float | None = None) -> Outcome:
             errors.append(_errors(time, table.measured[~seen]))
     found = given | fitted(law, table.launches, table.measured, constants | given)
     found = {name: _rounded(found[name], law, name) for name in law.parameters}
-    if not found.get("throttle", 1):
-        found["brief_us"] = 0.0  # nothing begins then
+    for rate, length in LENGTHS.items():
+        if not found.get(rate, 1):
+            found[length] = law.parameters[length].default or 0.0  # nothing begins, or ends, then
     ratio = table.measured / times(law, table.launches, constants | found)
     low, lower, middle, upper, high = (float(f"{value:.{DIGITS}g}") for value in np.quantile(ratio, QUANTILES))
     error = np.concatenate(errors) if errors else None

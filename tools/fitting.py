@@ -20,6 +20,7 @@ LOGARITHMIC = {"share", "elements", "multiple"}  # units of what divides
 DIFFERENCE = 1e-4  # step of a difference quotient, of the parameter's scale
 SHARES, LAUNCHES = (0.35, 0.8), (0.3, 0.9)  # where the search begins: shares, and parts of the quickest launches
 OTHERS, LONGEST, BRIEF = 0.2, 8000, 100.0  # and all other times, in their units, and lengths
+FIRST_KEYS, FIRST = (300, 10000), 3000.0  # few keys that take long or many that do not: what is best may be near either
 
 
 def times(law: Law, launches: Mapping[str, Array], values: Mapping[str, float]) -> Array:
@@ -51,9 +52,9 @@ def fitted(law: Law, launches: Mapping[str, Array], measured: Array, fixed: Mapp
 
     quick = float(np.quantile(measured, 0.05))
     best, least = low, np.inf
-    for share, part in product(SHARES, LAUNCHES):
+    for share, part, keys in product(SHARES, LAUNCHES, FIRST_KEYS if "first_keys" in free else (1,)):
         first = {"launch_us": part * quick, "longest_k": LONGEST, "brief_us": BRIEF, "throttle": 0.1, "kept": 2.0}
-        first |= {"tile_k_ns": 1.0, "undivided": 0.05}
+        first |= {"tile_k_ns": 1.0, "undivided": 0.05, "first_keys": keys, "per_first_key_ns": FIRST / keys}
         start = np.array(
             [first.get(name, share if law.parameters[name].unit == "share" else OTHERS) for name in free], float
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 from nbanalyzer.generate import hf
 from nbanalyzer.generate.model.subject import Subject
@@ -24,6 +24,58 @@ MAPPINGS: Mapping[Whole, tuple[str, ...]] = {
     "audio": ("CTC", "AUDIO_CLASSIFICATION", "SPEECH_SEQ_2_SEQ"),
 }
 """Sort of model → transformers' mappings of its types, the one that is taken of several first."""
+
+_QUERIES = {"projector_config": {"model_type": "blip_2_qformer", "encoder_hidden_size": 1024}}
+_ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+_VISION_OF_4096 = {"vision_config": {"out_hidden_size": 4096}}
+
+VALID: Mapping[str, Mapping[str, Any]] = {
+    "aya_vision": {"vision_config": {"model_type": "siglip_vision_model", "hidden_size": 1152, "image_size": 364}},
+    **dict.fromkeys(("cosmos3_omni", "exaone4_5", "qwen3_vl"), _VISION_OF_4096),
+    "gemma3": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 896, "patch_size": 14}},
+    "shieldgemma2": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 896, "patch_size": 14}},
+    **{
+        name: {
+            "text_config": {"rope_parameters": {**_ROPE, "mrope_section": [8, 12, 12], "partial_rotary_factor": 0.5}},
+            "vision_config": {},
+        }
+        for name in ("glm4v", "glm46v")
+    },
+    "glm4v_moe": {
+        "text_config": {
+            "head_dim": 128,
+            "rope_parameters": {**_ROPE, "mrope_section": [8, 12, 12], "partial_rotary_factor": 0.5},
+        },
+        "vision_config": {"out_hidden_size": 4096},
+    },
+    "glm_ocr": {"vision_config": {"out_hidden_size": 1024}},
+    "idefics3": {"vision_config": {"image_size": 364, "patch_size": 14}, "scale_factor": 2},
+    "smolvlm": {"vision_config": {"image_size": 364, "patch_size": 14}, "scale_factor": 2},
+    "instructblip": {"image_token_index": 50265},
+    "blip-2": {"image_token_index": 50265},
+    "janus": {"vision_config": {"projection_dim": 4096}},
+    "llama4": {
+        "vision_config": {
+            "hidden_size": 1408, "vision_output_dim": 4096, "projector_input_dim": 4096,
+            "projector_output_dim": 4096,
+        }
+    },
+    "mllama": {
+        "vision_config": {"intermediate_layers_indices": [3, 7, 15, 23, 30], "vision_output_dim": 7680},
+        "text_config": {"pad_token_id": 0},
+    },
+    **{
+        name: {
+            "text_config": {"hidden_size": 3584, "num_attention_heads": 28, "num_key_value_heads": 4},
+            "vision_config": {},
+        }
+        for name in ("qwen2_vl", "qwen2_5_vl")
+    },
+    "qwen3_vl_moe": {"vision_config": {"out_hidden_size": 2048}},
+    "moonshine_streaming": {"num_key_value_heads": 8},
+    **dict.fromkeys(("granite_speech", "granite_speech_plus"), _QUERIES),
+}  # fmt: skip
+"""Model type → config fields without which its default is no model that transformers can run: sizes that contradict."""
 
 UNREAD = "how it reads images or sound is not known: its text part is counted, if it has one"
 
@@ -45,20 +97,24 @@ def classes(whole: Whole) -> Mapping[str, str]:
 def try_whole(whole: Whole, model_type: str) -> tuple[Outcome, str]:
     """Return what comes of a type, and why."""
     from nbanalyzer.generate.check.equality import MismatchError, checked
+    from nbanalyzer.generate.model.subject import UnrunnableError
     from nbanalyzer.generate.trace.layers import shallow
     from nbanalyzer.generate.write.template import GapError, build_template
 
     name = classes(whole)[model_type]
     try:
-        subject = Subject.of({"model_type": model_type, "architectures": [name]})
+        subject = Subject.of({"model_type": model_type, "architectures": [name], **VALID.get(model_type, {})})
         if subject.reader is None or subject.model_class is not hf.exported(name):
             return "not traceable", UNREAD
-        subject, _ = shallow(subject, least=2)
+        few, _ = shallow(subject, least=2)
     except Exception as error:  # noqa: BLE001 - the defaults of some configs are no model at all
         return "not traceable", f"its default config cannot be built: {error}"
     try:
-        template = build_template(subject, f"default/{model_type}")
-        checked(template, subject)
+        try:
+            template = build_template(few, f"default/{model_type}")
+        except UnrunnableError:  # its code takes what some of its layers see
+            few, template = subject, build_template(subject, f"default/{model_type}")
+        checked(template, few)
     except GapError as error:
         return "gaps", str(error).partition(": ")[2]
     except MismatchError as error:

@@ -24,7 +24,7 @@ __all__ = ["MOST_ARGUMENTS", "PREFIX", "Reply", "Tool"]
 
 PREFIX = "nbanalyzer_"
 MOST_ARGUMENTS = 500_000
-"""Characters of all arguments of a call, as JSON: a draft has at most 200,000 of formulas."""
+"""Characters of all arguments of a call, as JSON: a draft has at most 300,000 of formulas."""
 
 
 class Reply(NamedTuple):

@@ -95,9 +95,10 @@ class Capacity:
         return self.taken - sum(self.parts.values())
 
     def sequence(self, tokens: int) -> Number:
-        """Return the bytes of the cache of one sequence of so many tokens, in whole blocks."""
-        blocks = -(-tokens // BLOCK)
-        run = replace(self.costs.run, batch_size=1, seq_len=1, cache_len=blocks * BLOCK - 1)
+        """Return the bytes of the cache of one sequence of so many tokens, and of drafts, in whole blocks."""
+        ahead = self.costs.run.mtp
+        blocks = -(-(tokens + ahead) // BLOCK)
+        run = replace(self.costs.run, batch_size=1, seq_len=1, cache_len=blocks * BLOCK - 1 - ahead)
         tree = self.costs.kernel_tree
         return normalize(sum(tree.state({**self.costs.params, **run.values()}).values()))
 

@@ -200,8 +200,6 @@ class RequestTiming(Shown, shown_by="request"):
             NotModelledError: nobody knows how such a model is served.
 
         """
-        if drafts := self.request.last.run.mtp:
-            raise NotModelledError(f"not modelled: mtp={drafts} in continuous batching: leave concurrency out")
         if "encoder_len" in self.request.last.variables:
             raise NotModelledError("not modelled: encoder-decoder models in continuous batching")
         return Capacity(self.steps.costs, self.accelerator, self.request.tp, memory_fraction)

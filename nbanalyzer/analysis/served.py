@@ -6,6 +6,9 @@ of the steps, so that
 
     time per output token = step + min(1, B / N) * (step with a prompt in it - step).
 
+With drafts a step writes t tokens of each sequence on average (`nbanalyzer.costs.drafts`): outputs take N / t steps,
+and that is the time of t tokens.
+
 The cache of a sequence is as it is in the middle of its output. Not modelled: requests that wait for their turn,
 prompts that share a beginning, the time until the first token under load.
 """
@@ -17,6 +20,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from nbanalyzer.costs.costs import Costs
+from nbanalyzer.costs.drafts import tokens_a_step
 from nbanalyzer.display import Shown, save
 from nbanalyzer.errors import InputError
 from nbanalyzer.quantities import seconds, si
@@ -106,7 +110,7 @@ class Served(Shown, shown_by="served"):
 
     @cached_property
     def step(self) -> Times:
-        """A step that writes one token for each sequence."""
+        """A step that writes one token for each sequence, with drafts `tokens_a_step`."""
         return self.steps.decode(self.batch, self.context)
 
     @cached_property
@@ -116,13 +120,19 @@ class Served(Shown, shown_by="served"):
 
     @property
     def prompt_share(self) -> float:
-        """Share of the steps that have a prompt in them: B / output_len, at most 1."""
-        return min(1.0, self.batch / self.output_len)
+        """Share of the steps that have a prompt in them: B / (output_len / tokens a step), at most 1."""
+        return min(1.0, self.batch * self.tokens_a_step / self.output_len)
+
+    @property
+    def tokens_a_step(self) -> float:
+        """Tokens that a step writes of each sequence: more than one where drafts are accepted."""
+        return float(tokens_a_step(self.costs.run))
 
     @cached_property
     def times(self) -> Times:
         """The time per output token, expected and at least, without an interval."""
-        return self.step + (self.step_with_prompt - self.step) * self.prompt_share
+        each = self.step + (self.step_with_prompt - self.step) * self.prompt_share
+        return each * (1 / self.tokens_a_step) if self.costs.run.mtp else each
 
     @property
     def lower_bound(self) -> float:

@@ -62,7 +62,8 @@ def units_of(costs: Costs, plan: Plan = "layers") -> list[Unit]:
             and head together, which are kept; a head that is the embedding takes that along.
 
     Raises:
-        InputError: a run without ``fsdp``, or with experts that are spread over some of its ranks.
+        InputError: a run without ``fsdp``, with experts that are spread over some of its ranks, or with weights in a
+            scheme.
 
     """
     ranks = costs.run.fsdp
@@ -71,6 +72,8 @@ def units_of(costs: Costs, plan: Plan = "layers") -> list[Unit]:
         raise InputError("weights are whole on every rank: populate with fsdp=8, or as many ranks as share them")
     if any(node.path.split(".")[-2].startswith(EXPERTS) for node in gathers):
         raise InputError("not modelled: a step of training with experts that are spread over some of the shards, by ep")
+    if costs.kernel_tree.stored:
+        raise InputError("not modelled: a step of training of weights in a scheme, which have no gradients: quant=none")
     found = []
     for node in gathers:
         part = normalize(Fraction(_payload(costs, node)) / ranks / Fraction(costs.values["w_bytes"]))

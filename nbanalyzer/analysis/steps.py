@@ -1,9 +1,10 @@
 """The steps of a serving engine on one rank: how long each is expected to take, and takes at least.
 
 A step writes one token for every sequence of a batch. A step **with a prompt in it** reads the prompt of a new sequence
-as well: its linears and experts run once over the tokens of both, its attention is that of the batch and that of the
-prompt, and what reads the prompt's images or sound runs besides. Both are sums over the launches of an engine's list
-(``fusion="engine"``).
+as well: its linears and experts run once over the tokens of both, its attention, and what else goes through a sequence
+with a state of its own, is that of the batch and that of the prompt, and what reads the prompt's images or sound runs
+besides. With N drafts a step, each sequence of the batch has N + 1 tokens in it, and the layers that draft run as
+`nbanalyzer.costs.mtp` has it. All are sums over the launches of an engine's list (``fusion="engine"``).
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from functools import cached_property
 from nbanalyzer.costs.costs import Costs
 from nbanalyzer.costs.count import tree_of
 from nbanalyzer.costs.launch import Launch
+from nbanalyzer.costs.mtp import is_again, is_ahead
 from nbanalyzer.costs.run import Run
 from nbanalyzer.costs.symbolic import Symbolic
+from nbanalyzer.costs.tree import Node, Tree
 from nbanalyzer.errors import NotModelledError
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import Polynomial
@@ -26,6 +29,7 @@ from nbanalyzer.hardware.accelerators import Accelerator
 from nbanalyzer.hardware.parameters import Spread
 from nbanalyzer.hardware.profiles import Profile
 from nbanalyzer.quantities import seconds
+from nbanalyzer.templates.config import ModelParams
 from nbanalyzer.templates.media import names_of
 
 from .communication import MICRO, ONE_NODE, Communication
@@ -109,7 +113,7 @@ class Steps:
         return self.costs.run.tp
 
     def decode(self, batch: int, context: int) -> Times:
-        """Return a step that writes one token for each of `batch` sequences, with `context` tokens in the cache."""
+        """Return a step of `batch` sequences with `context` tokens in the cache: one token for each, and drafts."""
         step = self._pass(batch, 1, context)
         return self._times(step, step.launches)
 
@@ -120,20 +124,30 @@ class Steps:
 
     def mixed(self, batch: int, context: int, prompt: int) -> Times:
         """Return a step as `decode` does it, with one prompt of `prompt` tokens in it."""
-        both, heads = self._pass(batch + prompt, 1, context), self._pass(batch + 1, 1, context)
         old, new = self._pass(batch, 1, context), self._pass(1, prompt, 0)
+        tokens = batch * (1 + self.costs.run.mtp)  # each alone in its sequence, for all that is not attention
+        both, heads = self._alone(tokens + prompt, context), self._alone(tokens + 1, context)
         found = Times(0.0, 0.0)
-        parts = (("media", new), ("attention", old), ("attention", new), ("head", heads), ("", both))
+        parts = [("media", new), ("sequences", old), ("sequences", new), ("head", heads), ("", both)]
+        if self.costs.run.mtp:
+            parts.append(("draft", self._alone(batch + 1, context)))
         for name, step in parts:
             found += self._times(step, (launch for launch in step.launches if self._part(launch) == name))
         return found
 
     def _part(self, launch: Launch[Number]) -> str:
-        """Return what a launch runs over: images or sound, pairs of tokens, those that give logits, or all tokens."""
+        """Return what a launch runs over: images or sound, sequences, the tokens that give logits, or all tokens.
+
+        One token of each sequence is drafted from: by the head of the layer that drafts, and by all that runs again.
+        """
         used = {name for node in launch.nodes for names in (*node.uses, node.payload.variables) for name in names}
         if not used.isdisjoint(self._media):
             return "media"
-        return "attention" if launch.kind == "attention" else "head" if "num_logits" in used else ""
+        if launch.kind in {"attention", "scan"} or _has_phases(launch.nodes[0]):
+            return "sequences"
+        if is_ahead(launch.nodes[0]) and (is_again(launch.nodes[0]) or "vocab_size" in used):
+            return "draft"
+        return "head" if "num_logits" in used else ""
 
     @cached_property
     def _media(self) -> frozenset[str]:
@@ -142,10 +156,22 @@ class Steps:
 
     def _pass(self, batch: int, seq_len: int, cache_len: int) -> Costs:
         run = self.costs.run.fused(batch_size=batch, seq_len=seq_len, cache_len=cache_len)
+        return Costs(self._tree(run), self.costs.params, run)
+
+    def _tree(self, run: Run) -> Tree:
         tree = self.costs.kernel_tree
         if run.variants != self.costs.run.variants:  # prompts are read with other kernels, as those of latent attention
             tree = tree_of(tree.source, run, self.costs.params)
-        return Costs(tree, self.costs.params, run)
+        return tree
+
+    def _alone(self, tokens: int, context: int) -> Costs:
+        """Return a pass over so many tokens, each of a sequence of its own, without drafts that it verifies."""
+        found = self._pass(tokens, 1, context)
+        if not found.run.mtp:
+            return found
+        known, drafts = found.params, {"mtp": found.run.mtp, "drafts": 0}
+        params = ModelParams({**known, **drafts}, known.model_type, known.unknown, known.defaults)
+        return Costs(found.kernel_tree, params, found.run.fused(mtp=0))
 
     def _pace(self, costs: Costs) -> Pace:
         if self.profile.engine == EAGER:
@@ -234,3 +260,13 @@ def _bound_of(costs: Symbolic, rates: Rates) -> Polynomial:
     """Return the least seconds of a pass as a polynomial of what stays free: the longest of each launch's times."""
     times = ([*busy(launch, rates).values()] for launch in costs.launches)
     return Polynomial.sum(applied("max", (*one,)) if len(one) > 1 else one[0] for one in times if one)
+
+
+def _has_phases(node: Node) -> bool:
+    """Return whether a kernel is another for a prompt than for one token, as a convolution with a state is."""
+    above: Node | None = node.parent
+    while above is not None:
+        if "seq_len" in above.calls.variables:
+            return True
+        above = above.parent
+    return False

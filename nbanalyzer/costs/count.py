@@ -197,7 +197,13 @@ def tree_of(template: ModelTemplate, run: Run, params: Mapping[str, int] | None 
     from .storing import stored_tree  # not needed for weights of one width
 
     known = extract_model_params(template.config, {}, ()) if params is None else params
-    return stored_tree(tree, quantisation, known, run)
+    if run.fsdp == 1:
+        return stored_tree(tree, quantisation, known, run)
+    from .stored_shards import require_shards, sharded_tensors
+
+    require_shards(quantisation, run)
+    whole = _plain(template, run, params, shards=False)
+    return sharded_tensors(tree, stored_tree(whole, quantisation, known, run))
 
 
 def tree_again(tree: Tree, run: Run, sizes: Iterable[tuple[str, int]]) -> Tree:
@@ -210,8 +216,8 @@ def tree_again(tree: Tree, run: Run, sizes: Iterable[tuple[str, int]]) -> Tree:
     return tree_of(tree.source, run, {**extract_model_params(tree.source.config, {}, ()), **dict(sizes)})
 
 
-def _plain(template: ModelTemplate, run: Run, params: Mapping[str, int] | None = None) -> Tree:
-    """Return the template's tree with all weights of the same width."""
+def _plain(template: ModelTemplate, run: Run, params: Mapping[str, int] | None = None, *, shards: bool = True) -> Tree:
+    """Return the template's tree with all weights of the same width, and with all of them where ranks share them."""
     try:
         content = as_json(template)
     except (TypeError, ValueError, RecursionError) as error:  # a config may hold any object
@@ -223,7 +229,8 @@ def _plain(template: ModelTemplate, run: Run, params: Mapping[str, int] | None =
         from .rank import stage_of  # not needed for one stage
 
         stage = stage_of(whole, params, run)
-    return _tree(content, run.variants, run.wanted, run.fusion, run.layout, stage, drafts=run.mtp > 0)
+    layout = run.layout if shards else run.layout._replace(axes=run.layout.axes - {"fsdp"})
+    return _tree(content, run.variants, run.wanted, run.fusion, layout, stage, drafts=run.mtp > 0)
 
 
 @lru_cache(maxsize=64)

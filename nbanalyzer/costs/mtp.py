@@ -26,7 +26,7 @@ from .stages import Stack, per_layer, stacks_of
 from .stored import stored
 from .tree import Node, Tree
 
-__all__ = ["MTP", "drafting", "head_of", "held_of", "is_ahead", "require_drafts"]
+__all__ = ["MTP", "drafting", "head_of", "held_of", "is_again", "is_ahead", "require_drafts"]
 
 MTP, MORE = "mtp", "mtp_more"
 """The head's pass over all tokens, and each further one over a token more."""
@@ -39,6 +39,11 @@ JOINED = "2 * {batch_size} * {seq_len} * {hidden_size} * {a_bytes}"
 def is_ahead(node: Node) -> bool:
     """Return whether a kernel is of the head that drafts."""
     return node.path.partition(".")[0] in {MTP, MORE}
+
+
+def is_again(node: Node) -> bool:
+    """Return whether a kernel is of the further drafts, which the same layer makes, one after the other."""
+    return node.path.partition(".")[0] == MORE
 
 
 def require_drafts(template: ModelTemplate, params: Mapping[str, Number], run: Run) -> None:

@@ -20,7 +20,7 @@ from nbanalyzer.templates.template import Basic, Composite, Kernel, ModelTemplat
 from .sharding import link
 from .stages import layers_of
 
-__all__ = ["EXPERTS", "gathered", "rows_of"]
+__all__ = ["EXPERTS", "RANKS", "gathered", "part_of", "rows_of"]
 
 RANKS = variable("fsdp")
 EXPERTS = "experts"
@@ -113,7 +113,7 @@ def _part(kernel: Composite, ranks: Formula) -> Formula:
         return build("+", build("*", _share(given, ranks), output), build("*", bias, _share(output, ranks)))
     rows = rows_of(kernel)
     terms = parameters.arguments if parameters.operation == "+" else (parameters,)
-    return build("+", *(_part_of(term, rows, ranks) for term in terms))
+    return build("+", *(part_of(term, rows, ranks) for term in terms))
 
 
 def rows_of(kernel: Composite) -> Formula | None:
@@ -122,7 +122,7 @@ def rows_of(kernel: Composite) -> Formula | None:
     return next((parse(kernel.bindings[name]) for name in names if name in kernel.bindings), None)
 
 
-def _part_of(term: Formula, rows: Formula | None, ranks: Formula) -> Formula:
+def part_of(term: Formula, rows: Formula | None, ranks: Formula) -> Formula:
     """Return a rank's part of a tensor: of its rows, which are its first size where nothing says more."""
     factors = list(term.arguments) if term.operation == "*" else [term]
     wanted = () if rows in {None, constant(1)} else rows.arguments if rows.operation == "*" else (rows,)

@@ -275,13 +275,15 @@ class _Storing:
                 continue
             if form is None:
                 dtype = self.quantisation.scheme.file.rest or MODEL
-                yield Tensor(f"{start}weight", dtype, str(build("*", count, elements)))
+                rows = matrix.copies if matrix.role == "expert" else matrix.output
+                yield Tensor(f"{start}weight", dtype, str(build("*", count, elements)), rows=str(rows))
                 continue
             self.used.add(form.scheme)
             self.require(node, matrix, form)
             for tensor in form.scheme.tensors(form.format, matrix.output, matrix.taken):
                 whole = build("*", count, parse(tensor.elements))
-                yield msgspec.structs.replace(tensor, name=f"{start}{tensor.name}", elements=str(whole))
+                first = str(matrix.copies) if matrix.role == "expert" and tensor.rows else tensor.rows
+                yield msgspec.structs.replace(tensor, name=f"{start}{tensor.name}", elements=str(whole), rows=first)
 
     def cache_scale(self, node: Node) -> Tensor | None:
         """Return the scale of what a projection gives to the cache, which files keep beside its weight."""

@@ -27,20 +27,15 @@ def stored_tree(tree: Tree, quantisation: Quantisation, params: Mapping[str, Num
     """Return a tree whose weights are stored in schemes.
 
     Args:
-        tree: as it runs.
+        tree: as it runs; with all weights, if ranks share them.
         quantisation: which weights are in which scheme.
         params: the model's sizes.
         run: its mesh decides the sizes of a rank.
 
     Raises:
-        InputError: weights that ranks share, lists that mean some experts of a layer, layers whose order is not known.
+        InputError: lists that mean some experts of a layer, layers whose order is not known.
 
     """
-    if run.fsdp > 1:
-        raise InputError(
-            f"not modelled: fsdp={run.fsdp} with weights in {quantisation.name}, of which it shards the rows: "
-            "quant=none counts 16 bits"
-        )
     return _stored(tree, quantisation, tuple(params.items()), tuple(run.axes.items()))
 
 

@@ -236,11 +236,11 @@ def wants_padding(model_class: type[Any]) -> bool:
 
 
 def build(builder: Any, config: Any, attn: str, experts: str = "") -> torch.nn.Module:
-    """Return the model of a config, in bf16; `experts` is how a mixture of experts is computed, "" as by default."""
+    """Return the model of a config, in bf16; `attn` and `experts` say how it attends and mixes, if not by default."""
     make = getattr(builder, "from_config", None) or getattr(builder, "_from_config", None)
     if make is None:
         raise _unknown("way to build a model from its config", f"class {builder.__name__}")
-    options: dict[str, Any] = {"attn_implementation": attn, "dtype": torch.bfloat16}
+    options: dict[str, Any] = {"attn_implementation": attn or None, "dtype": torch.bfloat16}
     if experts:
         options["experts_implementation"] = experts
     with quiet():
@@ -346,7 +346,7 @@ def encoded_inputs(hidden: torch.Tensor) -> Any:
     from transformers.modeling_outputs import BaseModelOutput
 
     found: Any = BaseModelOutput(last_hidden_state=hidden)
-    found.router_logits = None  # decoders of those with experts hand them on
+    found.router_logits = found.attention_mask = None  # decoders of some hand them on
     return found
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from nbanalyzer.analysis.served import Served
 from nbanalyzer.analysis.steps import Times
+from nbanalyzer.costs.drafts import words_of
 from nbanalyzer.costs.run import MAX_SIZE
 from nbanalyzer.errors import InputError
 from nbanalyzer.quantities import rate, seconds, si
@@ -38,11 +39,12 @@ def heads(served: Served) -> list[str]:
     card = steps.accelerator.title or steps.accelerator.name
     devices = card if served.tp == 1 else f"{served.tp} x {card}"
     engine = f"{steps.profile.name}, steady continuous batching"
-    drafted = served.costs.template.drafted
+    drafted, words = served.costs.template.drafted, words_of(run)
+    drafts = f", {words}" if words else ""
     return [
         served.answer,
         f"{served.costs.title}{f'; {drafted}' if drafted else ''}",
-        f"{sizes}; {weights}, cache {run.kv_bit} bits; on {devices}; {engine}",
+        f"{sizes}; {weights}, cache {run.kv_bit} bits{drafts}; on {devices}; {engine}",
     ]
 
 
@@ -54,11 +56,12 @@ def _warnings(served: Served) -> list[str]:
 def _table(served: Served) -> Table:
     share = f"in {100 * served.prompt_share:.3g} % of the steps"
     all_of_them = "of all sequences" + (f", by {served.tp} devices" if served.tp > 1 else "")
+    written = f"{served.tokens_a_step:.3g} tokens" if served.costs.run.mtp else "one token"
     step, mixed, prefill = served.step, served.step_with_prompt, served.prefill
     most = "at most " if served.not_modelled else ""
     each = 1 / served.lower_bound if served.not_modelled else served.tokens_per_second_each
     times = [
-        ("step", _time(step), f"one token for each sequence, {served.context:,} in its cache"),
+        ("step", _time(step), f"{written} for each sequence, {served.context:,} in its cache"),
         ("step with a prompt in it", _time(mixed), share),
         ("tokens/s", f"{most}{rate(served.batch * each)}", all_of_them),
         ("tokens/s each", f"{most}{rate(each)}", "of one sequence"),

@@ -12,9 +12,9 @@ from nbanalyzer.errors import quote, shorten
 from nbanalyzer.formulas.variables import VARIABLES
 
 from .config_files import same_for_all
-from .families import FAMILIES, says_no_size
+from .families import FAMILIES, canonical_name, says_no_size
 
-__all__ = ["not_taken"]
+__all__ = ["not_taken", "said_once"]
 
 _CORE = ("hidden_size", "num_layers", "num_heads", "vocab_size", "intermediate_size")
 
@@ -46,6 +46,21 @@ def not_taken(stated: Mapping[str, Any], built: object) -> str:
         shown = shorten(", ".join(strange), 80)
         return f"it states no hidden_size, and {name} does not know {shown}: it is in another tool's format"
     return ""
+
+
+def said_once(stated: Mapping[str, Any], config_class: Any) -> Mapping[str, Any]:
+    """Return a config without fields that its class does not know, and that repeat one that it knows.
+
+    Whoever changes the one would have to change the other, as JetMoE's intermediate_size and ffn_hidden_size.
+    """
+    known = _known(config_class)
+    own = {canonical_name(key): value for key, value in stated.items() if key in known and value is not None}
+    again = {
+        key
+        for key, value in stated.items()
+        if known and key not in known and _is_size(value) and own.get(canonical_name(key)) == value
+    }
+    return {key: value for key, value in stated.items() if key not in again} if again else stated
 
 
 def _known(config_class: Any) -> frozenset[str]:

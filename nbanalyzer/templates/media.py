@@ -120,6 +120,18 @@ def _padded(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
     return Fitted(-(-height // factor) * factor, -(-width // factor) * factor)
 
 
+def _budgeted(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
+    """Return the largest whole patches of about an image's shape that are not too many: Gemma 4's processor."""
+    factor, most = sizes["factor"], sizes["most"]
+    scale = sqrt(most * factor**2 / (height * width))
+    rows, columns = (floor(scale * side / factor) for side in (height, width))
+    if rows == 0:
+        rows, columns = 1, min(width // height, most)
+    elif columns == 0:
+        rows, columns = min(height // width, most), 1
+    return Fitted(rows * factor, columns * factor)
+
+
 def _quarters(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
     """Return the size of an image and its four quarters, within limits, each padded to the largest: Idefics2's."""
     longest, shortest = sizes["longest"], sizes["shortest"]
@@ -155,7 +167,7 @@ def _laid(search: Callable[[int, int, Mapping[str, int]], Canvas]) -> Callable[[
 
 RULES: Mapping[str, Callable[[int, int, Mapping[str, int]], Fitted]] = {
     "one size": _one_size, "grid": _grid, "longest side": _longest_side, "padded": _padded,
-    "quarters": _quarters,
+    "budget": _budgeted, "quarters": _quarters,
     **{name: _laid(search) for name, search in SEARCHES.items()},
 }  # fmt: skip
 """How a processor fits an image to a model: name → function of its height, its width, and the model's sizes."""

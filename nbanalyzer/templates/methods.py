@@ -128,6 +128,11 @@ def _fp8(fields: Fields, model_type: str) -> Quantisation:
     return Quantisation(choices, scheme, notes=notes)
 
 
+def _fbgemm_fp8(fields: Fields, _: str) -> Quantisation:
+    scheme = scheme_named("torchao-fp8")  # the same tensors: a scale of 4 bytes for every output
+    return Quantisation(_leaving(scheme, _listed(fields, "modules_to_not_convert")), scheme)
+
+
 def _scale_bytes(fields: Fields, model_type: str) -> int:
     """Return the bytes of a scale of block-wise fp8: no config says them, published files do."""
     if fields.get("scale_fmt") == "ue8m0" and model_type == "deepseek_v4":
@@ -358,5 +363,6 @@ def _kv_scale(stated: object) -> Tensor | None:
 METHODS: Mapping[str, Callable[[Fields, str], Quantisation]] = {
     "fp8": _fp8, "mxfp4": _mxfp4, "gptq": _gptq, "awq": _awq, "bitsandbytes": _bitsandbytes,
     "compressed-tensors": _compressed_tensors, "modelopt": _modelopt, "torchao": _torchao, "hqq": _hqq, "mlx": _mlx,
+    "fbgemm_fp8": _fbgemm_fp8,
 }  # fmt: skip
 """Method, as ``quant_method`` says it → how its fields are read."""

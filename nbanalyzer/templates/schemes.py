@@ -118,6 +118,7 @@ class SchemeFile(_Struct, frozen=True, kw_only=True):
         formats: name → the tensors.
         rest: dtype of all other weights; "" for that of the run.
         has_mtp: whether its files keep layers that predict further tokens: converters leave them out.
+        unsharded: why ranks do not shard its tensors (`torch.distributed.fsdp.fully_shard`); "" if they do.
 
     """
 
@@ -134,6 +135,7 @@ class SchemeFile(_Struct, frozen=True, kw_only=True):
     formats: dict[str, Format]
     rest: str = ""
     has_mtp: bool = True
+    unsharded: str = ""
 
 
 @dataclass(frozen=True)
@@ -187,8 +189,9 @@ class Scheme:
         for tensor in self.file.formats[name].tensors:
             elements = parse(tensor.elements).substitute(sizes)
             if not _is_nothing(parse(tensor.elements), known):
-                dtype = dtype_of(tensor, known)
-                yield msgspec.structs.replace(tensor, dtype=dtype, elements=str(_folded(elements)))
+                rows = str(_folded(parse(tensor.rows).substitute(sizes))) if tensor.rows else ""
+                dtype, text = dtype_of(tensor, known), str(_folded(elements))
+                yield msgspec.structs.replace(tensor, dtype=dtype, elements=text, rows=rows)
 
     def requirements(self, name: str, output: Formula, taken: Formula) -> Iterator[tuple[str, Formula]]:
         """Yield what has to be true of a matrix in a format: over ``in`` and ``out``, and over the model's sizes."""
@@ -313,6 +316,7 @@ def checked(file: SchemeFile, where: str) -> SchemeFile:
         if form.otherwise and form.otherwise not in file.formats:
             raise TemplateError(f"no format {quote(form.otherwise)}", f"{where}, formats.{name}.else")
         texts = [(f"tensors.{tensor.name}", tensor.elements) for tensor in form.tensors]
+        texts += [(f"tensors.{tensor.name}, rows", tensor.rows) for tensor in form.tensors if tensor.rows]
         texts += [("requires", text) for text in form.requires]
         texts += [(f"tensors.{t.name}, dtype", t.dtype) for t in form.tensors if t.dtype.startswith("{")]
         for place, text in texts:

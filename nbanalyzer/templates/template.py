@@ -53,6 +53,7 @@ class Tensor(_Struct, frozen=True):
         dtype: a name of `nbanalyzer.templates.schemes.DTYPES`, or ``"model"``: the run's bits of a weight.
         elements: how many it has; of llama.cpp's dtypes, how many blocks.
         is_read: whether a pass reads it.
+        rows: its first size, by which ranks shard it; "" if nobody looked, or if no scheme narrows it.
 
     """
 
@@ -60,6 +61,7 @@ class Tensor(_Struct, frozen=True):
     dtype: str
     elements: str
     is_read: bool = True
+    rows: str = ""
 
 
 class Basic(_Struct, tag_field="kernel_type", tag="basic", frozen=True, kw_only=True):

@@ -41,6 +41,7 @@ PARAMETERS = {
     "google/vit-base-patch16-224": 86_567_656, "openai/clip-vit-large-patch14": 427_616_513,
     "google/siglip-base-patch16-224": 203_155_970, "openai/whisper-large-v3": 1_543_490_560,
     "facebook/wav2vec2-base-960h": 94_396_320, "facebook/dinov2-base": 86_580_480,
+    "Qwen/Qwen3.6-27B": 54_713_457_120 // 2,  # bytes of a checkpoint in bf16
 }  # fmt: skip
 
 

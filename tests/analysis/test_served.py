@@ -34,6 +34,9 @@ CARD = Accelerator(
 )  # fmt: skip
 
 
+FREE: dict[str, float] = {"compute": 1, "bandwidth": 1, "launch_us": 0}
+
+
 def profile(launch_us: float = 0, share: float = 1, **fields: Any) -> Profile:
     """Return a profile whose kernels reach everything, and take so long to start."""
     all_of_them = {"compute": share, "bandwidth": share, "launch_us": launch_us}
@@ -435,6 +438,19 @@ def test_a_request_alone_has_intervals_of_its_own() -> None:
     assert timing.estimate.high == pytest.approx(1.5 * timing.estimate.value)
 
 
+def test_steps_before_and_after_the_first_keys_add_up() -> None:
+    """A microsecond for each of the first 130 keys: 49 steps see 121 to 169, those from the eleventh on more."""
+    fits = dict.fromkeys(("linear", "prefill_attention", "elementwise"), Fit(parameters=FREE))
+    fits["decode_attention"] = Fit(parameters={**FREE, "per_first_key_ns": 1000, "first_keys": 130})
+    by = profile(
+        classes={kind: {"any": fit} for kind, fit in fits.items()},
+        intervals={"dense": {"1": Spread(n=9, ratio=(1, 1, 1, 1, 1))}},
+    )
+    timing = request("llama-3.1-8b", set=SIZES, prompt_len=120, output_len=50).on(CARD, profile=by)
+    keys = sum(range(121, 131)) + 39 * 130
+    assert timing.estimate.value == pytest.approx(LAYERS * keys * 1e-6, rel=1e-9)
+
+
 def test_at_the_roofline_ranks_and_schemes_count() -> None:
     """With a list that is fused already, the bound of a request is its time."""
     slow = msgspec.structs.replace(CARD, bandwidth=1e9)
@@ -525,6 +541,65 @@ def test_requests_say_what_their_bound_supposes_of_experts() -> None:
     found = asked.served(4)
     assert f"bound {seconds(found.lower_bound)} if tokens are routed evenly · " in found.answer
     assert "routed" not in request("gpt2", prompt_len=10, output_len=5).on("h200-sxm").answer
+
+
+# ---- a prompt in a step, of all families
+
+
+PRODUCTS = Accelerator(name="products", memory_bytes=10**15, bandwidth=ENDLESS, peaks={"bf16": 1e15, "fp32": ENDLESS})
+"""A card on which nothing but matrix products takes time."""
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama-3.1-8b": {},
+    "mamba-2.8b": {},
+    "jamba-v0.1": {},
+    "qwen3-next-80b-a3b-instruct": {},
+    "glm-4.5": {"mtp": 2, "acceptance": 0.8},
+    "qwen3.5-9b": {"mtp": 1, "acceptance": 0.5},
+    "qwen2.5-vl-7b-instruct": {"images": 2, "image_size": "448x672"},
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_products_of_a_step_with_a_prompt_are_those_of_both(name: str) -> None:
+    """What runs once for both reads weights once; the products are no fewer."""
+    asked = request(name, prompt_len=1000, output_len=200, **FAMILIES[name])
+    products, h200 = asked.on(PRODUCTS).steps, asked.on("h200-sxm").steps
+    both = products.decode(8, 1100).bound + products.prefill(1000).bound
+    assert products.mixed(8, 1100, 1000).bound == pytest.approx(both, rel=1e-12)
+    step, prompt, mixed = h200.decode(8, 1100).bound, h200.prefill(1000).bound, h200.mixed(8, 1100, 1000).bound
+    assert max(step, prompt) < mixed < step + prompt
+
+
+# ---- drafts
+
+
+def test_drafts_that_are_accepted_are_tokens_of_a_step() -> None:
+    asked = request("glm-4.5", prompt_len=1000, output_len=244, mtp=2, acceptance=0.8, tp=8)
+    found = asked.on("h200-sxm").served(20)
+    written = 1 + 0.8 + 0.8**2
+    assert found.tokens_a_step == pytest.approx(written)
+    assert found.prompt_share == pytest.approx(20 / (244 / written))  # of 100 steps, which write an output
+    mean = found.step.bound + (found.step_with_prompt.bound - found.step.bound) * found.prompt_share
+    assert found.lower_bound == pytest.approx(mean / written)
+    assert found.tokens_per_second == pytest.approx(20 / found.expected)
+    assert "mtp 2: 2.44 tokens a step at acceptance 0.8" in repr(found)
+    assert "2.44 tokens for each sequence" in repr(found)
+    assert any("mtp=2" in note for note in found.notes)  # nobody compared it with measurements
+
+
+def test_a_step_with_drafts_is_the_pass_that_verifies_them() -> None:
+    run: dict[str, Any] = {"mtp": 1, "acceptance": 0.9, "tp": 8}
+    steps = request("glm-4.5", prompt_len=1000, output_len=200, **run).on("h200-sxm").steps
+    passed = populate("glm-4.5", batch_size=20, seq_len=1, cache_len=1100, fusion="engine", **run)
+    assert steps.decode(20, 1100).bound == pytest.approx(passed.on("h200-sxm").lower_bound)
+
+
+def test_a_sequence_has_room_for_its_drafts() -> None:
+    """DeepSeek-V3 keeps 512 + 64 elements of 2 bytes for a token in each of its 61 layers, and in the one that drafts."""
+    for drafts, layers, tokens in ((0, 61, 1280), (1, 62, 1296)):
+        run: dict[str, Any] = {"mtp": drafts} if drafts else {}
+        capacity = request("deepseek-v3", prompt_len=1024, output_len=256, tp=8, **run).on("h200-sxm").capacity()
+        assert capacity.sequence(1280) == tokens * layers * (512 + 64) * 2
 
 
 def test_a_request_alone_by_hand() -> None:

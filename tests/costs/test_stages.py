@@ -232,7 +232,7 @@ def test_the_first_stage_reads_images_and_sound(name: str, lengths: dict[str, An
     sent = lengths["seq_len"] * whole.params["hidden_size"] * 2
     assert [stage.totals.get("payload_bytes", 0) for stage in stages] == [sent, sent, 0]
     for stage, found in enumerate(stages[1:], 1):  # their work is that of text of the same length
-        text = {"images": 0} if "images" in media else {}
+        text: dict[str, Any] = {"images": 0} if "images" in media else {}
         assert found.totals == populate(name, pp=3, rank=stage, **run, **text).totals
     stored = [populate(name, pp=3, rank=stage, quant="fp8-channel", **run, **media) for stage in range(3)]
     all_stored = populate(name, quant="fp8-channel", **run, **media)

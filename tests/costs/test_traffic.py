@@ -190,3 +190,11 @@ def test_what_does_not_run_costs_nothing_and_is_no_part_of_another() -> None:
         assert (kernel.flops, kernel.memory_access.read, kernel.memory_access.write) == ("0", "0", "0")  # type: ignore[union-attr]
         assert (kernel.steps, kernel.fused) == (1, False)  # type: ignore[union-attr]
     assert Group(None, "chain").carried == 0
+
+
+def test_one_element_and_then_all_of_a_wide_tensor_are_all_of_it() -> None:
+    """However little was read before, and whatever number 640 has where sizes are told apart."""
+    wide = "{batch_size} * {hidden_size} * {a_bytes}"
+    kernels = basic("1", X, "0", name="one"), basic("1", wide, X, name="all")
+    costs = engine(linear("up", X, wide), *kernels, linear("out"), config={"hidden_size": 640})
+    assert moved(costs)[1] == ("chain", 3 * (640 + 1))

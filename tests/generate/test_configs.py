@@ -19,7 +19,7 @@ from nbanalyzer.generate.model.subject import Subject
 from nbanalyzer.generate.write.variants import has_eager
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.config import extract_model_params
-from nbanalyzer.templates.foreign import not_taken
+from nbanalyzer.templates.foreign import not_taken, said_once
 
 SIZES = {"hidden_size": 48, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 80}
 OTHER_TOOL = {"dim": 48, "n_layers": 2, "n_heads": 4, "hidden_dim": 80, "vocab_size": 90}
@@ -134,6 +134,11 @@ def test_a_config_that_says_it_all_has_no_such_note() -> None:
 # ---- what is not taken
 
 
+def test_what_transformers_refuses_names_the_field_once() -> None:
+    message = error_of({"model_type": "gpt2", "n_embd": "48", "n_layer": 2, "n_head": 4, "vocab_size": 90})
+    assert message == "config: transformers refuses this config: Field 'n_embd' expected int, got str (value: '48')"
+
+
 def test_another_tools_format_is_refused() -> None:
     assert "LlamaConfig does not take n_layers = 2, which it knows as num_hidden_layers" in error_of(
         {"model_type": "llama", **OTHER_TOOL}
@@ -178,6 +183,18 @@ def test_an_older_name_that_the_class_itself_takes_is_taken() -> None:
     )
     rest = {name: value for name, value in config.items() if name != "n_embed"}
     assert "it states no hidden_size, and BloomConfig does not know seq_length" in error_of(rest)
+
+
+def test_a_size_that_is_stated_twice_counts_under_the_name_that_the_class_knows() -> None:
+    llama = {"model_type": "llama", **SIZES, "num_key_value_heads": 4, "vocab_size": 90}
+    twice = {**llama, "ffn_hidden_size": 80, "n_layer": 2, "mine": 80, "n_head": 3}
+    known = transformers.LlamaConfig
+    assert said_once(twice, known) == {**llama, "mine": 80, "n_head": 3}  # what contradicts stays, and is told
+    assert said_once(llama, known) is llama
+    analysis = populate({**llama, "attention_bias": True, "ffn_hidden_size": 80, "n_layer": 2}, seq_len=8)
+    assert analysis.totals["parameters"] == parameters(
+        transformers.LlamaForCausalLM, **SIZES, num_key_value_heads=4, vocab_size=90, attention_bias=True
+    )
 
 
 def test_a_silent_text_part_is_no_other_tools_format() -> None:

@@ -11,6 +11,7 @@ from itertools import product
 from typing import Any
 
 import pytest
+from prompts import PROMPTS
 from wholes import MORE
 
 from nbanalyzer import NBAnalyzerError, populate
@@ -49,8 +50,8 @@ FIELDS: dict[str, dict[str, Any]] = {  # other types at their defaults
 
 @cache
 def subject_of(model_type: str) -> Subject:
-    if model_type in MORE:  # with its images
-        return Subject.of(MORE[model_type])
+    if model_type in (reading := MORE | PROMPTS):  # with its images
+        return Subject.of(reading[model_type])
     kind = "masked" if model_type in MASKED else next(kind for kind in KINDS if model_type in architectures(kind))
     return shallow(Case(kind, model_type)).with_fields(FIELDS.get(model_type, {}))
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import ceil
 from typing import Any
 
 import pytest
 
 import nbanalyzer
-from nbanalyzer import populate
+from nbanalyzer import ModelTemplate, populate
+from nbanalyzer.generate.check.oracle import flops
+from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.generate.trace.tensors import kept_sizes
 from nbanalyzer.templates.template import Basic
 
 CPM: dict[str, Any] = {
@@ -77,3 +81,60 @@ def test_a_fourier_transform_takes_stages_of_the_tokens_and_of_what_each_is() ->
         transforms = [cost for one, cost in kernels if isinstance(one, Basic) and one.operation.startswith("fft")]
         assert [cost.vector_flops for cost in transforms] == [2 * 5 * 2 * length * 24 * (stages + 5)]  # 2 layers
         assert [cost.read_bytes for cost in transforms] == [2 * 8 * 2 * length * 24]  # complex numbers
+
+
+V4: dict[str, Any] = {
+    "model_type": "deepseek_v4", "hidden_size": 64, "moe_intermediate_size": 48, "num_hidden_layers": 3, "vocab_size": 64,
+    "num_attention_heads": 4, "head_dim": 16, "q_lora_rank": 24, "o_groups": 2, "o_lora_rank": 12, "hc_mult": 4,
+    "n_routed_experts": 6, "num_experts_per_tok": 2, "index_n_heads": 3, "index_head_dim": 8, "index_topk": 3,
+    "sliding_window": 10, "hc_sinkhorn_iters": 3, "max_position_embeddings": 256, "partial_rotary_factor": 0.5,
+    "layer_types": ["sliding_attention", "compressed_sparse_attention", "heavily_compressed_attention"],
+    "mlp_layer_types": ["hash_moe", "moe", "moe"],
+    "compress_rates": {"compressed_sparse_attention": 4, "heavily_compressed_attention": 6},
+}  # fmt: skip
+V4_STEPS = (7, 1, 3, 1, 13, 2, 1, 24)
+"""Windows of 4 and of 6 tokens are closed by no step, by one token, by several; one by one, and several at once."""
+
+
+@pytest.fixture(scope="module")
+def v4() -> ModelTemplate:
+    return nbanalyzer.generate(V4)
+
+
+def v4_by_hand(batch: int, seq_len: int, cache_len: int) -> int:
+    """Return the matmul FLOPs of a step."""
+    short, long = (cache_len + seq_len) // 4, (cache_len + seq_len) // 6  # entries that are kept
+    window = min(cache_len, 10 - 1) + seq_len
+    attention = 64 * 24 + 24 * 4 * 16 + 64 * 16 + 4 * 16 * 12 + 2 * 12 * 64
+    streams = 2 * ((2 + 4) * 4 * 4 * 64 + 4 * 4 * 64)  # weights to mix them, and mixing, around attention and experts
+    experts = 64 * 6 + (2 + 1) * 3 * 64 * 48
+    keys = (window, window + short, window + long)
+    indexer = 2 * 64 * 2 * 8 + 24 * 3 * 8 + 64 * 3 + 3 * 8 * short
+    compressors = 2 * 64 * 2 * 16 + indexer + 2 * 64 * 16
+    each = 3 * (attention + streams + experts) + 2 * 4 * 16 * sum(keys) + compressors + 4 * 4 * 64 + 64 * 64
+    return 2 * batch * seq_len * each
+
+
+@pytest.mark.pytorch
+@pytest.mark.slow
+def test_windows_of_tokens_are_kept_as_one_by_a_model_with_data(v4: ModelTemplate) -> None:
+    """DeepSeek-V4 with weights and tokens, on the CPU, step after step; and by hand."""
+    subject = replace(Subject.of(V4), device="cpu")
+    cache_len = 0
+    for step in subject.steps(subject.build("eager", "batched_mm"), 2, V4_STEPS):
+        costs = populate(v4, batch_size=2, seq_len=step.seq_len, cache_len=cache_len)
+        assert costs.totals["matmul_flops"] == v4_by_hand(2, step.seq_len, cache_len) == flops(step).cost.matmul_flops
+        elements, others = kept_sizes(step.after)
+        assert sum(costs.state.values()) == 2 * elements + others
+        cache_len += step.seq_len
+
+
+@pytest.mark.pytorch
+@pytest.mark.slow
+def test_what_compressed_caches_keep_follows_rounded_quotients(v4: ModelTemplate) -> None:
+    for kept in (3, 4, 5, 23, 24, 1000):
+        state = populate(v4, seq_len=kept).state
+        assert state["kv_cache"] == 3 * min(kept, 10 - 1) * 16 * 2
+        assert state["compressed_kv"] == (kept // 4 * (16 + 8) + kept // 6 * 16) * 2
+        assert state["buffer_kv"] == (kept % 4 * 2 * (16 + 8) + kept % 6 * 16) * 2
+        assert state["overlap_kv"] == (4 * (16 + 8) * 2 if kept >= 4 else 0)

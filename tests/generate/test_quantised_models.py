@@ -16,7 +16,10 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+from groups import fake_group
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from transformers import AutoModelForCausalLM, LlamaConfig, MixtralConfig, PreTrainedConfig, Qwen3MoeConfig
 from transformers.quantizers.auto import AutoHfQuantizer
 
@@ -78,6 +81,34 @@ def test_bytes_by_dtype(kind: type[PreTrainedConfig], stated: dict[str, Any]) ->
         more = (2 * math.ceil(width / rows) - math.ceil(2 * width / rows)) * math.ceil(hidden / columns)
         theirs[torch.float32] += 4 * 6 * more * (1 if "model.layers.1.mlp.experts" in str(stated) else 2)
     assert {DTYPES[dtype]: size for dtype, size in ours.items()} == theirs
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [BLOCK, {**BLOCK, "weight_block_size": [64, 32]}, {**BLOCK, "modules_to_not_convert": ["lm_head", "o_proj"]}],
+)
+@pytest.mark.parametrize("ranks", [2, 3, 8])
+def test_what_a_rank_keeps_of_stored_tensors(stated: dict[str, Any], ranks: int) -> None:
+    """As `fully_shard` cuts the parameters of transformers' model after its quantiser: 8 ranks have 2 rows of scales."""
+    config = LlamaConfig(**SIZES)
+    with fake_group(ranks), torch.device("meta"):
+        mesh = init_device_mesh("cpu", (ranks,))
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+        AutoHfQuantizer.from_config(dict(stated), pre_quantized=True).preprocess_model(
+            model=model, dtype=torch.bfloat16
+        )
+        for layer in (*model.model.layers, model):
+            fully_shard(layer, mesh=mesh)
+        held = [parameter.to_local() for parameter in model.parameters()]
+        kept = sum(part.numel() * part.element_size() for part in held)
+        layers = [parameter.to_local() for parameter in model.model.layers.parameters()]
+        gathered = sum(part.numel() * part.element_size() for part in layers) * ranks
+    found = populate({**config.to_dict(), "quantization_config": stated}, seq_len=1, fsdp=ranks)
+    assert found.weight_bytes == kept
+    sent = {node.path: found.cost(node).count * found.value_of(node.payload) for node in found.nodes if node.is_link}
+    (of_layers,) = [size for path, size in sent.items() if "layers" in path]
+    assert of_layers == gathered
+    assert sum(sent.values()) == found.totals["payload_bytes"] == ranks * kept
 
 
 def test_static_scales() -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from wholes import LLAVA, QWEN2_5, SMALL, VIT
+from wholes import LLAVA, MORE, QWEN2_5, SMALL, VIT
 
 import nbanalyzer
 from nbanalyzer import populate
-from nbanalyzer.errors import InputError
+from nbanalyzer.errors import ConfigError, InputError
 from nbanalyzer.generate.check import oracle
 from nbanalyzer.generate.check.media import in_run
 from nbanalyzer.generate.model.subject import Subject
@@ -106,3 +106,31 @@ def test_sizes_on_a_grid_are_those_of_transformers() -> None:
                 RULES["grid"](height, width, sizes)
             continue
         assert RULES["grid"](height, width, sizes)[:2] == expected
+
+
+def test_sizes_within_a_budget_are_those_of_transformers() -> None:
+    from transformers.models.gemma4.image_processing_pil_gemma4 import get_aspect_ratio_preserving_size
+
+    chance = random.Random(1)
+    for _ in range(500):
+        height, width = chance.randint(1, 3000), chance.choice((chance.randint(1, 3000), chance.randint(1, 12)))
+        pooled, most = chance.choice((2, 3)), chance.choice((70, 280, 1120))
+        expected = get_aspect_ratio_preserving_size(height, width, 16, most * pooled**2, pooled)
+        assert RULES["budget"](height, width, {"factor": 16 * pooled, "most": most})[:2] == expected
+
+
+def test_a_part_without_fused_attention_leaves_the_others_theirs() -> None:
+    config: Any = Subject.of(MORE["gemma4"]).build().config
+    assert config.text_config._attn_implementation == "sdpa"
+    assert config.audio_config._attn_implementation == "eager"
+
+
+def test_a_tower_that_transformers_does_not_have_is_no_text_model() -> None:
+    """Nomic's text model is of the same model type."""
+    with pytest.raises(ConfigError, match="transformers has no NomicVisionModel; its 'nomic_bert' is another model"):
+        Subject.of({"model_type": "nomic_bert", "architectures": ["NomicVisionModel"], "img_size": 224})
+
+
+def test_a_video_is_no_image() -> None:
+    with pytest.raises(ConfigError, match="does not read text alone"):
+        Subject.of({"model_type": "videomae", "architectures": ["VideoMAEForVideoClassification"]})

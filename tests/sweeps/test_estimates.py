@@ -37,7 +37,7 @@ def profile(*, ratio: tuple[float, ...] = RATIO, **changes: Mapping[str, float])
     """Return a profile in which every parameter of every law makes a difference."""
     parameters: dict[str, dict[str, float]] = {
         "linear": {"compute": 0.7, "bandwidth": 0.9, "launch_us": 3, "per_k_ns": 0.7, "longest_k": 3000, "per_token_ns": 0.5, "wave_us": 0.4, "throttle": 0.15, "brief_us": 9, "quantize": 1, "quantize_us": 2},
-        "decode_attention": {"compute": 0.4, "bandwidth": 0.8, "launch_us": 9, "per_context_ns": 0.3, "wave_us": 2},
+        "decode_attention": {"compute": 0.4, "bandwidth": 0.8, "launch_us": 9, "undivided": 0.1, "undivided_multi_head": 0.2, "unfilled": 0.5, "per_context_ns": 0.3, "per_first_key_ns": 7, "first_keys": 600, "wave_us": 2},
         "prefill_attention": {"compute": 0.6, "bandwidth": 0.3, "launch_us": 12, "per_context_ns": 5, "wave_us": 0.2, "wave_context_ns": 3},
         "experts": {"compute": 0.5, "bandwidth": 0.9, "activation_bandwidth": 0.3, "launch_us": 33, "per_expert_us": 0.4},
         "elementwise": {"compute": 0.5, "bandwidth": 0.75, "launch_us": 2},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nbanalyzer.formulas.formula import parse
 from nbanalyzer.generate.model.subject import NOTHING, Subject
 from nbanalyzer.generate.probe.observation import values_of
 from nbanalyzer.templates.media import Media, evaluated, fitted, positions_of
@@ -72,9 +73,9 @@ def _switched(subject: Subject, run: Run) -> dict[str, Run]:
     def on(run: Run) -> list[bool]:
         assert subject.reader is not None
         found = evaluated(reads, values, in_run(subject, run))
-        return [found[name] > 0 for name in subject.reader.switches]
+        return [bool(parse(text).evaluate({**values, **found})) for text in subject.reader.cases]
 
-    for size in SIZES if subject.reader.switches else ():
+    for size in SIZES if subject.reader.cases else ():
         other = {**run, "image_size": size}
         if on(other) != on(run):
             taken = positions_of(reads, values, in_run(subject, other), run["batch_size"])

@@ -7,6 +7,7 @@ of every operation that was traced, by the one table of rules. Both say which mo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -250,6 +251,10 @@ def affordable(subject: Subject, model: torch.nn.Module) -> int:
         return _affordable(subject, model)  # its code counts its layers
 
 
+_TABLES = ("max_target_positions", "max_text_positions")
+"""Fields with the lengths of tables of positions that may grow: then more is done."""
+
+
 def _affordable(subject: Subject, model: torch.nn.Module) -> int:
     read = in_run(subject, needed(subject))
 
@@ -262,6 +267,8 @@ def _affordable(subject: Subject, model: torch.nn.Module) -> int:
 
     with recording(model):
         length = LONGEST if subject.device == "meta" else LONGEST_WITH_DATA
+        while length >= min(getattr(model.config, name, math.inf) for name in _TABLES):
+            length //= 2
         with suppress(UnrunnableError):  # it takes even fewer
             short, long = operations(16), operations(144)
             each = Fraction(long - short, 128)

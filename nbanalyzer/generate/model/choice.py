@@ -11,6 +11,7 @@ from nbanalyzer.errors import ConfigError, near, quote
 from nbanalyzer.generate import hf
 from nbanalyzer.generate.hf import KINDS, Kind, quiet
 from nbanalyzer.templates.config_files import MEDIA_PARTS, TEXT_PARTS, essential, text_part, untyped
+from nbanalyzer.templates.foreign import said_once
 from nbanalyzer.templates.validity import flat
 
 from .older import renamed
@@ -58,7 +59,10 @@ def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
         if model_type is None:
             raise _unknown(config, known_types)
         whole = {**config, "model_type": model_type}
+    if strange := next((name for name in stated if "Vision" in name and hf.exported(name) is None), None):
+        raise ConfigError(f"transformers has no {strange}; its {model_type!r} is another model")
     config_class = known_types[model_type]
+    whole = said_once(whole, config_class)
     types = {_type_of(name, filed) for name in stated}
     part = None if kind else _text_part(whole, config_class, types)
     if kind is None and (reading := _reading(whole, config_class, stated)):
@@ -93,7 +97,7 @@ def _reading(whole: Mapping[str, Any], config_class: Any, stated: list[str]) -> 
 
     A config that states a text part and nothing beside it means that part.
     """
-    has_parts = any(isinstance(whole.get(key), Mapping) for key in MEDIA_PARTS)
+    has_parts = any(isinstance(whole.get(key), Mapping) for key in (*MEDIA_PARTS, "encoder_config"))
     if text_part(whole) and not has_parts:
         return None
     found = next((class_ for name in stated if (class_ := hf.exported(name)) is not None), None)

@@ -23,8 +23,10 @@ USUAL = 224
 """The side of images in pixels where a config states none: of nearly all published processors of such models."""
 
 
-def images(config: Any) -> Reader:
-    """Return the reader of an encoder whose sequences are an image each."""
+def images(config: Any) -> Reader | None:
+    """Return the reader of an encoder whose sequences are an image each; None for one of frames of a video."""
+    if hasattr(config, "num_frames"):
+        return None
     return Reader(_reads(config, each=True), pixels, of_one_size(config))
 
 
@@ -59,9 +61,11 @@ def vision_of(config: Any) -> tuple[Any, str]:
 def sides_of(config: Any) -> tuple[int, int]:
     """Return the height and width of the images that a config is made for, in pixels."""
     vision = next((part for name in _HALVES if (part := getattr(config, name, None)) is not None), config)
-    side = next((found for name in _SIDES if (found := getattr(vision, name, None))), USUAL)
+    side = next((found for part in (vision, config) for name in _SIDES if (found := getattr(part, name, None))), USUAL)
     if _in_patches(vision):
         side = isqrt(vision.num_patches) * vision.patch_size
+    if ratios := getattr(config, "scaled_images_ratios", None):  # the smallest is one window of Depth Pro
+        side = round(config.patch_size / min(ratios))
     if isinstance(side, Mapping):
         side = (side["height"], side["width"])
     if isinstance(side, list | tuple):
@@ -76,7 +80,7 @@ def deepest(config: Any) -> int:
     return max((2, *(max(-layer, layer + 1) for layer in layers if type(layer) is int)))
 
 
-_HALVES = ("vision_config", "encoder")
+_HALVES = ("vision_config", "encoder", "backbone_config")
 _SIDES = ("image_size", "img_size", "input_size")
 
 

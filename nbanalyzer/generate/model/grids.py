@@ -13,7 +13,7 @@ from nbanalyzer.templates.template import Reads
 
 from .reader import Reader, image_token
 
-__all__ = ["on_grid", "pixtral", "qwen3_vl"]
+__all__ = ["gemma4", "on_grid", "pixtral", "qwen3_vl"]
 
 SHORTEST, LONGEST = 5, 11  # sides of a probe's images, in merged patches
 
@@ -82,9 +82,10 @@ def _has_planes(config: Any) -> bool:
     """Return whether the places of tokens are three numbers each."""
     text = config.get_text_config()
     rope = getattr(text, "rope_parameters", None) or {}
-    return "mrope_section" in rope or str(config.model_type).startswith(("qwen2", "qwen3", "glm"))
+    return "mrope_section" in rope or str(config.model_type).startswith(_PLANES)
 
 
+_PLANES = ("qwen2", "qwen3", "glm", "cosmos3_omni", "ernie4_5_vl", "paddleocr_vl")
 _WIDTHS = ("embed_dim", "hidden_size")
 _HEADS = ("num_heads", "num_attention_heads")
 _CHANNELS = ("in_channels", "num_channels", "in_chans")
@@ -139,6 +140,52 @@ def qwen3_vl(config: Any, least: int = 256 * 256, most: int = 4096 * 4096) -> Re
     """Return the reader of a model whose tower hands on what some of its layers see."""
     indexes = getattr(config.vision_config, "deepstack_visual_indexes", None) or [0]
     return on_grid(least, most, deep=(len(indexes) + 1, max(indexes) + 2))(config)
+
+
+_PATCHES = 280
+"""Pooled patches of an image at most, and those that every image is filled up to, where a config states none."""
+
+
+def gemma4(config: Any) -> Reader | None:
+    """Return the reader of a model whose images are filled up to a number of patches, which are pooled."""
+    if getattr(config, "vision_config", None) is None:
+        return None
+    most = getattr(config, "vision_soft_tokens_per_image", None) or _PATCHES
+    patch, pooled = "{vision_patch_size}", "{vision_pooling_kernel_size}"
+    reads = Reads(
+        what="images",
+        rule="budget",
+        sizes={"factor": f"{patch} * {pooled}", "most": str(most)},
+        variables={
+            "image_rows": f"{{image_height}} // {patch}",
+            "image_columns": f"{{image_width}} // {patch}",
+            "image_tokens": f"{{image_rows}} * {{image_columns}} // {pooled} ** 2",
+            "image_patches": f"{most} * {pooled} ** 2",
+            "vision_patch_pixels": f"3 * {patch} ** 2",
+        },
+        positions="{image_tokens}",
+    )
+
+    def inputs(step: Any) -> dict[str, Any]:
+        own, media = step.model.config, step.media
+        patch, pooled = own.vision_config.patch_size, own.vision_config.pooling_kernel_size
+        rows, columns, every = media.image_height // patch, media.image_width // patch, most * pooled**2
+        ids = step.prompt(image_token(own))
+        place = torch.full((every, 2), -1)
+        place[: rows * columns] = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).flip(-1)
+        return {
+            "input_ids": ids,
+            "mm_token_type_ids": (ids == image_token(own)).long(),
+            "pixel_values": step.floats(media.num_images, every, 3 * patch**2),
+            "image_position_ids": place.repeat(media.num_images, 1, 1),
+        }
+
+    def draw(chance: Random, values: Mapping[str, int], count: int) -> Media:
+        side = values["vision_patch_size"] * values["vision_pooling_kernel_size"]
+        return Media(count, side * chance.randint(2, min(16, most // LONGEST)), side * chance.randint(3, LONGEST))
+
+    held = ("vision_soft_tokens_per_image", "default_output_length")
+    return Reader(reads, inputs, draw, reads_text=True, looks=True, held=held)
 
 
 def pixtral(config: Any) -> Reader | None:

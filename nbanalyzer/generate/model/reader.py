@@ -33,7 +33,7 @@ class Reader:
         least: how many layers show all that is done, of the text model, and of what reads images.
         always: inputs of every step.
         counts_on_host: whether the model's code compares lengths with ranges of numbers.
-        switches: variables that are not 0 where something is done that is left out where they are.
+        cases: conditions on what is read under which something else is run, as formulas.
 
     """
 
@@ -47,7 +47,7 @@ class Reader:
     least: tuple[int, int] = (2, 2)
     always: Inputs = lambda _step: {}
     counts_on_host: bool = False
-    switches: tuple[str, ...] = ()
+    cases: tuple[str, ...] = ()
 
     @property
     def optional(self) -> bool:

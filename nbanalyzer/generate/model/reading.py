@@ -13,10 +13,21 @@ from typing import Any
 from nbanalyzer.generate import hf
 
 from .encoders import and_texts, beside_text, images
-from .grids import on_grid, pixtral, qwen3_vl
-from .prompts import aria, gemma3, in_prompt, instructed, latents, llava, paligemma, queried
+from .grids import gemma4, on_grid, pixtral, qwen3_vl
+from .prompts import (
+    aria,
+    gemma3,
+    in_prompt,
+    instructed,
+    into_encoder,
+    latents,
+    llava,
+    paligemma,
+    queried,
+)  # fmt: skip
 from .reader import Reader
-from .sounds import filled_up, heard, spectra, waves
+from .sounds import clap, spectra, waves
+from .speech import filled_up, granite, heard, qwen3_asr
 from .tiles import covering, crossed, in_five, listed, one_or_tiles, shuffled, split
 
 __all__ = ["reader_of"]
@@ -46,7 +57,7 @@ _PLAIN: Mapping[str, Callable[[Any], Reader | None]] = {
 """What an encoder reads, by transformers' name for it → how."""
 
 _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
-    **dict.fromkeys(("vilt", "blip"), beside_text),
+    **dict.fromkeys(("vilt", "blip", "owlvit", "owlv2"), beside_text),
     **dict.fromkeys(("llava", "vipllava", "video_llava"), llava),
     "paligemma": paligemma,
     **dict.fromkeys(("gemma3", "shieldgemma2"), gemma3),
@@ -63,6 +74,7 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "mllama": crossed,
     "aria": aria,
     "blip-2": queried,
+    "florence2": into_encoder,
     "instructblip": instructed,
     "kosmos-2": latents,
     **dict.fromkeys(("deepseek_vl", "janus"), lambda config: in_prompt(config, "{image_patches}")),
@@ -72,6 +84,7 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(("exaone4_5", "hyperclovax_vision_v2", "cohere_compass"), on_grid(56 * 56, 28 * 28 * 16384)),
     **dict.fromkeys(("glm4v", "glm4v_moe", "glm46v", "glmga", "glm_ocr"), on_grid(112 * 112, 28 * 28 * 15000)),
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "qwen4_exp", "cosmos3_omni"), qwen3_vl),
+    "gemma4": gemma4,
     "ernie4_5_vl_moe": on_grid(56 * 56, 28 * 28 * 6177),
     "paddleocr_vl": on_grid(384 * 384, 1536 * 1536, flat=False),
     "video_llama_3": on_grid(56 * 56, 28 * 28 * 16384),
@@ -80,5 +93,11 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "minimax_m3_vl": on_grid(4 * 28 * 28, 451584),
     **dict.fromkeys(("voxtral", "moss_transcribe_diarize"), heard),
     "qwen2_audio": filled_up,
+    **dict.fromkeys(
+        ("audioflamingo3", "musicflamingo"), lambda config: filled_up(config, most=0, mask="input_features_mask")
+    ),
+    **dict.fromkeys(("granite_speech", "granite_speech_plus"), granite),
+    "qwen3_asr": qwen3_asr,
+    "clap": clap,
 }
 """Model type → how models of it read images or sound beside text."""

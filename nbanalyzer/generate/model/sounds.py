@@ -1,44 +1,95 @@
-"""Models that read sound: as it is sampled, or as spectra; alone, or in a prompt."""
+"""Encoders of sound, as it is sampled or as spectra, alone or before a decoder."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from random import Random
-from typing import Any
-
-import torch
+from typing import Any, NamedTuple
 
 from nbanalyzer.templates.media import SAMPLE_RATE, Media, evaluated
 from nbanalyzer.templates.template import Reads
 
-from .reader import Reader, image_token
+from .reader import Reader
 
-__all__ = ["filled_up", "heard", "spectra", "waves"]
+__all__ = ["clap", "spectra", "waves"]
+
+Step = tuple[int, int, int]
+"""Kernel, stride and padding of a convolution over time."""
+
+
+def _lengths(first: str, steps: Iterable[Step]) -> dict[str, str]:
+    """Return how long sound is after each convolution, as variables."""
+    variables: dict[str, str] = {}
+    before = first
+    for number, (kernel, stride, padding) in enumerate(steps, 1):
+        variables[f"audio_len_{number}"] = f"({{{before}}} + {2 * padding} - {kernel}) // {stride} + 1"
+        before = f"audio_len_{number}"
+    return variables
+
+
+def _drawn(variables: Mapping[str, str], least: int, most: int) -> Callable[..., Media]:
+    """Return how sound of so many samples is drawn for a probe."""
+
+    def draw(chance: Random, values: Mapping[str, int], _count: int) -> Media:
+        reads = Reads(what="sound", variables=dict(variables))
+        while True:
+            media = Media(audio_samples=chance.randint(least, most))
+            lengths = evaluated(reads, values, media)
+            if not variables or int(lengths[[*variables][-1]]) % 16:  # else it may be as wide as a head
+                return media
+
+    return draw
 
 
 def waves(config: Any) -> Reader:
-    """Return the reader of an encoder of sound as it is sampled."""
+    """Return the reader of an encoder of sound as it is sampled, which is filled up to whole frames, if it has any."""
     if all(hasattr(config, name) for name in ("max_length", "num_mel_bins")):
         return _spectrograms(config)
-    variables: dict[str, str] = {}
-    before = "audio_samples"
-    stated = zip(getattr(config, "conv_kernel", ()), getattr(config, "conv_stride", ()), strict=True)
-    for number, (kernel, stride) in enumerate(_STEPS.get(config.model_type) or stated, 1):
-        variables[f"audio_len_{number}"] = f"({{{before}}} - {kernel}) // {stride} + 1"
-        before = f"audio_len_{number}"
+    own = getattr(config, "encoder_config", config)
+    stated = zip(getattr(own, "conv_kernel", ()), getattr(own, "conv_stride", ()), strict=True)
+    steps = _STEPS.get(config.model_type) or tuple((kernel, stride, 0) for kernel, stride in stated)
+    frame = steps[0][1] if steps and steps[0][0] == steps[0][1] else 1
+    filled = {"audio_filled": f"ceil({{audio_samples}} / {frame}) * {frame}"} if frame > 1 else {}
+    variables = {**filled, **_lengths("audio_filled" if filled else "audio_samples", steps)}
+    held: tuple[str, ...] = ()
+    cases: tuple[str, ...] = ()
+    if factor := getattr(config, "squeeze_factor", 0):
+        last, kernel = f"{{audio_len_{len(steps)}}}", config.num_conv_pos_embeddings
+        variables["audio_squeezed"] = f"{last} // {factor}"
+        variables["audio_places"] = f"({last} + {kernel // 2 * 2} - {kernel}) // {factor} + 1"
+        held, cases = ("squeeze_factor", "num_conv_pos_embeddings"), (f"{last} % {factor} > 0",)
     reads = Reads(what="sound", variables=variables, each=True, usual=30)
 
-    def draw(chance: Random, values: Mapping[str, int], _count: int) -> Media:
-        while True:
-            media = Media(audio_samples=chance.randint(SAMPLE_RATE // 4, 4 * SAMPLE_RATE))
-            if not variables or int(evaluated(reads, values, media)[before]) % 16:  # else it may be as wide as a head
-                return media
+    def samples(step: Any) -> dict[str, Any]:
+        values = evaluated(reads, step.subject.params, step.media)
+        return {
+            "input_values": step.floats(step.batch_size, int(values["audio_filled" if filled else "audio_samples"]))
+        }
 
-    return Reader(reads, lambda step: {"input_values": step.floats(step.batch_size, step.media.audio_samples)}, draw)
+    return Reader(reads, samples, _drawn(variables, SAMPLE_RATE // 4, 4 * SAMPLE_RATE), held=held, cases=cases)
 
 
-_STEPS: Mapping[str, tuple[tuple[int, int], ...]] = {"moonshine": ((127, 64), (7, 3), (3, 2))}
-"""Model type → kernels and strides of its convolutions, where its code states them."""
+_STEPS: Mapping[str, tuple[Step, ...]] = {
+    "moonshine": ((127, 64, 0), (7, 3, 0), (3, 2, 0)),
+    "moonshine_streaming": ((80, 80, 0), (5, 2, 2), (5, 2, 2)),
+}
+"""Model type → convolutions that its code states."""
+
+
+def clap(config: Any) -> Reader | None:
+    """Return the reader of two encoders, of a text and of 10 s of sound each, whose spectra are made an image."""
+    if config.audio_config.enable_fusion:
+        return None  # whether sound is longer decides what is run
+    reads = Reads(what="sound", each=True, usual=10, most=10)
+
+    def features(step: Any) -> dict[str, Any]:
+        bins = step.model.config.audio_config.num_mel_bins
+        return {"input_features": step.floats(step.batch_size, 1, 1001, bins)}
+
+    def draw(_chance: Random, _values: Mapping[str, int], _count: int) -> Media:
+        return Media(audio_samples=10 * SAMPLE_RATE)
+
+    return Reader(reads, features, draw, reads_text=True)
 
 
 def _spectrograms(config: Any) -> Reader:
@@ -53,43 +104,76 @@ def _spectrograms(config: Any) -> Reader:
     return Reader(reads, features, lambda _chance, _values, _count: Media(audio_samples=seconds * SAMPLE_RATE))
 
 
-_BANKS = "({audio_samples} - 400) // 160 + 1"
+# ---- spectra of any length
+
+
+class Spectra(NamedTuple):
+    """How an encoder is given as many spectra as there is sound.
+
+    Attributes:
+        bins: from its config to the numbers of a spectrum.
+        frames: how many spectra there are, as a formula.
+        steps: from its config to its convolutions over them.
+
+    """
+
+    bins: Callable[[Any], int]
+    frames: str
+    steps: Callable[[Any], Iterable[Step]] = lambda _config: ()
+
+
+BANKS = "({audio_samples} - 400) // 160 + 1"
 """Spectra of 25 ms each, every 10 ms."""
 
-_FRAMES: Mapping[str, tuple[str, int, str]] = {
-    "wav2vec2-bert": ("feature_projection_input_dim", 0, f"ceil(({_BANKS}) / 2)"),
-    "parakeet_ctc": ("num_mel_bins", 3, "{audio_samples} // 160 + 1"),
+CENTRED = "{audio_samples} // 160 + 1"
+"""The same, with half a spectrum more at each end."""
+
+
+def _mel(config: Any) -> int:
+    return int(config.num_mel_bins)
+
+
+def _projected(config: Any) -> int:
+    return int(config.feature_projection_input_dim)
+
+
+def _halved(config: Any) -> list[Step]:
+    """Return as many convolutions as make sound shorter by a factor: Parakeet's."""
+    kernel = config.subsampling_conv_kernel_size
+    count = config.subsampling_factor.bit_length() - 1
+    return [(kernel, config.subsampling_conv_stride, (kernel - 1) // 2)] * count
+
+
+_PARAKEET = Spectra(_mel, CENTRED, _halved)
+_SEAMLESS = Spectra(
+    _projected,
+    f"ceil(({BANKS}) / 2)",
+    lambda config: (
+        [(config.adaptor_kernel_size, config.adaptor_stride, config.adaptor_stride // 2)]
+        * (config.num_adapter_layers if config.add_adapter else 0)
+    ),
+)
+
+_SPECTRA: Mapping[str, Spectra] = {
+    "wav2vec2-bert": Spectra(_projected, f"ceil(({BANKS}) / 2)"),
+    **dict.fromkeys(("parakeet_ctc", "canary", "cohere_asr"), _PARAKEET),
+    **dict.fromkeys(("seamless_m4t", "seamless_m4t_v2"), _SEAMLESS),
+    "lasr_ctc": Spectra(
+        _mel, BANKS, lambda config: [(config.subsampling_conv_kernel_size, config.subsampling_conv_stride, 0)] * 2
+    ),
+    "speech_to_text": Spectra(
+        lambda config: int(config.input_feat_per_channel * config.input_channels),
+        BANKS,
+        lambda config: [(kernel, 2, kernel // 2) for kernel in config.conv_kernel_sizes],
+    ),
 }
-"""Model type → field with the numbers of a spectrum, how often half of them are left, how many there are."""
-
-
-def _framed(bins: str, halved: int, frames: str) -> Reader:
-    """Return the reader of an encoder of as many spectra as there is sound."""
-    variables = {"audio_frames": frames}
-    before = "audio_frames"
-    for number in range(1, halved + 1):
-        variables[f"audio_len_{number}"] = f"({{{before}}} - 1) // 2 + 1"
-        before = f"audio_len_{number}"
-    reads = Reads(what="sound", variables=variables, each=True, usual=30)
-
-    def features(step: Any) -> dict[str, Any]:
-        own = getattr(step.model.config, "encoder_config", step.model.config)
-        values = evaluated(reads, step.subject.params, step.media)
-        return {"input_features": step.floats(step.batch_size, int(values["audio_frames"]), getattr(own, bins))}
-
-    def draw(chance: Random, values: Mapping[str, int], _count: int) -> Media:
-        while True:
-            media = Media(audio_samples=chance.randint(SAMPLE_RATE // 2, 8 * SAMPLE_RATE))
-            if int(evaluated(reads, values, media)[before]) % 16:  # else it may be as wide as a head
-                return media
-
-    return Reader(reads, features, draw)
+"""Model type → how it is given spectra."""
 
 
 def spectra(config: Any) -> Reader | None:
-    """Return the reader of an encoder of 30 s of sound, as spectra of mel bins."""
-    if row := _FRAMES.get(config.model_type):
-        return _framed(*row)
+    """Return the reader of an encoder of sound as spectra: of all there is, or of 30 s."""
+    if row := _SPECTRA.get(config.model_type):
+        return _framed(row, getattr(config, "encoder_config", config))
     if not all(hasattr(config, name) for name in ("num_mel_bins", "max_source_positions")):
         return None
     reads = Reads(what="sound", variables={"audio_frames": "2 * {max_source_positions}"}, each=True, usual=30, most=30)
@@ -101,69 +185,14 @@ def spectra(config: Any) -> Reader | None:
     return Reader(reads, features, lambda _chance, _values, _count: Media(audio_samples=30 * SAMPLE_RATE))
 
 
-# ---- sound in a prompt
+def _framed(row: Spectra, encoder: Any) -> Reader:
+    """Return the reader of an encoder of as many spectra as there is sound."""
+    variables = {"audio_frames": row.frames, **_lengths("audio_frames", row.steps(encoder))}
+    reads = Reads(what="sound", variables=variables, each=True, usual=30)
 
+    def features(step: Any) -> dict[str, Any]:
+        own = getattr(step.model.config, "encoder_config", step.model.config)
+        values = evaluated(reads, step.subject.params, step.media)
+        return {"input_features": step.floats(step.batch_size, int(values["audio_frames"]), row.bins(own))}
 
-def heard(config: Any) -> Reader | None:
-    """Return the reader of a model whose prompt has sound in it: chunks of 30 s, filled up, as spectra of mel bins."""
-    audio = config.audio_config
-    if not all(hasattr(audio, name) for name in ("num_mel_bins", "max_source_positions")):
-        return None
-    chunk = 30 * SAMPLE_RATE
-    reads = Reads(
-        what="sound",
-        variables={
-            "audio_chunks": f"ceil({{audio_samples}} / {chunk})",
-            "audio_positions": "{audio_chunks} * {audio_max_source_positions}",
-            "audio_tokens": "{audio_positions} * {audio_hidden_size} // {audio_intermediate_size}",
-            "audio_head_dim": "{audio_hidden_size} // {audio_num_attention_heads}",
-        },
-        positions="{audio_tokens}",
-    )
-
-    def inputs(step: Any) -> dict[str, Any]:
-        own = step.model.config.audio_config
-        count = step.batch_size * -(-step.media.audio_samples // chunk)
-        ids = step.prompt(int(step.model.config.audio_token_id))
-        return {
-            "input_ids": ids,
-            "input_features": step.floats(count, own.num_mel_bins, 2 * own.max_source_positions),
-        }
-
-    def draw(chance: Random, _values: Mapping[str, int], _count: int) -> Media:
-        return Media(audio_samples=chunk * chance.randint(1, 3))
-
-    return Reader(reads, inputs, draw, reads_text=True, looks=True)
-
-
-def filled_up(config: Any) -> Reader | None:
-    """Return the reader of a model whose prompt has sound of up to 30 s in it: the tower reads 30 s, always."""
-    if not hasattr(config.audio_config, "max_source_positions"):
-        return None
-    reads = Reads(
-        what="sound",
-        most=30,
-        variables={
-            "audio_chunks": f"ceil({{audio_samples}} / {30 * SAMPLE_RATE})",
-            "audio_frames": "ceil({audio_samples} / 160)",
-            "audio_seen": "({audio_frames} - 1) // 2 + 1",
-            "audio_tokens": "({audio_seen} - 2) // 2 + 1",
-        },
-        positions="{audio_tokens}",
-    )
-
-    def inputs(step: Any) -> dict[str, Any]:
-        own = step.model.config.audio_config
-        frames = 2 * own.max_source_positions
-        heard = torch.zeros((step.batch_size, frames), dtype=torch.long)
-        heard[:, : -(-step.media.audio_samples // 160)] = 1
-        return {
-            "input_ids": step.prompt(image_token(step.model.config)),
-            "input_features": step.floats(step.batch_size, own.num_mel_bins, frames),
-            "feature_attention_mask": heard,
-        }
-
-    def draw(chance: Random, _values: Mapping[str, int], _count: int) -> Media:
-        return Media(audio_samples=chance.randint(SAMPLE_RATE, 30 * SAMPLE_RATE))
-
-    return Reader(reads, inputs, draw, reads_text=True, looks=True, counts_on_host=True)
+    return Reader(reads, features, _drawn(variables, SAMPLE_RATE // 2, 8 * SAMPLE_RATE))

@@ -124,10 +124,10 @@ class Subject(Choice):
         return found
 
     def build(self, attn: str = "sdpa", experts: str = "") -> torch.nn.Module:
-        """Return the model in bf16 on its device; eager attention where it has no other.
+        """Return the model in bf16 on its device; eager attention where a part of it has no other.
 
         Args:
-            attn: ``"sdpa"`` or ``"eager"``.
+            attn: ``"sdpa"``, ``"eager"``, or ``""`` for what each part of the model has.
             experts: how a mixture of experts is computed; FlopCounterMode counts nothing for ``"grouped_mm"``, which is
                 the default.
 
@@ -149,7 +149,7 @@ class Subject(Choice):
             raise
         except Exception as error:  # noqa: BLE001 - whatever a layer's checks raise
             if attn == "sdpa" and "scaled_dot_product_attention" in str(error):
-                return self.build("eager", experts)
+                return self.build("", experts)
             if experts and "experts implementation" in str(error):
                 return self.build(attn, "")
             raise _refused(error) from None
@@ -373,9 +373,13 @@ _TREE = re.compile(r"\b(\w+)\(\n.*\n\)", re.DOTALL)
 """A module as PyTorch shows it, with all that is in it."""
 
 
+_OF_FIELD = re.compile(r"^Validation error for field '\w+': \w+Error: (?=Field ')")
+"""What transformers' checks say before what names the field once more."""
+
+
 def _refused(error: Exception) -> ConfigError:
-    said = _TREE.sub(r"\1", str(error))
-    problem = shorten(" ".join(said.split()) or type(error).__name__, 200)
+    said = " ".join(_TREE.sub(r"\1", str(error)).split())
+    problem = shorten(_OF_FIELD.sub("", said) or type(error).__name__, 200)
     return ConfigError(f"transformers refuses this config: {problem}")
 
 

@@ -51,12 +51,13 @@ def _tiled(
 
     def draw(chance: Random, values: Mapping[str, int], count: int) -> Media:
         found = {name: int(parse(text).evaluate(values)) for name, text in reads.sizes.items()}
-        side, switches = found["tile"], how.get("switches", ())
+        side, cases = found["tile"], how.get("cases", ())
         wanted = chance.random() < 0.5
-        for _ in range(50 if switches else 1):  # some of which turn it on, and some off
+        for _ in range(50 if cases else 1):  # some of which turn it on, and some off
             height, width = (chance.randint(side // 2, 5 * side) for _ in range(2))
             media = RULES[search](height, width, found).read(count)
-            if not switches or any(evaluated(reads, values, media)[name] for name in switches) == wanted:
+            seen = evaluated(reads, values, media)
+            if not cases or any(parse(text).evaluate({**values, **seen}) for text in cases) == wanted:
                 break
         return media
 
@@ -124,7 +125,7 @@ def listed(config: Any) -> Reader | None:
         inputs,
         held=("image_size", "patch_size"),
         least=(2, deepest(config)),
-        switches=("image_shrunk",) if most else (),
+        cases=("{image_shrunk} > 0",) if most else (),
     )
 
 
@@ -176,7 +177,7 @@ def covering(config: Any) -> Reader:
     def inputs(step: Any, tiles: int) -> dict[str, Any]:
         return {"pixel_values": _pixels(step, step.media.num_images * tiles)}
 
-    held = ("image_size", "patch_size", "hidden_stride")
+    held = ("image_size", "patch_size", "hidden_stride", "hidden_size", "vocab_size")  # both are stated twice
     return _tiled(config, "covering canvas", {"most": "12"}, variables, inputs, held=held)
 
 
@@ -307,4 +308,5 @@ def crossed(config: Any) -> Reader:
         each, tiles = -(-step.media.num_images // step.batch_size), step.model.config.vision_config.max_num_tiles
         return {"cross_attention_mask": step.ones(step.batch_size, step.cache_len + step.seq_len, each, tiles)}
 
-    return Reader(reads, inputs, of_one_size(config), reads_text=True, always=mask)
+    deep = max(getattr(config.vision_config, "intermediate_layers_indices", None) or [0]) + 2
+    return Reader(reads, inputs, of_one_size(config), reads_text=True, always=mask, least=(2, deep))

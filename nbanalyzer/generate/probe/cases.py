@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -27,7 +28,7 @@ class Cases:
         chunked: which length it divides.
         kernels: variables: how many tokens a convolution sees. With fewer, what it keeps is filled up.
         media: the variable that says how much of images or sound a step reads, "" if that is always the same.
-        switches: variables of what is read that are not 0 where more is run.
+        others: further conditions, on what is read.
         rates: how many tokens are kept as one, in layers that compress what they keep: each closed window becomes an
             entry, and the tokens after the last one wait.
         halvings: how often a sequence is pooled to half its length.
@@ -38,7 +39,7 @@ class Cases:
     chunked: str = "seq_len"
     kernels: tuple[str, ...] = ()
     media: str = ""
-    switches: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
     rates: tuple[int, ...] = ()
     halvings: int = 0
 
@@ -56,7 +57,7 @@ class Cases:
         several, whole = (length > chunk, length % chunk == 0) if chunk else (False, False)
         short = tuple(values["seq_len"] < values.get(name, 0) for name in self.kernels)
         read = tuple(values[self.media] > number for number in (0, 1)) if self.media else ()
-        read += tuple(values[name] > 0 for name in self.switches)
+        read += tuple(bool(parse(text).evaluate(values)) for text in self.others)
         closed = tuple(values["seq_len"] // rate >= number for rate in self.rates for number in (1, 2))
         return values["batch_size"] > 1, values["seq_len"] > 1, several, whole, *short, *read, *closed
 
@@ -99,12 +100,13 @@ class Cases:
 
     @property
     def _media(self) -> tuple[str, ...]:
-        counted = tuple(f"{{{self.media}}} {rest}" for rest in ("> 0", "> 1", "== 1")) if self.media else ()
-        return counted + tuple(f"{{{name}}} > 0" for name in self.switches)
+        counts = tuple(f"{{{self.media}}} {rest}" for rest in ("> 0", "> 1", "== 1")) if self.media else ()
+        return (*counts, *self.others)
 
 
 PLAIN = Cases()
 _WIDEST = 64  # tokens that a convolution sees, at most
+_MEDIA = re.compile("(vision|audio)_")  # which tokens are not
 
 
 def kernels_of(values: Mapping[str, int]) -> tuple[str, ...]:
@@ -112,7 +114,7 @@ def kernels_of(values: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(
         name
         for name, value in values.items()
-        if 2 < value <= _WIDEST and any(hint.matches(name) for hint in hints.CONVOLUTIONS)
+        if 2 < value <= _WIDEST and any(hint.matches(name) for hint in hints.CONVOLUTIONS) and not _MEDIA.match(name)
     )
 
 

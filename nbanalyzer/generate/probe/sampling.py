@@ -24,7 +24,7 @@ from nbanalyzer.progress import part_of, tell
 from .cases import PLAIN, Cases
 from .fields import candidates, last
 from .observation import Observation, observe, read_values, structure, values_of
-from .situations import base_runs, media_of
+from .situations import base_runs, media_of, whole
 
 __all__ = ["Space", "probes", "sizes_seen", "space_of", "varied"]
 
@@ -226,7 +226,7 @@ class _Draws:
         media, taken = NOTHING, 0
         if self.reader is not None and (not self.reader.optional or situation % 3):  # of three, one reads no images
             media, taken = media_of(subject, chance, chance.choice((1, 1, 2, 3)), batch)
-        lengths = (taken + lengths[0], *lengths[1:])
+        lengths = (whole(taken, chunk * whole_chunks) + lengths[0], *lengths[1:])
         first = lengths[0] if self.goes_on else chance.randint(1, lengths[0])
         logits = (first, chance.randint(1, lengths[1]), 1)
         step = {"batch_size": batch, "seq_len": lengths[0], "encoder_len": read}

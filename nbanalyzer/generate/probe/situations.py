@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
+from itertools import cycle
 
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.generate import hints
@@ -17,7 +18,7 @@ from .cases import PLAIN, Cases, kernels_of
 from .fields import candidates, last
 from .observation import Observation, observe, structure, values_of
 
-__all__ = ["PLAIN_RUNS", "base_runs", "cases_of", "chunk_of", "media_of"]
+__all__ = ["PLAIN_RUNS", "base_runs", "cases_of", "chunk_of", "media_of", "whole"]
 
 PLAIN_RUNS = 4
 """The first runs at the model's own config, which differ in nothing but sequences, tokens, and a cache."""
@@ -47,14 +48,14 @@ def base_runs(
         runs += [(3, (2 * chunk, 2 * chunk), 13), (1, (2 * chunk,), 9), (1, (2 * chunk + 5, 2 * chunk + 5), 9)]
         runs += [(3, (7, chunk, 2 * chunk + 5), 13), (1, (chunk, chunk, 2 * chunk), 9), (3, (chunk,), 9)]
     for rate in cases.rates:  # a step closes no window, one or more; before it some are closed, or tokens wait
-        most = max(rate - 2, 1)
-        runs += [(1, (1, most, 1, 1, rate - 1, most, 2, 2 * rate + 1, rate, 2 * rate - 1, 1), 9)]
+        fewer = max(rate - 2, 1)
+        runs += [(1, (1, fewer, 1, 1, rate - 1, fewer, 2, 2 * rate + 1, rate, 2 * rate - 1, 1), 9)]
         runs += [(3, (2 * rate + 1, 1, rate), 9), (2, (rate, rate, 1), 9), (3, (rate - 1, 2 * rate + 1), 9)]
     if widest:
         runs += [(batch, (length, length, 1), 9) for batch in (1, 3) for length in {2, widest - 1}]
     observations: list[Observation] = []
     if subject.reader is not None:
-        return _with_media(subject, depth, runs, attn)
+        return _with_media(subject, depth, runs, attn, chunk)
     runs = runs[:most]
     for number, (batch, lengths, read) in enumerate(runs):
         tell("running it in every situation", number / len(runs))
@@ -63,9 +64,12 @@ def base_runs(
 
 
 def _with_media(
-    subject: Subject, depth: Depth, runs: Sequence[tuple[int, tuple[int, ...], int]], attn: str
+    subject: Subject, depth: Depth, runs: Sequence[tuple[int, tuple[int, ...], int]], attn: str, chunk: int
 ) -> list[Observation]:
-    """Return the same of a model that reads images or sound: in every run; where some may read none, in others."""
+    """Return the same of a model that reads images or sound: in every run; where some may read none, in others.
+
+    Where attention works in chunks, what is read takes whole ones: then lengths are of the chunks that `runs` have.
+    """
     observations: list[Observation] = []
     chance = random.Random(5)  # noqa: S311 - the same every time
     plain = runs if subject.reader is not None and subject.reader.optional else ()
@@ -73,9 +77,12 @@ def _with_media(
         observations += observe(subject, depth, batch, lengths, read, real=True, attn=attn)
     counts = (3, 1, 1, 2, 2, 5)  # others than those of sequences
     more = ((4, (9, 2, 1), 7), (1, (11, 3, 1), 11))
-    for count, (batch, lengths, read) in zip(counts, (*runs[:PLAIN_RUNS], *more), strict=True):
+    several = 1 if subject.reader is None or not subject.reader.cases else 3  # so that each case is seen in every one
+    for count, (batch, lengths, read) in zip(
+        cycle(counts), (*(*runs[:PLAIN_RUNS], *more) * several, *runs[PLAIN_RUNS:])
+    ):
         media, taken = media_of(subject, chance, count, batch)
-        longer = (taken + lengths[0], *lengths[1:])
+        longer = (whole(taken, chunk) + lengths[0], *lengths[1:])
         observations += observe(subject, depth, batch, longer, read, real=True, attn=attn, media=media)
     return observations
 
@@ -90,19 +97,26 @@ def media_of(subject: Subject, chance: random.Random, count: int, batch: int) ->
     return media, positions_of(reader.reads, values, media, batch)
 
 
+def whole(length: int, chunk: int) -> int:
+    """Return a length as whole chunks, if there are chunks."""
+    return -(-length // chunk) * chunk if chunk else length
+
+
 def cases_of(subject: Subject, depth: Depth, *, has_encoder: bool) -> Cases:
     """Return the thresholds of a step's lengths in a model."""
+    reader = subject.reader
+    if reader is not None and not reader.optional:
+        return Cases(media=reader.counts, others=reader.cases)
+    media, others = ("", ()) if reader is None else (reader.counts, reader.cases)
     kernels = kernels_of(values_of(subject))
     if rates := _rates(subject):
-        return Cases(rates=rates)
+        return Cases(media=media, others=others, rates=rates)
     if halvings := _halvings(subject):
-        return Cases(halvings=halvings)
+        return Cases(media=media, others=others, halvings=halvings)
     for chunked in ("seq_len", "encoder_len") if has_encoder else ("seq_len",):
-        if subject.reader is None and (chunk := chunk_of(subject, depth, chunked)):
-            return Cases(chunk, chunked, kernels)
-    if subject.reader is not None:
-        return Cases(kernels=kernels, media=subject.reader.counts, switches=subject.reader.switches)
-    return Cases(kernels=kernels)
+        if chunk := chunk_of(subject, depth, chunked):
+            return Cases(chunk, chunked, kernels, media, others)
+    return Cases(kernels=kernels, media=media, others=others)
 
 
 def _halvings(subject: Subject) -> int:

@@ -215,7 +215,7 @@ _PER_ELEMENT: Mapping[str, int] = {
 
 _REDUCTIONS: Mapping[str, int] = {
     "sum": 0, "mean": 1, "amax": 0, "amin": 0, "max": 0, "min": 0, "prod": 0, "linalg_vector_norm": 1, "var": 2,
-    "var_mean": 2, "std": 3, "norm": 1, "aminmax": 0, "avg_pool1d": 1, "histc": 0,
+    "var_mean": 2, "std": 3, "norm": 1, "aminmax": 0, "avg_pool1d": 1, "histc": 0, "col2im": 0,
 }  # fmt: skip
 """Reductions → what is added for each element of the output, to 1 for each element of the input."""
 
@@ -242,7 +242,8 @@ _NORMS: Mapping[str, tuple[int, int]] = {
 
 _COPIES = words(
     "_to_copy append as_strided_scatter cat clone constant_pad_nd contiguous copy copy_ flip im2col reflection_pad1d",
-    "repeat repeat_interleave roll select_scatter slice_scatter stack unfold_copy",
+    "reflection_pad2d repeat repeat_interleave replication_pad2d roll select_scatter slice_scatter stack unfold_copy",
+    "upsample_nearest1d upsample_nearest2d _upsample_nearest_exact2d",
 )
 _SELECTIONS = words(
     "_index_put_impl_ argmax argmin argsort bincount bucketize diagonal_scatter embedding gather histc index",

@@ -80,6 +80,8 @@ def _fused(attention: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor
             return attention(*args, **kwargs)
         names = ("query", "key", "value", "attn_mask")
         given = dict(zip(names, args, strict=False)) | {name: kwargs[name] for name in names if name in kwargs}
+        if given["query"].shape[0] < given["key"].shape[0]:  # one set of queries for all
+            given["query"] = given["query"].expand(given["key"].shape[0], -1, -1, -1)
         query, mask = given["query"], given.get("attn_mask")
         batch, heads, length, _ = query.shape
         # Flash kernels write (batch, length, heads, head_dim): transposing it back is free.

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import combinations
 
 import msgspec
 
@@ -23,6 +22,7 @@ from nbanalyzer.templates.template import Basic, Composite, Kernel, MemoryAccess
 
 from . import readings
 from .binding import Binder, name_of
+from .conditions import Conditions
 from .merge import Node, Slot, merged
 from .ownership import Ownership
 
@@ -37,7 +37,6 @@ _OPERATIONS = {
 
 
 MOST_TURNS = 4  # of a loop that may be none
-MOST_FACTS = 3  # that together say when something is run
 
 
 @dataclass
@@ -61,6 +60,7 @@ class Assembly(Sizes):
         names = list(dict.fromkeys(name for index in self.real for name in self.observations[index].parameters))
         self.ownership = Ownership(self.tree, self.real, names, self.stacks, self.shared)
         self.binder = Binder(self, self.ownership, self.tied_head)
+        self.conditions = Conditions(self.cases, {index: self.observations[index].values for index in self.real})
 
     # ---- the tree
 
@@ -177,7 +177,7 @@ class Assembly(Sizes):
         return self._eager and softmax
 
     def _conditional(self, kernel: Composite, seen: frozenset[int], where: frozenset[int], path: str) -> Composite:
-        condition = self._condition(seen, where)
+        condition = self.conditions.of(seen, where)
         if condition is None:
             raise Gap(path, "when it runs", ())
         return msgspec.structs.replace(kernel, calls=str(condition))
@@ -192,40 +192,6 @@ class Assembly(Sizes):
         except Unfitted as problem:
             raise Gap(path, problem.what, problem.values) from None
         return msgspec.structs.replace(kernel, calls=str(build("*", parse(kernel.calls), turns)))
-
-    def condition(self, seen: frozenset[int]) -> Formula | None:
-        """Return the condition that holds for these observations of the model itself only, None if there is none."""
-        where = frozenset(self.real)
-        return self._condition(seen & where, where)
-
-    def _condition(self, seen: frozenset[int], where: frozenset[int]) -> Formula | None:
-        """Return the condition that holds for the observations in `seen` and for no other in `where`."""
-        for condition in self.cases.conditions:
-            if self._holding(condition) & where == seen:
-                return condition
-        facts = [(fact, self._holding(fact) & where) for fact in self.cases.facts]
-        for count in range(1, MOST_FACTS + 1):
-            for some in combinations([one for one in facts if one[1] >= seen], count):
-                if frozenset.intersection(*(holds for _, holds in some)) == seen:
-                    return build("*", *(fact for fact, _ in some))
-            for some in combinations([one for one in facts if one[1] <= seen], count):
-                if frozenset.union(*(holds for _, holds in some)) == seen:
-                    return build("max", *(fact for fact, _ in some))
-        return None
-
-    def _holding(self, condition: Formula) -> frozenset[int]:
-        """Return the observations of the model itself that a condition holds for."""
-        found = self._held.get(id(condition))
-        if found is None:
-            values = ((index, self.observations[index].values) for index in self.real)
-            found = frozenset(index for index, own in values if condition.evaluate(own))
-            self._held[id(condition)] = found
-        return found
-
-    @cached_property
-    def _held(self) -> dict[int, frozenset[int]]:
-        """What was found, by the conditions of these cases, which are made once."""
-        return {}
 
     # ---- traced operations
 
@@ -273,7 +239,7 @@ class Assembly(Sizes):
             return []
         kernels = self._basics(slot, costs)
         if seen != where:
-            condition = self._condition(seen, where)
+            condition = self.conditions.of(seen, where)
             if condition is None:
                 raise Unfitted("when it runs", ())
             kernels = [_when(kernel, condition) for kernel in kernels]

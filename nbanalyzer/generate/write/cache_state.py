@@ -44,7 +44,8 @@ def by_layer(assembly: Assembly) -> dict[tuple[str, int], Formula]:
         whole = build("*", *dims, size)
         missing = [index for index in assembly.real if index not in operands] if assembly.cases.rates else []
         if any(whole.evaluate({**assembly.observations[index].values, "kv_bytes": 1}) for index in missing):
-            if (condition := assembly.condition(frozenset(operands))) is None:
+            real = frozenset(assembly.real)
+            if (condition := assembly.conditions.of(real & operands.keys(), real)) is None:
                 raise Gap(f"layer {layer}", f"when {name} is kept", ())
             whole = build("if", whole, condition, constant(0))
         found.setdefault((named.get(name, name.strip("_")), layer), []).append(whole)

@@ -96,14 +96,20 @@ def collapsed(
 def of_layers(
     state: Mapping[tuple[str, int], Formula], stacks: Sequence[Stack], kept: int
 ) -> dict[tuple[str, int], Formula]:
-    """Return (name, layer) → bytes of what is kept there, where a layer may have several of a cache's `kept` places."""
+    """Return (name, layer) → bytes of what is kept there, where a layer may have several of a cache's `kept` places.
+
+    They follow each other; or, where all layers run several times, those of a pass do.
+    """
     keeper = _keeper(stacks)
     each, rest = divmod(kept, len(keeper.alike)) if keeper else (1, 0)
     if each < 2 or rest:
         return dict(state)
     parts: dict[tuple[str, int], list[Formula]] = {}
+    places = sorted({place for _, place in state})
+    in_turn = places != list(range(len(places)))  # of few layers, a pass leaves the places of the others out
     for (name, place), formula in state.items():
-        parts.setdefault((name, place // each), []).append(formula)
+        layer = place % len(keeper.alike) if in_turn and keeper else place // each
+        parts.setdefault((name, layer), []).append(formula)
     return {key: added(formulas) for key, formulas in parts.items()}
 
 

@@ -24,7 +24,7 @@ from nbanalyzer.generate.probe.observation import Observation, read_values, valu
 from nbanalyzer.generate.probe.sampling import Space, probes, space_of
 from nbanalyzer.generate.probe.situations import PLAIN_RUNS, base_runs, cases_of, media_of
 from nbanalyzer.generate.probe.tiny import require_determined, tiny
-from nbanalyzer.generate.trace.layers import Stack, depth_of, seen_alike, stacks
+from nbanalyzer.generate.trace.layers import Depth, Stack, depth_of, seen_alike, stacks
 from nbanalyzer.generate.trace.recorder import seldom_collected, trace
 from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.generate.trace.tensors import kept
@@ -107,6 +107,8 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
         found = seen_alike(stacks(model, fields), trace(first))
         depth = depth_of(subject, found, fields)
         few = subject.with_fields(depth.config())
+        if subject.reader is not None and not _runs(few, depth):
+            few, depth = subject, Depth()  # its code takes what some of its layers see
         if subject.device != "meta":
             require_determined(few, depth)
         with part_of(0.1, 0.4):
@@ -141,6 +143,18 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
         reads=None if subject.reader is None else subject.reader.reads,
         provenance={"part": "text"} if subject.given is not None else {},
     )
+
+
+def _runs(subject: Subject, depth: Depth) -> bool:
+    """Return whether a model with few layers still runs."""
+    media, taken = media_of(subject, Random(2), 2, 2)  # noqa: S311 - the same every time
+    try:
+        trace(next(subject.steps(depth.shorten(subject.build()), 2, (taken + 5,), 7, media)))
+    except NeedsDataError:
+        raise
+    except NBAnalyzerError:
+        return False
+    return True
 
 
 def _assembled(
