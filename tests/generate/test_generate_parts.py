@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,6 +24,7 @@ from nbanalyzer.generate.fit.sizes import Unfitted
 from nbanalyzer.generate.model.meta import Answers
 from nbanalyzer.generate.model.subject import Step, Subject, UnrunnableError
 from nbanalyzer.generate.probe import situations
+from nbanalyzer.generate.probe.cases import Cases
 from nbanalyzer.generate.probe.fields import candidates
 from nbanalyzer.generate.probe.observation import observe, values_of
 from nbanalyzer.generate.trace.layers import Depth
@@ -32,6 +33,7 @@ from nbanalyzer.generate.trace.recorder import trace
 from nbanalyzer.generate.trace.scope import Operand, Operation, Scope
 from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.generate.write.cache_state import by_layer, gap_of
+from nbanalyzer.generate.write.conditions import Conditions
 from nbanalyzer.generate.write.merge import Node, merged
 from nbanalyzer.generate.write.template import GapError, build_template, stated
 from nbanalyzer.templates.config import extract_model_params
@@ -162,6 +164,35 @@ def test_calls_that_differ_are_not_the_turns_of_a_loop() -> None:
     assert shape(merged({0: many, 1: once}, {0, 1})) == [({0: 6, 1: 1}, False)]
 
 
+def test_what_follows_a_call_says_whether_the_first_one_or_the_last_is_left_out() -> None:
+    """Positions of what is kept, then of the queries: a step that keeps nothing more has those of the queries alone."""
+    kept = model(call("rotary", 5), call("norm", 5), call("rotary", 7), call("query", 7))
+    nothing = model(call("rotary", 1), call("query", 1))
+    rotary = [node for node in merged({0: kept, 1: nothing}, {0, 1}).children if node.name == "rotary"]
+    assert [node.seen.keys() for node in rotary] == [{0}, {0, 1}]
+    more = model(call("rotary", 7), call("query", 7), call("rotary", 5), call("norm", 5))
+    last = [node for node in merged({0: more, 1: nothing}, {0, 1}).children if node.name == "rotary"]
+    assert [node.seen.keys() for node in last] == [{0, 1}, {0}]
+
+
+def test_what_a_step_closes_says_when_something_is_run() -> None:
+    steps = [(cache_len, seq_len) for cache_len in range(13) for seq_len in (1, 2, 3, 4, 5, 8, 9, 12)]
+    values = {
+        index: {"batch_size": 1, "seq_len": seq_len, "cache_len": cache_len}
+        for index, (cache_len, seq_len) in enumerate(steps)
+    }
+    conditions, where = Conditions(Cases(rates=(4,)), values), frozenset(values)
+
+    def condition(runs: Callable[[int, int], bool]) -> str:
+        return str(conditions.of(frozenset(index for index in where if runs(*steps[index])), where))
+
+    assert condition(lambda kept, new: kept % 4 + new >= 4) == "{cache_len} % 4 + {seq_len} >= 4"
+    joined = condition(lambda kept, new: kept % 4 + new >= 4 and kept >= 4)  # to entries that are there
+    assert joined == "({cache_len} % 4 + {seq_len} >= 4) * ({cache_len} >= 4)"
+    assert condition(lambda kept, new: (kept + new) % 3 == 0) == "None"
+    assert Cases().facts == ()  # without such windows nothing is looked for
+
+
 def test_a_projection_of_two_texts_is_two_kernels() -> None:
     """T5Gemma 2 projects the decoder's text and the encoder's by the same layer, the latter in the first step only."""
     layers = {
@@ -278,15 +309,15 @@ def test_the_state_of_the_whole_model_is_compared_with_its_cache() -> None:
         assert gap.values == (kept,)
 
 
-def test_a_cache_with_more_layers_than_the_model_is_a_gap() -> None:
-    """HRM runs its layers in cycles, each time with keys and values of its own."""
+def test_layers_that_run_in_cycles_keep_keys_and_values_of_each_pass() -> None:
+    """HRM: two layers in three passes."""
     config = {
         "model_type": "hrm_text", "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4,
         "vocab_size": 100, "num_layers_per_stack": 2, "H_cycles": 1, "L_cycles": 2, "head_dim": 16,
         "num_hidden_layers": 6,
     }  # fmt: skip
-    with pytest.raises(GapError, match="state: no formula found for the bytes that are kept"):
-        build_template(Subject(config, "causal"), "x/y")
+    template = build_template(Subject(config, "causal"), "x/y")
+    assert populate(template, batch_size=3, seq_len=7).state == {"kv_cache": 2 * 3 * 2 * 3 * 7 * 64 * 2}
 
 
 def test_only_a_missing_formula_is_a_gap_of_the_state() -> None:

@@ -134,7 +134,8 @@ def _from_the_end(scopes: Sequence[Scope], loops: set[Hashable]) -> set[Hashable
             followers.setdefault(name, []).append(seen)
     for name, each in followers.items():
         fewest, most = min(each, key=len), max(each, key=len)
-        if len(fewest) < len(most) and fewest[0] != most[0] and fewest[-1] == most[-1]:
+        told = most[-1] is not None and name not in most  # of calls right behind each other it says nothing
+        if told and len(fewest) < len(most) and fewest[0] != most[0] and fewest[-1] == most[-1]:
             found.add(name)
     return found
 
