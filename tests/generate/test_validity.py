@@ -276,7 +276,8 @@ def test_layers_of_one_kind_are_alike_at_any_depth() -> None:
     [
         ({"rope_type": "llama3", "factor": 8.0}, True),
         ({"type": "linear", "factor": 2.0}, True),
-        ({"rope_type": "dynamic", "factor": 2.0}, False),
+        ({"rope_type": "dynamic", "factor": 2.0}, True),  # within the longest sequence
+        ({"rope_type": "longrope", "factor": 2.0}, False),
         ({"rope_type": "default", "partial_rotary_factor": 0.5}, False),
         (None, True),
     ],
