@@ -285,6 +285,11 @@ MORE: dict[str, dict[str, Any]] = {
         "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 12, "intermediate_size": 80,
         "max_position_embeddings": 128},
     },
+    "cohere_asr": {
+        "model_type": "cohere_asr", "architectures": ["CohereAsrForConditionalGeneration"], "vocab_size": 120,
+        "encoder_config": PARAKEET, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "intermediate_size": 80, "max_position_embeddings": 128,
+    },
     "speech_to_text": {
         "model_type": "speech_to_text", "architectures": ["Speech2TextForConditionalGeneration"], "d_model": 48,
         "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4,

@@ -90,10 +90,15 @@ def head_of(template: ModelTemplate, *, layers: int = 0) -> ModelTemplate:
     layout = layout_of(template.config.get("model_type"))
     if layout is None:
         raise InputError(f"mtp: {template.model_id or 'this model'} has no layers that predict further tokens")
-    stack, inside = _of_text(template)
-    embedding = next((one for one in _modules(inside) if _has_vocabulary(one)), None)
-    last = [one for one in _modules(inside) if one.parameters][-1]
+    stack = next((one for one in stacks_of(template) if one.reads_text), None)
+    if stack is None:
+        raise InputError(f"not modelled: mtp for {template.model_id or 'this model'}, whose layers are not found")
+    around = _around(template, stack)
     head = next((one for one in reversed(_modules(template.kernels)) if _has_vocabulary(one)), None)
+    # A model that reads images embeds text outside the text model, whose tokens they join there.
+    tables = (one for inside in reversed(around) for one in _modules(inside) if one is not head)
+    embedding = next(filter(_has_vocabulary, tables), None)
+    last = [one for one in _modules(around[-1]) if one.parameters][-1]
     if embedding is None or head is None or last in stack.kinds:
         raise InputError(
             f"not modelled: mtp for {template.model_id or 'this model'}, whose embedding or head is not found"
@@ -122,20 +127,12 @@ def head_of(template: ModelTemplate, *, layers: int = 0) -> ModelTemplate:
     return msgspec.structs.replace(template, kernels=(whole,), state=state, sharding={}, expert_sharding={})
 
 
-def _of_text(template: ModelTemplate) -> tuple[Stack, Sequence[Kernel]]:
-    """Return the layers of a model that writes text, and all that stands in the module around them.
-
-    Raises:
-        InputError: there are no layers beside an embedding.
-
-    """
-    for stack in stacks_of(template):
-        inside: Sequence[Kernel] = template.kernels
-        for name in stack.inside:
-            inside = next(one.sub_kernels for one in _modules(inside) if one.name == name)
-        if any(map(_has_vocabulary, _modules(inside))):
-            return stack, inside
-    raise InputError(f"not modelled: mtp for {template.model_id or 'this model'}, whose layers are not found")
+def _around(template: ModelTemplate, stack: Stack) -> list[Sequence[Kernel]]:
+    """Return what stands in each of the modules around layers, outermost first."""
+    found: list[Sequence[Kernel]] = [template.kernels]
+    for name in stack.inside:
+        found.append(next(one.sub_kernels for one in _modules(found[-1]) if one.name == name))
+    return found
 
 
 def held_of(tree: Tree, params: Mapping[str, Number], run: Run) -> Tree | None:

@@ -84,6 +84,11 @@ class Stack:
         """How many layers there are of each kind."""
         return tuple(parse(kind.repeat) for kind in self.kinds)
 
+    @property
+    def reads_text(self) -> bool:
+        """Whether the layers' formulas have tokens in them: those of a tower have patches or samples."""
+        return "seq_len" in _used(self.kinds)
+
 
 def stack_of(template: ModelTemplate) -> Stack:
     """Return where a template's layers are: of a model that reads images or sound and writes text, the text model's.
@@ -95,7 +100,7 @@ def stack_of(template: ModelTemplate) -> Stack:
     found = list(_stacks(template.kernels, ()))
     media = names_of(template.reads)
     if media and template.state:
-        found = [stack for stack in found if "seq_len" in _used(stack.kinds)]
+        found = [stack for stack in found if stack.reads_text]
         if any(not media.isdisjoint(_used(stack.kinds)) for stack in found):
             what = f"{template.model_id or 'this template'}, whose layers of text read images or sound"
             raise InputError(f"not modelled: pipeline stages of {what}")

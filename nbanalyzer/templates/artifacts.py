@@ -44,6 +44,8 @@ def kind_of_object(fields: Mapping[str, Any]) -> str:
         return f"a file of a tokenizer: {_CONFIG}"
     if "quantization" in fields and "producer" in fields:
         return f"how a model's weights are stored: {_CONFIG}, which lies beside it"
+    if "ssm_cfg" in fields:
+        return "a config of mamba_ssm: give one of transformers, such as state-spaces/mamba-130m-hf has"
     if {"dim", "n_layers", "n_heads"} <= fields.keys():
         return (
             "the parameters of a model in its publisher's own format: give a config of transformers, with model_type, "

@@ -216,8 +216,8 @@ def _rope(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield "partial_rotary_factor", value["partial_rotary_factor"]
 
 
-_PLAIN_ROPES = frozenset({"default", "linear", "llama3", "yarn", "mrope"})
-"""Kinds of rotary positions with the same operations: only their tables differ."""
+_PLAIN_ROPES = frozenset({"default", "dynamic", "linear", "llama3", "yarn", "mrope"})
+"""Kinds of rotary positions with the same operations, within the longest sequence: only their tables differ."""
 
 
 def _renamed(fields: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:

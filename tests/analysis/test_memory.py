@@ -228,3 +228,8 @@ def test_the_parts_of_a_memory() -> None:
         321, {"weights": 1, "state": 20, "activations": 300},
     )  # fmt: skip
     assert (Memory(1, 20, 300, "x", 4000).total, Memory(1, 20, 300, "x", 4000).parts["buffers"]) == (4321, 4000)
+
+
+def test_what_runs_nothing_needs_nothing() -> None:
+    found = populate(template(), seq_len=1).memory
+    assert (found.parts, found.largest) == ({"weights": 0, "state": 0, "activations": 0}, "")

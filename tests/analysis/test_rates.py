@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from builders import basic, composite, error_of, template
 
@@ -71,3 +72,11 @@ def test_only_several_tokens_of_experts_are_routed() -> None:
     kinds = [launch._replace(kind=kind) for kind in ("linear", "experts", "chain")]
     assert [routing_of(kinds, tokens) for tokens in (1, 2, 3)] == ["", *[" if tokens are routed evenly"] * 2]
     assert routing_of(kinds[:1], 5) == routing_of([], 5) == ""
+
+
+def test_where_devices_are_is_said_of_several() -> None:
+    linked = msgspec.structs.replace(CARD, link_bandwidth=1e11)
+    one, two = (populate("gpt2", seq_len=1, tp=tp).on(linked) for tp in (1, 2))
+    assert one.words == Efficiency().words("none")
+    assert two.words == f"{Efficiency().words(two.analysis.run.fusion)}{two.routing}; {two.communication.words}"
+    assert two.communication.words

@@ -367,7 +367,7 @@ def test_the_text_begins_with_the_answer(tmp_path: Path) -> None:
     first, model, conditions, *rest = repr(found).splitlines()
     assert first.startswith("time per output token: estimate 90.00 µs (72.00 µs … 135.0 µs; 80 %) · bound ")
     assert first.endswith(" · 10 sequences at a time")
-    assert timing.served(1).batch_words == "1 sequence at a time"
+    assert [timing.served(many).batch_words for many in (1, 2)] == ["1 sequence at a time", "2 sequences at a time"]
     assert model == "meta-llama/Llama-3.1-8B (LlamaForCausalLM)"
     assert conditions.startswith("prompt 100, output 50, concurrency 10; w_bit 16, cache 16 bits; on card; round, ")
     cells = {line.split("  ")[1]: line for line in rest}

@@ -75,3 +75,14 @@ def test_gathered_weights_are_in_memory() -> None:
     assert "gathered weights" in repr(memory)
     assert populate("llama-3.1-8b").memory.buffers == 0
     assert "gathered" not in repr(populate("llama-3.1-8b").memory)
+
+
+def test_experts_that_are_gathered_apart_are_of_their_layer() -> None:
+    """Of each of two layers attention, two norms, and a router with four experts; outside a norm and two tables."""
+    sizes = {
+        "hidden_size": 64, "num_layers": 2, "num_heads": 8, "num_kv_heads": 2, "head_dim": 16, "intermediate_size": 32,
+        "vocab_size": 100, "num_experts": 4,
+    }  # fmt: skip
+    memory = populate("mixtral-8x7b-v0.1", set=sizes, batch_size=2, fsdp=2).memory
+    layer = 64 * 16 * (2 * 8 + 2 * 2) + 2 * 64 + 64 * 4 + 4 * 3 * 64 * 32
+    assert memory.buffers == 2 * (64 + 2 * 100 * 64 + 2 * layer)

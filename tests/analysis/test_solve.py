@@ -464,3 +464,11 @@ def test_what_a_limit_and_a_profile_go_with() -> None:
         assert message == alone
     with pytest.raises(InputError, match="below limits what is maximized: it goes with maximize=…"):
         solve("gpt2", CARD, balance="batch_size", below={"time": 0.01}, **ask)
+
+
+def test_a_balance_needs_the_peak_of_its_products_alone() -> None:
+    lacking = Accelerator(name="lacking", bandwidth=1e12, peaks={"fp8": 1e14})
+    message = error_of(lambda: solve(own("{batch_size}", "1"), lacking, balance="batch_size"))
+    assert "peak of 'lacking' is not known" in message
+    vector = template(composite("part", basic("{batch_size}", "1", "0", "vector")))
+    assert solve(vector, lacking, balance="batch_size").value is None

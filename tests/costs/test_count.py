@@ -60,7 +60,7 @@ def test_a_model_that_reads_images_alone_has_no_stages(model_id: str, name: str)
         ("pp", "stage 0 with layers 0 to 1, and what reads images"),
         ("cp", "every rank of cp reads all images"),
     ):
-        assert note in seeing(model_id, **{axis: 2, "rank": 0}).conditions
+        assert note in seeing(model_id, **{axis: 2, "rank": 0}).conditions  # type: ignore[arg-type]
 
 
 def test_a_model_that_reads_text_alone() -> None:

@@ -617,7 +617,10 @@ def test_nothing_that_is_inside_attention_is_taken_for_a_part_outside() -> None:
     found, nodes = flow(composite("attn", *made, THREE[0], extra, *THREE[1:]), vector("late", twice, "0"))
     assert sources(found, nodes["extra"]) == ["scores"]
     assert found.unknown == {nodes["late"]}
-    assert "extra" not in sources(found, nodes["late"])
+    assert sources(found, nodes["late"]) == ["values"]
+    late = vector("peek", HEADS, "0"), vector("late", twice, "0")
+    found, nodes = flow(composite("attn", *made, THREE[0], extra, *THREE[1:]), *late)
+    assert sources(found, nodes["late"]) == []  # nothing is left that could be a part of it
 
 
 def test_vector_kernels_of_attention_read_any_copy() -> None:

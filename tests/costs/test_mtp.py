@@ -107,6 +107,13 @@ def test_the_layers_of_a_tower_do_not_draft() -> None:
     assert whole.checkpoint.total - shipped.checkpoint.total == 2 * 3 * 5120 * 5120
 
 
+def test_a_model_that_reads_images_drafts_text() -> None:
+    """Its embedding stands outside its text model; the head is like that of Qwen3.5-27B, of the same sizes."""
+    whole, text = (populate(name, mtp=1, **STEP) for name in ("qwen3.6-27b", "qwen3.5-27b"))
+    assert whole.checkpoint.mtp == text.checkpoint.mtp > 0
+    assert whole.totals["matmul_flops"] == text.totals["matmul_flops"]
+
+
 def test_a_shared_head_is_said_to_be_the_models() -> None:
     found = populate("glm-4.5", mtp=1, fusion="engine", **STEP)
     assert tied_to(found.find("mtp.lm_head"), found) == "lm_head"
@@ -429,7 +436,8 @@ def test_a_model_without_a_head_a_table_or_a_last_norm_drafts_nothing() -> None:
     for kernels, said in (
         ((model,), "whose embedding or head is not found"),
         ((replaced(model, sub_kernels=(table, layers)), head), "whose embedding or head is not found"),
-        ((replaced(model, sub_kernels=(layers, norm)), head), "whose layers are not found"),
+        ((replaced(model, sub_kernels=(layers, norm)), head), "whose embedding or head is not found"),
+        ((replaced(model, sub_kernels=(table, norm)), head), "whose layers are not found"),
     ):
         made = replaced(whole, kernels=kernels)
         assert error_of(lambda made=made: head_of(made)) == f"not modelled: mtp for own, {said}"  # type: ignore[misc]

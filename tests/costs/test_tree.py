@@ -81,7 +81,7 @@ def test_the_place_of_a_kernel() -> None:
         "model.layers.plain.inside",
         "shared",
     ]
-    assert (found.steps, nodes["model"].steps, found.sizes) == (3, 1, {"w_bytes", "a_bytes", "kv_bytes"})
+    assert (found.steps, nodes["model"].steps, found.sizes) == (3, 1, frozenset({"w_bytes", "a_bytes", "kv_bytes"}))
     values = {"cache_len": 5, "seq_len": 2}
     assert (found.times.evaluate(values), found.copies.evaluate(values), found.calls, found.repeat) == (
         4,

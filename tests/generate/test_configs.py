@@ -185,6 +185,16 @@ def test_an_older_name_that_the_class_itself_takes_is_taken() -> None:
     assert "it states no hidden_size, and BloomConfig does not know seq_length" in error_of(rest)
 
 
+@pytest.mark.parametrize("other", [{}, {"attention_bias": True}])  # bound to a shipped template, and generated
+def test_positions_that_scale_with_the_length_cost_what_others_do(other: dict[str, Any]) -> None:
+    llama = {"model_type": "llama", **SIZES, "num_key_value_heads": 4, "vocab_size": 90, **other}
+    scaled = {**llama, "rope_scaling": {"type": "dynamic", "factor": 8.0}}
+    one, two = (populate(config, seq_len=16).totals for config in (llama, scaled))
+    assert one["parameters"] == two["parameters"]
+    assert one["matmul_flops"] == two["matmul_flops"]
+    assert one["vector_flops"] == two["vector_flops"]
+
+
 def test_a_size_that_is_stated_twice_counts_under_the_name_that_the_class_knows() -> None:
     llama = {"model_type": "llama", **SIZES, "num_key_value_heads": 4, "vocab_size": 90}
     twice = {**llama, "ffn_hidden_size": 80, "n_layer": 2, "mine": 80, "n_head": 3}

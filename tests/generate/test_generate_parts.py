@@ -35,7 +35,7 @@ from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.generate.write.cache_state import by_layer, gap_of
 from nbanalyzer.generate.write.conditions import Conditions
 from nbanalyzer.generate.write.merge import Node, merged
-from nbanalyzer.generate.write.template import GapError, build_template, stated
+from nbanalyzer.generate.write.template import build_template, stated
 from nbanalyzer.templates.config import extract_model_params
 from nbanalyzer.templates.template import Basic, MemoryAccess, ModelTemplate
 from tools.coverage import Case, shallow

@@ -134,7 +134,9 @@ def test_windows_of_tokens_are_kept_as_one_by_a_model_with_data(v4: ModelTemplat
 def test_what_compressed_caches_keep_follows_rounded_quotients(v4: ModelTemplate) -> None:
     for kept in (3, 4, 5, 23, 24, 1000):
         state = populate(v4, seq_len=kept).state
-        assert state["kv_cache"] == (2 + 1 + 1) * min(kept, 10 - 1) * 16 * 2  # keys are values where both are compressed
+        assert (
+            state["kv_cache"] == (2 + 1 + 1) * min(kept, 10 - 1) * 16 * 2
+        )  # keys are values where both are compressed
         assert state["compressed_kv"] == (kept // 4 * (16 + 8) + kept // 6 * 16) * 2
         assert state["buffer_kv"] == (kept % 4 * 2 * (16 + 8) + kept % 6 * 16) * 2
         assert state["overlap_kv"] == (4 * (16 + 8) * 2 if kept >= 4 else 0)

@@ -39,6 +39,7 @@ def error_of(model: Any) -> str:
         ({"_class_name": "UNet2DConditionModel"}, "diffusers"),
         ({"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8"}}, "how a model's weights are stored"),
         ({"dim": 64, "n_layers": 2, "n_heads": 4, "vocab_size": 8}, "its publisher's own format"),
+        ({"d_model": 64, "n_layer": 2, "vocab_size": 8, "ssm_cfg": {}}, "a config of mamba_ssm"),
         ({"bos_token_id": 1, "eos_token_id": [2, 3]}, f"how a model generates: {CONFIG}"),
     ],
 )

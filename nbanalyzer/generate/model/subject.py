@@ -153,6 +153,7 @@ class Subject(Choice):
             if experts and "experts implementation" in str(error):
                 return self.build(attn, "")
             raise _refused(error) from None
+        _hold_positions(model)
         kept = ("",) if in_fp32(model) else hf.kept_in_fp32(model)
         for name, parameter in model.named_parameters():
             if parameter.dtype == torch.float32 and not any(part in name for part in kept):
@@ -367,6 +368,16 @@ def _codebooks(model: Any) -> int:
     """Return how many rows of tokens a sequence is: one, but for sound as codes of several books, a head for each."""
     count, heads = getattr(model.config, "num_codebooks", 1), getattr(model, "lm_heads", ())
     return int(count) if isinstance(heads, torch.nn.ModuleList) and len(heads) == count else 1
+
+
+def _hold_positions(model: torch.nn.Module) -> None:
+    """Leave the frequencies of rotary positions as they are: those that follow from lengths change beyond the longest.
+
+    Its code keeps the longest sequence so far, and asks for the values of positions.
+    """
+    for module in model.modules():
+        if getattr(module, "rope_type", None) == "dynamic":
+            module.rope_type = "default"  # type: ignore[assignment]
 
 
 _TREE = re.compile(r"\b(\w+)\(\n.*\n\)", re.DOTALL)
