@@ -69,6 +69,19 @@ PROMPTS: dict[str, dict[str, Any]] = {
             "encoder_hidden_size": 48, "vocab_size": 60,
         },
     },
+    "florence2": {
+        "model_type": "florence2", "architectures": ["Florence2ForConditionalGeneration"], "image_token_id": 7,
+        "text_config": {
+            "model_type": "bart", "d_model": 64, "encoder_layers": 2, "decoder_layers": 2,
+            "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 96, "decoder_ffn_dim": 96,
+            "vocab_size": 120, "max_position_embeddings": 1024, "pad_token_id": 1, "bos_token_id": 0,
+            "eos_token_id": 2, "decoder_start_token_id": 2,
+        },
+        "vision_config": {
+            "depths": [1, 1, 1, 1], "embed_dim": [8, 16, 24, 32], "num_heads": [2, 2, 2, 2],
+            "num_groups": [2, 2, 2, 2], "projection_dim": 64, "window_size": 12,
+        },
+    },
     "kosmos-2": {
         "model_type": "kosmos-2", "architectures": ["Kosmos2ForConditionalGeneration"], "latent_query_num": 6,
         "text_config": {

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import torch
 
+from nbanalyzer.templates.media import Media
 from nbanalyzer.templates.template import Reads
 
 from .encoders import deepest, of_one_size, one_size, pixels, squares
 from .grids import pixtral
 from .reader import Reader, image_token
 
-__all__ = ["aria", "gemma3", "in_prompt", "instructed", "latents", "llava", "paligemma", "queried"]
+__all__ = ["aria", "gemma3", "in_prompt", "instructed", "into_encoder", "latents", "llava", "paligemma", "queried"]
 
 
 def in_prompt(config: Any, tokens: str, **how: Any) -> Reader:
@@ -107,3 +110,40 @@ def latents(config: Any) -> Reader:
         return {"image_embeds": step.floats(0, width), "image_embeds_position_mask": nowhere}
 
     return replace(reader, inputs=inputs, always=none)
+
+
+def into_encoder(config: Any) -> Reader | None:
+    """Return the reader of a model whose encoder reads an image, and its decoder writes: Florence-2.
+
+    What the encoder reads of text, the name of a task in a few tokens, is left out.
+    """
+    vision = config.vision_config
+    sources = getattr(config, "image_feature_source", None) or ["spatial_avg_pool", "temporal_avg_pool"]
+    if not hasattr(vision, "patch_stride") or hasattr(vision, "dim_embed"):
+        return None
+    side = _FLORENCE
+    for stride in vision.patch_stride:
+        side //= stride
+    each = {"spatial_avg_pool": 1, "temporal_avg_pool": side**2, "last_frame": side**2}
+    taken = sum(each[source] for source in sources)
+    reads = Reads(
+        what="images",
+        rule="one size",
+        sizes={"height": str(_FLORENCE), "width": str(_FLORENCE)},
+        variables={"image_tokens": str(taken)},
+        each=True,
+        usual=1,
+    )
+
+    def inputs(step: Any) -> dict[str, Any]:
+        ids = torch.full((step.batch_size, taken), image_token(step.model.config), dtype=torch.long)
+        shape = (step.batch_size, step.model.config.vision_config.in_channels, _FLORENCE, _FLORENCE)
+        return {"input_ids": ids, "pixel_values": step.floats(*shape)}
+
+    def draw(_chance: Random, _values: Mapping[str, int], count: int) -> Media:
+        return Media(count, _FLORENCE, _FLORENCE)
+
+    return Reader(reads, inputs, draw, reads_text=True)
+
+
+_FLORENCE = 768  # pixels: no config states it
