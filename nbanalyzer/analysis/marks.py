@@ -6,9 +6,11 @@ from collections.abc import Iterable, Sequence
 
 from .memory import Fit
 
-__all__ = ["COMPUTE", "SHORT", "SIGNS", "UNKNOWN", "legend", "marks_of", "signed"]
+__all__ = ["COMPUTE", "NO_BOUND", "SHORT", "SIGNS", "UNKNOWN", "legend", "marks_of", "signed"]
 
 SHORT, UNKNOWN, COMPUTE = "does not fit", "memory unknown", "compute unknown"
+NO_BOUND = "no bound"
+"""What stands in the place of a bound that nobody knows."""
 SIGNS = {SHORT: "✗", UNKNOWN: "?", COMPUTE: "?"}
 """Mark → its sign, where there is no room for the words."""
 

@@ -20,7 +20,7 @@ from nbanalyzer.quantities import percent, seconds
 from .capacity import MEMORY_FRACTION, Capacity
 from .communication import ONE_NODE, Communication
 from .estimate import Interval
-from .marks import COMPUTE, UNKNOWN, marks_of
+from .marks import COMPUTE, NO_BOUND, UNKNOWN, marks_of
 from .memory import Fit, fit_of
 from .price import Price
 from .rates import Efficiency, Rates, routing_of
@@ -130,7 +130,10 @@ class RequestTiming(Shown, shown_by="request"):
         return self.steps.prefill(run.seq_len, run.batch_size), decodes
 
     def _times(self, name: str) -> Times:
-        prompt, decodes = self._expected
+        try:
+            prompt, decodes = self._expected
+        except NotModelledError as error:  # nobody knows what an engine launches: there is no bound either
+            return Times(str(error), math.nan)
         if name == "prefill_time":
             return prompt
         return prompt + decodes if name == "estimate" else decodes * (1 / max(len(self.request.steps), 1))
@@ -163,7 +166,7 @@ class RequestTiming(Shown, shown_by="request"):
 
     @property
     def lower_bound(self) -> float:
-        """Seconds that the whole request takes at least on an engine, every fused kernel at its roofline."""
+        """Seconds that a request takes at least on an engine, every fused kernel at its roofline; nan if unknown."""
         return self._times("estimate").bound
 
     def served(
@@ -256,8 +259,11 @@ class RequestTiming(Shown, shown_by="request"):
             expected = self.words_of("estimate")
         except InputError as error:
             expected = str(error)
-        routing = routing_of(self.steps.costs.launches, self.request.prompt_len)
-        return f"whole request: estimate {expected} · bound {seconds(self.lower_bound)}{routing}{unknown} · {fit}"
+        bound = NO_BOUND
+        if not math.isnan(self.lower_bound):
+            routing = routing_of(self.steps.costs.launches, self.request.prompt_len)
+            bound = f"bound {seconds(self.lower_bound)}{routing}"
+        return f"whole request: estimate {expected} · {bound}{unknown} · {fit}"
 
     @property
     def sentence(self) -> str:

@@ -40,7 +40,7 @@ from .communication import ONE_NODE, Communication, exposed
 from .eager import EAGER, EagerPace
 from .estimate import Estimate, Interval
 from .laws import Pace
-from .marks import COMPUTE, UNKNOWN, marks_of
+from .marks import COMPUTE, NO_BOUND, UNKNOWN, marks_of
 from .memory import Fit, Memory, fit_of, memory_of
 from .rates import Efficiency, Rates, busy, routing_of, starts
 from .timing import Bound, Timing
@@ -137,15 +137,23 @@ class Roofline(Shown, shown_by="roofline"):
 
     @cached_property
     def engine(self) -> Costs:
-        """The pass as a serving engine launches it."""
+        """The pass as a serving engine launches it.
+
+        Raises:
+            NotModelledError: nobody knows how.
+
+        """
         return fused(self.analysis)
 
     @cached_property
     def lower_bound(self) -> float:
-        """Seconds that the pass takes at least on an engine, every fused kernel at its roofline."""
+        """Seconds that a pass takes at least on an engine, every fused kernel at its roofline; nan if nobody knows."""
         if self.is_bound:
             return self.time
-        return Roofline(self.engine, self.accelerator, None, self.profile, self.communication).time
+        try:
+            return Roofline(self.engine, self.accelerator, None, self.profile, self.communication).time
+        except NotModelledError:
+            return math.nan
 
     @cached_property
     def estimated(self) -> Estimate:
@@ -288,7 +296,8 @@ class Roofline(Shown, shown_by="roofline"):
                     expected = f"estimate {seconds(self.expected)} ({why})"
         fit = UNKNOWN if self.fit is None else self.fit.short
         unknown = f", {COMPUTE}" if COMPUTE in self.marks else ""
-        return f"{expected} · bound {seconds(self.lower_bound)}{self.routing}{unknown} · {fit}"
+        bound = NO_BOUND if math.isnan(self.lower_bound) else f"bound {seconds(self.lower_bound)}{self.routing}"
+        return f"{expected} · {bound}{unknown} · {fit}"
 
     @cached_property
     def sentence(self) -> str:
@@ -351,7 +360,7 @@ class Roofline(Shown, shown_by="roofline"):
             "precisions": list(self.precisions),
             "efficiency": asdict(self.efficiency),
             "is_lower_bound": self.is_bound,
-            "lower_bound": self.lower_bound,
+            "lower_bound": None if math.isnan(self.lower_bound) else self.lower_bound,
             "profile": self.profile.name,
             "estimate": self._interval,
             "time": self.time,

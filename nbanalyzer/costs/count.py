@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from nbanalyzer.errors import ConfigError, InputError, TemplateError, quote
+from nbanalyzer.errors import ConfigError, InputError, NotModelledError, TemplateError, quote
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.choices import Quantisation
@@ -30,7 +30,7 @@ from .tree import Tree
 
 __all__ = [
     "again", "as_run", "count", "fused", "params_of", "prepared", "quantisation_of", "tree_again", "tree_of",
-    "with_media",
+    "why_not_fused", "with_media",
 ]  # fmt: skip
 
 
@@ -214,6 +214,15 @@ def tree_again(tree: Tree, run: Run, sizes: Iterable[tuple[str, int]]) -> Tree:
     if tree.stored is None:
         return tree_of(tree.source, run)
     return tree_of(tree.source, run, {**extract_model_params(tree.source.config, {}, ()), **dict(sizes)})
+
+
+def why_not_fused(tree: Tree, run: Run, sizes: Iterable[tuple[str, int]]) -> str:
+    """Return why nobody knows what an engine launches in a run of its list, see `tree_again`; "" if somebody does."""
+    try:
+        tree_again(tree, run, sizes)
+    except NotModelledError as error:
+        return str(error)
+    return ""
 
 
 def _plain(template: ModelTemplate, run: Run, params: Mapping[str, int] | None = None, *, shards: bool = True) -> Tree:

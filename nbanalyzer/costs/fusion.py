@@ -14,14 +14,16 @@ The products stay what they are: matmul FLOPs never change.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
+from nbanalyzer.errors import NotModelledError
 from nbanalyzer.templates.template import Basic, Composite, Kernel
 
 from .flow import Flow, flow_of
-from .regions import Region, has_weights, regions_of
+from .regions import Region, has_weights, is_product, regions_of
 from .terms import NOTHING
 from .traffic import Group, idle, kernels_of
 from .tree import Node, Tree
@@ -30,8 +32,14 @@ __all__ = ["fused"]
 
 
 def fused(tree: Tree) -> Tree:
-    """Return a tree as a serving engine would launch it: the same kernels at the same places, other traffic."""
+    """Return a tree as a serving engine would launch it: the same kernels at the same places, other traffic.
+
+    Raises:
+        NotModelledError: it has products without weights that no rule is about.
+
+    """
     regions = regions_of(tree)
+    _require_rules(tree, regions)
     flow = flow_of(tree, regions)
     groups = _Grouping(flow, regions).groups(tree)
     carried = frozenset(node for group in groups for node in group.adds(flow))
@@ -47,6 +55,22 @@ def fused(tree: Tree) -> Tree:
     alone = {nodes[0] for _, nodes in tree.launches}  # in PyTorch's list
     joined = {place[node]: rule for node, rule in rules.items() if node in alone}
     return Tree(template, tree.source, launches, tree.division, joined)
+
+
+def _require_rules(tree: Tree, regions: Mapping[Node, Region]) -> None:
+    """Raise unless every product without weights is in a region: what engines launch of others, nobody has described.
+
+    Attention has two of them. Where one sequence has others than several, the rules do not say which reads what.
+    """
+    bare = [node for node in tree.nodes if is_product(node) and not has_weights(node)]
+    of_region = Counter(regions[node] for node in bare if node in regions)
+    several = {region for region, number in of_region.items() if region.kind == "attention" and number > 2}
+    unruled = [node for node in bare if node not in regions] or [node for node in bare if regions[node] in several]
+    if unruled:
+        raise NotModelledError(
+            f"not modelled: what an engine launches of {tree.template.model_id or 'this template'}: no rule is about "
+            f"its product {unruled[0].path}; fusion=none has PyTorch's list"
+        )
 
 
 def _rules(group: Group, flow: Flow) -> Iterator[tuple[Node, str]]:

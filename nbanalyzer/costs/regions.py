@@ -3,6 +3,9 @@
 They are found by structure. **Attention** multiplies queries by keys and the result by values: two products without
 weights in one module. A **scan** is a module of such products in another number: state-space models, linear attention.
 The routed **experts** of a layer are several products with the weights of all experts, which one module holds.
+
+Regions do not nest: a layer that multiplies streams by each other before and after its experts is neither attention
+nor a scan, and its products are in no region.
 """
 
 from __future__ import annotations
@@ -39,8 +42,12 @@ class Region:
 
 def regions_of(tree: Tree) -> dict[Node, Region]:
     """Return kernel → its region, for those that belong to one."""
-    regions = filter(None, map(_region, tree.nodes))
-    return {node: region for region in regions for node in region.nodes}
+    found: dict[Node, Region] = {}
+    for module in reversed(tree.nodes):  # what is inside a module before the module
+        region = _region(module)
+        if region and found.keys().isdisjoint(region.nodes):
+            found.update(dict.fromkeys(region.nodes, region))
+    return {node: found[node] for node in tree.nodes if node in found}
 
 
 def has_weights(node: Node) -> bool:
@@ -77,11 +84,19 @@ def _region(node: Node) -> Region | None:
         return None
     joined = [child for child in inside if isinstance(child.kernel, Basic) and child.kernel.fused]
     is_one = len(bare) == 1 and all(child is bare[0] or child in joined for child in inside)
-    kind: Kind = "attention" if len(bare) == 2 or is_one else "scan"
+    kind: Kind = "attention" if _at_once(bare) == 2 or is_one else "scan"
     if kind == "attention" or any(is_linear(child) for child in inside):
         first = next(child for child in inside if child is bare[0] or copies_cache(child))
         inside = inside[inside.index(first) : inside.index(bare[-1]) + 1]
     return Region(kind, tuple(inside))
+
+
+def _at_once(products: list[Node]) -> int:
+    """Return how many of some products run at most: of one sequence and of several they may be different ones."""
+    cases = [one.parts[0].arguments[1] for one in products if one.parts[0].operation == "if"]
+    cases = [case for case in cases if {*case.variables} == {"batch_size"}]
+    running = max((sum(bool(case.evaluate({"batch_size": size})) for case in cases) for size in (1, 2)), default=0)
+    return len(products) - len(cases) + running
 
 
 def _with_spreading(node: Node, inside: list[Node]) -> tuple[Node, ...]:

@@ -98,7 +98,7 @@ def _beside(metric: str, numbers: Sequence[float | None], variants: Sequence[Var
         return tuple(map(_fits, variants))
     if metric == "devices":
         return tuple(f"{number:,}" for number in numbers)
-    if metric == "estimate":
+    if metric in {"estimate", "lower_bound"}:
         texts = ["not modelled" if number is None or isnan(number) else seconds(number) for number in numbers]
     else:
         texts = [_shown(metric, number) for number in numbers]

@@ -17,7 +17,7 @@ from nbanalyzer.analysis.estimate import spread_of, words_of
 from nbanalyzer.analysis.laws import Pace
 from nbanalyzer.analysis.price import Price
 from nbanalyzer.analysis.rates import Efficiency, Rates, routing_of
-from nbanalyzer.costs.count import tree_again
+from nbanalyzer.costs.count import tree_again, why_not_fused
 from nbanalyzer.costs.drafts import tokens_a_step
 from nbanalyzer.costs.metrics import METRICS, MONEY, OF_ENGINE, OF_ESTIMATE, metrics_of
 from nbanalyzer.costs.passes import passes_of
@@ -132,7 +132,7 @@ class CompiledMetrics:
         passes = passes_of(has_encoder=self._has_encoder)
         given = (None,) if self._lengths is None else (passes.first, passes.step)
         notes = [note for one in given for note in self._rates.notes(self._symbolic(one).launches)]
-        if "lower_bound" in self.spec.metrics:
+        if "lower_bound" in self.metrics:
             are_many = self._lengths is not None or {"batch_size", "seq_len"} & {*self.spec.inner}
             tokens = MANY if are_many else self.spec.run.batch_size * self.spec.run.seq_len
             routing = routing_of(self._symbolic(given[-1], "engine").launches, tokens)
@@ -145,9 +145,9 @@ class CompiledMetrics:
 
     @cached_property
     def not_modelled(self) -> str:
-        """Why `OF_ESTIMATE` has no numbers here, though asked for; "" if it has."""
-        if {*OF_ESTIMATE}.isdisjoint(self.spec.metrics):
-            return ""
+        """Why `OF_ESTIMATE`, or all of `OF_ENGINE`, has no numbers here, though asked for; "" if it has."""
+        if self._no_list or {*OF_ESTIMATE}.isdisjoint(self.spec.metrics):
+            return self._no_list
         passes = passes_of(has_encoder=self._has_encoder)
         try:
             for given in (None,) if self._lengths is None else (passes.first, passes.step):
@@ -163,7 +163,15 @@ class CompiledMetrics:
     @cached_property
     def metrics(self) -> tuple[str, ...]:
         """Those of the spec's that have numbers; the others are nan."""
-        return tuple(name for name in self.spec.metrics if not (self.not_modelled and name in OF_ESTIMATE))
+        missing = (OF_ENGINE if self._no_list else OF_ESTIMATE) if self.not_modelled else ()
+        return tuple(name for name in self.spec.metrics if name not in missing)
+
+    @cached_property
+    def _no_list(self) -> str:
+        """Why nobody knows what an engine launches, of which metrics are asked for; "" if somebody does."""
+        given = None if self._lengths is None else passes_of(has_encoder=self._has_encoder).step
+        run, is_asked = self._run(given, "engine"), not {*OF_ENGINE}.isdisjoint(self.spec.metrics)
+        return why_not_fused(self.spec.tree, run, self.spec.params) if is_asked else ""
 
     # ---- formulas
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import product
@@ -19,7 +20,7 @@ from nbanalyzer.costs.metrics import OF_ENGINE, OF_ESTIMATE
 from nbanalyzer.costs.run import CHOICES, MEDIA, NOT_OF_MODEL, REQUEST, RUN_CHOICES, SERVED, TOKENS, Run
 from nbanalyzer.costs.stored import require_storable
 from nbanalyzer.costs.tree import Tree
-from nbanalyzer.errors import InputError
+from nbanalyzer.errors import InputError, NotModelledError
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
 from nbanalyzer.hardware.profiles import profile as find_profile
 from nbanalyzer.templates.config import ModelParams
@@ -198,7 +199,9 @@ def _compiled(grid: Grid, chosen: Mapping[str, Any], asked: Asked) -> CompiledMe
     used = dict.fromkeys(tree.variables)
     if not set(OF_ENGINE).isdisjoint(metrics):
         # Laws speak of heads and experts beside the formulas of the list.
-        used |= dict.fromkeys((*fused(Costs(tree, params, run)).variables, *params))
+        used |= dict.fromkeys(params)
+        with suppress(NotModelledError):  # there is no such list: these metrics have no numbers
+            used |= dict.fromkeys(fused(Costs(tree, params, run)).variables)
     arrays = _arrays([*used], tree, run, config, sizes, changing, inner) if changing else {}
     _require_formulas(tree, arrays)
     fixed = tuple((name, value) for name, value in params.items() if name not in arrays)

@@ -48,6 +48,27 @@ def test_two_products_without_weights_in_one_module_are_attention_with_what_is_b
     assert kinds(tree) == dict.fromkeys(["attn.scores", "attn.softmax", "attn.values"], "attention")
 
 
+def test_products_around_attention_are_in_no_region() -> None:
+    """Streams that a layer mixes before and after its attention: regions do not nest, the inner one stands."""
+    attention = composite("attn", linear("q"), product("scores"), product("values"), linear("o"))
+    mixed = composite("layer", product("mix"), attention, linear("mlp"), product("mix again"))
+    assert kinds(tree_of(mixed)) == dict.fromkeys(["layer.attn.scores", "layer.attn.values"], "attention")
+    # Without attention between them they are two products of one module, as before.
+    apart = composite("layer", product("mix"), linear("mlp"), product("mix again"))
+    assert set(kinds(tree_of(apart)).values()) == {"attention"}
+
+
+def test_products_of_which_one_sequence_has_others_than_several_count_once() -> None:
+    one, several = (f"2 * {{batch_size}} if {{batch_size}} {case} else 0" for case in ("== 1", "> 1"))
+    cases = [product(name, flops=flops) for name in ("scores", "values") for flops in (one, several)]
+    for place, case in enumerate(cases):
+        case["operation"] += f" {place}"
+    assert set(kinds(tree_of(composite("attn", *cases))).values()) == {"attention"}
+    assert set(kinds(tree_of(composite("attn", *cases[:3]))).values()) == {"attention"}  # two of several sequences
+    always = [product(f"scan {place}") for place in range(3)]
+    assert set(kinds(tree_of(composite("mix", *cases, *always))).values()) == {"scan"}
+
+
 def test_the_copy_of_the_cache_for_every_head_that_shares_it_belongs_to_attention() -> None:
     copy = basic("0", "{batch_size} * {kv_bytes}", "4 * {batch_size} * {a_bytes}", name="copy")
     append = basic("0", "{batch_size} * {a_bytes}", "{batch_size} * {kv_bytes}", name="append")

@@ -71,7 +71,7 @@ def kernels(model: str, node: Node) -> int:
     return int(sum(launch.times for launch in inside) / times)
 
 
-MODELS = tuple(  # a tower has its own rules, and of compressed windows no modules say what an engine launches
+MODELS = tuple(  # a tower has its own rules, and where streams are mixed by products, there are none
     name for name in own_kernels() if catalog.shipped(name).reads is None and name != "deepseek-ai/DeepSeek-V4-Flash"
 )
 PER_LAYER = {

@@ -239,7 +239,7 @@ class Answer:
             fused = self._time("bound", "bound, whole request", self.timing.lower_bound, AT_LEAST, FUSED)
             return [
                 self._estimate(self.timing.profile.name),
-                *([] if self.timing.prefill.is_bound else [fused]),
+                *([] if self.timing.prefill.is_bound or math.isnan(self.timing.lower_bound) else [fused]),
                 self._time("first", "time to first token", first, least),
                 self._time("token", "time per output token", token, least),
                 self._time("time", "whole request", whole, least, note),
@@ -256,7 +256,8 @@ class Answer:
         if self.roofline.is_bound:
             figures.append(self._time("time", "bound", time, least, note))
         else:
-            figures.append(self._time("bound", "bound", bound, AT_LEAST, f"{FUSED}{self.roofline.routing}"))
+            if not math.isnan(bound):
+                figures.append(self._time("bound", "bound", bound, AT_LEAST, f"{FUSED}{self.roofline.routing}"))
             figures.append(self._time("time", "time at the roofline", time, least, OF_LIST, note))
         return [*figures, self._rate(self.roofline.tokens_per_second, most, word)]
 
