@@ -23,6 +23,7 @@ __all__ = ["Matrix", "factors_of", "matrices_of"]
 
 ABSORBED = "absorbed_latent_attention"
 LINEAR = (".Linear", ".Conv1D")
+GROUPED = "GroupedLinear"
 ONE, NOTHING = constant(1), constant(0)
 TIED = build("-", ONE, variable("tie_word_embeddings"))
 VOCABULARY = "vocab_size"
@@ -67,6 +68,8 @@ def matrices_of(node: Node) -> tuple[list[Matrix], Formula]:
         return _table(parameters)
     if kernel.module.endswith(LINEAR):
         return _unbound(node)
+    if kernel.module.endswith(GROUPED):
+        return _grouped(node)
     if EXPERTS in parameters.variables and _products(node):
         return _router(node)
     return [], parameters
@@ -113,6 +116,21 @@ def _unbound(node: Node) -> tuple[list[Matrix], Formula]:
         return [], node.own_parameters
     role: Role = "head" if VOCABULARY in build("*", *output).variables else "linear"
     return [Matrix(role, build("*", *output), build("*", *taken))], NOTHING
+
+
+def _grouped(node: Node) -> tuple[list[Matrix], Formula]:
+    """Return the matrices of a linear of groups, one for each: their number is in what it reads and what it writes."""
+    products = _products(node)
+    if node.own_parameters.operation != "*" or len(products) != 1:
+        return [], node.own_parameters
+    factors = factors_of(node.own_parameters)
+    read, written = _shared(factors, products[0]), factors_of(products[0].parts[2])
+    groups = [factor for factor in read if factor in written]
+    taken = [factor for factor in read if factor not in groups]
+    output = list((Counter(factors) - Counter(read)).elements())
+    if not groups or not taken or not output:
+        return [], node.own_parameters
+    return [Matrix("linear", build("*", *output), build("*", *taken), build("*", *groups))], NOTHING
 
 
 def _table(parameters: Formula) -> tuple[list[Matrix], Formula]:

@@ -22,9 +22,13 @@ Fields = Mapping[str, Any]
 WEIGHTS: tuple[Role, ...] = ("linear", "expert")
 LINEARS: tuple[Role, ...] = ("linear", "expert", "head")
 HEAD: tuple[Role, ...] = ("head",)
-UNSAID = ("mtp.*eh_proj", "*.indexer.weights_proj")
+UNSAID = (
+    "mtp.*eh_proj", "*.indexer.weights_proj", "*.scorer.weights_proj",
+    "*.compressor.kv_proj", "*.compressor.gate_proj", "*.indexer.kv_proj", "*.indexer.gate_proj",
+)  # fmt: skip
 """What DeepSeek's block-wise files leave out though no list says so: V3's joint of the layer that predicts further
-tokens, V3.2's weights of the indexer's heads; both by the numbers of elements of each dtype that the hub counts."""
+tokens, V3.2's weights of the indexer's heads; both by the numbers of elements of each dtype that the hub counts. V4's
+weights of the indexer's heads and what its compressors project, by the bytes of each dtype in its files."""
 
 
 def read(fields: Fields, model_type: str) -> Quantisation:

@@ -189,6 +189,19 @@ def test_a_linear_of_which_no_binding_says_the_sizes(
     assert rest == parse("0" if expected else parameters)
 
 
+def test_a_linear_of_groups_has_a_matrix_for_each() -> None:
+    """Four groups of W inputs and M outputs each: their number is in what is read and in what is written."""
+    read = f"{{batch_size}} * 4 * {W} * {{a_bytes}} + 4 * {W} * {M} * {{w_bytes}}"
+
+    def grouped(write: str, parameters: str = f"{M} * 4 * {W}") -> tuple[list[Matrix], Formula]:
+        inside = basic("2", read, f"{{batch_size}} * {write} * {{a_bytes}}", "matmul", "matmul")
+        return found_in(composite("o", inside, parameters=parameters, module="x.MyGroupedLinear"))
+
+    assert grouped(f"4 * {M}") == ([matrix("linear", M, W, "4")], parse("0"))
+    assert grouped(M) == ([], parse(f"{M} * 4 * {W}"))  # written as one: no groups
+    assert grouped(f"4 * {M}", f"{M} * 4 * {W} + {M}") == ([], parse(f"{M} * 4 * {W} + {M}"))
+
+
 def test_a_linear_that_reads_nothing_has_no_matrix() -> None:
     assert found_in(composite("up", basic("1"), parameters=f"{W} * {H}", module="x.Linear")) == (
         [],

@@ -58,6 +58,23 @@ def test_shipped_in_a_scheme(name: str, size: int) -> None:
     assert "quant mxfp4 (config)" in found.conditions
 
 
+def test_deepseek_v4_has_the_dtypes_of_its_files() -> None:
+    """Published bytes of each dtype of 159,609,485,896, less those of the layer that predicts further tokens."""
+    found = populate("deepseek-v4-flash", seq_len=1)
+    h, wide, experts, q_rank, heads = 4096, 2048, 256 * 3 * 4096 * 2048, 1024, 64 * 512
+    attention = h * q_rank + q_rank * heads + h * 512 + heads * 1024 + 8 * 1024 * h  # q down, q up, kv, o down, o up
+    dense = attention + 2 * h * h + 3 * h * wide  # its joints, its shared expert
+    narrow = {"u8": 141_733_920_768 - experts // 2, "e4m3": 6_023_020_544 - dense}
+    narrow["e8m0"] = 8_858_737_664 - experts // 32 - dense // 128**2
+    parts = dict(found.checkpoint.parts)
+    rest = parts.pop("16 bits")
+    assert parts == narrow
+    assert rest == 2 * (found.totals["parameters"] - 2 * narrow["u8"] - narrow["e4m3"])
+    # Per token each group of eight reads its matrix of 1,024 rows and 8 · 512 columns, with a scale for 128 x 128.
+    cost = found.cost(found.find("layers_0.self_attn.o_a_proj.matmul"))
+    assert cost.weight_bytes_read / cost.count == heads * 1024 + heads * 1024 // 128**2
+
+
 def test_what_a_run_says_goes_first() -> None:
     wide = populate("gpt-oss-20b", seq_len=1, quant="none")
     assert wide.totals == count(catalog.shipped("openai/gpt-oss-20b"), seq_len=1).totals

@@ -110,6 +110,13 @@ def test_what_blocks_leave_out_unsaid() -> None:
     joint, indexer = Module(("mtp.eh_proj",), "linear"), Module(("model.layers.0.indexer.weights_proj",), "linear", 0)
     assert names(block, "", (joint, indexer)) == ["", ""]
     assert names({**block, "ignored_layers": ["x"]}, "", (joint, indexer)) == ["fp8-block"] * 2
+    attn, last = (
+        "model.layers.2.self_attn",
+        ("compressor.kv_proj", "compressor.indexer.gate_proj", "kv_proj", "q_a_proj"),
+    )
+    four = [Module((f"{attn}.{name}",), "linear", 2) for name in last]
+    scorer = Module((f"{attn}.compressor.indexer.scorer.weights_proj",), "linear", 2)
+    assert names(block, "", (*four, scorer)) == ["", "", "fp8-block", "fp8-block", ""]
 
 
 def test_the_same_list_twice() -> None:
