@@ -17,7 +17,6 @@ import pytest
 
 import nbanalyzer
 from nbanalyzer.cli import main
-from nbanalyzer.generate import pipeline
 
 ROOT = Path(__file__).parent.parent
 MODELS = ROOT / "models"
@@ -256,7 +255,7 @@ def test_without_output_the_template_is_printed(
         asked.append(words[:3])
         return template
 
-    monkeypatch.setattr(pipeline, "generate", generate)
+    monkeypatch.setattr("nbanalyzer.generate.pipeline.generate", generate)
     assert main(["--generate", "--config", str(config)]) == 0
     assert json.loads(capsys.readouterr().out)["model_id"] == "openai-community/gpt2"
     assert main(["--generate", "--model_id", "gpt2"]) == 0
@@ -274,7 +273,7 @@ def test_verify_tells_a_difference_by_its_status(
         def __str__(self) -> str:
             return "a table"
 
-    monkeypatch.setattr(pipeline, "verify", lambda *_: Found())
+    monkeypatch.setattr("nbanalyzer.generate.pipeline.verify", lambda *_: Found())
     assert main(["--verify", "--model_id", "gpt2"]) == 1
     assert capsys.readouterr().out == "a table\n"
     Found.ok = True
@@ -288,7 +287,7 @@ def test_an_interrupt_is_one_line_and_leaves_nothing(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "checked", interrupt)
+    monkeypatch.setattr("nbanalyzer.generate.pipeline.checked", interrupt)
     target = tmp_path / "models" / "tiny.json"
     assert main(["--generate", "--config", str(config), "--output", str(target)]) == 130
     assert capsys.readouterr().err == "nbanalyzer: interrupted, no file is left half-written\n"

@@ -540,7 +540,7 @@ MODULES = st.recursive(
 
 
 @pytest.mark.slow
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(MODULES, max_size=5), st.booleans())
 def test_any_tree_is_fused_or_refused_in_one_line(kernels: list[dict[str, Any]], has_config: bool) -> None:
     sizes = {"hidden_size": 24, "num_layers": 2, "num_experts": 4}

@@ -10,7 +10,6 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbanalyzer.errors import InputError, NBAnalyzerError, UnknownNameError
-from nbanalyzer.generate.measure import calibration
 from nbanalyzer.hardware.parameters import Fit
 from nbanalyzer.hardware.profiles import Profile, profile
 
@@ -44,7 +43,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
         found.append((device, seconds))
         return MINE
 
-    monkeypatch.setattr(calibration, "calibrate", calibrate)
+    monkeypatch.setattr("nbanalyzer.generate.measure.calibration.calibrate", calibrate)
     return found
 
 

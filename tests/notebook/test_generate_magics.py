@@ -12,7 +12,6 @@ from jupyter_client.manager import start_new_kernel
 
 import nbanalyzer
 from nbanalyzer.errors import InputError, NBAnalyzerError, TemplateError, UnknownNameError
-from nbanalyzer.generate import pipeline
 from nbanalyzer.notebook.progress import InterruptedCellError, bar
 from nbanalyzer.progress import tell
 
@@ -63,7 +62,7 @@ def test_generate_reads_the_notebooks_variables(
         asked.append(words[:3])
         return template
 
-    monkeypatch.setattr(pipeline, "generate", generate)
+    monkeypatch.setattr("nbanalyzer.generate.pipeline.generate", generate)
     shell.user_ns |= {"config": TINY, "Own": dict, "name": "gpt2"}
     for line in ("$config --model_id me", "$Own --config $config", "$name", "gpt2"):
         assert shell.run_line_magic("generate", line) is template
@@ -111,7 +110,7 @@ def test_a_stopped_cell_is_one_line_and_still_an_error(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "build_template", interrupt)
+    monkeypatch.setattr("nbanalyzer.generate.pipeline.build_template", interrupt)
     for line in (f"%generate {config}", "%populate --plot none $other"):
         shell.user_ns["other"] = {**TINY, "hidden_size": 128}
         result = shell.run_cell(line)
