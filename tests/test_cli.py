@@ -245,9 +245,12 @@ def test_generate_writes_a_template_and_says_what_it_is(
     assert "me/tiny" in (tmp_path / "table.txt").read_text()
 
 
+@pytest.mark.pytorch
 def test_without_output_the_template_is_printed(
     config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from nbanalyzer.generate import pipeline
+
     template = nbanalyzer.populate("gpt2").template
     asked: list[tuple[Any, ...]] = []
 
@@ -255,7 +258,7 @@ def test_without_output_the_template_is_printed(
         asked.append(words[:3])
         return template
 
-    monkeypatch.setattr("nbanalyzer.generate.pipeline.generate", generate)
+    monkeypatch.setattr(pipeline, "generate", generate)
     assert main(["--generate", "--config", str(config)]) == 0
     assert json.loads(capsys.readouterr().out)["model_id"] == "openai-community/gpt2"
     assert main(["--generate", "--model_id", "gpt2"]) == 0
@@ -264,30 +267,36 @@ def test_without_output_the_template_is_printed(
     assert asked == [(str(config), None, ""), ("gpt2", None, ""), ("gpt2", None, "")]
 
 
+@pytest.mark.pytorch
 def test_verify_tells_a_difference_by_its_status(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from nbanalyzer.generate import pipeline
+
     class Found:
         ok = False
 
         def __str__(self) -> str:
             return "a table"
 
-    monkeypatch.setattr("nbanalyzer.generate.pipeline.verify", lambda *_: Found())
+    monkeypatch.setattr(pipeline, "verify", lambda *_: Found())
     assert main(["--verify", "--model_id", "gpt2"]) == 1
     assert capsys.readouterr().out == "a table\n"
     Found.ok = True
     assert main(["--verify", "--model_id", "gpt2"]) == 0
 
 
+@pytest.mark.pytorch
 @pytest.mark.slow
 def test_an_interrupt_is_one_line_and_leaves_nothing(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from nbanalyzer.generate import pipeline
+
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nbanalyzer.generate.pipeline.checked", interrupt)
+    monkeypatch.setattr(pipeline, "checked", interrupt)
     target = tmp_path / "models" / "tiny.json"
     assert main(["--generate", "--config", str(config), "--output", str(target)]) == 130
     assert capsys.readouterr().err == "nbanalyzer: interrupted, no file is left half-written\n"

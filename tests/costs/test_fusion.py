@@ -292,6 +292,7 @@ def test_a_decode_step_of_a_scan_reads_and_writes_the_state_once() -> None:
     assert kept <= scan.activations <= kept + 5 * BF16 * batch * inner + 4 * inner * state + 4 * BF16 * batch * state
 
 
+@pytest.mark.slow
 def test_a_config_that_is_not_shipped_is_fused_by_the_same_rules() -> None:
     # 01-ai/Yi-6B
     config = {

@@ -37,13 +37,15 @@ MINE = Profile(
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
+    from nbanalyzer.generate.measure import calibration
+
     found: list[tuple[str, float]] = []
 
     def calibrate(device: str, seconds: float, _tell: object) -> Profile:
         found.append((device, seconds))
         return MINE
 
-    monkeypatch.setattr("nbanalyzer.generate.measure.calibration.calibrate", calibrate)
+    monkeypatch.setattr(calibration, "calibrate", calibrate)
     return found
 
 

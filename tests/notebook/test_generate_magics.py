@@ -55,6 +55,8 @@ def test_generate_shows_a_summary_and_returns_the_template(
 def test_generate_reads_the_notebooks_variables(
     shell: InteractiveShell, shown: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from nbanalyzer.generate import pipeline
+
     template = nbanalyzer.populate("gpt2").template
     asked: list[tuple[Any, ...]] = []
 
@@ -62,7 +64,7 @@ def test_generate_reads_the_notebooks_variables(
         asked.append(words[:3])
         return template
 
-    monkeypatch.setattr("nbanalyzer.generate.pipeline.generate", generate)
+    monkeypatch.setattr(pipeline, "generate", generate)
     shell.user_ns |= {"config": TINY, "Own": dict, "name": "gpt2"}
     for line in ("$config --model_id me", "$Own --config $config", "$name", "gpt2"):
         assert shell.run_line_magic("generate", line) is template
@@ -107,10 +109,12 @@ def test_a_mistake_in_generate_or_verify_is_one_line(
 def test_a_stopped_cell_is_one_line_and_still_an_error(
     shell: InteractiveShell, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from nbanalyzer.generate import pipeline
+
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nbanalyzer.generate.pipeline.build_template", interrupt)
+    monkeypatch.setattr(pipeline, "build_template", interrupt)
     for line in (f"%generate {config}", "%populate --plot none $other"):
         shell.user_ns["other"] = {**TINY, "hidden_size": 128}
         result = shell.run_cell(line)
