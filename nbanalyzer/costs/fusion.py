@@ -58,11 +58,12 @@ def fused(tree: Tree) -> Tree:
 
 
 def _require_rules(tree: Tree, regions: Mapping[Node, Region]) -> None:
-    """Raise unless every product without weights is in a region: what engines launch of others, nobody has described.
+    """Raise unless every product without weights in a module is in a region: nobody has described what others become.
 
-    Attention has two of them. Where one sequence has others than several, the rules do not say which reads what.
+    Attention has two of them. Where one sequence has others than several, the rules do not say which reads what. Outside
+    all modules, as where images are compared with texts, a product is a launch of its own.
     """
-    bare = [node for node in tree.nodes if is_product(node) and not has_weights(node)]
+    bare = [node for node in tree.nodes if node.parent and is_product(node) and not has_weights(node)]
     of_region = Counter(regions[node] for node in bare if node in regions)
     several = {region for region, number in of_region.items() if region.kind == "attention" and number > 2}
     unruled = [node for node in bare if node not in regions] or [node for node in bare if regions[node] in several]
