@@ -60,8 +60,8 @@ def fused(tree: Tree) -> Tree:
 def _require_rules(tree: Tree, regions: Mapping[Node, Region]) -> None:
     """Raise unless every product without weights in a module is in a region: nobody has described what others become.
 
-    Attention has two of them. Where one sequence has others than several, the rules do not say which reads what. Outside
-    all modules, as where images are compared with texts, a product is a launch of its own.
+    Attention has two of them. Where one sequence has others than several, the rules do not say which reads what.
+    Outside all modules, as where images are compared with texts, a product is a launch of its own.
     """
     bare = [node for node in tree.nodes if node.parent and is_product(node) and not has_weights(node)]
     of_region = Counter(regions[node] for node in bare if node in regions)

@@ -324,6 +324,8 @@ def test_a_product_that_no_rule_is_about_is_refused_in_one_line() -> None:
         "not modelled: what an engine launches of own: no rule is about its product layer.mix; "
         "fusion=none has PyTorch's list"
     )
+    alone = own(linear("images"), linear("texts"), product("compare"))  # beside all modules: a launch of its own
+    assert names(alone.launches[-1]) == ["compare"]
     cases = [
         product(f"{name} {case}", f"2 if {{batch_size}} {case} else 0") for name in "qv" for case in ("== 1", "> 1")
     ]
