@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from builders import basic, composite, error_of, every_model, template
 
@@ -64,6 +66,10 @@ def test_what_has_no_formula_says_so_in_one_line() -> None:
 
 def agrees(found: Roofline) -> None:
     for what, time in (("time", found.time), ("lower_bound", found.lower_bound)):
+        if math.isnan(time):  # nobody knows what an engine launches
+            assert what == "lower_bound"
+            assert "not modelled: what an engine launches" in error_of(lambda: found.explain("lower_bound"))
+            return
         if what == "time":
             assert float(found.formula_text().evaluate(found.values)) == pytest.approx(time, rel=1e-12)
         explained = found.explain(what).derivations
