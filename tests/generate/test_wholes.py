@@ -16,6 +16,7 @@ from nbanalyzer.generate.check import oracle
 from nbanalyzer.generate.check.comparison import comparisons
 from nbanalyzer.generate.check.media import in_run
 from nbanalyzer.generate.model.subject import Subject, UnrunnableError
+from nbanalyzer.generate.trace.layers import count_fields, stacks
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.media import positions_of
 
@@ -216,3 +217,13 @@ def test_a_number_of_one_config_answers_for_no_other() -> None:
     template = nbanalyzer.generate(SHAPES["resnet"], model_id="some/model")
     with pytest.raises(nbanalyzer.NBAnalyzerError, match="answers for its own config alone"):
         populate(template, set={"num_labels": 5})
+
+
+def test_two_towers_of_one_depth_are_each_counted_by_its_own_field() -> None:
+    subject = Subject.of(PROMPTS["qwen2_5_omni_thinker"])
+    assert subject.config["vision_config"]["depth"] == subject.config["audio_config"]["encoder_layers"]
+    fields = subject.fields()
+    found = count_fields(fields, stacks(subject.build(), fields))
+    assert found["vision_config.depth"].path == "model.visual.blocks"
+    assert found["audio_config.encoder_layers"].path == "model.audio_tower.layers"
+    assert found["text_config.num_hidden_layers"].path == "model.language_model.layers"
