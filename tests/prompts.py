@@ -69,6 +69,11 @@ PROMPTS: dict[str, dict[str, Any]] = {
             "encoder_hidden_size": 48, "vocab_size": 60,
         },
     },
+    "git": {
+        "model_type": "git", "architectures": ["GitForCausalLM"], "hidden_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "intermediate_size": 96, "vocab_size": 120, "max_position_embeddings": 1024,
+        "vision_config": {**TOWER},
+    },
     "florence2": {
         "model_type": "florence2", "architectures": ["Florence2ForConditionalGeneration"], "image_token_id": 7,
         "text_config": {

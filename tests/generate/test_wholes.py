@@ -6,7 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from prompts import PROMPTS
+from torch.utils.flop_counter import FlopCounterMode
 from wholes import LLAVA, MORE, SMALL, TOWER
 
 import nbanalyzer
@@ -227,3 +229,20 @@ def test_two_towers_of_one_depth_are_each_counted_by_its_own_field() -> None:
     assert found["vision_config.depth"].path == "model.visual.blocks"
     assert found["audio_config.encoder_layers"].path == "model.audio_tower.layers"
     assert found["text_config.num_hidden_layers"].path == "model.language_model.layers"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", [56, 224])
+def test_an_image_before_each_text_takes_positions_but_no_tokens(side: int) -> None:
+    """Of GIT: with more positions an image than a short prompt has, too; by FlopCounterMode on the CPU."""
+    config = {**PROMPTS["git"], "vision_config": {**PROMPTS["git"]["vision_config"], "image_size": side}}
+    template = nbanalyzer.generate(config, model_id="some/model")
+    positions = (side // 14) ** 2 + 1
+    model = replace(Subject.of(config), device="cpu").build("eager")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        out = model(
+            input_ids=torch.ones((3, 11), dtype=torch.long), pixel_values=torch.zeros(3, 3, side, side).bfloat16()
+        )
+    assert out.logits.shape == (3, positions + 11, 120)
+    found = populate(template, batch_size=3, seq_len=positions + 11)
+    assert found.totals["matmul_flops"] == counter.get_total_flops()
