@@ -61,7 +61,7 @@ unit: $(VENV)/test chromium
 
 # What one runs after every few lines.
 check: $(VENV)/test
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -q -p no:nbval --ignore tests/generate -m "not pytorch and not browser and not cluster and not slow"
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -q -p no:nbval --hypothesis-profile quick --ignore tests/generate -m "not pytorch and not browser and not cluster and not slow"
 
 # Plain nbval: every cell is run again and its output compared with what is stored.
 notebooks: $(VENV)/test

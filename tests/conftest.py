@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 
-# What is red is red for the next person too; `pytest --hypothesis-profile=default` looks at other examples each time.
-# Nothing is timed: a busy machine, or one that measures coverage, is no reason to fail.
+# What is red is red for the next person too; `pytest --hypothesis-profile=default` looks at other examples each time,
+# and `make check` at fewer. Nothing is timed: a busy machine, or one that measures coverage, is no reason to fail.
 SLOW = [HealthCheck.too_slow]
-settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=SLOW)
+settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=SLOW, max_examples=80)
+settings.register_profile("quick", parent=settings.get_profile("repeatable"), max_examples=20)
 settings.load_profile("repeatable")
 
 

@@ -17,7 +17,6 @@ import pytest
 
 import nbanalyzer
 from nbanalyzer.cli import main
-from nbanalyzer.generate import pipeline
 
 ROOT = Path(__file__).parent.parent
 MODELS = ROOT / "models"
@@ -246,9 +245,12 @@ def test_generate_writes_a_template_and_says_what_it_is(
     assert "me/tiny" in (tmp_path / "table.txt").read_text()
 
 
+@pytest.mark.pytorch
 def test_without_output_the_template_is_printed(
     config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from nbanalyzer.generate import pipeline
+
     template = nbanalyzer.populate("gpt2").template
     asked: list[tuple[Any, ...]] = []
 
@@ -265,9 +267,12 @@ def test_without_output_the_template_is_printed(
     assert asked == [(str(config), None, ""), ("gpt2", None, ""), ("gpt2", None, "")]
 
 
+@pytest.mark.pytorch
 def test_verify_tells_a_difference_by_its_status(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from nbanalyzer.generate import pipeline
+
     class Found:
         ok = False
 
@@ -281,10 +286,13 @@ def test_verify_tells_a_difference_by_its_status(
     assert main(["--verify", "--model_id", "gpt2"]) == 0
 
 
+@pytest.mark.pytorch
 @pytest.mark.slow
 def test_an_interrupt_is_one_line_and_leaves_nothing(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from nbanalyzer.generate import pipeline
+
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 

@@ -323,7 +323,7 @@ def visible(cached: int, new: int, window: int) -> int:
     )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(st.integers(0, 30), st.integers(1, 30), st.integers(1, 40))
 def test_a_sliding_window_hides_what_is_too_far_back(cached: int, new: int, window: int) -> None:
     analysis = populate(

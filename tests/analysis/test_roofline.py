@@ -336,6 +336,7 @@ def shown(found: Roofline) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_it_is_called_a_lower_bound_where_kernels_are_fused_and_nowhere_else() -> None:
     eager, analysis = populate("gpt2", seq_len=64), populate("gpt2", seq_len=64, fusion="engine")
     for where, text in shown(analysis.on(CARD)).items():

@@ -594,6 +594,7 @@ def test_a_step_with_drafts_is_the_pass_that_verifies_them() -> None:
     assert steps.decode(20, 1100).bound == pytest.approx(passed.on("h200-sxm").lower_bound)
 
 
+@pytest.mark.slow
 def test_a_sequence_has_room_for_its_drafts() -> None:
     """DeepSeek-V3 keeps 512 + 64 elements of 2 bytes for a token in each of its 61 layers, and in the one that drafts."""
     for drafts, layers, tokens in ((0, 61, 1280), (1, 62, 1296)):

@@ -292,6 +292,7 @@ def test_a_decode_step_of_a_scan_reads_and_writes_the_state_once() -> None:
     assert kept <= scan.activations <= kept + 5 * BF16 * batch * inner + 4 * inner * state + 4 * BF16 * batch * state
 
 
+@pytest.mark.slow
 def test_a_config_that_is_not_shipped_is_fused_by_the_same_rules() -> None:
     # 01-ai/Yi-6B
     config = {
@@ -540,7 +541,7 @@ MODULES = st.recursive(
 
 
 @pytest.mark.slow
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(MODULES, max_size=5), st.booleans())
 def test_any_tree_is_fused_or_refused_in_one_line(kernels: list[dict[str, Any]], has_config: bool) -> None:
     sizes = {"hidden_size": 24, "num_layers": 2, "num_experts": 4}

@@ -38,7 +38,7 @@ COMPARE: Mapping[str, Callable[[Fraction, Fraction], bool]] = {
     "==": lambda a, b: a == b,
     "!=": lambda a, b: a != b,
 }
-FEW = settings(deadline=None, max_examples=80, suppress_health_check=list(HealthCheck))
+FEW = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def test_whole_numbers_vectorize_exactly(data: st.DataObject) -> None:
     assert found == expected.value
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_the_sympy_expression_is_worth_the_same(data: st.DataObject) -> None:
     values = data.draw(environments())

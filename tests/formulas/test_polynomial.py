@@ -19,7 +19,7 @@ from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.formulas.polynomial import MAX_TERMS, Atom, Polynomial
 from nbanalyzer.formulas.simplify import expanded
 
-FEW = settings(deadline=None, max_examples=80, suppress_health_check=list(HealthCheck))
+FEW = settings(deadline=None, suppress_health_check=list(HealthCheck))
 # A size is never negative, which is what a polynomial may rely on.
 SIZES = st.one_of(st.integers(0, 50), st.integers(1, 10**12), st.fractions(0, 20, max_denominator=12))
 

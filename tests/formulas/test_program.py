@@ -20,7 +20,7 @@ from nbanalyzer.formulas.polynomial import Polynomial
 from nbanalyzer.formulas.program import Expression, Program
 from nbanalyzer.formulas.simplify import expanded
 
-FEW = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+FEW = settings(deadline=None, suppress_health_check=list(HealthCheck))
 NAMES = ("a", "b", "c")
 AXES = {name: frozenset({axis}) for axis, name in enumerate(NAMES)}
 

@@ -10,7 +10,6 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbanalyzer.errors import InputError, NBAnalyzerError, UnknownNameError
-from nbanalyzer.generate.measure import calibration
 from nbanalyzer.hardware.parameters import Fit
 from nbanalyzer.hardware.profiles import Profile, profile
 
@@ -38,6 +37,8 @@ MINE = Profile(
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
+    from nbanalyzer.generate.measure import calibration
+
     found: list[tuple[str, float]] = []
 
     def calibrate(device: str, seconds: float, _tell: object) -> Profile:

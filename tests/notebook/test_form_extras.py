@@ -46,6 +46,7 @@ def test_drafts_are_asked_of_models_that_draft(make: Make) -> None:
     assert "mtp" not in form.magic
 
 
+@pytest.mark.slow
 def test_images_are_asked_of_models_that_read_them(make: Make) -> None:
     form = make("qwen2.5-vl-7b-instruct", hardware="l40s", seq_len=4096)
     extras = unfolded(form)

@@ -12,7 +12,6 @@ from jupyter_client.manager import start_new_kernel
 
 import nbanalyzer
 from nbanalyzer.errors import InputError, NBAnalyzerError, TemplateError, UnknownNameError
-from nbanalyzer.generate import pipeline
 from nbanalyzer.notebook.progress import InterruptedCellError, bar
 from nbanalyzer.progress import tell
 
@@ -56,6 +55,8 @@ def test_generate_shows_a_summary_and_returns_the_template(
 def test_generate_reads_the_notebooks_variables(
     shell: InteractiveShell, shown: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from nbanalyzer.generate import pipeline
+
     template = nbanalyzer.populate("gpt2").template
     asked: list[tuple[Any, ...]] = []
 
@@ -108,6 +109,8 @@ def test_a_mistake_in_generate_or_verify_is_one_line(
 def test_a_stopped_cell_is_one_line_and_still_an_error(
     shell: InteractiveShell, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from nbanalyzer.generate import pipeline
+
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 

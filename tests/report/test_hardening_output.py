@@ -17,7 +17,6 @@ from ipywidgets.widgets.widget import _instances
 
 from nbanalyzer import Accelerator, Analysis, compare, load_model_template, populate, request, sensitivity, solve, sweep
 from nbanalyzer.errors import TemplateError
-from nbanalyzer.generate.check.verification import HEADER, Row, Verification
 from nbanalyzer.notebook.form import lifecycle
 from nbanalyzer.notebook.form.whatif import WhatIf
 from nbanalyzer.text import as_attribute, as_cell, as_lines, as_markdown, escape, printable
@@ -123,7 +122,10 @@ def test_nothing_of_a_strangers_steers_a_file(text: str, tmp_path: Any) -> None:
         assert "\n# HEAD" not in saved
 
 
+@pytest.mark.pytorch
 def test_what_verify_shows_is_text_too() -> None:
+    from nbanalyzer.generate.check.verification import HEADER, Row, Verification
+
     assert len(HEADER) == 5
     rows = tuple(Row(f"part.{text}", *VERIFIED[1:]) for text in STEERS)
     found = Verification("own", rows, (), 1, ("", "changed \x1b[31m"))

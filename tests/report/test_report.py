@@ -65,6 +65,7 @@ class Page(HTMLParser):
 # ---- text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "run"), RUNS, ids=lambda value: value if isinstance(value, str) else "")
 def test_two_analyses_of_the_same_look_the_same(name: str, run: dict[str, Any]) -> None:
     first, second = populate(name, **run), populate(name, **run)
@@ -258,6 +259,7 @@ def test_the_page_stands_alone() -> None:
     assert Page(html.partition("<main>")[0] + "</body></html>").tags.count("title") == 1  # those of a picture are words
 
 
+@pytest.mark.slow
 def test_the_page_has_the_picture_of_what_it_shows(tmp_path: Path) -> None:
     analysis = populate("gpt2", seq_len=16)
     roofline = analysis.on("h100-sxm")

@@ -440,7 +440,7 @@ def test_the_frontier_is_what_nothing_beats(found: Sweep, metrics: list[str]) ->
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(*[st.integers(0, 4)] * 3), min_size=1, max_size=40),
     st.sampled_from([("bytes", "time"), ("time", "flops", "bytes"), ("tokens_per_s", "time", "flops")]),

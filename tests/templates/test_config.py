@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from transformers import BioGptConfig, LlamaConfig, MistralConfig, Qwen3Config
 
 from nbanalyzer.errors import ConfigError, InputError, UnknownNameError
 from nbanalyzer.formulas.variables import VARIABLES
@@ -72,8 +71,11 @@ def test_only_the_whole_models_word_on_ties_counts() -> None:
 # ---- what is derived, and by whom
 
 
+@pytest.mark.pytorch
 def test_what_transformers_filled_in_is_named() -> None:
     """Mistral's 8 key and value heads are no habit of its family but a default of its class."""
+    from transformers import MistralConfig
+
     mistral = {**LLAMA, "model_type": "mistral", "num_attention_heads": 16, "hidden_size": 64}
     params = extract_model_params(mistral)
     assert params["num_kv_heads"] == MistralConfig().num_key_value_heads == 8
@@ -81,7 +83,10 @@ def test_what_transformers_filled_in_is_named() -> None:
     assert extract_model_params({**mistral, "num_key_value_heads": 4}).defaults == ()
 
 
+@pytest.mark.pytorch
 def test_an_object_has_what_its_class_gives_it() -> None:
+    from transformers import BioGptConfig, LlamaConfig, Qwen3Config
+
     # An object that states no head size has even heads, also of a family without a row here; Qwen 3 states one: 128.
     assert extract_model_params(LlamaConfig(**SIZES))["head_dim"] == 12
     assert (

@@ -505,7 +505,7 @@ def formulas(draw: st.DrawFn, names: tuple[str, ...], depth: int = 3) -> str:
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_expanding_then_evaluating_is_evaluating_the_bindings_first(data: st.DataObject) -> None:
     leaf_names, global_names = ("a", "b"), ("batch_size", "seq_len", "cache_len")

@@ -8,6 +8,7 @@ from typing import Any
 from ipywidgets import HBox, Layout, Text
 
 from nbanalyzer.analysis.analysis import Analysis
+from nbanalyzer.costs.drafts import ACCEPTANCE
 from nbanalyzer.costs.run import MEDIA, SIZES
 from nbanalyzer.errors import InputError, quote
 from nbanalyzer.templates.media import room_for
@@ -147,7 +148,7 @@ class ExtraControls:
     def _build(self) -> None:
         makers: Mapping[str, Callable[[], Size | Words]] = {
             "mtp": lambda: self._size("mtp", stops(0, 8)),
-            "acceptance": lambda: self._real("acceptance", SHARES, "as published"),
+            "acceptance": lambda: self._real("acceptance", SHARES, str(ACCEPTANCE)),
             "images": lambda: self._size("images", IMAGES, self._actions),
             "image_size": lambda: Words("image_size", EXTRAS["image_size"], self._changed),
             "audio_seconds": lambda: self._real("audio_seconds", [0, *stops(1, 3600)], "as usual"),
