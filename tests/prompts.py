@@ -35,7 +35,7 @@ PROMPTS: dict[str, dict[str, Any]] = {
         "text_config": {**TEXT, "model_type": "mistral", "pad_token_id": 0},
         "vision_config": {**TOWER, "model_type": "idefics2_vision", "image_size": 980},
         "perceiver_config": {
-            "hidden_size": 64, "resampler_n_latents": 5, "resampler_depth": 2, "resampler_n_heads": 4,
+            "hidden_size": 64, "resampler_n_latents": 5, "resampler_depth": 3, "resampler_n_heads": 4,
             "resampler_head_dim": 12, "num_key_value_heads": 2,
         },
     },
@@ -69,6 +69,11 @@ PROMPTS: dict[str, dict[str, Any]] = {
             "encoder_hidden_size": 48, "vocab_size": 60,
         },
     },
+    "git": {
+        "model_type": "git", "architectures": ["GitForCausalLM"], "hidden_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "intermediate_size": 96, "vocab_size": 120, "max_position_embeddings": 1024,
+        "vision_config": {**TOWER},
+    },
     "florence2": {
         "model_type": "florence2", "architectures": ["Florence2ForConditionalGeneration"], "image_token_id": 7,
         "text_config": {
@@ -94,9 +99,9 @@ PROMPTS: dict[str, dict[str, Any]] = {
         "model_type": "qwen2_5_omni_thinker", "architectures": ["Qwen2_5OmniThinkerForConditionalGeneration"],
         "image_token_index": 7, "audio_token_index": 8, "video_token_index": 9,
         "text_config": {**TEXT, "model_type": "qwen2_5_omni_text", "rope_parameters": ROPE},
-        "vision_config": {**GRID, "window_size": 84, "fullatt_block_indexes": [1]},
+        "vision_config": {**GRID, "depth": 4, "window_size": 84, "fullatt_block_indexes": [1, 3]},
         "audio_config": {
-            "d_model": 48, "encoder_ffn_dim": 80, "encoder_attention_heads": 4, "encoder_layers": 2, "num_mel_bins": 8,
+            "d_model": 48, "encoder_ffn_dim": 80, "encoder_attention_heads": 4, "encoder_layers": 4, "num_mel_bins": 8,
             "output_dim": 64, "n_window": 10,
         },
     },

@@ -30,9 +30,11 @@ _ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 _VISION_OF_4096 = {"vision_config": {"out_hidden_size": 4096}}
 
 VALID: Mapping[str, Mapping[str, Any]] = {
+    "aria": {"vision_config": {"model_type": "idefics3_vision", "image_size": 490, "patch_size": 14}},
     "aya_vision": {"vision_config": {"model_type": "siglip_vision_model", "hidden_size": 1152, "image_size": 364}},
     **dict.fromkeys(("cosmos3_omni", "exaone4_5", "qwen3_vl"), _VISION_OF_4096),
     "gemma3": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 896, "patch_size": 14}},
+    "gemma4": {"vision_config": {}},
     "shieldgemma2": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 896, "patch_size": 14}},
     **{
         name: {
@@ -63,6 +65,11 @@ VALID: Mapping[str, Mapping[str, Any]] = {
     "mllama": {
         "vision_config": {"intermediate_layers_indices": [3, 7, 15, 23, 30], "vision_output_dim": 7680},
         "text_config": {"pad_token_id": 0},
+    },
+    "ovis2": {"hidden_size": 4096, "vocab_size": 151936},
+    "qwen3_omni_moe_thinker": {
+        "text_config": {"num_attention_heads": 32, "head_dim": 128},
+        "vision_config": {"out_hidden_size": 2048},
     },
     **{
         name: {

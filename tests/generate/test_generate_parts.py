@@ -421,8 +421,8 @@ def test_the_config_states_the_models_own_values(kind: Any, model_type: str) -> 
 
 
 def test_a_multimodal_model_without_a_text_config_has_the_default_one() -> None:
-    subject = Subject.of({"model_type": "idefics2"})  # how it reads images is not known
-    assert (subject.kind, subject.config["model_type"]) == ("causal", "mistral")
+    subject = Subject.of({"model_type": "fast_vlm"})  # how it reads images is not known
+    assert (subject.kind, subject.config["model_type"]) == ("causal", "qwen2")
     assert not [name for name, _ in subject.build().named_modules() if "vision" in name]
     assert Subject.of({"model_type": "gemma3", "text_config": {"hidden_size": 64}}).config["hidden_size"] == 64
     assert shallow(Case("causal", "gemma3")).config["model_type"] == "gemma3_text"

@@ -6,7 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from prompts import PROMPTS
+from torch.utils.flop_counter import FlopCounterMode
 from wholes import LLAVA, MORE, SMALL, TOWER
 
 import nbanalyzer
@@ -16,6 +18,7 @@ from nbanalyzer.generate.check import oracle
 from nbanalyzer.generate.check.comparison import comparisons
 from nbanalyzer.generate.check.media import in_run
 from nbanalyzer.generate.model.subject import Subject, UnrunnableError
+from nbanalyzer.generate.trace.layers import count_fields, stacks
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.media import positions_of
 
@@ -216,3 +219,30 @@ def test_a_number_of_one_config_answers_for_no_other() -> None:
     template = nbanalyzer.generate(SHAPES["resnet"], model_id="some/model")
     with pytest.raises(nbanalyzer.NBAnalyzerError, match="answers for its own config alone"):
         populate(template, set={"num_labels": 5})
+
+
+def test_two_towers_of_one_depth_are_each_counted_by_its_own_field() -> None:
+    subject = Subject.of(PROMPTS["qwen2_5_omni_thinker"])
+    assert subject.config["vision_config"]["depth"] == subject.config["audio_config"]["encoder_layers"]
+    fields = subject.fields()
+    found = count_fields(fields, stacks(subject.build(), fields))
+    assert found["vision_config.depth"].path == "model.visual.blocks"
+    assert found["audio_config.encoder_layers"].path == "model.audio_tower.layers"
+    assert found["text_config.num_hidden_layers"].path == "model.language_model.layers"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", [56, 224])
+def test_an_image_before_each_text_takes_positions_but_no_tokens(side: int) -> None:
+    """Of GIT: with more positions an image than a short prompt has, too; by FlopCounterMode on the CPU."""
+    config = {**PROMPTS["git"], "vision_config": {**PROMPTS["git"]["vision_config"], "image_size": side}}
+    template = nbanalyzer.generate(config, model_id="some/model")
+    positions = (side // 14) ** 2 + 1
+    model = replace(Subject.of(config), device="cpu").build("eager")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        out = model(
+            input_ids=torch.ones((3, 11), dtype=torch.long), pixel_values=torch.zeros(3, 3, side, side).bfloat16()
+        )
+    assert out.logits.shape == (3, positions + 11, 120)
+    found = populate(template, batch_size=3, seq_len=positions + 11)
+    assert found.totals["matmul_flops"] == counter.get_total_flops()

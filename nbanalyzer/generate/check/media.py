@@ -10,7 +10,7 @@ from nbanalyzer.generate.model.subject import NOTHING, Subject
 from nbanalyzer.generate.probe.observation import values_of
 from nbanalyzer.templates.media import Media, evaluated, fitted, positions_of
 
-__all__ = ["in_run", "needed", "stands_for", "with_images"]
+__all__ = ["in_run", "needed", "room", "stands_for", "with_images"]
 
 Run = Mapping[str, Any]
 
@@ -36,6 +36,14 @@ def needed(subject: Subject) -> dict[str, Any]:
     if reader.reads.what == "sound":
         return {"audio_seconds": SECONDS} if reader.reads.usual and not reader.reads.most else {}
     return {"images": 2} if not reader.reads.each and reader.reads.usual else {}
+
+
+def room(subject: Subject) -> int:
+    """Return how many positions of every sequence an image takes, 0 where a model may read text alone."""
+    reader = subject.reader
+    if reader is None or not reader.reads.each or reader.reads.what != "images":
+        return 0
+    return positions_of(reader.reads, values_of(subject), in_run(subject, {}), 1)
 
 
 def with_images(subject: Subject) -> dict[str, Run]:

@@ -16,7 +16,10 @@ from .encoders import deepest, of_one_size, one_size, pixels, squares
 from .grids import pixtral
 from .reader import Reader, image_token
 
-__all__ = ["aria", "gemma3", "in_prompt", "instructed", "into_encoder", "latents", "llava", "paligemma", "queried"]
+__all__ = [
+    "aria", "before_text", "gemma3", "in_prompt", "instructed", "into_encoder", "latents", "llava", "paligemma",
+    "queried",
+]  # fmt: skip
 
 
 def in_prompt(config: Any, tokens: str, **how: Any) -> Reader:
@@ -91,6 +94,22 @@ def instructed(config: Any) -> Reader | None:
         return {**reader.inputs(step), "qformer_input_ids": step.tokens(asked)}
 
     return replace(reader, inputs=inputs)
+
+
+def before_text(config: Any) -> Reader | None:
+    """Return the reader of a model that sets an image before each text itself, in no places of the prompt: GIT."""
+    sizes = (config.vision_config.image_size, config.vision_config.patch_size)
+    if config.num_image_with_embedding is not None or not all(type(size) is int for size in sizes):
+        return None  # it reads frames of a video
+    place = 3  # any token: it is not looked for
+
+    def inputs(step: Any) -> dict[str, Any]:
+        own = step.model.config.vision_config
+        taken = (own.image_size // own.patch_size) ** 2 + 1
+        ids = step.prompt(place)  # with places at its end, which are left out
+        return {"input_ids": ids[:, : step.seq_len - taken], **pixels(step)}
+
+    return replace(in_prompt(config, "{image_positions}", each=True), inputs=inputs, looks=False)
 
 
 def latents(config: Any) -> Reader:

@@ -28,7 +28,6 @@ class Reader:
         draw: from chance, the model's variables, and how many images, to what a probe reads.
         reads_text: whether it takes tokens too.
         held: fields that are not varied: others follow from them by no rule that a config states.
-        together: fields that have to be equal, the leading one first.
         looks: whether the model's code looks for places among the tokens.
         least: how many layers show all that is done, of the text model, and of what reads images.
         always: inputs of every step.
@@ -42,7 +41,6 @@ class Reader:
     draw: Callable[[Random, Mapping[str, int], int], Media]
     reads_text: bool = False
     held: tuple[str, ...] = ()
-    together: tuple[tuple[str, ...], ...] = ()
     looks: bool = False
     least: tuple[int, int] = (2, 2)
     always: Inputs = lambda _step: {}

@@ -16,6 +16,7 @@ from .encoders import and_texts, beside_text, images
 from .grids import gemma4, on_grid, pixtral, qwen3_vl
 from .prompts import (
     aria,
+    before_text,
     gemma3,
     in_prompt,
     instructed,
@@ -75,6 +76,7 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "aria": aria,
     "blip-2": queried,
     "florence2": into_encoder,
+    "git": before_text,
     "instructblip": instructed,
     "kosmos-2": latents,
     **dict.fromkeys(("deepseek_vl", "janus"), lambda config: in_prompt(config, "{image_patches}")),

@@ -88,12 +88,15 @@ def _with_media(
 
 
 def media_of(subject: Subject, chance: random.Random, count: int, batch: int) -> tuple[Media, int]:
-    """Return what so many images, or some sound, may be, and how many positions of a sequence they take."""
+    """Return what so many images, or some sound, may be, and how many positions of a sequence they take.
+
+    Where every sequence is an image, there are as many images as sequences.
+    """
     reader = subject.reader
     if reader is None:
         return NOTHING, 0
     values = values_of(subject)
-    media = reader.draw(chance, values, count)
+    media = reader.draw(chance, values, batch if reader.reads.each else count)
     return media, positions_of(reader.reads, values, media, batch)
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "depth_of",
     "facts_of",
     "seen_alike",
+    "seen_once",
     "shallow",
     "signatures",
     "stacks",
@@ -33,8 +34,11 @@ __all__ = [
 
 COUNTS = re.compile(r"(^|_|\.)layers?$|^vision(_config\.|_)depth$")  # num_hidden_layers, n_layer, decoder_layers, …
 
-_MEDIA = re.compile(r"(^|\.)(vis|image|audio|sound)")
-"""Paths of what reads images and sound."""
+_MEDIA = {
+    "vision_config": re.compile(r"(^|\.)(vis|image)"),
+    "audio_config": re.compile(r"(^|\.)(audio|sound)"),
+}  # fmt: skip
+"""Part of a config → the paths of what reads images, and sound."""
 
 Facts = Mapping[Hashable, Hashable]
 """What a layer is made of: module → class, (module, attribute) → value, (parameter, "shape") → sizes."""
@@ -49,18 +53,25 @@ class Stack:
         alike: for each layer, the first one that is like it.
         built_alike: for each layer, the first one with the same modules, which may be run otherwise.
         layers: the facts of each layer, as it was built.
+        once: whether no step after the first runs it, as what lies between a tower and the text model.
 
     """
 
     path: str
     alike: tuple[int, ...]
     built_alike: tuple[int, ...] = ()
+    once: bool = False
     layers: tuple[Facts, ...] = field(default=(), compare=False, repr=False)
+
+    @property
+    def part(self) -> str:
+        """The part of a config that it is made from, "" if it is none that reads images or sound."""
+        return next((part for part, path in _MEDIA.items() if path.search(self.path)), "")
 
     @property
     def reads_media(self) -> bool:
         """Whether it is a part that reads images or sound."""
-        return bool(_MEDIA.search(self.path))
+        return bool(self.part)
 
     @property
     def needed(self) -> int:
@@ -97,6 +108,15 @@ def seen_alike(found: Sequence[Stack], root: Scope) -> list[Stack]:
             alike.append(first.setdefault((before, done), index))
         result.append(replace(stack, alike=tuple(alike), built_alike=stack.alike))
     return result
+
+
+def seen_once(found: Sequence[Stack], later: Sequence[Scope]) -> list[Stack]:
+    """Return the stacks, marked where no step after the first runs them; `later` are those steps, there may be none."""
+    calls = [path for root in later for path, _ in modules_of(root)]
+    return [
+        replace(stack, once=bool(later) and not any(path.startswith(f"{stack.path}.") for path in calls))
+        for stack in found
+    ]
 
 
 def facts_of(layer: torch.nn.Module) -> Facts:
@@ -208,7 +228,8 @@ def count_fields(config: Mapping[str, Any], found: Sequence[Stack]) -> dict[str,
 
 def _is_of(stack: Stack, name: str) -> bool:
     """Return whether a stack is in the part of a model that a field with a dot is of."""
-    return stack.reads_media == (name.partition(".")[0] in MEDIA_PARTS)
+    part = name.partition(".")[0]
+    return stack.part == (part if part in MEDIA_PARTS else "")  # two towers may be as deep as each other
 
 
 def depth_of(subject: Subject, found: Sequence[Stack], fields: Mapping[str, Any], least: int = 1) -> Depth:

@@ -156,7 +156,7 @@ def _keeps_state(stack: Stack, stacks: Sequence[Stack]) -> bool:
     """Return whether a stack's layers are those that the cache counts: a decoder's, or all that there are."""
     encoders = ["encoder" in other.path.split(".") for other in stacks]
     if any(other.reads_media for other in stacks) and not all(other.reads_media for other in stacks):
-        return not stack.reads_media
+        return not (stack.reads_media or stack.once)
     return len(stacks) == 1 or all(encoders) or "encoder" not in stack.path.split(".")
 
 

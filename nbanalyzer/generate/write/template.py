@@ -24,7 +24,7 @@ from nbanalyzer.generate.probe.observation import Observation, read_values, valu
 from nbanalyzer.generate.probe.sampling import Space, probes, space_of
 from nbanalyzer.generate.probe.situations import PLAIN_RUNS, base_runs, cases_of, media_of
 from nbanalyzer.generate.probe.tiny import require_determined, tiny
-from nbanalyzer.generate.trace.layers import Depth, Stack, depth_of, seen_alike, stacks
+from nbanalyzer.generate.trace.layers import Depth, Stack, depth_of, seen_alike, seen_once, stacks
 from nbanalyzer.generate.trace.recorder import seldom_collected, trace
 from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.generate.trace.tensors import kept
@@ -113,6 +113,7 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
             require_determined(few, depth)
         with part_of(0.1, 0.4):
             space = space_of(few, depth, cases_of(few, depth, has_encoder=first.has_encoder))
+        found = seen_once(found, [run.root for run in space.usual if run.values["cache_len"]])
         assembly, layered, states = _assembled(
             space,
             deepen=_depth_matters(model, space.usual[0], found) or _holds_all_layers(first.after),
