@@ -24,6 +24,7 @@ IMAGES: Mapping[str, Run] = {
     "images": {"batch_size": 1, "seq_len": 64, "images": 2},
     "after_images": {"batch_size": 1, "seq_len": 3, "images": 2},
     "image_of_two": {"batch_size": 2, "seq_len": 30, "images": 1, "logits": "last"},
+    "images_of_two": {"batch_size": 2, "seq_len": 30, "images": 3, "logits": "last"},
 }
 """The runs with images, and so many tokens beside them; the second follows the first."""
 
