@@ -470,6 +470,7 @@ def test_a_variable_of_thousands_of_digits_is_one_line() -> None:
 # ---- configs
 
 
+@pytest.mark.pytorch
 @pytest.mark.parametrize("field", ["num_hidden_layers", "num_labels"])
 def test_what_transformers_lists_one_by_one_is_bounded(field: str) -> None:
     config = {"model_type": "qwen3", "num_hidden_layers": 2, field: 240_034_652}  # hidden_size is missing

@@ -175,11 +175,20 @@ def test_an_unknown_peak_is_said_on_stderr(capsys: pytest.CaptureFixture[str]) -
         (["--populate", "--model_id", "gpt2", "--hardware", "t4", "--compute_efficiency", "2"], "at most 1, not 2.0"),
         (["--generate", "--model_id", "gpt2", "--hardware", "t4"], "--generate takes no --hardware"),
         (["--generate"], "--generate needs --model_id NAME, --config FILE, or both"),
-        (["--generate", "--model_id", "gpt3"], "no model named 'gpt3'. Did you mean 'gpt2'"),
+        pytest.param(
+            ["--generate", "--model_id", "gpt3"], "no model named 'gpt3'. Did you mean 'gpt2'",
+            marks=pytest.mark.pytorch,
+        ),
         (["--generate", "--model_id", "gpt2", "--seq_len", "5"], "--generate takes no --seq_len: it takes --model_id, --config, --output"),
         (["--generate", "--model_id", "gpt2", "--set", "n_layer=2"], "--generate takes no --set"),
-        (["--generate", "--config", "no/config.json"], "no/config.json: No such file or directory"),
-        (["--generate", "--model_id", "x" * 201, "--config", "c.json"], "at most 200 printable characters"),
+        pytest.param(
+            ["--generate", "--config", "no/config.json"], "no/config.json: No such file or directory",
+            marks=pytest.mark.pytorch,
+        ),
+        pytest.param(
+            ["--generate", "--model_id", "x" * 201, "--config", "c.json"], "at most 200 printable characters",
+            marks=pytest.mark.pytorch,
+        ),
         (["--request"], "--request needs --model_id NAME"),
         (["--request", "--model_id", "gpt2", "--price", "2"], "--price needs --hardware NAME"),
         (["--request", "--model_id", "gpt2", "--concurrency", "2"], "--concurrency needs --hardware NAME"),

@@ -125,6 +125,7 @@ def test_changes_reach_into_a_text_part_and_turn_lists() -> None:
     assert config["text_config"]["hidden_size"] == 8  # type: ignore[index]
 
 
+@pytest.mark.pytorch
 def test_the_truth_is_what_can_be_counted_by_hand() -> None:
     from tools.truth import truth
 
@@ -145,6 +146,7 @@ def test_the_truth_is_what_can_be_counted_by_hand() -> None:
     assert truth(config, 16, "GPT2Model").whole is not None
 
 
+@pytest.mark.pytorch
 @pytest.mark.parametrize(
     ("config", "problem"),
     [
@@ -162,6 +164,7 @@ def test_where_there_is_no_truth_it_says_why(config: dict[str, Any], problem: st
     assert problem in found.problem
 
 
+@pytest.mark.pytorch
 def test_the_text_part_of_what_transformers_does_not_know_is_counted_alone() -> None:
     from tools.truth import truth
 
@@ -189,6 +192,7 @@ def test_the_class_is_the_named_one_or_else_the_usual_one(config: dict[str, Any]
     assert truth({**GPT2, "architectures": None, **sizes, **config}, 4).architecture == architecture
 
 
+@pytest.mark.pytorch
 def test_files_that_hold_no_config_are_cases_too(tmp_path: Path) -> None:
     from tools.field import cases
 

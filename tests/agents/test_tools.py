@@ -192,6 +192,7 @@ def test_set_and_switches_are_those_of_the_package() -> None:
     assert "set num_layers=3" in found["conditions"]
 
 
+@pytest.mark.pytorch
 def test_a_config_gives_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NBANALYZER_COMPARE", "off")
     config = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "n_embd": 64, "n_head": 4, "n_layer": 2}

@@ -445,6 +445,7 @@ def test_more_tokens_than_positions_are_warned_about() -> None:
     assert populate("gpt2", seq_len=4096, set={"max_position_embeddings": 4096}).warnings == ()
 
 
+@pytest.mark.pytorch
 def test_config_keys_that_look_like_cost_are_reported() -> None:
     config = {**model("llama-3.2-1b").config, "num_secret_experts": 8, "favourite_colour": 3}
     (warning,) = populate("llama-3.2-1b", config=config).warnings
@@ -766,6 +767,7 @@ def test_a_model_with_rotary_positions_would_run_beyond_them() -> None:
     assert rotary.endswith("it was made for no more")
 
 
+@pytest.mark.pytorch
 def test_a_known_size_that_no_formula_uses_is_reported() -> None:
     config = {**populate("llama-3.1-8b").template.config, "num_local_experts": 8, "num_experts_per_tok": 2}
     (warning,) = populate("llama-3.1-8b", config=config).warnings

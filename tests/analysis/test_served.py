@@ -559,6 +559,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_products_of_a_step_with_a_prompt_are_those_of_both(name: str) -> None:
     """What runs once for both reads weights once; the products are no fewer."""

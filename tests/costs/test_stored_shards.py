@@ -31,6 +31,7 @@ def test_a_rank_keeps_rows_of_codes_and_of_scales() -> None:
         assert rank.totals[metric] == whole.totals[metric]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quant", ["fp8-block", "fp8-channel", "int8", "nvfp4"])
 @pytest.mark.parametrize("name", ["llama-3.1-8b", "qwen3-30b-a3b", "qwen2.5-vl-7b-instruct"])
 def test_two_ranks_keep_halves(name: str, quant: str) -> None:

@@ -181,10 +181,12 @@ def test_params_pickle() -> None:
         pytest.param(GPT2, {"intermediate_size": 3072, "num_kv_heads": 12}, id="n_inner null"),
         pytest.param({**GPT2, "n_inner": 100}, {"intermediate_size": 100}, id="n_inner stated"),
         pytest.param(LLAMA, {"num_kv_heads": 32}, id="llama has as many key heads as query heads"),
-        pytest.param(MISTRAL, {"num_kv_heads": 8, "head_dim": 128}, id="mistral has 8 key heads"),
+        pytest.param(MISTRAL, {"num_kv_heads": 8, "head_dim": 128}, id="mistral has 8 key heads",
+                     marks=pytest.mark.pytorch),
         pytest.param(
             {"model_type": "qwen3", **{k: v for k, v in LLAMA.items() if k != "model_type"}, "num_key_value_heads": 8,
              "hidden_size": 5120}, {"head_dim": 128}, id="qwen3's default head_dim is not 5120 / 32",
+            marks=pytest.mark.pytorch,
         ),
         pytest.param(
             {**config_of("tiiuae/falcon-7b"), "multi_query": False}, {"num_kv_heads": 71}, id="falcon without sharing"
@@ -290,7 +292,7 @@ def test_how_much_wider_a_feed_forward_is(model_type: str | None) -> None:
         (LLAMA, {"num_heads": 16}, {"head_dim": 256, "num_kv_heads": 16}),
         ({**LLAMA, "num_key_value_heads": 8}, {"num_heads": 16}, {"head_dim": 256, "num_kv_heads": 8}),
         ({**LLAMA, "head_dim": 128}, {"num_heads": 16}, {"head_dim": 128}),
-        (MISTRAL, {"num_heads": 64}, {"num_kv_heads": 8, "head_dim": 64}),
+        pytest.param(MISTRAL, {"num_heads": 64}, {"num_kv_heads": 8, "head_dim": 64}, marks=pytest.mark.pytorch),
         (config_of("tiiuae/falcon-7b"), {"num_kv_heads": 71}, {"num_kv_heads": 71}),
         (config_of("mosaicml/mpt-30b"), {"expansion_ratio": 2}, {"intermediate_size": 14336}),
         (config_of("state-spaces/mamba-2.8b-hf"), {"expand": 3}, {"expand": 3, "intermediate_size": 7680}),
@@ -371,11 +373,13 @@ def test_a_missing_value_of_an_unknown_model() -> None:
     assert error_of({}).startswith("config: no value for hidden_size (looked for hidden_size, n_embd, d_model")
 
 
+@pytest.mark.pytorch
 def test_transformers_own_complaint_is_one_line() -> None:
     message = error_of({**MISTRAL, "layer_types": ["nonsense"]})
     assert message.startswith("mistral config: transformers cannot read it: ")
 
 
+@pytest.mark.pytorch
 def test_a_null_that_the_class_refuses_is_not_guessed_at() -> None:
     message = error_of({**MISTRAL, "num_key_value_heads": None})
     assert message.startswith(
@@ -383,6 +387,7 @@ def test_a_null_that_the_class_refuses_is_not_guessed_at() -> None:
     )
 
 
+@pytest.mark.pytorch
 def test_a_missing_value_is_taken_from_the_class_and_others_are_not() -> None:
     config = {key: value for key, value in MISTRAL.items() if key != "vocab_size"} | {"num_hidden_layers": 2}
     params = extract_model_params(config)

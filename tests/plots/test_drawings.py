@@ -50,6 +50,7 @@ def texts_of(drawing: Drawing) -> list[tuple[Drawing, dict[str, str]]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PICTURES)
 def test_a_page_takes_it_anywhere(name: str) -> None:
     """No ids, which would meet those of another drawing, no style sheet, no script; a name for those who do not see."""

@@ -377,6 +377,7 @@ def test_without_hardware_nothing_is_said_of_time(analysis: Analysis) -> None:
 # ---- saving
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("suffix", "show"), [(".json", as_json), (".csv", as_csv), (".md", as_md), (".html", as_html), (".HTML", as_html)]
 )

@@ -61,6 +61,7 @@ def test_a_config_that_only_lacks_its_type_is_none_of_these(fields: dict[str, An
     assert "add it, such as" in error_of(fields)
 
 
+@pytest.mark.pytorch
 def test_a_config_with_its_type_is_one_whatever_else_it_states() -> None:
     """People merge an adapter, and leave its fields behind."""
     llama = {"model_type": "llama", "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,

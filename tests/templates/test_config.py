@@ -169,6 +169,7 @@ def test_a_value_is_refused(change: dict[str, Any], problem: str) -> None:
     assert error_of({**LLAMA, **change}).endswith(problem)
 
 
+@pytest.mark.pytorch
 @pytest.mark.parametrize("key", ["num_hidden_layers", "num_labels"])
 def test_transformers_is_not_asked_to_list_millions(key: str) -> None:
     mistral = {**LLAMA, "model_type": "mistral", "num_key_value_heads": 4}
