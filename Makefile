@@ -13,7 +13,7 @@ export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: help demo lab app test check unit notebooks execute lint types fuzz mutate newest lock catalog catalog-check verify fields hints coverage devices times profiles accuracy bench clean chromium
+.PHONY: help demo lab app test check unit long notebooks execute lint types fuzz mutate newest lock catalog catalog-check verify fields hints coverage devices times profiles accuracy bench clean chromium
 
 help:
 	@echo "make demo     install, run the quickstart notebook, show the table and where its page lies"
@@ -21,6 +21,7 @@ help:
 	@echo "make app      serve the what-if form as a page, with Voila"
 	@echo "make test     install what the tests need, then unit tests, notebooks, lint and types"
 	@echo "make check    the quick part of the tests: without PyTorch, browser and cluster"
+	@echo "make long     what takes minutes more: every family that reads images or sound, at sizes that no probe had"
 	@echo "make newest   run unit tests and notebooks with the newest allowed versions, in .venv-newest: before a release"
 	@echo "make lock     write constraints.txt anew, with the newest allowed versions"
 	@echo "make execute  run the notebooks and store what they show"
@@ -58,6 +59,10 @@ test: unit notebooks lint types
 # A file of tests stays in one process: what it starts, such as a browser, is started once.
 unit: $(VENV)/test chromium
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+# Left out of make test, which a person waits for.
+long: $(VENV)/test
+	$(BIN)/python -m pytest --numprocesses 2 -m long
 
 # What one runs after every few lines.
 check: $(VENV)/test

@@ -26,6 +26,9 @@ SIZES = ("112x168", "300x500", "60x500")
 """On a canvas, off it, and a strip."""
 
 QUICK = ("llava_next", "internvl")
+MANY = ("llava_next", "internvl", "mllama", "qwen2_5_vl", "qwen3_5", "lfm2_vl", "idefics2", "gemma4", "pixtral", "voxtral")
+"""One of each way to read: the others are asked by `make long`."""
+
 EVERY = {**SMALL, **MORE, **PROMPTS}
 IN_PROMPT = tuple(name for name, config in EVERY.items() if "text_config" in config and "clip" not in name)
 IN_PROMPT = tuple(name for name in IN_PROMPT if name not in {"siglip", "blip-2", "instructblip"})
@@ -67,7 +70,9 @@ def test_the_meta_device_counts_what_the_cpu_does(family: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", IN_PROMPT)
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=() if name in MANY else pytest.mark.long) for name in IN_PROMPT]
+)
 def test_all_that_is_counted_holds_at_sizes_that_no_probe_had(family: str) -> None:
     """FLOPs, traffic by the trace, and what is kept: of a prompt with images, and of the step after it."""
     config = EVERY[family]

@@ -331,7 +331,11 @@ def test_elasticities_are_slopes(metric: str, point: dict[str, int]) -> None:
     # Without rounds of multiprocessors: they are steps, which a derivative passes over.
     # Nor just where the first round of a product's tiles is full: it has two slopes there.
     none = {"wave_us": 0.0}
-    laws = profile(linear=none, decode_attention=none, prefill_attention=none | {"wave_context_ns": 0.0})
+    laws = profile(
+        linear=none,
+        decode_attention=none | {"unfilled": 0.0},
+        prefill_attention=none | {"wave_context_ns": 0.0},
+    )
     given_to = laws if metric == "estimate" else None
     found = sensitivity("llama-3.1-8b", metric, point, hardware=CARD, profile=given_to).elasticities
 
