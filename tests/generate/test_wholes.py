@@ -26,7 +26,18 @@ SIZES = ("112x168", "300x500", "60x500")
 """On a canvas, off it, and a strip."""
 
 QUICK = ("llava_next", "internvl")
-MANY = ("llava_next", "internvl", "mllama", "qwen2_5_vl", "qwen3_5", "lfm2_vl", "idefics2", "gemma4", "pixtral", "voxtral")
+MANY = (
+    "llava_next",
+    "internvl",
+    "mllama",
+    "qwen2_5_vl",
+    "qwen3_5",
+    "lfm2_vl",
+    "idefics2",
+    "gemma4",
+    "pixtral",
+    "voxtral",
+)
 """One of each way to read: the others are asked by `make long`."""
 
 EVERY = {**SMALL, **MORE, **PROMPTS}
