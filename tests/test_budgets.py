@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-import nbanalyzer
 from nbanalyzer import expand, extract_model_params, populate, sweep
 from nbanalyzer.errors import ConfigError, FormulaError, InputError, NBAnalyzerError, TemplateError
 from nbanalyzer.formulas.algebra import expanded_sympy
@@ -457,9 +456,7 @@ def test_pictures_of_what_is_infinite_warn_of_nothing() -> None:
 # ---- the line
 
 
-def test_a_variable_of_thousands_of_digits_is_one_line() -> None:
-    shell = InteractiveShell()
-    nbanalyzer.load_ipython_extension(shell)
+def test_a_variable_of_thousands_of_digits_is_one_line(shell: InteractiveShell) -> None:
     shell.user_ns["l"] = 10**5000
     for line in ("gpt2 --seq_len $l", "gpt2 --seq_len=$l", "$l"):
         refused(lambda line=line: shell.run_line_magic("populate", line), "too large", InputError)  # type: ignore[misc]
