@@ -7,6 +7,7 @@ import http.client
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -392,10 +393,11 @@ def test_a_thousand_calls_leave_nothing_behind(how: str) -> None:
     async def work() -> list[tuple[int, int]]:
         async with connected(how) as client:
             await client.list_tools()
-            return [await calls(client, 200), await calls(client, 1000)]
+            return [await calls(client, count) for count in (200, 1000, 1000)]
 
-    before, after = run(work)
-    objects, blocks = (late - early for late, early in zip(after, before, strict=True))
+    found = run(work)
+    # The lesser growth: what else the process does leaves something behind once.
+    objects, blocks = (min(late - early for early, late in pairwise(counts)) for counts in zip(*found, strict=True))
     assert objects < 500
     assert blocks < 500
 
