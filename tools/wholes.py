@@ -27,7 +27,7 @@ MAPPINGS: Mapping[Whole, tuple[str, ...]] = {
 
 _QUERIES = {"projector_config": {"model_type": "blip_2_qformer", "encoder_hidden_size": 1024}}
 _ROPE = {"rope_type": "default", "rope_theta": 10000.0}
-_IMAGE_TOKEN = {"image_token_id": 248056}
+_IMAGE_TOKEN = {"image_token_id": 1018}
 _VISION_OF_4096 = {"vision_config": {"out_hidden_size": 4096}}
 
 VALID: Mapping[str, Mapping[str, Any]] = {
@@ -53,6 +53,14 @@ VALID: Mapping[str, Mapping[str, Any]] = {
             "rope_parameters": {**_ROPE, "mrope_section": [8, 12, 12], "partial_rotary_factor": 0.5},
         },
         "vision_config": {"out_hidden_size": 4096},
+    },
+    "granite4_vision": {
+        "downsample_rate": "4/8", "deepstack_layer_map": [[-19, 9], [-13, 6], [-7, 3], [-1, 0]],
+        "vision_feature_select_strategy": "full", "image_grid_pinpoints": [[384, 768], [768, 384], [768, 768]],
+        "vision_config": {
+            "model_type": "siglip_vision_model", "hidden_size": 1152, "intermediate_size": 4304, "image_size": 384,
+            "num_hidden_layers": 27, "num_attention_heads": 16, "patch_size": 16, "vision_use_head": False,
+        },
     },
     "hunyuan_vl": {
         "text_config": {
@@ -83,7 +91,8 @@ VALID: Mapping[str, Mapping[str, Any]] = {
         "vision_config": {"intermediate_layers_indices": [3, 7, 15, 23, 30], "vision_output_dim": 7680},
         "text_config": {"pad_token_id": 0},
     },
-    **dict.fromkeys(("minicpmv4_6", "minicpmv4_7"), _IMAGE_TOKEN),
+    **dict.fromkeys(("minicpmv4_6", "minicpmv4_7", "nemotron_h_omni"), _IMAGE_TOKEN),
+    "molmo2": {"adapter_config": {"text_hidden_size": 4096}},
     "ovis2": {"hidden_size": 4096, "vocab_size": 151936},
     "qwen3_omni_moe_thinker": {
         "text_config": {"num_attention_heads": 32, "head_dim": 128},

@@ -13,7 +13,7 @@ from typing import Any
 from nbanalyzer.generate import hf
 
 from .encoders import and_texts, beside_text, images
-from .grids import gemma4, hunyuan_vl, on_grid, pixtral, qwen3_vl, video_llama_3
+from .grids import gemma4, hunyuan_vl, on_grid, packed, pixtral, qwen3_vl, video_llama_3
 from .prompts import (
     aria,
     before_text,
@@ -29,7 +29,7 @@ from .prompts import (
     seen_twice,
 )  # fmt: skip
 from .reader import Reader
-from .slices import downsampled, overlapping, sliced
+from .slices import downsampled, overlapping, sliced, windowed
 from .sounds import clap, spectra, waves
 from .speech import filled_up, granite, heard, qwen3_asr
 from .tiles import covering, crossed, in_five, listed, one_or_tiles, shuffled, split
@@ -76,6 +76,7 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "lfm2_vl": one_or_tiles,
     "ovis2": covering,
     "molmo2": overlapping,
+    "step3p7": windowed,
     "granite4_vision": downsampled,
     **dict.fromkeys(("minicpmv4_6", "minicpmv4_7"), sliced),
     "mllama": crossed,
@@ -100,6 +101,7 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "video_llama_3": video_llama_3,
     "kimi_k25": on_grid(1, 16384, longest=512, flat=False),
     "hunyuan_vl": hunyuan_vl,
+    "nemotron_h_omni": packed,
     "minimax_m3_vl": on_grid(4 * 28 * 28, 451584),
     **dict.fromkeys(("voxtral", "moss_transcribe_diarize"), heard),
     "qwen2_audio": filled_up,
