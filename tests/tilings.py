@@ -8,8 +8,9 @@ from prompts import SIGLIP
 from wholes import GRID, MORE, ROPE, TEXT, TOWER
 
 MINICPM: dict[str, Any] = {
-    "image_token_id": 7, "insert_layer_id": 1, "text_config": MORE["qwen3_5"]["text_config"],
-    "vision_config": {**TOWER, "num_hidden_layers": 4, "image_size": 448, "patch_size": 56},
+    "image_token_id": 7, "insert_layer_id": 1,
+    "text_config": {**MORE["qwen3_5"]["text_config"], "layer_types": ["full_attention"] * 4},
+    "vision_config": {**TOWER, "num_hidden_layers": 4, "image_size": 448, "patch_size": 112},
 }  # fmt: skip
 
 TILINGS: dict[str, dict[str, Any]] = {
@@ -99,7 +100,7 @@ TILINGS: dict[str, dict[str, Any]] = {
             "mamba_num_heads": 8, "mamba_head_dim": 16, "ssm_state_size": 16, "n_groups": 2, "chunk_size": 8,
         },
         "vision_config": {
-            "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "mlp_ratio": 2, "patch_size": 56,
+            "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "mlp_ratio": 2.0, "patch_size": 56,
             "max_img_size": 560, "video_temporal_patch_size": 2,
         },
     },

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch.fx.experimental import _config as symbolic
+from torch.overrides import TorchFunctionMode
 
 __all__ = ["Host", "is_host_work", "tensors_in"]
 
@@ -37,7 +38,8 @@ class Host:
     def open(cls, *, counts: bool = False) -> Iterator[None]:
         """Have what follows run with numbers on the host; masks of the device are full.
 
-        With `counts`, ranges of whole numbers are on the host too: lengths are compared with them.
+        With `counts`, ranges of whole numbers are on the host too, and those that the code states: lengths are
+        compared with them.
         """
         before, checks = symbolic.meta_nonzero_assume_all_nonzero, os.environ.get(_UNCHECKED)
         cls.active, outer = True, cls.active
@@ -45,7 +47,8 @@ class Host:
         symbolic.meta_nonzero_assume_all_nonzero = True
         os.environ[_UNCHECKED] = "1"
         try:
-            yield
+            with _Stated() if counts else nullcontext():
+                yield
         finally:
             cls.active, cls.counts = outer, outer_counts
             symbolic.meta_nonzero_assume_all_nonzero = before
@@ -77,6 +80,19 @@ class Host:
                 _require_as_many(*args[:3])
             args, kwargs = _on_meta(args), _on_meta(kwargs)
         return args, kwargs
+
+
+class _Stated(TorchFunctionMode):
+    """Leaves whole numbers that a model's code states, such as a grid, where they have values."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.tensor and torch.device(kwargs.get("device") or "cpu").type == "meta":
+            found = func(*args, **{**kwargs, "device": "cpu"})
+            return found.to("meta") if found.is_floating_point() else found
+        return func(*args, **kwargs)
 
 
 def _places(indices: Any) -> list[Any]:

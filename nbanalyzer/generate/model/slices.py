@@ -212,4 +212,5 @@ def windowed(config: Any) -> Reader | None:
         return {**found, "pixel_values_local": windows, "num_local_patches": [tiles] * count}
 
     cases = ("{image_tiles} > 0",)
-    return tiled(config, "windows", sizes, variables, inputs, held=("image_size", "patch_size"), cases=cases)
+    held = ("image_size", "patch_size")
+    return tiled(config, "windows", sizes, variables, inputs, held=held, cases=cases, counts_on_host=True)
