@@ -18,7 +18,7 @@ from nbanalyzer.generate.check import oracle
 from nbanalyzer.generate.check.comparison import comparisons
 from nbanalyzer.generate.check.media import in_run
 from nbanalyzer.generate.model.subject import Subject, UnrunnableError
-from nbanalyzer.generate.trace.layers import count_fields, stacks
+from nbanalyzer.generate.trace.layers import count_fields, shallow, stacks
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.media import positions_of
 
@@ -245,6 +245,21 @@ def test_two_towers_of_one_depth_are_each_counted_by_its_own_field() -> None:
     assert found["vision_config.depth"].path == "model.visual.blocks"
     assert found["audio_config.encoder_layers"].path == "model.audio_tower.layers"
     assert found["text_config.num_hidden_layers"].path == "model.language_model.layers"
+
+
+@pytest.mark.parametrize(
+    ("family", "fields"),
+    [
+        ("granite_speech", {"text_config.num_hidden_layers": 2, "encoder_config.num_layers": 2}),
+        ("instructblip", {"vision_config.num_hidden_layers": 2, "qformer_config.num_hidden_layers": 2}),
+        ("parakeet", {"encoder_config.num_hidden_layers": 2}),
+    ],
+)
+def test_a_part_of_any_name_is_traced_with_few_of_its_layers(family: str, fields: dict[str, int]) -> None:
+    """Of parts of 7 layers, whatever the config calls them: else time grows with the model, not with what it does."""
+    subject = Subject.of(EVERY[family]).with_fields(dict.fromkeys(fields, 7))
+    _, depth = shallow(subject, least=2)
+    assert {name: depth.fields.get(name) for name in fields} == fields
 
 
 @pytest.mark.slow
