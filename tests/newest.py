@@ -23,7 +23,9 @@ WINDOWED: dict[str, Any] = {
 NEWEST: dict[str, dict[str, Any]] = {
     "lfm3_vl": {
         "model_type": "lfm3_vl", "architectures": ["Lfm3VlForConditionalGeneration"], "image_token_id": 7,
-        "projector_hidden_size": 40, "text_config": {**TEXT, "model_type": "lfm3", "pad_token_id": 0},
+        "projector_hidden_size": 40, "text_config": {**TEXT, "model_type": "lfm3", "pad_token_id": 0,
+            "layer_types": ["conv", "full_attention"],
+        },
         "vision_config": {
             "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 4, "num_attention_heads": 4,
             "num_key_value_heads": 2, "patch_size": 16,
@@ -63,7 +65,7 @@ NEWEST: dict[str, dict[str, Any]] = {
         "text_config": {**TEXT, "model_type": "apertus1p5_text", "vocab_size": 148},
         "vision_config": {
             "codebook_size": 64, "embed_dim": 16, "latent_channels": 16, "base_channels": 32,
-            "channel_multiplier": [1, 2, 2], "num_res_blocks": 2, "attn_resolutions": [64], "resolution": 256,
+            "channel_multiplier": [1, 1, 1, 2, 2], "num_res_blocks": 1, "attn_resolutions": [32], "resolution": 256,
         },
         "audio_config": {"model_type": "wavtokenizer_encoder", "codebook_size": 64},
     },
@@ -105,7 +107,7 @@ NEWEST: dict[str, dict[str, Any]] = {
             "swa_num_key_value_heads": 4, "swa_head_dim": 16, "sliding_window_size": 16, "d_rel": 4, "rel_extent": 24,
             "moe_intermediate_size": 24, "n_routed_experts": 8, "num_experts_per_tok": 2, "n_shared_experts": 2,
         },
-        "vision_config": {"patch_size": 8, "num_hidden_layers": 4, "hidden_size": 48, "text_hidden_size": 64},
+        "vision_config": {"patch_size": 20, "num_hidden_layers": 6, "hidden_size": 48, "text_hidden_size": 64},
         "audio_config": {"n_mel_bins": 8, "mel_vocab_size": 16, "text_hidden_size": 64},
     },
     "inkling2": {

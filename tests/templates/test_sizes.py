@@ -19,9 +19,7 @@ def sides(count: int, longest: int = 3000) -> Iterator[tuple[int, int]]:
     chance = random.Random(1)
     for number in range(count):
         height, width = chance.randint(1, longest), chance.randint(1, longest)
-        yield (height, height) if number % 10 == 0 else (height, chance.randint(1, 12)) if number % 10 == 1 else (
-            height, width,
-        )  # fmt: skip
+        yield height, (width, height, chance.randint(1, 12))[number % 10 if number % 10 < 3 else 0]
 
 
 STUBBED = """

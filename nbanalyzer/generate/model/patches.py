@@ -33,31 +33,32 @@ def _reader(reads: Reads, inputs: Inputs, side: str, **how: Any) -> Reader:
     return Reader(reads, inputs, draw, reads_text=True, looks=True, **how)
 
 
-def _with(reader: Reader, rule: str, **sizes: str) -> Reader:
-    """Return a reader whose images are given another size."""
+def _with(reader: Reader, **fields: Any) -> Reader:
+    """Return a reader that says other things of what it reads."""
     reads = reader.reads
-    own = {name: getattr(reads, name) for name in reads.__struct_fields__}
-    return replace(reader, reads=Reads(**{**own, "rule": rule, "sizes": {**reads.sizes, **sizes}}))
+    return replace(reader, reads=Reads(**{name: getattr(reads, name) for name in reads.__struct_fields__} | fields))
 
 
 def aligned(config: Any) -> Reader:
     """Return the reader of a model whose images are filled up to whole patches, 16 to 8000 positions: GLM-5."""
-    return _with(on_grid(16, 8000)(config), "aligned")
+    return _with(on_grid(16, 8000)(config), rule="aligned")
 
 
 def enlarged(least: int, most: int) -> Callable[[Any], Reader]:
     """Return how models read images whose sides are made as long as a patch first: GLM-4V, Cosmos 3 Edge."""
-    return lambda config: _with(on_grid(least, most)(config), "enlarged grid")
+    return lambda config: _with(on_grid(least, most)(config), rule="enlarged grid")
 
 
 def rowed(config: Any) -> Reader:
     """Return the reader of a model whose rows of patches have an end each: Hunyuan 4."""
     reader = on_grid(512 * 512, 2048 * 2048)(config)
     merge = "{vision_spatial_merge_size}"
-    taken = f"({{image_rows}} // {merge}) * ({{image_columns}} // {merge} + 1)"
-    own = {name: getattr(reader.reads, name) for name in reader.reads.__struct_fields__}
-    variables = {**reader.reads.variables, "merged_patches": f"{{image_patches}} // {merge} ** 2", "image_tokens": taken}
-    return replace(reader, reads=Reads(**{**own, "variables": variables}))
+    variables = {
+        **reader.reads.variables,
+        "merged_patches": f"{{image_patches}} // {merge} ** 2",
+        "image_tokens": f"({{image_rows}} // {merge}) * ({{image_columns}} // {merge} + 1)",
+    }
+    return _with(reader, variables=variables)
 
 
 def unified(config: Any) -> Reader | None:
@@ -122,7 +123,7 @@ def codes(config: Any) -> Reader:
     return _reader(reads, inputs, side)
 
 
-def windowed(config: Any) -> Reader:
+def windowed(_config: Any) -> Reader:
     """Return the reader of a model that attends in windows as large as its table of positions: Muse Glimmer."""
     patch, window, merge = "{vision_patch_size}", "{vision_pos_emb_height}", "{vision_merge_size}"
     side = f"{patch} * {merge}"
@@ -157,7 +158,7 @@ def windowed(config: Any) -> Reader:
 
 
 def unscaled(config: Any) -> Reader:
-    """Return the reader of a model that cuts images into patches as they are: Inkling; there is always a column more."""
+    """Return the reader of a model that cuts images into patches as they are, with one column more: Inkling."""
     vision, patch = config.vision_config, "{vision_patch_size}"
     variables = {
         "image_rows": f"ceil({{image_height}} / {patch})",
@@ -181,7 +182,7 @@ def unscaled(config: Any) -> Reader:
     return _reader(reads, inputs, patch, held=held, least=(2, vision.num_hidden_layers))
 
 
-def with_class(config: Any) -> Reader:
+def with_class(_config: Any) -> Reader:
     """Return the reader of a model that reads images as they are, each after a class token of its own: Inkling 2."""
     patch, merge = "{vision_patch_size}", "{vision_spatial_merge_size}"
     side = f"{patch} * {merge}"
