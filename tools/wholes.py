@@ -101,6 +101,23 @@ def classes(whole: Whole) -> Mapping[str, str]:
     return found
 
 
+_OF_TEXT = {
+    "self", "input_ids", "attention_mask", "position_ids", "cache", "inputs_embeds", "labels", "use_cache",
+    "logits_to_keep", "kwargs",
+}  # fmt: skip
+
+
+def _is_whole(subject: Subject, name: str) -> bool:
+    """Return whether a type's class is counted in all that it reads: images or sound, if it takes them."""
+    found = hf.exported(name)
+    if found is None:
+        return False
+    if set(hf.parameters_of_forward(found)) <= _OF_TEXT:
+        filed = hf.architectures(subject.kind).get(str(subject.config["model_type"]))
+        return subject.model_class is found or (subject.model_class is None and filed == name)
+    return subject.reader is not None and subject.model_class is found
+
+
 def try_whole(whole: Whole, model_type: str) -> tuple[Outcome, str]:
     """Return what comes of a type, and why."""
     from nbanalyzer.generate.check.equality import MismatchError, checked
@@ -111,7 +128,7 @@ def try_whole(whole: Whole, model_type: str) -> tuple[Outcome, str]:
     name = classes(whole)[model_type]
     try:
         subject = Subject.of({"model_type": model_type, "architectures": [name], **VALID.get(model_type, {})})
-        if subject.reader is None or subject.model_class is not hf.exported(name):
+        if not _is_whole(subject, name):
             return "not traceable", UNREAD
         few, _ = shallow(subject, least=2)
     except Exception as error:  # noqa: BLE001 - the defaults of some configs are no model at all

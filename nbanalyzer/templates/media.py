@@ -15,6 +15,7 @@ from nbanalyzer.errors import InputError, quote
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number
 
+from .sizes import SIZES, enlarged
 from .template import Reads
 from .tiles import SEARCHES, Canvas
 
@@ -102,6 +103,11 @@ def _grid(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
     return Fitted(sides[0], sides[1])
 
 
+def _enlarged_grid(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
+    """Return the same, of an image whose sides are made as long as a patch first: GLM-4V's processor."""
+    return _grid(*enlarged(height, width, sizes), sizes)
+
+
 def _longest_side(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
     """Return whole patches of an image whose longer side is not too long: Pixtral's processor."""
     factor, longest = sizes["factor"], sizes["longest"]
@@ -151,6 +157,10 @@ def _quarters(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
     return Fitted(max(tall for tall, _ in found), max(wide for _, wide in found))
 
 
+def _sized(size: Callable[[int, int, Mapping[str, int]], tuple[int, int]]) -> Callable[..., Fitted]:
+    return lambda height, width, sizes: Fitted(*size(height, width, sizes))
+
+
 def _laid(search: Callable[[int, int, Mapping[str, int]], Canvas]) -> Callable[[int, int, Mapping[str, int]], Fitted]:
     """Return how an image is cut into tiles, by a search for its canvas."""
 
@@ -167,7 +177,8 @@ def _laid(search: Callable[[int, int, Mapping[str, int]], Canvas]) -> Callable[[
 
 RULES: Mapping[str, Callable[[int, int, Mapping[str, int]], Fitted]] = {
     "one size": _one_size, "grid": _grid, "longest side": _longest_side, "padded": _padded,
-    "budget": _budgeted, "quarters": _quarters,
+    "budget": _budgeted, "quarters": _quarters, "enlarged grid": _enlarged_grid,
+    **{name: _sized(size) for name, size in SIZES.items()},
     **{name: _laid(search) for name, search in SEARCHES.items()},
 }  # fmt: skip
 """How a processor fits an image to a model: name → function of its height, its width, and the model's sizes."""

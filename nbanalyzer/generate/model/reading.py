@@ -14,6 +14,7 @@ from nbanalyzer.generate import hf
 
 from .encoders import and_texts, beside_text, images
 from .grids import gemma4, on_grid, pixtral, qwen3_vl
+from .patches import aligned, codes, enlarged, rowed, unified, unscaled, windowed, with_class
 from .prompts import (
     aria,
     before_text,
@@ -84,9 +85,18 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "qwen2_5_omni_thinker": on_grid(56 * 56, 28 * 28 * 16384),
     "qwen3_omni_moe_thinker": lambda config: qwen3_vl(config, 56 * 56, 28 * 28 * 16384),
     **dict.fromkeys(("exaone4_5", "hyperclovax_vision_v2", "cohere_compass"), on_grid(56 * 56, 28 * 28 * 16384)),
-    **dict.fromkeys(("glm4v", "glm4v_moe", "glm46v", "glmga", "glm_ocr"), on_grid(112 * 112, 28 * 28 * 15000)),
+    **dict.fromkeys(("glm4v", "glm4v_moe", "glm46v", "glmga", "glm_ocr"), enlarged(112 * 56, 28 * 28 * 7500)),
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "qwen4_exp", "cosmos3_omni"), qwen3_vl),
     "gemma4": gemma4,
+    "gemma4_unified": unified,
+    "glm5_next": aligned,
+    "hy_v4_vl": rowed,
+    "apertus1p5": codes,
+    **dict.fromkeys(("muse_glimmer", "muse_spark"), windowed),
+    "inkling_mm_model": unscaled,
+    **dict.fromkeys(("inkling2", "inkling2_loop"), with_class),
+    "lfm3_vl": on_grid(256 * 256, 4096 * 4096),
+    "cosmos3_edge": enlarged(256 * 256, 4096 * 4096),
     "ernie4_5_vl_moe": on_grid(56 * 56, 28 * 28 * 6177),
     "paddleocr_vl": on_grid(384 * 384, 1536 * 1536, flat=False),
     "video_llama_3": on_grid(56 * 56, 28 * 28 * 16384),
