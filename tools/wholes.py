@@ -27,12 +27,16 @@ MAPPINGS: Mapping[Whole, tuple[str, ...]] = {
 
 _QUERIES = {"projector_config": {"model_type": "blip_2_qformer", "encoder_hidden_size": 1024}}
 _ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+_IMAGE_TOKEN = {"image_token_id": 1018}
 _VISION_OF_4096 = {"vision_config": {"out_hidden_size": 4096}}
 
 VALID: Mapping[str, Mapping[str, Any]] = {
     "aria": {"vision_config": {"model_type": "idefics3_vision", "image_size": 490, "patch_size": 14}},
     "aya_vision": {"vision_config": {"model_type": "siglip_vision_model", "hidden_size": 1152, "image_size": 364}},
-    **dict.fromkeys(("cosmos3_omni", "exaone4_5", "qwen3_vl"), _VISION_OF_4096),
+    **dict.fromkeys(("cosmos3_omni", "exaone4_5", "qwen3_5", "qwen3_vl"), _VISION_OF_4096),
+    "cohere_compass": {
+        "text_config": {"rope_parameters": {"full_attention": _ROPE}}, "vision_config": {"out_hidden_size": 8192},
+    },
     "gemma3": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 896, "patch_size": 14}},
     "gemma4": {"vision_config": {}},
     "shieldgemma2": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 896, "patch_size": 14}},
@@ -50,10 +54,31 @@ VALID: Mapping[str, Mapping[str, Any]] = {
         },
         "vision_config": {"out_hidden_size": 4096},
     },
+    "granite4_vision": {
+        "downsample_rate": "4/8", "deepstack_layer_map": [[-19, 9], [-13, 6], [-7, 3], [-1, 0]],
+        "vision_feature_select_strategy": "full", "image_grid_pinpoints": [[384, 768], [768, 384], [768, 768]],
+        "vision_config": {
+            "model_type": "siglip_vision_model", "hidden_size": 1152, "intermediate_size": 4304, "image_size": 384,
+            "num_hidden_layers": 27, "num_attention_heads": 16, "patch_size": 16, "vision_use_head": False,
+        },
+    },
+    "hunyuan_vl": {
+        "text_config": {
+            "hidden_size": 1024, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128,
+            "rope_parameters": {
+                "rope_type": "dynamic", "rope_theta": 10000.0, "alpha": 1000.0, "factor": 1.0,
+                "mrope_section": [16, 16, 16, 16],
+            },
+        },
+        "vision_config": {"out_hidden_size": 1024, "text_hidden_size": 1024},
+    },
+    "lfm2_vl": {"vision_config": {"vision_use_head": False}},
     "glm_ocr": {"vision_config": {"out_hidden_size": 1024}},
+    "deepseek_vl_hybrid": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 384, "patch_size": 16}},
     "idefics3": {"vision_config": {"image_size": 364, "patch_size": 14}, "scale_factor": 2},
     "smolvlm": {"vision_config": {"image_size": 364, "patch_size": 14}, "scale_factor": 2},
     "instructblip": {"image_token_index": 50265},
+    "instructblipvideo": {"video_token_index": 50265},
     "blip-2": {"image_token_index": 50265},
     "janus": {"vision_config": {"projection_dim": 4096}},
     "llama4": {
@@ -66,6 +91,8 @@ VALID: Mapping[str, Mapping[str, Any]] = {
         "vision_config": {"intermediate_layers_indices": [3, 7, 15, 23, 30], "vision_output_dim": 7680},
         "text_config": {"pad_token_id": 0},
     },
+    **dict.fromkeys(("minicpmv4_6", "minicpmv4_7", "nemotron_h_omni"), _IMAGE_TOKEN),
+    "molmo2": {"adapter_config": {"text_hidden_size": 4096}},
     "ovis2": {"hidden_size": 4096, "vocab_size": 151936},
     "qwen3_omni_moe_thinker": {
         "text_config": {"num_attention_heads": 32, "head_dim": 128},
@@ -78,6 +105,7 @@ VALID: Mapping[str, Mapping[str, Any]] = {
         }
         for name in ("qwen2_vl", "qwen2_5_vl")
     },
+    "qwen3_5_moe": {"vision_config": {"out_hidden_size": 2048}},
     "qwen3_vl_moe": {"vision_config": {"out_hidden_size": 2048}},
     "moonshine_streaming": {"num_key_value_heads": 8},
     **dict.fromkeys(("granite_speech", "granite_speech_plus"), _QUERIES),

@@ -9,6 +9,7 @@ import pytest
 import torch
 from newest import NEWEST
 from prompts import PROMPTS
+from tilings import TILINGS
 from torch.utils.flop_counter import FlopCounterMode
 from wholes import LLAVA, MORE, SMALL, TOWER
 
@@ -41,9 +42,9 @@ MANY = (
 )
 """One of each way to read: the others are asked by `make long`."""
 
-EVERY = {**SMALL, **MORE, **PROMPTS, **NEWEST}
+EVERY = {**SMALL, **MORE, **PROMPTS, **NEWEST, **TILINGS}
 IN_PROMPT = tuple(name for name, config in EVERY.items() if "text_config" in config and "clip" not in name)
-IN_PROMPT = tuple(name for name in IN_PROMPT if name not in {"siglip", "blip-2", "instructblip"})
+IN_PROMPT = tuple(name for name in IN_PROMPT if name not in {"siglip", "blip-2", "instructblip", "instructblipvideo"})
 
 
 def marked(names: tuple[str, ...]) -> list[Any]:
@@ -63,7 +64,7 @@ def runs_of(subject: Subject, size: str) -> dict[str, dict[str, Any]]:
     }
 
 
-@pytest.mark.parametrize("family", marked((*MORE, *PROMPTS, *NEWEST)))
+@pytest.mark.parametrize("family", marked((*MORE, *PROMPTS, *NEWEST, *TILINGS)))
 def test_the_meta_device_counts_what_the_cpu_does(family: str) -> None:
     """On the CPU all tensors are real, and transformers checks that placeholders and images agree."""
     subject = Subject.of(EVERY[family])

@@ -13,12 +13,13 @@ from typing import Any
 from nbanalyzer.generate import hf
 
 from .encoders import and_texts, beside_text, images
-from .grids import gemma4, on_grid, pixtral, qwen3_vl
+from .grids import gemma4, hunyuan_vl, on_grid, packed, pixtral, qwen3_vl, video_llama_3
 from .patches import aligned, codes, enlarged, rowed, unified, unscaled, windowed, with_class
 from .prompts import (
     aria,
     before_text,
     gemma3,
+    in_four_frames,
     in_prompt,
     instructed,
     into_encoder,
@@ -26,8 +27,10 @@ from .prompts import (
     llava,
     paligemma,
     queried,
+    seen_twice,
 )  # fmt: skip
 from .reader import Reader
+from .slices import downsampled, overlapping, sliced, windowed
 from .sounds import clap, spectra, waves
 from .speech import filled_up, granite, heard, qwen3_asr
 from .tiles import covering, crossed, in_five, listed, one_or_tiles, shuffled, split
@@ -73,12 +76,18 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "idefics2": in_five,
     "lfm2_vl": one_or_tiles,
     "ovis2": covering,
+    "molmo2": overlapping,
+    "step3p7": windowed,
+    "granite4_vision": downsampled,
+    **dict.fromkeys(("minicpmv4_6", "minicpmv4_7"), sliced),
     "mllama": crossed,
     "aria": aria,
     "blip-2": queried,
     "florence2": into_encoder,
     "git": before_text,
     "instructblip": instructed,
+    "instructblipvideo": in_four_frames,
+    "deepseek_vl_hybrid": seen_twice,
     "kosmos-2": latents,
     **dict.fromkeys(("deepseek_vl", "janus"), lambda config: in_prompt(config, "{image_patches}")),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), on_grid(56 * 56, 28 * 28 * 16384)),
@@ -99,9 +108,10 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "cosmos3_edge": enlarged(256 * 256, 4096 * 4096),
     "ernie4_5_vl_moe": on_grid(56 * 56, 28 * 28 * 6177),
     "paddleocr_vl": on_grid(384 * 384, 1536 * 1536, flat=False),
-    "video_llama_3": on_grid(56 * 56, 28 * 28 * 16384),
+    "video_llama_3": video_llama_3,
     "kimi_k25": on_grid(1, 16384, longest=512, flat=False),
-    "hunyuan_vl": on_grid(512 * 512, 2048 * 2048),
+    "hunyuan_vl": hunyuan_vl,
+    "nemotron_h_omni": packed,
     "minimax_m3_vl": on_grid(4 * 28 * 28, 451584),
     **dict.fromkeys(("voxtral", "moss_transcribe_diarize"), heard),
     "qwen2_audio": filled_up,
