@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from prompts import PROMPTS
+from recordings import VIDEOS
 from torch.utils.flop_counter import FlopCounterMode
 from wholes import LLAVA, MORE, SMALL, TOWER
 
@@ -218,9 +219,9 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", SHAPES)
+@pytest.mark.parametrize("family", [*SHAPES, *VIDEOS])
 def test_what_no_field_explains_is_a_number_of_its_own_config(family: str) -> None:
-    config = SHAPES[family]
+    config = {**SHAPES, **VIDEOS}[family]
     template = nbanalyzer.generate(config, model_id="some/model")
     assert template.provenance["result"] == "equal"
     subject = replace(Subject.of(config), device="cpu")

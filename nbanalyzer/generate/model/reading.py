@@ -29,7 +29,8 @@ from .prompts import (
 from .reader import Reader
 from .sounds import clap, spectra, waves
 from .speech import filled_up, granite, heard, qwen3_asr
-from .tiles import covering, crossed, in_five, listed, one_or_tiles, shuffled, split
+from .tiles import covering, crossed, in_five, listed, one_or_tiles, padded, shuffled, split
+from .videos import clips, clips_and_texts
 
 __all__ = ["reader_of"]
 
@@ -40,7 +41,7 @@ def reader_of(model_class: type[Any] | None, config: Any) -> Reader | None:
         return None
     takes = hf.parameters_of_forward(model_class)
     if "input_ids" not in takes:
-        make = _PLAIN.get(hf.main_input(model_class))
+        make = _TOWERS.get(config.model_type) or _PLAIN.get(hf.main_input(model_class))
         return make(config) if make else None
     if not hf.reads_media(model_class):
         return None
@@ -53,9 +54,15 @@ def reader_of(model_class: type[Any] | None, config: Any) -> Reader | None:
 
 
 _PLAIN: Mapping[str, Callable[[Any], Reader | None]] = {
-    "pixel_values": images, "input_values": waves, "input_features": spectra,
+    "pixel_values": images, "pixel_values_videos": clips, "input_values": waves, "input_features": spectra,
 }  # fmt: skip
 """What an encoder reads, by transformers' name for it → how."""
+
+_TOWERS: Mapping[str, Callable[[Any], Reader | None]] = {
+    **dict.fromkeys(("videomae", "timesformer", "vivit"), clips),
+    "mllama_vision_model": padded,
+}
+"""Model type of an encoder → how it reads what it does not say by name."""
 
 _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(("vilt", "blip", "owlvit", "owlv2"), beside_text),
@@ -101,5 +108,6 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(("granite_speech", "granite_speech_plus"), granite),
     "qwen3_asr": qwen3_asr,
     "clap": clap,
+    "videoprism": clips_and_texts,
 }
 """Model type → how models of it read images or sound beside text."""
