@@ -29,6 +29,9 @@ _QUERIES = {"projector_config": {"model_type": "blip_2_qformer", "encoder_hidden
 _ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 _IMAGE_TOKEN = {"image_token_id": 1018}
 _VISION_OF_4096 = {"vision_config": {"out_hidden_size": 4096}}
+_SCOUT = {
+    "hidden_size": 1408, "vision_output_dim": 4096, "projector_input_dim": 4096, "projector_output_dim": 4096,
+}  # fmt: skip
 
 VALID: Mapping[str, Mapping[str, Any]] = {
     "aria": {"vision_config": {"model_type": "idefics3_vision", "image_size": 490, "patch_size": 14}},
@@ -81,12 +84,8 @@ VALID: Mapping[str, Mapping[str, Any]] = {
     "instructblipvideo": {"video_token_index": 50265},
     "blip-2": {"image_token_index": 50265},
     "janus": {"vision_config": {"projection_dim": 4096}},
-    "llama4": {
-        "vision_config": {
-            "hidden_size": 1408, "vision_output_dim": 4096, "projector_input_dim": 4096,
-            "projector_output_dim": 4096,
-        }
-    },
+    "llama4": {"vision_config": _SCOUT},
+    "llama4_vision_model": _SCOUT,
     "mllama": {
         "vision_config": {"intermediate_layers_indices": [3, 7, 15, 23, 30], "vision_output_dim": 7680},
         "text_config": {"pad_token_id": 0},
@@ -106,7 +105,9 @@ VALID: Mapping[str, Mapping[str, Any]] = {
         for name in ("qwen2_vl", "qwen2_5_vl")
     },
     "qwen3_5_moe": {"vision_config": {"out_hidden_size": 2048}},
+    "qwen3_asr": {"audio_config": {"output_dim": 2048}},
     "qwen3_vl_moe": {"vision_config": {"out_hidden_size": 2048}},
+    "mllama_vision_model": {"intermediate_layers_indices": [3, 7], "vision_output_dim": 3840},
     "moonshine_streaming": {"num_key_value_heads": 8},
     **dict.fromkeys(("granite_speech", "granite_speech_plus"), _QUERIES),
 }  # fmt: skip
@@ -146,6 +147,11 @@ def _is_whole(subject: Subject, name: str) -> bool:
     return subject.reader is not None and subject.model_class is found
 
 
+def _type_of(name: str, filed: str) -> str:
+    """Return the model type of a class, which may be filed under the type of the whole that it is the tower of."""
+    return getattr(getattr(hf.exported(name), "config_class", None), "model_type", "") or filed
+
+
 def try_whole(whole: Whole, model_type: str) -> tuple[Outcome, str]:
     """Return what comes of a type, and why."""
     from nbanalyzer.generate.check.equality import MismatchError, checked
@@ -155,7 +161,8 @@ def try_whole(whole: Whole, model_type: str) -> tuple[Outcome, str]:
 
     name = classes(whole)[model_type]
     try:
-        subject = Subject.of({"model_type": model_type, "architectures": [name], **VALID.get(model_type, {})})
+        own = _type_of(name, model_type) if whole == "image" else model_type
+        subject = Subject.of({"model_type": own, "architectures": [name], **VALID.get(own, {})})
         if not _is_whole(subject, name):
             return "not traceable", UNREAD
         few, _ = shallow(subject, least=2)

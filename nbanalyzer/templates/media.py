@@ -229,9 +229,10 @@ def fitted(
             raise InputError(f"audio_seconds={given:g}: this model reads {reads.most} seconds at most")
         return Media(audio_samples=floor(given * SAMPLE_RATE)), ""
     if seconds is not None:
-        raise InputError("audio_seconds changes nothing: this model reads images")
+        raise InputError(f"audio_seconds changes nothing: this model reads {reads.what}")
     if reads.each and images is not None:
-        raise InputError(f"images={images}: this model reads one image a sequence, so that batch_size says how many")
+        one = reads.what.removesuffix("s")
+        raise InputError(f"images={images}: this model reads one {one} a sequence, so that batch_size says how many")
     count = 1 if reads.each else reads.usual if images is None else images
     sizes = {name: int(parse(text).evaluate(params)) for name, text in reads.sizes.items()}
     if count == 0 and image_size is None:
@@ -243,7 +244,7 @@ def fitted(
     found = RULES[reads.rule](height, width, sizes)
     note = ""
     if found[:2] != (height, width):
-        note = f"images of {height}x{width} are resized to {found.height}x{found.width}, as its processor does"
+        note = f"{reads.what} of {height}x{width} are resized to {found.height}x{found.width}, as its processor does"
     if rows := found.canvas.rows:
         note = f"images of {height}x{width} are laid on {rows} x {found.canvas.columns} tiles, as its processor does"
     return found.read(count), note
@@ -265,6 +266,9 @@ def described(reads: Reads, values: Mapping[str, Number]) -> str:
     if reads.what == "sound":
         return f"audio_seconds {float(values['audio_samples']) / SAMPLE_RATE:g}"
     size = f"{values['image_height']}x{values['image_width']}"
+    if reads.what == "videos":
+        count = "a video" if reads.each else f"videos {values['num_images']}"
+        return f"{count} of {values['video_frames']} frames of {size}" + (" each" if reads.each else "")
     if reads.each:
         return f"an image of {size} each"
     return f"images {values['num_images']}" + (f" of {size}" if values["num_images"] else "")

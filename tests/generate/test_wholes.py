@@ -9,6 +9,7 @@ import pytest
 import torch
 from newest import NEWEST
 from prompts import PROMPTS
+from recordings import VIDEOS
 from tilings import TILINGS
 from torch.utils.flop_counter import FlopCounterMode
 from wholes import LLAVA, MORE, SMALL, TOWER
@@ -220,9 +221,9 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", SHAPES)
+@pytest.mark.parametrize("family", [*SHAPES, *VIDEOS])
 def test_what_no_field_explains_is_a_number_of_its_own_config(family: str) -> None:
-    config = SHAPES[family]
+    config = {**SHAPES, **VIDEOS}[family]
     template = nbanalyzer.generate(config, model_id="some/model")
     assert template.provenance["result"] == "equal"
     subject = replace(Subject.of(config), device="cpu")

@@ -30,10 +30,11 @@ from .prompts import (
     seen_twice,
 )  # fmt: skip
 from .reader import Reader
-from .slices import downsampled, overlapping, sliced, windowed
+from .slices import downsampled, in_windows, overlapping, sliced
 from .sounds import clap, spectra, waves
 from .speech import filled_up, granite, heard, qwen3_asr
-from .tiles import covering, crossed, in_five, listed, one_or_tiles, shuffled, split
+from .tiles import covering, crossed, in_five, listed, one_or_tiles, padded, shuffled, split
+from .videos import clips, clips_and_texts
 
 __all__ = ["reader_of"]
 
@@ -44,7 +45,7 @@ def reader_of(model_class: type[Any] | None, config: Any) -> Reader | None:
         return None
     takes = hf.parameters_of_forward(model_class)
     if "input_ids" not in takes:
-        make = _PLAIN.get(hf.main_input(model_class))
+        make = _TOWERS.get(config.model_type) or _PLAIN.get(hf.main_input(model_class))
         return make(config) if make else None
     if not hf.reads_media(model_class):
         return None
@@ -57,9 +58,15 @@ def reader_of(model_class: type[Any] | None, config: Any) -> Reader | None:
 
 
 _PLAIN: Mapping[str, Callable[[Any], Reader | None]] = {
-    "pixel_values": images, "input_values": waves, "input_features": spectra,
+    "pixel_values": images, "pixel_values_videos": clips, "input_values": waves, "input_features": spectra,
 }  # fmt: skip
 """What an encoder reads, by transformers' name for it → how."""
+
+_TOWERS: Mapping[str, Callable[[Any], Reader | None]] = {
+    **dict.fromkeys(("videomae", "timesformer", "vivit"), clips),
+    "mllama_vision_model": padded,
+}
+"""Model type of an encoder → how it reads what it does not say by name."""
 
 _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(("vilt", "blip", "owlvit", "owlv2"), beside_text),
@@ -77,7 +84,7 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "lfm2_vl": one_or_tiles,
     "ovis2": covering,
     "molmo2": overlapping,
-    "step3p7": windowed,
+    "step3p7": in_windows,
     "granite4_vision": downsampled,
     **dict.fromkeys(("minicpmv4_6", "minicpmv4_7"), sliced),
     "mllama": crossed,
@@ -121,5 +128,6 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(("granite_speech", "granite_speech_plus"), granite),
     "qwen3_asr": qwen3_asr,
     "clap": clap,
+    "videoprism": clips_and_texts,
 }
 """Model type → how models of it read images or sound beside text."""
