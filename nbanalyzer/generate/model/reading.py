@@ -30,6 +30,7 @@ from .reader import Reader
 from .sounds import clap, spectra, waves
 from .speech import filled_up, granite, heard, qwen3_asr
 from .tiles import covering, crossed, in_five, listed, one_or_tiles, shuffled, split
+from .towers import READERS, of_timm
 
 __all__ = ["reader_of"]
 
@@ -86,6 +87,7 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(("exaone4_5", "hyperclovax_vision_v2", "cohere_compass"), on_grid(56 * 56, 28 * 28 * 16384)),
     **dict.fromkeys(("glm4v", "glm4v_moe", "glm46v", "glmga", "glm_ocr"), on_grid(112 * 112, 28 * 28 * 15000)),
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "qwen4_exp", "cosmos3_omni"), qwen3_vl),
+    **dict.fromkeys(READERS, of_timm),
     "gemma4": gemma4,
     "ernie4_5_vl_moe": on_grid(56 * 56, 28 * 28 * 6177),
     "paddleocr_vl": on_grid(384 * 384, 1536 * 1536, flat=False),

@@ -16,13 +16,13 @@ from nbanalyzer.templates.template import Reads
 from .encoders import deepest, of_one_size, one_size, sides_of, squares, vision_of
 from .reader import Reader, image_token
 
-__all__ = ["covering", "crossed", "in_five", "listed", "one_or_tiles", "shuffled", "split"]
+__all__ = ["covering", "crossed", "in_five", "listed", "one_or_tiles", "shuffled", "split", "tiled"]
 
 _TILES = "{tile_rows} * {tile_columns} + ({tile_rows} * {tile_columns} > 1)"
 """Tiles of an image: those of its canvas, and one of the whole image if they are several."""
 
 
-def _tiled(
+def tiled(
     config: Any,
     search: str,
     sizes: Mapping[str, str],
@@ -117,7 +117,7 @@ def listed(config: Any) -> Reader | None:
             "image_sizes": torch.tensor([[media.image_height, media.image_width]] * media.num_images),
         }
 
-    return _tiled(
+    return tiled(
         config,
         "listed canvases",
         sizes,
@@ -159,7 +159,7 @@ def shuffled(search: str, most: int, per_token: int) -> Callable[[Any], Reader]:
         def inputs(step: Any, tiles: int) -> dict[str, Any]:
             return {"pixel_values": _pixels(step, step.media.num_images * tiles)}
 
-        return _tiled(config, search, {"most": str(most)}, variables, inputs, held=("image_size", "patch_size"))
+        return tiled(config, search, {"most": str(most)}, variables, inputs, held=("image_size", "patch_size"))
 
     return make
 
@@ -178,7 +178,7 @@ def covering(config: Any) -> Reader:
         return {"pixel_values": _pixels(step, step.media.num_images * tiles)}
 
     held = ("image_size", "patch_size", "hidden_stride", "hidden_size", "vocab_size")  # both are stated twice
-    return _tiled(config, "covering canvas", {"most": "12"}, variables, inputs, held=held)
+    return tiled(config, "covering canvas", {"most": "12"}, variables, inputs, held=held)
 
 
 def one_or_tiles(_config: Any) -> Reader:
@@ -275,7 +275,7 @@ def split(config: Any) -> Reader:
         shape = (1, step.media.num_images * tiles, own.num_channels, *sides_of(step.model.config))
         return {"pixel_values": torch.ones(shape, dtype=torch.bfloat16)}  # its code looks for images of zeros
 
-    return _tiled(
+    return tiled(
         config, "longest canvas", {"most": "4"}, variables, inputs, held=("image_size", "patch_size", "scale_factor")
     )
 
