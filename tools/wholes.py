@@ -40,6 +40,7 @@ VALID: Mapping[str, Mapping[str, Any]] = {
     "cohere_compass": {
         "text_config": {"rope_parameters": {"full_attention": _ROPE}}, "vision_config": {"out_hidden_size": 8192},
     },
+    "fast_vlm": {"image_seq_length": 256},
     "gemma3": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 896, "patch_size": 14}},
     "gemma4": {"vision_config": {}},
     "shieldgemma2": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 896, "patch_size": 14}},
@@ -93,6 +94,16 @@ VALID: Mapping[str, Mapping[str, Any]] = {
     **dict.fromkeys(("minicpmv4_6", "minicpmv4_7", "nemotron_h_omni"), _IMAGE_TOKEN),
     "molmo2": {"adapter_config": {"text_hidden_size": 4096}},
     "ovis2": {"hidden_size": 4096, "vocab_size": 151936},
+    "perception_lm": {
+        "projector_pooling_ratio": 2,
+        "vision_config": {
+            "model_type": "timm_wrapper", "architecture": "vit_pe_core_large_patch14_336", "do_pooling": False,
+            "model_args": {
+                "embed_dim": 1024, "img_size": [448, 448], "depth": 23, "ref_feat_shape": [32, 32], "global_pool": "",
+                "use_post_transformer_norm": False, "init_values": 0.1,
+            },
+        },
+    },
     "qwen3_omni_moe_thinker": {
         "text_config": {"num_attention_heads": 32, "head_dim": 128},
         "vision_config": {"out_hidden_size": 2048},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from prompts import PROMPTS
 from recordings import VIDEOS
 from tilings import TILINGS
 from torch.utils.flop_counter import FlopCounterMode
+from towers import TIMM, TOWERS
 from wholes import LLAVA, MORE, SMALL, TOWER
 
 import nbanalyzer
@@ -43,13 +45,15 @@ MANY = (
 )
 """One of each way to read: the others are asked by `make long`."""
 
-EVERY = {**SMALL, **MORE, **PROMPTS, **NEWEST, **TILINGS}
+EVERY = {**SMALL, **MORE, **PROMPTS, **NEWEST, **TILINGS, **TOWERS}
 IN_PROMPT = tuple(name for name, config in EVERY.items() if "text_config" in config and "clip" not in name)
 IN_PROMPT = tuple(name for name in IN_PROMPT if name not in {"siglip", "blip-2", "instructblip", "instructblipvideo"})
+WITHOUT_TIMM = pytest.mark.skipif(find_spec("timm") is None, reason="timm is not installed")
 
 
-def marked(names: tuple[str, ...]) -> list[Any]:
-    return [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in names]
+def marked(names: tuple[str, ...], quick: tuple[str, ...] = QUICK, seldom: Any = pytest.mark.slow) -> list[Any]:
+    needs = {name: (WITHOUT_TIMM,) if name in TIMM else () for name in names}
+    return [pytest.param(name, marks=needs[name] + (() if name in quick else (seldom,))) for name in names]
 
 
 def runs_of(subject: Subject, size: str) -> dict[str, dict[str, Any]]:
@@ -65,7 +69,7 @@ def runs_of(subject: Subject, size: str) -> dict[str, dict[str, Any]]:
     }
 
 
-@pytest.mark.parametrize("family", marked((*MORE, *PROMPTS, *NEWEST, *TILINGS)))
+@pytest.mark.parametrize("family", marked((*MORE, *PROMPTS, *NEWEST, *TILINGS, *TOWERS)))
 def test_the_meta_device_counts_what_the_cpu_does(family: str) -> None:
     """On the CPU all tensors are real, and transformers checks that placeholders and images agree."""
     subject = Subject.of(EVERY[family])
@@ -84,9 +88,7 @@ def test_the_meta_device_counts_what_the_cpu_does(family: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "family", [pytest.param(name, marks=() if name in MANY else pytest.mark.long) for name in IN_PROMPT]
-)
+@pytest.mark.parametrize("family", marked(IN_PROMPT, MANY, pytest.mark.long))
 def test_all_that_is_counted_holds_at_sizes_that_no_probe_had(family: str) -> None:
     """FLOPs, traffic by the trace, and what is kept: of a prompt with images, and of the step after it."""
     config = EVERY[family]

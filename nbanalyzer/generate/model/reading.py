@@ -34,6 +34,7 @@ from .slices import downsampled, in_windows, overlapping, sliced
 from .sounds import clap, spectra, waves
 from .speech import filled_up, granite, heard, qwen3_asr
 from .tiles import covering, crossed, in_five, listed, one_or_tiles, padded, shuffled, split
+from .towers import READERS, of_timm
 from .videos import clips, clips_and_texts
 
 __all__ = ["reader_of"]
@@ -103,6 +104,7 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(("exaone4_5", "hyperclovax_vision_v2", "cohere_compass"), on_grid(56 * 56, 28 * 28 * 16384)),
     **dict.fromkeys(("glm4v", "glm4v_moe", "glm46v", "glmga", "glm_ocr"), enlarged(112 * 56, 28 * 28 * 7500)),
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "qwen4_exp", "cosmos3_omni"), qwen3_vl),
+    **dict.fromkeys(READERS, of_timm),
     "gemma4": gemma4,
     "gemma4_unified": unified,
     "glm5_next": aligned,
