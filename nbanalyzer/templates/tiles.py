@@ -339,10 +339,47 @@ def windowed(height: int, width: int, sizes: Mapping[str, int]) -> Canvas:
 _THIN = 32
 
 
+def roomy(height: int, width: int, sizes: Mapping[str, int]) -> Canvas:
+    """Return the canvas on which the shorter side of an image is longest, of those that hold it: PerceptionLM's.
+
+    Of canvases that are alike the last. If none holds it, the largest of those whose sides are most alike its own,
+    which are not more drawn out.
+    """
+    tile, most = sizes["tile"], sizes["most"]
+    shapes: dict[float, list[tuple[int, int]]] = {}  # columns and rows of canvases, in the processor's order
+    for count in range(most, 0, -1):
+        for columns in range(1, count + 1):
+            if not count % columns:
+                shapes.setdefault(columns / (count // columns), []).append((columns, count // columns))
+    best, longest_side = None, -inf
+    for columns, rows in (one for alike in shapes.values() for one in alike):
+        if columns * tile >= width and rows * tile >= height:
+            wide, tall = _enlarged(height, width, rows * tile, columns * tile)
+            side = wide if width < height else tall
+            if best is None or side >= longest_side:
+                best, longest_side = (columns, rows), side
+    if best is None:
+        ratio = width / height
+        if ratio >= 1:
+            near = min((one for one in shapes if one <= ratio), key=lambda one: abs(one - ratio))
+            best = max(shapes[near], key=lambda one: one[0])
+        else:
+            near = min((one for one in shapes if one > ratio), key=lambda one: abs(1 / one - 1 / ratio))
+            best = max(shapes[near], key=lambda one: one[1])
+    return Canvas(best[1], best[0])
+
+
+def _enlarged(height: int, width: int, tall: int, wide: int) -> tuple[float, float]:
+    """Return the width and height of an image that is made as large as a canvas allows."""
+    ratio, scale = width / height, min(wide / width, tall / height)
+    if ratio > 1:
+        return scale * width, floor(scale * width / ratio)
+    return floor(scale * height * ratio), scale * height
+
+
 SEARCHES: Mapping[str, Callable[[int, int, Mapping[str, int]], Canvas]] = {
     "listed canvases": listed, "nearest canvas": nearest, "longest canvas": longest, "fitting canvas": fitting,
-    "covering canvas": covering, "tolerant canvas": tolerant,
-    "refined canvas": refined, "overlapping canvas": overlapping,
-    "windows": windowed,
+    "covering canvas": covering, "tolerant canvas": tolerant, "roomy canvas": roomy, "refined canvas": refined,
+    "overlapping canvas": overlapping, "windows": windowed,
 }  # fmt: skip
 """Which canvas an image is laid on: name → function of its height, its width, and the model's sizes."""

@@ -17,7 +17,7 @@ from .grids import positions
 from .reader import Reader, image_token
 from .tiles import canvases, tiled, with_sizes
 
-__all__ = ["downsampled", "overlapping", "sliced", "windowed"]
+__all__ = ["downsampled", "in_windows", "overlapping", "sliced"]
 
 _RESOLUTION, _SLICES = 448, 9
 """Side of a slice in pixels, about, and how many there are at most: MiniCPM-V's processor."""
@@ -184,7 +184,7 @@ _WINDOW, _LONGEST = 504, 3024
 """Sides of a window, and of an image that is cut into windows at most, in pixels: Step 3.7's processor."""
 
 
-def windowed(config: Any) -> Reader | None:
+def in_windows(config: Any) -> Reader | None:
     """Return the reader of a model whose tower reads whole images, and then windows, which are smaller: Step 3.7."""
     if not squares(config):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -13,11 +14,11 @@ from nbanalyzer.formulas.formula import parse
 from nbanalyzer.templates.media import RULES, Media, evaluated
 from nbanalyzer.templates.template import Reads
 
-from .encoders import deepest, of_one_size, one_size, sides_of, squares, vision_of
+from .encoders import deepest, images, of_one_size, one_size, sides_of, squares, vision_of
 from .reader import Reader, image_token
 
 __all__ = [
-    "canvases", "covering", "crossed", "in_five", "listed", "one_or_tiles", "shuffled", "split", "tiled",
+    "canvases", "covering", "crossed", "in_five", "listed", "one_or_tiles", "padded", "shuffled", "split", "tiled",
     "with_sizes",
 ]  # fmt: skip
 
@@ -324,3 +325,20 @@ def crossed(config: Any) -> Reader:
 
     deep = max(getattr(config.vision_config, "intermediate_layers_indices", None) or [0]) + 2
     return Reader(reads, inputs, of_one_size(config), reads_text=True, always=mask, least=(2, deep))
+
+
+def padded(config: Any) -> Reader:
+    """Return the reader of the same tower alone: an image a sequence."""
+    reader = images(config)
+
+    def inputs(step: Any) -> dict[str, Any]:
+        own = step.model.config
+        tiles = own.max_num_tiles
+        return {
+            "pixel_values": step.floats(step.batch_size, 1, tiles, own.num_channels, own.image_size, own.image_size),
+            "aspect_ratio_ids": step.ones(step.batch_size, 1),
+            "aspect_ratio_mask": step.ones(step.batch_size, 1, tiles),
+        }
+
+    deep = max(config.intermediate_layers_indices) + 2
+    return replace(reader, inputs=inputs, least=(deep, deep))
