@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch.fx.experimental import _config as symbolic
-from torch.overrides import TorchFunctionMode
 
 __all__ = ["Host", "is_host_work", "tensors_in"]
 
@@ -47,7 +46,7 @@ class Host:
         symbolic.meta_nonzero_assume_all_nonzero = True
         os.environ[_UNCHECKED] = "1"
         try:
-            with _Stated() if counts else nullcontext():
+            with _stated() if counts else nullcontext():
                 yield
         finally:
             cls.active, cls.counts = outer, outer_counts
@@ -82,17 +81,22 @@ class Host:
         return args, kwargs
 
 
-class _Stated(TorchFunctionMode):
-    """Leaves whole numbers that a model's code states, such as a grid, where they have values."""
+@contextmanager
+def _stated() -> Iterator[None]:
+    """Leave whole numbers that a model's code states, such as a grid, where they have values."""
+    usual: Any = torch.tensor
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is torch.tensor and torch.device(kwargs.get("device") or "cpu").type == "meta":
-            found = func(*args, **{**kwargs, "device": "cpu"})
-            return found.to("meta") if found.is_floating_point() else found
-        return func(*args, **kwargs)
+    def tensor(*args: Any, **kwargs: Any) -> torch.Tensor:
+        if torch.device(kwargs.get("device") or "cpu").type != "meta":
+            return usual(*args, **kwargs)  # type: ignore[no-any-return]
+        found: torch.Tensor = usual(*args, **{**kwargs, "device": "cpu"})
+        return found.to("meta") if found.is_floating_point() else found
+
+    torch.tensor = tensor
+    try:
+        yield
+    finally:
+        torch.tensor = usual
 
 
 def _places(indices: Any) -> list[Any]:
