@@ -30,6 +30,18 @@ TILINGS: dict[str, dict[str, Any]] = {
             **GRID, "patch_size": 16, "deepstack_visual_indexes": [0], "num_position_embeddings": 64,
         },
     },
+    "ernie4_5_vl_moe": {
+        "model_type": "ernie4_5_vl_moe", "architectures": ["Ernie4_5_VLMoeForConditionalGeneration"],
+        "image_token_id": 7, "video_token_id": 8, "image_start_token_id": 9, "image_end_token_id": 10,
+        "video_start_token_id": 11, "video_end_token_id": 12,
+        "text_config": {
+            **TEXT, "num_hidden_layers": 4, "moe_num_experts": 6, "moe_k": 2, "moe_num_shared_experts": 2,
+            "moe_intermediate_size": [24, 40], "rope_parameters": {**ROPE, "mrope_section": [3, 3, 2]},
+        },
+        "vision_config": {
+            "depth": 3, "hidden_size": 48, "num_heads": 4, "intermediate_size": 80, "patch_size": 14,
+        },
+    },
     "deepseek_vl_hybrid": {
         "model_type": "deepseek_vl_hybrid", "architectures": ["DeepseekVLHybridForConditionalGeneration"],
         "image_token_id": 7, "text_config": {**TEXT, "model_type": "llama"}, "vision_config": SIGLIP,

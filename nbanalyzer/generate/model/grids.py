@@ -15,7 +15,7 @@ from nbanalyzer.templates.template import Reads
 
 from .reader import Reader, image_token
 
-__all__ = ["gemma4", "hunyuan_vl", "on_grid", "packed", "pixtral", "positions", "qwen3_vl", "video_llama_3"]
+__all__ = ["ernie_vl", "gemma4", "hunyuan_vl", "on_grid", "packed", "pixtral", "positions", "qwen3_vl", "video_llama_3"]
 
 SHORTEST, LONGEST = 5, 11  # sides of a probe's images, in merged patches
 
@@ -147,6 +147,18 @@ def qwen3_vl(config: Any, least: int = 256 * 256, most: int = 4096 * 4096) -> Re
     """Return the reader of a model whose tower hands on what some of its layers see."""
     indexes = getattr(config.vision_config, "deepstack_visual_indexes", None) or [0]
     return on_grid(least, most, deep=(len(indexes) + 1, max(indexes) + 2))(config)
+
+
+def ernie_vl(config: Any) -> Reader:
+    """Return the reader of a model that has experts of its own for images: it is told which tokens those are."""
+    reader = on_grid(56 * 56, 28 * 28 * 6177)(config)
+
+    def inputs(step: Any) -> dict[str, Any]:
+        found = reader.inputs(step)
+        images = found["input_ids"] == image_token(step.model.config)
+        return {**found, "moe_mm_token_type_ids": images.long()}
+
+    return replace(reader, inputs=inputs)
 
 
 def hunyuan_vl(config: Any) -> Reader:

@@ -13,7 +13,7 @@ from typing import Any
 from nbanalyzer.generate import hf
 
 from .encoders import and_texts, beside_text, images
-from .grids import gemma4, hunyuan_vl, on_grid, packed, pixtral, qwen3_vl, video_llama_3
+from .grids import ernie_vl, gemma4, hunyuan_vl, on_grid, packed, pixtral, qwen3_vl, video_llama_3
 from .patches import aligned, codes, enlarged, rowed, unified, unscaled, windowed, with_class
 from .prompts import (
     aria,
@@ -115,7 +115,7 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(("inkling2", "inkling2_loop"), with_class),
     "lfm3_vl": on_grid(256 * 256, 4096 * 4096),
     "cosmos3_edge": enlarged(256 * 256, 4096 * 4096),
-    "ernie4_5_vl_moe": on_grid(56 * 56, 28 * 28 * 6177),
+    "ernie4_5_vl_moe": ernie_vl,
     "paddleocr_vl": on_grid(384 * 384, 1536 * 1536, flat=False),
     "video_llama_3": video_llama_3,
     "kimi_k25": on_grid(1, 16384, longest=512, flat=False),
