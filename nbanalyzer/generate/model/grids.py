@@ -225,7 +225,7 @@ def packed(config: Any) -> Reader | None:
         return Media(count, side * chance.randint(2, 13), side * chance.randint(SHORTEST, LONGEST))
 
     return Reader(
-        reads, inputs, draw, reads_text=True, looks=True, counts_on_host=True, cases=("{num_images} > 1",),
+        reads, inputs, draw, reads_text=True, looks=True, counts_on_host=True, cases=("{num_images} > 1", "{image_columns} < {image_rows}"),
         held=("patch_dim", "video_patch_dim", "video_temporal_patch_size"),
     )  # fmt: skip
 

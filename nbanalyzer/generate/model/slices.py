@@ -83,10 +83,10 @@ def _drawn(chance: Random, _values: Mapping[str, int], count: int) -> Media:
 
     The tower attends in windows of four patches, one after the other, which takes long.
     """
-    sides = {name: 4 * chance.randint(1, 3) for name in ("kept_rows", "kept_columns")}
+    sides = {name: 4 * chance.randint(2, 3) for name in ("kept_rows", "kept_columns")}
     if chance.random() < 0.5:
         return Media(count, **sides)
-    sides |= {name: 4 * chance.randint(1, 3) for name in ("shown_rows", "shown_columns")}
+    sides |= {name: 4 * chance.randint(2, 3) for name in ("shown_rows", "shown_columns")}
     return Media(count, tile_rows=chance.randint(1, 3), tile_columns=chance.randint(2, 3), **sides)
 
 
