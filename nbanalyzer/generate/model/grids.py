@@ -225,8 +225,9 @@ def packed(config: Any) -> Reader | None:
         return Media(count, side * chance.randint(2, 13), side * chance.randint(SHORTEST, LONGEST))
 
     return Reader(
-        reads, inputs, draw, reads_text=True, looks=True, counts_on_host=True, cases=("{num_images} > 1", "{image_columns} < {image_rows}"),
+        reads, inputs, draw, reads_text=True, looks=True, counts_on_host=True,
         held=("patch_dim", "video_patch_dim", "video_temporal_patch_size"),
+        cases=("{num_images} > 1", "{image_columns} < {image_rows}"),
     )  # fmt: skip
 
 
