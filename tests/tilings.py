@@ -94,15 +94,6 @@ TILINGS: dict[str, dict[str, Any]] = {
             **TOWER, "spatial_merge_size": 2, "out_hidden_size": 64, "text_hidden_size": 64, "max_image_size": 512,
         },
     },
-    "step3p7": {
-        "model_type": "step3p7", "architectures": ["Step3p7ForConditionalGeneration"], "image_token_id": 7,
-        "text_config": {
-            **TEXT, "num_hidden_layers": 4, "n_routed_experts": 4, "num_experts_per_tok": 2, "share_expert_dim": 24,
-            "moe_intermediate_size": 24, "mlp_layer_types": ["dense", "sparse", "dense", "sparse"],
-            "layer_types": ["full_attention", "sliding_attention"] * 2, "sliding_window": 16,
-        },
-        "vision_config": {**TOWER, "image_size": 280, "patch_size": 56},
-    },
     "minicpmv4_6": {
         **MINICPM, "model_type": "minicpmv4_6", "architectures": ["MiniCPMV4_6ForConditionalGeneration"],
     },

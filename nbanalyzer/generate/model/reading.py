@@ -30,7 +30,7 @@ from .prompts import (
     seen_twice,
 )  # fmt: skip
 from .reader import Reader
-from .slices import downsampled, in_windows, overlapping, sliced
+from .slices import downsampled, overlapping, sliced
 from .sounds import clap, spectra, waves
 from .speech import filled_up, granite, heard, qwen3_asr
 from .tiles import covering, crossed, in_five, listed, one_or_tiles, padded, shuffled, split
@@ -85,7 +85,6 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "lfm2_vl": one_or_tiles,
     "ovis2": covering,
     "molmo2": overlapping,
-    "step3p7": in_windows,
     "granite4_vision": downsampled,
     **dict.fromkeys(("minicpmv4_6", "minicpmv4_7"), sliced),
     "mllama": crossed,
