@@ -10,7 +10,7 @@ from wholes import GRID, MORE, ROPE, TEXT, TOWER
 MINICPM: dict[str, Any] = {
     "image_token_id": 7, "insert_layer_id": 1,
     "text_config": {**MORE["qwen3_5"]["text_config"], "layer_types": ["full_attention"] * 4},
-    "vision_config": {**TOWER, "num_hidden_layers": 4, "image_size": 448, "patch_size": 112},
+    "vision_config": {**TOWER, "num_hidden_layers": 4, "image_size": 448, "patch_size": 56},
 }  # fmt: skip
 
 TILINGS: dict[str, dict[str, Any]] = {
