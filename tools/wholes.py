@@ -85,6 +85,11 @@ VALID: Mapping[str, Mapping[str, Any]] = {
 }  # fmt: skip
 """Model type → config fields without which its default is no model that transformers can run: sizes that contradict."""
 
+AS_TOKENS = frozenset(
+    {"ImageGPTForImageClassification", "KyutaiSpeechToTextForConditionalGeneration", "DiaForConditionalGeneration"}
+)
+"""Classes that read tokens alone: an image's pixels, or codes of sound, are some of them."""
+
 UNREAD = "how it reads images or sound is not known: its text part is counted, if it has one"
 
 Outcome = Literal["exact", "gaps", "wrong", "not traceable"]
@@ -118,7 +123,7 @@ def try_whole(whole: Whole, model_type: str) -> tuple[Outcome, str]:
     try:
         own = _type_of(name, model_type) if whole == "image" else model_type
         subject = Subject.of({"model_type": own, "architectures": [name], **VALID.get(own, {})})
-        if subject.reader is None or subject.model_class is not hf.exported(name):
+        if subject.model_class is not hf.exported(name) or (subject.reader is None and name not in AS_TOKENS):
             return "not traceable", UNREAD
         few, _ = shallow(subject, least=2)
     except Exception as error:  # noqa: BLE001 - the defaults of some configs are no model at all

@@ -154,10 +154,7 @@ def whole_class(model_type: str) -> type[Any] | None:
 
 
 def main_input(model_class: type[Any]) -> str:
-    """Return what transformers calls a model's main input, such as ``"pixel_values"``; what it takes first if not that.
-
-    Parts of some wholes have the name that is the whole's.
-    """
+    """Return transformers' name of a model's main input; what it takes first where that is the whole's it is part of."""
     name, takes = str(getattr(model_class, "main_input_name", "input_ids")), parameters_of_forward(model_class)
     return name if name in takes else next((own for own in takes if own != "self"), "")
 
