@@ -154,7 +154,7 @@ def whole_class(model_type: str) -> type[Any] | None:
 
 
 def main_input(model_class: type[Any]) -> str:
-    """Return transformers' name of a model's main input; what it takes first where that is the whole's it is part of."""
+    """Return what transformers calls a model's main input; if that is the whole's, whose part it is, its first one."""
     name, takes = str(getattr(model_class, "main_input_name", "input_ids")), parameters_of_forward(model_class)
     return name if name in takes else next((own for own in takes if own != "self"), "")
 
@@ -174,9 +174,7 @@ def text_class(model_type: str, whole: type[Any] | None) -> type[Any] | None:
         return found
     near = vars(sys.modules[whole.__module__]).values() if whole is not None else ()
     models = (class_ for class_ in near if isinstance(class_, type) and issubclass(class_, torch.nn.Module))
-    own = (
-        class_ for class_ in models if getattr(getattr(class_, "config_class", None), "model_type", "") == model_type
-    )
+    own = (one for one in models if getattr(getattr(one, "config_class", None), "model_type", "") == model_type)
     return next((class_ for class_ in own if class_.__name__.endswith("TextModel") and reads_text(class_)), None)
 
 
@@ -247,6 +245,10 @@ def build(builder: Any, config: Any, attn: str, experts: str = "") -> torch.nn.M
         options["experts_implementation"] = experts
     with quiet():
         model: torch.nn.Module = make(config, **options)
+    if attn == "eager":
+        for module in model.modules():
+            if "fused_attn" in vars(module):  # timm's layers, which transformers tells nothing
+                module.fused_attn = False  # type: ignore[assignment]
     return model
 
 

@@ -290,7 +290,8 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True, dict=True):
         if not self.architecture or self.architecture.casefold() in map(str.casefold, names):
             return ""
         if self.provenance.get("part") == "text" or (text_part(self.config) and self.reads is None):
-            return f"the text part of {whole}"
+            missing = shorten(printable(str(self.provenance.get("missing", ""))))
+            return f"the text part of {whole}" + (f" ({missing})" if missing else "")
         if not names:
             return ""
         half = self.config.get("is_encoder_decoder") is True and self.architecture.endswith("ForCausalLM")
