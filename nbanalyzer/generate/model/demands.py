@@ -28,7 +28,7 @@ def takes_whole_text(model: Any) -> bool:
 
 def keeps_if_told(model: Any) -> bool:
     """Return whether a pass has to be told to keep a cache: the config says nothing of it, or is not asked."""
-    return not getattr(model.config, "use_cache", False) or str(model.config.model_type) in _NOT_ASKED
+    return not getattr(model.config, "use_cache", False) or getattr(model.config, "model_type", "") in _NOT_ASKED
 
 
 _NOT_ASKED = frozenset({"dia"})
@@ -53,7 +53,7 @@ def with_codes(model: Any, tokens: torch.Tensor) -> torch.Tensor:
         tokens: of sequences x positions.
 
     """
-    count = _CODES.get(str(model.config.model_type), lambda _config: 0)(model.config)
+    count = _CODES.get(getattr(model.config, "model_type", ""), lambda _config: 0)(model.config)
     return tokens.new_zeros((*tokens.shape, count)) if count else tokens
 
 
