@@ -39,7 +39,6 @@ HEARD: dict[str, Any] = {
     "hidden_size": 48, "conv_dim": [16] * 7, "num_attention_heads": 4, "num_hidden_layers": 3, "intermediate_size": 80,
     "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4,
 }  # fmt: skip
-FRAMES: dict[str, Any] = {"num_filters": 4, "downsampling_ratios": [10, 8, 40], "depths": [2, 2, 2, 3]}
 
 SOUNDS: dict[str, dict[str, Any]] = {
     "videoprism_clip": {  # a video beside texts
@@ -73,12 +72,6 @@ SOUNDS: dict[str, dict[str, Any]] = {
             "projector_hidden_size": 96,
         },
         "text_config": {**TEXT, "model_type": "qwen3"},
-    },
-    "vibevoice_asr": {
-        "model_type": "vibevoice_asr", "architectures": ["VibeVoiceAsrForConditionalGeneration"], "audio_token_id": 7,
-        "audio_bos_token_id": 8, "audio_eos_token_id": 9, "text_config": {**TEXT, "model_type": "qwen2"},
-        "acoustic_tokenizer_encoder_config": {**FRAMES, "hidden_size": 12},
-        "semantic_tokenizer_encoder_config": {**FRAMES, "hidden_size": 20},
     },
 }  # fmt: skip
 """Of the same kinds as those of `wholes`."""

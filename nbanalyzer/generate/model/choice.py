@@ -97,7 +97,7 @@ def _reading(whole: Mapping[str, Any], config_class: Any, stated: list[str]) -> 
 
     A config that states a text part and nothing beside it means that part.
     """
-    has_parts = any(isinstance(whole.get(key), Mapping) for key in (*MEDIA_PARTS, *_ENCODERS))
+    has_parts = any(isinstance(whole.get(key), Mapping) for key in (*MEDIA_PARTS, "encoder_config"))
     if text_part(whole) and not has_parts:
         return None
     found = next((class_ for name in stated if (class_ := hf.exported(name)) is not None), None)
@@ -112,10 +112,6 @@ def _reading(whole: Mapping[str, Any], config_class: Any, stated: list[str]) -> 
         kept = {key: value for key, value in essential(parts).items() if key != "num_labels"}
         whole = {**kept, "model_type": whole["model_type"], **({"architectures": stated} if stated else {})}
     return _of_class(found, whole)
-
-
-_ENCODERS = ("encoder_config", "acoustic_tokenizer_encoder_config")
-"""Where configs keep what reads sound, that is none of `MEDIA_PARTS`."""
 
 
 def _built(config_class: Any, whole: Mapping[str, Any]) -> Any | None:

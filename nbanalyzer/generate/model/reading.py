@@ -35,7 +35,7 @@ from .sounds import clap, spectra, waves
 from .speech import filled_up, granite, heard, qwen3_asr
 from .tiles import covering, crossed, in_five, listed, one_or_tiles, padded, shuffled, split
 from .towers import READERS, of_timm
-from .transcribers import fun_asr, omniasr, vibevoice
+from .transcribers import fun_asr, omniasr
 from .videos import clips, clips_and_texts
 
 __all__ = ["reader_of"]
@@ -133,7 +133,6 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "qwen3_asr": qwen3_asr,
     "fun_asr_nano": fun_asr,
     "omniasr": omniasr,
-    "vibevoice_asr": vibevoice,
     "clap": clap,
     "videoprism": clips_and_texts,
 }

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import accumulate
-from math import prod
-from operator import mul
 from random import Random
 from typing import Any
 
@@ -15,7 +12,7 @@ from nbanalyzer.templates.template import Reads
 from .reader import Reader, image_token
 from .sounds import BANKS, convolved
 
-__all__ = ["fun_asr", "omniasr", "vibevoice"]
+__all__ = ["fun_asr", "omniasr"]
 
 
 def omniasr(config: Any) -> Reader:
@@ -46,25 +43,6 @@ def fun_asr(config: Any) -> Reader:
 
 
 _SPECTRA_APART = 6
-
-
-def vibevoice(config: Any) -> Reader:
-    """Return the reader of a model of 24,000 samples a second, which are filled up to whole frames.
-
-    Longer sound is read in chunks, each after what the one before has left: it is one chunk at most here.
-    """
-    ratios = config.acoustic_tokenizer_encoder_config.downsampling_ratios
-    left = [prod(ratios) // taken for taken in accumulate(ratios, mul)]
-    frames = {
-        "audio_tokens": f"ceil({{audio_samples}} * 3 / {2 * prod(ratios)})",
-        "audio_filled": f"{{audio_tokens}} * {prod(ratios)}",
-        **{f"audio_len_{number}": f"{{audio_tokens}} * {rest}" for number, rest in enumerate(left[:-1], 1)},
-    }
-    return _framed(
-        frames,
-        lambda step, values: {"input_values": step.floats(step.batch_size, 1, values["audio_filled"])},
-        most=config.acoustic_tokenizer_chunk_size // 24_000,
-    )
 
 
 def _framed(
