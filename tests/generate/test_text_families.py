@@ -83,3 +83,22 @@ def test_what_is_remembered_has_the_sizes_that_pytorch_gives(operation: Any) -> 
         expected = leaves((operation(*arguments),))
         assert [(x.shape, x.stride(), x.dtype) for x in one] == [(x.shape, x.stride(), x.dtype) for x in expected]
     assert len({id(x) for one in answers for x in one}) == sum(map(len, answers))  # each result is a tensor of its own
+
+
+@pytest.mark.slow
+def test_a_sequence_is_filled_up_to_the_chunks_of_both_kinds_of_attention() -> None:
+    """Reformer, by hand: which keys a hash puts into a chunk depends on the data, how many there are does not."""
+    config: dict[str, Any] = {
+        "model_type": "reformer", "architectures": ["ReformerForMaskedLM"], "is_decoder": False, "hidden_size": 32,
+        "attn_layers": ["local", "lsh"], "num_attention_heads": 2, "attention_head_size": 8, "feed_forward_size": 48,
+        "num_buckets": 4, "num_hashes": 1, "axial_pos_embds": False, "max_position_embeddings": 512, "vocab_size": 100,
+    }  # fmt: skip
+    template = nbanalyzer.generate(config)
+    for batch, tokens, filled in ((1, 70, 128), (3, 128, 128), (2, 200, 256), (2, 64, 64), (5, 9, 9)):
+        keys = 128 if tokens > 64 else tokens  # a chunk sees itself and the one before
+        weights = (4 + 3) * 32 * 16 + 2 * 2 * 32 * 48  # q, k, v and o; the hashed layer's queries are its keys
+        hashed = 16 * 4 // 2 if tokens > 64 else 0  # half of the buckets are the others' opposites
+        each = weights + 2 * 2 * keys * 16 + hashed
+        head = 2 * 32 * 100  # of both halves of a reversible layer, without what was filled up
+        found = populate(template, batch_size=batch, seq_len=tokens).totals["matmul_flops"]
+        assert found == 2 * batch * (filled * each + tokens * head), tokens
