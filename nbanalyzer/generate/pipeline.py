@@ -186,7 +186,8 @@ def _require_sense(config: Mapping[str, Any]) -> None:
     ]
     own = {mapping[name] for mapping in mappings for name in types if isinstance(name, str) and name in mapping}
     others = [name for name in stated if any(name in mapping.values() for mapping in mappings)]
-    if own and others and own.isdisjoint(others):
+    whole = hf.whole_class(model_type) if isinstance(model_type, str) else None  # it may be another type's class
+    if own and others and own.isdisjoint(others) and (whole is None or whole.__name__ not in others):
         raise ConfigError(f"contradicts itself: model_type is {model_type!r}, architectures are {', '.join(others)}")
 
 
