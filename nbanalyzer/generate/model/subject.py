@@ -138,7 +138,7 @@ class Subject(Choice):
             data.require_small(replace(self, device="meta").build(attn, experts), self.largest)
 
         config = self.hf_config()
-        asked = (self.model_class or hf.model_class(self.kind), *types_in(self.config), attn, experts)
+        asked: tuple[Any, ...] = (self.model_class or hf.model_class(self.kind), *types_in(self.config), attn, experts)
         attn, experts = TAKEN.get(asked, (attn, experts))
         unfilled = nullcontext() if self.device == "meta" else data.Unfilled()
         try:
