@@ -106,6 +106,8 @@ EXPRESSIONS = (
     Hint("conv|kernel", "mamba2", ("max({seq_len}, <field>)",)),
     # The chunks of linear attention, whose size is a number in the model's code.
     Hint("", "qwen3_next", ("ceil({seq_len} / 64)",)),
+    # What a sequence is filled up with to whole chunks: two kinds of attention may have their own, of 64 tokens each.
+    Hint("^local_attn_chunk_length$", "reformer", ("64 - {seq_len} % 64",)),
     # The rows of experts with weights, where routing is uniform: those without have theirs, too.
     Hint(
         "^zero_expert_num$",

@@ -1,4 +1,4 @@
-"""What a model's code asks for, unlike others: all tokens again beside what its cache holds, codes, or fp32."""
+"""What a model's code asks for, unlike others: all tokens again beside its cache, codes, fp32, eager attention."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from typing import Any
 
 import torch
 
-__all__ = ["in_fp32", "keeps_if_told", "takes_whole_text", "with_codes"]
+__all__ = ["TAKEN", "in_fp32", "instead_of", "keeps_if_told", "takes_whole_text", "types_in", "with_codes"]
+
+TAKEN: dict[tuple[Any, ...], tuple[str, str]] = {}
+"""Class, types of a config's parts, what was asked for → the attention and the experts that such models have instead.
+
+They are refused only after most of a model is built, and a model is built hundreds of times.
+"""
 
 
 def takes_whole_text(model: Any) -> bool:
@@ -62,3 +68,18 @@ _CODES: Mapping[str, Callable[[Any], int]] = {
     "dia": lambda config: int(config.decoder_config.num_channels),
 }
 """Model type → how many numbers a position of its decoder is."""
+
+
+def instead_of(attn: str, experts: str, error: Exception) -> tuple[str, str] | None:
+    """Return the attention and the experts to ask for after this error; None if it is about something else."""
+    if attn == "sdpa" and "scaled_dot_product_attention" in str(error):
+        return "", experts
+    if experts and "experts implementation" in str(error):
+        return attn, ""
+    return None
+
+
+def types_in(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the model types of a config and of its parts."""
+    parts = (part for part in config.values() if isinstance(part, Mapping))
+    return (str(config.get("model_type")), *(one for part in parts for one in types_in(part)))
