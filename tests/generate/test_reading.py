@@ -131,6 +131,14 @@ def test_a_tower_that_transformers_does_not_have_is_no_text_model() -> None:
         Subject.of({"model_type": "nomic_bert", "architectures": ["NomicVisionModel"], "img_size": 224})
 
 
+def test_what_older_configs_say_of_a_decoder_makes_no_encoder_of_it() -> None:
+    """A release that wrote down every field said that a model of language is no decoder, too."""
+    said = {"is_decoder": False, "add_cross_attention": False}
+    subject = Subject.of({**LLAVA, **said, "text_config": {**LLAVA["text_config"], **said}})
+    assert subject.kind == "causal"
+    assert subject.reader is not None
+
+
 def test_a_video_is_no_image() -> None:
     with pytest.raises(ConfigError, match="does not read text alone"):
         Subject.of({"model_type": "videomae", "architectures": ["VideoMAEForVideoClassification"]})
