@@ -124,6 +124,8 @@ EXPRESSIONS = (
     Hint("^num_images$", "mllama", ("ceil({num_images} / {batch_size})",)),
     # The text of a prompt that begins with a number of queries.
     Hint("^num_query_tokens$", "instructblip", ("{seq_len} - <field>",)),
+    # Words and image of a page, which attend to each other.
+    Hint("^page_positions$", "layoutlmv3", ("{seq_len} + <field>",)),
     # The stages of a Fourier transform, of the tokens and of what each is: their logarithms, rounded up.
     Hint("^tpu_short_seq_length$", "fnet", tuple(map(_stages, ("seq_len", "hidden_size")))),
     # How wide an adapter is.
