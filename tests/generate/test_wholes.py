@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
 import torch
+from newest import NEWEST
 from prompts import PROMPTS
+from recordings import VIDEOS
+from tilings import TILINGS
 from torch.utils.flop_counter import FlopCounterMode
+from towers import TIMM, TOWERS
 from wholes import LLAVA, MORE, SMALL, TOWER
 
 import nbanalyzer
@@ -40,13 +45,16 @@ MANY = (
 )
 """One of each way to read: the others are asked by `make long`."""
 
-EVERY = {**SMALL, **MORE, **PROMPTS}
+EVERY = {**SMALL, **MORE, **PROMPTS, **NEWEST, **TILINGS, **TOWERS}
 IN_PROMPT = tuple(name for name, config in EVERY.items() if "text_config" in config and "clip" not in name)
-IN_PROMPT = tuple(name for name in IN_PROMPT if name not in {"siglip", "blip-2", "blip2_t5", "instructblip"})
+_ONE_EACH = {"siglip", "blip-2", "blip2_t5", "instructblip", "instructblipvideo"}
+IN_PROMPT = tuple(name for name in IN_PROMPT if name not in _ONE_EACH)
+WITHOUT_TIMM = pytest.mark.skipif(find_spec("timm") is None, reason="timm is not installed")
 
 
-def marked(names: tuple[str, ...]) -> list[Any]:
-    return [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in names]
+def marked(names: tuple[str, ...], quick: tuple[str, ...] = QUICK, seldom: Any = pytest.mark.slow) -> list[Any]:
+    needs = {name: (WITHOUT_TIMM,) if name in TIMM else () for name in names}
+    return [pytest.param(name, marks=needs[name] + (() if name in quick else (seldom,))) for name in names]
 
 
 def runs_of(subject: Subject, size: str) -> dict[str, dict[str, Any]]:
@@ -62,7 +70,7 @@ def runs_of(subject: Subject, size: str) -> dict[str, dict[str, Any]]:
     }
 
 
-@pytest.mark.parametrize("family", marked((*MORE, *PROMPTS)))
+@pytest.mark.parametrize("family", marked((*MORE, *PROMPTS, *NEWEST, *TILINGS, *TOWERS)))
 def test_the_meta_device_counts_what_the_cpu_does(family: str) -> None:
     """On the CPU all tensors are real, and transformers checks that placeholders and images agree."""
     subject = Subject.of(EVERY[family])
@@ -81,9 +89,7 @@ def test_the_meta_device_counts_what_the_cpu_does(family: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "family", [pytest.param(name, marks=() if name in MANY else pytest.mark.long) for name in IN_PROMPT]
-)
+@pytest.mark.parametrize("family", marked(IN_PROMPT, MANY, pytest.mark.long))
 def test_all_that_is_counted_holds_at_sizes_that_no_probe_had(family: str) -> None:
     """FLOPs, traffic by the trace, and what is kept: of a prompt with images, and of the step after it."""
     config = EVERY[family]
@@ -227,9 +233,9 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", SHAPES)
+@pytest.mark.parametrize("family", [*SHAPES, *VIDEOS])
 def test_what_no_field_explains_is_a_number_of_its_own_config(family: str) -> None:
-    config = SHAPES[family]
+    config = {**SHAPES, **VIDEOS}[family]
     template = nbanalyzer.generate(config, model_id="some/model")
     assert template.provenance["result"] == "equal"
     subject = replace(Subject.of(config), device="cpu")
