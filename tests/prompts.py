@@ -25,7 +25,7 @@ PROMPTS: dict[str, dict[str, Any]] = {
         "num_attention_heads": 4, "intermediate_size": 80, "coordinate_size": 8, "shape_size": 8, "input_size": 56,
         "patch_size": 14, "vocab_size": 120, "max_position_embeddings": 200,
     },
-    "blip2_t5": {  # an encoder reads the queries, a decoder writes
+    "blip2_t5": {  # an encoder reads the queries, and a decoder as many tokens
         "model_type": "blip-2", "architectures": ["Blip2ForConditionalGeneration"], "image_token_index": 7,
         "num_query_tokens": 8, "use_decoder_only_language_model": False, "vision_config": {**TOWER},
         "text_config": {

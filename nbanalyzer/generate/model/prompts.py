@@ -85,9 +85,8 @@ def queried(config: Any) -> Reader | None:
         return reader
 
     def inputs(step: Any) -> dict[str, Any]:
-        """Of Flan-T5: its decoder reads as much text as its encoder, once, without a cache."""
-        text = step.tokens(step.seq_len - step.model.config.num_query_tokens)
-        return {**reader.inputs(step), "decoder_input_ids": text}
+        """Of Flan-T5: both halves are as long, once, without a cache."""
+        return {**reader.inputs(step), "decoder_input_ids": step.tokens(step.seq_len)}
 
     return replace(reader, inputs=inputs)
 
