@@ -82,7 +82,7 @@ def _follows(key: str, stated: Mapping[str, Any], config_class: type) -> bool:
         made = config_class(**others)
     except Exception:  # noqa: BLE001 - whatever its checks raise
         return False
-    return getattr(made, key, None) == stated[key]
+    return bool(getattr(made, key, None) == stated[key])
 
 
 def _renamed_by(config_class: type) -> Iterator[str]:
