@@ -127,6 +127,8 @@ EXPRESSIONS = (
     # The text of a prompt that begins with a number of queries, of one image or four frames, and it with those of one.
     Hint("^num_query_tokens$", "instructblip", ("{seq_len} - <field>",)),
     Hint("^num_query_tokens$", "instructblipvideo", ("{seq_len} - 4 * <field>", "{seq_len} - 3 * <field>")),
+    # Words and image of a page, which attend to each other.
+    Hint("^page_positions$", "layoutlmv3", ("{seq_len} + <field>",)),
     # The stages of a Fourier transform, of the tokens and of what each is: their logarithms, rounded up.
     Hint("^tpu_short_seq_length$", "fnet", tuple(map(_stages, ("seq_len", "hidden_size")))),
     # How wide an adapter is.

@@ -133,6 +133,14 @@ def test_a_tower_that_transformers_does_not_have_is_no_text_model() -> None:
         Subject.of({"model_type": "nomic_bert", "architectures": ["NomicVisionModel"], "img_size": 224})
 
 
+def test_what_older_configs_say_of_a_decoder_makes_no_encoder_of_it() -> None:
+    """A release that wrote down every field said that a model of language is no decoder, too."""
+    said = {"is_decoder": False, "add_cross_attention": False}
+    subject = Subject.of({**LLAVA, **said, "text_config": {**LLAVA["text_config"], **said}})
+    assert subject.kind == "causal"
+    assert subject.reader is not None
+
+
 @pytest.mark.slow
 def test_a_video_is_so_many_frames_and_one_a_sequence() -> None:
     """Frames are taken two by two: 2 x 16 patches, each 14 x 14 x 2 x 3 numbers made 48."""

@@ -47,7 +47,8 @@ MANY = (
 
 EVERY = {**SMALL, **MORE, **PROMPTS, **NEWEST, **TILINGS, **TOWERS, **SOUNDS}
 IN_PROMPT = tuple(name for name, config in EVERY.items() if "text_config" in config and "clip" not in name)
-IN_PROMPT = tuple(name for name in IN_PROMPT if name not in {"siglip", "blip-2", "instructblip", "instructblipvideo"})
+_ONE_EACH = {"siglip", "blip-2", "blip2_t5", "instructblip", "instructblipvideo"}
+IN_PROMPT = tuple(name for name in IN_PROMPT if name not in _ONE_EACH)
 WITHOUT_TIMM = pytest.mark.skipif(find_spec("timm") is None, reason="timm is not installed")
 
 
@@ -108,6 +109,15 @@ def test_all_that_is_counted_holds_at_sizes_that_no_probe_had(family: str) -> No
         given = [populate(template, **runs_of(subject, size)["first"]) for size in SIZES[:2]]
         assert given[0].totals == given[1].totals
         assert f"images of {SIZES[1]} are resized to" in given[1].conditions
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["blip2_t5", "trocr", "layoutlmv3"])
+def test_beside_a_prompt_or_before_a_decoder_all_that_is_counted_is_equal(family: str) -> None:
+    """FLOPs, traffic and what is kept, by the check that every template has to pass."""
+    template = nbanalyzer.generate(EVERY[family], model_id="some/model")
+    assert template.provenance["result"] == "equal"
+    assert template.reads is not None
 
 
 def test_a_prompt_with_too_little_room_is_refused_on_the_meta_device_too(monkeypatch: pytest.MonkeyPatch) -> None:

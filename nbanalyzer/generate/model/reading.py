@@ -12,7 +12,7 @@ from typing import Any
 
 from nbanalyzer.generate import hf
 
-from .encoders import and_texts, beside_text, images
+from .encoders import and_texts, beside_text, document, images
 from .grids import gemma4, hunyuan_vl, on_grid, packed, pixtral, qwen3_vl, video_llama_3
 from .patches import aligned, codes, enlarged, rowed, unified, unscaled, windowed, with_class
 from .prompts import (
@@ -73,6 +73,7 @@ _TOWERS: Mapping[str, Callable[[Any], Reader | None]] = {
 
 _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(("vilt", "blip", "owlvit", "owlv2"), beside_text),
+    "layoutlmv3": lambda config: document(config) if config.visual_embed and config.text_embed else None,
     **dict.fromkeys(("llava", "vipllava", "video_llava"), llava),
     "paligemma": paligemma,
     **dict.fromkeys(("gemma3", "shieldgemma2"), gemma3),
