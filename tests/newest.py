@@ -39,14 +39,6 @@ NEWEST: dict[str, dict[str, Any]] = {
             "patch_size": 4, "pooling_kernel_size": 3, "mm_embed_dim": 48, "output_proj_dims": 48, "mm_posemb_size": 300,
         },
     },
-    "glm5_next": {
-        "model_type": "glm5_next", "architectures": ["Glm5NextForConditionalGeneration"], "image_token_id": 7,
-        "text_config": {
-            **LATENT, "model_type": "glm5_next_text", "num_hidden_layers": 8, "index_topk": 32, "index_kpool": 4,
-            "linear_head_dim": 16, "linear_num_heads": 4, "hc_sinkhorn_iters": 2,
-        },
-        "vision_config": {**GRID, "image_size": 112, "projection_intermediate_size": 72},
-    },
     "glmga": {
         "model_type": "glmga", "architectures": ["Glm46VForConditionalGeneration"], "image_token_id": 7,
         "text_config": {
@@ -107,7 +99,7 @@ NEWEST: dict[str, dict[str, Any]] = {
             "swa_num_key_value_heads": 4, "swa_head_dim": 16, "sliding_window_size": 16, "d_rel": 4, "rel_extent": 24,
             "moe_intermediate_size": 24, "n_routed_experts": 8, "num_experts_per_tok": 2, "n_shared_experts": 2,
         },
-        "vision_config": {"patch_size": 20, "num_hidden_layers": 6, "hidden_size": 48, "text_hidden_size": 64},
+        "vision_config": {"patch_size": 12, "num_hidden_layers": 5, "hidden_size": 48, "text_hidden_size": 64},
         "audio_config": {"n_mel_bins": 8, "mel_vocab_size": 16, "text_hidden_size": 64},
     },
     "inkling2": {

@@ -15,7 +15,7 @@ from nbanalyzer.templates.template import Reads
 from .grids import on_grid
 from .reader import Inputs, Reader, image_token
 
-__all__ = ["aligned", "codes", "enlarged", "rowed", "unified", "unscaled", "windowed", "with_class"]
+__all__ = ["codes", "enlarged", "rowed", "unified", "unscaled", "windowed", "with_class"]
 
 SHORTEST, LONGEST = 3, 11  # sides of a probe's images, in positions
 
@@ -37,11 +37,6 @@ def _with(reader: Reader, **fields: Any) -> Reader:
     """Return a reader that says other things of what it reads."""
     reads = reader.reads
     return replace(reader, reads=Reads(**{name: getattr(reads, name) for name in reads.__struct_fields__} | fields))
-
-
-def aligned(config: Any) -> Reader:
-    """Return the reader of a model whose images are filled up to whole patches, 16 to 8000 positions: GLM-5."""
-    return _with(on_grid(16, 8000)(config), rule="aligned")
 
 
 def enlarged(least: int, most: int) -> Callable[[Any], Reader]:

@@ -14,7 +14,7 @@ from nbanalyzer.generate import hf
 
 from .encoders import and_texts, beside_text, images
 from .grids import gemma4, on_grid, pixtral, qwen3_vl
-from .patches import aligned, codes, enlarged, rowed, unified, unscaled, windowed, with_class
+from .patches import codes, enlarged, rowed, unified, unscaled, windowed, with_class
 from .prompts import (
     aria,
     before_text,
@@ -89,7 +89,6 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "qwen4_exp", "cosmos3_omni"), qwen3_vl),
     "gemma4": gemma4,
     "gemma4_unified": unified,
-    "glm5_next": aligned,
     "hy_v4_vl": rowed,
     "apertus1p5": codes,
     **dict.fromkeys(("muse_glimmer", "muse_spark"), windowed),
