@@ -14,7 +14,7 @@ from nbanalyzer.generate import hf
 
 from .encoders import and_texts, beside_text, images
 from .grids import gemma4, hunyuan_vl, on_grid, packed, pixtral, qwen3_vl, video_llama_3
-from .patches import codes, enlarged, rowed, unified, unscaled, windowed, with_class
+from .patches import enlarged, rowed, unified, unscaled, windowed, with_class
 from .prompts import (
     aria,
     before_text,
@@ -108,7 +108,6 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "gemma4": gemma4,
     "gemma4_unified": unified,
     "hy_v4_vl": rowed,
-    "apertus1p5": codes,
     **dict.fromkeys(("muse_glimmer", "muse_spark"), windowed),
     "inkling_mm_model": unscaled,
     **dict.fromkeys(("inkling2", "inkling2_loop"), with_class),
