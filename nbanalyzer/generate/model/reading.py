@@ -110,7 +110,7 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "hy_v4_vl": rowed,
     **dict.fromkeys(("muse_glimmer", "muse_spark"), windowed),
     "inkling_mm_model": unscaled,
-    **dict.fromkeys(("inkling2", "inkling2_loop"), with_class),
+    "inkling2": with_class,
     "lfm3_vl": on_grid(256 * 256, 4096 * 4096),
     "cosmos3_edge": enlarged(256 * 256, 4096 * 4096),
     "ernie4_5_vl_moe": on_grid(56 * 56, 28 * 28 * 6177),
