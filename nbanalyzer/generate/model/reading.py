@@ -14,7 +14,7 @@ from nbanalyzer.generate import hf
 
 from .encoders import and_texts, beside_text, images
 from .grids import gemma4, hunyuan_vl, on_grid, packed, pixtral, qwen3_vl, video_llama_3
-from .patches import enlarged, rowed, unified, unscaled, windowed, with_class
+from .patches import enlarged, rowed, unified, windowed, with_class
 from .prompts import (
     aria,
     before_text,
@@ -109,7 +109,6 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "gemma4_unified": unified,
     "hy_v4_vl": rowed,
     **dict.fromkeys(("muse_glimmer", "muse_spark"), windowed),
-    "inkling_mm_model": unscaled,
     "inkling2": with_class,
     "lfm3_vl": on_grid(256 * 256, 4096 * 4096),
     "cosmos3_edge": enlarged(256 * 256, 4096 * 4096),
