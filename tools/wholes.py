@@ -43,13 +43,14 @@ VALID: Mapping[str, Mapping[str, Any]] = {
     "fast_vlm": {"image_seq_length": 256},
     "gemma3": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 896, "patch_size": 14}},
     "gemma4": {"vision_config": {}},
+    "gemma4_unified": {"vision_config": {}},
     "shieldgemma2": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 896, "patch_size": 14}},
     **{
         name: {
             "text_config": {"rope_parameters": {**_ROPE, "mrope_section": [8, 12, 12], "partial_rotary_factor": 0.5}},
             "vision_config": {},
         }
-        for name in ("glm4v", "glm46v")
+        for name in ("glm4v", "glm46v", "glmga")
     },
     "glm4v_moe": {
         "text_config": {

@@ -14,7 +14,7 @@ from nbanalyzer.generate import hf
 
 from .encoders import and_texts, beside_text, document, images
 from .grids import gemma4, hunyuan_vl, on_grid, packed, pixtral, qwen3_vl, video_llama_3
-from .patches import aligned, codes, enlarged, rowed, unified, unscaled, windowed, with_class
+from .patches import enlarged, rowed, unified, windowed, with_class
 from .prompts import (
     aria,
     before_text,
@@ -110,12 +110,9 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(READERS, of_timm),
     "gemma4": gemma4,
     "gemma4_unified": unified,
-    "glm5_next": aligned,
     "hy_v4_vl": rowed,
-    "apertus1p5": codes,
     **dict.fromkeys(("muse_glimmer", "muse_spark"), windowed),
-    "inkling_mm_model": unscaled,
-    **dict.fromkeys(("inkling2", "inkling2_loop"), with_class),
+    "inkling2": with_class,
     "lfm3_vl": on_grid(256 * 256, 4096 * 4096),
     "cosmos3_edge": enlarged(256 * 256, 4096 * 4096),
     "ernie4_5_vl_moe": on_grid(56 * 56, 28 * 28 * 6177),
