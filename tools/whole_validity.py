@@ -55,11 +55,13 @@ def validity_of_whole(template: ModelTemplate, subject: Subject) -> Validity:
     """Return for which configs a whole's template is right.
 
     Raises:
-        MismatchError: fields that are right one by one and not together.
+        MismatchError: it is wrong at its own config, or with fields that are right one by one and not together.
         NBAnalyzerError: the model does not run on the meta device.
 
     """
     answers = Answers(template, subject)
+    if problem := answers.mismatch(subject):
+        raise problem
     fields = subject.fields()
     model = subject.build()
     media, taken = media_of(subject, Random(2), 2, 2)  # noqa: S311 - the same every time
