@@ -42,6 +42,9 @@ __all__ = ["Answers", "runs_of", "validity_of_whole"]
 FEW = 2
 """Layers of a stack in a trial, where the template says of any number how many of each kind there are."""
 
+_BY_LAYER = re.compile(r"layers?_|types$|blocks")
+"""Lists that may have an entry for each layer; those of a height and a width have not."""
+
 TOGETHER = 3
 """Configs with other values of all fields at once that are compared."""
 
@@ -160,7 +163,8 @@ class Answers:
         change: dict[str, Any] = {path: layers}
         part = path.rpartition(".")[0]
         for name, value in self.base.stated().items():
-            if isinstance(value, list) and name.rpartition(".")[0] == part and len(value) in {size, self._now(path)}:
+            of_layers = isinstance(value, list) and _BY_LAYER.search(name) and len(value) in {size, self._now(path)}
+            if of_layers and name.rpartition(".")[0] == part:
                 period = next(
                     one
                     for one in range(1, len(value) + 1)

@@ -35,6 +35,8 @@ __all__ = [
     "why_not_fused", "with_media",
 ]  # fmt: skip
 
+MOST_NAMED = 8  # fields in a message
+
 
 def count(template: ModelTemplate, **run: Any) -> Costs:
     """Return the costs of one pass of a complete template, with the sizes of its own config.
@@ -190,11 +192,12 @@ def params_of(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelPa
 def _require_changeable(template: ModelTemplate, source: object, changes: Mapping[str, int]) -> None:
     """Raise unless a whole that reads images or sound may have other values of all that is changed."""
     known = changeable(template)
+    some = ", ".join(known[:MOST_NAMED]) + (f" and {len(known) - MOST_NAMED} more" if len(known) > MOST_NAMED else "")
     for name, value in changes.items():
         if canonical_name(name) not in known:
             raise InputError(
                 f"set {name}={quote(value)}: no formula says all that follows from it in {template.model_id}, which "
-                f"takes other values of {', '.join(known) or 'nothing'}; generate a template for a config.json with it"
+                f"takes other values of {some or 'nothing'}; generate a template for a config.json with it"
             )
     catalog.require_fit(template, with_changes(source, changes), template.model_id)
 
