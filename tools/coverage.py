@@ -74,6 +74,7 @@ VALID: Mapping[str, Mapping[str, Any]] = {
     "nemotron": {"num_key_value_heads": 8},
     "qwen4_exp": {"text_config": _INDEXER},
     "qwen4_exp_text": dict(_INDEXER),
+    "reformer": {"num_buckets": 4, "is_decoder": False, "axial_pos_embds": False},
     "xmod": {"default_language": "en_XX"},
 }
 """Model type → config fields without which its default is no model that transformers can build or run."""

@@ -43,13 +43,14 @@ VALID: Mapping[str, Mapping[str, Any]] = {
     "fast_vlm": {"image_seq_length": 256},
     "gemma3": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 896, "patch_size": 14}},
     "gemma4": {"vision_config": {}},
+    "gemma4_unified": {"vision_config": {}},
     "shieldgemma2": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 896, "patch_size": 14}},
     **{
         name: {
             "text_config": {"rope_parameters": {**_ROPE, "mrope_section": [8, 12, 12], "partial_rotary_factor": 0.5}},
             "vision_config": {},
         }
-        for name in ("glm4v", "glm46v")
+        for name in ("glm4v", "glm46v", "glmga")
     },
     "glm4v_moe": {
         "text_config": {
@@ -124,6 +125,9 @@ VALID: Mapping[str, Mapping[str, Any]] = {
 }  # fmt: skip
 """Model type → config fields without which its default is no model that transformers can run: sizes that contradict."""
 
+AS_TOKENS = frozenset({"ImageGPTForImageClassification", "DiaForConditionalGeneration"})
+"""Classes that read tokens alone: an image's pixels, or codes of sound, are some of them."""
+
 UNREAD = "how it reads images or sound is not known: its text part is counted, if it has one"
 
 Outcome = Literal["exact", "gaps", "wrong", "not traceable"]
@@ -152,7 +156,7 @@ def _is_whole(subject: Subject, name: str) -> bool:
     found = hf.exported(name)
     if found is None:
         return False
-    if set(hf.parameters_of_forward(found)) <= _OF_TEXT:
+    if name in AS_TOKENS or set(hf.parameters_of_forward(found)) <= _OF_TEXT:
         filed = hf.architectures(subject.kind).get(str(subject.config["model_type"]))
         return subject.model_class is found or (subject.model_class is None and filed == name)
     return subject.reader is not None and subject.model_class is found

@@ -19,7 +19,7 @@ class Schema(NamedTuple):
 
     Attributes:
         name: without its namespace, such as ``"mm"``.
-        makes_new: whether its one result is new memory, and its arguments stay as they are.
+        makes_new: whether its results are new memory, and its arguments stay as they are.
         writes_aliases: whether each result that shares memory with an argument is written to: no view.
         pointwise: whether PyTorch calls it that.
 
@@ -42,7 +42,7 @@ def schema(func: Any) -> Schema:
         aliases = [output.alias_info for output in found.returns]
         known = _SCHEMAS[id(func)] = Schema(
             found.name.rpartition("::")[2],
-            not found.is_mutable and len(aliases) == 1 and aliases[0] is None,
+            not found.is_mutable and bool(aliases) and not any(aliases),
             all(alias.is_write for alias in aliases if alias is not None),
             torch.Tag.pointwise in func.tags,
         )

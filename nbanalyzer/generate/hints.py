@@ -87,8 +87,8 @@ def _stages(name: str) -> str:
 _POWERS = " + ".join(f"{2**power} * ({{num_heads}} >= {2 ** (power + 1)})" for power in range(9))
 
 EXPRESSIONS = (
-    # What a sliding window or a chunk leaves of the cache.
-    Hint("window", "mistral", _KEPT),
+    # What a sliding window or a chunk leaves of the cache; not that of a tower, which may be wider than any text here.
+    Hint("^(?!(vision|audio)_).*window", "mistral", _KEPT),
     Hint("^attention_chunk_size$", "llama4_text", _KEPT),
     # What a text is padded to a multiple of: the chunks of attention.
     Hint("^attention_window$", "longformer", ("ceil({seq_len} / <field>)",)),
@@ -106,6 +106,8 @@ EXPRESSIONS = (
     Hint("conv|kernel", "mamba2", ("max({seq_len}, <field>)",)),
     # The chunks of linear attention, whose size is a number in the model's code.
     Hint("", "qwen3_next", ("ceil({seq_len} / 64)",)),
+    # What a sequence is filled up with to whole chunks: two kinds of attention may have their own, of 64 tokens each.
+    Hint("^local_attn_chunk_length$", "reformer", ("64 - {seq_len} % 64",)),
     # The rows of experts with weights, where routing is uniform: those without have theirs, too.
     Hint(
         "^zero_expert_num$",
@@ -127,6 +129,8 @@ EXPRESSIONS = (
     Hint("^num_query_tokens$", "instructblipvideo", ("{seq_len} - 4 * <field>", "{seq_len} - 3 * <field>")),
     # The tokens of text, where experts of their own read those of images.
     Hint("^image_tokens$", "ernie4_5_vl_moe", ("{batch_size} * {seq_len} - {num_images} * <field>",)),
+    # Words and image of a page, which attend to each other.
+    Hint("^page_positions$", "layoutlmv3", ("{seq_len} + <field>",)),
     # The stages of a Fourier transform, of the tokens and of what each is: their logarithms, rounded up.
     Hint("^tpu_short_seq_length$", "fnet", tuple(map(_stages, ("seq_len", "hidden_size")))),
     # How wide an adapter is.

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 import nbanalyzer
 from nbanalyzer import populate
 from nbanalyzer.errors import ConfigError
+from nbanalyzer.generate.model.meta import answer
 from nbanalyzer.generate.trace.pricing import Amount, work
 from nbanalyzer.generate.trace.scope import Operand, Operation
+from nbanalyzer.generate.trace.tensors import leaves
 
 pytestmark = pytest.mark.pytorch
 
@@ -61,3 +64,41 @@ def test_a_size_of_nothing_is_named(field: str) -> None:
     small = {"hidden_size": 64, "num_hidden_layers": 2, "first_k_dense_replace": 1, "vocab_size": 100}
     with pytest.raises(ConfigError, match=rf"^deepseek_v3: {field} is 0, .* or null where the model can do without$"):
         nbanalyzer.generate({"model_type": "deepseek_v3", **small, field: 0})
+
+
+@pytest.mark.parametrize(
+    "operation", [torch.ops.aten.native_layer_norm.default, torch.ops.aten.topk.default, torch.ops.aten.mul.Tensor]
+)
+def test_what_is_remembered_has_the_sizes_that_pytorch_gives(operation: Any) -> None:
+    rows = torch.empty(2, 3, 8, device="meta", dtype=torch.bfloat16).transpose(0, 1)
+    weight = torch.empty(8, device="meta", dtype=torch.bfloat16)
+    given: dict[str, tuple[Any, ...]] = {
+        "aten::native_layer_norm": (rows, [8], weight, None, 1e-5),
+        "aten::topk": (rows, 2),
+        "aten::mul.Tensor": (rows, weight),
+    }
+    arguments = given[operation.name()]
+    answers = [leaves((answer(operation, arguments, {}),)) for _ in range(3)]
+    for one in answers:
+        expected = leaves((operation(*arguments),))
+        assert [(x.shape, x.stride(), x.dtype) for x in one] == [(x.shape, x.stride(), x.dtype) for x in expected]
+    assert len({id(x) for one in answers for x in one}) == sum(map(len, answers))  # each result is a tensor of its own
+
+
+@pytest.mark.slow
+def test_a_sequence_is_filled_up_to_the_chunks_of_both_kinds_of_attention() -> None:
+    """Reformer, by hand: which keys a hash puts into a chunk depends on the data, how many there are does not."""
+    config: dict[str, Any] = {
+        "model_type": "reformer", "architectures": ["ReformerForMaskedLM"], "is_decoder": False, "hidden_size": 32,
+        "attn_layers": ["local", "lsh"], "num_attention_heads": 2, "attention_head_size": 8, "feed_forward_size": 48,
+        "num_buckets": 4, "num_hashes": 1, "axial_pos_embds": False, "max_position_embeddings": 512, "vocab_size": 100,
+    }  # fmt: skip
+    template = nbanalyzer.generate(config)
+    for batch, tokens, filled in ((1, 70, 128), (3, 128, 128), (2, 200, 256), (2, 64, 64), (5, 9, 9)):
+        keys = 128 if tokens > 64 else tokens  # a chunk sees itself and the one before
+        weights = (4 + 3) * 32 * 16 + 2 * 2 * 32 * 48  # q, k, v and o; the hashed layer's queries are its keys
+        hashed = 16 * 4 // 2 if tokens > 64 else 0  # half of the buckets are the others' opposites
+        each = weights + 2 * 2 * keys * 16 + hashed
+        head = 2 * 32 * 100  # of both halves of a reversible layer, without what was filled up
+        found = populate(template, batch_size=batch, seq_len=tokens).totals["matmul_flops"]
+        assert found == 2 * batch * (filled * each + tokens * head), tokens

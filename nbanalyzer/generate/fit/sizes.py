@@ -68,7 +68,7 @@ class Sizes:
         self.real = [index for index, observation in enumerate(self.observations) if observation.real]
         atoms = [*atoms_of(values, derived(values, self.observations[0].shares, self.cases))]
         self.fitter = Fitter(atoms)
-        # A whole that reads images or sound answers for its own config alone: what no field explains is a number there.
+        # In a whole that reads images or sound, what no field explains is a number, see `tools.whole_validity`.
         whole = self.observations[0].subject.reader is not None
         varying = [atom for atom in atoms if len({atom.values[index] for index in self.real}) > 1]
         self.own = Fitter(varying, chosen=1) if whole else None  # of a few runs only

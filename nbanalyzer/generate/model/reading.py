@@ -12,9 +12,9 @@ from typing import Any
 
 from nbanalyzer.generate import hf
 
-from .encoders import and_texts, beside_text, images
+from .encoders import and_texts, beside_text, document, images
 from .grids import ernie_vl, gemma4, hunyuan_vl, on_grid, pixtral, qwen3_vl, video_llama_3
-from .patches import aligned, codes, enlarged, rowed, unified, unscaled, windowed, with_class
+from .patches import enlarged, rowed, unified, windowed, with_class
 from .prompts import (
     aria,
     before_text,
@@ -35,6 +35,7 @@ from .sounds import clap, spectra, waves
 from .speech import filled_up, granite, heard, qwen3_asr
 from .tiles import covering, crossed, in_five, listed, one_or_tiles, padded, shuffled, split
 from .towers import READERS, of_timm
+from .transcribers import fun_asr, omniasr
 from .videos import clips, clips_and_texts
 
 __all__ = ["reader_of"]
@@ -46,7 +47,8 @@ def reader_of(model_class: type[Any] | None, config: Any) -> Reader | None:
         return None
     takes = hf.parameters_of_forward(model_class)
     if "input_ids" not in takes:
-        make = _TOWERS.get(config.model_type) or _PLAIN.get(hf.main_input(model_class))
+        named = (name for name in (hf.main_input(model_class), "pixel_values") if name in takes)
+        make = _TOWERS.get(config.model_type) or next((_PLAIN[name] for name in named if name in _PLAIN), None)
         return make(config) if make else None
     if not hf.reads_media(model_class):
         return None
@@ -71,6 +73,7 @@ _TOWERS: Mapping[str, Callable[[Any], Reader | None]] = {
 
 _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(("vilt", "blip", "owlvit", "owlv2"), beside_text),
+    "layoutlmv3": lambda config: document(config) if config.visual_embed and config.text_embed else None,
     **dict.fromkeys(("llava", "vipllava", "video_llava"), llava),
     "paligemma": paligemma,
     **dict.fromkeys(("gemma3", "shieldgemma2"), gemma3),
@@ -106,12 +109,9 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(READERS, of_timm),
     "gemma4": gemma4,
     "gemma4_unified": unified,
-    "glm5_next": aligned,
     "hy_v4_vl": rowed,
-    "apertus1p5": codes,
     **dict.fromkeys(("muse_glimmer", "muse_spark"), windowed),
-    "inkling_mm_model": unscaled,
-    **dict.fromkeys(("inkling2", "inkling2_loop"), with_class),
+    "inkling2": with_class,
     "lfm3_vl": on_grid(256 * 256, 4096 * 4096),
     "cosmos3_edge": enlarged(256 * 256, 4096 * 4096),
     "ernie4_5_vl_moe": ernie_vl,
@@ -127,6 +127,8 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     ),
     **dict.fromkeys(("granite_speech", "granite_speech_plus"), granite),
     "qwen3_asr": qwen3_asr,
+    "fun_asr_nano": fun_asr,
+    "omniasr": omniasr,
     "clap": clap,
     "videoprism": clips_and_texts,
 }

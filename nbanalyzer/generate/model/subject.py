@@ -28,7 +28,7 @@ from nbanalyzer.templates.media import Media, positions_of
 
 from . import data
 from .choice import Choice, choose
-from .demands import in_fp32, takes_whole_text
+from .demands import TAKEN, in_fp32, instead_of, keeps_if_told, takes_whole_text, types_in, with_codes
 from .host import Host
 from .outputs import complete_outputs
 from .reader import Reader, floats
@@ -138,6 +138,8 @@ class Subject(Choice):
             data.require_small(replace(self, device="meta").build(attn, experts), self.largest)
 
         config = self.hf_config()
+        asked: tuple[Any, ...] = (self.model_class or hf.model_class(self.kind), *types_in(self.config), attn, experts)
+        attn, experts = TAKEN.get(asked, (attn, experts))
         unfilled = nullcontext() if self.device == "meta" else data.Unfilled()
         try:
             with unscripted(), torch.device(self.device), unfilled:
@@ -145,11 +147,10 @@ class Subject(Choice):
         except hf.UnknownConventionError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a layer's checks raise
-            if attn == "sdpa" and "scaled_dot_product_attention" in str(error):
-                return self.build("", experts)
-            if experts and "experts implementation" in str(error):
-                return self.build(attn, "")
-            raise _refused(error) from None
+            if (instead := instead_of(attn, experts, error)) is None:
+                raise _refused(error) from None
+            TAKEN[asked] = instead
+            return self.build(*asked[-2:])
         _hold_positions(model)
         kept = ("",) if in_fp32(model) else hf.kept_in_fp32(model)
         for name, parameter in model.named_parameters():
@@ -305,7 +306,7 @@ class Step:
 
     def _tokens_in(self, logits: int) -> dict[str, Any]:
         again = self.cache_len if self.cache is not None and takes_whole_text(self.model) else 0
-        ids = self._tokens(again + self.seq_len)
+        ids = with_codes(self.model, self._tokens(again + self.seq_len))
         if hf.wants_choices(type(self.model)):
             return {"input_ids": ids.unsqueeze(0)}  # one question; the sequences are what it may choose
         inputs: dict[str, Any] = {"input_ids": ids}
@@ -317,7 +318,7 @@ class Step:
                 inputs["input_ids"] = self._tokens(self.encoder_len)
             else:
                 inputs["encoder_outputs"] = hf.encoded_inputs(self.encoded)
-        if not getattr(self.model.config, "use_cache", False):  # where it is so anyway, some encoders refuse to be told
+        if keeps_if_told(self.model):  # where it is so anyway, some encoders refuse to be told
             inputs["use_cache"] = True
         if self.cache is not None:
             inputs[hf.cache_argument(type(self.model))] = self.cache

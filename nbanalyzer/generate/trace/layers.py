@@ -140,7 +140,9 @@ def _outside_towers(scope: Scope, path: str = "") -> Iterator[str]:
             yield child.name
             continue
         inside = joined(path, child.name) if child.module is not None else path
-        if not any(pattern.search(inside) for pattern in _MEDIA.values()):
+        # An encoder before a decoder, as TrOCR's, is called so of text, too: images have four dimensions.
+        sees = child.name == "encoder" and any(len(one.shape) == 4 for one in child.inputs)
+        if not sees and not any(pattern.search(inside) for pattern in _MEDIA.values()):
             yield from _outside_towers(child, inside)
 
 
