@@ -17,7 +17,7 @@ from .grids import positions
 from .reader import Reader, image_token
 from .tiles import canvases, tiled, with_sizes
 
-__all__ = ["downsampled", "in_windows", "overlapping", "sliced"]
+__all__ = ["downsampled", "overlapping", "sliced"]
 
 _RESOLUTION, _SLICES = 448, 9
 """Side of a slice in pixels, about, and how many there are at most: MiniCPM-V's processor."""
@@ -178,39 +178,3 @@ def _empty_cache(step: Any) -> dict[str, Any]:
 
     own = step.model.config.get_text_config()
     return {hf.cache_argument(type(step.model)): DynamicCache(config=own)}
-
-
-_WINDOW, _LONGEST = 504, 3024
-"""Sides of a window, and of an image that is cut into windows at most, in pixels: Step 3.7's processor."""
-
-
-def in_windows(config: Any) -> Reader | None:
-    """Return the reader of a model whose tower reads whole images, and then windows, which are smaller: Step 3.7."""
-    if not squares(config):
-        return None
-    patch = "{vision_patch_size}"
-
-    def halved(side: str) -> str:
-        return f"ceil(ceil({side} / 2) / 2)"
-
-    variables = {
-        "image_tiles": "{tile_rows} * {tile_columns}",
-        "window_grid": f"{_WINDOW} // {patch}",
-        "window_patches": "{window_grid} ** 2",
-        "window_tokens": f"{halved('{window_grid}')} ** 2",
-        "whole_tokens": f"{halved('{image_grid}')} ** 2",
-        "image_tokens": "{whole_tokens} + {image_tiles} * {window_tokens}",
-    }
-    sizes = {"whole": "{vision_image_size}", "longest": str(_LONGEST), "patch": patch, "tile": str(_WINDOW)}
-
-    def inputs(step: Any, tiles: int) -> dict[str, Any]:
-        own, count = step.model.config.vision_config, step.media.num_images
-        found = {"pixel_values": step.floats(count, own.num_channels, own.image_size, own.image_size)}
-        if not tiles:
-            return found
-        windows = step.floats(count * tiles, own.num_channels, _WINDOW, _WINDOW)
-        return {**found, "pixel_values_local": windows, "num_local_patches": [tiles] * count}
-
-    cases = ("{image_tiles} > 0",)
-    held = ("image_size", "patch_size")
-    return tiled(config, "windows", sizes, variables, inputs, held=held, cases=cases, counts_on_host=True)
