@@ -192,12 +192,21 @@ def _laid(search: Callable[[int, int, Mapping[str, int]], Canvas]) -> Callable[[
     return cut
 
 
+def _sliced(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
+    """Return an image whole and in slices; one that is a single merged patch wide is read by other operations."""
+    found = _laid(SEARCHES["refined canvas"])(height, width, sizes)
+    if found.canvas.kept_columns * sizes["patch"] <= sizes["factor"]:
+        what = f"this model reads one so narrow as {sizes['factor']} pixels across, which is not counted"
+        raise InputError(f"image_size {height}x{width}: {what}; give a wider one")
+    return found
+
+
 RULES: Mapping[str, Callable[[int, int, Mapping[str, int]], Fitted]] = {
     "one size": _one_size, "grid": _grid, "longest side": _longest_side, "padded": _padded,
     "budget": _budgeted, "quarters": _quarters, "enlarged grid": _enlarged_grid,
     "patch budget": _patches,
     **{name: _sized(size) for name, size in SIZES.items()},
-    **{name: _laid(search) for name, search in SEARCHES.items()},
+    **{name: _laid(search) for name, search in SEARCHES.items()}, "refined canvas": _sliced,
 }  # fmt: skip
 """How a processor fits an image to a model: name → function of its height, its width, and the model's sizes."""
 

@@ -251,8 +251,7 @@ def refined(height: int, width: int, sizes: Mapping[str, int]) -> Canvas:
                 if apart < least or (apart == least and rows > best[0]):
                     best, least = (rows, number // rows), apart
     whole = _about(height, width, sizes, enlarged=False)
-    each = (max(round(side / parts), 1) for side, parts in zip((height, width), best, strict=True))
-    part = _about(*each, sizes, enlarged=True)
+    part = _about(max(round(height / best[0]), 1), max(round(width / best[1]), 1), sizes, enlarged=True)
     return Canvas(*best, *(side // patch for side in (*whole, *part)))
 
 

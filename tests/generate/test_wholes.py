@@ -42,6 +42,7 @@ MANY = (
     "gemma4",
     "pixtral",
     "voxtral",
+    "minicpmv4_7",
 )
 """One of each way to read: the others are asked by `make long`."""
 

@@ -135,7 +135,7 @@ def canvases(config: Any) -> dict[str, str]:
         ConfigError: one of them is not of whole tiles.
 
     """
-    side, sizes = config.vision_config.image_size, {}
+    side, sizes = config.vision_config.image_size, dict[str, str]()
     for number, point in enumerate(config.image_grid_pinpoints, 1):
         if not isinstance(point, list | tuple) or len(point) != 2 or not all(_holds(size, side) for size in point):
             raise ConfigError(f"image_grid_pinpoints has {quote(point)}: a canvas is of whole tiles of {side} pixels")
