@@ -160,7 +160,8 @@ def main_input(model_class: type[Any]) -> str:
 
 def reads_media(model_class: type[Any]) -> bool:
     """Return whether a model takes images or sound beside tokens."""
-    return not {"pixel_values", "input_features", "input_values"}.isdisjoint(parameters_of_forward(model_class))
+    media = {"pixel_values", "flattened_patches", "input_features", "input_values"}
+    return not media.isdisjoint(parameters_of_forward(model_class))
 
 
 def text_class(model_type: str, whole: type[Any] | None) -> type[Any] | None:

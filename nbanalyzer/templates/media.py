@@ -132,6 +132,14 @@ def _budgeted(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
     return Fitted(rows * factor, columns * factor)
 
 
+def _filled(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
+    """Return the most patches of about an image's shape, which are filled up to a number: Pix2Struct's processor."""
+    factor, most = sizes["factor"], sizes["most"]
+    scale = sqrt(most * (factor / height) * (factor / width))
+    rows, columns = (max(min(floor(scale * side / factor), most), 1) for side in (height, width))
+    return Fitted(rows * factor, columns * factor)
+
+
 def _quarters(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
     """Return the size of an image and its four quarters, within limits, each padded to the largest: Idefics2's."""
     longest, shortest = sizes["longest"], sizes["shortest"]
@@ -167,7 +175,7 @@ def _laid(search: Callable[[int, int, Mapping[str, int]], Canvas]) -> Callable[[
 
 RULES: Mapping[str, Callable[[int, int, Mapping[str, int]], Fitted]] = {
     "one size": _one_size, "grid": _grid, "longest side": _longest_side, "padded": _padded,
-    "budget": _budgeted, "quarters": _quarters,
+    "budget": _budgeted, "filled": _filled, "quarters": _quarters,
     **{name: _laid(search) for name, search in SEARCHES.items()},
 }  # fmt: skip
 """How a processor fits an image to a model: name → function of its height, its width, and the model's sizes."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from documents import DOCUMENTS
 from prompts import PROMPTS
 from torch.utils.flop_counter import FlopCounterMode
 from wholes import LLAVA, MORE, SMALL, TOWER
@@ -40,7 +41,7 @@ MANY = (
 )
 """One of each way to read: the others are asked by `make long`."""
 
-EVERY = {**SMALL, **MORE, **PROMPTS}
+EVERY = {**SMALL, **MORE, **PROMPTS, **DOCUMENTS}
 IN_PROMPT = tuple(name for name, config in EVERY.items() if "text_config" in config and "clip" not in name)
 IN_PROMPT = tuple(name for name in IN_PROMPT if name not in {"siglip", "blip-2", "instructblip"})
 
@@ -62,7 +63,7 @@ def runs_of(subject: Subject, size: str) -> dict[str, dict[str, Any]]:
     }
 
 
-@pytest.mark.parametrize("family", marked((*MORE, *PROMPTS)))
+@pytest.mark.parametrize("family", marked((*MORE, *PROMPTS, *DOCUMENTS)))
 def test_the_meta_device_counts_what_the_cpu_does(family: str) -> None:
     """On the CPU all tensors are real, and transformers checks that placeholders and images agree."""
     subject = Subject.of(EVERY[family])

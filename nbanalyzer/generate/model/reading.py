@@ -12,6 +12,7 @@ from typing import Any
 
 from nbanalyzer.generate import hf
 
+from .documents import formulas, kosmos2_5, paged, pix2struct
 from .encoders import and_texts, beside_text, images
 from .grids import gemma4, on_grid, pixtral, qwen3_vl
 from .prompts import (
@@ -53,7 +54,7 @@ def reader_of(model_class: type[Any] | None, config: Any) -> Reader | None:
 
 
 _PLAIN: Mapping[str, Callable[[Any], Reader | None]] = {
-    "pixel_values": images, "input_values": waves, "input_features": spectra,
+    "pixel_values": images, "flattened_patches": pix2struct, "input_values": waves, "input_features": spectra,
 }  # fmt: skip
 """What an encoder reads, by transformers' name for it → how."""
 
@@ -79,6 +80,9 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "git": before_text,
     "instructblip": instructed,
     "kosmos-2": latents,
+    "kosmos-2.5": kosmos2_5,
+    "pp_formulanet": formulas,
+    "granite_docling": paged,
     **dict.fromkeys(("deepseek_vl", "janus"), lambda config: in_prompt(config, "{image_patches}")),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), on_grid(56 * 56, 28 * 28 * 16384)),
     "qwen2_5_omni_thinker": on_grid(56 * 56, 28 * 28 * 16384),
