@@ -20,6 +20,7 @@ from nbanalyzer.generate.fit.sizes import Gap
 from nbanalyzer.generate.hf import quiet
 from nbanalyzer.generate.model.data import on_one_thread
 from nbanalyzer.generate.model.subject import NeedsDataError, Subject
+from nbanalyzer.generate.model.towers import missing as missing_packages
 from nbanalyzer.generate.probe.observation import Observation, read_values, values_of
 from nbanalyzer.generate.probe.sampling import Space, probes, space_of
 from nbanalyzer.generate.probe.situations import PLAIN_RUNS, base_runs, cases_of, media_of
@@ -142,8 +143,16 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
         attention="eager" if assembly.has_eager_attention else "",
         state={name: str(formula) for name, formula in state.items()},
         reads=None if subject.reader is None else subject.reader.reads,
-        provenance={"part": "text"} if subject.given is not None else {},
+        provenance=_part_of(subject),
     )
+
+
+def _part_of(subject: Subject) -> dict[str, str]:
+    """Return what a template says of its model if that is a part of a whole, and of what the whole lacks."""
+    if subject.given is None:
+        return {}
+    lacks = missing_packages(subject.given.get("model_type"))
+    return {"part": "text"} | ({"missing": f"without {lacks} no tower of images is built"} if lacks else {})
 
 
 def _runs(subject: Subject, depth: Depth) -> bool:

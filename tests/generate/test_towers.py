@@ -1,0 +1,58 @@
+"""Towers of timm: what is said without that package, and how PerceptionLM's images are cut."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from towers import TIMM
+
+import nbanalyzer
+from nbanalyzer.generate.model import towers
+from nbanalyzer.templates.tiles import SEARCHES
+
+
+@pytest.mark.slow
+def test_without_timm_the_text_part_is_counted_and_the_package_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    absent: Any = lambda name: None if name == "timm" else object()  # noqa: E731
+    monkeypatch.setattr(towers, "find_spec", absent)
+    template = nbanalyzer.generate(TIMM["perception_lm"], model_id="some/model")
+    expected = "the text part of PerceptionLMForConditionalGeneration (without timm no tower of images is built)"
+    assert template.reads is None
+    assert template.part == expected
+    assert expected in str(nbanalyzer.populate(template))
+
+
+SIZES = {"tile": 448, "most": 36}
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "canvas"),
+    [
+        (448, 448, (6, 6)),  # a square is largest on the largest square
+        (896, 448, (8, 4)),  # as wide on 8 x 4 as on 9 x 4, and the smaller comes last
+        (448, 4480, (2, 18)),  # enlarged 1.8 times; 1.2 times on 3 x 12
+        (6000, 6000, (6, 6)),  # larger than any canvas: the largest of its own shape
+        (100, 20000, (1, 36)),
+        (20000, 100, (36, 1)),
+    ],
+)
+def test_canvases_by_hand(height: int, width: int, canvas: tuple[int, int]) -> None:
+    assert SEARCHES["roomy canvas"](height, width, SIZES)[:2] == canvas
+
+
+def test_canvases_are_those_of_the_processor() -> None:
+    pytest.importorskip("torchvision")
+    from transformers.models.perception_lm.image_processing_perception_lm import PerceptionLMImageProcessor
+
+    chance, processor = random.Random(1), PerceptionLMImageProcessor()
+    for number in range(600):
+        tile, most = chance.choice((448, 224, 56)), chance.choice((36, 12, 4))
+        height, width = chance.randint(1, 3000), chance.randint(1, 3000)
+        if number % 3 == 0:  # on whole tiles, where canvases tie
+            height, width = tile * chance.randint(1, 7), tile * chance.randint(1, 7)
+        processor.max_num_tiles = most
+        found = processor._fit_image_to_canvas(width, height, tile)
+        columns, rows = found or processor._find_closest_aspect_ratio(width, height, tile)
+        assert SEARCHES["roomy canvas"](height, width, {"tile": tile, "most": most})[:2] == (rows, columns)
