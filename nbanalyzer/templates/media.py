@@ -15,6 +15,7 @@ from nbanalyzer.errors import InputError, quote
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number
 
+from .pages import PAGES
 from .sizes import SIZES, enlarged
 from .template import Reads
 from .tiles import SEARCHES, Canvas
@@ -205,7 +206,7 @@ RULES: Mapping[str, Callable[[int, int, Mapping[str, int]], Fitted]] = {
     "budget": _budgeted, "filled": _filled, "quarters": _quarters, "enlarged grid": _enlarged_grid,
     "patch budget": _patches,
     **{name: _sized(size) for name, size in SIZES.items()},
-    **{name: _laid(search) for name, search in SEARCHES.items()},
+    **{name: _laid(search) for name, search in (*SEARCHES.items(), *PAGES.items())},
 }  # fmt: skip
 """How a processor fits an image to a model: name → function of its height, its width, and the model's sizes."""
 

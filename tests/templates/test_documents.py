@@ -54,3 +54,22 @@ def test_tiles_are_those_of_granite_docling() -> None:
         assert (found.rows, found.columns) == processor.get_tile_grid(height, width)
     assert RULES["nearest canvas"](15, 3000, sizes).canvas == Canvas(1, 16)  # not 32, though it is 200 times as wide
     assert SEARCHES["nearest canvas"](15, 3000, {"tile": 512, "most": 32}) == Canvas(1, 32)
+
+
+@pytest.mark.pytorch
+def test_tiles_beside_a_whole_page_are_those_of_deepseek_ocr() -> None:
+    from transformers.models.deepseek_ocr2.image_processing_pil_deepseek_ocr2 import get_optimal_tiled_canvas
+
+    for tile, most in ((768, 6), (640, 32)):
+        sizes = {"tile": tile, "fewest": 2, "most": most, "whole": 1024, "patch": 16}
+        alone = 0
+        for height, width in sides(300, tile // 2):
+            page = RULES["canvas beside"](height, width, sizes)
+            assert (page.canvas.kept_rows, page.canvas.kept_columns) == (64, 64)
+            if max(height, width) <= tile:
+                assert page == (1024, 1024, Canvas(0, 0, 64, 64))
+                alone += 1
+                continue
+            found = (page.canvas.columns, page.canvas.rows)
+            assert found == get_optimal_tiled_canvas((height, width), (tile, tile), 2, most)
+        assert 10 < alone < 200

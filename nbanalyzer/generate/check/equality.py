@@ -132,6 +132,8 @@ def check(template: ModelTemplate, subject: Subject | None = None) -> dict[str, 
     except MismatchError as mismatch:
         # Some make a longer table of positions for what is longer than they were made for.
         most = values_of(subject).get("max_position_embeddings", 0)
+        if not most:  # it may be that of a decoder
+            most = getattr(subject.hf_config().get_text_config(decoder=True), "max_position_embeddings", None) or 0
         if not 0 < most < max(run["seq_len"] + run.get("cache_len", 0) for run in runs.values()):
             raise
         runs = runs_of(subject, model, most=most)

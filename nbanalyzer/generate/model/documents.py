@@ -14,10 +14,10 @@ from nbanalyzer.templates.media import RULES, Media
 from nbanalyzer.templates.template import Reads
 
 from .encoders import images
-from .reader import Reader
+from .reader import Reader, image_token
 from .tiles import TILES, patches_of, tile_pixels, tiled
 
-__all__ = ["formulas", "kosmos2_5", "paged", "pix2struct"]
+__all__ = ["deepseek_ocr2", "formulas", "kosmos2_5", "paged", "pix2struct"]
 
 PATCH, USUAL = 16, 1024
 """Pixels of a side: of a patch, which no config states, and of an image if a run does not say."""
@@ -114,3 +114,65 @@ def paged(config: Any) -> Reader:
     sizes = {"most": "32", "longest": "16"}
     least = (len(deep) + 1, max(deep, default=0) + 2)
     return tiled(config, "nearest canvas", sizes, variables, inputs, held=held, least=least)
+
+
+def deepseek_ocr2(config: Any) -> Reader:
+    """Return the reader of a model with as many queries as an image has merged patches, or as the next larger table."""
+    whole = _side(config)
+    tile = whole * 3 // 4
+
+    def queries(side: int) -> int:
+        return _QUERIES[0] if _merged(config, side) ** 2 <= _QUERIES[0] else _QUERIES[1]
+
+    tokens = f"{queries(whole)} + {{image_tiles}} * {queries(tile)} + 1"
+    return _beside(config, {"tile": str(tile), "most": "6"}, {"image_tokens": tokens})
+
+
+_QUERIES = (144, 256)
+"""The sizes of its tables of queries, which its code states."""
+
+
+def _side(config: Any) -> int:
+    return int(config.vision_config.sam_config.image_size)
+
+
+def _merged(config: Any, side: int) -> int:
+    """Return how many positions a square of so many pixels has along a side: two convolutions halve its patches."""
+    return _halved(_halved(side // config.vision_config.sam_config.patch_size))
+
+
+def _beside(config: Any, sizes: Mapping[str, str], variables: Mapping[str, str]) -> Reader:
+    """Return the reader of a model that reads an image whole, made a square, and a large one's tiles beside it."""
+    sam = config.vision_config.sam_config
+    reads = Reads(
+        what="images",
+        rule="canvas beside",
+        sizes={**sizes, "whole": str(sam.image_size), "patch": str(sam.patch_size), "fewest": "2"},
+        variables={"image_tiles": "{tile_rows} * {tile_columns}", **variables},
+        positions="{image_tokens}",
+    )
+    tile = int(sizes["tile"])
+
+    def inputs(step: Any) -> dict[str, Any]:
+        media = step.media
+        count, tiles = media.num_images, media.tile_rows * media.tile_columns
+        found = {
+            "input_ids": step.prompt(image_token(step.model.config)),
+            "pixel_values": step.floats(count, sam.num_channels, sam.image_size, sam.image_size),
+        }
+        if not tiles:
+            return found
+        return {
+            **found,
+            "pixel_values_local": step.floats(count * tiles, sam.num_channels, tile, tile),
+            "num_local_patches": [tiles] * count,
+        }
+
+    def draw(chance: Random, _values: Mapping[str, int], count: int) -> Media:
+        most = chance.choice((tile, 4 * tile))  # some have tiles, and some have none
+        found = {name: int(text) for name, text in reads.sizes.items()}
+        return RULES["canvas beside"](chance.randint(tile // 2, most), chance.randint(tile // 2, most), found).read(
+            count
+        )
+
+    return Reader(reads, inputs, draw, reads_text=True, looks=True, cases=("{image_tiles} > 0", "{image_tiles} == 0"))

@@ -12,7 +12,7 @@ from typing import Any
 
 from nbanalyzer.generate import hf
 
-from .documents import formulas, kosmos2_5, paged, pix2struct
+from .documents import deepseek_ocr2, formulas, kosmos2_5, paged, pix2struct
 from .encoders import and_texts, beside_text, images
 from .grids import gemma4, hunyuan_vl, on_grid, packed, pixtral, qwen3_vl, video_llama_3
 from .patches import aligned, codes, enlarged, rowed, unified, unscaled, windowed, with_class
@@ -102,6 +102,7 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "kosmos-2.5": kosmos2_5,
     "pp_formulanet": formulas,
     "granite_docling": paged,
+    "deepseek_ocr2": deepseek_ocr2,
     **dict.fromkeys(("deepseek_vl", "janus"), lambda config: in_prompt(config, "{image_patches}")),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), on_grid(56 * 56, 28 * 28 * 16384)),
     "qwen2_5_omni_thinker": on_grid(56 * 56, 28 * 28 * 16384),
