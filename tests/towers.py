@@ -47,4 +47,40 @@ TIMM: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """Of those of timm, which is not installed everywhere."""
 
-TOWERS = {**TIMM}
+VQ: dict[str, Any] = {
+    "embed_dim": 8, "latent_channels": 16, "base_channels": 32, "channel_multiplier": [1, 2, 2], "num_res_blocks": 1,
+}  # fmt: skip
+
+TOWERS: dict[str, dict[str, Any]] = {
+    **TIMM,
+    "chameleon": {
+        **TEXT, "model_type": "chameleon", "architectures": ["ChameleonForConditionalGeneration"],
+        "vocabulary_map": {"<image>": 7, **{f"IMGIMG{letter}Z": 100 + place for place, letter in enumerate("ABCDEFGH")}},
+        "vq_config": {**VQ, "num_embeddings": 8, "resolution": 32},
+    },
+    "emu3": {
+        "model_type": "emu3", "architectures": ["Emu3ForConditionalGeneration"],
+        "vocabulary_map": {
+            "<image>": 7, "<|extra_200|>": 8, **{f"<|visual token {place:06}|>": 100 + place for place in range(8)},
+        },
+        "text_config": {**TEXT, "model_type": "emu3_text_model", "pad_token_id": 0},
+        "vq_config": {**VQ, "codebook_size": 8, "attn_resolutions": [2], "hidden_size": 64},
+    },
+    "fuyu": {
+        "model_type": "fuyu", "architectures": ["FuyuForCausalLM"], "image_token_id": 7, "patch_size": 14,
+        "text_config": {**TEXT, "model_type": "persimmon"},
+    },
+    "idefics": {
+        **TEXT, "model_type": "idefics", "architectures": ["IdeficsForVisionText2Text"], "cross_layer_interval": 2,
+        "num_hidden_layers": 4, "use_resampler": True, "additional_vocab_size": 2,
+        "vision_config": {
+            "embed_dim": 48, "image_size": 56, "patch_size": 14, "intermediate_size": 80, "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+        },
+        "perceiver_config": {
+            "use_resampler": True, "resampler_n_latents": 5, "resampler_depth": 2, "resampler_n_heads": 4,
+            "resampler_head_dim": 20,
+        },
+    },
+}  # fmt: skip
+"""One of each family."""

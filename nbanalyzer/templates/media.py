@@ -132,6 +132,15 @@ def _budgeted(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
     return Fitted(rows * factor, columns * factor)
 
 
+def _bounded(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
+    """Return whole patches of an image that is made smaller if it is taller or wider than it may be: Fuyu's."""
+    factor, tallest, widest = sizes["factor"], sizes["tallest"], sizes["widest"]
+    if height > tallest or width > widest:
+        scale = min(tallest / height, widest / width)
+        height, width = max(1, int(height * scale)), max(1, int(width * scale))
+    return Fitted(-(-height // factor) * factor, -(-width // factor) * factor)
+
+
 def _quarters(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
     """Return the size of an image and its four quarters, within limits, each padded to the largest: Idefics2's."""
     longest, shortest = sizes["longest"], sizes["shortest"]
@@ -167,7 +176,7 @@ def _laid(search: Callable[[int, int, Mapping[str, int]], Canvas]) -> Callable[[
 
 RULES: Mapping[str, Callable[[int, int, Mapping[str, int]], Fitted]] = {
     "one size": _one_size, "grid": _grid, "longest side": _longest_side, "padded": _padded,
-    "budget": _budgeted, "quarters": _quarters,
+    "budget": _budgeted, "quarters": _quarters, "bounded": _bounded,
     **{name: _laid(search) for name, search in SEARCHES.items()},
 }  # fmt: skip
 """How a processor fits an image to a model: name → function of its height, its width, and the model's sizes."""

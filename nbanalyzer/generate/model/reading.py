@@ -12,10 +12,12 @@ from typing import Any
 
 from nbanalyzer.generate import hf
 
+from .codes import chameleon, emu3
 from .encoders import and_texts, beside_text, images
-from .grids import gemma4, on_grid, pixtral, qwen3_vl
+from .grids import fuyu, gemma4, on_grid, pixtral, qwen3_vl
 from .prompts import (
     aria,
+    attended,
     before_text,
     gemma3,
     in_prompt,
@@ -75,6 +77,10 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "ovis2": covering,
     "mllama": crossed,
     "aria": aria,
+    "chameleon": chameleon,
+    "emu3": emu3,
+    "fuyu": fuyu,
+    "idefics": attended,
     "blip-2": queried,
     "florence2": into_encoder,
     "git": before_text,
