@@ -7,24 +7,6 @@ from typing import Any
 from wholes import TEXT
 
 TIMM: dict[str, dict[str, Any]] = {
-    "gemma3n": {
-        "model_type": "gemma3n", "architectures": ["Gemma3nForConditionalGeneration"], "image_token_id": 7,
-        "audio_token_id": 8, "vision_soft_tokens_per_image": 16,
-        "text_config": {
-            **TEXT, "model_type": "gemma3n_text", "num_hidden_layers": 4, "sliding_window": 16,
-            "layer_types": ["sliding_attention", "full_attention"] * 2, "vocab_size_per_layer_input": 120,
-            "hidden_size_per_layer_input": 20, "num_kv_shared_layers": 2, "laurel_rank": 12, "intermediate_size": 96,
-            "activation_sparsity_pattern": [0.5, 0.5, 0.0, 0.0],
-        },
-        "vision_config": {
-            "architecture": "mobilenetv5_300m_enc", "hidden_size": 2048, "vocab_size": 8, "vocab_offset": 120,
-            "model_args": {"channel_multiplier": 0.05, "msfa_output_resolution": 4},
-        },
-        "audio_config": {
-            "hidden_size": 48, "conf_num_hidden_layers": 2, "conf_num_attention_heads": 4, "vocab_size": 8,
-            "vocab_offset": 128, "input_feat_size": 16, "sscp_conv_channel_size": [8, 4],
-        },
-    },
     "fast_vlm": {
         "model_type": "fast_vlm", "architectures": ["FastVlmForConditionalGeneration"], "image_token_index": 7,
         "image_seq_length": 9, "text_config": {**TEXT, "model_type": "qwen2"},
@@ -69,18 +51,6 @@ TOWERS: dict[str, dict[str, Any]] = {
     "fuyu": {
         "model_type": "fuyu", "architectures": ["FuyuForCausalLM"], "image_token_id": 7, "patch_size": 14,
         "text_config": {**TEXT, "model_type": "persimmon"},
-    },
-    "idefics": {
-        **TEXT, "model_type": "idefics", "architectures": ["IdeficsForVisionText2Text"], "cross_layer_interval": 2,
-        "num_hidden_layers": 4, "use_resampler": True, "additional_vocab_size": 2,
-        "vision_config": {
-            "embed_dim": 48, "image_size": 56, "patch_size": 14, "intermediate_size": 80, "num_hidden_layers": 3,
-            "num_attention_heads": 4,
-        },
-        "perceiver_config": {
-            "use_resampler": True, "resampler_n_latents": 5, "resampler_depth": 2, "resampler_n_heads": 4,
-            "resampler_head_dim": 20,
-        },
     },
 }  # fmt: skip
 """One of each family."""

@@ -1,4 +1,4 @@
-"""Towers of timm: what is said without that package, and how PerceptionLM's images are cut."""
+"""Towers of timm: what is said without that package; how images of PerceptionLM are cut, and those of Fuyu padded."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from towers import TIMM
 
 import nbanalyzer
 from nbanalyzer.generate.model import towers
+from nbanalyzer.templates.media import RULES
 from nbanalyzer.templates.tiles import SEARCHES
 
 
@@ -56,3 +57,18 @@ def test_canvases_are_those_of_the_processor() -> None:
         found = processor._fit_image_to_canvas(width, height, tile)
         columns, rows = found or processor._find_closest_aspect_ratio(width, height, tile)
         assert SEARCHES["roomy canvas"](height, width, {"tile": tile, "most": most})[:2] == (rows, columns)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [
+        (300, 500, (300, 510)),  # 10 x 16.7 patches of 30
+        (1, 1, (30, 30)),
+        (1080, 1920, (1080, 1920)),
+        (2160, 1920, (1080, 960)),  # halved
+        (1081, 1000, (1080, 1020)),  # by 1080 / 1081: 999 wide
+        (100, 4000, (60, 1920)),  # by 1920 / 4000: 48 high
+    ],
+)
+def test_images_in_whole_patches_by_hand(height: int, width: int, expected: tuple[int, int]) -> None:
+    assert RULES["bounded"](height, width, {"factor": 30, "tallest": 1080, "widest": 1920})[:2] == expected

@@ -44,6 +44,7 @@ MANY = (
 
 EVERY = {**SMALL, **MORE, **PROMPTS, **TOWERS}
 IN_PROMPT = tuple(name for name, config in EVERY.items() if "text_config" in config and "clip" not in name)
+IN_PROMPT += ("chameleon",)  # its text model is not a part of its own
 IN_PROMPT = tuple(name for name in IN_PROMPT if name not in {"siglip", "blip-2", "instructblip"})
 WITHOUT_TIMM = pytest.mark.skipif(find_spec("timm") is None, reason="timm is not installed")
 

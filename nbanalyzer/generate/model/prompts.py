@@ -17,7 +17,7 @@ from .grids import pixtral
 from .reader import Reader, image_token
 
 __all__ = [
-    "aria", "attended", "before_text", "gemma3", "in_prompt", "instructed", "into_encoder", "latents", "llava",
+    "aria", "before_text", "gemma3", "in_prompt", "instructed", "into_encoder", "latents", "llava",
     "paligemma", "queried",
 ]  # fmt: skip
 
@@ -129,47 +129,6 @@ def latents(config: Any) -> Reader:
         return {"image_embeds": step.floats(0, width), "image_embeds_position_mask": nowhere}
 
     return replace(reader, inputs=inputs, always=none)
-
-
-def attended(config: Any) -> Reader | None:
-    """Return the reader of a model whose layers attend to an image, which it cannot do without: Idefics.
-
-    One image a sequence is counted, as its processor adds an empty one where there is none. What the tower made of it
-    is given to every step, where the resampler runs again.
-    """
-    height, width = one_size(config)
-    if not squares(config):
-        return None
-    latents = config.perceiver_config.resampler_n_latents if config.use_resampler else 0
-    more = {"image_latents": str(latents), "context_positions": f"{{image_positions}} + {latents}"} if latents else {}
-    reads = Reads(
-        what="images",
-        rule="one size",
-        sizes={"height": height, "width": width},
-        variables={
-            **squares(config),
-            **more,
-            "vision_head_dim": "{vision_embed_dim} // {vision_num_attention_heads}",
-        },
-        each=True,
-        usual=1,
-    )
-
-    def inputs(step: Any) -> dict[str, Any]:
-        return {"pixel_values": pixels(step)["pixel_values"].unsqueeze(1)}
-
-    def attends(step: Any) -> dict[str, Any]:
-        own = step.model.config.vision_config
-        positions = (own.image_size // own.patch_size) ** 2 + 1
-        seen = (
-            {}
-            if step.cache is None
-            else {"image_encoder_embeddings": step.floats(step.batch_size, 1, positions, own.embed_dim)}
-        )
-        return {**seen, "image_attention_mask": step.ones(step.batch_size, step.seq_len, 1)}
-
-    deep = 2 * config.cross_layer_interval
-    return Reader(reads, inputs, of_one_size(config), reads_text=True, always=attends, least=(max(deep, 2), 2))
 
 
 def into_encoder(config: Any) -> Reader | None:

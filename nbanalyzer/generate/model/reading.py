@@ -17,7 +17,6 @@ from .encoders import and_texts, beside_text, images
 from .grids import fuyu, gemma4, on_grid, pixtral, qwen3_vl
 from .prompts import (
     aria,
-    attended,
     before_text,
     gemma3,
     in_prompt,
@@ -80,7 +79,6 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "chameleon": chameleon,
     "emu3": emu3,
     "fuyu": fuyu,
-    "idefics": attended,
     "blip-2": queried,
     "florence2": into_encoder,
     "git": before_text,
