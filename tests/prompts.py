@@ -15,6 +15,11 @@ PROMPTS: dict[str, dict[str, Any]] = {
         "image_grid_pinpoints": [[56, 56], [56, 112], [112, 56], [112, 112], [168, 56], [56, 168], [168, 168]],
         "text_config": {**TEXT, "model_type": "qwen2"}, "vision_config": SIGLIP,
     },
+    "paligemma2": {  # its text model has no fused attention, and its tower has
+        "model_type": "paligemma", "architectures": ["PaliGemmaForConditionalGeneration"], "image_token_index": 7,
+        "projection_dim": 64, "vision_config": {**SIGLIP, "projection_dim": 64},
+        "text_config": {**TEXT, "model_type": "gemma2", "sliding_window": 512, "query_pre_attn_scalar": 16},
+    },
     "video_llava": {
         "model_type": "video_llava", "architectures": ["VideoLlavaForConditionalGeneration"], "image_token_index": 7,
         "video_token_index": 8, "text_config": {**TEXT, "model_type": "llama"},

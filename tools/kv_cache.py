@@ -13,8 +13,8 @@ from pathlib import Path
 
 import nbanalyzer
 from nbanalyzer.analysis.analysis import Analysis
+from nbanalyzer.costs.metrics import cache_of
 from nbanalyzer.files import write_whole
-from nbanalyzer.formulas.formula import parse
 
 __all__ = ["CLAIMS", "MODELS", "Claim", "cached", "page", "per_layer_head", "per_layer_width"]
 
@@ -73,15 +73,7 @@ def cached(model: str, tokens: int = CONTEXT, batch_size: int = 1) -> int:
 
     Windows of tokens that are compressed to one entry are among them: all state that grows with the tokens.
     """
-    analysis = _analysis(model, tokens, batch_size)
-    more = _grown(analysis)
-    return int(analysis.totals["kv_cache_bytes"]) + sum(int(analysis.state[name]) for name in more)
-
-
-def _grown(analysis: Analysis) -> tuple[str, ...]:
-    """Return what a model keeps beside the cache of keys and values that grows with the tokens."""
-    state = analysis.template.state.items()
-    return tuple(name for name, text in state if name != "kv_cache" and "cache_len" in parse(text).variables)
+    return int(_analysis(model, tokens, batch_size).totals["kv_cache_bytes"])
 
 
 def per_layer_head(model: str, tokens: int = CONTEXT) -> int:
@@ -121,7 +113,7 @@ def _models() -> Iterator[str]:
         right = cached(model)
         others = (_off(per_layer_head(model), right), _off(per_layer_width(model), right))
         analysis = _analysis(model, CONTEXT)
-        kept = {"kv_cache", *_grown(analysis)}
+        kept = cache_of(analysis.template.state)
         state = sum(int(size) for name, size in analysis.state.items() if name not in kept)
         beside = f" + {_gib(state)} of state" if state else ""
         yield f"| {model} | {right:,} | {_gib(right)}{beside} | {others[0]} | {others[1]} |"

@@ -26,7 +26,6 @@ MAPPINGS: Mapping[Whole, tuple[str, ...]] = {
 """Sort of model → transformers' mappings of its types, the one that is taken of several first."""
 
 
-
 def _letters(code: int) -> str:
     """Return a number with letters for its digits, as the names of Chameleon's tokens have it."""
     return "".join(chr(ord("A") + int(digit)) for digit in str(code))
@@ -34,13 +33,20 @@ def _letters(code: int) -> str:
 
 _QUERIES = {"projector_config": {"model_type": "blip_2_qformer", "encoder_hidden_size": 1024}}
 _ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+_IMAGE_TOKEN = {"image_token_id": 1018}
 _VISION_OF_4096 = {"vision_config": {"out_hidden_size": 4096}}
+_SCOUT = {
+    "hidden_size": 1408, "vision_output_dim": 4096, "projector_input_dim": 4096, "projector_output_dim": 4096,
+}  # fmt: skip
 
 VALID: Mapping[str, Mapping[str, Any]] = {
     "aria": {"vision_config": {"model_type": "idefics3_vision", "image_size": 490, "patch_size": 14}},
     "aya_vision": {"vision_config": {"model_type": "siglip_vision_model", "hidden_size": 1152, "image_size": 364}},
-    **dict.fromkeys(("cosmos3_omni", "exaone4_5", "qwen3_vl"), _VISION_OF_4096),
+    **dict.fromkeys(("cosmos3_omni", "exaone4_5", "qwen3_5", "qwen3_vl"), _VISION_OF_4096),
     "chameleon": {"vocabulary_map": {"<image>": 8711, **{f"IMGIMG{_letters(code)}Z": 4 + code for code in range(8192)}}},
+    "cohere_compass": {
+        "text_config": {"rope_parameters": {"full_attention": _ROPE}}, "vision_config": {"out_hidden_size": 8192},
+    },
     "emu3": {
         "vocabulary_map": {
             "<image>": 151851, "<|extra_200|>": 151846,
@@ -67,22 +73,41 @@ VALID: Mapping[str, Mapping[str, Any]] = {
         },
         "vision_config": {"out_hidden_size": 4096},
     },
+    "granite4_vision": {
+        "downsample_rate": "4/8", "deepstack_layer_map": [[-19, 9], [-13, 6], [-7, 3], [-1, 0]],
+        "vision_feature_select_strategy": "full", "image_grid_pinpoints": [[384, 768], [768, 384], [768, 768]],
+        "vision_config": {
+            "model_type": "siglip_vision_model", "hidden_size": 1152, "intermediate_size": 4304, "image_size": 384,
+            "num_hidden_layers": 27, "num_attention_heads": 16, "patch_size": 16, "vision_use_head": False,
+        },
+    },
+    "hunyuan_vl": {
+        "text_config": {
+            "hidden_size": 1024, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128,
+            "rope_parameters": {
+                "rope_type": "dynamic", "rope_theta": 10000.0, "alpha": 1000.0, "factor": 1.0,
+                "mrope_section": [16, 16, 16, 16],
+            },
+        },
+        "vision_config": {"out_hidden_size": 1024, "text_hidden_size": 1024},
+    },
+    "lfm2_vl": {"vision_config": {"vision_use_head": False}},
     "glm_ocr": {"vision_config": {"out_hidden_size": 1024}},
+    "deepseek_vl_hybrid": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 384, "patch_size": 16}},
     "idefics3": {"vision_config": {"image_size": 364, "patch_size": 14}, "scale_factor": 2},
     "smolvlm": {"vision_config": {"image_size": 364, "patch_size": 14}, "scale_factor": 2},
     "instructblip": {"image_token_index": 50265},
+    "instructblipvideo": {"video_token_index": 50265},
     "blip-2": {"image_token_index": 50265},
     "janus": {"vision_config": {"projection_dim": 4096}},
-    "llama4": {
-        "vision_config": {
-            "hidden_size": 1408, "vision_output_dim": 4096, "projector_input_dim": 4096,
-            "projector_output_dim": 4096,
-        }
-    },
+    "llama4": {"vision_config": _SCOUT},
+    "llama4_vision_model": _SCOUT,
     "mllama": {
         "vision_config": {"intermediate_layers_indices": [3, 7, 15, 23, 30], "vision_output_dim": 7680},
         "text_config": {"pad_token_id": 0},
     },
+    **dict.fromkeys(("minicpmv4_6", "minicpmv4_7", "nemotron_h_omni"), _IMAGE_TOKEN),
+    "molmo2": {"adapter_config": {"text_hidden_size": 4096}},
     "ovis2": {"hidden_size": 4096, "vocab_size": 151936},
     "perception_lm": {
         "projector_pooling_ratio": 2,
@@ -105,7 +130,10 @@ VALID: Mapping[str, Mapping[str, Any]] = {
         }
         for name in ("qwen2_vl", "qwen2_5_vl")
     },
+    "qwen3_5_moe": {"vision_config": {"out_hidden_size": 2048}},
+    "qwen3_asr": {"audio_config": {"output_dim": 2048}},
     "qwen3_vl_moe": {"vision_config": {"out_hidden_size": 2048}},
+    "mllama_vision_model": {"intermediate_layers_indices": [3, 7], "vision_output_dim": 3840},
     "moonshine_streaming": {"num_key_value_heads": 8},
     **dict.fromkeys(("granite_speech", "granite_speech_plus"), _QUERIES),
 }  # fmt: skip
@@ -128,6 +156,28 @@ def classes(whole: Whole) -> Mapping[str, str]:
     return found
 
 
+_OF_TEXT = {
+    "self", "input_ids", "attention_mask", "position_ids", "cache", "inputs_embeds", "labels", "use_cache",
+    "logits_to_keep", "kwargs",
+}  # fmt: skip
+
+
+def _is_whole(subject: Subject, name: str) -> bool:
+    """Return whether a type's class is counted in all that it reads: images or sound, if it takes them."""
+    found = hf.exported(name)
+    if found is None:
+        return False
+    if set(hf.parameters_of_forward(found)) <= _OF_TEXT:
+        filed = hf.architectures(subject.kind).get(str(subject.config["model_type"]))
+        return subject.model_class is found or (subject.model_class is None and filed == name)
+    return subject.reader is not None and subject.model_class is found
+
+
+def _type_of(name: str, filed: str) -> str:
+    """Return the model type of a class, which may be filed under the type of the whole that it is the tower of."""
+    return getattr(getattr(hf.exported(name), "config_class", None), "model_type", "") or filed
+
+
 def try_whole(whole: Whole, model_type: str) -> tuple[Outcome, str]:
     """Return what comes of a type, and why."""
     from nbanalyzer.generate.check.equality import MismatchError, checked
@@ -137,8 +187,9 @@ def try_whole(whole: Whole, model_type: str) -> tuple[Outcome, str]:
 
     name = classes(whole)[model_type]
     try:
-        subject = Subject.of({"model_type": model_type, "architectures": [name], **VALID.get(model_type, {})})
-        if subject.reader is None or subject.model_class is not hf.exported(name):
+        own = _type_of(name, model_type) if whole == "image" else model_type
+        subject = Subject.of({"model_type": own, "architectures": [name], **VALID.get(own, {})})
+        if not _is_whole(subject, name):
             return "not traceable", UNREAD
         few, _ = shallow(subject, least=2)
     except Exception as error:  # noqa: BLE001 - the defaults of some configs are no model at all

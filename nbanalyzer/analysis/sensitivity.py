@@ -125,8 +125,7 @@ def _elasticity(analysis: Analysis, metric: str, name: str, value: Number) -> fl
     if metric == "arithmetic_intensity":  # a quotient
         above, below = (_logarithmic(symbolic.metric(one), metric, name, value) for one in ("flops", "bytes"))
         return above - below
-    cost = symbolic.state.get("kv_cache", Polynomial({})) if metric == "kv_cache_bytes" else symbolic.metric(metric)
-    return _logarithmic(cost, metric, name, value)
+    return _logarithmic(symbolic.metric(metric), metric, name, value)
 
 
 def _logarithmic(cost: Polynomial, metric: str, name: str, value: Number) -> float:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbanalyzer.errors import InputError, UnknownNameError, near, quote
 from nbanalyzer.formulas.algebra import expanded_sympy
-from nbanalyzer.formulas.formula import Formula, constant, parse
+from nbanalyzer.formulas.formula import Formula, build, constant, parse
 from nbanalyzer.formulas.grammar import Number, normalize
 from nbanalyzer.quantities import column, plain, show
 from nbanalyzer.templates.config import ModelParams
@@ -22,7 +22,7 @@ from .cost import per_run
 from .drafts import words_of
 from .explanation import Explanation, explain_formula, explain_node, number_of
 from .launch import Launch
-from .metrics import PASS_METRICS, RANK_METRICS, REQUEST_SUMS, metric_formula, unit_of
+from .metrics import PASS_METRICS, RANK_METRICS, REQUEST_SUMS, cache_of, metric_formula, unit_of
 from .nested import nested
 from .roles import REST, roles_of
 from .run import MESH, SIZES, Run
@@ -127,7 +127,7 @@ class Costs(View):
     @cached_property
     def totals(self) -> dict[str, int | float]:
         """Metric → number for the whole pass, in `PASS_METRICS`; whole numbers are ``int``."""
-        known = {"weight_bytes": self.weight_bytes, "kv_cache_bytes": self._state.get("kv_cache", 0)}
+        known = {"weight_bytes": self.weight_bytes, "kv_cache_bytes": sum(self._state[name] for name in self._cache)}
         metrics = RANK_METRICS if self.run.devices > 1 else PASS_METRICS
         numbers = {name: known[name] if name in known else self.number(name) for name in metrics}
         states = {f"{name}_bytes": value for name, value in self._state.items() if f"{name}_bytes" not in PASS_METRICS}
@@ -163,8 +163,13 @@ class Costs(View):
 
     @cached_property
     def state(self) -> dict[str, int | float]:
-        """Name → bytes of what is kept between passes; ``kv_cache`` for most models."""
+        """Name → bytes of each part of what is kept between passes; ``kv_cache`` alone for most models."""
         return {name: plain(value) for name, value in self._state.items()}
+
+    @property
+    def _cache(self) -> dict[str, Formula]:
+        """Name → formula of each part of ``kv_cache_bytes``."""
+        return {name: parse(self.template.state[name]) for name in cache_of(self.template.state)}
 
     def symbolic(self, *free: str) -> Symbolic:
         """Return the template's costs multiplied out; the variables that are named stay free."""
@@ -310,16 +315,9 @@ class Costs(View):
             return ends[0]
         hint = f"It is the end of {len(ends)} paths: {', '.join(node.path for node in ends[:4])}." if ends else ""
         if not ends:
-            close = self._resembling(wanted)
+            close = self.kernel_tree.resembling(wanted)
             hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else ""
         raise UnknownNameError("single kernel" if ends else "kernel", path, (), hint)
-
-    def _resembling(self, wanted: str) -> list[str]:
-        """Return a few paths with the last name of `wanted`, or a near one."""
-        last = wanted.rpartition(".")[2]
-        same = [node.path for node in self.nodes if node.kernel.name == last]
-        names = near(last, {node.kernel.name for node in self.nodes}, 1)
-        return (same or [node.path for node in self.nodes if node.kernel.name in names])[:3]
 
     def formula_text(self, metric: str = "flops", path: str | None = None) -> Formula:
         """Return the formula of a metric, of the whole pass or of one kernel, in this package's own language.
@@ -333,7 +331,7 @@ class Costs(View):
         if metric == "kv_cache_bytes":
             if path is not None:
                 raise InputError("kv_cache_bytes belongs to the whole model: leave the path out")
-            formula = parse(self.template.state.get("kv_cache", "0"))
+            formula = build("+", constant(0), *self._cache.values())
         elif metric == "arithmetic_intensity":
             formula = Formula("/", None, (metric_formula(nodes, "flops"), metric_formula(nodes, "bytes")))
         else:
@@ -367,12 +365,15 @@ class Costs(View):
         if what in REQUEST_SUMS and hasattr(self.cost_of_all, what):
             return explain_parts(what, self._parts(what), self.values)
         if what in RANK_METRICS:
-            return explain_formula(what, self.formula_text(what), self.values)
+            parts = self._cache if what == "kv_cache_bytes" and len(self._cache) > 1 else {}
+            return explain_formula(what, self.formula_text(what), self.values, parts)
         try:
             node = self.find(what)
         except UnknownNameError as error:
-            choices = () if error.hint else PASS_METRICS
-            raise UnknownNameError(f"{error.what} or metric", what, choices, error.hint) from None
+            known = near(str(what), PASS_METRICS) if error.what == "kernel" else []  # one of them is meant sooner
+            close = [*known, *self.kernel_tree.resembling(str(what))][:3]
+            hint = f"Did you mean {' or '.join(map(repr, close))}?" if known else error.hint
+            raise UnknownNameError(f"{error.what} or metric", what, () if hint else PASS_METRICS, hint) from None
         return self.explain_node(node)
 
     def _parts(self, metric: str) -> list[Part]:

@@ -120,11 +120,20 @@ def written(number: Number, unit: str) -> str:
     return seconds(float(number)) if unit == "s" else show(number)
 
 
-def explain_formula(what: str, formula: Formula, values: Mapping[str, Number]) -> Explanation:
-    """Return the derivation of a number of the whole model from its formula."""
-    derivation = Derivation(what, "", str(formula), with_values(formula, values), formula.evaluate(values), 1)
+def explain_formula(
+    what: str, formula: Formula, values: Mapping[str, Number], parts: Mapping[str, Formula] | None = None
+) -> Explanation:
+    """Return the derivation of a number of the whole model from its formula; `parts`, if it has some, are its terms."""
+    derivations = [_derived(name, one, values) for name, one in (parts or {what: formula}).items()]
+    if parts:
+        names, numbers = " + ".join(parts), " + ".join(written(one.number, "") for one in derivations)
+        derivations.append(Derivation(what, "", names, numbers, formula.evaluate(values), 1))
     legend = tuple(meaning(name, values[name]) for name in formula.variables)
-    return Explanation(f"{what} of the whole pass", "", legend, (derivation,))
+    return Explanation(f"{what} of the whole pass", "", legend, tuple(derivations))
+
+
+def _derived(what: str, formula: Formula, values: Mapping[str, Number]) -> Derivation:
+    return Derivation(what, "", str(formula), with_values(formula, values), formula.evaluate(values), 1)
 
 
 def meaning(name: str, value: Number, others: Mapping[str, str] | None = None) -> str:

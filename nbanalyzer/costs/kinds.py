@@ -10,6 +10,7 @@ from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.templates.template import Basic, Composite
 
 from .launch import Launch
+from .metrics import cache_of
 from .tree import Node
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _kept(launch: Launch[Number], costs: Costs) -> float:
     if not own:
         return 0.0
     share = float(own) / float(costs.cost_of_all.kv_bytes_written) / float(launch.times)
-    return costs.state.get("kv_cache", 0) * share
+    return sum(costs.state[name] for name in cache_of(costs.template.state)) * share
 
 
 def _basic(node: Node) -> Basic:

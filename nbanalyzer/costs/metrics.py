@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from nbanalyzer.formulas.formula import Formula, build, constant, variable
+from nbanalyzer.formulas.formula import Formula, build, constant, parse, variable
 from nbanalyzer.templates.template import Basic
 
 from .tree import OWNED_TRAFFIC, Node
@@ -18,7 +18,7 @@ from .tree import OWNED_TRAFFIC, Node
 __all__ = [
     "BY_MODULE", "KERNEL_METRICS", "METRICS", "MONEY", "OF_ENGINE", "OF_ESTIMATE", "OWNED", "PASS_METRICS",
     "RANK_METRICS",
-    "REQUEST_SUMS", "Metric", "is_timed", "metric_formula", "metrics_of", "unit_of",
+    "REQUEST_SUMS", "Metric", "cache_of", "is_timed", "metric_formula", "metrics_of", "unit_of",
 ]  # fmt: skip
 
 
@@ -115,6 +115,19 @@ OF_ENGINE = ("lower_bound", *OF_ESTIMATE)
 """The metrics of the list that a serving engine launches, whatever list the others are of."""
 OWNED = tuple(OWNED_TRAFFIC)
 """The traffic of weights and cache; the rest is the activations'."""
+
+
+def cache_of(state: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the names of the states that make up the cache, ``kv_cache_bytes``.
+
+    They are keys and values, and all else whose size depends on how many tokens there were: latents, keys of an
+    indexer, entries that stand for many tokens and the buffers that they come from. A recurrence's state is not.
+
+    Args:
+        state: name → formula of a template's.
+
+    """
+    return tuple(name for name, text in state.items() if name == "kv_cache" or "cache_len" in parse(text).variables)
 
 
 def metrics_of(states: Sequence[str]) -> tuple[str, ...]:

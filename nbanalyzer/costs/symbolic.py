@@ -17,7 +17,7 @@ from nbanalyzer.formulas.simplify import applied, expanded
 from nbanalyzer.templates.template import Basic, Composite
 
 from .launch import Launch
-from .metrics import METRICS, OWNED
+from .metrics import METRICS, OWNED, cache_of
 from .run import NEVER_ZERO, Run
 from .tree import Node, Tree, sizes_of
 
@@ -99,7 +99,12 @@ class Symbolic:
         return tuple(self._doubts)
 
     def metric(self, name: str) -> Polynomial:
-        """Return a metric of the whole pass: one of `KERNEL_METRICS`, activation_bytes, parameters, weight_bytes."""
+        """Return a metric of the whole pass: one of `KERNEL_METRICS`, or what is kept or is no sum over kernels.
+
+        Those are activation_bytes, parameters, weight_bytes and kv_cache_bytes.
+        """
+        if name == "kv_cache_bytes":
+            return Polynomial.sum(self.state[part] for part in cache_of(self._tree.template.state))
         if name == "activation_bytes":
             return self.metric("bytes") - Polynomial.sum(map(self.metric, OWNED))
         if name == "weight_bytes" and self._tree.stored:

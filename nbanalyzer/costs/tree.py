@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 
-from nbanalyzer.errors import FormulaError, TemplateError, quote
+from nbanalyzer.errors import FormulaError, TemplateError, near, quote
 from nbanalyzer.formulas.evaluation import Compiled, compiled, run
 from nbanalyzer.formulas.formula import Formula, build, constant, parse, variable
 from nbanalyzer.formulas.grammar import Number, normalize
@@ -316,6 +316,13 @@ class Tree:
                 except TemplateError as error:
                     raise TemplateError(error.problem, node.parent.path) from None
         return costs
+
+    def resembling(self, wanted: str) -> list[str]:
+        """Return a few paths with the last name of `wanted`, or a near one."""
+        last = wanted.rpartition(".")[2]
+        same = [node.path for node in self.nodes if node.kernel.name == last]
+        names = near(last, {node.kernel.name for node in self.nodes}, 1)
+        return (same or [node.path for node in self.nodes if node.kernel.name in names])[:3]
 
     def state(self, values: Mapping[str, Number]) -> dict[str, Number]:
         """Return name → bytes of what is kept between passes."""

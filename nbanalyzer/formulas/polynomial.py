@@ -281,7 +281,9 @@ class Polynomial:
         """Return the value and the derivative by `name` at a value of it; there is no other variable.
 
         Both are exact, but for the derivative of a power whose exponent varies. At a corner of a ``min`` or
-        ``max`` it is that of the first argument that is chosen; roundings and comparisons have the derivative 0.
+        ``max`` it is that of the first argument that is chosen; comparisons have the derivative 0. A rounded quotient
+        has that of the quotient, its trend: one more layer in four keeps keys, and what is left over of 4 tokens does
+        not grow with them.
         """
         value: Number = 0
         slope: Number | float = 0
@@ -323,6 +325,10 @@ def _tangent(atom: Atom, name: str, at: Number) -> tuple[Number, Number | float]
     if atom.operation == "/":
         ((own, slope),) = parts
         return value, -slope / Fraction(own) ** 2 if isinstance(slope, int | Fraction) else -slope / float(own) ** 2
+    if atom.operation in {"//", "ceil"}:
+        (above, rise), (below, growth) = parts
+        change = rise * below - above * growth
+        return value, change / (Fraction(below) ** 2 if isinstance(change, int | Fraction) else float(below) ** 2)
     if atom.operation == "**":
         (base, rise), (exponent, growth) = parts
         by_base: Number | float = exponent * base ** (exponent - 1) * rise if rise else 0

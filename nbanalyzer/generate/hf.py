@@ -154,13 +154,18 @@ def whole_class(model_type: str) -> type[Any] | None:
 
 
 def main_input(model_class: type[Any]) -> str:
-    """Return what transformers calls a model's main input, such as ``"pixel_values"``."""
-    return str(getattr(model_class, "main_input_name", "input_ids"))
+    """Return what transformers calls a model's main input, such as ``"pixel_values"``; what it takes first if not that.
+
+    Parts of some wholes have the name that is the whole's.
+    """
+    name, takes = str(getattr(model_class, "main_input_name", "input_ids")), parameters_of_forward(model_class)
+    return name if name in takes else next((own for own in takes if own != "self"), "")
 
 
 def reads_media(model_class: type[Any]) -> bool:
     """Return whether a model takes images or sound beside tokens."""
-    return not {"pixel_values", "input_features", "input_values"}.isdisjoint(parameters_of_forward(model_class))
+    media = {"pixel_values", "pixel_values_videos", "input_features", "input_values"}
+    return not media.isdisjoint(parameters_of_forward(model_class))
 
 
 def text_class(model_type: str, whole: type[Any] | None) -> type[Any] | None:

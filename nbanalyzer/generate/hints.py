@@ -122,8 +122,9 @@ EXPRESSIONS = (
     Hint("^num_heads$", "bloom", (f"1 + {_POWERS}",)),
     # Images of each sequence, where all have as many as the one that has most.
     Hint("^num_images$", "mllama", ("ceil({num_images} / {batch_size})",)),
-    # The text of a prompt that begins with a number of queries.
+    # The text of a prompt that begins with a number of queries, of one image or four frames, and it with those of one.
     Hint("^num_query_tokens$", "instructblip", ("{seq_len} - <field>",)),
+    Hint("^num_query_tokens$", "instructblipvideo", ("{seq_len} - 4 * <field>", "{seq_len} - 3 * <field>")),
     # The stages of a Fourier transform, of the tokens and of what each is: their logarithms, rounded up.
     Hint("^tpu_short_seq_length$", "fnet", tuple(map(_stages, ("seq_len", "hidden_size")))),
     # How wide an adapter is.

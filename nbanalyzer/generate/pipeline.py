@@ -17,11 +17,12 @@ from nbanalyzer.generate.check.equality import checked
 from nbanalyzer.generate.check.oracle import parameters
 from nbanalyzer.generate.model.choice import kind_of
 from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.generate.probe.fields import last, says_which_layer
 from nbanalyzer.generate.write.template import build_template
 from nbanalyzer.progress import part_of
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.config_files import TEXT_PARTS, as_mapping, essential, text_fields, text_object, text_part
-from nbanalyzer.templates.families import canonical_name
+from nbanalyzer.templates.families import canonical_name, says_no_size
 from nbanalyzer.templates.foreign import not_taken
 from nbanalyzer.templates.quantisation import stated_in
 from nbanalyzer.templates.template import ModelTemplate
@@ -52,7 +53,7 @@ def generate(model: object, config: object, model_id: str, job: Job) -> ModelTem
     with _reported(model_id, job):
         _require_depth(subject)
         _require_taken(subject)
-        with part_of(0, BUILDING):
+        with part_of(0, BUILDING), _sizes_named(subject):
             template = build_template(subject, model_id)
         job.tell("checking", BUILDING)
         with part_of(BUILDING, 1):
@@ -112,6 +113,22 @@ def _reported(model_id: str, job: Job) -> Iterator[None]:
         raise GenerationError(f"{model_id or 'model'}: {job.stage} failed with {problem}") from error
 
 
+@contextmanager
+def _sizes_named(subject: Subject) -> Iterator[None]:
+    """Say which size is 0 where something is divided by it, as by what a norm runs over."""
+    try:
+        yield
+    except ZeroDivisionError:
+        fields = [name for name, value in subject.fields().items() if type(value) is int and value == 0]
+        sizes = [name for name in fields if not (says_no_size(last(name)) or says_which_layer(last(name)))]
+        if not sizes:
+            raise
+        raise ConfigError(
+            f"{' and '.join(sizes)} {'is' if len(sizes) == 1 else 'are'} 0, and a part of the model would have nothing "
+            "in it: a size is 1 or more, or null where the model can do without"
+        ) from None
+
+
 def subject_of(model: object, config: object = None, model_id: str = "") -> tuple[Subject, str]:
     """Return the model under study and its name: `model_id`, or what it is called where it comes from.
 
@@ -169,7 +186,8 @@ def _require_sense(config: Mapping[str, Any]) -> None:
     ]
     own = {mapping[name] for mapping in mappings for name in types if isinstance(name, str) and name in mapping}
     others = [name for name in stated if any(name in mapping.values() for mapping in mappings)]
-    if own and others and own.isdisjoint(others):
+    whole = hf.whole_class(model_type) if isinstance(model_type, str) else None  # it may be another type's class
+    if own and others and own.isdisjoint(others) and (whole is None or whole.__name__ not in others):
         raise ConfigError(f"contradicts itself: model_type is {model_type!r}, architectures are {', '.join(others)}")
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from nbanalyzer.analysis.memory import fit_text
 from nbanalyzer.costs.active import active_parameters
+from nbanalyzer.costs.metrics import cache_of
 from nbanalyzer.quantities import count_of, rate, seconds, show, si, whole
 from nbanalyzer.templates.template import Basic
 
@@ -47,11 +48,20 @@ def headline(analysis: Costs, roofline: Roofline | None = None) -> list[tuple[st
         stored = checkpoint_of(analysis)
         parts = " + ".join(f"{whole(size)} {dtype}" for dtype, size in stored.parts.items())
         lines.append(("weights", f"{whole(stored.total)} bytes in {stored.name} = {parts}"))
-    states = analysis.state.items()
-    lines += [("KV cache" if name == "kv_cache" else name, f"{round(value):,} bytes") for name, value in states]
+    lines += _kept(analysis)
     if analysis.run.devices > 1:
         lines.append(("communication", f"{whole(cost.payload_bytes)} bytes{_collectives(analysis)}"))
     return lines + (_on_hardware(roofline) if roofline else [])
+
+
+def _kept(analysis: Costs) -> list[tuple[str, str]]:
+    """Return what is kept between passes: the cache, with its parts if it has several, and states beside it."""
+    cache = cache_of(analysis.template.state)
+    parts = [f"{round(analysis.state[name]):,} {name}" for name in cache if analysis.state[name]]
+    of_them = f" = {' + '.join(parts)}" if len(parts) > 1 else ""
+    lines = {name: f"{round(value):,} bytes" for name, value in analysis.state.items() if name not in cache[1:]}
+    whole_cache = f"{round(analysis.totals['kv_cache_bytes']):,} bytes{of_them}"
+    return [("KV cache", whole_cache) if name in cache else (name, size) for name, size in lines.items()]
 
 
 def _parameters(analysis: Costs) -> str:

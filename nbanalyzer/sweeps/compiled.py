@@ -240,8 +240,8 @@ class CompiledMetrics:
         if name == "arithmetic_intensity":
             return Expression("/", (symbolic.metric("flops"), symbolic.metric("bytes")))
         state = name.removesuffix("_bytes")
-        if state == "kv_cache" or state in self.spec.tree.template.state:
-            return symbolic.state.get(state, Polynomial({}))
+        if name != "kv_cache_bytes" and state in self.spec.tree.template.state:
+            return symbolic.state[state]
         return symbolic.metric(name)
 
     def _money(self, name: str, seconds: Expression, tokens: Polynomial) -> Polynomial | Expression:

@@ -21,8 +21,24 @@ from nbanalyzer.formulas.variables import VARIABLES
 from .artifacts import kind_of_object
 
 __all__ = [
-    "MEDIA_PARTS", "as_mapping", "config_file", "essential", "fields_of", "look", "media_fields", "object_of", "put",
-    "quiet", "read_config", "same_for_all", "text_fields", "text_object", "text_part", "untyped", "with_floats",
+    "MEDIA_PARTS",
+    "as_mapping",
+    "config_file",
+    "essential",
+    "fields_of",
+    "look",
+    "media_fields",
+    "object_of",
+    "put",
+    "quiet",
+    "read_config",
+    "same_for_all",
+    "text_fields",
+    "text_object",
+    "text_part",
+    "untyped",
+    "with_dots",
+    "with_floats",
     "with_labels",
     "without_floats",
 ]  # fmt: skip
@@ -216,6 +232,24 @@ def media_fields(config: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
         own = ((name, value) for name, value in config.items() if not isinstance(value, Mapping))
         taken = {*text, *VARIABLES}
         yield from ((f"whole_{name}" if name in taken else name, name, value) for name, value in own)
+
+
+def with_dots(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a config, those of its parts with a dot: of text, of what reads images or sound, of others.
+
+    Another part is one that says how many layers it has, such as a Q-Former's or a speech encoder's.
+    """
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        layers = key.endswith("_config") and isinstance(value, Mapping) and any(map(_LAYERS.search, value))
+        if key in {*TEXT_PARTS, *MEDIA_PARTS} or layers:
+            found |= {f"{key}.{name}": inner for name, inner in dict(value or {}).items()}
+        else:
+            found[key] = value
+    return found
+
+
+_LAYERS = re.compile(r"(^|_)layers?$")
 
 
 def text_object(config: object) -> object:

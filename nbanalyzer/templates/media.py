@@ -15,6 +15,7 @@ from nbanalyzer.errors import InputError, quote
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number
 
+from .sizes import SIZES, enlarged
 from .template import Reads
 from .tiles import SEARCHES, Canvas
 
@@ -102,6 +103,11 @@ def _grid(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
     return Fitted(sides[0], sides[1])
 
 
+def _enlarged_grid(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
+    """Return the same, of an image whose sides are made as long as a patch first: GLM-4V's processor."""
+    return _grid(*enlarged(height, width, sizes), sizes)
+
+
 def _longest_side(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
     """Return whole patches of an image whose longer side is not too long: Pixtral's processor."""
     factor, longest = sizes["factor"], sizes["longest"]
@@ -141,6 +147,23 @@ def _bounded(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
     return Fitted(-(-height // factor) * factor, -(-width // factor) * factor)
 
 
+def _patches(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
+    """Return whole merged patches of an image, more or fewer of them than it has: Nemotron 3 Nano Omni's processor."""
+    patch, merged, least, most = (sizes[name] for name in ("patch", "merged", "least", "most"))
+    sides = [round(side / patch + 0.5) for side in (height, width)]
+    scale = min(sqrt(most / (sides[0] * sides[1])), 1.0)
+    sides = [floor(scale * side) for side in sides]
+    if most > least and sides[0] * sides[1] < least:
+        scale = sqrt(least / (sides[0] * sides[1]))
+        sides = [ceil(scale * side) for side in sides]
+    for place in range(2):
+        if rest := sides[place] % merged:
+            more = sides[place] + merged - rest
+            fits = more * sides[1 - place] <= most
+            sides[place] = more if fits else max(merged, sides[place] - rest)
+    return Fitted(sides[0] * patch, sides[1] * patch)
+
+
 def _quarters(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
     """Return the size of an image and its four quarters, within limits, each padded to the largest: Idefics2's."""
     longest, shortest = sizes["longest"], sizes["shortest"]
@@ -160,6 +183,10 @@ def _quarters(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
     return Fitted(max(tall for tall, _ in found), max(wide for _, wide in found))
 
 
+def _sized(size: Callable[[int, int, Mapping[str, int]], tuple[int, int]]) -> Callable[..., Fitted]:
+    return lambda height, width, sizes: Fitted(*size(height, width, sizes))
+
+
 def _laid(search: Callable[[int, int, Mapping[str, int]], Canvas]) -> Callable[[int, int, Mapping[str, int]], Fitted]:
     """Return how an image is cut into tiles, by a search for its canvas."""
 
@@ -176,7 +203,9 @@ def _laid(search: Callable[[int, int, Mapping[str, int]], Canvas]) -> Callable[[
 
 RULES: Mapping[str, Callable[[int, int, Mapping[str, int]], Fitted]] = {
     "one size": _one_size, "grid": _grid, "longest side": _longest_side, "padded": _padded,
-    "budget": _budgeted, "quarters": _quarters, "bounded": _bounded,
+    "budget": _budgeted, "quarters": _quarters, "enlarged grid": _enlarged_grid,
+    "patch budget": _patches, "bounded": _bounded,
+    **{name: _sized(size) for name, size in SIZES.items()},
     **{name: _laid(search) for name, search in SEARCHES.items()},
 }  # fmt: skip
 """How a processor fits an image to a model: name → function of its height, its width, and the model's sizes."""
@@ -209,9 +238,10 @@ def fitted(
             raise InputError(f"audio_seconds={given:g}: this model reads {reads.most} seconds at most")
         return Media(audio_samples=floor(given * SAMPLE_RATE)), ""
     if seconds is not None:
-        raise InputError("audio_seconds changes nothing: this model reads images")
+        raise InputError(f"audio_seconds changes nothing: this model reads {reads.what}")
     if reads.each and images is not None:
-        raise InputError(f"images={images}: this model reads one image a sequence, so that batch_size says how many")
+        one = reads.what.removesuffix("s")
+        raise InputError(f"images={images}: this model reads one {one} a sequence, so that batch_size says how many")
     count = 1 if reads.each else reads.usual if images is None else images
     sizes = {name: int(parse(text).evaluate(params)) for name, text in reads.sizes.items()}
     if count == 0 and image_size is None:
@@ -223,7 +253,7 @@ def fitted(
     found = RULES[reads.rule](height, width, sizes)
     note = ""
     if found[:2] != (height, width):
-        note = f"images of {height}x{width} are resized to {found.height}x{found.width}, as its processor does"
+        note = f"{reads.what} of {height}x{width} are resized to {found.height}x{found.width}, as its processor does"
     if rows := found.canvas.rows:
         note = f"images of {height}x{width} are laid on {rows} x {found.canvas.columns} tiles, as its processor does"
     return found.read(count), note
@@ -245,6 +275,9 @@ def described(reads: Reads, values: Mapping[str, Number]) -> str:
     if reads.what == "sound":
         return f"audio_seconds {float(values['audio_samples']) / SAMPLE_RATE:g}"
     size = f"{values['image_height']}x{values['image_width']}"
+    if reads.what == "videos":
+        count = "a video" if reads.each else f"videos {values['num_images']}"
+        return f"{count} of {values['video_frames']} frames of {size}" + (" each" if reads.each else "")
     if reads.each:
         return f"an image of {size} each"
     return f"images {values['num_images']}" + (f" of {size}" if values["num_images"] else "")

@@ -199,7 +199,7 @@ class Reads(_Struct, frozen=True, kw_only=True):
     """What a model reads besides tokens, and the sizes that follow from it, see `nbanalyzer.templates.media`.
 
     Attributes:
-        what: images, or sound.
+        what: images, videos of so many frames (`video_frames`), or sound.
         rule: how a processor fits an image's size to the model, one of `nbanalyzer.templates.media.RULES`; "" if the
             model takes images of one size only, or sound.
         sizes: what the rule needs: name → formula of the model's variables.
@@ -211,7 +211,7 @@ class Reads(_Struct, frozen=True, kw_only=True):
 
     """
 
-    what: Literal["images", "sound"]
+    what: Literal["images", "videos", "sound"]
     rule: str = ""
     sizes: dict[str, str] = {}
     variables: dict[str, str] = {}

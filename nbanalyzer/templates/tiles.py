@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
-from math import ceil, floor, inf, sqrt
+from math import ceil, floor, inf, log, sqrt
 from typing import NamedTuple
 
 __all__ = ["SEARCHES", "Canvas"]
@@ -226,6 +226,119 @@ def tolerant(height: int, width: int, sizes: Mapping[str, int]) -> Canvas:
     return Canvas(best[1], best[0], *kept)
 
 
+def refined(height: int, width: int, sizes: Mapping[str, int]) -> Canvas:
+    """Return the slices of an image that is larger than one of them, each of about the pixels of a tile: MiniCPM-V's.
+
+    ``kept_rows`` and ``kept_columns`` are patches of the whole image, which is read beside them, ``shown_rows`` and
+    ``shown_columns`` those of a slice.
+
+    Args:
+        height: of the image, in pixels.
+        width: the same.
+        sizes: ``tile``, the side of a square of as many pixels as a slice has; ``most``, how many slices there are;
+            ``factor``, the side of a merged patch in pixels; ``patch``, that of a patch.
+
+    """
+    tile, patch = sizes["tile"], sizes["patch"]
+    count = min(ceil(width * height / tile**2), sizes["most"])
+    if count <= 1:
+        return Canvas(0, 0, *(side // patch for side in _about(height, width, sizes, enlarged=True)))
+    ratio, best, least = log(width / height), (1, 1), inf
+    for number in (count - 1, count, count + 1):
+        for rows in range(1, number + 1) if 1 < number <= sizes["most"] else ():
+            if number % rows == 0:
+                apart = abs(ratio - log(number // rows / rows))
+                if apart < least or (apart == least and rows > best[0]):
+                    best, least = (rows, number // rows), apart
+    whole = _about(height, width, sizes, enlarged=False)
+    each = (max(round(side / parts), 1) for side, parts in zip((height, width), best, strict=True))
+    part = _about(*each, sizes, enlarged=True)
+    return Canvas(*best, *(side // patch for side in (*whole, *part)))
+
+
+def _about(height: int, width: int, sizes: Mapping[str, int], *, enlarged: bool) -> tuple[int, int]:
+    """Return sides of whole merged patches of an image with no more pixels than a tile, and no fewer if `enlarged`."""
+    if enlarged or height * width > sizes["tile"] ** 2:
+        ratio = width / height
+        height = int(sizes["tile"] / sqrt(ratio))
+        width = int(height * ratio)
+    factor = sizes["factor"]
+    return max(round(height / factor) * factor, factor), max(round(width / factor) * factor, factor)
+
+
+def overlapping(height: int, width: int, sizes: Mapping[str, int]) -> Canvas:
+    """Return the smallest canvas of crops that an image fits on enlarged least, or reduced least: Molmo 2's processor.
+
+    ``kept_rows`` and ``kept_columns`` are the tokens of the canvas, each of some patches.
+
+    Args:
+        height: of the image, in pixels.
+        width: the same.
+        sizes: ``tile``, the side of a crop in pixels; ``patch``, that of a patch; ``margin``, how many patches two
+            crops share; ``pooled``, the side of a token in patches; ``most``, how many crops there are.
+
+    """
+    patch, shared, most = sizes["patch"], sizes["margin"], sizes["most"]
+    window = sizes["tile"] // patch - shared
+    free = (height - shared * patch, width - shared * patch)
+    every = sorted(
+        ((rows, columns) for rows in range(1, most + 1) for columns in range(1, most // rows + 1)),
+        key=lambda one: (one[0] * one[1], one[0]),
+    )
+    scales = {
+        one: min(_quotient(count * window * patch, side) for count, side in zip(one, free, strict=True))
+        for one in every
+    }
+    if all(scale < 1 for scale in scales.values()):
+        best = max(every, key=lambda one: scales[one])
+    else:
+        best = min(every, key=lambda one: scales[one] if scales[one] >= 1 else _NEVER)
+    return Canvas(*best, *(-(-(count * window + shared) // sizes["pooled"]) for count in best))
+
+
+_NEVER = 10**10  # times that an image is enlarged, for canvases that are too small
+
+
+def _quotient(numerator: int, denominator: int) -> float | Fraction:
+    """Return a quotient in single precision, of sides that may have no pixel left."""
+    if not denominator:
+        return inf
+    return _fp32(numerator, denominator) if denominator > 0 else -_fp32(numerator, -denominator)
+
+
+def windowed(height: int, width: int, sizes: Mapping[str, int]) -> Canvas:
+    """Return the windows that a large or a long image is cut into beside the whole: Step 3.7's processor.
+
+    ``kept_rows`` and ``kept_columns`` are patches of the whole, where it is all that is read.
+
+    Args:
+        height: of the image, in pixels.
+        width: the same.
+        sizes: ``whole``, the side of the whole image in pixels as it is read; ``tile``, that of a window; ``longest``,
+            that of an image that is cut; ``patch``, that of a patch.
+
+    """
+    whole, tile, longest = (sizes[name] for name in ("whole", "tile", "longest"))
+    if min(height, width) < _THIN and max(height, width) > 4 * min(height, width):
+        height = width = max(height, width)  # padded
+    if max(height, width) > longest:
+        scale = longest / max(height, width)
+        height, width = int(height * scale), int(width * scale)
+    shorter, longer = min(height, width), max(height, width)
+    if longer <= whole:
+        window = shorter if longer / shorter > 1.5 else 0
+    else:
+        window = min(shorter, tile) if longer / shorter > 4 else tile
+    if not window:
+        return Canvas(0, 0, whole // sizes["patch"], whole // sizes["patch"])
+    return Canvas(
+        *(max(1, side // window + (side % window > 0.2 * window and side >= window)) for side in (height, width))
+    )
+
+
+_THIN = 32
+
+
 def roomy(height: int, width: int, sizes: Mapping[str, int]) -> Canvas:
     """Return the canvas on which the shorter side of an image is longest, of those that hold it: PerceptionLM's.
 
@@ -266,6 +379,7 @@ def _enlarged(height: int, width: int, tall: int, wide: int) -> tuple[float, flo
 
 SEARCHES: Mapping[str, Callable[[int, int, Mapping[str, int]], Canvas]] = {
     "listed canvases": listed, "nearest canvas": nearest, "longest canvas": longest, "fitting canvas": fitting,
-    "covering canvas": covering, "tolerant canvas": tolerant, "roomy canvas": roomy,
+    "covering canvas": covering, "tolerant canvas": tolerant, "roomy canvas": roomy, "refined canvas": refined,
+    "overlapping canvas": overlapping, "windows": windowed,
 }  # fmt: skip
 """Which canvas an image is laid on: name → function of its height, its width, and the model's sizes."""

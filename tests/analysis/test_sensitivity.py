@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import basic, template
 
 from nbanalyzer import expand, populate, sensitivity
 from nbanalyzer.analysis.sentence import of_elasticities
@@ -161,3 +162,19 @@ def test_the_sentence_says_what_moves_most_and_what_does_not(tmp_path: Path) -> 
         "a and b move flops most: 1 % more of one is 2 % more, with its square. d makes no difference here."
     )
     assert of_elasticities("flops", {"a": 0.0}) == "None of the 1 variables moves flops here."
+
+
+def test_entries_that_stand_for_several_tokens_grow_with_them() -> None:
+    """A rounded quotient has its trend: what is left over of 4 tokens does not grow, the entries do."""
+    kept = {
+        "kv_cache": "{batch_size} * min({cache_len} + {seq_len}, 3) * 8 * {kv_bytes}",
+        "buffer": "{batch_size} * (({cache_len} + {seq_len}) % 4) * {kv_bytes}",
+        "compressed": "{batch_size} * (({cache_len} + {seq_len}) // 4) * 8 * {kv_bytes}",
+        "recurrent": "{batch_size} * 1000",
+    }
+    one = template(basic(), state=kept)
+    found = sensitivity(one, "kv_cache_bytes", {"seq_len": 4002}).elasticities
+    cache = 2 * (3 * 8 + 2 + 1000 * 8)
+    assert populate(one, seq_len=4002).totals["kv_cache_bytes"] == cache
+    assert found["seq_len"] == pytest.approx(2 * 8 / 4 * 4002 / cache)
+    assert found["batch_size"] == found["kv_bytes"] == 1

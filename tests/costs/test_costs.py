@@ -355,6 +355,50 @@ def test_a_state_may_be_nothing_but_not_negative() -> None:
         populate(template(basic(), state={"kv_cache": "2 - {seq_len}"}), seq_len=4)
 
 
+SEVERAL = {
+    "recurrent_state": "{batch_size} * 1000",
+    "kv_cache": "{batch_size} * min({cache_len} + {seq_len}, 3) * 8 * {kv_bytes}",
+    "compressed_kv": "{batch_size} * (({cache_len} + {seq_len}) // 4) * 8 * {kv_bytes}",
+    "overlap_gate": "{batch_size} * 16 if {cache_len} + {seq_len} >= 4 else 0",
+}
+
+
+def test_the_cache_is_all_that_depends_on_the_tokens_before() -> None:
+    analysis = populate(template(basic(), state=SEVERAL), batch_size=2, seq_len=6, cache_len=7, kv_bit=16)
+    windows, entries, gates = 2 * 3 * 8 * 2, 2 * (13 // 4) * 8 * 2, 2 * 16
+    assert analysis.totals["kv_cache_bytes"] == windows + entries + gates
+    assert analysis.totals["compressed_kv_bytes"] == entries
+    assert analysis.state["kv_cache"] == windows
+    assert analysis.memory.state == windows + entries + gates + 2000
+    assert analysis.formula_text("kv_cache_bytes").evaluate(analysis.values) == windows + entries + gates
+    symbolic = analysis.symbolic("seq_len").metric("kv_cache_bytes")
+    assert symbolic.evaluate({"seq_len": 6}) == windows + entries + gates
+    lines = repr(analysis).splitlines()
+    (line,) = (line for line in lines if "KV cache" in line)
+    assert line.split(maxsplit=2)[2] == "224 bytes = 96 kv_cache + 96 compressed_kv + 32 overlap_gate"
+    assert not any(line.split()[:1] in (["compressed_kv"], ["overlap_gate"]) for line in lines)
+    assert any(line.split() == ["recurrent_state", "2,000", "bytes"] for line in lines)
+
+
+def test_a_cache_of_several_parts_is_explained_part_by_part() -> None:
+    analysis = populate(template(basic(), state=SEVERAL), seq_len=9, kv_bit=16)
+    found = analysis.explain("kv_cache_bytes")
+    numbers = {one.what: one.number for one in found.derivations}
+    assert numbers == {"kv_cache": 48, "compressed_kv": 32, "overlap_gate": 16, "kv_cache_bytes": 96}
+    assert found.derivations[-1].steps() == ["kv_cache + compressed_kv + overlap_gate", "48 + 32 + 16", "96"]
+    one = populate(template(basic(), state={"kv_cache": SEVERAL["kv_cache"]}), seq_len=9, kv_bit=16)
+    assert [part.what for part in one.explain("kv_cache_bytes").derivations] == ["kv_cache_bytes"]
+
+
+@pytest.mark.slow
+def test_a_million_tokens_of_deepseek_v4_are_what_is_published() -> None:
+    """6.72 GiB, of which the windows of 128 tokens are less than a thousandth."""
+    analysis = populate("deepseek-ai/DeepSeek-V4-Flash", seq_len=1 << 20, kv_bit=16)
+    entries = 21 * (1 << 20) // 4 * (512 + 128) * 2 + 20 * (1 << 20) // 128 * 512 * 2
+    assert analysis.totals["compressed_kv_bytes"] == entries
+    assert round(analysis.totals["kv_cache_bytes"] / 2**30, 2) == round(entries / 2**30, 2) == 6.72
+
+
 def test_a_size_that_only_a_template_knows_is_asked_for_by_its_own_name() -> None:
     own_size = template(basic("{my_size}"), config={"my_size": 3})
     assert populate(own_size).totals["flops"] == 3
@@ -406,6 +450,9 @@ def test_what_is_asked_for_by_no_name_that_there_is() -> None:
         analysis.explain("paramters")
     with pytest.raises(UnknownNameError, match=r"no kernel or metric named 'heat'\. Did you mean 'heat_[12]'\?$"):
         analysis.explain("heat")
+    looked_up = own(part("embed", basic("1", name="flip")), part("flips", basic("1")))
+    with pytest.raises(UnknownNameError, match=r"named 'flop'\. Did you mean 'flops' or"):  # a metric, then a kernel
+        looked_up.explain("flop")
     twice = own(part("a", part("x", basic("1"))), part("b", part("x", basic("1"))))
     with pytest.raises(UnknownNameError, match="no single kernel named 'x'"):
         twice.find("x")

@@ -161,8 +161,11 @@ def test_what_is_never_negative(text: str, known: bool) -> None:
         ("1 / ({n} + 1)", 3, Fraction(1, 4), Fraction(-1, 16)),
         ("6 / {n}", 3, 2, Fraction(-2, 3)),
         ("(6 // {n} if {n} > 2 else 4 * {n})", 2, 8, 4),
-        ("({n} // 2 + 3 * {n} if {n} > 2 else 0)", 5, 17, 3),
-        ("{n} // 2", 3, 1, 0),
+        ("({n} // 2 + 3 * {n} if {n} > 2 else 0)", 5, 17, Fraction(7, 2)),
+        ("{n} // 2", 3, 1, Fraction(1, 2)),  # roundings: the slope of what is rounded
+        ("7 // {n}", 3, 2, Fraction(-7, 9)),
+        ("ceil({n} / 4)", 3, 1, Fraction(1, 4)),
+        ("{n} % 4", 7, 3, 0),
         ("({n} > 2) * {n}", 3, 3, 1),
         ("({n} + 1) ** 10", 1, 1024, 10 * 512),
         ("(1 / {n}) ** 9", 2, Fraction(1, 512), Fraction(-9, 1024)),  # -9 / n ** 10

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from prompts import PROMPTS
+from tilings import TILINGS
 from wholes import MORE
 
 from nbanalyzer import NBAnalyzerError, populate
@@ -50,7 +51,7 @@ FIELDS: dict[str, dict[str, Any]] = {  # other types at their defaults
 
 @cache
 def subject_of(model_type: str) -> Subject:
-    if model_type in (reading := MORE | PROMPTS):  # with its images
+    if model_type in (reading := MORE | PROMPTS | TILINGS):  # with its images
         return Subject.of(reading[model_type])
     kind = "masked" if model_type in MASKED else next(kind for kind in KINDS if model_type in architectures(kind))
     return shallow(Case(kind, model_type)).with_fields(FIELDS.get(model_type, {}))

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from recordings import VIDEOS
 from wholes import LLAVA, MORE, QWEN2_5, SMALL, VIT
 
 import nbanalyzer
 from nbanalyzer import populate
 from nbanalyzer.errors import ConfigError, InputError
+from nbanalyzer.generate import hf
 from nbanalyzer.generate.check import oracle
 from nbanalyzer.generate.check.media import in_run
 from nbanalyzer.generate.model.subject import Subject
@@ -131,6 +133,22 @@ def test_a_tower_that_transformers_does_not_have_is_no_text_model() -> None:
         Subject.of({"model_type": "nomic_bert", "architectures": ["NomicVisionModel"], "img_size": 224})
 
 
-def test_a_video_is_no_image() -> None:
-    with pytest.raises(ConfigError, match="does not read text alone"):
-        Subject.of({"model_type": "videomae", "architectures": ["VideoMAEForVideoClassification"]})
+@pytest.mark.slow
+def test_a_video_is_so_many_frames_and_one_a_sequence() -> None:
+    """Frames are taken two by two: 2 x 16 patches, each 14 x 14 x 2 x 3 numbers made 48."""
+    template = nbanalyzer.generate(VIDEOS["videomae"], model_id="some/model")
+    found = populate(template, batch_size=3)
+    assert "a video of 4 frames of 56x56 each" in str(found)
+    patches = found.cost(found.find("videomae.embeddings.patch_embeddings"))
+    assert patches.matmul_flops == 2 * 3 * 2 * 16 * 48 * (14 * 14 * 2 * 3)
+    with pytest.raises(InputError, match="one video a sequence, so that batch_size says how many"):
+        populate(template, images=2)
+    with pytest.raises(InputError, match="audio_seconds changes nothing: this model reads videos"):
+        populate(template, audio_seconds=2)
+
+
+def test_a_tower_of_a_whole_is_found_by_what_it_takes() -> None:
+    """Transformers says of Llama 4's and Llama 3.2's that they read tokens first, as the wholes do."""
+    assert hf.main_input(hf.exported("MllamaVisionModel")) == "pixel_values"
+    assert hf.main_input(hf.exported("Llama4VisionModel")) == "pixel_values"
+    assert hf.main_input(hf.exported("LlavaForConditionalGeneration")) == "input_ids"

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from newest import NEWEST
 from prompts import PROMPTS
+from recordings import VIDEOS
+from tilings import TILINGS
 from torch.utils.flop_counter import FlopCounterMode
 from towers import TIMM, TOWERS
 from wholes import LLAVA, MORE, SMALL, TOWER
@@ -20,7 +23,7 @@ from nbanalyzer.generate.check import oracle
 from nbanalyzer.generate.check.comparison import comparisons
 from nbanalyzer.generate.check.media import in_run
 from nbanalyzer.generate.model.subject import Subject, UnrunnableError
-from nbanalyzer.generate.trace.layers import count_fields, stacks
+from nbanalyzer.generate.trace.layers import count_fields, shallow, stacks
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.media import positions_of
 
@@ -42,10 +45,10 @@ MANY = (
 )
 """One of each way to read: the others are asked by `make long`."""
 
-EVERY = {**SMALL, **MORE, **PROMPTS, **TOWERS}
+EVERY = {**SMALL, **MORE, **PROMPTS, **NEWEST, **TILINGS, **TOWERS}
 IN_PROMPT = tuple(name for name, config in EVERY.items() if "text_config" in config and "clip" not in name)
 IN_PROMPT += ("chameleon",)  # its text model is not a part of its own
-IN_PROMPT = tuple(name for name in IN_PROMPT if name not in {"siglip", "blip-2", "instructblip"})
+IN_PROMPT = tuple(name for name in IN_PROMPT if name not in {"siglip", "blip-2", "instructblip", "instructblipvideo"})
 WITHOUT_TIMM = pytest.mark.skipif(find_spec("timm") is None, reason="timm is not installed")
 
 
@@ -67,7 +70,7 @@ def runs_of(subject: Subject, size: str) -> dict[str, dict[str, Any]]:
     }
 
 
-@pytest.mark.parametrize("family", marked((*MORE, *PROMPTS, *TOWERS)))
+@pytest.mark.parametrize("family", marked((*MORE, *PROMPTS, *NEWEST, *TILINGS, *TOWERS)))
 def test_the_meta_device_counts_what_the_cpu_does(family: str) -> None:
     """On the CPU all tensors are real, and transformers checks that placeholders and images agree."""
     subject = Subject.of(EVERY[family])
@@ -221,9 +224,9 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", SHAPES)
+@pytest.mark.parametrize("family", [*SHAPES, *VIDEOS])
 def test_what_no_field_explains_is_a_number_of_its_own_config(family: str) -> None:
-    config = SHAPES[family]
+    config = {**SHAPES, **VIDEOS}[family]
     template = nbanalyzer.generate(config, model_id="some/model")
     assert template.provenance["result"] == "equal"
     subject = replace(Subject.of(config), device="cpu")
@@ -248,6 +251,21 @@ def test_two_towers_of_one_depth_are_each_counted_by_its_own_field() -> None:
     assert found["vision_config.depth"].path == "model.visual.blocks"
     assert found["audio_config.encoder_layers"].path == "model.audio_tower.layers"
     assert found["text_config.num_hidden_layers"].path == "model.language_model.layers"
+
+
+@pytest.mark.parametrize(
+    ("family", "fields"),
+    [
+        ("granite_speech", {"text_config.num_hidden_layers": 2, "encoder_config.num_layers": 2}),
+        ("instructblip", {"vision_config.num_hidden_layers": 2, "qformer_config.num_hidden_layers": 2}),
+        ("parakeet", {"encoder_config.num_hidden_layers": 2}),
+    ],
+)
+def test_a_part_of_any_name_is_traced_with_few_of_its_layers(family: str, fields: dict[str, int]) -> None:
+    """Of parts of 7 layers, whatever the config calls them: else time grows with the model, not with what it does."""
+    subject = Subject.of(EVERY[family]).with_fields(dict.fromkeys(fields, 7))
+    _, depth = shallow(subject, least=2)
+    assert {name: depth.fields.get(name) for name in fields} == fields
 
 
 @pytest.mark.slow

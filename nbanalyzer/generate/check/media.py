@@ -42,7 +42,7 @@ def needed(subject: Subject) -> dict[str, Any]:
 def room(subject: Subject) -> int:
     """Return how many positions of every sequence an image takes, 0 where a model may read text alone."""
     reader = subject.reader
-    if reader is None or not reader.reads.each or reader.reads.what != "images":
+    if reader is None or not reader.reads.each or reader.reads.what == "sound":
         return 0
     return positions_of(reader.reads, values_of(subject), in_run(subject, {}), 1)
 

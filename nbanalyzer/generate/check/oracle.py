@@ -23,7 +23,7 @@ from nbanalyzer.generate.dispatch import hooked
 from nbanalyzer.generate.hf import MASKS
 from nbanalyzer.generate.model.meta import Answers
 from nbanalyzer.generate.model.subject import Step, Subject, UnrunnableError
-from nbanalyzer.generate.trace.layers import Depth, seen_alike, stacks
+from nbanalyzer.generate.trace.layers import Depth, attends_fused, seen_alike, stacks
 from nbanalyzer.generate.trace.pricing import Amount, total, work
 from nbanalyzer.generate.trace.recorder import trace
 from nbanalyzer.generate.trace.scope import Operation, Scope
@@ -179,7 +179,7 @@ def traffic(root: Scope, tokens: int, size: int = 2) -> Seen:
         UnknownOperation: one that no rule says the cost of.
 
     """
-    fused = any(operation.name == "scaled_dot_product_attention" for operation in root.operations())
+    fused = attends_fused(root)
     model = root.module
     names = {id(module): name for name, module in model.named_modules()} if model is not None else {}
     known: dict[object, Cost] = {}  # layers repeat themselves

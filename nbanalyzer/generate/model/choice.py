@@ -72,7 +72,7 @@ def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
         _require_one_answer(config)
     if named is not None and part is not None and _reads(named) == part.model_type:
         return _of_class(named, part.config, config)
-    if named is not None and _reads(named) != model_type:
+    if named is not None and not _is_for(named, str(model_type)):
         raise ConfigError(
             f"contradicts itself: model_type is {model_type!r}, architectures are {', '.join(stated)}, "
             f"and {named.__name__} is of {_reads(named)!r}"
@@ -104,7 +104,7 @@ def _reading(whole: Mapping[str, Any], config_class: Any, stated: list[str]) -> 
     found = next((class_ for name in stated if (class_ := hf.exported(name)) is not None), None)
     if not stated:
         found = hf.whole_class(str(whole["model_type"]))
-    if found is None or _reads(found) != whole["model_type"]:
+    if found is None or not _is_for(found, str(whole["model_type"])):
         return None
     config = _built(config_class, whole)
     if config is None or reader_of(found, config) is None:
@@ -188,6 +188,11 @@ def _named(stated: list[str], filed: Mapping[Kind, Mapping[str, str]]) -> type[A
 def _reads(model_class: type[Any]) -> str:
     """Return the model type of the configs that a class is built from."""
     return str(getattr(getattr(model_class, "config_class", None), "model_type", ""))
+
+
+def _is_for(model_class: type[Any], model_type: str) -> bool:
+    """Return whether a class is built from configs of a model type: its own, or one that has no class of its own."""
+    return _reads(model_class) == model_type or hf.whole_class(model_type) is model_class
 
 
 def _type_of(name: str, filed: Mapping[Kind, Mapping[str, str]]) -> str:

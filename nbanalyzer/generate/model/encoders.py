@@ -23,10 +23,8 @@ USUAL = 224
 """The side of images in pixels where a config states none: of nearly all published processors of such models."""
 
 
-def images(config: Any) -> Reader | None:
-    """Return the reader of an encoder whose sequences are an image each; None for one of frames of a video."""
-    if hasattr(config, "num_frames"):
-        return None
+def images(config: Any) -> Reader:
+    """Return the reader of an encoder whose sequences are an image each."""
     return Reader(_reads(config, each=True), pixels, of_one_size(config))
 
 
@@ -81,7 +79,7 @@ def deepest(config: Any) -> int:
 
 
 _HALVES = ("vision_config", "encoder", "backbone_config")
-_SIDES = ("image_size", "img_size", "input_size")
+_SIDES = ("image_size", "img_size", "input_size", "crop_size")
 
 
 def one_size(config: Any) -> tuple[str, str]:

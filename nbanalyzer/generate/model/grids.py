@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 import torch
+from msgspec import structs
 
 from nbanalyzer.templates.media import Media
 from nbanalyzer.templates.template import Reads
 
 from .reader import Reader, image_token
 
-__all__ = ["fuyu", "gemma4", "on_grid", "pixtral", "qwen3_vl"]
+__all__ = ["fuyu", "gemma4", "hunyuan_vl", "on_grid", "packed", "pixtral", "positions", "qwen3_vl", "video_llama_3"]
 
 SHORTEST, LONGEST = 5, 11  # sides of a probe's images, in merged patches
 
@@ -71,21 +73,26 @@ def on_grid(
 
 
 def positions(step: Any) -> dict[str, Any]:
-    """Return places of tokens in time, height and width, which are three numbers each."""
+    """Return places of tokens as several numbers each: in time, height and width, of some models the image's, too."""
+    planes = len(_sections(step.model.config)) or 3
     if step.subject.device == "meta":
-        return {"position_ids": torch.empty((3, step.batch_size, step.seq_len), dtype=torch.long, device="meta")}
+        return {"position_ids": torch.empty((planes, step.batch_size, step.seq_len), dtype=torch.long, device="meta")}
     place = torch.arange(step.cache_len, step.cache_len + step.seq_len)
-    return {"position_ids": place.expand(3, step.batch_size, -1)}
+    return {"position_ids": place.expand(planes, step.batch_size, -1)}
+
+
+def _sections(config: Any) -> tuple[int, ...]:
+    """Return how a head is divided among the numbers of a place, as a config states it."""
+    rope = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    return tuple(rope.get("mrope_section") or ())
 
 
 def _has_planes(config: Any) -> bool:
-    """Return whether the places of tokens are three numbers each."""
-    text = config.get_text_config()
-    rope = getattr(text, "rope_parameters", None) or {}
-    return "mrope_section" in rope or str(config.model_type).startswith(_PLANES)
+    """Return whether the places of tokens are several numbers each."""
+    return bool(_sections(config)) or str(config.model_type).startswith(_PLANES)
 
 
-_PLANES = ("qwen2", "qwen3", "glm", "cosmos3_omni", "ernie4_5_vl", "paddleocr_vl")
+_PLANES = ("cohere_compass", "qwen2", "qwen3", "glm", "cosmos3_omni", "ernie4_5_vl", "paddleocr_vl")
 _WIDTHS = ("embed_dim", "hidden_size")
 _HEADS = ("num_heads", "num_attention_heads")
 _CHANNELS = ("in_channels", "num_channels", "in_chans")
@@ -141,6 +148,78 @@ def qwen3_vl(config: Any, least: int = 256 * 256, most: int = 4096 * 4096) -> Re
     indexes = getattr(config.vision_config, "deepstack_visual_indexes", None) or [0]
     return on_grid(least, most, deep=(len(indexes) + 1, max(indexes) + 2))(config)
 
+
+def hunyuan_vl(config: Any) -> Reader:
+    """Return the reader of a model that puts an end behind every row of an image, and one at both of its ends."""
+    reader = on_grid(512 * 512, 2048 * 2048)(config)
+    merge = _merge_of(config.vision_config)
+    tokens = f"{{image_rows}} // {merge} * ({{image_columns}} // {merge} + 1) + 2"
+    return replace(
+        reader, reads=structs.replace(reader.reads, variables={**reader.reads.variables, "image_tokens": tokens})
+    )
+
+
+def video_llama_3(config: Any) -> Reader:
+    """Return the reader of a model that is told how many patches of an image are merged: of images each is its own."""
+    reader = on_grid(56 * 56, 14 * 14 * 16384)(config)
+
+    def inputs(step: Any) -> dict[str, Any]:
+        return {**reader.inputs(step), "image_merge_sizes": torch.ones(step.media.num_images, dtype=torch.long)}
+
+    return replace(reader, inputs=inputs)
+
+
+def packed(config: Any) -> Reader | None:
+    """Return the reader of a model whose tower reads tokens of its own before each image: Nemotron 3 Nano Omni.
+
+    Several images are one sequence, in which each attends to itself; a single one is read as it is.
+    """
+    vision = config.vision_config
+    if config.downsample_ratio != 1 / _SHUFFLED or getattr(vision, "model_type", "") != "radio":
+        return None
+    patch, before = "{vision_patch_size}", "({vision_num_cls_tokens} + {vision_num_registers})"
+    reads = Reads(
+        what="images",
+        rule="patch budget",
+        sizes={
+            "factor": f"{patch} * {_SHUFFLED}", "patch": patch, "merged": str(_SHUFFLED), "least": "1024",
+            "most": "13312",
+        },
+        variables={
+            "image_rows": f"{{image_height}} // {patch}",
+            "image_columns": f"{{image_width}} // {patch}",
+            "image_patches": "{image_rows} * {image_columns}",
+            "longer_side": "max({image_rows}, {image_columns})",
+            "image_positions": f"{{image_patches}} + {before}",
+            "image_tokens": f"{{image_patches}} // {_SHUFFLED**2}",
+            "vision_head_dim": "{vision_hidden_size} // {vision_num_attention_heads}",
+            "vision_merged_size": f"{{vision_hidden_size}} * {_SHUFFLED**2}",
+        },
+        positions="{image_tokens}",
+    )  # fmt: skip
+
+    def inputs(step: Any) -> dict[str, Any]:
+        own, media = step.model.config, step.media
+        side = own.vision_config.patch_size
+        rows, columns = media.image_height // side, media.image_width // side
+        return {
+            "input_ids": step.prompt(image_token(own)),
+            "pixel_values": step.floats(media.num_images * rows * columns, own.vision_config.patch_dim),
+            "image_grid_hw": torch.tensor([[rows, columns]] * media.num_images),
+        }
+
+    def draw(chance: Random, values: Mapping[str, int], count: int) -> Media:
+        side = values["vision_patch_size"] * _SHUFFLED
+        return Media(count, side * chance.randint(2, 13), side * chance.randint(SHORTEST, LONGEST))
+
+    return Reader(
+        reads, inputs, draw, reads_text=True, looks=True, counts_on_host=True, cases=("{num_images} > 1",),
+        held=("patch_dim", "video_patch_dim", "video_temporal_patch_size"),
+    )  # fmt: skip
+
+
+_SHUFFLED = 2
+"""The side of the patches that become one token."""
 
 _PATCHES = 280
 """Pooled patches of an image at most, and those that every image is filled up to, where a config states none."""

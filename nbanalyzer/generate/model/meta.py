@@ -47,16 +47,18 @@ def answer(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     except TypeError:  # an argument that cannot be a key
         key = known = None
     if known is not None:
-        return torch.empty_strided(*known[:2], dtype=known[2], device="meta")
+        made = tuple(torch.empty_strided(*sizes, dtype=dtype, device="meta") for *sizes, dtype in known)
+        return made[0] if len(made) == 1 else made
     result = func(*args, **kwargs)
-    if key and type(result) is torch.Tensor and result.is_meta and result.layout is torch.strided:
+    several = result if type(result) is tuple and len(result) > 1 else (result,)  # a norm gives what it divided by, too
+    if key and all(type(one) is torch.Tensor and one.is_meta and one.layout is torch.strided for one in several):
         if len(_RESULTS) >= _MOST_RESULTS:
             _RESULTS.clear()
-        _RESULTS[key] = (result.shape, result.stride(), result.dtype)
+        _RESULTS[key] = tuple((one.shape, one.stride(), one.dtype) for one in several)
     return result
 
 
-_RESULTS: dict[Any, tuple[Any, ...]] = {}
+_RESULTS: dict[Any, tuple[tuple[Any, ...], ...]] = {}
 _MOST_RESULTS = 20_000
 
 

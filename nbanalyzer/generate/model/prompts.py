@@ -12,13 +12,13 @@ import torch
 from nbanalyzer.templates.media import Media
 from nbanalyzer.templates.template import Reads
 
-from .encoders import deepest, of_one_size, one_size, pixels, squares
+from .encoders import deepest, of_one_size, one_size, pixels, sides_of, squares
 from .grids import pixtral
 from .reader import Reader, image_token
 
 __all__ = [
-    "aria", "before_text", "gemma3", "in_prompt", "instructed", "into_encoder", "latents", "llava",
-    "paligemma", "queried",
+    "aria", "before_text", "gemma3", "in_four_frames", "in_prompt", "instructed", "into_encoder", "latents", "llava",
+    "paligemma", "queried", "seen_twice",
 ]  # fmt: skip
 
 
@@ -92,6 +92,37 @@ def instructed(config: Any) -> Reader | None:
     def inputs(step: Any) -> dict[str, Any]:
         asked = step.seq_len - step.model.config.num_query_tokens
         return {**reader.inputs(step), "qformer_input_ids": step.tokens(asked)}
+
+    return replace(reader, inputs=inputs)
+
+
+def in_four_frames(config: Any) -> Reader | None:
+    """Return the reader of a model that reads four frames a sequence, always: InstructBLIP for videos."""
+    if getattr(config, "video_token_index", None) is None:
+        return None
+    taken = "4 * {num_query_tokens}"
+    reader = in_prompt(config, taken, held=("num_query_tokens",), each=True)
+
+    def inputs(step: Any) -> dict[str, Any]:
+        own = step.model.config
+        shape = (getattr(own.vision_config, "num_channels", 3), *sides_of(own))
+        return {
+            "input_ids": step.prompt(own.video_token_index),
+            "pixel_values": step.floats(step.batch_size, 4, *shape),
+            "qformer_input_ids": step.tokens(step.seq_len - 4 * own.num_query_tokens),
+        }
+
+    return replace(reader, inputs=inputs)
+
+
+def seen_twice(config: Any) -> Reader:
+    """Return the reader of a model with a second tower, for the same image in more pixels: DeepSeek-VL's hybrid."""
+    reader = in_prompt(config, "{image_patches}", held=("image_size", "patch_size"))
+
+    def inputs(step: Any) -> dict[str, Any]:
+        finer = step.model.config.high_res_vision_config
+        shape = (step.media.num_images, finer.num_channels, finer.image_size, finer.image_size)
+        return {**reader.inputs(step), "high_res_pixel_values": step.floats(*shape)}
 
     return replace(reader, inputs=inputs)
 

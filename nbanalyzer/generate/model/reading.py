@@ -14,11 +14,13 @@ from nbanalyzer.generate import hf
 
 from .codes import chameleon, emu3
 from .encoders import and_texts, beside_text, images
-from .grids import fuyu, gemma4, on_grid, pixtral, qwen3_vl
+from .grids import fuyu, gemma4, hunyuan_vl, on_grid, packed, pixtral, qwen3_vl, video_llama_3
+from .patches import aligned, codes, enlarged, rowed, unified, unscaled, windowed, with_class
 from .prompts import (
     aria,
     before_text,
     gemma3,
+    in_four_frames,
     in_prompt,
     instructed,
     into_encoder,
@@ -26,12 +28,15 @@ from .prompts import (
     llava,
     paligemma,
     queried,
+    seen_twice,
 )  # fmt: skip
 from .reader import Reader
+from .slices import downsampled, in_windows, overlapping, sliced
 from .sounds import clap, spectra, waves
 from .speech import filled_up, granite, heard, qwen3_asr
-from .tiles import covering, crossed, in_five, listed, one_or_tiles, shuffled, split
+from .tiles import covering, crossed, in_five, listed, one_or_tiles, padded, shuffled, split
 from .towers import READERS, of_timm
+from .videos import clips, clips_and_texts
 
 __all__ = ["reader_of"]
 
@@ -42,7 +47,7 @@ def reader_of(model_class: type[Any] | None, config: Any) -> Reader | None:
         return None
     takes = hf.parameters_of_forward(model_class)
     if "input_ids" not in takes:
-        make = _PLAIN.get(hf.main_input(model_class))
+        make = _TOWERS.get(config.model_type) or _PLAIN.get(hf.main_input(model_class))
         return make(config) if make else None
     if not hf.reads_media(model_class):
         return None
@@ -55,9 +60,15 @@ def reader_of(model_class: type[Any] | None, config: Any) -> Reader | None:
 
 
 _PLAIN: Mapping[str, Callable[[Any], Reader | None]] = {
-    "pixel_values": images, "input_values": waves, "input_features": spectra,
+    "pixel_values": images, "pixel_values_videos": clips, "input_values": waves, "input_features": spectra,
 }  # fmt: skip
 """What an encoder reads, by transformers' name for it → how."""
+
+_TOWERS: Mapping[str, Callable[[Any], Reader | None]] = {
+    **dict.fromkeys(("videomae", "timesformer", "vivit"), clips),
+    "mllama_vision_model": padded,
+}
+"""Model type of an encoder → how it reads what it does not say by name."""
 
 _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(("vilt", "blip", "owlvit", "owlv2"), beside_text),
@@ -74,6 +85,10 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "idefics2": in_five,
     "lfm2_vl": one_or_tiles,
     "ovis2": covering,
+    "molmo2": overlapping,
+    "step3p7": in_windows,
+    "granite4_vision": downsampled,
+    **dict.fromkeys(("minicpmv4_6", "minicpmv4_7"), sliced),
     "mllama": crossed,
     "aria": aria,
     "chameleon": chameleon,
@@ -83,21 +98,33 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "florence2": into_encoder,
     "git": before_text,
     "instructblip": instructed,
+    "instructblipvideo": in_four_frames,
+    "deepseek_vl_hybrid": seen_twice,
     "kosmos-2": latents,
     **dict.fromkeys(("deepseek_vl", "janus"), lambda config: in_prompt(config, "{image_patches}")),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), on_grid(56 * 56, 28 * 28 * 16384)),
     "qwen2_5_omni_thinker": on_grid(56 * 56, 28 * 28 * 16384),
     "qwen3_omni_moe_thinker": lambda config: qwen3_vl(config, 56 * 56, 28 * 28 * 16384),
     **dict.fromkeys(("exaone4_5", "hyperclovax_vision_v2", "cohere_compass"), on_grid(56 * 56, 28 * 28 * 16384)),
-    **dict.fromkeys(("glm4v", "glm4v_moe", "glm46v", "glmga", "glm_ocr"), on_grid(112 * 112, 28 * 28 * 15000)),
+    **dict.fromkeys(("glm4v", "glm4v_moe", "glm46v", "glmga", "glm_ocr"), enlarged(112 * 56, 28 * 28 * 7500)),
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "qwen4_exp", "cosmos3_omni"), qwen3_vl),
     **dict.fromkeys(READERS, of_timm),
     "gemma4": gemma4,
+    "gemma4_unified": unified,
+    "glm5_next": aligned,
+    "hy_v4_vl": rowed,
+    "apertus1p5": codes,
+    **dict.fromkeys(("muse_glimmer", "muse_spark"), windowed),
+    "inkling_mm_model": unscaled,
+    **dict.fromkeys(("inkling2", "inkling2_loop"), with_class),
+    "lfm3_vl": on_grid(256 * 256, 4096 * 4096),
+    "cosmos3_edge": enlarged(256 * 256, 4096 * 4096),
     "ernie4_5_vl_moe": on_grid(56 * 56, 28 * 28 * 6177),
     "paddleocr_vl": on_grid(384 * 384, 1536 * 1536, flat=False),
-    "video_llama_3": on_grid(56 * 56, 28 * 28 * 16384),
+    "video_llama_3": video_llama_3,
     "kimi_k25": on_grid(1, 16384, longest=512, flat=False),
-    "hunyuan_vl": on_grid(512 * 512, 2048 * 2048),
+    "hunyuan_vl": hunyuan_vl,
+    "nemotron_h_omni": packed,
     "minimax_m3_vl": on_grid(4 * 28 * 28, 451584),
     **dict.fromkeys(("voxtral", "moss_transcribe_diarize"), heard),
     "qwen2_audio": filled_up,
@@ -107,5 +134,6 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(("granite_speech", "granite_speech_plus"), granite),
     "qwen3_asr": qwen3_asr,
     "clap": clap,
+    "videoprism": clips_and_texts,
 }
 """Model type → how models of it read images or sound beside text."""

@@ -23,7 +23,7 @@ from nbanalyzer.generate.deadline import look
 from nbanalyzer.generate.dispatch import tensors_of, unscripted
 from nbanalyzer.generate.hf import Kind, quiet
 from nbanalyzer.templates.config import extract_model_params
-from nbanalyzer.templates.config_files import MEDIA_PARTS, TEXT_PARTS, put, text_fields, text_part
+from nbanalyzer.templates.config_files import MEDIA_PARTS, TEXT_PARTS, put, text_fields, text_part, with_dots
 from nbanalyzer.templates.media import Media, positions_of
 
 from . import data
@@ -115,13 +115,10 @@ class Subject(Choice):
         return self._flat(dict(self.config))
 
     def _flat(self, fields: dict[str, Any]) -> dict[str, Any]:
-        parts = {key: value for key, value in fields.items() if key in (*TEXT_PARTS, *MEDIA_PARTS)}
-        if self.model_class is None or not any(isinstance(value, dict) for value in parts.values()):
+        parts = (fields.get(key) for key in (*TEXT_PARTS, *MEDIA_PARTS, "encoder_config"))
+        if self.model_class is None or not any(isinstance(value, dict) for value in parts):
             return fields
-        found = {key: value for key, value in fields.items() if key not in parts}
-        for key, part in parts.items():
-            found |= {f"{key}.{name}": value for name, value in dict(part or {}).items()}
-        return found
+        return with_dots(fields)
 
     def build(self, attn: str = "sdpa", experts: str = "") -> torch.nn.Module:
         """Return the model in bf16 on its device; eager attention where a part of it has no other.

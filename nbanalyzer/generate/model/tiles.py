@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -13,10 +14,13 @@ from nbanalyzer.formulas.formula import parse
 from nbanalyzer.templates.media import RULES, Media, evaluated
 from nbanalyzer.templates.template import Reads
 
-from .encoders import deepest, of_one_size, one_size, sides_of, squares, vision_of
+from .encoders import deepest, images, of_one_size, one_size, sides_of, squares, vision_of
 from .reader import Reader, image_token
 
-__all__ = ["covering", "crossed", "in_five", "listed", "one_or_tiles", "shuffled", "split", "tiled"]
+__all__ = [
+    "canvases", "covering", "crossed", "in_five", "listed", "one_or_tiles", "padded", "shuffled", "split", "tiled",
+    "with_sizes",
+]  # fmt: skip
 
 _TILES = "{tile_rows} * {tile_columns} + ({tile_rows} * {tile_columns} > 1)"
 """Tiles of an image: those of its canvas, and one of the whole image if they are several."""
@@ -82,21 +86,14 @@ def _patches(config: Any) -> str:
 
 def listed(config: Any) -> Reader | None:
     """Return the reader of a model that states its canvases: LLaVA-NeXT; rows of patches have an end each."""
-    vision, points = config.vision_config, getattr(config, "image_grid_pinpoints", None)
-    if not points or not squares(config):
+    vision = config.vision_config
+    if not getattr(config, "image_grid_pinpoints", None) or not squares(config):
         return None
-    side = vision.image_size
-    for point in points:
-        if not isinstance(point, list | tuple) or len(point) != 2 or not all(_holds(size, side) for size in point):
-            raise ConfigError(f"image_grid_pinpoints has {quote(point)}: a canvas is of whole tiles of {side} pixels")
-    sizes = {"patches": "{image_grid}"}
-    for number, (height, width) in enumerate(points, 1):
-        sizes |= {f"rows_{number}": str(height // side), f"columns_{number}": str(width // side)}
+    sizes = {**canvases(config), "patches": "{vision_image_size} // {vision_patch_size}"}
     drops = config.vision_feature_select_strategy == "default"
     has_class = vision.model_type == "clip_vision_model"
     most = _most_shown(config)
     whole = "{image_patches}" + (" + 1" if has_class and not drops else " - 1" if drops and not has_class else "")
-    sizes["patches"] = "{vision_image_size} // {vision_patch_size}"
     variables = {
         "image_tiles": "{tile_rows} * {tile_columns} + 1",
         "tile_tokens": whole,
@@ -110,23 +107,41 @@ def listed(config: Any) -> Reader | None:
         }
     variables["image_tokens"] = "{tile_tokens} + {shown_patches}" if most else "{tile_tokens} + {kept_patches}"
 
-    def inputs(step: Any, tiles: int) -> dict[str, Any]:
-        media = step.media
-        return {
-            "pixel_values": _pixels(step, media.num_images, tiles),
-            "image_sizes": torch.tensor([[media.image_height, media.image_width]] * media.num_images),
-        }
-
     return tiled(
         config,
         "listed canvases",
         sizes,
         variables,
-        inputs,
+        with_sizes,
         held=("image_size", "patch_size"),
         least=(2, deepest(config)),
         cases=("{image_shrunk} > 0",) if most else (),
     )
+
+
+def with_sizes(step: Any, tiles: int) -> dict[str, Any]:
+    """Return images in so many tiles each, and their sizes before they were laid on a canvas."""
+    media = step.media
+    return {
+        "pixel_values": _pixels(step, media.num_images, tiles),
+        "image_sizes": torch.tensor([[media.image_height, media.image_width]] * media.num_images),
+    }
+
+
+def canvases(config: Any) -> dict[str, str]:
+    """Return the canvases that a config lists, as rows and columns of tiles.
+
+    Raises:
+        ConfigError: one of them is not of whole tiles.
+
+    """
+    side, sizes = config.vision_config.image_size, {}
+    for number, point in enumerate(config.image_grid_pinpoints, 1):
+        if not isinstance(point, list | tuple) or len(point) != 2 or not all(_holds(size, side) for size in point):
+            raise ConfigError(f"image_grid_pinpoints has {quote(point)}: a canvas is of whole tiles of {side} pixels")
+        height, width = point
+        sizes |= {f"rows_{number}": str(height // side), f"columns_{number}": str(width // side)}
+    return sizes
 
 
 def _most_shown(config: Any) -> int:
@@ -310,3 +325,20 @@ def crossed(config: Any) -> Reader:
 
     deep = max(getattr(config.vision_config, "intermediate_layers_indices", None) or [0]) + 2
     return Reader(reads, inputs, of_one_size(config), reads_text=True, always=mask, least=(2, deep))
+
+
+def padded(config: Any) -> Reader:
+    """Return the reader of the same tower alone: an image a sequence."""
+    reader = images(config)
+
+    def inputs(step: Any) -> dict[str, Any]:
+        own = step.model.config
+        tiles = own.max_num_tiles
+        return {
+            "pixel_values": step.floats(step.batch_size, 1, tiles, own.num_channels, own.image_size, own.image_size),
+            "aspect_ratio_ids": step.ones(step.batch_size, 1),
+            "aspect_ratio_mask": step.ones(step.batch_size, 1, tiles),
+        }
+
+    deep = max(config.intermediate_layers_indices) + 2
+    return replace(reader, inputs=inputs, least=(deep, deep))

@@ -75,7 +75,7 @@ def _with_media(
     plain = runs if subject.reader is not None and subject.reader.optional else ()
     for batch, lengths, read in plain:
         observations += observe(subject, depth, batch, lengths, read, real=True, attn=attn)
-    counts = (3, 1, 1, 2, 2, 5)  # others than those of sequences
+    counts = (4, 1, 1, 2, 2, 5)  # others than those of sequences, and more than one of several
     more = ((4, (9, 2, 1), 7), (1, (11, 3, 1), 11))
     several = 1 if subject.reader is None or not subject.reader.cases else 3  # so that each case is seen in every one
     for count, (batch, lengths, read) in zip(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -12,9 +12,9 @@ import torch
 
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.generate.model.subject import Subject
-from nbanalyzer.templates.config_files import MEDIA_PARTS
+from nbanalyzer.templates.config_files import MEDIA_PARTS, TEXT_PARTS
 
-from .scope import Scope, modules_of, qualified_name
+from .scope import ATTENTION, Scope, joined, modules_of, qualified_name
 
 __all__ = [
     "COUNTS",
@@ -22,6 +22,7 @@ __all__ = [
     "Facts",
     "Stack",
     "ascends",
+    "attends_fused",
     "count_fields",
     "depth_of",
     "facts_of",
@@ -117,6 +118,30 @@ def seen_once(found: Sequence[Stack], later: Sequence[Scope]) -> list[Stack]:
         replace(stack, once=bool(later) and not any(path.startswith(f"{stack.path}.") for path in calls))
         for stack in found
     ]
+
+
+def attends_fused(root: Scope) -> bool:
+    """Return whether the masks that are made in a step are for fused kernels: those of the text model, if it attends.
+
+    A tower may attend in another way than the text model does.
+    """
+    every = {operation.name for operation in root.operations()}
+    own = set(_outside_towers(root))
+    return FUSED in own or (FUSED in every and "_softmax" not in own)
+
+
+FUSED = ATTENTION.rpartition(".")[2]
+
+
+def _outside_towers(scope: Scope, path: str = "") -> Iterator[str]:
+    """Yield the names of the operations that are in no part that reads images or sound."""
+    for child in scope.children:
+        if not isinstance(child, Scope):
+            yield child.name
+            continue
+        inside = joined(path, child.name) if child.module is not None else path
+        if not any(pattern.search(inside) for pattern in _MEDIA.values()):
+            yield from _outside_towers(child, inside)
 
 
 def facts_of(layer: torch.nn.Module) -> Facts:
@@ -229,7 +254,9 @@ def count_fields(config: Mapping[str, Any], found: Sequence[Stack]) -> dict[str,
 def _is_of(stack: Stack, name: str) -> bool:
     """Return whether a stack is in the part of a model that a field with a dot is of."""
     part = name.partition(".")[0]
-    return stack.part == (part if part in MEDIA_PARTS else "")  # two towers may be as deep as each other
+    if part in (*MEDIA_PARTS, *TEXT_PARTS):
+        return stack.part == (part if part in MEDIA_PARTS else "")  # two towers may be as deep as each other
+    return part.removesuffix("_config") in stack.path.split(".")
 
 
 def depth_of(subject: Subject, found: Sequence[Stack], fields: Mapping[str, Any], least: int = 1) -> Depth:

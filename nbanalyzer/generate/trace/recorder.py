@@ -7,9 +7,11 @@ asked to run.
 from __future__ import annotations
 
 import gc
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import torch
@@ -36,6 +38,7 @@ _MOVES_NOTHING = words(
     "squeeze_ t_ transpose_ unsqueeze_",
 )
 """Operations that allocate or reinterpret memory without moving any; so do all whose schema says view."""
+_LAYER = re.compile(r"\.\d+(\.|$)")
 
 
 @contextmanager
@@ -58,6 +61,7 @@ def trace(step: Step, logits: int = 0) -> Scope:
     has_data = step.subject.device != "meta"
     with recorder.open(), Operations(recorder, keeps=not has_data):
         step.run(logits)
+    recorder.root.children += [operation for early in recorder.early.values() for operation in early]
     group_layers(recorder.root, "", dict(step.model.named_modules()))
     if has_data:
         group_experts(recorder.root)
@@ -77,6 +81,7 @@ class Recorder:
         self.root = Scope("", qualified_name(type(model)), model)
         self.stack = [self.root]
         self.paths = [""]
+        self.early: dict[str, list[Operation]] = {}
         self.alive: list[object] = []  # a freed address would be given out again
         self.owner: dict[int, str] = {}
         self.silent = 0
@@ -105,9 +110,23 @@ class Recorder:
         above = f"{self.paths[-1]}." if self.paths[-1] else ""
         name = path.removeprefix(above) if path.startswith(above) else path
         scope = Scope(name, qualified_name(type(module)), module)
+        scope.children += self.early.pop(path, ())
         self.stack[-1].children.append(scope)
         self.stack.append(scope)
         self.paths.append(path)
+
+    def note(self, operation: Operation, frame: FrameType | None) -> None:
+        """Note an operation in the scope that is open; or, of a layer's method called from outside, in that layer.
+
+        There it stands first of what the next call of the module does, so that each layer has its own.
+        """
+        path = self.paths[-1]
+        if frame is not None and frame.f_code.co_name != "forward" and not _LAYER.search(path):
+            own = self.names.get(id(frame.f_locals.get("self")), "")
+            if own.startswith(path) and _LAYER.search(own):
+                self.early.setdefault(own, []).append(operation)
+                return
+        self.stack[-1].children.append(operation)
 
     def leave_module(self, module: torch.nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         """Close it."""
@@ -166,9 +185,10 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torc
         if name in _MOVES_NOTHING or not writes_aliases:
             return result
         inputs = leaves(args) + leaves(kwargs.values())
+        frame = _frame_of_model()
         operation = Operation(
             name,
-            line_of_model(),
+            _line_of(frame),
             tuple(map(recorder.operand, inputs)),
             tuple(map(recorder.operand, outputs)),
             pointwise,
@@ -179,16 +199,21 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torc
             operation.detail = kwargs.get("approximate", "none")
         elif name.startswith("_fft"):
             operation.detail = " ".join(map(str, args[1]))
-        recorder.stack[-1].children.append(operation)
+        recorder.note(operation, frame)
         return result
 
 
 def line_of_model() -> str:
     """Return where in the model's code we are: the nearest line that is neither PyTorch's nor this room's."""
-    frame = sys._getframe(1)  # noqa: SLF001 - the documented way to the caller
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if not name.startswith(_NOT_THE_MODELS):
-            return f"{name.rpartition('/')[2]}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
-    return ""
+    return _line_of(_frame_of_model())
+
+
+def _line_of(frame: FrameType | None) -> str:
+    return "" if frame is None else f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno}"
+
+
+def _frame_of_model() -> FrameType | None:
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the documented way to the caller
+    while frame is not None and frame.f_code.co_filename.startswith(_NOT_THE_MODELS):
+        frame = frame.f_back
+    return frame

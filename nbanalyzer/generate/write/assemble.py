@@ -15,6 +15,7 @@ import msgspec
 from nbanalyzer.formulas.formula import Formula, build, constant, parse
 from nbanalyzer.generate.fit.sizes import Gap, Sizes, Unfitted, product
 from nbanalyzer.generate.hf import MASKS
+from nbanalyzer.generate.trace.layers import attends_fused
 from nbanalyzer.generate.trace.pricing import Amount, UnknownOperation, Work, flat, work
 from nbanalyzer.generate.trace.scope import Operation, Scope
 from nbanalyzer.progress import tell
@@ -162,8 +163,7 @@ class Assembly(Sizes):
     @cached_property
     def _eager(self) -> bool:
         """Whether the model was traced with eager attention, whose masks are part of it."""
-        operations = (one for index in self.real for one in self.observations[index].root.operations())
-        return all(operation.name != "scaled_dot_product_attention" for operation in operations)
+        return not any(attends_fused(self.observations[index].root) for index in self.real)
 
     @cached_property
     def _reads(self) -> bool:

@@ -14,6 +14,7 @@ from nbanalyzer.analysis.comparison import Comparison, Variant, ratio
 from nbanalyzer.analysis.memory import Fit, Memory, fit_of
 from nbanalyzer.analysis.populate import populate
 from nbanalyzer.analysis.roofline import Roofline
+from nbanalyzer.costs.metrics import cache_of
 from nbanalyzer.errors import InputError
 from nbanalyzer.hardware.accelerators import hardware as find_hardware
 from nbanalyzer.hardware.profiles import profile as find_profile
@@ -222,10 +223,12 @@ class Answer:
             sent, part = self.analysis.totals["payload_bytes"], "of the pass that is shown" if self.request else ""
             figures.append(Figure("payload_bytes", "communication", sent, "B", si(sent, "B"), part))
         memory = self.memory
+        when, tokens = "at the end" if self.request else "after it", cache_of(self.analysis.template.state)
         for name, value in self.analysis.state.items():
-            label, metric = ("KV cache", "kv_cache_bytes") if name == "kv_cache" else (name.replace("_", " "), name)
-            when = "at the end" if self.request else "after it"
-            figures.append(Figure(metric, label, value, "B", si(value, "B"), when))
+            label, metric = ("KV cache", "kv_cache_bytes") if name in tokens else (name.replace("_", " "), name)
+            size = own["kv_cache_bytes"] if name in tokens else value
+            if name not in tokens[1:]:
+                figures.append(Figure(metric, label, size, "B", si(size, "B"), when))
         parts = ", ".join(f"{si(size, 'B')} {name}" for name, size in memory.parts.items())
         total = float(memory.total) if memory.total != int(memory.total) else int(memory.total)
         figures.append(Figure("memory", "memory, at least", total, "B", si(total, "B"), parts))

@@ -1,0 +1,81 @@
+"""Images that are read whole and in parts beside it, or on a budget of patches, against transformers' processors."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from nbanalyzer.templates.media import RULES
+from nbanalyzer.templates.tiles import SEARCHES, Canvas
+
+MINICPM = {"tile": 448, "most": 9, "patch": 14, "factor": 56}
+MOLMO = {"tile": 378, "patch": 14, "margin": 8, "pooled": 2, "most": 8}
+STEP = {"whole": 728, "tile": 504, "longest": 3024, "patch": 14}
+NEMOTRON = {"patch": 16, "merged": 2, "least": 1024, "most": 13312}
+
+
+def sides(count: int) -> list[tuple[int, int]]:
+    """Return sizes of images, small and large, square and whole slices among them."""
+    chance = random.Random(count)
+    found = [(chance.randint(1, most), chance.randint(1, most)) for _ in range(count) for most in (120, 900, 4000)]
+    found += [(448 * chance.randint(1, 5), 448 * chance.randint(1, 5)) for _ in range(count)]
+    return found + [(side, side) for side in (1, 112, 113, 447, 448, 449, 896, 3000)]
+
+
+@pytest.mark.pytorch
+@pytest.mark.parametrize(("mode", "factor"), [("16x", 56), ("4x", 28)])
+def test_slices_are_those_of_minicpm_v(mode: str, factor: int) -> None:
+    from transformers.models.minicpmv4_6.image_processing_pil_minicpmv4_6 import MiniCPMV4_6ImageProcessorPil
+
+    processor = MiniCPMV4_6ImageProcessorPil()
+    for height, width in sides(200):
+        grid = processor.get_sliced_grid((height, width), 9, 448)
+        whole = processor.find_best_resize((height, width), 448, 14, mode, allow_upscale=grid is None)
+        part = (0, 0)
+        if grid:
+            tall, wide = processor.get_refine_size((height, width), grid, 448, 14, mode, allow_upscale=True)
+            part = (tall // grid[0] // 14, wide // grid[1] // 14)
+        found = SEARCHES["refined canvas"](height, width, {**MINICPM, "factor": factor})
+        assert found == (*(grid or (0, 0)), whole[0] // 14, whole[1] // 14, *part)
+
+
+@pytest.mark.pytorch
+def test_overlapping_crops_are_those_of_molmo_2() -> None:
+    from transformers.models.molmo2.image_processing_molmo2 import compute_crop_geometry
+
+    for height, width in sides(100):
+        rows, columns, tall, wide = compute_crop_geometry(height, width, 8, [4, 4], 378, 14)
+        kept = (-(-tall // 28), -(-wide // 28))
+        assert SEARCHES["overlapping canvas"](height, width, MOLMO) == (rows, columns, *kept, 0, 0)
+
+
+@pytest.mark.pytorch
+def test_windows_are_those_of_step_3_7() -> None:
+    from transformers.models.step3p7.image_processing_step3p7 import Step3p7ImageProcessor
+
+    processor = object.__new__(Step3p7ImageProcessor)
+    for height, width in sides(200):
+        *_, columns, rows, _ = processor._plan_patches(width, height, 728, 504)
+        found = SEARCHES["windows"](height, width, STEP)
+        assert (found.rows, found.columns) == (rows, columns)
+        assert found[2:4] == ((0, 0) if rows else (52, 52))
+
+
+def test_windows_by_hand() -> None:
+    canvas = SEARCHES["windows"]
+    assert canvas(700, 500, STEP) == Canvas(0, 0, 52, 52)  # 1.4 times as long as wide: whole
+    assert canvas(700, 400, STEP) == Canvas(2, 1)  # windows of 400: 1.75 of them, and the rest is more than a fifth
+    assert canvas(1000, 600, STEP) == Canvas(2, 1)  # of 504: 1.98 and 1.19
+    assert canvas(20, 100, STEP) == Canvas(0, 0, 52, 52)  # padded to a square
+
+
+def test_a_budget_of_patches_by_hand() -> None:
+    """Of Nemotron 3 Nano Omni, with patches of 16 pixels, two by two, from 1024 to 13,312 of them."""
+    rule = RULES["patch budget"]
+    assert rule(800, 800, NEMOTRON)[:2] == (800, 800)  # 50.5 to the even number: 50 x 50 patches
+    assert rule(810, 800, NEMOTRON)[:2] == (832, 800)  # 51.1 is 51 rows, and 52 is even
+    assert rule(300, 500, NEMOTRON)[:2] == (416, 672)  # 19 x 32: 1.298 times as many are 25 x 42, and 26 is even
+    # 375.5 is 376 of each, 0.3068 times as many 115.4, so 115; 116 x 115 are 13,340, too many, and so 114 rows;
+    # 114 x 116 are 13,224.
+    assert rule(6000, 6000, NEMOTRON)[:2] == (16 * 114, 16 * 116)
