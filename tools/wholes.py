@@ -43,7 +43,9 @@ VALID: Mapping[str, Mapping[str, Any]] = {
     "aria": {"vision_config": {"model_type": "idefics3_vision", "image_size": 490, "patch_size": 14}},
     "aya_vision": {"vision_config": {"model_type": "siglip_vision_model", "hidden_size": 1152, "image_size": 364}},
     **dict.fromkeys(("cosmos3_omni", "exaone4_5", "qwen3_5", "qwen3_vl"), _VISION_OF_4096),
-    "chameleon": {"vocabulary_map": {"<image>": 8711, **{f"IMGIMG{_letters(code)}Z": 4 + code for code in range(8192)}}},
+    "chameleon": {
+        "vocabulary_map": {"<image>": 8711, **{f"IMGIMG{_letters(code)}Z": 4 + code for code in range(8192)}},
+    },
     "cohere_compass": {
         "text_config": {"rope_parameters": {"full_attention": _ROPE}}, "vision_config": {"out_hidden_size": 8192},
     },

@@ -154,10 +154,8 @@ def whole_class(model_type: str) -> type[Any] | None:
 
 
 def main_input(model_class: type[Any]) -> str:
-    """Return what transformers calls a model's main input, such as ``"pixel_values"``; what it takes first if not that.
-
-    Parts of some wholes have the name that is the whole's.
-    """
+    """Return what transformers calls a model's main input, such as ``"pixel_values"``, or what it takes first."""
+    # Parts of some wholes have the name that is the whole's.
     name, takes = str(getattr(model_class, "main_input_name", "input_ids")), parameters_of_forward(model_class)
     return name if name in takes else next((own for own in takes if own != "self"), "")
 
@@ -250,10 +248,6 @@ def build(builder: Any, config: Any, attn: str, experts: str = "") -> torch.nn.M
         options["experts_implementation"] = experts
     with quiet():
         model: torch.nn.Module = make(config, **options)
-    if attn == "eager":
-        for module in model.modules():
-            if "fused_attn" in vars(module):  # timm's layers, which transformers tells nothing
-                module.fused_attn = False  # type: ignore[assignment]
     return model
 
 

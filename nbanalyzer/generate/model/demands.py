@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["in_fp32", "takes_whole_text"]
+__all__ = ["attends_eagerly", "in_fp32", "takes_whole_text"]
 
 
 def takes_whole_text(model: Any) -> bool:
@@ -33,3 +33,10 @@ def in_fp32(model: torch.nn.Module) -> bool:
         model.float()
         return True
     return False
+
+
+def attends_eagerly(model: torch.nn.Module) -> None:
+    """Have the layers of timm attend operation by operation: transformers, which is told so, does not tell them."""
+    for module in model.modules():
+        if "fused_attn" in vars(module):
+            module.fused_attn = False  # type: ignore[assignment]

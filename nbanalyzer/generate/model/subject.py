@@ -28,7 +28,7 @@ from nbanalyzer.templates.media import Media, positions_of
 
 from . import data
 from .choice import Choice, choose
-from .demands import in_fp32, takes_whole_text
+from .demands import attends_eagerly, in_fp32, takes_whole_text
 from .host import Host
 from .outputs import complete_outputs
 from .reader import Reader, floats
@@ -150,6 +150,8 @@ class Subject(Choice):
             if experts and "experts implementation" in str(error):
                 return self.build(attn, "")
             raise _refused(error) from None
+        if attn == "eager":
+            attends_eagerly(model)
         _hold_positions(model)
         kept = ("",) if in_fp32(model) else hf.kept_in_fp32(model)
         for name, parameter in model.named_parameters():
