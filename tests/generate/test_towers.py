@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from towers import TIMM
+from towers import TIMM, TOWERS
 
 import nbanalyzer
+from nbanalyzer.generate.check import oracle
 from nbanalyzer.generate.model import towers
-from nbanalyzer.templates.media import RULES
+from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.templates.media import RULES, Media, positions_of
 from nbanalyzer.templates.tiles import SEARCHES
 
 
@@ -72,3 +75,16 @@ def test_canvases_are_those_of_the_processor() -> None:
 )
 def test_images_in_whole_patches_by_hand(height: int, width: int, expected: tuple[int, int]) -> None:
     assert RULES["bounded"](height, width, {"factor": 30, "tallest": 1080, "widest": 1920})[:2] == expected
+
+
+@pytest.mark.slow
+def test_emu3_on_the_meta_device_counts_what_the_cpu_does() -> None:
+    """Of images smaller than its processor makes them, which a CPU takes minutes for."""
+    subject, media, found = Subject.of(TOWERS["emu3"]), Media(3, 16, 28), []
+    assert subject.reader is not None
+    assert positions_of(subject.reader.reads, subject.params, media, 2) == 2 * 4 * (7 + 1)  # two of three in one prompt
+    for own in (subject, replace(subject, device="cpu")):
+        steps = own.steps(own.build("eager"), 2, (75, 3), media=media)
+        found.append([int(oracle.flops(step).cost.matmul_flops) for step in steps])
+    assert found[0] == found[1]
+    assert found[0][0] > found[0][1] > 0
