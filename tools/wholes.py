@@ -141,6 +141,9 @@ VALID: Mapping[str, Mapping[str, Any]] = {
 }  # fmt: skip
 """Model type → config fields without which its default is no model that transformers can run: sizes that contradict."""
 
+AS_TOKENS = frozenset({"ImageGPTForImageClassification", "DiaForConditionalGeneration"})
+"""Classes that read tokens alone: an image's pixels, or codes of sound, are some of them."""
+
 UNREAD = "how it reads images or sound is not known: its text part is counted, if it has one"
 
 Outcome = Literal["exact", "gaps", "wrong", "not traceable"]
@@ -169,7 +172,7 @@ def _is_whole(subject: Subject, name: str) -> bool:
     found = hf.exported(name)
     if found is None:
         return False
-    if set(hf.parameters_of_forward(found)) <= _OF_TEXT:
+    if name in AS_TOKENS or set(hf.parameters_of_forward(found)) <= _OF_TEXT:
         filed = hf.architectures(subject.kind).get(str(subject.config["model_type"]))
         return subject.model_class is found or (subject.model_class is None and filed == name)
     return subject.reader is not None and subject.model_class is found

@@ -87,8 +87,8 @@ def _stages(name: str) -> str:
 _POWERS = " + ".join(f"{2**power} * ({{num_heads}} >= {2 ** (power + 1)})" for power in range(9))
 
 EXPRESSIONS = (
-    # What a sliding window or a chunk leaves of the cache.
-    Hint("window", "mistral", _KEPT),
+    # What a sliding window or a chunk leaves of the cache; not that of a tower, which may be wider than any text here.
+    Hint("^(?!(vision|audio)_).*window", "mistral", _KEPT),
     Hint("^attention_chunk_size$", "llama4_text", _KEPT),
     # What a text is padded to a multiple of: the chunks of attention.
     Hint("^attention_window$", "longformer", ("ceil({seq_len} / <field>)",)),

@@ -14,7 +14,7 @@ from wholes import LLAVA, MORE, QWEN2_5, SMALL, VIT
 import nbanalyzer
 from nbanalyzer import populate
 from nbanalyzer.errors import ConfigError, InputError
-from nbanalyzer.generate import hf
+from nbanalyzer.generate import hf, hints
 from nbanalyzer.generate.check import oracle
 from nbanalyzer.generate.check.media import in_run
 from nbanalyzer.generate.model.subject import Subject
@@ -149,6 +149,14 @@ def test_a_video_is_so_many_frames_and_one_a_sequence() -> None:
 
 def test_a_tower_of_a_whole_is_found_by_what_it_takes() -> None:
     """Transformers says of Llama 4's and Llama 3.2's that they read tokens first, as the wholes do."""
-    assert hf.main_input(hf.exported("MllamaVisionModel")) == "pixel_values"
-    assert hf.main_input(hf.exported("Llama4VisionModel")) == "pixel_values"
-    assert hf.main_input(hf.exported("LlavaForConditionalGeneration")) == "input_ids"
+    names = ("MllamaVisionModel", "Llama4VisionModel", "LlavaForConditionalGeneration")
+    found = [class_ for name in names if (class_ := hf.exported(name)) is not None]
+    assert [hf.main_input(class_) for class_ in found] == ["pixel_values", "pixel_values", "input_ids"]
+
+
+def test_a_window_of_a_tower_is_none_of_the_text() -> None:
+    """It was taken for one where no text of a probe was longer: Qwen3-ASR's tower has a window of 800."""
+    window = next(hint for hint in hints.EXPRESSIONS if "window" in hint.name and hint.model == "mistral")
+    assert window.matches("sliding_window")
+    assert not window.matches("audio_n_window_infer")
+    assert not window.matches("vision_window_size")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from newest import NEWEST
 from prompts import PROMPTS
-from recordings import VIDEOS
+from recordings import CODES, SOUNDS, VIDEOS
 from tilings import TILINGS
 from torch.utils.flop_counter import FlopCounterMode
 from towers import TIMM, TOWERS
@@ -45,7 +45,7 @@ MANY = (
 )
 """One of each way to read: the others are asked by `make long`."""
 
-EVERY = {**SMALL, **MORE, **PROMPTS, **NEWEST, **TILINGS, **TOWERS}
+EVERY = {**SMALL, **MORE, **PROMPTS, **NEWEST, **TILINGS, **TOWERS, **SOUNDS}
 IN_PROMPT = tuple(name for name, config in EVERY.items() if "text_config" in config and "clip" not in name)
 IN_PROMPT += ("chameleon",)  # its text model is not a part of its own
 IN_PROMPT = tuple(name for name in IN_PROMPT if name not in {"siglip", "blip-2", "instructblip", "instructblipvideo"})
@@ -71,7 +71,7 @@ def runs_of(subject: Subject, size: str) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "family", marked((*MORE, *PROMPTS, *NEWEST, *TILINGS, *(name for name in TOWERS if name != "emu3")))
+    "family", marked((*MORE, *PROMPTS, *NEWEST, *TILINGS, *(name for name in TOWERS if name != "emu3"), *SOUNDS))
 )
 def test_the_meta_device_counts_what_the_cpu_does(family: str) -> None:
     """On the CPU all tensors are real, and transformers checks that placeholders and images agree."""
@@ -285,3 +285,21 @@ def test_an_image_before_each_text_takes_positions_but_no_tokens(side: int) -> N
     assert out.logits.shape == (3, positions + 11, 120)
     found = populate(template, batch_size=3, seq_len=positions + 11)
     assert found.totals["matmul_flops"] == counter.get_total_flops()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", CODES)
+def test_a_position_is_a_token_with_codes_or_codes_alone(family: str) -> None:
+    """By FlopCounterMode on the CPU; what is kept by hand."""
+    template = nbanalyzer.generate(CODES[family], model_id="some/model")
+    model = replace(Subject.of(CODES[family]), device="cpu").build("eager")
+    tokens = torch.zeros((3, 11, 6 if family == "kyutai" else 3), dtype=torch.long)
+    text = torch.zeros((3, 17), dtype=torch.long)
+    given = {"input_ids": tokens} if family == "kyutai" else {"input_ids": text, "decoder_input_ids": tokens}
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(**given)
+    found = populate(template, batch_size=3, seq_len=11, encoder_len=None if family == "kyutai" else 17)
+    assert found.totals["matmul_flops"] == counter.get_total_flops()
+    # Three layers keep keys and values of 16 in bf16: of four heads, or of two and of what they read of the encoder.
+    kept = 11 * 4 if family == "kyutai" else 11 * 2 + 17 * 4
+    assert found.totals["kv_cache_bytes"] == 3 * 2 * 3 * kept * 16 * 2

@@ -36,6 +36,7 @@ from .sounds import clap, spectra, waves
 from .speech import filled_up, granite, heard, qwen3_asr
 from .tiles import covering, crossed, in_five, listed, one_or_tiles, padded, shuffled, split
 from .towers import READERS, of_timm
+from .transcribers import fun_asr, omniasr
 from .videos import clips, clips_and_texts
 
 __all__ = ["reader_of"]
@@ -47,7 +48,8 @@ def reader_of(model_class: type[Any] | None, config: Any) -> Reader | None:
         return None
     takes = hf.parameters_of_forward(model_class)
     if "input_ids" not in takes:
-        make = _TOWERS.get(config.model_type) or _PLAIN.get(hf.main_input(model_class))
+        named = (name for name in (hf.main_input(model_class), "pixel_values") if name in takes)
+        make = _TOWERS.get(config.model_type) or next((_PLAIN[name] for name in named if name in _PLAIN), None)
         return make(config) if make else None
     if not hf.reads_media(model_class):
         return None
@@ -133,6 +135,8 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     ),
     **dict.fromkeys(("granite_speech", "granite_speech_plus"), granite),
     "qwen3_asr": qwen3_asr,
+    "fun_asr_nano": fun_asr,
+    "omniasr": omniasr,
     "clap": clap,
     "videoprism": clips_and_texts,
 }
