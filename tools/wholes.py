@@ -25,6 +25,12 @@ MAPPINGS: Mapping[Whole, tuple[str, ...]] = {
 }
 """Sort of model → transformers' mappings of its types, the one that is taken of several first."""
 
+
+def _letters(code: int) -> str:
+    """Return a number with letters for its digits, as the names of Chameleon's tokens have it."""
+    return "".join(chr(ord("A") + int(digit)) for digit in str(code))
+
+
 _QUERIES = {"projector_config": {"model_type": "blip_2_qformer", "encoder_hidden_size": 1024}}
 _ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 _IMAGE_TOKEN = {"image_token_id": 1018}
@@ -37,10 +43,21 @@ VALID: Mapping[str, Mapping[str, Any]] = {
     "aria": {"vision_config": {"model_type": "idefics3_vision", "image_size": 490, "patch_size": 14}},
     "aya_vision": {"vision_config": {"model_type": "siglip_vision_model", "hidden_size": 1152, "image_size": 364}},
     **dict.fromkeys(("cosmos3_omni", "exaone4_5", "qwen3_5", "qwen3_vl"), _VISION_OF_4096),
+    "chameleon": {
+        "vocabulary_map": {"<image>": 8711, **{f"IMGIMG{_letters(code)}Z": 4 + code for code in range(8192)}},
+    },
     "cohere_compass": {
         "text_config": {"rope_parameters": {"full_attention": _ROPE}}, "vision_config": {"out_hidden_size": 8192},
     },
+    "emu3": {
+        "vocabulary_map": {
+            "<image>": 151851, "<|extra_200|>": 151846,
+            **{f"<|visual token {code:06}|>": 151854 + code for code in range(32768)},
+        },
+        "text_config": {}, "vq_config": {},
+    },
     "fast_vlm": {"image_seq_length": 256},
+    "fuyu": {"patch_size": 30, "text_config": {"model_type": "persimmon"}},
     "gemma3": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 896, "patch_size": 14}},
     "gemma4": {"vision_config": {}},
     "gemma4_unified": {"vision_config": {}},

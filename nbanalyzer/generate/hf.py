@@ -245,10 +245,6 @@ def build(builder: Any, config: Any, attn: str, experts: str = "") -> torch.nn.M
         options["experts_implementation"] = experts
     with quiet():
         model: torch.nn.Module = make(config, **options)
-    if attn == "eager":
-        for module in model.modules():
-            if "fused_attn" in vars(module):  # timm's layers, which transformers tells nothing
-                module.fused_attn = False  # type: ignore[assignment]
     return model
 
 

@@ -147,6 +147,15 @@ def _filled(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
     return Fitted(rows * factor, columns * factor)
 
 
+def _bounded(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
+    """Return whole patches of an image that is made smaller if it is taller or wider than it may be: Fuyu's."""
+    factor, tallest, widest = sizes["factor"], sizes["tallest"], sizes["widest"]
+    if height > tallest or width > widest:
+        scale = min(tallest / height, widest / width)
+        height, width = max(1, int(height * scale)), max(1, int(width * scale))
+    return Fitted(-(-height // factor) * factor, -(-width // factor) * factor)
+
+
 def _patches(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
     """Return whole merged patches of an image, more or fewer of them than it has: Nemotron 3 Nano Omni's processor."""
     patch, merged, least, most = (sizes[name] for name in ("patch", "merged", "least", "most"))
@@ -212,8 +221,8 @@ def _sliced(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
 
 RULES: Mapping[str, Callable[[int, int, Mapping[str, int]], Fitted]] = {
     "one size": _one_size, "grid": _grid, "longest side": _longest_side, "padded": _padded,
-    "budget": _budgeted, "filled": _filled, "quarters": _quarters, "enlarged grid": _enlarged_grid,
-    "patch budget": _patches,
+    "budget": _budgeted, "filled": _filled, "bounded": _bounded, "patch budget": _patches, "quarters": _quarters,
+    "enlarged grid": _enlarged_grid,
     **{name: _sized(size) for name, size in SIZES.items()},
     **{name: _laid(search) for name, search in (*SEARCHES.items(), *PAGES.items())},
     "refined canvas": _sliced,

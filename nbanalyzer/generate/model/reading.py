@@ -12,9 +12,10 @@ from typing import Any
 
 from nbanalyzer.generate import hf
 
+from .codes import chameleon, emu3
 from .documents import deepseek_ocr2, formulas, kosmos2_5, paged, pix2struct
 from .encoders import and_texts, beside_text, document, images
-from .grids import ernie_vl, gemma4, hunyuan_vl, on_grid, pixtral, qwen3_vl, video_llama_3
+from .grids import ernie_vl, fuyu, gemma4, hunyuan_vl, on_grid, pixtral, qwen3_vl, video_llama_3
 from .patches import enlarged, rowed, unified, windowed, with_class
 from .prompts import (
     aria,
@@ -94,6 +95,9 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(("minicpmv4_6", "minicpmv4_7"), sliced),
     "mllama": crossed,
     "aria": aria,
+    "chameleon": chameleon,
+    "emu3": emu3,
+    "fuyu": fuyu,
     "blip-2": queried,
     "florence2": into_encoder,
     "git": before_text,
