@@ -28,16 +28,7 @@ from nbanalyzer.templates.media import Media, positions_of
 
 from . import data
 from .choice import Choice, choose
-from .demands import (
-    TAKEN,
-    attends_eagerly,
-    convert,
-    instead_of,
-    keeps_if_told,
-    takes_whole_text,
-    types_in,
-    with_codes,
-)
+from .demands import TAKEN, attends_eagerly, convert, instead_of, keeps_if_told, takes_whole_text, types_in, with_codes
 from .host import Host
 from .outputs import complete_outputs
 from .reader import Reader, floats
