@@ -39,14 +39,6 @@ NEWEST: dict[str, dict[str, Any]] = {
             "patch_size": 4, "pooling_kernel_size": 3, "mm_embed_dim": 48, "output_proj_dims": 48, "mm_posemb_size": 300,
         },
     },
-    "glm5_next": {
-        "model_type": "glm5_next", "architectures": ["Glm5NextForConditionalGeneration"], "image_token_id": 7,
-        "text_config": {
-            **LATENT, "model_type": "glm5_next_text", "num_hidden_layers": 8, "index_topk": 32, "index_kpool": 4,
-            "linear_head_dim": 16, "linear_num_heads": 4, "hc_sinkhorn_iters": 2,
-        },
-        "vision_config": {**GRID, "image_size": 112, "projection_intermediate_size": 72},
-    },
     "glmga": {
         "model_type": "glmga", "architectures": ["Glm46VForConditionalGeneration"], "image_token_id": 7,
         "text_config": {
@@ -58,16 +50,6 @@ NEWEST: dict[str, dict[str, Any]] = {
         "model_type": "shieldgemma2", "architectures": ["Gemma3ForConditionalGeneration"], "image_token_index": 7,
         "mm_tokens_per_image": 4, "text_config": {**TEXT, "model_type": "gemma3_text", "sliding_window": 16},
         "vision_config": {**TOWER, "model_type": "siglip_vision_model", "vision_use_head": False},
-    },
-    "apertus1p5": {
-        "model_type": "apertus1p5", "architectures": ["Apertus1p5ForConditionalGeneration"], "image_token_id": 7,
-        "audio_token_id": 8, "image_token_offset": 20, "audio_token_offset": 84,
-        "text_config": {**TEXT, "model_type": "apertus1p5_text", "vocab_size": 148},
-        "vision_config": {
-            "codebook_size": 64, "embed_dim": 16, "latent_channels": 16, "base_channels": 32,
-            "channel_multiplier": [1, 1, 1, 2, 2], "num_res_blocks": 1, "attn_resolutions": [32], "resolution": 256,
-        },
-        "audio_config": {"model_type": "wavtokenizer_encoder", "codebook_size": 64},
     },
     "cosmos3_edge": {
         "model_type": "cosmos3_edge", "architectures": ["Cosmos3EdgeForConditionalGeneration"], "image_token_id": 7,
@@ -98,17 +80,6 @@ NEWEST: dict[str, dict[str, Any]] = {
         },
         "vision_config": WINDOWED,
         "audio_config": {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "out_hidden_size": 64},
-    },
-    "inkling_mm_model": {
-        "model_type": "inkling_mm_model", "architectures": ["InklingForConditionalGeneration"], "image_token_id": 7,
-        "audio_token_id": 8, "image_bos_token_id": 5, "audio_bos_token_id": 6,
-        "text_config": {
-            **TEXT, "model_type": "inkling_text", "num_hidden_layers": 6, "swa_num_attention_heads": 4,
-            "swa_num_key_value_heads": 4, "swa_head_dim": 16, "sliding_window_size": 16, "d_rel": 4, "rel_extent": 24,
-            "moe_intermediate_size": 24, "n_routed_experts": 8, "num_experts_per_tok": 2, "n_shared_experts": 2,
-        },
-        "vision_config": {"patch_size": 20, "num_hidden_layers": 6, "hidden_size": 48, "text_hidden_size": 64},
-        "audio_config": {"n_mel_bins": 8, "mel_vocab_size": 16, "text_hidden_size": 64},
     },
     "inkling2": {
         "model_type": "inkling2", "architectures": ["Inkling2ForConditionalGeneration"], "image_token_id": 7,

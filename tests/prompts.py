@@ -20,6 +20,36 @@ PROMPTS: dict[str, dict[str, Any]] = {
         "projection_dim": 64, "vision_config": {**SIGLIP, "projection_dim": 64},
         "text_config": {**TEXT, "model_type": "gemma2", "sliding_window": 512, "query_pre_attn_scalar": 16},
     },
+    "layoutlmv3": {  # not in a prompt: a page's words and its image, which attend to each other
+        "model_type": "layoutlmv3", "architectures": ["LayoutLMv3Model"], "hidden_size": 48, "num_hidden_layers": 3,
+        "num_attention_heads": 4, "intermediate_size": 80, "coordinate_size": 8, "shape_size": 8, "input_size": 56,
+        "patch_size": 14, "vocab_size": 120, "max_position_embeddings": 200,
+    },
+    "blip2_t5": {  # an encoder reads the queries, and a decoder as many tokens
+        "model_type": "blip-2", "architectures": ["Blip2ForConditionalGeneration"], "image_token_index": 7,
+        "num_query_tokens": 8, "use_decoder_only_language_model": False, "vision_config": {**TOWER},
+        "text_config": {
+            "model_type": "t5", "d_model": 64, "d_kv": 16, "d_ff": 96, "num_layers": 2, "num_heads": 4,
+            "vocab_size": 120, "feed_forward_proj": "gated-gelu", "decoder_start_token_id": 0, "pad_token_id": 0,
+        },
+        "qformer_config": {
+            "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 80,
+            "encoder_hidden_size": 48, "vocab_size": 60,
+        },
+    },
+    "trocr": {  # its decoder has no fused attention, and its encoder has
+        "model_type": "vision-encoder-decoder", "architectures": ["VisionEncoderDecoderModel"],
+        "is_encoder_decoder": True,
+        "encoder": {
+            "model_type": "vit", "image_size": 56, "patch_size": 14, "hidden_size": 48, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "intermediate_size": 80, "qkv_bias": False,
+        },
+        "decoder": {
+            "model_type": "trocr", "d_model": 64, "decoder_layers": 2, "decoder_attention_heads": 4,
+            "decoder_ffn_dim": 96, "vocab_size": 120, "max_position_embeddings": 512, "is_decoder": True,
+            "add_cross_attention": True, "cross_attention_hidden_size": 48,
+        },
+    },
     "video_llava": {
         "model_type": "video_llava", "architectures": ["VideoLlavaForConditionalGeneration"], "image_token_index": 7,
         "video_token_index": 8, "text_config": {**TEXT, "model_type": "llama"},

@@ -1,10 +1,10 @@
-"""Small encoders of videos, and further models that hear."""
+"""Small encoders of videos, and further models that read sound."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from wholes import TOWER
+from wholes import MORE, TEXT, TOWER
 
 CLIP: dict[str, Any] = {**TOWER, "num_frames": 4}
 
@@ -34,3 +34,74 @@ VIDEOS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 """Each reads videos of one length."""
+
+HEARD: dict[str, Any] = {
+    "hidden_size": 48, "conv_dim": [16] * 7, "num_attention_heads": 4, "num_hidden_layers": 3, "intermediate_size": 80,
+    "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4,
+}  # fmt: skip
+
+SOUNDS: dict[str, dict[str, Any]] = {
+    "videoprism_clip": {  # a video beside texts
+        "model_type": "videoprism", "architectures": ["VideoPrismClipModel"],
+        "vision_config": {
+            key: value for key, value in VIDEOS["videoprism"].items() if key not in {"model_type", "architectures"}
+        },
+        "text_config": {
+            "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "vocab_size": 120, "max_position_embeddings": 32,
+        },
+    },
+    "qwen3_asr_wide": {  # a window of its tower that is wider than texts
+        **MORE["qwen3_asr"], "audio_config": {**MORE["qwen3_asr"]["audio_config"], "n_window_infer": 800},
+    },
+    "omniasr_ctc": {
+        "model_type": "omniasr_ctc", "architectures": ["OmniASRForCTC"], "vocab_size": 33, "audio_config": HEARD,
+    },
+    "omniasr": {
+        "model_type": "omniasr", "architectures": ["OmniASRForConditionalGeneration"], "audio_token_id": 7,
+        "audio_config": HEARD, "text_config": {**TEXT, "model_type": "llama"},
+    },
+    "fun_asr_nano": {
+        "model_type": "fun_asr_nano", "architectures": ["FunAsrNanoForConditionalGeneration"], "audio_token_id": 7,
+        "audio_config": {
+            "num_mel_bins": 10, "hidden_size": 48, "num_attention_heads": 4, "intermediate_size": 80,
+            "num_hidden_layers": 6, "num_timestamp_prediction_layers": 2,
+        },
+        "adaptor_config": {
+            "hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 16, "num_hidden_layers": 2,
+            "projector_hidden_size": 96,
+        },
+        "text_config": {**TEXT, "model_type": "qwen3"},
+    },
+}  # fmt: skip
+"""Of the same kinds as those of `wholes`."""
+
+CODES: dict[str, dict[str, Any]] = {
+    "kyutai": {
+        "model_type": "kyutai_speech_to_text", "architectures": ["KyutaiSpeechToTextForConditionalGeneration"],
+        "codebook_vocab_size": 20, "vocab_size": 40, "hidden_size": 64, "num_hidden_layers": 3, "head_dim": 16,
+        "num_attention_heads": 4, "max_position_embeddings": 512, "sliding_window": 48, "ffn_dim": 160,
+        "num_codebooks": 5, "audio_bos_token_id": 19, "audio_pad_token_id": 139, "bos_token_id": 39,
+        "codec_config": {
+            "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2,
+            "head_dim": 16, "intermediate_size": 40, "num_filters": 4, "codebook_size": 16, "codebook_dim": 8,
+            "vector_quantization_hidden_dimension": 8, "num_quantizers": 5, "num_semantic_quantizers": 1,
+            "upsample_groups": 32,
+        },
+    },
+    "dia": {
+        "model_type": "dia", "architectures": ["DiaForConditionalGeneration"], "delay_pattern": [0, 8, 9],
+        "pad_token_id": 45, "eos_token_id": 44, "bos_token_id": 46,
+        "encoder_config": {
+            "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4,
+            "head_dim": 12, "intermediate_size": 80, "vocab_size": 60, "max_position_embeddings": 512,
+        },
+        "decoder_config": {
+            "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "head_dim": 16, "cross_num_attention_heads": 4, "cross_head_dim": 16,
+            "cross_num_key_value_heads": 4, "cross_hidden_size": 48, "vocab_size": 48, "num_channels": 3,
+            "max_position_embeddings": 512,
+        },
+    },
+}  # fmt: skip
+"""Sound as codes of several books: a position is a token with five of them, or three of them alone."""

@@ -89,6 +89,7 @@ def _anew(template: ModelTemplate, bases: Templates) -> ModelTemplate:
     from nbanalyzer.generate.model.subject import Subject
     from nbanalyzer.generate.write.template import build_template
     from tools.validity import validity_of
+    from tools.whole_validity import validity_of_whole
 
     subject = Subject.of(template.config)
     notes = {name: value for name, value in template.provenance.items() if name == "config"}
@@ -101,8 +102,7 @@ def _anew(template: ModelTemplate, bases: Templates) -> ModelTemplate:
                     return _extending(template, base, subject, notes)
     fresh = build_template(subject, template.model_id)
     fresh, record = checked(fresh, subject)
-    # A whole that reads images or sound answers for its own config alone.
-    valid_for = validity_of(fresh, subject) if fresh.reads is None else None
+    valid_for = (validity_of if fresh.reads is None else validity_of_whole)(fresh, subject)
     return msgspec.structs.replace(fresh, valid_for=valid_for, provenance={**notes, **fresh.provenance, **record})
 
 

@@ -43,13 +43,14 @@ VALID: Mapping[str, Mapping[str, Any]] = {
     "fast_vlm": {"image_seq_length": 256},
     "gemma3": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 896, "patch_size": 14}},
     "gemma4": {"vision_config": {}},
+    "gemma4_unified": {"vision_config": {}},
     "shieldgemma2": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 896, "patch_size": 14}},
     **{
         name: {
             "text_config": {"rope_parameters": {**_ROPE, "mrope_section": [8, 12, 12], "partial_rotary_factor": 0.5}},
             "vision_config": {},
         }
-        for name in ("glm4v", "glm46v")
+        for name in ("glm4v", "glm46v", "glmga")
     },
     "glm4v_moe": {
         "text_config": {
@@ -77,6 +78,19 @@ VALID: Mapping[str, Mapping[str, Any]] = {
         "vision_config": {"out_hidden_size": 1024, "text_hidden_size": 1024},
     },
     "lfm2_vl": {"vision_config": {"vision_use_head": False}},
+    "deepseek_ocr2": {
+        "text_config": {
+            "hidden_size": 1280, "intermediate_size": 6848, "num_hidden_layers": 12, "num_attention_heads": 10,
+            "num_key_value_heads": 10, "moe_intermediate_size": 896, "num_experts_per_tok": 6, "vocab_size": 129280,
+            "mlp_layer_types": ["dense"] + ["sparse"] * 11,
+        },
+        "vision_config": {
+            "encoder_config": {
+                "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14,
+                "num_key_value_heads": 2,
+            },
+        },
+    },
     "glm_ocr": {"vision_config": {"out_hidden_size": 1024}},
     "deepseek_vl_hybrid": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 384, "patch_size": 16}},
     "idefics3": {"vision_config": {"image_size": 364, "patch_size": 14}, "scale_factor": 2},
@@ -124,6 +138,9 @@ VALID: Mapping[str, Mapping[str, Any]] = {
 }  # fmt: skip
 """Model type → config fields without which its default is no model that transformers can run: sizes that contradict."""
 
+AS_TOKENS = frozenset({"ImageGPTForImageClassification", "DiaForConditionalGeneration"})
+"""Classes that read tokens alone: an image's pixels, or codes of sound, are some of them."""
+
 UNREAD = "how it reads images or sound is not known: its text part is counted, if it has one"
 
 Outcome = Literal["exact", "gaps", "wrong", "not traceable"]
@@ -152,7 +169,7 @@ def _is_whole(subject: Subject, name: str) -> bool:
     found = hf.exported(name)
     if found is None:
         return False
-    if set(hf.parameters_of_forward(found)) <= _OF_TEXT:
+    if name in AS_TOKENS or set(hf.parameters_of_forward(found)) <= _OF_TEXT:
         filed = hf.architectures(subject.kind).get(str(subject.config["model_type"]))
         return subject.model_class is found or (subject.model_class is None and filed == name)
     return subject.reader is not None and subject.model_class is found

@@ -243,8 +243,8 @@ def _unsettled(template: ModelTemplate, names: Iterable[str]) -> list[str]:
     What a shipped template's own config says was there when it was compared with PyTorch; of a template that was made
     for a config, so was everything that transformers' code speaks of at all.
     """
-    if template.reads is not None and "checked" in template.provenance:
-        return []  # it answers for its own config alone
+    if template.reads is not None and {"checked", catalog.KERNELS_OF} & template.provenance.keys():
+        return []  # of a whole, every field was compared
     if MADE in template.provenance:
         spoken = {canonical_name(key) for key in flat(template.config) if ever_read(template, key)}
         return [name for name in names if name not in spoken]

@@ -14,6 +14,7 @@ from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.choices import Quantisation
 from nbanalyzer.templates.config import ModelParams, extract_model_params, with_overrides
+from nbanalyzer.templates.config_fields import with_changes
 from nbanalyzer.templates.config_files import as_mapping
 from nbanalyzer.templates.expansion import with_variants
 from nbanalyzer.templates.families import canonical_name
@@ -22,6 +23,7 @@ from nbanalyzer.templates.quantisation import FIELDS, asked_for, quantisation_in
 from nbanalyzer.templates.schemes import NONE
 from nbanalyzer.templates.template import ModelTemplate
 from nbanalyzer.templates.template_files import as_json
+from nbanalyzer.templates.validity import changeable
 
 from .costs import Costs
 from .division import Stage
@@ -32,6 +34,8 @@ __all__ = [
     "again", "as_run", "count", "fused", "params_of", "prepared", "quantisation_of", "tree_again", "tree_of",
     "why_not_fused", "with_media",
 ]  # fmt: skip
+
+MOST_NAMED = 8  # fields in a message
 
 
 def count(template: ModelTemplate, **run: Any) -> Costs:
@@ -175,11 +179,27 @@ def params_of(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelPa
         )
     if config is not None and template.config:
         catalog.require_fit(template, as_mapping(config), template.model_id)
+    if reads and changes:
+        _require_changeable(template, source, changes)
+        return params
     for name in changes:
         _require_effect(tree, name, changes, params, source)
     if changes and template.valid_for:
         catalog.require_fit(template, with_overrides(source, changes), template.model_id)
     return params
+
+
+def _require_changeable(template: ModelTemplate, source: object, changes: Mapping[str, int]) -> None:
+    """Raise unless a whole that reads images or sound may have other values of all that is changed."""
+    known = changeable(template)
+    some = ", ".join(known[:MOST_NAMED]) + (f" and {len(known) - MOST_NAMED} more" if len(known) > MOST_NAMED else "")
+    for name, value in changes.items():
+        if canonical_name(name) not in known:
+            raise InputError(
+                f"set {name}={quote(value)}: no formula says all that follows from it in {template.model_id}, which "
+                f"takes other values of {some or 'nothing'}; generate a template for a config.json with it"
+            )
+    catalog.require_fit(template, with_changes(source, changes), template.model_id)
 
 
 def tree_of(template: ModelTemplate, run: Run, params: Mapping[str, int] | None = None) -> Tree:

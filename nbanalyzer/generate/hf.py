@@ -154,17 +154,14 @@ def whole_class(model_type: str) -> type[Any] | None:
 
 
 def main_input(model_class: type[Any]) -> str:
-    """Return what transformers calls a model's main input, such as ``"pixel_values"``; what it takes first if not that.
-
-    Parts of some wholes have the name that is the whole's.
-    """
+    """Return what transformers calls a model's main input; if that is the whole's, whose part it is, its first one."""
     name, takes = str(getattr(model_class, "main_input_name", "input_ids")), parameters_of_forward(model_class)
     return name if name in takes else next((own for own in takes if own != "self"), "")
 
 
 def reads_media(model_class: type[Any]) -> bool:
     """Return whether a model takes images or sound beside tokens."""
-    media = {"pixel_values", "pixel_values_videos", "input_features", "input_values"}
+    media = {"pixel_values", "flattened_patches", "pixel_values_videos", "input_features", "input_values"}
     return not media.isdisjoint(parameters_of_forward(model_class))
 
 
@@ -177,9 +174,7 @@ def text_class(model_type: str, whole: type[Any] | None) -> type[Any] | None:
         return found
     near = vars(sys.modules[whole.__module__]).values() if whole is not None else ()
     models = (class_ for class_ in near if isinstance(class_, type) and issubclass(class_, torch.nn.Module))
-    own = (
-        class_ for class_ in models if getattr(getattr(class_, "config_class", None), "model_type", "") == model_type
-    )
+    own = (one for one in models if getattr(getattr(one, "config_class", None), "model_type", "") == model_type)
     return next((class_ for class_ in own if class_.__name__.endswith("TextModel") and reads_text(class_)), None)
 
 

@@ -87,8 +87,8 @@ def _stages(name: str) -> str:
 _POWERS = " + ".join(f"{2**power} * ({{num_heads}} >= {2 ** (power + 1)})" for power in range(9))
 
 EXPRESSIONS = (
-    # What a sliding window or a chunk leaves of the cache.
-    Hint("window", "mistral", _KEPT),
+    # What a sliding window or a chunk leaves of the cache; not that of a tower, which may be wider than any text here.
+    Hint("^(?!(vision|audio)_).*window", "mistral", _KEPT),
     Hint("^attention_chunk_size$", "llama4_text", _KEPT),
     # What a text is padded to a multiple of: the chunks of attention.
     Hint("^attention_window$", "longformer", ("ceil({seq_len} / <field>)",)),
@@ -127,6 +127,10 @@ EXPRESSIONS = (
     # The text of a prompt that begins with a number of queries, of one image or four frames, and it with those of one.
     Hint("^num_query_tokens$", "instructblip", ("{seq_len} - <field>",)),
     Hint("^num_query_tokens$", "instructblipvideo", ("{seq_len} - 4 * <field>", "{seq_len} - 3 * <field>")),
+    # Words and image of a page, which attend to each other.
+    Hint("^page_positions$", "layoutlmv3", ("{seq_len} + <field>",)),
+    # The tokens of text, where experts of their own read those of images.
+    Hint("^image_tokens$", "ernie4_5_vl_moe", ("{batch_size} * {seq_len} - {num_images} * <field>",)),
     # The stages of a Fourier transform, of the tokens and of what each is: their logarithms, rounded up.
     Hint("^tpu_short_seq_length$", "fnet", tuple(map(_stages, ("seq_len", "hidden_size")))),
     # How wide an adapter is.

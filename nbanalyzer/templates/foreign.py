@@ -37,12 +37,12 @@ def not_taken(stated: Mapping[str, Any], built: object) -> str:
         sizes = {value for value in own.values() if isinstance(value, int)}
         if foreign and not own.keys() & stated.keys() and (sizes or (not own and variable == "hidden_size")):
             key = foreign[0]
-            if stated[key] not in sizes:
+            if stated[key] not in sizes and not _follows(key, stated, type(built)):
                 instead = f", which it knows as {' or '.join(own)}" if own else ""
                 return f"{name} does not take {key} = {quote(stated[key])}{instead}"
     width = {*_sources("hidden_size", stated), getattr(type(built), "attribute_map", {}).get("hidden_size", "")}
     strange = [key for key in stated if _is_size(stated[key]) and key not in known and not says_no_size(key)]
-    if strange and not width & known & stated.keys():
+    if strange and width & known and not width & known & stated.keys():  # some state the sizes of their stages
         shown = shorten(", ".join(strange), 80)
         return f"it states no hidden_size, and {name} does not know {shown}: it is in another tool's format"
     return ""
@@ -72,7 +72,17 @@ def _known(config_class: Any) -> frozenset[str]:
     taken = inspect.signature(config_class).parameters
     older = chain.from_iterable(map(_renamed_by, config_class.__mro__))
     own = (field.name for field in fields(config_class))
-    return frozenset((*own, *renamed, *renamed.values(), *parts, *taken, *older))
+    return frozenset((*own, *renamed, *renamed.values(), *parts, *taken, *older, "num_labels"))
+
+
+def _follows(key: str, stated: Mapping[str, Any], config_class: type) -> bool:
+    """Return whether a config class makes a field of the others, with the stated value: Swin's hidden_size."""
+    others = {name: value for name, value in stated.items() if name not in {key, "model_type"}}
+    try:
+        made = config_class(**others)
+    except Exception:  # noqa: BLE001 - whatever its checks raise
+        return False
+    return bool(getattr(made, key, None) == stated[key])
 
 
 def _renamed_by(config_class: type) -> Iterator[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import product
-from math import ceil, floor, sqrt
+from math import ceil, floor
 
 __all__ = ["SIZES"]
 
@@ -22,7 +22,7 @@ def enlarged(height: int, width: int, sizes: Mapping[str, int]) -> tuple[int, in
 
 
 def whole(height: int, width: int, _sizes: Mapping[str, int]) -> tuple[int, int]:
-    """Return the size of an image that is not resized: Inkling's processors."""
+    """Return the size of an image that is not resized: Inkling 2's processor."""
     return height, width
 
 
@@ -43,31 +43,7 @@ def alike(height: int, width: int, sizes: Mapping[str, int]) -> tuple[int, int]:
     return rows * factor, columns * factor
 
 
-def aligned(height: int, width: int, sizes: Mapping[str, int]) -> tuple[int, int]:
-    """Return whole patches around an image, from ``least`` to ``most`` of them: GLM-5's processor."""
-    factor, least, most = sizes["factor"], sizes["least"], sizes["most"]
-
-    def around(side: float) -> int:
-        return max(1, ceil(side / factor))
-
-    rows, columns = around(height), around(width)
-    if rows * columns < least:
-        scale = sqrt(least * factor**2 / (height * width))
-        rows, columns = (around(max(1, ceil(side * scale))) for side in (height, width))
-    if rows * columns > most:
-        rows = columns = 1
-        low, high = 1, height
-        while low <= high:  # the tallest that fits, where the width follows
-            tall = (low + high) // 2
-            found = around(tall), around(max(1, floor(width * tall / height)))
-            if found[0] * found[1] <= most:
-                (rows, columns), low = found, tall + 1
-            else:
-                high = tall - 1
-    return rows * factor, columns * factor
-
-
 SIZES: Mapping[str, Callable[[int, int, Mapping[str, int]], tuple[int, int]]] = {
-    "any size": whole, "alike": alike, "aligned": aligned,
+    "any size": whole, "alike": alike,
 }  # fmt: skip
 """Which size an image is made: name → function of its height, its width, and the model's sizes."""

@@ -172,6 +172,9 @@ class ModuleTemplate(_Struct, frozen=True, kw_only=True):
 class Validity(_Struct, frozen=True, kw_only=True):
     """The configs that a template is valid for, see `nbanalyzer.templates.validity`: fields of the text part.
 
+    Of a whole that reads images or sound, they are fields of all its parts, see
+    `nbanalyzer.templates.config_fields.of_whole`.
+
     Attributes:
         varied: config fields that the probes varied: they may have any other number.
         indifferent: varied fields, of numbers or null, without any effect.
@@ -180,6 +183,7 @@ class Validity(_Struct, frozen=True, kw_only=True):
         derived: fields that follow from others if a config does not state them.
         defaults: transformers' value of every other field that a config does not state.
         aliases: other names of fields that the config's class knows.
+        least: fields that may have no smaller value than this: with it, other layers are run.
 
     """
 
@@ -190,6 +194,7 @@ class Validity(_Struct, frozen=True, kw_only=True):
     derived: tuple[str, ...] = ()
     defaults: dict[str, Any] = {}
     aliases: dict[str, str] = {}
+    least: dict[str, int] = {}
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "defaults", with_floats(self.defaults))

@@ -18,11 +18,15 @@ from nbanalyzer.errors import FormulaError
 from nbanalyzer.formulas.formula import Formula
 
 from .config import extract_model_params
-from .config_files import NOISE, text_fields, text_part
+from .config_fields import flat, of_whole, placed, variable_of
+from .config_files import NOISE, put, text_part
 from .families import canonical_name
+from .media import variables_of
 from .template import Composite, Kernel, ModelTemplate, Validity, walk
 
-__all__ = ["DEFAULTS", "Difference", "differences", "ever_read", "filled", "flat", "is_noise", "unstated"]
+__all__ = [
+    "DEFAULTS", "Difference", "changeable", "differences", "ever_read", "filled", "flat", "is_noise", "unstated",
+]  # fmt: skip
 
 DEFAULTS = "defaults"
 """Key in a template's provenance: transformers' defaults of the sizes that its config did not state."""
@@ -60,12 +64,15 @@ def differences(template: ModelTemplate, config: Mapping[str, Any]) -> list[Diff
 
     Transformers' defaults are filled in on both sides. A size may differ if the template's probes varied it, and if
     it is stated, or follows from others by the family's rules, on both sides. Of a template without ``valid_for``,
-    only the fields that both configs state are compared.
+    only the fields that both configs state are compared. Of a whole that reads images or sound, the fields of all its
+    parts are, and those that may differ are listed: a formula that has one may stand beside a number that follows
+    from it.
     """
-    validity = template.valid_for or Validity()
-    own, stated = (_renamed(flat(fields), validity.aliases) for fields in (template.config, config))
-    sizes = template.variables
-    varied = {*validity.varied, *(part for pair in validity.together for part in pair.split("="))}
+    validity, is_whole = template.valid_for or Validity(), template.reads is not None
+    fields_of = of_whole if is_whole else flat
+    own, stated = (_renamed(fields_of(fields), validity.aliases) for fields in (template.config, config))
+    sizes = frozenset[str]() if is_whole else template.variables
+    varied = _varied(validity)
     result: list[Difference] = []
     for key in dict.fromkeys((*stated, *own)):
         if is_noise(key) or (canonical_name(key) == "tie_word_embeddings" and "tie_word_embeddings" in sizes):
@@ -88,9 +95,28 @@ def differences(template: ModelTemplate, config: Mapping[str, Any]) -> list[Diff
             continue
         result.append(Difference(key, left, right))
     result += _unequal(validity.together, validity.apart, stated, own, validity.defaults)
+    result += _below(validity, stated)
     result += _unrotated(validity.defaults, config)
     result += _uneven(template, config) if template.valid_for else ()
-    return result + _untied(template, config)
+    return result if is_whole else result + _untied(template, config)
+
+
+def changeable(template: ModelTemplate) -> tuple[str, ...]:
+    """Return the variables of a whole that reads images or sound that may have other values, see `differences`."""
+    known = {canonical_name(variable_of(key)) for key in _varied(template.valid_for or Validity())}
+    return tuple(sorted(known))
+
+
+def _varied(validity: Validity) -> frozenset[str]:
+    return frozenset({*validity.varied, *(part for pair in validity.together for part in pair.split("="))})
+
+
+def _below(validity: Validity, stated: Mapping[str, Any]) -> Iterator[Difference]:
+    """Yield fields with a smaller value than the formulas hold for."""
+    for key, least in validity.least.items():
+        value: Any = stated.get(key)
+        if _is_number(value) and value < least:
+            yield Difference(key, value, f"{least} or more")
 
 
 def _unrotated(defaults: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Difference]:
@@ -158,7 +184,12 @@ def _may_vary(left: object, right: object) -> bool:
 
 def filled(template: ModelTemplate, config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a config with the defaults of `unstated` filled in."""
-    return _put(dict(config), unstated(template, config))
+    if template.reads is None:
+        return _put(dict(config), unstated(template, config))
+    found = dict(config)
+    for key, value in unstated(template, config).items():
+        put(found, placed(found, key), value)
+    return found
 
 
 def unstated(template: ModelTemplate, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,11 +197,14 @@ def unstated(template: ModelTemplate, config: Mapping[str, Any]) -> dict[str, An
     validity = template.valid_for
     if validity is None:
         return {}
-    sizes, known = template.variables, _renamed(flat(config), validity.aliases)
+    is_whole = template.reads is not None
+    known = _renamed(of_whole(config) if is_whole else flat(config), validity.aliases)
+    sizes = template.variables | (variables_of(template.reads) if template.reads else frozenset())
     return {
         key: value
         for key, value in validity.defaults.items()
-        if key not in known and key not in validity.derived and value is not None and canonical_name(key) in sizes
+        if key not in known and key not in validity.derived and value is not None
+        if canonical_name(variable_of(key) if is_whole else key) in sizes
     }
 
 
@@ -178,46 +212,6 @@ def _put(config: dict[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     if part := text_part(config):
         return {**config, part: _put(dict(config[part]), fields)}
     return {**fields, **config}
-
-
-def flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a config's text part; those of a nested part, such as ``attn_config``, with a dot."""
-    return dict(_flattened(text_fields(config)))
-
-
-def _flattened(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping) and key.endswith("_config"):
-            yield from ((f"{key}.{inner}", part) for inner, part in value.items() if inner != "model_type")
-        elif key in _ROPES and (value is None or isinstance(value, Mapping)):
-            yield from ((f"rope.{inner}", part) for inner, part in _rope(value or {}))
-        elif key in _ROTATED_PARTS:
-            yield "rope.partial_rotary_factor", value
-        elif key not in {"model_type", "architectures"}:
-            yield key, value
-
-
-_ROPES = ("rope_parameters", "rope_scaling")
-"""The field of rotary positions, by its new name and its old one."""
-
-_ROTATED_PARTS = ("partial_rotary_factor", "rotary_pct")
-"""Older configs' fields for the rotated part of a head."""
-
-
-def _rope(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the fields of rotary positions that change operations: the kind, and the rotated part of a head."""
-    parts = {key: part for key, part in value.items() if isinstance(part, Mapping)}
-    for key, part in parts.items():  # one kind for each kind of layer
-        yield from ((f"{key}.{inner}", value) for inner, value in _rope(part))
-    if not parts:
-        kind = value.get("rope_type") or value.get("type") or "default"
-        yield "type", "default" if kind in _PLAIN_ROPES else kind
-        if value.get("partial_rotary_factor") is not None:
-            yield "partial_rotary_factor", value["partial_rotary_factor"]
-
-
-_PLAIN_ROPES = frozenset({"default", "dynamic", "linear", "llama3", "yarn", "mrope"})
-"""Kinds of rotary positions with the same operations, within the longest sequence: only their tables differ."""
 
 
 def _renamed(fields: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:

@@ -77,6 +77,23 @@ def test_a_template_that_reads_images_answers_for_its_own_config() -> None:
     assert error_of(lambda: populate(made, config={**SIZES, "num_layers": 2})) == f"another config: {said}"
 
 
+def test_a_template_that_reads_images_takes_other_values_of_what_is_known() -> None:
+    known = {"varied": ["num_layers"], "least": {"num_layers": 2}, "defaults": SIZES}
+    made = own(LAYER, SEES, reads=READS, valid_for=known)
+    run: dict[str, Any] = {"images": 0, "seq_len": 2}
+    assert populate(made, set={"num_layers": 3}, **run).totals["flops"] == 3 * 2 * 8
+    assert populate(made, config={**SIZES, "num_layers": 3}, **run).totals["flops"] == 3 * 2 * 8
+    said = (
+        "set hidden_size=16: no formula says all that follows from it in own, which takes other values of num_layers; "
+        "generate a template for a config.json with it"
+    )
+    assert error_of(lambda: populate(made, set={"hidden_size": 16})) == said
+    for change in ({"set": {"num_layers": 1}}, {"config": {**SIZES, "num_layers": 1}}):
+        assert 'says num_layers = 1, own was made for "2 or more"' in error_of(
+            lambda change=change: populate(made, **change), ConfigError
+        )
+
+
 # ---- configs and changes
 
 

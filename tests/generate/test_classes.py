@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from newest import NEWEST
 from torch.utils.flop_counter import FlopCounterMode
 
 import nbanalyzer
@@ -151,6 +152,17 @@ def test_what_cannot_be_counted_is_refused_in_a_line() -> None:
         choose({"model_type": "patchtst", "architectures": ["PatchTSTModel"]})
     with pytest.raises(ConfigError, match="contradicts itself: model_type is 'llama', architectures are BertModel"):
         choose(named(LLAMA, "BertModel"))
+
+
+@pytest.mark.parametrize("family", ["glmga", "shieldgemma2"])
+def test_a_class_is_that_of_every_type_that_it_is_filed_under(family: str) -> None:
+    """transformers has no class of these types' own; its mapping names another type's."""
+    found = choose(NEWEST[family])
+    assert found.config["model_type"] == family
+    assert found.model_class is not None
+    assert found.model_class.config_class.model_type != family
+    with pytest.raises(ConfigError, match=f"contradicts itself: model_type is '{family}', architectures are Llava"):
+        choose(named(NEWEST[family], "LlavaForConditionalGeneration"))
 
 
 def test_only_models_are_found_under_a_name() -> None:

@@ -173,6 +173,27 @@ def test_every_family_is_taken_under_its_own_names(config: Any) -> None:
     assert not_taken(config.to_dict(), config) == ""
 
 
+SWIN = {"embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4]}
+
+
+@pytest.mark.parametrize(
+    ("config_class", "fields"),
+    [
+        (transformers.SwinConfig, {**SWIN, "hidden_size": 32}),  # 16, doubled between the two stages
+        (transformers.Swinv2Config, {**SWIN, "hidden_size": 32}),
+        (transformers.SegformerConfig, {"hidden_sizes": [8, 16, 24, 32], "image_size": 224}),
+        (transformers.BertConfig, {"num_labels": 2}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_a_class_makes_of_others_may_be_stated(config_class: Any, fields: dict[str, Any]) -> None:
+    """Published configs state what an older release stored; a width that their stages do not have is refused."""
+    assert not_taken(fields, config_class(**fields)) == ""
+    if "hidden_size" in fields:
+        wrong = {**fields, "hidden_size": 48}
+        assert "does not take hidden_size = 48" in not_taken(wrong, config_class(**wrong))
+
+
 def test_an_older_name_that_the_class_itself_takes_is_taken() -> None:
     """The published configs of the smaller BLOOMs state their width as n_embed."""
     config = {"model_type": "bloom", "n_embed": 64, "n_layer": 3, "num_attention_heads": 8, "vocab_size": 90,

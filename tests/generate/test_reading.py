@@ -14,7 +14,7 @@ from wholes import LLAVA, MORE, QWEN2_5, SMALL, VIT
 import nbanalyzer
 from nbanalyzer import populate
 from nbanalyzer.errors import ConfigError, InputError
-from nbanalyzer.generate import hf
+from nbanalyzer.generate import hf, hints
 from nbanalyzer.generate.check import oracle
 from nbanalyzer.generate.check.media import in_run
 from nbanalyzer.generate.model.subject import Subject
@@ -133,6 +133,14 @@ def test_a_tower_that_transformers_does_not_have_is_no_text_model() -> None:
         Subject.of({"model_type": "nomic_bert", "architectures": ["NomicVisionModel"], "img_size": 224})
 
 
+def test_what_older_configs_say_of_a_decoder_makes_no_encoder_of_it() -> None:
+    """A release that wrote down every field said that a model of language is no decoder, too."""
+    said = {"is_decoder": False, "add_cross_attention": False}
+    subject = Subject.of({**LLAVA, **said, "text_config": {**LLAVA["text_config"], **said}})
+    assert subject.kind == "causal"
+    assert subject.reader is not None
+
+
 @pytest.mark.slow
 def test_a_video_is_so_many_frames_and_one_a_sequence() -> None:
     """Frames are taken two by two: 2 x 16 patches, each 14 x 14 x 2 x 3 numbers made 48."""
@@ -149,6 +157,14 @@ def test_a_video_is_so_many_frames_and_one_a_sequence() -> None:
 
 def test_a_tower_of_a_whole_is_found_by_what_it_takes() -> None:
     """Transformers says of Llama 4's and Llama 3.2's that they read tokens first, as the wholes do."""
-    assert hf.main_input(hf.exported("MllamaVisionModel")) == "pixel_values"
-    assert hf.main_input(hf.exported("Llama4VisionModel")) == "pixel_values"
-    assert hf.main_input(hf.exported("LlavaForConditionalGeneration")) == "input_ids"
+    names = ("MllamaVisionModel", "Llama4VisionModel", "LlavaForConditionalGeneration")
+    found = [class_ for name in names if (class_ := hf.exported(name)) is not None]
+    assert [hf.main_input(class_) for class_ in found] == ["pixel_values", "pixel_values", "input_ids"]
+
+
+def test_a_window_of_a_tower_is_none_of_the_text() -> None:
+    """It was taken for one where no text of a probe was longer: Qwen3-ASR's tower has a window of 800."""
+    window = next(hint for hint in hints.EXPRESSIONS if "window" in hint.name and hint.model == "mistral")
+    assert window.matches("sliding_window")
+    assert not window.matches("audio_n_window_infer")
+    assert not window.matches("vision_window_size")

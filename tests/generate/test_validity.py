@@ -109,7 +109,7 @@ def test_a_config_with_one_field_changed_is_right_or_refused(name: str) -> None:
         assert found["parameters"] == count, (field, value)
         assert not THOROUGH or found["matmul_flops"] == flops, (field, value)
         compared += 1
-    assert compared >= SAMPLE or model(name).reads is not None  # which answers for its own config alone
+    assert compared >= SAMPLE or model(name).reads is not None  # whose parts hang together, see test_whole_changes.py
     assert refused >= REFUSED
 
 
@@ -410,6 +410,6 @@ def test_a_value_that_changes_how_the_model_is_built_is_refused() -> None:
 def test_every_shipped_template_says_what_it_is_valid_for() -> None:
     for name in names():
         whole = model(name)
-        assert (whole.valid_for is None) == (whole.reads is not None), name
+        assert whole.valid_for is not None or whole.reads is not None, name
         assert differences(whole, whole.config) == [], name
         assert KERNELS_OF not in whole.provenance

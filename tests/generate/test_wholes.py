@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from documents import DOCUMENTS
 from newest import NEWEST
 from prompts import PROMPTS
-from recordings import VIDEOS
+from recordings import CODES, SOUNDS, VIDEOS
 from tilings import TILINGS
 from torch.utils.flop_counter import FlopCounterMode
 from towers import TIMM, TOWERS
@@ -42,12 +43,15 @@ MANY = (
     "gemma4",
     "pixtral",
     "voxtral",
+    "minicpmv4_7",
 )
 """One of each way to read: the others are asked by `make long`."""
 
-EVERY = {**SMALL, **MORE, **PROMPTS, **NEWEST, **TILINGS, **TOWERS}
+READ = {**MORE, **PROMPTS, **NEWEST, **TILINGS, **TOWERS, **SOUNDS, **DOCUMENTS}
+EVERY = {**SMALL, **READ}
 IN_PROMPT = tuple(name for name, config in EVERY.items() if "text_config" in config and "clip" not in name)
-IN_PROMPT = tuple(name for name in IN_PROMPT if name not in {"siglip", "blip-2", "instructblip", "instructblipvideo"})
+_ONE_EACH = {"siglip", "blip-2", "blip2_t5", "instructblip", "instructblipvideo"}
+IN_PROMPT = tuple(name for name in IN_PROMPT if name not in _ONE_EACH)
 WITHOUT_TIMM = pytest.mark.skipif(find_spec("timm") is None, reason="timm is not installed")
 
 
@@ -69,7 +73,7 @@ def runs_of(subject: Subject, size: str) -> dict[str, dict[str, Any]]:
     }
 
 
-@pytest.mark.parametrize("family", marked((*MORE, *PROMPTS, *NEWEST, *TILINGS, *TOWERS)))
+@pytest.mark.parametrize("family", marked(tuple(READ)))
 def test_the_meta_device_counts_what_the_cpu_does(family: str) -> None:
     """On the CPU all tensors are real, and transformers checks that placeholders and images agree."""
     subject = Subject.of(EVERY[family])
@@ -108,6 +112,15 @@ def test_all_that_is_counted_holds_at_sizes_that_no_probe_had(family: str) -> No
         given = [populate(template, **runs_of(subject, size)["first"]) for size in SIZES[:2]]
         assert given[0].totals == given[1].totals
         assert f"images of {SIZES[1]} are resized to" in given[1].conditions
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["blip2_t5", "trocr", "layoutlmv3"])
+def test_beside_a_prompt_or_before_a_decoder_all_that_is_counted_is_equal(family: str) -> None:
+    """FLOPs, traffic and what is kept, by the check that every template has to pass."""
+    template = nbanalyzer.generate(EVERY[family], model_id="some/model")
+    assert template.provenance["result"] == "equal"
+    assert template.reads is not None
 
 
 def test_a_prompt_with_too_little_room_is_refused_on_the_meta_device_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,3 +295,21 @@ def test_an_image_before_each_text_takes_positions_but_no_tokens(side: int) -> N
     assert out.logits.shape == (3, positions + 11, 120)
     found = populate(template, batch_size=3, seq_len=positions + 11)
     assert found.totals["matmul_flops"] == counter.get_total_flops()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", CODES)
+def test_a_position_is_a_token_with_codes_or_codes_alone(family: str) -> None:
+    """By FlopCounterMode on the CPU; what is kept by hand."""
+    template = nbanalyzer.generate(CODES[family], model_id="some/model")
+    model = replace(Subject.of(CODES[family]), device="cpu").build("eager")
+    tokens = torch.zeros((3, 11, 6 if family == "kyutai" else 3), dtype=torch.long)
+    text = torch.zeros((3, 17), dtype=torch.long)
+    given = {"input_ids": tokens} if family == "kyutai" else {"input_ids": text, "decoder_input_ids": tokens}
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(**given)
+    found = populate(template, batch_size=3, seq_len=11, encoder_len=None if family == "kyutai" else 17)
+    assert found.totals["matmul_flops"] == counter.get_total_flops()
+    # Three layers keep keys and values of 16 in bf16: of four heads, or of two and of what they read of the encoder.
+    kept = 11 * 4 if family == "kyutai" else 11 * 2 + 17 * 4
+    assert found.totals["kv_cache_bytes"] == 3 * 2 * 3 * kept * 16 * 2

@@ -235,6 +235,21 @@ def test_the_architecture_follows_too(make: Make) -> None:
     assert inputs._variables["num_layers"].value == 12
 
 
+def test_the_architecture_of_a_model_that_reads_images_is_what_may_differ(make: Make) -> None:
+    model, run = "qwen2-vl-2b-instruct", {"images": 2, "image_size": "448x672", "seq_len": 832}
+    form = make(model, **run)
+    inputs = inputs_of(form)
+    inputs.architecture.value = True
+    assert {"num_layers", "vision_depth", "vision_embed_dim"} <= {*inputs._variables}
+    assert not {"hidden_size", "num_images", "vision_head_dim"} & {*inputs._variables}  # held, of a run, and derived
+    drag(variable(inputs, "vision_depth"), 16)
+    assert form.error == ""
+    assert form.analysis.totals == nbanalyzer.populate(model, set={"vision_depth": 16}, **run).totals
+    assert form.analysis.totals != nbanalyzer.populate(model, **run).totals
+    type_in(variable(inputs, "vision_num_heads"), "7")  # of 1280
+    assert "vision_num_heads" in form.error
+
+
 # ---- what to expect
 
 SPREAD = {"n": 40, "ratio": [0.5, 0.75, 1.0, 1.5, 2.0]}  # of times around estimates; from 10 to 90 % in the middle

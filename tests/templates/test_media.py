@@ -123,6 +123,22 @@ def test_images_of_one_size() -> None:
     assert "one image a sequence" in error_of(lambda: fitted(each, sizes, 1, None, None))
 
 
+def test_videos_are_images_of_several_frames() -> None:
+    sizes = {"image_size": 6, "num_frames": 5}
+    frames = {"video_frames": "{num_frames}"}
+    each = Reads(what="videos", rule="one size", sizes=ONE_SIZE.sizes, variables=frames, each=True, usual=1)
+    assert fitted(each, sizes, None, "5x5", None) == (
+        Media(1, 6, 12), "videos of 5x5 are resized to 6x12, as its processor does",
+    )  # fmt: skip
+    assert "one video a sequence" in error_of(lambda: fitted(each, sizes, 1, None, None))
+    assert "this model reads videos" in error_of(lambda: fitted(each, sizes, None, None, 1.0))
+    values = evaluated(each, sizes, Media(3, 6, 12))
+    assert described(each, values) == "a video of 5 frames of 6x12 each"
+    several = Reads(what="videos", rule="one size", sizes=ONE_SIZE.sizes, variables=frames, usual=1)
+    assert fitted(several, sizes, 3, None, None) == (Media(3, 6, 12), "")
+    assert described(several, values) == "videos 3 of 5 frames of 6x12"
+
+
 def test_images_of_any_size() -> None:
     assert fitted(ANY_SIZE, {}, None, "100x100", None) == (
         Media(1, 112, 112), "images of 100x100 are resized to 112x112, as its processor does",

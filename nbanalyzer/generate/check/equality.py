@@ -131,7 +131,7 @@ def check(template: ModelTemplate, subject: Subject | None = None) -> dict[str, 
         found = equal(runs)
     except MismatchError as mismatch:
         # Some make a longer table of positions for what is longer than they were made for.
-        most = values_of(subject).get("max_position_embeddings", 0)
+        most = values_of(subject).get("max_position_embeddings", 0) or _positions_of_a_part(subject)
         if not 0 < most < max(run["seq_len"] + run.get("cache_len", 0) for run in runs.values()):
             raise
         runs = runs_of(subject, model, most=most)
@@ -141,6 +141,13 @@ def check(template: ModelTemplate, subject: Subject | None = None) -> dict[str, 
             raise mismatch from None
     other = {name: dict(run) for name, run in runs.items() if run != RUNS.get(name)}
     return {**versions, "checked": found, **({"runs": other} if other else {}), "result": "equal"}
+
+
+def _positions_of_a_part(subject: Subject) -> int:
+    """Return how many positions the shortest table of a part has, as TrOCR's decoder; 0 if none says."""
+    parts = (part for part in subject.hf_config().to_dict().values() if isinstance(part, Mapping))
+    stated = (part.get("max_position_embeddings") for part in parts)
+    return min((number for number in stated if type(number) is int and number > 0), default=0)
 
 
 def checked_under(template: ModelTemplate, own: Mapping[str, float]) -> str:

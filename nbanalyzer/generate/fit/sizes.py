@@ -68,7 +68,7 @@ class Sizes:
         self.real = [index for index, observation in enumerate(self.observations) if observation.real]
         atoms = [*atoms_of(values, derived(values, self.observations[0].shares, self.cases))]
         self.fitter = Fitter(atoms)
-        # A whole that reads images or sound answers for its own config alone: what no field explains is a number there.
+        # In a whole that reads images or sound, what no field explains is a number, see `tools.whole_validity`.
         whole = self.observations[0].subject.reader is not None
         varying = [atom for atom in atoms if len({atom.values[index] for index in self.real}) > 1]
         self.own = Fitter(varying, chosen=1) if whole else None  # of a few runs only
@@ -123,7 +123,8 @@ class Sizes:
         count = self.fit({index: amount.experts for index, amount in amounts.items()}, "experts")
         among, batch = count, build("*", variable("batch_size"), variable("seq_len"))
         if any(amount.tokens for amount in amounts.values()):
-            among = self.fit({index: amount.among for index, amount in amounts.items()}, "experts to choose from")
+            chosen = {index: amount.among or amount.experts for index, amount in amounts.items()}
+            among = self.fit(chosen, "experts to choose from")
             batch = self.fit(tokens, "tokens that are routed")
         missed = build("**", build("-", constant(1), build("/", each, among)), batch)
         return build("*", count, build("-", constant(1), missed))

@@ -164,8 +164,9 @@ def kind_of(model_class: type[Any], config: Mapping[str, Any]) -> Kind:
     if config.get("is_encoder_decoder") and not hf.exported(model_class.__name__):
         return "seq2seq"
     # An encoder takes a cache too, and keeps none unless its config makes a decoder of it.
-    if _says(config, getattr(model_class, "config_class", None), "is_decoder") is False:
-        return "masked"
+    encodes = not hasattr(model_class, "generate") and "text_config" not in config
+    if encodes and _says(config, getattr(model_class, "config_class", None), "is_decoder") is False:
+        return "masked"  # older configs say so of decoders, too, without a meaning
     if config.get("use_bidirectional_attention") in {True, "all"} and model_class.__name__.endswith("Model"):
         return "masked"  # a decoder as an encoder, as of EmbeddingGemma: every token sees those after it
     keeps = hf.takes_cache(model_class) or "use_cache" in takes

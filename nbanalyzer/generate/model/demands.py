@@ -1,14 +1,14 @@
-"""What a model's code asks for, unlike others: all tokens again beside what its cache holds, fp32, eager attention."""
+"""What a model's code asks for, unlike others: all tokens again beside its cache, codes, fp32, eager attention."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
-__all__ = ["TAKEN", "in_fp32", "instead_of", "takes_whole_text", "types_in"]
+__all__ = ["TAKEN", "in_fp32", "instead_of", "keeps_if_told", "takes_whole_text", "types_in", "with_codes"]
 
 TAKEN: dict[tuple[Any, ...], tuple[str, str]] = {}
 """Class, types of a config's parts, what was asked for → the attention and the experts that such models have instead.
@@ -32,6 +32,15 @@ def takes_whole_text(model: Any) -> bool:
         return False
 
 
+def keeps_if_told(model: Any) -> bool:
+    """Return whether a pass has to be told to keep a cache: the config says nothing of it, or is not asked."""
+    return not getattr(model.config, "use_cache", False) or getattr(model.config, "model_type", "") in _NOT_ASKED
+
+
+_NOT_ASKED = frozenset({"dia"})
+"""Model types whose whole is told by its config to keep a cache, and does not look there."""
+
+
 def in_fp32(model: torch.nn.Module) -> bool:
     """Convert a model that holds a Fourier transform of PyTorch, which bf16 has none of; return whether it does."""
     held = (getattr(value, "func", None) for module in model.modules() for value in vars(module).values())
@@ -40,6 +49,25 @@ def in_fp32(model: torch.nn.Module) -> bool:
         model.float()
         return True
     return False
+
+
+def with_codes(model: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """Return tokens as a model takes them: of some, a position is a token with codes of sound, or codes alone.
+
+    Args:
+        model: to be run.
+        tokens: of sequences x positions.
+
+    """
+    count = _CODES.get(getattr(model.config, "model_type", ""), lambda _config: 0)(model.config)
+    return tokens.new_zeros((*tokens.shape, count)) if count else tokens
+
+
+_CODES: Mapping[str, Callable[[Any], int]] = {
+    "kyutai_speech_to_text": lambda config: int(config.num_codebooks) + 1,
+    "dia": lambda config: int(config.decoder_config.num_channels),
+}
+"""Model type → how many numbers a position of its decoder is."""
 
 
 def instead_of(attn: str, experts: str, error: Exception) -> tuple[str, str] | None:

@@ -15,8 +15,8 @@ from nbanalyzer.templates.template import Reads
 from .reader import Reader
 
 __all__ = [
-    "and_texts", "beside_text", "deepest", "images", "of_one_size", "one_size", "pixels", "sides_of", "squares",
-    "vision_of",
+    "and_texts", "beside_text", "deepest", "document", "images", "of_one_size", "one_size", "pixels",
+    "sides_of", "squares", "vision_of",
 ]  # fmt: skip
 
 USUAL = 224
@@ -31,6 +31,24 @@ def images(config: Any) -> Reader:
 def beside_text(config: Any) -> Reader:
     """Return the reader of an encoder whose sequences are an image and a text each."""
     return Reader(_reads(config, each=True), pixels, of_one_size(config), reads_text=True)
+
+
+def document(_config: Any) -> Reader:
+    """Return the reader of an encoder whose sequences are a page each, its words and its image: LayoutLMv3."""
+    variables = {
+        "image_grid": "{input_size} // {patch_size}",
+        "image_patches": "{image_grid} ** 2",
+        "page_positions": "{image_patches} + 1",
+    }
+    side = "{input_size}"
+    reads = Reads(
+        what="images", rule="one size", sizes={"height": side, "width": side}, variables=variables, each=True, usual=1
+    )
+
+    def draw(_chance: Random, values: Mapping[str, int], count: int) -> Media:
+        return Media(count, values["input_size"], values["input_size"])
+
+    return Reader(reads, pixels, draw, reads_text=True)
 
 
 def and_texts(config: Any) -> Reader:

@@ -15,7 +15,7 @@ from nbanalyzer.templates.template import Reads
 from .grids import on_grid
 from .reader import Inputs, Reader, image_token
 
-__all__ = ["aligned", "codes", "enlarged", "rowed", "unified", "unscaled", "windowed", "with_class"]
+__all__ = ["enlarged", "rowed", "unified", "windowed", "with_class"]
 
 SHORTEST, LONGEST = 3, 11  # sides of a probe's images, in positions
 
@@ -37,11 +37,6 @@ def _with(reader: Reader, **fields: Any) -> Reader:
     """Return a reader that says other things of what it reads."""
     reads = reader.reads
     return replace(reader, reads=Reads(**{name: getattr(reads, name) for name in reads.__struct_fields__} | fields))
-
-
-def aligned(config: Any) -> Reader:
-    """Return the reader of a model whose images are filled up to whole patches, 16 to 8000 positions: GLM-5."""
-    return _with(on_grid(16, 8000)(config), rule="aligned")
 
 
 def enlarged(least: int, most: int) -> Callable[[Any], Reader]:
@@ -97,32 +92,6 @@ def unified(config: Any) -> Reader | None:
     return _reader(reads, inputs, side, held=("mm_embed_dim", "output_proj_dims"))  # one follows from the other
 
 
-def codes(config: Any) -> Reader:
-    """Return the reader of a model whose images become tokens, as entries of a codebook: Apertus 1.5."""
-    side = str(2 ** (len(config.vision_config.channel_multiplier) - 1))
-    reads = Reads(
-        what="images",
-        rule="grid",
-        sizes={"factor": side, "least": str(128 * 128), "most": str(1400 * 1400)},
-        variables={
-            "image_pixels": "{image_height} * {image_width}",
-            "image_tokens": f"{{image_pixels}} // {side} ** 2",
-        },
-        positions="{image_tokens}",
-    )
-
-    def inputs(step: Any) -> dict[str, Any]:
-        own, media = step.model.config, step.media
-        shape = (media.num_images, own.vision_config.in_channels, media.image_height, media.image_width)
-        return {
-            "input_ids": step.prompt(image_token(own)),
-            "pixel_values": step.floats(*shape),
-            "image_sizes": torch.tensor([[media.image_height, media.image_width]] * media.num_images),
-        }
-
-    return _reader(reads, inputs, side)
-
-
 def windowed(_config: Any) -> Reader:
     """Return the reader of a model that attends in windows as large as its table of positions: Muse Glimmer."""
     patch, window, merge = "{vision_patch_size}", "{vision_pos_emb_height}", "{vision_merge_size}"
@@ -155,31 +124,6 @@ def windowed(_config: Any) -> Reader:
 
     held = ("out_hidden_size", "pos_emb_height", "pos_emb_width", "merge_size")  # one follows from the others
     return _reader(reads, inputs, side, held=held)
-
-
-def unscaled(config: Any) -> Reader:
-    """Return the reader of a model that cuts images into patches as they are, with one column more: Inkling."""
-    vision, patch = config.vision_config, "{vision_patch_size}"
-    variables = {
-        "image_rows": f"ceil({{image_height}} / {patch})",
-        "image_columns": f"{{image_width}} // {patch} + 1",
-        "image_tokens": "{image_rows} * {image_columns}",
-    }
-    reads = Reads(
-        what="images", rule="any size", sizes={"factor": patch}, variables=variables, positions="{image_tokens}"
-    )
-
-    def inputs(step: Any) -> dict[str, Any]:
-        own, media = step.model.config.vision_config, step.media
-        count = -(-media.image_height // own.patch_size) * (media.image_width // own.patch_size + 1)
-        shape = (own.temporal_patch_size, own.patch_size, own.patch_size, own.num_channels)
-        return {
-            "input_ids": step.prompt(image_token(step.model.config)),
-            "pixel_values": step.floats(media.num_images * count, *shape),
-        }
-
-    held = ("patch_size", "temporal_patch_size", "num_channels")  # widths of layers are planned from them
-    return _reader(reads, inputs, patch, held=held, least=(2, vision.num_hidden_layers))
 
 
 def with_class(_config: Any) -> Reader:

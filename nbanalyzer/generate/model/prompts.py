@@ -80,7 +80,15 @@ def queried(config: Any) -> Reader | None:
     """Return the reader of a model with a number of queries an image, one image a sequence: BLIP-2."""
     if getattr(config, "image_token_index", None) is None:
         return None
-    return in_prompt(config, "{num_query_tokens}", held=("num_query_tokens",), each=True)
+    reader = in_prompt(config, "{num_query_tokens}", held=("num_query_tokens",), each=True)
+    if config.use_decoder_only_language_model:
+        return reader
+
+    def inputs(step: Any) -> dict[str, Any]:
+        """Of Flan-T5: both halves are as long, once, without a cache."""
+        return {**reader.inputs(step), "decoder_input_ids": step.tokens(step.seq_len)}
+
+    return replace(reader, inputs=inputs)
 
 
 def instructed(config: Any) -> Reader | None:

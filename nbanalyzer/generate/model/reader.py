@@ -57,7 +57,7 @@ class Reader:
         """The variable that says how much is read, "" if every sequence is one image or sound."""
         if self.reads.each:
             return ""
-        return "num_images" if self.reads.what == "images" else "audio_chunks"
+        return "audio_chunks" if self.reads.what == "sound" else "num_images"
 
 
 def floats(device: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:

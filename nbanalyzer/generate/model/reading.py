@@ -12,9 +12,10 @@ from typing import Any
 
 from nbanalyzer.generate import hf
 
-from .encoders import and_texts, beside_text, images
-from .grids import gemma4, hunyuan_vl, on_grid, packed, pixtral, qwen3_vl, video_llama_3
-from .patches import aligned, codes, enlarged, rowed, unified, unscaled, windowed, with_class
+from .documents import deepseek_ocr2, formulas, kosmos2_5, paged, pix2struct
+from .encoders import and_texts, beside_text, document, images
+from .grids import ernie_vl, gemma4, hunyuan_vl, on_grid, pixtral, qwen3_vl, video_llama_3
+from .patches import enlarged, rowed, unified, windowed, with_class
 from .prompts import (
     aria,
     before_text,
@@ -30,11 +31,12 @@ from .prompts import (
     seen_twice,
 )  # fmt: skip
 from .reader import Reader
-from .slices import downsampled, in_windows, overlapping, sliced
+from .slices import downsampled, overlapping, sliced
 from .sounds import clap, spectra, waves
 from .speech import filled_up, granite, heard, qwen3_asr
 from .tiles import covering, crossed, in_five, listed, one_or_tiles, padded, shuffled, split
 from .towers import READERS, of_timm
+from .transcribers import fun_asr, omniasr
 from .videos import clips, clips_and_texts
 
 __all__ = ["reader_of"]
@@ -46,7 +48,8 @@ def reader_of(model_class: type[Any] | None, config: Any) -> Reader | None:
         return None
     takes = hf.parameters_of_forward(model_class)
     if "input_ids" not in takes:
-        make = _TOWERS.get(config.model_type) or _PLAIN.get(hf.main_input(model_class))
+        named = (name for name in (hf.main_input(model_class), "pixel_values") if name in takes)
+        make = _TOWERS.get(config.model_type) or next((_PLAIN[name] for name in named if name in _PLAIN), None)
         return make(config) if make else None
     if not hf.reads_media(model_class):
         return None
@@ -59,7 +62,8 @@ def reader_of(model_class: type[Any] | None, config: Any) -> Reader | None:
 
 
 _PLAIN: Mapping[str, Callable[[Any], Reader | None]] = {
-    "pixel_values": images, "pixel_values_videos": clips, "input_values": waves, "input_features": spectra,
+    "pixel_values": images, "flattened_patches": pix2struct, "pixel_values_videos": clips, "input_values": waves,
+    "input_features": spectra,
 }  # fmt: skip
 """What an encoder reads, by transformers' name for it → how."""
 
@@ -71,6 +75,7 @@ _TOWERS: Mapping[str, Callable[[Any], Reader | None]] = {
 
 _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(("vilt", "blip", "owlvit", "owlv2"), beside_text),
+    "layoutlmv3": lambda config: document(config) if config.visual_embed and config.text_embed else None,
     **dict.fromkeys(("llava", "vipllava", "video_llava"), llava),
     "paligemma": paligemma,
     **dict.fromkeys(("gemma3", "shieldgemma2"), gemma3),
@@ -85,7 +90,6 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "lfm2_vl": one_or_tiles,
     "ovis2": covering,
     "molmo2": overlapping,
-    "step3p7": in_windows,
     "granite4_vision": downsampled,
     **dict.fromkeys(("minicpmv4_6", "minicpmv4_7"), sliced),
     "mllama": crossed,
@@ -97,6 +101,10 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "instructblipvideo": in_four_frames,
     "deepseek_vl_hybrid": seen_twice,
     "kosmos-2": latents,
+    "kosmos-2.5": kosmos2_5,
+    "pp_formulanet": formulas,
+    "granite_docling": paged,
+    "deepseek_ocr2": deepseek_ocr2,
     **dict.fromkeys(("deepseek_vl", "janus"), lambda config: in_prompt(config, "{image_patches}")),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), on_grid(56 * 56, 28 * 28 * 16384)),
     "qwen2_5_omni_thinker": on_grid(56 * 56, 28 * 28 * 16384),
@@ -107,20 +115,16 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(READERS, of_timm),
     "gemma4": gemma4,
     "gemma4_unified": unified,
-    "glm5_next": aligned,
     "hy_v4_vl": rowed,
-    "apertus1p5": codes,
     **dict.fromkeys(("muse_glimmer", "muse_spark"), windowed),
-    "inkling_mm_model": unscaled,
-    **dict.fromkeys(("inkling2", "inkling2_loop"), with_class),
+    "inkling2": with_class,
     "lfm3_vl": on_grid(256 * 256, 4096 * 4096),
     "cosmos3_edge": enlarged(256 * 256, 4096 * 4096),
-    "ernie4_5_vl_moe": on_grid(56 * 56, 28 * 28 * 6177),
+    "ernie4_5_vl_moe": ernie_vl,
     "paddleocr_vl": on_grid(384 * 384, 1536 * 1536, flat=False),
     "video_llama_3": video_llama_3,
     "kimi_k25": on_grid(1, 16384, longest=512, flat=False),
     "hunyuan_vl": hunyuan_vl,
-    "nemotron_h_omni": packed,
     "minimax_m3_vl": on_grid(4 * 28 * 28, 451584),
     **dict.fromkeys(("voxtral", "moss_transcribe_diarize"), heard),
     "qwen2_audio": filled_up,
@@ -129,6 +133,8 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     ),
     **dict.fromkeys(("granite_speech", "granite_speech_plus"), granite),
     "qwen3_asr": qwen3_asr,
+    "fun_asr_nano": fun_asr,
+    "omniasr": omniasr,
     "clap": clap,
     "videoprism": clips_and_texts,
 }

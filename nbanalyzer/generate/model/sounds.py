@@ -11,7 +11,7 @@ from nbanalyzer.templates.template import Reads
 
 from .reader import Reader
 
-__all__ = ["clap", "spectra", "waves"]
+__all__ = ["BANKS", "clap", "convolved", "spectra", "waves"]
 
 Step = tuple[int, int, int]
 """Kernel, stride and padding of a convolution over time."""
@@ -25,6 +25,11 @@ def _lengths(first: str, steps: Iterable[Step]) -> dict[str, str]:
         variables[f"audio_len_{number}"] = f"({{{before}}} + {2 * padding} - {kernel}) // {stride} + 1"
         before = f"audio_len_{number}"
     return variables
+
+
+def convolved(first: str, kernels: Iterable[int], strides: Iterable[int]) -> dict[str, str]:
+    """Return the same of convolutions that pad nothing."""
+    return _lengths(first, [(kernel, stride, 0) for kernel, stride in zip(kernels, strides, strict=True)])
 
 
 def _drawn(variables: Mapping[str, str], least: int, most: int) -> Callable[..., Media]:
@@ -45,7 +50,7 @@ def waves(config: Any) -> Reader:
     """Return the reader of an encoder of sound as it is sampled, which is filled up to whole frames, if it has any."""
     if all(hasattr(config, name) for name in ("max_length", "num_mel_bins")):
         return _spectrograms(config)
-    own = getattr(config, "encoder_config", config)
+    own = next((part for name in _PARTS if (part := getattr(config, name, None)) is not None), config)
     stated = zip(getattr(own, "conv_kernel", ()), getattr(own, "conv_stride", ()), strict=True)
     steps = _STEPS.get(config.model_type) or tuple((kernel, stride, 0) for kernel, stride in stated)
     frame = steps[0][1] if steps and steps[0][0] == steps[0][1] else 1
@@ -62,12 +67,16 @@ def waves(config: Any) -> Reader:
 
     def samples(step: Any) -> dict[str, Any]:
         values = evaluated(reads, step.subject.params, step.media)
-        return {
-            "input_values": step.floats(step.batch_size, int(values["audio_filled" if filled else "audio_samples"]))
-        }
+        length = int(values["audio_filled" if filled else "audio_samples"])
+        channels = (1,) if config.model_type in _WITH_CHANNELS else ()
+        return {"input_values": step.floats(step.batch_size, *channels, length)}
 
     return Reader(reads, samples, _drawn(variables, SAMPLE_RATE // 4, 4 * SAMPLE_RATE), held=held, cases=cases)
 
+
+_PARTS = ("encoder_config", "audio_config")
+_WITH_CHANNELS = frozenset({"omniasr_ctc"})
+"""Model types whose sound says that it is one channel."""
 
 _STEPS: Mapping[str, tuple[Step, ...]] = {
     "moonshine": ((127, 64, 0), (7, 3, 0), (3, 2, 0)),

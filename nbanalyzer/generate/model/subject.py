@@ -28,7 +28,7 @@ from nbanalyzer.templates.media import Media, positions_of
 
 from . import data
 from .choice import Choice, choose
-from .demands import TAKEN, in_fp32, instead_of, takes_whole_text, types_in
+from .demands import TAKEN, in_fp32, instead_of, keeps_if_told, takes_whole_text, types_in, with_codes
 from .host import Host
 from .outputs import complete_outputs
 from .reader import Reader, floats
@@ -306,7 +306,7 @@ class Step:
 
     def _tokens_in(self, logits: int) -> dict[str, Any]:
         again = self.cache_len if self.cache is not None and takes_whole_text(self.model) else 0
-        ids = self._tokens(again + self.seq_len)
+        ids = with_codes(self.model, self._tokens(again + self.seq_len))
         if hf.wants_choices(type(self.model)):
             return {"input_ids": ids.unsqueeze(0)}  # one question; the sequences are what it may choose
         inputs: dict[str, Any] = {"input_ids": ids}
@@ -318,7 +318,7 @@ class Step:
                 inputs["input_ids"] = self._tokens(self.encoder_len)
             else:
                 inputs["encoder_outputs"] = hf.encoded_inputs(self.encoded)
-        if not getattr(self.model.config, "use_cache", False):  # where it is so anyway, some encoders refuse to be told
+        if keeps_if_told(self.model):  # where it is so anyway, some encoders refuse to be told
             inputs["use_cache"] = True
         if self.cache is not None:
             inputs[hf.cache_argument(type(self.model))] = self.cache

@@ -317,8 +317,9 @@ class Inputs:
         if self._variables:
             return
         for name, own in capabilities(self._state.model).sizes.items():
-            tip = f"{VARIABLES[name].meaning}; the model's own: {own:,}"
-            if VARIABLES[name].unit == "0 or 1":
+            variable = VARIABLES.get(name)  # None for a field of a tower
+            tip = f"{variable.meaning if variable else 'a field of its config'}; the model's own: {own:,}"
+            if variable and variable.unit == "0 or 1":
                 self._variables[name] = Switch(name, own, tip, self._told)
                 continue
             places = stops(max(own // 16, 1), max(16 * own, 16), own)

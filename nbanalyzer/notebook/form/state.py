@@ -21,6 +21,7 @@ from nbanalyzer.hardware.profiles import TYPICAL, Profile, profiles
 from nbanalyzer.hardware.profiles import profile as find_profile
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.template import Composite
+from nbanalyzer.templates.validity import changeable
 
 from . import lifecycle
 from .assumed import ASSUMED, AT_ROOFLINE, Assumed
@@ -133,7 +134,8 @@ def _capabilities(model: Source) -> Capabilities:
         attentions = {first: f"{analysis.conventions['attn']}, all it has"}
     elif len(attentions) == 1:
         attentions = {first: f"{first}, all it has"}
-    own = {name: value for name, value in analysis.params.items() if name in analysis.variables}
+    used = analysis.variables if analysis.template.reads is None else changeable(analysis.template)
+    own = {name: value for name, value in analysis.params.items() if name in used}
     sizes = {name: own[name] for name in sorted(own, key=lambda name: [*VARIABLES, name].index(name))}
     return Capabilities(
         PHASES if analysis.template.state else PHASES[:1],
