@@ -8,8 +8,9 @@ from prompts import SIGLIP
 from wholes import GRID, MORE, ROPE, TEXT, TOWER
 
 MINICPM: dict[str, Any] = {
-    "image_token_id": 7, "insert_layer_id": 1, "text_config": MORE["qwen3_5"]["text_config"],
-    "vision_config": {**TOWER, "num_hidden_layers": 4, "image_size": 448, "patch_size": 56},
+    "image_token_id": 7, "insert_layer_id": 1,
+    "text_config": {**MORE["qwen3_5"]["text_config"], "layer_types": ["full_attention"] * 4},
+    "vision_config": {**TOWER, "num_hidden_layers": 4, "image_size": 448, "patch_size": 112},
 }  # fmt: skip
 
 TILINGS: dict[str, dict[str, Any]] = {
@@ -27,6 +28,18 @@ TILINGS: dict[str, dict[str, Any]] = {
         },
         "vision_config": {
             **GRID, "patch_size": 16, "deepstack_visual_indexes": [0], "num_position_embeddings": 64,
+        },
+    },
+    "ernie4_5_vl_moe": {
+        "model_type": "ernie4_5_vl_moe", "architectures": ["Ernie4_5_VLMoeForConditionalGeneration"],
+        "image_token_id": 7, "video_token_id": 8, "image_start_token_id": 9, "image_end_token_id": 10,
+        "video_start_token_id": 11, "video_end_token_id": 12,
+        "text_config": {
+            **TEXT, "num_hidden_layers": 4, "moe_num_experts": 6, "moe_k": 2, "moe_num_shared_experts": 2,
+            "moe_intermediate_size": [24, 40], "rope_parameters": {**ROPE, "mrope_section": [3, 3, 2]},
+        },
+        "vision_config": {
+            "depth": 3, "hidden_size": 48, "num_heads": 4, "intermediate_size": 80, "patch_size": 14,
         },
     },
     "deepseek_vl_hybrid": {
@@ -79,28 +92,6 @@ TILINGS: dict[str, dict[str, Any]] = {
         },
         "vision_config": {
             **TOWER, "spatial_merge_size": 2, "out_hidden_size": 64, "text_hidden_size": 64, "max_image_size": 512,
-        },
-    },
-    "step3p7": {
-        "model_type": "step3p7", "architectures": ["Step3p7ForConditionalGeneration"], "image_token_id": 7,
-        "text_config": {
-            **TEXT, "num_hidden_layers": 4, "n_routed_experts": 4, "num_experts_per_tok": 2, "share_expert_dim": 24,
-            "moe_intermediate_size": 24, "mlp_layer_types": ["dense", "sparse", "dense", "sparse"],
-            "layer_types": ["full_attention", "sliding_attention"] * 2, "sliding_window": 16,
-        },
-        "vision_config": {**TOWER, "image_size": 280, "patch_size": 56},
-    },
-    "nemotron_h_omni": {
-        "model_type": "nemotron_h_omni", "architectures": ["NemotronH_Omni_Reasoning_V3"], "image_token_id": 7,
-        "video_token_id": 8, "vision_hidden_size": 48, "projector_hidden_size": 72,
-        "text_config": {
-            "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 120,
-            "intermediate_size": 96, "layers_block_type": ["mamba", "attention", "mamba", "mlp"],
-            "mamba_num_heads": 8, "mamba_head_dim": 16, "ssm_state_size": 16, "n_groups": 2, "chunk_size": 8,
-        },
-        "vision_config": {
-            "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "mlp_ratio": 2, "patch_size": 56,
-            "max_img_size": 560, "video_temporal_patch_size": 2,
         },
     },
     "minicpmv4_6": {

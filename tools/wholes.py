@@ -78,6 +78,19 @@ VALID: Mapping[str, Mapping[str, Any]] = {
         "vision_config": {"out_hidden_size": 1024, "text_hidden_size": 1024},
     },
     "lfm2_vl": {"vision_config": {"vision_use_head": False}},
+    "deepseek_ocr2": {
+        "text_config": {
+            "hidden_size": 1280, "intermediate_size": 6848, "num_hidden_layers": 12, "num_attention_heads": 10,
+            "num_key_value_heads": 10, "moe_intermediate_size": 896, "num_experts_per_tok": 6, "vocab_size": 129280,
+            "mlp_layer_types": ["dense"] + ["sparse"] * 11,
+        },
+        "vision_config": {
+            "encoder_config": {
+                "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14,
+                "num_key_value_heads": 2,
+            },
+        },
+    },
     "glm_ocr": {"vision_config": {"out_hidden_size": 1024}},
     "deepseek_vl_hybrid": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 384, "patch_size": 16}},
     "idefics3": {"vision_config": {"image_size": 364, "patch_size": 14}, "scale_factor": 2},

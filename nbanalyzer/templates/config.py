@@ -334,7 +334,7 @@ class _Reader:
             raise InputError("has_bias differs from layer to layer: it is set in the template")
         if target == "head_dim" and all(part in self.text for part in _MLA_HEAD):
             raise InputError(f"head_dim is {' + '.join(_MLA_HEAD)} in this model: give these")
-        held = (name for name in VARIABLES if any(key in self.text for key in VARIABLES[name].sources))
+        held = (name for name in VARIABLES if any(key in self.text for key in self.sources(name)))
         choices = dict.fromkeys((*_ALWAYS, *_HEADS, "intermediate_size", *held, *self.other_integers()))
         if target not in choices:
             raise UnknownNameError("model variable", name, choices)

@@ -15,6 +15,7 @@ from nbanalyzer.errors import InputError, quote
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number
 
+from .pages import PAGES
 from .sizes import SIZES, enlarged
 from .template import Reads
 from .tiles import SEARCHES, Canvas
@@ -138,6 +139,14 @@ def _budgeted(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
     return Fitted(rows * factor, columns * factor)
 
 
+def _filled(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
+    """Return the most patches of about an image's shape, which are filled up to a number: Pix2Struct's processor."""
+    factor, most = sizes["factor"], sizes["most"]
+    scale = sqrt(most * (factor / height) * (factor / width))
+    rows, columns = (max(min(floor(scale * side / factor), most), 1) for side in (height, width))
+    return Fitted(rows * factor, columns * factor)
+
+
 def _patches(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
     """Return whole merged patches of an image, more or fewer of them than it has: Nemotron 3 Nano Omni's processor."""
     patch, merged, least, most = (sizes[name] for name in ("patch", "merged", "least", "most"))
@@ -192,12 +201,22 @@ def _laid(search: Callable[[int, int, Mapping[str, int]], Canvas]) -> Callable[[
     return cut
 
 
+def _sliced(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
+    """Return an image whole and in slices; one that is a single merged patch wide is read by other operations."""
+    found = _laid(SEARCHES["refined canvas"])(height, width, sizes)
+    if found.canvas.kept_columns * sizes["patch"] <= sizes["factor"]:
+        what = f"this model reads one so narrow as {sizes['factor']} pixels across, which is not counted"
+        raise InputError(f"image_size {height}x{width}: {what}; give a wider one")
+    return found
+
+
 RULES: Mapping[str, Callable[[int, int, Mapping[str, int]], Fitted]] = {
     "one size": _one_size, "grid": _grid, "longest side": _longest_side, "padded": _padded,
-    "budget": _budgeted, "quarters": _quarters, "enlarged grid": _enlarged_grid,
+    "budget": _budgeted, "filled": _filled, "quarters": _quarters, "enlarged grid": _enlarged_grid,
     "patch budget": _patches,
     **{name: _sized(size) for name, size in SIZES.items()},
-    **{name: _laid(search) for name, search in SEARCHES.items()},
+    **{name: _laid(search) for name, search in (*SEARCHES.items(), *PAGES.items())},
+    "refined canvas": _sliced,
 }  # fmt: skip
 """How a processor fits an image to a model: name → function of its height, its width, and the model's sizes."""
 

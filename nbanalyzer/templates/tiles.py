@@ -83,10 +83,23 @@ def nearest(height: int, width: int, sizes: Mapping[str, int]) -> Canvas:
     """Return the canvas of at most so many tiles whose sides are most alike an image's: InternVL's processor.
 
     Of several the first, unless the image has more than half the pixels of a larger one.
+
+    Args:
+        height: of the image, in pixels.
+        width: the same.
+        sizes: ``tile``, the side of a tile in pixels, and ``most`` tiles. With ``longest``, neither side is of more
+            tiles; with ``fewest``, canvases of fewer are left out.
+
     """
-    tile, most = sizes["tile"], sizes["most"]
+    tile, most, fewest = sizes["tile"], sizes["most"], sizes.get("fewest", 1)
+    longest = min(most, sizes.get("longest", most))
     every = sorted(
-        ((columns, rows) for columns in range(1, most + 1) for rows in range(1, most // columns + 1)),
+        (
+            (columns, rows)
+            for columns in range(1, longest + 1)
+            for rows in range(1, longest + 1)
+            if fewest <= columns * rows <= most
+        ),
         key=lambda one: one[0] * one[1],
     )
     best, least = (1, 1), inf
@@ -251,8 +264,7 @@ def refined(height: int, width: int, sizes: Mapping[str, int]) -> Canvas:
                 if apart < least or (apart == least and rows > best[0]):
                     best, least = (rows, number // rows), apart
     whole = _about(height, width, sizes, enlarged=False)
-    each = (max(round(side / parts), 1) for side, parts in zip((height, width), best, strict=True))
-    part = _about(*each, sizes, enlarged=True)
+    part = _about(max(round(height / best[0]), 1), max(round(width / best[1]), 1), sizes, enlarged=True)
     return Canvas(*best, *(side // patch for side in (*whole, *part)))
 
 

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from nbanalyzer.errors import InputError
 from nbanalyzer.templates.media import RULES
 from nbanalyzer.templates.tiles import SEARCHES, Canvas
 
@@ -60,6 +61,13 @@ def test_windows_are_those_of_step_3_7() -> None:
         found = SEARCHES["windows"](height, width, STEP)
         assert (found.rows, found.columns) == (rows, columns)
         assert found[2:4] == ((0, 0) if rows else (52, 52))
+
+
+def test_an_image_of_one_merged_patch_across_is_refused() -> None:
+    """Of 75 times its width, an image of about 448 x 448 pixels is 3879 x 51, which is one merged patch of 56."""
+    with pytest.raises(InputError, match="image_size 3000x40: this model reads one so narrow as 56 pixels across"):
+        RULES["refined canvas"](3000, 40, MINICPM)
+    assert RULES["refined canvas"](40, 3000, MINICPM).canvas[2:4] == (4, 272)  # 51 x 3825: 0.9 and 68.3 of 56
 
 
 def test_windows_by_hand() -> None:

@@ -123,7 +123,8 @@ class Sizes:
         count = self.fit({index: amount.experts for index, amount in amounts.items()}, "experts")
         among, batch = count, build("*", variable("batch_size"), variable("seq_len"))
         if any(amount.tokens for amount in amounts.values()):
-            among = self.fit({index: amount.among for index, amount in amounts.items()}, "experts to choose from")
+            chosen = {index: amount.among or amount.experts for index, amount in amounts.items()}
+            among = self.fit(chosen, "experts to choose from")
             batch = self.fit(tokens, "tokens that are routed")
         missed = build("**", build("-", constant(1), build("/", each, among)), batch)
         return build("*", count, build("-", constant(1), missed))

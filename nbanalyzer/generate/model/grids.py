@@ -15,7 +15,7 @@ from nbanalyzer.templates.template import Reads
 
 from .reader import Reader, image_token
 
-__all__ = ["gemma4", "hunyuan_vl", "on_grid", "packed", "pixtral", "positions", "qwen3_vl", "video_llama_3"]
+__all__ = ["ernie_vl", "gemma4", "hunyuan_vl", "on_grid", "packed", "pixtral", "positions", "qwen3_vl", "video_llama_3"]
 
 SHORTEST, LONGEST = 5, 11  # sides of a probe's images, in merged patches
 
@@ -149,6 +149,18 @@ def qwen3_vl(config: Any, least: int = 256 * 256, most: int = 4096 * 4096) -> Re
     return on_grid(least, most, deep=(len(indexes) + 1, max(indexes) + 2))(config)
 
 
+def ernie_vl(config: Any) -> Reader:
+    """Return the reader of a model that has experts of its own for images: it is told which tokens those are."""
+    reader = on_grid(56 * 56, 28 * 28 * 6177)(config)
+
+    def inputs(step: Any) -> dict[str, Any]:
+        found = reader.inputs(step)
+        images = found["input_ids"] == image_token(step.model.config)
+        return {**found, "moe_mm_token_type_ids": images.long()}
+
+    return replace(reader, inputs=inputs)
+
+
 def hunyuan_vl(config: Any) -> Reader:
     """Return the reader of a model that puts an end behind every row of an image, and one at both of its ends."""
     reader = on_grid(512 * 512, 2048 * 2048)(config)
@@ -213,8 +225,9 @@ def packed(config: Any) -> Reader | None:
         return Media(count, side * chance.randint(2, 13), side * chance.randint(SHORTEST, LONGEST))
 
     return Reader(
-        reads, inputs, draw, reads_text=True, looks=True, counts_on_host=True, cases=("{num_images} > 1",),
+        reads, inputs, draw, reads_text=True, looks=True, counts_on_host=True,
         held=("patch_dim", "video_patch_dim", "video_temporal_patch_size"),
+        cases=("{num_images} > 1", "{image_columns} < {image_rows}"),
     )  # fmt: skip
 
 

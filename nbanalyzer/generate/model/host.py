@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -37,7 +37,8 @@ class Host:
     def open(cls, *, counts: bool = False) -> Iterator[None]:
         """Have what follows run with numbers on the host; masks of the device are full.
 
-        With `counts`, ranges of whole numbers are on the host too: lengths are compared with them.
+        With `counts`, ranges of whole numbers are on the host too, and those that the code states: lengths are
+        compared with them.
         """
         before, checks = symbolic.meta_nonzero_assume_all_nonzero, os.environ.get(_UNCHECKED)
         cls.active, outer = True, cls.active
@@ -45,7 +46,8 @@ class Host:
         symbolic.meta_nonzero_assume_all_nonzero = True
         os.environ[_UNCHECKED] = "1"
         try:
-            yield
+            with _stated() if counts else nullcontext():
+                yield
         finally:
             cls.active, cls.counts = outer, outer_counts
             symbolic.meta_nonzero_assume_all_nonzero = before
@@ -77,6 +79,24 @@ class Host:
                 _require_as_many(*args[:3])
             args, kwargs = _on_meta(args), _on_meta(kwargs)
         return args, kwargs
+
+
+@contextmanager
+def _stated() -> Iterator[None]:
+    """Leave whole numbers that a model's code states, such as a grid, where they have values."""
+    usual: Any = torch.tensor
+
+    def tensor(*args: Any, **kwargs: Any) -> torch.Tensor:
+        if torch.device(kwargs.get("device") or "cpu").type != "meta":
+            return usual(*args, **kwargs)  # type: ignore[no-any-return]
+        found: torch.Tensor = usual(*args, **{**kwargs, "device": "cpu"})
+        return found.to("meta") if found.is_floating_point() else found
+
+    torch.tensor = tensor
+    try:
+        yield
+    finally:
+        torch.tensor = usual
 
 
 def _places(indices: Any) -> list[Any]:

@@ -12,8 +12,9 @@ from typing import Any
 
 from nbanalyzer.generate import hf
 
+from .documents import deepseek_ocr2, formulas, kosmos2_5, paged, pix2struct
 from .encoders import and_texts, beside_text, document, images
-from .grids import gemma4, hunyuan_vl, on_grid, packed, pixtral, qwen3_vl, video_llama_3
+from .grids import ernie_vl, gemma4, hunyuan_vl, on_grid, pixtral, qwen3_vl, video_llama_3
 from .patches import enlarged, rowed, unified, windowed, with_class
 from .prompts import (
     aria,
@@ -30,7 +31,7 @@ from .prompts import (
     seen_twice,
 )  # fmt: skip
 from .reader import Reader
-from .slices import downsampled, in_windows, overlapping, sliced
+from .slices import downsampled, overlapping, sliced
 from .sounds import clap, spectra, waves
 from .speech import filled_up, granite, heard, qwen3_asr
 from .tiles import covering, crossed, in_five, listed, one_or_tiles, padded, shuffled, split
@@ -61,7 +62,8 @@ def reader_of(model_class: type[Any] | None, config: Any) -> Reader | None:
 
 
 _PLAIN: Mapping[str, Callable[[Any], Reader | None]] = {
-    "pixel_values": images, "pixel_values_videos": clips, "input_values": waves, "input_features": spectra,
+    "pixel_values": images, "flattened_patches": pix2struct, "pixel_values_videos": clips, "input_values": waves,
+    "input_features": spectra,
 }  # fmt: skip
 """What an encoder reads, by transformers' name for it → how."""
 
@@ -88,7 +90,6 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "lfm2_vl": one_or_tiles,
     "ovis2": covering,
     "molmo2": overlapping,
-    "step3p7": in_windows,
     "granite4_vision": downsampled,
     **dict.fromkeys(("minicpmv4_6", "minicpmv4_7"), sliced),
     "mllama": crossed,
@@ -100,6 +101,10 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "instructblipvideo": in_four_frames,
     "deepseek_vl_hybrid": seen_twice,
     "kosmos-2": latents,
+    "kosmos-2.5": kosmos2_5,
+    "pp_formulanet": formulas,
+    "granite_docling": paged,
+    "deepseek_ocr2": deepseek_ocr2,
     **dict.fromkeys(("deepseek_vl", "janus"), lambda config: in_prompt(config, "{image_patches}")),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), on_grid(56 * 56, 28 * 28 * 16384)),
     "qwen2_5_omni_thinker": on_grid(56 * 56, 28 * 28 * 16384),
@@ -115,12 +120,11 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "inkling2": with_class,
     "lfm3_vl": on_grid(256 * 256, 4096 * 4096),
     "cosmos3_edge": enlarged(256 * 256, 4096 * 4096),
-    "ernie4_5_vl_moe": on_grid(56 * 56, 28 * 28 * 6177),
+    "ernie4_5_vl_moe": ernie_vl,
     "paddleocr_vl": on_grid(384 * 384, 1536 * 1536, flat=False),
     "video_llama_3": video_llama_3,
     "kimi_k25": on_grid(1, 16384, longest=512, flat=False),
     "hunyuan_vl": hunyuan_vl,
-    "nemotron_h_omni": packed,
     "minimax_m3_vl": on_grid(4 * 28 * 28, 451584),
     **dict.fromkeys(("voxtral", "moss_transcribe_diarize"), heard),
     "qwen2_audio": filled_up,

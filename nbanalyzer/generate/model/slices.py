@@ -83,11 +83,11 @@ def _drawn(chance: Random, _values: Mapping[str, int], count: int) -> Media:
 
     The tower attends in windows of four patches, one after the other, which takes long.
     """
-    whole, part = ([4 * chance.randint(1, 3) for _ in range(2)] for _ in range(2))
+    sides = {name: 4 * chance.randint(2, 3) for name in ("kept_rows", "kept_columns")}
     if chance.random() < 0.5:
-        return Media(count, 0, 0, 0, 0, 0, *whole, 0, 0)
-    rows, columns = chance.randint(1, 3), chance.randint(2, 3)
-    return Media(count, 0, 0, 0, rows, columns, *whole, *part)
+        return Media(count, **sides)
+    sides |= {name: 4 * chance.randint(2, 3) for name in ("shown_rows", "shown_columns")}
+    return Media(count, tile_rows=chance.randint(1, 3), tile_columns=chance.randint(2, 3), **sides)
 
 
 _CROPS, _MARGIN, _POOLED = 8, 8, 2
@@ -212,4 +212,5 @@ def in_windows(config: Any) -> Reader | None:
         return {**found, "pixel_values_local": windows, "num_local_patches": [tiles] * count}
 
     cases = ("{image_tiles} > 0",)
-    return tiled(config, "windows", sizes, variables, inputs, held=("image_size", "patch_size"), cases=cases)
+    held = ("image_size", "patch_size")
+    return tiled(config, "windows", sizes, variables, inputs, held=held, cases=cases, counts_on_host=True)

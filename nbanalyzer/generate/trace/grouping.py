@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 
 import torch
 
@@ -16,7 +17,7 @@ from nbanalyzer.generate.model.routing import Routed, expert_names, experts_in
 
 from .scope import Operand, Operation, Scope, joined, qualified_name
 
-__all__ = ["group_experts", "group_layers", "join_experts"]
+__all__ = ["count_routed", "group_experts", "group_layers", "join_experts"]
 
 _LAYER = re.compile(r"(.*?\b\d+)\..+")
 
@@ -121,6 +122,27 @@ def join_experts(scope: Scope, sent: Mapping[torch.nn.Module, Routed]) -> None:
     if expert_names(scope.module):
         scope.children = [*scope.operations()]
     _join(scope, routed, experts_in(scope.module))
+
+
+def count_routed(scope: Scope, tokens: int, given: int = 0) -> None:
+    """Say of products of experts how many tokens are routed to them, where they are `given` fewer than a step has."""
+    given = _given(scope) or given
+    for place, child in enumerate(scope.children):
+        if isinstance(child, Scope):
+            count_routed(child, tokens, given)
+        elif child.name in _GROUPED and child.routed is None and 0 < given < tokens:
+            rows, weight, *_ = child.inputs
+            routed = Routed(given, rows.shape[0], weight.stored[0])
+            scope.children[place] = replace(child, routed=routed)
+
+
+_GROUPED = ("_grouped_mm", "grouped_mm_fallback")
+
+
+def _given(scope: Scope) -> int:
+    """Return how many rows a module of experts was given, 0 if it is none."""
+    stacked = scope.module is not None and any(weight.dim() == 3 for weight in scope.module.parameters(recurse=False))
+    return prod(scope.inputs[0].shape[:-1]) if stacked and scope.inputs else 0
 
 
 def _join(scope: Scope, routed: Routed, experts: int) -> None:

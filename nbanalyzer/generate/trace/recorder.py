@@ -24,7 +24,7 @@ from nbanalyzer.generate.model.meta import answer
 from nbanalyzer.generate.model.subject import Step
 from nbanalyzer.text import words
 
-from .grouping import group_experts, group_layers, join_experts
+from .grouping import count_routed, group_experts, group_layers, join_experts
 from .scope import Operand, Operation, Scope, qualified_name
 from .tensors import leaves, operand_of
 
@@ -67,6 +67,8 @@ def trace(step: Step, logits: int = 0) -> Scope:
         group_experts(recorder.root)
     elif step.routed:
         join_experts(recorder.root, step.routed)
+    if step.reader is not None and any(step.media):
+        count_routed(recorder.root, step.batch_size * step.seq_len)
     return recorder.root
 
 

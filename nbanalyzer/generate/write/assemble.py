@@ -123,22 +123,35 @@ class Assembly(Sizes):
         return _distinct(result)
 
     def _loop(self, node: Node, path: str, where: frozenset[int]) -> list[Composite]:
-        """Return the turns of a loop that differ in their sizes as one kernel, if they are calls of a function."""
+        """Return the turns of a loop that differ in their sizes as one kernel, of calls of a module or a function."""
         turns = [scope for scopes in node.calls.values() for scope in scopes]
-        if node.is_module or any(isinstance(child, Scope) for scope in turns for child in scope.children):
+        if not node.is_module and any(isinstance(child, Scope) for scope in turns for child in scope.children):
             return []
         slots: dict[tuple[str, str, int], Slot] = {}
         for index, scopes in node.calls.items():
             for scope in scopes:
                 count: dict[tuple[str, str], int] = {}
-                for one in scope.children:
-                    assert isinstance(one, Operation)
+                for one in scope.operations():
                     key = (one.name, one.line)
                     count[key] = count.get(key, 0) + 1
                     slot = slots.setdefault((*key, count[key]), Slot(*key))
                     slot.seen.setdefault(index, []).append(one)
         kernels = [kernel for slot in slots.values() for kernel in self._slot(slot, path, where, "")]
-        return [Composite(name=name_of(node), module=node.target, sub_kernels=tuple(_distinct(kernels)))]
+        own, layers = self._own(node, path)
+        return [
+            Composite(
+                name=name_of(node),
+                module=node.target,
+                parameters=str(self.parameters(own)) if own else "",
+                sub_kernels=(*_distinct(kernels), *self._layers(layers)),
+            )
+        ]
+
+    def _own(self, node: Node, path: str) -> tuple[list[str], dict[str, list[str]]]:
+        """Return the parameters that stand at a call, as `Ownership.by_layer` does."""
+        mine = self.ownership.left(path) if node.is_module and self.ownership.may_stand(path) else []
+        self.ownership.take(mine)
+        return self.ownership.by_layer(mine, path)
 
     def _node(self, node: Node, path: str, where: frozenset[int]) -> Composite | None:
         """Return one call as a kernel, None if it costs nothing."""
@@ -148,11 +161,9 @@ class Assembly(Sizes):
         if node.target.rpartition(".")[0] == MASKS and not self._eager:
             return None  # a fused kernel needs no mask
         children = self._children(node, path, where)
-        mine = self.ownership.left(path) if node.is_module and self.ownership.may_stand(path) else []
-        if not children and not mine:
+        own, layers = self._own(node, path)
+        if not children and not own and not layers:
             return None
-        self.ownership.take(mine)
-        own, layers = self.ownership.by_layer(mine, path)
         return Composite(
             name=name_of(node) if node.name.isdigit() else node.name,
             module=node.target if children else "",
