@@ -10,7 +10,7 @@ from wholes import GRID, MORE, ROPE, TEXT, TOWER
 MINICPM: dict[str, Any] = {
     "image_token_id": 7, "insert_layer_id": 1,
     "text_config": {**MORE["qwen3_5"]["text_config"], "layer_types": ["full_attention"] * 4},
-    "vision_config": {**TOWER, "num_hidden_layers": 4, "image_size": 448, "patch_size": 112},
+    "vision_config": {**TOWER, "num_hidden_layers": 4, "image_size": 448, "patch_size": 56},
 }  # fmt: skip
 
 TILINGS: dict[str, dict[str, Any]] = {
@@ -82,17 +82,6 @@ TILINGS: dict[str, dict[str, Any]] = {
         "text_config": {**TEXT, "num_hidden_layers": 7},
         "vision_config": {**SIGLIP, "hidden_size": 64, "image_size": 112},
         "qformer_config": {"model_type": "blip_2_qformer", "num_hidden_layers": 1, "intermediate_size": 80},
-    },
-    "hunyuan_vl": {
-        "model_type": "hunyuan_vl", "architectures": ["HunYuanVLForConditionalGeneration"], "image_token_id": 7,
-        "image_start_token_id": 8, "image_end_token_id": 9,
-        "text_config": {
-            **TEXT, "model_type": "hunyuan_vl_text", "eod_token_id": 3, "sep_token_id": 4,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 2, 2, 2]},
-        },
-        "vision_config": {
-            **TOWER, "spatial_merge_size": 2, "out_hidden_size": 64, "text_hidden_size": 64, "max_image_size": 512,
-        },
     },
     "minicpmv4_6": {
         **MINICPM, "model_type": "minicpmv4_6", "architectures": ["MiniCPMV4_6ForConditionalGeneration"],

@@ -213,7 +213,8 @@ def _laid(search: Callable[[int, int, Mapping[str, int]], Canvas]) -> Callable[[
 def _sliced(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
     """Return an image whole and in slices; one that is a single merged patch wide is read by other operations."""
     found = _laid(SEARCHES["refined canvas"])(height, width, sizes)
-    if found.canvas.kept_columns * sizes["patch"] <= sizes["factor"]:
+    across = [columns for columns in (found.canvas.kept_columns, found.canvas.shown_columns) if columns]
+    if min(across) * sizes["patch"] <= sizes["factor"]:
         what = f"this model reads one so narrow as {sizes['factor']} pixels across, which is not counted"
         raise InputError(f"image_size {height}x{width}: {what}; give a wider one")
     return found

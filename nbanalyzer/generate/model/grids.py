@@ -169,9 +169,9 @@ def hunyuan_vl(config: Any) -> Reader:
     reader = on_grid(512 * 512, 2048 * 2048)(config)
     merge = _merge_of(config.vision_config)
     tokens = f"{{image_rows}} // {merge} * ({{image_columns}} // {merge} + 1) + 2"
-    return replace(
-        reader, reads=structs.replace(reader.reads, variables={**reader.reads.variables, "image_tokens": tokens})
-    )
+    merged = f"{{image_patches}} // {merge} ** 2"
+    variables = {**reader.reads.variables, "merged_patches": merged, "image_tokens": tokens}
+    return replace(reader, reads=structs.replace(reader.reads, variables=variables))
 
 
 def video_llama_3(config: Any) -> Reader:
