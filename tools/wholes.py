@@ -25,6 +25,12 @@ MAPPINGS: Mapping[Whole, tuple[str, ...]] = {
 }
 """Sort of model → transformers' mappings of its types, the one that is taken of several first."""
 
+
+def _letters(code: int) -> str:
+    """Return a number with letters for its digits, as the names of Chameleon's tokens have it."""
+    return "".join(chr(ord("A") + int(digit)) for digit in str(code))
+
+
 _QUERIES = {"projector_config": {"model_type": "blip_2_qformer", "encoder_hidden_size": 1024}}
 _ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 _IMAGE_TOKEN = {"image_token_id": 1018}
@@ -37,10 +43,21 @@ VALID: Mapping[str, Mapping[str, Any]] = {
     "aria": {"vision_config": {"model_type": "idefics3_vision", "image_size": 490, "patch_size": 14}},
     "aya_vision": {"vision_config": {"model_type": "siglip_vision_model", "hidden_size": 1152, "image_size": 364}},
     **dict.fromkeys(("cosmos3_omni", "exaone4_5", "qwen3_5", "qwen3_vl"), _VISION_OF_4096),
+    "chameleon": {
+        "vocabulary_map": {"<image>": 8711, **{f"IMGIMG{_letters(code)}Z": 4 + code for code in range(8192)}},
+    },
     "cohere_compass": {
         "text_config": {"rope_parameters": {"full_attention": _ROPE}}, "vision_config": {"out_hidden_size": 8192},
     },
+    "emu3": {
+        "vocabulary_map": {
+            "<image>": 151851, "<|extra_200|>": 151846,
+            **{f"<|visual token {code:06}|>": 151854 + code for code in range(32768)},
+        },
+        "text_config": {}, "vq_config": {},
+    },
     "fast_vlm": {"image_seq_length": 256},
+    "fuyu": {"patch_size": 30, "text_config": {"model_type": "persimmon"}},
     "gemma3": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 896, "patch_size": 14}},
     "gemma4": {"vision_config": {}},
     "gemma4_unified": {"vision_config": {}},
@@ -78,6 +95,19 @@ VALID: Mapping[str, Mapping[str, Any]] = {
         "vision_config": {"out_hidden_size": 1024, "text_hidden_size": 1024},
     },
     "lfm2_vl": {"vision_config": {"vision_use_head": False}},
+    "deepseek_ocr2": {
+        "text_config": {
+            "hidden_size": 1280, "intermediate_size": 6848, "num_hidden_layers": 12, "num_attention_heads": 10,
+            "num_key_value_heads": 10, "moe_intermediate_size": 896, "num_experts_per_tok": 6, "vocab_size": 129280,
+            "mlp_layer_types": ["dense"] + ["sparse"] * 11,
+        },
+        "vision_config": {
+            "encoder_config": {
+                "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14,
+                "num_key_value_heads": 2,
+            },
+        },
+    },
     "glm_ocr": {"vision_config": {"out_hidden_size": 1024}},
     "deepseek_vl_hybrid": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 384, "patch_size": 16}},
     "idefics3": {"vision_config": {"image_size": 364, "patch_size": 14}, "scale_factor": 2},
@@ -92,7 +122,7 @@ VALID: Mapping[str, Mapping[str, Any]] = {
         "vision_config": {"intermediate_layers_indices": [3, 7, 15, 23, 30], "vision_output_dim": 7680},
         "text_config": {"pad_token_id": 0},
     },
-    **dict.fromkeys(("minicpmv4_6", "minicpmv4_7", "nemotron_h_omni"), _IMAGE_TOKEN),
+    **dict.fromkeys(("minicpmv4_6", "minicpmv4_7"), _IMAGE_TOKEN),
     "molmo2": {"adapter_config": {"text_hidden_size": 4096}},
     "ovis2": {"hidden_size": 4096, "vocab_size": 151936},
     "perception_lm": {

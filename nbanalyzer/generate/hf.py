@@ -161,7 +161,7 @@ def main_input(model_class: type[Any]) -> str:
 
 def reads_media(model_class: type[Any]) -> bool:
     """Return whether a model takes images or sound beside tokens."""
-    media = {"pixel_values", "pixel_values_videos", "input_features", "input_values"}
+    media = {"pixel_values", "flattened_patches", "pixel_values_videos", "input_features", "input_values"}
     return not media.isdisjoint(parameters_of_forward(model_class))
 
 
@@ -245,10 +245,6 @@ def build(builder: Any, config: Any, attn: str, experts: str = "") -> torch.nn.M
         options["experts_implementation"] = experts
     with quiet():
         model: torch.nn.Module = make(config, **options)
-    if attn == "eager":
-        for module in model.modules():
-            if "fused_attn" in vars(module):  # timm's layers, which transformers tells nothing
-                module.fused_attn = False  # type: ignore[assignment]
     return model
 
 

@@ -127,10 +127,10 @@ EXPRESSIONS = (
     # The text of a prompt that begins with a number of queries, of one image or four frames, and it with those of one.
     Hint("^num_query_tokens$", "instructblip", ("{seq_len} - <field>",)),
     Hint("^num_query_tokens$", "instructblipvideo", ("{seq_len} - 4 * <field>", "{seq_len} - 3 * <field>")),
-    # The tokens of text, where experts of their own read those of images.
-    Hint("^image_tokens$", "ernie4_5_vl_moe", ("{batch_size} * {seq_len} - {num_images} * <field>",)),
     # Words and image of a page, which attend to each other.
     Hint("^page_positions$", "layoutlmv3", ("{seq_len} + <field>",)),
+    # The tokens of text, where experts of their own read those of images.
+    Hint("^image_tokens$", "ernie4_5_vl_moe", ("{batch_size} * {seq_len} - {num_images} * <field>",)),
     # The stages of a Fourier transform, of the tokens and of what each is: their logarithms, rounded up.
     Hint("^tpu_short_seq_length$", "fnet", tuple(map(_stages, ("seq_len", "hidden_size")))),
     # How wide an adapter is.

@@ -227,7 +227,7 @@ def media_fields(config: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     for key, part in parts:
         prefix = key.removesuffix("config")
         yield from ((f"{prefix}{name}", f"{key}.{name}", value) for name, value in part.items())
-    if parts and text_part(config):
+    if (parts or "patch_size" in config) and text_part(config):  # Fuyu has no tower
         text = text_fields(config)
         own = ((name, value) for name, value in config.items() if not isinstance(value, Mapping))
         taken = {*text, *VARIABLES}

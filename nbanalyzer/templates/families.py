@@ -77,7 +77,10 @@ FAMILIES: Mapping[str, Family] = {
     **dict.fromkeys(("vit", "dinov2", "wav2vec2", "clip_text_model", "siglip_text_model"), Family(grouped=False)),
     "whisper": Family(grouped=False, tied=1),
     "distilbert": Family(grouped=False, tied=1, sources=_DISTILBERT),
-    **dict.fromkeys(("kosmos-2", "kosmos_2_text_model"), Family(grouped=False, tied=1, sources=_KOSMOS)),
+    **dict.fromkeys(
+        ("kosmos-2", "kosmos_2_text_model", "kosmos-2.5", "kosmos_2_5_text_model"),
+        Family(grouped=False, tied=1, sources=_KOSMOS),
+    ),
     "chatglm": Family(grouped=False, tied=0, sources=_CHATGLM),
     "longcat_flash": Family(grouped=False, tied=0, sources={"num_layers": ("num_layers",)}),  # each holds two halves
     "ernie4_5_vl_moe": Family(sources={"moe_intermediate_size": ()}),  # a list: of text's experts, and of images'

@@ -15,6 +15,7 @@ from nbanalyzer.errors import InputError, quote
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number
 
+from .pages import PAGES
 from .sizes import SIZES, enlarged
 from .template import Reads
 from .tiles import SEARCHES, Canvas
@@ -138,6 +139,23 @@ def _budgeted(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
     return Fitted(rows * factor, columns * factor)
 
 
+def _filled(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
+    """Return the most patches of about an image's shape, which are filled up to a number: Pix2Struct's processor."""
+    factor, most = sizes["factor"], sizes["most"]
+    scale = sqrt(most * (factor / height) * (factor / width))
+    rows, columns = (max(min(floor(scale * side / factor), most), 1) for side in (height, width))
+    return Fitted(rows * factor, columns * factor)
+
+
+def _bounded(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
+    """Return whole patches of an image that is made smaller if it is taller or wider than it may be: Fuyu's."""
+    factor, tallest, widest = sizes["factor"], sizes["tallest"], sizes["widest"]
+    if height > tallest or width > widest:
+        scale = min(tallest / height, widest / width)
+        height, width = max(1, int(height * scale)), max(1, int(width * scale))
+    return Fitted(-(-height // factor) * factor, -(-width // factor) * factor)
+
+
 def _quarters(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
     """Return the size of an image and its four quarters, within limits, each padded to the largest: Idefics2's."""
     longest, shortest = sizes["longest"], sizes["shortest"]
@@ -187,9 +205,11 @@ def _sliced(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
 
 RULES: Mapping[str, Callable[[int, int, Mapping[str, int]], Fitted]] = {
     "one size": _one_size, "grid": _grid, "longest side": _longest_side, "padded": _padded,
-    "budget": _budgeted, "quarters": _quarters, "enlarged grid": _enlarged_grid,
+    "budget": _budgeted, "filled": _filled, "bounded": _bounded, "quarters": _quarters,
+    "enlarged grid": _enlarged_grid,
     **{name: _sized(size) for name, size in SIZES.items()},
-    **{name: _laid(search) for name, search in SEARCHES.items()}, "refined canvas": _sliced,
+    **{name: _laid(search) for name, search in (*SEARCHES.items(), *PAGES.items())},
+    "refined canvas": _sliced,
 }  # fmt: skip
 """How a processor fits an image to a model: name → function of its height, its width, and the model's sizes."""
 

@@ -83,10 +83,23 @@ def nearest(height: int, width: int, sizes: Mapping[str, int]) -> Canvas:
     """Return the canvas of at most so many tiles whose sides are most alike an image's: InternVL's processor.
 
     Of several the first, unless the image has more than half the pixels of a larger one.
+
+    Args:
+        height: of the image, in pixels.
+        width: the same.
+        sizes: ``tile``, the side of a tile in pixels, and ``most`` tiles. With ``longest``, neither side is of more
+            tiles; with ``fewest``, canvases of fewer are left out.
+
     """
-    tile, most = sizes["tile"], sizes["most"]
+    tile, most, fewest = sizes["tile"], sizes["most"], sizes.get("fewest", 1)
+    longest = min(most, sizes.get("longest", most))
     every = sorted(
-        ((columns, rows) for columns in range(1, most + 1) for rows in range(1, most // columns + 1)),
+        (
+            (columns, rows)
+            for columns in range(1, longest + 1)
+            for rows in range(1, longest + 1)
+            if fewest <= columns * rows <= most
+        ),
         key=lambda one: one[0] * one[1],
     )
     best, least = (1, 1), inf

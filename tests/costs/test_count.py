@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -88,9 +89,10 @@ def test_a_template_that_reads_images_takes_other_values_of_what_is_known() -> N
         "generate a template for a config.json with it"
     )
     assert error_of(lambda: populate(made, set={"hidden_size": 16})) == said
-    for change in ({"set": {"num_layers": 1}}, {"config": {**SIZES, "num_layers": 1}}):
+    changes: tuple[dict[str, Any], ...] = ({"set": {"num_layers": 1}}, {"config": {**SIZES, "num_layers": 1}})
+    for change in changes:
         assert 'says num_layers = 1, own was made for "2 or more"' in error_of(
-            lambda change=change: populate(made, **change), ConfigError
+            partial(populate, made, **change), ConfigError
         )
 
 

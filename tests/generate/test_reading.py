@@ -135,8 +135,8 @@ def test_a_tower_that_transformers_does_not_have_is_no_text_model() -> None:
 
 def test_what_older_configs_say_of_a_decoder_makes_no_encoder_of_it() -> None:
     """A release that wrote down every field said that a model of language is no decoder, too."""
-    said = {"is_decoder": False, "add_cross_attention": False}
-    subject = Subject.of({**LLAVA, **said, "text_config": {**LLAVA["text_config"], **said}})
+    said, whole = {"is_decoder": False, "add_cross_attention": False}, dict[str, Any](LLAVA)
+    subject = Subject.of({**whole, **said, "text_config": {**whole["text_config"], **said}})
     assert subject.kind == "causal"
     assert subject.reader is not None
 

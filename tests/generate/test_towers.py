@@ -1,15 +1,19 @@
-"""Towers of timm: what is said without that package, and how PerceptionLM's images are cut."""
+"""Towers of timm: what is said without that package; how images of PerceptionLM are cut, and those of Fuyu padded."""
 
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from towers import TIMM
+from towers import TIMM, TOWERS
 
 import nbanalyzer
+from nbanalyzer.generate.check import oracle
 from nbanalyzer.generate.model import towers
+from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.templates.media import RULES, Media, positions_of
 from nbanalyzer.templates.tiles import SEARCHES
 
 
@@ -56,3 +60,31 @@ def test_canvases_are_those_of_the_processor() -> None:
         found = processor._fit_image_to_canvas(width, height, tile)
         columns, rows = found or processor._find_closest_aspect_ratio(width, height, tile)
         assert SEARCHES["roomy canvas"](height, width, {"tile": tile, "most": most})[:2] == (rows, columns)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [
+        (300, 500, (300, 510)),  # 10 x 16.7 patches of 30
+        (1, 1, (30, 30)),
+        (1080, 1920, (1080, 1920)),
+        (2160, 1920, (1080, 960)),  # halved
+        (1081, 1000, (1080, 1020)),  # by 1080 / 1081: 999 wide
+        (100, 4000, (60, 1920)),  # by 1920 / 4000: 48 high
+    ],
+)
+def test_images_in_whole_patches_by_hand(height: int, width: int, expected: tuple[int, int]) -> None:
+    assert RULES["bounded"](height, width, {"factor": 30, "tallest": 1080, "widest": 1920})[:2] == expected
+
+
+@pytest.mark.slow
+def test_emu3_on_the_meta_device_counts_what_the_cpu_does() -> None:
+    """Of images smaller than its processor makes them, which a CPU takes minutes for."""
+    subject, media, found = Subject.of(TOWERS["emu3"]), Media(3, 16, 28), []
+    assert subject.reader is not None
+    assert positions_of(subject.reader.reads, subject.params, media, 2) == 2 * 4 * (7 + 1)  # two of three in one prompt
+    for own in (subject, replace(subject, device="cpu")):
+        steps = own.steps(own.build("eager"), 2, (75, 3), media=media)
+        found.append([int(oracle.flops(step).cost.matmul_flops) for step in steps])
+    assert found[0] == found[1]
+    assert found[0][0] > found[0][1] > 0

@@ -236,7 +236,8 @@ def test_the_architecture_follows_too(make: Make) -> None:
 
 
 def test_the_architecture_of_a_model_that_reads_images_is_what_may_differ(make: Make) -> None:
-    model, run = "qwen2-vl-2b-instruct", {"images": 2, "image_size": "448x672", "seq_len": 832}
+    model = "qwen2-vl-2b-instruct"
+    run: dict[str, Any] = {"images": 2, "image_size": "448x672", "seq_len": 832}
     form = make(model, **run)
     inputs = inputs_of(form)
     inputs.architecture.value = True

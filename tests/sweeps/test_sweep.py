@@ -62,9 +62,8 @@ def of_pass(model: Any, metric: str, card: Any = None, set: Any = (), **run: Any
         return float(bool(analysis.fits(card)))
     if metric == "memory_bytes":
         return float(analysis.memory.total)
-    state = metric.removesuffix("_bytes")
     totals = {"payload_bytes": 0, **analysis.totals}  # of one device, nothing is communicated
-    return float(analysis.state[state] if state in analysis.state else totals[metric])
+    return float(totals[metric])
 
 
 @lru_cache(maxsize=64)
@@ -87,7 +86,7 @@ def of_request(model: Any, metric: str, card: Any = None, **run: Any) -> float:
     last = one.last if one.steps else one.prefill
     state = metric.removesuffix("_bytes")
     if state in last.state:
-        return float(last.state[state])
+        return float(last.totals[metric])  # of the cache, with all its parts
     kept = {"payload_bytes": 0, **last.totals}
     return float(totals[metric] if metric in totals else kept[metric])
 

@@ -77,7 +77,7 @@ def runs_of(
     `most` tokens, those in the cache included.
     """
     longest = oracle.affordable(subject, model)
-    longest = longest if most is None else min(longest, most // 2)
+    longest = longest if most is None else min(longest, max(1, (most - media.room(subject)) // 2))
     found: dict[str, Run] = {}
     for name, run in runs.items():
         if media.stands_for(subject, name):

@@ -97,7 +97,8 @@ def _reading(whole: Mapping[str, Any], config_class: Any, stated: list[str]) -> 
 
     A config that states a text part and nothing beside it means that part.
     """
-    has_parts = any(isinstance(whole.get(key), Mapping) for key in (*MEDIA_PARTS, "encoder_config"))
+    has_parts = any(isinstance(whole.get(key), Mapping) for key in (*MEDIA_PARTS, "encoder_config", "vq_config"))
+    has_parts |= "patch_size" in whole  # Fuyu's, which has no tower
     if text_part(whole) and not has_parts:
         return None
     found = next((class_ for name in stated if (class_ := hf.exported(name)) is not None), None)

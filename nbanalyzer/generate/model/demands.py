@@ -8,7 +8,11 @@ from typing import Any
 
 import torch
 
-__all__ = ["TAKEN", "in_fp32", "instead_of", "keeps_if_told", "takes_whole_text", "types_in", "with_codes"]
+from nbanalyzer.generate import hf
+
+__all__ = [
+    "TAKEN", "attends_eagerly", "convert", "instead_of", "keeps_if_told", "takes_whole_text", "types_in", "with_codes",
+]  # fmt: skip
 
 TAKEN: dict[tuple[Any, ...], tuple[str, str]] = {}
 """Class, types of a config's parts, what was asked for → the attention and the experts that such models have instead.
@@ -41,14 +45,31 @@ _NOT_ASKED = frozenset({"dia"})
 """Model types whose whole is told by its config to keep a cache, and does not look there."""
 
 
-def in_fp32(model: torch.nn.Module) -> bool:
-    """Convert a model that holds a Fourier transform of PyTorch, which bf16 has none of; return whether it does."""
+def convert(model: torch.nn.Module) -> None:
+    """Convert the parameters of a model to bf16, as a checkpoint is loaded, but for what is kept in fp32.
+
+    That is all of one that holds a Fourier transform of PyTorch, which bf16 has none of.
+    """
     held = (getattr(value, "func", None) for module in model.modules() for value in vars(module).values())
     transforms = {id(transform) for transform in vars(torch.fft).values() if callable(transform)}
     if any(id(function) in transforms for function in held):
         model.float()
-        return True
-    return False
+    else:
+        kept = hf.kept_in_fp32(model)
+        for name, parameter in model.named_parameters():
+            if parameter.dtype == torch.float32 and not any(part in name for part in kept):
+                parameter.data = parameter.data.to(torch.bfloat16)
+    for module in model.modules():  # routers that would convert themselves in a first pass, for good
+        own, classifier = vars(module).get("dtype"), getattr(module, "classifier", None)
+        if isinstance(own, torch.dtype) and isinstance(classifier, torch.nn.Module):
+            classifier.to(own)
+
+
+def attends_eagerly(model: torch.nn.Module) -> None:
+    """Have the layers of timm attend operation by operation: transformers, which is told so, does not tell them."""
+    for module in model.modules():
+        if "fused_attn" in vars(module):
+            module.fused_attn = False  # type: ignore[assignment]
 
 
 def with_codes(model: Any, tokens: torch.Tensor) -> torch.Tensor:

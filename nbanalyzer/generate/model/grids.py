@@ -15,7 +15,10 @@ from nbanalyzer.templates.template import Reads
 
 from .reader import Reader, image_token
 
-__all__ = ["ernie_vl", "gemma4", "hunyuan_vl", "on_grid", "pixtral", "positions", "qwen3_vl", "video_llama_3"]
+__all__ = [
+    "ernie_vl", "fuyu", "gemma4", "hunyuan_vl", "on_grid", "pixtral", "positions", "qwen3_vl",
+    "video_llama_3",
+]  # fmt: skip
 
 SHORTEST, LONGEST = 5, 11  # sides of a probe's images, in merged patches
 
@@ -258,6 +261,33 @@ def pixtral(config: Any) -> Reader | None:
 
     def draw(chance: Random, values: Mapping[str, int], count: int) -> Media:
         side = values["vision_patch_size"] * values.get("spatial_merge_size", 1)
+        return Media(count, side * chance.randint(2, 11), side * chance.randint(3, 9))
+
+    return Reader(reads, inputs, draw, reads_text=True, looks=True)
+
+
+def fuyu(_config: Any) -> Reader:
+    """Return the reader of a model that has no tower: patches are projected, and are positions of the prompt."""
+    patch = "{patch_size}"
+    reads = Reads(
+        what="images",
+        rule="bounded",
+        sizes={"factor": patch, "tallest": "1080", "widest": "1920"},
+        variables={
+            "image_tokens": f"({{image_height}} // {patch}) * ({{image_width}} // {patch})",
+            "patch_pixels": f"{{num_channels}} * {patch} ** 2",
+        },
+        positions="{image_tokens}",
+    )
+
+    def inputs(step: Any) -> dict[str, Any]:
+        own, media = step.model.config, step.media
+        patches = (media.image_height // own.patch_size) * (media.image_width // own.patch_size)
+        pixels = step.floats(media.num_images, patches, own.num_channels * own.patch_size**2)
+        return {"input_ids": step.prompt(image_token(own)), "pixel_values": pixels}
+
+    def draw(chance: Random, values: Mapping[str, int], count: int) -> Media:
+        side = values["patch_size"]
         return Media(count, side * chance.randint(2, 11), side * chance.randint(3, 9))
 
     return Reader(reads, inputs, draw, reads_text=True, looks=True)

@@ -12,8 +12,10 @@ from typing import Any
 
 from nbanalyzer.generate import hf
 
+from .codes import chameleon, emu3
+from .documents import deepseek_ocr2, formulas, kosmos2_5, paged, pix2struct
 from .encoders import and_texts, beside_text, document, images
-from .grids import ernie_vl, gemma4, hunyuan_vl, on_grid, pixtral, qwen3_vl, video_llama_3
+from .grids import ernie_vl, fuyu, gemma4, hunyuan_vl, on_grid, pixtral, qwen3_vl, video_llama_3
 from .patches import enlarged, rowed, unified, windowed, with_class
 from .prompts import (
     aria,
@@ -61,7 +63,8 @@ def reader_of(model_class: type[Any] | None, config: Any) -> Reader | None:
 
 
 _PLAIN: Mapping[str, Callable[[Any], Reader | None]] = {
-    "pixel_values": images, "pixel_values_videos": clips, "input_values": waves, "input_features": spectra,
+    "pixel_values": images, "flattened_patches": pix2struct, "pixel_values_videos": clips, "input_values": waves,
+    "input_features": spectra,
 }  # fmt: skip
 """What an encoder reads, by transformers' name for it → how."""
 
@@ -92,6 +95,9 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(("minicpmv4_6", "minicpmv4_7"), sliced),
     "mllama": crossed,
     "aria": aria,
+    "chameleon": chameleon,
+    "emu3": emu3,
+    "fuyu": fuyu,
     "blip-2": queried,
     "florence2": into_encoder,
     "git": before_text,
@@ -99,6 +105,10 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "instructblipvideo": in_four_frames,
     "deepseek_vl_hybrid": seen_twice,
     "kosmos-2": latents,
+    "kosmos-2.5": kosmos2_5,
+    "pp_formulanet": formulas,
+    "granite_docling": paged,
+    "deepseek_ocr2": deepseek_ocr2,
     **dict.fromkeys(("deepseek_vl", "janus"), lambda config: in_prompt(config, "{image_patches}")),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), on_grid(56 * 56, 28 * 28 * 16384)),
     "qwen2_5_omni_thinker": on_grid(56 * 56, 28 * 28 * 16384),

@@ -28,7 +28,7 @@ from nbanalyzer.templates.media import Media, positions_of
 
 from . import data
 from .choice import Choice, choose
-from .demands import TAKEN, in_fp32, instead_of, keeps_if_told, takes_whole_text, types_in, with_codes
+from .demands import TAKEN, attends_eagerly, convert, instead_of, keeps_if_told, takes_whole_text, types_in, with_codes
 from .host import Host
 from .outputs import complete_outputs
 from .reader import Reader, floats
@@ -151,15 +151,10 @@ class Subject(Choice):
                 raise _refused(error) from None
             TAKEN[asked] = instead
             return self.build(*asked[-2:])
+        if attn == "eager":
+            attends_eagerly(model)
         _hold_positions(model)
-        kept = ("",) if in_fp32(model) else hf.kept_in_fp32(model)
-        for name, parameter in model.named_parameters():
-            if parameter.dtype == torch.float32 and not any(part in name for part in kept):
-                parameter.data = parameter.data.to(torch.bfloat16)  # as a checkpoint is loaded
-        for module in model.modules():  # routers that would convert themselves in a first pass, for good
-            own, classifier = vars(module).get("dtype"), getattr(module, "classifier", None)
-            if isinstance(own, torch.dtype) and isinstance(classifier, torch.nn.Module):
-                classifier.to(own)
+        convert(model)
         if self.device != "meta":
             data.fill(model, self.seed)
         if self.reader is not None:

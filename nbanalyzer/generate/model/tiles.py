@@ -18,11 +18,11 @@ from .encoders import deepest, images, of_one_size, one_size, sides_of, squares,
 from .reader import Reader, image_token
 
 __all__ = [
-    "canvases", "covering", "crossed", "in_five", "listed", "one_or_tiles", "padded", "shuffled", "split", "tiled",
-    "with_sizes",
+    "TILES", "canvases", "covering", "crossed", "in_five", "listed", "one_or_tiles", "padded", "patches_of",
+    "shuffled", "split", "tile_pixels", "tiled", "with_sizes",
 ]  # fmt: skip
 
-_TILES = "{tile_rows} * {tile_columns} + ({tile_rows} * {tile_columns} > 1)"
+TILES = "{tile_rows} * {tile_columns} + ({tile_rows} * {tile_columns} > 1)"
 """Tiles of an image: those of its canvas, and one of the whole image if they are several."""
 
 
@@ -68,14 +68,15 @@ def tiled(
     return Reader(reads, given, draw, reads_text=True, looks=True, **how)
 
 
-def _pixels(step: Any, *counts: int) -> torch.Tensor:
+def tile_pixels(step: Any, *counts: int) -> torch.Tensor:
+    """Return so many tiles."""
     config = step.model.config
     channels = getattr(vision_of(config)[0], "num_channels", 3)
     found: torch.Tensor = step.floats(*counts, channels, *sides_of(config))
     return found
 
 
-def _patches(config: Any) -> str:
+def patches_of(config: Any) -> str:
     """Return how many patches a tile is, as a formula."""
     if squares(config):
         return "{image_patches}"
@@ -123,7 +124,7 @@ def with_sizes(step: Any, tiles: int) -> dict[str, Any]:
     """Return images in so many tiles each, and their sizes before they were laid on a canvas."""
     media = step.media
     return {
-        "pixel_values": _pixels(step, media.num_images, tiles),
+        "pixel_values": tile_pixels(step, media.num_images, tiles),
         "image_sizes": torch.tensor([[media.image_height, media.image_width]] * media.num_images),
     }
 
@@ -166,13 +167,13 @@ def shuffled(search: str, most: int, per_token: int) -> Callable[[Any], Reader]:
 
     def make(config: Any) -> Reader:
         variables = {
-            "image_tiles": _TILES,
-            "tile_tokens": f"{_patches(config)} // {per_token}",
+            "image_tiles": TILES,
+            "tile_tokens": f"{patches_of(config)} // {per_token}",
             "image_tokens": "{image_tiles} * {tile_tokens}",
         }
 
         def inputs(step: Any, tiles: int) -> dict[str, Any]:
-            return {"pixel_values": _pixels(step, step.media.num_images * tiles)}
+            return {"pixel_values": tile_pixels(step, step.media.num_images * tiles)}
 
         return tiled(config, search, {"most": str(most)}, variables, inputs, held=("image_size", "patch_size"))
 
@@ -184,13 +185,13 @@ def covering(config: Any) -> Reader:
     own = config.vision_config
     side = -(-(own.image_size // own.patch_size) // own.hidden_stride)
     variables = {
-        "image_tiles": _TILES,
+        "image_tiles": TILES,
         "tile_tokens": str(side**2),
         "image_tokens": "{image_tiles} * {tile_tokens}",
     }
 
     def inputs(step: Any, tiles: int) -> dict[str, Any]:
-        return {"pixel_values": _pixels(step, step.media.num_images * tiles)}
+        return {"pixel_values": tile_pixels(step, step.media.num_images * tiles)}
 
     held = ("image_size", "patch_size", "hidden_stride", "hidden_size", "vocab_size")  # both are stated twice
     return tiled(config, "covering canvas", {"most": "12"}, variables, inputs, held=held)
@@ -280,8 +281,8 @@ def in_five(config: Any) -> Reader:
 def split(config: Any) -> Reader:
     """Return the reader of a model whose images are made four tiles long: Idefics 3, SmolVLM."""
     variables = {
-        "image_tiles": _TILES,
-        "tile_tokens": f"{_patches(config)} // {{scale_factor}} ** 2",
+        "image_tiles": TILES,
+        "tile_tokens": f"{patches_of(config)} // {{scale_factor}} ** 2",
         "image_tokens": "{image_tiles} * {tile_tokens}",
     }
 
@@ -312,7 +313,7 @@ def crossed(config: Any) -> Reader:
         own = step.model.config.vision_config
         each, tiles = -(-step.media.num_images // step.batch_size), own.max_num_tiles
         return {
-            "pixel_values": _pixels(step, step.batch_size, each, tiles),
+            "pixel_values": tile_pixels(step, step.batch_size, each, tiles),
             "aspect_ratio_ids": step.ones(step.batch_size, each),
             "aspect_ratio_mask": step.ones(step.batch_size, each, tiles),
         }

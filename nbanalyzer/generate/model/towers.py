@@ -37,16 +37,6 @@ def _of_side(side: int, tokens: str, **how: Any) -> Reader:
     return Reader(reads, inputs, draw, reads_text=True, looks=True, **how)
 
 
-def gemma3n(_config: Any) -> Reader:
-    """Return the reader of a model whose tower makes a number of positions of any image: Gemma 3n."""
-    name = "vision_soft_tokens_per_image"
-    return _of_side(_GEMMA, f"{{{name}}}", held=(name,))
-
-
-_GEMMA = 768
-"""The side of images in pixels, as the published processor has it: no config states it."""
-
-
 def fast_vlm(config: Any) -> Reader | None:
     """Return the reader of a model that says how many positions an image is, each of so many pixels: FastVLM."""
     if not str(config.vision_config.architecture).startswith("fastvit_mci"):
@@ -92,7 +82,7 @@ def missing(model_type: object) -> str:
 
 
 READERS: Mapping[str, Callable[[Any], Reader | None]] = {
-    "fast_vlm": fast_vlm, "gemma3n": gemma3n, "perception_lm": perception_lm,
+    "fast_vlm": fast_vlm, "perception_lm": perception_lm,
 }  # fmt: skip
 """Model type → how models of it read images, if timm is there."""
 

@@ -123,21 +123,23 @@ def seen_once(found: Sequence[Stack], later: Sequence[Scope]) -> list[Stack]:
 def attends_fused(root: Scope) -> bool:
     """Return whether the masks that are made in a step are for fused kernels: those of the text model, if it attends.
 
-    A tower may attend in another way than the text model does.
+    A tower may attend in another way than the text model does, and so may an encoder of images than its decoder.
     """
     every = {operation.name for operation in root.operations()}
-    own = set(_outside_towers(root))
+    found = list(_outside_towers(root))
+    own = {name for path, name in found if _DECODER.search(path)} or {name for _, name in found}
     return FUSED in own or (FUSED in every and "_softmax" not in own)
 
 
 FUSED = ATTENTION.rpartition(".")[2]
+_DECODER = re.compile(r"(^|\.)decoder(\.|$)")
 
 
-def _outside_towers(scope: Scope, path: str = "") -> Iterator[str]:
-    """Yield the names of the operations that are in no part that reads images or sound."""
+def _outside_towers(scope: Scope, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the paths and names of the operations that are in no part that reads images or sound."""
     for child in scope.children:
         if not isinstance(child, Scope):
-            yield child.name
+            yield path, child.name
             continue
         inside = joined(path, child.name) if child.module is not None else path
         # An encoder before a decoder, as TrOCR's, is called so of text, too: images have four dimensions.

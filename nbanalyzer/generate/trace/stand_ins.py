@@ -84,6 +84,7 @@ def _fused(attention: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor
             given["query"] = given["query"].expand(given["key"].shape[0], -1, -1, -1)
         query, mask = given["query"], given.get("attn_mask")
         batch, heads, length, _ = query.shape
+        _require_fit(mask, (heads, length, given["key"].shape[-2]))
         # Flash kernels write (batch, length, heads, head_dim): transposing it back is free.
         written: torch.Tensor = query.new_empty(batch, length, heads, given["value"].shape[-1])
         if not query.is_meta:
@@ -103,6 +104,13 @@ def _fused(attention: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor
         return written.transpose(1, 2)
 
     return call
+
+
+def _require_fit(mask: torch.Tensor | None, scores: tuple[int, int, int]) -> None:
+    """Raise if a mask or bias is not that of the scores, at which the meta device does not look."""
+    sizes = () if mask is None else zip(reversed(mask.shape[-3:]), reversed(scores), strict=False)
+    if mask is not None and any(size not in {1, score} for size, score in sizes):
+        raise RuntimeError(f"a mask of {tuple(mask.shape)} is not one of {scores} heads, queries and keys")
 
 
 def _scoped(function: Callable[..., Any]) -> Callable[..., Any]:
