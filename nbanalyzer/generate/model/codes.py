@@ -64,7 +64,9 @@ def emu3(config: Any) -> Reader | None:
     )
 
     def inputs(step: Any) -> dict[str, Any]:
-        media = step.media
+        media, table = step.media, step.model.vocabulary_mapping
+        # Its code fills the table one by one, for seconds; which tokens codes are makes no difference.
+        vars(table)["img2bpe_mapping_tensor"] = torch.zeros(own.codebook_size, dtype=torch.int)
         return {
             "input_ids": step.prompt(image_token(step.model.config)),
             "pixel_values": step.floats(media.num_images, own.in_channels, media.image_height, media.image_width),
