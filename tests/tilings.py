@@ -102,6 +102,7 @@ TILINGS: dict[str, dict[str, Any]] = {
             **TEXT, "num_hidden_layers": 4, "n_routed_experts": 4, "num_experts_per_tok": 2, "share_expert_dim": 24,
             "moe_intermediate_size": 24, "mlp_layer_types": ["dense", "sparse", "dense", "sparse"],
             "layer_types": ["full_attention", "sliding_attention"] * 2, "sliding_window": 16,
+            "num_sliding_attention_heads": 8,
         },
         "vision_config": {**_RATIO, "image_size": 280, "patch_size": 56},
     },
