@@ -19,6 +19,10 @@ WINDOWED: dict[str, Any] = {
     "hidden_size": 48, "intermediate_size": 80, "num_attention_heads": 4, "num_hidden_layers": 4, "patch_size": 14,
     "pos_emb_height": 6, "pos_emb_width": 6, "max_position_embeddings": 36,
 }  # fmt: skip
+SEEN: dict[str, Any] = {
+    "embed_dim": 48, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 4, "image_size": 56,
+    "patch_size": 14,
+}  # fmt: skip
 
 NEWEST: dict[str, dict[str, Any]] = {
     "lfm3_vl": {
@@ -92,6 +96,20 @@ NEWEST: dict[str, dict[str, Any]] = {
         "vision_config": {
             "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "patch_size": 10,
             "posemb_grid_size": 6, "projection_hidden_dim": 72, "text_hidden_size": 64,
+        },
+    },
+    "idefics": {
+        "model_type": "idefics", "architectures": ["IdeficsForVisionText2Text"], "vocab_size": 120, "hidden_size": 64,
+        "intermediate_size": 96, "num_hidden_layers": 6, "num_attention_heads": 4, "max_position_embeddings": 4096,
+        "vision_config": SEEN,
+    },
+    "idefics_resampled": {
+        "model_type": "idefics", "architectures": ["IdeficsForVisionText2Text"], "vocab_size": 120, "hidden_size": 64,
+        "intermediate_size": 96, "num_hidden_layers": 8, "num_attention_heads": 4, "max_position_embeddings": 4096,
+        "cross_layer_interval": 4, "qk_layer_norms": True, "use_resampler": True, "vision_config": SEEN,
+        "perceiver_config": {
+            "resampler_n_latents": 6, "resampler_depth": 2, "resampler_n_heads": 3, "resampler_head_dim": 20,
+            "qk_layer_norms_perceiver": True,
         },
     },
 }  # fmt: skip

@@ -52,7 +52,7 @@ EVERY = {**SMALL, **READ}
 IN_PROMPT = tuple(name for name, config in EVERY.items() if "text_config" in config and "clip" not in name)
 _ONE_EACH = {"siglip", "blip-2", "blip2_t5", "instructblip", "instructblipvideo"}
 IN_PROMPT = tuple(name for name in IN_PROMPT if name not in _ONE_EACH)
-IN_PROMPT += ("chameleon",)  # its text model is not a part of its own
+IN_PROMPT += ("chameleon", "idefics", "idefics_resampled")  # their text model is not a part of its own
 WITHOUT_TIMM = pytest.mark.skipif(find_spec("timm") is None, reason="timm is not installed")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from nbanalyzer.generate import hf
 
 from .codes import chameleon, emu3
+from .crossings import gated
 from .documents import deepseek_ocr2, formulas, kosmos2_5, paged, pix2struct
 from .encoders import and_texts, beside_text, document, images
 from .grids import ernie_vl, fuyu, gemma4, hunyuan_vl, on_grid, packed, pixtral, qwen3_vl, video_llama_3
@@ -87,6 +88,7 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(("aya_vision", "cohere2_vision"), shuffled("nearest canvas", 12, 4)),
     "llama4": shuffled("fitting canvas", 16, 4),
     **dict.fromkeys(("idefics3", "smolvlm"), split),
+    "idefics": gated,
     "idefics2": in_five,
     "lfm2_vl": one_or_tiles,
     "ovis2": covering,
