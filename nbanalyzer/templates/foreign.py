@@ -33,7 +33,7 @@ def not_taken(stated: Mapping[str, Any], built: object) -> str:
     for variable in _CORE:
         sources = _sources(variable, stated)
         foreign = [key for key in sources if _is_size(stated.get(key)) and key not in known]
-        own = {key: same_for_all(getattr(built, key, None)) for key in sources if key in known}
+        own = {key: same_for_all(_of(built, key)) for key in sources if key in known}
         sizes = {value for value in own.values() if isinstance(value, int)}
         if foreign and not own.keys() & stated.keys() and (sizes or (not own and variable == "hidden_size")):
             key = foreign[0]
@@ -46,6 +46,14 @@ def not_taken(stated: Mapping[str, Any], built: object) -> str:
         shown = shorten(", ".join(strange), 80)
         return f"it states no hidden_size, and {name} does not know {shown}: it is in another tool's format"
     return ""
+
+
+def _of(built: object, key: str) -> Any:
+    """Return a size of a config object, None if its layers have one each: transformers gives no single one then."""
+    try:
+        return getattr(built, key, None)
+    except RuntimeError:
+        return None
 
 
 def said_once(stated: Mapping[str, Any], config_class: Any) -> Mapping[str, Any]:
