@@ -13,6 +13,8 @@ MINICPM: dict[str, Any] = {
     "vision_config": {**TOWER, "num_hidden_layers": 4, "image_size": 448, "patch_size": 56},
 }  # fmt: skip
 
+_RATIO = {name: size for name, size in TOWER.items() if name != "intermediate_size"} | {"mlp_ratio": 2.0}
+
 TILINGS: dict[str, dict[str, Any]] = {
     "video_llama_3": {
         "model_type": "video_llama_3", "architectures": ["VideoLlama3ForConditionalGeneration"], "image_token_id": 7,
@@ -82,6 +84,30 @@ TILINGS: dict[str, dict[str, Any]] = {
         "text_config": {**TEXT, "num_hidden_layers": 7},
         "vision_config": {**SIGLIP, "hidden_size": 64, "image_size": 112},
         "qformer_config": {"model_type": "blip_2_qformer", "num_hidden_layers": 1, "intermediate_size": 80},
+    },
+    "hunyuan_vl": {
+        "model_type": "hunyuan_vl", "architectures": ["HunYuanVLForConditionalGeneration"], "image_token_id": 7,
+        "image_start_token_id": 8, "image_end_token_id": 9,
+        "text_config": {
+            **TEXT, "model_type": "hunyuan_vl_text", "eod_token_id": 3, "sep_token_id": 4,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 2, 2, 2]},
+        },
+        "vision_config": {
+            **TOWER, "spatial_merge_size": 2, "out_hidden_size": 64, "text_hidden_size": 64, "max_image_size": 512,
+        },
+    },
+    "step3p7": {
+        "model_type": "step3p7", "architectures": ["Step3p7ForConditionalGeneration"], "image_token_id": 7,
+        "text_config": {
+            **TEXT, "num_hidden_layers": 4, "n_routed_experts": 4, "num_experts_per_tok": 2, "share_expert_dim": 24,
+            "moe_intermediate_size": 24, "mlp_layer_types": ["dense", "sparse", "dense", "sparse"],
+            "layer_types": ["full_attention", "sliding_attention"] * 2, "sliding_window": 16,
+            "num_sliding_attention_heads": 8,
+        },
+        "vision_config": {**_RATIO, "image_size": 280, "patch_size": 56},
+    },
+    "minicpm_ocr": {
+        **MINICPM, "model_type": "minicpm_ocr", "architectures": ["MiniCPMOcrForConditionalGeneration"],
     },
     "minicpmv4_6": {
         **MINICPM, "model_type": "minicpmv4_6", "architectures": ["MiniCPMV4_6ForConditionalGeneration"],

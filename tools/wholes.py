@@ -62,6 +62,13 @@ VALID: Mapping[str, Mapping[str, Any]] = {
     "gemma3": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 896, "patch_size": 14}},
     "gemma4": {"vision_config": {}},
     "gemma4_unified": {"vision_config": {}},
+    "step3p7": {
+        "text_config": {
+            "layer_types": (["full_attention"] + ["sliding_attention"] * 3) * 11 + ["full_attention"],
+            "sliding_window": 512, "num_sliding_attention_heads": 96,
+        },
+        "vision_config": {},
+    },
     "shieldgemma2": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 896, "patch_size": 14}},
     **{
         name: {
@@ -123,7 +130,7 @@ VALID: Mapping[str, Mapping[str, Any]] = {
         "vision_config": {"intermediate_layers_indices": [3, 7, 15, 23, 30], "vision_output_dim": 7680},
         "text_config": {"pad_token_id": 0},
     },
-    **dict.fromkeys(("minicpmv4_6", "minicpmv4_7"), _IMAGE_TOKEN),
+    **dict.fromkeys(("minicpm_ocr", "minicpmv4_6", "minicpmv4_7"), _IMAGE_TOKEN),
     "molmo2": {"adapter_config": {"text_hidden_size": 4096}},
     "ovis2": {"hidden_size": 4096, "vocab_size": 151936},
     "perception_lm": {

@@ -33,7 +33,7 @@ def not_taken(stated: Mapping[str, Any], built: object) -> str:
     for variable in _CORE:
         sources = _sources(variable, stated)
         foreign = [key for key in sources if _is_size(stated.get(key)) and key not in known]
-        own = {key: same_for_all(_of(built, key)) for key in sources if key in known}
+        own = {key: same_for_all(_value(built, key)) for key in sources if key in known}
         sizes = {value for value in own.values() if isinstance(value, int)}
         if foreign and not own.keys() & stated.keys() and (sizes or (not own and variable == "hidden_size")):
             key = foreign[0]
@@ -46,14 +46,6 @@ def not_taken(stated: Mapping[str, Any], built: object) -> str:
         shown = shorten(", ".join(strange), 80)
         return f"it states no hidden_size, and {name} does not know {shown}: it is in another tool's format"
     return ""
-
-
-def _of(built: object, key: str) -> Any:
-    """Return a size of a config object, None if its layers have one each: transformers gives no single one then."""
-    try:
-        return getattr(built, key, None)
-    except RuntimeError:
-        return None
 
 
 def said_once(stated: Mapping[str, Any], config_class: Any) -> Mapping[str, Any]:
@@ -69,6 +61,14 @@ def said_once(stated: Mapping[str, Any], config_class: Any) -> Mapping[str, Any]
         if known and key not in known and _is_size(value) and own.get(canonical_name(key)) == value
     }
     return {key: value for key, value in stated.items() if key not in again} if again else stated
+
+
+def _value(built: object, key: str) -> Any:
+    """Return a field of a config, None where its layers have values of their own, which transformers refuses to say."""
+    try:
+        return getattr(built, key, None)
+    except RuntimeError:
+        return None
 
 
 def _known(config_class: Any) -> frozenset[str]:

@@ -139,6 +139,23 @@ def _budgeted(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
     return Fitted(rows * factor, columns * factor)
 
 
+def _patches(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
+    """Return whole merged patches of an image, more or fewer of them than it has: Nemotron 3 Nano Omni's processor."""
+    patch, merged, least, most = (sizes[name] for name in ("patch", "merged", "least", "most"))
+    sides = [round(side / patch + 0.5) for side in (height, width)]
+    scale = min(sqrt(most / (sides[0] * sides[1])), 1.0)
+    sides = [floor(scale * side) for side in sides]
+    if most > least and sides[0] * sides[1] < least:
+        scale = sqrt(least / (sides[0] * sides[1]))
+        sides = [ceil(scale * side) for side in sides]
+    for place in range(2):
+        if rest := sides[place] % merged:
+            more = sides[place] + merged - rest
+            fits = more * sides[1 - place] <= most
+            sides[place] = more if fits else max(merged, sides[place] - rest)
+    return Fitted(sides[0] * patch, sides[1] * patch)
+
+
 def _filled(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
     """Return the most patches of about an image's shape, which are filled up to a number: Pix2Struct's processor."""
     factor, most = sizes["factor"], sizes["most"]
@@ -206,7 +223,7 @@ def _sliced(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
 RULES: Mapping[str, Callable[[int, int, Mapping[str, int]], Fitted]] = {
     "one size": _one_size, "grid": _grid, "longest side": _longest_side, "padded": _padded,
     "budget": _budgeted, "filled": _filled, "bounded": _bounded, "quarters": _quarters,
-    "enlarged grid": _enlarged_grid,
+    "enlarged grid": _enlarged_grid, "patch budget": _patches,
     **{name: _sized(size) for name, size in SIZES.items()},
     **{name: _laid(search) for name, search in (*SEARCHES.items(), *PAGES.items())},
     "refined canvas": _sliced,

@@ -318,6 +318,39 @@ def _quotient(numerator: int, denominator: int) -> float | Fraction:
     return _fp32(numerator, denominator) if denominator > 0 else -_fp32(numerator, -denominator)
 
 
+def windowed(height: int, width: int, sizes: Mapping[str, int]) -> Canvas:
+    """Return the windows that a large or a long image is cut into beside the whole: Step 3.7's processor.
+
+    ``kept_rows`` and ``kept_columns`` are patches of the whole, where it is all that is read.
+
+    Args:
+        height: of the image, in pixels.
+        width: the same.
+        sizes: ``whole``, the side of the whole image in pixels as it is read; ``tile``, that of a window; ``longest``,
+            that of an image that is cut; ``patch``, that of a patch.
+
+    """
+    whole, tile, longest = (sizes[name] for name in ("whole", "tile", "longest"))
+    if min(height, width) < _THIN and max(height, width) > 4 * min(height, width):
+        height = width = max(height, width)  # padded
+    if max(height, width) > longest:
+        scale = longest / max(height, width)
+        height, width = int(height * scale), int(width * scale)
+    shorter, longer = min(height, width), max(height, width)
+    if longer <= whole:
+        window = shorter if longer / shorter > 1.5 else 0
+    else:
+        window = min(shorter, tile) if longer / shorter > 4 else tile
+    if not window:
+        return Canvas(0, 0, whole // sizes["patch"], whole // sizes["patch"])
+    return Canvas(
+        *(max(1, side // window + (side % window > 0.2 * window and side >= window)) for side in (height, width))
+    )
+
+
+_THIN = 32
+
+
 def roomy(height: int, width: int, sizes: Mapping[str, int]) -> Canvas:
     """Return the canvas on which the shorter side of an image is longest, of those that hold it: PerceptionLM's.
 
@@ -359,6 +392,6 @@ def _enlarged(height: int, width: int, tall: int, wide: int) -> tuple[float, flo
 SEARCHES: Mapping[str, Callable[[int, int, Mapping[str, int]], Canvas]] = {
     "listed canvases": listed, "nearest canvas": nearest, "longest canvas": longest, "fitting canvas": fitting,
     "covering canvas": covering, "tolerant canvas": tolerant, "roomy canvas": roomy, "refined canvas": refined,
-    "overlapping canvas": overlapping,
+    "overlapping canvas": overlapping, "windows": windowed,
 }  # fmt: skip
 """Which canvas an image is laid on: name → function of its height, its width, and the model's sizes."""

@@ -233,6 +233,18 @@ def test_a_silent_text_part_is_no_other_tools_format() -> None:
     assert not_taken({"model_type": "llama", "vocab_size": 32064}, transformers.LlamaConfig(vocab_size=32064)) == ""
 
 
+def test_a_size_that_is_each_layers_own_is_taken() -> None:
+    """transformers refuses to read it of the whole config: Step 3.7's layers with a window have heads of their own."""
+    from transformers.models.step3p7.configuration_step3p7 import Step3p7TextConfig
+
+    kinds = ["full_attention", "sliding_attention"]
+    fields = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_sliding_attention_heads": 8}
+    built = Step3p7TextConfig(**fields, layer_types=kinds, sliding_window=16)
+    with pytest.raises(RuntimeError, match="per-layer attribute"):
+        _ = built.num_attention_heads
+    assert not_taken(fields, built) == ""
+
+
 @pytest.mark.parametrize("point", [[0, 0], [56], [56, 28], [True, 56], "56x56", None])
 def test_a_canvas_is_of_whole_tiles(point: object) -> None:
     config = {

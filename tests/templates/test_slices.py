@@ -1,4 +1,4 @@
-"""Images that are read whole and in parts beside it, against transformers' processors."""
+"""Images that are read whole and in parts beside it, or on a budget of patches, against transformers' processors."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import pytest
 
 from nbanalyzer.errors import InputError
 from nbanalyzer.templates.media import RULES
-from nbanalyzer.templates.tiles import SEARCHES
+from nbanalyzer.templates.tiles import SEARCHES, Canvas
 
 MINICPM = {"tile": 448, "most": 9, "patch": 14, "factor": 56}
 MOLMO = {"tile": 378, "patch": 14, "margin": 8, "pooled": 2, "most": 8}
+STEP = {"whole": 728, "tile": 504, "longest": 3024, "patch": 14}
+NEMOTRON = {"patch": 16, "merged": 2, "least": 1024, "most": 13312}
 
 
 def sides(count: int) -> list[tuple[int, int]]:
@@ -49,8 +51,39 @@ def test_overlapping_crops_are_those_of_molmo_2() -> None:
         assert SEARCHES["overlapping canvas"](height, width, MOLMO) == (rows, columns, *kept, 0, 0)
 
 
+@pytest.mark.pytorch
+def test_windows_are_those_of_step_3_7() -> None:
+    from transformers.models.step3p7.image_processing_step3p7 import Step3p7ImageProcessor
+
+    processor = object.__new__(Step3p7ImageProcessor)
+    for height, width in sides(200):
+        *_, columns, rows, _ = processor._plan_patches(width, height, 728, 504)
+        found = SEARCHES["windows"](height, width, STEP)
+        assert (found.rows, found.columns) == (rows, columns)
+        assert found[2:4] == ((0, 0) if rows else (52, 52))
+
+
 def test_an_image_of_one_merged_patch_across_is_refused() -> None:
     """Of 75 times its width, an image of about 448 x 448 pixels is 3879 x 51, which is one merged patch of 56."""
     with pytest.raises(InputError, match="image_size 3000x40: this model reads one so narrow as 56 pixels across"):
         RULES["refined canvas"](3000, 40, MINICPM)
     assert RULES["refined canvas"](40, 3000, MINICPM).canvas[2:4] == (4, 272)  # 51 x 3825: 0.9 and 68.3 of 56
+
+
+def test_windows_by_hand() -> None:
+    canvas = SEARCHES["windows"]
+    assert canvas(700, 500, STEP) == Canvas(0, 0, 52, 52)  # 1.4 times as long as wide: whole
+    assert canvas(700, 400, STEP) == Canvas(2, 1)  # windows of 400: 1.75 of them, and the rest is more than a fifth
+    assert canvas(1000, 600, STEP) == Canvas(2, 1)  # of 504: 1.98 and 1.19
+    assert canvas(20, 100, STEP) == Canvas(0, 0, 52, 52)  # padded to a square
+
+
+def test_a_budget_of_patches_by_hand() -> None:
+    """Of Nemotron 3 Nano Omni, with patches of 16 pixels, two by two, from 1024 to 13,312 of them."""
+    rule = RULES["patch budget"]
+    assert rule(800, 800, NEMOTRON)[:2] == (800, 800)  # 50.5 to the even number: 50 x 50 patches
+    assert rule(810, 800, NEMOTRON)[:2] == (832, 800)  # 51.1 is 51 rows, and 52 is even
+    assert rule(300, 500, NEMOTRON)[:2] == (416, 672)  # 19 x 32: 1.298 times as many are 25 x 42, and 26 is even
+    # 375.5 is 376 of each, 0.3068 times as many 115.4, so 115; 116 x 115 are 13,340, too many, and so 114 rows;
+    # 114 x 116 are 13,224.
+    assert rule(6000, 6000, NEMOTRON)[:2] == (16 * 114, 16 * 116)

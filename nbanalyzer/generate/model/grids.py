@@ -168,10 +168,15 @@ def hunyuan_vl(config: Any) -> Reader:
     """Return the reader of a model that puts an end behind every row of an image, and one at both of its ends."""
     reader = on_grid(512 * 512, 2048 * 2048)(config)
     merge = _merge_of(config.vision_config)
-    tokens = f"{{image_rows}} // {merge} * ({{image_columns}} // {merge} + 1) + 2"
-    merged = f"{{image_patches}} // {merge} ** 2"
-    variables = {**reader.reads.variables, "merged_patches": merged, "image_tokens": tokens}
-    return replace(reader, reads=structs.replace(reader.reads, variables=variables))
+    variables = dict(reader.reads.variables)
+    del variables["image_tokens"]
+    variables |= {
+        "merged_rows": f"{{image_rows}} // {merge}",
+        "merged_columns": f"{{image_columns}} // {merge}",
+        "row_tokens": "{merged_rows} * ({merged_columns} + 1)",
+    }
+    reads = structs.replace(reader.reads, variables=variables, positions="{row_tokens} + 2")
+    return replace(reader, reads=reads)
 
 
 def video_llama_3(config: Any) -> Reader:

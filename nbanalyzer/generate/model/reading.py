@@ -33,7 +33,7 @@ from .prompts import (
     seen_twice,
 )  # fmt: skip
 from .reader import Reader
-from .slices import downsampled, overlapping, sliced
+from .slices import downsampled, in_windows, overlapping, sliced
 from .sounds import clap, spectra, waves
 from .speech import filled_up, granite, heard, qwen3_asr
 from .tiles import covering, crossed, in_five, listed, one_or_tiles, padded, shuffled, split
@@ -94,7 +94,8 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "ovis2": covering,
     "molmo2": overlapping,
     "granite4_vision": downsampled,
-    **dict.fromkeys(("minicpmv4_6", "minicpmv4_7"), sliced),
+    "step3p7": in_windows,
+    **dict.fromkeys(("minicpm_ocr", "minicpmv4_6", "minicpmv4_7"), sliced),
     "mllama": crossed,
     "aria": aria,
     "chameleon": chameleon,

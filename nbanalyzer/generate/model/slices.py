@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 import torch
 
+from nbanalyzer.formulas.formula import parse
 from nbanalyzer.generate import hf
-from nbanalyzer.templates.media import Media
+from nbanalyzer.templates.media import RULES, Media
 from nbanalyzer.templates.template import Reads
 
 from .encoders import deepest, sides_of, squares
@@ -17,7 +19,7 @@ from .grids import positions
 from .reader import Reader, image_token
 from .tiles import canvases, tiled, with_sizes
 
-__all__ = ["downsampled", "overlapping", "sliced"]
+__all__ = ["downsampled", "in_windows", "overlapping", "sliced"]
 
 _RESOLUTION, _SLICES = 448, 9
 """Side of a slice in pixels, about, and how many there are at most: MiniCPM-V's processor."""
@@ -178,3 +180,48 @@ def _empty_cache(step: Any) -> dict[str, Any]:
 
     own = step.model.config.get_text_config()
     return {hf.cache_argument(type(step.model)): DynamicCache(config=own)}
+
+
+_WINDOW, _LONGEST = 504, 3024
+"""Sides of a window, and of an image that is cut into windows at most, in pixels: Step 3.7's processor."""
+
+
+def in_windows(config: Any) -> Reader | None:
+    """Return the reader of a model whose tower reads whole images, and then windows, which are smaller: Step 3.7."""
+    if not squares(config):
+        return None
+    patch = "{vision_patch_size}"
+
+    def halved(side: str) -> str:
+        return f"ceil(ceil({side} / 2) / 2)"
+
+    variables = {
+        "image_tiles": "{tile_rows} * {tile_columns}",
+        "window_grid": f"{_WINDOW} // {patch}",
+        "window_patches": "{window_grid} ** 2",
+        "window_tokens": f"{halved('{window_grid}')} ** 2",
+        "whole_tokens": f"{halved('{image_grid}')} ** 2",
+        "image_tokens": "{whole_tokens} + {image_tiles} * {window_tokens}",
+    }
+    sizes = {"whole": "{vision_image_size}", "longest": str(_LONGEST), "patch": patch, "tile": str(_WINDOW)}
+
+    def inputs(step: Any, tiles: int) -> dict[str, Any]:
+        own, count = step.model.config.vision_config, step.media.num_images
+        found = {"pixel_values": step.floats(count, own.num_channels, own.image_size, own.image_size)}
+        if not tiles:
+            return found
+        windows = step.floats(count * tiles, own.num_channels, _WINDOW, _WINDOW)
+        return {**found, "pixel_values_local": windows, "num_local_patches": [tiles] * count}
+
+    def draw(chance: Random, values: Mapping[str, int], count: int) -> Media:
+        """Half of them are read whole only."""
+        whole = values["vision_image_size"]
+        ends = (3 * whole // 4, whole) if chance.random() < 0.5 else (whole + 1, whole + 2 * _WINDOW)
+        height, width = (chance.randint(*ends) for _ in range(2))
+        found = {name: int(parse(text).evaluate(values)) for name, text in sizes.items()}
+        return RULES["windows"](height, width, found).read(count)
+
+    cases = ("{image_tiles} > 0",)
+    held = ("image_size", "patch_size")
+    reader = tiled(config, "windows", sizes, variables, inputs, held=held, cases=cases, counts_on_host=True)
+    return replace(reader, draw=draw)

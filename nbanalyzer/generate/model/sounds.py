@@ -22,7 +22,8 @@ def _lengths(first: str, steps: Iterable[Step]) -> dict[str, str]:
     variables: dict[str, str] = {}
     before = first
     for number, (kernel, stride, padding) in enumerate(steps, 1):
-        variables[f"audio_len_{number}"] = f"({{{before}}} + {2 * padding} - {kernel}) // {stride} + 1"
+        padded = f"{{{before}}}" + f" + {2 * padding}" * bool(padding)
+        variables[f"audio_len_{number}"] = f"({padded} - {kernel}) // {stride} + 1"
         before = f"audio_len_{number}"
     return variables
 
