@@ -98,6 +98,25 @@ NEWEST: dict[str, dict[str, Any]] = {
             "posemb_grid_size": 6, "projection_hidden_dim": 72, "text_hidden_size": 64,
         },
     },
+    "dots3_note": {
+        "model_type": "dots3_note", "architectures": ["Dots3NoteForConditionalGeneration"], "image_token_id": 7,
+        "video_token_id": 8, "audio_token_id": 9,
+        "text_config": {
+            **LATENT, "model_type": "dots3_note_text", "num_hidden_layers": 6, "qk_rope_head_dim": 16, "head_dim": 32,
+            "index_topk": 32, "shared_experts_intermediate_size": 20, "sliding_window": 16, "bos_token_id": 1,
+            "eos_token_id": 2, "swa_num_attention_heads": 2, "swa_num_key_value_heads": 2, "swa_q_lora_rank": 20,
+            "swa_kv_lora_rank": 12, "swa_head_dim": 24, "swa_qk_nope_head_dim": 16, "swa_v_head_dim": 16,
+        },
+        "vision_config": {
+            "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 4, "num_attention_heads": 4,
+            "adapter_in_dim": 48, "adapter_out_dim": 64, "moe_intermediate_size": 40,
+            "pyramid_num_routed": [-1, 4, 4, 4],
+        },
+        "audio_config": {
+            "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "feature_size": 16, "downsample_hidden_size": 8, "adapter_input_size": 32, "adapter_out_dim": 64,
+        },
+    },
     "idefics": {
         "model_type": "idefics", "architectures": ["IdeficsForVisionText2Text"], "vocab_size": 120, "hidden_size": 64,
         "intermediate_size": 96, "num_hidden_layers": 6, "num_attention_heads": 4, "max_position_embeddings": 4096,

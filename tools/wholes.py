@@ -49,6 +49,7 @@ VALID: Mapping[str, Mapping[str, Any]] = {
     "cohere_compass": {
         "text_config": {"rope_parameters": {"full_attention": _ROPE}}, "vision_config": {"out_hidden_size": 8192},
     },
+    "dots3_note": {"vision_config": {"num_hidden_layers": 4, "pyramid_num_routed": [-1, -1, 8, 8]}},
     "emu3": {
         "vocabulary_map": {
             "<image>": 151851, "<|extra_200|>": 151846,

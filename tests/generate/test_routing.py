@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from newest import NEWEST
 
 import nbanalyzer
 from nbanalyzer import populate
@@ -17,7 +18,9 @@ from nbanalyzer.generate.check.oracle import Seen
 from nbanalyzer.generate.model.routing import Routed, experts_in
 from nbanalyzer.generate.model.subject import Subject
 from nbanalyzer.generate.trace.pricing import total, work
-from nbanalyzer.generate.trace.scope import Operand, Operation
+from nbanalyzer.generate.trace.recorder import trace
+from nbanalyzer.generate.trace.scope import Operand, Operation, modules_of
+from nbanalyzer.templates.media import Media
 
 DBRX: dict[str, Any] = {
     "model_type": "dbrx", "d_model": 32, "n_heads": 4, "n_layers": 2, "vocab_size": 64, "max_seq_len": 64,
@@ -145,3 +148,17 @@ def test_one_head_is_one_book() -> None:
     step = next(subject.steps(subject.build(), 2, (7,)))
     assert isinstance(step.model, torch.nn.Module)
     assert step._tokens(7).shape == (2, 7)
+
+
+@pytest.mark.pytorch
+def test_experts_of_a_tower_are_given_its_patches() -> None:
+    """Two of four experts for each of 2 x 4 x 4 patches, however many tokens the step has; in the text, as always."""
+    subject = Subject.of(NEWEST["dots3_note"])
+    step = next(subject.steps(subject.build("eager"), 2, (11,), media=Media(2, 56, 56)))
+    seen = {
+        (path.startswith("model.vision_tower."), child.routed)
+        for path, scope in modules_of(trace(step))
+        for child in scope.children
+        if isinstance(child, Operation) and "grouped_mm" in child.name
+    }
+    assert seen == {(True, Routed(32, 64, 4)), (False, None)}

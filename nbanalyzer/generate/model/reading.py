@@ -117,6 +117,7 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "qwen2_5_omni_thinker": on_grid(56 * 56, 28 * 28 * 16384),
     "qwen3_omni_moe_thinker": lambda config: qwen3_vl(config, 56 * 56, 28 * 28 * 16384),
     **dict.fromkeys(("exaone4_5", "hyperclovax_vision_v2", "cohere_compass"), on_grid(56 * 56, 28 * 28 * 16384)),
+    "dots3_note": on_grid(56 * 56, 28 * 28 * 1280),  # transformers' own; no config says others
     **dict.fromkeys(("glm4v", "glm4v_moe", "glm46v", "glmga", "glm_ocr"), enlarged(112 * 56, 28 * 28 * 7500)),
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "qwen4_exp", "cosmos3_omni"), qwen3_vl),
     **dict.fromkeys(READERS, of_timm),

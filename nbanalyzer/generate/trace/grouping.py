@@ -125,12 +125,15 @@ def join_experts(scope: Scope, sent: Mapping[torch.nn.Module, Routed]) -> None:
 
 
 def count_routed(scope: Scope, tokens: int, given: int = 0) -> None:
-    """Say of products of experts how many tokens are routed to them, where they are `given` fewer than a step has."""
+    """Say of products of experts how many tokens are routed to them, where they are not `given` those of a step.
+
+    Experts for images are given fewer, those in a tower its patches.
+    """
     given = _given(scope) or given
     for place, child in enumerate(scope.children):
         if isinstance(child, Scope):
             count_routed(child, tokens, given)
-        elif child.name in _GROUPED and child.routed is None and 0 < given < tokens:
+        elif child.name in _GROUPED and child.routed is None and 0 < given != tokens:
             rows, weight, *_ = child.inputs
             routed = Routed(given, rows.shape[0], weight.stored[0])
             scope.children[place] = replace(child, routed=routed)
