@@ -106,6 +106,20 @@ TILINGS: dict[str, dict[str, Any]] = {
         },
         "vision_config": {**_RATIO, "image_size": 280, "patch_size": 56},
     },
+    "nemotron_h_omni": {
+        "model_type": "nemotron_h_omni", "architectures": ["NemotronH_Omni_Reasoning_V3"], "image_token_id": 7,
+        "video_token_id": 8, "vision_hidden_size": 48, "projector_hidden_size": 72,
+        "text_config": {
+            "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 120,
+            "intermediate_size": 96, "layers_block_type": ["mamba", "attention", "mamba", "mlp"],
+            "num_hidden_layers": 4, "mamba_num_heads": 8, "mamba_head_dim": 16, "ssm_state_size": 16, "n_groups": 2,
+            "chunk_size": 8,
+        },
+        "vision_config": {
+            "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "mlp_ratio": 2.0, "patch_size": 56,
+            "max_img_size": 560, "video_temporal_patch_size": 2,
+        },
+    },
     "minicpm_ocr": {
         **MINICPM, "model_type": "minicpm_ocr", "architectures": ["MiniCPMOcrForConditionalGeneration"],
     },

@@ -145,6 +145,8 @@ def _patches(height: int, width: int, sizes: Mapping[str, int]) -> Fitted:
     sides = [round(side / patch + 0.5) for side in (height, width)]
     scale = min(sqrt(most / (sides[0] * sides[1])), 1.0)
     sides = [floor(scale * side) for side in sides]
+    if not min(sides):
+        raise InputError(f"image_size {height}x{width}: made as small as this model reads, no patch of a side is left")
     if most > least and sides[0] * sides[1] < least:
         scale = sqrt(least / (sides[0] * sides[1]))
         sides = [ceil(scale * side) for side in sides]

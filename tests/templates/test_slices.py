@@ -70,6 +70,25 @@ def test_an_image_of_one_merged_patch_across_is_refused() -> None:
     assert RULES["refined canvas"](40, 3000, MINICPM).canvas[2:4] == (4, 272)  # 51 x 3825: 0.9 and 68.3 of 56
 
 
+@pytest.mark.pytorch
+@pytest.mark.parametrize(("least", "most"), [(1024, 13312), (64, 300)])
+def test_a_budget_of_patches_is_that_of_nemotron_3_nano_omni(least: int, most: int) -> None:
+    pytest.importorskip("torchvision")
+    from transformers.models.nemotron_h_omni.image_processing_nemotron_h_omni import get_patch_grid_size
+
+    sizes = {**NEMOTRON, "least": least, "most": most}
+    for height, width in sides(400):
+        found = RULES["patch budget"](height, width, sizes)
+        expected = get_patch_grid_size(height, width, 16, 2, least, most)
+        assert (found.height // 16, found.width // 16) == expected
+
+
+def test_a_strip_of_which_a_budget_leaves_no_patch_is_refused() -> None:
+    """1 x 16,384 patches of 4 pixels are too many; 0.9 times as many are none of 1."""
+    with pytest.raises(InputError, match="image_size 3x65535: made as small as this model reads, no patch of a side"):
+        RULES["patch budget"](3, 65535, {**NEMOTRON, "patch": 4})
+
+
 def test_windows_by_hand() -> None:
     canvas = SEARCHES["windows"]
     assert canvas(700, 500, STEP) == Canvas(0, 0, 52, 52)  # 1.4 times as long as wide: whole

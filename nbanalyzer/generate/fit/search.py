@@ -319,11 +319,27 @@ def _residue(factor: Fraction) -> int:
 
 def _ratios(left: _Array, right: _Array) -> _Array:
     """Return left / right modulo the prime, -1 where right is 0."""
-    power = right
-    for _ in range(_PRIME_BITS):  # right ** (prime - 2), and prime - 2 is 2 ** 30 + 1
-        power = power * power % _PRIME
-    found: _Array = np.where(right == 0, -1, left * (power * right % _PRIME) % _PRIME)
+    found: _Array = np.where(right == 0, -1, left * _inverses(np.where(right == 0, 1, right)) % _PRIME)
     return found
+
+
+def _inverses(numbers: _Array) -> _Array:
+    """Return the inverses modulo the prime of numbers that are not 0: of the product of all, and back from there.
+
+    Each half of a product has the other half, by the inverse of the product, as its inverse: three multiplications a
+    number, where a power of its own takes sixty.
+    """
+    levels = [numbers.ravel()]
+    while len(levels[-1]) > 1:
+        if len(levels[-1]) % 2:
+            levels[-1] = np.append(levels[-1], 1)
+        left, right = levels[-1].reshape(2, -1)
+        levels.append(left * right % _PRIME)
+    inverses = np.array([pow(int(number), -1, _PRIME) for number in levels.pop()], dtype=numbers.dtype)
+    for level in reversed(levels):
+        halves = level.reshape(2, -1)[::-1]
+        inverses = (halves * inverses[: halves.shape[1]] % _PRIME).ravel()
+    return inverses[: numbers.size].reshape(numbers.shape)
 
 
 def _price(factor: Fraction) -> float:

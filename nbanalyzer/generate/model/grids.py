@@ -16,7 +16,7 @@ from nbanalyzer.templates.template import Reads
 from .reader import Reader, image_token
 
 __all__ = [
-    "ernie_vl", "fuyu", "gemma4", "hunyuan_vl", "on_grid", "pixtral", "positions", "qwen3_vl",
+    "ernie_vl", "fuyu", "gemma4", "hunyuan_vl", "on_grid", "packed", "pixtral", "positions", "qwen3_vl",
     "video_llama_3",
 ]  # fmt: skip
 
@@ -188,6 +188,59 @@ def video_llama_3(config: Any) -> Reader:
 
     return replace(reader, inputs=inputs)
 
+
+def packed(config: Any) -> Reader | None:
+    """Return the reader of a model whose tower reads tokens of its own before each image: Nemotron 3 Nano Omni.
+
+    Several images are one sequence, in which each attends to itself; a single one is read as it is.
+    """
+    vision = config.vision_config
+    if config.downsample_ratio != 1 / _SHUFFLED or getattr(vision, "model_type", "") != "radio":
+        return None
+    patch, before = "{vision_patch_size}", "({vision_num_cls_tokens} + {vision_num_registers})"
+    reads = Reads(
+        what="images",
+        rule="patch budget",
+        sizes={
+            "factor": f"{patch} * {_SHUFFLED}", "patch": patch, "merged": str(_SHUFFLED), "least": "1024",
+            "most": "13312",
+        },
+        variables={
+            "image_rows": f"{{image_height}} // {patch}",
+            "image_columns": f"{{image_width}} // {patch}",
+            "image_patches": "{image_rows} * {image_columns}",
+            "longer_side": "max({image_rows}, {image_columns})",
+            "image_positions": f"{{image_patches}} + {before}",
+            "image_tokens": f"{{image_patches}} // {_SHUFFLED**2}",
+            "vision_head_dim": "{vision_hidden_size} // {vision_num_attention_heads}",
+            "vision_merged_size": f"{{vision_hidden_size}} * {_SHUFFLED**2}",
+        },
+        positions="{image_tokens}",
+    )  # fmt: skip
+
+    def inputs(step: Any) -> dict[str, Any]:
+        own, media = step.model.config, step.media
+        side = own.vision_config.patch_size
+        rows, columns = media.image_height // side, media.image_width // side
+        return {
+            "input_ids": step.prompt(image_token(own)),
+            "pixel_values": step.floats(media.num_images * rows * columns, own.vision_config.patch_dim),
+            "image_grid_hw": torch.tensor([[rows, columns]] * media.num_images),
+        }
+
+    def draw(chance: Random, values: Mapping[str, int], count: int) -> Media:
+        side = values["vision_patch_size"] * _SHUFFLED
+        return Media(count, side * chance.randint(2, 13), side * chance.randint(SHORTEST, LONGEST))
+
+    return Reader(
+        reads, inputs, draw, reads_text=True, looks=True, counts_on_host=True,
+        held=("patch_dim", "video_patch_dim", "video_temporal_patch_size"),
+        cases=("{image_columns} < {image_rows}",),
+    )  # fmt: skip
+
+
+_SHUFFLED = 2
+"""The side of the patches that become one token."""
 
 _PATCHES = 280
 """Pooled patches of an image at most, and those that every image is filled up to, where a config states none."""

@@ -16,7 +16,7 @@ from .codes import chameleon, emu3
 from .crossings import gated
 from .documents import deepseek_ocr2, formulas, kosmos2_5, paged, pix2struct
 from .encoders import and_texts, beside_text, document, images
-from .grids import ernie_vl, fuyu, gemma4, hunyuan_vl, on_grid, pixtral, qwen3_vl, video_llama_3
+from .grids import ernie_vl, fuyu, gemma4, hunyuan_vl, on_grid, packed, pixtral, qwen3_vl, video_llama_3
 from .patches import enlarged, rowed, unified, windowed, with_class
 from .prompts import (
     aria,
@@ -133,6 +133,7 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "video_llama_3": video_llama_3,
     "kimi_k25": on_grid(1, 16384, longest=512, flat=False),
     "hunyuan_vl": hunyuan_vl,
+    "nemotron_h_omni": packed,
     "minimax_m3_vl": on_grid(4 * 28 * 28, 451584),
     **dict.fromkeys(("voxtral", "moss_transcribe_diarize"), heard),
     "qwen2_audio": filled_up,
