@@ -55,6 +55,16 @@ NEWEST: dict[str, dict[str, Any]] = {
         "mm_tokens_per_image": 4, "text_config": {**TEXT, "model_type": "gemma3_text", "sliding_window": 16},
         "vision_config": {**TOWER, "model_type": "siglip_vision_model", "vision_use_head": False},
     },
+    "apertus1p5": {
+        "model_type": "apertus1p5", "architectures": ["Apertus1p5ForConditionalGeneration"], "image_token_id": 7,
+        "audio_token_id": 8, "image_token_offset": 20, "audio_token_offset": 84,
+        "text_config": {**TEXT, "model_type": "apertus1p5_text", "vocab_size": 148},
+        "vision_config": {
+            "codebook_size": 64, "embed_dim": 16, "latent_channels": 16, "base_channels": 32,
+            "channel_multiplier": [1, 1, 1, 2, 2], "num_res_blocks": 1, "attn_resolutions": [32], "resolution": 256,
+        },
+        "audio_config": {"model_type": "wavtokenizer_encoder", "codebook_size": 64},
+    },
     "cosmos3_edge": {
         "model_type": "cosmos3_edge", "architectures": ["Cosmos3EdgeForConditionalGeneration"], "image_token_id": 7,
         "video_token_id": 8, "vision_start_token_id": 5, "vision_end_token_id": 6, "projector_hidden_size": 72,

@@ -38,6 +38,7 @@ for name in ("", ".io", ".transforms", ".transforms.functional", ".transforms.v2
     module.__spec__ = ModuleSpec(module.__name__, None)
     sys.modules[module.__name__] = module
 
+from transformers.models.apertus1p5 import image_processing_apertus1p5 as apertus
 from transformers.models.gemma4_unified import image_processing_gemma4_unified as gemma
 from transformers.models.muse_glimmer import image_processing_muse_glimmer as muse
 
@@ -50,6 +51,7 @@ def tried(call, *given):
 print(json.dumps([
     [
         tried(muse.smart_resize, height, width, 28, 4096), tried(muse.smart_resize, height, width, 28, 64),
+        tried(apertus.smart_resize, height, width, 16, 128 * 128, 1400 * 1400),
         tried(gemma.get_aspect_ratio_preserving_size, height, width, 16, 280 * 9, 3),
     ]
     for height, width in json.loads(sys.argv[1])
@@ -68,6 +70,7 @@ def test_sizes_are_those_of_processors_that_want_torchvision() -> None:
     rules = (
         ("alike", {"factor": 28, "most": 4096}),
         ("alike", {"factor": 28, "most": 64}),
+        ("grid", {"factor": 16, "least": 128 * 128, "most": 1400 * 1400}),
         ("budget", {"factor": 48, "most": 280}),
     )
     for (height, width), found in zip(every, json.loads(done.stdout), strict=True):

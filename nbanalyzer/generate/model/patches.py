@@ -15,7 +15,7 @@ from nbanalyzer.templates.template import Reads
 from .grids import on_grid
 from .reader import Inputs, Reader, image_token
 
-__all__ = ["enlarged", "rowed", "unified", "windowed", "with_class"]
+__all__ = ["codes", "enlarged", "rowed", "unified", "windowed", "with_class"]
 
 SHORTEST, LONGEST = 3, 11  # sides of a probe's images, in positions
 
@@ -90,6 +90,32 @@ def unified(config: Any) -> Reader | None:
         }
 
     return _reader(reads, inputs, side, held=("mm_embed_dim", "output_proj_dims"))  # one follows from the other
+
+
+def codes(config: Any) -> Reader:
+    """Return the reader of a model whose images become tokens, as entries of a codebook: Apertus 1.5."""
+    side = str(2 ** (len(config.vision_config.channel_multiplier) - 1))
+    reads = Reads(
+        what="images",
+        rule="grid",
+        sizes={"factor": side, "least": str(128 * 128), "most": str(1400 * 1400)},
+        variables={
+            "image_pixels": "{image_height} * {image_width}",
+            "image_tokens": f"{{image_pixels}} // {side} ** 2",
+        },
+        positions="{image_tokens}",
+    )
+
+    def inputs(step: Any) -> dict[str, Any]:
+        own, media = step.model.config, step.media
+        shape = (media.num_images, own.vision_config.in_channels, media.image_height, media.image_width)
+        return {
+            "input_ids": step.prompt(image_token(own)),
+            "pixel_values": step.floats(*shape),
+            "image_sizes": torch.tensor([[media.image_height, media.image_width]] * media.num_images),
+        }
+
+    return _reader(reads, inputs, side)
 
 
 def windowed(_config: Any) -> Reader:
