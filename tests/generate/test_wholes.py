@@ -47,7 +47,8 @@ MANY = (
 )
 """One of each way to read: the others are asked by `make long`."""
 
-READ = {**MORE, **PROMPTS, **NEWEST, **TILINGS, **TOWERS, **SOUNDS, **DOCUMENTS}
+LATER = {**NEWEST, **TILINGS, **TOWERS, **SOUNDS, **DOCUMENTS}
+READ = {**MORE, **PROMPTS, **LATER}
 EVERY = {**SMALL, **READ}
 IN_PROMPT = tuple(name for name, config in EVERY.items() if "text_config" in config and "clip" not in name)
 _ONE_EACH = {"siglip", "blip-2", "blip2_t5", "instructblip", "instructblipvideo"}
@@ -74,7 +75,13 @@ def runs_of(subject: Subject, size: str) -> dict[str, dict[str, Any]]:
     }
 
 
-@pytest.mark.parametrize("family", marked(tuple(name for name in READ if name != "emu3")))
+@pytest.mark.parametrize(
+    "family",
+    [
+        *marked((*MORE, *PROMPTS)),
+        *marked(tuple(name for name in LATER if name != "emu3"), MANY, pytest.mark.long),
+    ],
+)
 def test_the_meta_device_counts_what_the_cpu_does(family: str) -> None:
     """On the CPU all tensors are real, and transformers checks that placeholders and images agree."""
     subject = Subject.of(EVERY[family])
