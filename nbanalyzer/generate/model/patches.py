@@ -20,15 +20,15 @@ __all__ = ["codes", "enlarged", "rowed", "unified", "windowed", "with_class"]
 SHORTEST, LONGEST = 3, 11  # sides of a probe's images, in positions
 
 
-def _reader(reads: Reads, inputs: Inputs, side: str, **how: Any) -> Reader:
-    """Return a reader whose images are drawn of whole positions; `side` is the formula of one in pixels."""
+def _reader(reads: Reads, inputs: Inputs, side: str, longest: int = LONGEST, **how: Any) -> Reader:
+    """Return a reader whose images are drawn of whole positions, up to the `longest`; `side` is one in pixels."""
     names = side.replace("{", "").replace("}", "").split(" * ")
 
     def draw(chance: Random, values: Mapping[str, int], count: int) -> Media:
         pixels = 1
         for name in names:
             pixels *= values[name] if name in values else int(name)
-        return Media(count, pixels * chance.randint(2, 13), pixels * chance.randint(SHORTEST, LONGEST))
+        return Media(count, pixels * chance.randint(2, longest + 2), pixels * chance.randint(SHORTEST, longest))
 
     return Reader(reads, inputs, draw, reads_text=True, looks=True, **how)
 
@@ -118,7 +118,7 @@ def codes(config: Any) -> Reader:
     return _reader(reads, inputs, side)
 
 
-def windowed(_config: Any) -> Reader:
+def windowed(config: Any) -> Reader:
     """Return the reader of a model that attends in windows as large as its table of positions: Muse Glimmer."""
     patch, window, merge = "{vision_patch_size}", "{vision_pos_emb_height}", "{vision_merge_size}"
     side = f"{patch} * {merge}"
@@ -149,7 +149,9 @@ def windowed(_config: Any) -> Reader:
         }
 
     held = ("out_hidden_size", "pos_emb_height", "pos_emb_width", "merge_size")  # one follows from the others
-    return _reader(reads, inputs, side, held=held)
+    vision = config.vision_config
+    several = 3 * vision.pos_emb_height // (2 * vision.merge_size)  # in one window, all attend to all
+    return _reader(reads, inputs, side, max(LONGEST, several), held=held)
 
 
 def with_class(_config: Any) -> Reader:
