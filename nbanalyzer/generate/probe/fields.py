@@ -8,8 +8,8 @@ from typing import Any
 
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.generate.model.subject import Subject
-from nbanalyzer.templates.config_files import media_fields, same_for_all, text_part
-from nbanalyzer.templates.families import canonical_name, says_no_size
+from nbanalyzer.templates.config_files import look, media_fields, same_for_all, text_part
+from nbanalyzer.templates.families import FAMILIES, canonical_name, says_no_size
 
 from .observation import values_of
 
@@ -23,6 +23,7 @@ def candidates(subject: Subject) -> dict[str, int]:
     if subject.reader is not None:
         found |= dict(_beside(config))
         found = {name: value for name, value in found.items() if last(name) not in subject.reader.held}
+    found |= dict(_of_family(config))
     # What a class reads and does not keep under any name, such as the heads of some layers.
     kept = {canonical_name(name) for name in (*config, *map(last, found))}
     stated = {name: value for name, value in _integers(subject.config) if last(name) in _NAMED}
@@ -37,6 +38,14 @@ def candidates(subject: Subject) -> dict[str, int]:
                 if source in config and config[source] is None:
                     found.setdefault(source, values[name])
     return found
+
+
+def _of_family(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """Yield the fields of parts, such as a decoder, that a family reads a variable from."""
+    family = FAMILIES.get(str(config.get("model_type")))
+    for path in (path for paths in (family.sources.values() if family else ()) for path in paths if "." in path):
+        if type(value := look(config, path)) is int:
+            yield path, value
 
 
 def _beside(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
