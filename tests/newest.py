@@ -55,6 +55,14 @@ NEWEST: dict[str, dict[str, Any]] = {
         "mm_tokens_per_image": 4, "text_config": {**TEXT, "model_type": "gemma3_text", "sliding_window": 16},
         "vision_config": {**TOWER, "model_type": "siglip_vision_model", "vision_use_head": False},
     },
+    "t5gemma2": {
+        "model_type": "t5gemma2", "architectures": ["T5Gemma2ForConditionalGeneration"], "image_token_index": 7,
+        "encoder": {
+            "text_config": TEXT, "mm_tokens_per_image": 4, "boi_token_index": 8, "eoi_token_index": 9,
+            "vision_config": {**TOWER, "model_type": "siglip_vision_model", "vision_use_head": False},
+        },
+        "decoder": {**TEXT, "sliding_window": 24, "layer_types": ["sliding_attention", "full_attention"]},
+    },
     "apertus1p5": {
         "model_type": "apertus1p5", "architectures": ["Apertus1p5ForConditionalGeneration"], "image_token_id": 7,
         "audio_token_id": 8, "image_token_offset": 20, "audio_token_offset": 84,

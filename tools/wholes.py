@@ -69,6 +69,9 @@ VALID: Mapping[str, Mapping[str, Any]] = {
         },
         "vision_config": {},
     },
+    "t5gemma2": {
+        "encoder": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 896, "patch_size": 14}},
+    },
     "shieldgemma2": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 896, "patch_size": 14}},
     **{
         name: {

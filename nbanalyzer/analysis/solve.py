@@ -222,7 +222,8 @@ def _room(start: Analysis) -> int | None:
     """Return how many images prompts have room for; None if they need none."""
     reads, run = start.template.reads, start.run
     assert reads is not None
-    return room_for(reads, start.params, run.seq_len, run.batch_size)
+    assert run.encoder_len is not None
+    return room_for(reads, start.params, run.encoder_len if reads.encoded else run.seq_len, run.batch_size)
 
 
 def _inequality(need: Polynomial, name: str, capacity: int) -> str:

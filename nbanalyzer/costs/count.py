@@ -128,10 +128,11 @@ def with_media(template: ModelTemplate, params: ModelParams, run: Run) -> ModelP
     media, note = fitted(reads, params, run.images, run.image_size, run.audio_seconds)
     values = {name: whole(value) for name, value in evaluated(reads, params, media).items()}
     taken = positions_of(reads, params, media, run.batch_size)
-    if not run.cache_len and taken > run.seq_len:
+    length = "encoder_len" if reads.encoded else "seq_len"
+    if not run.cache_len and taken > getattr(run, length):
         raise InputError(
-            f"seq_len={run.seq_len} counts all positions of a sequence, those of {reads.what} too, which alone are "
-            f"{taken:,}: it is at least that"
+            f"{length}={getattr(run, length)} counts all positions of a sequence, those of {reads.what} too, which "
+            f"alone are {taken:,}: it is at least that"
         )
     found = ModelParams({**params, **values}, params.model_type, params.unknown, params.defaults)
     found.note = note

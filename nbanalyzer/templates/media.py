@@ -320,11 +320,11 @@ def positions_of(reads: Reads, params: Mapping[str, int], media: Media, batch_si
     return each * (1 if reads.what == "sound" else -(-media.num_images // batch_size))
 
 
-def room_for(reads: Reads, params: Mapping[str, int], seq_len: int, batch_size: int) -> int | None:
-    """Return how many images prompts have room for, of which `params` has the size; None if they take none of it."""
+def room_for(reads: Reads, params: Mapping[str, int], length: int, batch_size: int) -> int | None:
+    """Return how many images prompts of a length have room for, which `params` describe; None if they take none."""
     media = Media(*(int(params[name]) for name in OF_RUN))
     each = positions_of(reads, params, media._replace(num_images=1), 1)
-    return batch_size * (seq_len // each) if each else None
+    return batch_size * (length // each) if each else None
 
 
 def some(reads: Reads, params: Mapping[str, int]) -> Media:

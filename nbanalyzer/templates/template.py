@@ -213,6 +213,7 @@ class Reads(_Struct, frozen=True, kw_only=True):
         each: whether every sequence is an image or a sound, and nothing else: the model reads no text.
         usual: how many images there are in a pass, or how many seconds of sound, where the run does not say.
         most: how many seconds of sound the model takes; 0 for any.
+        encoded: whether the prompt is an encoder's, of `encoder_len` positions, and what is counted anew beside it.
 
     """
 
@@ -224,6 +225,7 @@ class Reads(_Struct, frozen=True, kw_only=True):
     each: bool = False
     usual: int = 0
     most: int = 0
+    encoded: bool = False
 
 
 class ModelTemplate(_Struct, frozen=True, kw_only=True, dict=True):

@@ -44,6 +44,7 @@ MANY = (
     "pixtral",
     "voxtral",
     "minicpmv4_7",
+    "t5gemma2",
 )
 """One of each way to read: the others are asked by `make long`."""
 
@@ -53,7 +54,7 @@ EVERY = {**SMALL, **READ}
 IN_PROMPT = tuple(name for name, config in EVERY.items() if "text_config" in config and "clip" not in name)
 _ONE_EACH = {"siglip", "blip-2", "blip2_t5", "instructblip", "instructblipvideo"}
 IN_PROMPT = tuple(name for name in IN_PROMPT if name not in _ONE_EACH)
-IN_PROMPT += ("chameleon", "idefics", "idefics_resampled")  # their text model is not a part of its own
+IN_PROMPT += ("chameleon", "idefics", "idefics_resampled", "t5gemma2")  # their text model is not a part of its own
 WITHOUT_TIMM = pytest.mark.skipif(find_spec("timm") is None, reason="timm is not installed")
 
 
@@ -69,6 +70,8 @@ def runs_of(subject: Subject, size: str) -> dict[str, dict[str, Any]]:
     if subject.reader.reads.what == "sound":
         read = {"audio_seconds": 7}
     length = 11 + positions_of(subject.reader.reads, subject.params, in_run(subject, read), 2)
+    if subject.reader.reads.encoded:
+        read, length = {**read, "encoder_len": length}, 11
     return {
         "first": {"batch_size": 2, "seq_len": length, **read},
         "next": {"batch_size": 2, "seq_len": 3, "cache_len": length, **read},
@@ -93,7 +96,7 @@ def test_the_meta_device_counts_what_the_cpu_does(family: str) -> None:
                 first = {"batch_size": 2, "seq_len": first["seq_len"]}
             lengths = (first["seq_len"], after["seq_len"])
             model = own.build("eager", "batched_mm")
-            steps = own.steps(model, 2, lengths, media=in_run(own, first))
+            steps = own.steps(model, 2, lengths, first.get("encoder_len", 0), media=in_run(own, first))
             found.append([int(oracle.flops(step).cost.matmul_flops) for step in steps])
         assert found[0] == found[1]
         assert found[0][0] > 0
@@ -142,6 +145,27 @@ def test_a_prompt_with_too_little_room_is_refused_on_the_meta_device_too(monkeyp
     step = next(subject.steps(subject.build("eager"), 1, (40,), media=in_run(subject, {"images": 1})))
     with pytest.raises(UnrunnableError, match="has room for 960 numbers"):  # 15 positions of 64, where 16 are read
         oracle.flops(step)
+
+
+@pytest.mark.slow
+def test_images_among_an_encoders_words_are_positions_of_the_encoder() -> None:
+    """Of T5Gemma 2, by FlopCounterMode on the CPU; a decoder's length makes no room for them."""
+    config = EVERY["t5gemma2"]
+    template = nbanalyzer.generate(config, model_id="some/model")
+    model = replace(Subject.of(config), device="cpu").build("eager")
+    words = torch.ones((2, 19), dtype=torch.long)
+    words[0, 3:11] = words[1, :4] = 7  # two images, and one
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(
+            input_ids=words, decoder_input_ids=torch.ones((2, 5), dtype=torch.long),
+            pixel_values=torch.zeros(3, 3, 56, 56).bfloat16(),
+        )  # fmt: skip
+    found = populate(template, batch_size=2, seq_len=5, encoder_len=19, images=3)
+    assert found.totals["matmul_flops"] == counter.get_total_flops()
+    with pytest.raises(nbanalyzer.NBAnalyzerError, match="encoder_len=7 counts all positions .* which alone are 8:"):
+        populate(template, batch_size=2, seq_len=500, encoder_len=7, images=3)
+    room = nbanalyzer.solve(template, "h100-sxm", maximize="images", seq_len=500, encoder_len=19)
+    assert room.value == 19 // 4
 
 
 def _fields(reads: Any) -> dict[str, Any]:

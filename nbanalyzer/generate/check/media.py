@@ -62,12 +62,23 @@ def with_images(subject: Subject) -> dict[str, Run]:
     found: dict[str, Run] = {}
     for name, run in IMAGES.items():
         sized = {**run, **size}
-        before = found["images"]["seq_len"] if name == "after_images" else 0
-        taken = (
-            0 if before else positions_of(reader.reads, values_of(subject), in_run(subject, sized), run["batch_size"])
-        )
-        found[name] = {**sized, "seq_len": run["seq_len"] + taken, **({"cache_len": before} if before else {})}
+        taken = positions_of(reader.reads, values_of(subject), in_run(subject, sized), run["batch_size"])
+        found[name] = _with_room(subject, sized, taken)
+        if name == "after_images":
+            found[name] = {**found[name], "seq_len": run["seq_len"], "cache_len": found["images"]["seq_len"]}
     return found | _switched(subject, found["images"])
+
+
+def _with_room(subject: Subject, run: Run, taken: int) -> Run:
+    """Return a run with so many positions more in the prompt, which may be an encoder's."""
+    assert subject.reader is not None
+    if subject.reader.reads.encoded:
+        return {**run, "encoder_len": ENCODED + taken}
+    return {**run, "seq_len": run["seq_len"] + taken}
+
+
+ENCODED = 25
+"""Tokens that an encoder reads beside images."""
 
 
 SIZES = ("112x168", "60x500", "1000x1000", "3000x3000")
@@ -88,7 +99,7 @@ def _switched(subject: Subject, run: Run) -> dict[str, Run]:
         other = {**run, "image_size": size}
         if on(other) != on(run):
             taken = positions_of(reads, values, in_run(subject, other), run["batch_size"])
-            return {"images_otherwise": {**other, "seq_len": taken + 64}}
+            return {"images_otherwise": _with_room(subject, {**other, "seq_len": 64}, taken)}
     return {}
 
 

@@ -104,7 +104,7 @@ def _within(run: Run, longest: int, subject: Subject, reads: int) -> dict[str, A
     sizes = {name: min(run[name], longest) for name in ("seq_len", "cache_len") if name in run}
     first, taken = "cache_len" if "cache_len" in run else "seq_len", media.room(subject)
     sizes[first] += taken if sizes[first] <= taken else 0  # an image, and as much text beside it
-    if subject.kind == "seq2seq" and subject.reader is None:
+    if subject.encodes_text:
         sizes["encoder_len"] = min(reads, 2048 if run["batch_size"] == 1 else 60)
     return {**run, **sizes, **media.needed(subject)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import isqrt
 from random import Random
 from typing import Any
 
@@ -17,8 +18,8 @@ from .grids import pixtral
 from .reader import Reader, image_token
 
 __all__ = [
-    "aria", "before_text", "gemma3", "in_four_frames", "in_prompt", "instructed", "into_encoder", "latents", "llava",
-    "paligemma", "queried", "seen_twice",
+    "among_words", "aria", "before_text", "gemma3", "in_four_frames", "in_prompt", "instructed", "into_encoder",
+    "latents", "llava", "paligemma", "queried", "seen_twice",
 ]  # fmt: skip
 
 
@@ -202,6 +203,34 @@ def into_encoder(config: Any) -> Reader | None:
         return Media(count, _FLORENCE, _FLORENCE)
 
     return Reader(reads, inputs, draw, reads_text=True)
+
+
+def among_words(config: Any) -> Reader | None:
+    """Return the reader of a model whose encoder reads images among its words, pooled: T5Gemma 2."""
+    vision, tokens = config.encoder.vision_config, config.encoder.mm_tokens_per_image
+    if not all(type(getattr(vision, name, None)) is int for name in ("image_size", "patch_size")):
+        return None
+    side, patch = int(vision.image_size), int(vision.patch_size)
+    if isqrt(tokens) ** 2 != tokens or side // patch % isqrt(tokens):
+        return None
+    reads = Reads(
+        what="images",
+        rule="one size",
+        sizes={"height": str(side), "width": str(side)},
+        variables={"image_patches": str((side // patch) ** 2), "image_tokens": str(tokens)},
+        positions="{image_tokens}",
+        encoded=True,
+    )
+
+    def inputs(step: Any) -> dict[str, Any]:
+        ids = step.prompt(config.image_token_id)
+        shape = (step.media.num_images, vision.num_channels, side, side)
+        return {"input_ids": ids, "pixel_values": step.floats(*shape)}
+
+    def draw(_chance: Random, _values: Mapping[str, int], count: int) -> Media:
+        return Media(count, side, side)
+
+    return Reader(reads, inputs, draw, reads_text=True, looks=True)
 
 
 _FLORENCE = 768  # pixels: no config states it

@@ -19,6 +19,7 @@ from .encoders import and_texts, beside_text, document, images
 from .grids import ernie_vl, fuyu, gemma4, hunyuan_vl, on_grid, packed, pixtral, qwen3_vl, video_llama_3
 from .patches import codes, enlarged, rowed, unified, windowed, with_class
 from .prompts import (
+    among_words,
     aria,
     before_text,
     gemma3,
@@ -103,6 +104,7 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "fuyu": fuyu,
     "blip-2": queried,
     "florence2": into_encoder,
+    "t5gemma2": among_words,
     "git": before_text,
     "instructblip": instructed,
     "instructblipvideo": in_four_frames,

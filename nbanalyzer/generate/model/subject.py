@@ -177,6 +177,11 @@ class Subject(Choice):
         """How it reads images or sound, None if it reads text alone."""
         return None if self.model_class is None else reader_of(self.model_class, self.hf_config())
 
+    @property
+    def encodes_text(self) -> bool:
+        """Whether it has an encoder that reads as many tokens as a run says."""
+        return self.kind == "seq2seq" and (self.reader is None or self.reader.reads.encoded)
+
     def steps(
         self,
         model: torch.nn.Module,
@@ -295,7 +300,7 @@ class Step:
         if reader is None:
             return inputs
         first = self.cache is None and self.encoded is None
-        if self.has_encoder:
+        if self.has_encoder and not reader.reads.encoded:
             inputs.pop("input_ids", None)
         return {**inputs, **reader.always(self), **(reader.inputs(self) if first and any(self.media) else {})}
 
@@ -333,15 +338,16 @@ class Step:
         looks for places among them.
         """
         assert self.reader is not None
-        ids, each = self._tokens(self.seq_len), positions_of(self.reader.reads, self.subject.params, self.media, 1)
+        length = self.encoder_len if self.reader.reads.encoded else self.seq_len
+        ids, each = self._tokens(length), positions_of(self.reader.reads, self.subject.params, self.media, 1)
         ids.masked_fill_(ids == token, int(not token))  # of those that were drawn
         each //= max(self.media.num_images, 1)
         count = self.batch_size if self.reader.reads.each else self.media.num_images or self.batch_size
         for sequence in range(self.batch_size):
             own = each * len(range(sequence, count, self.batch_size))
-            if own > self.seq_len:
-                raise UnrunnableError(f"{self.seq_len} tokens have no room for {own} positions of what is read")
-            ids[sequence, self.seq_len - own :] = token
+            if own > length:
+                raise UnrunnableError(f"{length} tokens have no room for {own} positions of what is read")
+            ids[sequence, length - own :] = token
         return ids
 
     def _tokens(self, length: int) -> torch.Tensor:

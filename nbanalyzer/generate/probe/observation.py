@@ -98,7 +98,7 @@ def observe(
                     continue  # some go on one token at a time only
                 break
             runtime = {"batch_size": step.batch_size, "seq_len": step.seq_len, "cache_len": step.cache_len}
-            runtime |= {"encoder_len": step.encoder_len} if step.has_encoder and subject.reader is None else {}
+            runtime |= {"encoder_len": step.encoder_len} if step.has_encoder and subject.encodes_text else {}
             runtime["num_logits"] = logits if step.picks_logits else step.seq_len
             found.append(
                 Observation(runtime | values | read, root, tuple(kept(step.after)), parameters, subject, real, shares)

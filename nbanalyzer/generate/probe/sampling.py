@@ -24,7 +24,7 @@ from nbanalyzer.progress import part_of, tell
 from .cases import PLAIN, Cases
 from .fields import candidates, last
 from .observation import Observation, observe, read_values, structure, values_of
-from .situations import base_runs, media_of, whole
+from .situations import base_runs, media_of, whole, with_room
 
 __all__ = ["Space", "probes", "sizes_seen", "space_of", "varied"]
 
@@ -84,7 +84,8 @@ class _Trial:
     def _run(self, subject: Subject, *, real: bool) -> Observation:
         # A few tokens show it too, where the model's code loops over them.
         media, taken = media_of(subject, random.Random(3), 2, 2)  # noqa: S311 - the same every time
-        return observe(subject, self.depth, 2, (taken + 9,), self.encoder_len, real=real, media=media)[0]
+        lengths, read = with_room(subject, taken, (9,), self.encoder_len)
+        return observe(subject, self.depth, 2, lengths, read, real=real, media=media)[0]
 
     def sizes(self, change: Mapping[str, int]) -> object:
         """Return the sizes that are seen with other values, None if it does not run, or runs other operations."""
@@ -213,7 +214,7 @@ class _Draws:
         if not self.known <= values.keys():
             return []
         chunk, widest = self.cases.size(values), self.cases.widest(values)
-        lengths = (5 + (chance.randint(5, 150) - 5) // self.shorter, chance.randint(2, 40), 1)
+        lengths: tuple[int, ...] = (5 + (chance.randint(5, 150) - 5) // self.shorter, chance.randint(2, 40), 1)
         if self.cases.rates:
             first, second = (chance.choice(self.cases.rates) * chance.choice(_WINDOWS) for _ in range(2))
             lengths = (first + chance.randint(1, 5), second + chance.randint(1, 5), 1)
@@ -226,7 +227,7 @@ class _Draws:
         media, taken = NOTHING, 0
         if self.reader is not None and (not self.reader.optional or situation % 3):  # of three, one reads no images
             media, taken = media_of(subject, chance, chance.choice((1, 1, 2, 3)), batch)
-        lengths = (whole(taken, chunk * whole_chunks) + lengths[0], *lengths[1:])
+        lengths, read = with_room(subject, whole(taken, chunk * whole_chunks), lengths, read)
         first = lengths[0] if self.goes_on else chance.randint(1, lengths[0])
         logits = (first, chance.randint(1, lengths[1]), 1)
         step = {"batch_size": batch, "seq_len": lengths[0], "encoder_len": read}

@@ -18,7 +18,7 @@ from .cases import PLAIN, Cases, kernels_of
 from .fields import candidates, last
 from .observation import Observation, observe, structure, values_of
 
-__all__ = ["PLAIN_RUNS", "base_runs", "cases_of", "chunk_of", "media_of", "whole"]
+__all__ = ["PLAIN_RUNS", "base_runs", "cases_of", "chunk_of", "media_of", "whole", "with_room"]
 
 PLAIN_RUNS = 4
 """The first runs at the model's own config, which differ in nothing but sequences, tokens, and a cache."""
@@ -82,8 +82,8 @@ def _with_media(
         cycle(counts), (*(*runs[:PLAIN_RUNS], *more) * several, *runs[PLAIN_RUNS:])
     ):
         media, taken = media_of(subject, chance, count, batch)
-        longer = (whole(taken, chunk) + lengths[0], *lengths[1:])
-        observations += observe(subject, depth, batch, longer, read, real=True, attn=attn, media=media)
+        lengths, read = with_room(subject, whole(taken, chunk), lengths, read)
+        observations += observe(subject, depth, batch, lengths, read, real=True, attn=attn, media=media)
     return observations
 
 
@@ -98,6 +98,13 @@ def media_of(subject: Subject, chance: random.Random, count: int, batch: int) ->
     values = values_of(subject)
     media = reader.draw(chance, values, batch if reader.reads.each else count)
     return media, positions_of(reader.reads, values, media, batch)
+
+
+def with_room(subject: Subject, taken: int, lengths: Sequence[int], read: int) -> tuple[tuple[int, ...], int]:
+    """Return the lengths of steps, and what an encoder reads, with so many positions more where images stand."""
+    if subject.reader is not None and subject.reader.reads.encoded:
+        return tuple(lengths), read + taken
+    return (lengths[0] + taken, *lengths[1:]), read
 
 
 def whole(length: int, chunk: int) -> int:

@@ -19,11 +19,11 @@ from nbanalyzer.generate.fit.layer_counts import counts
 from nbanalyzer.generate.fit.sizes import Gap
 from nbanalyzer.generate.hf import quiet
 from nbanalyzer.generate.model.data import on_one_thread
-from nbanalyzer.generate.model.subject import NeedsDataError, Subject
+from nbanalyzer.generate.model.subject import NeedsDataError, Step, Subject
 from nbanalyzer.generate.model.towers import missing as missing_packages
 from nbanalyzer.generate.probe.observation import Observation, read_values, values_of
 from nbanalyzer.generate.probe.sampling import Space, probes, space_of
-from nbanalyzer.generate.probe.situations import PLAIN_RUNS, base_runs, cases_of, media_of
+from nbanalyzer.generate.probe.situations import PLAIN_RUNS, base_runs, cases_of, media_of, with_room
 from nbanalyzer.generate.probe.tiny import require_determined, tiny
 from nbanalyzer.generate.trace.layers import Depth, Stack, depth_of, seen_alike, seen_once, stacks
 from nbanalyzer.generate.trace.recorder import seldom_collected, trace
@@ -103,8 +103,7 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
     fields = subject.fields()
     with recording(model):
         tell("tracing all its layers", 0.05)
-        media, taken = media_of(subject, Random(2), 2, 2)  # noqa: S311 - the same every time
-        first = next(subject.steps(model, 2, (taken + 5,), 7, media))
+        first = _first(subject, model)
         found = seen_alike(stacks(model, fields), trace(first))
         depth = depth_of(subject, found, fields)
         few = subject.with_fields(depth.config())
@@ -133,7 +132,7 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
         repeats = counts(subject, found, kinds, fields)
         kernels = collapsed(layered, found, kinds, repeats, fields)
         state = state_of(states, found, kinds, repeats)
-    if missing := gap_of(first, state, values_of(subject) | read_values(subject, values_of(subject), media)):
+    if missing := gap_of(first, state, values_of(subject) | read_values(subject, values_of(subject), first.media)):
         raise missing
     return ModelTemplate(
         model_id=model_id,
@@ -155,11 +154,17 @@ def _part_of(subject: Subject) -> dict[str, str]:
     return {"part": "text"} | ({"missing": f"without {lacks} no tower of images is built"} if lacks else {})
 
 
+def _first(subject: Subject, model: Any) -> Step:
+    """Return a first step of a model, of a few tokens beside what it reads."""
+    media, taken = media_of(subject, Random(2), 2, 2)  # noqa: S311 - the same every time
+    lengths, read = with_room(subject, taken, (5,), 7)
+    return next(subject.steps(model, 2, lengths, read, media))
+
+
 def _runs(subject: Subject, depth: Depth) -> bool:
     """Return whether a model with few layers still runs."""
-    media, taken = media_of(subject, Random(2), 2, 2)  # noqa: S311 - the same every time
     try:
-        trace(next(subject.steps(depth.shorten(subject.build()), 2, (taken + 5,), 7, media)))
+        trace(_first(subject, depth.shorten(subject.build())))
     except NeedsDataError:
         raise
     except NBAnalyzerError:

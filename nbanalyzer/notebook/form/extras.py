@@ -55,9 +55,12 @@ def require_extras(options: Mapping[str, Any], has: Mapping[str, Any]) -> None:
 
 def images_in(analysis: Analysis, run: Mapping[str, Any]) -> list[int]:
     """Return the numbers of images along the slider, of a state's run, that its prompts have room for."""
-    assert analysis.template.reads is not None
+    reads = analysis.template.reads
+    assert reads is not None
     length = run.get("prompt_len", run.get("seq_len", 1))
-    room = room_for(analysis.template.reads, analysis.params, length, run["batch_size"])
+    if reads.encoded and "prompt_len" not in run:
+        length = analysis.run.encoder_len or length
+    room = room_for(reads, analysis.params, length, run["batch_size"])
     return [images for images in IMAGES if room is None or images <= room or run.get("cache_len")]
 
 
