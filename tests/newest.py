@@ -63,6 +63,16 @@ NEWEST: dict[str, dict[str, Any]] = {
         },
         "decoder": {**TEXT, "sliding_window": 24, "layer_types": ["sliding_attention", "full_attention"]},
     },
+    "pi0": {
+        "model_type": "pi0", "architectures": ["PI0ForConditionalGeneration"], "chunk_size": 6, "max_state_dim": 9,
+        "max_action_dim": 10,
+        "vlm_config": {
+            "model_type": "paligemma", "image_token_id": 7, "projection_dim": 64,
+            "text_config": {**TEXT, "model_type": "gemma"},
+            "vision_config": {**TOWER, "model_type": "siglip_vision_model", "vision_use_head": False},
+        },
+        "dit_config": {**TEXT, "model_type": "gemma", "hidden_size": 40, "intermediate_size": 72},
+    },
     "apertus1p5": {
         "model_type": "apertus1p5", "architectures": ["Apertus1p5ForConditionalGeneration"], "image_token_id": 7,
         "audio_token_id": 8, "image_token_offset": 20, "audio_token_offset": 84,

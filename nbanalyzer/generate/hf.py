@@ -353,7 +353,9 @@ def encoded_inputs(hidden: torch.Tensor) -> Any:
 def vocabulary(model: torch.nn.Module) -> int:
     """Return how many token ids a model's text part has."""
     config: Any = model.config
-    return int(config.get_text_config().vocab_size)
+    stated = getattr(config.get_text_config(), "vocab_size", None)
+    embedding: Any = None if stated else model.get_input_embeddings()  # type: ignore[operator]
+    return int(stated or embedding.num_embeddings)
 
 
 # ---- what is looked at while a model runs

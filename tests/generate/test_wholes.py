@@ -127,7 +127,7 @@ def test_all_that_is_counted_holds_at_sizes_that_no_probe_had(family: str) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["blip2_t5", "trocr", "layoutlmv3"])
+@pytest.mark.parametrize("family", ["blip2_t5", "trocr", "layoutlmv3", "pi0"])
 def test_beside_a_prompt_or_before_a_decoder_all_that_is_counted_is_equal(family: str) -> None:
     """FLOPs, traffic and what is kept, by the check that every template has to pass."""
     template = nbanalyzer.generate(EVERY[family], model_id="some/model")
@@ -149,6 +149,25 @@ def test_a_prompt_with_too_little_room_is_refused_on_the_meta_device_too(monkeyp
 
 
 @pytest.mark.slow
+def test_actions_are_denoised_once_after_a_prompt_that_is_read_in_the_same_pass() -> None:
+    """Of PI0, by FlopCounterMode on the CPU; it writes no text, so that there are no requests."""
+    config = EVERY["pi0"]
+    template = nbanalyzer.generate(config, model_id="some/model")
+    model = replace(Subject.of(config), device="cpu").build("eager")
+    words = torch.ones((3, 20), dtype=torch.long)
+    words[:, :16] = 7
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        out = model(
+            input_ids=words, pixel_values=torch.zeros(3, 1, 3, 56, 56).bfloat16(),
+            pixel_attention_mask=torch.ones(3, 1, dtype=torch.bool), state=torch.zeros(3, 9).bfloat16(),
+        )  # fmt: skip
+    assert out.logits.shape == (3, 6, 10)
+    assert populate(template, batch_size=3, seq_len=20).totals["matmul_flops"] == counter.get_total_flops()
+    with pytest.raises(nbanalyzer.NBAnalyzerError, match="keeps nothing from one pass to the next"):
+        nbanalyzer.request(template, prompt_len=20, output_len=4)
+
+
+@pytest.mark.slow
 def test_images_among_an_encoders_words_are_positions_of_the_encoder() -> None:
     """Of T5Gemma 2, by FlopCounterMode on the CPU; a decoder's length makes no room for them."""
     config = EVERY["t5gemma2"]
@@ -163,7 +182,7 @@ def test_images_among_an_encoders_words_are_positions_of_the_encoder() -> None:
         )  # fmt: skip
     found = populate(template, batch_size=2, seq_len=5, encoder_len=19, images=3)
     assert found.totals["matmul_flops"] == counter.get_total_flops()
-    with pytest.raises(nbanalyzer.NBAnalyzerError, match="encoder_len=7 counts all positions .* which alone are 8:"):
+    with pytest.raises(nbanalyzer.NBAnalyzerError, match=r"encoder_len=7 counts all positions .* which alone are 8:"):
         populate(template, batch_size=2, seq_len=500, encoder_len=7, images=3)
     room = nbanalyzer.solve(template, "h100-sxm", maximize="images", seq_len=500, encoder_len=19)
     assert room.value == 19 // 4

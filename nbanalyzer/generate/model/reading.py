@@ -12,6 +12,7 @@ from typing import Any
 
 from nbanalyzer.generate import hf
 
+from .actions import denoised
 from .codes import chameleon, emu3
 from .crossings import gated
 from .documents import deepseek_ocr2, formulas, kosmos2_5, paged, pix2struct
@@ -148,6 +149,7 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "fun_asr_nano": fun_asr,
     "omniasr": omniasr,
     "clap": clap,
+    "pi0": denoised,
     "videoprism": clips_and_texts,
 }
 """Model type → how models of it read images or sound beside text."""

@@ -101,11 +101,14 @@ class Binder:
     def _bindings(
         self, template: ModuleTemplate, contexts: Mapping[int, readings.Context], node: Node, path: str
     ) -> dict[str, str]:
-        fitted: dict[str, Formula] = {}
+        attends = template.class_name == ATTENTION or template.class_name in readings.EAGER
+        fitted = dict.fromkeys(template.variables, constant(0))
         for name in template.variables:
+            if attends and name == "num_visible":
+                continue  # it follows from the others
             sizes = {index: found[name] for index, found in contexts.items()}
             fitted[name] = self.sizes.fit(sizes, f"{{{name}}}", product=True)
-        if template.class_name == ATTENTION or template.class_name in readings.EAGER:
+        if attends:
             fitted["num_visible"] = self._visible(node, fitted)
         if template.class_name == APPEND:
             fitted["kept_len"] = self._kept_len(path)

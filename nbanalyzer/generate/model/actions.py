@@ -1,0 +1,49 @@
+"""Models that see what is in front of a robot, read what it is to do, and say how it moves."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from nbanalyzer.templates.media import Media
+from nbanalyzer.templates.template import Reads
+
+from .reader import Reader
+
+__all__ = ["denoised"]
+
+
+def denoised(config: Any) -> Reader | None:
+    """Return the reader of a model that denoises actions once, after a prompt of one camera's image: PI0.
+
+    A prompt's keys and values are read by the layers of actions in the same pass. No token is written.
+    """
+    vision: Any = getattr(config.vlm_config, "vision_config", None)
+    if not all(type(getattr(vision, name, None)) is int for name in ("image_size", "patch_size")):
+        return None
+    side, patches = int(vision.image_size), (vision.image_size // vision.patch_size) ** 2
+    reads = Reads(
+        what="images",
+        rule="one size",
+        sizes={"height": str(side), "width": str(side)},
+        variables={"image_tokens": str(patches)},
+        positions="{image_tokens}",
+        each=True,
+        usual=1,
+    )
+
+    def inputs(step: Any) -> dict[str, Any]:
+        own, count = step.model.config, step.batch_size
+        return {
+            "input_ids": step.prompt(own.vlm_config.image_token_id),
+            "pixel_values": step.floats(count, 1, vision.num_channels, side, side),
+            "pixel_attention_mask": step.ones(count, 1).bool(),
+            "state": step.floats(count, own.max_state_dim),
+            "noise": step.floats(count, own.chunk_size, own.max_action_dim),
+            "timestep": step.floats(count).float(),
+        }
+
+    def draw(_chance: Random, _values: Any, count: int) -> Media:
+        return Media(count, side, side)
+
+    return Reader(reads, inputs, draw, reads_text=True, looks=True)
