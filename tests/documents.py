@@ -68,6 +68,17 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
             },
         },
     },
+    "unlimited_ocr": {
+        "model_type": "unlimited_ocr", "architectures": ["UnlimitedOcrForConditionalGeneration"], "image_token_id": 7,
+        "text_config": {**OCR, "num_key_value_heads": 4, "sliding_window": 8},
+        "vision_config": {
+            "sam_config": {**SAM, "downsample_channels": [20, 40]},
+            "encoder_config": {
+                "hidden_size": 40, "intermediate_size": 72, "num_hidden_layers": 2, "num_attention_heads": 4,
+                "image_size": 56, "patch_size": 14,
+            },
+        },
+    },
     "donut": {
         "model_type": "vision-encoder-decoder", "architectures": ["VisionEncoderDecoderModel"],
         "encoder": {

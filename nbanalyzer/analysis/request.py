@@ -69,6 +69,7 @@ def request(
     first = populate(model, seq_len=prompt_len, **common)
     if not first.template.state:
         raise InputError(f"{first.title} keeps nothing from one pass to the next: it writes no text, token by token")
+    _require_kept(first, output_len)
     passes = passes_of(has_encoder="encoder_len" in first.variables)
     lengths = {"prompt_len": prompt_len, "output_len": max(output_len, 2)}
 
@@ -80,6 +81,19 @@ def request(
         first = populated(passes.first)
     last = populated(passes.last)
     return Request(first, last, prompt_len, output_len, tp)
+
+
+def _require_kept(first: Analysis, output_len: int) -> None:
+    """Raise if a model has forgotten some of what it wrote before a request ends."""
+    reads = first.template.reads
+    if reads is None or not reads.written:
+        return
+    window = int(parse(reads.written).evaluate(first.params))
+    if output_len > window:
+        raise InputError(
+            f"output_len={output_len}: of what {first.title} writes it keeps the last {window - 1} tokens beside its "
+            f"prompt, and a request of more than {window} is not modelled"
+        )
 
 
 def _require_engine(axes: Mapping[str, int], run: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from nbanalyzer.errors import ConfigError, InputError, NotModelledError, TemplateError, quote
+from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.choices import Quantisation
@@ -135,6 +136,9 @@ def with_media(template: ModelTemplate, params: ModelParams, run: Run) -> ModelP
             f"alone are {taken:,}: it is at least that"
         )
     found = ModelParams({**params, **values}, params.model_type, params.unknown, params.defaults)
+    if reads.written and run.cache_len:
+        kept = int(parse(reads.written).evaluate(params)) - 1
+        note = f"cache_len counts what is kept: the prompt, and the last {kept} tokens written"
     found.note = note
     return found
 

@@ -98,6 +98,8 @@ class Spec:
             raise InputError(f"the memory of {self.accelerator.name} is not known: fits cannot be told")
         if self.lengths is not None and not self.tree.template.state:
             raise InputError("this model keeps nothing from one pass to the next: it writes no text, token by token")
+        if self.lengths is not None and (reads := self.tree.template.reads) and reads.written:
+            raise InputError("not modelled: sweeps of requests to a model that keeps only the last of what it writes")
 
     def per_second(self, metric: str) -> float:
         """Return what a second of a pass adds to a metric of `MONEY`, for one token.

@@ -283,7 +283,7 @@ def fitted(
 
 def variables_of(reads: Reads) -> frozenset[str]:
     """Return the variables of a model that what it reads follows from."""
-    texts = (*reads.variables.values(), *reads.sizes.values(), reads.positions)
+    texts = (*reads.variables.values(), *reads.sizes.values(), reads.positions, reads.written or "0")
     return frozenset(name for text in texts for name in parse(text).variables) - {*reads.variables, *OF_RUN}
 
 

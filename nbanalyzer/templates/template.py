@@ -214,6 +214,7 @@ class Reads(_Struct, frozen=True, kw_only=True):
         usual: how many images there are in a pass, or how many seconds of sound, where the run does not say.
         most: how many seconds of sound the model takes; 0 for any.
         encoded: whether the prompt is an encoder's, of `encoder_len` positions, and what is counted anew beside it.
+        written: how many tokens that were written are kept beside a prompt, itself included: a formula; "" for all.
 
     """
 
@@ -226,6 +227,7 @@ class Reads(_Struct, frozen=True, kw_only=True):
     usual: int = 0
     most: int = 0
     encoded: bool = False
+    written: str = ""
 
 
 class ModelTemplate(_Struct, frozen=True, kw_only=True, dict=True):

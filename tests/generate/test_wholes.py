@@ -168,6 +168,31 @@ def test_actions_are_denoised_once_after_a_prompt_that_is_read_in_the_same_pass(
 
 
 @pytest.mark.slow
+def test_a_cache_that_forgets_what_was_written_is_counted_by_what_it_keeps() -> None:
+    """Of Unlimited-OCR, by FlopCounterMode, on the cache of transformers' own: a window of 8 beside the prompt."""
+    config = EVERY["unlimited_ocr"]
+    template = nbanalyzer.generate(config, model_id="some/model")
+    model = replace(Subject.of(config), device="cpu").build("eager", "batched_mm")
+    with torch.no_grad():
+        cache = model(input_ids=torch.ones((2, 30), dtype=torch.long)).cache
+        for written in range(20):
+            with FlopCounterMode(display=False) as counter:
+                cache = model(input_ids=torch.ones((2, 1), dtype=torch.long), cache=cache).cache
+            found = populate(template, batch_size=2, seq_len=1, cache_len=30 + min(written, 7))
+            assert found.totals["matmul_flops"] == counter.get_total_flops()
+    assert "cache_len counts what is kept: the prompt, and the last 7 tokens written" in found.conditions
+    asked = nbanalyzer.request(template, prompt_len=30, output_len=8, batch_size=2)
+    assert asked.decode["matmul_flops"] == sum(
+        populate(template, batch_size=2, seq_len=1, cache_len=30 + written).totals["matmul_flops"]
+        for written in range(7)
+    )
+    with pytest.raises(nbanalyzer.NBAnalyzerError, match=r"output_len=9: of what .* keeps the last 7 tokens"):
+        nbanalyzer.request(template, prompt_len=30, output_len=9)
+    with pytest.raises(nbanalyzer.NBAnalyzerError, match="not modelled: sweeps of requests"):
+        nbanalyzer.sweep(template, prompt_len=30, output_len=[4, 6])
+
+
+@pytest.mark.slow
 def test_images_among_an_encoders_words_are_positions_of_the_encoder() -> None:
     """Of T5Gemma 2, by FlopCounterMode on the CPU; a decoder's length makes no room for them."""
     config = EVERY["t5gemma2"]

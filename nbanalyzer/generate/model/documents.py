@@ -7,9 +7,11 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+import msgspec
 import torch
 
 from nbanalyzer.formulas.formula import parse
+from nbanalyzer.generate import hf
 from nbanalyzer.templates.media import RULES, Media
 from nbanalyzer.templates.template import Reads
 
@@ -17,7 +19,7 @@ from .encoders import images
 from .reader import Reader, image_token
 from .tiles import TILES, patches_of, tile_pixels, tiled
 
-__all__ = ["deepseek_ocr2", "formulas", "kosmos2_5", "paged", "pix2struct"]
+__all__ = ["deepseek_ocr2", "formulas", "kosmos2_5", "paged", "pix2struct", "unlimited_ocr"]
 
 PATCH, USUAL = 16, 1024
 """Pixels of a side: of a patch, which no config states, and of an image if a run does not say."""
@@ -127,6 +129,34 @@ def deepseek_ocr2(config: Any) -> Reader:
     tokens = f"{queries(whole)} + {{image_tiles}} * {queries(tile)} + 1"
     return _beside(config, {"tile": str(tile), "most": "6"}, {"image_tokens": tokens})
 
+
+def unlimited_ocr(config: Any) -> Reader:
+    """Return the reader of a model whose rows of patches end with a mark, and that forgets what it wrote long ago.
+
+    Its cache keeps all of a prompt and a window of what follows: as long as a run says, all of it is a prompt here.
+    """
+    whole, tile = (_merged(config, side) for side in (_side(config), _TILE))
+    beside = f"{{tile_rows}} * {tile} * ({{tile_columns}} * {tile} + 1)"
+    tokens = f"{whole} * ({whole} + 1) + 1 + {beside}"
+    reader = _beside(config, {"tile": str(_TILE), "most": "32"}, {"image_tokens": tokens})
+
+    def inputs(step: Any) -> dict[str, Any]:
+        media = step.media
+        grid = {"patches_grid": [[media.tile_columns, media.tile_rows]] * media.num_images}
+        return {**reader.inputs(step), **(grid if media.tile_rows else {})}
+
+    def prompt(step: Any) -> dict[str, Any]:
+        return {} if step.cache is not None else {hf.cache_argument(type(step.model)): DynamicCache()}
+
+    from transformers import DynamicCache  # heavy
+
+    reads = msgspec.structs.replace(reader.reads, written="{sliding_window}")
+    cases = (*reader.cases, "{tile_columns} > 1")  # tiles side by side are copied into rows
+    return replace(reader, reads=reads, inputs=inputs, always=prompt, cases=cases)
+
+
+_TILE = 640
+"""Side of a tile in pixels: Unlimited-OCR's processor."""
 
 _QUERIES = (144, 256)
 """The sizes of its tables of queries, which its code states."""

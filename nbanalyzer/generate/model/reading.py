@@ -15,7 +15,7 @@ from nbanalyzer.generate import hf
 from .actions import denoised
 from .codes import chameleon, emu3
 from .crossings import gated
-from .documents import deepseek_ocr2, formulas, kosmos2_5, paged, pix2struct
+from .documents import deepseek_ocr2, formulas, kosmos2_5, paged, pix2struct, unlimited_ocr
 from .encoders import and_texts, beside_text, document, images
 from .grids import ernie_vl, fuyu, gemma4, hunyuan_vl, on_grid, packed, pixtral, qwen3_vl, video_llama_3
 from .patches import codes, enlarged, rowed, unified, windowed, with_class
@@ -115,6 +115,7 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "pp_formulanet": formulas,
     "granite_docling": paged,
     "deepseek_ocr2": deepseek_ocr2,
+    "unlimited_ocr": unlimited_ocr,
     **dict.fromkeys(("deepseek_vl", "janus"), lambda config: in_prompt(config, "{image_patches}")),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), on_grid(56 * 56, 28 * 28 * 16384)),
     "qwen2_5_omni_thinker": on_grid(56 * 56, 28 * 28 * 16384),
