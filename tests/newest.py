@@ -73,6 +73,20 @@ NEWEST: dict[str, dict[str, Any]] = {
         },
         "dit_config": {**TEXT, "model_type": "gemma", "hidden_size": 40, "intermediate_size": 72},
     },
+    "diffusion_gemma": {
+        "model_type": "diffusion_gemma", "architectures": ["DiffusionGemmaForBlockDiffusion"], "image_token_id": 7,
+        "canvas_length": 6,
+        "text_config": {
+            **TEXT, "num_hidden_layers": 4, "sliding_window": 16, "global_head_dim": 24, "num_experts": 4,
+            "layer_types": ["sliding_attention", "full_attention"] * 2, "top_k_experts": 2,
+            "moe_intermediate_size": 24,
+        },
+        "vision_config": {
+            "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 4,
+            "head_dim": 12, "intermediate_size": 80, "patch_size": 8, "pooling_kernel_size": 2,
+            "position_embedding_size": 300,
+        },
+    },
     "apertus1p5": {
         "model_type": "apertus1p5", "architectures": ["Apertus1p5ForConditionalGeneration"], "image_token_id": 7,
         "audio_token_id": 8, "image_token_offset": 20, "audio_token_offset": 84,

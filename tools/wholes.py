@@ -69,6 +69,9 @@ VALID: Mapping[str, Mapping[str, Any]] = {
         },
         "vision_config": {},
     },
+    "diffusion_gemma": {
+        "text_config": {"num_experts": 128, "top_k_experts": 8, "moe_intermediate_size": 704}, "vision_config": {},
+    },
     "t5gemma2": {
         "encoder": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 896, "patch_size": 14}},
     },

@@ -162,7 +162,7 @@ def main_input(model_class: type[Any]) -> str:
 def reads_media(model_class: type[Any]) -> bool:
     """Return whether a model takes images or sound beside tokens."""
     media = {"pixel_values", "flattened_patches", "pixel_values_videos", "input_features", "input_values"}
-    return not media.isdisjoint(parameters_of_forward(model_class))
+    return not (media | {"mm_encoder_outputs"}).isdisjoint(parameters_of_forward(model_class))
 
 
 def text_class(model_type: str, whole: type[Any] | None) -> type[Any] | None:

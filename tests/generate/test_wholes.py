@@ -54,7 +54,8 @@ READ = {**MORE, **PROMPTS, **LATER}
 EVERY = {**SMALL, **READ}
 IN_PROMPT = tuple(name for name, config in EVERY.items() if "text_config" in config and "clip" not in name)
 _ONE_EACH = {"siglip", "blip-2", "blip2_t5", "instructblip", "instructblipvideo"}
-IN_PROMPT = tuple(name for name in IN_PROMPT if name not in _ONE_EACH)
+_ONE_PASS = {"diffusion_gemma"}  # no step goes on from another
+IN_PROMPT = tuple(name for name in IN_PROMPT if name not in _ONE_EACH | _ONE_PASS)
 IN_PROMPT += ("chameleon", "idefics", "idefics_resampled", "t5gemma2")  # their text model is not a part of its own
 WITHOUT_TIMM = pytest.mark.skipif(find_spec("timm") is None, reason="timm is not installed")
 
@@ -190,6 +191,30 @@ def test_a_cache_that_forgets_what_was_written_is_counted_by_what_it_keeps() -> 
         nbanalyzer.request(template, prompt_len=30, output_len=9)
     with pytest.raises(nbanalyzer.NBAnalyzerError, match="not modelled: sweeps of requests"):
         nbanalyzer.sweep(template, prompt_len=30, output_len=[4, 6])
+
+
+@pytest.mark.slow
+def test_a_block_is_denoised_once_after_its_prompt() -> None:
+    """Of DiffusionGemma, by FlopCounterMode on the CPU, with images and without; the block is not of the prompt."""
+    config = EVERY["diffusion_gemma"]
+    template = nbanalyzer.generate(config, model_id="some/model")
+    subject = replace(Subject.of(config), device="cpu")
+    model = subject.build("eager", "batched_mm")
+    for size in SIZES:
+        first = runs_of(subject, size)["first"]
+        step = next(subject.steps(model, 2, (first["seq_len"],), media=in_run(subject, first)))
+        assert oracle.flops(step).cost.matmul_flops == populate(template, **first).totals["matmul_flops"]
+    for batch, length in ((1, 5), (3, 40)):  # below the window, and beyond it
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            out = model(
+                input_ids=torch.ones((batch, length), dtype=torch.long),
+                decoder_input_ids=torch.ones((batch, 6), dtype=torch.long),
+            )
+        assert out.logits.shape == (batch, 6, 120)
+        found = populate(template, batch_size=batch, seq_len=length)
+        assert found.totals["matmul_flops"] == counter.get_total_flops()
+    with pytest.raises(nbanalyzer.NBAnalyzerError, match="keeps nothing from one pass to the next"):
+        nbanalyzer.request(template, prompt_len=20, output_len=4)
 
 
 @pytest.mark.slow

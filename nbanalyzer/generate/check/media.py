@@ -61,6 +61,8 @@ def with_images(subject: Subject) -> dict[str, Run]:
     size = {} if "height" in reader.reads.sizes else {"image_size": SIZE}
     found: dict[str, Run] = {}
     for name, run in IMAGES.items():
+        if subject.kind == "masked" and (name == "after_images" or "logits" in run):
+            continue
         sized = {**run, **size}
         taken = positions_of(reader.reads, values_of(subject), in_run(subject, sized), run["batch_size"])
         found[name] = _with_room(subject, sized, taken)

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 from nbanalyzer.templates.media import Media
 from nbanalyzer.templates.template import Reads
 
+from .grids import gemma4
 from .reader import Reader
 
-__all__ = ["denoised"]
+__all__ = ["blocks", "denoised"]
+
+
+def blocks(config: Any) -> Reader | None:
+    """Return the reader of a model that denoises a block of tokens once, after a prompt with images: DiffusionGemma."""
+    reader = gemma4(config)
+    if reader is None:
+        return None
+
+    def canvas(step: Any) -> dict[str, Any]:
+        return {"decoder_input_ids": step.tokens(step.model.config.canvas_length)}
+
+    return replace(reader, always=canvas)
 
 
 def denoised(config: Any) -> Reader | None:

@@ -160,12 +160,12 @@ def kind_of(model_class: type[Any], config: Mapping[str, Any]) -> Kind:
         if model_class.__name__ in hf.architectures(kind).values():
             return kind
     takes = hf.parameters_of_forward(model_class)
+    if {"noise", "timestep"} <= takes.keys() or "self_conditioning_logits" in takes:
+        return "masked"  # it denoises what stands beside the prompt, and keeps that of the prompt alone
     if "decoder_input_ids" in takes:  # without a cache, both halves read the same text, once
         return "seq2seq" if hf.takes_cache(model_class) else "masked"
     if config.get("is_encoder_decoder") and not hf.exported(model_class.__name__):
         return "seq2seq"
-    if {"noise", "timestep"} <= takes.keys():
-        return "masked"  # it denoises something else than text, on a cache of the prompt's own
     # An encoder takes a cache too, and keeps none unless its config makes a decoder of it.
     encodes = not hasattr(model_class, "generate") and "text_config" not in config
     if encodes and _says(config, getattr(model_class, "config_class", None), "is_decoder") is False:

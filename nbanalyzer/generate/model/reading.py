@@ -12,7 +12,7 @@ from typing import Any
 
 from nbanalyzer.generate import hf
 
-from .actions import denoised
+from .actions import blocks, denoised
 from .codes import chameleon, emu3
 from .crossings import gated
 from .documents import deepseek_ocr2, formulas, kosmos2_5, paged, pix2struct, unlimited_ocr
@@ -126,6 +126,7 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "qwen4_exp", "cosmos3_omni"), qwen3_vl),
     **dict.fromkeys(READERS, of_timm),
     "gemma4": gemma4,
+    "diffusion_gemma": blocks,
     "gemma4_unified": unified,
     "apertus1p5": codes,
     "hy_v4_vl": rowed,

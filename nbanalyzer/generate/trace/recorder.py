@@ -67,7 +67,7 @@ def trace(step: Step, logits: int = 0) -> Scope:
         group_experts(recorder.root)
     elif step.routed:
         join_experts(recorder.root, step.routed)
-    if step.reader is not None and any(step.media):
+    if step.reader is not None and (any(step.media) or step.subject.kind == "masked"):
         count_routed(recorder.root, step.batch_size * step.seq_len)
     return recorder.root
 

@@ -249,14 +249,17 @@ def _ties_as_stated(subject: Subject) -> bool:
 
 
 def _shared(model: torch.nn.Module, found: list[Stack]) -> frozenset[str]:
-    """Return the parameters that several layers of a model hold together, under their first names."""
+    """Return the parameters that several layers of a model hold together, under their first names.
+
+    Two stacks may hold the same layers, as an encoder and a decoder: those are the first one's, each its own.
+    """
     names: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
 
-    def layers(held: list[str]) -> set[tuple[str, str]]:
+    def layers(held: list[str]) -> set[str]:
         return {
-            (stack.path, name.removeprefix(f"{stack.path}.").partition(".")[0])
+            name.removeprefix(f"{stack.path}.").partition(".")[0]
             for stack in found
             for name in held
             if name.startswith(f"{stack.path}.")
