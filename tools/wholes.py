@@ -157,6 +157,13 @@ VALID: Mapping[str, Mapping[str, Any]] = {
     "qwen3_5_moe": {"vision_config": {"out_hidden_size": 2048}},
     "qwen3_asr": {"audio_config": {"output_dim": 2048}},
     "qwen3_vl_moe": {"vision_config": {"out_hidden_size": 2048}},
+    "qwen4_exp": {
+        "text_config": {
+            "indexer_n_heads": 8, "indexer_kv_heads": 1, "indexer_head_dim": 256, "indexer_budget": 512,
+            "indexer_compress_ratio": 16,
+        },
+        "vision_config": {"out_hidden_size": 2048},
+    },
     "mllama_vision_model": {"intermediate_layers_indices": [3, 7], "vision_output_dim": 3840},
     "moonshine_streaming": {"num_key_value_heads": 8},
     **dict.fromkeys(("granite_speech", "granite_speech_plus"), _QUERIES),

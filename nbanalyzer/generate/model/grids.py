@@ -95,7 +95,7 @@ def _has_planes(config: Any) -> bool:
     return bool(_sections(config)) or str(config.model_type).startswith(_PLANES)
 
 
-_PLANES = ("cohere_compass", "qwen2", "qwen3", "glm", "cosmos3_omni", "ernie4_5_vl", "paddleocr_vl")
+_PLANES = ("cohere_compass", "qwen2", "qwen3", "qwen4", "glm", "cosmos3_omni", "ernie4_5_vl", "paddleocr_vl")
 _WIDTHS = ("embed_dim", "hidden_size")
 _HEADS = ("num_heads", "num_attention_heads")
 _CHANNELS = ("in_channels", "num_channels", "in_chans")

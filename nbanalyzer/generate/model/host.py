@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.fx.experimental import _config as symbolic
 
-__all__ = ["Host", "is_host_work", "tensors_in"]
+__all__ = ["Host", "goes_through_masks", "is_host_work", "tensors_in"]
 
 _UNCHECKED = "TRANSFORMERS_DISABLE_TORCH_CHECK"
 """The environment variable by which transformers leaves out checks of values, which the meta device does not have."""
@@ -136,6 +136,14 @@ def tensors_in(value: Any) -> list[torch.Tensor]:
     if isinstance(value, list | tuple):
         return [tensor for one in value for tensor in tensors_in(one)]
     return []
+
+
+def goes_through_masks(model: Any) -> bool:
+    """Return whether a model's code asks its masks, token by token, which others are seen: lengths say that."""
+    return getattr(model.config, "model_type", "") in _THROUGH_MASKS
+
+
+_THROUGH_MASKS = frozenset({"qwen4_exp", "qwen4_exp_text"})
 
 
 def is_host_work(results: list[torch.Tensor]) -> bool:

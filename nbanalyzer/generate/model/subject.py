@@ -29,7 +29,7 @@ from nbanalyzer.templates.media import Media, positions_of
 from . import data
 from .choice import Choice, choose
 from .demands import TAKEN, attends_eagerly, convert, instead_of, keeps_if_told, takes_whole_text, types_in, with_codes
-from .host import Host
+from .host import Host, goes_through_masks
 from .outputs import complete_outputs
 from .reader import Reader, floats
 from .reading import reader_of
@@ -277,9 +277,10 @@ class Step:
 
     def _host(self) -> AbstractContextManager[None]:
         """Return the context of a step some of whose inputs are numbers on the host, beside the meta device."""
-        if self.reader is None or self.subject.device != "meta":
+        masks = goes_through_masks(self.model)
+        if self.subject.device != "meta" or not (self.reader or masks):
             return nullcontext()
-        return Host.open(counts=self.reader.counts_on_host)
+        return Host.open(counts=masks or (self.reader is not None and self.reader.counts_on_host))
 
     def floats(self, *shape: int) -> torch.Tensor:
         """Return pixels, or samples of sound: any will do."""

@@ -51,6 +51,9 @@ def base_runs(
         fewer = max(rate - 2, 1)
         runs += [(1, (1, fewer, 1, 1, rate - 1, fewer, 2, 2 * rate + 1, rate, 2 * rate - 1, 1), 9)]
         runs += [(3, (2 * rate + 1, 1, rate), 9), (2, (rate, rate, 1), 9), (3, (rate - 1, 2 * rate + 1), 9)]
+    for pool in (values[name] for name in cases.pools):  # a step sees its first one, or another; or none yet
+        runs += [(batch, (pool - 1, 1, 1), 9) for batch in (1, 3)]
+        runs += [(1, (2, 2 * pool + 1, 1), 9), (3, (pool, pool - 1), 9)]
     if widest:
         runs += [(batch, (length, length, 1), 9) for batch in (1, 3) for length in {2, widest - 1}]
     observations: list[Observation] = []
@@ -112,14 +115,15 @@ def cases_of(subject: Subject, depth: Depth, *, has_encoder: bool) -> Cases:
         return Cases(media=reader.counts, others=reader.cases)
     media, others = ("", ()) if reader is None else (reader.counts, reader.cases)
     kernels = kernels_of(values_of(subject))
+    pools = tuple(name for name in values_of(subject) if any(hint.matches(name) for hint in hints.POOLS))
     if rates := _rates(subject):
         return Cases(media=media, others=others, rates=rates)
     if halvings := _halvings(subject):
         return Cases(media=media, others=others, halvings=halvings)
     for chunked in ("seq_len", "encoder_len") if has_encoder else ("seq_len",):
         if chunk := chunk_of(subject, depth, chunked):
-            return Cases(chunk, chunked, kernels, media, others)
-    return Cases(kernels=kernels, media=media, others=others)
+            return Cases(chunk, chunked, kernels, media, others, pools=pools)
+    return Cases(kernels=kernels, media=media, others=others, pools=pools)
 
 
 def _halvings(subject: Subject) -> int:

@@ -107,7 +107,7 @@ class Assembly(Sizes):
                 result += self._slot(child, path, where, previous)
                 continue
             inner = self.ownership.path(child, path)
-            if not child.alike and self._reads and (kernels := self._loop(child, inner, seen)):
+            if not child.alike and (kernels := self._loop(child, inner, seen)):
                 result += [
                     kernel if seen == where else self._conditional(kernel, seen, where, inner) for kernel in kernels
                 ]
@@ -125,7 +125,7 @@ class Assembly(Sizes):
     def _loop(self, node: Node, path: str, where: frozenset[int]) -> list[Composite]:
         """Return the turns of a loop that differ in their sizes as one kernel, of calls of a module or a function."""
         turns = [scope for scopes in node.calls.values() for scope in scopes]
-        if not node.is_module and any(isinstance(child, Scope) for scope in turns for child in scope.children):
+        if not node.is_module and any(_calls_a_module(scope) for scope in turns):
             return []
         slots: dict[tuple[str, str, int], Slot] = {}
         for index, scopes in node.calls.items():
@@ -294,6 +294,12 @@ class Assembly(Sizes):
             operation=f"{label}: rest", unit="vector", fused=True, flops=extra, memory_access=MemoryAccess("0", "0")
         )
         return [main, more]
+
+
+def _calls_a_module(scope: Scope) -> bool:
+    """Return whether something is called in a scope that may have parameters."""
+    inside = [child for child in scope.children if isinstance(child, Scope)]
+    return any(child.module is not None or _calls_a_module(child) for child in inside)
 
 
 _JOINS = ("cat", "stack")
