@@ -127,8 +127,8 @@ EXPRESSIONS = (
     Hint("^local_radius$", "longt5", ("<field> + 1", "ceil({encoder_len} / (<field> + 1))")),
     Hint("^mem_len$", "xlnet", ("min({cache_len}, <field>)", "min({cache_len} + {seq_len}, <field>)")),
     Hint("^index_topk$", "deepseek_v32", ("min({cache_len} + {seq_len}, <field>)",)),
-    # What each new token sees, where tokens are scored as one: whole ones, those that are taken, tokens left over, those
-    # that are seen before there is a whole one; and how many tokens see one.
+    # What new tokens see, where several are scored as one: whole ones, those that are taken, tokens left over, those
+    # that are seen before there is a whole one; and how many see one.
     Hint(
         "^indexer_compress_ratio$",
         "qwen4_exp_text",

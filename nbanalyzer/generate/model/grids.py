@@ -152,6 +152,16 @@ def qwen3_vl(config: Any, least: int = 256 * 256, most: int = 4096 * 4096) -> Re
     return on_grid(least, most, deep=(len(indexes) + 1, max(indexes) + 2))(config)
 
 
+def qwen4(config: Any) -> Reader:
+    """Return the reader of a model whose code goes through the tokens of a prompt: a probe's images are small."""
+
+    def draw(chance: Random, values: Mapping[str, int], count: int) -> Media:
+        side = values["vision_patch_size"] * values["vision_spatial_merge_size"]
+        return Media(count, side * chance.randint(2, 6), side * chance.randint(3, 5))
+
+    return replace(qwen3_vl(config), draw=draw)
+
+
 def ernie_vl(config: Any) -> Reader:
     """Return the reader of a model that has experts of its own for images: it is told which tokens those are."""
     reader = on_grid(56 * 56, 28 * 28 * 6177)(config)

@@ -8,7 +8,7 @@ alone is run for real, and is no work of the device.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -129,13 +129,19 @@ def _on_meta(value: Any) -> Any:
 
 def tensors_in(value: Any) -> list[torch.Tensor]:
     """Return the tensors among an operation's arguments."""
-    if isinstance(value, torch.Tensor):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        return [tensor for one in value for tensor in tensors_in(one)]
-    return []
+    found: list[torch.Tensor] = []
+    _collect((value,), found)
+    return found
+
+
+def _collect(values: Iterable[Any], found: list[torch.Tensor]) -> None:
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            _collect(value, found)
+        elif isinstance(value, dict):
+            _collect(value.values(), found)
 
 
 def goes_through_masks(model: Any) -> bool:

@@ -81,7 +81,7 @@ class Cases:
 
     @cached_property
     def facts(self) -> tuple[Formula, ...]:
-        """What a step may close of the windows that are kept as one token each, or see: conditions that hold together."""
+        """What a step may close, or see, of the tokens that are taken as one: conditions that hold together."""
         found: list[str] = []
         for rate in self.rates:
             waiting, after = f"{{cache_len}} % {rate}", "{cache_len} + {seq_len}"

@@ -56,6 +56,8 @@ def base_runs(
         runs += [(1, (2, 2 * pool + 1, 1), 9), (3, (pool, pool - 1), 9)]
     if widest:
         runs += [(batch, (length, length, 1), 9) for batch in (1, 3) for length in {2, widest - 1}]
+    if cases.pools:  # every token of each sequence is a turn of a loop
+        runs = [(min(batch, 2), lengths, read) for batch, lengths, read in runs]
     observations: list[Observation] = []
     if subject.reader is not None:
         return _with_media(subject, depth, runs, attn, chunk)
