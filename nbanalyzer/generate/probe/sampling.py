@@ -185,6 +185,8 @@ class _Draws:
         self.structures = {space.cases.situation(run.values): structure(run) for run in first_steps}
         self.goes_on = len(first_steps) < len(space.usual)  # otherwise a first step is all there is
         self.shorter = SHORTER if not space.cases.chunk and _turns_by_token(space.usual) else 1
+        if space.cases.pools and self.reader is not None:
+            self.shorter = 2  # images take their positions, too
 
     def fields(self, attempt: int) -> dict[str, Any]:
         """Return other values of the config's fields, all drawn at once."""
@@ -218,7 +220,9 @@ class _Draws:
         chance = self.chance
         several, whole_chunks = situation % 2 == 0, situation % 4 > 1
         most = 400 if any("capacity" in name for name in self.limits) else 50  # experts of an encoder are full as well
-        sequences, chunks = (3, 2) if self.cases.pools else (6, 4)  # every token of each is a turn of a loop
+        sequences, chunks = 6, 4
+        if self.cases.pools:  # every token is a turn of a loop; images take their own
+            sequences, chunks = 3, 1 if self.reader else 2
         batch, read = (chance.randint(2, sequences) if several else 1), chance.randint(3, most)
         values = values_of(subject)
         if not self.known <= values.keys():

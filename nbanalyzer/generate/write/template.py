@@ -40,7 +40,7 @@ from .assemble import Assembly
 from .cache_state import by_layer, gap_of
 from .layers import collapsed, kinds_of, of_layers, state_of
 from .plans import in_kernels, plans_of
-from .variants import Eager, eager_of, has_eager, with_absorbed, with_eager
+from .variants import Eager, attends_in_pieces, eager_of, has_eager, with_absorbed, with_eager
 
 __all__ = ["GapError", "build_template", "stated", "with_plans"]
 
@@ -208,6 +208,8 @@ def _eager(space: Space) -> Eager | None:
     """Return the eager variant of a model that was traced with fused attention, None if it has none."""
     operations = space.usual[0].root.operations()
     if not any(operation.name == "scaled_dot_product_attention" for operation in operations):
+        return None
+    if attends_in_pieces(space.usual if space.subject.reader is not None else space.usual[:PLAIN_RUNS]):
         return None
     try:
         eager = base_runs(space.subject, space.depth, space.cases, "eager", most=PLAIN_RUNS)
