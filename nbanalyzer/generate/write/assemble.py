@@ -125,7 +125,7 @@ class Assembly(Sizes):
     def _loop(self, node: Node, path: str, where: frozenset[int]) -> list[Composite]:
         """Return the turns of a loop that differ in their sizes as one kernel, of calls of a module or a function."""
         turns = [scope for scopes in node.calls.values() for scope in scopes]
-        if not node.is_module and any(_calls_a_module(scope) for scope in turns):
+        if self._is_needless(node) or (not node.is_module and any(map(_calls_a_module, turns))):
             return []
         slots: dict[tuple[str, str, int], Slot] = {}
         for index, scopes in node.calls.items():
@@ -158,8 +158,8 @@ class Assembly(Sizes):
         tell(f"finding formulas of {path}", self.ownership.taken)
         if bound := self.binder.bound(node, path):
             return bound
-        if node.target.rpartition(".")[0] == MASKS and not self._eager:
-            return None  # a fused kernel needs no mask
+        if self._is_needless(node):
+            return None
         children = self._children(node, path, where)
         own, layers = self._own(node, path)
         if not children and not own and not layers:
@@ -170,6 +170,10 @@ class Assembly(Sizes):
             parameters=str(self.parameters(own)) if own else "",
             sub_kernels=(*children, *self._layers(layers)),
         )
+
+    def _is_needless(self, node: Node) -> bool:
+        """Return whether a call makes a mask that no kernel needs: attention is fused."""
+        return node.target.rpartition(".")[0] == MASKS and not self._eager
 
     @cached_property
     def _eager(self) -> bool:
