@@ -14,7 +14,7 @@ from nbanalyzer.generate.trace.layers import Depth
 from nbanalyzer.progress import tell
 from nbanalyzer.templates.media import Media, positions_of
 
-from .cases import PLAIN, Cases, kernels_of
+from .cases import PLAIN, Cases, kernels_of, windows_of
 from .fields import candidates, last
 from .observation import Observation, observe, structure, values_of
 
@@ -51,6 +51,8 @@ def base_runs(
         fewer = max(rate - 2, 1)
         runs += [(1, (1, fewer, 1, 1, rate - 1, fewer, 2, 2 * rate + 1, rate, 2 * rate - 1, 1), 9)]
         runs += [(3, (2 * rate + 1, 1, rate), 9), (2, (rate, rate, 1), 9), (3, (rate - 1, 2 * rate + 1), 9)]
+    for window in {values[name] for name in cases.windows}:  # below it, up to it, and beyond
+        runs += [(1, (window + 5, 5, 1), 9), (3, (window - 3, 1, 1, 1), 13)]
     if widest:
         runs += [(batch, (length, length, 1), 9) for batch in (1, 3) for length in {2, widest - 1}]
     observations: list[Observation] = []
@@ -111,15 +113,15 @@ def cases_of(subject: Subject, depth: Depth, *, has_encoder: bool) -> Cases:
     if reader is not None and not reader.optional:
         return Cases(media=reader.counts, others=reader.cases)
     media, others = ("", ()) if reader is None else (reader.counts, reader.cases)
-    kernels = kernels_of(values_of(subject))
+    kernels, windows = kernels_of(values_of(subject)), _windows(subject, depth)
     if rates := _rates(subject):
         return Cases(media=media, others=others, rates=rates)
     if halvings := _halvings(subject):
         return Cases(media=media, others=others, halvings=halvings)
     for chunked in ("seq_len", "encoder_len") if has_encoder else ("seq_len",):
         if chunk := chunk_of(subject, depth, chunked):
-            return Cases(chunk, chunked, kernels, media, others)
-    return Cases(kernels=kernels, media=media, others=others)
+            return Cases(chunk, chunked, kernels, windows, media, others)
+    return Cases(kernels=kernels, windows=windows, media=media, others=others)
 
 
 def _halvings(subject: Subject) -> int:
@@ -143,6 +145,21 @@ def _rates(subject: Subject) -> tuple[int, ...]:
         if type(rate) is int and 1 < rate <= LARGEST_CHUNK and layer in (config.get("layer_types") or [layer])
     }
     return tuple(sorted(found))
+
+
+def _windows(subject: Subject, depth: Depth) -> tuple[str, ...]:
+    """Return the variables of windows that a step runs other operations beyond.
+
+    A mask alone is none of a fused kernel; but one that a bias of the model's own is put into is made then. It is seen
+    by single tokens after a cache, for which nothing else changes.
+    """
+    values, found = values_of(subject), list[str]()
+    for name in windows_of(values):
+        with suppress(UnrunnableError):  # a table of positions may be shorter
+            steps = observe(subject, depth, 1, (values[name] - 2, 1, 1), 7, real=True)[1:]
+            if len({structure(step) for step in steps}) > 1:
+                found.append(name)
+    return tuple(found)
 
 
 def chunk_of(subject: Subject, depth: Depth, chunked: str = "seq_len") -> str:
