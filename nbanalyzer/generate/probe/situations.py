@@ -32,7 +32,8 @@ def base_runs(
     """Return what the model does at its own config, in every situation, or in the first `most` runs of them.
 
     With one sequence or more, one token or more, after a cache or not: `PLAIN_RUNS`. Then over several of the chunks
-    that attention works in, and of whole ones; and with fewer tokens than a convolution sees.
+    that attention works in, and of whole ones; below a window and beyond it; and with fewer tokens than a convolution
+    sees.
     """
     values = values_of(subject)
     chunk, widest = cases.size(values), cases.widest(values)
@@ -119,7 +120,7 @@ def cases_of(subject: Subject, depth: Depth, *, has_encoder: bool) -> Cases:
     if halvings := _halvings(subject):
         return Cases(media=media, others=others, halvings=halvings)
     for chunked in ("seq_len", "encoder_len") if has_encoder else ("seq_len",):
-        if chunk := chunk_of(subject, depth, chunked):
+        if chunk := chunk_of(subject, depth, chunked, windows):
             return Cases(chunk, chunked, kernels, windows, media, others)
     return Cases(kernels=kernels, windows=windows, media=media, others=others)
 
@@ -162,11 +163,12 @@ def _windows(subject: Subject, depth: Depth) -> tuple[str, ...]:
     return tuple(found)
 
 
-def chunk_of(subject: Subject, depth: Depth, chunked: str = "seq_len") -> str:
+def chunk_of(subject: Subject, depth: Depth, chunked: str = "seq_len", windows: Sequence[str] = ()) -> str:
     """Return what attention divides a sequence by, as a number or a variable: "" if nothing does.
 
     It is seen by what several chunks need and one does not, or whole ones and parts. The length `chunked` is tried:
-    that of new tokens, by what a linear attention works in, or that of the encoder's text.
+    that of new tokens, by what a linear attention works in, or that of the encoder's text. What is beyond one of the
+    `windows` does something else for that reason, and is compared with what is beyond it, too.
     """
     known = values_of(subject)
     rows = [(hint, int(hint.says[1])) for hint in hints.CHUNKS if hint.says[0] == chunked]
@@ -181,9 +183,16 @@ def chunk_of(subject: Subject, depth: Depth, chunked: str = "seq_len") -> str:
     for text, size in sizes.items():
         structures: set[Hashable] = set()
         with suppress(UnrunnableError):  # a table of positions may be shorter
-            for length in (7, 2 * size, 2 * size + 5):
+            for length in _lengths(size, [known[name] for name in windows]):
                 new, read = (7, length) if chunked == "encoder_len" else (length, 7)
                 structures.add(structure(observe(subject, depth, 1, (new,), read, real=True)[0]))
         if len(structures) > 1:
             return text
     return ""
+
+
+def _lengths(chunk: int, windows: Sequence[int]) -> tuple[int, ...]:
+    """Return the lengths of a part of a chunk, of whole chunks, and of those and a part: beyond the same windows."""
+    beyond = max((window for window in windows if window <= 2 * chunk + 5), default=0)
+    several = max(whole(beyond, 2 * chunk), 2 * chunk)
+    return (*((beyond or 7,) if beyond < chunk else ()), several, several + 5)
