@@ -69,6 +69,7 @@ VALID: Mapping[str, Mapping[str, Any]] = {
     "granitemoehybrid": {"num_hidden_layers": 3, "layer_types": ["mamba", "attention", "mamba"]},
     "hunyuan_v1_dense": {"head_dim": 128},
     "hunyuan_v1_moe": {"head_dim": 128},
+    "inkling2_loop_text": dict(wholes.LOOP),
     "lfm2_moe": {"num_hidden_layers": 4, "layer_types": ["conv", "conv", "full_attention", "conv"]},
     "ministral": {"head_dim": 128},
     "nemotron": {"num_key_value_heads": 8},

@@ -127,7 +127,7 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "hy_v4_vl": rowed,
     **dict.fromkeys(("muse_glimmer", "muse_spark"), windowed),
     "inkling_mm_model": unscaled,
-    "inkling2": with_class,
+    **dict.fromkeys(("inkling2", "inkling2_loop"), with_class),
     "lfm3_vl": on_grid(256 * 256, 4096 * 4096),
     "cosmos3_edge": enlarged(256 * 256, 4096 * 4096),
     "ernie4_5_vl_moe": ernie_vl,

@@ -11,7 +11,7 @@ from itertools import combinations
 from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.generate import hints
 
-__all__ = ["PLAIN", "Cases", "conditions", "kernels_of", "windows_of"]
+__all__ = ["LEAST_WINDOW", "PLAIN", "Cases", "conditions", "kernels_of", "windows_of"]
 
 SITUATIONS = ("{seq_len} > 1", "{cache_len} > 0", "{batch_size} > 1")
 """What a step's operations often depend on."""

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from itertools import cycle
 
+from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.generate import hints
 from nbanalyzer.generate.model.subject import NOTHING, Subject, UnrunnableError
@@ -14,11 +15,11 @@ from nbanalyzer.generate.trace.layers import Depth
 from nbanalyzer.progress import tell
 from nbanalyzer.templates.media import Media, positions_of
 
-from .cases import PLAIN, Cases, kernels_of, windows_of
+from .cases import LEAST_WINDOW, PLAIN, Cases, kernels_of, windows_of
 from .fields import candidates, last
 from .observation import Observation, observe, structure, values_of
 
-__all__ = ["PLAIN_RUNS", "base_runs", "cases_of", "chunk_of", "media_of", "whole"]
+__all__ = ["PLAIN_RUNS", "base_runs", "cases_of", "chunk_lengths", "chunk_of", "media_of", "whole"]
 
 PLAIN_RUNS = 4
 """The first runs at the model's own config, which differ in nothing but sequences, tokens, and a cache."""
@@ -114,11 +115,11 @@ def cases_of(subject: Subject, depth: Depth, *, has_encoder: bool) -> Cases:
     if reader is not None and not reader.optional:
         return Cases(media=reader.counts, others=reader.cases)
     media, others = ("", ()) if reader is None else (reader.counts, reader.cases)
-    kernels, windows = kernels_of(values_of(subject)), _windows(subject, depth)
     if rates := _rates(subject):
         return Cases(media=media, others=others, rates=rates)
     if halvings := _halvings(subject):
         return Cases(media=media, others=others, halvings=halvings)
+    kernels, windows = kernels_of(values_of(subject)), _windows(subject, depth)
     for chunked in ("seq_len", "encoder_len") if has_encoder else ("seq_len",):
         if chunk := chunk_of(subject, depth, chunked, windows):
             return Cases(chunk, chunked, kernels, windows, media, others)
@@ -152,12 +153,15 @@ def _windows(subject: Subject, depth: Depth) -> tuple[str, ...]:
     """Return the variables of windows that a step runs other operations beyond.
 
     A mask alone is none of a fused kernel; but one that a bias of the model's own is put into is made then. It is seen
-    by single tokens after a cache, for which nothing else changes.
+    by single tokens after a cache, for which nothing else changes, of the model with a window of a few.
     """
-    values, found = values_of(subject), list[str]()
-    for name in windows_of(values):
-        with suppress(UnrunnableError):  # a table of positions may be shorter
-            steps = observe(subject, depth, 1, (values[name] - 2, 1, 1), 7, real=True)[1:]
+    found: list[str] = []
+    sizes = candidates(subject)
+    for name in windows_of(values_of(subject)):
+        fields = [field for field in sizes if last(field) == name]
+        with suppress(NBAnalyzerError):  # the config's own rules refuse it
+            narrow = subject.with_fields(dict.fromkeys(fields, LEAST_WINDOW))
+            steps = observe(narrow, depth, 1, (LEAST_WINDOW - 2, 1, 1), 7, real=True)[1:]
             if len({structure(step) for step in steps}) > 1:
                 found.append(name)
     return tuple(found)
@@ -183,7 +187,7 @@ def chunk_of(subject: Subject, depth: Depth, chunked: str = "seq_len", windows: 
     for text, size in sizes.items():
         structures: set[Hashable] = set()
         with suppress(UnrunnableError):  # a table of positions may be shorter
-            for length in _lengths(size, [known[name] for name in windows]):
+            for length in chunk_lengths(size, [known[name] for name in windows]):
                 new, read = (7, length) if chunked == "encoder_len" else (length, 7)
                 structures.add(structure(observe(subject, depth, 1, (new,), read, real=True)[0]))
         if len(structures) > 1:
@@ -191,7 +195,7 @@ def chunk_of(subject: Subject, depth: Depth, chunked: str = "seq_len", windows: 
     return ""
 
 
-def _lengths(chunk: int, windows: Sequence[int]) -> tuple[int, ...]:
+def chunk_lengths(chunk: int, windows: Sequence[int]) -> tuple[int, ...]:
     """Return the lengths of a part of a chunk, of whole chunks, and of those and a part: beyond the same windows."""
     beyond = max((window for window in windows if window <= 2 * chunk + 5), default=0)
     several = max(whole(beyond, 2 * chunk), 2 * chunk)
