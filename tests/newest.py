@@ -126,7 +126,7 @@ NEWEST: dict[str, dict[str, Any]] = {
             "swa_num_attention_heads": 4, "swa_num_key_value_heads": 2, "swa_head_dim": 16, "sliding_window_size": 16,
             "d_rel": 4, "rel_extent": 24, "moe_intermediate_size": 24, "n_routed_experts": 8, "num_experts_per_tok": 2,
             "eos_token_id": 2, "layer_types": ["hybrid", "hybrid_sliding", "hybrid"], "n_layers_per_attn_res_block": 1,
-            "loop_layer_index_start": 1, "loop_layer_index_end": 2, "loop_num_passes": 3, "loop_gate_rank": 12,
+            "loop_layer_index_start": 1, "loop_layer_index_end": 2, "loop_num_passes": 2, "loop_gate_rank": 12,
         },
         "vision_config": {
             "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "patch_size": 10,

@@ -43,7 +43,8 @@ LOOP = {
     "num_hidden_layers": 6, "n_layers_per_attn_res_block": 2, "loop_layer_index_start": 2, "loop_layer_index_end": 4,
     "layer_types": ["hybrid_sliding", "hybrid"] * 3,
 }  # fmt: skip
-"""Of Inkling 2 with a loop: few layers before it, in it and after it, which no number of layers says."""
+"""Of Inkling 2 with a loop: two layers before it, in it and after it. Which those are, no number of layers says; and of
+24, twelve of which are run three times, a template has no room for all kernels."""
 
 VALID: Mapping[str, Mapping[str, Any]] = {
     "aria": {"vision_config": {"model_type": "idefics3_vision", "image_size": 490, "patch_size": 14}},
@@ -168,7 +169,10 @@ VALID: Mapping[str, Mapping[str, Any]] = {
     "moonshine_streaming": {"num_key_value_heads": 8},
     **dict.fromkeys(("granite_speech", "granite_speech_plus"), _QUERIES),
 }  # fmt: skip
-"""Model type → config fields without which its default is no model that transformers can run: sizes that contradict."""
+"""Model type → config fields without which its default is no model that transformers can run: sizes that contradict.
+
+Or, of a loop over layers, none that can be made shallow.
+"""
 
 AS_TOKENS = frozenset({"ImageGPTForImageClassification", "DiaForConditionalGeneration"})
 """Classes that read tokens alone: an image's pixels, or codes of sound, are some of them."""
