@@ -78,7 +78,7 @@ VALID: Mapping[str, Mapping[str, Any]] = {
     "reformer": {"num_buckets": 4, "is_decoder": False, "axial_pos_embds": False},
     "xmod": {"default_language": "en_XX"},
 }
-"""Model type → config fields without which its default cannot be built or run by transformers, or not be made shallow."""
+"""Model type → config fields without which its default can not be built or run by transformers, or made shallow."""
 
 
 @dataclass(frozen=True)
