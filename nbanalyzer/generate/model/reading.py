@@ -17,7 +17,7 @@ from .crossings import gated
 from .documents import deepseek_ocr2, formulas, kosmos2_5, paged, pix2struct
 from .encoders import and_texts, beside_text, document, images
 from .grids import ernie_vl, fuyu, gemma4, hunyuan_vl, on_grid, packed, pixtral, qwen3_vl, qwen4, video_llama_3
-from .patches import codes, enlarged, rowed, unified, windowed, with_class
+from .patches import codes, enlarged, rowed, unified, unscaled, windowed, with_class
 from .prompts import (
     aria,
     before_text,
@@ -127,7 +127,8 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "apertus1p5": codes,
     "hy_v4_vl": rowed,
     **dict.fromkeys(("muse_glimmer", "muse_spark"), windowed),
-    "inkling2": with_class,
+    "inkling_mm_model": unscaled,
+    **dict.fromkeys(("inkling2", "inkling2_loop"), with_class),
     "lfm3_vl": on_grid(256 * 256, 4096 * 4096),
     "cosmos3_edge": enlarged(256 * 256, 4096 * 4096),
     "ernie4_5_vl_moe": ernie_vl,

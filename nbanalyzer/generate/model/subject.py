@@ -215,6 +215,7 @@ class Step:
         untouched: whether it failed, and left the cache as it was.
         media: the images or the sound that the first step reads.
         routed: module → what was sent to its experts, where the model's own code goes through them in a loop.
+        places: place in the cache → path of the module that appended there, once it was traced.
 
     """
 
@@ -230,6 +231,7 @@ class Step:
     untouched: bool = False
     media: Media = NOTHING
     routed: Mapping[torch.nn.Module, Routed] = field(default_factory=dict)
+    places: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def reader(self) -> Reader | None:

@@ -82,7 +82,7 @@ class Assembly(Sizes):
                     parameters=str(self.parameters(left)),
                 )
             )
-        return (*children, *self._layers(layers))
+        return _placed(children, self._layers(layers))
 
     def _layers(self, layers: Mapping[str, Sequence[str]]) -> list[Composite]:
         """Return a node for each layer with parameters that stand at none of its calls."""
@@ -143,7 +143,7 @@ class Assembly(Sizes):
                 name=name_of(node),
                 module=node.target,
                 parameters=str(self.parameters(own)) if own else "",
-                sub_kernels=(*_distinct(kernels), *self._layers(layers)),
+                sub_kernels=_placed(_distinct(kernels), self._layers(layers)),
             )
         ]
 
@@ -168,7 +168,7 @@ class Assembly(Sizes):
             name=name_of(node) if node.name.isdigit() else node.name,
             module=node.target if children else "",
             parameters=str(self.parameters(own)) if own else "",
-            sub_kernels=(*children, *self._layers(layers)),
+            sub_kernels=_placed(children, self._layers(layers)),
         )
 
     def _is_needless(self, node: Node) -> bool:
@@ -376,6 +376,17 @@ def _empty(kernel: Kernel) -> bool:
     if isinstance(kernel, Composite):
         return False
     return kernel.flops == kernel.memory_access.read == kernel.memory_access.write == "0"
+
+
+def _placed(kernels: Sequence[Kernel], layers: Sequence[Composite]) -> tuple[Kernel, ...]:
+    """Return kernels, and layers with parameters alone: in the first call of a layer, if that stands here."""
+    own = {layer.name: msgspec.structs.replace(layer, name="other_parameters") for layer in layers}
+    result: list[Kernel] = []
+    for kernel in kernels:
+        if isinstance(kernel, Composite) and kernel.sub_kernels and kernel.name in own:
+            kernel = msgspec.structs.replace(kernel, sub_kernels=(*kernel.sub_kernels, own.pop(kernel.name)))
+        result.append(kernel)
+    return (*result, *(layer for layer in layers if layer.name in own))
 
 
 def _distinct(kernels: list[Kernel]) -> list[Kernel]:

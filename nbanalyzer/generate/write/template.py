@@ -127,7 +127,8 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
             # A tower may attend in another way, which no template says.
             layered = offered if subject.reader is None or has_eager(offered) else layered
     layered = with_absorbed(layered)
-    states = of_layers(states, found, 1 + max((one.layer for one in kept(first.after)), default=-1))
+    places = 1 + max((one.layer for one in kept(first.after)), default=-1)
+    states = of_layers(states, found, places, space.usual[0].places)
     with part_of(0.9, 1):
         kinds = kinds_of(layered, states, found)
         repeats = counts(subject, found, kinds, fields)
