@@ -31,8 +31,8 @@ from .run import MEDIA, SWITCHES, Layout, Run
 from .tree import Tree
 
 __all__ = [
-    "again", "as_run", "count", "fused", "params_of", "prepared", "quantisation_of", "tree_again", "tree_of",
-    "why_not_fused", "with_media",
+    "again", "as_run", "count", "fused", "params_of", "prepared", "quantisation_of", "shortest", "tree_again",
+    "tree_of", "why_not_fused", "with_media",
 ]  # fmt: skip
 
 MOST_NAMED = 8  # fields in a message
@@ -51,6 +51,16 @@ def count(template: ModelTemplate, **run: Any) -> Costs:
 
     """
     return Costs(*prepared(template, None, {}, as_run({"quant": NONE, **run})))
+
+
+def shortest(template: ModelTemplate) -> dict[str, int]:
+    """Return a pass that a template's model can make, for what no run changes: of one token.
+
+    It is a step after a cache where every prompt has to have room for an image.
+    """
+    reads = template.reads
+    has_room = reads is None or not (reads.each or reads.usual) or not template.state
+    return {"seq_len": 1} if has_room else {"seq_len": 1, "cache_len": 1}
 
 
 def prepared(

@@ -9,7 +9,7 @@ import pytest
 from builders import basic, composite, error_of, template
 
 from nbanalyzer import Analysis, populate
-from nbanalyzer.costs.count import again, as_run, count, fused, tree_again, whole
+from nbanalyzer.costs.count import again, as_run, count, fused, shortest, tree_again, whole
 from nbanalyzer.costs.run import Run
 from nbanalyzer.errors import ConfigError, InputError
 from nbanalyzer.files import convert
@@ -158,6 +158,21 @@ def test_whole_numbers_are_those_of_python() -> None:
     run = as_run({"seq_len": np.int64(5), "imbalance": 1, "causal": True})
     assert (run.seq_len, type(run.seq_len), run.causal) == (5, int, "on")
     assert [whole(value) for value in (True, 2.5, "x")] == [True, 2.5, "x"]
+
+
+def test_the_shortest_pass_needs_no_room_for_an_image() -> None:
+    """Of a model whose every prompt has one, as BLIP-2's, that is a step after it."""
+    fields = {"state": {"kv_cache": "{batch_size} * ({cache_len} + {seq_len}) * {kv_bytes}"}}
+    cases = [
+        ({"each": True}, {"seq_len": 1, "cache_len": 1}),
+        ({}, {"seq_len": 1, "cache_len": 1}),
+        ({"usual": 0}, {"seq_len": 1}),
+    ]
+    for more, step in cases:
+        made = convert(own(reads={**READS, **more}, **fields), ModelTemplate, "own")
+        assert shortest(made) == step
+        assert count(made, **step).totals["parameters"] == 4 * 8
+    assert shortest(convert(own(), ModelTemplate, "own")) == {"seq_len": 1}
 
 
 def test_weights_have_the_bits_of_the_run_where_costs_are_compared() -> None:
