@@ -53,7 +53,7 @@ def count(template: ModelTemplate, **run: Any) -> Costs:
     return Costs(*prepared(template, None, {}, as_run({"quant": NONE, **run})))
 
 
-def shortest(template: ModelTemplate) -> dict[str, int]:
+def shortest(template: ModelTemplate) -> dict[str, Any]:
     """Return a pass that a template's model can make, for what no run changes: of one token.
 
     It is a step after a cache where every prompt has to have room for an image.

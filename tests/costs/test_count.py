@@ -163,11 +163,10 @@ def test_whole_numbers_are_those_of_python() -> None:
 def test_the_shortest_pass_needs_no_room_for_an_image() -> None:
     """Of a model whose every prompt has one, as BLIP-2's, that is a step after it."""
     fields = {"state": {"kv_cache": "{batch_size} * ({cache_len} + {seq_len}) * {kv_bytes}"}}
-    cases = [
-        ({"each": True}, {"seq_len": 1, "cache_len": 1}),
-        ({}, {"seq_len": 1, "cache_len": 1}),
+    cases: tuple[tuple[dict[str, Any], dict[str, int]], ...] = (
+        ({"each": True}, {"seq_len": 1, "cache_len": 1}), ({}, {"seq_len": 1, "cache_len": 1}),
         ({"usual": 0}, {"seq_len": 1}),
-    ]
+    )  # fmt: skip
     for more, step in cases:
         made = convert(own(reads={**READS, **more}, **fields), ModelTemplate, "own")
         assert shortest(made) == step
