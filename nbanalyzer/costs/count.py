@@ -54,13 +54,16 @@ def count(template: ModelTemplate, **run: Any) -> Costs:
 
 
 def shortest(template: ModelTemplate) -> dict[str, Any]:
-    """Return a pass that a template's model can make, for what no run changes: of one token.
+    """Return a pass that a template's model can make, for what no run changes: of one token, or of an image's places.
 
-    It is a step after a cache where every prompt has to have room for an image.
+    Of some models, every prompt has an image.
     """
     reads = template.reads
-    has_room = reads is None or not (reads.each or reads.usual) or not template.state
-    return {"seq_len": 1} if has_room else {"seq_len": 1, "cache_len": 1}
+    if reads is None or not (reads.each or reads.usual):
+        return {"seq_len": 1}
+    params = params_of(_plain(template, as_run({})), None, {})
+    media, _ = fitted(reads, params, None, None, None)
+    return {"seq_len": max(1, whole(positions_of(reads, params, media, 1)))}
 
 
 def prepared(

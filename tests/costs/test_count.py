@@ -160,17 +160,13 @@ def test_whole_numbers_are_those_of_python() -> None:
     assert [whole(value) for value in (True, 2.5, "x")] == [True, 2.5, "x"]
 
 
-def test_the_shortest_pass_needs_no_room_for_an_image() -> None:
-    """Of a model whose every prompt has one, as BLIP-2's, that is a step after it."""
-    fields = {"state": {"kv_cache": "{batch_size} * ({cache_len} + {seq_len}) * {kv_bytes}"}}
-    cases: tuple[tuple[dict[str, Any], dict[str, int]], ...] = (
-        ({"each": True}, {"seq_len": 1, "cache_len": 1}), ({}, {"seq_len": 1, "cache_len": 1}),
-        ({"usual": 0}, {"seq_len": 1}),
-    )  # fmt: skip
-    for more, step in cases:
-        made = convert(own(reads={**READS, **more}, **fields), ModelTemplate, "own")
-        assert shortest(made) == step
-        assert count(made, **step).totals["parameters"] == 4 * 8
+def test_the_shortest_pass_has_room_for_an_image() -> None:
+    """Of a model whose every prompt has one, as BLIP-2's, which may keep nothing for a next step."""
+    cases: tuple[tuple[dict[str, Any], int], ...] = (({"each": True}, 6), ({}, 6), ({"usual": 0}, 1))
+    for more, length in cases:
+        made = convert(own(reads={**READS, **more}), ModelTemplate, "own")
+        assert shortest(made) == {"seq_len": length}
+        assert count(made, seq_len=length).totals["parameters"] == 4 * 8
     assert shortest(convert(own(), ModelTemplate, "own")) == {"seq_len": 1}
 
 
