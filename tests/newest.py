@@ -127,6 +127,11 @@ NEWEST: dict[str, dict[str, Any]] = {
             "feature_size": 16, "downsample_hidden_size": 8, "adapter_input_size": 32, "adapter_out_dim": 64,
         },
     },
+    "vilt": {
+        "model_type": "vilt", "architectures": ["ViltForQuestionAnswering"], "vocab_size": 120, "hidden_size": 48,
+        "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4, "image_size": 64, "patch_size": 16,
+        "max_position_embeddings": 400,
+    },
     "idefics": {
         "model_type": "idefics", "architectures": ["IdeficsForVisionText2Text"], "vocab_size": 120, "hidden_size": 64,
         "intermediate_size": 96, "num_hidden_layers": 6, "num_attention_heads": 4, "max_position_embeddings": 4096,

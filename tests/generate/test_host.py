@@ -19,7 +19,7 @@ def masks() -> list[torch.Tensor]:
     row = torch.rand(4, 1, 5, generator=chance) > 0.5
     return [
         few, few.expand(4, 7, 50), few.expand(4, 7, 50).clone(), row.expand(4, 7, 5), row[:1].expand(4, 7, 5),
-        torch.ones(0, 3, dtype=torch.bool), torch.tensor(True).expand(3, 2), torch.tensor(False),
+        torch.ones(0, 3, dtype=torch.bool), torch.ones((), dtype=torch.bool).expand(3, 2),
     ]  # fmt: skip
 
 
