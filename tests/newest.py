@@ -164,6 +164,11 @@ NEWEST: dict[str, dict[str, Any]] = {
         },
         "vision_config": {**GRID, "patch_size": 16, "num_position_embeddings": 64},
     },
+    "vilt": {
+        "model_type": "vilt", "architectures": ["ViltForQuestionAnswering"], "vocab_size": 120, "hidden_size": 48,
+        "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4, "image_size": 64, "patch_size": 16,
+        "max_position_embeddings": 400,
+    },
     "idefics": {
         "model_type": "idefics", "architectures": ["IdeficsForVisionText2Text"], "vocab_size": 120, "hidden_size": 64,
         "intermediate_size": 96, "num_hidden_layers": 6, "num_attention_heads": 4, "max_position_embeddings": 4096,
@@ -171,6 +176,7 @@ NEWEST: dict[str, dict[str, Any]] = {
     },
     "idefics_resampled": {
         "model_type": "idefics", "architectures": ["IdeficsForVisionText2Text"], "vocab_size": 120, "hidden_size": 64,
+        "additional_vocab_size": 3,
         "intermediate_size": 96, "num_hidden_layers": 8, "num_attention_heads": 4, "max_position_embeddings": 4096,
         "cross_layer_interval": 4, "qk_layer_norms": True, "use_resampler": True, "vision_config": SEEN,
         "perceiver_config": {

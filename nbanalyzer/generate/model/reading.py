@@ -15,7 +15,7 @@ from nbanalyzer.generate import hf
 from .codes import chameleon, emu3
 from .crossings import gated
 from .documents import deepseek_ocr2, formulas, kosmos2_5, paged, pix2struct
-from .encoders import and_texts, beside_text, document, images
+from .encoders import and_texts, beside_text, document, images, under_mask
 from .grids import ernie_vl, fuyu, gemma4, hunyuan_vl, on_grid, packed, pixtral, qwen3_vl, qwen4, video_llama_3
 from .patches import codes, enlarged, rowed, unified, unscaled, windowed, with_class
 from .prompts import (
@@ -76,7 +76,8 @@ _TOWERS: Mapping[str, Callable[[Any], Reader | None]] = {
 """Model type of an encoder → how it reads what it does not say by name."""
 
 _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
-    **dict.fromkeys(("vilt", "blip", "owlvit", "owlv2"), beside_text),
+    "vilt": under_mask,
+    **dict.fromkeys(("blip", "owlvit", "owlv2"), beside_text),
     "layoutlmv3": lambda config: document(config) if config.visual_embed and config.text_embed else None,
     **dict.fromkeys(("llava", "vipllava", "video_llava"), llava),
     "paligemma": paligemma,
