@@ -108,6 +108,8 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
         found = seen_alike(stacks(model, fields), trace(first))
         depth = depth_of(subject, found, fields)
         few = subject.with_fields(depth.config())
+        if depth.staged and not _runs(few, depth):
+            depth = depth.with_all_blocks()  # its code counts on how many blocks a stage has
         if subject.reader is not None and not _runs(few, depth):
             few, depth = subject, Depth()  # its code takes what some of its layers see
         if subject.device != "meta":
