@@ -313,5 +313,8 @@ def stated(template: ModelTemplate, subject: Subject) -> ModelTemplate:
                 if silent or value == hf.default_of(own, source):
                     defaults[source] = value
                 break
+        else:  # what follows from a field that only transformers knows by that name, as a head from Swin's width
+            if template.reads is not None and name in VARIABLES and name in wanted and part.get(name) is None:
+                part[name] = defaults[name] = wanted[name]
     record = {**template.provenance, DEFAULTS: defaults} if defaults else template.provenance
     return msgspec.structs.replace(template, config=config, provenance=record)
