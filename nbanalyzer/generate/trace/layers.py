@@ -24,6 +24,7 @@ __all__ = [
     "Stack",
     "ascends",
     "attends_fused",
+    "called_alike",
     "count_fields",
     "depth_of",
     "facts_of",
@@ -150,6 +151,23 @@ def seen_alike(found: Sequence[Stack], root: Scope) -> list[Stack]:
             alike.append(first.setdefault((before, done), index))
         result.append(replace(stack, alike=tuple(alike), built_alike=stack.alike))
     return result
+
+
+def called_alike(found: Sequence[Stack], whole: Scope, few: Scope | None) -> bool:
+    """Return whether a model of few layers calls what is outside of them as often as the whole model does.
+
+    Some call a module with weights between any two layers. `few` is None if such a model does not run.
+    """
+    inside = tuple(f"{stack.path}." for stack in found)
+
+    def calls(root: Scope) -> Counter[str]:
+        return Counter(
+            path
+            for path, scope in modules_of(root)
+            if not path.startswith(inside) and scope.module is not None and any(True for _ in scope.module.parameters())
+        )
+
+    return few is not None and calls(whole) == calls(few)
 
 
 def seen_once(found: Sequence[Stack], later: Sequence[Scope]) -> list[Stack]:
