@@ -15,7 +15,7 @@ from nbanalyzer.generate import hf
 from .codes import chameleon, emu3
 from .crossings import gated
 from .documents import deepseek_ocr2, formulas, kosmos2_5, paged, pix2struct
-from .encoders import and_texts, beside_text, document, images, under_mask
+from .encoders import and_texts, beside_text, document, images, paired, under_mask
 from .grids import ernie_vl, fuyu, gemma4, hunyuan_vl, on_grid, packed, pixtral, qwen3_vl, qwen4, video_llama_3
 from .patches import codes, enlarged, rowed, unified, unscaled, windowed, with_class
 from .prompts import (
@@ -28,6 +28,7 @@ from .prompts import (
     into_encoder,
     latents,
     llava,
+    matched,
     paligemma,
     queried,
     seen_twice,
@@ -55,7 +56,7 @@ def reader_of(model_class: type[Any] | None, config: Any) -> Reader | None:
         return make(config) if make else None
     if not hf.reads_media(model_class):
         return None
-    if make := _FAMILIES.get(str(getattr(config, "model_type", ""))):
+    if make := _CLASSES.get(model_class.__name__) or _FAMILIES.get(str(getattr(config, "model_type", ""))):
         return make(config)
     if "pixel_values" in takes and not hf.takes_cache(model_class):
         both = all(hasattr(config, name) for name in ("text_config", "vision_config"))
@@ -72,8 +73,12 @@ _PLAIN: Mapping[str, Callable[[Any], Reader | None]] = {
 _TOWERS: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(("videomae", "timesformer", "vivit"), clips),
     "mllama_vision_model": padded,
+    "levit": paired,
 }
 """Model type of an encoder → how it reads what it does not say by name."""
+
+_CLASSES: Mapping[str, Callable[[Any], Reader | None]] = {"Blip2ForImageTextRetrieval": matched}
+"""Class of models → how it reads images, where others of its model type read them otherwise."""
 
 _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "vilt": under_mask,

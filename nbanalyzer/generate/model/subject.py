@@ -26,7 +26,7 @@ from nbanalyzer.templates.config import extract_model_params
 from nbanalyzer.templates.config_files import MEDIA_PARTS, TEXT_PARTS, put, text_fields, text_part, with_dots
 from nbanalyzer.templates.media import Media, positions_of
 
-from . import data
+from . import data, demands
 from .choice import Choice, choose
 from .demands import TAKEN, attends_eagerly, convert, instead_of, keeps_if_told, takes_whole_text, types_in, with_codes
 from .host import Host, goes_through_masks
@@ -159,7 +159,7 @@ class Subject(Choice):
             data.fill(model, self.seed)
         if self.reader is not None:
             model.requires_grad_(requires_grad=False)  # else FlopCounterMode asks BLIP-2's queries for what made them
-        return model.eval()
+        return demands.settled(model.eval())
 
     @cached_property
     def params(self) -> Mapping[str, int]:
