@@ -54,6 +54,13 @@ SOUNDS: dict[str, dict[str, Any]] = {
     "qwen3_asr_wide": {  # a window of its tower that is wider than texts
         **MORE["qwen3_asr"], "audio_config": {**MORE["qwen3_asr"]["audio_config"], "n_window_infer": 800},
     },
+    "granite_speech5": {  # attends in blocks at three lengths
+        "model_type": "granite_speech5_ctc", "architectures": ["GraniteSpeech5ForCTC"], "vocab_size": 60,
+        "encoder_config": {
+            "vocab_size": 60, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 5, "context_size": 12,
+            "num_attention_heads": 4, "num_mel_bins": 10, "max_position_embeddings": 20, "conv_kernel_size": 5,
+        },
+    },
     "omniasr_ctc": {
         "model_type": "omniasr_ctc", "architectures": ["OmniASRForCTC"], "vocab_size": 33, "audio_config": HEARD,
     },

@@ -159,6 +159,9 @@ VALID: Mapping[str, Mapping[str, Any]] = {
     "qwen3_vl_moe": {"vision_config": {"out_hidden_size": 2048}},
     "mllama_vision_model": {"intermediate_layers_indices": [3, 7], "vision_output_dim": 3840},
     "moonshine_streaming": {"num_key_value_heads": 8},
+    "voxtral": {"audio_token_id": 24},
+    "wav2vec2-bert": {"vocab_size": 32},
+    "wav2vec2-conformer": {"vocab_size": 32},
     **dict.fromkeys(("granite_speech", "granite_speech_plus"), _QUERIES),
 }  # fmt: skip
 """Model type → config fields without which its default is no model that transformers can run: sizes that contradict."""

@@ -16,7 +16,8 @@ from .codes import chameleon, emu3
 from .crossings import gated
 from .documents import deepseek_ocr2, formulas, kosmos2_5, paged, pix2struct
 from .encoders import and_texts, beside_text, document, images
-from .grids import ernie_vl, fuyu, gemma4, hunyuan_vl, on_grid, packed, pixtral, qwen3_vl, video_llama_3
+from .grids import ernie_vl, fuyu, hunyuan_vl, on_grid, packed, pixtral, qwen3_vl, video_llama_3
+from .hearing import gemma4_and_sound
 from .patches import codes, enlarged, rowed, unified, windowed, with_class
 from .prompts import (
     aria,
@@ -121,7 +122,7 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(("glm4v", "glm4v_moe", "glm46v", "glmga", "glm_ocr"), enlarged(112 * 56, 28 * 28 * 7500)),
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "qwen4_exp", "cosmos3_omni"), qwen3_vl),
     **dict.fromkeys(READERS, of_timm),
-    "gemma4": gemma4,
+    "gemma4": gemma4_and_sound,
     "gemma4_unified": unified,
     "apertus1p5": codes,
     "hy_v4_vl": rowed,

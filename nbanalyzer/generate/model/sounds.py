@@ -102,6 +102,43 @@ def clap(config: Any) -> Reader | None:
     return Reader(reads, features, draw, reads_text=True)
 
 
+def _halving(config: Any) -> Reader:
+    """Return the reader of an encoder that attends in blocks, some of whose layers leave half: Granite Speech 5.
+
+    Spectra come in pairs, one every 10 ms. What is no whole block is filled up, at every length there is.
+    """
+    own = config.encoder_config
+    block, kernel = own.context_size, own.conv_kernel_size
+    variables = {"audio_len_0": "ceil({audio_samples} // 160 / 2)"}
+    for number in range(1, len(own.subsample_layers) + 1):
+        before = f"{{audio_len_{number - 1}}}"
+        variables[f"audio_len_{number}"] = f"{before} // 2"
+        variables[f"audio_seen_{number}"] = f"({before} + {(kernel - 1) // 2 * 2} - {kernel}) // 2 + 1"
+    lengths = [name for name in variables if "len" in name]
+    variables |= {name.replace("len", "blocks"): f"ceil({{{name}}} / {block})" for name in lengths}
+    reads = Reads(what="sound", variables=variables, each=True, usual=30)
+
+    def features(step: Any) -> dict[str, Any]:
+        frames = int(evaluated(reads, step.subject.params, step.media)["audio_len_0"])
+        bins = 4 * step.model.config.encoder_config.num_mel_bins
+        return {
+            "input_features": step.floats(step.batch_size, frames, bins),
+            "attention_mask": step.ones(step.batch_size, frames),
+        }
+
+    def draw(chance: Random, _values: Mapping[str, int], _count: int) -> Media:
+        rate = 2 ** chance.randrange(len(lengths))  # of the length that is some part of a block, or whole blocks
+        there = chance.choice((block, 2 * block, chance.randint(4, block - 1), chance.randint(block, 4 * block)))
+        frames = rate * there + chance.randrange(rate)
+        return Media(audio_samples=(2 * frames - chance.randint(0, 1)) * 160 + chance.randint(0, 159))
+
+    rests = (f"% {block} > 0", f"% {block} == 0", f"> {block}")
+    cases = tuple(f"{{{name}}} {rest}" for name in lengths for rest in rests)
+    deep = 2 * max(own.subsample_layers, default=0) + 2  # what is seen in the middle is as long as in the end
+    held = ("context_size", "conv_kernel_size")
+    return Reader(reads, features, draw, held=held, cases=cases, least=(deep, deep))
+
+
 def _spectrograms(config: Any) -> Reader:
     """Return the reader of an encoder of spectra of one length, 100 a second, as if they were an image."""
     seconds = config.max_length // 100
@@ -182,6 +219,8 @@ _SPECTRA: Mapping[str, Spectra] = {
 
 def spectra(config: Any) -> Reader | None:
     """Return the reader of an encoder of sound as spectra: of all there is, or of 30 s."""
+    if config.model_type == "granite_speech5_ctc":
+        return _halving(config)
     if row := _SPECTRA.get(config.model_type):
         return _framed(row, getattr(config, "encoder_config", config))
     if not all(hasattr(config, name) for name in ("num_mel_bins", "max_source_positions")):

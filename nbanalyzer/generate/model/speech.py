@@ -17,9 +17,13 @@ __all__ = ["filled_up", "granite", "heard", "qwen3_asr"]
 
 
 def heard(config: Any) -> Reader | None:
-    """Return the reader of a model whose prompt has sound in it: chunks of 30 s, filled up, as spectra of mel bins."""
+    """Return the reader of a model whose prompt has sound in it: chunks of 30 s, filled up, as spectra of mel bins.
+
+    None if it has no token for sound, or sound of another sort.
+    """
     audio = config.audio_config
-    if not all(hasattr(audio, name) for name in ("num_mel_bins", "max_source_positions")):
+    wanted = all(hasattr(audio, name) for name in ("num_mel_bins", "max_source_positions"))
+    if config.audio_token_id is None or not wanted:
         return None
     chunk = 30 * SAMPLE_RATE
     reads = Reads(
