@@ -164,7 +164,10 @@ def test_what_cannot_be_counted_is_refused_in_a_line() -> None:
         ({"model_type": "encodec"}, "EncodecModel is a codec, which makes codes of sound and sound of codes: it is"),
         ({"model_type": "mimi", "architectures": ["MimiModel"]}, "MimiModel is a codec"),
         ({"model_type": "speecht5", "architectures": ["SpeechT5ForTextToSpeech"]}, "SpeechT5ForTextToSpeech makes"),
-        ({"model_type": "musicgen", "architectures": ["MusicgenForConditionalGeneration"]}, "MusicgenForConditionalGeneration"),
+        (
+            {"model_type": "musicgen", "architectures": ["MusicgenForConditionalGeneration"]},
+            "MusicgenForConditionalGeneration",
+        ),
     ],
 )
 def test_what_makes_sound_is_refused_by_what_it_is(config: dict[str, Any], said: str) -> None:

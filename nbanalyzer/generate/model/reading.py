@@ -17,7 +17,7 @@ from .crossings import gated
 from .documents import deepseek_ocr2, formulas, kosmos2_5, paged, pix2struct
 from .encoders import and_texts, beside_text, document, images
 from .grids import ernie_vl, fuyu, hunyuan_vl, on_grid, packed, pixtral, qwen3_vl, video_llama_3
-from .hearing import gemma4_and_sound
+from .hearing import gemma4_and_sound, qwen2_5_omni, qwen3_omni
 from .patches import codes, enlarged, rowed, unified, windowed, with_class
 from .prompts import (
     aria,
@@ -115,8 +115,8 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "deepseek_ocr2": deepseek_ocr2,
     **dict.fromkeys(("deepseek_vl", "janus"), lambda config: in_prompt(config, "{image_patches}")),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), on_grid(56 * 56, 28 * 28 * 16384)),
-    "qwen2_5_omni_thinker": on_grid(56 * 56, 28 * 28 * 16384),
-    "qwen3_omni_moe_thinker": lambda config: qwen3_vl(config, 56 * 56, 28 * 28 * 16384),
+    "qwen2_5_omni_thinker": qwen2_5_omni,
+    "qwen3_omni_moe_thinker": qwen3_omni,
     **dict.fromkeys(("exaone4_5", "hyperclovax_vision_v2", "cohere_compass"), on_grid(56 * 56, 28 * 28 * 16384)),
     "dots3_note": on_grid(56 * 56, 28 * 28 * 1280),  # transformers' own; no config says others
     **dict.fromkeys(("glm4v", "glm4v_moe", "glm46v", "glmga", "glm_ocr"), enlarged(112 * 56, 28 * 28 * 7500)),
