@@ -110,7 +110,9 @@ def test_sound_that_is_not_counted_is_no_images(family: str) -> None:
     hearing = msgspec.structs.replace(
         template, config={**template.config, "audio_config": NEWEST[family]["audio_config"]}
     )
-    with pytest.raises(InputError, match=r"^audio_seconds=2.5 is not counted: this model reads sound as well as images"):
+    with pytest.raises(
+        InputError, match=r"^audio_seconds=2.5 is not counted: this model reads sound as well as images"
+    ):
         populate(hearing, audio_seconds=2.5)
     with pytest.raises(InputError, match=r"^audio_seconds changes nothing: this model reads images"):
         populate(template, audio_seconds=2.5)

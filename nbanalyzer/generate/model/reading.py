@@ -35,7 +35,7 @@ from .prompts import (
 )  # fmt: skip
 from .reader import Reader
 from .slices import downsampled, in_windows, overlapping, sliced
-from .sounds import clap, spectra, waves
+from .sounds import before_decoder, clap, spectra, waves
 from .speech import filled_up, granite, heard, qwen3_asr
 from .tiles import covering, crossed, in_five, listed, one_or_tiles, padded, shuffled, split
 from .towers import READERS, of_timm
@@ -73,6 +73,7 @@ _PLAIN: Mapping[str, Callable[[Any], Reader | None]] = {
 _TOWERS: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(("videomae", "timesformer", "vivit"), clips),
     "mllama_vision_model": padded,
+    "speech-encoder-decoder": before_decoder,
 }
 """Model type of an encoder → how it reads what it does not say by name."""
 

@@ -11,7 +11,7 @@ from nbanalyzer.templates.template import Reads
 
 from .reader import Reader
 
-__all__ = ["BANKS", "clap", "convolved", "spectra", "waves"]
+__all__ = ["BANKS", "before_decoder", "clap", "convolved", "spectra", "waves"]
 
 Step = tuple[int, int, int]
 """Kernel, stride and padding of a convolution over time."""
@@ -54,16 +54,18 @@ def waves(config: Any) -> Reader:
     own = next((part for name in _PARTS if (part := getattr(config, name, None)) is not None), config)
     stated = zip(getattr(own, "conv_kernel", ()), getattr(own, "conv_stride", ()), strict=True)
     steps = _STEPS.get(config.model_type) or tuple((kernel, stride, 0) for kernel, stride in stated)
+    if steps and getattr(own, "add_adapter", False):
+        steps += ((own.adapter_kernel_size, own.adapter_stride, 1),) * own.num_adapter_layers
     frame = steps[0][1] if steps and steps[0][0] == steps[0][1] else 1
     filled = {"audio_filled": f"ceil({{audio_samples}} / {frame}) * {frame}"} if frame > 1 else {}
     variables = {**filled, **_lengths("audio_filled" if filled else "audio_samples", steps)}
-    held: tuple[str, ...] = ()
+    held: tuple[str, ...] = ("adapter_kernel_size", "adapter_stride", "num_adapter_layers")
     cases: tuple[str, ...] = ()
     if factor := getattr(config, "squeeze_factor", 0):
         last, kernel = f"{{audio_len_{len(steps)}}}", config.num_conv_pos_embeddings
         variables["audio_squeezed"] = f"{last} // {factor}"
         variables["audio_places"] = f"({last} + {kernel // 2 * 2} - {kernel}) // {factor} + 1"
-        held, cases = ("squeeze_factor", "num_conv_pos_embeddings"), (f"{last} % {factor} > 0",)
+        held, cases = (*held, "squeeze_factor", "num_conv_pos_embeddings"), (f"{last} % {factor} > 0",)
     reads = Reads(what="sound", variables=variables, each=True, usual=30)
 
     def samples(step: Any) -> dict[str, Any]:
@@ -75,7 +77,18 @@ def waves(config: Any) -> Reader:
     return Reader(reads, samples, _drawn(variables, SAMPLE_RATE // 4, 4 * SAMPLE_RATE), held=held, cases=cases)
 
 
-_PARTS = ("encoder_config", "audio_config")
+def before_decoder(config: Any) -> Reader | None:
+    """Return the reader of an encoder of sound as it is sampled, with a decoder of any sort that is as wide.
+
+    None of spectra, or where what is heard is projected: transformers gives that back, and would project it again.
+    """
+    own, decoder = config.encoder, config.decoder
+    alike = getattr(own, "output_hidden_size", own.hidden_size) == decoder.hidden_size
+    alike |= getattr(decoder, "cross_attention_hidden_size", None) is not None
+    return waves(config) if alike and getattr(own, "conv_kernel", None) else None
+
+
+_PARTS = ("encoder_config", "audio_config", "encoder")
 _WITH_CHANNELS = frozenset({"omniasr_ctc"})
 """Model types whose sound says that it is one channel."""
 
