@@ -7,6 +7,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+import msgspec
 import torch
 
 from nbanalyzer.templates.media import Media
@@ -33,15 +34,14 @@ def _reader(reads: Reads, inputs: Inputs, side: str, longest: int = LONGEST, **h
     return Reader(reads, inputs, draw, reads_text=True, looks=True, **how)
 
 
-def _with(reader: Reader, **fields: Any) -> Reader:
-    """Return a reader that says other things of what it reads."""
-    reads = reader.reads
-    return replace(reader, reads=Reads(**{name: getattr(reads, name) for name in reads.__struct_fields__} | fields))
-
-
 def enlarged(least: int, most: int) -> Callable[[Any], Reader]:
     """Return how models read images whose sides are made as long as a patch first: GLM-4V, Cosmos 3 Edge."""
-    return lambda config: _with(on_grid(least, most)(config), rule="enlarged grid")
+
+    def reader(config: Any) -> Reader:
+        plain = on_grid(least, most)(config)
+        return replace(plain, reads=msgspec.structs.replace(plain.reads, rule="enlarged grid"))
+
+    return reader
 
 
 def rowed(config: Any) -> Reader:
@@ -53,7 +53,7 @@ def rowed(config: Any) -> Reader:
         "merged_patches": f"{{image_patches}} // {merge} ** 2",
         "image_tokens": f"({{image_rows}} // {merge}) * ({{image_columns}} // {merge} + 1)",
     }
-    return _with(reader, variables=variables)
+    return replace(reader, reads=msgspec.structs.replace(reader.reads, variables=variables))
 
 
 def unified(config: Any) -> Reader | None:
