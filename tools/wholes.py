@@ -181,6 +181,17 @@ VALID: Mapping[str, Mapping[str, Any]] = {
     },
     "mllama_vision_model": {"intermediate_layers_indices": [3, 7], "vision_output_dim": 3840},
     "moonshine_streaming": {"num_key_value_heads": 8},
+    "speech-encoder-decoder": {
+        "is_encoder_decoder": True,
+        "encoder": {
+            "model_type": "wav2vec2", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
+            "num_attention_heads": 16, "do_stable_layer_norm": True, "feat_extract_norm": "layer", "add_adapter": True,
+        },
+        "decoder": {"model_type": "mbart", "is_decoder": True, "add_cross_attention": True},
+    },
+    "voxtral": {"audio_token_id": 24},
+    "wav2vec2-bert": {"vocab_size": 32},
+    "wav2vec2-conformer": {"vocab_size": 32},
     **dict.fromkeys(("granite_speech", "granite_speech_plus"), _QUERIES),
 }  # fmt: skip
 """Model type, or class → fields without which its default is no model that transformers can run: sizes contradict.

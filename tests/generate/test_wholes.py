@@ -69,6 +69,8 @@ def runs_of(subject: Subject, size: str) -> dict[str, dict[str, Any]]:
     read: dict[str, Any] = {"image_size": size} | ({} if subject.reader.reads.each else {"images": 3})
     if subject.reader.reads.what == "sound":
         read = {"audio_seconds": 7}
+    elif subject.reader.reads.audio_positions and size != SIZES[2]:
+        read["audio_seconds"] = 7.3 if size == SIZES[0] else 0.4
     length = 11 + positions_of(subject.reader.reads, subject.params, in_run(subject, read), 2)
     return {
         "first": {"batch_size": 2, "seq_len": length, **read},

@@ -14,6 +14,7 @@ from nbanalyzer.templates.config_files import MEDIA_PARTS, TEXT_PARTS, essential
 from nbanalyzer.templates.foreign import said_once
 from nbanalyzer.templates.validity import flat
 
+from .makers import made_by, maker
 from .older import renamed
 from .reading import reader_of
 
@@ -87,6 +88,8 @@ def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
     own = next((class_ for name in stated if (class_ := hf.exported(name)) is not None), None)
     if own is not None and _reads(own) == model_type and hf.reads_text(own):  # filed under what it is a part of
         return _of_class(own, whole)
+    if makes := made_by(named or maker(str(model_type))):
+        raise ConfigError(makes)
     if named is not None:
         raise ConfigError(f"{named.__name__} does not read text alone, and transformers has no text model of its type")
     raise ConfigError(f"transformers has no language model for model_type {model_type!r}")

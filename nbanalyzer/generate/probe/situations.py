@@ -90,22 +90,27 @@ def _with_media(
     for count, (batch, lengths, read) in zip(
         cycle(counts), (*(*runs[:PLAIN_RUNS], *more) * several, *runs[PLAIN_RUNS:])
     ):
-        media, taken = media_of(subject, chance, count, batch)
+        media, taken = media_of(subject, chance, count, batch, parts=True)
         longer = (whole(taken, chunk) + lengths[0], *lengths[1:])
         observations += observe(subject, depth, batch, longer, read, real=True, attn=attn, media=media)
     return observations
 
 
-def media_of(subject: Subject, chance: random.Random, count: int, batch: int) -> tuple[Media, int]:
+def media_of(
+    subject: Subject, chance: random.Random, count: int, batch: int, *, parts: bool = False
+) -> tuple[Media, int]:
     """Return what so many images, or some sound, may be, and how many positions of a sequence they take.
 
-    Where every sequence is an image, there are as many images as sequences.
+    Where every sequence is an image, there are as many images as sequences. Where images and sound may be read, it is
+    both; with `parts`, one of them in two cases of three.
     """
     reader = subject.reader
     if reader is None:
         return NOTHING, 0
     values = values_of(subject)
     media = reader.draw(chance, values, batch if reader.reads.each else count)
+    if parts and reader.reads.audio_positions:
+        media = chance.choice((media, media.seen, Media(audio_samples=media.audio_samples)))
     return media, positions_of(reader.reads, values, media, batch)
 
 
