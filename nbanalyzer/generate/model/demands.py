@@ -11,7 +11,8 @@ import torch
 from nbanalyzer.generate import hf
 
 __all__ = [
-    "TAKEN", "attends_eagerly", "convert", "instead_of", "keeps_if_told", "takes_whole_text", "types_in", "with_codes",
+    "TAKEN", "attends_eagerly", "convert", "hold_positions", "instead_of", "keeps_if_told", "settled", "takes_whole_text",
+    "types_in", "with_codes",
 ]  # fmt: skip
 
 TAKEN: dict[tuple[Any, ...], tuple[str, str]] = {}
@@ -65,6 +66,16 @@ def convert(model: torch.nn.Module) -> None:
             classifier.to(own)
 
 
+def settled(model: torch.nn.Module) -> torch.nn.Module:
+    """Return a model that has done what only a first pass does: LeViT's layers pick a bias for each two places."""
+    for module in model.modules():
+        pick = getattr(module, "get_attention_biases", None)
+        if callable(pick):
+            with torch.no_grad():
+                pick(next(module.parameters()).device)
+    return model
+
+
 def attends_eagerly(model: torch.nn.Module) -> None:
     """Have the layers of timm attend operation by operation: transformers, which is told so, does not tell them."""
     for module in model.modules():
@@ -104,3 +115,13 @@ def types_in(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the model types of a config and of its parts."""
     parts = (part for part in config.values() if isinstance(part, Mapping))
     return (str(config.get("model_type")), *(one for part in parts for one in types_in(part)))
+
+
+def hold_positions(model: torch.nn.Module) -> None:
+    """Leave the frequencies of rotary positions as they are: those that follow from lengths change beyond the longest.
+
+    Its code keeps the longest sequence so far, and asks for the values of positions.
+    """
+    for module in model.modules():
+        if getattr(module, "rope_type", None) == "dynamic":
+            module.rope_type = "default"  # type: ignore[assignment]
