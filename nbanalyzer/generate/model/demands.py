@@ -11,8 +11,8 @@ import torch
 from nbanalyzer.generate import hf
 
 __all__ = [
-    "TAKEN", "attends_eagerly", "convert", "hold_positions", "instead_of", "keeps_if_told", "settled", "takes_whole_text",
-    "types_in", "with_codes",
+    "TAKEN", "attends_eagerly", "convert", "hold_positions", "instead_of", "keeps_if_told", "settled",
+    "takes_whole_text", "types_in", "with_codes",
 ]  # fmt: skip
 
 TAKEN: dict[tuple[Any, ...], tuple[str, str]] = {}
