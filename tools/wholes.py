@@ -127,7 +127,7 @@ VALID: Mapping[str, Mapping[str, Any]] = {
     "deepseek_vl_hybrid": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 384, "patch_size": 16}},
     "idefics3": {"vision_config": {"image_size": 364, "patch_size": 14}, "scale_factor": 2},
     "smolvlm": {"vision_config": {"image_size": 364, "patch_size": 14}, "scale_factor": 2},
-    "inkling2_loop": {"text_config": dict(LOOP)},
+    "inkling2_loop": {"text_config": dict(LOOP), "vision_config": {"text_hidden_size": 2304}},
     "instructblip": {"image_token_index": 50265},
     "instructblipvideo": {"video_token_index": 50265},
     "blip-2": {"image_token_index": 50265},
