@@ -152,6 +152,23 @@ NEWEST: dict[str, dict[str, Any]] = {
             "feature_size": 16, "downsample_hidden_size": 8, "adapter_input_size": 32, "adapter_out_dim": 64,
         },
     },
+    "qwen4_exp": {
+        "model_type": "qwen4_exp", "architectures": ["Qwen4ExpForConditionalGeneration"], "image_token_id": 7,
+        "video_token_id": 8,
+        "text_config": {
+            **TEXT, "model_type": "qwen4_exp_text", "num_hidden_layers": 4, "head_dim": 32, "rope_parameters": ROPE,
+            "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 16,
+            "linear_value_head_dim": 24, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24,
+            "shared_expert_intermediate_size": 40, "hc_count": 2, "hc_lowrank": 12, "indexer_n_heads": 3,
+            "indexer_kv_heads": 1, "indexer_head_dim": 40, "indexer_budget": 24, "indexer_compress_ratio": 4,
+        },
+        "vision_config": {**GRID, "patch_size": 16, "num_position_embeddings": 64},
+    },
+    "vilt": {
+        "model_type": "vilt", "architectures": ["ViltForQuestionAnswering"], "vocab_size": 120, "hidden_size": 48,
+        "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4, "image_size": 64, "patch_size": 16,
+        "max_position_embeddings": 400,
+    },
     "idefics": {
         "model_type": "idefics", "architectures": ["IdeficsForVisionText2Text"], "vocab_size": 120, "hidden_size": 64,
         "intermediate_size": 96, "num_hidden_layers": 6, "num_attention_heads": 4, "max_position_embeddings": 4096,
@@ -159,6 +176,7 @@ NEWEST: dict[str, dict[str, Any]] = {
     },
     "idefics_resampled": {
         "model_type": "idefics", "architectures": ["IdeficsForVisionText2Text"], "vocab_size": 120, "hidden_size": 64,
+        "additional_vocab_size": 3,
         "intermediate_size": 96, "num_hidden_layers": 8, "num_attention_heads": 4, "max_position_embeddings": 4096,
         "cross_layer_interval": 4, "qk_layer_norms": True, "use_resampler": True, "vision_config": SEEN,
         "perceiver_config": {

@@ -33,6 +33,7 @@ class Cases:
         rates: how many tokens are kept as one, in layers that compress what they keep: each closed window becomes an
             entry, and the tokens after the last one wait.
         halvings: how often a sequence is pooled to half its length.
+        pools: variables: how many tokens are scored as one, once there are so many.
 
     """
 
@@ -44,6 +45,7 @@ class Cases:
     others: tuple[str, ...] = ()
     rates: tuple[int, ...] = ()
     halvings: int = 0
+    pools: tuple[str, ...] = ()
 
     def size(self, values: Mapping[str, int]) -> int:
         """Return how large a chunk is, 0 if there are none."""
@@ -62,7 +64,8 @@ class Cases:
         read = tuple(values[self.media] > number for number in (0, 1)) if self.media else ()
         read += tuple(bool(parse(text).evaluate(values)) for text in self.others)
         closed = tuple(values["seq_len"] // rate >= number for rate in self.rates for number in (1, 2))
-        return values["batch_size"] > 1, values["seq_len"] > 1, several, whole, *short, *read, *closed
+        pooled = tuple(values["seq_len"] >= values.get(name, 0) for name in self.pools)
+        return values["batch_size"] > 1, values["seq_len"] > 1, several, whole, *short, *read, *closed, *pooled
 
     @property
     def splits(self) -> tuple[Formula, ...]:
@@ -83,7 +86,7 @@ class Cases:
 
     @cached_property
     def facts(self) -> tuple[Formula, ...]:
-        """What a step may close of the windows that are kept as one token each: conditions that hold together."""
+        """What a step may close, or see, of the tokens that are taken as one: conditions that hold together."""
         found: list[str] = []
         for rate in self.rates:
             waiting, after = f"{{cache_len}} % {rate}", "{cache_len} + {seq_len}"
@@ -91,6 +94,8 @@ class Cases:
                 found += [f"{known} >= {rate}", f"{known} < {rate}"]
             found += [f"{waiting} + {{seq_len}} >= {2 * rate}", f"{waiting} + {{seq_len}} < {2 * rate}"]
             found += [f"{waiting} > 0", f"{waiting} == 0", f"({after}) % {rate} > 0", f"({after}) % {rate} == 0"]
+        for name in self.pools:
+            found += [f"{{cache_len}} + {{seq_len}} >= {{{name}}}", f"{{cache_len}} + 1 < {{{name}}}"]
         return tuple(map(parse, (*found, *SITUATIONS, *OPPOSITES))) if found else ()
 
     def lengths(self, names: Iterable[str]) -> tuple[str, ...]:

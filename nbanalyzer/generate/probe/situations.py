@@ -53,10 +53,15 @@ def base_runs(
         fewer = max(rate - 2, 1)
         runs += [(1, (1, fewer, 1, 1, rate - 1, fewer, 2, 2 * rate + 1, rate, 2 * rate - 1, 1), 9)]
         runs += [(3, (2 * rate + 1, 1, rate), 9), (2, (rate, rate, 1), 9), (3, (rate - 1, 2 * rate + 1), 9)]
+    for pool in (values[name] for name in cases.pools):  # a step sees its first one, or another; or none yet
+        runs += [(batch, (pool - 1, 1, 1), 9) for batch in (1, 3)]
+        runs += [(1, (2, 2 * pool + 1, 1), 9), (3, (pool, pool - 1), 9)]
     for window in {values[name] for name in cases.windows}:  # below it, up to it, and beyond
         runs += [(1, (window + 5, 5, 1), 9), (3, (window - 3, 1, 1, 1), 13)]
     if widest:
         runs += [(batch, (length, length, 1), 9) for batch in (1, 3) for length in {2, widest - 1}]
+    if cases.pools:  # every token of each sequence is a turn of a loop
+        runs = [(min(batch, 2), lengths, read) for batch, lengths, read in runs]
     observations: list[Observation] = []
     if subject.reader is not None:
         return _with_media(subject, depth, runs, attn, chunk)
@@ -85,22 +90,27 @@ def _with_media(
     for count, (batch, lengths, read) in zip(
         cycle(counts), (*(*runs[:PLAIN_RUNS], *more) * several, *runs[PLAIN_RUNS:])
     ):
-        media, taken = media_of(subject, chance, count, batch)
+        media, taken = media_of(subject, chance, count, batch, parts=True)
         longer = (whole(taken, chunk) + lengths[0], *lengths[1:])
         observations += observe(subject, depth, batch, longer, read, real=True, attn=attn, media=media)
     return observations
 
 
-def media_of(subject: Subject, chance: random.Random, count: int, batch: int) -> tuple[Media, int]:
+def media_of(
+    subject: Subject, chance: random.Random, count: int, batch: int, *, parts: bool = False
+) -> tuple[Media, int]:
     """Return what so many images, or some sound, may be, and how many positions of a sequence they take.
 
-    Where every sequence is an image, there are as many images as sequences.
+    Where every sequence is an image, there are as many images as sequences. Where images and sound may be read, it is
+    both; with `parts`, one of them in two cases of three.
     """
     reader = subject.reader
     if reader is None:
         return NOTHING, 0
     values = values_of(subject)
     media = reader.draw(chance, values, batch if reader.reads.each else count)
+    if parts and reader.reads.audio_positions:
+        media = chance.choice((media, media.seen, Media(audio_samples=media.audio_samples)))
     return media, positions_of(reader.reads, values, media, batch)
 
 
@@ -120,10 +130,11 @@ def cases_of(subject: Subject, depth: Depth, *, has_encoder: bool) -> Cases:
     if halvings := _halvings(subject):
         return Cases(media=media, others=others, halvings=halvings)
     kernels, windows = kernels_of(values_of(subject)), _windows(subject, depth)
+    pools = tuple(name for name in values_of(subject) if any(hint.matches(name) for hint in hints.POOLS))
     for chunked in ("seq_len", "encoder_len") if has_encoder else ("seq_len",):
         if chunk := chunk_of(subject, depth, chunked, windows):
-            return Cases(chunk, chunked, kernels, windows, media, others)
-    return Cases(kernels=kernels, windows=windows, media=media, others=others)
+            return Cases(chunk, chunked, kernels, windows, media, others, pools=pools)
+    return Cases(kernels=kernels, windows=windows, media=media, others=others, pools=pools)
 
 
 def _halvings(subject: Subject) -> int:
