@@ -104,7 +104,7 @@ def _places(indices: Any) -> list[Any]:
     found: list[Any] = []
     for index in indices:
         if isinstance(index, torch.Tensor) and index.device.type == "cpu" and index.dtype == torch.bool:
-            found += [torch.empty(int(index.sum()), dtype=torch.long, device="meta")] * index.dim()
+            found += [torch.empty(_number(index), dtype=torch.long, device="meta")] * index.dim()
         else:
             found.append(index)
     return found
@@ -112,9 +112,18 @@ def _places(indices: Any) -> list[Any]:
 
 def _require_as_many(tensor: torch.Tensor, mask: torch.Tensor, source: torch.Tensor) -> None:
     """Raise if a mask has other places than there are numbers to fill them: the meta device does not look."""
-    places = int(mask.sum()) * (tensor.numel() // mask.numel())  # a mask may be as wide as one number
+    places = _number(mask) * (tensor.numel() // mask.numel())  # a mask may be as wide as one number
     if places != source.numel():
         raise RuntimeError(f"the prompt has room for {places:,} numbers of what is read, which are {source.numel():,}")
+
+
+def _number(mask: torch.Tensor) -> int:
+    """Return how many places a mask has; it is often the same for every number of an embedding, thousands of times."""
+    times = 1
+    for dimension, (size, stride) in enumerate(zip(mask.shape, mask.stride(), strict=True)):
+        if stride == 0 and size > 1:
+            mask, times = mask.narrow(dimension, 0, 1), times * size
+    return int(torch.count_nonzero(mask)) * times
 
 
 def _on_meta(value: Any) -> Any:
