@@ -31,8 +31,8 @@ from .run import MEDIA, SWITCHES, Layout, Run
 from .tree import Tree
 
 __all__ = [
-    "again", "as_run", "count", "fused", "params_of", "prepared", "quantisation_of", "tree_again", "tree_of",
-    "why_not_fused", "with_media",
+    "again", "as_run", "count", "fused", "params_of", "prepared", "quantisation_of", "shortest", "tree_again",
+    "tree_of", "why_not_fused", "with_media",
 ]  # fmt: skip
 
 MOST_NAMED = 8  # fields in a message
@@ -51,6 +51,19 @@ def count(template: ModelTemplate, **run: Any) -> Costs:
 
     """
     return Costs(*prepared(template, None, {}, as_run({"quant": NONE, **run})))
+
+
+def shortest(template: ModelTemplate) -> dict[str, Any]:
+    """Return a pass that a template's model can make, for what no run changes: of one token, or of an image's places.
+
+    Of some models, every prompt has an image.
+    """
+    reads = template.reads
+    if reads is None or not (reads.each or reads.usual):
+        return {"seq_len": 1}
+    params = params_of(_plain(template, as_run({})), None, {})
+    media, _ = fitted(reads, params, None, None, None)
+    return {"seq_len": max(1, whole(positions_of(reads, params, media, 1)))}
 
 
 def prepared(

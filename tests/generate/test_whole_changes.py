@@ -102,7 +102,8 @@ def require_right(template: ModelTemplate) -> None:
     taken = 0
     for field in chance.sample(sorted(sizes), len(sizes)):
         size = sizes[field]
-        for value in (2 * size, size + 1, 3 * size, max(size // 2, 1)):
+        values = (1, 2, max(size // 2, 1), size + 1, 2 * size, 3 * size)
+        for value in chance.sample(values, len(values)):
             changes = few | {canonical_name(field): value}
             if refused := refusal(template, changes):
                 assert "\n" not in refused

@@ -15,7 +15,7 @@ from prompts import PROMPTS
 from recordings import CODES, SOUNDS, VIDEOS
 from tilings import TILINGS
 from torch.utils.flop_counter import FlopCounterMode
-from towers import TIMM, TOWERS
+from towers import STAGES, TIMM, TOWERS
 from wholes import LLAVA, MORE, SMALL, TOWER
 
 import nbanalyzer
@@ -243,9 +243,9 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", [*SHAPES, *VIDEOS])
+@pytest.mark.parametrize("family", [*SHAPES, *STAGES, *VIDEOS])
 def test_what_no_field_explains_is_a_number_of_its_own_config(family: str) -> None:
-    config = {**SHAPES, **VIDEOS}[family]
+    config = {**SHAPES, **STAGES, **VIDEOS}[family]
     template = nbanalyzer.generate(config, model_id="some/model")
     assert template.provenance["result"] == "equal"
     subject = replace(Subject.of(config), device="cpu")

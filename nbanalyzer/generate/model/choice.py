@@ -14,6 +14,7 @@ from nbanalyzer.templates.config_files import MEDIA_PARTS, TEXT_PARTS, essential
 from nbanalyzer.templates.foreign import said_once
 from nbanalyzer.templates.validity import flat
 
+from .heads import has_plain_head, headed
 from .makers import made_by, maker
 from .older import renamed
 from .reading import reader_of
@@ -98,14 +99,16 @@ def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
 def _reading(whole: Mapping[str, Any], config_class: Any, stated: list[str]) -> Choice | None:
     """Return the model of a config that reads images or sound, if it is known how; None if it reads text alone.
 
-    A config that states a text part and nothing beside it means that part.
+    A config that states a text part and nothing beside it means that part. One whose class is not transformers', which
+    has the type under another name, means transformers' own if it states all parts.
     """
     has_parts = any(isinstance(whole.get(key), Mapping) for key in (*MEDIA_PARTS, "encoder_config", "vq_config"))
+    is_whole = bool(text_part(whole)) and has_parts
     has_parts |= "patch_size" in whole  # Fuyu's, which has no tower
     if text_part(whole) and not has_parts:
         return None
     found = next((class_ for name in stated if (class_ := hf.exported(name)) is not None), None)
-    if not stated:
+    if not stated or (found is None and is_whole):
         found = hf.whole_class(str(whole["model_type"]))
     if found is None or not _is_for(found, str(whole["model_type"])):
         return None
@@ -267,7 +270,7 @@ def _text_part(config: Mapping[str, Any], config_class: Any, types: Collection[s
         # The whole ties its head to the text part's embedding, whatever that says; unless the text part has the head.
         ties = config.get("tie_word_embeddings", getattr(built, "tie_word_embeddings", None))
         around = hf.multimodal(str(config.get("model_type")))
-        if around is not None and not hf.has_plain_head(around):
+        if around is not None and not has_plain_head(around):
             ties = stated.get("tie_word_embeddings", ties)
         shared = {} if ties is None or model_type in types else {"tie_word_embeddings": ties}
         found = _Part({**stated, **shared, "model_type": model_type}, model_type, str(config.get("model_type")))
@@ -287,9 +290,9 @@ def _part_of(
         return Choice(part.config, kind, given=given)
     whole = named if named is not None and _reads(named) == part.around else hf.multimodal(part.around)
     text: Any = hf.text_class(part.model_type, whole)
-    if text is None or whole is None or not (bare or hf.has_plain_head(whole)):
+    if text is None or whole is None or not (bare or has_plain_head(whole)):
         return None
-    return _of_class(text if bare else hf.headed(text), part.config, given)
+    return _of_class(text if bare else headed(text), part.config, given)
 
 
 def _unknown(config: Mapping[str, Any], known: Any) -> ConfigError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import isqrt
 from random import Random
 from typing import Any
@@ -15,8 +16,8 @@ from nbanalyzer.templates.template import Reads
 from .reader import Reader
 
 __all__ = [
-    "and_texts", "beside_text", "deepest", "document", "images", "of_one_size", "one_size", "pixels",
-    "sides_of", "squares", "vision_of",
+    "and_texts", "beside_text", "deepest", "document", "images", "of_one_size", "one_size", "paired", "pixels",
+    "sides_of", "squares", "under_mask", "vision_of",
 ]  # fmt: skip
 
 USUAL = 224
@@ -28,9 +29,25 @@ def images(config: Any) -> Reader:
     return Reader(_reads(config, each=True), pixels, of_one_size(config))
 
 
+def paired(config: Any) -> Reader:
+    """Return the reader of an encoder that is built pair by pair of patches, in Python: LeViT. More take long."""
+    return replace(images(config), held=("image_size", "patch_size"))
+
+
 def beside_text(config: Any) -> Reader:
     """Return the reader of an encoder whose sequences are an image and a text each."""
     return Reader(_reads(config, each=True), pixels, of_one_size(config), reads_text=True)
+
+
+def under_mask(config: Any) -> Reader:
+    """Return the same of an encoder that takes the patches that a mask of pixels shows, here all of them: ViLT."""
+
+    def inputs(step: Any) -> dict[str, Any]:
+        seen = pixels(step)
+        height, width = seen["pixel_values"].shape[-2:]
+        return {**seen, "pixel_mask": torch.ones((step.batch_size, height, width), dtype=torch.long)}
+
+    return replace(beside_text(config), inputs=inputs, counts_on_host=True)
 
 
 def document(_config: Any) -> Reader:

@@ -26,10 +26,10 @@ from nbanalyzer.templates.config import extract_model_params
 from nbanalyzer.templates.config_files import MEDIA_PARTS, TEXT_PARTS, put, text_fields, text_part, with_dots
 from nbanalyzer.templates.media import Media, positions_of
 
-from . import data
+from . import data, demands
 from .choice import Choice, choose
 from .demands import TAKEN, attends_eagerly, convert, instead_of, keeps_if_told, takes_whole_text, types_in, with_codes
-from .host import Host
+from .host import Host, goes_through_masks
 from .outputs import complete_outputs
 from .reader import Reader, floats
 from .reading import reader_of
@@ -159,7 +159,7 @@ class Subject(Choice):
             data.fill(model, self.seed)
         if self.reader is not None:
             model.requires_grad_(requires_grad=False)  # else FlopCounterMode asks BLIP-2's queries for what made them
-        return model.eval()
+        return demands.settled(model.eval())
 
     @cached_property
     def params(self) -> Mapping[str, int]:
@@ -215,6 +215,7 @@ class Step:
         untouched: whether it failed, and left the cache as it was.
         media: the images or the sound that the first step reads.
         routed: module → what was sent to its experts, where the model's own code goes through them in a loop.
+        places: place in the cache → path of the module that appended there, once it was traced.
 
     """
 
@@ -230,6 +231,7 @@ class Step:
     untouched: bool = False
     media: Media = NOTHING
     routed: Mapping[torch.nn.Module, Routed] = field(default_factory=dict)
+    places: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def reader(self) -> Reader | None:
@@ -277,9 +279,10 @@ class Step:
 
     def _host(self) -> AbstractContextManager[None]:
         """Return the context of a step some of whose inputs are numbers on the host, beside the meta device."""
-        if self.reader is None or self.subject.device != "meta":
+        masks = goes_through_masks(self.model)
+        if self.subject.device != "meta" or not (self.reader or masks):
             return nullcontext()
-        return Host.open(counts=self.reader.counts_on_host)
+        return Host.open(counts=masks or (self.reader is not None and self.reader.counts_on_host))
 
     def floats(self, *shape: int) -> torch.Tensor:
         """Return pixels, or samples of sound: any will do."""
