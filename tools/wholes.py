@@ -153,6 +153,7 @@ VALID: Mapping[str, Mapping[str, Any]] = {
     "qwen3_omni_moe_thinker": {
         "text_config": {"num_attention_heads": 32, "head_dim": 128},
         "vision_config": {"out_hidden_size": 2048},
+        "audio_config": {"output_dim": 2048},
     },
     **{
         name: {
