@@ -381,8 +381,13 @@ _OF_FIELD = re.compile(r"^Validation error for field '\w+': \w+Error: (?=Field '
 """What transformers' checks say before what names the field once more."""
 
 
+_LACKS = re.compile(r"(\w+) requires the (\w+) library but it was not found")
+
+
 def _refused(error: Exception) -> ConfigError:
     said = " ".join(_TREE.sub(r"\1", str(error)).split())
+    if lacks := _LACKS.search(said):
+        return ConfigError(f"{lacks[1]} needs the package {lacks[2]}, which is not installed: install it and try again")
     problem = shorten(_OF_FIELD.sub("", said) or type(error).__name__, 200)
     return ConfigError(f"transformers refuses this config: {problem}")
 
