@@ -94,10 +94,12 @@ def validity_of_whole(template: ModelTemplate, subject: Subject) -> Validity:
         if not any(part in other.split("=") for part in pair.split("=") for other in pairs if other != pair)
         if answers.hold({path: sizes[path] * factor for path in pair.split("=")} for factor in free[pair])
     ]
+    bounds = {answers.key(path): low for path in kept if (low := answers.lowest(path, sizes[path])) > 1}
     answers.known = msgspec.structs.replace(
         answers.known,
         varied=tuple(sorted(answers.keys((*kept, *least)))),
         together=tuple(sorted("=".join(answers.keys(pair.split("="))) for pair in bound)),
+        least={**answers.known.least, **bounds},
     )
     answers.known = msgspec.structs.replace(answers.known, apart=tuple(answers.apart(kept, sizes)))
     answers.require_together({path: _others(sizes[path], free[path]) for path in kept}, least)
@@ -251,6 +253,21 @@ class Answers:
                 return False
             right[half] += found is True
         return all(right)
+
+    def lowest(self, path: str, size: int) -> int:
+        """Return the smallest value of a field that a template was seen to be right at, 1 if it is wrong at none.
+
+        With one head, PyTorch copies less; of a narrow one, rotary positions cut off what they have no place for.
+        """
+        right = size
+        for value in sorted({size // 2, 2, 1}, reverse=True):
+            if not 0 < value < right or not self.accepts(self.base.with_fields({path: value})):
+                continue
+            found = self.equal({path: value})
+            if found is False:
+                return right
+            right = value if found else right
+        return 1
 
     def equal(self, change: Mapping[str, Any], half: int | None = None) -> bool | None:
         """Return whether a template equals PyTorch with a change; None if either refuses it.

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from nbanalyzer.costs.costs import Costs
-from nbanalyzer.costs.count import count
+from nbanalyzer.costs.count import count, shortest
 from nbanalyzer.display import Shown
 from nbanalyzer.errors import InputError, NBAnalyzerError, TemplateError, quote, shorten
 from nbanalyzer.files import read_file, write_whole, writing
@@ -173,7 +173,7 @@ def check(
     against: list[str] = []
     details: tuple[str, ...] = ()
     try:
-        costs = count(template, seq_len=1)
+        costs = count(template, **shortest(template))
         rows += _facts(template, costs, known)
     except NBAnalyzerError as error:
         return Check(name, Findings(), own, template, tuple(rows), problem=str(error))

@@ -31,8 +31,8 @@ from .run import MEDIA, SWITCHES, Layout, Run
 from .tree import Tree
 
 __all__ = [
-    "again", "as_run", "count", "fused", "params_of", "prepared", "quantisation_of", "tree_again", "tree_of",
-    "why_not_fused", "with_media",
+    "again", "as_run", "count", "fused", "params_of", "prepared", "quantisation_of", "shortest", "tree_again",
+    "tree_of", "why_not_fused", "with_media",
 ]  # fmt: skip
 
 MOST_NAMED = 8  # fields in a message
@@ -51,6 +51,19 @@ def count(template: ModelTemplate, **run: Any) -> Costs:
 
     """
     return Costs(*prepared(template, None, {}, as_run({"quant": NONE, **run})))
+
+
+def shortest(template: ModelTemplate) -> dict[str, Any]:
+    """Return a pass that a template's model can make, for what no run changes: of one token, or of an image's places.
+
+    Of some models, every prompt has an image.
+    """
+    reads = template.reads
+    if reads is None or not (reads.each or reads.usual):
+        return {"seq_len": 1}
+    params = params_of(_plain(template, as_run({})), None, {})
+    media, _ = fitted(reads, params, None, None, None)
+    return {"seq_len": max(1, whole(positions_of(reads, params, media, 1)))}
 
 
 def prepared(
@@ -123,8 +136,15 @@ def with_media(template: ModelTemplate, params: ModelParams, run: Run) -> ModelP
             raise InputError(f"not modelled: {axis} for {template.model_id or 'a model'}, which reads {reads.what}")
     if reads is None:
         for name, value in given.items():
+            if template.part.startswith("the text part"):
+                raise InputError(f"{name}={value} is not counted: this is {template.part}; leave it out")
             raise InputError(f"{name}={value} changes nothing: this model reads text alone")
         return params
+    if run.audio_seconds is not None and reads.what != "sound" and not reads.audio_positions and hears(template.config):
+        raise InputError(
+            f"audio_seconds={run.audio_seconds:g} is not counted: this model reads sound as well as {reads.what}, and "
+            "of what reads it the parameters alone are counted; leave it out, and have seq_len count its positions"
+        )
     media, note = fitted(reads, params, run.images, run.image_size, run.audio_seconds)
     values = {name: whole(value) for name, value in evaluated(reads, params, media).items()}
     taken = positions_of(reads, params, media, run.batch_size)
@@ -136,6 +156,11 @@ def with_media(template: ModelTemplate, params: ModelParams, run: Run) -> ModelP
     found = ModelParams({**params, **values}, params.model_type, params.unknown, params.defaults)
     found.note = note
     return found
+
+
+def hears(config: Mapping[str, Any]) -> bool:
+    """Return whether a config has a part that reads sound."""
+    return any(isinstance(config.get(name), Mapping) for name in ("audio_config", "sound_config"))
 
 
 def fused(costs: Costs) -> Costs:

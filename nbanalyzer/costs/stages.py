@@ -30,6 +30,8 @@ __all__ = [
     "Stack",
     "busiest",
     "layers_of",
+    "lists_of",
+    "order_in",
     "order_of",
     "per_layer",
     "range_of",
@@ -115,6 +117,15 @@ def stacks_of(template: ModelTemplate) -> tuple[Stack, ...]:
     return tuple(_stacks(template.kernels, ()))
 
 
+def lists_of(stack: Stack) -> Iterator[Stack]:
+    """Yield what has one name each: beside a tower's blocks there may be as many projectors as it is read after."""
+    named: dict[str, list[Composite]] = {}
+    for kind in stack.kinds:
+        named.setdefault(_list_of(kind) or kind.name, []).append(kind)
+    for kinds in named.values():
+        yield Stack(stack.inside, tuple(kinds))
+
+
 def layers_of(kernels: Sequence[Kernel]) -> Iterator[Composite]:
     """Yield the kinds of layers of all lists of layers, as of an encoder and a decoder."""
     for stack in _stacks(kernels, ()):
@@ -148,7 +159,16 @@ def order_of(template: ModelTemplate, params: Mapping[str, Number]) -> tuple[int
         InputError: the formulas do not tell.
 
     """
-    stack = stack_of(template)
+    return order_in(stack_of(template), template, params)
+
+
+def order_in(stack: Stack, template: ModelTemplate, params: Mapping[str, Number]) -> tuple[int, ...]:
+    """Return the same of one of a template's lists of layers, as of a tower.
+
+    Raises:
+        InputError: the formulas do not tell.
+
+    """
     counts = [formula.evaluate(params) for formula in stack.repeats]
     depth = int(sum(counts))
     if len(counts) == 1:

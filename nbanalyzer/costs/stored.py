@@ -8,6 +8,7 @@ them in one format, so many in another.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from nbanalyzer.formulas.formula import Formula, build, constant, parse, variabl
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.quantities import show
 from nbanalyzer.templates.choices import Quantisation
-from nbanalyzer.templates.matching import Module
+from nbanalyzer.templates.matching import JOINTS, TOWERS, Module
 from nbanalyzer.templates.schemes import DTYPES, MODEL, Role, Rule, Scheme
 from nbanalyzer.templates.template import Basic, Kernel, MemoryAccess, Tensor
 
@@ -37,8 +38,7 @@ HOLE = "stored"  # stands for what takes the place of a matrix, while a formula 
 DEPTH = variable("num_layers")
 CACHED = {"k_proj": "k_scale", "v_proj": "v_scale"}
 """What gives keys and values to the cache → its scale, by the names of checkpoints."""
-TOWERS = ("visual", "vision", "audio", "multi_modal_projector")
-"""What the names of the other parts of a model begin with, inside ``model``."""
+_NUMBER = re.compile(r"_\d+$")
 
 
 class Layers(NamedTuple):
@@ -187,7 +187,7 @@ class _Storing:
         for rule in scheme.rules:
             if (rule.roles and module.role not in rule.roles) or (rule.modules and not last.intersection(rule.modules)):
                 continue
-            if rule.when and not self.holds(rule.when, module.layer):
+            if rule.when and not self.holds(rule.when, module.layer if module.is_in_text else 0):
                 continue
             return Form(scheme, rule, self.fitting(scheme, rule.format, matrix))
         return None
@@ -232,16 +232,14 @@ class _Storing:
 
     def module(self, node: Node, matrix: Matrix, role: Role, layer: int | None) -> Module:
         """Return what lists of modules call the module of a matrix in a layer."""
-        parts = node.path.split(".")
+        around, parts = [], node.path.split(".")
         is_inside = node.block is not None or node.is_block
         if (place := self._place(parts)) is not None:
             depth = len(place[0].inside)
-            base = parts[depth].partition("_")[0]
-            parts = [*parts[:depth], base, str(layer or 0), *parts[depth + 1 :]]
-        else:
-            parts = [one for part in parts for one in _numbered(part)]
-        path = ".".join(parts)
-        names = [path]
+            around = [*parts[:depth], _NUMBER.sub("", parts[depth]), str(layer or 0)]
+            parts = parts[depth + 1 :]
+        path = ".".join([*around, *(one for part in parts for one in _numbered(part))])
+        names = list(dict.fromkeys((path, ".".join([*around, *parts]))))  # ``linear_1`` may be what it is called
         if matrix.role == "expert":
             names += [f"{path}.0.{name}" for name in matrix.names] + [f"{path}.{name}" for name in matrix.names]
         elif matrix.names:
@@ -258,8 +256,11 @@ class _Storing:
         elif rest.startswith("language_model."):
             inside = rest.removeprefix("language_model.")
             yield from (f"model.{inside}", f"language_model.model.{inside}", rest)
-        elif rest.startswith(TOWERS):
-            yield rest
+        elif rest.startswith(TOWERS + JOINTS):
+            around, _, inside = rest.partition(".")
+            yield from (rest, f"{around}.vision_model.{inside}", f"model.{around}.vision_model.{inside}")
+        elif name == "lm_head" and self.quantisation.prefixes:
+            yield "language_model.lm_head"
         elif name.startswith(("model.", "lm_head")):
             yield from (prefix + rest for prefix in self.quantisation.prefixes)
 
@@ -353,9 +354,11 @@ def _is_product(node: Node) -> bool:
 
 
 def _numbered(name: str) -> list[str]:
-    """Return the names of a node of a list without repeats: ``layer_0`` is ``layer.0``."""
+    """Return the names of a node of a list without repeats: ``layer_0`` is ``layer.0``, ``Linear_0`` is ``0``."""
     base, _, number = name.rpartition("_")
-    return [base, number] if base and number.isdecimal() else [name]
+    if not base or not number.isdecimal():
+        return [name]
+    return [number] if base[0].isupper() else [base, number]  # one in a Sequential is called after its class
 
 
 def _merged(tensors: Iterable[Tensor]) -> tuple[Tensor, ...]:

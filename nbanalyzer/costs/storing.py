@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-
-import msgspec
+from itertools import chain
 
 from nbanalyzer.errors import FormulaError, InputError, quote
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.templates.choices import Quantisation
 
 from .run import Run
-from .stages import order_of, range_of, stack_of, stacks_of
+from .stages import lists_of, order_in, range_of, stack_of, stacks_of
 from .stored import Layers, stored
 from .tree import Tree
 
@@ -55,9 +54,9 @@ def _stored(
 def layers_of(tree: Tree, params: Mapping[str, Number], stages: int) -> Iterator[Layers]:
     """Yield which layers the nodes of a tree are, of each of its lists of layers whose order is known."""
     divided = stack_of(tree.source) if stages > 1 else None
-    for stack in stacks_of(tree.source):
+    for stack in chain.from_iterable(map(lists_of, stacks_of(tree.source))):
         try:
-            order = order_of(msgspec.structs.replace(tree.source, kernels=stack.kinds), params)
+            order = order_in(stack, tree.source, params)
         except (InputError, FormulaError):
             continue
         numbers = range(len(order))
@@ -69,7 +68,8 @@ def layers_of(tree: Tree, params: Mapping[str, Number], stages: int) -> Iterator
             (kind.name, tuple(layer for layer in numbers if order[layer] == place))
             for place, kind in enumerate(stack.kinds)
         )
-        yield Layers(stack.inside, kinds, is_whole=stages == 1 and len(kinds) == 1)
+        is_whole = stages == 1 and len(kinds) == 1 and (stack.reads_text or tree.source.reads is None)
+        yield Layers(stack.inside, kinds, is_whole)
 
 
 def _require_even(quantisation: Quantisation, experts: int) -> None:

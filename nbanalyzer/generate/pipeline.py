@@ -16,7 +16,8 @@ from nbanalyzer.files import convert
 from nbanalyzer.generate.check.equality import checked
 from nbanalyzer.generate.check.oracle import parameters
 from nbanalyzer.generate.model.choice import kind_of
-from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.generate.model.makers import made_by
+from nbanalyzer.generate.model.subject import Subject, UnrunnableError
 from nbanalyzer.generate.probe.fields import last, says_which_layer
 from nbanalyzer.generate.write.template import build_template
 from nbanalyzer.progress import part_of
@@ -51,9 +52,8 @@ def generate(model: object, config: object, model_id: str, job: Job) -> ModelTem
     with _reported(model_id, job):
         subject, model_id = subject_of(model, config, model_id)
     with _reported(model_id, job):
-        _require_depth(subject)
         _require_taken(subject)
-        with part_of(0, BUILDING), _sizes_named(subject):
+        with part_of(0, BUILDING), _sizes_named(subject), _makers_named(subject):
             template = build_template(subject, model_id)
         job.tell("checking", BUILDING)
         with part_of(BUILDING, 1):
@@ -67,7 +67,6 @@ def generate(model: object, config: object, model_id: str, job: Job) -> ModelTem
 def count_parameters(config: Mapping[str, Any]) -> int:
     """Return the parameters of a config's model; see `nbanalyzer.generate`."""
     subject, _ = subject_of(config)
-    _require_depth(subject)
     _require_taken(subject)
     return parameters(subject.build())
 
@@ -88,8 +87,8 @@ def verify(
     template = catalog.completed(template)
     if not template.config:
         raise ConfigError("the template has no config, so that there is no model to compare it with", template.model_id)
+    _require_depth(template.config)
     subject = Subject.of(template.config) if model_class is None else _own(model_class, template.config)
-    _require_depth(subject)
     with _reported(template.model_id, job):
         return verification.verify(template, subject, random_configs=random_configs, tp=tp, ep=ep)
 
@@ -129,6 +128,17 @@ def _sizes_named(subject: Subject) -> Iterator[None]:
         ) from None
 
 
+@contextmanager
+def _makers_named(subject: Subject) -> Iterator[None]:
+    """Say of a model that makes sound, and does not run on tokens, what it is."""
+    try:
+        yield
+    except UnrunnableError as error:
+        if makes := made_by(subject.model_class):
+            raise ConfigError(makes) from error
+        raise
+
+
 def subject_of(model: object, config: object = None, model_id: str = "") -> tuple[Subject, str]:
     """Return the model under study and its name: `model_id`, or what it is called where it comes from.
 
@@ -148,6 +158,7 @@ def subject_of(model: object, config: object = None, model_id: str = "") -> tupl
     name = model_id or name
     try:
         _require_sense(fields)
+        _require_depth(fields)
         subject = Subject.of(fields)
         # Without auto_map, transformers has nowhere to take foreign code from.
         given = None if subject.given is None else essential(subject.given)
@@ -203,22 +214,30 @@ def _own(model_class: type[Any], config: object) -> Subject:
     if isinstance(config, type) or not hasattr(config_class, "to_dict"):
         raise InputError(f"the config of {model_class.__name__} is a transformers config, not {quote(config)}")
     fields = essential(as_mapping(config))
+    _require_depth(fields)
     if hf.exported(model_class.__name__) is model_class:  # its name is enough to find it again
         fields["architectures"] = [model_class.__name__]
     kind, fields = kind_of(model_class, fields), {"model_type": str(config_class.model_type), **fields}
     return Subject(fields, kind, model_class, config_class=config_class)
 
 
-def _require_depth(subject: Subject) -> None:
-    """Raise if the model has more layers than are traced."""
-    for key, value in subject.config.items():
-        layers = value if canonical_name(key) in {"num_layers", "num_decoder_layers"} else 0
+def _require_depth(config: Mapping[str, Any], where: str = "") -> None:
+    """Raise if a part of a config has more layers than are traced: transformers makes lists that are as long."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            _require_depth(value, f"{where}{key}.")
+            continue
+        numbers = value if isinstance(value, list) else [value]
+        layers = sum(number for number in numbers if isinstance(number, int)) if canonical_name(key) in _DEPTHS else 0
         layers = len(value) if key == "layer_types" and isinstance(value, list) else layers
-        if isinstance(layers, int) and layers > MAX_LAYERS:
+        if layers > MAX_LAYERS:
             raise ConfigError(
-                f"{key} says {layers:,} layers, and a model is traced with at most {MAX_LAYERS:,}: generate its "
-                "template with fewer, and set num_layers when you populate it"
+                f"{where}{key} says {layers:,} layers, and a model is traced with at most {MAX_LAYERS:,}: generate "
+                "its template with fewer, and set num_layers when you populate it"
             )
+
+
+_DEPTHS = frozenset({"num_layers", "num_encoder_layers", "num_decoder_layers", "depth", "depths"})
 
 
 def _require_taken(subject: Subject) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from nbanalyzer.costs.count import count
+from nbanalyzer.costs.count import count, shortest
 from nbanalyzer.templates.template import Basic, Kernel, ModelTemplate
 
 __all__ = ["summary"]
@@ -14,7 +14,7 @@ def summary(template: ModelTemplate) -> str:
     """Return a template's model, its size, and the numbers that were found equal to PyTorch's."""
     kernels = [*_all(template.kernels)]
     basic = sum(isinstance(kernel, Basic) for kernel in kernels)
-    parameters = count(template, seq_len=1).totals["parameters"]
+    parameters = count(template, **shortest(template)).totals["parameters"]
     size = f"{parameters:,} parameters, {basic:,} kernels in {len(kernels) - basic:,} modules and functions"
     lines = [f"{template.model_id}: {template.architecture}, {size}."]
     checked = template.provenance.get("checked")

@@ -20,7 +20,8 @@ class Choice:
         patterns: the modules that are meant, in a language of its own.
         language: see `nbanalyzer.templates.matching`.
         roles: what their matrices are of; empty for all.
-        only_in_layers: whether only modules inside the layers are meant.
+        only_in_layers: whether only modules inside the layers of the text model are meant.
+        only_in_text: whether only modules of the text model are meant.
 
     """
 
@@ -29,10 +30,15 @@ class Choice:
     language: Language = "all"
     roles: tuple[Role, ...] = ()
     only_in_layers: bool = False
+    only_in_text: bool = False
 
     def is_of(self, module: Module) -> bool:
         """Return whether a module is meant."""
-        if (self.roles and module.role not in self.roles) or (self.only_in_layers and module.layer is None):
+        if self.roles and module.role not in self.roles:
+            return False
+        if self.only_in_layers and module.layer is None:
+            return False
+        if (self.only_in_layers or self.only_in_text) and not module.is_in_text:
             return False
         return self.language == "all" or any(matches(self.language, pattern, module) for pattern in self.patterns)
 

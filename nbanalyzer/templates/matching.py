@@ -16,13 +16,18 @@ from nbanalyzer.errors import ConfigError, quote
 
 from .schemes import Role
 
-__all__ = ["Language", "Module", "matches"]
+__all__ = ["JOINTS", "TOWERS", "Language", "Module", "matches"]
 
 Language = Literal["transformers", "compressed-tensors", "glob", "regex", "exact", "all"]
 """`transformers`: a regular expression from the start of a name to one of its dots or its end, or else the end of a
 name, not only at a dot. `compressed-tensors`: a whole name or a class; after ``re:`` a regular expression from the
 start. `glob`: a whole name, ``*`` also over dots. `regex`: a regular expression from the start. `exact`: a whole name.
 `all`: every module."""
+
+TOWERS = ("visual", "vision", "audio", "multi_modal_projector")
+"""What the names of the other parts of a model begin with, inside ``model``."""
+JOINTS = ("aligner", "connector", "mm_projector", "projector", "qformer", "language_projection", "high_res")
+"""So do these, of what stands between a tower and the text model."""
 
 LONGEST = 1_000  # characters of a pattern
 _NESTED = re.compile(r"[*+}]\s*\)+\s*[*+{]|\([^()]*\|[^()]*\)\s*[*+{]")
@@ -42,6 +47,11 @@ class Module(NamedTuple):
     names: tuple[str, ...]
     role: Role
     layer: int | None = None
+
+    @property
+    def is_in_text(self) -> bool:
+        """Whether it is in no tower, and projects nothing that comes from one."""
+        return not self.names[0].removeprefix("model.").startswith(TOWERS + JOINTS)
 
     @property
     def class_name(self) -> str:

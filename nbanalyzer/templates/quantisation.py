@@ -59,7 +59,7 @@ def _parts(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def quantisation_in(config: Mapping[str, Any], where: str = "") -> Quantisation | None:
-    """Return how a config says that weights are stored; None if it says nothing.
+    """Return how a config says that weights are stored; None if it says nothing. What its text part says is of that.
 
     Args:
         config: under Hugging Face's names, or MLX's.
@@ -81,7 +81,10 @@ def quantisation_in(config: Mapping[str, Any], where: str = "") -> Quantisation 
             raise ConfigError("quantization_config is no plain data") from None
         if len(content) > MOST:
             raise ConfigError(f"quantization_config has {len(content):,} bytes, and {MOST:,} are the most")
-        return _read(content, str(config.get("model_type") or ""), any(name in config for name in TEXT_PARTS))
+        found = _read(content, str(config.get("model_type") or ""), any(name in config for name in TEXT_PARTS))
+        if any(config.get(name) for name in FIELDS):
+            return found
+        return replace(found, choices=tuple(replace(one, only_in_text=True) for one in found.choices))
     except ConfigError as error:
         raise ConfigError(error.problem, error.where or where) from None
 

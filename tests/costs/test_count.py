@@ -9,7 +9,7 @@ import pytest
 from builders import basic, composite, error_of, template
 
 from nbanalyzer import Analysis, populate
-from nbanalyzer.costs.count import again, as_run, count, fused, tree_again, whole
+from nbanalyzer.costs.count import again, as_run, count, fused, shortest, tree_again, whole
 from nbanalyzer.costs.run import Run
 from nbanalyzer.errors import ConfigError, InputError
 from nbanalyzer.files import convert
@@ -158,6 +158,16 @@ def test_whole_numbers_are_those_of_python() -> None:
     run = as_run({"seq_len": np.int64(5), "imbalance": 1, "causal": True})
     assert (run.seq_len, type(run.seq_len), run.causal) == (5, int, "on")
     assert [whole(value) for value in (True, 2.5, "x")] == [True, 2.5, "x"]
+
+
+def test_the_shortest_pass_has_room_for_an_image() -> None:
+    """Of a model whose every prompt has one, as BLIP-2's, which may keep nothing for a next step."""
+    cases: tuple[tuple[dict[str, Any], int], ...] = (({"each": True}, 6), ({}, 6), ({"usual": 0}, 1))
+    for more, length in cases:
+        made = convert(own(reads={**READS, **more}), ModelTemplate, "own")
+        assert shortest(made) == {"seq_len": length}
+        assert count(made, seq_len=length).totals["parameters"] == 4 * 8
+    assert shortest(convert(own(), ModelTemplate, "own")) == {"seq_len": 1}
 
 
 def test_weights_have_the_bits_of_the_run_where_costs_are_compared() -> None:

@@ -231,6 +231,24 @@ def test_a_bad_config_is_one_line(changes: dict[str, Any], said: str) -> None:
     assert said.casefold() in message.casefold()
 
 
+@pytest.mark.parametrize(
+    ("part", "fields", "said"),
+    [
+        (
+            "vision_config",
+            {"num_hidden_layers": 10**12},
+            "vision_config.num_hidden_layers says 1,000,000,000,000 layers",
+        ),
+        ("vision_config", {"depth": 1001}, "vision_config.depth says 1,001 layers"),
+        ("vision_config", {"depths": [2, 2, 10**12]}, "vision_config.depths says 1,000,000,000,004 layers"),
+        ("text_config", {"num_hidden_layers": 10**12}, "text_config.num_hidden_layers says 1,000,000,000,000 layers"),
+    ],
+)
+def test_parts_of_more_layers_than_memory_has_room_for_are_one_line(part: str, fields: Any, said: str) -> None:
+    config = {"model_type": "llava", "text_config": TINY, "vision_config": {}} | {part: {**TINY, **fields}}
+    assert said in error_of(lambda: nbanalyzer.generate(config, model_id="mine"), ConfigError)
+
+
 def test_a_model_may_have_a_thousand_layers_and_be_populated_with_more(no_tracing: None) -> None:
     config = {**TINY, "num_hidden_layers": 2000, "attention_bias": False}
     layer = LAYER - (64 + 2 * 32 + 64)

@@ -92,6 +92,27 @@ def test_the_whole_ties_where_its_config_is_silent(model_type: str) -> None:
     assert choose({"model_type": model_type}).config["tie_word_embeddings"] == config.tie_word_embeddings
 
 
+def test_a_whole_whose_class_is_called_otherwise_where_it_comes_from() -> None:
+    """Moonshot's: transformers has the type, with an underscore in the class, and other names for fields of the tower."""
+    text = {"model_type": "kimi_k2", "hidden_size": 64, "num_hidden_layers": 2}
+    tower = {"vt_hidden_size": 48, "vt_num_hidden_layers": 3, "vt_num_attention_heads": 4, "init_pos_emb_height": 32}
+    stated = {"model_type": "kimi_k25", "architectures": ["KimiK25ForConditionalGeneration"], "text_config": text}
+    config = choose({**stated, "vision_config": tower, "media_placeholder_token_id": 9})
+    assert config.model_class is transformers.Kimi_K25ForConditionalGeneration
+    assert config.config["image_token_id"] == 9
+    vision = transformers.Kimi_K25Config(
+        **{key: config.config[key] for key in ("text_config", "vision_config")}
+    ).vision_config
+    assert (vision.hidden_size, vision.num_hidden_layers, vision.pos_emb_height, vision.pos_emb_width) == (
+        48,
+        3,
+        32,
+        64,
+    )
+    # One that states its text part alone means that, and so does one that does not say what its parts are.
+    assert choose(stated).model_class is None
+
+
 def test_a_text_part_that_reads_and_writes_is_counted_as_both() -> None:
     found = choose({"model_type": "instructblip", "text_config": {"model_type": "t5", "d_model": 64}})
     assert (found.kind, found.config["model_type"]) == ("seq2seq", "t5")

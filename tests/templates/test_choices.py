@@ -19,6 +19,11 @@ def test_a_choice_means_roles_and_places() -> None:
     assert [inside.is_of(one) for one in (INSIDE, FIRST, HEAD)] == [True, True, False]
     both = Choice(FP8, roles=("head",), only_in_layers=True)
     assert [both.is_of(one) for one in (INSIDE, FIRST, HEAD)] == [False, False, False]
+    tower = Module(("model.visual.blocks.3.mlp.fc1", "visual.blocks.3.mlp.fc1"), "linear", 3)
+    joint = Module(("model.multi_modal_projector.linear_1",), "linear")
+    assert not inside.is_of(tower)
+    text = Choice(FP8, only_in_text=True)
+    assert [text.is_of(one) for one in (INSIDE, FIRST, HEAD, tower, joint)] == [True, True, True, False, False]
     named = Choice(None, ("lm_*", "*.3.*"), "glob")
     assert [named.is_of(one) for one in (INSIDE, FIRST, HEAD)] == [True, False, True]
     assert not Choice(None, (), "glob").is_of(HEAD)

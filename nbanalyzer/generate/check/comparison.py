@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from nbanalyzer.costs.costs import Costs
-from nbanalyzer.costs.count import count
+from nbanalyzer.costs.count import count, shortest
 from nbanalyzer.costs.tree import Node
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.formulas.grammar import Number, normalize
@@ -93,7 +93,7 @@ def comparisons(
 
 def parameters_alone(template: ModelTemplate, subject: Subject) -> Comparison:
     """Return what can be compared of a model that does not run."""
-    costs = count(template, seq_len=1)
+    costs = count(template, **shortest(template))
     whole = Position("", _roots(costs))
     return Comparison(
         "parameters", "", "parameters", whole, _parameters(costs, {whole: oracle.parameters(subject.build())})

@@ -14,6 +14,7 @@ from nbanalyzer.templates.config_files import MEDIA_PARTS, TEXT_PARTS, essential
 from nbanalyzer.templates.foreign import said_once
 from nbanalyzer.templates.validity import flat
 
+from .makers import made_by, maker
 from .older import renamed
 from .reading import reader_of
 
@@ -87,6 +88,8 @@ def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
     own = next((class_ for name in stated if (class_ := hf.exported(name)) is not None), None)
     if own is not None and _reads(own) == model_type and hf.reads_text(own):  # filed under what it is a part of
         return _of_class(own, whole)
+    if makes := made_by(named or maker(str(model_type))):
+        raise ConfigError(makes)
     if named is not None:
         raise ConfigError(f"{named.__name__} does not read text alone, and transformers has no text model of its type")
     raise ConfigError(f"transformers has no language model for model_type {model_type!r}")
@@ -95,14 +98,16 @@ def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
 def _reading(whole: Mapping[str, Any], config_class: Any, stated: list[str]) -> Choice | None:
     """Return the model of a config that reads images or sound, if it is known how; None if it reads text alone.
 
-    A config that states a text part and nothing beside it means that part.
+    A config that states a text part and nothing beside it means that part. One whose class is not transformers', which
+    has the type under another name, means transformers' own if it states all parts.
     """
     has_parts = any(isinstance(whole.get(key), Mapping) for key in (*MEDIA_PARTS, "encoder_config", "vq_config"))
+    is_whole = bool(text_part(whole)) and has_parts
     has_parts |= "patch_size" in whole  # Fuyu's, which has no tower
     if text_part(whole) and not has_parts:
         return None
     found = next((class_ for name in stated if (class_ := hf.exported(name)) is not None), None)
-    if not stated:
+    if not stated or (found is None and is_whole):
         found = hf.whole_class(str(whole["model_type"]))
     if found is None or not _is_for(found, str(whole["model_type"])):
         return None

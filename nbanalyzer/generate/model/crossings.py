@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import msgspec
+
 from .encoders import beside_text, squares
 from .reader import Reader
 
@@ -23,8 +25,7 @@ def gated(config: Any) -> Reader | None:
     resampled = {"image_latents": str(latents), "context_positions": "{image_positions} + {image_latents}"}
     reads = reader.reads
     if config.use_resampler:
-        fields = {name: getattr(reads, name) for name in reads.__struct_fields__}
-        reads = type(reads)(**{**fields, "variables": {**reads.variables, **resampled}})
+        reads = msgspec.structs.replace(reads, variables={**reads.variables, **resampled})
 
     def seen(step: Any) -> dict[str, Any]:
         mask = {"image_attention_mask": step.ones(step.batch_size, step.seq_len, 1)}

@@ -17,7 +17,7 @@ from .reader import Reader
 
 __all__ = [
     "and_texts", "beside_text", "deepest", "document", "images", "of_one_size", "one_size", "paired", "pixels",
-    "sides_of", "squares", "vision_of",
+    "sides_of", "squares", "under_mask", "vision_of",
 ]  # fmt: skip
 
 USUAL = 224
@@ -37,6 +37,17 @@ def paired(config: Any) -> Reader:
 def beside_text(config: Any) -> Reader:
     """Return the reader of an encoder whose sequences are an image and a text each."""
     return Reader(_reads(config, each=True), pixels, of_one_size(config), reads_text=True)
+
+
+def under_mask(config: Any) -> Reader:
+    """Return the same of an encoder that takes the patches that a mask of pixels shows, here all of them: ViLT."""
+
+    def inputs(step: Any) -> dict[str, Any]:
+        seen = pixels(step)
+        height, width = seen["pixel_values"].shape[-2:]
+        return {**seen, "pixel_mask": torch.ones((step.batch_size, height, width), dtype=torch.long)}
+
+    return replace(beside_text(config), inputs=inputs, counts_on_host=True)
 
 
 def document(_config: Any) -> Reader:

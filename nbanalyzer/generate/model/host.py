@@ -8,14 +8,14 @@ alone is run for real, and is no work of the device.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch.fx.experimental import _config as symbolic
 
-__all__ = ["Host", "is_host_work", "tensors_in"]
+__all__ = ["Host", "goes_through_masks", "is_host_work", "tensors_in"]
 
 _UNCHECKED = "TRANSFORMERS_DISABLE_TORCH_CHECK"
 """The environment variable by which transformers leaves out checks of values, which the meta device does not have."""
@@ -104,7 +104,7 @@ def _places(indices: Any) -> list[Any]:
     found: list[Any] = []
     for index in indices:
         if isinstance(index, torch.Tensor) and index.device.type == "cpu" and index.dtype == torch.bool:
-            found += [torch.empty(int(index.sum()), dtype=torch.long, device="meta")] * index.dim()
+            found += [torch.empty(_number(index), dtype=torch.long, device="meta")] * index.dim()
         else:
             found.append(index)
     return found
@@ -112,9 +112,18 @@ def _places(indices: Any) -> list[Any]:
 
 def _require_as_many(tensor: torch.Tensor, mask: torch.Tensor, source: torch.Tensor) -> None:
     """Raise if a mask has other places than there are numbers to fill them: the meta device does not look."""
-    places = int(mask.sum()) * (tensor.numel() // mask.numel())  # a mask may be as wide as one number
+    places = _number(mask) * (tensor.numel() // mask.numel())  # a mask may be as wide as one number
     if places != source.numel():
         raise RuntimeError(f"the prompt has room for {places:,} numbers of what is read, which are {source.numel():,}")
+
+
+def _number(mask: torch.Tensor) -> int:
+    """Return how many places a mask has; it is often the same for every number of an embedding, thousands of times."""
+    times = 1
+    for dimension, (size, stride) in enumerate(zip(mask.shape, mask.stride(), strict=True)):
+        if stride == 0 and size > 1:
+            mask, times = mask.narrow(dimension, 0, 1), times * size
+    return int(torch.count_nonzero(mask)) * times
 
 
 def _on_meta(value: Any) -> Any:
@@ -129,13 +138,27 @@ def _on_meta(value: Any) -> Any:
 
 def tensors_in(value: Any) -> list[torch.Tensor]:
     """Return the tensors among an operation's arguments."""
-    if isinstance(value, torch.Tensor):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        return [tensor for one in value for tensor in tensors_in(one)]
-    return []
+    found: list[torch.Tensor] = []
+    _collect((value,), found)
+    return found
+
+
+def _collect(values: Iterable[Any], found: list[torch.Tensor]) -> None:
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            _collect(value, found)
+        elif isinstance(value, dict):
+            _collect(value.values(), found)
+
+
+def goes_through_masks(model: Any) -> bool:
+    """Return whether a model's code asks its masks, token by token, which others are seen: lengths say that."""
+    return getattr(model.config, "model_type", "") in _THROUGH_MASKS
+
+
+_THROUGH_MASKS = frozenset({"qwen4_exp", "qwen4_exp_text"})
 
 
 def is_host_work(results: list[torch.Tensor]) -> bool:

@@ -45,13 +45,32 @@ _FIELDS: Mapping[str, Mapping[str, str]] = {
     "bloom": {"n_embed": "hidden_size"},
     "falcon": {"n_embed": "hidden_size"},
     "lfm2": {"block_ff_dim": "intermediate_size"},
+    "kimi_k25": {"media_placeholder_token_id": "image_token_id"},
 }
 """Model type → fields that its class takes in place of its own, whatever these state."""
+
+_PARTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "kimi_k25": ("vision_config", {
+        "vt_hidden_size": "hidden_size", "vt_intermediate_size": "intermediate_size",
+        "vt_num_attention_heads": "num_attention_heads", "vt_num_hidden_layers": "num_hidden_layers",
+        "init_pos_emb_height": "pos_emb_height", "init_pos_emb_width": "pos_emb_width",
+        "init_pos_emb_time": "pos_emb_time",
+    }),
+}  # fmt: skip
+"""Model type → a part of its config, and the fields of that as its first code called them."""
 
 
 def _under_new_names(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a config with the class's own fields in place of older ones, which would hide changes of these."""
-    names = _FIELDS.get(str(config.get("model_type")), {})
+    model_type = str(config.get("model_type"))
+    part, names = _PARTS.get(model_type, ("", {}))
+    if isinstance(stated := config.get(part), Mapping):
+        config = {**config, part: _with_names(stated, names)}
+    return _with_names(config, _FIELDS.get(model_type, {}))
+
+
+def _with_names(config: Mapping[str, Any], names: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return fields under other names, those of them that say something."""
     old = {key: name for key, name in names.items() if config.get(key) is not None}
     if not old:
         return config

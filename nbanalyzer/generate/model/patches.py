@@ -7,6 +7,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+import msgspec
 import torch
 
 from nbanalyzer.templates.media import Media
@@ -15,7 +16,7 @@ from nbanalyzer.templates.template import Reads
 from .grids import on_grid
 from .reader import Inputs, Reader, image_token
 
-__all__ = ["codes", "enlarged", "rowed", "unified", "windowed", "with_class"]
+__all__ = ["codes", "enlarged", "rowed", "unified", "unscaled", "windowed", "with_class"]
 
 SHORTEST, LONGEST = 3, 11  # sides of a probe's images, in positions
 
@@ -33,15 +34,14 @@ def _reader(reads: Reads, inputs: Inputs, side: str, longest: int = LONGEST, **h
     return Reader(reads, inputs, draw, reads_text=True, looks=True, **how)
 
 
-def _with(reader: Reader, **fields: Any) -> Reader:
-    """Return a reader that says other things of what it reads."""
-    reads = reader.reads
-    return replace(reader, reads=Reads(**{name: getattr(reads, name) for name in reads.__struct_fields__} | fields))
-
-
 def enlarged(least: int, most: int) -> Callable[[Any], Reader]:
     """Return how models read images whose sides are made as long as a patch first: GLM-4V, Cosmos 3 Edge."""
-    return lambda config: _with(on_grid(least, most)(config), rule="enlarged grid")
+
+    def reader(config: Any) -> Reader:
+        plain = on_grid(least, most)(config)
+        return replace(plain, reads=msgspec.structs.replace(plain.reads, rule="enlarged grid"))
+
+    return reader
 
 
 def rowed(config: Any) -> Reader:
@@ -53,7 +53,7 @@ def rowed(config: Any) -> Reader:
         "merged_patches": f"{{image_patches}} // {merge} ** 2",
         "image_tokens": f"({{image_rows}} // {merge}) * ({{image_columns}} // {merge} + 1)",
     }
-    return _with(reader, variables=variables)
+    return replace(reader, reads=msgspec.structs.replace(reader.reads, variables=variables))
 
 
 def unified(config: Any) -> Reader | None:
@@ -152,6 +152,31 @@ def windowed(config: Any) -> Reader:
     vision = config.vision_config
     several = 3 * vision.pos_emb_height // (2 * vision.merge_size)  # in one window, all attend to all
     return _reader(reads, inputs, side, max(LONGEST, several), held=held)
+
+
+def unscaled(config: Any) -> Reader:
+    """Return the reader of a model that cuts images into patches as they are, with one column more: Inkling."""
+    vision, patch = config.vision_config, "{vision_patch_size}"
+    variables = {
+        "image_rows": f"ceil({{image_height}} / {patch})",
+        "image_columns": f"{{image_width}} // {patch} + 1",
+        "image_tokens": "{image_rows} * {image_columns}",
+    }
+    reads = Reads(
+        what="images", rule="any size", sizes={"factor": patch}, variables=variables, positions="{image_tokens}"
+    )
+
+    def inputs(step: Any) -> dict[str, Any]:
+        own, media = step.model.config.vision_config, step.media
+        count = -(-media.image_height // own.patch_size) * (media.image_width // own.patch_size + 1)
+        shape = (own.temporal_patch_size, own.patch_size, own.patch_size, own.num_channels)
+        return {
+            "input_ids": step.prompt(image_token(step.model.config)),
+            "pixel_values": step.floats(media.num_images * count, *shape),
+        }
+
+    held = ("patch_size", "temporal_patch_size", "num_channels")  # widths of layers are planned from them
+    return _reader(reads, inputs, patch, held=held, least=(2, vision.num_hidden_layers))
 
 
 def with_class(_config: Any) -> Reader:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from nbanalyzer.generate.model.routing import expert_names, experts_in
 from nbanalyzer.generate.model.subject import NOTHING, Subject, UnrunnableError
 from nbanalyzer.generate.trace.layers import Depth
 from nbanalyzer.generate.trace.recorder import trace
-from nbanalyzer.generate.trace.scope import Kept, Scope
+from nbanalyzer.generate.trace.scope import Kept, Operand, Scope
 from nbanalyzer.generate.trace.tensors import kept
 from nbanalyzer.templates.media import OF_RUN, Media, evaluated
 
@@ -37,6 +37,7 @@ class Observation:
         subject: the model that was run.
         real: whether the config is the model's own, but for its depth.
         shares: the numbers between 0 and 1 in the config, such as the part of a head that is rotated.
+        places: place in the cache → path of the module that appended there.
 
     """
 
@@ -47,6 +48,7 @@ class Observation:
     subject: Subject
     real: bool
     shares: frozenset[float] = frozenset()
+    places: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def tokens(self) -> int:
@@ -97,18 +99,40 @@ def observe(
                 if step.untouched:
                     continue  # some go on one token at a time only
                 break
+            if logits < step.seq_len:
+                _join_rows(root)
             runtime = {"batch_size": step.batch_size, "seq_len": step.seq_len, "cache_len": step.cache_len}
             runtime |= {"encoder_len": step.encoder_len} if step.has_encoder and subject.reader is None else {}
             runtime["num_logits"] = logits if step.picks_logits else step.seq_len
-            found.append(
-                Observation(runtime | values | read, root, tuple(kept(step.after)), parameters, subject, real, shares)
-            )
+            seen = runtime | values | read
+            stays = tuple(kept(step.after))
+            found.append(Observation(seen, root, stays, parameters, subject, real, shares, step.places))
             if like is not None and len(found) == 1 and structure(found[0]) != like:
                 return []
     finally:
         if subject.device != "meta":
             model.to("meta")  # what was seen holds on to the modules, which need no memory any more
     return found
+
+
+def _join_rows(scope: Scope) -> None:
+    """Make products of several sequences with one weight what they are of all tokens: one of all rows.
+
+    The last positions of several sequences are no matrix in memory, for which alone PyTorch does not join them. It
+    reads and computes the same.
+    """
+    for operation in scope.operations():
+        if operation.name == "bmm" and operation.inputs[1].size == "w_bytes" and operation.inputs[1].stored[0] == 1:
+            left, weight = operation.inputs
+            operation.name = "mm"
+            operation.inputs = (_of_all(left), weight._replace(shape=weight.shape[1:], stored=weight.stored[1:]))
+            operation.outputs = (_of_all(operation.outputs[0]),)
+
+
+def _of_all(rows: Operand) -> Operand:
+    """Return a batch of matrices as one of all their rows."""
+    batch, each, width = rows.shape
+    return rows._replace(shape=(batch * each, width), stored=(batch * each, width))
 
 
 def shapes_of(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:

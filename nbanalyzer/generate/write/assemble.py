@@ -82,7 +82,7 @@ class Assembly(Sizes):
                     parameters=str(self.parameters(left)),
                 )
             )
-        return (*children, *self._layers(layers))
+        return _placed(children, self._layers(layers))
 
     def _layers(self, layers: Mapping[str, Sequence[str]]) -> list[Composite]:
         """Return a node for each layer with parameters that stand at none of its calls."""
@@ -107,7 +107,7 @@ class Assembly(Sizes):
                 result += self._slot(child, path, where, previous)
                 continue
             inner = self.ownership.path(child, path)
-            if not child.alike and self._reads and (kernels := self._loop(child, inner, seen)):
+            if not child.alike and (kernels := self._loop(child, inner, seen)):
                 result += [
                     kernel if seen == where else self._conditional(kernel, seen, where, inner) for kernel in kernels
                 ]
@@ -125,7 +125,7 @@ class Assembly(Sizes):
     def _loop(self, node: Node, path: str, where: frozenset[int]) -> list[Composite]:
         """Return the turns of a loop that differ in their sizes as one kernel, of calls of a module or a function."""
         turns = [scope for scopes in node.calls.values() for scope in scopes]
-        if not node.is_module and any(isinstance(child, Scope) for scope in turns for child in scope.children):
+        if self._is_needless(node) or (not node.is_module and any(map(_calls_a_module, turns))):
             return []
         slots: dict[tuple[str, str, int], Slot] = {}
         for index, scopes in node.calls.items():
@@ -143,7 +143,7 @@ class Assembly(Sizes):
                 name=name_of(node),
                 module=node.target,
                 parameters=str(self.parameters(own)) if own else "",
-                sub_kernels=(*_distinct(kernels), *self._layers(layers)),
+                sub_kernels=_placed(_distinct(kernels), self._layers(layers)),
             )
         ]
 
@@ -158,8 +158,8 @@ class Assembly(Sizes):
         tell(f"finding formulas of {path}", self.ownership.taken)
         if bound := self.binder.bound(node, path):
             return bound
-        if node.target.rpartition(".")[0] == MASKS and not self._eager:
-            return None  # a fused kernel needs no mask
+        if self._is_needless(node):
+            return None
         children = self._children(node, path, where)
         own, layers = self._own(node, path)
         if not children and not own and not layers:
@@ -168,8 +168,12 @@ class Assembly(Sizes):
             name=name_of(node) if node.name.isdigit() else node.name,
             module=node.target if children else "",
             parameters=str(self.parameters(own)) if own else "",
-            sub_kernels=(*children, *self._layers(layers)),
+            sub_kernels=_placed(children, self._layers(layers)),
         )
+
+    def _is_needless(self, node: Node) -> bool:
+        """Return whether a call makes a mask that no kernel needs: attention is fused."""
+        return node.target.rpartition(".")[0] == MASKS and not self._eager
 
     @cached_property
     def _eager(self) -> bool:
@@ -296,6 +300,12 @@ class Assembly(Sizes):
         return [main, more]
 
 
+def _calls_a_module(scope: Scope) -> bool:
+    """Return whether something is called in a scope that may have parameters."""
+    inside = [child for child in scope.children if isinstance(child, Scope)]
+    return any(child.module is not None or _calls_a_module(child) for child in inside)
+
+
 _JOINS = ("cat", "stack")
 
 
@@ -366,6 +376,17 @@ def _empty(kernel: Kernel) -> bool:
     if isinstance(kernel, Composite):
         return False
     return kernel.flops == kernel.memory_access.read == kernel.memory_access.write == "0"
+
+
+def _placed(kernels: Sequence[Kernel], layers: Sequence[Composite]) -> tuple[Kernel, ...]:
+    """Return kernels, and layers with parameters alone: in the first call of a layer, if that stands here."""
+    own = {layer.name: msgspec.structs.replace(layer, name="other_parameters") for layer in layers}
+    result: list[Kernel] = []
+    for kernel in kernels:
+        if isinstance(kernel, Composite) and kernel.sub_kernels and kernel.name in own:
+            kernel = msgspec.structs.replace(kernel, sub_kernels=(*kernel.sub_kernels, own.pop(kernel.name)))
+        result.append(kernel)
+    return (*result, *(layer for layer in layers if layer.name in own))
 
 
 def _distinct(kernels: list[Kernel]) -> list[Kernel]:

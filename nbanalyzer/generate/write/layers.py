@@ -95,22 +95,31 @@ def collapsed(
 
 
 def of_layers(
-    state: Mapping[tuple[str, int], Formula], stacks: Sequence[Stack], kept: int
+    state: Mapping[tuple[str, int], Formula], stacks: Sequence[Stack], kept: int, seen: Mapping[int, str]
 ) -> dict[tuple[str, int], Formula]:
     """Return (name, layer) → bytes of what is kept there, where a layer may have several of a cache's `kept` places.
 
-    They follow each other; or, where all layers run several times, those of a pass do.
+    Which those are, was `seen`: place → path of the module that appended there. Where it was not, they follow each
+    other; or, where all layers run several times, those of a pass do.
     """
     keeper = _keeper(stacks)
-    each, rest = divmod(kept, len(keeper.alike)) if keeper else (1, 0)
-    if each < 2 or rest:
+    if keeper is None or kept <= len(keeper.alike):
         return dict(state)
-    parts: dict[tuple[str, int], list[Formula]] = {}
     places = sorted({place for _, place in state})
-    in_turn = places != list(range(len(places)))  # of few layers, a pass leaves the places of the others out
+    layer_of = {
+        place: int(number)
+        for place in places
+        if (number := seen.get(place, "").removeprefix(f"{keeper.path}.").partition(".")[0]).isdigit()
+    }
+    if len(layer_of) < len(places):
+        each, rest = divmod(kept, len(keeper.alike))
+        if each < 2 or rest:
+            return dict(state)
+        in_turn = places != list(range(len(places)))  # of few layers, a pass leaves the places of the others out
+        layer_of = {place: place % len(keeper.alike) if in_turn else place // each for place in places}
+    parts: dict[tuple[str, int], list[Formula]] = {}
     for (name, place), formula in state.items():
-        layer = place % len(keeper.alike) if in_turn and keeper else place // each
-        parts.setdefault((name, layer), []).append(formula)
+        parts.setdefault((name, layer_of[place]), []).append(formula)
     return {key: added(formulas) for key, formulas in parts.items()}
 
 

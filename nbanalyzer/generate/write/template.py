@@ -41,7 +41,7 @@ from .assemble import Assembly
 from .cache_state import by_layer, gap_of
 from .layers import collapsed, kinds_of, of_layers, state_of
 from .plans import in_kernels, plans_of
-from .variants import Eager, eager_of, has_eager, with_absorbed, with_eager
+from .variants import Eager, attends_in_pieces, eager_of, has_eager, with_absorbed, with_eager
 
 __all__ = ["GapError", "build_template", "stated", "with_plans"]
 
@@ -133,7 +133,8 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
             # A tower may attend in another way, which no template says.
             layered = offered if subject.reader is None or has_eager(offered) else layered
     layered = with_absorbed(layered)
-    states = of_layers(states, found, 1 + max((one.layer for one in kept(first.after)), default=-1))
+    places = 1 + max((one.layer for one in kept(first.after)), default=-1)
+    states = of_layers(states, found, places, space.usual[0].places)
     with part_of(0.9, 1):
         kinds = kinds_of(layered, states, found)
         repeats = counts(subject, found, kinds, fields)
@@ -213,6 +214,8 @@ def _eager(space: Space) -> Eager | None:
     """Return the eager variant of a model that was traced with fused attention, None if it has none."""
     operations = space.usual[0].root.operations()
     if not any(operation.name == "scaled_dot_product_attention" for operation in operations):
+        return None
+    if attends_in_pieces(space.usual if space.subject.reader is not None else space.usual[:PLAIN_RUNS]):
         return None
     try:
         eager = base_runs(space.subject, space.depth, space.cases, "eager", most=PLAIN_RUNS)

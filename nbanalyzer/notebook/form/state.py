@@ -11,6 +11,7 @@ from typing import Any
 from nbanalyzer.analysis.communication import ONE_NODE, Communication
 from nbanalyzer.analysis.options import COMMUNICATION
 from nbanalyzer.analysis.populate import Source, populate
+from nbanalyzer.costs.count import shortest
 from nbanalyzer.costs.passes import PHASES
 from nbanalyzer.costs.run import ENGINE, MAX_SIZE, MESH, REQUEST, SWITCHES, Run
 from nbanalyzer.errors import InputError, NBAnalyzerError, UnknownNameError, quote
@@ -20,7 +21,7 @@ from nbanalyzer.hardware.accelerators import hardware as find_hardware
 from nbanalyzer.hardware.profiles import TYPICAL, Profile, profiles
 from nbanalyzer.hardware.profiles import profile as find_profile
 from nbanalyzer.templates import catalog
-from nbanalyzer.templates.template import Composite
+from nbanalyzer.templates.template import Composite, ModelTemplate
 from nbanalyzer.templates.validity import changeable
 
 from . import lifecycle
@@ -126,7 +127,7 @@ def capabilities(model: Source) -> Capabilities:
 
 
 def _capabilities(model: Source) -> Capabilities:
-    analysis = populate(model, seq_len=1)
+    analysis = populate(model, **(shortest(model) if isinstance(model, ModelTemplate) else {"seq_len": 1}))
     variants = {name for node in analysis.nodes if isinstance(node.kernel, Composite) for name in node.kernel.variants}
     first, *others = SWITCHES["attn"].choices
     attentions = {first: first} | {name: name for name in others if name in variants}
