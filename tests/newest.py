@@ -95,6 +95,17 @@ NEWEST: dict[str, dict[str, Any]] = {
         "vision_config": WINDOWED,
         "audio_config": {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "out_hidden_size": 64},
     },
+    "inkling_mm_model": {
+        "model_type": "inkling_mm_model", "architectures": ["InklingForConditionalGeneration"], "image_token_id": 7,
+        "audio_token_id": 8, "image_bos_token_id": 5, "audio_bos_token_id": 6,
+        "text_config": {
+            **TEXT, "model_type": "inkling_text", "num_hidden_layers": 6, "swa_num_attention_heads": 4,
+            "swa_num_key_value_heads": 4, "swa_head_dim": 16, "sliding_window_size": 16, "d_rel": 4, "rel_extent": 24,
+            "moe_intermediate_size": 24, "n_routed_experts": 8, "num_experts_per_tok": 2, "n_shared_experts": 2,
+        },
+        "vision_config": {"patch_size": 12, "num_hidden_layers": 5, "hidden_size": 48, "text_hidden_size": 64},
+        "audio_config": {"n_mel_bins": 8, "mel_vocab_size": 16, "text_hidden_size": 64},
+    },
     "inkling2": {
         "model_type": "inkling2", "architectures": ["Inkling2ForConditionalGeneration"], "image_token_id": 7,
         "text_config": {
@@ -102,6 +113,20 @@ NEWEST: dict[str, dict[str, Any]] = {
             "swa_num_attention_heads": 4, "swa_num_key_value_heads": 2, "swa_head_dim": 16, "sliding_window_size": 16,
             "d_rel": 4, "rel_extent": 24, "moe_intermediate_size": 24, "n_routed_experts": 8, "num_experts_per_tok": 2,
             "eos_token_id": 2,
+        },
+        "vision_config": {
+            "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "patch_size": 10,
+            "posemb_grid_size": 6, "projection_hidden_dim": 72, "text_hidden_size": 64,
+        },
+    },
+    "inkling2_loop": {
+        "model_type": "inkling2_loop", "architectures": ["Inkling2LoopForConditionalGeneration"], "image_token_id": 7,
+        "text_config": {
+            **TEXT, "model_type": "inkling2_loop_text", "num_hidden_layers": 3, "unpadded_vocab_size": 110,
+            "swa_num_attention_heads": 4, "swa_num_key_value_heads": 2, "swa_head_dim": 16, "sliding_window_size": 16,
+            "d_rel": 4, "rel_extent": 24, "moe_intermediate_size": 24, "n_routed_experts": 8, "num_experts_per_tok": 2,
+            "eos_token_id": 2, "layer_types": ["hybrid", "hybrid_sliding", "hybrid"], "n_layers_per_attn_res_block": 1,
+            "loop_layer_index_start": 1, "loop_layer_index_end": 2, "loop_num_passes": 2, "loop_gate_rank": 12,
         },
         "vision_config": {
             "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "patch_size": 10,
@@ -126,6 +151,18 @@ NEWEST: dict[str, dict[str, Any]] = {
             "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 2,
             "feature_size": 16, "downsample_hidden_size": 8, "adapter_input_size": 32, "adapter_out_dim": 64,
         },
+    },
+    "qwen4_exp": {
+        "model_type": "qwen4_exp", "architectures": ["Qwen4ExpForConditionalGeneration"], "image_token_id": 7,
+        "video_token_id": 8,
+        "text_config": {
+            **TEXT, "model_type": "qwen4_exp_text", "num_hidden_layers": 4, "head_dim": 32, "rope_parameters": ROPE,
+            "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 16,
+            "linear_value_head_dim": 24, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24,
+            "shared_expert_intermediate_size": 40, "hc_count": 2, "hc_lowrank": 12, "indexer_n_heads": 3,
+            "indexer_kv_heads": 1, "indexer_head_dim": 40, "indexer_budget": 24, "indexer_compress_ratio": 4,
+        },
+        "vision_config": {**GRID, "patch_size": 16, "num_position_embeddings": 64},
     },
     "vilt": {
         "model_type": "vilt", "architectures": ["ViltForQuestionAnswering"], "vocab_size": 120, "hidden_size": 48,

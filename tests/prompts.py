@@ -152,7 +152,7 @@ PROMPTS: dict[str, dict[str, Any]] = {
         },
         "audio_config": {
             "d_model": 48, "encoder_ffn_dim": 80, "encoder_attention_heads": 4, "encoder_layers": 2, "num_mel_bins": 8,
-            "output_dim": 64, "n_window": 10, "downsample_hidden_size": 24,
+            "output_dim": 64, "downsample_hidden_size": 24, "n_window_infer": 400,
         },
     },
 }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wholes import MORE, TEXT, TOWER
+from wholes import MORE, SOUND, TEXT, TOWER
 
 CLIP: dict[str, Any] = {**TOWER, "num_frames": 4}
 
@@ -53,6 +53,22 @@ SOUNDS: dict[str, dict[str, Any]] = {
     },
     "qwen3_asr_wide": {  # a window of its tower that is wider than texts
         **MORE["qwen3_asr"], "audio_config": {**MORE["qwen3_asr"]["audio_config"], "n_window_infer": 800},
+    },
+    "speech_encoder_decoder": {  # what the decoder reads is made shorter by convolutions of an adapter
+        "model_type": "speech-encoder-decoder", "architectures": ["SpeechEncoderDecoderModel"],
+        "is_encoder_decoder": True,
+        "encoder": {**SOUND, "model_type": "wav2vec2", "add_adapter": True, "num_adapter_layers": 2},
+        "decoder": {
+            "model_type": "mbart", "d_model": 48, "decoder_layers": 2, "decoder_attention_heads": 4, "vocab_size": 120,
+            "decoder_ffn_dim": 96, "max_position_embeddings": 512, "is_decoder": True, "add_cross_attention": True,
+        },
+    },
+    "granite_speech5": {  # attends in blocks at three lengths
+        "model_type": "granite_speech5_ctc", "architectures": ["GraniteSpeech5ForCTC"], "vocab_size": 60,
+        "encoder_config": {
+            "vocab_size": 60, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 5, "context_size": 12,
+            "num_attention_heads": 4, "num_mel_bins": 10, "max_position_embeddings": 20, "conv_kernel_size": 5,
+        },
     },
     "omniasr_ctc": {
         "model_type": "omniasr_ctc", "architectures": ["OmniASRForCTC"], "vocab_size": 33, "audio_config": HEARD,

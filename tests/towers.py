@@ -54,3 +54,37 @@ TOWERS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 """One of each family."""
+
+_OF_64 = {"image_size": 64, "num_labels": 5}
+STAGES: dict[str, dict[str, Any]] = {
+    "swin_in_pairs": {
+        **_OF_64, "model_type": "swin", "architectures": ["SwinForImageClassification"], "patch_size": 4,
+        "embed_dim": 16, "depths": [2, 6], "num_heads": [2, 4], "window_size": 4,
+    },
+    "segformer": {
+        **_OF_64, "model_type": "segformer", "architectures": ["SegformerForImageClassification"],
+        "depths": [1, 2, 3, 1], "hidden_sizes": [8, 16, 24, 32], "num_attention_heads": [1, 2, 3, 4],
+    },
+    "pool_former": {
+        **_OF_64, "model_type": "poolformer", "architectures": ["PoolFormerForImageClassification"],
+        "depths": [2, 3, 2, 1], "hidden_sizes": [8, 16, 24, 32],
+    },
+    "resnet_in_rows": {
+        "model_type": "resnet", "architectures": ["ResNetForImageClassification"], "embedding_size": 8,
+        "hidden_sizes": [16, 32], "depths": [4, 2], "num_labels": 5,
+    },
+    "levit": {
+        **_OF_64, "model_type": "levit", "architectures": ["LevitForImageClassification"],
+        "hidden_sizes": [16, 24, 32], "num_attention_heads": [2, 3, 4], "depths": [2, 2, 2], "key_dim": [8, 8, 8],
+    },
+    "detr": {
+        "model_type": "detr", "architectures": ["DetrForObjectDetection"], "use_timm_backbone": False, "d_model": 32,
+        "encoder_layers": 4, "decoder_layers": 4, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "num_queries": 9,
+        "backbone_config": {
+            "model_type": "resnet", "embedding_size": 16, "hidden_sizes": [16, 32], "depths": [3, 2],
+            "out_features": ["stage2"],
+        },
+    },
+}  # fmt: skip
+"""Towers of stages, each of its own width, that repeat a block or two."""

@@ -136,8 +136,15 @@ def with_media(template: ModelTemplate, params: ModelParams, run: Run) -> ModelP
             raise InputError(f"not modelled: {axis} for {template.model_id or 'a model'}, which reads {reads.what}")
     if reads is None:
         for name, value in given.items():
+            if template.part.startswith("the text part"):
+                raise InputError(f"{name}={value} is not counted: this is {template.part}; leave it out")
             raise InputError(f"{name}={value} changes nothing: this model reads text alone")
         return params
+    if run.audio_seconds is not None and reads.what != "sound" and not reads.audio_positions and hears(template.config):
+        raise InputError(
+            f"audio_seconds={run.audio_seconds:g} is not counted: this model reads sound as well as {reads.what}, and "
+            "of what reads it the parameters alone are counted; leave it out, and have seq_len count its positions"
+        )
     media, note = fitted(reads, params, run.images, run.image_size, run.audio_seconds)
     values = {name: whole(value) for name, value in evaluated(reads, params, media).items()}
     taken = positions_of(reads, params, media, run.batch_size)
@@ -149,6 +156,11 @@ def with_media(template: ModelTemplate, params: ModelParams, run: Run) -> ModelP
     found = ModelParams({**params, **values}, params.model_type, params.unknown, params.defaults)
     found.note = note
     return found
+
+
+def hears(config: Mapping[str, Any]) -> bool:
+    """Return whether a config has a part that reads sound."""
+    return any(isinstance(config.get(name), Mapping) for name in ("audio_config", "sound_config"))
 
 
 def fused(costs: Costs) -> Costs:

@@ -24,10 +24,10 @@ from nbanalyzer.templates.config_files import with_labels
 
 __all__ = [
     "KINDS", "MASKS", "Kind", "UnknownConventionError", "appends", "architectures", "build", "cache_argument",
-    "cache_in", "config_classes", "default_of", "distribute", "encoded_inputs", "exported", "fused_attention_switch",
-    "has_plain_head", "headed", "kept_in_fp32", "main_input", "model_class", "multimodal", "parameters_of_forward",
-    "plans", "quiet", "reads_media", "reads_text", "release", "takes_cache", "text_class", "tied_weights",
-    "vocabulary", "wants_choices", "wants_padding", "whole_class",
+    "cache_in", "config_classes", "default_of", "distribute", "encoded_inputs", "exported", "filed_class",
+    "fused_attention_switch", "is_filed", "kept_in_fp32", "main_input", "model_class",
+    "multimodal", "parameters_of_forward", "plans", "quiet", "reads_media", "reads_text", "release", "takes_cache",
+    "text_class", "tied_weights", "vocabulary", "wants_choices", "wants_padding", "whole_class",
 ]  # fmt: skip
 
 Kind = Literal["causal", "seq2seq", "masked"]
@@ -78,10 +78,9 @@ def default_of(config: Any, field: str) -> Any:
     """Return what a config's class says in a field by default, None if nothing, or if that follows from others."""
     try:
         with quiet():
-            found = with_labels(type(config)().to_dict()).get(field)
+            return with_labels(type(config)().to_dict()).get(field)
     except Exception:  # noqa: BLE001 - a class may need some fields
         return None
-    return found
 
 
 @cache
@@ -89,8 +88,7 @@ def architectures(kind: Kind) -> Mapping[str, str]:
     """Return model type → name of its class, of all types that have a model of this kind."""
     from transformers.models.auto import modeling_auto
 
-    name = KINDS[kind][1]
-    found = getattr(modeling_auto, name, None)
+    found = getattr(modeling_auto, name := KINDS[kind][1], None)
     if found is None:
         raise _unknown(f"mapping {name}", modeling_auto.__name__)
     # Of a type with several classes, the first is what the automatic class builds.
@@ -130,10 +128,14 @@ def reads_text(model_class: type[Any]) -> bool:
 
 def multimodal(model_type: str) -> type[Any] | None:
     """Return the class of the models of a type that read images and text, None if transformers has none."""
+    return filed_class(model_type, "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES")
+
+
+def filed_class(model_type: str, mapping: str = "MODEL_MAPPING_NAMES") -> type[Any] | None:
+    """Return the class that one of transformers' mappings has first for a model type, None if there is none."""
     from transformers.models.auto import modeling_auto
 
-    name = "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES"
-    found = getattr(modeling_auto, name, {}).get(model_type)
+    found = getattr(modeling_auto, mapping, {}).get(model_type)
     return exported(found if isinstance(found, str) else next(iter(found))) if found else None
 
 
@@ -143,14 +145,19 @@ _WHOLE = ("IMAGE_TEXT_TO_TEXT", "SPEECH_SEQ_2_SEQ", "ZERO_SHOT_IMAGE_CLASSIFICAT
 
 def whole_class(model_type: str) -> type[Any] | None:
     """Return the class of the models of a type that read images or sound, None if transformers files none."""
-    from transformers.models.auto import modeling_auto
-
     for name in (*(f"MODEL_FOR_{kind}_MAPPING_NAMES" for kind in _WHOLE), "MODEL_MAPPING_NAMES"):
-        found = getattr(modeling_auto, name, {}).get(model_type)
-        class_ = exported(found if isinstance(found, str) else next(iter(found))) if found else None
+        class_ = filed_class(model_type, name)
         if class_ is not None and (main_input(class_) != "input_ids" or reads_media(class_)):
             return class_
     return None
+
+
+def is_filed(model_class: type[Any], *purposes: str) -> bool:
+    """Return whether transformers files a class under one of these purposes, as its mappings call them."""
+    from transformers.models.auto import modeling_auto
+
+    names = (f"MODEL_FOR_{purpose}{rest}" for purpose in purposes for rest in ("_MAPPING_NAMES", "_NAMES"))
+    return any(model_class.__name__ in getattr(modeling_auto, name, {}).values() for name in names)
 
 
 def main_input(model_class: type[Any]) -> str:
@@ -167,59 +174,12 @@ def reads_media(model_class: type[Any]) -> bool:
 
 def text_class(model_type: str, whole: type[Any] | None) -> type[Any] | None:
     """Return the class of models without a head for a text part's type, found in the code of the `whole` if need be."""
-    from transformers.models.auto import modeling_auto
-
-    name = modeling_auto.MODEL_MAPPING_NAMES.get(model_type)
-    if found := exported(name if isinstance(name, str) else ""):
+    if found := filed_class(model_type):
         return found
     near = vars(sys.modules[whole.__module__]).values() if whole is not None else ()
     models = (class_ for class_ in near if isinstance(class_, type) and issubclass(class_, torch.nn.Module))
     own = (one for one in models if getattr(getattr(one, "config_class", None), "model_type", "") == model_type)
     return next((class_ for class_ in own if class_.__name__.endswith("TextModel") and reads_text(class_)), None)
-
-
-def has_plain_head(model_class: type[Any]) -> bool:
-    """Return whether a multimodal model puts a linear head on its text model, which may be its embedding."""
-    embeds = (getattr(model_class, "_tied_weights_keys", None) or {}).get("lm_head.weight", "")
-    return str(embeds).startswith("model.language_model.")
-
-
-@cache
-def headed(text: Any) -> type[Any]:
-    """Return the class of a text model with a head of hidden_size × vocab_size, as multimodal models put it on."""
-    from transformers import PreTrainedModel
-
-    base: Any = next(class_ for class_ in text.__mro__[1:] if issubclass(class_, PreTrainedModel))
-
-    class Headed(base):  # type: ignore[misc]
-        config_class = text.config_class
-
-        def __init__(self, config: Any) -> None:
-            super().__init__(config)
-            self.model = text(config)
-            self.lm_head = torch.nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-            embedding = self.model.get_input_embeddings()
-            name = next(name for name, module in self.named_modules() if module is embedding)
-            self._tied_weights_keys = {"lm_head.weight": f"{name}.weight"}
-            self.post_init()
-
-        def get_input_embeddings(self) -> Any:
-            return self.model.get_input_embeddings()
-
-        def get_output_embeddings(self) -> Any:
-            return self.lm_head
-
-        def forward(self, *args: Any, logits_to_keep: int = 0, **inputs: Any) -> dict[str, Any]:
-            output = self.model(*args, **inputs)
-            return {**output, "logits": self.lm_head(output.last_hidden_state[:, -logits_to_keep:, :])}
-
-    takes = inspect.signature(text.forward)
-    keep = inspect.Parameter("logits_to_keep", inspect.Parameter.KEYWORD_ONLY, default=0)
-    named = [parameter for parameter in takes.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
-    Headed.forward.__signature__ = takes.replace(parameters=[*named, keep])  # type: ignore[attr-defined]
-    Headed.__module__ = text.__module__
-    Headed.__name__ = Headed.__qualname__ = f"{text.__name__} + lm_head"
-    return Headed
 
 
 def wants_choices(model_class: type[Any]) -> bool:

@@ -8,7 +8,7 @@ with the configs: `nbanalyzer.templates.config`, and ``FAMILIES`` in `nbanalyzer
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "FIXED_CHUNKS",
     "HALVINGS",
     "LIMITS",
+    "POOLS",
     "SIMILAR",
     "STATES",
     "Hint",
@@ -55,6 +56,9 @@ LIMITS = (
 )
 """Fields that limit how many tokens are attended to, or go to an expert: probes have values below their texts."""
 
+POOLS = (Hint("^indexer_compress_ratio$", "qwen4_exp_text", other="^indexer_budget$"),)
+"""Fields that say how many tokens are scored as one; the other says how many tokens are taken by their scores."""
+
 CONVOLUTIONS = (Hint("conv|kernel", "mamba2"),)
 """Fields that say how many tokens a convolution sees: a step with fewer does something else."""
 
@@ -86,6 +90,33 @@ def _stages(name: str) -> str:
 
 _POWERS = " + ".join(f"{2**power} * ({{num_heads}} >= {2 ** (power + 1)})" for power in range(9))
 
+
+def _of_step(upto: Callable[[str], str]) -> str:
+    """Return what is added up over the new tokens, from what the first tokens of a text come to, as many as are named.
+
+    The first sees one token, itself, the last all of them.
+    """
+    return f"{upto('({cache_len} + {seq_len})')} - {upto('{cache_len}')}"
+
+
+def _pools(seen: str) -> str:
+    return f"({seen} // <field> * (2 * {seen} + 2 - <field> * ({seen} // <field> + 1)) // 2)"
+
+
+def _pools_taken(seen: str) -> str:
+    return f"({_pools(f'min({seen}, <other> - 1)')} + <other> // <field> * max({seen} - <other> + 1, 0))"
+
+
+def _left_over(seen: str) -> str:
+    rest = f"({seen} % <field>)"
+    return f"(({seen} // <field> * <field> * (<field> - 1) + {rest} * ({rest} + 1)) // 2)"
+
+
+def _before_a_pool(seen: str) -> str:
+    few = f"min({seen}, <field> - 1)"
+    return f"({few} * ({few} + 1) // 2)"
+
+
 EXPRESSIONS = (
     # What a sliding window or a chunk leaves of the cache; not that of a tower, which may be wider than any text here.
     Hint("^(?!(vision|audio)_).*window", "mistral", _KEPT),
@@ -96,6 +127,17 @@ EXPRESSIONS = (
     Hint("^local_radius$", "longt5", ("<field> + 1", "ceil({encoder_len} / (<field> + 1))")),
     Hint("^mem_len$", "xlnet", ("min({cache_len}, <field>)", "min({cache_len} + {seq_len}, <field>)")),
     Hint("^index_topk$", "deepseek_v32", ("min({cache_len} + {seq_len}, <field>)",)),
+    # What new tokens see, where several are scored as one: whole ones, those that are taken, tokens left over, those
+    # that are seen before there is a whole one; and how many see one.
+    Hint(
+        "^indexer_compress_ratio$",
+        "qwen4_exp_text",
+        (
+            *map(_of_step, (_pools, _pools_taken, _left_over, _before_a_pool)),
+            _of_step(lambda seen: f"max({seen} - <field> + 1, 0)"),
+        ),
+        other="^indexer_budget$",
+    ),
     # The chunks that a scan works in.
     Hint("^(?!attention_).*chunk_size$", "mamba2", ("ceil({seq_len} / <field>)",)),
     # The size of a head, where no field states it.

@@ -16,7 +16,8 @@ from nbanalyzer.files import convert
 from nbanalyzer.generate.check.equality import checked
 from nbanalyzer.generate.check.oracle import parameters
 from nbanalyzer.generate.model.choice import kind_of
-from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.generate.model.makers import made_by
+from nbanalyzer.generate.model.subject import Subject, UnrunnableError
 from nbanalyzer.generate.probe.fields import last, says_which_layer
 from nbanalyzer.generate.write.template import build_template
 from nbanalyzer.progress import part_of
@@ -52,7 +53,7 @@ def generate(model: object, config: object, model_id: str, job: Job) -> ModelTem
         subject, model_id = subject_of(model, config, model_id)
     with _reported(model_id, job):
         _require_taken(subject)
-        with part_of(0, BUILDING), _sizes_named(subject):
+        with part_of(0, BUILDING), _sizes_named(subject), _makers_named(subject):
             template = build_template(subject, model_id)
         job.tell("checking", BUILDING)
         with part_of(BUILDING, 1):
@@ -125,6 +126,17 @@ def _sizes_named(subject: Subject) -> Iterator[None]:
             f"{' and '.join(sizes)} {'is' if len(sizes) == 1 else 'are'} 0, and a part of the model would have nothing "
             "in it: a size is 1 or more, or null where the model can do without"
         ) from None
+
+
+@contextmanager
+def _makers_named(subject: Subject) -> Iterator[None]:
+    """Say of a model that makes sound, and does not run on tokens, what it is."""
+    try:
+        yield
+    except UnrunnableError as error:
+        if makes := made_by(subject.model_class):
+            raise ConfigError(makes) from error
+        raise
 
 
 def subject_of(model: object, config: object = None, model_id: str = "") -> tuple[Subject, str]:

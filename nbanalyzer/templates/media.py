@@ -52,6 +52,11 @@ class Media(NamedTuple):
     shown_rows: int = 0
     shown_columns: int = 0
 
+    @property
+    def seen(self) -> Media:
+        """What is read without the sound."""
+        return self._replace(audio_samples=0)
+
 
 class Fitted(NamedTuple):
     """An image as a model takes it: its sides in pixels, and what it is laid on where it is cut into tiles."""
@@ -255,19 +260,17 @@ def fitted(
     if reads.what == "sound":
         if images or image_size is not None:
             raise InputError("images change nothing: this model reads sound")
-        given = reads.usual if seconds is None else seconds
-        if reads.most and given > reads.most:
-            raise InputError(f"audio_seconds={given:g}: this model reads {reads.most} seconds at most")
-        return Media(audio_samples=floor(given * SAMPLE_RATE)), ""
-    if seconds is not None:
+        return Media(audio_samples=_samples(reads, reads.usual if seconds is None else seconds)), ""
+    if seconds is not None and not reads.audio_positions:
         raise InputError(f"audio_seconds changes nothing: this model reads {reads.what}")
+    samples = _samples(reads, seconds or 0)
     if reads.each and images is not None:
         one = reads.what.removesuffix("s")
         raise InputError(f"images={images}: this model reads one {one} a sequence, so that batch_size says how many")
     count = 1 if reads.each else reads.usual if images is None else images
     sizes = {name: int(parse(text).evaluate(params)) for name, text in reads.sizes.items()}
     if count == 0 and image_size is None:
-        return Media(), ""
+        return Media(audio_samples=samples), ""
     own = (sizes["height"], sizes["width"]) if "height" in sizes else None
     if image_size is None and own is None:
         raise InputError('this model takes images of many sizes: say theirs, such as image_size="448x672"')
@@ -278,12 +281,19 @@ def fitted(
         note = f"{reads.what} of {height}x{width} are resized to {found.height}x{found.width}, as its processor does"
     if rows := found.canvas.rows:
         note = f"images of {height}x{width} are laid on {rows} x {found.canvas.columns} tiles, as its processor does"
-    return found.read(count), note
+    return found.read(count)._replace(audio_samples=samples), note
+
+
+def _samples(reads: Reads, seconds: float) -> int:
+    """Return how many samples so many seconds of sound are."""
+    if reads.most and seconds > reads.most:
+        raise InputError(f"audio_seconds={seconds:g}: this model reads {reads.most} seconds at most")
+    return floor(seconds * SAMPLE_RATE)
 
 
 def variables_of(reads: Reads) -> frozenset[str]:
     """Return the variables of a model that what it reads follows from."""
-    texts = (*reads.variables.values(), *reads.sizes.values(), reads.positions)
+    texts = (*reads.variables.values(), *reads.sizes.values(), reads.positions, reads.audio_positions or "0")
     return frozenset(name for text in texts for name in parse(text).variables) - {*reads.variables, *OF_RUN}
 
 
@@ -302,11 +312,12 @@ def described(reads: Reads, values: Mapping[str, Number]) -> str:
         return f"{count} of {values['video_frames']} frames of {size}" + (" each" if reads.each else "")
     if reads.each:
         return f"an image of {size} each"
-    return f"images {values['num_images']}" + (f" of {size}" if values["num_images"] else "")
+    heard = f", audio_seconds {float(values['audio_samples']) / SAMPLE_RATE:g}" if values.get("audio_samples") else ""
+    return f"images {values['num_images']}" + (f" of {size}" if values["num_images"] else "") + heard
 
 
 def positions_of(reads: Reads, params: Mapping[str, int], media: Media, batch_size: int) -> int:
-    """Return how many positions of a sequence images or sound take, of the sequence that has most.
+    """Return how many positions of a sequence images and sound take, of the sequence that has most.
 
     Args:
         reads: of the model's template.
@@ -316,15 +327,19 @@ def positions_of(reads: Reads, params: Mapping[str, int], media: Media, batch_si
 
     """
     values = {**params, **evaluated(reads, params, media)}
-    each = int(parse(reads.positions).evaluate(values)) if any(media) else 0
-    return each * (1 if reads.what == "sound" else -(-media.num_images // batch_size))
+    if reads.what == "sound":
+        return int(parse(reads.positions).evaluate(values)) if any(media) else 0
+    heard = int(parse(reads.audio_positions).evaluate(values)) if reads.audio_positions and media.audio_samples else 0
+    each = int(parse(reads.positions).evaluate(values)) if any(media.seen) else 0
+    return heard + each * -(-media.num_images // batch_size)
 
 
 def room_for(reads: Reads, params: Mapping[str, int], seq_len: int, batch_size: int) -> int | None:
     """Return how many images prompts have room for, of which `params` has the size; None if they take none of it."""
     media = Media(*(int(params[name]) for name in OF_RUN))
-    each = positions_of(reads, params, media._replace(num_images=1), 1)
-    return batch_size * (seq_len // each) if each else None
+    heard = positions_of(reads, params, media._replace(num_images=0), 1)
+    each = positions_of(reads, params, media._replace(num_images=1), 1) - heard
+    return batch_size * (max(seq_len - heard, 0) // each) if each else None
 
 
 def some(reads: Reads, params: Mapping[str, int]) -> Media:
@@ -334,17 +349,20 @@ def some(reads: Reads, params: Mapping[str, int]) -> Media:
     sizes = {name: int(parse(text).evaluate(params)) for name, text in reads.sizes.items()}
     side = sizes.get("factor", sizes.get("tile", 0))
     height, width = (sizes["height"], sizes["width"]) if "height" in sizes else (11 * side, 13 * side)
-    return RULES[reads.rule](height, width, sizes).read(3)
+    found = RULES[reads.rule](height, width, sizes).read(3)
+    return found._replace(audio_samples=10 * SAMPLE_RATE) if reads.audio_positions else found
 
 
 def evaluated(reads: Reads, params: Mapping[str, int], media: Media) -> dict[str, Number]:
     """Return the values of what a run reads, and of the variables that follow; 0 where they follow from nothing."""
     values: dict[str, Number] = dict(zip(OF_RUN, media, strict=True))
-    nothing = not any(media)
-    of_run = set(OF_RUN)
+    there = {"images": any(media.seen), "sound": media.audio_samples > 0}
+    of = {"images": {*OF_RUN} - {"audio_samples"}, "sound": {"audio_samples"}}
     for name, text in reads.variables.items():
         formula = parse(text)
-        depends = not of_run.isdisjoint(formula.variables)
-        of_run |= {name} if depends else set()
-        values[name] = 0 if depends and nothing else formula.evaluate({**params, **values})
+        depends = [what for what, names in of.items() if not names.isdisjoint(formula.variables)]
+        for what in depends:
+            of[what].add(name)
+        nothing = depends and not any(there[what] for what in depends)
+        values[name] = 0 if nothing else formula.evaluate({**params, **values})
     return values

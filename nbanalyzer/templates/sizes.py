@@ -22,7 +22,7 @@ def enlarged(height: int, width: int, sizes: Mapping[str, int]) -> tuple[int, in
 
 
 def whole(height: int, width: int, _sizes: Mapping[str, int]) -> tuple[int, int]:
-    """Return the size of an image that is not resized: Inkling 2's processor."""
+    """Return the size of an image that is not resized: Inkling's processors."""
     return height, width
 
 

@@ -210,6 +210,7 @@ class Reads(_Struct, frozen=True, kw_only=True):
         sizes: what the rule needs: name → formula of the model's variables.
         variables: variable → formula of those of the model and of the run, each after those that it uses.
         positions: how many positions of the prompt one image takes, or the sound of a sequence: a formula.
+        audio_positions: how many the sound of a sequence takes where images may be read beside it; "" if none is read.
         each: whether every sequence is an image or a sound, and nothing else: the model reads no text.
         usual: how many images there are in a pass, or how many seconds of sound, where the run does not say.
         most: how many seconds of sound the model takes; 0 for any.
@@ -221,6 +222,7 @@ class Reads(_Struct, frozen=True, kw_only=True):
     sizes: dict[str, str] = {}
     variables: dict[str, str] = {}
     positions: str = "0"
+    audio_positions: str = ""
     each: bool = False
     usual: int = 0
     most: int = 0
@@ -327,6 +329,8 @@ def fields_of(template: ModuleTemplate | ModelTemplate) -> Iterator[Field]:
         yield from (Field("", f"reads.{name}", text) for name, text in template.reads.variables.items())
         yield from (Field("", f"reads.{name}", text) for name, text in template.reads.sizes.items())
         yield Field("", "reads.positions", template.reads.positions)
+        if template.reads.audio_positions:
+            yield Field("", "reads.audio_positions", template.reads.audio_positions)
     yield from fields(template.kernels)
 
 

@@ -15,6 +15,7 @@ from nbanalyzer import ModelTemplate, populate
 from nbanalyzer.errors import ConfigError
 from nbanalyzer.generate import hf
 from nbanalyzer.generate.model.choice import choose
+from nbanalyzer.generate.model.makers import made_by
 from nbanalyzer.report.analysis import as_html, as_md, as_text
 
 SIZES = {"hidden_size": 48, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 80}
@@ -152,6 +153,33 @@ def test_what_cannot_be_counted_is_refused_in_a_line() -> None:
         choose({"model_type": "patchtst", "architectures": ["PatchTSTModel"]})
     with pytest.raises(ConfigError, match="contradicts itself: model_type is 'llama', architectures are BertModel"):
         choose(named(LLAMA, "BertModel"))
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"model_type": "bark"}, "BarkModel makes sound, by more than a pass over tokens: it is not counted; a part"),
+        ({"model_type": "pocket_tts"}, "PocketTTSForConditionalGeneration makes sound, by more"),
+        ({"model_type": "univnet"}, "UnivNetModel makes sound of spectra: it is not counted; a model that reads or"),
+        ({"model_type": "encodec"}, "EncodecModel is a codec, which makes codes of sound and sound of codes: it is"),
+        ({"model_type": "mimi", "architectures": ["MimiModel"]}, "MimiModel is a codec"),
+        ({"model_type": "speecht5", "architectures": ["SpeechT5ForTextToSpeech"]}, "SpeechT5ForTextToSpeech makes"),
+        (
+            {"model_type": "musicgen", "architectures": ["MusicgenForConditionalGeneration"]},
+            "MusicgenForConditionalGeneration",
+        ),
+    ],
+)
+def test_what_makes_sound_is_refused_by_what_it_is(config: dict[str, Any], said: str) -> None:
+    """It was said what Python said of tokens in place of sound: "not enough values to unpack"."""
+    with pytest.raises(ConfigError, match=f"^some/model: {said}"):
+        nbanalyzer.generate(config, model_id="some/model")
+
+
+def test_what_writes_tokens_is_none_that_is_refused() -> None:
+    for name in ("LlamaForCausalLM", "WhisperForConditionalGeneration", "Wav2Vec2ForCTC", "T5Model", "SpeechT5Model"):
+        assert made_by(hf.exported(name)) == ""
+    assert made_by(None) == ""
 
 
 @pytest.mark.parametrize("family", ["glmga", "shieldgemma2"])

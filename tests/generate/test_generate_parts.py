@@ -27,13 +27,14 @@ from nbanalyzer.generate.probe import situations
 from nbanalyzer.generate.probe.cases import Cases
 from nbanalyzer.generate.probe.fields import candidates
 from nbanalyzer.generate.probe.observation import observe, values_of
-from nbanalyzer.generate.trace.layers import Depth
+from nbanalyzer.generate.trace.layers import Depth, Stack
 from nbanalyzer.generate.trace.pricing import flat, work
 from nbanalyzer.generate.trace.recorder import trace
 from nbanalyzer.generate.trace.scope import Operand, Operation, Scope
 from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.generate.write.cache_state import by_layer, gap_of
 from nbanalyzer.generate.write.conditions import Conditions
+from nbanalyzer.generate.write.layers import of_layers
 from nbanalyzer.generate.write.merge import Node, merged
 from nbanalyzer.generate.write.template import build_template, stated
 from nbanalyzer.templates.config import extract_model_params
@@ -191,6 +192,41 @@ def test_what_a_step_closes_says_when_something_is_run() -> None:
     assert joined == "({cache_len} % 4 + {seq_len} >= 4) * ({cache_len} >= 4)"
     assert condition(lambda kept, new: (kept + new) % 3 == 0) == "None"
     assert Cases().facts == ()  # without such windows nothing is looked for
+
+
+def test_a_layer_keeps_what_was_seen_to_be_appended_in_it() -> None:
+    """Of three layers the second runs three times, with places of its own at the cache's end."""
+    stack, layers = Stack("model.layers", (0, 1, 2)), (0, 1, 2, 1, 1)
+    state = {("kv_cache", place): parse(str(10**place)) for place in range(5)}
+    seen = {place: f"model.layers.{layer}.attention" for place, layer in enumerate(layers)}
+    found = {layer: formula.evaluate({}) for (_, layer), formula in of_layers(state, [stack], 5, seen).items()}
+    assert found == {0: 1, 1: 10 + 1_000 + 10_000, 2: 100}
+    alone = {key: formula for key, formula in state.items() if key[1] < 3}
+    assert of_layers(alone, [stack], 3, dict.fromkeys(range(3), "model.shared.attention")) == alone
+    assert of_layers(state, [stack], 5, {}) == state  # nobody saw it, and five are no turns of three
+
+
+def test_the_lengths_that_show_chunks_are_beyond_the_same_windows() -> None:
+    assert situations.chunk_lengths(64, ()) == (7, 128, 133)
+    assert situations.chunk_lengths(64, (16,)) == (16, 128, 133)
+    assert situations.chunk_lengths(64, (100,)) == (128, 133)
+    assert situations.chunk_lengths(64, (130,)) == (256, 261)
+    assert situations.chunk_lengths(64, (512,)) == (7, 128, 133)
+
+
+def test_keys_as_many_as_a_head_is_wide_are_no_second_query() -> None:
+    """What attention reads of a bias has the sizes of the queries then, and is still something else."""
+
+    def operand(*shape: int) -> Operand:
+        return Operand("a_bytes", shape, shape, floating=True)
+
+    def read(keys: int) -> list[tuple[int, ...]]:
+        inputs = (operand(2, 4, 3, 16), operand(2, 4, keys, 16), operand(2, 4, keys, 16), operand(2, 4, 3, keys))
+        found = work(Operation("scaled_dot_product_attention", "", inputs, (operand(2, 3, 4, 16),)))
+        return [amount.sizes for amount in found.read]
+
+    assert read(16) == [(2, 4, 3, 16), (2, 4, 16, 16), (2, 4, 16, 16), (2, 4, 3, 16)]
+    assert len(read(15)) == len(read(16))
 
 
 def test_a_projection_of_two_texts_is_two_kernels() -> None:

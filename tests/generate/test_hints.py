@@ -26,6 +26,7 @@ from tools.coverage import Case, shallow
 
 TABLES = (
     "LIMITS",
+    "POOLS",
     "CONVOLUTIONS",
     "HALVINGS",
     "CHUNKS",

@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 
 import nbanalyzer
-from nbanalyzer import ModelTemplate, populate
+from nbanalyzer import ModelTemplate, NBAnalyzerError, populate
+from nbanalyzer.costs.count import count
+from nbanalyzer.generate.check.comparison import comparisons
 from nbanalyzer.generate.check.oracle import flops
 from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.generate.probe import situations
+from nbanalyzer.generate.probe.cases import windows_of
 from nbanalyzer.generate.trace.tensors import kept_sizes
 from nbanalyzer.templates.template import Basic
 
@@ -140,3 +144,42 @@ def test_what_compressed_caches_keep_follows_rounded_quotients(v4: ModelTemplate
         assert state["compressed_kv"] == (kept // 4 * (16 + 8) + kept // 6 * 16) * 2
         assert state["buffer_kv"] == (kept % 4 * 2 * (16 + 8) + kept % 6 * 16) * 2
         assert state["overlap_kv"] == (4 * (16 + 8) * 2 if kept >= 4 else 0)
+
+
+INKLING: dict[str, Any] = {
+    "model_type": "inkling_text", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 120,
+    "num_key_value_heads": 2, "head_dim": 16, "swa_num_attention_heads": 4, "swa_num_key_value_heads": 2,
+    "swa_head_dim": 16, "sliding_window_size": 14, "d_rel": 4, "rel_extent": 24, "intermediate_size": 96,
+    "layer_types": ["hybrid_sliding", "hybrid"], "mlp_layer_types": ["dense", "dense"],
+}  # fmt: skip
+
+
+@pytest.mark.pytorch
+@pytest.mark.slow
+def test_a_bias_is_put_into_a_mask_from_the_window_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inkling's bias is of the model's own, and a single token needs a mask beside it only where keys fall out."""
+    template = nbanalyzer.generate(INKLING)
+    subject = Subject.of(INKLING)
+    runs = {
+        f"{seq_len}_after_{cache_len}": {"batch_size": batch, "seq_len": seq_len, "cache_len": cache_len}
+        for batch, seq_len, cache_len in (
+            (1, 13, 0), (2, 14, 0), (3, 12, 0), (3, 1, 12), (3, 1, 13), (4, 3, 0), (4, 8, 3), (4, 2, 11), (4, 1, 50),
+        )
+    }  # fmt: skip
+    compared = comparisons(subject, subject.build("eager", "batched_mm"), runs, lambda run: count(template, **run))
+    numbers = {one.what: one.totals for one in compared}
+    assert all(ours == theirs for ours, theirs in numbers.values())
+    assert {f"{run}_read_bytes" for run in runs} <= numbers.keys()
+    less, more = (populate(template, batch_size=3, seq_len=1, cache_len=kept) for kept in (12, 13))
+    bias = 3 * 4 * 14  # of sequences, heads and keys
+    full = 3 * 4  # what the other layer does for one more key, which is a position of its bias
+    assert more.totals["vector_flops"] - less.totals["vector_flops"] >= full
+    assert more.totals["write_bytes"] - less.totals["write_bytes"] >= 2 * bias
+    monkeypatch.setattr(situations, "windows_of", lambda _: ())
+    with pytest.raises(NBAnalyzerError):
+        nbanalyzer.generate({**INKLING, "vocab_size": 121})
+
+
+def test_windows_of_towers_and_those_without_a_text_below_are_none() -> None:
+    values = {"sliding_window": 16, "vision_window_size": 16, "window": 5, "attention_window": 5000, "num_windows": 16}
+    assert windows_of(values) == ("sliding_window",)

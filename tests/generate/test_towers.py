@@ -7,13 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from towers import TIMM, TOWERS
+import torch
+from towers import STAGES, TIMM, TOWERS
 
 import nbanalyzer
 from nbanalyzer.generate.check import oracle
 from nbanalyzer.generate.model import towers
 from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.generate.trace.layers import shallow, stacks
 from nbanalyzer.templates.media import RULES, Media, positions_of
+from nbanalyzer.templates.template import Composite, Kernel
 from nbanalyzer.templates.tiles import SEARCHES
 
 
@@ -88,3 +91,56 @@ def test_emu3_on_the_meta_device_counts_what_the_cpu_does() -> None:
         found.append([int(oracle.flops(step).cost.matmul_flops) for step in steps])
     assert found[0] == found[1]
     assert found[0][0] > found[0][1] > 0
+
+
+# ---- stages
+
+REPEATED = {
+    "swin_in_pairs": {"layers_1.blocks_0": "3", "layers_1.blocks_1": "3"},  # one of two shifts its windows
+    "pool_former": {"block_1.PoolFormerLayer": "3"},
+    "resnet_in_rows": {"stages_0.layers_1": "3"},  # the first one of a stage changes the width
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", REPEATED)
+def test_blocks_of_a_stage_that_are_alike_are_one_kernel(family: str) -> None:
+    template = nbanalyzer.generate(STAGES[family], model_id="some/model")
+
+    def repeats(kernels: tuple[Kernel, ...], inside: str = "") -> dict[str, str]:
+        found: dict[str, str] = {}
+        for kernel in kernels:
+            if isinstance(kernel, Composite):
+                path = f"{inside}.{kernel.name}"
+                found |= {path: kernel.repeat} | repeats(kernel.sub_kernels, path)
+        return found
+
+    found = repeats(template.kernels)
+    for path, repeat in REPEATED[family].items():
+        assert [found[name] for name in found if name.endswith(f".{path}")] == [repeat]
+
+
+def test_of_stages_as_many_blocks_are_kept_as_show_every_kind() -> None:
+    """Beside layers that a field of the config counts; the width of the first stage is that of its input."""
+    _, depth = shallow(Subject.of(STAGES["detr"]), least=2)
+    assert depth.fields["encoder_layers"] == depth.fields["decoder_layers"] == 2
+    assert {path.rpartition("encoder.")[2]: count for path, count in depth.cut.items()} == {"stages.0.layers": 1}
+    assert depth.with_all_blocks().cut == {}
+
+
+def _experts(width: int, count: int) -> torch.nn.Module:
+    return torch.nn.ModuleDict({"experts": torch.nn.ModuleList(torch.nn.Linear(width, 3) for _ in range(count))})
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [torch.nn.Linear(4, 4), _experts(4, 3)],  # one layer with experts is no stage
+        [_experts(4, 3), _experts(4, 3), _experts(5, 3)],  # two of the same sizes are layers
+    ],
+)
+def test_what_is_no_stage(layers: list[torch.nn.Module]) -> None:
+    model = torch.nn.ModuleDict({"layers": torch.nn.ModuleList(layers)})
+    assert [(stack.path, stack.in_stage) for stack in stacks(model, {})] == [("layers", False)]
+    stages = torch.nn.ModuleDict({"layers": torch.nn.ModuleList([_experts(4, 3), _experts(5, 1)])})
+    assert [(stack.path, stack.in_stage) for stack in stacks(stages, {})] == [("layers.0.experts", True)]

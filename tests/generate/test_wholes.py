@@ -15,7 +15,7 @@ from prompts import PROMPTS
 from recordings import CODES, SOUNDS, VIDEOS
 from tilings import TILINGS
 from torch.utils.flop_counter import FlopCounterMode
-from towers import TIMM, TOWERS
+from towers import STAGES, TIMM, TOWERS
 from wholes import LLAVA, MORE, SMALL, TOWER
 
 import nbanalyzer
@@ -69,6 +69,8 @@ def runs_of(subject: Subject, size: str) -> dict[str, dict[str, Any]]:
     read: dict[str, Any] = {"image_size": size} | ({} if subject.reader.reads.each else {"images": 3})
     if subject.reader.reads.what == "sound":
         read = {"audio_seconds": 7}
+    elif subject.reader.reads.audio_positions and size != SIZES[2]:
+        read["audio_seconds"] = 7.3 if size == SIZES[0] else 0.4
     length = 11 + positions_of(subject.reader.reads, subject.params, in_run(subject, read), 2)
     return {
         "first": {"batch_size": 2, "seq_len": length, **read},
@@ -241,9 +243,9 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", [*SHAPES, *VIDEOS])
+@pytest.mark.parametrize("family", [*SHAPES, *STAGES, *VIDEOS])
 def test_what_no_field_explains_is_a_number_of_its_own_config(family: str) -> None:
-    config = {**SHAPES, **VIDEOS}[family]
+    config = {**SHAPES, **STAGES, **VIDEOS}[family]
     template = nbanalyzer.generate(config, model_id="some/model")
     assert template.provenance["result"] == "equal"
     subject = replace(Subject.of(config), device="cpu")

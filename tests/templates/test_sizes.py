@@ -38,8 +38,10 @@ for name in ("", ".io", ".transforms", ".transforms.functional", ".transforms.v2
     module.__spec__ = ModuleSpec(module.__name__, None)
     sys.modules[module.__name__] = module
 
+from torch import zeros
 from transformers.models.apertus1p5 import image_processing_apertus1p5 as apertus
 from transformers.models.gemma4_unified import image_processing_gemma4_unified as gemma
+from transformers.models.inkling.image_processing_inkling import divide_to_patches
 from transformers.models.muse_glimmer import image_processing_muse_glimmer as muse
 
 def tried(call, *given):
@@ -53,6 +55,7 @@ print(json.dumps([
         tried(muse.smart_resize, height, width, 28, 4096), tried(muse.smart_resize, height, width, 28, 64),
         tried(apertus.smart_resize, height, width, 16, 128 * 128, 1400 * 1400),
         tried(gemma.get_aspect_ratio_preserving_size, height, width, 16, 280 * 9, 3),
+        len(divide_to_patches(zeros(1, height, width), 40)),
     ]
     for height, width in json.loads(sys.argv[1])
 ]))
@@ -74,13 +77,14 @@ def test_sizes_are_those_of_processors_that_want_torchvision() -> None:
         ("budget", {"factor": 48, "most": 280}),
     )
     for (height, width), found in zip(every, json.loads(done.stdout), strict=True):
-        for (rule, sizes), expected in zip(rules, found, strict=True):
+        for (rule, sizes), expected in zip(rules, found[:-1], strict=True):
             if expected is None:
                 with pytest.raises(InputError):
                     RULES[rule](height, width, sizes)
             else:
                 assert list(RULES[rule](height, width, sizes)[:2]) == expected, (rule, height, width)
         assert RULES["any size"](height, width, {})[:2] == (height, width)
+        assert -(-height // 40) * (width // 40 + 1) == found[-1]  # Inkling's rows, and one column more than are whole
 
 
 @pytest.mark.pytorch

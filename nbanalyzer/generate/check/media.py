@@ -67,7 +67,7 @@ def with_images(subject: Subject) -> dict[str, Run]:
             0 if before else positions_of(reader.reads, values_of(subject), in_run(subject, sized), run["batch_size"])
         )
         found[name] = {**sized, "seq_len": run["seq_len"] + taken, **({"cache_len": before} if before else {})}
-    return found | _switched(subject, found["images"])
+    return found | _switched(subject, found["images"]) | _beside_images(subject, size)
 
 
 SIZES = ("112x168", "60x500", "1000x1000", "3000x3000")
@@ -103,6 +103,17 @@ def _with_sound(subject: Subject) -> dict[str, Run]:
         "after_sound": {"batch_size": 1, "seq_len": 3, "cache_len": taken + 64, **heard},
         "sound_of_two": {"batch_size": 2, "seq_len": fewer + 30, **less, "logits": "last"},
     }
+
+
+def _beside_images(subject: Subject, size: Run) -> dict[str, Run]:
+    """Return the runs of a model that may hear sound beside images: with both, and with sound alone."""
+    assert subject.reader is not None
+    reads = subject.reader.reads
+    if not reads.audio_positions:
+        return {}
+    both = {"batch_size": 2, "images": 3, "audio_seconds": 5.5, "logits": "last", **size}
+    taken = positions_of(reads, values_of(subject), in_run(subject, both), 2)
+    return _with_sound(subject) | {"sound_and_images": {**both, "seq_len": taken + 30}}
 
 
 def stands_for(subject: Subject, name: str) -> bool:

@@ -50,8 +50,9 @@ def counts(
 ) -> dict[tuple[str, int], Formula]:
     """Return (stack, kind) → how many layers of the stack are of that kind, as a formula.
 
-    It is read off models of other depths and patterns: whatever integer field of the config changes which layers
-    there are, is varied. Where the pattern is a list in the config, another depth goes on with its period.
+    Of blocks in stages it is a number. Else it is read off models of other depths and patterns: whatever integer field
+    of the config changes which layers there are, is varied. Where the pattern is a list in the config, another depth
+    goes on with its period.
 
     Args:
         subject: the model.
@@ -60,12 +61,17 @@ def counts(
         fields: all fields of the config.
 
     """
+    staged = [stack for stack in found if stack.in_stage]
+    numbers = Counter((stack.path, kinds[stack.path][first]) for stack in staged for first in stack.alike)
+    result: dict[tuple[str, int], Formula] = {place: constant(number) for place, number in numbers.items()}
+    found = [stack for stack in found if not stack.in_stage]
+    if not found:
+        return result
     # Layers that are built alike are counted together; then the layers that run differently are subtracted.
     usual = {stack.path: _usual_kinds(stack, kinds[stack.path]) for stack in found}
     built = [replace(stack, alike=stack.built_alike or stack.alike) for stack in found]
     variations = _variations(subject, built, usual, fields)
     own = variations[0].values
-    result: dict[tuple[str, int], Formula] = {}
     for stack, alike in zip(found, built, strict=True):
         expected = [usual[stack.path][first] for first in alike.alike]
         for models in (variations, _other_depths(variations)):

@@ -11,7 +11,8 @@ import torch
 from nbanalyzer.generate import hf
 
 __all__ = [
-    "TAKEN", "attends_eagerly", "convert", "instead_of", "keeps_if_told", "takes_whole_text", "types_in", "with_codes",
+    "TAKEN", "attends_eagerly", "convert", "instead_of", "keeps_if_told", "settled", "takes_whole_text", "types_in",
+    "with_codes",
 ]  # fmt: skip
 
 TAKEN: dict[tuple[Any, ...], tuple[str, str]] = {}
@@ -63,6 +64,16 @@ def convert(model: torch.nn.Module) -> None:
         own, classifier = vars(module).get("dtype"), getattr(module, "classifier", None)
         if isinstance(own, torch.dtype) and isinstance(classifier, torch.nn.Module):
             classifier.to(own)
+
+
+def settled(model: torch.nn.Module) -> torch.nn.Module:
+    """Return a model that has done what only a first pass does: LeViT's layers pick a bias for each two places."""
+    for module in model.modules():
+        pick = getattr(module, "get_attention_biases", None)
+        if callable(pick):
+            with torch.no_grad():
+                pick(next(module.parameters()).device)
+    return model
 
 
 def attends_eagerly(model: torch.nn.Module) -> None:

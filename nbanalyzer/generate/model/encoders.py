@@ -16,7 +16,7 @@ from nbanalyzer.templates.template import Reads
 from .reader import Reader
 
 __all__ = [
-    "and_texts", "beside_text", "deepest", "document", "images", "of_one_size", "one_size", "pixels",
+    "and_texts", "beside_text", "deepest", "document", "images", "of_one_size", "one_size", "paired", "pixels",
     "sides_of", "squares", "under_mask", "vision_of",
 ]  # fmt: skip
 
@@ -27,6 +27,11 @@ USUAL = 224
 def images(config: Any) -> Reader:
     """Return the reader of an encoder whose sequences are an image each."""
     return Reader(_reads(config, each=True), pixels, of_one_size(config))
+
+
+def paired(config: Any) -> Reader:
+    """Return the reader of an encoder that is built pair by pair of patches, in Python: LeViT. More take long."""
+    return replace(images(config), held=("image_size", "patch_size"))
 
 
 def beside_text(config: Any) -> Reader:

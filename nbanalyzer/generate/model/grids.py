@@ -95,7 +95,7 @@ def _has_planes(config: Any) -> bool:
     return bool(_sections(config)) or str(config.model_type).startswith(_PLANES)
 
 
-_PLANES = ("cohere_compass", "qwen2", "qwen3", "glm", "cosmos3_omni", "ernie4_5_vl", "paddleocr_vl")
+_PLANES = ("cohere_compass", "qwen2", "qwen3", "qwen4", "glm", "cosmos3_omni", "ernie4_5_vl", "paddleocr_vl")
 _WIDTHS = ("embed_dim", "hidden_size")
 _HEADS = ("num_heads", "num_attention_heads")
 _CHANNELS = ("in_channels", "num_channels", "in_chans")
@@ -150,6 +150,16 @@ def qwen3_vl(config: Any, least: int = 256 * 256, most: int = 4096 * 4096) -> Re
     """Return the reader of a model whose tower hands on what some of its layers see."""
     indexes = getattr(config.vision_config, "deepstack_visual_indexes", None) or [0]
     return on_grid(least, most, deep=(len(indexes) + 1, max(indexes) + 2))(config)
+
+
+def qwen4(config: Any) -> Reader:
+    """Return the reader of a model whose code goes through the tokens of a prompt: a probe's images are small."""
+
+    def draw(chance: Random, values: Mapping[str, int], count: int) -> Media:
+        side = values["vision_patch_size"] * values["vision_spatial_merge_size"]
+        return Media(count, side * chance.randint(2, 6), side * chance.randint(3, 5))
+
+    return replace(qwen3_vl(config), draw=draw)
 
 
 def ernie_vl(config: Any) -> Reader:

@@ -8,14 +8,14 @@ alone is run for real, and is no work of the device.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch.fx.experimental import _config as symbolic
 
-__all__ = ["Host", "is_host_work", "tensors_in"]
+__all__ = ["Host", "goes_through_masks", "is_host_work", "tensors_in"]
 
 _UNCHECKED = "TRANSFORMERS_DISABLE_TORCH_CHECK"
 """The environment variable by which transformers leaves out checks of values, which the meta device does not have."""
@@ -138,13 +138,27 @@ def _on_meta(value: Any) -> Any:
 
 def tensors_in(value: Any) -> list[torch.Tensor]:
     """Return the tensors among an operation's arguments."""
-    if isinstance(value, torch.Tensor):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        return [tensor for one in value for tensor in tensors_in(one)]
-    return []
+    found: list[torch.Tensor] = []
+    _collect((value,), found)
+    return found
+
+
+def _collect(values: Iterable[Any], found: list[torch.Tensor]) -> None:
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            _collect(value, found)
+        elif isinstance(value, dict):
+            _collect(value.values(), found)
+
+
+def goes_through_masks(model: Any) -> bool:
+    """Return whether a model's code asks its masks, token by token, which others are seen: lengths say that."""
+    return getattr(model.config, "model_type", "") in _THROUGH_MASKS
+
+
+_THROUGH_MASKS = frozenset({"qwen4_exp", "qwen4_exp_text"})
 
 
 def is_host_work(results: list[torch.Tensor]) -> bool:

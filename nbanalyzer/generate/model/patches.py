@@ -16,7 +16,7 @@ from nbanalyzer.templates.template import Reads
 from .grids import on_grid
 from .reader import Inputs, Reader, image_token
 
-__all__ = ["codes", "enlarged", "rowed", "unified", "windowed", "with_class"]
+__all__ = ["codes", "enlarged", "rowed", "unified", "unscaled", "windowed", "with_class"]
 
 SHORTEST, LONGEST = 3, 11  # sides of a probe's images, in positions
 
@@ -152,6 +152,31 @@ def windowed(config: Any) -> Reader:
     vision = config.vision_config
     several = 3 * vision.pos_emb_height // (2 * vision.merge_size)  # in one window, all attend to all
     return _reader(reads, inputs, side, max(LONGEST, several), held=held)
+
+
+def unscaled(config: Any) -> Reader:
+    """Return the reader of a model that cuts images into patches as they are, with one column more: Inkling."""
+    vision, patch = config.vision_config, "{vision_patch_size}"
+    variables = {
+        "image_rows": f"ceil({{image_height}} / {patch})",
+        "image_columns": f"{{image_width}} // {patch} + 1",
+        "image_tokens": "{image_rows} * {image_columns}",
+    }
+    reads = Reads(
+        what="images", rule="any size", sizes={"factor": patch}, variables=variables, positions="{image_tokens}"
+    )
+
+    def inputs(step: Any) -> dict[str, Any]:
+        own, media = step.model.config.vision_config, step.media
+        count = -(-media.image_height // own.patch_size) * (media.image_width // own.patch_size + 1)
+        shape = (own.temporal_patch_size, own.patch_size, own.patch_size, own.num_channels)
+        return {
+            "input_ids": step.prompt(image_token(step.model.config)),
+            "pixel_values": step.floats(media.num_images * count, *shape),
+        }
+
+    held = ("patch_size", "temporal_patch_size", "num_channels")  # widths of layers are planned from them
+    return _reader(reads, inputs, patch, held=held, least=(2, vision.num_hidden_layers))
 
 
 def with_class(_config: Any) -> Reader:

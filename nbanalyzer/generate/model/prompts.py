@@ -18,7 +18,7 @@ from .reader import Reader, image_token
 
 __all__ = [
     "aria", "before_text", "gemma3", "in_four_frames", "in_prompt", "instructed", "into_encoder", "latents", "llava",
-    "paligemma", "queried", "seen_twice",
+    "matched", "paligemma", "queried", "seen_twice",
 ]  # fmt: skip
 
 
@@ -89,6 +89,21 @@ def queried(config: Any) -> Reader | None:
         return {**reader.inputs(step), "decoder_input_ids": step.tokens(step.seq_len)}
 
     return replace(reader, inputs=inputs)
+
+
+def matched(config: Any) -> Reader | None:
+    """Return the reader of a model that compares an image with a text, whose first tokens are the image's: BLIP-2.
+
+    They are cut off there, with as much of the mask; no text model follows.
+    """
+    reader = queried(config)
+    if reader is None:
+        return None
+
+    def inputs(step: Any) -> dict[str, Any]:
+        return {**reader.inputs(step), "attention_mask": step.ones(step.batch_size, step.seq_len)}
+
+    return replace(reader, inputs=inputs, looks=False)
 
 
 def instructed(config: Any) -> Reader | None:

@@ -15,9 +15,10 @@ from nbanalyzer.generate import hf
 from .codes import chameleon, emu3
 from .crossings import gated
 from .documents import deepseek_ocr2, formulas, kosmos2_5, paged, pix2struct
-from .encoders import and_texts, beside_text, document, images, under_mask
-from .grids import ernie_vl, fuyu, gemma4, hunyuan_vl, on_grid, packed, pixtral, qwen3_vl, video_llama_3
-from .patches import codes, enlarged, rowed, unified, windowed, with_class
+from .encoders import and_texts, beside_text, document, images, paired, under_mask
+from .grids import ernie_vl, fuyu, hunyuan_vl, on_grid, packed, pixtral, qwen3_vl, qwen4, video_llama_3
+from .hearing import gemma4_and_sound, qwen2_5_omni, qwen3_omni
+from .patches import codes, enlarged, rowed, unified, unscaled, windowed, with_class
 from .prompts import (
     aria,
     before_text,
@@ -28,13 +29,14 @@ from .prompts import (
     into_encoder,
     latents,
     llava,
+    matched,
     paligemma,
     queried,
     seen_twice,
 )  # fmt: skip
 from .reader import Reader
 from .slices import downsampled, in_windows, overlapping, sliced
-from .sounds import clap, spectra, waves
+from .sounds import before_decoder, clap, spectra, waves
 from .speech import filled_up, granite, heard, qwen3_asr
 from .tiles import covering, crossed, in_five, listed, one_or_tiles, padded, shuffled, split
 from .towers import READERS, of_timm
@@ -55,7 +57,7 @@ def reader_of(model_class: type[Any] | None, config: Any) -> Reader | None:
         return make(config) if make else None
     if not hf.reads_media(model_class):
         return None
-    if make := _FAMILIES.get(str(getattr(config, "model_type", ""))):
+    if make := _CLASSES.get(model_class.__name__) or _FAMILIES.get(str(getattr(config, "model_type", ""))):
         return make(config)
     if "pixel_values" in takes and not hf.takes_cache(model_class):
         both = all(hasattr(config, name) for name in ("text_config", "vision_config"))
@@ -72,8 +74,13 @@ _PLAIN: Mapping[str, Callable[[Any], Reader | None]] = {
 _TOWERS: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(("videomae", "timesformer", "vivit"), clips),
     "mllama_vision_model": padded,
+    "levit": paired,
+    "speech-encoder-decoder": before_decoder,
 }
 """Model type of an encoder → how it reads what it does not say by name."""
+
+_CLASSES: Mapping[str, Callable[[Any], Reader | None]] = {"Blip2ForImageTextRetrieval": matched}
+"""Class of models → how it reads images, where others of its model type read them otherwise."""
 
 _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "vilt": under_mask,
@@ -115,19 +122,21 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "deepseek_ocr2": deepseek_ocr2,
     **dict.fromkeys(("deepseek_vl", "janus"), lambda config: in_prompt(config, "{image_patches}")),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), on_grid(56 * 56, 28 * 28 * 16384)),
-    "qwen2_5_omni_thinker": on_grid(56 * 56, 28 * 28 * 16384),
-    "qwen3_omni_moe_thinker": lambda config: qwen3_vl(config, 56 * 56, 28 * 28 * 16384),
+    "qwen2_5_omni_thinker": qwen2_5_omni,
+    "qwen3_omni_moe_thinker": qwen3_omni,
     **dict.fromkeys(("exaone4_5", "hyperclovax_vision_v2", "cohere_compass"), on_grid(56 * 56, 28 * 28 * 16384)),
     "dots3_note": on_grid(56 * 56, 28 * 28 * 1280),  # transformers' own; no config says others
     **dict.fromkeys(("glm4v", "glm4v_moe", "glm46v", "glmga", "glm_ocr"), enlarged(112 * 56, 28 * 28 * 7500)),
-    **dict.fromkeys(("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "qwen4_exp", "cosmos3_omni"), qwen3_vl),
+    **dict.fromkeys(("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "cosmos3_omni"), qwen3_vl),
+    "qwen4_exp": qwen4,
     **dict.fromkeys(READERS, of_timm),
-    "gemma4": gemma4,
+    "gemma4": gemma4_and_sound,
     "gemma4_unified": unified,
     "apertus1p5": codes,
     "hy_v4_vl": rowed,
     **dict.fromkeys(("muse_glimmer", "muse_spark"), windowed),
-    "inkling2": with_class,
+    "inkling_mm_model": unscaled,
+    **dict.fromkeys(("inkling2", "inkling2_loop"), with_class),
     "lfm3_vl": on_grid(256 * 256, 4096 * 4096),
     "cosmos3_edge": enlarged(256 * 256, 4096 * 4096),
     "ernie4_5_vl_moe": ernie_vl,

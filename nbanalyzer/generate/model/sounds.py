@@ -11,7 +11,7 @@ from nbanalyzer.templates.template import Reads
 
 from .reader import Reader
 
-__all__ = ["BANKS", "clap", "convolved", "spectra", "waves"]
+__all__ = ["BANKS", "before_decoder", "clap", "convolved", "spectra", "waves"]
 
 Step = tuple[int, int, int]
 """Kernel, stride and padding of a convolution over time."""
@@ -54,16 +54,18 @@ def waves(config: Any) -> Reader:
     own = next((part for name in _PARTS if (part := getattr(config, name, None)) is not None), config)
     stated = zip(getattr(own, "conv_kernel", ()), getattr(own, "conv_stride", ()), strict=True)
     steps = _STEPS.get(config.model_type) or tuple((kernel, stride, 0) for kernel, stride in stated)
+    if steps and getattr(own, "add_adapter", False):
+        steps += ((own.adapter_kernel_size, own.adapter_stride, 1),) * own.num_adapter_layers
     frame = steps[0][1] if steps and steps[0][0] == steps[0][1] else 1
     filled = {"audio_filled": f"ceil({{audio_samples}} / {frame}) * {frame}"} if frame > 1 else {}
     variables = {**filled, **_lengths("audio_filled" if filled else "audio_samples", steps)}
-    held: tuple[str, ...] = ()
+    held: tuple[str, ...] = ("adapter_kernel_size", "adapter_stride", "num_adapter_layers")
     cases: tuple[str, ...] = ()
     if factor := getattr(config, "squeeze_factor", 0):
         last, kernel = f"{{audio_len_{len(steps)}}}", config.num_conv_pos_embeddings
         variables["audio_squeezed"] = f"{last} // {factor}"
         variables["audio_places"] = f"({last} + {kernel // 2 * 2} - {kernel}) // {factor} + 1"
-        held, cases = ("squeeze_factor", "num_conv_pos_embeddings"), (f"{last} % {factor} > 0",)
+        held, cases = (*held, "squeeze_factor", "num_conv_pos_embeddings"), (f"{last} % {factor} > 0",)
     reads = Reads(what="sound", variables=variables, each=True, usual=30)
 
     def samples(step: Any) -> dict[str, Any]:
@@ -75,7 +77,18 @@ def waves(config: Any) -> Reader:
     return Reader(reads, samples, _drawn(variables, SAMPLE_RATE // 4, 4 * SAMPLE_RATE), held=held, cases=cases)
 
 
-_PARTS = ("encoder_config", "audio_config")
+def before_decoder(config: Any) -> Reader | None:
+    """Return the reader of an encoder of sound as it is sampled, with a decoder of any sort that is as wide.
+
+    None of spectra, or where what is heard is projected: transformers gives that back, and would project it again.
+    """
+    own, decoder = config.encoder, config.decoder
+    alike = getattr(own, "output_hidden_size", own.hidden_size) == decoder.hidden_size
+    alike |= getattr(decoder, "cross_attention_hidden_size", None) is not None
+    return waves(config) if alike and getattr(own, "conv_kernel", None) else None
+
+
+_PARTS = ("encoder_config", "audio_config", "encoder")
 _WITH_CHANNELS = frozenset({"omniasr_ctc"})
 """Model types whose sound says that it is one channel."""
 
@@ -100,6 +113,43 @@ def clap(config: Any) -> Reader | None:
         return Media(audio_samples=10 * SAMPLE_RATE)
 
     return Reader(reads, features, draw, reads_text=True)
+
+
+def _halving(config: Any) -> Reader:
+    """Return the reader of an encoder that attends in blocks, some of whose layers leave half: Granite Speech 5.
+
+    Spectra come in pairs, one every 10 ms. What is no whole block is filled up, at every length there is.
+    """
+    own = config.encoder_config
+    block, kernel = own.context_size, own.conv_kernel_size
+    variables = {"audio_len_0": "ceil({audio_samples} // 160 / 2)"}
+    for number in range(1, len(own.subsample_layers) + 1):
+        before = f"{{audio_len_{number - 1}}}"
+        variables[f"audio_len_{number}"] = f"{before} // 2"
+        variables[f"audio_seen_{number}"] = f"({before} + {(kernel - 1) // 2 * 2} - {kernel}) // 2 + 1"
+    lengths = [name for name in variables if "len" in name]
+    variables |= {name.replace("len", "blocks"): f"ceil({{{name}}} / {block})" for name in lengths}
+    reads = Reads(what="sound", variables=variables, each=True, usual=30)
+
+    def features(step: Any) -> dict[str, Any]:
+        frames = int(evaluated(reads, step.subject.params, step.media)["audio_len_0"])
+        bins = 4 * step.model.config.encoder_config.num_mel_bins
+        return {
+            "input_features": step.floats(step.batch_size, frames, bins),
+            "attention_mask": step.ones(step.batch_size, frames),
+        }
+
+    def draw(chance: Random, _values: Mapping[str, int], _count: int) -> Media:
+        rate = 2 ** chance.randrange(len(lengths))  # of the length that is some part of a block, or whole blocks
+        there = chance.choice((block, 2 * block, chance.randint(4, block - 1), chance.randint(block, 4 * block)))
+        frames = rate * there + chance.randrange(rate)
+        return Media(audio_samples=(2 * frames - chance.randint(0, 1)) * 160 + chance.randint(0, 159))
+
+    rests = (f"% {block} > 0", f"% {block} == 0", f"> {block}")
+    cases = tuple(f"{{{name}}} {rest}" for name in lengths for rest in rests)
+    deep = 2 * max(own.subsample_layers, default=0) + 2  # what is seen in the middle is as long as in the end
+    held = ("context_size", "conv_kernel_size")
+    return Reader(reads, features, draw, held=held, cases=cases, least=(deep, deep))
 
 
 def _spectrograms(config: Any) -> Reader:
@@ -182,6 +232,8 @@ _SPECTRA: Mapping[str, Spectra] = {
 
 def spectra(config: Any) -> Reader | None:
     """Return the reader of an encoder of sound as spectra: of all there is, or of 30 s."""
+    if config.model_type == "granite_speech5_ctc":
+        return _halving(config)
     if row := _SPECTRA.get(config.model_type):
         return _framed(row, getattr(config, "encoder_config", config))
     if not all(hasattr(config, name) for name in ("num_mel_bins", "max_source_positions")):

@@ -13,13 +13,17 @@ from nbanalyzer.templates.template import Reads
 
 from .reader import Reader, image_token
 
-__all__ = ["filled_up", "granite", "heard", "qwen3_asr"]
+__all__ = ["filled_up", "granite", "heard", "qwen3_asr", "thrice_halved"]
 
 
 def heard(config: Any) -> Reader | None:
-    """Return the reader of a model whose prompt has sound in it: chunks of 30 s, filled up, as spectra of mel bins."""
+    """Return the reader of a model whose prompt has sound in it: chunks of 30 s, filled up, as spectra of mel bins.
+
+    None if it has no token for sound, or sound of another sort.
+    """
     audio = config.audio_config
-    if not all(hasattr(audio, name) for name in ("num_mel_bins", "max_source_positions")):
+    wanted = all(hasattr(audio, name) for name in ("num_mel_bins", "max_source_positions"))
+    if config.audio_token_id is None or not wanted:
         return None
     chunk = 30 * SAMPLE_RATE
     reads = Reads(
@@ -133,7 +137,7 @@ def qwen3_asr(config: Any) -> Reader:
     Chunks are filled up; of what convolutions leave, only that of sound is attended to.
     """
     audio = config.audio_config
-    chunk, each = 2 * audio.n_window, _thrice_halved(2 * audio.n_window)
+    chunk, each = 2 * audio.n_window, thrice_halved(2 * audio.n_window)
     window = each * (audio.n_window_infer // chunk)
     reads = Reads(
         what="sound",
@@ -166,7 +170,8 @@ def qwen3_asr(config: Any) -> Reader:
     return Reader(reads, inputs, draw, reads_text=True, looks=True, held=held, counts_on_host=True)
 
 
-def _thrice_halved(length: int) -> int:
+def thrice_halved(length: int) -> int:
+    """Return how long sound is after three convolutions that each leave half of it."""
     for _ in range(3):
         length = (length - 1) // 2 + 1
     return length

@@ -26,10 +26,10 @@ from nbanalyzer.templates.config import extract_model_params
 from nbanalyzer.templates.config_files import MEDIA_PARTS, TEXT_PARTS, put, text_fields, text_part, with_dots
 from nbanalyzer.templates.media import Media, positions_of
 
-from . import data
+from . import data, demands
 from .choice import Choice, choose
 from .demands import TAKEN, attends_eagerly, convert, instead_of, keeps_if_told, takes_whole_text, types_in, with_codes
-from .host import Host
+from .host import Host, goes_through_masks
 from .outputs import complete_outputs
 from .reader import Reader, floats
 from .reading import reader_of
@@ -159,7 +159,7 @@ class Subject(Choice):
             data.fill(model, self.seed)
         if self.reader is not None:
             model.requires_grad_(requires_grad=False)  # else FlopCounterMode asks BLIP-2's queries for what made them
-        return model.eval()
+        return demands.settled(model.eval())
 
     @cached_property
     def params(self) -> Mapping[str, int]:
@@ -215,6 +215,7 @@ class Step:
         untouched: whether it failed, and left the cache as it was.
         media: the images or the sound that the first step reads.
         routed: module → what was sent to its experts, where the model's own code goes through them in a loop.
+        places: place in the cache → path of the module that appended there, once it was traced.
 
     """
 
@@ -230,6 +231,7 @@ class Step:
     untouched: bool = False
     media: Media = NOTHING
     routed: Mapping[torch.nn.Module, Routed] = field(default_factory=dict)
+    places: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def reader(self) -> Reader | None:
@@ -277,9 +279,10 @@ class Step:
 
     def _host(self) -> AbstractContextManager[None]:
         """Return the context of a step some of whose inputs are numbers on the host, beside the meta device."""
-        if self.reader is None or self.subject.device != "meta":
+        masks = goes_through_masks(self.model)
+        if self.subject.device != "meta" or not (self.reader or masks):
             return nullcontext()
-        return Host.open(counts=self.reader.counts_on_host)
+        return Host.open(counts=masks or (self.reader is not None and self.reader.counts_on_host))
 
     def floats(self, *shape: int) -> torch.Tensor:
         """Return pixels, or samples of sound: any will do."""
@@ -326,22 +329,26 @@ class Step:
         ids = self._tokens(length)
         return ids if self.subject.device == "meta" else ids.clamp_(max=1)
 
-    def prompt(self, token: int) -> torch.Tensor:
+    def prompt(self, token: int, sound: int = -1) -> torch.Tensor:
         """Return the tokens of a first step, with `token` for every position of the images or the sound.
 
         Images are shared evenly among the sequences; they are numbers on the host, as are all tokens of a model that
-        looks for places among them.
+        looks for places among them. Where there may be both, `sound` stands for positions of sound.
         """
         assert self.reader is not None
-        ids, each = self._tokens(self.seq_len), positions_of(self.reader.reads, self.subject.params, self.media, 1)
-        ids.masked_fill_(ids == token, int(not token))  # of those that were drawn
+        reads, params = self.reader.reads, self.subject.params
+        images = self.media if reads.what == "sound" else self.media.seen
+        heard = positions_of(reads, params, self.media._replace(num_images=0), 1) if images != self.media else 0
+        ids, each = self._tokens(self.seq_len), positions_of(reads, params, images, 1)
+        ids.masked_fill_((ids == token) | (ids == sound), next(one for one in range(3) if one not in (token, sound)))
         each //= max(self.media.num_images, 1)
-        count = self.batch_size if self.reader.reads.each else self.media.num_images or self.batch_size
+        count = self.batch_size if reads.each else self.media.num_images or self.batch_size
         for sequence in range(self.batch_size):
             own = each * len(range(sequence, count, self.batch_size))
-            if own > self.seq_len:
-                raise UnrunnableError(f"{self.seq_len} tokens have no room for {own} positions of what is read")
+            if own + heard > self.seq_len:
+                raise UnrunnableError(f"{self.seq_len} tokens have no room for {own + heard} positions of what is read")
             ids[sequence, self.seq_len - own :] = token
+            ids[sequence, self.seq_len - own - heard : self.seq_len - own] = sound
         return ids
 
     def _tokens(self, length: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ from itertools import combinations
 from nbanalyzer.formulas.formula import Formula, parse
 from nbanalyzer.generate import hints
 
-__all__ = ["PLAIN", "Cases", "conditions", "kernels_of"]
+__all__ = ["LEAST_WINDOW", "PLAIN", "Cases", "conditions", "kernels_of", "windows_of"]
 
 SITUATIONS = ("{seq_len} > 1", "{cache_len} > 0", "{batch_size} > 1")
 """What a step's operations often depend on."""
@@ -27,21 +27,25 @@ class Cases:
         chunk: what attention divides a sequence by: a number or a variable; "" if nothing does.
         chunked: which length it divides.
         kernels: variables: how many tokens a convolution sees. With fewer, what it keeps is filled up.
+        windows: variables: how many tokens attention sees. With as many, its mask is one of a window.
         media: the variable that says how much of images or sound a step reads, "" if that is always the same.
         others: further conditions, on what is read.
         rates: how many tokens are kept as one, in layers that compress what they keep: each closed window becomes an
             entry, and the tokens after the last one wait.
         halvings: how often a sequence is pooled to half its length.
+        pools: variables: how many tokens are scored as one, once there are so many.
 
     """
 
     chunk: str = ""
     chunked: str = "seq_len"
     kernels: tuple[str, ...] = ()
+    windows: tuple[str, ...] = ()
     media: str = ""
     others: tuple[str, ...] = ()
     rates: tuple[int, ...] = ()
     halvings: int = 0
+    pools: tuple[str, ...] = ()
 
     def size(self, values: Mapping[str, int]) -> int:
         """Return how large a chunk is, 0 if there are none."""
@@ -56,17 +60,20 @@ class Cases:
         chunk, length = self.size(values), values[self.chunked]
         several, whole = (length > chunk, length % chunk == 0) if chunk else (False, False)
         short = tuple(values["seq_len"] < values.get(name, 0) for name in self.kernels)
+        short += tuple(values["seq_len"] < values.get(name, 0) for name in self.windows)
         read = tuple(values[self.media] > number for number in (0, 1)) if self.media else ()
         read += tuple(bool(parse(text).evaluate(values)) for text in self.others)
         closed = tuple(values["seq_len"] // rate >= number for rate in self.rates for number in (1, 2))
-        return values["batch_size"] > 1, values["seq_len"] > 1, several, whole, *short, *read, *closed
+        pooled = tuple(values["seq_len"] >= values.get(name, 0) for name in self.pools)
+        return values["batch_size"] > 1, values["seq_len"] > 1, several, whole, *short, *read, *closed, *pooled
 
     @property
     def splits(self) -> tuple[Formula, ...]:
         """The conditions that divide observations where one formula does not give all."""
         own = (f"{{{self.chunked}}} > {self.chunk}",) if self.chunk else ()
         short = (f"{{seq_len}} < {{{name}}}" for name in self.kernels)
-        return tuple(map(parse, (*SITUATIONS, *own, *short, *self._media)))
+        beyond = (f"{_AFTER} >= {{{name}}}" for name in self.windows)
+        return tuple(map(parse, (*SITUATIONS, *own, *short, *beyond, *self._media)))
 
     @cached_property
     def conditions(self) -> tuple[Formula, ...]:
@@ -74,11 +81,12 @@ class Cases:
         ends = (f"> {self.chunk}", f"<= {self.chunk}", f"% {self.chunk} == 0", f"% {self.chunk} != 0")
         chunks = tuple(f"{{{self.chunked}}} {rest}" for rest in ends) if self.chunk else ()
         short = tuple(f"{{seq_len}} {sign} {{{name}}}" for name in self.kernels for sign in ("<", ">="))
-        return conditions(*chunks, *short, *self._media)
+        beyond = tuple(f"{_AFTER} {sign} {{{name}}}" for name in self.windows for sign in (">=", "<"))
+        return conditions(*chunks, *short, *beyond, *self._media)
 
     @cached_property
     def facts(self) -> tuple[Formula, ...]:
-        """What a step may close of the windows that are kept as one token each: conditions that hold together."""
+        """What a step may close, or see, of the tokens that are taken as one: conditions that hold together."""
         found: list[str] = []
         for rate in self.rates:
             waiting, after = f"{{cache_len}} % {rate}", "{cache_len} + {seq_len}"
@@ -86,6 +94,8 @@ class Cases:
                 found += [f"{known} >= {rate}", f"{known} < {rate}"]
             found += [f"{waiting} + {{seq_len}} >= {2 * rate}", f"{waiting} + {{seq_len}} < {2 * rate}"]
             found += [f"{waiting} > 0", f"{waiting} == 0", f"({after}) % {rate} > 0", f"({after}) % {rate} == 0"]
+        for name in self.pools:
+            found += [f"{{cache_len}} + {{seq_len}} >= {{{name}}}", f"{{cache_len}} + 1 < {{{name}}}"]
         return tuple(map(parse, (*found, *SITUATIONS, *OPPOSITES))) if found else ()
 
     def lengths(self, names: Iterable[str]) -> tuple[str, ...]:
@@ -105,7 +115,10 @@ class Cases:
 
 
 PLAIN = Cases()
+_AFTER = "{cache_len} + {seq_len}"
 _WIDEST = 64  # tokens that a convolution sees, at most
+_WINDOW = re.compile("window(_size)?$")
+LEAST_WINDOW, LARGEST_WINDOW = 6, 4096  # so that there is a text below it, and one beyond
 _MEDIA = re.compile("(vision|audio)_")  # which tokens are not
 
 
@@ -115,6 +128,15 @@ def kernels_of(values: Mapping[str, int]) -> tuple[str, ...]:
         name
         for name, value in values.items()
         if 2 < value <= _WIDEST and any(hint.matches(name) for hint in hints.CONVOLUTIONS) and not _MEDIA.match(name)
+    )
+
+
+def windows_of(values: Mapping[str, int]) -> tuple[str, ...]:
+    """Return the variables that say how many tokens of a text attention sees, where that is several."""
+    return tuple(
+        name
+        for name, value in values.items()
+        if LEAST_WINDOW <= value <= LARGEST_WINDOW and _WINDOW.search(name) and not _MEDIA.match(name)
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -37,6 +37,7 @@ class Observation:
         subject: the model that was run.
         real: whether the config is the model's own, but for its depth.
         shares: the numbers between 0 and 1 in the config, such as the part of a head that is rotated.
+        places: place in the cache → path of the module that appended there.
 
     """
 
@@ -47,6 +48,7 @@ class Observation:
     subject: Subject
     real: bool
     shares: frozenset[float] = frozenset()
+    places: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def tokens(self) -> int:
@@ -102,9 +104,9 @@ def observe(
             runtime = {"batch_size": step.batch_size, "seq_len": step.seq_len, "cache_len": step.cache_len}
             runtime |= {"encoder_len": step.encoder_len} if step.has_encoder and subject.reader is None else {}
             runtime["num_logits"] = logits if step.picks_logits else step.seq_len
-            found.append(
-                Observation(runtime | values | read, root, tuple(kept(step.after)), parameters, subject, real, shares)
-            )
+            seen = runtime | values | read
+            stays = tuple(kept(step.after))
+            found.append(Observation(seen, root, stays, parameters, subject, real, shares, step.places))
             if like is not None and len(found) == 1 and structure(found[0]) != like:
                 return []
     finally:

@@ -172,12 +172,21 @@ class _Draws:
         self.base, self.known = candidates(space.subject), values_of(space.subject).keys()
         chunks = parse(space.cases.chunk or "0").variables
         self.limits = [name for name in self.base if any(hint.matches(last(name)) for hint in hints.LIMITS)]
+        self.pools = [
+            (name, other)
+            for hint in hints.POOLS
+            for name in self.base
+            for other in self.base
+            if hint.matches(last(name)) and re.search(hint.other, last(other))
+        ]
         self.chunks = [name for name in self.base if last(name) in chunks]
         self.reader = space.subject.reader
         first_steps = [run for run in space.usual if run.values["cache_len"] == 0]
         self.structures = {space.cases.situation(run.values): structure(run) for run in first_steps}
         self.goes_on = len(first_steps) < len(space.usual)  # otherwise a first step is all there is
         self.shorter = SHORTER if not space.cases.chunk and _turns_by_token(space.usual) else 1
+        if space.cases.pools and self.reader is not None:
+            self.shorter = 2  # images take their positions, too
 
     def fields(self, attempt: int) -> dict[str, Any]:
         """Return other values of the config's fields, all drawn at once."""
@@ -194,6 +203,9 @@ class _Draws:
                 change |= {name: change.get(name, base[name]) * factor for name in pair.split("=")}
         for name in self.limits:
             change[name] = chance.choice((6, 9, 14, 21, 33, 60, 90))
+        for name, most in self.pools:
+            change[name] = chance.choice((3, 4, 6, 8, 16))
+            change[most] = change[name] * chance.choice((1, 2, 3, 5, 8))
         for name in self.chunks:
             change[name] = chance.choice((base[name], 16, 32, 48, 64))
         return self.space.depth.config(chance.randint(0, 2) if self.deepen else 0) | change
@@ -208,7 +220,10 @@ class _Draws:
         chance = self.chance
         several, whole_chunks = situation % 2 == 0, situation % 4 > 1
         most = 400 if any("capacity" in name for name in self.limits) else 50  # experts of an encoder are full as well
-        batch, read = (chance.randint(2, 6) if several else 1), chance.randint(3, most)
+        sequences, chunks = 6, 4
+        if self.cases.pools:  # every token is a turn of a loop; images take their own
+            sequences, chunks = 3, 1 if self.reader else 2
+        batch, read = (chance.randint(2, sequences) if several else 1), chance.randint(3, most)
         values = values_of(subject)
         if not self.known <= values.keys():
             return []
@@ -220,12 +235,12 @@ class _Draws:
         elif chunk and whole_chunks and self.cases.chunked == "encoder_len":
             read = chunk * chance.randint(1, 4)
         elif chunk and whole_chunks:
-            lengths = (chunk * chance.randint(1, 4), chunk * chance.randint(1, 3), 1)
+            lengths = (chunk * chance.randint(1, chunks), chunk * chance.randint(1, min(chunks, 3)), 1)
         elif widest > 2 and not whole_chunks:
             lengths = (chance.randint(2, widest - 1), chance.randint(2, 40), 1)
         media, taken = NOTHING, 0
         if self.reader is not None and (not self.reader.optional or situation % 3):  # of three, one reads no images
-            media, taken = media_of(subject, chance, chance.choice((1, 1, 2, 3)), batch)
+            media, taken = media_of(subject, chance, chance.choice((1, 1, 2, 3)), batch, parts=True)
         lengths = (whole(taken, chunk * whole_chunks) + lengths[0], *lengths[1:])
         first = lengths[0] if self.goes_on else chance.randint(1, lengths[0])
         logits = (first, chance.randint(1, lengths[1]), 1)

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from itertools import cycle
 
+from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.generate import hints
 from nbanalyzer.generate.model.subject import NOTHING, Subject, UnrunnableError
@@ -14,11 +15,11 @@ from nbanalyzer.generate.trace.layers import Depth
 from nbanalyzer.progress import tell
 from nbanalyzer.templates.media import Media, positions_of
 
-from .cases import PLAIN, Cases, kernels_of
+from .cases import LEAST_WINDOW, PLAIN, Cases, kernels_of, windows_of
 from .fields import candidates, last
 from .observation import Observation, observe, structure, values_of
 
-__all__ = ["PLAIN_RUNS", "base_runs", "cases_of", "chunk_of", "media_of", "whole"]
+__all__ = ["PLAIN_RUNS", "base_runs", "cases_of", "chunk_lengths", "chunk_of", "media_of", "whole"]
 
 PLAIN_RUNS = 4
 """The first runs at the model's own config, which differ in nothing but sequences, tokens, and a cache."""
@@ -32,7 +33,8 @@ def base_runs(
     """Return what the model does at its own config, in every situation, or in the first `most` runs of them.
 
     With one sequence or more, one token or more, after a cache or not: `PLAIN_RUNS`. Then over several of the chunks
-    that attention works in, and of whole ones; and with fewer tokens than a convolution sees.
+    that attention works in, and of whole ones; below a window and beyond it; and with fewer tokens than a convolution
+    sees.
     """
     values = values_of(subject)
     chunk, widest = cases.size(values), cases.widest(values)
@@ -51,8 +53,15 @@ def base_runs(
         fewer = max(rate - 2, 1)
         runs += [(1, (1, fewer, 1, 1, rate - 1, fewer, 2, 2 * rate + 1, rate, 2 * rate - 1, 1), 9)]
         runs += [(3, (2 * rate + 1, 1, rate), 9), (2, (rate, rate, 1), 9), (3, (rate - 1, 2 * rate + 1), 9)]
+    for pool in (values[name] for name in cases.pools):  # a step sees its first one, or another; or none yet
+        runs += [(batch, (pool - 1, 1, 1), 9) for batch in (1, 3)]
+        runs += [(1, (2, 2 * pool + 1, 1), 9), (3, (pool, pool - 1), 9)]
+    for window in {values[name] for name in cases.windows}:  # below it, up to it, and beyond
+        runs += [(1, (window + 5, 5, 1), 9), (3, (window - 3, 1, 1, 1), 13)]
     if widest:
         runs += [(batch, (length, length, 1), 9) for batch in (1, 3) for length in {2, widest - 1}]
+    if cases.pools:  # every token of each sequence is a turn of a loop
+        runs = [(min(batch, 2), lengths, read) for batch, lengths, read in runs]
     observations: list[Observation] = []
     if subject.reader is not None:
         return _with_media(subject, depth, runs, attn, chunk)
@@ -81,22 +90,27 @@ def _with_media(
     for count, (batch, lengths, read) in zip(
         cycle(counts), (*(*runs[:PLAIN_RUNS], *more) * several, *runs[PLAIN_RUNS:])
     ):
-        media, taken = media_of(subject, chance, count, batch)
+        media, taken = media_of(subject, chance, count, batch, parts=True)
         longer = (whole(taken, chunk) + lengths[0], *lengths[1:])
         observations += observe(subject, depth, batch, longer, read, real=True, attn=attn, media=media)
     return observations
 
 
-def media_of(subject: Subject, chance: random.Random, count: int, batch: int) -> tuple[Media, int]:
+def media_of(
+    subject: Subject, chance: random.Random, count: int, batch: int, *, parts: bool = False
+) -> tuple[Media, int]:
     """Return what so many images, or some sound, may be, and how many positions of a sequence they take.
 
-    Where every sequence is an image, there are as many images as sequences.
+    Where every sequence is an image, there are as many images as sequences. Where images and sound may be read, it is
+    both; with `parts`, one of them in two cases of three.
     """
     reader = subject.reader
     if reader is None:
         return NOTHING, 0
     values = values_of(subject)
     media = reader.draw(chance, values, batch if reader.reads.each else count)
+    if parts and reader.reads.audio_positions:
+        media = chance.choice((media, media.seen, Media(audio_samples=media.audio_samples)))
     return media, positions_of(reader.reads, values, media, batch)
 
 
@@ -111,15 +125,16 @@ def cases_of(subject: Subject, depth: Depth, *, has_encoder: bool) -> Cases:
     if reader is not None and not reader.optional:
         return Cases(media=reader.counts, others=reader.cases)
     media, others = ("", ()) if reader is None else (reader.counts, reader.cases)
-    kernels = kernels_of(values_of(subject))
     if rates := _rates(subject):
         return Cases(media=media, others=others, rates=rates)
     if halvings := _halvings(subject):
         return Cases(media=media, others=others, halvings=halvings)
+    kernels, windows = kernels_of(values_of(subject)), _windows(subject, depth)
+    pools = tuple(name for name in values_of(subject) if any(hint.matches(name) for hint in hints.POOLS))
     for chunked in ("seq_len", "encoder_len") if has_encoder else ("seq_len",):
-        if chunk := chunk_of(subject, depth, chunked):
-            return Cases(chunk, chunked, kernels, media, others)
-    return Cases(kernels=kernels, media=media, others=others)
+        if chunk := chunk_of(subject, depth, chunked, windows):
+            return Cases(chunk, chunked, kernels, windows, media, others, pools=pools)
+    return Cases(kernels=kernels, windows=windows, media=media, others=others, pools=pools)
 
 
 def _halvings(subject: Subject) -> int:
@@ -145,11 +160,30 @@ def _rates(subject: Subject) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def chunk_of(subject: Subject, depth: Depth, chunked: str = "seq_len") -> str:
+def _windows(subject: Subject, depth: Depth) -> tuple[str, ...]:
+    """Return the variables of windows that a step runs other operations beyond.
+
+    A mask alone is none of a fused kernel; but one that a bias of the model's own is put into is made then. It is seen
+    by single tokens after a cache, for which nothing else changes, of the model with a window of a few.
+    """
+    found: list[str] = []
+    sizes = candidates(subject)
+    for name in windows_of(values_of(subject)):
+        fields = [field for field in sizes if last(field) == name]
+        with suppress(NBAnalyzerError):  # the config's own rules refuse it
+            narrow = subject.with_fields(dict.fromkeys(fields, LEAST_WINDOW))
+            steps = observe(narrow, depth, 1, (LEAST_WINDOW - 2, 1, 1), 7, real=True)[1:]
+            if len({structure(step) for step in steps}) > 1:
+                found.append(name)
+    return tuple(found)
+
+
+def chunk_of(subject: Subject, depth: Depth, chunked: str = "seq_len", windows: Sequence[str] = ()) -> str:
     """Return what attention divides a sequence by, as a number or a variable: "" if nothing does.
 
     It is seen by what several chunks need and one does not, or whole ones and parts. The length `chunked` is tried:
-    that of new tokens, by what a linear attention works in, or that of the encoder's text.
+    that of new tokens, by what a linear attention works in, or that of the encoder's text. What is beyond one of the
+    `windows` does something else for that reason, and is compared with what is beyond it, too.
     """
     known = values_of(subject)
     rows = [(hint, int(hint.says[1])) for hint in hints.CHUNKS if hint.says[0] == chunked]
@@ -164,9 +198,16 @@ def chunk_of(subject: Subject, depth: Depth, chunked: str = "seq_len") -> str:
     for text, size in sizes.items():
         structures: set[Hashable] = set()
         with suppress(UnrunnableError):  # a table of positions may be shorter
-            for length in (7, 2 * size, 2 * size + 5):
+            for length in chunk_lengths(size, [known[name] for name in windows]):
                 new, read = (7, length) if chunked == "encoder_len" else (length, 7)
                 structures.add(structure(observe(subject, depth, 1, (new,), read, real=True)[0]))
         if len(structures) > 1:
             return text
     return ""
+
+
+def chunk_lengths(chunk: int, windows: Sequence[int]) -> tuple[int, ...]:
+    """Return the lengths of a part of a chunk, of whole chunks, and of those and a part: beyond the same windows."""
+    beyond = max((window for window in windows if window <= 2 * chunk + 5), default=0)
+    several = max(whole(beyond, 2 * chunk), 2 * chunk)
+    return (*((beyond or 7,) if beyond < chunk else ()), several, several + 5)

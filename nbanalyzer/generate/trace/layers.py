@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -23,6 +24,7 @@ __all__ = [
     "Stack",
     "ascends",
     "attends_fused",
+    "called_alike",
     "count_fields",
     "depth_of",
     "facts_of",
@@ -55,6 +57,7 @@ class Stack:
         built_alike: for each layer, the first one with the same modules, which may be run otherwise.
         layers: the facts of each layer, as it was built.
         once: whether no step after the first runs it, as what lies between a tower and the text model.
+        in_stage: whether it is the blocks of a stage, of a tower whose stages are of different widths.
 
     """
 
@@ -62,6 +65,7 @@ class Stack:
     alike: tuple[int, ...]
     built_alike: tuple[int, ...] = ()
     once: bool = False
+    in_stage: bool = False
     layers: tuple[Facts, ...] = field(default=(), compare=False, repr=False)
 
     @property
@@ -81,14 +85,52 @@ class Stack:
 
 
 def stacks(model: torch.nn.Module, config: Mapping[str, Any]) -> list[Stack]:
-    """Return the outermost lists of layers of a model."""
+    """Return the outermost lists of layers of a model; of stages of different widths, the lists of blocks in them."""
     lists: dict[str, torch.nn.ModuleList] = {}
     for name, module in model.named_modules():
         inside = any(name.startswith(f"{outer}.") for outer in lists)
         if isinstance(module, torch.nn.ModuleList) and len(module) > 1 and not inside:
             lists[name] = module
-    layers = {name: tuple(map(facts_of, modules)) for name, modules in lists.items()}
-    return [Stack(name, _alike(facts, config), layers=facts) for name, facts in layers.items()]
+    found: list[Stack] = []
+    for name, modules in lists.items():
+        layers = tuple(map(facts_of, modules))
+        if blocks := _blocks_of_stages(name, modules, layers):
+            found += blocks
+        else:
+            found.append(Stack(name, _alike(layers, config), layers=layers))
+    return found
+
+
+def _blocks_of_stages(path: str, stages: torch.nn.ModuleList, facts: Sequence[Facts]) -> list[Stack]:
+    """Return the lists of blocks in stages that repeat a block; none if these are no stages.
+
+    No two have parameters of the same sizes, for layers that do are counted themselves; and more than one has such a
+    list, of whatever length, for experts of a single layer are none.
+    """
+    shapes = {_shapes_of(stage) for stage in facts}
+    if len(shapes) < len(stages):
+        return []
+    found: dict[str, tuple[str, Stack]] = {}
+    names = Counter[str]()
+    for number, stage in enumerate(stages):
+        for name, module in stage.named_modules():
+            above = joined(f"{path}.{number}", name).rstrip(".")  # a stage may be a list itself
+            if not isinstance(module, _LISTS) or any(above.startswith(f"{outer}.") for outer in found):
+                continue
+            names[name] += 1
+            layers = tuple(map(facts_of, module.children()))
+            alike = _alike(layers, {})
+            if len(set(alike)) < len(alike) and all(map(_shapes_of, layers)):
+                found[above] = name, Stack(above, alike, in_stage=True, layers=layers)
+    return [stack for name, stack in found.values() if names[name] > 1]
+
+
+_LISTS = (torch.nn.ModuleList, torch.nn.Sequential)
+
+
+def _shapes_of(layer: Facts) -> tuple[Any, ...]:
+    """Return the sizes of a layer's parameters."""
+    return tuple(fact for fact in layer.items() if isinstance(fact[0], tuple) and fact[0][1] == "shape")
 
 
 def seen_alike(found: Sequence[Stack], root: Scope) -> list[Stack]:
@@ -109,6 +151,23 @@ def seen_alike(found: Sequence[Stack], root: Scope) -> list[Stack]:
             alike.append(first.setdefault((before, done), index))
         result.append(replace(stack, alike=tuple(alike), built_alike=stack.alike))
     return result
+
+
+def called_alike(found: Sequence[Stack], whole: Scope, few: Scope | None) -> bool:
+    """Return whether a model of few layers calls what is outside of them as often as the whole model does.
+
+    Some call a module with weights between any two layers. `few` is None if such a model does not run.
+    """
+    inside = tuple(f"{stack.path}." for stack in found)
+
+    def calls(root: Scope) -> Counter[str]:
+        return Counter(
+            path
+            for path, scope in modules_of(root)
+            if not path.startswith(inside) and scope.module is not None and any(True for _ in scope.module.parameters())
+        )
+
+    return few is not None and calls(whole) == calls(few)
 
 
 def seen_once(found: Sequence[Stack], later: Sequence[Scope]) -> list[Stack]:
@@ -148,13 +207,17 @@ def _outside_towers(scope: Scope, path: str = "") -> Iterator[tuple[str, str]]:
             yield from _outside_towers(child, inside)
 
 
+_DROPS = frozenset({"drop_prob", "drop_path_rate"})
+"""Attributes of what drops layers in training, which are other ones in every layer, and say nothing of a pass."""
+
+
 def facts_of(layer: torch.nn.Module) -> Facts:
     """Return the classes, parameters and plain attributes of a layer."""
     facts: dict[Hashable, Hashable] = {}
     for name, module in layer.named_modules():
         facts[name] = qualified_name(type(module))
         for key, value in vars(module).items():
-            if isinstance(value, int | float | str | bool | None) and not key.startswith("__"):
+            if isinstance(value, int | float | str | bool | None) and not key.startswith("__") and key not in _DROPS:
                 facts[name, key] = value
     for name, parameter in layer.named_parameters():
         facts[name, "shape"] = tuple(parameter.shape)
@@ -209,12 +272,14 @@ class Depth:
         fields: config fields that say how many layers there are → how many to make.
         lists: config fields with one entry for each layer → its entries.
         cut: stacks that no field shortens → how many layers to keep of each.
+        staged: those of them that are the blocks of a stage.
 
     """
 
     fields: Mapping[str, int] = field(default_factory=dict)
     lists: Mapping[str, list[Any]] = field(default_factory=dict)
     cut: Mapping[str, int] = field(default_factory=dict)
+    staged: frozenset[str] = frozenset()
 
     def config(self, more: int = 0) -> dict[str, Any]:
         """Return the fields to set; `more` layers than needed."""
@@ -227,17 +292,23 @@ class Depth:
             result[name] = entries[:count]
         return result
 
+    def with_all_blocks(self) -> Depth:
+        """Return the same, with stages as they are."""
+        return replace(self, cut={path: count for path, count in self.cut.items() if path not in self.staged})
+
     def shorten(self, model: torch.nn.Module) -> torch.nn.Module:
-        """Drop the layers of a built model that its config could not."""
+        """Drop the layers of a built model that its config could not; with other fields it may have fewer stages."""
+        modules = dict(model.named_modules()) if self.cut else {}
         for path, count in self.cut.items():
-            layers = model.get_submodule(path)
-            assert isinstance(layers, torch.nn.ModuleList)
-            del layers[count:]
+            if (layers := modules.get(path)) is not None:
+                assert isinstance(layers, _LISTS)
+                del layers[count:]
         return model
 
 
 def count_fields(config: Mapping[str, Any], found: Sequence[Stack]) -> dict[str, Stack]:
-    """Return the config fields that say how long a stack is."""
+    """Return the config fields that say how long a stack is; of stages they are no fields of their own."""
+    found = [stack for stack in found if not stack.in_stage]
     lengths = {len(stack.alike): stack for stack in found}
     own: dict[str, Stack] = {}
     for name, value in config.items():
@@ -281,21 +352,23 @@ def depth_of(subject: Subject, found: Sequence[Stack], fields: Mapping[str, Any]
             wanted[stack.path]
             for stack in found
             if len(stack.alike) == len(named[name].alike) and ("." not in name or _is_of(stack, name))
+            if not stack.in_stage
         )
         for name in named
     }
-    lengths, stated = {len(stack.alike) for stack in found}, subject.stated()
+    lengths, stated = {len(stack.alike) for stack in found if not stack.in_stage}, subject.stated()
     lists = {
         name: list(value)
         for name, value in fields.items()
         if isinstance(value, list | tuple) and len(value) in lengths and name in stated
     }
-    depth = Depth(counted, lists)
+    inner = {stack.path: stack.needed for stack in found if stack.in_stage}
+    depth = Depth(counted, lists, inner, frozenset(inner))
     if counted and _shows_all(subject.with_fields(depth.config()), found, wanted):
         return depth
     # Lists that no field counts may be something else than layers: then the model counts on all of them.
     own = {stack.path for stack in named.values()} or set(wanted)
-    return Depth(cut={path: count for path, count in wanted.items() if path in own})
+    return Depth(cut={path: count for path, count in wanted.items() if path in own} | inner, staged=frozenset(inner))
 
 
 def _shows_all(few: Subject, found: Sequence[Stack], wanted: Mapping[str, int]) -> bool:

@@ -286,7 +286,8 @@ def _traffic(
         visited = Amount(1, tuple(matrix), weight.size, experts=count, routed=rows.shape[0])
         return (_whole(rows), visited, *map(_whole, rest)), write
     adds = name.removesuffix("_") in _SCATTERED  # to what may have the same sizes, or others
-    differs = adds or name == "baddbmm"  # each operand is another thing, which may have the sizes of the next by chance
+    # Each operand is another thing, which may have the sizes of the next by chance: keys as many as a head is wide.
+    differs = adds or name in {"baddbmm", "scaled_dot_product_attention"}
     if name == "stack" or (len(inputs) > 2 and not differs):  # the turns of a loop, joined: as many as there were
         alike = Counter(inputs)
         return tuple(Amount(1, (times, *operand.stored), operand.size) for operand, times in alike.items()), write

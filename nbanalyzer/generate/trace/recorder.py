@@ -61,6 +61,7 @@ def trace(step: Step, logits: int = 0) -> Scope:
     has_data = step.subject.device != "meta"
     with recorder.open(), Operations(recorder, keeps=not has_data):
         step.run(logits)
+    step.places = recorder.places
     recorder.root.children += [operation for early in recorder.early.values() for operation in early]
     group_layers(recorder.root, "", dict(step.model.named_modules()))
     if has_data:
@@ -86,6 +87,7 @@ class Recorder:
         self.early: dict[str, list[Operation]] = {}
         self.alive: list[object] = []  # a freed address would be given out again
         self.owner: dict[int, str] = {}
+        self.places: dict[int, str] = {}  # of a cache → the module that appended there
         self.silent = 0
         for tensor in (*model.parameters(), *model.buffers()):
             self.owner[storage(tensor)] = "w_bytes"

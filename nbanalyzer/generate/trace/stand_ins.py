@@ -156,6 +156,9 @@ def _appending(update: Callable[..., Any]) -> Callable[..., Any]:
         finally:
             recorder.silent -= 1
         given = (*args, *kwargs.values())
+        place = kwargs.get("layer_idx", next((one for one in args if type(one) is int), None))
+        if place is not None:
+            recorder.places.setdefault(place, recorder.paths[-1])
         new = tuple(recorder.operand(value) for value in given if isinstance(value, torch.Tensor))
         sizes = ("kv_bytes" if operand.size == "a_bytes" else operand.size for operand in new)
         written = tuple(one._replace(size=size, stored=one.shape) for one, size in zip(new, sizes, strict=True))

@@ -12,7 +12,7 @@ from functools import cached_property, partial
 
 import msgspec
 
-from nbanalyzer.formulas.formula import Formula, build, constant, parse
+from nbanalyzer.formulas.formula import build, parse
 from nbanalyzer.generate.fit.sizes import Gap, Sizes, Unfitted, product
 from nbanalyzer.generate.hf import MASKS
 from nbanalyzer.generate.trace.layers import attends_fused
@@ -24,6 +24,7 @@ from nbanalyzer.templates.template import Basic, Composite, Kernel, MemoryAccess
 from . import readings
 from .binding import Binder, name_of
 from .conditions import Conditions
+from .kernels import distinct, is_empty, when, with_layers
 from .merge import Node, Slot, merged
 from .ownership import Ownership
 
@@ -82,7 +83,7 @@ class Assembly(Sizes):
                     parameters=str(self.parameters(left)),
                 )
             )
-        return (*children, *self._layers(layers))
+        return with_layers(children, self._layers(layers))
 
     def _layers(self, layers: Mapping[str, Sequence[str]]) -> list[Composite]:
         """Return a node for each layer with parameters that stand at none of its calls."""
@@ -107,7 +108,7 @@ class Assembly(Sizes):
                 result += self._slot(child, path, where, previous)
                 continue
             inner = self.ownership.path(child, path)
-            if not child.alike and self._reads and (kernels := self._loop(child, inner, seen)):
+            if not child.alike and (kernels := self._loop(child, inner, seen)):
                 result += [
                     kernel if seen == where else self._conditional(kernel, seen, where, inner) for kernel in kernels
                 ]
@@ -120,12 +121,12 @@ class Assembly(Sizes):
             kernel = self._turned(kernel, child, inner)
             previous = kernel.name
             result.append(kernel)
-        return _distinct(result)
+        return distinct(result)
 
     def _loop(self, node: Node, path: str, where: frozenset[int]) -> list[Composite]:
         """Return the turns of a loop that differ in their sizes as one kernel, of calls of a module or a function."""
         turns = [scope for scopes in node.calls.values() for scope in scopes]
-        if not node.is_module and any(isinstance(child, Scope) for scope in turns for child in scope.children):
+        if self._is_needless(node) or (not node.is_module and any(map(_calls_a_module, turns))):
             return []
         slots: dict[tuple[str, str, int], Slot] = {}
         for index, scopes in node.calls.items():
@@ -143,7 +144,7 @@ class Assembly(Sizes):
                 name=name_of(node),
                 module=node.target,
                 parameters=str(self.parameters(own)) if own else "",
-                sub_kernels=(*_distinct(kernels), *self._layers(layers)),
+                sub_kernels=with_layers(distinct(kernels), self._layers(layers)),
             )
         ]
 
@@ -158,8 +159,8 @@ class Assembly(Sizes):
         tell(f"finding formulas of {path}", self.ownership.taken)
         if bound := self.binder.bound(node, path):
             return bound
-        if node.target.rpartition(".")[0] == MASKS and not self._eager:
-            return None  # a fused kernel needs no mask
+        if self._is_needless(node):
+            return None
         children = self._children(node, path, where)
         own, layers = self._own(node, path)
         if not children and not own and not layers:
@@ -168,8 +169,12 @@ class Assembly(Sizes):
             name=name_of(node) if node.name.isdigit() else node.name,
             module=node.target if children else "",
             parameters=str(self.parameters(own)) if own else "",
-            sub_kernels=(*children, *self._layers(layers)),
+            sub_kernels=with_layers(children, self._layers(layers)),
         )
+
+    def _is_needless(self, node: Node) -> bool:
+        """Return whether a call makes a mask that no kernel needs: attention is fused."""
+        return node.target.rpartition(".")[0] == MASKS and not self._eager
 
     @cached_property
     def _eager(self) -> bool:
@@ -253,10 +258,10 @@ class Assembly(Sizes):
             condition = self.conditions.of(seen, where)
             if condition is None:
                 raise Unfitted("when it runs", ())
-            kernels = [_when(kernel, condition) for kernel in kernels]
+            kernels = [when(kernel, condition) for kernel in kernels]
         if readings.conversion(slot.seen[next(iter(seen))][0]):
-            kernels = [_when(kernel, parse("{a_bytes} != 4")) for kernel in kernels]
-        return [kernel for kernel in kernels if not _empty(kernel)]
+            kernels = [when(kernel, parse("{a_bytes} != 4")) for kernel in kernels]
+        return [kernel for kernel in kernels if not is_empty(kernel)]
 
     def _elementwise(self, slot: Slot, kernel: Kernel, previous: str) -> Kernel:
         """Return an addition or product of two activations as a kernel of its own template."""
@@ -294,6 +299,12 @@ class Assembly(Sizes):
             operation=f"{label}: rest", unit="vector", fused=True, flops=extra, memory_access=MemoryAccess("0", "0")
         )
         return [main, more]
+
+
+def _calls_a_module(scope: Scope) -> bool:
+    """Return whether something is called in a scope that may have parameters."""
+    inside = [child for child in scope.children if isinstance(child, Scope)]
+    return any(child.module is not None or _calls_a_module(child) for child in inside)
 
 
 _JOINS = ("cat", "stack")
@@ -344,40 +355,3 @@ def _is_plain(operation: Operation) -> bool:
     tensors = (*operation.inputs, *operation.outputs)
     whole = operation.outputs[0].shape
     return len(tensors) == 3 and all(tensor.size == "a_bytes" and tensor.stored == whole for tensor in tensors)
-
-
-# ---- kernels from others
-
-
-def _when(kernel: Kernel, condition: Formula) -> Kernel:
-    """Return the kernel so that it costs something only under the condition."""
-    if isinstance(kernel, Composite):
-        return msgspec.structs.replace(kernel, calls=str(condition))
-
-    def only(text: str) -> str:
-        return text if text == "0" else str(build("if", parse(text), condition, constant(0)))
-
-    access = MemoryAccess(only(kernel.memory_access.read), only(kernel.memory_access.write))
-    return msgspec.structs.replace(kernel, flops=only(kernel.flops), memory_access=access)
-
-
-def _empty(kernel: Kernel) -> bool:
-    """Return whether an operation costs nothing, whatever the sizes."""
-    if isinstance(kernel, Composite):
-        return False
-    return kernel.flops == kernel.memory_access.read == kernel.memory_access.write == "0"
-
-
-def _distinct(kernels: list[Kernel]) -> list[Kernel]:
-    """Return the kernels with different names, numbered where two have the same."""
-    count: dict[str, int] = {}
-    result: list[Kernel] = []
-    for kernel in kernels:
-        count[kernel.name] = times = count.get(kernel.name, 0) + 1
-        if times == 1:
-            result.append(kernel)
-        elif isinstance(kernel, Composite):
-            result.append(msgspec.structs.replace(kernel, name=f"{kernel.name}_{times}"))
-        else:
-            result.append(msgspec.structs.replace(kernel, operation=f"{kernel.operation} ({times})"))
-    return result

@@ -18,6 +18,7 @@ from .cache_state import added
 __all__ = ["collapsed", "kinds_of", "of_layers", "state_of"]
 
 _LAYER = re.compile(r"(.+)\.(\d+)$")
+_IN_LIST = re.compile(r"([A-Z][A-Za-z0-9]*)_(\d+)")
 _CALLED_AGAIN = re.compile(r"(.+)_\d+$")
 
 Kinds = Mapping[str, Mapping[int, int]]
@@ -80,36 +81,45 @@ def collapsed(
             continue
         inside = _inside(path, kernel.name, stacks)
         sub_kernels = collapsed(kernel.sub_kernels, stacks, kinds, counts, fields, inside)
-        match = _LAYER.match(kernel.name)
-        stack = by_path.get(joined(path, match.group(1))) if match else None
+        place = _place(path, kernel.name)
+        stack = by_path.get(place[0]) if place else None
         name, repeat = kernel.name.replace(".", "_"), kernel.repeat
-        if match and stack:
-            kind = int(match.group(2))
+        if place and stack:
+            _, called, kind = place
             if kinds[stack.path].get(kind) != kind:
                 continue  # another layer stands for it
-            name = match.group(1).replace(".", "_") + _label(stack, kinds[stack.path], kind, fields)
+            name = called.replace(".", "_") + _label(stack, kinds[stack.path], kind, fields)
             repeat = str(build("*", counts[stack.path, kind], parse(repeat)))
         result.append(msgspec.structs.replace(kernel, name=name, repeat=repeat, sub_kernels=sub_kernels))
     return tuple(result)
 
 
 def of_layers(
-    state: Mapping[tuple[str, int], Formula], stacks: Sequence[Stack], kept: int
+    state: Mapping[tuple[str, int], Formula], stacks: Sequence[Stack], kept: int, seen: Mapping[int, str]
 ) -> dict[tuple[str, int], Formula]:
     """Return (name, layer) → bytes of what is kept there, where a layer may have several of a cache's `kept` places.
 
-    They follow each other; or, where all layers run several times, those of a pass do.
+    Which those are, was `seen`: place → path of the module that appended there. Where it was not, they follow each
+    other; or, where all layers run several times, those of a pass do.
     """
     keeper = _keeper(stacks)
-    each, rest = divmod(kept, len(keeper.alike)) if keeper else (1, 0)
-    if each < 2 or rest:
+    if keeper is None or kept <= len(keeper.alike):
         return dict(state)
-    parts: dict[tuple[str, int], list[Formula]] = {}
     places = sorted({place for _, place in state})
-    in_turn = places != list(range(len(places)))  # of few layers, a pass leaves the places of the others out
+    layer_of = {
+        place: int(number)
+        for place in places
+        if (number := seen.get(place, "").removeprefix(f"{keeper.path}.").partition(".")[0]).isdigit()
+    }
+    if len(layer_of) < len(places):
+        each, rest = divmod(kept, len(keeper.alike))
+        if each < 2 or rest:
+            return dict(state)
+        in_turn = places != list(range(len(places)))  # of few layers, a pass leaves the places of the others out
+        layer_of = {place: place % len(keeper.alike) if in_turn else place // each for place in places}
+    parts: dict[tuple[str, int], list[Formula]] = {}
     for (name, place), formula in state.items():
-        layer = place % len(keeper.alike) if in_turn and keeper else place // each
-        parts.setdefault((name, layer), []).append(formula)
+        parts.setdefault((name, layer_of[place]), []).append(formula)
     return {key: added(formulas) for key, formulas in parts.items()}
 
 
@@ -131,9 +141,21 @@ def _layers(kernels: Sequence[Kernel], stacks: Sequence[Stack], path: str = "") 
     """Yield every layer below `path`: path of its list, number, and kernel."""
     for kernel in kernels:
         if isinstance(kernel, Composite):
-            if match := _LAYER.match(kernel.name):
-                yield joined(path, match.group(1)), int(match.group(2)), kernel
+            if place := _place(path, kernel.name):
+                list_of_layers, _, number = place
+                yield list_of_layers, number, kernel
             yield from _layers(kernel.sub_kernels, stacks, _inside(path, kernel.name, stacks))
+
+
+def _place(path: str, name: str) -> tuple[str, str, int] | None:
+    """Return the list that a kernel is a layer of, what it is called there, and its number; None if it is none.
+
+    A list that is called itself, or that is a stage, has layers with the name of their class and a number inside.
+    """
+    if match := _LAYER.match(name):
+        return joined(path, match.group(1)), match.group(1), int(match.group(2))
+    match = _IN_LIST.fullmatch(name)
+    return (path, match.group(1), int(match.group(2))) if match else None
 
 
 def _inside(path: str, name: str, stacks: Sequence[Stack]) -> str:

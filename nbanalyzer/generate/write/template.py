@@ -25,8 +25,9 @@ from nbanalyzer.generate.probe.observation import Observation, read_values, valu
 from nbanalyzer.generate.probe.sampling import Space, probes, space_of
 from nbanalyzer.generate.probe.situations import PLAIN_RUNS, base_runs, cases_of, media_of
 from nbanalyzer.generate.probe.tiny import require_determined, tiny
-from nbanalyzer.generate.trace.layers import Depth, Stack, depth_of, seen_alike, seen_once, stacks
+from nbanalyzer.generate.trace.layers import Depth, Stack, called_alike, depth_of, seen_alike, seen_once, stacks
 from nbanalyzer.generate.trace.recorder import seldom_collected, trace
+from nbanalyzer.generate.trace.scope import Scope
 from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.generate.trace.tensors import kept
 from nbanalyzer.progress import part_of, tell
@@ -40,7 +41,7 @@ from .assemble import Assembly
 from .cache_state import by_layer, gap_of
 from .layers import collapsed, kinds_of, of_layers, state_of
 from .plans import in_kernels, plans_of
-from .variants import Eager, eager_of, has_eager, with_absorbed, with_eager
+from .variants import Eager, attends_in_pieces, eager_of, has_eager, with_absorbed, with_eager
 
 __all__ = ["GapError", "build_template", "stated", "with_plans"]
 
@@ -105,11 +106,16 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
         tell("tracing all its layers", 0.05)
         media, taken = media_of(subject, Random(2), 2, 2)  # noqa: S311 - the same every time
         first = next(subject.steps(model, 2, (taken + 5,), 7, media))
-        found = seen_alike(stacks(model, fields), trace(first))
+        root = trace(first)
+        found = seen_alike(stacks(model, fields), root)
         depth = depth_of(subject, found, fields)
         few = subject.with_fields(depth.config())
-        if subject.reader is not None and not _runs(few, depth):
-            few, depth = subject, Depth()  # its code takes what some of its layers see
+        if depth.staged and _run_of(few, depth) is None:
+            depth = depth.with_all_blocks()  # its code counts on how many blocks a stage has
+        if subject.reader is not None and not called_alike(found, root, _run_of(few, depth)):
+            few, depth = subject, Depth(cut={path: depth.cut[path] for path in depth.staged})
+            if depth.cut and not called_alike(found, root, _run_of(few, depth)):
+                depth = Depth()  # its code takes what some of its layers see, or does something between any two
         if subject.device != "meta":
             require_determined(few, depth)
         with part_of(0.1, 0.4):
@@ -127,7 +133,8 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
             # A tower may attend in another way, which no template says.
             layered = offered if subject.reader is None or has_eager(offered) else layered
     layered = with_absorbed(layered)
-    states = of_layers(states, found, 1 + max((one.layer for one in kept(first.after)), default=-1))
+    places = 1 + max((one.layer for one in kept(first.after)), default=-1)
+    states = of_layers(states, found, places, space.usual[0].places)
     with part_of(0.9, 1):
         kinds = kinds_of(layered, states, found)
         repeats = counts(subject, found, kinds, fields)
@@ -155,16 +162,15 @@ def _part_of(subject: Subject) -> dict[str, str]:
     return {"part": "text"} | ({"missing": f"without {lacks} no tower of images is built"} if lacks else {})
 
 
-def _runs(subject: Subject, depth: Depth) -> bool:
-    """Return whether a model with few layers still runs."""
+def _run_of(subject: Subject, depth: Depth) -> Scope | None:
+    """Return the trace of a model with few layers, None if it does not run."""
     media, taken = media_of(subject, Random(2), 2, 2)  # noqa: S311 - the same every time
     try:
-        trace(next(subject.steps(depth.shorten(subject.build()), 2, (taken + 5,), 7, media)))
+        return trace(next(subject.steps(depth.shorten(subject.build()), 2, (taken + 5,), 7, media)))
     except NeedsDataError:
         raise
     except NBAnalyzerError:
-        return False
-    return True
+        return None
 
 
 def _assembled(
@@ -208,6 +214,8 @@ def _eager(space: Space) -> Eager | None:
     """Return the eager variant of a model that was traced with fused attention, None if it has none."""
     operations = space.usual[0].root.operations()
     if not any(operation.name == "scaled_dot_product_attention" for operation in operations):
+        return None
+    if attends_in_pieces(space.usual if space.subject.reader is not None else space.usual[:PLAIN_RUNS]):
         return None
     try:
         eager = base_runs(space.subject, space.depth, space.cases, "eager", most=PLAIN_RUNS)
@@ -311,5 +319,8 @@ def stated(template: ModelTemplate, subject: Subject) -> ModelTemplate:
                 if silent or value == hf.default_of(own, source):
                     defaults[source] = value
                 break
+        else:  # what follows from a field that only transformers knows by that name, as a head from Swin's width
+            if template.reads is not None and name in VARIABLES and name in wanted and part.get(name) is None:
+                part[name] = defaults[name] = wanted[name]
     record = {**template.provenance, DEFAULTS: defaults} if defaults else template.provenance
     return msgspec.structs.replace(template, config=config, provenance=record)

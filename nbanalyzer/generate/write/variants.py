@@ -25,7 +25,7 @@ from nbanalyzer.templates.template import Basic, Composite, Kernel, walk
 from . import readings
 from .masks import window_of
 
-__all__ = ["Eager", "eager_of", "has_eager", "with_absorbed", "with_eager", "without_eager"]
+__all__ = ["Eager", "attends_in_pieces", "eager_of", "has_eager", "with_absorbed", "with_eager", "without_eager"]
 
 SDPA_MASK = f"{MASKS}.sdpa_mask"
 EAGER_MASK = f"{MASKS}.eager_mask"
@@ -45,6 +45,15 @@ class Eager:
 
     attention: Mapping[str, str]
     masks: Mapping[str, tuple[tuple[tuple[str, ...], bool], ...]]
+
+
+def attends_in_pieces(runs: Iterable[Observation]) -> bool:
+    """Return whether a module attends several times, as towers do image by image: of them there is no variant."""
+    return any(
+        sum(isinstance(child, Scope) and child.target == ATTENTION for child in scope.children) > 1
+        for run in runs
+        for _, scope in modules_of(run.root)
+    )
 
 
 def eager_of(fused: Sequence[Observation], eager: Sequence[Observation]) -> Eager | None:

@@ -43,6 +43,7 @@ def extras_of(analysis: Analysis) -> dict[str, int | None]:
         found |= ({} if reads.each else {"images": reads.usual}) | (
             {} if "height" in reads.sizes else {"image_size": None}
         )
+        found |= {"audio_seconds": None} if reads.audio_positions else {}
     return found
 
 

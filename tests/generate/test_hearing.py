@@ -1,0 +1,149 @@
+"""Models that read sound beside images: how many positions it takes, and what is said where it is not counted."""
+
+from __future__ import annotations
+
+import random
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+from newest import NEWEST
+from prompts import PROMPTS
+from wholes import MORE
+
+import nbanalyzer
+from nbanalyzer import populate
+from nbanalyzer.errors import InputError
+from nbanalyzer.generate.check.media import in_run
+from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.templates import catalog
+from nbanalyzer.templates.media import Media, evaluated, positions_of, room_for
+
+BOTH = {"gemma4": MORE["gemma4"], **{name: PROMPTS[name] for name in PROMPTS if name.endswith("_thinker")}}
+"""Models whose prompts may have images and sound."""
+
+
+def reads_of(config: dict[str, Any]) -> tuple[Any, dict[str, int]]:
+    subject = Subject.of(config)
+    assert subject.reader is not None
+    return subject.reader.reads, dict(subject.params)
+
+
+def processors_own(family: str, samples: int) -> int:
+    """Return how many places transformers' processor leaves for so many samples."""
+    if family == "gemma4":
+        import numpy as np
+        from transformers.models.gemma4.processing_gemma4 import Gemma4Processor
+
+        extractor = SimpleNamespace(frame_length=320, hop_length=160)
+        processor: Any = SimpleNamespace(feature_extractor=extractor, audio_seq_length=750)
+        return int(Gemma4Processor._compute_audio_num_tokens(processor, np.zeros(samples), 16000))
+    if family.startswith("qwen2_5"):
+        from transformers.models.qwen2_5_omni.processing_qwen2_5_omni import _get_feat_extract_output_lengths as halved
+
+        return int(halved(-(-samples // 160)))  # of a mask of all samples, every 160th
+    from transformers.models.qwen3_omni_moe.processing_qwen3_omni_moe import _get_feat_extract_output_lengths
+
+    return int(_get_feat_extract_output_lengths(samples // 160, 50))
+
+
+@pytest.mark.parametrize("family", BOTH)
+def test_sound_takes_as_many_positions_as_its_processor_leaves(family: str) -> None:
+    reads, params = reads_of(BOTH[family])
+    chance = random.Random(3)
+    for samples in (16_000, 160_000, 480_000, *(chance.randint(1_000, 480_000) for _ in range(300))):
+        found = positions_of(reads, params, Media(audio_samples=samples), 3)
+        assert found == processors_own(family, samples)
+
+
+@pytest.mark.parametrize(
+    ("family", "tokens"), [("gemma4", 250), ("qwen2_5_omni_thinker", 250), ("qwen3_omni_moe_thinker", 130)]
+)
+def test_ten_seconds_are_so_many_positions(family: str, tokens: int) -> None:
+    """Gemma 4: 999 whole spectra, halved twice, up; Qwen2.5: 1000, halved twice; Qwen3: 13 of each second."""
+    reads, params = reads_of(BOTH[family])
+    assert positions_of(reads, params, Media(audio_samples=160_000), 1) == tokens
+
+
+@pytest.mark.parametrize("family", BOTH)
+def test_images_and_sound_of_a_prompt_stand_one_after_the_other(family: str) -> None:
+    """Three images of two sequences are two of one of them; each sequence has sound of its own."""
+    subject = Subject.of(BOTH[family])
+    reads, params = reads_of(BOTH[family])
+    both = in_run(subject, {"images": 3, "image_size": "112x168", "audio_seconds": 4})
+    image, sound = (
+        positions_of(reads, params, one, 1) for one in (both.seen._replace(num_images=1), both._replace(num_images=0))
+    )
+    assert min(image, sound) > 0
+    assert positions_of(reads, params, both, 2) == 2 * image + sound
+    step = next(subject.steps(subject.build(), 2, (2 * image + sound + 5,), media=both))
+    ids = step.prompt(7, 8)
+    assert [[int((row == token).sum()) for token in (7, 8)] for row in ids] == [[2 * image, sound], [image, sound]]
+    values = {**params, **both._asdict()}
+    assert room_for(reads, values, 2 * image + sound - 1, 1) == 1
+    assert room_for(reads, values, sound - 1, 1) == 0
+
+
+@pytest.mark.parametrize("family", BOTH)
+def test_of_what_is_not_read_every_variable_is_nothing(family: str) -> None:
+    subject = Subject.of(BOTH[family])
+    reads, params = reads_of(BOTH[family])
+    both = in_run(subject, {"images": 1, "image_size": "112x168", "audio_seconds": 4})
+    seen, heard = (evaluated(reads, params, one) for one in (both.seen, Media(audio_samples=both.audio_samples)))
+    assert seen["audio_tokens"] == seen["audio_chunks" if "audio_chunks" in seen else "audio_blocks"] == 0
+    assert heard["image_tokens"] == heard["image_patches"] * heard["num_images"] == 0
+    assert min(seen["image_tokens"], heard["audio_tokens"]) > 0
+
+
+def test_more_sound_than_is_read_is_refused() -> None:
+    with pytest.raises(InputError, match="audio_seconds=31: this model reads 30 seconds at most"):
+        in_run(Subject.of(MORE["gemma4"]), {"audio_seconds": 31})
+
+
+@pytest.mark.parametrize("family", ["apertus1p5", "muse_spark", "dots3_note"])
+def test_sound_that_is_not_counted_is_no_images(family: str) -> None:
+    """It was said that such a model reads images, as if it heard nothing."""
+    whole, _ = reads_of(NEWEST[family])
+    assert not whole.audio_positions
+    template = catalog.shipped("Qwen/Qwen2-VL-2B-Instruct")
+    hearing = msgspec.structs.replace(
+        template, config={**template.config, "audio_config": NEWEST[family]["audio_config"]}
+    )
+    with pytest.raises(
+        InputError, match=r"^audio_seconds=2.5 is not counted: this model reads sound as well as images"
+    ):
+        populate(hearing, audio_seconds=2.5)
+    with pytest.raises(InputError, match=r"^audio_seconds changes nothing: this model reads images"):
+        populate(template, audio_seconds=2.5)
+
+
+def test_what_a_text_part_does_not_read_is_not_called_without_effect() -> None:
+    template = catalog.shipped("openai-community/gpt2")
+    part = msgspec.structs.replace(
+        template,
+        config={**template.config, "architectures": ["SomeForConditionalGeneration"]},
+        provenance={**template.provenance, "part": "text"},
+    )
+    with pytest.raises(InputError, match=r"^audio_seconds=2 is not counted: this is the text part of SomeForCond"):
+        populate(part, audio_seconds=2)
+
+
+@pytest.mark.slow
+def test_a_step_after_sound_costs_what_one_after_text_does() -> None:
+    template = nbanalyzer.generate(BOTH["qwen2_5_omni_thinker"], model_id="some/model")
+    heard = populate(template, seq_len=1, cache_len=300, audio_seconds=10)
+    assert heard.totals["matmul_flops"] == populate(template, seq_len=1, cache_len=300).totals["matmul_flops"]
+    both = populate(template, seq_len=400, audio_seconds=10, images=1, image_size="112x168")
+    assert "images 1 of 112x168, audio_seconds 10" in str(both)
+    only = populate(template, seq_len=400, audio_seconds=10)
+    assert only.cost(only.find("model.visual")).matmul_flops == 0
+    tower = only.cost(only.find("model.audio_tower"))
+    assert tower.matmul_flops == both.cost(both.find("model.audio_tower")).matmul_flops
+    # 1000 spectra of 8, in chunks of 20: convolutions of three, 48 wide, the second one on every other place.
+    convolved = 2 * 3 * 48 * (8 * 1000 + 48 * 500)
+    # 500 places in 50 chunks of 10: four layers of four products of 48 x 48, an MLP of 80, and scores and their sums.
+    layer = 2 * 500 * (4 * 48 * 48 + 2 * 48 * 80) + 2 * 2 * 50 * 10 * 10 * 48
+    assert tower.matmul_flops == convolved + 4 * layer + 2 * 250 * 48 * 64
+    with pytest.raises(InputError, match="seq_len=249 counts all positions"):
+        populate(template, seq_len=249, audio_seconds=10)
