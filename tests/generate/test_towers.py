@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -91,6 +93,22 @@ def test_emu3_on_the_meta_device_counts_what_the_cpu_does() -> None:
         found.append([int(oracle.flops(step).cost.matmul_flops) for step in steps])
     assert found[0] == found[1]
     assert found[0][0] > found[0][1] > 0
+
+
+@pytest.mark.parametrize(
+    ("package", "config"),
+    [
+        ("natten", {"model_type": "dinat", "architectures": ["DinatForImageClassification"]}),
+        ("timm", {"model_type": "detr", "architectures": ["DetrForObjectDetection"]}),
+    ],
+)
+def test_a_package_that_is_missing_is_named_in_one_line(package: str, config: dict[str, Any]) -> None:
+    if find_spec(package):
+        pytest.skip(f"{package} is installed")
+    with pytest.raises(nbanalyzer.NBAnalyzerError) as raised:
+        nbanalyzer.generate(config, model_id="some/model")
+    needs = f"needs the package {package}, which is not installed: install it and try again"
+    assert re.fullmatch(rf"some/model: \w+ {needs}", str(raised.value))
 
 
 # ---- stages

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from nbanalyzer.generate import hf
 
 __all__ = [
     "TAKEN", "attends_eagerly", "convert", "hold_positions", "instead_of", "keeps_if_told", "settled",
-    "takes_whole_text", "types_in", "with_codes",
+    "takes_whole_text", "types_in", "with_codes", "without_values",
 ]  # fmt: skip
 
 TAKEN: dict[tuple[Any, ...], tuple[str, str]] = {}
@@ -64,6 +66,24 @@ def convert(model: torch.nn.Module) -> None:
         own, classifier = vars(module).get("dtype"), getattr(module, "classifier", None)
         if isinstance(own, torch.dtype) and isinstance(classifier, torch.nn.Module):
             classifier.to(own)
+
+
+@contextmanager
+def without_values(model_class: Any) -> Iterator[None]:
+    """Leave out the values of a table of places that a model's code computes one by one: of VideoMAE, seconds long."""
+    module = sys.modules.get(getattr(model_class, "__module__", ""))
+    make = getattr(module, _TABLE, None)
+    if make is None:
+        yield
+        return
+    setattr(module, _TABLE, lambda places, width: torch.zeros((1, places, width), device="cpu"))
+    try:
+        yield
+    finally:
+        setattr(module, _TABLE, make)
+
+
+_TABLE = "get_sinusoid_encoding_table"
 
 
 def settled(model: torch.nn.Module) -> torch.nn.Module:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from nbanalyzer.errors import ConfigError, NBAnalyzerError, shorten
+from nbanalyzer.errors import NBAnalyzerError, shorten
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.generate import hf
 from nbanalyzer.generate.deadline import look
@@ -33,6 +33,7 @@ from .host import Host, goes_through_masks
 from .outputs import complete_outputs
 from .reader import Reader, floats
 from .reading import reader_of
+from .refusals import refused
 from .routing import Routed, Routing
 
 __all__ = ["NOTHING", "NeedsDataError", "Step", "Subject", "UnrunnableError"]
@@ -104,7 +105,7 @@ class Subject(Choice):
             with quiet():
                 return config_class(**fields)
         except Exception as error:  # noqa: BLE001 - whatever the checks of a config raise
-            raise _refused(error) from None
+            raise refused(error) from None
 
     def fields(self) -> dict[str, Any]:
         """Return all fields of its config; those of the parts of a whole that reads images or sound with a dot."""
@@ -140,15 +141,15 @@ class Subject(Choice):
         config = self.hf_config()
         asked: tuple[Any, ...] = (self.model_class or hf.model_class(self.kind), *types_in(self.config), attn, experts)
         attn, experts = TAKEN.get(asked, (attn, experts))
-        unfilled = nullcontext() if self.device == "meta" else data.Unfilled()
+        lean = demands.without_values(self.model_class) if self.device == "meta" else data.Unfilled()
         try:
-            with unscripted(), torch.device(self.device), unfilled:
+            with unscripted(), torch.device(self.device), lean:
                 model = hf.build(self.model_class or hf.model_class(self.kind), config, attn, experts)
         except hf.UnknownConventionError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a layer's checks raise
             if (instead := instead_of(attn, experts, error)) is None:
-                raise _refused(error) from None
+                raise refused(error) from None
             TAKEN[asked] = instead
             return self.build(*asked[-2:])
         if attn == "eager":
@@ -374,20 +375,6 @@ def _codebooks(model: Any) -> int:
     """Return how many rows of tokens a sequence is: one, but for sound as codes of several books, a head for each."""
     count, heads = getattr(model.config, "num_codebooks", 1), getattr(model, "lm_heads", ())
     return int(count) if isinstance(heads, torch.nn.ModuleList) and len(heads) == count else 1
-
-
-_TREE = re.compile(r"\b(\w+)\(\n.*\n\)", re.DOTALL)
-"""A module as PyTorch shows it, with all that is in it."""
-
-
-_OF_FIELD = re.compile(r"^Validation error for field '\w+': \w+Error: (?=Field ')")
-"""What transformers' checks say before what names the field once more."""
-
-
-def _refused(error: Exception) -> ConfigError:
-    said = " ".join(_TREE.sub(r"\1", str(error)).split())
-    problem = shorten(_OF_FIELD.sub("", said) or type(error).__name__, 200)
-    return ConfigError(f"transformers refuses this config: {problem}")
 
 
 def _sizes(cache: object) -> object:
