@@ -40,13 +40,6 @@ _SCOUT = {
     "hidden_size": 1408, "vision_output_dim": 4096, "projector_input_dim": 4096, "projector_output_dim": 4096,
 }  # fmt: skip
 
-LOOP = {
-    "num_hidden_layers": 6, "n_layers_per_attn_res_block": 2, "loop_layer_index_start": 2, "loop_layer_index_end": 4,
-    "layer_types": ["hybrid_sliding", "hybrid"] * 3,
-}  # fmt: skip
-"""Of Inkling 2 with a loop: two layers before it, in it and after it. Which those are, no number of layers says; and of
-24, twelve of which are run three times, a template has no room for all kernels."""
-
 VALID: Mapping[str, Mapping[str, Any]] = {
     "aria": {"vision_config": {"model_type": "idefics3_vision", "image_size": 490, "patch_size": 14}},
     "aya_vision": {"vision_config": {"model_type": "siglip_vision_model", "hidden_size": 1152, "image_size": 364}},
@@ -133,7 +126,6 @@ VALID: Mapping[str, Mapping[str, Any]] = {
     "deepseek_vl_hybrid": {"vision_config": {"model_type": "siglip_vision_model", "image_size": 384, "patch_size": 16}},
     "idefics3": {"vision_config": {"image_size": 364, "patch_size": 14}, "scale_factor": 2},
     "smolvlm": {"vision_config": {"image_size": 364, "patch_size": 14}, "scale_factor": 2},
-    "inkling2_loop": {"text_config": dict(LOOP)},
     "instructblip": {"image_token_index": 50265},
     "instructblipvideo": {"video_token_index": 50265},
     "blip-2": {"image_token_index": 50265},
@@ -161,6 +153,7 @@ VALID: Mapping[str, Mapping[str, Any]] = {
     "qwen3_omni_moe_thinker": {
         "text_config": {"num_attention_heads": 32, "head_dim": 128},
         "vision_config": {"out_hidden_size": 2048},
+        "audio_config": {"output_dim": 2048},
     },
     **{
         name: {

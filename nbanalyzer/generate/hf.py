@@ -25,7 +25,7 @@ from nbanalyzer.templates.config_files import with_labels
 __all__ = [
     "KINDS", "MASKS", "Kind", "UnknownConventionError", "appends", "architectures", "build", "cache_argument",
     "cache_in", "config_classes", "default_of", "distribute", "encoded_inputs", "exported", "filed_class",
-    "fused_attention_switch", "has_plain_head", "headed", "is_filed", "kept_in_fp32", "main_input", "model_class",
+    "fused_attention_switch", "is_filed", "kept_in_fp32", "main_input", "model_class",
     "multimodal", "parameters_of_forward", "plans", "quiet", "reads_media", "reads_text", "release", "takes_cache",
     "text_class", "tied_weights", "vocabulary", "wants_choices", "wants_padding", "whole_class",
 ]  # fmt: skip
@@ -180,50 +180,6 @@ def text_class(model_type: str, whole: type[Any] | None) -> type[Any] | None:
     models = (class_ for class_ in near if isinstance(class_, type) and issubclass(class_, torch.nn.Module))
     own = (one for one in models if getattr(getattr(one, "config_class", None), "model_type", "") == model_type)
     return next((class_ for class_ in own if class_.__name__.endswith("TextModel") and reads_text(class_)), None)
-
-
-def has_plain_head(model_class: type[Any]) -> bool:
-    """Return whether a multimodal model puts a linear head on its text model, which may be its embedding."""
-    ties = getattr(model_class, "_tied_weights_keys", None) or {}
-    return str(ties.get("lm_head.weight", "")).startswith("model.language_model.")
-
-
-@cache
-def headed(text: Any) -> type[Any]:
-    """Return the class of a text model with a head of hidden_size × vocab_size, as multimodal models put it on."""
-    from transformers import PreTrainedModel
-
-    base: Any = next(class_ for class_ in text.__mro__[1:] if issubclass(class_, PreTrainedModel))
-
-    class Headed(base):  # type: ignore[misc]
-        config_class = text.config_class
-
-        def __init__(self, config: Any) -> None:
-            super().__init__(config)
-            self.model = text(config)
-            self.lm_head = torch.nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-            embedding = self.model.get_input_embeddings()
-            name = next(name for name, module in self.named_modules() if module is embedding)
-            self._tied_weights_keys = {"lm_head.weight": f"{name}.weight"}
-            self.post_init()
-
-        def get_input_embeddings(self) -> Any:
-            return self.model.get_input_embeddings()
-
-        def get_output_embeddings(self) -> Any:
-            return self.lm_head
-
-        def forward(self, *args: Any, logits_to_keep: int = 0, **inputs: Any) -> dict[str, Any]:
-            output = self.model(*args, **inputs)
-            return {**output, "logits": self.lm_head(output.last_hidden_state[:, -logits_to_keep:, :])}
-
-    takes = inspect.signature(text.forward)
-    keep = inspect.Parameter("logits_to_keep", inspect.Parameter.KEYWORD_ONLY, default=0)
-    named = [parameter for parameter in takes.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
-    Headed.forward.__signature__ = takes.replace(parameters=[*named, keep])  # type: ignore[attr-defined]
-    Headed.__module__ = text.__module__
-    Headed.__name__ = Headed.__qualname__ = f"{text.__name__} + lm_head"
-    return Headed
 
 
 def wants_choices(model_class: type[Any]) -> bool:

@@ -15,13 +15,15 @@ import msgspec
 from nbanalyzer.errors import ConfigError, quote
 
 from .choices import Choice, Quantisation
-from .config_files import TEXT_PARTS
+from .config_files import MEDIA_PARTS, TEXT_PARTS
 from .schemes import NONE, scheme_named
 
 __all__ = ["FIELDS", "asked_for", "quantisation_in", "stated_in"]
 
 FIELDS = ("quantization_config", "quantization")
 """Where a config says it: transformers' name, and MLX's."""
+OF_TEXT = "only_of_text_part"
+"""What is added to it where a text part beside a tower says it, which goes no further."""
 MOST = 1_000_000  # bytes of what is stated: the longest lists name every layer's modules
 
 
@@ -47,11 +49,15 @@ def stated_in(config: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: config[name] for name in FIELDS if config.get(name)}
     if found:
         others = [part[name] for part in _parts(config) for name in FIELDS if part.get(name)]
+        said = [one if not isinstance(one, Mapping) else {**one, OF_TEXT: True} for one in found.values()]
         for other in others:
-            if other not in found.values():
+            if (other if not isinstance(other, Mapping) else {**other, OF_TEXT: True}) not in said:
                 raise ConfigError("quantization_config of the whole and of the text part say different things")
         return found | ({"expert_dtype": config["expert_dtype"]} if config.get("expert_dtype") else {})
-    return next((stated_in(part) for part in _parts(config) if any(part.get(name) for name in FIELDS)), {})
+    inside = next((stated_in(part) for part in _parts(config) if any(part.get(name) for name in FIELDS)), {})
+    if not any(isinstance(config.get(name), Mapping) for name in MEDIA_PARTS):
+        return inside
+    return {name: {**one, OF_TEXT: True} if isinstance(one, Mapping) else one for name, one in inside.items()}
 
 
 def _parts(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -82,7 +88,7 @@ def quantisation_in(config: Mapping[str, Any], where: str = "") -> Quantisation 
         if len(content) > MOST:
             raise ConfigError(f"quantization_config has {len(content):,} bytes, and {MOST:,} are the most")
         found = _read(content, str(config.get("model_type") or ""), any(name in config for name in TEXT_PARTS))
-        if any(config.get(name) for name in FIELDS):
+        if not any(isinstance(one, Mapping) and OF_TEXT in one for one in stated.values()):
             return found
         return replace(found, choices=tuple(replace(one, only_in_text=True) for one in found.choices))
     except ConfigError as error:

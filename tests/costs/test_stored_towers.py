@@ -9,6 +9,7 @@ import pytest
 
 from nbanalyzer import populate
 from nbanalyzer.templates import catalog
+from nbanalyzer.templates.quantisation import stated_in
 
 Fields = dict[str, Any]
 
@@ -93,6 +94,10 @@ def test_what_a_text_part_says_is_of_its_own_weights() -> None:
     template = catalog.completed(catalog.shipped(QWEN25))
     text = {**template.config["text_config"], "quantization_config": fp8("lm_head")}
     inside = msgspec.structs.replace(template, config={**template.config, "text_config": text})
-    assert populate(inside, seq_len=1).checkpoint.parts["e4m3"] == TEXT[QWEN25]
+    kept = msgspec.structs.replace(
+        template, config={**template.config, **stated_in(inside.config)}
+    )  # as a template has it
+    for one in (inside, kept):
+        assert populate(one, seq_len=1).checkpoint.parts["e4m3"] == TEXT[QWEN25]
     tower = 32 * (4 * 1280 * 1280 + 3 * 1280 * 3420) + 5120 * 5120 + 5120 * 3584
     assert stated(QWEN25, fp8("lm_head"))["e4m3"] == TEXT[QWEN25] + tower

@@ -113,6 +113,27 @@ def test_a_whole_whose_class_is_called_otherwise_where_it_comes_from() -> None:
     assert choose(stated).model_class is None
 
 
+@pytest.mark.parametrize("text", [{}, {"model_type": "florence2_language"}])
+def test_florence_as_microsoft_published_it(text: dict[str, Any]) -> None:
+    """Its repository's code calls the parts otherwise; widths that differ from the class's own are seen in the model."""
+    text = {**text, "d_model": 48, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
+            "decoder_attention_heads": 4, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "vocab_size": 200}  # fmt: skip
+    vision = {"model_type": "davit", "dim_embed": [16, 32, 64, 96], "projection_dim": 48, "num_heads": [2, 4, 8, 8],
+              "num_groups": [2, 4, 8, 8], "depths": [1, 1, 2, 1]}  # fmt: skip
+    stated = {"model_type": "florence2", "architectures": ["Florence2ForConditionalGeneration"]}
+    subject = Subject.of({**stated, "text_config": text, "vision_config": vision})
+    assert subject.reader is not None
+    own = {key: value for key, value in text.items() if key != "model_type"}
+    tower = {"embed_dim" if key == "dim_embed" else key: value for key, value in vision.items() if key != "model_type"}
+    config = transformers.Florence2Config(text_config={**own, "model_type": "bart"}, vision_config=tower)
+    with torch.device("meta"):
+        model = transformers.Florence2ForConditionalGeneration(config)
+    built = subject.build()
+    assert {name: one.shape for name, one in built.named_parameters()} == {
+        name: one.shape for name, one in model.named_parameters()
+    }
+
+
 def test_a_text_part_that_reads_and_writes_is_counted_as_both() -> None:
     found = choose({"model_type": "instructblip", "text_config": {"model_type": "t5", "d_model": 64}})
     assert (found.kind, found.config["model_type"]) == ("seq2seq", "t5")

@@ -15,7 +15,7 @@ from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.generate.check import oracle
 from nbanalyzer.generate.check.comparison import comparisons
 from nbanalyzer.generate.check.media import in_run, needed
-from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.generate.model.subject import Subject, UnrunnableError
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.config_fields import variable_of, with_changes
 from nbanalyzer.templates.config_files import media_fields, text_fields
@@ -102,7 +102,8 @@ def require_right(template: ModelTemplate) -> None:
     taken = 0
     for field in chance.sample(sorted(sizes), len(sizes)):
         size = sizes[field]
-        for value in (2 * size, size + 1, 3 * size, max(size // 2, 1)):
+        values = (1, 2, max(size // 2, 1), size + 1, 2 * size, 3 * size)
+        for value in chance.sample(values, len(values)):
             changes = few | {canonical_name(field): value}
             if refused := refusal(template, changes):
                 assert "\n" not in refused
@@ -111,7 +112,10 @@ def require_right(template: ModelTemplate) -> None:
                 Subject.of(with_layers(with_changes(template.config, changes))).build()
             except NBAnalyzerError:
                 continue  # transformers refuses it
-            compare(template, changes)
+            try:
+                compare(template, changes)
+            except UnrunnableError:
+                continue  # a text is longer than there are places for
             taken += 1
             break
         if taken == MOST:

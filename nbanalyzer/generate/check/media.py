@@ -113,7 +113,7 @@ def _beside_images(subject: Subject, size: Run) -> dict[str, Run]:
         return {}
     both = {"batch_size": 2, "images": 3, "audio_seconds": 5.5, "logits": "last", **size}
     taken = positions_of(reads, values_of(subject), in_run(subject, both), 2)
-    return _with_sound(subject) | {"sound_and_images": {**both, "seq_len": taken + 30}}
+    return {"sound": _with_sound(subject)["sound"], "sound_and_images": {**both, "seq_len": taken + 30}}
 
 
 def stands_for(subject: Subject, name: str) -> bool:

@@ -14,6 +14,7 @@ from nbanalyzer.templates.config_files import MEDIA_PARTS, TEXT_PARTS, essential
 from nbanalyzer.templates.foreign import said_once
 from nbanalyzer.templates.validity import flat
 
+from .heads import has_plain_head, headed
 from .makers import made_by, maker
 from .older import renamed
 from .reading import reader_of
@@ -269,7 +270,7 @@ def _text_part(config: Mapping[str, Any], config_class: Any, types: Collection[s
         # The whole ties its head to the text part's embedding, whatever that says; unless the text part has the head.
         ties = config.get("tie_word_embeddings", getattr(built, "tie_word_embeddings", None))
         around = hf.multimodal(str(config.get("model_type")))
-        if around is not None and not hf.has_plain_head(around):
+        if around is not None and not has_plain_head(around):
             ties = stated.get("tie_word_embeddings", ties)
         shared = {} if ties is None or model_type in types else {"tie_word_embeddings": ties}
         found = _Part({**stated, **shared, "model_type": model_type}, model_type, str(config.get("model_type")))
@@ -289,9 +290,9 @@ def _part_of(
         return Choice(part.config, kind, given=given)
     whole = named if named is not None and _reads(named) == part.around else hf.multimodal(part.around)
     text: Any = hf.text_class(part.model_type, whole)
-    if text is None or whole is None or not (bare or hf.has_plain_head(whole)):
+    if text is None or whole is None or not (bare or has_plain_head(whole)):
         return None
-    return _of_class(text if bare else hf.headed(text), part.config, given)
+    return _of_class(text if bare else headed(text), part.config, given)
 
 
 def _unknown(config: Mapping[str, Any], known: Any) -> ConfigError:

@@ -45,7 +45,7 @@ def under_mask(config: Any) -> Reader:
     def inputs(step: Any) -> dict[str, Any]:
         seen = pixels(step)
         height, width = seen["pixel_values"].shape[-2:]
-        return {**seen, "pixel_mask": torch.ones((step.batch_size, height, width), dtype=torch.long)}
+        return {**seen, "pixel_mask": torch.ones((1, 1, 1), dtype=torch.long).expand(step.batch_size, height, width)}
 
     return replace(beside_text(config), inputs=inputs, counts_on_host=True)
 

@@ -56,6 +56,7 @@ _PARTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
         "init_pos_emb_height": "pos_emb_height", "init_pos_emb_width": "pos_emb_width",
         "init_pos_emb_time": "pos_emb_time",
     }),
+    "florence2": ("vision_config", {"dim_embed": "embed_dim"}),
 }  # fmt: skip
 """Model type → a part of its config, and the fields of that as its first code called them."""
 
@@ -63,6 +64,8 @@ _PARTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
 def _under_new_names(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a config with the class's own fields in place of older ones, which would hide changes of these."""
     model_type = str(config.get("model_type"))
+    if model_type == "florence2":
+        config = _florence(config)
     part, names = _PARTS.get(model_type, ("", {}))
     if isinstance(stated := config.get(part), Mapping):
         config = {**config, part: _with_names(stated, names)}
@@ -76,6 +79,16 @@ def _with_names(config: Mapping[str, Any], names: Mapping[str, str]) -> Mapping[
         return config
     kept = {key: value for key, value in config.items() if key not in old}
     return kept | {name: config[key] for key, name in old.items()}
+
+
+def _florence(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a config of Florence-2 as Microsoft published it, with the parts' types that transformers has."""
+    types = {"vision_config": ("davit", "florence_vision"), "text_config": ("florence2_language", "bart")}
+    for part, (old, new) in types.items():
+        stated = config.get(part)
+        if isinstance(stated, Mapping) and stated.get("model_type", old) == old:
+            config = {**config, part: {**stated, "model_type": new}}
+    return config
 
 
 _KINDS = {"L": "sliding_attention", "G": "full_attention"}

@@ -12,7 +12,7 @@ from functools import cached_property, partial
 
 import msgspec
 
-from nbanalyzer.formulas.formula import Formula, build, constant, parse
+from nbanalyzer.formulas.formula import build, parse
 from nbanalyzer.generate.fit.sizes import Gap, Sizes, Unfitted, product
 from nbanalyzer.generate.hf import MASKS
 from nbanalyzer.generate.trace.layers import attends_fused
@@ -24,6 +24,7 @@ from nbanalyzer.templates.template import Basic, Composite, Kernel, MemoryAccess
 from . import readings
 from .binding import Binder, name_of
 from .conditions import Conditions
+from .kernels import distinct, is_empty, when, with_layers
 from .merge import Node, Slot, merged
 from .ownership import Ownership
 
@@ -82,7 +83,7 @@ class Assembly(Sizes):
                     parameters=str(self.parameters(left)),
                 )
             )
-        return _placed(children, self._layers(layers))
+        return with_layers(children, self._layers(layers))
 
     def _layers(self, layers: Mapping[str, Sequence[str]]) -> list[Composite]:
         """Return a node for each layer with parameters that stand at none of its calls."""
@@ -120,7 +121,7 @@ class Assembly(Sizes):
             kernel = self._turned(kernel, child, inner)
             previous = kernel.name
             result.append(kernel)
-        return _distinct(result)
+        return distinct(result)
 
     def _loop(self, node: Node, path: str, where: frozenset[int]) -> list[Composite]:
         """Return the turns of a loop that differ in their sizes as one kernel, of calls of a module or a function."""
@@ -143,7 +144,7 @@ class Assembly(Sizes):
                 name=name_of(node),
                 module=node.target,
                 parameters=str(self.parameters(own)) if own else "",
-                sub_kernels=_placed(_distinct(kernels), self._layers(layers)),
+                sub_kernels=with_layers(distinct(kernels), self._layers(layers)),
             )
         ]
 
@@ -168,7 +169,7 @@ class Assembly(Sizes):
             name=name_of(node) if node.name.isdigit() else node.name,
             module=node.target if children else "",
             parameters=str(self.parameters(own)) if own else "",
-            sub_kernels=_placed(children, self._layers(layers)),
+            sub_kernels=with_layers(children, self._layers(layers)),
         )
 
     def _is_needless(self, node: Node) -> bool:
@@ -257,10 +258,10 @@ class Assembly(Sizes):
             condition = self.conditions.of(seen, where)
             if condition is None:
                 raise Unfitted("when it runs", ())
-            kernels = [_when(kernel, condition) for kernel in kernels]
+            kernels = [when(kernel, condition) for kernel in kernels]
         if readings.conversion(slot.seen[next(iter(seen))][0]):
-            kernels = [_when(kernel, parse("{a_bytes} != 4")) for kernel in kernels]
-        return [kernel for kernel in kernels if not _empty(kernel)]
+            kernels = [when(kernel, parse("{a_bytes} != 4")) for kernel in kernels]
+        return [kernel for kernel in kernels if not is_empty(kernel)]
 
     def _elementwise(self, slot: Slot, kernel: Kernel, previous: str) -> Kernel:
         """Return an addition or product of two activations as a kernel of its own template."""
@@ -354,51 +355,3 @@ def _is_plain(operation: Operation) -> bool:
     tensors = (*operation.inputs, *operation.outputs)
     whole = operation.outputs[0].shape
     return len(tensors) == 3 and all(tensor.size == "a_bytes" and tensor.stored == whole for tensor in tensors)
-
-
-# ---- kernels from others
-
-
-def _when(kernel: Kernel, condition: Formula) -> Kernel:
-    """Return the kernel so that it costs something only under the condition."""
-    if isinstance(kernel, Composite):
-        return msgspec.structs.replace(kernel, calls=str(condition))
-
-    def only(text: str) -> str:
-        return text if text == "0" else str(build("if", parse(text), condition, constant(0)))
-
-    access = MemoryAccess(only(kernel.memory_access.read), only(kernel.memory_access.write))
-    return msgspec.structs.replace(kernel, flops=only(kernel.flops), memory_access=access)
-
-
-def _empty(kernel: Kernel) -> bool:
-    """Return whether an operation costs nothing, whatever the sizes."""
-    if isinstance(kernel, Composite):
-        return False
-    return kernel.flops == kernel.memory_access.read == kernel.memory_access.write == "0"
-
-
-def _placed(kernels: Sequence[Kernel], layers: Sequence[Composite]) -> tuple[Kernel, ...]:
-    """Return kernels, and layers with parameters alone: in the first call of a layer, if that stands here."""
-    own = {layer.name: msgspec.structs.replace(layer, name="other_parameters") for layer in layers}
-    result: list[Kernel] = []
-    for kernel in kernels:
-        if isinstance(kernel, Composite) and kernel.sub_kernels and kernel.name in own:
-            kernel = msgspec.structs.replace(kernel, sub_kernels=(*kernel.sub_kernels, own.pop(kernel.name)))
-        result.append(kernel)
-    return (*result, *(layer for layer in layers if layer.name in own))
-
-
-def _distinct(kernels: list[Kernel]) -> list[Kernel]:
-    """Return the kernels with different names, numbered where two have the same."""
-    count: dict[str, int] = {}
-    result: list[Kernel] = []
-    for kernel in kernels:
-        count[kernel.name] = times = count.get(kernel.name, 0) + 1
-        if times == 1:
-            result.append(kernel)
-        elif isinstance(kernel, Composite):
-            result.append(msgspec.structs.replace(kernel, name=f"{kernel.name}_{times}"))
-        else:
-            result.append(msgspec.structs.replace(kernel, operation=f"{kernel.operation} ({times})"))
-    return result

@@ -190,7 +190,7 @@ def _assembled(
     count = PROBES if space.subject.device == "meta" else PROBES_OF_TINY
     count *= 1 + bool(space.cases.chunk) + bool(space.cases.kernels)  # every case has to be seen at several sizes
     count += PROBES * bool(space.cases.rates)
-    count += count // 2 * bool(space.cases.media)
+    count += count // 2 * bool(space.cases.media and not space.cases.pools)  # there, a probe takes a second
     drawn = probes(space, 2 * count, deepen=deepen)
     observations = [*space.usual]
     gap: Gap | None = None
