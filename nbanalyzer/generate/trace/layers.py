@@ -294,7 +294,8 @@ class Depth:
 
     def with_all_blocks(self) -> Depth:
         """Return the same, with stages as they are."""
-        return replace(self, cut={path: count for path, count in self.cut.items() if path not in self.staged})
+        cut = {path: count for path, count in self.cut.items() if path not in self.staged}
+        return replace(self, cut=cut, staged=frozenset())
 
     def shorten(self, model: torch.nn.Module) -> torch.nn.Module:
         """Drop the layers of a built model that its config could not; with other fields it may have fewer stages."""
