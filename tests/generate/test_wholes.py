@@ -264,6 +264,14 @@ SCOUT = {
 }  # fmt: skip
 
 
+@pytest.mark.long
+def test_sizes_of_a_published_config_that_no_field_explains_are_found() -> None:
+    """Each of its tiles is 1601 positions, filled up to 1608: with 5,120 numbers each, more than a number may be."""
+    template = nbanalyzer.generate(LLAMA_3_2, model_id="some/model")
+    totals = nbanalyzer.populate(template, seq_len=8, images=1).totals
+    assert totals["parameters"] == oracle.parameters(Subject.of(LLAMA_3_2).build())
+
+
 def scout() -> dict[str, Any]:
     config, _ = catalog.config_of("meta-llama/Llama-4-Scout-17B-16E-Instruct")
     text = config.get("text_config", config)

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 import torch
+from msgspec import structs
 
 from nbanalyzer.errors import ConfigError, quote
 from nbanalyzer.formulas.formula import parse
@@ -306,7 +307,7 @@ def crossed(config: Any) -> Reader:
         what="images",
         rule="one size",
         sizes={"height": height, "width": width},
-        variables=squares(config),
+        variables=_filled_up(squares(config)),
     )
 
     def inputs(step: Any) -> dict[str, Any]:
@@ -328,9 +329,17 @@ def crossed(config: Any) -> Reader:
     return Reader(reads, inputs, of_one_size(config), reads_text=True, always=mask, least=(2, deep))
 
 
+def _filled_up(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return variables and how many positions a tile is filled up to: a number that 8 divides, as the code says."""
+    if "image_positions" not in variables:
+        return {**variables}
+    return {**variables, "tile_positions": "8 * ceil({image_positions} / 8)"}
+
+
 def padded(config: Any) -> Reader:
     """Return the reader of the same tower alone: an image a sequence."""
     reader = images(config)
+    reads = structs.replace(reader.reads, variables=_filled_up(reader.reads.variables))
 
     def inputs(step: Any) -> dict[str, Any]:
         own = step.model.config
@@ -342,4 +351,4 @@ def padded(config: Any) -> Reader:
         }
 
     deep = max(config.intermediate_layers_indices) + 2
-    return replace(reader, inputs=inputs, least=(deep, deep))
+    return replace(reader, reads=reads, inputs=inputs, least=(deep, deep))
