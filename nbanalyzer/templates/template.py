@@ -335,6 +335,8 @@ def fields_of(template: ModuleTemplate | ModelTemplate) -> Iterator[Field]:
         yield Field("", "reads.positions", template.reads.positions)
         if template.reads.audio_positions:
             yield Field("", "reads.audio_positions", template.reads.audio_positions)
+        if template.reads.written:
+            yield Field("", "reads.written", template.reads.written)
     yield from fields(template.kernels)
 
 

@@ -59,10 +59,8 @@ def _beside(reader: Reader, sound: _Sound) -> Reader:
         }
 
     def draw(chance: Random, values: Mapping[str, int], count: int) -> Media:
-        longest = (
-            chance.choice((1, sound.longest)) * SAMPLE_RATE
-        )  # some is a block or two, of those that attend to each other
-        samples = chance.randint(longest // 4, longest)
+        seconds = chance.choice((1, sound.longest))  # some is a block or two, of those that attend to each other
+        samples = chance.randint(seconds * SAMPLE_RATE // 4, seconds * SAMPLE_RATE)
         return reader.draw(chance, values, count)._replace(audio_samples=samples)
 
     return replace(

@@ -12,9 +12,9 @@ from typing import Any
 
 from nbanalyzer.generate import hf
 
-from .actions import blocks, denoised
 from .codes import chameleon, emu3
 from .crossings import gated
+from .denoising import blocks, denoised
 from .documents import deepseek_ocr2, formulas, kosmos2_5, paged, pix2struct, unlimited_ocr
 from .encoders import and_texts, beside_text, document, images, paired, under_mask
 from .grids import ernie_vl, fuyu, hunyuan_vl, on_grid, packed, pixtral, qwen3_vl, qwen4, video_llama_3

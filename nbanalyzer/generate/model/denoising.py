@@ -1,4 +1,4 @@
-"""Models that see what is in front of a robot, read what it is to do, and say how it moves."""
+"""Models that denoise once after a prompt: a block of tokens, or how a robot moves that sees and is told what to do."""
 
 from __future__ import annotations
 
