@@ -141,7 +141,7 @@ def _addends(row: Mapping[str, str], analysis: Analysis, config: Mapping[str, An
             gates = [node for node in analysis.nodes if node.path.endswith(".mlp.gate")]
             layers = 1 + int(sum(analysis.costs[node].copies for node in gates))
             found["e_score_correction_bias, fp32"] = 4 * layers * sizes["num_experts"]
-    if "vision_config" in config and not scheme.startswith("gguf"):
+    if "vision_config" in config and analysis.template.reads is None and not scheme.startswith("gguf"):
         found["vision tower, 16 bits"] = 2 * _vision(config)
     if scheme.startswith("gguf") and "Llama-3" in model:
         found["rope_freqs, fp32"] = 4 * sizes["head_dim"] // 2
