@@ -99,7 +99,7 @@ def observe(
                 if step.untouched:
                     continue  # some go on one token at a time only
                 break
-            if logits < step.seq_len:
+            if logits < step.seq_len and step.picks_logits:
                 _join_rows(root)
             runtime = {"batch_size": step.batch_size, "seq_len": step.seq_len, "cache_len": step.cache_len}
             runtime |= {"encoder_len": step.encoder_len} if step.has_encoder and subject.encodes_text else {}
