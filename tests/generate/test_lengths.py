@@ -155,7 +155,7 @@ INKLING: dict[str, Any] = {
 
 
 @pytest.mark.pytorch
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_bias_is_put_into_a_mask_from_the_window_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Inkling's bias is of the model's own, and a single token needs a mask beside it only where keys fall out."""
     template = nbanalyzer.generate(INKLING)

@@ -41,8 +41,6 @@ MANY = (
     "qwen2_5_vl",
     "qwen3_5",
     "lfm2_vl",
-    "idefics2",
-    "gemma4",
     "pixtral",
     "voxtral",
     "minicpmv4_7",
@@ -153,7 +151,7 @@ def test_a_prompt_with_too_little_room_is_refused_on_the_meta_device_too(monkeyp
         oracle.flops(step)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_actions_are_denoised_once_after_a_prompt_that_is_read_in_the_same_pass() -> None:
     """Of PI0, by FlopCounterMode on the CPU; it writes no text, so that there are no requests."""
     config = EVERY["pi0"]
@@ -172,7 +170,7 @@ def test_actions_are_denoised_once_after_a_prompt_that_is_read_in_the_same_pass(
         nbanalyzer.request(template, prompt_len=20, output_len=4)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_cache_that_forgets_what_was_written_is_counted_by_what_it_keeps() -> None:
     """Of Unlimited-OCR, by FlopCounterMode, on the cache of transformers' own: a window of 8 beside the prompt."""
     config = EVERY["unlimited_ocr"]
@@ -197,7 +195,7 @@ def test_a_cache_that_forgets_what_was_written_is_counted_by_what_it_keeps() -> 
         nbanalyzer.sweep(template, prompt_len=30, output_len=[4, 6])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_block_is_denoised_once_after_its_prompt() -> None:
     """Of DiffusionGemma, by FlopCounterMode on the CPU, with images and without; the block is not of the prompt."""
     config = EVERY["diffusion_gemma"]
@@ -346,7 +344,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", [*SHAPES, *STAGES, *VIDEOS])
+@pytest.mark.parametrize("family", [*SHAPES, *marked(tuple(STAGES), (), pytest.mark.long), *VIDEOS])
 def test_what_no_field_explains_is_a_number_of_its_own_config(family: str) -> None:
     config = {**SHAPES, **STAGES, **VIDEOS}[family]
     template = nbanalyzer.generate(config, model_id="some/model")
