@@ -35,13 +35,24 @@ GRIDS: dict[str, tuple[int, tuple[int, int], tuple[int, int], tuple[int, int]]] 
 ONE_SIZE = {
     "llava-hf/llava-1.5-7b-hf": (7_063_427_072, 17_656_446_124_032, 576),
     "google/paligemma-3b-pt-224": (2_923_466_480, 3_379_167_756_288, 256),
+    "google/gemma-3-27b-it": (27_432_406_640, 42_377_353_887_744, 256),
 }
+# In tiles of 144 positions each, and one of the whole image: 2 x 2 and 3 x 3.
+TILES = {"448x672": (333_438_452_971_520, 5 * 144), "896x896": (657_287_678_423_040, 10 * 144)}
 # As their publishers have them.
 PARAMETERS = {
     "google/vit-base-patch16-224": 86_567_656, "openai/clip-vit-large-patch14": 427_616_513,
     "google/siglip-base-patch16-224": 203_155_970, "openai/whisper-large-v3": 1_543_490_560,
     "facebook/wav2vec2-base-960h": 94_396_320, "facebook/dinov2-base": 86_580_480,
     "Qwen/Qwen3.6-27B": 54_713_457_120 // 2,  # bytes of a checkpoint in bf16
+    "google/gemma-3-4b-it": 4_300_079_472, "google/gemma-3-12b-it": 12_187_325_040,
+    "meta-llama/Llama-4-Scout-17B-16E-Instruct": 108_641_793_536,
+    "meta-llama/Llama-4-Maverick-17B-128E-Instruct": 401_583_781_376,
+    # Without the layer that predicts a further token, see docs/mtp.md.
+    "Qwen/Qwen3.5-9B": 9_653_104_368 - 243_290_624, "Qwen/Qwen3.5-27B": 27_781_427_952 - 424_699_392,
+    "Qwen/Qwen3.5-35B-A3B": 35_951_822_704 - 844_640_768,
+    "Qwen/Qwen3.5-122B-A10B": 125_086_497_008 - 2_523_679_232,
+    "Qwen/Qwen3.5-397B-A17B": 403_397_928_944 - 6_595_568_128,
 }  # fmt: skip
 
 
@@ -66,6 +77,13 @@ def test_images_of_one_size(name: str) -> None:
     resized = nbanalyzer.populate(name, images=2, image_size="300x500", seq_len=2 * taken + TEXT)
     assert resized.totals == found.totals
     assert "images of 300x500 are resized to" in resized.conditions
+
+
+@pytest.mark.parametrize("size", TILES)
+def test_images_in_tiles(size: str) -> None:
+    whole, taken = TILES[size]
+    found = nbanalyzer.populate("Llama-4-Scout", images=2, image_size=size, seq_len=2 * taken + TEXT)
+    assert found.totals["matmul_flops"] == whole
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
