@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ import torch
 from nbanalyzer.generate import hf
 
 __all__ = [
-    "TAKEN", "attends_eagerly", "convert", "hold_positions", "instead_of", "keeps_if_told", "settled",
+    "TAKEN", "attends_eagerly", "convert", "forget", "hold_positions", "instead_of", "keeps_if_told", "settled",
     "takes_whole_text", "types_in", "with_codes", "without_values",
 ]  # fmt: skip
 
@@ -84,6 +85,33 @@ def without_values(model_class: Any) -> Iterator[None]:
 
 
 _TABLE = "get_sinusoid_encoding_table"
+
+
+def forget(model: torch.nn.Module) -> None:
+    """Drop what a model's code keeps from a pass for others of the same sizes, such as the places of an image.
+
+    Each pass is counted as the first one: what comes later depends on what was read before.
+    """
+    kinds: set[Any] = {type(module) for module in model.modules()}
+    for kind in kinds:
+        for keeping in _keeping(kind):
+            keeping.cache_clear()
+
+
+@cache
+def _keeping(kind: type) -> tuple[Any, ...]:
+    """Return what keeps results among the methods of a class, and among the functions beside it."""
+    own = [value for base in kind.__mro__ if base is not object for value in vars(base).values()]
+    if kind.__module__.startswith("transformers."):
+        own += vars(sys.modules[kind.__module__]).values()
+    found = []
+    for value in own:
+        method = getattr(value, "__func__", value)  # of a static one
+        for cell in getattr(method, "__closure__", None) or ():
+            with suppress(ValueError):  # an empty one
+                found.append(cell.cell_contents)
+        found.append(method)
+    return tuple(one for one in found if hasattr(one, "cache_clear") and hasattr(one, "cache_info"))
 
 
 def settled(model: torch.nn.Module) -> torch.nn.Module:

@@ -263,6 +263,7 @@ class Step:
 
         """
         before = _sizes(self.cache)
+        demands.forget(self.model)
         with self._host():
             inputs = self._inputs(logits)
         routing = Routing.open(self.model) if self.subject.device == "meta" else nullcontext()
