@@ -14,6 +14,7 @@ from nbanalyzer.templates.config_files import MEDIA_PARTS, TEXT_PARTS, essential
 from nbanalyzer.templates.foreign import said_once
 from nbanalyzer.templates.validity import flat
 
+from .backbones import with_backbone
 from .heads import has_plain_head, headed
 from .makers import made_by, maker
 from .older import renamed
@@ -64,7 +65,7 @@ def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
     if strange := next((name for name in stated if "Vision" in name and hf.exported(name) is None), None):
         raise ConfigError(f"transformers has no {strange}; its {model_type!r} is another model")
     config_class = known_types[model_type]
-    whole = said_once(whole, config_class)
+    whole = with_backbone(said_once(whole, config_class), config_class)
     types = {_type_of(name, filed) for name in stated}
     part = None if kind else _text_part(whole, config_class, types)
     if kind is None and (reading := _reading(whole, config_class, stated)):
@@ -102,7 +103,7 @@ def _reading(whole: Mapping[str, Any], config_class: Any, stated: list[str]) -> 
     A config that states a text part and nothing beside it means that part. One whose class is not transformers', which
     has the type under another name, means transformers' own if it states all parts.
     """
-    has_parts = any(isinstance(whole.get(key), Mapping) for key in (*MEDIA_PARTS, "encoder_config", "vq_config"))
+    has_parts = any(isinstance(whole.get(key), Mapping) for key in (*MEDIA_PARTS, *_TOWERS))
     is_whole = bool(text_part(whole)) and has_parts
     has_parts |= "patch_size" in whole  # Fuyu's, which has no tower
     if text_part(whole) and not has_parts:
@@ -119,6 +120,10 @@ def _reading(whole: Mapping[str, Any], config_class: Any, stated: list[str]) -> 
         kept = {key: value for key, value in essential(parts).items() if key != "num_labels"}
         whole = {**kept, "model_type": whole["model_type"], **({"architectures": stated} if stated else {})}
     return _of_class(found, whole)
+
+
+_TOWERS = ("encoder_config", "vq_config", "backbone_config")
+"""What configs call a tower, beside `MEDIA_PARTS`."""
 
 
 def _built(config_class: Any, whole: Mapping[str, Any]) -> Any | None:
@@ -168,6 +173,8 @@ def kind_of(model_class: type[Any], config: Mapping[str, Any]) -> Kind:
     takes = hf.parameters_of_forward(model_class)
     if {"noise", "timestep"} <= takes.keys() or "self_conditioning_logits" in takes:
         return "masked"  # it denoises what stands beside the prompt, and keeps that of the prompt alone
+    if hf.transduces(model_class):
+        return "masked"
     if "decoder_input_ids" in takes:  # without a cache, both halves read the same text, once
         return "seq2seq" if hf.takes_cache(model_class) else "masked"
     if config.get("is_encoder_decoder") and not hf.exported(model_class.__name__):

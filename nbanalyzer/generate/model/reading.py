@@ -16,7 +16,7 @@ from .codes import chameleon, emu3
 from .crossings import gated
 from .denoising import blocks, denoised
 from .documents import deepseek_ocr2, formulas, kosmos2_5, paged, pix2struct, unlimited_ocr
-from .encoders import and_texts, beside_text, document, images, paired, under_mask
+from .encoders import and_texts, beside_text, document, for_task, images, paired, under_mask
 from .grids import ernie_vl, fuyu, hunyuan_vl, on_grid, packed, pixtral, qwen3_vl, qwen4, video_llama_3
 from .hearing import gemma4_and_sound, qwen2_5_omni, qwen3_omni
 from .patches import codes, enlarged, rowed, unified, unscaled, windowed, with_class
@@ -77,6 +77,7 @@ _TOWERS: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(("videomae", "timesformer", "vivit"), clips),
     "mllama_vision_model": padded,
     "levit": paired,
+    "oneformer": for_task,
     "speech-encoder-decoder": before_decoder,
 }
 """Model type of an encoder → how it reads what it does not say by name."""
@@ -86,7 +87,7 @@ _CLASSES: Mapping[str, Callable[[Any], Reader | None]] = {"Blip2ForImageTextRetr
 
 _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "vilt": under_mask,
-    **dict.fromkeys(("blip", "owlvit", "owlv2"), beside_text),
+    **dict.fromkeys(("blip", "owlvit", "owlv2", "grounding-dino", "mm-grounding-dino", "sam3"), beside_text),
     "layoutlmv3": lambda config: document(config) if config.visual_embed and config.text_embed else None,
     **dict.fromkeys(("llava", "vipllava", "video_llava"), llava),
     "paligemma": paligemma,
