@@ -302,10 +302,15 @@ def _unknown(config: Mapping[str, Any], known: Any) -> ConfigError:
     if model_type is None:
         return ConfigError(untyped(config))
     if config.get("auto_map"):
+        own = _TAKEN_UP.get(str(model_type))
+        has = f"has the model as {own!r}, with a config of its own: give that" if own else "itself has no such model"
         return ConfigError(
-            f"model_type {model_type!r} needs code from its repository, which is never run here; transformers "
-            "itself has no such model"
+            f"model_type {model_type!r} needs code from its repository, which is never run here; transformers {has}"
         )
     close = near(str(model_type), list(known))
     hint = f", did you mean {close[0]!r}?" if close else ""
     return ConfigError(f"transformers knows no model_type {model_type!r}{hint}")
+
+
+_TAKEN_UP = {"phi4mm": "phi4_multimodal"}
+"""Model type of a repository's own code → transformers' for the model, whose config is not another's in other words."""
