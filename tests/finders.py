@@ -29,8 +29,8 @@ FINDERS: dict[str, dict[str, Any]] = {
     },
     "grounding-dino": {
         "model_type": "grounding-dino", "architectures": ["GroundingDinoForObjectDetection"], "d_model": 32,
-        "backbone_config": {**SWIN, "out_features": ["stage2", "stage3", "stage4"]}, "encoder_layers": 2,
-        "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 24,
+        "backbone_config": {**SWIN, "image_size": 128, "out_features": ["stage2", "stage3", "stage4"]},
+        "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 24,
         "decoder_ffn_dim": 24, "num_queries": 5, "num_feature_levels": 4, "max_text_len": 64,
         "text_config": {**TEXT, "model_type": "bert", "max_position_embeddings": 64},
     },

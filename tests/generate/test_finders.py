@@ -25,7 +25,8 @@ def media_of(subject: Subject) -> Media:
     """Return what one pass reads."""
     if "audio" in str(subject.config) or "encoder_config" in subject.config:
         return Media(audio_samples=160_000)
-    return Media(2, 64, 64)
+    side = subject.config.get("backbone_config", {}).get("image_size", 64)
+    return Media(2, side, side)
 
 
 @pytest.mark.parametrize("family", FINDERS)
