@@ -17,7 +17,9 @@ import nbanalyzer
 from nbanalyzer import populate
 from nbanalyzer.errors import InputError
 from nbanalyzer.generate.check.media import in_run
+from nbanalyzer.generate.check.oracle import parameters
 from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.report.analysis import as_text
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.media import Media, evaluated, positions_of, room_for
 
@@ -177,3 +179,22 @@ def test_a_step_after_sound_costs_what_one_after_text_does() -> None:
     assert tower.matmul_flops == convolved + 4 * layer + 2 * 250 * 48 * 64
     with pytest.raises(InputError, match="seq_len=249 counts all positions"):
         populate(template, seq_len=249, audio_seconds=10)
+
+
+@pytest.mark.slow
+def test_the_thinker_of_an_omni_model_is_read_from_the_config_of_all_of_it() -> None:
+    """Its class in such files is none of transformers'; what speaks is run by a loop of its own."""
+    thinker = {**BOTH["qwen2_5_omni_thinker"], "architectures": ["Qwen2OmniNaViTThinkerForConditionalGeneration"]}
+    omni = {
+        "model_type": "qwen2_5_omni", "architectures": ["Qwen2_5OmniModel"], "thinker_config": thinker,
+        "talker_config": {"model_type": "qwen2_5_omni_talker"}, "enable_audio_output": True,
+    }  # fmt: skip
+    template = nbanalyzer.generate(omni, model_id="some/model")
+    assert template.provenance["result"] == "equal"
+    heard = populate(template, seq_len=400, audio_seconds=10, images=1, image_size="112x168")
+    alone = Subject.of(BOTH["qwen2_5_omni_thinker"]).build()
+    assert heard.totals["parameters"] == parameters(alone)
+    assert heard.cost(heard.find("model.visual")).matmul_flops > 0
+    head = as_text(heard).splitlines()[0]
+    assert head == "some/model (Qwen2_5OmniThinkerForConditionalGeneration: a part of Qwen2_5OmniModel)"
+    assert type(Subject.of(template.config).build()) is type(alone)
