@@ -6,6 +6,7 @@ import ast
 import inspect
 import textwrap
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -14,7 +15,8 @@ __all__ = ["goes_through_masks"]
 
 def goes_through_masks(model: torch.nn.Module) -> bool:
     """Return whether the code of some layer asks its mask at which places tokens are seen, one query after another."""
-    return any(map(_asks_its_mask, {type(module) for module in model.modules()}))
+    layers: set[Any] = {type(module) for module in model.modules()}
+    return any(_asks_its_mask(layer) for layer in layers)
 
 
 @cache

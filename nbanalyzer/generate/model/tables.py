@@ -76,7 +76,8 @@ def settled(model: torch.nn.Module) -> torch.nn.Module:
     for module in model.modules():
         own = {name: value for name, value in vars(module).items() if not name.startswith("_")}
         if any(isinstance(value, dict) and not value for value in own.values()):
-            for make in _for_a_device(type(module)):
+            layer: Any = type(module)
+            for make in _for_a_device(layer):
                 with torch.no_grad():
                     getattr(module, make)(next(module.parameters()).device)
     return model
