@@ -390,6 +390,7 @@ def report(results: Sequence[Result]) -> str:
 _NOT_READ = "how it reads images or sound is not known"
 BEHIND: Mapping[str, tuple[str, str]] = {
     "blt": ("num_hidden_layers", "transformers itself makes no cache for it: BltConfig has no num_hidden_layers"),
+    "dory": ("no formula found", "some layers run several times, which a model of its first few layers does not show"),
     "evolla": (_NOT_READ, "it reads proteins beside text, and no row of reading.py says how"),
     "gemma3n": (_NOT_READ, "its tower, of timm, has 84 blocks that are all different: its text part is counted"),
     "glm5_next": (_NOT_READ, "its indexer reads from its cache, beside each key, whether the token is padding"),

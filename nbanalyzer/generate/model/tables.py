@@ -1,15 +1,14 @@
-"""Tables that the code of a model fills beside its passes: from whole numbers, one by one, or in the first of them."""
+"""Tables that the code of a model fills beside its passes: of places, one by one, or in the first of them."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 
 __all__ = ["settled", "unfilled"]
@@ -17,55 +16,20 @@ __all__ = ["settled", "unfilled"]
 
 @contextmanager
 def unfilled(model_class: Any) -> Iterator[None]:
-    """Leave out the numbers of tables that functions beside a class of models fill in NumPy, for seconds.
-
-    VideoMAE's is one, of places.
-    """
+    """Leave out the values of a table of places that a model's code computes one by one: of VideoMAE, seconds long."""
     module = sys.modules.get(getattr(model_class, "__module__", ""))
-    fill = {name: one for name, one in vars(module).items() if _uses_numpy(one, module)} if module else {}
-    for name, one in fill.items():
-        setattr(module, name, _without_numbers(one))
+    make = getattr(module, _TABLE, None)
+    if make is None:
+        yield
+        return
+    setattr(module, _TABLE, lambda places, width: torch.zeros((1, places, width), device="cpu"))
     try:
         yield
     finally:
-        for name, one in fill.items():
-            setattr(module, name, one)
+        setattr(module, _TABLE, make)
 
 
-def _uses_numpy(value: object, module: object) -> bool:
-    if not inspect.isfunction(value) or value.__module__ != getattr(module, "__name__", ""):
-        return False
-    return any(value.__globals__.get(name) is np for name in value.__code__.co_names)
-
-
-def _without_numbers(make: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that gives, for whole numbers, zeros of the sizes that they say."""
-
-    @functools.wraps(make)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        whole = not kwargs and args and all(type(one) is int for one in args)
-        sizes = _sizes(make, args) if whole else None
-        return make(*args, **kwargs) if sizes is None else torch.zeros(sizes, device="cpu")
-
-    return call
-
-
-def _sizes(make: Callable[..., Any], numbers: Sequence[int]) -> list[int] | None:
-    """Return the sizes of a table, from those of two small ones; None if it is none, or they follow otherwise."""
-    few = [tuple(range(4 * first, 4 * (first + len(numbers)), 4)) for first in (2, 2 + len(numbers))]
-    try:
-        tables = [make(*small) for small in few]
-    except Exception:  # noqa: BLE001 - whatever it asks of its numbers
-        return None
-    if not all(isinstance(one, torch.Tensor) and one.device.type == "cpu" for one in tables):
-        return None
-    shapes = [tuple(one.shape) for one in tables]
-    if len(shapes[0]) != len(shapes[1]):
-        return None
-    says = dict(zip(zip(*few, strict=True), numbers, strict=True))
-    says |= {both: both[0] for both in zip(*shapes, strict=True) if both[0] == both[1]}
-    found = [says.get(both) for both in zip(*shapes, strict=True)]
-    return None if None in found else [size for size in found if size is not None]
+_TABLE = "get_sinusoid_encoding_table"
 
 
 def settled(model: torch.nn.Module) -> torch.nn.Module:
