@@ -35,9 +35,12 @@ _TABLE = "get_sinusoid_encoding_table"
 def settled(model: torch.nn.Module) -> torch.nn.Module:
     """Return a model whose layers hold what only a first pass makes for its device, such as LeViT's biases of places.
 
-    They have a store of their own, still empty, and a method that takes a device alone.
+    They have a store of their own, still empty, and a method that takes a device alone. The frequencies of long texts
+    are computed once, of LongRoPE.
     """
     for module in model.modules():
+        if getattr(module, "rope_type", None) == "longrope":
+            module.long_inv_freq = module.original_inv_freq  # as many of them, whatever they are
         own = {name: value for name, value in vars(module).items() if not name.startswith("_")}
         if any(isinstance(value, dict) and not value for value in own.values()):
             layer: Any = type(module)
