@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from towers import STAGES, TIMM, TOWERS
-from wholes import QWEN2_5, SMALL, VIT
+from wholes import MORE, QWEN2_5, VIT
+from wholes import SMALL as FIRST
 
 from nbanalyzer import generate, populate
 from nbanalyzer.errors import ConfigError, NBAnalyzerError, quote
@@ -17,6 +18,7 @@ from nbanalyzer.generate import cache
 from nbanalyzer.generate.deadline import TimeLimitError
 from nbanalyzer.generate.model.values import MOST, odd_values, require_bounded
 
+SMALL = {**FIRST, **MORE}
 HUGE = 10**12
 NEEDED = {int: "a whole number", list: "a list of whole numbers"}
 

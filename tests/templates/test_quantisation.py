@@ -283,6 +283,21 @@ def test_a_config_that_says_nothing() -> None:
             },
             "scales of the cache by 'group' are not known: there are tensor, attn_head",
         ),
+        (
+            {"quant_method": "compressed-tensors", "config_groups": {"a": {"weights": {"num_bits": "4"}}}},
+            "quantization_config.config_groups.a.weights.num_bits is a whole number, not '4'",
+        ),
+        (
+            {"quant_method": "compressed-tensors", "config_groups": {"a": {"weights": {"num_bits": 4, "strategy": "x"}}}},
+            "weights of 4 bits, int, by x in '' are no scheme that is known",
+        ),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": {"a": {"weights": {"num_bits": 8, "type": "float", "strategy": "block", "block_structure": "1/0"}}},
+            },
+            "weights.block_structure is two whole numbers from 1, not '1/0'",
+        ),
         ({"quant_method": "torchao", "quant_type": "int3"}, "the type 'int3' of torchao is not known"),
         ("fp8", "quantization_config is an object, not 'fp8'"),
     ],
