@@ -19,6 +19,7 @@ from nbanalyzer.generate.deadline import TimeLimitError
 from nbanalyzer.generate.model.values import MOST, odd_values, require_bounded
 
 SMALL = {**FIRST, **MORE}
+VISION: Any = QWEN2_5["vision_config"]
 HUGE = 10**12
 NEEDED = {int: "a whole number", list: "a list of whole numbers"}
 
@@ -74,7 +75,7 @@ def test_a_tower_that_transformers_refuses_is_not_left_out(monkeypatch: pytest.M
 def test_what_is_no_odder_than_another_value_is_not_blamed() -> None:
     """Two fields are odd, and one of them is why: the other stays unnamed, whatever their order is."""
     for order in (1, -1):
-        part = {**QWEN2_5["vision_config"], "initializer_range": -1.0, "patch_size": 0}
+        part = {**VISION, "initializer_range": -1.0, "patch_size": 0}
         vision = dict(list(part.items())[::order])
         said = refusal({**QWEN2_5, "vision_config": vision})
         assert "vision_config.patch_size is 0: " in said
