@@ -13,7 +13,7 @@ from .values import Odd, odd_values
 
 __all__ = ["values_named"]
 
-TRIES = 24  # values that are left out at most
+TRIES = 16  # values that are left out at most
 
 _OTHERS = (TimeLimitError, MissingPackageError, UnknownNameError)
 """Errors that no value of a config is to blame for."""

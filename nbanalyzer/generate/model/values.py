@@ -88,7 +88,7 @@ def _oddity(stated: _Stated) -> tuple[str, int] | None:
         return "", 1
     if isinstance(value, Mapping):
         return ("", 2) if not value and value != default else None
-    return None if value == default or isinstance(value, bool) else ("", 2)
+    return None if value == default or isinstance(value, int) else ("", 2)  # such a number is a size as any
 
 
 def _all_above(value: object) -> bool:
@@ -123,7 +123,7 @@ def _in_part(config: Mapping[str, Any], config_class: Any, before: str) -> Itera
     declared = {field.name: field for field in fields(config_class)} if _declares(config_class) else {}
     renamed: Mapping[str, str] = getattr(config_class, "attribute_map", {})
     for key, value in config.items():
-        if key in _LABELS or not isinstance(key, str):
+        if key in _LABELS or not isinstance(key, str) or "." in key:  # it would be no path
             continue
         field = declared.get(renamed.get(key, key))
         default = _UNKNOWN if field is None else _default(field)
