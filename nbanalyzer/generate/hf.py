@@ -168,8 +168,8 @@ def main_input(model_class: type[Any]) -> str:
 
 def reads_media(model_class: type[Any]) -> bool:
     """Return whether a model takes images or sound beside tokens."""
-    media = {"pixel_values", "flattened_patches", "pixel_values_videos", "input_features", "input_values"}
-    return not (media | {"mm_encoder_outputs"}).isdisjoint(parameters_of_forward(model_class))
+    media = ("pixel_values", "flattened_patches", "pixel_values_videos", "input_features", "input_values")
+    return any(name.endswith((*media, "mm_encoder_outputs")) for name in parameters_of_forward(model_class))
 
 
 def text_class(model_type: str, whole: type[Any] | None) -> type[Any] | None:

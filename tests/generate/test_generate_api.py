@@ -275,6 +275,12 @@ def test_code_beside_a_config_is_never_run(model_type: str, tmp_path: Path) -> N
     assert not sys.modules.keys() & {"configuration_own", "modeling_own"}
 
 
+def test_a_model_that_transformers_has_with_another_config_is_named() -> None:
+    config = {"model_type": "phi4mm", "architectures": ["Phi4MMForCausalLM"], "auto_map": {"AutoConfig": "own.Own"}}
+    message = error_of(lambda: nbanalyzer.generate(config), ConfigError)
+    assert message.endswith("transformers has the model as 'phi4_multimodal', with a config of its own: give that")
+
+
 def test_what_differs_from_pytorch_is_no_template(
     cache: Path, monkeypatch: pytest.MonkeyPatch, tiny: ModelTemplate
 ) -> None:

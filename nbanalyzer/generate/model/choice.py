@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nbanalyzer.errors import ConfigError, near, quote
+from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.generate import hf
 from nbanalyzer.generate.hf import KINDS, Kind, quiet
-from nbanalyzer.templates.config_files import MEDIA_PARTS, TEXT_PARTS, essential, text_part, untyped
-from nbanalyzer.templates.foreign import said_once
+from nbanalyzer.templates.config_files import MEDIA_PARTS, TEXT_PARTS, essential, text_object, text_part, untyped
+from nbanalyzer.templates.foreign import not_taken, said_once
 from nbanalyzer.templates.validity import flat
 
 from .heads import has_plain_head, headed
@@ -32,6 +33,7 @@ class Choice:
         kind: how it is run: see `kind_of`.
         model_class: the class to build, if it is not the one that transformers files under this kind.
         given: the config as it was given: of a multimodal model, all of it.
+        within: what this is a part of that reads images or sound itself, such as an omni model: its class, or type.
 
     """
 
@@ -39,6 +41,7 @@ class Choice:
     kind: Kind
     model_class: type[Any] | None = None
     given: Mapping[str, Any] | None = None
+    within: str = ""
 
 
 def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
@@ -66,9 +69,10 @@ def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
         raise ConfigError(f"transformers has no {strange}; its {model_type!r} is another model")
     config_class = known_types[model_type]
     whole = said_once(whole, config_class)
+    _require_looked_at(whole, config_class)
     types = {_type_of(name, filed) for name in stated}
     part = None if kind else _text_part(whole, config_class, types)
-    if kind is None and (reading := _reading(whole, config_class, stated)):
+    if kind is None and (reading := _reading(whole, config_class, stated) or _thinker(whole)):
         return reading
     named = None if kind else _named(stated, filed)
     if part is not None and part.model_type in types:
@@ -122,6 +126,30 @@ def _reading(whole: Mapping[str, Any], config_class: Any, stated: list[str]) -> 
     return _of_class(found, whole)
 
 
+def _thinker(whole: Mapping[str, Any]) -> Choice | None:
+    """Return the part that reads images or sound and writes text, of a model that speaks beside; None if none does.
+
+    What makes sound of that text, an omni model's talker and its codec, is run by another loop and takes no part in it.
+    """
+    part, known = whole.get(text_part(whole), {}), hf.config_classes()
+    if not text_part(part) or not isinstance(part.get("model_type"), str) or part["model_type"] not in known:
+        return None
+    stated, own = (list(map(str, one.get("architectures") or ())) for one in (whole, part))
+    found = _reading(part, known[part["model_type"]], own)
+    if found is None or found.model_class is None:
+        return None
+    config = {**found.config, "architectures": [found.model_class.__name__]}  # some files have it under another name
+    return replace(found, config=config, within=next(iter(stated), str(whole["model_type"])))
+
+
+def _built(config_class: Any, whole: Mapping[str, Any]) -> Any | None:
+    """Return the config as its class makes it; None if the class refuses it: building the model will say why."""
+    try:
+        return _made(config_class, whole)
+    except ConfigError:
+        return None
+
+
 def _made(config_class: Any, whole: Mapping[str, Any]) -> Any:
     """Return the config as its class makes it.
 
@@ -134,6 +162,18 @@ def _made(config_class: Any, whole: Mapping[str, Any]) -> Any:
             return config_class(**copy.deepcopy({key: value for key, value in whole.items() if key != "model_type"}))
     except Exception as error:  # noqa: BLE001 - whatever the checks of a config raise
         raise refused(error) from None
+
+
+def _require_looked_at(whole: Mapping[str, Any], config_class: Any) -> None:
+    """Raise if a config without a text part states the width of one where its class, which has one, does not look."""
+    built = None if text_part(whole) else _built(config_class, whole)
+    if built is None or text_object(built) is built:
+        return
+    width = next((size for key in VARIABLES["hidden_size"].sources if type(size := whole.get(key)) is int), None)
+    if width in (None, getattr(text_object(built), "hidden_size", None)):
+        return
+    if problem := not_taken(whole, built):
+        raise ConfigError(f"{problem}: it is in another tool's format; transformers' states a text_config")
 
 
 def _decoder(whole: Mapping[str, Any], config_class: Any, kind: Kind, name: str) -> Choice | None:
@@ -308,10 +348,15 @@ def _unknown(config: Mapping[str, Any], known: Any) -> ConfigError:
     if model_type is None:
         return ConfigError(untyped(config))
     if config.get("auto_map"):
+        own = _TAKEN_UP.get(str(model_type))
+        has = f"has the model as {own!r}, with a config of its own: give that" if own else "itself has no such model"
         return ConfigError(
-            f"model_type {model_type!r} needs code from its repository, which is never run here; transformers "
-            "itself has no such model"
+            f"model_type {model_type!r} needs code from its repository, which is never run here; transformers {has}"
         )
     close = near(str(model_type), list(known))
     hint = f", did you mean {close[0]!r}?" if close else ""
     return ConfigError(f"transformers knows no model_type {model_type!r}{hint}")
+
+
+_TAKEN_UP = {"phi4mm": "phi4_multimodal"}
+"""Model type of a repository's own code → transformers' for the model, whose config is not another's in other words."""

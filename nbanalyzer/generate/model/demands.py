@@ -87,12 +87,17 @@ _TABLE = "get_sinusoid_encoding_table"
 
 
 def settled(model: torch.nn.Module) -> torch.nn.Module:
-    """Return a model that has done what only a first pass does: LeViT's layers pick a bias for each two places."""
+    """Return a model that has done what only a first pass does.
+
+    LeViT's layers pick a bias for each two places; the frequencies of long texts are computed once, of LongRoPE.
+    """
     for module in model.modules():
         pick = getattr(module, "get_attention_biases", None)
         if callable(pick):
             with torch.no_grad():
                 pick(next(module.parameters()).device)
+        if getattr(module, "rope_type", None) == "longrope":
+            module.long_inv_freq = module.original_inv_freq  # as many of them, whatever they are
     return model
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from nbanalyzer.generate import hf
 
 from .codes import chameleon, emu3
+from .crops import phi4
 from .crossings import gated
 from .denoising import blocks, denoised
 from .documents import deepseek_ocr2, formulas, kosmos2_5, paged, pix2struct, unlimited_ocr
@@ -137,6 +138,7 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "gemma4": gemma4_and_sound,
     "diffusion_gemma": blocks,
     "gemma4_unified": unified,
+    "phi4_multimodal": phi4,
     "apertus1p5": codes,
     "hy_v4_vl": rowed,
     **dict.fromkeys(("muse_glimmer", "muse_spark"), windowed),

@@ -155,6 +155,8 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
 
 def _part_of(subject: Subject) -> dict[str, str]:
     """Return what a template says of its model if that is a part of a whole, and of what the whole lacks."""
+    if subject.within:
+        return {"within": subject.within}
     if subject.given is None:
         return {}
     lacks = missing_packages(subject.given.get("model_type"))
@@ -343,6 +345,9 @@ def stated(template: ModelTemplate, subject: Subject) -> ModelTemplate:
                 break
         else:  # what follows from a field that only transformers knows by that name, as a head from Swin's width
             if template.reads is not None and name in VARIABLES and name in wanted and part.get(name) is None:
-                part[name] = defaults[name] = wanted[name]
+                value = (
+                    bool(wanted[name]) if VARIABLES[name].unit == "0 or 1" else wanted[name]
+                )  # as transformers has it
+                part[name] = defaults[name] = value
     record = {**template.provenance, DEFAULTS: defaults} if defaults else template.provenance
     return msgspec.structs.replace(template, config=config, provenance=record)
