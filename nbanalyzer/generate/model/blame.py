@@ -48,9 +48,10 @@ def shown(value: object) -> str:
 
 
 def _is_named(config: Mapping[str, Any], problem: str) -> bool:
-    """Return whether a message begins with the path of an odd value, or quotes one that is in no part."""
+    """Return whether a message begins with the path of an odd value, or has one and quotes the value."""
     return any(
-        odd.path in problem and (quote(odd.value) in problem or shown(odd.value) in problem)
+        problem.startswith(f"{odd.path} ")
+        or (odd.path in problem and (quote(odd.value) in problem or shown(odd.value) in problem))
         for odd in odd_values(config)
     )
 
