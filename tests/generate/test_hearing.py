@@ -25,6 +25,7 @@ from nbanalyzer.templates.media import Media, evaluated, positions_of, room_for
 
 BOTH = {
     "gemma4": MORE["gemma4"],
+    "gemma4_unified": NEWEST["gemma4_unified"],
     "phi4_multimodal": TILINGS["phi4_multimodal"],
     **{name: PROMPTS[name] for name in PROMPTS if name.endswith("_thinker")},
 }
@@ -46,6 +47,11 @@ def processors_own(family: str, samples: int) -> int:
         extractor = SimpleNamespace(frame_length=320, hop_length=160)
         processor: Any = SimpleNamespace(feature_extractor=extractor, audio_seq_length=750)
         return int(Gemma4Processor._compute_audio_num_tokens(processor, np.zeros(samples), 16000))
+    if family == "gemma4_unified":
+        from transformers.models.gemma4_unified.processing_gemma4_unified import Gemma4UnifiedProcessor
+
+        unified: Any = SimpleNamespace(feature_extractor=SimpleNamespace(audio_samples_per_token=640))
+        return int(Gemma4UnifiedProcessor._compute_audio_num_tokens(unified, range(samples), 16000))
     if family == "phi4_multimodal":
         import torch
         from transformers.models.phi4_multimodal.feature_extraction_phi4_multimodal import (
@@ -75,10 +81,19 @@ def test_sound_takes_as_many_positions_as_its_processor_leaves(family: str) -> N
 
 @pytest.mark.parametrize(
     ("family", "tokens"),
-    [("gemma4", 250), ("phi4_multimodal", 125), ("qwen2_5_omni_thinker", 250), ("qwen3_omni_moe_thinker", 130)],
+    [
+        ("gemma4", 250),
+        ("gemma4_unified", 250),
+        ("phi4_multimodal", 125),
+        ("qwen2_5_omni_thinker", 250),
+        ("qwen3_omni_moe_thinker", 130),
+    ],
 )
 def test_ten_seconds_are_so_many_positions(family: str, tokens: int) -> None:
-    """Gemma 4: 999 whole spectra, halved twice, up; Phi-4: 998, three times; Qwen2.5: 1000, twice; Qwen3: 13 a second."""
+    """Gemma 4: 999 whole spectra, halved twice, up, or 40 ms each; Phi-4: 998, three times.
+
+    Qwen2.5: 1000, halved twice; Qwen3: 13 of each second.
+    """
     reads, params = reads_of(BOTH[family])
     assert positions_of(reads, params, Media(audio_samples=160_000), 1) == tokens
 

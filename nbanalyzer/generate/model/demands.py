@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -13,8 +11,8 @@ import torch
 from nbanalyzer.generate import hf
 
 __all__ = [
-    "TAKEN", "attends_eagerly", "convert", "hold_positions", "instead_of", "keeps_if_told", "settled",
-    "takes_whole_text", "types_in", "with_codes", "without_values",
+    "TAKEN", "attends_eagerly", "convert", "hold_positions", "instead_of", "keeps_if_told", "takes_whole_text",
+    "types_in", "with_codes",
 ]  # fmt: skip
 
 TAKEN: dict[tuple[Any, ...], tuple[str, str]] = {}
@@ -66,39 +64,6 @@ def convert(model: torch.nn.Module) -> None:
         own, classifier = vars(module).get("dtype"), getattr(module, "classifier", None)
         if isinstance(own, torch.dtype) and isinstance(classifier, torch.nn.Module):
             classifier.to(own)
-
-
-@contextmanager
-def without_values(model_class: Any) -> Iterator[None]:
-    """Leave out the values of a table of places that a model's code computes one by one: of VideoMAE, seconds long."""
-    module = sys.modules.get(getattr(model_class, "__module__", ""))
-    make = getattr(module, _TABLE, None)
-    if make is None:
-        yield
-        return
-    setattr(module, _TABLE, lambda places, width: torch.zeros((1, places, width), device="cpu"))
-    try:
-        yield
-    finally:
-        setattr(module, _TABLE, make)
-
-
-_TABLE = "get_sinusoid_encoding_table"
-
-
-def settled(model: torch.nn.Module) -> torch.nn.Module:
-    """Return a model that has done what only a first pass does.
-
-    LeViT's layers pick a bias for each two places; the frequencies of long texts are computed once, of LongRoPE.
-    """
-    for module in model.modules():
-        pick = getattr(module, "get_attention_biases", None)
-        if callable(pick):
-            with torch.no_grad():
-                pick(next(module.parameters()).device)
-        if getattr(module, "rope_type", None) == "longrope":
-            module.long_inv_freq = module.original_inv_freq  # as many of them, whatever they are
-    return model
 
 
 def attends_eagerly(model: torch.nn.Module) -> None:

@@ -13,10 +13,11 @@ from msgspec import structs
 from nbanalyzer.templates.media import SAMPLE_RATE, Media, evaluated
 
 from .grids import gemma4, on_grid, qwen3_vl
+from .patches import unified
 from .reader import Inputs, Reader, image_token, sound_token
 from .speech import thrice_halved
 
-__all__ = ["Sound", "beside", "gemma4_and_sound", "qwen2_5_omni", "qwen3_omni"]
+__all__ = ["Sound", "beside", "framed_and_unified", "gemma4_and_sound", "qwen2_5_omni", "qwen3_omni"]
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,24 @@ def gemma4_and_sound(config: Any) -> Reader | None:
     found = beside(reader, Sound(variables, inputs, most=30, held=held, cases=("{audio_blocks} > 1",)))
     reads = found.reads
     return found
+
+
+def framed_and_unified(config: Any) -> Reader | None:
+    """Return the reader of Gemma 4 12B, which has no tower for sound either: samples are projected, 40 ms at once."""
+    reader = unified(config)
+    if reader is None or config.audio_config is None or config.audio_token_id is None:
+        return reader
+
+    def inputs(step: Any) -> dict[str, Any]:
+        own = step.model.config.audio_config.audio_embed_dim
+        frames = -(-step.media.audio_samples // own)
+        return {
+            "input_features": step.floats(step.batch_size, frames, own),
+            "input_features_mask": torch.ones((step.batch_size, frames), dtype=torch.bool),
+        }
+
+    variables = {"audio_tokens": f"ceil({{audio_samples}} / {config.audio_config.audio_embed_dim})"}
+    return beside(reader, Sound(variables, inputs, held=("audio_embed_dim",)))
 
 
 def qwen2_5_omni(config: Any) -> Reader:

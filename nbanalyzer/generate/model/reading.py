@@ -19,8 +19,8 @@ from .denoising import blocks, denoised
 from .documents import deepseek_ocr2, formulas, kosmos2_5, paged, pix2struct, unlimited_ocr
 from .encoders import and_texts, beside_text, document, images, paired, under_mask
 from .grids import ernie_vl, fuyu, hunyuan_vl, on_grid, packed, pixtral, qwen3_vl, qwen4, video_llama_3
-from .hearing import gemma4_and_sound, qwen2_5_omni, qwen3_omni
-from .patches import codes, enlarged, rowed, unified, unscaled, windowed, with_class
+from .hearing import framed_and_unified, gemma4_and_sound, qwen2_5_omni, qwen3_omni
+from .patches import codes, enlarged, rowed, unscaled, windowed, with_class
 from .prompts import (
     among_words,
     aria,
@@ -137,7 +137,7 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(READERS, of_timm),
     "gemma4": gemma4_and_sound,
     "diffusion_gemma": blocks,
-    "gemma4_unified": unified,
+    "gemma4_unified": framed_and_unified,
     "phi4_multimodal": phi4,
     "apertus1p5": codes,
     "hy_v4_vl": rowed,
