@@ -8,9 +8,9 @@ from typing import Any
 from nbanalyzer.errors import ConfigError, quote
 
 from .choices import Choice
-from .schemes import Role, Scheme
+from .schemes import Role, Scheme, refused
 
-__all__ = ["HEAD", "LINEARS", "WEIGHTS", "Fields", "leaving", "listed", "mapping", "whole_number"]
+__all__ = ["HEAD", "LINEARS", "WEIGHTS", "Fields", "block_sides", "leaving", "listed", "mapping", "whole_number"]
 
 Fields = Mapping[str, Any]
 WEIGHTS: tuple[Role, ...] = ("linear", "expert")
@@ -56,7 +56,18 @@ def whole_number(fields: Fields, *names: str, default: int | None = None) -> int
     value = next((fields[name] for name in names if fields.get(name) is not None), default)
     if isinstance(value, bool) or not isinstance(value, int):
         raise ConfigError(f"{names[0]} is a whole number, not {quote(value)}")
+    is_group = names[0] == "group_size"
+    if problem := refused("group", value) if is_group else refused("bits", min(value, 16)):  # more are no quantisation
+        raise ConfigError(f"{names[0]} is {problem}, not {quote(value)}")
     return value
+
+
+def block_sides(value: object, name: str) -> tuple[int, int]:
+    """Return the rows and columns of a block: two whole numbers, or a text such as ``128x128``."""
+    sides = [int(side) if side.isdecimal() else side for side in value.split("x")] if isinstance(value, str) else value
+    if not isinstance(sides, list | tuple) or len(sides) != 2 or any(refused("rows", side) for side in sides):
+        raise ConfigError(f"{name} is two whole numbers from 1, not {quote(value)}")
+    return sides[0], sides[1]
 
 
 def mapping(value: object, name: str) -> Mapping[str, Any]:

@@ -8,12 +8,12 @@ Sources: transformers ``quantizers/`` and ``utils/quantization_config.py``, comp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from nbanalyzer.errors import ConfigError, InputError, quote
 
 from .choices import Choice, Quantisation
-from .method_fields import HEAD, LINEARS, WEIGHTS, Fields, leaving, listed, mapping, whole_number
+from .method_fields import HEAD, LINEARS, WEIGHTS, Fields, block_sides, leaving, listed, mapping, whole_number
 from .schemes import MODEL, Scheme, scheme_named, with_values
 from .template import Tensor
 
@@ -47,8 +47,20 @@ def read(fields: Fields, model_type: str) -> Quantisation:
         )
     try:
         return METHODS[method](fields, model_type)
-    except InputError as error:
-        raise ConfigError(f"quantization_config: {error}") from None
+    except (InputError, ConfigError) as error:
+        problem = error.problem if isinstance(error, ConfigError) else str(error)
+        name = problem.partition(" ")[0]
+        path = next((path for path in _paths(fields) if path.rpartition(".")[2] == name), "")
+        said = f".{path}{problem.removeprefix(name)}" if path else f": {problem}"
+        raise ConfigError(f"quantization_config{said}") from None
+
+
+def _paths(fields: Fields) -> Iterator[str]:
+    """Yield the paths of all fields, those of nested objects with dots."""
+    for key, value in fields.items():
+        yield key
+        if isinstance(value, Mapping):
+            yield from (f"{key}.{path}" for path in _paths(value))
 
 
 def _guessed(fields: Fields) -> object:
@@ -70,10 +82,9 @@ def _fp8(fields: Fields, model_type: str) -> Quantisation:
         is_static = fields.get("activation_scheme", "dynamic") == "static"
         scheme = with_values(scheme_named("fp8"), {"static": int(is_static)})
     else:
-        if not isinstance(block, list | tuple) or len(block) != 2:
-            raise ConfigError(f"weight_block_size is two whole numbers, not {quote(block)}")
+        rows, columns = block_sides(block, "weight_block_size")
         size = _scale_bytes(fields, model_type)
-        values = {"rows": block[0], "columns": block[1], "scale_bytes": size}
+        values = {"rows": rows, "columns": columns, "scale_bytes": size}
         scheme = with_values(scheme_named("fp8-block"), values)
         notes = (f"scales of {size} bytes, as {model_type or 'such models'} have them: the config does not say it",)
     left = listed(fields, "modules_to_not_convert", "ignored_layers")
@@ -191,9 +202,8 @@ def _of_tensors(group: Fields, form: str) -> Scheme:
     )
     size = weights.get("group_size") or 0
     if kind == "float" and bits == 8 and strategy == "block":
-        block = weights.get("block_structure") or [128, 128]
-        rows, columns = block.split("x") if isinstance(block, str) else block
-        return with_values(scheme_named("fp8-block"), {"rows": int(rows), "columns": int(columns), "scale_bytes": 2})
+        rows, columns = block_sides(weights.get("block_structure") or [128, 128], "block_structure")
+        return with_values(scheme_named("fp8-block"), {"rows": rows, "columns": columns, "scale_bytes": 2})
     if kind == "float" and bits == 8 and strategy == "channel":
         return scheme_named("fp8-channel")
     if kind == "float" and bits == 8 and strategy == "tensor":
@@ -203,7 +213,8 @@ def _of_tensors(group: Fields, form: str) -> Scheme:
         return scheme_named("nvfp4" if activations else "nvfp4-a16")
     if kind == "float" and bits == 4 and size == 32:
         return scheme_named("mxfp4")
-    if kind == "int" and form in {"pack-quantized", "marlin-24", ""} and not activations:
+    packed = form in {"pack-quantized", "marlin-24", ""} and strategy in {"group", "channel", "tensor"}
+    if kind == "int" and packed and not activations:
         values = {"bits": bits, "group": whole_number(weights, "group_size", default=-1)}
         ordered = weights.get("actorder") in ("group", "dynamic")
         values |= {"asymmetric": int(weights.get("symmetric") is False), "ordered": int(ordered)}

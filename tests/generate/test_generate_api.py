@@ -215,14 +215,14 @@ def test_what_is_no_model_is_one_line(arguments: tuple[Any, ...], said: str) -> 
         ({"layer_types": ["full_attention"] * 1001}, "1,001 layers"),
         ({"hidden_act": "nope"}, "nope"),
         ({"pad_token_id": 100_000}, "padding_idx"),
-        ({"vocab_size": 2**62}, "refuses"),
+        ({"vocab_size": 2**62}, "vocab_size is 4611686018427387904: no more than 2,147,483,647 is possible"),
         ({"model_type": "lama", "architectures": []}, "no model_type 'lama', did you mean 'llama'"),
         ({"model_type": None, "architectures": None}, "the config has no model_type"),
         ({"model_type": ["llama"]}, "a name is needed"),
         ({"model_type": "bloom"}, "model_type is 'bloom', architectures are LlamaForCausalLM"),
         ({"model_type": "vits", "architectures": None}, "VitsModel makes sound, by more than a pass over tokens"),
         ({"architectures": 5}, "architectures is 5"),
-        ({"hidden_size": object()}, "plain data"),
+        ({"hidden_size": object()}, "a whole number is needed"),
     ],
 )
 def test_a_bad_config_is_one_line(changes: dict[str, Any], said: str) -> None:

@@ -146,12 +146,12 @@ def test_the_same_list_twice() -> None:
     assert names({"quant_method": "fp8", "modules_to_not_convert": []})[3] == "fp8:static=0"
     for wrong in ("a", {"a": 1}, [1], 3):
         message = error_of(lambda wrong=wrong: read({"quant_method": "fp8", "ignored_layers": wrong}, ""), ConfigError)  # type: ignore[misc]
-        assert message.startswith("ignored_layers is a list of names, not ")
+        assert message.startswith("quantization_config.ignored_layers is a list of names, not ")
 
 
 def test_whole_numbers_are_no_truths() -> None:
     message = error_of(lambda: read({"quant_method": "gptq", "bits": True}, ""), ConfigError)
-    assert message.startswith("bits is a whole number, not True")
+    assert message.startswith("quantization_config.bits is a whole number, not True")
 
 
 @pytest.mark.parametrize(

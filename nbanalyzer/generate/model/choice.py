@@ -20,6 +20,7 @@ from .heads import has_plain_head, headed
 from .makers import made_by, maker
 from .older import renamed
 from .reading import reader_of
+from .refusals import refused
 
 __all__ = ["Choice", "choose", "kind_of"]
 
@@ -117,8 +118,8 @@ def _reading(whole: Mapping[str, Any], config_class: Any, stated: list[str]) -> 
         found = hf.whole_class(str(whole["model_type"]))
     if found is None or not _is_for(found, str(whole["model_type"])):
         return None
-    config = _built(config_class, whole)
-    if config is None or reader_of(found, config) is None:
+    config = _made(config_class, whole)
+    if reader_of(found, config) is None:
         return None
     if not text_part(whole) and text_part(parts := config.to_dict()):  # an older config, which states them beside it
         kept = {key: value for key, value in essential(parts).items() if key != "num_labels"}
@@ -149,10 +150,23 @@ def _thinker(whole: Mapping[str, Any]) -> Choice | None:
 def _built(config_class: Any, whole: Mapping[str, Any]) -> Any | None:
     """Return the config as its class makes it; None if the class refuses it: building the model will say why."""
     try:
+        return _made(config_class, whole)
+    except ConfigError:
+        return None
+
+
+def _made(config_class: Any, whole: Mapping[str, Any]) -> Any:
+    """Return the config as its class makes it.
+
+    Raises:
+        ConfigError: the class refuses it.
+
+    """
+    try:
         with quiet():
             return config_class(**copy.deepcopy({key: value for key, value in whole.items() if key != "model_type"}))
-    except Exception:  # noqa: BLE001 - whatever the checks of a config raise
-        return None
+    except Exception as error:  # noqa: BLE001 - whatever the checks of a config raise
+        raise refused(error) from None
 
 
 def _require_looked_at(whole: Mapping[str, Any], config_class: Any) -> None:
@@ -176,7 +190,7 @@ def _decoder(whole: Mapping[str, Any], config_class: Any, kind: Kind, name: str)
     parts = [key for key in getattr(config_class, "sub_configs_defaults", None) or () if key not in TEXT_PARTS]
     if model_class is None or not parts or _reads(model_class) in {"", whole["model_type"]}:
         return None
-    built = _built(config_class, whole)
+    built = _made(config_class, whole)
     for key in parts:
         part: Any = getattr(built, key, None)
         if getattr(part, "model_type", "") == _reads(model_class):

@@ -43,7 +43,7 @@ from .layers import collapsed, kinds_of, of_layers, state_of
 from .plans import in_kernels, plans_of
 from .variants import Eager, attends_in_pieces, eager_of, has_eager, with_absorbed, with_eager
 
-__all__ = ["GapError", "build_template", "stated", "with_plans"]
+__all__ = ["GapError", "build_template", "run_once", "stated", "with_plans"]
 
 PROBES = 8
 PROBES_OF_TINY = 12  # models, which are quick to run, and whose code is likely to ask more questions
@@ -161,6 +161,20 @@ def _part_of(subject: Subject) -> dict[str, str]:
         return {}
     lacks = missing_packages(subject.given.get("model_type"))
     return {"part": "text"} | ({"missing": f"without {lacks} no tower of images is built"} if lacks else {})
+
+
+@quiet()
+@on_one_thread()
+def run_once(subject: Subject) -> None:
+    """Build a model and trace its first step, which is how its template begins.
+
+    Raises:
+        NBAnalyzerError: as `build_template`.
+
+    """
+    model = subject.build()
+    with recording(model):
+        trace(_first(subject, model))
 
 
 def _first(subject: Subject, model: Any) -> Step:
