@@ -42,6 +42,7 @@ NEWEST: dict[str, dict[str, Any]] = {
         "vision_config": {
             "patch_size": 4, "pooling_kernel_size": 3, "mm_embed_dim": 48, "output_proj_dims": 48, "mm_posemb_size": 300,
         },
+        "audio_config": {"audio_embed_dim": 640},
     },
     "glmga": {
         "model_type": "glmga", "architectures": ["Glm46VForConditionalGeneration"], "image_token_id": 7,

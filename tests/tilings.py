@@ -32,6 +32,16 @@ TILINGS: dict[str, dict[str, Any]] = {
             **GRID, "patch_size": 16, "deepstack_visual_indexes": [0], "num_position_embeddings": 64,
         },
     },
+    "phi4_multimodal": {  # its text model is not a part of its own
+        **TEXT, "model_type": "phi4_multimodal", "architectures": ["Phi4MultimodalForCausalLM"], "pad_token_id": 0,
+        "bos_token_id": 1, "eos_token_id": 2,
+        "vision_config": {**TOWER, "num_hidden_layers": 4, "crop_size": 56, "image_token_id": 7},
+        "audio_config": {
+            "hidden_size": 48, "intermediate_size": 80, "num_blocks": 3, "num_attention_heads": 4, "input_size": 16,
+            "ext_pw_out_channel": 48, "depthwise_separable_out_channel": 48, "nemo_conv_channels": 24,
+            "audio_token_id": 8,
+        },
+    },
     "ernie4_5_vl_moe": {
         "model_type": "ernie4_5_vl_moe", "architectures": ["Ernie4_5_VLMoeForConditionalGeneration"],
         "image_token_id": 7, "video_token_id": 8, "image_start_token_id": 9, "image_end_token_id": 10,

@@ -206,6 +206,12 @@ UNREAD = "how it reads images or sound is not known: its text part is counted, i
 Outcome = Literal["exact", "gaps", "wrong", "not traceable"]
 
 
+_FILED_AS_TEXT: Mapping[Whole, dict[str, str]] = {
+    "image-text-to-text": {"phi4_multimodal": "Phi4MultimodalForCausalLM"},
+}
+"""Sort of model → further types, whose class transformers has among the language models alone."""
+
+
 @cache
 def classes(whole: Whole) -> Mapping[str, str]:
     """Return model type → name of its class, of all types that have a model of this sort."""
@@ -215,7 +221,7 @@ def classes(whole: Whole) -> Mapping[str, str]:
     for name in MAPPINGS[whole]:
         for model_type, class_ in getattr(modeling_auto, f"MODEL_FOR_{name}_MAPPING_NAMES").items():
             found.setdefault(model_type, class_ if isinstance(class_, str) else class_[0])
-    return found
+    return found | _FILED_AS_TEXT.get(whole, {})
 
 
 _OF_TEXT = {

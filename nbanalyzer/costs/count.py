@@ -15,7 +15,7 @@ from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.choices import Quantisation
 from nbanalyzer.templates.config import ModelParams, extract_model_params, with_overrides
-from nbanalyzer.templates.config_fields import with_changes
+from nbanalyzer.templates.config_fields import of_whole, placed, with_changes
 from nbanalyzer.templates.config_files import as_mapping
 from nbanalyzer.templates.expansion import with_variants
 from nbanalyzer.templates.families import canonical_name
@@ -190,6 +190,13 @@ def whole(value: Any) -> Any:
     return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
 
 
+def _other_than(own: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    """Return what a config says otherwise than a template's own does, one of it."""
+    known = of_whole(own)
+    fields = ((key, value) for key, value in of_whole(given).items() if key in known and known[key] != value)
+    return next((f"{placed(given, key)} is {quote(value)}" for key, value in fields), "another config")
+
+
 def params_of(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelParams:
     """Return the sizes for a template's formulas; changes without effect are refused."""
     template = tree.template
@@ -202,7 +209,7 @@ def params_of(tree: Tree, config: object, changes: Mapping[str, int]) -> ModelPa
         raise ConfigError(f"this config is a {quote(given)}, the template of {template.model_id!r} is a {wanted!r}")
     params = extract_model_params(source, changes, required)
     if reads and not template.valid_for and (changes or config is not None):
-        what = f"set {next(iter(changes))}" if changes else "another config"
+        what = f"set {next(iter(changes))}" if changes else _other_than(template.config, as_mapping(config))
         raise InputError(
             f"{what}: the template of {template.model_id!r} reads {reads.what} and answers for its own config alone; "
             "generate one for the other"

@@ -27,7 +27,7 @@ __all__ = [
     "cache_in", "config_classes", "default_of", "distribute", "encoded_inputs", "exported", "filed_class",
     "fused_attention_switch", "is_filed", "kept_in_fp32", "main_input", "model_class",
     "multimodal", "parameters_of_forward", "plans", "quiet", "reads_media", "reads_text", "release", "takes_cache",
-    "text_class", "tied_weights", "vocabulary", "wants_choices", "wants_padding", "whole_class",
+    "text_class", "tied_weights", "transduces", "vocabulary", "wants_choices", "wants_padding", "whole_class",
 ]  # fmt: skip
 
 Kind = Literal["causal", "seq2seq", "masked"]
@@ -168,8 +168,13 @@ def main_input(model_class: type[Any]) -> str:
 
 def reads_media(model_class: type[Any]) -> bool:
     """Return whether a model takes images or sound beside tokens."""
-    media = {"pixel_values", "flattened_patches", "pixel_values_videos", "input_features", "input_values"}
-    return not (media | {"mm_encoder_outputs"}).isdisjoint(parameters_of_forward(model_class))
+    media = ("pixel_values", "flattened_patches", "pixel_values_videos", "input_features", "input_values")
+    return any(name.endswith((*media, "mm_encoder_outputs")) for name in parameters_of_forward(model_class))
+
+
+def transduces(model_class: type[Any]) -> bool:
+    """Return whether a model scores what it has heard beside each token on its own, step by step: RNN-T and TDT."""
+    return "decoder_cache" in parameters_of_forward(model_class)
 
 
 def text_class(model_type: str, whole: type[Any] | None) -> type[Any] | None:
@@ -203,9 +208,30 @@ def build(builder: Any, config: Any, attn: str, experts: str = "") -> torch.nn.M
     options: dict[str, Any] = {"attn_implementation": attn or None, "dtype": torch.bfloat16}
     if experts:
         options["experts_implementation"] = experts
-    with quiet():
+    with quiet(), _without_losses():
         model: torch.nn.Module = make(config, **options)
     return model
+
+
+_OF_LOSSES = "scipy"
+"""The package that models which find things build the matching for their loss with, and do not run without labels."""
+
+
+@contextmanager
+def _without_losses() -> Iterator[None]:
+    """Let transformers take the package of losses for installed while it builds a model: no loss is computed here."""
+    from transformers.utils import import_utils
+
+    asked: dict[str, Any] = getattr(import_utils, "BACKENDS_MAPPING", {})
+    found = asked.get(_OF_LOSSES)
+    if found is None:
+        yield
+        return
+    asked[_OF_LOSSES] = (lambda: True, found[1])
+    try:
+        yield
+    finally:
+        asked[_OF_LOSSES] = found
 
 
 def kept_in_fp32(model: torch.nn.Module) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,24 @@ from nbanalyzer.errors import ConfigError, InputError, NBAnalyzerError, quote, s
 from nbanalyzer.files import convert
 from nbanalyzer.generate.check.equality import checked
 from nbanalyzer.generate.check.oracle import parameters
+from nbanalyzer.generate.model.blame import values_named
 from nbanalyzer.generate.model.choice import kind_of
 from nbanalyzer.generate.model.makers import made_by
-from nbanalyzer.generate.model.subject import Subject, UnrunnableError
+from nbanalyzer.generate.model.subject import NeedsDataError, Subject, UnrunnableError
+from nbanalyzer.generate.model.values import require_bounded
 from nbanalyzer.generate.probe.fields import last, says_which_layer
-from nbanalyzer.generate.write.template import build_template
+from nbanalyzer.generate.write.template import build_template, run_once
 from nbanalyzer.progress import part_of
 from nbanalyzer.templates import catalog
-from nbanalyzer.templates.config_files import TEXT_PARTS, as_mapping, essential, text_fields, text_object, text_part
+from nbanalyzer.templates.config_files import (
+    MEDIA_PARTS,
+    TEXT_PARTS,
+    as_mapping,
+    essential,
+    text_fields,
+    text_object,
+    text_part,
+)
 from nbanalyzer.templates.families import canonical_name, says_no_size
 from nbanalyzer.templates.foreign import not_taken
 from nbanalyzer.templates.quantisation import stated_in
@@ -48,6 +58,21 @@ class GenerationError(NBAnalyzerError):
 def generate(model: object, config: object, model_id: str, job: Job) -> ModelTemplate:
     """Return a model's template, traced and checked; see `nbanalyzer.generate`."""
     check_names(ModelTemplate(model_id=model_id))
+    if isinstance(model, type) or hasattr(model, "named_parameters"):
+        return _generated(model, config, model_id, job)
+    with values_named(_fields(model)[0], _try):
+        return _generated(model, config, model_id, job)
+
+
+def _try(config: Mapping[str, Any]) -> None:
+    """Do what a template begins with."""
+    subject, _ = subject_of(config)
+    _require_taken(subject)
+    with suppress(NeedsDataError):
+        run_once(subject)
+
+
+def _generated(model: object, config: object, model_id: str, job: Job) -> ModelTemplate:
     job.stage = "reading the config"  # too short to be reported: no progress bar for an unknown name
     with _reported(model_id, job):
         subject, model_id = subject_of(model, config, model_id)
@@ -159,6 +184,7 @@ def subject_of(model: object, config: object = None, model_id: str = "") -> tupl
     try:
         _require_sense(fields)
         _require_depth(fields)
+        require_bounded(fields)
         subject = Subject.of(fields)
         # Without auto_map, transformers has nowhere to take foreign code from.
         given = None if subject.given is None else essential(subject.given)
@@ -190,6 +216,9 @@ def _require_sense(config: Mapping[str, Any]) -> None:
         raise ConfigError(f"model_type is {quote(model_type)}: a name is needed")
     if not isinstance(stated, list | tuple):
         raise ConfigError(f"architectures is {quote(stated)}: a list of names is needed")
+    for key in (*TEXT_PARTS, *MEDIA_PARTS):
+        if not isinstance(config.get(key), Mapping | None):  # else its model would be taken for one without that part
+            raise ConfigError(f"{key} is {quote(config[key])}: an object is needed")
     mappings = [hf.architectures(kind) for kind in KINDS]
     types = [
         model_type,

@@ -32,6 +32,7 @@ from .config_files import (
     same_for_all,
     text_fields,
     text_object,
+    text_path,
     with_labels,
 )  # fmt: skip
 from .families import _CANONICAL, FAMILIES, STRUCTURE, WHICH_LAYERS, Family, says_no_size, speaks_of_cost
@@ -121,6 +122,7 @@ class _Reader:
         text: the fields of the text part: a copy, into which overrides and defaults are written.
         model_type: of the whole config.
         where: the config's name in errors.
+        inside: the path of the part that its fields are in.
         family: what the model's code adds.
         source: the text part's transformers object, given or built for its defaults; else None.
         asked: whether a `source` has been looked for: then the rules may assume what is usual.
@@ -133,6 +135,7 @@ class _Reader:
     text: dict[str, Any]
     model_type: str
     where: str
+    inside: str
     family: Family
     source: object = None
     asked: bool = False
@@ -165,7 +168,8 @@ class _Reader:
         name = str(whole.get("model_type") or text.get("model_type") or "")
         part_type = str(text.get("model_type") or name).removesuffix("_text")
         family = FAMILIES.get(part_type, Family(even_heads=False))
-        reader = cls(dict(with_labels(text)), name, where or f"{name} config".lstrip(), family)
+        where = where or f"{name} config".lstrip()
+        reader = cls(dict(with_labels(text)), name, where, text_path(whole), family)
         if whole.get("tie_word_embeddings") is not None:  # the whole model ties, whatever its text part states
             reader.text["tie_word_embeddings"] = whole["tie_word_embeddings"]
         beside = ((name, value) for name, _, value in media_fields(whole) if not says_no_size(name))
@@ -236,15 +240,13 @@ class _Reader:
             return int(value)
         value = same_for_all(value)
         if problem := variable.refuses(value, least=int(variable.name in _POSITIVE), most=LARGEST):
-            raise self.error(f"{key} is {quote(value)}: {problem}")
+            raise self.error(f"{self.inside}{key} is {quote(value)}: {problem}")
         assert isinstance(value, int)
         return value
 
     def other_integers(self) -> dict[str, int]:
         """Return the integer fields that are no registered variable's."""
-        integers = {
-            key: value for key, value in self.text.items() if isinstance(value, int) and type(value) is not bool
-        }
+        integers = {key: value for key, value in self.text.items() if type(value) is int}
         own = {key: value for key, value in integers.items() if key not in _CANONICAL and not says_no_size(key)}
         return {**self.beside, **own}
 

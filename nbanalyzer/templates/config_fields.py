@@ -6,7 +6,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .config import with_overrides
-from .config_files import MEDIA_PARTS, NOISE, TEXT_PARTS, as_mapping, media_fields, put, text_fields, text_part
+from .config_files import (
+    MEDIA_PARTS,
+    NOISE,
+    TEXT_PARTS,
+    as_mapping,
+    media_fields,
+    put,
+    text_fields,
+    text_part,
+    text_path,
+)
 
 __all__ = ["WHOLE", "flat", "of_whole", "placed", "variable_of", "with_changes"]
 
@@ -89,10 +99,7 @@ def placed(config: Mapping[str, Any], key: str) -> str:
     part = key.partition(".")[0]
     if part in MEDIA_PARTS or isinstance(config.get(part), Mapping):
         return key
-    prefix = ""
-    while part := text_part(config):
-        prefix, config = f"{prefix}{part}.", config[part]
-    return f"{prefix}{key}"
+    return f"{text_path(config)}{key}"
 
 
 def with_changes(config: object, changes: Mapping[str, int]) -> dict[str, Any]:

@@ -36,6 +36,7 @@ __all__ = [
     "text_fields",
     "text_object",
     "text_part",
+    "text_path",
     "untyped",
     "with_dots",
     "with_floats",
@@ -215,6 +216,12 @@ def text_fields(config: Mapping[str, Any]) -> Mapping[str, Any]:
 def text_part(config: Mapping[str, Any]) -> str:
     """Return the field of a config that holds its text part, "" if none does."""
     return next((key for key in TEXT_PARTS if isinstance(config.get(key), Mapping)), "")
+
+
+def text_path(config: Mapping[str, Any]) -> str:
+    """Return what stands before a field of a config's text part in its path: ``text_config.``, "" if it has none."""
+    part = text_part(config)
+    return f"{part}.{text_path(config[part])}" if part else ""
 
 
 def media_fields(config: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:

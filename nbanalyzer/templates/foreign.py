@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields
 from itertools import chain
 from typing import Any
@@ -41,11 +41,17 @@ def not_taken(stated: Mapping[str, Any], built: object) -> str:
                 instead = f", which it knows as {' or '.join(own)}" if own else ""
                 return f"{name} does not take {key} = {quote(stated[key])}{instead}"
     width = {*_sources("hidden_size", stated), getattr(type(built), "attribute_map", {}).get("hidden_size", "")}
-    strange = [key for key in stated if _is_size(stated[key]) and key not in known and not says_no_size(key)]
+    unknown = (key for key in stated if _is_size(stated[key]) and key not in known and not says_no_size(key))
+    strange = [key for key in unknown if not _is_of_another(key, known)]
     if strange and width & known and not width & known & stated.keys():  # some state the sizes of their stages
         shown = shorten(", ".join(strange), 80)
         return f"it states no hidden_size, and {name} does not know {shown}: it is in another tool's format"
     return ""
+
+
+def _is_of_another(key: str, known: Collection[str]) -> bool:
+    """Return whether a field is a known one of something else, as encoder_hidden_size is."""
+    return any(key.endswith(f"_{name}") for name in known)
 
 
 def said_once(stated: Mapping[str, Any], config_class: Any) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ transformers' code. All images of a pass are of one size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import ceil, floor, sqrt
 from typing import NamedTuple
 
@@ -260,7 +260,11 @@ def fitted(
     if reads.what == "sound":
         if images or image_size is not None:
             raise InputError("images change nothing: this model reads sound")
-        return Media(audio_samples=_samples(reads, reads.usual if seconds is None else seconds)), ""
+        seconds = reads.usual if seconds is None else seconds
+        media = Media(audio_samples=_samples(reads, seconds))
+        if (reads.each or seconds) and any(length < 1 for length in _lengths(reads, params, media)):
+            raise InputError(f"audio_seconds={seconds:g} is too short: nothing of it is left after the convolutions")
+        return media, ""
     if seconds is not None and not reads.audio_positions:
         raise InputError(f"audio_seconds changes nothing: this model reads {reads.what}")
     samples = _samples(reads, seconds or 0)
@@ -282,6 +286,12 @@ def fitted(
     if rows := found.canvas.rows:
         note = f"images of {height}x{width} are laid on {rows} x {found.canvas.columns} tiles, as its processor does"
     return found.read(count)._replace(audio_samples=samples), note
+
+
+def _lengths(reads: Reads, params: Mapping[str, int], media: Media) -> Iterator[Number]:
+    """Yield how long sound is after each convolution."""
+    found = evaluated(reads, params, media) if any("audio_len" in name for name in reads.variables) else {}
+    return (value for name, value in found.items() if name.startswith("audio_len"))
 
 
 def _samples(reads: Reads, seconds: float) -> int:

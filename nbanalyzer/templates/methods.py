@@ -2,26 +2,23 @@
 
 Sources: transformers ``quantizers/`` and ``utils/quantization_config.py``, compressed-tensors
 ``quantization/quant_args.py`` and ``utils/match.py``, NVIDIA Model-Optimizer ``export/quant_utils.py``, GPTQModel
-``quantization/config.py``, mlx-lm ``utils.py``.
+``quantization/config.py``, mlx-lm ``utils.py``, auto-round ``auto_round_extension/torch/qlinear_torch.py``, vLLM
+``quantization/quark/schemes``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
 
 from nbanalyzer.errors import ConfigError, InputError, quote
 
 from .choices import Choice, Quantisation
-from .schemes import MODEL, Role, Scheme, scheme_named, with_values
+from .method_fields import HEAD, LINEARS, WEIGHTS, Fields, block_sides, leaving, listed, mapping, whole_number
+from .schemes import MODEL, Scheme, scheme_named, with_values
 from .template import Tensor
 
 __all__ = ["METHODS", "read"]
 
-Fields = Mapping[str, Any]
-WEIGHTS: tuple[Role, ...] = ("linear", "expert")
-LINEARS: tuple[Role, ...] = ("linear", "expert", "head")
-HEAD: tuple[Role, ...] = ("head",)
 UNSAID = (
     "mtp.*eh_proj", "*.indexer.weights_proj", "*.scorer.weights_proj",
     "*.compressor.kv_proj", "*.compressor.gate_proj", "*.indexer.kv_proj", "*.indexer.gate_proj",
@@ -50,8 +47,20 @@ def read(fields: Fields, model_type: str) -> Quantisation:
         )
     try:
         return METHODS[method](fields, model_type)
-    except InputError as error:
-        raise ConfigError(f"quantization_config: {error}") from None
+    except (InputError, ConfigError) as error:
+        problem = error.problem if isinstance(error, ConfigError) else str(error)
+        name = problem.partition(" ")[0]
+        path = next((path for path in _paths(fields) if path.rpartition(".")[2] == name), "")
+        said = f".{path}{problem.removeprefix(name)}" if path else f": {problem}"
+        raise ConfigError(f"quantization_config{said}") from None
+
+
+def _paths(fields: Fields) -> Iterator[str]:
+    """Yield the paths of all fields, those of nested objects with dots."""
+    for key, value in fields.items():
+        yield key
+        if isinstance(value, Mapping):
+            yield from (f"{key}.{path}" for path in _paths(value))
 
 
 def _guessed(fields: Fields) -> object:
@@ -61,50 +70,6 @@ def _guessed(fields: Fields) -> object:
         "load_in_4bit": "bitsandbytes", "load_in_8bit": "bitsandbytes", "zero_point": "awq", "desc_act": "gptq",
     }  # fmt: skip
     return next((method for mark, method in marks.items() if mark in fields), None)
-
-
-# ---- lists of modules
-
-
-def _listed(fields: Fields, *names: str) -> tuple[str, ...] | None:
-    """Return the modules that are listed under one of these names; None if none is there.
-
-    Raises:
-        ConfigError: two of them list others, or one is no list of names.
-
-    """
-    found: dict[str, tuple[str, ...]] = {}
-    for name in names:
-        value = fields.get(name)
-        if value is None:
-            continue
-        if isinstance(value, str) or not isinstance(value, list | tuple) or not all(isinstance(x, str) for x in value):
-            raise ConfigError(f"{name} is a list of names, not {quote(value)}")
-        found[name] = tuple(value)
-    for name, value in found.items():
-        first = next(iter(found))
-        if set(value) != set(found[first]):
-            odd = sorted({*value} ^ {*found[first]})[0]
-            raise ConfigError(f"{first} and {name} contradict each other: only one of them has {quote(odd)}")
-    return next(iter(found.values()), None)
-
-
-def _leaving(
-    scheme: Scheme, left: tuple[str, ...] | None, *, roles: tuple[Role, ...] = LINEARS, always: bool = False
-) -> tuple[Choice, ...]:
-    """Return the choices of transformers' rule: the head is left out where nothing is listed, or `always`."""
-    choices = [Choice(None, left, "transformers")] if left else []
-    if left is None or always:
-        choices.append(Choice(None, roles=HEAD))
-    return (*choices, Choice(scheme, roles=roles))
-
-
-def _whole(fields: Fields, *names: str, default: int | None = None) -> int:
-    """Return the whole number under one of these names."""
-    value = next((fields[name] for name in names if fields.get(name) is not None), default)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ConfigError(f"{names[0]} is a whole number, not {quote(value)}")
-    return value
 
 
 # ---- methods
@@ -117,14 +82,13 @@ def _fp8(fields: Fields, model_type: str) -> Quantisation:
         is_static = fields.get("activation_scheme", "dynamic") == "static"
         scheme = with_values(scheme_named("fp8"), {"static": int(is_static)})
     else:
-        if not isinstance(block, list | tuple) or len(block) != 2:
-            raise ConfigError(f"weight_block_size is two whole numbers, not {quote(block)}")
+        rows, columns = block_sides(block, "weight_block_size")
         size = _scale_bytes(fields, model_type)
-        values = {"rows": block[0], "columns": block[1], "scale_bytes": size}
+        values = {"rows": rows, "columns": columns, "scale_bytes": size}
         scheme = with_values(scheme_named("fp8-block"), values)
         notes = (f"scales of {size} bytes, as {model_type or 'such models'} have them: the config does not say it",)
-    left = _listed(fields, "modules_to_not_convert", "ignored_layers")
-    choices = _leaving(scheme, left)
+    left = listed(fields, "modules_to_not_convert", "ignored_layers")
+    choices = leaving(scheme, left)
     if left is None:
         choices = (Choice(None, UNSAID, "glob"), *choices)
     if fields.get("expert_dtype") in ("fp4", "mxfp4"):
@@ -134,7 +98,7 @@ def _fp8(fields: Fields, model_type: str) -> Quantisation:
 
 def _fbgemm_fp8(fields: Fields, _: str) -> Quantisation:
     scheme = scheme_named("torchao-fp8")  # the same tensors: a scale of 4 bytes for every output
-    return Quantisation(_leaving(scheme, _listed(fields, "modules_to_not_convert")), scheme)
+    return Quantisation(leaving(scheme, listed(fields, "modules_to_not_convert")), scheme)
 
 
 def _scale_bytes(fields: Fields, model_type: str) -> int:
@@ -146,7 +110,7 @@ def _scale_bytes(fields: Fields, model_type: str) -> int:
 
 def _mxfp4(fields: Fields, _: str) -> Quantisation:
     scheme = scheme_named("mxfp4")
-    return Quantisation(_leaving(scheme, _listed(fields, "modules_to_not_convert"), roles=("expert",)), scheme)
+    return Quantisation(leaving(scheme, listed(fields, "modules_to_not_convert"), roles=("expert",)), scheme)
 
 
 def _gptq(fields: Fields, _: str) -> Quantisation:
@@ -161,7 +125,7 @@ def _gptq(fields: Fields, _: str) -> Quantisation:
             if pattern.startswith("-:"):
                 choices.append(Choice(None, (text,), "regex"))
             else:
-                changed = _gptq_scheme({**fields, **_object(changes, pattern)})
+                changed = _gptq_scheme({**fields, **mapping(changes, pattern)})
                 choices.append(Choice(changed, (text,), "regex", LINEARS))
     blocks = fields.get("modules_in_block_to_quantize")
     if blocks:
@@ -179,14 +143,17 @@ def _gptq(fields: Fields, _: str) -> Quantisation:
 
 
 def _gptq_scheme(fields: Fields) -> Scheme:
-    values = {"bits": _whole(fields, "bits"), "group": _whole(fields, "group_size", default=128)}
+    values = {"bits": whole_number(fields, "bits"), "group": whole_number(fields, "group_size", default=128)}
     return with_values(scheme_named("gptq-4-g128"), {**values, "ordered": int(fields.get("desc_act") is True)})
 
 
 def _awq(fields: Fields, _: str) -> Quantisation:
-    values = {"bits": _whole(fields, "bits", "w_bit"), "group": _whole(fields, "group_size", "q_group_size")}
+    values = {
+        "bits": whole_number(fields, "bits", "w_bit"),
+        "group": whole_number(fields, "group_size", "q_group_size"),
+    }
     scheme = with_values(scheme_named("awq-4-g128"), values)
-    return Quantisation(_leaving(scheme, _listed(fields, "modules_to_not_convert"), always=True), scheme)
+    return Quantisation(leaving(scheme, listed(fields, "modules_to_not_convert"), always=True), scheme)
 
 
 def _bitsandbytes(fields: Fields, _: str) -> Quantisation:
@@ -198,27 +165,27 @@ def _bitsandbytes(fields: Fields, _: str) -> Quantisation:
         is_nested = fields.get("bnb_4bit_use_double_quant") is True
         state = -1 if fields.get("bnb_4bit_compute_dtype") == "float16" else 0  # its name is a character shorter
         scheme = scheme_named("nf4-dq") if is_nested else with_values(scheme_named("nf4"), {"state": state})
-    return Quantisation(_leaving(scheme, _listed(fields, "llm_int8_skip_modules")), scheme)
+    return Quantisation(leaving(scheme, listed(fields, "llm_int8_skip_modules")), scheme)
 
 
 def _compressed_tensors(fields: Fields, _: str) -> Quantisation:
-    groups = _object(fields.get("config_groups"), "config_groups")
+    groups = mapping(fields.get("config_groups"), "config_groups")
     if not groups:
         raise ConfigError("compressed-tensors without config_groups says no scheme")
-    sparsity = _object(fields.get("sparsity_config") or {}, "sparsity_config")
+    sparsity = mapping(fields.get("sparsity_config") or {}, "sparsity_config")
     if sparsity.get("format", "dense") != "dense":
         raise ConfigError(f"the sparsity {quote(sparsity.get('format'))} of compressed-tensors is not known")
     choices = []
-    if ignored := _listed(fields, "ignore", "ignored_layers"):
+    if ignored := listed(fields, "ignore", "ignored_layers"):
         choices.append(Choice(None, ignored, "compressed-tensors"))
     schemes = []
     for name, group in groups.items():
-        group = _object(group, name)
+        group = mapping(group, name)
         if group.get("weights") is None:
             continue
         scheme = _of_tensors(group, str(group.get("format") or fields.get("format") or ""))
         schemes.append(scheme)
-        choices.append(Choice(scheme, _listed(group, "targets") or ("Linear",), "compressed-tensors"))
+        choices.append(Choice(scheme, listed(group, "targets") or ("Linear",), "compressed-tensors"))
     if not schemes:
         raise ConfigError("no group of compressed-tensors says what weights are")
     stated = fields.get("kv_cache_scheme")
@@ -227,13 +194,16 @@ def _compressed_tensors(fields: Fields, _: str) -> Quantisation:
 
 def _of_tensors(group: Fields, form: str) -> Scheme:
     """Return the scheme of a group of compressed-tensors."""
-    weights, activations = _object(group["weights"], "weights"), group.get("input_activations")
-    kind, bits, strategy = weights.get("type", "int"), _whole(weights, "num_bits"), weights.get("strategy") or "tensor"
+    weights, activations = mapping(group["weights"], "weights"), group.get("input_activations")
+    kind, bits, strategy = (
+        weights.get("type", "int"),
+        whole_number(weights, "num_bits"),
+        weights.get("strategy") or "tensor",
+    )
     size = weights.get("group_size") or 0
     if kind == "float" and bits == 8 and strategy == "block":
-        block = weights.get("block_structure") or [128, 128]
-        rows, columns = block.split("x") if isinstance(block, str) else block
-        return with_values(scheme_named("fp8-block"), {"rows": int(rows), "columns": int(columns), "scale_bytes": 2})
+        rows, columns = block_sides(weights.get("block_structure") or [128, 128], "block_structure")
+        return with_values(scheme_named("fp8-block"), {"rows": rows, "columns": columns, "scale_bytes": 2})
     if kind == "float" and bits == 8 and strategy == "channel":
         return scheme_named("fp8-channel")
     if kind == "float" and bits == 8 and strategy == "tensor":
@@ -243,8 +213,9 @@ def _of_tensors(group: Fields, form: str) -> Scheme:
         return scheme_named("nvfp4" if activations else "nvfp4-a16")
     if kind == "float" and bits == 4 and size == 32:
         return scheme_named("mxfp4")
-    if kind == "int" and form in {"pack-quantized", "marlin-24", ""} and not activations:
-        values = {"bits": bits, "group": _whole(weights, "group_size", default=-1)}
+    packed = form in {"pack-quantized", "marlin-24", ""} and strategy in {"group", "channel", "tensor"}
+    if kind == "int" and packed and not activations:
+        values = {"bits": bits, "group": whole_number(weights, "group_size", default=-1)}
         ordered = weights.get("actorder") in ("group", "dynamic")
         values |= {"asymmetric": int(weights.get("symmetric") is False), "ordered": int(ordered)}
         return with_values(scheme_named("w4a16"), values)
@@ -254,16 +225,16 @@ def _of_tensors(group: Fields, form: str) -> Scheme:
 
 
 def _modelopt(fields: Fields, model_type: str) -> Quantisation:
-    fields = _object(fields["quantization"], "quantization") if "quantization" in fields else fields
+    fields = mapping(fields["quantization"], "quantization") if "quantization" in fields else fields
     kv_bits = _kv_bits(fields.get("kv_cache_scheme") or fields.get("kv_cache_quant_algo"))
     kv_scale = Tensor("scale", "f32", "1", is_read=False) if kv_bits else None
-    left = _listed(fields, "ignore", "exclude_modules", "modules_to_not_convert") or ()
+    left = listed(fields, "ignore", "exclude_modules", "modules_to_not_convert") or ()
     choices = [Choice(None, left, "glob")] if left else []
     algorithm = fields.get("quant_algo")
     if algorithm == "MIXED_PRECISION":
-        layers = _object(fields.get("quantized_layers"), "quantized_layers")
+        layers = mapping(fields.get("quantized_layers"), "quantized_layers")
         named = [
-            Choice(_algorithm(_object(one, name).get("quant_algo"), model_type), (name,), "exact")
+            Choice(_algorithm(mapping(one, name).get("quant_algo"), model_type), (name,), "exact")
             for name, one in layers.items()
         ]
         if not named:
@@ -288,8 +259,8 @@ def _torchao(fields: Fields, _: str) -> Quantisation:
     kind = fields.get("quant_type")
     values = fields.get("quant_type_kwargs") or {}
     if isinstance(kind, Mapping):
-        stated = _object(kind.get("default"), "quant_type.default")
-        kind, values = stated.get("_type"), _object(stated.get("_data") or {}, "quant_type.default._data")
+        stated = mapping(kind.get("default"), "quant_type.default")
+        kind, values = stated.get("_type"), mapping(stated.get("_data") or {}, "quant_type.default._data")
     known = {"int4_weight_only": "torchao-int4", "Int4WeightOnlyConfig": "torchao-int4",
              "int8_dynamic_activation_int8_weight": "int8", "Int8DynamicActivationInt8WeightConfig": "int8",
              "float8_weight_only": "torchao-fp8", "float8_dynamic_activation_float8_weight": "torchao-fp8",
@@ -299,16 +270,69 @@ def _torchao(fields: Fields, _: str) -> Quantisation:
         raise ConfigError(f"the type {quote(kind)} of torchao is not known: there are {', '.join(known)}")
     scheme = scheme_named(known[kind])
     if scheme.preset == "torchao-int4":
-        scheme = with_values(scheme, {"group": _whole(values, "group_size", default=128)})
-    return Quantisation(_leaving(scheme, _listed(fields, "modules_to_not_convert")), scheme)
+        scheme = with_values(scheme, {"group": whole_number(values, "group_size", default=128)})
+    return Quantisation(leaving(scheme, listed(fields, "modules_to_not_convert")), scheme)
 
 
 def _hqq(fields: Fields, _: str) -> Quantisation:
-    stated = _object(fields.get("quant_config") or {}, "quant_config")
-    weights = _object(stated.get("weight_quant_params") or {}, "weight_quant_params")
-    values = {"bits": _whole(weights, "nbits"), "group": _whole(weights, "group_size", default=64)}
+    stated = mapping(fields.get("quant_config") or {}, "quant_config")
+    weights = mapping(stated.get("weight_quant_params") or {}, "weight_quant_params")
+    values = {"bits": whole_number(weights, "nbits"), "group": whole_number(weights, "group_size", default=64)}
     scheme = with_values(scheme_named("hqq-4-g64"), values)
-    return Quantisation(_leaving(scheme, _listed(fields, "skip_modules") or ("lm_head",)), scheme)
+    return Quantisation(leaving(scheme, listed(fields, "skip_modules") or ("lm_head",)), scheme)
+
+
+def _auto_round(fields: Fields, _: str) -> Quantisation:
+    form, kind = fields.get("packing_format") or "auto_round", fields.get("data_type") or "int"
+    if kind != "int" or not str(form).startswith("auto_round") or "fp8" in str(form):
+        raise ConfigError(f"auto-round's {quote(form)} of type {quote(kind)} is not known: integers in auto_round are")
+
+    def scheme(changes: Fields) -> Scheme | None:
+        merged = {**fields, **changes}
+        if whole_number(merged, "bits") >= 16:
+            return None
+        sizes = {"bits": whole_number(merged, "bits"), "group": whole_number(merged, "group_size")}
+        return with_values(scheme_named("awq-4-g128"), sizes)  # the same tensors, packed in another order
+
+    base, stated = scheme({}), mapping(fields.get("extra_config") or {}, "extra_config")
+    if base is None:
+        raise ConfigError(f"auto-round with bits={fields['bits']} stores nothing otherwise")
+    others = [Choice(scheme(mapping(one, name)), (name,), "regex") for name, one in stated.items()]
+    return Quantisation((*others, Choice(base, roles=WEIGHTS, only_in_layers=True)), base)
+
+
+def _bitnet(fields: Fields, _: str) -> Quantisation:
+    if fields.get("quantization_mode", "offline") != "offline" or fields.get("use_rms_norm"):
+        raise ConfigError("bitnet is known with quantization_mode='offline' and without use_rms_norm")
+    scheme = scheme_named("bitnet")
+    return Quantisation(leaving(scheme, listed(fields, "modules_to_not_convert")), scheme)
+
+
+def _quark(fields: Fields, _: str) -> Quantisation:
+    left = listed(fields, "exclude") or ()
+    choices = [Choice(None, left, "glob")] if left else []
+    if fields.get("layer_type_quant_config"):
+        raise ConfigError("layer_type_quant_config of quark is not known")
+    kept = mapping(fields.get("export") or {}, "export").get("kv_cache_group")
+    for name, one in mapping(fields.get("layer_quant_config") or {}, "layer_quant_config").items():
+        choices.append(Choice(_of_quark(mapping(one, name), name), (name,), "glob", LINEARS))
+    scheme = _of_quark(mapping(fields.get("global_quant_config"), "global_quant_config"), "global_quant_config")
+    scale = Tensor("scale", "f32", "1", is_read=False) if kept else None
+    return Quantisation((*choices, Choice(scheme, roles=LINEARS)), scheme, 8 if kept else None, scale)
+
+
+def _of_quark(stated: Fields, name: str) -> Scheme:
+    """Return the scheme of some modules in a file by Quark: its scales of fp8 have 4 bytes, those of fp4 one."""
+    weight, inputs = mapping(stated.get("weight"), f"{name}.weight"), stated.get("input_tensors")
+    said = tuple(weight.get(key) for key in ("dtype", "qscheme"))
+    if said == ("fp8_e4m3", "per_tensor"):
+        is_static = isinstance(inputs, Mapping) and not inputs.get("is_dynamic")
+        return with_values(scheme_named("fp8"), {"static": int(is_static)})
+    if said == ("fp8_e4m3", "per_channel"):
+        return scheme_named("torchao-fp8")
+    if said == ("fp4", "per_group") and weight.get("group_size") == 32 and weight.get("scale_format") == "e8m0":
+        return scheme_named("mxfp4")
+    raise ConfigError(f"weights in {quote(said[0])} {quote(said[1])} by quark, of {quote(name)}, are not known")
 
 
 def _mlx(fields: Fields, _: str) -> Quantisation:
@@ -324,7 +348,7 @@ def _mlx(fields: Fields, _: str) -> Quantisation:
 
 
 def _mlx_scheme(fields: Fields) -> Scheme:
-    mode, bits, group = fields.get("mode", "affine"), _whole(fields, "bits"), _whole(fields, "group_size")
+    mode, bits, group = fields.get("mode", "affine"), whole_number(fields, "bits"), whole_number(fields, "group_size")
     if mode == "affine":
         return with_values(scheme_named("mlx-4"), {"bits": bits, "group": group, "router_bits": bits})
     if (mode, bits, group) == ("mxfp4", 4, 32):
@@ -332,18 +356,12 @@ def _mlx_scheme(fields: Fields) -> Scheme:
     raise ConfigError(f"MLX's mode {quote(mode)} of {bits} bits in groups of {group} is not known")
 
 
-def _object(value: object, name: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{name} is an object, not {quote(value)}")
-    return value
-
-
 def _kv_bits(stated: object) -> int | None:
     """Return the bits of an element of the cache, as a scheme for it says."""
     if stated is None:
         return None
     if isinstance(stated, Mapping):
-        return _whole(stated, "num_bits")
+        return whole_number(stated, "num_bits")
     known = {"FP8": 8, "INT8": 8, "NVFP4": 4}
     if not isinstance(stated, str) or stated not in known:
         raise ConfigError(f"the scheme {quote(stated)} of the cache is not known: there are {', '.join(known)}")
@@ -367,6 +385,7 @@ def _kv_scale(stated: object) -> Tensor | None:
 METHODS: Mapping[str, Callable[[Fields, str], Quantisation]] = {
     "fp8": _fp8, "mxfp4": _mxfp4, "gptq": _gptq, "awq": _awq, "bitsandbytes": _bitsandbytes,
     "compressed-tensors": _compressed_tensors, "modelopt": _modelopt, "torchao": _torchao, "hqq": _hqq, "mlx": _mlx,
-    "fbgemm_fp8": _fbgemm_fp8,
+    "fbgemm_fp8": _fbgemm_fp8, "auto-round": _auto_round, "intel/auto-round": _auto_round, "bitnet": _bitnet,
+    "quark": _quark,
 }  # fmt: skip
 """Method, as ``quant_method`` says it → how its fields are read."""

@@ -26,8 +26,8 @@ from .library import folder
 from .template import Tensor, _Struct
 
 __all__ = [
-    "DTYPES", "MODEL", "NONE", "Format", "Preset", "Role", "Rule", "Scheme", "SchemeFile", "dtype_of", "scheme_named",
-    "scheme_names", "with_values",
+    "DTYPES", "MODEL", "NONE", "Format", "Preset", "Role", "Rule", "Scheme", "SchemeFile", "dtype_of", "refused",
+    "scheme_named", "scheme_names", "with_values",
 ]  # fmt: skip
 
 NONE = "none"
@@ -259,12 +259,12 @@ def with_values(scheme: Scheme, values: Mapping[str, int]) -> Scheme:
     for name, value in values.items():
         if name not in known:
             raise InputError(f"{scheme.preset} has no variable {quote(name)}: it has {', '.join(known) or 'none'}")
-        if problem := _problem(name, value):
+        if problem := refused(name, value):
             raise InputError(f"{name} of {scheme.preset} is {problem}, not {quote(value)}")
     return Scheme(scheme.preset, tuple((known | dict(values)).items()))
 
 
-def _problem(name: str, value: object) -> str:
+def refused(name: str, value: object) -> str:
     """Return what a variable's value is, if it is not that."""
     if isinstance(value, bool) or not isinstance(value, int) or not FEWEST <= value <= LARGEST:
         return f"a whole number to {LARGEST:,}"

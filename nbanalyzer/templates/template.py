@@ -295,6 +295,8 @@ class ModelTemplate(_Struct, frozen=True, kw_only=True, dict=True):
     @property
     def part(self) -> str:
         """The part of the config's model that the kernels are, in a few words; "" for the whole model."""
+        if isinstance(within := self.provenance.get("within"), str):
+            return f"a part of {shorten(printable(within))}"
         stated = self.config.get("architectures")
         names = [shorten(str(name)) for name in stated] if isinstance(stated, list | tuple) else []
         whole = " or ".join(names) or shorten(str(self.config.get("model_type", "a multimodal model")))

@@ -122,7 +122,7 @@ def test_of_more_images_each_costs_the_same() -> None:
 
 def test_sound_of_any_length_is_read_in_frames_of_400_samples() -> None:
     """25 ms every 20 ms: the encoder's layers see one position for each; the last product counts them."""
-    for seconds, frames in ((1, 49), (10.5, 524)):
+    for seconds, frames in ((0.025, 1), (1, 49), (10.5, 524)):
         found = nbanalyzer.populate("facebook/wav2vec2-base-960h", audio_seconds=seconds)
         assert found.cost(found.find("lm_head")).matmul_flops == 2 * frames * 768 * 32
 
@@ -192,6 +192,8 @@ BAD: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("Qwen/Qwen2-VL-2B-Instruct", {"set": {"tower_depth": 8}}, "tower_depth"),
     ("google/vit-base-patch16-224", {"images": 3}, "batch_size says how many"),
     ("facebook/wav2vec2-base-960h", {"audio_seconds": -2}, "not -2"),
+    ("facebook/wav2vec2-base-960h", {"audio_seconds": 0}, "audio_seconds=0 is too short"),
+    ("facebook/wav2vec2-base-960h", {"audio_seconds": 399 / 16_000}, "is too short: nothing of it is left"),
     ("openai/whisper-large-v3", {"audio_seconds": 31}, "30 seconds at most"),
 )
 

@@ -75,7 +75,7 @@ def test_a_template_that_reads_images_answers_for_its_own_config() -> None:
     made = own(LAYER, SEES, reads=READS)
     said = "the template of 'own' reads images and answers for its own config alone; generate one for the other"
     assert error_of(lambda: populate(made, set={"num_layers": 2})) == f"set num_layers: {said}"
-    assert error_of(lambda: populate(made, config={**SIZES, "num_layers": 2})) == f"another config: {said}"
+    assert error_of(lambda: populate(made, config={**SIZES, "num_layers": 2})) == f"num_layers is 2: {said}"
 
 
 def test_a_template_that_reads_images_takes_other_values_of_what_is_known() -> None:

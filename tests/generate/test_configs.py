@@ -147,6 +147,9 @@ def test_another_tools_format_is_refused() -> None:
     assert "it states no hidden_size, and LlamaConfig does not know dim, hidden_dim" in not_taken(
         {"dim": 48, "hidden_dim": 80, "vocab_size": 32000}, llama
     )
+    # Pix2Struct's and CLAP's text parts, of which only what is not the default is stated, and what their makers had.
+    silent = {"encoder_hidden_size": 48, "fusion_num_hidden_layers": 2}
+    assert not_taken(silent, transformers.models.pix2struct.Pix2StructTextConfig()) == ""
     with pytest.raises(ConfigError, match="it states no hidden_size"):
         extract_model_params({"model_type": "llama", "dim": 48, "hidden_dim": 80, "num_hidden_layers": 2})
 
@@ -154,6 +157,16 @@ def test_another_tools_format_is_refused() -> None:
 def test_a_composite_class_that_ignores_the_sizes_is_refused() -> None:
     config = {"model_type": "mine", "architectures": ["EncoderDecoderModel"], **SIZES, "vocab_size": 90}
     assert "EncoderDecoderConfig does not take hidden_size = 48" in error_of(config)
+
+
+def test_a_text_model_stated_where_the_whole_does_not_look_is_not_counted_by_default() -> None:
+    """LLaVA's own files: its language model beside the type, and no part of it, for which transformers takes Llama 7B."""
+    stated = {**SIZES, "hidden_size": 5120, "vocab_size": 32000, "mm_vision_tower": "openai/clip-vit-large-patch14-336"}
+    config = {"model_type": "llava", "architectures": ["LlavaLlamaForCausalLM"], **stated}
+    assert "LlavaConfig does not take hidden_size = 5120: it is in another tool's format" in error_of(config)
+    assert "does not take hidden_size = 5120" in error_of({"model_type": "llava", **stated})
+    older = {"model_type": "qwen2_vl", **SIZES, "num_key_value_heads": 2, "vocab_size": 90}  # its class does look there
+    assert choose(older).config["text_config"]["hidden_size"] == 48
 
 
 @pytest.mark.parametrize(

@@ -215,14 +215,14 @@ def test_what_is_no_model_is_one_line(arguments: tuple[Any, ...], said: str) -> 
         ({"layer_types": ["full_attention"] * 1001}, "1,001 layers"),
         ({"hidden_act": "nope"}, "nope"),
         ({"pad_token_id": 100_000}, "padding_idx"),
-        ({"vocab_size": 2**62}, "refuses"),
+        ({"vocab_size": 2**62}, "vocab_size is 4611686018427387904: no more than 2,147,483,647 is possible"),
         ({"model_type": "lama", "architectures": []}, "no model_type 'lama', did you mean 'llama'"),
         ({"model_type": None, "architectures": None}, "the config has no model_type"),
         ({"model_type": ["llama"]}, "a name is needed"),
         ({"model_type": "bloom"}, "model_type is 'bloom', architectures are LlamaForCausalLM"),
         ({"model_type": "vits", "architectures": None}, "VitsModel makes sound, by more than a pass over tokens"),
         ({"architectures": 5}, "architectures is 5"),
-        ({"hidden_size": object()}, "plain data"),
+        ({"hidden_size": object()}, "a whole number is needed"),
     ],
 )
 def test_a_bad_config_is_one_line(changes: dict[str, Any], said: str) -> None:
@@ -273,6 +273,12 @@ def test_code_beside_a_config_is_never_run(model_type: str, tmp_path: Path) -> N
     assert not (tmp_path / "ran").exists()
     assert not any("own" in name.split(".")[-1] for name in sys.modules if "transformers_modules" in name)
     assert not sys.modules.keys() & {"configuration_own", "modeling_own"}
+
+
+def test_a_model_that_transformers_has_with_another_config_is_named() -> None:
+    config = {"model_type": "phi4mm", "architectures": ["Phi4MMForCausalLM"], "auto_map": {"AutoConfig": "own.Own"}}
+    message = error_of(lambda: nbanalyzer.generate(config), ConfigError)
+    assert message.endswith("transformers has the model as 'phi4_multimodal', with a config of its own: give that")
 
 
 def test_what_differs_from_pytorch_is_no_template(

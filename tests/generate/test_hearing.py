@@ -10,17 +10,25 @@ import msgspec
 import pytest
 from newest import NEWEST
 from prompts import PROMPTS
+from tilings import TILINGS
 from wholes import MORE
 
 import nbanalyzer
 from nbanalyzer import populate
 from nbanalyzer.errors import InputError
 from nbanalyzer.generate.check.media import in_run
+from nbanalyzer.generate.check.oracle import parameters
 from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.report.analysis import as_text
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.media import Media, evaluated, positions_of, room_for
 
-BOTH = {"gemma4": MORE["gemma4"], **{name: PROMPTS[name] for name in PROMPTS if name.endswith("_thinker")}}
+BOTH = {
+    "gemma4": MORE["gemma4"],
+    "gemma4_unified": NEWEST["gemma4_unified"],
+    "phi4_multimodal": TILINGS["phi4_multimodal"],
+    **{name: PROMPTS[name] for name in PROMPTS if name.endswith("_thinker")},
+}
 """Models whose prompts may have images and sound."""
 
 
@@ -39,6 +47,20 @@ def processors_own(family: str, samples: int) -> int:
         extractor = SimpleNamespace(frame_length=320, hop_length=160)
         processor: Any = SimpleNamespace(feature_extractor=extractor, audio_seq_length=750)
         return int(Gemma4Processor._compute_audio_num_tokens(processor, np.zeros(samples), 16000))
+    if family == "gemma4_unified":
+        from transformers.models.gemma4_unified.processing_gemma4_unified import Gemma4UnifiedProcessor
+
+        unified: Any = SimpleNamespace(feature_extractor=SimpleNamespace(audio_samples_per_token=640))
+        return int(Gemma4UnifiedProcessor._compute_audio_num_tokens(unified, range(samples), 16000))
+    if family == "phi4_multimodal":
+        import torch
+        from transformers.models.phi4_multimodal.feature_extraction_phi4_multimodal import (
+            Phi4MultimodalFeatureExtractor,
+        )
+
+        own = Phi4MultimodalFeatureExtractor()
+        frames = (torch.tensor(samples) - own.win_length) // own.hop_length + 1
+        return int(own._compute_audio_embed_size(frames * own.audio_feat_stride))
     if family.startswith("qwen2_5"):
         from transformers.models.qwen2_5_omni.processing_qwen2_5_omni import _get_feat_extract_output_lengths as halved
 
@@ -58,10 +80,20 @@ def test_sound_takes_as_many_positions_as_its_processor_leaves(family: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("family", "tokens"), [("gemma4", 250), ("qwen2_5_omni_thinker", 250), ("qwen3_omni_moe_thinker", 130)]
+    ("family", "tokens"),
+    [
+        ("gemma4", 250),
+        ("gemma4_unified", 250),
+        ("phi4_multimodal", 125),
+        ("qwen2_5_omni_thinker", 250),
+        ("qwen3_omni_moe_thinker", 130),
+    ],
 )
 def test_ten_seconds_are_so_many_positions(family: str, tokens: int) -> None:
-    """Gemma 4: 999 whole spectra, halved twice, up; Qwen2.5: 1000, halved twice; Qwen3: 13 of each second."""
+    """Gemma 4: 999 whole spectra, halved twice, up, or 40 ms each; Phi-4: 998, three times.
+
+    Qwen2.5: 1000, halved twice; Qwen3: 13 of each second.
+    """
     reads, params = reads_of(BOTH[family])
     assert positions_of(reads, params, Media(audio_samples=160_000), 1) == tokens
 
@@ -91,7 +123,7 @@ def test_of_what_is_not_read_every_variable_is_nothing(family: str) -> None:
     reads, params = reads_of(BOTH[family])
     both = in_run(subject, {"images": 1, "image_size": "112x168", "audio_seconds": 4})
     seen, heard = (evaluated(reads, params, one) for one in (both.seen, Media(audio_samples=both.audio_samples)))
-    assert seen["audio_tokens"] == seen["audio_chunks" if "audio_chunks" in seen else "audio_blocks"] == 0
+    assert {value for name, value in seen.items() if name.startswith("audio_")} == {0}
     assert heard["image_tokens"] == heard["image_patches"] * heard["num_images"] == 0
     assert min(seen["image_tokens"], heard["audio_tokens"]) > 0
 
@@ -147,3 +179,22 @@ def test_a_step_after_sound_costs_what_one_after_text_does() -> None:
     assert tower.matmul_flops == convolved + 4 * layer + 2 * 250 * 48 * 64
     with pytest.raises(InputError, match="seq_len=249 counts all positions"):
         populate(template, seq_len=249, audio_seconds=10)
+
+
+@pytest.mark.slow
+def test_the_thinker_of_an_omni_model_is_read_from_the_config_of_all_of_it() -> None:
+    """Its class in such files is none of transformers'; what speaks is run by a loop of its own."""
+    thinker = {**BOTH["qwen2_5_omni_thinker"], "architectures": ["Qwen2OmniNaViTThinkerForConditionalGeneration"]}
+    omni = {
+        "model_type": "qwen2_5_omni", "architectures": ["Qwen2_5OmniModel"], "thinker_config": thinker,
+        "talker_config": {"model_type": "qwen2_5_omni_talker"}, "enable_audio_output": True,
+    }  # fmt: skip
+    template = nbanalyzer.generate(omni, model_id="some/model")
+    assert template.provenance["result"] == "equal"
+    heard = populate(template, seq_len=400, audio_seconds=10, images=1, image_size="112x168")
+    alone = Subject.of(BOTH["qwen2_5_omni_thinker"]).build()
+    assert heard.totals["parameters"] == parameters(alone)
+    assert heard.cost(heard.find("model.visual")).matmul_flops > 0
+    head = as_text(heard).splitlines()[0]
+    assert head == "some/model (Qwen2_5OmniThinkerForConditionalGeneration: a part of Qwen2_5OmniModel)"
+    assert type(Subject.of(template.config).build()) is type(alone)

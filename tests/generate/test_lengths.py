@@ -16,6 +16,7 @@ from nbanalyzer.generate.check.oracle import flops
 from nbanalyzer.generate.model.subject import Subject
 from nbanalyzer.generate.probe import situations
 from nbanalyzer.generate.probe.cases import windows_of
+from nbanalyzer.generate.trace.recorder import trace
 from nbanalyzer.generate.trace.tensors import kept_sizes
 from nbanalyzer.templates.template import Basic
 
@@ -24,6 +25,24 @@ CPM: dict[str, Any] = {
     "num_hidden_layers": 2, "vocab_size": 50, "prompt_types": 3, "prompt_length": 5, "segment_types": 4,
     "position_bias_num_buckets": 32, "position_bias_max_distance": 64,
 }  # fmt: skip
+
+
+@pytest.mark.pytorch
+def test_a_model_computes_the_same_in_every_first_step() -> None:
+    """The frequencies for long texts were computed in the first one of all, of 6 numbers: which one is traced?"""
+    lengths = {"rope_type": "longrope", "long_factor": [1.0] * 6, "short_factor": [1.0] * 6, "rope_theta": 10000.0}
+    config: dict[str, Any] = {
+        "model_type": "phi3", "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "intermediate_size": 96, "num_hidden_layers": 1, "vocab_size": 50, "pad_token_id": 0,
+        "partial_rotary_factor": 0.75, "max_position_embeddings": 8192, "original_max_position_embeddings": 4096,
+        "rope_parameters": {**lengths, "partial_rotary_factor": 0.75, "original_max_position_embeddings": 4096},
+    }  # fmt: skip
+    subject = Subject.of(config)
+    model = subject.build()
+    first, again = (
+        [operation.name for operation in trace(next(subject.steps(model, 1, (5,)))).operations()] for _ in range(2)
+    )
+    assert first == again
 
 
 @pytest.mark.pytorch

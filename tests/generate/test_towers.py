@@ -99,7 +99,7 @@ def test_emu3_on_the_meta_device_counts_what_the_cpu_does() -> None:
     ("package", "config"),
     [
         ("natten", {"model_type": "dinat", "architectures": ["DinatForImageClassification"]}),
-        ("timm", {"model_type": "detr", "architectures": ["DetrForObjectDetection"]}),
+        ("timm", {"model_type": "detr", "architectures": ["DetrForObjectDetection"], "dilation": True}),
     ],
 )
 def test_a_package_that_is_missing_is_named_in_one_line(package: str, config: dict[str, Any]) -> None:

@@ -55,7 +55,13 @@ IN_PROMPT = tuple(name for name, config in EVERY.items() if "text_config" in con
 _ONE_EACH = {"siglip", "blip-2", "blip2_t5", "instructblip", "instructblipvideo"}
 _ONE_PASS = {"diffusion_gemma"}  # no step goes on from another
 IN_PROMPT = tuple(name for name in IN_PROMPT if name not in _ONE_EACH | _ONE_PASS)
-IN_PROMPT += ("chameleon", "idefics", "idefics_resampled", "t5gemma2")  # their text model is not a part of its own
+IN_PROMPT += (
+    "chameleon",
+    "idefics",
+    "idefics_resampled",
+    "phi4_multimodal",
+    "t5gemma2",
+)  # their text model is not a part of its own
 WITHOUT_TIMM = pytest.mark.skipif(find_spec("timm") is None, reason="timm is not installed")
 
 

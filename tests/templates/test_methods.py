@@ -30,6 +30,14 @@ def tensors(**weights: Any) -> Fields:
     return {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": weights}}}
 
 
+FP4 = {"dtype": "fp4", "qscheme": "per_group", "group_size": 32, "scale_format": "e8m0"}
+
+
+def quark(weight: Fields, *, is_dynamic: bool = False, **rest: Any) -> Fields:
+    stated = {"weight": weight, "input_tensors": {"is_dynamic": is_dynamic}}
+    return {"quant_method": "quark", "global_quant_config": stated, **rest}
+
+
 def everywhere(name: str) -> list[str]:
     """Return the names where linears, experts and the head are stored so."""
     return [name, name, "", name, ""]
@@ -70,6 +78,18 @@ def inside(name: str) -> list[str]:
         (tensors(num_bits=4, group_size=128, actorder="dynamic"), everywhere("w4a16:ordered=1")),
         (tensors(num_bits=4, group_size=128, actorder="static"), everywhere("w4a16")),
         ({"quant_method": "mlx", "bits": 4, "group_size": 64}, ["mlx-4:router_bits=4"] * 5),
+        ({"quant_method": "auto-round", "bits": 4, "group_size": 64, "packing_format": "auto_round:auto_gptq"},
+         inside("awq-4-g128:group=64")),
+        ({"quant_method": "intel/auto-round", "bits": 2, "group_size": 128,
+          "extra_config": {"model.layers.0.mlp.experts": {"bits": 16}, "lm_head": {"bits": 8}}},
+         ["awq-4-g128:bits=2", "", "", "awq-4-g128:bits=8", ""]),
+        ({"quant_method": "bitnet", "linear_class": "autobitlinear", "quantization_mode": "offline"}, inside("bitnet")),
+        ({"quant_method": "bitnet", "modules_to_not_convert": ["up_proj"]}, ["", "bitnet", "", "bitnet", ""]),
+        (quark({"dtype": "fp8_e4m3", "qscheme": "per_tensor"}, exclude=["lm_head"]), inside("fp8")),
+        (quark({"dtype": "fp8_e4m3", "qscheme": "per_channel"}, is_dynamic=True), everywhere("torchao-fp8")),
+        (quark({"dtype": "fp8_e4m3", "qscheme": "per_tensor"}, is_dynamic=True,
+               layer_quant_config={"*.experts": {"weight": FP4, "input_tensors": None}}),
+         ["fp8:static=0", "mxfp4", "", "fp8:static=0", ""]),
     ],
 )  # fmt: skip
 def test_what_fields_mean(fields: Fields, expected: list[str]) -> None:
@@ -126,12 +146,12 @@ def test_the_same_list_twice() -> None:
     assert names({"quant_method": "fp8", "modules_to_not_convert": []})[3] == "fp8:static=0"
     for wrong in ("a", {"a": 1}, [1], 3):
         message = error_of(lambda wrong=wrong: read({"quant_method": "fp8", "ignored_layers": wrong}, ""), ConfigError)  # type: ignore[misc]
-        assert message.startswith("ignored_layers is a list of names, not ")
+        assert message.startswith("quantization_config.ignored_layers is a list of names, not ")
 
 
 def test_whole_numbers_are_no_truths() -> None:
     message = error_of(lambda: read({"quant_method": "gptq", "bits": True}, ""), ConfigError)
-    assert message.startswith("bits is a whole number, not True")
+    assert message.startswith("quantization_config.bits is a whole number, not True")
 
 
 @pytest.mark.parametrize(
@@ -143,6 +163,11 @@ def test_whole_numbers_are_no_truths() -> None:
         ({"quant_method": "torchao", "quant_type": ["int4_weight_only"]}, "the type ['int4_weight_only'] of torchao"),
         ({**tensors(num_bits=8, type="float", strategy="channel"), "kv_cache_scheme": {"num_bits": 8, "strategy": [1]}},
          "scales of the cache by [1] are not known"),
+        ({"quant_method": "auto-round", "bits": 4, "group_size": 32, "data_type": "mx_fp"}, "of type 'mx_fp' is not known"),
+        ({"quant_method": "auto-round", "bits": 16, "group_size": 128}, "bits=16 stores nothing otherwise"),
+        ({"quant_method": "bitnet", "quantization_mode": "online"}, "bitnet is known with quantization_mode='offline'"),
+        (quark({"dtype": "int4", "qscheme": "per_group"}), "weights in 'int4' 'per_group' by quark"),
+        (quark(FP4, layer_type_quant_config={"Linear": {}}), "layer_type_quant_config of quark is not known"),
     ],
 )  # fmt: skip
 def test_lists_where_a_name_is_meant(fields: Fields, said: str) -> None:
@@ -159,6 +184,9 @@ def test_bits_and_scales_of_the_cache() -> None:
     for name, bits in (("FP8", 8), ("INT8", 8), ("NVFP4", 4)):
         modelopt = read({"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_quant_algo": name}, "")
         assert (modelopt.kv_bits, modelopt.kv_scale) == (bits, Tensor("scale", "f32", "1", is_read=False))
+    by_quark = read(quark(FP4, export={"kv_cache_group": ["*k_proj", "*v_proj"]}), "")
+    assert (by_quark.kv_bits, by_quark.kv_scale) == (8, Tensor("scale", "f32", "1", is_read=False))
+    assert read(quark(FP4, export={"kv_cache_group": []}), "").kv_bits is None
 
 
 def test_bitsandbytes_has_one_width() -> None:

@@ -26,7 +26,7 @@ def tensors(name: str, output: int, taken: int, form: str = "") -> dict[str, Fra
     [
         ("fp8-block", 8.002), ("fp8-channel", 8.004), ("int8", 8.004), ("w4a16", 4.125), ("nvfp4", 4.5),
         ("nvfp4-a16", 4.5), ("mxfp4", 4.25), ("gptq-4-g128", 4.164), ("awq-4-g128", 4.156), ("nf4-dq", 4.128),
-        ("bnb-int8", 8.008), ("torchao-int4", 4.25), ("hqq-4-g64", 4.5), ("mlx-4", 4.5), ("mlx-8", 8.5),
+        ("bnb-int8", 8.008), ("torchao-int4", 4.25), ("hqq-4-g64", 4.5), ("bitnet", 2.000001), ("mlx-4", 4.5), ("mlx-8", 8.5),
         ("mlx-mxfp4", 4.25), ("mlc-q4f16_1", 4.5), ("gguf-q4_0", 4.5), ("gguf-q8_0", 8.5), ("gguf-q5_0", 5.5),
         ("gguf-q4_k_m", 4.5), ("gguf-q6_k", 6.5625),
     ],

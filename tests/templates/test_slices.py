@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +13,7 @@ from nbanalyzer.templates.tiles import SEARCHES, Canvas
 
 MINICPM = {"tile": 448, "most": 9, "patch": 14, "factor": 56}
 MOLMO = {"tile": 378, "patch": 14, "margin": 8, "pooled": 2, "most": 8}
+PHI = {"tile": 448, "patch": 14, "most": 36}
 STEP = {"whole": 728, "tile": 504, "longest": 3024, "patch": 14}
 NEMOTRON = {"patch": 16, "merged": 2, "least": 1024, "most": 13312}
 
@@ -81,6 +83,42 @@ def test_a_budget_of_patches_is_that_of_nemotron_3_nano_omni(least: int, most: i
         found = RULES["patch budget"](height, width, sizes)
         expected = get_patch_grid_size(height, width, 16, 2, least, most)
         assert (found.height // 16, found.width // 16) == expected
+
+
+@pytest.mark.pytorch
+@pytest.mark.parametrize("most", [36, 5])
+def test_padded_canvases_and_their_positions_are_those_of_phi_4_multimodal(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("torchvision")
+    from transformers.models.phi4_multimodal import image_processing_phi4_multimodal as module
+
+    processor = module.Phi4MultimodalImageProcessor(dynamic_hd=most)
+    for height, width, tokens in ((448, 672, 16 * 25 + 273), (300, 500, 16 * 28 + 273)):
+        assert int(processor(torch.zeros(3, height, width), return_tensors="pt")["num_img_tokens"]) == tokens
+    same = SimpleNamespace(resize=lambda image, _size: image, pad=lambda image, _sides, **_fill: image)
+    monkeypatch.setattr(module, "tvF", same)  # which patches show the image follows from its size alone
+    for height, width in sides(200):
+        image = torch.zeros(1).expand(3, height, width)
+        if max(height, width) > 200 * min(height, width):
+            continue  # refused here before that
+        try:
+            _, mask = processor.dynamic_preprocess(image, 448, 14, 32, max_num=most)
+        except ValueError:
+            with pytest.raises(InputError, match=f"image_size {height}x{width}: one side of it would be"):
+                RULES["padded canvas"](height, width, {**PHI, "most": most})
+            continue
+        found = RULES["padded canvas"](height, width, {**PHI, "most": most}).canvas
+        assert (32 * found.rows, 32 * found.columns) == tuple(mask.shape)
+        assert (found.kept_rows, found.kept_columns) == (int(mask[:, 0].sum()), int(mask[0].sum()))
+
+
+def test_padded_canvases_by_hand() -> None:
+    """448 x 672 fills 2 tiles in height, and 672 of their 896 pixels; 300 x 500 would be 597 high, and is 746 wide."""
+    assert RULES["padded canvas"](448, 672, PHI).canvas == Canvas(1, 2, 32, 48)
+    assert RULES["padded canvas"](300, 500, PHI).canvas == Canvas(1, 2, 32, 32 + 21 + 1)
+    assert RULES["padded canvas"](4480, 448, PHI).canvas == Canvas(10, 1, 320, 32)
 
 
 def test_a_strip_of_which_a_budget_leaves_no_patch_is_refused() -> None:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nbanalyzer.errors import ConfigError, near, quote
+from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.generate import hf
 from nbanalyzer.generate.hf import KINDS, Kind, quiet
-from nbanalyzer.templates.config_files import MEDIA_PARTS, TEXT_PARTS, essential, text_part, untyped
-from nbanalyzer.templates.foreign import said_once
+from nbanalyzer.templates.config_files import MEDIA_PARTS, TEXT_PARTS, essential, text_object, text_part, untyped
+from nbanalyzer.templates.foreign import not_taken, said_once
 from nbanalyzer.templates.validity import flat
 
+from .backbones import with_backbone
 from .heads import has_plain_head, headed
 from .makers import made_by, maker
 from .older import renamed
 from .reading import reader_of
+from .refusals import refused
 
 __all__ = ["Choice", "choose", "kind_of"]
 
@@ -31,6 +34,7 @@ class Choice:
         kind: how it is run: see `kind_of`.
         model_class: the class to build, if it is not the one that transformers files under this kind.
         given: the config as it was given: of a multimodal model, all of it.
+        within: what this is a part of that reads images or sound itself, such as an omni model: its class, or type.
 
     """
 
@@ -38,6 +42,7 @@ class Choice:
     kind: Kind
     model_class: type[Any] | None = None
     given: Mapping[str, Any] | None = None
+    within: str = ""
 
 
 def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
@@ -64,10 +69,11 @@ def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
     if strange := next((name for name in stated if "Vision" in name and hf.exported(name) is None), None):
         raise ConfigError(f"transformers has no {strange}; its {model_type!r} is another model")
     config_class = known_types[model_type]
-    whole = said_once(whole, config_class)
+    whole = with_backbone(said_once(whole, config_class), config_class)
+    _require_looked_at(whole, config_class)
     types = {_type_of(name, filed) for name in stated}
     part = None if kind else _text_part(whole, config_class, types)
-    if kind is None and (reading := _reading(whole, config_class, stated)):
+    if kind is None and (reading := _reading(whole, config_class, stated) or _thinker(whole)):
         return reading
     named = None if kind else _named(stated, filed)
     if part is not None and part.model_type in types:
@@ -102,7 +108,7 @@ def _reading(whole: Mapping[str, Any], config_class: Any, stated: list[str]) -> 
     A config that states a text part and nothing beside it means that part. One whose class is not transformers', which
     has the type under another name, means transformers' own if it states all parts.
     """
-    has_parts = any(isinstance(whole.get(key), Mapping) for key in (*MEDIA_PARTS, "encoder_config", "vq_config"))
+    has_parts = any(isinstance(whole.get(key), Mapping) for key in (*MEDIA_PARTS, *_TOWERS))
     is_whole = bool(text_part(whole)) and has_parts
     has_parts |= "patch_size" in whole  # Fuyu's, which has no tower
     if text_part(whole) and not has_parts:
@@ -112,8 +118,8 @@ def _reading(whole: Mapping[str, Any], config_class: Any, stated: list[str]) -> 
         found = hf.whole_class(str(whole["model_type"]))
     if found is None or not _is_for(found, str(whole["model_type"])):
         return None
-    config = _built(config_class, whole)
-    if config is None or reader_of(found, config) is None:
+    config = _made(config_class, whole)
+    if reader_of(found, config) is None:
         return None
     if not text_part(whole) and text_part(parts := config.to_dict()):  # an older config, which states them beside it
         kept = {key: value for key, value in essential(parts).items() if key != "num_labels"}
@@ -121,13 +127,58 @@ def _reading(whole: Mapping[str, Any], config_class: Any, stated: list[str]) -> 
     return _of_class(found, whole)
 
 
+_TOWERS = ("encoder_config", "vq_config", "backbone_config")
+"""What configs call a tower, beside `MEDIA_PARTS`."""
+
+
+def _thinker(whole: Mapping[str, Any]) -> Choice | None:
+    """Return the part that reads images or sound and writes text, of a model that speaks beside; None if none does.
+
+    What makes sound of that text, an omni model's talker and its codec, is run by another loop and takes no part in it.
+    """
+    part, known = whole.get(text_part(whole), {}), hf.config_classes()
+    if not text_part(part) or not isinstance(part.get("model_type"), str) or part["model_type"] not in known:
+        return None
+    stated, own = (list(map(str, one.get("architectures") or ())) for one in (whole, part))
+    found = _reading(part, known[part["model_type"]], own)
+    if found is None or found.model_class is None:
+        return None
+    config = {**found.config, "architectures": [found.model_class.__name__]}  # some files have it under another name
+    return replace(found, config=config, within=next(iter(stated), str(whole["model_type"])))
+
+
 def _built(config_class: Any, whole: Mapping[str, Any]) -> Any | None:
     """Return the config as its class makes it; None if the class refuses it: building the model will say why."""
     try:
+        return _made(config_class, whole)
+    except ConfigError:
+        return None
+
+
+def _made(config_class: Any, whole: Mapping[str, Any]) -> Any:
+    """Return the config as its class makes it.
+
+    Raises:
+        ConfigError: the class refuses it.
+
+    """
+    try:
         with quiet():
             return config_class(**copy.deepcopy({key: value for key, value in whole.items() if key != "model_type"}))
-    except Exception:  # noqa: BLE001 - whatever the checks of a config raise
-        return None
+    except Exception as error:  # noqa: BLE001 - whatever the checks of a config raise
+        raise refused(error) from None
+
+
+def _require_looked_at(whole: Mapping[str, Any], config_class: Any) -> None:
+    """Raise if a config without a text part states the width of one where its class, which has one, does not look."""
+    built = None if text_part(whole) else _built(config_class, whole)
+    if built is None or text_object(built) is built:
+        return
+    width = next((size for key in VARIABLES["hidden_size"].sources if type(size := whole.get(key)) is int), None)
+    if width in (None, getattr(text_object(built), "hidden_size", None)):
+        return
+    if problem := not_taken(whole, built):
+        raise ConfigError(f"{problem}: it is in another tool's format; transformers' states a text_config")
 
 
 def _decoder(whole: Mapping[str, Any], config_class: Any, kind: Kind, name: str) -> Choice | None:
@@ -139,7 +190,7 @@ def _decoder(whole: Mapping[str, Any], config_class: Any, kind: Kind, name: str)
     parts = [key for key in getattr(config_class, "sub_configs_defaults", None) or () if key not in TEXT_PARTS]
     if model_class is None or not parts or _reads(model_class) in {"", whole["model_type"]}:
         return None
-    built = _built(config_class, whole)
+    built = _made(config_class, whole)
     for key in parts:
         part: Any = getattr(built, key, None)
         if getattr(part, "model_type", "") == _reads(model_class):
@@ -168,6 +219,8 @@ def kind_of(model_class: type[Any], config: Mapping[str, Any]) -> Kind:
     takes = hf.parameters_of_forward(model_class)
     if {"noise", "timestep"} <= takes.keys() or "self_conditioning_logits" in takes:
         return "masked"  # it denoises what stands beside the prompt, and keeps that of the prompt alone
+    if hf.transduces(model_class):
+        return "masked"
     if "decoder_input_ids" in takes:  # without a cache, both halves read the same text, once
         return "seq2seq" if hf.takes_cache(model_class) else "masked"
     if config.get("is_encoder_decoder") and not hf.exported(model_class.__name__):
@@ -302,10 +355,15 @@ def _unknown(config: Mapping[str, Any], known: Any) -> ConfigError:
     if model_type is None:
         return ConfigError(untyped(config))
     if config.get("auto_map"):
+        own = _TAKEN_UP.get(str(model_type))
+        has = f"has the model as {own!r}, with a config of its own: give that" if own else "itself has no such model"
         return ConfigError(
-            f"model_type {model_type!r} needs code from its repository, which is never run here; transformers "
-            "itself has no such model"
+            f"model_type {model_type!r} needs code from its repository, which is never run here; transformers {has}"
         )
     close = near(str(model_type), list(known))
     hint = f", did you mean {close[0]!r}?" if close else ""
     return ConfigError(f"transformers knows no model_type {model_type!r}{hint}")
+
+
+_TAKEN_UP = {"phi4mm": "phi4_multimodal"}
+"""Model type of a repository's own code → transformers' for the model, whose config is not another's in other words."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import torch
@@ -13,8 +14,8 @@ import torch
 from nbanalyzer.generate import hf
 
 __all__ = [
-    "TAKEN", "attends_eagerly", "convert", "hold_positions", "instead_of", "keeps_if_told", "settled",
-    "takes_whole_text", "types_in", "with_codes", "without_values",
+    "TAKEN", "attends_eagerly", "convert", "forget", "hold_positions", "instead_of", "keeps_if_told",
+    "takes_whole_text", "types_in", "with_codes",
 ]  # fmt: skip
 
 TAKEN: dict[tuple[Any, ...], tuple[str, str]] = {}
@@ -68,32 +69,31 @@ def convert(model: torch.nn.Module) -> None:
             classifier.to(own)
 
 
-@contextmanager
-def without_values(model_class: Any) -> Iterator[None]:
-    """Leave out the values of a table of places that a model's code computes one by one: of VideoMAE, seconds long."""
-    module = sys.modules.get(getattr(model_class, "__module__", ""))
-    make = getattr(module, _TABLE, None)
-    if make is None:
-        yield
-        return
-    setattr(module, _TABLE, lambda places, width: torch.zeros((1, places, width), device="cpu"))
-    try:
-        yield
-    finally:
-        setattr(module, _TABLE, make)
+def forget(model: torch.nn.Module) -> None:
+    """Drop what a model's code keeps from a pass for others of the same sizes, such as the places of an image.
+
+    Each pass is counted as the first one: what comes later depends on what was read before.
+    """
+    kinds: set[Any] = {type(module) for module in model.modules()}
+    for kind in kinds:
+        for keeping in _keeping(kind):
+            keeping.cache_clear()
 
 
-_TABLE = "get_sinusoid_encoding_table"
-
-
-def settled(model: torch.nn.Module) -> torch.nn.Module:
-    """Return a model that has done what only a first pass does: LeViT's layers pick a bias for each two places."""
-    for module in model.modules():
-        pick = getattr(module, "get_attention_biases", None)
-        if callable(pick):
-            with torch.no_grad():
-                pick(next(module.parameters()).device)
-    return model
+@cache
+def _keeping(kind: type) -> tuple[Any, ...]:
+    """Return what keeps results among the methods of a class, and among the functions beside it."""
+    own = [value for base in kind.__mro__ if base is not object for value in vars(base).values()]
+    if kind.__module__.startswith("transformers."):
+        own += vars(sys.modules[kind.__module__]).values()
+    found = []
+    for value in own:
+        method = getattr(value, "__func__", value)  # of a static one
+        for cell in getattr(method, "__closure__", None) or ():
+            with suppress(ValueError):  # an empty one
+                found.append(cell.cell_contents)
+        found.append(method)
+    return tuple(one for one in found if hasattr(one, "cache_clear") and hasattr(one, "cache_info"))
 
 
 def attends_eagerly(model: torch.nn.Module) -> None:

@@ -16,8 +16,8 @@ from nbanalyzer.templates.template import Reads
 from .reader import Reader
 
 __all__ = [
-    "and_texts", "beside_text", "deepest", "document", "images", "of_one_size", "one_size", "paired", "pixels",
-    "sides_of", "squares", "under_mask", "vision_of",
+    "and_texts", "beside_text", "deepest", "document", "for_task", "images", "of_one_size", "one_size", "paired",
+    "pixels", "sides_of", "squares", "under_mask", "vision_of",
 ]  # fmt: skip
 
 USUAL = 224
@@ -32,6 +32,15 @@ def images(config: Any) -> Reader:
 def paired(config: Any) -> Reader:
     """Return the reader of an encoder that is built pair by pair of patches, in Python: LeViT. More take long."""
     return replace(images(config), held=("image_size", "patch_size"))
+
+
+def for_task(config: Any) -> Reader:
+    """Return the reader of an encoder that is told beside each image, in words, what to find in it: OneFormer."""
+
+    def inputs(step: Any) -> dict[str, Any]:
+        return {**pixels(step), "task_inputs": step.tokens(step.model.config.task_seq_len)}
+
+    return replace(images(config), inputs=inputs)
 
 
 def beside_text(config: Any) -> Reader:
@@ -94,7 +103,8 @@ def vision_of(config: Any) -> tuple[Any, str]:
 def sides_of(config: Any) -> tuple[int, int]:
     """Return the height and width of the images that a config is made for, in pixels."""
     vision = next((part for name in _HALVES if (part := getattr(config, name, None)) is not None), config)
-    side = next((found for part in (vision, config) for name in _SIDES if (found := getattr(part, name, None))), USUAL)
+    parts = (vision, getattr(vision, "backbone_config", None), config)
+    side = next((found for part in parts for name in _SIDES if (found := getattr(part, name, None))), USUAL)
     if _in_patches(vision):
         side = isqrt(vision.num_patches) * vision.patch_size
     if ratios := getattr(config, "scaled_images_ratios", None):  # the smallest is one window of Depth Pro
@@ -119,17 +129,22 @@ _SIDES = ("image_size", "img_size", "input_size", "crop_size")
 
 def one_size(config: Any) -> tuple[str, str]:
     """Return the same as formulas: of the field that states it, if it is a number."""
-    vision, prefix = vision_of(config)
-    if type(getattr(vision, "image_size", None)) is int:
+    _, prefix = vision_of(config)
+    if _states_side(config):
         return f"{{{prefix}image_size}}", f"{{{prefix}image_size}}"
     height, width = sides_of(config)
     return str(height), str(width)
 
 
+def _states_side(config: Any) -> bool:
+    """Return whether a field of a tower says the side of its images; it may be that of a part of it, as of SAM 3."""
+    return type(vision_of(config)[0].to_dict().get("image_size")) is int
+
+
 def squares(config: Any) -> dict[str, str]:
     """Return the variables of square images that are cut into patches."""
     vision, prefix = vision_of(config)
-    if not all(type(getattr(vision, name, None)) is int for name in ("image_size", "patch_size")):
+    if not _states_side(config) or type(getattr(vision, "patch_size", None)) is not int:
         return {}
     heads = {}
     stated = vision.to_dict() if prefix else {}
@@ -172,8 +187,7 @@ def of_one_size(config: Any) -> Any:
     """Return how images are drawn for a probe: so many of the one size."""
     _, prefix = vision_of(config)
     height, width = sides_of(config)
-    name = f"{prefix}image_size"
-    stated = type(getattr(vision_of(config)[0], "image_size", None)) is int
+    name, stated = f"{prefix}image_size", _states_side(config)
 
     def draw(_chance: Random, values: Mapping[str, int], count: int) -> Media:
         return Media(count, values[name], values[name]) if stated else Media(count, height, width)

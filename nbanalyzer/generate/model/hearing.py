@@ -13,14 +13,15 @@ from msgspec import structs
 from nbanalyzer.templates.media import SAMPLE_RATE, Media, evaluated
 
 from .grids import gemma4, on_grid, qwen3_vl
-from .reader import Inputs, Reader, image_token
+from .patches import unified
+from .reader import Inputs, Reader, image_token, sound_token
 from .speech import thrice_halved
 
-__all__ = ["gemma4_and_sound", "qwen2_5_omni", "qwen3_omni"]
+__all__ = ["Sound", "beside", "framed_and_unified", "gemma4_and_sound", "qwen2_5_omni", "qwen3_omni"]
 
 
 @dataclass(frozen=True)
-class _Sound:
+class Sound:
     """How the sound of a sequence is read.
 
     Attributes:
@@ -41,7 +42,7 @@ class _Sound:
     longest: int = 4
 
 
-def _beside(reader: Reader, sound: _Sound) -> Reader:
+def beside(reader: Reader, sound: Sound) -> Reader:
     """Return the reader of a model that reads sound too: images, sound, both or none in a prompt."""
     reads = structs.replace(
         reader.reads,
@@ -55,7 +56,7 @@ def _beside(reader: Reader, sound: _Sound) -> Reader:
         return {
             **(reader.inputs(step) if step.media.num_images else {}),
             **(sound.inputs(step) if step.media.audio_samples else {}),
-            "input_ids": step.prompt(image_token(own), int(own.audio_token_id)),
+            "input_ids": step.prompt(image_token(own), sound_token(own)),
         }
 
     def draw(chance: Random, values: Mapping[str, int], count: int) -> Media:
@@ -101,9 +102,27 @@ def gemma4_and_sound(config: Any) -> Reader | None:
         return {"input_features": features, "input_features_mask": seen}
 
     held = ("attention_chunk_size", "attention_context_left", "attention_context_right")
-    found = _beside(reader, _Sound(variables, inputs, most=30, held=held, cases=("{audio_blocks} > 1",)))
+    found = beside(reader, Sound(variables, inputs, most=30, held=held, cases=("{audio_blocks} > 1",)))
     reads = found.reads
     return found
+
+
+def framed_and_unified(config: Any) -> Reader | None:
+    """Return the reader of Gemma 4 12B, which has no tower for sound either: samples are projected, 40 ms at once."""
+    reader = unified(config)
+    if reader is None or config.audio_config is None or config.audio_token_id is None:
+        return reader
+
+    def inputs(step: Any) -> dict[str, Any]:
+        own = step.model.config.audio_config.audio_embed_dim
+        frames = -(-step.media.audio_samples // own)
+        return {
+            "input_features": step.floats(step.batch_size, frames, own),
+            "input_features_mask": torch.ones((step.batch_size, frames), dtype=torch.bool),
+        }
+
+    variables = {"audio_tokens": f"ceil({{audio_samples}} / {config.audio_config.audio_embed_dim})"}
+    return beside(reader, Sound(variables, inputs, held=("audio_embed_dim",)))
 
 
 def qwen2_5_omni(config: Any) -> Reader:
@@ -162,5 +181,5 @@ def _heard(
         }
 
     cases = ("{audio_chunks} > 1",)
-    found = _beside(reader, _Sound(variables, inputs, most=most, held=held, cases=cases, longest=longest))
+    found = beside(reader, Sound(variables, inputs, most=most, held=held, cases=cases, longest=longest))
     return found

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.fx.experimental import _config as symbolic
 
-__all__ = ["Host", "goes_through_masks", "is_host_work", "tensors_in"]
+__all__ = ["Host", "is_host_work", "tensors_in"]
 
 _UNCHECKED = "TRANSFORMERS_DISABLE_TORCH_CHECK"
 """The environment variable by which transformers leaves out checks of values, which the meta device does not have."""
@@ -34,16 +34,16 @@ class Host:
 
     @classmethod
     @contextmanager
-    def open(cls, *, counts: bool = False) -> Iterator[None]:
-        """Have what follows run with numbers on the host; masks of the device are full.
+    def open(cls, *, counts: bool = False, full: bool = True) -> Iterator[None]:
+        """Have what follows run with numbers on the host.
 
         With `counts`, ranges of whole numbers are on the host too, and those that the code states: lengths are
-        compared with them.
+        compared with them. With `full`, masks of the device are taken to be full.
         """
         before, checks = symbolic.meta_nonzero_assume_all_nonzero, os.environ.get(_UNCHECKED)
         cls.active, outer = True, cls.active
         cls.counts, outer_counts = counts, cls.counts
-        symbolic.meta_nonzero_assume_all_nonzero = True
+        symbolic.meta_nonzero_assume_all_nonzero = full
         os.environ[_UNCHECKED] = "1"
         try:
             with _stated() if counts else nullcontext():
@@ -151,14 +151,6 @@ def _collect(values: Iterable[Any], found: list[torch.Tensor]) -> None:
             _collect(value, found)
         elif isinstance(value, dict):
             _collect(value.values(), found)
-
-
-def goes_through_masks(model: Any) -> bool:
-    """Return whether a model's code asks its masks, token by token, which others are seen: lengths say that."""
-    return getattr(model.config, "model_type", "") in _THROUGH_MASKS
-
-
-_THROUGH_MASKS = frozenset({"qwen4_exp", "qwen4_exp_text"})
 
 
 def is_host_work(results: list[torch.Tensor]) -> bool:

@@ -12,7 +12,7 @@ import torch
 from nbanalyzer.templates.media import Media
 from nbanalyzer.templates.template import Reads
 
-__all__ = ["Inputs", "Reader", "floats", "image_token"]
+__all__ = ["Inputs", "Reader", "floats", "image_token", "sound_token"]
 
 Inputs = Callable[[Any], dict[str, Any]]
 """From a step to what its model's forward pass takes of images or sound."""
@@ -69,7 +69,18 @@ def floats(device: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
 
 def image_token(config: Any) -> int:
     """Return the token that stands for a position of an image, or of sound."""
-    return int(next(found for name in _TOKENS if (found := getattr(config, name, None)) is not None))
+    return _token(config, _TOKENS)
+
+
+def sound_token(config: Any) -> int:
+    """Return the token that stands for a position of sound, of a model that reads images, too."""
+    return _token(config, _TOKENS[-2:])
+
+
+def _token(config: Any, names: tuple[str, ...]) -> int:
+    parts = (config, *(getattr(config, name, None) for name in ("vision_config", "audio_config")))
+    every = (getattr(part, name, None) for part in parts for name in names)
+    return int(next(found for found in every if found is not None))
 
 
 _TOKENS = (

@@ -13,13 +13,14 @@ from typing import Any
 from nbanalyzer.generate import hf
 
 from .codes import chameleon, emu3
+from .crops import phi4
 from .crossings import gated
 from .denoising import blocks, denoised
 from .documents import deepseek_ocr2, formulas, kosmos2_5, paged, pix2struct, unlimited_ocr
-from .encoders import and_texts, beside_text, document, images, paired, under_mask
+from .encoders import and_texts, beside_text, document, for_task, images, paired, under_mask
 from .grids import ernie_vl, fuyu, hunyuan_vl, on_grid, packed, pixtral, qwen3_vl, qwen4, video_llama_3
-from .hearing import gemma4_and_sound, qwen2_5_omni, qwen3_omni
-from .patches import codes, enlarged, rowed, unified, unscaled, windowed, with_class
+from .hearing import framed_and_unified, gemma4_and_sound, qwen2_5_omni, qwen3_omni
+from .patches import codes, enlarged, rowed, unscaled, windowed, with_class
 from .prompts import (
     among_words,
     aria,
@@ -77,6 +78,7 @@ _TOWERS: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(("videomae", "timesformer", "vivit"), clips),
     "mllama_vision_model": padded,
     "levit": paired,
+    "oneformer": for_task,
     "speech-encoder-decoder": before_decoder,
 }
 """Model type of an encoder → how it reads what it does not say by name."""
@@ -86,7 +88,7 @@ _CLASSES: Mapping[str, Callable[[Any], Reader | None]] = {"Blip2ForImageTextRetr
 
 _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "vilt": under_mask,
-    **dict.fromkeys(("blip", "owlvit", "owlv2"), beside_text),
+    **dict.fromkeys(("blip", "owlvit", "owlv2", "grounding-dino", "mm-grounding-dino", "sam3"), beside_text),
     "layoutlmv3": lambda config: document(config) if config.visual_embed and config.text_embed else None,
     **dict.fromkeys(("llava", "vipllava", "video_llava"), llava),
     "paligemma": paligemma,
@@ -136,7 +138,8 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(READERS, of_timm),
     "gemma4": gemma4_and_sound,
     "diffusion_gemma": blocks,
-    "gemma4_unified": unified,
+    "gemma4_unified": framed_and_unified,
+    "phi4_multimodal": phi4,
     "apertus1p5": codes,
     "hy_v4_vl": rowed,
     **dict.fromkeys(("muse_glimmer", "muse_spark"), windowed),

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from random import Random
 from typing import Any, NamedTuple
 
+import torch
+
+from nbanalyzer.generate import hf
 from nbanalyzer.templates.media import SAMPLE_RATE, Media, evaluated
 from nbanalyzer.templates.template import Reads
 
@@ -100,14 +103,18 @@ _STEPS: Mapping[str, tuple[Step, ...]] = {
 
 
 def clap(config: Any) -> Reader | None:
-    """Return the reader of two encoders, of a text and of 10 s of sound each, whose spectra are made an image."""
-    if config.audio_config.enable_fusion:
-        return None  # whether sound is longer decides what is run
+    """Return the reader of two encoders, of a text and of 10 s of sound each, whose spectra are made an image.
+
+    With fusion, one of a batch is read as if it were longer: its processor makes one so, where none is.
+    """
+    fused = config.audio_config.enable_fusion
     reads = Reads(what="sound", each=True, usual=10, most=10)
 
     def features(step: Any) -> dict[str, Any]:
         bins = step.model.config.audio_config.num_mel_bins
-        return {"input_features": step.floats(step.batch_size, 1, 1001, bins)}
+        seen = {"input_features": step.floats(step.batch_size, 4 if fused else 1, 1001, bins)}
+        longer = torch.arange(step.batch_size, device="cpu").unsqueeze(1) == 0
+        return {**seen, "is_longer": longer} if fused else seen
 
     def draw(_chance: Random, _values: Mapping[str, int], _count: int) -> Media:
         return Media(audio_samples=10 * SAMPLE_RATE)
@@ -216,7 +223,7 @@ _SEAMLESS = Spectra(
 
 _SPECTRA: Mapping[str, Spectra] = {
     "wav2vec2-bert": Spectra(_projected, f"ceil(({BANKS}) / 2)"),
-    **dict.fromkeys(("parakeet_ctc", "canary", "cohere_asr"), _PARAKEET),
+    **dict.fromkeys(("parakeet_ctc", "parakeet_tdt", "parakeet_rnnt", "canary", "cohere_asr"), _PARAKEET),
     **dict.fromkeys(("seamless_m4t", "seamless_m4t_v2"), _SEAMLESS),
     "lasr_ctc": Spectra(
         _mel, BANKS, lambda config: [(config.subsampling_conv_kernel_size, config.subsampling_conv_stride, 0)] * 2
@@ -255,6 +262,7 @@ def _framed(row: Spectra, encoder: Any) -> Reader:
     def features(step: Any) -> dict[str, Any]:
         own = getattr(step.model.config, "encoder_config", step.model.config)
         values = evaluated(reads, step.subject.params, step.media)
-        return {"input_features": step.floats(step.batch_size, int(values["audio_frames"]), row.bins(own))}
+        seen = {"input_features": step.floats(step.batch_size, int(values["audio_frames"]), row.bins(own))}
+        return {**seen, "decoder_input_ids": step.tokens(1)} if hf.transduces(type(step.model)) else seen
 
     return Reader(reads, features, _drawn(variables, SAMPLE_RATE // 2, 8 * SAMPLE_RATE))

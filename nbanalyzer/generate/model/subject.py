@@ -26,10 +26,11 @@ from nbanalyzer.templates.config import extract_model_params
 from nbanalyzer.templates.config_files import MEDIA_PARTS, TEXT_PARTS, put, text_fields, text_part, with_dots
 from nbanalyzer.templates.media import Media, positions_of
 
-from . import data, demands
+from . import data, demands, tables
 from .choice import Choice, choose
 from .demands import TAKEN, attends_eagerly, convert, instead_of, keeps_if_told, takes_whole_text, types_in, with_codes
-from .host import Host, goes_through_masks
+from .host import Host
+from .masks import goes_through_masks
 from .outputs import complete_outputs
 from .reader import Reader, floats
 from .reading import reader_of
@@ -141,7 +142,7 @@ class Subject(Choice):
         config = self.hf_config()
         asked: tuple[Any, ...] = (self.model_class or hf.model_class(self.kind), *types_in(self.config), attn, experts)
         attn, experts = TAKEN.get(asked, (attn, experts))
-        lean = demands.without_values(self.model_class) if self.device == "meta" else data.Unfilled()
+        lean = tables.unfilled(self.model_class) if self.device == "meta" else data.Unfilled()
         try:
             with unscripted(), torch.device(self.device), lean:
                 model = hf.build(self.model_class or hf.model_class(self.kind), config, attn, experts)
@@ -160,7 +161,7 @@ class Subject(Choice):
             data.fill(model, self.seed)
         if self.reader is not None:
             model.requires_grad_(requires_grad=False)  # else FlopCounterMode asks BLIP-2's queries for what made them
-        return demands.settled(model.eval())
+        return tables.settled(model.eval())
 
     @cached_property
     def params(self) -> Mapping[str, int]:
@@ -263,6 +264,7 @@ class Step:
 
         """
         before = _sizes(self.cache)
+        demands.forget(self.model)
         with self._host():
             inputs = self._inputs(logits)
         routing = Routing.open(self.model) if self.subject.device == "meta" else nullcontext()
@@ -285,10 +287,10 @@ class Step:
 
     def _host(self) -> AbstractContextManager[None]:
         """Return the context of a step some of whose inputs are numbers on the host, beside the meta device."""
-        masks = goes_through_masks(self.model)
-        if self.subject.device != "meta" or not (self.reader or masks):
+        reader, masks = self.reader, goes_through_masks(self.model)
+        if self.subject.device != "meta" or not (reader or masks):
             return nullcontext()
-        return Host.open(counts=masks or (self.reader is not None and self.reader.counts_on_host))
+        return Host.open(counts=masks or (reader is not None and reader.counts_on_host), full=reader is not None)
 
     def floats(self, *shape: int) -> torch.Tensor:
         """Return pixels, or samples of sound: any will do."""

@@ -35,7 +35,9 @@ __all__ = [
     "stacks",
 ]
 
-COUNTS = re.compile(r"(^|_|\.)layers?$|^vision(_config\.|_)depth$")  # num_hidden_layers, n_layer, decoder_layers, …
+COUNTS = re.compile(
+    r"(^|_|\.)layers?$|^(vision|audio)(_config\.|_)(depth|num_blocks)$"
+)  # num_hidden_layers, n_layer, decoder_layers, …
 
 _MEDIA = {
     "vision_config": re.compile(r"(^|\.)(vis|image)"),

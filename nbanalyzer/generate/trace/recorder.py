@@ -35,7 +35,7 @@ SELDOM = (100_000, 50, 50)
 _NOT_THE_MODELS = (torch.__file__.rpartition("/")[0], __file__.rpartition("/")[0])
 _MOVES_NOTHING = words(
     "_local_scalar_dense _unsafe_view as_strided_ empty empty_like empty_strided lift_fresh new_empty",
-    "squeeze_ t_ transpose_ unsqueeze_",
+    "set_ squeeze_ t_ transpose_ unsafe_split unsafe_split_with_sizes unsqueeze_",
 )
 """Operations that allocate or reinterpret memory without moving any; so do all whose schema says view."""
 _LAYER = re.compile(r"\.\d+(\.|$)")

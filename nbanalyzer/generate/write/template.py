@@ -43,7 +43,7 @@ from .layers import collapsed, kinds_of, of_layers, state_of
 from .plans import in_kernels, plans_of
 from .variants import Eager, attends_in_pieces, eager_of, has_eager, with_absorbed, with_eager
 
-__all__ = ["GapError", "build_template", "stated", "with_plans"]
+__all__ = ["GapError", "build_template", "run_once", "stated", "with_plans"]
 
 PROBES = 8
 PROBES_OF_TINY = 12  # models, which are quick to run, and whose code is likely to ask more questions
@@ -155,10 +155,26 @@ def _built(subject: Subject, model_id: str) -> ModelTemplate:
 
 def _part_of(subject: Subject) -> dict[str, str]:
     """Return what a template says of its model if that is a part of a whole, and of what the whole lacks."""
+    if subject.within:
+        return {"within": subject.within}
     if subject.given is None:
         return {}
     lacks = missing_packages(subject.given.get("model_type"))
     return {"part": "text"} | ({"missing": f"without {lacks} no tower of images is built"} if lacks else {})
+
+
+@quiet()
+@on_one_thread()
+def run_once(subject: Subject) -> None:
+    """Build a model and trace its first step, which is how its template begins.
+
+    Raises:
+        NBAnalyzerError: as `build_template`.
+
+    """
+    model = subject.build()
+    with recording(model):
+        trace(_first(subject, model))
 
 
 def _first(subject: Subject, model: Any) -> Step:
@@ -329,6 +345,9 @@ def stated(template: ModelTemplate, subject: Subject) -> ModelTemplate:
                 break
         else:  # what follows from a field that only transformers knows by that name, as a head from Swin's width
             if template.reads is not None and name in VARIABLES and name in wanted and part.get(name) is None:
-                part[name] = defaults[name] = wanted[name]
+                value = (
+                    bool(wanted[name]) if VARIABLES[name].unit == "0 or 1" else wanted[name]
+                )  # as transformers has it
+                part[name] = defaults[name] = value
     record = {**template.provenance, DEFAULTS: defaults} if defaults else template.provenance
     return msgspec.structs.replace(template, config=config, provenance=record)
