@@ -255,7 +255,7 @@ def test_experts_that_get_every_token_read_it_once_all_the_same() -> None:
     # transformers repeats each token for every expert of Llama 4, and adds up what all of them give.
     tokens, hidden = 7, 5120
     launches = of_layers(engine("meta-llama/Llama-4-Scout-17B-16E-Instruct", seq_len=tokens))[
-        "model.layers_full_attention"
+        "language_model.model.layers_full_attention"
     ]
     (launch,) = [one for one in launches if one.kind == "experts"]
     assert {"repeat", "mul", "sum"} <= set(names(launch))
