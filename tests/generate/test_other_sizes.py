@@ -19,9 +19,6 @@ WITHOUT_RULE = {
     # its 52 layers are spelled out in the config, one letter each, and follow no period
     "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16",
     "nvidia/Nemotron-H-56B-Base-8K",
-    # the last layers use the keys and values of earlier ones, layer by layer
-    "google/gemma-4-E2B-it",
-    "google/gemma-4-E4B-it",
 }
 REFUSED = {"EleutherAI/gpt-neo-125m", "EleutherAI/gpt-neo-1.3B", "EleutherAI/gpt-neo-2.7B"}
 """At another depth by transformers, where another field says the kinds of layers as well."""
