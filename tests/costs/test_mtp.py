@@ -23,18 +23,17 @@ from nbanalyzer.templates.template import Composite, ModelTemplate
 STEP: dict[str, Any] = {"seq_len": 1, "cache_len": 2048}
 
 # What the hub counts of the elements in published files (safetensors metadata), and of them what no template has: the
-# routers' e_score_correction_bias, a number for each expert of a layer with experts, or the vision tower.
+# routers' e_score_correction_bias, a number for each expert of a layer with experts.
 DEEPSEEK_V3 = {"bf16": 3_918_786_560, "e4m3": 680_571_043_840, "f32": 41_555_600}
 DEEPSEEK_V32_EXP, DEEPSEEK_V32 = 685_396_921_376, 685_355_329_792  # with scales, and without
 GLM_45, GLM_5, QWEN3_NEXT = 358_337_791_296, 753_864_139_008, 81_324_862_720
-QWEN35 = {  # with the width of the text, which the vision tower ends in
-    "9b": (9_653_104_368, 4096),
-    "27b": (27_781_427_952, 5120),
-    "35b-a3b": (35_951_822_704, 2048),
-    "122b-a10b": (125_086_497_008, 3072),
-    "397b-a17b": (403_397_928_944, 4096),
+QWEN35 = {
+    "9b": 9_653_104_368,
+    "27b": 27_781_427_952,
+    "35b-a3b": 35_951_822_704,
+    "122b-a10b": 125_086_497_008,
+    "397b-a17b": 403_397_928_944,
 }
-QWEN36_27B_MLX = 54_713_457_120  # bytes, without these layers, as the converter has it
 
 
 def elements(model: str) -> Fraction:
@@ -64,11 +63,8 @@ def test_a_checkpoint_is_that_of_qwens_files() -> None:
 
 
 @pytest.mark.parametrize("size", QWEN35)
-def test_a_checkpoint_is_that_of_qwens_files_without_the_vision_tower(size: str) -> None:
-    """The tower is that of the 27 B model, as a converter has it: its last linear has as many outputs as the text."""
-    published, width = QWEN35[size]
-    tower = QWEN36_27B_MLX // 2 - populate("qwen3.5-27b", **STEP).totals["parameters"]
-    assert elements(f"qwen3.5-{size}") == published - (tower - (5120 - width) * (4 * 1152 + 1))
+def test_a_checkpoint_is_that_of_qwens_files_with_the_vision_tower(size: str) -> None:
+    assert elements(f"qwen3.5-{size}") == QWEN35[size]
 
 
 def test_the_layer_that_drafts_by_hand() -> None:

@@ -283,7 +283,7 @@ TABLE: dict[str, tuple[Any, int, dict[str, int]]] = {
         lambda: LLAMA_3_2, 10_670_220_835, dict.fromkeys(("448x672", "896x896", "300x500"), 41_007_966_916_608)
     ),
     "Llama-4-Scout": (
-        lambda: dict(catalog.config_of("meta-llama/Llama-4-Scout-17B-16E-Instruct")[0]), 108_641_793_536, 
+        lambda: dict(catalog.config_of("meta-llama/Llama-4-Scout-17B-16E-Instruct")[0]), 108_641_793_536,
         {"448x672": 333_438_452_971_520, "896x896": 657_287_678_423_040},
     ),
     "Kimi-K2.5": (kimi, 1_026_879_353_328, {"448x672": 57_655_373_594_624, "896x896": 156_129_929_723_904}),
