@@ -20,14 +20,14 @@ from typing import Any, Literal
 import torch
 
 from nbanalyzer.errors import NBAnalyzerError
-from nbanalyzer.templates.config_files import with_labels
+from nbanalyzer.templates.config_files import joined, with_labels
 
 __all__ = [
     "KINDS", "MASKS", "Kind", "UnknownConventionError", "appends", "architectures", "build", "cache_argument",
     "cache_in", "config_classes", "default_of", "distribute", "encoded_inputs", "exported", "filed_class",
-    "fused_attention_switch", "is_filed", "kept_in_fp32", "main_input", "model_class",
-    "multimodal", "parameters_of_forward", "plans", "quiet", "reads_media", "reads_text", "release", "takes_cache",
-    "text_class", "tied_weights", "transduces", "vocabulary", "wants_choices", "wants_padding", "whole_class",
+    "fused_attention_switch", "has_class", "is_filed", "kept_in_fp32", "main_input", "model_class", "multimodal",
+    "parameters_of_forward", "plans", "quiet", "reads_media", "reads_text", "release", "takes_cache", "text_class",
+    "tied_weights", "transduces", "vocabulary", "wants_choices", "wants_padding", "whole_class",
 ]  # fmt: skip
 
 Kind = Literal["causal", "seq2seq", "masked"]
@@ -103,6 +103,18 @@ def model_class(kind: Kind) -> Any:
 
 
 @cache
+@cache
+def _class_names() -> frozenset[str]:
+    import transformers
+
+    return frozenset(joined(name) for name in dir(transformers))
+
+
+def has_class(name: str) -> bool:
+    """Return whether transformers has a class of a name, however its words are joined."""
+    return joined(name) in _class_names()
+
+
 def exported(name: str) -> type[Any] | None:
     """Return the class of models that transformers exports under a name, None if there is none."""
     import transformers

@@ -20,7 +20,7 @@ from nbanalyzer.errors import ConfigError, TemplateError, UnknownNameError, near
 from nbanalyzer.files import decode, read_file
 
 from .artifacts import in_place_of_config, kind_of_file
-from .config_files import CONFIG, read_config
+from .config_files import CONFIG, brought_along, read_config
 from .expansion import expand
 from .library import folder
 from .spelling import begun, is_variant, meant
@@ -292,6 +292,8 @@ def _unfit(base: ModelTemplate, config: Mapping[str, Any]) -> list[Difference]:
     stated = config.get("architectures")
     if isinstance(stated, list) and stated and base.architecture and base.architecture not in stated:
         return [Difference("architectures", stated, [base.architecture])]
+    if own := brought_along(config):
+        return [Difference("auto_map", own, base.architecture)]
     return differences(base, config)
 
 

@@ -23,12 +23,15 @@ from .artifacts import kind_of_object
 __all__ = [
     "MEDIA_PARTS",
     "as_mapping",
+    "brought_along",
     "config_file",
     "essential",
     "fields_of",
+    "joined",
     "look",
     "media_fields",
     "object_of",
+    "of_repository",
     "put",
     "quiet",
     "read_config",
@@ -168,6 +171,34 @@ def object_of(fields: Mapping[str, Any]) -> object:
             problem = shorten(" ".join(str(error).split()), 200)
             raise ConfigError(f"transformers cannot read it: {problem}") from None
         return built
+
+
+def brought_along(config: Mapping[str, Any]) -> str:
+    """Return the model class of a repository's own code that a config has in place of its architecture; "" for none.
+
+    Where such code only repeats what transformers has, it has the architecture's name: Jina's `XLMRobertaLoRA`, with
+    rotary embeddings and adapters, is no `XLMRobertaModel`.
+    """
+    stated, found = config.get("architectures"), of_repository(config)
+    if not isinstance(stated, list) or not stated:
+        return ""
+    same = {joined(name) for name in stated if isinstance(name, str)}
+    return "" if any(joined(name) in same for name in found) else next(iter(found), "")
+
+
+def of_repository(config: Mapping[str, Any]) -> list[str]:
+    """Return the model classes that a config's auto_map finds in its repository."""
+    entries = config.get("auto_map")
+    return [
+        entry.rpartition(".")[2]
+        for key, entry in (entries.items() if isinstance(entries, Mapping) else ())
+        if isinstance(key, str) and key.startswith("AutoModel") and isinstance(entry, str)
+    ]
+
+
+def joined(name: str) -> str:
+    """Return a class's name as it is compared: repositories write Ernie4_5_ForCausalLM for Ernie4_5ForCausalLM."""
+    return name.replace("_", "").lower()
 
 
 def essential(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -375,3 +375,30 @@ def test_files_of_a_model_that_is_not_shipped_are_counted_whole() -> None:
     found = populate(config, seq_len=1).checkpoint
     assert found.total == 2 * (110_468_824_832 - 46 * 128)
     assert populate(config, seq_len=1, cache_len=8, mtp=1).checkpoint.total == found.total
+
+
+JINA = "jinaai/xlm-roberta-flash-implementation--modeling_lora.XLMRobertaLoRA"
+
+
+@pytest.mark.parametrize(
+    ("model_type", "stated", "brought", "said"),
+    [
+        ("xlm-roberta", "XLMRobertaModel", {"AutoModel": JINA}, "XLMRobertaLoRA"),
+        ("bert", "JinaBertForMaskedLM", {"AutoModelForMaskedLM": "modeling_bert.JinaBertForMaskedLM"}, "JinaBertForMaskedLM"),
+        ("exaone", "ExaoneForCausalLM", {"AutoModelForCausalLM": "modeling_exaone.ExaoneForCausalLM"}, ""),
+        ("ernie4_5", "Ernie4_5_ForCausalLM", {"AutoModelForCausalLM": "modeling.Ernie4_5_ForCausalLM"}, ""),
+        ("mpt", "MPTForCausalLM", {"AutoModelForCausalLM": "modeling_mpt.MPTForCausalLM"}, ""),
+        ("bert", "JinaBertForMaskedLM", {"AutoConfig": "configuration_bert.JinaBertConfig"}, ""),
+        ("bert", "BertModel", {"AutoModel": ["modeling_bert.Other", None]}, ""),
+    ],
+)  # fmt: skip
+def test_code_of_a_repository_is_another_model_unless_it_repeats_transformers(
+    model_type: str, stated: str, brought: dict[str, Any], said: str
+) -> None:
+    """Jina's embedding models have adapters and other positions under the types of BERT and XLM-RoBERTa."""
+    config = {"model_type": model_type, "architectures": [stated], "auto_map": brought}
+    if not said:
+        assert Subject.of(config).build() is not None
+        return
+    with pytest.raises(ConfigError, match=f"auto_map has {said}, code of its repository"):
+        nbanalyzer.populate({**config, "hidden_size": 1024, "num_hidden_layers": 24, "intermediate_size": 4096})

@@ -11,7 +11,17 @@ from nbanalyzer.errors import ConfigError, near, quote
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.generate import hf
 from nbanalyzer.generate.hf import KINDS, Kind, quiet
-from nbanalyzer.templates.config_files import MEDIA_PARTS, TEXT_PARTS, essential, text_object, text_part, untyped
+from nbanalyzer.templates.config_files import (
+    MEDIA_PARTS,
+    TEXT_PARTS,
+    brought_along,
+    essential,
+    joined,
+    of_repository,
+    text_object,
+    text_part,
+    untyped,
+)
 from nbanalyzer.templates.foreign import not_taken, said_once
 from nbanalyzer.templates.validity import flat
 
@@ -66,6 +76,7 @@ def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
         if model_type is None:
             raise _unknown(config, known_types)
         whole = {**config, "model_type": model_type}
+    _require_code_of_transformers(config, stated)
     if strange := next((name for name in stated if "Vision" in name and hf.exported(name) is None), None):
         raise ConfigError(f"transformers has no {strange}; its {model_type!r} is another model")
     config_class = known_types[model_type]
@@ -167,6 +178,22 @@ def _made(config_class: Any, whole: Mapping[str, Any]) -> Any:
             return config_class(**copy.deepcopy({key: value for key, value in whole.items() if key != "model_type"}))
     except Exception as error:  # noqa: BLE001 - whatever the checks of a config raise
         raise refused(error) from None
+
+
+def _require_code_of_transformers(config: Mapping[str, Any], stated: list[str]) -> None:
+    """Raise if a config's class is one of its repository's code that transformers has not, of a type that it has.
+
+    Where the type has the class's name (EXAONE 3.5's), transformers has taken the model up under another class.
+    """
+    model_type = joined(str(config.get("model_type")).replace("-", ""))
+    own = brought_along(config) or next(
+        (name for name in stated[:1] if of_repository(config) and not joined(name).startswith(model_type)), ""
+    )
+    if own and not hf.has_class(own):
+        raise ConfigError(
+            f"auto_map has {own}, code of its repository, which is never run here; transformers' "
+            f"{config.get('model_type')!r} is another model"
+        )
 
 
 def _require_looked_at(whole: Mapping[str, Any], config_class: Any) -> None:
