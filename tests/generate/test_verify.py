@@ -338,3 +338,13 @@ def test_the_catalogue_tells_so_too_where_the_number_that_differs_was_not_record
     for release, told in (("5.0.0", "transformers changed this model since 5.0.0: "), (version("transformers"), "")):
         save_template(msgspec.structs.replace(more, provenance={**more.provenance, "transformers": release}), path)
         assert shipping._verify(path).result.startswith(f"{told}openai-community/gpt2: prefill_vector_flops is ")
+
+
+def test_a_whole_that_answers_for_its_own_config_alone_is_compared_there_alone() -> None:
+    """Where no field may have another value, the formulas of what is read need not hold at another one."""
+    shipped = catalog.shipped("google/siglip-base-patch16-224")
+    found = verify(msgspec.structs.replace(shipped, valid_for=None))
+    assert found.ok
+    assert found.configs == ("",)
+    assert shipped.valid_for is not None
+    assert len(verify(shipped).configs) == 3
