@@ -157,7 +157,8 @@ def verify(
     """Return a template's numbers beside PyTorch's, see `nbanalyzer.verify`.
 
     At the real config, and at random ones with few layers, other sizes and another number of layers; fewer are found
-    where the config's rules leave little room, and none for a template that answers for its own config alone. The model is that of the template's config if `subject` is None.
+    where the config's rules leave little room, and none for a template that answers for its own config alone. The model
+    is that of the template's config if `subject` is None.
 
     Raises:
         Expired: the time of the job that this is part of is over.
