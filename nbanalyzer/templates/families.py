@@ -83,9 +83,9 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "chatglm": Family(grouped=False, tied=0, sources=_CHATGLM),
     "longcat_flash": Family(grouped=False, tied=0, sources={"num_layers": ("num_layers",)}),  # each holds two halves
-    **dict.fromkeys(
-        ("mask2former", "oneformer"), Family(sources={"num_layers": ("encoder_layers",)})
-    ),  # or a decoder's
+    **dict.fromkeys(  # not their decoders'
+        ("mask2former", "oneformer"), Family(grouped=False, sources={"num_layers": ("encoder_layers",)})
+    ),
     "ernie4_5_vl_moe": Family(sources={"moe_intermediate_size": ()}),  # a list: of text's experts, and of images'
     **dict.fromkeys(  # halves that state their own: what is kept is the decoder's
         ("t5gemma", "t5gemma2"), Family(even_heads=False, sources={"sliding_window": ("decoder.sliding_window",)})

@@ -259,10 +259,10 @@ def test_a_model_may_have_a_thousand_layers_and_be_populated_with_more(no_tracin
 def test_code_beside_a_config_is_never_run(model_type: str, tmp_path: Path) -> None:
     for name in ("configuration_own", "modeling_own"):
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Own: pass\n")
-    names = {"AutoConfig": "configuration_own.Own", "AutoModelForCausalLM": "modeling_own.Own"}
     own = model_type != "llama"
-    stated = ["OwnForCausalLM"] if own else ["LlamaForCausalLM"]
-    config = {**TINY, "model_type": model_type, "auto_map": names, "architectures": stated}
+    stated = "OwnForCausalLM" if own else "LlamaForCausalLM"
+    names = {"AutoConfig": "configuration_own.Own", "AutoModelForCausalLM": f"modeling_own.{stated}"}
+    config = {**TINY, "model_type": model_type, "auto_map": names, "architectures": [stated]}
     path = written(tmp_path, config)
     for call in (nbanalyzer.generate, populate):
         if own:

@@ -167,7 +167,7 @@ def _built(config_class: Any, whole: Mapping[str, Any]) -> Any | None:
 
 
 def _made(config_class: Any, whole: Mapping[str, Any]) -> Any:
-    """Return the config as its class makes it.
+    """Return the config as its class makes it, without what it says of labels and of loading.
 
     Raises:
         ConfigError: the class refuses it.
@@ -175,7 +175,7 @@ def _made(config_class: Any, whole: Mapping[str, Any]) -> Any:
     """
     try:
         with quiet():
-            return config_class(**copy.deepcopy({key: value for key, value in whole.items() if key != "model_type"}))
+            return config_class(**{key: value for key, value in essential(whole).items() if key != "model_type"})
     except Exception as error:  # noqa: BLE001 - whatever the checks of a config raise
         raise refused(error) from None
 
