@@ -161,7 +161,7 @@ def test_what_a_text_part_does_not_read_is_not_called_without_effect() -> None:
         populate(part, audio_seconds=2)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_step_after_sound_costs_what_one_after_text_does() -> None:
     template = nbanalyzer.generate(BOTH["qwen2_5_omni_thinker"], model_id="some/model")
     heard = populate(template, seq_len=1, cache_len=300, audio_seconds=10)
@@ -181,7 +181,7 @@ def test_a_step_after_sound_costs_what_one_after_text_does() -> None:
         populate(template, seq_len=249, audio_seconds=10)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_thinker_of_an_omni_model_is_read_from_the_config_of_all_of_it() -> None:
     """Its class in such files is none of transformers'; what speaks is run by a loop of its own."""
     thinker = {**BOTH["qwen2_5_omni_thinker"], "architectures": ["Qwen2OmniNaViTThinkerForConditionalGeneration"]}

@@ -43,7 +43,7 @@ def test_a_head_as_wide_as_the_probes_keys_are_many() -> None:
         assert costs.totals["matmul_flops"] == 2 * batch * new * (weights + scores)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_a_layer_prepares_before_it_runs_is_the_layers() -> None:
     """RecurrentGemma's outermost module has each recurrent block set up its states."""
     config: dict[str, Any] = {
