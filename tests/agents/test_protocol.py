@@ -371,7 +371,7 @@ HEAVIER = {"save", "sweep", "request", "compare"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["memory", "lines", "http"])
+@pytest.mark.parametrize("how", ["memory", *(pytest.param(how, marks=pytest.mark.long) for how in ("lines", "http"))])
 def test_a_thousand_calls_leave_nothing_behind(how: str) -> None:
     """Counted after the caches are filled: a call that left one object behind would leave a thousand.
 

@@ -67,7 +67,9 @@ def test_where_no_rule_says_which_layers_there_would_be(name: str) -> None:
         populate(name, set={"num_layers": 20})
 
 
-@pytest.mark.parametrize("name", OF_TEXT)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if "-V4" in name else ()) for name in OF_TEXT]
+)
 def test_one_size_doubled_or_halved(name: str) -> None:
     subject = Subject.of(dict(catalog.shipped(name).config))
     compared = 0

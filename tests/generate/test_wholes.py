@@ -337,7 +337,12 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", [*SHAPES, *marked(tuple(STAGES), (), pytest.mark.long), *VIDEOS])
+@pytest.mark.parametrize(
+    "family",
+    marked(
+        (*SHAPES, *STAGES, *VIDEOS), ("resnet", "convnext", "dpt", "clip", "timesformer", "vivit"), pytest.mark.long
+    ),
+)
 def test_what_no_field_explains_is_a_number_of_its_own_config(family: str) -> None:
     config = {**SHAPES, **STAGES, **VIDEOS}[family]
     template = nbanalyzer.generate(config, model_id="some/model")
