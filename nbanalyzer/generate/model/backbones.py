@@ -26,7 +26,7 @@ _WIDTHS = {"basic": [64, 128, 256, 512], "bottleneck": [256, 512, 1024, 2048]}
 def with_backbone(config: Mapping[str, Any], config_class: Any) -> Mapping[str, Any]:
     """Return a config that states its backbone as a config, for which nothing is looked up at the Hub.
 
-    Where timm is not installed, its ResNets are transformers' own, which are the same operation by operation.
+    Where timm is not installed, its ResNets are transformers' own, which have as many parameters.
 
     Args:
         config: with ``model_type``.
