@@ -30,7 +30,7 @@ from .heads import has_plain_head, headed
 from .makers import made_by, maker
 from .older import renamed
 from .reading import reader_of
-from .refusals import refused
+from .refusals import refused, unread
 
 __all__ = ["Choice", "choose", "kind_of"]
 
@@ -109,7 +109,7 @@ def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
     if makes := made_by(named or maker(str(model_type))):
         raise ConfigError(makes)
     if named is not None:
-        raise ConfigError(f"{named.__name__} does not read text alone, and transformers has no text model of its type")
+        raise unread(named, str(model_type))
     raise ConfigError(f"transformers has no language model for model_type {model_type!r}")
 
 
