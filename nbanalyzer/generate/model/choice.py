@@ -226,12 +226,7 @@ def _decoder(whole: Mapping[str, Any], config_class: Any, kind: Kind, name: str)
 
 
 def _without_answer_of_whole(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a config whose text part alone says whether an embedding is tied: as transformers reads it for its class.
-
-    Raises:
-        ConfigError: both say it, and say different things.
-
-    """
+    """Return a config whose text part alone says what is tied, as transformers reads it; raise if they differ."""
     key = "tie_word_embeddings"
     whole, part = config.get(key), flat(config).get(key)
     if None not in (whole, part) and whole != part:
