@@ -20,6 +20,10 @@ PROMPTS: dict[str, dict[str, Any]] = {
         "projection_dim": 64, "vision_config": {**SIGLIP, "projection_dim": 64},
         "text_config": {**TEXT, "model_type": "gemma2", "sliding_window": 512, "query_pre_attn_scalar": 16},
     },
+    "clipseg": {  # not in a prompt: for each image, the words that say what is looked for in it
+        "model_type": "clipseg", "architectures": ["CLIPSegForImageSegmentation"], "projection_dim": 24,
+        "text_config": {**TEXT, "eos_token_id": 2}, "vision_config": TOWER, "extract_layers": [0, 1], "reduce_dim": 16,
+    },
     "layoutlmv3": {  # not in a prompt: a page's words and its image, which attend to each other
         "model_type": "layoutlmv3", "architectures": ["LayoutLMv3Model"], "hidden_size": 48, "num_hidden_layers": 3,
         "num_attention_heads": 4, "intermediate_size": 80, "coordinate_size": 8, "shape_size": 8, "input_size": 56,

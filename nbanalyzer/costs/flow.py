@@ -17,7 +17,7 @@ from nbanalyzer.formulas.evaluation import compiled, run
 from nbanalyzer.formulas.formula import Formula, constant
 from nbanalyzer.formulas.grammar import Number
 from nbanalyzer.templates.config import extract_model_params
-from nbanalyzer.templates.media import evaluated, some, variables_of
+from nbanalyzer.templates.media import evaluated, names_of, some, variables_of
 from nbanalyzer.templates.template import Basic
 
 from .regions import Region, basics_of, has_weights, is_linear, is_product
@@ -99,18 +99,30 @@ class _Tracing:
         self.prepared: dict[Size, Tensor] = {}  # the last of each size that follows from positions or weights alone
         self.neighbour: Node | None = None  # the last linear, with no region since
         self.between: list[Node] = []  # the vector kernels since, each on what the one before it wrote
-        self.has_begun = False  # whether a product was seen
+        self.media = names_of(tree.template.reads)
+        self.has_begun = False  # whether a product of the part that runs was seen: of the text, or of what it is given
         self.has_layers = False  # whether a block was seen
         block: Node | None = None
+        begun: set[bool] = set()  # of the text, and of what it is given, which has positions of its own
         for node in tree.nodes:
             self.active[node] = self.activity(node)
             if node.is_basic and not node.is_link:
-                self.has_begun |= is_product(node)
+                is_media = self.is_media(node)
+                begun |= {is_media} if is_product(node) else set()
+                self.has_begun = is_media in begun
                 begins, block = node.block is not block, node.block
                 self.add(node, begins=begins)
         states = self.flow.states  # what is a product of fewer sizes is not the state
         largest = max((self.flow.written[node] for node in states), default=None)
         self.flow.states = {node for node in states if self.flow.written[node] == largest}
+
+    def is_media(self, node: Node) -> bool:
+        """Return whether what a kernel does depends on images or sound: it is of a tower, or what leads from it."""
+        return any(map(self.grows, (*node.parts, node.times)))
+
+    def grows(self, formula: Formula) -> bool:
+        """Return whether a formula depends on images or sound."""
+        return bool(self.media) and not self.media.isdisjoint(formula.variables)
 
     def activity(self, node: Node) -> tuple[bool, ...]:
         """Return in which passes a module or a kernel runs; where the values say nothing against it, it does."""
@@ -198,7 +210,7 @@ class _Tracing:
         recent = [one for one in self.tensors[-RECENT:] if not self.is_prepared(one)]
         recent = [tensor for tensor in self.outer if tensor not in recent] + recent
         hidden = self.hidden.get(node, frozenset())
-        recent = [one for one in recent if one.writer not in hidden and self.is_seen(one.writer, node)]
+        recent = [one for one in recent if one.writer not in hidden and self.is_seen(one, node)]
         if node in self.regions:
             self.neighbour = None
         elif is_linear(node):
@@ -236,7 +248,12 @@ class _Tracing:
             return found
         self.flow.unknown.add(node)
         last = self.tensors[-1:]
-        if last and last[0].is_fresh and last[0].size[1] < reads[1]:
+        if (
+            last
+            and last[0].is_fresh
+            and last[0].size[1] < reads[1]
+            and self.is_media(last[0].writer) is self.is_media(node)
+        ):
             return last
         return self.part_of(node, reads, self.tensors, is_fresh=False)
 
@@ -256,10 +273,16 @@ class _Tracing:
         is_own = last and is_product(last[0].writer) and last[0].writer.parent is node.parent
         return self.part_of(node, reads, last, is_fresh=True) if is_own else []
 
-    def is_seen(self, writer: Node, reader: Node) -> bool:
+    def is_there(self, tensor: Tensor, reader: Node) -> bool:
+        """Return whether both run in some pass; what is read as often without images was not made of any."""
+        runs = any(map(and_, self.active[tensor.writer], self.active[reader]))
+        return runs and (not self.grows(tensor.formula) or self.is_media(reader))
+
+    def is_seen(self, tensor: Tensor, reader: Node) -> bool:
         """Return whether a kernel may read another's result: of a region only the last one leaves it."""
-        if not any(map(and_, self.active[writer], self.active[reader])):
+        if not self.is_there(tensor, reader):
             return False
+        writer = tensor.writer
         region = self.regions.get(writer)
         return region is None or region is self.regions.get(reader) or writer is region.nodes[-1]
 
@@ -306,7 +329,7 @@ class _Tracing:
             tensor = tensors[place]
             if among is not tensors and tensor not in among:
                 continue
-            if not any(map(and_, self.active[tensor.writer], self.active[node])):
+            if not self.is_there(tensor, node):
                 continue
             if tensor.size[1] <= size[1] or self.is_prepared(tensor) or (is_fresh and not tensor.is_fresh):
                 continue

@@ -122,6 +122,16 @@ def test_what_follows_from_positions_alone_is_not_launched() -> None:
     assert left == {"model", "model.rotary_emb"}
 
 
+@pytest.mark.parametrize("run", [{"seq_len": 512}, {"seq_len": 1, "cache_len": 512}], ids=["prefill", "decode"])
+@pytest.mark.parametrize("size", ["8B", "32B"])
+def test_text_costs_a_whole_what_its_text_model_costs(size: str, run: Mapping[str, Any]) -> None:
+    # Qwen3-VL's text model is Qwen3's of the same size; its tower stands before the layers, and nothing is read from it.
+    text, whole = (engine(f"Qwen/{name}", **run) for name in (f"Qwen3-{size}", f"Qwen3-VL-{size}-Instruct"))
+    assert whole.totals["parameters"] > text.totals["parameters"]
+    assert whole.totals["bytes"] == text.totals["bytes"]
+    assert sum(launch.times for launch in whole.launches) == sum(launch.times for launch in text.launches)
+
+
 # ---- families, against the lists of engines
 # c: a chain of vector kernels, l: linears with the same input, a: attention, e: routed experts, s: a scan.
 

@@ -103,7 +103,7 @@ UNCOUNTED = {
         "Bloom", "DeepseekV3", "DeepseekV32", "GptOss", "Gemma2", "Glm4Moe", "Jamba", "Llama4", "Mamba", "Mpt", "NemotronH",
         "OPT", "Qwen3Next", "Qwen3_5", "Qwen3_5Moe", "T5", "Bert", "Bart", "DistilBert", "DebertaV2", "GPTNeo", "GlmMoeDsa",
         "Roberta", "XLMRoberta",
-        "Gemma3", "Gemma4",  # angles of positions run after a tower, and are launches of their own
+        "google/gemma-4-E2B-it", "google/gemma-4-E4B-it",  # of layers that have no keys of their own
         "Qwen/Qwen3-Embedding-0.6B",  # no module is around positions
     },
     "attention": {"Bloom", "DebertaV2", "DeepseekV32", "GPTNeo", "Gemma2", "GlmMoeDsa", "GptOss", "Mpt"},  # eager: as many kernels as each happens to have

@@ -149,8 +149,11 @@ def test_the_first_line_says_what_is_counted_instead(config: dict[str, Any], arc
 
 
 def test_what_cannot_be_counted_is_refused_in_a_line() -> None:
-    with pytest.raises(ConfigError, match="PatchTSTModel does not read text alone"):
+    with pytest.raises(ConfigError, match=r"PatchTSTModel does not read text alone \(its pass takes past_values\)"):
         choose({"model_type": "patchtst", "architectures": ["PatchTSTModel"]})
+    with pytest.raises(ConfigError, match=r"Sam2VideoModel follows a video .*one image is, .* model_type 'sam2'"):
+        choose({"model_type": "sam2_video", "architectures": ["Sam2VideoModel"]})
+    assert choose({"model_type": "sam2"}).model_class is not None
     with pytest.raises(ConfigError, match="contradicts itself: model_type is 'llama', architectures are BertModel"):
         choose(named(LLAMA, "BertModel"))
 

@@ -22,7 +22,7 @@ TEXT = {
 }  # fmt: skip
 ROPE = {"rope_type": "default", "mrope_section": [4, 2, 2], "rope_theta": 10000.0}
 QWEN3 = {
-    "model_type": "qwen3_vl", "architectures": ["Qwen3VLForConditionalGeneration"], "tie_word_embeddings": False,
+    "model_type": "qwen3_vl", "architectures": ["Qwen3VLForConditionalGeneration"],
     "text_config": {**TEXT, "head_dim": 16, "model_type": "qwen3_vl_text", "rope_parameters": ROPE},
     "vision_config": {"depth": 1, "hidden_size": 32, "num_heads": 2, "intermediate_size": 40, "out_hidden_size": 64},
 }  # fmt: skip

@@ -132,7 +132,7 @@ def test_all_that_is_counted_holds_at_sizes_that_no_probe_had(family: str, monke
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["blip2_t5", "trocr", "layoutlmv3", "pi0"])
+@pytest.mark.parametrize("family", ["blip2_t5", "trocr", "layoutlmv3", "clipseg", "pi0"])
 def test_beside_a_prompt_or_before_a_decoder_all_that_is_counted_is_equal(family: str) -> None:
     """FLOPs, traffic and what is kept, by the check that every template has to pass."""
     template = nbanalyzer.generate(EVERY[family], model_id="some/model")
@@ -340,7 +340,9 @@ SHAPES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(
     "family",
     marked(
-        (*SHAPES, *STAGES, *VIDEOS), ("resnet", "convnext", "dpt", "clip", "timesformer", "vivit"), pytest.mark.long
+        (*SHAPES, *STAGES, *VIDEOS),
+        ("resnet", "convnext", "dpt", "clip", "timesformer", "vivit", "yolos"),
+        pytest.mark.long,
     ),
 )
 def test_what_no_field_explains_is_a_number_of_its_own_config(family: str) -> None:

@@ -30,7 +30,7 @@ from .heads import has_plain_head, headed
 from .makers import made_by, maker
 from .older import renamed
 from .reading import reader_of
-from .refusals import refused
+from .refusals import refused, unread
 
 __all__ = ["Choice", "choose", "kind_of"]
 
@@ -82,13 +82,13 @@ def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
     config_class = known_types[model_type]
     whole = with_backbone(said_once(whole, config_class), config_class)
     _require_looked_at(whole, config_class)
-    types = {_type_of(name, filed) for name in stated}
+    types = {_reads(class_) for name in stated if (class_ := hf.exported(name)) is not None}
     part = None if kind else _text_part(whole, config_class, types)
     if kind is None and (reading := _reading(whole, config_class, stated) or _thinker(whole)):
         return reading
     named = None if kind else _named(stated, filed)
     if part is not None and part.model_type in types:
-        _require_one_answer(config)
+        config = _without_answer_of_whole(config)
     if named is not None and part is not None and _reads(named) == part.model_type:
         return _of_class(named, part.config, config)
     if named is not None and not _is_for(named, str(model_type)):
@@ -109,7 +109,7 @@ def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
     if makes := made_by(named or maker(str(model_type))):
         raise ConfigError(makes)
     if named is not None:
-        raise ConfigError(f"{named.__name__} does not read text alone, and transformers has no text model of its type")
+        raise unread(named, str(model_type))
     raise ConfigError(f"transformers has no language model for model_type {model_type!r}")
 
 
@@ -225,13 +225,13 @@ def _decoder(whole: Mapping[str, Any], config_class: Any, kind: Kind, name: str)
     return None
 
 
-def _require_one_answer(config: Mapping[str, Any]) -> None:
-    """Raise if the whole ties its embedding and the text part does not: the class of the part alone was meant."""
-    whole, part = config.get("tie_word_embeddings"), flat(config).get("tie_word_embeddings")
+def _without_answer_of_whole(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a config whose text part alone says what is tied, as transformers reads it; raise if they differ."""
+    key = "tie_word_embeddings"
+    whole, part = config.get(key), flat(config).get(key)
     if None not in (whole, part) and whole != part:
-        raise ConfigError(
-            f"contradicts itself: tie_word_embeddings is {quote(whole)}, that of its text part {quote(part)}"
-        )
+        raise ConfigError(f"contradicts itself: {key} is {quote(whole)}, that of its text part {quote(part)}")
+    return {name: value for name, value in config.items() if name != key}
 
 
 def kind_of(model_class: type[Any], config: Mapping[str, Any]) -> Kind:

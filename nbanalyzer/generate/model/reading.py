@@ -83,7 +83,10 @@ _TOWERS: Mapping[str, Callable[[Any], Reader | None]] = {
 }
 """Model type of an encoder → how it reads what it does not say by name."""
 
-_CLASSES: Mapping[str, Callable[[Any], Reader | None]] = {"Blip2ForImageTextRetrieval": matched}
+_CLASSES: Mapping[str, Callable[[Any], Reader | None]] = {
+    "Blip2ForImageTextRetrieval": matched,
+    "CLIPSegForImageSegmentation": beside_text,
+}
 """Class of models → how it reads images, where others of its model type read them otherwise."""
 
 _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
