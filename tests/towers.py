@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wholes import TEXT
+from wholes import TEXT, TOWER
 
 TIMM: dict[str, dict[str, Any]] = {
     "fast_vlm": {
@@ -57,6 +57,10 @@ TOWERS: dict[str, dict[str, Any]] = {
 
 _OF_64 = {"image_size": 64, "num_labels": 5}
 STAGES: dict[str, dict[str, Any]] = {
+    "yolos": {  # between any two layers, positions are added that the config has a switch for
+        **TOWER, "model_type": "yolos", "architectures": ["YolosForObjectDetection"], "num_hidden_layers": 6,
+        "image_size": [56, 56], "num_detection_tokens": 5, "use_mid_position_embeddings": True,
+    },
     "swin_in_pairs": {
         **_OF_64, "model_type": "swin", "architectures": ["SwinForImageClassification"], "patch_size": 4,
         "embed_dim": 16, "depths": [2, 6], "num_heads": [2, 4], "window_size": 4,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 import torch
 
 __all__ = [
-    "COLLECTIVES", "Schema", "collective", "fake_group", "group_of", "hooked", "schema", "storage", "tensors_of",
-    "unscripted",
+    "COLLECTIVES", "Schema", "collective", "fake_group", "group_of", "hooked", "is_made_of_others", "packet_of",
+    "replaced", "schema", "storage", "tensors_of", "undispatched", "unscripted",
 ]  # fmt: skip
 
 
@@ -49,6 +49,24 @@ def schema(func: Any) -> Schema:
     return known
 
 
+def packet_of(func: Any) -> Any:
+    """Return an operation with all its overloads, which `FlopCounterMode` counts alike."""
+    return getattr(func, "overloadpacket", None)
+
+
+def is_made_of_others(func: Any) -> bool:
+    """Return whether PyTorch runs an operation as others, which a dispatch mode may see in its place."""
+    if not isinstance(func, torch._ops.OpOverload):  # noqa: SLF001 - one of a higher order
+        return True
+    return bool(func._can_decompose())  # noqa: SLF001 - what FlopCounterMode asks
+
+
+def undispatched() -> AbstractContextManager[None]:
+    """Let no dispatch mode see what is run inside."""
+    guard: AbstractContextManager[None] = torch._C._DisableTorchDispatch()  # noqa: SLF001 - as PyTorch's own modes do
+    return guard
+
+
 def storage(tensor: torch.Tensor) -> int:
     """Return what a tensor has in common with its views, and with nothing else that lives."""
     return int(tensor.untyped_storage()._cdata)  # noqa: SLF001 - data_ptr is 0 on the meta device
@@ -67,6 +85,17 @@ def tensors_of(value: object, depth: int = 6) -> list[torch.Tensor]:
     else:
         inside = getattr(value, "__dict__", {}).values()
     return [tensor for item in inside for tensor in tensors_of(item, depth - 1)]
+
+
+@contextmanager
+def replaced(owner: Any, name: str, value: object) -> Iterator[None]:
+    """Put something else in the place of an attribute, such as a function of a module."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
 
 
 @contextmanager

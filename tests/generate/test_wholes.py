@@ -340,7 +340,9 @@ SHAPES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(
     "family",
     marked(
-        (*SHAPES, *STAGES, *VIDEOS), ("resnet", "convnext", "dpt", "clip", "timesformer", "vivit"), pytest.mark.long
+        (*SHAPES, *STAGES, *VIDEOS),
+        ("resnet", "convnext", "dpt", "clip", "timesformer", "vivit", "yolos"),
+        pytest.mark.long,
     ),
 )
 def test_what_no_field_explains_is_a_number_of_its_own_config(family: str) -> None:

@@ -8,20 +8,21 @@ of every operation that was traced, by the one table of rules. Both say which mo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Protocol, TypeVar
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from nbanalyzer.costs.tree import Cost
 from nbanalyzer.formulas.grammar import Number, normalize
-from nbanalyzer.generate.dispatch import hooked
+from nbanalyzer.generate.dispatch import hooked, is_made_of_others, packet_of, undispatched
 from nbanalyzer.generate.hf import MASKS
-from nbanalyzer.generate.model.meta import Answers
+from nbanalyzer.generate.model.meta import Answers, answer
 from nbanalyzer.generate.model.subject import Step, Subject, UnrunnableError
 from nbanalyzer.generate.trace.layers import Depth, attends_fused, seen_alike, stacks
 from nbanalyzer.generate.trace.pricing import Amount, total, work
@@ -99,7 +100,7 @@ def layers_of(subject: Subject, model: torch.nn.Module, root: Scope) -> dict[str
 def flops(step: Step, logits: int = 0) -> Seen:
     """Run a step of a model with eager attention; return FlopCounterMode's count, as each cost's ``matmul_flops``."""
     with Answers():
-        return _counted(step, lambda counting: counting.run(logits))[0]
+        return _counted(step, lambda counting: counting.run(logits), answers=True)[0]
 
 
 def flops_and_trace(step: Step, logits: int = 0) -> tuple[Seen, Scope]:
@@ -107,8 +108,8 @@ def flops_and_trace(step: Step, logits: int = 0) -> tuple[Seen, Scope]:
     return _counted(step, lambda counting: trace(counting, logits))
 
 
-def _counted(step: Step, run: Callable[[Step], Result]) -> tuple[Seen, Result]:
-    counting = _Counting(**vars(step))
+def _counted(step: Step, run: Callable[[Step], Result], *, answers: bool = False) -> tuple[Seen, Result]:
+    counting = _Counting(**vars(step), answers=answers)
     try:
         result = run(counting)
     finally:
@@ -118,15 +119,47 @@ def _counted(step: Step, run: Callable[[Step], Result]) -> tuple[Seen, Result]:
 
 @dataclass
 class _Counting(Step):
-    """A step that is counted; the counter has to be the first to see an operation, before any answer is known."""
+    """A step that is counted; the counter has to see what it counts first, before any answer is known.
+
+    Attributes:
+        seen: what was counted.
+        answers: whether nothing else has to see the rest, which is answered before the counter looks at it.
+
+    """
 
     seen: Seen = field(default_factory=lambda: Seen(""))
+    answers: bool = False
 
     def run(self, logits: int = 0) -> None:
         self.model.requires_grad_(requires_grad=False)  # of slices of weights, the counter would ask for gradients
-        with torch.no_grad(), FlopCounterMode(display=False) as counter, calls(self.model, counter, self.seen):
+        with (
+            torch.no_grad(),
+            FlopCounterMode(display=False) as counter,
+            calls(self.model, counter, self.seen),
+            _Rest(counter.flop_registry) if self.answers else nullcontext(),
+        ):
             super().run(logits)
         self.seen.cost.matmul_flops = counter.get_total_flops()
+
+
+class _Rest(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch's __init_subclass__
+    """Answers what a counter has no rule for, nor for what it is made of: most of all operations, at half the price."""
+
+    def __init__(self, counted: Collection[Any]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.counted = counted
+        self.known: dict[int, bool] = {}  # PyTorch's operations are never freed
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        passes = self.known.get(id(func))
+        if passes is None:
+            passes = self.known[id(func)] = packet_of(func) in self.counted or is_made_of_others(func)
+        if passes:
+            return func(*args, **(kwargs or {}))
+        with undispatched():
+            return answer(func, args, kwargs or {})
 
 
 class Counter(Protocol):

@@ -29,7 +29,7 @@ _Monomial = tuple[int, ...]  # indices of atoms, ascending
 _Term = tuple[Fraction, _Monomial]
 
 _SUM_FACTORS = (*map(Fraction, (1, 2, -1, -2, 3, 4, -3)), Fraction(1, 2), Fraction(-1, 2))
-_DENOMINATORS = frozenset({1, 2, 3, 4, 8, 16})
+_DENOMINATORS = frozenset({1, 2, 3, 4, 8, 16, 32})
 _NUMBERS = (*_SUM_FACTORS, *map(Fraction, (-4, 8, -8, 16, 32, 64)))
 _LENGTHS = frozenset(map(variable, ("seq_len", "encoder_len")))
 _LARGEST_FACTOR = 1 << 16

@@ -54,19 +54,26 @@ def convert(model: torch.nn.Module) -> None:
 
     That is all of one that holds a Fourier transform of PyTorch, which bf16 has none of.
     """
-    held = (getattr(value, "func", None) for module in model.modules() for value in vars(module).values())
+    modules = [*model.modules()]
+    held = (value for module in modules for name, value in vars(module).items() if name not in _EVERY_MODULES)
     transforms = {id(transform) for transform in vars(torch.fft).values() if callable(transform)}
-    if any(id(function) in transforms for function in held):
+    if any(id(getattr(value, "func", None)) in transforms for value in held):
         model.float()
     else:
         kept = hf.kept_in_fp32(model)
         for name, parameter in model.named_parameters():
             if parameter.dtype == torch.float32 and not any(part in name for part in kept):
                 parameter.data = parameter.data.to(torch.bfloat16)
-    for module in model.modules():  # routers that would convert themselves in a first pass, for good
-        own, classifier = vars(module).get("dtype"), getattr(module, "classifier", None)
-        if isinstance(own, torch.dtype) and isinstance(classifier, torch.nn.Module):
+    for module in modules:  # routers that would convert themselves in a first pass, for good
+        own = vars(module).get("dtype")
+        if isinstance(own, torch.dtype) and isinstance(
+            classifier := getattr(module, "classifier", None), torch.nn.Module
+        ):
             classifier.to(own)
+
+
+_EVERY_MODULES = frozenset(vars(torch.nn.Module()))
+"""Attributes that PyTorch gives every module."""
 
 
 def forget(model: torch.nn.Module) -> None:

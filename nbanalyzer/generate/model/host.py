@@ -59,8 +59,8 @@ class Host:
     @staticmethod
     def placed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return an operation's arguments where it can be run: all on the host, or all on the meta device."""
-        tensors = tensors_in((args, kwargs))
-        on_host = [tensor for tensor in tensors if tensor.device.type == "cpu"]
+        tensors = tensors_in(args, kwargs)
+        on_host = [tensor for tensor in tensors if tensor.is_cpu]
         device = kwargs.get("device")
         if Host.counts and not tensors and func._schema.name == "aten::arange":  # noqa: SLF001
             return args, {**kwargs, "device": torch.device("cpu")}
@@ -136,10 +136,12 @@ def _on_meta(value: Any) -> Any:
     return value
 
 
-def tensors_in(value: Any) -> list[torch.Tensor]:
+def tensors_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
     """Return the tensors among an operation's arguments."""
     found: list[torch.Tensor] = []
-    _collect((value,), found)
+    _collect(args, found)
+    if kwargs:
+        _collect(kwargs.values(), found)
     return found
 
 
@@ -155,4 +157,4 @@ def _collect(values: Iterable[Any], found: list[torch.Tensor]) -> None:
 
 def is_host_work(results: list[torch.Tensor]) -> bool:
     """Return whether an operation was run on the host: a device's work gives something there."""
-    return Host.active and bool(results) and all(tensor.device.type == "cpu" for tensor in results)
+    return Host.active and bool(results) and all(tensor.is_cpu for tensor in results)

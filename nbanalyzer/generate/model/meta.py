@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -39,23 +40,43 @@ def answer(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         args, kwargs = Host.placed(func, args, kwargs)
     if Routing.current is not None and (routed := Routing.current.answer(func, args, kwargs)) is not None:
         return routed
-    if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:  # noqa: SLF001 - tensor.item()
+    if func is _ITEM and args[0].is_meta:
         return True if args[0].dtype == torch.bool else 1
-    key = (id(func), _described(args), _described(tuple(kwargs.items()))) if schema(func).makes_new else None
+    key: Any = None
+    if schema(func).makes_new:
+        key = (id(func), _described(args), _described(tuple(kwargs.items())) if kwargs else ())
     try:
-        known = _RESULTS.get(key)
+        known = _RESULTS.get(key) if key else None
     except TypeError:  # an argument that cannot be a key
         key = known = None
     if known is not None:
         made = tuple(torch.empty_strided(*sizes, dtype=dtype, device="meta") for *sizes, dtype in known)
         return made[0] if len(made) == 1 else made
-    result = func(*args, **kwargs)
+    result = _interpolated(*args) if id(func) in _INTERPOLATIONS and not kwargs else None
+    result = func(*args, **kwargs) if result is None else result
     several = result if type(result) is tuple and len(result) > 1 else (result,)  # a norm gives what it divided by, too
     if key and all(type(one) is torch.Tensor and one.is_meta and one.layout is torch.strided for one in several):
         if len(_RESULTS) >= _MOST_RESULTS:
             _RESULTS.clear()
         _RESULTS[key] = tuple((one.shape, one.stride(), one.dtype) for one in several)
     return result
+
+
+_ITEM = torch.ops.aten._local_scalar_dense.default  # noqa: SLF001 - tensor.item()
+
+_INTERPOLATIONS = frozenset(
+    map(id, (torch.ops.aten.upsample_bicubic2d.default, torch.ops.aten.upsample_bilinear2d.default))
+)
+"""What PyTorch works out the sizes of by going through all steps of it, each in Python: a twentieth of a second."""
+
+
+def _interpolated(image: torch.Tensor, size: Sequence[int], *_how: object) -> torch.Tensor | None:
+    """Return images of another size, one row after another as those of `image`; None if its are not, or not on meta."""
+    if not (image.is_meta and image.dim() == 4 and image.is_floating_point() and all((*image.shape, *size))):
+        return None
+    channels, height, width = image.shape[1:]
+    plain = image.stride() == (channels * height * width, height * width, width, 1)
+    return image.new_empty((*image.shape[:2], *size)) if plain else None
 
 
 _RESULTS: dict[Any, tuple[tuple[Any, ...], ...]] = {}

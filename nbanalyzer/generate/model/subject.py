@@ -90,12 +90,16 @@ class Subject(Choice):
         return replace(self, config=config, given=None)
 
     def hf_config(self) -> Any:
-        """Return transformers' config object.
+        """Return transformers' config object, the same one each time: to be read, not to be changed.
 
         Raises:
             ConfigError: transformers refuses the values.
 
         """
+        return self._hf_config
+
+    @cached_property
+    def _hf_config(self) -> Any:
         fields = dict(copy.deepcopy(dict(self.config)))
         config_class = self.config_class or hf.config_classes()[fields["model_type"]]
         if not self.config_class:
@@ -139,7 +143,7 @@ class Subject(Choice):
         if self.device != "meta":
             data.require_small(replace(self, device="meta").build(attn, experts), self.largest)
 
-        config = self.hf_config()
+        config = copy.deepcopy(self.hf_config())  # to build a model changes its config
         asked: tuple[Any, ...] = (self.model_class or hf.model_class(self.kind), *types_in(self.config), attn, experts)
         attn, experts = TAKEN.get(asked, (attn, experts))
         lean = tables.unfilled(self.model_class) if self.device == "meta" else data.Unfilled()

@@ -1,33 +1,50 @@
-"""Tables that the code of a model fills beside its passes: of places, one by one, or in the first of them."""
+"""What the code of a model fills beside its passes: first weights, and tables of places."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+
+from nbanalyzer.generate.dispatch import replaced
 
 __all__ = ["settled", "unfilled"]
 
 
 @contextmanager
 def unfilled(model_class: Any) -> Iterator[None]:
-    """Leave out the values of a table of places that a model's code computes one by one: of VideoMAE, seconds long."""
-    module = sys.modules.get(getattr(model_class, "__module__", ""))
-    make = getattr(module, _TABLE, None)
-    if make is None:
-        yield
-        return
-    setattr(module, _TABLE, lambda places, width: torch.zeros((1, places, width), device="cpu"))
-    try:
-        yield
-    finally:
-        setattr(module, _TABLE, make)
+    """Leave out values that the meta device does not have: first weights, which PyTorch's layers draw there in Python.
 
+    And those of a table of places that a model's code computes one by one: of VideoMAE, seconds long.
+    """
+    with ExitStack() as stack:
+        for name in _DRAWS:
+            stack.enter_context(replaced(torch.nn.init, name, _undrawn(getattr(torch.nn.init, name))))
+        module = sys.modules.get(getattr(model_class, "__module__", ""))
+        if hasattr(module, _TABLE):
+            stack.enter_context(
+                replaced(module, _TABLE, lambda places, width: torch.zeros((1, places, width), device="cpu"))
+            )
+        yield
+
+
+def _undrawn(draw: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Return what stands in for a function that fills a tensor, and does so only where there is memory."""
+
+    @functools.wraps(draw)
+    def call(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return tensor if tensor.is_meta else draw(tensor, *args, **kwargs)
+
+    return call
+
+
+_DRAWS = ("kaiming_uniform_", "normal_", "uniform_")
+"""Functions of torch.nn.init that its layers draw their first weights with."""
 
 _TABLE = "get_sinusoid_encoding_table"
 
@@ -41,8 +58,7 @@ def settled(model: torch.nn.Module) -> torch.nn.Module:
     for module in model.modules():
         if getattr(module, "rope_type", None) == "longrope":
             module.long_inv_freq = module.original_inv_freq  # as many of them, whatever they are
-        own = {name: value for name, value in vars(module).items() if not name.startswith("_")}
-        if any(isinstance(value, dict) and not value for value in own.values()):
+        if any(isinstance(value, dict) and not value and name[0] != "_" for name, value in vars(module).items()):
             layer: Any = type(module)
             for make in _for_a_device(layer):
                 with torch.no_grad():

@@ -32,6 +32,7 @@ SHORTER = 4
 """The factor by which there may be fewer tokens where a model's code loops over them."""
 
 ATTEMPTS = 30  # for each probe that is wanted
+HOPELESS = 240  # attempts; a model of which none runs by then, as no two of its sizes go together, has no probes
 LONGEST_SITUATION = 40  # attempts; after them the next situation is tried, for this model may not come into that one
 
 
@@ -153,7 +154,7 @@ def probes(space: Space, count: int, *, deepen: bool, seed: int = 1) -> Iterator
     draws = _Draws(space, deepen=deepen, seed=seed)
     found = 0
     for attempt in range(1, ATTEMPTS * count + 1):
-        if found == count:
+        if found == count or (attempt > HOPELESS and not found):
             return
         other = space.subject.with_fields(draws.fields(attempt))
         observations: list[Observation] = []

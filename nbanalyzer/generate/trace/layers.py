@@ -156,20 +156,19 @@ def seen_alike(found: Sequence[Stack], root: Scope) -> list[Stack]:
 
 
 def called_alike(found: Sequence[Stack], whole: Scope, few: Scope | None) -> bool:
-    """Return whether a model of few layers calls what is outside of them as often as the whole model does.
+    """Return whether a model of few layers does what is outside of them as often as the whole model does.
 
-    Some call a module with weights between any two layers. `few` is None if such a model does not run.
+    Some call a module with weights between any two layers, or compute something there. `few` is None if such a model
+    does not run.
     """
     inside = tuple(f"{stack.path}." for stack in found)
 
-    def calls(root: Scope) -> Counter[str]:
-        return Counter(
-            path
-            for path, scope in modules_of(root)
-            if not path.startswith(inside) and scope.module is not None and any(True for _ in scope.module.parameters())
-        )
+    def done(root: Scope) -> Counter[tuple[str, str]]:
+        outside = [(path, scope) for path, scope in modules_of(root) if not path.startswith(inside)]
+        calls = [(path, "") for path, scope in outside if scope.module and any(True for _ in scope.module.parameters())]
+        return Counter((*calls, *((path, one.name) for path, scope in outside for one in scope.own_operations())))
 
-    return few is not None and calls(whole) == calls(few)
+    return few is not None and done(whole) == done(few)
 
 
 def seen_once(found: Sequence[Stack], later: Sequence[Scope]) -> list[Stack]:

@@ -242,7 +242,8 @@ _NORMS: Mapping[str, tuple[int, int]] = {
 
 _COPIES = words(
     "_to_copy append as_strided_scatter cat clone constant_pad_nd contiguous copy copy_ flip im2col reflection_pad1d",
-    "reflection_pad2d repeat repeat_interleave replication_pad2d roll select_scatter slice_scatter stack unfold_copy",
+    "pixel_shuffle pixel_unshuffle reflection_pad2d repeat repeat_interleave replication_pad2d roll select_scatter",
+    "slice_scatter stack unfold_copy",
     "upsample_nearest1d upsample_nearest2d _upsample_nearest_exact2d",
 )
 _SELECTIONS = words(

@@ -92,6 +92,14 @@ class Scope:
             else:
                 yield child
 
+    def own_operations(self) -> Iterator[Operation]:
+        """Yield those outside of the modules that are called inside, in order."""
+        for child in self.children:
+            if isinstance(child, Operation):
+                yield child
+            elif child.module is None:
+                yield from child.own_operations()
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:

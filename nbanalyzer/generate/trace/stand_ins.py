@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 
 from nbanalyzer.generate import hf
-from nbanalyzer.generate.dispatch import storage, tensors_of
+from nbanalyzer.generate.dispatch import replaced, storage, tensors_of
 from nbanalyzer.generate.hf import MASKS
 
 from .recorder import Recorder, line_of_model
@@ -37,17 +37,17 @@ def recording(model: torch.nn.Module) -> Iterator[None]:
     with ExitStack() as stack:
         attention = F.scaled_dot_product_attention
         own = inspect.unwrap(attention)
-        stack.enter_context(_replaced(F, "scaled_dot_product_attention", _fused(attention)))
+        stack.enter_context(replaced(F, "scaled_dot_product_attention", _fused(attention)))
         for name in sorted({type(module).__module__ for module in model.modules()}):
             if not name.startswith("torch.") and name in sys.modules:
                 for attribute, function in _functions(sys.modules[name]):
-                    stack.enter_context(_replaced(sys.modules[name], attribute, _scoped(function)))
+                    stack.enter_context(replaced(sys.modules[name], attribute, _scoped(function)))
                 for attribute in [key for key, value in vars(sys.modules[name]).items() if value is own]:
-                    stack.enter_context(_replaced(sys.modules[name], attribute, F.scaled_dot_product_attention))
+                    stack.enter_context(replaced(sys.modules[name], attribute, F.scaled_dot_product_attention))
         for owner, method in hf.appends():
-            stack.enter_context(_replaced(owner, method, _appending(getattr(owner, method))))
+            stack.enter_context(replaced(owner, method, _appending(getattr(owner, method))))
         # A fused kernel shares grouped keys and values by itself, with a mask or without.
-        stack.enter_context(_replaced(*hf.fused_attention_switch(), lambda *_args: True))
+        stack.enter_context(replaced(*hf.fused_attention_switch(), lambda *_args: True))
         yield
 
 
@@ -58,16 +58,6 @@ def _functions(module: ModuleType) -> list[tuple[str, Callable[..., Any]]]:
         for name, value in vars(module).items()
         if isinstance(value, FunctionType) and value.__module__ in {module.__name__, MASKS}
     ]
-
-
-@contextmanager
-def _replaced(owner: Any, name: str, value: object) -> Iterator[None]:
-    before = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
 
 
 def _fused(attention: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
