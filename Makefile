@@ -54,7 +54,9 @@ lab: $(VENV)/lab
 app: $(VENV)/app
 	JUPYTER_PATH=$(CURDIR)/notebooks/app $(BIN)/voila notebooks/app/whatif.ipynb --template=whatif
 
-test: unit notebooks lint types
+# Notebooks take one processor and so does mypy: they run beside each other.
+test: unit
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target notebooks lint types
 
 # A file of tests stays in one process: what it starts, such as a browser, is started once.
 unit: $(VENV)/test chromium

@@ -51,6 +51,15 @@ SOUNDS: dict[str, dict[str, Any]] = {
             "vocab_size": 120, "max_position_embeddings": 32,
         },
     },
+    "xclip": {  # of each frame's class an embedding, which a tower of frames reads
+        "model_type": "xclip", "architectures": ["XCLIPModel"], "projection_dim": 24, "prompt_num_attention_heads": 4,
+        "vision_config": {**TOWER, "num_frames": 4, "mit_hidden_size": 24, "mit_intermediate_size": 40,
+                          "mit_num_hidden_layers": 2, "mit_num_attention_heads": 4},
+        "text_config": {
+            "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "vocab_size": 120, "max_position_embeddings": 32, "eos_token_id": 2,
+        },
+    },
     "qwen3_asr_wide": {  # a window of its tower that is wider than texts
         **MORE["qwen3_asr"], "audio_config": {**MORE["qwen3_asr"]["audio_config"], "n_window_infer": 800},
     },

@@ -91,6 +91,7 @@ BY_HAND: list[Case] = [
     ("gelu", [tensor(4, 6)], [tensor(4, 6)], {"detail": "tanh"}, (0, 8 * 24, 2 * 24, 2 * 24, 0)),
     ("add", [tensor(2, 6), tensor(1, 6)], [tensor(2, 6)], {"pointwise": True}, (0, 12, 2 * 18, 2 * 12, 0)),
     ("add", [ids(7), ids(1)], [ids(7)], {"pointwise": True}, (0, 0, 8 * 8, 8 * 7, 0)),
+    ("mv", [tensor(3, 4), weight(4)], [tensor(3)], {}, (0, 2 * 3 * 4, 2 * (12 + 4), 2 * 3, 2 * 4)),
     ("pixel_shuffle", [tensor(2, 12, 3, 5)], [tensor(2, 3, 6, 10)], {}, (0, 0, 2 * 360, 2 * 360, 0)),
     ("zeros", [], [tensor(4, 6)], {}, (0, 0, 0, 2 * 24, 0)),
 ]  # fmt: skip

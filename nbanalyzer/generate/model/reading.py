@@ -168,6 +168,6 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     "omniasr": omniasr,
     "clap": clap,
     "pi0": denoised,
-    "videoprism": clips_and_texts,
+    **dict.fromkeys(("videoprism", "xclip"), clips_and_texts),
 }
 """Model type → how models of it read images or sound beside text."""

@@ -61,5 +61,5 @@ def _of_clips(config: Any, *, each: bool) -> Reader:
     return Reader(reads, inputs, draw, reads_text=not each)
 
 
-_AS_PIXELS = frozenset({"videomae", "timesformer", "vivit"})
+_AS_PIXELS = frozenset({"videomae", "timesformer", "vivit", "xclip_vision_model"})
 """Model types whose code calls videos what others call images."""

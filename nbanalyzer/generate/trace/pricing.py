@@ -173,6 +173,8 @@ def _vector(operation: Operation) -> tuple[Amount, ...]:
     if name in _REDUCTIONS:
         per_row = (Amount(_REDUCTIONS[name], out.shape),) if _REDUCTIONS[name] else ()
         return (Amount(1, first.shape), *per_row)
+    if name == "mv":  # a multiply-add for each entry of the matrix; `FlopCounterMode` counts it as no product
+        return (Amount(2, first.shape),)
     if name == "linalg_solve_triangular":  # one multiply-add for each entry of the triangle and column
         return (Amount(1, (*first.shape, operation.inputs[1].shape[-1])),)
     if name in _POOLS:
