@@ -146,6 +146,20 @@ def test_of_stages_as_many_blocks_are_kept_as_show_every_kind() -> None:
     assert depth.with_all_blocks().cut == {}
 
 
+def _stage(width: int, *kinds: int) -> torch.nn.Sequential:
+    """Return blocks that are called one after the other; those of a kind have convolutions of a size."""
+    return torch.nn.Sequential(*(torch.nn.Sequential(torch.nn.Conv2d(width, width, kind)) for kind in kinds))
+
+
+def test_stages_that_are_lists_in_a_list_show_their_blocks() -> None:
+    """As those of timm's MobileNet: no `ModuleList`, and two kinds of blocks that alternate."""
+    model = torch.nn.ModuleDict({"blocks": torch.nn.Sequential(_stage(4, 1, 3, 1, 3, 1), _stage(6, 5, 1, 1))})
+    found = [(stack.path, stack.alike, stack.in_stage) for stack in stacks(model, {})]
+    assert found == [("blocks.0", (0, 1, 0, 1, 0), True), ("blocks.1", (0, 1, 1), True)]
+    several = torch.nn.ModuleDict({"blocks": torch.nn.Sequential(_stage(4, 1, 3), _stage(6, 5, 1))})
+    assert stacks(several, {}) == []  # no block is repeated
+
+
 def _experts(width: int, count: int) -> torch.nn.Module:
     return torch.nn.ModuleDict({"experts": torch.nn.ModuleList(torch.nn.Linear(width, 3) for _ in range(count))})
 

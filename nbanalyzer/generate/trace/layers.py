@@ -87,23 +87,33 @@ class Stack:
 
 
 def stacks(model: torch.nn.Module, config: Mapping[str, Any]) -> list[Stack]:
-    """Return the outermost lists of layers of a model; of stages of different widths, the lists of blocks in them."""
-    lists: dict[str, torch.nn.ModuleList] = {}
+    """Return the outermost lists of layers of a model; of stages of different widths, the lists of blocks in them.
+
+    What is called as one, a `Sequential`, is a list of stages if blocks are found in it, and none of layers.
+    """
+    lists: set[str] = set()
+    found: list[Stack] = []
     for name, module in model.named_modules():
         inside = any(name.startswith(f"{outer}.") for outer in lists)
-        if isinstance(module, torch.nn.ModuleList) and len(module) > 1 and not inside:
-            lists[name] = module
-    found: list[Stack] = []
-    for name, modules in lists.items():
-        layers = tuple(map(facts_of, modules))
-        if blocks := _blocks_of_stages(name, modules, layers):
+        if not isinstance(module, _LISTS) or len(module) < 2 or inside:
+            continue
+        layers = tuple(map(facts_of, module))
+        if blocks := _blocks_of_stages(name, module, layers):
             found += blocks
-        else:
+        elif isinstance(module, torch.nn.ModuleList):
             found.append(Stack(name, _alike(layers, config), layers=layers))
+        else:
+            continue
+        lists.add(name)
     return found
 
 
-def _blocks_of_stages(path: str, stages: torch.nn.ModuleList, facts: Sequence[Facts]) -> list[Stack]:
+_LISTS = (torch.nn.ModuleList, torch.nn.Sequential)
+
+
+def _blocks_of_stages(
+    path: str, stages: torch.nn.ModuleList | torch.nn.Sequential, facts: Sequence[Facts]
+) -> list[Stack]:
     """Return the lists of blocks in stages that repeat a block; none if these are no stages.
 
     No two have parameters of the same sizes, for layers that do are counted themselves; and more than one has such a
@@ -125,9 +135,6 @@ def _blocks_of_stages(path: str, stages: torch.nn.ModuleList, facts: Sequence[Fa
             if len(set(alike)) < len(alike) and all(map(_shapes_of, layers)):
                 found[above] = name, Stack(above, alike, in_stage=True, layers=layers)
     return [stack for name, stack in found.values() if names[name] > 1]
-
-
-_LISTS = (torch.nn.ModuleList, torch.nn.Sequential)
 
 
 def _shapes_of(layer: Facts) -> tuple[Any, ...]:
