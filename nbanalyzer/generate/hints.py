@@ -70,6 +70,7 @@ HALVINGS = (Hint("^block_sizes$", "funnel"),)
 
 CHUNKS = (
     Hint("chunk_size$", "mamba2", ("seq_len", "8")),
+    Hint("^block_size$", "minimax", ("seq_len", "8")),
     Hint("attention_window$", "longformer", ("seq_len", "2")),  # made narrow, for the model needs data
     Hint("attention_window$", "led", ("encoder_len", "2")),
     Hint("^local_radius$", "longt5", ("encoder_len", "2", "(<field> + 1)")),
@@ -82,6 +83,7 @@ large a chunk is, if not as the field says.
 """
 
 _KEPT = ("min({cache_len}, <field> - 1)", "min({cache_len} + {seq_len}, <field> - 1)")
+_IN_BLOCKS = "{seq_len} // <field> * <field> ** 2 + ({seq_len} % <field>) ** 2"
 
 
 def _stages(name: str) -> str:
@@ -140,6 +142,9 @@ EXPRESSIONS = (
     ),
     # The chunks that a scan works in.
     Hint("^(?!attention_).*chunk_size$", "mamba2", ("ceil({seq_len} / <field>)",)),
+    # The blocks that lightning attention works in, and the tokens that those of each see: all of them, in the last one
+    # those that are left.
+    Hint("^block_size$", "minimax", ("ceil({seq_len} / <field>)", _IN_BLOCKS)),
     # The size of a head, where no field states it.
     Hint("heads$", "mobilebert", ("<other> // <field>",), other="bottleneck_size$"),
     Hint("^(?!num_kv_).*heads$", "perceiver", ("<other> // <field>",), other="hidden_size$"),

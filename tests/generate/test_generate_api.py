@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from builders import error_of
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import CONFIG_MAPPING, LlamaConfig, LlamaForCausalLM, PreTrainedConfig, PreTrainedModel
 
 import nbanalyzer
 from nbanalyzer import ModelTemplate, populate
@@ -275,10 +275,19 @@ def test_code_beside_a_config_is_never_run(model_type: str, tmp_path: Path) -> N
     assert not sys.modules.keys() & {"configuration_own", "modeling_own"}
 
 
-def test_a_model_that_transformers_has_with_another_config_is_named() -> None:
-    config = {"model_type": "phi4mm", "architectures": ["Phi4MMForCausalLM"], "auto_map": {"AutoConfig": "own.Own"}}
+@pytest.mark.parametrize(
+    ("model_type", "name", "own"),
+    [
+        ("phi4mm", "Phi4MMForCausalLM", "phi4_multimodal"),
+        ("minimax_m1", "MiniMaxM1ForCausalLM", "minimax"),
+        ("minimax_text_01", "MiniMaxText01ForCausalLM", "minimax"),
+    ],
+)
+def test_a_model_that_transformers_has_with_another_config_is_named(model_type: str, name: str, own: str) -> None:
+    config = {"model_type": model_type, "architectures": [name], "auto_map": {"AutoConfig": "own.Own"}}
     message = error_of(lambda: nbanalyzer.generate(config), ConfigError)
-    assert message.endswith("transformers has the model as 'phi4_multimodal', with a config of its own: give that")
+    assert own in CONFIG_MAPPING
+    assert message.endswith(f"transformers has the model as {own!r}, with a config of its own: give that")
 
 
 def test_what_differs_from_pytorch_is_no_template(

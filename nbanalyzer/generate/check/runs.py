@@ -119,7 +119,8 @@ def measured(
 ) -> Iterator[Measured]:
     """Yield what the oracles see in the runs: FlopCounterMode in all, the trace in some; first the trace of a prefill.
 
-    A run of several tokens after others is left out where the model takes them one by one.
+    A run of several tokens after others is left out where the model takes them one by one; where its eager attention
+    alone refuses them, as that of a model whose first layer keeps no keys, the trace says their FLOPs.
 
     Args:
         subject: the model.
@@ -154,6 +155,9 @@ def measured(
                 try:
                     seen = oracle.flops(step, logits)
                 except UnrunnableError:
+                    if traces and step.cache is not None and step.seq_len > 1:  # it can with fused attention alone
+                        yield Measured(name, run, MATMUL, _traffic(root, again), kept_sizes(again.after))
+                        continue
                     if _is_refused(step):
                         continue
                     raise

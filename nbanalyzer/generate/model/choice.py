@@ -392,5 +392,5 @@ def _unknown(config: Mapping[str, Any], known: Any) -> ConfigError:
     return ConfigError(f"transformers knows no model_type {model_type!r}{hint}")
 
 
-_TAKEN_UP = {"phi4mm": "phi4_multimodal"}
-"""Model type of a repository's own code → transformers' for the model, whose config is not another's in other words."""
+_TAKEN_UP = {"minimax_m1": "minimax", "minimax_text_01": "minimax", "phi4mm": "phi4_multimodal"}
+"""Model types of repositories' own code → transformers' for the model, whose config is not another's in other words."""

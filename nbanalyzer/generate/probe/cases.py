@@ -26,6 +26,7 @@ class Cases:
     Attributes:
         chunk: what attention divides a sequence by: a number or a variable; "" if nothing does.
         chunked: which length it divides.
+        one_by_one: whether after a cache there are no chunks, but a turn of a loop for each token.
         kernels: variables: how many tokens a convolution sees. With fewer, what it keeps is filled up.
         windows: variables: how many tokens attention sees. With as many, its mask is one of a window.
         media: the variable that says how much of images or sound a step reads, "" if that is always the same.
@@ -39,6 +40,7 @@ class Cases:
 
     chunk: str = ""
     chunked: str = "seq_len"
+    one_by_one: bool = False
     kernels: tuple[str, ...] = ()
     windows: tuple[str, ...] = ()
     media: str = ""

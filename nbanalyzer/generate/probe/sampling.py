@@ -237,7 +237,8 @@ class _Draws:
         elif chunk and whole_chunks and self.cases.chunked == "encoder_len":
             read = chunk * chance.randint(1, 4)
         elif chunk and whole_chunks:
-            lengths = (chunk * chance.randint(1, chunks), chunk * chance.randint(1, min(chunks, 3)), 1)
+            after = chance.randint(2, 40) if self.cases.one_by_one else chunk * chance.randint(1, min(chunks, 3))
+            lengths = (chunk * chance.randint(1, chunks), after, 1)
         elif widest > 2 and not whole_chunks:
             lengths = (chance.randint(2, widest - 1), chance.randint(2, 40), 1)
         media, taken = NOTHING, 0

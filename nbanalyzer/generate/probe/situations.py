@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import cycle
 
@@ -45,6 +45,10 @@ def base_runs(
     if chunk and cases.chunked == "encoder_len":
         runs += [(batch, lengths, read) for batch, lengths, _ in tuple(runs) for read in (2 * chunk, 2 * chunk + 5)]
         runs += [(batch, (7, 1), chunk) for batch in (1, 3)]
+    elif chunk and cases.one_by_one:
+        runs[0] = (3, (2 * chunk + 5, 5, 1), 13)
+        runs += [(3, (2 * chunk, 7), 13), (1, (2 * chunk,), 9), (1, (2 * chunk + 5, chunk + 5), 9)]
+        runs += [(3, (7, 9), 13), (1, (chunk, chunk), 9), (3, (chunk,), 9)]
     elif chunk:
         runs[0] = (3, (2 * chunk + 5, 5, 1), 13)
         runs += [(3, (2 * chunk, 2 * chunk), 13), (1, (2 * chunk,), 9), (1, (2 * chunk + 5, 2 * chunk + 5), 9)]
@@ -140,7 +144,8 @@ def cases_of(subject: Subject, depth: Depth, *, has_encoder: bool) -> Cases:
     pools = tuple(name for name in values_of(subject) if any(hint.matches(name) for hint in hints.POOLS))
     for chunked in ("seq_len", "encoder_len") if has_encoder else ("seq_len",):
         if chunk := chunk_of(subject, depth, chunked, windows):
-            return Cases(chunk, chunked, kernels, windows, media, others, pools=pools)
+            turns = chunked == "seq_len" and _goes_on_one_by_one(subject, depth)
+            return Cases(chunk, chunked, turns, kernels, windows, media, others, pools=pools)
     return Cases(kernels=kernels, windows=windows, media=media, others=others, pools=pools)
 
 
@@ -188,7 +193,8 @@ def _windows(subject: Subject, depth: Depth) -> tuple[str, ...]:
 def chunk_of(subject: Subject, depth: Depth, chunked: str = "seq_len", windows: Sequence[str] = ()) -> str:
     """Return what attention divides a sequence by, as a number or a variable: "" if nothing does.
 
-    It is seen by what several chunks need and one does not, or whole ones and parts. The length `chunked` is tried:
+    It is seen by what several chunks need and one does not, or whole ones and parts; or by a loop over them, which has
+    a turn more where one more is begun, and not for each token. The length `chunked` is tried:
     that of new tokens, by what a linear attention works in, or that of the encoder's text. What is beyond one of the
     `windows` does something else for that reason, and is compared with what is beyond it, too.
     """
@@ -202,15 +208,33 @@ def chunk_of(subject: Subject, depth: Depth, chunked: str = "seq_len", windows: 
         for said in ("".join(hint.says[2:] or ("<field>",)).replace("<field>", f"{{{field}}}"),)
     }
     sizes |= {hint.name: size for hint, size in rows if hint.name.isdigit()}
+
+    def seen(length: int) -> Observation:
+        new, read = (7, length) if chunked == "encoder_len" else (length, 7)
+        return observe(subject, depth, 1, (new,), read, real=True)[0]
+
     for text, size in sizes.items():
-        structures: set[Hashable] = set()
+        runs: list[Observation] = []
         with suppress(UnrunnableError):  # a table of positions may be shorter
-            for length in chunk_lengths(size, [known[name] for name in windows]):
-                new, read = (7, length) if chunked == "encoder_len" else (length, 7)
-                structures.add(structure(observe(subject, depth, 1, (new,), read, real=True)[0]))
-        if len(structures) > 1:
+            lengths = chunk_lengths(size, [known[name] for name in windows])
+            runs += map(seen, lengths)
+            if len(turns := {_turns(run) for run in runs[-2:]}) == 2 and _turns(seen(lengths[-1] + 1)) in turns:
+                return text
+        if len({structure(run) for run in runs}) > 1:
             return text
     return ""
+
+
+def _goes_on_one_by_one(subject: Subject, depth: Depth) -> bool:
+    """Return whether a step after a cache has a turn of a loop for each token."""
+    steps = observe(subject, depth, 1, (7, 3, 4, 5), 7, real=True)[1:]
+    few, more, most = map(_turns, steps) if len(steps) == 3 else (0, 0, 0)
+    return few < more < most
+
+
+def _turns(run: Observation) -> int:
+    """Return how many operations are run, those of each turn of a loop."""
+    return sum(1 for _ in run.root.operations())
 
 
 def chunk_lengths(chunk: int, windows: Sequence[int]) -> tuple[int, ...]:
