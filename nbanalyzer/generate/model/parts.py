@@ -15,7 +15,7 @@ def own_part(config: Any, name: str) -> dict[str, Any]:
     Canary's encoder hears 128 bands of sound, for example, and one of the encoder's class 80. Lists of layers, which
     follow from the number of them, are not among them.
     """
-    part = getattr(config, name, None)
+    part: Any = getattr(config, name, None)
     if not hasattr(part, "to_dict"):
         return {}
     own, usual = (essential(one.to_dict()) for one in (part, type(part)()))
