@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from recordings import VIDEOS
+from transformers import CanaryConfig
 from wholes import LLAVA, MORE, QWEN2_5, SMALL, VIT
 
 import nbanalyzer
@@ -168,3 +169,12 @@ def test_a_window_of_a_tower_is_none_of_the_text() -> None:
     assert window.matches("sliding_window")
     assert not window.matches("audio_n_window_infer")
     assert not window.matches("vision_window_size")
+
+
+def test_a_part_of_which_nothing_is_stated_is_the_wholes_own() -> None:
+    """Canary's encoder hears 128 bands of sound; an encoder of its class, of which one field is stated, hears 80."""
+    encoder = CanaryConfig().encoder_config
+    assert encoder.num_mel_bins != type(encoder)().num_mel_bins
+    subject = Subject.of({"model_type": "canary", "architectures": ["CanaryForConditionalGeneration"]})
+    few = subject.with_fields({"encoder_config.num_hidden_layers": 1}).hf_config().encoder_config
+    assert (few.num_hidden_layers, few.num_mel_bins) == (1, encoder.num_mel_bins)

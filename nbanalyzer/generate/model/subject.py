@@ -32,6 +32,7 @@ from .demands import TAKEN, attends_eagerly, convert, instead_of, keeps_if_told,
 from .host import Host
 from .masks import goes_through_masks
 from .outputs import complete_outputs
+from .parts import own_part
 from .reader import Reader, floats
 from .reading import reader_of
 from .refusals import refused
@@ -83,9 +84,15 @@ class Subject(Choice):
         return cls(**vars(choose(config, kind)))
 
     def with_fields(self, fields: Mapping[str, Any]) -> Subject:
-        """Return the subject with other config fields; a dot in a name leads into a nested part."""
+        """Return the subject with other config fields; a dot in a name leads into a nested part.
+
+        A part of which nothing is stated keeps what the whole's class says of it.
+        """
         config = dict(self.config)
         for name, value in fields.items():
+            outer, _, inner = name.partition(".")
+            if inner and config.get(outer) is None:
+                config[outer] = own_part(self.hf_config(), outer)
             put(config, name, value)
         return replace(self, config=config, given=None)
 
