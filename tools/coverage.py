@@ -164,7 +164,7 @@ def shallow(case: Case) -> Subject:
 
     Of a multimodal model it is the text part. A BERT as a causal model is a decoder: only so does it keep a cache.
     """
-    from nbanalyzer.generate.trace.layers import shallow as with_few_layers
+    from nbanalyzer.generate.trace.depth import shallow as with_few_layers
 
     subject = Subject.of({"model_type": case.model_type, **VALID.get(case.model_type, {})}, case.kind)
     config = subject.hf_config()

@@ -18,7 +18,8 @@ from nbanalyzer.generate.model.subject import Subject
 from nbanalyzer.generate.probe.fields import says_which_layer
 from nbanalyzer.generate.probe.observation import observe, structure, values_of
 from nbanalyzer.generate.probe.sampling import sizes_seen, varied
-from nbanalyzer.generate.trace.layers import Depth, count_fields, depth_of, seen_alike, signatures, stacks
+from nbanalyzer.generate.trace.depth import Depth, count_fields, depth_of
+from nbanalyzer.generate.trace.layers import seen_alike, signatures, stacks
 from nbanalyzer.generate.trace.recorder import seldom_collected, trace
 from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.templates.config import extract_model_params

@@ -27,7 +27,8 @@ from nbanalyzer.generate.model.subject import Subject
 from nbanalyzer.generate.probe.fields import candidates
 from nbanalyzer.generate.probe.sampling import varied
 from nbanalyzer.generate.probe.situations import media_of
-from nbanalyzer.generate.trace.layers import Depth, count_fields, depth_of, seen_alike, stacks
+from nbanalyzer.generate.trace.depth import Depth, count_fields, depth_of
+from nbanalyzer.generate.trace.layers import seen_alike, stacks
 from nbanalyzer.generate.trace.recorder import seldom_collected, trace
 from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.generate.write.template import stated

@@ -250,7 +250,7 @@ def try_whole(whole: Whole, model_type: str) -> tuple[Outcome, str]:
     """Return what comes of a type, and why."""
     from nbanalyzer.generate.check.equality import MismatchError, checked
     from nbanalyzer.generate.model.subject import UnrunnableError
-    from nbanalyzer.generate.trace.layers import shallow
+    from nbanalyzer.generate.trace.depth import shallow
     from nbanalyzer.generate.write.template import GapError, build_template
 
     name = classes(whole)[model_type]

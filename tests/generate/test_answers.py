@@ -15,7 +15,7 @@ from nbanalyzer.generate.model.meta import Answers
 from nbanalyzer.generate.model.subject import Subject
 from nbanalyzer.generate.model.tables import unfilled
 from nbanalyzer.generate.probe import sampling
-from nbanalyzer.generate.trace.layers import Depth
+from nbanalyzer.generate.trace.depth import Depth
 
 GPT2 = {"model_type": "gpt2", "n_embd": 32, "n_head": 2, "n_layer": 2, "vocab_size": 99}
 MAMBA = {"model_type": "mamba", "hidden_size": 32, "state_size": 4, "num_hidden_layers": 2, "vocab_size": 99}

@@ -13,7 +13,7 @@ import nbanalyzer
 from nbanalyzer import populate
 from nbanalyzer.generate.model.subject import Subject
 from nbanalyzer.generate.probe.situations import cases_of
-from nbanalyzer.generate.trace.layers import Depth
+from nbanalyzer.generate.trace.depth import Depth
 
 BLOCK, HEADS, HEAD, LINEAR = 16, 4, 24, 3
 CONFIG: dict[str, Any] = {

@@ -27,7 +27,8 @@ from nbanalyzer.generate.probe import situations
 from nbanalyzer.generate.probe.cases import Cases
 from nbanalyzer.generate.probe.fields import candidates
 from nbanalyzer.generate.probe.observation import observe, values_of
-from nbanalyzer.generate.trace.layers import Depth, Stack
+from nbanalyzer.generate.trace.depth import Depth
+from nbanalyzer.generate.trace.layers import Stack
 from nbanalyzer.generate.trace.pricing import flat, work
 from nbanalyzer.generate.trace.recorder import trace
 from nbanalyzer.generate.trace.scope import Operand, Operation, Scope

@@ -11,7 +11,8 @@ from nbanalyzer.errors import InputError, NBAnalyzerError
 from nbanalyzer.generate.check.oracle import parameters
 from nbanalyzer.generate.model.subject import Subject
 from nbanalyzer.generate.probe.fields import candidates
-from nbanalyzer.generate.trace.layers import count_fields, stacks
+from nbanalyzer.generate.trace.depth import count_fields
+from nbanalyzer.generate.trace.layers import stacks
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.config import extract_model_params
 

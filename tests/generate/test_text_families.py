@@ -11,8 +11,13 @@ import nbanalyzer
 from nbanalyzer import populate
 from nbanalyzer.errors import ConfigError
 from nbanalyzer.generate.model.meta import answer
+from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.generate.trace.depth import depth_of
+from nbanalyzer.generate.trace.layers import seen_alike, stacks
 from nbanalyzer.generate.trace.pricing import Amount, work
+from nbanalyzer.generate.trace.recorder import trace
 from nbanalyzer.generate.trace.scope import Operand, Operation
+from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.generate.trace.tensors import leaves
 
 pytestmark = pytest.mark.pytorch
@@ -102,3 +107,25 @@ def test_a_sequence_is_filled_up_to_the_chunks_of_both_kinds_of_attention() -> N
         head = 2 * 32 * 100  # of both halves of a reversible layer, without what was filled up
         found = populate(template, batch_size=batch, seq_len=tokens).totals["matmul_flops"]
         assert found == 2 * batch * (filled * each + tokens * head), tokens
+
+
+def test_layers_that_are_not_run_stay_where_a_model_is_made_shallow() -> None:
+    """Given a text, Seamless's layers for speech are weights alone, which all are to be counted."""
+    sizes = {
+        **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim", "speech_encoder_intermediate_size"), 80),
+        **dict.fromkeys(("encoder_layers", "decoder_layers", "speech_encoder_layers"), 3),
+        **{
+            f"{name}_attention_heads": 4
+            for name in ("encoder", "decoder", "speech_encoder", "t2u_encoder", "t2u_decoder")
+        },
+    }
+    subject = Subject.of(
+        {
+            "model_type": "seamless_m4t_v2", "architectures": ["SeamlessM4Tv2Model"], "hidden_size": 48, "vocab_size": 120,
+            "unit_embed_dim": 24, "upsample_initial_channel": 64, **sizes,
+        }
+    )  # fmt: skip
+    model, fields = subject.build(), subject.fields()
+    with recording(model):
+        found = seen_alike(stacks(model, fields), trace(next(subject.steps(model, 2, (5,), 7))))
+    assert depth_of(subject, found, fields).config() == {"encoder_layers": 1, "decoder_layers": 1}

@@ -16,7 +16,8 @@ import nbanalyzer
 from nbanalyzer.generate.check import oracle
 from nbanalyzer.generate.model import towers
 from nbanalyzer.generate.model.subject import Subject
-from nbanalyzer.generate.trace.layers import shallow, stacks
+from nbanalyzer.generate.trace.depth import shallow
+from nbanalyzer.generate.trace.layers import stacks
 from nbanalyzer.templates.media import RULES, Media, positions_of
 from nbanalyzer.templates.template import Composite, Kernel
 from nbanalyzer.templates.tiles import SEARCHES

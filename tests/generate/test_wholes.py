@@ -26,7 +26,8 @@ from nbanalyzer.generate.check.comparison import comparisons
 from nbanalyzer.generate.check.media import in_run
 from nbanalyzer.generate.deadline import VARIABLE
 from nbanalyzer.generate.model.subject import Subject, UnrunnableError
-from nbanalyzer.generate.trace.layers import count_fields, shallow, stacks
+from nbanalyzer.generate.trace.depth import count_fields, shallow
+from nbanalyzer.generate.trace.layers import stacks
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.media import positions_of
 

@@ -24,7 +24,8 @@ from nbanalyzer.generate.dispatch import hooked, is_made_of_others, packet_of, u
 from nbanalyzer.generate.hf import MASKS
 from nbanalyzer.generate.model.meta import Answers, answer
 from nbanalyzer.generate.model.subject import Step, Subject, UnrunnableError
-from nbanalyzer.generate.trace.layers import Depth, attends_fused, seen_alike, stacks
+from nbanalyzer.generate.trace.depth import Depth
+from nbanalyzer.generate.trace.layers import attends_fused, seen_alike, stacks
 from nbanalyzer.generate.trace.pricing import Amount, total, work
 from nbanalyzer.generate.trace.recorder import trace
 from nbanalyzer.generate.trace.scope import Operation, Scope

@@ -19,7 +19,7 @@ from nbanalyzer.generate.model.subject import NeedsDataError, Subject
 from nbanalyzer.generate.probe.observation import values_of
 from nbanalyzer.generate.probe.sampling import probes, space_of
 from nbanalyzer.generate.probe.tiny import restored, tiny
-from nbanalyzer.generate.trace.layers import Depth, shallow
+from nbanalyzer.generate.trace.depth import Depth, shallow
 from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.templates.config import extract_model_params
 from nbanalyzer.templates.expansion import with_variants

@@ -16,7 +16,8 @@ from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.formulas.formula import Formula, build, constant, variable
 from nbanalyzer.generate.model.subject import Subject
 from nbanalyzer.generate.probe.observation import values_of
-from nbanalyzer.generate.trace.layers import COUNTS, Stack, count_fields, facts_of, signatures
+from nbanalyzer.generate.trace.depth import COUNTS, count_fields
+from nbanalyzer.generate.trace.layers import Stack, facts_of, signatures
 from nbanalyzer.progress import tell
 
 __all__ = ["counts"]

@@ -13,7 +13,7 @@ from nbanalyzer.formulas.formula import parse
 from nbanalyzer.generate.hf import MASKS
 from nbanalyzer.generate.model.routing import expert_names, experts_in
 from nbanalyzer.generate.model.subject import NOTHING, Subject, UnrunnableError
-from nbanalyzer.generate.trace.layers import Depth
+from nbanalyzer.generate.trace.depth import Depth
 from nbanalyzer.generate.trace.recorder import trace
 from nbanalyzer.generate.trace.scope import Kept, Operand, Scope
 from nbanalyzer.generate.trace.tensors import kept

@@ -18,7 +18,7 @@ from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.generate import hints
 from nbanalyzer.generate.model.subject import NOTHING, Subject
-from nbanalyzer.generate.trace.layers import Depth
+from nbanalyzer.generate.trace.depth import Depth
 from nbanalyzer.progress import part_of, tell
 
 from .cases import PLAIN, Cases

@@ -11,7 +11,7 @@ from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.formulas.formula import parse
 from nbanalyzer.generate import hints
 from nbanalyzer.generate.model.subject import NOTHING, Subject, UnrunnableError
-from nbanalyzer.generate.trace.layers import Depth
+from nbanalyzer.generate.trace.depth import Depth
 from nbanalyzer.progress import tell
 from nbanalyzer.templates.media import Media, positions_of
 

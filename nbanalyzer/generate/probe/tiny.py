@@ -15,7 +15,7 @@ from itertools import zip_longest
 from nbanalyzer.errors import NBAnalyzerError
 from nbanalyzer.generate.model.data import ALIKE, LARGEST
 from nbanalyzer.generate.model.subject import NeedsDataError, Subject
-from nbanalyzer.generate.trace.layers import Depth, shallow
+from nbanalyzer.generate.trace.depth import Depth, shallow
 from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.progress import tell
 

@@ -25,7 +25,8 @@ from nbanalyzer.generate.probe.observation import Observation, read_values, valu
 from nbanalyzer.generate.probe.sampling import Space, probes, space_of
 from nbanalyzer.generate.probe.situations import PLAIN_RUNS, base_runs, cases_of, media_of, with_room
 from nbanalyzer.generate.probe.tiny import require_determined, tiny
-from nbanalyzer.generate.trace.layers import Depth, Stack, called_alike, depth_of, seen_alike, seen_once, stacks
+from nbanalyzer.generate.trace.depth import Depth, depth_of
+from nbanalyzer.generate.trace.layers import Stack, called_alike, seen_alike, seen_once, stacks
 from nbanalyzer.generate.trace.recorder import seldom_collected, trace
 from nbanalyzer.generate.trace.scope import Scope
 from nbanalyzer.generate.trace.stand_ins import recording
