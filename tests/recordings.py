@@ -60,6 +60,10 @@ SOUNDS: dict[str, dict[str, Any]] = {
             "vocab_size": 120, "max_position_embeddings": 32, "eos_token_id": 2,
         },
     },
+    "voice": {  # who speaks: convolutions over what an encoder of sound gives
+        **SOUND, "model_type": "wav2vec2", "architectures": ["Wav2Vec2ForXVector"], "tdnn_dim": [16, 16, 16, 16, 24],
+        "xvector_output_dim": 20,
+    },
     "qwen3_asr_wide": {  # a window of its tower that is wider than texts
         **MORE["qwen3_asr"], "audio_config": {**MORE["qwen3_asr"]["audio_config"], "n_window_infer": 800},
     },

@@ -134,7 +134,10 @@ def test_all_that_is_counted_holds_at_sizes_that_no_probe_had(family: str, monke
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "family", ["blip2_t5", "trocr", "layoutlmv3", "clipseg", "pi0", pytest.param("xclip", marks=pytest.mark.long)]
+    "family",
+    marked(
+        ("blip2_t5", "trocr", "layoutlmv3", "clipseg", "pi0", "xclip", "voice"), ("layoutlmv3", "pi0"), pytest.mark.long
+    ),
 )
 def test_beside_a_prompt_or_before_a_decoder_all_that_is_counted_is_equal(family: str) -> None:
     """FLOPs, traffic and what is kept, by the check that every template has to pass."""

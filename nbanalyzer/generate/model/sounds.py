@@ -59,6 +59,9 @@ def waves(config: Any) -> Reader:
     steps = _STEPS.get(config.model_type) or tuple((kernel, stride, 0) for kernel, stride in stated)
     if steps and getattr(own, "add_adapter", False):
         steps += ((own.adapter_kernel_size, own.adapter_stride, 1),) * own.num_adapter_layers
+    if any(name.endswith("ForXVector") for name in config.architectures or ()):  # a voice's, by convolutions of its own
+        each = zip(own.tdnn_kernel, own.tdnn_dilation, strict=True)
+        steps += tuple(((kernel - 1) * dilation + 1, 1, 0) for kernel, dilation in each)
     frame = steps[0][1] if steps and steps[0][0] == steps[0][1] else 1
     filled = {"audio_filled": f"ceil({{audio_samples}} / {frame}) * {frame}"} if frame > 1 else {}
     variables = {**filled, **_lengths("audio_filled" if filled else "audio_samples", steps)}

@@ -8,7 +8,7 @@ from typing import Any
 
 from nbanalyzer.formulas.variables import VARIABLES
 from nbanalyzer.generate.model.subject import Subject
-from nbanalyzer.templates.config_files import look, media_fields, same_for_all, text_part
+from nbanalyzer.templates.config_files import MEDIA_PARTS, look, media_fields, same_for_all, text_part
 from nbanalyzer.templates.families import FAMILIES, canonical_name, says_no_size
 
 from .observation import values_of
@@ -24,8 +24,9 @@ def candidates(subject: Subject) -> dict[str, int]:
         found |= dict(_beside(config))
         found = {name: value for name, value in found.items() if last(name) not in subject.reader.held}
     found |= dict(_of_family(config))
-    # What a class reads and does not keep under any name, such as the heads of some layers.
-    kept = {canonical_name(name) for name in (*config, *map(last, found))}
+    # What a class reads and does not keep under any name, such as the heads of some layers; a tower's may be called so.
+    own = (last(name) for name in found if name.partition(".")[0] not in MEDIA_PARTS)
+    kept = {canonical_name(name) for name in (*config, *own)}
     stated = {name: value for name, value in _integers(subject.config) if last(name) in _NAMED}
     found |= {name: value for name, value in stated.items() if canonical_name(last(name)) not in kept}
     # What is null follows from others; stated, it can be told from them.
