@@ -70,7 +70,7 @@ HALVINGS = (Hint("^block_sizes$", "funnel"),)
 
 CHUNKS = (
     Hint("chunk_size$", "mamba2", ("seq_len", "8")),
-    Hint("^block_size$", "minimax", ("seq_len", "8")),
+    Hint("^block_size$", "minimax", ("seq_len", "8"), other="^linear_attn_alpha_factor$"),  # BigBird's is none
     Hint("attention_window$", "longformer", ("seq_len", "2")),  # made narrow, for the model needs data
     Hint("attention_window$", "led", ("encoder_len", "2")),
     Hint("^local_radius$", "longt5", ("encoder_len", "2", "(<field> + 1)")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import cycle
@@ -199,7 +200,12 @@ def chunk_of(subject: Subject, depth: Depth, chunked: str = "seq_len", windows: 
     `windows` does something else for that reason, and is compared with what is beyond it, too.
     """
     known = values_of(subject)
-    rows = [(hint, int(hint.says[1])) for hint in hints.CHUNKS if hint.says[0] == chunked]
+    stated = [*map(last, subject.fields())]
+    rows = [
+        (hint, int(hint.says[1]))
+        for hint in hints.CHUNKS
+        if hint.says[0] == chunked and any(re.search(hint.other, field) for field in stated)
+    ]
     sizes = {
         said: int(parse(said).evaluate(known))
         for field, size in ((last(name), size) for name, size in candidates(subject).items())
@@ -218,7 +224,8 @@ def chunk_of(subject: Subject, depth: Depth, chunked: str = "seq_len", windows: 
         with suppress(UnrunnableError):  # a table of positions may be shorter
             lengths = chunk_lengths(size, [known[name] for name in windows])
             runs += map(seen, lengths)
-            if len(turns := {_turns(run) for run in runs[-2:]}) == 2 and _turns(seen(lengths[-1] + 1)) in turns:
+            turns = {_turns(run) for run in runs[-2:]} if not text.isdigit() else set()
+            if len(turns) == 2 and _turns(seen(lengths[-1] + 1)) in turns:
                 return text
         if len({structure(run) for run in runs}) > 1:
             return text
