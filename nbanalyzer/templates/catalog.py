@@ -20,7 +20,7 @@ from nbanalyzer.errors import ConfigError, TemplateError, UnknownNameError, near
 from nbanalyzer.files import decode, read_file
 
 from .artifacts import in_place_of_config, kind_of_file
-from .config_files import CONFIG, brought_along, read_config
+from .config_files import CONFIG, brought_along, read_config, text_fields
 from .expansion import expand
 from .library import folder
 from .spelling import begun, is_variant, meant
@@ -294,6 +294,10 @@ def _unfit(base: ModelTemplate, config: Mapping[str, Any]) -> list[Difference]:
         return [Difference("architectures", stated, [base.architecture])]
     if own := brought_along(config):
         return [Difference("auto_map", own, base.architecture)]
+    text = text_fields(config)
+    kinds, layers = text.get("layer_types"), text.get("num_hidden_layers")
+    if isinstance(kinds, list) and isinstance(layers, int) and len(kinds) != layers:
+        return [Difference("num_hidden_layers", layers, f"as many as layer_types has: {len(kinds)}")]
     return differences(base, config)
 
 
