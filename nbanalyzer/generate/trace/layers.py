@@ -161,7 +161,8 @@ def called_alike(found: Sequence[Stack], whole: Scope, few: Scope | None) -> boo
 
     def done(root: Scope) -> Counter[tuple[str, str]]:
         outside = [(path, scope) for path, scope in modules_of(root) if not path.startswith(inside)]
-        calls = [(path, "") for path, scope in outside if scope.module and any(True for _ in scope.module.parameters())]
+        modules = [(path, scope.module) for path, scope in outside if scope.module is not None]
+        calls = [(path, "") for path, module in modules if any(True for _ in module.parameters())]
         return Counter((*calls, *((path, one.name) for path, scope in outside for one in scope.own_operations())))
 
     return few is not None and done(whole) == done(few)
@@ -256,6 +257,3 @@ def _alike(layers: Sequence[Facts], config: Mapping[str, Any]) -> tuple[int, ...
 def ascends(values: Sequence[Any]) -> bool:
     """Return whether every value is an integer, and more than the one before."""
     return all(type(value) is int for value in values) and all(left < right for left, right in pairwise(values))
-
-
-# ---- fewer layers
