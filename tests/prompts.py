@@ -24,6 +24,14 @@ PROMPTS: dict[str, dict[str, Any]] = {
         "model_type": "clipseg", "architectures": ["CLIPSegForImageSegmentation"], "projection_dim": 24,
         "text_config": {**TEXT, "eos_token_id": 2}, "vision_config": TOWER, "extract_layers": [0, 1], "reduce_dim": 16,
     },
+    "blip_asked": {  # for each image, a question and the first token of an answer
+        "model_type": "blip", "architectures": ["BlipForQuestionAnswering"], "vision_config": TOWER,
+        "text_config": {
+            "hidden_size": 48, "encoder_hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "intermediate_size": 80, "vocab_size": 120, "max_position_embeddings": 512, "bos_token_id": 1,
+            "sep_token_id": 2, "pad_token_id": 0,
+        },
+    },
     "layoutlmv3": {  # not in a prompt: a page's words and its image, which attend to each other
         "model_type": "layoutlmv3", "architectures": ["LayoutLMv3Model"], "hidden_size": 48, "num_hidden_layers": 3,
         "num_attention_heads": 4, "intermediate_size": 80, "coordinate_size": 8, "shape_size": 8, "input_size": 56,

@@ -49,7 +49,7 @@ LATER = {**NEWEST, **TILINGS, **TOWERS, **SOUNDS, **DOCUMENTS}
 READ = {**MORE, **PROMPTS, **LATER}
 EVERY = {**SMALL, **READ}
 IN_PROMPT = tuple(name for name, config in EVERY.items() if "text_config" in config and "clip" not in name)
-_ONE_EACH = {"siglip", "blip-2", "blip2_t5", "instructblip", "instructblipvideo"}
+_ONE_EACH = {"siglip", "blip-2", "blip_asked", "blip2_t5", "instructblip", "instructblipvideo"}
 _ONE_PASS = {"diffusion_gemma"}  # no step goes on from another
 IN_PROMPT = tuple(name for name in IN_PROMPT if name not in _ONE_EACH | _ONE_PASS)
 IN_PROMPT += (
@@ -136,7 +136,9 @@ def test_all_that_is_counted_holds_at_sizes_that_no_probe_had(family: str, monke
 @pytest.mark.parametrize(
     "family",
     marked(
-        ("blip2_t5", "trocr", "layoutlmv3", "clipseg", "pi0", "xclip", "voice"), ("layoutlmv3", "pi0"), pytest.mark.long
+        ("blip2_t5", "trocr", "layoutlmv3", "clipseg", "blip_asked", "pi0", "xclip", "voice"),
+        ("layoutlmv3", "pi0"),
+        pytest.mark.long,
     ),
 )
 def test_beside_a_prompt_or_before_a_decoder_all_that_is_counted_is_equal(family: str) -> None:

@@ -16,8 +16,8 @@ from nbanalyzer.templates.template import Reads
 from .reader import Reader
 
 __all__ = [
-    "and_texts", "beside_text", "deepest", "document", "for_task", "images", "of_one_size", "one_size", "paired",
-    "pixels", "sides_of", "squares", "under_mask", "vision_of",
+    "and_texts", "answered", "beside_text", "deepest", "document", "for_task", "images", "of_one_size", "one_size",
+    "paired", "pixels", "sides_of", "squares", "under_mask", "vision_of",
 ]  # fmt: skip
 
 USUAL = 224
@@ -46,6 +46,15 @@ def for_task(config: Any) -> Reader:
 def beside_text(config: Any) -> Reader:
     """Return the reader of an encoder whose sequences are an image and a text each."""
     return Reader(_reads(config, each=True), pixels, of_one_size(config), reads_text=True)
+
+
+def answered(config: Any) -> Reader:
+    """Return the same of an encoder with a decoder, which begins its answer with one token: BLIP that is asked."""
+
+    def inputs(step: Any) -> dict[str, Any]:
+        return {**pixels(step), "decoder_input_ids": step.tokens(1)}
+
+    return replace(beside_text(config), inputs=inputs)
 
 
 def under_mask(config: Any) -> Reader:

@@ -17,7 +17,7 @@ from .crops import phi4
 from .crossings import gated
 from .denoising import blocks, denoised
 from .documents import deepseek_ocr2, formulas, kosmos2_5, paged, pix2struct, unlimited_ocr
-from .encoders import and_texts, beside_text, document, for_task, images, paired, under_mask
+from .encoders import and_texts, answered, beside_text, document, for_task, images, paired, under_mask
 from .grids import ernie_vl, fuyu, hunyuan_vl, on_grid, packed, pixtral, qwen3_vl, qwen4, video_llama_3
 from .hearing import framed_and_unified, gemma4_and_sound, qwen2_5_omni, qwen3_omni
 from .patches import codes, enlarged, rowed, unscaled, windowed, with_class
@@ -85,6 +85,7 @@ _TOWERS: Mapping[str, Callable[[Any], Reader | None]] = {
 
 _CLASSES: Mapping[str, Callable[[Any], Reader | None]] = {
     "Blip2ForImageTextRetrieval": matched,
+    "BlipForQuestionAnswering": answered,
     "CLIPSegForImageSegmentation": beside_text,
 }
 """Class of models → how it reads images, where others of its model type read them otherwise."""
