@@ -244,12 +244,17 @@ def for_config(config: Mapping[str, Any], where: str = "config") -> ModelTemplat
     """Return the shipped template that is valid for the config, with this config.
 
     Raises:
-        ConfigError: none is; the message names the field that differs from the nearest one's.
+        ConfigError: none is; the message names the field that differs from the nearest one's. Or it has not as many
+            kinds of layers as layers.
 
     """
     model_type = config.get("model_type")
     if not isinstance(model_type, str | None):
         raise ConfigError(f"model_type is {quote(model_type)}: a name is needed", where)
+    text = text_fields(config)
+    kinds, layers = text.get("layer_types"), text.get("num_hidden_layers")
+    if isinstance(kinds, list) and isinstance(layers, int) and len(kinds) != layers:
+        raise ConfigError(f"contradicts itself: num_hidden_layers is {layers}, layer_types has {len(kinds)}", where)
     alike = [name for name in names() if _file(name).config.get("model_type") == model_type]
     # Templates with kernels of their own first, as those that extend them add only a config; for a config that states
     # no architecture, that of another such one before an encoder alone.
@@ -294,10 +299,6 @@ def _unfit(base: ModelTemplate, config: Mapping[str, Any]) -> list[Difference]:
         return [Difference("architectures", stated, [base.architecture])]
     if own := brought_along(config):
         return [Difference("auto_map", own, base.architecture)]
-    text = text_fields(config)
-    kinds, layers = text.get("layer_types"), text.get("num_hidden_layers")
-    if isinstance(kinds, list) and isinstance(layers, int) and len(kinds) != layers:
-        return [Difference("num_hidden_layers", layers, f"as many as layer_types has: {len(kinds)}")]
     return differences(base, config)
 
 
