@@ -186,7 +186,7 @@ def test_each_rule_takes_what_the_modules_say(model: str) -> None:
             assert found[rule] == expected[rule], rule
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_families_are_left_out_of_no_rule_without_need() -> None:
     """All that is named is there, and of many models every rule is counted."""
     families = {family(model) for model in MODELS}

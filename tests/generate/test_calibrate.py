@@ -205,6 +205,7 @@ class Held:
     """A result, or data, of which a test sees whether somebody still has it."""
 
 
+@pytest.mark.long
 def test_what_a_graph_reads_and_writes_stays_as_long_as_it_is_replayed() -> None:
     """Its addresses are in the graph: whatever else came there would be read, or be overwritten."""
     alive: list[weakref.ref[Held]] = []

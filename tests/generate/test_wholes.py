@@ -35,15 +35,8 @@ SIZES = ("112x168", "300x500", "60x500")
 """On a canvas, off it, and a strip."""
 
 QUICK = ("llava_next", "internvl")
-MANY = (
-    "llava_next",
-    "internvl",
-    "mllama",
-    "qwen2_5_vl",
-    "pixtral",
-    "voxtral",
-)
-"""Ways to read, those that take twenty seconds left out: they and the others are asked by `make long`."""
+MANY = ("llava_next", "mllama", "pixtral", "voxtral")
+"""Ways to read: tiles, beside the text, on a grid, and sound. All others are asked by `make long`."""
 
 LATER = {**NEWEST, **TILINGS, **TOWERS, **SOUNDS, **DOCUMENTS}
 READ = {**MORE, **PROMPTS, **LATER}

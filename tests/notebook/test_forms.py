@@ -1126,7 +1126,7 @@ def cell(shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch) -> Callable[[
     return begins
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_running_a_cell_again_leaks_nothing(cell: Callable[[str], None]) -> None:
     def run(*, everything: bool) -> None:
         cell("a")

@@ -128,7 +128,7 @@ def test_a_sweep_of_passes_is_its_points(
     agrees(found, lambda model, metric, **run: of_pass(model, metric, CARD, **run), model, **fixed)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @FEW
 @given(batch_size=values(), seq_len=values(), cache_len=values(0), encoder_len=st.none() | values())
 def test_an_encoder_reads_what_it_is_given_or_what_the_decoder_has_seen(

@@ -34,8 +34,8 @@ class Gap(Exception):  # noqa: N818 - becomes a GapError, unless more probes clo
         self.path, self.what, self.values, self.final = path, what, tuple(values), final
 
     def __str__(self) -> str:
-        shown = ", ".join(map(str, self.values[:6]))
-        return f"{self.path}: no formula found for {self.what}, observed as {shown}, …"
+        shown = f", observed as {', '.join(map(str, self.values[:6]))}, …" if self.values else ""
+        return f"{self.path}: no formula found for {self.what}{shown}"
 
 
 class Unfitted(Exception):  # noqa: N818 - becomes a Gap where the path is known
