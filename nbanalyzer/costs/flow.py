@@ -100,6 +100,9 @@ class _Tracing:
         self.neighbour: Node | None = None  # the last linear, with no region since
         self.between: list[Node] = []  # the vector kernels since, each on what the one before it wrote
         self.media = names_of(tree.template.reads)
+        # What depends on images or sound: it is of a tower, or what leads from it.
+        basics = (node for node in tree.nodes if node.is_basic and self.media)
+        self.of_media = {node for node in basics if any(map(self.grows, (*node.parts, node.times)))}
         self.has_begun = False  # whether a product of the part that runs was seen: of the text, or of what it is given
         self.has_layers = False  # whether a block was seen
         block: Node | None = None
@@ -107,22 +110,17 @@ class _Tracing:
         for node in tree.nodes:
             self.active[node] = self.activity(node)
             if node.is_basic and not node.is_link:
-                is_media = self.is_media(node)
-                begun |= {is_media} if is_product(node) else set()
-                self.has_begun = is_media in begun
+                begun |= {node in self.of_media} if is_product(node) else set()
+                self.has_begun = (node in self.of_media) in begun
                 begins, block = node.block is not block, node.block
                 self.add(node, begins=begins)
         states = self.flow.states  # what is a product of fewer sizes is not the state
         largest = max((self.flow.written[node] for node in states), default=None)
         self.flow.states = {node for node in states if self.flow.written[node] == largest}
 
-    def is_media(self, node: Node) -> bool:
-        """Return whether what a kernel does depends on images or sound: it is of a tower, or what leads from it."""
-        return any(map(self.grows, (*node.parts, node.times)))
-
     def grows(self, formula: Formula) -> bool:
         """Return whether a formula depends on images or sound."""
-        return bool(self.media) and not self.media.isdisjoint(formula.variables)
+        return not self.media.isdisjoint(formula.variables)
 
     def activity(self, node: Node) -> tuple[bool, ...]:
         """Return in which passes a module or a kernel runs; where the values say nothing against it, it does."""
@@ -252,7 +250,7 @@ class _Tracing:
             last
             and last[0].is_fresh
             and last[0].size[1] < reads[1]
-            and self.is_media(last[0].writer) is self.is_media(node)
+            and (last[0].writer in self.of_media) is (node in self.of_media)
         ):
             return last
         return self.part_of(node, reads, self.tensors, is_fresh=False)
@@ -276,7 +274,9 @@ class _Tracing:
     def is_there(self, tensor: Tensor, reader: Node) -> bool:
         """Return whether both run in some pass; what is read as often without images was not made of any."""
         runs = any(map(and_, self.active[tensor.writer], self.active[reader]))
-        return runs and (not self.grows(tensor.formula) or self.is_media(reader))
+        return runs and (
+            tensor.writer not in self.of_media or reader in self.of_media or not self.grows(tensor.formula)
+        )
 
     def is_seen(self, tensor: Tensor, reader: Node) -> bool:
         """Return whether a kernel may read another's result: of a region only the last one leaves it."""
