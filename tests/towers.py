@@ -15,6 +15,26 @@ TIMM: dict[str, dict[str, Any]] = {
             "model_args": {"inference_mode": True, "layers": [1, 1, 1, 1, 1], "embed_dims": [8, 16, 32, 64, 128]},
         },
     },
+    "gemma3n": {
+        "model_type": "gemma3n", "architectures": ["Gemma3nForConditionalGeneration"], "image_token_id": 92,
+        "audio_token_id": 97, "vision_soft_tokens_per_image": 256, "audio_soft_tokens_per_image": 188,
+        "text_config": {
+            "model_type": "gemma3n_text", "vocab_size": 100, "vocab_size_per_layer_input": 90, "hidden_size": 48,
+            "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
+            "head_dim": 16, "hidden_size_per_layer_input": 8, "num_kv_shared_layers": 2, "laurel_rank": 6,
+            "layer_types": ["sliding_attention", "full_attention"] * 2, "sliding_window": 40,
+            "max_position_embeddings": 4096,
+        },
+        "vision_config": {
+            "model_type": "gemma3n_vision", "architecture": "mobilenetv5_300m_enc", "do_pooling": False,
+            "hidden_size": 2048, "vocab_size": 5, "vocab_offset": 90, "model_args": {"channel_multiplier": 0.0625},
+        },
+        "audio_config": {
+            "model_type": "gemma3n_audio", "vocab_size": 5, "vocab_offset": 95, "input_feat_size": 16,
+            "hidden_size": 32, "conf_num_attention_heads": 4, "conf_num_hidden_layers": 3,
+            "sscp_conv_channel_size": [8, 4],
+        },
+    },
     "perception_lm": {
         "model_type": "perception_lm", "architectures": ["PerceptionLMForConditionalGeneration"], "image_token_id": 7,
         "projector_pooling_ratio": 2, "text_config": {**TEXT, "model_type": "llama"},

@@ -392,7 +392,6 @@ BEHIND: Mapping[str, tuple[str, str]] = {
     "blt": ("num_hidden_layers", "transformers itself makes no cache for it: BltConfig has no num_hidden_layers"),
     "dory": ("no formula found", "some layers run several times, which a model of its first few layers does not show"),
     "evolla": (_NOT_READ, "it reads proteins beside text, and no row of reading.py says how"),
-    "gemma3n": (_NOT_READ, "its tower, of timm, has 84 blocks that are all different: its text part is counted"),
     "glm5_next": (_NOT_READ, "its indexer reads from its cache, beside each key, whether the token is padding"),
     "mra": ("Expected gradient function", "without a CUDA kernel of its own, transformers gives zeros for attention"),
     "udop": (_NOT_READ, "the boxes of words decide which patches are read"),

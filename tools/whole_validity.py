@@ -205,8 +205,9 @@ class Answers:
         found: set[str] = set()
         for path in paths:
             size = before.get(self.key(path))
+            twice = 2 * size if isinstance(size, int) and size else 2  # of a list, one for each layer, it is one for all
             try:
-                after = of_whole(self.subject.with_fields({path: 2 * int(size or 1)}).hf_config().to_dict())
+                after = of_whole(self.subject.with_fields({path: twice}).hf_config().to_dict())
             except NBAnalyzerError:
                 continue
             found |= {key for key in after if key not in stated and after[key] != before.get(key)} - {self.key(path)}

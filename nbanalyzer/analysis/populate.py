@@ -203,7 +203,7 @@ def compared(template: ModelTemplate) -> tuple[ModelTemplate, str]:
     base = template.provenance.get(catalog.KERNELS_OF)
     if not isinstance(base, str) or not template.valid_for:
         return template, ""
-    theirs = parameters_of(template.config)
+    theirs = parameters_of(template.config, whole=template.reads is not None)
     if theirs is None:
         return template, f"kernels of {base}, by rule: its parameters were not compared with PyTorch's"
     ours = count.count(template).totals["parameters"]

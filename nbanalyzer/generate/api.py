@@ -193,18 +193,20 @@ def _require_writable(output: str | os.PathLike[str]) -> None:
             TemporaryFile(dir=path.parent).close()
 
 
-def count_parameters(config: Mapping[str, Any]) -> int:
+def count_parameters(config: Mapping[str, Any], *, whole: bool = False) -> int:
     """Return how many parameters the model has that transformers builds from a config, tied ones once.
+
+    Where a tower cannot be built, they are those of the text part, unless those of the `whole` are wanted.
 
     Raises:
         MissingPackageError: torch is not installed.
-        ConfigError: transformers does not know the model, or refuses its config.
+        ConfigError: transformers does not know the model, or refuses its config; or builds no whole without a package.
 
     """
     with _at_work("to count parameters"):
         from . import pipeline
 
-        return pipeline.count_parameters(config)
+        return pipeline.count_parameters(config, whole=whole)
 
 
 def built_for(config: Mapping[str, Any], where: str = "config") -> ModelTemplate:
@@ -250,25 +252,25 @@ def template_for(config: Mapping[str, Any], where: str, unfit: ConfigError) -> M
     return msgspec.structs.replace(template, model_id=label, config=rest | stated_in(config))
 
 
-def parameters_of(config: Mapping[str, Any]) -> int | None:
-    """Return how many parameters PyTorch counts in a config's model, from the cache if it is there.
+def parameters_of(config: Mapping[str, Any], *, whole: bool) -> int | None:
+    """Return how many parameters PyTorch counts in a config's model, a `whole` or not, from the cache if it is there.
 
     None if it is unknown: torch is not installed, `NBANALYZER_COMPARE` is ``"off"``, or transformers cannot build it.
     """
     if os.environ.get("NBANALYZER_COMPARE", "") == "off" or find_spec("torch") is None:
         return None
-    return _parameters(cache.text_of(config))
+    return _parameters(cache.text_of(config), whole)
 
 
 @lru_cache(maxsize=256)
-def _parameters(content: bytes) -> int | None:
+def _parameters(content: bytes, whole: bool) -> int | None:
     config = with_floats(msgspec.json.decode(content))
     kept = cache.kept_parameters(config)
     if kept is not None:
         return kept
     tell("comparing its parameters with PyTorch's", 0)
     try:
-        count = count_parameters(config)
+        count = count_parameters(config, whole=whole)
     except NBAnalyzerError:
         return None
     cache.keep_parameters(config, count)

@@ -19,6 +19,7 @@ from nbanalyzer.generate.model.blame import values_named
 from nbanalyzer.generate.model.choice import kind_of
 from nbanalyzer.generate.model.makers import made_by
 from nbanalyzer.generate.model.subject import NeedsDataError, Subject, UnrunnableError
+from nbanalyzer.generate.model.towers import require_packages
 from nbanalyzer.generate.model.values import require_bounded
 from nbanalyzer.generate.probe.fields import last, says_which_layer
 from nbanalyzer.generate.write.template import build_template, run_once
@@ -89,8 +90,9 @@ def _generated(model: object, config: object, model_id: str, job: Job) -> ModelT
     return msgspec.structs.replace(template, config={**template.config, **stated}, provenance=provenance)
 
 
-def count_parameters(config: Mapping[str, Any]) -> int:
+def count_parameters(config: Mapping[str, Any], *, whole: bool = False) -> int:
     """Return the parameters of a config's model; see `nbanalyzer.generate`."""
+    require_packages(config, whole=whole)
     subject, _ = subject_of(config)
     _require_taken(subject)
     return parameters(subject.build())
@@ -113,6 +115,8 @@ def verify(
     if not template.config:
         raise ConfigError("the template has no config, so that there is no model to compare it with", template.model_id)
     _require_depth(template.config)
+    with _reported(template.model_id, job):
+        require_packages(template.config, whole=template.reads is not None)
     subject = Subject.of(template.config) if model_class is None else _own(model_class, template.config)
     with _reported(template.model_id, job):
         return verification.verify(template, subject, random_configs=random_configs, tp=tp, ep=ep)

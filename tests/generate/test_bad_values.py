@@ -16,7 +16,7 @@ from nbanalyzer import generate, populate
 from nbanalyzer.errors import ConfigError, NBAnalyzerError, quote
 from nbanalyzer.generate import cache
 from nbanalyzer.generate.deadline import TimeLimitError
-from nbanalyzer.generate.model.values import MOST, odd_values, require_bounded
+from nbanalyzer.generate.model.values import MOST, MOST_LABELS, odd_values, require_bounded
 
 SMALL = {**FIRST, **MORE}
 VISION: Any = QWEN2_5["vision_config"]
@@ -49,6 +49,7 @@ CASES: dict[str, tuple[Mapping[str, Any], str, object, str]] = {
     "less than nothing": (SMALL["voxtral"], "audio_config.intermediate_size", -1, "1 or more is needed"),
     "what none declares": (QWEN2_5, "text_config.rope_parameters.mrope_section", [-1, 1, 1], "split_sizes"),
     "too large": (VIT, "hidden_size", HUGE, f"no more than {MOST:,} is possible"),
+    "more labels than are named": (VIT, "num_labels", MOST_LABELS + 1, f"no more than {MOST_LABELS:,} is possible"),
     "too large in a list": (STAGES["segformer"], "hidden_sizes", [8, 16, 24, HUGE], "is possible"),
     "null for a list": (STAGES["resnet_in_rows"], "depths", None, f"{NEEDED[list]} is needed"),
     "a list that is too short": (SMALL["wav2vec2"], "conv_dim", [1], "conv_stride"),

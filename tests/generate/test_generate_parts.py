@@ -20,13 +20,13 @@ from nbanalyzer.generate.check.oracle import Seen
 from nbanalyzer.generate.check.positions import Position, parameters_of
 from nbanalyzer.generate.fit.atoms import derived
 from nbanalyzer.generate.fit.search import Atom, Fitter
-from nbanalyzer.generate.fit.sizes import Unfitted
+from nbanalyzer.generate.fit.sizes import Sizes, Unfitted
 from nbanalyzer.generate.model.meta import Answers
 from nbanalyzer.generate.model.subject import Step, Subject, UnrunnableError
 from nbanalyzer.generate.probe import situations
 from nbanalyzer.generate.probe.cases import Cases
 from nbanalyzer.generate.probe.fields import candidates
-from nbanalyzer.generate.probe.observation import observe, values_of
+from nbanalyzer.generate.probe.observation import Observation, observe, values_of
 from nbanalyzer.generate.trace.depth import Depth
 from nbanalyzer.generate.trace.layers import Stack
 from nbanalyzer.generate.trace.pricing import flat, work
@@ -370,6 +370,31 @@ def test_only_a_missing_formula_is_a_gap_of_the_state() -> None:
 
 def atoms(**values: tuple[int, ...]) -> list[Atom]:
     return [Atom(variable(name), numbers) for name, numbers in values.items()]
+
+
+def test_a_number_is_none_beside_a_variable_that_is_the_same_wherever_it_is_seen() -> None:
+    """Positions of sound are as many for any sound, and none where there is no sound."""
+    fitter = Fitter(atoms(filled=(96, 72, 24, 48, 12, 0), seen=(95, 64, 24, 41, 6, 0), positions=(188,) * 5 + (0,)))
+    found = fitter.fit({index: size for index, size in enumerate((23, 30, 22, 29, 28))})
+    assert found is not None
+    assert found.evaluate({"filled": 60, "seen": 55, "positions": 188}) == 60 - 55 + 22
+
+
+def test_one_condition_that_explains_a_size_is_found_before_two() -> None:
+    """What is added to sound that does not fill its positions: none is left of the only run that does."""
+    runs = [(1, 3), (2, 5), (1, 8), (2, 12), (1, 4), (2, 6), (1, 7), (3, 9)]
+    subject: Any = SimpleNamespace(reader="of sound")
+    seen = [
+        Observation(
+            {"batch_size": batch, "seq_len": 5, "cache_len": 0, "heard": heard, "places": 12},
+            model(), (), {}, subject, real=index < 4,
+        )
+        for index, (batch, heard) in enumerate(runs)
+    ]  # fmt: skip
+    sizes = Sizes(seen, Cases(others=("{heard} < {places}",)))
+    assert str(sizes.fit({index: int(heard < 12) for index, (_, heard) in enumerate(runs)}, "a size")) == (
+        "1 if {heard} < {places} else 0"
+    )
 
 
 def test_a_length_and_what_two_kernels_add_to_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,10 @@ from nbanalyzer import populate
 from nbanalyzer.errors import InputError
 from nbanalyzer.generate.check.media import in_run
 from nbanalyzer.generate.check.oracle import parameters
-from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.generate.model.subject import NOTHING, Subject
+from nbanalyzer.generate.probe import situations
+from nbanalyzer.generate.probe.cases import Cases
+from nbanalyzer.generate.trace.depth import Depth
 from nbanalyzer.report.analysis import as_text
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.media import Media, evaluated, positions_of, room_for
@@ -198,3 +202,21 @@ def test_the_thinker_of_an_omni_model_is_read_from_the_config_of_all_of_it() -> 
     head = as_text(heard).splitlines()[0]
     assert head == "some/model (Qwen2_5OmniThinkerForConditionalGeneration: a part of Qwen2_5OmniModel)"
     assert type(Subject.of(template.config).build()) is type(alone)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_one_sequence_and_several_read_images_and_sound_alone_and_together(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what depends on blocks of sound seems to depend on images, or on how many sequences there are."""
+    read: set[tuple[bool, bool, bool]] = set()
+
+    def observe(_subject: Subject, _depth: Depth, batch: int, *_lengths: Any, media: Media = NOTHING, **_: Any) -> Any:
+        read.add((batch > 1, media.num_images > 0, media.audio_samples > 0))
+        return []
+
+    monkeypatch.setattr(situations, "observe", observe)
+    subject = Subject.of(BOTH[name])
+    assert subject.reader is not None
+    situations.base_runs(subject, Depth(), Cases(others=subject.reader.cases))
+    assert read == set(itertools.product((True, False), repeat=3))

@@ -13,6 +13,7 @@ import torch
 from towers import STAGES, TIMM, TOWERS
 
 import nbanalyzer
+from nbanalyzer.errors import ConfigError
 from nbanalyzer.generate.check import oracle
 from nbanalyzer.generate.model import towers
 from nbanalyzer.generate.model.subject import Subject
@@ -159,6 +160,15 @@ def test_stages_that_are_lists_in_a_list_show_their_blocks() -> None:
     assert found == [("blocks.0", (0, 1, 0, 1, 0), True), ("blocks.1", (0, 1, 1), True)]
     several = torch.nn.ModuleDict({"blocks": torch.nn.Sequential(_stage(4, 1, 3), _stage(6, 5, 1))})
     assert stacks(several, {}) == []  # no block is repeated
+
+
+def test_a_whole_is_compared_with_no_text_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    absent: Any = lambda name: None if name == "timm" else object()  # noqa: E731
+    monkeypatch.setattr(towers, "find_spec", absent)
+    towers.require_packages(TIMM["gemma3n"], whole=False)
+    towers.require_packages(STAGES["detr"], whole=True)
+    with pytest.raises(ConfigError, match=r"without timm no tower of images is built, .*: install it$"):
+        towers.require_packages(TIMM["gemma3n"], whole=True)
 
 
 def _experts(width: int, count: int) -> torch.nn.Module:

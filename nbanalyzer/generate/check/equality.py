@@ -16,6 +16,7 @@ from nbanalyzer.generate.deadline import look
 from nbanalyzer.generate.hf import quiet
 from nbanalyzer.generate.model.data import on_one_thread
 from nbanalyzer.generate.model.subject import NeedsDataError, Subject
+from nbanalyzer.generate.model.towers import require_packages
 from nbanalyzer.generate.probe.observation import values_of
 from nbanalyzer.generate.trace.recorder import seldom_collected
 from nbanalyzer.generate.write.variants import has_eager, without_eager
@@ -110,7 +111,9 @@ def check(template: ModelTemplate, subject: Subject | None = None) -> dict[str, 
 
     """
     template = catalog.completed(template)
-    subject = subject or Subject.of(template.config)
+    if subject is None:
+        require_packages(template.config, whole=template.reads is not None)
+        subject = Subject.of(template.config)
     model = subject.build("eager", "batched_mm")
     versions = {
         "transformers": version("transformers"),

@@ -225,7 +225,8 @@ class _Table:
             return None
         factor = Fraction(vector[place], values[place])
         if factor.denominator not in _DENOMINATORS or abs(factor.numerator) > _LARGEST_FACTOR:
-            return None
+            # A number stands for itself, where a variable that never changes here says nothing of it.
+            return (Fraction(vector[0]), ()) if len(set(vector)) == 1 else None
         exact = all(factor * own == seen for own, seen in zip(values, vector, strict=True))
         return (factor, monomial) if exact else None
 

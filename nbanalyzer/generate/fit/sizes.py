@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import product as combined
 from math import prod
 
 from nbanalyzer.formulas.formula import Formula, build, constant, variable
@@ -185,11 +186,11 @@ class Sizes:
             return None  # a number that only the model's own config was seen to give explains nothing
         if (found := attempt(values)) or not depth:
             return found
-        for condition in self.cases.splits:
+        for inner, condition in combined(range(depth), self.cases.splits):  # one condition before two
             yes = {index: size for index, size in values.items() if condition.evaluate(self.observations[index].values)}
             no = {index: size for index, size in values.items() if index not in yes}
-            left = self._by_cases(yes, attempt, depth - 1, least) if yes and no else None
-            right = self._by_cases(no, attempt, depth - 1, least) if left else None
+            left = self._by_cases(yes, attempt, inner, least) if yes and no else None
+            right = self._by_cases(no, attempt, inner, least) if left else None
             if left and right:
                 return build("if", left, condition, right)
         return None

@@ -17,7 +17,7 @@ from .patches import unified
 from .reader import Inputs, Reader, image_token, sound_token
 from .speech import thrice_halved
 
-__all__ = ["Sound", "beside", "framed_and_unified", "gemma4_and_sound", "qwen2_5_omni", "qwen3_omni"]
+__all__ = ["Sound", "beside", "framed_and_unified", "gemma4_and_sound", "qwen2_5_omni", "qwen3_omni", "unified_speech"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Sound:
         held: fields that are not varied.
         cases: conditions on it under which something else is run.
         longest: seconds that a probe hears at most.
+        special: samples that half of the probes hear, for chance alone seldom meets a condition.
 
     """
 
@@ -40,6 +41,7 @@ class Sound:
     held: tuple[str, ...] = ()
     cases: tuple[str, ...] = ()
     longest: int = 4
+    special: tuple[int, ...] = ()
 
 
 def beside(reader: Reader, sound: Sound) -> Reader:
@@ -62,6 +64,8 @@ def beside(reader: Reader, sound: Sound) -> Reader:
     def draw(chance: Random, values: Mapping[str, int], count: int) -> Media:
         seconds = chance.choice((1, sound.longest))  # some is a block or two, of those that attend to each other
         samples = chance.randint(seconds * SAMPLE_RATE // 4, seconds * SAMPLE_RATE)
+        if sound.special and chance.random() < 1 / 2:
+            samples = chance.choice(sound.special)
         return reader.draw(chance, values, count)._replace(audio_samples=samples)
 
     return replace(
@@ -101,10 +105,47 @@ def gemma4_and_sound(config: Any) -> Reader | None:
         features = step.floats(step.batch_size, values["audio_frames"], own.subsampling_conv_channels[0])
         return {"input_features": features, "input_features_mask": seen}
 
-    held = ("attention_chunk_size", "attention_context_left", "attention_context_right")
-    found = beside(reader, Sound(variables, inputs, most=30, held=held, cases=("{audio_blocks} > 1",)))
+    found = beside(reader, Sound(variables, inputs, most=30, held=_BLOCKS, cases=("{audio_blocks} > 1",)))
     reads = found.reads
     return found
+
+
+def unified_speech(config: Any) -> Sound:
+    """Return how Gemma 3n hears: its conformer attends in blocks; whatever there is takes the positions of 30 s.
+
+    Sound is filled up to 8 ms, and a spectrum is of 32 ms; two convolutions leave a quarter of them, and a fourth of
+    what the conformer gives is taken.
+    """
+    own = config.audio_config
+    size, tokens = own.conf_attention_chunk_size, "audio_soft_tokens_per_image"
+    variables = {
+        "audio_frames": "(ceil({audio_samples} / 128) * 128 - 513) // 160 + 1",
+        "audio_len_1": "({audio_frames} - 1) // 2 + 1",
+        "audio_len_2": "({audio_len_1} - 1) // 2 + 1",
+        "audio_blocks": f"ceil({{audio_len_2}} / {size})",
+        "audio_filled": f"{{audio_blocks}} * {size}",
+        "audio_reach": f"{{audio_filled}} + {own.conf_attention_context_left - 1 + own.conf_attention_context_right}",
+        "audio_seen": f"ceil({{audio_len_2}} / {own.conf_reduction_factor})",
+        "audio_tokens": f"{{{tokens}}} if {{audio_seen}} > 0 else 0",
+    }
+
+    def inputs(step: Any) -> dict[str, Any]:
+        samples = step.media.audio_samples
+        frames = (-(-samples // 128) * 128 - 513) // 160 + 1
+        heard = torch.ones((step.batch_size, frames), dtype=torch.bool)
+        features = step.floats(step.batch_size, frames, step.model.config.audio_config.input_feat_size)
+        return {"input_features": features, "input_features_mask": heard}
+
+    held = (tokens, *(f"conf_{name}" for name in _BLOCKS), "conf_reduction_factor")
+    cases = (
+        "{audio_blocks} > 1", "{audio_blocks} == 1", "{audio_len_2} < {audio_filled}", "{audio_seen} < {audio_tokens}",
+    )  # fmt: skip
+    # Whole blocks, of twelve times four spectra each by default, and all that is read.
+    special = (*(160 * 4 * size * blocks + 353 for blocks in (1, 2, 5)), 30 * SAMPLE_RATE)
+    return Sound(variables, inputs, most=30, held=held, cases=cases, special=special)
+
+
+_BLOCKS = ("attention_chunk_size", "attention_context_left", "attention_context_right")
 
 
 def framed_and_unified(config: Any) -> Reader | None:

@@ -8,13 +8,15 @@ from math import isqrt
 from random import Random
 from typing import Any
 
+from nbanalyzer.errors import ConfigError
 from nbanalyzer.templates.media import Media
 from nbanalyzer.templates.template import Reads
 
+from .hearing import beside, unified_speech
 from .reader import Reader, image_token
 from .tiles import tiled
 
-__all__ = ["READERS", "missing", "of_timm"]
+__all__ = ["READERS", "missing", "of_timm", "require_packages"]
 
 
 def _of_side(side: int, tokens: str, **how: Any) -> Reader:
@@ -49,6 +51,14 @@ _STRIDE = 64
 """Pixels of a position along a side: what the five stages of the tower leave."""
 
 
+def gemma3n(config: Any) -> Reader | None:
+    """Return the reader of a model that resizes images to 768 pixels a side, and hears 30 s of sound: Gemma 3n."""
+    if not str(config.vision_config.architecture).startswith("mobilenetv5"):
+        return None
+    tokens = "vision_soft_tokens_per_image"
+    return beside(_of_side(768, f"{{{tokens}}}", held=(tokens,)), unified_speech(config))
+
+
 def perception_lm(config: Any) -> Reader | None:
     """Return the reader of a model that cuts images into up to 36 tiles, and pools the patches of each."""
     arguments = config.vision_config.model_args or {}
@@ -81,8 +91,19 @@ def missing(model_type: object) -> str:
     return " and ".join(absent) if model_type in READERS else ""
 
 
+def require_packages(config: Mapping[str, Any], *, whole: bool) -> None:
+    """Raise if a model is wanted as a `whole`, and a package is missing that its tower is made with.
+
+    Raises:
+        ConfigError: it names the package.
+
+    """
+    if whole and (lacks := missing(config.get("model_type"))):
+        raise ConfigError(f"without {lacks} no tower of images is built, to compare the whole with: install it")
+
+
 READERS: Mapping[str, Callable[[Any], Reader | None]] = {
-    "fast_vlm": fast_vlm, "perception_lm": perception_lm,
+    "fast_vlm": fast_vlm, "gemma3n": gemma3n, "perception_lm": perception_lm,
 }  # fmt: skip
 """Model type → how models of it read images, if timm is there."""
 

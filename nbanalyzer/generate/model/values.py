@@ -16,10 +16,13 @@ from nbanalyzer.generate import hf
 from nbanalyzer.templates.config_files import NOISE
 from nbanalyzer.templates.families import says_no_size
 
-__all__ = ["MOST", "Odd", "odd_values", "require_bounded"]
+__all__ = ["MOST", "MOST_LABELS", "Odd", "odd_values", "require_bounded"]
 
 MOST = 2**31 - 1
 """No size is larger: of so many, transformers makes lists that fill the memory."""
+
+MOST_LABELS = 2**20
+"""Of kinds that a head tells apart: transformers names each of them, when it reads a config."""
 
 _UNKNOWN = object()
 """In place of a default that is not known."""
@@ -54,8 +57,10 @@ class _Stated(NamedTuple):
 def require_bounded(config: Mapping[str, Any]) -> None:
     """Raise if a size is larger than any can be, before anything is made of it."""
     for path, value, declared, _ in _stated(config):
-        if declared is not None and any(type(one) is int and abs(one) > MOST for one in _numbers(value)):
-            raise ConfigError(f"{path} is {quote(value)}: no more than {MOST:,} is possible")
+        named = path.rpartition(".")[2] == "num_labels"
+        most = MOST_LABELS if named else MOST
+        if (named or declared is not None) and any(type(one) is int and abs(one) > most for one in _numbers(value)):
+            raise ConfigError(f"{path} is {quote(value)}: no more than {most:,} is possible")
 
 
 def odd_values(config: Mapping[str, Any]) -> list[Odd]:

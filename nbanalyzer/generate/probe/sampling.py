@@ -243,7 +243,7 @@ class _Draws:
             lengths = (chance.randint(2, widest - 1), chance.randint(2, 40), 1)
         media, taken = NOTHING, 0
         if self.reader is not None and (not self.reader.optional or situation % 3):  # of three, one reads no images
-            media, taken = media_of(subject, chance, chance.choice((1, 1, 2, 3)), batch, parts=True)
+            media, taken = media_of(subject, chance, chance.choice((1, 1, 2, 3)), batch, parts=chance.randrange(3))
         lengths, read = with_room(subject, whole(taken, chunk * whole_chunks), lengths, read)
         first = lengths[0] if self.goes_on else chance.randint(1, lengths[0])
         logits = (first, chance.randint(1, lengths[1]), 1)

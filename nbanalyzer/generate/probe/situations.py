@@ -92,30 +92,31 @@ def _with_media(
     counts = (4, 1, 1, 2, 2, 5)  # others than those of sequences, and more than one of several
     more = ((4, (9, 2, 1), 7), (1, (11, 3, 1), 11))
     several = 1 if subject.reader is None or not subject.reader.cases else 3  # so that each case is seen in every one
-    for count, (batch, lengths, read) in zip(
-        cycle(counts), (*(*runs[:PLAIN_RUNS], *more) * several, *runs[PLAIN_RUNS:])
+    for number, (count, (batch, lengths, read)) in enumerate(
+        zip(cycle(counts), (*(*runs[:PLAIN_RUNS], *more) * several, *runs[PLAIN_RUNS:]))
     ):
-        media, taken = media_of(subject, chance, count, batch, parts=True)
+        # Of two runs after each other one has several sequences: images, sound, and both are read by either.
+        media, taken = media_of(subject, chance, count, batch, parts=number // 2)
         lengths, read = with_room(subject, whole(taken, chunk), lengths, read)
         observations += observe(subject, depth, batch, lengths, read, real=True, attn=attn, media=media)
     return observations
 
 
 def media_of(
-    subject: Subject, chance: random.Random, count: int, batch: int, *, parts: bool = False
+    subject: Subject, chance: random.Random, count: int, batch: int, *, parts: int = 0
 ) -> tuple[Media, int]:
     """Return what so many images, or some sound, may be, and how many positions of a sequence they take.
 
     Where every sequence is an image, there are as many images as sequences. Where images and sound may be read, it is
-    both; with `parts`, one of them in two cases of three.
+    both, or what `parts` leaves by three: 1 images, 2 sound.
     """
     reader = subject.reader
     if reader is None:
         return NOTHING, 0
     values = values_of(subject)
     media = reader.draw(chance, values, batch if reader.reads.each else count)
-    if parts and reader.reads.audio_positions:
-        media = chance.choice((media, media.seen, Media(audio_samples=media.audio_samples)))
+    if reader.reads.audio_positions:
+        media = (media, media.seen, Media(audio_samples=media.audio_samples))[parts % 3]
     return media, positions_of(reader.reads, values, media, batch)
 
 

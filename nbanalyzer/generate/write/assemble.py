@@ -214,11 +214,7 @@ class Assembly(Sizes):
     def _slot(self, slot: Slot, path: str, where: frozenset[int], previous: str) -> list[Kernel]:
         """Return one operation as kernels: one for each way it is run in."""
         seen = slot.seen
-        if (
-            slot.name in _JOINS
-            and len({len(one.inputs) for turns in seen.values() for one in turns}) > 1
-            and self._reads
-        ):
+        if slot.name in _JOINS and self._reads and _joins_others(seen):
             seen = {index: list(map(_joined, turns)) for index, turns in seen.items()}
         try:
             costs = {index: list(map(work, operations)) for index, operations in seen.items()}
@@ -308,6 +304,12 @@ def _calls_a_module(scope: Scope) -> bool:
 
 
 _JOINS = ("cat", "stack")
+
+
+def _joins_others(seen: Mapping[int, Sequence[Operation]]) -> bool:
+    """Return whether more tensors are joined in one turn than in another, or more that differ, as chance has it."""
+    turns = [one for turns in seen.values() for one in turns]
+    return any(len({count(one.inputs) for one in turns}) > 1 for count in (len, lambda inputs: len(set(inputs))))
 
 
 def _joined(operation: Operation) -> Operation:
