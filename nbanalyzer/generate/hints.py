@@ -22,6 +22,7 @@ __all__ = [
     "POOLS",
     "SIMILAR",
     "STATES",
+    "WHOLE_BLOCKS",
     "Hint",
     "expressions",
 ]
@@ -81,6 +82,9 @@ CHUNKS = (
 They say which length is divided: of the new tokens, or of the encoder's text; the smallest size that is tried; and how
 large a chunk is, if not as the field says.
 """
+
+WHOLE_BLOCKS = (Hint("^global_block_size$", "longt5"),)
+"""Fields with the size of a block of the encoder's text that all of it sees, once the block is whole."""
 
 _KEPT = ("min({cache_len}, <field> - 1)", "min({cache_len} + {seq_len}, <field> - 1)")
 _IN_BLOCKS = "{seq_len} // <field> * <field> ** 2 + ({seq_len} % <field>) ** 2"

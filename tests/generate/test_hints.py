@@ -35,6 +35,7 @@ TABLES = (
     "SIMILAR",
     "STATES",
     "ABSORBED",
+    "WHOLE_BLOCKS",
 )
 QUICK = {"falcon", "llama", "llama4_text", "mistral", "mpt", "squeezebert"}  # `make hints` takes away every row
 ROWS = [
@@ -46,6 +47,7 @@ ROWS = [
 MASKED = {"fnet", "funnel", "longformer", "mobilebert", "perceiver", "squeezebert"}
 FIELDS: dict[str, dict[str, Any]] = {  # other types at their defaults
     "bloom": {"n_head": 112, "hidden_size": 896},  # as many heads as BLOOM has
+    "longt5": {"encoder_attention_type": "transient-global"},
     "switch_transformers": {"expert_capacity": 16},  # so that experts are full
 }
 

@@ -202,3 +202,22 @@ def test_a_bias_is_put_into_a_mask_from_the_window_on(monkeypatch: pytest.Monkey
 def test_windows_of_towers_and_those_without_a_text_below_are_none() -> None:
     values = {"sliding_window": 16, "vision_window_size": 16, "window": 5, "attention_window": 5000, "num_windows": 16}
     assert windows_of(values) == ("sliding_window",)
+
+
+@pytest.mark.pytorch
+@pytest.mark.long
+def test_all_of_an_encoders_text_sees_its_whole_blocks() -> None:
+    """Long-T5 adds the sum of each 8 tokens to the keys of every chunk: of 7 tokens none, of 15 one, of 41 five."""
+    config: dict[str, Any] = {
+        "model_type": "longt5", "encoder_attention_type": "transient-global", "global_block_size": 8,
+        "local_radius": 19, "d_model": 48, "d_ff": 80, "d_kv": 12, "num_heads": 4, "num_layers": 2,
+        "num_decoder_layers": 2, "vocab_size": 90,
+    }  # fmt: skip
+    template, subject = nbanalyzer.generate(config), Subject.of(config)
+    read = (1, 7, 8, 9, 15, 16, 19, 20, 21, 39, 40, 41, 97)
+    runs = {f"of_{size}": {"batch_size": batch, "seq_len": 5, "encoder_len": size} for batch, size in enumerate(read, 1)}
+    compared = comparisons(subject, subject.build("eager"), runs, lambda run: count(template, **run))
+    numbers = {one.what: one.totals for one in compared}
+    assert all(ours == theirs for ours, theirs in numbers.values())
+    assert {f"{run}_read_bytes" for run in runs} <= numbers.keys()
+    assert {f"{run}_matmul_flops" for run in runs} <= numbers.keys()

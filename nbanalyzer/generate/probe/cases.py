@@ -35,6 +35,7 @@ class Cases:
             entry, and the tokens after the last one wait.
         halvings: how often a sequence is pooled to half its length.
         pools: variables: how many tokens are scored as one, once there are so many.
+        blocks: variables: how many tokens of the encoder's text are seen as one, once there are so many.
 
     """
 
@@ -48,6 +49,7 @@ class Cases:
     rates: tuple[int, ...] = ()
     halvings: int = 0
     pools: tuple[str, ...] = ()
+    blocks: tuple[str, ...] = ()
 
     def size(self, values: Mapping[str, int]) -> int:
         """Return how large a chunk is, 0 if there are none."""
@@ -67,6 +69,7 @@ class Cases:
         read += tuple(bool(parse(text).evaluate(values)) for text in self.others)
         closed = tuple(values["seq_len"] // rate >= number for rate in self.rates for number in (1, 2))
         pooled = tuple(values["seq_len"] >= values.get(name, 0) for name in self.pools)
+        pooled += tuple(values["encoder_len"] >= values.get(name, 0) for name in self.blocks)
         return values["batch_size"] > 1, values["seq_len"] > 1, several, whole, *short, *read, *closed, *pooled
 
     @property
@@ -75,7 +78,8 @@ class Cases:
         own = (f"{{{self.chunked}}} > {self.chunk}",) if self.chunk else ()
         short = (f"{{seq_len}} < {{{name}}}" for name in self.kernels)
         beyond = (f"{_AFTER} >= {{{name}}}" for name in self.windows)
-        return tuple(map(parse, (*SITUATIONS, *own, *short, *beyond, *self._media)))
+        whole = (f"{{encoder_len}} >= {{{name}}}" for name in self.blocks)
+        return tuple(map(parse, (*SITUATIONS, *own, *short, *beyond, *whole, *self._media)))
 
     @cached_property
     def conditions(self) -> tuple[Formula, ...]:
@@ -84,7 +88,8 @@ class Cases:
         chunks = tuple(f"{{{self.chunked}}} {rest}" for rest in ends) if self.chunk else ()
         short = tuple(f"{{seq_len}} {sign} {{{name}}}" for name in self.kernels for sign in ("<", ">="))
         beyond = tuple(f"{_AFTER} {sign} {{{name}}}" for name in self.windows for sign in (">=", "<"))
-        return conditions(*chunks, *short, *beyond, *self._media)
+        whole = tuple(f"{{encoder_len}} {sign} {{{name}}}" for name in self.blocks for sign in (">=", "<"))
+        return conditions(*chunks, *short, *beyond, *whole, *self._media)
 
     @cached_property
     def facts(self) -> tuple[Formula, ...]:
@@ -108,6 +113,7 @@ class Cases:
             found += [kept, f"({waiting} + {{seq_len}}) // {rate}", f"({{cache_len}} + {{seq_len}}) % {rate}"]
             found += [f"{{cache_len}} // {rate}", waiting]
             found += [f"min({kept}, {{{name}}})" for name in names if name.endswith("topk")]
+        found += [f"{{encoder_len}} // {{{name}}}" for name in self.blocks]
         return (*found, *(f"ceil({{seq_len}} / {2**number})" for number in range(1, self.halvings + 1)))
 
     @property

@@ -45,7 +45,7 @@ def base_runs(
     runs = [(3, (long, 5, 1), 13), (1, (7, 4, 1), 9), (2, (1, 1), 6), (1, (1, 1), 3)]
     if chunk and cases.chunked == "encoder_len":
         runs += [(batch, lengths, read) for batch, lengths, _ in tuple(runs) for read in (2 * chunk, 2 * chunk + 5)]
-        runs += [(batch, (7, 1), chunk) for batch in (1, 3)]
+        runs += [(batch, (7, 1), read) for batch in (1, 3) for read in (chunk, *(values[name] for name in cases.blocks))]
     elif chunk and cases.one_by_one:
         runs[0] = (3, (2 * chunk + 5, 5, 1), 13)
         runs += [(3, (2 * chunk, 7), 13), (1, (2 * chunk,), 9), (1, (2 * chunk + 5, chunk + 5), 9)]
@@ -143,11 +143,14 @@ def cases_of(subject: Subject, depth: Depth, *, has_encoder: bool) -> Cases:
     if halvings := _halvings(subject):
         return Cases(media=media, others=others, halvings=halvings)
     kernels, windows = kernels_of(values_of(subject)), _windows(subject, depth)
-    pools = tuple(name for name in values_of(subject) if any(hint.matches(name) for hint in hints.POOLS))
+    pools, blocks = (
+        tuple(name for name in values_of(subject) if any(hint.matches(name) for hint in rows))
+        for rows in (hints.POOLS, hints.WHOLE_BLOCKS if has_encoder else ())
+    )
     for chunked in ("seq_len", "encoder_len") if has_encoder else ("seq_len",):
         if chunk := chunk_of(subject, depth, chunked, windows):
             turns = chunked == "seq_len" and _goes_on_one_by_one(subject, depth)
-            return Cases(chunk, chunked, turns, kernels, windows, media, others, pools=pools)
+            return Cases(chunk, chunked, turns, kernels, windows, media, others, pools=pools, blocks=blocks)
     return Cases(kernels=kernels, windows=windows, media=media, others=others, pools=pools)
 
 
