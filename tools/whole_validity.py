@@ -205,7 +205,7 @@ class Answers:
         found: set[str] = set()
         for path in paths:
             size = before.get(self.key(path))
-            twice = 2 * size if isinstance(size, int) and size else 2  # of a list, one for each layer, it is one for all
+            twice = 2 * size if isinstance(size, int) and size else 2  # for all layers, where each has its own
             try:
                 after = of_whole(self.subject.with_fields({path: twice}).hf_config().to_dict())
             except NBAnalyzerError:

@@ -375,7 +375,7 @@ def atoms(**values: tuple[int, ...]) -> list[Atom]:
 def test_a_number_is_none_beside_a_variable_that_is_the_same_wherever_it_is_seen() -> None:
     """Positions of sound are as many for any sound, and none where there is no sound."""
     fitter = Fitter(atoms(filled=(96, 72, 24, 48, 12, 0), seen=(95, 64, 24, 41, 6, 0), positions=(188,) * 5 + (0,)))
-    found = fitter.fit({index: size for index, size in enumerate((23, 30, 22, 29, 28))})
+    found = fitter.fit(dict(enumerate((23, 30, 22, 29, 28))))
     assert found is not None
     assert found.evaluate({"filled": 60, "seen": 55, "positions": 188}) == 60 - 55 + 22
 

@@ -215,7 +215,9 @@ def test_all_of_an_encoders_text_sees_its_whole_blocks() -> None:
     }  # fmt: skip
     template, subject = nbanalyzer.generate(config), Subject.of(config)
     read = (1, 7, 8, 9, 15, 16, 19, 20, 21, 39, 40, 41, 97)
-    runs = {f"of_{size}": {"batch_size": batch, "seq_len": 5, "encoder_len": size} for batch, size in enumerate(read, 1)}
+    runs = {
+        f"of_{size}": {"batch_size": batch, "seq_len": 5, "encoder_len": size} for batch, size in enumerate(read, 1)
+    }
     compared = comparisons(subject, subject.build("eager"), runs, lambda run: count(template, **run))
     numbers = {one.what: one.totals for one in compared}
     assert all(ours == theirs for ours, theirs in numbers.values())

@@ -84,7 +84,7 @@ def choose(config: Mapping[str, Any], kind: Kind | None = None) -> Choice:
     _require_looked_at(whole, config_class)
     types = {_reads(class_) for name in stated if (class_ := hf.exported(name)) is not None}
     part = None if kind else _text_part(whole, config_class, types)
-    if kind is None and (reading := _reading(whole, config_class, stated) or _thinker(whole)):
+    if kind is None and (reading := _reading(whole, config_class, stated) or _part_that_reads(whole)):
         return reading
     named = None if kind else _named(stated, filed)
     if part is not None and part.model_type in types:
@@ -142,15 +142,19 @@ _TOWERS = ("encoder_config", "vq_config", "backbone_config")
 """What configs call a tower, beside `MEDIA_PARTS`."""
 
 
-def _thinker(whole: Mapping[str, Any]) -> Choice | None:
-    """Return the part that reads images or sound and writes text, of a model that speaks beside; None if none does.
+def _part_that_reads(whole: Mapping[str, Any]) -> Choice | None:
+    """Return the part that reads images or sound, of a model that speaks beside, or embeds; None if none does.
 
-    What makes sound of that text, an omni model's talker and its codec, is run by another loop and takes no part in it.
+    What makes sound of an omni model's text, its talker and its codec, is run by another loop and takes no part in it.
+    What makes an embedding of each position's state, as of ColPali's, is one short product.
     """
-    part, known = whole.get(text_part(whole), {}), hf.config_classes()
-    if not text_part(part) or not isinstance(part.get("model_type"), str) or part["model_type"] not in known:
+    embeds, known = isinstance(whole.get("vlm_config"), Mapping), hf.config_classes()
+    part = whole.get("vlm_config" if embeds else text_part(whole), {})
+    if not (embeds or text_part(part)) or str(part.get("model_type")) not in known:
         return None
     stated, own = (list(map(str, one.get("architectures") or ())) for one in (whole, part))
+    if embeds and (without_logits := hf.filed_class(str(part["model_type"]))):
+        own = [without_logits.__name__]
     found = _reading(part, known[part["model_type"]], own)
     if found is None or found.model_class is None:
         return None

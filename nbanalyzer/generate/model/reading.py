@@ -103,7 +103,7 @@ _FAMILIES: Mapping[str, Callable[[Any], Reader | None]] = {
     **dict.fromkeys(("internvl", "qianfan_ocr"), shuffled("nearest canvas", 12, 4)),
     **dict.fromkeys(("aya_vision", "cohere2_vision"), shuffled("nearest canvas", 12, 4)),
     "llama4": shuffled("fitting canvas", 16, 4),
-    **dict.fromkeys(("idefics3", "smolvlm"), split),
+    **dict.fromkeys(("idefics3", "modernvbert", "smolvlm"), split),
     "idefics": gated,
     "idefics2": in_five,
     "lfm2_vl": one_or_tiles,

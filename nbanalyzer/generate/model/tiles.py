@@ -280,10 +280,11 @@ def in_five(config: Any) -> Reader:
 
 
 def split(config: Any) -> Reader:
-    """Return the reader of a model whose images are made four tiles long: Idefics 3, SmolVLM."""
+    """Return the reader of a model whose images are made four tiles long: Idefics 3, SmolVLM, ModernVBERT."""
+    factor = "scale_factor" if hasattr(config, "scale_factor") else "pixel_shuffle_factor"
     variables = {
         "image_tiles": TILES,
-        "tile_tokens": f"{patches_of(config)} // {{scale_factor}} ** 2",
+        "tile_tokens": f"{patches_of(config)} // {{{factor}}} ** 2",
         "image_tokens": "{image_tiles} * {tile_tokens}",
     }
 
@@ -292,9 +293,7 @@ def split(config: Any) -> Reader:
         shape = (1, step.media.num_images * tiles, own.num_channels, *sides_of(step.model.config))
         return {"pixel_values": torch.ones(shape, dtype=torch.bfloat16)}  # its code looks for images of zeros
 
-    return tiled(
-        config, "longest canvas", {"most": "4"}, variables, inputs, held=("image_size", "patch_size", "scale_factor")
-    )
+    return tiled(config, "longest canvas", {"most": "4"}, variables, inputs, held=("image_size", "patch_size", factor))
 
 
 def crossed(config: Any) -> Reader:

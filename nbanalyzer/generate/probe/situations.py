@@ -45,7 +45,8 @@ def base_runs(
     runs = [(3, (long, 5, 1), 13), (1, (7, 4, 1), 9), (2, (1, 1), 6), (1, (1, 1), 3)]
     if chunk and cases.chunked == "encoder_len":
         runs += [(batch, lengths, read) for batch, lengths, _ in tuple(runs) for read in (2 * chunk, 2 * chunk + 5)]
-        runs += [(batch, (7, 1), read) for batch in (1, 3) for read in (chunk, *(values[name] for name in cases.blocks))]
+        whole_blocks = (values[name] for name in cases.blocks)
+        runs += [(batch, (7, 1), read) for read in (chunk, *whole_blocks) for batch in (1, 3)]
     elif chunk and cases.one_by_one:
         runs[0] = (3, (2 * chunk + 5, 5, 1), 13)
         runs += [(3, (2 * chunk, 7), 13), (1, (2 * chunk,), 9), (1, (2 * chunk + 5, chunk + 5), 9)]
@@ -102,9 +103,7 @@ def _with_media(
     return observations
 
 
-def media_of(
-    subject: Subject, chance: random.Random, count: int, batch: int, *, parts: int = 0
-) -> tuple[Media, int]:
+def media_of(subject: Subject, chance: random.Random, count: int, batch: int, *, parts: int = 0) -> tuple[Media, int]:
     """Return what so many images, or some sound, may be, and how many positions of a sequence they take.
 
     Where every sequence is an image, there are as many images as sequences. Where images and sound may be read, it is
