@@ -109,6 +109,7 @@ def _anew(template: ModelTemplate, bases: Templates) -> ModelTemplate:
 def _extending(template: ModelTemplate, base: ModelTemplate, subject: Any, notes: Mapping[str, Any]) -> ModelTemplate:
     from nbanalyzer.generate.check.equality import check
     from nbanalyzer.generate.write.template import stated
+    from tools.whole_validity import validity_of_another
 
     kept = {name: base.provenance[name] for name in ("attention",) if name in base.provenance}
     whole = msgspec.structs.replace(
@@ -124,8 +125,16 @@ def _extending(template: ModelTemplate, base: ModelTemplate, subject: Any, notes
     )
     whole = stated(whole, subject)
     record = check(whole, subject)
+    known = base.valid_for
+    valid_for = validity_of_another(whole, subject, known) if base.reads is not None and known is not None else known
     return msgspec.structs.replace(
-        whole, extends=base.model_id, state={}, kernels=(), reads=None, provenance={**notes, **kept, **record}
+        whole,
+        extends=base.model_id,
+        state={},
+        kernels=(),
+        reads=None,
+        valid_for=None if valid_for == known else valid_for,
+        provenance={**notes, **kept, **record},
     )
 
 

@@ -38,7 +38,7 @@ from nbanalyzer.templates.media import positions_of
 from nbanalyzer.templates.template import ModelTemplate, Validity
 from nbanalyzer.templates.validity import differences, is_noise
 
-__all__ = ["Answers", "runs_of", "validity_of_whole"]
+__all__ = ["Answers", "runs_of", "validity_of_another", "validity_of_whole"]
 
 FEW = 2
 """Layers of a stack in a trial, where the template says of any number how many of each kind there are."""
@@ -66,17 +66,10 @@ def validity_of_whole(template: ModelTemplate, subject: Subject) -> Validity:
     answers = Answers(template, subject)
     if problem := answers.mismatch(subject):
         raise problem
-    fields = subject.fields()
-    model = subject.build()
-    media, taken = media_of(subject, Random(2), 2, 2)  # noqa: S311 - the same every time
-    with recording(model):
-        first = next(subject.steps(model, 2, (taken + 5,), 7, media))
-        found = seen_alike(stacks(model, fields), trace(first))
-        depth = depth_of(subject, found, fields)
-        few = subject.with_fields(depth.config())
-        free = _free(few, depth) or _free(subject, Depth())
-    sizes = {**fields, **candidates(few)}
-    depths = {path: len(stack.alike) for path, stack in count_fields(fields, found).items()}
+    depth, depths = _layers_of(subject)
+    few = subject.with_fields(depth.config())
+    free = _free(few, depth) or _free(subject, Depth())
+    sizes = {**subject.fields(), **candidates(few)}
     answers.shorten(depths)
     least = {path: lowest for path, size in depths.items() if (lowest := answers.least(path, size))}
     single = [name for name in free if "=" not in name and name not in depths]
@@ -105,6 +98,38 @@ def validity_of_whole(template: ModelTemplate, subject: Subject) -> Validity:
     answers.known = msgspec.structs.replace(answers.known, apart=tuple(answers.apart(kept, sizes)))
     answers.require_together({path: _others(sizes[path], free[path]) for path in kept}, least)
     return answers.known
+
+
+@quiet()
+@seldom_collected()
+def validity_of_another(template: ModelTemplate, subject: Subject, known: Validity) -> Validity:
+    """Return what is known of the kernels of a whole, with the numbers of layers that they are right for in another.
+
+    What its config lists of its own, such as the layers that a prompt's first ones see, may need more of them.
+    """
+    answers = Answers(template, subject)
+    answers.known = known
+    _, depths = _layers_of(subject)
+    answers.shorten(depths)
+    keys = {answers.key(path): path for path in depths if answers.key(path) in known.varied}
+    lowest = {key: answers.least(path, depths[path]) for key, path in keys.items()}
+    least = {key: bound for key, bound in known.least.items() if key not in keys}
+    return msgspec.structs.replace(
+        known,
+        varied=tuple(key for key in known.varied if lowest.get(key, 1)),
+        least=least | {key: bound for key, bound in lowest.items() if bound > 1},
+    )
+
+
+def _layers_of(subject: Subject) -> tuple[Depth, dict[str, int]]:
+    """Return how few layers show all that a whole does, and how many each field of its config counts."""
+    fields, model = subject.fields(), subject.build()
+    media, taken = media_of(subject, Random(2), 2, 2)  # noqa: S311 - the same every time
+    with recording(model):
+        first = next(subject.steps(model, 2, (taken + 5,), 7, media))
+        found = seen_alike(stacks(model, fields), trace(first))
+        depth = depth_of(subject, found, fields)
+    return depth, {path: len(stack.alike) for path, stack in count_fields(fields, found).items()}
 
 
 def _free(subject: Subject, depth: Depth) -> dict[str, list[int]]:

@@ -169,7 +169,9 @@ def downsampled(config: Any) -> Reader | None:
     deep = max(deepest(config), *(max(-layer, layer + 1) for layer in towers))
     held = ("image_size", "patch_size")
     least = (max(texts) + 2, deep)
-    return tiled(config, "listed canvases", sizes, variables, with_sizes, held=held, least=least, always=_empty_cache)
+    cases = ("{kept_patches} > 0",)  # a flat image leaves no row of them
+    found = tiled(config, "listed canvases", sizes, variables, with_sizes, held=held, cases=cases, least=least)
+    return replace(found, always=_empty_cache)
 
 
 def _empty_cache(step: Any) -> dict[str, Any]:

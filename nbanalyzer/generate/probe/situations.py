@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from itertools import cycle
 
@@ -18,12 +19,15 @@ from nbanalyzer.templates.media import Media, positions_of
 
 from .cases import LEAST_WINDOW, PLAIN, Cases, kernels_of, windows_of
 from .fields import candidates, last
-from .observation import Observation, observe, structure, values_of
+from .observation import Observation, observe, read_values, structure, values_of
 
 __all__ = ["PLAIN_RUNS", "base_runs", "cases_of", "chunk_lengths", "chunk_of", "media_of", "whole", "with_room"]
 
 PLAIN_RUNS = 4
 """The first runs at the model's own config, which differ in nothing but sequences, tokens, and a cache."""
+
+DRAWN = 8
+"""Images or sound that are drawn for a run, of which it reads those whose cases were seen least."""
 
 LARGEST_CHUNK = 512  # so that several of them can be run
 
@@ -92,15 +96,32 @@ def _with_media(
         observations += observe(subject, depth, batch, lengths, read, real=True, attn=attn)
     counts = (4, 1, 1, 2, 2, 5)  # others than those of sequences, and more than one of several
     more = ((4, (9, 2, 1), 7), (1, (11, 3, 1), 11))
-    several = 1 if subject.reader is None or not subject.reader.cases else 3  # so that each case is seen in every one
+    cases = () if subject.reader is None else subject.reader.cases
+    several = 3 if cases else 1  # so that each case is seen in every one
+    seen: Counter[Hashable] = Counter()
     for number, (count, (batch, lengths, read)) in enumerate(
         zip(cycle(counts), (*(*runs[:PLAIN_RUNS], *more) * several, *runs[PLAIN_RUNS:]))
     ):
         # Of two runs after each other one has several sequences: images, sound, and both are read by either.
-        media, taken = media_of(subject, chance, count, batch, parts=number // 2)
+        parts = number // 2
+        drawn = [media_of(subject, chance, count, batch, parts=parts) for _ in range(DRAWN if cases else 1)]
+        # What holds of sound, or of images, is to be seen with each of the others, and not by chance alone.
+        facts = [
+            [(batch > 1, parts % 3, *case) for case in enumerate(_holding(subject, cases, media))] for media, _ in drawn
+        ]
+        least = min(range(len(drawn)), key=lambda place: sum(seen[fact] for fact in facts[place]))
+        seen.update(facts[least])
+        media, taken = drawn[least]
         lengths, read = with_room(subject, whole(taken, chunk), lengths, read)
         observations += observe(subject, depth, batch, lengths, read, real=True, attn=attn, media=media)
     return observations
+
+
+def _holding(subject: Subject, cases: Sequence[str], media: Media) -> list[bool]:
+    """Return which of a reader's cases hold for some images or sound."""
+    values = values_of(subject)
+    known = values | read_values(subject, values, media)
+    return [bool(parse(case).evaluate(known)) for case in cases]
 
 
 def media_of(subject: Subject, chance: random.Random, count: int, batch: int, *, parts: int = 0) -> tuple[Media, int]:
