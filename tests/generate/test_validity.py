@@ -22,6 +22,7 @@ from nbanalyzer.generate import api, pipeline
 from nbanalyzer.generate.hf import quiet
 from nbanalyzer.generate.model.meta import Answers
 from nbanalyzer.generate.model.subject import Subject
+from nbanalyzer.generate.model.towers import missing
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.catalog import KERNELS_OF, for_config, names
 from nbanalyzer.templates.config_files import TEXT_PARTS

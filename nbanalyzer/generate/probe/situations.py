@@ -46,7 +46,7 @@ def base_runs(
     runs: list[tuple[int, tuple[int, ...], int]]
     positions = values.get("max_position_embeddings", 0)
     long = max(2, min(133, positions - 6)) if positions > 0 else 133  # some read no more than 77 tokens
-    runs = [(3, (long, 5, 1), 13), (1, (7, 4, 1), 9), (2, (1, 1), 6), (1, (1, 1), 3)]
+    runs = [(3, (long, 5, 1), 13), (1, (7, 4, 1), 9), (2, (1, 4, 1), 6), (1, (1, 1), 3)]
     if chunk and cases.chunked == "encoder_len":
         runs += [(batch, lengths, read) for batch, lengths, _ in tuple(runs) for read in (2 * chunk, 2 * chunk + 5)]
         whole_blocks = (values[name] for name in cases.blocks)
