@@ -435,6 +435,22 @@ def test_a_list_of_one_size_for_all_layers_is_varied_as_that_size() -> None:
     assert candidates(Subject.of(config))["intermediate_size"] == 96
 
 
+def test_a_field_that_is_stated_otherwise_under_the_name_it_is_kept_by_is_not_varied() -> None:
+    """Inkling 2 takes intermediate_size for moe_intermediate_size, a variable that is read from its own field."""
+    of_text = {"model_type": "inkling2_text", "hidden_size": 64, "intermediate_size": 96}
+    for other, varied in ((None, True), (96, True), (24, False)):
+        text = of_text if other is None else {**of_text, "moe_intermediate_size": other}
+        vision = {"hidden_size": 48, "text_hidden_size": 64, "intermediate_size": 192}  # the tower's is another field
+        whole = {
+            "model_type": "inkling2", "architectures": ["Inkling2ForConditionalGeneration"], "text_config": text,
+            "vision_config": vision,
+        }  # fmt: skip
+        for config, before in ((text, ""), (whole, "text_config.")):
+            found = candidates(Subject.of(config))
+            assert (f"{before}intermediate_size" in found) == varied
+            assert found[f"{before}moe_intermediate_size"] == 96
+
+
 def test_parameters_of_a_module_that_is_called_twice_stand_above_its_calls() -> None:
     def place(path: str, kernels: str, *inside: Position) -> Position:
         nodes: list[Any] = [SimpleNamespace(kernel=SimpleNamespace(name=name)) for name in kernels.split()]

@@ -28,6 +28,7 @@ def candidates(subject: Subject) -> dict[str, int]:
     own = (last(name) for name in found if name.partition(".")[0] not in MEDIA_PARTS)
     kept = {canonical_name(name) for name in (*config, *own)}
     stated = {name: value for name, value in _integers(subject.config) if last(name) in _NAMED}
+    stated = {name: value for name, value in stated.items() if not _is_said_otherwise(subject, name, value)}
     found |= {name: value for name, value in stated.items() if canonical_name(last(name)) not in kept}
     # What is null follows from others; stated, it can be told from them.
     values = values_of(subject)
@@ -39,6 +40,21 @@ def candidates(subject: Subject) -> dict[str, int]:
                 if source in config and config[source] is None:
                     found.setdefault(source, values[name])
     return found
+
+
+def _is_said_otherwise(subject: Subject, path: str, value: int) -> bool:
+    """Return whether a config states another value for a field under the name that its class keeps the field by.
+
+    Of an intermediate_size that the class keeps as moe_intermediate_size, transformers takes the first, and who reads
+    the config the second. Varied, the first would give formulas in the second, which are wrong at what is stated.
+    """
+    *parts, name = path.split(".")
+    config: Any = subject.hf_config()
+    stated: Any = subject.config
+    for part in parts:
+        config, stated = getattr(config, part, None), stated.get(part, {})  # a key may have a dot itself
+    kept = getattr(config, "attribute_map", {}).get(name)
+    return type(other := stated.get(kept)) is int and other != value
 
 
 def _of_family(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
