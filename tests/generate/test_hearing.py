@@ -19,6 +19,7 @@ from nbanalyzer import populate
 from nbanalyzer.errors import InputError
 from nbanalyzer.generate.check.media import in_run
 from nbanalyzer.generate.check.oracle import parameters
+from nbanalyzer.generate.model.hearing import unified_speech
 from nbanalyzer.generate.model.subject import NOTHING, Subject
 from nbanalyzer.generate.probe import situations
 from nbanalyzer.generate.probe.cases import Cases
@@ -26,6 +27,7 @@ from nbanalyzer.generate.trace.depth import Depth
 from nbanalyzer.report.analysis import as_text
 from nbanalyzer.templates import catalog
 from nbanalyzer.templates.media import Media, evaluated, positions_of, room_for
+from nbanalyzer.templates.template import Reads
 
 BOTH = {
     "gemma4": MORE["gemma4"],
@@ -81,6 +83,24 @@ def test_sound_takes_as_many_positions_as_its_processor_leaves(family: str) -> N
     for samples in (16_000, 160_000, 480_000, *(chance.randint(1_000, 480_000) for _ in range(300))):
         found = positions_of(reads, params, Media(audio_samples=samples), 3)
         assert found == processors_own(family, samples)
+
+
+def test_gemma_3n_hears_as_many_spectra_as_its_processor_makes() -> None:
+    """Whatever they are, they are 188 positions; of 30 s, as many are left of the 2,997 spectra themselves."""
+    import numpy as np
+    from transformers import Gemma3nAudioConfig, Gemma3nAudioFeatureExtractor
+
+    extract = Gemma3nAudioFeatureExtractor()
+    sound = unified_speech(SimpleNamespace(audio_config=Gemma3nAudioConfig()))
+    reads = Reads(what="sound", variables=sound.variables, audio_positions="{audio_tokens}")
+    params = {"audio_soft_tokens_per_image": 188}
+    for samples in (8_033, 16_000, 16_001, 16_128, 100_000, 479_999, 480_000):
+        found = evaluated(reads, params, Media(audio_samples=samples))
+        spectra = extract([np.zeros(samples, dtype=np.float32)], return_tensors="np")["input_features"]
+        assert found["audio_frames"] == spectra.shape[1]
+        assert found["audio_tokens"] == 188
+    assert found["audio_frames"] == 2997
+    assert found["audio_seen"] == 188  # a quarter of a quarter, rounded up
 
 
 @pytest.mark.parametrize(
