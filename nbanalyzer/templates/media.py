@@ -260,14 +260,10 @@ def fitted(
     if reads.what == "sound":
         if images or image_size is not None:
             raise InputError("images change nothing: this model reads sound")
-        seconds = reads.usual if seconds is None else seconds
-        media = Media(audio_samples=_samples(reads, seconds))
-        if (reads.each or seconds) and any(length < 1 for length in _lengths(reads, params, media)):
-            raise InputError(f"audio_seconds={seconds:g} is too short: nothing of it is left after the convolutions")
-        return media, ""
+        return Media(audio_samples=_samples(reads, params, reads.usual if seconds is None else seconds)), ""
     if seconds is not None and not reads.audio_positions:
         raise InputError(f"audio_seconds changes nothing: this model reads {reads.what}")
-    samples = _samples(reads, seconds or 0)
+    samples = _samples(reads, params, seconds or 0)
     if reads.each and images is not None:
         one = reads.what.removesuffix("s")
         raise InputError(f"images={images}: this model reads one {one} a sequence, so that batch_size says how many")
@@ -288,17 +284,21 @@ def fitted(
     return found.read(count)._replace(audio_samples=samples), note
 
 
+def _samples(reads: Reads, params: Mapping[str, int], seconds: float) -> int:
+    """Return how many samples so many seconds of sound are."""
+    if reads.most and seconds > reads.most:
+        raise InputError(f"audio_seconds={seconds:g}: this model reads {reads.most} seconds at most")
+    samples = floor(seconds * SAMPLE_RATE)
+    lengths = _lengths(reads, params, Media(audio_samples=samples)) if reads.each or seconds else ()
+    if any(length < 1 for length in lengths):
+        raise InputError(f"audio_seconds={seconds:g} is too short: nothing of it is left after the convolutions")
+    return samples
+
+
 def _lengths(reads: Reads, params: Mapping[str, int], media: Media) -> Iterator[Number]:
     """Yield how long sound is after each convolution."""
     found = evaluated(reads, params, media) if any("audio_len" in name for name in reads.variables) else {}
     return (value for name, value in found.items() if name.startswith("audio_len"))
-
-
-def _samples(reads: Reads, seconds: float) -> int:
-    """Return how many samples so many seconds of sound are."""
-    if reads.most and seconds > reads.most:
-        raise InputError(f"audio_seconds={seconds:g}: this model reads {reads.most} seconds at most")
-    return floor(seconds * SAMPLE_RATE)
 
 
 def variables_of(reads: Reads) -> frozenset[str]:

@@ -193,6 +193,7 @@ BAD: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("google/vit-base-patch16-224", {"images": 3}, "batch_size says how many"),
     ("facebook/wav2vec2-base-960h", {"audio_seconds": -2}, "not -2"),
     ("facebook/wav2vec2-base-960h", {"audio_seconds": 0}, "audio_seconds=0 is too short"),
+    ("google/gemma-3n-E2B-it", {"audio_seconds": 256 / 16_000}, "audio_seconds=0.016 is too short"),  # of 32 ms
     ("facebook/wav2vec2-base-960h", {"audio_seconds": 399 / 16_000}, "is too short: nothing of it is left"),
     ("openai/whisper-large-v3", {"audio_seconds": 31}, "30 seconds at most"),
 )
