@@ -240,3 +240,22 @@ def test_one_sequence_and_several_read_images_and_sound_alone_and_together(
     assert subject.reader is not None
     situations.base_runs(subject, Depth(), Cases(others=subject.reader.cases))
     assert read == set(itertools.product((True, False), repeat=3))
+
+
+def test_one_block_of_sound_and_several_are_heard_by_one_sequence_and_by_several(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Copies are made of several blocks, or of several sequences: chance alone left three of Gemma 4's out."""
+    subject = Subject.of(BOTH["gemma4"])
+    assert subject.reader is not None
+    reads = subject.reader.reads
+    heard: set[tuple[bool, bool, bool]] = set()
+
+    def observe(_subject: Subject, _depth: Depth, batch: int, *_lengths: Any, media: Media = NOTHING, **_: Any) -> Any:
+        if media.audio_samples:
+            heard.add((batch > 1, media.num_images > 0, evaluated(reads, subject.params, media)["audio_blocks"] > 1))
+        return []
+
+    monkeypatch.setattr(situations, "observe", observe)
+    situations.base_runs(subject, Depth(), Cases(others=subject.reader.cases))
+    assert heard == set(itertools.product((True, False), repeat=3))
