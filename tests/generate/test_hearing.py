@@ -92,7 +92,7 @@ def test_gemma_3n_hears_as_many_spectra_as_its_processor_makes() -> None:
 
     extract = Gemma3nAudioFeatureExtractor()
     sound = unified_speech(SimpleNamespace(audio_config=Gemma3nAudioConfig()))
-    reads = Reads(what="sound", variables=sound.variables, audio_positions="{audio_tokens}")
+    reads = Reads(what="sound", variables=dict(sound.variables), audio_positions="{audio_tokens}")
     params = {"audio_soft_tokens_per_image": 188}
     for samples in (8_033, 16_000, 16_001, 16_128, 100_000, 479_999, 480_000):
         found = evaluated(reads, params, Media(audio_samples=samples))
