@@ -140,8 +140,8 @@ def unified_speech(config: Any) -> Sound:
     cases = (
         "{audio_blocks} > 1", "{audio_blocks} == 1", "{audio_len_2} < {audio_filled}", "{audio_seen} < {audio_tokens}",
     )  # fmt: skip
-    # Whole blocks, of twelve times four spectra each by default, and all that is read.
-    special = (*(160 * 4 * size * blocks + 353 for blocks in (1, 2, 5)), 30 * SAMPLE_RATE)
+    # A part of a block, whole ones, of twelve times four spectra each by default, and all that is read.
+    special = (*(160 * 4 * places + 353 for places in (size // 2, size, 2 * size, 5 * size)), 30 * SAMPLE_RATE)
     return Sound(variables, inputs, most=30, held=held, cases=cases, special=special)
 
 

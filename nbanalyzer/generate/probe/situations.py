@@ -26,7 +26,7 @@ __all__ = ["PLAIN_RUNS", "base_runs", "cases_of", "chunk_lengths", "chunk_of", "
 PLAIN_RUNS = 4
 """The first runs at the model's own config, which differ in nothing but sequences, tokens, and a cache."""
 
-DRAWN = 8
+DRAWN = 16
 """Images or sound that are drawn for a run, of which it reads those whose cases were seen least."""
 
 LARGEST_CHUNK = 512  # so that several of them can be run
@@ -107,9 +107,13 @@ def _with_media(
         drawn = [media_of(subject, chance, count, batch, parts=parts) for _ in range(DRAWN if cases else 1)]
         # What holds of sound, or of images, is to be seen with each of the others, and not by chance alone.
         facts = [
-            [(batch > 1, parts % 3, *case) for case in enumerate(_holding(subject, cases, media))] for media, _ in drawn
+            [(batch > 1, *holding), *((batch > 1, parts % 3, *case) for case in enumerate(holding))]
+            for media, _ in drawn
+            for holding in (_holding(subject, cases, media),)
         ]
-        least = min(range(len(drawn)), key=lambda place: sum(seen[fact] for fact in facts[place]))
+        least = min(
+            range(len(drawn)), key=lambda place: (seen[facts[place][0]], sum(seen[fact] for fact in facts[place]))
+        )
         seen.update(facts[least])
         media, taken = drawn[least]
         lengths, read = with_room(subject, whole(taken, chunk), lengths, read)
