@@ -140,8 +140,9 @@ def unified_speech(config: Any) -> Sound:
     cases = (
         "{audio_blocks} > 1", "{audio_blocks} == 1", "{audio_len_2} < {audio_filled}", "{audio_seen} < {audio_tokens}",
     )  # fmt: skip
-    # A part of a block, whole ones, of twelve times four spectra each by default, and all that is read.
-    special = (*(160 * 4 * places + 353 for places in (size // 2, size, 2 * size, 5 * size)), 30 * SAMPLE_RATE)
+    # A part of a block, and whole ones, each of one to four spectra at its end; and all that is read.
+    places = (size // 2, size - 1, size, 2 * size, 5 * size)
+    special = (*(160 * (4 * place - less) + 353 for place in places for less in range(4)), 30 * SAMPLE_RATE)
     return Sound(variables, inputs, most=30, held=held, cases=cases, special=special)
 
 
