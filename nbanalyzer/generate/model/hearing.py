@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from msgspec import structs
 
+from nbanalyzer.formulas.formula import parse
 from nbanalyzer.templates.media import SAMPLE_RATE, Media, evaluated
 
 from .grids import gemma4, on_grid, qwen3_vl
@@ -130,8 +131,7 @@ def unified_speech(config: Any) -> Sound:
     }
 
     def inputs(step: Any) -> dict[str, Any]:
-        samples = step.media.audio_samples
-        frames = (-(-samples // 128) * 128 - 513) // 160 + 1
+        frames = int(parse(variables["audio_frames"]).evaluate({"audio_samples": step.media.audio_samples}))
         heard = torch.ones((step.batch_size, frames), dtype=torch.bool)
         features = step.floats(step.batch_size, frames, step.model.config.audio_config.input_feat_size)
         return {"input_features": features, "input_features_mask": heard}
