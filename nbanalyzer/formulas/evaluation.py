@@ -171,7 +171,8 @@ def _power(formula: Syntax, base: Compiled, exponent: Compiled) -> Compiled:
         if times > MAX_EXPONENT and 0 <= number <= 1:
             return _power_of_share(number, times)
         if abs(times) > MAX_EXPONENT:
-            raise _ProblemError(f"an exponent is at most {MAX_EXPONENT}, not {quote(times)}", formula)
+            base_is = f"its base is from 0 to 1, and here it is {quote(number)}"
+            raise _ProblemError(f"an exponent is at most {MAX_EXPONENT}, not {quote(times)}, unless {base_is}", formula)
         if max(number.numerator.bit_length(), number.denominator.bit_length()) * abs(times) > MAX_BITS:
             raise _ProblemError(f"the power has more than {MAX_BITS:,} bits", formula)
         if number == 0 and times < 0:

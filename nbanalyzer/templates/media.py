@@ -21,15 +21,17 @@ from .template import Reads
 from .tiles import SEARCHES, Canvas
 
 __all__ = [
-    "OF_RUN", "RULES", "SAMPLE_RATE", "Fitted", "Media", "described", "evaluated", "fitted", "names_of", "positions_of",
-    "read_image_size", "room_for", "some", "variables_of",
+    "MOST_ASPECT", "OF_RUN", "RULES", "SAMPLE_RATE", "Fitted", "Media", "described", "evaluated", "fitted", "names_of",
+    "positions_of", "read_image_size", "room_for", "some", "variables_of",
 ]  # fmt: skip
 
 SAMPLE_RATE = 16_000
 """Samples a second of the sound that models read."""
 
+MOST_ASPECT = 200
+"""How many times longer than the other a side of an image may be, as Qwen's processors have it."""
+
 LARGEST_SIDE = 2**16  # pixels: PIL refuses far smaller images
-MOST_ASPECT = 200  # of the sides, as Qwen's processors have it
 
 OF_RUN = (
     "num_images", "image_height", "image_width", "audio_samples", "tile_rows", "tile_columns", "kept_rows",

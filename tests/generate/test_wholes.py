@@ -33,6 +33,8 @@ from nbanalyzer.templates.media import positions_of
 
 SIZES = ("112x168", "300x500", "60x500")
 """On a canvas, off it, and a strip."""
+FLAT = "4x700"
+"""A strip that leaves no row of patches of a canvas, which it is laid on."""
 
 QUICK = ("llava_next", "internvl")
 MANY = ("llava_next", "mllama", "pixtral", "voxtral")
@@ -112,7 +114,8 @@ def test_all_that_is_counted_holds_at_sizes_that_no_probe_had(family: str, monke
     subject = Subject.of(config)
     model = subject.build("eager", "batched_mm")
     seen: set[str] = set()
-    for size in SIZES[1:]:
+    on_canvases = template.reads is not None and template.reads.rule == "listed canvases"
+    for size in (*SIZES[1:], *((FLAT,) if on_canvases else ())):
         runs = runs_of(subject, size)
         for compared in comparisons(subject, model, runs, lambda run: count(template, **run)):
             assert compared.totals[0] == compared.totals[1], compared.what

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from msgspec import structs
 
-from nbanalyzer.errors import ConfigError, quote
+from nbanalyzer.errors import ConfigError, InputError, quote
 from nbanalyzer.formulas.formula import parse
-from nbanalyzer.templates.media import RULES, Media, evaluated
+from nbanalyzer.templates.media import MOST_ASPECT, RULES, Media, evaluated
 from nbanalyzer.templates.template import Reads
 
 from .encoders import deepest, images, of_one_size, one_size, sides_of, squares, vision_of
@@ -57,12 +57,21 @@ def tiled(
     def draw(chance: Random, values: Mapping[str, int], count: int) -> Media:
         found = {name: int(parse(text).evaluate(values)) for name, text in reads.sizes.items()}
         side, cases = found["tile"], how.get("cases", ())
-        wanted = chance.random() < 0.5
-        for _ in range(50 if cases else 1):  # some of which turn it on, and some off
-            height, width = (chance.randint(side // 2, 5 * side) for _ in range(2))
-            media = RULES[search](height, width, found).read(count)
-            seen = evaluated(reads, values, media)
-            if not cases or any(parse(text).evaluate({**values, **seen}) for text in cases) == wanted:
+        wanted = [chance.random() < 0.5 for _ in cases]
+        for _ in range(50 if cases else 1):  # each is to be on in some, and off in some
+            sides = [chance.randint(side // 2, 5 * side) for _ in range(2)]
+            if flat := bool(cases) and chance.random() < 0.25:
+                sides[0] = -(-sides[1] // MOST_ASPECT)
+                chance.shuffle(sides)
+            height, width = sides
+            try:
+                media = RULES[search](height, width, found).read(count)
+            except InputError:
+                if not flat:
+                    raise
+                continue  # so drawn out are images of other models
+            known = {**values, **evaluated(reads, values, media)}
+            if [bool(parse(text).evaluate(known)) for text in cases] == wanted:
                 break
         return media
 
@@ -117,7 +126,7 @@ def listed(config: Any) -> Reader | None:
         with_sizes,
         held=("image_size", "patch_size"),
         least=(2, deepest(config)),
-        cases=("{image_shrunk} > 0",) if most else (),
+        cases=("{kept_patches} > 0", *(("{image_shrunk} > 0",) if most else ())),  # a flat image leaves no row of them
     )
 
 
