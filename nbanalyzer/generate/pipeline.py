@@ -16,7 +16,7 @@ from nbanalyzer.files import convert
 from nbanalyzer.generate.check.equality import checked
 from nbanalyzer.generate.check.oracle import parameters
 from nbanalyzer.generate.model.blame import values_named
-from nbanalyzer.generate.model.choice import kind_of
+from nbanalyzer.generate.model.kind import kind_of
 from nbanalyzer.generate.model.makers import made_by
 from nbanalyzer.generate.model.subject import NeedsDataError, Subject, UnrunnableError
 from nbanalyzer.generate.model.towers import require_packages

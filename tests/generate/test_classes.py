@@ -8,6 +8,7 @@ import pytest
 import torch
 import transformers
 from newest import NEWEST
+from recordings import VIDEOS
 from torch.utils.flop_counter import FlopCounterMode
 
 import nbanalyzer
@@ -21,6 +22,7 @@ from nbanalyzer.report.analysis import as_html, as_md, as_text
 SIZES = {"hidden_size": 48, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 80}
 BERT = {"model_type": "bert", **SIZES, "vocab_size": 90, "max_position_embeddings": 2100, "type_vocab_size": 2}
 LLAMA = {"model_type": "llama", **SIZES, "num_key_value_heads": 2, "vocab_size": 90, "max_position_embeddings": 4096}
+NEOX = {"model_type": "gpt_neox", **SIZES, "vocab_size": 90, "max_position_embeddings": 4096, "pad_token_id": 1}
 T5 = {"model_type": "t5", "d_model": 48, "num_heads": 4, "num_layers": 2, "d_ff": 80, "d_kv": 20, "vocab_size": 90}
 BART = {
     "model_type": "bart", "d_model": 48, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
@@ -112,6 +114,29 @@ def test_a_head_on_a_decoder_keeps_its_cache(classifier: ModelTemplate) -> None:
     assert "decode_matmul_flops" in classifier.provenance["checked"]
     token = nbanalyzer.generate(named(LLAMA, "LlamaForTokenClassification"))
     assert (token.state, populate(token).totals["kv_cache_bytes"]) == ({}, 0)
+
+
+@pytest.mark.parametrize("name", ["GPTNeoXForSequenceClassification", "GPTNeoXModel"])
+def test_a_field_that_no_code_looks_at_does_not_make_an_encoder(name: str) -> None:
+    """GPT-NeoX's configs say that it is no decoder, as BERT's do, and its code never asks."""
+    template = nbanalyzer.generate(named(NEOX, name))
+    assert populate(template, batch_size=2, seq_len=6).totals["kv_cache_bytes"] == 2 * 2 * 2 * 6 * 48 * 2
+    assert "decode_matmul_flops" in template.provenance["checked"]
+    assert nbanalyzer.generate(named(BERT, "BertModel")).state == {}
+
+
+def test_of_a_model_that_is_told_what_is_hidden_from_it_the_encoder_is_counted() -> None:
+    """VideoMAE as it is published: its trainer says which patches its decoder makes up."""
+    config = named(VIDEOS["videomae"], "VideoMAEForPreTraining")
+    template = nbanalyzer.generate(config, model_id="some/model")
+    analysis = populate(template, batch_size=2)
+    assert as_text(analysis).startswith("some/model (VideoMAEModel: a part of VideoMAEForPreTraining)")
+    encoder = named(config, "VideoMAEModel")
+    assert analysis.totals["parameters"] == parameters(encoder)
+    shape = (2, config["num_frames"], 3, config["image_size"], config["image_size"])
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        real(encoder)(torch.zeros(shape, device="meta"))
+    assert analysis.totals["matmul_flops"] == counter.get_total_flops()
 
 
 def test_a_class_with_its_config_is_found_again() -> None:

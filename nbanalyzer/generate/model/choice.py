@@ -27,12 +27,13 @@ from nbanalyzer.templates.validity import flat
 
 from .backbones import with_backbone
 from .heads import has_plain_head, headed
+from .kind import is_told_what_to_hide, kind_of, says
 from .makers import made_by, maker
 from .older import renamed
 from .reading import reader_of
 from .refusals import refused, unread
 
-__all__ = ["Choice", "choose", "kind_of"]
+__all__ = ["Choice", "choose"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Choice:
 
     Attributes:
         config: fields of what is counted, under Hugging Face's names, with ``model_type``.
-        kind: how it is run: see `kind_of`.
+        kind: how it is run: see `nbanalyzer.generate.model.kind`.
         model_class: the class to build, if it is not the one that transformers files under this kind.
         given: the config as it was given: of a multimodal model, all of it.
         within: what this is a part of that reads images or sound itself, such as an omni model: its class, or type.
@@ -117,7 +118,8 @@ def _reading(whole: Mapping[str, Any], config_class: Any, stated: list[str]) -> 
     """Return the model of a config that reads images or sound, if it is known how; None if it reads text alone.
 
     A config that states a text part and nothing beside it means that part. One whose class is not transformers', which
-    has the type under another name, means transformers' own if it states all parts.
+    has the type under another name, means transformers' own if it states all parts. Of one that is trained on what is
+    hidden from it, as its trainer says, it is the encoder.
     """
     has_parts = any(isinstance(whole.get(key), Mapping) for key in (*MEDIA_PARTS, *_TOWERS))
     is_whole = bool(text_part(whole)) and has_parts
@@ -129,13 +131,17 @@ def _reading(whole: Mapping[str, Any], config_class: Any, stated: list[str]) -> 
         found = hf.whole_class(str(whole["model_type"]))
     if found is None or not _is_for(found, str(whole["model_type"])):
         return None
+    within = ""
+    if is_told_what_to_hide(found) and (encoder := hf.filed_class(str(whole["model_type"]))):
+        found, within = encoder, found.__name__
+        whole = {**whole, "architectures": [encoder.__name__]}
     config = _made(config_class, whole)
     if reader_of(found, config) is None:
         return None
     if not text_part(whole) and text_part(parts := config.to_dict()):  # an older config, which states them beside it
         kept = {key: value for key, value in essential(parts).items() if key != "num_labels"}
         whole = {**kept, "model_type": whole["model_type"], **({"architectures": stated} if stated else {})}
-    return _of_class(found, whole)
+    return replace(_of_class(found, whole), within=within)
 
 
 _TOWERS = ("encoder_config", "vq_config", "backbone_config")
@@ -238,35 +244,6 @@ def _without_answer_of_whole(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: value for name, value in config.items() if name != key}
 
 
-def kind_of(model_class: type[Any], config: Mapping[str, Any]) -> Kind:
-    """Return how a class of models is run: as transformers files it, else by what its forward pass takes.
-
-    One with a decoder of its own is run as an encoder-decoder, one that keeps something as a causal model, and all
-    others as masked ones: in one pass.
-    """
-    for kind in KINDS:
-        if model_class.__name__ in hf.architectures(kind).values():
-            return kind
-    takes = hf.parameters_of_forward(model_class)
-    if {"noise", "timestep"} <= takes.keys() or "self_conditioning_logits" in takes:
-        return "masked"  # it denoises what stands beside the prompt, and keeps that of the prompt alone
-    if hf.transduces(model_class):
-        return "masked"
-    if "decoder_input_ids" in takes:  # without a cache, both halves read the same text, once
-        return "seq2seq" if hf.takes_cache(model_class) else "masked"
-    if config.get("is_encoder_decoder") and not hf.exported(model_class.__name__):
-        return "seq2seq"
-    # An encoder takes a cache too, and keeps none unless its config makes a decoder of it.
-    encodes = not hasattr(model_class, "generate") and "text_config" not in config
-    if encodes and _says(config, getattr(model_class, "config_class", None), "is_decoder") is False:
-        return "masked"  # older configs say so of decoders, too, without a meaning
-    if config.get("use_bidirectional_attention") in {True, "all"} and model_class.__name__.endswith("Model"):
-        return "masked"  # a decoder as an encoder, as of EmbeddingGemma: every token sees those after it
-    keeps = hf.takes_cache(model_class) or "use_cache" in takes
-    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
-    return "causal" if keeps or (open_ended and not hf.exported(model_class.__name__)) else "masked"
-
-
 def _of_class(model_class: type[Any], config: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Choice:
     return Choice(config, kind_of(model_class, config), model_class, given)
 
@@ -295,19 +272,14 @@ def _type_of(name: str, filed: Mapping[Kind, Mapping[str, str]]) -> str:
     return _reads(found) if found is not None else of_filed
 
 
-def _says(config: Mapping[str, Any], config_class: Any, field: str) -> Any:
-    """Return what a config says in a field, by its class's default if it is silent; None if there is no such field."""
-    return config.get(field, getattr(config_class, field, None))
-
-
 def _order(config: Mapping[str, Any], config_class: Any, filed: Mapping[Kind, Any]) -> tuple[Kind, ...]:
     """Return which kind of model a config means, the likeliest first."""
     stated = [str(name) for name in config.get("architectures") or ()]
     by_name = tuple(kind for kind, names in filed.items() if any(name in names.values() for name in stated))
-    if _says(config, config_class, "is_encoder_decoder"):
+    if says(config, config_class, "is_encoder_decoder"):
         return (*by_name, "seq2seq", "causal", "masked")
     # A BERT is in both mappings: it is a decoder if it says so.
-    if config.get("model_type") in filed["masked"] and not _says(config, config_class, "is_decoder"):
+    if config.get("model_type") in filed["masked"] and not says(config, config_class, "is_decoder"):
         return (*by_name, "masked", "causal", "seq2seq")
     return (*by_name, "causal", "seq2seq", "masked")
 
@@ -369,7 +341,7 @@ def _part_of(
 ) -> Choice | None:
     """Return how a text part is counted: as a model of its own, or with the head that the whole puts on it."""
     language: tuple[Kind, ...] = ("causal", "masked")
-    if _says(part.config, hf.config_classes()[part.model_type], "is_encoder_decoder"):
+    if says(part.config, hf.config_classes()[part.model_type], "is_encoder_decoder"):
         language = ("seq2seq", *language)
     bare = named is not None and named.__name__.endswith("Model")  # without any head
     if not bare and (kind := next((one for one in language if part.model_type in filed[one]), None)):
