@@ -129,6 +129,17 @@ def test_watch_counts_weights_and_cache_apart() -> None:
 SIZES = {"hidden_size": 48, "num_attention_heads": 4, "num_hidden_layers": 3, "vocab_size": 100}
 
 
+TROCR: dict[str, Any] = {
+    "model_type": "vision-encoder-decoder", "architectures": ["VisionEncoderDecoderModel"],
+    "encoder": {"model_type": "vit", **SIZES, "intermediate_size": 80, "image_size": 32, "patch_size": 16},
+    "decoder": {
+        "model_type": "trocr", "d_model": 48, "decoder_attention_heads": 4, "decoder_layers": 2, "decoder_ffn_dim": 80,
+        "vocab_size": 100, "cross_attention_hidden_size": 48, "add_cross_attention": True, "is_decoder": True,
+        "use_learned_position_embeddings": False, "max_position_embeddings": 300,
+    },
+}  # fmt: skip
+
+
 def test_a_prefill_is_as_long_as_a_model_can_afford() -> None:
     fits = Subject.of({"model_type": "llama", **SIZES, "intermediate_size": 80})
     assert oracle.affordable(fits, fits.build("eager")) == 2048
@@ -136,3 +147,5 @@ def test_a_prefill_is_as_long_as_a_model_can_afford() -> None:
     assert oracle.affordable(short, short.build("eager")) == 512
     loop = Subject.of({"model_type": "mamba", "hidden_size": 48, "num_hidden_layers": 3, "vocab_size": 100})
     assert oracle.affordable(loop, loop.build("eager")) <= 32  # a few operations for every token
+    grows = Subject.of(TROCR)  # beyond its table of positions one is made in fp32, which stays, and does not run
+    assert oracle.affordable(grows, grows.build("eager")) == 256

@@ -280,17 +280,17 @@ def affordable(subject: Subject, model: torch.nn.Module) -> int:
     """
     few = {stack.path: stack.needed for stack in stacks(model, subject.fields())}
     try:
-        return _affordable(subject, Depth(cut=few).shorten(subject.build()))
+        return _affordable(subject, lambda: Depth(cut=few).shorten(subject.build()))
     except UnrunnableError:
-        return _affordable(subject, model)  # its code counts its layers
+        return _affordable(subject, subject.build)  # its code counts its layers
 
 
 _TABLES = ("max_target_positions", "max_text_positions")
 """Fields with the lengths of tables of positions that may grow: then more is done."""
 
 
-def _affordable(subject: Subject, model: torch.nn.Module) -> int:
-    read = in_run(subject, needed(subject))
+def _affordable(subject: Subject, build: Callable[[], torch.nn.Module]) -> int:
+    model, read = build(), in_run(subject, needed(subject))
 
     def operations(*lengths: int) -> int:
         """Return how many operations the first step has; the others have to run too."""
@@ -315,5 +315,6 @@ def _affordable(subject: Subject, model: torch.nn.Module) -> int:
                 if length <= SHORTEST:
                     raise
                 length //= 2
+                model = build()  # a table of TrOCR's positions has grown, and not in bf16
             else:
                 return length
