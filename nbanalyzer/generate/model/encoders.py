@@ -147,7 +147,7 @@ def one_size(config: Any) -> tuple[str, str]:
 
 def _states_side(config: Any) -> bool:
     """Return whether a field of a tower says the side of its images; it may be that of a part of it, as of SAM 3."""
-    return type(vision_of(config)[0].to_dict().get("image_size")) is int
+    return type(vars(vision_of(config)[0]).get("image_size")) is int
 
 
 def squares(config: Any) -> dict[str, str]:
@@ -156,7 +156,7 @@ def squares(config: Any) -> dict[str, str]:
     if not _states_side(config) or type(getattr(vision, "patch_size", None)) is not int:
         return {}
     heads = {}
-    stated = vision.to_dict() if prefix else {}
+    stated = vars(vision) if prefix else {}
     if all(type(stated.get(name)) is int for name in ("hidden_size", "num_attention_heads")):
         heads = {"vision_head_dim": "{vision_hidden_size} // {vision_num_attention_heads}"}
     return {
