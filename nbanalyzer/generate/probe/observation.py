@@ -100,7 +100,7 @@ def observe(
                     continue  # some go on one token at a time only
                 break
             if logits < step.seq_len and step.picks_logits:
-                _join_rows(root)
+                _join_rows(root, (step.batch_size, logits))
             runtime = {"batch_size": step.batch_size, "seq_len": step.seq_len, "cache_len": step.cache_len}
             runtime |= {"encoder_len": step.encoder_len} if step.has_encoder and subject.encodes_text else {}
             runtime["num_logits"] = logits if step.picks_logits else step.seq_len
@@ -115,15 +115,17 @@ def observe(
     return found
 
 
-def _join_rows(scope: Scope) -> None:
-    """Make products of several sequences with one weight what they are of all tokens: one of all rows.
+def _join_rows(scope: Scope, last: tuple[int, int]) -> None:
+    """Make products of the last positions with one weight what they are of all tokens: one of all rows.
 
-    The last positions of several sequences are no matrix in memory, for which alone PyTorch does not join them. It
+    `last` are sequences, and positions of each: no matrix in memory, for which alone PyTorch does not join them. It
     reads and computes the same.
     """
     for operation in scope.operations():
-        if operation.name == "bmm" and operation.inputs[1].size == "w_bytes" and operation.inputs[1].stored[0] == 1:
-            left, weight = operation.inputs
+        if operation.name != "bmm" or operation.inputs[0].shape[:2] != last:
+            continue
+        left, weight = operation.inputs
+        if weight.size == "w_bytes" and weight.stored[0] == 1:
             operation.name = "mm"
             operation.inputs = (_of_all(left), weight._replace(shape=weight.shape[1:], stored=weight.stored[1:]))
             operation.outputs = (_of_all(operation.outputs[0]),)
