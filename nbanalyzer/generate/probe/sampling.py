@@ -173,7 +173,10 @@ class _Draws:
         self.chance = random.Random(seed)  # noqa: S311 - the same probes every time
         self.base, self.known = candidates(space.subject), values_of(space.subject).keys()
         chunks = parse(space.cases.chunk or "0").variables
-        self.limits = [name for name in self.base if any(hint.matches(last(name)) for hint in hints.LIMITS)]
+        self.reader = space.subject.reader
+        reads_tokens = self.reader is None or self.reader.reads_text  # else a window is one of an image
+        limits = hints.LIMITS if reads_tokens else ()
+        self.limits = [name for name in self.base if any(hint.matches(last(name)) for hint in limits)]
         self.pools = [
             (name, other)
             for hint in hints.POOLS
@@ -182,7 +185,6 @@ class _Draws:
             if hint.matches(last(name)) and re.search(hint.other, last(other))
         ]
         self.chunks = [name for name in self.base if last(name) in chunks]
-        self.reader = space.subject.reader
         first_steps = [run for run in space.usual if run.values["cache_len"] == 0]
         self.structures = {space.cases.situation(run.values): structure(run) for run in first_steps}
         self.goes_on = len(first_steps) < len(space.usual)  # otherwise a first step is all there is
